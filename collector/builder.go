@@ -1,0 +1,67 @@
+package collector
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// frame is a part of the journal that is being gathered.
+type frame struct {
+	entries  []entry
+	bytes    int
+	sizes    Sizes
+	failed   []uint32
+	counts   proto.Counts
+	position Position
+	opened   time.Time // when its first message came
+}
+
+type entry struct {
+	seq  uint32
+	line []byte
+}
+
+// add takes an output line.
+func (f *frame) add(seq uint32, line []byte, info proto.Line) {
+	f.entries = append(f.entries, entry{seq, line})
+	f.bytes += len(line)
+	f.counts.Done++
+	f.counts.Attempts += info.Attempts
+	f.counts.PromptTokens += info.PromptTokens
+	f.counts.CompletionTokens += info.CompletionTokens
+	full, plain := int64(len(line)), int64(len(proto.StripExtras(line)))
+	if info.OK {
+		f.sizes.add(Sizes{OK: full, OKPlain: plain})
+	} else {
+		f.counts.Failed++
+		f.failed = append(f.failed, seq)
+		f.sizes.add(Sizes{Failed: full, FailedPlain: plain})
+	}
+}
+
+// full reports whether the frame should be closed for its size.
+func (f *frame) full() bool { return f.bytes >= frameTarget }
+
+// header is what the frame's header says of its lines.
+func (f *frame) header(seqs []uint32) header {
+	slices.Sort(f.failed)
+	return header{
+		Seqs: proto.FormatSeqs(seqs), Failed: proto.FormatSeqs(f.failed),
+		Sizes: f.sizes, Counts: f.counts, Position: f.position,
+	}
+}
+
+// lines returns the frame's lines in the order of their numbers.
+func (f *frame) lines() (seqs []uint32, lines []byte) {
+	slices.SortFunc(f.entries, func(a, b entry) int { return cmp.Compare(a.seq, b.seq) })
+	seqs = make([]uint32, len(f.entries))
+	lines = make([]byte, 0, f.bytes)
+	for i, e := range f.entries {
+		seqs[i] = e.seq
+		lines = append(lines, e.line...)
+	}
+	return seqs, lines
+}

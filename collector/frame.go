@@ -1,0 +1,202 @@
+package collector
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// The journal is a file of pairs: a zstd skippable frame with our header, and an
+// ordinary zstd frame with output lines. So any zstd program reads the lines at any
+// time, and we know what is in them without unpacking.
+//
+//	skippable frame: magic (4 bytes), length of the rest (4), "pmj1" (4),
+//	                 CRC-32C of the header (4), header (JSON)
+//	zstd frame:      header.packed bytes; absent where that is 0
+//
+// All numbers are little-endian. (RFC 8878, 3.1.2, for skippable frames.)
+const (
+	frameMagic  = 0x184D2A57 // one of the sixteen magic numbers of skippable frames
+	frameTag    = "pmj1"
+	frameFixed  = 16
+	maxHeader   = 64 << 20
+	frameTarget = 4 << 20 // lines, in bytes; one longer line makes a longer frame
+)
+
+// header says what the zstd frame behind it holds.
+type header struct {
+	Run string `json:"run"`
+	// Manifest is there in the first frame, which holds no lines.
+	Manifest *proto.Manifest `json:"manifest,omitempty"`
+	// Seqs are the requests of the lines, in their order (proto.FormatSeqs).
+	Seqs string `json:"seqs,omitempty"`
+	// Failed are those of them that failed.
+	Failed string       `json:"failed,omitempty"`
+	Bytes  int64        `json:"bytes"`  // of the lines
+	Packed int64        `json:"packed"` // of the zstd frame
+	CRC    uint32       `json:"crc"`    // CRC-32C of the zstd frame
+	Sizes  Sizes        `json:"sizes"`
+	Counts proto.Counts `json:"counts"` // of this frame
+	// Position is how far the results stream was read.
+	Position Position `json:"position"`
+	// At is when the frame was closed, and Worked how long the collector had been
+	// running since it closed the one before, in milliseconds.
+	At     time.Time `json:"at"`
+	Worked int64     `json:"worked_ms"`
+}
+
+// Sizes are the bytes of output lines, unpacked: what the output files will hold, with
+// our extras and without. A zstd frame tells its size at its beginning, so it must be
+// known before the files are written.
+type Sizes struct {
+	OK          int64 `json:"ok"`
+	Failed      int64 `json:"failed"`
+	OKPlain     int64 `json:"ok_plain"`
+	FailedPlain int64 `json:"failed_plain"`
+}
+
+func (s *Sizes) add(d Sizes) {
+	s.OK += d.OK
+	s.Failed += d.Failed
+	s.OKPlain += d.OKPlain
+	s.FailedPlain += d.FailedPlain
+}
+
+// Position is a message of the results stream. A number alone would not do: a stream
+// that lost its end, or was made anew, has other messages under the same numbers.
+type Position struct {
+	Created time.Time `json:"created"` // of the stream
+	Seq     uint64    `json:"seq"`     // 0: nothing was read
+	Time    time.Time `json:"time"`    // of the message
+}
+
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
+
+// errTorn is returned for bytes that are no whole frame header.
+var errTorn = errors.New("not a whole frame")
+
+// appendHeader appends the skippable frame of a header.
+func appendHeader(dst []byte, h header) ([]byte, error) {
+	text, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("frame header: %w", err)
+	}
+	if len(text) > maxHeader {
+		return nil, fmt.Errorf("frame header of %d bytes is too long", len(text))
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, frameMagic)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(frameTag)+4+len(text)))
+	dst = append(dst, frameTag...)
+	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(text, crcTable))
+	return append(dst, text...), nil
+}
+
+// readHeader reads the header of the frame at an offset of a file of the given size.
+// length is that of the skippable frame. The error is errTorn when there is no whole
+// frame, and that of reading otherwise.
+func readHeader(r io.ReaderAt, offset, size int64) (h header, length int64, err error) {
+	var fixed [frameFixed]byte
+	if err := readAt(r, fixed[:], offset); err != nil {
+		return header{}, 0, err
+	}
+	n := int64(binary.LittleEndian.Uint32(fixed[4:]))
+	if binary.LittleEndian.Uint32(fixed[:]) != frameMagic || string(fixed[8:12]) != frameTag || n < 8 || n > maxHeader+8 {
+		return header{}, 0, errTorn
+	}
+	length = 8 + n
+	if offset+length > size {
+		return header{}, 0, errTorn
+	}
+	text := make([]byte, n-8)
+	if err := readAt(r, text, offset+frameFixed); err != nil {
+		return header{}, 0, err
+	}
+	if crc32.Checksum(text, crcTable) != binary.LittleEndian.Uint32(fixed[12:]) {
+		return header{}, 0, errTorn
+	}
+	if err := json.Unmarshal(text, &h); err != nil {
+		return header{}, 0, fmt.Errorf("%w: %w", errTorn, err)
+	}
+	if h.Packed < 0 || h.Bytes < 0 || offset+length+h.Packed > size {
+		return header{}, 0, errTorn
+	}
+	return h, length, nil
+}
+
+// readPacked reads the zstd frame behind a header and checks it.
+func readPacked(r io.ReaderAt, offset int64, h header) ([]byte, error) {
+	packed := make([]byte, h.Packed)
+	if err := readAt(r, packed, offset); err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(packed, crcTable) != h.CRC {
+		return nil, errTorn
+	}
+	return packed, nil
+}
+
+// unpackLines returns the lines of a frame, or errTorn if they are not what its header says.
+func unpackLines(r io.ReaderAt, p place, dec *zstd.Decoder) ([]byte, error) {
+	packed, err := readPacked(r, p.packed, p.header)
+	if err != nil || len(packed) == 0 {
+		return nil, err
+	}
+	lines, err := dec.DecodeAll(packed, make([]byte, 0, min(p.Bytes, maxHeader)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errTorn, err)
+	}
+	if n := bytes.Count(lines, []byte{'\n'}); n != p.Counts.Done {
+		return nil, fmt.Errorf("%w: %d lines for %d requests", errTorn, n, p.Counts.Done)
+	}
+	return lines, nil
+}
+
+// readAt fills p, or returns errTorn where the file ends first.
+func readAt(r io.ReaderAt, p []byte, offset int64) error {
+	n, err := r.ReadAt(p, offset)
+	if n == len(p) {
+		return nil
+	}
+	if err == io.EOF {
+		return errTorn
+	}
+	return fmt.Errorf("read at byte %d: %w", offset, err)
+}
+
+// nextHeader finds the first whole frame behind an offset, or returns -1.
+func nextHeader(r io.ReaderAt, offset, size int64) (int64, error) {
+	magic := binary.LittleEndian.AppendUint32(nil, frameMagic)
+	buf := make([]byte, 1<<20)
+	for at := offset; at+frameFixed <= size; {
+		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		if err != nil && err != io.EOF {
+			return -1, fmt.Errorf("read at byte %d: %w", at, err)
+		}
+		for i := 0; ; i++ {
+			j := bytes.Index(buf[i:n], magic)
+			if j < 0 {
+				break
+			}
+			i += j
+			if _, _, err := readHeader(r, at+int64(i), size); err == nil {
+				return at + int64(i), nil
+			} else if !errors.Is(err, errTorn) {
+				return -1, err
+			}
+		}
+		if n <= len(magic) {
+			break
+		}
+		at += int64(n - len(magic) + 1) // a magic number may lie across two reads
+	}
+	return -1, nil
+}

@@ -1,0 +1,155 @@
+package collector
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func testHeader() header {
+	m := manifest(9)
+	return header{
+		Run: "r", Manifest: &m, Seqs: "0-3,7", Failed: "2", Bytes: 100, Packed: 4, CRC: 1 << 31,
+		Sizes:    Sizes{OK: 1, Failed: 2, OKPlain: 3, FailedPlain: 4},
+		Counts:   proto.Counts{Done: 5, Failed: 1, PromptTokens: 6, CompletionTokens: 7, Attempts: 8, Duplicates: 9},
+		Position: Position{Created: born, Seq: 10, Time: born}, At: born, Worked: 11,
+	}
+}
+
+func TestHeaderRoundTrip(t *testing.T) {
+	t.Parallel()
+	want := testHeader()
+	prefix := "before"
+	data, err := appendHeader([]byte(prefix), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := len(data)
+	data = append(data, "zstd and what is behind"...)
+	got, length, err := readHeader(bytes.NewReader(data), int64(len(prefix)), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int(length) != end-len(prefix) {
+		t.Errorf("length %d, want %d", length, end-len(prefix))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("header (-want +got):\n%s", diff)
+	}
+}
+
+func TestReadHeaderTorn(t *testing.T) {
+	t.Parallel()
+	whole, err := appendHeader(nil, testHeader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole = append(whole, "zstd"...)
+	// raw makes a header of any text, with the checksum that fits.
+	raw := func(text string) []byte {
+		b := binary.LittleEndian.AppendUint32(nil, frameMagic)
+		b = binary.LittleEndian.AppendUint32(b, uint32(8+len(text)))
+		b = append(b, frameTag...)
+		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum([]byte(text), crcTable))
+		return append(b, text...)
+	}
+	with := func(offset int, value byte) []byte {
+		b := bytes.Clone(whole)
+		b[offset] = value
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		data []byte
+	}{
+		{"nothing", nil},
+		{"only the fixed part", whole[:frameFixed]},
+		{"the text cut", whole[:frameFixed+9]},
+		{"the zstd frame cut", whole[:len(whole)-1]},
+		{"another magic number", with(0, 0x56)},
+		{"a length beyond the file", with(6, 1)},
+		{"a length beyond all bounds", with(7, 0xff)},
+		{"a length of zero", append(bytes.Clone(whole[:4]), make([]byte, 100)...)},
+		{"another tag", with(11, '2')},
+		{"another checksum", with(12, whole[12]+1)},
+		{"a text that is not JSON", raw("{")},
+		{"a negative size", raw(`{"packed":-1}`)},
+		{"a negative length of lines", raw(`{"bytes":-1}`)},
+		{"a size beyond the file", raw(`{"packed":1}`)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if h, _, err := readHeader(bytes.NewReader(tt.data), 0, int64(len(tt.data))); !errors.Is(err, errTorn) {
+				t.Errorf("readHeader = %+v, %v; want errTorn", h, err)
+			}
+		})
+	}
+}
+
+// The search for the next frame reads in pieces of 1 MiB, and a magic number may lie
+// across two of them.
+func TestNextHeaderAcrossReads(t *testing.T) {
+	t.Parallel()
+	frame, err := appendHeader(nil, header{Run: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []int{0, 1, 1<<20 - 4, 1<<20 - 3, 1<<20 - 2, 1<<20 - 1, 1 << 20, 2<<20 - 5} {
+		// A false magic number first must not end the search.
+		junk := append(binary.LittleEndian.AppendUint32(nil, frameMagic), make([]byte, before)...)
+		data := append(bytes.Clone(junk), frame...)
+		got, err := nextHeader(bytes.NewReader(data), 0, int64(len(data)))
+		if err != nil || got != int64(len(junk)) {
+			t.Errorf("with %d bytes before it: nextHeader = %d, %v; want %d", before, got, err, len(junk))
+		}
+	}
+	if got, err := nextHeader(bytes.NewReader(frame), 1, int64(len(frame))); got != -1 || err != nil {
+		t.Errorf("nextHeader behind the last = %d, %v", got, err)
+	}
+}
+
+func FuzzReadHeader(f *testing.F) {
+	whole, err := appendHeader(nil, testHeader())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(whole, "zstd"...), int64(0))
+	f.Add(whole[:20], int64(3))
+	f.Add([]byte("W*M\x18\xff\xff\xff\x7fpmj1"), int64(0))
+	f.Fuzz(func(t *testing.T, data []byte, offset int64) {
+		if offset < 0 || offset > int64(len(data)) {
+			return // callers give places in the file
+		}
+		r := &boundedReader{bytes.NewReader(data), len(data) + frameFixed}
+		h, length, err := readHeader(r, offset, int64(len(data)))
+		if r.left < 0 {
+			t.Fatal("it asks for more than the file has")
+		}
+		if err != nil {
+			if !errors.Is(err, errTorn) {
+				t.Fatalf("error %v is not errTorn", err)
+			}
+			return
+		}
+		if length < frameFixed || h.Packed < 0 || offset+length+h.Packed > int64(len(data)) {
+			t.Fatalf("frame of %d and %d bytes at %d in a file of %d", length, h.Packed, offset, len(data))
+		}
+	})
+}
+
+// boundedReader counts what is asked for: buffers are made before they are filled.
+type boundedReader struct {
+	*bytes.Reader
+	left int
+}
+
+func (r *boundedReader) ReadAt(p []byte, offset int64) (int, error) {
+	r.left -= len(p)
+	return r.Reader.ReadAt(p, offset)
+}

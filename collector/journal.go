@@ -1,0 +1,384 @@
+package collector
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// ErrLocked is returned when another process has the journal open.
+var ErrLocked = errors.New("another promptmill is writing this output")
+
+// Journal is the growing output of a run that is not complete. It is the run's
+// truth: what a frame in it holds is done, whatever the bus says.
+type Journal struct {
+	path string
+	file *os.File // holds the lock
+	enc  *zstd.Encoder
+	size int64
+	buf  []byte
+	old  bool // there was a session before this one
+
+	state State
+}
+
+// State is what a journal holds.
+type State struct {
+	Manifest proto.Manifest  // as it was when the run began
+	Done     *roaring.Bitmap // requests that have their line
+	Counts   proto.Counts
+	Sizes    Sizes
+	Position Position
+	Worked   time.Duration // that collectors were running, in all
+	Sessions int           // how often the journal was opened to go on, the first time included
+	Cut      int64         // bytes of damaged frames that were dropped on opening
+}
+
+// CreateJournal makes the journal of a new run. It returns an error that wraps
+// os.ErrExist if there is one, and [ErrLocked] if it is in use.
+func CreateJournal(path string, m proto.Manifest) (*Journal, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		switch j, openErr := OpenJournal(path); {
+		case openErr == nil:
+			j.Close()
+		case errors.Is(openErr, os.ErrNotExist): // it was the beginning of one, and is gone now
+			return CreateJournal(path, m)
+		default:
+			return nil, openErr
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	j, err := newJournal(path, file)
+	if err != nil {
+		return nil, err
+	}
+	j.state = State{Manifest: m, Done: roaring.New(), Sessions: 1}
+	if err := j.write(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil); err != nil {
+		j.Close()
+		os.Remove(path)
+		return nil, err
+	}
+	if err := syncDir(path); err != nil {
+		j.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// OpenJournal opens the journal of a run and goes on where its last whole frame ends.
+// What is damaged is cut out; its requests count as not done. It returns an error
+// that wraps os.ErrNotExist if there is none, [ErrLocked] if it is in use, and
+// proto.ErrFormat if the file is no journal.
+func OpenJournal(path string) (*Journal, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	j, err := newJournal(path, file)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.recover(false); err != nil {
+		j.Close()
+		return nil, fmt.Errorf("recover journal %s: %w", path, err)
+	}
+	return j, nil
+}
+
+func newJournal(path string, file *os.File) (*Journal, error) {
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w (%s)", ErrLocked, path)
+		}
+		return nil, fmt.Errorf("lock journal %s: %w", path, err)
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)) // it is rewritten in the end
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("zstd encoder: %w", err)
+	}
+	return &Journal{path: path, file: file, enc: enc}, nil
+}
+
+// State is what the journal holds. The caller must not change it.
+func (j *Journal) State() *State { return &j.state }
+
+// Close releases the journal and its lock.
+func (j *Journal) Close() error {
+	j.enc.Close()
+	return unlock(j.file)
+}
+
+// unlock gives up the lock and closes the file. Closing alone would leave the lock to a
+// child process that is being started at this moment and shares the file still.
+func unlock(file *os.File) error {
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
+}
+
+// Remove deletes the journal, which stays open.
+func (j *Journal) Remove() error {
+	if err := os.Remove(j.path); err != nil {
+		return fmt.Errorf("remove journal: %w", err)
+	}
+	return syncDir(j.path)
+}
+
+// begin notes that a session of the run begins, if it is not the first.
+func (j *Journal) begin() error {
+	if !j.old {
+		return nil
+	}
+	j.old = false
+	j.state.Sessions++
+	m := j.state.Manifest
+	return j.write(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil)
+}
+
+// append writes a frame and waits until it is on the disk.
+func (j *Journal) append(h header, seqs []uint32, lines []byte) error {
+	if err := j.write(h, lines); err != nil {
+		return err
+	}
+	j.state.add(h, seqs)
+	return nil
+}
+
+func (j *Journal) write(h header, lines []byte) error {
+	var packed []byte
+	if len(lines) > 0 {
+		packed = j.enc.EncodeAll(lines, nil)
+	}
+	h.Bytes, h.Packed, h.CRC = int64(len(lines)), int64(len(packed)), crc32.Checksum(packed, crcTable)
+	buf, err := appendHeader(j.buf[:0], h)
+	if err != nil {
+		return err
+	}
+	j.buf = append(buf, packed...)
+	if _, err := j.file.WriteAt(j.buf, j.size); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	j.size += int64(len(j.buf))
+	return nil
+}
+
+func (s *State) add(h header, seqs []uint32) {
+	s.Done.AddMany(seqs)
+	s.Counts.Add(h.Counts)
+	s.Sizes.add(h.Sizes)
+	s.Worked += time.Duration(h.Worked) * time.Millisecond
+	if h.Position.Seq > 0 {
+		s.Position = h.Position
+	}
+}
+
+// place is a frame in the file.
+type place struct {
+	header
+	offset int64 // of the skippable frame
+	packed int64 // offset of the zstd frame
+	end    int64
+}
+
+// light is the place without what could be long, which can be read again.
+func (p place) light() place {
+	p.Seqs, p.Failed, p.Manifest = "", "", nil
+	return p
+}
+
+// frames calls each with every whole frame, in order, and returns where the last one
+// ends. What lies between whole frames is damage, and is skipped.
+func (j *Journal) frames(each func(place) error) (end int64, damaged bool, err error) {
+	info, err := j.file.Stat()
+	if err != nil {
+		return 0, false, err
+	}
+	size := info.Size()
+	for offset := int64(0); offset < size; {
+		h, length, err := readHeader(j.file, offset, size)
+		if errors.Is(err, errTorn) {
+			next, err := nextHeader(j.file, offset+1, size)
+			if err != nil {
+				return end, damaged, err
+			}
+			if next < 0 {
+				break
+			}
+			damaged = true
+			offset = next
+			continue
+		}
+		if err != nil {
+			return end, damaged, err
+		}
+		p := place{header: h, offset: offset, packed: offset + length, end: offset + length + h.Packed}
+		if err := each(p); err != nil {
+			return end, damaged, err
+		}
+		offset, end = p.end, p.end
+	}
+	return end, damaged, nil
+}
+
+// recover reads the journal's headers, and cuts off what is torn. The contents of the
+// last frame are checked, and with all given, those of every frame; others were
+// synced before the next was begun.
+func (j *Journal) recover(all bool) error {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("zstd decoder: %w", err)
+	}
+	defer dec.Close()
+	r := recovery{j: j, all: all, dec: dec, state: State{Done: roaring.New()}}
+	_, damaged, err := j.frames(func(p place) error {
+		err := r.settle(false)
+		r.pending = &p
+		return err
+	})
+	if err == nil {
+		err = r.settle(true)
+	}
+	if err != nil {
+		return err
+	}
+	size, err := j.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if !r.described {
+		if len(r.good) == 0 && j.unborn() {
+			// The process that made it died before its first frame was whole.
+			return errors.Join(os.Remove(j.path), os.ErrNotExist)
+		}
+		return fmt.Errorf("%w: no whole frame in it describes the run", proto.ErrFormat)
+	}
+	if damaged || r.damaged {
+		err = j.compact(r.good)
+		// A frame that was cut out may have held results that the stream still has.
+		r.state.Position = Position{}
+	} else {
+		j.size = r.good[len(r.good)-1].end
+		if err = j.file.Truncate(j.size); err == nil && j.size < size {
+			err = j.file.Sync()
+		}
+	}
+	r.state.Cut = size - j.size
+	j.state, j.old = r.state, true
+	return err
+}
+
+// recovery gathers what a journal holds, one frame behind the reading, so that it
+// knows which frame is the last.
+type recovery struct {
+	j         *Journal
+	all       bool
+	dec       *zstd.Decoder
+	pending   *place
+	good      []place
+	state     State
+	described bool // a frame had the run's manifest
+	damaged   bool // a frame before the last one has damaged contents
+}
+
+// settle takes in the pending frame.
+func (r *recovery) settle(last bool) error {
+	if r.pending == nil {
+		return nil
+	}
+	p := *r.pending
+	r.pending = nil
+	if r.all || last {
+		if _, err := unpackLines(r.j.file, p, r.dec); errors.Is(err, errTorn) {
+			r.damaged = r.damaged || !last
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	if m := p.Manifest; m != nil {
+		if m.Schema != proto.ManifestSchema {
+			return fmt.Errorf("%w: manifest schema %d, this program reads %d", proto.ErrFormat, m.Schema, proto.ManifestSchema)
+		}
+		r.state.Manifest, r.described = *m, true
+		r.state.Sessions++
+	}
+	if r.described && p.Run != r.state.Manifest.Run {
+		return fmt.Errorf("%w: it holds frames of run %s and of run %s", proto.ErrFormat, r.state.Manifest.Run, p.Run)
+	}
+	seqs, err := proto.ParseSeqs(p.Seqs, p.Counts.Done)
+	if err != nil {
+		return fmt.Errorf("frame at byte %d: %w", p.offset, err)
+	}
+	r.state.add(p.header, seqs)
+	r.good = append(r.good, p.light())
+	return nil
+}
+
+// unborn reports whether the file is the beginning of a first frame, or empty.
+func (j *Journal) unborn() bool {
+	var got [12]byte
+	n, err := j.file.ReadAt(got[:], 0)
+	if err != nil && err != io.EOF {
+		return false
+	}
+	magic := binary.LittleEndian.AppendUint32(nil, frameMagic)
+	return bytes.HasPrefix(magic, got[:min(n, 4)]) && strings.HasPrefix(frameTag, string(got[min(n, 8):n]))
+}
+
+// compact replaces the file by one of whole frames only.
+func (j *Journal) compact(good []place) error {
+	tmp, err := os.OpenFile(j.path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already when all went well
+	var size int64
+	for _, p := range good {
+		n, err := io.Copy(tmp, io.NewSectionReader(j.file, p.offset, p.end-p.offset))
+		if err != nil {
+			tmp.Close()
+			return err
+		}
+		size += n
+	}
+	err = errors.Join(tmp.Sync(), syscall.Flock(int(tmp.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), os.Rename(tmp.Name(), j.path), syncDir(j.path))
+	if err != nil {
+		tmp.Close()
+		return err
+	}
+	unlock(j.file)
+	j.file, j.size = tmp, size
+	return nil
+}
+
+// syncDir makes the name of a file last.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync folder of %s: %w", path, err)
+	}
+	return nil
+}

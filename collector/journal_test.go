@@ -1,0 +1,272 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestJournalHoldsItsState(t *testing.T) {
+	t.Parallel()
+	j, _, _ := newTestJournal(t, 10, []uint32{5, 9, 0}, []uint32{2, 3})
+	lines := []uint32{0, 5, 9, 2, 3} // those of a frame are sorted
+	size := func(want func(uint32) bool, plain bool) (n int64) {
+		for _, seq := range lines {
+			line := lineOf(seq, 0)
+			if plain {
+				line = proto.StripExtras(line)
+			}
+			if want(seq) {
+				n += int64(len(line))
+			}
+		}
+		return n
+	}
+	want := State{
+		Manifest: manifest(10), Done: roaring.BitmapOf(0, 2, 3, 5, 9), Sessions: 1, Worked: 2 * time.Second,
+		// 2 and 5 are refused, with answers that tell no usage.
+		Counts:   proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
+		Sizes:    Sizes{size(succeeding, false), size(failing, false), size(succeeding, true), size(failing, true)},
+		Position: Position{Created: born, Seq: 2, Time: born.Add(2)},
+	}
+	checkState(t, want, j.State())
+	j = reopen(t, j)
+	checkState(t, want, j.State())
+	checkText(t, j.path, linesOf(either, lines...))
+
+	// A second session tells itself from the first, once.
+	for range 2 {
+		if err := j.begin(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want.Sessions = 2
+	checkState(t, want, j.State())
+	j = reopen(t, j)
+	checkState(t, want, j.State())
+}
+
+// A frame that is cut off anywhere is dropped, whole ones before it stay.
+func TestJournalTornTail(t *testing.T) {
+	t.Parallel()
+	j, ends, states := newTestJournal(t, 6, []uint32{0}, []uint32{1, 4}, []uint32{3, 2, 5})
+	data, err := os.ReadFile(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "torn.part.zst")
+	for cut := ends[1]; cut <= ends[3]; cut++ {
+		whole := 0
+		for whole+1 < len(ends) && ends[whole+1] <= cut {
+			whole++
+		}
+		if err := os.WriteFile(path, data[:cut], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		torn, err := OpenJournal(path)
+		if err != nil {
+			t.Fatalf("cut at byte %d: %v", cut, err)
+		}
+		want := states[whole]
+		want.Cut = cut - ends[whole]
+		if diff := cmp.Diff(want, torn.state, compareBitmaps); diff != "" {
+			t.Fatalf("cut at byte %d: state (-want +got):\n%s", cut, diff)
+		}
+		for i, seqs := range [][]uint32{{0}, {1, 4}, {3, 2, 5}} {
+			if i >= whole {
+				appendFrame(t, torn, uint64(i+1), seqs...)
+			}
+		}
+		if err := torn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if torn, err = OpenJournal(path); err != nil {
+			t.Fatalf("cut at byte %d and written on: %v", cut, err)
+		}
+		if diff := cmp.Diff(states[3], torn.state, compareBitmaps); diff != "" {
+			t.Fatalf("cut at byte %d and written on: state (-want +got):\n%s", cut, diff)
+		}
+		torn.Close()
+	}
+	checkText(t, path, linesOf(either, 0, 1, 4, 2, 3, 5))
+}
+
+// A process that died while it made the journal leaves nothing to go on with.
+func TestJournalCutInFirstFrame(t *testing.T) {
+	t.Parallel()
+	j, ends, _ := newTestJournal(t, 1)
+	data, err := os.ReadFile(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut.part.zst")
+	for cut := range ends[0] {
+		if err := os.WriteFile(path, data[:cut], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenJournal(path); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("cut at byte %d: %v, want os.ErrNotExist", cut, err)
+		}
+		checkAbsent(t, path)
+	}
+}
+
+// CreateJournal is what a run that was never begun comes to in the end.
+func TestCreateJournalOverCutFirstFrame(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "cut.part.zst")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j, err := CreateJournal(path, manifest(1))
+	if err != nil {
+		t.Fatalf("an empty file is no journal, but: %v", err)
+	}
+	j.Close()
+}
+
+func TestJournalFlippedBit(t *testing.T) {
+	t.Parallel()
+	frames := [][]uint32{{0, 1}, {4, 2}, {3}, {5, 6}}
+	for _, tt := range []struct {
+		name    string
+		frame   int   // the one that is lost
+		offset  int64 // in the frame; from its end if negative
+		rescans bool  // the results stream is read from its beginning again
+	}{
+		{"magic number of a middle frame", 1, 0, true},
+		{"length of a middle frame's header", 1, 4, true},
+		{"highest bits of that length", 1, 7, true},
+		{"tag of a middle frame", 2, 8, true},
+		{"checksum of a middle frame's header", 1, 12, true},
+		{"header of a middle frame", 1, frameFixed + 9, true},
+		{"header of the last frame", 3, frameFixed + 9, false},
+		{"contents of the last frame", 3, -3, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			j, ends, states := newTestJournal(t, 7, frames...)
+			j.Close()
+			at := ends[tt.frame] + tt.offset
+			if tt.offset < 0 {
+				at = ends[tt.frame+1] + tt.offset
+			}
+			flip(t, j.path, at)
+			j = open(t, j.path)
+			checkSurvivors(t, j, frames, tt.frame)
+			want := Position{}
+			if !tt.rescans {
+				want = states[tt.frame].Position
+			}
+			if got := j.State().Position; got != want {
+				t.Errorf("position %v, want %v", got, want)
+			}
+			if want := ends[tt.frame+1] - ends[tt.frame]; j.State().Cut != want {
+				t.Errorf("cut %d bytes, want %d", j.State().Cut, want)
+			}
+			// What is lost comes again, and the lock is still there.
+			appendFrame(t, j, 9, frames[tt.frame]...)
+			if _, err := OpenJournal(j.path); !errors.Is(err, ErrLocked) {
+				t.Errorf("second OpenJournal: %v, want ErrLocked", err)
+			}
+			j = reopen(t, j)
+			if got := j.State().Done.GetCardinality(); got != 7 {
+				t.Errorf("%d requests done, want 7", got)
+			}
+		})
+	}
+}
+
+// checkSurvivors checks that all frames but one are there, on the disk too.
+func checkSurvivors(t *testing.T, j *Journal, frames [][]uint32, lost int) {
+	t.Helper()
+	done, text := roaring.New(), ""
+	for i, seqs := range frames {
+		if i == lost {
+			continue
+		}
+		done.AddMany(seqs)
+		for it := roaring.BitmapOf(seqs...).Iterator(); it.HasNext(); {
+			text += string(lineOf(it.Next(), 0))
+		}
+	}
+	if !j.State().Done.Equals(done) || j.State().Counts.Done != int(done.GetCardinality()) {
+		t.Errorf("done: %v, want %v; counted %d", j.State().Done, done, j.State().Counts.Done)
+	}
+	checkText(t, j.path, text)
+	checkAbsent(t, j.path+".tmp")
+}
+
+func TestJournalLocked(t *testing.T) {
+	t.Parallel()
+	j, _, _ := newTestJournal(t, 1)
+	if _, err := OpenJournal(j.path); !errors.Is(err, ErrLocked) {
+		t.Errorf("OpenJournal: %v, want ErrLocked", err)
+	}
+	if _, err := CreateJournal(j.path, manifest(1)); !errors.Is(err, ErrLocked) {
+		t.Errorf("CreateJournal: %v, want ErrLocked", err)
+	}
+	j.Close()
+	if _, err := CreateJournal(j.path, manifest(1)); !errors.Is(err, os.ErrExist) {
+		t.Errorf("CreateJournal over a journal that nobody has open: %v, want os.ErrExist", err)
+	}
+	open(t, j.path)
+}
+
+func TestOpenJournalErrors(t *testing.T) {
+	t.Parallel()
+	frameOf := func(h header) string {
+		data, err := appendHeader(nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	m, future := manifest(1), manifest(1)
+	future.Schema++
+	for _, tt := range []struct {
+		name, text string
+	}{
+		{"a text", `{"custom_id":"a"}` + "\n"},
+		{"one letter", "x"},
+		{"an ordinary zstd frame", "\x28\xb5\x2f\xfd\x04\x00\x01\x00\x00\x99\xe9\xd8\x51"},
+		{"a skippable frame of another program", "W*M\x18\x04\x00\x00\x00test"},
+		{"frames without a manifest", frameOf(header{Run: "r"})},
+		{"a manifest of another version", frameOf(header{Run: "r", Manifest: &future})},
+		{"frames of two runs", frameOf(header{Run: "r", Manifest: &m}) + frameOf(header{Run: "s"})},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "other")
+			if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 2 { // the first must not have kept the lock
+				if _, err := OpenJournal(path); !errors.Is(err, proto.ErrFormat) {
+					t.Errorf("OpenJournal %d: %v, want ErrFormat", i+1, err)
+				}
+			}
+			got, err := os.ReadFile(path)
+			if diff := cmp.Diff(tt.text, string(got)); diff != "" || err != nil {
+				t.Errorf("somebody else's file was changed (%v):\n%s", err, diff)
+			}
+		})
+	}
+	if _, err := OpenJournal(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v, want os.ErrNotExist", err)
+	}
+}
+
+func ExampleOutput() {
+	o := Output("dir/run")
+	fmt.Println(o.Results(), o.Errors(), o.Meta(), o.Journal())
+	// Output: dir/run.jsonl.zst dir/run.errors.jsonl.zst dir/run.meta.json dir/run.part.zst
+}

@@ -1,0 +1,101 @@
+package collector
+
+import (
+	"testing"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// fill publishes results of one request each until the stream is full or all are
+// there, and returns how many it took.
+func (b *bench) fill(next uint32, seq func(n uint32) uint32) uint32 {
+	b.t.Helper()
+	for ; int(next) < b.m.Input.Requests; next++ {
+		n := seq(next)
+		msg := proto.EncodeResults("r", "0-0", []uint32{n}, lineOf(n, 8<<10))
+		if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
+			return next
+		}
+	}
+	return next
+}
+
+func itself(n uint32) uint32 { return n }
+
+// A stream that is far smaller than the run's results must always get room again.
+func TestPurgeMakesRoom(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 150, 256<<10)
+	_, stop := b.start()
+	next := uint32(0)
+	prototest.Poll(t, patience, "room for all results", func() bool {
+		next = b.fill(next, itself)
+		return next == 150
+	})
+	b.finish(stop)
+}
+
+// The newer half stays: workers look there for what a shard has done already.
+func TestPurgeKeepsNewerHalf(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1000, 256<<10)
+	full := b.fill(0, func(n uint32) uint32 { return 3 * n })
+	c, _ := b.start()
+	stream, err := b.js.Stream(t.Context(), proto.ResultsStream("r"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	created := stream.CachedInfo().Created
+	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
+		if err := c.purge(t.Context(), Position{Created: created, Seq: synced}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := info.State
+	if state.FirstSeq <= uint64(full)/4 || state.Msgs < uint64(full)/3 || state.LastSeq != uint64(full) {
+		t.Errorf("of %d messages %d stay, the first is %d", full, state.Msgs, state.FirstSeq)
+	}
+}
+
+// A collector that comes to a full stream must make room in it, although it has
+// nothing new to write: no worker can store a result before.
+func TestPurgeFullStreamAtStart(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		seq  func(uint32) uint32
+		max  int // lines that come of it
+	}{
+		{"all of it synced by the collector before", itself, 1000},
+		{"nothing but duplicates", func(uint32) uint32 { return 0 }, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1000, 256<<10)
+			half := 10 // not enough to purge for
+			for n := range uint32(half) {
+				b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, lineOf(tt.seq(n), 8<<10)))
+			}
+			c, stop := b.start()
+			b.waitDurable(c, min(half, tt.max))
+			full := b.fill(uint32(half), tt.seq)
+			prototest.Poll(t, patience, "all messages", func() bool {
+				p := c.Progress().Received
+				return p.Done+int(p.Duplicates) >= int(full)
+			})
+			stopped(t, stop())
+			b.fill(full, tt.seq) // should a purge have come in between
+			_, stop = b.start()
+			prototest.Poll(t, patience, "room in the stream", func() bool {
+				_, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", []uint32{999}, lineOf(999, 8<<10)))
+				return err == nil
+			})
+			stopped(t, stop())
+		})
+	}
+}

@@ -1,0 +1,145 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// rounds finds requests that ended nowhere (their shard or their result was lost with
+// a broker's storage, purged, or could not be read) and has them published again.
+type rounds struct {
+	c        *Collector
+	checked  time.Time
+	fruitful int // requests missing when the latest round began
+	vain     int // rounds since then that brought nothing
+}
+
+// maxVain is after how many rounds without a single new result a run is given up.
+const maxVain = 3
+
+// check is called when no results come. Once a second it looks whether any can come
+// still, and if not, starts a round of publishing for what is missing.
+func (r *rounds) check(ctx context.Context) error {
+	if time.Since(r.checked) < time.Second {
+		return nil
+	}
+	r.checked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := r.look(ctx)
+	if errors.Is(err, errInVain) {
+		return err
+	}
+	if err != nil && ctx.Err() == nil {
+		r.c.cfg.Log.Warn().Err(err).Msg("look for lost requests")
+	}
+	return nil
+}
+
+func (r *rounds) look(ctx context.Context) error {
+	c := r.c
+	m, err := c.runs.Get(ctx, c.run)
+	if err != nil {
+		return err
+	}
+	base, lost, err := r.drained(ctx, m)
+	if err != nil || !lost {
+		return err
+	}
+	missing := Missing(c.seen, c.total)
+	if n := c.missing(); n == r.fruitful {
+		if r.vain++; r.vain >= maxVain {
+			return fmt.Errorf("%d requests, the first of them number %d, %w", n, missing.Minimum(), errInVain)
+		}
+	} else {
+		r.fruitful, r.vain = n, 0
+	}
+	c.cfg.Log.Warn().Int("requests", c.missing()).Msg("publishing requests again that the bus has lost")
+	return StartRound(ctx, c.cfg.JS, c.runs, c.run, base, missing)
+}
+
+var errInVain = fmt.Errorf("got no result although they were published %d times", maxVain)
+
+// drained reports whether no more results can come: all shards are published, none is
+// waiting or out with a worker, and the results stream is read to its end. The order
+// matters: a worker stores results before it acknowledges a shard. base is the work
+// stream's sequence.
+func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, yes bool, err error) {
+	c := r.c
+	work, err := c.cfg.JS.Stream(ctx, proto.WorkStream(c.run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, true, proto.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look at stream %s: %w", proto.WorkStream(c.run), err)
+	}
+	state := work.CachedInfo().State
+	if !m.Publish.Done || state.Msgs > 0 {
+		return 0, false, r.consumers(ctx, m)
+	}
+	results, err := c.cfg.JS.Stream(ctx, proto.ResultsStream(c.run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, false, proto.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look at stream %s: %w", proto.ResultsStream(c.run), err)
+	}
+	info := results.CachedInfo()
+	read := c.source.at.Created.Equal(info.Created) && c.source.at.Seq >= info.State.LastSeq
+	return state.LastSeq, read || info.State.Msgs == 0, nil
+}
+
+// consumers makes the consumers and the results stream again if somebody removed them.
+func (r *rounds) consumers(ctx context.Context, m proto.Manifest) error {
+	if _, err := r.c.cfg.JS.Stream(ctx, proto.ResultsStream(r.c.run)); errors.Is(err, jetstream.ErrStreamNotFound) {
+		return proto.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
+	}
+	for _, model := range m.Models() {
+		_, err := r.c.cfg.JS.Consumer(ctx, proto.WorkStream(r.c.run), proto.ConsumerName(model))
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return proto.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
+		}
+	}
+	return nil
+}
+
+// Missing is the complement of done in a run of total requests.
+func Missing(done *roaring.Bitmap, total int) *roaring.Bitmap {
+	all := roaring.New()
+	all.AddRange(0, uint64(total))
+	all.AndNot(done)
+	return all
+}
+
+// StartRound tells the producer of a run to publish the missing requests. base is the
+// sequence that the work stream is at.
+func StartRound(ctx context.Context, js jetstream.JetStream, runs *proto.Runs, run string, base uint64, missing *roaring.Bitmap) error {
+	m, err := runs.Get(ctx, run)
+	if err != nil {
+		return err
+	}
+	data, err := missing.ToBytes()
+	if err != nil {
+		return fmt.Errorf("list of missing requests: %w", err)
+	}
+	round := m.Publish.Round + 1
+	name := fmt.Sprintf("missing-%d", round)
+	if err := proto.NewObjects(js, run).Put(ctx, name, data); err != nil {
+		return err
+	}
+	return runs.Update(ctx, run, func(now *proto.Manifest) error {
+		if now.Publish.Round != round-1 {
+			return proto.ErrConflict
+		}
+		now.State = proto.StateInProgress
+		now.Publish = proto.Publish{Round: round, Base: base, Missing: name}
+		return nil
+	})
+}

@@ -1,0 +1,120 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// source reads the results stream in order, from a position on, each message at
+// least once. It pulls with a consumer of its own that needs no acknowledgement; a
+// gap in what that consumer delivers makes it start anew from the last message.
+type source struct {
+	js       jetstream.JetStream
+	run      string
+	at       Position // of the last message handled
+	consumer jetstream.Consumer
+	next     uint64 // the consumer's number for the next message
+}
+
+// errGap says that messages were lost between server and client.
+var errGap = errors.New("a gap in the messages delivered")
+
+// fetch waits up to wait for messages and hands them to take, in order. It returns
+// the number handled. After an error it may be called again.
+func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstream.Msg) error) (int, error) {
+	if s.consumer == nil {
+		if err := s.connect(ctx); err != nil {
+			return 0, err
+		}
+	}
+	batch, err := s.consumer.Fetch(256, jetstream.FetchMaxWait(wait), jetstream.FetchMaxBytes(max(32<<20, int(s.js.Conn().MaxPayload()))))
+	if err != nil {
+		s.consumer = nil
+		return 0, fmt.Errorf("pull results: %w", err)
+	}
+	n := 0
+	for msg := range batch.Messages() {
+		if err != nil {
+			continue // drain what comes after an error
+		}
+		var meta *jetstream.MsgMetadata
+		if meta, err = msg.Metadata(); err != nil {
+			continue
+		}
+		if meta.Sequence.Consumer != s.next {
+			err = errGap
+			continue
+		}
+		if err = take(msg); err != nil {
+			continue
+		}
+		n++
+		s.next++
+		s.at.Seq, s.at.Time = meta.Sequence.Stream, meta.Timestamp
+	}
+	if err == nil {
+		err = batch.Error()
+	}
+	if err != nil {
+		s.consumer = nil
+		return n, fmt.Errorf("pull results: %w", err)
+	}
+	return n, nil
+}
+
+// connect makes the consumer, at the message after the position, or at the beginning
+// when the stream is not the one that the position was in: then the bitmap drops what
+// is known.
+func (s *source) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stream, err := s.js.Stream(ctx, proto.ResultsStream(s.run))
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
+	}
+	info := stream.CachedInfo()
+	known, err := s.known(ctx, stream, info)
+	if err != nil {
+		return fmt.Errorf("look for message %d of stream %s: %w", s.at.Seq, proto.ResultsStream(s.run), err)
+	}
+	if !known {
+		s.at = Position{Created: info.Created}
+	}
+	cfg := jetstream.ConsumerConfig{
+		AckPolicy:         jetstream.AckNonePolicy,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       s.at.Seq + 1,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: time.Minute,
+	}
+	if s.consumer, err = stream.CreateConsumer(ctx, cfg); err != nil {
+		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
+	}
+	s.next = 1
+	return nil
+}
+
+// known reports whether the position's message is, or was, in the stream.
+func (s *source) known(ctx context.Context, stream jetstream.Stream, info *jetstream.StreamInfo) (bool, error) {
+	if s.at.Seq == 0 || !info.Created.Equal(s.at.Created) || info.State.LastSeq < s.at.Seq {
+		return false, nil
+	}
+	if s.at.Seq < info.State.FirstSeq {
+		return true, nil // purged, by ourselves
+	}
+	msg, err := stream.GetMsg(ctx, s.at.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return msg.Time.Equal(s.at.Time), nil
+}

@@ -1,0 +1,154 @@
+package producer
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// bench is a run on a bus of its own, ready to be published.
+type bench struct {
+	js    jetstream.JetStream
+	runs  *proto.Runs
+	codec *proto.Codec
+	m     proto.Manifest
+}
+
+func newBench(t *testing.T, text string, s proto.Settings, workBytes int64) *bench {
+	t.Helper()
+	_, js := prototest.Server(t)
+	return addRun(t, js, "r", writeFile(t, "in", text), s, workBytes)
+}
+
+func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Settings, workBytes int64) *bench {
+	t.Helper()
+	in, _, err := Validate(t.Context(), []string{file}, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{js: js, m: proto.Manifest{Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress, Input: in, Settings: s}}
+	if err := proto.EnsureStreams(t.Context(), js, b.m, proto.Limits{WorkBytes: workBytes, ResultsBytes: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.runs.Create(t.Context(), b.m); err != nil {
+		t.Fatal(err)
+	}
+	if b.codec, err = proto.NewCodec(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.codec.Close)
+	return b
+}
+
+// start runs a fresh producer; stop ends it and gives what Run returned.
+func (b *bench) start(t *testing.T) (p *Producer, stop func() error) {
+	t.Helper()
+	p = New(Config{JS: b.js, Run: b.m.Run, Log: zerolog.Nop()})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	ended := false
+	var err error
+	stop = func() error {
+		if !ended {
+			cancel()
+			err, ended = <-done, true
+		}
+		return err
+	}
+	t.Cleanup(func() { stop() })
+	return p, stop
+}
+
+func (b *bench) published(t *testing.T) bool {
+	t.Helper()
+	m, err := b.runs.Get(t.Context(), b.m.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Publish.Done
+}
+
+// publish lets one producer publish everything.
+func (b *bench) publish(t *testing.T) {
+	t.Helper()
+	_, stop := b.start(t)
+	prototest.Poll(t, 20*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
+	stop()
+}
+
+func (b *bench) state(t *testing.T) jetstream.StreamState {
+	t.Helper()
+	s, err := b.js.Stream(t.Context(), proto.WorkStream(b.m.Run))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo().State
+}
+
+// take reads the stream's shards from a sequence on and, if ack is set, removes
+// them as a worker does.
+func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
+	t.Helper()
+	stream, err := b.js.Stream(t.Context(), proto.WorkStream(b.m.Run))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shards []proto.Shard
+	for seq := from; seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		msg, err := stream.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatalf("shard %d: %v", seq, err)
+		}
+		payload, err := proto.NewObjects(b.js, b.m.Run).Payload(t.Context(), msg.Header, msg.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shard, err := b.codec.DecodeShard(msg.Header, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shards = append(shards, shard)
+		if ack {
+			if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return shards
+}
+
+// outline is what two runs of one input must have in common.
+func outline(shards []proto.Shard) []string {
+	lines := make([]string, len(shards))
+	for i, s := range shards {
+		var seqs []uint32
+		for _, r := range s.Requests {
+			seqs = append(seqs, r.Seq)
+		}
+		lines[i] = s.ID + ": " + proto.FormatSeqs(seqs)
+	}
+	return lines
+}
+
+func lines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"custom_id":"id-%d","model":"m%d","prompt":"%016x"}`+"\n", i, i%3, rand.Uint64())
+	}
+	return b.String()
+}
+
+var settings = proto.Settings{ShardSize: 16, ShardBytes: 64 << 10, Capacity: 4}

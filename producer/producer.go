@@ -1,0 +1,308 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Config is what a producer needs. All fields but Log are required.
+type Config struct {
+	JS  jetstream.JetStream
+	Run string
+	Log zerolog.Logger
+}
+
+// Producer publishes the shards of one run.
+type Producer struct {
+	cfg     Config
+	runs    *proto.Runs
+	codec   *proto.Codec
+	objects *proto.Objects
+	stats   Stats
+}
+
+// Stats is what a producer has done so far. It may be read at any time.
+type Stats struct {
+	Shards atomic.Int64 // published by this process, stored or on their way
+	Full   atomic.Bool  // the work stream is full and the producer waits
+}
+
+// New returns a producer.
+func New(cfg Config) *Producer {
+	return &Producer{cfg: cfg, objects: proto.NewObjects(cfg.JS, cfg.Run)}
+}
+
+// Stats is what the producer has done so far.
+func (p *Producer) Stats() *Stats { return &p.stats }
+
+// Run publishes the run's input as its manifest says, from where an earlier producer
+// left off, and then each further round of requests that the collector finds missing.
+// It returns nil when the run has all its results, and else the cause of ctx's end or
+// what went wrong.
+func (p *Producer) Run(ctx context.Context) error {
+	err := p.publish(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (p *Producer) publish(ctx context.Context) error {
+	var err error
+	if p.runs, err = proto.OpenRuns(ctx, p.cfg.JS); err != nil {
+		return err
+	}
+	if p.codec, err = proto.NewCodec(); err != nil {
+		return err
+	}
+	defer p.codec.Close()
+	for {
+		m, err := p.nextRound(ctx)
+		if errors.Is(err, errEnded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("producer: %w", err)
+		}
+		err = p.round(ctx, m)
+		if errors.Is(err, errLostShards) {
+			p.cfg.Log.Warn().Err(err).Msg("publishing goes back to what the bus still has")
+			if err := sleep(ctx, time.Second); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("producer: round %d: %w", m.Publish.Round, err)
+		}
+	}
+}
+
+var (
+	errEnded = errors.New("the run has ended")
+	errFound = errors.New("a round to publish")
+)
+
+// nextRound waits until the manifest asks for a round that is not published yet.
+func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
+	var found proto.Manifest
+	err := p.runs.Watch(ctx, p.cfg.Run, func(m proto.Manifest) error {
+		switch m.State {
+		case proto.StateInProgress:
+			if m.Publish.Done {
+				return nil
+			}
+			found = m
+			return errFound
+		case proto.StateValidating, proto.StatePaused:
+			return nil
+		default:
+			return errEnded
+		}
+	})
+	if errors.Is(err, errFound) {
+		return found, nil
+	}
+	return found, err
+}
+
+// round publishes what the round lacks in the work stream, and notes that it is done.
+func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
+	stream, err := p.cfg.JS.Stream(ctx, proto.WorkStream(m.Run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return errLostShards // the collector makes it again, and begins a new round
+	}
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(m.Run), err)
+	}
+	last := stream.CachedInfo().State.LastSeq
+	if last < m.Publish.Base { // the stream was made anew, or lost its end
+		err := p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+			now.Publish.Base = last
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		m.Publish.Base = last
+	}
+	stored := last - m.Publish.Base // shards of this round that are stored already
+	wanted, requests, err := p.wanted(ctx, m)
+	if err != nil {
+		return err
+	}
+	files := make([]string, len(m.Input.Files))
+	for i, f := range m.Input.Files {
+		files[i] = f.Path
+	}
+	in, err := NewReader(files, m.Settings, nil)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	repeated, err := proto.ParseSeqs(m.Input.Repeated, m.Input.Requests)
+	if err != nil {
+		return err
+	}
+	r := &rounder{
+		Producer: p, m: m, in: in, skip: stored, wanted: wanted,
+		repeated: roaring.BitmapOf(repeated...),
+		cut:      newCutter(m.Settings, m.Publish.Round, requests),
+		pub: &publisher{
+			js: p.cfg.JS, stream: proto.WorkStream(m.Run), log: p.cfg.Log, last: last,
+			stalled: func(full bool) { p.stats.Full.Store(full) },
+		},
+		limit: p.cfg.JS.Conn().MaxPayload(),
+		noted: time.Now(),
+	}
+	if point := m.Publish.Point; wanted == nil && point.Shard > 0 && point.Shard <= stored {
+		if err := in.Seek(point); err != nil {
+			return err
+		}
+		r.cut.index = point.Shard
+		r.cut.left = requests - int(point.Seq)
+	}
+	if err := r.publishAll(ctx); err != nil {
+		return err
+	}
+	return p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if now.Publish.Round != m.Publish.Round {
+			return ErrSecondProducer
+		}
+		now.Publish.Done = true
+		return nil
+	})
+}
+
+// wanted is the set of requests that the round publishes, nil for all, and how many
+// they are.
+func (p *Producer) wanted(ctx context.Context, m proto.Manifest) (*roaring.Bitmap, int, error) {
+	if m.Publish.Missing == "" {
+		return nil, m.Input.Requests, nil
+	}
+	data, err := p.objects.Get(ctx, m.Publish.Missing)
+	if err != nil {
+		return nil, 0, err
+	}
+	set := roaring.New()
+	if err := set.UnmarshalBinary(data); err != nil {
+		return nil, 0, fmt.Errorf("object %s: %w", m.Publish.Missing, err)
+	}
+	return set, int(set.GetCardinality()), nil
+}
+
+// rounder is the state of publishing one round.
+type rounder struct {
+	*Producer
+	m        proto.Manifest
+	in       *Reader
+	skip     uint64          // shards that are stored already
+	wanted   *roaring.Bitmap // nil: all
+	repeated *roaring.Bitmap
+	cut      *cutter
+	pub      *publisher
+	limit    int64 // max_payload
+
+	point proto.Point // the latest place between two shards
+	noted time.Time   // when a point was last written to the manifest
+}
+
+func (r *rounder) publishAll(ctx context.Context) error {
+	emit := func(c cut) error { return r.emit(ctx, c) }
+	last := uint32(r.m.Input.Requests - 1)
+	if r.wanted != nil && !r.wanted.IsEmpty() {
+		last = r.wanted.Maximum()
+	}
+	for {
+		item, err := r.in.Next()
+		if errors.Is(err, io.EOF) {
+			return fmt.Errorf("the input ends after %d requests, but had %d when the run began", r.in.Point().Seq, r.m.Input.Requests)
+		}
+		if err != nil {
+			return err
+		}
+		if r.wanted == nil || r.wanted.Contains(item.Seq) {
+			if err := r.add(item, emit); err != nil {
+				return err
+			}
+			if err := r.note(ctx); err != nil {
+				return err
+			}
+		}
+		if item.Seq == last {
+			break
+		}
+	}
+	if err := r.cut.flush(emit); err != nil {
+		return err
+	}
+	return r.pub.flush(ctx)
+}
+
+func (r *rounder) add(item Item, emit func(cut) error) error {
+	if item.Err == nil && r.repeated.Contains(item.Seq) {
+		item.Err, item.Refused = errRepeated, errRepeated.Error()
+	}
+	if item.Err != nil && !r.m.Settings.SkipInvalid {
+		return fmt.Errorf("%s:%d: %w (the input was changed since it was validated)", item.File, item.Line, item.Err)
+	}
+	model := item.Model
+	if item.Err != nil {
+		model = r.m.Models()[0] // any will do: nobody asks a model
+		item.Body = nil
+	}
+	return r.cut.add(copyRequest(item.Request), model, emit)
+}
+
+func (r *rounder) emit(ctx context.Context, c cut) error {
+	if c.index >= r.skip {
+		msg := r.codec.EncodeShard(r.m.Run, c.model, c.shard)
+		if err := r.objects.Offload(ctx, msg, "work-"+c.shard.ID, r.limit); err != nil {
+			return err
+		}
+		if err := r.pub.publish(ctx, msg); err != nil {
+			return err
+		}
+		r.stats.Shards.Add(1)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// note writes a point to go on from into the manifest, once a second at most.
+func (r *rounder) note(ctx context.Context) error {
+	if r.wanted != nil {
+		return nil
+	}
+	if r.point.Shard > 0 && r.m.Publish.Base+r.point.Shard <= r.pub.stored() && time.Since(r.noted) > time.Second {
+		r.noted = time.Now()
+		err := r.runs.Update(ctx, r.m.Run, func(now *proto.Manifest) error {
+			if now.Publish.Round != r.m.Publish.Round {
+				return ErrSecondProducer
+			}
+			now.Publish.Point = r.point
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		r.point = proto.Point{}
+	}
+	if r.point.Shard == 0 && r.cut.clean() {
+		r.point = r.in.Point()
+		r.point.Shard = r.cut.index
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+func TestRunPublishesAllOnce(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	b := newBench(t, lines(n), settings, 64<<20)
+	p, stop := b.start(t)
+	prototest.Poll(t, 20*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
+	shards := b.take(t, 1, false)
+	seen := make([]int, n)
+	for i, s := range shards {
+		if s.ID != proto.ShardID(0, uint64(i)) {
+			t.Fatalf("message %d is shard %s", i, s.ID)
+		}
+		for _, r := range s.Requests {
+			seen[r.Seq]++
+			if want := fmt.Sprintf(`"id-%d"`, r.Seq); string(r.CustomID) != want {
+				t.Errorf("request %d is %s", r.Seq, r.CustomID)
+			}
+		}
+	}
+	for seq, times := range seen {
+		if times != 1 {
+			t.Errorf("request %d is published %d times", seq, times)
+		}
+	}
+	if got := p.Stats().Shards.Load(); got != int64(len(shards)) {
+		t.Errorf("stats tell of %d shards of %d", got, len(shards))
+	}
+	// The run's end ends the producer.
+	err := b.runs.Update(t.Context(), "r", func(m *proto.Manifest) error {
+		m.State = proto.StateCompleted
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- New(Config{JS: b.js, Run: "r", Log: zerolog.Nop()}).Run(t.Context()) }()
+	if err := <-ended; err != nil {
+		t.Errorf("a producer of an ended run: %v", err)
+	}
+	stop()
+}
+
+func TestRunGoesOnAfterAKill(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		ack  bool // workers finish shards in between
+	}{
+		{"nothing was worked on", false},
+		{"workers have acknowledged some", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			const n = 12_000
+			b := newBench(t, lines(n), settings, 64<<20)
+			reference := addRun(t, b.js, "reference", b.m.Input.Files[0].Path, settings, 64<<20)
+			reference.publish(t)
+			want := outline(reference.take(t, 1, false))
+
+			var got []proto.Shard
+			kills := 0
+			for !b.published(t) {
+				p, stop := b.start(t)
+				after := 1 + rand.Int64N(200)
+				prototest.Poll(t, 20*time.Second, "progress", func() bool { return p.Stats().Shards.Load() >= after || b.published(t) })
+				if err := stop(); !errors.Is(err, context.Canceled) {
+					t.Fatalf("a killed producer: %v", err)
+				}
+				kills++
+				if tt.ack {
+					got = append(got, b.take(t, uint64(len(got))+1, true)...)
+				}
+			}
+			got = append(got, b.take(t, uint64(len(got))+1, false)...)
+			if kills < 2 {
+				t.Errorf("the producer was killed %d times", kills)
+			}
+			if diff := cmp.Diff(want, outline(got)); diff != "" {
+				t.Errorf("shards (-one producer +several):\n%.3000s", diff)
+			}
+		})
+	}
+}
+
+// A point in the manifest is where a producer goes on without reading from the start.
+func TestRunGoesOnAtAPoint(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, lines(9000), settings, 64<<20)
+	b.publish(t)
+	want := b.take(t, 1, false)
+
+	other := addRun(t, b.js, "other", b.m.Input.Files[0].Path, settings, 64<<20)
+	in, err := NewReader([]string{b.m.Input.Files[0].Path}, settings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	c := newCutter(settings, 0, 9000)
+	var point proto.Point
+	emit := func(c cut) error {
+		_, err := b.js.PublishMsg(t.Context(), b.codec.EncodeShard("other", c.model, c.shard))
+		return err
+	}
+	for point.Shard == 0 {
+		item, err := in.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.add(copyRequest(item.Request), item.Model, emit); err != nil {
+			t.Fatal(err)
+		}
+		if c.clean() && item.Seq > 100 {
+			point = in.Point()
+			point.Shard = c.index
+		}
+	}
+	err = other.runs.Update(t.Context(), "other", func(m *proto.Manifest) error {
+		m.Publish.Point = point
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.publish(t)
+	if diff := cmp.Diff(outline(want), outline(other.take(t, 1, false))); diff != "" {
+		t.Errorf("shards (-whole +from a point):\n%.3000s", diff)
+	}
+}
+
+func TestRunWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	b := newBench(t, lines(n), settings, 20<<10)
+	p, _ := b.start(t)
+	prototest.Poll(t, 20*time.Second, "a full stream", p.Stats().Full.Load)
+	if b.published(t) {
+		t.Fatal("the round is done with a full stream")
+	}
+	var got []proto.Shard
+	prototest.Poll(t, 30*time.Second, "the whole input in the stream", func() bool {
+		got = append(got, b.take(t, uint64(len(got))+1, true)...)
+		return b.published(t)
+	})
+	got = append(got, b.take(t, uint64(len(got))+1, true)...)
+	var requests int
+	for i, s := range got {
+		requests += len(s.Requests)
+		if s.ID != proto.ShardID(0, uint64(i)) {
+			t.Fatalf("message %d is shard %s", i, s.ID)
+		}
+	}
+	if requests != n {
+		t.Errorf("%d requests of %d", requests, n)
+	}
+	prototest.Poll(t, 5*time.Second, "the end of the stall", func() bool { return !p.Stats().Full.Load() })
+}
+
+// A shard that no empty stream could hold must not be waited for.
+func TestRunRefusesAShardLargerThanTheStream(t *testing.T) {
+	t.Parallel()
+	noise := make([]byte, 30<<10)
+	for i := range noise {
+		noise[i] = 'a' + byte(rand.IntN(26))
+	}
+	b := newBench(t, `{"model":"m","prompt":"`+string(noise)+`"}`+"\n", settings, 10<<10)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := New(Config{JS: b.js, Run: "r", Log: zerolog.Nop()}).Run(ctx)
+	if err == nil || !strings.Contains(err.Error(), "does not fit into stream") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTwoProducersDoubleNothing(t *testing.T) {
+	t.Parallel()
+	const n = 6000
+	b := newBench(t, lines(n), settings, 64<<20)
+	reference := addRun(t, b.js, "reference", b.m.Input.Files[0].Path, settings, 64<<20)
+	reference.publish(t)
+	_, stop1 := b.start(t)
+	_, stop2 := b.start(t)
+	prototest.Poll(t, 30*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
+	for _, stop := range []func() error{stop1, stop2} {
+		if err := stop(); !errors.Is(err, context.Canceled) && !errors.Is(err, ErrSecondProducer) {
+			t.Errorf("error %v", err)
+		}
+	}
+	if diff := cmp.Diff(outline(reference.take(t, 1, false)), outline(b.take(t, 1, false))); diff != "" {
+		t.Errorf("shards (-one producer +two at once):\n%.3000s", diff)
+	}
+}
+
+// Somebody who publishes other things to the stream is noticed.
+func TestPublisherNoticesAnother(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, lines(1), settings, 64<<20)
+	p := &publisher{js: b.js, stream: proto.WorkStream("r"), log: zerolog.Nop()}
+	for i := range 2 {
+		msg := b.codec.EncodeShard("r", "m0", proto.Shard{ID: proto.ShardID(9, uint64(i))})
+		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.publish(t.Context(), b.codec.EncodeShard("r", "m0", proto.Shard{ID: "0-0"})); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.flush(t.Context()); !errors.Is(err, ErrSecondProducer) {
+		t.Errorf("error %v", err)
+	}
+}

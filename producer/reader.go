@@ -1,0 +1,144 @@
+package producer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Item is one input line that counts as a request.
+type Item struct {
+	proto.Request
+	Model string
+	Line  int    // in its file, from 1
+	File  string // as given
+	// Err is why the line is refused, nil for a good one.
+	Err error
+}
+
+// Reader reads the requests of a run's input files, in order. Its items' parts are
+// valid until the next call.
+type Reader struct {
+	files  []string
+	parser *Parser
+	tee    io.Writer // gets the unpacked text, may be nil
+	at     proto.Point
+	in     io.Closer
+	lines  *LineReader
+	idBuf  []byte
+}
+
+// NewReader reads the requests of the files under the settings. If tee is given, the
+// unpacked text is written to it.
+func NewReader(files []string, s proto.Settings, tee io.Writer) (*Reader, error) {
+	p, err := NewParser(s)
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{files: files, parser: p, tee: tee}, nil
+}
+
+// Seek goes on at a point that an earlier reader of the same files gave.
+func (r *Reader) Seek(p proto.Point) error {
+	r.Close()
+	r.at = p
+	if p.File >= len(r.files) {
+		return nil
+	}
+	return r.open(p.Offset, p.Line)
+}
+
+// Point is where the next request begins. Its Shard is not the reader's to know.
+func (r *Reader) Point() proto.Point {
+	p := r.at
+	if r.lines != nil {
+		p.Offset, p.Line = r.lines.Offset(), r.lines.Line()
+	}
+	return p
+}
+
+// Next returns the next request, io.EOF at the end, or an error of the files. A line
+// that is no good request is an item with Err set.
+func (r *Reader) Next() (Item, error) {
+	for {
+		if r.lines == nil {
+			if r.at.File >= len(r.files) {
+				return Item{}, io.EOF
+			}
+			if err := r.open(0, 0); err != nil {
+				return Item{}, err
+			}
+		}
+		line, err := r.lines.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			r.Close()
+			r.at = proto.Point{File: r.at.File + 1, Seq: r.at.Seq}
+			continue
+		case err != nil && !errors.Is(err, errTooLong):
+			return Item{}, err
+		}
+		item := Item{File: r.files[r.at.File], Line: r.lines.Line(), Err: err}
+		if err == nil {
+			item.Request, item.Model, item.Err = r.parser.Parse(line)
+		}
+		item.Seq = r.at.Seq
+		if item.CustomID == nil {
+			r.idBuf = append(strconv.AppendUint(append(r.idBuf[:0], `"request-`...), uint64(item.Seq)+1, 10), '"')
+			item.CustomID = r.idBuf
+		}
+		if item.Err != nil {
+			item.Refused = item.Err.Error()
+		}
+		if r.at.Seq == maxSeq {
+			return Item{}, fmt.Errorf("read %s: more than %d requests", item.File, uint32(maxSeq))
+		}
+		r.at.Seq++
+		return item, nil
+	}
+}
+
+// maxSeq keeps numbers and counts inside 32 bits.
+const maxSeq = 1<<32 - 2
+
+// Close closes the file that is open.
+func (r *Reader) Close() {
+	if r.in != nil {
+		r.in.Close()
+		r.in, r.lines = nil, nil
+	}
+}
+
+func (r *Reader) open(offset int64, line int) error {
+	in, err := Open(r.files[r.at.File])
+	if err != nil {
+		return err
+	}
+	if seeker, ok := in.(io.Seeker); ok && offset > 0 {
+		_, err = seeker.Seek(offset, io.SeekStart)
+	} else if offset > 0 { // packed: the way leads through the text
+		_, err = io.CopyN(io.Discard, in, offset)
+	}
+	if err != nil {
+		in.Close()
+		return fmt.Errorf("go to byte %d of %s: %w", offset, r.files[r.at.File], err)
+	}
+	r.in = in
+	var text io.Reader = in
+	if r.tee != nil {
+		text = io.TeeReader(in, r.tee)
+	}
+	r.lines = &LineReader{r: newBuffer(text), offset: offset, line: line}
+	return nil
+}
+
+// copyRequest gives a request memory of its own.
+func copyRequest(q proto.Request) proto.Request {
+	all := slices.Concat(q.CustomID, q.Body)
+	q.CustomID, q.Body = all[:len(q.CustomID):len(q.CustomID)], all[len(q.CustomID):]
+	return q
+}

@@ -1,0 +1,163 @@
+package producer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// MaxProblems is how many refused lines a report lists; the others are counted.
+const MaxProblems = 100
+
+// MaxModels is how many models the requests of one run may name: each has a consumer
+// of its own on the bus.
+const MaxModels = 256
+
+// Problem is a refused input line.
+type Problem struct {
+	File     string
+	Line     int // from 1
+	CustomID string
+	Reason   string
+}
+
+// String is the line of a report.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.CustomID, p.Reason)
+}
+
+// Report is what validation found wrong.
+type Report struct {
+	Problems []Problem // the first [MaxProblems]
+	Count    int       // of all
+}
+
+// ErrEmpty is returned for an input without a single request.
+var ErrEmpty = errors.New("no requests in the input")
+
+// Validate reads the whole input and checks each line, in memory that grows only by
+// the 16 bytes of each custom_id's hash. progress, which may be nil, is called from
+// time to time with the requests and bytes read.
+func Validate(ctx context.Context, files []string, s proto.Settings, progress func(requests int, bytes int64)) (proto.Input, Report, error) {
+	in := proto.Input{Models: map[string]int{}}
+	var report Report
+	for _, path := range files {
+		info, err := os.Stat(path)
+		if err != nil {
+			return in, report, err
+		}
+		in.Files = append(in.Files, proto.File{Path: path, Bytes: info.Size(), ModTime: info.ModTime().UTC()})
+	}
+	sum := sha256.New()
+	counted := &counter{w: sum}
+	r, err := NewReader(files, s, counted)
+	if err != nil {
+		return in, report, err
+	}
+	defer r.Close()
+	seen := map[[16]byte]struct{}{}
+	var repeated []uint32
+	for {
+		item, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return in, report, err
+		}
+		key := HashID(item.CustomID)
+		if _, ok := seen[key]; ok && item.Err == nil {
+			item.Err = errRepeated
+			repeated = append(repeated, item.Seq)
+		}
+		seen[key] = struct{}{}
+		in.Requests++
+		if item.Err != nil {
+			report.add(Problem{item.File, item.Line, string(idText(item.CustomID)), item.Err.Error()})
+		} else {
+			in.Models[item.Model]++
+			if len(in.Models) > MaxModels {
+				return in, report, fmt.Errorf("%s:%d: the input names more than %d models", item.File, item.Line, MaxModels)
+			}
+		}
+		if in.Requests%4096 == 0 {
+			if err := ctx.Err(); err != nil {
+				return in, report, err
+			}
+			if progress != nil {
+				progress(in.Requests, counted.n)
+			}
+		}
+	}
+	if in.Requests == 0 {
+		return in, report, ErrEmpty
+	}
+	in.Bytes = counted.n
+	in.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	in.Invalid = report.Count
+	in.Repeated = proto.FormatSeqs(repeated)
+	return in, report, nil
+}
+
+// errRepeated is the fault of a line whose custom_id an earlier line has.
+var errRepeated = errors.New("custom_id was used on an earlier line")
+
+func (r *Report) add(p Problem) {
+	r.Count++
+	if len(r.Problems) < MaxProblems {
+		r.Problems = append(r.Problems, p)
+	}
+}
+
+// HashID stands for a custom_id, given as a JSON string, in 16 bytes: the same for all
+// its spellings.
+func HashID(raw []byte) [16]byte {
+	sum := sha256.Sum256(idText(raw))
+	return [16]byte(sum[:16])
+}
+
+// idText is the custom_id without quotes and escapes.
+func idText(raw []byte) []byte {
+	id, err := proto.Unquote(raw)
+	if err != nil { // not possible after parsing
+		return raw
+	}
+	return id
+}
+
+// counter counts what is written through it.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.w.Write(p)
+}
+
+// Checksum returns the SHA-256 of the unpacked text of the files, in hexadecimal.
+func Checksum(ctx context.Context, files []string) (string, error) {
+	sum := sha256.New()
+	for _, path := range files {
+		in, err := Open(path)
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(sum, in)
+		in.Close()
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", path, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}

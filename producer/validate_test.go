@@ -1,0 +1,201 @@
+package producer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func good(id, model string) string {
+	return fmt.Sprintf(`{"custom_id":%q,"model":%q,"messages":[]}`+"\n", id, model)
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	first := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "n") + "broken\r\n" + good("a", "m")
+	second := good("c", "m") + `{"custom_id":"\u0062","model":"m","messages":[]}` // no line feed; b again
+	files := []string{writeFile(t, "1.jsonl", first), writeFile(t, "2.jsonl", gzipped(t, second))}
+	in, report, err := Validate(t.Context(), files, proto.Settings{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(first + second))
+	want := proto.Input{
+		SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(first + second)),
+		Requests: 6, Invalid: 3, Repeated: "3,5", Models: map[string]int{"m": 2, "n": 1},
+	}
+	if diff := cmp.Diff(want, in, cmpopts.IgnoreFields(proto.Input{}, "Files")); diff != "" {
+		t.Errorf("input (-want +got):\n%s", diff)
+	}
+	if len(in.Files) != 2 || in.Files[0].Path != files[0] || in.Files[0].Bytes != int64(len(first)) || in.Files[1].ModTime.IsZero() {
+		t.Errorf("files %+v", in.Files)
+	}
+	wantReport := Report{Count: 3, Problems: []Problem{
+		{files[0], 4, "request-3", "broken JSON at byte 1: invalid character 'b' at start of value"},
+		{files[0], 5, "a", errRepeated.Error()},
+		{files[1], 2, "b", errRepeated.Error()},
+	}}
+	if diff := cmp.Diff(wantReport, report); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+	if got := report.Problems[1].String(); got != files[0]+":5: a: "+errRepeated.Error() {
+		t.Errorf("a problem is written %q", got)
+	}
+	if got, err := Checksum(t.Context(), files); err != nil || got != want.SHA256 {
+		t.Errorf("checksum %s, %v", got, err)
+	}
+}
+
+func TestValidateReportsTheFirstProblems(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "in", strings.Repeat("broken\n", MaxProblems+5)+good("a", "m"))
+	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Problems) != MaxProblems || report.Count != MaxProblems+5 || in.Invalid != MaxProblems+5 || in.Requests != MaxProblems+6 {
+		t.Errorf("%d problems listed, %d counted, input %+v", len(report.Problems), report.Count, in)
+	}
+	if last := report.Problems[MaxProblems-1]; last.Line != MaxProblems {
+		t.Errorf("the last problem listed is on line %d", last.Line)
+	}
+}
+
+func TestValidateErrors(t *testing.T) {
+	t.Parallel()
+	var models strings.Builder
+	for i := range MaxModels + 1 {
+		models.WriteString(good(fmt.Sprint("id", i), fmt.Sprint("m", i)))
+	}
+	for _, tt := range []struct {
+		name string
+		file string
+		is   error
+		text string
+	}{
+		{"an empty file", writeFile(t, "in", ""), ErrEmpty, ""},
+		{"blank lines alone", writeFile(t, "in", "\n \r\n"), ErrEmpty, ""},
+		{"a packed file of nothing", writeFile(t, "in", gzipped(t, "")), ErrEmpty, ""},
+		{"a missing file", t.TempDir() + "/missing", fs.ErrNotExist, ""},
+		{"too many models", writeFile(t, "in", models.String()), nil, "more than 256 models"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := Validate(t.Context(), []string{tt.file}, proto.Settings{}, nil)
+			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("error %v; want %v %s", err, tt.is, tt.text)
+			}
+		})
+	}
+}
+
+func TestValidateLongLines(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(t.TempDir() + "/in")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	long := func(n int64) {
+		fmt.Fprint(f, `{"model":"m","prompt":"`)
+		if _, err := repeatByteTo(f, n); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(f, "\"}\n")
+	}
+	long(50 << 20)
+	long(MaxLine)
+	fmt.Fprint(f, good("a", "m"))
+	in, report, err := Validate(t.Context(), []string{f.Name()}, proto.Settings{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Problem{{f.Name(), 2, "request-2", "line is longer than 64 MiB"}}
+	if diff := cmp.Diff(want, report.Problems); diff != "" || in.Requests != 3 {
+		t.Errorf("%d requests; problems (-want +got):\n%s", in.Requests, diff)
+	}
+}
+
+func TestValidateStops(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "in", strings.Repeat(`{"prompt":"","model":"m"}`+"\n", 3*4096))
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := 0
+	_, _, err := Validate(ctx, []string{file}, proto.Settings{}, func(requests int, bytes int64) {
+		calls++
+		if requests != 4096 || bytes <= 0 {
+			t.Errorf("progress %d, %d", requests, bytes)
+		}
+		cancel()
+	})
+	if !errors.Is(err, context.Canceled) || calls != 1 {
+		t.Errorf("error %v after %d calls", err, calls)
+	}
+}
+
+// Who goes on at a point reads the same requests as who came there on foot.
+func TestReaderSeek(t *testing.T) {
+	t.Parallel()
+	text := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "m") + "broken\n" + good("c", "m")
+	files := []string{writeFile(t, "1", text), writeFile(t, "2", gzipped(t, text)), writeFile(t, "3", zstded(t, text))}
+	newReader := func() *Reader {
+		r, err := NewReader(files, proto.Settings{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		return r
+	}
+	all := func(r *Reader) (got []string) {
+		for {
+			item, err := r.Next()
+			if err != nil {
+				return got
+			}
+			got = append(got, fmt.Sprint(item.Seq, item.File, item.Line, string(item.CustomID), item.Err))
+		}
+	}
+	want := all(newReader())
+	if len(want) != 12 {
+		t.Fatalf("%d requests", len(want))
+	}
+	walker := newReader()
+	for i := range 13 {
+		other := newReader()
+		if err := other.Seek(walker.Point()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want[i:], all(other), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("from request %d (-want +got):\n%s", i, diff)
+		}
+		walker.Next()
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	const lines = 5000
+	var text strings.Builder
+	words := strings.Repeat("some words of a prompt, ", 160)
+	for i := range lines {
+		fmt.Fprintf(&text, `{"custom_id":"id-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[{"role":"user","content":"%s"}]}}`+"\n", i, words)
+	}
+	file := writeFile(b, "in", text.String())
+	b.SetBytes(int64(text.Len()))
+	for b.Loop() {
+		in, report, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil)
+		if err != nil || in.Requests != lines || report.Count != 0 {
+			b.Fatal(in.Requests, report.Count, err)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package proto
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// State is where a run stands. The words are those of OpenAI's batches, and paused.
+type State string
+
+// The states of a run.
+const (
+	StateValidating State = "validating"
+	StateFailed     State = "failed" // the input was refused
+	StateInProgress State = "in_progress"
+	StatePaused     State = "paused"
+	StateFinalizing State = "finalizing" // all requests have a line; the files are being written
+	StateCompleted  State = "completed"
+	StateCancelling State = "cancelling"
+	StateCancelled  State = "cancelled"
+	StateExpired    State = "expired"
+)
+
+// Manifest is all that the parts of a run must agree on. It is one JSON value under
+// the run's id in [RunsBucket], and the first frame of the run's journal.
+type Manifest struct {
+	Schema    int        `json:"schema"` // [ManifestSchema]
+	Run       string     `json:"run"`
+	State     State      `json:"state"`
+	CreatedAt time.Time  `json:"created_at"`
+	EndedAt   *time.Time `json:"ended_at,omitempty"`
+	Input     Input      `json:"input"`
+	Settings  Settings   `json:"settings"`
+	Publish   Publish    `json:"publish"`
+	Counts    Counts     `json:"counts"`
+}
+
+// ManifestSchema is the version of the manifest's format.
+const ManifestSchema = 1
+
+// Input describes the input of a run, as validation found it.
+type Input struct {
+	Files    []File `json:"files"`
+	SHA256   string `json:"sha256"` // of the unpacked text of all files in order
+	Bytes    int64  `json:"bytes"`  // of the unpacked text
+	Requests int    `json:"requests"`
+	Invalid  int    `json:"invalid"` // how many of them are refused lines
+	// Repeated lists the requests whose custom_id an earlier line has, as [FormatSeqs]
+	// does. They are refused too, but only validation, which has seen all ids, knows.
+	Repeated string         `json:"repeated,omitempty"`
+	Models   map[string]int `json:"models"` // requests for each model, refused lines not counted
+}
+
+// File is one input file as it was when the run began.
+type File struct {
+	Path    string    `json:"path"`
+	Bytes   int64     `json:"bytes"`
+	ModTime time.Time `json:"mod_time"`
+}
+
+// Settings are what turns the input into requests and shards. They stay as they are
+// for the whole of a run, so that a shard is a pure function of input and settings.
+type Settings struct {
+	Model       string            `json:"model,omitempty"` // for bodies that name none
+	Set         map[string]string `json:"set,omitempty"`   // body fields, as JSON, for bodies that lack them
+	SkipInvalid bool              `json:"skip_invalid,omitempty"`
+	Simulated   bool              `json:"simulated,omitempty"` // answered by promptmill's simulated server
+	ShardSize   int               `json:"shard_size"`
+	ShardBytes  int               `json:"shard_bytes"`
+	// Capacity is the number of requests that the workers known at the start run at
+	// once; shards shrink toward the end of the input by it.
+	Capacity int `json:"capacity"`
+}
+
+// Publish is how far the producer has come.
+//
+// The sequence of the work stream is the count of the shards published: each is
+// published with the sequence that it must get, so a shard can be stored neither
+// twice nor out of order, whoever crashes. Round 0 publishes the whole input. Each
+// further round publishes the requests that ended nowhere, listed in an object of
+// the run's store.
+type Publish struct {
+	Round int `json:"round"`
+	// Base is the work stream's sequence before the round's first shard.
+	Base uint64 `json:"base"`
+	// Missing names the object with the round's requests, a serialized Roaring
+	// bitmap; empty in round 0.
+	Missing string `json:"missing,omitempty"`
+	// Done says that all shards of the round are stored.
+	Done bool `json:"done"`
+	// Point is where the producer can go on cutting without reading the input from
+	// the start. It may lag behind the stream.
+	Point Point `json:"point"`
+}
+
+// Point is a place in the input between two shards.
+type Point struct {
+	File   int    `json:"file"`   // index of the input file
+	Offset int64  `json:"offset"` // in its unpacked text
+	Line   int    `json:"line"`   // lines before it in this file
+	Seq    uint32 `json:"seq"`    // the next request's number
+	Shard  uint64 `json:"shard"`  // the next shard's index in its round
+}
+
+// Counts are the collector's counts of what is in the synced output.
+type Counts struct {
+	Done             int   `json:"done"` // answered or failed
+	Failed           int   `json:"failed"`
+	PromptTokens     int64 `json:"prompt_tokens"`
+	CompletionTokens int64 `json:"completion_tokens"`
+	Attempts         int64 `json:"attempts"`
+	// Duplicates is how many lines came for requests that had one already.
+	Duplicates int64 `json:"duplicates"`
+}
+
+// Add adds what d counts to c.
+func (c *Counts) Add(d Counts) {
+	c.Done += d.Done
+	c.Failed += d.Failed
+	c.PromptTokens += d.PromptTokens
+	c.CompletionTokens += d.CompletionTokens
+	c.Attempts += d.Attempts
+	c.Duplicates += d.Duplicates
+}
+
+// Minus is what c counts beyond d.
+func (c Counts) Minus(d Counts) Counts {
+	return Counts{
+		Done: c.Done - d.Done, Failed: c.Failed - d.Failed,
+		PromptTokens: c.PromptTokens - d.PromptTokens, CompletionTokens: c.CompletionTokens - d.CompletionTokens,
+		Attempts: c.Attempts - d.Attempts, Duplicates: c.Duplicates - d.Duplicates,
+	}
+}
+
+// ParseManifest reads a manifest and refuses those of other formats.
+func ParseManifest(data []byte) (Manifest, error) {
+	var m Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
+	}
+	if m.Schema != ManifestSchema {
+		return Manifest{}, fmt.Errorf("manifest: %w: schema %d, this program reads %d", ErrFormat, m.Schema, ManifestSchema)
+	}
+	if err := CheckRunID(m.Run); err != nil {
+		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,106 @@
+package proto
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// RunsBucket is the key-value bucket that holds one manifest for each run.
+const RunsBucket = "promptmill_runs"
+
+// Headers of shard and result messages.
+const (
+	// HeaderVersion is the version of the message format, [Version].
+	HeaderVersion = "Pm-Version"
+	// HeaderShard is the shard's id, as in the subject.
+	HeaderShard = "Pm-Shard"
+	// HeaderSeqs lists the request numbers of the payload's lines, in their order
+	// (see [FormatSeqs]).
+	HeaderSeqs = "Pm-Seqs"
+	// HeaderObject names the object of the run's object store that holds the
+	// payload, when it does not fit into a message.
+	HeaderObject = "Pm-Object"
+)
+
+// Version is the version of the message format that this package reads and writes.
+const Version = "1"
+
+// MaxRunID is the longest run id in bytes.
+const MaxRunID = 64
+
+// WorkStream names the stream of a run's shards.
+func WorkStream(run string) string { return "pm_" + run + "_work" }
+
+// ResultsStream names the stream of a run's results.
+func ResultsStream(run string) string { return "pm_" + run + "_results" }
+
+// ObjectsBucket names the object store of a run's oversized payloads. It exists
+// only in runs that needed it.
+func ObjectsBucket(run string) string { return "pm_" + run + "_objects" }
+
+// WorkSubject is the subject on which a shard for a model is published.
+func WorkSubject(run, model, shard string) string {
+	return "pm." + run + ".work." + ModelToken(model) + "." + shard
+}
+
+// WorkFilter matches the shards of a run for one model.
+func WorkFilter(run, model string) string { return WorkSubject(run, model, "*") }
+
+// ResultsSubject is the subject on which a shard's results are published.
+func ResultsSubject(run, shard string) string { return "pm." + run + ".results." + shard }
+
+// ConsumerName names the durable consumer of a run's shards for one model.
+func ConsumerName(model string) string { return ModelToken(model) }
+
+// ShardID is the id of the index-th shard of a round of publishing, both from 0.
+func ShardID(round int, index uint64) string { return fmt.Sprintf("%d-%d", round, index) }
+
+// ModelToken turns a model's name into a NATS token that a person can still read.
+// Different names have different tokens: the token ends in a part of the name's
+// SHA-256.
+func ModelToken(model string) string {
+	readable := strings.Map(func(r rune) rune {
+		if isTokenRune(r) {
+			return r
+		}
+		return '-'
+	}, model)
+	if len(readable) > 40 {
+		readable = readable[:40]
+	}
+	sum := sha256.Sum256([]byte(model))
+	return readable + "-" + hex.EncodeToString(sum[:5])
+}
+
+// NewRunID makes a run id from the time and four random letters.
+func NewRunID(now time.Time) string {
+	const letters = "abcdefghijkmnpqrstuvwxyz23456789" // 32: a random byte maps evenly; no l, o, 0, 1
+	var b [4]byte
+	rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	for i := range b {
+		b[i] = letters[b[i]%32]
+	}
+	return now.UTC().Format("20060102-150405") + "-" + string(b[:])
+}
+
+// CheckRunID says why id cannot be a run's id, or nil: it must be 1 to [MaxRunID]
+// letters, digits, '-' and '_', so that it can stand in a subject and a stream name.
+func CheckRunID(id string) error {
+	if id == "" || len(id) > MaxRunID {
+		return fmt.Errorf("run id %q: must have 1 to %d characters", id, MaxRunID)
+	}
+	for _, r := range id {
+		if !isTokenRune(r) {
+			return fmt.Errorf("run id %q: only letters, digits, '-' and '_' are allowed", id)
+		}
+	}
+	return nil
+}
+
+func isTokenRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
+}

@@ -1,0 +1,94 @@
+package proto
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestModelToken(t *testing.T) {
+	t.Parallel()
+	// What NATS allows in one token, and in a consumer's name.
+	token := regexp.MustCompile(`^[A-Za-z0-9_-]{1,51}$`)
+	long := strings.Repeat("x", 100)
+	seen := map[string]string{}
+	for _, model := range []string{
+		"", "-", ".", "*", ">", "a b", "a-b", "a.b", "a/b", "a_b", "A-b", "a-b ", "org/Model-7B", "org-Model-7B",
+		"модель", "модеЛь", long, long + "y", long + "z", "\x00", "\xff", "\ufffd",
+	} {
+		got := ModelToken(model)
+		if !token.MatchString(got) {
+			t.Errorf("ModelToken(%q) = %q is not a token", model, got)
+		}
+		if other, ok := seen[got]; ok {
+			t.Errorf("%q and %q have the same token %q", model, other, got)
+		}
+		seen[got] = model
+		if got != ModelToken(model) {
+			t.Errorf("ModelToken(%q) changes", model)
+		}
+	}
+	if got := ModelToken("org/Model-7B"); !strings.HasPrefix(got, "org-Model-7B-") {
+		t.Errorf("nobody can read %q", got)
+	}
+}
+
+func TestCheckRunID(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, id string
+		ok       bool
+	}{
+		{"letters, digits, dash and underline", "Nightly_2026-01", true},
+		{"one letter", "a", true},
+		{"the longest", strings.Repeat("a", MaxRunID), true},
+		{"empty", "", false},
+		{"one too long", strings.Repeat("a", MaxRunID+1), false},
+		{"a dot would split the subject", "a.b", false},
+		{"a star is a wildcard", "*", false},
+		{"a greater-than sign is a wildcard", ">", false},
+		{"white space", "a b", false},
+		{"a slash", "../a", false},
+		{"letters of other scripts", "läuft", false},
+		{"a line feed", "a\n", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if err := CheckRunID(tt.id); (err == nil) != tt.ok {
+				t.Errorf("CheckRunID(%q) = %v", tt.id, err)
+			}
+		})
+	}
+}
+
+func TestNewRunID(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
+	form := regexp.MustCompile(`^20260102-020405-[a-km-np-z2-9]{4}$`)
+	seen := map[string]bool{}
+	for range 100 {
+		id := NewRunID(now)
+		if !form.MatchString(id) || CheckRunID(id) != nil {
+			t.Fatalf("run id %q", id)
+		}
+		seen[id] = true
+	}
+	if len(seen) < 95 { // one pair of a million is likely in 1 of 200 tests, five are not
+		t.Errorf("100 run ids of one second are %d different ones", len(seen))
+	}
+}
+
+func TestSubjects(t *testing.T) {
+	t.Parallel()
+	work := WorkSubject("r", "m", ShardID(1, 2))
+	if want := "pm.r.work." + ModelToken("m") + ".1-2"; work != want {
+		t.Errorf("work subject %s, want %s", work, want)
+	}
+	if got := ResultsSubject("r", "1-2"); got != "pm.r.results.1-2" {
+		t.Errorf("results subject %s", got)
+	}
+	if got, want := WorkFilter("r", "m"), "pm.r.work."+ModelToken("m")+".*"; got != want {
+		t.Errorf("filter %s, want %s", got, want)
+	}
+}

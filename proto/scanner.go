@@ -1,0 +1,171 @@
+package proto
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Scanner walks the members of a JSON object in one pass, checking syntax and UTF-8
+// as it goes, and gives out values as parts of the input, never copies. It is how
+// every part of promptmill looks into JSON: bodies must pass through byte for byte,
+// so nothing is ever decoded and encoded again.
+//
+//	s.Reset(line)
+//	for s.Enter(); s.Next(); {
+//		switch string(s.Name()) {
+//		case "body":
+//			body = s.Value()
+//		}
+//	}
+//	err := s.End()
+//
+// The first error ends all loops and is returned by End. Members that are not asked
+// for are skipped. Not safe for concurrent use.
+type Scanner struct {
+	data  []byte
+	buf   bytes.Buffer
+	dec   jsontext.Decoder
+	name  []byte
+	start int  // offset of the current member's name
+	open  bool // the current member's value has not been read yet
+	err   error
+}
+
+// Reset starts over with data, which must not change until the walk is over.
+func (s *Scanner) Reset(data []byte) {
+	s.data, s.name, s.open, s.err = data, nil, false, nil
+	s.buf = *bytes.NewBuffer(data)
+	// jsontext reads a bytes.Buffer in place. Duplicate names pass, since they pass
+	// through every model server too; the members that promptmill reads are checked
+	// by their readers.
+	s.dec.Reset(&s.buf, jsontext.AllowDuplicateNames(true))
+}
+
+// Enter steps into the value that comes next, which must be an object, and returns
+// the offset of its brace.
+func (s *Scanner) Enter() int {
+	s.open = false
+	if s.err != nil {
+		return 0
+	}
+	tok, err := s.dec.ReadToken()
+	if err != nil {
+		s.fail(err)
+		return 0
+	}
+	if tok.Kind() != '{' {
+		s.err = errNotObject
+	}
+	return s.Offset() - 1
+}
+
+var errNotObject = errors.New("not a JSON object")
+
+// Next moves to the next member of the object entered last. At the object's end it
+// leaves the object and returns false.
+func (s *Scanner) Next() bool {
+	if s.open {
+		s.Value()
+	}
+	if s.err != nil {
+		return false
+	}
+	if s.dec.PeekKind() == '}' {
+		_, err := s.dec.ReadToken()
+		s.fail(err)
+		return false
+	}
+	raw, err := s.dec.ReadValue()
+	if err != nil {
+		s.fail(err)
+		return false
+	}
+	s.start = s.Offset() - len(raw)
+	s.open = true
+	if bytes.IndexByte(raw, '\\') < 0 {
+		s.name = raw[1 : len(raw)-1]
+		return true
+	}
+	s.name, err = jsontext.AppendUnquote(nil, raw)
+	s.fail(err)
+	return s.err == nil
+}
+
+// Name is the unquoted name of the current member, valid until the next call.
+func (s *Scanner) Name() []byte { return s.name }
+
+// Value is the current member's value as it stands in the input, nil after an error.
+func (s *Scanner) Value() []byte {
+	s.open = false
+	if s.err != nil {
+		return nil
+	}
+	raw, err := s.dec.ReadValue()
+	if err != nil {
+		s.fail(err)
+		return nil
+	}
+	end := s.Offset()
+	return s.data[end-len(raw) : end]
+}
+
+// Kind is the kind of the value that comes next: '{', '[', '"', '0', 't', 'f', 'n',
+// or 0 if there is none.
+func (s *Scanner) Kind() byte { return byte(s.dec.PeekKind()) }
+
+// Member is the current member, name and value, as it stands in the input. It is
+// complete once the value was read.
+func (s *Scanner) Member() []byte { return s.data[s.start:s.Offset()] }
+
+// Offset is the number of bytes read so far.
+func (s *Scanner) Offset() int { return int(s.dec.InputOffset()) }
+
+// End returns the first error of the walk, also when something other than white
+// space follows the object.
+func (s *Scanner) End() error {
+	if s.err != nil {
+		return s.err
+	}
+	if rest := bytes.TrimLeft(s.data[s.Offset():], " \t\r\n"); len(rest) > 0 {
+		return fmt.Errorf("text after the JSON object at byte %d", len(s.data)-len(rest)+1)
+	}
+	return nil
+}
+
+// fail keeps the first error, in words for the person who wrote the input.
+func (s *Scanner) fail(err error) {
+	if err == nil || s.err != nil {
+		return
+	}
+	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		s.err = fmt.Errorf("JSON ends in the middle (after %d bytes)", len(s.data))
+	case ok:
+		s.err = fmt.Errorf("broken JSON at byte %d: %w", syntactic.ByteOffset+1, syntactic.Err)
+	default:
+		s.err = fmt.Errorf("broken JSON: %w", err)
+	}
+}
+
+// Unquote returns the text of a JSON string. Without escapes it is a part of raw.
+func Unquote(raw []byte) ([]byte, error) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return nil, errors.New("not a JSON string")
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], nil
+	}
+	return jsontext.AppendUnquote(nil, raw)
+}
+
+// Quote returns s as a JSON string. Bytes that are not UTF-8 become U+FFFD, since
+// JSON cannot hold them.
+func Quote(s string) []byte {
+	raw, _ := jsontext.AppendQuote(nil, s) // its only error is invalid UTF-8, replaced already
+	return raw
+}

@@ -1,0 +1,67 @@
+package proto
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ErrSeqs is returned for a list of request numbers that cannot be read.
+var ErrSeqs = errors.New("bad list of request numbers")
+
+// FormatSeqs writes request numbers as comma-separated numbers and ranges, both
+// ends included: "0-31,40". Numbers must ascend.
+func FormatSeqs(seqs []uint32) string {
+	var b []byte
+	for i := 0; i < len(seqs); {
+		j := i
+		for j+1 < len(seqs) && seqs[j+1] == seqs[j]+1 {
+			j++
+		}
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(seqs[i]), 10)
+		if j > i {
+			b = append(b, '-')
+			b = strconv.AppendUint(b, uint64(seqs[j]), 10)
+		}
+		i = j + 1
+	}
+	return string(b)
+}
+
+// ParseSeqs reads what [FormatSeqs] writes. It refuses lists that do not ascend and
+// lists of more than limit numbers, since a short text can name four billion of them.
+func ParseSeqs(s string, limit int) ([]uint32, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var seqs []uint32
+	next := uint64(0) // the least number allowed now
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		from, err := strconv.ParseUint(first, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %q", ErrSeqs, part)
+		}
+		to := from
+		if isRange {
+			if to, err = strconv.ParseUint(last, 10, 32); err != nil || to <= from {
+				return nil, fmt.Errorf("%w: %q", ErrSeqs, part)
+			}
+		}
+		if from < next {
+			return nil, fmt.Errorf("%w: %q does not ascend", ErrSeqs, part)
+		}
+		if to-from >= uint64(limit-len(seqs)) {
+			return nil, fmt.Errorf("%w: more than %d", ErrSeqs, limit)
+		}
+		for seq := from; seq <= to; seq++ {
+			seqs = append(seqs, uint32(seq))
+		}
+		next = to + 1
+	}
+	return seqs, nil
+}

@@ -1,0 +1,176 @@
+package proto
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+)
+
+func newCodec(t testing.TB) *Codec {
+	t.Helper()
+	c, err := NewCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// oddBodies must come back byte for byte.
+var oddBodies = []string{
+	`{}`,
+	`{ "seed" : 12345678901234567890123 }`,
+	`{"a":"\u0000\/","a":"twice","unknown":[1.0,1e0]}`,
+	"{\t\"prompt\":\r\"é\u2028\"}",
+}
+
+func TestRequestRoundTrip(t *testing.T) {
+	t.Parallel()
+	var s Scanner
+	for _, body := range oddBodies {
+		want := Request{CustomID: []byte(`"a\u0062"`), URL: "/v1/completions", Body: []byte(body)}
+		got, err := ParseRequest(&s, AppendRequest(nil, want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("request (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestParseRequestErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, line, want string }{
+		{"broken JSON", `{"custom_id":"a"`, "ends in the middle"},
+		{"no custom_id", `{"url":"/v1/score","body":{}}`, "no custom_id"},
+		{"custom_id is a number", `{"custom_id":1,"url":"/v1/score","body":{}}`, "no custom_id"},
+		{"no url", `{"custom_id":"a","body":{}}`, "url"},
+		{"no body", `{"custom_id":"a","url":"/v1/score"}`, "body is not an object"},
+		{"body is a list", `{"custom_id":"a","url":"/v1/score","body":[]}`, "body is not an object"},
+		{"refused for no reason", `{"custom_id":"a","promptmill_refused":""}`, "promptmill_refused"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := ParseRequest(new(Scanner), []byte(tt.line))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v; want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestShardRoundTrip(t *testing.T) {
+	t.Parallel()
+	c := newCodec(t)
+	big := []byte(`{"prompt":"` + strings.Repeat("text ", 2<<20) + `"}`)
+	want := Shard{ID: ShardID(2, 17), Requests: []Request{
+		{Seq: 3, CustomID: []byte(`"refused\n"`), Refused: "line 4:\n\"broken\""},
+		{Seq: 4, CustomID: []byte(`"big"`), URL: "/v1/completions", Body: big},
+	}}
+	for i, body := range oddBodies {
+		want.Requests = append(want.Requests, Request{Seq: uint32(100 + 2*i), CustomID: []byte(`"x"`), URL: "/v1/score", Body: []byte(body)})
+	}
+	msg := c.EncodeShard("run", "model/x", want)
+	if msg.Subject != WorkSubject("run", "model/x", "2-17") {
+		t.Errorf("subject %s", msg.Subject)
+	}
+	if got := msg.Header.Get(HeaderSeqs); got != "3-4,100,102,104,106" {
+		t.Errorf("numbers %s", got)
+	}
+	got, err := c.DecodeShard(msg.Header, msg.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Requests) < 2 || !bytes.Equal(got.Requests[1].Body, big) {
+		t.Fatal("the body of 10 MB is not the same")
+	}
+	got.Requests[1].Body, want.Requests[1].Body = nil, nil // a diff of 10 MB takes 15 s
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("shard (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecodeShardErrors(t *testing.T) {
+	t.Parallel()
+	c := newCodec(t)
+	good := c.EncodeShard("run", "m", Shard{ID: "0-0", Requests: []Request{
+		{Seq: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{}`)},
+		{Seq: 2, CustomID: []byte(`"b"`), URL: "/v1/score", Body: []byte(`{}`)},
+	}})
+	pack := func(text string) []byte { return c.enc.EncodeAll([]byte(text), nil) }
+	for _, tt := range []struct {
+		name, header, value string
+		payload             []byte
+		want                string
+	}{
+		{"another version", HeaderVersion, "2", good.Data, `message version "2"`},
+		{"no version", HeaderVersion, "", good.Data, `message version ""`},
+		{"no shard id", HeaderShard, "", good.Data, "no Pm-Shard header"},
+		{"unreadable numbers", HeaderSeqs, "2-1", good.Data, "Pm-Seqs of shard 0-0"},
+		{"too many numbers", HeaderSeqs, "0-4096", good.Data, "more than 4096"},
+		{"fewer numbers than lines", HeaderSeqs, "1", good.Data, "more lines than numbers"},
+		{"more numbers than lines", HeaderSeqs, "1-3", good.Data, "2 lines for 3 numbers"},
+		{"not zstd", HeaderSeqs, "1-2", []byte("plain"), "unpack"},
+		{"cut off", HeaderSeqs, "1-2", good.Data[:len(good.Data)-3], "unpack"},
+		{"a line that is no request", HeaderSeqs, "1", pack("{}\n"), "line 1"},
+		{"a line that is no JSON", HeaderSeqs, "1", pack("{"), "line 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderSeqs: {"1-2"}}
+			h.Set(tt.header, tt.value)
+			_, err := c.DecodeShard(h, tt.payload)
+			if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v; want ErrFormat and %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := c.DecodeShard(nil, nil); !errors.Is(err, ErrFormat) {
+		t.Errorf("a message without headers: %v", err)
+	}
+}
+
+// A small payload must not unpack to all the memory there is.
+func TestDecodeShardLimitsMemory(t *testing.T) {
+	t.Parallel()
+	c := newCodec(t)
+	bomb := c.enc.EncodeAll(make([]byte, maxShard+1), nil)
+	_, err := c.DecodeShard(nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderSeqs: {"1"}}, bomb)
+	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "unpack") {
+		t.Errorf("error %v; want one of unpacking", err)
+	}
+}
+
+func FuzzDecodeShard(f *testing.F) {
+	c := newCodec(f)
+	good := c.EncodeShard("run", "m", Shard{ID: "0-0", Requests: []Request{
+		{Seq: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{"a":1}`)},
+		{Seq: 5, CustomID: []byte(`"b"`), Refused: "why"},
+	}})
+	f.Add("1", "0-0", "1,5", good.Data)
+	f.Add("1", "0-0", "1-5", good.Data)
+	f.Add("2", "", "x", []byte("plain"))
+	f.Add("1", "0-0", "", []byte{})
+	f.Fuzz(func(t *testing.T, version, id, seqs string, payload []byte) {
+		s, err := c.DecodeShard(nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderSeqs: {seqs}}, payload)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatalf("%v does not wrap ErrFormat", err)
+			}
+			return
+		}
+		numbers := make([]uint32, len(s.Requests))
+		for i, r := range s.Requests {
+			numbers[i] = r.Seq
+		}
+		want, _ := ParseSeqs(seqs, MaxShardSize)
+		if FormatSeqs(numbers) != FormatSeqs(want) || s.ID != id {
+			t.Fatalf("shard %s with %v from the headers %q, %q", s.ID, numbers, id, seqs)
+		}
+	})
+}

@@ -1,0 +1,127 @@
+package proto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// AckWait is how long a shard stays with a worker that gives no sign of life.
+// Workers extend it every AckWait/3.
+const AckWait = 30 * time.Second
+
+// Limits bound what a run may take of the bus's disk. Both must be positive.
+type Limits struct {
+	WorkBytes    int64 // shards waiting; a full stream is the back-pressure on the producer
+	ResultsBytes int64 // results waiting for the collector, and readers' slack
+	Replicas     int   // copies in a cluster; 0 means 1
+}
+
+// WorkStreamConfig is the stream of a run's shards: a work queue that refuses new
+// shards when it is full.
+func WorkStreamConfig(run string, l Limits) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        WorkStream(run),
+		Description: "promptmill: shards of run " + run,
+		Subjects:    []string{"pm." + run + ".work.>"},
+		Retention:   jetstream.WorkQueuePolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    l.WorkBytes,
+		Replicas:    max(1, l.Replicas),
+		AllowDirect: true,
+	}
+}
+
+// ResultsStreamConfig is the stream of a run's results, open to any reader.
+func ResultsStreamConfig(run string, l Limits) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        ResultsStream(run),
+		Description: "promptmill: results of run " + run,
+		Subjects:    []string{"pm." + run + ".results.*"},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    l.ResultsBytes,
+		Replicas:    max(1, l.Replicas),
+		AllowDirect: true,
+	}
+}
+
+// ConsumerConfig is the durable consumer of a run's shards for one model. There is
+// no delivery limit and no back-off list: a shard that was delivered too often would
+// be stranded, and giving up is the worker's decision, written as a result.
+func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       ConsumerName(model),
+		FilterSubject: WorkFilter(run, model),
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       AckWait,
+		MaxDeliver:    -1,
+		MaxAckPending: 20_000,
+		MaxWaiting:    8_192,
+	}
+}
+
+// EnsureStreams makes what a run needs on the bus, or what is left to make of it:
+// both streams, and a consumer for each model.
+func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Limits) error {
+	if _, err := js.CreateOrUpdateStream(ctx, ResultsStreamConfig(m.Run, l)); err != nil {
+		return fmt.Errorf("create stream %s: %w", ResultsStream(m.Run), err)
+	}
+	work, err := js.CreateOrUpdateStream(ctx, WorkStreamConfig(m.Run, l))
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", WorkStream(m.Run), err)
+	}
+	for _, model := range m.Models() {
+		if _, err := work.CreateOrUpdateConsumer(ctx, ConsumerConfig(m.Run, model)); err != nil {
+			return fmt.Errorf("create consumer %s: %w", ConsumerName(model), err)
+		}
+	}
+	return nil
+}
+
+// ResetConsumers makes every shard that is out with a worker available again at
+// once. It is for the owner of a bus that nobody else uses, who knows that the
+// workers of the process before are gone.
+func ResetConsumers(ctx context.Context, js jetstream.JetStream, m Manifest) error {
+	for _, model := range m.Models() {
+		err := js.DeleteConsumer(ctx, WorkStream(m.Run), ConsumerName(model))
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("delete consumer %s: %w", ConsumerName(model), err)
+		}
+	}
+	return nil
+}
+
+// DeleteStreams removes a run's streams and objects from the bus.
+func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) error {
+	for _, name := range []string{WorkStream(run), ResultsStream(run)} {
+		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("delete stream %s: %w", name, err)
+		}
+	}
+	err := js.DeleteObjectStore(ctx, ObjectsBucket(run))
+	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete objects of run %s: %w", run, err)
+	}
+	return nil
+}
+
+// Models are the models that the run's requests name, sorted. A run of refused lines
+// alone has the one model "", so that its shards have a consumer.
+func (m Manifest) Models() []string {
+	models := make([]string, 0, len(m.Input.Models)+1)
+	for model := range m.Input.Models {
+		models = append(models, model)
+	}
+	if len(models) == 0 {
+		models = append(models, "")
+	}
+	slices.Sort(models)
+	return models
+}

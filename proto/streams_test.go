@@ -1,0 +1,175 @@
+package proto_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+var limits = proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
+
+func TestEnsureStreamsIdempotent(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	m := manifest("r")
+	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), proto.WorkSubject("r", "org/n", "0-0"), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+		t.Fatalf("the second time: %v", err)
+	}
+	for _, model := range m.Models() {
+		c, err := js.Consumer(t.Context(), proto.WorkStream("r"), proto.ConsumerName(model))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]uint64{"m": 0, "org/n": 1}[model]
+		if got := c.CachedInfo().NumPending; got != want {
+			t.Errorf("%d shards wait for %s, want %d", got, model, want)
+		}
+	}
+	// Two processes may start at once with results already there.
+	if _, err := js.Publish(t.Context(), proto.ResultsSubject("r", "0-0"), []byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestModels(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff([]string{"m", "org/n"}, manifest("r").Models()); diff != "" {
+		t.Errorf("models (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{""}, proto.Manifest{}.Models()); diff != "" {
+		t.Errorf("a run without models (-want +got):\n%s", diff)
+	}
+}
+
+func TestResetConsumersFreesShards(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	m := manifest("r")
+	if err := proto.ResetConsumers(t.Context(), js, m); err != nil {
+		t.Fatalf("before there are streams: %v", err)
+	}
+	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("shard")); err != nil {
+		t.Fatal(err)
+	}
+	pull := func(wait time.Duration) (data []byte) {
+		c, err := js.Consumer(t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, err := c.Fetch(1, jetstream.FetchMaxWait(wait))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for msg := range batch.Messages() {
+			data = msg.Data()
+		}
+		return data
+	}
+	if got := pull(5 * time.Second); string(got) != "shard" {
+		t.Fatalf("pulled %q", got)
+	}
+	if got := pull(50 * time.Millisecond); got != nil {
+		t.Fatalf("the shard is out and still delivered: %q", got)
+	}
+	if err := proto.ResetConsumers(t.Context(), js, m); err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+		t.Fatal(err)
+	}
+	if got := pull(5 * time.Second); string(got) != "shard" { // well before AckWait
+		t.Errorf("after the reset pulled %q", got)
+	}
+}
+
+func TestDeleteStreams(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	if err := proto.DeleteStreams(t.Context(), js, "r"); err != nil {
+		t.Fatalf("nothing to delete: %v", err)
+	}
+	if err := proto.EnsureStreams(t.Context(), js, manifest("r"), limits); err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.EnsureStreams(t.Context(), js, manifest("other"), limits); err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.DeleteStreams(t.Context(), js, "r"); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	names := js.StreamNames(t.Context())
+	for name := range names.Name() {
+		left = append(left, name)
+	}
+	if len(left) != 2 {
+		t.Errorf("streams left: %v", left)
+	}
+	if _, err := js.Stream(t.Context(), proto.WorkStream("other")); err != nil {
+		t.Errorf("another run's stream: %v", err)
+	}
+}
+
+func TestObjects(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	o := proto.NewObjects(js, "r")
+	if err := o.Delete(t.Context(), "x"); err != nil {
+		t.Errorf("delete before there is a store: %v", err)
+	}
+	small := nats.NewMsg("s")
+	small.Data = []byte("small")
+	if err := o.Offload(t.Context(), small, "x", 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if small.Header.Get(proto.HeaderObject) != "" {
+		t.Error("a small payload went to the store")
+	}
+	if got, err := o.Payload(t.Context(), small.Header, small.Data); err != nil || string(got) != "small" {
+		t.Errorf("payload %q, %v", got, err)
+	}
+
+	want := bytes.Repeat([]byte("large"), 1<<20)
+	for range 2 { // the second time replaces the first
+		large := nats.NewMsg("s")
+		large.Data = want
+		if err := o.Offload(t.Context(), large, "x", 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		if large.Header.Get(proto.HeaderObject) != "x" || len(large.Data) != 0 {
+			t.Fatalf("message with %d bytes and header %v", len(large.Data), large.Header)
+		}
+		got, err := o.Payload(t.Context(), large.Header, large.Data)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("payload of %d bytes, %v", len(got), err)
+		}
+	}
+	for range 2 { // who crashed in between deletes again
+		if err := o.Delete(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := o.Get(t.Context(), "x"); !errors.Is(err, jetstream.ErrObjectNotFound) {
+		t.Errorf("a deleted object: %v", err)
+	}
+}

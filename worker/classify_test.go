@@ -1,0 +1,173 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	const refusal = `{"error":{"message":"too  long","n":12345678901234567890}}`
+	type row struct {
+		name    string
+		status  int
+		body    string
+		verdict verdict
+		want    string // the result's body, or the code of its error
+	}
+	rows := []row{
+		{"an answer", 200, `{"a": 1,  "b":"\u0000"}`, final, `{"a": 1,  "b":"\u0000"}`},
+		{"an answer with no error in it", 200, `{"error":null,"object":"list"}`, final, `{"error":null,"object":"list"}`},
+		{"another good status", 201, `{}`, final, `{}`},
+		{"a pretty-printed answer", 200, "{\r\n  \"a\": [\n1]\n}\n", final, `{    "a": [ 1] }`},
+		{"an error under a good status", 200, `{"error":{"message":"no"}}`, retry, proto.CodeInvalidResponse},
+		{"an error text under a good status", 200, `{"error":"no"}`, retry, proto.CodeInvalidResponse},
+		{"vLLM's older error object", 200, `{"object":"error","message":"no"}`, retry, proto.CodeInvalidResponse},
+		{"an error object that says error: null too", 200, `{"object":"error","error":null}`, retry, proto.CodeInvalidResponse},
+		{"broken JSON", 200, `{"a":`, retry, proto.CodeInvalidResponse},
+		{"text behind the JSON", 200, `{} x`, retry, proto.CodeInvalidResponse},
+		{"not an object", 200, `[1]`, retry, proto.CodeInvalidResponse},
+		{"nothing", 200, ``, retry, proto.CodeInvalidResponse},
+		{"HTML under a good status", 200, `<html></html>`, retry, proto.CodeInvalidResponse},
+		{"bytes that are not UTF-8", 200, "{\"a\":\"\xff\"}", retry, proto.CodeInvalidResponse},
+		{"a redirect", 307, ``, final, `""`},
+		{"an HTML page of a proxy", 502, "<html>\r\n\"x\"\x00</html>", retry, `"<html>\r\n\"x\"\u0000</html>"`},
+		{"a text", 401, "no", final, `"no"`},
+		{"a refusal on several lines", 400, "{\"error\":\n1}\n", final, `{"error": 1}`},
+	}
+	for _, status := range []int{400, 401, 403, 404, 413, 422} {
+		rows = append(rows, row{fmt.Sprint(status, " stands"), status, refusal, final, refusal})
+	}
+	for _, status := range []int{408, 409, 425, 429, 499, 500, 502, 503, 504, 529} {
+		rows = append(rows, row{fmt.Sprint(status, " is tried again"), status, refusal, retry, refusal})
+	}
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var scan proto.Scanner
+			h := http.Header{"X-Request-Id": {"id-1"}}
+			j := judge(answer{status: tt.status, header: h, body: []byte(tt.body)}, &scan)
+			if j.verdict != tt.verdict {
+				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
+			}
+			if (j.reason == "") != (tt.verdict == final) {
+				t.Errorf("reason %q", j.reason)
+			}
+			if j.result.Err != nil {
+				if diff := cmp.Diff(tt.want, j.result.Err.Code); diff != "" {
+					t.Errorf("code (-want +got):\n%s", diff)
+				}
+				if !strings.Contains(j.result.Err.Message, tt.body) || j.result.Status != 0 {
+					t.Errorf("result %+v, %q", j.result, j.result.Err.Message)
+				}
+				return
+			}
+			if diff := cmp.Diff(tt.want, string(j.result.Body)); diff != "" {
+				t.Errorf("body (-want +got):\n%s", diff)
+			}
+			if j.result.Status != tt.status || j.result.RequestID != "id-1" {
+				t.Errorf("status %d, request id %q", j.result.Status, j.result.RequestID)
+			}
+		})
+	}
+}
+
+func TestJudgeRetryAfter(t *testing.T) {
+	t.Parallel()
+	var scan proto.Scanner
+	for _, tt := range []struct {
+		name, value string
+		status      int
+		least, most time.Duration
+	}{
+		{"seconds", "7", 429, 7 * time.Second, 7 * time.Second},
+		{"a date", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat), 503, 40 * time.Second, time.Minute},
+		{"of no use where nothing is tried again", "7", 400, 0, 0},
+	} {
+		h := http.Header{"Retry-After": {tt.value}}
+		if got := judge(answer{status: tt.status, header: h}, &scan).after; got < tt.least || got > tt.most {
+			t.Errorf("%s: wait of %v, want %v to %v", tt.name, got, tt.least, tt.most)
+		}
+	}
+}
+
+func TestJudgeLongBody(t *testing.T) {
+	t.Parallel()
+	var scan proto.Scanner
+	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
+	j := judge(answer{status: 200, header: http.Header{"X-Request-Id": {long}}, body: []byte(long)}, &scan)
+	if got := len(j.result.Err.Message); got > 500 {
+		t.Errorf("message of %d bytes", got)
+	}
+	if j = judge(answer{status: 200, header: http.Header{"X-Request-Id": {long}}, body: []byte("{}")}, &scan); j.result.RequestID != "" {
+		t.Error("a request id of 10,000 bytes is kept")
+	}
+}
+
+// The errors are those that the HTTP client really gives.
+func TestJudgeErrors(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hang":
+			io.Copy(io.Discard, r.Body) // only then does the server see the client go
+			<-r.Context().Done()
+		case "/short":
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "{")
+		default:
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(server.Close)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	post := func(base, path string) error {
+		s, err := NewServer(base, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		return s.post(ctx, proto.Request{URL: path, Body: []byte("{}")}).err
+	}
+	_, dialTimeout := net.DialTimeout("tcp", "127.0.0.1:1", 1) // as with a host that drops packets
+	for _, tt := range []struct {
+		name    string
+		err     error
+		verdict verdict
+		code    string
+	}{
+		{"connection refused", post(gone.URL, "/"), unsent, proto.CodeConnection},
+		{"connection reset", post(server.URL, "/reset"), retry, proto.CodeConnection},
+		{"answer cut", post(server.URL, "/short"), retry, proto.CodeConnection},
+		{"no answer in time", post(server.URL, "/hang"), retry, proto.CodeTimeout},
+		{"unknown host", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}, unsent, proto.CodeConnection},
+		{"no connection in the dialer's time", dialTimeout, unsent, proto.CodeConnection},
+		{"something else", errors.New("odd"), retry, proto.CodeConnection},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if tt.err == nil {
+				t.Fatal("there is no error")
+			}
+			j := judge(answer{err: tt.err}, nil)
+			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
+				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
+			}
+		})
+	}
+}

@@ -1,0 +1,70 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// flaky is a bus whose object store fails a few times, as it does while a server of
+// the cluster restarts.
+type flaky struct {
+	jetstream.JetStream
+	failures atomic.Int64
+}
+
+func (f *flaky) ObjectStore(ctx context.Context, bucket string) (jetstream.ObjectStore, error) {
+	if f.failures.Add(-1) >= 0 {
+		return nil, errors.New("no server")
+	}
+	return f.JetStream.ObjectStore(ctx, bucket)
+}
+
+// A result too big for a message is stored although the object store was away.
+func TestWorkerStoresBigResultLater(t *testing.T) {
+	t.Parallel()
+	answer := []byte(`{"text":"` + strings.Repeat("x", 17<<20) + `"}`)
+	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })))
+	f := &flaky{JetStream: b.js}
+	f.failures.Store(1)
+	b.cfg.JS = f
+	b.publish("0-0", chats(0, 0)...)
+	w, stop := b.start()
+	b.finish(w, stop, 1)
+	if f.failures.Load() >= 1 {
+		t.Error("the object store was not asked")
+	}
+}
+
+// A shard whose object is lost can never run: the collector has to find its requests
+// missing, and does so only once the shard is off the bus.
+func TestWorkerDropsShardWithoutObject(t *testing.T) {
+	t.Parallel()
+	for _, bucket := range []bool{false, true} {
+		b := newBench(t, serve(t, sim.New(sim.Config{})))
+		if bucket {
+			if err := proto.NewObjects(b.js, "r").Put(t.Context(), "other", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		msg := nats.NewMsg(proto.WorkSubject("r", "m", "0-0"))
+		msg.Header = proto.EncodeResults("r", "0-0", []uint32{0}, nil).Header
+		msg.Header.Set(proto.HeaderObject, "lost")
+		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+		_, stop := b.start()
+		prototest.Poll(t, patience/3, "the shard to be dropped", func() bool { return b.waiting() == 0 })
+		stop()
+	}
+}

@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// task is a request on its way to a result.
+type task struct {
+	proto.Request
+	shard    *held
+	arrived  time.Time
+	first    time.Time // when the first attempt began
+	attempts int
+}
+
+// queue holds the tasks that wait for a slot, first in first out, and those that
+// wait for their next attempt.
+type queue struct {
+	mu      sync.Mutex
+	tasks   []*task
+	head    int
+	waiting map[*task]*time.Timer
+	closed  bool
+	ready   chan struct{} // has one element while tasks may be there
+}
+
+func newQueue() *queue {
+	return &queue{waiting: map[*task]*time.Timer{}, ready: make(chan struct{}, 1)}
+}
+
+// push adds tasks. It returns false, and does not take them, after close.
+func (q *queue) push(tasks ...*task) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	q.tasks = append(q.tasks, tasks...)
+	q.signal()
+	return true
+}
+
+// pushAfter adds a task after a wait. It returns false after close.
+func (q *queue) pushAfter(t *task, wait time.Duration) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	q.waiting[t] = time.AfterFunc(wait, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if _, ok := q.waiting[t]; !ok {
+			return // close has returned it
+		}
+		delete(q.waiting, t)
+		q.tasks = append(q.tasks, t)
+		q.signal()
+	})
+	return true
+}
+
+// pop takes the first task, waiting for one. It returns false when ctx ends or the
+// queue is closed. One goroutine may call it.
+func (q *queue) pop(ctx context.Context) (*task, bool) {
+	for {
+		q.mu.Lock()
+		if q.closed {
+			q.mu.Unlock()
+			return nil, false
+		}
+		if q.head < len(q.tasks) {
+			t := q.tasks[q.head]
+			q.tasks[q.head] = nil
+			if q.head++; q.head == len(q.tasks) {
+				q.tasks, q.head = q.tasks[:0], 0
+			}
+			q.mu.Unlock()
+			return t, true
+		}
+		q.mu.Unlock()
+		select {
+		case <-q.ready:
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+// close ends the queue and returns all tasks that are in it.
+func (q *queue) close() []*task {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	rest := append([]*task(nil), q.tasks[q.head:]...)
+	for t, timer := range q.waiting {
+		timer.Stop()
+		rest = append(rest, t)
+	}
+	q.tasks, q.head, q.closed = nil, 0, true
+	clear(q.waiting)
+	q.signal()
+	return rest
+}
+
+// delayed is the number of tasks that wait for their next attempt.
+func (q *queue) delayed() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}
+
+func (q *queue) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}

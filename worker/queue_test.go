@@ -1,0 +1,149 @@
+package worker
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func numbered(seq uint32) *task { return &task{Request: proto.Request{Seq: seq}} }
+
+func popped(t *testing.T, q *queue, n int) (seqs []uint32) {
+	t.Helper()
+	for range n {
+		task, ok := q.pop(t.Context())
+		if !ok {
+			t.Fatal("pop ends")
+		}
+		seqs = append(seqs, task.Seq)
+	}
+	return seqs
+}
+
+func checkSeqs(t *testing.T, want, got []uint32) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tasks (-want +got):\n%s", diff)
+	}
+}
+
+func TestQueueFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	q := newQueue()
+	q.push(numbered(1), numbered(2))
+	checkSeqs(t, []uint32{1}, popped(t, q, 1))
+	q.push(numbered(3))
+	checkSeqs(t, []uint32{2, 3}, popped(t, q, 2))
+	q.push(numbered(4)) // in the array that was emptied
+	checkSeqs(t, []uint32{4}, popped(t, q, 1))
+}
+
+func TestQueuePushAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, begin := newQueue(), time.Now()
+		q.pushAfter(numbered(2), 2*time.Second)
+		q.pushAfter(numbered(1), time.Second)
+		if q.delayed() != 2 {
+			t.Errorf("%d delayed, want 2", q.delayed())
+		}
+		checkSeqs(t, []uint32{1}, popped(t, q, 1))
+		if got := time.Since(begin); got != time.Second {
+			t.Errorf("the first comes after %v", got)
+		}
+		checkSeqs(t, []uint32{2}, popped(t, q, 1))
+		if got := time.Since(begin); got != 2*time.Second {
+			t.Errorf("the second comes after %v", got)
+		}
+		if q.delayed() != 0 {
+			t.Errorf("%d delayed, want none", q.delayed())
+		}
+	})
+}
+
+func TestQueuePopWaits(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  func(q *queue, cancel func())
+		ok   bool
+	}{
+		{"for a task", func(q *queue, _ func()) { q.push(numbered(1)) }, true},
+		{"for the context's end", func(_ *queue, cancel func()) { cancel() }, false},
+		{"for close", func(q *queue, _ func()) { q.close() }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				q, back := newQueue(), false
+				var ok bool
+				go func() {
+					_, ok = q.pop(ctx)
+					back = true
+				}()
+				synctest.Wait()
+				if back {
+					t.Fatal("pop does not wait")
+				}
+				tt.end(q, cancel)
+				synctest.Wait()
+				if !back || ok != tt.ok {
+					t.Errorf("pop came back: %v, with a task: %v", back, ok)
+				}
+			})
+		})
+	}
+}
+
+func TestQueueClose(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		q.push(numbered(0), numbered(1), numbered(2))
+		q.pushAfter(numbered(3), time.Second)
+		popped(t, q, 1)
+		var rest []uint32
+		for _, task := range q.close() {
+			rest = append(rest, task.Seq)
+		}
+		checkSeqs(t, []uint32{1, 2, 3}, rest)
+		if q.push(numbered(4)) || q.pushAfter(numbered(5), 0) {
+			t.Error("a closed queue takes tasks")
+		}
+		time.Sleep(2 * time.Second) // of synctest: past the end of the wait
+		if again := q.close(); len(again) != 0 {
+			t.Errorf("a task is given out twice: %v", again[0].Seq)
+		}
+	})
+}
+
+func TestFixedLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := NewFixedLimit(2)
+		if l.Limit() != 2 || NewFixedLimit(0).Limit() != 1 {
+			t.Errorf("limits %d and %d, want 2 and 1", l.Limit(), NewFixedLimit(0).Limit())
+		}
+		for range 2 {
+			if err := l.Acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := l.Acquire(ctx); err == nil {
+			t.Error("a third slot of two")
+		}
+		time.AfterFunc(time.Second, l.Release)
+		if err := l.Acquire(t.Context()); err != nil {
+			t.Errorf("no slot after Release: %v", err)
+		}
+	})
+}

@@ -1,0 +1,296 @@
+package worker
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+func TestWorkerSurvivesFaults(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		fault   string
+		timeout time.Duration
+		final   bool // not tried again
+	}{
+		{fault: "429"}, {fault: "500"}, {fault: "503"}, {fault: "reset"}, {fault: "truncated"},
+		{fault: "html"}, {fault: "garbage"}, {fault: "context", final: true}, {fault: "hang", timeout: 200 * time.Millisecond},
+	} {
+		t.Run(tt.fault, func(t *testing.T) {
+			t.Parallel()
+			const n = 50
+			g := &gauge{Handler: sim.New(sim.Config{
+				Seed: 1, Tokens: 5, TTFT: 5 * time.Millisecond, Faults: sim.Faults{tt.fault: 0.3},
+			})}
+			b := newBench(t, serve(t, g))
+			b.cfg.Timeout = tt.timeout
+			for i := range uint32(5) {
+				b.publish(proto.ShardID(0, uint64(i)), chats(10*i, 10*i+9)...)
+			}
+			w, stop := b.start()
+			got := b.finish(w, stop, n)
+			var scan proto.Scanner
+			failed := 0
+			for seq, lines := range got {
+				info, err := proto.ParseLine(&scan, []byte(lines[0]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := fmt.Sprintf(`"c-%d"`, seq); string(info.CustomID) != want {
+					t.Errorf("request %d has the line of %s", seq, info.CustomID)
+				}
+				if tt.final && info.Attempts != 1 {
+					t.Errorf("request %d: %d attempts at what is final", seq, info.Attempts)
+				}
+				if !info.OK {
+					failed++
+				}
+			}
+			if tt.final != (failed > 0) {
+				t.Errorf("%d requests failed", failed)
+			}
+			if retries := w.Stats().Retries.Load(); (retries > 0) == tt.final {
+				t.Errorf("%d retries", retries)
+			}
+			if most := g.most.Load(); most > 8 && tt.timeout == 0 { // after a timeout the server notices late
+				t.Errorf("%d requests at once, the limit is 8", most)
+			}
+		})
+	}
+}
+
+func TestWorkerGivesUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
+	b.cfg.Attempts = 2
+	refused := proto.Request{Seq: 1, CustomID: []byte(`"c-1"`), Refused: "line 2: no body"}
+	b.publish("0-0", append(chats(0, 0), refused)...)
+	w, stop := b.start()
+	got := b.finish(w, stop, 2)
+	if !strings.Contains(got[0][0], `"status_code":503`) || !strings.Contains(got[0][0], `"attempts":2`) || w.Stats().Retries.Load() != 1 {
+		t.Errorf("line %s", got[0][0])
+	}
+	if !strings.Contains(got[1][0], `{"code":"invalid_request","message":"line 2: no body"}`) {
+		t.Errorf("line %s", got[1][0])
+	}
+}
+
+// Bodies reach the server, and answers the output, byte for byte.
+func TestWorkerKeepsBytes(t *testing.T) {
+	t.Parallel()
+	bodies := []string{
+		`{"model":"m","messages":[],"unknown":{"x":[1,{}]},"unknown":2}`,
+		`{"model":"m","seed":123456789012345678901234567890,"t":1.0,"e":1E+2,"z":-0}`,
+		`{"model":"m","messages":"\u0000\ud83d\ude00 <>&\/\u2028"}`,
+		"{ \t\"model\"  :\t\"m\" , \"a\":[ ]  }",
+		`{"model":"m","messages":"` + strings.Repeat("0123456789", 1<<20) + `"}`,
+		`{"model":"m","messages":"` + strings.Repeat("ä", 9<<20) + `"}`, // does not fit into a message
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		seen[string(body)]++
+		mu.Unlock()
+		w.Write(body)
+	})
+	b := newBench(t, serve(t, echo))
+	for i, body := range bodies {
+		b.publish(proto.ShardID(0, uint64(i)), proto.Request{
+			Seq: uint32(i), CustomID: []byte(`"\u0063 <>"`), URL: "/v1/completions", Body: []byte(body),
+		})
+	}
+	w, stop := b.start()
+	got := b.finish(w, stop, len(bodies))
+	for i, body := range bodies {
+		if seen[body] != 1 {
+			t.Errorf("body %d reaches the server %d times as it is", i, seen[body])
+		}
+		if len(got[uint32(i)]) != 1 {
+			continue
+		}
+		line := got[uint32(i)][0]
+		if !strings.Contains(line, `"body":`+body+`},"error":null`) || !strings.Contains(line, `"custom_id":"\u0063 <>"`) {
+			t.Errorf("answer %d is another in the line %.300s", i, line)
+		}
+	}
+}
+
+// A shard that comes again runs only what has no result.
+func TestWorkerRunsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		junk []byte // stored between the results
+	}{{"results alone", nil}, {"a message among them that is none", []byte("junk")}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := sim.New(sim.Config{})
+			b := newBench(t, serve(t, server))
+			for _, seqs := range [][]uint32{{0, 1}, {4}} {
+				var lines []byte
+				for _, seq := range seqs {
+					lines = proto.AppendResult(lines, proto.Result{Run: "r", Seq: seq, CustomID: []byte(`"c"`), Status: 200, Body: []byte("{}")})
+				}
+				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", seqs, lines)); err != nil {
+					t.Fatal(err)
+				}
+				if tt.junk != nil {
+					if _, err := b.js.Publish(t.Context(), proto.ResultsSubject("r", "0-0"), tt.junk); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			b.publish("0-0", chats(0, 5)...)
+			w, stop := b.start()
+			b.finish(w, stop, 6)
+			if server.Succeeded() != 3 || w.Stats().Redelivered.Load() != 1 {
+				t.Errorf("%d requests were run, want 3; %d shards redelivered", server.Succeeded(), w.Stats().Redelivered.Load())
+			}
+		})
+	}
+}
+
+// A server that comes up late costs no attempt.
+func TestWorkerWaitsForServer(t *testing.T) {
+	t.Parallel()
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := reserved.Addr().String()
+	reserved.Close()
+	b := newBench(t, "http://"+address)
+	b.cfg.Attempts = 1
+	b.publish("0-0", chats(0, 19)...)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "the worker to notice", func() bool { return w.Stats().Down.Load() })
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Skipf("the port is taken by somebody else: %v", err)
+	}
+	server := httptest.NewUnstartedServer(sim.New(sim.Config{}))
+	server.Listener.Close()
+	server.Listener = listener
+	server.Start()
+	t.Cleanup(server.Close)
+	for seq, lines := range b.finish(w, stop, 20) {
+		if !strings.Contains(lines[0], `"attempts":1,`) || !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %.300s", seq, lines[0])
+		}
+	}
+	if w.Stats().Down.Load() {
+		t.Error("the server still counts as down")
+	}
+}
+
+// A stopped worker stores what is finished and hands back the rest at once.
+func TestWorkerStops(t *testing.T) {
+	t.Parallel()
+	// Request 0 is answered, request 1 within the grace period, the others never.
+	released := make(chan struct{})
+	g := &gauge{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case bytes.Contains(body, []byte("question 0")):
+		case bytes.Contains(body, []byte("question 1")):
+			select {
+			case <-released:
+			case <-r.Context().Done():
+				return
+			}
+		default:
+			<-r.Context().Done()
+			return
+		}
+		io.WriteString(w, `{"answer":1}`)
+	})}
+	b := newBench(t, serve(t, g))
+	b.cfg.Limiter = NewFixedLimit(4)
+	b.cfg.Grace = time.Second
+	b.publish("0-0", chats(0, 7)...)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "all slots to be taken", func() bool {
+		return w.Stats().InFlight.Load() == 4 && len(b.results()) == 1
+	})
+	begin := time.Now()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stop()
+	}()
+	prototest.Poll(t, patience, "the stop to begin", w.queue.isClosed)
+	close(released)
+	<-done
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("the stop took %v of a grace of 1 s", took)
+	}
+	got := b.results()
+	if len(got) != 2 || len(got[0]) != 1 || len(got[1]) != 1 {
+		t.Errorf("results %v, want those of 0 and 1", got)
+	}
+	if open, slots := w.open.Load(), len(b.cfg.Limiter.(FixedLimit).slots); open != 0 || slots != 0 {
+		t.Errorf("%d requests are held and %d slots taken", open, slots)
+	}
+	consumer, err := b.js.Consumer(t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
+		t.Errorf("the shard cannot be fetched again: %v", err)
+	}
+}
+
+// isClosed is for tests.
+func (q *queue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
+func TestWorkerDropsUnreadableShard(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, serve(t, sim.New(sim.Config{})))
+	if _, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("junk")); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("0-1", chats(0, 1)...)
+	w, stop := b.start()
+	b.finish(w, stop, 2)
+}
+
+func TestNewServer(t *testing.T) {
+	t.Parallel()
+	got := map[string]string{}
+	want := map[string]string{
+		"http://a:1": "http://a:1", "http://a:1/": "http://a:1", "http://a:1/v1": "http://a:1", "http://a:1/v1/": "http://a:1",
+		"https://a/sub/v1": "https://a/sub", "a:1": "", "ftp://a": "", "http://": "", "": "",
+	}
+	for base := range want {
+		got[base] = ""
+		if s, err := NewServer(base, ""); err == nil {
+			got[base] = s.URL()
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("URLs (-want +got):\n%s", diff)
+	}
+}
