@@ -1,11 +1,9 @@
-package proto
+package 
 
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { prototest.Main(m) }
