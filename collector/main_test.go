@@ -3,7 +3,7 @@ package collector
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { prototest.Main(m) }
