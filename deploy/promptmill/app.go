@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+)
+
+// version is set by the release build: -ldflags "-X main.version=v1.2.3".
+var version string
+
+// run executes a command line and returns the exit code.
+func run(ctx context.Context, env environment) int {
+	app := &cli.Command{
+		Name:  "promptmill",
+		Usage: "run files of prompts through language models that you host",
+		Description: "A file of prompts goes in, zstd-compressed JSONL comes out. Pull the plug at any\n" +
+			"moment: the same command goes on where it was.\n\n" +
+			"Exit codes: 0 done, 1 error, 2 usage or invalid input, 3 done but some requests\n" +
+			"failed, 4 bus or model server not reachable, 130 interrupted, can be resumed.",
+		Commands:              []*cli.Command{runCommand(env), verifyCommand(env), simCommand(env), versionCommand(env)},
+		Version:               versionText(),
+		HideVersion:           true,
+		EnableShellCompletion: true,
+		Suggest:               true,
+		Writer:                env.stdout,
+		ErrWriter:             env.stderr,
+		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run reports, once
+	}
+	setUsageErrors(app)
+	err := app.Run(ctx, env.args)
+	if err != nil {
+		report(env.stderr, err)
+	}
+	return codeOf(err)
+}
+
+// setUsageErrors makes wrong flags usage errors of ours, with a pointer to the help.
+func setUsageErrors(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
+		return usage(c.FullName()+" --help shows all flags", "%w", err)
+	}
+	for _, sub := range c.Commands {
+		setUsageErrors(sub)
+	}
+	if c.Action == nil {
+		c.Action = func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage("promptmill --help lists the commands", "there is no command %q", c.Args().First())
+			}
+			return cli.ShowRootCommandHelp(c)
+		}
+	}
+}
+
+// flagEnv is where a flag's value may come from besides the command line.
+func flagEnv(name string) cli.ValueSourceChain {
+	return cli.EnvVars("PROMPTMILL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+}
+
+func versionCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "print the versions of promptmill and Go",
+		Action: func(context.Context, *cli.Command) error {
+			_, err := fmt.Fprintf(env.stdout, "promptmill %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// versionText is the version of the release, or of the commit.
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) > 12 {
+				return "dev-" + s.Value[:12]
+			}
+		}
+	}
+	return "dev"
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// runStateDir is the folder of a run's state: each output has its own, so that runs
+// do not share a store, and the same command finds it again.
+func runStateDir(state, output string) string {
+	sum := sha256.Sum256([]byte(output))
+	return filepath.Join(state, filepath.Base(output)+"-"+hex.EncodeToString(sum[:4]))
+}
+
+// lockState makes the folder and takes its lock, which ends with the process.
+func lockState(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state folder: %w", err)
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		file.Close()
+		return nil, withHint(errors.New("another promptmill is working on this output"), "wait for it, or choose another output with -o")
+	}
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("lock the state folder: %w", err)
+	}
+	return file, nil
+}
+
+// spool copies standard input to a file, since it must be read twice. A run that is
+// resumed may be given its input again, or nothing: then it has the copy.
+func spool(ctx context.Context, stdin io.Reader, dir string) (path string, err error) {
+	path = filepath.Join(dir, "input")
+	tmp, err := os.Create(path + ".tmp")
+	if err != nil {
+		return "", fmt.Errorf("spool standard input: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	n, err := io.Copy(tmp, stdin)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err != nil {
+		return "", fmt.Errorf("spool standard input: %w", err)
+	}
+	if n == 0 {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return "", fmt.Errorf("spool standard input: %w", err)
+	}
+	return path, nil
+}
+
+// unwrapPath takes the path out of an error that is going to name it anyway.
+func unwrapPath(err error) error {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+		return pathErr.Err
+	}
+	return err
+}
