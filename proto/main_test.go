@@ -1,4 +1,4 @@
-package 
+package proto
 
 import (
 	"testing"
