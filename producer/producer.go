@@ -96,7 +96,7 @@ var (
 // nextRound waits until the manifest asks for a round that is not published yet.
 func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
 	var found proto.Manifest
-	err := p.runs.Watch(ctx, p.cfg.Run, func(m proto.Manifest) error {
+	err := p.runs.Follow(ctx, p.cfg.Run, func(m proto.Manifest) error {
 		switch m.State {
 		case proto.StateInProgress:
 			if m.Publish.Done {

@@ -30,10 +30,39 @@ type Manifest struct {
 	State     State      `json:"state"`
 	CreatedAt time.Time  `json:"created_at"`
 	EndedAt   *time.Time `json:"ended_at,omitempty"`
+	Terms     Terms      `json:"terms"`
 	Input     Input      `json:"input"`
 	Settings  Settings   `json:"settings"`
 	Publish   Publish    `json:"publish"`
 	Counts    Counts     `json:"counts"`
+	// Output is where the run is collected to, as HOST:PATH without the suffixes of
+	// the files; empty until somebody has begun to.
+	Output string `json:"output,omitempty"`
+	// Retries is how often the failed requests of the ended run were set going again.
+	Retries int `json:"retries,omitempty"`
+}
+
+// Terms are what the owner of a run wants of the bus, apart from its contents.
+type Terms struct {
+	Priority  int        `json:"priority,omitempty"`   // workers take from the highest first
+	ExpiresAt *time.Time `json:"expires_at,omitempty"` // what has no answer by then fails
+	// KeepSeconds is how long the run stays on the bus after its end.
+	KeepSeconds int64 `json:"keep_seconds"`
+	// KeepResults says that results stay on the bus for readers to come, instead of
+	// being purged when the stream fills.
+	KeepResults bool `json:"keep_results,omitempty"`
+	// Attended says that the process that made the run collects it, or somebody does by
+	// hand; a server that collects all runs leaves it alone.
+	Attended bool `json:"attended,omitempty"`
+}
+
+// Ended reports whether nothing more happens to the run by itself.
+func (s State) Ended() bool {
+	switch s {
+	case StateFailed, StateCompleted, StateCancelled, StateExpired:
+		return true
+	}
+	return false
 }
 
 // ManifestSchema is the version of the manifest's format.
@@ -50,7 +79,13 @@ type Input struct {
 	// does. They are refused too, but only validation, which has seen all ids, knows.
 	Repeated string         `json:"repeated,omitempty"`
 	Models   map[string]int `json:"models"` // requests for each model, refused lines not counted
+	// Stored says that the files are in the run's object store too, under the names
+	// that [InputObject] gives, plain, gzip or zstd.
+	Stored bool `json:"stored,omitempty"`
 }
+
+// InputObject names the object that holds the index-th input file.
+func InputObject(index int) string { return fmt.Sprintf("input-%d", index) }
 
 // File is one input file as it was when the run began.
 type File struct {

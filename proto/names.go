@@ -24,6 +24,9 @@ const (
 	// HeaderObject names the object of the run's object store that holds the
 	// payload, when it does not fit into a message.
 	HeaderObject = "Pm-Object"
+	// HeaderSource names the object that the request of a result came in, if it did:
+	// once the result is safe, nobody needs it any more.
+	HeaderSource = "Pm-Source"
 )
 
 // Version is the version of the message format that this package reads and writes.
@@ -38,8 +41,8 @@ func WorkStream(run string) string { return "pm_" + run + "_work" }
 // ResultsStream names the stream of a run's results.
 func ResultsStream(run string) string { return "pm_" + run + "_results" }
 
-// ObjectsBucket names the object store of a run's oversized payloads. It exists
-// only in runs that needed it.
+// ObjectsBucket names the object store of a run: what does not fit into a message, and
+// the input of a run whose owner went away.
 func ObjectsBucket(run string) string { return "pm_" + run + "_objects" }
 
 // WorkSubject is the subject on which a shard for a model is published.

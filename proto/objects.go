@@ -1,16 +1,19 @@
 package proto
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Objects is a run's store of payloads that do not fit into a message. The store is
-// made when the first is put.
+
 type Objects struct {
 	js  jetstream.JetStream
 	run string
@@ -19,16 +22,28 @@ type Objects struct {
 // NewObjects returns the object store of a run.
 func NewObjects(js jetstream.JetStream, run string) *Objects { return &Objects{js: js, run: run} }
 
-// Put stores data under name. The same name again replaces it.
+// Put stores data under name, unless it is there already. Other data must have
+// another name: replacing an object purges the old one, which not everybody may.
 func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		store, err = o.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: ObjectsBucket(o.run)})
-	}
 	if err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
-	if _, err := store.PutBytes(ctx, name, data); err != nil {
+	sum := sha256.New()
+	sum.Write(data)
+	if info, err := store.GetInfo(ctx, name); err == nil && info.Digest == jetstream.GetObjectDigestValue(sum) {
+		return nil
+	}
+	return o.PutReader(ctx, name, bytes.NewReader(data))
+}
+
+// PutReader stores all that r gives under name, which must be new.
+func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error {
+	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+	if err != nil {
+		return fmt.Errorf("open objects of run %s: %w", o.run, err)
+	}
+	if _, err := store.Put(ctx, jetstream.ObjectMeta{Name: name}, r); err != nil {
 		return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
 	}
 	return nil
@@ -36,15 +51,47 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 
 // Get returns the object called name.
 func (o *Objects) Get(ctx context.Context, name string) ([]byte, error) {
-	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
-	if err != nil {
-		return nil, fmt.Errorf("open objects of run %s: %w", o.run, err)
+	var buf bytes.Buffer
+	if err := o.Copy(ctx, &buf, name); err != nil {
+		return nil, err
 	}
-	data, err := store.GetBytes(ctx, name)
+	return buf.Bytes(), nil
+}
+
+// Copy writes the object called name to w. It reads chunk by chunk, where the
+// library's own Get makes a consumer: that needs a permission to make and delete
+// consumers, and one that is lost with its server is waited for.
+func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
+	bucket := ObjectsBucket(o.run)
+	store, err := o.js.ObjectStore(ctx, bucket)
 	if err != nil {
-		return nil, fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
+		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
-	return data, nil
+	info, err := store.GetInfo(ctx, name)
+	if err != nil {
+		return fmt.Errorf("look for object %s of run %s: %w", name, o.run, err)
+	}
+	stream, err := o.js.Stream(ctx, "OBJ_"+bucket)
+	if err != nil {
+		return fmt.Errorf("open objects of run %s: %w", o.run, err)
+	}
+	chunks := jetstream.WithGetMsgSubject("$O." + bucket + ".C." + info.NUID) // ADR-20
+	sum, at := sha256.New(), uint64(0)
+	for left := info.Chunks; left > 0; left-- {
+		msg, err := stream.GetMsg(ctx, at+1, chunks)
+		if err != nil {
+			return fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
+		}
+		at = msg.Sequence
+		sum.Write(msg.Data)
+		if _, err := w.Write(msg.Data); err != nil {
+			return fmt.Errorf("copy object %s of run %s: %w", name, o.run, err)
+		}
+	}
+	if jetstream.GetObjectDigestValue(sum) != info.Digest {
+		return fmt.Errorf("read object %s of run %s: %w: its SHA-256 is not what it was", name, o.run, ErrFormat)
+	}
+	return nil
 }
 
 // Delete removes the object called name, if it is there.

@@ -6,24 +6,51 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Runs is the bucket of manifests.
-type Runs struct{ kv jetstream.KeyValue }
+type Runs struct {
+	js jetstream.JetStream
+	kv jetstream.KeyValue
+}
 
-// OpenRuns opens the bucket of manifests, and makes it if it is not there.
+// ReadersBucket is the key-value bucket that remembers how far named readers of
+// results have come.
+const ReadersBucket = "promptmill_readers"
+
+// MakeBuckets makes the buckets that all runs share, if they are not there, with so
+// many copies in a cluster.
+func MakeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	for _, cfg := range []jetstream.KeyValueConfig{
+		{Bucket: RunsBucket, Description: "promptmill: manifests"},
+		{Bucket: PresenceBucket, Description: "promptmill: workers and collectors", TTL: PresenceTTL},
+		{Bucket: ReadersBucket, Description: "promptmill: positions of readers"},
+	} {
+		cfg.History, cfg.Replicas = 1, max(1, replicas)
+		_, err := js.KeyValue(ctx, cfg.Bucket)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			_, err = js.CreateKeyValue(ctx, cfg)
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+			return fmt.Errorf("make bucket %s: %w", cfg.Bucket, err)
+		}
+	}
+	return nil
+}
+
+// OpenRuns opens the bucket of manifests.
 func OpenRuns(ctx context.Context, js jetstream.JetStream) (*Runs, error) {
 	kv, err := js.KeyValue(ctx, RunsBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: RunsBucket, History: 1})
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", RunsBucket, err)
 	}
-	return &Runs{kv: kv}, nil
+	return &Runs{js: js, kv: kv}, nil
 }
 
 // Get returns a run's manifest, or an error that wraps [ErrNoRun].
@@ -81,32 +108,154 @@ func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) er
 	}
 }
 
-// Watch calls changed with the run's manifest as it is now and after every change,
-// until ctx ends or changed returns an error, which Watch returns.
-func (r *Runs) Watch(ctx context.Context, run string, changed func(Manifest) error) error {
-	w, err := r.kv.Watch(ctx, run)
+// Delete removes a run's manifest.
+func (r *Runs) Delete(ctx context.Context, run string) error {
+	if err := r.kv.Purge(ctx, run); err != nil {
+		return fmt.Errorf("delete manifest of run %s: %w", run, err)
+	}
+	return nil
+}
+
+// List returns the manifests of all runs, the oldest first.
+func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
+	entries, err := snapshot(ctx, r.kv, ">")
 	if err != nil {
-		return fmt.Errorf("watch manifest of run %s: %w", run, err)
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	var list []Manifest
+	for _, entry := range entries {
+		m, err := ParseManifest(entry.Value())
+		if err != nil {
+			return nil, fmt.Errorf("list runs: %s: %w", entry.Key(), err)
+		}
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b Manifest) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Run, b.Run))
+	})
+	return list, nil
+}
+
+// watchFor is how long one watch is trusted. The consumer behind it can be lost with
+// the server that held it, and then it says nothing any more.
+const watchFor = 15 * time.Second
+
+// Follow calls changed with a run's manifest as it is now and after every change,
+// until ctx ends or changed returns an error, which Follow returns. A manifest may
+// come again as it was. What the bus does not say for a while is made good later.
+func (r *Runs) Follow(ctx context.Context, run string, changed func(Manifest) error) error {
+	return r.follow(ctx, run, func(entry jetstream.KeyValueEntry) error {
+		if entry == nil || entry.Operation() != jetstream.KeyValuePut {
+			return nil
+		}
+		m, err := ParseManifest(entry.Value())
+		if err != nil {
+			return err
+		}
+		return changed(m)
+	}, func() {}, func() {})
+}
+
+// FollowAll calls changed with the manifests of all runs that are there, now and after
+// every change, until ctx ends. Manifests that cannot be read, those of a newer
+// program, are left out.
+func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]Manifest)) error {
+	all := map[string]Manifest{}
+	begun := true // a watch has begun and has not given all that was there
+	return r.follow(ctx, ">", func(entry jetstream.KeyValueEntry) error {
+		if begun {
+			clear(all)
+			begun = false
+		}
+		switch {
+		case entry == nil:
+		case entry.Operation() != jetstream.KeyValuePut:
+			delete(all, entry.Key())
+		default:
+			if m, err := ParseManifest(entry.Value()); err == nil {
+				all[m.Run] = m
+			}
+		}
+		return nil
+	}, func() { changed(maps.Clone(all)) }, func() { begun = true })
+}
+
+// follow watches keys, each watch for a while. told is called when all
+// that was there at a watch's beginning has been given to each, and after every
+// change then; begin before each watch.
+func (r *Runs) follow(ctx context.Context, keys string, each func(jetstream.KeyValueEntry) error, told, begin func()) error {
+	for {
+		begin()
+		err := r.watch(ctx, keys, each, told)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if stop, ok := errors.AsType[stopError](err); ok {
+			return stop.error
+		}
+		if r.js.Conn().IsClosed() {
+			return fmt.Errorf("watch bucket %s: %w", RunsBucket, nats.ErrConnectionClosed)
+		}
+		if err != nil {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// stopError is an error of who is called, not of the bus.
+type stopError struct{ error }
+
+func (r *Runs) watch(ctx context.Context, keys string, each func(jetstream.KeyValueEntry) error, told func()) error {
+	w, err := r.kv.Watch(ctx, keys)
+	if err != nil {
+		return err
 	}
 	defer w.Stop()
-	for {
+	enough := time.NewTimer(watchFor)
+	defer enough.Stop()
+	for whole := false; ; {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-enough.C:
+			return nil
 		case entry, ok := <-w.Updates():
 			if !ok {
-				return fmt.Errorf("watch manifest of run %s: %w", run, cmp.Or(context.Cause(ctx), nats.ErrConnectionClosed))
+				return nats.ErrConnectionClosed
 			}
-			if entry == nil || entry.Operation() != jetstream.KeyValuePut {
-				continue
+			if err := each(entry); err != nil {
+				return stopError{err}
 			}
-			m, err := ParseManifest(entry.Value())
-			if err != nil {
-				return err
+			if whole = whole || entry == nil; whole {
+				told()
 			}
-			if err := changed(m); err != nil {
-				return err
+		}
+	}
+}
+
+// snapshot returns what a bucket holds now.
+func snapshot(ctx context.Context, kv jetstream.KeyValue, keys string) ([]jetstream.KeyValueEntry, error) {
+	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, err
+	}
+	defer w.Stop()
+	var entries []jetstream.KeyValueEntry
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case entry, ok := <-w.Updates():
+			if !ok {
+				return nil, nats.ErrConnectionClosed
 			}
+			if entry == nil {
+				return entries, nil
+			}
+			entries = append(entries, entry)
 		}
 	}
 }

@@ -27,6 +27,9 @@ func manifest(run string) proto.Manifest {
 func TestRunsCreateAndGet(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
 	runs, err := proto.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +81,9 @@ func TestParseManifestErrors(t *testing.T) {
 func TestRunsUpdateLosesNothing(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
 	runs, err := proto.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +115,9 @@ func TestRunsUpdateLosesNothing(t *testing.T) {
 func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
 	runs, err := proto.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
@@ -128,9 +137,12 @@ func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 	}
 }
 
-func TestRunsWatch(t *testing.T) {
+func TestRunsFollow(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
 	runs, err := proto.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +152,7 @@ func TestRunsWatch(t *testing.T) {
 	}
 	errSeen := errors.New("seen")
 	var states []proto.State
-	err = runs.Watch(t.Context(), "r", func(m proto.Manifest) error {
+	err = runs.Follow(t.Context(), "r", func(m proto.Manifest) error {
 		states = append(states, m.State)
 		if m.State == proto.StatePaused {
 			return errSeen
@@ -159,16 +171,19 @@ func TestRunsWatch(t *testing.T) {
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
-	err = runs.Watch(ctx, "r", func(proto.Manifest) error { cancel(); return nil })
+	err = runs.Follow(ctx, "r", func(proto.Manifest) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v after the context's end", err)
 	}
 }
 
 // A connection that is closed for good ends the watch with an error to be read.
-func TestRunsWatchConnectionClosed(t *testing.T) {
+func TestRunsFollowConnectionClosed(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
 	runs, err := proto.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +193,7 @@ func TestRunsWatchConnectionClosed(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	err = runs.Watch(ctx, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
+	err = runs.Follow(ctx, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "%!") {
 		t.Errorf("error %v", err)
 	}

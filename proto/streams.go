@@ -14,10 +14,10 @@ import (
 // Workers extend it every AckWait/3.
 const AckWait = 30 * time.Second
 
-// Limits bound what a run may take of the bus's disk. Both must be positive.
+// Limits bound what a run may take of the bus's disk.
 type Limits struct {
 	WorkBytes    int64 // shards waiting; a full stream is the back-pressure on the producer
-	ResultsBytes int64 // results waiting for the collector, and readers' slack
+	ResultsBytes int64 // results waiting for the collector, and readers' slack; -1: no bound
 	Replicas     int   // copies in a cluster; 0 means 1
 }
 
@@ -68,17 +68,34 @@ func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 }
 
 // EnsureStreams makes what a run needs on the bus, or what is left to make of it:
-// both streams, and a consumer for each model.
+// both streams, the object store, and a consumer for each model. What is there stays
+// as it is.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Limits) error {
-	if _, err := js.CreateOrUpdateStream(ctx, ResultsStreamConfig(m.Run, l)); err != nil {
-		return fmt.Errorf("create stream %s: %w", ResultsStream(m.Run), err)
+	if m.Terms.KeepResults {
+		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
-	work, err := js.CreateOrUpdateStream(ctx, WorkStreamConfig(m.Run, l))
-	if err != nil {
-		return fmt.Errorf("create stream %s: %w", WorkStream(m.Run), err)
+	for _, cfg := range []jetstream.StreamConfig{ResultsStreamConfig(m.Run, l), WorkStreamConfig(m.Run, l)} {
+		_, err := js.Stream(ctx, cfg.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, cfg)
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // in use: made by another process, just now
+			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
+		}
+	}
+	_, err := js.ObjectStore(ctx, ObjectsBucket(m.Run))
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		_, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: ObjectsBucket(m.Run), Replicas: max(1, l.Replicas)})
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+		return fmt.Errorf("create objects of run %s: %w", m.Run, err)
 	}
 	for _, model := range m.Models() {
-		if _, err := work.CreateOrUpdateConsumer(ctx, ConsumerConfig(m.Run, model)); err != nil {
+		_, err := js.Consumer(ctx, WorkStream(m.Run), ConsumerName(model))
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			_, err = js.CreateConsumer(ctx, WorkStream(m.Run), ConsumerConfig(m.Run, model))
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
 			return fmt.Errorf("create consumer %s: %w", ConsumerName(model), err)
 		}
 	}
