@@ -29,8 +29,21 @@ type bench struct {
 func newBench(t *testing.T, url string) *bench {
 	t.Helper()
 	_, js := prototest.Server(t)
-	m := proto.Manifest{Run: "r", Input: proto.Input{Models: map[string]int{"m": 1}}}
+	m := proto.Manifest{
+		Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress,
+		Input: proto.Input{Requests: 1, Models: map[string]int{"m": 1}},
+	}
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	runs, err := proto.OpenRuns(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if err := runs.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	server, err := NewServer(url, "")
@@ -39,7 +52,7 @@ func newBench(t *testing.T, url string) *bench {
 	}
 	t.Cleanup(server.Close)
 	return &bench{t: t, js: js, server: server, cfg: Config{
-		JS: js, Run: "r", Models: []string{"m"}, Server: server, Limiter: NewFixedLimit(8), Attempts: 50,
+		JS: js, Run: "r", Server: server, Limiter: NewFixedLimit(8), Attempts: 50,
 	}}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -26,10 +27,12 @@ const (
 // held is a shard that this worker works on. Its one goroutine gathers the results,
 // stores them on the bus, keeps the shard alive, and acknowledges it at the end.
 type held struct {
-	w     *Worker
-	msg   jetstream.Msg
-	id    string
-	lines chan outcome // one for each request that was queued
+	w      *Worker
+	feed   *feed
+	msg    jetstream.Msg
+	id     string
+	source string       // the object that the shard came in, or empty
+	lines  chan outcome // one for each request that was queued
 
 	batch []outcome // waiting to be published
 	size  int       // of the batch, in bytes
@@ -53,9 +56,9 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 	beat := time.NewTicker(proto.AckWait / 3)
 	defer beat.Stop()
 	todo, err := h.missing(ctx, requests)
-	h.w.credit(len(todo) - len(requests)) // what has its result already needs no room
+	h.credit(len(todo) - len(requests)) // what has its result already needs no room
 	if err != nil {
-		h.w.credit(-len(todo))
+		h.credit(-len(todo))
 		if ctx.Err() == nil {
 			h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("hand shard back: cannot see which results it has")
 		}
@@ -69,12 +72,12 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 		select {
 		case o := <-h.lines:
 			n++
-			h.w.credit(-1)
+			h.credit(-1)
 			if o.line == nil {
 				handedBack++
 				continue
 			}
-			h.w.ended.Add(1)
+			h.w.stats.Done.Add(1)
 			h.batch = append(h.batch, o)
 			h.size += len(o.line)
 			if len(h.batch) == proto.MaxBatch || h.size >= batchBytes {
@@ -101,12 +104,21 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 	h.acknowledge(ctx)
 }
 
+// credit adds to the number of requests held.
+func (h *held) credit(n int) {
+	h.w.open.Add(int64(n))
+	h.feed.held.Add(int64(n))
+	if n < 0 {
+		h.w.wake()
+	}
+}
+
 // missing returns the requests that have no result on the bus yet. Every shard is
 // asked about: neither a delivery count nor a fresh connection proves that nobody
 // worked on it before, and the question costs one round trip for a whole shard.
 func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.Request, error) {
-	stream := h.w.results
-	subject := proto.ResultsSubject(h.w.cfg.Run, h.id)
+	stream := h.feed.results
+	subject := proto.ResultsSubject(h.feed.run, h.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return stream.GetLastMsgForSubject(ctx, subject)
 	})
@@ -155,7 +167,7 @@ func (h *held) start(requests []proto.Request) {
 		t := &task{Request: r, shard: h, arrived: now, first: now}
 		if r.Refused != "" {
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: r.Refused}}, 0)
-		} else if !h.w.queue.push(t) {
+		} else if h.feed.paused.Load() || !h.w.queue.push(t) {
 			t.handBack()
 		}
 	}
@@ -164,7 +176,7 @@ func (h *held) start(requests []proto.Request) {
 // finish ends a task with its result.
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	w := t.shard.w
-	r.Run, r.Seq, r.CustomID = w.cfg.Run, t.Seq, t.CustomID
+	r.Run, r.Seq, r.CustomID = t.shard.feed.run, t.Seq, t.CustomID
 	r.Worker, r.Attempts = w.cfg.Name, t.attempts
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
 	t.shard.lines <- outcome{t.Seq, proto.AppendResult(make([]byte, 0, len(r.Body)+len(r.CustomID)+300), r)}
@@ -187,8 +199,11 @@ func (h *held) publish(ctx context.Context) {
 	}
 	clear(h.batch)
 	h.batch, h.size = h.batch[:0], 0
-	msg := proto.EncodeResults(h.w.cfg.Run, h.id, seqs, lines)
-	s := stored{msg: msg, object: fmt.Sprintf("results-%s-%d", h.id, seqs[0])}
+	msg := proto.EncodeResults(h.feed.run, h.id, seqs, lines)
+	if h.source != "" {
+		msg.Header.Set(proto.HeaderSource, h.source)
+	}
+	s := stored{msg: msg, object: "results-" + h.id + "-" + nuid.Next()}
 	h.send(ctx, &s)
 	h.sent = append(slices.DeleteFunc(h.sent, isStored), s)
 }
@@ -208,7 +223,7 @@ func isStored(s stored) bool {
 
 func (h *held) send(ctx context.Context, s *stored) {
 	s.ack = nil
-	if err := h.w.objects.Offload(ctx, s.msg, s.object, h.w.cfg.JS.Conn().MaxPayload()); err != nil {
+	if err := h.feed.objects.Offload(ctx, s.msg, s.object, h.w.cfg.JS.Conn().MaxPayload()); err != nil {
 		h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("store big results")
 		return
 	}
@@ -284,9 +299,4 @@ func (h *held) acknowledge(ctx context.Context) {
 		return
 	}
 	h.w.stats.Shards.Add(1)
-	if name := h.msg.Headers().Get(proto.HeaderObject); name != "" {
-		if err := h.w.objects.Delete(ctx, name); err != nil {
-			h.w.cfg.Log.Debug().Err(err).Str("shard", h.id).Msg("delete request object")
-		}
-	}
 }

@@ -106,6 +106,29 @@ func (q *queue) close() []*task {
 	return rest
 }
 
+// remove takes out the tasks of which gone is true and returns them.
+func (q *queue) remove(gone func(*task) bool) []*task {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out, rest []*task
+	for _, t := range q.tasks[q.head:] {
+		if gone(t) {
+			out = append(out, t)
+		} else {
+			rest = append(rest, t)
+		}
+	}
+	q.tasks, q.head = rest, 0
+	for t, timer := range q.waiting {
+		if gone(t) {
+			timer.Stop()
+			delete(q.waiting, t)
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // delayed is the number of tasks that wait for their next attempt.
 func (q *queue) delayed() int {
 	q.mu.Lock()

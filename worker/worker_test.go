@@ -210,6 +210,7 @@ func TestWorkerStops(t *testing.T) {
 	g := &gauge{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		switch {
+		case r.URL.Path == "/v1/models":
 		case bytes.Contains(body, []byte("question 0")):
 		case bytes.Contains(body, []byte("question 1")):
 			select {

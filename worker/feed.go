@@ -1,0 +1,274 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// feed is a run that needs a model of ours.
+type feed struct {
+	run      string
+	priority int
+	models   []string // of the run
+	objects  *proto.Objects
+	results  jetstream.Stream // looked up before the first pull
+	sources  map[string]*source
+
+	calls  context.Context // of its requests at the model server; ends with the run
+	cut    context.CancelFunc
+	held   atomic.Int64 // requests that this worker has of it
+	paused atomic.Bool
+	pulled time.Time // when shards were last asked for; the fetch loop's
+}
+
+// source is where a run's shards for one model come from.
+type source struct {
+	model    string
+	consumer jetstream.Consumer
+	size     int       // of the latest shard, in requests; 0: not known
+	empty    time.Time // until then it is not asked again
+}
+
+// feeds are the runs that can be worked for now.
+type feeds struct {
+	mu   sync.Mutex
+	runs map[string]*feed
+}
+
+// follow keeps the feeds as the manifests are, until ctx ends. calls is the parent of
+// all requests at the model server.
+func (w *Worker) follow(ctx, calls context.Context) error {
+	return w.runs.FollowAll(ctx, func(all map[string]proto.Manifest) {
+		w.feeds.mu.Lock()
+		defer w.feeds.mu.Unlock()
+		for run, f := range w.feeds.runs {
+			m, there := all[run]
+			switch {
+			case there && m.State == proto.StateInProgress:
+				continue
+			case there && m.State == proto.StatePaused:
+				f.paused.Store(true)
+			default: // it has ended, or is gone: nobody needs the answers
+				f.paused.Store(true)
+				f.cut()
+				delete(w.feeds.runs, run)
+			}
+			for _, t := range w.queue.remove(func(t *task) bool { return t.shard.feed == f }) {
+				t.handBack()
+			}
+		}
+		for run, m := range all {
+			if m.State != proto.StateInProgress || w.cfg.Run != "" && w.cfg.Run != run {
+				continue
+			}
+			f := w.feeds.runs[run]
+			if f == nil {
+				f = &feed{run: run, models: m.Models(), objects: proto.NewObjects(w.cfg.JS, run), sources: map[string]*source{}}
+				f.calls, f.cut = context.WithCancel(calls)
+				w.feeds.runs[run] = f
+				w.cfg.Log.Debug().Str("run", run).Msg("a run to work for")
+			}
+			f.priority = m.Terms.Priority
+			f.paused.Store(false)
+		}
+		w.wake()
+	})
+}
+
+// choose returns the sources to pull from, the most urgent first, each with its feed.
+// Among runs of equal priority the one goes first that holds the fewest of our slots.
+func (w *Worker) choose() []pullFrom {
+	models, any := w.models()
+	w.feeds.mu.Lock()
+	defer w.feeds.mu.Unlock()
+	var list []pullFrom
+	now := time.Now()
+	for _, f := range slices.Collect(maps.Values(w.feeds.runs)) {
+		if f.paused.Load() {
+			continue
+		}
+		for _, model := range f.models {
+			// Refused lines have no model: nobody is asked for them.
+			if !any && model != "" && !slices.Contains(models, model) {
+				continue
+			}
+			s := f.sources[model]
+			if s == nil {
+				s = &source{model: model}
+				f.sources[model] = s
+			}
+			if now.After(s.empty) {
+				list = append(list, pullFrom{f, s, f.priority, f.held.Load()})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b pullFrom) int {
+		return cmp.Or(-cmp.Compare(a.priority, b.priority), cmp.Compare(a.held, b.held), a.feed.pulled.Compare(b.feed.pulled), cmp.Compare(a.source.model, b.source.model))
+	})
+	return list
+}
+
+// pullFrom is a source with what decides its place among the others.
+type pullFrom struct {
+	feed     *feed
+	source   *source
+	priority int
+	held     int64
+}
+
+// fetch pulls shards whenever there is room. The pull loop is our own, and asks for
+// just what fits: nats.go's prefetching hoards what other workers could run.
+func (w *Worker) fetch(ctx, bus context.Context) {
+	for ctx.Err() == nil {
+		if w.stats.Down.Load() || w.room() < max(1, w.rate.ahead/4) {
+			w.await(ctx, time.Second) // a delayed task may have come back, or the server
+			continue
+		}
+		list := w.choose()
+		got := 0
+		for i, from := range list {
+			room := w.room()
+			if room < 1 || ctx.Err() != nil {
+				break
+			}
+			equals := 1
+			for _, other := range list[i+1:] {
+				if other.priority == from.priority {
+					equals++
+				}
+			}
+			wait := 500 * time.Millisecond
+			if len(list) > 1 {
+				wait = 0 // the next may have something
+			}
+			n, err := w.pull(ctx, bus, from, (room+equals-1)/equals, wait)
+			got += n
+			if err != nil && ctx.Err() == nil {
+				w.cfg.Log.Warn().Err(err).Str("run", from.feed.run).Msg("pull shards; trying on")
+				from.source.empty = time.Now().Add(time.Second)
+			} else if n == 0 && wait == 0 {
+				from.source.empty = time.Now().Add(100 * time.Millisecond)
+			}
+		}
+		if got == 0 && len(list) != 1 {
+			w.await(ctx, 50*time.Millisecond)
+		}
+	}
+}
+
+// await waits until something has changed for the fetch loop.
+func (w *Worker) await(ctx context.Context, most time.Duration) {
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-w.changed:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// maxPull bounds the bytes of one pull, so that a slow link does not make the server
+// drop the connection.
+const maxPull = 32 << 20
+
+// pull asks for shards with about n requests and starts them. It returns the number
+// of shards that came.
+func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.Duration) (int, error) {
+	f, s := from.feed, from.source
+	f.pulled = time.Now()
+	if err := w.connect(ctx, f, s); err != nil {
+		return 0, err
+	}
+	shards := 1 // until it is known how large they are
+	if s.size > 0 {
+		shards = min((n+s.size-1)/s.size, 256)
+	}
+	var batch jetstream.MessageBatch
+	var err error
+	if wait == 0 {
+		batch, err = s.consumer.FetchNoWait(shards)
+	} else {
+		batch, err = s.consumer.Fetch(shards, jetstream.FetchMaxWait(wait), jetstream.FetchMaxBytes(max(maxPull, int(w.cfg.JS.Conn().MaxPayload()))))
+	}
+	if err != nil {
+		s.consumer = nil
+		return 0, fmt.Errorf("pull from %s: %w", proto.WorkStream(f.run), err)
+	}
+	got := 0
+	for msg := range batch.Messages() {
+		if ctx.Err() != nil || f.paused.Load() {
+			msg.Nak()
+			continue
+		}
+		got++
+		if size := w.take(bus, f, msg); size > 0 {
+			s.size = size
+		}
+	}
+	if err := batch.Error(); err != nil {
+		s.consumer = nil
+		return got, fmt.Errorf("pull from %s: %w", proto.WorkStream(f.run), err)
+	}
+	return got, nil
+}
+
+// connect looks up what a source needs.
+func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
+	if f.results == nil {
+		f.results, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Stream, error) {
+			return w.cfg.JS.Stream(ctx, proto.ResultsStream(f.run))
+		})
+		if err != nil {
+			f.results = nil
+			return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(f.run), err)
+		}
+	}
+	if s.consumer == nil {
+		s.consumer, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+			return w.cfg.JS.Consumer(ctx, proto.WorkStream(f.run), proto.ConsumerName(s.model))
+		})
+		if err != nil {
+			s.consumer = nil
+			return fmt.Errorf("look for consumer %s: %w", proto.ConsumerName(s.model), err)
+		}
+	}
+	return nil
+}
+
+// take starts to work on a shard and returns the number of its requests.
+func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
+	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
+	payload, err := f.objects.Payload(bus, msg.Headers(), msg.Data())
+	if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		log.Error().Err(err).Msg("drop a shard whose object is lost")
+		msg.TermWithReason("its object is lost")
+		return 0
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("hand shard back: cannot read its object")
+		msg.NakWithDelay(time.Second)
+		return 0
+	}
+	shard, err := w.codec.DecodeShard(msg.Headers(), payload)
+	if err != nil {
+		// Nobody can ever run it. Its requests are found missing, and published anew.
+		log.Error().Err(err).Msg("drop a shard that cannot be read")
+		msg.TermWithReason("cannot be read: " + err.Error())
+		return 0
+	}
+	h := &held{w: w, feed: f, msg: msg, id: shard.ID, source: msg.Headers().Get(proto.HeaderObject)}
+	h.credit(len(shard.Requests))
+	w.shards.Go(func() { h.run(bus, shard.Requests) })
+	return len(shard.Requests)
+}
