@@ -17,6 +17,7 @@ type frame struct {
 	counts   proto.Counts
 	position Position
 	opened   time.Time // when its first message came
+	spent    []string  // objects that its requests came in
 }
 
 type entry struct {

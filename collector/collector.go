@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -15,11 +17,13 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Config is what a collector needs. JS, Journal, Output and Limits are required.
+// Config is what a collector needs. JS, Journal, Output, Input and Limits are required.
 type Config struct {
 	JS      jetstream.JetStream
 	Journal *Journal
 	Output  Output
+	Input   Input         // names the requests that a cancelled run leaves without an answer
+	Host    string        // this machine's name, for those who look for the output
 	Limits  proto.Limits  // of the run's streams, should they have to be made again
 	Flush   time.Duration // a line is in the synced file after this at most. Defaults to 5 s.
 	Format  Format
@@ -27,24 +31,35 @@ type Config struct {
 	Log     zerolog.Logger
 }
 
+// Input gives the names of requests.
+type Input interface {
+	// CustomIDs gives the number and the custom_id, a JSON string with its quotes, of
+	// the wanted requests, in ascending order. An id may be used until the next one.
+	CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
+}
+
 // Collector gathers the results of one run.
 type Collector struct {
-	cfg     Config
-	run     string
-	total   int
-	runs    *proto.Runs
-	source  source
-	seen    *roaring.Bitmap // requests that have a line, synced or not
-	scan    proto.Scanner
-	frame   *frame
-	writes  chan *frame
-	flushed time.Time // when the frame before was closed
+	cfg      Config
+	run      string
+	total    int
+	runs     *proto.Runs
+	presence *proto.Presence
+	source   source
+	seen     *roaring.Bitmap // requests that have a line, synced or not
+	scan     proto.Scanner
+	frame    *frame
+	writes   chan *frame
+	flushed  time.Time // when the frame before was closed
+
+	ending atomic.Pointer[ending] // set when the run is to end before it is complete
 
 	mu        sync.Mutex
 	received  proto.Counts
 	durable   proto.Counts
 	synced    Position
 	finishing bool
+	spent     []string // objects of requests whose results are synced
 }
 
 // Progress is what a collector has so far.
@@ -81,15 +96,14 @@ func (c *Collector) Progress() Progress {
 
 // Run gathers results until each request has its line, then writes the output files
 // and returns nil. When ctx ends it syncs what it has and returns ctx's cause. It
-// returns an error at once when the output cannot be written.
+// returns an error at once when the output cannot be written, one that wraps
+// proto.ErrCollected when somebody else collects the run, and [ErrDeleted] when the
+// run is taken off the bus.
 func (c *Collector) Run(ctx context.Context) error {
-	var err error
-	if c.runs, err = proto.OpenRuns(ctx, c.cfg.JS); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
-	if err := c.cfg.Journal.begin(); err != nil {
-		return fmt.Errorf("collector: %w", err)
-	}
+	defer c.leave(ctx)
 	for {
 		if err := c.gather(ctx); err != nil {
 			return fmt.Errorf("collector: %w", err)
@@ -120,10 +134,7 @@ func (c *Collector) gather(ctx context.Context) error {
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
 	group.Go(c.write)
 	done := make(chan struct{})
-	group.Go(func() error {
-		c.tell(broken, done)
-		return nil
-	})
+	group.Go(func() error { return c.tell(broken, done) })
 	err := c.read(ctx, broken)
 	c.close()
 	close(c.writes)
@@ -135,6 +146,8 @@ func (c *Collector) gather(ctx context.Context) error {
 // end, and nil too when broken ends, since the writer then has the error.
 func (c *Collector) read(ctx, broken context.Context) error {
 	round := rounds{c: c}
+	var last *ender
+	defer func() { last.stop() }()
 	for c.missing() > 0 {
 		n, err := c.source.fetch(ctx, 50*time.Millisecond, c.take)
 		switch {
@@ -151,7 +164,14 @@ func (c *Collector) read(ctx, broken context.Context) error {
 		if c.frame.position.Seq > 0 && time.Since(c.frame.opened) >= c.cfg.Flush {
 			c.close()
 		}
-		if n == 0 {
+		switch e := c.ending.Load(); {
+		case e != nil && last == nil:
+			last = &ender{c: c, ending: *e}
+		case e != nil && n == 0:
+			if err := last.step(ctx); err != nil {
+				return err
+			}
+		case e == nil && n == 0:
 			if err := round.check(ctx); err != nil {
 				return err
 			}
@@ -185,6 +205,9 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	if err != nil {
 		c.drop(msg, err)
 		return nil
+	}
+	if name := msg.Headers().Get(proto.HeaderSource); name != "" {
+		c.frame.spent = append(c.frame.spent, name)
 	}
 	before := c.frame.counts
 	for i, seq := range seqs {
@@ -255,71 +278,9 @@ func (c *Collector) write() error {
 		state := c.cfg.Journal.State()
 		c.mu.Lock()
 		c.durable, c.synced = state.Counts, state.Position
+		c.spent = append(c.spent, f.spent...)
 		c.mu.Unlock()
 	}
-	return nil
-}
-
-// tell lets the bus know once a second what is synced: its counts go into the
-// manifest, and the results stream may forget it.
-func (c *Collector) tell(ctx context.Context, done <-chan struct{}) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var told proto.Counts
-	for {
-		select {
-		case <-tick.C:
-		case <-done:
-			return
-		case <-ctx.Done():
-			return
-		}
-		c.mu.Lock()
-		counts, synced := c.durable, c.synced
-		c.mu.Unlock()
-		err := c.purge(ctx, synced)
-		if counts != told {
-			err = errors.Join(err, c.note(ctx, counts))
-			told = counts
-		}
-		if err != nil && ctx.Err() == nil {
-			c.cfg.Log.Warn().Err(err).Msg("tell the bus what is synced")
-		}
-	}
-}
-
-// note writes the counts into the manifest.
-func (c *Collector) note(ctx context.Context, counts proto.Counts) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	return c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
-		m.Counts = counts
-		return nil
-	})
-}
-
-// purge makes room in the results stream once it is more than half full. The newer
-// half of the messages stays: workers look there for what a shard has done already,
-// and readers downstream have it as their slack.
-func (c *Collector) purge(ctx context.Context, synced Position) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	stream, err := c.cfg.JS.Stream(ctx, proto.ResultsStream(c.run))
-	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(c.run), err)
-	}
-	info := stream.CachedInfo()
-	if int64(info.State.Bytes) < info.Config.MaxBytes/2 || !info.Created.Equal(synced.Created) {
-		return nil
-	}
-	upTo := min(synced.Seq, info.State.LastSeq-info.State.Msgs/2)
-	if upTo < info.State.FirstSeq {
-		return nil
-	}
-	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
-		return fmt.Errorf("purge stream %s: %w", proto.ResultsStream(c.run), err)
-	}
-	c.cfg.Log.Debug().Uint64("up_to", upTo).Msg("purged results that are synced")
 	return nil
 }
 

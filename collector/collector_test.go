@@ -38,6 +38,9 @@ func newBench(t *testing.T, requests int, resultsBytes int64) *bench {
 		limits: proto.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
 	}
 	var err error
+	if err = proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
 	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,20 @@ func CreateJournal(path string, m proto.Manifest) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
+	return initJournal(path, file, m)
+}
+
+// createJournal makes a journal at a path where nobody else makes one.
+func createJournal(path string, m proto.Manifest) (*Journal, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	return initJournal(path, file, m)
+}
+
+// initJournal writes the first frame.
+func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error) {
 	j, err := newJournal(path, file)
 	if err != nil {
 		return nil, err

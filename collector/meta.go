@@ -102,8 +102,16 @@ func (c *Collector) finish(ctx context.Context) error {
 	if err := c.cfg.Journal.Remove(); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
-	c.setState(ctx, proto.StateCompleted)
+	c.setState(ctx, c.final())
 	return nil
+}
+
+// final is the state that the run ends in.
+func (c *Collector) final() proto.State {
+	if e := c.ending.Load(); e != nil {
+		return e.state
+	}
+	return proto.StateCompleted
 }
 
 // setState notes the run's state on the bus. The files are what counts: a bus that
@@ -114,7 +122,7 @@ func (c *Collector) setState(ctx context.Context, s proto.State) {
 	counts := c.cfg.Journal.State().Counts
 	err := c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
 		m.State, m.Counts = s, counts
-		if s == proto.StateCompleted {
+		if s.Ended() {
 			now := time.Now().UTC()
 			m.EndedAt = &now
 		}
@@ -146,7 +154,7 @@ func (c *Collector) writeMeta() error {
 func (c *Collector) meta(now time.Time) (Meta, error) {
 	s := c.cfg.Journal.State()
 	m, out := s.Manifest, c.cfg.Output
-	m.State, m.EndedAt, m.Counts = proto.StateCompleted, &now, s.Counts
+	m.State, m.EndedAt, m.Counts = c.final(), &now, s.Counts
 	worked := s.Worked.Seconds()
 	meta := Meta{
 		SchemaVersion: MetaSchema, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: m,

@@ -19,7 +19,8 @@ type source struct {
 	run      string
 	at       Position // of the last message handled
 	consumer jetstream.Consumer
-	next     uint64 // the consumer's number for the next message
+	next     uint64    // the consumer's number for the next message
+	heard    time.Time // when a message came last, or the consumer was asked how it is
 }
 
 // errGap says that messages were lost between server and client.
@@ -61,11 +62,35 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 	if err == nil {
 		err = batch.Error()
 	}
+	switch {
+	case n > 0:
+		s.heard = time.Now()
+	case err == nil && time.Since(s.heard) > maxSilence:
+		err = s.alive(ctx)
+	}
 	if err != nil {
 		s.consumer = nil
 		return n, fmt.Errorf("pull results: %w", err)
 	}
 	return n, nil
+}
+
+// maxSilence is after how long without messages the consumer is asked how it is. It
+// lives on one server, and is gone when that is: then a pull brings nothing, like one
+// from a stream that is read to its end.
+const maxSilence = 3 * time.Second
+
+var errSilent = errors.New("the consumer has messages and does not deliver them")
+
+func (s *source) alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s.heard = time.Now()
+	info, err := s.consumer.Info(ctx)
+	if err == nil && info.NumPending > 0 {
+		err = errSilent
+	}
+	return err
 }
 
 // connect makes the consumer, at the message after the position, or at the beginning
@@ -86,7 +111,12 @@ func (s *source) connect(ctx context.Context) error {
 	if !known {
 		s.at = Position{Created: info.Created}
 	}
+	// One of an earlier process, or of this one from before a gap.
+	if err := stream.DeleteConsumer(ctx, proto.CollectorConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
+	}
 	cfg := jetstream.ConsumerConfig{
+		Name:              proto.CollectorConsumer,
 		AckPolicy:         jetstream.AckNonePolicy,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       s.at.Seq + 1,
@@ -97,7 +127,7 @@ func (s *source) connect(ctx context.Context) error {
 	if s.consumer, err = stream.CreateConsumer(ctx, cfg); err != nil {
 		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
 	}
-	s.next = 1
+	s.next, s.heard = 1, time.Now()
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,11 +16,19 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Config is what a producer needs. All fields but Log are required.
+// Config is what a producer needs. JS and Run are required.
 type Config struct {
 	JS  jetstream.JetStream
 	Run string
-	Log zerolog.Logger
+	// Files are the input files, should they not lie where the manifest says.
+	Files []string
+	// Once ends Run when what is to be published now is published, or somebody else
+	// does it.
+	Once bool
+	// Yield lets another producer of the run go first. Two do no harm, since they cut
+	// the same shards and each is stored once, but they are in each other's way.
+	Yield bool
+	Log   zerolog.Logger
 }
 
 // Producer publishes the shards of one run.
@@ -47,18 +56,20 @@ func (p *Producer) Stats() *Stats { return &p.stats }
 
 // Run publishes the run's input as its manifest says, from where an earlier producer
 // left off, and then each further round of requests that the collector finds missing.
-// It returns nil when the run has all its results, and else the cause of ctx's end or
-// what went wrong.
+// It returns nil when the run has ended or is about to, and else the cause of ctx's end
+// or what went wrong.
 func (p *Producer) Run(ctx context.Context) error {
 	err := p.publish(ctx)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if errors.Is(err, errEnded) {
+		return nil
+	}
 	return err
 }
 
-func (p *Producer) publish(ctx context.Context) error {
-	var err error
+func (p *Producer) publish(ctx context.Context) (err error) {
 	if p.runs, err = proto.OpenRuns(ctx, p.cfg.JS); err != nil {
 		return err
 	}
@@ -68,22 +79,72 @@ func (p *Producer) publish(ctx context.Context) error {
 	defer p.codec.Close()
 	for {
 		m, err := p.nextRound(ctx)
-		if errors.Is(err, errEnded) {
-			return nil
+		if err == nil && p.cfg.Yield {
+			err = p.yield(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("producer: %w", err)
 		}
-		err = p.round(ctx, m)
-		if errors.Is(err, errLostShards) {
+		err = p.whileWanted(ctx, m)
+		switch {
+		case errors.Is(err, errLostShards):
 			p.cfg.Log.Warn().Err(err).Msg("publishing goes back to what the bus still has")
 			if err := sleep(ctx, time.Second); err != nil {
 				return err
 			}
-			continue
-		}
-		if err != nil {
+		case errors.Is(err, ErrSecondProducer) && p.cfg.Yield:
+		case errors.Is(err, ErrSecondProducer) && p.cfg.Once:
+			return nil
+		case err != nil:
 			return fmt.Errorf("producer: round %d: %w", m.Publish.Round, err)
+		case p.cfg.Once:
+			return nil
+		}
+	}
+}
+
+// whileWanted publishes a round, and stops when the run ends meanwhile.
+func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		err := p.runs.Follow(ctx, m.Run, func(m proto.Manifest) error {
+			switch m.State {
+			case proto.StateInProgress, proto.StatePaused:
+				return nil
+			}
+			return errEnded
+		})
+		stop(err)
+	})
+	err := p.round(ctx, m)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	stop(nil)
+	watch.Wait()
+	return err
+}
+
+// yieldTime is how long the work stream must stand still before a producer that yields
+// believes that nobody else publishes.
+const yieldTime = 2 * time.Second
+
+// yield waits until nobody else publishes.
+func (p *Producer) yield(ctx context.Context) error {
+	for last := uint64(0); ; {
+		stream, err := p.cfg.JS.Stream(ctx, proto.WorkStream(p.cfg.Run))
+		if err == nil {
+			now := stream.CachedInfo().State.LastSeq
+			m, err := p.runs.Get(ctx, p.cfg.Run)
+			if err == nil && (m.Publish.Done || last == now+1) {
+				return nil
+			}
+			last = now + 1 // never 0, the mark of the first time
+		}
+		if err := sleep(ctx, yieldTime); err != nil {
+			return err
 		}
 	}
 }
@@ -141,9 +202,11 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 	if err != nil {
 		return err
 	}
-	files := make([]string, len(m.Input.Files))
-	for i, f := range m.Input.Files {
-		files[i] = f.Path
+	files := p.cfg.Files
+	if files == nil {
+		for _, f := range m.Input.Files {
+			files = append(files, f.Path)
+		}
 	}
 	in, err := NewReader(files, m.Settings, nil)
 	if err != nil {

@@ -17,6 +17,8 @@ const (
 	CodeConnection      = "connection_error" // no HTTP answer
 	CodeTimeout         = "timeout"          // no complete answer within the time allowed
 	CodeInvalidResponse = "invalid_response" // an answer that is not what the API promises
+	CodeCancelled       = "batch_cancelled"  // not executed before the run was cancelled; OpenAI's word
+	CodeExpired         = "batch_expired"    // not executed in time; OpenAI's word
 )
 
 // ResultError is the error of a request that got no HTTP answer.
@@ -96,6 +98,7 @@ type Line struct {
 	CustomID []byte // a JSON string with its quotes
 	// OK says that the model answered: a status of 2xx and no error.
 	OK               bool
+	Seq              int64 // the request's number, from our extras; -1 if they are not there
 	Attempts         int64
 	PromptTokens     int64 // from the answer's usage; 0 if it has none
 	CompletionTokens int64
@@ -104,7 +107,7 @@ type Line struct {
 // ParseLine reads an output line, with or without its line feed and with or
 // without promptmill's extras, and checks that it is one.
 func ParseLine(s *Scanner, line []byte) (Line, error) {
-	var l Line
+	l := Line{Seq: -1}
 	var status int64
 	var sawResponse, sawError, failed bool
 	s.Reset(line)
@@ -133,7 +136,10 @@ func ParseLine(s *Scanner, line []byte) (Line, error) {
 				continue
 			}
 			for s.Enter(); s.Next(); {
-				if string(s.Name()) == "attempts" {
+				switch string(s.Name()) {
+				case "seq":
+					l.Seq = parseInt(s.Value())
+				case "attempts":
 					l.Attempts = parseInt(s.Value())
 				}
 			}

@@ -65,17 +65,17 @@ func TestParseLine(t *testing.T) {
 		want Line
 	}{
 		{"chat usage", with(200, `{"usage":{"prompt_tokens":11,"completion_tokens":22,"total_tokens":33,"details":{"prompt_tokens":9}}}`),
-			Line{CustomID: id, OK: true, Attempts: 3, PromptTokens: 11, CompletionTokens: 22}},
+			Line{CustomID: id, OK: true, Attempts: 3, Seq: 7, PromptTokens: 11, CompletionTokens: 22}},
 		{"responses usage", with(201, `{"output":[],"usage":{"input_tokens":4,"output_tokens":5}}`),
-			Line{CustomID: id, OK: true, Attempts: 3, PromptTokens: 4, CompletionTokens: 5}},
-		{"no usage", with(200, `{"usage":null}`), Line{CustomID: id, OK: true, Attempts: 3}},
-		{"usage that is no count", with(200, `{"usage":{"prompt_tokens":-4,"completion_tokens":1.5}}`), Line{CustomID: id, OK: true, Attempts: 3}},
-		{"a body that is a list", with(200, `[1]`), Line{CustomID: id, OK: true, Attempts: 3}},
-		{"a refusal of the server", with(400, `{"error":{}}`), Line{CustomID: id, Attempts: 3}},
-		{"a redirect is no answer", with(300, `{}`), Line{CustomID: id, Attempts: 3}},
-		{"no HTTP answer", AppendResult(nil, failed), Line{CustomID: id, Attempts: 3}},
-		{"a line of OpenAI's own", []byte(`{"custom_id":"a\u0062","error":null,"response":{"body":{},"status_code":200}}`), Line{CustomID: id, OK: true}},
-		{"an error beside an answer", []byte(`{"custom_id":"a\u0062","error":{"code":"x"},"response":{"status_code":200}}`), Line{CustomID: id}},
+			Line{CustomID: id, OK: true, Attempts: 3, Seq: 7, PromptTokens: 4, CompletionTokens: 5}},
+		{"no usage", with(200, `{"usage":null}`), Line{CustomID: id, OK: true, Attempts: 3, Seq: 7}},
+		{"usage that is no count", with(200, `{"usage":{"prompt_tokens":-4,"completion_tokens":1.5}}`), Line{CustomID: id, OK: true, Attempts: 3, Seq: 7}},
+		{"a body that is a list", with(200, `[1]`), Line{CustomID: id, OK: true, Attempts: 3, Seq: 7}},
+		{"a refusal of the server", with(400, `{"error":{}}`), Line{CustomID: id, Attempts: 3, Seq: 7}},
+		{"a redirect is no answer", with(300, `{}`), Line{CustomID: id, Attempts: 3, Seq: 7}},
+		{"no HTTP answer", AppendResult(nil, failed), Line{CustomID: id, Attempts: 3, Seq: 7}},
+		{"a line of OpenAI's own", []byte(`{"custom_id":"a\u0062","error":null,"response":{"body":{},"status_code":200}}`), Line{CustomID: id, OK: true, Seq: -1}},
+		{"an error beside an answer", []byte(`{"custom_id":"a\u0062","error":{"code":"x"},"response":{"status_code":200}}`), Line{CustomID: id, Seq: -1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,96 @@
+package collector
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// ErrPlain is returned for an output that does not say which line is which request's.
+var ErrPlain = errors.New("the output was written with --plain, so its lines do not tell their requests' numbers")
+
+// Reopen makes a journal of the answered requests of a complete output, so that the
+// failed ones can be run again. meta is the output's metadata, m the run's manifest as
+// it is to be now, and at the position from which results count: those before are of
+// the attempts that failed. The output files stay until the journal is complete.
+func Reopen(out Output, meta *Meta, m proto.Manifest, at Position) (*Journal, error) {
+	if meta.Config.Plain {
+		return nil, fmt.Errorf("%s: %w", out.Results(), ErrPlain)
+	}
+	j, err := createJournal(out.Journal()+".new", m)
+	if err != nil {
+		return nil, err
+	}
+	err = j.fill(out, meta, at)
+	if err == nil {
+		err = os.Rename(j.path, out.Journal())
+	}
+	if err == nil {
+		j.path = out.Journal()
+		err = syncDir(j.path)
+	}
+	if err != nil {
+		os.Remove(out.Journal() + ".new")
+		j.Close()
+		return nil, fmt.Errorf("reopen %s: %w", out.Results(), err)
+	}
+	return j, nil
+}
+
+// fill appends the answered requests of an output.
+func (j *Journal) fill(out Output, meta *Meta, at Position) error {
+	file, err := os.Open(out.Results())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	dec, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("zstd decoder: %w", err)
+	}
+	defer dec.Close()
+	var scan proto.Scanner
+	f, lines := &frame{}, bufio.NewReaderSize(dec, 1<<20)
+	seen := roaring.New()
+	worked := time.Duration(meta.Results.InferenceTimeSeconds * float64(time.Second))
+	flush := func(position Position) error {
+		seqs, text := f.lines()
+		h := f.header(seqs)
+		h.Run, h.At, h.Worked, h.Position = j.state.Manifest.Run, time.Now().UTC(), worked.Milliseconds(), position
+		worked, f = 0, &frame{}
+		return j.append(h, seqs, text)
+	}
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			return flush(at)
+		}
+		if err != nil {
+			return err
+		}
+		info, err := proto.ParseLine(&scan, line)
+		if err != nil {
+			return err
+		}
+		if !info.OK {
+			continue
+		}
+		if info.Seq < 0 || info.Seq >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Seq)) {
+			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Seq, meta.Test.NumRequests)
+		}
+		f.add(uint32(info.Seq), line, info)
+		if f.full() {
+			if err := flush(Position{}); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// ErrDeleted is returned when a run was taken off the bus while it was collected.
+var ErrDeleted = errors.New("the run was deleted")
+
+// begin takes the run: nobody else may collect it, and the bus knows where to.
+func (c *Collector) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var err error
+	if c.runs, err = proto.OpenRuns(ctx, c.cfg.JS); err != nil {
+		return err
+	}
+	if c.presence, err = proto.OpenPresence(ctx, c.cfg.JS); err != nil {
+		return err
+	}
+	if err := c.presence.Collector(ctx, c.run, c.info()); err != nil {
+		return err
+	}
+	err = c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
+		m.Output = c.info().String()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.cfg.Journal.begin()
+}
+
+func (c *Collector) info() proto.CollectorInfo {
+	return proto.CollectorInfo{Host: c.cfg.Host, Output: string(c.cfg.Output)}
+}
+
+// leave lets somebody else collect the run.
+func (c *Collector) leave(ctx context.Context) {
+	// Not for long: the claim ends by itself.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := c.presence.CollectorGone(ctx, c.run); err != nil {
+		c.cfg.Log.Debug().Err(err).Msg("take back the claim on the run")
+	}
+}
+
+// tell exchanges news with the bus once a second: what is synced goes into the
+// manifest, and the results stream may forget it; and the run may have been cancelled,
+// deleted, or its time be over. It returns an error when collecting has to end.
+func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var told proto.Counts
+	claimed := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+		c.mu.Lock()
+		counts, synced, spent := c.durable, c.synced, c.spent
+		c.spent = nil
+		c.mu.Unlock()
+		err := errors.Join(c.purge(ctx, synced), c.forget(ctx, spent))
+		if counts != told {
+			err = errors.Join(err, c.note(ctx, counts))
+			told = counts
+		}
+		if time.Since(claimed) >= proto.PresenceTTL/5 {
+			claimed = time.Now()
+			err = errors.Join(err, c.presence.Collector(ctx, c.run, c.info()))
+		}
+		err = errors.Join(err, c.look(ctx))
+		switch {
+		case errors.Is(err, proto.ErrCollected) || errors.Is(err, ErrDeleted):
+			return err
+		case err != nil && ctx.Err() == nil:
+			c.cfg.Log.Warn().Err(err).Msg("exchange news with the bus; trying on")
+		}
+	}
+}
+
+// look looks for a reason to end the run early.
+func (c *Collector) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	m, err := c.runs.Get(ctx, c.run)
+	if errors.Is(err, proto.ErrNoRun) {
+		return fmt.Errorf("run %s: %w", c.run, ErrDeleted)
+	}
+	if err != nil || c.ending.Load() != nil {
+		return err
+	}
+	switch {
+	case m.State == proto.StateCancelling:
+		c.ending.Store(&cancelled)
+	case m.Terms.ExpiresAt != nil && time.Now().After(*m.Terms.ExpiresAt):
+		err := c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
+			m.State = proto.StateFinalizing // so that workers let go of it
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		c.ending.Store(&expired)
+	default:
+		return nil
+	}
+	c.cfg.Log.Info().Str("as", string(c.ending.Load().state)).Msg("ending the run")
+	return nil
+}
+
+// note writes the counts into the manifest.
+func (c *Collector) note(ctx context.Context, counts proto.Counts) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
+		m.Counts = counts
+		return nil
+	})
+}
+
+// forget deletes the objects of requests that have their line.
+func (c *Collector) forget(ctx context.Context, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	objects := proto.NewObjects(c.cfg.JS, c.run)
+	for _, name := range names {
+		if err := objects.Delete(ctx, name); err != nil {
+			return err // it goes with the run
+		}
+	}
+	return nil
+}
+
+// purge makes room in the results stream once it is more than half full. The newer
+// half of the messages stays: workers look there for what a shard has done already,
+// and readers downstream have it as their slack.
+func (c *Collector) purge(ctx context.Context, synced Position) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stream, err := c.cfg.JS.Stream(ctx, proto.ResultsStream(c.run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil // it is made again, or the run is being deleted
+	}
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(c.run), err)
+	}
+	info := stream.CachedInfo()
+	if info.Config.MaxBytes < 0 || int64(info.State.Bytes) < info.Config.MaxBytes/2 || !info.Created.Equal(synced.Created) {
+		return nil
+	}
+	upTo := min(synced.Seq, info.State.LastSeq-info.State.Msgs/2)
+	if upTo < info.State.FirstSeq {
+		return nil
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+		return fmt.Errorf("purge stream %s: %w", proto.ResultsStream(c.run), err)
+	}
+	c.cfg.Log.Debug().Uint64("up_to", upTo).Msg("purged results that are synced")
+	return nil
+}
