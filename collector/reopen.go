@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -93,4 +95,18 @@ func (j *Journal) fill(out Output, meta *Meta, at Position) error {
 			}
 		}
 	}
+}
+
+// EndOfResults is the position of the newest message of a run's results stream, from
+// which the results of a retry count.
+func EndOfResults(ctx context.Context, js jetstream.JetStream, run string) (Position, error) {
+	stream, err := js.Stream(ctx, proto.ResultsStream(run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return Position{}, nil
+	}
+	if err != nil {
+		return Position{}, fmt.Errorf("look at stream %s: %w", proto.ResultsStream(run), err)
+	}
+	info := stream.CachedInfo()
+	return Position{Created: info.Created, Seq: info.State.LastSeq, Time: info.State.LastTime}, nil
 }

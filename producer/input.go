@@ -32,14 +32,14 @@ func Open(path string) (io.ReadCloser, error) {
 	buf := newBuffer(f)
 	magic, _ := buf.Peek(4) // a shorter file is neither
 	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+	case isGzip(magic):
 		z, err := gzip.NewReader(buf)
 		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("unpack %s: %w", path, err)
 		}
 		return input{z, func() { f.Close() }, path}, nil
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18}):
+	case isZstd(magic):
 		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			f.Close()
@@ -52,6 +52,29 @@ func Open(path string) (io.ReadCloser, error) {
 		}
 		return f, nil
 	}
+}
+
+// Packed reports whether a file is gzip or zstd.
+func Packed(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var magic [4]byte
+	n, err := io.ReadFull(f, magic[:])
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return isGzip(magic[:n]) || isZstd(magic[:n]), nil
+}
+
+func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) } // RFC 1952, 2.3.1
+
+// isZstd knows both kinds of frames (RFC 8878, 3.1).
+func isZstd(magic []byte) bool {
+	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
+		len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18})
 }
 
 // input names the file in the errors of its reader.

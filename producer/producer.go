@@ -20,8 +20,9 @@ import (
 type Config struct {
 	JS  jetstream.JetStream
 	Run string
-	// Files are the input files, should they not lie where the manifest says.
-	Files []string
+	// Files finds the input files, should they not lie where the manifest says. It is
+	// called when they are needed.
+	Files func(context.Context) ([]string, error)
 	// Once ends Run when what is to be published now is published, or somebody else
 	// does it.
 	Once bool
@@ -202,10 +203,13 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 	if err != nil {
 		return err
 	}
-	files := p.cfg.Files
-	if files == nil {
-		for _, f := range m.Input.Files {
-			files = append(files, f.Path)
+	var files []string
+	for _, f := range m.Input.Files {
+		files = append(files, f.Path)
+	}
+	if p.cfg.Files != nil {
+		if files, err = p.cfg.Files(ctx); err != nil {
+			return err
 		}
 	}
 	in, err := NewReader(files, m.Settings, nil)

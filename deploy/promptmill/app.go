@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -22,7 +23,12 @@ func run(ctx context.Context, env environment) int {
 			"moment: the same command goes on where it was.\n\n" +
 			"Exit codes: 0 done, 1 error, 2 usage or invalid input, 3 done but some requests\n" +
 			"failed, 4 bus or model server not reachable, 130 interrupted, can be resumed.",
-		Commands:              []*cli.Command{runCommand(env), verifyCommand(env), simCommand(env), versionCommand(env)},
+		Commands: slices.Concat([]*cli.Command{
+			runCommand(env), workerCommand(env), serveCommand(env), submitCommand(env), collectCommand(env),
+			listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
+		}, controlCommands(env), []*cli.Command{
+			joinCommand(env), natsConfigCommand(env), verifyCommand(env), simCommand(env), versionCommand(env),
+		}),
 		Version:               versionText(),
 		HideVersion:           true,
 		EnableShellCompletion: true,

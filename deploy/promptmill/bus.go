@@ -2,50 +2,94 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
 )
 
-// bus is an embedded NATS server that nobody but this process can reach.
+// bus is an embedded NATS server.
 type bus struct {
-	server *server.Server
-	conn   *nats.Conn
-	js     jetstream.JetStream
-	dir    string
-	limits proto.Limits
+	*link
+	server   *server.Server
+	dir      string // of the store
+	file     string // where other processes of this machine find the way in
+	identity *identity
+	listen   listenAt
 }
+
+// listenAt is where a bus listens and what others call that place.
+type listenAt struct {
+	address   string // HOST:PORT
+	advertise string // HOST or HOST:PORT, or empty for the addresses of this machine
+}
+
+// loopback is where a bus listens that was not told to.
+var loopback = listenAt{address: "127.0.0.1:0"}
 
 const (
 	maxPayload   = 16 << 20
 	maxWork      = 1 << 30
-	maxResults   = 128 << 20 // nobody else reads them here, and the collector keeps up
+	maxResults   = 128 << 20 // of a bus for one run: the collector keeps up
+	maxShared    = 1 << 30   // of a bus for many, where readers are welcome
 	startTimeout = 60 * time.Second
 )
 
-// startBus starts a server with its store in dir.
-func startBus(dir string, log zerolog.Logger) (*bus, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// startBus starts a server with its store in dir/nats. Whoever can read dir/bus.json
+// gets in as collector.
+func startBus(state, dir string, listen listenAt, results int64, log zerolog.Logger) (*bus, error) {
+	store := filepath.Join(dir, "nats")
+	if err := os.MkdirAll(store, 0o755); err != nil {
 		return nil, fmt.Errorf("make the bus's store: %w", err)
 	}
-	room, err := roomFor(dir)
+	room, err := roomFor(store)
 	if err != nil {
 		return nil, err
 	}
+	id, err := loadIdentity(state)
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := splitAddress(listen.address)
+	if err != nil {
+		return nil, usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.address, err)
+	}
+	if port > 0 { // the server itself only says that it does not get ready
+		l, err := net.Listen("tcp", listen.address)
+		if err != nil {
+			return nil, withHint(fmt.Errorf("start the bus: %w", err), "choose another port with --listen HOST:PORT")
+		}
+		l.Close()
+	}
+	owner := rand.Text()
+	users := []*server.User{{Username: "owner", Password: owner}}
+	for _, role := range proto.Roles() {
+		j := id.join(role, nil)
+		p := role.Permissions()
+		users = append(users, &server.User{Username: j.User(), Password: j.Password(), Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: p.Publish, Deny: p.Deny},
+			Subscribe: &server.SubjectPermission{Allow: p.Subscribe},
+		}})
+	}
 	s, err := server.NewServer(&server.Options{
-		ServerName: "promptmill", DontListen: true, NoSigs: true,
-		JetStream: true, StoreDir: dir,
+		ServerName: "promptmill", Host: host, Port: port, NoSigs: true, Users: users,
+		TLSConfig:  &tls.Config{Certificates: []tls.Certificate{id.cert}, MinVersion: tls.VersionTLS13},
+		TLSTimeout: 10, // seconds: a busy box at the other end of the world
+		JetStream:  true, StoreDir: store,
 		// The streams' own limits hold first; a full disk would freeze a stream until
 		// the server restarts.
 		JetStreamMaxStore:  room * 9 / 10,
@@ -54,38 +98,128 @@ func startBus(dir string, log zerolog.Logger) (*bus, error) {
 		SyncInterval: time.Second,
 		MaxPayload:   maxPayload,
 		MaxPending:   256 << 20,
+		PingInterval: 20 * time.Second, // a box that was unplugged is forgotten within a minute
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
 	s.SetLoggerV2(serverLog{log.With().Str("part", "nats").Logger()}, false, false, false)
 	go s.Start()
-	b := &bus{server: s, dir: dir, limits: proto.Limits{
-		WorkBytes: min(maxWork, room/4), ResultsBytes: min(maxResults, room/4),
-	}}
+	b := &bus{server: s, dir: store, file: filepath.Join(dir, busFile), identity: id, listen: listen}
 	if !s.ReadyForConnections(startTimeout) {
 		b.stop()
 		return nil, fmt.Errorf("start the bus: not ready after %s", startTimeout)
 	}
 	if !s.JetStreamEnabled() {
 		b.stop()
-		return nil, fmt.Errorf("start the bus: JetStream cannot use its store %s (is the disk full?)", dir)
+		return nil, fmt.Errorf("start the bus: JetStream cannot use its store %s (is the disk full?)", store)
 	}
-	b.conn, err = nats.Connect("", nats.InProcessServer(s), nats.Name("promptmill"), nats.MaxReconnects(-1),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("bus") }))
+	b.link, err = dial("", log, nats.InProcessServer(s), nats.UserInfo("owner", owner))
 	if err == nil {
-		b.js, err = jetstream.New(b.conn, jetstream.WithPublishAsyncTimeout(30*time.Second))
+		b.limits = proto.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(results, room/4)}
+		err = b.tellOthers()
 	}
 	if err != nil {
 		b.stop()
-		return nil, fmt.Errorf("connect to the bus: %w", err)
+		return nil, fmt.Errorf("start the bus: %w", err)
 	}
 	return b, nil
 }
 
+// busFile is the file in which a bus leaves the way in.
+const busFile = "bus.json"
+
+// localBus is what the file of a running bus says.
+type localBus struct {
+	PID       int    `json:"pid"`
+	Join      string `json:"join"`   // as collector, over the loopback interface
+	Here      string `json:"listen"` // HOST:PORT
+	Advertise string `json:"advertise"`
+}
+
+// tellOthers leaves the way in for other processes of this user.
+func (b *bus) tellOthers() error {
+	_, port, err := net.SplitHostPort(b.server.Addr().String())
+	if err != nil {
+		return err
+	}
+	local := "127.0.0.1"
+	if host, _, err := splitAddress(b.listen.address); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
+		local = host
+	}
+	way := localBus{PID: os.Getpid(), Here: b.server.Addr().String(), Advertise: b.listen.advertise, Join: b.identity.join(proto.RoleCollector, []string{net.JoinHostPort(local, port)}).String()}
+	data, err := json.Marshal(way)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(b.file, data, 0o600)
+}
+
+// join is the way in for a role, from other machines if the bus listens to them.
+func (b *bus) join(role proto.Role) string {
+	return b.identity.join(role, b.addresses()).String()
+}
+
+// addresses is what to call the bus by.
+func (b *bus) addresses() []string {
+	_, port, _ := net.SplitHostPort(b.server.Addr().String())
+	host, _, _ := splitAddress(b.listen.address)
+	return addressesOf(net.JoinHostPort(host, port), b.listen.advertise)
+}
+
+// addressesOf is what to call a bus by that listens at an address.
+func addressesOf(listen, advertise string) []string {
+	host, port, _ := net.SplitHostPort(listen)
+	if advertise != "" {
+		if _, _, err := net.SplitHostPort(advertise); err == nil {
+			return []string{advertise}
+		}
+		return []string{net.JoinHostPort(advertise, port)}
+	}
+	if ip := net.ParseIP(host); host != "" && !ip.IsUnspecified() {
+		return []string{listen}
+	}
+	var list []string
+	for _, ip := range machineAddresses() {
+		list = append(list, net.JoinHostPort(ip, port))
+	}
+	return append(list, net.JoinHostPort("127.0.0.1", port))
+}
+
+// machineAddresses are the addresses that other machines may know this one by.
+func machineAddresses() (list []string) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && len(list) < 4 { // 4: a join string is to be pasted
+			list = append(list, n.IP.String())
+		}
+	}
+	return list
+}
+
+// splitAddress splits HOST:PORT. Port 0 means any.
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("port %q is not a number from 0 to 65535", text)
+	}
+	if n == 0 {
+		return host, server.RANDOM_PORT, nil
+	}
+	return host, int(n), nil
+}
+
 // stop ends the server and waits until its store is closed.
 func (b *bus) stop() {
-	if b.conn != nil {
+	os.Remove(b.file)
+	if b.link != nil {
 		b.conn.Close()
 	}
 	b.server.Shutdown()
@@ -111,6 +245,21 @@ func (b *bus) watch(ctx context.Context) error {
 		}
 		if h := b.server.Healthz(&server.HealthzOptions{}); h.Error != "" {
 			return fmt.Errorf("%w: %s", errBusStore, h.Error)
+		}
+	}
+}
+
+// awaitReaders gives those who read results time to read the last ones.
+func (b *bus) awaitReaders(most time.Duration) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		reading := false
+		if conns, err := b.server.Connz(&server.ConnzOptions{}); err == nil {
+			for _, c := range conns.Conns {
+				reading = reading || c.Name == readerName
+			}
+		}
+		if !reading {
+			return
 		}
 	}
 }

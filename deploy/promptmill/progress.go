@@ -113,6 +113,7 @@ type sample struct {
 	Durable         int      `json:"durable"`
 	Retries         int64    `json:"retries"`
 	InFlight        int64    `json:"in_flight"`
+	Workers         int      `json:"workers"`
 	RequestsPerS    float64  `json:"requests_per_s"`
 	OutputTokPerS   float64  `json:"output_tokens_per_s"`
 	RemainingS      *float64 `json:"remaining_s"` // null until there is a rate
@@ -124,18 +125,63 @@ type sample struct {
 // rateWindow is over how long rates are averaged.
 const rateWindow = 30 * time.Second
 
+// view is where the state of a run is seen.
+type view struct {
+	run       proto.Manifest
+	worker    *worker.Worker // of this process, or nil
+	collector *collector.Collector
+	link      *link
+
+	mu     sync.Mutex
+	others []proto.WorkerInfo // on the bus, but for ours
+	asked  bool               // others is known
+	state  proto.State        // on the bus
+}
+
+// ask looks for other workers, and for what others did to the run, until ctx ends.
+func (v *view) ask(ctx context.Context) {
+	presence, err := proto.OpenPresence(ctx, v.link.js)
+	if err != nil {
+		return
+	}
+	runs, err := proto.OpenRuns(ctx, v.link.js)
+	if err != nil {
+		return
+	}
+	for ; ctx.Err() == nil; sleep(ctx, 2*time.Second) {
+		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		all, err := presence.Workers(asking)
+		m, runErr := runs.Get(asking, v.run.Run)
+		cancel()
+		if err != nil || runErr != nil {
+			continue
+		}
+		v.mu.Lock()
+		v.asked, v.state, v.others = true, m.State, v.others[:0]
+		for _, w := range all {
+			if v.worker == nil || w.Name != hostName() {
+				v.others = append(v.others, w)
+			}
+		}
+		v.mu.Unlock()
+	}
+}
+
 // show shows the run until ctx ends, and then once more.
-func (s *screen) show(ctx context.Context, m proto.Manifest, w *worker.Worker, c *collector.Collector) {
-	name := filepath.Base(m.Input.Files[0].Path)
+func (s *screen) show(ctx context.Context, v *view) {
+	var asking sync.WaitGroup
+	asking.Go(func() { v.ask(ctx) })
+	defer asking.Wait()
+	name := filepath.Base(v.run.Input.Files[0].Path)
 	every := map[string]time.Duration{"bar": 250 * time.Millisecond, "plain": 30 * time.Second, "json": time.Second, "none": time.Hour}[s.mode]
 	sampling, showing := time.NewTicker(250*time.Millisecond), time.NewTicker(every)
 	defer sampling.Stop()
 	defer showing.Stop()
-	window := []sample{look(m, w, c)}
+	window := []sample{v.look()}
 	for {
 		select {
 		case <-sampling.C:
-			window = append(window, look(m, w, c))
+			window = append(window, v.look())
 			for len(window) > 2 && window[len(window)-1].at.Sub(window[1].at) >= rateWindow {
 				window = window[1:]
 			}
@@ -144,29 +190,49 @@ func (s *screen) show(ctx context.Context, m proto.Manifest, w *worker.Worker, c
 			s.print(name, rates(window))
 		case <-ctx.Done():
 			if s.mode == "json" {
-				s.print(name, rates(append(window, look(m, w, c))))
+				s.print(name, rates(append(window, v.look())))
 			}
 			return
 		}
 	}
 }
 
-func look(m proto.Manifest, w *worker.Worker, c *collector.Collector) sample {
-	now, got, ws := time.Now(), c.Progress(), w.Stats()
-	state := "running"
-	switch {
+// waitForWorkers is how long a run may lack a worker before that is said.
+const waitForWorkers = 10 * time.Second
+
+func (v *view) look() sample {
+	now, got := time.Now(), v.collector.Progress()
+	out := sample{
+		Type: "progress", Time: now.UTC().Format(time.RFC3339), Run: v.run.Run, Total: got.Total,
+		Done: got.Received.Done, Failed: got.Received.Failed, Durable: got.Durable, State: "running",
+		at: now, completedTokens: got.Received.CompletionTokens,
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out.Workers = len(v.others)
+	for _, w := range v.others {
+		out.InFlight += w.InFlight
+	}
+	if v.worker != nil {
+		ws := v.worker.Stats()
+		out.Workers++
+		out.Retries = ws.Retries.Load()
+		out.InFlight += ws.InFlight.Load()
+		if ws.Down.Load() {
+			out.State = "waiting for the model server"
+		} else if ws.Stalled.Load() {
+			out.State = "waiting for the bus"
+		}
+	}
+	switch missing, _ := missingModels(v.run, v.others); {
 	case got.Finishing:
-		state = "writing the output files"
-	case ws.Down.Load():
-		state = "waiting for the model server"
-	case ws.Stalled.Load():
-		state = "waiting for the bus"
+		out.State = "writing the output files"
+	case v.state == proto.StatePaused || v.state == proto.StateCancelling:
+		out.State = string(v.state)
+	case v.worker == nil && v.asked && len(missing) > 0:
+		out.State = "waiting for a worker that serves " + strings.Join(missing, ", ")
 	}
-	return sample{
-		Type: "progress", Time: now.UTC().Format(time.RFC3339), Run: m.Run, Total: got.Total,
-		Done: got.Received.Done, Failed: got.Received.Failed, Durable: got.Durable, Retries: ws.Retries.Load(),
-		InFlight: ws.InFlight.Load(), State: state, at: now, completedTokens: got.Received.CompletionTokens,
-	}
+	return out
 }
 
 // rates is the latest sample with the rates over the window.
@@ -223,29 +289,35 @@ func (v sample) text(name string, bar bool) string {
 		fmt.Fprintf(&b, "  retried %d", v.Retries)
 	}
 	fmt.Fprintf(&b, "  %.1f req/s  %.0f tok/s  %d in flight", v.RequestsPerS, v.OutputTokPerS, v.InFlight)
+	if v.Workers > 1 {
+		fmt.Fprintf(&b, "  %d workers", v.Workers)
+	}
 	return b.String()
 }
 
 // summary says what a complete run has brought.
-func (r *runner) summary(meta *collector.Meta) {
+func (s *screen) summary(meta *collector.Meta, out collector.Output, inputs []string) {
 	res := meta.Results
-	r.screen.say("done: %d answered, %d failed, in %s", res.SuccessCount, res.FailureCount, (time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))
-	if res.ThroughputRequestsPerSec != nil && res.OutputTokensPerSec != nil {
-		r.screen.say("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out", *res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
+	done := "done"
+	if meta.Status != proto.StateCompleted {
+		done = string(meta.Status)
 	}
-	r.files(meta)
+	s.say("%s: %d answered, %d failed, in %s", done, res.SuccessCount, res.FailureCount, (time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))
+	if res.ThroughputRequestsPerSec != nil && res.OutputTokensPerSec != nil {
+		s.say("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out", *res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
+	}
+	s.files(meta, out, inputs)
 }
 
 // files names the output files and the commands to look at them.
-func (r *runner) files(meta *collector.Meta) {
-	out := r.options.output
-	r.screen.say("  results   %s", shorten(out.Results()))
+func (s *screen) files(meta *collector.Meta, out collector.Output, inputs []string) {
+	s.say("  results   %s", shorten(out.Results()))
 	if meta.Test.ErrorFile != nil {
-		r.screen.say("  errors    %s", shorten(out.Errors()))
+		s.say("  errors    %s", shorten(out.Errors()))
 	}
-	r.screen.say("  metadata  %s", shorten(out.Meta()))
-	if r.options.command.Args().First() != "-" {
-		r.screen.say("prove it:   promptmill verify %s %s", strings.Join(r.options.command.Args().Slice(), " "), shorten(out.Results()))
+	s.say("  metadata  %s", shorten(out.Meta()))
+	if len(inputs) > 0 && inputs[0] != "-" {
+		s.say("prove it:   promptmill verify %s %s", strings.Join(inputs, " "), shorten(out.Results()))
 	}
 }
 

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/producer"
@@ -30,22 +27,19 @@ type runner struct {
 
 	journal *collector.Journal
 	resumed bool
-	server  *worker.Server
-	models  []string // that the server serves; nil if it does not tell
+	server  *worker.Server // nil if only others work
+	models  []string       // that the server serves; nil if it does not tell
 	sim     *simServer
 }
 
-var (
-	errInterrupted = errors.New("interrupted")
-	errCompleted   = errors.New("completed")
-)
+var errInterrupted = errors.New("interrupted")
 
 // run runs, or resumes, or says that all is done. The metadata is nil unless the run
 // is complete.
 func (r *runner) run(ctx context.Context) (*collector.Meta, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go r.interrupt(ctx, stop)
+	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace))
 	go limitMemory(ctx, r.env.getenv)
 
 	if meta, err := r.already(ctx); meta != nil || err != nil {
@@ -82,32 +76,34 @@ func (r *runner) run(ctx context.Context) (*collector.Meta, error) {
 	if err != nil {
 		return nil, r.explain(ctx, err)
 	}
-	defer r.server.Close()
+	if r.server != nil {
+		defer r.server.Close()
+	}
 	if err := r.work(ctx); err != nil {
 		return nil, r.explain(ctx, err)
 	}
 	if err := os.RemoveAll(r.options.stateDir); err != nil {
 		r.options.log.Warn().Err(err).Msg("remove the state of the run")
 	}
-	meta, err := r.readMeta()
+	meta, err := readMeta(r.options.output)
 	if err != nil {
 		return nil, err
 	}
-	r.summary(meta)
+	r.screen.summary(meta, r.options.output, r.options.command.Args().Slice())
 	return meta, failedError(meta)
 }
 
-// interrupt ends the run at the first signal, and the process at the second.
-func (r *runner) interrupt(ctx context.Context, stop context.CancelCauseFunc) {
+// interrupt ends ctx at the first signal, and the process at the second.
+func interrupt(ctx context.Context, env environment, screen *screen, stop context.CancelCauseFunc, doing string) {
 	select {
-	case <-r.env.signals:
+	case <-env.signals:
 	case <-ctx.Done():
 		return
 	}
-	r.screen.say("stopping: finishing what is in flight, at most %s; press Ctrl-C again to stop now. Nothing is lost either way", r.options.grace)
+	screen.say("stopping: %s; press Ctrl-C again to stop now. Nothing is lost either way", doing)
 	stop(errInterrupted)
-	<-r.env.signals
-	r.env.exit(exitInterrupted)
+	<-env.signals
+	env.exit(exitInterrupted)
 }
 
 // already finds out whether the output is complete, and whether it is this run's.
@@ -122,7 +118,7 @@ func (r *runner) already(ctx context.Context) (*collector.Meta, error) {
 		}
 		return nil, nil
 	}
-	meta, err := r.readMeta()
+	meta, err := readMeta(out)
 	if err != nil {
 		return nil, withHint(err, "move it away, or choose another output with -o")
 	}
@@ -131,9 +127,26 @@ func (r *runner) already(ctx context.Context) (*collector.Meta, error) {
 			return nil, err
 		}
 	}
+	if r.options.retry && meta.Results.FailureCount > 0 {
+		return nil, r.reopen(meta)
+	}
 	r.screen.say("complete already: run %s of %s, %d answered, %d failed", meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
-	r.files(meta)
+	r.screen.files(meta, r.options.output, r.options.command.Args().Slice())
 	return meta, failedError(meta)
+}
+
+// reopen makes a journal of a complete output whose failed requests are to be run
+// again.
+func (r *runner) reopen(meta *collector.Meta) error {
+	m := meta.Manifest
+	m.State, m.EndedAt, m.Terms.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.Publish{}
+	m.Retries++
+	j, err := collector.Reopen(r.options.output, meta, m, collector.Position{})
+	if err != nil {
+		return err
+	}
+	r.screen.say("running the %d failed requests again", meta.Results.FailureCount)
+	return j.Close()
 }
 
 // same refuses to go on with another input or other settings than a run has.
@@ -226,7 +239,7 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: o.runID, State: proto.StateInProgress,
-		CreatedAt: time.Now().UTC(), Settings: o.settings,
+		CreatedAt: time.Now().UTC(), Settings: o.settings, Terms: o.terms,
 	}
 	if m.Run == "" {
 		m.Run = proto.NewRunID(m.CreatedAt)
@@ -241,7 +254,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return err
 	}
 	if problems.Count > 0 && !o.settings.SkipInvalid {
-		return r.refuse(problems, m.Input.Requests)
+		return refuse(r.screen, problems, m.Input.Requests)
 	}
 	if o.sim {
 		if err := r.connect(ctx, m.Models()); err != nil {
@@ -254,17 +267,21 @@ func (r *runner) begin(ctx context.Context) error {
 	if r.journal, err = collector.CreateJournal(o.output.Journal(), m); err != nil {
 		return err
 	}
-	r.screen.say("run %s: %d requests, %d at once, answered by %s", m.Run, m.Input.Requests, o.concurrency, r.server.URL())
+	if r.server == nil {
+		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
+	} else {
+		r.screen.say("run %s: %d requests, %d at once, answered by %s", m.Run, m.Input.Requests, o.concurrency, r.server.URL())
+	}
 	return nil
 }
 
 // refuse lists the lines that cannot be sent.
-func (r *runner) refuse(p producer.Report, requests int) error {
+func refuse(screen *screen, p producer.Report, requests int) error {
 	for _, problem := range p.Problems {
-		r.screen.say("%s", problem)
+		screen.say("%s", problem)
 	}
 	if p.Count > len(p.Problems) {
-		r.screen.say("... and %d more", p.Count-len(p.Problems))
+		screen.say("... and %d more", p.Count-len(p.Problems))
 	}
 	return usage("mend them, or give --skip-invalid to run the others and have these in the errors file",
 		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
@@ -288,6 +305,11 @@ func (r *runner) connect(ctx context.Context, models []string) error {
 		return usage("", "--url: %w", err)
 	}
 	r.models, err = r.server.Models(ctx)
+	if errors.Is(err, worker.ErrUnreachable) && o.shared && !o.urlGiven {
+		r.server.Close()
+		r.server, r.models = nil, nil // others work
+		return nil
+	}
 	if errors.Is(err, worker.ErrUnreachable) {
 		return &failure{exitUnreachable, err, "start your model server, name it with --url, or try --sim"}
 	}
@@ -301,7 +323,7 @@ func (r *runner) connect(ctx context.Context, models []string) error {
 // served refuses requests for models that the server does not have: they would wait
 // for ever.
 func (r *runner) served(in proto.Input) error {
-	if len(r.models) == 0 {
+	if len(r.models) == 0 || r.options.shared {
 		return nil
 	}
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
@@ -316,110 +338,123 @@ func (r *runner) served(in proto.Input) error {
 // work runs all parts until the collector has written the output.
 func (r *runner) work(ctx context.Context) error {
 	o := r.options
-	b, err := startBus(filepath.Join(o.stateDir, "nats"), o.log)
-	if err != nil {
+	var own *bus // the embedded one, if there is
+	var l *link
+	var err error
+	if external(o.command) {
+		l, err = connect(ctx, r.env, o.command, proto.RoleCollector, o.log)
+		if err != nil {
+			return err
+		}
+		defer l.close()
+	} else {
+		results := int64(maxResults)
+		if o.shared {
+			results = maxShared
+		}
+		if own, err = startBus(o.state, o.stateDir, o.listen, results, o.log); err != nil {
+			return err
+		}
+		defer own.stop()
+		l = own.link
+	}
+	if err := r.prepare(ctx, l, own != nil && !o.shared); err != nil {
 		return err
 	}
-	defer b.stop()
+	if own != nil && o.shared {
+		r.screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
+	}
 	m := r.journal.State().Manifest
-	if err := r.prepare(ctx, b); err != nil {
-		return err
-	}
 	log := o.log.With().Str("run", m.Run).Logger()
-	host, err := os.Hostname()
-	if err != nil {
-		host = "worker"
+	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Log: log})}
+	if own != nil {
+		parts.watch = own.watch
 	}
-	p := producer.New(producer.Config{JS: b.js, Run: m.Run, Log: log})
-	w := worker.New(worker.Config{
-		JS: b.js, Run: m.Run, Models: m.Models(), Server: r.server, Limiter: worker.NewFixedLimit(o.concurrency),
-		Name: host, Attempts: o.attempts, Timeout: o.timeout, Grace: o.grace, Log: log,
-	})
-	platform := "OpenAI-compatible server at " + r.server.URL()
+	platform := "OpenAI-compatible servers"
+	if r.server != nil {
+		platform = "OpenAI-compatible server at " + r.server.URL()
+		parts.worker = worker.New(worker.Config{
+			JS: l.js, Run: m.Run, Server: r.server, Limiter: worker.NewFixedLimit(o.concurrency),
+			Name: hostName(), Host: hostName(), Version: versionText(), Attempts: o.attempts, Timeout: o.timeout, Grace: o.grace, Log: log,
+		})
+	}
 	if o.sim {
 		platform = "promptmill simulated server"
 	}
-	c := collector.New(collector.Config{
-		JS: b.js, Journal: r.journal, Output: o.output, Limits: b.limits, Flush: o.flush, Format: o.format,
-		Meta: collector.Origin{Platform: platform, Version: versionText(), Concurrency: o.concurrency}, Log: log,
+	parts.collector = collector.New(collector.Config{
+		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
+		Input: requestNames{func() ([]string, error) { return o.inputs, nil }, m.Settings},
+		Meta:  collector.Origin{Platform: platform, Version: versionText(), Concurrency: o.concurrency}, Log: log,
 	})
-	var show sync.WaitGroup
+	view := &view{run: m, worker: parts.worker, collector: parts.collector, link: l}
 	showing, hide := context.WithCancel(context.Background())
-	show.Go(func() { r.screen.show(showing, m, w, c) })
+	var show sync.WaitGroup
+	show.Go(func() { r.screen.show(showing, view) })
 	defer show.Wait()
 	defer hide()
-
-	// The worker ends first, then the collector, so that what is answered in the last
-	// moment is still in the file.
-	group, working := errgroup.WithContext(ctx)
-	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stopCollecting(nil)
-	var workers sync.WaitGroup
-	workers.Add(1)
-	group.Go(func() error { return b.watch(working) })
-	group.Go(func() error { return p.Run(working) })
-	group.Go(func() error {
-		defer workers.Done()
-		return w.Run(working)
-	})
-	group.Go(func() error {
-		<-working.Done()
-		workers.Wait()
-		stopCollecting(context.Cause(working))
-		return nil
-	})
-	group.Go(func() error {
-		if err := c.Run(collecting); err != nil {
-			return err
-		}
-		return errCompleted // ends the other parts
-	})
-	if err := group.Wait(); !errors.Is(err, errCompleted) {
+	if err := parts.run(ctx); err != nil {
 		return err
+	}
+	if own != nil {
+		own.awaitReaders(10 * time.Second)
 	}
 	return nil
 }
 
-// prepare puts the run on the bus, or what of it is not there (any more).
-func (r *runner) prepare(ctx context.Context, b *bus) error {
+// prepare puts the run on the bus, or what of it is not there (any more). alone says
+// that nobody else can have been working for it.
+func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
-	runs, err := proto.OpenRuns(ctx, b.js)
+	if err := proto.MakeBuckets(ctx, l.js, l.limits.Replicas); err != nil {
+		return err
+	}
+	runs, err := proto.OpenRuns(ctx, l.js)
 	if err != nil {
 		return err
 	}
-	_, err = runs.Get(ctx, m.Run)
+	now, err := runs.Get(ctx, m.Run)
 	known := err == nil
 	if err != nil && !errors.Is(err, proto.ErrNoRun) {
 		return err
 	}
 	if known {
-		// Nobody else can have a shard: the workers of before are gone.
-		if err := proto.ResetConsumers(ctx, b.js, m); err != nil {
-			return err
+		if alone {
+			if err := proto.ResetConsumers(ctx, l.js, m); err != nil {
+				return err
+			}
 		}
 		err = runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
-			now.State, now.Input.Files = proto.StateInProgress, m.Input.Files
+			now.Input.Files = m.Input.Files
+			if now.State != proto.StatePaused && now.State != proto.StateCancelling {
+				now.State = proto.StateInProgress
+			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		if now.State == proto.StatePaused {
+			r.screen.say("the run is paused: promptmill resume %s", m.Run)
+		}
 	}
-	if err := proto.EnsureStreams(ctx, b.js, m, b.limits); err != nil || known {
+	if err := proto.EnsureStreams(ctx, l.js, m, l.limits); err != nil || known {
 		return err
 	}
 	if !r.resumed || state.Done.IsEmpty() {
 		return runs.Create(ctx, m)
 	}
-	// The bus has lost its store. The files have the truth.
+	// The bus does not know of the run: it has lost its store, or the run had ended and
+	// its failed requests are run again. The files have the truth.
 	missing := collector.Missing(state.Done, m.Input.Requests)
-	r.screen.say("the bus's store is gone: publishing the %d requests that lack a line", missing.GetCardinality())
+	if m.Retries == 0 {
+		r.screen.say("the bus's store is gone: publishing the %d requests that lack a line", missing.GetCardinality())
+	}
 	m.Publish.Done = true
 	if err := runs.Create(ctx, m); err != nil || missing.IsEmpty() {
 		return err
 	}
-	return collector.StartRound(ctx, b.js, runs, m.Run, 0, missing)
+	return collector.StartRound(ctx, l.js, runs, m.Run, 0, missing)
 }
 
 // explain puts an error into words for the person who waits for the run.
@@ -433,6 +468,8 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return &failure{exitInterrupted, fmt.Errorf("interrupted%s", done), again}
+	case errors.Is(err, collector.ErrDeleted):
+		return withHint(fmt.Errorf("%w by another process%s", err, done), "run the same command again to begin it anew on the bus; what is done is kept")
 	case errors.Is(err, errBusStore):
 		return &failure{exitUnreachable, fmt.Errorf("%w (%s)%s", err, r.options.stateDir, done), "free space on that disk, then " + again}
 	case errors.Is(err, syscall.ENOSPC):
@@ -443,17 +480,18 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	return withHint(err, "mend it, then "+again)
 }
 
-func (r *runner) readMeta() (*collector.Meta, error) {
-	data, err := os.ReadFile(r.options.output.Meta())
+// readMeta reads the metadata of an output.
+func readMeta(out collector.Output) (*collector.Meta, error) {
+	data, err := os.ReadFile(out.Meta())
 	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
 	var meta collector.Meta
 	if err := json.Unmarshal(data, &meta); err != nil {
-		return nil, fmt.Errorf("read metadata %s: %w", r.options.output.Meta(), err)
+		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), err)
 	}
 	if meta.SchemaVersion != collector.MetaSchema || meta.Manifest.Schema != proto.ManifestSchema {
-		return nil, fmt.Errorf("read metadata %s: %w", r.options.output.Meta(), proto.ErrFormat)
+		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), proto.ErrFormat)
 	}
 	return &meta, nil
 }

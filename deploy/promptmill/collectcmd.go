@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/proto"
+)
+
+func collectCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name: "collect", Usage: "collect a run on a bus into files here", ArgsUsage: "RUN",
+		Flags: slices.Concat([]cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder", Sources: flagEnv("output")},
+			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
+		}, outputFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			s.limits.Replicas = max(1, c.Int("replicas"))
+			out, err := outputOf(c, m.Run+collector.OutputSuffix)
+			if err != nil {
+				return err
+			}
+			return collectRun(ctx, env, c, s.link, m.Run, out, nil)
+		},
+	}
+}
+
+// outputOf is the output that -o names, or else name in the working directory.
+func outputOf(c *cli.Command, name string) (collector.Output, error) {
+	if out := c.String("output"); out != "" {
+		name = out
+	}
+	if !strings.HasSuffix(name, collector.OutputSuffix) {
+		return "", usage("for example -o "+name+collector.OutputSuffix, "-o %s: must end in %s", name, collector.OutputSuffix)
+	}
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+		return "", usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
+	}
+	return collector.Output(strings.TrimSuffix(name, collector.OutputSuffix)), nil
+}
+
+// collectRun collects a run in the foreground, with progress and a summary.
+func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string) error {
+	if c.Duration("flush") <= 0 {
+		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
+	}
+	state, err := stateOf(env, c)
+	if err != nil {
+		return err
+	}
+	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
+	if err != nil {
+		return err
+	}
+	defer screen.close()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go interrupt(ctx, env, screen, stop, "syncing what has come")
+	go limitMemory(ctx, env.getenv)
+	var show sync.WaitGroup
+	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
+	defer hide()
+	k := &keeper{
+		link: l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"),
+		dir: filepath.Join(runStateDir(state, string(out)), "input"), log: newLog(c, screen),
+		show: func(m proto.Manifest, got *collector.Collector) {
+			show.Go(func() { screen.show(showing, &view{run: m, collector: got, link: l}) })
+		},
+	}
+	meta, err := k.keep(ctx)
+	hide()
+	show.Wait()
+	screen.close()
+	again := "run promptmill collect " + run + " -o " + shorten(out.Results()) + " to go on; nothing is lost"
+	switch {
+	case errors.Is(context.Cause(ctx), errInterrupted):
+		return &failure{exitInterrupted, errors.New("interrupted"), again}
+	case errors.Is(err, proto.ErrCollected):
+		return withHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
+	case errors.Is(err, collector.ErrDeleted):
+		return fmt.Errorf("%w by another process; what was done is in %s", err, shorten(out.Journal()))
+	case err != nil:
+		return withHint(err, "mend it, then "+again)
+	}
+	screen.summary(meta, out, inputs)
+	if c.Bool("json") {
+		if err := printJSON(env.stdout, meta); err != nil {
+			return err
+		}
+	}
+	return failedError(meta)
+}

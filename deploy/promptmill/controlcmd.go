@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// controlCommands are those that change a run.
+func controlCommands(env environment) []*cli.Command {
+	change := func(name, what, said string, do func(*proto.Runs, context.Context, string) error) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: what, ArgsUsage: "RUN", Flags: append(busFlags(), jsonFlag()),
+			Action: func(ctx context.Context, c *cli.Command) error {
+				s, m, err := openRun(ctx, env, c, proto.RoleProducer)
+				if err != nil {
+					return err
+				}
+				defer s.close()
+				ctx, cancel := context.WithTimeout(ctx, answerTime)
+				defer cancel()
+				if err := do(s.runs, ctx, m.Run); err != nil {
+					return err
+				}
+				if m, err = s.runs.Get(ctx, m.Run); err != nil {
+					return err
+				}
+				if c.Bool("json") {
+					return printJSON(env.stdout, m)
+				}
+				fmt.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
+				if _, ok, err := s.presence.CollectorOf(ctx, m.Run); err == nil && !ok && !m.State.Ended() {
+					fmt.Fprintf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+				}
+				return nil
+			},
+		}
+	}
+	return []*cli.Command{
+		change("pause", "let workers take no more of a run", ": what is at the model servers is finished", (*proto.Runs).Pause),
+		change("resume", "end a pause", "", (*proto.Runs).Resume),
+		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*proto.Runs).Cancel),
+		change("retry", "run the failed requests of an ended run again", " again", (*proto.Runs).Retry),
+		deleteCommand(env),
+	}
+}
+
+func deleteCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name: "delete", Usage: "take a run off the bus; its output files stay", ArgsUsage: "RUN",
+		Flags: append(busFlags(), jsonFlag(), &cli.BoolFlag{Name: "force", Usage: "though it has not ended", Sources: flagEnv("force")}),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			if !m.State.Ended() && !c.Bool("force") {
+				return withHint(fmt.Errorf("run %s is %s", m.Run, m.State), "promptmill cancel "+m.Run+" first, or give --force")
+			}
+			ctx, cancel := context.WithTimeout(ctx, answerTime)
+			defer cancel()
+			if err := deleteRun(ctx, s.link, s.runs, m.Run); err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(env.stdout, map[string]any{"run": m.Run, "deleted": true})
+			}
+			fmt.Fprintf(env.stderr, "run %s is deleted\n", m.Run)
+			return nil
+		},
+	}
+}
+
+// deleteRun takes a run off the bus. The manifest goes first: it is what everybody
+// follows.
+func deleteRun(ctx context.Context, l *link, runs *proto.Runs, run string) error {
+	return errors.Join(runs.Delete(ctx, run), proto.DeleteStreams(ctx, l.js, run))
+}

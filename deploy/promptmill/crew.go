@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker"
+)
+
+// crew are the parts of a run that work in this process.
+type crew struct {
+	producer  *producer.Producer
+	collector *collector.Collector
+	worker    *worker.Worker              // nil if others do that
+	watch     func(context.Context) error // of the bus, if it is ours; may be nil
+}
+
+var errCompleted = errors.New("completed")
+
+// run runs all parts until the collector has written the output.
+func (c crew) run(ctx context.Context) error {
+	// The worker ends first, then the collector, so that what is answered in the last
+	// moment is still in the file.
+	group, working := errgroup.WithContext(ctx)
+	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopCollecting(nil)
+	var workers sync.WaitGroup
+	if c.watch != nil {
+		group.Go(func() error { return c.watch(working) })
+	}
+	group.Go(func() error { return c.producer.Run(working) })
+	if c.worker != nil {
+		workers.Add(1)
+		group.Go(func() error {
+			defer workers.Done()
+			return c.worker.Run(working)
+		})
+	}
+	group.Go(func() error {
+		<-working.Done()
+		workers.Wait()
+		stopCollecting(context.Cause(working))
+		return nil
+	})
+	group.Go(func() error {
+		if err := c.collector.Run(collecting); err != nil {
+			return err
+		}
+		return errCompleted // ends the other parts
+	})
+	if err := group.Wait(); !errors.Is(err, errCompleted) {
+		return err
+	}
+	return nil
+}
+
+// requestNames names requests for the collector, out of the input.
+type requestNames struct {
+	files    func() ([]string, error)
+	settings proto.Settings
+}
+
+// CustomIDs implements collector.Input.
+func (n requestNames) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	files, err := n.files()
+	if err != nil {
+		return func(yield func(proto.Request, error) bool) { yield(proto.Request{}, err) }
+	}
+	return producer.IDs(files, n.settings, wanted)
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// identity is what this machine's buses prove themselves with, and the secrets of the
+// roles. It outlives runs, so that a join string once pasted stays good.
+type identity struct {
+	cert   tls.Certificate
+	secret [32]byte // the roles' tokens are made of it
+}
+
+const identityFile = "identity.pem"
+
+// loadIdentity reads the identity from the state folder, and makes it the first time.
+// To take all join strings back, delete the file.
+func loadIdentity(state string) (*identity, error) {
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+	}
+	path := filepath.Join(state, identityFile)
+	id, err := readIdentity(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return id, err
+	}
+	data, err := newIdentity()
+	if err != nil {
+		return nil, fmt.Errorf("make the bus's certificate: %w", err)
+	}
+	// By temporary file and link, so that two processes that start at once agree.
+	tmp, err := os.CreateTemp(state, identityFile+".*")
+	if err != nil {
+		return nil, fmt.Errorf("store the bus's certificate: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Link(tmp.Name(), path)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("store the bus's certificate: %w", err)
+	}
+	return readIdentity(path)
+}
+
+// newIdentity makes a self-signed certificate, its key, and a secret, as PEM.
+func newIdentity() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		return nil, err
+	}
+	// Clients pin the certificate itself: its name and its dates say nothing to them.
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "promptmill"}, DNSNames: []string{"promptmill"},
+		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	keyBytes, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	var secret [32]byte
+	rand.Read(secret[:]) // never fails (crypto/rand, Go 1.24)
+	out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
+	out = append(out, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyBytes})...)
+	return append(out, pem.EncodeToMemory(&pem.Block{Type: "PROMPTMILL SECRET", Bytes: secret[:]})...), nil
+}
+
+func readIdentity(path string) (*identity, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the bus's certificate: %w", err)
+	}
+	id := &identity{}
+	if id.cert, err = tls.X509KeyPair(data, data); err != nil {
+		return nil, withHint(fmt.Errorf("read the bus's certificate %s: %w", path, err), "delete it: a new one is made, and old join strings end")
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "PROMPTMILL SECRET" && copy(id.secret[:], block.Bytes) == len(id.secret) {
+			return id, nil
+		}
+	}
+	return nil, withHint(fmt.Errorf("read the bus's certificate %s: there is no secret in it", path), "delete it: a new one is made, and old join strings end")
+}
+
+// join is the way in for a role.
+func (id *identity) join(role proto.Role, addresses []string) proto.Join {
+	j := proto.Join{Addresses: addresses, Role: role, Fingerprint: sha256.Sum256(id.cert.Certificate[0])}
+	sum := sha256.Sum256(append(id.secret[:], role...))
+	copy(j.Token[:], sum[:])
+	return j
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func joinCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name: "join", Usage: "print the join string of the bus on this machine", ArgsUsage: "[worker|producer|collector|reader]",
+		Description: "For another box: promptmill worker --join STRING. A producer may submit runs, pause and\n" +
+			"cancel them; a collector may take results and delete runs, too; a reader may only look.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "advertise", Usage: "what other boxes call this one, `HOST[:PORT]`", DefaultText: "its addresses", Sources: flagEnv("advertise")},
+			&cli.StringFlag{Name: "state", Usage: "folder for state", DefaultText: "$XDG_STATE_HOME/promptmill", Sources: flagEnv("state")},
+		},
+		Action: func(_ context.Context, c *cli.Command) error {
+			role := proto.RoleWorker
+			if c.Args().Present() {
+				role = proto.Role(c.Args().First())
+			}
+			if !slices.Contains(proto.Roles(), role) {
+				return usage("want worker, producer, collector or reader", "there is no role %q", role)
+			}
+			state, err := stateOf(env, c)
+			if err != nil {
+				return err
+			}
+			id, err := loadIdentity(state)
+			if err != nil {
+				return err
+			}
+			buses := localBuses(state)
+			if len(buses) == 0 {
+				return &failure{exitUnreachable, errors.New("no bus runs on this machine"), "promptmill serve starts one"}
+			}
+			for _, b := range buses {
+				addresses := addressesOf(b.Here, cmp.Or(c.String("advertise"), b.Advertise))
+				if slices.ContainsFunc(addresses, func(a string) bool { return !strings.HasPrefix(a, "127.") }) || len(buses) == 1 {
+					fmt.Fprintln(env.stdout, id.join(role, addresses))
+				}
+				if strings.HasPrefix(b.Here, "127.") {
+					fmt.Fprintln(env.stderr, "this bus listens to this machine alone; start it with --listen HOST:PORT for others")
+				}
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// keeper collects a run that is on a bus, and publishes what of it is not yet, or not
+// any more.
+type keeper struct {
+	link   *link
+	run    string
+	output collector.Output
+	format collector.Format
+	flush  time.Duration
+	dir    string // for a copy of the input
+	log    zerolog.Logger
+	// show, if not nil, is called when collecting begins.
+	show func(proto.Manifest, *collector.Collector)
+
+	mu    sync.Mutex
+	files []string // the copy of the input, once it is there
+}
+
+// keep works until the run has ended and its files are written, and returns its
+// metadata.
+func (k *keeper) keep(ctx context.Context) (*collector.Meta, error) {
+	runs, err := proto.OpenRuns(ctx, k.link.js)
+	if err != nil {
+		return nil, err
+	}
+	m, err := runs.Get(ctx, k.run)
+	if err != nil {
+		return nil, err
+	}
+	if m.State == proto.StateValidating {
+		return nil, fmt.Errorf("run %s: %w: its input is not on the bus yet", k.run, proto.ErrState)
+	}
+	journal, err := k.journal(ctx, m)
+	if errors.Is(err, errWritten) {
+		return k.settle(ctx, runs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer journal.Close()
+	if err := proto.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
+		return nil, err
+	}
+	c := collector.New(collector.Config{
+		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
+		Input: requestNames{func() ([]string, error) { return k.input(ctx, m) }, m.Settings},
+		Meta:  collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText(), Concurrency: m.Settings.Capacity}, Log: k.log,
+	})
+	p := producer.New(producer.Config{
+		JS: k.link.js, Run: k.run, Yield: true, Log: k.log,
+		Files: func(ctx context.Context) ([]string, error) { return k.input(ctx, m) },
+	})
+	if k.show != nil {
+		k.show(m, c)
+	}
+	if err := (crew{producer: p, collector: c}).run(ctx); err != nil {
+		return nil, err
+	}
+	os.RemoveAll(k.dir)
+	return readMeta(k.output)
+}
+
+// errWritten says that the output files of a run are there.
+var errWritten = errors.New("the output is written already")
+
+// journal opens the journal, or makes it: anew, or of the files that the run has left
+// when its failed requests are to be run again.
+func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Journal, error) {
+	j, err := collector.OpenJournal(k.output.Journal())
+	if err == nil && j.State().Manifest.Run != k.run {
+		j.Close()
+		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), j.State().Manifest.Run), "choose another output with -o")
+	}
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return j, err
+	}
+	if !exists(k.output.Meta()) {
+		if exists(k.output.Results()) {
+			return nil, withHint(fmt.Errorf("%s is there, and was not written by promptmill", k.output.Results()), "move it away, or choose another output with -o")
+		}
+		return collector.CreateJournal(k.output.Journal(), m)
+	}
+	meta, err := readMeta(k.output)
+	if err != nil {
+		return nil, withHint(err, "move it away, or choose another output with -o")
+	}
+	switch {
+	case meta.TestID != k.run:
+		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID), "choose another output with -o")
+	case meta.Manifest.Retries == m.Retries:
+		return nil, errWritten
+	}
+	at, err := collector.EndOfResults(ctx, k.link.js, k.run)
+	if err != nil {
+		return nil, err
+	}
+	return collector.Reopen(k.output, meta, m, at)
+}
+
+// settle notes on the bus that the run has ended, should a crash have come between
+// that and its files.
+func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*collector.Meta, error) {
+	meta, err := readMeta(k.output)
+	if err != nil {
+		return nil, err
+	}
+	return meta, runs.Update(ctx, k.run, func(m *proto.Manifest) error {
+		if !m.State.Ended() {
+			m.State, m.EndedAt, m.Counts = meta.Status, meta.Manifest.EndedAt, meta.Manifest.Counts
+		}
+		return nil
+	})
+}
+
+// input returns the files of the run's input, copied from the bus if they are there.
+func (k *keeper) input(ctx context.Context, m proto.Manifest) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.files != nil {
+		return k.files, nil
+	}
+	var files []string
+	for i, f := range m.Input.Files {
+		if !m.Input.Stored {
+			files = append(files, f.Path)
+			continue
+		}
+		path := filepath.Join(k.dir, proto.InputObject(i))
+		if err := k.copy(ctx, proto.InputObject(i), path); err != nil {
+			return nil, fmt.Errorf("copy the input from the bus: %w", err)
+		}
+		files = append(files, path)
+	}
+	k.files = files
+	return files, nil
+}
+
+func (k *keeper) copy(ctx context.Context, object, path string) error {
+	if exists(path) {
+		return nil
+	}
+	if err := os.MkdirAll(k.dir, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.Create(path + ".tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already when all went well
+	err = proto.NewObjects(k.link.js, k.run).Copy(ctx, tmp, object)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// hostName is what this machine is called.
+func hostName() string {
+	name, _ := os.Hostname() // without one it is just a host
+	return cmp.Or(name, "host")
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// servePort is where serve listens if it is not told: one more than NATS's number, for
+// a machine that has that, too, and 100 on.
+const serveAddress = "127.0.0.1:4333"
+
+func serveCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "a bus that stays up, and the collector of all runs on it",
+		Description: "Runs are submitted to it with promptmill submit, and each one's answers are written\n" +
+			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
+		Flags: slices.Concat([]cli.Flag{
+			&cli.StringFlag{Name: "dir", Value: ".", Usage: "folder of the output files", Sources: flagEnv("dir")},
+		}, outputFlags(), listenFlags(), busFlags(), []cli.Flag{replicasFlag()}),
+		Action: func(ctx context.Context, c *cli.Command) error { return serve(ctx, env, c) },
+	}
+}
+
+// outputFlags say how output files are written.
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.DurationFlag{Name: "flush", Value: 5 * time.Second, Usage: "an answer is in the output file after this at most", Sources: flagEnv("flush")},
+		&cli.BoolFlag{Name: "ordered", Usage: "write the output in the order of the input", Sources: flagEnv("ordered")},
+		&cli.BoolFlag{Name: "seekable", Usage: "write the zstd seekable format instead of one frame", Sources: flagEnv("seekable")},
+		&cli.BoolFlag{Name: "plain", Usage: "leave out the key \"promptmill\" of the output lines", Sources: flagEnv("plain")},
+	}
+}
+
+func formatOf(c *cli.Command) collector.Format {
+	return collector.Format{Ordered: c.Bool("ordered"), Seekable: c.Bool("seekable"), Plain: c.Bool("plain")}
+}
+
+// serving is a server of all runs.
+type serving struct {
+	link   *link
+	runs   *proto.Runs
+	dir    string // of the output files
+	state  string
+	format collector.Format
+	flush  time.Duration
+	screen *screen
+	log    zerolog.Logger
+
+	mu    sync.Mutex
+	kept  map[string]bool // runs that are being collected
+	tasks sync.WaitGroup
+}
+
+func serve(ctx context.Context, env environment, c *cli.Command) error {
+	if c.Duration("flush") <= 0 {
+		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
+	}
+	at, err := parseListen(c, serveAddress)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(c.String("dir"))
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return usage("make it first", "the folder of the outputs, %s, is not there", dir)
+	}
+	state, err := stateOf(env, c)
+	if err != nil {
+		return err
+	}
+	screen, err := newScreen(env.stderr, "plain", env.getenv)
+	if err != nil {
+		return err
+	}
+	log := newLog(c, screen)
+	go limitMemory(ctx, env.getenv)
+	stateDir := filepath.Join(state, "serve")
+	lock, err := lockState(stateDir)
+	if err != nil {
+		return withHint(err, "another promptmill serve is running with this state folder; stop it, or give another --state DIR")
+	}
+	defer lock.Close()
+	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), screen: screen, log: log, kept: map[string]bool{}}
+	var own *bus
+	if external(c) {
+		if s.link, err = connect(ctx, env, c, proto.RoleCollector, log); err != nil {
+			return err
+		}
+		defer s.link.close()
+	} else {
+		if own, err = startBus(state, stateDir, at, maxShared, log); err != nil {
+			return err
+		}
+		defer own.stop()
+		s.link = own.link
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go interrupt(ctx, env, screen, stop, "syncing what has come")
+	if err := proto.MakeBuckets(ctx, s.link.js, s.link.limits.Replicas); err != nil {
+		return err
+	}
+	if s.runs, err = proto.OpenRuns(ctx, s.link.js); err != nil {
+		return err
+	}
+	if own != nil {
+		screen.say("serving on %s, output in %s", own.server.Addr(), dir)
+		screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
+	} else {
+		screen.say("serving the runs on %s, output in %s", s.link.name, dir)
+	}
+	err = s.serve(ctx, own)
+	if errors.Is(context.Cause(ctx), errInterrupted) {
+		return &failure{exitInterrupted, errors.New("stopped"), "promptmill serve goes on where it was"}
+	}
+	if errors.Is(err, errBusStore) {
+		return &failure{exitUnreachable, fmt.Errorf("%w (%s)", err, stateDir), "free space on that disk, then start promptmill serve again; nothing is lost"}
+	}
+	return err
+}
+
+// serve keeps all runs until ctx ends.
+func (s *serving) serve(ctx context.Context, own *bus) error {
+	group, working := errgroup.WithContext(ctx)
+	if own != nil {
+		group.Go(func() error { return own.watch(working) })
+	}
+	group.Go(func() error {
+		return s.runs.FollowAll(working, func(all map[string]proto.Manifest) {
+			for _, m := range all {
+				if !m.State.Ended() && m.State != proto.StateValidating && !m.Terms.Attended {
+					s.keep(working, m)
+				}
+			}
+		})
+	})
+	group.Go(func() error {
+		for {
+			if err := sweep(working, s.link, s.runs, time.Now(), s.screen); err != nil && working.Err() == nil {
+				s.log.Warn().Err(err).Msg("delete runs whose time on the bus is over; trying on")
+			}
+			if err := sleep(working, 10*time.Second); err != nil {
+				return err
+			}
+		}
+	})
+	err := group.Wait()
+	s.tasks.Wait()
+	return err
+}
+
+// keep collects a run until it has ended, whatever gets in the way, unless that is
+// being done already.
+func (s *serving) keep(ctx context.Context, m proto.Manifest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[m.Run] {
+		return
+	}
+	s.kept[m.Run] = true
+	s.tasks.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.kept, m.Run)
+		}()
+		k := &keeper{
+			link: s.link, run: m.Run, output: collector.Output(filepath.Join(s.dir, m.Run)), format: s.format, flush: s.flush,
+			dir: filepath.Join(s.state, "runs", m.Run), log: s.log.With().Str("run", m.Run).Logger(),
+		}
+		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))
+		var before string
+		for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
+			meta, err := k.keep(ctx)
+			switch {
+			case err == nil:
+				r := meta.Results
+				s.screen.say("run %s is %s: %d answered, %d failed, in %s", m.Run, meta.Status, r.SuccessCount, r.FailureCount, k.output.Results())
+				return
+			case ctx.Err() != nil:
+				return
+			case errors.Is(err, collector.ErrDeleted), errors.Is(err, proto.ErrNoRun):
+				s.screen.say("run %s was deleted; what was done is in %s", m.Run, k.output.Journal())
+				return
+			}
+			if text := err.Error(); text != before { // once
+				before = text
+				s.screen.say("run %s: %v; trying on", m.Run, err)
+			}
+			sleep(ctx, pause)
+		}
+	})
+}
+
+// sweep deletes the ended runs that are not to be kept any longer.
+func sweep(ctx context.Context, l *link, runs *proto.Runs, now time.Time, screen *screen) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	list, err := runs.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if !m.State.Ended() || m.EndedAt == nil || now.Before(m.EndedAt.Add(time.Duration(m.Terms.KeepSeconds)*time.Second)) {
+			continue
+		}
+		if err := deleteRun(ctx, l, runs, m.Run); err != nil {
+			return err
+		}
+		screen.say("run %s has left the bus: it ended %s ago", m.Run, age(now.Sub(*m.EndedAt)))
+	}
+	return nil
+}
+
+// sleep waits, and returns the cause of ctx's end if that comes first.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// session is a bus with the runs on it, as the commands that look at runs and change
+// them see it.
+type session struct {
+	*link
+	runs     *proto.Runs
+	presence *proto.Presence
+}
+
+// answerTime is how long a command waits for the bus.
+const answerTime = 15 * time.Second
+
+// openSessions opens the buses that a command names or this machine runs.
+func openSessions(ctx context.Context, env environment, c *cli.Command, role proto.Role) ([]*session, error) {
+	screen, err := newScreen(env.stderr, "plain", env.getenv)
+	if err != nil {
+		return nil, err
+	}
+	links, err := connectAll(ctx, env, c, role, newLog(c, screen))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var list []*session
+	for _, l := range links {
+		s := &session{link: l}
+		if s.runs, err = proto.OpenRuns(ctx, l.js); err == nil {
+			s.presence, err = proto.OpenPresence(ctx, l.js)
+		}
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			l.close() // nobody has made a run there yet
+			continue
+		}
+		if err != nil {
+			closeSessions(list)
+			l.close()
+			return nil, &failure{exitUnreachable, fmt.Errorf("look at the bus %s: %w", l.name, err), "does it have JetStream, and do these credentials allow it?"}
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func closeSessions(list []*session) {
+	for _, s := range list {
+		s.close()
+	}
+}
+
+// openRun opens the bus that has a run, which may be named by a part of its id.
+func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Role) (*session, proto.Manifest, error) {
+	if c.Args().Len() != 1 {
+		return nil, proto.Manifest{}, usage("promptmill list shows the runs", "want the id of one run")
+	}
+	list, err := openSessions(ctx, env, c, role)
+	if err != nil {
+		return nil, proto.Manifest{}, err
+	}
+	type hit struct {
+		s *session
+		m proto.Manifest
+	}
+	var hits []hit
+	var known []string
+	for _, s := range list {
+		asking, cancel := context.WithTimeout(ctx, answerTime)
+		runs, err := s.runs.List(asking)
+		cancel()
+		if err != nil {
+			closeSessions(list)
+			return nil, proto.Manifest{}, &failure{exitUnreachable, err, ""}
+		}
+		for _, m := range runs {
+			known = append(known, m.Run)
+			if m.Run == c.Args().First() {
+				hits = []hit{{s, m}}
+				break
+			}
+			if strings.Contains(m.Run, c.Args().First()) {
+				hits = append(hits, hit{s, m})
+			}
+		}
+		if len(hits) == 1 && hits[0].m.Run == c.Args().First() {
+			break
+		}
+	}
+	if len(hits) != 1 {
+		closeSessions(list)
+		if len(hits) == 0 {
+			if len(known) == 0 {
+				return nil, proto.Manifest{}, &failure{exitError, fmt.Errorf("there is no run %s: the bus has none", c.Args().First()), "promptmill submit makes one"}
+			}
+			return nil, proto.Manifest{}, &failure{exitError, fmt.Errorf("there is no run %s; there are %s", c.Args().First(), strings.Join(known[max(0, len(known)-10):], ", ")), ""}
+		}
+		return nil, proto.Manifest{}, usage("write more of its id", "%d runs are called %s in part", len(hits), c.Args().First())
+	}
+	closeSessions(slices.DeleteFunc(list, func(s *session) bool { return s == hits[0].s }))
+	return hits[0].s, hits[0].m, nil
+}
+
+// missingModels are the models of a run that no ready worker serves, and those that
+// are served.
+func missingModels(m proto.Manifest, workers []proto.WorkerInfo) (missing, served []string) {
+	anything := false
+	for _, w := range workers {
+		if !w.Ready {
+			continue
+		}
+		anything = anything || w.Models == nil
+		served = append(served, w.Models...)
+	}
+	slices.Sort(served)
+	served = slices.Compact(served)
+	if anything {
+		return nil, served
+	}
+	for _, model := range m.Models() {
+		if model != "" && !slices.Contains(served, model) {
+			missing = append(missing, model)
+		}
+	}
+	return missing, served
+}
+
+// printJSON prints a value for a program.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// jsonFlag is that of all commands whose output a program may read.
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print JSON", Sources: flagEnv("json")}
+}

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+)
+
+func submitCommand(env environment) *cli.Command {
+	return &cli.Command{
+		Name: "submit", Usage: "put a run on a bus and return", ArgsUsage: "INPUT...",
+		Description: "Checks the input, stores it on the bus and publishes it. Who serves the bus (promptmill\n" +
+			"serve) collects the answers, or promptmill collect does, or this command with --wait -o.",
+		Flags: slices.Concat([]cli.Flag{
+			&cli.BoolFlag{Name: "wait", Usage: "until the run has ended", Sources: flagEnv("wait")},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "with --wait: collect the run into `NAME.jsonl.zst` here", Sources: flagEnv("output")},
+			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
+		}, inputFlags(), termsFlags(), outputFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		Action: func(ctx context.Context, c *cli.Command) error { return submit(ctx, env, c) },
+	}
+}
+
+func submit(ctx context.Context, env environment, c *cli.Command) error {
+	if c.IsSet("output") && !c.Bool("wait") {
+		return usage("give --wait too, or leave -o out and let promptmill serve collect the run", "-o needs this command to stay")
+	}
+	settings, err := parseSettings(c)
+	if err != nil {
+		return err
+	}
+	terms, err := parseTerms(c, time.Now())
+	if err != nil {
+		return err
+	}
+	terms.Attended = c.IsSet("output")
+	inputs, err := parseInputs(c)
+	if err != nil {
+		return err
+	}
+	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
+	if err != nil {
+		return err
+	}
+	defer screen.close()
+	log := newLog(c, screen)
+	role := proto.RoleProducer
+	if terms.Attended {
+		role = proto.RoleCollector
+	}
+	l, err := connect(ctx, env, c, role, log)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if inputs[0] == "-" {
+		dir, err := os.MkdirTemp("", "promptmill-")
+		if err != nil {
+			return fmt.Errorf("spool standard input: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		path, err := spool(ctx, env.stdin, dir)
+		if err != nil {
+			return err
+		}
+		inputs = []string{path}
+	}
+	if err := proto.MakeBuckets(ctx, l.js, l.limits.Replicas); err != nil {
+		return err
+	}
+	s := &session{link: l}
+	if s.runs, err = proto.OpenRuns(ctx, l.js); err != nil {
+		return err
+	}
+	if s.presence, err = proto.OpenPresence(ctx, l.js); err != nil {
+		return err
+	}
+	m, err := s.prepareRun(ctx, c, screen, inputs, settings, terms)
+	if err != nil {
+		return err
+	}
+	if err := s.publishRun(ctx, screen, m, inputs); err != nil {
+		return withHint(err, "promptmill delete "+m.Run+" takes away what is there of it")
+	}
+	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
+	if terms.Attended {
+		out, err := outputOf(c, "")
+		if err != nil {
+			return err
+		}
+		return collectRun(ctx, env, c, l, m.Run, out, c.Args().Slice())
+	}
+	if c.Bool("json") {
+		if err := printJSON(env.stdout, m); err != nil {
+			return err
+		}
+	}
+	if _, ok, err := s.presence.CollectorOf(ctx, m.Run); err == nil && !ok && !s.served(ctx, m.Run) {
+		screen.say("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT%s", m.Run, ".jsonl.zst")
+	}
+	screen.say("look at it: promptmill status %s", m.Run)
+	if c.Bool("wait") {
+		return s.wait(ctx, env, screen, m)
+	}
+	return nil
+}
+
+// served reports whether somebody begins to collect a run within a moment.
+func (s *session) served(ctx context.Context, run string) bool {
+	for range 15 {
+		if _, ok, err := s.presence.CollectorOf(ctx, run); err == nil && ok {
+			return true
+		}
+		if sleep(ctx, 100*time.Millisecond) != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// prepareRun checks the input and makes the manifest.
+func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen, inputs []string, settings proto.Settings, terms proto.Terms) (proto.Manifest, error) {
+	asking, cancel := context.WithTimeout(ctx, answerTime)
+	workers, err := s.presence.Workers(asking)
+	cancel()
+	if err != nil {
+		return proto.Manifest{}, &failure{exitUnreachable, err, ""}
+	}
+	_, served := missingModels(proto.Manifest{}, workers)
+	if settings.Model == "" && len(served) == 1 {
+		settings.Model = served[0]
+	}
+	for _, w := range workers {
+		settings.Capacity += w.Concurrency
+	}
+	settings.Capacity = max(settings.Capacity, manyBoxes)
+	now := time.Now().UTC()
+	m := proto.Manifest{
+		Schema: proto.ManifestSchema, Run: cmp.Or(c.String("run"), proto.NewRunID(now)), State: proto.StateValidating,
+		CreatedAt: now, Settings: settings, Terms: terms,
+	}
+	var problems producer.Report
+	m.Input, problems, err = producer.Validate(ctx, inputs, settings, screen.validating)
+	if errors.Is(err, producer.ErrEmpty) {
+		return m, usage("", "%s: %w", strings.Join(inputs, ", "), err)
+	}
+	if err != nil {
+		return m, err
+	}
+	if problems.Count > 0 && !settings.SkipInvalid {
+		return m, refuse(screen, problems, m.Input.Requests)
+	}
+	if _, err := s.runs.Get(ctx, m.Run); err == nil {
+		return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already", m.Run), "choose another --run, or leave it out"}
+	}
+	return m, nil
+}
+
+// publishRun stores the input on the bus, begins the run and publishes its shards: all,
+// or as many as there is room for if somebody else publishes the rest.
+func (s *session) publishRun(ctx context.Context, screen *screen, m proto.Manifest, inputs []string) error {
+	// As validating, so that whoever looks sees what the streams are for.
+	if err := s.runs.Create(ctx, m); err != nil {
+		return err
+	}
+	if err := proto.EnsureStreams(ctx, s.js, m, s.limits); err != nil {
+		return err
+	}
+	for i, path := range inputs {
+		if err := s.store(ctx, m.Run, proto.InputObject(i), path); err != nil {
+			return err
+		}
+	}
+	err := s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if now.State != proto.StateValidating {
+			return fmt.Errorf("%w: it is %s", proto.ErrConflict, now.State)
+		}
+		now.State, now.Input.Stored = proto.StateInProgress, true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Once: true})
+	publishing, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		for sleep(publishing, 200*time.Millisecond) == nil {
+			if !p.Stats().Full.Load() {
+				continue
+			}
+			if _, ok, err := s.presence.CollectorOf(publishing, m.Run); err == nil && ok {
+				stop(errOthersPublish)
+				return
+			}
+		}
+	}()
+	if err := p.Run(publishing); err != nil && !errors.Is(err, errOthersPublish) {
+		return err
+	}
+	return nil
+}
+
+// errOthersPublish ends publishing when the bus is full and the run's collector, which
+// has the input, publishes the rest.
+var errOthersPublish = errors.New("the run's collector publishes the rest")
+
+// store puts an input file into the run's object store, packed if it is not.
+func (s *session) store(ctx context.Context, run, object, path string) error {
+	packed, err := producer.Packed(path)
+	if err != nil {
+		return fmt.Errorf("read the input: %w", err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("read the input: %w", err)
+	}
+	defer file.Close()
+	objects := proto.NewObjects(s.js, run)
+	if packed {
+		return objects.PutReader(ctx, object, file)
+	}
+	r, w := io.Pipe()
+	defer r.Close()
+	go func() {
+		enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		if err == nil {
+			if _, err = io.Copy(enc, file); err == nil {
+				err = enc.Close()
+			}
+		}
+		w.CloseWithError(err)
+	}()
+	return objects.PutReader(ctx, object, r)
+}
+
+// wait shows a run's progress until it has ended.
+func (s *session) wait(ctx context.Context, env environment, screen *screen, m proto.Manifest) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go interrupt(ctx, env, screen, stop, "the run goes on without this command")
+	errEnded := errors.New("ended")
+	shown := time.Time{}
+	err := s.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
+		m = now
+		if m.State.Ended() {
+			return errEnded
+		}
+		if every := map[string]time.Duration{"bar": 0, "json": time.Second, "plain": 30 * time.Second, "none": time.Hour}[screen.mode]; time.Since(shown) >= every {
+			shown = time.Now()
+			screen.print(filepath.Base(m.Input.Files[0].Path), sample{
+				Type: "progress", Time: shown.UTC().Format(time.RFC3339), Run: m.Run, Total: m.Input.Requests,
+				Done: m.Counts.Done, Failed: m.Counts.Failed, Durable: m.Counts.Done, State: string(m.State),
+			})
+		}
+		return nil
+	})
+	screen.close()
+	if errors.Is(context.Cause(ctx), errInterrupted) {
+		return &failure{exitInterrupted, errors.New("not waiting any longer; the run goes on"), "promptmill status " + m.Run}
+	}
+	if !errors.Is(err, errEnded) {
+		return err
+	}
+	screen.say("run %s is %s: %d answered, %d failed, in %s", m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
+	if m.Counts.Failed > 0 {
+		return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests), "promptmill retry " + m.Run}
+	}
+	return nil
+}
