@@ -216,11 +216,15 @@ func (r *Runs) watch(ctx context.Context, keys string, each func(jetstream.KeyVa
 	defer w.Stop()
 	enough := time.NewTimer(watchFor)
 	defer enough.Stop()
+	back := r.js.Conn().StatusChanged(nats.CONNECTED) // after a server's restart
+	defer r.js.Conn().RemoveStatusListener(back)
 	for whole := false; ; {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-enough.C:
+			return nil
+		case <-back:
 			return nil
 		case entry, ok := <-w.Updates():
 			if !ok {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -24,8 +25,9 @@ func manifest(run string) proto.Manifest {
 	}
 }
 
-func TestRunsCreateAndGet(t *testing.T) {
-	t.Parallel()
+// openRuns gives a test a bus with all its buckets.
+func openRuns(t *testing.T) (*proto.Runs, jetstream.JetStream) {
+	t.Helper()
 	_, js := prototest.Server(t)
 	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
@@ -34,6 +36,22 @@ func TestRunsCreateAndGet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runs, js
+}
+
+// create stores manifests.
+func create(t *testing.T, runs *proto.Runs, manifests ...proto.Manifest) {
+	t.Helper()
+	for _, m := range manifests {
+		if err := runs.Create(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRunsCreateAndGet(t *testing.T) {
+	t.Parallel()
+	runs, js := openRuns(t)
 	if _, err := runs.Get(t.Context(), "r"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("a run that is not there: %v", err)
 	}
@@ -49,7 +67,8 @@ func TestRunsCreateAndGet(t *testing.T) {
 		t.Error("a run is created twice")
 	}
 	// Another process opens the bucket that is there.
-	if runs, err = proto.OpenRuns(t.Context(), js); err != nil {
+	runs, err := proto.OpenRuns(t.Context(), js)
+	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := runs.Get(t.Context(), "r")
@@ -80,17 +99,8 @@ func TestParseManifestErrors(t *testing.T) {
 
 func TestRunsUpdateLosesNothing(t *testing.T) {
 	t.Parallel()
-	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
-	runs, err := proto.OpenRuns(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := runs.Create(t.Context(), manifest("r")); err != nil {
-		t.Fatal(err)
-	}
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("r"))
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -114,18 +124,9 @@ func TestRunsUpdateLosesNothing(t *testing.T) {
 
 func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 	t.Parallel()
-	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
-	runs, err := proto.OpenRuns(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := runs.Create(t.Context(), manifest("r")); err != nil {
-		t.Fatal(err)
-	}
-	err = runs.Update(t.Context(), "r", func(m *proto.Manifest) error {
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("r"))
+	err := runs.Update(t.Context(), "r", func(m *proto.Manifest) error {
 		m.State = proto.StateFailed
 		return proto.ErrConflict
 	})
@@ -137,22 +138,66 @@ func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 	}
 }
 
-func TestRunsFollow(t *testing.T) {
+func TestRunsList(t *testing.T) {
 	t.Parallel()
-	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+	runs, _ := openRuns(t)
+	if list, err := runs.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("no runs: %v, %v", list, err)
+	}
+	at := func(run string, seconds int) proto.Manifest {
+		m := manifest(run)
+		m.CreatedAt = m.CreatedAt.Add(time.Duration(seconds) * time.Second)
+		return m
+	}
+	create(t, runs, at("c", 1), at("a", 2), at("gone", 1), at("b", 2), at("z", 0))
+	if err := runs.Delete(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}
-	runs, err := proto.OpenRuns(t.Context(), js)
+	if err := runs.Pause(t.Context(), "z"); err != nil { // a change does not make it younger
+		t.Fatal(err)
+	}
+	list, err := runs.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := runs.Create(t.Context(), manifest("r")); err != nil {
-		t.Fatal(err)
+	var got []string
+	for _, m := range list {
+		got = append(got, m.Run)
 	}
+	// The oldest first, those of one moment by name.
+	if diff := cmp.Diff([]string{"z", "c", "a", "b"}, got); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+}
+
+func TestRunsDelete(t *testing.T) {
+	t.Parallel()
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("r"), manifest("other"))
+	for range 2 { // who crashed in between deletes again
+		if err := runs.Delete(t.Context(), "r"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := runs.Get(t.Context(), "r"); !errors.Is(err, proto.ErrNoRun) {
+		t.Errorf("a deleted run: %v", err)
+	}
+	if err := runs.Pause(t.Context(), "r"); !errors.Is(err, proto.ErrNoRun) {
+		t.Errorf("change of a deleted run: %v", err)
+	}
+	if _, err := runs.Get(t.Context(), "other"); err != nil {
+		t.Errorf("another run: %v", err)
+	}
+	create(t, runs, manifest("r")) // the name is free again
+}
+
+func TestRunsFollow(t *testing.T) {
+	t.Parallel()
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("r"))
 	errSeen := errors.New("seen")
 	var states []proto.State
-	err = runs.Follow(t.Context(), "r", func(m proto.Manifest) error {
+	err := runs.Follow(t.Context(), "r", func(m proto.Manifest) error {
 		states = append(states, m.State)
 		if m.State == proto.StatePaused {
 			return errSeen
@@ -180,20 +225,11 @@ func TestRunsFollow(t *testing.T) {
 // A connection that is closed for good ends the watch with an error to be read.
 func TestRunsFollowConnectionClosed(t *testing.T) {
 	t.Parallel()
-	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
-	runs, err := proto.OpenRuns(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := runs.Create(t.Context(), manifest("r")); err != nil {
-		t.Fatal(err)
-	}
+	runs, js := openRuns(t)
+	create(t, runs, manifest("r"))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	err = runs.Follow(ctx, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
+	err := runs.Follow(ctx, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "%!") {
 		t.Errorf("error %v", err)
 	}

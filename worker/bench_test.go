@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
@@ -18,54 +16,111 @@ import (
 
 const patience = 30 * time.Second
 
-// bench is a bus with a run of one model, and a worker for it.
+// bench is a bus with runs, and a worker for them.
 type bench struct {
-	t      *testing.T
-	js     jetstream.JetStream
-	server *Server
-	cfg    Config
+	t    *testing.T
+	node nats.InProcessConnProvider // the bus, for further connections
+	js   jetstream.JetStream
+	runs *proto.Runs
+	cfg  Config
 }
 
+// newBus makes a bus without a run and without the buckets that runs need.
+func newBus(t *testing.T) *bench {
+	t.Helper()
+	node, js := prototest.Server(t)
+	return &bench{t: t, node: node, js: js}
+}
+
+// newRuns makes a bus that can have runs, and a worker that works for all of them.
+func newRuns(t *testing.T, url string) *bench {
+	t.Helper()
+	b := newBus(t).at(url)
+	b.makeBuckets()
+	return b
+}
+
+// newBench makes a bus with the run "r" of the model "m", and a worker for it alone.
 func newBench(t *testing.T, url string) *bench {
 	t.Helper()
-	_, js := prototest.Server(t)
-	m := proto.Manifest{
-		Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress,
-		Input: proto.Input{Requests: 1, Models: map[string]int{"m": 1}},
-	}
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
-	runs, err := proto.OpenRuns(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil {
-		t.Fatal(err)
-	}
-	if err := runs.Create(t.Context(), m); err != nil {
-		t.Fatal(err)
-	}
-	server, err := NewServer(url, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	return &bench{t: t, js: js, server: server, cfg: Config{
-		JS: js, Run: "r", Server: server, Limiter: NewFixedLimit(8), Attempts: 50,
-	}}
+	b := newRuns(t, url)
+	b.addRun("r", 0, "m")
+	b.cfg.Run = "r"
+	return b
 }
 
-// publish stores a shard.
+// at is the same bus with another worker, at the model server with the URL.
+func (b *bench) at(url string) *bench {
+	b.t.Helper()
+	server, err := NewServer(url, "")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(server.Close)
+	other := *b
+	other.cfg = Config{JS: b.js, Server: server, Limiter: NewFixedLimit(8), Attempts: 50}
+	return &other
+}
+
+func (b *bench) makeBuckets() {
+	b.t.Helper()
+	if err := proto.MakeBuckets(b.t.Context(), b.js, 1); err != nil {
+		b.t.Fatal(err)
+	}
+	runs, err := proto.OpenRuns(b.t.Context(), b.js)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.runs = runs
+}
+
+// addRun makes a run without shards.
+func (b *bench) addRun(run string, priority int, models ...string) {
+	b.t.Helper()
+	b.announceRun(b.makeStreams(run, priority, models...))
+}
+
+// makeStreams makes what a run needs on the bus. No worker sees the run yet.
+func (b *bench) makeStreams(run string, priority int, models ...string) proto.Manifest {
+	b.t.Helper()
+	m := proto.Manifest{
+		Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress,
+		Terms: proto.Terms{Priority: priority},
+		Input: proto.Input{Requests: len(models), Models: map[string]int{}},
+	}
+	for _, model := range models {
+		m.Input.Models[model] = 1
+	}
+	if err := proto.EnsureStreams(b.t.Context(), b.js, m, proto.Limits{WorkBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil {
+		b.t.Fatal(err)
+	}
+	return m
+}
+
+// announceRun lets workers see a run.
+func (b *bench) announceRun(m proto.Manifest) {
+	b.t.Helper()
+	if err := b.runs.Create(b.t.Context(), m); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// publish stores a shard of the run "r".
 func (b *bench) publish(id string, requests ...proto.Request) {
+	b.t.Helper()
+	b.publishTo("r", "m", id, b.js.Conn().MaxPayload(), requests...)
+}
+
+// publishTo stores a shard, in an object if it is larger than limit.
+func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
 	codec, err := proto.NewCodec()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	defer codec.Close()
-	msg := codec.EncodeShard("r", "m", proto.Shard{ID: id, Requests: requests})
-	if err := proto.NewObjects(b.js, "r").Offload(b.t.Context(), msg, "shard-"+id, b.js.Conn().MaxPayload()); err != nil {
+	msg := codec.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
+	if err := proto.NewObjects(b.js, run).Offload(b.t.Context(), msg, "shard-"+id, limit); err != nil {
 		b.t.Fatal(err)
 	}
 	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
@@ -73,16 +128,27 @@ func (b *bench) publish(id string, requests ...proto.Request) {
 	}
 }
 
-// chats makes requests with the numbers from first to last.
-func chats(first, last uint32) (requests []proto.Request) {
+// fill stores the requests from first up to end, in shards of a size.
+func (b *bench) fill(run, model string, first, end, size uint32) {
+	b.t.Helper()
+	for ; first < end; first += size {
+		b.publishTo(run, model, proto.ShardID(0, uint64(first)), b.js.Conn().MaxPayload(), questions(run, model, first, min(first+size, end)-1)...)
+	}
+}
+
+// questions makes requests with the numbers from first to last.
+func questions(run, model string, first, last uint32) (requests []proto.Request) {
 	for seq := first; seq <= last; seq++ {
 		requests = append(requests, proto.Request{
 			Seq: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), URL: "/v1/chat/completions",
-			Body: fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"question %d"}]}`, seq),
+			Body: fmt.Appendf(nil, `{"model":%q,"messages":[{"role":"user","content":"%s question %d"}]}`, model, run, seq),
 		})
 	}
 	return requests
 }
+
+// chats makes requests of the run "r".
+func chats(first, last uint32) []proto.Request { return questions("r", "m", first, last) }
 
 // start runs the worker. The returned function stops it and waits for its end.
 func (b *bench) start() (w *Worker, stop func()) {
@@ -111,24 +177,22 @@ func (b *bench) start() (w *Worker, stop func()) {
 	return w, stop
 }
 
-// results reads all result lines on the bus, by request.
+// results reads all result lines of the run "r", by request.
 func (b *bench) results() map[uint32][]string {
 	b.t.Helper()
-	stream, err := b.js.Stream(b.t.Context(), proto.ResultsStream("r"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	return b.resultsOf("r")
+}
+
+// resultsOf reads all result lines of a run, by request.
+func (b *bench) resultsOf(run string) map[uint32][]string {
+	b.t.Helper()
 	got := map[uint32][]string{}
-	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		msg, err := stream.GetMsg(b.t.Context(), seq)
-		if err != nil {
-			b.t.Fatal(err)
-		}
+	for _, msg := range b.resultMessages(run) {
 		seqs, err := proto.ResultSeqs(msg.Header)
 		if errors.Is(err, proto.ErrFormat) {
 			continue // a test put it there
 		}
-		payload, err := proto.NewObjects(b.js, "r").Payload(b.t.Context(), msg.Header, msg.Data)
+		payload, err := proto.NewObjects(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -143,59 +207,84 @@ func (b *bench) results() map[uint32][]string {
 	return got
 }
 
-// waiting is the number of shards that are not acknowledged.
-func (b *bench) waiting() uint64 {
+func (b *bench) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
 	b.t.Helper()
-	stream, err := b.js.Stream(b.t.Context(), proto.WorkStream("r"))
+	stream, err := b.js.Stream(b.t.Context(), proto.ResultsStream(run))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		msg, err := stream.GetMsg(b.t.Context(), seq)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		list = append(list, msg)
+	}
+	return list
+}
+
+// waiting is the number of shards that are not acknowledged.
+func (b *bench) waiting(run string) uint64 {
+	b.t.Helper()
+	stream, err := b.js.Stream(b.t.Context(), proto.WorkStream(run))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return stream.CachedInfo().State.Msgs
 }
 
-// finish waits until all shards are done and checks that the first n requests have
-// one line each, and that the worker holds nothing any more.
-func (b *bench) finish(w *Worker, stop func(), n int) map[uint32][]string {
+// consumer is where workers get the shards of a run for a model.
+func (b *bench) consumer(run, model string) jetstream.Consumer {
 	b.t.Helper()
-	prototest.Poll(b.t, patience, "the acknowledgement of all shards", func() bool { return b.waiting() == 0 })
-	stop()
-	got := b.results()
+	c, err := b.js.Consumer(b.t.Context(), proto.WorkStream(run), proto.ConsumerName(model))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return c
+}
+
+// delivered is how many shards of a run for a model workers have got.
+func (b *bench) delivered(run, model string) uint64 {
+	b.t.Helper()
+	return b.consumer(run, model).CachedInfo().Delivered.Consumer
+}
+
+// await waits until all shards of a run are done.
+func (b *bench) await(run string) {
+	b.t.Helper()
+	prototest.Poll(b.t, patience, "the acknowledgement of all shards of "+run, func() bool { return b.waiting(run) == 0 })
+}
+
+// lines checks that the first n requests of a run have one line each, and returns them.
+func (b *bench) lines(run string, n int) map[uint32][]string {
+	b.t.Helper()
+	got := b.resultsOf(run)
 	for seq := range uint32(n) {
 		if len(got[seq]) != 1 {
-			b.t.Errorf("request %d has %d lines", seq, len(got[seq]))
+			b.t.Errorf("request %d of %s has %d lines", seq, run, len(got[seq]))
 		}
 	}
 	if len(got) != n {
-		b.t.Errorf("results of %d requests, want %d", len(got), n)
-	}
-	if open, slots := w.open.Load(), len(b.cfg.Limiter.(FixedLimit).slots); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
-		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end", open, slots, w.stats.InFlight.Load())
+		b.t.Errorf("results of %d requests of %s, want %d", len(got), run, n)
 	}
 	return got
 }
 
-// gauge is a handler that knows how many requests it has had at once.
-type gauge struct {
-	http.Handler
-	now, most atomic.Int64
-}
-
-func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	now := g.now.Add(1)
-	defer g.now.Add(-1)
-	for {
-		most := g.most.Load()
-		if now <= most || g.most.CompareAndSwap(most, now) {
-			break
-		}
+// idle checks that a worker holds nothing any more.
+func (b *bench) idle(w *Worker) {
+	b.t.Helper()
+	if open, slots := w.open.Load(), len(b.cfg.Limiter.(FixedLimit).slots); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
+		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end", open, slots, w.stats.InFlight.Load())
 	}
-	g.Handler.ServeHTTP(w, r)
 }
 
-// serve starts an HTTP server and returns its URL.
-func serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return s.URL
+// finish waits until all shards of the run "r" are done and checks that the first n
+// requests have one line each, and that the worker holds nothing any more.
+func (b *bench) finish(w *Worker, stop func(), n int) map[uint32][]string {
+	b.t.Helper()
+	b.await("r")
+	stop()
+	got := b.lines("r", n)
+	b.idle(w)
+	return got
 }

@@ -64,7 +64,7 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, stop := b.start()
-		prototest.Poll(t, patience/3, "the shard to be dropped", func() bool { return b.waiting() == 0 })
+		prototest.Poll(t, patience/3, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
 		stop()
 	}
 }

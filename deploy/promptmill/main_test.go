@@ -131,6 +131,7 @@ type model struct {
 
 func newModel(t *testing.T, cfg sim.Config) *model {
 	t.Helper()
+	cfg.Models = []string{"sim"} // the one of the requests, which name none
 	m := &model{sim: sim.New(cfg)}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.count(1)

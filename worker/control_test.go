@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"context"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// bystander has a worker do a run of its own. Who did not begin anything by the end of
+// that does not begin anything.
+func (b *bench) bystander() {
+	b.t.Helper()
+	b.addRun("bystander", 0, "m")
+	b.fill("bystander", "m", 0, 16, 4)
+	b.await("bystander")
+	b.lines("bystander", 16)
+}
+
+// A pause gives the queued requests back, and lets those at the server end.
+func TestPauseAndResume(t *testing.T) {
+	t.Parallel()
+	const slots, n = 4, 24
+	l := newGate(sim.New(sim.Config{}))
+	b := newRuns(t, serve(t, l))
+	b.cfg.Limiter = NewFixedLimit(slots)
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, n, 12)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "all slots to be taken", func() bool { return l.count("r") == slots })
+	if err := b.runs.Pause(t.Context(), "r"); err != nil {
+		t.Fatal(err)
+	}
+	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.open.Load() <= slots+1 })
+	close(l.gate)
+
+	// Another worker would get all shards now.
+	batch, err := b.consumer("r", "m").Fetch(n/12, jetstream.FetchMaxWait(patience/3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shards []jetstream.Msg
+	for msg := range batch.Messages() {
+		shards = append(shards, msg)
+	}
+	if len(shards) != n/12 || batch.Error() != nil {
+		t.Fatalf("%d shards are back on the bus, %v", len(shards), batch.Error())
+	}
+	// The dispatcher may have had one more in hand.
+	begun := l.count("r")
+	if begun > slots+1 {
+		t.Errorf("%d requests began, the worker has %d slots", begun, slots)
+	}
+	if stored := len(b.resultsOf("r")); stored != begun {
+		t.Errorf("%d results are stored of %d requests that were at the server", stored, begun)
+	}
+	for _, msg := range shards {
+		if err := msg.Nak(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.bystander()
+	if got := l.count("r"); got != begun {
+		t.Errorf("%d requests began during the pause", got-begun)
+	}
+	if err := b.runs.Resume(t.Context(), "r"); err != nil {
+		t.Fatal(err)
+	}
+	b.finish(w, stop, n)
+	l.checkOnce(t, "r", n)
+}
+
+// Nobody needs the answers of a run that has ended: its requests are cut off.
+func TestEndOfRunCutsRequests(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  func(ctx context.Context, b *bench) error
+	}{
+		{"cancelled", func(ctx context.Context, b *bench) error { return b.runs.Cancel(ctx, "r") }},
+		{"deleted", func(ctx context.Context, b *bench) error { return b.runs.Delete(ctx, "r") }},
+		{"paused and cancelled", func(ctx context.Context, b *bench) error {
+			if err := b.runs.Pause(ctx, "r"); err != nil {
+				return err
+			}
+			return b.runs.Cancel(ctx, "r")
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			const slots, answered = 4, 3
+			l := newGate(sim.New(sim.Config{}))
+			b := newRuns(t, serve(t, l))
+			b.cfg.Limiter = NewFixedLimit(slots)
+			b.addRun("r", 0, "m")
+			b.fill("r", "m", 0, 32, 8)
+			w, stop := b.start()
+			for range answered {
+				l.gate <- struct{}{}
+			}
+			prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
+				return l.count("r") == slots+answered && len(b.resultsOf("r")) == answered
+			})
+			if err := tt.end(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			prototest.Poll(t, patience, "the requests to be cut off", func() bool { return l.cuts() == slots && w.open.Load() == 0 })
+			close(l.gate)
+			b.bystander()
+			stop()
+			b.idle(w)
+			if got := l.count("r"); got != slots+answered {
+				t.Errorf("%d requests began after the end", got-slots-answered)
+			}
+			if got := len(b.resultsOf("r")); got != answered {
+				t.Errorf("results of %d requests are stored, want %d", got, answered)
+			}
+		})
+	}
+}

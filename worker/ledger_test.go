@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// ledger is a handler that writes down which requests of [questions] it gets.
+type ledger struct {
+	http.Handler
+	gate chan struct{} // if not nil, each request waits for an element or its close
+
+	mu       sync.Mutex
+	begun    []call // in the order of arrival
+	answered map[call]int
+	cut      int // the client went away
+}
+
+type call struct {
+	run string
+	seq uint32
+}
+
+func newLedger(h http.Handler) *ledger { return &ledger{Handler: h, answered: map[call]int{}} }
+
+// newGate is a ledger that lets requests go on only when its gate does.
+func newGate(h http.Handler) *ledger {
+	l := newLedger(h)
+	l.gate = make(chan struct{})
+	return l
+}
+
+func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	_, text, found := bytes.Cut(body, []byte(`"content":"`))
+	if !found {
+		l.Handler.ServeHTTP(w, r) // it asks for the models
+		return
+	}
+	var c call
+	fmt.Sscanf(string(text), "%s question %d", &c.run, &c.seq)
+	l.mu.Lock()
+	l.begun = append(l.begun, c)
+	l.mu.Unlock()
+	if l.gate != nil {
+		select {
+		case <-l.gate:
+		case <-r.Context().Done():
+		}
+	}
+	if r.Context().Err() == nil {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		l.Handler.ServeHTTP(w, r)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Context().Err() == nil {
+		l.answered[c]++
+	} else {
+		l.cut++
+	}
+}
+
+// calls are the requests that have begun, in the order of arrival.
+func (l *ledger) calls() []call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.begun)
+}
+
+// count is the number of a run's requests that have begun.
+func (l *ledger) count(run string) int { return countOf(run, l.calls()) }
+
+func countOf(run string, calls []call) (n int) {
+	for _, c := range calls {
+		if c.run == run {
+			n++
+		}
+	}
+	return n
+}
+
+// cuts is the number of requests whose client went away before the answer.
+func (l *ledger) cuts() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cut
+}
+
+// checkOnce checks that each of the first n requests of a run was answered just once.
+func (l *ledger) checkOnce(t *testing.T, run string, n int) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for seq := range uint32(n) {
+		if times := l.answered[call{run, seq}]; times != 1 {
+			t.Errorf("request %d of %s was answered %d times", seq, run, times)
+		}
+	}
+}
+
+// gauge is a handler that knows how many requests it has had at once.
+type gauge struct {
+	http.Handler
+	now, most atomic.Int64
+}
+
+func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := g.now.Add(1)
+	defer g.now.Add(-1)
+	for {
+		most := g.most.Load()
+		if now <= most || g.most.CompareAndSwap(most, now) {
+			break
+		}
+	}
+	g.Handler.ServeHTTP(w, r)
+}
+
+// serve starts an HTTP server and returns its URL.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}

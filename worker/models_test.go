@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// Each worker takes the shards for the models of its server, and leaves the others.
+func TestWorkersServeTheirModels(t *testing.T) {
+	t.Parallel()
+	const n = 64
+	b := newRuns(t, serve(t, sim.New(sim.Config{Models: []string{"a"}})))
+	b.cfg.Name = "of a"
+	other := b.at(serve(t, sim.New(sim.Config{Models: []string{"x", "b"}})))
+	other.cfg.Name = "of b"
+	b.addRun("r", 0, "a", "b")
+	b.addRun("nobody", 0, "c")
+	b.fill("nobody", "c", 0, 8, 8)
+	b.fill("r", "a", 0, n/2, 8)
+	b.fill("r", "b", n/2, n, 8)
+	w, stop := b.start()
+	w2, stop2 := other.start()
+	b.await("r")
+	stop()
+	stop2()
+	b.idle(w)
+	other.idle(w2)
+	for seq, lines := range b.lines("r", n) {
+		want := `"worker":"of a"`
+		if seq >= n/2 {
+			want = `"worker":"of b"`
+		}
+		for _, line := range lines {
+			if !strings.Contains(line, want) || !strings.Contains(line, `"status_code":200`) {
+				t.Errorf("request %d, want %s: %s", seq, want, line)
+			}
+		}
+	}
+	if got := b.delivered("nobody", "c"); got != 0 {
+		t.Errorf("%d shards were pulled that nobody serves", got)
+	}
+}
+
+// A server that lists nothing, or has no list, is sent everything.
+func TestServerWithoutListServesAny(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		hide bool
+	}{{"an empty list", false}, {"no list", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := sim.New(sim.Config{})
+			b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tt.hide && r.Method == http.MethodGet {
+					http.NotFound(w, r)
+					return
+				}
+				server.ServeHTTP(w, r)
+			})))
+			b.addRun("r", 0, "a", "b")
+			b.fill("r", "a", 0, 8, 4)
+			b.fill("r", "b", 8, 16, 4)
+			w, stop := b.start()
+			b.finish(w, stop, 16)
+		})
+	}
+}
+
+// A run is served from when the server lists its model, and no longer than it does.
+func TestModelListChanges(t *testing.T) {
+	t.Parallel()
+	servers := []*sim.Server{sim.New(sim.Config{Models: []string{"a"}}), sim.New(sim.Config{Models: []string{"b"}})}
+	var now atomic.Pointer[sim.Server]
+	now.Store(servers[0])
+	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { now.Load().ServeHTTP(w, r) })))
+	b.addRun("r", 0, "a")
+	b.addRun("s", 0, "b")
+	b.fill("r", "a", 0, 8, 8)
+	b.fill("s", "b", 0, 8, 8)
+	w, stop := b.start()
+	b.await("r")
+	if got := b.delivered("s", "b"); got != 0 {
+		t.Errorf("%d shards were pulled before the model was served", got)
+	}
+	now.Store(servers[1])
+	w.ask(t.Context()) // as it does every ten seconds
+	b.await("s")
+	b.fill("r", "a", 8, 16, 8)
+	b.fill("s", "b", 8, 16, 8)
+	b.await("s")
+	stop()
+	b.idle(w)
+	b.lines("r", 8)
+	b.lines("s", 16)
+	if got := b.waiting("r"); got != 1 {
+		t.Errorf("%d shards wait for the model that is served no longer, want 1", got)
+	}
+}
+
+// A worker of one run leaves the others.
+func TestWorkerOfOneRun(t *testing.T) {
+	t.Parallel()
+	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b.cfg.Run = "s"
+	for run, priority := range map[string]int{"r": 1, "s": 0} {
+		b.addRun(run, priority, "m")
+		b.fill(run, "m", 0, 16, 4)
+	}
+	w, stop := b.start()
+	b.await("s")
+	stop()
+	b.idle(w)
+	b.lines("s", 16)
+	if got := b.delivered("r", "m"); got != 0 {
+		t.Errorf("%d shards of another run were pulled", got)
+	}
+}
+
+// A run that comes while the worker runs is seen at once.
+func TestRunComesLater(t *testing.T) {
+	t.Parallel()
+	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, 8, 8)
+	w, stop := b.start()
+	b.await("r")
+	b.addRun("s", 0, "m")
+	b.fill("s", "m", 0, 8, 8)
+	b.await("s")
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.open.Load() == 0 })
+	stop()
+	b.lines("s", 8)
+}
