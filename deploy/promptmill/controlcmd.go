@@ -33,7 +33,7 @@ func controlCommands(env environment) []*cli.Command {
 					return printJSON(env.stdout, m)
 				}
 				fmt.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
-				if _, ok, err := s.presence.CollectorOf(ctx, m.Run); err == nil && !ok && !m.State.Ended() {
+				if !m.State.Ended() && !s.served(ctx, m.Run) {
 					fmt.Fprintf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
 				}
 				return nil

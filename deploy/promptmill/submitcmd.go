@@ -107,7 +107,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 			return err
 		}
 	}
-	if _, ok, err := s.presence.CollectorOf(ctx, m.Run); err == nil && !ok && !s.served(ctx, m.Run) {
+	if !s.served(ctx, m.Run) {
 		screen.say("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT%s", m.Run, ".jsonl.zst")
 	}
 	screen.say("look at it: promptmill status %s", m.Run)
