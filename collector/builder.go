@@ -38,6 +38,9 @@ func (f *frame) add(seq uint32, line []byte, info proto.Line) {
 		f.sizes.add(Sizes{OK: full, OKPlain: plain})
 	} else {
 		f.counts.Failed++
+		if info.Attempts == 0 {
+			f.counts.NotRun++
+		}
 		f.failed = append(f.failed, seq)
 		f.sizes.add(Sizes{Failed: full, FailedPlain: plain})
 	}

@@ -173,7 +173,7 @@ func (c *Collector) meta(now time.Time) (Meta, error) {
 			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates,
 			Interruptions:            s.Sessions - 1,
 			OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
-			ThroughputRequestsPerSec: per(float64(s.Counts.Done), worked),
+			ThroughputRequestsPerSec: per(float64(s.Counts.Done-s.Counts.NotRun), worked),
 		},
 		Versions: MetaVersions{Promptmill: c.cfg.Meta.Version, Go: runtime.Version()},
 	}

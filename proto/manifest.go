@@ -142,6 +142,7 @@ type Point struct {
 type Counts struct {
 	Done             int   `json:"done"` // answered or failed
 	Failed           int   `json:"failed"`
+	NotRun           int   `json:"not_run"` // of those failed: refused, cancelled, expired
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	Attempts         int64 `json:"attempts"`
@@ -153,6 +154,7 @@ type Counts struct {
 func (c *Counts) Add(d Counts) {
 	c.Done += d.Done
 	c.Failed += d.Failed
+	c.NotRun += d.NotRun
 	c.PromptTokens += d.PromptTokens
 	c.CompletionTokens += d.CompletionTokens
 	c.Attempts += d.Attempts
@@ -162,7 +164,7 @@ func (c *Counts) Add(d Counts) {
 // Minus is what c counts beyond d.
 func (c Counts) Minus(d Counts) Counts {
 	return Counts{
-		Done: c.Done - d.Done, Failed: c.Failed - d.Failed,
+		Done: c.Done - d.Done, Failed: c.Failed - d.Failed, NotRun: c.NotRun - d.NotRun,
 		PromptTokens: c.PromptTokens - d.PromptTokens, CompletionTokens: c.CompletionTokens - d.CompletionTokens,
 		Attempts: c.Attempts - d.Attempts, Duplicates: c.Duplicates - d.Duplicates,
 	}

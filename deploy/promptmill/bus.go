@@ -49,8 +49,8 @@ const (
 	startTimeout = 60 * time.Second
 )
 
-// startBus starts a server with its store in dir/nats. Whoever can read dir/bus.json
-// gets in as collector.
+// startBus starts a server with its store in dir/nats. dir/bus.json says where it
+// listens.
 func startBus(state, dir string, listen listenAt, results int64, log zerolog.Logger) (*bus, error) {
 	store := filepath.Join(dir, "nats")
 	if err := os.MkdirAll(store, 0o755); err != nil {
@@ -129,30 +129,29 @@ func startBus(state, dir string, listen listenAt, results int64, log zerolog.Log
 // busFile is the file in which a bus leaves the way in.
 const busFile = "bus.json"
 
-// localBus is what the file of a running bus says.
+// localBus is what the file of a running bus says. The secrets are in the identity.
 type localBus struct {
 	PID       int    `json:"pid"`
-	Join      string `json:"join"`   // as collector, over the loopback interface
-	Here      string `json:"listen"` // HOST:PORT
-	Advertise string `json:"advertise"`
+	Listen    string `json:"listen"` // HOST:PORT
+	Advertise string `json:"advertise,omitempty"`
 }
 
-// tellOthers leaves the way in for other processes of this user.
+// tellOthers leaves the address for other processes of this machine.
 func (b *bus) tellOthers() error {
-	_, port, err := net.SplitHostPort(b.server.Addr().String())
-	if err != nil {
-		return err
-	}
-	local := "127.0.0.1"
-	if host, _, err := splitAddress(b.listen.address); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
-		local = host
-	}
-	way := localBus{PID: os.Getpid(), Here: b.server.Addr().String(), Advertise: b.listen.advertise, Join: b.identity.join(proto.RoleCollector, []string{net.JoinHostPort(local, port)}).String()}
-	data, err := json.Marshal(way)
+	data, err := json.Marshal(localBus{os.Getpid(), b.server.Addr().String(), b.listen.advertise})
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(b.file, data, 0o600)
+}
+
+// here is the address for processes of this machine.
+func (b localBus) here() string {
+	host, port, _ := net.SplitHostPort(b.Listen)
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // join is the way in for a role, from other machines if the bus listens to them.

@@ -118,7 +118,11 @@ func connectAll(ctx context.Context, env environment, c *cli.Command, role proto
 	}
 	switch {
 	case c.String("join") != "": // before --nats, which NATS_URL may have set for other programs
-		l, err := joinBus(c.String("join"), log, opts...)
+		j, err := proto.ParseJoin(c.String("join"))
+		if err != nil {
+			return nil, usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
+		}
+		l, err := joinBus(j, log, opts...)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +140,11 @@ func connectAll(ctx context.Context, env environment, c *cli.Command, role proto
 	}
 	var list []*link
 	for _, b := range localBuses(state) {
-		if l, err := joinBus(b.Join, log, opts...); err == nil {
+		id, err := loadIdentity(state)
+		if err != nil {
+			return nil, err
+		}
+		if l, err := joinBus(id.join(role, []string{b.here()}), log, opts...); err == nil {
 			list = append(list, l)
 		}
 	}
@@ -161,11 +169,7 @@ func localBuses(state string) (list []localBus) {
 
 // joinBus connects with a join string: over TLS, to a server with the certificate that
 // it names, and no other.
-func joinBus(text string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
-	j, err := proto.ParseJoin(text)
-	if err != nil {
-		return nil, usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
-	}
+func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, error) {
 	var other string // a server that is not the one
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,

@@ -43,11 +43,11 @@ func joinCommand(env environment) *cli.Command {
 				return &failure{exitUnreachable, errors.New("no bus runs on this machine"), "promptmill serve starts one"}
 			}
 			for _, b := range buses {
-				addresses := addressesOf(b.Here, cmp.Or(c.String("advertise"), b.Advertise))
+				addresses := addressesOf(b.Listen, cmp.Or(c.String("advertise"), b.Advertise))
 				if slices.ContainsFunc(addresses, func(a string) bool { return !strings.HasPrefix(a, "127.") }) || len(buses) == 1 {
 					fmt.Fprintln(env.stdout, id.join(role, addresses))
 				}
-				if strings.HasPrefix(b.Here, "127.") {
+				if strings.HasPrefix(b.Listen, "127.") {
 					fmt.Fprintln(env.stderr, "this bus listens to this machine alone; start it with --listen HOST:PORT for others")
 				}
 			}
