@@ -53,6 +53,7 @@ func (r Role) Permissions() Permissions {
 	read := func() {
 		p.Publish = append(p.Publish, readBucket(ReadersBucket)...)
 		add("$KV." + ReadersBucket + ".>")
+		p.Subscribe = append(p.Subscribe, "pm.*.results.>") // as they come, for programs of other languages
 	}
 	switch r {
 	case RoleProducer:

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -26,7 +27,7 @@ func TestPauseAndResume(t *testing.T) {
 	const slots, n = 4, 24
 	l := newGate(sim.New(sim.Config{}))
 	b := newRuns(t, serve(t, l))
-	b.cfg.Limiter = NewFixedLimit(slots)
+	b.cfg.Limiter, b.cfg.Grace = NewFixedLimit(slots), time.Second
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, n, 12)
 	w, stop := b.start()
@@ -94,7 +95,7 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 			const slots, answered = 4, 3
 			l := newGate(sim.New(sim.Config{}))
 			b := newRuns(t, serve(t, l))
-			b.cfg.Limiter = NewFixedLimit(slots)
+			b.cfg.Limiter, b.cfg.Grace = NewFixedLimit(slots), time.Second
 			b.addRun("r", 0, "m")
 			b.fill("r", "m", 0, 32, 8)
 			w, stop := b.start()

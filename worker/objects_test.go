@@ -68,3 +68,22 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 		stop()
 	}
 }
+
+// Results name the object that their requests came in, for who tidies up.
+func TestResultsNameTheirSource(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, serve(t, sim.New(sim.Config{})))
+	b.publishTo("r", "m", "0-0", 0, chats(0, 3)...) // all shards go into objects
+	b.publish("0-1", chats(4, 7)...)
+	w, stop := b.start()
+	b.finish(w, stop, 8)
+	for _, msg := range b.resultMessages("r") {
+		want := ""
+		if msg.Header.Get(proto.HeaderShard) == "0-0" {
+			want = "shard-0-0"
+		}
+		if got := msg.Header.Get(proto.HeaderSource); got != want {
+			t.Errorf("the results of shard %s have the source %q, want %q", msg.Header.Get(proto.HeaderShard), got, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -69,9 +70,14 @@ func newIdentity() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Clients pin the certificate itself: its name and its dates say nothing to them.
+	// Our own clients pin the certificate itself: its names and its dates say nothing to
+	// them. Other programs look for the name that they connect to.
+	names, addresses := []string{"promptmill", "localhost", hostName()}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	for _, a := range machineAddresses() {
+		addresses = append(addresses, net.ParseIP(a))
+	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "promptmill"}, DNSNames: []string{"promptmill"},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "promptmill"}, DNSNames: names, IPAddresses: addresses,
 		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -105,6 +111,13 @@ func readIdentity(path string) (*identity, error) {
 		}
 	}
 	return nil, withHint(fmt.Errorf("read the bus's certificate %s: there is no secret in it", path), "delete it: a new one is made, and old join strings end")
+}
+
+// writeCertificate writes the certificate, without its key, for programs that want to
+// check it, and returns the file's path.
+func (id *identity) writeCertificate(state string) (string, error) {
+	path := filepath.Join(state, "certificate.pem")
+	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.cert.Certificate[0]}), 0o644)
 }
 
 // join is the way in for a role.
