@@ -22,18 +22,20 @@ const PresenceTTL = 15 * time.Second
 
 // WorkerInfo is a worker's announcement, under the key worker.NAME.
 type WorkerInfo struct {
-	Name        string    `json:"name"`
-	Host        string    `json:"host"`
-	Version     string    `json:"version"`
-	Server      string    `json:"server"` // URL of its model server
-	Ready       bool      `json:"ready"`  // its model server answers
-	Models      []string  `json:"models"` // null: the model server does not tell, any are tried
-	Concurrency int       `json:"concurrency"`
-	InFlight    int64     `json:"in_flight"`
-	Done        int64     `json:"done"` // requests since it began
-	PerSecond   float64   `json:"requests_per_second"`
-	Since       time.Time `json:"since"`
-	GPU         []GPU     `json:"gpu"` // null: unknown
+	Name        string   `json:"name"`
+	Host        string   `json:"host"`
+	Version     string   `json:"version"`
+	Server      string   `json:"server"` // URL of its model server
+	Ready       bool     `json:"ready"`  // its model server answers
+	Models      []string `json:"models"` // null: the model server does not tell, any are tried
+	Concurrency int      `json:"concurrency"`
+	InFlight    int64    `json:"in_flight"`
+	Done        int64    `json:"done"` // requests since it began
+	PerSecond   float64  `json:"requests_per_second"`
+	// LatencySeconds is how long the model server takes for a request, of late.
+	LatencySeconds float64   `json:"latency_seconds"`
+	Since          time.Time `json:"since"`
+	GPU            []GPU     `json:"gpu"` // null: unknown
 }
 
 // GPU is a graphics card of a worker's host.

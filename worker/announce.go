@@ -80,7 +80,7 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 		info := proto.WorkerInfo{
 			Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.stats.Down.Load(),
 			Models: models, Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(),
-			Done: w.stats.Done.Load(), PerSecond: perSecond, Since: since,
+			Done: w.stats.Done.Load(), PerSecond: perSecond, LatencySeconds: w.latency.mean().Seconds(), Since: since,
 		}
 		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.Worker(ctx, info) })
 		if err != nil && ctx.Err() == nil {
@@ -97,7 +97,11 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 			return
 		case now := <-tick.C:
 			total := w.stats.Done.Load()
-			perSecond = float64(total-done) / now.Sub(then).Seconds()
+			fresh := float64(total-done) / now.Sub(then).Seconds()
+			if perSecond == 0 || fresh == 0 {
+				perSecond = fresh
+			}
+			perSecond += (fresh - perSecond) / 3
 			then, done = now, total
 		}
 	}

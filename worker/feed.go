@@ -25,11 +25,12 @@ type feed struct {
 	results  jetstream.Stream // looked up before the first pull
 	sources  map[string]*source
 
-	calls  context.Context // of its requests at the model server; ends with the run
-	cut    context.CancelFunc
-	held   atomic.Int64 // requests that this worker has of it
-	paused atomic.Bool
-	pulled time.Time // when shards were last asked for; the fetch loop's
+	calls     context.Context // of its requests at the model server; ends with the run
+	cut       context.CancelFunc
+	held      atomic.Int64 // requests that this worker has of it
+	published atomic.Bool  // all its shards are on the bus
+	paused    atomic.Bool
+	pulled    time.Time // when shards were last asked for; the fetch loop's
 }
 
 // source is where a run's shards for one model come from.
@@ -37,6 +38,7 @@ type source struct {
 	model    string
 	consumer jetstream.Consumer
 	size     int       // of the latest shard, in requests; 0: not known
+	waiting  int       // requests that nobody had when the latest came, about
 	empty    time.Time // until then it is not asked again
 }
 
@@ -81,6 +83,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 			}
 			f.priority = m.Terms.Priority
 			f.paused.Store(false)
+			f.published.Store(m.Publish.Done)
 		}
 		w.wake()
 	})
@@ -141,6 +144,10 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			room := w.room()
 			if room < 1 || ctx.Err() != nil {
 				break
+			}
+			if w.leave(ctx, from) {
+				from.source.empty = time.Now().Add(250 * time.Millisecond)
+				continue
 			}
 			equals := 1
 			for _, other := range list[i+1:] {
@@ -214,6 +221,9 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 		got++
 		if size := w.take(bus, f, msg); size > 0 {
 			s.size = size
+		}
+		if meta, err := msg.Metadata(); err == nil {
+			s.waiting = int(meta.NumPending) * s.size
 		}
 	}
 	if err := batch.Error(); err != nil {

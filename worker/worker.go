@@ -50,6 +50,8 @@ type Worker struct {
 	serving atomic.Pointer[[]string] // models of the server; nil: it does not tell
 	stats   Stats
 
+	latency  latency
+	others   others        // the fetch loop's
 	open     atomic.Int64  // requests held that have no result yet
 	rate     rate          // of the fetch loop
 	changed  chan struct{} // has one element after something changed for the fetch loop
@@ -100,6 +102,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	bus, cutBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutBus()
 
+	w.others.presence = presence
 	w.ask(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { w.watchServer(ctx) })
@@ -189,6 +192,9 @@ func (w *Worker) attempt(ctx context.Context, t *task) {
 		return
 	}
 	t.attempts++
+	if j.verdict == final {
+		w.latency.add(latency)
+	}
 	if j.verdict == final || t.attempts >= w.cfg.Attempts {
 		t.finish(j.result, latency)
 		return
