@@ -3,12 +3,15 @@ package collector
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -103,6 +106,11 @@ func (c *Collector) finish(ctx context.Context) error {
 		return fmt.Errorf("collector: %w", err)
 	}
 	c.setState(ctx, c.final())
+	// Results stay for readers, the input for a retry. The work is done, and the bus has
+	// room set aside for it.
+	if err := c.cfg.JS.DeleteStream(ctx, proto.WorkStream(c.run)); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		c.cfg.Log.Warn().Err(err).Msg("delete the work stream of the ended run")
+	}
 	return nil
 }
 

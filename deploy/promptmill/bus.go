@@ -43,15 +43,18 @@ var loopback = listenAt{address: "127.0.0.1:0"}
 
 const (
 	maxPayload   = 16 << 20
-	maxWork      = 1 << 30
-	maxResults   = 128 << 20 // of a bus for one run: the collector keeps up
-	maxShared    = 1 << 30   // of a bus for many, where readers are welcome
 	startTimeout = 60 * time.Second
+	// Of a bus for one run. The collector keeps up, so results need little.
+	maxWork    = 1 << 30
+	maxResults = 128 << 20
+	// Of each run on a bus for many: the server sets these aside, used or not. Results
+	// are the slack of those who read them.
+	maxShared = 512 << 20
 )
 
 // startBus starts a server with its store in dir/nats. dir/bus.json says where it
 // listens.
-func startBus(state, dir string, listen listenAt, results int64, log zerolog.Logger) (*bus, error) {
+func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logger) (*bus, error) {
 	store := filepath.Join(dir, "nats")
 	if err := os.MkdirAll(store, 0o755); err != nil {
 		return nil, fmt.Errorf("make the bus's store: %w", err)
@@ -116,7 +119,10 @@ func startBus(state, dir string, listen listenAt, results int64, log zerolog.Log
 	}
 	b.link, err = dial("", log, nats.InProcessServer(s), nats.UserInfo("owner", owner))
 	if err == nil {
-		b.limits = proto.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(results, room/4)}
+		b.limits = proto.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(maxResults, room/4)}
+		if shared { // a disk should hold twenty runs
+			b.limits = proto.Limits{WorkBytes: min(maxShared, room/40), ResultsBytes: min(maxShared, room/40)}
+		}
 		err = b.tellOthers()
 	}
 	if err != nil {

@@ -101,6 +101,9 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 		return withHint(err, "mend it, then "+again)
 	}
 	screen.summary(meta, out, inputs)
+	if err := tidy(ctx, l, screen); err != nil {
+		k.log.Warn().Err(err).Msg("delete runs whose time on the bus is over")
+	}
 	if c.Bool("json") {
 		if err := printJSON(env.stdout, meta); err != nil {
 			return err

@@ -37,6 +37,7 @@ const readerName = "promptmill reader"
 
 // dial connects to a bus and stays connected, whatever happens to it.
 func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
+	var said string // of the connection's one goroutine that reconnects
 	opts = append([]nats.Option{
 		nats.Name("promptmill"), nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.Timeout(5 * time.Second), nats.PingInterval(10 * time.Second), nats.DontRandomize(),
@@ -47,6 +48,12 @@ func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Warn().Msg("the bus is back") }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			if text := err.Error(); text != said { // each reason once
+				said = text
+				log.Warn().Err(err).Msg("the bus cannot be reached; trying on")
+			}
+		}),
 	}, opts...)
 	conn, err := nats.Connect(url, opts...)
 	if err != nil {
@@ -57,7 +64,7 @@ func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &link{conn: conn, js: js, limits: proto.Limits{WorkBytes: maxWork, ResultsBytes: maxShared}, name: conn.ConnectedAddr()}, nil
+	return &link{conn: conn, js: js, limits: proto.Limits{WorkBytes: maxShared, ResultsBytes: maxShared}, name: conn.ConnectedAddr()}, nil
 }
 
 // busFlags say how to reach a bus.
@@ -178,7 +185,7 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if sum := sha256.Sum256(s.PeerCertificates[0].Raw); !bytes.Equal(sum[:], j.Fingerprint[:]) {
 				other = s.ServerName
-				return errors.New("another certificate")
+				return errors.New("what answers there has another certificate: this join string is old, or of another machine")
 			}
 			return nil
 		},

@@ -348,11 +348,7 @@ func (r *runner) work(ctx context.Context) error {
 		}
 		defer l.close()
 	} else {
-		results := int64(maxResults)
-		if o.shared {
-			results = maxShared
-		}
-		if own, err = startBus(o.state, o.stateDir, o.listen, results, o.log); err != nil {
+		if own, err = startBus(o.state, o.stateDir, o.listen, false, o.log); err != nil {
 			return err
 		}
 		defer own.stop()
@@ -397,8 +393,9 @@ func (r *runner) work(ctx context.Context) error {
 	}
 	if own != nil {
 		own.awaitReaders(10 * time.Second)
+		return nil
 	}
-	return nil
+	return tidy(ctx, l, r.screen)
 }
 
 // prepare puts the run on the bus, or what of it is not there (any more). alone says

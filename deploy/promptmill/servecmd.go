@@ -104,7 +104,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		}
 		defer s.link.close()
 	} else {
-		if own, err = startBus(state, stateDir, at, maxShared, log); err != nil {
+		if own, err = startBus(state, stateDir, at, true, log); err != nil {
 			return err
 		}
 		defer own.stop()
@@ -206,6 +206,15 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			sleep(ctx, pause)
 		}
 	})
+}
+
+// tidy sweeps once, for those who do not stay.
+func tidy(ctx context.Context, l *link, screen *screen) error {
+	runs, err := proto.OpenRuns(ctx, l.js)
+	if err != nil {
+		return err
+	}
+	return sweep(ctx, l, runs, time.Now(), screen)
 }
 
 // sweep deletes the ended runs that are not to be kept any longer.

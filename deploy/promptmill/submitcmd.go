@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/producer"
@@ -91,8 +92,11 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := s.publishRun(ctx, screen, m, inputs); err != nil {
-		return withHint(err, "promptmill delete "+m.Run+" takes away what is there of it")
+	if err := s.publishRun(ctx, m, inputs); err != nil {
+		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
+			return withHint(fmt.Errorf("the bus has no room for another run: %w", err), "promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
+		}
+		return withHint(err, "promptmill delete --force "+m.Run+" takes away what is there of it")
 	}
 	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
 	if terms.Attended {
@@ -116,6 +120,10 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	return nil
 }
+
+// noStorage is the code of nats-server's JSStorageResourcesExceededErr:
+// what the server would have to set aside for a stream is more than it has.
+const noStorage jetstream.ErrorCode = 10047
 
 // served reports whether somebody begins to collect a run within a moment.
 func (s *session) served(ctx context.Context, run string) bool {
@@ -170,7 +178,7 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 
 // publishRun stores the input on the bus, begins the run and publishes its shards: all,
 // or as many as there is room for if somebody else publishes the rest.
-func (s *session) publishRun(ctx context.Context, screen *screen, m proto.Manifest, inputs []string) error {
+func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []string) error {
 	// As validating, so that whoever looks sees what the streams are for.
 	if err := s.runs.Create(ctx, m); err != nil {
 		return err
