@@ -127,7 +127,8 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	err = s.serve(ctx, own)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
-		return &failure{exitInterrupted, errors.New("stopped"), "promptmill serve goes on where it was"}
+		screen.say("stopped; promptmill serve goes on where it was")
+		return nil // a signal is how it ends
 	}
 	if errors.Is(err, errBusStore) {
 		return &failure{exitUnreachable, fmt.Errorf("%w (%s)", err, stateDir), "free space on that disk, then start promptmill serve again; nothing is lost"}

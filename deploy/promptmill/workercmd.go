@@ -8,10 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/nats-io/nats.go"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
 )
@@ -119,7 +119,8 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	err = group.Wait()
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		return &failure{exitInterrupted, errors.New("stopped; what was not finished goes to other workers"), ""}
+		screen.say("stopped; what was not finished goes to other workers")
+		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
 		return &failure{exitUnreachable, fmt.Errorf("the bus at %s does not let this worker in any more: %w", l.name, cmp.Or(l.conn.LastError(), err, nats.ErrConnectionClosed)),
 			"take the join string that promptmill join prints there now"}
