@@ -2,11 +2,13 @@ package proto
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go"
 )
 
@@ -139,10 +141,28 @@ func TestDecodeShardErrors(t *testing.T) {
 func TestDecodeShardLimitsMemory(t *testing.T) {
 	t.Parallel()
 	c := newCodec(t)
-	bomb := c.enc.EncodeAll(make([]byte, maxShard+1), nil)
-	_, err := c.DecodeShard(nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderSeqs: {"1"}}, bomb)
-	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "unpack") {
-		t.Errorf("error %v; want one of unpacking", err)
+	bomb := func(size uint32) []byte {
+		// A zstd frame of one byte again and again in blocks of 128 KiB (RFC 8878): to
+		// make one of zeros takes a second.
+		frame := binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x80, 0x38}, size)
+		for left := size; left > 0; {
+			n := min(left, 128<<10)
+			left -= n
+			block := n<<3 | 1<<1
+			if left == 0 {
+				block |= 1
+			}
+			frame = append(frame, byte(block), byte(block>>8), byte(block>>16), '\n')
+		}
+		return frame
+	}
+	h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderSeqs: {"1"}}
+	if _, err := c.DecodeShard(h, bomb(maxShard+1)); !errors.Is(err, ErrFormat) || !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		t.Errorf("error %v; want that it is too large", err)
+	}
+	// A small one like it is read, and refused for what is in it.
+	if _, err := c.DecodeShard(h, bomb(200<<10)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("error %v; want one of its first line", err)
 	}
 }
 

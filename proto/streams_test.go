@@ -45,6 +45,36 @@ func TestEnsureStreamsIdempotent(t *testing.T) {
 	}
 }
 
+func TestEnsureStreamsLimits(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name          string
+		keep          bool
+		work, results int64
+	}{
+		{"results are purged when the stream fills", false, 1 << 20, 2 << 20},
+		{"results stay, and nothing bounds them", true, 1 << 20, -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, js := prototest.Server(t)
+			m := manifest("r")
+			m.Terms.KeepResults = tt.keep
+			must(t, proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}))
+			// Another process, with other settings, takes what is there as it is.
+			m.Terms.KeepResults = !tt.keep
+			must(t, proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 3 << 20, ResultsBytes: 4 << 20}))
+			for name, want := range map[string]int64{proto.WorkStream("r"): tt.work, proto.ResultsStream("r"): tt.results} {
+				stream, err := js.Stream(t.Context(), name)
+				must(t, err)
+				if cfg := stream.CachedInfo().Config; cfg.MaxBytes != want || cfg.Discard != jetstream.DiscardNew {
+					t.Errorf("%s holds %d bytes and discards the %v; want %d, and new ones refused", name, cfg.MaxBytes, cfg.Discard, want)
+				}
+			}
+		})
+	}
+}
+
 func TestModels(t *testing.T) {
 	t.Parallel()
 	if diff := cmp.Diff([]string{"m", "org/n"}, manifest("r").Models()); diff != "" {

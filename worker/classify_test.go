@@ -134,13 +134,13 @@ func TestJudgeErrors(t *testing.T) {
 	t.Cleanup(server.Close)
 	gone := httptest.NewServer(nil)
 	gone.Close()
-	post := func(base, path string) error {
+	post := func(base, path string, within time.Duration) error {
 		s, err := NewServer(base, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
 		return s.post(ctx, proto.Request{URL: path, Body: []byte("{}")}).err
 	}
@@ -151,10 +151,10 @@ func TestJudgeErrors(t *testing.T) {
 		verdict verdict
 		code    string
 	}{
-		{"connection refused", post(gone.URL, "/"), unsent, proto.CodeConnection},
-		{"connection reset", post(server.URL, "/reset"), retry, proto.CodeConnection},
-		{"answer cut", post(server.URL, "/short"), retry, proto.CodeConnection},
-		{"no answer in time", post(server.URL, "/hang"), retry, proto.CodeTimeout},
+		{"connection refused", post(gone.URL, "/", patience), unsent, proto.CodeConnection},
+		{"connection reset", post(server.URL, "/reset", patience), retry, proto.CodeConnection},
+		{"answer cut", post(server.URL, "/short", patience), retry, proto.CodeConnection},
+		{"no answer in time", post(server.URL, "/hang", 300*time.Millisecond), retry, proto.CodeTimeout},
 		{"unknown host", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}, unsent, proto.CodeConnection},
 		{"no connection in the dialer's time", dialTimeout, unsent, proto.CodeConnection},
 		{"something else", errors.New("odd"), retry, proto.CodeConnection},

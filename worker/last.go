@@ -32,7 +32,7 @@ type others struct {
 // we could finish one request of it. The fetch loop asks.
 func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	s := from.source
-	own := w.latency.mean()
+	own := w.latency.high()
 	if !from.feed.published.Load() || s.consumer == nil || s.size == 0 || s.waiting > nearEnd || own < worthIt || w.room() < 1 {
 		return false
 	}
@@ -66,24 +66,34 @@ func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	return time.Duration(float64(s.waiting)/rate*float64(time.Second))+slowest < own
 }
 
-// latency is the mean time that the model server takes for a request, of late.
+// latency is the time that the model server takes for a request, of late.
 type latency struct {
-	mu    sync.Mutex
-	value time.Duration
+	mu        sync.Mutex
+	value     time.Duration // mean
+	deviation time.Duration // from it, mean
 }
 
-// add takes in one request. The newest twenty or so weigh most.
+// add takes in one request. The newest fifty or so weigh most.
 func (l *latency) add(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.value == 0 {
 		l.value = d
 	}
-	l.value += (d - l.value) / 20
+	l.value += (d - l.value) / 50
+	l.deviation += ((d - l.value).Abs() - l.deviation) / 50
 }
 
 func (l *latency) mean() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.value
+}
+
+// high is what few requests take longer than. (As TCP's retransmission timer, RFC
+// 6298, estimates it, but with half its margin.)
+func (l *latency) high() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.value + 2*l.deviation
 }
