@@ -54,7 +54,7 @@ func ParseJoin(text string) (Join, error) {
 	if !ok {
 		return Join{}, fmt.Errorf("%w: it does not begin with %q", ErrJoin, joinPrefix)
 	}
-	b, err := base64.RawURLEncoding.DecodeString(body)
+	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
 	if err != nil || len(b) < 1+TokenSize+sha256.Size+4 {
 		return Join{}, fmt.Errorf("%w: a part of it is missing", ErrJoin)
 	}
@@ -69,6 +69,9 @@ func ParseJoin(text string) (Join, error) {
 	b = b[1:]
 	b = b[copy(j.Token[:], b):]
 	b = b[copy(j.Fingerprint[:], b):]
+	if len(b) == 0 {
+		return Join{}, fmt.Errorf("%w: there is no address in it", ErrJoin)
+	}
 	j.Addresses = strings.Split(string(b), ",")
 	return j, nil
 }

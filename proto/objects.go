@@ -31,10 +31,22 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 	}
 	sum := sha256.New()
 	sum.Write(data)
-	if info, err := store.GetInfo(ctx, name); err == nil && info.Digest == jetstream.GetObjectDigestValue(sum) {
+	if info, err := store.GetInfo(ctx, name); err == nil && info.Digest == jetstream.GetObjectDigestValue(sum) && o.whole(ctx, info) {
 		return nil
 	}
 	return o.PutReader(ctx, name, bytes.NewReader(data))
+}
+
+// whole reports whether all chunks of an object are there. The library may leave the
+// name of one whose chunks were refused, for a full stream.
+func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
+	stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
+	if err != nil {
+		return false
+	}
+	chunks := "$O." + info.Bucket + ".C." + info.NUID
+	state, err := stream.Info(ctx, jetstream.WithSubjectFilter(chunks))
+	return err == nil && state.State.Subjects[chunks] == uint64(info.Chunks)
 }
 
 // PutReader stores all that r gives under name, which must be new.
@@ -49,7 +61,8 @@ func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error
 	return nil
 }
 
-// Get returns the object called name.
+// Get returns the object called name. The error says whether it can never be had:
+// [Lost].
 func (o *Objects) Get(ctx context.Context, name string) ([]byte, error) {
 	var buf bytes.Buffer
 	if err := o.Copy(ctx, &buf, name); err != nil {
@@ -79,6 +92,9 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 	sum, at := sha256.New(), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
 		msg, err := stream.GetMsg(ctx, at+1, chunks)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			err = fmt.Errorf("%w: a part of it is lost", ErrFormat)
+		}
 		if err != nil {
 			return fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
 		}
@@ -128,4 +144,10 @@ func (o *Objects) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 		return data, nil
 	}
 	return o.Get(ctx, name)
+}
+
+// Lost reports whether an error of [Objects.Get], [Objects.Copy] or [Objects.Payload]
+// says that the object is not there or damaged, so that trying again is in vain.
+func Lost(err error) bool {
+	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, ErrFormat)
 }

@@ -35,6 +35,9 @@ const CollectorConsumer = "collector"
 // Permissions are the subjects that a role needs. A stream's name is one token, so a
 // pattern cannot say "the work streams" but only "any stream"; what tells the roles
 // apart is the verb, and the subjects that follow the stream's name.
+//
+// They guard against mistakes and leaked strings, not against an attacker: NATS does
+// not check where the answer to a request goes, nor a header that rolls up a stream.
 func (r Role) Permissions() Permissions {
 	look := slices.Concat(
 		readBucket(RunsBucket), readBucket(PresenceBucket),

@@ -116,7 +116,8 @@ func (r *Runs) Delete(ctx context.Context, run string) error {
 	return nil
 }
 
-// List returns the manifests of all runs, the oldest first.
+// List returns the manifests of all runs, the oldest first. Those that cannot be read,
+// of a newer program, are left out.
 func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
 	entries, err := snapshot(ctx, r.kv, ">")
 	if err != nil {
@@ -124,11 +125,9 @@ func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
 	}
 	var list []Manifest
 	for _, entry := range entries {
-		m, err := ParseManifest(entry.Value())
-		if err != nil {
-			return nil, fmt.Errorf("list runs: %s: %w", entry.Key(), err)
+		if m, err := ParseManifest(entry.Value()); err == nil {
+			list = append(list, m)
 		}
-		list = append(list, m)
 	}
 	slices.SortFunc(list, func(a, b Manifest) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Run, b.Run))
@@ -173,7 +172,9 @@ func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]Manifest))
 			delete(all, entry.Key())
 		default:
 			if m, err := ParseManifest(entry.Value()); err == nil {
-				all[m.Run] = m
+				all[entry.Key()] = m
+			} else {
+				delete(all, entry.Key())
 			}
 		}
 		return nil
@@ -213,7 +214,7 @@ func (r *Runs) watch(ctx context.Context, keys string, each func(jetstream.KeyVa
 	if err != nil {
 		return err
 	}
-	defer w.Stop()
+	defer stopWatch(w)
 	enough := time.NewTimer(watchFor)
 	defer enough.Stop()
 	back := r.js.Conn().StatusChanged(nats.CONNECTED) // after a server's restart
@@ -240,13 +241,21 @@ func (r *Runs) watch(ctx context.Context, keys string, each func(jetstream.KeyVa
 	}
 }
 
+// stopWatch ends a watch. The library's callback may be blocked on a full channel,
+// for ever if nobody empties it.
+func stopWatch(w jetstream.KeyWatcher) {
+	w.Stop()
+	for range w.Updates() {
+	}
+}
+
 // snapshot returns what a bucket holds now.
 func snapshot(ctx context.Context, kv jetstream.KeyValue, keys string) ([]jetstream.KeyValueEntry, error) {
 	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, err
 	}
-	defer w.Stop()
+	defer stopWatch(w)
 	var entries []jetstream.KeyValueEntry
 	for {
 		select {

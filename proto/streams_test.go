@@ -182,7 +182,7 @@ func TestObjects(t *testing.T) {
 		t.Errorf("payload %q, %v", got, err)
 	}
 
-	want := bytes.Repeat([]byte("large"), 1<<20)
+	want := bytes.Repeat([]byte("large"), 1<<18)
 	for range 2 { // the second time it is there already
 		large := nats.NewMsg("s")
 		large.Data = want

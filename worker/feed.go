@@ -3,7 +3,6 @@ package worker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -260,7 +259,7 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
 	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
 	payload, err := f.objects.Payload(bus, msg.Headers(), msg.Data())
-	if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+	if proto.Lost(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
 		msg.TermWithReason("its object is lost")
 		return 0

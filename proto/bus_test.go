@@ -1,0 +1,121 @@
+package proto_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// admin is a user who may do anything, for what happens behind a role's back.
+const admin = proto.Role("admin")
+
+// bus is a server that knows each role as a user. It has the run "r" with one shard
+// and one result.
+type bus struct {
+	server *server.Server
+	admin  *client
+	runs   *proto.Runs // as the admin
+}
+
+func newBus(t *testing.T) *bus {
+	t.Helper()
+	users := []*server.User{{Username: string(admin), Password: "secret"}}
+	for _, role := range proto.Roles() {
+		p := role.Permissions()
+		users = append(users, &server.User{Username: string(role), Password: "secret", Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: p.Publish, Deny: p.Deny},
+			Subscribe: &server.SubjectPermission{Allow: p.Subscribe},
+		}})
+	}
+	s, err := server.NewServer(&server.Options{
+		DontListen: true, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: t.TempDir(), SyncInterval: time.Second,
+		Users: users,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the server does not get ready")
+	}
+	b := &bus{server: s}
+	b.admin = b.as(t, admin)
+	must(t, proto.MakeBuckets(t.Context(), b.admin, 1))
+	b.runs, err = proto.OpenRuns(t.Context(), b.admin)
+	must(t, err)
+	m := manifest("r")
+	create(t, b.runs, m)
+	must(t, proto.EnsureStreams(t.Context(), b.admin, m, limits))
+	b.publish(t, proto.WorkSubject("r", "m", "0-0"), "shard")
+	b.publish(t, proto.ResultsSubject("r", "0-0"), "result")
+	return b
+}
+
+func (b *bus) publish(t *testing.T, subject, payload string) {
+	t.Helper()
+	_, err := b.admin.Publish(t.Context(), subject, []byte(payload))
+	must(t, err)
+}
+
+// client is a connection as one of the roles.
+type client struct {
+	jetstream.JetStream
+	role proto.Role
+}
+
+func (b *bus) as(t *testing.T, role proto.Role) *client {
+	t.Helper()
+	closed := make(chan struct{})
+	nc, err := nats.Connect("", nats.InProcessServer(b.server), nats.NoReconnect(),
+		nats.UserInfo(string(role), "secret"), nats.CustomInboxPrefix(role.InboxPrefix()),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // not to standard error; refused looks
+		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	must(t, err)
+	t.Cleanup(func() {
+		nc.Close()
+		<-closed
+	})
+	// What is refused has no answer: a test must not wait for it long.
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(500*time.Millisecond))
+	must(t, err)
+	return &client{JetStream: js, role: role}
+}
+
+// refused is the latest violation of the client's permissions, nil if there was none.
+// The server tells of them before it answers the flush, so nothing is waited for.
+func (c *client) refused(t *testing.T) error {
+	t.Helper()
+	must(t, c.Conn().Flush())
+	err := c.Conn().LastError()
+	if err != nil && !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Fatalf("as %s: %v", c.role, err)
+	}
+	return err
+}
+
+func (c *client) fetch(t *testing.T, stream, consumer string) jetstream.Msg {
+	t.Helper()
+	pull, err := c.Consumer(t.Context(), stream, consumer)
+	must(t, err)
+	msg, err := pull.Next(jetstream.FetchMaxWait(5 * time.Second))
+	must(t, err)
+	return msg
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,213 @@
+package proto_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// told is what FollowAll has said at one time: the state of each run.
+type told map[string]proto.State
+
+// followAll follows all runs until the test ends or stop is called, which waits for it.
+func followAll(t *testing.T, runs *proto.Runs) (says <-chan told, stop func()) {
+	t.Helper()
+	errStop := errors.New("stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	all, ended := make(chan told), make(chan error, 1)
+	go func() {
+		ended <- runs.FollowAll(ctx, func(manifests map[string]proto.Manifest) {
+			now := told{}
+			for run, m := range manifests {
+				now[run] = m.State
+			}
+			select {
+			case all <- now:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	stop = func() {
+		t.Helper()
+		cancel(errStop)
+		if err := <-ended; !errors.Is(err, errStop) {
+			t.Errorf("follow ends with %v; want the context's cause", err)
+		}
+	}
+	return all, stop
+}
+
+func next(t *testing.T, says <-chan told) told {
+	t.Helper()
+	select {
+	case now := <-says:
+		return now
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing is told")
+		return nil
+	}
+}
+
+// until reads what is told until it is want. What was before may be told again.
+func until(t *testing.T, says <-chan told, want told) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		now := next(t, says)
+		if cmp.Equal(want, now) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the last that was told is %v; want %v", now, want)
+		}
+	}
+}
+
+func TestFollowAll(t *testing.T) {
+	t.Parallel()
+	runs, _ := openRuns(t)
+	says, stop := followAll(t, runs)
+	defer stop()
+	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
+		t.Errorf("no runs (-want +got):\n%s", diff)
+	}
+	create(t, runs, manifest("a"))
+	until(t, says, told{"a": proto.StateInProgress})
+	create(t, runs, manifest("b"))
+	until(t, says, told{"a": proto.StateInProgress, "b": proto.StateInProgress})
+	must(t, runs.Pause(t.Context(), "a"))
+	until(t, says, told{"a": proto.StatePaused, "b": proto.StateInProgress})
+	must(t, runs.Delete(t.Context(), "a"))
+	until(t, says, told{"b": proto.StateInProgress})
+	must(t, runs.Delete(t.Context(), "b")) // a worker must hear that nothing is left
+	until(t, says, told{})
+	create(t, runs, manifest("a"))
+	until(t, says, told{"a": proto.StateInProgress})
+}
+
+// Who is told of a part of the runs would think that the others are gone.
+func TestFollowAllBeginsWithAll(t *testing.T) {
+	t.Parallel()
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("a"), manifest("gone"), manifest("b"), manifest("c"))
+	must(t, runs.Delete(t.Context(), "gone"))
+	must(t, runs.Pause(t.Context(), "b"))
+	says, stop := followAll(t, runs)
+	defer stop()
+	want := told{"a": proto.StateInProgress, "b": proto.StatePaused, "c": proto.StateInProgress}
+	if diff := cmp.Diff(want, next(t, says)); diff != "" {
+		t.Errorf("the first that is told (-want +got):\n%s", diff)
+	}
+}
+
+func TestFollowAllOfDeletedRuns(t *testing.T) {
+	t.Parallel()
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("gone"))
+	must(t, runs.Delete(t.Context(), "gone"))
+	says, stop := followAll(t, runs)
+	defer stop()
+	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
+		t.Errorf("the first that is told (-want +got):\n%s", diff)
+	}
+}
+
+func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	runs, js := openRuns(t)
+	kv, err := js.KeyValue(t.Context(), proto.RunsBucket)
+	must(t, err)
+	put := func(key, value string) {
+		t.Helper()
+		_, err := kv.PutString(t.Context(), key, value)
+		must(t, err)
+	}
+	put("junk", "junk")
+	put("newer", `{"schema":2,"run":"newer","state":"in_progress"}`)
+	create(t, runs, manifest("a"))
+	says, stop := followAll(t, runs)
+	defer stop()
+	if diff := cmp.Diff(told{"a": proto.StateInProgress}, next(t, says)); diff != "" {
+		t.Errorf("the first that is told (-want +got):\n%s", diff)
+	}
+	put("junk2", "")
+	create(t, runs, manifest("b"))
+	until(t, says, told{"a": proto.StateInProgress, "b": proto.StateInProgress})
+}
+
+// A consumer that is lost with its server says nothing any more, and the library finds
+// out late. That a watch is renewed after watchFor too is not tested: it takes 15 s.
+func TestFollowAllAfterReconnect(t *testing.T) {
+	t.Parallel()
+	b := newBus(t)
+	nc, err := nats.Connect("", nats.InProcessServer(b.server), nats.UserInfo(string(worker), "secret"),
+		nats.CustomInboxPrefix(worker.InboxPrefix()), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0))
+	must(t, err)
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	t.Cleanup(func() {
+		nc.Close()
+		<-closed
+	})
+	js, err := jetstream.New(nc)
+	must(t, err)
+	runs, err := proto.OpenRuns(t.Context(), js)
+	must(t, err)
+	says, stop := followAll(t, runs)
+	defer stop()
+	until(t, says, told{"r": proto.StateInProgress})
+
+	stream, err := b.admin.Stream(t.Context(), "KV_"+proto.RunsBucket)
+	must(t, err)
+	lost := 0
+	names := stream.ConsumerNames(t.Context())
+	for name := range names.Name() {
+		must(t, stream.DeleteConsumer(t.Context(), name))
+		lost++
+	}
+	must(t, names.Err())
+	if lost != 1 {
+		t.Fatalf("%d consumers are lost, want that of the watch", lost)
+	}
+	create(t, b.runs, manifest("new"))
+	must(t, b.runs.Delete(t.Context(), "r"))
+	id, err := nc.GetClientID()
+	must(t, err)
+	must(t, b.server.DisconnectClientByID(id))
+	begin := time.Now()
+	until(t, says, told{"new": proto.StateInProgress})
+	if took := time.Since(begin); took > 4*time.Second { // before the library finds out
+		t.Errorf("it took %v after the reconnect", took)
+	}
+}
+
+// What FollowAll gives out is the caller's: it must not change behind its back.
+func TestFollowAllGivesCopies(t *testing.T) {
+	t.Parallel()
+	runs, _ := openRuns(t)
+	create(t, runs, manifest("a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	times := 0
+	err := runs.FollowAll(ctx, func(all map[string]proto.Manifest) {
+		if _, ok := all["a"]; !ok {
+			t.Errorf("after the caller has changed its map: %v", all)
+		}
+		delete(all, "a")
+		if times++; times == 2 {
+			cancel()
+			return
+		}
+		create(t, runs, manifest("b"))
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,149 @@
+package proto_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func openPresence(t *testing.T) *proto.Presence {
+	t.Helper()
+	_, js := openRuns(t)
+	presence, err := proto.OpenPresence(t.Context(), js)
+	must(t, err)
+	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
+	must(t, err)
+	status, err := kv.Status(t.Context())
+	must(t, err)
+	if status.TTL() != proto.PresenceTTL {
+		t.Fatalf("announcements stand for %v, want %v", status.TTL(), proto.PresenceTTL)
+	}
+	return presence
+}
+
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	presence := openPresence(t)
+	list := func() (names []string) {
+		workers, err := presence.Workers(t.Context())
+		must(t, err)
+		for _, w := range workers {
+			names = append(names, w.Name)
+		}
+		return names
+	}
+	if got := list(); got != nil {
+		t.Errorf("workers %q on a new bus", got)
+	}
+	// Some of the names cannot stand in a subject.
+	for _, name := range []string{"gpu2", "gpu1:0", "ящик", "box.1 *", "gpu10", "gpu1"} {
+		must(t, presence.Worker(t.Context(), proto.WorkerInfo{Name: name}))
+	}
+	must(t, presence.Collector(t.Context(), "r", proto.CollectorInfo{Host: "h"})) // is no worker
+	if diff := cmp.Diff([]string{"box.1 *", "gpu1", "gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
+		t.Errorf("workers (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"gpu1", "box.1 *", "gpu1"} { // once more is no error
+		must(t, presence.WorkerGone(t.Context(), name))
+	}
+	if diff := cmp.Diff([]string{"gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
+		t.Errorf("workers after two have gone (-want +got):\n%s", diff)
+	}
+	must(t, presence.Worker(t.Context(), proto.WorkerInfo{Name: "gpu1"}))
+	if got := list(); len(got) != 5 {
+		t.Errorf("workers %q after one has come back", got)
+	}
+}
+
+func TestWorkerRoundTrip(t *testing.T) {
+	t.Parallel()
+	presence := openPresence(t)
+	want := proto.WorkerInfo{
+		Name: "gpu1", Host: "h", Version: "v1", Server: "http://127.0.0.1:8000", Models: []string{"m", "org/n"},
+		Concurrency: 64, InFlight: 3, Done: 5, PerSecond: 1.5, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		GPU: []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
+	}
+	must(t, presence.Worker(t.Context(), want))
+	want.Ready, want.Done = true, 6
+	must(t, presence.Worker(t.Context(), want)) // the latest stands
+	got, err := presence.Workers(t.Context())
+	must(t, err)
+	if diff := cmp.Diff([]proto.WorkerInfo{want}, got); diff != "" {
+		t.Errorf("workers (-want +got):\n%s", diff)
+	}
+}
+
+func TestCollector(t *testing.T) {
+	t.Parallel()
+	presence := openPresence(t)
+	is := func(want proto.CollectorInfo, announced bool) {
+		t.Helper()
+		got, ok, err := presence.CollectorOf(t.Context(), "r")
+		if err != nil || ok != announced || got != want {
+			t.Errorf("the collector is %v, %v, %v; want %v, %v", got, ok, err, want, announced)
+		}
+	}
+	is(proto.CollectorInfo{}, false)
+	first := proto.CollectorInfo{Host: "h", Output: "/a"}
+	for range 3 { // it renews its announcement
+		must(t, presence.Collector(t.Context(), "r", first))
+		is(first, true)
+	}
+	for _, second := range []proto.CollectorInfo{
+		{Host: "h", Output: "/b"},
+		{Host: "h2", Output: "/a"}, // the same path elsewhere is another file
+	} {
+		err := presence.Collector(t.Context(), "r", second)
+		if !errors.Is(err, proto.ErrCollected) || !strings.Contains(err.Error(), first.String()) {
+			t.Errorf("a second collector: %v; want ErrCollected and who it is", err)
+		}
+		is(first, true)
+		must(t, presence.Collector(t.Context(), "other", second)) // another run is free
+		must(t, presence.CollectorGone(t.Context(), "other"))
+	}
+	for range 2 { // once more is no error
+		must(t, presence.CollectorGone(t.Context(), "r"))
+		is(proto.CollectorInfo{}, false)
+	}
+	second := proto.CollectorInfo{Host: "h2", Output: "/b"}
+	must(t, presence.Collector(t.Context(), "r", second))
+	is(second, true)
+}
+
+func TestCollectorsAtOnce(t *testing.T) {
+	t.Parallel()
+	presence := openPresence(t)
+	for i := range 20 {
+		run := fmt.Sprintf("r%d", i)
+		if i%2 > 0 { // there was another, which leaves its mark in the bucket
+			must(t, presence.Collector(t.Context(), run, proto.CollectorInfo{Host: "before"}))
+			must(t, presence.CollectorGone(t.Context(), run))
+		}
+		var errs [2]error
+		var wg sync.WaitGroup
+		for n := range errs {
+			wg.Go(func() {
+				errs[n] = presence.Collector(t.Context(), run, proto.CollectorInfo{Host: fmt.Sprint(n)})
+			})
+		}
+		wg.Wait()
+		winner := 0
+		if errs[0] != nil {
+			winner = 1
+		}
+		if errs[winner] != nil || !errors.Is(errs[1-winner], proto.ErrCollected) {
+			t.Fatalf("%s: two at once: %v, and %v; want one nil and one ErrCollected", run, errs[0], errs[1])
+		}
+		got, ok, err := presence.CollectorOf(t.Context(), run)
+		if err != nil || !ok || got.Host != fmt.Sprint(winner) {
+			t.Errorf("%s: %d has won, and the collector is %v, %v, %v", run, winner, got, ok, err)
+		}
+	}
+}

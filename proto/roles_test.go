@@ -1,0 +1,218 @@
+package proto_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestRolesCanDoTheirWork(t *testing.T) {
+	t.Parallel()
+	for role, work := range map[proto.Role]func(*testing.T, *bus, *client){
+		proto.RoleProducer:  produce,
+		proto.RoleWorker:    work,
+		proto.RoleCollector: collect,
+		proto.RoleReader:    read,
+	} {
+		t.Run(string(role), func(t *testing.T) {
+			t.Parallel()
+			b := newBus(t)
+			c := b.as(t, role)
+			work(t, b, c)
+			if err := c.refused(t); err != nil {
+				t.Errorf("refused: %v", err)
+			}
+		})
+	}
+}
+
+// produce makes the run "new", publishes it and controls it.
+func produce(t *testing.T, _ *bus, c *client) {
+	ctx := t.Context()
+	look(t, c)
+	runs, err := proto.OpenRuns(ctx, c)
+	must(t, err)
+	m := manifest("new")
+	create(t, runs, m)
+	for range 2 { // a producer that starts again finds them
+		must(t, proto.EnsureStreams(ctx, c, m, limits))
+	}
+
+	subject := proto.WorkSubject("new", "org/n", "0-0")
+	_, err = c.Publish(ctx, subject, []byte("shard"), jetstream.WithExpectLastSequence(0))
+	must(t, err)
+	_, err = c.Publish(ctx, subject, []byte("shard"), jetstream.WithExpectLastSequence(0))
+	if api, ok := errors.AsType[*jetstream.APIError](err); !ok || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+		t.Errorf("a shard is published twice: %v", err)
+	}
+	future, err := c.PublishMsgAsync(nats.NewMsg(proto.WorkSubject("new", "m", "0-1")), jetstream.WithExpectLastSequence(1))
+	must(t, err)
+	select {
+	case <-future.Ok():
+	case err := <-future.Err():
+		t.Fatal(err)
+	}
+	putAndGet(t, c, "new", "work-0-0")
+
+	must(t, runs.Pause(ctx, "new"))
+	errSeen := errors.New("seen")
+	err = runs.Follow(ctx, "new", func(m proto.Manifest) error {
+		if m.State == proto.StateCancelling {
+			return errSeen
+		}
+		return runs.Cancel(ctx, "new")
+	})
+	if !errors.Is(err, errSeen) {
+		t.Errorf("follow: %v", err)
+	}
+}
+
+// work takes the shard and stores a result.
+func work(t *testing.T, b *bus, c *client) {
+	ctx := t.Context()
+	runs, err := proto.OpenRuns(ctx, c)
+	must(t, err)
+	following, cancel := context.WithCancel(ctx)
+	err = runs.FollowAll(following, func(all map[string]proto.Manifest) {
+		if _, ok := all["r"]; ok {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("follow all: %v", err)
+	}
+	presence, err := proto.OpenPresence(ctx, c)
+	must(t, err)
+	must(t, presence.Worker(ctx, proto.WorkerInfo{Name: "gpu 1"}))
+
+	// Extended and handed back, it comes again.
+	msg := c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m"))
+	must(t, msg.InProgress())
+	must(t, msg.Nak())
+	msg = c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m"))
+	if meta, err := msg.Metadata(); err != nil || meta.NumDelivered != 2 {
+		t.Errorf("delivery %+v, %v", meta, err)
+	}
+	putAndGet(t, c, "r", "results-0-0")
+
+	subject := proto.ResultsSubject("r", "0-0")
+	_, err = c.Publish(ctx, subject, []byte("again"))
+	must(t, err)
+	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
+	must(t, err)
+	last, err := stream.GetLastMsgForSubject(ctx, subject)
+	must(t, err)
+	first, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subject))
+	must(t, err)
+	if string(first.Data) != "result" || string(last.Data) != "again" {
+		t.Errorf("results %q to %q", first.Data, last.Data)
+	}
+	must(t, msg.DoubleAck(ctx))
+	b.publish(t, proto.WorkSubject("r", "m", "0-1"), "unreadable")
+	must(t, c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m")).TermWithReason("unreadable"))
+	must(t, presence.WorkerGone(ctx, "gpu 1"))
+}
+
+// collect takes the result of the run, makes one of its own, and cleans up.
+func collect(t *testing.T, b *bus, c *client) {
+	ctx := t.Context()
+	produce(t, b, c)
+	read(t, b, c)
+	presence, err := proto.OpenPresence(ctx, c)
+	must(t, err)
+	must(t, presence.Collector(ctx, "r", proto.CollectorInfo{Host: "h", Output: "/o"}))
+
+	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
+	must(t, err)
+	for range 2 { // the second time for a collector that starts again
+		_, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+			Name: proto.CollectorConsumer, AckPolicy: jetstream.AckNonePolicy,
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 1,
+			MemoryStorage: true, InactiveThreshold: time.Minute,
+		})
+		must(t, err)
+		if msg := c.fetch(t, proto.ResultsStream("r"), proto.CollectorConsumer); string(msg.Data()) != "result" {
+			t.Errorf("result %q", msg.Data())
+		}
+		must(t, stream.DeleteConsumer(ctx, proto.CollectorConsumer))
+	}
+	must(t, stream.Purge(ctx, jetstream.WithPurgeSequence(2)))
+	must(t, proto.NewObjects(c, "new").Delete(ctx, "work-0-0"))
+	must(t, proto.ResetConsumers(ctx, c, manifest("r")))
+	runs, err := proto.OpenRuns(ctx, c)
+	must(t, err)
+	for _, run := range []string{"r", "new"} {
+		must(t, proto.DeleteStreams(ctx, c, run))
+		must(t, runs.Delete(ctx, run))
+	}
+	must(t, presence.CollectorGone(ctx, "r"))
+}
+
+// read looks on, and remembers how far it has come.
+func read(t *testing.T, b *bus, c *client) {
+	ctx := t.Context()
+	look(t, c)
+	must(t, proto.NewObjects(b.admin, "r").Put(ctx, "results-0-0", []byte("large")))
+	if got, err := proto.NewObjects(c, "r").Get(ctx, "results-0-0"); err != nil || string(got) != "large" {
+		t.Errorf("object %q, %v", got, err)
+	}
+	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
+	must(t, err)
+	msg, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject("pm.r.results.*"))
+	must(t, err)
+	if string(msg.Data) != "result" {
+		t.Errorf("result %q", msg.Data)
+	}
+	coming, err := c.Conn().SubscribeSync("pm.*.results.>")
+	must(t, err)
+	must(t, c.Conn().Flush())
+	b.publish(t, proto.ResultsSubject("r", "0-1"), "more")
+	if msg, err := coming.NextMsg(5 * time.Second); err != nil || string(msg.Data) != "more" {
+		t.Errorf("the result that comes: %v, %v", msg, err)
+	}
+
+	kv, err := c.KeyValue(ctx, proto.ReadersBucket)
+	must(t, err)
+	revision, err := kv.Create(ctx, "r.me", []byte("1"))
+	must(t, err)
+	_, err = kv.Update(ctx, "r.me", []byte("2"), revision)
+	must(t, err)
+	if entry, err := kv.Get(ctx, "r.me"); err != nil || string(entry.Value()) != "2" {
+		t.Errorf("position %v, %v", entry, err)
+	}
+}
+
+// look asks for the state of all.
+func look(t *testing.T, c *client) {
+	t.Helper()
+	runs, err := proto.OpenRuns(t.Context(), c)
+	must(t, err)
+	if list, err := runs.List(t.Context()); err != nil || len(list) == 0 {
+		t.Errorf("runs %v, %v", list, err)
+	}
+	presence, err := proto.OpenPresence(t.Context(), c)
+	must(t, err)
+	_, err = presence.Workers(t.Context())
+	must(t, err)
+	_, _, err = presence.CollectorOf(t.Context(), "r")
+	must(t, err)
+}
+
+// putAndGet stores an object of two chunks, twice as after a crash, and reads it.
+func putAndGet(t *testing.T, c *client, run, name string) {
+	t.Helper()
+	objects, want := proto.NewObjects(c, run), strings.Repeat("x", 200<<10)
+	for range 2 {
+		must(t, objects.Put(t.Context(), name, []byte(want)))
+	}
+	if got, err := objects.Get(t.Context(), name); err != nil || string(got) != want {
+		t.Errorf("object of %d bytes, %v", len(got), err)
+	}
+}

@@ -1,0 +1,115 @@
+package worker
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// workers are the workers that are announced.
+func (b *bench) workers() []proto.WorkerInfo {
+	b.t.Helper()
+	p, err := proto.OpenPresence(b.t.Context(), b.js)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	list, err := p.Workers(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return list
+}
+
+// refusing is the URL of a server that is not there.
+func refusing(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+// A worker tells the bus of itself for as long as it works.
+func TestWorkerAnnouncesItself(t *testing.T) {
+	t.Parallel()
+	url := serve(t, sim.New(sim.Config{Models: []string{"a", "b"}}))
+	b := newRuns(t, url)
+	b.cfg.Name, b.cfg.Host, b.cfg.Version, b.cfg.Limiter = "Worker of a, b", "host", "v1", NewFixedLimit(5)
+	down := b.at(refusing(t))
+	down.cfg.Name = "down"
+	other := b.at(serve(t, sim.New(sim.Config{}))) // has no name
+	var stops []func()
+	for _, b := range []*bench{b, down, other} {
+		_, stop := b.start()
+		stops = append(stops, stop)
+	}
+	prototest.Poll(t, patience, "the announcements", func() bool { return len(b.workers()) == len(stops) })
+	want := []proto.WorkerInfo{
+		{Name: "Worker of a, b", Host: "host", Version: "v1", Server: url, Ready: true, Models: []string{"a", "b"}, Concurrency: 5},
+		{Name: "down", Server: down.cfg.Server.URL(), Concurrency: 8},
+		{Name: "worker", Server: other.cfg.Server.URL(), Ready: true, Concurrency: 8},
+	}
+	list := b.workers()
+	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "Since")); diff != "" {
+		t.Errorf("workers (-want +got):\n%s", diff)
+	}
+	for _, info := range list {
+		if info.Since.IsZero() {
+			t.Errorf("worker %s does not tell since when", info.Name)
+		}
+	}
+	for i, stop := range stops {
+		stop()
+		if got := len(b.workers()); got != len(stops)-i-1 {
+			t.Errorf("%d workers are announced after the end of %d of %d", got, i+1, len(stops))
+		}
+	}
+}
+
+// signal is a log that tells of a message.
+type signal struct {
+	text string
+	seen chan struct{}
+}
+
+func (s signal) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), s.text) {
+		close(s.seen)
+	}
+	return len(p), nil
+}
+
+// A worker may be there before anybody has made the buckets that runs share.
+func TestWorkerWaitsForBus(t *testing.T) {
+	t.Parallel()
+	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
+	waits := signal{"waiting", make(chan struct{})}
+	b.cfg.Log = zerolog.New(waits)
+	w, stop := b.start()
+	<-waits.seen
+	b.makeBuckets()
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, 8, 4)
+	b.finish(w, stop, 8)
+}
+
+// A worker that never found a bus ends when it is told to.
+func TestWorkerStopsBeforeBus(t *testing.T) {
+	t.Parallel()
+	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
+	waits := signal{"waiting", make(chan struct{})}
+	b.cfg.Log = zerolog.New(waits)
+	_, stop := b.start()
+	<-waits.seen
+	stop()
+}

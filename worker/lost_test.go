@@ -1,0 +1,95 @@
+package worker
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// ownBus gives the worker a connection of its own.
+func (b *bench) ownBus() *nats.Conn {
+	b.t.Helper()
+	closed := make(chan struct{})
+	nc, err := nats.Connect("", nats.InProcessServer(b.node), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() {
+		nc.Close()
+		<-closed
+	})
+	if b.cfg.JS, err = jetstream.New(nc); err != nil {
+		b.t.Fatal(err)
+	}
+	return nc
+}
+
+// shortAckWait makes the run's streams with a consumer that gives shards out again
+// soon.
+func (b *bench) shortAckWait(run, model string, wait time.Duration) {
+	b.t.Helper()
+	if _, err := b.js.CreateStream(b.t.Context(), proto.WorkStreamConfig(run, proto.Limits{WorkBytes: 64 << 20})); err != nil {
+		b.t.Fatal(err)
+	}
+	cfg := proto.ConsumerConfig(run, model)
+	cfg.AckWait = wait
+	if _, err := b.js.CreateConsumer(b.t.Context(), proto.WorkStream(run), cfg); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// What a worker had that is lost another runs, but for what has its result.
+func TestLostWorkersShardIsRunByAnother(t *testing.T) {
+	t.Parallel()
+	const slots, answered, n = 4, 3, 32
+	stuck := newGate(sim.New(sim.Config{}))
+	lost := newRuns(t, serve(t, stuck))
+	lost.cfg.Name, lost.cfg.Limiter, lost.cfg.Grace = "lost", NewFixedLimit(slots), time.Millisecond
+	lost.shortAckWait("r", "m", time.Second)
+	lost.addRun("r", 0, "m")
+	lost.fill("r", "m", 0, n, 8)
+	nc := lost.ownBus()
+	_, stop := lost.start()
+	for range answered {
+		stuck.gate <- struct{}{}
+	}
+	prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
+		return stuck.count("r") >= slots+answered && len(lost.results()) == answered
+	})
+	nc.Close()
+
+	l := newLedger(sim.New(sim.Config{}))
+	b := lost.at(serve(t, l))
+	w, stop2 := b.start()
+	b.await("r")
+	stop2()
+	b.idle(w)
+	stop()
+	got, fromLost := b.results(), 0
+	for seq := range uint32(n) {
+		if len(got[seq]) == 0 {
+			t.Errorf("request %d has no line", seq)
+			continue
+		}
+		if strings.Contains(got[seq][0], `"worker":"lost"`) {
+			fromLost++
+			if slices.Contains(l.calls(), call{"r", seq}) {
+				t.Errorf("request %d was run again although it had its result", seq)
+			}
+		}
+	}
+	if len(got) != n || fromLost != answered {
+		t.Errorf("%d requests have lines, %d of them from the worker that was lost; want %d and %d", len(got), fromLost, n, answered)
+	}
+	if w.Stats().Redelivered.Load() == 0 {
+		t.Error("no shard came with a part of its results")
+	}
+}
