@@ -193,7 +193,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	if err == nil {
 		var payload []byte
 		payload, err = c.payload(msg)
-		if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		if proto.Lost(err) {
 			c.drop(msg, err)
 			return nil
 		}

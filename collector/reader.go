@@ -174,7 +174,7 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 		return out, nil // the collector drops it too
 	}
 	payload, err := proto.NewObjects(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data)
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
+	if proto.Lost(err) {
 		return out, nil
 	}
 	if err != nil {

@@ -80,7 +80,7 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 		info := proto.WorkerInfo{
 			Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.stats.Down.Load(),
 			Models: models, Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(),
-			Done: w.stats.Done.Load(), PerSecond: perSecond, LatencySeconds: w.latency.mean().Seconds(), Since: since,
+			Done: w.stats.Done.Load(), PerSecond: perSecond, LatencySeconds: w.latency.mean().Seconds(), Since: since, GPU: w.cfg.GPU,
 		}
 		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.Worker(ctx, info) })
 		if err != nil && ctx.Err() == nil {

@@ -23,6 +23,7 @@ type Config struct {
 	Name     string        // in the results and in its announcement. Defaults to "worker".
 	Host     string        // in its announcement
 	Version  string        // of the program, in its announcement
+	GPU      []proto.GPU   // of the host, in its announcement; nil: unknown
 	Attempts int           // at most, for each request. Defaults to 5.
 	Timeout  time.Duration // of one attempt. Defaults to 30 minutes.
 	Grace    time.Duration // to finish what is in flight after a stop. Defaults to 30 s.

@@ -104,10 +104,14 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
 	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")))
 	name := cmp.Or(c.String("name"), hostName())
+	gpus, err := worker.GPUs(ctx)
+	if err != nil {
+		log.Warn().Err(err).Msg("the GPUs of this machine are not known")
+	}
 	group, working := errgroup.WithContext(ctx)
 	for i, server := range servers {
 		cfg := worker.Config{
-			JS: l.js, Server: server, Limiter: worker.NewFixedLimit(c.Int("concurrency")), Name: name, Host: hostName(), Version: versionText(),
+			JS: l.js, Server: server, Limiter: worker.NewFixedLimit(c.Int("concurrency")), Name: name, Host: hostName(), Version: versionText(), GPU: gpus,
 			Attempts: c.Int("attempts"), Timeout: c.Duration("timeout"), Grace: c.Duration("grace"), Log: log.With().Str("server", server.URL()).Logger(),
 		}
 		if len(servers) > 1 {
