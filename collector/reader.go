@@ -33,7 +33,7 @@ type Reader struct {
 	runs     *proto.Runs
 	kv       jetstream.KeyValue // nil without a name
 	revision uint64             // of the remembered position
-	place    spot
+	spot     spot
 	saved    time.Time
 	dirty    bool
 	scan     proto.Scanner
@@ -42,8 +42,15 @@ type Reader struct {
 // spot is how far a reader has come.
 type spot struct {
 	Position
-	Seen   *roaring.Bitmap `json:"seen"`   // requests whose line was given out
-	Failed *roaring.Bitmap `json:"failed"` // those of them whose line is of a failure
+	seen   *roaring.Bitmap // requests whose line was given out
+	failed *roaring.Bitmap // those of them whose line is of a failure
+}
+
+// memory is a spot as it is remembered. The bitmaps are in Roaring's portable format.
+type memory struct {
+	Position
+	Seen   []byte `json:"seen"`
+	Failed []byte `json:"failed"`
 }
 
 // ErrReader is returned when another process reads under the same name.
@@ -51,7 +58,7 @@ var ErrReader = errors.New("another reader uses this name")
 
 // NewReader returns a reader.
 func NewReader(cfg ReaderConfig) *Reader {
-	return &Reader{cfg: cfg, place: spot{Seen: roaring.New(), Failed: roaring.New()}}
+	return &Reader{cfg: cfg, spot: spot{seen: roaring.New(), failed: roaring.New()}}
 }
 
 // Run gives the lines to write, many at a time, each with its line feed, until the run
@@ -90,7 +97,7 @@ func (r *Reader) Run(ctx context.Context, write func([]byte) error) (missed *roa
 			if r.cfg.New {
 				return roaring.New(), m, nil
 			}
-			return Missing(r.place.Seen, m.Input.Requests), m, nil
+			return Missing(r.spot.seen, m.Input.Requests), m, nil
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, m, err
@@ -118,13 +125,13 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 	asking, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	stream := proto.ResultsStream(r.cfg.Run)
-	if r.place.Created.IsZero() {
+	if r.spot.Created.IsZero() {
 		if err := r.settle(asking); err != nil {
 			return 0, err
 		}
 	}
 	messages, err := jetstreamext.GetBatch(asking, r.cfg.JS, stream, 512,
-		jetstreamext.GetBatchSeq(r.place.Seq+1), jetstreamext.GetBatchMaxBytes(8<<20))
+		jetstreamext.GetBatchSeq(r.spot.Seq+1), jetstreamext.GetBatchMaxBytes(8<<20))
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", stream, err)
 	}
@@ -144,7 +151,7 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 				return n, writeError{err}
 			}
 		}
-		r.place.Seq, r.place.Time, r.dirty = msg.Sequence, msg.Time, true
+		r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
 		n++
 	}
 	return n, nil
@@ -158,12 +165,12 @@ func (r *Reader) settle(ctx context.Context) error {
 		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(r.cfg.Run), err)
 	}
 	info := stream.CachedInfo()
-	if r.place.Created.IsZero() && r.cfg.New {
-		r.place.Seq = info.State.LastSeq
-	} else if !info.Created.Equal(r.place.Created) || info.State.LastSeq < r.place.Seq {
-		r.place.Seq = 0
+	if r.spot.Created.IsZero() && r.cfg.New {
+		r.spot.Seq = info.State.LastSeq
+	} else if !info.Created.Equal(r.spot.Created) || info.State.LastSeq < r.spot.Seq {
+		r.spot.Seq = 0
 	}
-	r.place.Created = info.Created
+	r.spot.Created = info.Created
 	return nil
 }
 
@@ -190,14 +197,14 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 			continue
 		}
 		// A request that failed has another line after a retry.
-		fresh := r.place.Seen.CheckedAdd(seq) || m.Retries > 0 && r.place.Failed.Contains(seq) && info.OK
+		fresh := r.spot.seen.CheckedAdd(seq) || m.Retries > 0 && r.spot.failed.Contains(seq) && info.OK
 		if !fresh {
 			continue
 		}
 		if info.OK {
-			r.place.Failed.Remove(seq)
+			r.spot.failed.Remove(seq)
 		} else {
-			r.place.Failed.Add(seq)
+			r.spot.failed.Add(seq)
 		}
 		out = append(out, lines[i]...)
 	}
@@ -222,9 +229,14 @@ func (r *Reader) recall(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("recall where reader %s was: %w", r.cfg.Name, err)
 	}
-	if err := json.Unmarshal(entry.Value(), &r.place); err != nil || r.place.Seen == nil || r.place.Failed == nil {
-		return fmt.Errorf("recall where reader %s was: %w", r.cfg.Name, proto.ErrFormat)
+	var m memory
+	if err := json.Unmarshal(entry.Value(), &m); err != nil {
+		return fmt.Errorf("recall where reader %s was: %w: %w", r.cfg.Name, proto.ErrFormat, err)
 	}
+	if err := errors.Join(r.spot.seen.UnmarshalBinary(m.Seen), r.spot.failed.UnmarshalBinary(m.Failed)); err != nil {
+		return fmt.Errorf("recall where reader %s was: %w: %w", r.cfg.Name, proto.ErrFormat, err)
+	}
+	r.spot.Position = m.Position
 	r.revision = entry.Revision()
 	return nil
 }
@@ -235,9 +247,17 @@ func (r *Reader) remember(ctx context.Context, now bool) error {
 		return nil
 	}
 	r.saved = time.Now()
-	r.place.Seen.RunOptimize()
-	r.place.Failed.RunOptimize()
-	data, err := json.Marshal(r.place)
+	r.spot.seen.RunOptimize()
+	r.spot.failed.RunOptimize()
+	m := memory{Position: r.spot.Position}
+	var err error
+	if m.Seen, err = r.spot.seen.ToBytes(); err != nil {
+		return err
+	}
+	if m.Failed, err = r.spot.failed.ToBytes(); err != nil {
+		return err
+	}
+	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
