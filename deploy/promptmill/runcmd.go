@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -136,43 +134,19 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 	if o.inputs, err = parseInputs(c); err != nil {
 		return err
 	}
-	out := c.String("output")
-	switch {
-	case out == "" && o.inputs[0] == "-":
+	if c.String("output") == "" && o.inputs[0] == "-" {
 		return usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
-	case out == "":
-		base := filepath.Base(o.inputs[0])
-		for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
-			base = strings.TrimSuffix(base, suffix)
-		}
-		out = base + ".results" + collector.OutputSuffix
-	case !strings.HasSuffix(out, collector.OutputSuffix):
-		return usage("for example -o "+out+collector.OutputSuffix, "-o %s: must end in %s", out, collector.OutputSuffix)
 	}
-	if out, err = filepath.Abs(out); err != nil {
+	base := filepath.Base(o.inputs[0])
+	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
+		base = strings.TrimSuffix(base, suffix)
+	}
+	if o.output, err = outputOf(c, base+".results"+collector.OutputSuffix); err != nil {
 		return err
 	}
-	if info, err := os.Stat(filepath.Dir(out)); err != nil || !info.IsDir() {
-		return usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(out))
-	}
-	o.output = collector.Output(strings.TrimSuffix(out, collector.OutputSuffix))
 	if o.state, err = stateOf(env, c); err != nil {
 		return err
 	}
 	o.stateDir = runStateDir(o.state, string(o.output))
 	return nil
-}
-
-// defaultState is where state lives by the XDG base directory specification.
-func defaultState(getenv func(string) string) (string, error) {
-	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "promptmill"), nil
-	}
-	if home := getenv("HOME"); home != "" {
-		return filepath.Join(home, ".local", "state", "promptmill"), nil
-	}
-	if runtime.GOOS == "windows" {
-		return "", usage("", "promptmill does not run on Windows")
-	}
-	return "", usage("give --state DIR", "there is no home folder to keep state in")
 }

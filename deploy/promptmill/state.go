@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 )
 
@@ -77,4 +78,18 @@ func unwrapPath(err error) error {
 		return pathErr.Err
 	}
 	return err
+}
+
+// defaultState is where state lives by the XDG base directory specification.
+func defaultState(getenv func(string) string) (string, error) {
+	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "promptmill"), nil
+	}
+	if home := getenv("HOME"); home != "" {
+		return filepath.Join(home, ".local", "state", "promptmill"), nil
+	}
+	if runtime.GOOS == "windows" {
+		return "", usage("", "promptmill does not run on Windows")
+	}
+	return "", usage("give --state DIR", "there is no home folder to keep state in")
 }
