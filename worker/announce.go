@@ -48,11 +48,12 @@ func (w *Worker) ask(ctx context.Context) {
 		}
 		return
 	}
-	// A server that answers without a list may still serve.
-	before := w.serving.Load()
-	if err != nil || len(models) == 0 {
+	switch before := w.serving.Load(); {
+	case err != nil: // a server that answers without a list may still serve: as before
+		log.Debug().Err(err).Msg("the model server does not say what it serves")
+	case len(models) == 0:
 		w.serving.Store(nil)
-	} else if before == nil || !slices.Equal(*before, models) {
+	case before == nil || !slices.Equal(*before, models):
 		w.serving.Store(&models)
 	}
 	if w.stats.Down.CompareAndSwap(true, false) {

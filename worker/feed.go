@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,19 +25,22 @@ type feed struct {
 
 	calls     context.Context // of its requests at the model server; ends with the run
 	cut       context.CancelFunc
-	held      atomic.Int64 // requests that this worker has of it
-	published atomic.Bool  // all its shards are on the bus
+	published atomic.Bool // all its shards are on the bus
 	paused    atomic.Bool
-	pulled    time.Time // when shards were last asked for; the fetch loop's
+	gone      atomic.Bool // it has ended, or was deleted
+	taken     int64       // requests pulled, for its turn among the others; the fetch loop's
+	listed    bool        // it had a source to pull from at the last look; the fetch loop's
 }
 
 // source is where a run's shards for one model come from.
 type source struct {
 	model    string
 	consumer jetstream.Consumer
-	size     int       // of the latest shard, in requests; 0: not known
+	size     int       // of the largest shard of late, in requests; 0: not known
+	bytes    int       // of its message, of late
 	waiting  int       // requests that nobody had when the latest came, about
 	empty    time.Time // until then it is not asked again
+	pulled   time.Time // when shards were last asked for
 }
 
 // feeds are the runs that can be worked for now.
@@ -62,6 +64,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				f.paused.Store(true)
 			default: // it has ended, or is gone: nobody needs the answers
 				f.paused.Store(true)
+				f.gone.Store(true)
 				f.cut()
 				delete(w.feeds.runs, run)
 			}
@@ -89,14 +92,14 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 }
 
 // choose returns the sources to pull from, the most urgent first, each with its feed.
-// Among runs of equal priority the one goes first that holds the fewest of our slots.
-func (w *Worker) choose() []pullFrom {
+// Among runs of equal priority the one goes first of which the fewest requests were taken.
+// all is how many there are, those included that had nothing a moment ago.
+func (w *Worker) choose() (list []pullFrom, all int) {
 	models, any := w.models()
 	w.feeds.mu.Lock()
 	defer w.feeds.mu.Unlock()
-	var list []pullFrom
 	now := time.Now()
-	for _, f := range slices.Collect(maps.Values(w.feeds.runs)) {
+	for _, f := range w.feeds.runs {
 		if f.paused.Load() {
 			continue
 		}
@@ -110,15 +113,40 @@ func (w *Worker) choose() []pullFrom {
 				s = &source{model: model}
 				f.sources[model] = s
 			}
+			all++
 			if now.After(s.empty) {
-				list = append(list, pullFrom{f, s, f.priority, f.held.Load()})
+				list = append(list, pullFrom{f, s, f.priority, 0})
 			}
 		}
 	}
+	w.feeds.turns(list)
 	slices.SortFunc(list, func(a, b pullFrom) int {
-		return cmp.Or(-cmp.Compare(a.priority, b.priority), cmp.Compare(a.held, b.held), a.feed.pulled.Compare(b.feed.pulled), cmp.Compare(a.source.model, b.source.model))
+		return cmp.Or(-cmp.Compare(a.priority, b.priority), cmp.Compare(a.taken, b.taken), a.source.pulled.Compare(b.source.pulled), cmp.Compare(a.source.model, b.source.model))
 	})
-	return list
+	return list, all
+}
+
+// turns sets the place of each source's run. A run that comes, or comes again, begins
+// where the others are, so that it has no time to make up for.
+func (f *feeds) turns(list []pullFrom) {
+	least := map[int]int64{} // by priority
+	for _, p := range list {
+		if now, ok := least[p.priority]; p.feed.listed && (!ok || p.feed.taken < now) {
+			least[p.priority] = p.feed.taken
+		}
+	}
+	for i, p := range list {
+		if !p.feed.listed {
+			p.feed.taken = max(p.feed.taken, least[p.priority])
+		}
+		list[i].taken = p.feed.taken
+	}
+	for _, feed := range f.runs {
+		feed.listed = false
+	}
+	for _, p := range list {
+		p.feed.listed = true
+	}
 }
 
 // pullFrom is a source with what decides its place among the others.
@@ -126,7 +154,7 @@ type pullFrom struct {
 	feed     *feed
 	source   *source
 	priority int
-	held     int64
+	taken    int64
 }
 
 // fetch pulls shards whenever there is room. The pull loop is our own, and asks for
@@ -137,40 +165,48 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			w.await(ctx, time.Second) // a delayed task may have come back, or the server
 			continue
 		}
-		list := w.choose()
-		got := 0
-		for i, from := range list {
-			room := w.room()
-			if room < 1 || ctx.Err() != nil {
-				break
-			}
-			if w.leave(ctx, from) {
+		list, all := w.choose()
+		list = slices.DeleteFunc(list, func(from pullFrom) bool {
+			leave := w.leave(ctx, from)
+			if leave {
 				from.source.empty = time.Now().Add(250 * time.Millisecond)
-				continue
 			}
-			equals := 1
-			for _, other := range list[i+1:] {
-				if other.priority == from.priority {
-					equals++
-				}
-			}
-			wait := 500 * time.Millisecond
-			if len(list) > 1 {
-				wait = 0 // the next may have something
-			}
-			n, err := w.pull(ctx, bus, from, (room+equals-1)/equals, wait)
-			got += n
-			if err != nil && ctx.Err() == nil {
-				w.cfg.Log.Warn().Err(err).Str("run", from.feed.run).Msg("pull shards; trying on")
-				from.source.empty = time.Now().Add(time.Second)
-			} else if n == 0 && wait == 0 {
-				from.source.empty = time.Now().Add(100 * time.Millisecond)
-			}
-		}
-		if got == 0 && len(list) != 1 {
+			return leave
+		})
+		if len(list) == 0 {
 			w.await(ctx, 50*time.Millisecond)
+			continue
+		}
+		// One pull at a time: what it brings decides who is next.
+		from, wait := list[0], time.Duration(0) // the next may have something
+		if all == 1 {
+			wait = 500 * time.Millisecond
+		}
+		n, err := w.pull(ctx, bus, from, fair(list, w.room()), wait)
+		if err != nil && ctx.Err() == nil {
+			w.cfg.Log.Warn().Err(err).Str("run", from.feed.run).Msg("pull shards; trying on")
+			from.source.empty = time.Now().Add(time.Second)
+		} else if n == 0 && wait == 0 {
+			from.source.empty = time.Now().Add(100 * time.Millisecond)
 		}
 	}
+}
+
+// fair is how many requests the first of the list may take of the room: what the next
+// run of its priority has had more than it, and an equal part of the rest.
+func fair(list []pullFrom, room int) int {
+	first, equals, lead := list[0], 1, 0
+	for _, other := range list[1:] {
+		if other.priority == first.priority && other.feed != first.feed {
+			if equals++; equals == 2 {
+				lead = int(other.taken - first.taken)
+			}
+		}
+	}
+	if lead >= room {
+		return room
+	}
+	return lead + (room-lead+equals-1)/equals
 }
 
 // await waits until something has changed for the fetch loop.
@@ -192,13 +228,13 @@ const maxPull = 32 << 20
 // of shards that came.
 func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.Duration) (int, error) {
 	f, s := from.feed, from.source
-	f.pulled = time.Now()
+	s.pulled = time.Now()
 	if err := w.connect(ctx, f, s); err != nil {
 		return 0, err
 	}
 	shards := 1 // until it is known how large they are
 	if s.size > 0 {
-		shards = min((n+s.size-1)/s.size, 256)
+		shards = max(1, min((n+s.size-1)/s.size, 256, maxPull/max(1, s.bytes)))
 	}
 	var batch jetstream.MessageBatch
 	var err error
@@ -219,7 +255,10 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 		}
 		got++
 		if size := w.take(bus, f, msg); size > 0 {
-			s.size = size
+			// The largest, with a short memory: shards shrink toward the end of a run, and a
+			// worker that takes them for smaller than they are hoards.
+			s.size = max(size, s.size-1)
+			s.bytes = max(len(msg.Data()), s.bytes-s.bytes/8)
 		}
 		if meta, err := msg.Metadata(); err == nil {
 			s.waiting = int(meta.NumPending) * s.size
@@ -278,6 +317,7 @@ func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
 	}
 	h := &held{w: w, feed: f, msg: msg, id: shard.ID, source: msg.Headers().Get(proto.HeaderObject)}
 	h.credit(len(shard.Requests))
+	f.taken += int64(len(shard.Requests))
 	w.shards.Go(func() { h.run(bus, shard.Requests) })
 	return len(shard.Requests)
 }

@@ -15,17 +15,13 @@ func TestRunsShareSlots(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		r, s uint32 // sizes of the shards
-		bug  string
 	}{
 		{r: 8, s: 8},
-		{r: 1, s: 1, bug: "fetch gives one of the runs up to two thirds"},
-		{r: 1, s: 32, bug: "fetch gives the run of small shards a tenth"},
+		{r: 1, s: 1},
+		{r: 1, s: 32},
 	} {
 		t.Run(fmt.Sprintf("shards of %d and %d", tt.r, tt.s), func(t *testing.T) {
 			t.Parallel()
-			if tt.bug != "" {
-				t.Skip(tt.bug)
-			}
 			const n = 320
 			l := newLedger(sim.New(sim.Config{TTFT: 30 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
@@ -58,16 +54,12 @@ func TestHigherPriorityFirst(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		size uint32 // of the urgent shards
-		bug  string
 	}{
 		{size: 32},
-		{size: 1, bug: "fetch goes on to the other run when a slot is freed during the pull"},
+		{size: 1},
 	} {
 		t.Run(fmt.Sprintf("shards of %d", tt.size), func(t *testing.T) {
 			t.Parallel()
-			if tt.bug != "" {
-				t.Skip(tt.bug)
-			}
 			const slots, n = 4, 160
 			l := newLedger(sim.New(sim.Config{TTFT: 15 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))

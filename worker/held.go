@@ -107,7 +107,6 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 // credit adds to the number of requests held.
 func (h *held) credit(n int) {
 	h.w.open.Add(int64(n))
-	h.feed.held.Add(int64(n))
 	if n < 0 {
 		h.w.wake()
 	}
@@ -167,7 +166,12 @@ func (h *held) start(requests []proto.Request) {
 		t := &task{Request: r, shard: h, arrived: now, first: now}
 		if r.Refused != "" {
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: r.Refused}}, 0)
-		} else if h.feed.paused.Load() || !h.w.queue.push(t) {
+		} else if !h.w.queue.push(t) {
+			t.handBack()
+		}
+	}
+	if h.feed.paused.Load() { // perhaps since a moment, and nobody has seen these
+		for _, t := range h.w.queue.remove(func(t *task) bool { return t.shard == h }) {
 			t.handBack()
 		}
 	}
@@ -249,6 +253,9 @@ func (h *held) confirm(ctx context.Context, beat <-chan time.Time) bool {
 		h.sent = failed
 		if len(failed) == 0 {
 			return true
+		}
+		if h.feed.gone.Load() { // its streams may be gone, too
+			return false
 		}
 		h.w.stats.Stalled.Store(true)
 		select {

@@ -21,7 +21,8 @@ import (
 // maxAnswer is the longest answer that is read, in bytes.
 const maxAnswer = 256 << 20
 
-// ErrUnreachable is returned when no connection to the model server can be made.
+// ErrUnreachable is returned when no connection to the model server can be made, or it
+// says that it cannot answer now.
 var ErrUnreachable = errors.New("model server not reachable")
 
 // Server is an OpenAI-compatible model server.
@@ -61,7 +62,7 @@ func (s *Server) URL() string { return s.base }
 func (s *Server) Close() { s.http.CloseIdleConnections() }
 
 // Models lists the models that the server serves. The error wraps [ErrUnreachable]
-// when there is no answer at all.
+// when the server is not there, or not ready.
 func (s *Server) Models(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -78,6 +79,9 @@ func (s *Server) Models(ctx context.Context) ([]string, error) {
 	body, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if res.StatusCode >= 500 { // llama.cpp says 503 while it loads
+		return nil, fmt.Errorf("%w: list models of %s: status %s", ErrUnreachable, s.base, res.Status)
 	}
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("list models of %s: status %s", s.base, res.Status)

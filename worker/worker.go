@@ -162,6 +162,11 @@ func (w *Worker) dispatch(ctx context.Context) {
 			t.handBack()
 			return
 		}
+		if t.shard.feed.paused.Load() {
+			w.cfg.Limiter.Release()
+			t.handBack()
+			continue
+		}
 		w.attempts.Go(func() { w.attempt(t.shard.feed.calls, t) })
 	}
 }
