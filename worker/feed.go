@@ -19,6 +19,7 @@ type feed struct {
 	run      string
 	priority int
 	models   []string // of the run
+	largest  int      // requests in a shard of it, at most
 	objects  *proto.Objects
 	results  jetstream.Stream // looked up before the first pull
 	sources  map[string]*source
@@ -78,7 +79,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 			}
 			f := w.feeds.runs[run]
 			if f == nil {
-				f = &feed{run: run, models: m.Models(), objects: proto.NewObjects(w.cfg.JS, run), sources: map[string]*source{}}
+				f = &feed{run: run, models: m.Models(), largest: m.Settings.ShardSize, objects: proto.NewObjects(w.cfg.JS, run), sources: map[string]*source{}}
 				f.calls, f.cut = context.WithCancel(calls)
 				w.feeds.runs[run] = f
 				w.cfg.Log.Debug().Str("run", run).Msg("a run to work for")
@@ -235,6 +236,9 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 	shards := 1 // until it is known how large they are
 	if s.size > 0 {
 		shards = max(1, min((n+s.size-1)/s.size, 256, maxPull/max(1, s.bytes)))
+	}
+	if s.size < f.largest/2 {
+		shards = min(shards, 4) // the next may be larger: another round of publishing begins with large ones
 	}
 	var batch jetstream.MessageBatch
 	var err error

@@ -138,3 +138,21 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 		})
 	}
 }
+
+// Small shards do not make a worker ask for many that turn out to be large.
+func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
+	t.Parallel()
+	l := newGate(sim.New(sim.Config{}))
+	b := newRuns(t, serve(t, l))
+	b.cfg.Limiter, b.cfg.Grace = NewFixedLimit(16), time.Millisecond
+	m := b.makeStreams("r", 0, "m")
+	m.Settings.ShardSize = 32
+	b.fill("r", "m", 0, 1, 1)
+	b.fill("r", "m", 1, 641, 32)
+	b.announceRun(m)
+	w, _ := b.start()
+	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.count("r") == 16 })
+	if most := int64(1 + 4*32); w.open.Load() > most {
+		t.Errorf("%d requests held, want at most %d", w.open.Load(), most)
+	}
+}

@@ -137,3 +137,30 @@ func TestRunComesLater(t *testing.T) {
 	stop()
 	b.lines("s", 8)
 }
+
+// A server that fails to list its models serves what it served before, not anything.
+func TestFailedListKeepsModels(t *testing.T) {
+	t.Parallel()
+	server := sim.New(sim.Config{Models: []string{"a"}})
+	var broken atomic.Bool
+	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() && r.Method == http.MethodGet {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		server.ServeHTTP(w, r)
+	})))
+	w, stop := b.start()
+	prototest.Poll(t, patience, "the list", func() bool { _, any := w.models(); return !any })
+	broken.Store(true)
+	w.ask(t.Context())
+	b.addRun("other", 0, "b")
+	b.fill("other", "b", 0, 8, 8)
+	b.addRun("ours", 0, "a")
+	b.fill("ours", "a", 0, 8, 8)
+	b.await("ours")
+	stop()
+	if got := len(b.resultsOf("other")); got > 0 {
+		t.Errorf("%d requests of a model that it does not serve were run", got)
+	}
+}
