@@ -166,7 +166,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 		}
 		switch e := c.ending.Load(); {
 		case e != nil && last == nil:
-			last = &ender{c: c, ending: *e}
+			last = newEnder(c, *e)
 		case e != nil && n == 0:
 			if err := last.step(ctx); err != nil {
 				return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -33,6 +34,7 @@ type ender struct {
 	begun  time.Time
 	purged bool
 	batch  int // of messages published
+	lines  int // in each of them
 
 	next func() (proto.Request, error, bool)
 	end  func() // of the input's iterator
@@ -42,11 +44,14 @@ type ender struct {
 // hear of it at once, and cut off what is at the model servers.
 const settleTime = 2 * time.Second
 
-// Lines in one message, and messages between two looks at what came.
+// Lines and bytes in one message, at most, and messages between two looks at what came.
 const (
 	endingLines    = 512
+	endingBytes    = 1 << 20
 	endingMessages = 16
 )
+
+func newEnder(c *Collector, e ending) *ender { return &ender{c: c, ending: e, lines: endingLines} }
 
 // step is called when no results come. It publishes some lines.
 func (e *ender) step(ctx context.Context) error {
@@ -104,7 +109,7 @@ func (e *ender) purge(ctx context.Context) error {
 func (e *ender) publish(ctx context.Context) (more bool, err error) {
 	var seqs []uint32
 	var lines []byte
-	for more = true; more && len(seqs) < endingLines; {
+	for more = true; more && len(seqs) < e.lines && len(lines) < endingBytes; {
 		var r proto.Request
 		r, err, more = e.next()
 		if err != nil {
@@ -124,7 +129,11 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 	e.batch++
 	shard := fmt.Sprintf("%s-%d", e.ending.state, e.batch)
 	for {
-		_, err := e.c.cfg.JS.PublishMsg(ctx, proto.EncodeResults(e.c.run, shard, seqs, lines))
+		msg := proto.EncodeResults(e.c.run, shard, seqs, lines)
+		err := proto.NewObjects(e.c.cfg.JS, e.c.run).Offload(ctx, msg, "results-"+shard+"-"+nuid.Next(), e.c.cfg.JS.Conn().MaxPayload())
+		if err == nil {
+			_, err = e.c.cfg.JS.PublishMsg(ctx, msg)
+		}
 		if err == nil {
 			return more, nil
 		}
@@ -134,6 +143,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 		// A full stream has to be read first; nobody is there who could, but us. The
 		// lines left out are published in the next iteration.
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.Code == 503 {
+			e.lines = max(1, e.lines/2) // should the stream be smaller than a message
 			return false, nil
 		}
 		e.c.cfg.Log.Warn().Err(err).Msg("publish the lines of an ended run; trying on")

@@ -36,7 +36,7 @@ func failing(seq uint32) bool { return seq%3 == 2 }
 // lineOf is the output line of a request, with a body of at least pad bytes.
 func lineOf(seq uint32, pad int) []byte {
 	r := proto.Result{
-		Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), Status: 200, Worker: "w", Attempts: 2,
+		Run: "r", Seq: seq, CustomID: lineID(seq), Status: 200, Worker: "w", Attempts: 2,
 		Body: fmt.Appendf(nil, `{"text":"%d %s","usage":{"prompt_tokens":3,"completion_tokens":5}}`, seq, strings.Repeat("x", pad)),
 	}
 	if failing(seq) {
@@ -44,6 +44,9 @@ func lineOf(seq uint32, pad int) []byte {
 	}
 	return proto.AppendResult(nil, r)
 }
+
+// lineID is the custom_id of a request.
+func lineID(seq uint32) []byte { return fmt.Appendf(nil, `"c-%d"`, seq) }
 
 // linesOf joins the lines of those requests that want is true for.
 func linesOf(want func(uint32) bool, seqs ...uint32) string {
@@ -118,7 +121,7 @@ func reopen(t *testing.T, j *Journal) *Journal {
 	return open(t, j.path)
 }
 
-func open(t *testing.T, path string) *Journal {
+func open(t testing.TB, path string) *Journal {
 	t.Helper()
 	j, err := OpenJournal(path)
 	if err != nil {
@@ -151,7 +154,7 @@ func flip(t *testing.T, path string, offset int64) {
 }
 
 // unpack reads all zstd frames of a file, as any program would.
-func unpack(t *testing.T, path string) string {
+func unpack(t testing.TB, path string) string {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
@@ -170,14 +173,14 @@ func unpack(t *testing.T, path string) string {
 	return string(text)
 }
 
-func checkText(t *testing.T, path, want string) {
+func checkText(t testing.TB, path, want string) {
 	t.Helper()
 	if diff := cmp.Diff(want, unpack(t, path)); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", filepath.Base(path), diff)
 	}
 }
 
-func checkAbsent(t *testing.T, path string) {
+func checkAbsent(t testing.TB, path string) {
 	t.Helper()
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is there (%v)", path, err)

@@ -95,7 +95,9 @@ func (c *Collector) finish(ctx context.Context) error {
 	c.mu.Lock()
 	c.finishing = true
 	c.mu.Unlock()
-	c.setState(ctx, proto.StateFinalizing)
+	if e := c.ending.Load(); e == nil || e.state != proto.StateCancelled {
+		c.setState(ctx, proto.StateFinalizing) // else it stays cancelling, should we die now
+	}
 	if err := c.cfg.Journal.rewrite(ctx, c.cfg.Output, c.cfg.Format); err != nil {
 		return fmt.Errorf("collector: write output files: %w", err)
 	}
@@ -114,12 +116,15 @@ func (c *Collector) finish(ctx context.Context) error {
 	return nil
 }
 
-// final is the state that the run ends in.
+// final is the state that the run ends in. One whose last answers were on their way
+// when its time was over is complete.
 func (c *Collector) final() proto.State {
-	if e := c.ending.Load(); e != nil {
-		return e.state
+	s := c.cfg.Journal.State()
+	e := c.ending.Load()
+	if e == nil || e.state == proto.StateExpired && s.Counts.NotRun <= s.Manifest.Input.Invalid {
+		return proto.StateCompleted
 	}
-	return proto.StateCompleted
+	return e.state
 }
 
 // setState notes the run's state on the bus. The files are what counts: a bus that

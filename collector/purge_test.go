@@ -27,13 +27,13 @@ func itself(n uint32) uint32 { return n }
 func TestPurgeMakesRoom(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 150, 256<<10)
-	_, stop := b.start()
+	c := b.start()
 	next := uint32(0)
 	prototest.Poll(t, patience, "room for all results", func() bool {
 		next = b.fill(next, itself)
 		return next == 150
 	})
-	b.finish(stop)
+	b.finish(c)
 }
 
 // The newer half stays: workers look there for what a shard has done already.
@@ -41,22 +41,14 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1000, 256<<10)
 	full := b.fill(0, func(n uint32) uint32 { return 3 * n })
-	c, _ := b.start()
-	stream, err := b.js.Stream(t.Context(), proto.ResultsStream("r"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	created := stream.CachedInfo().Created
+	c := b.start()
+	created := b.stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
 		if err := c.purge(t.Context(), Position{Created: created, Seq: synced}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	info, err := stream.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	state := info.State
+	state := b.stream(proto.ResultsStream("r")).State
 	if state.FirstSeq <= uint64(full)/4 || state.Msgs < uint64(full)/3 || state.LastSeq != uint64(full) {
 		t.Errorf("of %d messages %d stay, the first is %d", full, state.Msgs, state.FirstSeq)
 	}
@@ -81,21 +73,40 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 			for n := range uint32(half) {
 				b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, lineOf(tt.seq(n), 8<<10)))
 			}
-			c, stop := b.start()
-			b.waitDurable(c, min(half, tt.max))
+			c := b.start()
+			c.waitDurable(min(half, tt.max))
 			full := b.fill(uint32(half), tt.seq)
 			prototest.Poll(t, patience, "all messages", func() bool {
 				p := c.Progress().Received
 				return p.Done+int(p.Duplicates) >= int(full)
 			})
-			stopped(t, stop())
+			c.stopped()
 			b.fill(full, tt.seq) // should a purge have come in between
-			_, stop = b.start()
+			c = b.start()
 			prototest.Poll(t, patience, "room in the stream", func() bool {
 				_, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", []uint32{999}, lineOf(999, 8<<10)))
 				return err == nil
 			})
-			stopped(t, stop())
+			c.stopped()
 		})
+	}
+}
+
+// Who keeps results for readers to come has them all, however many they are.
+func TestPurgeKeepsResults(t *testing.T) {
+	t.Parallel()
+	const requests = 60
+	b := newBench(t, requests, 64<<10, func(m *proto.Manifest) { m.Terms.KeepResults = true })
+	c := b.start()
+	if next := b.fill(0, itself); next != requests {
+		t.Fatalf("the stream is full after %d results", next)
+	}
+	b.finish(c)
+	info := b.stream(proto.ResultsStream("r"))
+	synced := Position{Created: info.Created, Seq: info.State.LastSeq, Time: info.State.LastTime}
+	must(t, c.purge(t.Context(), synced)) // as it does once a second
+	info = b.stream(proto.ResultsStream("r"))
+	if info.Config.MaxBytes != -1 || info.State.Msgs != requests {
+		t.Errorf("%d of %d messages are kept, in a stream of %d bytes", info.State.Msgs, requests, info.Config.MaxBytes)
 	}
 }

@@ -33,7 +33,9 @@ type Reader struct {
 	runs     *proto.Runs
 	kv       jetstream.KeyValue // nil without a name
 	revision uint64             // of the remembered position
+	of       time.Time          // when the run was made
 	spot     spot
+	settled  bool // the spot is in the stream that is there
 	saved    time.Time
 	dirty    bool
 	scan     proto.Scanner
@@ -49,8 +51,9 @@ type spot struct {
 // memory is a spot as it is remembered. The bitmaps are in Roaring's portable format.
 type memory struct {
 	Position
-	Seen   []byte `json:"seen"`
-	Failed []byte `json:"failed"`
+	Of     time.Time `json:"of"` // when the run was made: another may have its id later
+	Seen   []byte    `json:"seen"`
+	Failed []byte    `json:"failed"`
 }
 
 // ErrReader is returned when another process reads under the same name.
@@ -72,7 +75,8 @@ func (r *Reader) Run(ctx context.Context, write func([]byte) error) (missed *roa
 	if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
 		return nil, m, err
 	}
-	if err := r.recall(ctx); err != nil {
+	r.of = m.CreatedAt
+	if err := r.recall(ctx, m); err != nil {
 		return nil, m, err
 	}
 	asked := time.Now()
@@ -125,7 +129,7 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 	asking, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	stream := proto.ResultsStream(r.cfg.Run)
-	if r.spot.Created.IsZero() {
+	if !r.settled {
 		if err := r.settle(asking); err != nil {
 			return 0, err
 		}
@@ -135,21 +139,31 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", stream, err)
 	}
-	var out []byte
+	var out taken
 	for msg, err := range messages {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return 0, r.settle(asking)
+			before := r.spot.Position
+			if err := r.settle(asking); err != nil || r.spot.Position == before {
+				return 0, err
+			}
+			return r.batch(ctx, m, write) // in the stream that is there now
 		}
 		if err != nil {
 			return n, fmt.Errorf("read stream %s: %w", stream, err)
 		}
-		if out, err = r.take(asking, m, msg, out[:0]); err != nil {
+		if err = r.take(asking, m, msg, &out); err != nil {
 			return n, err
 		}
-		if len(out) > 0 {
-			if err := write(out); err != nil {
-				return n, writeError{err}
+		if len(out.lines) > 0 {
+			if err := write(out.lines); err != nil {
+				return n, writeError{err} // and these count as not read
 			}
+		}
+		r.spot.seen.AddMany(out.answered)
+		r.spot.seen.AddMany(out.failed)
+		r.spot.failed.AddMany(out.failed)
+		for _, seq := range out.answered {
+			r.spot.failed.Remove(seq)
 		}
 		r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
 		n++
@@ -170,51 +184,65 @@ func (r *Reader) settle(ctx context.Context) error {
 	} else if !info.Created.Equal(r.spot.Created) || info.State.LastSeq < r.spot.Seq {
 		r.spot.Seq = 0
 	}
-	r.spot.Created = info.Created
+	r.spot.Created, r.settled = info.Created, true
 	return nil
 }
 
-// take appends the lines of a message that were not given out yet.
-func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out []byte) ([]byte, error) {
+// taken are the lines of a message that were not given out yet, and whose they are.
+type taken struct {
+	lines            []byte
+	answered, failed []uint32
+}
+
+// take puts into out what a message has that was not given out yet.
+func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out *taken) error {
+	out.lines, out.answered, out.failed = out.lines[:0], out.answered[:0], out.failed[:0]
 	seqs, err := proto.ResultSeqs(msg.Header)
 	if err != nil {
-		return out, nil // the collector drops it too
+		return nil // the collector drops it too
 	}
 	payload, err := proto.NewObjects(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data)
 	if proto.Lost(err) {
-		return out, nil
+		return nil
 	}
 	if err != nil {
-		return out, err
+		return err
 	}
 	lines, err := proto.SplitLines(payload, len(seqs))
 	if err != nil {
-		return out, nil
+		return nil
 	}
 	for i, seq := range seqs {
 		info, err := proto.ParseLine(&r.scan, lines[i])
-		if err != nil {
+		if err != nil || int(seq) >= m.Input.Requests {
 			continue
 		}
-		// A request that failed has another line after a retry.
-		fresh := r.spot.seen.CheckedAdd(seq) || m.Retries > 0 && r.spot.failed.Contains(seq) && info.OK
-		if !fresh {
-			continue
+		if r.spot.seen.Contains(seq) {
+			// A request that failed has another line after a retry, which may just have begun.
+			again := info.OK && r.spot.failed.Contains(seq)
+			if again && m.Retries == 0 {
+				if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
+					return err
+				}
+			}
+			if !again || m.Retries == 0 {
+				continue
+			}
 		}
 		if info.OK {
-			r.spot.failed.Remove(seq)
+			out.answered = append(out.answered, seq)
 		} else {
-			r.spot.failed.Add(seq)
+			out.failed = append(out.failed, seq)
 		}
-		out = append(out, lines[i]...)
+		out.lines = append(out.lines, lines[i]...)
 	}
-	return out, nil
+	return nil
 }
 
 func (r *Reader) key() string { return r.cfg.Run + "." + r.cfg.Name }
 
 // recall looks up the remembered position.
-func (r *Reader) recall(ctx context.Context) error {
+func (r *Reader) recall(ctx context.Context, run proto.Manifest) error {
 	if r.cfg.Name == "" {
 		return nil
 	}
@@ -233,11 +261,14 @@ func (r *Reader) recall(ctx context.Context) error {
 	if err := json.Unmarshal(entry.Value(), &m); err != nil {
 		return fmt.Errorf("recall where reader %s was: %w: %w", r.cfg.Name, proto.ErrFormat, err)
 	}
-	if err := errors.Join(r.spot.seen.UnmarshalBinary(m.Seen), r.spot.failed.UnmarshalBinary(m.Failed)); err != nil {
+	r.revision = entry.Revision()
+	was := spot{Position: m.Position, seen: roaring.New(), failed: roaring.New()}
+	if err := errors.Join(was.seen.UnmarshalBinary(m.Seen), was.failed.UnmarshalBinary(m.Failed)); err != nil {
 		return fmt.Errorf("recall where reader %s was: %w: %w", r.cfg.Name, proto.ErrFormat, err)
 	}
-	r.spot.Position = m.Position
-	r.revision = entry.Revision()
+	if m.Of.Equal(run.CreatedAt) {
+		r.spot = was
+	}
 	return nil
 }
 
@@ -249,7 +280,7 @@ func (r *Reader) remember(ctx context.Context, now bool) error {
 	r.saved = time.Now()
 	r.spot.seen.RunOptimize()
 	r.spot.failed.RunOptimize()
-	m := memory{Position: r.spot.Position}
+	m := memory{Position: r.spot.Position, Of: r.of}
 	var err error
 	if m.Seen, err = r.spot.seen.ToBytes(); err != nil {
 		return err

@@ -87,10 +87,15 @@ func (s *source) alive(ctx context.Context) error {
 	defer cancel()
 	s.heard = time.Now()
 	info, err := s.consumer.Info(ctx)
-	if err == nil && info.NumPending > 0 {
-		err = errSilent
+	switch {
+	case err != nil:
+		return err
+	case info.NumPending > 0:
+		return errSilent
+	case info.Delivered.Consumer >= s.next: // into a connection that broke
+		return errGap
 	}
-	return err
+	return nil
 }
 
 // connect makes the consumer, at the message after the position, or at the beginning

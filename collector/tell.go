@@ -35,6 +35,10 @@ func (c *Collector) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// An earlier process may have ended the run and died over its files.
+	if err := c.look(ctx); err != nil {
+		return err
+	}
 	return c.cfg.Journal.begin()
 }
 
@@ -47,7 +51,11 @@ func (c *Collector) leave(ctx context.Context) {
 	// Not for long: the claim ends by itself.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if err := c.presence.CollectorGone(ctx, c.run); err != nil {
+	who, ok, err := c.presence.CollectorOf(ctx, c.run)
+	if err == nil && ok && who == c.info() {
+		err = c.presence.CollectorGone(ctx, c.run)
+	}
+	if err != nil {
 		c.cfg.Log.Debug().Err(err).Msg("take back the claim on the run")
 	}
 }
@@ -105,7 +113,7 @@ func (c *Collector) look(ctx context.Context) error {
 	switch {
 	case m.State == proto.StateCancelling:
 		c.ending.Store(&cancelled)
-	case m.Terms.ExpiresAt != nil && time.Now().After(*m.Terms.ExpiresAt):
+	case m.Terms.ExpiresAt != nil && time.Now().After(*m.Terms.ExpiresAt) && c.incomplete(m):
 		err := c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
 			m.State = proto.StateFinalizing // so that workers let go of it
 			return nil
@@ -119,6 +127,14 @@ func (c *Collector) look(ctx context.Context) error {
 	}
 	c.cfg.Log.Info().Str("as", string(c.ending.Load().state)).Msg("ending the run")
 	return nil
+}
+
+// incomplete reports whether some requests have no line, or one that says that they
+// were not run.
+func (c *Collector) incomplete(m proto.Manifest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.received.Done < c.total || c.received.NotRun > m.Input.Invalid
 }
 
 // note writes the counts into the manifest.

@@ -1,0 +1,265 @@
+package collector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+const patience = 20 * time.Second
+
+// bench is a run of a collector on a bus, with a journal.
+type bench struct {
+	t      testing.TB
+	js     jetstream.JetStream
+	runs   *proto.Runs
+	limits proto.Limits
+	m      proto.Manifest
+	out    Output
+}
+
+// newBench makes a run, with a manifest changed by change.
+func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*proto.Manifest)) *bench {
+	t.Helper()
+	_, js := prototest.Server(t)
+	b := &bench{
+		t: t, js: js, m: manifest(requests), out: Output(filepath.Join(t.TempDir(), "out")),
+		limits: proto.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
+	}
+	for _, c := range change {
+		c(&b.m)
+	}
+	var err error
+	if err = proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {
+		t.Fatal(err)
+	}
+	must(t, b.runs.Create(t.Context(), b.m))
+	b.makeStreams()
+	j, err := CreateJournal(b.out.Journal(), b.m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, j.Close())
+	return b
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) makeStreams() {
+	b.t.Helper()
+	must(b.t, proto.EnsureStreams(b.t.Context(), b.js, b.m, b.limits))
+}
+
+// makeResultsAnew replaces the results stream by an empty one.
+func (b *bench) makeResultsAnew() {
+	b.t.Helper()
+	must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r")))
+	b.makeStreams()
+}
+
+// stream is a stream of the run as it is now.
+func (b *bench) stream(name string) *jetstream.StreamInfo {
+	b.t.Helper()
+	s, err := b.js.Stream(b.t.Context(), name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s.CachedInfo()
+}
+
+// publish stores one message with the lines of requests.
+func (b *bench) publish(shard string, seqs ...uint32) {
+	b.t.Helper()
+	b.publishMsg(proto.EncodeResults("r", shard, seqs, []byte(linesOf(either, seqs...))))
+}
+
+func (b *bench) publishMsg(msg *nats.Msg) {
+	b.t.Helper()
+	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// update changes the run's manifest on the bus.
+func (b *bench) update(change func(*proto.Manifest)) {
+	b.t.Helper()
+	must(b.t, b.runs.Update(b.t.Context(), "r", func(m *proto.Manifest) error {
+		change(m)
+		return nil
+	}))
+}
+
+// setState is what the run's collector does, where a test has none.
+func (b *bench) setState(s proto.State) {
+	b.t.Helper()
+	b.update(func(m *proto.Manifest) { m.State = s })
+}
+
+// session is a collector at work, as a process of its own would be.
+type session struct {
+	*Collector
+	t     testing.TB
+	cut   context.CancelFunc // tells it to stop, and does not wait
+	ended chan struct{}
+	err   error // what Run returned, once it has ended
+}
+
+// start runs a collector.
+func (b *bench) start(change ...func(*Config)) *session {
+	b.t.Helper()
+	j := open(b.t, b.out.Journal())
+	cfg := Config{JS: b.js, Journal: j, Output: b.out, Input: input(nil), Limits: b.limits, Flush: 20 * time.Millisecond}
+	for _, change := range change {
+		change(&cfg)
+	}
+	ctx, cut := context.WithCancel(b.t.Context())
+	s := &session{Collector: New(cfg), t: b.t, cut: cut, ended: make(chan struct{})}
+	go func() {
+		s.err = errors.Join(s.Run(ctx), j.Close())
+		close(s.ended)
+	}()
+	b.t.Cleanup(func() { s.stop() })
+	return s
+}
+
+// stop stops the collector, and returns what Run did.
+func (s *session) stop() error {
+	s.cut()
+	<-s.ended
+	return s.err
+}
+
+// wait waits until the collector ends by itself, and returns what Run did.
+func (s *session) wait() error {
+	s.t.Helper()
+	await(s.t, s.ended, "the collector's end")
+	return s.err
+}
+
+// waitDurable waits for lines in the synced output.
+func (s *session) waitDurable(n int) {
+	s.t.Helper()
+	prototest.Poll(s.t, patience, "lines on the disk", func() bool { return s.Progress().Durable == n })
+}
+
+// stopped stops the collector, and checks that it was not broken.
+func (s *session) stopped() {
+	s.t.Helper()
+	if err := s.stop(); !errors.Is(err, context.Canceled) {
+		s.t.Fatalf("Run: %v, want context.Canceled", err)
+	}
+}
+
+// await waits for a signal.
+func await(t testing.TB, signal <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(patience):
+		t.Fatalf("after %v still waiting for %s", patience, what)
+	}
+}
+
+// input names requests as lineOf does. It is called with each number before that is
+// given out, unless it is nil.
+type input func(seq uint32) error
+
+func (in input) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	return func(yield func(proto.Request, error) bool) {
+		var id []byte // used again, as it may be
+		for it := wanted.Iterator(); it.HasNext(); {
+			seq := it.Next()
+			if in != nil {
+				if err := in(seq); err != nil {
+					yield(proto.Request{}, err)
+					return
+				}
+			}
+			id = fmt.Appendf(id[:0], `"c-%d"`, seq)
+			if !yield(proto.Request{Seq: seq, CustomID: id}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// finish waits for the end of the run and checks its output: each request's line once.
+func (b *bench) finish(s *session) Meta {
+	b.t.Helper()
+	return b.end(s, proto.StateCompleted)
+}
+
+// end is finish for a run that ends in another state.
+func (b *bench) end(s *session, state proto.State) Meta {
+	b.t.Helper()
+	if err := s.wait(); err != nil {
+		b.t.Errorf("Run: %v", err)
+	}
+	m, err := b.runs.Get(b.t.Context(), "r")
+	if err != nil || m.State != state || m.EndedAt == nil {
+		b.t.Errorf("the run is %s, ended at %v (%v); want %s", m.State, m.EndedAt, err, state)
+	}
+	if _, err := b.js.Stream(b.t.Context(), proto.WorkStream("r")); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		b.t.Errorf("the work stream of a run that has ended: %v, want none", err)
+	}
+	seqs := map[string]int{}
+	var scan proto.Scanner
+	for path, ok := range map[string]bool{b.out.Results(): true, b.out.Errors(): false} {
+		if _, err := os.Stat(path); !ok && errors.Is(err, os.ErrNotExist) {
+			continue // none has failed
+		}
+		for line := range strings.Lines(unpack(b.t, path)) {
+			info, err := proto.ParseLine(&scan, []byte(line))
+			if err != nil || info.OK != ok {
+				b.t.Errorf("%s has the line %.200s (%v)", path, line, err)
+			}
+			seqs[string(info.CustomID)]++
+		}
+	}
+	for id, n := range seqs {
+		if n != 1 {
+			b.t.Errorf("request %s has %d lines", id, n)
+		}
+	}
+	if len(seqs) != b.m.Input.Requests {
+		b.t.Errorf("lines of %d requests, want %d", len(seqs), b.m.Input.Requests)
+	}
+	checkAbsent(b.t, b.out.Journal())
+	return b.meta()
+}
+
+// meta reads the metadata.
+func (b *bench) meta() (meta Meta) {
+	b.t.Helper()
+	text, err := os.ReadFile(b.out.Meta())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	must(b.t, json.Unmarshal(text, &meta))
+	if meta.Status != meta.Manifest.State {
+		b.t.Errorf("status %s of a run that is %s", meta.Status, meta.Manifest.State)
+	}
+	return meta
+}

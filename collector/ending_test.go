@@ -1,0 +1,308 @@
+package collector
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// errorLine is what a failed request's line holds.
+type errorLine struct {
+	ID       string `json:"id"`
+	CustomID string `json:"custom_id"`
+	Response *struct {
+		Status int `json:"status_code"`
+	} `json:"response"`
+	Error *struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+	Extras struct {
+		Seq      uint32 `json:"seq"`
+		Attempts int    `json:"attempts"`
+	} `json:"promptmill"`
+}
+
+// errorLines are the lines of the requests that failed, by number.
+func (b *bench) errorLines() map[uint32]errorLine {
+	b.t.Helper()
+	lines := map[uint32]errorLine{}
+	for text := range strings.Lines(unpack(b.t, b.out.Errors())) {
+		var line errorLine
+		must(b.t, json.Unmarshal([]byte(text), &line))
+		lines[line.Extras.Seq] = line
+	}
+	return lines
+}
+
+// checkNotRun checks that those requests that want is true for were not run, for a
+// reason with a code, and no others.
+func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
+	b.t.Helper()
+	lines := b.errorLines()
+	for seq := range uint32(b.m.Input.Requests) {
+		line, failed := lines[seq]
+		if failed != (want(seq) || failing(seq)) {
+			b.t.Errorf("request %d is among the failed: %v", seq, failed)
+			continue
+		}
+		notRun := failed && line.Response == nil
+		if notRun != want(seq) {
+			b.t.Errorf("request %d was not run: %v, want %v", seq, notRun, want(seq))
+		}
+		if notRun && (line.Error == nil || line.Error.Code != code || line.Error.Message == "" || line.Extras.Attempts != 0) {
+			b.t.Errorf("request %d has the line %+v, want one with the code %s", seq, line, code)
+		}
+	}
+}
+
+// fillWork stores shards that no worker takes.
+func (b *bench) fillWork() {
+	b.t.Helper()
+	for _, shard := range []string{"0-0", "0-1", "0-2"} {
+		if _, err := b.js.Publish(b.t.Context(), proto.WorkSubject("r", "m", shard), []byte("shard")); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// noWork returns an error if there are shards for workers.
+func (b *bench) noWork() error {
+	s, err := b.js.Stream(b.t.Context(), proto.WorkStream("r"))
+	if err == nil && s.CachedInfo().State.Msgs > 0 {
+		err = errors.New("shards are left to workers")
+	}
+	return err
+}
+
+func TestCancelWritesTheRest(t *testing.T) {
+	t.Parallel()
+	const requests = 1200 // several messages of lines
+	b := newBench(t, requests, 16<<20)
+	b.publish("0-0", 0, 1, 2, 3)
+	b.publish("0-0", 600, 601)
+	b.fillWork()
+	late := input(func(seq uint32) error {
+		if seq != 900 {
+			return b.noWork()
+		}
+		// The first lines of the rest are in the stream by now, 20's and 23's among them.
+		_, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(linesOf(either, 20, 23))))
+		return err
+	})
+	c := b.start(func(cfg *Config) { cfg.Input = late })
+	c.waitDurable(6)
+	must(t, b.runs.Cancel(t.Context(), "r"))
+	b.publish("0-0", 4, 5) // was on its way when the worker heard of it
+	meta := b.end(c, proto.StateCancelled)
+
+	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 5 && seq != 600 && seq != 601 })
+	// Of the 8 that were run 2 and 5 have failed, with answers that tell no usage.
+	want := proto.Counts{
+		Done: requests, Failed: requests - 8 + 2, NotRun: requests - 8,
+		PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 2,
+	}
+	m, err := b.runs.Get(t.Context(), "r")
+	must(t, err)
+	for where, got := range map[string]proto.Manifest{"in the metadata": meta.Manifest, "on the bus": m} {
+		if diff := cmp.Diff(want, got.Counts); diff != "" {
+			t.Errorf("counts %s (-want +got):\n%s", where, diff)
+		}
+		if got.State != proto.StateCancelled || got.EndedAt == nil || time.Since(*got.EndedAt) > time.Minute {
+			t.Errorf("the run is %s %s, since %v", got.State, where, got.EndedAt)
+		}
+	}
+}
+
+// A collector that is stopped while it writes the lines of the rest is followed by one
+// that writes those that are not there.
+func TestCancelGoesOn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1200, 16<<20)
+	b.publish("0-0", 0, 1, 2)
+	must(t, b.runs.Cancel(t.Context(), "r"))
+	var c *session
+	started, reached := make(chan struct{}), make(chan struct{})
+	c = b.start(func(cfg *Config) {
+		cfg.Input = input(func(seq uint32) error {
+			if seq == 700 { // the first 512 are published
+				<-started
+				c.cut()
+				close(reached)
+			}
+			return nil
+		})
+	})
+	close(started)
+	c.waitDurable(3)
+	await(t, reached, "the lines of the rest")
+	c.stopped()
+	if n := b.stream(proto.ResultsStream("r")).State.Msgs; n != 2 {
+		t.Errorf("%d messages of results, want one of them with lines of the rest", n)
+	}
+	checkAbsent(t, b.out.Results())
+
+	c = b.start()
+	meta := b.end(c, proto.StateCancelled)
+	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
+	if c := meta.Manifest.Counts; c.NotRun != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
+// The results stream need not have room for all lines of the rest at once: it is
+// purged of those that are synced.
+func TestCancelInSmallStream(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		requests int
+		bytes    int64
+	}{
+		{"room for one message of lines", 1500, 200 << 10},
+		{"room for two", 2000, 300 << 10},
+		{"less than a message of lines", 160, 20 << 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, tt.requests, tt.bytes)
+			b.publish("0-0", 0, 1, 2)
+			must(t, b.runs.Cancel(t.Context(), "r"))
+			c := b.start()
+			b.end(c, proto.StateCancelled)
+			b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
+		})
+	}
+}
+
+// longInput names requests with custom_ids of so many letters.
+type longInput int
+
+func (n longInput) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	return func(yield func(proto.Request, error) bool) {
+		for it := wanted.Iterator(); it.HasNext(); {
+			seq := it.Next()
+			id := fmt.Appendf(nil, `"%0*d"`, int(n), seq)
+			if !yield(proto.Request{Seq: seq, CustomID: id}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// The lines of the rest fit into messages, however long they are.
+func TestCancelLongNames(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 100, 64<<20) // the server takes messages of 16 MB
+	must(t, b.runs.Cancel(t.Context(), "r"))
+	c := b.start(func(cfg *Config) { cfg.Input = longInput(200 << 10) })
+	b.end(c, proto.StateCancelled)
+}
+
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		in   time.Duration
+	}{
+		{"over before it is collected", -time.Hour},
+		{"over while it is collected", time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			at := time.Now().Add(tt.in)
+			b := newBench(t, 9, 16<<20, func(m *proto.Manifest) { m.Terms.ExpiresAt = &at })
+			b.publish("0-0", 0, 1, 2, 3)
+			b.fillWork()
+			c := b.start(func(cfg *Config) { cfg.Input = input(func(uint32) error { return b.noWork() }) })
+			prototest.Poll(t, patience, "workers to be told", func() bool {
+				m, err := b.runs.Get(t.Context(), "r")
+				return err == nil && m.State == proto.StateFinalizing
+			})
+			if time.Now().Before(at) {
+				t.Error("the run ends before its time")
+			}
+			meta := b.end(c, proto.StateExpired)
+			b.checkNotRun(proto.CodeExpired, func(seq uint32) bool { return seq > 3 })
+			if c := meta.Manifest.Counts; c.Done != 9 || c.NotRun != 5 || c.Failed != 6 {
+				t.Errorf("counts %+v", c)
+			}
+		})
+	}
+}
+
+// Time that is over when all answers are there changes nothing.
+func TestExpiryOfCompleteRun(t *testing.T) {
+	t.Parallel()
+	at := time.Now().Add(-time.Hour)
+	b := newBench(t, 4, 16<<20, func(m *proto.Manifest) { m.Terms.ExpiresAt = &at })
+	b.publish("0-0", 0, 1, 2, 3)
+	c := b.start()
+	b.finish(c)
+}
+
+// A run that was to end early has done so, too, if its collector died when the last line
+// was synced.
+func TestEndingAfterCrash(t *testing.T) {
+	t.Parallel()
+	past := time.Now().Add(-time.Hour)
+	cancel := func(m *proto.Manifest) { m.State = proto.StateCancelling }
+	expire := func(m *proto.Manifest) { m.Terms.ExpiresAt = &past }
+	for _, tt := range []struct {
+		name      string
+		end, left func(*proto.Manifest)
+		want      proto.State
+	}{
+		{"cancelled, before the files were begun", cancel, cancel, proto.StateCancelled},
+		{"cancelled, while the files were written", cancel, func(*proto.Manifest) {}, proto.StateCancelled},
+		{"expired, while the files were written", expire, func(*proto.Manifest) {}, proto.StateExpired},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 3, 16<<20)
+			b.publish("0-0", 0, 1)
+			b.update(tt.end)
+			c := b.start(func(cfg *Config) { cfg.Output = Output(filepath.Join(t.TempDir(), "missing", "out")) })
+			if err := c.wait(); !errors.Is(err, os.ErrNotExist) {
+				t.Fatalf("Run: %v, want that the output's folder is not there", err)
+			}
+			if got := c.Progress().Durable; got != 3 {
+				t.Fatalf("%d lines in the journal, want all", got)
+			}
+			b.update(tt.left)
+			b.end(b.start(), tt.want)
+		})
+	}
+}
+
+func TestEndingInputFails(t *testing.T) {
+	t.Parallel()
+	fault := errors.New("the input was moved")
+	b := newBench(t, 9, 16<<20)
+	must(t, b.runs.Cancel(t.Context(), "r"))
+	c := b.start(func(cfg *Config) {
+		cfg.Input = input(func(seq uint32) error {
+			if seq == 4 {
+				return fault
+			}
+			return nil
+		})
+	})
+	err := c.wait()
+	if !errors.Is(err, fault) || !strings.Contains(err.Error(), "name the requests that were not executed") {
+		t.Errorf("Run: %v, want %v and what it was for", err, fault)
+	}
+	checkAbsent(t, b.out.Results())
+}

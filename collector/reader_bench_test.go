@@ -1,0 +1,41 @@
+package collector
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// A run's results from the first to the last, as a reader that comes late reads them.
+func BenchmarkReader(b *testing.B) {
+	const requests, length = 16 << 10, 1200
+	for _, size := range []int{1, proto.MaxBatch} {
+		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
+			bench := newBench(b, requests, 64<<20)
+			pad := length - len(lineOf(0, 0))
+			for seqs := to(requests); len(seqs) > 0; seqs = seqs[size:] {
+				var lines []byte
+				for _, seq := range seqs[:size] {
+					lines = append(lines, lineOf(3*(seq/3), pad)...) // those that do not fail
+				}
+				_, err := bench.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
+				must(b, err)
+			}
+			await(b, bench.js.PublishAsyncComplete(), "the results")
+			bench.setState(proto.StateCompleted)
+			bytes := 0
+			for b.Loop() {
+				missed, _, err := NewReader(ReaderConfig{JS: bench.js, Run: "r"}).Run(b.Context(), func(lines []byte) error {
+					bytes += len(lines)
+					return nil
+				})
+				if err != nil || !missed.IsEmpty() {
+					b.Fatalf("missed %v (%v)", missed, err)
+				}
+			}
+			b.SetBytes(int64(bytes / b.N))
+			b.ReportMetric(float64(requests*b.N)/b.Elapsed().Seconds(), "lines/s")
+		})
+	}
+}

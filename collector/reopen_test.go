@@ -1,0 +1,213 @@
+package collector
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// written makes the output of a complete run: the answers have bodies of pad bytes.
+func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *Meta) {
+	t.Helper()
+	var answered, failed bytes.Buffer
+	for seq := range requests {
+		if failing(seq) {
+			failed.Write(lineOf(seq, pad))
+		} else {
+			answered.Write(lineOf(seq, pad))
+		}
+	}
+	out := Output(filepath.Join(t.TempDir(), "out"))
+	for path, text := range map[string]string{out.Results(): answered.String(), out.Errors(): failed.String()} {
+		l, err := createLines(path, int64(len(text)), seekable)
+		must(t, err)
+		for line := range strings.Lines(text) {
+			must(t, l.write([]byte(line)))
+		}
+		must(t, l.commit())
+	}
+	must(t, os.WriteFile(out.Meta(), []byte("{}"), 0o644))
+	return out, &Meta{Test: MetaTest{NumRequests: int(requests)}, Results: MetaResults{InferenceTimeSeconds: 1.5}}
+}
+
+// folder is what lies in the folder of an output.
+func folder(t *testing.T, out Output) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(string(out)), path))
+		files[path] = string(data)
+		return err
+	}))
+	return files
+}
+
+// retried is a manifest of a run of which some requests are to be run again.
+func retried(requests int) proto.Manifest {
+	m := manifest(requests)
+	m.Retries = 1
+	return m
+}
+
+func TestReopen(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		requests uint32
+		pad      int
+		seekable bool
+		frames   int // of lines
+	}{
+		{"a small output", 9, 0, false, 1},
+		{"a seekable one", 9, 0, true, 1},
+		{"one of several frames", 12, 1 << 20, false, 2},
+		{"one of several frames, seekable", 12, 1 << 20, true, 2},
+		{"a single failed request", 3, 0, false, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			out, meta := written(t, tt.requests, tt.pad, tt.seekable)
+			before := folder(t, out)
+			at := Position{Created: born, Seq: 77, Time: born.Add(time.Hour)}
+			m := retried(int(tt.requests))
+			j, err := Reopen(out, meta, m, at)
+			must(t, err)
+			t.Cleanup(func() { j.Close() })
+
+			n := int64(tt.requests / 3 * 2)
+			want := State{
+				Manifest: m, Done: roaring.New(), Sessions: 1, Worked: 1500 * time.Millisecond, Position: at,
+				Counts: proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
+			}
+			for seq := range tt.requests {
+				if line := lineOf(seq, tt.pad); succeeding(seq) {
+					want.Done.Add(seq)
+					want.Sizes.OK += int64(len(line))
+					want.Sizes.OKPlain += int64(len(proto.StripExtras(line)))
+				}
+			}
+			checkState(t, want, j.State())
+			j = reopen(t, j)
+			checkState(t, want, j.State())
+			frames := 0
+			_, _, err = j.frames(func(p place) error {
+				if p.Packed > 0 {
+					frames++
+				}
+				return nil
+			})
+			if err != nil || frames != tt.frames {
+				t.Errorf("%d frames of lines (%v), want %d", frames, err, tt.frames)
+			}
+
+			// Nothing else has changed.
+			after := folder(t, out)
+			delete(after, filepath.Base(out.Journal()))
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Errorf("files beside the journal (-before +after):\n%.2000s", diff)
+			}
+		})
+	}
+}
+
+// A process that died while it made the journal leaves the output complete.
+func TestReopenAfterCrash(t *testing.T) {
+	t.Parallel()
+	for name, left := range map[string]string{"nothing of it was written": "", "something else": strings.Repeat("junk", 10_000)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, meta := written(t, 6, 0, false)
+			must(t, os.WriteFile(out.Journal()+".new", []byte(left), 0o644))
+			j, err := Reopen(out, meta, retried(6), Position{})
+			must(t, err)
+			checkAbsent(t, out.Journal()+".new")
+			if j = reopen(t, j); j.State().Counts.Done != 4 || j.State().Cut != 0 {
+				t.Errorf("%d lines in the journal, and %d bytes cut; want 4 and 0", j.State().Counts.Done, j.State().Cut)
+			}
+			checkText(t, out.Journal(), linesOf(succeeding, to(6)...))
+		})
+	}
+}
+
+func TestReopenPlain(t *testing.T) {
+	t.Parallel()
+	out, meta := written(t, 6, 0, false)
+	meta.Config.Plain = true
+	before := folder(t, out)
+	if _, err := Reopen(out, meta, retried(6), Position{}); !errors.Is(err, ErrPlain) {
+		t.Errorf("Reopen: %v, want ErrPlain", err)
+	}
+	if diff := cmp.Diff(before, folder(t, out)); diff != "" {
+		t.Errorf("files (-before +after):\n%s", diff)
+	}
+}
+
+// An output that cannot be read leaves no journal, and stays as it is.
+func TestReopenDamaged(t *testing.T) {
+	t.Parallel()
+	rewritten := func(lines ...[]byte) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			text := slices.Concat(lines...)
+			l, err := createLines(path, int64(len(text)), false)
+			must(t, err)
+			must(t, l.write(text))
+			must(t, l.commit())
+		}
+	}
+	size := func(t *testing.T, path string) int64 {
+		info, err := os.Stat(path)
+		must(t, err)
+		return info.Size()
+	}
+	for _, tt := range []struct {
+		name   string
+		damage func(t *testing.T, path string)
+		want   error // nil: any
+	}{
+		{"no results", func(t *testing.T, path string) { must(t, os.Remove(path)) }, os.ErrNotExist},
+		{"no zstd", func(t *testing.T, path string) { must(t, os.WriteFile(path, lineOf(0, 0), 0o644)) }, nil},
+		{"cut in the checksum", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)-1)) }, io.ErrUnexpectedEOF},
+		{"cut in the lines", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)/2)) }, io.ErrUnexpectedEOF},
+		{"another checksum", func(t *testing.T, path string) { flip(t, path, size(t, path)-1) }, zstd.ErrCRCMismatch},
+		{"a line that is none", rewritten(lineOf(0, 0), []byte("{}\n")), proto.ErrFormat},
+		{"a line without a line feed", rewritten(lineOf(0, 0), bytes.TrimSpace(lineOf(1, 0))), nil},
+		{"a request twice", rewritten(lineOf(0, 0), lineOf(1, 0), lineOf(0, 0)), proto.ErrFormat},
+		{"a request too many", rewritten(lineOf(0, 0), lineOf(12, 0)), proto.ErrFormat},
+		{"a line without our extras", rewritten(proto.StripExtras(lineOf(0, 0))), proto.ErrFormat},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			out, meta := written(t, 12, 1<<20, false) // so that a frame is written before the end is seen
+			tt.damage(t, out.Results())
+			before := folder(t, out)
+			_, err := Reopen(out, meta, retried(12), Position{})
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), out.Results()) {
+				t.Errorf("Reopen: %v, want %v and the name of the file", err, tt.want)
+			}
+			if diff := cmp.Diff(before, folder(t, out)); diff != "" {
+				t.Errorf("files (-before +after):\n%.2000s", diff)
+			}
+			// It is no matter of locks: with a good file it works.
+			rewritten(lineOf(0, 0), lineOf(1, 0))(t, out.Results())
+			j, err := Reopen(out, meta, retried(12), Position{})
+			must(t, err)
+			j.Close()
+		})
+	}
+}

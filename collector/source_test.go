@@ -1,0 +1,58 @@
+package collector
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// The collector's consumer lives on one server, and is gone when that is.
+func TestSourceLosesItsConsumer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 8, 16<<20)
+	b.publish("0-0", 0, 1, 2)
+	c := b.start()
+	c.waitDurable(3)
+	must(t, b.js.DeleteConsumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer))
+	b.publish("0-1", 3, 4)
+	b.publish("0-1", 5)
+	c.waitDurable(6)
+	b.publish("0-1", 6, 7)
+	if meta := b.finish(c); meta.Results.DuplicatesDropped != 0 {
+		t.Errorf("%d messages were read twice", meta.Results.DuplicatesDropped)
+	}
+}
+
+// What the server sent into a connection that was broken is delivered, as it sees it.
+// If nothing comes behind that, there is no gap to be seen.
+func TestSourceMissesTheLast(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 200, 16<<20)
+	c := b.start()
+	var consumer jetstream.Consumer
+	prototest.Poll(t, patience, "the collector's consumer", func() (ok bool) {
+		var err error
+		consumer, err = b.js.Consumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer)
+		return err == nil
+	})
+	// Who pulls in the collector's stead takes a message away from it. It is either's.
+	thief, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
+	must(t, err)
+	sent := 0
+	for stolen := false; !stolen; {
+		b.publish("0-0", uint32(sent))
+		sent++
+		prototest.Poll(t, patience, "the message", func() bool {
+			select {
+			case <-thief.Messages():
+				stolen = true
+			default:
+			}
+			return stolen || c.Progress().Received.Done == sent
+		})
+	}
+	c.waitDurable(sent)
+}

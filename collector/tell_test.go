@@ -1,0 +1,164 @@
+package collector
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// rival is another place that the run could be collected to.
+func (b *bench) rival() *bench {
+	b.t.Helper()
+	r := *b
+	r.out = Output(filepath.Join(b.t.TempDir(), "rival"))
+	j, err := CreateJournal(r.out.Journal(), r.m)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	must(b.t, j.Close())
+	return &r
+}
+
+func as(host string) func(*Config) { return func(cfg *Config) { cfg.Host = host } }
+
+func (b *bench) presence() *proto.Presence {
+	b.t.Helper()
+	p, err := proto.OpenPresence(b.t.Context(), b.js)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// collectedBy checks who has announced to collect the run.
+func (b *bench) collectedBy(want proto.CollectorInfo) {
+	b.t.Helper()
+	if got, ok, err := b.presence().CollectorOf(b.t.Context(), "r"); err != nil || !ok || got != want {
+		b.t.Errorf("the run is collected by %v (%v, %v), want %v", got, ok, err, want)
+	}
+}
+
+func TestSecondCollectorIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, host string
+		sameOutput bool
+	}{
+		{"another output of this machine", "box", false},
+		{"the same path on another machine", "other", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 4, 16<<20)
+			b.publish("0-0", 0, 1)
+			c := b.start(as("box"))
+			c.waitDurable(2)
+			first := proto.CollectorInfo{Host: "box", Output: string(b.out)}
+			b.collectedBy(first)
+
+			second := b.rival()
+			before, err := os.ReadFile(second.out.Journal())
+			must(t, err)
+			refused := second.start(as(tt.host), func(cfg *Config) {
+				if tt.sameOutput {
+					cfg.Output = b.out
+				}
+			})
+			if err := refused.wait(); !errors.Is(err, proto.ErrCollected) {
+				t.Errorf("a second collector: %v, want ErrCollected", err)
+			}
+			after, err := os.ReadFile(second.out.Journal())
+			if err != nil || !bytes.Equal(before, after) {
+				t.Errorf("the second collector has changed its journal from %d to %d bytes (%v)", len(before), len(after), err)
+			}
+			b.collectedBy(first)
+			m, err := b.runs.Get(t.Context(), "r")
+			if err != nil || m.Output != first.String() {
+				t.Errorf("the bus says that the output is %s (%v), want %s", m.Output, err, first)
+			}
+
+			// Once the first has stopped, it may.
+			c.stopped()
+			c = second.start(as(tt.host))
+			b.publish("0-1", 2, 3)
+			second.finish(c)
+			if _, ok, err := b.presence().CollectorOf(t.Context(), "r"); ok || err != nil {
+				t.Errorf("a run that is complete is being collected (%v)", err)
+			}
+		})
+	}
+}
+
+// take gives the run to another collector behind the back of the one that has it.
+func (b *bench) take(other proto.CollectorInfo) {
+	b.t.Helper()
+	p := b.presence()
+	prototest.Poll(b.t, patience, "the claim on the run", func() bool {
+		must(b.t, p.CollectorGone(b.t.Context(), "r"))
+		return p.Collector(b.t.Context(), "r", other) == nil // else the one that has it was faster
+	})
+}
+
+func TestCollectorLosesItsClaim(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, 16<<20)
+	b.publish("0-0", 0, 1)
+	c := b.start(as("box"))
+	c.waitDurable(2)
+	other := proto.CollectorInfo{Host: "other", Output: "/elsewhere"}
+	b.take(other)
+	if err := c.wait(); !errors.Is(err, proto.ErrCollected) {
+		t.Errorf("Run: %v, want ErrCollected", err)
+	}
+	b.collectedBy(other)
+}
+
+func TestCollectorOfDeletedRun(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, 16<<20)
+	b.publish("0-0", 0, 1)
+	c := b.start()
+	c.waitDurable(2)
+	must(t, b.runs.Delete(t.Context(), "r"))
+	if err := c.wait(); !errors.Is(err, ErrDeleted) {
+		t.Errorf("Run: %v, want ErrDeleted", err)
+	}
+	// What is synced stays.
+	if j := open(t, b.out.Journal()); j.State().Counts.Done != 2 {
+		t.Errorf("%d lines in the journal, want 2", j.State().Counts.Done)
+	}
+}
+
+// Objects that requests came in are not needed any more once their results are synced.
+func TestCollectorForgetsRequests(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, 16<<20)
+	objects := proto.NewObjects(b.js, "r")
+	for _, name := range []string{"work-0-0", "work-0-1"} {
+		must(t, objects.Put(t.Context(), name, []byte("big requests")))
+	}
+	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(linesOf(either, 0, 1)))
+	msg.Header.Set(proto.HeaderSource, "work-0-0")
+	b.publishMsg(msg)
+	b.publish("0-1", 2)
+	c := b.start()
+	prototest.Poll(t, patience, "the end of the object", func() bool {
+		_, err := objects.Get(t.Context(), "work-0-0")
+		return errors.Is(err, jetstream.ErrObjectNotFound)
+	})
+	if got := c.Progress().Durable; got < 2 {
+		t.Errorf("the object is gone with %d lines on the disk", got)
+	}
+	if _, err := objects.Get(t.Context(), "work-0-1"); err != nil {
+		t.Errorf("the object of a shard that is out: %v", err)
+	}
+	b.publish("0-1", 3)
+	b.finish(c)
+}
