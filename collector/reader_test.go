@@ -4,10 +4,12 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -182,47 +184,6 @@ func TestReaderStreamMadeAnew(t *testing.T) {
 	}
 }
 
-// A request that failed has another line after a retry, and others have not.
-func TestReaderAfterRetry(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, 6, 16<<20)
-	b.publish("0-0", to(6)...)
-	b.setState(proto.StateCompleted)
-	b.tail(ReaderConfig{Name: "x"}, nil).finish(proto.StateCompleted, all(to(6)...))
-
-	b.update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
-	tl := b.tail(ReaderConfig{Name: "x"}, nil)
-	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{0, 2}, []byte(string(answered(0))+string(answered(2)))))
-	b.publish("1-0", 1, 2, 5) // 5 fails again, and 2 as another worker saw it
-	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
-	tl.waitGiven(string(answered(2)))
-	b.setState(proto.StateCompleted)
-	tl.finish(proto.StateCompleted, string(answered(2)))
-
-	// Who comes now gets both lines, in their order.
-	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(to(6)...)+string(answered(2)))
-}
-
-// A retry may begin while a reader is busy with what came before.
-func TestReaderBehindRetry(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, 3, 16<<20)
-	b.publish("0-0", 0, 1, 2)
-	begun, release := make(chan struct{}, 9), make(chan struct{})
-	tl := b.tail(ReaderConfig{}, func(string) error {
-		begun <- struct{}{}
-		<-release
-		return nil
-	})
-	await(t, begun, "the first lines")
-	b.setState(proto.StateCompleted)
-	b.update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
-	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
-	b.setState(proto.StateCompleted)
-	close(release)
-	tl.finish(proto.StateCompleted, all(0, 1, 2)+string(answered(2)))
-}
-
 // Whatever a reader does, the run does not notice.
 func TestReaderSlow(t *testing.T) {
 	t.Parallel()
@@ -285,5 +246,43 @@ func TestReaderOfDeletedRun(t *testing.T) {
 	tl.wait()
 	if !errors.Is(tl.err, proto.ErrNoRun) {
 		t.Errorf("Run for a run that is not there: %v, want ErrNoRun", tl.err)
+	}
+}
+
+// muteOnce is a bus that does not answer the first time that it is asked for messages.
+type muteOnce struct {
+	jetstream.JetStream
+	deaf  *nats.Conn
+	asked atomic.Bool
+}
+
+func (m *muteOnce) Conn() *nats.Conn {
+	if m.asked.CompareAndSwap(false, true) {
+		return m.deaf
+	}
+	return m.JetStream.Conn()
+}
+
+// No answer does not mean that there is nothing to read.
+func TestReaderWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 3, 16<<20)
+	b.publish("0-0", 0, 1, 2)
+	b.setState(proto.StateCompleted)
+	_, other := prototest.Server(t)
+	// The end of an answer without its beginning spares us half a minute of waiting.
+	sub, err := other.Conn().Subscribe("$JS.API.DIRECT.GET.>", func(msg *nats.Msg) {
+		end := nats.NewMsg(msg.Reply)
+		end.Header.Set("Status", "204")
+		end.Header.Set("Description", "EOB")
+		msg.RespondMsg(end)
+	})
+	must(t, err)
+	defer sub.Unsubscribe()
+	mute := &muteOnce{JetStream: b.js, deaf: other.Conn()}
+	b.js = mute
+	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(0, 1, 2))
+	if !mute.asked.Load() {
+		t.Error("it was not asked")
 	}
 }

@@ -86,6 +86,47 @@ func (b *bench) reopen(meta *Meta) {
 	must(b.t, j.Close())
 }
 
+// A request that failed has another line after a retry, and others have not.
+func TestReaderAfterRetry(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 6, 16<<20)
+	b.publish("0-0", to(6)...)
+	b.setState(proto.StateCompleted)
+	b.tail(ReaderConfig{Name: "x"}, nil).finish(proto.StateCompleted, all(to(6)...))
+
+	b.update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
+	tl := b.tail(ReaderConfig{Name: "x"}, nil)
+	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{0, 2}, []byte(string(answered(0))+string(answered(2)))))
+	b.publish("1-0", 1, 2, 5) // 5 fails again, and 2 as another worker saw it
+	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
+	tl.waitGiven(string(answered(2)))
+	b.setState(proto.StateCompleted)
+	tl.finish(proto.StateCompleted, string(answered(2)))
+
+	// Who comes now gets both lines, in their order.
+	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(to(6)...)+string(answered(2)))
+}
+
+// A retry may begin while a reader is busy with what came before.
+func TestReaderBehindRetry(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 3, 16<<20)
+	b.publish("0-0", 0, 1, 2)
+	begun, release := make(chan struct{}, 9), make(chan struct{})
+	tl := b.tail(ReaderConfig{}, func(string) error {
+		begun <- struct{}{}
+		<-release
+		return nil
+	})
+	await(t, begun, "the first lines")
+	b.setState(proto.StateCompleted)
+	b.update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
+	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
+	b.setState(proto.StateCompleted)
+	close(release)
+	tl.finish(proto.StateCompleted, all(0, 1, 2)+string(answered(2)))
+}
+
 // Results count from the end of those that are there.
 func TestEndOfResults(t *testing.T) {
 	t.Parallel()

@@ -59,7 +59,7 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 		s.next++
 		s.at.Seq, s.at.Time = meta.Sequence.Stream, meta.Timestamp
 	}
-	if err == nil {
+	if err == nil && !errors.Is(batch.Error(), jetstream.ErrBatchCompleted) { // as many as were asked for
 		err = batch.Error()
 	}
 	switch {

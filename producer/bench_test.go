@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -56,9 +57,13 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 }
 
 // start runs a fresh producer; stop ends it and gives what Run returned.
-func (b *bench) start(t *testing.T) (p *Producer, stop func() error) {
+func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop func() error) {
 	t.Helper()
-	p = New(Config{JS: b.js, Run: b.m.Run, Log: zerolog.Nop()})
+	cfg := Config{JS: b.js, Run: b.m.Run, Log: zerolog.Nop()}
+	for _, change := range change {
+		change(&cfg)
+	}
+	p = New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -90,6 +95,28 @@ func (b *bench) publish(t *testing.T) {
 	_, stop := b.start(t)
 	prototest.Poll(t, 20*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
 	stop()
+}
+
+// nextRound does what a collector does that misses requests. base is the work stream's
+// sequence then.
+func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
+	t.Helper()
+	data, err := roaring.BitmapOf(missing...).ToBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.NewObjects(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
+		t.Fatal(err)
+	}
+	base = b.state(t).LastSeq
+	err = b.runs.Update(t.Context(), b.m.Run, func(m *proto.Manifest) error {
+		m.Publish = proto.Publish{Round: 1, Base: base, Missing: "missing-1"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base
 }
 
 func (b *bench) state(t *testing.T) jetstream.StreamState {

@@ -211,6 +211,38 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+func TestPacked(t *testing.T) {
+	t.Parallel()
+	const text = "{\"a\":1}\n"
+	skippable := "\x50\x2a\x4d\x18\x02\x00\x00\x00xx"
+	for _, tt := range []struct {
+		name, content string
+		want          bool
+	}{
+		{"plain.gz", text, false}, // its name says nothing
+		{"gzip", gzipped(t, text), true},
+		{"zstd", zstded(t, text), true},
+		{"zstd behind a skippable frame", skippable + zstded(t, text), true},
+		{"the last kind of skippable frame", "\x5f" + skippable[1:], true},
+		{"beyond the last", "\x60" + skippable[1:], false},
+		{"empty", "", false},
+		{"one byte", "{", false},
+		{"one byte of gzip", "\x1f", false},
+		{"all of the magic of gzip", "\x1f\x8b", true},
+		{"three bytes of zstd", "\x28\xb5\x2f", false},
+	} {
+		if got, err := Packed(writeFile(t, tt.name, tt.content)); got != tt.want || err != nil {
+			t.Errorf("%s: Packed = %v, %v; want %v", tt.name, got, err, tt.want)
+		}
+	}
+	if _, err := Packed(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v, want fs.ErrNotExist", err)
+	}
+	if _, err := Packed(t.TempDir()); err == nil {
+		t.Error("a folder is no file, packed or not")
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
 	if _, err := Open(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {

@@ -49,7 +49,7 @@ func (r Role) Permissions() Permissions {
 	p := Permissions{Publish: look, Subscribe: []string{r.InboxPrefix() + ".>"}}
 	add := func(patterns ...string) { p.Publish = append(p.Publish, patterns...) }
 	produce := func() {
-		add("$JS.API.STREAM.CREATE.*",
+		add("$JS.API.INFO", "$JS.API.STREAM.CREATE.*",
 			"$JS.API.CONSUMER.CREATE.*.*.pm.*.work.*.*", "$JS.API.CONSUMER.INFO.*.*",
 			"$KV."+RunsBucket+".*", "pm.*.work.*.*", "$O.*.C.*", "$O.*.M.*")
 	}

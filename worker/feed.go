@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -179,15 +180,17 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			continue
 		}
 		// One pull at a time: what it brings decides who is next.
-		from, wait := list[0], time.Duration(0) // the next may have something
+		from, wait := list[0], 50*time.Millisecond // the next may have something
 		if all == 1 {
 			wait = 500 * time.Millisecond
 		}
 		n, err := w.pull(ctx, bus, from, fair(list, w.room()), wait)
-		if err != nil && ctx.Err() == nil {
+		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+			from.source.empty = time.Now().Add(time.Second) // the run has ended, as we shall hear
+		} else if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Warn().Err(err).Str("run", from.feed.run).Msg("pull shards; trying on")
 			from.source.empty = time.Now().Add(time.Second)
-		} else if n == 0 && wait == 0 {
+		} else if n == 0 && all > 1 {
 			from.source.empty = time.Now().Add(100 * time.Millisecond)
 		}
 	}
@@ -240,13 +243,11 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 	if s.size < f.largest/2 {
 		shards = min(shards, 4) // the next may be larger: another round of publishing begins with large ones
 	}
-	var batch jetstream.MessageBatch
-	var err error
-	if wait == 0 {
-		batch, err = s.consumer.FetchNoWait(shards)
-	} else {
-		batch, err = s.consumer.Fetch(shards, jetstream.FetchMaxWait(wait), jetstream.FetchMaxBytes(max(maxPull, int(w.cfg.JS.Conn().MaxPayload()))))
-	}
+	// Without FetchMaxBytes, and not FetchNoWait: on a replicated stream the server says
+	// that a batch is complete, or that there is no more, before it sends the messages,
+	// which then reach nobody until the ack wait is over (nats-server 2.15.2, consumer.go,
+	// Batch Completed).
+	batch, err := s.consumer.Fetch(shards, jetstream.FetchMaxWait(wait))
 	if err != nil {
 		s.consumer = nil
 		return 0, fmt.Errorf("pull from %s: %w", proto.WorkStream(f.run), err)

@@ -239,7 +239,7 @@ var errBusStore = errors.New("the bus cannot write its store")
 func (b *bus) watch(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for bad := 0; ; {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -248,7 +248,10 @@ func (b *bus) watch(ctx context.Context) error {
 		if _, err := os.Stat(filepath.Join(b.dir, "jetstream")); err != nil {
 			return fmt.Errorf("%w: %w", errBusStore, err)
 		}
-		if h := b.server.Healthz(&server.HealthzOptions{}); h.Error != "" {
+		h := b.server.Healthz(&server.HealthzOptions{})
+		if h.Error == "" {
+			bad = 0
+		} else if bad++; bad == 3 { // a stream that is being deleted or made is no illness
 			return fmt.Errorf("%w: %s", errBusStore, h.Error)
 		}
 	}
