@@ -168,6 +168,9 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 		r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
 		n++
 	}
+	if n == 0 { // the library says nothing of a time-out
+		return 0, fmt.Errorf("read stream %s: no answer", stream)
+	}
 	return n, nil
 }
 

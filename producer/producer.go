@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -81,7 +82,11 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 	for {
 		m, err := p.nextRound(ctx)
 		if err == nil && p.cfg.Yield {
-			err = p.yield(ctx)
+			round := m.Publish.Round
+			m, err = p.yield(ctx)
+			if err == nil && (m.Publish.Done || m.Publish.Round != round) {
+				continue // somebody else has published it
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("producer: %w", err)
@@ -132,20 +137,20 @@ func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
 // believes that nobody else publishes.
 const yieldTime = 2 * time.Second
 
-// yield waits until nobody else publishes.
-func (p *Producer) yield(ctx context.Context) error {
+// yield waits until nobody else publishes, and returns the manifest as it is then.
+func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 	for last := uint64(0); ; {
 		stream, err := p.cfg.JS.Stream(ctx, proto.WorkStream(p.cfg.Run))
 		if err == nil {
 			now := stream.CachedInfo().State.LastSeq
 			m, err := p.runs.Get(ctx, p.cfg.Run)
 			if err == nil && (m.Publish.Done || last == now+1) {
-				return nil
+				return m, nil
 			}
 			last = now + 1 // never 0, the mark of the first time
 		}
 		if err := sleep(ctx, yieldTime); err != nil {
-			return err
+			return proto.Manifest{}, err
 		}
 	}
 }
@@ -161,6 +166,9 @@ func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
 	err := p.runs.Follow(ctx, p.cfg.Run, func(m proto.Manifest) error {
 		switch m.State {
 		case proto.StateInProgress:
+			if m.Publish.Done && p.cfg.Once {
+				return errEnded
+			}
 			if m.Publish.Done {
 				return nil
 			}
@@ -334,7 +342,7 @@ func (r *rounder) add(item Item, emit func(cut) error) error {
 func (r *rounder) emit(ctx context.Context, c cut) error {
 	if c.index >= r.skip {
 		msg := r.codec.EncodeShard(r.m.Run, c.model, c.shard)
-		if err := r.objects.Offload(ctx, msg, "work-"+c.shard.ID, r.limit); err != nil {
+		if err := r.offload(ctx, msg, "work-"+c.shard.ID); err != nil {
 			return err
 		}
 		if err := r.pub.publish(ctx, msg); err != nil {
@@ -346,6 +354,21 @@ func (r *rounder) emit(ctx context.Context, c cut) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// offload moves a big shard into the object store, whatever happens to the bus
+// meanwhile.
+func (r *rounder) offload(ctx context.Context, msg *nats.Msg, name string) error {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := r.objects.Offload(ctx, msg, name, r.limit)
+		if err == nil || ctx.Err() != nil || r.cfg.JS.Conn().IsClosed() || errors.Is(err, jetstream.ErrBucketNotFound) {
+			return err
+		}
+		r.cfg.Log.Warn().Err(err).Msg("store a big shard; trying on")
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
 }
 
 // note writes a point to go on from into the manifest, once a second at most.

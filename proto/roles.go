@@ -18,6 +18,12 @@ const (
 // Roles are all roles.
 func Roles() []Role { return []Role{RoleProducer, RoleWorker, RoleCollector, RoleReader} }
 
+// Covers reports whether a connection of role r may do what one of another role may.
+// Everybody may look on.
+func (r Role) Covers(other Role) bool {
+	return r == other || other == RoleReader || r == RoleCollector && other == RoleProducer
+}
+
 // InboxPrefix begins the subjects of answers to a role. Nobody else may listen there.
 func (r Role) InboxPrefix() string { return "_INBOX_" + string(r) }
 

@@ -256,19 +256,24 @@ func snapshot(ctx context.Context, kv jetstream.KeyValue, keys string) ([]jetstr
 		return nil, err
 	}
 	defer stopWatch(w)
-	var entries []jetstream.KeyValueEntry
+	entries := map[string]jetstream.KeyValueEntry{}
+	var end <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
+		case <-end:
+			return slices.Collect(maps.Values(entries)), nil
 		case entry, ok := <-w.Updates():
-			if !ok {
+			switch {
+			case !ok:
 				return nil, nats.ErrConnectionClosed
+			case entry == nil:
+				// A key that was changed while its bucket was read comes only now.
+				end = time.After(30 * time.Millisecond)
+			default:
+				entries[entry.Key()] = entry
 			}
-			if entry == nil {
-				return entries, nil
-			}
-			entries = append(entries, entry)
 		}
 	}
 }

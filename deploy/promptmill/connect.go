@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,6 +130,9 @@ func connectAll(ctx context.Context, env environment, c *cli.Command, role proto
 		if err != nil {
 			return nil, usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
 		}
+		if !j.Role.Covers(role) {
+			return nil, usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one", "this join string lets in a %s, and %s needs one of a %s", j.Role, c.Name, role)
+		}
 		l, err := joinBus(j, log, opts...)
 		if err != nil {
 			return nil, err
@@ -177,14 +181,14 @@ func localBuses(state string) (list []localBus) {
 // joinBus connects with a join string: over TLS, to a server with the certificate that
 // it names, and no other.
 func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, error) {
-	var other string // a server that is not the one
+	other := false // a server that is not the one answers
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The certificate is pinned below, which is stronger than a chain of trust.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if sum := sha256.Sum256(s.PeerCertificates[0].Raw); !bytes.Equal(sum[:], j.Fingerprint[:]) {
-				other = s.ServerName
+				other = true
 				return errors.New("what answers there has another certificate: this join string is old, or of another machine")
 			}
 			return nil
@@ -200,8 +204,8 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 	switch {
 	case err == nil:
 		return l, nil
-	case other != "":
-		return nil, &failure{exitUnreachable, fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate", cmp.Or(other, where)),
+	case other:
+		return nil, &failure{exitUnreachable, fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate", where),
 			"the string is old, or of another machine: take the one that promptmill join prints there now"}
 	case errors.Is(err, nats.ErrAuthorization):
 		return nil, &failure{exitUnreachable, fmt.Errorf("the bus at %s refuses this join string", where),
@@ -213,6 +217,10 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 
 // connectExternal connects to a NATS server that is there already.
 func connectExternal(env environment, c *cli.Command, role proto.Role, log zerolog.Logger, opts ...nats.Option) (*link, error) {
+	// A user called as one of our roles may listen for answers where that role may.
+	if user, _, _ := strings.Cut(c.String("nats-user"), ":"); slices.Contains(proto.Roles(), proto.Role(user)) {
+		role = proto.Role(user)
+	}
 	opts = append(opts, nats.CustomInboxPrefix(role.InboxPrefix()))
 	if file := c.String("nats-creds"); file != "" {
 		if _, err := os.Stat(file); err != nil {

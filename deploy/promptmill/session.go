@@ -82,6 +82,11 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 	var known []string
 	for _, s := range list {
 		asking, cancel := context.WithTimeout(ctx, answerTime)
+		if m, err := s.runs.Get(asking, c.Args().First()); proto.CheckRunID(c.Args().First()) == nil && err == nil {
+			cancel()
+			hits = []hit{{s, m}}
+			break
+		}
 		runs, err := s.runs.List(asking)
 		cancel()
 		if err != nil {
@@ -90,16 +95,9 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 		}
 		for _, m := range runs {
 			known = append(known, m.Run)
-			if m.Run == c.Args().First() {
-				hits = []hit{{s, m}}
-				break
-			}
 			if strings.Contains(m.Run, c.Args().First()) {
 				hits = append(hits, hit{s, m})
 			}
-		}
-		if len(hits) == 1 && hits[0].m.Run == c.Args().First() {
-			break
 		}
 	}
 	if len(hits) != 1 {

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -50,6 +51,17 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 	inputs, err := parseInputs(c)
 	if err != nil {
 		return err
+	}
+	var out collector.Output
+	if terms.Attended {
+		if out, err = outputOf(c, ""); err != nil {
+			return err
+		}
+		for _, path := range []string{out.Journal(), out.Meta(), out.Results()} {
+			if exists(path) {
+				return withHint(fmt.Errorf("%s is there already, of another run", path), "choose another output with -o")
+			}
+		}
 	}
 	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
 	if err != nil {
@@ -100,13 +112,12 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
 	if terms.Attended {
-		out, err := outputOf(c, "")
-		if err != nil {
-			return err
-		}
 		return collectRun(ctx, env, c, l, m.Run, out, c.Args().Slice())
 	}
 	if c.Bool("json") {
+		if m, err = s.runs.Get(ctx, m.Run); err != nil {
+			return err
+		}
 		if err := printJSON(env.stdout, m); err != nil {
 			return err
 		}

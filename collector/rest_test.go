@@ -1,0 +1,97 @@
+package collector
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// longInput names requests with custom_ids of so many letters.
+type longInput int
+
+func (n longInput) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	return func(yield func(proto.Request, error) bool) {
+		for it := wanted.Iterator(); it.HasNext(); {
+			seq := it.Next()
+			id := fmt.Appendf(nil, `"%0*d"`, int(n), seq)
+			if !yield(proto.Request{Seq: seq, CustomID: id}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// errorLine is what a failed request's line holds.
+type errorLine struct {
+	ID       string `json:"id"`
+	CustomID string `json:"custom_id"`
+	Response *struct {
+		Status int `json:"status_code"`
+	} `json:"response"`
+	Error *struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+	Extras struct {
+		Seq      uint32 `json:"seq"`
+		Attempts int    `json:"attempts"`
+	} `json:"promptmill"`
+}
+
+// errorLines are the lines of the requests that failed, by number.
+func (b *bench) errorLines() map[uint32]errorLine {
+	b.t.Helper()
+	lines := map[uint32]errorLine{}
+	for text := range strings.Lines(unpack(b.t, b.out.Errors())) {
+		var line errorLine
+		must(b.t, json.Unmarshal([]byte(text), &line))
+		lines[line.Extras.Seq] = line
+	}
+	return lines
+}
+
+// checkNotRun checks that those requests that want is true for were not run, for a
+// reason with a code, and no others.
+func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
+	b.t.Helper()
+	lines := b.errorLines()
+	for seq := range uint32(b.m.Input.Requests) {
+		line, failed := lines[seq]
+		if failed != (want(seq) || failing(seq)) {
+			b.t.Errorf("request %d is among the failed: %v", seq, failed)
+			continue
+		}
+		notRun := failed && line.Response == nil
+		if notRun != want(seq) {
+			b.t.Errorf("request %d was not run: %v, want %v", seq, notRun, want(seq))
+		}
+		if notRun && (line.Error == nil || line.Error.Code != code || line.Error.Message == "" || line.Extras.Attempts != 0) {
+			b.t.Errorf("request %d has the line %+v, want one with the code %s", seq, line, code)
+		}
+	}
+}
+
+// fillWork stores shards that no worker takes.
+func (b *bench) fillWork() {
+	b.t.Helper()
+	for _, shard := range []string{"0-0", "0-1", "0-2"} {
+		if _, err := b.js.Publish(b.t.Context(), proto.WorkSubject("r", "m", shard), []byte("shard")); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// noWork returns an error if there are shards for workers.
+func (b *bench) noWork() error {
+	s, err := b.js.Stream(b.t.Context(), proto.WorkStream("r"))
+	if err == nil && s.CachedInfo().State.Msgs > 0 {
+		err = errors.New("shards are left to workers")
+	}
+	return err
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// The identity is made once, whoever needs it first, and is the same for all.
+func TestIdentityIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "deep", "state") // made, too
+	ids := make([]*identity, 16)
+	var group sync.WaitGroup
+	for i := range ids {
+		group.Go(func() {
+			var err error
+			if ids[i], err = loadIdentity(state); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if t.Failed() {
+		return
+	}
+	later, err := loadIdentity(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if id.secret != later.secret || !bytes.Equal(id.cert.Certificate[0], later.cert.Certificate[0]) {
+			t.Fatal("two that began at once have different identities")
+		}
+	}
+	if later.secret == [32]byte{} {
+		t.Error("the secret is empty")
+	}
+	files, err := os.ReadDir(state)
+	if err != nil || len(files) != 1 {
+		t.Errorf("want the one file in %s, there are %v (%v)", state, files, err)
+	}
+	info, err := os.Stat(filepath.Join(state, identityFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		t.Errorf("the file's mode is %o: others can read the key", mode)
+	}
+}
+
+// Two processes that begin at once with a fresh state folder agree, and each can be
+// joined by what the one file says.
+func TestProcessesShareTheIdentity(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	in := c.input("in.jsonl", 10)
+	_, first := c.start("run", in, "-o", "a.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0")
+	_, second := c.start("run", in, "-o", "b.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0")
+	var said []string
+	for _, out := range []*lockedBuffer{first, second} {
+		said = append(said, joinOf(t, out))
+	}
+	for i, text := range said {
+		if stdout, stderr, code := c.output("list", "--join", text); code != exitOK || strings.Count(stdout, "in_progress") != 1 {
+			t.Errorf("join string %d: exit code %d:\n%s%s", i, code, stdout, stderr)
+		}
+	}
+	stdout, stderr, code := c.output("join")
+	if code != exitOK {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	for _, text := range said {
+		if !strings.Contains(stdout, text+"\n") {
+			t.Errorf("join does not print\n%s\nbut\n%s", text, stdout)
+		}
+	}
+	a, b := parseJoin(t, said[0]), parseJoin(t, said[1])
+	if a.Fingerprint != b.Fingerprint || a.Token != b.Token {
+		t.Error("the two have different identities")
+	}
+	// One that only looks sees both; one that makes something wants to know where.
+	if stdout, stderr, code := c.output("list"); code != exitOK || strings.Count(stdout, "in_progress") != 2 {
+		t.Errorf("list: exit code %d:\n%s%s", code, stdout, stderr)
+	}
+	if _, stderr, code := c.output("submit", in, "--model", "sim"); code != exitUsage || !strings.Contains(stderr, "2 buses run on this machine: 127.0.0.1:") {
+		t.Errorf("submit: exit code %d:\n%s", code, stderr)
+	}
+}
+
+// joinOf is the join string that a process has printed, once it has.
+func joinOf(t *testing.T, out *lockedBuffer) (text string) {
+	t.Helper()
+	poll(t, pollTime, "a join string", func() bool {
+		_, after, found := strings.Cut(out.String(), "promptmill worker --join ")
+		var whole bool
+		text, _, whole = strings.Cut(after, "\n")
+		return found && whole
+	})
+	return text
+}
+
+func parseJoin(t *testing.T, text string) proto.Join {
+	t.Helper()
+	j, err := proto.ParseJoin(text)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return j
+}
+
+// A file that is damaged, in whatever way, is not replaced silently, since all join
+// strings would end: it is said what to do.
+func TestIdentityDamaged(t *testing.T) {
+	t.Parallel()
+	whole, err := newIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := bytes.Index(whole, []byte("-----BEGIN PROMPTMILL SECRET"))
+	short := []byte("-----BEGIN PROMPTMILL SECRET-----\nAAAA\n-----END PROMPTMILL SECRET-----\n")
+	for _, test := range []struct {
+		name string
+		data []byte
+	}{
+		{"empty", nil},
+		{"something else", []byte("nonsense\n")},
+		{"cut in the middle", whole[:len(whole)/2]},
+		{"cut before the secret", whole[:secret]},
+		{"cut in the secret", whole[:secret+50]},
+		{"a secret that is too short", append(whole[:secret:secret], short...)},
+		{"a certificate that was changed", bytes.Replace(whole, []byte("MII"), []byte("AAA"), 1)},
+		{"another key", append(onlyBlock(t, whole, 0), onlyBlock(t, anotherIdentity(t), 1)...)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCommand(t)
+			if err := os.MkdirAll(c.state, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(c.state, identityFile)
+			if err := os.WriteFile(path, test.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			stdout, stderr, code := c.output("serve", "--listen", "127.0.0.1:0")
+			if code != exitError || stdout != "" {
+				t.Errorf("exit code %d, on standard output %q", code, stdout)
+			}
+			for _, want := range []string{"promptmill: error: ", path, "promptmill: hint: delete it: a new one is made, and old join strings end"} {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("%q was not said:\n%s", want, stderr)
+				}
+			}
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, test.data) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+			// The hint is good.
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			c.serve()
+		})
+	}
+}
+
+func anotherIdentity(t *testing.T) []byte {
+	t.Helper()
+	data, err := newIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// onlyBlock is the PEM block of an index.
+func onlyBlock(t *testing.T, data []byte, index int) []byte {
+	t.Helper()
+	parts := bytes.SplitAfter(data, []byte("-----\n")) // BEGIN and END lines, by turns
+	if len(parts) < 2*index+2 {
+		t.Fatalf("no block %d in %d bytes", index, len(data))
+	}
+	return bytes.Join(parts[2*index:2*index+2], nil)
+}
+
+// Each role has a string of its own, that is the same tomorrow, and tells nothing of
+// the others'.
+func TestJoinStringsOfRoles(t *testing.T) {
+	t.Parallel()
+	id, err := loadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := loadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts, tokens := map[string]bool{}, map[[proto.TokenSize]byte]bool{}
+	for _, of := range []*identity{id, other} {
+		for _, role := range proto.Roles() {
+			j := of.join(role, []string{"127.0.0.1:4333"})
+			texts[j.String()], tokens[j.Token] = true, true
+			if again := of.join(role, []string{"127.0.0.1:4333"}); again.String() != j.String() {
+				t.Errorf("%s: two strings of the same", role)
+			}
+			if back := parseJoin(t, j.String()); back.Role != role || back.Token != j.Token {
+				t.Errorf("%s: comes back as %s", role, back.Role)
+			}
+		}
+	}
+	if want := 2 * len(proto.Roles()); len(texts) != want || len(tokens) != want {
+		t.Errorf("%d strings and %d tokens of %d roles of two identities", len(texts), len(tokens), want)
+	}
+}
