@@ -294,7 +294,7 @@ func TestCollectByHand(t *testing.T) {
 	}
 	c.start("worker", "--url", m.url, "--nats", url)
 	collect := []string{"collect", "out", "-o", "out.jsonl.zst", "--flush", "100ms", "--nats", url, "--progress", "none"}
-	cmd, out := c.start(collect...)
+	cmd, _ := c.start(collect...)
 	poll(t, pollTime, "answers", func() bool { return m.sim.Succeeded() > 300 })
 	poll(t, pollTime, "lines", func() bool { return len(c.journal("out")) > 100 })
 	cmd.Process.Kill()
@@ -302,7 +302,7 @@ func TestCollectByHand(t *testing.T) {
 	before := c.journal("out")
 
 	// An interrupt says how to go on.
-	cmd, out = c.start(collect...)
+	cmd, out := c.start(collect...)
 	poll(t, pollTime, "more lines", func() bool { return len(c.journal("out")) > len(before) })
 	cmd.Process.Signal(syscall.SIGINT)
 	if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted || !strings.Contains(out.String(), "promptmill collect out -o out.jsonl.zst") {
