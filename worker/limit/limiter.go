@@ -1,0 +1,181 @@
+// Package limit finds how many requests a server should have at once: as many as let
+// it produce the most, and no more.
+//
+// A [Limiter] is told when requests begin and end and, where the server shows them,
+// its gauges. It knows nothing of HTTP, and needs no goroutine: each event moves it on.
+package limit
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Config bounds a limiter.
+type Config struct {
+	Min   int // requests at once, at least. Defaults to 1.
+	Max   int // at most. Defaults to 2,048. Equal to Min it makes a fixed limit.
+	Start int // at first. Defaults to 8.
+}
+
+// DefaultMax is the most requests at once that a limiter tries by default: twice what
+// vLLM runs at once on a large GPU.
+const DefaultMax = 2048
+
+// Limiter decides how many requests are at a server at once. It is safe for
+// concurrent use.
+type Limiter struct {
+	cfg  Config
+	free chan struct{} // has one element after a slot may have become free
+
+	mu       sync.Mutex
+	limit    int
+	max      int // cfg.Max, or the server's slots and one more
+	inFlight int
+	area     float64   // the integral of inFlight over time, in request-seconds
+	at       time.Time // until then
+
+	meter    meter
+	climb    climb
+	overload overload
+	gauges   gauges
+}
+
+// New returns a limiter.
+func New(cfg Config) *Limiter {
+	cfg.Min = max(1, cfg.Min)
+	if cfg.Max == 0 {
+		cfg.Max = DefaultMax
+	}
+	cfg.Max = max(cfg.Min, cfg.Max)
+	if cfg.Start == 0 {
+		cfg.Start = 8
+	}
+	now := time.Now()
+	l := &Limiter{cfg: cfg, free: make(chan struct{}, 1), max: cfg.Max, at: now}
+	l.set(cfg.Start, now)
+	l.climb.first, l.climb.base = l.limit, l.limit
+	return l
+}
+
+// Fixed returns a limiter of n slots, at least one, that stays as it is.
+func Fixed(n int) *Limiter { return New(Config{Min: max(1, n), Max: max(1, n)}) }
+
+// Slot is a place at the server. What it remembers of its beginning tells at its end
+// how many others there were.
+type Slot struct {
+	begin time.Time
+	area  float64
+}
+
+// Acquire waits for a slot. It fails only when ctx ends.
+func (l *Limiter) Acquire(ctx context.Context) (Slot, error) {
+	for {
+		if s, ok := l.tryAcquire(); ok {
+			return s, nil
+		}
+		select {
+		case <-l.free:
+		case <-ctx.Done():
+			return Slot{}, context.Cause(ctx)
+		}
+	}
+}
+
+func (l *Limiter) tryAcquire() (Slot, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.inFlight >= l.limit {
+		return Slot{}, false
+	}
+	now := l.advance()
+	l.inFlight++
+	l.wake()
+	return Slot{begin: now, area: l.area}, true
+}
+
+// Outcome is how a request ended.
+type Outcome struct {
+	// Work is what the server produced, in tokens or whatever else grows with the effort;
+	// 0 if the request failed.
+	Work float64
+	// Overload says that the server refused the request because it has too many.
+	Overload bool
+}
+
+// Release gives a slot back.
+func (l *Limiter) Release(s Slot, o Outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.advance()
+	l.inFlight--
+	defer l.wake()
+	if l.cfg.Min == l.cfg.Max {
+		return
+	}
+	if l.overload.add(s, o, l.limit) {
+		l.cut(now)
+		return
+	}
+	l.gauges.ended++
+	if o.Work > 0 && !s.begin.Before(l.meter.since) {
+		l.meter.add(now.Sub(s.begin).Seconds(), l.area-s.area, o.Work)
+		l.step(now)
+	}
+}
+
+// Limit is the number of slots as it is now.
+func (l *Limiter) Limit() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limit
+}
+
+// InFlight is the number of slots taken.
+func (l *Limiter) InFlight() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inFlight
+}
+
+// Slots tells how many requests the server runs at once, if it says so: then nothing
+// has to be found out. One more waits there, so that a slot is never empty for the
+// time that an answer and the next request travel.
+func (l *Limiter) Slots(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if want := min(l.cfg.Max, n+1); n > 0 && l.max != want {
+		l.max = want
+		l.climb.phase = holding
+		l.climb.rest(time.Now())
+		l.set(want, time.Now())
+	}
+}
+
+// set changes the limit, and begins a round of measuring.
+func (l *Limiter) set(n int, now time.Time) {
+	n = max(l.cfg.Min, min(l.max, n))
+	l.climb.settled = n <= l.limit
+	l.limit = n
+	l.meter = meter{since: now}
+	l.wake()
+}
+
+// advance brings the integral up to now.
+func (l *Limiter) advance() time.Time {
+	now := time.Now()
+	l.area += float64(l.inFlight) * now.Sub(l.at).Seconds()
+	l.at = now
+	return now
+}
+
+// wake lets somebody who waits look for a slot. Who gets one wakes the next.
+func (l *Limiter) wake() {
+	if l.inFlight >= l.limit {
+		return
+	}
+	select {
+	case l.free <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,436 @@
+package sim
+
+import (
+	"container/heap"
+	"container/list"
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+)
+
+// EngineConfig is how the simulated GPU works.
+type EngineConfig struct {
+	Slots  int           // requests that run at once; others wait, first in first out. Defaults to 256.
+	Knee   int           // as many run at full speed; with more, each is slower, so that tokens/s stay flat. 0: no knee.
+	Thrash float64       // tokens/s even fall beyond the knee: by this fraction at twice the knee, and so on
+	TTFT   time.Duration // time to the first token, at full speed
+	TPOT   time.Duration // time for each further token, at full speed
+	KV     int           // tokens that the cache holds. 0: no bound.
+	Queue  int           // requests that may wait; one more gets ErrBusy. 0: no bound.
+}
+
+// Load is how busy an engine is.
+type Load struct {
+	Running, Waiting int
+	KVUsage          float64 // of the cache, 0 to 1; without a cache, of the slots
+
+	// Counters. Tokens counts each token when it is generated, also those of
+	// requests that are not done, and again those that a preemption threw away.
+	Preemptions, PromptTokens, Tokens int64
+}
+
+var (
+	// ErrBusy means that the queue is full.
+	ErrBusy = errors.New("the queue is full")
+	// ErrTooLong means that a request can never fit the cache.
+	ErrTooLong = errors.New("the request is longer than the cache")
+	// errDead means that the server has died.
+	errDead = errors.New("the server has died")
+)
+
+// Engine is a simulated GPU that decodes many requests at once. All of them run at one
+// speed, so that progress is a single number, the time that a request at full speed
+// would have run for, and a request is known to be done when this reaches its end.
+// Nothing but a timer for the next end runs meanwhile: thousands of requests cost no
+// more than their arrivals and ends, in real as in synctest's time.
+type Engine struct {
+	mu      sync.Mutex
+	cfg     EngineConfig
+	hung    bool
+	dead    bool
+	running jobs       // by end
+	waiting *list.List // of *job
+
+	at       time.Time // until when the fields are up to date
+	progress float64   // at that time, in ns
+	check    time.Time // when the cache may be full
+	timer    *time.Timer
+
+	admitted                          int64
+	preemptions, promptTokens, tokens int64 // without those of the running
+}
+
+// job is a request in the engine.
+type job struct {
+	prompt, completion int
+	factor             float64 // of its times
+
+	place *list.Element // in the queue; nil while it runs
+	index int           // in the heap
+	order int64         // of admission
+
+	begin, ttft, tpot, end float64 // as progress
+
+	done chan struct{}
+	err  error
+}
+
+// NewEngine returns an engine.
+func NewEngine(cfg EngineConfig) *Engine {
+	e := &Engine{waiting: list.New(), cfg: cfg}
+	e.cfg.setDefaults()
+	return e
+}
+
+func (c *EngineConfig) setDefaults() {
+	if c.Slots <= 0 {
+		c.Slots = 256
+	}
+	c.Thrash = min(max(0, c.Thrash), 1)
+}
+
+// Run runs a request until its last token. It returns ErrBusy, ErrTooLong, or the
+// context's cause when the client goes away first, which frees the slot.
+//
+// A request is admitted when a slot is free and its prompt and one token fit the
+// cache. As its answer grows there may be no room for the next token: then the newest
+// request is preempted. It loses its tokens and waits, as the first of the queue, to
+// begin anew.
+func (e *Engine) Run(ctx context.Context, promptTokens, completionTokens int) error {
+	return e.run(ctx, promptTokens, completionTokens, 1)
+}
+
+func (e *Engine) run(ctx context.Context, promptTokens, completionTokens int, factor float64) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	j := &job{prompt: promptTokens, completion: max(1, completionTokens), factor: max(0, factor)}
+	if done, err := e.enter(j); done {
+		return err
+	}
+	select {
+	case <-j.done:
+		return j.err
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+	select {
+	case <-j.done:
+		return j.err
+	default:
+	}
+	e.remove(j)
+	e.settle()
+	return context.Cause(ctx)
+}
+
+// enter puts a request into the engine, and tells whether it is done already.
+func (e *Engine) enter(j *job) (done bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.dead {
+		return true, errDead
+	}
+	if e.cfg.KV > 0 && j.prompt+j.completion > e.cfg.KV {
+		return true, ErrTooLong
+	}
+	if len(e.running) == 0 && e.waiting.Len() == 0 && e.cfg.TTFT <= 0 && e.cfg.TPOT <= 0 && !e.hung {
+		e.count(j, j.completion)
+		return true, nil // for free: the usual case of a server without latency
+	}
+	e.settle() // as it was before
+	j.done = make(chan struct{})
+	j.place = e.waiting.PushBack(j)
+	e.settle()
+	if j.place != nil && e.cfg.Queue > 0 && e.waiting.Len() > e.cfg.Queue {
+		e.remove(j)
+		return true, ErrBusy
+	}
+	return false, nil
+}
+
+// Set changes how the engine works, also for those that run: their next tokens come at
+// the new speed. With fewer slots than running requests, none is admitted for a while.
+func (e *Engine) Set(change func(*EngineConfig)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+	change(&e.cfg)
+	e.cfg.setDefaults()
+	for _, j := range e.running {
+		done := e.progress - j.begin
+		share, further := min(1, done/max(j.ttft, 1)), max(0, done-j.ttft)/max(j.tpot, 1)
+		e.time(j)
+		j.begin = e.progress - share*j.ttft - further*j.tpot
+		j.end += j.begin
+	}
+	heap.Init(&e.running)
+	e.settle()
+}
+
+// Load returns how busy the engine is now.
+func (e *Engine) Load() Load {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+	load := Load{
+		Running: len(e.running), Waiting: e.waiting.Len(), KVUsage: float64(len(e.running)) / float64(e.cfg.Slots),
+		Preemptions: e.preemptions, PromptTokens: e.promptTokens, Tokens: e.tokens,
+	}
+	for _, j := range e.running {
+		if n := e.generated(j); n > 0 {
+			load.PromptTokens += int64(j.prompt)
+			load.Tokens += int64(n)
+		}
+	}
+	if e.cfg.KV > 0 {
+		load.KVUsage = min(1, float64(e.held())/float64(e.cfg.KV))
+	}
+	return load
+}
+
+// hang stops the engine, or lets it go on. It takes requests meanwhile.
+func (e *Engine) hang(on bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+	e.hung = on
+	e.settle()
+}
+
+// kill ends all requests, those to come too, with errDead.
+func (e *Engine) kill() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+	e.dead = true
+	for len(e.running) > 0 {
+		j := e.running[0]
+		e.remove(j)
+		e.finish(j, errDead)
+	}
+	for e.waiting.Len() > 0 {
+		j := e.waiting.Front().Value.(*job)
+		e.remove(j)
+		e.finish(j, errDead)
+	}
+	e.settle()
+}
+
+// settle brings the engine up to now, event by event, so that it is as exact when its
+// timer is late, and sets the timer for the next event.
+func (e *Engine) settle() {
+	now := time.Now()
+	for {
+		e.complete()
+		e.admit()
+		next, ok := e.next()
+		if ok && next.After(now) {
+			e.forward(now)
+			e.alarm(next.Sub(now))
+			return
+		}
+		if !ok {
+			e.forward(now)
+			if e.timer != nil {
+				e.timer.Stop()
+			}
+			return
+		}
+		e.forward(next)
+	}
+}
+
+// alarm sets the timer. A ring too many does no harm.
+func (e *Engine) alarm(after time.Duration) {
+	if e.timer != nil {
+		e.timer.Reset(after)
+		return
+	}
+	e.timer = time.AfterFunc(after, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.settle()
+	})
+}
+
+// forward lets time pass in which nothing happens.
+func (e *Engine) forward(to time.Time) {
+	if len(e.running) > 0 && !e.hung {
+		e.progress += float64(to.Sub(e.at)) * e.speed()
+	}
+	e.at = to
+}
+
+// speed is the part of full speed at which each request runs.
+func (e *Engine) speed() float64 {
+	n, knee := float64(len(e.running)), float64(e.cfg.Knee)
+	if knee <= 0 || n <= knee {
+		return 1
+	}
+	speed := knee / n
+	if e.cfg.Thrash > 0 {
+		speed *= math.Pow(1-e.cfg.Thrash, (n-knee)/knee)
+	}
+	return max(speed, 1e-4) // so that it ends some day
+}
+
+// next is when something happens: the first request is done, or the cache may be full.
+func (e *Engine) next() (time.Time, bool) {
+	if len(e.running) == 0 || e.hung {
+		return time.Time{}, false
+	}
+	left := math.Ceil((e.running[0].end - e.progress) / e.speed())
+	next := e.at.Add(time.Duration(max(0, left)))
+	if e.cfg.KV > 0 && e.check.Before(next) {
+		next = e.check
+	}
+	return next, true
+}
+
+// complete ends those that are done, to half a nanosecond.
+func (e *Engine) complete() {
+	for !e.hung && len(e.running) > 0 && e.running[0].end <= e.progress+0.5 {
+		j := e.running[0]
+		e.remove(j)
+		e.finish(j, nil)
+	}
+}
+
+func (e *Engine) finish(j *job, err error) {
+	j.err = err
+	close(j.done)
+}
+
+// step is how often the cache is looked at when it is about full.
+const step = 10 * time.Millisecond
+
+// admit makes room in the cache, and fills the free slots if there was room.
+func (e *Engine) admit() {
+	held, preempted := 0, false
+	if e.cfg.KV > 0 {
+		held = e.held()
+		for held > e.cfg.KV {
+			j := e.newest()
+			held -= j.prompt + max(1, e.generated(j))
+			e.remove(j)
+			j.place = e.waiting.PushFront(j)
+			e.preemptions++
+			preempted = true
+		}
+	}
+	for (!preempted || len(e.running) == 0) && e.waiting.Len() > 0 && len(e.running) < e.cfg.Slots {
+		j := e.waiting.Front().Value.(*job)
+		if e.cfg.KV > 0 && j.prompt+j.completion > e.cfg.KV { // it has shrunk
+			e.remove(j)
+			e.finish(j, ErrTooLong)
+			continue
+		}
+		if e.cfg.KV > 0 && held+j.prompt+1 > e.cfg.KV {
+			break
+		}
+		e.remove(j)
+		held += j.prompt + 1
+		e.time(j)
+		j.begin = e.progress
+		j.end += j.begin
+		e.admitted++
+		j.order = e.admitted
+		heap.Push(&e.running, j)
+	}
+	if e.cfg.KV == 0 || len(e.running) == 0 {
+		return
+	}
+	// All grow by a token at a time, so it cannot be full before.
+	wait := time.Duration(float64(e.cfg.KV-held) / float64(len(e.running)) * float64(e.cfg.TPOT) / e.speed())
+	if preempted {
+		wait = 0
+	}
+	e.check = e.at.Add(max(wait, step))
+}
+
+// time sets a request's times, its end as if it began at 0.
+func (e *Engine) time(j *job) {
+	j.ttft, j.tpot = j.factor*float64(e.cfg.TTFT), j.factor*float64(e.cfg.TPOT)
+	j.end = j.ttft + float64(j.completion-1)*j.tpot
+}
+
+// remove takes a request out of the queue or off the GPU.
+func (e *Engine) remove(j *job) {
+	if j.place != nil {
+		e.waiting.Remove(j.place)
+		j.place = nil
+		return
+	}
+	e.count(j, e.generated(j))
+	heap.Remove(&e.running, j.index)
+}
+
+// count counts the tokens of a request that does not run any more.
+func (e *Engine) count(j *job, generated int) {
+	if generated > 0 {
+		e.promptTokens += int64(j.prompt)
+		e.tokens += int64(generated)
+	}
+}
+
+// generated is the number of tokens that a running request has.
+func (e *Engine) generated(j *job) int {
+	after := e.progress + 0.5 - j.begin - j.ttft
+	switch {
+	case e.hung && j.end <= e.progress+0.5: // it takes no time, but the engine hangs
+		return 0
+	case after < 0:
+		return 0
+	case j.tpot <= 0:
+		return j.completion
+	}
+	return min(j.completion, 1+int(after/j.tpot))
+}
+
+// held is the number of tokens in the cache.
+func (e *Engine) held() int {
+	n := 0
+	for _, j := range e.running {
+		n += j.prompt + max(1, e.generated(j))
+	}
+	return n
+}
+
+func (e *Engine) newest() *job {
+	last := e.running[0]
+	for _, j := range e.running {
+		if j.order > last.order {
+			last = j
+		}
+	}
+	return last
+}
+
+// jobs is a heap of running requests, that which ends first at the top.
+type jobs []*job
+
+func (h jobs) Len() int           { return len(h) }
+func (h jobs) Less(i, j int) bool { return h[i].end < h[j].end }
+func (h jobs) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *jobs) Push(x any) {
+	j := x.(*job)
+	j.index = len(*h)
+	*h = append(*h, j)
+}
+
+func (h *jobs) Pop() any {
+	last := len(*h) - 1
+	j := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return j
+}
