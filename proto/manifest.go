@@ -101,8 +101,13 @@ type Settings struct {
 	Set         map[string]string `json:"set,omitempty"`   // body fields, as JSON, for bodies that lack them
 	SkipInvalid bool              `json:"skip_invalid,omitempty"`
 	Simulated   bool              `json:"simulated,omitempty"` // answered by promptmill's simulated server
-	ShardSize   int               `json:"shard_size"`
-	ShardBytes  int               `json:"shard_bytes"`
+	// RetryTruncated runs a request whose answer was cut off at its limit of tokens once
+	// more, with so many times the tokens; 0: never.
+	RetryTruncated float64 `json:"retry_truncated,omitempty"`
+	// Schema is a JSON Schema that the text of each answer must match.
+	Schema     json.RawMessage `json:"schema,omitempty"`
+	ShardSize  int             `json:"shard_size"`
+	ShardBytes int             `json:"shard_bytes"`
 	// Capacity is the number of requests that the workers known at the start run at
 	// once; shards shrink toward the end of the input by it.
 	Capacity int `json:"capacity"`

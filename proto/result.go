@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,15 +20,19 @@ const (
 	CodeInvalidResponse = "invalid_response" // an answer that is not what the API promises
 	CodeCancelled       = "batch_cancelled"  // not executed before the run was cancelled; OpenAI's word
 	CodeExpired         = "batch_expired"    // not executed in time; OpenAI's word
+	CodePoison          = "poison"           // killed the model server or the worker each time it was tried
+	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, is not of the form asked for
+	CodeAborted         = "aborted"          // the model server gave up the request
 )
 
-// ResultError is the error of a request that got no HTTP answer.
+// ResultError is the error of a request that got no HTTP answer, or none that counts.
 type ResultError struct {
 	Code    string
 	Message string
 }
 
-// Result is what became of a request: an HTTP answer or an error.
+// Result is what became of a request: an HTTP answer, an error, or an answer that does
+// not count and the error that says why.
 type Result struct {
 	Run      string
 	Seq      uint32
@@ -36,13 +41,17 @@ type Result struct {
 	Status    int
 	RequestID string // the server's name for the answer; made up when empty
 	Body      []byte
-	// Err is set when there was no HTTP answer, and then Status is 0.
+	// Err is set when there was no HTTP answer, and then Status is 0, or when the answer
+	// does not count and is kept nevertheless.
 	Err *ResultError
 
 	Worker   string
 	Attempts int
-	Queued   time.Duration // from the shard's arrival at the worker to the first attempt
-	Latency  time.Duration // of the last attempt
+	// Reasons are why the attempts before the last one failed, in their order: a status
+	// such as "503", or one of the codes. They have no commas.
+	Reasons []string
+	Queued  time.Duration // from the shard's arrival at the worker to the first attempt
+	Latency time.Duration // of the last attempt
 }
 
 // AppendResult appends the output line of a result, with its line feed: OpenAI's
@@ -54,12 +63,8 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = strconv.AppendUint(dst, uint64(r.Seq), 10)
 	dst = append(dst, `","custom_id":`...)
 	dst = append(dst, r.CustomID...)
-	if r.Err != nil {
-		dst = append(dst, `,"response":null,"error":{"code":`...)
-		dst = append(dst, Quote(r.Err.Code)...)
-		dst = append(dst, `,"message":`...)
-		dst = append(dst, Quote(r.Err.Message)...)
-		dst = append(dst, '}')
+	if r.Err != nil && r.Status == 0 {
+		dst = append(dst, `,"response":null`...)
 	} else {
 		dst = append(dst, `,"response":{"status_code":`...)
 		dst = strconv.AppendInt(dst, int64(r.Status), 10)
@@ -75,7 +80,16 @@ func AppendResult(dst []byte, r Result) []byte {
 		}
 		dst = append(dst, `,"body":`...)
 		dst = append(dst, r.Body...)
-		dst = append(dst, `},"error":null`...)
+		dst = append(dst, '}')
+	}
+	if r.Err != nil {
+		dst = append(dst, `,"error":{"code":`...)
+		dst = append(dst, Quote(r.Err.Code)...)
+		dst = append(dst, `,"message":`...)
+		dst = append(dst, Quote(r.Err.Message)...)
+		dst = append(dst, '}')
+	} else {
+		dst = append(dst, `,"error":null`...)
 	}
 	dst = append(dst, extrasKey...)
 	dst = append(dst, `{"seq":`...)
@@ -88,100 +102,15 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = strconv.AppendInt(dst, r.Queued.Milliseconds(), 10)
 	dst = append(dst, `,"latency_ms":`...)
 	dst = strconv.AppendInt(dst, r.Latency.Milliseconds(), 10)
+	if len(r.Reasons) > 0 {
+		// In one string: see StripExtras.
+		dst = append(dst, `,"retried":`...)
+		dst = append(dst, Quote(strings.Join(r.Reasons, ","))...)
+	}
 	return append(dst, "}}\n"...)
 }
 
 const extrasKey = `,"promptmill":`
-
-// Line is what the collector and readers need to know of an output line.
-type Line struct {
-	CustomID []byte // a JSON string with its quotes
-	// OK says that the model answered: a status of 2xx and no error.
-	OK               bool
-	Seq              int64 // the request's number, from our extras; -1 if they are not there
-	Attempts         int64
-	PromptTokens     int64 // from the answer's usage; 0 if it has none
-	CompletionTokens int64
-}
-
-// ParseLine reads an output line, with or without its line feed and with or
-// without promptmill's extras, and checks that it is one.
-func ParseLine(s *Scanner, line []byte) (Line, error) {
-	l := Line{Seq: -1}
-	var status int64
-	var sawResponse, sawError, failed bool
-	s.Reset(line)
-	for s.Enter(); s.Next(); {
-		switch string(s.Name()) {
-		case "custom_id":
-			l.CustomID = s.Value()
-		case "error":
-			sawError = true
-			failed = string(s.Value()) != "null"
-		case "response":
-			sawResponse = true
-			if s.Kind() != '{' {
-				continue
-			}
-			for s.Enter(); s.Next(); {
-				switch {
-				case string(s.Name()) == "status_code":
-					status = parseInt(s.Value())
-				case string(s.Name()) == "body" && s.Kind() == '{':
-					l.PromptTokens, l.CompletionTokens = scanUsage(s)
-				}
-			}
-		case "promptmill":
-			if s.Kind() != '{' {
-				continue
-			}
-			for s.Enter(); s.Next(); {
-				switch string(s.Name()) {
-				case "seq":
-					l.Seq = parseInt(s.Value())
-				case "attempts":
-					l.Attempts = parseInt(s.Value())
-				}
-			}
-		}
-	}
-	if err := s.End(); err != nil {
-		return Line{}, fmt.Errorf("output line: %w: %w", ErrFormat, err)
-	}
-	if len(l.CustomID) == 0 || l.CustomID[0] != '"' || !sawResponse || !sawError {
-		return Line{}, fmt.Errorf("output line: %w: custom_id, response or error is missing", ErrFormat)
-	}
-	l.OK = !failed && status >= 200 && status < 300
-	return l, nil
-}
-
-// scanUsage reads the token counts from the answer's body that comes next. Chat and
-// completions name them prompt_tokens and completion_tokens, the responses API
-// input_tokens and output_tokens.
-func scanUsage(s *Scanner) (prompt, completion int64) {
-	for s.Enter(); s.Next(); {
-		if string(s.Name()) != "usage" || s.Kind() != '{' {
-			continue
-		}
-		for s.Enter(); s.Next(); {
-			switch string(s.Name()) {
-			case "prompt_tokens", "input_tokens":
-				prompt = parseInt(s.Value())
-			case "completion_tokens", "output_tokens":
-				completion = parseInt(s.Value())
-			}
-		}
-	}
-	return prompt, completion
-}
-
-func parseInt(raw []byte) int64 {
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil || n < 0 {
-		return 0 // not a count: the line is kept, its tokens are not
-	}
-	return n
-}
 
 // StripExtras returns an output line without promptmill's own key, for readers that
 // take OpenAI's format to the letter.

@@ -9,8 +9,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Scanner walks the members of a JSON object in one pass, checking syntax and UTF-8
-// as it goes, and gives out values as parts of the input, never copies. It is how
+// Scanner walks the members of a JSON object in one pass, and those of the objects and
+// arrays in it that are asked for, checking syntax and UTF-8 as it goes, and gives out values as parts of the input, never copies. It is how
 // every part of promptmill looks into JSON: bodies must pass through byte for byte,
 // so nothing is ever decoded and encoded again.
 //
@@ -47,7 +47,13 @@ func (s *Scanner) Reset(data []byte) {
 
 // Enter steps into the value that comes next, which must be an object, and returns
 // the offset of its brace.
-func (s *Scanner) Enter() int {
+func (s *Scanner) Enter() int { return s.enter('{', errNotObject) }
+
+// EnterArray steps into the value that comes next, which must be an array, and returns
+// the offset of its bracket. [Scanner.NextElement] walks it.
+func (s *Scanner) EnterArray() int { return s.enter('[', errNotArray) }
+
+func (s *Scanner) enter(kind jsontext.Kind, otherwise error) int {
 	s.open = false
 	if s.err != nil {
 		return 0
@@ -57,13 +63,16 @@ func (s *Scanner) Enter() int {
 		s.fail(err)
 		return 0
 	}
-	if tok.Kind() != '{' {
-		s.err = errNotObject
+	if tok.Kind() != kind {
+		s.err = otherwise
 	}
 	return s.Offset() - 1
 }
 
-var errNotObject = errors.New("not a JSON object")
+var (
+	errNotObject = errors.New("not a JSON object")
+	errNotArray  = errors.New("not a JSON array")
+)
 
 // Next moves to the next member of the object entered last. At the object's end it
 // leaves the object and returns false.
@@ -95,10 +104,29 @@ func (s *Scanner) Next() bool {
 	return s.err == nil
 }
 
+// NextElement moves to the next element of the array entered last, which is read as a
+// member's value is. At the array's end it leaves the array and returns false.
+func (s *Scanner) NextElement() bool {
+	if s.open {
+		s.Value()
+	}
+	if s.err != nil {
+		return false
+	}
+	switch s.dec.PeekKind() {
+	case ']', '}', 0: // the end, or nothing that could be an element
+		_, err := s.dec.ReadToken()
+		s.fail(err)
+		return false
+	}
+	s.open = true
+	return true
+}
+
 // Name is the unquoted name of the current member, valid until the next call.
 func (s *Scanner) Name() []byte { return s.name }
 
-// Value is the current member's value as it stands in the input, nil after an error.
+// Value is the current member's or element's value as it stands in the input, nil after an error.
 func (s *Scanner) Value() []byte {
 	s.open = false
 	if s.err != nil {

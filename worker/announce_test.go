@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -44,7 +45,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 	t.Parallel()
 	url := serve(t, sim.New(sim.Config{Models: []string{"a", "b"}}))
 	b := newRuns(t, url)
-	b.cfg.Name, b.cfg.Host, b.cfg.Version, b.cfg.Limiter = "Worker of a, b", "host", "v1", NewFixedLimit(5)
+	b.cfg.Name, b.cfg.Host, b.cfg.Version, b.cfg.Limiter = "Worker of a, b", "host", "v1", limit.Fixed(5)
 	down := b.at(refusing(t))
 	down.cfg.Name = "down"
 	other := b.at(serve(t, sim.New(sim.Config{}))) // has no name

@@ -12,6 +12,8 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 const patience = 30 * time.Second
@@ -52,13 +54,13 @@ func newBench(t *testing.T, url string) *bench {
 // at is the same bus with another worker, at the model server with the URL.
 func (b *bench) at(url string) *bench {
 	b.t.Helper()
-	server, err := NewServer(url, "")
+	server, err := modelserver.New(url, "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(server.Close)
 	other := *b
-	other.cfg = Config{JS: b.js, Server: server, Limiter: NewFixedLimit(8), Attempts: 50}
+	other.cfg = Config{JS: b.js, Server: server, Limiter: limit.Fixed(8), Attempts: 50}
 	return &other
 }
 
@@ -188,6 +190,9 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 	b.t.Helper()
 	got := map[uint32][]string{}
 	for _, msg := range b.resultMessages(run) {
+		if proto.IsMark(msg.Header) {
+			continue
+		}
 		seqs, err := proto.ResultSeqs(msg.Header)
 		if errors.Is(err, proto.ErrFormat) {
 			continue // a test put it there
@@ -273,7 +278,7 @@ func (b *bench) lines(run string, n int) map[uint32][]string {
 // idle checks that a worker holds nothing any more.
 func (b *bench) idle(w *Worker) {
 	b.t.Helper()
-	if open, slots := w.open.Load(), len(b.cfg.Limiter.(FixedLimit).slots); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
+	if open, slots := w.open.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
 		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end", open, slots, w.stats.InFlight.Load())
 	}
 }

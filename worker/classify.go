@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // verdict says what follows from an attempt.
@@ -23,42 +25,76 @@ const (
 
 // judged is an attempt's result and what follows from it.
 type judged struct {
-	verdict verdict
-	after   time.Duration // the least wait before a retry
-	reason  string        // of a retry: a status or an error code
-	result  proto.Result  // Status, RequestID and Body, or Err
+	verdict  verdict
+	after    time.Duration  // the least wait before a retry
+	reason   string         // of a retry: a status or an error code
+	crash    bool           // the server may have died of it
+	overload bool           // the server refused it because it has too many
+	work     float64        // what the server produced, in tokens
+	content  answer.Content // of a good answer
+	result   proto.Result   // Status, RequestID and Body, or Err, or all of them
+}
+
+// ok reports whether the result is an answer.
+func (j judged) ok() bool {
+	return j.result.Err == nil && j.result.Status >= 200 && j.result.Status < 300
 }
 
 // judge classifies an answer. It is the one place that decides what is tried again.
-func judge(a answer, scan *proto.Scanner) judged {
-	if a.err != nil {
-		return judgeError(a.err)
+func judge(a modelserver.Answer) judged {
+	if a.Err != nil {
+		return judgeError(a.Err)
 	}
-	j := judged{result: proto.Result{Status: a.status, RequestID: printable(a.header.Get("X-Request-Id")), Body: a.body}}
-	problem := checkBody(scan, a.body)
-	if a.status >= 200 && a.status < 300 {
-		if problem != nil {
-			j.verdict, j.reason = retry, proto.CodeInvalidResponse
-			j.result = proto.Result{Err: &proto.ResultError{
-				Code:    proto.CodeInvalidResponse,
-				Message: fmt.Sprintf("status %d, %v: %s", a.status, problem, excerpt(a.body)),
-			}}
-			return j
-		}
-		j.result.Body = proto.OneLine(a.body)
-		return j
+	j := judged{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
+	content, problem := answer.Read(a.Body)
+	if a.Status >= 200 && a.Status < 300 {
+		return j.good(a, content, problem)
 	}
-	if errors.Is(problem, errErrorObject) || problem == nil {
-		j.result.Body = proto.OneLine(a.body)
+	if problem == nil {
+		j.result.Body = proto.OneLine(a.Body)
 	} else {
-		j.result.Body = proto.Quote(string(a.body)) // an HTML page, a plain text, nothing
+		j.result.Body = proto.Quote(string(a.Body)) // an HTML page, a plain text, nothing
 	}
-	if retryable(a.status) {
-		j.verdict, j.reason = retry, fmt.Sprint(a.status)
-		j.after = retryAfter(a.header, time.Now())
+	if retryable(a.Status) {
+		j.verdict, j.reason = retry, fmt.Sprint(a.Status)
+		j.after = retryAfter(a.Header, time.Now())
+		j.overload = a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable || a.Status == 529
+		// vLLM's front end answers 500 when its engine has died, and ends soon after.
+		j.crash = a.Status >= 500 && !j.overload
 	}
 	return j
 }
+
+// good looks at what came under a good status: it must be a whole JSON object with an
+// answer in it. Servers say 200 before they know how it ends.
+func (j judged) good(a modelserver.Answer, content answer.Content, problem error) judged {
+	code := proto.CodeInvalidResponse
+	switch {
+	case problem != nil:
+	case content.IsError:
+		problem = errErrorObject
+	case content.Finish == "abort":
+		problem, code = errAborted, proto.CodeAborted
+	case content.Choices == 0:
+		problem = errNoChoice
+	}
+	if problem != nil {
+		j.verdict, j.reason = retry, code
+		j.result = proto.Result{Err: &proto.ResultError{Code: code, Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerpt(a.Body))}}
+		return j
+	}
+	j.result.Body = proto.OneLine(a.Body)
+	j.content = content
+	// Reading a token of a prompt costs a server about a tenth of writing one.
+	j.work = max(1, float64(content.CompletionTokens)+float64(content.PromptTokens)/10)
+	return j
+}
+
+var (
+	errErrorObject = errors.New("the answer is an error")
+	errAborted     = errors.New("the server gave the request up")
+	errNoChoice    = errors.New("the answer has no choice")
+)
 
 // retryable reports whether a status can change when the request is sent again.
 // (research/peers.md 4: vLLM, SGLang and Ollama say 503 when their queue is full,
@@ -79,33 +115,11 @@ func judgeError(err error) judged {
 		j.verdict = unsent
 	case errors.Is(err, context.DeadlineExceeded):
 		j.reason = proto.CodeTimeout
+	default:
+		j.crash = true
 	}
 	j.result.Err = &proto.ResultError{Code: j.reason, Message: err.Error()}
 	return j
-}
-
-var errErrorObject = errors.New("the answer is an error")
-
-// checkBody says what is wrong with the body of a good answer: it must be a whole
-// JSON object that is not an error.
-func checkBody(s *proto.Scanner, body []byte) error {
-	isError := false
-	s.Reset(body)
-	for s.Enter(); s.Next(); {
-		switch string(s.Name()) {
-		case "error":
-			isError = string(s.Value()) != "null" || isError
-		case "object":
-			isError = isError || string(s.Value()) == `"error"`
-		}
-	}
-	if err := s.End(); err != nil {
-		return err
-	}
-	if isError {
-		return errErrorObject
-	}
-	return nil
 }
 
 // excerpt is the beginning of an answer, for an error message.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 func TestJudge(t *testing.T) {
@@ -56,9 +57,8 @@ func TestJudge(t *testing.T) {
 	for _, tt := range rows {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var scan proto.Scanner
 			h := http.Header{"X-Request-Id": {"id-1"}}
-			j := judge(answer{status: tt.status, header: h, body: []byte(tt.body)}, &scan)
+			j := judge(modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
 			if j.verdict != tt.verdict {
 				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
 			}
@@ -86,7 +86,6 @@ func TestJudge(t *testing.T) {
 
 func TestJudgeRetryAfter(t *testing.T) {
 	t.Parallel()
-	var scan proto.Scanner
 	for _, tt := range []struct {
 		name, value string
 		status      int
@@ -97,7 +96,7 @@ func TestJudgeRetryAfter(t *testing.T) {
 		{"of no use where nothing is tried again", "7", 400, 0, 0},
 	} {
 		h := http.Header{"Retry-After": {tt.value}}
-		if got := judge(answer{status: tt.status, header: h}, &scan).after; got < tt.least || got > tt.most {
+		if got := judge(modelserver.Answer{Status: tt.status, Header: h}).after; got < tt.least || got > tt.most {
 			t.Errorf("%s: wait of %v, want %v to %v", tt.name, got, tt.least, tt.most)
 		}
 	}
@@ -105,13 +104,12 @@ func TestJudgeRetryAfter(t *testing.T) {
 
 func TestJudgeLongBody(t *testing.T) {
 	t.Parallel()
-	var scan proto.Scanner
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
-	j := judge(answer{status: 200, header: http.Header{"X-Request-Id": {long}}, body: []byte(long)}, &scan)
+	j := judge(modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(long)})
 	if got := len(j.result.Err.Message); got > 500 {
 		t.Errorf("message of %d bytes", got)
 	}
-	if j = judge(answer{status: 200, header: http.Header{"X-Request-Id": {long}}, body: []byte("{}")}, &scan); j.result.RequestID != "" {
+	if j = judge(modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte("{}")}); j.result.RequestID != "" {
 		t.Error("a request id of 10,000 bytes is kept")
 	}
 }
@@ -135,14 +133,14 @@ func TestJudgeErrors(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	post := func(base, path string, within time.Duration) error {
-		s, err := NewServer(base, "")
+		s, err := modelserver.New(base, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
-		return s.post(ctx, proto.Request{URL: path, Body: []byte("{}")}).err
+		return s.Post(ctx, path, []byte("{}")).Err
 	}
 	_, dialTimeout := net.DialTimeout("tcp", "127.0.0.1:1", 1) // as with a host that drops packets
 	for _, tt := range []struct {
@@ -164,7 +162,7 @@ func TestJudgeErrors(t *testing.T) {
 			if tt.err == nil {
 				t.Fatal("there is no error")
 			}
-			j := judge(answer{err: tt.err}, nil)
+			j := judge(modelserver.Answer{Err: tt.err})
 			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
 				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
 			}

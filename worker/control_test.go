@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -27,7 +28,7 @@ func TestPauseAndResume(t *testing.T) {
 	const slots, n = 4, 24
 	l := newGate(sim.New(sim.Config{}))
 	b := newRuns(t, serve(t, l))
-	b.cfg.Limiter, b.cfg.Grace = NewFixedLimit(slots), time.Second
+	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(slots), time.Second
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, n, 12)
 	w, stop := b.start()
@@ -94,7 +95,7 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 			const slots, answered = 4, 3
 			l := newGate(sim.New(sim.Config{}))
 			b := newRuns(t, serve(t, l))
-			b.cfg.Limiter, b.cfg.Grace = NewFixedLimit(slots), time.Second
+			b.cfg.Limiter, b.cfg.Grace = limit.Fixed(slots), time.Second
 			b.addRun("r", 0, "m")
 			b.fill("r", "m", 0, 32, 8)
 			w, stop := b.start()

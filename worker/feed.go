@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/answer"
 )
 
 // feed is a run that needs a model of ours.
@@ -24,6 +25,9 @@ type feed struct {
 	objects  *proto.Objects
 	results  jetstream.Stream // looked up before the first pull
 	sources  map[string]*source
+	schema   *answer.Schema // that answers must match; nil: any
+	more     float64        // times the tokens, for an answer that was cut off; 0: it stays as it is
+	budget   budget         // of further attempts
 
 	calls     context.Context // of its requests at the model server; ends with the run
 	cut       context.CancelFunc
@@ -70,9 +74,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				f.cut()
 				delete(w.feeds.runs, run)
 			}
-			for _, t := range w.queue.remove(func(t *task) bool { return t.shard.feed == f }) {
-				t.handBack()
-			}
+			w.drop(func(t *task) bool { return t.shard.feed == f })
 		}
 		for run, m := range all {
 			if m.State != proto.StateInProgress || w.cfg.Run != "" && w.cfg.Run != run {
@@ -80,7 +82,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 			}
 			f := w.feeds.runs[run]
 			if f == nil {
-				f = &feed{run: run, models: m.Models(), largest: m.Settings.ShardSize, objects: proto.NewObjects(w.cfg.JS, run), sources: map[string]*source{}}
+				f = w.newFeed(m)
 				f.calls, f.cut = context.WithCancel(calls)
 				w.feeds.runs[run] = f
 				w.cfg.Log.Debug().Str("run", run).Msg("a run to work for")
@@ -91,6 +93,27 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 		}
 		w.wake()
 	})
+}
+
+func (w *Worker) newFeed(m proto.Manifest) *feed {
+	f := &feed{
+		run: m.Run, models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated,
+		objects: proto.NewObjects(w.cfg.JS, m.Run), sources: map[string]*source{},
+	}
+	if len(m.Settings.Schema) > 0 {
+		var err error
+		if f.schema, err = answer.NewSchema(m.Settings.Schema); err != nil { // who made the run has checked it
+			w.cfg.Log.Error().Err(err).Str("run", m.Run).Msg("the run's schema cannot be used; its answers are not checked")
+		}
+	}
+	return f
+}
+
+// drop hands back the tasks that wait for a slot and of which gone is true.
+func (w *Worker) drop(gone func(*task) bool) {
+	for _, t := range slices.Concat(w.queue.remove(gone), w.suspects.take(gone)) {
+		t.handBack()
+	}
 }
 
 // choose returns the sources to pull from, the most urgent first, each with its feed.
@@ -163,7 +186,7 @@ type pullFrom struct {
 // just what fits: nats.go's prefetching hoards what other workers could run.
 func (w *Worker) fetch(ctx, bus context.Context) {
 	for ctx.Err() == nil {
-		if w.stats.Down.Load() || w.room() < max(1, w.rate.ahead/4) {
+		if w.Down() || w.room() < max(1, w.rate.ahead/4) {
 			w.await(ctx, time.Second) // a delayed task may have come back, or the server
 			continue
 		}
@@ -255,7 +278,7 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 	got := 0
 	for msg := range batch.Messages() {
 		if ctx.Err() != nil || f.paused.Load() {
-			msg.Nak()
+			w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, 0)
 			continue
 		}
 		got++
@@ -310,7 +333,7 @@ func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("hand shard back: cannot read its object")
-		msg.NakWithDelay(time.Second)
+		w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, time.Second)
 		return 0
 	}
 	shard, err := w.codec.DecodeShard(msg.Headers(), payload)

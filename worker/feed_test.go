@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -25,7 +26,7 @@ func TestRunsShareSlots(t *testing.T) {
 			const n = 320
 			l := newLedger(sim.New(sim.Config{TTFT: 30 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
-			b.cfg.Limiter = NewFixedLimit(16)
+			b.cfg.Limiter = limit.Fixed(16)
 			for run, size := range map[string]uint32{"r": tt.r, "s": tt.s} {
 				m := b.makeStreams(run, 0, "m")
 				b.fill(run, "m", 0, n, size)
@@ -63,7 +64,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 			const slots, n = 4, 160
 			l := newLedger(sim.New(sim.Config{TTFT: 15 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
-			b.cfg.Limiter = NewFixedLimit(slots)
+			b.cfg.Limiter = limit.Fixed(slots)
 			b.addRun("low", 0, "m")
 			b.fill("low", "m", 0, n, 8)
 			urgent := b.makeStreams("high", 1, "m")
@@ -121,7 +122,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 			// So slow that one request is held ahead, or two after a hiccup, which would
 			// still come to the same bound.
 			b := newRuns(t, serve(t, sim.New(sim.Config{Slots: 1, TTFT: 40 * time.Millisecond})))
-			b.cfg.Limiter = NewFixedLimit(tt.slots)
+			b.cfg.Limiter = limit.Fixed(tt.slots)
 			b.cfg.Grace = time.Millisecond
 			m := b.makeStreams("r", 0, "m")
 			b.fill("r", "m", 0, 20*tt.size, tt.size)
@@ -144,7 +145,7 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	t.Parallel()
 	l := newGate(sim.New(sim.Config{}))
 	b := newRuns(t, serve(t, l))
-	b.cfg.Limiter, b.cfg.Grace = NewFixedLimit(16), time.Millisecond
+	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(16), time.Millisecond
 	m := b.makeStreams("r", 0, "m")
 	m.Settings.ShardSize = 32
 	b.fill("r", "m", 0, 1, 1)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -41,8 +40,9 @@ type held struct {
 
 // outcome is how one request of a shard ended: with an output line, or handed back.
 type outcome struct {
-	seq  uint32
-	line []byte // nil: handed back
+	seq    uint32
+	line   []byte // nil: handed back
+	deaths int    // of the model server, of one that is handed back
 }
 
 type stored struct {
@@ -55,18 +55,18 @@ type stored struct {
 func (h *held) run(ctx context.Context, requests []proto.Request) {
 	beat := time.NewTicker(proto.AckWait / 3)
 	defer beat.Stop()
-	todo, err := h.missing(ctx, requests)
+	todo, past, err := h.missing(ctx, requests)
 	h.credit(len(todo) - len(requests)) // what has its result already needs no room
 	if err != nil {
 		h.credit(-len(todo))
 		if ctx.Err() == nil {
 			h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("hand shard back: cannot see which results it has")
 		}
-		h.msg.NakWithDelay(time.Second)
+		h.w.giveBack(h.feed.run, h.msg, h.id, nil, time.Second)
 		return
 	}
-	h.start(todo)
-	handedBack := 0
+	h.start(todo, past)
+	handedBack, deaths := 0, map[uint32]int{}
 	var flush <-chan time.Time
 	for n := 0; n < len(todo); {
 		select {
@@ -75,6 +75,9 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 			h.credit(-1)
 			if o.line == nil {
 				handedBack++
+				if o.deaths > 0 {
+					deaths[o.seq] = o.deaths
+				}
 				continue
 			}
 			h.w.stats.Done.Add(1)
@@ -98,7 +101,7 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 		return // the shard comes back after the ack wait, and then runs what is missing
 	}
 	if handedBack > 0 {
-		h.msg.Nak()
+		h.w.giveBack(h.feed.run, h.msg, h.id, deaths, 0)
 		return
 	}
 	h.acknowledge(ctx)
@@ -112,45 +115,6 @@ func (h *held) credit(n int) {
 	}
 }
 
-// missing returns the requests that have no result on the bus yet. Every shard is
-// asked about: neither a delivery count nor a fresh connection proves that nobody
-// worked on it before, and the question costs one round trip for a whole shard.
-func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.Request, error) {
-	stream := h.feed.results
-	subject := proto.ResultsSubject(h.feed.run, h.id)
-	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return stream.GetLastMsgForSubject(ctx, subject)
-	})
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return requests, nil
-	}
-	if err != nil {
-		return requests, fmt.Errorf("look for results of shard %s: %w", h.id, err)
-	}
-	h.w.stats.Redelivered.Add(1)
-	done := map[uint32]bool{}
-	for at := uint64(1); at <= last.Sequence; {
-		msg, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-			return stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(subject))
-		})
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
-		}
-		if err != nil {
-			return requests, fmt.Errorf("read results of shard %s: %w", h.id, err)
-		}
-		at = msg.Sequence + 1
-		seqs, err := proto.ResultSeqs(msg.Header)
-		if err != nil {
-			continue // the collector drops it too
-		}
-		for _, seq := range seqs {
-			done[seq] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return done[r.Seq] }), nil
-}
-
 // withTimeout gives a question to the bus a deadline.
 func withTimeout[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -159,21 +123,25 @@ func withTimeout[T any](ctx context.Context, ask func(context.Context) (T, error
 }
 
 // start queues the requests; those refused have their result at once.
-func (h *held) start(requests []proto.Request) {
+func (h *held) start(requests []proto.Request, past past) {
 	h.lines = make(chan outcome, len(requests))
 	now := time.Now()
 	for _, r := range requests {
-		t := &task{Request: r, shard: h, arrived: now, first: now}
-		if r.Refused != "" {
+		t := &task{Request: r, shard: h, arrived: now, first: now, deaths: past.deathsOf(r.Seq)}
+		switch {
+		case r.Refused != "":
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: r.Refused}}, 0)
-		} else if !h.w.queue.push(t) {
+		case past.alone[r.Seq]:
+			t.poisoned("the worker", t.deaths+1)
+		case t.deaths > 0:
+			h.w.suspects.add(t)
+			h.w.queue.nudge()
+		case !h.w.queue.push(t):
 			t.handBack()
 		}
 	}
 	if h.feed.paused.Load() { // perhaps since a moment, and nobody has seen these
-		for _, t := range h.w.queue.remove(func(t *task) bool { return t.shard == h }) {
-			t.handBack()
-		}
+		h.w.drop(func(t *task) bool { return t.shard == h })
 	}
 }
 
@@ -181,13 +149,16 @@ func (h *held) start(requests []proto.Request) {
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	w := t.shard.w
 	r.Run, r.Seq, r.CustomID = t.shard.feed.run, t.Seq, t.CustomID
-	r.Worker, r.Attempts = w.cfg.Name, t.attempts
+	r.Worker, r.Attempts, r.Reasons = w.cfg.Name, t.attempts, t.reasons
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
-	t.shard.lines <- outcome{t.Seq, proto.AppendResult(make([]byte, 0, len(r.Body)+len(r.CustomID)+300), r)}
+	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
+		w.stats.Failed.Add(1)
+	}
+	t.shard.lines <- outcome{seq: t.Seq, line: proto.AppendResult(make([]byte, 0, len(r.Body)+len(r.CustomID)+300), r)}
 }
 
 // handBack ends a task without a result, so that another worker runs it.
-func (t *task) handBack() { t.shard.lines <- outcome{seq: t.Seq} }
+func (t *task) handBack() { t.shard.lines <- outcome{seq: t.Seq, deaths: t.deaths} }
 
 // publish sends the batch to the results stream without waiting.
 func (h *held) publish(ctx context.Context) {

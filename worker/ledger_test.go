@@ -116,6 +116,10 @@ type gauge struct {
 }
 
 func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost { // a question about the server
+		g.Handler.ServeHTTP(w, r)
+		return
+	}
 	now := g.now.Add(1)
 	defer g.now.Add(-1)
 	for {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -52,7 +53,7 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	const slots, answered, n = 4, 3, 32
 	stuck := newGate(sim.New(sim.Config{}))
 	lost := newRuns(t, serve(t, stuck))
-	lost.cfg.Name, lost.cfg.Limiter, lost.cfg.Grace = "lost", NewFixedLimit(slots), time.Millisecond
+	lost.cfg.Name, lost.cfg.Limiter, lost.cfg.Grace = "lost", limit.Fixed(slots), time.Millisecond
 	lost.shortAckWait("r", "m", time.Second)
 	lost.addRun("r", 0, "m")
 	lost.fill("r", "m", 0, n, 8)

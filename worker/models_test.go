@@ -89,7 +89,7 @@ func TestModelListChanges(t *testing.T) {
 		t.Errorf("%d shards were pulled before the model was served", got)
 	}
 	now.Store(servers[1])
-	w.ask(t.Context()) // as it does every ten seconds
+	w.look(t.Context()) // as it does every ten seconds
 	b.await("s")
 	b.fill("r", "a", 8, 16, 8)
 	b.fill("s", "b", 8, 16, 8)
@@ -153,7 +153,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the list", func() bool { _, any := w.models(); return !any })
 	broken.Store(true)
-	w.ask(t.Context())
+	w.look(t.Context())
 	b.addRun("other", 0, "b")
 	b.fill("other", "b", 0, 8, 8)
 	b.addRun("ours", 0, "a")

@@ -15,6 +15,12 @@ type task struct {
 	arrived  time.Time
 	first    time.Time // when the first attempt began
 	attempts int
+	reasons  []string // of the attempts that failed
+	deaths   int      // of the model server, or the worker, while it had this request
+
+	mismatched bool          // it had an answer that does not match the schema
+	kept       *proto.Result // an answer that was cut off, should there be no better one
+	keptTook   time.Duration
 }
 
 // queue holds the tasks that wait for a slot, first in first out, and those that
@@ -25,6 +31,7 @@ type queue struct {
 	head    int
 	waiting map[*task]*time.Timer
 	closed  bool
+	nudged  bool
 	ready   chan struct{} // has one element while tasks may be there
 }
 
@@ -64,8 +71,8 @@ func (q *queue) pushAfter(t *task, wait time.Duration) bool {
 	return true
 }
 
-// pop takes the first task, waiting for one. It returns false when ctx ends or the
-// queue is closed. One goroutine may call it.
+// pop takes the first task, waiting for one. It returns nil after nudge, and false when
+// ctx ends or the queue is closed. One goroutine may call it.
 func (q *queue) pop(ctx context.Context) (*task, bool) {
 	for {
 		q.mu.Lock()
@@ -82,6 +89,11 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 			q.mu.Unlock()
 			return t, true
 		}
+		if q.nudged {
+			q.nudged = false
+			q.mu.Unlock()
+			return nil, true
+		}
 		q.mu.Unlock()
 		select {
 		case <-q.ready:
@@ -89,6 +101,14 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 			return nil, false
 		}
 	}
+}
+
+// nudge has pop return without a task, if there is none.
+func (q *queue) nudge() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.nudged = true
+	q.signal()
 }
 
 // close ends the queue and returns all tasks that are in it.

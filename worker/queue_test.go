@@ -123,27 +123,3 @@ func TestQueueClose(t *testing.T) {
 		}
 	})
 }
-
-func TestFixedLimit(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := NewFixedLimit(2)
-		if l.Limit() != 2 || NewFixedLimit(0).Limit() != 1 {
-			t.Errorf("limits %d and %d, want 2 and 1", l.Limit(), NewFixedLimit(0).Limit())
-		}
-		for range 2 {
-			if err := l.Acquire(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := l.Acquire(ctx); err == nil {
-			t.Error("a third slot of two")
-		}
-		time.AfterFunc(time.Second, l.Release)
-		if err := l.Acquire(t.Context()); err != nil {
-			t.Errorf("no slot after Release: %v", err)
-		}
-	})
-}

@@ -1,8 +1,8 @@
 package worker
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,45 +12,41 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/gpu"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/supervise"
 )
 
 // Config is what a worker needs. JS, Server and Limiter are required.
 type Config struct {
 	JS       jetstream.JetStream
 	Run      string // the one run to work for; empty: all that need a model of the server
-	Server   *Server
-	Limiter  Limiter
-	Name     string        // in the results and in its announcement. Defaults to "worker".
-	Host     string        // in its announcement
-	Version  string        // of the program, in its announcement
-	GPU      []proto.GPU   // of the host, in its announcement; nil: unknown
-	Attempts int           // at most, for each request. Defaults to 5.
-	Timeout  time.Duration // of one attempt. Defaults to 30 minutes.
-	Grace    time.Duration // to finish what is in flight after a stop. Defaults to 30 s.
+	Server   *modelserver.Server
+	Limiter  *limit.Limiter
+	Process  *supervise.Process // of the model server, if it is ours
+	Cards    func() []gpu.Card  // of the host, as they are now; nil: unknown
+	Name     string             // in the results and in its announcement. Defaults to "worker".
+	Host     string             // in its announcement
+	Version  string             // of the program, in its announcement
+	Attempts int                // at most, for each request. Defaults to 5.
+	Timeout  time.Duration      // of one attempt. Defaults to 30 minutes.
+	Stall    time.Duration      // without any progress, until the model server counts as hung. Defaults to 5 minutes.
+	Grace    time.Duration      // to finish what is in flight after a stop. Defaults to 30 s.
 	Log      zerolog.Logger
-}
-
-// Stats is what a worker does. It may be read at any time.
-type Stats struct {
-	InFlight    atomic.Int64 // requests at the model server now
-	Done        atomic.Int64 // requests that got their result
-	Retries     atomic.Int64 // attempts that were or will be followed by another
-	Shards      atomic.Int64 // acknowledged
-	Redelivered atomic.Int64 // shards that came with a part of their results done
-	Down        atomic.Bool  // the model server cannot be reached
-	Stalled     atomic.Bool  // the bus does not take results
 }
 
 // Worker runs requests at one model server.
 type Worker struct {
-	cfg     Config
-	codec   *proto.Codec
-	runs    *proto.Runs
-	queue   *queue
-	feeds   feeds
-	serving atomic.Pointer[[]string] // models of the server; nil: it does not tell
-	stats   Stats
+	cfg    Config
+	codec  *proto.Codec
+	runs   *proto.Runs
+	queue  *queue
+	feeds  feeds
+	health health
+	stats  Stats
 
+	suspects suspects
 	latency  latency
 	others   others        // the fetch loop's
 	open     atomic.Int64  // requests held that have no result yet
@@ -62,19 +58,14 @@ type Worker struct {
 
 // New returns a worker.
 func New(cfg Config) *Worker {
-	if cfg.Name == "" {
-		cfg.Name = "worker"
-	}
-	if cfg.Attempts == 0 {
-		cfg.Attempts = 5
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 30 * time.Minute
-	}
-	if cfg.Grace == 0 {
-		cfg.Grace = 30 * time.Second
-	}
-	return &Worker{cfg: cfg, queue: newQueue(), feeds: feeds{runs: map[string]*feed{}}, changed: make(chan struct{}, 1)}
+	cfg.Name = cmp.Or(cfg.Name, "worker")
+	cfg.Attempts = cmp.Or(cfg.Attempts, 5)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Minute)
+	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
+	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
+	w := &Worker{cfg: cfg, queue: newQueue(), feeds: feeds{runs: map[string]*feed{}}, changed: make(chan struct{}, 1)}
+	w.health.renew()
+	return w
 }
 
 // Stats is what the worker does.
@@ -104,9 +95,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cutBus()
 
 	w.others.presence = presence
-	w.ask(ctx)
+	w.look(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { w.watchServer(ctx) })
+	loops.Go(func() { w.watchLoad(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
 	loops.Go(func() { w.fetch(ctx, bus) })
 	loops.Go(func() { w.announce(ctx, presence) })
@@ -119,6 +111,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	grace := time.AfterFunc(w.cfg.Grace, cutCalls)
 	w.attempts.Wait()
 	grace.Stop()
+	w.drop(func(*task) bool { return true }) // suspects, if the server died meanwhile
 	last := time.AfterFunc(5*time.Second, cutBus)
 	w.shards.Wait()
 	last.Stop()
@@ -148,77 +141,45 @@ func (w *Worker) openBus(ctx context.Context) (presence *proto.Presence, err err
 	return nil, nil
 }
 
-// dispatch gives each task a slot, in order.
+// dispatch gives each task a slot, in order; suspects first.
 func (w *Worker) dispatch(ctx context.Context) {
 	for {
+		if w.suspects.any() && !w.Down() {
+			w.quarantine(ctx)
+		}
 		t, ok := w.queue.pop(ctx)
 		if !ok {
 			return
 		}
-		for w.stats.Down.Load() && ctx.Err() == nil {
-			sleep(ctx, 50*time.Millisecond)
+		if t == nil { // somebody wants to be looked at
+			continue
 		}
-		if err := w.cfg.Limiter.Acquire(ctx); err != nil {
+		w.begin(ctx, t)
+	}
+}
+
+// begin runs a task as soon as there is a slot. While the model server is down the task
+// waits for it, and goes to others when that takes too long.
+func (w *Worker) begin(ctx context.Context, t *task) {
+	for w.Down() && ctx.Err() == nil {
+		if w.health.expired(time.Now()) {
 			t.handBack()
 			return
 		}
-		if t.shard.feed.paused.Load() {
-			w.cfg.Limiter.Release()
-			t.handBack()
-			continue
-		}
-		w.attempts.Go(func() { w.attempt(t.shard.feed.calls, t) })
+		sleep(ctx, 50*time.Millisecond)
 	}
-}
-
-// attempt runs a task once, in a slot that it gives back.
-func (w *Worker) attempt(ctx context.Context, t *task) {
-	begin := time.Now()
-	if t.attempts == 0 {
-		t.first = begin
-	}
-	w.stats.InFlight.Add(1)
-	call, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
-	scan := scanners.Get().(*proto.Scanner)
-	j := judge(w.cfg.Server.post(call, t.Request), scan)
-	scanners.Put(scan)
-	cancel()
-	w.stats.InFlight.Add(-1)
-	w.cfg.Limiter.Release()
-	latency := time.Since(begin)
-	if ctx.Err() != nil && j.verdict != final { // cut off by the end of the grace period, or of the run
+	slot, err := w.cfg.Limiter.Acquire(ctx)
+	if err != nil {
 		t.handBack()
 		return
 	}
-	if j.verdict == unsent {
-		if w.stats.Down.CompareAndSwap(false, true) {
-			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Err(errors.New(j.result.Err.Message)).Msg("model server is not reachable; waiting for it")
-		}
-		w.later(t, backoff(1))
-		return
-	}
-	t.attempts++
-	if j.verdict == final {
-		w.latency.add(latency)
-	}
-	if j.verdict == final || t.attempts >= w.cfg.Attempts {
-		t.finish(j.result, latency)
-		return
-	}
-	w.stats.Retries.Add(1)
-	w.cfg.Log.Debug().Uint32("seq", t.Seq).Str("reason", j.reason).Int("attempt", t.attempts).Msg("retry")
-	w.later(t, max(j.after, backoff(t.attempts)))
-}
-
-// later queues a task again after a wait, or hands it back when the worker stops or
-// its run is not worked for any more.
-func (w *Worker) later(t *task, wait time.Duration) {
-	if t.shard.feed.paused.Load() || !w.queue.pushAfter(t, wait) {
+	if t.shard.feed.paused.Load() {
+		w.cfg.Limiter.Release(slot, limit.Outcome{})
 		t.handBack()
+		return
 	}
+	w.attempts.Go(func() { w.attempt(t, slot) })
 }
-
-var scanners = sync.Pool{New: func() any { return new(proto.Scanner) }}
 
 // wake tells the fetch loop that something has changed.
 func (w *Worker) wake() {

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -184,7 +184,7 @@ func TestWorkerWaitsForServer(t *testing.T) {
 	b.cfg.Attempts = 1
 	b.publish("0-0", chats(0, 19)...)
 	w, stop := b.start()
-	prototest.Poll(t, patience, "the worker to notice", func() bool { return w.Stats().Down.Load() })
+	prototest.Poll(t, patience, "the worker to notice", func() bool { return w.Down() })
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Skipf("the port is taken by somebody else: %v", err)
@@ -199,7 +199,7 @@ func TestWorkerWaitsForServer(t *testing.T) {
 			t.Errorf("request %d: %.300s", seq, lines[0])
 		}
 	}
-	if w.Stats().Down.Load() {
+	if w.Down() {
 		t.Error("the server still counts as down")
 	}
 }
@@ -227,7 +227,7 @@ func TestWorkerStops(t *testing.T) {
 		io.WriteString(w, `{"answer":1}`)
 	})}
 	b := newBench(t, serve(t, g))
-	b.cfg.Limiter = NewFixedLimit(4)
+	b.cfg.Limiter = limit.Fixed(4)
 	b.cfg.Grace = time.Second
 	b.publish("0-0", chats(0, 7)...)
 	w, stop := b.start()
@@ -250,7 +250,7 @@ func TestWorkerStops(t *testing.T) {
 	if len(got) != 2 || len(got[0]) != 1 || len(got[1]) != 1 {
 		t.Errorf("results %v, want those of 0 and 1", got)
 	}
-	if open, slots := w.open.Load(), len(b.cfg.Limiter.(FixedLimit).slots); open != 0 || slots != 0 {
+	if open, slots := w.open.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
 		t.Errorf("%d requests are held and %d slots taken", open, slots)
 	}
 	consumer, err := b.js.Consumer(t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
@@ -278,22 +278,4 @@ func TestWorkerDropsUnreadableShard(t *testing.T) {
 	b.publish("0-1", chats(0, 1)...)
 	w, stop := b.start()
 	b.finish(w, stop, 2)
-}
-
-func TestNewServer(t *testing.T) {
-	t.Parallel()
-	got := map[string]string{}
-	want := map[string]string{
-		"http://a:1": "http://a:1", "http://a:1/": "http://a:1", "http://a:1/v1": "http://a:1", "http://a:1/v1/": "http://a:1",
-		"https://a/sub/v1": "https://a/sub", "a:1": "", "ftp://a": "", "http://": "", "": "",
-	}
-	for base := range want {
-		got[base] = ""
-		if s, err := NewServer(base, ""); err == nil {
-			got[base] = s.URL()
-		}
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("URLs (-want +got):\n%s", diff)
-	}
 }

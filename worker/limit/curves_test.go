@@ -35,7 +35,9 @@ const (
 )
 
 // server is a simulated GPU with knobs, of a request that takes 1.1 s.
-func server(slots int) sim.EngineConfig { return sim.EngineConfig{Slots: slots, TTFT: ttft, TPOT: tpot} }
+func server(slots int) sim.EngineConfig {
+	return sim.EngineConfig{Slots: slots, TTFT: ttft, TPOT: tpot}
+}
 
 // drive runs requests through a limiter for some seconds. change, if not nil, is called
 // before each.

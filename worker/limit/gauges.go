@@ -22,11 +22,11 @@ const (
 	doubtTime   = 8 * time.Second // if it is little
 	queueShare  = 0.05            // of what runs, kept waiting; a server must not be without a next request
 	kvFull      = 0.95
-	braked      = 0.98 // what is left of the limit after preemptions
-	preempted   = 0.20 // of the requests, before that happens; each costs half a request
+	braked      = 0.98            // what is left of the limit after preemptions
+	preempted   = 0.20            // of the requests, before that happens; each costs half a request
 	brakeTime   = 5 * time.Second // a running request fills its memory only by and by
 	tightTime   = time.Minute     // after preemptions the limit grows in small steps
-	firstStep   = 0.05 // by which the limit grows when the queue is found empty; it doubles
+	firstStep   = 0.05            // by which the limit grows when the queue is found empty; it doubles
 )
 
 // gauges is what the limiter remembers of them.

@@ -1,0 +1,222 @@
+package proto
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+)
+
+// Line is what the collector and readers need to know of an output line. Its slices
+// are parts of the line, unless they had escapes.
+type Line struct {
+	CustomID []byte // a JSON string with its quotes
+	// OK says that the model answered: a status of 2xx and no error.
+	OK               bool
+	Status           int   // of the HTTP answer; 0: there was none
+	PromptTokens     int64 // from the answer's usage; 0 if it has none
+	CompletionTokens int64
+	// Finish is why the answer ended, in its own words: the finish_reason of its first
+	// choice or, in the responses API, what made it incomplete or its status. Empty if
+	// it does not say.
+	Finish string
+	// ErrorCode is why the request failed: the error's code, "http_400" for a refusal
+	// of the server, and "unknown" where the line does not say. Empty if it did not fail.
+	ErrorCode string
+
+	// The rest is from our extras.
+	Seq       int64 // the request's number; -1 if they are not there
+	Worker    []byte
+	Attempts  int64
+	Retried   []byte // [Result.Reasons], with commas between
+	LatencyMS int64  // of the last attempt; -1: unknown
+}
+
+// ParseLine reads an output line, with or without its line feed and with or
+// without promptmill's extras, and checks that it is one.
+func ParseLine(s *Scanner, line []byte) (Line, error) {
+	l := Line{Seq: -1, LatencyMS: -1}
+	var sawResponse, sawError, failed bool
+	s.Reset(line)
+	for s.Enter(); s.Next(); {
+		switch string(s.Name()) {
+		case "custom_id":
+			l.CustomID = s.Value()
+		case "error":
+			sawError, failed, l.ErrorCode = true, true, ""
+			if s.Kind() != '{' {
+				failed = string(s.Value()) != "null"
+				continue
+			}
+			for s.Enter(); s.Next(); {
+				if string(s.Name()) == "code" {
+					l.ErrorCode = word(s.Value())
+				}
+			}
+		case "response":
+			sawResponse = true
+			if s.Kind() != '{' {
+				continue
+			}
+			for s.Enter(); s.Next(); {
+				switch {
+				case string(s.Name()) == "status_code":
+					l.Status = int(parseInt(s.Value()))
+				case string(s.Name()) == "body" && s.Kind() == '{':
+					scanAnswer(s, &l)
+				}
+			}
+		case "promptmill":
+			if s.Kind() == '{' {
+				scanExtras(s, &l)
+			}
+		}
+	}
+	if err := s.End(); err != nil {
+		return Line{}, fmt.Errorf("output line: %w: %w", ErrFormat, err)
+	}
+	if len(l.CustomID) == 0 || l.CustomID[0] != '"' || !sawResponse || !sawError {
+		return Line{}, fmt.Errorf("output line: %w: custom_id, response or error is missing", ErrFormat)
+	}
+	l.OK = !failed && l.Status >= 200 && l.Status < 300
+	if !l.OK && l.ErrorCode == "" {
+		l.ErrorCode = "unknown"
+		if !failed && l.Status > 0 {
+			l.ErrorCode = "http_" + strconv.Itoa(l.Status)
+		}
+	}
+	return l, nil
+}
+
+// scanAnswer reads the answer's body that comes next. Chat and completions have
+// choices, the responses API has a status.
+func scanAnswer(s *Scanner, l *Line) {
+	var choice, cut, status string
+	for s.Enter(); s.Next(); {
+		switch string(s.Name()) {
+		case "usage":
+			if s.Kind() == '{' {
+				l.PromptTokens, l.CompletionTokens = ScanUsage(s)
+			}
+		case "choices":
+			if s.Kind() == '[' {
+				choice = scanChoices(s)
+			}
+		case "incomplete_details":
+			if s.Kind() == '{' {
+				cut = scanMember(s, "reason")
+			}
+		case "status":
+			status = word(s.Value())
+		}
+	}
+	l.Finish = cmp.Or(choice, cut, status)
+}
+
+// scanChoices reads why the first choice of the list that comes next has ended.
+func scanChoices(s *Scanner) (finish string) {
+	first := true
+	for s.EnterArray(); s.NextElement(); first = false {
+		if !first || s.Kind() != '{' {
+			continue
+		}
+		for s.Enter(); s.Next(); {
+			switch {
+			case string(s.Name()) != "finish_reason":
+			case s.Kind() == '{': // SGLang's own form
+				finish = scanMember(s, "type")
+			default:
+				finish = word(s.Value())
+			}
+		}
+	}
+	return finish
+}
+
+// scanMember reads one member of the object that comes next.
+func scanMember(s *Scanner, name string) (value string) {
+	for s.Enter(); s.Next(); {
+		if string(s.Name()) == name {
+			value = word(s.Value())
+		}
+	}
+	return value
+}
+
+// ScanUsage reads the token counts from an answer's usage, the object that comes next.
+// Chat and completions name them prompt_tokens and completion_tokens, the responses API
+// input_tokens and output_tokens.
+func ScanUsage(s *Scanner) (prompt, completion int64) {
+	for s.Enter(); s.Next(); {
+		switch string(s.Name()) {
+		case "prompt_tokens", "input_tokens":
+			prompt = parseInt(s.Value())
+		case "completion_tokens", "output_tokens":
+			completion = parseInt(s.Value())
+		}
+	}
+	return prompt, completion
+}
+
+// scanExtras reads promptmill's own object, which comes next.
+func scanExtras(s *Scanner, l *Line) {
+	for s.Enter(); s.Next(); {
+		switch string(s.Name()) {
+		case "seq":
+			l.Seq = parseInt(s.Value())
+		case "worker":
+			l.Worker = text(s.Value())
+		case "attempts":
+			l.Attempts = parseInt(s.Value())
+		case "retried":
+			l.Retried = text(s.Value())
+		case "latency_ms":
+			l.LatencyMS = parseInt(s.Value())
+		}
+	}
+}
+
+func parseInt(raw []byte) int64 {
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil || n < 0 {
+		return 0 // not a count: the line is kept, its tokens are not
+	}
+	return n
+}
+
+// text is the text of a JSON string, nil for other values.
+func text(raw []byte) []byte {
+	t, err := Unquote(raw)
+	if err != nil {
+		return nil
+	}
+	return t
+}
+
+// words are those that most lines have. They cost no memory.
+var words = map[string]string{}
+
+func init() {
+	for _, w := range []string{
+		"stop", "length", "tool_calls", "function_call", "content_filter", "abort",
+		"completed", "incomplete", "max_output_tokens",
+		CodeInvalidRequest, CodeConnection, CodeTimeout, CodeInvalidResponse, CodeCancelled, CodeExpired,
+		CodePoison, CodeSchemaMismatch, CodeAborted,
+	} {
+		words[w] = w
+	}
+}
+
+// word is the text of a JSON value that should be a short string. Numbers and the like
+// stand for themselves; null, objects and arrays are empty.
+func word(raw []byte) string {
+	if len(raw) == 0 || raw[0] == 'n' || raw[0] == '{' || raw[0] == '[' {
+		return ""
+	}
+	if raw[0] == '"' {
+		raw = text(raw)
+	}
+	if w, ok := words[string(raw)]; ok {
+		return w
+	}
+	return string(raw)
+}

@@ -1,0 +1,53 @@
+package proto
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+)
+
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	for _, m := range []Mark{
+		{Back: true, Deaths: map[uint32]int{}, Alone: -1},
+		{Back: true, Deaths: map[uint32]int{7: 1, 4_000_000_000: 2}, Alone: -1},
+		{Alone: 0},
+		{Alone: 4_000_000_000},
+	} {
+		msg := EncodeMark("r", "0-1", m)
+		if !IsMark(msg.Header) || msg.Subject != "pm.r.results.0-1" || len(msg.Data) != 0 {
+			t.Errorf("message %+v", msg)
+		}
+		got, err := ParseMark(msg.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m, got); diff != "" {
+			t.Errorf("mark (-want +got):\n%s", diff)
+		}
+	}
+	if IsMark(EncodeResults("r", "0-1", []uint32{1}, nil).Header) {
+		t.Error("results are taken for a mark")
+	}
+}
+
+func FuzzParseMark(f *testing.F) {
+	for _, text := range []string{"back", "back 1=2 3=1", "alone 5", "alone", "back 1", "away", "alone -1", "back 1=99999"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := ParseMark(nats.Header{HeaderMark: {text}})
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		again, err := ParseMark(EncodeMark("r", "0-0", m).Header)
+		if diff := cmp.Diff(m, again); err != nil || diff != "" {
+			t.Errorf("again: %v\n%s", err, diff)
+		}
+	})
+}

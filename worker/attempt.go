@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/worker/limit"
+)
+
+// attempt runs a task once, in a slot that it gives back.
+func (w *Worker) attempt(t *task, slot limit.Slot) {
+	begin := time.Now()
+	if t.attempts == 0 && t.deaths == 0 {
+		t.first = begin
+	}
+	calls := t.shard.feed.calls
+	call, cancel := context.WithTimeout(calls, w.cfg.Timeout)
+	era := w.health.era()
+	stop := context.AfterFunc(era, cancel) // a hung server answers nobody
+	w.stats.InFlight.Add(1)
+	j := judge(w.cfg.Server.Post(call, t.URL, t.Body))
+	stop()
+	cancel()
+	w.stats.InFlight.Add(-1)
+	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload})
+	took := time.Since(begin)
+	switch {
+	case j.verdict == final || j.result.Status != 0:
+		w.health.progress(time.Now())
+	case calls.Err() != nil: // cut off by the end of the grace period, or of the run
+		t.handBack()
+		return
+	case era.Err() != nil: // the server hangs: perhaps another does not
+		w.health.remember(t.Request)
+		t.handBack()
+		return
+	}
+	if j.verdict == unsent {
+		w.down("waiting for the model server", errors.New(j.result.Err.Message))
+		w.later(t, backoff(1))
+		return
+	}
+	if j.verdict == retry && j.crash && w.died(calls, begin) {
+		w.stats.attempt(took, "server_died")
+		w.charge(t)
+		return
+	}
+	w.conclude(t, j, took)
+}
+
+// conclude ends a task with the result of its attempt, or has it tried again.
+func (w *Worker) conclude(t *task, j judged, took time.Duration) {
+	t.attempts++
+	if j.verdict == final {
+		w.latency.add(took)
+		j = w.check(t, j, took)
+	}
+	w.stats.attempt(took, j.reason)
+	if j.verdict == final || t.attempts >= w.cfg.Attempts {
+		if t.kept != nil && !j.ok() {
+			j.result, took = *t.kept, t.keptTook // the first answer, cut off as it is, is better than none
+		}
+		t.finish(j.result, took)
+		return
+	}
+	w.stats.Retries.Add(1)
+	t.reasons = append(t.reasons, j.reason)
+	wait := max(j.after, backoff(t.attempts), t.shard.feed.budget.take(time.Now()))
+	if wait > budgetPatience {
+		w.sayBroken(j)
+	}
+	w.cfg.Log.Debug().Uint32("seq", t.Seq).Str("reason", j.reason).Int("attempt", t.attempts).Dur("wait_ms", wait).Msg("retry")
+	w.later(t, wait)
+}
+
+// check looks at an answer as the run's settings want it: was it cut off, does it match
+// the schema. Either is a reason to ask once more.
+func (w *Worker) check(t *task, j judged, took time.Duration) judged {
+	f := t.shard.feed
+	if !j.ok() {
+		return j
+	}
+	f.budget.put()
+	if f.more > 0 && j.content.Finish == "length" && t.kept == nil {
+		if body, ok := answer.MoreTokens(t.Body, f.more); ok {
+			result := j.result
+			t.kept, t.keptTook, t.Body = &result, took, body
+			j.verdict, j.reason = retry, "length"
+			return j
+		}
+	}
+	if f.schema == nil {
+		return j
+	}
+	err := errors.New("the answer has no text")
+	if j.content.Text != nil {
+		err = f.schema.Check(j.content.Text)
+	}
+	if err == nil {
+		return j
+	}
+	j.reason = proto.CodeSchemaMismatch
+	j.result.Err = &proto.ResultError{Code: proto.CodeSchemaMismatch, Message: err.Error()}
+	if !t.mismatched {
+		t.mismatched = true
+		j.verdict = retry
+	}
+	return j
+}
+
+// sayBroken says, once in a while, that nearly all attempts fail.
+func (w *Worker) sayBroken(j judged) {
+	now := time.Now().UnixNano()
+	if last := w.health.complained.Load(); now-last > int64(time.Minute) && w.health.complained.CompareAndSwap(last, now) {
+		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("reason", j.reason).Str("answer", excerpt(j.result.Body)).
+			Msg("the model server fails more requests than it answers; trying slowly")
+	}
+}
+
+// later queues a task again after a wait, or hands it back when the worker stops or
+// its run is not worked for any more.
+func (w *Worker) later(t *task, wait time.Duration) {
+	if t.shard.feed.paused.Load() || !w.queue.pushAfter(t, wait) {
+		t.handBack()
+	}
+}

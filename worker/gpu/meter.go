@@ -1,0 +1,37 @@
+package gpu
+
+import "time"
+
+// longestGap is the time between two readings of which the power is still taken to have
+// gone straight from the one to the other.
+const longestGap = 5 * time.Second
+
+// meter adds up the energy of one card. Its zero value has seen no power yet.
+type meter struct {
+	joules float64
+	watts  float64
+	at     time.Time // of the last reading of the power
+}
+
+// add takes a reading of the power. It returns the time that it could not count, since
+// the last reading was too long ago.
+func (m *meter) add(watts float64, at time.Time) (uncounted time.Duration) {
+	if !m.at.IsZero() {
+		if passed := at.Sub(m.at); passed <= longestGap {
+			m.joules += (m.watts + watts) / 2 * passed.Seconds()
+		} else {
+			uncounted = passed
+		}
+	}
+	m.watts, m.at = watts, at
+	return uncounted
+}
+
+// energy is what was added up, in joules; nil if no power was ever read.
+func (m *meter) energy() *float64 {
+	if m.at.IsZero() {
+		return nil
+	}
+	joules := m.joules
+	return &joules
+}

@@ -1,0 +1,204 @@
+// Package gpu reads the graphics cards of this machine through nvidia-smi, one process
+// that stays and writes a line for each card every second.
+package gpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// ErrNone is returned when this machine has no graphics cards that nvidia-smi knows of.
+var ErrNone = errors.New("no graphics cards")
+
+// The waits before nvidia-smi is started again double from the first, up to the last.
+// One that ran for the last is not held to have failed at once.
+const (
+	againFirst = time.Second
+	againLast  = time.Minute
+)
+
+// endWait is how long [Watch.Run] waits for a killed nvidia-smi. One that hangs in its
+// driver, as they do when a card fails, ends for no signal.
+const endWait = 5 * time.Second
+
+// Card is a graphics card as it was read last.
+type Card struct {
+	Reading
+	// Joules is the energy that the card took since [Watch.Run] began: its power over
+	// the time between readings. Nil if the card does not tell its power. Gaps of more
+	// than 5 seconds between readings, which are logged, count nothing.
+	Joules *float64
+}
+
+// Watch keeps the latest readings of all cards.
+type Watch struct {
+	log     zerolog.Logger
+	command string        // a path, or a name to look for
+	again   time.Duration // the first wait before a restart
+	running atomic.Bool
+
+	mu     sync.Mutex
+	cards  []Reading // the last complete set
+	at     time.Time // when it was complete
+	meters map[string]*meter
+}
+
+// New returns a watch that has seen no cards yet.
+func New(log zerolog.Logger) *Watch {
+	return &Watch{log: log, command: "nvidia-smi", again: againFirst}
+}
+
+// Now returns the cards as they were read last, by index; nil before the first reading.
+// Cards that were not read for 5 seconds keep their names, sizes and energy, and nothing
+// else is known of them. Safe for concurrent use.
+func (w *Watch) Now() []Card {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	stale := time.Since(w.at) > longestGap
+	var cards []Card
+	for _, r := range w.cards {
+		if stale {
+			r = Reading{Index: r.Index, Name: r.Name, UUID: r.UUID, MemoryBytes: r.MemoryBytes}
+		}
+		card := Card{Reading: r}
+		if m := w.meters[key(r)]; m != nil {
+			card.Joules = m.energy()
+		}
+		cards = append(cards, card)
+	}
+	return cards
+}
+
+// Run reads the cards until ctx ends and then returns nil, with no process left. It
+// returns an error that wraps [ErrNone] at once if there is no nvidia-smi or if it finds
+// no card. An nvidia-smi that ends otherwise is started again. There is never more than
+// one: a Run next to another fails.
+func (w *Watch) Run(ctx context.Context) error {
+	path, err := exec.LookPath(w.command)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	if !w.running.CompareAndSwap(false, true) {
+		return errors.New("the graphics cards are being read already")
+	}
+	w.mu.Lock()
+	w.cards, w.meters = nil, make(map[string]*meter)
+	w.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		// The kernel kills nvidia-smi when the thread that started it ends, so the thread
+		// has to stay: it is never unlocked, and ends with this goroutine.
+		runtime.LockOSThread()
+		err := w.keep(ctx, path)
+		w.running.Store(false)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(endWait):
+		return errors.New("nvidia-smi does not end: it hangs in the driver")
+	}
+}
+
+// keep starts nvidia-smi again and again until ctx ends.
+func (w *Watch) keep(ctx context.Context, path string) error {
+	wait, seen, last := w.again, false, ""
+	for {
+		began := time.Now()
+		out, err := w.watch(ctx, path)
+		if ctx.Err() != nil {
+			return nil
+		}
+		seen = seen || out.complete
+		if errors.Is(err, ErrNone) && !seen {
+			return err
+		}
+		if time.Since(began) > againLast {
+			wait, last = w.again, ""
+		}
+		if err.Error() != last { // say it once
+			last = err.Error()
+			w.log.Warn().Err(err).Msg("nvidia-smi ended, it is started again")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, againLast)
+	}
+}
+
+// watch runs nvidia-smi to its end and says why it ended.
+func (w *Watch) watch(ctx context.Context, path string) (*output, error) {
+	out := &output{watch: w}
+	cmd := exec.CommandContext(ctx, path, "--query-gpu="+query, "--format=csv,noheader,nounits", "--loop=1")
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = endWithUs()
+	cmd.WaitDelay = time.Second // for its pipes, if it is a script and has children
+	err := cmd.Run()
+	out.flush()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		err = errors.New("it ended by itself")
+	case ok && slices.Contains(noCards, exit.ExitCode()) && !out.complete:
+		err = ErrNone
+	}
+	if out.message != "" {
+		err = fmt.Errorf("%w: %s", err, out.message)
+	}
+	return out, err
+}
+
+// noCards are nvidia-smi's exit codes for: no device was found, the driver is not
+// loaded, and its library is not there.
+var noCards = []int{6, 9, 12}
+
+// set takes a complete set of readings.
+func (w *Watch) set(readings []Reading, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cards, w.at = readings, at
+}
+
+// count adds a reading to the energy of its card.
+func (w *Watch) count(r Reading, at time.Time) {
+	if r.PowerWatts == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.meters[key(r)]
+	if m == nil {
+		m = new(meter)
+		w.meters[key(r)] = m
+	}
+	if gap := m.add(*r.PowerWatts, at); gap > 0 {
+		w.log.Warn().Int("gpu", r.Index).Float64("seconds", gap.Seconds()).Msg("the graphics card was not read for a while, its energy is not counted")
+	}
+}
+
+// key tells cards apart. An index may go over to another card when one fails.
+func key(r Reading) string {
+	if r.UUID != "" {
+		return r.UUID
+	}
+	return strconv.Itoa(r.Index)
+}

@@ -1,0 +1,339 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/supervise"
+)
+
+// How often the model server is asked what it serves, while it answers and while it
+// does not; and how busy it is.
+const (
+	askEvery   = 10 * time.Second
+	askMissing = time.Second
+	loadEvery  = 500 * time.Millisecond
+)
+
+// downGrace is how long a worker keeps what it holds while its model server is down.
+const downGrace = 30 * time.Second
+
+// health is how the model server does.
+type health struct {
+	mu     sync.Mutex
+	why    string // it takes no requests; empty: it does
+	since  time.Time
+	hung   bool           // it must prove that it answers requests before it gets more
+	canary *proto.Request // one that it did not answer while it hung
+	starts int            // of our process, when it hung
+	info   modelserver.Info
+	known  bool // info is
+	calls  context.Context
+	cut    context.CancelFunc // of calls
+	said   map[string]bool
+
+	asking     sync.Mutex
+	asked      time.Time // when the last question began
+	moved      atomic.Int64
+	complained atomic.Int64
+}
+
+// era ends when the server is found to hang.
+func (h *health) era() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls
+}
+
+// renew begins an era.
+func (h *health) renew() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls, h.cut = context.WithCancel(context.Background())
+}
+
+// progress notes that the server does something.
+func (h *health) progress(now time.Time) { h.moved.Store(now.UnixNano()) }
+
+// remember keeps the smallest of the requests that the server hangs on, to try it with.
+func (h *health) remember(r proto.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.canary == nil || len(r.Body) < len(h.canary.Body) {
+		h.canary = &r
+	}
+}
+
+// expired reports whether the server has been down for so long that what waits for it
+// goes to others.
+func (h *health) expired(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why != "" && (h.hung || now.Sub(h.since) > downGrace)
+}
+
+// once reports whether something is said for the first time.
+func (h *health) once(text string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.said[text] {
+		return false
+	}
+	if h.said == nil {
+		h.said = map[string]bool{}
+	}
+	h.said[text] = true
+	return true
+}
+
+// Waiting says why the model server gets no requests, and since when; "" if it does.
+func (w *Worker) Waiting() (why string, since time.Time) {
+	if p := w.cfg.Process; p != nil {
+		switch s := p.Status(); s.Phase {
+		case supervise.Loading:
+			return "loading", s.Since
+		case supervise.Waiting:
+			return "the model server died; starting it again", s.Since
+		}
+	}
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	return w.health.why, w.health.since
+}
+
+// Down reports whether the model server gets no requests.
+func (w *Worker) Down() bool {
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	return w.health.why != ""
+}
+
+// Info is what the model server says of itself, and whether it has said anything yet.
+func (w *Worker) Info() (modelserver.Info, bool) {
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	return w.health.info, w.health.known
+}
+
+// down notes that the server gets no requests from now on.
+func (w *Worker) down(why string, err error) {
+	h := &w.health
+	h.mu.Lock()
+	fresh := h.why == ""
+	if fresh {
+		h.since = time.Now()
+	}
+	if !h.hung {
+		h.why = why
+	}
+	h.mu.Unlock()
+	if fresh {
+		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Err(err).Msg(why)
+	}
+}
+
+// up notes that the server answers.
+func (w *Worker) up() {
+	h := &w.health
+	h.progress(time.Now())
+	h.mu.Lock()
+	before, since := h.why, h.since
+	h.why, h.hung, h.canary = "", false, nil
+	h.mu.Unlock()
+	if before != "" {
+		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).Msg("the model server answers")
+		w.wake()
+		w.queue.nudge()
+	}
+}
+
+// watchServer asks the model server what it is and whether it answers, until ctx ends.
+func (w *Worker) watchServer(ctx context.Context) {
+	tick := time.NewTicker(askMissing)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if down := w.Down(); down || time.Since(last) >= askEvery {
+			last = time.Now()
+			w.look(ctx)
+		}
+		if w.health.expired(time.Now()) {
+			w.drop(func(*task) bool { return true })
+		}
+	}
+}
+
+// look asks the server what it is. It returns the error that it had.
+func (w *Worker) look(ctx context.Context) error {
+	h := &w.health
+	h.asking.Lock()
+	defer h.asking.Unlock()
+	h.asked = time.Now()
+	return w.lookNow(ctx)
+}
+
+func (w *Worker) lookNow(ctx context.Context) error {
+	info, err := w.cfg.Server.Look(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, modelserver.ErrLoading) {
+		w.down("loading", err)
+		return err
+	}
+	if errors.Is(err, modelserver.ErrUnreachable) {
+		w.down("waiting for the model server", err)
+		return err
+	}
+	if err != nil { // a server that answers without a list may still serve: as before
+		w.cfg.Log.Debug().Err(err).Msg("the model server does not say what it serves")
+	} else {
+		w.learn(info)
+	}
+	if w.proven(ctx) {
+		w.up()
+	}
+	w.wake()
+	return nil
+}
+
+// learn takes in what the server says of itself.
+func (w *Worker) learn(info modelserver.Info) {
+	h := &w.health
+	h.mu.Lock()
+	h.info, h.known = info, true
+	h.mu.Unlock()
+	w.cfg.Limiter.Slots(info.Slots)
+	for _, note := range info.Notes {
+		if h.once(note) {
+			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)
+		}
+	}
+}
+
+// proven reports whether a server that hung has shown that it does not any more: it has
+// been started anew, or it answers a request. Its health check proves nothing.
+func (w *Worker) proven(ctx context.Context) bool {
+	h := &w.health
+	h.mu.Lock()
+	hung, canary, starts := h.hung, h.canary, h.starts
+	h.mu.Unlock()
+	if !hung {
+		return true
+	}
+	if p := w.cfg.Process; p != nil {
+		s := p.Status()
+		return s.Starts > starts && s.Phase == supervise.Ready
+	}
+	if canary == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Stall)
+	defer cancel()
+	return w.cfg.Server.Post(ctx, canary.URL, canary.Body).Err == nil
+}
+
+// died finds out whether the server died while it had a request, which began at a time
+// and ended without an answer.
+func (w *Worker) died(ctx context.Context, begin time.Time) bool {
+	h := &w.health
+	ended := time.Now()
+	h.asking.Lock()
+	defer h.asking.Unlock()
+	h.mu.Lock()
+	gone := h.why != "" && h.since.After(begin)
+	h.mu.Unlock()
+	if gone {
+		return true
+	}
+	if h.asked.After(ended) { // somebody else has asked meanwhile, and it answered
+		return false
+	}
+	h.asked = time.Now()
+	return errors.Is(w.lookNow(ctx), modelserver.ErrUnreachable)
+}
+
+// watchLoad follows the server's gauges, and notices when it hangs, until ctx ends.
+func (w *Worker) watchLoad(ctx context.Context) {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	tokens := 0.0
+	var retry time.Time // after the server had no gauges
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		if w.Down() || w.stats.InFlight.Load() == 0 {
+			w.health.progress(now)
+			continue
+		}
+		if now.After(retry) {
+			load, err := w.cfg.Server.Load(ctx)
+			switch {
+			case errors.Is(err, modelserver.ErrNoGauges):
+				retry = now.Add(time.Minute)
+				if w.health.once("gauges") {
+					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).Msg("finding the number of requests at once by the rate of answers")
+				}
+			case err == nil:
+				if load.Tokens != tokens && load.Tokens >= 0 {
+					tokens = load.Tokens
+					w.health.progress(now)
+				}
+				w.observe(load)
+			}
+		}
+		w.noticeHang(now)
+	}
+}
+
+// observe hands the gauges to the limiter.
+func (w *Worker) observe(load modelserver.Load) {
+	if len(load.Missing) > 0 && w.health.once("missing") {
+		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Str("missing", strings.Join(load.Missing, ", ")).Msg("the model server does not tell all that its kind does")
+	}
+	w.cfg.Limiter.Observe(limit.Gauges{
+		Running: load.Running, Waiting: load.Waiting, KVUsage: load.KVUsage, Preemptions: load.Preemptions, Tokens: load.Tokens,
+	})
+}
+
+// noticeHang takes a server down that has requests and makes no progress. Without a
+// counter of tokens only whole answers are progress, so that a slow server gets three
+// times what its answers take.
+func (w *Worker) noticeHang(now time.Time) {
+	h := &w.health
+	still := now.Sub(time.Unix(0, h.moved.Load()))
+	if still < max(w.cfg.Stall, 3*w.latency.high()) {
+		return
+	}
+	err := fmt.Errorf("it has %d requests and has answered none for %s", w.stats.InFlight.Load(), still.Round(time.Second))
+	w.down("the model server hangs", err)
+	h.mu.Lock()
+	h.hung, h.canary = true, nil
+	cut := h.cut
+	if w.cfg.Process != nil {
+		h.starts = w.cfg.Process.Status().Starts
+	}
+	h.mu.Unlock()
+	h.renew()
+	cut()
+	if w.cfg.Process != nil {
+		w.cfg.Process.Restart(err.Error())
+	}
+}

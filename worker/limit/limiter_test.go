@@ -1,0 +1,105 @@
+package limit
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFixed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := Fixed(2)
+		if l.Limit() != 2 || Fixed(0).Limit() != 1 {
+			t.Errorf("limits %d and %d, want 2 and 1", l.Limit(), Fixed(0).Limit())
+		}
+		var slot Slot
+		for range 2 {
+			var err error
+			if slot, err = l.Acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := l.Acquire(ctx); err == nil {
+			t.Error("a third slot of two")
+		}
+		time.AfterFunc(time.Second, func() { l.Release(slot, Outcome{Overload: true}) })
+		if _, err := l.Acquire(t.Context()); err != nil {
+			t.Errorf("no slot after Release: %v", err)
+		}
+		l.Observe(Gauges{Running: 2, Waiting: 10})
+		if l.Limit() != 2 || l.InFlight() != 2 {
+			t.Errorf("limit %d, %d in flight", l.Limit(), l.InFlight())
+		}
+	})
+}
+
+// All who wait get their turn, however the slots become free.
+func TestManyWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := Fixed(3)
+		const n = 100
+		done := make(chan struct{}, n)
+		for range n {
+			go func() {
+				slot, err := l.Acquire(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Second)
+				l.Release(slot, Outcome{Work: 1})
+				done <- struct{}{}
+			}()
+		}
+		begin := time.Now()
+		for range n {
+			<-done
+		}
+		if took := time.Since(begin); took != 34*time.Second || l.InFlight() != 0 {
+			t.Errorf("100 seconds of work in 3 slots took %v; %d in flight", took, l.InFlight())
+		}
+	})
+}
+
+// A server that tells its slots gets as many requests, and one that waits there.
+func TestSlotsTold(t *testing.T) {
+	t.Parallel()
+	l := New(Config{})
+	l.Slots(4)
+	if got := l.Limit(); got != 5 {
+		t.Errorf("limit %d for 4 slots, want 5", got)
+	}
+	l.Slots(0) // it does not say
+	if got := l.Limit(); got != 5 {
+		t.Errorf("limit %d", got)
+	}
+	fixed := Fixed(3)
+	fixed.Slots(8)
+	if got := fixed.Limit(); got != 3 {
+		t.Errorf("a fixed limit of 3 became %d", got)
+	}
+}
+
+// Without enough requests to fill it, the limit stays: they say nothing about it.
+func TestNoDemand(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{})
+		for range 1000 {
+			slot, err := l.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+			l.Observe(Gauges{Running: 1, KVUsage: -1, Tokens: -1})
+			l.Release(slot, Outcome{Work: 100})
+		}
+		if got := l.Limit(); got != 8 {
+			t.Errorf("limit %d with one request at a time, want 8", got)
+		}
+	})
+}

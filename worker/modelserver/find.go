@@ -1,0 +1,50 @@
+package modelserver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// usual are the addresses that vLLM, SGLang, llama.cpp and Ollama have by default.
+var usual = []string{"http://localhost:8000", "http://localhost:30000", "http://localhost:8080", "http://localhost:11434"}
+
+// findTimeout is how long a server on this machine may take to say what it is.
+const findTimeout = 2 * time.Second
+
+// Find looks for model servers on the usual ports of this machine. found are those
+// that list models, or say that they load one, in the order vLLM, SGLang, llama.cpp,
+// Ollama. tried says of each other port that it is no model server, or only its URL
+// where nothing answers. key is sent to all of them.
+func Find(ctx context.Context, key string) (found []*Server, tried []string) {
+	return find(ctx, key, usual)
+}
+
+func find(ctx context.Context, key string, urls []string) (found []*Server, tried []string) {
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
+	servers, errs := make([]*Server, len(urls)), make([]error, len(urls))
+	var looks sync.WaitGroup
+	for i, url := range urls {
+		looks.Go(func() {
+			if servers[i], errs[i] = New(url, key); errs[i] == nil {
+				_, errs[i] = servers[i].Look(ctx)
+			}
+		})
+	}
+	looks.Wait()
+	for i, err := range errs {
+		switch {
+		case err == nil, errors.Is(err, ErrLoading):
+			found = append(found, servers[i])
+			continue
+		case errors.Is(err, ErrUnreachable):
+			tried = append(tried, urls[i])
+		default:
+			tried = append(tried, err.Error())
+		}
+		servers[i].Close()
+	}
+	return found, tried
+}

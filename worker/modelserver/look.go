@@ -1,0 +1,174 @@
+package modelserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// lookTimeout bounds all questions of one look.
+const lookTimeout = 10 * time.Second
+
+// Info is what a server says that it is and serves. What it does not say is zero.
+type Info struct {
+	Flavour     string  // "vLLM", "SGLang", "llama.cpp", "Ollama" or "OpenAI-compatible"
+	Version     string  // of the server
+	Models      []Model // nil: it does not tell, and any may be tried. Empty: it has none.
+	Slots       int     // requests that it runs at once; more of them wait
+	LoadSeconds float64 // it took to load the model
+	WeightBytes int64   // GPU memory of the weights: of one GPU, where each replica has several
+	CacheBytes  int64   // GPU memory of the KV cache, likewise
+	GPUBytes    int64   // GPU memory of the loaded models in all, where only that is told
+	Notes       []string
+}
+
+// Model is one that can be asked for.
+type Model struct {
+	ID            string
+	ContextLength int   // tokens that a request and its answer may have, 0 unknown
+	SizeBytes     int64 // of the weights, 0 unknown
+}
+
+// flavour is a kind of model server.
+type flavour interface {
+	name() string
+	// describe adds what this kind of server tells beyond its list of models. Only
+	// that it is not ready is an error; what it fails to tell stays unknown.
+	describe(ctx context.Context, s *Server, info *Info) error
+	// load reads the gauges with one question.
+	load(ctx context.Context, s *Server) (Load, error)
+}
+
+// known is what a server was recognised as, and by which sign.
+type known struct {
+	sign    string // of the list of models; empty: look again
+	flavour flavour
+}
+
+// Look asks the server what it is and what it serves. The flavour is remembered for
+// [Server.Load]; a server that becomes another one is recognised again.
+//
+// The error wraps [ErrUnreachable] when the server is not there or not ready, and
+// [ErrLoading] when it says that it loads. Any other error means that it answers but
+// does not tell what it serves; it may serve nevertheless.
+func (s *Server) Look(ctx context.Context) (Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	list, sign, err := s.list(ctx)
+	before := s.known.Load()
+	switch {
+	case errors.Is(err, ErrUnreachable):
+		if before != nil {
+			s.known.Store(&known{flavour: before.flavour}) // another may come in its place
+		}
+		info := Info{}
+		if errors.Is(err, ErrLoading) {
+			info.Flavour = llamaCPP{}.name()
+		}
+		return info, err
+	case err != nil:
+		if before == nil {
+			before = &known{flavour: plain{}}
+			s.known.Store(before)
+		}
+		return Info{Flavour: before.flavour.name()}, err
+	case before == nil || before.sign != sign:
+		before = &known{sign: sign, flavour: s.recognise(ctx, list, sign)}
+		s.known.Store(before)
+	}
+	info := Info{Flavour: before.flavour.name(), Models: list.models()}
+	return info, before.flavour.describe(ctx, s, &info)
+}
+
+// modelList is an answer of /v1/models, with what the flavours add to it.
+type modelList struct {
+	Data  json.RawMessage // null with an Ollama that has no models
+	cards []card
+}
+
+type card struct {
+	ID          string
+	Aliases     []string // llama.cpp
+	OwnedBy     string   `json:"owned_by"`
+	MaxModelLen int      `json:"max_model_len"` // vLLM and SGLang; null for an adapter
+	Meta        struct { // llama.cpp; null for one that is not loaded
+		NCtx int   `json:"n_ctx"`
+		Size int64 `json:"size"`
+	}
+}
+
+// list asks for the models. sign tells servers apart by the look of their answer.
+func (s *Server) list(ctx context.Context) (list modelList, sign string, err error) {
+	a, err := s.get(ctx, "/v1/models")
+	if err != nil {
+		return list, "", fmt.Errorf("list models of %s: %w", s.base, err)
+	}
+	if a.Status != http.StatusOK {
+		return list, "", fmt.Errorf("list models of %s: status %s", s.base, status(a.Status))
+	}
+	if err = json.Unmarshal(a.Body, &list); err == nil {
+		err = json.Unmarshal(list.Data, &list.cards)
+	}
+	if err != nil {
+		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.base, err)
+	}
+	owners := make([]string, len(list.cards))
+	for i, c := range list.cards {
+		owners[i] = c.OwnedBy
+	}
+	return list, a.Header.Get("Server") + "|" + strings.Join(slices.Compact(owners), ","), nil
+}
+
+// models are those listed, nil for an empty list: a server that names none may take
+// any name.
+func (l modelList) models() []Model {
+	var models []Model
+	for _, c := range l.cards {
+		m := Model{ID: c.ID, ContextLength: max(c.MaxModelLen, c.Meta.NCtx), SizeBytes: c.Meta.Size}
+		models = append(models, m)
+		for _, alias := range c.Aliases {
+			if m.ID = alias; alias != c.ID {
+				models = append(models, m)
+			}
+		}
+	}
+	return models
+}
+
+// recognise tells the flavour by what the server says of itself: in its list of
+// models, in a header, by the names of its gauges, and at last by what only Ollama
+// answers.
+func (s *Server) recognise(ctx context.Context, list modelList, sign string) flavour {
+	owner := func(name string) bool {
+		return slices.ContainsFunc(list.cards, func(c card) bool { return c.OwnedBy == name })
+	}
+	switch {
+	case owner("library"): // first, for the others may be namespaces in its registry
+		return ollama{}
+	case owner("vllm"): // vllm/entrypoints/openai/engine/protocol.py, ModelCard
+		return vLLM{}
+	case owner("sglang"): // sglang/srt/entrypoints/openai/protocol.py, ModelCard
+		return &sgLang{}
+	case owner("llamacpp"), strings.HasPrefix(sign, "llama.cpp|"): // tools/server/server-context.cpp, server-http.cpp
+		return llamaCPP{}
+	}
+	if page, err := s.page(ctx, ""); err == nil {
+		switch page.prefix {
+		case "vllm":
+			return vLLM{}
+		case "sglang":
+			return &sgLang{}
+		case "llamacpp":
+			return llamaCPP{}
+		}
+	}
+	if (ollama{}).version(ctx, s) != "" {
+		return ollama{}
+	}
+	return plain{}
+}

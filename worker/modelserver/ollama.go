@@ -1,0 +1,63 @@
+package modelserver
+
+import (
+	"context"
+	"strings"
+)
+
+// ollama has no gauges, and does not tell how many requests it runs at once.
+type ollama struct{ plain }
+
+func (ollama) name() string { return "Ollama" }
+
+// ollamaNotes are what one must know to get full speed and whole prompts
+// (docs/faq.mdx, and truncate in server/routes.go).
+var ollamaNotes = []string{
+	"Ollama runs one request at a time unless it was started with OLLAMA_NUM_PARALLEL",
+	"Ollama cuts a prompt that is longer than its context without saying so; OLLAMA_CONTEXT_LENGTH sets that",
+}
+
+func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
+	info.Version, info.Notes = o.version(ctx, s), ollamaNotes
+	if info.Models == nil {
+		info.Models = []Model{} // it lists all that it has
+	}
+	type models struct {
+		Models []struct {
+			Name          string
+			Size          int64 // of the files in /api/tags, and of what is loaded in /api/ps
+			SizeVRAM      int64 `json:"size_vram"`
+			ContextLength int   `json:"context_length"`
+		}
+	}
+	var files, loaded models
+	s.getJSON(ctx, "/api/tags", &files)
+	s.getJSON(ctx, "/api/ps", &loaded)
+	sizes, contexts := map[string]int64{}, map[string]int{}
+	for _, m := range files.Models {
+		sizes[m.Name] = m.Size
+	}
+	for _, m := range loaded.Models {
+		contexts[m.Name] = m.ContextLength
+		info.GPUBytes += m.SizeVRAM
+	}
+	for i := range info.Models {
+		m := &info.Models[i]
+		m.SizeBytes, m.ContextLength = sizes[m.ID], contexts[m.ID]
+	}
+	for _, m := range info.Models {
+		if short, ok := strings.CutSuffix(m.ID, ":latest"); ok { // it answers to both
+			m.ID = short
+			info.Models = append(info.Models, m)
+		}
+	}
+	return nil
+}
+
+func (ollama) version(ctx context.Context, s *Server) string {
+	var told struct{ Version string }
+	if s.getJSON(ctx, "/api/version", &told) != nil {
+		return ""
+	}
+	return told.Version
+}

@@ -1,0 +1,87 @@
+package modelserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// sgLang has gauges only with --enable-metrics. Without, newer versions still tell the
+// most important ones elsewhere. It is never asked for /health or /health_generate:
+// they generate a token.
+type sgLang struct {
+	plain
+	noPage atomic.Bool // as last looked: there is no page of gauges
+}
+
+func (*sgLang) name() string { return "SGLang" }
+
+func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
+	page, err := l.page(ctx, s)
+	l.noPage.Store(errors.Is(err, ErrNoGauges))
+	info.LoadSeconds = page.most(loadSeconds)
+
+	// What a scheduler says of itself comes when it has the time, and need not come.
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	// All else in that answer, such as the API key, must not get into any message.
+	var told struct {
+		Version string
+		States  []struct {
+			Memory struct{ Weight, KVCache float64 } `json:"memory_usage"` // GiB
+		} `json:"internal_states"`
+	}
+	// The older name still works, but with a warning in SGLang's log.
+	if s.getJSON(ctx, "/server_info", &told) != nil && s.getJSON(ctx, "/get_server_info", &told) != nil {
+		return nil
+	}
+	info.Version = told.Version
+	for _, state := range told.States {
+		info.WeightBytes += int64(state.Memory.Weight * (1 << 30))
+		info.CacheBytes += int64(state.Memory.KVCache * (1 << 30))
+	}
+	return nil
+}
+
+func (l *sgLang) load(ctx context.Context, s *Server) (Load, error) {
+	if l.noPage.Load() {
+		return l.loads(ctx, s)
+	}
+	page, err := l.page(ctx, s)
+	return page.load(kvUsage, preemptions, tokens, promptTokens), err
+}
+
+func (*sgLang) page(ctx context.Context, s *Server) (page, error) {
+	return s.page(ctx, "start SGLang with --enable-metrics")
+}
+
+// loads reads what every scheduler publishes for routers (entrypoints/v1_loads.py).
+func (*sgLang) loads(ctx context.Context, s *Server) (Load, error) {
+	var told struct {
+		Loads []struct {
+			Running *int    `json:"num_running_reqs"`
+			Waiting *int    `json:"num_waiting_reqs"`
+			Usage   float64 `json:"token_usage"`
+		}
+	}
+	err := s.getJSON(ctx, "/v1/loads", &told)
+	if errors.Is(err, ErrUnreachable) {
+		return Load{}, err
+	}
+	load := Load{Preemptions: -1, Tokens: -1, PromptTokens: -1}
+	for _, rank := range told.Loads {
+		if rank.Running == nil || rank.Waiting == nil {
+			return Load{}, fmt.Errorf("%w: start SGLang with --enable-metrics", ErrNoGauges)
+		}
+		load.Running += *rank.Running
+		load.Waiting += *rank.Waiting
+		load.KVUsage += rank.Usage / float64(len(told.Loads))
+	}
+	if err != nil || len(told.Loads) == 0 { // none: it has them, but cannot read them
+		return Load{}, fmt.Errorf("%w: start SGLang with --enable-metrics", ErrNoGauges)
+	}
+	load.Missing = []string{"preemptions", "tokens", "prompt tokens"}
+	return load, nil
+}

@@ -1,0 +1,104 @@
+package supervise
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// What is told of the log of a server that did not start.
+const (
+	lastLines = 20
+	lastBytes = 4 << 10
+)
+
+// logFile is the server's log, open for one start.
+//
+// It is followed by reading the file as it grows, not through a pipe: a pipe would pass
+// each line through us for as long as the server lives, would stall the server when we
+// do, and would lose what it says when we have died.
+type logFile struct {
+	*os.File
+	begin int64 // of this start
+	read  int64 // up to where follow has read
+}
+
+// openLog opens the log and heads it with time and command.
+func openLog(path, command string, limit int64) (*logFile, error) {
+	if info, err := os.Stat(path); err == nil && info.Size() > limit {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, fmt.Errorf("put the full log of the model server aside: %w", err)
+		}
+	}
+	// For the user alone: the command may hold a key, and servers log prompts.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of the model server: %w", err)
+	}
+	head := fmt.Sprintf("promptmill: %s: %s\n", time.Now().Format(time.RFC3339), strings.ReplaceAll(command, "\n", " "))
+	if !endsLine(file) { // the last start was killed as it wrote
+		head = "\n" + head
+	}
+	file.WriteString(head) // a full disk does not keep the server from running
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("open the log of the model server: %w", err)
+	}
+	return &logFile{File: file, begin: info.Size(), read: info.Size()}, nil
+}
+
+func endsLine(file *os.File) bool {
+	info, err := file.Stat()
+	if err != nil || info.Size() == 0 {
+		return true
+	}
+	last := []byte{'\n'}
+	file.ReadAt(last, info.Size()-1)
+	return last[0] == '\n'
+}
+
+// follow calls line with each whole line that was written since the last call. The
+// states of a progress bar, which end with a carriage return, count as lines. A line
+// longer than 64 KiB comes in parts.
+func (l *logFile) follow(line func([]byte)) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, _ := l.ReadAt(buf, l.read)
+		end := bytes.LastIndexAny(buf[:n], "\r\n") + 1
+		if end == 0 && n == len(buf) {
+			end = n
+		}
+		if end == 0 {
+			return
+		}
+		for part := range bytes.FieldsFuncSeq(buf[:end], func(r rune) bool { return r == '\r' || r == '\n' }) {
+			line(part)
+		}
+		l.read += int64(end)
+	}
+}
+
+// last returns the last lines of this start, fit for a terminal.
+func (l *logFile) last() string {
+	info, err := l.Stat()
+	if err != nil {
+		return ""
+	}
+	from := max(l.begin, info.Size()-lastBytes)
+	buf := make([]byte, max(0, info.Size()-from))
+	n, _ := l.ReadAt(buf, from)
+	text := strings.TrimRight(strings.ToValidUTF8(string(buf[:n]), ""), "\r\n")
+	lines := strings.Split(text, "\n")
+	if from > l.begin && len(lines) > 1 {
+		lines = lines[1:] // cut
+	}
+	lines = lines[max(0, len(lines)-lastLines):]
+	for i, line := range lines { // of a progress bar, what a terminal would show
+		line = strings.TrimRight(line, "\r")
+		lines[i] = line[strings.LastIndexByte(line, '\r')+1:]
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,103 @@
+package supervise
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func mustOpen(t *testing.T, path string, limit int64) *logFile {
+	t.Helper()
+	log, err := openLog(path, "vllm serve\nx", limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { log.Close() })
+	return log
+}
+
+var headTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)`)
+
+// content is what is in a log, with TIME for times.
+func content(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return headTime.ReplaceAllString(string(data), "TIME")
+}
+
+func TestLogIsKeptAndPutAside(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "server.log")
+	const head = "promptmill: TIME: vllm serve x\n"
+	mustOpen(t, path, 200).WriteString("one\n")
+	mustOpen(t, path, 200).WriteString("two, cut")
+	kept := head + "one\n" + head + "two, cut\n" + head
+	log := mustOpen(t, path, 200)
+	if diff := cmp.Diff(kept, content(t, path)); diff != "" {
+		t.Errorf("log kept (-want +got):\n%s", diff)
+	}
+	if last := log.last(); last != "" {
+		t.Errorf("last lines %q are those of the start before", last)
+	}
+	long := strings.Repeat("x", 200) + "\n"
+	log.WriteString(long)
+	mustOpen(t, path, 200)
+	if diff := cmp.Diff(kept+long, content(t, path+".1")); diff != "" {
+		t.Errorf("log put aside (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(head, content(t, path)); diff != "" {
+		t.Errorf("new log (-want +got):\n%s", diff)
+	}
+}
+
+func TestFollowLog(t *testing.T) {
+	t.Parallel()
+	log := mustOpen(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
+	long := strings.Repeat("x", 64<<10)
+	for _, step := range []struct {
+		write string
+		want  []string
+	}{
+		{"", nil},
+		{"one\ntwo\nthr", []string{"one", "two"}},
+		{"ee\n", []string{"three"}},
+		{"Loading: 0%\rLoading: 50%\r", []string{"Loading: 0%", "Loading: 50%"}},
+		{long, []string{long}},
+		{"y\r\n\nz\n", []string{"y", "z"}},
+	} {
+		log.WriteString(step.write)
+		var got []string
+		log.follow(func(line []byte) { got = append(got, string(line)) })
+		if diff := cmp.Diff(step.want, got); diff != "" {
+			t.Errorf("lines after %.30q (-want +got):\n%s", step.write, diff)
+		}
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, write, want string }{
+		{"few", "one\ntwo\n", "one\ntwo"},
+		{"no end of line", "one\ntwo", "one\ntwo"},
+		{"a progress bar", "Loading: 0%\rLoading: 50%\r\nTraceback\r\n", "Loading: 50%\nTraceback"},
+		{"4 KB at most, of whole lines", strings.Repeat("x", 5000) + "\n" + strings.Repeat("y", 4000) + "\nz\n", strings.Repeat("y", 4000) + "\nz"},
+		{"one line is too long", strings.Repeat("x", 5000) + "\n", strings.Repeat("x", lastBytes-1)},
+		{"not text", "one \xff\n", "one "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			log := mustOpen(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
+			log.WriteString(tt.write)
+			if diff := cmp.Diff(tt.want, log.last()); diff != "" {
+				t.Errorf("last lines (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

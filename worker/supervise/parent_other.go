@@ -1,0 +1,9 @@
+//go:build !linux
+
+package supervise
+
+import "syscall"
+
+// leaderAttributes gives the leader a group of its own; the guard alone kills it when
+// we die.
+func leaderAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

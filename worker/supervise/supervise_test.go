@@ -1,0 +1,396 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+)
+
+var quick = tuning{
+	poll: 2 * time.Millisecond, pollLater: 10 * time.Millisecond, fresh: time.Minute,
+	pauseMin: time.Millisecond, pauseMax: 4 * time.Millisecond, steady: time.Hour,
+	readyWait: 10 * time.Second, killWait: 10 * time.Second, maxLog: 1 << 20,
+}
+
+// exists is ready when a file is there.
+func exists(path string) func(context.Context) error {
+	return func(context.Context) error {
+		_, err := os.Stat(path)
+		return err
+	}
+}
+
+// bench is a folder with a server script that makes the file "up" when it is ready,
+// and a supervisor of it.
+type bench struct {
+	*Process
+	dir    string
+	log    *syncBuffer // of the supervisor
+	alive  *os.File    // ends when no process has the pipe "alive" open
+	cancel context.CancelFunc
+	done   chan error // what Run returned
+}
+
+// newBench makes the script, which runs in the bench's folder.
+func newBench(t *testing.T, body string) *bench {
+	t.Helper()
+	b := &bench{dir: t.TempDir(), log: &syncBuffer{}, done: make(chan error, 1)}
+	if err := syscall.Mkfifo(b.path("alive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if b.alive, err = os.OpenFile(b.path("alive"), os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.alive.Close() })
+	if err := os.WriteFile(b.path("server.sh"), []byte("cd \"$DIR\"\n"+body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Process = New(Config{
+		Command: fmt.Sprintf("DIR='%s' sh '%s'", b.dir, b.path("server.sh")), LogFile: b.path("server.log"),
+		Ready: exists(b.path("up")), Grace: time.Minute, Log: zerolog.New(b.log),
+	})
+	b.tuning = quick
+	return b
+}
+
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+
+func (b *bench) run(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	b.cancel = cancel
+	go func() { b.done <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		b.cancel()
+		<-b.done
+	})
+}
+
+// result waits for Run to return.
+func (b *bench) result(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-b.done:
+		b.done <- err
+		return err
+	case <-time.After(time.Minute):
+		t.Fatalf("Run does not return; status %+v", b.Status())
+		return nil
+	}
+}
+
+// await waits for a phase of a start.
+func (b *bench) await(t *testing.T, phase Phase, starts int) Status {
+	t.Helper()
+	timeout := time.After(time.Minute)
+	for {
+		changed := b.Changed()
+		status := b.Status()
+		if status.Phase == phase && status.Starts == starts {
+			return status
+		}
+		select {
+		case <-changed:
+		case err := <-b.done:
+			b.done <- err
+			t.Fatalf("Run returned %v; waited for %s of start %d", err, phase, starts)
+		case <-timeout:
+			t.Fatalf("status %+v; waited for %s of start %d", status, phase, starts)
+		}
+	}
+}
+
+// allDead waits until no process has the pipe "alive" open.
+func (b *bench) allDead(t *testing.T) {
+	t.Helper()
+	b.alive.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.Copy(io.Discard, b.alive); err != nil {
+		t.Errorf("a process of the server is alive: %v", err)
+	}
+}
+
+func (b *bench) read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(b.path(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// kill kills the process whose id is in a file.
+func (b *bench) kill(t *testing.T, name string) {
+	t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(b.read(t, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func TestReadyAfterAMoment(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, `echo "INFO [gpu_model_runner.py:4879] Model loading took 2.5 GiB memory and 60.297843 seconds"
+		sleep 0.1
+		echo "INFO [kv_cache_utils.py:1708] GPU KV cache size: 20,992 tokens" >&2
+		touch up
+		exec sleep 1000`)
+	if got := b.Status(); got.Phase != Stopped || got.Since.IsZero() {
+		t.Errorf("before the start: %+v", got)
+	}
+	b.run(t)
+	status := b.await(t, Ready, 1)
+	if status.LoadTime < 100*time.Millisecond || status.LoadTime > time.Minute {
+		t.Errorf("load time %v", status.LoadTime)
+	}
+	if want := (Memory{Weights: 5 << 29, KVTokens: 20992}); status.Memory != want {
+		t.Errorf("memory %+v, want %+v", status.Memory, want)
+	}
+	b.cancel()
+	if err := b.result(t); err != nil {
+		t.Error(err)
+	}
+	if got := b.Status(); got.Phase != Stopped || got.LastExit != "signal: terminated" {
+		t.Errorf("at the end: %+v", got)
+	}
+}
+
+func TestNoUseInStarting(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		change func(*bench)
+		want   string
+	}{
+		{"dies at once", func(*bench) {}, "exit status 3"},
+		{"no command", func(b *bench) { b.cfg.Command = "" }, "no command"},
+		{"not a program", func(b *bench) { b.cfg.Command = "no-such-server --port 1" }, "no-such-server"},
+		{"a quote without end", func(b *bench) { b.cfg.Command = "vllm 'serve" }, "server.log, ends with:"},
+		{"no folder for the log", func(b *bench) { b.cfg.LogFile = b.path("no/server.log") }, "no such file"},
+		{"another server on the port", func(b *bench) { b.cfg.Ready = func(context.Context) error { return nil } }, "another one"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, "exit 3")
+			tt.change(b)
+			b.run(t)
+			if err := b.result(t); !errors.Is(err, ErrStart) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+			if got := b.Status().Phase; got != Stopped {
+				t.Errorf("phase %s", got)
+			}
+		})
+	}
+}
+
+func TestErrorHasTheLastLines(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, `for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23; do echo "line $n."; done
+		exit 1`)
+	b.run(t)
+	err := b.result(t)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	_, lines, _ := strings.Cut(err.Error(), "\n")
+	var want []string
+	for n := 4; n <= 23; n++ {
+		want = append(want, fmt.Sprintf("line %d.", n))
+	}
+	if diff := cmp.Diff(want, strings.Split(lines, "\n")); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+func TestStartedAgain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  func(*testing.T, *bench)
+		exit string
+	}{
+		{"when it dies", func(t *testing.T, b *bench) { b.kill(t, "pid") }, "signal: killed"},
+		{"on request", func(_ *testing.T, b *bench) { b.Restart("it hangs") }, "killed: it hangs"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			// Only the first leader has a child, and the pipe.
+			b := newBench(t, `[ -e up ] && exec sleep 1000
+				exec 4>alive
+				trap "" TERM
+				sleep 1000 &
+				echo $$ >pid
+				touch up
+				wait`)
+			b.Restart("not running")
+			b.run(t)
+			b.await(t, Ready, 1)
+			tt.end(t, b)
+			if got := b.await(t, Ready, 2); got.LastExit != tt.exit {
+				t.Errorf("last exit %q, want %q", got.LastExit, tt.exit)
+			}
+			b.allDead(t)
+			b.cancel()
+			if err := b.result(t); err != nil {
+				t.Error(err)
+			}
+			b.Restart("stopped")
+			if got := b.Status(); got.Phase != Stopped || got.Starts != 2 {
+				t.Errorf("at the end: %+v", got)
+			}
+		})
+	}
+}
+
+func TestGivesUpOnAServerThatIsReadyNoMore(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, `[ -e broken ] && exit 4
+		echo $$ >pid
+		touch up
+		exec sleep 1000`)
+	b.run(t)
+	b.await(t, Ready, 1)
+	if err := errors.Join(os.WriteFile(b.path("broken"), nil, 0o600), os.Remove(b.path("up"))); err != nil {
+		t.Fatal(err)
+	}
+	b.kill(t, "pid")
+	err := b.result(t)
+	if !errors.Is(err, ErrStart) || !strings.Contains(err.Error(), "5 times in a row before it was ready: exit status 4") {
+		t.Errorf("error %v", err)
+	}
+	if got := b.Status().Starts; got != 6 {
+		t.Errorf("%d starts", got)
+	}
+}
+
+func TestRestartWhileLoadingIsNoFailure(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, `exec sleep 1000`)
+	b.run(t)
+	for n := range 2 * maxUnready {
+		b.await(t, Loading, n+1)
+		b.Restart("it loads for too long")
+	}
+	b.await(t, Loading, 2*maxUnready+1)
+}
+
+func TestPauses(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		steady time.Duration
+		want   []float64 // ms
+	}{
+		{"double, up to the last", time.Hour, []float64{1, 2, 4, 4}},
+		{"begin anew when it was ready for long", time.Nanosecond, []float64{1, 1, 1, 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, `touch up
+				exec sleep 1000`)
+			b.steady = tt.steady
+			b.run(t)
+			for n := range tt.want {
+				b.await(t, Ready, n+1)
+				b.Restart("test")
+			}
+			b.await(t, Ready, len(tt.want)+1)
+			var got []float64
+			for line := range strings.Lines(b.log.String()) {
+				var event struct {
+					Wait *float64 `json:"wait_ms"`
+				}
+				if err := json.Unmarshal([]byte(line), &event); err != nil {
+					t.Fatal(err)
+				}
+				if event.Wait != nil {
+					got = append(got, *event.Wait)
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("pauses in ms (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, script string
+		grace        time.Duration
+		exit         string
+	}{
+		{"a server that ends by itself has the time it needs", `
+			trap 'echo bye; exit 0' TERM
+			sleep 1000 &
+			touch up
+			wait`, time.Minute, "exit status 0"},
+		{"a server that ignores SIGTERM is killed", `
+			trap "" TERM
+			touch up
+			sleep 1000`, 50 * time.Millisecond, "signal: killed"},
+		{"a child that ignores SIGTERM is killed", `
+			(trap "" TERM; touch up; exec sleep 1000) &
+			trap 'exit 5' TERM
+			wait`, 50 * time.Millisecond, "exit status 5"},
+		{"a child ends later than the server", `
+			(trap 'sleep 0.1; echo bye; exit 0' TERM; touch up; sleep 1000 & wait) &
+			trap 'exit 6' TERM
+			wait`, time.Minute, "exit status 6"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, "exec 4>alive\n"+tt.script)
+			b.cfg.Grace = tt.grace
+			b.run(t)
+			b.await(t, Ready, 1)
+			b.cancel()
+			if err := b.result(t); err != nil {
+				t.Error(err)
+			}
+			if got := b.Status().LastExit; got != tt.exit {
+				t.Errorf("exit %q, want %q", got, tt.exit)
+			}
+			if log := b.read(t, "server.log"); strings.Contains(tt.script, "bye") != strings.HasSuffix(log, "bye\n") {
+				t.Errorf("log:\n%s", log)
+			}
+			b.allDead(t)
+		})
+	}
+}

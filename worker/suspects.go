@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// A request that kills the model server takes those with it that are there at the same
+// time, and would do so again and again. So what a server died of is searched like a
+// bad bulb: all that it had are suspects. They run in groups of the square root of their
+// number, with nothing beside them; those of a group that dies again run alone. What
+// kills a server alone, the third time, is given up, and nothing else.
+
+// aloneAfter is after how many deaths a request runs alone.
+const aloneAfter = 2
+
+// suspects are tasks that the model server had when it died.
+type suspects struct {
+	mu    sync.Mutex
+	tasks []*task
+}
+
+func (s *suspects) add(tasks ...*task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tasks = append(s.tasks, tasks...)
+}
+
+func (s *suspects) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tasks) > 0
+}
+
+// take takes out the tasks of which wanted is true.
+func (s *suspects) take(wanted func(*task) bool) (out []*task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tasks = slices.DeleteFunc(s.tasks, func(t *task) bool {
+		if wanted(t) {
+			out = append(out, t)
+			return true
+		}
+		return false
+	})
+	return out
+}
+
+// group takes out those that may run together: first those with one death, a few at a
+// time, then the others, one by one.
+func (s *suspects) group() []*task {
+	s.mu.Lock()
+	n, left := 0, 1
+	for _, t := range s.tasks {
+		if t.deaths < aloneAfter {
+			n++
+		}
+	}
+	s.mu.Unlock()
+	if n > 0 {
+		left = int(math.Ceil(math.Sqrt(float64(n))))
+	}
+	return s.take(func(t *task) bool {
+		if left == 0 || n > 0 && t.deaths >= aloneAfter {
+			return false
+		}
+		left--
+		return true
+	})
+}
+
+// charge notes that the server died while it had the task.
+func (w *Worker) charge(t *task) {
+	t.deaths++
+	t.reasons = append(t.reasons, "server_died")
+	w.stats.Retries.Add(1)
+	if t.deaths > aloneAfter {
+		t.poisoned("the model server", t.deaths)
+		return
+	}
+	w.suspects.add(t)
+	w.queue.nudge()
+}
+
+// poisoned gives up a task.
+func (t *task) poisoned(victim string, deaths int) {
+	t.finish(proto.Result{Err: &proto.ResultError{
+		Code: proto.CodePoison, Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other", victim, deaths),
+	}}, 0)
+}
+
+// quarantine runs suspects, and nothing beside them, until there are none or the server
+// is down.
+func (w *Worker) quarantine(ctx context.Context) {
+	w.attempts.Wait()
+	for ctx.Err() == nil && !w.Down() {
+		group := w.suspects.group()
+		if len(group) == 0 {
+			return
+		}
+		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].deaths).Msg("running apart what the model server died of")
+		for _, t := range group {
+			if t.deaths >= aloneAfter && !t.shard.announceAlone(ctx, t.Seq) {
+				t.handBack()
+				continue
+			}
+			w.begin(ctx, t)
+		}
+		w.attempts.Wait()
+	}
+}
+
+// announceAlone tells those who get the shard next, should we die of it, that a request
+// ran alone. It returns false if that cannot be stored.
+func (h *held) announceAlone(ctx context.Context, seq uint32) bool {
+	_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
+		_, err := h.w.cfg.JS.PublishMsg(ctx, proto.EncodeMark(h.feed.run, h.id, proto.Mark{Alone: int64(seq)}))
+		return struct{}{}, err
+	})
+	if err != nil {
+		h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("note that a request runs alone")
+		sleep(ctx, time.Second)
+	}
+	return err == nil
+}
