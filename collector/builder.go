@@ -15,6 +15,8 @@ type frame struct {
 	sizes    Sizes
 	failed   []uint32
 	counts   proto.Counts
+	tally    Tally
+	worker   string // of the line before: most come from the same
 	position Position
 	opened   time.Time // when its first message came
 	spent    []string  // objects that its requests came in
@@ -33,12 +35,16 @@ func (f *frame) add(seq uint32, line []byte, info proto.Line) {
 	f.counts.Attempts += info.Attempts
 	f.counts.PromptTokens += info.PromptTokens
 	f.counts.CompletionTokens += info.CompletionTokens
+	if f.worker != string(info.Worker) {
+		f.worker = string(info.Worker)
+	}
+	f.tally.add(info, f.worker)
 	full, plain := int64(len(line)), int64(len(proto.StripExtras(line)))
 	if info.OK {
 		f.sizes.add(Sizes{OK: full, OKPlain: plain})
 	} else {
 		f.counts.Failed++
-		if info.Attempts == 0 {
+		if notRun(info) {
 			f.counts.NotRun++
 		}
 		f.failed = append(f.failed, seq)
@@ -54,7 +60,7 @@ func (f *frame) header(seqs []uint32) header {
 	slices.Sort(f.failed)
 	return header{
 		Seqs: proto.FormatSeqs(seqs), Failed: proto.FormatSeqs(f.failed),
-		Sizes: f.sizes, Counts: f.counts, Position: f.position,
+		Sizes: f.sizes, Counts: f.counts, Tally: &f.tally, Position: f.position,
 	}
 }
 

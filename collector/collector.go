@@ -45,6 +45,7 @@ type Collector struct {
 	total    int
 	runs     *proto.Runs
 	presence *proto.Presence
+	fleet    *fleet
 	source   source
 	seen     *roaring.Bitmap // requests that have a line, synced or not
 	scan     proto.Scanner
@@ -79,6 +80,7 @@ func New(cfg Config) *Collector {
 	s := cfg.Journal.State()
 	return &Collector{
 		cfg: cfg, run: s.Manifest.Run, total: s.Manifest.Input.Requests,
+		fleet:    newFleet(s.Manifest.Run, s.Workers),
 		source:   source{js: cfg.JS, run: s.Manifest.Run, at: s.Position},
 		seen:     s.Done.Clone(),
 		frame:    &frame{},
@@ -139,7 +141,10 @@ func (c *Collector) gather(ctx context.Context) error {
 	c.close()
 	close(c.writes)
 	close(done)
-	return errors.Join(group.Wait(), err)
+	if failed := group.Wait(); failed != nil {
+		return errors.Join(failed, err)
+	}
+	return errors.Join(c.noteWorkers(), err)
 }
 
 // read takes results off the bus. It returns nil when it has all, the cause of ctx's
@@ -184,6 +189,9 @@ func (c *Collector) missing() int { return c.total - int(c.seen.GetCardinality()
 
 // take adds a message's lines to the frame, dropping those of requests that have one.
 func (c *Collector) take(msg jetstream.Msg) error {
+	if proto.IsMark(msg.Headers()) {
+		return nil // for workers
+	}
 	meta, err := msg.Metadata()
 	if err != nil {
 		return err
@@ -268,6 +276,7 @@ func (c *Collector) write() error {
 		now := time.Now()
 		h := f.header(seqs)
 		h.Run, h.At, h.Worked = c.run, now.UTC(), now.Sub(c.flushed).Milliseconds()
+		h.Workers = c.fleet.news(c.cfg.Journal.State(), f.tally, false)
 		err := c.cfg.Journal.append(h, seqs, lines)
 		if err != nil {
 			for range c.writes { // let the reader come to its end

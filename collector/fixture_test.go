@@ -35,14 +35,41 @@ func failing(seq uint32) bool { return seq%3 == 2 }
 
 // lineOf is the output line of a request, with a body of at least pad bytes.
 func lineOf(seq uint32, pad int) []byte {
+	finish := `"stop"`
+	if seq%2 == 1 {
+		finish = `"length"`
+	}
 	r := proto.Result{
-		Run: "r", Seq: seq, CustomID: lineID(seq), Status: 200, Worker: "w", Attempts: 2,
-		Body: fmt.Appendf(nil, `{"text":"%d %s","usage":{"prompt_tokens":3,"completion_tokens":5}}`, seq, strings.Repeat("x", pad)),
+		Run: "r", Seq: seq, CustomID: lineID(seq), Status: 200, Worker: workerOf(seq), Attempts: 2, Reasons: []string{"503"},
+		Body: fmt.Appendf(nil, `{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5}}`,
+			seq, strings.Repeat("x", pad), finish),
 	}
 	if failing(seq) {
 		r.Status, r.Body = 400, []byte(`{"error":{"message":"no, \"promptmill\":{\"seq\":1}"}}`)
 	}
 	return proto.AppendResult(nil, r)
+}
+
+// workerOf is the worker that a line is from.
+func workerOf(seq uint32) string { return fmt.Sprintf("w%d", seq/4) }
+
+// tallyOf counts the lines of requests another way.
+func tallyOf(seqs ...uint32) *Tally {
+	t := &Tally{}
+	for _, seq := range seqs {
+		count(&t.Attempts, "2", 1)
+		count(&t.Retried, "503", 1)
+		count(&t.Workers, workerOf(seq), 1)
+		switch {
+		case failing(seq):
+			count(&t.Failures, "http_400", 1)
+		case seq%2 == 1:
+			count(&t.Finish, "length", 1)
+		default:
+			count(&t.Finish, "stop", 1)
+		}
+	}
+	return t
 }
 
 // lineID is the custom_id of a request.
@@ -81,7 +108,8 @@ func newTestJournal(t *testing.T, requests int, frames ...[]uint32) (j *Journal,
 	t.Cleanup(func() { j.Close() }) // closing twice does no harm
 	note := func() {
 		s := j.state
-		s.Done = s.Done.Clone()
+		s.Done, s.Tally = s.Done.Clone(), &Tally{}
+		s.Tally.Add(*j.state.Tally)
 		ends, states = append(ends, j.size), append(states, s)
 	}
 	note()

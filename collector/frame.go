@@ -46,6 +46,11 @@ type header struct {
 	CRC    uint32       `json:"crc"`    // CRC-32C of the zstd frame
 	Sizes  Sizes        `json:"sizes"`
 	Counts proto.Counts `json:"counts"` // of this frame
+	// Tally is of this frame too. Frames of lines that have none are of a program that
+	// did not count so.
+	Tally *Tally `json:"tally,omitempty"`
+	// Workers are the stints of which there is news since the frames before.
+	Workers []Stint `json:"workers,omitempty"`
 	// Position is how far the results stream was read.
 	Position Position `json:"position"`
 	// At is when the frame was closed, and Worked how long the collector had been

@@ -40,6 +40,8 @@ type State struct {
 	Manifest proto.Manifest  // as it was when the run began
 	Done     *roaring.Bitmap // requests that have their line
 	Counts   proto.Counts
+	Tally    *Tally           // nil: unknown, since some lines were not counted so
+	Workers  map[string]Stint // that may have worked on the run, by their keys
 	Sizes    Sizes
 	Position Position
 	Worked   time.Duration // that collectors were running, in all
@@ -82,7 +84,7 @@ func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error)
 	if err != nil {
 		return nil, err
 	}
-	j.state = State{Manifest: m, Done: roaring.New(), Sessions: 1}
+	j.state = State{Manifest: m, Done: roaring.New(), Tally: &Tally{}, Sessions: 1}
 	if err := j.write(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil); err != nil {
 		j.Close()
 		os.Remove(path)
@@ -198,6 +200,18 @@ func (j *Journal) write(h header, lines []byte) error {
 func (s *State) add(h header, seqs []uint32) {
 	s.Done.AddMany(seqs)
 	s.Counts.Add(h.Counts)
+	switch {
+	case h.Tally == nil && h.Counts.Done > 0:
+		s.Tally = nil
+	case h.Tally != nil && s.Tally != nil:
+		s.Tally.Add(*h.Tally)
+	}
+	for _, w := range h.Workers {
+		if s.Workers == nil {
+			s.Workers = map[string]Stint{}
+		}
+		s.Workers[w.key()] = w
+	}
 	s.Sizes.add(h.Sizes)
 	s.Worked += time.Duration(h.Worked) * time.Millisecond
 	if h.Position.Seq > 0 {
@@ -215,7 +229,7 @@ type place struct {
 
 // light is the place without what could be long, which can be read again.
 func (p place) light() place {
-	p.Seqs, p.Failed, p.Manifest = "", "", nil
+	p.Seqs, p.Failed, p.Manifest, p.Tally, p.Workers = "", "", nil, nil, nil
 	return p
 }
 
@@ -262,7 +276,7 @@ func (j *Journal) recover(all bool) error {
 		return fmt.Errorf("zstd decoder: %w", err)
 	}
 	defer dec.Close()
-	r := recovery{j: j, all: all, dec: dec, state: State{Done: roaring.New()}}
+	r := recovery{j: j, all: all, dec: dec, state: State{Done: roaring.New(), Tally: &Tally{}}}
 	_, damaged, err := j.frames(func(p place) error {
 		err := r.settle(false)
 		r.pending = &p

@@ -31,11 +31,12 @@ type Meta struct {
 	SchemaVersion int            `json:"schema_version"`
 	TestID        string         `json:"test_id"`   // the run
 	Timestamp     time.Time      `json:"timestamp"` // when it began
-	Platform      string         `json:"platform"`
-	Model         string         `json:"model"` // several are joined by ", "
+	Platform      string         `json:"platform"`  // several are joined by ", "
+	Model         string         `json:"model"`     // several are joined by ", "
 	Config        MetaConfig     `json:"config"`
 	Test          MetaTest       `json:"test"`
 	Results       MetaResults    `json:"results"`
+	Workers       []MetaWorker   `json:"workers"`
 	Status        proto.State    `json:"status"`
 	Versions      MetaVersions   `json:"versions"`
 	Manifest      proto.Manifest `json:"manifest"`
@@ -64,7 +65,7 @@ type MetaTest struct {
 type MetaResults struct {
 	SuccessCount         int      `json:"success_count"`
 	FailureCount         int      `json:"failure_count"`
-	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"`
+	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"` // the longest
 	// InferenceTimeSeconds is how long the run was worked on, TotalTimeSeconds how
 	// long it took from its beginning, pauses and crashes included.
 	InferenceTimeSeconds     float64  `json:"inference_time_seconds"`
@@ -76,11 +77,20 @@ type MetaResults struct {
 	ThroughputRequestsPerSec *float64 `json:"throughput_requests_per_sec"`
 	InputTokensPerSec        *float64 `json:"input_tokens_per_sec"`
 	OutputTokensPerSec       *float64 `json:"output_tokens_per_sec"`
-	Attempts                 int64    `json:"attempts"`
-	DuplicatesDropped        int64    `json:"duplicates_dropped"`
-	Interruptions            int      `json:"interruptions"`
-	OutputBytesUncompressed  int64    `json:"output_bytes_uncompressed"`
-	OutputBytes              int64    `json:"output_bytes"`
+	// EnergyJoules is what the workers' cards took for the run; null if that of any of
+	// them is unknown.
+	EnergyJoules              *float64 `json:"energy_joules"`
+	JoulesPer1000OutputTokens *float64 `json:"joules_per_1000_output_tokens"`
+	Attempts                  int64    `json:"attempts"`
+	// What [Tally] counts, each with the lines of the output.
+	AttemptsHistogram       map[string]int64 `json:"attempts_histogram"`
+	AttemptFailures         map[string]int64 `json:"attempt_failures"`
+	FinishReasons           map[string]int64 `json:"finish_reasons"`
+	Failures                map[string]int64 `json:"failures"`
+	DuplicatesDropped       int64            `json:"duplicates_dropped"`
+	Interruptions           int              `json:"interruptions"`
+	OutputBytesUncompressed int64            `json:"output_bytes_uncompressed"`
+	OutputBytes             int64            `json:"output_bytes"`
 }
 
 // MetaVersions are the versions of what made the output.
@@ -101,6 +111,7 @@ func (c *Collector) finish(ctx context.Context) error {
 	if err := c.cfg.Journal.rewrite(ctx, c.cfg.Output, c.cfg.Format); err != nil {
 		return fmt.Errorf("collector: write output files: %w", err)
 	}
+	c.lastWords(ctx)
 	if err := c.writeMeta(); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
@@ -216,6 +227,7 @@ func (c *Collector) meta(now time.Time) (Meta, error) {
 		r.ThroughputTokensPerSec = per(float64(total), worked)
 		r.InputTokensPerSec, r.OutputTokensPerSec = per(float64(in), worked), per(float64(out), worked)
 	}
+	meta.describe(c.fleet.all(), s)
 	return meta, nil
 }
 

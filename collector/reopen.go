@@ -62,12 +62,14 @@ func (j *Journal) fill(out Output, meta *Meta, at Position) error {
 	var scan proto.Scanner
 	f, lines := &frame{}, bufio.NewReaderSize(dec, 1<<20)
 	seen := roaring.New()
+	workers := meta.stints() // what they have spent is spent
 	worked := time.Duration(meta.Results.InferenceTimeSeconds * float64(time.Second))
 	flush := func(position Position) error {
 		seqs, text := f.lines()
 		h := f.header(seqs)
 		h.Run, h.At, h.Worked, h.Position = j.state.Manifest.Run, time.Now().UTC(), worked.Milliseconds(), position
-		worked, f = 0, &frame{}
+		h.Workers = workers
+		worked, workers, f = 0, nil, &frame{}
 		return j.append(h, seqs, text)
 	}
 	for {

@@ -94,6 +94,7 @@ func TestReopen(t *testing.T) {
 			want := State{
 				Manifest: m, Done: roaring.New(), Sessions: 1, Worked: 1500 * time.Millisecond, Position: at,
 				Counts: proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
+				Tally:  tallyOf(slices.DeleteFunc(to(tt.requests), failing)...), // the failed ones do not count any more
 			}
 			for seq := range tt.requests {
 				if line := lineOf(seq, tt.pad); succeeding(seq) {

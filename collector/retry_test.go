@@ -57,6 +57,18 @@ func TestRetry(t *testing.T) {
 			if counts.Done != 6 || counts.Failed != tt.fails || counts.Duplicates != 0 || meta.Results.FailureCount != tt.fails {
 				t.Errorf("counts %+v", counts)
 			}
+			want := tallyOf(0, 1, 3, 4)
+			count(&want.Attempts, "1", 1)
+			count(&want.Finish, "none", 1)
+			count(&want.Workers, "w2", 1)
+			if tt.fails == 0 {
+				count(&want.Attempts, "1", 1)
+				count(&want.Finish, "none", 1)
+				count(&want.Workers, "w2", 1)
+			} else {
+				want.Add(*tallyOf(5))
+			}
+			checkTally(t, want, meta)
 			if meta.Manifest.Retries != 1 {
 				t.Errorf("%d retries, want 1", meta.Manifest.Retries)
 			}

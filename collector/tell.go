@@ -61,12 +61,13 @@ func (c *Collector) leave(ctx context.Context) {
 }
 
 // tell exchanges news with the bus once a second: what is synced goes into the
-// manifest, and the results stream may forget it; and the run may have been cancelled,
-// deleted, or its time be over. It returns an error when collecting has to end.
+// manifest, and the results stream may forget it; workers tell what they do; and the run
+// may have been cancelled, deleted, or its time be over. It returns an error when collecting has to end.
 func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var told proto.Counts
+	var surveyed time.Time
 	claimed := time.Now()
 	for {
 		select {
@@ -88,6 +89,10 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 		if time.Since(claimed) >= proto.PresenceTTL/5 {
 			claimed = time.Now()
 			err = errors.Join(err, c.presence.Collector(ctx, c.run, c.info()))
+		}
+		if time.Since(surveyed) >= proto.PresenceTTL/5 {
+			surveyed = time.Now()
+			err = errors.Join(err, c.survey(ctx))
 		}
 		err = errors.Join(err, c.look(ctx))
 		switch {

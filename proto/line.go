@@ -106,7 +106,9 @@ func scanAnswer(s *Scanner, l *Line) {
 				cut = scanMember(s, "reason")
 			}
 		case "status":
-			status = word(s.Value())
+			if s.Kind() == '"' {
+				status = word(s.Value())
+			}
 		}
 	}
 	l.Finish = cmp.Or(choice, cut, status)

@@ -22,26 +22,61 @@ const PresenceTTL = 15 * time.Second
 
 // WorkerInfo is a worker's announcement, under the key worker.NAME.
 type WorkerInfo struct {
-	Name        string   `json:"name"`
-	Host        string   `json:"host"`
-	Version     string   `json:"version"`
-	Server      string   `json:"server"` // URL of its model server
-	Ready       bool     `json:"ready"`  // its model server answers
-	Models      []string `json:"models"` // null: the model server does not tell, any are tried
-	Concurrency int      `json:"concurrency"`
-	InFlight    int64    `json:"in_flight"`
-	Done        int64    `json:"done"` // requests since it began
-	PerSecond   float64  `json:"requests_per_second"`
+	Name    string `json:"name"`
+	Host    string `json:"host"`
+	Version string `json:"version"`
+	Server  string `json:"server"` // URL of its model server
+	// Flavour is the model server's kind, such as "vLLM", and ServerVersion its version;
+	// empty: unknown.
+	Flavour       string   `json:"flavour"`
+	ServerVersion string   `json:"server_version"`
+	Ready         bool     `json:"ready"`  // its model server answers
+	Models        []string `json:"models"` // null: the model server does not tell, any are tried
+	// LoadSeconds is how long the model server took to load its model; null: unknown.
+	LoadSeconds *float64     `json:"load_seconds"`
+	MemoryBytes ServerMemory `json:"memory_bytes"`
+	Concurrency int          `json:"concurrency"` // requests in flight at most, as it is now
+	InFlight    int64        `json:"in_flight"`
+	Waiting     *int64       `json:"waiting"` // requests in the model server's queue; null: it does not tell
+	Done        int64        `json:"done"`    // requests since it began
+	PerSecond   float64      `json:"requests_per_second"`
 	// LatencySeconds is how long the model server takes for a request, of late.
 	LatencySeconds float64   `json:"latency_seconds"`
-	Since          time.Time `json:"since"`
-	GPU            []GPU     `json:"gpu"` // null: unknown
+	Since          time.Time `json:"since"` // when it began
+	GPU            []GPU     `json:"gpu"`   // null: unknown
+	// Runs are what it has spent on each run since it began. One that has ended may be
+	// left out, and begins at nothing should it go on; one that is gone from the bus has
+	// to be, since its id may be used again.
+	Runs map[string]RunShare `json:"runs,omitempty"`
 }
 
-// GPU is a graphics card of a worker's host.
+// ServerMemory is what a model server has the GPUs' memory for, in bytes. What is null is
+// unknown.
+type ServerMemory struct {
+	Weights *int64 `json:"weights"`
+	KVCache *int64 `json:"kv_cache"`
+	Graphs  *int64 `json:"graphs"` // CUDA graphs
+}
+
+// RunShare is what a worker has spent on a run.
+type RunShare struct {
+	// Requests are those that the model server had and that ended at this worker,
+	// answered or failed.
+	Requests     int64    `json:"requests"`
+	EnergyJoules *float64 `json:"energy_joules"` // of its GPUs; null: unknown
+}
+
+// GPU is a graphics card of a worker's host. What is null is unknown, and so is a
+// MemoryBytes of 0.
 type GPU struct {
-	Name        string `json:"name"`
-	MemoryBytes int64  `json:"memory_bytes"`
+	Index              int      `json:"index"` // the driver's number of the card
+	Name               string   `json:"name"`
+	MemoryBytes        int64    `json:"memory_bytes"`
+	MemoryUsedBytes    *int64   `json:"memory_used_bytes"`
+	PowerWatts         *float64 `json:"power_watts"`
+	UtilizationPercent *float64 `json:"utilization_percent"`
+	TemperatureC       *float64 `json:"temperature_c"`
+	EnergyJoules       *float64 `json:"energy_joules"` // since the worker began
 }
 
 // CollectorInfo is the announcement of who collects a run, under the key

@@ -68,7 +68,16 @@ func TestWorkerRoundTrip(t *testing.T) {
 	want := proto.WorkerInfo{
 		Name: "gpu1", Host: "h", Version: "v1", Server: "http://127.0.0.1:8000", Models: []string{"m", "org/n"},
 		Concurrency: 64, InFlight: 3, Done: 5, PerSecond: 1.5, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		GPU: []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
+		Flavour: "vLLM", ServerVersion: "0.11.0", LoadSeconds: new(81.5), Waiting: new(int64(0)),
+		MemoryBytes: proto.ServerMemory{Weights: new(int64(14 << 30)), KVCache: new(int64(100 << 30))},
+		GPU: []proto.GPU{
+			{Name: "H200", MemoryBytes: 139 << 30},
+			{
+				Index: 1, Name: "H200", MemoryBytes: 139 << 30, MemoryUsedBytes: new(int64(130 << 30)), PowerWatts: new(612.5),
+				UtilizationPercent: new(0.0), TemperatureC: new(61.0), EnergyJoules: new(12345.6),
+			},
+		},
+		Runs: map[string]proto.RunShare{"r": {Requests: 5, EnergyJoules: new(11000.5)}, "s": {}},
 	}
 	must(t, presence.Worker(t.Context(), want))
 	want.Ready, want.Done = true, 6

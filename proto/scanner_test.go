@@ -2,6 +2,7 @@ package proto
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,6 +53,115 @@ func TestScannerWalk(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("members (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// walkAll lists every value that is no object and no array, with the way to it.
+func walkAll(s *Scanner, text []byte) (got []string, err error) {
+	var value func(path string)
+	value = func(path string) {
+		switch s.Kind() {
+		case '{':
+			for s.Enter(); s.Next(); {
+				value(path + "." + string(s.Name()))
+			}
+		case '[':
+			i := 0
+			for s.EnterArray(); s.NextElement(); i++ {
+				value(path + "." + strconv.Itoa(i))
+			}
+		default:
+			got = append(got, path+"="+string(s.Value()))
+		}
+	}
+	s.Reset(text)
+	for s.Enter(); s.Next(); {
+		value(string(s.Name()))
+	}
+	return got, s.End()
+}
+
+func TestScannerArrays(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"elements of all kinds", `{"a":[1,"x",null,true,{"b":2}]}`, []string{"a.0=1", `a.1="x"`, "a.2=null", "a.3=true", "a.4.b=2"}},
+		{"an empty array does not end the object", `{"a":[],"b":1}`, []string{"b=1"}},
+		{"arrays in arrays", `{"a":[[1,[]],[[2]],3]}`, []string{"a.0.0=1", "a.1.0.0=2", "a.2=3"}},
+		{"an empty object in an array", `{"a":[{},1]}`, []string{"a.1=1"}},
+		{"odd spacing", "{\"a\" : [ 1 ,\t{ \"b\" : 2 } ] }", []string{"a.0=1", "a.1.b=2"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := walkAll(new(Scanner), []byte(tt.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("values (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Elements that are not asked for are skipped, and what is behind the array is found.
+func TestScannerSkipsElements(t *testing.T) {
+	t.Parallel()
+	var s Scanner
+	text := []byte(`{"a":[{"b":[1,2]},3],"c":4}`)
+	s.Reset(text)
+	elements, rest := 0, ""
+	for s.Enter(); s.Next(); {
+		if string(s.Name()) != "a" {
+			rest += string(s.Name()) + "=" + string(s.Value())
+			continue
+		}
+		if at := s.EnterArray(); at != bytes.IndexByte(text, '[') {
+			t.Errorf("the bracket is at %d", at)
+		}
+		for s.NextElement() {
+			elements++
+		}
+	}
+	if err := s.End(); err != nil || elements != 2 || rest != "c=4" {
+		t.Errorf("%d elements and %s behind them (%v)", elements, rest, err)
+	}
+}
+
+func TestScannerArrayErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, text, want string
+		elements         int // that are given out before the fault
+	}{
+		{"not an array", `{"a":{"b":1}}`, "not a JSON array", 0},
+		{"cut behind the bracket", `{"a":[`, "JSON ends in the middle (after 6 bytes)", 0},
+		{"cut behind an element", `{"a":[1`, "JSON ends in the middle (after 7 bytes)", 1},
+		{"cut behind a comma", `{"a":[1,`, "JSON ends in the middle (after 8 bytes)", 1},
+		{"a comma before the end", `{"a":[1,]}`, "broken JSON at byte ", 1},
+		{"no comma", `{"a":[1 2]}`, "broken JSON at byte ", 1},
+		{"the wrong bracket", `{"a":[1}`, "broken JSON at byte ", 1},
+		{"no element at all", `{"a":[,]}`, "broken JSON at byte ", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var s Scanner
+			s.Reset([]byte(tt.text))
+			elements := 0
+			for s.Enter(); s.Next(); {
+				for s.EnterArray(); s.NextElement(); {
+					elements++
+				}
+			}
+			if err := s.End(); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v; want %q", err, tt.want)
+			}
+			if elements != tt.elements {
+				t.Errorf("%d elements before the fault, want %d", elements, tt.elements)
 			}
 		})
 	}
@@ -177,6 +287,7 @@ func FuzzScanner(f *testing.F) {
 	for _, s := range []string{
 		``, `{}`, ` {"a":{"b":[1,2]},"a":"\u0000"} `, `{"a":12345678901234567890123}`, `{"a":1,}`, `{"a"}`,
 		`[{}]`, `{"a":1}x`, "{\"\xff\":1}", `{"a":"\ud800"}`, `{"a":{"b":`, "\xef\xbb\xbf{}",
+		`{"a":[[],[{"b":[1,"x"]}]],"c":[}`, `{"a":[1,]}`, `{"a":[1 2`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -191,6 +302,12 @@ func FuzzScanner(f *testing.F) {
 		valid := isObject && jsontext.Value(text).IsValid(jsontext.AllowDuplicateNames(true))
 		if valid != (err == nil) {
 			t.Fatalf("%q: valid is %v, the scanner says %v", text, valid, err)
+		}
+		if _, allErr := walkAll(&s, text); (allErr == nil) != valid {
+			t.Fatalf("%q: valid is %v, looking at all says %v", text, valid, allErr)
+		}
+		if !bytes.Equal(before, text) {
+			t.Fatalf("the scanner changed its input %q", before)
 		}
 		// Skipping must find the same faults as looking.
 		s.Reset(text)

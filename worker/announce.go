@@ -26,12 +26,8 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 	since, then, done := time.Now().UTC(), time.Now(), w.stats.Done.Load()
 	perSecond := 0.0
 	for {
-		models, _ := w.models()
-		info := proto.WorkerInfo{
-			Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(),
-			Models: models, Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(),
-			Done: w.stats.Done.Load(), PerSecond: perSecond, LatencySeconds: w.latency.mean().Seconds(), Since: since,
-		}
+		info := w.announcement()
+		info.Since, info.PerSecond = since, perSecond
 		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.Worker(ctx, info) })
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Debug().Err(err).Msg("announce the worker")
@@ -55,4 +51,51 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 			then, done = now, total
 		}
 	}
+}
+
+// announcement is what the bus is told of the worker now.
+func (w *Worker) announcement() proto.WorkerInfo {
+	models, _ := w.models()
+	server, _ := w.Info()
+	info := proto.WorkerInfo{
+		Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(),
+		Flavour: server.Flavour, ServerVersion: server.Version, Models: models,
+		LoadSeconds: known(server.LoadSeconds),
+		MemoryBytes: proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},
+		Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(), Waiting: w.health.waiting.Load(),
+		Done: w.stats.Done.Load(), LatencySeconds: w.latency.mean().Seconds(),
+	}
+	if p := w.cfg.Process; p != nil { // what it saw itself is the better
+		s := p.Status()
+		if s.LoadTime > 0 {
+			info.LoadSeconds = known(s.LoadTime.Seconds())
+		}
+		for _, told := range []struct {
+			into  **int64
+			bytes int64
+		}{{&info.MemoryBytes.Weights, s.Memory.Weights}, {&info.MemoryBytes.KVCache, s.Memory.KVCache}, {&info.MemoryBytes.Graphs, s.Memory.Graphs}} {
+			if told.bytes > 0 {
+				*told.into = known(told.bytes)
+			}
+		}
+	}
+	if w.cfg.Cards != nil {
+		for _, c := range w.cfg.Cards() {
+			info.GPU = append(info.GPU, proto.GPU{
+				Index: c.Index, Name: c.Name, MemoryBytes: c.MemoryBytes, MemoryUsedBytes: known(c.MemoryUsedBytes),
+				PowerWatts: c.PowerWatts, UtilizationPercent: c.UtilizationPercent, TemperatureC: c.TemperatureC, EnergyJoules: c.Joules,
+			})
+		}
+	}
+	info.Runs = w.shares.now(info.GPU)
+	return info
+}
+
+// known is a value that is not zero, or null.
+func known[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
 }

@@ -56,9 +56,9 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 	}
 	prototest.Poll(t, patience, "the announcements", func() bool { return len(b.workers()) == len(stops) })
 	want := []proto.WorkerInfo{
-		{Name: "Worker of a, b", Host: "host", Version: "v1", Server: url, Ready: true, Models: []string{"a", "b"}, Concurrency: 5},
+		{Name: "Worker of a, b", Host: "host", Version: "v1", Server: url, Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Models: []string{"a", "b"}, Concurrency: 5},
 		{Name: "down", Server: down.cfg.Server.URL(), Concurrency: 8},
-		{Name: "worker", Server: other.cfg.Server.URL(), Ready: true, Concurrency: 8},
+		{Name: "worker", Server: other.cfg.Server.URL(), Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Concurrency: 8},
 	}
 	list := b.workers()
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "Since")); diff != "" {

@@ -73,6 +73,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				f.gone.Store(true)
 				f.cut()
 				delete(w.feeds.runs, run)
+				w.shares.forget(run)
 			}
 			w.drop(func(t *task) bool { return t.shard.feed == f })
 		}

@@ -41,8 +41,9 @@ type health struct {
 	said   map[string]bool
 
 	asking     sync.Mutex
-	asked      time.Time // when the last question began
-	moved      atomic.Int64
+	asked      time.Time             // when the last question began
+	moved      atomic.Int64          // when the server did something last, in ns
+	waiting    atomic.Pointer[int64] // requests in its queue; nil: it does not tell
 	complained atomic.Int64
 }
 
@@ -229,7 +230,7 @@ func (w *Worker) learn(info modelserver.Info) {
 func (w *Worker) proven(ctx context.Context) bool {
 	h := &w.health
 	h.mu.Lock()
-	hung, canary, starts := h.hung, h.canary, h.starts
+	hung, since, canary, starts := h.hung, h.since, h.canary, h.starts
 	h.mu.Unlock()
 	if !hung {
 		return true
@@ -238,8 +239,8 @@ func (w *Worker) proven(ctx context.Context) bool {
 		s := p.Status()
 		return s.Starts > starts && s.Phase == supervise.Ready
 	}
-	if canary == nil {
-		return true
+	if canary == nil { // none of its requests has come back yet
+		return time.Since(since) > downGrace
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Stall)
 	defer cancel()
@@ -288,6 +289,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 			switch {
 			case errors.Is(err, modelserver.ErrNoGauges):
 				retry = now.Add(time.Minute)
+				w.health.waiting.Store(nil)
 				if w.health.once("gauges") {
 					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).Msg("finding the number of requests at once by the rate of answers")
 				}
@@ -308,6 +310,8 @@ func (w *Worker) observe(load modelserver.Load) {
 	if len(load.Missing) > 0 && w.health.once("missing") {
 		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Str("missing", strings.Join(load.Missing, ", ")).Msg("the model server does not tell all that its kind does")
 	}
+	waiting := int64(load.Waiting)
+	w.health.waiting.Store(&waiting)
 	w.cfg.Limiter.Observe(limit.Gauges{
 		Running: load.Running, Waiting: load.Waiting, KVUsage: load.KVUsage, Preemptions: load.Preemptions, Tokens: load.Tokens,
 	})

@@ -154,6 +154,9 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
 		w.stats.Failed.Add(1)
 	}
+	if t.attempts > 0 || t.deaths > 0 {
+		w.shares.ended(t.shard.feed.run)
+	}
 	t.shard.lines <- outcome{seq: t.Seq, line: proto.AppendResult(make([]byte, 0, len(r.Body)+len(r.CustomID)+300), r)}
 }
 

@@ -47,6 +47,7 @@ type Worker struct {
 	stats  Stats
 
 	suspects suspects
+	shares   shares
 	latency  latency
 	others   others        // the fetch loop's
 	open     atomic.Int64  // requests held that have no result yet

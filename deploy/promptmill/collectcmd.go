@@ -22,7 +22,7 @@ func collectCommand(env environment) *cli.Command {
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder", Sources: flagEnv("output")},
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
-		}, outputFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		}, outputFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
 			if err != nil {
@@ -78,8 +78,15 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	var show sync.WaitGroup
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
 	defer hide()
+	measured := &exporter{}
+	unmeasure, err := startMetrics(c, measured)
+	if err != nil {
+		return err
+	}
+	defer unmeasure()
 	k := &keeper{
-		link: l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"),
+		measured: measured,
+		link:     l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"),
 		dir: filepath.Join(runStateDir(state, string(out)), "input"), log: newLog(c, screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
 			show.Go(func() { screen.show(showing, &view{run: m, collector: got, link: l}) })

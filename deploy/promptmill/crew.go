@@ -19,8 +19,8 @@ import (
 type crew struct {
 	producer  *producer.Producer
 	collector *collector.Collector
-	worker    *worker.Worker              // nil if others do that
-	watch     func(context.Context) error // of the bus, if it is ours; may be nil
+	worker    *worker.Worker // nil if others do that
+	also      []func(context.Context) error
 }
 
 var errCompleted = errors.New("completed")
@@ -33,8 +33,8 @@ func (c crew) run(ctx context.Context) error {
 	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopCollecting(nil)
 	var workers sync.WaitGroup
-	if c.watch != nil {
-		group.Go(func() error { return c.watch(working) })
+	for _, run := range c.also {
+		group.Go(func() error { return run(working) })
 	}
 	group.Go(func() error { return c.producer.Run(working) })
 	if c.worker != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/answer"
 )
 
 // inputFlags say what becomes of the input's lines.
@@ -19,6 +22,8 @@ func inputFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "set", Usage: "body field `KEY=JSON` for requests that lack it (repeatable)", Sources: flagEnv("set")},
 		&cli.BoolFlag{Name: "skip-invalid", Usage: "write refused input lines as failed requests and run the others", Sources: flagEnv("skip-invalid")},
 		&cli.IntFlag{Name: "shard-size", Value: 32, Usage: "requests in a shard, at most", Sources: flagEnv("shard-size")},
+		&cli.StringFlag{Name: "schema", Usage: "JSON Schema `FILE` that each answer must match", Sources: flagEnv("schema")},
+		&cli.FloatFlag{Name: "retry-truncated", Usage: "run answers that were cut off again, with `N` times the tokens", Sources: flagEnv("retry-truncated")},
 		&cli.StringFlag{Name: "run", Usage: "id of the run; made up if not given", Sources: flagEnv("run")},
 	}
 }
@@ -39,6 +44,13 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 			return s, usage("", "--run: %w", err)
 		}
 	}
+	if s.RetryTruncated = c.Float("retry-truncated"); c.IsSet("retry-truncated") && !(s.RetryTruncated > 1 && s.RetryTruncated <= 1000) {
+		return s, usage("for example --retry-truncated 4", "--retry-truncated %g: must be more than 1, and 1000 at most", s.RetryTruncated)
+	}
+	var err error
+	if s.Schema, err = parseSchema(c.String("schema")); err != nil {
+		return s, err
+	}
 	for _, set := range c.StringSlice("set") {
 		key, value, ok := strings.Cut(set, "=")
 		if !ok || key == "" {
@@ -56,6 +68,25 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		s.Set[key] = strings.NewReplacer("\n", " ", "\r", " ").Replace(value)
 	}
 	return s, nil
+}
+
+// parseSchema reads the JSON Schema of a file, if one is named.
+func parseSchema(path string) (json.RawMessage, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usage("", "--schema %s: %w", path, unwrapPath(err))
+	}
+	if _, err := answer.NewSchema(text); err != nil {
+		return nil, usage("", "--schema %s: %w", path, err)
+	}
+	var compact bytes.Buffer // as the manifest will have it, so that both compare
+	if err := json.Compact(&compact, text); err != nil {
+		return nil, usage("", "--schema %s: %w", path, err)
+	}
+	return compact.Bytes(), nil
 }
 
 // parseInputs returns the absolute paths of the input files, or "-".

@@ -30,6 +30,8 @@ type keeper struct {
 	// show, if not nil, is called when collecting begins.
 	show func(proto.Manifest, *collector.Collector)
 
+	measured *exporter // may be nil
+
 	mu    sync.Mutex
 	files []string // the copy of the input, once it is there
 }
@@ -68,6 +70,9 @@ func (k *keeper) keep(ctx context.Context) (*collector.Meta, error) {
 		JS: k.link.js, Run: k.run, Yield: true, Log: k.log,
 		Files: func(ctx context.Context) ([]string, error) { return k.input(ctx, m) },
 	})
+	if k.measured != nil {
+		defer k.measured.addRun(namedRun{k.run, p, c})()
+	}
 	if k.show != nil {
 		k.show(m, c)
 	}

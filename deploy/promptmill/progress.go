@@ -95,6 +95,19 @@ func (s *screen) close() {
 	s.clear()
 }
 
+// clock shows how long something takes: on a terminal all the time, elsewhere every
+// half minute since it was shown last.
+func (s *screen) clock(what string, passed time.Duration, shown *time.Time) {
+	text := fmt.Sprintf("%s %s", what, passed.Round(time.Second))
+	switch {
+	case s.mode == "bar":
+		s.line(text)
+	case time.Since(*shown) >= 30*time.Second:
+		*shown = time.Now()
+		s.say("%s", text)
+	}
+}
+
 // validating shows how far validation is.
 func (s *screen) validating(requests int, bytes int64) {
 	if s.mode == "bar" && requests%65536 == 0 {
@@ -218,8 +231,8 @@ func (v *view) look() sample {
 		out.Workers++
 		out.Retries = ws.Retries.Load()
 		out.InFlight += ws.InFlight.Load()
-		if ws.Down.Load() {
-			out.State = "waiting for the model server"
+		if why, since := v.worker.Waiting(); why != "" {
+			out.State = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))
 		} else if ws.Stalled.Load() {
 			out.State = "waiting for the bus"
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 func runCommand(env environment) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder", Sources: flagEnv("output")},
-		&cli.StringFlag{Name: "url", Value: defaultURL, Usage: "the OpenAI-compatible model server", Sources: flagEnv("url")},
+		&cli.StringFlag{Name: "url", Usage: "the OpenAI-compatible model server", DefaultText: "one found on this machine", Sources: flagEnv("url")},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
 		&cli.BoolFlag{Name: "json", Usage: "print the metadata on stdout at the end", Sources: flagEnv("json")},
 		&cli.BoolFlag{Name: "retry", Usage: "if the run is complete, run its failed requests again", Sources: flagEnv("retry")},
@@ -30,7 +31,7 @@ func runCommand(env environment) *cli.Command {
 		ArgsUsage: "INPUT...",
 		Description: "INPUT is JSONL in OpenAI's batch format, or with one request body a line\n" +
 			"(messages, prompt or input), plain, gzip or zstd; \"-\" is standard input.",
-		Flags: slices.Concat(flags, requestFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), busFlags(), []cli.Flag{replicasFlag()}, simFlags()),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}, simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRunOptions(env, c)
 			if err != nil {
@@ -59,43 +60,36 @@ func runCommand(env environment) *cli.Command {
 
 // runOptions is the command line of run.
 type runOptions struct {
-	inputs      []string // absolute paths, or "-"
-	output      collector.Output
-	state       string // folder
-	stateDir    string // of this run alone
-	settings    proto.Settings
-	terms       proto.Terms
-	listen      listenAt
-	shared      bool // boxes other than this one may work for the run
-	urlGiven    bool
-	retry       bool
-	runID       string
-	url, key    string
-	concurrency int
-	attempts    int
-	timeout     time.Duration
-	grace       time.Duration
-	flush       time.Duration
-	format      collector.Format
-	sim         bool
-	command     *cli.Command // for the simulated server's flags
-	log         zerolog.Logger
+	inputs   []string // absolute paths, or "-"
+	output   collector.Output
+	state    string // folder
+	stateDir string // of this run alone
+	settings proto.Settings
+	terms    proto.Terms
+	listen   listenAt
+	shared   bool // boxes other than this one may work for the run
+	retry    bool
+	runID    string
+	grace    time.Duration
+	flush    time.Duration
+	format   collector.Format
+	sim      bool
+	command  *cli.Command // for the simulated server's flags
+	log      zerolog.Logger
 }
 
 func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	o := runOptions{
-		runID: c.String("run"), url: c.String("url"), key: c.String("api-key"),
-		concurrency: c.Int("concurrency"), attempts: c.Int("attempts"),
-		timeout: c.Duration("timeout"), grace: c.Duration("grace"), flush: c.Duration("flush"),
+		runID: c.String("run"), grace: c.Duration("grace"), flush: c.Duration("flush"),
 		format: formatOf(c),
-		sim:    c.Bool("sim"), retry: c.Bool("retry"), urlGiven: c.IsSet("url"), shared: external(c) || c.IsSet("listen"), command: c,
+		sim:    c.Bool("sim"), retry: c.Bool("retry"), shared: external(c) || c.IsSet("listen"), command: c,
 	}
 	var err error
 	if o.settings, err = parseSettings(c); err != nil {
 		return o, err
 	}
-	o.settings.Simulated, o.settings.Capacity = o.sim, c.Int("concurrency")
-	if err := checkRequestFlags(c); err != nil {
+	o.settings.Simulated, o.settings.Capacity = o.sim, cmp.Or(c.Int("concurrency"), oneBox)
+	if err := checkModelFlags(c); err != nil {
 		return o, err
 	}
 	if o.shared {
@@ -114,14 +108,15 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	if o.flush <= 0 {
 		return o, usage("", "--flush %s: must be more than 0", o.flush)
 	}
-	if o.sim && c.IsSet("url") {
-		return o, usage("leave out one of them", "--sim and --url exclude each other")
-	}
 	if err := o.parsePaths(env, c); err != nil {
 		return o, err
 	}
 	return o, nil
 }
+
+// oneBox is the number of requests at once that a run on one box counts with while it
+// is not known.
+const oneBox = 64
 
 // manyBoxes is the number of requests at once that a run counts with when it cannot
 // know which boxes will come. A larger one would make shards small too early, a

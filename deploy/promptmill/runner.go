@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // runner does what the run command does.
@@ -27,9 +29,8 @@ type runner struct {
 
 	journal *collector.Journal
 	resumed bool
-	server  *worker.Server // nil if only others work
-	models  []string       // that the server serves; nil if it does not tell
-	sim     *simServer
+	models  *models  // nil if only others work
+	serves  []string // models that the server has; nil if it does not tell
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -70,14 +71,11 @@ func (r *runner) run(ctx context.Context) (*collector.Meta, error) {
 	if r.journal != nil {
 		defer r.journal.Close()
 	}
-	if r.sim != nil {
-		defer r.sim.stop()
+	if r.models != nil {
+		defer r.models.close()
 	}
 	if err != nil {
 		return nil, r.explain(ctx, err)
-	}
-	if r.server != nil {
-		defer r.server.Close()
 	}
 	if err := r.work(ctx); err != nil {
 		return nil, r.explain(ctx, err)
@@ -169,6 +167,8 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 		{"--model", has.Model, want.Model, has.Model == want.Model},
 		{"--set", has.Set, want.Set, maps.Equal(has.Set, want.Set)},
 		{"--skip-invalid", has.SkipInvalid, want.SkipInvalid, has.SkipInvalid == want.SkipInvalid},
+		{"--retry-truncated", has.RetryTruncated, want.RetryTruncated, has.RetryTruncated == want.RetryTruncated},
+		{"--schema", string(has.Schema), string(want.Schema), bytes.Equal(has.Schema, want.Schema)},
 	} {
 		if !d.same {
 			return &failure{exitError, fmt.Errorf("%s belongs to run %s, which had other settings: %s was %v and is %v now", o.output.Results(), m.Run, d.name, d.then, d.now), mend}
@@ -233,8 +233,8 @@ func (r *runner) begin(ctx context.Context) error {
 		if err := r.connect(ctx, nil); err != nil {
 			return err
 		}
-		if o.settings.Model == "" && len(r.models) == 1 {
-			o.settings.Model = r.models[0]
+		if o.settings.Model == "" && len(r.serves) == 1 {
+			o.settings.Model = r.serves[0]
 		}
 	}
 	m := proto.Manifest{
@@ -267,10 +267,10 @@ func (r *runner) begin(ctx context.Context) error {
 	if r.journal, err = collector.CreateJournal(o.output.Journal(), m); err != nil {
 		return err
 	}
-	if r.server == nil {
+	if r.models == nil {
 		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
 	} else {
-		r.screen.say("run %s: %d requests, %d at once, answered by %s", m.Run, m.Input.Requests, o.concurrency, r.server.URL())
+		r.screen.say("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), atOnce(o.command))
 	}
 	return nil
 }
@@ -287,49 +287,61 @@ func refuse(screen *screen, p producer.Report, requests int) error {
 		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
 }
 
-// connect finds the model server, or starts the simulated one.
-func (r *runner) connect(ctx context.Context, models []string) error {
+// connect finds the model server, or starts one.
+func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	o := r.options
-	if o.sim {
-		cfg, err := simConfig(o.command, models)
-		if err != nil {
-			return err
-		}
-		if r.sim, err = startSim("127.0.0.1:0", cfg); err != nil {
-			return err
-		}
-		o.url = r.sim.url
+	var urls []string
+	if url := o.command.String("url"); url != "" {
+		urls = []string{url}
 	}
-	var err error
-	if r.server, err = worker.NewServer(o.url, o.key); err != nil {
-		return usage("", "--url: %w", err)
+	r.models, err = openModels(ctx, o.command, urls, o.stateDir, simulated, o.log)
+	if errors.Is(err, errNoModels) && o.shared {
+		return nil // others work
 	}
-	r.models, err = r.server.Models(ctx)
-	if errors.Is(err, worker.ErrUnreachable) && o.shared && !o.urlGiven {
-		r.server.Close()
-		r.server, r.models = nil, nil // others work
-		return nil
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, worker.ErrUnreachable) {
+	if found := r.models.servers; len(found) > 1 {
+		r.screen.say("found %d model servers, using %s; --url names another", len(found), found[0].URL())
+	}
+	info, err := r.models.ready(ctx, r.screen)
+	if errors.Is(err, modelserver.ErrUnreachable) {
 		return &failure{exitUnreachable, err, "start your model server, name it with --url, or try --sim"}
 	}
+	if codeOf(err) == exitUnreachable || ctx.Err() != nil {
+		return err
+	}
 	if err != nil { // a server that answers, but has no list: it may still serve
-		r.options.log.Warn().Err(err).Msg("the model server does not say what it serves")
-		r.models = nil
+		o.log.Warn().Err(err).Msg("the model server does not say what it serves")
+	}
+	for _, m := range info.Models {
+		r.serves = append(r.serves, m.ID)
 	}
 	return nil
+}
+
+// platform is the model server in words.
+func (r *runner) platform() string {
+	if r.models == nil {
+		return "OpenAI-compatible servers"
+	}
+	if r.options.sim {
+		return "promptmill's simulated server"
+	}
+	s := r.models.servers[0]
+	return strings.TrimSpace(s.Flavour() + " server at " + s.URL())
 }
 
 // served refuses requests for models that the server does not have: they would wait
 // for ever.
 func (r *runner) served(in proto.Input) error {
-	if len(r.models) == 0 || r.options.shared {
+	if len(r.serves) == 0 || r.options.shared {
 		return nil
 	}
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
-		if !slices.Contains(r.models, model) {
+		if !slices.Contains(r.serves, model) {
 			return usage("start a server with that model, or change the requests",
-				"%d requests name the model %q, but the server has %s", in.Models[model], model, strings.Join(r.models, ", "))
+				"%d requests name the model %q, but the server has %s", in.Models[model], model, strings.Join(r.serves, ", "))
 		}
 	}
 	return nil
@@ -364,24 +376,27 @@ func (r *runner) work(ctx context.Context) error {
 	log := o.log.With().Str("run", m.Run).Logger()
 	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Log: log})}
 	if own != nil {
-		parts.watch = own.watch
+		parts.also = append(parts.also, own.watch)
 	}
-	platform := "OpenAI-compatible servers"
-	if r.server != nil {
-		platform = "OpenAI-compatible server at " + r.server.URL()
-		parts.worker = worker.New(worker.Config{
-			JS: l.js, Run: m.Run, Server: r.server, Limiter: worker.NewFixedLimit(o.concurrency),
-			Name: hostName(), Host: hostName(), Version: versionText(), Attempts: o.attempts, Timeout: o.timeout, Grace: o.grace, Log: log,
-		})
+	measured := &exporter{}
+	unmeasure, err := startMetrics(o.command, measured)
+	if err != nil {
+		return err
 	}
-	if o.sim {
-		platform = "promptmill simulated server"
+	defer unmeasure()
+	if r.models != nil {
+		cfg := workerConfig(o.command, r.models, r.models.servers[0], l, log)
+		cfg.Run = m.Run
+		parts.worker = worker.New(cfg)
+		measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
+		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, parts.worker, r.screen) })
 	}
 	parts.collector = collector.New(collector.Config{
 		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
 		Input: requestNames{func() ([]string, error) { return o.inputs, nil }, m.Settings},
-		Meta:  collector.Origin{Platform: platform, Version: versionText(), Concurrency: o.concurrency}, Log: log,
+		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
+	defer measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
 	view := &view{run: m, worker: parts.worker, collector: parts.collector, link: l}
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup

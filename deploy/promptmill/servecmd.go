@@ -30,7 +30,7 @@ func serveCommand(env environment) *cli.Command {
 			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "dir", Value: ".", Usage: "folder of the output files", Sources: flagEnv("dir")},
-		}, outputFlags(), listenFlags(), busFlags(), []cli.Flag{replicasFlag()}),
+		}, outputFlags(), listenFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return serve(ctx, env, c) },
 	}
 }
@@ -51,14 +51,15 @@ func formatOf(c *cli.Command) collector.Format {
 
 // serving is a server of all runs.
 type serving struct {
-	link   *link
-	runs   *proto.Runs
-	dir    string // of the output files
-	state  string
-	format collector.Format
-	flush  time.Duration
-	screen *screen
-	log    zerolog.Logger
+	link     *link
+	runs     *proto.Runs
+	dir      string // of the output files
+	state    string
+	format   collector.Format
+	flush    time.Duration
+	screen   *screen
+	log      zerolog.Logger
+	measured *exporter
 
 	mu    sync.Mutex
 	kept  map[string]bool // runs that are being collected
@@ -96,7 +97,12 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return withHint(err, "another promptmill serve is running with this state folder; stop it, or give another --state DIR")
 	}
 	defer lock.Close()
-	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), screen: screen, log: log, kept: map[string]bool{}}
+	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), screen: screen, log: log, kept: map[string]bool{}, measured: &exporter{}}
+	unmeasure, err := startMetrics(c, s.measured)
+	if err != nil {
+		return err
+	}
+	defer unmeasure()
 	var own *bus
 	if external(c) {
 		if s.link, err = connect(ctx, env, c, proto.RoleCollector, log); err != nil {
@@ -183,7 +189,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 		}()
 		k := &keeper{
 			link: s.link, run: m.Run, output: collector.Output(filepath.Join(s.dir, m.Run)), format: s.format, flush: s.flush,
-			dir: filepath.Join(s.state, "runs", m.Run), log: s.log.With().Str("run", m.Run).Logger(),
+			dir: filepath.Join(s.state, "runs", m.Run), log: s.log.With().Str("run", m.Run).Logger(), measured: s.measured,
 		}
 		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))
 		var before string

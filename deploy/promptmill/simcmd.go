@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -21,32 +23,55 @@ var simDefaults = sim.Config{Slots: 64, TTFT: 80 * time.Millisecond, TPOT: 4 * t
 func simFlags() []cli.Flag {
 	d := simDefaults
 	return []cli.Flag{
-		&cli.IntFlag{Name: "sim-slots", Value: d.Slots, Usage: "requests the simulated server answers at once", Sources: flagEnv("sim-slots")},
+		&cli.StringFlag{Name: "sim-flavour", Value: string(sim.VLLM), Usage: "what the simulated server looks like: " + flavourList(), Sources: flagEnv("sim-flavour")},
+		&cli.IntFlag{Name: "sim-slots", Value: d.Slots, Usage: "requests it runs at once; more wait", Sources: flagEnv("sim-slots")},
+		&cli.IntFlag{Name: "sim-knee", Usage: "requests it runs at full speed; more share it", DefaultText: "all slots", Sources: flagEnv("sim-knee")},
+		&cli.IntFlag{Name: "sim-kv", Usage: "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew", DefaultText: "no bound", Sources: flagEnv("sim-kv")},
+		&cli.IntFlag{Name: "sim-queue", Usage: "requests that may wait; more are refused", DefaultText: "no bound", Sources: flagEnv("sim-queue")},
 		&cli.DurationFlag{Name: "sim-ttft", Value: d.TTFT, Usage: "its mean time to the first token", Sources: flagEnv("sim-ttft")},
 		&cli.DurationFlag{Name: "sim-tpot", Value: d.TPOT, Usage: "its mean time for each further token", Sources: flagEnv("sim-tpot")},
 		&cli.FloatFlag{Name: "sim-spread", Value: d.Spread, Usage: "spread of these times: 0.3 is 30% more or less at most", Sources: flagEnv("sim-spread")},
 		&cli.IntFlag{Name: "sim-tokens", Value: d.Tokens, Usage: "its mean answer in tokens", Sources: flagEnv("sim-tokens")},
-		&cli.StringFlag{Name: "sim-faults", Usage: "its faults as NAME=RATE,...: all, 429, 500, 503, reset, truncated, hang, html, garbage, context", Sources: flagEnv("sim-faults")},
+		&cli.StringFlag{Name: "sim-faults", Usage: "its faults as NAME=RATE,...: all, " + strings.Join(sim.FaultNames, ", "), Sources: flagEnv("sim-faults")},
 		&cli.Uint64Flag{Name: "sim-seed", Value: d.Seed, Usage: "seed of its answers and faults", Sources: flagEnv("sim-seed")},
 	}
 }
 
+func flavourList() string {
+	names := make([]string, len(sim.Flavours))
+	for i, f := range sim.Flavours {
+		names[i] = string(f)
+	}
+	return strings.Join(names, ", ")
+}
+
 func simConfig(c *cli.Command, models []string) (sim.Config, error) {
+	flavour := sim.Flavour(c.String("sim-flavour"))
+	if !slices.Contains(sim.Flavours, flavour) {
+		return sim.Config{}, usage("", "--sim-flavour %q: must be one of %s", flavour, flavourList())
+	}
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
 	if err != nil {
 		return sim.Config{}, usage("", "--sim-faults: %w", err)
 	}
 	return sim.Config{
-		Models: models, Slots: c.Int("sim-slots"), TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"),
-		Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"), Seed: c.Uint64("sim-seed"), Faults: faults,
+		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"),
+		TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"), Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"),
+		Metrics: true, Seed: c.Uint64("sim-seed"), Faults: faults,
 	}, nil
 }
+
+// exitKilled is what the shell says of a process that ended as by kill -9.
+const exitKilled = 137
 
 func simCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "sim",
-		Usage: "a simulated OpenAI-compatible model server, for trying things out",
+		Usage: "a simulated model server, for trying things out",
 		Flags: append(simFlags(),
+			// Only a process of its own can be away and die.
+			&cli.DurationFlag{Name: "sim-load", Usage: "time that it takes to load its model first", Sources: flagEnv("sim-load")},
+			&cli.StringFlag{Name: "sim-poison", Usage: "a prompt that contains this `TEXT` kills the server", Sources: flagEnv("sim-poison")},
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8000", Usage: "address to listen on", Sources: flagEnv("listen")},
 			&cli.StringSliceFlag{Name: "model", Usage: "model to serve (repeatable); any if not given", Sources: flagEnv("model")},
 		),
@@ -55,7 +80,23 @@ func simCommand(env environment) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := startSim(c.String("listen"), cfg)
+			cfg.Load, cfg.Poison = c.Duration("sim-load"), c.String("sim-poison")
+			cfg.Die = func() {
+				fmt.Fprintln(env.stderr, "simulated model server: killed by a prompt")
+				env.exit(exitKilled)
+			}
+			server, loading := sim.New(cfg), time.Duration(0)
+			if !cfg.Flavour.ListensLoading() {
+				loading = cfg.Load
+			}
+			select {
+			case <-time.After(loading):
+			case <-env.signals:
+				return nil
+			case <-ctx.Done():
+				return nil
+			}
+			s, err := serveSim(c.String("listen"), server)
 			if err != nil {
 				return err
 			}
@@ -76,12 +117,14 @@ type simServer struct {
 	http *http.Server
 }
 
-func startSim(addr string, cfg sim.Config) (*simServer, error) {
+func startSim(addr string, cfg sim.Config) (*simServer, error) { return serveSim(addr, sim.New(cfg)) }
+
+func serveSim(addr string, server *sim.Server) (*simServer, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("start the simulated model server: %w", err)
 	}
-	s := &simServer{url: "http://" + listener.Addr().String(), http: &http.Server{Handler: sim.New(cfg)}}
+	s := &simServer{url: "http://" + listener.Addr().String(), http: &http.Server{Handler: server}}
 	go func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			panic(err) // the listener is ours alone

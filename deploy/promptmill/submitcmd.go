@@ -30,7 +30,7 @@ func submitCommand(env environment) *cli.Command {
 			&cli.BoolFlag{Name: "wait", Usage: "until the run has ended", Sources: flagEnv("wait")},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "with --wait: collect the run into `NAME.jsonl.zst` here", Sources: flagEnv("output")},
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
-		}, inputFlags(), termsFlags(), outputFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		}, inputFlags(), termsFlags(), outputFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return submit(ctx, env, c) },
 	}
 }

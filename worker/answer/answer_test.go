@@ -23,11 +23,11 @@ var answers = []struct {
 	name, body string
 	want       Content
 }{
-	{"a chat completion of vLLM", vllmChat, Content{Finish: "stop", Choices: 1,
+	{"a chat completion of vLLM", vllmChat, Content{Finish: "stop", Choices: 1, PromptTokens: 31, CompletionTokens: 200,
 		Text: []byte(strings.Repeat("The customer asks for help with an order. ", 14) + "\n\nIt was \"late\".")}},
 	{"one of SGLang that reached its limit",
 		`{"id":"0c1f","object":"chat.completion","created":1741600000,"model":"qwen","choices":[{"index":0,"message":{"role":"assistant","content":"Paris","reasoning_content":null,"tool_calls":null},"logprobs":null,"finish_reason":"length","matched_stop":null}],"usage":{"prompt_tokens":9,"total_tokens":10,"completion_tokens":1,"prompt_tokens_details":null},"metadata":{"weight_version":"default"}}`,
-		Content{Finish: "length", Choices: 1, Text: []byte("Paris")}},
+		Content{Finish: "length", Choices: 1, Text: []byte("Paris"), PromptTokens: 9, CompletionTokens: 1}},
 	{"one that SGLang aborted",
 		`{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"abort","matched_stop":null}]}`,
 		Content{Finish: "abort", Choices: 1, Text: []byte{}}},
@@ -36,16 +36,16 @@ var answers = []struct {
 		Content{Finish: "abort", Choices: 1, Text: []byte{}}},
 	{"one of llama.cpp, the choices first",
 		`{"choices":[{"finish_reason":"stop","index":0,"message":{"role":"assistant","content":"Hi! 👋"}}],"created":1757141666,"model":"gpt-3.5-turbo","system_fingerprint":"b6347-9e2b1e83c","object":"chat.completion","usage":{"completion_tokens":10,"prompt_tokens":12,"total_tokens":22},"id":"chatcmpl-UTfB","timings":{"prompt_n":12,"prompt_ms":65.5,"predicted_per_second":60.98}}`,
-		Content{Finish: "stop", Choices: 1, Text: []byte("Hi! 👋")}},
+		Content{Finish: "stop", Choices: 1, Text: []byte("Hi! 👋"), PromptTokens: 12, CompletionTokens: 10}},
 	{"one of Ollama",
 		"{\"id\":\"chatcmpl-529\",\"object\":\"chat.completion\",\"created\":1741600001,\"model\":\"llama3.2\",\"system_fingerprint\":\"fp_ollama\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"\\u003cb\\u003e\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":26,\"completion_tokens\":8,\"total_tokens\":34}}\n",
-		Content{Finish: "stop", Choices: 1, Text: []byte("<b>")}},
+		Content{Finish: "stop", Choices: 1, Text: []byte("<b>"), PromptTokens: 26, CompletionTokens: 8}},
 	{"one of TGI",
 		`{"object":"chat.completion","id":"","created":1741600002,"model":"HuggingFaceH4/zephyr-7b-beta","system_fingerprint":"3.0.0-native","choices":[{"index":0,"message":{"role":"assistant","content":"Deep"},"logprobs":null,"finish_reason":"eos_token"}],"usage":{"prompt_tokens":6,"completion_tokens":1,"total_tokens":7}}`,
-		Content{Finish: "eos_token", Choices: 1, Text: []byte("Deep")}},
+		Content{Finish: "eos_token", Choices: 1, Text: []byte("Deep"), PromptTokens: 6, CompletionTokens: 1}},
 	{"a completion",
 		`{"id":"cmpl-1","object":"text_completion","choices":[{"index":0,"text":" Paris\tis","logprobs":null,"finish_reason":"length","stop_reason":null,"prompt_logprobs":null}],"usage":{"prompt_tokens":5}}`,
-		Content{Finish: "length", Choices: 1, Text: []byte(" Paris\tis")}},
+		Content{Finish: "length", Choices: 1, Text: []byte(" Paris\tis"), PromptTokens: 5}},
 	{"tool calls have no content",
 		`{"choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"weather","arguments":"{\"text\":\"x\"}"}}]},"finish_reason":"tool_calls"}]}`,
 		Content{Finish: "tool_calls", Choices: 1}},
@@ -66,14 +66,14 @@ var answers = []struct {
 	{"names with escapes", `{"\u0063hoices":[{"mess\u0061ge":{"cont\u0065nt":"a"}}]}`, Content{Choices: 1, Text: []byte("a")}},
 	{"an embedding",
 		`{"id":"embd-1","object":"list","created":1741600000,"model":"e5","data":[{"index":0,"object":"embedding","embedding":[0.01,-2.5e-3]},{"index":1,"object":"embedding","embedding":[]}],"usage":{"prompt_tokens":4,"total_tokens":4}}`,
-		Content{Choices: 2}},
+		Content{Choices: 2, PromptTokens: 4}},
 	{"scores", `{"id":"score-1","object":"list","data":[{"index":0,"object":"score","score":0.97}],"usage":{}}`, Content{Choices: 1}},
 	{"a ranking",
 		`{"id":"rerank-1","model":"bge","usage":{"total_tokens":56},"results":[{"index":1,"document":{"text":"x"},"relevance_score":0.99},{"index":0,"document":{"text":"y"},"relevance_score":0.01}]}`,
 		Content{Choices: 2}},
 	{"a response",
 		`{"id":"resp_1","created_at":1741600000,"error":null,"incomplete_details":null,"instructions":null,"object":"response","output":[{"id":"rs_1","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"hm"}],"status":null},{"id":"msg_1","content":[{"annotations":[],"text":"a\"","type":"output_text","logprobs":null},{"annotations":[],"text":"b","type":"output_text"}],"role":"assistant","status":"completed","type":"message"}],"status":"completed","text":null,"usage":{"input_tokens":9,"output_tokens":3}}`,
-		Content{Finish: "stop", Choices: 2, Text: []byte(`a"b`)}},
+		Content{Finish: "stop", Choices: 2, Text: []byte(`a"b`), PromptTokens: 9, CompletionTokens: 3}},
 	{"a response of several messages does not write into the body",
 		`{"object":"response","status":"completed","output":[{"content":[{"type":"output_text","text":"a"}]},{"content":[{"type":"output_text","text":"b"}]}]}`,
 		Content{Finish: "stop", Choices: 2, Text: []byte("ab")}},
@@ -148,7 +148,8 @@ func TestReadAtTheSameTime(t *testing.T) {
 			for range 20 {
 				for _, tt := range answers {
 					if got, err := Read([]byte(tt.body)); err != nil || !cmp.Equal(got, tt.want) {
-						t.Errorf("%s: %+v, %v", tt.name, got, err)
+						t.Errorf("%s is read otherwise, error %v", tt.name, err)
+						return
 					}
 				}
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // longestLine is more than a line of nvidia-smi ever has. The rest of a longer one is
-// taken as a line of its own, which no card has either.
+// left out.
 const longestLine = 4 << 10
 
 // output takes apart what one nvidia-smi writes.
@@ -18,7 +18,7 @@ type output struct {
 	part     []byte // a line whose end has not come yet
 	readings []Reading
 	complete bool   // there was a complete set
-	message  string // the last line that was not a card's
+	message  string // the last line, if it was not a card's
 }
 
 // Write takes the next bytes, cut anywhere. It never fails.
@@ -27,20 +27,20 @@ func (o *output) Write(p []byte) (int, error) {
 	for len(p) > 0 {
 		line, rest, whole := bytes.Cut(p, []byte("\n"))
 		o.part = append(o.part, line...)
-		if whole || len(o.part) > longestLine {
-			o.flush()
+		o.part = o.part[:min(len(o.part), longestLine)]
+		if whole {
+			o.line(strings.TrimSpace(string(o.part)))
+			o.part = o.part[:0]
 		}
 		p = rest
 	}
 	return n, nil
 }
 
-// flush takes what is there as a line.
-func (o *output) flush() {
-	line := strings.TrimSpace(string(o.part))
-	o.part = o.part[:0]
-	if line != "" {
-		o.line(line)
+// end takes what came after the last whole line: it may be cut, so it is no reading.
+func (o *output) end() {
+	if text := strings.TrimSpace(string(o.part)); text != "" {
+		o.message = text
 	}
 }
 
@@ -49,9 +49,10 @@ func (o *output) flush() {
 func (o *output) line(text string) {
 	r, count, ok := parse(text)
 	if !ok {
-		o.message = text
+		o.message = cmp.Or(text, o.message)
 		return
 	}
+	o.message = ""
 	now := time.Now()
 	o.watch.count(r, now)
 	if slices.ContainsFunc(o.readings, func(have Reading) bool { return have.Index == r.Index }) {

@@ -153,7 +153,7 @@ func (w *Watch) watch(ctx context.Context, path string) (*output, error) {
 	cmd.SysProcAttr = endWithUs()
 	cmd.WaitDelay = time.Second // for its pipes, if it is a script and has children
 	err := cmd.Run()
-	out.flush()
+	out.end()
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:

@@ -18,12 +18,12 @@ const findTimeout = 2 * time.Second
 // Ollama. tried says of each other port that it is no model server, or only its URL
 // where nothing answers. key is sent to all of them.
 func Find(ctx context.Context, key string) (found []*Server, tried []string) {
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
 	return find(ctx, key, usual)
 }
 
 func find(ctx context.Context, key string, urls []string) (found []*Server, tried []string) {
-	ctx, cancel := context.WithTimeout(ctx, findTimeout)
-	defer cancel()
 	servers, errs := make([]*Server, len(urls)), make([]error, len(urls))
 	var looks sync.WaitGroup
 	for i, url := range urls {

@@ -7,7 +7,7 @@ import (
 
 // llamaCPP listens while it loads, and then says 503 to everything; only older builds
 // list their models then too.
-type llamaCPP struct{ plain }
+type llamaCPP struct{}
 
 func (llamaCPP) name() string { return "llama.cpp" }
 

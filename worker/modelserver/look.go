@@ -16,15 +16,15 @@ const lookTimeout = 10 * time.Second
 
 // Info is what a server says that it is and serves. What it does not say is zero.
 type Info struct {
-	Flavour     string  // "vLLM", "SGLang", "llama.cpp", "Ollama" or "OpenAI-compatible"
-	Version     string  // of the server
-	Models      []Model // nil: it does not tell, and any may be tried. Empty: it has none.
-	Slots       int     // requests that it runs at once; more of them wait
-	LoadSeconds float64 // it took to load the model
-	WeightBytes int64   // GPU memory of the weights: of one GPU, where each replica has several
-	CacheBytes  int64   // GPU memory of the KV cache, likewise
-	GPUBytes    int64   // GPU memory of the loaded models in all, where only that is told
-	Notes       []string
+	Flavour     string   // "vLLM", "SGLang", "llama.cpp", "Ollama" or "OpenAI-compatible"
+	Version     string   // of the server
+	Models      []Model  // nil: it does not tell, and any may be tried. Empty: it has none.
+	Slots       int      // requests that it runs at once; more of them wait
+	LoadSeconds float64  // it took to load the model
+	WeightBytes int64    // GPU memory of the weights: of one GPU, where each replica has several
+	CacheBytes  int64    // GPU memory of the KV cache, likewise
+	GPUBytes    int64    // GPU memory of the loaded models in all, where only that is told
+	Notes       []string // what its user should know; always the same texts, to be said once
 }
 
 // Model is one that can be asked for.
@@ -78,11 +78,20 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 		}
 		return Info{Flavour: before.flavour.name()}, err
 	case before == nil || before.sign != sign:
-		before = &known{sign: sign, flavour: s.recognise(ctx, list, sign)}
+		before = s.recognise(ctx, list, sign)
 		s.known.Store(before)
 	}
 	info := Info{Flavour: before.flavour.name(), Models: list.models()}
-	return info, before.flavour.describe(ctx, s, &info)
+	err = before.flavour.describe(ctx, s, &info)
+	return info, err
+}
+
+// Flavour is what the server was recognised as, "" before it was looked at.
+func (s *Server) Flavour() string {
+	if k := s.known.Load(); k != nil {
+		return k.flavour.name()
+	}
+	return ""
 }
 
 // modelList is an answer of /v1/models, with what the flavours add to it.
@@ -111,10 +120,7 @@ func (s *Server) list(ctx context.Context) (list modelList, sign string, err err
 	if a.Status != http.StatusOK {
 		return list, "", fmt.Errorf("list models of %s: status %s", s.base, status(a.Status))
 	}
-	if err = json.Unmarshal(a.Body, &list); err == nil {
-		err = json.Unmarshal(list.Data, &list.cards)
-	}
-	if err != nil {
+	if list, err = parseList(a.Body); err != nil {
 		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.base, err)
 	}
 	owners := make([]string, len(list.cards))
@@ -124,12 +130,27 @@ func (s *Server) list(ctx context.Context) (list modelList, sign string, err err
 	return list, a.Header.Get("Server") + "|" + strings.Join(slices.Compact(owners), ","), nil
 }
 
+func parseList(body []byte) (list modelList, err error) {
+	if err = json.Unmarshal(body, &list); err != nil {
+		return list, err
+	}
+	if err = json.Unmarshal(list.Data, &list.cards); err != nil { // also when there is no such member
+		return list, err
+	}
+	for _, c := range list.cards {
+		if c.ID == "" || slices.Contains(c.Aliases, "") {
+			return list, errors.New("a model without an id")
+		}
+	}
+	return list, nil
+}
+
 // models are those listed, nil for an empty list: a server that names none may take
 // any name.
 func (l modelList) models() []Model {
 	var models []Model
 	for _, c := range l.cards {
-		m := Model{ID: c.ID, ContextLength: max(c.MaxModelLen, c.Meta.NCtx), SizeBytes: c.Meta.Size}
+		m := Model{ID: c.ID, ContextLength: max(c.MaxModelLen, c.Meta.NCtx, 0), SizeBytes: max(c.Meta.Size, 0)}
 		models = append(models, m)
 		for _, alias := range c.Aliases {
 			if m.ID = alias; alias != c.ID {
@@ -143,32 +164,35 @@ func (l modelList) models() []Model {
 // recognise tells the flavour by what the server says of itself: in its list of
 // models, in a header, by the names of its gauges, and at last by what only Ollama
 // answers.
-func (s *Server) recognise(ctx context.Context, list modelList, sign string) flavour {
+func (s *Server) recognise(ctx context.Context, list modelList, sign string) *known {
 	owner := func(name string) bool {
 		return slices.ContainsFunc(list.cards, func(c card) bool { return c.OwnedBy == name })
 	}
 	switch {
 	case owner("library"): // first, for the others may be namespaces in its registry
-		return ollama{}
+		return &known{sign, ollama{}}
 	case owner("vllm"): // vllm/entrypoints/openai/engine/protocol.py, ModelCard
-		return vLLM{}
+		return &known{sign, vLLM{}}
 	case owner("sglang"): // sglang/srt/entrypoints/openai/protocol.py, ModelCard
-		return &sgLang{}
+		return &known{sign, &sgLang{}}
 	case owner("llamacpp"), strings.HasPrefix(sign, "llama.cpp|"): // tools/server/server-context.cpp, server-http.cpp
-		return llamaCPP{}
+		return &known{sign, llamaCPP{}}
 	}
-	if page, err := s.page(ctx, ""); err == nil {
-		switch page.prefix {
-		case "vllm":
-			return vLLM{}
-		case "sglang":
-			return &sgLang{}
-		case "llamacpp":
-			return llamaCPP{}
-		}
+	page, err := s.page(ctx, "")
+	switch page.prefix {
+	case "vllm":
+		return &known{sign, vLLM{}}
+	case "sglang":
+		return &known{sign, &sgLang{}}
+	case "llamacpp":
+		return &known{sign, llamaCPP{}}
 	}
-	if (ollama{}).version(ctx, s) != "" {
-		return ollama{}
+	version, err2 := (ollama{}).version(ctx, s)
+	switch {
+	case version != "":
+		return &known{sign, ollama{}}
+	case errors.Is(err, ErrUnreachable), errors.Is(err2, ErrUnreachable):
+		return &known{flavour: plain{}} // it could not say now
 	}
-	return plain{}
+	return &known{sign, plain{}}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 )
@@ -111,7 +110,7 @@ func read(text []byte) page {
 			continue
 		}
 		value, err := strconv.ParseFloat(string(parts[0]), 64)
-		if err != nil || !(value >= 0 && value <= 1e18) { // nor NaN
+		if err != nil || !(value >= 0 && value <= 1e15) { // nor NaN
 			continue
 		}
 		if prefix, _, _ := bytes.Cut(line[:end], []byte(":")); f == running {
@@ -209,7 +208,7 @@ func (p page) load(wanted ...field) Load {
 	l := Load{
 		Running:      int(p.total(running)),
 		Waiting:      int(p.total(waiting)),
-		KVUsage:      or(kvUsage, min(1, p.total(kvUsage)/math.Max(1, float64(len(p.found[kvUsage]))))),
+		KVUsage:      or(kvUsage, min(1, p.total(kvUsage)/float64(max(1, len(p.found[kvUsage]))))),
 		Preemptions:  or(preemptions, p.total(preemptions)),
 		Tokens:       sum(tokens),
 		PromptTokens: sum(promptTokens),

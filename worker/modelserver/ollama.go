@@ -18,7 +18,8 @@ var ollamaNotes = []string{
 }
 
 func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
-	info.Version, info.Notes = o.version(ctx, s), ollamaNotes
+	info.Version, _ = o.version(ctx, s)
+	info.Notes = ollamaNotes
 	if info.Models == nil {
 		info.Models = []Model{} // it lists all that it has
 	}
@@ -54,10 +55,8 @@ func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-func (ollama) version(ctx context.Context, s *Server) string {
+func (ollama) version(ctx context.Context, s *Server) (string, error) {
 	var told struct{ Version string }
-	if s.getJSON(ctx, "/api/version", &told) != nil {
-		return ""
-	}
-	return told.Version
+	err := s.getJSON(ctx, "/api/version", &told)
+	return told.Version, err
 }

@@ -2,8 +2,7 @@ package modelserver
 
 import "context"
 
-// plain is a server of which only the common interface is known. The others build on
-// it.
+// plain is a server of which only the common interface is known. Ollama builds on it.
 type plain struct{}
 
 func (plain) name() string                                   { return "OpenAI-compatible" }

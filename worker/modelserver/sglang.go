@@ -12,7 +12,6 @@ import (
 // most important ones elsewhere. It is never asked for /health or /health_generate:
 // they generate a token.
 type sgLang struct {
-	plain
 	noPage atomic.Bool // as last looked: there is no page of gauges
 }
 

@@ -3,7 +3,7 @@ package modelserver
 import "context"
 
 // vLLM does not listen while it loads, so that it has no state of its own for that.
-type vLLM struct{ plain }
+type vLLM struct{}
 
 func (vLLM) name() string { return "vLLM" }
 

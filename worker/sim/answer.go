@@ -45,7 +45,7 @@ func parseRequest(body []byte) (request, error) {
 type plan struct {
 	hash                           uint64
 	promptTokens, completionTokens int
-	text                           string
+	cut                            bool // the completion, by a limit
 }
 
 var words = strings.Fields("billing refund login outage delivery invoice account password urgent question " +
@@ -58,8 +58,20 @@ func (c Config) plan(r request) plan {
 	// Lengths spread evenly between half and one and a half of the mean.
 	p.completionTokens = max(1, c.Tokens/2+int(p.hash%uint64(c.Tokens+1)))
 	if r.maxTokens > 0 {
-		p.completionTokens = min(p.completionTokens, r.maxTokens)
+		p.limit(r.maxTokens)
 	}
+	return p
+}
+
+// limit cuts the answer to a number of tokens.
+func (p *plan) limit(tokens int) {
+	if p.completionTokens >= tokens {
+		p.completionTokens, p.cut = tokens, true
+	}
+}
+
+// text is the answer's, a word a token.
+func (p plan) text() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%016x", p.hash)
 	for i, x := 0, p.hash; i < p.completionTokens-1; i++ {
@@ -67,8 +79,7 @@ func (c Config) plan(r request) plan {
 		text.WriteByte(' ')
 		text.WriteString(words[x>>33%uint64(len(words))])
 	}
-	p.text = text.String()
-	return p
+	return text.String()
 }
 
 // answer makes the body of a good answer for an endpoint.
@@ -81,11 +92,11 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 		return fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,`+
 			`"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%q}],`+
 			`"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}}`,
-			id, proto.Quote(r.model), proto.Quote(p.text), finish, p.promptTokens, usage.TotalTokens, p.completionTokens), nil
+			id, proto.Quote(r.model), proto.Quote(p.text()), finish, p.promptTokens, usage.TotalTokens, p.completionTokens), nil
 	case "/v1/completions":
 		return json.Marshal(openai.CompletionResponse{
 			ID: "cmpl-" + id, Object: "text_completion", Model: r.model, Usage: &usage,
-			Choices: []openai.CompletionChoice{{Text: p.text, FinishReason: finish}},
+			Choices: []openai.CompletionChoice{{Text: p.text(), FinishReason: finish}},
 		})
 	case "/v1/embeddings":
 		usage = openai.Usage{PromptTokens: p.promptTokens, TotalTokens: p.promptTokens}
@@ -99,11 +110,14 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 			Data: []openai.Embedding{{Object: "embedding", Embedding: vector}},
 		})
 	default: // responses, rerank and score: the few fields that clients look at
-		return json.Marshal(map[string]any{
-			"id": "resp-" + id, "object": "response", "model": r.model, "status": "completed",
-			"output": []any{map[string]any{"type": "message", "role": "assistant", "content": []any{
-				map[string]any{"type": "output_text", "text": p.text}}}},
-			"usage": map[string]int{"input_tokens": p.promptTokens, "output_tokens": p.completionTokens, "total_tokens": usage.TotalTokens},
+		status, details := "completed", any(nil)
+		if finish == "length" {
+			status, details = "incomplete", object{"reason": "max_output_tokens"}
+		}
+		return json.Marshal(object{
+			"id": "resp-" + id, "object": "response", "model": r.model, "status": status, "incomplete_details": details,
+			"output": []object{{"type": "message", "role": "assistant", "content": []object{{"type": "output_text", "text": p.text()}}}},
+			"usage":  map[string]int{"input_tokens": p.promptTokens, "output_tokens": p.completionTokens, "total_tokens": usage.TotalTokens},
 		})
 	}
 }

@@ -193,6 +193,19 @@ func (e *Engine) Load() Load {
 	return load
 }
 
+// config is how the engine works now.
+func (e *Engine) config() EngineConfig {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cfg
+}
+
+func (e *Engine) hangs() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.hung
+}
+
 // hang stops the engine, or lets it go on. It takes requests meanwhile.
 func (e *Engine) hang(on bool) {
 	e.mu.Lock()

@@ -336,25 +336,27 @@ func TestMoreSlotsAdmitTheWaiting(t *testing.T) {
 	})
 }
 
-func BenchmarkRunWithoutLatency(b *testing.B) {
-	e := NewEngine(EngineConfig{})
-	b.ReportAllocs()
-	b.RunParallel(func(p *testing.PB) {
-		for p.Next() {
-			e.Run(b.Context(), 100, 100)
+func TestThousandsOnAFullCache(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := NewEngine(EngineConfig{Slots: 4096, Knee: 512, TTFT: 200 * time.Millisecond, TPOT: 20 * time.Millisecond, KV: 2000 * 400})
+		stop := crowd(t.Context(), e, 4000, 200, 400)
+		time.Sleep(30 * time.Second)
+		var before Load
+		for range 30 {
+			time.Sleep(time.Second)
+			now := e.Load()
+			if now.Running < 1000 || now.Running+now.Waiting != 4000 || now.KVUsage < 0.9 {
+				t.Errorf("%+v", now)
+			}
+			if now.Tokens < before.Tokens || now.Preemptions < before.Preemptions {
+				t.Errorf("%+v after %+v", now, before)
+			}
+			before = now
+		}
+		stop()
+		if got := e.Load(); got.Running != 0 || got.Waiting != 0 || got.Tokens < 1_000_000 || got.Preemptions == 0 {
+			t.Errorf("at the end: %+v", got)
 		}
 	})
-}
-
-// BenchmarkCrowd is a minute of virtual time with 4000 requests in flight, half of
-// them waiting, on a cache that is always full.
-func BenchmarkCrowd(b *testing.B) {
-	for b.Loop() {
-		synctest.Test(&testing.T{}, func(*testing.T) {
-			e := NewEngine(EngineConfig{Slots: 4096, Knee: 512, TTFT: 200 * time.Millisecond, TPOT: 20 * time.Millisecond, KV: 2000 * 400})
-			stop := crowd(context.Background(), e, 4000, 200, 400)
-			time.Sleep(time.Minute)
-			stop()
-		})
-	}
 }

@@ -14,19 +14,27 @@ import (
 //
 //	429         too many requests, with Retry-After: 0 (vLLM behind a proxy)
 //	500         an error object
-//	503         an error object, as vLLM's and Ollama's full queue
+//	503         an error object, as that of the flavour's full queue
+//	529         overloaded (NVIDIA Dynamo)
 //	reset       the connection is reset before an answer
 //	truncated   half of the answer, then the connection is closed
 //	hang        no answer until the client gives up
 //	html        502 with an HTML page, as a proxy gives
 //	garbage     200 with a body that is not JSON
+//	empty       200 without a body
+//	nochoices   200 with an answer that has no choices
+//	abort       200 with an answer that was given up (SGLang)
 //	context     400, the prompt is too long: final, must not be tried again
 type Faults map[string]float64
 
-var faultNames = []string{"429", "500", "503", "reset", "truncated", "hang", "html", "garbage", "context"}
+// cured are the faults that a retry cures, but for the hang.
+var cured = []string{"429", "500", "503", "529", "reset", "truncated", "html", "garbage", "empty", "nochoices", "abort"}
+
+// FaultNames are the names of all faults.
+var FaultNames = append(slices.Clone(cured), "hang", "context")
 
 // ParseFaults reads faults as "429=0.05,reset=0.01". "all=0.1" shares the rate among
-// the faults that a retry can cure, but for the hang.
+// the faults that a retry cures, but for the hang.
 func ParseFaults(s string) (Faults, error) {
 	faults := Faults{}
 	if s == "" {
@@ -41,14 +49,13 @@ func ParseFaults(s string) (Faults, error) {
 		}
 		total += rate
 		if name == "all" {
-			cured := []string{"429", "500", "503", "reset", "truncated", "html", "garbage"}
 			for _, each := range cured {
 				faults[each] += rate / float64(len(cured))
 			}
 			continue
 		}
-		if !slices.Contains(faultNames, name) {
-			return nil, fmt.Errorf("fault %q: known are all, %s", name, strings.Join(faultNames, ", "))
+		if !slices.Contains(FaultNames, name) {
+			return nil, fmt.Errorf("fault %q: known are all, %s", name, strings.Join(FaultNames, ", "))
 		}
 		faults[name] += rate
 	}
@@ -58,14 +65,14 @@ func ParseFaults(s string) (Faults, error) {
 	return faults, nil
 }
 
-// draw picks a fault or "". Faults have the order of faultNames, so that a seed
+// draw picks a fault or "". Faults have the order of FaultNames, so that a seed
 // always draws the same ones.
 func (f Faults) draw(r *rand.Rand) string {
 	if len(f) == 0 {
 		return ""
 	}
 	x := r.Float64()
-	for _, name := range faultNames {
+	for _, name := range FaultNames {
 		if x < f[name] {
 			return name
 		}
@@ -75,28 +82,40 @@ func (f Faults) draw(r *rand.Rand) string {
 }
 
 // commit answers with a fault. Truncation is not one of these: it needs the answer.
-func commit(fault string, w http.ResponseWriter, r *http.Request) {
+func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, req request) {
 	switch fault {
 	case "429":
 		w.Header().Set("Retry-After", "0")
-		writeError(w, http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests")
+		s.refuse(w, http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests")
 	case "500":
-		writeError(w, http.StatusInternalServerError, "InternalServerError", "simulated fault")
+		s.refuse(w, http.StatusInternalServerError, "InternalServerError", "simulated fault")
 	case "503":
-		writeError(w, http.StatusServiceUnavailable, "ServiceUnavailableError", "server busy, please try again")
+		s.refuseBusy(w)
+	case "529":
+		s.refuse(w, 529, "overloaded", "all workers are busy")
 	case "reset":
-		panic(http.ErrAbortHandler)
+		reset()
 	case "hang":
-		<-r.Context().Done()
+		select {
+		case <-r.Context().Done():
+		case <-s.died:
+			reset()
+		}
 	case "html":
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(http.StatusBadGateway)
 		fmt.Fprint(w, "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body>\r\n</html>\r\n")
 	case "garbage":
 		fmt.Fprint(w, `{"id": "chatcmpl-1", "choices": [`)
+	case "empty":
+	case "nochoices":
+		writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{}})
+	case "abort":
+		writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{
+			{"index": 0, "message": object{"role": "assistant", "content": ""}, "finish_reason": "abort"},
+		}})
 	case "context":
-		// The words of vLLM (vllm-project/vllm#20409).
-		writeError(w, http.StatusBadRequest, "BadRequestError", "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens in the messages. Please reduce the length of the messages.")
+		s.refuseLength(w, s.context()+5000, 0)
 	}
 }
 
@@ -106,5 +125,5 @@ func truncate(w http.ResponseWriter, body []byte) {
 	w.Write(body[:len(body)/2])
 	http.NewResponseController(w).Flush()
 	time.Sleep(time.Millisecond) // let the part get out before the connection is cut
-	panic(http.ErrAbortHandler)
+	reset()
 }

@@ -1,72 +1,125 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/promptmill/promptmill/proto"
 )
 
 // Config is how a simulated server behaves.
 type Config struct {
-	Models []string      // that it serves. None means any.
-	Slots  int           // requests answered at once; others wait. Defaults to 256.
-	TTFT   time.Duration // mean time to the first token
-	TPOT   time.Duration // mean time for each further token
-	Spread float64       // of both times: 0.2 means 20% more or less at most
-	Tokens int           // mean completion length in tokens. Defaults to 100.
-	Seed   uint64
-	Faults Faults
+	Flavour Flavour       // what it looks like. Defaults to VLLM.
+	Models  []string      // that it serves. None means any.
+	Slots   int           // requests answered at once; others wait. Defaults to 256.
+	Knee    int           // of [EngineConfig]: as many run at full speed. 0: all do.
+	KV      int           // tokens of cache, the longest prompt and answer too. 0: no bound, and a context of a million tokens.
+	Queue   int           // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
+	TTFT    time.Duration // mean time to the first token
+	TPOT    time.Duration // mean time for each further token
+	Spread  float64       // of both times: 0.2 means 20% more or less at most
+	Tokens  int           // mean completion length in tokens. Defaults to 100.
+	Load    time.Duration // it loads its model for as long after New
+	Metrics bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
+	Seed    uint64
+	Faults  Faults
+
+	// Poison is what a prompt must contain to kill the server, as by [Server.Kill].
+	// Empty: nothing does.
+	Poison string
+	// Die is called when a prompt kills the server. It must not wait for requests to
+	// end. Optional.
+	Die func()
 }
 
 // Server is a simulated model server. It is an http.Handler.
 type Server struct {
-	cfg   Config
-	slots chan struct{}
-	mux   *http.ServeMux
+	cfg    Config
+	ready  time.Time // when the model is loaded
+	engine *Engine
+	mux    *http.ServeMux
 
 	mu     sync.Mutex
 	random *rand.Rand
 
-	running, waiting                atomic.Int64
-	succeeded, promptTokens, tokens atomic.Int64
+	dying sync.Once
+	died  chan struct{} // closed when it has
+
+	succeeded, promptTokens, tokens atomic.Int64 // of the requests that were answered
 }
 
 // New returns a server.
 func New(cfg Config) *Server {
-	if cfg.Slots <= 0 {
-		cfg.Slots = 256
+	if cfg.Flavour == "" {
+		cfg.Flavour = VLLM
+	}
+	if cfg.Flavour == LlamaCPP {
+		cfg.Queue = 0
 	}
 	if cfg.Tokens <= 0 {
 		cfg.Tokens = 100
 	}
 	s := &Server{
-		cfg: cfg, slots: make(chan struct{}, cfg.Slots), mux: http.NewServeMux(),
-		random: rand.New(rand.NewPCG(cfg.Seed, 1)),
+		cfg: cfg, ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1)),
+		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
 	}
-	for _, path := range proto.Endpoints {
-		s.mux.HandleFunc("POST "+path, s.generate)
-	}
-	s.mux.HandleFunc("GET /v1/models", s.models)
-	s.mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
-	s.mux.HandleFunc("GET /metrics", s.metrics)
-	s.mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"version":"promptmill-sim"}`) })
+	s.routes()
 	return s
 }
 
+// Succeeded is the number of requests answered.
+func (s *Server) Succeeded() int64 { return s.succeeded.Load() }
+
+// Engine is the simulated GPU, to look at its load and to change its speed.
+func (s *Server) Engine() *Engine { return s.engine }
+
+// Hang makes the server hang as a GPU does, or ends that: it takes requests and answers
+// all questions about itself, but not one token comes. Clients that leave are let go.
+func (s *Server) Hang(on bool) { s.engine.hang(on) }
+
+// Kill ends the server as a crash does: every connection with a request is reset, from
+// now on too. There is no way back but New.
+func (s *Server) Kill() {
+	s.dying.Do(func() {
+		close(s.died)
+		s.engine.kill()
+	})
+}
+
 // ServeHTTP answers a request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-s.died:
+		reset()
+	default:
+	}
+	if s.cfg.Flavour == LlamaCPP {
+		w.Header().Set("Server", "llama.cpp")
+	}
+	if s.loading() && s.cfg.Flavour != Ollama {
+		if s.cfg.Flavour != LlamaCPP {
+			reset() // it would not even listen
+		}
+		s.refuse(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) loading() bool { return s.cfg.Load > 0 && time.Now().Before(s.ready) }
+
+// reset ends the connection without an answer.
+func reset() { panic(http.ErrAbortHandler) }
 
 func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -75,29 +128,52 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	}
 	req, err := parseRequest(body)
 	if err != nil {
-		writeError(w, http.StatusBadRequest, "BadRequestError", err.Error())
+		s.refuse(w, http.StatusBadRequest, "BadRequestError", err.Error())
 		return
 	}
-	if len(s.cfg.Models) > 0 && !slices.Contains(s.cfg.Models, req.model) {
-		writeError(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", req.model))
+	if s.cfg.Poison != "" && bytes.Contains(req.prompt, []byte(s.cfg.Poison)) {
+		s.Kill()
+		if s.cfg.Die != nil {
+			s.cfg.Die()
+		}
+		reset()
+	}
+	if !s.serves(req.model) {
+		s.refuseModel(w, req.model)
 		return
 	}
 	fault, factor := s.draw()
-	if fault != "" && fault != "truncated" {
-		commit(fault, w, r)
+	if fault != "" && fault != "truncated" && !s.engine.hangs() {
+		s.commit(fault, w, r, req)
 		return
 	}
 	p := s.cfg.plan(req)
-	if !s.work(r.Context(), p, factor) {
+	if s.tooLong(&p, req) {
+		s.refuseLength(w, p.promptTokens, req.maxTokens)
+		return
+	}
+	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
+		return // the client has gone
+	}
+	switch err := s.engine.run(r.Context(), p.promptTokens, p.completionTokens, factor); {
+	case errors.Is(err, ErrBusy):
+		s.refuseBusy(w)
+		return
+	case errors.Is(err, errDead):
+		reset()
+	case err != nil && r.Context().Err() == nil:
+		s.refuse(w, http.StatusInternalServerError, "InternalServerError", err.Error())
+		return
+	case err != nil:
 		return // the client has gone
 	}
 	finish := "stop"
-	if p.completionTokens == req.maxTokens {
+	if p.cut {
 		finish = "length"
 	}
 	answer, err := p.answer(r.URL.Path, req, finish)
 	if err != nil {
-		writeError(w, http.StatusInternalServerError, "InternalServerError", err.Error())
+		s.refuse(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 		return
 	}
 	if fault == "truncated" {
@@ -110,6 +186,13 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer)
 }
 
+// serves tells whether a request may name a model. llama.cpp does not look at the name.
+func (s *Server) serves(model string) bool {
+	names := s.cfg.Models
+	return len(names) == 0 || s.cfg.Flavour == LlamaCPP || slices.Contains(names, model) ||
+		s.cfg.Flavour == Ollama && !strings.Contains(model, ":") && slices.Contains(names, model+":latest")
+}
+
 // draw picks a request's fault, and the factor of its times.
 func (s *Server) draw() (fault string, factor float64) {
 	if len(s.cfg.Faults) == 0 && s.cfg.Spread == 0 {
@@ -120,77 +203,80 @@ func (s *Server) draw() (fault string, factor float64) {
 	return s.cfg.Faults.draw(s.random), 1 + s.cfg.Spread*(2*s.random.Float64()-1)
 }
 
-// work takes a slot for as long as the answer takes. It returns false when the
-// client goes away first, which frees the slot, as vLLM does.
-func (s *Server) work(ctx context.Context, p plan, factor float64) bool {
-	s.waiting.Add(1)
-	select {
-	case s.slots <- struct{}{}:
-		s.waiting.Add(-1)
-	case <-ctx.Done():
-		s.waiting.Add(-1)
-		return false
+// tooLong tells whether a request does not fit the context. An answer that does not is
+// cut, unless the request asks for so many tokens; Ollama cuts the prompt too.
+func (s *Server) tooLong(p *plan, req request) bool {
+	length := s.context()
+	switch s.cfg.Flavour {
+	case Ollama:
+		p.promptTokens = min(p.promptTokens, length-1)
+	case LlamaCPP:
+		if p.promptTokens >= length {
+			return true
+		}
+	case SGLang:
+		if p.promptTokens+req.maxTokens >= length {
+			return true
+		}
+	default:
+		if p.promptTokens+max(1, req.maxTokens) > length {
+			return true
+		}
 	}
-	s.running.Add(1)
-	defer func() {
-		s.running.Add(-1)
-		<-s.slots
-	}()
-	busy := time.Duration(factor * float64(s.cfg.TTFT+time.Duration(p.completionTokens-1)*s.cfg.TPOT))
-	if busy <= 0 {
+	p.limit(length - p.promptTokens)
+	return false
+}
+
+// context is the number of tokens that a prompt and its answer may have.
+func (s *Server) context() int {
+	if s.cfg.KV > 0 {
+		return max(2, s.cfg.KV)
+	}
+	return 1 << 20
+}
+
+// loaded waits until the model is loaded, as a request does with Ollama. It returns
+// false when the client goes away first.
+func (s *Server) loaded(ctx context.Context) bool {
+	if !s.loading() {
 		return true
 	}
-	timer := time.NewTimer(busy)
+	timer := time.NewTimer(time.Until(s.ready))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
+	case <-s.died:
+		return true // what follows will tell
 	case <-ctx.Done():
 		return false
 	}
 }
 
-func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
-	names := s.cfg.Models // none: it takes any, and so has no list
-	list := map[string]any{"object": "list"}
-	data := make([]openai.Model, len(names))
-	for i, name := range names {
-		data[i] = openai.Model{ID: name, Object: "model", OwnedBy: "promptmill"}
+// routes registers what the flavour answers.
+func (s *Server) routes() {
+	for _, path := range proto.Endpoints {
+		if s.cfg.Flavour == Ollama && (path == "/v1/rerank" || path == "/v1/score") {
+			continue
+		}
+		s.mux.HandleFunc("POST "+path, s.generate)
 	}
-	list["data"] = data
-	writeJSON(w, http.StatusOK, list)
-}
-
-// metrics answers with the few metrics that a client steers by, under vLLM's names.
-func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
-	model := "sim"
-	if len(s.cfg.Models) > 0 {
-		model = s.cfg.Models[0]
-	}
-	label := `{engine="0",model_name=` + strconv.Quote(model) + `}`
-	running := s.running.Load()
-	for _, m := range []struct {
-		name, kind string
-		value      float64
-	}{
-		{"vllm:num_requests_running", "gauge", float64(running)},
-		{"vllm:num_requests_waiting", "gauge", float64(s.waiting.Load())},
-		{"vllm:kv_cache_usage_perc", "gauge", float64(running) / float64(s.cfg.Slots)},
-		{"vllm:num_preemptions_total", "counter", 0},
-		{"vllm:prompt_tokens_total", "counter", float64(s.promptTokens.Load())},
-		{"vllm:generation_tokens_total", "counter", float64(s.tokens.Load())},
-		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
-	} {
-		fmt.Fprintf(w, "# TYPE %s %s\n%s%s %g\n", m.name, m.kind, m.name, label, m.value)
+	s.mux.HandleFunc("GET /v1/models", s.models)
+	switch s.cfg.Flavour {
+	case VLLM:
+		s.routesVLLM()
+	case SGLang:
+		s.routesSGLang()
+	case LlamaCPP:
+		s.routesLlamaCPP()
+	case Ollama:
+		s.routesOllama()
 	}
 }
 
-// Succeeded is the number of requests answered.
-func (s *Server) Succeeded() int64 { return s.succeeded.Load() }
-
-// writeError answers in the form of vLLM's errors.
-func writeError(w http.ResponseWriter, status int, kind, message string) {
-	writeJSON(w, status, map[string]any{"error": map[string]any{"message": message, "type": kind, "param": nil, "code": status}})
+// tell registers a question that is answered with JSON.
+func (s *Server) tell(path string, answer func() any) {
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, answer()) })
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

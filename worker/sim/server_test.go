@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,6 +66,8 @@ func TestAnswerShapes(t *testing.T) {
 		Data    []struct{ Embedding []float32 }
 		Output  []struct{ Content []struct{ Text string } }
 		Usage   map[string]any
+		Status  string
+		Reason  struct{ Reason string } `json:"incomplete_details"`
 	}
 	for _, tt := range []struct {
 		name, path, body, object, tokens string
@@ -96,6 +100,9 @@ func TestAnswerShapes(t *testing.T) {
 			}
 			if len(r.Choices) > 0 && r.Choices[0].FinishReason != "length" {
 				t.Errorf("finish reason %q", r.Choices[0].FinishReason)
+			}
+			if len(r.Output) > 0 && (r.Status != "incomplete" || r.Reason.Reason != "max_output_tokens") {
+				t.Errorf("status %q, incomplete because of %q", r.Status, r.Reason.Reason)
 			}
 		})
 	}
@@ -187,7 +194,8 @@ func TestParseFaults(t *testing.T) {
 		{"one", "429=0.5", Faults{"429": 0.5}},
 		{"two and white space", "429=0.5, hang=0.25", Faults{"429": 0.5, "hang": 0.25}},
 		{"one named twice", "500=0.25,500=0.5", Faults{"500": 0.75}},
-		{"all of zero", "all=0", Faults{"429": 0, "500": 0, "503": 0, "reset": 0, "truncated": 0, "html": 0, "garbage": 0}},
+		{"all of zero", "all=0", Faults{
+			"429": 0, "500": 0, "503": 0, "529": 0, "reset": 0, "truncated": 0, "html": 0, "garbage": 0, "empty": 0, "nochoices": 0, "abort": 0}},
 		{"an unknown one", "501=0.1", nil},
 		{"no rate", "429", nil},
 		{"a rate that is no number", "429=x", nil},
@@ -212,7 +220,7 @@ func TestParseFaults(t *testing.T) {
 
 func TestFaultRates(t *testing.T) {
 	t.Parallel()
-	faults, err := ParseFaults("all=0.7,context=0.1")
+	faults, err := ParseFaults("all=0.77,context=0.07")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,9 +229,9 @@ func TestFaultRates(t *testing.T) {
 	for range 10_000 {
 		counts[faults.draw(r)]++
 	}
-	for _, name := range []string{"429", "500", "503", "reset", "truncated", "html", "garbage", "context"} {
-		if n := counts[name]; n < 800 || n > 1200 {
-			t.Errorf("%d of 10,000 are %s, want about 1,000", n, name)
+	for _, name := range append(slices.Clone(cured), "context") {
+		if n := counts[name]; n < 550 || n > 850 {
+			t.Errorf("%d of 10,000 are %s, want about 700", n, name)
 		}
 	}
 	if counts["hang"] != 0 {
@@ -233,15 +241,159 @@ func TestFaultRates(t *testing.T) {
 
 func TestTruncated(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(New(Config{Faults: Faults{"truncated": 1}}))
+	res, body, err := ask(t, New(Config{Faults: Faults{"truncated": 1}}), chat, `{"model":"m"}`)
+	if err == nil || len(body) == 0 || res.StatusCode != 200 {
+		t.Errorf("status %v, %d bytes, %v; want a part of a good answer", res, len(body), err)
+	}
+}
+
+// ask posts over a real connection, so that it can be cut.
+func ask(t *testing.T, s *Server, path, body string) (*http.Response, string, error) {
+	t.Helper()
+	server := httptest.NewServer(s)
 	defer server.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	res, err := http.Post(server.URL+chat, "application/json", strings.NewReader(`{"model":"m"}`))
+	client := server.Client()
+	defer client.CloseIdleConnections()
+	res, err := client.Post(server.URL+path, "application/json", strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return nil, "", err
 	}
 	defer res.Body.Close()
-	if body, err := io.ReadAll(res.Body); err == nil || len(body) == 0 || res.StatusCode != 200 {
-		t.Errorf("status %d, %d bytes, %v; want a part of a good answer", res.StatusCode, len(body), err)
+	text, err := io.ReadAll(res.Body)
+	return res, string(text), err
+}
+
+func TestFaultAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		fault  string
+		status int    // 0: reset
+		body   string // a part of it
+	}{
+		{"429", 429, "too many requests"},
+		{"500", 500, "simulated fault"},
+		{"503", 503, "server busy"},
+		{"529", 529, "all workers are busy"},
+		{"reset", 0, ""},
+		{"html", 502, "<html>"},
+		{"garbage", 200, `"choices": [`},
+		{"empty", 200, ""},
+		{"nochoices", 200, `"choices":[]`},
+		{"abort", 200, `"finish_reason":"abort"`},
+		{"context", 400, "This model's maximum context length is 1048576 tokens."},
+	} {
+		t.Run(tt.fault, func(t *testing.T) {
+			t.Parallel()
+			s := New(Config{Faults: Faults{tt.fault: 1}})
+			res, body, err := ask(t, s, chat, `{"model":"m","messages":"a"}`)
+			switch {
+			case tt.status == 0:
+				if err == nil {
+					t.Errorf("status %d, %s; want a reset connection", res.StatusCode, body)
+				}
+			case err != nil:
+				t.Error(err)
+			case res.StatusCode != tt.status || !strings.Contains(body, tt.body) || tt.fault == "empty" && body != "":
+				t.Errorf("status %d, %s; want %d, %s", res.StatusCode, body, tt.status, tt.body)
+			}
+			if s.Succeeded() != 0 {
+				t.Error("it counts as answered")
+			}
+		})
+	}
+}
+
+func TestHang(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Slots: 2, TTFT: time.Second, Faults: Faults{"429": 0.5}})
+		s.Hang(true)
+		gone, leave := context.WithCancel(t.Context())
+		var left, clients sync.WaitGroup
+		for range 2 {
+			left.Go(func() { post(gone, s, chat, `{"model":"m"}`) })
+		}
+		for range 3 {
+			clients.Go(func() {
+				if w := post(t.Context(), s, chat, `{"model":"m"}`); w.Code != http.StatusOK {
+					t.Errorf("status %d", w.Code)
+				}
+			})
+		}
+		time.Sleep(time.Hour)
+		if got := s.Engine().Load(); got.Running != 2 || got.Waiting != 3 || got.Tokens != 0 {
+			t.Errorf("after an hour: %+v", got)
+		}
+		if got := get(s, "/metrics"); !strings.Contains(got, `vllm:generation_tokens_total{engine="0",model_name="sim"} 0`+"\n") {
+			t.Errorf("metrics\n%s", got)
+		}
+		leave()
+		left.Wait()
+		begin := time.Now()
+		s.Hang(false)
+		clients.Wait()
+		if took := time.Since(begin); took < time.Second || took > 2*time.Second {
+			t.Errorf("the others take %v", took)
+		}
+	})
+}
+
+func TestHangOfAServerWithoutLatency(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{})
+		s.Hang(true)
+		done := make(chan struct{})
+		go func() { post(t.Context(), s, chat, `{"model":"m"}`); close(done) }()
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Error("it answers")
+		default:
+		}
+		if got := s.Engine().Load(); got.Running != 1 || got.Tokens != 0 {
+			t.Errorf("%+v", got)
+		}
+		s.Hang(false)
+		<-done
+	})
+}
+
+func TestPoisonKills(t *testing.T) {
+	t.Parallel()
+	died := make(chan struct{})
+	s := New(Config{TTFT: time.Hour, Slots: 1, Poison: "arsenic", Die: func() { close(died) }})
+	server := httptest.NewServer(s)
+	defer server.Close()
+	client := server.Client()
+	defer client.CloseIdleConnections()
+	send := func(prompt string) error {
+		res, err := client.Post(server.URL+chat, "application/json", strings.NewReader(`{"model":"m","messages":"`+prompt+`"}`))
+		if err == nil {
+			res.Body.Close()
+		}
+		return err
+	}
+	innocent := make(chan error, 2)
+	for range cap(innocent) {
+		go func() { innocent <- send("water") }()
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.Engine().Load().Waiting == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the innocent do not arrive")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if send("some arsenic") == nil {
+		t.Error("the poison is answered")
+	}
+	<-died
+	for range cap(innocent) {
+		if <-innocent == nil {
+			t.Error("an innocent request is answered")
+		}
+	}
+	if send("water") == nil {
+		t.Error("the dead answer")
 	}
 }

@@ -153,18 +153,19 @@ func (p *Process) live(ctx context.Context) ending {
 		return p.neverStarted(err)
 	}
 	defer log.Close()
+	begun := time.Now()
 	s, err := start(p.cfg.Command, log.File)
 	if err != nil {
 		return p.neverStarted(err)
 	}
 	p.begin()
-	p.cfg.Log.Info().Str("command", p.cfg.Command).Str("log", p.cfg.LogFile).Int("pid", s.group).Msg("started the model server")
+	p.cfg.Log.Info().Str("log", p.cfg.LogFile).Int("pid", s.group).Msg("started the model server")
 
 	watch, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		p.watch(watch, log)
+		p.watch(watch, log, begun)
 	}()
 	var end ending
 	var grace time.Duration
@@ -200,9 +201,9 @@ func (p *Process) neverStarted(err error) ending {
 	return ending{exit: err.Error()}
 }
 
-// watch reads the server's log while it loads, until it is ready or ctx ends.
-func (p *Process) watch(ctx context.Context, log *logFile) {
-	begun := p.Status().Since
+// watch reads the log of the server that was started at begun, until it is ready or ctx
+// ends.
+func (p *Process) watch(ctx context.Context, log *logFile, begun time.Time) {
 	var told memoryReader
 	for every := p.poll; ; {
 		err := p.ready(ctx)

@@ -1,0 +1,141 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// fleet is what is known of the workers, from their announcements. It is safe for
+// concurrent use.
+type fleet struct {
+	run string
+
+	mu     sync.Mutex
+	stints map[string]Stint // by their keys
+	live   map[string]bool  // those that were announced when the bus was looked at last
+	noted  time.Time        // when the journal was told last
+}
+
+// noteEvery is how often news of workers goes into the journal: their figures change all
+// the time, and there may be hundreds.
+const noteEvery = time.Minute
+
+func newFleet(run string, known map[string]Stint) *fleet {
+	f := &fleet{run: run, stints: map[string]Stint{}}
+	maps.Copy(f.stints, known)
+	return f
+}
+
+// heard takes in the workers that are announced now.
+func (f *fleet) heard(workers []proto.WorkerInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live = map[string]bool{}
+	for _, w := range workers {
+		key := Stint{Name: w.Name, Since: w.Since}.key()
+		before, known := f.stints[key]
+		if !known {
+			// A worker that dies again and again would fill the memory.
+			maps.DeleteFunc(f.stints, func(_ string, s Stint) bool { return s.Name == w.Name && s.Share == nil })
+		}
+		f.stints[key] = before.heard(w, f.run)
+		f.live[key] = true
+	}
+}
+
+// news are the stints that the journal should be told of: those of workers with a part
+// in the run that are not as the journal has them. Unless all is given, what the journal
+// knows in part has to wait for its time.
+func (f *fleet) news(s *State, fresh Tally, all bool) (news []Stint) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all = all || time.Since(f.noted) >= noteEvery
+	for key, stint := range f.stints {
+		took := stint.Share != nil || fresh.Workers[stint.Name] > 0 || s.Tally != nil && s.Tally.Workers[stint.Name] > 0
+		before, known := s.Workers[key]
+		if took && (!known || all && !reflect.DeepEqual(before, stint)) {
+			news = append(news, stint)
+		}
+	}
+	if all {
+		f.noted = time.Now()
+	}
+	slices.SortFunc(news, byStart)
+	return news
+}
+
+// all are all stints, by the workers' names and starts.
+func (f *fleet) all() []Stint {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.SortedFunc(maps.Values(f.stints), byStart)
+}
+
+// behind reports whether a worker that is alive, and measures what its cards take, has
+// not told yet what it spent on all the requests that the output has from it.
+func (f *fleet) behind(requests map[string]int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	told, waiting := map[string]int64{}, map[string]bool{}
+	for key, s := range f.stints {
+		if share := s.share(); share != nil {
+			told[s.Name] += share.Requests
+		}
+		waiting[s.Name] = waiting[s.Name] || f.live[key] && s.metered()
+	}
+	for name, n := range requests {
+		if waiting[name] && told[name] < n {
+			return true
+		}
+	}
+	return false
+}
+
+// survey looks which workers there are, and what they tell.
+func (c *Collector) survey(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	workers, err := c.presence.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	c.fleet.heard(workers)
+	return nil
+}
+
+// lastWords waits, not for long, until the workers have told what they spent on the run:
+// they announce themselves every few seconds only.
+func (c *Collector) lastWords(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, proto.PresenceTTL/5+time.Second)
+	defer cancel()
+	for {
+		if err := c.survey(ctx); err != nil {
+			if ctx.Err() == nil {
+				c.cfg.Log.Warn().Err(err).Msg("ask what the workers have spent on the run")
+			}
+			return
+		}
+		if t := c.cfg.Journal.State().Tally; t == nil || !c.fleet.behind(t.Workers) || sleep(ctx, 200*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// noteWorkers tells the journal all that is known of the workers.
+func (c *Collector) noteWorkers() error {
+	news := c.fleet.news(c.cfg.Journal.State(), Tally{}, true)
+	if len(news) == 0 {
+		return nil
+	}
+	if err := c.cfg.Journal.append(header{Run: c.run, At: time.Now().UTC(), Workers: news}, nil, nil); err != nil {
+		return fmt.Errorf("note the workers: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package collector
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// MetaWorker is a worker that took part in the run, over all its stints. What does not
+// change with time is as it was told last.
+type MetaWorker struct {
+	Name     string    `json:"name"`
+	Host     *string   `json:"host"`
+	Version  *string   `json:"version"`
+	Platform *string   `json:"platform"` // flavour and version of its model server
+	Models   []string  `json:"models"`
+	Requests *int64    `json:"requests"` // in the output, by this worker
+	GPUs     []MetaGPU `json:"gpus"`
+	// EnergyJoules is what its cards took for the run. It is as good as the last
+	// announcement, and null where those tell of less than 95% of the requests.
+	EnergyJoules         *float64           `json:"energy_joules"`
+	ModelLoadTimeSeconds *float64           `json:"model_load_time_seconds"`
+	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
+	Stints               []MetaStint        `json:"stints"` // one for each time that it was started
+}
+
+// MetaGPU is a card of a worker, as it was while the run was collected, whatever it
+// worked on.
+type MetaGPU struct {
+	Index              int    `json:"index"`
+	Name               string `json:"name"`
+	MemoryBytes        *int64 `json:"memory_bytes"`
+	MemoryUsedBytesMax *int64 `json:"memory_used_bytes_max"`
+	// PowerWattsMean is of PowerReadings readings, while the worker had requests in flight.
+	PowerWattsMean *float64 `json:"power_watts_mean"`
+	PowerReadings  int64    `json:"power_readings"`
+	EnergyJoules   *float64 `json:"energy_joules"`
+}
+
+// MetaStint is a worker from one of its starts on.
+type MetaStint struct {
+	Since        time.Time `json:"since"`
+	Version      *string   `json:"version"`
+	Platform     *string   `json:"platform"`
+	Requests     *int64    `json:"requests"` // of the run, as it told
+	EnergyJoules *float64  `json:"energy_joules"`
+}
+
+// byStart orders stints by the names of the workers and by time.
+func byStart(a, b Stint) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since)) }
+
+// metaWorkers are the workers that took part in a run, by name. requests are those that
+// the output has from each; nil: unknown.
+func metaWorkers(stints []Stint, requests map[string]int64) []MetaWorker {
+	byName := map[string][]Stint{}
+	for name := range requests {
+		byName[name] = nil
+	}
+	for _, s := range stints {
+		byName[s.Name] = append(byName[s.Name], s)
+	}
+	var list []MetaWorker
+	if requests != nil {
+		list = []MetaWorker{} // we would know of any
+	}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		own := byName[name]
+		shared := slices.DeleteFunc(slices.Clone(own), func(s Stint) bool { return s.Share == nil })
+		if len(shared) > 0 {
+			own = shared
+		} else if requests[name] == 0 {
+			continue
+		}
+		w := MetaWorker{Name: name, Stints: []MetaStint{}}
+		if requests != nil {
+			w.Requests = new(requests[name])
+		}
+		w.sum(own)
+		list = append(list, w)
+	}
+	return list
+}
+
+// sum takes in the worker's stints, the oldest first.
+func (w *MetaWorker) sum(stints []Stint) {
+	var spent *proto.RunShare
+	for _, s := range stints {
+		stint := MetaStint{Since: s.Since, Version: orNull(s.Version), Platform: orNull(s.Platform)}
+		if share := s.share(); share != nil {
+			stint.Requests, stint.EnergyJoules = &share.Requests, share.EnergyJoules
+			spent = plus(spent, share)
+		}
+		w.Stints = append(w.Stints, stint)
+		w.Host, w.Version, w.Platform = newest(orNull(s.Host), w.Host), newest(stint.Version, w.Version), newest(stint.Platform, w.Platform)
+		if s.Models != nil {
+			w.Models = s.Models
+		}
+		w.ModelLoadTimeSeconds = newest(s.LoadSeconds, w.ModelLoadTimeSeconds)
+		w.MemoryBytes.Weights = newest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
+		w.MemoryBytes.KVCache = newest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
+		w.MemoryBytes.Graphs = newest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
+		for _, card := range s.GPUs {
+			i := entryOf(&w.GPUs, card.Index, card.Name)
+			w.GPUs[i].add(card)
+		}
+	}
+	if spent != nil && (w.Requests == nil || spent.Requests*100 >= *w.Requests*95) {
+		w.EnergyJoules = spent.EnergyJoules
+	}
+}
+
+// add takes in the card's readings of another stint.
+func (c *MetaGPU) add(d MetaGPU) {
+	c.MemoryBytes = newest(d.MemoryBytes, c.MemoryBytes)
+	if used := d.MemoryUsedBytesMax; used != nil && (c.MemoryUsedBytesMax == nil || *used > *c.MemoryUsedBytesMax) {
+		c.MemoryUsedBytesMax = used
+	}
+	if d.PowerWattsMean != nil {
+		c.power(*d.PowerWattsMean, d.PowerReadings)
+	}
+	if d.EnergyJoules != nil {
+		c.energy(*d.EnergyJoules)
+	}
+}
+
+// stints are what a journal can go on from to the same metadata.
+func (m *Meta) stints() (stints []Stint) {
+	for _, w := range m.Workers {
+		for i, of := range w.Stints {
+			s := Stint{
+				Name: w.Name, Host: orEmpty(w.Host), Version: orEmpty(of.Version), Platform: orEmpty(of.Platform), Models: w.Models,
+				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes,
+			}
+			if of.Requests != nil {
+				s.Share = &proto.RunShare{Requests: *of.Requests, EnergyJoules: of.EnergyJoules}
+			}
+			if i == len(w.Stints)-1 {
+				s.GPUs = w.GPUs // of all stints; their meters are forgotten
+			}
+			stints = append(stints, s)
+		}
+	}
+	return stints
+}
+
+// describe fills in what the workers tell.
+func (m *Meta) describe(stints []Stint, s *State) {
+	var requests map[string]int64
+	unattributed := int64(s.Counts.Done - s.Counts.NotRun)
+	if t := s.Tally; t != nil {
+		r := &m.Results
+		r.AttemptsHistogram, r.AttemptFailures = known(t.Attempts), known(t.Retried)
+		r.FinishReasons, r.Failures = known(t.Finish), known(t.Failures)
+		requests = known(t.Workers)
+		for _, n := range requests {
+			unattributed -= n
+		}
+	}
+	m.Workers = metaWorkers(stints, requests)
+	var platforms []string
+	energy := new(0.0)
+	for _, w := range m.Workers {
+		if load := w.ModelLoadTimeSeconds; load != nil && *load > orEmpty(m.Results.ModelLoadTimeSeconds) {
+			m.Results.ModelLoadTimeSeconds = load
+		}
+		for _, stint := range w.Stints {
+			if stint.Platform != nil {
+				platforms = append(platforms, *stint.Platform)
+			}
+		}
+		if w.EnergyJoules == nil {
+			energy = nil
+		}
+		if energy != nil {
+			energy = new(*energy + *w.EnergyJoules)
+		}
+	}
+	if slices.Sort(platforms); len(platforms) > 0 {
+		m.Platform = strings.Join(slices.Compact(platforms), ", ")
+	}
+	if energy == nil || requests == nil || unattributed > 0 || len(m.Workers) == 0 {
+		return
+	}
+	m.Results.EnergyJoules = energy
+	if tokens := m.Results.CompletionTokens; tokens != nil && *tokens > 0 {
+		m.Results.JoulesPer1000OutputTokens = new(*energy / float64(*tokens) * 1000)
+	}
+}
+
+// known makes an empty object of counts that are all zero.
+func known(counts map[string]int64) map[string]int64 {
+	if counts == nil {
+		return map[string]int64{}
+	}
+	return counts
+}
+
+// orNull is a pointer to a value that is not empty.
+func orNull[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+func orEmpty[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

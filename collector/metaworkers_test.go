@@ -1,0 +1,335 @@
+package collector
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// announce does what a worker does every few seconds.
+func (b *bench) announce(workers ...proto.WorkerInfo) {
+	b.t.Helper()
+	p := b.presence()
+	for _, w := range workers {
+		must(b.t, p.Worker(b.t.Context(), w))
+	}
+}
+
+func (b *bench) gone(name string) {
+	b.t.Helper()
+	must(b.t, b.presence().WorkerGone(b.t.Context(), name))
+}
+
+// waitHeard waits until the collector knows of a worker's share.
+func (s *session) waitHeard(name string, requests int64) {
+	s.t.Helper()
+	prototest.Poll(s.t, patience, "the worker to be heard", func() bool {
+		return slices.ContainsFunc(s.fleet.all(), func(stint Stint) bool {
+			return stint.Name == name && stint.Share != nil && stint.Share.Requests == requests
+		})
+	})
+}
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	w0, w1 := stintOf("w0", 4, 40), stintOf("w1", 2, 60)
+	w1.Platform, w1.LoadSeconds = "SGLang 0.5", new(12.5)
+	before := stintOf("w1", 2, 100)
+	before.Since, before.LoadSeconds = born.Add(-time.Hour), new(80.0)
+	silent := stintOf("w1", 2, 60)
+	silent.Share = &proto.RunShare{Requests: 2}
+	missing := w1
+	missing.Share = nil
+	idle := stintOf("idle", 0, 0)
+	idle.Share = nil
+	for _, tt := range []struct {
+		name     string
+		stints   []Stint
+		change   func(*State)
+		workers  []string
+		energy   *float64
+		platform string
+		load     *float64
+	}{
+		{"two workers", []Stint{w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one has no part in it", []Stint{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one began twice", []Stint{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one does not know its energy", []Stint{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"one has not told", []Stint{w0, missing}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one was never heard", []Stint{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
+		{"one has told of a part only", []Stint{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"lines of nobody", []Stint{w0, w1}, func(s *State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"lines that were not counted", []Stint{w0, w1}, func(s *State) { s.Tally = nil }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"requests that were not run", []Stint{w0, w1}, func(s *State) { s.Counts.Done++; s.Counts.NotRun++ }, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"a run of nothing", nil, func(s *State) { *s = State{Tally: &Tally{}} }, nil, nil, "somewhere", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &State{Counts: proto.Counts{Done: 6}, Tally: tallyOf(to(6)...)}
+			if tt.change != nil {
+				tt.change(s)
+			}
+			meta := Meta{Platform: "somewhere", Results: MetaResults{CompletionTokens: new(int64(50))}}
+			meta.describe(tt.stints, s)
+			var names []string
+			for _, w := range meta.Workers {
+				names = append(names, w.Name)
+			}
+			var each *float64
+			if tt.energy != nil {
+				each = new(*tt.energy * 20)
+			}
+			r := meta.Results
+			if diff := cmp.Diff(
+				[]any{tt.workers, tt.energy, each, tt.platform, tt.load},
+				[]any{names, r.EnergyJoules, r.JoulesPer1000OutputTokens, meta.Platform, r.ModelLoadTimeSeconds},
+			); diff != "" {
+				t.Errorf("workers, joules, joules for 1000 tokens, platform, load time (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The shape of a worker in the metadata is what other programs read.
+func TestMetaWorkerJSON(t *testing.T) {
+	t.Parallel()
+	s := stintOf("gpu1", 4, 40)
+	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
+	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
+	s.GPUs = []MetaGPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
+	got, err := json.MarshalIndent(metaWorkers([]Stint{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
+	must(t, err)
+	want := `[
+  {
+    "name": "gpu1",
+    "host": "box",
+    "version": "v1",
+    "platform": "vLLM 0.11",
+    "models": [
+      "m"
+    ],
+    "requests": 4,
+    "gpus": [
+      {
+        "index": 0,
+        "name": "H200",
+        "memory_bytes": 139,
+        "memory_used_bytes_max": null,
+        "power_watts_mean": 612.5,
+        "power_readings": 3,
+        "energy_joules": null
+      }
+    ],
+    "energy_joules": 40,
+    "model_load_time_seconds": 81.5,
+    "memory_bytes": {
+      "weights": 14,
+      "kv_cache": 100,
+      "graphs": null
+    },
+    "stints": [
+      {
+        "since": "2026-01-02T03:04:05.000000006Z",
+        "version": "v1",
+        "platform": "vLLM 0.11",
+        "requests": 4,
+        "energy_joules": 40
+      }
+    ]
+  },
+  {
+    "name": "gpu2",
+    "host": null,
+    "version": null,
+    "platform": null,
+    "models": null,
+    "requests": 1,
+    "gpus": null,
+    "energy_joules": null,
+    "model_load_time_seconds": null,
+    "memory_bytes": {
+      "weights": null,
+      "kv_cache": null,
+      "graphs": null
+    },
+    "stints": []
+  }
+]`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("workers (-want +got):\n%s", diff)
+	}
+}
+
+// The same workers come out of metadata that a journal goes on from.
+func TestMetaWorkersGoOn(t *testing.T) {
+	t.Parallel()
+	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
+	second.Since, second.Platform, second.Past = born.Add(time.Hour), "vLLM 0.12", spent(1, 2)
+	for i, s := range []*Stint{&first, &second} {
+		s.LoadSeconds = new(float64(80 + i))
+		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
+		s.GPUs[0].power(float64(400+100*i), int64(1+2*i))
+	}
+	other := stintOf("x", 1, 5)
+	requests := map[string]int64{"w": 8, "x": 1}
+	want := metaWorkers([]Stint{first, second, other}, requests)
+	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 || *gpu.MemoryUsedBytesMax != 100 {
+		t.Errorf("card %+v", gpu)
+	}
+	text, err := json.Marshal(Meta{Workers: want})
+	must(t, err)
+	var meta Meta
+	must(t, json.Unmarshal(text, &meta))
+	if diff := cmp.Diff(want, metaWorkers(meta.stints(), requests)); diff != "" {
+		t.Errorf("workers (-want +got):\n%s", diff)
+	}
+}
+
+func TestManyWorkers(t *testing.T) {
+	t.Parallel()
+	const workers = 60
+	b := newBench(t, 4*workers, 16<<20)
+	for i := range uint32(workers) {
+		w := workerOn(workerOf(4*i), spent(4, 10))
+		w.ServerVersion = fmt.Sprintf("0.%d", 10+i%2)
+		b.announce(w)
+		b.publish(fmt.Sprint("0-", i), 4*i, 4*i+1, 4*i+2, 4*i+3)
+	}
+	meta := b.finish(b.start())
+	checkTally(t, tallyOf(to(4*workers)...), meta)
+	if len(meta.Workers) != workers || orEmpty(meta.Results.EnergyJoules) != 10*workers || meta.Platform != "vLLM 0.10, vLLM 0.11" {
+		t.Errorf("%d workers on %s that took %v J", len(meta.Workers), meta.Platform, orEmpty(meta.Results.EnergyJoules))
+	}
+}
+
+// A worker that has gone while another process collected is known nevertheless, and what
+// it did in each of its stints counts once.
+func TestWorkersOfEarlierSessions(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 12, 16<<20)
+	b.publish("0-0", 0, 1, 2, 3)
+	b.publish("0-1", 4, 5)
+	b.announce(workerOn("w0", spent(4, 40)), workerOn("w1", spent(2, 20)))
+	c := b.start()
+	c.waitDurable(6)
+	c.waitHeard("w1", 2)
+	c.stopped()
+
+	b.gone("w0")
+	again, other := workerOn("w1", spent(2, 15)), workerOn("w2", spent(3, 33))
+	again.Since = born.Add(time.Hour)
+	b.announce(again, other)
+	c = b.start()
+	c.waitHeard("w2", 3)
+	other.Runs["r"] = *spent(4, 44)
+	b.announce(other)
+	b.publish("0-1", 6, 7)
+	b.publish("0-2", 8, 9, 10, 11)
+	meta := b.finish(c)
+	checkTally(t, tallyOf(to(12)...), meta)
+	var energies []float64
+	for _, w := range meta.Workers {
+		energies = append(energies, orEmpty(w.EnergyJoules))
+	}
+	if diff := cmp.Diff([]float64{40, 35, 44}, energies); diff != "" {
+		t.Errorf("energies (-want +got):\n%s", diff)
+	}
+}
+
+// What a worker tells of the last requests counts still, although the lines are there.
+func TestWorkersTellLate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, 16<<20)
+	j := open(t, b.out.Journal())
+	appendFrame(t, j, 1, to(4)...)
+	c := New(Config{JS: b.js, Journal: j, Output: b.out})
+	c.presence = b.presence()
+	w := workerOn("w0", spent(1, 10))
+	w.GPU[0].EnergyJoules = new(500.0)
+	b.announce(w)
+	done := make(chan struct{})
+	go func() {
+		c.lastWords(t.Context())
+		close(done)
+	}()
+	(&session{Collector: c, t: t}).waitHeard("w0", 1)
+	w.Runs["r"] = *spent(4, 40)
+	b.announce(w)
+	await(t, done, "the worker's last words")
+	if got := c.fleet.all(); len(got) != 1 || got[0].Share.Requests != 4 {
+		t.Errorf("the worker has told of %+v", got)
+	}
+}
+
+// A retry adds what it takes to what the run took before.
+func TestWorkersOfRetry(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 3, 16<<20)
+	b.publish("0-0", 0, 1, 2)
+	b.announce(workerOn("w0", spent(3, 30)), workerOn("w9", spent(1, 5))) // of w9 all came too late
+	b.finish(b.start())
+	first := b.meta()
+	if got := orEmpty(first.Results.EnergyJoules); got != 35 {
+		t.Errorf("the run took %v J, want 35", got)
+	}
+	b.gone("w9")
+
+	must(t, b.runs.Retry(t.Context(), "r"))
+	b.reopen(&first)
+	b.makeStreams()
+	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same stint of w0
+	c := b.start()
+	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
+	meta := b.finish(c)
+	if got := orEmpty(meta.Results.EnergyJoules); got != 47 {
+		t.Errorf("the run took %v J with its retry, want 47", got)
+	}
+}
+
+// Marks of workers among the results are nothing to complain of.
+func TestCollectorPassesOverMarks(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, 16<<20)
+	b.publish("0-0", 0, 1)
+	b.publishMsg(proto.EncodeMark("r", "0-1", proto.Mark{Alone: 2}))
+	b.publish("0-1", 2, 3)
+	var log bytes.Buffer
+	b.finish(b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }))
+	if strings.Contains(log.String(), "drop results") {
+		t.Errorf("log:\n%s", log.String())
+	}
+}
+
+// The metadata of a run with nothing special has no null where something is known.
+func TestMetaJSON(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, 16<<20)
+	b.publish("0-0", 0, 1)
+	b.finish(b.start())
+	text, err := os.ReadFile(b.out.Meta())
+	must(t, err)
+	var meta struct{ Results map[string]json.RawMessage }
+	must(t, json.Unmarshal(text, &meta))
+	for name, want := range map[string]string{
+		"attempts_histogram": `{"2":2}`, "attempt_failures": `{"503":2}`, "finish_reasons": `{"length":1,"stop":1}`, "failures": `{}`,
+		"energy_joules": `null`, "joules_per_1000_output_tokens": `null`, "model_load_time_seconds": `null`,
+	} {
+		var got bytes.Buffer
+		must(t, json.Compact(&got, meta.Results[name]))
+		if got.String() != want {
+			t.Errorf("%s is %s, want %s", name, got.String(), want)
+		}
+	}
+}

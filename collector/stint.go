@@ -1,0 +1,145 @@
+package collector
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Stint is a worker from one of its starts to its end, as far as its announcements tell
+// what it does for the run. What is null is unknown. A Stint is never changed, but
+// replaced by a newer one.
+type Stint struct {
+	Name        string             `json:"name"`
+	Host        string             `json:"host"`
+	Version     string             `json:"version"`
+	Platform    string             `json:"platform"` // flavour and version of its model server
+	Models      []string           `json:"models"`
+	Since       time.Time          `json:"since"`
+	LoadSeconds *float64           `json:"load_seconds"`
+	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
+	GPUs        []MetaGPU          `json:"gpus"`
+	// Meters are the energy meters of the cards when they were read last, null where
+	// they have not been read yet.
+	Meters []*float64 `json:"meters,omitempty"`
+	// Share is what the worker says to have spent on the run; null: nothing so far. Past
+	// is what it said before it began to count anew.
+	Share *proto.RunShare `json:"share"`
+	Past  *proto.RunShare `json:"past,omitempty"`
+}
+
+// key tells stints apart.
+func (s Stint) key() string { return s.Name + " " + s.Since.UTC().Format(time.RFC3339Nano) }
+
+// share is what the worker has spent on the run in this stint; nil: nothing known.
+func (s Stint) share() *proto.RunShare { return plus(s.Share, s.Past) }
+
+// plus adds shares, either of which may be nil. Where one has used an unknown amount of
+// energy, so have both.
+func plus(a, b *proto.RunShare) *proto.RunShare {
+	switch {
+	case a == nil || *a == proto.RunShare{}:
+		return b
+	case b == nil || *b == proto.RunShare{}:
+		return a
+	}
+	sum := proto.RunShare{Requests: a.Requests + b.Requests}
+	if a.EnergyJoules != nil && b.EnergyJoules != nil {
+		sum.EnergyJoules = new(*a.EnergyJoules + *b.EnergyJoules)
+	}
+	return &sum
+}
+
+// metered reports whether the worker knows what its cards take.
+func (s Stint) metered() bool {
+	return slices.ContainsFunc(s.Meters, func(m *float64) bool { return m != nil })
+}
+
+// heard is the stint after an announcement.
+func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
+	next := Stint{
+		Name: w.Name, Host: w.Host, Version: w.Version, Platform: strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
+		Models: w.Models, Since: w.Since, LoadSeconds: w.LoadSeconds, MemoryBytes: w.MemoryBytes,
+		Share: s.Share, Past: s.Past,
+	}
+	// A model server that is down for the moment tells nothing.
+	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, s.MemoryBytes.Weights)
+	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, s.MemoryBytes.KVCache)
+	next.MemoryBytes.Graphs = newest(w.MemoryBytes.Graphs, s.MemoryBytes.Graphs)
+	next.LoadSeconds = newest(w.LoadSeconds, s.LoadSeconds)
+	if next.Platform == "" {
+		next.Platform = s.Platform
+	}
+	if next.Models == nil {
+		next.Models = s.Models
+	}
+	if share := w.Runs[run]; share != (proto.RunShare{}) {
+		if s.Share != nil && share.Requests < s.Share.Requests {
+			next.Past = plus(s.Past, s.Share)
+		}
+		next.Share = &share
+	}
+	next.GPUs, next.Meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
+	for _, card := range w.GPU {
+		i := entryOf(&next.GPUs, card.Index, card.Name)
+		for len(next.Meters) <= i {
+			next.Meters = append(next.Meters, nil)
+		}
+		next.GPUs[i].read(card, w.InFlight > 0, next.Meters[i])
+		next.Meters[i] = newest(card.EnergyJoules, next.Meters[i])
+	}
+	return next
+}
+
+// newest is what was told last.
+func newest[T any](now, before *T) *T {
+	if now != nil {
+		return now
+	}
+	return before
+}
+
+// entryOf finds a card's entry, or makes one.
+func entryOf(cards *[]MetaGPU, index int, name string) int {
+	is := func(c MetaGPU) bool { return c.Index == index && c.Name == name }
+	i := slices.IndexFunc(*cards, is)
+	if i < 0 {
+		i = len(*cards)
+		*cards = append(*cards, MetaGPU{Index: index, Name: name})
+	}
+	return i
+}
+
+// read takes in a reading of the card. meter is what its energy meter said before.
+func (c *MetaGPU) read(card proto.GPU, working bool, meter *float64) {
+	if card.MemoryBytes > 0 {
+		c.MemoryBytes = new(card.MemoryBytes)
+	}
+	if used := card.MemoryUsedBytes; used != nil && (c.MemoryUsedBytesMax == nil || *used > *c.MemoryUsedBytesMax) {
+		c.MemoryUsedBytesMax = used
+	}
+	if card.PowerWatts != nil && working {
+		c.power(*card.PowerWatts, 1)
+	}
+	if card.EnergyJoules != nil && meter != nil {
+		c.energy(max(0, *card.EnergyJoules-*meter))
+	}
+}
+
+// power takes the mean of some readings into the mean.
+func (c *MetaGPU) power(watts float64, readings int64) {
+	c.PowerReadings += readings
+	if c.PowerWattsMean != nil {
+		watts = *c.PowerWattsMean + (watts-*c.PowerWattsMean)*float64(readings)/float64(c.PowerReadings)
+	}
+	c.PowerWattsMean = &watts
+}
+
+func (c *MetaGPU) energy(joules float64) {
+	if c.EnergyJoules != nil {
+		joules += *c.EnergyJoules
+	}
+	c.EnergyJoules = &joules
+}

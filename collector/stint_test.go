@@ -1,0 +1,180 @@
+package collector
+
+import (
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// workerOn is the announcement of a worker with one card, with requests in flight.
+func workerOn(name string, share *proto.RunShare) proto.WorkerInfo {
+	w := proto.WorkerInfo{
+		Name: name, Host: "box", Version: "v1", Flavour: "vLLM", ServerVersion: "0.11", Since: born, InFlight: 1,
+		GPU: []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
+	}
+	if share != nil {
+		w.Runs = map[string]proto.RunShare{"r": *share, "other": {Requests: 99}}
+	}
+	return w
+}
+
+func spent(requests int64, joules float64) *proto.RunShare {
+	return &proto.RunShare{Requests: requests, EnergyJoules: &joules}
+}
+
+// stintOf is a stint of a worker that has spent so much.
+func stintOf(name string, requests int64, joules float64) Stint {
+	return Stint{}.heard(workerOn(name, spent(requests, joules)), "r")
+}
+
+func TestStintShare(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		shares []*proto.RunShare // in announcements one after another; nil: it names the run not
+		want   *proto.RunShare
+	}{
+		{"no word of the run", []*proto.RunShare{nil}, nil},
+		{"nothing so far", []*proto.RunShare{{}}, nil},
+		{"the latest stands", []*proto.RunShare{nil, spent(1, 10), spent(3, 35)}, spent(3, 35)},
+		{"it stands when the worker is done with the run", []*proto.RunShare{spent(3, 35), nil}, spent(3, 35)},
+		{"the worker counts anew", []*proto.RunShare{spent(3, 35), nil, spent(1, 5), spent(2, 9)}, spent(5, 44)},
+		{"and again", []*proto.RunShare{spent(3, 35), spent(1, 5), nil, spent(0, 1)}, spent(4, 41)},
+		{"energy that is unknown", []*proto.RunShare{{Requests: 4}}, &proto.RunShare{Requests: 4}},
+		{"energy that is unknown in part", []*proto.RunShare{{Requests: 4}, spent(1, 5)}, &proto.RunShare{Requests: 5}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var s Stint
+			for _, share := range tt.shares {
+				s = s.heard(workerOn("w", share), "r")
+			}
+			if diff := cmp.Diff(tt.want, s.share()); diff != "" {
+				t.Errorf("share (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStintReadings(t *testing.T) {
+	t.Parallel()
+	var s Stint
+	hear := func(inFlight int64, cards ...proto.GPU) {
+		w := workerOn("w", nil)
+		w.InFlight, w.GPU = inFlight, cards
+		before := s
+		s = s.heard(w, "r")
+		if diff := cmp.Diff(before, before.heard(proto.WorkerInfo{Name: before.Name, Host: before.Host, Version: before.Version, Since: before.Since}, "r")); before.Name != "" && diff != "" {
+			t.Errorf("an announcement that tells nothing changes the stint (-before +after):\n%s", diff)
+		}
+	}
+	card := func(index int, used int64, watts, joules float64) proto.GPU {
+		return proto.GPU{Index: index, Name: "H200", MemoryBytes: 139 << 30, MemoryUsedBytes: &used, PowerWatts: &watts, EnergyJoules: &joules}
+	}
+	hear(0, card(0, 10, 70, 1000), proto.GPU{Index: 1, Name: "H200"})
+	if s.GPUs[0].EnergyJoules != nil || s.GPUs[0].PowerWattsMean != nil {
+		t.Errorf("the first reading, of an idle card, is taken for %+v", s.GPUs[0])
+	}
+	hear(1, card(0, 30, 600, 1100), card(1, 5, 200, 50))
+	hear(2, card(0, 20, 300, 1400), card(1, 6, 100, 60))
+	hear(0, card(0, 1, 70, 1401.5))
+	want := []MetaGPU{
+		{Name: "H200", MemoryBytes: new(int64(139 << 30)), MemoryUsedBytesMax: new(int64(30)), PowerWattsMean: new(450.0), PowerReadings: 2, EnergyJoules: new(401.5)},
+		{Index: 1, Name: "H200", MemoryBytes: new(int64(139 << 30)), MemoryUsedBytesMax: new(int64(6)), PowerWattsMean: new(150.0), PowerReadings: 2, EnergyJoules: new(10.0)},
+	}
+	if diff := cmp.Diff(want, s.GPUs); diff != "" {
+		t.Errorf("cards (-want +got):\n%s", diff)
+	}
+}
+
+func TestFleetNews(t *testing.T) {
+	t.Parallel()
+	f := newFleet("r", nil)
+	state := &State{Tally: &Tally{Workers: map[string]int64{"named": 1}}}
+	names := func(fresh Tally, all bool) (names []string) {
+		news := f.news(state, fresh, all)
+		for _, s := range news {
+			names = append(names, s.Name)
+		}
+		state.add(header{Workers: news}, nil)
+		return names
+	}
+	check := func(what string, want, got []string) {
+		t.Helper()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: news (-want +got):\n%s", what, diff)
+		}
+	}
+	state.Done = roaring.New()
+	f.heard([]proto.WorkerInfo{workerOn("a", spent(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil)})
+	check("those with a part in the run", []string{"a", "named"}, names(Tally{}, false))
+	check("one more", []string{"fresh"}, names(Tally{Workers: map[string]int64{"fresh": 2}}, false))
+	f.heard([]proto.WorkerInfo{workerOn("a", spent(2, 20)), workerOn("b", spent(1, 10))})
+	check("what is new, and old news for later", []string{"b"}, names(Tally{}, false))
+	f.noted = time.Now().Add(-noteEvery)
+	check("after a while", []string{"a"}, names(Tally{}, false))
+	f.heard([]proto.WorkerInfo{workerOn("a", spent(3, 30))})
+	check("at the end", []string{"a"}, names(Tally{}, true))
+	check("nothing new", nil, names(Tally{}, true))
+	if got := state.Workers[stintOf("a", 0, 1).key()].share().Requests; got != 3 {
+		t.Errorf("the journal knows of %d requests, want 3", got)
+	}
+}
+
+// A worker that begins again and again without a part in the run is known once.
+func TestFleetForgets(t *testing.T) {
+	t.Parallel()
+	f := newFleet("r", nil)
+	for i := range 100 {
+		w := workerOn("w", nil)
+		if i == 50 {
+			w.Runs = map[string]proto.RunShare{"r": {Requests: 1}}
+		}
+		w.Since = born.Add(time.Duration(i))
+		f.heard([]proto.WorkerInfo{w})
+	}
+	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(born.Add(50)) || !got[1].Since.Equal(born.Add(99)) {
+		t.Errorf("%d stints are known, want the one with a part in the run and the latest", len(got))
+	}
+}
+
+func TestFleetBehind(t *testing.T) {
+	t.Parallel()
+	metered := func(share *proto.RunShare) proto.WorkerInfo {
+		w := workerOn("w", share)
+		w.GPU[0].EnergyJoules = new(100.0)
+		return w
+	}
+	earlier := stintOf("w", 3, 30)
+	earlier.Since = born.Add(-time.Hour)
+	for _, tt := range []struct {
+		name  string
+		known []Stint
+		now   []proto.WorkerInfo
+		want  bool
+	}{
+		{"nobody is there", nil, nil, false},
+		{"it knows nothing of energy", nil, []proto.WorkerInfo{workerOn("w", nil)}, false},
+		{"it has told nothing", nil, []proto.WorkerInfo{metered(nil)}, true},
+		{"it has not told all", nil, []proto.WorkerInfo{metered(spent(4, 40))}, true},
+		{"it has told all", nil, []proto.WorkerInfo{metered(spent(5, 50))}, false},
+		{"all together", []Stint{earlier}, []proto.WorkerInfo{metered(spent(2, 20))}, false},
+		{"it has gone", []Stint{earlier}, nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet("r", nil)
+			for _, s := range tt.known {
+				f.stints[s.key()] = s
+			}
+			f.heard(tt.now)
+			if got := f.behind(map[string]int64{"w": 5, "x": 9}); got != tt.want {
+				t.Errorf("behind = %v", got)
+			}
+		})
+	}
+}

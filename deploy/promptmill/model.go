@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/gpu"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/supervise"
+)
+
+// modelFlags say where the model server is and how requests are run there.
+func modelFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "exec", Usage: "start the model server with this `COMMAND`, and keep it running", Sources: flagEnv("exec")},
+		&cli.StringFlag{Name: "api-key", Usage: "API key of the model server; better given as PROMPTMILL_API_KEY", Sources: flagEnv("api-key")},
+		&cli.IntFlag{Name: "concurrency", Usage: "requests at the model server at once", DefaultText: "found out", Sources: flagEnv("concurrency")},
+		&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "the most that is tried to find that out", Sources: flagEnv("max-concurrency")},
+		&cli.IntFlag{Name: "attempts", Value: 5, Usage: "attempts for each request, at most", Sources: flagEnv("attempts")},
+		&cli.DurationFlag{Name: "timeout", Value: 30 * time.Minute, Usage: "of one attempt", Sources: flagEnv("timeout")},
+		&cli.DurationFlag{Name: "stall", Value: 5 * time.Minute, Usage: "a model server that makes no progress for so long counts as hung", Sources: flagEnv("stall")},
+		&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "to finish requests in flight after Ctrl-C", Sources: flagEnv("grace")},
+	}
+}
+
+// checkModelFlags refuses values that make no sense.
+func checkModelFlags(c *cli.Command) error {
+	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
+		if c.Int(name) < 1 && (name != "concurrency" || c.IsSet(name)) {
+			return usage("", "--%s %d: must be at least 1", name, c.Int(name))
+		}
+	}
+	if c.IsSet("concurrency") && c.IsSet("max-concurrency") {
+		return usage("leave out one of them", "--concurrency fixes what --max-concurrency bounds")
+	}
+	for _, name := range []string{"timeout", "stall", "grace"} {
+		if c.Duration(name) <= 0 {
+			return usage("", "--%s %s: must be more than 0", name, c.Duration(name))
+		}
+	}
+	if c.Bool("sim") && (c.IsSet("url") || c.IsSet("exec")) {
+		return usage("leave out one of them", "--sim excludes --url and --exec")
+	}
+	if c.IsSet("exec") && strings.TrimSpace(c.String("exec")) == "" {
+		return usage(`for example --exec "vllm serve MODEL"`, "--exec: there is no command")
+	}
+	return nil
+}
+
+// newLimiter is the limiter that the flags want, for one model server.
+func newLimiter(c *cli.Command) *limit.Limiter {
+	if n := c.Int("concurrency"); n > 0 {
+		return limit.Fixed(n)
+	}
+	return limit.New(limit.Config{Max: c.Int("max-concurrency")})
+}
+
+// models are the model servers that a command works with.
+type models struct {
+	servers []*modelserver.Server
+	process *supervise.Process // of the only server, if it is ours
+	log     string             // of the process
+	sim     *simServer
+	cards   *gpu.Watch
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	ended   chan error // gets what ended the process
+}
+
+// errNoModels says that no model server was found on this machine.
+var errNoModels = errors.New("no model server found")
+
+// openModels starts the simulated model server, or the one of --exec, or takes those
+// of the URLs, or looks for some on this machine. It returns an error that wraps
+// errNoModels if there is none.
+func openModels(ctx context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger) (*models, error) {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m := &models{stop: stop, ended: make(chan error, 1), cards: gpu.New(log)}
+	if err := m.open(ctx, running, c, urls, state, simulated, log); err != nil {
+		m.close()
+		return nil, err
+	}
+	m.running.Go(func() {
+		if err := m.cards.Run(running); errors.Is(err, gpu.ErrNone) {
+			log.Info().Err(err).Msg("no GPU readings")
+		} else if err != nil {
+			log.Warn().Err(err).Msg("no GPU readings")
+		}
+	})
+	return m, nil
+}
+
+func (m *models) open(ctx, running context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger) error {
+	key := c.String("api-key")
+	switch {
+	case c.Bool("sim"):
+		cfg, err := simConfig(c, simulated)
+		if err != nil {
+			return err
+		}
+		if m.sim, err = startSim("127.0.0.1:0", cfg); err != nil {
+			return err
+		}
+		urls = []string{m.sim.url}
+	case c.IsSet("exec"):
+		if len(urls) > 1 {
+			return usage("give the one at which the command's server answers", "--exec starts one model server, and there are %d --url", len(urls))
+		}
+		if len(urls) == 0 {
+			urls = []string{execURL(c.String("exec"))}
+		}
+	case len(urls) == 0:
+		found, tried := modelserver.Find(ctx, key)
+		m.servers = found
+		if len(found) == 0 {
+			return &failure{exitUnreachable, fmt.Errorf("%w: tried %s", errNoModels, strings.Join(tried, ", ")),
+				`start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`}
+		}
+		return nil
+	}
+	for _, url := range urls {
+		s, err := modelserver.New(url, key)
+		if err != nil {
+			return usage("", "--url: %w", err)
+		}
+		m.servers = append(m.servers, s)
+	}
+	if c.IsSet("exec") {
+		return m.start(ctx, running, c.String("exec"), state, log)
+	}
+	return nil
+}
+
+// start starts the model server of --exec.
+func (m *models) start(ctx, running context.Context, command, state string, log zerolog.Logger) error {
+	if _, err := m.servers[0].Look(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
+		return usage("stop it, or leave out --exec to use it", "a server answers at %s already", m.servers[0].URL())
+	}
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+	}
+	m.log = filepath.Join(state, "server.log")
+	m.process = supervise.New(supervise.Config{
+		Command: command, LogFile: m.log, Log: log,
+		Ready: func(ctx context.Context) error {
+			_, err := m.servers[0].Look(ctx)
+			if errors.Is(err, modelserver.ErrUnreachable) {
+				return err
+			}
+			return nil
+		},
+	})
+	m.running.Go(func() { m.ended <- m.process.Run(running) })
+	return nil
+}
+
+var portFlag = regexp.MustCompile(`(?:--port|-p)[= ]+(\d+)\b`)
+
+// execURL is where the server of a command answers: at the port that it names, or else
+// the usual one of its program.
+func execURL(command string) string {
+	port := "8000"
+	for program, usual := range map[string]string{"sglang": "30000", "llama-server": "8080", "ollama": "11434"} {
+		if strings.Contains(command, program) {
+			port = usual
+		}
+	}
+	if named := portFlag.FindStringSubmatch(command); named != nil {
+		port = named[1]
+	}
+	return "http://localhost:" + port
+}
+
+// ready waits until the first server takes requests, while it says that it loads, and
+// shows a clock.
+func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, error) {
+	begin, shown := time.Now(), time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		info, err := m.servers[0].Look(ctx)
+		waits := errors.Is(err, modelserver.ErrLoading) || m.process != nil && errors.Is(err, modelserver.ErrUnreachable)
+		if !waits {
+			return info, err
+		}
+		select {
+		case err := <-m.ended:
+			return info, &failure{exitUnreachable, err, "its log is " + shorten(m.log)}
+		case <-ctx.Done():
+			return info, context.Cause(ctx)
+		case now := <-tick.C:
+			screen.clock("loading", now.Sub(begin), &shown)
+		}
+	}
+}
+
+// follow says how long the model server loads, and ends with an error when it does not
+// start, until ctx ends.
+func (m *models) follow(ctx context.Context, w *worker.Worker, screen *screen) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	shown := time.Now()
+	for {
+		select {
+		case err := <-m.ended:
+			if err != nil {
+				return &failure{exitUnreachable, err, "its log is " + shorten(m.log)}
+			}
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if why, since := w.Waiting(); why == "loading" {
+				screen.clock(why, now.Sub(since), &shown)
+			}
+		}
+	}
+}
+
+// close stops what was started.
+func (m *models) close() {
+	m.stop()
+	m.running.Wait()
+	for _, s := range m.servers {
+		s.Close()
+	}
+	if m.sim != nil {
+		m.sim.stop()
+	}
+}

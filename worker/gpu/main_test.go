@@ -1,0 +1,24 @@
+package gpu
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+// asRun, in the environment, makes the test binary a program that only runs a watch of
+// the nvidia-smi named there: it is to be killed.
+const asRun = "GPU_TEST_RUN"
+
+func TestMain(m *testing.M) {
+	if command := os.Getenv(asRun); command != "" {
+		w := New(zerolog.Nop())
+		w.command = command
+		w.Run(context.Background())
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -1,0 +1,136 @@
+package modelserver
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	const name = "vllm:num_requests_running"
+	for _, tt := range []struct {
+		name, text string
+		want       float64 // -1: nothing is found
+	}{
+		{"a gauge", name + " 3\n", 3},
+		{"a gauge at the end, with no end of line", name + " 3", 3},
+		{"lines that end as in Windows", name + " 3\r\n", 3},
+		{"a float", name + " 3.5e1\n", 35},
+		{"a timestamp", name + " 3 1758500000000\n", 3},
+		{"labels", name + `{model_name="m",engine="0"} 3` + "\n", 3},
+		{"no labels in braces", name + "{} 3\n", 3},
+		{"a brace in a label", name + `{model_name="}"} 3` + "\n", 3},
+		{"a quoted quote in a label", name + `{model_name="\"} 9"} 3` + "\n", 3},
+		{"a backslash at a label's end", name + `{model_name="\\"} 3` + "\n", 3},
+		{"an exemplar", name + `{engine="0"} 3 # {engine="1"} 9` + "\n", 3},
+		{"engines", name + "{engine=\"0\"} 3\n" + name + "{engine=\"1\"} 4\n", 7},
+		{"an engine that is named twice", name + "{engine=\"0\"} 3\n" + name + "{engine=\"0\"} 4\n", 4},
+		{"a label that ends like another", name + "{moe_dp_rank=\"0\"} 3\n" + name + "{moe_dp_rank=\"1\"} 4\n", 4},
+		{"a label within a label", name + `{a="x,dp_rank=\"1\"",dp_rank="0"} 3` + "\n" + name + `{dp_rank="0"} 4` + "\n", 4},
+		{"comments", "# HELP " + name + " 9\n# TYPE " + name + " gauge\n", -1},
+		{"a longer name", name + "_total 3\n", -1},
+		{"not a number", name + " NaN\n", -1},
+		{"without end", name + " +Inf\n", -1},
+		{"below zero", name + " -1\n", -1},
+		{"beyond all reason", name + " 1e300\n", -1},
+		{"no value", name + "\n", -1},
+		{"no value behind labels", name + "{engine=\"0\"}\n", -1},
+		{"a text", name + " x\n", -1},
+		{"labels that do not end", name + `{engine="0} 3` + "\n", -1},
+		{"nothing", "", -1},
+		{"empty lines", "\n\n" + name + " 3\n\n", 3},
+	} {
+		p := read([]byte(tt.text))
+		got := p.total(running)
+		if p.found[running] == nil {
+			got = -1
+		}
+		if got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Every name is read, under the prefix of its server.
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	for name, f := range aliases {
+		p := read(fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\"} 0.5\n", name, name))
+		for other := range fields {
+			if (p.found[other] != nil) != (other == f) {
+				t.Errorf("%s: found %v of %s", name, p.found[other], names[other])
+			}
+		}
+		if prefix, _, _ := strings.Cut(name, ":"); f == running && p.prefix != prefix {
+			t.Errorf("%s: prefix %q", name, p.prefix)
+		}
+	}
+	both := read([]byte("vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.5\n"))
+	if load := both.load(); load.KVUsage != 0.5 {
+		t.Errorf("under two names, the usage is %v", load.KVUsage)
+	}
+}
+
+// FuzzRead must not find what cannot be.
+func FuzzRead(f *testing.F) {
+	for _, name := range []string{"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt"} {
+		f.Add([]byte(golden(f, name)))
+	}
+	f.Add([]byte(`vllm:num_requests_running{a="\`))
+	f.Add([]byte("vllm:num_requests_running{"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p := read(text)
+		l := p.load(kvUsage, tokens)
+		if l.Running < 0 || l.Waiting < 0 {
+			t.Errorf("%+v", l)
+		}
+		for _, v := range []float64{l.KVUsage, l.Preemptions, l.Tokens, l.PromptTokens} {
+			if v != -1 && !(v >= 0) {
+				t.Errorf("%+v", l)
+			}
+		}
+		if l.KVUsage > 1 {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+// FuzzLabel reads a line whatever its label holds, as long as that is written as the
+// format wants it.
+func FuzzLabel(f *testing.F) {
+	for _, seed := range []string{"m", `"`, `\`, "}", "} 7\n", `,engine="1"`, "\n", "{"} {
+		f.Add(seed)
+	}
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	f.Fuzz(func(t *testing.T, value string) {
+		text := fmt.Sprintf("vllm:num_requests_running{model_name=\"%s\",engine=\"0\"} 3\nvllm:num_requests_running{engine=\"0\"} 2\n", escape.Replace(value))
+		p := read([]byte(text))
+		if diff := cmp.Diff([]string{"0 3 5"}, replicas(p, running)); diff != "" {
+			t.Errorf("%s(-want +got):\n%s", text, diff)
+		}
+	})
+}
+
+func replicas(p page, f field) (list []string) {
+	for _, s := range p.found[f] {
+		list = append(list, fmt.Sprintf("%s %v %v", s.replica, s.most, s.sum))
+	}
+	return list
+}
+
+func BenchmarkRead(b *testing.B) {
+	var page strings.Builder
+	page.WriteString(golden(b, "vllm.txt"))
+	for i := 0; page.Len() < 200<<10; i++ {
+		fmt.Fprintf(&page, "vllm:request_decode_time_seconds_bucket{engine=\"0\",le=\"%d.0\",model_name=\"Qwen/Qwen3-8B\"} %d.0\n", i, i)
+	}
+	text := []byte(page.String())
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		read(text)
+	}
+}

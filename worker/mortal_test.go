@@ -1,0 +1,243 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// mortal is a model server that can die, with all its connections, and comes back at
+// the same address after a while.
+type mortal struct {
+	t       *testing.T
+	address string
+	handler http.Handler
+	kills   string        // a prompt with this in it kills the server
+	back    time.Duration // until it is back
+	deaths  atomic.Int64
+
+	mu     sync.Mutex
+	server *http.Server
+	closed bool
+	all    sync.WaitGroup
+}
+
+func newMortal(t *testing.T, handler http.Handler, kills string, back time.Duration) *mortal {
+	t.Helper()
+	m := &mortal{t: t, address: "127.0.0.1:0", handler: handler, kills: kills, back: back}
+	m.live()
+	t.Cleanup(func() {
+		m.mu.Lock()
+		m.closed = true
+		m.server.Close()
+		m.mu.Unlock()
+		m.all.Wait()
+	})
+	return m
+}
+
+func (m *mortal) url() string { return "http://" + m.address }
+
+func (m *mortal) live() {
+	l, err := net.Listen("tcp", m.address)
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	m.address = l.Addr().String()
+	m.server = &http.Server{Handler: m}
+	server := m.server
+	m.all.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			m.t.Error(err)
+		}
+	})
+}
+
+func (m *mortal) die() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.deaths.Add(1)
+	m.server.Close()
+	m.all.Go(func() {
+		time.Sleep(m.back) // as a model takes to load
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !m.closed {
+			m.live()
+		}
+	})
+}
+
+func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	if m.kills != "" && bytes.Contains(body, []byte(m.kills)) {
+		m.die()
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	m.handler.ServeHTTP(w, r)
+}
+
+// A prompt that kills the server each time fails alone, after three deaths; all others
+// are answered.
+func TestPoisonFailsAlone(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	m := newMortal(t, sim.New(sim.Config{TTFT: 20 * time.Millisecond, Tokens: 5}), `question 777"`, 300*time.Millisecond)
+	b := newBench(t, m.url())
+	b.cfg.Limiter, b.cfg.Attempts = limit.Fixed(64), 2
+	b.fill("r", "m", 0, n, 32)
+	w, stop := b.start()
+	got := b.finish(w, stop, n)
+	var scan proto.Scanner
+	for seq, lines := range got {
+		info, err := proto.ParseLine(&scan, []byte(lines[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := seq != 777; info.OK != want {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+	if !strings.Contains(got[777][0], `"error":{"code":"poison"`) {
+		t.Errorf("line %s", got[777][0])
+	}
+	if deaths := m.deaths.Load(); deaths != 3 {
+		t.Errorf("the server died %d times, want 3", deaths)
+	}
+}
+
+// A server that vanishes costs no attempt. What waits for it goes to others.
+func TestServerVanishes(t *testing.T) {
+	t.Parallel()
+	const n = 64
+	gate := newGate(sim.New(sim.Config{}))
+	m := newMortal(t, gate, "", 500*time.Millisecond)
+	b := newBench(t, m.url())
+	b.cfg.Attempts = 1
+	b.fill("r", "m", 0, n, 16)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "all slots to be taken", func() bool { return w.Stats().InFlight.Load() == 8 })
+	m.die()
+	prototest.Poll(t, patience, "the worker to see it", w.Down)
+	close(gate.gate)
+	for seq, lines := range b.finish(w, stop, n) {
+		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// A server that takes requests and answers none counts as down. Its requests go back,
+// and it gets more only when it has answered one.
+func TestServerHangs(t *testing.T) {
+	t.Parallel()
+	const n = 64
+	var hangs atomic.Bool
+	hangs.Store(true)
+	server := sim.New(sim.Config{})
+	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && hangs.Load() {
+			io.Copy(io.Discard, r.Body) // only then does the server see the client go
+			<-r.Context().Done()
+			return
+		}
+		server.ServeHTTP(w, r)
+	})))
+	b.cfg.Stall, b.cfg.Attempts = time.Second, 1
+	b.fill("r", "m", 0, n, 16)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "the hang to be noticed", func() bool { why, _ := w.Waiting(); return why == "the model server hangs" })
+	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.open.Load() == 0 })
+	if sent := w.Stats().InFlight.Load(); sent != 0 {
+		t.Errorf("%d requests are at the server that hangs", sent)
+	}
+	hangs.Store(false)
+	for seq, lines := range b.finish(w, stop, n) {
+		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+	if w.Down() {
+		t.Error("the server counts as down at the end")
+	}
+}
+
+// A shard that kills the worker itself comes back with a count of deliveries that no
+// hand-over explains. Its third chance is one by one; what a worker died of alone fails.
+func TestShardThatKillsWorkers(t *testing.T) {
+	t.Parallel()
+	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b.shortAckWait("r", "m", 100*time.Millisecond)
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, 8, 8)
+	for range 2 { // two workers that take it and die
+		b.take("r", "m")
+	}
+	// A third begins to run request 5 alone, and dies of it.
+	b.take("r", "m")
+	if _, err := b.js.PublishMsg(t.Context(), proto.EncodeMark("r", "0-0", proto.Mark{Alone: 5})); err != nil {
+		t.Fatal(err)
+	}
+	g := &gauge{Handler: sim.New(sim.Config{TTFT: 5 * time.Millisecond})}
+	last := b.at(serve(t, g))
+	w, stop := last.start()
+	got := last.finish(w, stop, 8)
+	for seq, lines := range got {
+		if want := `"code":"poison"`; strings.Contains(lines[0], want) != (seq == 5) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+	if most := g.most.Load(); most != 1 {
+		t.Errorf("%d requests at once, want one by one", most)
+	}
+}
+
+// A shard that workers handed back, alive, is run as any other.
+func TestShardHandedBackIsNoSuspect(t *testing.T) {
+	t.Parallel()
+	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, 8, 8)
+	helper := New(b.cfg)
+	for range 4 {
+		msg := b.take("r", "m")
+		helper.giveBack("r", msg, "0-0", nil, 0)
+	}
+	g := &gauge{Handler: newGate(sim.New(sim.Config{}))}
+	last := b.at(serve(t, g))
+	w, stop := last.start()
+	prototest.Poll(t, patience, "all requests to be there at once", func() bool { return g.most.Load() == 8 })
+	close(g.Handler.(*ledger).gate)
+	last.finish(w, stop, 8)
+}
+
+// take takes a shard as a worker does that says nothing more of it.
+func (b *bench) take(run, model string) jetstream.Msg {
+	b.t.Helper()
+	msg, err := b.consumer(run, model).Next(jetstream.FetchMaxWait(patience))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return msg
+}

@@ -1,0 +1,74 @@
+package worker
+
+import (
+	"maps"
+	"sync"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// shares are what the worker spends on each run: requests, and the energy of the GPUs,
+// which goes to the runs by the requests that ended since the last look.
+type shares struct {
+	mu     sync.Mutex
+	runs   map[string]proto.RunShare
+	fresh  map[string]int64 // requests since the last look
+	joules float64          // at the last look
+	seen   bool
+}
+
+// ended counts a request of a run that the model server had.
+func (s *shares) ended(run string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs == nil {
+		s.runs, s.fresh = map[string]proto.RunShare{}, map[string]int64{}
+	}
+	r := s.runs[run]
+	r.Requests++
+	s.runs[run] = r
+	s.fresh[run]++
+}
+
+// now is what was spent on each run until now. The energy of a time without any
+// request's end waits for the next: long answers take it, too.
+func (s *shares) now(cards []proto.GPU) map[string]proto.RunShare {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	total, known := 0.0, false
+	for _, c := range cards {
+		if c.EnergyJoules != nil {
+			total += *c.EnergyJoules
+			known = true
+		}
+	}
+	if known && !s.seen {
+		s.joules, s.seen = total, true // what was spent before the worker began
+	}
+	requests := int64(0)
+	for _, n := range s.fresh {
+		requests += n
+	}
+	if known && requests > 0 {
+		for run, n := range s.fresh {
+			r := s.runs[run]
+			spent := (total - s.joules) * float64(n) / float64(requests)
+			if r.EnergyJoules != nil {
+				spent += *r.EnergyJoules
+			}
+			r.EnergyJoules = &spent
+			s.runs[run] = r
+		}
+		s.joules = total
+		clear(s.fresh)
+	}
+	return maps.Clone(s.runs)
+}
+
+// forget drops a run that is over.
+func (s *shares) forget(run string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.runs, run)
+	delete(s.fresh, run)
+}

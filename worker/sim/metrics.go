@@ -1,0 +1,59 @@
+package sim
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// metric is a line of a page of metrics. They are the few that a client steers by.
+type metric struct {
+	name, kind string
+	value      float64
+}
+
+func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
+	load := s.engine.Load()
+	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.model())+`}`, []metric{
+		{"vllm:num_requests_running", "gauge", float64(load.Running)},
+		{"vllm:num_requests_waiting", "gauge", float64(load.Waiting)},
+		{"vllm:kv_cache_usage_perc", "gauge", load.KVUsage},
+		{"vllm:num_preemptions_total", "counter", float64(load.Preemptions)},
+		{"vllm:prompt_tokens_total", "counter", float64(load.PromptTokens)},
+		{"vllm:generation_tokens_total", "counter", float64(load.Tokens)},
+		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
+	})
+}
+
+// metricsSGLang counts the tokens of requests that have ended, as SGLang does.
+func (s *Server) metricsSGLang(w http.ResponseWriter, _ *http.Request) {
+	load, cfg := s.engine.Load(), s.engine.config()
+	writeMetrics(w, `{model_name=`+strconv.Quote(s.model())+`,engine_type="unified",tp_rank="0",pp_rank="0"}`, []metric{
+		{"sglang:num_running_reqs", "gauge", float64(load.Running)},
+		{"sglang:num_queue_reqs", "gauge", float64(load.Waiting)},
+		{"sglang:token_usage", "gauge", load.KVUsage},
+		{"sglang:max_total_num_tokens", "gauge", float64(cfg.KV)},
+		{"sglang:num_retracted_requests_total", "counter", float64(load.Preemptions)},
+		{"sglang:prompt_tokens_total", "counter", float64(s.promptTokens.Load())},
+		{"sglang:generation_tokens_total", "counter", float64(s.tokens.Load())},
+		{"sglang:engine_startup_time", "gauge", s.cfg.Load.Seconds()},
+	})
+}
+
+// metricsLlamaCPP counts the tokens of requests that have ended, as llama.cpp does.
+func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
+	load := s.engine.Load()
+	writeMetrics(w, "", []metric{
+		{"llamacpp:prompt_tokens_total", "counter", float64(s.promptTokens.Load())},
+		{"llamacpp:tokens_predicted_total", "counter", float64(s.tokens.Load())},
+		{"llamacpp:requests_processing", "gauge", float64(load.Running)},
+		{"llamacpp:requests_deferred", "gauge", float64(load.Waiting)},
+	})
+}
+
+func writeMetrics(w http.ResponseWriter, labels string, metrics []metric) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	for _, m := range metrics {
+		fmt.Fprintf(w, "# TYPE %s %s\n%s%s %g\n", m.name, m.kind, m.name, labels, m.value)
+	}
+}
