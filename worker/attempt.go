@@ -10,15 +10,15 @@ import (
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
-// attempt runs a task once, in a slot that it gives back.
-func (w *Worker) attempt(t *task, slot limit.Slot) {
+// attempt runs a task once, in a slot that it gives back. era ends when the server is
+// found to hang.
+func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	begin := time.Now()
 	if t.attempts == 0 && t.deaths == 0 {
 		t.first = begin
 	}
 	calls := t.shard.feed.calls
 	call, cancel := context.WithTimeout(calls, w.cfg.Timeout)
-	era := w.health.era()
 	stop := context.AfterFunc(era, cancel) // a hung server answers nobody
 	w.stats.InFlight.Add(1)
 	j := judge(w.cfg.Server.Post(call, t.URL, t.Body))

@@ -162,24 +162,33 @@ func (w *Worker) dispatch(ctx context.Context) {
 // begin runs a task as soon as there is a slot. While the model server is down the task
 // waits for it, and goes to others when that takes too long.
 func (w *Worker) begin(ctx context.Context, t *task) {
-	for w.Down() && ctx.Err() == nil {
+	for ctx.Err() == nil {
 		if w.health.expired(time.Now()) {
+			break
+		}
+		if w.Down() {
+			sleep(ctx, 50*time.Millisecond)
+			continue
+		}
+		slot, err := w.cfg.Limiter.Acquire(ctx)
+		if err != nil {
+			break
+		}
+		// The era first: if the server hangs from now on, that ends it.
+		era := w.health.era()
+		switch {
+		case t.shard.feed.paused.Load():
+			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			t.handBack()
 			return
+		case w.Down(): // while there was no slot
+			w.cfg.Limiter.Release(slot, limit.Outcome{})
+			continue
 		}
-		sleep(ctx, 50*time.Millisecond)
-	}
-	slot, err := w.cfg.Limiter.Acquire(ctx)
-	if err != nil {
-		t.handBack()
+		w.attempts.Go(func() { w.attempt(era, t, slot) })
 		return
 	}
-	if t.shard.feed.paused.Load() {
-		w.cfg.Limiter.Release(slot, limit.Outcome{})
-		t.handBack()
-		return
-	}
-	w.attempts.Go(func() { w.attempt(t, slot) })
+	t.handBack()
 }
 
 // wake tells the fetch loop that something has changed.

@@ -29,6 +29,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -402,13 +404,13 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		r.parts.Wait()
 	})
 	for i := range 2 {
-		model, err := worker.NewServer(listener.URL, "")
+		model, err := modelserver.New(listener.URL, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(model.Close)
 		name := fmt.Sprintf("w%d", i+1)
-		w := worker.New(worker.Config{JS: c.connect(i, part(name)).js, Server: model, Limiter: worker.NewFixedLimit(64), Name: name, Grace: time.Second, Log: part(name)})
+		w := worker.New(worker.Config{JS: c.connect(i, part(name)).js, Server: model, Limiter: limit.Fixed(64), Name: name, Grace: time.Second, Log: part(name)})
 		r.stats = append(r.stats, w.Stats())
 		r.parts.Go(func() {
 			if err := w.Run(running); err != nil {
