@@ -62,7 +62,8 @@ func (c *Collector) leave(ctx context.Context) {
 
 // tell exchanges news with the bus once a second: what is synced goes into the
 // manifest, and the results stream may forget it; workers tell what they do; and the run
-// may have been cancelled, deleted, or its time be over. It returns an error when collecting has to end.
+// may have been cancelled, deleted, or its time be over. It returns an error when
+// collecting has to end.
 func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -51,6 +51,11 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")))
 	name := cmp.Or(c.String("name"), hostName())
+	l, err := connect(ctx, env, c, proto.RoleWorker, log)
+	if err != nil {
+		return err
+	}
+	defer l.close()
 	m, err := awaitModels(ctx, c, screen, filepath.Join(state, "worker-"+name), log)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
@@ -59,11 +64,6 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	defer m.close()
-	l, err := connect(ctx, env, c, proto.RoleWorker, log)
-	if err != nil {
-		return err
-	}
-	defer l.close()
 	closed := make(chan struct{})
 	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
 	group, working := errgroup.WithContext(ctx)

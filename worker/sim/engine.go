@@ -178,7 +178,7 @@ func (e *Engine) Load() Load {
 	defer e.mu.Unlock()
 	e.settle()
 	load := Load{
-		Running: len(e.running), Waiting: e.waiting.Len(), KVUsage: float64(len(e.running)) / float64(e.cfg.Slots),
+		Running: len(e.running), Waiting: e.waiting.Len(), KVUsage: float64(len(e.running)) / float64(2*e.cfg.Slots),
 		Preemptions: e.preemptions, PromptTokens: e.promptTokens, Tokens: e.tokens,
 	}
 	for _, j := range e.running {
