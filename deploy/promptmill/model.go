@@ -35,8 +35,15 @@ func modelFlags() []cli.Flag {
 	}
 }
 
-// checkModelFlags refuses values that make no sense.
-func checkModelFlags(c *cli.Command) error {
+// checkModelFlags refuses values that make no sense. urls are what --url names.
+func checkModelFlags(c *cli.Command, urls ...string) error {
+	for _, url := range urls {
+		s, err := modelserver.New(url, "")
+		if err != nil {
+			return usage("", "--url: %w", err)
+		}
+		s.Close()
+	}
 	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
 		if c.Int(name) < 1 && (name != "concurrency" || c.IsSet(name)) {
 			return usage("", "--%s %d: must be at least 1", name, c.Int(name))
@@ -134,7 +141,7 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 	for _, url := range urls {
 		s, err := modelserver.New(url, key)
 		if err != nil {
-			return usage("", "--url: %w", err)
+			return err // checked before
 		}
 		m.servers = append(m.servers, s)
 	}
@@ -198,7 +205,7 @@ func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, e
 		}
 		select {
 		case err := <-m.ended:
-			return info, &failure{exitUnreachable, err, "its log is " + shorten(m.log)}
+			return info, &failure{exitUnreachable, err, "mend the command of --exec; its whole log is " + shorten(m.log)}
 		case <-ctx.Done():
 			return info, context.Cause(ctx)
 		case now := <-tick.C:
@@ -217,7 +224,7 @@ func (m *models) follow(ctx context.Context, w *worker.Worker, screen *screen) e
 		select {
 		case err := <-m.ended:
 			if err != nil {
-				return &failure{exitUnreachable, err, "its log is " + shorten(m.log)}
+				return &failure{exitUnreachable, err, "mend the command of --exec; its whole log is " + shorten(m.log)}
 			}
 		case <-ctx.Done():
 			return nil

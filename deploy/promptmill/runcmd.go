@@ -69,6 +69,7 @@ type runOptions struct {
 	listen   listenAt
 	shared   bool // boxes other than this one may work for the run
 	retry    bool
+	urls     []string // of the model server, if it is named
 	runID    string
 	grace    time.Duration
 	flush    time.Duration
@@ -89,9 +90,14 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 		return o, err
 	}
 	o.settings.Simulated, o.settings.Capacity = o.sim, cmp.Or(c.Int("concurrency"), oneBox)
-	if err := checkModelFlags(c); err != nil {
+	var urls []string
+	if url := c.String("url"); url != "" {
+		urls = append(urls, url)
+	}
+	if err := checkModelFlags(c, urls...); err != nil {
 		return o, err
 	}
+	o.urls = urls
 	if o.shared {
 		o.settings.Capacity = max(o.settings.Capacity, manyBoxes)
 	}

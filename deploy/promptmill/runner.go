@@ -290,11 +290,7 @@ func refuse(screen *screen, p producer.Report, requests int) error {
 // connect finds the model server, or starts one.
 func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	o := r.options
-	var urls []string
-	if url := o.command.String("url"); url != "" {
-		urls = []string{url}
-	}
-	r.models, err = openModels(ctx, o.command, urls, o.stateDir, simulated, o.log)
+	r.models, err = openModels(ctx, o.command, o.urls, o.stateDir, simulated, o.log)
 	if errors.Is(err, errNoModels) && o.shared {
 		return nil // others work
 	}

@@ -35,7 +35,7 @@ func workerCommand(env environment) *cli.Command {
 }
 
 func runWorker(ctx context.Context, env environment, c *cli.Command) error {
-	if err := checkModelFlags(c); err != nil {
+	if err := checkModelFlags(c, c.StringSlice("url")...); err != nil {
 		return err
 	}
 	state, err := stateOf(env, c)
