@@ -18,12 +18,11 @@ import (
 type curve struct {
 	name        string
 	engine      sim.EngineConfig
-	least, most int           // tokens of an answer
-	noise       bool          // the answers do not tell how long they are
-	best        []int         // fixed limits, of which the best is compared with
-	slots       int           // that run at once; 0: nobody knows
-	others      int           // requests that another client has there all the time
-	settle      time.Duration // until the limit is steady, without gauges
+	least, most int   // tokens of an answer
+	noise       bool  // the answers do not tell how long they are
+	best        []int // fixed limits, of which the best is compared with
+	slots       int   // that run at once; 0: nobody knows
+	others      int   // requests that another client has there all the time
 }
 
 // second is what happened in one second of a drive.

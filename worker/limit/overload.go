@@ -6,10 +6,11 @@ import "time"
 // Ollama: 503; proxies: 429; Dynamo: 529) are the one clear sign of too much. A few
 // refusals say nothing, since proxies give them at random.
 const (
-	refused     = 0.1 // of the answers, before it counts
-	refusedCut  = 0.9 // what is left of the limit
-	refusedRest = 5 * time.Second
-	ceilingTime = 60 * time.Second
+	refused      = 0.2 // of the answers, before it counts
+	refusedLeast = 5
+	refusedCut   = 0.9 // what is left of the limit
+	refusedRest  = 5 * time.Second
+	ceilingTime  = 60 * time.Second
 )
 
 // overload watches for refusals since the last cut.
@@ -32,7 +33,7 @@ func (v *overload) add(s Slot, o Outcome, limit int) bool {
 		v.refused++
 	}
 	window := max(limit, roundRequests)
-	if o.Overload && v.refused >= 2 && float64(v.refused) > refused*float64(window) {
+	if o.Overload && v.refused >= refusedLeast && float64(v.refused) > refused*float64(window) {
 		return true
 	}
 	if v.n >= window {
