@@ -23,7 +23,7 @@ const MetaSchema = 1
 type Origin struct {
 	Platform    string // the model server, as far as it is known
 	Version     string // of promptmill
-	Concurrency int    // requests in flight at most
+	Concurrency int    // requests in flight at most; 0: found out as it ran
 }
 
 // Meta is the metadata of a complete run, NAME.meta.json. What is unknown is null.
@@ -44,7 +44,7 @@ type Meta struct {
 
 // MetaConfig is how the run was made.
 type MetaConfig struct {
-	Concurrency int  `json:"concurrency"`
+	Concurrency *int `json:"concurrency"` // null: found out as it ran
 	ShardSize   int  `json:"shard_size"`
 	Ordered     bool `json:"ordered"`
 	Seekable    bool `json:"seekable"`
@@ -184,7 +184,7 @@ func (c *Collector) meta(now time.Time) (Meta, error) {
 		SchemaVersion: MetaSchema, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: m,
 		Platform: c.cfg.Meta.Platform, Model: strings.Join(m.Models(), ", "),
 		Config: MetaConfig{
-			Concurrency: c.cfg.Meta.Concurrency, ShardSize: m.Settings.ShardSize,
+			Concurrency: fixed(c.cfg.Meta.Concurrency), ShardSize: m.Settings.ShardSize,
 			Ordered: c.cfg.Format.Ordered, Seekable: c.cfg.Format.Seekable, Plain: c.cfg.Format.Plain,
 		},
 		Test: MetaTest{
@@ -229,6 +229,14 @@ func (c *Collector) meta(now time.Time) (Meta, error) {
 	}
 	meta.describe(c.fleet.all(), s)
 	return meta, nil
+}
+
+// fixed is a number of requests, or null if it was not fixed.
+func fixed(n int) *int {
+	if n == 0 {
+		return nil
+	}
+	return &n
 }
 
 // per is a rate, or null if no time passed.

@@ -56,6 +56,8 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 	t.attempts++
 	if j.verdict == final {
 		w.latency.add(took)
+		w.stats.TokensIn.Add(j.content.PromptTokens)
+		w.stats.TokensOut.Add(j.content.CompletionTokens)
 		j = w.check(t, j, took)
 	}
 	w.stats.attempt(took, j.reason)

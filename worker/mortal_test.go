@@ -122,6 +122,9 @@ func TestPoisonFailsAlone(t *testing.T) {
 	if !strings.Contains(got[777][0], `"error":{"code":"poison"`) {
 		t.Errorf("line %s", got[777][0])
 	}
+	if s := w.Stats(); s.TokensIn.Load() == 0 || s.TokensOut.Load() < n-1 || s.Failed.Load() != 1 {
+		t.Errorf("%d tokens in, %d out, %d failed", s.TokensIn.Load(), s.TokensOut.Load(), s.Failed.Load())
+	}
 	if deaths := m.deaths.Load(); deaths != 3 {
 		t.Errorf("the server died %d times, want 3", deaths)
 	}
