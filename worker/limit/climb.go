@@ -1,6 +1,9 @@
 package limit
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Without gauges the limit climbs on what the server produces. It doubles while that
 // pays, and then tries a little less and a little more from time to time, since servers
@@ -26,10 +29,12 @@ const (
 	stepUp   = 1.125
 	paysUp   = 1.006
 	stepDown = 0.96
-	// A step down may cost nothing that can be seen, and all steps down together not
-	// more than this of the best.
-	costsDown = 0.995
-	costsAll  = 0.99
+	// A step down may cost nothing that can be seen: this, or after a large step a
+	// twentieth of what it would on a server with room. All steps down together may not
+	// cost more than costsAll of the best.
+	costsDown  = 0.995
+	costsShare = 0.05
+	costsAll   = 0.99
 )
 
 // How long the limit rests between tries that bring nothing. A try of more is nearly
@@ -178,15 +183,17 @@ func (l *Limiter) judge(rate float64, now time.Time) {
 	case up:
 		c.restUp = min(2*c.restUp, restUp)
 		c.nextUp = now.Add(c.restUp)
-	case rate >= costsDown*c.rate && rate >= costsAll*c.best:
+	case rate >= c.rate*min(costsDown, 1-costsShare*(1-float64(l.limit)/float64(c.base))) && rate >= costsAll*c.best:
 		c.phase, c.base, c.rate = holding, l.limit, rate
 		c.down = min(c.down, max(0.7, c.down*c.down))
 		c.restDown, c.nextDown = restFirst, now
 		l.meter = meter{since: now}
 		l.try(now)
 		return
+	case c.down < stepDown: // too far at once, or it only looked so; less then
+		c.down = min(stepDown, math.Sqrt(c.down))
+		c.nextDown = now.Add(restFirst)
 	default:
-		c.down = stepDown
 		c.restDown = min(3*c.restDown, restDown)
 		c.nextDown = now.Add(c.restDown)
 	}

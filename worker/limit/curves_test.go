@@ -226,7 +226,7 @@ func TestDrift(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c := curve{engine: server(64), least: 50, most: 150}
-				got := drive(t, c, New(Config{}), gauges, 600, func(i int, e *sim.Engine) {
+				got := drive(t, c, New(Config{}), gauges, 660, func(i int, e *sim.Engine) {
 					e.Set(func(cfg *sim.EngineConfig) {
 						switch i {
 						case 120:

@@ -249,7 +249,7 @@ func TestClientsLeave(t *testing.T) {
 		if err := <-running.err; !errors.Is(err, left) {
 			t.Errorf("the running: %v", err)
 		}
-		if diff := cmp.Diff(Load{Running: 1, KVUsage: 1, PromptTokens: 1, Tokens: 2}, e.Load()); diff != "" {
+		if diff := cmp.Diff(Load{Running: 1, KVUsage: 0.5, PromptTokens: 1, Tokens: 2}, e.Load()); diff != "" {
 			t.Errorf("load (-want +got):\n%s", diff)
 		}
 		begin := time.Now()
