@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,24 +25,66 @@ type Runs struct {
 // results have come.
 const ReadersBucket = "promptmill_readers"
 
+// electionTime is how long a cluster may take to agree on a leader. On busy machines a
+// node that comes back holds up the others for many seconds.
+const electionTime = 30 * time.Second
+
 // MakeBuckets makes the buckets that all runs share, if they are not there, with so
-// many copies in a cluster.
+// many copies in a cluster. A cluster that has no leader now is waited for, 30 s.
 func MakeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	ctx, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
+	for {
+		err := makeBuckets(ctx, js, replicas)
+		if err == nil || ctx.Err() != nil || !leaderless(err) {
+			return err
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// leaderless reports whether an error is what a cluster without a leader gives: none of
+// its nodes answers, or the one that does says that it is not the one to ask.
+func leaderless(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		switch api.ErrorCode {
+		case 10005: // no place for all copies, among others because a node is away
+			return strings.Contains(api.Description, "peer offline")
+		case 10008, 10009: // not available now; not the leader
+			return true
+		}
+		return false
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+}
+
+func makeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, cfg := range []jetstream.KeyValueConfig{
 		{Bucket: RunsBucket, Description: "promptmill: manifests"},
 		{Bucket: PresenceBucket, Description: "promptmill: workers and collectors", TTL: PresenceTTL},
 		{Bucket: ReadersBucket, Description: "promptmill: positions of readers"},
 	} {
 		cfg.History, cfg.Replicas = 1, max(1, replicas)
-		_, err := js.KeyValue(ctx, cfg.Bucket)
-		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			_, err = js.CreateKeyValue(ctx, cfg)
-		}
+		err := makeBucket(ctx, js, cfg)
 		if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
 			return fmt.Errorf("make bucket %s: %w", cfg.Bucket, err)
 		}
 	}
 	return nil
+}
+
+func makeBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := js.KeyValue(ctx, cfg.Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		_, err = js.CreateKeyValue(ctx, cfg)
+	}
+	return err
 }
 
 // OpenRuns opens the bucket of manifests.

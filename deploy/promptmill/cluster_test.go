@@ -148,6 +148,24 @@ type clusterSeat struct {
 
 func (s clusterSeat) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
 
+// Who starts while the cluster has no leader, as it may for seconds after a node died,
+// waits for one.
+func TestBucketsMadeWithoutLeader(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	c.nodes[1].stop()
+	c.nodes[2].stop()
+	l := c.connect(0, zerolog.Nop())
+	made := make(chan error, 1)
+	go func() { made <- proto.MakeBuckets(t.Context(), l.js, 3) }()
+	poll(t, 10*time.Second, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
+	c.nodes[1].start(t)
+	c.nodes[2].start(t)
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // clusterSeats are the places of n nodes that know each other, or of one alone. more
 // is added to each one's configuration.
 func clusterSeats(t *testing.T, n int, more string) (seats []clusterSeat) {
