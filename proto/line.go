@@ -15,9 +15,8 @@ type Line struct {
 	Status           int   // of the HTTP answer; 0: there was none
 	PromptTokens     int64 // from the answer's usage; 0 if it has none
 	CompletionTokens int64
-	// Finish is why the answer ended, in its own words: the finish_reason of its first
-	// choice or, in the responses API, what made it incomplete or its status. Empty if
-	// it does not say.
+	// Finish is why the answer ended: the finish_reason of its first choice or, in the
+	// responses API, [FinishOfResponse]. Empty if it does not say.
 	Finish string
 	// ErrorCode is why the request failed: the error's code, "http_400" for a refusal
 	// of the server, and "unknown" where the line does not say. Empty if it did not fail.
@@ -111,7 +110,22 @@ func scanAnswer(s *Scanner, l *Line) {
 			}
 		}
 	}
-	l.Finish = cmp.Or(choice, cut, status)
+	l.Finish = cmp.Or(choice, FinishOfResponse(status, cut))
+}
+
+// FinishOfResponse says in the words of chat completions how an answer of the
+// responses API ended: completed is stop, cancelled is abort, incomplete is its reason
+// (max_output_tokens is length), any other status is itself.
+func FinishOfResponse(status, reason string) string {
+	switch {
+	case status == "completed":
+		return "stop"
+	case status == "cancelled": // so does vLLM when a request is aborted
+		return "abort"
+	case reason == "max_output_tokens":
+		return "length"
+	}
+	return cmp.Or(reason, status)
 }
 
 // scanChoices reads why the first choice of the list that comes next has ended.

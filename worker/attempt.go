@@ -60,8 +60,11 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 		w.stats.TokensOut.Add(j.content.CompletionTokens)
 		j = w.check(t, j, took)
 	}
+	if j.overload {
+		t.refused++
+	}
 	w.stats.attempt(took, j.reason)
-	if j.verdict == final || t.attempts >= w.cfg.Attempts {
+	if j.verdict == final || t.spent() >= w.cfg.Attempts {
 		if t.kept != nil && !j.ok() {
 			j.result, took = *t.kept, t.keptTook // the first answer, cut off as it is, is better than none
 		}

@@ -15,6 +15,7 @@ type task struct {
 	arrived  time.Time
 	first    time.Time // when the first attempt began
 	attempts int
+	refused  int      // of them, by a server that has too many requests
 	reasons  []string // of the attempts that failed
 	deaths   int      // of the model server, or the worker, while it had this request
 
@@ -22,6 +23,13 @@ type task struct {
 	kept       *proto.Result // an answer that was cut off, should there be no better one
 	keptTook   time.Duration
 }
+
+// refusalsPerAttempt is how many refusals count as one attempt. A server that has too
+// many requests says nothing about this one, and takes it a moment later.
+const refusalsPerAttempt = 4
+
+// spent is how many of its attempts the task has used up.
+func (t *task) spent() int { return t.attempts - t.refused + t.refused/refusalsPerAttempt }
 
 // queue holds the tasks that wait for a slot, first in first out, and those that
 // wait for their next attempt.

@@ -29,7 +29,7 @@ type Config struct {
 	Name     string             // in the results and in its announcement. Defaults to "worker".
 	Host     string             // in its announcement
 	Version  string             // of the program, in its announcement
-	Attempts int                // at most, for each request. Defaults to 5.
+	Attempts int                // at most, for each request; refusals for too many requests count a quarter. Defaults to 5.
 	Timeout  time.Duration      // of one attempt. Defaults to 30 minutes.
 	Stall    time.Duration      // without any progress, until the model server counts as hung. Defaults to 5 minutes.
 	Grace    time.Duration      // to finish what is in flight after a stop. Defaults to 30 s.

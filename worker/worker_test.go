@@ -77,17 +77,30 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 
 func TestWorkerGivesUp(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
+	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"500": 1}})))
 	b.cfg.Attempts = 2
 	refused := proto.Request{Seq: 1, CustomID: []byte(`"c-1"`), Refused: "line 2: no body"}
 	b.publish("0-0", append(chats(0, 0), refused)...)
 	w, stop := b.start()
 	got := b.finish(w, stop, 2)
-	if !strings.Contains(got[0][0], `"status_code":503`) || !strings.Contains(got[0][0], `"attempts":2`) || w.Stats().Retries.Load() != 1 {
+	if !strings.Contains(got[0][0], `"status_code":500`) || !strings.Contains(got[0][0], `"attempts":2`) || w.Stats().Retries.Load() != 1 {
 		t.Errorf("line %s", got[0][0])
 	}
 	if !strings.Contains(got[1][0], `{"code":"invalid_request","message":"line 2: no body"}`) {
 		t.Errorf("line %s", got[1][0])
+	}
+}
+
+// A server that has too many requests is asked more often than one that fails.
+func TestWorkerIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
+	b.cfg.Attempts = 1
+	b.publish("0-0", chats(0, 0)...)
+	w, stop := b.start()
+	got := b.finish(w, stop, 1)
+	if !strings.Contains(got[0][0], `"status_code":503`) || !strings.Contains(got[0][0], `"attempts":4`) {
+		t.Errorf("line %s", got[0][0])
 	}
 }
 

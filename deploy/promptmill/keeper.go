@@ -64,7 +64,7 @@ func (k *keeper) keep(ctx context.Context) (*collector.Meta, error) {
 	c := collector.New(collector.Config{
 		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
 		Input: requestNames{func() ([]string, error) { return k.input(ctx, m) }, m.Settings},
-		Meta:  collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText(), Concurrency: m.Settings.Capacity}, Log: k.log,
+		Meta:  collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()}, Log: k.log,
 	})
 	p := producer.New(producer.Config{
 		JS: k.link.js, Run: k.run, Yield: true, Log: k.log,

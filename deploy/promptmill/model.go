@@ -28,7 +28,7 @@ func modelFlags() []cli.Flag {
 		&cli.StringFlag{Name: "api-key", Usage: "API key of the model server; better given as PROMPTMILL_API_KEY", Sources: flagEnv("api-key")},
 		&cli.IntFlag{Name: "concurrency", Usage: "requests at the model server at once", DefaultText: "found out", Sources: flagEnv("concurrency")},
 		&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "the most that is tried to find that out", Sources: flagEnv("max-concurrency")},
-		&cli.IntFlag{Name: "attempts", Value: 5, Usage: "attempts for each request, at most", Sources: flagEnv("attempts")},
+		&cli.IntFlag{Name: "attempts", Value: 5, Usage: "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter", Sources: flagEnv("attempts")},
 		&cli.DurationFlag{Name: "timeout", Value: 30 * time.Minute, Usage: "of one attempt", Sources: flagEnv("timeout")},
 		&cli.DurationFlag{Name: "stall", Value: 5 * time.Minute, Usage: "a model server that makes no progress for so long counts as hung", Sources: flagEnv("stall")},
 		&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "to finish requests in flight after Ctrl-C", Sources: flagEnv("grace")},

@@ -81,7 +81,7 @@ func Read(body []byte) (Content, error) {
 	case data >= 0:
 		c.Choices = data
 	case output >= 0:
-		c.Choices, c.Finish, c.Text = output, finishOf(status, reason), written
+		c.Choices, c.Finish, c.Text = output, proto.FinishOfResponse(status, reason), written
 	case results >= 0:
 		c.Choices = results
 	}
@@ -229,19 +229,4 @@ func join(a, b []byte) []byte {
 		return b
 	}
 	return append(slices.Clip(a), b...)
-}
-
-// finishOf says in the words of chat completions how a response ended.
-func finishOf(status, reason string) string {
-	switch {
-	case status == "completed":
-		return "stop"
-	case status == "cancelled": // so does vLLM when a request is aborted
-		return "abort"
-	case reason == "max_output_tokens":
-		return "length"
-	case reason != "":
-		return reason
-	}
-	return status
 }
