@@ -19,7 +19,9 @@ func (w *Worker) models() (models []string, any bool) {
 	return models, false
 }
 
-// announce tells the bus of the worker until ctx ends, and then takes that back.
+// announce tells the bus of the worker until ctx ends, and then takes that back. It does
+// so every few seconds, and soon after the last request it has is done, since a
+// collector may wait to hear what the run has cost.
 func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 	tick := time.NewTicker(proto.PresenceTTL / 5)
 	defer tick.Stop()
@@ -32,7 +34,11 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Debug().Err(err).Msg("announce the worker")
 		}
+		told := time.Now()
 		select {
+		case <-w.idle:
+			sleep(ctx, time.Second-time.Since(told)) // it could be so after each request of a slow run
+			continue
 		case <-ctx.Done():
 			// Not for long: it would be gone by itself.
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

@@ -109,7 +109,12 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 
 // credit adds to the number of requests held.
 func (h *held) credit(n int) {
-	h.w.open.Add(int64(n))
+	if h.w.open.Add(int64(n)) == 0 {
+		select {
+		case h.w.idle <- struct{}{}:
+		default:
+		}
+	}
 	if n < 0 {
 		h.w.wake()
 	}

@@ -53,6 +53,7 @@ type Worker struct {
 	open     atomic.Int64  // requests held that have no result yet
 	rate     rate          // of the fetch loop
 	changed  chan struct{} // has one element after something changed for the fetch loop
+	idle     chan struct{} // has one element after the last request held got its result
 	shards   sync.WaitGroup
 	attempts sync.WaitGroup
 }
@@ -64,7 +65,7 @@ func New(cfg Config) *Worker {
 	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Minute)
 	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
-	w := &Worker{cfg: cfg, queue: newQueue(), feeds: feeds{runs: map[string]*feed{}}, changed: make(chan struct{}, 1)}
+	w := &Worker{cfg: cfg, queue: newQueue(), feeds: feeds{runs: map[string]*feed{}}, changed: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
 	w.health.renew()
 	return w
 }

@@ -83,6 +83,7 @@ func TestLookFails(t *testing.T) {
 	}{
 		{"llama.cpp loads", &fake{header: "llama.cpp", replies: map[string]reply{"/v1/models": {503, llamaLoading}}}, true, true, "llama.cpp", "loads"},
 		{"an older llama.cpp loads, but lists its model", with(newLlamaCPP(t), "/props", reply{503, llamaLoading}), true, true, "llama.cpp", "loads"},
+		{"the engine behind vLLM's front end has died", with(newVLLM(t), "/health", reply{503, ""}), true, false, "vLLM", "/health says status 503"},
 		{"a proxy misses its server", &fake{replies: map[string]reply{"/v1/models": {502, page404}}}, true, false, "", "502 Bad Gateway"},
 		{"a proxy says later", &fake{replies: map[string]reply{"/v1/models": {503, page404}}}, true, false, "", "503"},
 		{"no list", &fake{}, false, false, "OpenAI-compatible", "404 Not Found"},

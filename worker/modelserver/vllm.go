@@ -8,6 +8,10 @@ type vLLM struct{}
 func (vLLM) name() string { return "vLLM" }
 
 func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
+	// The front end outlives an engine that has died, and lists its models still.
+	if _, err := s.get(ctx, "/health"); err != nil {
+		return err
+	}
 	var told struct{ Version string }
 	if s.getJSON(ctx, "/version", &told) == nil {
 		info.Version = told.Version
