@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -207,13 +208,13 @@ func (in input) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error
 }
 
 // finish waits for the end of the run and checks its output: each request's line once.
-func (b *bench) finish(s *session) Meta {
+func (b *bench) finish(s *session) metadata.Run {
 	b.t.Helper()
 	return b.end(s, proto.StateCompleted)
 }
 
 // end is finish for a run that ends in another state.
-func (b *bench) end(s *session, state proto.State) Meta {
+func (b *bench) end(s *session, state proto.State) metadata.Run {
 	b.t.Helper()
 	if err := s.wait(); err != nil {
 		b.t.Errorf("Run: %v", err)
@@ -252,7 +253,7 @@ func (b *bench) end(s *session, state proto.State) Meta {
 }
 
 // meta reads the metadata.
-func (b *bench) meta() (meta Meta) {
+func (b *bench) meta() (meta metadata.Run) {
 	b.t.Helper()
 	text, err := os.ReadFile(b.out.Meta())
 	if err != nil {

@@ -43,7 +43,7 @@ func TestCancelWritesTheRest(t *testing.T) {
 	}
 	m, err := b.runs.Get(t.Context(), "r")
 	must(t, err)
-	for where, got := range map[string]proto.Manifest{"in the metadata": meta.Manifest, "on the bus": m} {
+	for where, got := range map[string]proto.Manifest{"in the metadata": *meta.Manifest, "on the bus": m} {
 		if diff := cmp.Diff(want, got.Counts); diff != "" {
 			t.Errorf("counts %s (-want +got):\n%s", where, diff)
 		}

@@ -13,90 +13,15 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
-
-// MetaSchema is the version of the metadata's format.
-const MetaSchema = 1
 
 // Origin is what only the program around the collector knows of a run.
 type Origin struct {
 	Platform    string // the model server, as far as it is known
 	Version     string // of promptmill
 	Concurrency int    // requests in flight at most; 0: found out as it ran
-}
-
-// Meta is the metadata of a complete run, NAME.meta.json. What is unknown is null.
-type Meta struct {
-	SchemaVersion int            `json:"schema_version"`
-	TestID        string         `json:"test_id"`   // the run
-	Timestamp     time.Time      `json:"timestamp"` // when it began
-	Platform      string         `json:"platform"`  // several are joined by ", "
-	Model         string         `json:"model"`     // several are joined by ", "
-	Config        MetaConfig     `json:"config"`
-	Test          MetaTest       `json:"test"`
-	Results       MetaResults    `json:"results"`
-	Workers       []MetaWorker   `json:"workers"`
-	Status        proto.State    `json:"status"`
-	Versions      MetaVersions   `json:"versions"`
-	Manifest      proto.Manifest `json:"manifest"`
-}
-
-// MetaConfig is how the run was made.
-type MetaConfig struct {
-	Concurrency *int `json:"concurrency"` // null: found out as it ran
-	ShardSize   int  `json:"shard_size"`
-	Ordered     bool `json:"ordered"`
-	Seekable    bool `json:"seekable"`
-	Plain       bool `json:"plain"`
-}
-
-// MetaTest names the files.
-type MetaTest struct {
-	NumRequests int      `json:"num_requests"`
-	InputFile   string   `json:"input_file"` // the first
-	InputFiles  []string `json:"input_files"`
-	InputSHA256 string   `json:"input_sha256"`
-	OutputFile  string   `json:"output_file"`
-	ErrorFile   *string  `json:"error_file"`
-}
-
-// MetaResults are the figures. Rates are over InferenceTimeSeconds.
-type MetaResults struct {
-	SuccessCount         int      `json:"success_count"`
-	FailureCount         int      `json:"failure_count"`
-	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"` // the longest
-	// InferenceTimeSeconds is how long the run was worked on, TotalTimeSeconds how
-	// long it took from its beginning, pauses and crashes included.
-	InferenceTimeSeconds     float64  `json:"inference_time_seconds"`
-	TotalTimeSeconds         float64  `json:"total_time_seconds"`
-	PromptTokens             *int64   `json:"prompt_tokens"`
-	CompletionTokens         *int64   `json:"completion_tokens"`
-	TotalTokens              *int64   `json:"total_tokens"`
-	ThroughputTokensPerSec   *float64 `json:"throughput_tokens_per_sec"`
-	ThroughputRequestsPerSec *float64 `json:"throughput_requests_per_sec"`
-	InputTokensPerSec        *float64 `json:"input_tokens_per_sec"`
-	OutputTokensPerSec       *float64 `json:"output_tokens_per_sec"`
-	// EnergyJoules is what the workers' cards took for the run; null if that of any of
-	// them is unknown.
-	EnergyJoules              *float64 `json:"energy_joules"`
-	JoulesPer1000OutputTokens *float64 `json:"joules_per_1000_output_tokens"`
-	Attempts                  int64    `json:"attempts"`
-	// What [Tally] counts, each with the lines of the output.
-	AttemptsHistogram       map[string]int64 `json:"attempts_histogram"`
-	AttemptFailures         map[string]int64 `json:"attempt_failures"`
-	FinishReasons           map[string]int64 `json:"finish_reasons"`
-	Failures                map[string]int64 `json:"failures"`
-	DuplicatesDropped       int64            `json:"duplicates_dropped"`
-	Interruptions           int              `json:"interruptions"`
-	OutputBytesUncompressed int64            `json:"output_bytes_uncompressed"`
-	OutputBytes             int64            `json:"output_bytes"`
-}
-
-// MetaVersions are the versions of what made the output.
-type MetaVersions struct {
-	Promptmill string `json:"promptmill"`
-	Go         string `json:"go"`
 }
 
 // finish writes the output files and the metadata of a complete journal, and removes
@@ -175,31 +100,31 @@ func (c *Collector) writeMeta() error {
 	return commitFile(file, path, err)
 }
 
-func (c *Collector) meta(now time.Time) (Meta, error) {
+func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 	s := c.cfg.Journal.State()
 	m, out := s.Manifest, c.cfg.Output
 	m.State, m.EndedAt, m.Counts = c.final(), &now, s.Counts
 	worked := s.Worked.Seconds()
-	meta := Meta{
-		SchemaVersion: MetaSchema, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: m,
+	meta := metadata.Run{
+		SchemaVersion: metadata.Version, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: &m,
 		Platform: c.cfg.Meta.Platform, Model: strings.Join(m.Models(), ", "),
-		Config: MetaConfig{
+		Config: metadata.Config{
 			Concurrency: fixed(c.cfg.Meta.Concurrency), ShardSize: m.Settings.ShardSize,
 			Ordered: c.cfg.Format.Ordered, Seekable: c.cfg.Format.Seekable, Plain: c.cfg.Format.Plain,
 		},
-		Test: MetaTest{
+		Test: metadata.Test{
 			NumRequests: m.Input.Requests, InputFile: m.Input.Files[0].Path,
 			InputSHA256: m.Input.SHA256, OutputFile: out.Results(),
 		},
-		Results: MetaResults{
+		Results: metadata.Results{
 			SuccessCount: s.Counts.Done - s.Counts.Failed, FailureCount: s.Counts.Failed,
 			InferenceTimeSeconds: worked, TotalTimeSeconds: now.Sub(m.CreatedAt).Seconds(),
 			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates,
 			Interruptions:            s.Sessions - 1,
 			OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
-			ThroughputRequestsPerSec: per(float64(s.Counts.Done-s.Counts.NotRun), worked),
+			ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.NotRun), worked),
 		},
-		Versions: MetaVersions{Promptmill: c.cfg.Meta.Version, Go: runtime.Version()},
+		Versions: metadata.Versions{Promptmill: c.cfg.Meta.Version, Go: runtime.Version()},
 	}
 	if c.cfg.Format.Plain {
 		meta.Results.OutputBytesUncompressed = s.Sizes.OKPlain + s.Sizes.FailedPlain
@@ -216,7 +141,7 @@ func (c *Collector) meta(now time.Time) (Meta, error) {
 	for file := range slices.Values(files) {
 		info, err := os.Stat(file)
 		if err != nil {
-			return Meta{}, fmt.Errorf("metadata: %w", err)
+			return metadata.Run{}, fmt.Errorf("metadata: %w", err)
 		}
 		meta.Results.OutputBytes += info.Size()
 	}
@@ -224,10 +149,10 @@ func (c *Collector) meta(now time.Time) (Meta, error) {
 		total := in + out
 		r := &meta.Results
 		r.PromptTokens, r.CompletionTokens, r.TotalTokens = &in, &out, &total
-		r.ThroughputTokensPerSec = per(float64(total), worked)
-		r.InputTokensPerSec, r.OutputTokensPerSec = per(float64(in), worked), per(float64(out), worked)
+		r.ThroughputTokensPerSec = metadata.Per(float64(total), worked)
+		r.InputTokensPerSec, r.OutputTokensPerSec = metadata.Per(float64(in), worked), metadata.Per(float64(out), worked)
 	}
-	meta.describe(c.fleet.all(), s)
+	describe(&meta, c.fleet.all(), s)
 	return meta, nil
 }
 
@@ -237,13 +162,4 @@ func fixed(n int) *int {
 		return nil
 	}
 	return &n
-}
-
-// per is a rate, or null if no time passed.
-func per(amount, seconds float64) *float64 {
-	if seconds <= 0 {
-		return nil
-	}
-	rate := amount / seconds
-	return &rate
 }

@@ -5,57 +5,17 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
-
-// MetaWorker is a worker that took part in the run, over all its stints. What does not
-// change with time is as it was told last.
-type MetaWorker struct {
-	Name     string    `json:"name"`
-	Host     *string   `json:"host"`
-	Version  *string   `json:"version"`
-	Platform *string   `json:"platform"` // flavour and version of its model server
-	Models   []string  `json:"models"`
-	Requests *int64    `json:"requests"` // in the output, by this worker
-	GPUs     []MetaGPU `json:"gpus"`
-	// EnergyJoules is what its cards took for the run. It is as good as the last
-	// announcement, and null where those tell of less than 95% of the requests.
-	EnergyJoules         *float64           `json:"energy_joules"`
-	ModelLoadTimeSeconds *float64           `json:"model_load_time_seconds"`
-	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
-	Stints               []MetaStint        `json:"stints"` // one for each time that it was started
-}
-
-// MetaGPU is a card of a worker, as it was while the run was collected, whatever it
-// worked on.
-type MetaGPU struct {
-	Index              int    `json:"index"`
-	Name               string `json:"name"`
-	MemoryBytes        *int64 `json:"memory_bytes"`
-	MemoryUsedBytesMax *int64 `json:"memory_used_bytes_max"`
-	// PowerWattsMean is of PowerReadings readings, while the worker had requests in flight.
-	PowerWattsMean *float64 `json:"power_watts_mean"`
-	PowerReadings  int64    `json:"power_readings"`
-	EnergyJoules   *float64 `json:"energy_joules"`
-}
-
-// MetaStint is a worker from one of its starts on.
-type MetaStint struct {
-	Since        time.Time `json:"since"`
-	Version      *string   `json:"version"`
-	Platform     *string   `json:"platform"`
-	Requests     *int64    `json:"requests"` // of the run, as it told
-	EnergyJoules *float64  `json:"energy_joules"`
-}
 
 // byStart orders stints by the names of the workers and by time.
 func byStart(a, b Stint) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since)) }
 
 // metaWorkers are the workers that took part in a run, by name. requests are those that
 // the output has from each; nil: unknown.
-func metaWorkers(stints []Stint, requests map[string]int64) []MetaWorker {
+func metaWorkers(stints []Stint, requests map[string]int64) []metadata.Worker {
 	byName := map[string][]Stint{}
 	for name := range requests {
 		byName[name] = nil
@@ -63,9 +23,9 @@ func metaWorkers(stints []Stint, requests map[string]int64) []MetaWorker {
 	for _, s := range stints {
 		byName[s.Name] = append(byName[s.Name], s)
 	}
-	var list []MetaWorker
+	var list []metadata.Worker
 	if requests != nil {
-		list = []MetaWorker{} // we would know of any
+		list = []metadata.Worker{} // we would know of any
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		own := byName[name]
@@ -75,21 +35,21 @@ func metaWorkers(stints []Stint, requests map[string]int64) []MetaWorker {
 		} else if requests[name] == 0 {
 			continue
 		}
-		w := MetaWorker{Name: name, Stints: []MetaStint{}}
+		w := metadata.Worker{Name: name, Stints: []metadata.Stint{}}
 		if requests != nil {
 			w.Requests = new(requests[name])
 		}
-		w.sum(own)
+		sumStints(&w, own)
 		list = append(list, w)
 	}
 	return list
 }
 
-// sum takes in the worker's stints, the oldest first.
-func (w *MetaWorker) sum(stints []Stint) {
+// sumStints takes in the worker's stints, the oldest first.
+func sumStints(w *metadata.Worker, stints []Stint) {
 	var spent *proto.RunShare
 	for _, s := range stints {
-		stint := MetaStint{Since: s.Since, Version: orNull(s.Version), Platform: orNull(s.Platform)}
+		stint := metadata.Stint{Since: s.Since, Version: orNull(s.Version), Platform: orNull(s.Platform)}
 		if share := s.share(); share != nil {
 			stint.Requests, stint.EnergyJoules = &share.Requests, share.EnergyJoules
 			spent = plus(spent, share)
@@ -105,7 +65,7 @@ func (w *MetaWorker) sum(stints []Stint) {
 		w.MemoryBytes.Graphs = newest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
 		for _, card := range s.GPUs {
 			i := entryOf(&w.GPUs, card.Index, card.Name)
-			w.GPUs[i].add(card)
+			addCard(&w.GPUs[i], card)
 		}
 	}
 	if spent != nil && (w.Requests == nil || spent.Requests*100 >= *w.Requests*95) {
@@ -113,22 +73,22 @@ func (w *MetaWorker) sum(stints []Stint) {
 	}
 }
 
-// add takes in the card's readings of another stint.
-func (c *MetaGPU) add(d MetaGPU) {
+// addCard takes in the card's readings of another stint.
+func addCard(c *metadata.GPU, d metadata.GPU) {
 	c.MemoryBytes = newest(d.MemoryBytes, c.MemoryBytes)
 	if used := d.MemoryUsedBytesMax; used != nil && (c.MemoryUsedBytesMax == nil || *used > *c.MemoryUsedBytesMax) {
 		c.MemoryUsedBytesMax = used
 	}
 	if d.PowerWattsMean != nil {
-		c.power(*d.PowerWattsMean, d.PowerReadings)
+		addPower(c, *d.PowerWattsMean, d.PowerReadings)
 	}
 	if d.EnergyJoules != nil {
-		c.energy(*d.EnergyJoules)
+		addEnergy(c, *d.EnergyJoules)
 	}
 }
 
-// stints are what a journal can go on from to the same metadata.
-func (m *Meta) stints() (stints []Stint) {
+// stintsOf are what a journal can go on from to the same metadata.
+func stintsOf(m *metadata.Run) (stints []Stint) {
 	for _, w := range m.Workers {
 		for i, of := range w.Stints {
 			s := Stint{
@@ -148,7 +108,7 @@ func (m *Meta) stints() (stints []Stint) {
 }
 
 // describe fills in what the workers tell.
-func (m *Meta) describe(stints []Stint, s *State) {
+func describe(m *metadata.Run, stints []Stint, s *State) {
 	var requests map[string]int64
 	unattributed := int64(s.Counts.Done - s.Counts.NotRun)
 	if t := s.Tally; t != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -81,8 +82,8 @@ func TestDescribe(t *testing.T) {
 			if tt.change != nil {
 				tt.change(s)
 			}
-			meta := Meta{Platform: "somewhere", Results: MetaResults{CompletionTokens: new(int64(50))}}
-			meta.describe(tt.stints, s)
+			meta := metadata.Run{Platform: "somewhere", Results: metadata.Results{CompletionTokens: new(int64(50))}}
+			describe(&meta, tt.stints, s)
 			var names []string
 			for _, w := range meta.Workers {
 				names = append(names, w.Name)
@@ -108,7 +109,7 @@ func TestMetaWorkerJSON(t *testing.T) {
 	s := stintOf("gpu1", 4, 40)
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
-	s.GPUs = []MetaGPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
+	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
 	got, err := json.MarshalIndent(metaWorkers([]Stint{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
 	must(t, err)
 	want := `[
@@ -180,7 +181,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	for i, s := range []*Stint{&first, &second} {
 		s.LoadSeconds = new(float64(80 + i))
 		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
-		s.GPUs[0].power(float64(400+100*i), int64(1+2*i))
+		addPower(&s.GPUs[0], float64(400+100*i), int64(1+2*i))
 	}
 	other := stintOf("x", 1, 5)
 	requests := map[string]int64{"w": 8, "x": 1}
@@ -188,11 +189,11 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 || *gpu.MemoryUsedBytesMax != 100 {
 		t.Errorf("card %+v", gpu)
 	}
-	text, err := json.Marshal(Meta{Workers: want})
+	text, err := json.Marshal(metadata.Run{Workers: want})
 	must(t, err)
-	var meta Meta
+	var meta metadata.Run
 	must(t, json.Unmarshal(text, &meta))
-	if diff := cmp.Diff(want, metaWorkers(meta.stints(), requests)); diff != "" {
+	if diff := cmp.Diff(want, metaWorkers(stintsOf(&meta), requests)); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 }

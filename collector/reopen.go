@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -23,7 +24,7 @@ var ErrPlain = errors.New("the output was written with --plain, so its lines do 
 // failed ones can be run again. meta is the output's metadata, m the run's manifest as
 // it is to be now, and at the position from which results count: those before are of
 // the attempts that failed. The output files stay until the journal is complete.
-func Reopen(out Output, meta *Meta, m proto.Manifest, at Position) (*Journal, error) {
+func Reopen(out Output, meta *metadata.Run, m proto.Manifest, at Position) (*Journal, error) {
 	if meta.Config.Plain {
 		return nil, fmt.Errorf("%s: %w", out.Results(), ErrPlain)
 	}
@@ -48,7 +49,7 @@ func Reopen(out Output, meta *Meta, m proto.Manifest, at Position) (*Journal, er
 }
 
 // fill appends the answered requests of an output.
-func (j *Journal) fill(out Output, meta *Meta, at Position) error {
+func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 	file, err := os.Open(out.Results())
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func (j *Journal) fill(out Output, meta *Meta, at Position) error {
 	var scan proto.Scanner
 	f, lines := &frame{}, bufio.NewReaderSize(dec, 1<<20)
 	seen := roaring.New()
-	workers := meta.stints() // what they have spent is spent
+	workers := stintsOf(meta) // what they have spent is spent
 	worked := time.Duration(meta.Results.InferenceTimeSeconds * float64(time.Second))
 	flush := func(position Position) error {
 		seqs, text := f.lines()

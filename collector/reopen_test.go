@@ -16,11 +16,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
 // written makes the output of a complete run: the answers have bodies of pad bytes.
-func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *Meta) {
+func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *metadata.Run) {
 	t.Helper()
 	var answered, failed bytes.Buffer
 	for seq := range requests {
@@ -40,7 +41,7 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *Me
 		must(t, l.commit())
 	}
 	must(t, os.WriteFile(out.Meta(), []byte("{}"), 0o644))
-	return out, &Meta{Test: MetaTest{NumRequests: int(requests)}, Results: MetaResults{InferenceTimeSeconds: 1.5}}
+	return out, &metadata.Run{Test: metadata.Test{NumRequests: int(requests)}, Results: metadata.Results{InferenceTimeSeconds: 1.5}}
 }
 
 // folder is what lies in the folder of an output.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -84,7 +85,7 @@ func TestRetry(t *testing.T) {
 }
 
 // reopen makes the journal of a retry, as a server does.
-func (b *bench) reopen(meta *Meta) {
+func (b *bench) reopen(meta *metadata.Run) {
 	b.t.Helper()
 	m, err := b.runs.Get(b.t.Context(), "r")
 	must(b.t, err)

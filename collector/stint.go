@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -20,7 +21,7 @@ type Stint struct {
 	Since       time.Time          `json:"since"`
 	LoadSeconds *float64           `json:"load_seconds"`
 	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
-	GPUs        []MetaGPU          `json:"gpus"`
+	GPUs        []metadata.GPU     `json:"gpus"`
 	// Meters are the energy meters of the cards when they were read last, null where
 	// they have not been read yet.
 	Meters []*float64 `json:"meters,omitempty"`
@@ -87,7 +88,7 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 		for len(next.Meters) <= i {
 			next.Meters = append(next.Meters, nil)
 		}
-		next.GPUs[i].read(card, w.InFlight > 0, next.Meters[i])
+		readCard(&next.GPUs[i], card, w.InFlight > 0, next.Meters[i])
 		next.Meters[i] = newest(card.EnergyJoules, next.Meters[i])
 	}
 	return next
@@ -102,18 +103,18 @@ func newest[T any](now, before *T) *T {
 }
 
 // entryOf finds a card's entry, or makes one.
-func entryOf(cards *[]MetaGPU, index int, name string) int {
-	is := func(c MetaGPU) bool { return c.Index == index && c.Name == name }
+func entryOf(cards *[]metadata.GPU, index int, name string) int {
+	is := func(c metadata.GPU) bool { return c.Index == index && c.Name == name }
 	i := slices.IndexFunc(*cards, is)
 	if i < 0 {
 		i = len(*cards)
-		*cards = append(*cards, MetaGPU{Index: index, Name: name})
+		*cards = append(*cards, metadata.GPU{Index: index, Name: name})
 	}
 	return i
 }
 
-// read takes in a reading of the card. meter is what its energy meter said before.
-func (c *MetaGPU) read(card proto.GPU, working bool, meter *float64) {
+// readCard takes in a reading of the card. meter is what its energy meter said before.
+func readCard(c *metadata.GPU, card proto.GPU, working bool, meter *float64) {
 	if card.MemoryBytes > 0 {
 		c.MemoryBytes = new(card.MemoryBytes)
 	}
@@ -121,15 +122,15 @@ func (c *MetaGPU) read(card proto.GPU, working bool, meter *float64) {
 		c.MemoryUsedBytesMax = used
 	}
 	if card.PowerWatts != nil && working {
-		c.power(*card.PowerWatts, 1)
+		addPower(c, *card.PowerWatts, 1)
 	}
 	if card.EnergyJoules != nil && meter != nil {
-		c.energy(max(0, *card.EnergyJoules-*meter))
+		addEnergy(c, max(0, *card.EnergyJoules-*meter))
 	}
 }
 
-// power takes the mean of some readings into the mean.
-func (c *MetaGPU) power(watts float64, readings int64) {
+// addPower takes the mean of some readings into the mean.
+func addPower(c *metadata.GPU, watts float64, readings int64) {
 	c.PowerReadings += readings
 	if c.PowerWattsMean != nil {
 		watts = *c.PowerWattsMean + (watts-*c.PowerWattsMean)*float64(readings)/float64(c.PowerReadings)
@@ -137,7 +138,7 @@ func (c *MetaGPU) power(watts float64, readings int64) {
 	c.PowerWattsMean = &watts
 }
 
-func (c *MetaGPU) energy(joules float64) {
+func addEnergy(c *metadata.GPU, joules float64) {
 	if c.EnergyJoules != nil {
 		joules += *c.EnergyJoules
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -82,7 +83,7 @@ func TestStintReadings(t *testing.T) {
 	hear(1, card(0, 30, 600, 1100), card(1, 5, 200, 50))
 	hear(2, card(0, 20, 300, 1400), card(1, 6, 100, 60))
 	hear(0, card(0, 1, 70, 1401.5))
-	want := []MetaGPU{
+	want := []metadata.GPU{
 		{Name: "H200", MemoryBytes: new(int64(139 << 30)), MemoryUsedBytesMax: new(int64(30)), PowerWattsMean: new(450.0), PowerReadings: 2, EnergyJoules: new(401.5)},
 		{Index: 1, Name: "H200", MemoryBytes: new(int64(139 << 30)), MemoryUsedBytesMax: new(int64(6)), PowerWattsMean: new(150.0), PowerReadings: 2, EnergyJoules: new(10.0)},
 	}

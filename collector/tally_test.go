@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -84,7 +85,7 @@ func TestTallyIsBounded(t *testing.T) {
 }
 
 // checkTally checks what the metadata says of the lines.
-func checkTally(t *testing.T, want *Tally, meta Meta) {
+func checkTally(t *testing.T, want *Tally, meta metadata.Run) {
 	t.Helper()
 	r := meta.Results
 	got := &Tally{Attempts: r.AttemptsHistogram, Retried: r.AttemptFailures, Finish: r.FinishReasons, Failures: r.Failures}

@@ -79,9 +79,20 @@ type Input struct {
 	// does. They are refused too, but only validation, which has seen all ids, knows.
 	Repeated string         `json:"repeated,omitempty"`
 	Models   map[string]int `json:"models"` // requests for each model, refused lines not counted
+	// Parameters are the sampling parameters of the requests, refused lines not counted.
+	Parameters map[string]Parameter `json:"parameters,omitempty"`
 	// Stored says that the files are in the run's object store too, under the names
 	// that [InputObject] gives, plain, gzip or zstd.
 	Stored bool `json:"stored,omitempty"`
+}
+
+// Parameter is what the requests of a run say of one sampling parameter, such as
+// temperature.
+type Parameter struct {
+	Requests int `json:"requests"` // that name it
+	// Values are the different values, as they stand in the requests; the first few.
+	Values []json.RawMessage `json:"values"`
+	More   bool              `json:"more,omitempty"` // there are more
 }
 
 // InputObject names the object that holds the index-th input file.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 )
 
 // The benchmarks compare a whole run, from the start of the process to the finished
@@ -143,7 +143,7 @@ func runOnce(b *testing.B, server, in string, concurrency int) (took time.Durati
 	if err != nil {
 		b.Fatal(err)
 	}
-	var meta collector.Meta
+	var meta metadata.Run
 	if err := json.Unmarshal(text, &meta); err != nil {
 		b.Fatal(err)
 	}

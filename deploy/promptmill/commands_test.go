@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -82,7 +83,7 @@ func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 
 // ended waits until the files of a run are written. They are where -o or serve put
 // them, in the working directory.
-func (c command) ended(run string, within time.Duration) *collector.Meta {
+func (c command) ended(run string, within time.Duration) *metadata.Run {
 	c.t.Helper()
 	out := collector.Output(filepath.Join(c.dir, run))
 	poll(c.t, within, "the end of run "+run, func() bool { return exists(out.Meta()) && !exists(out.Journal()) })

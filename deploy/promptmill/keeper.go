@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -38,7 +39,7 @@ type keeper struct {
 
 // keep works until the run has ended and its files are written, and returns its
 // metadata.
-func (k *keeper) keep(ctx context.Context) (*collector.Meta, error) {
+func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	runs, err := proto.OpenRuns(ctx, k.link.js)
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 
 // settle notes on the bus that the run has ended, should a crash have come between
 // that and its files.
-func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*collector.Meta, error) {
+func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*metadata.Run, error) {
 	meta, err := readMeta(k.output)
 	if err != nil {
 		return nil, err

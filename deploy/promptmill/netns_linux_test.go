@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -295,7 +296,7 @@ func (s *site) during(what string, happens func()) {
 }
 
 // finish waits for the run's end and checks its files.
-func (s *site) finish() *collector.Meta {
+func (s *site) finish() *metadata.Run {
 	t := s.t
 	t.Helper()
 	begin := time.Now()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
 )
@@ -309,7 +310,7 @@ func (v sample) text(name string, bar bool) string {
 }
 
 // summary says what a complete run has brought.
-func (s *screen) summary(meta *collector.Meta, out collector.Output, inputs []string) {
+func (s *screen) summary(meta *metadata.Run, out collector.Output, inputs []string) {
 	res := meta.Results
 	done := "done"
 	if meta.Status != proto.StateCompleted {
@@ -323,7 +324,7 @@ func (s *screen) summary(meta *collector.Meta, out collector.Output, inputs []st
 }
 
 // files names the output files and the commands to look at them.
-func (s *screen) files(meta *collector.Meta, out collector.Output, inputs []string) {
+func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string) {
 	s.say("  results   %s", shorten(out.Results()))
 	if meta.Test.ErrorFile != nil {
 		s.say("  errors    %s", shorten(out.Errors()))

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
@@ -37,7 +37,7 @@ var errInterrupted = errors.New("interrupted")
 
 // run runs, or resumes, or says that all is done. The metadata is nil unless the run
 // is complete.
-func (r *runner) run(ctx context.Context) (*collector.Meta, error) {
+func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace))
@@ -105,7 +105,7 @@ func interrupt(ctx context.Context, env environment, screen *screen, stop contex
 }
 
 // already finds out whether the output is complete, and whether it is this run's.
-func (r *runner) already(ctx context.Context) (*collector.Meta, error) {
+func (r *runner) already(ctx context.Context) (*metadata.Run, error) {
 	out := r.options.output
 	if exists(out.Journal()) {
 		return nil, nil
@@ -121,7 +121,7 @@ func (r *runner) already(ctx context.Context) (*collector.Meta, error) {
 		return nil, withHint(err, "move it away, or choose another output with -o")
 	}
 	if r.options.inputs[0] != "-" {
-		if err := r.same(ctx, meta.Manifest); err != nil {
+		if err := r.same(ctx, *meta.Manifest); err != nil {
 			return nil, err
 		}
 	}
@@ -135,8 +135,8 @@ func (r *runner) already(ctx context.Context) (*collector.Meta, error) {
 
 // reopen makes a journal of a complete output whose failed requests are to be run
 // again.
-func (r *runner) reopen(meta *collector.Meta) error {
-	m := meta.Manifest
+func (r *runner) reopen(meta *metadata.Run) error {
+	m := *meta.Manifest
 	m.State, m.EndedAt, m.Terms.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.Publish{}
 	m.Retries++
 	j, err := collector.Reopen(r.options.output, meta, m, collector.Position{})
@@ -489,23 +489,19 @@ func (r *runner) explain(ctx context.Context, err error) error {
 }
 
 // readMeta reads the metadata of an output.
-func readMeta(out collector.Output) (*collector.Meta, error) {
-	data, err := os.ReadFile(out.Meta())
+func readMeta(out collector.Output) (*metadata.Run, error) {
+	meta, err := metadata.Read(out.Meta())
 	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
-	var meta collector.Meta
-	if err := json.Unmarshal(data, &meta); err != nil {
-		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), err)
+	if meta.Manifest == nil || meta.Manifest.Schema != proto.ManifestSchema {
+		return nil, fmt.Errorf("read metadata %s: %w: it is of another program", out.Meta(), proto.ErrFormat)
 	}
-	if meta.SchemaVersion != collector.MetaSchema || meta.Manifest.Schema != proto.ManifestSchema {
-		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), proto.ErrFormat)
-	}
-	return &meta, nil
+	return meta, nil
 }
 
 // failedError is the error of a run that is done but for failed requests.
-func failedError(meta *collector.Meta) error {
+func failedError(meta *metadata.Run) error {
 	if meta.Results.FailureCount == 0 {
 		return nil
 	}

@@ -1,0 +1,92 @@
+package metadata
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// ErrFormat is wrapped by the errors of [Read] that are about the contents of a file.
+var ErrFormat = errors.New("not the metadata of a run")
+
+// Read reads a file of metadata, of promptmill or of another tool that uses the same
+// names. Totals and rates that follow from the rest are filled in where they are
+// missing.
+func Read(path string) (*Run, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Parse reads metadata. Its errors wrap [ErrFormat].
+func Parse(text []byte) (*Run, error) {
+	var has struct {
+		Results *struct {
+			Success *int     `json:"success_count"`
+			Seconds *float64 `json:"inference_time_seconds"`
+		}
+	}
+	if err := json.Unmarshal(text, &has); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	switch {
+	case has.Results == nil:
+		return nil, fmt.Errorf("%w: it has no results", ErrFormat)
+	case has.Results.Success == nil || has.Results.Seconds == nil:
+		return nil, fmt.Errorf("%w: its results lack success_count or inference_time_seconds", ErrFormat)
+	}
+	var r Run
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if r.SchemaVersion > Version {
+		return nil, fmt.Errorf("%w that this program can read: schema_version %d, it knows %d", ErrFormat, r.SchemaVersion, Version)
+	}
+	if r.Results.SuccessCount < 0 || r.Results.FailureCount < 0 || r.Results.InferenceTimeSeconds < 0 {
+		return nil, fmt.Errorf("%w: a count or a time is below zero", ErrFormat)
+	}
+	if err := r.Series.check(); err != nil {
+		return nil, err
+	}
+	r.fill()
+	return &r, nil
+}
+
+// fill computes what follows from the rest.
+func (r *Run) fill() {
+	if r.Test.NumRequests == 0 {
+		r.Test.NumRequests = r.Results.SuccessCount + r.Results.FailureCount
+	}
+	res := &r.Results
+	if res.TotalTokens == nil && res.PromptTokens != nil && res.CompletionTokens != nil {
+		res.TotalTokens = new(*res.PromptTokens + *res.CompletionTokens)
+	}
+	for _, rate := range []struct {
+		to *(*float64)
+		of *int64
+	}{
+		{&res.ThroughputTokensPerSec, res.TotalTokens},
+		{&res.InputTokensPerSec, res.PromptTokens},
+		{&res.OutputTokensPerSec, res.CompletionTokens},
+		{&res.ThroughputRequestsPerSec, new(int64(res.SuccessCount + res.FailureCount))},
+	} {
+		if *rate.to == nil && rate.of != nil {
+			*rate.to = Per(float64(*rate.of), res.InferenceTimeSeconds)
+		}
+	}
+}
+
+// Per is a rate, or null if no time passed.
+func Per(amount, seconds float64) *float64 {
+	if seconds <= 0 {
+		return nil
+	}
+	return new(amount / seconds)
+}

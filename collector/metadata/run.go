@@ -1,0 +1,187 @@
+// Package metadata is what is known of a run in the end: NAME.meta.json.
+//
+// The names test_id to status, and those in config, test and results that stand in
+// schema.json as of other tools, are those of files that existed before promptmill, so
+// that old measurements can be compared with new ones.
+package metadata
+
+import (
+	_ "embed"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Version is the version of the format.
+const Version = 1
+
+// Schema is a JSON Schema (draft 2020-12) of the format.
+//
+//go:embed schema.json
+var Schema []byte
+
+// Run is the metadata of a run. What is unknown is null. Units are in the names; a
+// token is one as the model server counts them.
+type Run struct {
+	SchemaVersion int         `json:"schema_version"`
+	TestID        string      `json:"test_id"`   // the run
+	Timestamp     time.Time   `json:"timestamp"` // when it began
+	Platform      string      `json:"platform"`  // flavour and version of the model server; several are joined by ", "
+	Model         string      `json:"model"`     // several are joined by ", "
+	Config        Config      `json:"config"`
+	Test          Test        `json:"test"`
+	Results       Results     `json:"results"`
+	Status        proto.State `json:"status"`
+	Workers       []Worker    `json:"workers"`
+	Series        *Series     `json:"series"`
+	Versions      Versions    `json:"versions"`
+	// Manifest is what promptmill needs to go on with the run; null if it is of another tool.
+	Manifest *proto.Manifest `json:"manifest"`
+}
+
+// Config is how the run was made.
+type Config struct {
+	Concurrency          *int     `json:"concurrency"`            // null: found out as it ran
+	MaxModelLen          *int     `json:"max_model_len"`          // context length of the model in tokens, the shortest among the workers
+	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"` // 0 to 1, as vLLM was started with
+	// Sampling are the parameters of the requests, by name.
+	Sampling  map[string]proto.Parameter `json:"sampling"`
+	ShardSize int                        `json:"shard_size"`
+	Ordered   bool                       `json:"ordered"`
+	Seekable  bool                       `json:"seekable"`
+	Plain     bool                       `json:"plain"`
+}
+
+// Test names the input and the output.
+type Test struct {
+	NumRequests int      `json:"num_requests"`
+	InputFile   string   `json:"input_file"` // the first
+	InputFiles  []string `json:"input_files"`
+	InputSHA256 string   `json:"input_sha256"`
+	InputBytes  *int64   `json:"input_bytes"` // unpacked
+	OutputFile  string   `json:"output_file"`
+	ErrorFile   *string  `json:"error_file"`
+}
+
+// Results are the figures. Rates are over InferenceTimeSeconds.
+type Results struct {
+	SuccessCount         int      `json:"success_count"`
+	FailureCount         int      `json:"failure_count"`
+	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"` // the longest
+	// InferenceTimeSeconds is how long the run was worked on. Of the TotalTimeSeconds
+	// from its beginning to its end, IdleTimeSeconds were spent with nobody at work (it
+	// was paused, or there was no worker, or no model server), and LostTimeSeconds with
+	// nobody to collect and no result coming, after an interruption.
+	InferenceTimeSeconds float64  `json:"inference_time_seconds"`
+	TotalTimeSeconds     float64  `json:"total_time_seconds"`
+	IdleTimeSeconds      *float64 `json:"idle_time_seconds"`
+	LostTimeSeconds      *float64 `json:"lost_time_seconds"`
+
+	PromptTokens             *int64   `json:"prompt_tokens"`
+	CompletionTokens         *int64   `json:"completion_tokens"`
+	TotalTokens              *int64   `json:"total_tokens"`
+	ThroughputTokensPerSec   *float64 `json:"throughput_tokens_per_sec"` // prompt and completion
+	ThroughputRequestsPerSec *float64 `json:"throughput_requests_per_sec"`
+	InputTokensPerSec        *float64 `json:"input_tokens_per_sec"`
+	OutputTokensPerSec       *float64 `json:"output_tokens_per_sec"`
+	// The best interval of the series, and the most requests seen at model servers at
+	// once.
+	PeakOutputTokensPerSec *float64 `json:"peak_output_tokens_per_sec"`
+	PeakRequestsPerSec     *float64 `json:"peak_requests_per_sec"`
+	PeakConcurrentRequests *int64   `json:"peak_concurrent_requests"`
+	// MeanConcurrentRequests is the mean number of requests at model servers while the
+	// run was worked on: the sum of their latencies over that time (Little's law).
+	MeanConcurrentRequests *float64 `json:"mean_concurrent_requests"`
+
+	// Of the answered requests. The latency is that of the last attempt.
+	LatencySeconds             *Distribution `json:"latency_seconds"`
+	PromptTokensPerRequest     *Distribution `json:"prompt_tokens_per_request"`
+	CompletionTokensPerRequest *Distribution `json:"completion_tokens_per_request"`
+	Slowest                    []Outlier     `json:"slowest"` // by latency, a few
+	Longest                    []Outlier     `json:"longest"` // by completion tokens, a few
+
+	// EnergyJoules is what the workers' cards took for the run; null if that of any of
+	// them is unknown.
+	EnergyJoules              *float64 `json:"energy_joules"`
+	JoulesPer1000OutputTokens *float64 `json:"joules_per_1000_output_tokens"`
+
+	Attempts int64 `json:"attempts"`
+	// Attempts are the requests by the number of the attempt that they ended on, from
+	// "1", and attempt failures the attempts that were followed by another by why.
+	AttemptsHistogram map[string]int64 `json:"attempts_histogram"`
+	AttemptFailures   map[string]int64 `json:"attempt_failures"`
+	FinishReasons     map[string]int64 `json:"finish_reasons"`
+	// Failures are the failed requests by cause; of each cause there is a custom_id among
+	// the examples.
+	Failures          map[string]int64  `json:"failures"`
+	FailureExamples   map[string]string `json:"failure_examples"`
+	DuplicatesDropped int64             `json:"duplicates_dropped"`
+	Redeliveries      *int64            `json:"redeliveries"` // shards that came to a worker after another had them
+	Interruptions     int               `json:"interruptions"`
+
+	OutputBytesUncompressed int64    `json:"output_bytes_uncompressed"`
+	OutputBytes             int64    `json:"output_bytes"`
+	CompressionRatio        *float64 `json:"compression_ratio"`
+}
+
+// Distribution says how a quantity is spread over the requests. Quantiles are within 1%.
+type Distribution struct {
+	Mean float64 `json:"mean"`
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	Max  float64 `json:"max"`
+}
+
+// Outlier is a request that took longer, or whose answer is longer, than others.
+type Outlier struct {
+	CustomID         string  `json:"custom_id"`
+	LatencySeconds   float64 `json:"latency_seconds"`
+	CompletionTokens int64   `json:"completion_tokens"`
+}
+
+// Worker is a worker that took part in the run, over all its stints. What does not
+// change with time is as it was told last.
+type Worker struct {
+	Name     string   `json:"name"`
+	Host     *string  `json:"host"`
+	Version  *string  `json:"version"`
+	Platform *string  `json:"platform"` // flavour and version of its model server
+	Models   []string `json:"models"`
+	Requests *int64   `json:"requests"` // in the output, by this worker
+	GPUs     []GPU    `json:"gpus"`
+	// EnergyJoules is what its cards took for the run. It is as good as the last
+	// announcement, and null where those tell of less than 95% of the requests.
+	EnergyJoules         *float64           `json:"energy_joules"`
+	ModelLoadTimeSeconds *float64           `json:"model_load_time_seconds"`
+	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
+	Stints               []Stint            `json:"stints"` // one for each time that it was started
+}
+
+// GPU is a card of a worker, as it was while the run was collected, whatever it worked
+// on.
+type GPU struct {
+	Index              int    `json:"index"`
+	Name               string `json:"name"`
+	MemoryBytes        *int64 `json:"memory_bytes"`
+	MemoryUsedBytesMax *int64 `json:"memory_used_bytes_max"`
+	// PowerWattsMean is of PowerReadings readings, while the worker had requests in flight.
+	PowerWattsMean *float64 `json:"power_watts_mean"`
+	PowerReadings  int64    `json:"power_readings"`
+	EnergyJoules   *float64 `json:"energy_joules"`
+}
+
+// Stint is a worker from one of its starts on.
+type Stint struct {
+	Since        time.Time `json:"since"`
+	Version      *string   `json:"version"`
+	Platform     *string   `json:"platform"`
+	Requests     *int64    `json:"requests"` // of the run, as it told
+	EnergyJoules *float64  `json:"energy_joules"`
+}
+
+// Versions are the versions of what made the output.
+type Versions struct {
+	Promptmill string `json:"promptmill"`
+	Go         string `json:"go"`
+}

@@ -1,0 +1,123 @@
+package metadata
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// MaxPoints is how many points a [Series] has at most.
+const MaxPoints = 2000
+
+// Series is what happened in a run, interval by interval, all of one length. Its
+// columns are of equal length. A time in which nobody collected is filled with what
+// came in it, if anything did.
+type Series struct {
+	Start            time.Time `json:"start"`            // of the first interval
+	IntervalSeconds  int       `json:"interval_seconds"` // a power of two
+	Requests         []int64   `json:"requests"`         // that ended, answered or failed
+	Failed           []int64   `json:"failed"`
+	PromptTokens     []int64   `json:"prompt_tokens"`
+	CompletionTokens []int64   `json:"completion_tokens"`
+	// InFlight is the most requests seen at the model servers, and MemoryUsedBytes the
+	// most memory of their cards in use; null where nobody looked.
+	InFlight        []*int64 `json:"in_flight"`
+	MemoryUsedBytes []*int64 `json:"memory_used_bytes"`
+}
+
+// Point is one interval of a series.
+type Point struct {
+	Requests, Failed, PromptTokens, CompletionTokens int64
+	InFlight, MemoryUsedBytes                        *int64
+}
+
+// Len is the number of intervals. A nil series has none.
+func (s *Series) Len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.Requests)
+}
+
+// At is the i-th interval.
+func (s *Series) At(i int) Point {
+	return Point{
+		Requests: s.Requests[i], Failed: s.Failed[i], PromptTokens: s.PromptTokens[i], CompletionTokens: s.CompletionTokens[i],
+		InFlight: s.InFlight[i], MemoryUsedBytes: s.MemoryUsedBytes[i],
+	}
+}
+
+// Add adds what happened at a time. The series begins at the first time that is added;
+// what is older counts as then. Where it would get too long its intervals double.
+func (s *Series) Add(at time.Time, p Point) {
+	if s.Len() == 0 {
+		s.Start, s.IntervalSeconds = at.UTC().Truncate(time.Second), max(1, s.IntervalSeconds)
+	}
+	i := max(0, int(at.Sub(s.Start)/time.Second)) / s.IntervalSeconds
+	for i >= MaxPoints {
+		s.double()
+		i /= 2
+	}
+	for len(s.Requests) <= i {
+		s.Requests, s.Failed = append(s.Requests, 0), append(s.Failed, 0)
+		s.PromptTokens, s.CompletionTokens = append(s.PromptTokens, 0), append(s.CompletionTokens, 0)
+		s.InFlight, s.MemoryUsedBytes = append(s.InFlight, nil), append(s.MemoryUsedBytes, nil)
+	}
+	s.add(i, p)
+}
+
+func (s *Series) add(i int, p Point) {
+	s.Requests[i] += p.Requests
+	s.Failed[i] += p.Failed
+	s.PromptTokens[i] += p.PromptTokens
+	s.CompletionTokens[i] += p.CompletionTokens
+	s.InFlight[i], s.MemoryUsedBytes[i] = most(s.InFlight[i], p.InFlight), most(s.MemoryUsedBytes[i], p.MemoryUsedBytes)
+}
+
+// Merge adds another series. Where its intervals are longer than this one's, what
+// happened in one of them counts at its beginning.
+func (s *Series) Merge(other *Series) {
+	for i := range other.Len() {
+		if p := other.At(i); p != (Point{}) {
+			s.Add(other.Start.Add(time.Duration(i*other.IntervalSeconds)*time.Second), p)
+		}
+	}
+}
+
+// double doubles the intervals.
+func (s *Series) double() {
+	n := (s.Len() + 1) / 2
+	for i := range s.Len() {
+		p := s.At(i)
+		s.Requests[i], s.Failed[i], s.PromptTokens[i], s.CompletionTokens[i], s.InFlight[i], s.MemoryUsedBytes[i] = 0, 0, 0, 0, nil, nil
+		s.add(i/2, p)
+	}
+	s.Requests, s.Failed, s.PromptTokens, s.CompletionTokens = s.Requests[:n], s.Failed[:n], s.PromptTokens[:n], s.CompletionTokens[:n]
+	s.InFlight, s.MemoryUsedBytes = s.InFlight[:n], s.MemoryUsedBytes[:n]
+	s.IntervalSeconds *= 2
+}
+
+// check is for a series from a file.
+func (s *Series) check() error {
+	if s == nil {
+		return nil
+	}
+	n := len(s.Requests)
+	for _, column := range [][]int64{s.Failed, s.PromptTokens, s.CompletionTokens} {
+		if len(column) != n {
+			return fmt.Errorf("%w: the columns of its series are not of one length", ErrFormat)
+		}
+	}
+	if len(s.InFlight) != n || len(s.MemoryUsedBytes) != n || n > MaxPoints || n > 0 && (s.IntervalSeconds < 1 || s.IntervalSeconds > math.MaxInt32) {
+		return fmt.Errorf("%w: its series is not as it should be", ErrFormat)
+	}
+	return nil
+}
+
+// most is the larger of two numbers, either of which may be unknown.
+func most(a, b *int64) *int64 {
+	if a == nil || b != nil && *b > *a {
+		return b
+	}
+	return a
+}
