@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -17,6 +18,9 @@ type frame struct {
 	counts   proto.Counts
 	tally    Tally
 	worker   string // of the line before: most come from the same
+	series   metadata.Series
+	times    times
+	found    time.Duration // in which nobody collected, but somebody was at work
 	position Position
 	opened   time.Time // when its first message came
 	spent    []string  // objects that its requests came in
@@ -60,7 +64,8 @@ func (f *frame) header(seqs []uint32) header {
 	slices.Sort(f.failed)
 	return header{
 		Seqs: proto.FormatSeqs(seqs), Failed: proto.FormatSeqs(f.failed),
-		Sizes: f.sizes, Counts: f.counts, Tally: &f.tally, Position: f.position,
+		Sizes: f.sizes, Counts: f.counts, Tally: &f.tally, Series: &f.series, Position: f.position,
+		Worked: (f.times.worked + f.found).Milliseconds(), Idle: f.times.idle.Milliseconds(), Lost: -f.found.Milliseconds(),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -51,7 +52,8 @@ type Collector struct {
 	scan     proto.Scanner
 	frame    *frame
 	writes   chan *frame
-	flushed  time.Time // when the frame before was closed
+	clock    *clock
+	gap      [2]time.Time // nobody collected between; its beginning moves on with the results that came in it
 
 	ending atomic.Pointer[ending] // set when the run is to end before it is complete
 
@@ -60,7 +62,8 @@ type Collector struct {
 	durable   proto.Counts
 	synced    Position
 	finishing bool
-	spent     []string // objects of requests whose results are synced
+	spent     []string        // objects of requests whose results are synced
+	sights    metadata.Series // of the workers, since the last frame
 }
 
 // Progress is what a collector has so far.
@@ -84,6 +87,7 @@ func New(cfg Config) *Collector {
 		source:   source{js: cfg.JS, run: s.Manifest.Run, at: s.Position},
 		seen:     s.Done.Clone(),
 		frame:    &frame{},
+		clock:    newClock(time.Now()),
 		writes:   make(chan *frame, 1),
 		received: s.Counts, durable: s.Counts, synced: s.Position,
 	}
@@ -130,7 +134,7 @@ func (c *Collector) Run(ctx context.Context) error {
 
 // gather reads results into the journal until no request lacks its line.
 func (c *Collector) gather(ctx context.Context) error {
-	c.flushed = time.Now()
+	c.clock = newClock(time.Now())
 	c.writes = make(chan *frame, 1)
 	// The writer outlives ctx: what was taken off the bus is still synced then.
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -217,6 +221,11 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	if name := msg.Headers().Get(proto.HeaderSource); name != "" {
 		c.frame.spent = append(c.frame.spent, name)
 	}
+	c.clock.work(time.Now())
+	if at := meta.Timestamp; at.After(c.gap[0]) && at.Before(c.gap[1]) {
+		c.frame.found += at.Sub(c.gap[0])
+		c.gap[0] = at
+	}
 	before := c.frame.counts
 	for i, seq := range seqs {
 		info, err := proto.ParseLine(&c.scan, lines[i])
@@ -233,9 +242,13 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		}
 		c.frame.add(seq, lines[i], info)
 	}
+	fresh := c.frame.counts.Minus(before)
 	c.mu.Lock()
-	c.received.Add(c.frame.counts.Minus(before))
+	c.received.Add(fresh)
 	c.mu.Unlock()
+	c.frame.series.Add(meta.Timestamp, metadata.Point{
+		Requests: int64(fresh.Done), Failed: int64(fresh.Failed), PromptTokens: fresh.PromptTokens, CompletionTokens: fresh.CompletionTokens,
+	})
 	if c.frame.opened.IsZero() {
 		c.frame.opened = time.Now()
 	}
@@ -265,6 +278,11 @@ func (c *Collector) close() {
 	if c.frame.position.Seq == 0 {
 		return // nothing in it
 	}
+	c.frame.times = c.clock.take()
+	c.mu.Lock()
+	c.frame.series.Merge(&c.sights)
+	c.sights = metadata.Series{}
+	c.mu.Unlock()
 	c.writes <- c.frame
 	c.frame = &frame{}
 }
@@ -273,9 +291,8 @@ func (c *Collector) close() {
 func (c *Collector) write() error {
 	for f := range c.writes {
 		seqs, lines := f.lines()
-		now := time.Now()
 		h := f.header(seqs)
-		h.Run, h.At, h.Worked = c.run, now.UTC(), now.Sub(c.flushed).Milliseconds()
+		h.Run, h.At = c.run, time.Now().UTC()
 		h.Workers = c.fleet.news(c.cfg.Journal.State(), f.tally, false)
 		err := c.cfg.Journal.append(h, seqs, lines)
 		if err != nil {
@@ -283,7 +300,6 @@ func (c *Collector) write() error {
 			}
 			return err
 		}
-		c.flushed = now
 		state := c.cfg.Journal.State()
 		c.mu.Lock()
 		c.durable, c.synced = state.Counts, state.Position

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -107,7 +108,41 @@ func (c *Collector) survey(ctx context.Context) error {
 		return err
 	}
 	c.fleet.heard(workers)
+	c.sight(time.Now(), workers)
 	return nil
+}
+
+// sight notes what the workers that have a part in the run do now or, as long as none
+// has said that, all of them.
+func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
+	of := func(w proto.WorkerInfo) bool { _, took := w.Runs[c.run]; return took }
+	if !slices.ContainsFunc(workers, of) {
+		of = func(proto.WorkerInfo) bool { return true }
+	}
+	var p metadata.Point
+	for _, w := range workers {
+		if !of(w) {
+			continue
+		}
+		p.InFlight = plusKnown(p.InFlight, &w.InFlight)
+		for _, card := range w.GPU {
+			p.MemoryUsedBytes = plusKnown(p.MemoryUsedBytes, card.MemoryUsedBytes)
+		}
+	}
+	if p.InFlight != nil && *p.InFlight > 0 {
+		c.clock.work(now)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sights.Add(now, p)
+}
+
+// plusKnown adds two numbers, either of which may be unknown.
+func plusKnown(a, b *int64) *int64 {
+	if a == nil || b == nil {
+		return newest(b, a)
+	}
+	return new(*a + *b)
 }
 
 // lastWords waits, not for long, until the workers have told what they spent on the run:

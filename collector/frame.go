@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -53,10 +54,18 @@ type header struct {
 	Workers []Stint `json:"workers,omitempty"`
 	// Position is how far the results stream was read.
 	Position Position `json:"position"`
-	// At is when the frame was closed, and Worked how long the collector had been
-	// running since it closed the one before, in milliseconds.
+	// Series is what happened when, as the messages of the results tell.
+	Series *metadata.Series `json:"series,omitempty"`
+	// At is when the frame was closed. The others are parts of the time since the frame
+	// before, in milliseconds: in which somebody was at work for the run, in which nobody
+	// was, and in which nobody collected. Lost is below 0 where results show that there
+	// was work while nobody collected.
 	At     time.Time `json:"at"`
 	Worked int64     `json:"worked_ms"`
+	Idle   int64     `json:"idle_ms,omitempty"`
+	Lost   int64     `json:"lost_ms,omitempty"`
+	// Sessions are those of the run before this journal.
+	Sessions int `json:"sessions,omitempty"`
 }
 
 // Sizes are the bytes of output lines, unpacked: what the output files will hold, with

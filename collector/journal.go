@@ -16,6 +16,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -44,7 +45,11 @@ type State struct {
 	Workers  map[string]Stint // that may have worked on the run, by their keys
 	Sizes    Sizes
 	Position Position
-	Worked   time.Duration // that collectors were running, in all
+	Series   metadata.Series
+	Worked   time.Duration // in which somebody was at work for the run, in all
+	Idle     time.Duration // in which it was collected, and nobody was at work
+	Lost     time.Duration // in which nobody collected, and no result came
+	At       time.Time     // of the last frame
 	Sessions int           // how often the journal was opened to go on, the first time included
 	Cut      int64         // bytes of damaged frames that were dropped on opening
 }
@@ -85,7 +90,7 @@ func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error)
 		return nil, err
 	}
 	j.state = State{Manifest: m, Done: roaring.New(), Tally: &Tally{}, Sessions: 1}
-	if err := j.write(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil); err != nil {
+	if err := j.append(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil, nil); err != nil {
 		j.Close()
 		os.Remove(path)
 		return nil, err
@@ -163,8 +168,8 @@ func (j *Journal) begin() error {
 	}
 	j.old = false
 	j.state.Sessions++
-	m := j.state.Manifest
-	return j.write(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil)
+	m, now := j.state.Manifest, time.Now().UTC()
+	return j.append(header{Run: m.Run, Manifest: &m, At: now, Lost: max(0, now.Sub(j.state.At)).Milliseconds()}, nil, nil)
 }
 
 // append writes a frame and waits until it is on the disk.
@@ -213,7 +218,15 @@ func (s *State) add(h header, seqs []uint32) {
 		s.Workers[w.key()] = w
 	}
 	s.Sizes.add(h.Sizes)
+	if s.Series.Len() == 0 && !s.Manifest.CreatedAt.IsZero() {
+		s.Series.Add(s.Manifest.CreatedAt, metadata.Point{}) // whatever came first came some time after that
+	}
+	s.Series.Merge(h.Series)
 	s.Worked += time.Duration(h.Worked) * time.Millisecond
+	s.Idle += time.Duration(h.Idle) * time.Millisecond
+	s.Lost += time.Duration(h.Lost) * time.Millisecond
+	s.Sessions += h.Sessions
+	s.At = h.At
 	if h.Position.Seq > 0 {
 		s.Position = h.Position
 	}
@@ -229,7 +242,7 @@ type place struct {
 
 // light is the place without what could be long, which can be read again.
 func (p place) light() place {
-	p.Seqs, p.Failed, p.Manifest, p.Tally, p.Workers = "", "", nil, nil, nil
+	p.Seqs, p.Failed, p.Manifest, p.Tally, p.Series, p.Workers = "", "", nil, nil, nil, nil
 	return p
 }
 

@@ -114,11 +114,12 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 		},
 		Test: metadata.Test{
 			NumRequests: m.Input.Requests, InputFile: m.Input.Files[0].Path,
-			InputSHA256: m.Input.SHA256, OutputFile: out.Results(),
+			InputSHA256: m.Input.SHA256, InputBytes: &m.Input.Bytes, OutputFile: out.Results(),
 		},
 		Results: metadata.Results{
 			SuccessCount: s.Counts.Done - s.Counts.Failed, FailureCount: s.Counts.Failed,
 			InferenceTimeSeconds: worked, TotalTimeSeconds: now.Sub(m.CreatedAt).Seconds(),
+			IdleTimeSeconds: new(s.Idle.Seconds()), LostTimeSeconds: new(s.Lost.Seconds()),
 			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates,
 			Interruptions:            s.Sessions - 1,
 			OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
@@ -152,8 +153,47 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 		r.ThroughputTokensPerSec = metadata.Per(float64(total), worked)
 		r.InputTokensPerSec, r.OutputTokensPerSec = metadata.Per(float64(in), worked), metadata.Per(float64(out), worked)
 	}
+	r := &meta.Results
+	r.CompressionRatio = metadata.Per(float64(r.OutputBytesUncompressed), float64(r.OutputBytes))
+	measure(r, s)
+	meta.Series = &s.Series
 	describe(&meta, c.fleet.all(), s)
 	return meta, nil
+}
+
+// measure fills in what the tally and the series tell.
+func measure(r *metadata.Results, s *State) {
+	for i := range s.Series.Len() {
+		p, seconds := s.Series.At(i), float64(s.Series.IntervalSeconds)
+		r.PeakRequestsPerSec = larger(r.PeakRequestsPerSec, float64(p.Requests)/seconds)
+		if s.Counts.CompletionTokens > 0 {
+			r.PeakOutputTokensPerSec = larger(r.PeakOutputTokensPerSec, float64(p.CompletionTokens)/seconds)
+		}
+		if p.InFlight != nil && (r.PeakConcurrentRequests == nil || *p.InFlight > *r.PeakConcurrentRequests) {
+			r.PeakConcurrentRequests = p.InFlight
+		}
+	}
+	t := s.Tally
+	if t == nil {
+		return
+	}
+	const second = 1000 // of milliseconds
+	r.LatencySeconds = t.Latency.distribution(second, r.SuccessCount)
+	if r.LatencySeconds != nil {
+		r.MeanConcurrentRequests = metadata.Per(t.Latency.sum()/second, r.InferenceTimeSeconds)
+	}
+	// Where some answers do not tell their usage, the others are no fair sample.
+	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
+	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)
+	r.Slowest, r.Longest, r.FailureExamples = t.Slowest, t.Longest, t.Examples
+}
+
+// larger is the larger of a number that may be unknown and another.
+func larger(a *float64, b float64) *float64 {
+	if a == nil || b > *a {
+		return &b
+	}
+	return a
 }
 
 // fixed is a number of requests, or null if it was not fixed.

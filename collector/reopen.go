@@ -64,13 +64,13 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 	f, lines := &frame{}, bufio.NewReaderSize(dec, 1<<20)
 	seen := roaring.New()
 	workers := stintsOf(meta) // what they have spent is spent
-	worked := time.Duration(meta.Results.InferenceTimeSeconds * float64(time.Second))
+	first := j.history(meta)
 	flush := func(position Position) error {
 		seqs, text := f.lines()
 		h := f.header(seqs)
-		h.Run, h.At, h.Worked, h.Position = j.state.Manifest.Run, time.Now().UTC(), worked.Milliseconds(), position
-		h.Workers = workers
-		worked, workers, f = 0, nil, &frame{}
+		h.Run, h.At, h.Position, h.Workers = j.state.Manifest.Run, time.Now().UTC(), position, workers
+		h.Series, h.Worked, h.Idle, h.Lost, h.Sessions = first.Series, first.Worked, first.Idle, first.Lost, first.Sessions
+		first, workers, f = header{}, nil, &frame{}
 		return j.append(h, seqs, text)
 	}
 	for {
@@ -97,6 +97,18 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 				return err
 			}
 		}
+	}
+}
+
+// history is what a frame says of the run until now, but for its lines. What went by
+// since its end counts as idle.
+func (j *Journal) history(meta *metadata.Run) header {
+	j.old = true // it is gone on with
+	r := meta.Results
+	idle := time.Since(meta.Timestamp).Seconds() - r.InferenceTimeSeconds - orEmpty(r.LostTimeSeconds)
+	return header{
+		Series: meta.Series, Sessions: r.Interruptions - 1,
+		Worked: int64(1000 * r.InferenceTimeSeconds), Idle: int64(1000 * max(0, idle)), Lost: int64(1000 * orEmpty(r.LostTimeSeconds)),
 	}
 }
 

@@ -41,7 +41,12 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *me
 		must(t, l.commit())
 	}
 	must(t, os.WriteFile(out.Meta(), []byte("{}"), 0o644))
-	return out, &metadata.Run{Test: metadata.Test{NumRequests: int(requests)}, Results: metadata.Results{InferenceTimeSeconds: 1.5}}
+	meta := &metadata.Run{
+		Timestamp: time.Now().Add(-time.Minute), Test: metadata.Test{NumRequests: int(requests)},
+		Results: metadata.Results{InferenceTimeSeconds: 1.5, LostTimeSeconds: new(2.0), Interruptions: 3}, Series: &metadata.Series{},
+	}
+	meta.Series.Add(born.Add(time.Minute), metadata.Point{Requests: int64(requests)})
+	return out, meta
 }
 
 // folder is what lies in the folder of an output.
@@ -93,7 +98,8 @@ func TestReopen(t *testing.T) {
 
 			n := int64(tt.requests / 3 * 2)
 			want := State{
-				Manifest: m, Done: roaring.New(), Sessions: 1, Worked: 1500 * time.Millisecond, Position: at,
+				Manifest: m, Done: roaring.New(), Sessions: 3, // one more when it goes on
+				Worked: 1500 * time.Millisecond, Position: at,
 				Counts: proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
 				Tally:  tallyOf(slices.DeleteFunc(to(tt.requests), failing)...), // the failed ones do not count any more
 			}
@@ -106,7 +112,14 @@ func TestReopen(t *testing.T) {
 			}
 			checkState(t, want, j.State())
 			j = reopen(t, j)
-			checkState(t, want, j.State())
+			s := j.State()
+			checkState(t, want, s)
+			if idle := s.Idle.Seconds(); s.Lost != 2*time.Second || idle < 56.5 || idle > 90 {
+				t.Errorf("of a minute, %v are lost and %v idle", s.Lost, s.Idle)
+			}
+			if n := s.Series.Len(); n == 0 || s.Series.Requests[n-1] != int64(tt.requests) {
+				t.Errorf("series %+v", s.Series)
+			}
 			frames := 0
 			_, _, err = j.frames(func(p place) error {
 				if p.Packed > 0 {
@@ -116,6 +129,11 @@ func TestReopen(t *testing.T) {
 			})
 			if err != nil || frames != tt.frames {
 				t.Errorf("%d frames of lines (%v), want %d", frames, err, tt.frames)
+			}
+
+			must(t, j.begin())
+			if n := j.State().Sessions; n != 4 {
+				t.Errorf("%d sessions, of which 3 are interruptions", n)
 			}
 
 			// Nothing else has changed.

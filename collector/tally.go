@@ -2,8 +2,12 @@ package collector
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -19,6 +23,17 @@ type Tally struct {
 	Finish   map[string]int64 `json:"finish,omitempty"`
 	Failures map[string]int64 `json:"failures,omitempty"` // failed requests by cause
 	Workers  map[string]int64 `json:"workers,omitempty"`  // requests by the worker that ran them
+	// Examples are the custom_ids of failed requests, one for each cause.
+	Examples map[string]string `json:"examples,omitempty"`
+
+	// Of the answered requests: the milliseconds of their last attempts and, where they
+	// tell their usage, their tokens.
+	Latency    *spread `json:"latency,omitempty"`
+	Prompt     *spread `json:"prompt,omitempty"`
+	Completion *spread `json:"completion,omitempty"`
+	// Slowest and Longest are a few of them, by latency and by completion tokens.
+	Slowest []metadata.Outlier `json:"slowest,omitempty"`
+	Longest []metadata.Outlier `json:"longest,omitempty"`
 }
 
 // Names come out of answers. There are a few of each kind; should there be ever more, or
@@ -27,6 +42,7 @@ const (
 	maxNames  = 1000
 	maxName   = 256
 	otherName = "other"
+	outliers  = 5
 )
 
 func count(counts *map[string]int64, name string, n int64) {
@@ -61,12 +77,83 @@ func (t *Tally) add(l proto.Line, worker string) {
 		}
 		count(&t.Finish, finish, 1)
 	}
-	if !l.OK {
+	if l.OK {
+		t.measure(l)
+	} else {
 		count(&t.Failures, l.ErrorCode, 1)
+		t.example(l.ErrorCode, func() string { return customID(l) })
 	}
 	if worker != "" && !notRun(l) {
 		count(&t.Workers, worker, 1)
 	}
+}
+
+// measure takes in how long an answer took, and how long it is.
+func (t *Tally) measure(l proto.Line) {
+	var seconds float64
+	if l.LatencyMS >= 0 {
+		seconds = float64(l.LatencyMS) / 1000
+		addTo(&t.Latency, float64(l.LatencyMS))
+	}
+	if l.PromptTokens+l.CompletionTokens > 0 {
+		addTo(&t.Prompt, float64(l.PromptTokens))
+		addTo(&t.Completion, float64(l.CompletionTokens))
+	}
+	if o := (metadata.Outlier{LatencySeconds: seconds, CompletionTokens: l.CompletionTokens}); isOutlier(t.Slowest, o, slower) || isOutlier(t.Longest, o, longer) {
+		o.CustomID = customID(l)
+		keep(&t.Slowest, o, slower)
+		keep(&t.Longest, o, longer)
+	}
+}
+
+// customID is a line's custom_id for people.
+func customID(l proto.Line) string {
+	text, err := proto.Unquote(l.CustomID)
+	if err != nil {
+		text = l.CustomID
+	}
+	if len(text) > maxName {
+		return strings.ToValidUTF8(string(text[:maxName]), "") + "..."
+	}
+	return string(text)
+}
+
+// The orders of outliers. Among equals the first that came stays.
+func slower(a, b metadata.Outlier) int {
+	return cmp.Compare(b.LatencySeconds, a.LatencySeconds)
+}
+
+func longer(a, b metadata.Outlier) int {
+	return cmp.Compare(b.CompletionTokens, a.CompletionTokens)
+}
+
+// isOutlier reports whether a request has a place among the first of a list.
+func isOutlier(list []metadata.Outlier, o metadata.Outlier, order func(a, b metadata.Outlier) int) bool {
+	return len(list) < outliers || order(o, list[len(list)-1]) < 0
+}
+
+// keep gives a request its place in the list, if it has one.
+func keep(list *[]metadata.Outlier, o metadata.Outlier, order func(a, b metadata.Outlier) int) {
+	if !isOutlier(*list, o, order) {
+		return
+	}
+	*list = append(*list, o)
+	slices.SortStableFunc(*list, order)
+	*list = (*list)[:min(len(*list), outliers)]
+}
+
+// example keeps a custom_id for a cause of failure, unless there is one.
+func (t *Tally) example(cause string, id func() string) {
+	if len(cause) > maxName || len(t.Examples) >= maxNames {
+		cause = otherName
+	}
+	if _, known := t.Examples[cause]; known {
+		return
+	}
+	if t.Examples == nil {
+		t.Examples = map[string]string{}
+	}
+	t.Examples[cause] = id()
 }
 
 // Add adds what d counts to t.
@@ -78,6 +165,18 @@ func (t *Tally) Add(d Tally) {
 		for name, n := range both.from {
 			count(both.to, name, n)
 		}
+	}
+	for cause, id := range d.Examples {
+		t.example(cause, func() string { return id })
+	}
+	mergeTo(&t.Latency, d.Latency)
+	mergeTo(&t.Prompt, d.Prompt)
+	mergeTo(&t.Completion, d.Completion)
+	for _, o := range d.Slowest {
+		keep(&t.Slowest, o, slower)
+	}
+	for _, o := range d.Longest {
+		keep(&t.Longest, o, longer)
 	}
 }
 

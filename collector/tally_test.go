@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -59,10 +60,56 @@ func TestTally(t *testing.T) {
 			must(t, err)
 			f := &frame{}
 			f.add(0, tt.line, info)
+			f.tally.Latency, f.tally.Prompt, f.tally.Completion, f.tally.Slowest, f.tally.Longest, f.tally.Examples = nil, nil, nil, nil, nil, nil // see TestTallyMeasures
 			if diff := cmp.Diff(tt.want, f.tally); diff != "" {
 				t.Errorf("tally (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What requests took and how long their answers are is told by the answered ones, and
+// what failed by one of each kind.
+func TestTallyMeasures(t *testing.T) {
+	t.Parallel()
+	var whole Tally
+	scan := new(proto.Scanner)
+	for part := range 10 {
+		f := &frame{}
+		for i := range 10 {
+			seq := uint32(10*part + i)
+			line := resultLine(seq, func(r *proto.Result) {
+				r.Latency = time.Duration(seq) * time.Second
+				r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":10,"completion_tokens":%d}}`, 99-seq)
+				if i == 9 {
+					r.Status, r.Err, r.Body = 0, &proto.ResultError{Code: "timeout"}, nil
+				}
+			})
+			info, err := proto.ParseLine(scan, line)
+			must(t, err)
+			f.add(seq, line, info)
+		}
+		whole.Add(f.tally)
+	}
+	if d := whole.Latency.distribution(1000, 90); d == nil || d.Max != 98 || d.Mean != 49 {
+		t.Errorf("latency %+v", d)
+	}
+	if d := whole.Completion.distribution(1, 90); d == nil || d.Max != 99 || d.Mean != 50 {
+		t.Errorf("completion tokens %+v", d)
+	}
+	if d := whole.Prompt.distribution(1, 91); d != nil {
+		t.Errorf("the prompts of 90 requests stand for 91: %+v", d)
+	}
+	want := []metadata.Outlier{{CustomID: "c-98", LatencySeconds: 98, CompletionTokens: 1}, {CustomID: "c-97", LatencySeconds: 97, CompletionTokens: 2},
+		{CustomID: "c-96", LatencySeconds: 96, CompletionTokens: 3}, {CustomID: "c-95", LatencySeconds: 95, CompletionTokens: 4}, {CustomID: "c-94", LatencySeconds: 94, CompletionTokens: 5}}
+	if diff := cmp.Diff(want, whole.Slowest); diff != "" {
+		t.Errorf("slowest (-want +got):\n%s", diff)
+	}
+	if len(whole.Longest) != outliers || whole.Longest[0].CustomID != "c-0" || whole.Longest[4].CustomID != "c-4" {
+		t.Errorf("longest %+v", whole.Longest)
+	}
+	if diff := cmp.Diff(map[string]string{"timeout": "c-9"}, whole.Examples); diff != "" {
+		t.Errorf("examples (-want +got):\n%s", diff)
 	}
 }
 

@@ -39,7 +39,12 @@ func (c *Collector) begin(ctx context.Context) error {
 	if err := c.look(ctx); err != nil {
 		return err
 	}
-	return c.cfg.Journal.begin()
+	before := c.cfg.Journal.State().At
+	if err := c.cfg.Journal.begin(); err != nil {
+		return err
+	}
+	c.gap = [2]time.Time{before, c.cfg.Journal.State().At}
+	return nil
 }
 
 func (c *Collector) info() proto.CollectorInfo {

@@ -1,0 +1,56 @@
+package collector
+
+import (
+	"sync"
+	"time"
+)
+
+// clock tells the time in which a run is worked on from that in which nobody does: it is
+// paused, there is no worker, or its model server loads.
+type clock struct {
+	mu    sync.Mutex
+	at    time.Time // until then the time is accounted for
+	busy  time.Time // when somebody was seen at work last
+	spent times     // since it was taken last
+}
+
+// times are parts of the time since a run began.
+type times struct {
+	worked time.Duration // somebody was at work
+	idle   time.Duration // nobody was
+}
+
+// quiet is how long nothing may be seen of work before it counts as none. Workers tell
+// how many requests they have in flight every 3 s.
+const quiet = 10 * time.Second
+
+func newClock(now time.Time) *clock { return &clock{at: now, busy: now} }
+
+// work notes that somebody is at work.
+func (k *clock) work(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now.Sub(k.busy) > quiet {
+		k.spent.worked += max(0, k.busy.Sub(k.at))
+		k.spent.idle += now.Sub(later(k.busy, k.at))
+	} else {
+		k.spent.worked += max(0, now.Sub(k.at))
+	}
+	k.at, k.busy = later(k.at, now), later(k.busy, now)
+}
+
+// take returns what time was spent since it was taken last.
+func (k *clock) take() times {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	spent := k.spent
+	k.spent = times{}
+	return spent
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
