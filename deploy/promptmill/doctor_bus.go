@@ -23,7 +23,7 @@ type visit struct {
 	*link
 	role proto.Role // empty: not known
 
-	blind  bool       // it may not see consumers
+	blind bool // it may not see consumers
 
 	mu     sync.Mutex
 	refuse context.CancelCauseFunc // of the question that is open

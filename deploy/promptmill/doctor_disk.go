@@ -132,7 +132,7 @@ func syncTime(dir string) (time.Duration, error) {
 // What an estimate of the output assumes, since only the run can tell.
 const (
 	assumedLine    = 4000 // bytes of an output line
-	assumedPacking = 3       // to 1, of text by zstd
+	assumedPacking = 3    // to 1, of text by zstd
 )
 
 // space is how large an input is: requests, and bytes of text.
