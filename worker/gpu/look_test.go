@@ -6,8 +6,10 @@ import (
 	"testing"
 )
 
+// These are not parallel: a script that is just written cannot be executed while the
+// fork of another test still has it open.
+
 func TestLook(t *testing.T) {
-	t.Parallel()
 	cards, driver, err := look(t.Context(), fake(t, `sed 's/^/570.86.15, /' "$dir/two.csv"`))
 	if err != nil || driver != "570.86.15" || len(cards) < 2 || cards[0].MemoryBytes == 0 {
 		t.Errorf("got %+v, driver %q, %v", cards, driver, err)
@@ -15,7 +17,6 @@ func TestLook(t *testing.T) {
 }
 
 func TestLookFindsNothing(t *testing.T) {
-	t.Parallel()
 	for _, tt := range []struct {
 		name, script, words string
 		none                bool
