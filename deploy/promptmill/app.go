@@ -27,7 +27,7 @@ func run(ctx context.Context, env environment) int {
 			runCommand(env), workerCommand(env), serveCommand(env), submitCommand(env), collectCommand(env),
 			listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
 		}, controlCommands(env), []*cli.Command{
-			joinCommand(env), natsConfigCommand(env), verifyCommand(env), simCommand(env), versionCommand(env),
+			joinCommand(env), natsConfigCommand(env), verifyCommand(env), doctorCommand(env), simCommand(env), versionCommand(env),
 		}),
 		Version:               versionText(),
 		HideVersion:           true,

@@ -275,12 +275,11 @@ func (b *bus) awaitReaders(most time.Duration) {
 // roomFor is how many bytes the store in dir may have: what is free on its disk, and
 // what it has already.
 func roomFor(dir string) (int64, error) {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
+	room, err := freeBytes(dir)
+	if err != nil {
+		return 0, err
 	}
-	room := int64(disk.Bavail) * int64(disk.Bsize) //nolint:unconvert // it is a uint32 on macOS
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -297,6 +296,15 @@ func roomFor(dir string) (int64, error) {
 		return 0, withHint(fmt.Errorf("the disk of %s is full: %d bytes are free", dir, room), "free some space, or choose another disk with --state DIR")
 	}
 	return room, nil
+}
+
+// freeBytes is what is free for us on the disk of dir.
+func freeBytes(dir string) (int64, error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
+	}
+	return int64(disk.Bavail) * int64(disk.Bsize), nil //nolint:unconvert // it is a uint32 on macOS
 }
 
 // serverLog passes what the server says to our log. Its errors are no more than

@@ -37,12 +37,8 @@ func modelFlags() []cli.Flag {
 
 // checkModelFlags refuses values that make no sense. urls are what --url names.
 func checkModelFlags(c *cli.Command, urls ...string) error {
-	for _, url := range urls {
-		s, err := modelserver.New(url, "")
-		if err != nil {
-			return usage("", "--url: %w", err)
-		}
-		s.Close()
+	if err := checkServerURLs(urls); err != nil {
+		return err
 	}
 	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
 		if c.Int(name) < 1 && (name != "concurrency" || c.IsSet(name)) {
@@ -62,6 +58,17 @@ func checkModelFlags(c *cli.Command, urls ...string) error {
 	}
 	if c.IsSet("exec") && strings.TrimSpace(c.String("exec")) == "" {
 		return usage(`for example --exec "vllm serve MODEL"`, "--exec: there is no command")
+	}
+	return nil
+}
+
+func checkServerURLs(urls []string) error {
+	for _, url := range urls {
+		s, err := modelserver.New(url, "")
+		if err != nil {
+			return usage("", "--url: %w", err)
+		}
+		s.Close()
 	}
 	return nil
 }

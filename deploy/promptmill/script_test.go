@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 func TestScripts(t *testing.T) {
@@ -14,5 +19,23 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PROMPTMILL_STATE", e.WorkDir+"/state")
 			return nil
 		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"drift": changeConsumer},
 	})
+}
+
+// changeConsumer changes the consumer of a run on the script's bus, as somebody might by
+// hand: drift RUN MODEL.
+func changeConsumer(ts *testscript.TestScript, _ bool, args []string) {
+	state := ts.Getenv("PROMPTMILL_STATE")
+	id, err := loadIdentity(state)
+	ts.Check(err)
+	l, err := joinBus(id.join(proto.RoleCollector, []string{localBuses(state)[0].here()}), zerolog.Nop())
+	ts.Check(err)
+	defer l.close()
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	cfg := proto.ConsumerConfig(args[0], args[1])
+	cfg.AckWait = time.Hour
+	_, err = l.js.UpdateConsumer(ctx, proto.WorkStream(args[0]), cfg)
+	ts.Check(err)
 }

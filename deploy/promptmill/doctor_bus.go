@@ -1,0 +1,227 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// visit is a bus that is being looked at, by one question after the other.
+type visit struct {
+	*link
+	role proto.Role // empty: not known
+
+	blind bool // it may not see consumers
+
+	mu     sync.Mutex
+	refuse context.CancelCauseFunc // of the question that is open
+}
+
+// lookAtBus makes all checks of a bus.
+func lookAtBus(ctx context.Context, l *link, role proto.Role) []finding {
+	v := &visit{link: l, role: role}
+	l.conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if errors.Is(err, nats.ErrPermissionViolation) && v.refuse != nil {
+			v.refuse(nats.ErrPermissionViolation)
+		}
+	})
+	list := []finding{v.server(), v.payload()}
+	store := v.jetStream(ctx)
+	if list = append(list, store); store.Status == broken {
+		return list // nothing below could be asked
+	}
+	buckets, made := v.buckets(ctx)
+	if list = append(list, buckets...); made {
+		list = append(append(list, v.runs(ctx)...), v.clock(ctx))
+	}
+	return list
+}
+
+// askTime is how long the bus may take for one answer.
+const askTime = 3 * time.Second
+
+// ask asks the JetStream API for v. A refused question gets no answer, only a word on
+// the side: its error wraps [nats.ErrPermissionViolation].
+func ask[T any](ctx context.Context, v *visit, subject string) (answer T, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	v.mu.Lock()
+	v.refuse = refuse
+	v.mu.Unlock()
+	msg, err := v.conn.RequestWithContext(ctx, "$JS.API."+subject, nil)
+	if err != nil {
+		return answer, cmp.Or(context.Cause(ctx), err)
+	}
+	var wrong struct{ Error *jetstream.APIError }
+	if err = json.Unmarshal(msg.Data, &wrong); err != nil {
+		return answer, fmt.Errorf("answer to %s: %w", subject, err)
+	}
+	if wrong.Error != nil {
+		return answer, wrong.Error
+	}
+	return answer, json.Unmarshal(msg.Data, &answer)
+}
+
+// server: is it near, and new enough?
+func (v *visit) server() finding {
+	f := finding{Name: "bus", Status: fine}
+	trip, err := v.conn.RTT()
+	if err != nil {
+		return failed("bus", &failure{exitUnreachable, fmt.Errorf("%s does not answer: %w", v.name, err), "look at the server's log"})
+	}
+	f.Detail = fmt.Sprintf("%s, NATS %s, %s", v.name, v.conn.ConnectedServerVersion(), brief(trip))
+	if name := v.conn.ConnectedClusterName(); name != "" {
+		f.Detail += fmt.Sprintf(", cluster %s of %d known servers", name, len(v.conn.Servers()))
+	}
+	if v.role != "" {
+		f.Detail += ", as " + string(v.role)
+	}
+	if !atLeast(v.conn.ConnectedServerVersion(), oldestServer) {
+		f.Status, f.Mend = broken, fmt.Sprintf("promptmill needs NATS %d.%d or later", oldestServer[0], oldestServer[1])
+	}
+	return f
+}
+
+// oldestServer is the oldest NATS server that has all that is used, major and minor.
+var oldestServer = [2]int{2, 11}
+
+// atLeast compares a version such as 2.11.3 with a major and minor number. One that
+// cannot be read, of a server built by hand, passes.
+func atLeast(version string, want [2]int) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n < 2 {
+		return true
+	}
+	return major > want[0] || major == want[0] && minor >= want[1]
+}
+
+// smallestPayload is twice the text of a shard, which is packed, or of a message of
+// results, which is not.
+const smallestPayload = 2 * shardBytes
+
+// payload: do messages of shards and results fit?
+func (v *visit) payload() finding {
+	f := finding{Name: "bus messages", Status: fine, Detail: fmt.Sprintf("of %d KiB at most (max_payload); what is larger goes through the object store", v.conn.MaxPayload()>>10)}
+	if v.conn.MaxPayload() < smallestPayload {
+		f.Status, f.Mend = doubtful, fmt.Sprintf("set max_payload: %d in the server's configuration: below %d KiB almost everything takes the long way", maxPayload, smallestPayload>>10)
+	}
+	return f
+}
+
+// jetStream: is it on, and is there room for one more run?
+func (v *visit) jetStream(ctx context.Context) finding {
+	account, err := ask[jetstream.AccountInfo](ctx, v, "INFO")
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		// Not every role sees the account. Anybody may ask for a stream, there or not.
+		if _, err = ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket); err == nil || errors.Is(err, jetstream.ErrStreamNotFound) {
+			return finding{Name: "JetStream", Status: fine, Detail: "on; this user may not see its limits"}
+		}
+	}
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return finding{Name: "JetStream", Status: broken, Detail: "off: " + err.Error(),
+			Mend: "set jetstream: enabled in the server's configuration, and for the account of this user"}
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return finding{Name: "JetStream", Status: broken, Detail: "this user may not use it", Mend: "promptmill nats-config prints the permissions of each role"}
+	case err != nil:
+		return finding{Name: "JetStream", Status: broken, Detail: err.Error(), Mend: "look at the server's log; a cluster without a leader does not answer"}
+	}
+	return storeRoom(account, v.limits)
+}
+
+// storeRoom judges what the account has left for the streams of another run. The
+// server sets aside what streams may grow to.
+func storeRoom(account jetstream.AccountInfo, run proto.Limits) finding {
+	f := finding{Name: "JetStream", Status: fine}
+	taken := max(account.Store, account.ReservedStore)
+	most := account.Limits.MaxStore
+	if most <= 0 {
+		f.Detail = fmt.Sprintf("on, %d streams, %s stored, %s set aside, no limit of the account", account.Streams, size(int64(account.Store)), size(int64(taken)))
+		return f
+	}
+	f.Detail = fmt.Sprintf("on, %d streams, %s stored, %s of %s set aside", account.Streams, size(int64(account.Store)), size(int64(taken)), size(most))
+	if need := (run.WorkBytes + run.ResultsBytes) * int64(max(1, run.Replicas)); most-int64(taken) < need {
+		f.Status, f.Mend = doubtful, fmt.Sprintf("another run sets %s aside: promptmill delete takes ended runs off the bus, or let the account store more", size(need))
+	}
+	return f
+}
+
+// clocks that differ by more make presence, which ends by itself, and times in the
+// output wrong.
+const clockApart = time.Second
+
+// clock compares the clock of this machine with that of the bus, by the time stamp that
+// the bus puts into answers. Of several the one that came fastest says most.
+func (v *visit) clock(ctx context.Context) finding {
+	var best, apart time.Duration
+	for i := range 5 {
+		sent := time.Now()
+		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket)
+		trip := time.Since(sent)
+		if err != nil {
+			return finding{Name: "clock", Status: doubtful, Detail: "cannot be compared: " + err.Error(), Mend: "look at the server's log"}
+		}
+		if i == 0 || trip < best {
+			best, apart = trip, info.TimeStamp.Sub(sent.Add(trip/2))
+		}
+	}
+	return judgeClock(apart, best)
+}
+
+// judgeClock judges how far the bus's clock is ahead, known to half a round trip.
+func judgeClock(ahead, trip time.Duration) finding {
+	side := "ahead of"
+	if ahead < 0 {
+		side = "behind"
+	}
+	f := finding{Name: "clock", Status: fine, Detail: fmt.Sprintf("the bus is %s %s this machine, give or take %s", brief(ahead.Abs()), side, brief(trip/2))}
+	if ahead.Abs() <= trip/2 {
+		f.Detail = "bus and machine agree, give or take " + brief(trip/2)
+	}
+	if ahead.Abs()-trip/2 > clockApart {
+		f.Status = doubtful
+		f.Mend = fmt.Sprintf("synchronise both clocks (timedatectl, chrony): announcements end after %s, runs expire and are deleted by the clock", proto.PresenceTTL)
+	}
+	return f
+}
+
+// ownBus starts a bus as run does, in a folder that is removed, and makes the streams
+// of a run on it.
+func ownBus(ctx context.Context, state string) finding {
+	const name = "own bus"
+	dir, err := os.MkdirTemp(existing(state), ".promptmill-doctor-")
+	if err != nil {
+		return finding{Name: name, Status: broken, Detail: err.Error(), Mend: "choose another place with --state DIR"}
+	}
+	defer os.RemoveAll(dir)
+	begin := time.Now()
+	b, err := startBus(dir, dir, loopback, false, zerolog.Nop())
+	if err != nil {
+		return failed(name, err)
+	}
+	defer b.stop()
+	err = proto.MakeBuckets(ctx, b.js, 1)
+	if err == nil {
+		err = proto.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
+	}
+	if err != nil {
+		return failed(name, err)
+	}
+	return finding{Name: name, Status: fine, Detail: fmt.Sprintf("promptmill run can start one here: NATS %s, with a run's streams after %s", server.VERSION, brief(time.Since(begin)))}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// modelLimit is for a server that loads the model for its first request, as Ollama does.
+const modelLimit = 2 * time.Minute
+
+// lookAtNamedServer looks at a model server that a flag names.
+func lookAtNamedServer(ctx context.Context, url, key, model string) []finding {
+	s, err := modelserver.New(url, key)
+	if err != nil {
+		return []finding{failed("model server", err)}
+	}
+	defer s.Close()
+	return lookAtServer(ctx, s, model)
+}
+
+// lookForServers looks at the model servers of this machine.
+func lookForServers(ctx context.Context, key, model string) (list []finding) {
+	found, tried := modelserver.Find(ctx, key)
+	if len(found) == 0 {
+		return []finding{{Name: "model server", Status: doubtful, Detail: "none found: tried " + strings.Join(tried, ", "),
+			Mend: "start one, or name it with --url; a box that only has the bus needs none"}}
+	}
+	for _, s := range found {
+		list = append(list, lookAtServer(ctx, s, model)...)
+		s.Close()
+	}
+	return list
+}
+
+// lookAtServer looks at what a model server is and serves, at its gauges, and asks it
+// something.
+func lookAtServer(ctx context.Context, s *modelserver.Server, model string) []finding {
+	f := finding{Name: "model server", Status: fine, Detail: s.URL()}
+	info, err := s.Look(ctx)
+	switch {
+	case errors.Is(err, modelserver.ErrLoading):
+		f.Status, f.Detail, f.Mend = doubtful, s.URL()+" loads its model", "wait until it has; promptmill waits, too"
+		return []finding{f}
+	case errors.Is(err, modelserver.ErrUnreachable):
+		f.Status, f.Detail, f.unreachable, f.Mend = broken, err.Error(), true, "start it, or name the right one with --url"
+		return []finding{f}
+	case err != nil:
+		f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%v; it may serve nevertheless", err), "if it wants a key, set PROMPTMILL_API_KEY"
+	default:
+		f.Detail += ", " + inWords(info)
+		f.Mend = strings.Join(info.Notes, "\n")
+		if info.Models != nil && len(info.Models) == 0 {
+			f.Status, f.Mend = broken, "give it a model; with Ollama: ollama pull MODEL"
+			return []finding{f}
+		}
+	}
+	list := []finding{f}
+	if g := gauges(ctx, s); g.Status != "" {
+		list = append(list, g)
+	}
+	return append(list, tryModel(ctx, s, info, model))
+}
+
+// inWords is a model server in words.
+func inWords(info modelserver.Info) string {
+	text := strings.TrimSpace(info.Flavour + " " + info.Version)
+	if info.Models == nil {
+		return text + ", does not say which models it has"
+	}
+	var names []string
+	for _, m := range info.Models {
+		name := m.ID
+		if m.ContextLength > 0 {
+			name += fmt.Sprintf(" (context %d)", m.ContextLength)
+		}
+		names = append(names, name)
+	}
+	return text + ", models " + few(names, 5)
+}
+
+// gauges: does the server tell its load, if others of its kind do?
+func gauges(ctx context.Context, s *modelserver.Server) finding {
+	_, err := s.Load(ctx)
+	if !errors.Is(err, modelserver.ErrNoGauges) {
+		return finding{}
+	}
+	_, mend, told := strings.Cut(err.Error(), modelserver.ErrNoGauges.Error()+": ")
+	if !told {
+		return finding{} // nothing can be done
+	}
+	return finding{Name: "model load", Status: doubtful, Detail: s.URL() + " does not tell its load, so concurrency is found more slowly", Mend: mend}
+}
+
+// trial is a small request to one endpoint.
+type trial struct{ path, body string }
+
+// trials are the requests of which a model should answer one, in this order. %s is the
+// model.
+var trials = []trial{
+	{"/v1/chat/completions", `{"model":%s,"messages":[{"role":"user","content":"Say yes."}],"max_tokens":4}`},
+	{"/v1/completions", `{"model":%s,"prompt":"Say yes.","max_tokens":4}`},
+	{"/v1/embeddings", `{"model":%s,"input":"yes"}`},
+	{"/v1/rerank", `{"model":%s,"query":"yes","documents":["yes"]}`},
+	{"/v1/score", `{"model":%s,"text_1":"yes","text_2":"yes"}`},
+}
+
+// tryModel sends one real request, to the first endpoint that the model answers.
+func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info, model string) finding {
+	model = cmp.Or(model, usualModel(info))
+	quoted, _ := json.Marshal(model) // of a string, it never fails
+	f := finding{Name: "model request", Status: broken}
+	var refused string
+	for _, t := range trials {
+		begin := time.Now()
+		a := s.Post(ctx, t.path, fmt.Appendf(nil, t.body, quoted))
+		took := time.Since(begin)
+		switch {
+		case ctx.Err() != nil:
+			f.Detail, f.Mend = fmt.Sprintf("%s of %s did not answer %s in time", model, s.URL(), t.path), "look at the server's log: it may be overloaded, or hang"
+			return f
+		case a.Err != nil:
+			f.Detail, f.Mend = fmt.Sprintf("%s to %s: %v", t.path, s.URL(), a.Err), "look at the server's log"
+			return f
+		case a.Status == 200 && json.Valid(a.Body):
+			f.Status, f.Detail = fine, fmt.Sprintf("%s answered %s in %s", model, t.path, brief(took))
+			return f
+		case a.Status == 401 || a.Status == 403:
+			f.Detail, f.Mend = fmt.Sprintf("%s refuses the key: status %d", s.URL(), a.Status), "set PROMPTMILL_API_KEY"
+			return f
+		case a.Status == 429 || a.Status == 503 || a.Status == 529:
+			f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%s is busy: status %d%s", s.URL(), a.Status, saying(a.Body)), "run promptmill doctor again when it has less to do"
+			return f
+		case refused == "":
+			refused = fmt.Sprintf("%s of %s answers nothing that was tried; %s: status %d%s", model, s.URL(), t.path, a.Status, saying(a.Body))
+		}
+	}
+	f.Detail, f.Mend = refused, "look at the server's log; --model names another model"
+	return f
+}
+
+// usualModel is the model to ask for: one that is loaded, if the server tells that by
+// its context, so that no other has to be.
+func usualModel(info modelserver.Info) string {
+	if len(info.Models) == 0 {
+		return "default" // a server without a list takes any name
+	}
+	loaded := slices.IndexFunc(info.Models, func(m modelserver.Model) bool { return m.ContextLength > 0 })
+	return info.Models[max(0, loaded)].ID
+}
+
+// saying is what an answer that is an error says, as a part of a sentence.
+func saying(body []byte) string {
+	const most = 200
+	text := strings.Join(strings.Fields(string(body)), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	if text == "" {
+		return ""
+	}
+	return ", " + text
+}

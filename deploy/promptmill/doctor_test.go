@@ -1,0 +1,420 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+func TestCheckThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		defer close(stuck)
+		begin := time.Now()
+		c := check{"disk", 15 * time.Second, func(context.Context) []finding { <-stuck; return nil }}
+		found := <-c.begin(t.Context())
+		if len(found) != 1 || found[0].Status != broken || found[0].Detail != "it hangs: no answer within 15s" {
+			t.Errorf("got %+v", found)
+		}
+		if took := time.Since(begin); took != 16*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestCheckIsToldThatItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := check{"bus", time.Second, func(ctx context.Context) []finding {
+			<-ctx.Done()
+			return []finding{{Name: "bus", Status: doubtful, Detail: "half of it"}}
+		}}
+		if found := <-c.begin(t.Context()); len(found) != 1 || found[0].Detail != "half of it" {
+			t.Errorf("got %+v", found)
+		}
+	})
+}
+
+// The order is that of the checks, not that in which they end.
+func TestFindingsComeInOrder(t *testing.T) {
+	t.Parallel()
+	last := make(chan struct{})
+	var out bytes.Buffer
+	err := examine(t.Context(), environment{stdout: &out}, false, []check{
+		{"a", time.Minute, func(context.Context) []finding {
+			<-last
+			return []finding{{Name: "a", Status: doubtful, Detail: "one", Mend: "do this\nor that"}}
+		}},
+		{"b", time.Minute, func(context.Context) []finding {
+			defer close(last)
+			return []finding{{Name: "b", Status: fine, Detail: "two"}, {Name: "c", Status: broken, Detail: "three"}}
+		}},
+	})
+	if codeOf(err) != exitError {
+		t.Errorf("exit code %d", codeOf(err))
+	}
+	const want = "warn  a               one\n" +
+		"                      do this\n" +
+		"                      or that\n" +
+		"ok    b               two\n" +
+		"fail  c               three\n" +
+		"1 ok, 1 to look at, 1 failed\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCtrlCEndsDoctor(t *testing.T) {
+	t.Parallel()
+	signals := make(chan os.Signal, 1)
+	signals <- os.Interrupt
+	err := examine(t.Context(), environment{stdout: &bytes.Buffer{}, signals: signals}, false, []check{
+		{"a", time.Minute, func(ctx context.Context) []finding { <-ctx.Done(); return nil }},
+	})
+	if codeOf(err) != exitInterrupted {
+		t.Errorf("exit code %d", codeOf(err))
+	}
+}
+
+func TestDoctorExitCode(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		list []finding
+		want int
+	}{
+		{"nothing wrong", []finding{{Status: fine}}, exitOK},
+		{"a warning is no failure", []finding{{Status: doubtful}}, exitOK},
+		{"a failure", []finding{{Status: broken}, {Status: fine}}, exitError},
+		{"what a flag names is away", []finding{{Status: broken}, {Status: broken, unreachable: true}}, exitUnreachable},
+	} {
+		d := diagnosis{Checks: tt.list}
+		d.OK = d.count(broken) == 0
+		if got := codeOf(d.err()); got != tt.want {
+			t.Errorf("%s: exit code %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestThresholds(t *testing.T) {
+	t.Parallel()
+	account := func(most int64, stored, reserved uint64) jetstream.AccountInfo {
+		a := jetstream.AccountInfo{}
+		a.Limits.MaxStore, a.Store, a.ReservedStore = most, stored, reserved
+		return a
+	}
+	limits := proto.Limits{WorkBytes: 100, ResultsBytes: 100}
+	strict, floor := place{what: "output", need: 1000, strict: true}, place{what: "state", need: 1000}
+	for _, tt := range []struct {
+		name string
+		got  finding
+		want verdict
+	}{
+		{"clocks agree", judgeClock(10*time.Microsecond, time.Millisecond), fine},
+		{"clock one second ahead", judgeClock(time.Second, 0), fine},
+		{"clock more than a second ahead", judgeClock(1001*time.Millisecond, 0), doubtful},
+		{"clock more than a second behind", judgeClock(-1001*time.Millisecond, 0), doubtful},
+		{"clock unsure by the round trip", judgeClock(1500*time.Millisecond, time.Second), fine},
+		{"no limit of the store", storeRoom(account(-1, 1<<40, 1<<40), limits), fine},
+		{"room for one more run", storeRoom(account(1000, 0, 800), limits), fine},
+		{"no room: set aside", storeRoom(account(1000, 0, 801), limits), doubtful},
+		{"no room: stored", storeRoom(account(1000, 801, 0), limits), doubtful},
+		{"no room for three copies", storeRoom(account(1000, 0, 800), proto.Limits{WorkBytes: 100, ResultsBytes: 100, Replicas: 3}), doubtful},
+		{"files for all requests", judgeFiles(2048+otherFiles, 2048), fine},
+		{"files for one fewer", judgeFiles(2048+otherFiles-1, 2048), doubtful},
+		{"space as estimated", strict.judge(1000, 0), fine},
+		{"less space than the output needs", strict.judge(999, 0), broken},
+		{"less space than a bus would like", floor.judge(999, 0), doubtful},
+		{"sync as fast as it must be", floor.judge(1000, slowSync), fine},
+		{"slow sync", floor.judge(1000, slowSync+1), doubtful},
+	} {
+		if tt.got.Status != tt.want {
+			t.Errorf("%s: %s, want %s: %s", tt.name, tt.got.Status, tt.want, tt.got.Detail)
+		}
+		if (tt.got.Mend != "") != (tt.want != fine) {
+			t.Errorf("%s: mend %q", tt.name, tt.got.Mend)
+		}
+	}
+}
+
+func TestAtLeast(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]bool{
+		"2.11.0": true, "2.15.2": true, "3.0.0": true, "2.12.0-RC.1": true, "built by hand": true,
+		"2.10.29": false, "2.9.1": false, "1.99.0": false,
+	} {
+		if got := atLeast(version, [2]int{2, 11}); got != want {
+			t.Errorf("%s: %v", version, got)
+		}
+	}
+}
+
+func TestSizesAndTimesInWords(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 9950: "10 kB", 999_499: "999 kB", 999_500: "1.0 MB", 82_000_000_000: "82 GB", 1 << 62: "4.6 EB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0.0 ms", 340 * time.Microsecond: "0.3 ms", 62 * time.Millisecond: "62 ms", 2500 * time.Millisecond: "2.5 s"} {
+		if got := brief(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Models: map[string]int{"a": 1, "b": 2}}}
+	if err := proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	runs, err := proto.OpenRuns(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runs.Create(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	look := func() map[verdict][]string {
+		found := map[verdict][]string{}
+		for _, f := range lookAtBus(t.Context(), &link{conn: js.Conn(), js: js, name: "bus"}, "") {
+			found[f.Status] = append(found[f.Status], f.Name+": "+f.Detail)
+		}
+		return found
+	}
+	found := look()
+	if len(found[doubtful])+len(found[broken]) > 0 {
+		t.Fatalf("as made: %q", found)
+	}
+
+	// Each of these is one warning.
+	work := proto.WorkStreamConfig("r", proto.Limits{})
+	work.MaxMsgs = 10
+	if _, err := js.UpdateStream(t.Context(), work); err != nil {
+		t.Fatal(err)
+	}
+	consumer := proto.ConsumerConfig("r", "a")
+	consumer.MaxDeliver, consumer.AckWait = 5, time.Hour
+	if _, err := js.UpdateConsumer(t.Context(), work.Name, consumer); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteConsumer(t.Context(), work.Name, proto.ConsumerName("b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), proto.ResultsStream("r")); err != nil {
+		t.Fatal(err)
+	}
+	presence, err := js.Stream(t.Context(), "KV_"+proto.PresenceBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := presence.CachedInfo().Config
+	cfg.MaxAge = time.Hour
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	found = look()
+	want := []string{
+		"buckets: promptmill_presence is not as promptmill makes it: max_age is 1h0m0s instead of 15s",
+		"run r: stream pm_r_work: max_msgs is 10 instead of -1, max_bytes is not set, so nothing holds the producer back",
+		"run r: stream pm_r_results is missing",
+		"run r: consumer " + proto.ConsumerName("a") + ` of model "a": ack_wait is 1h0m0s instead of 30s, max_deliver is 5 instead of -1`,
+		"run r: consumer " + proto.ConsumerName("b") + ` of model "b" is missing`,
+	}
+	if diff := cmp.Diff(want, found[doubtful]); diff != "" || len(found[broken]) > 0 {
+		t.Error(diff, found[broken])
+	}
+}
+
+func TestCopiesInACluster(t *testing.T) {
+	t.Parallel()
+	info := func(copies int, c jetstream.ClusterInfo) jetstream.StreamInfo {
+		return jetstream.StreamInfo{Config: jetstream.StreamConfig{Replicas: copies}, Cluster: &c}
+	}
+	for _, tt := range []struct {
+		name string
+		info jetstream.StreamInfo
+		want string // in the detail of the one finding
+	}{
+		{"a single server", info(1, jetstream.ClusterInfo{Leader: "a"}), ""},
+		{"three copies", info(3, jetstream.ClusterInfo{Name: "c", Leader: "a", Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true}}}), ""},
+		{"one copy", info(1, jetstream.ClusterInfo{Name: "c", Leader: "a"}), "one copy"},
+		{"no leader", info(3, jetstream.ClusterInfo{Name: "c"}), "no leader"},
+		{"a copy behind", info(3, jetstream.ClusterInfo{Name: "c", Leader: "a", Replicas: []*jetstream.PeerInfo{{Name: "b"}}}), "server b is away or behind"},
+		{"a copy away", info(3, jetstream.ClusterInfo{Name: "c", Leader: "a", Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true, Offline: true}}}), "server b is away or behind"},
+	} {
+		list := copies("x", "s", tt.info)
+		if (tt.want == "") != (len(list) == 0) || len(list) > 0 && !strings.Contains(list[0].Detail, tt.want) {
+			t.Errorf("%s: %+v", tt.name, list)
+		}
+	}
+}
+
+func TestTryModel(t *testing.T) {
+	t.Parallel()
+	// answers is what a server says to each path; 404 to others.
+	type answers map[string]int
+	for _, tt := range []struct {
+		name    string
+		answers answers
+		want    verdict
+		words   string
+	}{
+		{"a chat model", answers{"/v1/chat/completions": 200}, fine, "m answered /v1/chat/completions in "},
+		{"a base model without a chat template", answers{"/v1/chat/completions": 400, "/v1/completions": 200}, fine, "answered /v1/completions"},
+		{"a model of embeddings", answers{"/v1/embeddings": 200}, fine, "answered /v1/embeddings"},
+		{"a model that ranks", answers{"/v1/rerank": 200}, fine, "answered /v1/rerank"},
+		{"a model that scores", answers{"/v1/score": 200}, fine, "answered /v1/score"},
+		{"a key is missing", answers{"/v1/chat/completions": 401}, broken, "refuses the key: status 401"},
+		{"busy", answers{"/v1/chat/completions": 503}, doubtful, "is busy: status 503, it says {}"},
+		{"nothing works", answers{"/v1/chat/completions": 500}, broken, "m of URL answers nothing that was tried; /v1/chat/completions: status 500, it says {}"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				status, ok := tt.answers[r.URL.Path]
+				if !ok {
+					status = 404
+				}
+				w.WriteHeader(status)
+				if status == 200 {
+					fmt.Fprint(w, "{}")
+					return
+				}
+				fmt.Fprint(w, "it\nsays {}")
+			}))
+			defer s.Close()
+			server, err := modelserver.New(s.URL, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			f := tryModel(t.Context(), server, modelserver.Info{}, "m")
+			if f.Status != tt.want || !strings.Contains(strings.ReplaceAll(f.Detail, s.URL, "URL"), tt.words) {
+				t.Errorf("got %+v", f)
+			}
+		})
+	}
+}
+
+func TestTryModelThatHangs(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // only then is it seen that the client has gone
+		close(asked)
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	server, err := modelserver.New(s.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if f := tryModel(ctx, server, modelserver.Info{}, "m"); f.Status != broken || !strings.Contains(f.Detail, "did not answer /v1/chat/completions in time") {
+		t.Errorf("got %+v", f)
+	}
+}
+
+func TestModelThatIsLoadedIsAsked(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		models []modelserver.Model
+		want   string
+	}{
+		{"none told", nil, "default"},
+		{"the first", []modelserver.Model{{ID: "a"}, {ID: "b"}}, "a"},
+		{"the one with a context", []modelserver.Model{{ID: "a"}, {ID: "b", ContextLength: 4096}}, "b"},
+	} {
+		if got := usualModel(modelserver.Info{Models: tt.models}); got != tt.want {
+			t.Errorf("%s: %s", tt.name, got)
+		}
+	}
+}
+
+func TestEstimateOfSpace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	line := `{"prompt":"` + strings.Repeat("x", 1000-14) + "\"}\n" // 1,000 bytes
+	write := func(name string, lines int, packed bool) string {
+		text := []byte(strings.Repeat(line, lines))
+		if packed {
+			e, err := zstd.NewWriter(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = e.EncodeAll(text, nil)
+			e.Close()
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	small, large, packed := write("small", 10, false), write("large", 10_000, false), write("packed", 100, true)
+	for _, tt := range []struct {
+		name   string
+		inputs []string
+		want   space
+	}{
+		{"a small file is read whole", []string{small}, space{10, 10_000, true}},
+		{"and so is a packed one", []string{packed}, space{100, 100_000, true}},
+		{"a large one is extrapolated", []string{large}, space{10_000, 10_000_000, false}},
+		{"several", []string{small, packed}, space{110, 110_000, true}},
+	} {
+		got, err := estimateSpace(tt.inputs)
+		if off := got.requests - tt.want.requests; err != nil || off < -10 || off > 10 || got.text != tt.want.text || got.exact != tt.want.exact {
+			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
+		}
+	}
+	if _, err := estimateSpace([]string{"-"}); codeOf(err) != exitUsage {
+		t.Errorf("standard input: %v", err)
+	}
+	if got := (space{requests: 1_500_000}).output(); got != 4_000_000_000 {
+		t.Errorf("1.5 million requests: %d bytes", got)
+	}
+}
+
+func TestColourOnlyOnATerminal(t *testing.T) {
+	t.Parallel()
+	paint := painter(environment{stdout: &bytes.Buffer{}, getenv: func(string) string { return "" }})
+	if got := paint(fine); got != "ok  " {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestFailedKeepsTheHint(t *testing.T) {
+	t.Parallel()
+	f := failed("bus", &failure{exitUnreachable, errors.New("away"), "start it"})
+	if diff := cmp.Diff(finding{"bus", broken, "away", "start it", true}, f, cmp.AllowUnexported(finding{})); diff != "" {
+		t.Error(diff)
+	}
+}
