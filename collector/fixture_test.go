@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -170,7 +171,8 @@ var compareBitmaps = cmp.Comparer(func(a, b *roaring.Bitmap) bool { return a.Equ
 func checkState(t *testing.T, want State, got *State) {
 	t.Helper()
 	// The times of the test itself are not compared.
-	if diff := cmp.Diff(want, *got, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Idle", "Lost", "Series")); diff != "" {
+	if diff := cmp.Diff(want, *got, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Idle", "Lost", "Series"),
+		cmpopts.SortSlices(func(a, b metadata.Outlier) bool { return a.CustomID < b.CustomID })); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
 }

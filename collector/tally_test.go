@@ -141,8 +141,22 @@ func checkTally(t *testing.T, want *Tally, meta metadata.Run) {
 			count(&got.Workers, w.Name, *w.Requests)
 		}
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	counts := cmpopts.IgnoreFields(Tally{}, "Latency", "Prompt", "Completion", "Slowest", "Longest", "Examples")
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), counts); diff != "" {
 		t.Errorf("tally of the metadata (-want +got):\n%s", diff)
+	}
+	for what, both := range map[string][2]*metadata.Distribution{
+		"latency":           {want.Latency.distribution(1000, r.SuccessCount), r.LatencySeconds},
+		"prompt tokens":     {want.Prompt.distribution(1, r.SuccessCount), r.PromptTokensPerRequest},
+		"completion tokens": {want.Completion.distribution(1, r.SuccessCount), r.CompletionTokensPerRequest},
+	} {
+		if diff := cmp.Diff(both[0], both[1], cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+			t.Errorf("%s of the metadata (-want +got):\n%s", what, diff)
+		}
+	}
+	if len(r.FailureExamples) != len(want.Examples) || len(r.Slowest) != len(want.Slowest) || len(r.Longest) != len(want.Longest) {
+		t.Errorf("%d examples of failures, %d slow and %d long answers; want %d, %d and %d",
+			len(r.FailureExamples), len(r.Slowest), len(r.Longest), len(want.Examples), len(want.Slowest), len(want.Longest))
 	}
 }
 
