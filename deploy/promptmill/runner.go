@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -155,6 +156,7 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 		return &failure{exitError, fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend}
 	}
 	want, has := o.settings, m.Settings
+	wantSchema, hasSchema := schemaText(want.Schema), schemaText(has.Schema)
 	if want.Model == "" {
 		want.Model = has.Model // found on the server when the run began
 	}
@@ -168,13 +170,22 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 		{"--set", has.Set, want.Set, maps.Equal(has.Set, want.Set)},
 		{"--skip-invalid", has.SkipInvalid, want.SkipInvalid, has.SkipInvalid == want.SkipInvalid},
 		{"--retry-truncated", has.RetryTruncated, want.RetryTruncated, has.RetryTruncated == want.RetryTruncated},
-		{"--schema", string(has.Schema), string(want.Schema), bytes.Equal(has.Schema, want.Schema)},
+		{"--schema", hasSchema, wantSchema, hasSchema == wantSchema},
 	} {
 		if !d.same {
 			return &failure{exitError, fmt.Errorf("%s belongs to run %s, which had other settings: %s was %v and is %v now", o.output.Results(), m.Run, d.name, d.then, d.now), mend}
 		}
 	}
 	return r.sameInput(ctx, m.Input, mend)
+}
+
+// schemaText is the schema of a run, or "none". The metadata has it with line breaks.
+func schemaText(schema json.RawMessage) string {
+	var compact bytes.Buffer
+	if len(schema) == 0 || json.Compact(&compact, schema) != nil {
+		return "none"
+	}
+	return compact.String()
 }
 
 // sameInput compares the input files with what they were: by size and time, and by
