@@ -32,6 +32,8 @@ type runner struct {
 	resumed bool
 	models  *models  // nil if only others work
 	serves  []string // models that the server has; nil if it does not tell
+
+	measured exporter
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -52,6 +54,11 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	unmeasure, err := startMetrics(r.options.command, &r.measured)
+	if err != nil {
+		return nil, err
+	}
+	defer unmeasure()
 	if r.options.inputs[0] == "-" {
 		path, err := spool(ctx, r.env.stdin, r.options.stateDir)
 		if err != nil {
@@ -385,17 +392,11 @@ func (r *runner) work(ctx context.Context) error {
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
-	measured := &exporter{}
-	unmeasure, err := startMetrics(o.command, measured)
-	if err != nil {
-		return err
-	}
-	defer unmeasure()
 	if r.models != nil {
 		cfg := workerConfig(o.command, r.models, r.models.servers[0], l, log)
 		cfg.Run = m.Run
 		parts.worker = worker.New(cfg)
-		measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
+		r.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
 		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, parts.worker, r.screen) })
 	}
 	parts.collector = collector.New(collector.Config{
@@ -403,7 +404,7 @@ func (r *runner) work(ctx context.Context) error {
 		Input: requestNames{func() ([]string, error) { return o.inputs, nil }, m.Settings},
 		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
-	defer measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
+	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
 	view := &view{run: m, worker: parts.worker, collector: parts.collector, link: l}
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup
