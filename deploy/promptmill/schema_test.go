@@ -74,7 +74,9 @@ func TestSchema(t *testing.T) {
 		{"at last", "", "", `{\"try\":2}`, answered["at last"]},
 		{"never", proto.CodeSchemaMismatch, "/try: got string, want integer", `{\"try\":\"2\"}`, failed["never"]},
 	} {
-		var line struct{ Error struct{ Code, Message string } }
+		var line struct {
+			Error struct{ Code, Message string }
+		}
 		if err := json.Unmarshal(tt.line, &line); err != nil {
 			t.Fatalf("%s: %v: %q", tt.id, err, tt.line)
 		}
