@@ -87,7 +87,13 @@ func (c command) ended(run string, within time.Duration) *metadata.Run {
 	c.t.Helper()
 	out := collector.Output(filepath.Join(c.dir, run))
 	poll(c.t, within, "the end of run "+run, func() bool { return exists(out.Meta()) && !exists(out.Journal()) })
-	meta, err := readMeta(out)
+	return c.meta(run)
+}
+
+// meta is the metadata of a run whose files are written.
+func (c command) meta(run string) *metadata.Run {
+	c.t.Helper()
+	meta, err := readMeta(collector.Output(filepath.Join(c.dir, run)))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -150,6 +150,17 @@ func (m *model) count(d int) {
 	m.most = max(m.most, m.now)
 }
 
+// together runs tests that wait most of the time, all at once, and not only as many as
+// there are processors.
+func together(t *testing.T, tests map[string]func(*testing.T)) {
+	t.Helper()
+	var all sync.WaitGroup
+	for name, test := range tests {
+		all.Go(func() { t.Run(name, test) })
+	}
+	all.Wait()
+}
+
 // poll waits until ok.
 func poll(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()

@@ -181,16 +181,23 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 	return nil
 }
 
-var portFlag = regexp.MustCompile(`(?:--port|-p)[= ]+(\d+)\b`)
+var (
+	portFlag = regexp.MustCompile(`(?:--port|-p)[= ]+(\d+)\b`)
+	program  = regexp.MustCompile(`vllm|sglang|llama-server|ollama`)
+)
 
 // execURL is where the server of a command answers: at the port that it names, or else
-// the usual one of its program.
+// the usual one of its program, which is the first that it names: models have such
+// names too.
 func execURL(command string) string {
 	port := "8000"
-	for program, usual := range map[string]string{"sglang": "30000", "llama-server": "8080", "ollama": "11434"} {
-		if strings.Contains(command, program) {
-			port = usual
-		}
+	switch program.FindString(command) {
+	case "sglang":
+		port = "30000"
+	case "llama-server":
+		port = "8080"
+	case "ollama":
+		port = "11434"
 	}
 	if named := portFlag.FindStringSubmatch(command); named != nil {
 		port = named[1]

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,6 +32,8 @@ type runner struct {
 	resumed bool
 	models  *models  // nil if only others work
 	serves  []string // models that the server has; nil if it does not tell
+
+	measured exporter
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -51,6 +54,11 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	unmeasure, err := startMetrics(r.options.command, &r.measured)
+	if err != nil {
+		return nil, err
+	}
+	defer unmeasure()
 	if r.options.inputs[0] == "-" {
 		path, err := spool(ctx, r.env.stdin, r.options.stateDir)
 		if err != nil {
@@ -155,6 +163,7 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 		return &failure{exitError, fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend}
 	}
 	want, has := o.settings, m.Settings
+	wantSchema, hasSchema := schemaText(want.Schema), schemaText(has.Schema)
 	if want.Model == "" {
 		want.Model = has.Model // found on the server when the run began
 	}
@@ -168,13 +177,22 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 		{"--set", has.Set, want.Set, maps.Equal(has.Set, want.Set)},
 		{"--skip-invalid", has.SkipInvalid, want.SkipInvalid, has.SkipInvalid == want.SkipInvalid},
 		{"--retry-truncated", has.RetryTruncated, want.RetryTruncated, has.RetryTruncated == want.RetryTruncated},
-		{"--schema", string(has.Schema), string(want.Schema), bytes.Equal(has.Schema, want.Schema)},
+		{"--schema", hasSchema, wantSchema, hasSchema == wantSchema},
 	} {
 		if !d.same {
 			return &failure{exitError, fmt.Errorf("%s belongs to run %s, which had other settings: %s was %v and is %v now", o.output.Results(), m.Run, d.name, d.then, d.now), mend}
 		}
 	}
 	return r.sameInput(ctx, m.Input, mend)
+}
+
+// schemaText is the schema of a run, or "none". The metadata has it with line breaks.
+func schemaText(schema json.RawMessage) string {
+	var compact bytes.Buffer
+	if len(schema) == 0 || json.Compact(&compact, schema) != nil {
+		return "none"
+	}
+	return compact.String()
 }
 
 // sameInput compares the input files with what they were: by size and time, and by
@@ -374,17 +392,11 @@ func (r *runner) work(ctx context.Context) error {
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
-	measured := &exporter{}
-	unmeasure, err := startMetrics(o.command, measured)
-	if err != nil {
-		return err
-	}
-	defer unmeasure()
 	if r.models != nil {
 		cfg := workerConfig(o.command, r.models, r.models.servers[0], l, log)
 		cfg.Run = m.Run
 		parts.worker = worker.New(cfg)
-		measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
+		r.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
 		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, parts.worker, r.screen) })
 	}
 	parts.collector = collector.New(collector.Config{
@@ -392,7 +404,7 @@ func (r *runner) work(ctx context.Context) error {
 		Input: requestNames{func() ([]string, error) { return o.inputs, nil }, m.Settings},
 		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
-	defer measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
+	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
 	view := &view{run: m, worker: parts.worker, collector: parts.collector, link: l}
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup

@@ -50,6 +50,11 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	if !slices.Contains(sim.Flavours, flavour) {
 		return sim.Config{}, usage("", "--sim-flavour %q: must be one of %s", flavour, flavourList())
 	}
+	for _, name := range []string{"sim-slots", "sim-tokens"} {
+		if c.Int(name) < 1 {
+			return sim.Config{}, usage("", "--%s %d: must be at least 1", name, c.Int(name))
+		}
+	}
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
 	if err != nil {
 		return sim.Config{}, usage("", "--sim-faults: %w", err)

@@ -47,6 +47,12 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	log := newLog(c, screen)
+	measured := &exporter{}
+	unmeasure, err := startMetrics(c, measured)
+	if err != nil {
+		return err
+	}
+	defer unmeasure()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")))
@@ -67,12 +73,6 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	closed := make(chan struct{})
 	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
 	group, working := errgroup.WithContext(ctx)
-	measured := &exporter{}
-	unmeasure, err := startMetrics(c, measured)
-	if err != nil {
-		return err
-	}
-	defer unmeasure()
 	for i, server := range m.servers {
 		cfg := workerConfig(c, m, server, l, log.With().Str("server", server.URL()).Logger())
 		if cfg.Name = name; len(m.servers) > 1 {
