@@ -59,13 +59,14 @@ func TestRetry(t *testing.T) {
 				t.Errorf("counts %+v", counts)
 			}
 			want := tallyOf(0, 1, 3, 4)
-			count(&want.Attempts, "1", 1)
-			count(&want.Finish, "none", 1)
-			count(&want.Workers, "w2", 1)
+			add := func(line []byte) {
+				info, err := proto.ParseLine(new(proto.Scanner), line)
+				must(t, err)
+				want.add(info, "w2")
+			}
+			add(answered(2))
 			if tt.fails == 0 {
-				count(&want.Attempts, "1", 1)
-				count(&want.Finish, "none", 1)
-				count(&want.Workers, "w2", 1)
+				add(tt.again)
 			} else {
 				want.Add(*tallyOf(5))
 			}

@@ -180,5 +180,8 @@ func (t *Tally) Add(d Tally) {
 	}
 }
 
-// notRun reports whether a line is of a request that was refused, or not executed.
-func notRun(l proto.Line) bool { return !l.OK && l.Attempts == 0 }
+// notRun reports whether a line is of a request that was refused, or not executed. One
+// that killed each server it came to was, though it ended none of its attempts.
+func notRun(l proto.Line) bool {
+	return !l.OK && l.Attempts == 0 && l.ErrorCode != proto.CodePoison
+}

@@ -51,6 +51,7 @@ func TestTally(t *testing.T) {
 		{"an answer that does not count", resultLine(0, func(r *proto.Result) {
 			r.Err = &proto.ResultError{Code: proto.CodeSchemaMismatch}
 		}), Tally{Attempts: one("1"), Finish: one("stop"), Failures: one("schema_mismatch"), Workers: one("w")}},
+		{"a request that killed its servers", resultLine(0, fails("poison", 0)), Tally{Failures: one("poison"), Workers: one("w")}},
 		{"a request that was not run", resultLine(0, fails("invalid_request", 0)), Tally{Failures: one("invalid_request")}},
 		{"a line without our extras", proto.StripExtras(lineOf(0, 0)), Tally{Finish: one("stop")}},
 	} {
