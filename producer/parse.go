@@ -19,11 +19,19 @@ type Parser struct {
 	modelMember []byte // `"model":"NAME"`
 	set         []setField
 	names       []string // the body's members in the line read last
+	sampling    []member // those of them that are sampling parameters, and those set
 }
 
 type setField struct {
 	name   string
 	member []byte // `"name":value`
+	value  []byte
+}
+
+// member is one of a JSON object, with its value as it stands in the input.
+type member struct {
+	name  string
+	value []byte
 }
 
 // NewParser returns a parser that adds the model and the fields of s to bodies that
@@ -38,7 +46,7 @@ func NewParser(s proto.Settings) (*Parser, error) {
 			return nil, fmt.Errorf("set %s: %q is not JSON on one line", name, value)
 		}
 		member := append(append(proto.Quote(name), ':'), value...)
-		p.set = append(p.set, setField{name, member})
+		p.set = append(p.set, setField{name, member, []byte(value)})
 	}
 	slices.SortFunc(p.set, func(a, b setField) int { return strings.Compare(a.name, b.name) })
 	return p, nil
@@ -102,7 +110,7 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 		}
 		*field = p.scan.Value()
 	}
-	p.names = p.names[:0]
+	p.forget()
 	s := &p.scan
 	s.Reset(line)
 	for s.Enter(); s.Next(); {
@@ -122,7 +130,7 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 			}
 			start := s.Enter()
 			f.model, f.stream = nil, nil // those beside the body are not its own
-			for p.names = p.names[:0]; s.Next(); {
+			for p.forget(); s.Next(); {
 				p.bodyMember(&f)
 			}
 			f.body = line[start:s.Offset()]
@@ -142,6 +150,9 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 	return f, nil
 }
 
+// forget drops the members noted so far.
+func (p *Parser) forget() { p.names, p.sampling = p.names[:0], p.sampling[:0] }
+
 // bodyMember notes a member of the body.
 func (p *Parser) bodyMember(f *fields) {
 	name := string(p.scan.Name())
@@ -151,6 +162,10 @@ func (p *Parser) bodyMember(f *fields) {
 		f.model = value
 	case "stream":
 		f.stream = value
+	default:
+		if isParameter(name) {
+			p.noteParameter(name, value)
+		}
 	}
 }
 
@@ -203,6 +218,9 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	for _, field := range p.set {
 		if !p.seen(field.name) {
 			add = append(add, field.member)
+			if isParameter(field.name) {
+				p.noteParameter(field.name, field.value)
+			}
 		}
 	}
 	if len(add) == 0 {

@@ -63,6 +63,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 	defer r.Close()
 	seen := map[[16]byte]struct{}{}
 	var repeated []uint32
+	var sampling parameters
 	for {
 		item, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -85,6 +86,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 			if len(in.Models) > MaxModels {
 				return in, report, fmt.Errorf("%s:%d: the input names more than %d models", item.File, item.Line, MaxModels)
 			}
+			sampling.count(r.parser.sampling)
 		}
 		if in.Requests%4096 == 0 {
 			if err := ctx.Err(); err != nil {
@@ -102,6 +104,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 	in.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	in.Invalid = report.Count
 	in.Repeated = proto.FormatSeqs(repeated)
+	in.Parameters = sampling.byName()
 	return in, report, nil
 }
 

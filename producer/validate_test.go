@@ -188,7 +188,7 @@ func BenchmarkValidate(b *testing.B) {
 	var text strings.Builder
 	words := strings.Repeat("some words of a prompt, ", 160)
 	for i := range lines {
-		fmt.Fprintf(&text, `{"custom_id":"id-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[{"role":"user","content":"%s"}]}}`+"\n", i, words)
+		fmt.Fprintf(&text, `{"custom_id":"id-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"m","temperature":0.7,"max_tokens":256,"seed":%d,"messages":[{"role":"user","content":"%s"}]}}`+"\n", i, i, words)
 	}
 	file := writeFile(b, "in", text.String())
 	b.SetBytes(int64(text.Len()))
