@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,15 +14,18 @@ import (
 // what it does for the run. What is null is unknown. A Stint is never changed, but
 // replaced by a newer one.
 type Stint struct {
-	Name        string             `json:"name"`
-	Host        string             `json:"host"`
-	Version     string             `json:"version"`
-	Platform    string             `json:"platform"` // flavour and version of its model server
-	Models      []string           `json:"models"`
-	Since       time.Time          `json:"since"`
-	LoadSeconds *float64           `json:"load_seconds"`
-	MemoryBytes proto.ServerMemory `json:"memory_bytes"`
-	GPUs        []metadata.GPU     `json:"gpus"`
+	Name     string   `json:"name"`
+	Host     string   `json:"host"`
+	Version  string   `json:"version"`
+	Platform string   `json:"platform"` // flavour and version of its model server
+	Models   []string `json:"models"`
+	// ContextLength is in tokens, by model, and GPUMemoryUtilization 0 to 1.
+	ContextLength        map[string]int     `json:"context_length,omitempty"`
+	GPUMemoryUtilization *float64           `json:"gpu_memory_utilization"`
+	Since                time.Time          `json:"since"`
+	LoadSeconds          *float64           `json:"load_seconds"`
+	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
+	GPUs                 []metadata.GPU     `json:"gpus"`
 	// Meters are the energy meters of the cards when they were read last, null where
 	// they have not been read yet.
 	Meters []*float64 `json:"meters,omitempty"`
@@ -46,7 +50,7 @@ func plus(a, b *proto.RunShare) *proto.RunShare {
 	case b == nil || *b == proto.RunShare{}:
 		return a
 	}
-	sum := proto.RunShare{Requests: a.Requests + b.Requests}
+	sum := proto.RunShare{Requests: a.Requests + b.Requests, Redeliveries: a.Redeliveries + b.Redeliveries}
 	if a.EnergyJoules != nil && b.EnergyJoules != nil {
 		sum.EnergyJoules = new(*a.EnergyJoules + *b.EnergyJoules)
 	}
@@ -70,6 +74,12 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, s.MemoryBytes.KVCache)
 	next.MemoryBytes.Graphs = newest(w.MemoryBytes.Graphs, s.MemoryBytes.Graphs)
 	next.LoadSeconds = newest(w.LoadSeconds, s.LoadSeconds)
+	next.GPUMemoryUtilization = newest(w.GPUMemoryUtilization, s.GPUMemoryUtilization)
+	if next.ContextLength = s.ContextLength; len(w.ContextLength) > 0 { // Ollama tells those of loaded models only
+		next.ContextLength = map[string]int{}
+		maps.Copy(next.ContextLength, s.ContextLength)
+		maps.Copy(next.ContextLength, w.ContextLength)
+	}
 	if next.Platform == "" {
 		next.Platform = s.Platform
 	}
@@ -77,7 +87,7 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 		next.Models = s.Models
 	}
 	if share := w.Runs[run]; share != (proto.RunShare{}) {
-		if s.Share != nil && share.Requests < s.Share.Requests {
+		if s.Share != nil && (share.Requests < s.Share.Requests || share.Redeliveries < s.Share.Redeliveries) {
 			next.Past = plus(s.Past, s.Share)
 		}
 		next.Share = &share

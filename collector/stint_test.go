@@ -27,6 +27,13 @@ func spent(requests int64, joules float64) *proto.RunShare {
 	return &proto.RunShare{Requests: requests, EnergyJoules: &joules}
 }
 
+// again is a share with shards that were delivered once more.
+func again(requests int64, joules float64, redeliveries int64) *proto.RunShare {
+	s := spent(requests, joules)
+	s.Redeliveries = redeliveries
+	return s
+}
+
 // stintOf is a stint of a worker that has spent so much.
 func stintOf(name string, requests int64, joules float64) Stint {
 	return Stint{}.heard(workerOn(name, spent(requests, joules)), "r")
@@ -45,6 +52,11 @@ func TestStintShare(t *testing.T) {
 		{"it stands when the worker is done with the run", []*proto.RunShare{spent(3, 35), nil}, spent(3, 35)},
 		{"the worker counts anew", []*proto.RunShare{spent(3, 35), nil, spent(1, 5), spent(2, 9)}, spent(5, 44)},
 		{"and again", []*proto.RunShare{spent(3, 35), spent(1, 5), nil, spent(0, 1)}, spent(4, 41)},
+		{"it counts redeliveries", []*proto.RunShare{again(0, 0, 1), again(0, 0, 2), again(1, 5, 2)}, again(1, 5, 2)},
+		{"it counts them anew, with requests", []*proto.RunShare{again(3, 35, 2), again(1, 5, 1)}, again(4, 40, 3)},
+		{"and with as many requests", []*proto.RunShare{again(0, 0, 2), again(0, 0, 1)}, again(0, 0, 3)},
+		{"and with none of them", []*proto.RunShare{again(1, 5, 2), nil, spent(2, 9)}, again(3, 14, 2)},
+		{"and with nothing else", []*proto.RunShare{spent(3, 35), again(0, 0, 1)}, again(3, 35, 1)},
 		{"energy that is unknown", []*proto.RunShare{{Requests: 4}}, &proto.RunShare{Requests: 4}},
 		{"energy that is unknown in part", []*proto.RunShare{{Requests: 4}, spent(1, 5)}, &proto.RunShare{Requests: 5}},
 	} {
@@ -58,6 +70,39 @@ func TestStintShare(t *testing.T) {
 				t.Errorf("share (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What a model server says of itself stands while it is down, and after it.
+func TestStintKeepsWhatWasTold(t *testing.T) {
+	t.Parallel()
+	told := func(utilization float64, lengths map[string]int) proto.WorkerInfo {
+		w := workerOn("w", nil)
+		w.ContextLength, w.GPUMemoryUtilization = lengths, &utilization
+		return w
+	}
+	first := Stint{}.heard(told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
+	down := first.heard(workerOn("w", nil), "r")
+	again := down.heard(told(0.5, map[string]int{"m": 2048}), "r")
+	for _, tt := range []struct {
+		name        string
+		stint       Stint
+		utilization float64
+		lengths     map[string]int
+	}{
+		{"at first", first, 0.9, map[string]int{"m": 4096, "n": 8192}},
+		{"while the server is down", down, 0.9, map[string]int{"m": 4096, "n": 8192}},
+		{"after it has begun otherwise", again, 0.5, map[string]int{"m": 2048, "n": 8192}},
+	} {
+		if diff := cmp.Diff(tt.lengths, tt.stint.ContextLength); diff != "" {
+			t.Errorf("context lengths %s (-want +got):\n%s", tt.name, diff)
+		}
+		if got := tt.stint.GPUMemoryUtilization; got == nil || *got != tt.utilization {
+			t.Errorf("memory utilization %s: %v, want %v", tt.name, got, tt.utilization)
+		}
+	}
+	if none := (Stint{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil || none.GPUMemoryUtilization != nil {
+		t.Errorf("nothing was told, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
 	}
 }
 

@@ -32,6 +32,12 @@ type WorkerInfo struct {
 	ServerVersion string   `json:"server_version"`
 	Ready         bool     `json:"ready"`  // its model server answers
 	Models        []string `json:"models"` // null: the model server does not tell, any are tried
+	// ContextLength is how many tokens a request and its answer may have, by model; only
+	// of those of which the model server tells.
+	ContextLength map[string]int `json:"context_length,omitempty"`
+	// GPUMemoryUtilization is the part of each GPU's memory, 0 to 1, that the model server
+	// was started to take, which vLLM tells; null: unknown.
+	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"`
 	// LoadSeconds is how long the model server took to load its model; null: unknown.
 	LoadSeconds *float64     `json:"load_seconds"`
 	MemoryBytes ServerMemory `json:"memory_bytes"`
@@ -62,8 +68,12 @@ type ServerMemory struct {
 type RunShare struct {
 	// Requests are those that the model server had and that ended at this worker,
 	// answered or failed.
-	Requests     int64    `json:"requests"`
-	EnergyJoules *float64 `json:"energy_joules"` // of its GPUs; null: unknown
+	Requests int64 `json:"requests"`
+	// EnergyJoules is what its GPUs took for these requests, 0 for none; null: unknown.
+	EnergyJoules *float64 `json:"energy_joules"`
+	// Redeliveries are the shards that came to it after another, or it itself, had had
+	// them before.
+	Redeliveries int64 `json:"redeliveries,omitempty"`
 }
 
 // GPU is a graphics card of a worker's host. What is null is unknown, and so is a

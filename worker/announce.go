@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // models are the models that the server serves. any is true if it does not tell.
@@ -66,6 +67,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 	info := proto.WorkerInfo{
 		Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(),
 		Flavour: server.Flavour, ServerVersion: server.Version, Models: models,
+		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
 		LoadSeconds: known(server.LoadSeconds),
 		MemoryBytes: proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},
 		Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(), Waiting: w.health.waiting.Load(),
@@ -95,6 +97,17 @@ func (w *Worker) announcement() proto.WorkerInfo {
 	}
 	info.Runs = w.shares.now(info.GPU)
 	return info
+}
+
+// contextLengths are those that the server tells.
+func contextLengths(models []modelserver.Model) map[string]int {
+	lengths := map[string]int{}
+	for _, m := range models {
+		if m.ContextLength > 0 {
+			lengths[m.ID] = m.ContextLength
+		}
+	}
+	return lengths
 }
 
 // known is a value that is not zero, or null.

@@ -47,6 +47,24 @@ func (b *bench) shortAckWait(run, model string, wait time.Duration) {
 	}
 }
 
+// A shard that somebody took counts when it comes again, though nothing is known of what
+// became of it; one that comes for the first time does not.
+func TestWorkerCountsRedeliveries(t *testing.T) {
+	t.Parallel()
+	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, 8, 4)
+	b.take("r", "m").Nak()
+	w, stop := b.start()
+	b.finish(w, stop, 8)
+	if got := w.Stats().Redelivered.Load(); got != 1 {
+		t.Errorf("%d shards were redelivered, want 1", got)
+	}
+	if got := w.shares.now(nil)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
+		t.Errorf("the run's share is %+v", got)
+	}
+}
+
 // What a worker had that is lost another runs, but for what has its result.
 func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	t.Parallel()

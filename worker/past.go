@@ -45,13 +45,17 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return stream.GetLastMsgForSubject(ctx, subject)
 	})
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return requests, p, nil
-	}
-	if err != nil {
+	fresh := errors.Is(err, jetstream.ErrMsgNotFound)
+	if err != nil && !fresh {
 		return requests, p, fmt.Errorf("look for results of shard %s: %w", h.id, err)
 	}
-	h.w.stats.Redelivered.Add(1)
+	if !fresh || p.lost > 0 {
+		h.w.stats.Redelivered.Add(1)
+		h.w.shares.redelivered(h.feed.run)
+	}
+	if fresh {
+		return requests, p, nil
+	}
 	for at := uint64(1); at <= last.Sequence; {
 		msg, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 			return stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(subject))

@@ -21,13 +21,27 @@ type shares struct {
 func (s *shares) ended(run string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.runs == nil {
-		s.runs, s.fresh = map[string]proto.RunShare{}, map[string]int64{}
-	}
+	s.make()
 	r := s.runs[run]
 	r.Requests++
 	s.runs[run] = r
 	s.fresh[run]++
+}
+
+// redelivered counts a shard of a run that somebody had before.
+func (s *shares) redelivered(run string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.make()
+	r := s.runs[run]
+	r.Redeliveries++
+	s.runs[run] = r
+}
+
+func (s *shares) make() {
+	if s.runs == nil {
+		s.runs, s.fresh = map[string]proto.RunShare{}, map[string]int64{}
+	}
 }
 
 // now is what was spent on each run until now. The energy of a time without any
@@ -62,7 +76,14 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunShare {
 		s.joules = total
 		clear(s.fresh)
 	}
-	return maps.Clone(s.runs)
+	told := maps.Clone(s.runs)
+	for run, r := range told {
+		if r.Requests == 0 { // a shard that was done already; what is unknown would hide what others spent
+			r.EnergyJoules = new(0.0)
+			told[run] = r
+		}
+	}
+	return told
 }
 
 // forget drops a run that is over.

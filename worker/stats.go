@@ -14,7 +14,7 @@ type Stats struct {
 	Failed      atomic.Int64 // of these, results that are no answer
 	Retries     atomic.Int64 // attempts that were or will be followed by another
 	Shards      atomic.Int64 // acknowledged
-	Redelivered atomic.Int64 // shards that came with a part of their results done
+	Redelivered atomic.Int64 // shards that somebody had had before
 	TokensIn    atomic.Int64 // of prompts, as the answers tell
 	TokensOut   atomic.Int64 // generated, as the answers tell
 	Stalled     atomic.Bool  // the bus does not take results

@@ -180,6 +180,9 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 			if server.Succeeded() != 3 || w.Stats().Redelivered.Load() != 1 {
 				t.Errorf("%d requests were run, want 3; %d shards redelivered", server.Succeeded(), w.Stats().Redelivered.Load())
 			}
+			if share := w.shares.now(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
+				t.Errorf("the run's share is %+v", share)
+			}
 		})
 	}
 }

@@ -25,6 +25,9 @@ type Info struct {
 	CacheBytes  int64    // GPU memory of the KV cache, likewise
 	GPUBytes    int64    // GPU memory of the loaded models in all, where only that is told
 	Notes       []string // what its user should know; always the same texts, to be said once
+
+	// GPUMemoryUtilization is the part of each GPU's memory that vLLM was started to take.
+	GPUMemoryUtilization float64
 }
 
 // Model is one that can be asked for.

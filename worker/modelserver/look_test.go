@@ -18,10 +18,10 @@ func TestLook(t *testing.T) {
 		server *fake
 		want   Info
 	}{
-		{"vLLM", newVLLM(t), Info{Flavour: "vLLM", Version: "0.29.0", Models: qwen, WeightBytes: 32e9}},
+		{"vLLM", newVLLM(t), Info{Flavour: "vLLM", Version: "0.29.0", Models: qwen, WeightBytes: 32e9, GPUMemoryUtilization: 0.92}},
 		{"vLLM that answers only what it must", without(newVLLM(t), "/version", "/metrics"), Info{Flavour: "vLLM", Models: qwen}},
 		{"vLLM behind something that renames its models", with(newVLLM(t), "/v1/models", reply{body: somebodysModels}),
-			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{{ID: "gpt"}}, WeightBytes: 32e9}},
+			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{{ID: "gpt"}}, WeightBytes: 32e9, GPUMemoryUtilization: 0.92}},
 		{"SGLang", newSGLang(t), Info{
 			Flavour: "SGLang", Version: "0.5.9", Models: []Model{{ID: "m", ContextLength: 32768}},
 			LoadSeconds: 6.1, WeightBytes: 3 << 29, CacheBytes: 1 << 28,

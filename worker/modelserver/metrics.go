@@ -20,11 +20,12 @@ const (
 	promptTokens
 	weightBytes
 	loadSeconds
+	gpuShare
 	fields
 )
 
 // names are what people call the fields.
-var names = [fields]string{"running", "waiting", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds"}
+var names = [fields]string{"running", "waiting", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds", "GPU memory utilization"}
 
 // aliases are the names that the fields have, or had in versions still in use. A page
 // may have a field under two of them.
@@ -38,6 +39,7 @@ var aliases = map[string]field{
 	"vllm:generation_tokens_total":    tokens,
 	"vllm:prompt_tokens_total":        promptTokens,
 	"vllm:model_weights_memory_bytes": weightBytes, // seen with 0.29
+	"vllm:cache_config_info":          gpuShare,    // as a label; the number is 1
 
 	// sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no counter:
 	// it is set to zero after each report.
@@ -109,7 +111,11 @@ func read(text []byte) page {
 		if len(parts) == 0 {
 			continue
 		}
-		value, err := strconv.ParseFloat(string(parts[0]), 64)
+		number := parts[0]
+		if f == gpuShare {
+			number = label(labels, `gpu_memory_utilization="`)
+		}
+		value, err := strconv.ParseFloat(string(number), 64)
 		if err != nil || !(value >= 0 && value <= 1e15) { // nor NaN
 			continue
 		}
@@ -147,21 +153,27 @@ func cutLabels(text []byte) (labels, rest []byte) {
 // SGLang dp_rank. Other labels tell apart what is said more than once: SGLang's GPUs
 // of one replica each repeat its numbers, and a priority's are a part of all.
 func replica(labels []byte) []byte {
-	for _, name := range []string{`engine="`, `dp_rank="`} {
-		for from := 0; ; {
-			i := bytes.Index(labels[from:], []byte(name))
-			if i < 0 {
-				break
-			}
-			i += from
-			from = i + len(name)
-			if i == 0 || labels[i-1] == ',' || labels[i-1] == ' ' {
-				value, _, _ := bytes.Cut(labels[from:], []byte(`"`))
-				return value
-			}
+	if engine := label(labels, `engine="`); engine != nil {
+		return engine
+	}
+	return label(labels, `dp_rank="`)
+}
+
+// label is the value of a label that has no escapes, nil if there is no such label. name
+// ends with the sign and the quote before the value.
+func label(labels []byte, name string) []byte {
+	for from := 0; ; {
+		i := bytes.Index(labels[from:], []byte(name))
+		if i < 0 {
+			return nil
+		}
+		i += from
+		from = i + len(name)
+		if i == 0 || labels[i-1] == ',' || labels[i-1] == ' ' {
+			value, _, _ := bytes.Cut(labels[from:], []byte(`"`))
+			return value
 		}
 	}
-	return nil
 }
 
 func (p *page) add(f field, replica []byte, value float64) {

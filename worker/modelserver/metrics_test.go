@@ -58,7 +58,7 @@ func TestRead(t *testing.T) {
 func TestAliases(t *testing.T) {
 	t.Parallel()
 	for name, f := range aliases {
-		p := read(fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\"} 0.5\n", name, name))
+		p := read(fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n", name, name))
 		for other := range fields {
 			if (p.found[other] != nil) != (other == f) {
 				t.Errorf("%s: found %v of %s", name, p.found[other], names[other])
@@ -74,6 +74,30 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// vLLM tells some of its settings as labels of a number that means nothing.
+func TestReadLabel(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, labels string
+		want         float64 // 0: nothing is found
+	}{
+		{"among others", `{cache_dtype="auto",gpu_memory_utilization="0.92",num_gpu_blocks="7"}`, 0.92},
+		{"the first", `{gpu_memory_utilization="1"}`, 1},
+		{"engines that have the same", `{engine="0",gpu_memory_utilization="0.9"} 1` + "\n" + `vllm:cache_config_info{engine="1",gpu_memory_utilization="0.9"}`, 0.9},
+		{"behind a label that ends like it", `{old_gpu_memory_utilization="0.1",gpu_memory_utilization="0.9"}`, 0.9},
+		{"not told", `{num_gpu_blocks="7"}`, 0},
+		{"no labels", ``, 0},
+		{"none", `{gpu_memory_utilization="None"}`, 0},
+		{"empty", `{gpu_memory_utilization=""}`, 0},
+		{"below zero", `{gpu_memory_utilization="-0.5"}`, 0},
+	} {
+		p := read([]byte("vllm:cache_config_info" + tt.labels + " 1.0\n"))
+		if got := p.most(gpuShare); got != tt.want || (p.found[gpuShare] == nil) != (got == 0) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // FuzzRead must not find what cannot be.
 func FuzzRead(f *testing.F) {
 	for _, name := range []string{"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt"} {
@@ -81,6 +105,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Add([]byte(`vllm:num_requests_running{a="\`))
 	f.Add([]byte("vllm:num_requests_running{"))
+	f.Add([]byte(`vllm:cache_config_info{gpu_memory_utilization="} 1`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p := read(text)
 		l := p.load(kvUsage, tokens)

@@ -18,6 +18,7 @@ func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
 	}
 	if page, err := v.page(ctx, s); err == nil {
 		info.WeightBytes = int64(page.total(weightBytes))
+		info.GPUMemoryUtilization = page.most(gpuShare)
 	}
 	return nil
 }

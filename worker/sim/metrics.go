@@ -23,6 +23,7 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:generation_tokens_total", "counter", float64(load.Tokens)},
 		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
 	})
+	writeMetrics(w, `{cache_dtype="auto",engine="0",gpu_memory_utilization="0.9"}`, []metric{{"vllm:cache_config_info", "gauge", 1}})
 }
 
 // metricsSGLang counts the tokens of requests that have ended, as SGLang does.
