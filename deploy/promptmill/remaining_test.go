@@ -14,7 +14,7 @@ type simulated struct {
 	slots    int
 	requests int
 	length   func(r *rand.Rand, begin float64) float64 // seconds of a request that begins then
-	stop, on float64                                  // it is paused from, until; no pause if equal
+	stop, on float64                                   // it is paused from, until; no pause if equal
 }
 
 // moment is what is to be seen at a time.

@@ -44,6 +44,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace))
+	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
 	if meta, err := r.already(ctx); meta != nil || err != nil {
@@ -405,7 +406,7 @@ func (r *runner) work(ctx context.Context) error {
 		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
-	view := &view{run: m, worker: parts.worker, collector: parts.collector, link: l}
+	view := &view{run: m, worker: parts.worker, counts: parts.collector.Progress, link: l}
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup
 	show.Go(func() { r.screen.show(showing, view) })
