@@ -39,7 +39,9 @@ func (l line) cut(cells int) (out line) {
 	if l.width() <= cells {
 		return l
 	}
-	cells--
+	if cells--; cells < 0 {
+		return nil
+	}
 	for _, s := range l {
 		kept := cutText(s.text, cells)
 		if len(kept) < len(s.text) {
@@ -127,14 +129,16 @@ func table(rows [][]span) []line {
 			if i == len(columns) {
 				columns = append(columns, 0)
 			}
-			columns[i] = max(columns[i], textWidth(s.text))
+			if i < len(row)-1 { // nothing comes after the last
+				columns[i] = max(columns[i], textWidth(s.text))
+			}
 		}
 	}
 	lines := make([]line, len(rows))
 	for i, row := range rows {
 		gap := 0
 		for j, s := range row {
-			if columns[j] == 0 {
+			if s.text == "" && columns[j] == 0 {
 				continue
 			}
 			if s.text != "" {

@@ -137,31 +137,34 @@ func grouped(n int) string {
 // interval is a time from low to high seconds, in steps that fit its length. It is one
 // time where the ends differ by a twentieth at most.
 func interval(low, high float64) string {
-	a, b := rounded(low), rounded(high)
+	var step time.Duration
+	for _, s := range []struct{ below, step time.Duration }{
+		{48 * time.Hour, time.Hour}, {10 * time.Hour, 10 * time.Minute}, {10 * time.Minute, time.Minute}, {time.Minute, 10 * time.Second}, {0, time.Second},
+	} {
+		if high >= s.below.Seconds() {
+			step = s.step
+			break
+		}
+	}
+	a, b := rounded(low, step), rounded(high, step)
 	if a == b || high <= 1.05*low {
-		return rounded((low + high) / 2)
+		return rounded((low+high)/2, step)
 	}
 	return a + "-" + b
 }
 
 // rounded is a time in seconds in two units at most.
-func rounded(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
+func rounded(seconds float64, step time.Duration) string {
+	d := time.Duration(seconds * float64(time.Second)).Round(step)
 	switch {
-	case d < time.Minute-time.Second/2:
-		return fmt.Sprintf("%ds", int(d.Round(time.Second).Seconds()))
-	case d < 10*time.Minute-5*time.Second:
-		d = d.Round(10 * time.Second)
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour && step < time.Minute:
 		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < time.Hour-time.Minute/2:
-		return fmt.Sprintf("%dm", int(d.Round(time.Minute).Minutes()))
-	case d < 10*time.Hour-5*time.Minute:
-		d = d.Round(time.Minute)
-	case d < 48*time.Hour-time.Minute/2:
-		d = d.Round(10 * time.Minute)
-	default:
-		d = d.Round(time.Hour)
-		return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 	}
-	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 }

@@ -67,6 +67,7 @@ type atWorker struct {
 type view struct {
 	run    proto.Manifest
 	worker *worker.Worker // of this process, or nil
+	limit  func() int     // of that worker, requests in flight at most
 	counts func() collector.Progress
 	link   *link
 
@@ -162,7 +163,7 @@ func (v *view) own(announced proto.WorkerInfo, now time.Time) atWorker {
 	stats := v.worker.Stats()
 	info, _ := v.worker.Info()
 	w.own, w.Name, w.Flavour, w.WaitsFor = true, hostName(), info.Flavour, ""
-	w.InFlight, w.done, w.outputTokens = stats.InFlight.Load(), stats.Done.Load(), stats.TokensOut.Load()
+	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), v.limit(), stats.Done.Load(), stats.TokensOut.Load()
 	if why, since := v.worker.Waiting(); why != "" {
 		w.WaitsFor = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))
 	} else if stats.Stalled.Load() {
