@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -282,5 +283,54 @@ func TestNoBlock(t *testing.T) {
 	}
 	if _, err := newScreen(file, "fancy", os.Getenv); codeOf(err) != exitUsage {
 		t.Errorf("an unknown mode: %v", err)
+	}
+}
+
+// A sample counts the workers that may do the run's requests, and says what it waits for.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	ready := func(name, model string) proto.WorkerInfo {
+		return proto.WorkerInfo{Name: name, Ready: true, Models: []string{model}, InFlight: 3, PerSecond: 1}
+	}
+	loading := proto.WorkerInfo{Name: "loading", Models: []string{"m"}}
+	m := proto.Manifest{Run: "r", Input: proto.Input{Models: map[string]int{"m": 10}}}
+	counts := collector.Progress{Total: 10, Durable: 4, Received: proto.Counts{Done: 6, Failed: 2, NotRun: 1, Attempts: 9}}
+	finishing := counts
+	finishing.Finishing = true
+	for _, c := range []struct {
+		name     string
+		workers  []proto.WorkerInfo
+		state    proto.State
+		counts   collector.Progress
+		want     string
+		inFlight int64
+		names    []string
+	}{
+		{"two boxes, one of which works for others", []proto.WorkerInfo{ready("a", "m"), ready("b", "other")}, proto.StateInProgress, counts, "running", 3, []string{"a"}},
+		{"one loads, one works", []proto.WorkerInfo{loading, ready("a", "m")}, proto.StateInProgress, counts, "running", 3, []string{"loading", "a"}},
+		{"none is ready", []proto.WorkerInfo{loading}, proto.StateInProgress, counts, "waiting for a worker that serves m", 0, []string{"loading"}},
+		{"none is there", nil, proto.StateInProgress, counts, "waiting for a worker that serves m", 0, nil},
+		{"paused", []proto.WorkerInfo{ready("a", "m")}, proto.StatePaused, counts, "paused", 3, []string{"a"}},
+		{"the files are written", []proto.WorkerInfo{ready("a", "m")}, proto.StateInProgress, finishing, "writing the output files", 3, []string{"a"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v := &view{run: m, workers: c.workers, state: c.state, asked: true, counts: func() collector.Progress { return c.counts }}
+			got := v.look()
+			var names []string
+			for _, w := range got.ByWorker {
+				names = append(names, w.Name)
+			}
+			if diff := cmp.Diff(c.names, names); diff != "" {
+				t.Error(diff)
+			}
+			if got.State != c.want || got.InFlight != c.inFlight || got.Workers != len(names) {
+				t.Errorf("%q with %d in flight at %d workers", got.State, got.InFlight, got.Workers)
+			}
+			// 9 attempts for the 5 that were run.
+			if got.Done != 6 || got.Failed != 2 || got.Durable != 4 || got.Retries != 4 {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }
