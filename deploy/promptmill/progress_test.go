@@ -20,7 +20,7 @@ import (
 // busy is a run on four boxes, one of which waits.
 func busy() sample {
 	worker := func(name, flavour string, inFlight int64, perSecond, tokens float64) atWorker {
-		w := elsewhere(proto.WorkerInfo{
+		w := told(proto.WorkerInfo{
 			Name: name, Flavour: flavour, Ready: true, InFlight: inFlight, Concurrency: 64, PerSecond: perSecond,
 			GPU: []proto.GPU{
 				{MemoryBytes: 80 << 30, MemoryUsedBytes: new(int64(70 << 30)), PowerWatts: new(300.4)},
@@ -32,8 +32,8 @@ func busy() sample {
 		}
 		return w
 	}
-	bare := elsewhere(proto.WorkerInfo{Name: "mac", Flavour: "Ollama", Ready: true, InFlight: 2, PerSecond: 0.25})
-	waits := elsewhere(proto.WorkerInfo{Name: "a-box-with-a-very-long-name.example.com"})
+	bare := told(proto.WorkerInfo{Name: "mac", Flavour: "Ollama", Ready: true, InFlight: 2, PerSecond: 0.25})
+	waits := told(proto.WorkerInfo{Name: "a-box-with-a-very-long-name.example.com"})
 	return sample{
 		Total: 100000, Done: 62011, Failed: 3, Retries: 1131, InFlight: 130, Workers: 4,
 		RequestsPerS: 8.12, InputTokPerS: 912.4, OutputTokPerS: 1912.3,

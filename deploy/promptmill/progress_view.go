@@ -133,7 +133,7 @@ func (v *view) look() sample {
 		}
 	}
 	for _, w := range others {
-		out.ByWorker = append(out.ByWorker, elsewhere(w))
+		out.ByWorker = append(out.ByWorker, told(w))
 	}
 	out.Workers = len(out.ByWorker)
 	for _, w := range out.ByWorker {
@@ -159,7 +159,7 @@ func works(w proto.WorkerInfo, m proto.Manifest) bool {
 
 // own is the worker of this process, which tells more and at once.
 func (v *view) own(announced proto.WorkerInfo, now time.Time) atWorker {
-	w := elsewhere(announced)
+	w := told(announced)
 	stats := v.worker.Stats()
 	info, _ := v.worker.Info()
 	w.own, w.Name, w.Flavour, w.WaitsFor = true, hostName(), info.Flavour, ""
@@ -172,8 +172,8 @@ func (v *view) own(announced proto.WorkerInfo, now time.Time) atWorker {
 	return w
 }
 
-// elsewhere is a worker as it has announced itself.
-func elsewhere(i proto.WorkerInfo) atWorker {
+// told is a worker as it has announced itself.
+func told(i proto.WorkerInfo) atWorker {
 	w := atWorker{Name: i.Name, Flavour: i.Flavour, InFlight: i.InFlight, Concurrency: i.Concurrency, RequestsPerS: &i.PerSecond, GPUs: len(i.GPU)}
 	if !i.Ready {
 		w.WaitsFor = "waiting for its model server"
