@@ -74,6 +74,7 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, "syncing what has come")
+	go screen.answer(ctx, env.asked)
 	go limitMemory(ctx, env.getenv)
 	var show sync.WaitGroup
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
@@ -89,7 +90,7 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 		link:     l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"),
 		dir: filepath.Join(runStateDir(state, string(out)), "input"), log: newLog(c, screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
-			show.Go(func() { screen.show(showing, &view{run: m, collector: got, link: l}) })
+			show.Go(func() { screen.show(showing, &view{run: m, counts: got.Progress, link: l}) })
 		},
 	}
 	meta, err := k.keep(ctx)

@@ -13,8 +13,10 @@ import (
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
 	os.Exit(run(context.Background(), environment{
-		args: os.Args, getenv: os.Getenv, signals: signals, exit: os.Exit,
+		args: os.Args, getenv: os.Getenv, signals: signals, asked: asked, exit: os.Exit,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	}))
 }
@@ -24,6 +26,7 @@ type environment struct {
 	args    []string
 	getenv  func(string) string
 	signals <-chan os.Signal
+	asked   <-chan os.Signal // somebody wants to know what goes on
 	exit    func(int)
 	stdin   io.Reader
 	stdout  io.Writer

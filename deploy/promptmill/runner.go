@@ -44,6 +44,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace))
+	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
 	if meta, err := r.already(ctx); meta != nil || err != nil {
@@ -392,10 +393,12 @@ func (r *runner) work(ctx context.Context) error {
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
+	view := &view{run: m, link: l}
 	if r.models != nil {
 		cfg := workerConfig(o.command, r.models, r.models.servers[0], l, log)
 		cfg.Run = m.Run
 		parts.worker = worker.New(cfg)
+		view.worker, view.limit = parts.worker, cfg.Limiter.Limit
 		r.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
 		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, parts.worker, r.screen) })
 	}
@@ -405,7 +408,7 @@ func (r *runner) work(ctx context.Context) error {
 		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
-	view := &view{run: m, worker: parts.worker, collector: parts.collector, link: l}
+	view.counts = parts.collector.Progress
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup
 	show.Go(func() { r.screen.show(showing, view) })

@@ -167,6 +167,9 @@ func (s *session) survey(ctx context.Context, wanted func(proto.Manifest) bool) 
 	return all, workers, nil
 }
 
+// waitForWorkers is how long a run may lack a worker before that is said.
+const waitForWorkers = 10 * time.Second
+
 // problem says what keeps the run from going on, if anything does.
 func (r runStatus) problem(now time.Time) string {
 	old := now.Sub(r.CreatedAt) >= waitForWorkers

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -270,23 +271,31 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, "the run goes on without this command")
+	go screen.answer(ctx, env.asked)
+	var counts atomic.Pointer[proto.Counts]
+	counts.Store(&m.Counts)
+	showing, hide := context.WithCancel(ctx)
+	defer hide()
+	var show sync.WaitGroup
+	show.Go(func() {
+		screen.show(showing, &view{run: m, link: s.link, counts: func() collector.Progress {
+			c := *counts.Load()
+			return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
+		}})
+	})
 	errEnded := errors.New("ended")
-	shown := time.Time{}
+	last := m
 	err := s.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
-		m = now
-		if m.State.Ended() {
+		last = now
+		counts.Store(&now.Counts)
+		if now.State.Ended() {
 			return errEnded
-		}
-		if every := map[string]time.Duration{"bar": 0, "json": time.Second, "plain": 30 * time.Second, "none": time.Hour}[screen.mode]; time.Since(shown) >= every {
-			shown = time.Now()
-			screen.print(filepath.Base(m.Input.Files[0].Path), sample{
-				Type: "progress", Time: shown.UTC().Format(time.RFC3339), Run: m.Run, Total: m.Input.Requests,
-				Done: m.Counts.Done, Failed: m.Counts.Failed, Durable: m.Counts.Done, State: string(m.State),
-			})
 		}
 		return nil
 	})
-	screen.close()
+	hide()
+	show.Wait()
+	m = last
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return &failure{exitInterrupted, errors.New("not waiting any longer; the run goes on"), "promptmill status " + m.Run}
 	}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/width"
+)
+
+// line is a line of text for a terminal.
+type line []span
+
+// span is text of one colour.
+type span struct {
+	text   string
+	colour string // an escape sequence, or empty
+}
+
+const (
+	red    = "\x1b[31m"
+	yellow = "\x1b[33m"
+	normal = "\x1b[0m"
+)
+
+// text makes a line of one colour.
+func text(s string) line { return line{{text: s}} }
+
+// width is how many cells the line takes.
+func (l line) width() (cells int) {
+	for _, s := range l {
+		cells += textWidth(s.text)
+	}
+	return cells
+}
+
+// cut is what of the line has room in some cells, with a mark where something is left
+// out: half a number would be a wrong one.
+func (l line) cut(cells int) (out line) {
+	if l.width() <= cells {
+		return l
+	}
+	if cells--; cells < 0 {
+		return nil
+	}
+	for _, s := range l {
+		kept := cutText(s.text, cells)
+		if len(kept) < len(s.text) {
+			return append(out, span{kept + "…", s.colour})
+		}
+		out = append(out, s)
+		cells -= textWidth(kept)
+	}
+	return out
+}
+
+// String is the line with its colours.
+func (l line) String() string {
+	var b strings.Builder
+	for _, s := range l {
+		if s.colour == "" || s.text == "" {
+			b.WriteString(s.text)
+			continue
+		}
+		b.WriteString(s.colour + s.text + normal)
+	}
+	return b.String()
+}
+
+// plain is the line without colours.
+func (l line) plain() line {
+	var b strings.Builder
+	for _, s := range l {
+		b.WriteString(s.text)
+	}
+	return text(b.String())
+}
+
+// cutText is the beginning of a text that has room in some cells.
+func cutText(s string, cells int) string {
+	for i, r := range s {
+		if cells -= runeWidth(r); cells < 0 {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+func textWidth(s string) (cells int) {
+	for _, r := range s {
+		cells += runeWidth(r)
+	}
+	return cells
+}
+
+// runeWidth is how many cells a terminal gives a character.
+func runeWidth(r rune) int {
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		return 0
+	case width.LookupRune(r).Kind() == width.EastAsianWide, width.LookupRune(r).Kind() == width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
+
+// printable is a name from elsewhere without what could move the cursor.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// shortName is a name in some cells at most.
+func shortName(s string, cells int) string {
+	if s = printable(s); textWidth(s) > cells {
+		return cutText(s, cells-3) + "..."
+	}
+	return s
+}
+
+// table gives the rows equal columns, two cells apart. Empty columns are left out.
+func table(rows [][]span) []line {
+	var columns []int
+	for _, row := range rows {
+		for i, s := range row {
+			if i == len(columns) {
+				columns = append(columns, 0)
+			}
+			if i < len(row)-1 { // nothing comes after the last
+				columns[i] = max(columns[i], textWidth(s.text))
+			}
+		}
+	}
+	lines := make([]line, len(rows))
+	for i, row := range rows {
+		gap := 0
+		for j, s := range row {
+			if s.text == "" && columns[j] == 0 {
+				continue
+			}
+			if s.text != "" {
+				lines[i] = append(lines[i], span{text: strings.Repeat(" ", gap)}, s)
+				gap = 0
+			}
+			gap += columns[j] - textWidth(s.text) + 2
+		}
+	}
+	return lines
+}

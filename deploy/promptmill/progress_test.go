@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// busy is a run on four boxes, one of which waits.
+func busy() sample {
+	worker := func(name, flavour string, inFlight int64, perSecond, tokens float64) atWorker {
+		w := told(proto.WorkerInfo{
+			Name: name, Flavour: flavour, Ready: true, InFlight: inFlight, Concurrency: 64, PerSecond: perSecond,
+			GPU: []proto.GPU{
+				{MemoryBytes: 80 << 30, MemoryUsedBytes: new(int64(70 << 30)), PowerWatts: new(300.4)},
+				{MemoryBytes: 80 << 30, MemoryUsedBytes: new(int64(71 << 30)), PowerWatts: new(310.0)},
+			},
+		})
+		if tokens > 0 {
+			w.OutputTokPerS = &tokens
+		}
+		return w
+	}
+	bare := told(proto.WorkerInfo{Name: "mac", Flavour: "Ollama", Ready: true, InFlight: 2, PerSecond: 0.25})
+	waits := told(proto.WorkerInfo{Name: "a-box-with-a-very-long-name.example.com"})
+	return sample{
+		Total: 100000, Done: 62011, Failed: 3, Retries: 1131, InFlight: 130, Workers: 4,
+		RequestsPerS: 8.12, InputTokPerS: 912.4, OutputTokPerS: 1912.3,
+		RemainingS: new(4350.0), RemainingLowS: new(3900.0), RemainingHighS: new(4800.0), State: "running",
+		ByWorker: []atWorker{worker("here", "vLLM", 64, 12.3, 956), worker("box-2", "SGLang", 64, 4, 0), bare, waits},
+	}
+}
+
+func TestBlock(t *testing.T) {
+	t.Parallel()
+	few := busy()
+	few.Failed, few.Retries, few.ByWorker = 0, 0, few.ByWorker[:1]
+	waiting := busy()
+	waiting.State, waiting.ByWorker = "waiting for a worker that serves a-model", nil
+	for _, c := range []struct {
+		name          string
+		sample        sample
+		width, height int
+		want          string
+	}{
+		{"80 columns: the rates have a line of their own", busy(), 79, 22, `
+a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
+  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
+  here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
+  box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
+  mac                       Ollama  2      0.2 req/s
+  a-box-with-a-very-lon...          waiting for its model server`},
+		{"200 columns: all of the run is in one line", busy(), 199, 22, `
+a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
+  here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
+  box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
+  mac                       Ollama  2      0.2 req/s
+  a-box-with-a-very-lon...          waiting for its model server`},
+		{"no room for all workers: those that wait come first", busy(), 79, 5, `
+a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
+  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
+  a-box-with-a-very-lon...        waiting for its model server
+  here                      vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W
+  and 2 more workers`},
+		{"nothing failed, one worker", few, 79, 22, `
+a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
+  8.1 req/s  912 tok/s in  1,912 out  130 in flight
+  here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
+		{"narrow: no bar", few, 60, 22, `
+a-long-name-of-an...  62%  62,011/100,000  left 1h05m-1h20m
+  8.1 req/s  912 tok/s in  1,912 out  130 in flight
+  here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
+		{"nobody works", waiting, 79, 22, `
+a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-model
+  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var got strings.Builder
+			for _, l := range c.sample.block("a-long-name-of-an-input.jsonl", c.width, c.height) {
+				got.WriteString("\n" + l.plain().String())
+			}
+			if diff := cmp.Diff(c.want, got.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestPlainLine(t *testing.T) {
+	t.Parallel()
+	got := busy().plain("in\x1b[2J\n.jsonl")
+	want := "in?[2J?.jsonl  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Programs read these names.
+func TestProgressJSON(t *testing.T) {
+	t.Parallel()
+	v := busy()
+	v.Type, v.Time, v.Run, v.ByWorker = "progress", "2026-01-02T03:04:05Z", "r", v.ByWorker[2:3]
+	got, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"type":"progress","time":"2026-01-02T03:04:05Z","run":"r","total":100000,"done":62011,"failed":3,"durable":0,"retries":1131,` +
+		`"in_flight":130,"workers":4,"requests_per_s":8.12,"input_tokens_per_s":912.4,"output_tokens_per_s":1912.3,` +
+		`"remaining_s":4350,"remaining_low_s":3900,"remaining_high_s":4800,"state":"running",` +
+		`"by_worker":[{"name":"mac","flavour":"Ollama","waits_for":"","in_flight":2,"concurrency":0,"requests_per_s":0.25,` +
+		`"output_tokens_per_s":null,"gpus":0,"gpu_memory_bytes":0,"gpu_memory_used_bytes":null,"gpu_power_watts":null}]}`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestInterval(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		low, high float64
+		want      string
+	}{
+		{0, 0, "0s"},
+		{0, 14, "0s-14s"},
+		{38.4, 45, "38s-45s"},
+		{59.7, 80, "1m00s-1m20s"},
+		{597, 720, "10m-12m"},
+		{600, 620, "10m"}, // narrow
+		{3580, 3900, "1h00m-1h05m"},
+		{3000, 3900, "50m-1h05m"},
+		{50, 500, "50s-8m20s"},
+		{36000, 90061, "10h00m-25h00m"},
+		{172800, 270000, "2d00h-3d03h"},
+		{3600, 3780, "1h02m"}, // a twentieth
+	} {
+		if got := interval(c.low, c.high); got != c.want {
+			t.Errorf("%v to %v: %s, want %s", c.low, c.high, got, c.want)
+		}
+	}
+}
+
+func TestLineWidth(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text  string
+		cells int
+		cut   string // to 5 cells
+	}{
+		{"abcde", 5, "abcde"},
+		{"abcdef", 6, "abcd…"},
+		{"日本語", 6, "日本…"},
+		{"a日本語", 7, "a日…"},                      // half a character has no room
+		{"e\u0301e\u0301", 2, "e\u0301e\u0301"}, // combining
+		{"█░█░█░", 6, "█░█░…"},
+	} {
+		if got := text(c.text).width(); got != c.cells {
+			t.Errorf("%q is %d cells wide, want %d", c.text, got, c.cells)
+		}
+		if got := text(c.text).cut(5).String(); got != c.cut {
+			t.Errorf("%q is cut to %q, want %q", c.text, got, c.cut)
+		}
+	}
+}
+
+// A screen writes what a mode wants and when it wants it.
+func TestProgressModes(t *testing.T) {
+	t.Parallel()
+	line := func(at string, done int, left string) string {
+		return fmt.Sprintf("%s  in.jsonl  %d%%  %d/100  %s  1.0 req/s  0.0 tok/s in  0.0 out  0 in flight\n", at, done, done, left)
+	}
+	for _, c := range []struct{ mode, want string }{
+		{"plain", line("00:00:05", 5, "time left not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") + "answer: " + line("00:00:40", 40, "left 1m00s") + line("00:00:40", 40, "left 1m00s")},
+		{"none", "answer: " + line("00:00:40", 40, "left 1m00s")},
+		{"json", strings.Repeat("progress\n", 41) + "message\nprogress\n"},
+	} {
+		t.Run(c.mode, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				begin := time.Now()
+				s := &screen{mode: c.mode, out: &out}
+				ctx, stop := context.WithCancel(t.Context())
+				asked := make(chan os.Signal)
+				go s.answer(ctx, asked)
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					s.follow(ctx, "in.jsonl", func() sample {
+						return sample{Type: "progress", Total: 100, Done: int(time.Since(begin).Seconds()), State: "running", at: time.Now()}
+					})
+				}()
+				time.Sleep(40*time.Second + sampleEvery/2)
+				synctest.Wait()
+				before := out.Len()
+				asked <- os.Interrupt
+				synctest.Wait()
+				answer := out.Len()
+				stop()
+				<-ended
+				got := out.String()
+				if c.mode == "json" {
+					var types strings.Builder
+					for l := range strings.Lines(got) {
+						var v struct{ Type string }
+						if err := json.Unmarshal([]byte(l), &v); err != nil {
+							t.Errorf("%s: %v", l, err)
+						}
+						types.WriteString(v.Type + "\n")
+					}
+					got = types.String()
+				} else {
+					got = got[:before] + "answer: " + got[before:answer] + got[answer:]
+				}
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
+// Log lines scroll above the block, and an end takes it away.
+func TestScreenBlock(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	width := 20
+	s := &screen{mode: "bar", out: &out, runs: true, size: func() (int, int) { return width, 4 }}
+	wrote := func(what, want string) {
+		t.Helper()
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+		out.Reset()
+	}
+	s.draw(line{{text: "one "}, {"red", red}}, text("two"), text("three: has no room"))
+	wrote("a block", "one red\x1b[K\ntwo\x1b[K\n")
+	s.say("a message")
+	wrote("a message", "\x1b[2A\r\x1b[Ja message\none red\x1b[K\ntwo\x1b[K\n\x1b[J")
+	s.colour = true
+	s.draw(line{{text: "one "}, {"red", red}}, text("exactly twenty cells"))
+	wrote("colours, and a line too long", "\x1b[2A\rone \x1b[31mred\x1b[0m\x1b[K\nexactly twenty cel…\x1b[K\n\x1b[J")
+	width = 10
+	s.draw(text("one"))
+	wrote("what a narrower terminal has wrapped", "\x1b[3A\rone\x1b[K\n\x1b[J")
+	s.close()
+	wrote("the end", "\x1b[1A\r\x1b[J")
+	s.close()
+	wrote("the end again", "")
+}
+
+// Who wants no escape sequences gets none.
+func TestNoBlock(t *testing.T) {
+	t.Parallel()
+	file, err := os.Create(t.TempDir() + "/stderr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, c := range []struct{ mode, noColour, want string }{
+		{"auto", "", "plain"}, // no terminal
+		{"bar", "", "bar"},
+		{"bar", "1", "bar"},
+	} {
+		s, err := newScreen(file, c.mode, func(name string) string { return map[string]string{"NO_COLOR": c.noColour}[name] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.mode != c.want || s.colour != (c.noColour == "") {
+			t.Errorf("%v: %s, colours %v", c, s.mode, s.colour)
+		}
+	}
+	if _, err := newScreen(file, "fancy", os.Getenv); codeOf(err) != exitUsage {
+		t.Errorf("an unknown mode: %v", err)
+	}
+}
+
+// A sample counts the workers that may do the run's requests, and says what it waits for.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	ready := func(name, model string) proto.WorkerInfo {
+		return proto.WorkerInfo{Name: name, Ready: true, Models: []string{model}, InFlight: 3, PerSecond: 1}
+	}
+	loading := proto.WorkerInfo{Name: "loading", Models: []string{"m"}}
+	m := proto.Manifest{Run: "r", Input: proto.Input{Models: map[string]int{"m": 10}}}
+	counts := collector.Progress{Total: 10, Durable: 4, Received: proto.Counts{Done: 6, Failed: 2, NotRun: 1, Attempts: 9}}
+	finishing := counts
+	finishing.Finishing = true
+	for _, c := range []struct {
+		name     string
+		workers  []proto.WorkerInfo
+		state    proto.State
+		counts   collector.Progress
+		want     string
+		inFlight int64
+		names    []string
+	}{
+		{"two boxes, one of which works for others", []proto.WorkerInfo{ready("a", "m"), ready("b", "other")}, proto.StateInProgress, counts, "running", 3, []string{"a"}},
+		{"one loads, one works", []proto.WorkerInfo{loading, ready("a", "m")}, proto.StateInProgress, counts, "running", 3, []string{"loading", "a"}},
+		{"none is ready", []proto.WorkerInfo{loading}, proto.StateInProgress, counts, "waiting for a worker that serves m", 0, []string{"loading"}},
+		{"none is there", nil, proto.StateInProgress, counts, "waiting for a worker that serves m", 0, nil},
+		{"paused", []proto.WorkerInfo{ready("a", "m")}, proto.StatePaused, counts, "paused", 3, []string{"a"}},
+		{"the files are written", []proto.WorkerInfo{ready("a", "m")}, proto.StateInProgress, finishing, "writing the output files", 3, []string{"a"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v := &view{run: m, workers: c.workers, state: c.state, asked: true, counts: func() collector.Progress { return c.counts }}
+			got := v.look()
+			var names []string
+			for _, w := range got.ByWorker {
+				names = append(names, w.Name)
+			}
+			if diff := cmp.Diff(c.names, names); diff != "" {
+				t.Error(diff)
+			}
+			if got.State != c.want || got.InFlight != c.inFlight || got.Workers != len(names) {
+				t.Errorf("%q with %d in flight at %d workers", got.State, got.InFlight, got.Workers)
+			}
+			// 9 attempts for the 5 that were run.
+			if got.Done != 6 || got.Failed != 2 || got.Durable != 4 || got.Retries != 4 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
