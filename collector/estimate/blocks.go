@@ -13,8 +13,8 @@ const (
 	mostBlocks = 16
 	// mostMemory leaves something learnt however alike neighbouring blocks are.
 	mostMemory = 0.9
-	// reach is how many times its length the run is taken to speak for. The
-	// coverage was measured up to there.
+	// reach is how many times its length the run is taken to speak for, which is
+	// as far as the tests measure how often the interval holds the truth.
 	reach = 4
 )
 
@@ -57,10 +57,14 @@ func (s *series) blocks() int {
 	return len(s.steady) / s.block
 }
 
-// needed is how many requests would have made a steady part that is long enough,
-// had the start-up taken half of the run.
+// needed is how many requests would do for a steady part of the fewest blocks, had
+// the start-up taken half of the run.
 func (s *series) needed() int {
-	steady := fewestBlocks * max(s.latency*s.rate, s.concurrency)
+	var point float64 // requests in one, since blocks are of whole points
+	if len(s.steady) > 0 {
+		point = s.rate * s.length / float64(len(s.steady))
+	}
+	steady := fewestBlocks * (max(s.latency*s.rate, s.concurrency) + point)
 	return int(math.Ceil(min(2*steady+s.concurrency, most)))
 }
 

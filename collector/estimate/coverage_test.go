@@ -7,7 +7,7 @@ import (
 )
 
 // The interval is worth its name: of 400 runs of each kind of server, it holds the
-// time of another job for 85 to 95%.
+// time of another job on that server in 85 to 95%, and is no wider than it must be.
 func TestNineIntervalsInTenHoldTheTruth(t *testing.T) {
 	t.Parallel()
 	const runs = 400
@@ -17,43 +17,39 @@ func TestNineIntervalsInTenHoldTheTruth(t *testing.T) {
 		requests, job int
 		widest        float64 // the median width may be, over the truth
 	}{
-		{"steady", law{32, lognormal(8, 0.5), nil}, 3000, 10_000, 0.2},
-		{"steady small", law{32, lognormal(8, 0.5), nil}, 1000, 5_000, 0.2},
-		{"steady same", law{32, lognormal(8, 0.5), nil}, 2000, 2_000, 0.2},
-		{"steady short lengths", law{64, lognormal(1, 0.5), nil}, 5000, 20_000, 0.2},
-		{"warming", law{32, lognormal(8, 0.5), warming(60)}, 3000, 10_000, 0.2},
-		{"warming long", law{32, lognormal(8, 0.5), warming(120)}, 3000, 10_000, 0.2},
-		{"heavy pareto 3", law{32, pareto(8, 3), nil}, 3000, 10_000, 0.5},
-		{"heavy lognormal 1", law{32, lognormal(8, 1), nil}, 3000, 10_000, 0.5},
-		{"drift 20", law{32, lognormal(8, 0.5), drifting(0.1, 20)}, 3000, 10_000, 0.5},
-		{"drift 60", law{32, lognormal(8, 0.5), drifting(0.1, 60)}, 3000, 10_000, 0.5},
-		{"drift 150", law{32, lognormal(8, 0.5), drifting(0.1, 150)}, 3000, 10_000, 0.5},
-		{"heavy lognormal", law{32, lognormal(8, 1.2), nil}, 3000, 10_000, 0.5},
-		{"heavy pareto", law{32, pareto(8, 2.2), nil}, 3000, 10_000, 0.5},
-		{"heavy pareto 5000", law{32, pareto(8, 2.5), nil}, 5000, 5_000, 0.5},
+		{"steady", law{32, lognormal(8, 0.5), nil}, 3000, 10_000, 0.06},
+		{"steady, a shorter job than the run", law{32, lognormal(8, 0.5), nil}, 5000, 1000, 0.2},
+		{"steady, short requests", law{64, lognormal(1, 0.5), nil}, 5000, 20_000, 0.06},
+		{"warming up", law{32, lognormal(8, 0.5), warming(60)}, 3000, 10_000, 0.08},
+		{"drifting", law{32, lognormal(8, 0.5), drifting(0.1, 30)}, 5000, 20_000, 0.2},
+		{"heavy-tailed, lognormal", law{32, lognormal(8, 1.2), nil}, 3000, 10_000, 0.4},
+		{"heavy-tailed, Pareto", law{32, pareto(8, 3), nil}, 3000, 10_000, 0.2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			held, below, none := 0, 0, 0
+			held, below := 0, 0
 			var widths []float64
 			for i := range uint64(runs) {
 				rng := rand.New(rand.NewPCG(1, i))
 				e := Of(tt.law.run(rng, tt.requests), tt.job, 0)
 				truth := tt.law.takes(rng, tt.job)
-				if e.Problem != NoProblem {
-					none++
-					continue
-				}
-				if e.Low <= truth && truth <= e.High {
-					held++
-				} else if truth < e.Low {
+				switch {
+				case truth < e.Low:
 					below++
+				case truth <= e.High:
+					held++
 				}
 				widths = append(widths, (e.High-e.Low)/truth)
 			}
 			slices.Sort(widths)
-			coverage := float64(held) / runs
-			t.Logf("%s: coverage %.3f, truth below %.3f, median width %.1f%%, none %d", tt.name, coverage, float64(below)/runs, 100*widths[len(widths)/2], none)
+			coverage, width := float64(held)/runs, widths[runs/2]
+			t.Logf("held %.1f%%, shorter %.1f%%, median width %.1f%%", 100*coverage, 100*float64(below)/runs, 100*width)
+			if coverage < 0.85 || coverage > 0.95 {
+				t.Errorf("%.1f%% of the intervals hold the truth, want 85 to 95%%", 100*coverage)
+			}
+			if width > tt.widest {
+				t.Errorf("the median interval is %.1f%% wide, want at most %.0f%%", 100*width, 100*tt.widest)
+			}
 		})
 	}
 }

@@ -12,7 +12,6 @@ type series struct {
 	seconds     float64 // of the whole run, pauses left out
 	concurrency float64
 	latency     float64 // mean, in seconds
-	longest     float64 // latency, 0 if unknown
 
 	start  []Point // until the rate is steady
 	steady []Point
@@ -31,7 +30,7 @@ type series struct {
 
 // split takes a run apart.
 func split(run Run) *series {
-	s := &series{seconds: known(run.Seconds), concurrency: known(run.Concurrency), longest: known(run.MaxLatency)}
+	s := &series{seconds: known(run.Seconds), concurrency: known(run.Concurrency)}
 	active, total := s.active(run.Points)
 	if len(active) == 0 {
 		return s
@@ -51,7 +50,7 @@ func split(run Run) *series {
 	begin := warmUp(active[:end])
 	s.start, s.steady = active[:begin], active[begin:end]
 	s.measure()
-	s.drain = newDrain(s.tail, s.longest)
+	s.drain = newDrain(s.tail, known(run.MaxLatency))
 	return s
 }
 
