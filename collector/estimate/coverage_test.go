@@ -1,3 +1,7 @@
+//go:build !race
+
+// The package starts no goroutine, and the simulations take the race detector minutes.
+
 package estimate
 
 import (
