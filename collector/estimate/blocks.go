@@ -1,0 +1,178 @@
+package estimate
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+const (
+	// fewestBlocks must fit into the steady part to say how much they differ.
+	fewestBlocks = 5
+	// mostBlocks it is cut into. More would be shorter and miss what changes
+	// slowly; more than 10 to 30 gain next to nothing (Schmeiser 1982).
+	mostBlocks = 16
+	// mostMemory leaves something learnt however alike neighbouring blocks are.
+	mostMemory = 0.9
+	// reach is how many times its length the run is taken to speak for, which is
+	// as far as the tests measure how often the interval holds the truth.
+	reach = 4
+)
+
+// measure sets what the draws need of the steady part. Its variance is estimated by
+// a block bootstrap (Künsch 1989), with blocks that go around the end so that each
+// point is drawn as often (Politis and Romano 1992).
+func (s *series) measure() {
+	done, seconds := sums(s.steady)
+	if done == 0 {
+		return
+	}
+	n := len(s.steady)
+	s.rate, s.length = done/seconds, seconds
+	s.done, s.secs = make([]float64, 2*n+1), make([]float64, 2*n+1)
+	for i := range 2 * n {
+		p := s.steady[i%n]
+		s.done[i+1], s.secs[i+1] = s.done[i]+p.Done, s.secs[i]+p.Seconds
+	}
+
+	// Intervals nearer than the time a request takes share requests: what the one
+	// has too many, the next has too few. So a block is twice that long where
+	// there is room, and never shorter than that.
+	share := s.latency * float64(n) / seconds
+	s.block = max(int(math.Ceil(2*share)), n/mostBlocks, 1)
+	if n/s.block < fewestBlocks {
+		s.block = max(int(math.Ceil(share)), n/fewestBlocks, 1)
+	}
+	if k := s.blocks(); k >= fewestBlocks {
+		var spread float64
+		spread, s.memory = s.alike()
+		s.unsure = min(1, spread*widening(k)*math.Sqrt((1+s.memory)/(1-s.memory)/float64(k)))
+	}
+}
+
+// blocks is how many of them fit into the steady part.
+func (s *series) blocks() int {
+	if s.block == 0 {
+		return 0
+	}
+	return len(s.steady) / s.block
+}
+
+// needed is how many requests would do for a steady part of the fewest blocks, had
+// the start-up taken half of the run.
+func (s *series) needed() int {
+	var point float64 // requests in one, since blocks are of whole points
+	if len(s.steady) > 0 {
+		point = s.rate * s.length / float64(len(s.steady))
+	}
+	steady := fewestBlocks * (max(s.latency*s.rate, s.concurrency) + point)
+	return int(math.Ceil(min(2*steady+s.concurrency, most)))
+}
+
+// alike returns by how much blocks differ, over their mean, and how much one is
+// like the next: their correlation, which is what a drift leaves and a bootstrap
+// that takes blocks for strangers would miss. Estimated from k blocks it is too
+// small by (1+4r)/k (Marriott and Pope 1954).
+func (s *series) alike() (spread, memory float64) {
+	last := len(s.steady) - s.block
+	off := make([]float64, last+1)
+	var squares, products float64
+	for i := range off {
+		to := i + s.block
+		off[i] = (s.done[to]-s.done[i])/(s.secs[to]-s.secs[i])/s.rate - 1
+		squares += off[i] * off[i] / float64(last+1)
+		if i >= s.block {
+			products += off[i] * off[i-s.block] / float64(last+1-s.block)
+		}
+	}
+	if squares == 0 {
+		return 0, 0
+	}
+	r := products / squares
+	r += (1 + 4*r) / float64(s.blocks())
+	return math.Sqrt(squares), min(max(r, 0), mostMemory)
+}
+
+// widening makes up for the few blocks that the spread is judged by: the degree of
+// freedom that went into the mean, and Student's 95% point over the normal one
+// (Abramowitz and Stegun 26.7.5). Blocks that overlap are worth half as many again
+// (Meketon and Schmeiser 1984).
+func widening(blocks int) float64 {
+	const z = 1.6449
+	k := float64(blocks)
+	v := 1.5 * (k - 1)
+	t := z + (z*z*z+z)/(4*v) + (5*math.Pow(z, 5)+16*z*z*z+3*z)/(96*v*v)
+	return t / z * math.Sqrt(k/(k-1))
+}
+
+// walk draws blocks one after the other, and the same one again as often as they
+// remember.
+type walk struct {
+	*series
+	rng  *rand.Rand
+	from int // -1 before the first
+}
+
+func (w *walk) next() (done, seconds float64) {
+	if again := w.rng.Float64() < w.memory; !again || w.from < 0 {
+		w.from = w.rng.IntN(len(w.steady))
+	}
+	to := w.from + w.block
+	return w.done[to] - w.done[w.from], w.secs[to] - w.secs[w.from]
+}
+
+// replicate is the time that one job of so many requests takes as chance may have
+// it, with workers whose rates are unsure by spread. The draws are the same for
+// every job, so that a longer one never takes less time.
+func (s *series) replicate(i uint64, job, spread float64) float64 {
+	rng := rand.New(rand.NewPCG(s.seed, i))
+	tail := s.drain.draw(rng, job)
+
+	// What the rate would have been, had the run been another.
+	w := walk{series: s, rng: rng, from: -1}
+	var done, seconds float64
+	for range s.blocks() {
+		d, t := w.next()
+		done, seconds = done+d, seconds+t
+	}
+	off := math.Log(max(done/seconds/s.rate, 1e-3)) * widening(s.blocks())
+	speed := math.Exp(off + spread*rng.NormFloat64())
+
+	// It cannot take less than the run took for as many with more behind them,
+	// which counts for a job that is over before the start-up is.
+	least := s.reached(^i, job, speed)
+	return max(least, s.reached(^i, job-s.drain.requests, speed)+tail)
+}
+
+// reached is when so many requests are done while there are more to send.
+func (s *series) reached(i uint64, requests, speed float64) float64 {
+	if requests <= 0 {
+		return 0
+	}
+	var at float64
+	for _, p := range s.start {
+		if requests <= p.Done {
+			return at + p.Seconds*requests/p.Done
+		}
+		at, requests = at+p.Seconds, requests-p.Done
+	}
+	rng := rand.New(rand.NewPCG(s.seed, i))
+	w := walk{series: s, rng: rng, from: -1}
+	for range reach * s.blocks() {
+		done, seconds := w.next()
+		if done *= speed; requests <= done {
+			return at + seconds*requests/done
+		}
+		at, requests = at+seconds, requests-done
+	}
+	// Nothing was seen of what changes more slowly than the run was long. Each
+	// doubling may bring as much of that as the run's own rate is unsure by, as
+	// flicker noise does (Voss and Clarke 1975).
+	for seconds := reach * s.length; ; seconds *= 2 {
+		speed *= math.Exp(s.unsure * rng.NormFloat64())
+		done := s.rate * speed * seconds
+		if requests <= done {
+			return at + seconds*requests/done
+		}
+		at, requests = at+seconds, requests-done
+	}
+}
