@@ -57,9 +57,8 @@ func (b *bench) clients(ctx context.Context, kind inputKind, scripted, concurren
 	if err := os.WriteFile(path, script, 0o644); err != nil {
 		return nil, err
 	}
-	kind.requests = scripted
 	return append(list, compare("Python, aiohttp", scripted, func(ctx context.Context) (usage, float64, error) {
-		in, err := b.input(kind)
+		in, err := b.input(inputKind{requests: scripted, size: kind.size})
 		if err != nil {
 			return usage{}, 0, err
 		}

@@ -19,6 +19,9 @@ type inputKind struct {
 
 var words = strings.Fields("the customer wrote that payment failed after an update and asks for a refund of order number since delivery was late again this month")
 
+// frame is what an input line has besides its prompt, in bytes, about.
+const frame = 130
+
 // text appends words to a length. Equal numbers make equal texts.
 func text(dst []byte, length int, x uint64) []byte {
 	for end := len(dst) + length; len(dst) < end; {
@@ -56,7 +59,7 @@ func (b *bench) input(kind inputKind) (string, error) {
 			content = text(content, beginning, uint64(n*kind.prefixes/kind.requests))
 		}
 		content = fmt.Appendf(content, "%d ", n)
-		content = text(content, max(0, kind.size-beginning-150), uint64(n))
+		content = text(content, max(0, kind.size-beginning-frame), uint64(n))
 		prompt.Write(content)
 		fmt.Fprintf(w, `{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%s"}]}}`+"\n", n, prompt.Bytes())
 	}
