@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 // TestMain lets the test's program be a child of the bench, as the bench itself is.
@@ -19,7 +18,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && children[os.Args[1]] != nil {
 		main()
 	}
-	goleak.VerifyTestMain(m)
+	prototest.Main(m)
 }
 
 func TestWrongCommandLines(t *testing.T) {
