@@ -28,6 +28,7 @@ func simFlags() []cli.Flag {
 		&cli.IntFlag{Name: "sim-knee", Usage: "requests it runs at full speed; more share it", DefaultText: "all slots", Sources: flagEnv("sim-knee")},
 		&cli.IntFlag{Name: "sim-kv", Usage: "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew", DefaultText: "no bound", Sources: flagEnv("sim-kv")},
 		&cli.IntFlag{Name: "sim-queue", Usage: "requests that may wait; more are refused", DefaultText: "no bound", Sources: flagEnv("sim-queue")},
+		&cli.IntFlag{Name: "sim-prefix-cache", Usage: "tokens of prompts it keeps; a prompt that begins like them takes less of the time to the first token", DefaultText: "none", Sources: flagEnv("sim-prefix-cache")},
 		&cli.DurationFlag{Name: "sim-ttft", Value: d.TTFT, Usage: "its mean time to the first token", Sources: flagEnv("sim-ttft")},
 		&cli.DurationFlag{Name: "sim-tpot", Value: d.TPOT, Usage: "its mean time for each further token", Sources: flagEnv("sim-tpot")},
 		&cli.FloatFlag{Name: "sim-spread", Value: d.Spread, Usage: "spread of these times: 0.3 is 30% more or less at most", Sources: flagEnv("sim-spread")},
@@ -60,7 +61,7 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 		return sim.Config{}, usage("", "--sim-faults: %w", err)
 	}
 	return sim.Config{
-		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"),
+		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"), Prefix: c.Int("sim-prefix-cache"),
 		TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"), Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"),
 		Metrics: true, Seed: c.Uint64("sim-seed"), Faults: faults,
 	}, nil

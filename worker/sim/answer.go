@@ -54,7 +54,7 @@ var words = strings.Fields("billing refund login outage delivery invoice account
 func (c Config) plan(r request) plan {
 	h := fnv.New64a()
 	h.Write(r.prompt)
-	p := plan{hash: h.Sum64() ^ c.Seed, promptTokens: max(1, len(r.prompt)/4)}
+	p := plan{hash: h.Sum64() ^ c.Seed, promptTokens: tokensOf(r.prompt)}
 	// Lengths spread evenly between half and one and a half of the mean.
 	p.completionTokens = max(1, c.Tokens/2+int(p.hash%uint64(c.Tokens+1)))
 	if r.maxTokens > 0 {
@@ -62,6 +62,11 @@ func (c Config) plan(r request) plan {
 	}
 	return p
 }
+
+// bytesPerToken is how much of a prompt is a token.
+const bytesPerToken = 4
+
+func tokensOf(prompt []byte) int { return max(1, len(prompt)/bytesPerToken) }
 
 // limit cuts the answer to a number of tokens.
 func (p *plan) limit(tokens int) {

@@ -66,6 +66,7 @@ type Engine struct {
 type job struct {
 	prompt, completion int
 	factor             float64 // of its times
+	unread             float64 // the part of its prompt that is not cached: it takes as much of the TTFT
 
 	place *list.Element // in the queue; nil while it runs
 	index int           // in the heap
@@ -99,14 +100,14 @@ func (c *EngineConfig) setDefaults() {
 // request is preempted. It loses its tokens and waits, as the first of the queue, to
 // begin anew.
 func (e *Engine) Run(ctx context.Context, promptTokens, completionTokens int) error {
-	return e.run(ctx, promptTokens, completionTokens, 1)
+	return e.run(ctx, &job{prompt: promptTokens, completion: completionTokens, factor: 1, unread: 1})
 }
 
-func (e *Engine) run(ctx context.Context, promptTokens, completionTokens int, factor float64) error {
+func (e *Engine) run(ctx context.Context, j *job) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	j := &job{prompt: promptTokens, completion: max(1, completionTokens), factor: max(0, factor)}
+	j.completion, j.factor = max(1, j.completion), max(0, j.factor)
 	if done, err := e.enter(j); done {
 		return err
 	}
@@ -368,7 +369,7 @@ func (e *Engine) admit() {
 
 // time sets a request's times, its end as if it began at 0.
 func (e *Engine) time(j *job) {
-	j.ttft, j.tpot = j.factor*float64(e.cfg.TTFT), j.factor*float64(e.cfg.TPOT)
+	j.ttft, j.tpot = j.factor*j.unread*float64(e.cfg.TTFT), j.factor*float64(e.cfg.TPOT)
 	j.end = j.ttft + float64(j.completion-1)*j.tpot
 }
 

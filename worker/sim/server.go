@@ -25,7 +25,8 @@ type Config struct {
 	Knee    int           // of [EngineConfig]: as many run at full speed. 0: all do.
 	KV      int           // tokens of cache, the longest prompt and answer too. 0: no bound, and a context of a million tokens.
 	Queue   int           // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
-	TTFT    time.Duration // mean time to the first token
+	Prefix  int           // tokens of prompts that it keeps, for those that begin in the same way. 0: none.
+	TTFT    time.Duration // mean time to the first token, of a prompt of which nothing is cached
 	TPOT    time.Duration // mean time for each further token
 	Spread  float64       // of both times: 0.2 means 20% more or less at most
 	Tokens  int           // mean completion length in tokens. Defaults to 100.
@@ -47,6 +48,7 @@ type Server struct {
 	cfg    Config
 	ready  time.Time // when the model is loaded
 	engine *Engine
+	cache  *prefixCache
 	mux    *http.ServeMux
 
 	mu     sync.Mutex
@@ -72,6 +74,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1)),
 		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
+		cache:  newPrefixCache(cfg.Prefix),
 	}
 	s.routes()
 	return s
@@ -155,7 +158,8 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
 		return // the client has gone
 	}
-	switch err := s.engine.run(r.Context(), p.promptTokens, p.completionTokens, factor); {
+	err = s.engine.run(r.Context(), &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, unread: s.cache.read(req.prompt)})
+	switch {
 	case errors.Is(err, ErrBusy):
 		s.refuseBusy(w)
 		return

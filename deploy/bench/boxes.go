@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// boxes are runs on 1, 2, 4, 8 and 16 boxes, for ten seconds each, or two.
+func boxes(_ context.Context, b *bench) ([]variant, error) {
+	counts := []int{1, 2, 4, 8, 16}
+	if b.quick {
+		counts = []int{1, 4}
+	}
+	return each(counts, func(n int) variant {
+		return variant{boxesName(n), func(ctx context.Context) ([]sample, error) { return b.runBoxes(ctx, n) }}
+	}), nil
+}
+
+func boxesName(n int) string {
+	if n == 1 {
+		return "1 box"
+	}
+	return fmt.Sprint(n, " boxes")
+}
+
+// boxPerSecond is what one box answers.
+const boxPerSecond = 64
+
+func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
+	requests := n * boxPerSecond * b.pick(10, 2)
+	in, err := b.input(inputKind{requests: requests, size: 4096})
+	if err != nil {
+		return nil, err
+	}
+	dir, remove, err := b.folder()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	serve, err := b.start(ctx, dir, b.promptmill, "serve", "--listen", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer serve.stop()
+	if _, err := serve.await(ctx, "serving on"); err != nil {
+		return nil, err
+	}
+	var workers []*process
+	for i := range n {
+		url, server, err := b.server(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150", "--sim-slots", "32")
+		if err != nil {
+			return nil, err
+		}
+		defer server.stop()
+		w, err := b.start(ctx, dir, b.promptmill, "worker", "--url", url, "--concurrency", "32", "--name", fmt.Sprintf("box%02d", i))
+		if err != nil {
+			return nil, err
+		}
+		defer w.stop()
+		workers = append(workers, w)
+	}
+	err = poll(ctx, "the workers", func() bool {
+		cmd := exec.CommandContext(ctx, b.promptmill, "workers", "--json", "--state", dir)
+		out, err := cmd.Output()
+		var list []struct{}
+		return err == nil && json.Unmarshal(out, &list) == nil && len(list) == n
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.finish(ctx, dir, b.promptmill, "submit", in, "--run", "r", "--progress", "none"); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "r.meta.json")
+	err = poll(ctx, "the end of the run", func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := readMeta(path, requests)
+	if err != nil {
+		return nil, err
+	}
+	var all usage
+	for _, w := range workers {
+		all.cpu += w.stop().cpu
+	}
+	served := serve.stop()
+	return []sample{{boxesName(n), []float64{
+		float64(requests), m.Results.PerSecond, 100 * m.Results.PerSecond / float64(n*boxPerSecond),
+		served.perRequest(requests), all.perRequest(requests), served.peakMB(),
+	}}}, nil
+}
+
+// poll waits until something is so.
+func poll(ctx context.Context, what string, ok func() bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("not within 5 minutes"))
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
+		}
+	}
+	return nil
+}

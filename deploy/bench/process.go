@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a child. Its memory is told by the system as no less than what this
+// program had when it started it, so this program keeps little.
+type process struct {
+	cmd   *exec.Cmd
+	begin time.Time
+	ended chan struct{}
+
+	mu    sync.Mutex
+	said  []string // the lines on its standard error
+	news  chan struct{}
+	err   error // of its end
+	usage usage // after its end
+}
+
+// usage is what a process took.
+type usage struct {
+	wall, cpu time.Duration // cpu: user and system
+	peak      int64         // memory, in bytes
+}
+
+// perRequest is the CPU time a request, in microseconds.
+func (u usage) perRequest(requests int) float64 {
+	return float64(u.cpu.Microseconds()) / float64(requests)
+}
+
+func (u usage) peakMB() float64 { return float64(u.peak) / 1e6 }
+
+// start starts a child in a folder.
+func (b *bench) start(ctx context.Context, dir, path string, args ...string) (*process, error) {
+	p := &process{cmd: exec.CommandContext(ctx, path, args...), ended: make(chan struct{}), news: make(chan struct{}, 1)}
+	p.cmd.Dir = dir
+	p.cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+dir)
+	out, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.begin = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	go func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			p.hear(lines.Text())
+		}
+		err := p.cmd.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.err = err
+		p.usage.wall = time.Since(p.begin)
+		if took, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			p.usage.cpu = time.Duration(took.Utime.Nano() + took.Stime.Nano())
+			p.usage.peak = took.Maxrss * maxrssUnit
+		}
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+func (p *process) hear(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.said) < 1000 {
+		p.said = append(p.said, line)
+	}
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+// await waits for a line with a text, and returns it.
+func (p *process) await(ctx context.Context, text string) (string, error) {
+	for {
+		p.mu.Lock()
+		said := p.said
+		p.mu.Unlock()
+		for _, line := range said {
+			if strings.Contains(line, text) {
+				return line, nil
+			}
+		}
+		select {
+		case <-p.news:
+		case <-p.ended:
+			return "", p.failure("ended too early")
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// wait waits until the child ends by itself, which must be well.
+func (p *process) wait() (usage, error) {
+	<-p.ended
+	if p.err != nil {
+		return p.usage, p.failure(p.err.Error())
+	}
+	return p.usage, nil
+}
+
+// stop tells the child to end, and waits.
+func (p *process) stop() usage {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	<-p.ended
+	return p.usage
+}
+
+func (p *process) failure(what string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Errorf("%s: %s\n%s", strings.Join(p.cmd.Args, " "), what, strings.Join(p.said, "\n"))
+}
+
+// finish runs a child to its end.
+func (b *bench) finish(ctx context.Context, dir, path string, args ...string) (usage, error) {
+	p, err := b.start(ctx, dir, path, args...)
+	if err != nil {
+		return usage{}, err
+	}
+	return p.wait()
+}
+
+// server starts a simulated model server with its flags, and returns its URL.
+func (b *bench) server(ctx context.Context, args ...string) (url string, p *process, err error) {
+	p, err = b.start(ctx, b.dir, b.promptmill, append([]string{"sim", "--listen", "127.0.0.1:0", "--model", "sim", "--sim-spread", "0"}, args...)...)
+	if err != nil {
+		return "", nil, err
+	}
+	line, err := p.await(ctx, "http://")
+	if err != nil {
+		return "", nil, err
+	}
+	_, rest, _ := strings.Cut(line, "http://")
+	address, _, _ := strings.Cut(rest, ",")
+	return "http://" + address, p, nil
+}
+
+// standing is server for one that stays until the section ends.
+func (b *bench) standing(ctx context.Context, args ...string) (string, error) {
+	url, p, err := b.server(ctx, args...)
+	if err == nil {
+		b.stops = append(b.stops, func() { p.stop() })
+	}
+	return url, err
+}
