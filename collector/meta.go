@@ -109,7 +109,7 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 		SchemaVersion: metadata.Version, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: &m,
 		Platform: c.cfg.Meta.Platform, Model: strings.Join(m.Models(), ", "),
 		Config: metadata.Config{
-			Concurrency: fixed(c.cfg.Meta.Concurrency), ShardSize: m.Settings.ShardSize,
+			Concurrency: fixed(c.cfg.Meta.Concurrency), Sampling: m.Input.Parameters, ShardSize: m.Settings.ShardSize,
 			Ordered: c.cfg.Format.Ordered, Seekable: c.cfg.Format.Seekable, Plain: c.cfg.Format.Plain,
 		},
 		Test: metadata.Test{

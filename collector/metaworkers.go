@@ -51,7 +51,7 @@ func sumStints(w *metadata.Worker, stints []Stint) {
 	for _, s := range stints {
 		stint := metadata.Stint{Since: s.Since, Version: orNull(s.Version), Platform: orNull(s.Platform)}
 		if share := s.share(); share != nil {
-			stint.Requests, stint.EnergyJoules = &share.Requests, share.EnergyJoules
+			stint.Requests, stint.EnergyJoules, stint.Redeliveries = &share.Requests, share.EnergyJoules, &share.Redeliveries
 			spent = plus(spent, share)
 		}
 		w.Stints = append(w.Stints, stint)
@@ -96,7 +96,7 @@ func stintsOf(m *metadata.Run) (stints []Stint) {
 				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes,
 			}
 			if of.Requests != nil {
-				s.Share = &proto.RunShare{Requests: *of.Requests, EnergyJoules: of.EnergyJoules}
+				s.Share = &proto.RunShare{Requests: *of.Requests, EnergyJoules: of.EnergyJoules, Redeliveries: orEmpty(of.Redeliveries)}
 			}
 			if i == len(w.Stints)-1 {
 				s.GPUs = w.GPUs // of all stints; their meters are forgotten
@@ -121,6 +121,8 @@ func describe(m *metadata.Run, stints []Stint, s *State) {
 		}
 	}
 	m.Workers = metaWorkers(stints, requests)
+	configure(m, stints, s)
+	configure(m, stints, s)
 	var platforms []string
 	energy := new(0.0)
 	for _, w := range m.Workers {
@@ -148,6 +150,26 @@ func describe(m *metadata.Run, stints []Stint, s *State) {
 	m.Results.EnergyJoules = energy
 	if tokens := m.Results.CompletionTokens; tokens != nil && *tokens > 0 {
 		m.Results.JoulesPer1000OutputTokens = new(*energy / float64(*tokens) * 1000)
+	}
+}
+
+// configure fills in what the workers that took part tell of their model servers, and
+// how often shards came to them that others had had before.
+func configure(m *metadata.Run, stints []Stint, s *State) {
+	for _, stint := range stints {
+		share := stint.share()
+		if share == nil && (s.Tally == nil || s.Tally.Workers[stint.Name] == 0) {
+			continue
+		}
+		if share != nil {
+			m.Results.Redeliveries = new(orEmpty(m.Results.Redeliveries) + share.Redeliveries)
+		}
+		for _, model := range s.Manifest.Models() {
+			if n := stint.ContextLength[model]; n > 0 && (m.Config.MaxModelLen == nil || n < *m.Config.MaxModelLen) {
+				m.Config.MaxModelLen = &n
+			}
+		}
+		m.Config.GPUMemoryUtilization = newest(stint.GPUMemoryUtilization, m.Config.GPUMemoryUtilization)
 	}
 }
 

@@ -146,6 +146,7 @@ func TestMetaWorkerJSON(t *testing.T) {
         "version": "v1",
         "platform": "vLLM 0.11",
         "requests": 4,
+        "redeliveries": 0,
         "energy_joules": 40
       }
     ]
@@ -332,5 +333,28 @@ func TestMetaJSON(t *testing.T) {
 		if got.String() != want {
 			t.Errorf("%s is %s, want %s", name, got.String(), want)
 		}
+	}
+}
+
+// The metadata tells the shortest context among the workers that took part, and how
+// often shards came again.
+func TestConfigurationOfWorkers(t *testing.T) {
+	t.Parallel()
+	share := func(again int64) *proto.RunShare { return &proto.RunShare{Requests: 1, Redeliveries: again} }
+	s := &State{Manifest: manifest(6), Tally: tallyOf(to(6)...)}
+	var meta metadata.Run
+	configure(&meta, []Stint{
+		{Name: "a", Share: share(2), ContextLength: map[string]int{"m": 4096, "other": 1}, GPUMemoryUtilization: new(0.9)},
+		{Name: "b", Share: share(1), ContextLength: map[string]int{"m": 2048}},
+		{Name: "idle", ContextLength: map[string]int{"m": 5}, GPUMemoryUtilization: new(0.1)},
+	}, s)
+	c := meta.Config
+	if orEmpty(c.MaxModelLen) != 2048 || orEmpty(c.GPUMemoryUtilization) != 0.9 || orEmpty(meta.Results.Redeliveries) != 3 {
+		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries", orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
+	}
+	meta = metadata.Run{}
+	configure(&meta, nil, s)
+	if meta.Results.Redeliveries != nil || meta.Config.MaxModelLen != nil {
+		t.Error("what nobody told is known")
 	}
 }

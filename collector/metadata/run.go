@@ -176,7 +176,8 @@ type Stint struct {
 	Since        time.Time `json:"since"`
 	Version      *string   `json:"version"`
 	Platform     *string   `json:"platform"`
-	Requests     *int64    `json:"requests"` // of the run, as it told
+	Requests     *int64    `json:"requests"`     // of the run, as it told
+	Redeliveries *int64    `json:"redeliveries"` // shards of the run that came to it after another had them
 	EnergyJoules *float64  `json:"energy_joules"`
 }
 
