@@ -26,6 +26,10 @@ func (o Output) Errors() string { return string(o) + ".errors" + OutputSuffix }
 // Meta is the path of the metadata.
 func (o Output) Meta() string { return string(o) + ".meta.json" }
 
+// ReportMarkdown and ReportHTML are the paths of the report.
+func (o Output) ReportMarkdown() string { return string(o) + ".report.md" }
+func (o Output) ReportHTML() string     { return string(o) + ".report.html" }
+
 // Journal is the path of the journal, which is there until the run is complete.
 func (o Output) Journal() string { return string(o) + ".part.zst" }
 

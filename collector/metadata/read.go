@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // ErrFormat is wrapped by the errors of [Read] that are about the contents of a file.
@@ -43,9 +44,14 @@ func Parse(text []byte) (*Run, error) {
 		return nil, fmt.Errorf("%w: its results lack success_count or inference_time_seconds", ErrFormat)
 	}
 	var r Run
-	if err := json.Unmarshal(text, &r); err != nil {
+	dated := struct {
+		*Run
+		Timestamp moment `json:"timestamp"` // instead of the run's own
+	}{Run: &r}
+	if err := json.Unmarshal(text, &dated); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+	r.Timestamp = time.Time(dated.Timestamp)
 	if r.SchemaVersion > Version {
 		return nil, fmt.Errorf("%w that this program can read: schema_version %d, it knows %d", ErrFormat, r.SchemaVersion, Version)
 	}
@@ -57,6 +63,24 @@ func Parse(text []byte) (*Run, error) {
 	}
 	r.fill()
 	return &r, nil
+}
+
+// moment is a time in any of the forms that tools write: with or without a zone, which
+// is then taken to be UTC. A time in another form is as good as none.
+type moment time.Time
+
+func (m *moment) UnmarshalJSON(text []byte) error {
+	var s string
+	if json.Unmarshal(text, &s) != nil {
+		return nil
+	}
+	for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateTime} {
+		if t, err := time.Parse(form, s); err == nil {
+			*m = moment(t)
+			return nil
+		}
+	}
+	return nil
 }
 
 // fill computes what follows from the rest.

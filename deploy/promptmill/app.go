@@ -27,7 +27,8 @@ func run(ctx context.Context, env environment) int {
 			runCommand(env), workerCommand(env), serveCommand(env), submitCommand(env), collectCommand(env),
 			listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),
 		}, controlCommands(env), []*cli.Command{
-			joinCommand(env), natsConfigCommand(env), verifyCommand(env), doctorCommand(env), simCommand(env), versionCommand(env),
+			joinCommand(env), natsConfigCommand(env), verifyCommand(env), doctorCommand(env),
+			reportCommand(env), compareCommand(env), historyCommand(env), simCommand(env), versionCommand(env),
 		}),
 		Version:               versionText(),
 		HideVersion:           true,
@@ -40,7 +41,7 @@ func run(ctx context.Context, env environment) int {
 	setUsageErrors(app)
 	err := app.Run(ctx, env.args)
 	if err != nil {
-		report(env.stderr, err)
+		complain(env.stderr, err)
 	}
 	return codeOf(err)
 }

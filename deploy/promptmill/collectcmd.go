@@ -22,7 +22,7 @@ func collectCommand(env environment) *cli.Command {
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder", Sources: flagEnv("output")},
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
-		}, outputFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
 			if err != nil {
@@ -66,6 +66,11 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	if err != nil {
 		return err
 	}
+	reports, err := parseReports(c)
+	if err != nil {
+		return err
+	}
+	reports.state = state
 	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
 	if err != nil {
 		return err
@@ -87,7 +92,7 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	defer unmeasure()
 	k := &keeper{
 		measured: measured,
-		link:     l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"),
+		link:     l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"), reports: reports,
 		dir: filepath.Join(runStateDir(state, string(out)), "input"), log: newLog(c, screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
 			show.Go(func() { screen.show(showing, &view{run: m, counts: got.Progress, link: l}) })

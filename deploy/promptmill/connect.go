@@ -78,9 +78,14 @@ func busFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-ca", Usage: "`FILE` with the certificates to trust", Sources: flagEnv("tls-ca")},
 		&cli.StringFlag{Name: "tls-cert", Usage: "client certificate `FILE`", Sources: flagEnv("tls-cert")},
 		&cli.StringFlag{Name: "tls-key", Usage: "its key `FILE`; by default that of the certificate", Sources: flagEnv("tls-key")},
-		&cli.StringFlag{Name: "state", Usage: "folder for state", DefaultText: "$XDG_STATE_HOME/promptmill", Sources: flagEnv("state")},
+		stateFlag(),
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more", Sources: flagEnv("verbose")},
 	}
+}
+
+// stateFlag is that of all commands that keep or look for something on this machine.
+func stateFlag() cli.Flag {
+	return &cli.StringFlag{Name: "state", Usage: "folder for state", DefaultText: "$XDG_STATE_HOME/promptmill", Sources: flagEnv("state")}
 }
 
 // replicasFlag is for commands that make streams on a bus that is there already.

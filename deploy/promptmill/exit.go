@@ -49,8 +49,8 @@ func codeOf(err error) int {
 	return exitError
 }
 
-// report prints an error, once, for a person.
-func report(w io.Writer, err error) {
+// complain prints an error, once, for a person.
+func complain(w io.Writer, err error) {
 	f, ok := errors.AsType[*failure](err)
 	if ok && f.err == nil {
 		return

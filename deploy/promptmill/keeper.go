@@ -27,7 +27,9 @@ type keeper struct {
 	format collector.Format
 	flush  time.Duration
 	dir    string // for a copy of the input
-	log    zerolog.Logger
+	// reports say what to write when the run has ended.
+	reports reports
+	log     zerolog.Logger
 	// show, if not nil, is called when collecting begins.
 	show func(proto.Manifest, *collector.Collector)
 
@@ -37,9 +39,18 @@ type keeper struct {
 	files []string // the copy of the input, once it is there
 }
 
-// keep works until the run has ended and its files are written, and returns its
-// metadata.
+// keep works until the run has ended and its files are written, its report with them,
+// and returns its metadata.
 func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
+	meta, err := k.collect(ctx)
+	if err == nil {
+		k.reports.write(meta, k.output, k.log)
+	}
+	return meta, err
+}
+
+// collect is keep without the report.
+func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	runs, err := proto.OpenRuns(ctx, k.link.js)
 	if err != nil {
 		return nil, err

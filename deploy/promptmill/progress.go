@@ -95,6 +95,11 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 		s.say("  errors    %s", shorten(out.Errors()))
 	}
 	s.say("  metadata  %s", shorten(out.Meta()))
+	for _, path := range []string{out.ReportMarkdown(), out.ReportHTML()} {
+		if exists(path) {
+			s.say("  report    %s", shorten(path))
+		}
+	}
 	if len(inputs) > 0 && inputs[0] != "-" {
 		s.say("prove it:   promptmill verify %s %s", strings.Join(inputs, " "), shorten(out.Results()))
 	}

@@ -31,7 +31,7 @@ func runCommand(env environment) *cli.Command {
 		ArgsUsage: "INPUT...",
 		Description: "INPUT is JSONL in OpenAI's batch format, or with one request body a line\n" +
 			"(messages, prompt or input), plain, gzip or zstd; \"-\" is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}, simFlags()),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRunOptions(env, c)
 			if err != nil {
@@ -66,6 +66,7 @@ type runOptions struct {
 	stateDir string // of this run alone
 	settings proto.Settings
 	terms    proto.Terms
+	reports  reports
 	listen   listenAt
 	shared   bool // boxes other than this one may work for the run
 	retry    bool
@@ -105,6 +106,9 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 		return o, err
 	}
 	if o.terms, err = parseTerms(c, time.Now()); err != nil {
+		return o, err
+	}
+	if o.reports, err = parseReports(c); err != nil {
 		return o, err
 	}
 	o.terms.Attended = true
@@ -148,6 +152,7 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 	if o.state, err = stateOf(env, c); err != nil {
 		return err
 	}
+	o.reports.state = o.state
 	o.stateDir = runStateDir(o.state, string(o.output))
 	return nil
 }

@@ -96,6 +96,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.options.reports.write(meta, r.options.output, r.options.log)
 	r.screen.summary(meta, r.options.output, r.options.command.Args().Slice())
 	return meta, failedError(meta)
 }
@@ -136,6 +137,9 @@ func (r *runner) already(ctx context.Context) (*metadata.Run, error) {
 	}
 	if r.options.retry && meta.Results.FailureCount > 0 {
 		return nil, r.reopen(meta)
+	}
+	if !exists(r.options.output.ReportHTML()) {
+		r.options.reports.write(meta, r.options.output, r.options.log)
 	}
 	r.screen.say("complete already: run %s of %s, %d answered, %d failed", meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
 	r.screen.files(meta, r.options.output, r.options.command.Args().Slice())

@@ -30,7 +30,7 @@ func serveCommand(env environment) *cli.Command {
 			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "dir", Value: ".", Usage: "folder of the output files", Sources: flagEnv("dir")},
-		}, outputFlags(), listenFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}),
+		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return serve(ctx, env, c) },
 	}
 }
@@ -57,6 +57,7 @@ type serving struct {
 	state    string
 	format   collector.Format
 	flush    time.Duration
+	reports  reports
 	screen   *screen
 	log      zerolog.Logger
 	measured *exporter
@@ -85,6 +86,11 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	reports, err := parseReports(c)
+	if err != nil {
+		return err
+	}
+	reports.state = state
 	screen, err := newScreen(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return err
@@ -97,7 +103,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return withHint(err, "another promptmill serve is running with this state folder; stop it, or give another --state DIR")
 	}
 	defer lock.Close()
-	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), screen: screen, log: log, kept: map[string]bool{}, measured: &exporter{}}
+	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), reports: reports, screen: screen, log: log, kept: map[string]bool{}, measured: &exporter{}}
 	unmeasure, err := startMetrics(c, s.measured)
 	if err != nil {
 		return err
@@ -188,7 +194,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			delete(s.kept, m.Run)
 		}()
 		k := &keeper{
-			link: s.link, run: m.Run, output: collector.Output(filepath.Join(s.dir, m.Run)), format: s.format, flush: s.flush,
+			link: s.link, run: m.Run, output: collector.Output(filepath.Join(s.dir, m.Run)), format: s.format, flush: s.flush, reports: s.reports,
 			dir: filepath.Join(s.state, "runs", m.Run), log: s.log.With().Str("run", m.Run).Logger(), measured: s.measured,
 		}
 		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))

@@ -31,7 +31,7 @@ func submitCommand(env environment) *cli.Command {
 			&cli.BoolFlag{Name: "wait", Usage: "until the run has ended", Sources: flagEnv("wait")},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "with --wait: collect the run into `NAME.jsonl.zst` here", Sources: flagEnv("output")},
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
-		}, inputFlags(), termsFlags(), outputFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+		}, inputFlags(), termsFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return submit(ctx, env, c) },
 	}
 }
@@ -49,6 +49,9 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	terms.Attended = c.IsSet("output")
+	if _, err := parseReports(c); err != nil { // before anything is on the bus
+		return err
+	}
 	inputs, err := parseInputs(c)
 	if err != nil {
 		return err

@@ -1,0 +1,145 @@
+package report
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/promptmill/promptmill/collector/estimate"
+	"github.com/promptmill/promptmill/collector/metadata"
+)
+
+// estimated is an estimate of how long a number of requests would take.
+type estimated = estimate.Estimate
+
+// estimate makes the estimates once: rules want them, too.
+func (b *builder) estimate() {
+	counts := b.Estimates
+	if len(counts) == 0 {
+		counts = DefaultEstimates
+	}
+	run := observed(b.run)
+	for _, n := range counts {
+		b.estimates = append(b.estimates, estimate.Of(run, n, b.Workers))
+	}
+}
+
+// observed is what the estimates are made from.
+func observed(m *metadata.Run) estimate.Run {
+	run := estimate.Run{Requests: requests(m), Seconds: m.Results.InferenceTimeSeconds, Workers: len(m.Workers)}
+	for _, w := range m.Workers {
+		if w.Requests == nil || m.Results.InferenceTimeSeconds <= 0 {
+			run.WorkerRates = nil
+			break
+		}
+		run.WorkerRates = append(run.WorkerRates, float64(*w.Requests)/m.Results.InferenceTimeSeconds)
+	}
+	if d := m.Results.LatencySeconds; d != nil {
+		run.MeanLatency, run.MaxLatency = d.Mean, d.Max
+	}
+	if peak := m.Results.PeakConcurrentRequests; peak != nil {
+		run.Concurrency = float64(*peak)
+	}
+	if m.Series.Len() == 0 {
+		return run
+	}
+	gaps, inFlight := gapsOf(m.Series), 1.0
+	for i := range m.Series.Len() {
+		p := m.Series.At(i)
+		point := estimate.Point{Seconds: float64(m.Series.IntervalSeconds), Done: float64(p.Requests)}
+		if p.InFlight != nil && *p.InFlight > 0 {
+			inFlight = float64(*p.InFlight)
+		}
+		if !gaps[i] { // nobody looks at each interval: what was seen last holds
+			point.InFlight = inFlight
+		}
+		run.Points = append(run.Points, point)
+	}
+	return run
+}
+
+// estimates are how long other numbers of requests would take.
+func estimates(b *builder) Section {
+	s := Section{ID: "estimates", Title: "Estimates", Columns: columns("Time", "90% interval", "Naive")}
+	s.Columns[0].Name = "Requests"
+	if requests(b.run) == 0 {
+		return Section{}
+	}
+	for _, e := range b.estimates {
+		naive := unknown
+		if e.Naive > 0 {
+			naive = figure(&e.Naive, duration)
+		}
+		if e.Problem != estimate.NoProblem {
+			s.add(count(int64(e.Requests)), words("no estimate"), words("none"), naive)
+			continue
+		}
+		s.add(count(int64(e.Requests)), figure(&e.Median, duration), words(duration(e.Low)+" to "+duration(e.High)), naive)
+	}
+	if text := noEstimate(b); text != "" {
+		s.note("%s", text)
+	}
+	s.note("%s", fleet(b))
+	s.note("The naive figure stretches the time of this run, as if it had no start-up and no tail.")
+	return s
+}
+
+// fleet says whom the estimates are for.
+func fleet(b *builder) string {
+	had := int64(len(b.run.Workers))
+	switch {
+	case b.Workers > 0 && had > 0 && int64(b.Workers) != had:
+		return fmt.Sprintf("For %s; the run had %s. It is taken that they share no bottleneck. Loading the model is left out.", plural(int64(b.Workers), "worker"), count(had))
+	case had > 0:
+		return fmt.Sprintf("For %s, as the run had. Loading the model is left out.", plural(had, "worker"))
+	}
+	return "For the workers that the run had. Loading the model is left out."
+}
+
+// noEstimate says why there is no estimate, and what would do; empty if there is one.
+func noEstimate(b *builder) string {
+	if len(b.estimates) == 0 || b.estimates[0].Problem == estimate.NoProblem {
+		return ""
+	}
+	e, n := b.estimates[0], int64(requests(b.run))
+	var text string
+	switch e.Problem {
+	case estimate.TooFew:
+		text = fmt.Sprintf("%s too few for an estimate", are(n))
+	case estimate.NoSeries:
+		return "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."
+	default:
+		text = fmt.Sprintf("No estimate is possible: of %s there are too few at a steady rate to tell it from chance", plural(n, "request"))
+	}
+	if e.Needed > 0 {
+		text += fmt.Sprintf(": a run of %s would do", plural(int64(e.Needed), "request"))
+	}
+	return text + "."
+}
+
+// are begins a sentence about a number of requests; small numbers are words there.
+func are(n int64) string {
+	small := []string{"No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve"}
+	switch {
+	case n == 1:
+		return "One request is"
+	case n < int64(len(small)):
+		return small[n] + " requests are"
+	}
+	return count(n) + " requests are"
+}
+
+// speedInterval is how much faster, in requests per second, run is than the baseline:
+// an interval that holds the difference nine times in ten were both run again. It is
+// known if both runs are long enough to be estimated. The errors of the two estimates
+// are independent, so their logarithms add as squares do.
+func speedInterval(run, baseline *metadata.Run) (low, high float64, ok bool) {
+	a := estimate.Of(observed(run), requests(run), 0)
+	b := estimate.Of(observed(baseline), requests(baseline), 0)
+	if a.Problem != estimate.NoProblem || b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
+		return 0, 0, false
+	}
+	middle := math.Log(float64(a.Requests) / a.Median / (float64(b.Requests) / b.Median))
+	slower := math.Hypot(math.Log(a.High/a.Median), math.Log(b.Median/b.Low))
+	faster := math.Hypot(math.Log(a.Median/a.Low), math.Log(b.High/b.Median))
+	return math.Expm1(middle - slower), math.Expm1(middle + faster), true
+}

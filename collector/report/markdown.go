@@ -1,0 +1,149 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Markdown writes the report as Markdown in GitHub's flavour, whose tables are good to
+// read as they are, too.
+func (r *Report) Markdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n", escaped(r.Title))
+	if r.Subtitle != "" {
+		fmt.Fprintf(&b, "\n%s\n", paragraph(r.Subtitle))
+	}
+	if len(r.Conclusions) > 0 {
+		b.WriteString("\n")
+		for _, c := range r.Conclusions {
+			fmt.Fprintf(&b, "- %s\n", paragraph(c.Text))
+		}
+	}
+	for _, s := range r.Sections {
+		s.markdown(&b)
+	}
+	if len(r.Next) > 0 {
+		b.WriteString("\n## Next\n")
+		for _, c := range r.Next {
+			fmt.Fprintf(&b, "\n%s:\n\n%s\n", paragraph(c.Why), fenced(c.Line))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s Section) markdown(b *strings.Builder) {
+	if len(s.Rows)+len(s.Notes) == 0 || len(s.Rows) == 0 && len(s.Plots) > 0 {
+		return // it is to be seen
+	}
+	fmt.Fprintf(b, "\n## %s\n", escaped(s.Title))
+	if len(s.Rows) > 0 {
+		table := make([][]string, 1, len(s.Rows)+1)
+		for _, c := range s.Columns {
+			table[0] = append(table[0], escaped(c.Name))
+		}
+		for _, row := range s.Rows {
+			var cells []string
+			for _, c := range row {
+				cells = append(cells, escaped(c.Text))
+			}
+			table = append(table, cells)
+		}
+		b.WriteString("\n")
+		s.rows(b, table)
+	}
+	for _, note := range s.Notes {
+		fmt.Fprintf(b, "\n%s\n", paragraph(note))
+	}
+}
+
+// rows writes a table, the first of whose rows is the head.
+func (s Section) rows(b *strings.Builder, table [][]string) {
+	width := make([]int, len(s.Columns))
+	for _, row := range table {
+		for i, cell := range row {
+			width[i] = max(3, width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for i, row := range table {
+		for j, cell := range row {
+			fill := strings.Repeat(" ", width[j]-utf8.RuneCountInString(cell))
+			if s.Columns[j].Number {
+				cell = fill + cell
+			} else {
+				cell += fill
+			}
+			b.WriteString("| " + cell + " ")
+		}
+		b.WriteString("|\n")
+		if i > 0 {
+			continue
+		}
+		for j, c := range s.Columns {
+			line := strings.Repeat("-", width[j]+1)
+			if c.Number {
+				b.WriteString("|" + line + ":")
+			} else {
+				b.WriteString("|-" + line)
+			}
+		}
+		b.WriteString("|\n")
+	}
+}
+
+// escaped is foreign text that Markdown and HTML in it see as text, in one line.
+func escaped(text string) string {
+	var b strings.Builder
+	text = oneLine(text)
+	for i, r := range text {
+		if strings.ContainsRune("\\`*[]<>|~&", r) || r == '_' && edge(text, i) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// paragraph is foreign text that begins a line.
+func paragraph(text string) string {
+	text = strings.TrimSpace(escaped(text))
+	mark := strings.TrimLeft(text, "0123456789") // of a list, such as 1.
+	if strings.ContainsAny(text[:min(1, len(text))], "#+-=") {
+		return "\\" + text
+	}
+	if n := len(text) - len(mark); n > 0 && (strings.HasPrefix(mark, ". ") || strings.HasPrefix(mark, ") ")) {
+		return text[:n] + "\\" + mark
+	}
+	return text
+}
+
+// edge reports whether the underscore at i is at the edge of a word: within one it
+// emphasises nothing.
+func edge(text string, i int) bool {
+	before, _ := utf8.DecodeLastRuneInString(text[:i])
+	after, _ := utf8.DecodeRuneInString(text[i+1:])
+	inWord := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' }
+	return !inWord(before) || !inWord(after)
+}
+
+// oneLine makes spaces of what would break a line, hide or turn around text.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+}
+
+// fenced is a block of code.
+func fenced(text string) string {
+	fence := "```"
+	for strings.Contains(text, fence) {
+		fence += "`"
+	}
+	return fence + "sh\n" + oneLine(text) + "\n" + fence
+}

@@ -1,0 +1,166 @@
+package report
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// some is a run of a hundred answered requests in ten seconds.
+func some(change func(*metadata.Run)) *metadata.Run {
+	run := &metadata.Run{
+		TestID: "this", Model: "small", Timestamp: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		Test: metadata.Test{NumRequests: 100},
+		Results: metadata.Results{
+			SuccessCount: 100, InferenceTimeSeconds: 10, TotalTimeSeconds: 12, TotalTokens: new(int64(1000)),
+			ThroughputTokensPerSec: new(100.0), ThroughputRequestsPerSec: new(10.0), Attempts: 100,
+		},
+	}
+	if change != nil {
+		change(run)
+	}
+	return run
+}
+
+// other is a run to compare with.
+func other(change func(*metadata.Run)) *metadata.Run {
+	run := some(change)
+	run.TestID, run.Model = "that", "large"
+	return run
+}
+
+func TestConclusions(t *testing.T) {
+	t.Parallel()
+	worker := func(name string, requests int64, since time.Time) metadata.Worker {
+		return metadata.Worker{Name: name, Requests: &requests, Stints: []metadata.Stint{{Since: since}}}
+	}
+	before := time.Date(2025, 12, 31, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		rule, what string
+		run        func(*metadata.Run)
+		baseline   *metadata.Run
+		want       string // empty: says nothing
+	}{
+		{"success", "all is well", nil, nil, "All 100 requests were answered."},
+		{"success", "one cause", func(r *metadata.Run) {
+			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 98, 2, map[string]int64{"timeout": 2}
+		}, nil, "2 of 100 requests failed (2%), all of them of timeout."},
+		{"success", "several causes", func(r *metadata.Run) {
+			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 97, 3, map[string]int64{"poison": 1, "timeout": 2}
+		}, nil, "3 of 100 requests failed (3%), most often of timeout (2)."},
+		{"success", "the causes are not known", func(r *metadata.Run) { r.Results.FailureCount = 100 }, nil, "100 of 200 requests failed (50%)."},
+		{"success", "nothing was done", func(r *metadata.Run) { r.Results.SuccessCount = 0 }, nil, "No request has ended."},
+
+		{"speed", "no baseline", nil, nil, ""},
+		{"speed", "slower", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(61.0) }, other(nil), "39% slower than large at the same success rate."},
+		{"speed", "faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(150.0) }, other(nil), "50% faster than large at the same success rate."},
+		{"speed", "much faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(300.0) }, other(nil), "3 times as fast as large at the same success rate."},
+		{"speed", "alike", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(101.5) }, other(nil), "As fast as large (+1.5%) at the same success rate."},
+		{"speed", "failures count", nil, other(func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 90, 10 }),
+			"As fast as large (0%) at a success rate of 100% instead of 90%."},
+		{"speed", "without tokens, by requests", func(r *metadata.Run) {
+			r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, new(5.0)
+		}, other(nil), "50% slower than large at the same success rate."},
+		{"speed", "another input", func(r *metadata.Run) { r.Test.InputSHA256 = "a"; r.Results.ThroughputTokensPerSec = new(50.0) },
+			other(func(r *metadata.Run) { r.Test.InputSHA256 = "b" }), "50% slower than large at the same success rate, on another input."},
+		{"speed", "a speed is unknown", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, nil }, other(nil), ""},
+
+		{"energy", "less", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(80.0) },
+			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), "An output token took 20% less energy than with large."},
+		{"energy", "more", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(150.0) },
+			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), "An output token took 50% more energy than with large."},
+		{"energy", "about the same", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) },
+			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), ""},
+		{"energy", "unknown", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) }, other(nil), ""},
+
+		{"estimate", "too few", func(r *metadata.Run) { r.Results.SuccessCount = 10 }, nil, "Ten requests are too few for an estimate: a run of 100 requests would do."},
+		{"estimate", "too few for the concurrency", func(r *metadata.Run) { r.Results.PeakConcurrentRequests = new(int64(64)) }, nil,
+			"100 requests are too few for an estimate: a run of 192 requests would do."},
+		{"estimate", "no series", nil, nil, "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."},
+
+		{"tokens unknown", "known", nil, nil, ""},
+		{"tokens unknown", "unknown", func(r *metadata.Run) { r.Results.TotalTokens = nil }, nil, "How many tokens there were is not known: the answers do not tell their usage."},
+
+		{"cut off", "many", func(r *metadata.Run) { r.Results.FinishReasons = map[string]int64{"stop": 92, "length": 8} }, nil,
+			"8% of the answers were cut off at their limit of tokens: raise it in the requests, or run with --retry-truncated 4."},
+		{"cut off", "a few", func(r *metadata.Run) { r.Results.FinishReasons = map[string]int64{"stop": 992, "length": 8} }, nil, ""},
+
+		{"idle", "long", func(r *metadata.Run) { r.Results.IdleTimeSeconds, r.Results.TotalTimeSeconds = new(600.0), 3600 }, nil, "Nobody was at work for 10 min of 60 min."},
+		{"idle", "short", func(r *metadata.Run) { r.Results.IdleTimeSeconds = new(0.5) }, nil, ""},
+		{"interruptions", "none", nil, nil, ""},
+		{"interruptions", "one", func(r *metadata.Run) { r.Results.Interruptions, r.Results.LostTimeSeconds = 1, new(90.0) }, nil, "The run was interrupted once, which cost 1.5 min."},
+		{"interruptions", "nine", func(r *metadata.Run) { r.Results.Interruptions = 9 }, nil, "The run was interrupted 9 times."},
+
+		{"repeated attempts", "many", func(r *metadata.Run) {
+			r.Results.Attempts, r.Results.AttemptFailures = 110, map[string]int64{"timeout": 3, "503": 7}
+		}, nil, "9.1% of the attempts had to be made again, most often after HTTP 503."},
+		{"repeated attempts", "a few", func(r *metadata.Run) {
+			r.Results.Attempts, r.Results.AttemptFailures = 1000, map[string]int64{"timeout": 3}
+		}, nil, ""},
+		{"model load", "longer than the work", func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(678.5) }, nil,
+			"Loading the model took longer (678 s) than all requests (10.0 s): for runs this small, keep the server up."},
+		{"model load", "shorter", func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(9.0) }, nil, ""},
+		{"tail", "long", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 30} }, nil,
+			"One request in a hundred took 15 times as long as the median, or longer."},
+		{"tail", "short", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 10} }, nil, ""},
+
+		{"memory full", "full", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{{Name: "a", GPUs: []metadata.GPU{{Index: 1, MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(990))}}}}
+		}, nil, "GPU 1 of a had 99% of its memory in use: a longer request might not fit."},
+		{"memory full", "room is left", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{{Name: "a", GPUs: []metadata.GPU{{MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(900))}}}}
+		}, nil, ""},
+		{"uneven workers", "uneven", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{worker("a", 300, before), worker("b", 100, before)}
+		}, nil, "b did 100 requests, less than half of what a did (300)."},
+		{"uneven workers", "one came later", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{worker("a", 300, before), worker("b", 100, r.Timestamp.Add(time.Second))}
+		}, nil, ""},
+		{"uneven workers", "even", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{worker("a", 300, before), worker("b", 200, before)}
+		}, nil, ""},
+	} {
+		r := Build(some(c.run), Options{Baseline: c.baseline})
+		got := ""
+		if i := slices.IndexFunc(r.Conclusions, func(has Conclusion) bool { return has.Rule == c.rule }); i >= 0 {
+			got = r.Conclusions[i].Text
+		}
+		if got != c.want {
+			t.Errorf("%s, %s:\n got %q\nwant %q", c.rule, c.what, got, c.want)
+		}
+	}
+}
+
+func TestNextCommand(t *testing.T) {
+	t.Parallel()
+	run := func(failed int, attended bool) *metadata.Run {
+		return some(func(r *metadata.Run) {
+			r.Results.FailureCount = failed
+			r.Test.InputFiles, r.Test.OutputFile = []string{"/in/my prompts.jsonl"}, "/out/it's.jsonl.zst"
+			r.Manifest = &proto.Manifest{Terms: proto.Terms{Attended: attended}}
+		})
+	}
+	for _, c := range []struct {
+		run  *metadata.Run
+		o    Options
+		want []string
+	}{
+		{run(0, true), Options{}, []string{`promptmill verify '/in/my prompts.jsonl' '/out/it'\''s.jsonl.zst'`}},
+		{run(1, true), Options{}, []string{`promptmill run '/in/my prompts.jsonl' -o '/out/it'\''s.jsonl.zst' --retry`}},
+		{run(1, false), Options{}, []string{`promptmill retry this`}},
+		{some(nil), Options{Path: "a.meta.json", BaselinePath: "b.meta.json", Baseline: some(nil)}, []string{"promptmill compare a.meta.json b.meta.json"}},
+		{some(nil), Options{Path: "a.meta.json"}, []string{"promptmill report a.meta.json --baseline META"}},
+		{some(nil), Options{}, nil},
+	} {
+		var got []string
+		for _, command := range Build(c.run, c.o).Next {
+			got = append(got, command.Line)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
