@@ -1,10 +1,17 @@
 package collector
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -82,5 +89,55 @@ func TestTimeLost(t *testing.T) {
 				t.Errorf("%d interruptions", r.Interruptions)
 			}
 		})
+	}
+}
+
+// A run that was interrupted nine times has the figures of one that was not, but for the
+// interruptions.
+func TestInterruptedNineTimes(t *testing.T) {
+	t.Parallel()
+	run := func(interrupted bool) (*State, metadata.Results) {
+		j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(40))
+		must(t, err)
+		for i := range uint32(10) {
+			f := &frame{position: Position{Created: born, Seq: uint64(i) + 1, Time: born}, times: times{worked: 3 * time.Second, idle: time.Second}}
+			for _, seq := range []uint32{4 * i, 4*i + 1, 4*i + 2, 4*i + 3} {
+				line := resultLine(seq, func(r *proto.Result) {
+					r.Latency = time.Duration(seq*seq) * time.Millisecond
+					r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`, 3+seq, 100-seq)
+					if seq%7 == 0 {
+						fails("timeout", 5)(r)
+					}
+				})
+				info, err := proto.ParseLine(new(proto.Scanner), line)
+				must(t, err)
+				f.add(seq, line, info)
+			}
+			f.series.Add(born.Add(time.Duration(i)*7*time.Second), metadata.Point{Requests: 4, CompletionTokens: int64(i), InFlight: new(int64(9 - i))})
+			seqs, lines := f.lines()
+			h := f.header(seqs)
+			h.Run, h.At = "r", time.Now()
+			must(t, j.append(h, seqs, lines))
+			if interrupted && i < 9 {
+				j = reopen(t, j)
+				must(t, j.begin())
+			}
+		}
+		s := j.State()
+		r := metadata.Results{SuccessCount: s.Counts.Done - s.Counts.Failed, InferenceTimeSeconds: s.Worked.Seconds()}
+		measure(&r, s)
+		return s, r
+	}
+	one, want := run(false)
+	nine, got := run(true)
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+		t.Errorf("results (-not interrupted +interrupted):\n%s", diff)
+	}
+	if one.Sessions != 1 || nine.Sessions != 10 {
+		t.Errorf("%d and %d sessions", one.Sessions, nine.Sessions)
+	}
+	diff := cmp.Diff(one, nine, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Lost", "Sessions"))
+	if diff != "" || want.LatencySeconds == nil || one.Worked != 30*time.Second || one.Idle != 10*time.Second {
+		t.Errorf("state (-not interrupted +interrupted):\n%s", diff)
 	}
 }
