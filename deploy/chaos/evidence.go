@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// checkpoint looks at what there is of the runs while they go on.
+func (f *fleet) checkpoint(found *findings) {
+	counts, before := []string{}, len(*found)
+	for _, run := range []string{"a", "b"} {
+		input, err := readInput(f.input(run))
+		if err != nil {
+			found.add("%v", err)
+			return
+		}
+		lines, err := readJournal(f.file(run, ".part.zst"))
+		if err != nil {
+			found.add("%v", err)
+		}
+		checkOnce("journal of "+run, input, lines, found)
+		counts = append(counts, fmt.Sprintf("%d of %s", len(lines), run))
+	}
+	f.say("a look at the journals: lines of %s, %d findings", strings.Join(counts, ", "), len(*found)-before)
+}
+
+// check holds all that is left against each other.
+func (f *fleet) check(found *findings) {
+	inputs := map[string][]wanted{}
+	for _, run := range []string{"a", "b"} {
+		input, err := readInput(f.input(run))
+		if err != nil {
+			found.add("%v", err)
+			return
+		}
+		inputs[run] = input
+		if !f.complete(run) {
+			continue // that was said
+		}
+		o, err := f.readRun(run)
+		if err != nil {
+			found.add("%v", err)
+			continue
+		}
+		checkOutput(run, input, o, found)
+	}
+	lives, err := f.readLives()
+	if err != nil {
+		found.add("%v", err)
+	}
+	repeated, read := checkReader(inputs["a"], lives, f.forgot, found)
+	if !f.unread {
+		checkAll("reader", inputs["a"], read, found)
+	}
+	executed, n, err := f.executed()
+	if err != nil {
+		found.add("%v", err)
+	}
+	again := checkExecuted(inputs, executed, f.allowed, found)
+	f.checkSlots(found)
+	f.say("%d answers for %d requests, %d again of at most %d; the reader had %d lives and %d lines again", n, 2*f.shape.requests, again, f.allowed, len(lives), repeated)
+}
+
+// readRun reads the files of a complete run.
+func (f *fleet) readRun(run string) (o output, err error) {
+	results, errorsFile := f.file(run, ".jsonl.zst"), f.file(run, ".errors.jsonl.zst")
+	if o.results, err = readOutput(results); err != nil {
+		return o, err
+	}
+	if o.errors, err = readOutput(errorsFile); err != nil {
+		return o, err
+	}
+	for _, file := range []string{results, errorsFile} {
+		if info, err := os.Stat(file); err == nil {
+			o.bytes += info.Size()
+		}
+	}
+	data, err := os.ReadFile(f.input(run))
+	if err != nil {
+		return o, err
+	}
+	sum := sha256.Sum256(data)
+	o.inputSHA256 = hex.EncodeToString(sum[:])
+	text, err := os.ReadFile(f.file(run, ".meta.json"))
+	if err != nil {
+		return o, err
+	}
+	if err := json.Unmarshal(text, &o.meta); err != nil {
+		return o, fmt.Errorf("metadata of %s: %w", run, err)
+	}
+	return o, nil
+}
+
+// readLives reads what the reader gave in each of its lives.
+func (f *fleet) readLives() (lives [][]line, err error) {
+	for n := 1; n <= f.lives; n++ {
+		data, err := os.ReadFile(f.life(n))
+		if err != nil {
+			return lives, err
+		}
+		lines, err := readLines(data)
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // killed
+			return lives, fmt.Errorf("reader's life %d: %w", n, err)
+		}
+		lives = append(lives, lines)
+	}
+	return lives, nil
+}
+
+var inFlight = regexp.MustCompile(`(?m)^promptmill_worker_in_flight\{.*\} (\S+)$`)
+
+// checkSlots wants no request in flight at any worker, now that nothing is left to do.
+func (f *fleet) checkSlots(found *findings) {
+	client := http.Client{Timeout: 5 * time.Second}
+	for name, address := range f.metricsAddress {
+		value, err := func() (string, error) {
+			answer, err := client.Get("http://" + address + "/metrics")
+			if err != nil {
+				return "", err
+			}
+			defer answer.Body.Close()
+			text, err := io.ReadAll(answer.Body)
+			if err != nil {
+				return "", err
+			}
+			if hit := inFlight.FindSubmatch(text); hit != nil {
+				return string(hit[1]), nil
+			}
+			return "", errors.New("it does not tell its requests in flight")
+		}()
+		if err != nil {
+			found.add("%s: read its metrics: %v", name, err)
+		} else if n, err := strconv.ParseFloat(value, 64); err != nil || n != 0 {
+			found.add("%s: %s requests in flight, and nothing is left to do", name, value)
+		}
+	}
+}
+
+var crash = regexp.MustCompile(`^(panic: |fatal error: |WARNING: DATA RACE)`)
+
+// checkLogs wants no crash in any log.
+func (f *fleet) checkLogs(found *findings) {
+	files, _ := filepath.Glob(f.log("*")) // the pattern is good
+	for _, path := range files {
+		file, err := os.Open(path)
+		if err != nil {
+			found.add("%v", err)
+			continue
+		}
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<24)
+		for lines.Scan() {
+			if crash.MatchString(lines.Text()) {
+				found.add("%s: %s", path, lines.Text())
+			}
+		}
+		file.Close()
+	}
+}
