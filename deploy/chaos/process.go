@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ type process struct {
 	args  func() (path string, args []string) // of its next life
 	// output, if it is not nil, makes the file for stdout of each life.
 	output func() (*os.File, error)
-	// worker says that exit code 0 is the end of its work, and not of one life.
+	// works says that exit code 0 is the end of its work, and not of one life.
 	works bool
 
 	alive chan struct{} // holds one element, which who takes it may live with
@@ -52,17 +53,18 @@ func (p *process) keep(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			text := p.live()
+			err := p.live()
 			p.alive <- struct{}{}
 			switch {
 			case ctx.Err() != nil:
 				return
-			case text == "" && p.works:
+			case err == nil && p.works:
 				close(p.done)
 				return
-			case text != "" && (text != said || time.Since(since) > 10*time.Second):
-				p.fleet.say("%s ended by itself: %s; started again", p.name, text)
-				said, since = text, time.Now()
+			case errors.Is(err, errWanted):
+			case fmt.Sprint(err) != said || time.Since(since) > 10*time.Second:
+				said, since = fmt.Sprint(err), time.Now()
+				p.fleet.say("%s ended by itself: %v; started again", p.name, cmp.Or(err, errNone))
 			}
 			if pause(ctx, restartPause) != nil {
 				return
@@ -71,11 +73,16 @@ func (p *process) keep(ctx context.Context) {
 	})
 }
 
-// live lives once and tells how that ended, or nothing if that was wanted.
-func (p *process) live() string {
+var (
+	errWanted = errors.New("a deed has ended it")
+	errNone   = errors.New("exit status 0")
+)
+
+// live lives once and tells how that ended.
+func (p *process) live() error {
 	log, err := os.OpenFile(p.fleet.log(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	defer log.Close()
 	path, args := p.args()
@@ -86,7 +93,7 @@ func (p *process) live() string {
 	if p.output != nil {
 		out, err := p.output()
 		if err != nil {
-			return err.Error()
+			return err
 		}
 		defer out.Close()
 		cmd.Stdout = out
@@ -97,16 +104,16 @@ func (p *process) live() string {
 	p.cmd = cmd
 	p.mu.Unlock()
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	err = cmd.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cmd = nil
-	if p.dying || err == nil {
-		return ""
+	if p.dying {
+		return errWanted
 	}
-	return err.Error()
+	return err
 }
 
 // signal sends a signal, unless the process is not there. Deadly ones are wanted.
