@@ -119,33 +119,45 @@ func (f *fleet) readLives() (lives [][]line, err error) {
 	return lives, nil
 }
 
-var inFlight = regexp.MustCompile(`(?m)^promptmill_worker_in_flight\{.*\} (\S+)$`)
+// mostGoroutines is what a worker has that is idle, and two for each connection to its
+// model server that is kept open.
+const mostGoroutines = 100 + 2*mostInFlight
 
-// checkSlots wants no request in flight at any worker, now that nothing is left to do.
+var metric = regexp.MustCompile(`(?m)^(promptmill_worker_in_flight|go_goroutines)(?:\{.*\})? (\S+)$`)
+
+// checkSlots wants no request in flight at any worker, and no goroutine left of one, now
+// that nothing is left to do.
 func (f *fleet) checkSlots(found *findings) {
 	client := http.Client{Timeout: 5 * time.Second}
 	for name, address := range f.metricsAddress {
-		value, err := func() (string, error) {
-			answer, err := client.Get("http://" + address + "/metrics")
-			if err != nil {
-				return "", err
-			}
-			defer answer.Body.Close()
-			text, err := io.ReadAll(answer.Body)
-			if err != nil {
-				return "", err
-			}
-			if hit := inFlight.FindSubmatch(text); hit != nil {
-				return string(hit[1]), nil
-			}
-			return "", errors.New("it does not tell its requests in flight")
-		}()
+		text, err := get(&client, "http://"+address+"/metrics")
 		if err != nil {
 			found.add("%s: read its metrics: %v", name, err)
-		} else if n, err := strconv.ParseFloat(value, 64); err != nil || n != 0 {
-			found.add("%s: %s requests in flight, and nothing is left to do", name, value)
+			continue
+		}
+		is := map[string]float64{}
+		for _, hit := range metric.FindAllSubmatch(text, -1) {
+			is[string(hit[1])], _ = strconv.ParseFloat(string(hit[2]), 64) // it is a number there
+		}
+		if len(is) != 2 {
+			found.add("%s: its metrics do not tell its requests in flight and its goroutines", name)
+		}
+		if n := is["promptmill_worker_in_flight"]; n != 0 {
+			found.add("%s: %.0f requests in flight, and nothing is left to do", name, n)
+		}
+		if n := is["go_goroutines"]; n > mostGoroutines {
+			found.add("%s: %.0f goroutines, and nothing is left to do", name, n)
 		}
 	}
+}
+
+func get(client *http.Client, url string) ([]byte, error) {
+	answer, err := client.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
 }
 
 var crash = regexp.MustCompile(`^(panic: |fatal error: |WARNING: DATA RACE)`)

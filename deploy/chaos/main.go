@@ -113,7 +113,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	for _, text := range found {
 		fmt.Fprintln(stdout, "  "+text)
 	}
-	fmt.Fprintf(stdout, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d\n",
-		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers)
+	fmt.Fprintf(stdout, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s\n",
+		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers, map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0])
 	return 1
 }

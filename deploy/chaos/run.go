@@ -146,7 +146,7 @@ func (f *fleet) shutDown(cancel context.CancelFunc, found *findings) {
 // save copies what lies on disks of our own to where it outlives us.
 func (f *fleet) save() {
 	for name, path := range f.diskPaths() {
-		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil {
+		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			fmt.Fprintf(f.history, "keep what is on disk %s: %v\n", name, err)
 		}
 	}
