@@ -18,12 +18,11 @@ type findings []string
 const mostFindings = 20
 
 func (f *findings) add(format string, args ...any) {
-	switch len(*f) {
-	case mostFindings:
-		*f = append(*f, "and more")
-	default:
+	switch n := len(*f); {
+	case n < mostFindings:
 		*f = append(*f, fmt.Sprintf(format, args...))
-	case mostFindings + 1:
+	case n == mostFindings:
+		*f = append(*f, "and more")
 	}
 }
 

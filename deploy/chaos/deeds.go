@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,7 +35,9 @@ func oneNode(target string) []string {
 	return []string{target}
 }
 
-func only(names ...string) func(shape) []string { return func(shape) []string { return names } }
+func only(names ...string) func(shape) []string {
+	return func(shape) []string { return slices.Clone(names) }
+}
 
 // deeds are all kinds, with their weights.
 var deeds = []*deed{

@@ -31,6 +31,9 @@ func TestPlanIsFair(t *testing.T) {
 			if i > 0 && e.at < events[i-1].at {
 				t.Errorf("seed %d: %s comes after a later event", seed, e)
 			}
+			if e.target == "" {
+				t.Errorf("seed %d: %s has no target", seed, e)
+			}
 			if e.at+e.length > s.time {
 				t.Errorf("seed %d: %s is not undone in the end", seed, e)
 			}
