@@ -146,7 +146,9 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 	histogram := map[string]int64{}
 	for _, l := range slices.Concat(o.results, o.errors) {
 		attempts += int64(l.Extras.Attempts)
-		histogram[strconv.Itoa(l.Extras.Attempts)]++
+		if l.Extras.Attempts > 0 { // else it was not run
+			histogram[strconv.Itoa(l.Extras.Attempts)]++
+		}
 		size += l.bytes
 	}
 	for _, l := range o.results {
