@@ -43,7 +43,7 @@ type fleet struct {
 	submitted []string          // runs
 	lives     int               // of the reader
 	forgot    []int             // its lives that began after the bus had lost its store
-	unread    bool              // the bus lost run a before the reader had all of it
+	unread    bool              // the bus lost its store, and with it what the reader had not read
 	allowed   int               // requests that may have been run again
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
@@ -90,11 +91,11 @@ func (f *fleet) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forgot = append(f.forgot, f.lives)
+	// What the collector's file has of a run need not come on the bus again.
+	f.unread = f.unread || slices.Contains(f.submitted, "a")
 	for _, run := range f.submitted {
 		if !f.complete(run) {
 			f.submit(run, 0)
-		} else if run == "a" {
-			f.unread = true
 		}
 	}
 	f.submitted = nil
