@@ -105,7 +105,10 @@ func (f *fleet) readRun(run string) (o output, err error) {
 
 // readLives reads what the reader gave in each of its lives.
 func (f *fleet) readLives() (lives [][]line, err error) {
-	for n := 1; n <= f.lives; n++ {
+	f.mu.Lock()
+	last := f.lives
+	f.mu.Unlock()
+	for n := 1; n <= last; n++ {
 		data, err := os.ReadFile(f.life(n))
 		if err != nil {
 			return lives, err

@@ -86,16 +86,8 @@ func (f *fleet) await(ctx context.Context, found *findings) {
 	late := begin.Add(2*time.Minute + time.Duration(f.shape.requests)*40*time.Millisecond)
 	f.submitting.Wait()
 	for time.Now().Before(late) && ctx.Err() == nil {
-		f.mu.Lock()
-		read := f.unread
-		f.mu.Unlock()
-		select {
-		case <-f.processes["reader"].done:
-			read = true
-		default:
-		}
-		if f.complete("a") && f.complete("b") && read {
-			f.say("both runs are complete, and the reader has its end, %.1fs after the last harm", time.Since(begin).Seconds())
+		if f.complete("a") && f.complete("b") && f.read() {
+			f.say("both runs are complete, and the reader has all that it can get, %.1fs after the last harm", time.Since(begin).Seconds())
 			return
 		}
 		pause(ctx, 100*time.Millisecond)
@@ -106,6 +98,18 @@ func (f *fleet) await(ctx context.Context, found *findings) {
 		p.signal(syscall.SIGQUIT)
 	}
 	pause(ctx, time.Second)
+}
+
+// read reports whether the reader has all that it can get.
+func (f *fleet) read() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.processes["reader"].done:
+		return true
+	default:
+		return f.unread
+	}
 }
 
 // shutDown ends all parts as an operator does, and looks that nobody stays.
