@@ -135,7 +135,7 @@ func (f *fleet) startBus(ctx context.Context) error {
 	var goals []string
 	if f.shape.nodes == 0 {
 		goals = []string{freeAddress()}
-		f.process("serve", func() (string, []string) { return f.promptmill, append(common, "--listen", goals[0]) }).keep(ctx)
+		f.process("serve", f.always(append(common, "--listen", goals[0])...)).keep(ctx)
 		if err := f.learnJoins(ctx); err != nil {
 			return err
 		}
@@ -163,13 +163,9 @@ func (f *fleet) startBus(ctx context.Context) error {
 		}
 	}
 	if f.shape.nodes > 0 {
-		f.process("serve", func() (string, []string) {
-			return f.promptmill, append(common, f.bus("serve-bus", proto.RoleCollector)...)
-		}).keep(ctx)
+		f.process("serve", f.always(append(common, f.bus("serve-bus", proto.RoleCollector)...)...)).keep(ctx)
 	}
-	reader := f.process("reader", func() (string, []string) {
-		return f.promptmill, append([]string{"tail", "a", "--as", "reader"}, f.bus("reader-bus", proto.RoleReader)...)
-	})
+	reader := f.process("reader", f.always(append([]string{"tail", "a", "--as", "reader"}, f.bus("reader-bus", proto.RoleReader)...)...))
 	reader.works = true
 	reader.output = func() (*os.File, error) {
 		f.mu.Lock()
@@ -241,14 +237,17 @@ func (f *fleet) startModels(ctx context.Context) error {
 func (f *fleet) startWorkers(ctx context.Context) error {
 	for _, name := range f.shape.workerNames() {
 		f.metricsAddress[name] = freeAddress()
-		f.process(name, func() (string, []string) {
-			return f.promptmill, append([]string{
-				"worker", "--name", name, "--url", f.links[name+"-model"].urls("http://"), "--metrics", f.metricsAddress[name],
-				"--max-concurrency", fmt.Sprint(mostInFlight), "--attempts", "30", "--timeout", "60s", "--stall", "8s", "--grace", "5s",
-			}, f.bus(name+"-bus", proto.RoleWorker)...)
-		}).keep(ctx)
+		f.process(name, f.always(append([]string{
+			"worker", "--name", name, "--url", f.links[name+"-model"].urls("http://"), "--metrics", f.metricsAddress[name],
+			"--max-concurrency", fmt.Sprint(mostInFlight), "--attempts", "30", "--timeout", "60s", "--stall", "8s", "--grace", "5s",
+		}, f.bus(name+"-bus", proto.RoleWorker)...)...)).keep(ctx)
 	}
 	return nil
+}
+
+// always is a promptmill with the same arguments in each life.
+func (f *fleet) always(args ...string) func() (string, []string) {
+	return func() (string, []string) { return f.promptmill, args }
 }
 
 // freeAddress is one that nobody listens at. It is not of the numbers that the system

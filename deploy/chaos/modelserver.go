@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -66,7 +67,7 @@ type heard struct {
 
 func (h *heard) Write(p []byte) (int, error) {
 	if h.begin == nil {
-		h.begin = p[:min(len(p), 40)]
+		h.begin = bytes.Clone(p[:min(len(p), 40)])
 	}
 	return h.ResponseWriter.Write(p)
 }
