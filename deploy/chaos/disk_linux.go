@@ -49,7 +49,7 @@ func (d *disk) fill() error {
 		return err
 	}
 	size := max(1, int64(used.Blocks)-int64(used.Bavail)) * used.Bsize // 0 would mean no bound
-	for try := 0; ; try++ { // what is written meanwhile does not fit into the size
+	for try := 0; ; try++ {                                            // what is written meanwhile does not fit into the size
 		err := d.remount(0, fmt.Sprintf("size=%d", size+int64(try)*64<<10))
 		if err == nil || try == 100 || d.err != nil {
 			return err
