@@ -48,9 +48,10 @@ func (d *disk) fill() error {
 	if err := syscall.Statfs(d.path, &used); err != nil {
 		return err
 	}
-	size := max(1, int64(used.Blocks)-int64(used.Bavail)) * used.Bsize // 0 would mean no bound
-	for try := 0; ; try++ {                                            // what is written meanwhile does not fit into the size
-		err := d.remount(0, fmt.Sprintf("size=%d", size+int64(try)*64<<10))
+	size := max(1, int64(used.Blocks)-int64(used.Bavail)) * int64(used.Bsize) //nolint:unconvert // 0 would mean no bound; it is an int32 on some machines
+	// What is written meanwhile does not fit into the size.
+	for try := int64(0); ; try++ {
+		err := d.remount(0, fmt.Sprintf("size=%d", size+try*(64<<10)))
 		if err == nil || try == 100 || d.err != nil {
 			return err
 		}
