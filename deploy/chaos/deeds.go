@@ -24,6 +24,8 @@ type deed struct {
 	do, undo    func(f *fleet, e event) error
 }
 
+func nobody(string) []string { return nil }
+
 func itself(target string) []string { return []string{target} }
 
 // oneNode has two nodes of a cluster never hurt at the same time: what they have both
@@ -41,7 +43,7 @@ func only(names ...string) func(shape) []string {
 
 // deeds are all kinds, with their weights.
 var deeds = []*deed{
-	{name: "submit", targets: only(), do: (*fleet).doSubmit},
+	{name: "submit", targets: only(), harms: nobody, do: (*fleet).doSubmit},
 	{name: "kill", weight: 30, targets: shape.processNames, harms: oneNode, short: 0, long: 6 * time.Second, rest: time.Second, do: (*fleet).doKill, undo: (*fleet).undoKill},
 	{name: "freeze", weight: 14, targets: shape.processNames, harms: oneNode, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second,
 		do: func(f *fleet, e event) error {

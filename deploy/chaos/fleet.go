@@ -39,12 +39,13 @@ type fleet struct {
 	stop       context.Context // ends when all is over
 
 	mu        sync.Mutex
-	faults    map[string]string // of model servers
-	submitted []string          // runs
-	lives     int               // of the reader
-	forgot    []int             // its lives that began after the bus had lost its store
-	unread    bool              // the bus lost its store, and with it what the reader had not read
-	allowed   int               // requests that may have been run again
+	locks     map[string]*sync.Mutex // of parts to which something happens
+	faults    map[string]string      // of model servers
+	submitted []string               // runs
+	lives     int                    // of the reader
+	forgot    []int                  // its lives that began after the bus had lost its store
+	unread    bool                   // the bus lost its store, and with it what the reader had not read
+	allowed   int                    // requests that may have been run again
 }
 
 // Of the workers: the most requests that they have at a model server, and how long they
@@ -260,6 +261,16 @@ func freeAddress() string {
 			return address
 		}
 	}
+}
+
+// lock is held while something happens to a part.
+func (f *fleet) lock(part string) *sync.Mutex {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.locks[part] == nil {
+		f.locks[part] = &sync.Mutex{}
+	}
+	return f.locks[part]
 }
 
 func (f *fleet) setFaults(model, faults string) {

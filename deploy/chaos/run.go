@@ -20,7 +20,7 @@ func run(ctx context.Context, o options, events []event, history io.Writer) (fou
 	defer cancel()
 	f := &fleet{
 		shape: o.shape, dir: o.dir, history: history, processes: map[string]*process{}, links: map[string]*link{}, disks: map[string]*disk{},
-		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{},
+		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, locks: map[string]*sync.Mutex{},
 	}
 	defer func() {
 		f.shutDown(cancel, &found)
@@ -69,6 +69,13 @@ func (f *fleet) play(ctx context.Context, events []event, found *findings) {
 		}
 		f.say("%s", e)
 		deeds.Go(func() {
+			// A deed may take longer than planned, such as the end of a busy part. The next
+			// one to the same part waits for it.
+			for _, part := range e.deed.harms(e.target) {
+				lock := f.lock(part)
+				lock.Lock()
+				defer lock.Unlock()
+			}
 			fail(e, e.deed.do(f, e))
 			if e.deed.undo != nil {
 				pause(ctx, time.Until(f.begin.Add(e.at+e.length)))
