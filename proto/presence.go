@@ -105,9 +105,9 @@ type Presence struct{ kv jetstream.KeyValue }
 // OpenPresence opens the bucket of announcements. Who may not make it waits until
 // somebody else has.
 func OpenPresence(ctx context.Context, js jetstream.JetStream) (*Presence, error) {
-	kv, err := js.KeyValue(ctx, PresenceBucket)
+	kv, err := openBucket(ctx, js, PresenceBucket)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", PresenceBucket, err)
+		return nil, err
 	}
 	return &Presence{kv: kv}, nil
 }

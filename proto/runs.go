@@ -78,7 +78,7 @@ func makeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) erro
 }
 
 func makeBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askAgain)
 	defer cancel()
 	_, err := js.KeyValue(ctx, cfg.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -87,13 +87,35 @@ func makeBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyVa
 	return err
 }
 
-// OpenRuns opens the bucket of manifests.
+// OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited
+// for, 30 s.
 func OpenRuns(ctx context.Context, js jetstream.JetStream) (*Runs, error) {
-	kv, err := js.KeyValue(ctx, RunsBucket)
+	kv, err := openBucket(ctx, js, RunsBucket)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", RunsBucket, err)
+		return nil, err
 	}
 	return &Runs{js: js, kv: kv}, nil
+}
+
+// askAgain is how long an answer may take until the question counts as lost.
+const askAgain = 5 * time.Second
+
+// openBucket opens a bucket. The nodes of a cluster without a leader drop questions, and
+// do not answer later: so it asks again.
+func openBucket(ctx context.Context, js jetstream.JetStream, bucket string) (jetstream.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
+	for {
+		asking, stop := context.WithTimeout(ctx, askAgain)
+		kv, err := js.KeyValue(asking, bucket)
+		stop()
+		if err == nil {
+			return kv, nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
+		}
+	}
 }
 
 // Get returns a run's manifest, or an error that wraps [ErrNoRun].

@@ -136,8 +136,8 @@ func (h *held) start(requests []proto.Request, past past) {
 		switch {
 		case r.Refused != "":
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: r.Refused}}, 0)
-		case past.alone[r.Seq]:
-			t.poisoned("the worker", t.deaths+1)
+		case past.poison(r.Seq):
+			t.poisoned("the worker", max(past.lost, past.alone[r.Seq]))
 		case t.deaths > 0:
 			h.w.suspects.add(t)
 			h.w.queue.nudge()

@@ -187,26 +187,30 @@ func TestServerHangs(t *testing.T) {
 }
 
 // A shard that kills the worker itself comes back with a count of deliveries that no
-// hand-over explains. Its third chance is one by one; what a worker died of alone fails.
+// hand-over explains. Its third chance is one by one; what two workers died of alone
+// fails. One that vanished with a request may still be at work on it.
 func TestShardThatKillsWorkers(t *testing.T) {
 	t.Parallel()
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 8, 8)
-	// Two workers take it and die; a third begins to run request 5 alone, and dies of it.
-	// (They give it up without a word, which saves the ack wait.)
-	for range 3 {
+	// Two workers take it and die; a third begins to run request 3 alone, and vanishes; two
+	// more begin to run request 5 alone, and die of it. (They give it up without a word,
+	// which saves the ack wait.)
+	for range 5 {
 		b.take("r", "m").Nak()
 	}
-	if _, err := b.js.PublishMsg(t.Context(), proto.EncodeMark("r", "0-0", proto.Mark{Alone: 5})); err != nil {
-		t.Fatal(err)
+	for _, seq := range []int64{3, 5, 5} {
+		if _, err := b.js.PublishMsg(t.Context(), proto.EncodeMark("r", "0-0", proto.Mark{Alone: seq})); err != nil {
+			t.Fatal(err)
+		}
 	}
 	g := &gauge{Handler: sim.New(sim.Config{TTFT: 5 * time.Millisecond})}
 	last := b.at(serve(t, g))
 	w, stop := last.start()
 	got := last.finish(w, stop, 8)
 	for seq, lines := range got {
-		if want := `"code":"poison"`; strings.Contains(lines[0], want) != (seq == 5) {
+		if want := `"code":"poison","message":"the worker died 5 times`; strings.Contains(lines[0], want) != (seq == 5) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
@@ -242,4 +246,25 @@ func (b *bench) take(run, model string) jetstream.Msg {
 		b.t.Fatal(err)
 	}
 	return msg
+}
+
+// A worker that vanished once with a request that it ran alone proves nothing: the
+// request gets another chance, alone.
+func TestVanishedOnceIsNoPoison(t *testing.T) {
+	t.Parallel()
+	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b.addRun("r", 0, "m")
+	b.fill("r", "m", 0, 1, 1)
+	// Two model servers of a worker die while they have it; then it is run alone, and the
+	// bus gives it to another, which has not heard of the first one for a while.
+	b.take("r", "m").Nak()
+	if _, err := b.js.PublishMsg(t.Context(), proto.EncodeMark("r", "0-0", proto.Mark{Alone: 0})); err != nil {
+		t.Fatal(err)
+	}
+	last := b.at(serve(t, sim.New(sim.Config{})))
+	w, stop := last.start()
+	got := last.finish(w, stop, 1)
+	if !strings.Contains(got[0][0], `"status_code":200`) {
+		t.Errorf("request 0: %s", got[0][0])
+	}
 }

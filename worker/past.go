@@ -15,16 +15,19 @@ import (
 // past is what became of a shard before this worker got it.
 type past struct {
 	done   map[uint32]bool
-	deaths map[uint32]int  // of model servers, while they had a request
-	alone  map[uint32]bool // requests that were run alone, and never ended
-	lost   int             // deliveries after which the worker gave no sign of life
+	deaths map[uint32]int // of model servers, while they had a request
+	alone  map[uint32]int // how often a request was run alone and never ended
+	lost   int            // deliveries after which the worker gave no sign of life
 }
 
 // deathsOf is how often a server, or a worker, died while it had a request. A worker
 // that vanishes once proves nothing: boxes do. But the third chance of a request is
-// alone.
+// alone, and so is the one after a worker has vanished with it.
 func (p past) deathsOf(seq uint32) int {
 	n := p.deaths[seq]
+	if p.alone[seq] > 0 {
+		n = max(n, aloneAfter)
+	}
 	if p.lost >= aloneAfter {
 		n = max(n, p.lost)
 	}
@@ -36,7 +39,7 @@ func (p past) deathsOf(seq uint32) int {
 // fresh connection proves that nobody worked on it before, and the question costs one
 // round trip for a whole shard.
 func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.Request, past, error) {
-	p := past{done: map[uint32]bool{}, deaths: map[uint32]int{}, alone: map[uint32]bool{}}
+	p := past{done: map[uint32]bool{}, deaths: map[uint32]int{}, alone: map[uint32]int{}}
 	if meta, err := h.msg.Metadata(); err == nil {
 		p.lost = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
 	}
@@ -94,9 +97,13 @@ func (p *past) read(msg *jetstream.RawStreamMsg) {
 			p.deaths[seq] = max(p.deaths[seq], n)
 		}
 	default:
-		p.alone[uint32(mark.Alone)] = true
+		p.alone[uint32(mark.Alone)]++
 	}
 }
+
+// poison reports whether workers died of a request alone. One may only have been away for
+// a while, and be at work on it still.
+func (p past) poison(seq uint32) bool { return p.alone[seq] >= 2 }
 
 // giveBack hands a shard back to the bus, after a wait, and notes that nobody died of
 // it, but for the deaths of model servers. The note is a hint, and not waited for.

@@ -106,6 +106,12 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		j.Close()
 		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), j.State().Manifest.Run), "choose another output with -o")
 	}
+	if err == nil {
+		if err := k.same(k.output.Journal(), j.State().Manifest, m); err != nil {
+			j.Close()
+			return nil, err
+		}
+	}
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return j, err
 	}
@@ -119,10 +125,13 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 	if err != nil {
 		return nil, withHint(err, "move it away, or choose another output with -o")
 	}
-	switch {
-	case meta.TestID != k.run:
+	if meta.TestID != k.run {
 		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID), "choose another output with -o")
-	case meta.Manifest.Retries == m.Retries:
+	}
+	if err := k.same(k.output.Results(), *meta.Manifest, m); err != nil {
+		return nil, err
+	}
+	if meta.Manifest.Retries == m.Retries {
 		return nil, errWritten
 	}
 	at, err := collector.EndOfResults(ctx, k.link.js, k.run)
@@ -130,6 +139,19 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		return nil, err
 	}
 	return collector.Reopen(k.output, meta, m, at)
+}
+
+// same refuses to go on with what another run has left that had the same name, and has
+// left the bus: its lines would be taken for those of this one.
+func (k *keeper) same(path string, then, now proto.Manifest) error {
+	text := changed(then.Settings, now.Settings)
+	if then.Input.SHA256 != now.Input.SHA256 {
+		text = otherInput(then.Input.SHA256, now.Input.SHA256)
+	}
+	if text == "" {
+		return nil
+	}
+	return withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text), "move it away, or submit the run under another name")
 }
 
 // settle notes on the bus that the run has ended, should a crash have come between

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/urfave/cli/v3"
 
@@ -170,7 +171,7 @@ func startMetrics(c *cli.Command, e *exporter) (stop func(), err error) {
 		return nil, withHint(fmt.Errorf("serve metrics: %w", err), "choose another address with --metrics")
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(e)
+	registry.MustRegister(e, collectors.NewGoCollector())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}

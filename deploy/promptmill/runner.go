@@ -168,27 +168,39 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 		return &failure{exitError, fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend}
 	}
 	want, has := o.settings, m.Settings
-	wantSchema, hasSchema := schemaText(want.Schema), schemaText(has.Schema)
 	if want.Model == "" {
 		want.Model = has.Model // found on the server when the run began
 	}
+	if text := changed(has, want); text != "" {
+		return &failure{exitError, fmt.Errorf("%s belongs to run %s, %s", o.output.Results(), m.Run, text), mend}
+	}
+	return r.sameInput(ctx, m.Input, mend)
+}
+
+// changed says which setting of those that change the results was another, or nothing.
+func changed(then, now proto.Settings) string {
 	for _, d := range []struct {
 		name      string
 		then, now any
 		same      bool
 	}{
-		{"--sim", has.Simulated, want.Simulated, has.Simulated == want.Simulated},
-		{"--model", has.Model, want.Model, has.Model == want.Model},
-		{"--set", has.Set, want.Set, maps.Equal(has.Set, want.Set)},
-		{"--skip-invalid", has.SkipInvalid, want.SkipInvalid, has.SkipInvalid == want.SkipInvalid},
-		{"--retry-truncated", has.RetryTruncated, want.RetryTruncated, has.RetryTruncated == want.RetryTruncated},
-		{"--schema", hasSchema, wantSchema, hasSchema == wantSchema},
+		{"--sim", then.Simulated, now.Simulated, then.Simulated == now.Simulated},
+		{"--model", then.Model, now.Model, then.Model == now.Model},
+		{"--set", then.Set, now.Set, maps.Equal(then.Set, now.Set)},
+		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
+		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
+		{"--schema", schemaText(then.Schema), schemaText(now.Schema), schemaText(then.Schema) == schemaText(now.Schema)},
 	} {
 		if !d.same {
-			return &failure{exitError, fmt.Errorf("%s belongs to run %s, which had other settings: %s was %v and is %v now", o.output.Results(), m.Run, d.name, d.then, d.now), mend}
+			return fmt.Sprintf("which had other settings: %s was %v and is %v now", d.name, d.then, d.now)
 		}
 	}
-	return r.sameInput(ctx, m.Input, mend)
+	return ""
+}
+
+// otherInput says that an input is not the one of then.
+func otherInput(then, now string) string {
+	return fmt.Sprintf("made from another input: its text had a SHA-256 that begins with %.12s, now it begins with %.12s", then, now)
 }
 
 // schemaText is the schema of a run, or "none". The metadata has it with line breaks.
@@ -220,7 +232,7 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 		return err
 	}
 	if sum != in.SHA256 {
-		return &failure{exitError, fmt.Errorf("%s was made from another input: its text had a SHA-256 that begins with %.12s, now it begins with %.12s", r.options.output.Results(), in.SHA256, sum), mend}
+		return &failure{exitError, fmt.Errorf("%s was %s", r.options.output.Results(), otherInput(in.SHA256, sum)), mend}
 	}
 	return nil
 }

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The check holds what is left of a run against its input. It shares no code with the
+// collector, and knows of the model servers only how an answer follows from a prompt.
+
+// findings are what is wrong, in words.
+type findings []string
+
+const mostFindings = 20
+
+func (f *findings) add(format string, args ...any) {
+	switch n := len(*f); {
+	case n < mostFindings:
+		*f = append(*f, fmt.Sprintf(format, args...))
+	case n == mostFindings:
+		*f = append(*f, "and more")
+	}
+}
+
+// checkLine looks whether a line is the right one for its request, and returns the
+// request's number, or -1.
+func checkLine(where string, input []wanted, l line, found *findings) int {
+	seq := l.Extras.Seq
+	if seq < 0 || seq >= len(input) || input[seq].customID != l.CustomID {
+		found.add("%s: a line of request %d, %q, which is not in the input", where, seq, l.CustomID)
+		return -1
+	}
+	want := input[seq]
+	switch {
+	case want.refused:
+		if l.Error != nil || l.Response == nil || l.Response.Status != 400 || !strings.Contains(string(l.Response.Body), "maximum context length") {
+			found.add("%s: %s was not refused by the model server as it must be: %s", where, l.CustomID, l.outcome())
+		}
+		return seq
+	case !l.good():
+		found.add("%s: %s failed: %s", where, l.CustomID, l.outcome())
+		return seq
+	}
+	var answer struct {
+		ID      string `json:"id"`
+		Choices []struct {
+			Message struct {
+				Content string `json:"content"`
+			} `json:"message"`
+		} `json:"choices"`
+		Usage struct {
+			In  int64 `json:"prompt_tokens"`
+			Out int64 `json:"completion_tokens"`
+		} `json:"usage"`
+	}
+	err := json.Unmarshal(l.Response.Body, &answer)
+	if err != nil || len(answer.Choices) != 1 || answer.ID != "chatcmpl-"+want.answer || answer.Usage.In != want.in || answer.Usage.Out != want.out {
+		found.add("%s: %s has the wrong answer: want %s, got %s", where, l.CustomID, want.answer, l.outcome())
+		return seq
+	}
+	words := strings.Fields(answer.Choices[0].Message.Content)
+	if int64(len(words)) != want.out || words[0] != want.answer {
+		found.add("%s: %s has an answer of another text: %s", where, l.CustomID, l.outcome())
+	}
+	return seq
+}
+
+// outcome is a line's in short.
+func (l line) outcome() string {
+	text := ""
+	if l.Response != nil {
+		text = fmt.Sprintf("status %d, %s", l.Response.Status, l.Response.Body)
+	}
+	if l.Error != nil {
+		text += fmt.Sprintf(" error %s, %s", l.Error.Code, l.Error.Message)
+	}
+	return text[:min(len(text), 300)]
+}
+
+// checkOnce wants each request to have one line at most, and the right one. It returns
+// which have one.
+func checkOnce(where string, input []wanted, lines []line, found *findings) map[int]bool {
+	seen := map[int]bool{}
+	for _, l := range lines {
+		seq := checkLine(where, input, l, found)
+		if seen[seq] && seq >= 0 {
+			found.add("%s: %s has two lines", where, l.CustomID)
+		}
+		seen[seq] = true
+	}
+	return seen
+}
+
+// checkAll wants each request to have a line.
+func checkAll(where string, input []wanted, seen map[int]bool, found *findings) {
+	for seq, want := range input {
+		if !seen[seq] {
+			found.add("%s: %s has no line", where, want.customID)
+		}
+	}
+}
+
+// output is what a complete run has left.
+type output struct {
+	results, errors []line
+	bytes           int64 // of the files
+	inputSHA256     string
+	meta            meta
+}
+
+// meta is what is held against the rest of a run's metadata.
+type meta struct {
+	Status string `json:"status"`
+	TestID string `json:"test_id"`
+	Test   struct {
+		Requests int    `json:"num_requests"`
+		SHA256   string `json:"input_sha256"`
+	} `json:"test"`
+	Results struct {
+		Successes    int              `json:"success_count"`
+		Failures     int              `json:"failure_count"`
+		In           int64            `json:"prompt_tokens"`
+		Out          int64            `json:"completion_tokens"`
+		Total        int64            `json:"total_tokens"`
+		Attempts     int64            `json:"attempts"`
+		Histogram    map[string]int64 `json:"attempts_histogram"`
+		Uncompressed int64            `json:"output_bytes_uncompressed"`
+		Bytes        int64            `json:"output_bytes"`
+	} `json:"results"`
+}
+
+// checkOutput holds the files of a complete run against its input and each other.
+func checkOutput(run string, input []wanted, o output, found *findings) {
+	checkAll(run, input, checkOnce(run, input, slices.Concat(o.results, o.errors), found), found)
+	m, r := o.meta, o.meta.Results
+	same := func(what string, told, want any) {
+		if fmt.Sprint(told) != fmt.Sprint(want) {
+			found.add("%s: the metadata say %s %v, and it is %v", run, what, told, want)
+		}
+	}
+	var attempts, size, in, out int64
+	histogram := map[string]int64{}
+	for _, l := range slices.Concat(o.results, o.errors) {
+		attempts += int64(l.Extras.Attempts)
+		if l.Extras.Attempts > 0 { // else it was not run
+			histogram[strconv.Itoa(l.Extras.Attempts)]++
+		}
+		size += l.bytes
+	}
+	for _, l := range o.results {
+		if !l.good() {
+			found.add("%s: the line of %s is among the answers: %s", run, l.CustomID, l.outcome())
+		} else if seq := l.Extras.Seq; seq >= 0 && seq < len(input) {
+			in, out = in+input[seq].in, out+input[seq].out
+		}
+	}
+	same("status", m.Status, "completed")
+	same("test_id", m.TestID, run)
+	same("num_requests", m.Test.Requests, len(input))
+	same("input_sha256", m.Test.SHA256, o.inputSHA256)
+	same("success_count", r.Successes, len(o.results))
+	same("failure_count", r.Failures, len(o.errors))
+	same("prompt_tokens", r.In, in)
+	same("completion_tokens", r.Out, out)
+	same("total_tokens", r.Total, in+out)
+	same("attempts", r.Attempts, attempts)
+	same("output_bytes_uncompressed", r.Uncompressed, size)
+	same("output_bytes", r.Bytes, o.bytes)
+	if !maps.Equal(r.Histogram, histogram) {
+		same("attempts_histogram", r.Histogram, histogram)
+	}
+}
+
+// checkReader wants a reader that was killed now and then to have got each line of a
+// run. No life of it gives a line twice. A life may begin with what the lives before
+// gave last, in the same order, since they were killed before they could remember it.
+// forgot are the lives that began with nothing remembered, after the bus lost its store.
+func checkReader(input []wanted, lives [][]line, forgot []int, found *findings) (again int, seen map[int]bool) {
+	seen = map[int]bool{}
+	var given []int // requests, in the order of the stream
+	for i, lines := range lives {
+		where := fmt.Sprintf("reader's life %d", i+1)
+		if slices.Contains(forgot, i) {
+			given = nil
+		}
+		maps.Copy(seen, checkOnce(where, input, lines, found))
+		if len(lines) == 0 {
+			continue
+		}
+		from := slices.Index(given, lines[0].Extras.Seq)
+		if from < 0 {
+			from = len(given)
+		}
+		known := map[int]bool{}
+		for _, seq := range given[:from] {
+			known[seq] = true
+		}
+		for j, l := range lines {
+			if at := from + j; at < len(given) {
+				if again++; given[at] != l.Extras.Seq {
+					found.add("%s: it gave %s where an earlier life gave %s", where, l.CustomID, input[given[at]].customID)
+					break
+				}
+			} else if known[l.Extras.Seq] {
+				found.add("%s: it gave %s again, which was remembered", where, l.CustomID)
+			} else {
+				given = append(given, l.Extras.Seq)
+			}
+		}
+	}
+	return again, seen
+}
+
+// checkExecuted wants no more answers of the model servers than requests, and what was
+// in flight when somebody died.
+func checkExecuted(inputs map[string][]wanted, executed map[string]int, allowed int, found *findings) (again int) {
+	known := map[string]string{}
+	for _, input := range inputs {
+		for _, want := range input {
+			known[want.answer] = want.customID
+			if n := executed[want.answer]; n > 1 {
+				again += n - 1
+			} else if n == 0 && !want.refused {
+				found.add("model servers: %s was never answered", want.customID)
+			}
+		}
+	}
+	for id := range executed {
+		if known[id] == "" {
+			found.add("model servers: the answer %s is of no request", id)
+		}
+	}
+	if again > allowed {
+		found.add("model servers: %d requests were answered again; at most %d were in flight when somebody died", again, allowed)
+	}
+	return again
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// evidence is a run of five requests, the last of which is refused, and all is well
+// with it.
+func evidence(t *testing.T) (input []wanted, o output) {
+	t.Helper()
+	for i := range 5 {
+		w := wanted{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i+100), in: 10, out: 3, refused: i == 4}
+		input = append(input, w)
+		text := fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":200,"body":{"id":"chatcmpl-%s","choices":[{"message":{"content":"%s two three"}}],`+
+			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"seq":%d,"attempts":2}}`+"\n", w.customID, w.answer, w.answer, i)
+		if w.refused {
+			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"seq":%d,"attempts":1}}`+"\n", w.customID, i)
+		}
+		lines, err := readLines([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.refused {
+			o.errors = append(o.errors, lines...)
+		} else {
+			o.results = append(o.results, lines...)
+		}
+		o.meta.Results.Uncompressed += int64(len(text))
+	}
+	o.inputSHA256, o.bytes = "abc", 77
+	m := &o.meta
+	m.Status, m.TestID, m.Test.Requests, m.Test.SHA256 = "completed", "run", 5, "abc"
+	r := &m.Results
+	r.Successes, r.Failures, r.In, r.Out, r.Total, r.Bytes, r.Attempts = 4, 1, 40, 12, 52, 77, 9
+	r.Histogram = map[string]int64{"1": 1, "2": 4}
+	return input, o
+}
+
+func TestCheckOutput(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		harm func(o *output)
+		want string // in what is found; empty: nothing is
+	}{
+		{"all is well", func(*output) {}, ""},
+		{"a lost line", func(o *output) { o.results = o.results[:3] }, "q-3 has no line"},
+		{"a doubled line", func(o *output) { o.results = append(o.results, o.results[1]) }, "q-1 has two lines"},
+		{"a line both answered and failed", func(o *output) { o.errors = append(o.errors, o.results[1]) }, "q-1 has two lines"},
+		{"the answer of another", func(o *output) {
+			o.results[0].Response.Body, o.results[1].Response.Body = o.results[1].Response.Body, o.results[0].Response.Body
+		}, "q-0 has the wrong answer"},
+		{"a text of another", func(o *output) {
+			o.results[0].Response.Body = json.RawMessage(strings.Replace(string(o.results[0].Response.Body), "three", "three four", 1))
+		}, "an answer of another text"},
+		{"an answer of other usage", func(o *output) {
+			o.results[0].Response.Body = json.RawMessage(strings.Replace(string(o.results[0].Response.Body), `"completion_tokens":3`, `"completion_tokens":4`, 1))
+		}, "q-0 has the wrong answer"},
+		{"a request that failed", func(o *output) { o.results[2].Response.Status = 500 }, "q-2 failed"},
+		{"a line of another request's number", func(o *output) { o.results[2].Extras.Seq = 3 }, "not in the input"},
+		{"a line of no request", func(o *output) { o.results[2].CustomID = "who" }, "not in the input"},
+		{"a refused request with an answer", func(o *output) { o.errors[0].Response.Status = 200 }, "not refused"},
+		{"a wrong number of answers", func(o *output) { o.meta.Results.Successes = 5 }, "success_count 5, and it is 4"},
+		{"a wrong number of failures", func(o *output) { o.meta.Results.Failures = 0 }, "failure_count"},
+		{"wrong tokens", func(o *output) { o.meta.Results.Out = 13 }, "completion_tokens"},
+		{"wrong attempts", func(o *output) { o.meta.Results.Attempts = 5 }, "attempts"},
+		{"a wrong histogram", func(o *output) { o.meta.Results.Histogram["2"] = 3 }, "attempts_histogram"},
+		{"a wrong size", func(o *output) { o.meta.Results.Bytes = 1 }, "output_bytes 1"},
+		{"a run that was not completed", func(o *output) { o.meta.Status = "cancelled" }, "status"},
+		{"another input", func(o *output) { o.inputSHA256 = "def" }, "input_sha256"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			input, o := evidence(t)
+			test.harm(&o)
+			var found findings
+			checkOutput("run", input, o, &found)
+			wantFinding(t, found, test.want)
+		})
+	}
+}
+
+func wantFinding(t *testing.T, found findings, want string) {
+	t.Helper()
+	text := strings.Join(found, "\n")
+	if want == "" && text != "" || !strings.Contains(text, want) {
+		t.Errorf("found:\n%s\nwant: %q", text, want)
+	}
+}
+
+func TestCheckReader(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		lives  [][]int // requests in the order in which they were given
+		forgot []int
+		want   string
+	}{
+		{"one life", [][]int{{3, 1, 0, 2, 4}}, nil, ""},
+		{"it goes on", [][]int{{3, 1}, {}, {0, 2, 4}}, nil, ""},
+		{"it gives the last again", [][]int{{3, 1, 0}, {1, 0, 2, 4}}, nil, ""},
+		{"it is killed again before it comes so far", [][]int{{3, 1, 0}, {3}, {1, 0, 2}, {0, 2, 4}}, nil, ""},
+		{"the bus forgot it", [][]int{{3, 1, 0}, {0, 1, 2, 3, 4}}, []int{1}, ""},
+		{"a gap", [][]int{{3, 1}, {2, 4}}, nil, "q-0 has no line"},
+		{"a line twice in a life", [][]int{{3, 1, 3, 0, 2, 4}}, nil, "q-3 has two lines"},
+		{"a gap in what comes again", [][]int{{3, 1, 0}, {3, 0, 2, 4}}, nil, "gave q-0 where an earlier life gave q-1"},
+		{"a line again that was remembered", [][]int{{3, 1, 0}, {0, 3, 2, 4}}, nil, "gave q-3 again"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			input, o := evidence(t)
+			all := slices.Concat(o.results, o.errors)
+			var lives [][]line
+			for _, seqs := range test.lives {
+				var life []line
+				for _, seq := range seqs {
+					life = append(life, all[seq])
+				}
+				lives = append(lives, life)
+			}
+			var found findings
+			_, read := checkReader(input, lives, test.forgot, &found)
+			checkAll("reader", input, read, &found)
+			wantFinding(t, found, test.want)
+		})
+	}
+}
+
+func TestCheckExecuted(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(executed map[string]int)
+		want   string
+	}{
+		{"all is well", func(map[string]int) {}, ""},
+		{"as many again as were in flight", func(e map[string]int) { e[fmt.Sprintf("%016x", 100)] = 3 }, ""},
+		{"more again than were in flight", func(e map[string]int) { e[fmt.Sprintf("%016x", 100)] = 4 }, "3 requests were answered again"},
+		{"an answer that nobody gave", func(e map[string]int) { delete(e, fmt.Sprintf("%016x", 101)) }, "q-1 was never answered"},
+		{"an answer to no request", func(e map[string]int) { e["x"] = 1 }, "x is of no request"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			input, _ := evidence(t)
+			executed := map[string]int{}
+			for _, w := range input[:4] {
+				executed[w.answer] = 1
+			}
+			test.change(executed)
+			var found findings
+			checkExecuted(map[string][]wanted{"run": input}, executed, 2, &found)
+			wantFinding(t, found, test.want)
+		})
+	}
+}
+
+func TestFindingsAreFew(t *testing.T) {
+	t.Parallel()
+	var found findings
+	for i := range 1000 {
+		found.add("finding %d", i)
+	}
+	if len(found) != mostFindings+1 || found[mostFindings] != "and more" {
+		t.Errorf("%d findings, the last is %q", len(found), found[len(found)-1])
+	}
+}
+
+// What the input says must follow from it for all sorts of prompts.
+func TestReadInput(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	if err := writeInput(path, "run", 500, rand.New(rand.NewPCG(1, 1))); err != nil {
+		t.Fatal(err)
+	}
+	input, err := readInput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused, answers := 0, map[string]bool{}
+	for i, w := range input {
+		if w.customID != fmt.Sprintf("run-%d", i) {
+			t.Fatalf("request %d is called %s", i, w.customID)
+		}
+		answers[w.answer] = true
+		if w.refused {
+			refused++
+		}
+	}
+	if len(answers) != 500 || refused == 0 || refused > 50 {
+		t.Errorf("%d answers and %d refusals of 500 requests", len(answers), refused)
+	}
+}
+
+// The files of an output are one frame that tells its size and has a checksum.
+func TestReadOutput(t *testing.T) {
+	t.Parallel()
+	text := bytes.Repeat([]byte(`{"custom_id":"q","promptmill":{"seq":0}}`+"\n"), 100)
+	pack := func(opts ...zstd.EOption) []byte {
+		t.Helper()
+		enc, err := zstd.NewWriter(nil, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return enc.EncodeAll(text, nil)
+	}
+	good := pack()
+	tests := []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"one frame", good, ""},
+		{"two frames", slices.Concat(good, good), "not one zstd frame"},
+		{"no checksum", pack(zstd.WithEncoderCRC(false)), "not one zstd frame"},
+		{"torn", good[:len(good)-3], "unexpected EOF"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "out.zst")
+			if err := os.WriteFile(path, test.data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			lines, err := readOutput(path)
+			switch {
+			case test.want == "" && (err != nil || len(lines) != 100):
+				t.Errorf("%d lines, %v", len(lines), err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}

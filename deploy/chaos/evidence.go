@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// checkpoint looks at what there is of the runs while they go on.
+func (f *fleet) checkpoint(found *findings) {
+	counts, before := []string{}, len(*found)
+	for _, run := range []string{"a", "b"} {
+		input, err := readInput(f.input(run))
+		if err != nil {
+			found.add("%v", err)
+			return
+		}
+		lines, err := readJournal(f.file(run, ".part.zst"))
+		if err != nil {
+			found.add("%v", err)
+		}
+		checkOnce("journal of "+run, input, lines, found)
+		counts = append(counts, fmt.Sprintf("%d of %s", len(lines), run))
+	}
+	f.say("a look at the journals: lines of %s, %d findings", strings.Join(counts, ", "), len(*found)-before)
+}
+
+// check holds all that is left against each other.
+func (f *fleet) check(found *findings) {
+	inputs := map[string][]wanted{}
+	for _, run := range []string{"a", "b"} {
+		input, err := readInput(f.input(run))
+		if err != nil {
+			found.add("%v", err)
+			return
+		}
+		inputs[run] = input
+		if !f.complete(run) {
+			continue // that was said
+		}
+		o, err := f.readRun(run)
+		if err != nil {
+			found.add("%v", err)
+			continue
+		}
+		checkOutput(run, input, o, found)
+	}
+	lives, err := f.readLives()
+	if err != nil {
+		found.add("%v", err)
+	}
+	repeated, read := checkReader(inputs["a"], lives, f.forgot, found)
+	if !f.unread {
+		checkAll("reader", inputs["a"], read, found)
+	}
+	executed, n, err := f.executed()
+	if err != nil {
+		found.add("%v", err)
+	}
+	again := checkExecuted(inputs, executed, f.allowed, found)
+	f.checkSlots(found)
+	f.say("%d answers for %d requests, %d again of at most %d; the reader had %d lives and %d lines again", n, 2*f.shape.requests, again, f.allowed, len(lives), repeated)
+}
+
+// readRun reads the files of a complete run.
+func (f *fleet) readRun(run string) (o output, err error) {
+	results, errorsFile := f.file(run, ".jsonl.zst"), f.file(run, ".errors.jsonl.zst")
+	if o.results, err = readOutput(results); err != nil {
+		return o, err
+	}
+	if o.errors, err = readOutput(errorsFile); err != nil {
+		return o, err
+	}
+	for _, file := range []string{results, errorsFile} {
+		if info, err := os.Stat(file); err == nil {
+			o.bytes += info.Size()
+		}
+	}
+	data, err := os.ReadFile(f.input(run))
+	if err != nil {
+		return o, err
+	}
+	sum := sha256.Sum256(data)
+	o.inputSHA256 = hex.EncodeToString(sum[:])
+	text, err := os.ReadFile(f.file(run, ".meta.json"))
+	if err != nil {
+		return o, err
+	}
+	if err := json.Unmarshal(text, &o.meta); err != nil {
+		return o, fmt.Errorf("metadata of %s: %w", run, err)
+	}
+	return o, nil
+}
+
+// readLives reads what the reader gave in each of its lives.
+func (f *fleet) readLives() (lives [][]line, err error) {
+	f.mu.Lock()
+	last := f.lives
+	f.mu.Unlock()
+	for n := 1; n <= last; n++ {
+		data, err := os.ReadFile(f.life(n))
+		if err != nil {
+			return lives, err
+		}
+		lines, err := readLines(data)
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // killed
+			return lives, fmt.Errorf("reader's life %d: %w", n, err)
+		}
+		lives = append(lives, lines)
+	}
+	return lives, nil
+}
+
+// mostGoroutines is what a worker has that is idle, and two for each connection to its
+// model server that is kept open.
+const mostGoroutines = 100 + 2*mostInFlight
+
+var metric = regexp.MustCompile(`(?m)^(promptmill_worker_in_flight|go_goroutines)(?:\{.*\})? (\S+)$`)
+
+// checkSlots wants no request in flight at any worker, and no goroutine left of one, now
+// that nothing is left to do.
+func (f *fleet) checkSlots(found *findings) {
+	client := http.Client{Timeout: 5 * time.Second}
+	for name, address := range f.metricsAddress {
+		text, err := get(&client, "http://"+address+"/metrics")
+		if err != nil {
+			found.add("%s: read its metrics: %v", name, err)
+			continue
+		}
+		is := map[string]float64{}
+		for _, hit := range metric.FindAllSubmatch(text, -1) {
+			is[string(hit[1])], _ = strconv.ParseFloat(string(hit[2]), 64) // it is a number there
+		}
+		if len(is) != 2 {
+			found.add("%s: its metrics do not tell its requests in flight and its goroutines", name)
+		}
+		if n := is["promptmill_worker_in_flight"]; n != 0 {
+			found.add("%s: %.0f requests in flight, and nothing is left to do", name, n)
+		}
+		if n := is["go_goroutines"]; n > mostGoroutines {
+			found.add("%s: %.0f goroutines, and nothing is left to do", name, n)
+		}
+	}
+}
+
+func get(client *http.Client, url string) ([]byte, error) {
+	answer, err := client.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
+}
+
+var crash = regexp.MustCompile(`^(panic: |fatal error: |WARNING: DATA RACE)`)
+
+// checkLogs wants no crash in any log.
+func (f *fleet) checkLogs(found *findings) {
+	files, _ := filepath.Glob(f.log("*")) // the pattern is good
+	for _, path := range files {
+		file, err := os.Open(path)
+		if err != nil {
+			found.add("%v", err)
+			continue
+		}
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<24)
+		for lines.Scan() {
+			if crash.MatchString(lines.Text()) {
+				found.add("%s: %s", path, lines.Text())
+			}
+		}
+		file.Close()
+	}
+}

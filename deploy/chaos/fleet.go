@@ -1,0 +1,315 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// fleet is a deployment of real processes.
+type fleet struct {
+	shape   shape
+	dir     string
+	history io.Writer
+	begin   time.Time
+
+	self, promptmill string // programs
+	processes        map[string]*process
+	links            map[string]*link
+	disks            map[string]*disk
+	modelAddress     map[string]string
+	metricsAddress   map[string]string         // of workers
+	joins            map[proto.Role]proto.Join // without a cluster
+
+	submitting sync.WaitGroup
+	producing  sync.Mutex // held while a producer works
+	reading    sync.Once
+	stop       context.Context // ends when all is over
+
+	mu        sync.Mutex
+	locks     map[string]*sync.Mutex // of parts to which something happens
+	faults    map[string]string      // of model servers
+	submitted []string               // runs
+	lives     int                    // of the reader
+	forgot    []int                  // its lives that began after the bus had lost its store
+	unread    bool                   // the bus lost its store, and with it what the reader had not read
+	allowed   int                    // requests that may have been run again
+}
+
+// Of the workers: the most requests that they have at a model server, and how long they
+// may take to end.
+const (
+	mostInFlight = 2 * modelSlots
+	endTime      = 20 * time.Second
+)
+
+func (f *fleet) say(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fmt.Fprintf(f.history, "%8s  %s\n", f.elapsed(), fmt.Sprintf(format, args...))
+}
+
+func (f *fleet) elapsed() string { return fmt.Sprintf("%.1fs", time.Since(f.begin).Seconds()) }
+
+func (f *fleet) log(name string) string  { return filepath.Join(f.dir, "logs", name+".log") }
+func (f *fleet) out() string             { return filepath.Join(f.dir, "out") }
+func (f *fleet) state() string           { return filepath.Join(f.dir, "others") }
+func (f *fleet) input(run string) string { return filepath.Join(f.dir, run+".jsonl") }
+func (f *fleet) answers(m string) string { return filepath.Join(f.dir, "answers", m) }
+func (f *fleet) life(n int) string {
+	return filepath.Join(f.dir, "reader", fmt.Sprintf("life-%03d.jsonl", n))
+}
+func (f *fleet) file(run, end string) string { return filepath.Join(f.out(), run+end) }
+
+// store is the folder of the store of serve or a node.
+func (f *fleet) store(name string) string {
+	if name == "serve" {
+		return filepath.Join(f.dir, "state", "serve", "nats")
+	}
+	return filepath.Join(f.dir, "nodes", name)
+}
+
+func (f *fleet) diskPaths() map[string]string {
+	return map[string]string{"out": f.out(), "store": filepath.Join(f.dir, "state")}
+}
+
+// complete reports whether a run's files are all written.
+func (f *fleet) complete(run string) bool {
+	_, err := os.Stat(f.file(run, ".meta.json"))
+	_, still := os.Stat(f.file(run, ".part.zst"))
+	return err == nil && errors.Is(still, os.ErrNotExist)
+}
+
+// start builds promptmill and starts all parts but the producers.
+func (f *fleet) start(ctx context.Context) error {
+	f.stop = ctx
+	for _, name := range []string{"logs", "answers", "reader", "nodes", "others"} {
+		if err := os.MkdirAll(filepath.Join(f.dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	var err error
+	if f.self, err = os.Executable(); err != nil {
+		return err
+	}
+	f.promptmill = filepath.Join(f.dir, "promptmill")
+	build := exec.CommandContext(ctx, "go", "build", "-o", f.promptmill, "github.com/promptmill/promptmill/deploy/promptmill")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build promptmill: %w: %s", err, out)
+	}
+	random := rand.New(rand.NewPCG(f.shape.seed, 2))
+	for _, run := range []string{"a", "b"} {
+		if err := writeInput(f.input(run), run, f.shape.requests, random); err != nil {
+			return err
+		}
+	}
+	for name, path := range f.diskPaths() {
+		if f.disks[name], err = mountDisk(path); err != nil {
+			return err
+		}
+	}
+	f.begin = time.Now()
+	if err := f.startBus(ctx); err != nil {
+		return err
+	}
+	if err := f.startModels(ctx); err != nil {
+		return err
+	}
+	return f.startWorkers(ctx)
+}
+
+// startBus starts serve, and the nodes if there is to be a cluster.
+func (f *fleet) startBus(ctx context.Context) error {
+	common := []string{"serve", "--dir", f.out(), "--flush", "300ms", "--state", filepath.Join(f.dir, "state")}
+	var goals []string
+	if f.shape.nodes == 0 {
+		goals = []string{freeAddress()}
+		f.process("serve", f.always(append(common, "--listen", goals[0])...)).keep(ctx)
+		if err := f.learnJoins(ctx); err != nil {
+			return err
+		}
+	} else {
+		var routes []string
+		for range f.shape.nodes {
+			goals, routes = append(goals, freeAddress()), append(routes, freeAddress())
+		}
+		if err := writeNodes(filepath.Join(f.dir, "nodes"), goals, routes); err != nil {
+			return err
+		}
+		for _, name := range f.shape.nodeNames() {
+			f.process(name, func() (string, []string) {
+				return f.self, []string{"nats-server", filepath.Join(f.dir, "nodes", name+".conf")}
+			}).keep(ctx)
+		}
+	}
+	for _, name := range f.shape.linkNames() {
+		if strings.HasSuffix(name, "-bus") {
+			l, err := newLink(name, goals...)
+			if err != nil {
+				return err
+			}
+			f.links[name] = l
+		}
+	}
+	if f.shape.nodes > 0 {
+		f.process("serve", f.always(append(common, f.bus("serve-bus", proto.RoleCollector)...)...)).keep(ctx)
+	}
+	reader := f.process("reader", f.always(append([]string{"tail", "a", "--as", "reader"}, f.bus("reader-bus", proto.RoleReader)...)...))
+	reader.works = true
+	reader.output = func() (*os.File, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.lives++
+		return os.Create(f.life(f.lives))
+	}
+	return nil
+}
+
+// learnJoins asks serve for the ways in.
+func (f *fleet) learnJoins(ctx context.Context) error {
+	for end := time.Now().Add(30 * time.Second); ; {
+		err := error(nil)
+		for _, role := range proto.Roles() {
+			var text []byte
+			if text, err = exec.CommandContext(ctx, f.promptmill, "join", string(role), "--state", filepath.Join(f.dir, "state")).Output(); err != nil {
+				break
+			}
+			if f.joins[role], err = proto.ParseJoin(string(text)); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("ask serve for the way in: %w", err)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// bus are the flags with which a command finds the bus over a link.
+func (f *fleet) bus(link string, role proto.Role) []string {
+	if f.shape.nodes == 0 {
+		j := f.joins[role]
+		j.Addresses = f.links[link].addresses
+		return []string{"--join", j.String()}
+	}
+	flags := []string{"--nats", f.links[link].urls("nats://")}
+	if link == "serve-bus" || link == "submit-bus" && role == proto.RoleProducer {
+		flags = append(flags, "--replicas", fmt.Sprint(f.shape.nodes))
+	}
+	return flags
+}
+
+func (f *fleet) startModels(ctx context.Context) error {
+	flavours := []string{"vllm", "sglang", "vllm"}
+	for i, name := range f.shape.modelNames() {
+		address := freeAddress()
+		f.modelAddress[name] = address
+		f.process(name, func() (string, []string) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.self, []string{"model-server", address, f.answers(name), flavours[i%len(flavours)], f.faults[name]}
+		}).keep(ctx)
+		var err error
+		link := fmt.Sprintf("worker%d-model", i+1)
+		if f.links[link], err = newLink(link, address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fleet) startWorkers(ctx context.Context) error {
+	for _, name := range f.shape.workerNames() {
+		f.metricsAddress[name] = freeAddress()
+		f.process(name, f.always(append([]string{
+			"worker", "--name", name, "--url", f.links[name+"-model"].urls("http://"), "--metrics", f.metricsAddress[name],
+			"--max-concurrency", fmt.Sprint(mostInFlight), "--attempts", "30", "--timeout", "60s", "--stall", "8s", "--grace", "5s",
+		}, f.bus(name+"-bus", proto.RoleWorker)...)...)).keep(ctx)
+	}
+	return nil
+}
+
+// always is a promptmill with the same arguments in each life.
+func (f *fleet) always(args ...string) func() (string, []string) {
+	return func() (string, []string) { return f.promptmill, args }
+}
+
+// freeAddress is one that nobody listens at. It is not of the numbers that the system
+// gives to outgoing connections, which could take it while its server is away.
+func freeAddress() string {
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
+	}
+}
+
+// lock is held while something happens to a part.
+func (f *fleet) lock(part string) *sync.Mutex {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.locks[part] == nil {
+		f.locks[part] = &sync.Mutex{}
+	}
+	return f.locks[part]
+}
+
+func (f *fleet) setFaults(model, faults string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults[model] = faults
+}
+
+// disturbed allows for what may have to be run again when something happens to a part:
+// what its workers have in flight, and as much that is answered and not stored.
+func (f *fleet) disturbed(part string) {
+	workers := 1
+	switch {
+	case strings.HasPrefix(part, "reader"), strings.HasPrefix(part, "submit"):
+		workers = 0
+	case strings.HasPrefix(part, "serve"), strings.HasPrefix(part, "node"):
+		workers = f.shape.workers
+	}
+	f.allow(workers * 2 * mostInFlight)
+}
+
+func (f *fleet) allow(requests int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.allowed += requests
+}
+
+// executed are the answers that the model servers gave, by id, with how often.
+func (f *fleet) executed() (map[string]int, int, error) {
+	all, n := map[string]int{}, 0
+	for _, name := range f.shape.modelNames() {
+		data, err := os.ReadFile(f.answers(name))
+		if err != nil {
+			return nil, 0, err
+		}
+		for id := range bytes.FieldsSeq(data) {
+			all[string(id)]++
+			n++
+		}
+	}
+	return all, n, nil
+}

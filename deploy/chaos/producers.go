@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// submit has a producer submit a run until the bus has it. Up to two are killed before,
+// at some moment.
+func (f *fleet) submit(run string, dice uint64) {
+	f.submitting.Go(func() {
+		f.producing.Lock()
+		defer f.producing.Unlock()
+		for kills := dice % 3; f.stop.Err() == nil; {
+			timeout := 30 * time.Second
+			if kills > 0 {
+				kills--
+				timeout = time.Duration(dice>>8%400) * time.Millisecond
+			}
+			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, "submit", f.input(run), "--run", run, "--model", modelName, "--progress", "none")
+			if err == nil || f.settled(run) {
+				break
+			}
+			pause(f.stop, restartPause)
+		}
+		f.say("run %s is on the bus", run)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.submitted = append(f.submitted, run)
+		if run == "a" {
+			f.reading.Do(func() { f.processes["reader"].keep(f.stop) })
+		}
+	})
+}
+
+// settled reports whether a run is on the bus, and takes away what there is of one
+// whose producer died too early.
+func (f *fleet) settled(run string) bool {
+	text, err := f.command(30*time.Second, "submit-bus", proto.RoleReader, "list", "--json")
+	var list []struct{ Run, State string }
+	if err != nil || json.Unmarshal(text, &list) != nil {
+		return false
+	}
+	for _, r := range list {
+		if r.Run == run && r.State != string(proto.StateValidating) {
+			return true
+		}
+		if r.Run == run {
+			f.command(30*time.Second, "submit-bus", proto.RoleCollector, "delete", "--force", run) // or the next time
+		}
+	}
+	return false
+}
+
+// command runs a command of promptmill over a link to the bus, and kills it after some
+// time. It returns what it said on stdout.
+func (f *fleet) command(timeout time.Duration, link string, role proto.Role, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(f.stop, timeout)
+	defer cancel()
+	log, err := os.OpenFile(f.log("commands"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), args)
+	cmd := exec.CommandContext(ctx, f.promptmill, append(args, f.bus(link, role)...)...)
+	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = f.dir, log, childAttributes()
+	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+f.state())
+	out, err := cmd.Output()
+	if err != nil {
+		fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), err)
+	}
+	return out, err
+}
+
+// forget takes note that the bus has lost its store, and has the producers come again
+// with what is not complete.
+func (f *fleet) forget() {
+	_, n, err := f.executed()
+	if err != nil {
+		f.say("count the answers: %v", err)
+	}
+	f.allow(n) // what has its line is run again, too
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgot = append(f.forgot, f.lives)
+	// What the collector's file has of a run need not come on the bus again.
+	f.unread = f.unread || slices.Contains(f.submitted, "a")
+	for _, run := range f.submitted {
+		if !f.complete(run) {
+			f.submit(run, 0)
+		}
+	}
+	f.submitted = nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// echo answers each byte with itself.
+func echo(t *testing.T) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// ask sends a byte and waits for the answer for a while.
+func ask(conn net.Conn, wait time.Duration) error {
+	if _, err := conn.Write([]byte{1}); err != nil {
+		return err
+	}
+	conn.SetReadDeadline(time.Now().Add(wait))
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	return err
+}
+
+func TestLink(t *testing.T) {
+	t.Parallel()
+	l, err := newLink("link", echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	dial := func() net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", l.addresses[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	const long, moment = 10 * time.Second, 50 * time.Millisecond
+	conn := dial()
+	if err := ask(conn, long); err != nil {
+		t.Fatalf("a good link: %v", err)
+	}
+	l.set(hurt{hang: true})
+	if err := ask(conn, moment); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a link that hangs: %v", err)
+	}
+	l.set(hurt{})
+	conn.SetReadDeadline(time.Now().Add(long))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Errorf("what was sent while the link hung: %v", err)
+	}
+	l.set(hurt{delay: moment})
+	begin := time.Now()
+	if err := ask(conn, long); err != nil || time.Since(begin) < 2*moment {
+		t.Errorf("a slow link: %v after %s", err, time.Since(begin))
+	}
+	l.set(hurt{cut: true})
+	if err := ask(conn, long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a link that is cut: %v", err)
+	}
+	if err := ask(dial(), long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a new connection over a link that is cut: %v", err)
+	}
+	l.set(hurt{loss: 1})
+	if err := ask(dial(), long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a link that loses all: %v", err)
+	}
+	l.set(hurt{})
+	if err := ask(dial(), long); err != nil {
+		t.Errorf("a link that is healed: %v", err)
+	}
+}

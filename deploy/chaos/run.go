@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// run starts a deployment, hurts it by the plan, and returns what is wrong afterwards.
+func run(ctx context.Context, o options, events []event, history io.Writer) (found findings) {
+	stop, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	f := &fleet{
+		shape: o.shape, dir: o.dir, history: history, processes: map[string]*process{}, links: map[string]*link{}, disks: map[string]*disk{},
+		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, locks: map[string]*sync.Mutex{},
+	}
+	defer func() {
+		f.shutDown(cancel, &found)
+		if len(found) > 0 || o.keep {
+			f.save()
+		}
+	}()
+	if err := f.start(stop); err != nil {
+		found.add("start: %v", err)
+		return found
+	}
+	f.play(ctx, events, &found)
+	if ctx.Err() != nil {
+		found.add("interrupted")
+		return found
+	}
+	f.say("all is healed")
+	f.await(ctx, &found)
+	f.check(&found)
+	return found
+}
+
+// play does what the plan says, and looks at the files from time to time.
+func (f *fleet) play(ctx context.Context, events []event, found *findings) {
+	var deeds sync.WaitGroup
+	var mu sync.Mutex
+	fail := func(e event, err error) {
+		if s, ok := errors.AsType[skipped](err); ok {
+			f.say("%s: %v", e, s)
+		} else if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			f.say("%s: %v", e, err)
+			found.add("%s: %v", e, err)
+		}
+	}
+	checkpoint := time.AfterFunc(f.shape.time/2, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		f.checkpoint(found)
+	})
+	defer checkpoint.Stop()
+	for _, e := range events {
+		if pause(ctx, time.Until(f.begin.Add(e.at))) != nil {
+			break
+		}
+		f.say("%s", e)
+		deeds.Go(func() {
+			// A deed may take longer than planned, such as the end of a busy part. The next
+			// one to the same part waits for it.
+			for _, part := range e.deed.harms(e.target) {
+				lock := f.lock(part)
+				lock.Lock()
+				defer lock.Unlock()
+			}
+			fail(e, e.deed.do(f, e))
+			if e.deed.undo != nil {
+				pause(ctx, time.Until(f.begin.Add(e.at+e.length)))
+				fail(e, e.deed.undo(f, e))
+			}
+		})
+	}
+	pause(ctx, time.Until(f.begin.Add(f.shape.time)))
+	deeds.Wait()
+}
+
+// await waits for the end of all work, and asks for the stacks of those who are late.
+func (f *fleet) await(ctx context.Context, found *findings) {
+	begin := time.Now()
+	late := begin.Add(2*time.Minute + time.Duration(f.shape.requests)*40*time.Millisecond)
+	f.submitting.Wait()
+	for time.Now().Before(late) && ctx.Err() == nil {
+		if f.complete("a") && f.complete("b") && f.read() {
+			f.say("both runs are complete, and the reader has all that it can get, %.1fs after the last harm", time.Since(begin).Seconds())
+			return
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+	found.add("not done %s after the last harm: run a complete: %t, run b: %t", time.Since(begin).Round(time.Second), f.complete("a"), f.complete("b"))
+	f.command(30*time.Second, "submit-bus", proto.RoleReader, "status")
+	for _, p := range f.processes {
+		p.signal(syscall.SIGQUIT)
+	}
+	pause(ctx, time.Second)
+}
+
+// read reports whether the reader has all that it can get.
+func (f *fleet) read() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.processes["reader"].done:
+		return true
+	default:
+		return f.unread
+	}
+}
+
+// shutDown ends all parts as an operator does, and looks that nobody stays.
+func (f *fleet) shutDown(cancel context.CancelFunc, found *findings) {
+	var mu sync.Mutex
+	all := func(names ...string) {
+		var ending sync.WaitGroup
+		for _, name := range names {
+			if p := f.processes[name]; p != nil {
+				ending.Go(func() {
+					if err := p.end(endTime); err != nil {
+						mu.Lock()
+						defer mu.Unlock()
+						found.add("%v", err)
+					}
+				})
+			}
+		}
+		ending.Wait()
+	}
+	all(append(f.shape.workerNames(), "reader")...)
+	all("serve")
+	cancel()
+	all(append(f.shape.nodeNames(), f.shape.modelNames()...)...)
+	f.submitting.Wait()
+	for _, p := range f.processes {
+		p.kept.Wait()
+	}
+	for _, l := range f.links {
+		l.close()
+	}
+	for _, pid := range leftBehind(f.promptmill) {
+		found.add("process %s of promptmill is left", pid)
+	}
+	f.checkLogs(found)
+}
+
+// save copies what lies on disks of our own to where it outlives us.
+func (f *fleet) save() {
+	for name, path := range f.diskPaths() {
+		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			fmt.Fprintf(f.history, "keep what is on disk %s: %v\n", name, err)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// What a run has left that was deleted from the bus is not taken for the results of
+// another one with its name, be it complete or not.
+func TestRunNamedAsAnother(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name      string
+		completed bool
+	}{{"complete", true}, {"not complete", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCommand(t)
+			_, said := c.serve()
+			c.must("submit", c.input("one.jsonl", 5), "--model", "sim", "--run", "r")
+			left := filepath.Join(c.dir, "r.part.zst")
+			if test.completed {
+				left = filepath.Join(c.dir, "r.jsonl.zst")
+				c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
+				c.ended("r", pollTime)
+			}
+			poll(t, pollTime, "the output", func() bool { return exists(left) })
+			c.must("delete", "r", "--force")
+			poll(t, pollTime, "serve to let go of the run", func() bool {
+				return test.completed || strings.Contains(said.String(), "run r was deleted")
+			})
+			before, err := os.ReadFile(left)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.must("submit", c.input("two.jsonl", 8), "--model", "sim", "--run", "r")
+			poll(t, pollTime, "a refusal", func() bool {
+				return strings.Contains(said.String(), left+" is of an earlier run r, made from another input")
+			})
+			if after, err := os.ReadFile(left); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("what the earlier run has left was changed (%v)", err)
+			}
+			// The same input under this name is another matter: the bus may have lost the run.
+			c.must("delete", "r", "--force")
+			c.must("submit", "one.jsonl", "--model", "sim", "--run", "r")
+			if !test.completed {
+				c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
+			}
+			c.ended("r", pollTime)
+			poll(t, pollTime, "the end of the run", func() bool { m, ok := c.manifest("r"); return ok && m.State.Ended() })
+			c.verified("one.jsonl", "r")
+		})
+	}
+}

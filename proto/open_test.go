@@ -1,0 +1,57 @@
+package proto_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// leaderless is a cluster that drops the first questions.
+type leaderless struct {
+	jetstream.JetStream
+	drops int
+}
+
+func (l *leaderless) KeyValue(ctx context.Context, _ string) (jetstream.KeyValue, error) {
+	if l.drops--; l.drops >= 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, nil
+}
+
+// A question that was dropped is asked again, and not for ever.
+func TestOpenAsksAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		drops int
+		after time.Duration
+		err   error
+	}{
+		{"a leader is elected", 3, 15 * time.Second, nil},
+		{"nobody answers", 1000, 30 * time.Second, context.DeadlineExceeded},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				_, err := proto.OpenRuns(t.Context(), &leaderless{drops: test.drops})
+				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
+					t.Errorf("OpenRuns: %v after %s", err, time.Since(begin))
+				}
+				begin = time.Now()
+				_, err = proto.OpenPresence(t.Context(), &leaderless{drops: test.drops})
+				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
+					t.Errorf("OpenPresence: %v after %s", err, time.Since(begin))
+				}
+			})
+		})
+	}
+}
