@@ -22,7 +22,7 @@ import (
 )
 
 // patience is far more than anything takes: the machine may be busy.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // bench is a run of a collector on a bus, with a journal.
 type bench struct {

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is far more than anything takes: the machine may be busy.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // run runs a producer to its end.
 func (b *bench) run(t *testing.T, change func(*Config)) error {

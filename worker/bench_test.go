@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // bench is a bus with runs, and a worker for them.
 type bench struct {

@@ -170,9 +170,9 @@ func TestBoxAdded(t *testing.T) {
 	poll(t, pollTime, "a busy box", func() bool { return before.busy() == slots })
 	begin := time.Now()
 	c.start("worker", "--url", added.url, "--name", "added", "--concurrency", fmt.Sprint(slots))
-	poll(t, 10*time.Second, "a busy box that was added", func() bool { return added.busy() == slots })
+	poll(t, patience, "a busy box that was added", func() bool { return added.busy() == slots })
 	t.Logf("all %d slots of the box were taken %s after the start of its process", slots, time.Since(begin).Round(time.Millisecond))
-	c.ended("out", time.Minute)
+	c.ended("out", patience)
 	c.verified(in, "out")
 }
 
@@ -193,7 +193,7 @@ func TestTwoModels(t *testing.T) {
 	}
 	in := c.ask("in.jsonl", "q", 100, "a", "b")
 	c.must("submit", in, "--run", "out")
-	c.ended("out", time.Minute)
+	c.ended("out", patience)
 	c.verified(in, "out")
 	answered := map[string]int{}
 	for id, line := range c.lines("out.jsonl.zst") {
@@ -239,7 +239,7 @@ func TestTwoModels(t *testing.T) {
 		t.Errorf("the problem is not in\n%s", text)
 	}
 	c.start("worker", "--url", c.simOf("c"), "--name", "box-c")
-	c.ended("more", time.Minute)
+	c.ended("more", patience)
 	c.verified(in, "more")
 	if text := c.must("status", "more"); strings.Contains(text, "problem") {
 		t.Errorf("there is a problem still:\n%s", text)
@@ -273,10 +273,10 @@ func TestSharesAndPriority(t *testing.T) {
 	c.must("submit", files["one"], "--run", "one")
 	c.must("submit", files["two"], "--run", "two")
 	c.start("worker", "--url", m.url, "--concurrency", fmt.Sprint(slots))
-	poll(t, time.Minute, "half of both", func() bool { return len(m.questions()) >= each })
+	poll(t, patience, "half of both", func() bool { return len(m.questions()) >= each })
 	c.must("submit", files["urgent"], "--run", "urgent", "--priority", "1")
 	for word, in := range files {
-		c.ended(word, 2*time.Minute)
+		c.ended(word, patience)
 		c.verified(in, word)
 	}
 
@@ -317,7 +317,7 @@ func TestServeKilled(t *testing.T) {
 	server, _ := c.serve("--listen", address)
 	c.start("worker", "--url", m.url, "--concurrency", fmt.Sprint(slots))
 	c.must("submit", in, "--model", "sim", "--run", "out")
-	poll(t, time.Minute, "lines", func() bool { return len(c.journal("out")) >= requests/4 })
+	poll(t, patience, "lines", func() bool { return len(c.journal("out")) >= requests/4 })
 	server.Process.Kill()
 	server.Wait()
 	died := time.Now()
@@ -327,9 +327,9 @@ func TestServeKilled(t *testing.T) {
 	}
 	asked := len(m.questions())
 	_, said := c.serve("--listen", address)
-	poll(t, time.Minute, "work after the death", func() bool { return len(m.questions()) > asked+slots })
+	poll(t, patience, "work after the death", func() bool { return len(m.questions()) > asked+slots })
 	t.Logf("work went on %s after the death", time.Since(died).Round(time.Millisecond))
-	c.ended("out", time.Minute)
+	c.ended("out", patience)
 	c.verified(in, "out")
 	c.keeps("out", before)
 	again := len(m.questions()) - requests
@@ -359,7 +359,7 @@ func TestReaderStandsStill(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start("worker", "--url", m.url)
-	c.ended("out", time.Minute)
+	c.ended("out", patience)
 	c.verified(in, "out")
 	text, err := io.ReadAll(stdout)
 	if err != nil {
@@ -392,7 +392,7 @@ func TestTwoServersOfABox(t *testing.T) {
 		}
 	}
 	c.must("submit", in, "--model", "sim", "--run", "out")
-	c.ended("out", time.Minute)
+	c.ended("out", patience)
 	c.verified(in, "out")
 	counts := map[string]int{}
 	for _, line := range c.lines("out.jsonl.zst") {

@@ -83,7 +83,7 @@ func startNATSNodes(t *testing.T, seats []clusterSeat, env []string, opts ...nat
 		})
 		nodes, urls = append(nodes, n), append(urls, n.url())
 	}
-	poll(t, 30*time.Second, "a stream with a copy on each node", func() bool {
+	poll(t, patience, "a stream with a copy on each node", func() bool {
 		if l == nil {
 			l, _ = dial(strings.Join(urls, ","), zerolog.Nop(), opts...)
 		}
@@ -157,7 +157,7 @@ func killHard(cmd *exec.Cmd) {
 func terminate(t *testing.T, cmd *exec.Cmd, out *lockedBuffer) {
 	t.Helper()
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := waitExit(t, cmd, out, 30*time.Second); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exitOK {
 		t.Errorf("%s ends with code %d:\n%s", strings.Join(cmd.Args[1:], " "), code, out)
 	}
 }
@@ -166,7 +166,7 @@ func terminate(t *testing.T, cmd *exec.Cmd, out *lockedBuffer) {
 // the name of the node that leads them.
 func wholeStream(t *testing.T, js jetstream.JetStream, stream string) (leader string) {
 	t.Helper()
-	poll(t, 60*time.Second, "all copies of "+stream, func() bool {
+	poll(t, patience, "all copies of "+stream, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		s, err := js.Stream(ctx, stream)
@@ -220,18 +220,18 @@ func TestClusterProcessesKilled(t *testing.T) {
 		return c.startAs(nil, append([]string{"worker", "--name", name, "--url", m.url}, bus...)...)
 	}
 	serving, serveSaid := serve()
-	poll(t, 30*time.Second, "serve", func() bool { return strings.Contains(serveSaid.String(), "serving the runs on") })
+	poll(t, patience, "serve", func() bool { return strings.Contains(serveSaid.String(), "serving the runs on") })
 	working, workSaid := work("w1")
 	submit, said := c.startAs(nil, append([]string{"submit", in, "--replicas", "3", "--run", "r", "--model", "sim", "--progress", "none"}, bus...)...)
-	if code := waitExit(t, submit, said, time.Minute); code != exitOK {
+	if code := waitExit(t, submit, said, patience); code != exitOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
 	// after waits for more answers and more lines, which prove that all parts work.
 	after := func(more int) {
 		t.Helper()
 		goal, begin := m.sim.Succeeded()+int64(more), time.Now()
-		poll(t, time.Minute, "answers", func() bool { return m.sim.Succeeded() >= goal })
-		poll(t, time.Minute, "lines in the journal", func() bool { return lines.silent(begin) < time.Since(begin)-10*time.Millisecond })
+		poll(t, patience, "answers", func() bool { return m.sim.Succeeded() >= goal })
+		poll(t, patience, "lines in the journal", func() bool { return lines.silent(begin) < time.Since(begin)-10*time.Millisecond })
 	}
 	during := func(what string, happens func()) {
 		t.Helper()
@@ -270,10 +270,10 @@ func TestClusterProcessesKilled(t *testing.T) {
 	})
 	during("the leader of the results stream is killed, and comes back", killLeader(proto.ResultsStream("r")))
 	begin := time.Now()
-	poll(t, 90*time.Second, "the end of the run", func() bool { return exists(filepath.Join(c.dir, "out", "r.meta.json")) })
+	poll(t, patience, "the end of the run", func() bool { return exists(filepath.Join(c.dir, "out", "r.meta.json")) })
 	t.Logf("the rest: %s, no answers for %s at most, nothing written for %s at most", time.Since(begin).Round(time.Millisecond),
 		answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
-	poll(t, 30*time.Second, "serve to say so", func() bool {
+	poll(t, patience, "serve to say so", func() bool {
 		return strings.Contains(serveSaid.String(), "run r is completed: 7000 answered, 0 failed")
 	})
 	if text, code := c.run("verify", in, filepath.Join("out", "r.jsonl.zst")); code != exitOK {
@@ -335,7 +335,7 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	done := func(role proto.Role, args ...string) string {
 		t.Helper()
 		cmd, said := as(role, args...)
-		if code := waitExit(t, cmd, said, time.Minute); code != exitOK {
+		if code := waitExit(t, cmd, said, patience); code != exitOK {
 			t.Fatalf("%s as %s: exit code %d:\n%s", strings.Join(args, " "), role, code, said)
 		}
 		return said.String()
@@ -349,19 +349,19 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	}
 	serving, serveSaid := as(proto.RoleCollector, "serve", "--replicas", replicas, "--flush", "200ms")
 	working, workSaid := as(proto.RoleWorker, "worker", "--url", m.url)
-	poll(t, 30*time.Second, "serve", func() bool { return strings.Contains(serveSaid.String(), "serving the runs on") })
+	poll(t, patience, "serve", func() bool { return strings.Contains(serveSaid.String(), "serving the runs on") })
 	done(proto.RoleProducer, "submit", in, "--replicas", replicas, "--run", "r", "--model", "sim", "--progress", "none")
-	poll(t, 30*time.Second, "answers", func() bool { return m.sim.Succeeded() > 100 })
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 100 })
 	done(proto.RoleProducer, "pause", "r")
 	done(proto.RoleProducer, "resume", "r")
 	done(proto.RoleProducer, "submit", in, "--replicas", replicas, "--run", "wait", "--model", "sim", "--progress", "none", "--wait")
 	for _, run := range []string{"r", "wait"} {
-		poll(t, time.Minute, "the end of run "+run, func() bool { return exists(filepath.Join(c.dir, run+".meta.json")) })
+		poll(t, patience, "the end of run "+run, func() bool { return exists(filepath.Join(c.dir, run+".meta.json")) })
 		if text, code := c.run("verify", in, run+".jsonl.zst"); code != exitOK {
 			t.Errorf("verify: exit code %d:\n%s", code, text)
 		}
 	}
-	poll(t, 30*time.Second, "serve to say so", func() bool { return strings.Contains(serveSaid.String(), "run wait is completed") })
+	poll(t, patience, "serve to say so", func() bool { return strings.Contains(serveSaid.String(), "run wait is completed") })
 	for _, args := range [][]string{{"list"}, {"status"}, {"status", "r"}, {"workers"}} {
 		done(proto.RoleReader, args...)
 	}

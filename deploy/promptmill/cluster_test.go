@@ -67,7 +67,7 @@ func TestClusterNodesComeAndGo(t *testing.T) {
 		if err != nil {
 			t.Fatalf("step down: %v", err)
 		}
-		poll(t, 30*time.Second, "another leader of the consumer", func() bool { return c.leaderOf(work, model) != before })
+		poll(t, patience, "another leader of the consumer", func() bool { return c.leaderOf(work, model) != before })
 		r.progress()
 	})
 	r.during("the leader of the work's consumer is away", func() { r.without(c.leaderOf(work, model)) })
@@ -158,7 +158,7 @@ func TestBucketsMadeWithoutLeader(t *testing.T) {
 	l := c.connect(0, zerolog.Nop())
 	made := make(chan error, 1)
 	go func() { made <- proto.MakeBuckets(t.Context(), l.js, 3) }()
-	poll(t, 10*time.Second, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
+	poll(t, patience, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
 	c.nodes[1].start(t)
 	c.nodes[2].start(t)
 	if err := <-made; err != nil {
@@ -231,7 +231,7 @@ func startCluster(t *testing.T) *testCluster {
 		n.start(t)
 		t.Cleanup(n.stop)
 	}
-	poll(t, 30*time.Second, "a leader of the cluster", func() bool {
+	poll(t, patience, "a leader of the cluster", func() bool {
 		for _, n := range c.nodes {
 			if n.server.JetStreamIsLeader() {
 				return len(n.server.JetStreamClusterPeers()) == len(c.nodes)
@@ -271,7 +271,7 @@ func (c *testCluster) node(name string) *clusterNode {
 // leaderOf waits for the leader of a stream, or of its consumer, and returns it.
 func (c *testCluster) leaderOf(stream, consumer string) (leader *clusterNode) {
 	c.t.Helper()
-	poll(c.t, 30*time.Second, "a leader of "+stream+" "+consumer, func() bool {
+	poll(c.t, patience, "a leader of "+stream+" "+consumer, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer cancel()
 		var cluster *jetstream.ClusterInfo
@@ -331,7 +331,7 @@ func (n *clusterNode) healthy(t *testing.T) {
 			t.Logf("node %s is not healthy: %s", n.name, last)
 		}
 	}()
-	poll(t, 30*time.Second, "a healthy node "+n.name, func() bool {
+	poll(t, patience, "a healthy node "+n.name, func() bool {
 		last = n.server.Healthz(&server.HealthzOptions{}).Error
 		return last == ""
 	})
@@ -526,7 +526,7 @@ func (r *clusterRun) during(what string, happens func()) {
 func (r *clusterRun) progress() {
 	r.t.Helper()
 	goal := r.done() + 300
-	poll(r.t, 40*time.Second, "new results", func() bool { return r.done() >= goal })
+	poll(r.t, patience, "new results", func() bool { return r.done() >= goal })
 }
 
 // without shuts a node down, wants the run to go on, and starts the node again.
@@ -543,7 +543,7 @@ func (r *clusterRun) without(n *clusterNode) {
 func (r *clusterRun) still() {
 	r.t.Helper()
 	begin := time.Now()
-	poll(r.t, 30*time.Second, "standstill", func() bool { return r.pulse.silent(begin) > 2*time.Second })
+	poll(r.t, patience, "standstill", func() bool { return r.pulse.silent(begin) > 2*time.Second })
 }
 
 // finish lets the run come to its end and checks its files.
@@ -557,8 +557,8 @@ func (r *clusterRun) finish() {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(60 * time.Second):
-		t.Fatalf("the run is not over within a minute: %d of %d requests are done", r.done(), r.requests)
+	case <-time.After(patience):
+		t.Fatalf("the run is not over: %d of %d requests are done", r.done(), r.requests)
 	}
 	t.Logf("the rest: %s, no results for %s at most", time.Since(begin).Round(time.Millisecond), r.pulse.longest(begin).Round(time.Millisecond))
 	p, err := verify([]string{r.input}, r.output)

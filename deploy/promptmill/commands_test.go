@@ -59,7 +59,7 @@ func (c command) output(args ...string) (stdout, stderr string, code int) {
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	code = waitExit(c.t, cmd, said, 2*time.Minute)
+	code = waitExit(c.t, cmd, said, patience)
 	return product.String(), said.String(), code
 }
 
@@ -369,7 +369,7 @@ func TestRunWithoutModelServer(t *testing.T) {
 	elsewhere := newCommand(t) // a box of its own: another state folder
 	m := newModel(t, sim.Config{Tokens: 5})
 	elsewhere.start("worker", "--url", m.url, "--name", "box", "--join", join)
-	if code := waitExit(t, cmd, out, time.Minute); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	c.verified(in, "out")
@@ -434,7 +434,7 @@ func TestTailNew(t *testing.T) {
 	// It has found its place once it has asked for results that are not there.
 	poll(t, pollTime, "the reader", func() bool { return asked(t, s, readerName) > 20 })
 	c.start("worker", "--url", b.url, "--nats", url, "--name", "b")
-	if code := waitExit(t, reader, stderr, time.Minute); code != exitOK {
+	if code := waitExit(t, reader, stderr, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 	got := byID(t, []byte(stdout.String()))

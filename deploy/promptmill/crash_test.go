@@ -34,7 +34,7 @@ func TestKilledManyTimes(t *testing.T) {
 				// Death comes at a random number of answers, and then at any instruction:
 				// during validation too, where the number is 0.
 				before, more := m.sim.Succeeded(), int64(random.IntN(requests/kills))
-				poll(t, time.Minute, "answers", func() bool { return m.sim.Succeeded() >= before+more || exited(out) })
+				poll(t, patience, "answers", func() bool { return m.sim.Succeeded() >= before+more || exited(out) })
 				time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond) // not for a signal: to die anywhere
 				cmd.Process.Kill()
 				cmd.Wait()
@@ -66,7 +66,7 @@ func (c command) killAfter(m *model, answers int64, args ...string) {
 	c.t.Helper()
 	cmd, out := c.start(args...)
 	goal := m.sim.Succeeded() + answers
-	poll(c.t, time.Minute, "answers", func() bool { return m.sim.Succeeded() >= goal })
+	poll(c.t, patience, "answers", func() bool { return m.sim.Succeeded() >= goal })
 	cmd.Process.Kill()
 	cmd.Wait()
 	if exited(out) {
@@ -87,7 +87,7 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd, out := c.start(args...)
-	if code := waitExit(t, cmd, out, time.Minute); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	if !strings.Contains(out.String(), "the bus's store is gone") {
@@ -108,11 +108,11 @@ func TestStoreDeletedWhileRunning(t *testing.T) {
 	in := c.input("in.jsonl", 8000)
 	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--flush", "100ms", "--progress", "none", "--grace", "1s"}
 	cmd, out := c.start(args...)
-	poll(t, time.Minute, "answers", func() bool { return m.sim.Succeeded() > 1000 })
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 1000 })
 	if err := os.RemoveAll(c.state); err != nil {
 		t.Fatal(err)
 	}
-	if code := waitExit(t, cmd, out, time.Minute); code != exitUnreachable || !strings.Contains(out.String(), "the bus cannot write its store") {
+	if code := waitExit(t, cmd, out, patience); code != exitUnreachable || !strings.Contains(out.String(), "the bus cannot write its store") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	if text, code := c.run(args...); code != exitOK {
@@ -137,9 +137,9 @@ func TestInterrupted(t *testing.T) {
 	in := c.input("in.jsonl", 5000)
 	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none"}
 	cmd, out := c.start(args...)
-	poll(t, time.Minute, "answers", func() bool { return m.sim.Succeeded() > 500 })
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 500 })
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := waitExit(t, cmd, out, 20*time.Second); code != exitInterrupted {
+	if code := waitExit(t, cmd, out, patience); code != exitInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	for _, want := range []string{"stopping: finishing what is in flight", "interrupted", "run the same command again"} {
@@ -164,18 +164,18 @@ func TestSecondProcessRefused(t *testing.T) {
 	in := c.input("in.jsonl", 2000)
 	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none"}
 	first, out := c.start(args...)
-	poll(t, time.Minute, "answers", func() bool { return m.sim.Succeeded() > 10 })
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 10 })
 	second, said := c.start(args...)
-	if code := waitExit(t, second, said, time.Minute); code != exitError || !strings.Contains(said.String(), "another promptmill is working on this output") {
+	if code := waitExit(t, second, said, patience); code != exitError || !strings.Contains(said.String(), "another promptmill is working on this output") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 	elsewhere := c
 	elsewhere.state = filepath.Join(c.dir, "other-state")
 	third, said := elsewhere.start(args...)
-	if code := waitExit(t, third, said, time.Minute); code != exitError || !strings.Contains(said.String(), "another promptmill is writing this output") {
+	if code := waitExit(t, third, said, patience); code != exitError || !strings.Contains(said.String(), "another promptmill is writing this output") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
-	if code := waitExit(t, first, out, time.Minute); code != exitOK {
+	if code := waitExit(t, first, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	c.proved(in)

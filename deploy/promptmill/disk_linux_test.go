@@ -51,9 +51,9 @@ func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 	}
 	args := []string{"run", in, "--url", m.url, "-o", out, "--flush", "100ms", "--progress", "none", "--grace", "1s"}
 	cmd, said := c.start(args...)
-	poll(t, time.Minute, "answers", func() bool { return m.sim.Succeeded() > 1000 })
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 1000 })
 	free := fill(t, disk)
-	if got := waitExit(t, cmd, said, time.Minute); got != code {
+	if got := waitExit(t, cmd, said, patience); got != code {
 		t.Errorf("exit code %d, want %d", got, code)
 	}
 	t.Logf("what the user reads:\n%s", said)
@@ -64,11 +64,11 @@ func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 	}
 	free()
 	cmd, said = c.start(args...)
-	if got := waitExit(t, cmd, said, time.Minute); got != exitOK {
+	if got := waitExit(t, cmd, said, patience); got != exitOK {
 		t.Fatalf("exit code %d:\n%s", got, said)
 	}
 	cmd, said = c.start("verify", in, out)
-	if got := waitExit(t, cmd, said, time.Minute); got != exitOK {
+	if got := waitExit(t, cmd, said, patience); got != exitOK {
 		t.Fatalf("verify: exit code %d:\n%s", got, said)
 	}
 }

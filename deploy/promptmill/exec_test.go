@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -101,7 +100,7 @@ func testExecKilled(t *testing.T) {
 	if len(before) >= requests {
 		t.Error("the run was done before it was killed")
 	}
-	poll(t, 10*time.Second, "the end of all that was started", func() bool {
+	poll(t, patience, "the end of all that was started", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
@@ -110,7 +109,7 @@ func testExecKilled(t *testing.T) {
 	})
 
 	run, out = c.startAs(nil, args...)
-	if code := waitExit(t, run, out, time.Minute); code != exitOK {
+	if code := waitExit(t, run, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	if left := c.alive(); len(left) > 0 {
@@ -151,7 +150,7 @@ func testPoison(t *testing.T) {
 	server := "promptmill sim --listen " + address + " --model sim --sim-poison KILLER --sim-slots 16 --sim-ttft 20ms --sim-tpot 1ms"
 	run, out := c.startAs(nil, "run", "in.jsonl", "--url", "http://"+address, "-o", "out.jsonl.zst", "--progress", "none",
 		"--exec", "sh -c 'while :; do "+server+"; done'")
-	if code := waitExit(t, run, out, time.Minute); code != exitFailed || !strings.Contains(out.String(), "error: 1 of 200 requests failed") {
+	if code := waitExit(t, run, out, patience); code != exitFailed || !strings.Contains(out.String(), "error: 1 of 200 requests failed") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	c.verified("in.jsonl", "out")

@@ -65,7 +65,7 @@ func (c command) start(args ...string) (*exec.Cmd, *lockedBuffer) {
 func (c command) run(args ...string) (string, int) {
 	c.t.Helper()
 	cmd, out := c.start(args...)
-	code := waitExit(c.t, cmd, out, 2*time.Minute)
+	code := waitExit(c.t, cmd, out, patience)
 	return out.String(), code
 }
 
@@ -160,6 +160,9 @@ func together(t *testing.T, tests map[string]func(*testing.T)) {
 	}
 	all.Wait()
 }
+
+// patience is for what comes in seconds on a machine where nothing else runs.
+const patience = 3 * time.Minute
 
 // poll waits until ok.
 func poll(t *testing.T, within time.Duration, what string, ok func() bool) {

@@ -117,7 +117,7 @@ func TestMetricsOfRun(t *testing.T) {
 		}
 	}
 	close(held)
-	if code := waitExit(t, run, out, time.Minute); code != exitOK {
+	if code := waitExit(t, run, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 }
@@ -219,7 +219,7 @@ func TestMetricsOfBoxes(t *testing.T) {
 	}
 
 	c.startAs(nil, "worker", "--name", "two", "--url", m.url, "--concurrency", "8", "--attempts", "9", "--metrics", two)
-	c.ended("r", time.Minute)
+	c.ended("r", patience)
 	c.verified(in, "r")
 	poll(t, pollTime, "the end of the run's metrics", func() bool { return len(scrape(t, serve)) == 0 })
 	lines := c.lines("r.jsonl.zst")

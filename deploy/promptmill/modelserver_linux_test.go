@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -42,7 +41,7 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			awaitSample(t, out, "the death noticed", func(s sample) bool { return strings.HasPrefix(s.State, "waiting for the model server") })
 			b.serve()
 			awaitSample(t, out, "all slots in use again", busy)
-			if code := waitExit(t, run, out, time.Minute); code != exitOK {
+			if code := waitExit(t, run, out, patience); code != exitOK {
 				t.Fatalf("exit code %d:\n%s", code, out)
 			}
 			if want := fmt.Sprintf(" for %s server at http://localhost:%d", tt.platform, tt.port); !strings.Contains(out.String(), want) {
@@ -109,7 +108,7 @@ func TestNoModelServer(t *testing.T) {
 	in := c.input("in.jsonl", 3)
 	const hint = `start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`
 	run, out := n.start(c, "box", "run", in)
-	if code := waitExit(t, run, out, time.Minute); code != exitUnreachable {
+	if code := waitExit(t, run, out, patience); code != exitUnreachable {
 		t.Errorf("exit code %d", code)
 	}
 	for _, want := range []string{
@@ -141,7 +140,7 @@ func TestTwoModelServersFound(t *testing.T) {
 	b.args = []string{"sim"} // as it is by default
 	b.serve()
 	run, out := b.network.start(b.command, "box", "run", b.input("in.jsonl", 3), "--model", "sim")
-	if code := waitExit(t, run, out, time.Minute); code != exitOK || !strings.Contains(out.String(), "found 2 model servers, using http://localhost:8000; --url names another") {
+	if code := waitExit(t, run, out, patience); code != exitOK || !strings.Contains(out.String(), "found 2 model servers, using http://localhost:8000; --url names another") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 }

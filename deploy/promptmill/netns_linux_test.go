@@ -43,7 +43,7 @@ func TestBoxCutOff(t *testing.T) {
 	s.during("the box is back", func() {
 		begin, before := time.Now(), s.writtenBy("box1")
 		// More than it may have had when it was cut off.
-		poll(t, 60*time.Second, "new results of the box", func() bool { return s.writtenBy("box1") >= before+150 })
+		poll(t, patience, "new results of the box", func() bool { return s.writtenBy("box1") >= before+150 })
 		t.Logf("the box works again %s after it could", time.Since(begin).Round(time.Millisecond))
 	})
 	meta := s.finish()
@@ -213,7 +213,7 @@ func newSite(t *testing.T, requests int) *site {
 			"--sim", "--sim-slots", "64", "--sim-ttft", "1s", "--sim-tpot", "0s", "--sim-spread", "0.2", "--sim-tokens", "20")
 	}
 	submit, said := s.network.start(s.command, "head", "submit", s.in, "--run", "r", "--model", "sim", "--progress", "none")
-	if code := waitExit(t, submit, said, time.Minute); code != exitOK {
+	if code := waitExit(t, submit, said, patience); code != exitOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -226,7 +226,7 @@ func newSite(t *testing.T, requests int) *site {
 func (s *site) serve() (join string) {
 	s.t.Helper()
 	s.serving, s.said = s.network.start(s.command, "head", "serve", "--listen", "10.77.0.1:4333", "--flush", "200ms")
-	poll(s.t, 30*time.Second, "a join string", func() bool {
+	poll(s.t, patience, "a join string", func() bool {
 		if found := joinString.FindStringSubmatch(s.said.String()); found != nil {
 			join = found[1]
 		}
@@ -281,7 +281,7 @@ func (s *site) writtenBy(box string) (n int) {
 func (s *site) after(more int) {
 	s.t.Helper()
 	goal := s.written() + more
-	poll(s.t, 60*time.Second, "more results", func() bool { return s.written() >= goal })
+	poll(s.t, patience, "more results", func() bool { return s.written() >= goal })
 }
 
 // during tells how long nothing was written while something happened.
@@ -300,7 +300,7 @@ func (s *site) finish() *metadata.Run {
 	t := s.t
 	t.Helper()
 	begin := time.Now()
-	poll(t, 90*time.Second, "the end of the run", func() bool { return exists(s.output.Meta()) && !exists(s.output.Journal()) })
+	poll(t, patience, "the end of the run", func() bool { return exists(s.output.Meta()) && !exists(s.output.Journal()) })
 	t.Logf("the rest: %s, no results for %s at most", time.Since(begin).Round(time.Millisecond), s.lines.longest(begin).Round(time.Millisecond))
 	if text, code := s.command.run("verify", s.in, filepath.Base(s.output.Results())); code != exitOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)

@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // fake writes a shell script that stands for nvidia-smi. It runs in a folder of its own,
 // $dir, where it notes each start in the file starts.
