@@ -199,8 +199,20 @@ func (p *Plot) times(seconds float64) {
 	}
 	for v := 0.0; v <= seconds; v += step {
 		if at := 100 * v / seconds; at <= 95 { // or the label would not fit
-			p.Times = append(p.Times, Tick{strings.TrimSuffix(strings.TrimSuffix(time.Duration(v*float64(time.Second)).String(), "0s"), "0m"), at})
+			p.Times = append(p.Times, Tick{clock(v), at})
 		}
 	}
 	p.Times[0].Text = "0"
+}
+
+// clock is a time of whole seconds, as short as can be: 10s, 1m30s, 2h.
+func clock(seconds float64) string {
+	text := time.Duration(seconds * float64(time.Second)).String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
+	}
+	return text
 }
