@@ -36,7 +36,7 @@ func TestPauseAndResume(t *testing.T) {
 	if err := b.runs.Pause(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
-	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.open.Load() <= slots+1 })
+	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.held.Load() <= slots+1 })
 	close(l.gate)
 
 	// Another worker would get all shards now.
@@ -108,7 +108,7 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 			if err := tt.end(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
-			prototest.Poll(t, patience, "the requests to be cut off", func() bool { return l.cuts() == slots && w.open.Load() == 0 })
+			prototest.Poll(t, patience, "the requests to be cut off", func() bool { return l.cuts() == slots && w.held.Load() == 0 })
 			close(l.gate)
 			b.bystander()
 			stop()

@@ -323,30 +323,57 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 	return nil
 }
 
-// take starts to work on a shard and returns the number of its requests.
+// take starts to work on a shard and returns the number of its requests. A large one is
+// read beside the others, since that takes its time.
 func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
+	if msg.Headers().Get(proto.HeaderObject) == "" {
+		h, requests := w.open(bus, f, msg)
+		if h == nil {
+			return 0
+		}
+		f.taken += int64(len(requests))
+		w.shards.Go(func() { h.run(bus, requests) })
+		return len(requests)
+	}
+	const one = 1 // what does not fit into a message travels alone
+	f.taken += one
+	w.credit(one)
+	w.shards.Go(func() {
+		h, requests := w.open(bus, f, msg)
+		w.credit(-one)
+		if h != nil {
+			h.run(bus, requests)
+		}
+	})
+	return one
+}
+
+// open reads a shard and keeps it alive from then on, or returns nil, after it has given
+// it back or up.
+func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (*held, []proto.Request) {
 	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
+	beat := startHeartbeat(msg.InProgress)
 	payload, err := f.objects.Payload(bus, msg.Headers(), msg.Data())
 	if proto.Lost(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
+		beat.stop()
 		msg.TermWithReason("its object is lost")
-		return 0
+		return nil, nil
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("hand shard back: cannot read its object")
+		beat.stop()
 		w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, time.Second)
-		return 0
+		return nil, nil
 	}
 	shard, err := w.codec.DecodeShard(msg.Headers(), payload)
 	if err != nil {
 		// Nobody can ever run it. Its requests are found missing, and published anew.
 		log.Error().Err(err).Msg("drop a shard that cannot be read")
+		beat.stop()
 		msg.TermWithReason("cannot be read: " + err.Error())
-		return 0
+		return nil, nil
 	}
-	h := &held{w: w, feed: f, msg: msg, id: shard.ID, source: msg.Headers().Get(proto.HeaderObject)}
-	h.credit(len(shard.Requests))
-	f.taken += int64(len(shard.Requests))
-	w.shards.Go(func() { h.run(bus, shard.Requests) })
-	return len(shard.Requests)
+	w.credit(len(shard.Requests))
+	return &held{w: w, feed: f, msg: msg, beat: beat, id: shard.ID, source: msg.Headers().Get(proto.HeaderObject)}, shard.Requests
 }

@@ -130,7 +130,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 			w, _ := b.start()
 			most := int64(0)
 			prototest.Poll(t, patience, "some of the requests to be done", func() bool {
-				most = max(most, w.open.Load())
+				most = max(most, w.held.Load())
 				return w.stats.Done.Load() >= tt.enough
 			})
 			if bound := int64(tt.slots + 1 + int(tt.size)); most > bound || most < int64(tt.size) {
@@ -153,7 +153,7 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	b.announceRun(m)
 	w, _ := b.start()
 	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.count("r") == 16 })
-	if most := int64(1 + 4*32); w.open.Load() > most {
-		t.Errorf("%d requests held, want at most %d", w.open.Load(), most)
+	if most := int64(1 + 4*32); w.held.Load() > most {
+		t.Errorf("%d requests held, want at most %d", w.held.Load(), most)
 	}
 }

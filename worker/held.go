@@ -24,11 +24,12 @@ const (
 )
 
 // held is a shard that this worker works on. Its one goroutine gathers the results,
-// stores them on the bus, keeps the shard alive, and acknowledges it at the end.
+// stores them on the bus, and acknowledges the shard at the end.
 type held struct {
 	w      *Worker
 	feed   *feed
 	msg    jetstream.Msg
+	beat   *heartbeat
 	id     string
 	source string       // the object that the shard came in, or empty
 	lines  chan outcome // one for each request that was queued
@@ -53,12 +54,11 @@ type stored struct {
 
 // run works on the shard until each request has a stored result or was handed back.
 func (h *held) run(ctx context.Context, requests []proto.Request) {
-	beat := time.NewTicker(proto.AckWait / 3)
-	defer beat.Stop()
+	defer h.beat.stop()
 	todo, past, err := h.missing(ctx, requests)
-	h.credit(len(todo) - len(requests)) // what has its result already needs no room
+	h.w.credit(len(todo) - len(requests)) // what has its result already needs no room
 	if err != nil {
-		h.credit(-len(todo))
+		h.w.credit(-len(todo))
 		if ctx.Err() == nil {
 			h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("hand shard back: cannot see which results it has")
 		}
@@ -72,7 +72,7 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 		select {
 		case o := <-h.lines:
 			n++
-			h.credit(-1)
+			h.w.credit(-1)
 			if o.line == nil {
 				handedBack++
 				if o.deaths > 0 {
@@ -92,12 +92,10 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 		case <-flush:
 			h.publish(ctx)
 			flush = nil
-		case <-beat.C:
-			h.msg.InProgress()
 		}
 	}
 	h.publish(ctx)
-	if !h.confirm(ctx, beat.C) {
+	if !h.confirm(ctx) {
 		return // the shard comes back after the ack wait, and then runs what is missing
 	}
 	if handedBack > 0 {
@@ -108,15 +106,15 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 }
 
 // credit adds to the number of requests held.
-func (h *held) credit(n int) {
-	if h.w.open.Add(int64(n)) == 0 {
+func (w *Worker) credit(n int) {
+	if w.held.Add(int64(n)) == 0 {
 		select {
-		case h.w.idle <- struct{}{}:
+		case w.idle <- struct{}{}:
 		default:
 		}
 	}
 	if n < 0 {
-		h.w.wake()
+		w.wake()
 	}
 }
 
@@ -218,13 +216,12 @@ func (h *held) send(ctx context.Context, s *stored) {
 }
 
 // confirm waits until all results are stored, sending again what is not. A full
-// stream, a server that is away: both pass, and the shard is kept alive meanwhile. It
-// returns false when ctx ends first.
-func (h *held) confirm(ctx context.Context, beat <-chan time.Time) bool {
+// stream, a server that is away: both pass. It returns false when ctx ends first.
+func (h *held) confirm(ctx context.Context) bool {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		var failed []stored
 		for _, s := range h.sent {
-			if err := h.await(ctx, s, beat); err != nil {
+			if err := h.await(ctx, s); err != nil {
 				h.w.cfg.Log.Debug().Err(err).Str("shard", h.id).Msg("publish results again")
 				failed = append(failed, s)
 			}
@@ -243,7 +240,6 @@ func (h *held) confirm(ctx context.Context, beat <-chan time.Time) bool {
 			return false
 		}
 		h.w.stats.Stalled.Store(false)
-		h.msg.InProgress()
 		for i := range h.sent {
 			h.send(ctx, &h.sent[i])
 		}
@@ -252,25 +248,21 @@ func (h *held) confirm(ctx context.Context, beat <-chan time.Time) bool {
 
 var errNoAck = errors.New("no confirmation from the server")
 
-func (h *held) await(ctx context.Context, s stored, beat <-chan time.Time) error {
+func (h *held) await(ctx context.Context, s stored) error {
 	if s.ack == nil {
 		return errNoAck
 	}
 	timeout := time.NewTimer(10 * time.Second)
 	defer timeout.Stop()
-	for {
-		select {
-		case <-s.ack.Ok():
-			return nil
-		case err := <-s.ack.Err():
-			return err
-		case <-beat:
-			h.msg.InProgress()
-		case <-timeout.C:
-			return errNoAck
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	select {
+	case <-s.ack.Ok():
+		return nil
+	case err := <-s.ack.Err():
+		return err
+	case <-timeout.C:
+		return errNoAck
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -171,7 +171,7 @@ func TestServerHangs(t *testing.T) {
 	b.fill("r", "m", 0, n, 16)
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the hang to be noticed", func() bool { why, _ := w.Waiting(); return why == "the model server hangs" })
-	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.open.Load() == 0 })
+	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.held.Load() == 0 })
 	if sent := w.Stats().InFlight.Load(); sent != 0 {
 		t.Errorf("%d requests are at the server that hangs", sent)
 	}

@@ -50,7 +50,7 @@ type Worker struct {
 	shares   shares
 	latency  latency
 	others   others        // the fetch loop's
-	open     atomic.Int64  // requests held that have no result yet
+	held     atomic.Int64  // requests held that have no result yet
 	rate     rate          // of the fetch loop
 	changed  chan struct{} // has one element after something changed for the fetch loop
 	idle     chan struct{} // has one element after the last request held got its result
@@ -255,7 +255,7 @@ func (r *rate) measure(ended int64, now time.Time) {
 func (w *Worker) room() int {
 	w.rate.measure(w.stats.Done.Load(), time.Now())
 	want := w.cfg.Limiter.Limit() + max(1, w.rate.ahead)
-	held := int(w.open.Load())
+	held := int(w.held.Load())
 	return min(want-(held-w.queue.delayed()), 8*want-held)
 }
 

@@ -28,7 +28,7 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 		final   bool // not tried again
 	}{
 		{fault: "429"}, {fault: "500"}, {fault: "503"}, {fault: "reset"}, {fault: "truncated"},
-		{fault: "html"}, {fault: "garbage"}, {fault: "context", final: true}, {fault: "hang", timeout: 200 * time.Millisecond},
+		{fault: "html"}, {fault: "garbage"}, {fault: "context", final: true}, {fault: "hang", timeout: 2 * time.Second},
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
 			t.Parallel()
@@ -266,7 +266,7 @@ func TestWorkerStops(t *testing.T) {
 	if len(got) != 2 || len(got[0]) != 1 || len(got[1]) != 1 {
 		t.Errorf("results %v, want those of 0 and 1", got)
 	}
-	if open, slots := w.open.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
+	if open, slots := w.held.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
 		t.Errorf("%d requests are held and %d slots taken", open, slots)
 	}
 	consumer, err := b.js.Consumer(t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))

@@ -1,0 +1,32 @@
+package worker
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin, last, n := time.Now(), time.Now(), 0
+		h := startHeartbeat(func() error {
+			if gap := time.Since(last); gap > proto.AckWait/2 {
+				t.Errorf("%v without a sign of life", gap)
+			}
+			last, n = time.Now(), n+1
+			return nil
+		})
+		time.Sleep(10*proto.AckWait + time.Second)
+		h.stop()
+		if n != 30 {
+			t.Errorf("%d signs in %v", n, time.Since(begin))
+		}
+		time.Sleep(proto.AckWait)
+		if n != 30 {
+			t.Error("signs of life after its end")
+		}
+	})
+}
