@@ -353,6 +353,11 @@ func TestConfigurationOfWorkers(t *testing.T) {
 		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries", orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
 	}
 	meta = metadata.Run{}
+	describe(&meta, []Stint{{Name: "a", Share: share(2)}, {Name: "b", Share: share(1)}}, s)
+	if n := orEmpty(meta.Results.Redeliveries); n != 3 {
+		t.Errorf("%d redeliveries, want 3", n)
+	}
+	meta = metadata.Run{}
 	configure(&meta, nil, s)
 	if meta.Results.Redeliveries != nil || meta.Config.MaxModelLen != nil {
 		t.Error("what nobody told is known")

@@ -49,7 +49,7 @@ func outliers(b *builder) Section {
 	s.Columns[0].Name = "custom_id"
 	add := func(why string, list []metadata.Outlier) {
 		for _, o := range list {
-			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds), number(o.CompletionTokens), words(why))
+			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds), figure(whole(o.CompletionTokens), integer), words(why))
 		}
 	}
 	add("slow", b.run.Results.Slowest)
