@@ -182,6 +182,9 @@ func measure(r *metadata.Results, s *State) {
 	if r.LatencySeconds != nil {
 		r.MeanConcurrentRequests = metadata.Per(t.Latency.sum()/second, r.InferenceTimeSeconds)
 	}
+	if mean, peak := r.MeanConcurrentRequests, r.PeakConcurrentRequests; mean != nil && peak != nil && float64(*peak) < *mean {
+		r.PeakConcurrentRequests = nil // the run was over before the workers told more
+	}
 	// Where some answers do not tell their usage, the others are no fair sample.
 	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
 	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)

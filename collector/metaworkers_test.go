@@ -363,3 +363,20 @@ func TestConfigurationOfWorkers(t *testing.T) {
 		t.Error("what nobody told is known")
 	}
 }
+
+// Workers tell every few seconds how many requests they have in flight: in a run that is
+// over sooner, what they told is not the most.
+func TestPeakIsNotBelowTheMean(t *testing.T) {
+	t.Parallel()
+	s := &State{Tally: &Tally{}}
+	s.Series.Add(born, metadata.Point{Requests: 2, InFlight: new(int64(1))})
+	addTo(&s.Tally.Latency, 1000)
+	addTo(&s.Tally.Latency, 1000)
+	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
+		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
+		measure(&r, s)
+		if diff := cmp.Diff(want, r.PeakConcurrentRequests); diff != "" {
+			t.Errorf("two requests of a second in %v s (-want +got):\n%s", seconds, diff)
+		}
+	}
+}

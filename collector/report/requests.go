@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
@@ -23,10 +24,12 @@ func sum(counts map[string]int64) (n int64) {
 	return n
 }
 
-// called is a cause in words: that which is a number is a status of HTTP.
+// called is a cause in words: that which is a number, or http_ and a number, is a
+// status of HTTP.
 func called(cause string) string {
-	if n, err := strconv.Atoi(cause); err == nil && n >= 100 && n <= 599 {
-		return "HTTP " + cause
+	status := strings.TrimPrefix(cause, "http_")
+	if n, err := strconv.Atoi(status); err == nil && n >= 100 && n <= 599 {
+		return "HTTP " + status
 	}
 	return cause
 }

@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"math"
+
+	"github.com/promptmill/promptmill/collector/metadata"
 )
 
 // rules are what conclusions follow from: each says its sentence, or nothing.
@@ -112,12 +114,24 @@ func energyAgainst(b *builder) string {
 	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.", 100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], name(b.Baseline))
 }
 
-// tokensUnknown: there were answers, and none told its usage.
+// tokensUnknown: there were answers, and not all told their usage.
 func tokensUnknown(b *builder) string {
-	if b.run.Results.TotalTokens != nil || b.run.Results.SuccessCount == 0 {
+	switch {
+	case b.run.Results.SuccessCount == 0:
 		return ""
+	case b.run.Results.TotalTokens == nil:
+		return "How many tokens there were is not known: the answers do not tell their usage."
+	case partlyCounted(b.run):
+		return "Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."
 	}
-	return "How many tokens there were is not known: the answers do not tell their usage."
+	return ""
+}
+
+// partlyCounted reports whether the tokens of some answers are not in the totals. They
+// are spread over the requests only if those of all are known.
+func partlyCounted(run *metadata.Run) bool {
+	r := run.Results
+	return ours(run) && r.TotalTokens != nil && r.LatencySeconds != nil && r.PromptTokensPerRequest == nil
 }
 
 // cutOff: 1% of the answers or more ended at a limit of length.

@@ -133,9 +133,9 @@ func sameInput(a, b *metadata.Run) (known, same bool) {
 	return true, a.Test.InputSHA256 == b.Test.InputSHA256
 }
 
-// meanOf is the mean over the answered requests.
+// meanOf is the mean over the answered requests, if the total is of all of them.
 func meanOf(total *int64, run *metadata.Run) *float64 {
-	if total == nil {
+	if total == nil || partlyCounted(run) {
 		return nil
 	}
 	return metadata.Per(float64(*total), float64(run.Results.SuccessCount))
