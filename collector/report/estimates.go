@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -57,7 +58,30 @@ func observed(m *metadata.Run) estimate.Run {
 		}
 		run.Points = append(run.Points, point)
 	}
+	trim(run.Points, m)
 	return run
+}
+
+// trim shortens the first interval and the last by what of them was before the run and
+// after it. Intervals begin at whole seconds, and runs do not.
+func trim(points []estimate.Point, m *metadata.Run) {
+	first, last := &points[0], &points[len(points)-1]
+	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
+		first.Seconds -= before
+	}
+	r := m.Results
+	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + orZero(r.IdleTimeSeconds) + orZero(r.LostTimeSeconds)) * float64(time.Second)))
+	over := m.Series.Start.Add(time.Duration(len(points)*m.Series.IntervalSeconds) * time.Second).Sub(end).Seconds()
+	if over > 0 && over < last.Seconds {
+		last.Seconds -= over
+	}
+}
+
+func orZero(v *float64) float64 {
+	if v == nil {
+		return 0
+	}
+	return *v
 }
 
 // estimates are how long other numbers of requests would take.
