@@ -60,8 +60,8 @@ func success(b *builder) string {
 // alike is the difference between two speeds that is not called one.
 const alike = 0.02
 
-// speed: there is a baseline, and both have a token throughput, or at least a request
-// throughput.
+// speed: there is a baseline, both have answers and a token throughput, or at least a
+// request throughput.
 func speed(b *builder) string {
 	if b.Baseline == nil {
 		return ""
@@ -71,12 +71,12 @@ func speed(b *builder) string {
 	if d == nil {
 		d = difference(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
 	}
-	if d == nil || requests(b.run) == 0 || requests(b.Baseline) == 0 {
+	if d == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
 		return ""
 	}
-	text := versus(*d, "faster", "slower") + " " + name(b.Baseline)
+	text := versus(*d, "faster", "slower") + " " + b.baseline()
 	if math.Abs(*d) <= alike {
-		text = "As fast as " + name(b.Baseline) + " (" + change(*d) + ")"
+		text = "As fast as " + b.baseline() + " (" + change(*d) + ")"
 	}
 	mine := share(int64(now.SuccessCount), int64(requests(b.run)))
 	its := share(int64(then.SuccessCount), int64(requests(b.Baseline)))
@@ -111,7 +111,7 @@ func energyAgainst(b *builder) string {
 	if d == nil || math.Abs(*d) < 0.05 {
 		return ""
 	}
-	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.", 100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], name(b.Baseline))
+	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.", 100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], b.baseline())
 }
 
 // tokensUnknown: there were answers, and not all told their usage.

@@ -71,6 +71,10 @@ func TestConclusions(t *testing.T) {
 			other(func(r *metadata.Run) { r.Test.InputSHA256 = "b" }), "50% slower than large at the same success rate, on another input."},
 		{"speed", "a speed is unknown", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, nil }, other(nil), ""},
 
+		{"speed", "nothing was answered", func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, other(nil), ""},
+		{"speed", "the same model", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(50.0) }, some(func(r *metadata.Run) { r.TestID = "before" }),
+			"50% slower than before at the same success rate."},
+
 		{"energy", "less", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(80.0) },
 			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), "An output token took 20% less energy than with large."},
 		{"energy", "more", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(150.0) },
