@@ -92,6 +92,24 @@ func TestTimeLost(t *testing.T) {
 	}
 }
 
+// A run that is interrupted while it is paused was idle until then.
+func TestPausedAndInterrupted(t *testing.T) {
+	t.Parallel()
+	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
+	must(t, err)
+	must(t, j.append(header{Run: "r", At: time.Now().Add(-time.Hour)}, nil, nil))
+	c := New(Config{Journal: j})
+	c.clock = newClock(time.Now().Add(-time.Hour))
+	must(t, c.noteRest())
+	j = reopen(t, j)
+	must(t, j.begin())
+	s := j.State()
+	if s.Idle.Round(time.Minute) != time.Hour || s.Worked != 0 || s.Lost > time.Minute {
+		t.Errorf("of an hour's pause, %v are idle, %v worked and %v lost", s.Idle, s.Worked, s.Lost)
+	}
+	must(t, j.Close())
+}
+
 // A run that was interrupted nine times has the figures of one that was not, but for the
 // interruptions.
 func TestInterruptedNineTimes(t *testing.T) {

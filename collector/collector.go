@@ -148,7 +148,7 @@ func (c *Collector) gather(ctx context.Context) error {
 	if failed := group.Wait(); failed != nil {
 		return errors.Join(failed, err)
 	}
-	return errors.Join(c.noteWorkers(), err)
+	return errors.Join(c.noteRest(), err)
 }
 
 // read takes results off the bus. It returns nil when it has all, the cause of ctx's

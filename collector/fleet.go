@@ -163,14 +163,21 @@ func (c *Collector) lastWords(ctx context.Context) {
 	}
 }
 
-// noteWorkers tells the journal all that is known of the workers.
-func (c *Collector) noteWorkers() error {
-	news := c.fleet.news(c.cfg.Journal.State(), Tally{}, true)
-	if len(news) == 0 {
+// noteRest tells the journal all that is known of the workers and, where the session
+// ends before the run does, how the time since the last result was spent: it would count
+// as lost when the run goes on.
+func (c *Collector) noteRest() error {
+	h := header{Run: c.run, At: time.Now().UTC(), Workers: c.fleet.news(c.cfg.Journal.State(), Tally{}, true)}
+	if c.missing() > 0 {
+		c.clock.work(h.At)
+		spent := c.clock.take()
+		h.Worked, h.Idle = spent.worked.Milliseconds(), spent.idle.Milliseconds()
+	}
+	if len(h.Workers) == 0 && h.Worked == 0 && h.Idle == 0 {
 		return nil
 	}
-	if err := c.cfg.Journal.append(header{Run: c.run, At: time.Now().UTC(), Workers: news}, nil, nil); err != nil {
-		return fmt.Errorf("note the workers: %w", err)
+	if err := c.cfg.Journal.append(h, nil, nil); err != nil {
+		return fmt.Errorf("note the workers and the time: %w", err)
 	}
 	return nil
 }

@@ -182,6 +182,9 @@ func measure(r *metadata.Results, s *State) {
 	if r.LatencySeconds != nil {
 		r.MeanConcurrentRequests = metadata.Per(t.Latency.sum()/second, r.InferenceTimeSeconds)
 	}
+	if peak := r.PeakConcurrentRequests; peak != nil && (*peak == 0 || float64(*peak) < orEmpty(r.MeanConcurrentRequests)) {
+		r.PeakConcurrentRequests = nil // the run was over before the workers told more
+	}
 	// Where some answers do not tell their usage, the others are no fair sample.
 	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
 	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)

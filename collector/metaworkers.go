@@ -122,7 +122,6 @@ func describe(m *metadata.Run, stints []Stint, s *State) {
 	}
 	m.Workers = metaWorkers(stints, requests)
 	configure(m, stints, s)
-	configure(m, stints, s)
 	var platforms []string
 	energy := new(0.0)
 	for _, w := range m.Workers {

@@ -353,8 +353,30 @@ func TestConfigurationOfWorkers(t *testing.T) {
 		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries", orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
 	}
 	meta = metadata.Run{}
+	describe(&meta, []Stint{{Name: "a", Share: share(2)}, {Name: "b", Share: share(1)}}, s)
+	if n := orEmpty(meta.Results.Redeliveries); n != 3 {
+		t.Errorf("%d redeliveries, want 3", n)
+	}
+	meta = metadata.Run{}
 	configure(&meta, nil, s)
 	if meta.Results.Redeliveries != nil || meta.Config.MaxModelLen != nil {
 		t.Error("what nobody told is known")
+	}
+}
+
+// Workers tell every few seconds how many requests they have in flight: in a run that is
+// over sooner, what they told is not the most.
+func TestPeakIsNotBelowTheMean(t *testing.T) {
+	t.Parallel()
+	s := &State{Tally: &Tally{}}
+	s.Series.Add(born, metadata.Point{Requests: 2, InFlight: new(int64(1))})
+	addTo(&s.Tally.Latency, 1000)
+	addTo(&s.Tally.Latency, 1000)
+	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
+		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
+		measure(&r, s)
+		if diff := cmp.Diff(want, r.PeakConcurrentRequests); diff != "" {
+			t.Errorf("two requests of a second in %v s (-want +got):\n%s", seconds, diff)
+		}
 	}
 }

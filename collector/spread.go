@@ -3,6 +3,7 @@ package collector
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/DataDog/sketches-go/ddsketch/mapping"
@@ -12,8 +13,9 @@ import (
 )
 
 // spread is how a quantity is spread over requests, in memory that does not grow with
-// their number: count, sum, least and most are exact, quantiles within 0.5%. Those of
-// parts merge into that of the whole. (Masson, Rim, Lee, DDSketch, VLDB 2019.)
+// their number: count, sum, least and most are exact, quantiles within 1%. The values
+// are whole numbers, and so are the quantiles. Those of parts merge into that of the
+// whole. (Masson, Rim, Lee, DDSketch, VLDB 2019.)
 type spread struct {
 	sketch *ddsketch.DDSketchWithExactSummaryStatistics
 }
@@ -76,7 +78,7 @@ func (s *spread) distribution(unit float64, requests int) *metadata.Distribution
 	}
 	least, _ := s.sketch.GetMinValue()
 	for i := range q {
-		q[i] = min(max(q[i], least), most)
+		q[i] = min(max(math.Round(q[i]), least), most)
 	}
 	return &metadata.Distribution{Mean: s.sum() / float64(s.count()) / unit, P50: q[0] / unit, P90: q[1] / unit, P99: q[2] / unit, Max: most / unit}
 }

@@ -17,6 +17,20 @@ func (s *spread) Equal(o *spread) bool {
 		*s.distribution(1, int(s.count())) == *o.distribution(1, int(o.count()))
 }
 
+// Small numbers of tokens are told as they are.
+func TestSpreadOfSmallNumbers(t *testing.T) {
+	t.Parallel()
+	for v := range 100 {
+		var s *spread
+		addTo(&s, float64(v))
+		addTo(&s, float64(v))
+		addTo(&s, 1000)
+		if d := s.distribution(1, 3); d.P50 != float64(v) {
+			t.Errorf("the median of %d, %d and 1000 is %v", v, v, d.P50)
+		}
+	}
+}
+
 // The quantiles of a spread that was put together of parts, some of which were written
 // and read, are those of all values, as near as promised.
 func TestSpread(t *testing.T) {

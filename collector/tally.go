@@ -95,13 +95,20 @@ func (t *Tally) measure(l proto.Line) {
 		seconds = float64(l.LatencyMS) / 1000
 		addTo(&t.Latency, float64(l.LatencyMS))
 	}
+	o := metadata.Outlier{LatencySeconds: seconds}
 	if l.PromptTokens+l.CompletionTokens > 0 {
 		addTo(&t.Prompt, float64(l.PromptTokens))
 		addTo(&t.Completion, float64(l.CompletionTokens))
+		o.CompletionTokens = &l.CompletionTokens
 	}
-	if o := (metadata.Outlier{LatencySeconds: seconds, CompletionTokens: l.CompletionTokens}); isOutlier(t.Slowest, o, slower) || isOutlier(t.Longest, o, longer) {
+	slow, long := isOutlier(t.Slowest, o, slower), l.CompletionTokens > 0 && isOutlier(t.Longest, o, longer)
+	if slow || long {
 		o.CustomID = customID(l)
+	}
+	if slow {
 		keep(&t.Slowest, o, slower)
+	}
+	if long {
 		keep(&t.Longest, o, longer)
 	}
 }
@@ -124,7 +131,7 @@ func slower(a, b metadata.Outlier) int {
 }
 
 func longer(a, b metadata.Outlier) int {
-	return cmp.Compare(b.CompletionTokens, a.CompletionTokens)
+	return cmp.Compare(orEmpty(b.CompletionTokens), orEmpty(a.CompletionTokens))
 }
 
 // isOutlier reports whether a request has a place among the first of a list.

@@ -101,8 +101,8 @@ func TestTallyMeasures(t *testing.T) {
 	if d := whole.Prompt.distribution(1, 91); d != nil {
 		t.Errorf("the prompts of 90 requests stand for 91: %+v", d)
 	}
-	want := []metadata.Outlier{{CustomID: "c-98", LatencySeconds: 98, CompletionTokens: 1}, {CustomID: "c-97", LatencySeconds: 97, CompletionTokens: 2},
-		{CustomID: "c-96", LatencySeconds: 96, CompletionTokens: 3}, {CustomID: "c-95", LatencySeconds: 95, CompletionTokens: 4}, {CustomID: "c-94", LatencySeconds: 94, CompletionTokens: 5}}
+	want := []metadata.Outlier{{CustomID: "c-98", LatencySeconds: 98, CompletionTokens: new(int64(1))}, {CustomID: "c-97", LatencySeconds: 97, CompletionTokens: new(int64(2))},
+		{CustomID: "c-96", LatencySeconds: 96, CompletionTokens: new(int64(3))}, {CustomID: "c-95", LatencySeconds: 95, CompletionTokens: new(int64(4))}, {CustomID: "c-94", LatencySeconds: 94, CompletionTokens: new(int64(5))}}
 	if diff := cmp.Diff(want, whole.Slowest); diff != "" {
 		t.Errorf("slowest (-want +got):\n%s", diff)
 	}
@@ -111,6 +111,31 @@ func TestTallyMeasures(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]string{"timeout": "c-9"}, whole.Examples); diff != "" {
 		t.Errorf("examples (-want +got):\n%s", diff)
+	}
+}
+
+// An answer that does not tell its usage has an unknown number of tokens, and none that has
+// no tokens is a long one.
+func TestTallyOfUnknownTokens(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, body string
+		want       *int64
+	}{
+		{"no usage", `{"choices":[{}]}`, nil},
+		{"an embedding", `{"data":[],"usage":{"prompt_tokens":10,"total_tokens":10}}`, new(int64(0))},
+	} {
+		line := resultLine(0, func(r *proto.Result) { r.Body, r.Latency = []byte(tt.body), time.Second })
+		info, err := proto.ParseLine(new(proto.Scanner), line)
+		must(t, err)
+		var tally Tally
+		tally.add(info, "w")
+		if diff := cmp.Diff([]metadata.Outlier{{CustomID: "c-0", LatencySeconds: 1, CompletionTokens: tt.want}}, tally.Slowest); diff != "" {
+			t.Errorf("%s: slowest (-want +got):\n%s", tt.name, diff)
+		}
+		if tally.Longest != nil {
+			t.Errorf("%s: it is a long answer: %+v", tt.name, tally.Longest)
+		}
 	}
 }
 

@@ -16,6 +16,8 @@ const (
 	// reach is how many times its length the run is taken to speak for, which is
 	// as far as the tests measure how often the interval holds the truth.
 	reach = 4
+	// slowest is how slow a server is taken to be at the beginning, at most.
+	slowest = 0.1
 )
 
 // measure sets what the draws need of the steady part. Its variance is estimated by
@@ -45,6 +47,7 @@ func (s *series) measure() {
 	if k := s.blocks(); k >= fewestBlocks {
 		var spread float64
 		spread, s.memory = s.alike()
+		s.noise = spread * math.Sqrt(done/float64(n)*float64(s.block))
 		s.unsure = min(1, spread*widening(k)*math.Sqrt((1+s.memory)/(1-s.memory)/float64(k)))
 	}
 }
@@ -140,7 +143,46 @@ func (s *series) replicate(i uint64, job, spread float64) float64 {
 	// It cannot take less than the run took for as many with more behind them,
 	// which counts for a job that is over before the start-up is.
 	least := s.reached(^i, job, speed)
-	return max(least, s.reached(^i, job-s.drain.requests, speed)+tail)
+	took := max(least, s.drained(s.reached(^i, job-s.drain.requests, speed), tail))
+
+	// Nobody knows when in an interval something happened.
+	return max(took/2, took+s.steady[0].Seconds*(rng.Float64()-0.5))
+}
+
+// drained is when a tail is over that begins then. In the start-up, requests take as
+// much longer as the server is slower with as many of them in flight.
+func (s *series) drained(at, tail float64) float64 {
+	var from float64
+	for i, p := range s.start {
+		to := from + p.Seconds
+		if left := (to - at) * s.pace[i]; left > 0 {
+			if tail <= left {
+				return at + tail/s.pace[i]
+			}
+			at, tail = to, tail-left
+		}
+		from = to
+	}
+	return at + tail
+}
+
+// slowness sets how fast the server was in each point of the start-up, 1 as later on,
+// by Little's law over as many points as a request takes.
+func (s *series) slowness() {
+	s.pace = make([]float64, len(s.start))
+	for i := range s.start {
+		var done, inFlight, seconds float64
+		for _, p := range s.start[i:] {
+			done, inFlight, seconds = done+p.Done, inFlight+p.InFlight*p.Seconds, seconds+p.Seconds
+			if seconds >= s.latency {
+				break
+			}
+		}
+		s.pace[i] = 1
+		if done > 0 && inFlight > 0 {
+			s.pace[i] = min(1, max(slowest, s.latency*done/inFlight))
+		}
+	}
 }
 
 // reached is when so many requests are done while there are more to send.
@@ -148,14 +190,17 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 	if requests <= 0 {
 		return 0
 	}
+	rng := rand.New(rand.NewPCG(s.seed, i))
 	var at float64
 	for _, p := range s.start {
-		if requests <= p.Done {
-			return at + p.Seconds*requests/p.Done
+		// Another start-up does as many more or fewer in a time as chance may have
+		// it, the more so the fewer they are.
+		done := p.Done * math.Exp(s.noise/math.Sqrt(max(p.Done, 1))*rng.NormFloat64())
+		if requests <= done {
+			return at + p.Seconds*requests/done
 		}
-		at, requests = at+p.Seconds, requests-p.Done
+		at, requests = at+p.Seconds, requests-done
 	}
-	rng := rand.New(rand.NewPCG(s.seed, i))
 	w := walk{series: s, rng: rng, from: -1}
 	for range reach * s.blocks() {
 		done, seconds := w.next()

@@ -28,6 +28,7 @@ func TestNineIntervalsInTenHoldTheTruth(t *testing.T) {
 		{"drifting", law{32, lognormal(8, 0.5), drifting(0.1, 30)}, 5000, 20_000, 0.2},
 		{"heavy-tailed, lognormal", law{32, lognormal(8, 1.2), nil}, 3000, 10_000, 0.4},
 		{"heavy-tailed, Pareto", law{32, pareto(8, 3), nil}, 3000, 10_000, 0.2},
+		{"warming up, a job that is over before", law{32, lognormal(8, 0.5), warming(60)}, 3000, 100, 0.9},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

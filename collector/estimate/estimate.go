@@ -4,7 +4,8 @@
 //
 // A run is taken apart into three. The start-up lasts until the rate is steady,
 // the tail from when the last request was sent off until the last answer; both
-// cost every job the same, however long it is. What lies between is the steady
+// cost every job the same, however long it is, but for one that is over within the
+// start-up. What lies between is the steady
 // part, and only its rate is stretched to the length of the job. How far that
 // rate is to be trusted is found by resampling blocks of it (see blocks.go), how
 // far the tail is by the longest requests of the one that was seen (see
@@ -14,7 +15,8 @@
 // interval. What no interval knows is a change slower than the run: where a
 // fleet's speed wanders and takes a thirteenth of the run to forget where it was,
 // the interval holds the truth eight times in ten, and where it takes a fifth,
-// seven times in ten.
+// seven times in ten. Of a job that is over within some five intervals of a run that
+// still warms up then, it holds the truth six times in ten.
 package estimate
 
 import (

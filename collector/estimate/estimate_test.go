@@ -91,6 +91,28 @@ func TestTheIntervalIsOrderedAndGrowsWithTheJob(t *testing.T) {
 	}
 }
 
+// A job that is over before the start-up is, or takes some intervals only, is not known to
+// the hundredth of a second.
+func TestAShortJobHasAnInterval(t *testing.T) {
+	t.Parallel()
+	run := law{64, lognormal(0.3, 0.3), warming(20)}.run(rand.New(rand.NewPCG(1, 1)), 5000)
+	for _, job := range []int{1, 100, 400} {
+		if e := Of(run, job, 0); e.High-e.Low < 0.5 {
+			t.Errorf("%d requests take %.2f s to %.2f s, from a series of intervals of a second", job, e.Low, e.High)
+		}
+	}
+}
+
+// That fewer requests were left than came in the last interval does not mean no tail.
+func TestATailShorterThanAnIntervalIsOne(t *testing.T) {
+	t.Parallel()
+	points := slices.Repeat([]Point{{Seconds: 1, Done: 200, InFlight: 64}}, 60)
+	e := Of(Run{Points: points, Requests: 12_000, MeanLatency: 0.3, MaxLatency: 0.6}, 64, 0)
+	if e.Median < 0.4 || e.High > 1.2 {
+		t.Errorf("as many as fit at once, of up to 0.6 s each, take %.2f s, at most %.2f s", e.Median, e.High)
+	}
+}
+
 func TestTheSameRunGivesTheSameEstimate(t *testing.T) {
 	t.Parallel()
 	run := steadyRun(3000)

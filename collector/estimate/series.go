@@ -20,9 +20,11 @@ type series struct {
 	rate   float64 // of the steady part, requests per second
 	length float64 // of the steady part, in seconds
 	unsure float64 // standard deviation of the log of rate
+	noise  float64 // the same of the requests done in a time, times their root
 	block  int     // points that are drawn together
 	memory float64 // correlation of one block with the next, 0 to mostMemory
 
+	pace       []float64 // of the points of start
 	done, secs []float64 // sums of the steady part twice over, to draw blocks around its end
 	drain      drain
 	seed       uint64
@@ -49,8 +51,13 @@ func split(run Run) *series {
 	}
 	begin := warmUp(active[:end])
 	s.start, s.steady = active[:begin], active[begin:end]
+	s.slowness()
 	s.measure()
-	s.drain = newDrain(s.tail, known(run.MaxLatency))
+	longest := known(run.MaxLatency)
+	if len(s.tail) == 0 { // it was shorter than an interval
+		s.tail = []Point{{Seconds: max(longest, s.latency), Done: min(s.concurrency, total)}}
+	}
+	s.drain = newDrain(s.tail, longest)
 	return s
 }
 

@@ -80,10 +80,10 @@ func rich() *metadata.Run {
 			PromptTokensPerRequest:     &metadata.Distribution{Mean: 790, P50: 741, P90: 1203, P99: 2210, Max: 8120},
 			CompletionTokensPerRequest: &metadata.Distribution{Mean: 310, P50: 287, P90: 512, P99: 512, Max: 512},
 			Slowest: []metadata.Outlier{
-				{CustomID: "ticket-01882", LatencySeconds: 88.7, CompletionTokens: 512},
-				{CustomID: `<script>alert("1")</script>|` + "`x`\n\u202e", LatencySeconds: 71.2, CompletionTokens: 498},
+				{CustomID: "ticket-01882", LatencySeconds: 88.7, CompletionTokens: new(int64(512))},
+				{CustomID: `<script>alert("1")</script>|` + "`x`\n\u202e", LatencySeconds: 71.2, CompletionTokens: new(int64(498))},
 			},
-			Longest:      []metadata.Outlier{{CustomID: "a-custom-id-that-is-as-long-as-somebody-made-it-who-put-all-they-knew-of-the-ticket-into-it-2026-11-03", LatencySeconds: 61.0, CompletionTokens: 512}},
+			Longest:      []metadata.Outlier{{CustomID: "a-custom-id-that-is-as-long-as-somebody-made-it-who-put-all-they-knew-of-the-ticket-into-it-2026-11-03", LatencySeconds: 61.0, CompletionTokens: new(int64(512))}},
 			EnergyJoules: new(410_000.0), JoulesPer1000OutputTokens: metadata.Per(410_000_000, float64(out)),
 			Attempts: requests + 61, AttemptsHistogram: map[string]int64{"1": requests - 50, "2": 42, "3": 5, "10": 3},
 			AttemptFailures: map[string]int64{"503": 48, "timeout": 13},

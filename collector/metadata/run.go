@@ -137,7 +137,7 @@ type Distribution struct {
 type Outlier struct {
 	CustomID         string  `json:"custom_id"`
 	LatencySeconds   float64 `json:"latency_seconds"`
-	CompletionTokens int64   `json:"completion_tokens"`
+	CompletionTokens *int64  `json:"completion_tokens"` // null: the answer does not tell its usage
 }
 
 // Worker is a worker that took part in the run, over all its stints. What does not

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/promptmill/promptmill/collector/estimate"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -36,8 +37,11 @@ func observed(m *metadata.Run) estimate.Run {
 	if d := m.Results.LatencySeconds; d != nil {
 		run.MeanLatency, run.MaxLatency = d.Mean, d.Max
 	}
+	if mean := m.Results.MeanConcurrentRequests; mean != nil {
+		run.Concurrency = *mean
+	}
 	if peak := m.Results.PeakConcurrentRequests; peak != nil {
-		run.Concurrency = float64(*peak)
+		run.Concurrency = max(run.Concurrency, float64(*peak))
 	}
 	if m.Series.Len() == 0 {
 		return run
@@ -54,14 +58,37 @@ func observed(m *metadata.Run) estimate.Run {
 		}
 		run.Points = append(run.Points, point)
 	}
+	trim(run.Points, m)
 	return run
+}
+
+// trim shortens the first interval and the last by what of them was before the run and
+// after it. Intervals begin at whole seconds, and runs do not.
+func trim(points []estimate.Point, m *metadata.Run) {
+	first, last := &points[0], &points[len(points)-1]
+	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
+		first.Seconds -= before
+	}
+	r := m.Results
+	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + orZero(r.IdleTimeSeconds) + orZero(r.LostTimeSeconds)) * float64(time.Second)))
+	over := m.Series.Start.Add(time.Duration(len(points)*m.Series.IntervalSeconds) * time.Second).Sub(end).Seconds()
+	if over > 0 && over < last.Seconds {
+		last.Seconds -= over
+	}
+}
+
+func orZero(v *float64) float64 {
+	if v == nil {
+		return 0
+	}
+	return *v
 }
 
 // estimates are how long other numbers of requests would take.
 func estimates(b *builder) Section {
 	s := Section{ID: "estimates", Title: "Estimates", Columns: columns("Time", "90% interval", "Naive")}
 	s.Columns[0].Name = "Requests"
-	if requests(b.run) == 0 {
+	if b.run.Results.SuccessCount == 0 { // how soon requests fail is no speed
 		return Section{}
 	}
 	for _, e := range b.estimates {
@@ -97,18 +124,18 @@ func fleet(b *builder) string {
 
 // noEstimate says why there is no estimate, and what would do; empty if there is one.
 func noEstimate(b *builder) string {
-	if len(b.estimates) == 0 || b.estimates[0].Problem == estimate.NoProblem {
+	if len(b.estimates) == 0 || b.estimates[0].Problem == estimate.NoProblem || b.run.Results.SuccessCount == 0 {
 		return ""
 	}
-	e, n := b.estimates[0], int64(requests(b.run))
+	e := b.estimates[0]
 	var text string
 	switch e.Problem {
 	case estimate.TooFew:
-		text = fmt.Sprintf("%s too few for an estimate", are(n))
+		text = are(int64(requests(b.run))) + " too few for an estimate"
 	case estimate.NoSeries:
 		return "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."
 	default:
-		text = fmt.Sprintf("No estimate is possible: of %s there are too few at a steady rate to tell it from chance", plural(n, "request"))
+		text = "The run was at a steady rate for too short a time for an estimate"
 	}
 	if e.Needed > 0 {
 		text += fmt.Sprintf(": a run of %s would do", plural(int64(e.Needed), "request"))
@@ -135,7 +162,7 @@ func are(n int64) string {
 func speedInterval(run, baseline *metadata.Run) (low, high float64, ok bool) {
 	a := estimate.Of(observed(run), requests(run), 0)
 	b := estimate.Of(observed(baseline), requests(baseline), 0)
-	if a.Problem != estimate.NoProblem || b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
+	if run.Results.SuccessCount == 0 || baseline.Results.SuccessCount == 0 || a.Problem != estimate.NoProblem || b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
 		return 0, 0, false
 	}
 	middle := math.Log(float64(a.Requests) / a.Median / (float64(b.Requests) / b.Median))

@@ -104,7 +104,7 @@ func files(b *builder) Section {
 func (b *builder) next() []Command {
 	list := []Command{}
 	add := func(why string, args ...string) {
-		list = append(list, Command{why, "promptmill " + shellWords(args)})
+		list = append(list, Command{why, "promptmill " + ShellWords(args...)})
 	}
 	if t := b.run.Test; ours(b.run) && t.OutputFile != "" && len(inputs(b)) > 0 {
 		switch {
@@ -125,8 +125,8 @@ func (b *builder) next() []Command {
 	return list
 }
 
-// shellWords is a command line for a shell.
-func shellWords(args []string) string {
+// ShellWords is a command line for a shell.
+func ShellWords(args ...string) string {
 	var quoted []string
 	for _, a := range args {
 		if a == "" || strings.ContainsFunc(a, func(r rune) bool {

@@ -125,6 +125,14 @@ func (r *Report) add(s Section) {
 // name is what a run is called in a sentence: its model, or else the run.
 func name(run *metadata.Run) string { return cmp.Or(run.Model, run.TestID, "a run without a name") }
 
+// baseline is what the baseline is called beside the run, which may be of its model.
+func (b *builder) baseline() string {
+	if b.Baseline.Model == b.run.Model {
+		return cmp.Or(b.Baseline.TestID, name(b.Baseline))
+	}
+	return name(b.Baseline)
+}
+
 func title(run *metadata.Run) string {
 	return fmt.Sprintf("%s: %s", name(run), plural(int64(run.Test.NumRequests), "request"))
 }

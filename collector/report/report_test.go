@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -332,4 +333,24 @@ func FuzzReport(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The intervals of a series begin at whole seconds, and runs do not.
+func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
+	t.Parallel()
+	run := some(func(r *metadata.Run) {
+		r.Timestamp = r.Timestamp.Add(600 * time.Millisecond)
+		r.Results.InferenceTimeSeconds, r.Results.IdleTimeSeconds = 2, new(0.5)
+		r.Series = &metadata.Series{}
+		for s := range 4 {
+			r.Series.Add(r.Timestamp.Add(time.Duration(s)*800*time.Millisecond), metadata.Point{Requests: 1})
+		}
+	})
+	var got []float64
+	for _, p := range observed(run).Points {
+		got = append(got, math.Round(1000*p.Seconds)/1000)
+	}
+	if want := []float64{0.4, 1, 1, 0.1}; !slices.Equal(got, want) {
+		t.Errorf("intervals of %v s, want %v", got, want)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
@@ -23,10 +24,12 @@ func sum(counts map[string]int64) (n int64) {
 	return n
 }
 
-// called is a cause in words: that which is a number is a status of HTTP.
+// called is a cause in words: that which is a number, or http_ and a number, is a
+// status of HTTP.
 func called(cause string) string {
-	if n, err := strconv.Atoi(cause); err == nil && n >= 100 && n <= 599 {
-		return "HTTP " + cause
+	status := strings.TrimPrefix(cause, "http_")
+	if n, err := strconv.Atoi(status); err == nil && n >= 100 && n <= 599 {
+		return "HTTP " + status
 	}
 	return cause
 }
@@ -49,7 +52,7 @@ func outliers(b *builder) Section {
 	s.Columns[0].Name = "custom_id"
 	add := func(why string, list []metadata.Outlier) {
 		for _, o := range list {
-			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds), number(o.CompletionTokens), words(why))
+			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds), figure(whole(o.CompletionTokens), integer), words(why))
 		}
 	}
 	add("slow", b.run.Results.Slowest)

@@ -26,8 +26,8 @@ func result(b *builder) Section {
 	s.known("Peak concurrent requests", whole(r.PeakConcurrentRequests), integer)
 	s.known("Mean concurrent requests", r.MeanConcurrentRequests, amount)
 	s.known("Total token throughput (tok/s)", r.ThroughputTokensPerSec, amount)
-	if r.TotalTokens == nil {
-		s.note("How many tokens there were is not known: the answers do not tell their usage.")
+	if text := tokensUnknown(b); text != "" {
+		s.note("%s", text)
 	}
 	return s
 }

@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"math"
+
+	"github.com/promptmill/promptmill/collector/metadata"
 )
 
 // rules are what conclusions follow from: each says its sentence, or nothing.
@@ -58,8 +60,8 @@ func success(b *builder) string {
 // alike is the difference between two speeds that is not called one.
 const alike = 0.02
 
-// speed: there is a baseline, and both have a token throughput, or at least a request
-// throughput.
+// speed: there is a baseline, both have answers and a token throughput, or at least a
+// request throughput.
 func speed(b *builder) string {
 	if b.Baseline == nil {
 		return ""
@@ -69,12 +71,12 @@ func speed(b *builder) string {
 	if d == nil {
 		d = difference(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
 	}
-	if d == nil || requests(b.run) == 0 || requests(b.Baseline) == 0 {
+	if d == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
 		return ""
 	}
-	text := versus(*d, "faster", "slower") + " " + name(b.Baseline)
+	text := versus(*d, "faster", "slower") + " " + b.baseline()
 	if math.Abs(*d) <= alike {
-		text = "As fast as " + name(b.Baseline) + " (" + change(*d) + ")"
+		text = "As fast as " + b.baseline() + " (" + change(*d) + ")"
 	}
 	mine := share(int64(now.SuccessCount), int64(requests(b.run)))
 	its := share(int64(then.SuccessCount), int64(requests(b.Baseline)))
@@ -109,15 +111,27 @@ func energyAgainst(b *builder) string {
 	if d == nil || math.Abs(*d) < 0.05 {
 		return ""
 	}
-	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.", 100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], name(b.Baseline))
+	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.", 100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], b.baseline())
 }
 
-// tokensUnknown: there were answers, and none told its usage.
+// tokensUnknown: there were answers, and not all told their usage.
 func tokensUnknown(b *builder) string {
-	if b.run.Results.TotalTokens != nil || b.run.Results.SuccessCount == 0 {
+	switch {
+	case b.run.Results.SuccessCount == 0:
 		return ""
+	case b.run.Results.TotalTokens == nil:
+		return "How many tokens there were is not known: the answers do not tell their usage."
+	case partlyCounted(b.run):
+		return "Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."
 	}
-	return "How many tokens there were is not known: the answers do not tell their usage."
+	return ""
+}
+
+// partlyCounted reports whether the tokens of some answers are not in the totals. They
+// are spread over the requests only if those of all are known.
+func partlyCounted(run *metadata.Run) bool {
+	r := run.Results
+	return ours(run) && r.TotalTokens != nil && r.LatencySeconds != nil && r.PromptTokensPerRequest == nil
 }
 
 // cutOff: 1% of the answers or more ended at a limit of length.

@@ -48,6 +48,9 @@ func TestConclusions(t *testing.T) {
 		{"success", "one cause", func(r *metadata.Run) {
 			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 98, 2, map[string]int64{"timeout": 2}
 		}, nil, "2 of 100 requests failed (2%), all of them of timeout."},
+		{"success", "the server refuses", func(r *metadata.Run) {
+			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 0, 2, map[string]int64{"http_400": 2}
+		}, nil, "2 of 2 requests failed (100%), all of them of HTTP 400."},
 		{"success", "several causes", func(r *metadata.Run) {
 			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 97, 3, map[string]int64{"poison": 1, "timeout": 2}
 		}, nil, "3 of 100 requests failed (3%), most often of timeout (2)."},
@@ -68,6 +71,10 @@ func TestConclusions(t *testing.T) {
 			other(func(r *metadata.Run) { r.Test.InputSHA256 = "b" }), "50% slower than large at the same success rate, on another input."},
 		{"speed", "a speed is unknown", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, nil }, other(nil), ""},
 
+		{"speed", "nothing was answered", func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, other(nil), ""},
+		{"speed", "the same model", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(50.0) }, some(func(r *metadata.Run) { r.TestID = "before" }),
+			"50% slower than before at the same success rate."},
+
 		{"energy", "less", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(80.0) },
 			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), "An output token took 20% less energy than with large."},
 		{"energy", "more", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(150.0) },
@@ -81,6 +88,16 @@ func TestConclusions(t *testing.T) {
 			"100 requests are too few for an estimate: a run of 192 requests would do."},
 		{"estimate", "no series", nil, nil, "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."},
 
+		{"estimate", "too short for its concurrency, which nobody saw", func(r *metadata.Run) { r.Results.MeanConcurrentRequests = new(63.5) }, nil,
+			"100 requests are too few for an estimate: a run of 191 requests would do."},
+		{"estimate", "all have failed", func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, nil, ""},
+
+		{"tokens unknown", "nothing was answered", func(r *metadata.Run) {
+			r.Results.SuccessCount, r.Results.FailureCount, r.Results.TotalTokens = 0, 100, nil
+		}, nil, ""},
+		{"tokens unknown", "some are known", func(r *metadata.Run) {
+			r.Manifest, r.Results.LatencySeconds = &proto.Manifest{}, &metadata.Distribution{}
+		}, nil, "Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."},
 		{"tokens unknown", "known", nil, nil, ""},
 		{"tokens unknown", "unknown", func(r *metadata.Run) { r.Results.TotalTokens = nil }, nil, "How many tokens there were is not known: the answers do not tell their usage."},
 

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -78,7 +77,7 @@ func comparison(b *builder) Section {
 	if b.Baseline == nil {
 		return Section{}
 	}
-	s := Section{ID: "comparison", Title: "Comparison with " + name(b.Baseline), Columns: columns("This run", cmp.Or(b.Baseline.Model, "Baseline"), "Difference")}
+	s := Section{ID: "comparison", Title: "Comparison with " + b.baseline(), Columns: columns("This run", b.baseline(), "Difference")}
 	now, then := b.run.Results, b.Baseline.Results
 	s.add("Success rate", answered(b.run), answered(b.Baseline), Cell{})
 	row := func(name string, now, then *float64, format func(float64) string) {
@@ -133,9 +132,9 @@ func sameInput(a, b *metadata.Run) (known, same bool) {
 	return true, a.Test.InputSHA256 == b.Test.InputSHA256
 }
 
-// meanOf is the mean over the answered requests.
+// meanOf is the mean over the answered requests, if the total is of all of them.
 func meanOf(total *int64, run *metadata.Run) *float64 {
-	if total == nil {
+	if total == nil || partlyCounted(run) {
 		return nil
 	}
 	return metadata.Per(float64(*total), float64(run.Results.SuccessCount))

@@ -4,12 +4,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -101,7 +102,7 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 		}
 	}
 	if len(inputs) > 0 && inputs[0] != "-" {
-		s.say("prove it:   promptmill verify %s %s", strings.Join(inputs, " "), shorten(out.Results()))
+		s.say("prove it:   promptmill verify %s", report.ShellWords(append(slices.Clone(inputs), shorten(out.Results()))...))
 	}
 }
 

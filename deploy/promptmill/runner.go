@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
@@ -537,7 +538,7 @@ func failedError(meta *metadata.Run) error {
 		return nil
 	}
 	return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		"zstd -dc " + *meta.Test.ErrorFile + " shows why"}
+		report.ShellWords("zstd", "-dc", *meta.Test.ErrorFile) + " shows why"}
 }
 
 func exists(path string) bool {
