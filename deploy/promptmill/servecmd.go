@@ -132,6 +132,9 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	if own != nil {
+		if err := s.runs.TellLimits(ctx, own.limits); err != nil {
+			return err
+		}
 		screen.say("serving on %s, output in %s", own.server.Addr(), dir)
 		screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
 	} else {
