@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -101,8 +103,26 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 		}
 	}
 	if len(inputs) > 0 && inputs[0] != "-" {
-		s.say("prove it:   promptmill verify %s %s", strings.Join(inputs, " "), shorten(out.Results()))
+		s.say("prove it:   promptmill verify %s", shellWords(append(slices.Clone(inputs), shorten(out.Results()))))
 	}
+}
+
+// plainWord matches what a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[\w./:,@%+=-]+$`)
+
+// shellWords writes file names so that they can be pasted into a shell, and are no flags.
+func shellWords(names []string) string {
+	words := make([]string, len(names))
+	for i, name := range names {
+		if strings.HasPrefix(name, "-") {
+			name = "./" + name
+		}
+		if !plainWord.MatchString(name) {
+			name = "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+		}
+		words[i] = name
+	}
+	return strings.Join(words, " ")
 }
 
 // shorten is a path as seen from the working directory, if that is shorter.

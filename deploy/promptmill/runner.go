@@ -300,7 +300,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return err
 	}
 	if r.journal, err = collector.CreateJournal(o.output.Journal(), m); err != nil {
-		return err
+		return withHint(err, "choose another output with -o")
 	}
 	if r.models == nil {
 		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
@@ -537,7 +537,7 @@ func failedError(meta *metadata.Run) error {
 		return nil
 	}
 	return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		"zstd -dc " + *meta.Test.ErrorFile + " shows why"}
+		"zstd -dc " + shellWords([]string{shorten(*meta.Test.ErrorFile)}) + " shows why"}
 }
 
 func exists(path string) bool {
