@@ -51,6 +51,9 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return meta, err
 	}
 	lock, err := lockState(r.options.stateDir)
+	if errors.Is(err, errLocked) {
+		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err), "wait for it, stop that process, or choose another output with -o")
+	}
 	if err != nil {
 		return nil, err
 	}

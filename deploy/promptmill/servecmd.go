@@ -99,8 +99,11 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	go limitMemory(ctx, env.getenv)
 	stateDir := filepath.Join(state, "serve")
 	lock, err := lockState(stateDir)
+	if errors.Is(err, errLocked) {
+		return withHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err), "stop it, or give another --state DIR")
+	}
 	if err != nil {
-		return withHint(err, "another promptmill serve is running with this state folder; stop it, or give another --state DIR")
+		return err
 	}
 	defer lock.Close()
 	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), reports: reports, screen: screen, log: log, kept: map[string]bool{}, measured: &exporter{}}
