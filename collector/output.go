@@ -14,6 +14,9 @@ import (
 // OutputSuffix is what the name of an output file ends in.
 const OutputSuffix = ".jsonl.zst"
 
+// JournalSuffix is what the name of a journal ends in.
+const JournalSuffix = ".part.zst"
+
 // Output is the common beginning of a run's output files' paths.
 type Output string
 
@@ -31,7 +34,7 @@ func (o Output) ReportMarkdown() string { return string(o) + ".report.md" }
 func (o Output) ReportHTML() string     { return string(o) + ".report.html" }
 
 // Journal is the path of the journal, which is there until the run is complete.
-func (o Output) Journal() string { return string(o) + ".part.zst" }
+func (o Output) Journal() string { return string(o) + JournalSuffix }
 
 // Format is how the output files are written.
 type Format struct {

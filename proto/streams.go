@@ -14,13 +14,6 @@ import (
 // Workers extend it every AckWait/3.
 const AckWait = 30 * time.Second
 
-// Limits bound what a run may take of the bus's disk.
-type Limits struct {
-	WorkBytes    int64 // shards waiting; a full stream is the back-pressure on the producer
-	ResultsBytes int64 // results waiting for the collector, and readers' slack; -1: no bound
-	Replicas     int   // copies in a cluster; 0 means 1
-}
-
 // WorkStreamConfig is the stream of a run's shards: a work queue that refuses new
 // shards when it is full.
 func WorkStreamConfig(run string, l Limits) jetstream.StreamConfig {
@@ -69,8 +62,13 @@ func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 
 // EnsureStreams makes what a run needs on the bus, or what is left to make of it:
 // both streams, the object store, and a consumer for each model. What is there stays
-// as it is.
+// as it is. Where the server of the bus has told limits (see [Runs.TellLimits]), what is
+// made is no larger.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Limits) error {
+	l, err := l.heed(ctx, js)
+	if err != nil {
+		return err
+	}
 	if m.Terms.KeepResults {
 		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
@@ -83,7 +81,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
 	}
-	_, err := js.ObjectStore(ctx, ObjectsBucket(m.Run))
+	_, err = js.ObjectStore(ctx, ObjectsBucket(m.Run))
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		_, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: ObjectsBucket(m.Run), Replicas: max(1, l.Replicas)})
 	}

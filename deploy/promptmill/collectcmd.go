@@ -58,7 +58,7 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 }
 
 // collectRun collects a run in the foreground, with progress and a summary.
-func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string) error {
+func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string) (err error) {
 	if c.Duration("flush") <= 0 {
 		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
 	}
@@ -75,7 +75,10 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	if err != nil {
 		return err
 	}
-	defer screen.close()
+	defer func() {
+		screen.close()
+		err = screen.failed(err)
+	}()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, "syncing what has come")

@@ -258,11 +258,14 @@ func connectExternal(env environment, c *cli.Command, role proto.Role, log zerol
 	return l, nil
 }
 
-// newLog is a command's log.
+// newLog is a command's log: lines for people, or objects among those of --progress json.
 func newLog(c *cli.Command, screen *screen) zerolog.Logger {
 	level := zerolog.WarnLevel
 	if c.Bool("verbose") {
 		level = zerolog.DebugLevel
+	}
+	if screen.mode == "json" {
+		return zerolog.New(screen).Level(level).With().Str("type", "log").Timestamp().Logger()
 	}
 	return zerolog.New(zerolog.ConsoleWriter{Out: screen, NoColor: true, TimeFormat: "15:04:05"}).Level(level).With().Timestamp().Logger()
 }

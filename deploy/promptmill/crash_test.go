@@ -166,7 +166,7 @@ func TestSecondProcessRefused(t *testing.T) {
 	first, out := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 10 })
 	second, said := c.start(args...)
-	if code := waitExit(t, second, said, patience); code != exitError || !strings.Contains(said.String(), "another promptmill is working on this output") {
+	if code := waitExit(t, second, said, patience); code != exitError || !strings.Contains(said.String(), fmt.Sprintf("another promptmill is working on this output: locked by process %d\n", first.Process.Pid)) {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 	elsewhere := c

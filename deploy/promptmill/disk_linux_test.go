@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,4 +85,17 @@ func TestStoreDiskFull(t *testing.T) {
 	c := newCommand(t)
 	c.state = smallDisk(t, "32m")
 	fullDisk(t, c, c.state, exitUnreachable, "the bus cannot write its store", "free space on that disk")
+}
+
+// The bus sets aside what the streams of a run may grow to. Who submits does not know how
+// small its disk is.
+func TestManyRunsOnASmallDisk(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	c.state = smallDisk(t, "256m")
+	c.serve()
+	input := c.input("in.jsonl", 5)
+	for i := range 5 {
+		c.must("submit", input, "--model", "sim", "--run", fmt.Sprintf("r%d", i))
+	}
 }

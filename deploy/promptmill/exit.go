@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 )
 
 // Exit codes of all commands.
@@ -19,11 +20,17 @@ const (
 // failure is an error that knows its exit code and how to mend it.
 type failure struct {
 	code int
-	err  error
+	err  error  // nil: it has been said
 	hint string // what to do, or empty
 }
 
-func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Error() string {
+	if f.err == nil {
+		return "exit code " + strconv.Itoa(f.code)
+	}
+	return f.err.Error()
+}
+
 func (f *failure) Unwrap() error { return f.err }
 
 // usage is a failure of the command line or the input.

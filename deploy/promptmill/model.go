@@ -223,7 +223,11 @@ func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, e
 		case <-ctx.Done():
 			return info, context.Cause(ctx)
 		case now := <-tick.C:
-			screen.clock("loading", now.Sub(begin), &shown)
+			what := "loading"
+			if !errors.Is(err, modelserver.ErrLoading) {
+				what = "loading: nothing answers at " + m.servers[0].URL() + " yet,"
+			}
+			screen.clock(what, now.Sub(begin), &shown)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func runCommand(env environment) *cli.Command {
 					return jsonErr
 				}
 			}
-			return err
+			return screen.failed(err)
 		},
 	}
 }

@@ -52,6 +52,9 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return meta, err
 	}
 	lock, err := lockState(r.options.stateDir)
+	if errors.Is(err, errLocked) {
+		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err), "wait for it, stop that process, or choose another output with -o")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +304,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return err
 	}
 	if r.journal, err = collector.CreateJournal(o.output.Journal(), m); err != nil {
-		return err
+		return withHint(err, "choose another output with -o")
 	}
 	if r.models == nil {
 		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
@@ -538,7 +541,7 @@ func failedError(meta *metadata.Run) error {
 		return nil
 	}
 	return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		report.ShellWords("zstd", "-dc", *meta.Test.ErrorFile) + " shows why"}
+		report.ShellWords("zstd", "-dc", shorten(*meta.Test.ErrorFile)) + " shows why"}
 }
 
 func exists(path string) bool {

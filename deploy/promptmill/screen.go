@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,6 +82,22 @@ func (s *screen) json(v any) {
 	if line, err := json.Marshal(v); err == nil {
 		s.Write(append(line, '\n'))
 	}
+}
+
+// failed says how a command ends, where a program reads: the caller's caller would print
+// a line for people.
+func (s *screen) failed(err error) error {
+	if s.mode != "json" || err == nil {
+		return err
+	}
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		f = &failure{exitError, err, ""}
+	}
+	if f.err != nil {
+		s.json(map[string]any{"type": "error", "text": err.Error(), "hint": f.hint, "exit_code": f.code})
+	}
+	return &failure{code: f.code}
 }
 
 // draw shows the live block; no lines take it away.

@@ -99,8 +99,11 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	go limitMemory(ctx, env.getenv)
 	stateDir := filepath.Join(state, "serve")
 	lock, err := lockState(stateDir)
+	if errors.Is(err, errLocked) {
+		return withHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err), "stop it, or give another --state DIR")
+	}
 	if err != nil {
-		return withHint(err, "another promptmill serve is running with this state folder; stop it, or give another --state DIR")
+		return err
 	}
 	defer lock.Close()
 	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), reports: reports, screen: screen, log: log, kept: map[string]bool{}, measured: &exporter{}}
@@ -132,6 +135,9 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	if own != nil {
+		if err := s.runs.TellLimits(ctx, own.limits); err != nil {
+			return err
+		}
 		screen.say("serving on %s, output in %s", own.server.Addr(), dir)
 		screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
 	} else {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,7 +21,11 @@ func runStateDir(state, output string) string {
 	return filepath.Join(state, filepath.Base(output)+"-"+hex.EncodeToString(sum[:4]))
 }
 
-// lockState makes the folder and takes its lock, which ends with the process.
+// errLocked says that another process has the lock.
+var errLocked = errors.New("locked")
+
+// lockState makes the folder and takes its lock, which ends with the process. Its error
+// wraps errLocked if another process has it.
 func lockState(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
@@ -31,12 +36,16 @@ func lockState(dir string) (*os.File, error) {
 	}
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
+		pid, _ := io.ReadAll(file)
 		file.Close()
-		return nil, withHint(errors.New("another promptmill is working on this output"), "wait for it, or choose another output with -o")
+		return nil, fmt.Errorf("%w by process %s", errLocked, cmp.Or(string(pid), "unknown"))
 	}
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("lock the state folder: %w", err)
+	}
+	if file.Truncate(0) == nil {
+		fmt.Fprint(file, os.Getpid()) // for that message alone: a full disk is no matter
 	}
 	return file, nil
 }

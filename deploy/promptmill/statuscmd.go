@@ -176,7 +176,9 @@ func (r runStatus) problem(now time.Time) string {
 	switch {
 	case r.State.Ended() || !old:
 		return ""
-	case r.Collector == nil && r.State != proto.StateValidating:
+	case r.State == proto.StateValidating:
+		return "its submit stores the input, or was stopped: the same promptmill submit with --run " + r.Run + " goes on, promptmill delete --force " + r.Run + " takes it away"
+	case r.Collector == nil:
 		return "nobody collects it: promptmill collect " + r.Run + " -o OUT" + ", or promptmill serve"
 	case r.State == proto.StateInProgress && len(r.Missing) > 0 && len(r.Served) > 0:
 		return fmt.Sprintf("no worker serves %s; served are %s", strings.Join(r.Missing, ", "), strings.Join(r.Served, ", "))

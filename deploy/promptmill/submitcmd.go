@@ -36,7 +36,7 @@ func submitCommand(env environment) *cli.Command {
 	}
 }
 
-func submit(ctx context.Context, env environment, c *cli.Command) error {
+func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	if c.IsSet("output") && !c.Bool("wait") {
 		return usage("give --wait too, or leave -o out and let promptmill serve collect the run", "-o needs this command to stay")
 	}
@@ -71,7 +71,10 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	defer screen.close()
+	defer func() {
+		screen.close()
+		err = screen.failed(err)
+	}()
 	log := newLog(c, screen)
 	role := proto.RoleProducer
 	if terms.Attended {
@@ -112,7 +115,10 @@ func submit(ctx context.Context, env environment, c *cli.Command) error {
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
 			return withHint(fmt.Errorf("the bus has no room for another run: %w", err), "promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
 		}
-		return withHint(err, "promptmill delete --force "+m.Run+" takes away what is there of it")
+		if errors.Is(err, errTaken) {
+			return withHint(err, "promptmill status "+m.Run+" shows it; or choose another --run")
+		}
+		return withHint(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+m.Run+" takes away what is there of it")
 	}
 	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
 	if terms.Attended {
@@ -185,17 +191,47 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 	if problems.Count > 0 && !settings.SkipInvalid {
 		return m, refuse(screen, problems, m.Input.Requests)
 	}
-	if _, err := s.runs.Get(ctx, m.Run); err == nil {
-		return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already", m.Run), "choose another --run, or leave it out"}
+	old, err := s.runs.Get(ctx, m.Run)
+	switch {
+	case err != nil || halfSubmitted(old, m): // the first to use the id, or to go on
+		return m, nil
+	case old.State == proto.StateValidating:
+		return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already, of another input or with another --keep-results, and its submit has not ended", m.Run),
+			"choose another --run, or promptmill delete --force " + m.Run}
 	}
-	return m, nil
+	return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already", m.Run), "choose another --run, or leave it out"}
 }
+
+// halfSubmitted reports whether a run is what a submit of m has left that was killed
+// before all of the input was on the bus. Should that one be alive, both store the same,
+// and one of them begins the run.
+func halfSubmitted(old, m proto.Manifest) bool {
+	return old.State == proto.StateValidating && old.Input.SHA256 == m.Input.SHA256 && old.Terms.KeepResults == m.Terms.KeepResults
+}
+
+// announce puts the manifest on the bus, as validating, so that whoever looks sees what
+// the streams are for.
+func (s *session) announce(ctx context.Context, m proto.Manifest) error {
+	err := s.runs.Create(ctx, m)
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return err
+	}
+	return s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if !halfSubmitted(*now, m) {
+			return errTaken
+		}
+		*now = m
+		return nil
+	})
+}
+
+// errTaken says that a run was begun by somebody else while it was put on the bus.
+var errTaken = errors.New("another promptmill submit was first with this run")
 
 // publishRun stores the input on the bus, begins the run and publishes its shards: all,
 // or as many as there is room for if somebody else publishes the rest.
 func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []string) error {
-	// As validating, so that whoever looks sees what the streams are for.
-	if err := s.runs.Create(ctx, m); err != nil {
+	if err := s.announce(ctx, m); err != nil {
 		return err
 	}
 	if err := proto.EnsureStreams(ctx, s.js, m, s.limits); err != nil {
@@ -208,7 +244,7 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	}
 	err := s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if now.State != proto.StateValidating {
-			return fmt.Errorf("%w: it is %s", proto.ErrConflict, now.State)
+			return errTaken
 		}
 		now.State, now.Input.Stored = proto.StateInProgress, true
 		return nil

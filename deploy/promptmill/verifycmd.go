@@ -41,11 +41,22 @@ func verifyCommand(env environment) *cli.Command {
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
 			args := c.Args().Slice()
-			if len(args) < 2 || !strings.HasSuffix(args[len(args)-1], collector.OutputSuffix) {
+			if len(args) == 0 {
+				args = []string{""}
+			}
+			inputs, last := args[:len(args)-1], args[len(args)-1]
+			name, ok := strings.CutSuffix(last, collector.OutputSuffix)
+			if !ok {
+				name, ok = strings.CutSuffix(last, collector.JournalSuffix)
+			}
+			if !ok || len(inputs) == 0 {
 				return usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst", "want input files and, last, an output file that ends in %s", collector.OutputSuffix)
 			}
-			out := collector.Output(strings.TrimSuffix(args[len(args)-1], collector.OutputSuffix))
-			p, err := verify(args[:len(args)-1], out)
+			out := collector.Output(name)
+			p, err := verify(inputs, out)
+			if errors.Is(err, os.ErrNotExist) {
+				return usage("", "%w", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -117,7 +128,7 @@ func verify(inputs []string, out collector.Output) (proof, error) {
 		found = true
 	}
 	if !found {
-		return p, fmt.Errorf("there is neither %s nor %s", out.Results(), out.Journal())
+		return p, usage("", "there is neither %s nor %s", out.Results(), out.Journal())
 	}
 	if err := in.Seek(proto.Point{}); err != nil {
 		return p, err

@@ -10,9 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // maxAnswer is the longest answer that is read, in bytes. maxTold is the same of what
@@ -42,13 +45,16 @@ type Server struct {
 }
 
 // New returns the model server at a URL such as "http://localhost:8000", with or
-// without "/v1" at its end. key, if not empty, is sent as bearer token.
+// without "/v1" or one of its endpoints at its end. key, if not empty, is sent as bearer token.
 func New(base, key string) (*Server, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("model server URL %q: must look like http://host:port", base)
 	}
-	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1")
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	for _, end := range append(slices.Clone(proto.Endpoints), "/v1") {
+		u.Path = strings.TrimSuffix(u.Path, end)
+	}
 	return &Server{base: u.String(), key: key, http: &http.Client{
 		// Redirects are answers: a redirected POST would lose its body.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -1,0 +1,62 @@
+package proto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Limits bound what a run may take of the bus's disk.
+type Limits struct {
+	WorkBytes    int64 // shards waiting; a full stream is the back-pressure on the producer
+	ResultsBytes int64 // results waiting for the collector, and readers' slack; -1: no bound
+	Replicas     int   // copies in a cluster; 0 means 1
+}
+
+// The keys under which the runs bucket's metadata tell the limits, in bytes.
+const (
+	workLimit    = "promptmill_work_bytes"
+	resultsLimit = "promptmill_results_bytes"
+)
+
+// TellLimits tells all who make the streams of runs how large each may be at most. A
+// server sets that much aside for each, used or not, and only the process that has the
+// disk knows how much there is.
+func (r *Runs) TellLimits(ctx context.Context, l Limits) error {
+	status, err := r.kv.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("tell the limits of runs: %w", err)
+	}
+	cfg := status.Config()
+	if cfg.Metadata = maps.Clone(cfg.Metadata); cfg.Metadata == nil {
+		cfg.Metadata = map[string]string{}
+	}
+	cfg.Metadata[workLimit] = strconv.FormatInt(l.WorkBytes, 10)
+	cfg.Metadata[resultsLimit] = strconv.FormatInt(l.ResultsBytes, 10)
+	if _, err := r.js.UpdateKeyValue(ctx, cfg); err != nil {
+		return fmt.Errorf("tell the limits of runs: %w", err)
+	}
+	return nil
+}
+
+// heed lowers the limits to those that the bus tells, if it tells any.
+func (l Limits) heed(ctx context.Context, js jetstream.JetStream) (Limits, error) {
+	bucket, err := js.Stream(ctx, "KV_"+RunsBucket)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return l, nil
+	}
+	if err != nil {
+		return l, fmt.Errorf("read the limits of runs: %w", err)
+	}
+	told := bucket.CachedInfo().Config.Metadata
+	for key, bytes := range map[string]*int64{workLimit: &l.WorkBytes, resultsLimit: &l.ResultsBytes} {
+		if most, err := strconv.ParseInt(told[key], 10, 64); err == nil && most > 0 {
+			*bytes = min(*bytes, most)
+		}
+	}
+	return l, nil
+}

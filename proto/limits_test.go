@@ -1,0 +1,52 @@
+package proto_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestToldLimits(t *testing.T) {
+	t.Parallel()
+	own := proto.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20}
+	for _, tt := range []struct {
+		name string
+		told []proto.Limits // one after the other
+		want proto.Limits
+	}{
+		{"nobody told any", nil, own},
+		{"lower ones hold", []proto.Limits{{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}}, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
+		{"higher ones raise nothing", []proto.Limits{{WorkBytes: 1 << 30, ResultsBytes: 1 << 30}}, own},
+		{"the last ones hold", []proto.Limits{{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}, {WorkBytes: 2 << 20, ResultsBytes: 3 << 20}}, proto.Limits{WorkBytes: 2 << 20, ResultsBytes: 3 << 20}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			runs, js := openRuns(t)
+			create(t, runs, manifest("before"))
+			config := func(name string) jetstream.StreamConfig {
+				stream, err := js.Stream(t.Context(), name)
+				must(t, err)
+				return stream.CachedInfo().Config
+			}
+			before := config("KV_" + proto.RunsBucket)
+			for _, l := range tt.told {
+				must(t, runs.TellLimits(t.Context(), l))
+			}
+			if diff := cmp.Diff(before, config("KV_"+proto.RunsBucket), cmpopts.IgnoreFields(before, "Metadata")); diff != "" {
+				t.Errorf("the bucket is another (-before +after):\n%s", diff)
+			}
+			if _, err := runs.Get(t.Context(), "before"); err != nil {
+				t.Error(err)
+			}
+			must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), own))
+			got := proto.Limits{WorkBytes: config(proto.WorkStream("r")).MaxBytes, ResultsBytes: config(proto.ResultsStream("r")).MaxBytes}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("limits of the streams (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
