@@ -113,6 +113,9 @@ func shorten(path string) string {
 		return path
 	}
 	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
+		if rel[0] == '-' {
+			return "./" + rel // else it would be taken for a flag
+		}
 		return rel
 	}
 	return path
