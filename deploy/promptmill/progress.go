@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -106,13 +107,17 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 	}
 }
 
-// shorten is a path as seen from the working directory, if that is shorter.
+// shorten is a path as seen from the working directory, if that is shorter, and never
+// like a flag.
 func shorten(path string) string {
 	here, err := os.Getwd()
 	if err != nil {
 		return path
 	}
 	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
+		if strings.HasPrefix(rel, "-") {
+			return "./" + rel
+		}
 		return rel
 	}
 	return path
