@@ -18,10 +18,9 @@ import (
 
 // bench is a run on a bus of its own, ready to be published.
 type bench struct {
-	js    jetstream.JetStream
-	runs  *proto.Runs
-	codec *proto.Codec
-	m     proto.Manifest
+	js   jetstream.JetStream
+	runs *proto.Runs
+	m    proto.Manifest
 }
 
 func newBench(t *testing.T, text string, s proto.Settings, workBytes int64) *bench {
@@ -49,10 +48,6 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 	if err := b.runs.Create(t.Context(), b.m); err != nil {
 		t.Fatal(err)
 	}
-	if b.codec, err = proto.NewCodec(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.codec.Close)
 	return b
 }
 
@@ -146,7 +141,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 		if err != nil {
 			t.Fatal(err)
 		}
-		shard, err := b.codec.DecodeShard(msg.Header, payload)
+		shard, err := proto.DecodeShard(msg.Header, payload)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,7 @@ func TestOnceGivesWay(t *testing.T) {
 				cfg.Once = tt.once
 				cfg.Files = func(ctx context.Context) ([]string, error) {
 					for i := range 2 { // it has looked at the stream already
-						msg := b.codec.EncodeShard("r", "m0", proto.Shard{ID: proto.ShardID(0, uint64(i))})
+						msg := proto.EncodeShard("r", "m0", proto.Shard{ID: proto.ShardID(0, uint64(i))})
 						if _, err := b.js.PublishMsg(ctx, msg); err != nil {
 							return nil, err
 						}

@@ -37,7 +37,6 @@ type Config struct {
 type Producer struct {
 	cfg     Config
 	runs    *proto.Runs
-	codec   *proto.Codec
 	objects *proto.Objects
 	stats   Stats
 }
@@ -75,10 +74,6 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 	if p.runs, err = proto.OpenRuns(ctx, p.cfg.JS); err != nil {
 		return err
 	}
-	if p.codec, err = proto.NewCodec(); err != nil {
-		return err
-	}
-	defer p.codec.Close()
 	for {
 		m, err := p.nextRound(ctx)
 		if err == nil && p.cfg.Yield {
@@ -341,7 +336,7 @@ func (r *rounder) add(item Item, emit func(cut) error) error {
 
 func (r *rounder) emit(ctx context.Context, c cut) error {
 	if c.index >= r.skip {
-		msg := r.codec.EncodeShard(r.m.Run, c.model, c.shard)
+		msg := proto.EncodeShard(r.m.Run, c.model, c.shard)
 		if err := r.offload(ctx, msg, "work-"+c.shard.ID); err != nil {
 			return err
 		}

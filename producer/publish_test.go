@@ -117,7 +117,7 @@ func TestRunGoesOnAtAPoint(t *testing.T) {
 	c := newCutter(settings, 0, 9000)
 	var point proto.Point
 	emit := func(c cut) error {
-		_, err := b.js.PublishMsg(t.Context(), b.codec.EncodeShard("other", c.model, c.shard))
+		_, err := b.js.PublishMsg(t.Context(), proto.EncodeShard("other", c.model, c.shard))
 		return err
 	}
 	for point.Shard == 0 {
@@ -215,12 +215,12 @@ func TestPublisherNoticesAnother(t *testing.T) {
 	b := newBench(t, lines(1), settings, 64<<20)
 	p := &publisher{js: b.js, stream: proto.WorkStream("r"), log: zerolog.Nop()}
 	for i := range 2 {
-		msg := b.codec.EncodeShard("r", "m0", proto.Shard{ID: proto.ShardID(9, uint64(i))})
+		msg := proto.EncodeShard("r", "m0", proto.Shard{ID: proto.ShardID(9, uint64(i))})
 		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.publish(t.Context(), b.codec.EncodeShard("r", "m0", proto.Shard{ID: "0-0"})); err != nil {
+	if err := p.publish(t.Context(), proto.EncodeShard("r", "m0", proto.Shard{ID: "0-0"})); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.flush(t.Context()); !errors.Is(err, ErrSecondProducer) {

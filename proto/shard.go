@@ -2,13 +2,20 @@ package proto
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go"
 )
 
 // MaxShardSize is the most requests that a shard may hold.
 const MaxShardSize = 4096
+
+// maxShard bounds what a shard may unpack to, so that a damaged or hostile message
+// cannot take all memory.
+const maxShard = 256 << 20
 
 // Shard is the unit of work: requests for one model that travel, are acknowledged
 // and are delivered again together.
@@ -17,36 +24,42 @@ type Shard struct {
 	Requests []Request // in ascending order of Seq
 }
 
-// EncodeShard makes the message of a shard: zstd-compressed request lines under the
-// numbers in its header.
-func (c *Codec) EncodeShard(run, model string, s Shard) *nats.Msg {
-	size := 0
-	for _, r := range s.Requests {
-		size += len(r.CustomID) + len(r.Body) + 128
-	}
-	lines := make([]byte, 0, size)
+// EncodeShard makes the message of a shard: request lines in one Snappy block, under the
+// numbers in its header. A shard lives for minutes, and is read once: at 4 KB a request
+// Snappy costs 7 to 12 microseconds and unpacks in 3, where the fastest zstd costs 22 to
+// 36 and 5, for a payload that is a sixth smaller.
+func EncodeShard(run, model string, s Shard) *nats.Msg {
+	b := buffers.Get().(*packing)
+	defer buffers.Put(b)
+	b.lines = b.lines[:0]
 	seqs := make([]uint32, len(s.Requests))
 	for i, r := range s.Requests {
-		lines = AppendRequest(lines, r)
+		b.lines = AppendRequest(b.lines, r)
 		seqs[i] = r.Seq
 	}
 	msg := nats.NewMsg(WorkSubject(run, model, s.ID))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, s.ID)
 	msg.Header.Set(HeaderSeqs, FormatSeqs(seqs))
-	msg.Data = c.enc.EncodeAll(lines, make([]byte, 0, len(lines)/3))
+	b.packed = s2.EncodeSnappy(b.packed, b.lines)
+	msg.Data = bytes.Clone(b.packed)
 	return msg
 }
+
+// packing is what packing a shard needs of memory.
+type packing struct{ lines, packed []byte }
+
+var buffers = sync.Pool{New: func() any { return new(packing) }}
 
 // DecodeShard reads a shard from a message's header and payload; the payload is
 // given apart, since it may have come from the object store. It returns an error
 // that wraps [ErrFormat] when it cannot.
-func (c *Codec) DecodeShard(h nats.Header, payload []byte) (Shard, error) {
+func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	id, seqs, err := batchHeader(h, MaxShardSize)
 	if err != nil {
 		return Shard{}, fmt.Errorf("shard: %w", err)
 	}
-	lines, err := c.dec.DecodeAll(payload, nil)
+	lines, err := unpack(payload)
 	if err != nil {
 		return Shard{}, fmt.Errorf("shard %s: unpack: %w: %w", id, ErrFormat, err)
 	}
@@ -67,6 +80,13 @@ func (c *Codec) DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d numbers", id, ErrFormat, len(s.Requests), len(seqs))
 	}
 	return s, nil
+}
+
+func unpack(payload []byte) ([]byte, error) {
+	if n, err := s2.DecodedLen(payload); err != nil || n > maxShard {
+		return nil, cmp.Or(err, s2.ErrTooLarge)
+	}
+	return s2.Decode(nil, payload)
 }
 
 // batchHeader reads the headers that shard and result messages share.

@@ -116,12 +116,7 @@ func (b *bench) publish(id string, requests ...proto.Request) {
 // publishTo stores a shard, in an object if it is larger than limit.
 func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
-	codec, err := proto.NewCodec()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer codec.Close()
-	msg := codec.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
+	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
 	if err := proto.NewObjects(b.js, run).Offload(b.t.Context(), msg, "shard-"+id, limit); err != nil {
 		b.t.Fatal(err)
 	}

@@ -366,7 +366,7 @@ func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (*held, [
 		w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, time.Second)
 		return nil, nil
 	}
-	shard, err := w.codec.DecodeShard(msg.Headers(), payload)
+	shard, err := proto.DecodeShard(msg.Headers(), payload)
 	if err != nil {
 		// Nobody can ever run it. Its requests are found missing, and published anew.
 		log.Error().Err(err).Msg("drop a shard that cannot be read")

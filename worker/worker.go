@@ -39,7 +39,6 @@ type Config struct {
 // Worker runs requests at one model server.
 type Worker struct {
 	cfg    Config
-	codec  *proto.Codec
 	runs   *proto.Runs
 	queue  *queue
 	feeds  feeds
@@ -82,11 +81,6 @@ func (w *Worker) Stats() *Stats { return &w.stats }
 // within the grace period, hands back the rest and returns nil. It returns an error
 // only when it cannot begin.
 func (w *Worker) Run(ctx context.Context) error {
-	var err error
-	if w.codec, err = proto.NewCodec(); err != nil {
-		return err
-	}
-	defer w.codec.Close()
 	presence, err := w.openBus(ctx)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
