@@ -1,8 +1,11 @@
 package proto
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"unicode/utf8"
 )
 
 // Endpoints are the paths of the OpenAI API that requests may name.
@@ -51,6 +54,9 @@ func AppendRequest(dst []byte, r Request) []byte {
 // ParseRequest reads what [AppendRequest] writes, in any order and spacing. The
 // request's parts point into line.
 func ParseRequest(s *Scanner, line []byte) (Request, error) {
+	if r, ok := parseOwn(line); ok {
+		return r, nil
+	}
 	var r Request
 	var url, refused []byte
 	s.Reset(line)
@@ -89,4 +95,71 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 	}
 	r.URL = string(text)
 	return r, nil
+}
+
+// parseOwn reads a line that is just as [AppendRequest] writes it, of a request that is
+// not refused. What the producer has checked is not checked again: of the body, no more
+// than where it ends. That costs a third of reading it as JSON, or less.
+func parseOwn(line []byte) (r Request, ok bool) {
+	const begin, method, body = `{"custom_id":`, `,"method":"POST","url":"`, `","body":`
+	i := bytes.Index(line, []byte(method))
+	if i < len(begin)+2 || string(line[:len(begin)]) != begin {
+		return r, false
+	}
+	id, rest := line[len(begin):i], line[i+len(method):]
+	if inner := id[1 : len(id)-1]; id[0] != '"' || id[len(id)-1] != '"' || !utf8.Valid(id) ||
+		slices.ContainsFunc(inner, func(c byte) bool { return c < ' ' || c == '"' || c == '\\' }) {
+		return r, false
+	}
+	for _, url := range Endpoints {
+		if after, ok := bytes.CutPrefix(rest, []byte(url+body)); ok {
+			after, ok = bytes.CutSuffix(after, []byte("}\n"))
+			return Request{CustomID: id, URL: url, Body: after}, ok && isObject(after)
+		}
+	}
+	return r, false
+}
+
+// isObject reports whether text is one object, as far as brackets and quotes tell.
+func isObject(text []byte) bool {
+	if len(text) == 0 || text[0] != '{' {
+		return false
+	}
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i == len(text)-1
+			}
+		case '"':
+			n := stringEnd(text[i+1:])
+			if n < 0 {
+				return false
+			}
+			i += n
+		}
+	}
+	return false
+}
+
+// stringEnd is the length of a JSON string from after its first quote to its last one,
+// or -1.
+func stringEnd(text []byte) int {
+	for i := 0; ; {
+		n := bytes.IndexByte(text[i:], '"')
+		if n < 0 {
+			return -1
+		}
+		i += n + 1
+		slashes := 0
+		for slashes < i-1 && text[i-2-slashes] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return i
+		}
+	}
 }

@@ -55,6 +55,50 @@ func TestParseRequestErrors(t *testing.T) {
 	}
 }
 
+// However a line is read, it says the same.
+func FuzzParseRequest(f *testing.F) {
+	for _, body := range append(oddBodies, `{"a":"\\"}`, `{"a":"\""}`, `{"a":["}",{}]}`) {
+		for _, id := range []string{`"a"`, `"a\u0062"`, `""`, `"é"`} {
+			f.Add(AppendRequest(nil, Request{CustomID: []byte(id), URL: "/v1/score", Body: []byte(body)}))
+		}
+	}
+	f.Add(AppendRequest(nil, Request{CustomID: []byte(`"a"`), Refused: "why"}))
+	f.Add([]byte(`{"custom_id":"a","method":"POST","url":"/v1/score","body":{},"url":"/v1/rerank"}` + "\n"))
+	f.Add([]byte(`{"custom_id":"a","custom_id":"b","method":"POST","url":"/v1/score","body":{}}` + "\n"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		own, ok := parseOwn(line)
+		if !ok {
+			return
+		}
+		// A space before the colon, so that it is read as any JSON.
+		want, err := ParseRequest(new(Scanner), bytes.Replace(line, []byte(":"), []byte(" :"), 1))
+		if err != nil {
+			return // what parseOwn does not check
+		}
+		if diff := cmp.Diff(want, own); diff != "" {
+			t.Errorf("(-as JSON +as our own):\n%s", diff)
+		}
+	})
+}
+
+func BenchmarkParseRequest(b *testing.B) {
+	line := AppendRequest(nil, Request{
+		CustomID: []byte(`"request-1"`), URL: "/v1/chat/completions",
+		Body: []byte(`{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat(`some words, \"quoted\"\n`, 4096/25) + `"}]}`),
+	})
+	for name, line := range map[string][]byte{"own": line, "JSON": bytes.Replace(line, []byte(":"), []byte(" :"), 1)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var s Scanner
+			for b.Loop() {
+				if _, err := ParseRequest(&s, line); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestShardRoundTrip(t *testing.T) {
 	t.Parallel()
 	big := []byte(`{"prompt":"` + strings.Repeat("text ", 2<<20) + `"}`)
