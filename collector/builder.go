@@ -43,7 +43,7 @@ func (f *frame) add(seq uint32, line []byte, info proto.Line) {
 		f.worker = string(info.Worker)
 	}
 	f.tally.add(info, f.worker)
-	full, plain := int64(len(line)), int64(len(proto.StripExtras(line)))
+	full, plain := int64(len(line)), int64(proto.PlainSize(line))
 	if info.OK {
 		f.sizes.add(Sizes{OK: full, OKPlain: plain})
 	} else {

@@ -115,12 +115,23 @@ const extrasKey = `,"promptmill":`
 // StripExtras returns an output line without promptmill's own key, for readers that
 // take OpenAI's format to the letter.
 func StripExtras(line []byte) []byte {
-	i := bytes.LastIndex(line, []byte(extrasKey)) // last: the key could also occur in a body
-	if i < 0 || !isTail(line[i+len(extrasKey):]) {
+	n := PlainSize(line)
+	if n == len(line) {
 		return line
 	}
-	return append(slices.Clip(line[:i]), "}\n"...)
+	return append(slices.Clip(line[:n-len(lineEnd)]), lineEnd...)
 }
+
+// PlainSize is how long an output line is without promptmill's own key, in bytes.
+func PlainSize(line []byte) int {
+	i := bytes.LastIndex(line, []byte(extrasKey)) // last: the key could also occur in a body
+	if i < 0 || !isTail(line[i+len(extrasKey):]) {
+		return len(line)
+	}
+	return i + len(lineEnd)
+}
+
+const lineEnd = "}\n"
 
 // isTail reports whether text is an object without others in it, and then the brace
 // and the line feed that end a line.
