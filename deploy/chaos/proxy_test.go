@@ -49,17 +49,20 @@ func TestLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	dial := func() net.Conn {
-		t.Helper()
+	const long, moment = 10 * time.Second, 50 * time.Millisecond
+	anew := func() error { // a new connection may be reset while it is made
 		conn, err := net.Dial("tcp", l.addresses[0])
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		t.Cleanup(func() { conn.Close() })
-		return conn
+		defer conn.Close()
+		return ask(conn, long)
 	}
-	const long, moment = 10 * time.Second, 50 * time.Millisecond
-	conn := dial()
+	conn, err := net.Dial("tcp", l.addresses[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
 	if err := ask(conn, long); err != nil {
 		t.Fatalf("a good link: %v", err)
 	}
@@ -81,15 +84,15 @@ func TestLink(t *testing.T) {
 	if err := ask(conn, long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a link that is cut: %v", err)
 	}
-	if err := ask(dial(), long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := anew(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a new connection over a link that is cut: %v", err)
 	}
 	l.set(hurt{loss: 1})
-	if err := ask(dial(), long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := anew(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a link that loses all: %v", err)
 	}
 	l.set(hurt{})
-	if err := ask(dial(), long); err != nil {
+	if err := anew(); err != nil {
 		t.Errorf("a link that is healed: %v", err)
 	}
 }
