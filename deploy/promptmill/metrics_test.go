@@ -24,8 +24,8 @@ func loopbackPort(t *testing.T) string {
 	return fmt.Sprintf(":%d", freePorts(t, 1)[0])
 }
 
-// scrape reads what is served at a port of this machine, but for the buckets of the
-// histogram: values by name and labels, as they are written. nil: nothing is served.
+// scrape reads what of ours is served at a port of this machine, but for the buckets of
+// the histogram: values by name and labels, as they are written. nil: nothing is served.
 func scrape(t *testing.T, port string) map[string]float64 {
 	t.Helper()
 	res, err := http.Get("http://127.0.0.1" + port + "/metrics")
@@ -40,10 +40,11 @@ func scrape(t *testing.T, port string) map[string]float64 {
 	values := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
-		if strings.HasPrefix(line, "#") || strings.Contains(line, "_bucket{") {
+		name, ours := strings.CutPrefix(name, "promptmill_") // the rest is Go's
+		if !ours || strings.Contains(line, "_bucket{") {
 			continue
 		}
-		if values[strings.TrimPrefix(name+"}", "promptmill_")], err = strconv.ParseFloat(value, 64); err != nil {
+		if values[name+"}"], err = strconv.ParseFloat(value, 64); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
 	}
