@@ -23,6 +23,10 @@ import (
 // ErrLocked is returned when another process has the journal open.
 var ErrLocked = errors.New("another promptmill is writing this output")
 
+// ErrUndescribed is returned for a journal of which each frame that says what run it is
+// of is damaged. It wraps proto.ErrFormat.
+var ErrUndescribed = fmt.Errorf("%w: no whole frame in it describes the run", proto.ErrFormat)
+
 // Journal is the growing output of a run that is not complete. It is the run's
 // truth: what a frame in it holds is done, whatever the bus says.
 type Journal struct {
@@ -310,7 +314,7 @@ func (j *Journal) recover(all bool) error {
 			// The process that made it died before its first frame was whole.
 			return errors.Join(os.Remove(j.path), os.ErrNotExist)
 		}
-		return fmt.Errorf("%w: no whole frame in it describes the run", proto.ErrFormat)
+		return ErrUndescribed
 	}
 	if damaged || r.damaged {
 		err = j.compact(r.good)

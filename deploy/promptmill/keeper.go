@@ -102,6 +102,15 @@ var errWritten = errors.New("the output is written already")
 // when its failed requests are to be run again.
 func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Journal, error) {
 	j, err := collector.OpenJournal(k.output.Journal())
+	if errors.Is(err, collector.ErrUndescribed) {
+		// The bus has the run, and most results still. Nobody else can read this file.
+		aside := k.output.Journal() + ".damaged"
+		if err := os.Rename(k.output.Journal(), aside); err != nil {
+			return nil, fmt.Errorf("put a damaged journal aside: %w", err)
+		}
+		k.log.Error().Err(err).Str("kept", aside).Msg("the journal is damaged; collecting the run anew")
+		j, err = nil, fmt.Errorf("%s: %w", k.output.Journal(), os.ErrNotExist)
+	}
 	if err == nil && j.State().Manifest.Run != k.run {
 		j.Close()
 		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), j.State().Manifest.Run), "choose another output with -o")

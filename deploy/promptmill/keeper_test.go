@@ -57,3 +57,29 @@ func TestRunNamedAsAnother(t *testing.T) {
 		})
 	}
 }
+
+// A journal that is damaged at its beginning is put aside, and the run is collected anew.
+func TestDamagedJournalIsPutAside(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	serving, _ := c.serve()
+	journal := filepath.Join(c.dir, "r.part.zst")
+	c.must("submit", c.input("in.jsonl", 200), "--model", "sim", "--run", "r")
+	poll(t, pollTime, "the journal", func() bool { return exists(journal) })
+	killHard(serving)
+	text, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[9] ^= 1 // in the tag of the first frame, which describes the run
+	if err := os.WriteFile(journal, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.serve()
+	c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
+	c.ended("r", pollTime)
+	c.verified("in.jsonl", "r")
+	if !exists(journal + ".damaged") {
+		t.Error("the damaged journal is gone")
+	}
+}
