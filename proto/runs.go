@@ -29,18 +29,24 @@ const ReadersBucket = "promptmill_readers"
 // node that comes back holds up the others for many seconds.
 const electionTime = 30 * time.Second
 
-// MakeBuckets makes the buckets that all runs share, if they are not there, with so
-// many copies in a cluster. A cluster that has no leader now is waited for, 30 s.
-func MakeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
+// askAgain is how long an answer may take until the question counts as lost.
+const askAgain = 5 * time.Second
+
+// untilLed asks again for as long as a cluster has no leader, 30 s at most: its nodes
+// drop questions meanwhile, and do not answer later.
+func untilLed(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 	for {
-		err := makeBuckets(ctx, js, replicas)
+		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
+		asking, stop := context.WithTimeout(ctx, askAgain)
+		err := ask(asking)
+		stop()
 		if err == nil || ctx.Err() != nil || !leaderless(err) {
 			return err
 		}
 		select {
-		case <-time.After(250 * time.Millisecond):
+		case <-next:
 		case <-ctx.Done():
 			return err
 		}
@@ -62,29 +68,37 @@ func leaderless(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
 }
 
-func makeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
-	for _, cfg := range []jetstream.KeyValueConfig{
+// Buckets are the buckets that all runs share, with so many copies in a cluster.
+func Buckets(replicas int) []jetstream.KeyValueConfig {
+	list := []jetstream.KeyValueConfig{
 		{Bucket: RunsBucket, Description: "promptmill: manifests"},
 		{Bucket: PresenceBucket, Description: "promptmill: workers and collectors", TTL: PresenceTTL},
 		{Bucket: ReadersBucket, Description: "promptmill: positions of readers"},
-	} {
-		cfg.History, cfg.Replicas = 1, max(1, replicas)
-		err := makeBucket(ctx, js, cfg)
+	}
+	for i := range list {
+		list[i].History, list[i].Replicas = 1, max(1, replicas)
+	}
+	return list
+}
+
+// MakeBuckets makes the [Buckets] that are not there. A cluster that has no leader now
+// is waited for, 30 s.
+func MakeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	ctx, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
+	for _, cfg := range Buckets(replicas) {
+		err := untilLed(ctx, func(ctx context.Context) error {
+			_, err := js.KeyValue(ctx, cfg.Bucket)
+			if errors.Is(err, jetstream.ErrBucketNotFound) {
+				_, err = js.CreateKeyValue(ctx, cfg)
+			}
+			return err
+		})
 		if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
 			return fmt.Errorf("make bucket %s: %w", cfg.Bucket, err)
 		}
 	}
 	return nil
-}
-
-func makeBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) error {
-	ctx, cancel := context.WithTimeout(ctx, askAgain)
-	defer cancel()
-	_, err := js.KeyValue(ctx, cfg.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		_, err = js.CreateKeyValue(ctx, cfg)
-	}
-	return err
 }
 
 // OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited
@@ -97,25 +111,15 @@ func OpenRuns(ctx context.Context, js jetstream.JetStream) (*Runs, error) {
 	return &Runs{js: js, kv: kv}, nil
 }
 
-// askAgain is how long an answer may take until the question counts as lost.
-const askAgain = 5 * time.Second
-
-// openBucket opens a bucket. The nodes of a cluster without a leader drop questions, and
-// do not answer later: so it asks again.
-func openBucket(ctx context.Context, js jetstream.JetStream, bucket string) (jetstream.KeyValue, error) {
-	ctx, cancel := context.WithTimeout(ctx, electionTime)
-	defer cancel()
-	for {
-		asking, stop := context.WithTimeout(ctx, askAgain)
-		kv, err := js.KeyValue(asking, bucket)
-		stop()
-		if err == nil {
-			return kv, nil
-		}
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
-		}
+func openBucket(ctx context.Context, js jetstream.JetStream, bucket string) (kv jetstream.KeyValue, err error) {
+	err = untilLed(ctx, func(ctx context.Context) error {
+		kv, err = js.KeyValue(ctx, bucket)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
 	}
+	return kv, nil
 }
 
 // Get returns a run's manifest, or an error that wraps [ErrNoRun].

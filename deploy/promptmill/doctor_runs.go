@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,8 +19,9 @@ import (
 func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 	const name = "buckets"
 	missing := 0
-	all := []string{proto.RunsBucket, proto.PresenceBucket, proto.ReadersBucket}
-	for _, bucket := range all {
+	all := proto.Buckets(1)
+	for _, want := range all {
+		bucket := want.Bucket
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+bucket)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -31,7 +31,7 @@ func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 			list = append(list, finding{Name: name, Status: broken, Detail: fmt.Sprintf("look at bucket %s: %v", bucket, refusal(err)), Mend: "promptmill nats-config prints the permissions of each role"})
 			return list, false
 		}
-		if changed := bucketDrift(bucket, info.Config); len(changed) > 0 {
+		if changed := bucketDrift(info.Config, want); len(changed) > 0 {
 			list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf("%s is not as promptmill makes it: %s", bucket, strings.Join(changed, ", ")),
 				Mend: "set it back with nats stream edit KV_" + bucket})
 		}
@@ -57,17 +57,12 @@ func refusal(err error) error {
 	return err
 }
 
-// bucketDrift says what of a bucket's configuration is not as [proto.MakeBuckets] makes
-// it.
-func bucketDrift(bucket string, has jetstream.StreamConfig) []string {
-	ends := time.Duration(0)
-	if bucket == proto.PresenceBucket {
-		ends = proto.PresenceTTL
-	}
+// bucketDrift says what of a bucket's configuration is not as it should be.
+func bucketDrift(has jetstream.StreamConfig, want jetstream.KeyValueConfig) []string {
 	return drift([]setting{
-		{"max_age", has.MaxAge, ends},
-		{"storage", has.Storage, jetstream.FileStorage},
-		{"max_msgs_per_subject", has.MaxMsgsPerSubject, int64(1)},
+		{"max_age", has.MaxAge, want.TTL},
+		{"storage", has.Storage, want.Storage},
+		{"max_msgs_per_subject", has.MaxMsgsPerSubject, int64(want.History)},
 	})
 }
 
