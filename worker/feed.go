@@ -350,19 +350,22 @@ func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
 
 // open reads a shard and keeps it alive from then on, or returns nil, after it has given
 // it back or up.
-func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (*held, []proto.Request) {
+func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (h *held, requests []proto.Request) {
 	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
 	beat := startHeartbeat(msg.InProgress)
+	defer func() {
+		if h == nil {
+			beat.stop()
+		}
+	}()
 	payload, err := f.objects.Payload(bus, msg.Headers(), msg.Data())
 	if proto.Lost(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
-		beat.stop()
 		msg.TermWithReason("its object is lost")
 		return nil, nil
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("hand shard back: cannot read its object")
-		beat.stop()
 		w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, time.Second)
 		return nil, nil
 	}
@@ -370,7 +373,6 @@ func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (*held, [
 	if err != nil {
 		// Nobody can ever run it. Its requests are found missing, and published anew.
 		log.Error().Err(err).Msg("drop a shard that cannot be read")
-		beat.stop()
 		msg.TermWithReason("cannot be read: " + err.Error())
 		return nil, nil
 	}
