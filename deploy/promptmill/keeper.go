@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -208,16 +209,7 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	if err := os.MkdirAll(k.dir, 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.Create(path + ".tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone already when all went well
-	err = proto.NewObjects(k.link.js, k.run).Copy(ctx, tmp, object)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return writeWhole(path, func(w io.Writer) error { return proto.NewObjects(k.link.js, k.run).Copy(ctx, w, object) })
 }
 
 // hostName is what this machine is called.
