@@ -3,6 +3,8 @@ package collector
 import (
 	"sync"
 	"time"
+
+	"github.com/promptmill/promptmill/collector/metadata"
 )
 
 // clock tells the time in which a run is worked on from that in which nobody does: it is
@@ -20,17 +22,13 @@ type times struct {
 	idle   time.Duration // nobody was
 }
 
-// quiet is how long nothing may be seen of work before it counts as none. Workers tell
-// how many requests they have in flight every 3 s.
-const quiet = 10 * time.Second
-
 func newClock(now time.Time) *clock { return &clock{at: now, busy: now} }
 
 // work notes that somebody is at work.
 func (k *clock) work(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now.Sub(k.busy) > quiet {
+	if now.Sub(k.busy) > metadata.Quiet {
 		k.spent.worked += max(0, k.busy.Sub(k.at))
 		k.spent.idle += now.Sub(later(k.busy, k.at))
 	} else {

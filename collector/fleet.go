@@ -124,9 +124,9 @@ func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
 		if !of(w) {
 			continue
 		}
-		p.InFlight = plusKnown(p.InFlight, &w.InFlight)
+		p.InFlight = metadata.Sum(p.InFlight, &w.InFlight)
 		for _, card := range w.GPU {
-			p.MemoryUsedBytes = plusKnown(p.MemoryUsedBytes, card.MemoryUsedBytes)
+			p.MemoryUsedBytes = metadata.Sum(p.MemoryUsedBytes, card.MemoryUsedBytes)
 		}
 	}
 	if p.InFlight != nil && *p.InFlight > 0 {
@@ -135,14 +135,6 @@ func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sights.Add(now, p)
-}
-
-// plusKnown adds two numbers, either of which may be unknown.
-func plusKnown(a, b *int64) *int64 {
-	if a == nil || b == nil {
-		return newest(b, a)
-	}
-	return new(*a + *b)
 }
 
 // lastWords waits, not for long, until the workers have told what they spent on the run:

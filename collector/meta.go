@@ -165,13 +165,11 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 func measure(r *metadata.Results, s *State) {
 	for i := range s.Series.Len() {
 		p, seconds := s.Series.At(i), float64(s.Series.IntervalSeconds)
-		r.PeakRequestsPerSec = larger(r.PeakRequestsPerSec, float64(p.Requests)/seconds)
+		r.PeakRequestsPerSec = metadata.Most(r.PeakRequestsPerSec, new(float64(p.Requests)/seconds))
 		if s.Counts.CompletionTokens > 0 {
-			r.PeakOutputTokensPerSec = larger(r.PeakOutputTokensPerSec, float64(p.CompletionTokens)/seconds)
+			r.PeakOutputTokensPerSec = metadata.Most(r.PeakOutputTokensPerSec, new(float64(p.CompletionTokens)/seconds))
 		}
-		if p.InFlight != nil && (r.PeakConcurrentRequests == nil || *p.InFlight > *r.PeakConcurrentRequests) {
-			r.PeakConcurrentRequests = p.InFlight
-		}
+		r.PeakConcurrentRequests = metadata.Most(r.PeakConcurrentRequests, p.InFlight)
 	}
 	t := s.Tally
 	if t == nil {
@@ -189,14 +187,6 @@ func measure(r *metadata.Results, s *State) {
 	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
 	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)
 	r.Slowest, r.Longest, r.FailureExamples = t.Slowest, t.Longest, t.Examples
-}
-
-// larger is the larger of a number that may be unknown and another.
-func larger(a *float64, b float64) *float64 {
-	if a == nil || b > *a {
-		return &b
-	}
-	return a
 }
 
 // fixed is a number of requests, or null if it was not fixed.

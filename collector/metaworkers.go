@@ -76,9 +76,7 @@ func sumStints(w *metadata.Worker, stints []Stint) {
 // addCard takes in the card's readings of another stint.
 func addCard(c *metadata.GPU, d metadata.GPU) {
 	c.MemoryBytes = newest(d.MemoryBytes, c.MemoryBytes)
-	if used := d.MemoryUsedBytesMax; used != nil && (c.MemoryUsedBytesMax == nil || *used > *c.MemoryUsedBytesMax) {
-		c.MemoryUsedBytesMax = used
-	}
+	c.MemoryUsedBytesMax = metadata.Most(c.MemoryUsedBytesMax, d.MemoryUsedBytesMax)
 	if d.PowerWattsMean != nil {
 		addPower(c, *d.PowerWattsMean, d.PowerReadings)
 	}

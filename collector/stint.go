@@ -128,9 +128,7 @@ func readCard(c *metadata.GPU, card proto.GPU, working bool, meter *float64) {
 	if card.MemoryBytes > 0 {
 		c.MemoryBytes = new(card.MemoryBytes)
 	}
-	if used := card.MemoryUsedBytes; used != nil && (c.MemoryUsedBytesMax == nil || *used > *c.MemoryUsedBytesMax) {
-		c.MemoryUsedBytesMax = used
-	}
+	c.MemoryUsedBytesMax = metadata.Most(c.MemoryUsedBytesMax, card.MemoryUsedBytes)
 	if card.PowerWatts != nil && working {
 		addPower(c, *card.PowerWatts, 1)
 	}

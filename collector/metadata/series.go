@@ -71,7 +71,7 @@ func (s *Series) add(i int, p Point) {
 	s.Failed[i] += p.Failed
 	s.PromptTokens[i] += p.PromptTokens
 	s.CompletionTokens[i] += p.CompletionTokens
-	s.InFlight[i], s.MemoryUsedBytes[i] = most(s.InFlight[i], p.InFlight), most(s.MemoryUsedBytes[i], p.MemoryUsedBytes)
+	s.InFlight[i], s.MemoryUsedBytes[i] = Most(s.InFlight[i], p.InFlight), Most(s.MemoryUsedBytes[i], p.MemoryUsedBytes)
 }
 
 // Merge adds another series. Where its intervals are longer than this one's, what
@@ -112,12 +112,4 @@ func (s *Series) check() error {
 		return fmt.Errorf("%w: its series is not as it should be", ErrFormat)
 	}
 	return nil
-}
-
-// most is the larger of two numbers, either of which may be unknown.
-func most(a, b *int64) *int64 {
-	if a == nil || b != nil && *b > *a {
-		return b
-	}
-	return a
 }

@@ -32,7 +32,7 @@ func TestSeriesOfParts(t *testing.T) {
 				part.Add(at, p)
 				want.Requests, want.Failed, want.PromptTokens = want.Requests+3, want.Failed+1, want.PromptTokens+10
 				want.CompletionTokens += p.CompletionTokens
-				want.InFlight = most(want.InFlight, p.InFlight)
+				want.InFlight = Most(want.InFlight, p.InFlight)
 				if i%100 == 99 {
 					text, err := json.Marshal(part)
 					if err != nil {
@@ -52,7 +52,7 @@ func TestSeriesOfParts(t *testing.T) {
 					p := s.At(i)
 					got.Requests, got.Failed = got.Requests+p.Requests, got.Failed+p.Failed
 					got.PromptTokens, got.CompletionTokens = got.PromptTokens+p.PromptTokens, got.CompletionTokens+p.CompletionTokens
-					got.InFlight = most(got.InFlight, p.InFlight)
+					got.InFlight = Most(got.InFlight, p.InFlight)
 				}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s: sums (-want +got):\n%s", name, diff)

@@ -34,9 +34,6 @@ const (
 	square = 1000
 	// columnsOfPlot are as many as one can see on a page.
 	columnsOfPlot = 300
-	// gapSeconds is how long nothing must be seen to count as nobody at work, as for the
-	// run's idle time.
-	gapSeconds = 10
 )
 
 // overTime are the plots of the series.
@@ -102,7 +99,7 @@ func gapsOf(s *metadata.Series) []bool {
 		for end < len(gaps) && gaps[end] == gaps[i] {
 			end++
 		}
-		if gaps[i] && (!looked || (end-i)*s.IntervalSeconds < gapSeconds) {
+		if gaps[i] && (!looked || time.Duration((end-i)*s.IntervalSeconds)*time.Second < metadata.Quiet) {
 			clear(gaps[i:end])
 		}
 		i = end

@@ -36,9 +36,7 @@ func answered(run *metadata.Run) Cell {
 // weights is what the model takes of the cards' memory, at the worker that has most.
 func weights(run *metadata.Run) (most *int64) {
 	for _, w := range run.Workers {
-		if m := w.MemoryBytes.Weights; m != nil && (most == nil || *m > *most) {
-			most = m
-		}
+		most = metadata.Most(most, w.MemoryBytes.Weights)
 	}
 	return most
 }
@@ -47,9 +45,7 @@ func weights(run *metadata.Run) (most *int64) {
 func memoryUsed(run *metadata.Run) (most *int64) {
 	if run.Series != nil {
 		for _, m := range run.Series.MemoryUsedBytes {
-			if m != nil && (most == nil || *m > *most) {
-				most = m
-			}
+			most = metadata.Most(most, m)
 		}
 	}
 	if most != nil {

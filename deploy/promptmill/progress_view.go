@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
 )
@@ -180,18 +180,10 @@ func told(i proto.WorkerInfo) atWorker {
 	}
 	for _, g := range i.GPU {
 		w.GPUMemoryBytes += g.MemoryBytes
-		w.GPUMemoryUsedBytes = plus(w.GPUMemoryUsedBytes, g.MemoryUsedBytes)
-		w.GPUPowerWatts = plus(w.GPUPowerWatts, g.PowerWatts)
+		w.GPUMemoryUsedBytes = metadata.Sum(w.GPUMemoryUsedBytes, g.MemoryUsedBytes)
+		w.GPUPowerWatts = metadata.Sum(w.GPUPowerWatts, g.PowerWatts)
 	}
 	return w
-}
-
-// plus is the sum of what is known.
-func plus[T int64 | float64](a, b *T) *T {
-	if a == nil || b == nil {
-		return cmp.Or(a, b)
-	}
-	return new(*a + *b)
 }
 
 // rateWindow is over how long rates are averaged.

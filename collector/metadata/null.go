@@ -1,0 +1,26 @@
+package metadata
+
+import (
+	"cmp"
+	"time"
+)
+
+// Quiet is how long nothing may be seen of work for a run before the time counts as
+// idle. Workers tell how many requests they have in flight every 3 s.
+const Quiet = 10 * time.Second
+
+// Most is the larger of two figures, either of which may be unknown.
+func Most[T cmp.Ordered](a, b *T) *T {
+	if a == nil || b != nil && *b > *a {
+		return b
+	}
+	return a
+}
+
+// Sum is the sum of what is known of two figures.
+func Sum[T int64 | float64](a, b *T) *T {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return new(*a + *b)
+}
