@@ -104,7 +104,8 @@ var errWritten = errors.New("the output is written already")
 func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Journal, error) {
 	j, err := collector.OpenJournal(k.output.Journal())
 	if errors.Is(err, collector.ErrUndescribed) {
-		// The bus has the run, and most results still. Nobody else can read this file.
+		// The bus has the run, and most results still. Serve has nobody to ask; run, which
+		// knows less of whose file it is, leaves it to its user.
 		aside := k.output.Journal() + ".damaged"
 		if err := os.Rename(k.output.Journal(), aside); err != nil {
 			return nil, fmt.Errorf("put a damaged journal aside: %w", err)
