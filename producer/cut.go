@@ -1,6 +1,9 @@
 package producer
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -96,6 +99,8 @@ func (c *cutter) close(model string, emit func(cut) error) error {
 			break
 		}
 	}
+	// They may come in another order than that of the input: see [window].
+	slices.SortFunc(s.requests, func(a, b proto.Request) int { return cmp.Compare(a.Seq, b.Seq) })
 	done := cut{model: model, index: c.index, shard: proto.Shard{ID: proto.ShardID(c.round, c.index), Requests: s.requests}}
 	c.index++
 	return emit(done)

@@ -235,6 +235,9 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		limit: p.cfg.JS.Conn().MaxPayload(),
 		noted: time.Now(),
 	}
+	if m.Settings.GroupByPrefix {
+		r.window = new(window)
+	}
 	if point := m.Publish.Point; wanted == nil && point.Shard > 0 && point.Shard <= stored {
 		if err := in.Seek(point); err != nil {
 			return err
@@ -279,6 +282,7 @@ type rounder struct {
 	skip     uint64          // shards that are stored already
 	wanted   *roaring.Bitmap // nil: all
 	repeated *roaring.Bitmap
+	window   *window // nil: shards are cut in the order of the input
 	cut      *cutter
 	pub      *publisher
 	limit    int64 // max_payload
@@ -313,7 +317,7 @@ func (r *rounder) publishAll(ctx context.Context) error {
 			break
 		}
 	}
-	if err := r.cut.flush(emit); err != nil {
+	if err := r.closeAll(emit); err != nil {
 		return err
 	}
 	return r.pub.flush(ctx)
@@ -331,8 +335,28 @@ func (r *rounder) add(item Item, emit func(cut) error) error {
 		model = r.m.Models()[0] // any will do: nobody asks a model
 		item.Body = nil
 	}
-	return r.cut.add(copyRequest(item.Request), model, emit)
+	if r.window == nil {
+		return r.cut.add(copyRequest(item.Request), model, emit)
+	}
+	if r.window.add(copyRequest(item.Request), model); r.window.full() {
+		return r.closeAll(emit)
+	}
+	return nil
 }
+
+// closeAll cuts what the window holds and closes all open shards.
+func (r *rounder) closeAll(emit func(cut) error) error {
+	if r.window != nil {
+		err := r.window.drain(func(q proto.Request, model string) error { return r.cut.add(q, model, emit) })
+		if err != nil {
+			return err
+		}
+	}
+	return r.cut.flush(emit)
+}
+
+// clean reports whether all requests that were read are in shards that are closed.
+func (r *rounder) clean() bool { return r.cut.clean() && (r.window == nil || r.window.empty()) }
 
 func (r *rounder) emit(ctx context.Context, c cut) error {
 	if c.index >= r.skip {
@@ -385,7 +409,7 @@ func (r *rounder) note(ctx context.Context) error {
 		}
 		r.point = proto.Point{}
 	}
-	if r.point.Shard == 0 && r.cut.clean() {
+	if r.point.Shard == 0 && r.clean() {
 		r.point = r.in.Point()
 		r.point.Shard = r.cut.index
 	}

@@ -61,20 +61,22 @@ func TestRunPublishesAllOnce(t *testing.T) {
 
 func TestRunGoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
+	grouped := settings
+	grouped.GroupByPrefix = true
 	for _, tt := range []struct {
-		name string
-		ack  bool // workers finish shards in between
+		name     string
+		ack      bool // workers finish shards in between
+		settings proto.Settings
 	}{
-		{"nothing was worked on", false},
-		{"workers have acknowledged some", true},
+		{"nothing was worked on", false, settings},
+		{"workers have acknowledged some", true, settings},
+		{"grouped by prefix", true, grouped},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			const n = 12_000
-			b := newBench(t, lines(n), settings, 64<<20)
-			reference := addRun(t, b.js, "reference", b.m.Input.Files[0].Path, settings, 64<<20)
-			reference.publish(t)
-			want := outline(reference.take(t, 1, false))
+			b := newBench(t, lines(n), tt.settings, 64<<20)
+			want := outline(b.reference(t))
 
 			var got []proto.Shard
 			kills := 0

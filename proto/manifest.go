@@ -116,9 +116,11 @@ type Settings struct {
 	// more, with so many times the tokens; 0: never.
 	RetryTruncated float64 `json:"retry_truncated,omitempty"`
 	// Schema is a JSON Schema that the text of each answer must match.
-	Schema     json.RawMessage `json:"schema,omitempty"`
-	ShardSize  int             `json:"shard_size"`
-	ShardBytes int             `json:"shard_bytes"`
+	Schema json.RawMessage `json:"schema,omitempty"`
+	// GroupByPrefix has requests that begin alike meet in one shard.
+	GroupByPrefix bool `json:"group_by_prefix,omitempty"`
+	ShardSize     int  `json:"shard_size"`
+	ShardBytes    int  `json:"shard_bytes"`
 	// Capacity is the number of requests that the workers known at the start run at
 	// once; shards shrink toward the end of the input by it.
 	Capacity int `json:"capacity"`

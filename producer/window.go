@@ -1,0 +1,73 @@
+package producer
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// A window is as large as memory that a producer may take, so that it holds many
+// requests of each beginning.
+const (
+	windowRequests = 64 << 10
+	windowSize     = 64 << 20 // bytes of bodies
+)
+
+// window holds requests back and gives them out in the order of their prompts, so that
+// those that begin alike meet in one shard, and so in the prefix cache of one model
+// server. What it holds when it is full follows from the input alone, and so do the
+// shards cut from it.
+type window struct {
+	scan     proto.Scanner
+	requests []prompted
+	bytes    int
+}
+
+// prompted is a request with what its prompt is made of. A server's chat template puts
+// tools and instructions before all messages.
+type prompted struct {
+	proto.Request
+	model                       string
+	tools, instructions, prompt []byte // JSON as it stands in the body; nil if absent
+}
+
+// add takes a request, whose memory it keeps.
+func (w *window) add(r proto.Request, model string) {
+	p := prompted{Request: r, model: model}
+	w.scan.Reset(r.Body)
+	for w.scan.Enter(); w.scan.Next(); {
+		switch string(w.scan.Name()) {
+		case "tools":
+			p.tools = w.scan.Value()
+		case "instructions":
+			p.instructions = w.scan.Value()
+		case "messages", "prompt", "input":
+			p.prompt = w.scan.Value()
+		}
+	}
+	w.requests = append(w.requests, p)
+	w.bytes += len(r.Body)
+}
+
+// full reports whether the window is to be emptied before more is added.
+func (w *window) full() bool { return len(w.requests) >= windowRequests || w.bytes >= windowSize }
+
+func (w *window) empty() bool { return len(w.requests) == 0 }
+
+// drain gives out all requests and empties the window. Texts with the same beginning
+// are neighbours in the order of their bytes, however much of it they share.
+func (w *window) drain(take func(r proto.Request, model string) error) error {
+	slices.SortStableFunc(w.requests, func(a, b prompted) int {
+		return cmp.Or(bytes.Compare(a.tools, b.tools), bytes.Compare(a.instructions, b.instructions), bytes.Compare(a.prompt, b.prompt))
+	})
+	for _, p := range w.requests {
+		if err := take(p.Request, p.model); err != nil {
+			return err
+		}
+	}
+	clear(w.requests) // the shards hold what is still needed
+	w.requests, w.bytes = w.requests[:0], 0
+	return nil
+}

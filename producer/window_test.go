@@ -1,0 +1,187 @@
+package producer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		bodies []string
+		want   []uint32
+	}{
+		{"messages that begin alike meet", []string{
+			`{"model":"m","messages":[{"role":"system","content":"one"},{"role":"user","content":"a"}]}`,
+			`{"model":"m","messages":[{"role":"system","content":"two"},{"role":"user","content":"a"}]}`,
+			`{"model":"m","messages":[{"role":"system","content":"one"},{"role":"user","content":"b"}]}`,
+			`{"model":"m","messages":[{"role":"system","content":"two"},{"role":"user","content":"b"}]}`,
+		}, []uint32{0, 2, 1, 3}},
+		{"however much they share", []string{
+			`{"prompt":"a b c"}`, `{"prompt":"x"}`, `{"prompt":"a c"}`, `{"prompt":"a b d"}`,
+		}, []uint32{0, 3, 2, 1}},
+		{"whatever stands before the messages", []string{
+			`{"temperature":0,"messages":["a"]}`, `{"messages":["b"]}`, `{"top_p":1,"messages":["a","c"]}`,
+		}, []uint32{2, 0, 1}},
+		{"tools come first in a prompt", []string{
+			`{"messages":["a"],"tools":["t"]}`, `{"tools":["u"],"messages":["a"]}`, `{"messages":["b"],"tools":["t"]}`,
+		}, []uint32{0, 2, 1}},
+		{"instructions come before the input", []string{
+			`{"input":"a","instructions":"i"}`, `{"input":"a","instructions":"j"}`, `{"input":"b","instructions":"i"}`,
+		}, []uint32{0, 2, 1}},
+		{"equal ones stay in order", []string{`{"input":"a"}`, `{"input":"a"}`, `{"input":"a"}`}, []uint32{0, 1, 2}},
+		{"what has no prompt is kept", []string{`{"prompt":"a"}`, `{}`, ``}, []uint32{1, 2, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var w window
+			for round := range 2 { // it can be filled again
+				for i, body := range tt.bodies {
+					w.add(proto.Request{Seq: uint32(i), Body: []byte(body)}, "m")
+				}
+				var got []uint32
+				err := w.drain(func(r proto.Request, model string) error {
+					got = append(got, r.Seq)
+					if model != "m" || string(r.Body) != tt.bodies[r.Seq] {
+						t.Errorf("request %d came out as %s for %s", r.Seq, r.Body, model)
+					}
+					return nil
+				})
+				if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+					t.Errorf("round %d: order (-want +got):\n%s%v", round, diff, err)
+				}
+				if !w.empty() {
+					t.Error("it is not empty afterwards")
+				}
+			}
+		})
+	}
+}
+
+func TestWindowIsFull(t *testing.T) {
+	t.Parallel()
+	var w window
+	for range windowRequests - 1 {
+		w.add(proto.Request{}, "m")
+	}
+	if w.full() {
+		t.Error("it is full before it has its requests")
+	}
+	if w.add(proto.Request{}, "m"); !w.full() {
+		t.Errorf("it is not full with %d requests", windowRequests)
+	}
+	if err := w.drain(func(proto.Request, string) error { return nil }); err != nil || w.full() {
+		t.Errorf("it is still full: %v", err)
+	}
+	if w.add(proto.Request{Body: make([]byte, windowSize)}, "m"); !w.full() {
+		t.Errorf("it is not full with %d bytes", windowSize)
+	}
+}
+
+func TestWindowStopsAtTheFirstError(t *testing.T) {
+	t.Parallel()
+	var w window
+	w.add(proto.Request{}, "m")
+	if err := w.drain(func(proto.Request, string) error { return io.ErrClosedPipe }); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// grouping cuts an input that begins at a point, and returns the outlines of the shards
+// with the places between which publishing could go on.
+func grouping(t *testing.T, file string, s proto.Settings, requests int, from proto.Point) (shards []proto.Shard, points []proto.Point) {
+	t.Helper()
+	in, err := NewReader([]string{file}, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := in.Seek(from); err != nil {
+		t.Fatal(err)
+	}
+	r := rounder{m: proto.Manifest{Settings: s}, in: in, repeated: roaring.New(), window: new(window), cut: newCutter(s, 0, requests-int(from.Seq))}
+	r.cut.index = from.Shard
+	emit := func(c cut) error {
+		shards = append(shards, c.shard)
+		return nil
+	}
+	for {
+		item, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = r.add(item, emit)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.clean() {
+			point := in.Point()
+			point.Shard = r.cut.index
+			points = append(points, point)
+		}
+	}
+	if err := r.closeAll(emit); err != nil {
+		t.Fatal(err)
+	}
+	return shards, points
+}
+
+// Who goes on at a point between two windows cuts the same shards, in which each request
+// is once, beside those that begin alike.
+func TestGroupByPrefix(t *testing.T) {
+	t.Parallel()
+	const beginnings = 500
+	requests := 2*windowRequests + 10_000
+	var text strings.Builder
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range requests {
+		fmt.Fprintf(&text, `{"model":"m","prompt":"%d: %d"}`+"\n", random.IntN(beginnings), i)
+	}
+	file := writeFile(t, "in", text.String())
+	s := proto.Settings{ShardSize: 32, ShardBytes: 64 << 10, Capacity: 4, GroupByPrefix: true}
+
+	shards, points := grouping(t, file, s, requests, proto.Point{})
+	seen, kinds := roaring.New(), 0
+	for _, shard := range shards {
+		here := map[string]bool{}
+		for i, r := range shard.Requests {
+			if !seen.CheckedAdd(r.Seq) {
+				t.Fatalf("request %d is in two shards", r.Seq)
+			}
+			if i > 0 && r.Seq <= shard.Requests[i-1].Seq {
+				t.Fatalf("shard %s does not ascend", shard.ID)
+			}
+			beginning, _, _ := strings.Cut(string(r.Body), ": ")
+			here[beginning] = true
+		}
+		kinds += len(here)
+	}
+	if int(seen.GetCardinality()) != requests {
+		t.Errorf("%d requests of %d are in shards", seen.GetCardinality(), requests)
+	}
+	// Each shard begins one, and each of a window's beginnings begins in one.
+	if most := len(shards) + 3*beginnings; kinds > most {
+		t.Errorf("shards hold %d beginnings, want %d at most", kinds, most)
+	}
+	if len(points) != 2 {
+		t.Fatalf("%d places to go on from, want one after each full window", len(points))
+	}
+	for _, point := range points {
+		rest, _ := grouping(t, file, s, requests, point)
+		if diff := cmp.Diff(outline(shards[point.Shard:]), outline(rest)); diff != "" {
+			t.Errorf("from request %d (-whole +from there):\n%.2000s", point.Seq, diff)
+		}
+	}
+}
