@@ -236,7 +236,7 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		noted: time.Now(),
 	}
 	if m.Settings.GroupByPrefix {
-		r.window = new(window)
+		r.window = newWindow(groupRequests, groupBytes)
 	}
 	if point := m.Publish.Point; wanted == nil && point.Shard > 0 && point.Shard <= stored {
 		if err := in.Seek(point); err != nil {

@@ -8,11 +8,11 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// A window is as large as memory that a producer may take, so that it holds many
+// A window is as large as the memory that a producer may take, so that it holds many
 // requests of each beginning.
 const (
-	windowRequests = 64 << 10
-	windowSize     = 64 << 20 // bytes of bodies
+	groupRequests = 64 << 10
+	groupBytes    = 64 << 20 // of bodies
 )
 
 // window holds requests back and gives them out in the order of their prompts, so that
@@ -20,9 +20,15 @@ const (
 // server. What it holds when it is full follows from the input alone, and so do the
 // shards cut from it.
 type window struct {
+	mostRequests, mostBytes int
+
 	scan     proto.Scanner
 	requests []prompted
 	bytes    int
+}
+
+func newWindow(requests, bytes int) *window {
+	return &window{mostRequests: requests, mostBytes: bytes}
 }
 
 // prompted is a request with what its prompt is made of. A server's chat template puts
@@ -52,7 +58,7 @@ func (w *window) add(r proto.Request, model string) {
 }
 
 // full reports whether the window is to be emptied before more is added.
-func (w *window) full() bool { return len(w.requests) >= windowRequests || w.bytes >= windowSize }
+func (w *window) full() bool { return len(w.requests) >= w.mostRequests || w.bytes >= w.mostBytes }
 
 func (w *window) empty() bool { return len(w.requests) == 0 }
 

@@ -44,7 +44,7 @@ func TestWindow(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var w window
+			w := newWindow(100, 1000)
 			for round := range 2 { // it can be filled again
 				for i, body := range tt.bodies {
 					w.add(proto.Request{Seq: uint32(i), Body: []byte(body)}, "m")
@@ -70,32 +70,33 @@ func TestWindow(t *testing.T) {
 
 func TestWindowIsFull(t *testing.T) {
 	t.Parallel()
-	var w window
-	for range windowRequests - 1 {
-		w.add(proto.Request{}, "m")
-	}
-	if w.full() {
-		t.Error("it is full before it has its requests")
-	}
-	if w.add(proto.Request{}, "m"); !w.full() {
-		t.Errorf("it is not full with %d requests", windowRequests)
-	}
-	if err := w.drain(func(proto.Request, string) error { return nil }); err != nil || w.full() {
-		t.Errorf("it is still full: %v", err)
-	}
-	if w.add(proto.Request{Body: make([]byte, windowSize)}, "m"); !w.full() {
-		t.Errorf("it is not full with %d bytes", windowSize)
+	w := newWindow(2, 100)
+	for _, step := range []struct {
+		bytes int
+		full  bool
+	}{{10, false}, {10, true}, {99, false}, {1, true}, {100, true}} {
+		if w.add(proto.Request{Body: make([]byte, step.bytes)}, "m"); w.full() != step.full {
+			t.Errorf("full: %t with %d requests of %d bytes", w.full(), len(w.requests), w.bytes)
+		}
+		if !step.full {
+			continue
+		}
+		if err := w.drain(func(proto.Request, string) error { return nil }); err != nil || w.full() {
+			t.Errorf("it is still full: %v", err)
+		}
 	}
 }
 
 func TestWindowStopsAtTheFirstError(t *testing.T) {
 	t.Parallel()
-	var w window
+	w := newWindow(100, 1000)
 	w.add(proto.Request{}, "m")
 	if err := w.drain(func(proto.Request, string) error { return io.ErrClosedPipe }); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("error %v", err)
 	}
 }
+
+const smallWindow = 4000 // requests
 
 // grouping cuts an input that begins at a point, and returns the outlines of the shards
 // with the places between which publishing could go on.
@@ -109,7 +110,7 @@ func grouping(t *testing.T, file string, s proto.Settings, requests int, from pr
 	if err := in.Seek(from); err != nil {
 		t.Fatal(err)
 	}
-	r := rounder{m: proto.Manifest{Settings: s}, in: in, repeated: roaring.New(), window: new(window), cut: newCutter(s, 0, requests-int(from.Seq))}
+	r := rounder{m: proto.Manifest{Settings: s}, in: in, repeated: roaring.New(), window: newWindow(smallWindow, 1<<20), cut: newCutter(s, 0, requests-int(from.Seq))}
 	r.cut.index = from.Shard
 	emit := func(c cut) error {
 		shards = append(shards, c.shard)
@@ -142,8 +143,8 @@ func grouping(t *testing.T, file string, s proto.Settings, requests int, from pr
 // is once, beside those that begin alike.
 func TestGroupByPrefix(t *testing.T) {
 	t.Parallel()
-	const beginnings = 500
-	requests := 2*windowRequests + 10_000
+	const beginnings = 50
+	requests := 2*smallWindow + 1000
 	var text strings.Builder
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range requests {
