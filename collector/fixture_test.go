@@ -43,7 +43,7 @@ func lineOf(seq uint32, pad int) []byte {
 	}
 	r := proto.Result{
 		Run: "r", Seq: seq, CustomID: lineID(seq), Status: 200, Worker: workerOf(seq), Attempts: 2, Reasons: []string{"503"},
-		Body: fmt.Appendf(nil, `{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5}}`,
+		Body: fmt.Appendf(nil, `{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2}}}`,
 			seq, strings.Repeat("x", pad), finish),
 	}
 	if failing(seq) {

@@ -109,7 +109,7 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 		SchemaVersion: metadata.Version, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: &m,
 		Platform: c.cfg.Meta.Platform, Model: strings.Join(m.Models(), ", "),
 		Config: metadata.Config{
-			Concurrency: fixed(c.cfg.Meta.Concurrency), Sampling: m.Input.Parameters, ShardSize: m.Settings.ShardSize,
+			Concurrency: fixed(c.cfg.Meta.Concurrency), Sampling: m.Input.Parameters, ShardSize: m.Settings.ShardSize, GroupByPrefix: m.Settings.GroupByPrefix,
 			Ordered: c.cfg.Format.Ordered, Seekable: c.cfg.Format.Seekable, Plain: c.cfg.Format.Plain,
 		},
 		Test: metadata.Test{
@@ -186,6 +186,9 @@ func measure(r *metadata.Results, s *State) {
 	// Where some answers do not tell their usage, the others are no fair sample.
 	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
 	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)
+	if t.CachedTokens > 0 {
+		r.CachedPromptTokens = &t.CachedTokens
+	}
 	r.Slowest, r.Longest, r.FailureExamples = t.Slowest, t.Longest, t.Examples
 }
 

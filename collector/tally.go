@@ -31,6 +31,8 @@ type Tally struct {
 	Latency    *spread `json:"latency,omitempty"`
 	Prompt     *spread `json:"prompt,omitempty"`
 	Completion *spread `json:"completion,omitempty"`
+	// CachedTokens are the prompt tokens that servers had read before, as far as they tell.
+	CachedTokens int64 `json:"cached_tokens,omitempty"`
 	// Slowest and Longest are a few of them, by latency and by completion tokens.
 	Slowest []metadata.Outlier `json:"slowest,omitempty"`
 	Longest []metadata.Outlier `json:"longest,omitempty"`
@@ -99,6 +101,7 @@ func (t *Tally) measure(l proto.Line) {
 	if l.PromptTokens+l.CompletionTokens > 0 {
 		addTo(&t.Prompt, float64(l.PromptTokens))
 		addTo(&t.Completion, float64(l.CompletionTokens))
+		t.CachedTokens += l.CachedTokens
 		o.CompletionTokens = &l.CompletionTokens
 	}
 	slow, long := isOutlier(t.Slowest, o, slower), l.CompletionTokens > 0 && isOutlier(t.Longest, o, longer)
@@ -176,6 +179,7 @@ func (t *Tally) Add(d Tally) {
 	for cause, id := range d.Examples {
 		t.example(cause, func() string { return id })
 	}
+	t.CachedTokens += d.CachedTokens
 	mergeTo(&t.Latency, d.Latency)
 	mergeTo(&t.Prompt, d.Prompt)
 	mergeTo(&t.Completion, d.Completion)

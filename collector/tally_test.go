@@ -61,7 +61,8 @@ func TestTally(t *testing.T) {
 			must(t, err)
 			f := &frame{}
 			f.add(0, tt.line, info)
-			f.tally.Latency, f.tally.Prompt, f.tally.Completion, f.tally.Slowest, f.tally.Longest, f.tally.Examples = nil, nil, nil, nil, nil, nil // see TestTallyMeasures
+			f.tally.Latency, f.tally.Prompt, f.tally.Completion, f.tally.Slowest, f.tally.Longest, f.tally.Examples = nil, nil, nil, nil, nil, nil
+			f.tally.CachedTokens = 0 // for all these see TestTallyMeasures
 			if diff := cmp.Diff(tt.want, f.tally); diff != "" {
 				t.Errorf("tally (-want +got):\n%s", diff)
 			}
@@ -81,7 +82,7 @@ func TestTallyMeasures(t *testing.T) {
 			seq := uint32(10*part + i)
 			line := resultLine(seq, func(r *proto.Result) {
 				r.Latency = time.Duration(seq) * time.Second
-				r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":10,"completion_tokens":%d}}`, 99-seq)
+				r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":10,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":8}}}`, 99-seq)
 				if i == 9 {
 					r.Status, r.Err, r.Body = 0, &proto.ResultError{Code: "timeout"}, nil
 				}
@@ -97,6 +98,9 @@ func TestTallyMeasures(t *testing.T) {
 	}
 	if d := whole.Completion.distribution(1, 90); d == nil || d.Max != 99 || d.Mean != 50 {
 		t.Errorf("completion tokens %+v", d)
+	}
+	if whole.CachedTokens != 90*8 {
+		t.Errorf("%d cached tokens, want those of 90 answers", whole.CachedTokens)
 	}
 	if d := whole.Prompt.distribution(1, 91); d != nil {
 		t.Errorf("the prompts of 90 requests stand for 91: %+v", d)
@@ -161,7 +165,7 @@ func TestTallyIsBounded(t *testing.T) {
 func checkTally(t *testing.T, want *Tally, meta metadata.Run) {
 	t.Helper()
 	r := meta.Results
-	got := &Tally{Attempts: r.AttemptsHistogram, Retried: r.AttemptFailures, Finish: r.FinishReasons, Failures: r.Failures}
+	got := &Tally{Attempts: r.AttemptsHistogram, Retried: r.AttemptFailures, Finish: r.FinishReasons, Failures: r.Failures, CachedTokens: orEmpty(r.CachedPromptTokens)}
 	for _, w := range meta.Workers {
 		if *w.Requests > 0 {
 			count(&got.Workers, w.Name, *w.Requests)

@@ -15,6 +15,7 @@ type Line struct {
 	Status           int   // of the HTTP answer; 0: there was none
 	PromptTokens     int64 // from the answer's usage; 0 if it has none
 	CompletionTokens int64
+	CachedTokens     int64 // those of the prompt that the server had read before; 0 if it does not say
 	// Finish is why the answer ended: the finish_reason of its first choice or, in the
 	// responses API, [FinishOfResponse]. Empty if it does not say.
 	Finish string
@@ -94,7 +95,8 @@ func scanAnswer(s *Scanner, l *Line) {
 		switch string(s.Name()) {
 		case "usage":
 			if s.Kind() == '{' {
-				l.PromptTokens, l.CompletionTokens = ScanUsage(s)
+				u := ScanUsage(s)
+				l.PromptTokens, l.CompletionTokens, l.CachedTokens = u.Prompt, u.Completion, u.Cached
 			}
 		case "choices":
 			if s.Kind() == '[' {
@@ -158,19 +160,37 @@ func scanMember(s *Scanner, name string) (value string) {
 	return value
 }
 
+// Usage is what an answer says that it took, in tokens. What it does not say is 0.
+type Usage struct {
+	Prompt, Completion int64
+	// Cached are those of the prompt that came from the server's prefix cache. vLLM tells
+	// with --enable-prompt-tokens-details, and only if there are any; SGLang with
+	// --enable-cache-report.
+	Cached int64
+}
+
 // ScanUsage reads the token counts from an answer's usage, the object that comes next.
 // Chat and completions name them prompt_tokens and completion_tokens, the responses API
 // input_tokens and output_tokens.
-func ScanUsage(s *Scanner) (prompt, completion int64) {
+func ScanUsage(s *Scanner) (u Usage) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "prompt_tokens", "input_tokens":
-			prompt = parseInt(s.Value())
+			u.Prompt = parseInt(s.Value())
 		case "completion_tokens", "output_tokens":
-			completion = parseInt(s.Value())
+			u.Completion = parseInt(s.Value())
+		case "prompt_tokens_details", "input_tokens_details":
+			if s.Kind() != '{' {
+				continue
+			}
+			for s.Enter(); s.Next(); {
+				if string(s.Name()) == "cached_tokens" {
+					u.Cached = parseInt(s.Value())
+				}
+			}
 		}
 	}
-	return prompt, completion
+	return u
 }
 
 // scanExtras reads promptmill's own object, which comes next.

@@ -45,11 +45,12 @@ type Config struct {
 	MaxModelLen          *int     `json:"max_model_len"`          // context length of the model in tokens, the shortest among the workers
 	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"` // 0 to 1, as vLLM was started with
 	// Sampling are the parameters of the requests, by name.
-	Sampling  map[string]proto.Parameter `json:"sampling"`
-	ShardSize int                        `json:"shard_size"`
-	Ordered   bool                       `json:"ordered"`
-	Seekable  bool                       `json:"seekable"`
-	Plain     bool                       `json:"plain"`
+	Sampling      map[string]proto.Parameter `json:"sampling"`
+	ShardSize     int                        `json:"shard_size"`
+	GroupByPrefix bool                       `json:"group_by_prefix"`
+	Ordered       bool                       `json:"ordered"`
+	Seekable      bool                       `json:"seekable"`
+	Plain         bool                       `json:"plain"`
 }
 
 // Test names the input and the output.
@@ -77,7 +78,10 @@ type Results struct {
 	IdleTimeSeconds      *float64 `json:"idle_time_seconds"`
 	LostTimeSeconds      *float64 `json:"lost_time_seconds"`
 
-	PromptTokens             *int64   `json:"prompt_tokens"`
+	PromptTokens *int64 `json:"prompt_tokens"`
+	// CachedPromptTokens are those of the prompt tokens that came from the prefix caches of
+	// model servers; null if no answer tells of any.
+	CachedPromptTokens       *int64   `json:"cached_prompt_tokens"`
 	CompletionTokens         *int64   `json:"completion_tokens"`
 	TotalTokens              *int64   `json:"total_tokens"`
 	ThroughputTokensPerSec   *float64 `json:"throughput_tokens_per_sec"` // prompt and completion

@@ -17,6 +17,9 @@ func result(b *builder) Section {
 	}
 	s.add("Benchmark duration (s)", figure(&r.InferenceTimeSeconds, amount))
 	s.known("Total input tokens", whole(r.PromptTokens), integer)
+	if in, cached := r.PromptTokens, r.CachedPromptTokens; in != nil && cached != nil && *in > 0 {
+		s.add("Input tokens from a prefix cache", Cell{Text: count(*cached) + " (" + share(*cached, *in) + ")", Value: new(float64(*cached))})
+	}
 	s.known("Total generated tokens", whole(r.CompletionTokens), integer)
 	s.known("Request throughput (req/s)", r.ThroughputRequestsPerSec, amount)
 	s.known("Peak request throughput (req/s)", r.PeakRequestsPerSec, amount)

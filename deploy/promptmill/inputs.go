@@ -22,7 +22,7 @@ func inputFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "set", Usage: "body field `KEY=JSON` for requests that lack it (repeatable)", Sources: flagEnv("set")},
 		&cli.BoolFlag{Name: "skip-invalid", Usage: "write refused input lines as failed requests and run the others", Sources: flagEnv("skip-invalid")},
 		&cli.IntFlag{Name: "shard-size", Value: 32, Usage: "requests in a shard, at most", Sources: flagEnv("shard-size")},
-		&cli.BoolFlag{Name: "group-by-prefix", Usage: "send requests that begin alike to one box, for its model server's prefix cache", Sources: flagEnv("group-by-prefix")},
+		&cli.BoolFlag{Name: "group-by-prefix", Usage: "put requests that begin alike into one shard, for the prefix cache of the model server", Sources: flagEnv("group-by-prefix")},
 		&cli.StringFlag{Name: "schema", Usage: "JSON Schema `FILE` that each answer must match", Sources: flagEnv("schema")},
 		&cli.FloatFlag{Name: "retry-truncated", Usage: "run answers that were cut off again, with `N` times the tokens", Sources: flagEnv("retry-truncated")},
 		&cli.StringFlag{Name: "run", Usage: "id of the run; made up if not given", Sources: flagEnv("run")},

@@ -178,6 +178,9 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 	if text := changed(has, want); text != "" {
 		return &failure{exitError, fmt.Errorf("%s belongs to run %s, %s", o.output.Results(), m.Run, text), mend}
 	}
+	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
+		r.screen.say("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them", has.ShardSize, has.GroupByPrefix)
+	}
 	return r.sameInput(ctx, m.Input, mend)
 }
 

@@ -60,7 +60,8 @@ func Read(body []byte) (Content, error) {
 			results = count(s)
 		case "usage":
 			if s.Kind() == '{' {
-				c.PromptTokens, c.CompletionTokens = proto.ScanUsage(s)
+				u := proto.ScanUsage(s)
+				c.PromptTokens, c.CompletionTokens = u.Prompt, u.Completion
 			}
 		case "status":
 			status = string(text(s))

@@ -45,6 +45,7 @@ func parseRequest(body []byte) (request, error) {
 type plan struct {
 	hash                           uint64
 	promptTokens, completionTokens int
+	cachedTokens                   int  // of the prompt
 	cut                            bool // the completion, by a limit
 }
 
@@ -75,6 +76,17 @@ func (p *plan) limit(tokens int) {
 	}
 }
 
+// unread is the part of the prompt that must be read, from 0 to 1.
+func (p plan) unread() float64 { return 1 - float64(p.cachedTokens)/float64(p.promptTokens) }
+
+// details is what vLLM says of cached tokens, if there are any.
+func (p plan) details() *openai.PromptTokensDetails {
+	if p.cachedTokens == 0 {
+		return nil
+	}
+	return &openai.PromptTokensDetails{CachedTokens: p.cachedTokens}
+}
+
 // text is the answer's, a word a token.
 func (p plan) text() string {
 	var text strings.Builder
@@ -89,15 +101,19 @@ func (p plan) text() string {
 
 // answer makes the body of a good answer for an endpoint.
 func (p plan) answer(path string, r request, finish string) ([]byte, error) {
-	usage := openai.Usage{PromptTokens: p.promptTokens, CompletionTokens: p.completionTokens, TotalTokens: p.promptTokens + p.completionTokens}
+	usage := openai.Usage{PromptTokens: p.promptTokens, CompletionTokens: p.completionTokens, TotalTokens: p.promptTokens + p.completionTokens, PromptTokensDetails: p.details()}
 	id := fmt.Sprintf("%016x", p.hash)
 	switch path {
 	case "/v1/chat/completions":
 		// By hand: go-openai's type writes fields that only Azure has.
+		details := ""
+		if p.cachedTokens > 0 {
+			details = fmt.Sprintf(`,"prompt_tokens_details":{"cached_tokens":%d}`, p.cachedTokens)
+		}
 		return fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,`+
 			`"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%q}],`+
-			`"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}}`,
-			id, proto.Quote(r.model), proto.Quote(p.text()), finish, p.promptTokens, usage.TotalTokens, p.completionTokens), nil
+			`"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%s}}`,
+			id, proto.Quote(r.model), proto.Quote(p.text()), finish, p.promptTokens, usage.TotalTokens, p.completionTokens, details), nil
 	case "/v1/completions":
 		return json.Marshal(openai.CompletionResponse{
 			ID: "cmpl-" + id, Object: "text_completion", Model: r.model, Usage: &usage,
@@ -122,7 +138,10 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 		return json.Marshal(object{
 			"id": "resp-" + id, "object": "response", "model": r.model, "status": status, "incomplete_details": details,
 			"output": []object{{"type": "message", "role": "assistant", "content": []object{{"type": "output_text", "text": p.text()}}}},
-			"usage":  map[string]int{"input_tokens": p.promptTokens, "output_tokens": p.completionTokens, "total_tokens": usage.TotalTokens},
+			"usage": object{
+				"input_tokens": p.promptTokens, "input_tokens_details": object{"cached_tokens": p.cachedTokens},
+				"output_tokens": p.completionTokens, "total_tokens": usage.TotalTokens,
+			},
 		})
 	}
 }

@@ -27,14 +27,14 @@ func newPrefixCache(tokens int) *prefixCache {
 	return &prefixCache{most: tokens / block, blocks: map[uint64]*list.Element{}, used: list.New()}
 }
 
-// read takes in a prompt, and returns the part of it that must be read for that, from 0
-// to 1: something always, since the first token follows from the last of the prompt. As
-// with vLLM, who comes next has the blocks while they are still being read.
-func (c *prefixCache) read(prompt []byte) (unread float64) {
+// read takes in a prompt, and returns how many of its tokens were there: never all, since
+// the first token of the answer follows from the last of the prompt. As with vLLM, who
+// comes next has the blocks while they are still being read.
+func (c *prefixCache) read(prompt []byte) (cached int) {
 	if c.most == 0 {
-		return 1
+		return 0
 	}
-	tokens, cached, missed := tokensOf(prompt), 0, false
+	tokens, missed := tokensOf(prompt), false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := fnv.New64a()
@@ -49,7 +49,7 @@ func (c *prefixCache) read(prompt []byte) (unread float64) {
 	cached = min(cached, tokens-1)
 	c.asked.Add(int64(tokens))
 	c.hits.Add(int64(cached))
-	return float64(tokens-cached) / float64(tokens)
+	return cached
 }
 
 // keep uses a block, and tells whether it was there.

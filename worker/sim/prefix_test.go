@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,17 +17,17 @@ func TestPrefixCache(t *testing.T) {
 		blocks int
 		kept   []string
 		prompt string
-		unread float64
+		cached int
 	}{
-		{"no cache", 0, []string{a + b}, a + b, 1},
-		{"nothing kept", 8, nil, a, 1},
-		{"another beginning", 8, []string{a + b}, c + b, 1},
-		{"the same block in another place", 8, []string{a + b}, b, 1},
-		{"half of it", 8, []string{a + b}, a + c, 0.5},
-		{"a block that is not whole", 8, []string{a + b[1:]}, a + b[1:], (block - 1.0) / (2*block - 1)},
-		{"all but the last token", 8, []string{a + b}, a + b, 1.0 / (2 * block)},
-		{"what was used first has gone", 2, []string{a, b, c}, a, 1},
-		{"what was used again stays", 2, []string{a, b, a, c}, a, 1.0 / block},
+		{"no cache", 0, []string{a + b}, a + b, 0},
+		{"nothing kept", 8, nil, a, 0},
+		{"another beginning", 8, []string{a + b}, c + b, 0},
+		{"the same block in another place", 8, []string{a + b}, b, 0},
+		{"half of it", 8, []string{a + b}, a + c, block},
+		{"a block that is not whole", 8, []string{a + b[1:]}, a + b[1:], block},
+		{"all but the last token", 8, []string{a + b}, a + b, 2*block - 1},
+		{"what was used first has gone", 2, []string{a, b, c}, a, 0},
+		{"what was used again stays", 2, []string{a, b, a, c}, a, block - 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -34,8 +35,8 @@ func TestPrefixCache(t *testing.T) {
 			for _, prompt := range tt.kept {
 				cache.read([]byte(prompt))
 			}
-			if unread := cache.read([]byte(tt.prompt)); unread != tt.unread {
-				t.Errorf("%g of the prompt must be read, want %g", unread, tt.unread)
+			if cached := cache.read([]byte(tt.prompt)); cached != tt.cached {
+				t.Errorf("%d tokens of the prompt were there, want %d", cached, tt.cached)
 			}
 			if n := cache.used.Len(); n > tt.blocks || n != len(cache.blocks) {
 				t.Errorf("%d blocks in the list and %d in the map, want at most %d", n, len(cache.blocks), tt.blocks)
@@ -48,19 +49,21 @@ func TestCachedPromptsComeFaster(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{TTFT: time.Second, Prefix: 1024})
-		ask := func(question string) time.Duration {
+		ask := func(path, question string) (took time.Duration, told bool) {
 			begin := time.Now()
-			post(t.Context(), s, chat, `{"model":"m","messages":"`+strings.Repeat("x", 511*bytesPerToken)+question+`"}`)
-			return time.Since(begin)
+			answer := post(t.Context(), s, path, `{"model":"m","prompt":"`+strings.Repeat("x", 511*bytesPerToken)+question+`"}`)
+			return time.Since(begin), strings.Contains(answer.Body.String(), `"cached_tokens":496`)
 		}
-		if took := ask("one"); took != time.Second {
-			t.Errorf("the first takes %v, want 1 s", took)
+		if took, told := ask(chat, "one"); took != time.Second || told {
+			t.Errorf("the first takes %v, want 1 s; cached tokens told: %t", took, told)
 		}
-		if took := ask("two"); took > 100*time.Millisecond || took == 0 {
-			t.Errorf("one that begins alike takes %v, want less than 100 ms", took)
+		for i, path := range []string{chat, "/v1/completions", "/v1/responses"} {
+			if took, told := ask(path, fmt.Sprint(i)); took > 100*time.Millisecond || took == 0 || !told {
+				t.Errorf("one that begins alike takes %v, want less than 100 ms; cached tokens told: %t", took, told)
+			}
 		}
-		if got := get(s, "/metrics"); !strings.Contains(got, "vllm:prefix_cache_hits_total{engine=\"0\",model_name=\"sim\"} 496\n") {
-			t.Errorf("no 496 tokens cached in\n%s", got)
+		if got := get(s, "/metrics"); !strings.Contains(got, "vllm:prefix_cache_hits_total{engine=\"0\",model_name=\"sim\"} 1488\n") {
+			t.Errorf("no 3 x 496 tokens cached in\n%s", got)
 		}
 	})
 }

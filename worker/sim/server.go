@@ -158,7 +158,8 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
 		return // the client has gone
 	}
-	err = s.engine.run(r.Context(), &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, unread: s.cache.read(req.prompt)})
+	p.cachedTokens = s.cache.read(req.prompt)
+	err = s.engine.run(r.Context(), &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, unread: p.unread()})
 	switch {
 	case errors.Is(err, ErrBusy):
 		s.refuseBusy(w)
