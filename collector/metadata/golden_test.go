@@ -53,12 +53,12 @@ func rich() *metadata.Run {
 		Schema: proto.ManifestSchema, Run: "20261103-083000-k7f2", State: proto.StateCompleted, CreatedAt: began, EndedAt: new(began.Add(520 * time.Second)),
 		Terms:    proto.Terms{KeepSeconds: 86400, Attended: true},
 		Input:    proto.Input{Files: []proto.File{{Path: "/data/tickets.jsonl", Bytes: 9 << 20, ModTime: began.Add(-time.Hour)}}, SHA256: "5f1d", Bytes: 9 << 20, Requests: int(requests)},
-		Settings: proto.Settings{ShardSize: 32, ShardBytes: 256 << 10},
+		Settings: proto.Settings{GroupByPrefix: true, ShardSize: 32, ShardBytes: 256 << 10},
 	}
 	return &metadata.Run{
 		SchemaVersion: metadata.Version, TestID: m.Run, Timestamp: began, Platform: "vLLM 0.11.2", Model: "Qwen/Qwen3-8B", Status: proto.StateCompleted,
 		Config: metadata.Config{
-			MaxModelLen: new(32768), GPUMemoryUtilization: new(0.9), ShardSize: 32,
+			MaxModelLen: new(32768), GPUMemoryUtilization: new(0.9), ShardSize: 32, GroupByPrefix: true,
 			Sampling: map[string]proto.Parameter{
 				"temperature": {Requests: int(requests), Values: []json.RawMessage{json.RawMessage("0"), json.RawMessage("0.7")}},
 				"max_tokens":  {Requests: 100, Values: []json.RawMessage{json.RawMessage("512")}},
@@ -72,7 +72,7 @@ func rich() *metadata.Run {
 		Results: metadata.Results{
 			SuccessCount: int(requests) - failed, FailureCount: failed, ModelLoadTimeSeconds: new(48.2),
 			InferenceTimeSeconds: worked, TotalTimeSeconds: 520, IdleTimeSeconds: new(5.0), LostTimeSeconds: new(60.0),
-			PromptTokens: &in, CompletionTokens: &out, TotalTokens: new(in + out),
+			PromptTokens: &in, CachedPromptTokens: new(in * 5 / 8), CompletionTokens: &out, TotalTokens: new(in + out),
 			ThroughputTokensPerSec: metadata.Per(float64(in+out), worked), ThroughputRequestsPerSec: metadata.Per(float64(requests), worked),
 			InputTokensPerSec: metadata.Per(float64(in), worked), OutputTokensPerSec: metadata.Per(float64(out), worked),
 			PeakOutputTokensPerSec: new(2170.0), PeakRequestsPerSec: new(7.0), PeakConcurrentRequests: new(int64(96)), MeanConcurrentRequests: new(84.5),
