@@ -4,16 +4,21 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 )
 
-// Objects is a run's store of payloads that do not fit into a message. The store is
-
+// Objects is a run's store of payloads that do not fit into a message, and of its input.
+// It is one of NATS's object stores (ADR-20), which any client can read.
 type Objects struct {
 	js  jetstream.JetStream
 	run string
@@ -37,28 +42,94 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 	return o.PutReader(ctx, name, bytes.NewReader(data))
 }
 
-// whole reports whether all chunks of an object are there. The library may leave the
-// name of one whose chunks were refused, for a full stream.
+// whole reports whether all chunks of an object are there. A server that came back with
+// less may have its name without them.
 func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 	stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
 	if err != nil {
 		return false
 	}
-	chunks := "$O." + info.Bucket + ".C." + info.NUID
-	state, err := stream.Info(ctx, jetstream.WithSubjectFilter(chunks))
-	return err == nil && state.State.Subjects[chunks] == uint64(info.Chunks)
+	state, err := stream.Info(ctx, jetstream.WithSubjectFilter(chunks(info)))
+	return err == nil && state.State.Subjects[chunks(info)] == uint64(info.Chunks)
 }
 
-// PutReader stores all that r gives under name, which must be new.
+// chunkSize is how many bytes of an object go into a message, at most. With one on its way
+// at a time, larger ones are faster over a long line; by default a server takes 1 MiB.
+const chunkSize = 512 << 10
+
+// PutReader stores all that r gives under name, which must be new. The library's own Put
+// has many chunks under way, all in the same memory (nats.go 1.55): one that it must send
+// again, since the stream had no leader, has the bytes of a later one by then, and comes
+// after it.
 func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error {
-	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
-	if err != nil {
+	bucket := ObjectsBucket(o.run)
+	if _, err := o.js.ObjectStore(ctx, bucket); err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
-	if _, err := store.Put(ctx, jetstream.ObjectMeta{Name: name}, r); err != nil {
-		return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
+	size := min(chunkSize, int(o.js.Conn().MaxPayload()/2))
+	info := jetstream.ObjectInfo{
+		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)}},
+		Bucket:     bucket, NUID: nuid.Next(),
 	}
-	return nil
+	err := o.putChunks(ctx, &info, r, make([]byte, size))
+	if err == nil {
+		err = o.putInfo(ctx, info)
+	}
+	if err == nil {
+		return nil
+	}
+	if stream, err := o.js.Stream(ctx, "OBJ_"+bucket); err == nil {
+		stream.Purge(ctx, jetstream.WithPurgeSubject(chunks(&info))) // if it may; else they go with the run
+	}
+	return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
+}
+
+// chunks is the subject of an object's chunks.
+func chunks(info *jetstream.ObjectInfo) string { return "$O." + info.Bucket + ".C." + info.NUID }
+
+// putChunks stores what r gives, and notes in info what it was.
+func (o *Objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader, chunk []byte) error {
+	sum := sha256.New()
+	for {
+		n, err := io.ReadFull(r, chunk)
+		if n > 0 {
+			sum.Write(chunk[:n])
+			info.Size += uint64(n)
+			info.Chunks++
+			msg := nats.NewMsg(chunks(info))
+			msg.Data = chunk[:n]
+			if err := o.publish(ctx, msg, fmt.Sprintf("%s-%d", info.NUID, info.Chunks)); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			info.Digest = jetstream.GetObjectDigestValue(sum)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// putInfo stores an object's name, in place of what had it before.
+func (o *Objects) putInfo(ctx context.Context, info jetstream.ObjectInfo) error {
+	msg := nats.NewMsg("$O." + info.Bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(info.Name)))
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	var err error
+	if msg.Data, err = json.Marshal(info); err != nil {
+		return err
+	}
+	return o.publish(ctx, msg, info.NUID)
+}
+
+// publish stores a message once, however often it must be sent until that is confirmed.
+func (o *Objects) publish(ctx context.Context, msg *nats.Msg, id string) error {
+	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
+	return untilLed(ctx, func(ctx context.Context) error {
+		_, err := o.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
+		return err
+	})
 }
 
 // Get returns the object called name. The error says whether it can never be had:
@@ -88,10 +159,9 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 	if err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
-	chunks := jetstream.WithGetMsgSubject("$O." + bucket + ".C." + info.NUID) // ADR-20
 	sum, at := sha256.New(), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
-		msg, err := stream.GetMsg(ctx, at+1, chunks)
+		msg, err := stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			err = fmt.Errorf("%w: a part of it is lost", ErrFormat)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// chunk is the size of the library's chunks.
-const chunk = 128 << 10
+// chunk is how much of an object is in a message.
+const chunk = 512 << 10
 
 // openObjects gives a test the store of the run "r", and the stream behind it.
 func openObjects(t *testing.T) (*proto.Objects, jetstream.Stream, jetstream.JetStream) {
