@@ -226,14 +226,14 @@ func TestClusterProcessesKilled(t *testing.T) {
 	if code := waitExit(t, submit, said, patience); code != exitOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
-	// after waits for more answers and more lines, which prove that all parts work. Then
-	// there are none until the next thing happens, or a busy machine would be through with
-	// the run before.
+	// after waits for more answers and for lines, which prove that all parts work. Then
+	// there are no more answers until the next thing happens, or a busy machine would be
+	// through with the run before.
 	after := func(more int) {
 		t.Helper()
-		defer m.sim.Hang(true)
 		goal, begin := m.sim.Succeeded()+int64(more), time.Now()
 		poll(t, patience, "answers", func() bool { return m.sim.Succeeded() >= goal })
+		m.sim.Hang(true)
 		poll(t, patience, "lines in the journal", func() bool { return lines.silent(begin) < time.Since(begin)-10*time.Millisecond })
 	}
 	during := func(what string, happens func()) {
