@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -146,32 +147,41 @@ func readHeader(r io.ReaderAt, offset, size int64) (h header, length int64, err 
 	return h, length, nil
 }
 
-// readPacked reads the zstd frame behind a header and checks it.
-func readPacked(r io.ReaderAt, offset int64, h header) ([]byte, error) {
-	packed := make([]byte, h.Packed)
-	if err := readAt(r, packed, offset); err != nil {
-		return nil, err
-	}
-	if crc32.Checksum(packed, crcTable) != h.CRC {
-		return nil, errTorn
-	}
-	return packed, nil
+// unpacker reads the lines of one frame after the other into the same memory.
+type unpacker struct {
+	dec           *zstd.Decoder
+	packed, lines []byte
 }
 
-// unpackLines returns the lines of a frame, or errTorn if they are not what its header says.
-func unpackLines(r io.ReaderAt, p place, dec *zstd.Decoder) ([]byte, error) {
-	packed, err := readPacked(r, p.packed, p.header)
-	if err != nil || len(packed) == 0 {
+func newUnpacker() (*unpacker, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("zstd decoder: %w", err)
+	}
+	return &unpacker{dec: dec}, nil
+}
+
+func (u *unpacker) close() { u.dec.Close() }
+
+// unpack returns the lines of a frame, valid until the next call, or errTorn if they are
+// not what its header says.
+func (u *unpacker) unpack(r io.ReaderAt, p place) ([]byte, error) {
+	u.packed = slices.Grow(u.packed[:0], int(p.Packed))[:p.Packed]
+	err := readAt(r, u.packed, p.packed)
+	if err == nil && crc32.Checksum(u.packed, crcTable) != p.CRC {
+		err = errTorn
+	}
+	if err != nil || p.Packed == 0 {
 		return nil, err
 	}
-	lines, err := dec.DecodeAll(packed, make([]byte, 0, min(p.Bytes, maxHeader)))
+	u.lines, err = u.dec.DecodeAll(u.packed, slices.Grow(u.lines[:0], int(min(p.Bytes, maxHeader))))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errTorn, err)
 	}
-	if n := bytes.Count(lines, []byte{'\n'}); n != p.Counts.Done {
+	if n := bytes.Count(u.lines, []byte{'\n'}); n != p.Counts.Done {
 		return nil, fmt.Errorf("%w: %d lines for %d requests", errTorn, n, p.Counts.Done)
 	}
-	return lines, nil
+	return u.lines, nil
 }
 
 // readAt fills p, or returns errTorn where the file ends first.

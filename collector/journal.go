@@ -288,12 +288,12 @@ func (j *Journal) frames(each func(place) error) (end int64, damaged bool, err e
 // last frame are checked, and with all given, those of every frame; others were
 // synced before the next was begun.
 func (j *Journal) recover(all bool) error {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	u, err := newUnpacker()
 	if err != nil {
-		return fmt.Errorf("zstd decoder: %w", err)
+		return err
 	}
-	defer dec.Close()
-	r := recovery{j: j, all: all, dec: dec, state: State{Done: roaring.New(), Tally: &Tally{}}}
+	defer u.close()
+	r := recovery{j: j, all: all, unpacker: u, state: State{Done: roaring.New(), Tally: &Tally{}}}
 	_, damaged, err := j.frames(func(p place) error {
 		err := r.settle(false)
 		r.pending = &p
@@ -334,9 +334,9 @@ func (j *Journal) recover(all bool) error {
 // recovery gathers what a journal holds, one frame behind the reading, so that it
 // knows which frame is the last.
 type recovery struct {
+	*unpacker
 	j         *Journal
 	all       bool
-	dec       *zstd.Decoder
 	pending   *place
 	good      []place
 	state     State
@@ -352,7 +352,7 @@ func (r *recovery) settle(last bool) error {
 	p := *r.pending
 	r.pending = nil
 	if r.all || last {
-		if _, err := unpackLines(r.j.file, p, r.dec); errors.Is(err, errTorn) {
+		if _, err := r.unpack(r.j.file, p); errors.Is(err, errTorn) {
 			r.damaged = r.damaged || !last
 			return nil
 		} else if err != nil {

@@ -9,8 +9,6 @@ import (
 	"os"
 	"slices"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -20,7 +18,8 @@ var errDamaged = errors.New("the journal is damaged")
 // windowTarget bounds the lines that an ordered rewrite holds at once, in bytes.
 const windowTarget = 64 << 20
 
-// takeLine receives an output line and whether its request failed.
+// takeLine receives an output line, valid until it returns, and whether its request
+// failed.
 type takeLine func(seq uint32, failed bool, line []byte) error
 
 // rewrite turns a complete journal into the output files. It can be interrupted and
@@ -77,11 +76,11 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 
 // each gives out the lines of requests from first to last, in the order of the file.
 func (j *Journal) each(ctx context.Context, first, last uint32, take takeLine) error {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	u, err := newUnpacker()
 	if err != nil {
-		return fmt.Errorf("zstd decoder: %w", err)
+		return err
 	}
-	defer dec.Close()
+	defer u.close()
 	end, damaged, err := j.frames(func(p place) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -100,7 +99,7 @@ func (j *Journal) each(ctx context.Context, first, last uint32, take takeLine) e
 		if err != nil {
 			return fmt.Errorf("%w: frame at byte %d: %w", errDamaged, p.offset, err)
 		}
-		text, err := unpackLines(j.file, p, dec)
+		text, err := u.unpack(j.file, p)
 		if err == nil && len(seqs) != p.Counts.Done {
 			err = fmt.Errorf("%d numbers for %d requests", len(seqs), p.Counts.Done)
 		}
