@@ -18,9 +18,10 @@ type deed struct {
 	targets func(shape) []string
 	// harms are the parts to which nothing else is done at the same time.
 	harms       func(target string) []string
-	short, long time.Duration // how long it lasts
-	lasting     bool          // it may outlast a shard's patience with its worker
-	rest        time.Duration // that the parts have afterwards
+	short, long time.Duration                                // how long it lasts
+	lasting     bool                                         // it may outlast a shard's patience with its worker
+	rest        time.Duration                                // that the parts have afterwards
+	steps       func(s shape, target string) []time.Duration // one of which its clock makes
 	do, undo    func(f *fleet, e event) error
 }
 
@@ -70,6 +71,7 @@ var deeds = []*deed{
 	{name: "read-only disk", weight: 3, targets: only("out"), harms: diskHarms, short: 2 * time.Second, long: 6 * time.Second, rest: 3 * time.Second, do: (*fleet).doReadOnly, undo: (*fleet).undoDisk},
 	{name: "torn output", weight: 4, targets: only("serve"), harms: itself, short: 0, long: 3 * time.Second, rest: 2 * time.Second, do: (*fleet).doTear, undo: (*fleet).undoKill},
 	{name: "flipped output", weight: 4, targets: only("serve"), harms: itself, short: 0, long: 3 * time.Second, rest: 2 * time.Second, do: (*fleet).doFlip, undo: (*fleet).undoKill},
+	{name: "clock", weight: 6, targets: clockNames, harms: itsClock, short: time.Second, long: 15 * time.Second, steps: stepsOf, do: (*fleet).doClock, undo: (*fleet).undoClock},
 	{name: "lost store", weight: 2, targets: storeNames, harms: oneNode, short: 0, long: 3 * time.Second, rest: 20 * time.Second, do: (*fleet).doLose, undo: (*fleet).undoLose},
 }
 

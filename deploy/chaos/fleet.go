@@ -26,6 +26,7 @@ type fleet struct {
 	begin   time.Time
 
 	self, promptmill string // programs
+	timeless         error  // why no clock can be stepped
 	processes        map[string]*process
 	links            map[string]*link
 	disks            map[string]*disk
@@ -68,6 +69,7 @@ func (f *fleet) out() string             { return filepath.Join(f.dir, "out") }
 func (f *fleet) state() string           { return filepath.Join(f.dir, "others") }
 func (f *fleet) input(run string) string { return filepath.Join(f.dir, run+".jsonl") }
 func (f *fleet) answers(m string) string { return filepath.Join(f.dir, "answers", m) }
+func (f *fleet) clock(p string) string   { return filepath.Join(f.dir, "clocks", p) }
 func (f *fleet) life(n int) string {
 	return filepath.Join(f.dir, "reader", fmt.Sprintf("life-%03d.jsonl", n))
 }
@@ -95,19 +97,13 @@ func (f *fleet) complete(run string) bool {
 // start builds promptmill and starts all parts but the producers.
 func (f *fleet) start(ctx context.Context) error {
 	f.stop = ctx
-	for _, name := range []string{"logs", "answers", "reader", "nodes", "others"} {
+	for _, name := range []string{"logs", "answers", "reader", "nodes", "others", "clocks", "overlay", "bin"} {
 		if err := os.MkdirAll(filepath.Join(f.dir, name), 0o755); err != nil {
 			return err
 		}
 	}
-	var err error
-	if f.self, err = os.Executable(); err != nil {
+	if err := f.build(ctx); err != nil {
 		return err
-	}
-	f.promptmill = filepath.Join(f.dir, "promptmill")
-	build := exec.CommandContext(ctx, "go", "build", "-o", f.promptmill, "github.com/promptmill/promptmill/deploy/promptmill")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build promptmill: %w: %s", err, out)
 	}
 	random := rand.New(rand.NewPCG(f.shape.seed, 2))
 	for _, run := range []string{"a", "b"} {
@@ -115,6 +111,7 @@ func (f *fleet) start(ctx context.Context) error {
 			return err
 		}
 	}
+	var err error
 	for name, path := range f.diskPaths() {
 		if f.disks[name], err = mountDisk(path); err != nil {
 			return err
@@ -128,6 +125,33 @@ func (f *fleet) start(ctx context.Context) error {
 		return err
 	}
 	return f.startWorkers(ctx)
+}
+
+// build builds promptmill, and this program for its children, with clocks that can be
+// stepped where that is possible.
+func (f *fleet) build(ctx context.Context) error {
+	bin := filepath.Join(f.dir, "bin")
+	f.self, f.promptmill = filepath.Join(bin, "chaos"), filepath.Join(bin, "promptmill")
+	args := []string{"build", "-o", bin}
+	overlay, err := overlayTime(filepath.Join(f.dir, "overlay"))
+	if _, ok := errors.AsType[skipped](err); ok {
+		f.timeless = err
+		fmt.Fprintf(f.history, "%v\n", err)
+	} else if err != nil {
+		return err
+	} else {
+		args = append(args, "-overlay", overlay)
+		for _, name := range f.shape.processNames() {
+			if err := setClock(f.clock(name), 0); err != nil {
+				return err
+			}
+		}
+	}
+	const in = "github.com/promptmill/promptmill/deploy/"
+	if out, err := exec.CommandContext(ctx, "go", append(args, in+"promptmill", in+"chaos")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build promptmill: %w: %s", err, out)
+	}
+	return nil
 }
 
 // startBus starts serve, and the nodes if there is to be a cluster.

@@ -83,7 +83,6 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		}
 		fmt.Fprintf(stdout, "skipped: full and read-only disks, since no mount namespace can be made here: %v\n", err)
 	}
-	fmt.Fprintln(stdout, "skipped: steps of the clock, since a process cannot be given one of its own")
 	if o.dir == "" {
 		o.dir, err = os.MkdirTemp("", "promptmill-chaos-")
 	} else if o.dir, err = filepath.Abs(o.dir); err == nil {

@@ -24,13 +24,17 @@ type event struct {
 	length time.Duration // until it is undone; 0: there is nothing to undo
 	deed   *deed
 	target string
-	dice   uint64 // for what is left to chance in it
+	by     time.Duration // how far a clock is put forward, or back
+	dice   uint64        // for what is left to chance in it
 }
 
 func (e event) String() string {
 	text := e.deed.name
 	if e.target != "" {
 		text += " " + e.target
+	}
+	if e.by != 0 {
+		text += fmt.Sprintf(" by %+gs", e.by.Seconds())
 	}
 	if e.length > 0 {
 		text += fmt.Sprintf(" for %s", e.length)
@@ -68,6 +72,10 @@ func plan(s shape) (events []event) {
 				e.length += 30 * time.Second
 			}
 			e.length = min(e.length, s.time-at)
+		}
+		if d.steps != nil {
+			amounts := d.steps(s, e.target)
+			e.by = amounts[e.dice%uint64(len(amounts))]
 		}
 		for _, part := range d.harms(e.target) {
 			busy[part] = at + e.length + d.rest

@@ -90,6 +90,9 @@ func (p *process) live() error {
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.fleet.dir, log, log, childAttributes()
 	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+p.fleet.state())
+	if p.fleet.timeless == nil {
+		cmd.Env = append(cmd.Env, clockEnv+"="+p.fleet.clock(p.name))
+	}
 	if p.output != nil {
 		out, err := p.output()
 		if err != nil {

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A process cannot be given a clock of its own, but a Go program can be given a package
+// time of its own. That of what chaos builds adds to the wall clock, and to nothing
+// else, a number from a file that is mapped into its memory. As after settimeofday on
+// Linux, the monotonic clock goes on, and with it timers and differences of times.
+
+// clockEnv names the file with the offset of a process' wall clock: nanoseconds, as 8
+// bytes in the order of the machine.
+const clockEnv = "PROMPTMILL_CHAOS_CLOCK"
+
+// nowReading is where [time.Now] reads the clocks.
+const nowReading = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
+
+const nowStepping = nowReading + "\tsec, nsec = stepped(sec, nsec)\n"
+
+// stepping is one more file of package time.
+const stepping = `package time
+
+import (
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+var wallOffset = mapWallOffset()
+
+func mapWallOffset() *int64 {
+	path, ok := syscall.Getenv("` + clockEnv + `")
+	if !ok {
+		return nil
+	}
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		panic("open " + path + ": " + err.Error())
+	}
+	defer syscall.Close(fd)
+	offset, err := syscall.Mmap(fd, 0, 8, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		panic("map " + path + ": " + err.Error())
+	}
+	return (*int64)(unsafe.Pointer(&offset[0]))
+}
+
+func stepped(sec int64, nsec int32) (int64, int32) {
+	if wallOffset == nil {
+		return sec, nsec
+	}
+	offset := atomic.LoadInt64(wallOffset)
+	sec, nsec = sec+offset/1e9, nsec+int32(offset%1e9)
+	switch {
+	case nsec < 0:
+		return sec - 1, nsec + 1e9
+	case nsec >= 1e9:
+		return sec + 1, nsec - 1e9
+	}
+	return sec, nsec
+}
+`
+
+// overlayTime writes into dir what go build -overlay needs for the package time with
+// such a clock, and returns the path for the flag. It returns a skipped if the package
+// is not one that is known here.
+func overlayTime(dir string) (string, error) {
+	if runtime.GOOS != "linux" {
+		return "", skipped("steps of the clock, since package time is made to take them on Linux only")
+	}
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the package time: %w", err)
+	}
+	from := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	text, err := os.ReadFile(filepath.Join(from, "time.go"))
+	if err != nil {
+		return "", fmt.Errorf("read the package time: %w", err)
+	}
+	if strings.Count(string(text), nowReading) != 1 {
+		return "", skipped("steps of the clock, since time.Now of this version of Go reads it in another way")
+	}
+	files := map[string]string{"time.go": strings.Replace(string(text), nowReading, nowStepping, 1), "stepping.go": stepping}
+	replace := map[string]string{}
+	for name, text := range files {
+		to := filepath.Join(dir, name)
+		if err := os.WriteFile(to, []byte(text), 0o644); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(from, name)] = to
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, overlay, 0o644)
+}
+
+// setClock puts the wall clocks of the processes that have path as theirs off by an
+// amount. It writes into the file that they have mapped, and never shortens it.
+func setClock(path string, by time.Duration) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by)), 0)
+	return errors.Join(err, file.Close())
+}
+
+// Steps of clocks. The bus counts by the wall clock how long a shard has been with its
+// worker. It notes a delivery while the clock is ahead, and after it has been put right
+// a shard whose worker died waits longer by as much for the next one. Steps of a process
+// that carries the bus are therefore no longer than a run is waited for.
+var (
+	steps    = []time.Duration{-24 * time.Hour, -time.Hour, -30 * time.Second, -2 * time.Second, 2 * time.Second, 30 * time.Second, time.Hour, 24 * time.Hour}
+	busSteps = []time.Duration{-30 * time.Second, -10 * time.Second, -2 * time.Second, 2 * time.Second, 10 * time.Second, 30 * time.Second}
+)
+
+// clockNames are the parts whose clocks are stepped. That of a model server is nobody's.
+func clockNames(s shape) []string {
+	return append(append(s.nodeNames(), s.workerNames()...), "serve", "reader")
+}
+
+// stepsOf are the steps that a part's clock may make.
+func stepsOf(s shape, part string) []time.Duration {
+	if strings.HasPrefix(part, "node") || part == "serve" && s.nodes == 0 {
+		return busSteps
+	}
+	return steps
+}
+
+// itsClock has all else happen to a part while its clock is wrong.
+func itsClock(target string) []string { return []string{"clock of " + target} }
+
+func (f *fleet) doClock(e event) error { return f.step(e, e.by) }
+
+func (f *fleet) undoClock(e event) error { return f.step(e, 0) }
+
+func (f *fleet) step(e event, by time.Duration) error {
+	if f.timeless != nil {
+		return f.timeless
+	}
+	if slices.Contains(storeNames(f.shape), e.target) { // it may take all workers to be late
+		f.disturbed(e.target)
+	}
+	return setClock(f.clock(e.target), by)
+}
