@@ -118,8 +118,7 @@ func (w *Worker) check(t *task, j judged, took time.Duration) judged {
 
 // sayBroken says, once in a while, that nearly all attempts fail.
 func (w *Worker) sayBroken(j judged) {
-	now := time.Now().UnixNano()
-	if last := w.health.complained.Load(); now-last > int64(time.Minute) && w.health.complained.CompareAndSwap(last, now) {
+	if w.health.complain(time.Now()) {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("reason", j.reason).Str("answer", excerpt(j.result.Body)).
 			Msg("the model server fails more requests than it answers; trying slowly")
 	}

@@ -39,12 +39,13 @@ type health struct {
 	calls  context.Context
 	cut    context.CancelFunc // of calls
 	said   map[string]bool
+	// When the server did something last, and when it was complained of. (A number in
+	// their place would follow steps of the wall clock.)
+	moved, complained time.Time
 
-	asking     sync.Mutex
-	asked      time.Time             // when the last question began
-	moved      atomic.Int64          // when the server did something last, in ns
-	waiting    atomic.Pointer[int64] // requests in its queue; nil: it does not tell
-	complained atomic.Int64
+	asking  sync.Mutex
+	asked   time.Time             // when the last question began
+	waiting atomic.Pointer[int64] // requests in its queue; nil: it does not tell
 }
 
 // era ends when the server is found to hang.
@@ -62,7 +63,22 @@ func (h *health) renew() {
 }
 
 // progress notes that the server does something.
-func (h *health) progress(now time.Time) { h.moved.Store(now.UnixNano()) }
+func (h *health) progress(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.moved = now
+}
+
+// complain reports whether it is time to complain of the server, and notes that.
+func (h *health) complain(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.complained.IsZero() && now.Sub(h.complained) <= time.Minute {
+		return false
+	}
+	h.complained = now
+	return true
+}
 
 // remember keeps the smallest of the requests that the server hangs on, to try it with.
 func (h *health) remember(r proto.Request) {
@@ -322,7 +338,9 @@ func (w *Worker) observe(load modelserver.Load) {
 // times what its answers take.
 func (w *Worker) noticeHang(now time.Time) {
 	h := &w.health
-	still := now.Sub(time.Unix(0, h.moved.Load()))
+	h.mu.Lock()
+	still := now.Sub(h.moved)
+	h.mu.Unlock()
 	if still < max(w.cfg.Stall, 3*w.latency.high()) {
 		return
 	}

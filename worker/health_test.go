@@ -1,0 +1,46 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// A model server hangs when it does nothing for a while, and not when the wall clock is
+// put forward.
+func TestHangOfSteppedClock(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		after       time.Duration
+		step        int // seconds
+		hung, again bool
+	}{
+		{name: "at work", after: time.Second},
+		{name: "it does nothing", after: time.Minute + time.Second, hung: true, again: true},
+		{name: "the clock is put forward", after: time.Second, step: 3600},
+		{name: "it does nothing, and the clock is put back", after: time.Minute + time.Second, step: -3600, hung: true, again: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server, err := modelserver.New("http://127.0.0.1:1", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := New(Config{Server: server, Stall: time.Minute})
+			before := time.Now()
+			now := prototest.Stepped(t, before.Add(tt.after), tt.step)
+			w.health.progress(before)
+			w.health.complain(before)
+			w.noticeHang(now)
+			if w.Down() != tt.hung {
+				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)
+			}
+			if again := w.health.complain(now); again != tt.again {
+				t.Errorf("it is complained of again: %t, want %t", again, tt.again)
+			}
+		})
+	}
+}
