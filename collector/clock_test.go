@@ -110,6 +110,43 @@ func TestPausedAndInterrupted(t *testing.T) {
 	must(t, j.Close())
 }
 
+// The time between the last result and the end of a session is no longer because the
+// wall clock is put forward in it.
+func TestRestOfSteppedClock(t *testing.T) {
+	t.Parallel()
+	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
+	must(t, err)
+	c := New(Config{Journal: j})
+	c.clock = newClock(prototest.Stepped(t, time.Now(), -3600)) // as it was
+	must(t, c.noteRest())
+	if s := j.State(); s.Worked+s.Idle > time.Minute {
+		t.Errorf("of a moment, %v are worked and %v idle", s.Worked, s.Idle)
+	}
+	must(t, j.Close())
+}
+
+// A run takes no less in all than it was worked on, by whatever clocks it begins and ends.
+func TestTotalOfSteppedClock(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		after, want time.Duration
+	}{{time.Minute, time.Minute}, {-time.Hour, 6 * time.Second}} {
+		out := Output(filepath.Join(t.TempDir(), "out.jsonl.zst"))
+		m := manifest(3)
+		m.CreatedAt = born
+		j, err := CreateJournal(out.Journal(), m)
+		must(t, err)
+		must(t, j.append(header{Run: "r", At: born, Worked: 3000, Idle: 2000, Lost: 1000}, nil, nil))
+		must(t, os.WriteFile(out.Results(), nil, 0o644))
+		meta, err := New(Config{Journal: j, Output: out}).meta(born.Add(tt.after))
+		must(t, err)
+		if got := meta.Results.TotalTimeSeconds; got != tt.want.Seconds() {
+			t.Errorf("ended %s after it began, it took %v s, want %s", tt.after, got, tt.want)
+		}
+		must(t, j.Close())
+	}
+}
+
 // A run that was interrupted nine times has the figures of one that was not, but for the
 // interruptions.
 func TestInterruptedNineTimes(t *testing.T) {

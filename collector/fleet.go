@@ -161,7 +161,7 @@ func (c *Collector) lastWords(ctx context.Context) {
 func (c *Collector) noteRest() error {
 	h := header{Run: c.run, At: time.Now().UTC(), Workers: c.fleet.news(c.cfg.Journal.State(), Tally{}, true)}
 	if c.missing() > 0 {
-		c.clock.work(h.At)
+		c.clock.work(time.Now()) // h.At knows the wall clock only, which may have been put forward
 		spent := c.clock.take()
 		h.Worked, h.Idle = spent.worked.Milliseconds(), spent.idle.Milliseconds()
 	}

@@ -105,6 +105,9 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 	m, out := s.Manifest, c.cfg.Output
 	m.State, m.EndedAt, m.Counts = c.final(), &now, s.Counts
 	worked := s.Worked.Seconds()
+	// The run began by the clock of its producer, and clocks can be put back. But the
+	// whole is no less than its parts.
+	total := max(now.Sub(m.CreatedAt), s.Worked+s.Idle+s.Lost)
 	meta := metadata.Run{
 		SchemaVersion: metadata.Version, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: &m,
 		Platform: c.cfg.Meta.Platform, Model: strings.Join(m.Models(), ", "),
@@ -118,7 +121,7 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 		},
 		Results: metadata.Results{
 			SuccessCount: s.Counts.Done - s.Counts.Failed, FailureCount: s.Counts.Failed,
-			InferenceTimeSeconds: worked, TotalTimeSeconds: now.Sub(m.CreatedAt).Seconds(),
+			InferenceTimeSeconds: worked, TotalTimeSeconds: total.Seconds(),
 			IdleTimeSeconds: new(s.Idle.Seconds()), LostTimeSeconds: new(s.Lost.Seconds()),
 			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates,
 			Interruptions:            s.Sessions - 1,
