@@ -67,7 +67,7 @@ func entryOf(m proto.Manifest) history.Entry {
 		e.InputFile = m.Input.Files[0].Path
 	}
 	if m.EndedAt != nil {
-		e.TotalTimeSeconds = m.EndedAt.Sub(m.CreatedAt).Seconds()
+		e.TotalTimeSeconds = max(0, m.EndedAt.Sub(m.CreatedAt).Seconds()) // by two clocks
 	}
 	return e
 }

@@ -279,8 +279,9 @@ func few(names []string, most int) string {
 	return strings.Join(names, ", ")
 }
 
-// age is a time in one or two units.
+// age is a time in one or two units. What is yet to come, by our clock, is no time ago.
 func age(d time.Duration) string {
+	d = max(0, d)
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
