@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The check holds what is left of a run against its input. It shares no code with the
@@ -110,6 +112,7 @@ type output struct {
 	bytes           int64 // of the files
 	inputSHA256     string
 	meta            meta
+	elapsed         time.Duration // since before the run began, by a clock that is right
 }
 
 // meta is what is held against the rest of a run's metadata.
@@ -130,6 +133,19 @@ type meta struct {
 		Histogram    map[string]int64 `json:"attempts_histogram"`
 		Uncompressed int64            `json:"output_bytes_uncompressed"`
 		Bytes        int64            `json:"output_bytes"`
+
+		Inference     float64  `json:"inference_time_seconds"`
+		Whole         float64  `json:"total_time_seconds"`
+		Idle          float64  `json:"idle_time_seconds"`
+		Lost          float64  `json:"lost_time_seconds"`
+		Interruptions int      `json:"interruptions"`
+		Tokens        *float64 `json:"throughput_tokens_per_sec"`
+		Requests      *float64 `json:"throughput_requests_per_sec"`
+		Latency       *struct {
+			Mean float64 `json:"mean"`
+			P50  float64 `json:"p50"`
+			Max  float64 `json:"max"`
+		} `json:"latency_seconds"`
 	} `json:"results"`
 }
 
@@ -172,6 +188,40 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 	same("output_bytes", r.Bytes, o.bytes)
 	if !maps.Equal(r.Histogram, histogram) {
 		same("attempts_histogram", r.Histogram, histogram)
+	}
+	checkTimes(run, o, found)
+}
+
+// checkTimes wants times that can be, however clocks were stepped: those of one process
+// are by the clock that is not.
+func checkTimes(run string, o output, found *findings) {
+	r := o.meta.Results
+	var total, most int64 // milliseconds
+	for _, l := range slices.Concat(o.results, o.errors) {
+		if x := l.Extras; x.Queued < 0 || x.Latency < 0 || max(x.Queued, x.Latency) > o.elapsed.Milliseconds() {
+			found.add("%s: %s was queued for %d ms and took %d ms, in %s", run, l.CustomID, x.Queued, x.Latency, o.elapsed)
+		}
+	}
+	for _, l := range o.results {
+		total, most = total+l.Extras.Latency, max(most, l.Extras.Latency)
+	}
+	parts := r.Inference + r.Idle + r.Lost
+	if min(r.Inference, r.Idle, r.Lost) < 0 || r.Whole < parts-0.001 {
+		found.add("%s: it took %g s, of which %g s worked, %g s idle and %g s lost", run, r.Whole, r.Inference, r.Idle, r.Lost)
+	}
+	if r.Interruptions == 0 && parts > o.elapsed.Seconds() {
+		found.add("%s: %g s of it are accounted for, in %s", run, parts, o.elapsed)
+	}
+	if r.Latency == nil || r.Tokens == nil || r.Requests == nil {
+		found.add("%s: the metadata tell no latency or throughput", run)
+		return
+	}
+	mean := float64(total) / 1000 / float64(len(o.results))
+	if d := *r.Latency; math.Abs(d.Mean-mean) > 0.001 || d.Max != float64(most)/1000 || d.P50 < 0 || d.P50 > d.Max {
+		found.add("%s: the metadata say latency %+v, and it is %g s in the mean and %d ms at most", run, d, mean, most)
+	}
+	if *r.Tokens <= 0 || *r.Requests <= 0 {
+		found.add("%s: the metadata say %g tokens/s and %g requests/s", run, *r.Tokens, *r.Requests)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -22,7 +23,7 @@ func evidence(t *testing.T) (input []wanted, o output) {
 		w := wanted{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i+100), in: 10, out: 3, refused: i == 4}
 		input = append(input, w)
 		text := fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":200,"body":{"id":"chatcmpl-%s","choices":[{"message":{"content":"%s two three"}}],`+
-			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"seq":%d,"attempts":2}}`+"\n", w.customID, w.answer, w.answer, i)
+			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"seq":%d,"attempts":2,"queued_ms":5,"latency_ms":20}}`+"\n", w.customID, w.answer, w.answer, i)
 		if w.refused {
 			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"seq":%d,"attempts":1}}`+"\n", w.customID, i)
 		}
@@ -43,6 +44,12 @@ func evidence(t *testing.T) (input []wanted, o output) {
 	r := &m.Results
 	r.Successes, r.Failures, r.In, r.Out, r.Total, r.Bytes, r.Attempts = 4, 1, 40, 12, 52, 77, 9
 	r.Histogram = map[string]int64{"1": 1, "2": 4}
+	o.elapsed = time.Minute
+	times := `{"inference_time_seconds":3,"total_time_seconds":6,"idle_time_seconds":1,"lost_time_seconds":2,"throughput_tokens_per_sec":17,
+		"throughput_requests_per_sec":1.7,"latency_seconds":{"mean":0.02,"p50":0.02,"max":0.02}}`
+	if err := json.Unmarshal([]byte(times), r); err != nil {
+		t.Fatal(err)
+	}
 	return input, o
 }
 
@@ -77,6 +84,17 @@ func TestCheckOutput(t *testing.T) {
 		{"a wrong histogram", func(o *output) { o.meta.Results.Histogram["2"] = 3 }, "attempts_histogram"},
 		{"a wrong size", func(o *output) { o.meta.Results.Bytes = 1 }, "output_bytes 1"},
 		{"a run that was not completed", func(o *output) { o.meta.Status = "cancelled" }, "status"},
+		{"a wait that never was", func(o *output) { o.results[1].Extras.Queued = -3_600_000 }, "q-1 was queued for -3600000 ms"},
+		{"an answer that took longer than all", func(o *output) { o.errors[0].Extras.Latency = 3_600_000 }, "q-4 was queued for 0 ms and took 3600000 ms"},
+		{"a whole that is less than its parts", func(o *output) { o.meta.Results.Whole = -3594 }, "it took -3594 s"},
+		{"a time below nothing", func(o *output) { o.meta.Results.Idle = -1 }, "-1 s idle"},
+		{"more time than there was", func(o *output) { o.meta.Results.Inference, o.meta.Results.Whole = 3600, 3603 }, "3603 s of it are accounted for, in 1m0s"},
+		{"time that nobody saw pass", func(o *output) {
+			o.meta.Results.Lost, o.meta.Results.Whole, o.meta.Results.Interruptions = 3600, 3604, 1
+		}, ""},
+		{"no latency", func(o *output) { o.meta.Results.Latency = nil }, "no latency"},
+		{"a wrong latency", func(o *output) { o.meta.Results.Latency.Mean = 0.03 }, "it is 0.02 s in the mean"},
+		{"a rate below nothing", func(o *output) { *o.meta.Results.Tokens = -17 }, "-17 tokens/s"},
 		{"another input", func(o *output) { o.inputSHA256 = "def" }, "input_sha256"},
 	}
 	for _, test := range tests {

@@ -119,14 +119,11 @@ func setClock(path string, by time.Duration) error {
 	return errors.Join(err, file.Close())
 }
 
-// Steps of clocks. The bus counts by the wall clock how long a shard has been with its
-// worker. It notes a delivery while the clock is ahead, and after it has been put right
-// a shard whose worker died waits longer by as much for the next one. Steps of a process
-// that carries the bus are therefore no longer than a run is waited for.
-var (
-	steps    = []time.Duration{-24 * time.Hour, -time.Hour, -30 * time.Second, -2 * time.Second, 2 * time.Second, 30 * time.Second, time.Hour, 24 * time.Hour}
-	busSteps = []time.Duration{-30 * time.Second, -10 * time.Second, -2 * time.Second, 2 * time.Second, 10 * time.Second, 30 * time.Second}
-)
+// steps are how far a clock is put forward, or back.
+var steps = []time.Duration{
+	-24 * time.Hour, -time.Hour, -30 * time.Second, -10 * time.Second, -2 * time.Second,
+	2 * time.Second, 10 * time.Second, 30 * time.Second, time.Hour, 24 * time.Hour,
+}
 
 // clockNames are the parts whose clocks are stepped. That of a model server is nobody's.
 func clockNames(s shape) []string {
@@ -135,10 +132,17 @@ func clockNames(s shape) []string {
 
 // stepsOf are the steps that a part's clock may make.
 func stepsOf(s shape, part string) []time.Duration {
-	if strings.HasPrefix(part, "node") || part == "serve" && s.nodes == 0 {
-		return busSteps
+	most := 24 * time.Hour
+	switch {
+	case slices.Contains(storeNames(s), part):
+		// NATS counts by the wall clock how long a shard has been with its worker. A worker
+		// that was given one while the clock was ahead, and dies, has it longer by as much
+		// when the clock is right again. A run is not waited for that long.
+		most = 30 * time.Second
+	case part == "serve":
+		most = time.Hour // a run that has ended leaves the bus after a day
 	}
-	return steps
+	return slices.DeleteFunc(slices.Clone(steps), func(d time.Duration) bool { return d.Abs() > most })
 }
 
 // itsClock has all else happen to a part while its clock is wrong.

@@ -54,6 +54,7 @@ func (f *fleet) check(found *findings) {
 			found.add("%v", err)
 			continue
 		}
+		o.elapsed = time.Since(f.begin)
 		checkOutput(run, input, o, found)
 	}
 	lives, err := f.readLives()

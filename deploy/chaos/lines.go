@@ -64,6 +64,9 @@ type line struct {
 	Extras struct {
 		Seq      int `json:"seq"`
 		Attempts int `json:"attempts"`
+		// How long it waited for its first attempt, and took for its last.
+		Queued  int64 `json:"queued_ms"`
+		Latency int64 `json:"latency_ms"`
 	} `json:"promptmill"`
 	bytes int64
 }
