@@ -132,17 +132,17 @@ func clockNames(s shape) []string {
 
 // stepsOf are the steps that a part's clock may make.
 func stepsOf(s shape, part string) []time.Duration {
-	most := 24 * time.Hour
+	ahead := 24 * time.Hour
 	switch {
 	case slices.Contains(storeNames(s), part):
-		// NATS counts by the wall clock how long a shard has been with its worker. A worker
-		// that was given one while the clock was ahead, and dies, has it longer by as much
-		// when the clock is right again. A run is not waited for that long.
-		most = 30 * time.Second
+		// NATS counts by the wall clock how long a shard has been with its worker. One that
+		// was given while the clock was ahead, to a worker that dies, stays there longer by as
+		// much when the clock is right again. A run is not waited for that long.
+		ahead = 30 * time.Second
 	case part == "serve":
-		most = time.Hour // a run that has ended leaves the bus after a day
+		ahead = time.Hour // a run that has ended leaves the bus after a day
 	}
-	return slices.DeleteFunc(slices.Clone(steps), func(d time.Duration) bool { return d.Abs() > most })
+	return slices.DeleteFunc(slices.Clone(steps), func(d time.Duration) bool { return d > ahead })
 }
 
 // itsClock has all else happen to a part while its clock is wrong.
