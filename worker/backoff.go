@@ -36,6 +36,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return min(time.Duration(min(seconds, 1e6)*float64(time.Second)), retryAfterMax)
 	}
 	if date, err := http.ParseTime(value); err == nil {
+		if sent, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = sent // by the clock of the date, which may not agree with ours
+		}
 		return min(max(0, date.Sub(now)), retryAfterMax)
 	}
 	return 0

@@ -66,4 +66,11 @@ func TestRetryAfter(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a date of a server whose clock is ahead by an hour", func(t *testing.T) {
+		t.Parallel()
+		h := http.Header{"Date": {"Fri, 02 Jan 2026 04:04:05 GMT"}, "Retry-After": {"Fri, 02 Jan 2026 04:04:09 GMT"}}
+		if got, want := retryAfter(h, now), 4*time.Second; got != want {
+			t.Errorf("retryAfter(%v) = %v, want %v", h, got, want)
+		}
+	})
 }
