@@ -117,6 +117,27 @@ func wantFinding(t *testing.T, found findings, want string) {
 	}
 }
 
+func TestCheckLogs(t *testing.T) {
+	t.Parallel()
+	f := &fleet{dir: t.TempDir(), begin: time.Now().Add(-time.Minute)}
+	if err := os.Mkdir(filepath.Join(f.dir, "logs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ text, want string }{
+		{"worker worker1: bus 127.0.0.1:1", ""},
+		{`05:42:58 WRN the model server hangs error="it has 30 requests and has answered none for 11s" server=http://127.0.0.1:1`, ""},
+		{`05:42:58 WRN the model server hangs error="it has 30 requests and has answered none for 24h0m1s" server=http://127.0.0.1:1`, "24h0m1s"},
+		{"panic: no more", "no more"},
+	} {
+		if err := os.WriteFile(f.log("worker1"), []byte(tt.text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var found findings
+		f.checkLogs(&found)
+		wantFinding(t, found, tt.want)
+	}
+}
+
 func TestCheckReader(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

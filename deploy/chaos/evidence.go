@@ -164,9 +164,11 @@ func get(client *http.Client, url string) ([]byte, error) {
 	return io.ReadAll(answer.Body)
 }
 
+var hang = regexp.MustCompile(`has answered none for (\w+)`)
+
 var crash = regexp.MustCompile(`^(panic: |fatal error: |WARNING: DATA RACE)`)
 
-// checkLogs wants no crash in any log.
+// checkLogs wants no crash in any log, and no model server that hung before it was there.
 func (f *fleet) checkLogs(found *findings) {
 	files, _ := filepath.Glob(f.log("*")) // the pattern is good
 	for _, path := range files {
@@ -180,6 +182,11 @@ func (f *fleet) checkLogs(found *findings) {
 		for lines.Scan() {
 			if crash.MatchString(lines.Text()) {
 				found.add("%s: %s", path, lines.Text())
+			}
+			if hit := hang.FindStringSubmatch(lines.Text()); hit != nil {
+				if still, err := time.ParseDuration(hit[1]); err != nil || still > time.Since(f.begin) {
+					found.add("%s: %s", path, lines.Text())
+				}
 			}
 		}
 		file.Close()

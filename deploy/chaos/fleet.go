@@ -241,7 +241,7 @@ func (f *fleet) bus(link string, role proto.Role) []string {
 }
 
 func (f *fleet) startModels(ctx context.Context) error {
-	flavours := []string{"vllm", "sglang", "vllm"}
+	flavours := []string{"vllm", "sglang", "plain"} // the last one does not tell its load
 	for i, name := range f.shape.modelNames() {
 		address := freeAddress()
 		f.modelAddress[name] = address
