@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
@@ -121,6 +122,25 @@ func TestRestOfSteppedClock(t *testing.T) {
 	must(t, c.noteRest())
 	if s := j.State(); s.Worked+s.Idle > time.Minute {
 		t.Errorf("of a moment, %v are worked and %v idle", s.Worked, s.Idle)
+	}
+	must(t, j.Close())
+}
+
+// Results that come while somebody collects say nothing of the time before, though the
+// clock of the bus is behind.
+func TestNothingFoundInWhatComesLate(t *testing.T) {
+	t.Parallel()
+	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
+	must(t, err)
+	c := New(Config{Journal: j})
+	c.gap, c.source.backlog = [2]time.Time{born, born.Add(time.Minute)}, 2
+	var found []time.Duration
+	for i, at := range []time.Duration{-time.Second, 2 * time.Second, 30 * time.Second} {
+		c.find(&jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: uint64(i) + 1}, Timestamp: born.Add(at)})
+		found = append(found, c.frame.found)
+	}
+	if diff := cmp.Diff([]time.Duration{0, 2 * time.Second, 2 * time.Second}, found); diff != "" {
+		t.Errorf("found after each message (-want +got):\n%s", diff)
 	}
 	must(t, j.Close())
 }

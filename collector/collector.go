@@ -222,10 +222,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		c.frame.spent = append(c.frame.spent, name)
 	}
 	c.clock.work(time.Now())
-	if at := meta.Timestamp; at.After(c.gap[0]) && at.Before(c.gap[1]) {
-		c.frame.found += at.Sub(c.gap[0])
-		c.gap[0] = at
-	}
+	c.find(meta)
 	before := c.frame.counts
 	for i, seq := range seqs {
 		info, err := proto.ParseLine(&c.scan, lines[i])
@@ -257,6 +254,15 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		c.close()
 	}
 	return nil
+}
+
+// find finds the time before a message to be worked, though nobody collected. One that
+// came since then does not count, however early it was by the clock of the bus.
+func (c *Collector) find(m *jetstream.MsgMetadata) {
+	if at := m.Timestamp; m.Sequence.Stream <= c.source.backlog && at.After(c.gap[0]) && at.Before(c.gap[1]) {
+		c.frame.found += at.Sub(c.gap[0])
+		c.gap[0] = at
+	}
 }
 
 // payload is a message's lines; big ones are in the object store.

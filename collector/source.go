@@ -19,6 +19,7 @@ type source struct {
 	run      string
 	at       Position // of the last message handled
 	consumer jetstream.Consumer
+	backlog  uint64    // the newest message when it began
 	next     uint64    // the consumer's number for the next message
 	heard    time.Time // when a message came last, or the consumer was asked how it is
 }
@@ -131,6 +132,9 @@ func (s *source) connect(ctx context.Context) error {
 	}
 	if s.consumer, err = stream.CreateConsumer(ctx, cfg); err != nil {
 		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
+	}
+	if s.next == 0 {
+		s.backlog = info.State.LastSeq
 	}
 	s.next, s.heard = 1, time.Now()
 	return nil
