@@ -138,7 +138,9 @@ func (c *Collector) gather(ctx context.Context) error {
 	c.writes = make(chan *frame, 1)
 	// The writer outlives ctx: what was taken off the bus is still synced then.
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
-	group.Go(c.write)
+	broken, stop := context.WithCancel(broken)
+	defer stop()
+	group.Go(func() error { return c.write(stop) })
 	done := make(chan struct{})
 	group.Go(func() error { return c.tell(broken, done) })
 	err := c.read(ctx, broken)
@@ -293,8 +295,8 @@ func (c *Collector) close() {
 	c.frame = &frame{}
 }
 
-// write syncs frames to the journal.
-func (c *Collector) write() error {
+// write syncs frames to the journal. When it cannot, it stops the reader.
+func (c *Collector) write(stop func()) error {
 	for f := range c.writes {
 		seqs, lines := f.lines()
 		h := f.header(seqs)
@@ -302,7 +304,8 @@ func (c *Collector) write() error {
 		h.Workers = c.fleet.news(c.cfg.Journal.State(), f.tally, false)
 		err := c.cfg.Journal.append(h, seqs, lines)
 		if err != nil {
-			for range c.writes { // let the reader come to its end
+			stop()
+			for range c.writes { // the reader may have some more
 			}
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -270,4 +271,21 @@ func ExampleOutput() {
 	o := Output("dir/run")
 	fmt.Println(o.Results(), o.Errors(), o.Meta(), o.Journal())
 	// Output: dir/run.jsonl.zst dir/run.errors.jsonl.zst dir/run.meta.json dir/run.part.zst
+}
+
+// A journal that cannot be written ends the collector at once, though results are still
+// missing: its user tries again.
+func TestJournalThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 9, 16<<20)
+	b.publish("0-1", 0, 1, 2)
+	s := b.start(func(c *Config) {
+		readOnly, err := os.Open(b.out.Journal())
+		must(t, err)
+		must(t, c.Journal.file.Close())
+		c.Journal.file, c.Journal.old = readOnly, false // it has begun
+	})
+	if err := s.wait(); err == nil || !strings.Contains(err.Error(), "write journal") {
+		t.Errorf("Run: %v, want the error of writing the journal", err)
+	}
 }
