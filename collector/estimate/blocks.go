@@ -195,7 +195,10 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 	for _, p := range s.start {
 		// Another start-up does as many more or fewer in a time as chance may have
 		// it, the more so the fewer they are.
-		done := p.Done * math.Exp(s.noise/math.Sqrt(max(p.Done, 1))*rng.NormFloat64())
+		var done float64
+		if chance := rng.NormFloat64(); p.Done > 0 { // nothing times infinity is no number
+			done = p.Done * math.Exp(s.noise/math.Sqrt(max(p.Done, 1))*chance)
+		}
 		if requests <= done {
 			return at + p.Seconds*requests/done
 		}
@@ -215,7 +218,7 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 	for seconds := reach * s.length; ; seconds *= 2 {
 		speed *= math.Exp(s.unsure * rng.NormFloat64())
 		done := s.rate * speed * seconds
-		if requests <= done {
+		if !(requests > done) { // what is no number must not keep it going
 			return at + seconds*requests/done
 		}
 		at, requests = at+seconds, requests-done

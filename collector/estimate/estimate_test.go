@@ -13,6 +13,16 @@ import (
 
 var steady = law{32, lognormal(8, 0.5), nil}
 
+// bursting is a run whose rate is as unsure as can be, with nothing done at the beginning.
+func bursting() Run {
+	run := Run{Requests: 50_000, Seconds: 12.3, Concurrency: 64, Workers: 1, MeanLatency: 0.0124, MaxLatency: 0.094}
+	for _, done := range []float64{0, 958, 3506, 3075, 3812, 4516, 4936, 4643, 4098, 4324, 4329, 4705, 4391, 2707} {
+		run.Points = append(run.Points, Point{Seconds: 1, Done: done, InFlight: 64})
+	}
+	run.Points[len(run.Points)-1].Seconds = 0.0286
+	return run
+}
+
 func steadyRun(requests int) Run { return steady.run(rand.New(rand.NewPCG(7, 7)), requests) }
 
 func TestARunThatIsNoBasisGetsNoInterval(t *testing.T) {
@@ -73,6 +83,7 @@ func TestTheIntervalIsOrderedAndGrowsWithTheJob(t *testing.T) {
 		"warming":  law{32, lognormal(8, 0.5), warming(60)}.run(rand.New(rand.NewPCG(1, 1)), 3000),
 		"drifting": law{32, lognormal(8, 0.5), drifting(0.3, 300)}.run(rand.New(rand.NewPCG(1, 1)), 3000),
 		"heavy":    law{32, pareto(8, 1.5), nil}.run(rand.New(rand.NewPCG(1, 1)), 3000),
+		"bursting": bursting(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -173,14 +184,14 @@ func TestPausesAreNotTheFleetsSpeed(t *testing.T) {
 }
 
 func FuzzOf(f *testing.F) {
-	for _, requests := range []int{10, 300, 1000} {
+	for _, run := range []Run{steadyRun(10), steadyRun(300), steadyRun(1000), bursting()} {
 		var b []byte
-		for _, p := range steadyRun(requests).Points {
+		for _, p := range run.Points {
 			for _, v := range []float64{p.Seconds, p.Done, p.InFlight} {
 				b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
 			}
 		}
-		f.Add(b, requests, 0.0, 0.0, 8.0, 1, 5000, 2)
+		f.Add(b, run.Requests, run.Seconds, run.Concurrency, max(run.MeanLatency, 8), 1, 5000, 2)
 	}
 	f.Add([]byte{}, 0, math.NaN(), math.Inf(1), -1.0, -1, math.MaxInt, math.MaxInt)
 	f.Fuzz(func(t *testing.T, b []byte, requests int, seconds, concurrency, latency float64, workers, job, jobWorkers int) {

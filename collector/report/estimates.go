@@ -63,7 +63,9 @@ func observed(m *metadata.Run) estimate.Run {
 }
 
 // trim shortens the first interval and the last by what of them was before the run and
-// after it. Intervals begin at whole seconds, and runs do not.
+// after it. Intervals begin at whole seconds, and runs do not. The time of the work
+// leaves out what passed before it, so that too much may seem to be after the run: what
+// is left of the last interval is no faster than the fastest of the others.
 func trim(points []estimate.Point, m *metadata.Run) {
 	first, last := &points[0], &points[len(points)-1]
 	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
@@ -72,9 +74,18 @@ func trim(points []estimate.Point, m *metadata.Run) {
 	r := m.Results
 	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + orZero(r.IdleTimeSeconds) + orZero(r.LostTimeSeconds)) * float64(time.Second)))
 	over := m.Series.Start.Add(time.Duration(len(points)*m.Series.IntervalSeconds) * time.Second).Sub(end).Seconds()
-	if over > 0 && over < last.Seconds {
-		last.Seconds -= over
+	if over <= 0 || over >= last.Seconds {
+		return
 	}
+	fastest := 0.0
+	for _, p := range points[:len(points)-1] {
+		fastest = max(fastest, p.Done/p.Seconds)
+	}
+	left := last.Seconds - over
+	if fastest > 0 {
+		left = max(left, min(last.Seconds, last.Done/fastest))
+	}
+	last.Seconds = left
 }
 
 func orZero(v *float64) float64 {

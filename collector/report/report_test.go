@@ -338,19 +338,28 @@ func FuzzReport(f *testing.F) {
 // The intervals of a series begin at whole seconds, and runs do not.
 func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
 	t.Parallel()
-	run := some(func(r *metadata.Run) {
-		r.Timestamp = r.Timestamp.Add(600 * time.Millisecond)
-		r.Results.InferenceTimeSeconds, r.Results.IdleTimeSeconds = 2, new(0.5)
-		r.Series = &metadata.Series{}
-		for s := range 4 {
-			r.Series.Add(r.Timestamp.Add(time.Duration(s)*800*time.Millisecond), metadata.Point{Requests: 1})
+	for _, tt := range []struct {
+		name string
+		last int64 // requests in the last interval
+		want []float64
+	}{
+		{"both", 1, []float64{0.4, 1, 1, 0.1}},
+		{"the last one not below the fastest rate", 3, []float64{0.4, 1, 1, 0.3}},
+	} {
+		run := some(func(r *metadata.Run) {
+			r.Timestamp = r.Timestamp.Add(600 * time.Millisecond)
+			r.Results.InferenceTimeSeconds, r.Results.IdleTimeSeconds = 2, new(0.5)
+			r.Series = &metadata.Series{}
+			for s, requests := range []int64{4, 4, 4, tt.last} {
+				r.Series.Add(r.Timestamp.Add(time.Duration(s)*800*time.Millisecond), metadata.Point{Requests: requests})
+			}
+		})
+		var got []float64
+		for _, p := range observed(run).Points {
+			got = append(got, math.Round(1000*p.Seconds)/1000)
 		}
-	})
-	var got []float64
-	for _, p := range observed(run).Points {
-		got = append(got, math.Round(1000*p.Seconds)/1000)
-	}
-	if want := []float64{0.4, 1, 1, 0.1}; !slices.Equal(got, want) {
-		t.Errorf("intervals of %v s, want %v", got, want)
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: intervals of %v s, want %v", tt.name, got, tt.want)
+		}
 	}
 }
