@@ -27,8 +27,7 @@ type Objects struct {
 // NewObjects returns the object store of a run.
 func NewObjects(js jetstream.JetStream, run string) *Objects { return &Objects{js: js, run: run} }
 
-// Put stores data under name, unless it is there already. Other data must have
-// another name: replacing an object purges the old one, which not everybody may.
+// Put stores data under name, unless it is there already.
 func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
 	if err != nil {
@@ -36,10 +35,17 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 	}
 	sum := sha256.New()
 	sum.Write(data)
-	if info, err := store.GetInfo(ctx, name); err == nil && info.Digest == jetstream.GetObjectDigestValue(sum) && o.whole(ctx, info) {
+	before, err := store.GetInfo(ctx, name)
+	if err == nil && before.Digest == jetstream.GetObjectDigestValue(sum) && o.whole(ctx, before) {
 		return nil
 	}
-	return o.PutReader(ctx, name, bytes.NewReader(data))
+	if putErr := o.PutReader(ctx, name, bytes.NewReader(data)); putErr != nil {
+		return putErr
+	}
+	if err == nil {
+		o.purge(ctx, before)
+	}
+	return nil
 }
 
 // whole reports whether all chunks of an object are there. A server that came back with
@@ -54,8 +60,9 @@ func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 }
 
 // chunkSize is how many bytes of an object go into a message, at most. With one on its way
-// at a time, larger ones are faster over a long line; by default a server takes 1 MiB.
-const chunkSize = 512 << 10
+// at a time, larger ones are faster over a long line, and smaller ones get through a thin
+// one in time.
+const chunkSize = 256 << 10
 
 // PutReader stores all that r gives under name, which must be new. The library's own Put
 // has many chunks under way, all in the same memory (nats.go 1.55): one that it must send
@@ -78,10 +85,18 @@ func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error
 	if err == nil {
 		return nil
 	}
-	if stream, err := o.js.Stream(ctx, "OBJ_"+bucket); err == nil {
-		stream.Purge(ctx, jetstream.WithPurgeSubject(chunks(&info))) // if it may; else they go with the run
-	}
+	o.purge(ctx, &info)
 	return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
+}
+
+// purge takes an object's chunks away, whatever has become of ctx. Who may not, leaves
+// them until the run is deleted.
+func (o *Objects) purge(ctx context.Context, info *jetstream.ObjectInfo) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askAgain)
+	defer cancel()
+	if stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket); err == nil {
+		stream.Purge(ctx, jetstream.WithPurgeSubject(chunks(info)))
+	}
 }
 
 // chunks is the subject of an object's chunks.
@@ -91,7 +106,7 @@ func chunks(info *jetstream.ObjectInfo) string { return "$O." + info.Bucket + ".
 func (o *Objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader, chunk []byte) error {
 	sum := sha256.New()
 	for {
-		n, err := io.ReadFull(r, chunk)
+		n, err := fill(chunk, r)
 		if n > 0 {
 			sum.Write(chunk[:n])
 			info.Size += uint64(n)
@@ -102,7 +117,7 @@ func (o *Objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == io.EOF {
 			info.Digest = jetstream.GetObjectDigestValue(sum)
 			return nil
 		}
@@ -110,6 +125,17 @@ func (o *Objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 			return err
 		}
 	}
+}
+
+// fill reads until the chunk is full. Unlike [io.ReadFull] it tells the end of r, which is
+// [io.EOF], from an end that r says came too early.
+func fill(chunk []byte, r io.Reader) (n int, err error) {
+	for n < len(chunk) && err == nil {
+		var more int
+		more, err = r.Read(chunk[n:])
+		n += more
+	}
+	return n, err
 }
 
 // putInfo stores an object's name, in place of what had it before.
@@ -123,10 +149,13 @@ func (o *Objects) putInfo(ctx context.Context, info jetstream.ObjectInfo) error 
 	return o.publish(ctx, msg, info.NUID)
 }
 
-// publish stores a message once, however often it must be sent until that is confirmed.
+// publish stores a message once, however often it must be sent until that is confirmed. It
+// goes on for less time than a stream remembers ids, 2 minutes; a chunk gets through in
+// time at 10 KB/s.
 func (o *Objects) publish(ctx context.Context, msg *nats.Msg, id string) error {
+	const most, each = 100 * time.Second, 25 * time.Second
 	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
-	return untilLed(ctx, func(ctx context.Context) error {
+	return untilLedFor(ctx, most, each, func(ctx context.Context) error {
 		_, err := o.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
 		return err
 	})

@@ -17,7 +17,7 @@ import (
 )
 
 // chunk is how much of an object is in a message.
-const chunk = 512 << 10
+const chunk = 256 << 10
 
 // openObjects gives a test the store of the run "r", and the stream behind it.
 func openObjects(t *testing.T) (*proto.Objects, jetstream.Stream, jetstream.JetStream) {
@@ -168,6 +168,23 @@ func TestObjectsDamaged(t *testing.T) {
 	}
 }
 
+// What has lost a part is stored anew, and the rest of it taken away.
+func TestObjectsPutMends(t *testing.T) {
+	t.Parallel()
+	o, stream, _ := openObjects(t)
+	data := pattern(2*chunk + 1)
+	must(t, o.Put(t.Context(), "x", data))
+	whole := state(t, stream).Msgs
+	must(t, stream.DeleteMsg(t.Context(), state(t, stream).FirstSeq))
+	must(t, o.Put(t.Context(), "x", data))
+	if got, err := o.Get(t.Context(), "x"); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if n := state(t, stream).Msgs; n != whole {
+		t.Errorf("%d messages, want the %d of one object", n, whole)
+	}
+}
+
 func TestObjectsPutStoresOnce(t *testing.T) {
 	t.Parallel()
 	o, stream, _ := openObjects(t)
@@ -188,13 +205,30 @@ func TestObjectsPutStoresOnce(t *testing.T) {
 	}
 }
 
+// reading is a reader of one function.
+type reading func() (int, error)
+
+func (r reading) Read([]byte) (int, error) { return r() }
+
 func TestObjectsPutReaderFails(t *testing.T) {
 	t.Parallel()
 	o, stream, _ := openObjects(t)
-	errRead := errors.New("the disk is gone")
-	half := io.MultiReader(bytes.NewReader(pattern(2*chunk)), iotest.ErrReader(errRead))
-	if err := o.PutReader(t.Context(), "x", half); !errors.Is(err, errRead) {
-		t.Errorf("error %v; want the reader's", err)
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, tt := range []struct {
+		err  error
+		read func() (int, error) // of the rest
+	}{
+		{errors.New("the disk is gone"), nil},
+		{io.ErrUnexpectedEOF, nil}, // as of what is packed and cut off
+		{context.Canceled, func() (int, error) { cancel(); return 1, nil }},
+	} {
+		rest := iotest.ErrReader(tt.err)
+		if tt.read != nil {
+			rest = reading(tt.read)
+		}
+		if err := o.PutReader(ctx, "x", io.MultiReader(bytes.NewReader(pattern(2*chunk)), rest)); !errors.Is(err, tt.err) {
+			t.Errorf("error %v; want %v", err, tt.err)
+		}
 	}
 	if _, err := o.Get(t.Context(), "x"); !errors.Is(err, jetstream.ErrObjectNotFound) {
 		t.Errorf("half an object: %v", err)

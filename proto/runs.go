@@ -35,11 +35,16 @@ const askAgain = 5 * time.Second
 // untilLed asks again for as long as a cluster has no leader, 30 s at most: its nodes
 // drop questions meanwhile, and do not answer later.
 func untilLed(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, electionTime)
+	return untilLedFor(ctx, electionTime, askAgain, ask)
+}
+
+// untilLedFor is untilLed for so long, where an answer may take so long.
+func untilLedFor(ctx context.Context, most, each time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for {
 		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
-		asking, stop := context.WithTimeout(ctx, askAgain)
+		asking, stop := context.WithTimeout(ctx, each)
 		err := ask(asking)
 		stop()
 		if err == nil || ctx.Err() != nil || !leaderless(err) {
