@@ -59,6 +59,7 @@ func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop 
 		change(&cfg)
 	}
 	p = New(cfg)
+	p.groupRequests, p.noteEvery = 1000, 0 // small windows, and all points that there are
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()

@@ -71,10 +71,13 @@ func (c *cutter) add(r proto.Request, model string, emit func(cut) error) error 
 
 // limit is the size of a shard that starts now: guided self-scheduling, so that
 // toward the end no box is left with much more to do than the others. (Polychronopoulos
-// and Kuck, 1987; the 4 leaves room for requests of very different lengths.)
+// and Kuck, 1987.)
 func (c *cutter) limit() int {
 	capacity := max(1, c.settings.Capacity)
-	return max(1, min(c.settings.ShardSize, c.left/(4*capacity)))
+	if !c.settings.GroupByPrefix { // each shard reads its beginnings once more
+		capacity *= 4 // leaves room for requests of very different lengths
+	}
+	return max(1, min(c.settings.ShardSize, c.left/capacity))
 }
 
 // flush closes all open shards.

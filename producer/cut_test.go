@@ -111,6 +111,22 @@ func TestCutterTapers(t *testing.T) {
 	}
 }
 
+// Beginnings that are grouped stay together, though many boxes may come.
+func TestCutterTapersLateWithGroups(t *testing.T) {
+	t.Parallel()
+	s := proto.Settings{ShardSize: 32, ShardBytes: 1 << 20, Capacity: 256}
+	one := func(int) string { return "m" }
+	tiny := func(int) int { return 1 }
+	if cuts := cutAll(t, s, 8192, tiny, one); len(cuts[0].shard.Requests) != 8 {
+		t.Errorf("the first shard of many boxes has %d requests", len(cuts[0].shard.Requests))
+	}
+	s.GroupByPrefix = true
+	cuts := cutAll(t, s, 8192, tiny, one)
+	if first, last := len(cuts[0].shard.Requests), len(cuts[len(cuts)-1].shard.Requests); first != 32 || last != 1 {
+		t.Errorf("grouped the first shard has %d requests, the last %d; want 32 and 1", first, last)
+	}
+}
+
 // With many models there are places to go on from all the same.
 func TestCutterBarrier(t *testing.T) {
 	t.Parallel()

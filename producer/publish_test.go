@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -106,45 +107,50 @@ func TestRunGoesOnAfterAKill(t *testing.T) {
 // A point in the manifest is where a producer goes on without reading from the start.
 func TestRunGoesOnAtAPoint(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, lines(9000), settings, 64<<20)
-	b.publish(t)
-	want := b.take(t, 1, false)
+	grouped := settings
+	grouped.GroupByPrefix = true
+	for name, s := range map[string]proto.Settings{"in order": settings, "grouped by prefix": grouped} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, lines(9000), s, 64<<20)
+			b.publish(t)
+			m, err := b.runs.Get(t.Context(), b.m.Run)
+			if err != nil {
+				t.Fatal(err)
+			}
+			point, want := m.Publish.Point, b.take(t, 1, false)
+			if point.Shard == 0 || point.Seq == 0 || int(point.Shard) >= len(want) {
+				t.Fatalf("the manifest tells of no place to go on from: %+v", point)
+			}
 
-	other := addRun(t, b.js, "other", b.m.Input.Files[0].Path, settings, 64<<20)
-	in, err := NewReader([]string{b.m.Input.Files[0].Path}, settings, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	c := newCutter(settings, 0, 9000)
-	var point proto.Point
-	emit := func(c cut) error {
-		_, err := b.js.PublishMsg(t.Context(), proto.EncodeShard("other", c.model, c.shard))
-		return err
-	}
-	for point.Shard == 0 {
-		item, err := in.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.add(copyRequest(item.Request), item.Model, emit); err != nil {
-			t.Fatal(err)
-		}
-		if c.clean() && item.Seq > 100 {
-			point = in.Point()
-			point.Shard = c.index
-		}
-	}
-	err = other.runs.Update(t.Context(), "other", func(m *proto.Manifest) error {
-		m.Publish.Point = point
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	other.publish(t)
-	if diff := cmp.Diff(outline(want), outline(other.take(t, 1, false))); diff != "" {
-		t.Errorf("shards (-whole +from a point):\n%.3000s", diff)
+			// Another has the shards before it, and what the input had there is gone.
+			file := b.m.Input.Files[0].Path
+			other := addRun(t, b.js, "other", file, s, 64<<20)
+			for _, shard := range want[:point.Shard] {
+				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeShard("other", "m0", shard)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err = other.runs.Update(t.Context(), "other", func(m *proto.Manifest) error {
+				m.Publish.Point = point
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(text[:point.Offset], strings.Repeat("-", int(point.Offset)))
+			if err := os.WriteFile(file, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			other.publish(t)
+			if diff := cmp.Diff(outline(want), outline(other.take(t, 1, false))); diff != "" {
+				t.Errorf("shards (-whole +from a point):\n%.3000s", diff)
+			}
+		})
 	}
 }
 

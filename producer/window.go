@@ -12,7 +12,7 @@ import (
 // requests of each beginning.
 const (
 	groupRequests = 64 << 10
-	groupBytes    = 64 << 20 // of bodies
+	groupBytes    = 64 << 20
 )
 
 // window holds requests back and gives them out in the order of their prompts, so that
@@ -54,7 +54,7 @@ func (w *window) add(r proto.Request, model string) {
 		}
 	}
 	w.requests = append(w.requests, p)
-	w.bytes += len(r.Body)
+	w.bytes += len(r.CustomID) + len(r.Body)
 }
 
 // full reports whether the window is to be emptied before more is added.

@@ -22,7 +22,7 @@ func inputFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "set", Usage: "body field `KEY=JSON` for requests that lack it (repeatable)", Sources: flagEnv("set")},
 		&cli.BoolFlag{Name: "skip-invalid", Usage: "write refused input lines as failed requests and run the others", Sources: flagEnv("skip-invalid")},
 		&cli.IntFlag{Name: "shard-size", Value: 32, Usage: "requests in a shard, at most", Sources: flagEnv("shard-size")},
-		&cli.BoolFlag{Name: "group-by-prefix", Usage: "put requests that begin alike into one shard, for the prefix cache of the model server", Sources: flagEnv("group-by-prefix")},
+		&cli.BoolFlag{Name: "group-by-prefix", Usage: "put requests that begin alike into few shards, for the prefix caches of model servers", Sources: flagEnv("group-by-prefix")},
 		&cli.StringFlag{Name: "schema", Usage: "JSON Schema `FILE` that each answer must match", Sources: flagEnv("schema")},
 		&cli.FloatFlag{Name: "retry-truncated", Usage: "run answers that were cut off again, with `N` times the tokens", Sources: flagEnv("retry-truncated")},
 		&cli.StringFlag{Name: "run", Usage: "id of the run; made up if not given", Sources: flagEnv("run")},
@@ -37,6 +37,9 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 	s := proto.Settings{
 		Model: c.String("model"), SkipInvalid: c.Bool("skip-invalid"), ShardSize: c.Int("shard-size"), ShardBytes: shardBytes,
 		GroupByPrefix: c.Bool("group-by-prefix"),
+	}
+	if s.GroupByPrefix {
+		s.ShardBytes *= 4 // what begins alike is often long
 	}
 	if s.ShardSize < 1 || s.ShardSize > proto.MaxShardSize {
 		return s, usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
