@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 )
 
@@ -71,8 +72,8 @@ func (d *disk) mend() error {
 // namespaceEnv says that this process has a mount namespace of its own.
 const namespaceEnv = "PROMPTMILL_CHAOS_NAMESPACE"
 
-// reexec runs this program again in a mount namespace of its own, which ends with it.
-// It returns the error of not being allowed to.
+// reexec runs this program again in a mount namespace of its own, which ends with it, and
+// hands on the signals that ask for the end. It returns the error of not being allowed to.
 func reexec() (code int, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -87,10 +88,25 @@ func reexec() (code int, err error) {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
 	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				cmd.Process.Signal(s)
+			case <-ended:
+				return
+			}
+		}
+	}()
 	cmd.Wait()
+	close(ended)
 	if !cmd.ProcessState.Exited() {
 		return 1, nil
 	}

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ type options struct {
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // an error is said once, by who gets it
 	flags.Uint64Var(&o.shape.seed, "seed", rand.Uint64N(1_000_000), "the `seed` of the plan and the input; by default any")
 	flags.DurationVar(&o.shape.time, "for", time.Minute, "how long the deployment is hurt")
 	flags.IntVar(&o.shape.requests, "requests", 0, "of each of the two runs (default 40 a second)")
@@ -50,6 +51,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.dir, "dir", "", "`folder` of all files and logs; kept in any case (default a temporary one)")
 	flags.BoolVar(&o.keep, "keep", false, "keep the files though all is well")
 	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(stderr)
+			flags.PrintDefaults()
+		}
 		return o, err
 	}
 	switch {
@@ -68,11 +73,27 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
+// makeEmpty makes a folder, and refuses one that holds anything: what is left of another
+// deployment would be taken for this one's.
+func makeEmpty(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("--dir %s: it is not empty; name another folder", dir)
+	}
+	return err
+}
+
 // chaos returns the exit code: 0 if all promises were kept, 1 if not, 2 for usage.
 func chaos(args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(stderr, "chaos:", err)
 		return 2
 	}
 	if os.Getenv(namespaceEnv) == "" {
@@ -86,7 +107,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	if o.dir == "" {
 		o.dir, err = os.MkdirTemp("", "promptmill-chaos-")
 	} else if o.dir, err = filepath.Abs(o.dir); err == nil {
-		err = os.MkdirAll(o.dir, 0o755)
+		err = makeEmpty(o.dir)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)

@@ -15,6 +15,10 @@ import (
 // submit has a producer submit a run until the bus has it. Up to two are killed before,
 // at some moment.
 func (f *fleet) submit(run string, dice uint64) {
+	args := []string{"submit", f.input(run), "--run", run, "--model", modelName, "--progress", "none"}
+	if run == "b" {
+		args = append(args, "--group-by-prefix") // its shards are in another order than its input
+	}
 	f.submitting.Go(func() {
 		f.producing.Lock()
 		defer f.producing.Unlock()
@@ -24,7 +28,7 @@ func (f *fleet) submit(run string, dice uint64) {
 				kills--
 				timeout = time.Duration(dice>>8%400) * time.Millisecond
 			}
-			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, "submit", f.input(run), "--run", run, "--model", modelName, "--progress", "none")
+			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, args...)
 			if err == nil || f.settled(run) {
 				break
 			}

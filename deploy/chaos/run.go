@@ -84,14 +84,36 @@ func (f *fleet) play(ctx context.Context, events []event, found *findings) {
 		})
 	}
 	pause(ctx, time.Until(f.begin.Add(f.shape.time)))
-	deeds.Wait()
+	if late := 5 * time.Minute; !waited(ctx, late, deeds.Wait) && ctx.Err() == nil {
+		mu.Lock()
+		defer mu.Unlock()
+		found.add("what was done to the deployment is not over %s after its time", late)
+	}
+}
+
+// waited waits for something that has no deadline of its own, and reports whether it came.
+func waited(ctx context.Context, most time.Duration, wait func()) bool {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		wait()
+	}()
+	select {
+	case <-over:
+		return true
+	case <-time.After(most):
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // await waits for the end of all work, and asks for the stacks of those who are late.
 func (f *fleet) await(ctx context.Context, found *findings) {
 	begin := time.Now()
 	late := begin.Add(2*time.Minute + time.Duration(f.shape.requests)*40*time.Millisecond)
-	f.submitting.Wait()
+	if !waited(ctx, time.Until(late), f.submitting.Wait) {
+		found.add("a run could not be submitted")
+	}
 	for time.Now().Before(late) && ctx.Err() == nil {
 		if f.complete("a") && f.complete("b") && f.read() {
 			f.say("both runs are complete, and the reader has all that it can get, %.1fs after the last harm", time.Since(begin).Seconds())
