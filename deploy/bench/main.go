@@ -71,13 +71,17 @@ var children = map[string]func(ctx context.Context, args []string, stdout io.Wri
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	o := options{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // an error is said once, by who gets it
 	flags.BoolVar(&o.quick, "quick", false, "a look of about a minute, in small numbers and one round")
 	flags.IntVar(&o.repeat, "repeat", 0, "rounds of each section; by default 3, or 1 with --quick")
 	only := flags.String("only", "", "sections, with commas between: "+strings.Join(sectionNames(), ", "))
 	flags.StringVar(&o.json, "json", "", "write the figures to this file, too")
 	flags.StringVar(&o.promptmill, "promptmill", "", "the promptmill to measure; by default it is built")
 	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(stderr)
+			flags.PrintDefaults()
+		}
 		return o, err
 	}
 	if flags.NArg() > 0 {
@@ -103,7 +107,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 }
 
 // measureAll measures the sections asked for, prints each as it is done, and writes the
-// file at the end.
+// file at the end, be it too early.
 func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if o.dir, err = os.MkdirTemp("", "promptmill-bench-"); err != nil {
 		return fmt.Errorf("make a folder to work in: %w", err)
@@ -119,11 +123,19 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) (err e
 		return fmt.Errorf("find this program: %w", err)
 	}
 	report := Report{Schema: ReportSchema, Machine: thisMachine(), Promptmill: b.version(ctx), Quick: o.quick, Rounds: o.repeat}
+	err = b.measureSections(ctx, &report, stdout)
+	if o.json != "" {
+		err = errors.Join(err, report.write(o.json))
+	}
+	return err
+}
+
+func (b *bench) measureSections(ctx context.Context, report *Report, stdout io.Writer) error {
 	if err := report.printHead(stdout); err != nil {
 		return err
 	}
 	for _, s := range sections {
-		if len(o.only) > 0 && !slices.Contains(o.only, s.name) {
+		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
 			continue
 		}
 		t, err := b.measure(ctx, s)
@@ -135,10 +147,7 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) (err e
 			return err
 		}
 	}
-	if o.json == "" {
-		return nil
-	}
-	return report.write(o.json)
+	return nil
 }
 
 // build builds the promptmill of this source tree.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -56,6 +57,7 @@ func (b *bench) start(ctx context.Context, dir, path string, args ...string) (*p
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			p.hear(lines.Text())
 		}
+		io.Copy(io.Discard, out) // behind a line that is too long
 		err := p.cmd.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -82,8 +84,12 @@ func (p *process) hear(line string) {
 	}
 }
 
+// patience is how long anything is waited for.
+const patience = 5 * time.Minute
+
 // await waits for a line with a text, and returns it.
 func (p *process) await(ctx context.Context, text string) (string, error) {
+	late := time.After(patience)
 	for {
 		p.mu.Lock()
 		said := p.said
@@ -97,6 +103,8 @@ func (p *process) await(ctx context.Context, text string) (string, error) {
 		case <-p.news:
 		case <-p.ended:
 			return "", p.failure("ended too early")
+		case <-late:
+			return "", p.failure(fmt.Sprintf("has not said %q in %s", text, patience))
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
 		}
