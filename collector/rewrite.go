@@ -132,7 +132,8 @@ func (j *Journal) each(ctx context.Context, first, last uint32, take takeLine) e
 // ordered gives out all lines in the order of their numbers, in bounded memory: it
 // takes them in windows of numbers, and reads for each window only the frames that
 // have some of it. Frames come in nearly the order of the input, so most are read
-// once or twice.
+// once or twice, unless requests were grouped by prefix: then each is read once for
+// each window of the numbers that it has.
 func (j *Journal) ordered(ctx context.Context, take takeLine) error {
 	total := uint64(j.state.Manifest.Input.Requests)
 	size := uint64(j.state.Sizes.OK + j.state.Sizes.Failed)

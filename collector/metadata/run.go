@@ -80,7 +80,7 @@ type Results struct {
 
 	PromptTokens *int64 `json:"prompt_tokens"`
 	// CachedPromptTokens are those of the prompt tokens that came from the prefix caches of
-	// model servers; null if no answer tells of any.
+	// model servers, as far as answers tell; null if none tells of any.
 	CachedPromptTokens       *int64   `json:"cached_prompt_tokens"`
 	CompletionTokens         *int64   `json:"completion_tokens"`
 	TotalTokens              *int64   `json:"total_tokens"`

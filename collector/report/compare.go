@@ -98,12 +98,12 @@ func speeds(runs []Named) Section {
 func loads(runs []Named) Section {
 	return side("requests", "Requests", runs, []Column{
 		{Name: "Requests", Number: true}, {Name: "Success rate", Number: true}, {Name: "Inference time", Number: true},
-		{Name: "Tokens in", Number: true}, {Name: "Tokens out", Number: true}, {Name: "Median E2EL (ms)", Number: true}, {Name: "P99 E2EL (ms)", Number: true},
+		{Name: "Tokens in", Number: true}, {Name: "From a prefix cache", Number: true}, {Name: "Tokens out", Number: true}, {Name: "Median E2EL (ms)", Number: true}, {Name: "P99 E2EL (ms)", Number: true},
 	}, func(n Named) []Cell {
 		r := n.Run.Results
 		return []Cell{
 			number(requests(n.Run)), answered(n.Run), figure(&r.InferenceTimeSeconds, shortly),
-			figure(whole(r.PromptTokens), integer), figure(whole(r.CompletionTokens), integer), figure(median(r.LatencySeconds), milliseconds), figure(p99(r.LatencySeconds), milliseconds),
+			figure(whole(r.PromptTokens), integer), figure(whole(r.CachedPromptTokens), integer), figure(whole(r.CompletionTokens), integer), figure(median(r.LatencySeconds), milliseconds), figure(p99(r.LatencySeconds), milliseconds),
 		}
 	})
 }

@@ -19,6 +19,7 @@ func result(b *builder) Section {
 	s.known("Total input tokens", whole(r.PromptTokens), integer)
 	if in, cached := r.PromptTokens, r.CachedPromptTokens; in != nil && cached != nil && *in > 0 {
 		s.add("Input tokens from a prefix cache", Cell{Text: count(*cached) + " (" + share(*cached, *in) + ")", Value: new(float64(*cached))})
+		s.note("From a prefix cache came at least these: not every model server tells.")
 	}
 	s.known("Total generated tokens", whole(r.CompletionTokens), integer)
 	s.known("Request throughput (req/s)", r.ThroughputRequestsPerSec, amount)
