@@ -254,7 +254,9 @@ func TestClusterProcessesKilled(t *testing.T) {
 				if n.name == leader {
 					n.kill()
 					after(300)
-					n.start(t)
+					n.start(t) // and catches up while the run goes on
+					m.sim.Hang(false)
+					after(300)
 				}
 			}
 			wholeStream(t, l.js, stream)
