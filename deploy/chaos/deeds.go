@@ -58,7 +58,7 @@ var deeds = []*deed{
 
 	{name: "cut", weight: 8, targets: shape.linkNames, harms: itself, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second, do: hurting(hurt{cut: true}), undo: healing},
 	{name: "block", weight: 8, targets: shape.linkNames, harms: itself, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second, do: hurting(hurt{hang: true}), undo: healing},
-	{name: "slow", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, do: hurting(hurt{delay: 150 * time.Millisecond, rate: 200_000}), undo: healing},
+	{name: "slow", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, lasting: true, do: hurting(hurt{delay: 150 * time.Millisecond, rate: 200_000}), undo: healing},
 	{name: "lossy", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, do: hurting(hurt{delay: 5 * time.Millisecond, loss: 0.03}), undo: healing},
 
 	{name: "hang", weight: 6, targets: shape.modelNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second,
