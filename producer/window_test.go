@@ -98,8 +98,8 @@ func TestWindowStopsAtTheFirstError(t *testing.T) {
 
 const smallWindow = 4000 // requests
 
-// grouping cuts an input that begins at a point, and returns the outlines of the shards
-// with the places between which publishing could go on.
+// grouping cuts an input that begins at a point, and returns the shards, and the places
+// at which publishing could go on.
 func grouping(t *testing.T, file string, s proto.Settings, requests int, from proto.Point) (shards []proto.Shard, points []proto.Point) {
 	t.Helper()
 	in, err := NewReader([]string{file}, s, nil)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -159,4 +162,31 @@ func waitFor(b *testing.B, what string, ok func() bool) {
 			b.Fatalf("%s: not within 5 minutes", what)
 		}
 	}
+}
+
+// benchInput writes n requests of about size bytes.
+func benchInput(b *testing.B, n, size int) string {
+	b.Helper()
+	words := strings.Fields("the customer wrote that payment failed after an update and asks for a refund of order number since delivery was late again this month")
+	path := filepath.Join(b.TempDir(), fmt.Sprintf("in-%d.jsonl", n))
+	file, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := bufio.NewWriterSize(file, 1<<20)
+	var text bytes.Buffer
+	for i := range n {
+		text.Reset()
+		for x := uint64(i) + 1; text.Len() < size-180; {
+			x = x*6364136223846793005 + 1442695040888963407
+			text.WriteString(words[x>>33%uint64(len(words))])
+			text.WriteByte(' ')
+		}
+		fmt.Fprintf(w, `{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%d %s"}]}}`+"\n", i, i, text.Bytes())
+	}
+	if err := w.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	file.Close()
+	return path
 }
