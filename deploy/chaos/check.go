@@ -264,28 +264,3 @@ func checkReader(input []wanted, lives [][]line, forgot []int, found *findings) 
 	}
 	return again, seen
 }
-
-// checkExecuted wants no more answers of the model servers than requests, and what was
-// in flight when somebody died.
-func checkExecuted(inputs map[string][]wanted, executed map[string]int, allowed int, found *findings) (again int) {
-	known := map[string]string{}
-	for _, input := range inputs {
-		for _, want := range input {
-			known[want.answer] = want.customID
-			if n := executed[want.answer]; n > 1 {
-				again += n - 1
-			} else if n == 0 && !want.refused {
-				found.add("model servers: %s was never answered", want.customID)
-			}
-		}
-	}
-	for id := range executed {
-		if known[id] == "" {
-			found.add("model servers: the answer %s is of no request", id)
-		}
-	}
-	if again > allowed {
-		found.add("model servers: %d requests were answered again; at most %d were in flight when somebody died", again, allowed)
-	}
-	return again
-}

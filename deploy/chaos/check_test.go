@@ -177,35 +177,6 @@ func TestCheckReader(t *testing.T) {
 	}
 }
 
-func TestCheckExecuted(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name   string
-		change func(executed map[string]int)
-		want   string
-	}{
-		{"all is well", func(map[string]int) {}, ""},
-		{"as many again as were in flight", func(e map[string]int) { e[fmt.Sprintf("%016x", 100)] = 3 }, ""},
-		{"more again than were in flight", func(e map[string]int) { e[fmt.Sprintf("%016x", 100)] = 4 }, "3 requests were answered again"},
-		{"an answer that nobody gave", func(e map[string]int) { delete(e, fmt.Sprintf("%016x", 101)) }, "q-1 was never answered"},
-		{"an answer to no request", func(e map[string]int) { e["x"] = 1 }, "x is of no request"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			input, _ := evidence(t)
-			executed := map[string]int{}
-			for _, w := range input[:4] {
-				executed[w.answer] = 1
-			}
-			test.change(executed)
-			var found findings
-			checkExecuted(map[string][]wanted{"run": input}, executed, 2, &found)
-			wantFinding(t, found, test.want)
-		})
-	}
-}
-
 func TestFindingsAreFew(t *testing.T) {
 	t.Parallel()
 	var found findings

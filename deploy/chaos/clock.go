@@ -156,8 +156,5 @@ func (f *fleet) step(e event, by time.Duration) error {
 	if f.timeless != nil {
 		return f.timeless
 	}
-	if slices.Contains(storeNames(f.shape), e.target) { // it may take all workers to be late
-		f.disturbed(e.target)
-	}
 	return setClock(f.clock(e.target), by)
 }

@@ -49,7 +49,6 @@ var deeds = []*deed{
 	{name: "freeze", weight: 14, targets: shape.processNames, harms: oneNode, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second,
 		do: func(f *fleet, e event) error {
 			f.processes[e.target].signal(syscall.SIGSTOP)
-			f.disturbed(e.target)
 			return nil
 		},
 		undo: func(f *fleet, e event) error { f.processes[e.target].signal(syscall.SIGCONT); return nil }},
@@ -59,7 +58,7 @@ var deeds = []*deed{
 	{name: "cut", weight: 8, targets: shape.linkNames, harms: itself, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second, do: hurting(hurt{cut: true}), undo: healing},
 	{name: "block", weight: 8, targets: shape.linkNames, harms: itself, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second, do: hurting(hurt{hang: true}), undo: healing},
 	{name: "slow", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, lasting: true, do: hurting(hurt{delay: 150 * time.Millisecond, rate: 200_000}), undo: healing},
-	{name: "lossy", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, do: hurting(hurt{delay: 5 * time.Millisecond, loss: 0.03}), undo: healing},
+	{name: "lossy", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, do: hurting(hurt{delay: 5 * time.Millisecond, loss: lossPerByte}), undo: healing},
 
 	{name: "hang", weight: 6, targets: shape.modelNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second,
 		do: telling("hang=true"), undo: telling("hang=false")},
@@ -96,7 +95,6 @@ func diskHarms(string) []string { return []string{"serve"} }
 
 // kill -9, and down until it is undone.
 func (f *fleet) doKill(e event) error {
-	f.disturbed(e.target)
 	f.processes[e.target].kill()
 	return nil
 }
@@ -108,13 +106,15 @@ func (f *fleet) undoKill(e event) error {
 
 // End by SIGTERM, as an operator does.
 func (f *fleet) doEnd(e event) error {
-	f.disturbed(e.target)
 	return f.processes[e.target].end(endTime)
 }
 
+// lossPerByte resets a connection every 40 kB.
+const lossPerByte = 1.0 / 40_000
+
 func hurting(h hurt) func(*fleet, event) error {
 	return func(f *fleet, e event) error {
-		f.disturbed(e.target)
+		h.dice = e.dice
 		f.links[e.target].set(h)
 		return nil
 	}
@@ -128,7 +128,6 @@ func healing(f *fleet, e event) error {
 // telling tells a model server how to be. One that is away right now is not hurt.
 func telling(how string) func(*fleet, event) error {
 	return func(f *fleet, e event) error {
-		f.disturbed(e.target)
 		client := http.Client{Timeout: 2 * time.Second}
 		answer, err := client.Post("http://"+f.modelAddress[e.target]+"/chaos?"+how, "", nil)
 		if err != nil {
@@ -147,23 +146,20 @@ func (f *fleet) doFaults(e event) error {
 func (f *fleet) undoFaults(e event) error { return f.relive(e, "") }
 
 func (f *fleet) relive(e event, faults string) error {
-	f.disturbed(e.target)
 	p := f.processes[e.target]
 	p.kill()
-	f.setFaults(e.target, faults)
+	f.setFaults(e.target, faults, e.dice)
 	p.start()
 	return nil
 }
 
 func (f *fleet) doFull(e event) error {
-	f.disturbed("serve")
 	return f.disks[e.target].fill()
 }
 
 // A disk that nobody writes to can be made read-only: so it is with serve down, which
 // is then started on it.
 func (f *fleet) doReadOnly(e event) error {
-	f.disturbed("serve")
 	f.processes["serve"].kill()
 	err := f.disks[e.target].readOnly()
 	f.processes["serve"].start()
@@ -194,7 +190,6 @@ func (f *fleet) doFlip(e event) error {
 
 // damage kills the collector and does something to the journals.
 func (f *fleet) damage(e event, how func(file *os.File, size int64, dice uint64) error) error {
-	f.disturbed("serve")
 	f.processes["serve"].kill()
 	paths, _ := filepath.Glob(filepath.Join(f.out(), "*.part.zst")) // the pattern is good
 	for i, path := range paths {
@@ -210,6 +205,8 @@ func (f *fleet) damage(e event, how func(file *os.File, size int64, dice uint64)
 			return err
 		}
 	}
+
+	f.damaged()
 	return nil
 }
 
@@ -217,9 +214,13 @@ func (f *fleet) damage(e event, how func(file *os.File, size int64, dice uint64)
 func (f *fleet) doLose(e event) error {
 	f.producing.Lock() // what is half submitted, its producer would complete by itself
 	defer f.producing.Unlock()
-	f.disturbed(e.target)
 	f.processes[e.target].kill()
-	return os.RemoveAll(f.store(e.target))
+	if err := os.RemoveAll(f.store(e.target)); err != nil || f.shape.nodes > 0 {
+		return err
+	}
+
+	f.lose()
+	return nil
 }
 
 // undoLose starts it again. A cluster has all that the node had; without one, the

@@ -69,6 +69,13 @@ func (d *disk) mend() error {
 	return d.remount(0, fmt.Sprintf("size=%d", diskBytes))
 }
 
+func (d *disk) unmount() error {
+	if d.err != nil {
+		return nil
+	}
+	return syscall.Unmount(d.path, 0)
+}
+
 // namespaceEnv says that this process has a mount namespace of its own.
 const namespaceEnv = "PROMPTMILL_CHAOS_NAMESPACE"
 

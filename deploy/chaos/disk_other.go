@@ -21,4 +21,6 @@ func (d *disk) fill() error     { return skipped(errLinux.Error()) }
 func (d *disk) readOnly() error { return skipped(errLinux.Error()) }
 func (d *disk) mend() error     { return nil }
 
+func (d *disk) unmount() error { return nil }
+
 func leftBehind(string) []string { return nil }

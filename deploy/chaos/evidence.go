@@ -36,14 +36,14 @@ func (f *fleet) checkpoint(found *findings) {
 	f.say("a look at the journals: lines of %s, %d findings", strings.Join(counts, ", "), len(*found)-before)
 }
 
-// check holds all that is left against each other.
-func (f *fleet) check(found *findings) {
+// check holds all that is left against each other, and returns the figures in one line.
+func (f *fleet) check(found *findings) string {
 	inputs := map[string][]wanted{}
 	for _, run := range []string{"a", "b"} {
 		input, err := readInput(f.input(run))
 		if err != nil {
 			found.add("%v", err)
-			return
+			return ""
 		}
 		inputs[run] = input
 		if !f.complete(run) {
@@ -69,9 +69,9 @@ func (f *fleet) check(found *findings) {
 	if err != nil {
 		found.add("%v", err)
 	}
-	again := checkExecuted(inputs, executed, f.allowed, found)
+	again, allowed := checkExecuted(inputs, executed, f.did, f.begin, found)
 	f.checkSlots(found)
-	f.say("%d answers for %d requests, %d again of at most %d; the reader had %d lives and %d lines again", n, 2*f.shape.requests, again, f.allowed, len(lives), repeated)
+	return fmt.Sprintf("%d answers for %d requests, %d again of the %d that were in flight when something happened to them; the reader had %d lives and %d lines again", n, 2*f.shape.requests, again, allowed, len(lives), repeated)
 }
 
 // readRun reads the files of a complete run.

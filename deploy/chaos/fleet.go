@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,14 +25,13 @@ type fleet struct {
 	history io.Writer
 	begin   time.Time
 
-	self, promptmill string // programs
-	timeless         error  // why no clock can be stepped
-	processes        map[string]*process
-	links            map[string]*link
-	disks            map[string]*disk
-	modelAddress     map[string]string
-	metricsAddress   map[string]string         // of workers
-	joins            map[proto.Role]proto.Join // without a cluster
+	programs
+	processes      map[string]*process
+	links          map[string]*link
+	disks          map[string]*disk
+	modelAddress   map[string]string
+	metricsAddress map[string]string         // of workers
+	joins          map[proto.Role]proto.Join // without a cluster
 
 	submitting sync.WaitGroup
 	producing  sync.Mutex // held while a producer works
@@ -42,11 +41,13 @@ type fleet struct {
 	mu        sync.Mutex
 	locks     map[string]*sync.Mutex // of parts to which something happens
 	faults    map[string]string      // of model servers
+	luck      map[string]uint64      // with which these come
 	submitted []string               // runs
 	lives     int                    // of the reader
 	forgot    []int                  // its lives that began after the bus had lost its store
 	unread    bool                   // the bus lost its store, and with it what the reader had not read
-	allowed   int                    // requests that may have been run again
+	stored    time.Time              // when the bus last lost its store
+	did       harmed                 // what may have made requests be run again
 }
 
 // Of the workers: the most requests that they have at a model server, and how long they
@@ -94,16 +95,18 @@ func (f *fleet) complete(run string) bool {
 	return err == nil && errors.Is(still, os.ErrNotExist)
 }
 
-// start builds promptmill and starts all parts but the producers.
+// start starts all parts but the producers.
 func (f *fleet) start(ctx context.Context) error {
 	f.stop = ctx
-	for _, name := range []string{"logs", "answers", "reader", "nodes", "others", "clocks", "overlay", "bin"} {
+	for _, name := range []string{"logs", "answers", "reader", "nodes", "others", "clocks"} {
 		if err := os.MkdirAll(filepath.Join(f.dir, name), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := f.build(ctx); err != nil {
-		return err
+	for _, name := range f.shape.processNames() {
+		if err := setClock(f.clock(name), 0); err != nil {
+			return err
+		}
 	}
 	random := rand.New(rand.NewPCG(f.shape.seed, 2))
 	for _, run := range []string{"a", "b"} {
@@ -127,31 +130,37 @@ func (f *fleet) start(ctx context.Context) error {
 	return f.startWorkers(ctx)
 }
 
+// programs are what a deployment is made of.
+type programs struct {
+	self, promptmill string
+	timeless         error // why no clock can be stepped
+}
+
 // build builds promptmill, and this program for its children, with clocks that can be
 // stepped where that is possible.
-func (f *fleet) build(ctx context.Context) error {
-	bin := filepath.Join(f.dir, "bin")
-	f.self, f.promptmill = filepath.Join(bin, "chaos"), filepath.Join(bin, "promptmill")
+func build(ctx context.Context, bin string) (p programs, err error) {
+	overlays := filepath.Join(bin, "overlay")
+	if err := os.MkdirAll(overlays, 0o755); err != nil {
+		return p, err
+	}
+	p.self, p.promptmill = filepath.Join(bin, "chaos"), filepath.Join(bin, "promptmill")
+
 	args := []string{"build", "-o", bin}
-	overlay, err := overlayTime(filepath.Join(f.dir, "overlay"))
+	overlay, err := overlayTime(overlays)
 	if _, ok := errors.AsType[skipped](err); ok {
-		f.timeless = err
-		fmt.Fprintf(f.history, "%v\n", err)
+		p.timeless = err
 	} else if err != nil {
-		return err
+		return p, err
 	} else {
 		args = append(args, "-overlay", overlay)
-		for _, name := range f.shape.processNames() {
-			if err := setClock(f.clock(name), 0); err != nil {
-				return err
-			}
-		}
 	}
+
 	const in = "github.com/promptmill/promptmill/deploy/"
 	if out, err := exec.CommandContext(ctx, "go", append(args, in+"promptmill", in+"chaos")...).CombinedOutput(); err != nil {
-		return fmt.Errorf("build promptmill: %w: %s", err, out)
+		return p, fmt.Errorf("build promptmill: %w: %s", err, out)
 	}
-	return nil
+
+	return p, nil
 }
 
 // startBus starts serve, and the nodes if there is to be a cluster.
@@ -248,7 +257,7 @@ func (f *fleet) startModels(ctx context.Context) error {
 		f.process(name, func() (string, []string) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			return f.self, []string{"model-server", address, f.answers(name), flavours[i%len(flavours)], f.faults[name]}
+			return f.self, []string{"model-server", address, f.answers(name), flavours[i%len(flavours)], f.faults[name], fmt.Sprint(f.luck[name])}
 		}).keep(ctx)
 		var err error
 		link := fmt.Sprintf("worker%d-model", i+1)
@@ -297,43 +306,77 @@ func (f *fleet) lock(part string) *sync.Mutex {
 	return f.locks[part]
 }
 
-func (f *fleet) setFaults(model, faults string) {
+// setFaults sets the faults of a model server's next life, and the seed of when they come.
+func (f *fleet) setFaults(model, faults string, luck uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.faults[model] = faults
+	f.faults[model], f.luck[model] = faults, luck
 }
 
-// disturbed allows for what may have to be run again when something happens to a part:
-// what its workers have in flight, and as much that is answered and not stored.
-func (f *fleet) disturbed(part string) {
-	workers := 1
+// The recovery of parts: until a client has found the bus again, until a bus that was away has all its
+// clients, and until a cluster has a leader for each stream and consumer.
+const (
+	recoveryOfLink    = 2 * time.Second
+	recoveryOfBus     = 3 * time.Second
+	recoveryOfCluster = 5 * time.Second
+)
+
+// harmTo says which ways of answers go over a part.
+func (s shape) harmTo(part string) (h harm) {
+	name, end, _ := strings.Cut(part, "-")
+	number := strings.TrimLeft(name, "adelmorkw") // of workerN and modelN
+
 	switch {
-	case strings.HasPrefix(part, "reader"), strings.HasPrefix(part, "submit"):
-		workers = 0
-	case strings.HasPrefix(part, "serve"), strings.HasPrefix(part, "node"):
-		workers = f.shape.workers
+	case end == "model", strings.HasPrefix(name, "model"):
+		h.models = []string{"worker" + number}
+		h.recovery = recoveryOfLink
+	case strings.HasPrefix(name, "worker"):
+		h.workers = []string{name}
+		h.recovery = recoveryOfLink
+	case strings.HasPrefix(name, "node"):
+		h.workers = s.workerNames()
+		h.recovery = recoveryOfCluster
+	case s.nodes == 0 && (part == "serve" || part == "store" || part == "out"): // of serve, which is the bus
+		h.workers = s.workerNames()
+		h.recovery = recoveryOfBus
 	}
-	f.allow(workers * 2 * mostInFlight)
+
+	return h
 }
 
-func (f *fleet) allow(requests int) {
+// harmBy is what an event does to the ways of answers. Nobody but the bus decides by a
+// clock that can be stepped how long a shard has been away.
+func (s shape) harmBy(e event) harm {
+	if e.deed.name == "clock" && !slices.Contains(storeNames(s), e.target) {
+		return harm{}
+	}
+
+	h := s.harmTo(e.target)
+	h.what = e.String()
+	return h
+}
+
+// harmed notes what was done to the ways of answers.
+func (f *fleet) harmed(h harm) {
+	if len(h.workers)+len(h.models) == 0 {
+		return
+	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.allowed += requests
+	f.did.harms = append(f.did.harms, h)
 }
 
-// executed are the answers that the model servers gave, by id, with how often.
-func (f *fleet) executed() (map[string]int, int, error) {
-	all, n := map[string]int{}, 0
-	for _, name := range f.shape.modelNames() {
-		data, err := os.ReadFile(f.answers(name))
+// executed are the answers that the model servers gave, by id, and how many they are.
+func (f *fleet) executed() (map[string][]execution, int, error) {
+	all, n := map[string][]execution{}, 0
+	for i, name := range f.shape.modelNames() {
+		some, err := readExecutions(f.answers(name), f.shape.workerNames()[i], all)
 		if err != nil {
 			return nil, 0, err
 		}
-		for id := range bytes.FieldsSeq(data) {
-			all[string(id)]++
-			n++
-		}
+		n += some
 	}
+
 	return all, n, nil
 }

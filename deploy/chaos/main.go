@@ -3,6 +3,7 @@
 // each request has exactly one line, with the right answer.
 //
 //	go run ./deploy/chaos --seed 1 --for 10m
+//	go run ./deploy/chaos --seeds 1-60 --for 60s
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -35,19 +37,33 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	shape shape
-	dir   string // of all files
-	keep  bool   // though all is well
+	shape       shape
+	first, last uint64 // seeds, if there are several
+	several     bool
+	cluster     string
+	dir         string // of all files
+	keep        bool   // though all is well
+}
+
+// withSeed are the options of one deployment.
+func (o options) withSeed(seed uint64) options {
+	o.shape.seed, o.shape.nodes = seed, 0
+	if o.cluster == "yes" || o.cluster == "auto" && seed%3 == 0 {
+		o.shape.nodes = 3
+	}
+
+	return o
 }
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is said once, by who gets it
 	flags.Uint64Var(&o.shape.seed, "seed", rand.Uint64N(1_000_000), "the `seed` of the plan and the input; by default any")
+	seeds := flags.String("seeds", "", "several seeds, `A-B`, one after the other, with a line for each")
 	flags.DurationVar(&o.shape.time, "for", time.Minute, "how long the deployment is hurt")
 	flags.IntVar(&o.shape.requests, "requests", 0, "of each of the two runs (default 40 a second)")
 	flags.IntVar(&o.shape.workers, "workers", 3, "how many, each with a model server")
-	cluster := flags.String("cluster", "auto", "`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
+	flags.StringVar(&o.cluster, "cluster", "auto", "`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
 	flags.StringVar(&o.dir, "dir", "", "`folder` of all files and logs; kept in any case (default a temporary one)")
 	flags.BoolVar(&o.keep, "keep", false, "keep the files though all is well")
 	if err := flags.Parse(args); err != nil {
@@ -57,11 +73,14 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		}
 		return o, err
 	}
-	switch {
-	case *cluster == "yes", *cluster == "auto" && o.shape.seed%3 == 0:
-		o.shape.nodes = 3
-	case *cluster != "no" && *cluster != "auto":
-		return o, fmt.Errorf("--cluster %s: want yes, no or auto", *cluster)
+	if !slices.Contains([]string{"yes", "no", "auto"}, o.cluster) {
+		return o, fmt.Errorf("--cluster %s: want yes, no or auto", o.cluster)
+	}
+	o.first, o.last, o.several = o.shape.seed, o.shape.seed, *seeds != ""
+	if o.several {
+		if n, err := fmt.Sscanf(*seeds+"\n", "%d-%d\n", &o.first, &o.last); err != nil || n != 2 || o.first > o.last {
+			return o, fmt.Errorf("--seeds %s: want two numbers, the smaller one first, such as 1-60", *seeds)
+		}
 	}
 	if o.shape.time < time.Second || o.shape.workers < 1 || o.shape.requests < 0 {
 		return o, fmt.Errorf("want --for 1s or more, and at least one worker")
@@ -115,25 +134,83 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	built, err := build(ctx, filepath.Join(o.dir, "bin"))
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	if built.timeless != nil {
+		fmt.Fprintln(stdout, built.timeless)
+	}
+
+	code := 0
+	for seed := o.first; seed <= o.last && ctx.Err() == nil; seed++ {
+		one := o.withSeed(seed)
+		if !o.several {
+			if _, found := one.hurt(ctx, built, stdout); len(found) > 0 {
+				return 1
+			}
+			break
+		}
+
+		one.dir = filepath.Join(o.dir, fmt.Sprintf("seed-%d", seed))
+		text, ok := one.hurtAside(ctx, built)
+		if !ok {
+			code = 1
+		}
+		fmt.Fprintf(stdout, "seed %d: %s\n", seed, text)
+	}
+	if code == 0 && !o.keep {
+		os.RemoveAll(o.dir)
+	}
+
+	return code
+}
+
+// hurtAside hurts a deployment with a history in a file, and returns its end in one line.
+func (o options) hurtAside(ctx context.Context, built programs) (text string, ok bool) {
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err.Error(), false
+	}
+	path := o.dir + ".txt"
+	history, err := os.Create(path)
+	if err != nil {
+		return err.Error(), false
+	}
+	defer history.Close()
+
+	begin := time.Now()
+	text, found := o.hurt(ctx, built, history)
+	if len(found) > 0 {
+		return fmt.Sprintf("FAILED after %.0fs, %d findings, in %s; the first: %s", time.Since(begin).Seconds(), len(found), path, found[0]), false
+	}
+
+	return fmt.Sprintf("ok after %.0fs: %s", time.Since(begin).Seconds(), text), true
+}
+
+// hurt hurts one deployment, and tells how it went. It returns the figures in one line, and
+// what is wrong.
+func (o options) hurt(ctx context.Context, built programs, history io.Writer) (figures string, found findings) {
 	bus := "the bus of serve"
 	if o.shape.nodes > 0 {
 		bus = fmt.Sprintf("a bus of %d nodes", o.shape.nodes)
 	}
-	fmt.Fprintf(stdout, "seed %d: %s, %d workers and model servers, 2 runs of %d requests, hurt for %s; files in %s\n",
+	fmt.Fprintf(history, "seed %d: %s, %d workers and model servers, 2 runs of %d requests, hurt for %s; files in %s\n",
 		o.shape.seed, bus, o.shape.workers, o.shape.requests, o.shape.time, o.dir)
 	events := plan(o.shape)
-	found := run(ctx, o, events, stdout)
+	figures, found = run(ctx, o, built, events, history)
 	if len(found) == 0 {
 		if !o.keep {
 			os.RemoveAll(o.dir)
 		}
-		return 0
+		return figures, nil
 	}
-	fmt.Fprintf(stdout, "\nFAILED, seed %d:\n", o.shape.seed)
+
+	fmt.Fprintf(history, "\nFAILED, seed %d:\n", o.shape.seed)
 	for _, text := range found {
-		fmt.Fprintln(stdout, "  "+text)
+		fmt.Fprintln(history, "  "+text)
 	}
-	fmt.Fprintf(stdout, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s\n",
+	fmt.Fprintf(history, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s\n",
 		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers, map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0])
-	return 1
+	return figures, found
 }

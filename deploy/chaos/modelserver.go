@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"strconv"
@@ -21,12 +20,13 @@ const (
 	modelSlots  = 16
 )
 
-// serveModel is the simulated model server as a process: ADDRESS LOG FLAVOUR FAULTS.
-// It adds to the log the answers that it has given in full, by their ids, and can be
-// told to hang and to change its speed.
+// serveModel is the simulated model server as a process: ADDRESS LOG FLAVOUR FAULTS LUCK.
+// It adds to the log the answers that it has given in full, by their ids, with the times
+// at which their requests came and they were written. It can be asked to hang and to
+// change its speed.
 func serveModel(args []string) error {
-	if len(args) != 4 {
-		return errors.New("model-server: want ADDRESS LOG FLAVOUR FAULTS")
+	if len(args) != 5 {
+		return errors.New("model-server: want ADDRESS LOG FLAVOUR FAULTS LUCK")
 	}
 	log, err := os.OpenFile(args[1], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -36,9 +36,13 @@ func serveModel(args []string) error {
 	if err != nil {
 		return err
 	}
+	luck, err := strconv.ParseUint(args[4], 10, 64)
+	if err != nil {
+		return err
+	}
 	s := sim.New(sim.Config{
 		Flavour: sim.Flavour(args[2]), Models: []string{modelName}, Slots: modelSlots, TTFT: 150 * time.Millisecond, TPOT: 5 * time.Millisecond,
-		Spread: 0.3, Tokens: modelTokens, Seed: modelSeed, Faults: faults,
+		Spread: 0.3, Tokens: modelTokens, Seed: modelSeed, Luck: luck, Faults: faults,
 	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /chaos", func(_ http.ResponseWriter, r *http.Request) {
@@ -50,10 +54,10 @@ func serveModel(args []string) error {
 		}
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer := &heard{ResponseWriter: w}
+		answer, begin := &heard{ResponseWriter: w}, time.Now()
 		s.ServeHTTP(answer, r) // one that is cut off half-way ends in a panic
 		if id, ok := strings.CutPrefix(string(answer.begin), `{"id":"chatcmpl-`); ok && len(id) >= 16 {
-			fmt.Fprintln(log, id[:16])
+			writeExecution(log, id[:16], begin, time.Now())
 		}
 	})
 	return http.ListenAndServe(args[0], mux)

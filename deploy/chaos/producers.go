@@ -84,14 +84,50 @@ func (f *fleet) command(timeout time.Duration, link string, role proto.Role, arg
 	return out, err
 }
 
-// forget takes note that the bus has lost its store, and has the producers come again
-// with what is not complete.
-func (f *fleet) forget() {
-	_, n, err := f.executed()
-	if err != nil {
-		f.say("count the answers: %v", err)
+// lose takes note that the bus has lost its store, and of what the collector's files
+// have of the runs. Nobody writes to these files now.
+func (f *fleet) lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stored = time.Now()
+	for _, run := range []string{"a", "b"} {
+		if !f.complete(run) {
+			f.did.losses = append(f.did.losses, f.lossOf(run))
+		}
 	}
-	f.allow(n) // what has its line is run again, too
+}
+
+// damaged takes note that the collector's files were damaged: what the bus had before it
+// lost its store is nowhere now.
+func (f *fleet) damaged() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, run := range []string{"a", "b"} {
+		if !f.stored.IsZero() && !f.complete(run) {
+			f.did.losses = append(f.did.losses, f.lossOf(run))
+		}
+	}
+}
+
+// lossOf is what is lost of a run whose answers before the store's end are in the
+// collector's file alone. The caller holds mu.
+func (f *fleet) lossOf(run string) loss {
+	l := loss{run: run, at: f.stored, kept: map[int]bool{}}
+	lines, err := readJournal(f.file(run, ".part.zst"))
+	if err != nil {
+		fmt.Fprintf(f.history, "read the journal of %s: %v\n", run, err)
+	}
+
+	for _, line := range lines {
+		l.kept[line.Extras.Seq] = true
+	}
+
+	return l
+}
+
+// forget has the producers come again with what is not complete, after the bus has lost
+// its store.
+func (f *fleet) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forgot = append(f.forgot, f.lives)

@@ -20,6 +20,7 @@ type link struct {
 
 	mu     sync.Mutex
 	hurt   hurt
+	losses *rand.Rand    // of hurt
 	healed chan struct{} // closed when hurt ends
 	open   map[net.Conn]bool
 	closed bool
@@ -31,10 +32,34 @@ type hurt struct {
 	hang  bool          // connections are taken, and nothing passes
 	delay time.Duration // for each piece
 	rate  int           // bytes a second; 0: no bound
-	loss  float64       // probability for each piece that its connection is reset
+	loss  float64       // how often a connection is reset for each byte, in the mean
+	dice  uint64        // from which the losses follow
 }
 
 const pieceBytes = 16 << 10
+
+// flow is one direction of a connection.
+type flow struct {
+	losses *rand.Rand // of the hurt by which left was drawn
+	left   float64    // bytes that pass before the connection is reset
+}
+
+// lose reports whether a piece of n bytes is lost. How far a flow comes is drawn when it
+// first moves under a hurt: the k-th flow to move comes as far as the k-th number that
+// follows from the seed, however its bytes are cut into pieces. Which flow is the k-th is
+// timing. The caller holds mu.
+func (l *link) lose(w *flow, n int) bool {
+	if l.hurt.loss == 0 {
+		return false
+	}
+
+	if w.losses != l.losses {
+		w.losses, w.left = l.losses, l.losses.ExpFloat64()/l.hurt.loss
+	}
+
+	w.left -= float64(n)
+	return w.left < 0
+}
 
 func newLink(name string, goals ...string) (*link, error) {
 	l := &link{name: name, healed: make(chan struct{}), open: map[net.Conn]bool{}}
@@ -55,7 +80,7 @@ func newLink(name string, goals ...string) (*link, error) {
 func (l *link) set(h hurt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hurt = h
+	l.hurt, l.losses = h, rand.New(rand.NewPCG(h.dice, 3))
 	close(l.healed)
 	l.healed = make(chan struct{})
 	if h.cut {
@@ -123,7 +148,7 @@ func (l *link) accept(listener net.Listener, goal string) {
 // join passes what two ends say to each other until one of them closes.
 func (l *link) join(from net.Conn, goal string) {
 	defer l.drop(from)
-	if !l.pass(0) {
+	if !l.pass(&flow{}, 0) {
 		return
 	}
 	to, err := net.Dial("tcp", goal)
@@ -146,11 +171,11 @@ func (l *link) join(from net.Conn, goal string) {
 }
 
 func (l *link) pump(from io.Reader, to io.Writer) {
-	piece := make([]byte, pieceBytes)
+	piece, w := make([]byte, pieceBytes), &flow{}
 	for {
 		n, err := from.Read(piece)
 		if n > 0 {
-			if !l.pass(n) {
+			if !l.pass(w, n) {
 				return
 			}
 			if _, err := to.Write(piece[:n]); err != nil {
@@ -165,13 +190,14 @@ func (l *link) pump(from io.Reader, to io.Writer) {
 
 // pass waits until a piece of n bytes may pass. It returns false when its connection
 // is to be reset.
-func (l *link) pass(n int) bool {
+func (l *link) pass(w *flow, n int) bool {
 	for {
 		l.mu.Lock()
 		h, healed, closed := l.hurt, l.healed, l.closed
+		lost := !h.hang && l.lose(w, n)
 		l.mu.Unlock()
 		switch {
-		case closed || h.cut || h.loss > 0 && rand.Float64() < h.loss:
+		case closed || h.cut || lost:
 			return false
 		case h.hang:
 			<-healed

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -87,12 +88,40 @@ func TestLink(t *testing.T) {
 	if err := anew(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a new connection over a link that is cut: %v", err)
 	}
-	l.set(hurt{loss: 1})
+	l.set(hurt{loss: 1e9})
 	if err := anew(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a link that loses all: %v", err)
 	}
 	l.set(hurt{})
 	if err := anew(); err != nil {
 		t.Errorf("a link that is healed: %v", err)
+	}
+}
+
+// How far each flow comes follows from the dice, however its bytes are cut.
+func TestLossFollowsFromDice(t *testing.T) {
+	t.Parallel()
+	reach := func(dice uint64, piece int) (bytes []int) {
+		l, err := newLink("link")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		l.set(hurt{loss: 1.0 / 20_000, dice: dice})
+		for range 50 {
+			w, n := &flow{}, 0
+			for l.pass(w, piece) {
+				n += piece
+			}
+			bytes = append(bytes, n/1000)
+		}
+		return bytes
+	}
+	coarse, fine := reach(5, 1000), reach(5, 100)
+	if !slices.Equal(coarse, fine) {
+		t.Errorf("the same dice lose after %v, and after %v in smaller pieces", coarse, fine)
+	}
+	if other := reach(6, 1000); slices.Equal(coarse, other) {
+		t.Errorf("other dice lose after the same bytes: %v", other)
 	}
 }

@@ -14,33 +14,36 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// run starts a deployment, hurts it by the plan, and returns what is wrong afterwards.
-func run(ctx context.Context, o options, events []event, history io.Writer) (found findings) {
+// run starts a deployment, hurts it by the plan, and returns the figures of what came of it,
+// and what is wrong.
+func run(ctx context.Context, o options, built programs, events []event, history io.Writer) (figures string, found findings) {
 	stop, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	f := &fleet{
-		shape: o.shape, dir: o.dir, history: history, processes: map[string]*process{}, links: map[string]*link{}, disks: map[string]*disk{},
-		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, locks: map[string]*sync.Mutex{},
+		shape: o.shape, dir: o.dir, history: history, programs: built, processes: map[string]*process{}, links: map[string]*link{}, disks: map[string]*disk{},
+		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, luck: map[string]uint64{}, locks: map[string]*sync.Mutex{},
 	}
 	defer func() {
 		f.shutDown(cancel, &found)
 		if len(found) > 0 || o.keep {
 			f.save()
 		}
+		f.unmount()
 	}()
 	if err := f.start(stop); err != nil {
 		found.add("start: %v", err)
-		return found
+		return "", found
 	}
 	f.play(ctx, events, &found)
 	if ctx.Err() != nil {
 		found.add("interrupted")
-		return found
+		return "", found
 	}
 	f.say("all is healed")
 	f.await(ctx, &found)
-	f.check(&found)
-	return found
+	figures = f.check(&found)
+	f.say("%s", figures)
+	return figures, found
 }
 
 // play does what the plan says, and looks at the files from time to time.
@@ -76,11 +79,15 @@ func (f *fleet) play(ctx context.Context, events []event, found *findings) {
 				lock.Lock()
 				defer lock.Unlock()
 			}
+			h := f.shape.harmBy(e)
+			h.from = time.Now()
 			fail(e, e.deed.do(f, e))
 			if e.deed.undo != nil {
 				pause(ctx, time.Until(f.begin.Add(e.at+e.length)))
 				fail(e, e.deed.undo(f, e))
 			}
+			h.to = time.Now()
+			f.harmed(h)
 		})
 	}
 	pause(ctx, time.Until(f.begin.Add(f.shape.time)))
@@ -181,6 +188,15 @@ func (f *fleet) save() {
 	for name, path := range f.diskPaths() {
 		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			fmt.Fprintf(f.history, "keep what is on disk %s: %v\n", name, err)
+		}
+	}
+}
+
+// unmount takes the disks of our own away.
+func (f *fleet) unmount() {
+	for name, d := range f.disks {
+		if err := d.unmount(); err != nil {
+			fmt.Fprintf(f.history, "disk %s stays mounted: %v\n", name, err)
 		}
 	}
 }

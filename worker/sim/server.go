@@ -34,6 +34,7 @@ type Config struct {
 	Metrics bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
 	Seed    uint64
 	Faults  Faults
+	Luck    uint64 // and Seed decide which requests meet a fault; the answers follow from Seed alone
 
 	// Poison is what a prompt must contain to kill the server, as by [Server.Kill].
 	// Empty: nothing does.
@@ -72,7 +73,7 @@ func New(cfg Config) *Server {
 		cfg.Tokens = 100
 	}
 	s := &Server{
-		cfg: cfg, ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1)),
+		cfg: cfg, ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
 		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
 		cache:  newPrefixCache(cfg.Prefix),
 	}
