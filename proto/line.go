@@ -3,6 +3,7 @@ package proto
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -138,16 +139,20 @@ func scanChoices(s *Scanner) (finish string) {
 			continue
 		}
 		for s.Enter(); s.Next(); {
-			switch {
-			case string(s.Name()) != "finish_reason":
-			case s.Kind() == '{': // SGLang's own form
-				finish = scanMember(s, "type")
-			default:
-				finish = word(s.Value())
+			if string(s.Name()) == "finish_reason" {
+				finish = ScanFinish(s)
 			}
 		}
 	}
 	return finish
+}
+
+// ScanFinish reads the finish_reason that comes next. SGLang's own form is an object.
+func ScanFinish(s *Scanner) string {
+	if s.Kind() == '{' {
+		return scanMember(s, "type")
+	}
+	return word(s.Value())
 }
 
 // scanMember reads one member of the object that comes next.
@@ -200,33 +205,32 @@ func scanExtras(s *Scanner, l *Line) {
 		case "seq":
 			l.Seq = parseInt(s.Value())
 		case "worker":
-			l.Worker = text(s.Value())
+			l.Worker = Text(s.Value())
 		case "attempts":
 			l.Attempts = parseInt(s.Value())
 		case "retried":
-			l.Retried = text(s.Value())
+			l.Retried = Text(s.Value())
 		case "latency_ms":
 			l.LatencyMS = parseInt(s.Value())
 		}
 	}
 }
 
+// parseInt reads a count. Writers in JavaScript and Lua have 12.0 or 1.2e1 for 12.
 func parseInt(raw []byte) int64 {
 	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil || n < 0 {
-		return 0 // not a count: the line is kept, its tokens are not
+	if err != nil {
+		f, err := strconv.ParseFloat(string(raw), 64)
+		if err != nil || f != math.Trunc(f) || f < 0 || f > maxExact {
+			return 0 // not a count: the line is kept, its tokens are not
+		}
+		n = int64(f)
 	}
-	return n
+	return max(0, n)
 }
 
-// text is the text of a JSON string, nil for other values.
-func text(raw []byte) []byte {
-	t, err := Unquote(raw)
-	if err != nil {
-		return nil
-	}
-	return t
-}
+// maxExact is where a float64 stops being exact.
+const maxExact = 1 << 53
 
 // words are those that most lines have. They cost no memory.
 var words = map[string]string{}
@@ -249,7 +253,7 @@ func word(raw []byte) string {
 		return ""
 	}
 	if raw[0] == '"' {
-		raw = text(raw)
+		raw = Text(raw)
 	}
 	if w, ok := words[string(raw)]; ok {
 		return w

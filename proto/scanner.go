@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -12,7 +13,8 @@ import (
 // Scanner walks the members of a JSON object in one pass, and those of the objects and
 // arrays in it that are asked for, checking syntax and UTF-8 as it goes, and gives out values as parts of the input, never copies. It is how
 // every part of promptmill looks into JSON: bodies must pass through byte for byte,
-// so nothing is ever decoded and encoded again.
+// so nothing is ever decoded and encoded again. It takes what RFC 8259 takes: also an
+// escape of half a surrogate pair (8.2), such as that of an answer cut in an emoji.
 //
 //	s.Reset(line)
 //	for s.Enter(); s.Next(); {
@@ -32,17 +34,21 @@ type Scanner struct {
 	name  []byte
 	start int  // offset of the current member's name
 	open  bool // the current member's value has not been read yet
+	lax   bool // the decoder lets pass what is not UTF-8
 	err   error
 }
 
 // Reset starts over with data, which must not change until the walk is over.
 func (s *Scanner) Reset(data []byte) {
 	s.data, s.name, s.open, s.err = data, nil, false, nil
+	// jsontext checks raw bytes and escapes together. Where there are such escapes, End
+	// checks the bytes: a second pass over every text would cost up to a tenth of the first.
+	s.lax = bytes.Contains(data, []byte(`\u`))
 	s.buf = *bytes.NewBuffer(data)
 	// jsontext reads a bytes.Buffer in place. Duplicate names pass, since they pass
 	// through every model server too; the members that promptmill reads are checked
 	// by their readers.
-	s.dec.Reset(&s.buf, jsontext.AllowDuplicateNames(true))
+	s.dec.Reset(&s.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(s.lax))
 }
 
 // Enter steps into the value that comes next, which must be an object, and returns
@@ -99,9 +105,8 @@ func (s *Scanner) Next() bool {
 		s.name = raw[1 : len(raw)-1]
 		return true
 	}
-	s.name, err = jsontext.AppendUnquote(nil, raw)
-	s.fail(err)
-	return s.err == nil
+	s.name = Text(raw)
+	return true
 }
 
 // NextElement moves to the next element of the array entered last, which is read as a
@@ -153,15 +158,26 @@ func (s *Scanner) Member() []byte { return s.data[s.start:s.Offset()] }
 func (s *Scanner) Offset() int { return int(s.dec.InputOffset()) }
 
 // End returns the first error of the walk, also when something other than white
-// space follows the object.
+// space follows the value.
 func (s *Scanner) End() error {
 	if s.err != nil {
 		return s.err
+	}
+	if s.lax && !utf8.Valid(s.data) {
+		return fmt.Errorf("broken JSON at byte %d: invalid UTF-8", invalidUTF8(s.data)+1)
 	}
 	if rest := bytes.TrimLeft(s.data[s.Offset():], " \t\r\n"); len(rest) > 0 {
 		return fmt.Errorf("text after the JSON object at byte %d", len(s.data)-len(rest)+1)
 	}
 	return nil
+}
+
+// invalidUTF8 is the offset of the first byte that is not UTF-8.
+func invalidUTF8(data []byte) (offset int) {
+	for r, n := utf8.DecodeRune(data); r != utf8.RuneError || n > 1; r, n = utf8.DecodeRune(data[offset:]) {
+		offset += n
+	}
+	return offset
 }
 
 // fail keeps the first error, in words for the person who wrote the input.
@@ -180,7 +196,33 @@ func (s *Scanner) fail(err error) {
 	}
 }
 
-// Unquote returns the text of a JSON string. Without escapes it is a part of raw.
+// MaxDepth is how deep a body may be nested. [Scanner] reads 10,000 levels, as
+// encoding/json does, and a body must also be read as a part of a line.
+const MaxDepth = 9000
+
+// TooDeep reports whether a JSON value is nested deeper than [MaxDepth].
+func TooDeep(value []byte) bool {
+	if len(value) < 2*MaxDepth || bytes.Count(value, []byte{'['})+bytes.Count(value, []byte{'{'}) <= MaxDepth {
+		return false
+	}
+	depth := 0
+	for i := 0; i < len(value); i++ {
+		switch value[i] {
+		case '{', '[':
+			if depth++; depth > MaxDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		case '"':
+			i += max(0, stringEnd(value[i+1:]))
+		}
+	}
+	return false
+}
+
+// Unquote returns the text of a JSON string. Without escapes it is a part of raw. It fails
+// for one with half a surrogate pair, which no text can hold.
 func Unquote(raw []byte) ([]byte, error) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return nil, errors.New("not a JSON string")
@@ -189,6 +231,19 @@ func Unquote(raw []byte) ([]byte, error) {
 		return raw[1 : len(raw)-1], nil
 	}
 	return jsontext.AppendUnquote(nil, raw)
+}
+
+// Text is the text of a JSON string, with U+FFFD for half of a surrogate pair, and nil
+// for any other value. Without escapes it is a part of raw.
+func Text(raw []byte) []byte {
+	if len(raw) < 2 || raw[0] != '"' {
+		return nil
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
+	}
+	text, _ := jsontext.AppendUnquote(nil, raw) // the scanner has read it: there is no other fault
+	return text
 }
 
 // Quote returns s as a JSON string. Bytes that are not UTF-8 become U+FFFD, since

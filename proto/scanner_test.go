@@ -2,9 +2,11 @@ package proto
 
 import (
 	"bytes"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
@@ -42,6 +44,9 @@ func TestScannerWalk(t *testing.T) {
 		{"big integers stay", `{"a":12345678901234567890123}`, []string{"a=12345678901234567890123"}},
 		{"numbers are not rewritten", `{"a":1.50E+02,"b":-0}`, []string{"a=1.50E+02", "b=-0"}},
 		{"escapes in values stay", `{"a":"\u0000\/\u00e9é"}`, []string{`a="\u0000\/\u00e9é"`}},
+		{"half a surrogate pair stays", `{"a":"cut \ud83d","b":"\udc4b\ud83d\ud83d\udc4b"}`, []string{`a="cut \ud83d"`, `b="\udc4b\ud83d\ud83d\udc4b"`}},
+		{"half a surrogate pair in a name", `{"\uD83D":1}`, []string{"\ufffd=1"}},
+		{"numbers of any size", `{"a":1e400,"b":-0.0E-7,"c":1E5}`, []string{"a=1e400", "b=-0.0E-7", "c=1E5"}},
 		{"escapes in names are resolved", `{"\u0061\"":1}`, []string{`a"=1`}},
 		{"odd spacing stays inside values", "{ \"a\" :\t[ 1 ,\t2 ] , \"b\":null}\r\n", []string{"a=[ 1 ,\t2 ]", "b=null"}},
 	} {
@@ -199,6 +204,11 @@ func TestScannerErrors(t *testing.T) {
 		{"a number as a name", `{1:2}`, "broken JSON at byte "},
 		{"invalid UTF-8 in a value", "{\"a\":\"\xff\"}", "broken JSON at byte 7: invalid UTF-8"},
 		{"invalid UTF-8 in a name", "{\"\xff\":1}", "broken JSON at byte 3: invalid UTF-8"},
+		{"invalid UTF-8 beside an escape", "{\"a\":\"\\ud83d\\u00e9é\",\"b\":\"\xff\"}", "broken JSON at byte 28: invalid UTF-8"},
+		{"half a surrogate pair in UTF-8", "{\"a\":\"\\u0061\xed\xa0\x80\"}", "broken JSON at byte 13: invalid UTF-8"},
+		{"no number", `{"a":NaN}`, "broken JSON at byte 6: "},
+		{"a number that is infinite", `{"a":-Infinity}`, "broken JSON at byte "},
+		{"an escape that is none", `{"a":"\ud83"}`, "broken JSON at byte "},
 		{"invalid UTF-8 in a skipped value", "{\"skipped\":{\"x\":[\"\xc3\x28\"]}}", "invalid UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -283,11 +293,60 @@ func TestQuote(t *testing.T) {
 	}
 }
 
+func TestUnquoteHalfPairs(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ raw, want string }{
+		{`"cut \ud83d"`, "cut \ufffd"},
+		{`"\udc4b\ud83d\ud83d\udc4b!"`, "\ufffd\ufffd\U0001F44B!"},
+		{`"\ud83d\u0061"`, "\ufffda"},
+	} {
+		if got := string(Text([]byte(tt.raw))); got != tt.want {
+			t.Errorf("the text of %s is %q, want %q", tt.raw, got, tt.want)
+		}
+		if got, err := Unquote([]byte(tt.raw)); err == nil {
+			t.Errorf("Unquote(%s) = %q: other names would be the same", tt.raw, got)
+		}
+	}
+	for _, raw := range []string{"", `"`, "5", "null", `["a"]`} {
+		if got := Text([]byte(raw)); got != nil {
+			t.Errorf("the text of %s is %q", raw, got)
+		}
+	}
+}
+
+// A body that is not too deep can be read as a part of any line, and by encoding/json.
+func TestTooDeep(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, value string
+		want        bool
+	}{
+		{"as deep as may be", strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth), false},
+		{"one deeper", strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1), true},
+		{"objects", strings.Repeat(`{"a":`, MaxDepth+1) + "1" + strings.Repeat("}", MaxDepth+1), true},
+		{"many side by side", "[" + strings.Repeat("[],", 2*MaxDepth) + "1]", false},
+		{"brackets in a text", `["\"` + strings.Repeat("[", 2*MaxDepth) + `"]`, false},
+		{"nothing", "", false},
+	} {
+		if got := TooDeep([]byte(tt.value)); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+		if tt.want || tt.value == "" {
+			continue
+		}
+		line := AppendResult(nil, Result{CustomID: []byte(`"a"`), Status: 200, Body: []byte(tt.value)})
+		if l, err := ParseLine(new(Scanner), line); err != nil || !l.OK || !json.Valid(line) {
+			t.Errorf("%s: its line cannot be read: %v", tt.name, err)
+		}
+	}
+}
+
 func FuzzScanner(f *testing.F) {
 	for _, s := range []string{
 		``, `{}`, ` {"a":{"b":[1,2]},"a":"\u0000"} `, `{"a":12345678901234567890123}`, `{"a":1,}`, `{"a"}`,
 		`[{}]`, `{"a":1}x`, "{\"\xff\":1}", `{"a":"\ud800"}`, `{"a":{"b":`, "\xef\xbb\xbf{}",
 		`{"a":[[],[{"b":[1,"x"]}]],"c":[}`, `{"a":[1,]}`, `{"a":[1 2`,
+		`{"\ud83d":"\udc4b\uD83D\n"}`, "{\"a\":\"\\ud83d\",\"\xff\":1}", `{"a":"\ud83"}`, "{\"a\":\"\\u0061\xed\xa0\x80\"}",
 	} {
 		f.Add([]byte(s))
 	}
@@ -299,7 +358,8 @@ func FuzzScanner(f *testing.F) {
 			t.Fatalf("the scanner changed its input %q", before)
 		}
 		isObject := bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{"))
-		valid := isObject && jsontext.Value(text).IsValid(jsontext.AllowDuplicateNames(true))
+		// RFC 8259: the text is UTF-8 (8.1), and an escape may be half a surrogate pair (8.2).
+		valid := isObject && utf8.Valid(text) && jsontext.Value(text).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 		if valid != (err == nil) {
 			t.Fatalf("%q: valid is %v, the scanner says %v", text, valid, err)
 		}

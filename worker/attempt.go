@@ -21,7 +21,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	call, cancel := context.WithTimeout(calls, w.cfg.Timeout)
 	stop := context.AfterFunc(era, cancel) // a hung server answers nobody
 	w.stats.InFlight.Add(1)
-	j := judge(w.cfg.Server.Post(call, t.URL, t.Body))
+	j := judge(t.URL, w.cfg.Server.Post(call, t.URL, t.Body))
 	stop()
 	cancel()
 	w.stats.InFlight.Add(-1)
@@ -60,6 +60,10 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 		w.stats.TokensOut.Add(j.content.CompletionTokens)
 		j = w.check(t, j, took)
 	}
+	if j.malformed != "" && j.malformed == t.malformed {
+		j.verdict = final
+	}
+	t.malformed = j.malformed
 	if j.overload {
 		t.refused++
 	}

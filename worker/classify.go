@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,10 @@ type judged struct {
 	overload bool           // the server refused it because it has too many
 	work     float64        // what the server produced, in tokens
 	content  answer.Content // of a good answer
-	result   proto.Result   // Status, RequestID and Body, or Err, or all of them
+	// malformed is why an answer that came whole is no JSON. Another try that gives the same
+	// will go on giving it: a logprob of -Infinity, a byte that is not UTF-8.
+	malformed string
+	result    proto.Result // Status, RequestID and Body, or Err, or all of them
 }
 
 // ok reports whether the result is an answer.
@@ -40,13 +44,15 @@ func (j judged) ok() bool {
 	return j.result.Err == nil && j.result.Status >= 200 && j.result.Status < 300
 }
 
-// judge classifies an answer. It is the one place that decides what is tried again.
-func judge(a modelserver.Answer) judged {
+// judge classifies an answer of an endpoint. It is the one place that decides what is tried
+// again.
+func judge(endpoint string, a modelserver.Answer) judged {
 	if a.Err != nil {
 		return judgeError(a.Err)
 	}
+	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
 	j := judged{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
-	content, problem := answer.Read(a.Body)
+	content, problem := answer.Read(endpoint, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
 		return j.good(a, content, problem)
 	}
@@ -65,18 +71,22 @@ func judge(a modelserver.Answer) judged {
 	return j
 }
 
-// good looks at what came under a good status: it must be a whole JSON object with an
-// answer in it. Servers say 200 before they know how it ends.
+// byteOrderMark may stand before JSON, and is no part of it (RFC 8259, 8.1).
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// good looks at what came under a good status: it must be an answer of the endpoint.
+// Servers say 200 before they know how it ends.
 func (j judged) good(a modelserver.Answer, content answer.Content, problem error) judged {
 	code := proto.CodeInvalidResponse
 	switch {
 	case problem != nil:
-	case content.IsError:
-		problem = errErrorObject
-	case content.Finish == "abort":
-		problem, code = errAborted, proto.CodeAborted
-	case content.Choices == 0:
-		problem = errNoChoice
+		if isWhole(a.Body) {
+			j.malformed = problem.Error()
+		}
+	case content.GaveUp:
+		problem, code = errors.New(content.Problem), proto.CodeAborted
+	case content.Problem != "":
+		problem = errors.New(content.Problem)
 	}
 	if problem != nil {
 		j.verdict, j.reason = retry, code
@@ -90,11 +100,12 @@ func (j judged) good(a modelserver.Answer, content answer.Content, problem error
 	return j
 }
 
-var (
-	errErrorObject = errors.New("the answer is an error")
-	errAborted     = errors.New("the server gave the request up")
-	errNoChoice    = errors.New("the answer has no choice")
-)
+// isWhole reports whether a text that is no JSON was meant to be, and did not end in the
+// middle.
+func isWhole(body []byte) bool {
+	body = bytes.TrimSpace(body)
+	return len(body) > 1 && (body[0] == '{' && body[len(body)-1] == '}' || body[0] == '[' && body[len(body)-1] == ']')
+}
 
 // retryable reports whether a status can change when the request is sent again.
 // (research/peers.md 4: vLLM, SGLang and Ollama say 503 when their queue is full,

@@ -29,10 +29,16 @@ func TestJudge(t *testing.T) {
 		want    string // the result's body, or the code of its error
 	}
 	rows := []row{
-		{"an answer", 200, `{"a": 1,  "b":"\u0000"}`, final, `{"a": 1,  "b":"\u0000"}`},
-		{"an answer with no error in it", 200, `{"error":null,"object":"list"}`, final, `{"error":null,"object":"list"}`},
-		{"another good status", 201, `{}`, final, `{}`},
-		{"a pretty-printed answer", 200, "{\r\n  \"a\": [\n1]\n}\n", final, `{    "a": [ 1] }`},
+		{"an answer", 200, `{"choices": [{"text":"\u0000"}],  "a":1.0}`, final, `{"choices": [{"text":"\u0000"}],  "a":1.0}`},
+		{"an answer with no error in it", 200, `{"error":null,"object":"list","choices":[{"text":"a"}]}`, final, `{"error":null,"object":"list","choices":[{"text":"a"}]}`},
+		{"another good status", 201, `{"choices":[{"text":"a"}]}`, final, `{"choices":[{"text":"a"}]}`},
+		{"a pretty-printed answer", 200, "{\r\n  \"choices\": [\n{\"text\":\"a\"}]\n}\n", final, `{    "choices": [ {"text":"a"}] }`},
+		{"an answer behind a byte-order mark", 200, "\xef\xbb\xbf{\"choices\":[{\"text\":\"a\"}]}", final, `{"choices":[{"text":"a"}]}`},
+		{"an answer cut in an emoji", 200, `{"choices":[{"text":"\ud83d"}]}`, final, `{"choices":[{"text":"\ud83d"}]}`},
+		{"nothing of an answer", 200, `{}`, retry, proto.CodeInvalidResponse},
+		{"an answer of another kind", 200, `{"detail":"no"}`, retry, proto.CodeInvalidResponse},
+		{"a request that was given up", 200, `{"choices":[{"text":"a","finish_reason":"abort"}]}`, retry, proto.CodeAborted},
+		{"a number that JSON has not", 200, `{"choices":[{"text":"a","logprob":-Infinity}]}`, retry, proto.CodeInvalidResponse},
 		{"an error under a good status", 200, `{"error":{"message":"no"}}`, retry, proto.CodeInvalidResponse},
 		{"an error text under a good status", 200, `{"error":"no"}`, retry, proto.CodeInvalidResponse},
 		{"vLLM's older error object", 200, `{"object":"error","message":"no"}`, retry, proto.CodeInvalidResponse},
@@ -58,7 +64,7 @@ func TestJudge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			h := http.Header{"X-Request-Id": {"id-1"}}
-			j := judge(modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
+			j := judge("/v1/completions", modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
 			if j.verdict != tt.verdict {
 				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
 			}
@@ -96,7 +102,7 @@ func TestJudgeRetryAfter(t *testing.T) {
 		{"of no use where nothing is tried again", "7", 400, 0, 0},
 	} {
 		h := http.Header{"Retry-After": {tt.value}}
-		if got := judge(modelserver.Answer{Status: tt.status, Header: h}).after; got < tt.least || got > tt.most {
+		if got := judge("/v1/completions", modelserver.Answer{Status: tt.status, Header: h}).after; got < tt.least || got > tt.most {
 			t.Errorf("%s: wait of %v, want %v to %v", tt.name, got, tt.least, tt.most)
 		}
 	}
@@ -105,12 +111,35 @@ func TestJudgeRetryAfter(t *testing.T) {
 func TestJudgeLongBody(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
-	j := judge(modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(long)})
+	j := judge("/v1/completions", modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(long)})
 	if got := len(j.result.Err.Message); got > 500 {
 		t.Errorf("message of %d bytes", got)
 	}
-	if j = judge(modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte("{}")}); j.result.RequestID != "" {
+	if j = judge("/v1/completions", modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(`{"choices":[{"text":"a"}]}`)}); j.result.RequestID != "" {
 		t.Error("a request id of 10,000 bytes is kept")
+	}
+}
+
+// An answer that is no JSON is not asked for again once it has come twice the same.
+func TestJudgeMalformed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, first, second string
+		want                bool // both are the same fault of the answer itself
+	}{
+		{"the same number", `{"id":"a1","p":-Infinity}`, `{"id":"b2","p":-Infinity}`, true},
+		{"the same byte", "{\"id\":\"a1\",\"p\":\"\xff\"}\n", "{\"id\":\"b2\",\"p\":\"\xff\"}\n", true},
+		{"a number elsewhere", `{"p":NaN}`, `{"pp":NaN}`, false},
+		{"cut", `{"a":`, `{"a":`, false},
+		{"a page", `<html></html>`, `<html></html>`, false},
+		{"an error, which passes", `{"detail":"busy"}`, `{"detail":"busy"}`, false},
+	} {
+		answer := func(body string) string {
+			return judge("/v1/completions", modelserver.Answer{Status: 200, Body: []byte(body)}).malformed
+		}
+		if first, second := answer(tt.first), answer(tt.second); (first != "" && first == second) != tt.want {
+			t.Errorf("%s: %q and %q", tt.name, first, second)
+		}
 	}
 }
 
@@ -162,7 +191,7 @@ func TestJudgeErrors(t *testing.T) {
 			if tt.err == nil {
 				t.Fatal("there is no error")
 			}
-			j := judge(modelserver.Answer{Err: tt.err})
+			j := judge("/v1/completions", modelserver.Answer{Err: tt.err})
 			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
 				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
 			}

@@ -33,7 +33,7 @@ func (f *flaky) ObjectStore(ctx context.Context, bucket string) (jetstream.Objec
 // A result too big for a message is stored although the object store was away.
 func TestWorkerStoresBigResultLater(t *testing.T) {
 	t.Parallel()
-	answer := []byte(`{"text":"` + strings.Repeat("x", 17<<20) + `"}`)
+	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })))
 	f := &flaky{JetStream: b.js}
 	f.failures.Store(1)

@@ -125,7 +125,7 @@ func TestWorkerKeepsBytes(t *testing.T) {
 		mu.Lock()
 		seen[string(body)]++
 		mu.Unlock()
-		w.Write(body)
+		fmt.Fprintf(w, `{"choices":[{"text":"\ud83d"}],"echo":%s}`, body)
 	})
 	b := newBench(t, serve(t, echo))
 	for i, body := range bodies {
@@ -143,7 +143,7 @@ func TestWorkerKeepsBytes(t *testing.T) {
 			continue
 		}
 		line := got[uint32(i)][0]
-		if !strings.Contains(line, `"body":`+body+`},"error":null`) || !strings.Contains(line, `"custom_id":"\u0063 <>"`) {
+		if !strings.Contains(line, `"body":{"choices":[{"text":"\ud83d"}],"echo":`+body+`}},"error":null`) || !strings.Contains(line, `"custom_id":"\u0063 <>"`) {
 			t.Errorf("answer %d is another in the line %.300s", i, line)
 		}
 	}
@@ -240,7 +240,7 @@ func TestWorkerStops(t *testing.T) {
 			<-r.Context().Done()
 			return
 		}
-		io.WriteString(w, `{"answer":1}`)
+		io.WriteString(w, `{"choices":[{"text":"1"}]}`)
 	})}
 	b := newBench(t, serve(t, g))
 	b.cfg.Limiter = limit.Fixed(4)

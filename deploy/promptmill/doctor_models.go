@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/worker/answer"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -129,7 +130,7 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 		case a.Err != nil:
 			f.Detail, f.Mend = fmt.Sprintf("%s to %s: %v", t.path, s.URL(), a.Err), "look at the server's log"
 			return f
-		case a.Status == 200 && json.Valid(a.Body):
+		case a.Status == 200 && isAnswer(t.path, a.Body):
 			f.Status, f.Detail = fine, fmt.Sprintf("%s answered %s in %s", model, t.path, brief(took))
 			return f
 		case a.Status == 401 || a.Status == 403:
@@ -144,6 +145,12 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 	}
 	f.Detail, f.Mend = refused, "look at the server's log; --model names another model"
 	return f
+}
+
+// isAnswer reports whether a worker would take the body as an answer.
+func isAnswer(endpoint string, body []byte) bool {
+	content, err := answer.Read(endpoint, body)
+	return err == nil && content.Problem == ""
 }
 
 // usualModel is the model to ask for: one that is loaded, if the server tells that by

@@ -302,7 +302,7 @@ func TestTryModel(t *testing.T) {
 				}
 				w.WriteHeader(status)
 				if status == 200 {
-					fmt.Fprint(w, "{}")
+					fmt.Fprint(w, `{"choices":[{"text":"yes"}],"data":[{"embedding":[1],"score":1}]}`)
 					return
 				}
 				fmt.Fprint(w, "it\nsays {}")
@@ -318,6 +318,21 @@ func TestTryModel(t *testing.T) {
 				t.Errorf("got %+v", f)
 			}
 		})
+	}
+}
+
+func TestTryModelWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"detail":"no"}`) }))
+	defer s.Close()
+	server, err := modelserver.New(s.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	f := tryModel(t.Context(), server, modelserver.Info{}, "m")
+	if f.Status != broken || !strings.Contains(f.Detail, `/v1/chat/completions: status 200, {"detail":"no"}`) {
+		t.Errorf("got %+v", f)
 	}
 }
 

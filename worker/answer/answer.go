@@ -4,7 +4,11 @@
 package answer
 
 import (
+	"bytes"
+	"cmp"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/promptmill/promptmill/proto"
@@ -12,108 +16,218 @@ import (
 
 // Content is what an answer's body says about the answer.
 type Content struct {
-	// Finish is why the first choice ended: stop, length, content_filter, tool_calls,
-	// abort, or what else the server says; "" if it does not say. The Responses API
-	// tells it by its status: completed is stop, cancelled is abort, incomplete is its
-	// reason (max_output_tokens is length), any other status is itself.
+	// Finish is why the first choice ended: stop, length, content_filter, tool_calls, or
+	// what else the server says; "" if it does not say. Of the Responses API it is
+	// [proto.FinishOfResponse].
 	Finish string
-	// Choices is the number of choices, or of the items in data (embeddings, scores),
-	// output (responses) or results (rankings); -1 if the body has none of these.
-	Choices int
 	// Text is what the model wrote in its first choice: the content of the message or
 	// the text of a completion, or all output texts of a response. It is nil if there
 	// is none, and may be a part of the body.
 	Text []byte
 	// PromptTokens and CompletionTokens are from the usage; 0 if there is none.
 	PromptTokens, CompletionTokens int64
-	// IsError tells that the body is an error, whatever the HTTP status says.
-	IsError bool
+	// Problem is why the body is no answer of the endpoint; "" if it is one.
+	Problem string
+	// GaveUp says that the problem is a request which the server took and did not finish.
+	GaveUp bool
 }
 
-// Read looks into the body of an answer. It fails if body is not one whole JSON object.
-// Members that are not as they should be count as not there; of a member that is there
-// twice, the last counts.
-func Read(body []byte) (Content, error) {
+var errTooDeep = errors.New("JSON is nested too deep")
+
+// Read looks into the body of an answer of an endpoint. It fails if the body is not one
+// whole JSON object, or array where the endpoint may answer with one. Members that are
+// not as they should be count as not there; of a member that is there twice, the last
+// counts. What it takes, [proto.ParseLine] reads in a line.
+func Read(endpoint string, body []byte) (Content, error) {
 	s := scanners.Get().(*proto.Scanner)
 	defer func() {
 		s.Reset(nil) // keep no body
 		scanners.Put(s)
 	}()
-	c := Content{Choices: -1}
-	var (
-		choices, data, output, results = -1, -1, -1, -1
-
-		first          choice
-		written        []byte // by a response
-		status, reason string
-	)
+	if proto.TooDeep(body) {
+		return Content{}, errTooDeep
+	}
 	s.Reset(body)
+	if s.Kind() == '[' && isListed(endpoint) { // so SGLang, llama.cpp and TEI rank
+		f := found{bare: readItems(s)}
+		if err := s.End(); err != nil {
+			return Content{}, err
+		}
+		return f.judge(endpoint, Content{}), nil
+	}
+	var f found
+	var c Content
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "choices":
-			choices, first = readChoices(s)
+			f.choices, f.first = readChoices(s)
 		case "data":
-			data = count(s)
-		case "output":
-			output, written = readOutput(s)
+			f.data = readItems(s)
 		case "results":
-			results = count(s)
+			f.results = readItems(s)
+		case "scores":
+			f.scores = readItems(s)
+		case "output":
+			f.output, f.written = readOutput(s)
+		case "output_text":
+			f.outputText = text(s)
 		case "usage":
 			if s.Kind() == '{' {
 				u := proto.ScanUsage(s)
 				c.PromptTokens, c.CompletionTokens = u.Prompt, u.Completion
 			}
 		case "status":
-			status = string(text(s))
+			f.status = string(text(s))
 		case "incomplete_details":
-			reason = member(s, "reason")
+			f.reason = member(s, "reason")
 		case "error":
-			c.IsError = string(s.Value()) != "null" || c.IsError
+			f.isError = !readEmpty(s) || f.isError
 		case "object":
-			c.IsError = string(s.Value()) == `"error"` || c.IsError
+			f.isError = string(s.Value()) == `"error"` || f.isError
 		}
 	}
 	if err := s.End(); err != nil {
-		return Content{Choices: -1}, err
+		return Content{}, err
 	}
-	switch {
-	case choices >= 0:
-		c.Choices, c.Finish, c.Text = choices, first.finish, first.text
-	case data >= 0:
-		c.Choices = data
-	case output >= 0:
-		c.Choices, c.Finish, c.Text = output, proto.FinishOfResponse(status, reason), written
-	case results >= 0:
-		c.Choices = results
-	}
-	return c, nil
+	return f.judge(endpoint, c), nil
 }
 
 var scanners = sync.Pool{New: func() any { return new(proto.Scanner) }}
 
-// choice is what is read of one choice.
-type choice struct {
-	finish string
-	text   []byte
+// isListed reports whether an endpoint may answer with an array of items.
+func isListed(endpoint string) bool {
+	return endpoint == "/v1/rerank" || endpoint == "/v1/score" || endpoint == "/v1/embeddings"
 }
 
-// readChoices reads the first of an array of choices and counts all. A null counts as
-// no choices: some gateways send it when the server behind them failed.
-func readChoices(s *proto.Scanner) (int, choice) {
-	var first choice
-	if s.Kind() == 'n' {
-		return 0, first
+// found are the members of an answer that can hold what was asked for.
+type found struct {
+	choices, data, results, scores, bare, output list
+
+	first          choice
+	written        []byte // the texts of a response
+	outputText     []byte
+	status, reason string // of a response
+	isError        bool
+}
+
+// list is what is known of an array.
+type list struct {
+	n      int
+	lacks  string // what an element of it lacks; "": nothing
+	silent bool   // nothing was written in one of its elements
+	gaveUp string // why the server did not finish one of its elements
+}
+
+// judge says whether what was found is an answer of the endpoint. The members are those
+// that vLLM, SGLang, llama.cpp, TEI, Ollama, LiteLLM and Cohere send. Servers mix chat and
+// completions, and so does this.
+func (f *found) judge(endpoint string, c Content) Content {
+	c.Finish = cmp.Or(f.first.finish, proto.FinishOfResponse(f.status, f.reason))
+	if c.Text = f.first.text; f.choices.n == 0 {
+		c.Text = f.written
 	}
-	if s.Kind() != '[' {
-		return -1, first
+	var l list
+	var name string
+	switch endpoint {
+	case "/v1/embeddings":
+		l, name = pick(f.data, f.bare), "embedding"
+	case "/v1/rerank", "/v1/score":
+		l, name = pick(f.results, f.data, f.scores, f.bare), "score"
+	case "/v1/responses":
+		l, name = f.output, "output"
+		if l.n == 0 && f.outputText != nil {
+			c.Text, l = f.outputText, list{n: 1}
+		}
+		if l.n == 0 && c.Finish != "" {
+			l = list{n: 1, silent: true} // one that ended before it wrote anything has no output
+		}
+		l.silent = l.silent && !isCut(c.Finish)
+		switch {
+		case isFailure(c.Finish):
+			l.gaveUp = c.Finish
+		case f.status == "queued" || f.status == "in_progress":
+			l.lacks = "the response is " + f.status
+		}
+	default:
+		l, name = f.choices, "choice"
 	}
-	n := 0
-	for s.EnterArray(); s.NextElement(); n++ {
-		if n == 0 && s.Kind() == '{' {
-			first = readChoice(s)
+	switch {
+	case f.isError:
+		c.Problem = "the answer is an error"
+	case l.gaveUp != "":
+		c.Problem, c.GaveUp = "the server gave the request up ("+l.gaveUp+")", true
+	case l.n == 0:
+		c.Problem = "the answer has no " + name
+	case l.lacks != "":
+		c.Problem = l.lacks
+	case l.silent && c.CompletionTokens == 0:
+		// A model may end at once: then tokens were counted, but there is no text. An answer
+		// that a gateway made of nothing has neither.
+		c.Problem = "the answer has no content"
+	}
+	return c
+}
+
+// pick is the first list that is there.
+func pick(lists ...list) list {
+	for _, l := range lists {
+		if l.n > 0 {
+			return l
 		}
 	}
-	return n, first
+	return list{}
+}
+
+// isFailure reports whether a finish reason says that the server, not the model, ended the
+// answer. vLLM: abort, error. SGLang: abort. Mistral, LMDeploy, OpenRouter: error.
+// TensorRT-LLM: cancelled, timeout. DeepSeek: insufficient_system_resource. Zhipu:
+// network_error. A content filter is an answer.
+func isFailure(finish string) bool {
+	switch strings.ToLower(finish) {
+	case "abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout", "network_error", "insufficient_system_resource":
+		return true
+	}
+	return false
+}
+
+// isCut reports whether a finish reason says that something kept the model from writing
+// (more). An answer may be empty then.
+func isCut(finish string) bool { return finish == "length" || finish == "content_filter" }
+
+// choice is what is read of one choice.
+type choice struct {
+	finish  string
+	text    []byte
+	has     bool // it has a message or a text
+	silent  bool // nothing is in it
+	isError bool
+}
+
+// readChoices reads the first of an array of choices, and looks at all.
+func readChoices(s *proto.Scanner) (l list, first choice) {
+	if s.Kind() != '[' {
+		s.Value()
+		return l, first
+	}
+	for s.EnterArray(); s.NextElement(); l.n++ {
+		var c choice
+		if s.Kind() == '{' {
+			c = readChoice(s)
+		}
+		if l.n == 0 {
+			first = c
+		}
+		switch {
+		case c.isError:
+			l.gaveUp = "error"
+		case isFailure(c.finish):
+			l.gaveUp = c.finish
+		case !c.has:
+			l.lacks = "a choice has neither a message nor a text"
+		}
+		l.silent = l.silent || c.silent
+	}
+	return l, first
 }
 
 func readChoice(s *proto.Scanner) choice {
@@ -121,45 +235,69 @@ func readChoice(s *proto.Scanner) choice {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "message":
-			c.text = readMessage(s)
-		case "text":
-			c.text = text(s)
-		case "finish_reason":
-			if s.Kind() == '{' { // as SGLang has it inside
-				c.finish = member(s, "type")
-			} else {
-				c.finish = string(text(s))
+			if s.Kind() != '{' {
+				s.Value()
+				continue
 			}
+			m := readMessage(s)
+			c.text, c.has, c.silent = m.text, m.members > 0, !m.says
+		case "text":
+			if s.Kind() == '"' {
+				c.text, c.has, c.silent = text(s), true, false
+			}
+		case "finish_reason":
+			c.finish = proto.ScanFinish(s)
+		case "error": // so OpenRouter says that the server behind it failed
+			c.isError = !readEmpty(s)
 		}
 	}
+	// Filters leave out the message, or all that is in it.
+	c.has = c.has || c.finish == "content_filter"
+	c.silent = c.silent && !isCut(c.finish)
 	return c
 }
 
-// readMessage reads the content of a message, and of an item of a response.
-func readMessage(s *proto.Scanner) []byte {
-	if s.Kind() != '{' {
-		return nil
-	}
-	var content []byte
-	for s.Enter(); s.Next(); {
-		if string(s.Name()) == "content" {
-			content = readContent(s)
+// message is what is read of a message, and of an item of a response.
+type message struct {
+	text    []byte
+	kind    string // of an item
+	members int
+	says    bool // there is a text, which may be empty, a call, a thought, a refusal, a sound or a picture
+}
+
+func readMessage(s *proto.Scanner) message {
+	var m message
+	for s.Enter(); s.Next(); m.members++ {
+		switch string(s.Name()) {
+		case "content":
+			var says bool
+			m.text, says = readContent(s)
+			m.says = m.says || says
+		case "refusal", "reasoning", "reasoning_content", "reasoning_details", "tool_calls", "function_call", "audio", "images":
+			if s.Kind() == 'n' {
+				s.Value()
+				continue
+			}
+			m.says = !readEmpty(s) || m.says
+		case "type":
+			m.kind = string(text(s))
 		}
 	}
-	return content
+	return m
 }
 
 // readContent reads a text, or an array of parts of which the texts are taken: not what
-// the model thought (reasoning_text) or refused.
-func readContent(s *proto.Scanner) []byte {
+// the model thought (reasoning_text) or refused, though that is said, too.
+func readContent(s *proto.Scanner) (all []byte, says bool) {
 	if s.Kind() != '[' {
-		return text(s)
+		all = text(s)
+		return all, all != nil
 	}
-	var all []byte
 	for s.EnterArray(); s.NextElement(); {
 		if s.Kind() != '{' {
 			continue
 		}
+		says = true
 		var kind, part []byte
 		for s.Enter(); s.Next(); {
 			switch string(s.Name()) {
@@ -173,32 +311,95 @@ func readContent(s *proto.Scanner) []byte {
 			all = join(all, part)
 		}
 	}
-	return all
+	return all, says
 }
 
-// readOutput reads what was written in the items of a response and counts them.
-func readOutput(s *proto.Scanner) (int, []byte) {
+// readOutput reads what was written in the items of a response.
+func readOutput(s *proto.Scanner) (l list, written []byte) {
 	if s.Kind() != '[' {
-		return -1, nil
+		s.Value()
+		return l, nil
 	}
-	var all []byte
-	n := 0
-	for s.EnterArray(); s.NextElement(); n++ {
-		all = join(all, readMessage(s))
+	l.silent = true
+	for s.EnterArray(); s.NextElement(); l.n++ {
+		if s.Kind() != '{' {
+			l.lacks = "an item of the output is no object"
+			continue
+		}
+		m := readMessage(s)
+		if m.members == 0 {
+			l.lacks = "an item of the output is empty"
+		}
+		// Calls and thoughts are items of a kind of their own.
+		l.silent = l.silent && !m.says && (m.kind == "message" || m.kind == "")
+		written = join(written, m.text)
 	}
-	return n, all
+	return l, written
 }
 
-// count is the number of elements of an array, -1 of anything else.
-func count(s *proto.Scanner) int {
+// readItems looks at an array of embeddings, scores or rankings.
+func readItems(s *proto.Scanner) (l list) {
 	if s.Kind() != '[' {
-		return -1
+		s.Value()
+		return l
 	}
-	n := 0
-	for s.EnterArray(); s.NextElement(); {
-		n++
+	for s.EnterArray(); s.NextElement(); l.n++ {
+		if !readItem(s) {
+			l.lacks = "an item of the answer has no embedding and no score"
+		}
 	}
-	return n
+	return l
+}
+
+// readItem reports whether an item has numbers: an object with them, or they themselves.
+func readItem(s *proto.Scanner) bool {
+	if s.Kind() != '{' {
+		return areNumbers(s.Value())
+	}
+	has := false
+	for s.Enter(); s.Next(); {
+		switch string(s.Name()) {
+		case "embedding", "embeddings", "score", "relevance_score":
+			raw := s.Value()
+			has = areNumbers(raw) || len(raw) > 2 && raw[0] == '"' // or base64
+		}
+	}
+	return has
+}
+
+// areNumbers reports whether a JSON value is a number or an array of them. What was NaN is
+// null with servers in C++ and JavaScript, and no number.
+func areNumbers(raw []byte) bool {
+	switch {
+	case len(raw) == 0:
+		return false
+	case raw[0] == '[':
+		return bytes.ContainsAny(raw, "0123456789") && bytes.IndexByte(raw, 'n') < 0
+	}
+	return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'
+}
+
+// readEmpty reads a value and reports whether there is nothing in it: null, false, 0, "",
+// [], {}, or an array or object of only these.
+func readEmpty(s *proto.Scanner) bool {
+	empty := true
+	switch s.Kind() {
+	case '{':
+		for s.Enter(); s.Next(); {
+			empty = readEmpty(s) && empty
+		}
+		return empty
+	case '[':
+		for s.EnterArray(); s.NextElement(); {
+			empty = readEmpty(s) && empty
+		}
+		return empty
+	}
+	switch string(s.Value()) {
+	case "null", "false", "0", `""`:
+		return true
+	}
+	return false
 }
 
 // member reads a text out of an object, "" if it is not there.
@@ -216,13 +417,7 @@ func member(s *proto.Scanner, name string) string {
 }
 
 // text reads a string, nil if it is something else.
-func text(s *proto.Scanner) []byte {
-	text, err := proto.Unquote(s.Value())
-	if err != nil {
-		return nil
-	}
-	return text
-}
+func text(s *proto.Scanner) []byte { return proto.Text(s.Value()) }
 
 // join appends a text to another without writing into the body, of which both may be parts.
 func join(a, b []byte) []byte {

@@ -19,80 +19,165 @@ var vllmChat = `{"id":"chatcmpl-8f14e45fceea167a5a36dedd4bea2543","object":"chat
 	`"total_tokens":231,"completion_tokens":200,"prompt_tokens_details":null},"prompt_logprobs":null,"prompt_token_ids":null,` +
 	`"kv_transfer_params":null}`
 
+const (
+	chat        = "/v1/chat/completions"
+	completions = "/v1/completions"
+	embeddings  = "/v1/embeddings"
+	responses   = "/v1/responses"
+	rerank      = "/v1/rerank"
+	score       = "/v1/score"
+)
+
 var answers = []struct {
-	name, body string
-	want       Content
+	name, endpoint, body string
+	want                 Content
 }{
-	{"a chat completion of vLLM", vllmChat, Content{Finish: "stop", Choices: 1, PromptTokens: 31, CompletionTokens: 200,
+	{"a chat completion of vLLM", chat, vllmChat, Content{Finish: "stop", PromptTokens: 31, CompletionTokens: 200,
 		Text: []byte(strings.Repeat("The customer asks for help with an order. ", 14) + "\n\nIt was \"late\".")}},
-	{"one of SGLang that reached its limit",
+	{"one of SGLang that reached its limit", chat,
 		`{"id":"0c1f","object":"chat.completion","created":1741600000,"model":"qwen","choices":[{"index":0,"message":{"role":"assistant","content":"Paris","reasoning_content":null,"tool_calls":null},"logprobs":null,"finish_reason":"length","matched_stop":null}],"usage":{"prompt_tokens":9,"total_tokens":10,"completion_tokens":1,"prompt_tokens_details":null},"metadata":{"weight_version":"default"}}`,
-		Content{Finish: "length", Choices: 1, Text: []byte("Paris"), PromptTokens: 9, CompletionTokens: 1}},
-	{"one that SGLang aborted",
+		Content{Finish: "length", Text: []byte("Paris"), PromptTokens: 9, CompletionTokens: 1}},
+	{"one that SGLang aborted", chat,
 		`{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"abort","matched_stop":null}]}`,
-		Content{Finish: "abort", Choices: 1, Text: []byte{}}},
-	{"one that SGLang aborted, the reason as an object",
+		Content{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
+	{"one that SGLang aborted, the reason as an object", completions,
 		`{"choices":[{"index":0,"text":"","finish_reason":{"type":"abort","message":"Abort in waiting queue","status_code":503}}]}`,
-		Content{Finish: "abort", Choices: 1, Text: []byte{}}},
-	{"one of llama.cpp, the choices first",
+		Content{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
+	{"one of llama.cpp, the choices first", chat,
 		`{"choices":[{"finish_reason":"stop","index":0,"message":{"role":"assistant","content":"Hi! 👋"}}],"created":1757141666,"model":"gpt-3.5-turbo","system_fingerprint":"b6347-9e2b1e83c","object":"chat.completion","usage":{"completion_tokens":10,"prompt_tokens":12,"total_tokens":22},"id":"chatcmpl-UTfB","timings":{"prompt_n":12,"prompt_ms":65.5,"predicted_per_second":60.98}}`,
-		Content{Finish: "stop", Choices: 1, Text: []byte("Hi! 👋"), PromptTokens: 12, CompletionTokens: 10}},
-	{"one of Ollama",
+		Content{Finish: "stop", Text: []byte("Hi! 👋"), PromptTokens: 12, CompletionTokens: 10}},
+	{"one of Ollama", chat,
 		"{\"id\":\"chatcmpl-529\",\"object\":\"chat.completion\",\"created\":1741600001,\"model\":\"llama3.2\",\"system_fingerprint\":\"fp_ollama\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"\\u003cb\\u003e\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":26,\"completion_tokens\":8,\"total_tokens\":34}}\n",
-		Content{Finish: "stop", Choices: 1, Text: []byte("<b>"), PromptTokens: 26, CompletionTokens: 8}},
-	{"one of TGI",
+		Content{Finish: "stop", Text: []byte("<b>"), PromptTokens: 26, CompletionTokens: 8}},
+	{"one of TGI", chat,
 		`{"object":"chat.completion","id":"","created":1741600002,"model":"HuggingFaceH4/zephyr-7b-beta","system_fingerprint":"3.0.0-native","choices":[{"index":0,"message":{"role":"assistant","content":"Deep"},"logprobs":null,"finish_reason":"eos_token"}],"usage":{"prompt_tokens":6,"completion_tokens":1,"total_tokens":7}}`,
-		Content{Finish: "eos_token", Choices: 1, Text: []byte("Deep"), PromptTokens: 6, CompletionTokens: 1}},
-	{"a completion",
+		Content{Finish: "eos_token", Text: []byte("Deep"), PromptTokens: 6, CompletionTokens: 1}},
+	{"a completion", completions,
 		`{"id":"cmpl-1","object":"text_completion","choices":[{"index":0,"text":" Paris\tis","logprobs":null,"finish_reason":"length","stop_reason":null,"prompt_logprobs":null}],"usage":{"prompt_tokens":5}}`,
-		Content{Finish: "length", Choices: 1, Text: []byte(" Paris\tis"), PromptTokens: 5}},
-	{"tool calls have no content",
+		Content{Finish: "length", Text: []byte(" Paris\tis"), PromptTokens: 5}},
+	{"tool calls have no content", chat,
 		`{"choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"weather","arguments":"{\"text\":\"x\"}"}}]},"finish_reason":"tool_calls"}]}`,
-		Content{Finish: "tool_calls", Choices: 1}},
-	{"two choices",
+		Content{Finish: "tool_calls"}},
+	{"two choices", chat,
 		`{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"},{"index":1,"message":{"content":"b"},"finish_reason":"length"}]}`,
-		Content{Finish: "stop", Choices: 2, Text: []byte("a")}},
-	{"content in parts",
+		Content{Finish: "stop", Text: []byte("a")}},
+	{"content in parts", chat,
 		`{"choices":[{"message":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"text":"a","type":"text"},{"type":"text","text":"b"}]},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Choices: 1, Text: []byte("ab")}},
-	{"no choices", `{"object":"chat.completion","choices":[],"usage":null}`, Content{Choices: 0}},
-	{"choices that are null", `{"choices":null,"object":"chat.completion"}`, Content{Choices: 0}},
-	{"a choice that is no object", `{"choices":[null,1,"x",[{"finish_reason":"stop"}]]}`, Content{Choices: 4}},
-	{"a choice without a reason", `{"choices":[{"message":{"content":"a"},"finish_reason":null}]}`, Content{Choices: 1, Text: []byte("a")}},
-	{"a message that is null", `{"choices":[{"message":null,"finish_reason":"stop"}]}`, Content{Finish: "stop", Choices: 1}},
-	{"of two members the last counts",
+		Content{Finish: "stop", Text: []byte("ab")}},
+	{"no choices", chat, `{"object":"chat.completion","choices":[],"usage":null}`, Content{Problem: "the answer has no choice"}},
+	{"choices that are null", chat, `{"choices":null,"object":"chat.completion"}`, Content{Problem: "the answer has no choice"}},
+	{"a choice that is no object", chat, `{"choices":[null,1,"x",[{"finish_reason":"stop"}]]}`, Content{Problem: "a choice has neither a message nor a text"}},
+	{"a choice without a reason", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":null}]}`, Content{Text: []byte("a")}},
+	{"a message that is null", chat, `{"choices":[{"message":null,"finish_reason":"stop"}]}`, Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+	{"of two members the last counts", chat,
 		`{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"choices":[{"message":{"content":"b"},"message":{"content":"c"},"finish_reason":"stop","finish_reason":"length"},{}]}`,
-		Content{Finish: "length", Choices: 2, Text: []byte("c")}},
-	{"names with escapes", `{"\u0063hoices":[{"mess\u0061ge":{"cont\u0065nt":"a"}}]}`, Content{Choices: 1, Text: []byte("a")}},
-	{"an embedding",
-		`{"id":"embd-1","object":"list","created":1741600000,"model":"e5","data":[{"index":0,"object":"embedding","embedding":[0.01,-2.5e-3]},{"index":1,"object":"embedding","embedding":[]}],"usage":{"prompt_tokens":4,"total_tokens":4}}`,
-		Content{Choices: 2, PromptTokens: 4}},
-	{"scores", `{"id":"score-1","object":"list","data":[{"index":0,"object":"score","score":0.97}],"usage":{}}`, Content{Choices: 1}},
-	{"a ranking",
+		Content{Finish: "length", Text: []byte("c"), Problem: "a choice has neither a message nor a text"}},
+	{"names with escapes", chat, `{"\u0063hoices":[{"mess\u0061ge":{"cont\u0065nt":"a"}}]}`, Content{Text: []byte("a")}},
+	{"an embedding", embeddings,
+		`{"id":"embd-1","object":"list","created":1741600000,"model":"e5","data":[{"index":0,"object":"embedding","embedding":[0.01,-2.5e-3]},{"index":1,"object":"embedding","embedding":[-0]}],"usage":{"prompt_tokens":4,"total_tokens":4}}`,
+		Content{PromptTokens: 4}},
+	{"scores", score, `{"id":"score-1","object":"list","data":[{"index":0,"object":"score","score":0.97}],"usage":{}}`, Content{}},
+	{"a ranking", rerank,
 		`{"id":"rerank-1","model":"bge","usage":{"total_tokens":56},"results":[{"index":1,"document":{"text":"x"},"relevance_score":0.99},{"index":0,"document":{"text":"y"},"relevance_score":0.01}]}`,
-		Content{Choices: 2}},
-	{"a response",
+		Content{}},
+	{"a response", responses,
 		`{"id":"resp_1","created_at":1741600000,"error":null,"incomplete_details":null,"instructions":null,"object":"response","output":[{"id":"rs_1","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"hm"}],"status":null},{"id":"msg_1","content":[{"annotations":[],"text":"a\"","type":"output_text","logprobs":null},{"annotations":[],"text":"b","type":"output_text"}],"role":"assistant","status":"completed","type":"message"}],"status":"completed","text":null,"usage":{"input_tokens":9,"output_tokens":3}}`,
-		Content{Finish: "stop", Choices: 2, Text: []byte(`a"b`), PromptTokens: 9, CompletionTokens: 3}},
-	{"a response of several messages does not write into the body",
+		Content{Finish: "stop", Text: []byte(`a"b`), PromptTokens: 9, CompletionTokens: 3}},
+	{"a response of several messages does not write into the body", responses,
 		`{"object":"response","status":"completed","output":[{"content":[{"type":"output_text","text":"a"}]},{"content":[{"type":"output_text","text":"b"}]}]}`,
-		Content{Finish: "stop", Choices: 2, Text: []byte("ab")}},
-	{"a response that reached its limit",
+		Content{Finish: "stop", Text: []byte("ab")}},
+	{"a response that reached its limit", responses,
 		`{"object":"response","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}`,
-		Content{Finish: "length", Choices: 0}},
-	{"a response that was filtered",
+		Content{Finish: "length"}},
+	{"a response that was filtered", responses,
 		`{"incomplete_details":{"reason":"content_filter"},"object":"response","output":[],"status":"incomplete"}`,
-		Content{Finish: "content_filter", Choices: 0}},
-	{"a response that was aborted", `{"object":"response","status":"cancelled","output":[]}`, Content{Finish: "abort", Choices: 0}},
-	{"a response that failed",
+		Content{Finish: "content_filter"}},
+	{"a response that was aborted", responses, `{"object":"response","status":"cancelled","output":[]}`, Content{Finish: "abort", Problem: "the server gave the request up (abort)", GaveUp: true}},
+	{"a response that failed", responses,
 		`{"object":"response","status":"failed","error":{"code":"server_error","message":"x"},"output":[]}`,
-		Content{Finish: "failed", Choices: 0, IsError: true}},
-	{"an error of vLLM", `{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}`, Content{Choices: -1, IsError: true}},
-	{"an error of an older vLLM", `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, Content{Choices: -1, IsError: true}},
-	{"an error of TGI", `{"error":"Input validation error","error_type":"validation"}`, Content{Choices: -1, IsError: true}},
-	{"an error between choices", `{"error":{},"choices":[{"text":"a"}],"error":null}`, Content{Choices: 1, Text: []byte("a"), IsError: true}},
-	{"something else", `{"output":"text","data":{"a":[1]},"results":null,"status":"ok"}`, Content{Choices: -1}},
-	{"nothing", ` {} `, Content{Choices: -1}},
+		Content{Finish: "failed", Problem: "the answer is an error"}},
+	{"an error of vLLM", chat, `{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}`, Content{Problem: "the answer is an error"}},
+	{"an error of an older vLLM", chat, `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, Content{Problem: "the answer is an error"}},
+	{"an error of TGI", chat, `{"error":"Input validation error","error_type":"validation"}`, Content{Problem: "the answer is an error"}},
+	{"an error between choices", chat, `{"error":{},"choices":[{"text":"a"}],"error":null}`, Content{Text: []byte("a")}},
+	{"something else", chat, `{"output":"text","data":{"a":[1]},"results":null,"status":"ok"}`, Content{Finish: "ok", Problem: "the answer has no choice"}},
+	{"no choice of an error of FastAPI", chat, `{"detail":"upstream model is not available"}`, Content{Problem: "the answer has no choice"}},
+	{"no choice of a gateway's refusal", chat, `{"code":"rate_limit_daily","message":"try again tomorrow"}`, Content{Problem: "the answer has no choice"}},
+	{"an empty choice", chat, `{"id":"c1","object":"chat.completion","choices":[{}],"usage":null}`, Content{Problem: "a choice has neither a message nor a text"}},
+	{"a null for a choice", chat, `{"choices":[null]}`, Content{Problem: "a choice has neither a message nor a text"}},
+	{"an empty message", chat, `{"choices":[{"message":{},"finish_reason":"stop"}]}`, Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+	{"a piece of a stream", chat, `{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"},"finish_reason":null}]}`, Content{Problem: "a choice has neither a message nor a text"}},
+	{"what LiteLLM makes of nothing", chat, `{"choices":[{"finish_reason":"stop","index":0,"message":{"content":null,"role":"assistant"}}],"usage":{"completion_tokens":0,"prompt_tokens":0}}`,
+		Content{Finish: "stop", Problem: "the answer has no content"}},
+	{"a model that ended at once", chat, `{"choices":[{"message":{"role":"assistant","content":null,"reasoning":null,"tool_calls":[]},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
+		Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
+	{"an empty text", chat, `{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte{}}},
+	{"a thought that was cut off", chat, `{"choices":[{"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"length"}]}`, Content{Finish: "length"}},
+	{"a thought", chat, `{"choices":[{"message":{"content":null,"reasoning":"hm"},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
+	{"a refusal", chat, `{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
+	{"a refusal in parts", chat, `{"choices":[{"message":{"content":[{"type":"refusal","refusal":"no"}]},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
+	{"a sound", chat, `{"choices":[{"message":{"content":null,"audio":{"id":"a","data":"UklG"}},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
+	{"a call of a function", chat, `{"choices":[{"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}`, Content{Finish: "function_call"}},
+	{"calls that are not there", chat, `{"choices":[{"message":{"content":null,"tool_calls":[]},"finish_reason":"tool_calls"}]}`, Content{Finish: "tool_calls", Problem: "the answer has no content"}},
+	{"a filter that leaves nothing", chat, `{"choices":[{"index":0,"finish_reason":"content_filter","content_filter_results":{"hate":{"filtered":true}}}]}`, Content{Finish: "content_filter"}},
+	{"a text for a chat", chat, `{"choices":[{"text":"a","finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a")}},
+	{"a message for a completion", completions, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a")}},
+	{"an empty completion", completions, `{"choices":[{"text":"","finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte{}}},
+	{"a completion that is null", completions, `{"choices":[{"text":null,"finish_reason":"stop"}]}`, Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+	{"the second choice was aborted", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"content":"b"},"finish_reason":"abort"}]}`,
+		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (abort)", GaveUp: true}},
+	{"an error of vLLM's engine", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}`,
+		Content{Finish: "error", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
+	{"a time limit of TensorRT-LLM", completions, `{"choices":[{"text":"a","finish_reason":"timeout"}]}`,
+		Content{Finish: "timeout", Text: []byte("a"), Problem: "the server gave the request up (timeout)", GaveUp: true}},
+	{"a provider of OpenRouter that failed", chat, `{"choices":[{"error":{"code":502,"message":"bad gateway"},"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
+	{"a reason that is a number", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":1}]}`, Content{Finish: "1", Text: []byte("a")}},
+
+	{"an error that is null", chat, `{"error":null,"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error that is a text of nothing", chat, `{"error":"","choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error that is false", chat, `{"error":false,"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error that is a list of nothing", chat, `{"error":[],"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error of empty members", chat, `{"error":{"code":null,"message":"","details":[{}]},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error beside a choice", chat, `{"error":{"code":null,"message":"x"},"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error that is true", chat, `{"error":true,"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error that is told twice", chat, `{"error":"x","error":null,"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
+
+	{"an answer cut in an emoji", chat, `{"choices":[{"message":{"content":"cut in an emoji \ud83d"},"finish_reason":"length"}]}`, Content{Finish: "length", Text: []byte("cut in an emoji \ufffd")}},
+	{"numbers in other forms", chat, `{"created":1E5,"x":[-0,1e400,123456789012345678901234567890],"choices":[{"text":"a"}],"usage":{"prompt_tokens":5.0,"completion_tokens":2e0}}`,
+		Content{Text: []byte("a"), PromptTokens: 5, CompletionTokens: 2}},
+
+	{"no embeddings", embeddings, `{"object":"list","data":[]}`, Content{Problem: "the answer has no embedding"}},
+	{"a refusal of an embedding", embeddings, `{"detail":"no"}`, Content{Problem: "the answer has no embedding"}},
+	{"embeddings in base64", embeddings, `{"data":[{"embedding":"AACAPw=="}]}`, Content{}},
+	{"embeddings of each token", embeddings, `{"data":[{"embedding":[[0.1],[0.2]]}]}`, Content{}},
+	{"an embedding of nothing", embeddings, `{"data":[{"embedding":[1]},{"embedding":[]}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that was NaN", embeddings, `{"data":[{"embedding":[0.5,null]}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that is null", embeddings, `{"data":[null]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a chat for an embedding", embeddings, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a"), Problem: "the answer has no embedding"}},
+
+	{"a ranking of SGLang", rerank, `[{"score": 0.9, "document": "a", "index": 0, "meta_info": {"prompt_tokens": 5}}, {"score": -0.1, "index": 1}]`, Content{}},
+	{"a ranking of TEI", rerank, " [{\"index\":1,\"score\":0.99}]\n", Content{}},
+	{"a ranking of Cohere", rerank, `{"results":[{"index":1,"relevance_score":0.99}],"meta":{}}`, Content{}},
+	{"a ranking of nothing", rerank, `[]`, Content{Problem: "the answer has no score"}},
+	{"a ranking without scores", rerank, `[{"index":0}]`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking of NaN", rerank, `{"results":[{"index":0,"relevance_score":null}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"scores of SGLang", score, `{"scores":[[0.1,0.9],[0.5,0.5]],"model":"m","usage":null,"object":"scoring"}`, Content{}},
+	{"scores that are null", score, `{"scores":null,"object":"scoring"}`, Content{Problem: "the answer has no score"}},
+	{"scores as a list", score, `[0.1, 1e-5]`, Content{}},
+
+	{"a response that waits", responses, `{"object":"response","status":"queued","output":[]}`, Content{Finish: "queued", Problem: "the response is queued"}},
+	{"a response that goes on", responses, `{"object":"response","status":"in_progress","output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
+		Content{Finish: "in_progress", Text: []byte("a"), Problem: "the response is in_progress"}},
+	{"a response without output", responses, `{"object":"response","status":"completed","output":[]}`, Content{Finish: "stop", Problem: "the answer has no content"}},
+	{"a response that ended at once", responses, `{"status":"completed","output":[],"usage":{"input_tokens":9,"output_tokens":1}}`, Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
+	{"a response that calls", responses, `{"status":"completed","output":[{"type":"function_call","name":"f","arguments":"{}"}]}`, Content{Finish: "stop"}},
+	{"a response of an empty item", responses, `{"status":"completed","output":[{}]}`, Content{Finish: "stop", Problem: "an item of the output is empty"}},
+	{"a response of null", responses, `{"status":"completed","output":[null]}`, Content{Finish: "stop", Problem: "an item of the output is no object"}},
+	{"a response in one text", responses, `{"output_text":"a"}`, Content{Text: []byte("a")}},
+	{"no response", responses, `{}`, Content{Problem: "the answer has no output"}},
+
+	{"nothing", chat, ` {} `, Content{Problem: "the answer has no choice"}},
 }
 
 func TestRead(t *testing.T) {
@@ -101,7 +186,7 @@ func TestRead(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			body := []byte(tt.body)
-			got, err := Read(body)
+			got, err := Read(tt.endpoint, body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,17 +208,19 @@ func TestReadRefuses(t *testing.T) {
 		{"an HTML page", "<html>", "broken JSON at byte 1: "},
 		{"a body cut in a text", `{"choices":[{"message":{"content":"abc`, "JSON ends in the middle (after 38 bytes)"},
 		{"a body cut after the choices", `{"choices":[]`, "JSON ends in the middle (after 13 bytes)"},
+		{"a body nested too deep", `{"choices":[{"text":"a"}],"x":` + strings.Repeat("[", proto.MaxDepth) + strings.Repeat("]", proto.MaxDepth) + "}", "JSON is nested too deep"},
+		{"a number that is none", `{"choices":[{"logprob":-Infinity}]}`, "broken JSON at byte 25: "},
 		{"two bodies", `{"choices":[]}{}`, "text after the JSON object at byte 15"},
 		{"a broken value that nobody reads", `{"usage":{"a":01}}`, "broken JSON at byte "},
 		{"bytes that are not UTF-8", "{\"choices\":[{\"text\":\"\xff\"}]}", "broken JSON at byte "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Read([]byte(tt.body))
+			got, err := Read(chat, []byte(tt.body))
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
-			if diff := cmp.Diff(Content{Choices: -1}, got); diff != "" {
+			if diff := cmp.Diff(Content{}, got); diff != "" {
 				t.Errorf("content (-want +got):\n%s", diff)
 			}
 		})
@@ -147,7 +234,7 @@ func TestReadAtTheSameTime(t *testing.T) {
 		wg.Go(func() {
 			for range 20 {
 				for _, tt := range answers {
-					if got, err := Read([]byte(tt.body)); err != nil || !cmp.Equal(got, tt.want) {
+					if got, err := Read(tt.endpoint, []byte(tt.body)); err != nil || !cmp.Equal(got, tt.want) {
 						t.Errorf("%s is read otherwise, error %v", tt.name, err)
 						return
 					}
@@ -160,27 +247,47 @@ func TestReadAtTheSameTime(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	for _, tt := range answers {
-		f.Add([]byte(tt.body))
+		f.Add(tt.endpoint, []byte(tt.body))
 	}
-	for _, text := range []string{`[]`, `{"choices":[{"message":{"content":"a`, `{"choices":[}`, `{"a":1}{}`, `{"output":[{"content":[{"text":1}]}]}`} {
-		f.Add([]byte(text))
+	for _, text := range []string{`[]`, `[{"score":0}]{}`, `{"choices":[{"message":{"content":"a`, `{"choices":[}`, `{"a":1}{}`, `{"output":[{"content":[{"text":1}]}]}`, "{\"\\ud83d\":\"\xff\"}"} {
+		for _, endpoint := range proto.Endpoints {
+			f.Add(endpoint, []byte(text))
+		}
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(func(t *testing.T, endpoint string, body []byte) {
 		before := string(body)
-		c, err := Read(body)
+		c, err := Read(endpoint, body)
 		if string(body) != before {
 			t.Fatal("the body has changed")
 		}
-		// What is one whole JSON object is for proto.Scanner to say.
+		// What is one whole JSON value is for proto.Scanner to say.
 		var s proto.Scanner
 		s.Reset(body)
-		for s.Enter(); s.Next(); {
+		if s.Kind() == '[' && isListed(endpoint) {
+			for s.EnterArray(); s.NextElement(); {
+			}
+		} else {
+			for s.Enter(); s.Next(); {
+			}
 		}
-		if want := s.End(); (err == nil) != (want == nil) {
+		if want := s.End(); (err == nil) != (want == nil && !proto.TooDeep(body)) {
 			t.Errorf("error %v, the scanner says %v", err, want)
 		}
-		if c.Choices < -1 || c.Choices <= 0 && c.Text != nil {
-			t.Errorf("%+v", c)
+		if err != nil {
+			if c.Text != nil || c.Problem != "" {
+				t.Errorf("%+v", c)
+			}
+			return
+		}
+		// Whatever is an answer comes out of its line as one. A line that cannot be read would
+		// be dropped by the collector, and its request be run for ever.
+		line := proto.AppendResult(nil, proto.Result{CustomID: []byte(`"a"`), Status: 200, Body: proto.OneLine(body)})
+		l, err := proto.ParseLine(&s, line)
+		if err != nil {
+			t.Fatalf("%q is taken, and its line is not: %v", before, err)
+		}
+		if !l.OK || l.PromptTokens != c.PromptTokens || l.CompletionTokens != c.CompletionTokens || l.Finish != c.Finish {
+			t.Fatalf("%q is read as %+v, and its line as %+v", before, c, l)
 		}
 	})
 }
@@ -190,7 +297,7 @@ func BenchmarkRead(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Read(body); err != nil {
+		if _, err := Read(chat, body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -130,7 +130,16 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 			Object: "list", Model: openai.EmbeddingModel(r.model), Usage: usage,
 			Data: []openai.Embedding{{Object: "embedding", Embedding: vector}},
 		})
-	default: // responses, rerank and score: the few fields that clients look at
+	case "/v1/rerank", "/v1/score": // as vLLM has them
+		name, item := "data", object{"index": 0, "object": "score", "score": float64(p.hash>>11) / (1 << 53)}
+		if path == "/v1/rerank" {
+			name, item = "results", object{"index": 0, "relevance_score": item["score"]}
+		}
+		return json.Marshal(object{
+			"id": "score-" + id, "object": "list", "model": r.model, name: []object{item},
+			"usage": object{"prompt_tokens": p.promptTokens, "total_tokens": p.promptTokens},
+		})
+	default: // responses: the few fields that clients look at
 		status, details := "completed", any(nil)
 		if finish == "length" {
 			status, details = "incomplete", object{"reason": "max_output_tokens"}
