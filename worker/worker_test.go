@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +89,35 @@ func TestWorkerGivesUp(t *testing.T) {
 	}
 	if !strings.Contains(got[1][0], `{"code":"invalid_request","message":"line 2: no body"}`) {
 		t.Errorf("line %s", got[1][0])
+	}
+}
+
+// What another try cannot change is not tried again and again: an answer that is no JSON in
+// the same place twice. What may pass is.
+func TestWorkerRepeatsWhatMayPass(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, body string
+		attempts   int
+	}{
+		{"a number that JSON has not", `{"id":"%d","choices":[{"text":"a","logprob":-Infinity}]}`, 2},
+		{"no answer", `{"id":"%d","detail":"no"}`, 3},
+		{"no answer of the endpoint", `{"id":"%d","data":[{"embedding":[1]}]}`, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, tt.body, asked.Add(1)%10) // the length stays
+			})))
+			b.cfg.Attempts = 3
+			b.publish("0-0", chats(0, 0)...)
+			w, stop := b.start()
+			got := b.finish(w, stop, 1)
+			if line := got[0][0]; !strings.Contains(line, `"code":"invalid_response"`) || !strings.Contains(line, fmt.Sprintf(`"attempts":%d`, tt.attempts)) {
+				t.Errorf("line %s", line)
+			}
+		})
 	}
 }
 
