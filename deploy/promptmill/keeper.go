@@ -76,7 +76,7 @@ func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	}
 	c := collector.New(collector.Config{
 		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
-		Input: requestNames{func() ([]string, error) { return k.input(ctx, m) }, m.Settings},
+		Input: runInput{m, func() ([]string, error) { return k.input(ctx, m) }},
 		Meta:  collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()}, Log: k.log,
 	})
 	p := producer.New(producer.Config{

@@ -427,7 +427,7 @@ func (r *runner) work(ctx context.Context) error {
 	}
 	parts.collector = collector.New(collector.Config{
 		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
-		Input: requestNames{func() ([]string, error) { return o.inputs, nil }, m.Settings},
+		Input: runInput{m, func() ([]string, error) { return o.inputs, nil }},
 		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
