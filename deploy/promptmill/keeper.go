@@ -155,10 +155,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 // same refuses to go on with what another run has left that had the same name, and has
 // left the bus: its lines would be taken for those of this one.
 func (k *keeper) same(path string, then, now proto.Manifest) error {
-	text := changed(then.Settings, now.Settings)
-	if then.Input.SHA256 != now.Input.SHA256 {
-		text = otherInput(then.Input.SHA256, now.Input.SHA256)
-	}
+	text := difference(then, now)
 	if text == "" {
 		return nil
 	}
