@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
@@ -118,15 +117,9 @@ func TestCancelInSmallStream(t *testing.T) {
 // The lines of the rest fit into messages, however long they are.
 func TestCancelLongNames(t *testing.T) {
 	t.Parallel()
-	in := longInput(200 << 10)
-	b := newBench(t, 100, 64<<20, func(m *proto.Manifest) { // the server takes messages of 16 MB
-		m.Input.Digest = 0
-		for r := range in.Requests(Missing(roaring.New(), m.Input.Requests)) {
-			m.Input.Digest.Add(r.Seq, r.CustomID, r.Hash())
-		}
-	})
+	b := newBench(t, 100, 64<<20) // the server takes messages of 16 MB
 	must(t, b.runs.Cancel(t.Context(), "r"))
-	c := b.start(func(cfg *Config) { cfg.Input = in })
+	c := b.start(func(cfg *Config) { cfg.Input = longInput(200 << 10) })
 	b.end(c, proto.StateCancelled)
 }
 

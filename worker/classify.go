@@ -61,7 +61,7 @@ func judge(endpoint string, a modelserver.Answer) judged {
 	} else {
 		j.result.Body = proto.Quote(string(a.Body)) // an HTML page, a plain text, nothing
 	}
-	if retryable(a.Status) {
+	if modelserver.Retryable(a.Status) {
 		j.verdict, j.reason = retry, fmt.Sprint(a.Status)
 		j.after = retryAfter(a.Header, time.Now())
 		j.overload = a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable || a.Status == 529
@@ -107,17 +107,6 @@ func isWhole(body []byte) bool {
 	return len(body) > 1 && (body[0] == '{' && body[len(body)-1] == '}' || body[0] == '[' && body[len(body)-1] == ']')
 }
 
-// retryable reports whether a status can change when the request is sent again.
-// (research/peers.md 4: vLLM, SGLang and Ollama say 503 when their queue is full,
-// Dynamo 529, nginx 499 when it gave up.)
-func retryable(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests, 499:
-		return true
-	}
-	return status >= 500
-}
-
 func judgeError(err error) judged {
 	j := judged{verdict: retry, reason: proto.CodeConnection}
 	opErr, ok := errors.AsType[*net.OpError](err)
@@ -126,6 +115,8 @@ func judgeError(err error) judged {
 		j.verdict = unsent
 	case errors.Is(err, context.DeadlineExceeded):
 		j.reason = proto.CodeTimeout
+	case errors.Is(err, modelserver.ErrCoding), errors.Is(err, modelserver.ErrOutOfStep):
+		j.reason = proto.CodeInvalidResponse
 	default:
 		j.crash = true
 	}

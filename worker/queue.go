@@ -11,7 +11,6 @@ import (
 // task is a request on its way to a result.
 type task struct {
 	proto.Request
-	hash     uint64 // of the request as it came, whatever is sent later
 	shard    *held
 	arrived  time.Time
 	first    time.Time // when the first attempt began

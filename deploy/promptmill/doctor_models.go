@@ -18,8 +18,8 @@ import (
 const modelLimit = 2 * time.Minute
 
 // lookAtNamedServer looks at a model server that a flag names.
-func lookAtNamedServer(ctx context.Context, url, key, model string) []finding {
-	s, err := modelserver.New(url, key)
+func lookAtNamedServer(ctx context.Context, url, key, model string, options []modelserver.Option) []finding {
+	s, err := modelserver.New(url, key, options...)
 	if err != nil {
 		return []finding{failed("model server", err)}
 	}
@@ -28,8 +28,8 @@ func lookAtNamedServer(ctx context.Context, url, key, model string) []finding {
 }
 
 // lookForServers looks at the model servers of this machine.
-func lookForServers(ctx context.Context, key, model string) (list []finding) {
-	found, tried := modelserver.Find(ctx, key)
+func lookForServers(ctx context.Context, key, model string, options []modelserver.Option) (list []finding) {
+	found, tried := modelserver.Find(ctx, key, options...)
 	if len(found) == 0 {
 		return []finding{{Name: "model server", Status: doubtful, Detail: "none found: tried " + strings.Join(tried, ", "),
 			Mend: "start one, or name it with --url; a box that only has the bus needs none"}}

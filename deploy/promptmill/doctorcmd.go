@@ -26,7 +26,8 @@ func doctorCommand(env environment) *cli.Command {
 			"names cannot be reached.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "url", Usage: "an OpenAI-compatible model server (repeatable)", DefaultText: "those found on this machine", Sources: flagEnv("url")},
-			&cli.StringFlag{Name: "api-key", Usage: "API key of the model server; better given as PROMPTMILL_API_KEY", Sources: flagEnv("api-key")},
+			apiKeyFlag(),
+			modelCAFlag(),
 			&cli.StringFlag{Name: "model", Usage: "model to ask", DefaultText: "one that the server has", Sources: flagEnv("model")},
 			&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "requests at a model server at once that this machine must be able to hold", Sources: flagEnv("max-concurrency")},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "where the output will be", DefaultText: "this folder", Sources: flagEnv("output")},
@@ -62,18 +63,22 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 	}
 	log := newLog(c, screen)
 	urls := c.StringSlice("url")
+	options, err := serverOptions(c, log)
+	if err != nil {
+		return nil, err
+	}
 	checks := []check{
 		{"versions", time.Second, func(context.Context) []finding { return []finding{versions()} }},
 		{"bus", 30 * time.Second, func(ctx context.Context) []finding { return lookAtBuses(ctx, env, c, state, log) }},
 	}
 	for _, url := range urls {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
-			return lookAtNamedServer(ctx, url, c.String("api-key"), c.String("model"))
+			return lookAtNamedServer(ctx, url, c.String("api-key"), c.String("model"), options)
 		}})
 	}
 	if len(urls) == 0 {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
-			return lookForServers(ctx, c.String("api-key"), c.String("model"))
+			return lookForServers(ctx, c.String("api-key"), c.String("model"), options)
 		}})
 	}
 	return append(checks,
@@ -96,7 +101,7 @@ func checkDoctorFlags(c *cli.Command) error {
 	if n := c.Int("max-concurrency"); n < 1 {
 		return usage("", "--max-concurrency %d: must be at least 1", n)
 	}
-	return checkServerURLs(c.StringSlice("url"))
+	return checkServerFlags(c, c.StringSlice("url"))
 }
 
 // lookAtBuses looks at the bus that a command names, or at all of this machine, or

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -25,7 +26,8 @@ import (
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "exec", Usage: "start the model server with this `COMMAND`, and keep it running", Sources: flagEnv("exec")},
-		&cli.StringFlag{Name: "api-key", Usage: "API key of the model server; better given as PROMPTMILL_API_KEY", Sources: flagEnv("api-key")},
+		apiKeyFlag(),
+		modelCAFlag(),
 		&cli.IntFlag{Name: "concurrency", Usage: "requests at the model server at once", DefaultText: "found out", Sources: flagEnv("concurrency")},
 		&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "the most that is tried to find that out", Sources: flagEnv("max-concurrency")},
 		&cli.IntFlag{Name: "attempts", Value: 5, Usage: "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter", Sources: flagEnv("attempts")},
@@ -35,9 +37,38 @@ func modelFlags() []cli.Flag {
 	}
 }
 
+func apiKeyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "api-key", Usage: "API key of the model server; better given as PROMPTMILL_API_KEY", Sources: flagEnv("api-key")}
+}
+
+func modelCAFlag() cli.Flag {
+	return &cli.StringFlag{Name: "model-ca", Usage: "certificates (PEM `FILE`) to trust for https model servers, besides the system's", Sources: flagEnv("model-ca")}
+}
+
+// serverOptions are what the flags say of every model server.
+func serverOptions(c *cli.Command, log zerolog.Logger) ([]modelserver.Option, error) {
+	options := []modelserver.Option{modelserver.WithLog(log)}
+	file := c.String("model-ca")
+	if file == "" {
+		return options, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usage("", "--model-ca %s: %w", file, unwrapPath(err))
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // this system has none
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, usage("it is the file that begins with -----BEGIN CERTIFICATE-----", "--model-ca %s: there is no certificate in it", file)
+	}
+	return append(options, modelserver.WithRoots(roots)), nil
+}
+
 // checkModelFlags refuses values that make no sense. urls are what --url names.
 func checkModelFlags(c *cli.Command, urls ...string) error {
-	if err := checkServerURLs(urls); err != nil {
+	if err := checkServerFlags(c, urls); err != nil {
 		return err
 	}
 	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
@@ -62,7 +93,11 @@ func checkModelFlags(c *cli.Command, urls ...string) error {
 	return nil
 }
 
-func checkServerURLs(urls []string) error {
+// checkServerFlags refuses what cannot be a model server, a key or its certificates.
+func checkServerFlags(c *cli.Command, urls []string) error {
+	if _, err := modelserver.CleanKey(c.String("api-key")); err != nil {
+		return usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
+	}
 	for _, url := range urls {
 		s, err := modelserver.New(url, "")
 		if err != nil {
@@ -70,7 +105,8 @@ func checkServerURLs(urls []string) error {
 		}
 		s.Close()
 	}
-	return nil
+	_, err := serverOptions(c, zerolog.Nop())
+	return err
 }
 
 // newLimiter is the limiter that the flags want, for one model server.
@@ -119,6 +155,10 @@ func openModels(ctx context.Context, c *cli.Command, urls []string, state string
 
 func (m *models) open(ctx, running context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger) error {
 	key := c.String("api-key")
+	options, err := serverOptions(c, log)
+	if err != nil {
+		return err
+	}
 	switch {
 	case c.Bool("sim"):
 		cfg, err := simConfig(c, simulated)
@@ -137,7 +177,7 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 			urls = []string{execURL(c.String("exec"))}
 		}
 	case len(urls) == 0:
-		found, tried := modelserver.Find(ctx, key)
+		found, tried := modelserver.Find(ctx, key, options...)
 		m.servers = found
 		if len(found) == 0 {
 			return &failure{exitUnreachable, fmt.Errorf("%w: tried %s", errNoModels, strings.Join(tried, ", ")),
@@ -146,7 +186,7 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 		return nil
 	}
 	for _, url := range urls {
-		s, err := modelserver.New(url, key)
+		s, err := modelserver.New(url, key, options...)
 		if err != nil {
 			return err // checked before
 		}

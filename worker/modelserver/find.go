@@ -17,18 +17,18 @@ const findTimeout = 2 * time.Second
 // that list models, or say that they load one, in the order vLLM, SGLang, llama.cpp,
 // Ollama. tried says of each other port that it is no model server, or only its URL
 // where nothing answers. key is sent to all of them.
-func Find(ctx context.Context, key string) (found []*Server, tried []string) {
+func Find(ctx context.Context, key string, options ...Option) (found []*Server, tried []string) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	return find(ctx, key, usual)
+	return find(ctx, key, usual, options...)
 }
 
-func find(ctx context.Context, key string, urls []string) (found []*Server, tried []string) {
+func find(ctx context.Context, key string, urls []string, options ...Option) (found []*Server, tried []string) {
 	servers, errs := make([]*Server, len(urls)), make([]error, len(urls))
 	var looks sync.WaitGroup
 	for i, url := range urls {
 		looks.Go(func() {
-			if servers[i], errs[i] = New(url, key); errs[i] == nil {
+			if servers[i], errs[i] = New(url, key, options...); errs[i] == nil {
 				_, errs[i] = servers[i].Look(ctx)
 			}
 		})

@@ -37,7 +37,7 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	case err == nil:
 		return load, nil
 	case limited.Err() != nil: // late is not away: llama.cpp answers when its batch is done
-		return Load{}, fmt.Errorf("read the load of %s: %w", s.base, limited.Err())
+		return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), limited.Err())
 	}
-	return Load{}, fmt.Errorf("read the load of %s: %w", s.base, err)
+	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
 }

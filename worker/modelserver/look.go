@@ -118,13 +118,13 @@ type card struct {
 func (s *Server) list(ctx context.Context) (list modelList, sign string, err error) {
 	a, err := s.get(ctx, "/v1/models")
 	if err != nil {
-		return list, "", fmt.Errorf("list models of %s: %w", s.base, err)
+		return list, "", fmt.Errorf("list models of %s: %w", s.URL(), err)
 	}
 	if a.Status != http.StatusOK {
-		return list, "", fmt.Errorf("list models of %s: status %s", s.base, status(a.Status))
+		return list, "", fmt.Errorf("list models of %s: status %s", s.URL(), status(a.Status))
 	}
 	if list, err = parseList(a.Body); err != nil {
-		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.base, err)
+		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.URL(), err)
 	}
 	owners := make([]string, len(list.cards))
 	for i, c := range list.cards {

@@ -1,6 +1,7 @@
 package modelserver
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -153,4 +154,11 @@ func without(f *fake, paths ...string) *fake {
 func with(f *fake, path string, a reply) *fake {
 	f.replies[path] = a
 	return f
+}
+
+// rootsOf is what one must trust to talk to a TLS server of a test.
+func rootsOf(s *httptest.Server) *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return roots
 }

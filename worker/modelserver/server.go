@@ -3,6 +3,8 @@ package modelserver
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,12 +12,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/rs/zerolog"
 )
 
 // maxAnswer is the longest answer that is read, in bytes. maxTold is the same of what
@@ -38,48 +41,105 @@ var (
 
 // Server is an OpenAI-compatible model server. It is safe for concurrent use.
 type Server struct {
-	base  string
-	key   string
-	http  *http.Client
-	wire  *wire // nil: all goes by http
-	known atomic.Pointer[known]
+	given         place                 // as its URL says
+	moved         atomic.Pointer[place] // as it says itself; nil: it stays
+	moving        sync.Mutex            // held to set moved
+	authorization string
+	roots         *x509.CertPool // nil: the system's
+	dialer        *net.Dialer
+	http          *http.Transport
+	log           zerolog.Logger
+	known         atomic.Pointer[known]
 }
 
-// New returns the model server at a URL such as "http://localhost:8000", with or
-// without "/v1" or one of its endpoints at its end. key, if not empty, is sent as bearer token.
-func New(base, key string) (*Server, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("model server URL %q: must look like http://host:port", base)
+// Option is a setting of a [Server].
+type Option func(*Server)
+
+// WithLog has the server's oddities written to a log.
+func WithLog(log zerolog.Logger) Option { return func(s *Server) { s.log = log } }
+
+// WithRoots names the certificates to trust in place of the system's.
+func WithRoots(roots *x509.CertPool) Option { return func(s *Server) { s.roots = roots } }
+
+// New returns the model server at a URL such as "http://localhost:8000", with or without
+// "/v1" or another version, or one of its endpoints, at its end. A query is sent with each
+// request; a user and password are sent, too, and never shown. key, if not empty, is sent
+// as bearer token where the URL has no user.
+func New(base, key string, options ...Option) (*Server, error) {
+	at, user, err := parsePlace(base)
+	if err != nil {
+		return nil, err
 	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
-	for _, end := range append(slices.Clone(proto.Endpoints), "/v1") {
-		u.Path = strings.TrimSuffix(u.Path, end)
+	if key, err = CleanKey(key); err != nil {
+		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return &Server{base: u.String(), key: key, wire: newWire(u, key, dialer), http: &http.Client{
-		// Redirects are answers: a redirected POST would lose its body.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         dialer.DialContext,
-			MaxIdleConnsPerHost: 1 << 16, // the caller's limit on what is in flight bounds them
-			IdleConnTimeout:     90 * time.Second,
-			DisableCompression:  true, // an answer must come through as it was sent
-			WriteBufferSize:     16 << 10,
-			ReadBufferSize:      16 << 10,
-		},
-	}}, nil
+	s := &Server{
+		authorization: authorization(user, key),
+		dialer:        &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second},
+		log:           zerolog.Nop(),
+	}
+	for _, set := range options {
+		set(s)
+	}
+	at.wire = s.newWire(at)
+	s.given = at
+	s.http = &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         s.dialer.DialContext,
+		TLSClientConfig:     &tls.Config{RootCAs: s.roots},
+		TLSHandshakeTimeout: s.dialer.Timeout,
+		// A connection that is used once cannot be out of step, and an idle one does not keep
+		// a server of one thread.
+		DisableKeepAlives:  true,
+		DisableCompression: true, // an answer must come through as it was sent
+		WriteBufferSize:    16 << 10,
+		ReadBufferSize:     16 << 10,
+	}
+	return s, nil
 }
 
-// URL is the server's base URL, without "/v1".
-func (s *Server) URL() string { return s.base }
+// newWire returns the wire to a place, nil if that is left to net/http.
+func (s *Server) newWire(at place) *wire {
+	u, err := url.Parse(at.origin + at.prefix)
+	if err != nil || strings.ContainsFunc(at.query, unprintable) {
+		return nil
+	}
+	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); proxy != nil || err != nil {
+		return nil
+	}
+	secure := u.Scheme == "https"
+	u.Scheme = "http"
+	w := newWire(u, "", s.dialer)
+	if w == nil {
+		return nil
+	}
+	w.setHeader(u.Host, s.authorization)
+	w.origin, w.log = at.origin, s.log
+	if secure {
+		w.address = withPort(u.Host, "443")
+		w.secure = &tls.Config{ServerName: u.Hostname(), RootCAs: s.roots, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+	}
+	return w
+}
+
+// place is where the server is, as far as it is known.
+func (s *Server) place() *place {
+	if p := s.moved.Load(); p != nil {
+		return p
+	}
+	return &s.given
+}
+
+// URL is the server's base URL, without "/v1" and without secrets.
+func (s *Server) URL() string { return s.given.base() }
 
 // Close drops idle connections.
 func (s *Server) Close() {
 	s.http.CloseIdleConnections()
-	if s.wire != nil {
-		s.wire.close()
+	for _, p := range []*place{&s.given, s.place()} {
+		if p.wire != nil {
+			p.wire.close()
+		}
 	}
 }
 
@@ -92,30 +152,102 @@ type Answer struct {
 	Err    error
 }
 
-// Post sends a request's body as it is and reads the answer.
+// maxHops is how many redirects of a request are followed.
+const maxHops = 5
+
+// Post sends a request's body as it is and reads the answer. A redirect that keeps the
+// method (307, 308) is followed where it stays with the host, and remembered.
 func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
-	if s.wire.takes(path, body) {
-		return s.wire.post(ctx, path, body)
+	for hop := 0; ; hop++ {
+		p := s.place()
+		a := s.post(ctx, p, path, body)
+		if hop == maxHops || !s.follow(p, path, a) {
+			return a
+		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+path, bytes.NewReader(body))
+}
+
+func (s *Server) post(ctx context.Context, p *place, path string, body []byte) Answer {
+	if p.wire.takes(path, body) {
+		a := p.wire.post(ctx, p.target(path), body)
+		a.unpack(maxAnswer)
+		return a
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.origin+p.target(path), bytes.NewReader(body))
 	if err != nil {
 		return Answer{Err: err}
 	}
+	id := nextRequestID()
 	req.Header.Set("Content-Type", "application/json")
-	return s.send(req, maxAnswer)
+	req.Header.Set("X-Request-Id", requestIDPrefix+strconv.FormatUint(id, 36))
+	a := s.send(req, maxAnswer)
+	if a.Err == nil && otherRequest(a, id) {
+		a = Answer{Err: errOtherRequest}
+	}
+	return a
+}
+
+// follow reports whether an answer is a redirect to go after, and has then remembered
+// where to.
+func (s *Server) follow(p *place, path string, a Answer) bool {
+	if a.Err != nil || a.Status != http.StatusTemporaryRedirect && a.Status != http.StatusPermanentRedirect {
+		return false
+	}
+	to, ok := p.redirected(path, a.Header.Get("Location"))
+	if !ok {
+		return false
+	}
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if s.place() != p { // another request has been there already
+		return true
+	}
+	if to.wire == nil {
+		to.wire = s.newWire(to)
+		if p.wire != nil {
+			p.wire.close()
+		}
+	}
+	if s.moved.Swap(&to) == nil {
+		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg("the model server redirects; using its new place from now on")
+	}
+	return true
 }
 
 func (s *Server) send(req *http.Request, most int64) Answer {
-	if s.key != "" {
-		req.Header.Set("Authorization", "Bearer "+s.key)
+	if s.authorization != "" {
+		req.Header.Set("Authorization", s.authorization)
 	}
-	res, err := s.http.Do(req)
+	req.Header.Set("Accept-Encoding", "identity")
+	res, err := s.http.RoundTrip(req) // redirects are answers here
 	if err != nil {
-		return Answer{Err: err}
+		op := req.Method[:1] + strings.ToLower(req.Method[1:])
+		return Answer{Err: &url.Error{Op: op, URL: Redact(req.URL.String()), Err: trustHint(err)}}
 	}
 	defer res.Body.Close()
-	body, err := readAll(res, most)
-	return Answer{Status: res.StatusCode, Header: res.Header, Body: body, Err: err}
+	a := Answer{Status: res.StatusCode, Header: res.Header}
+	a.Body, a.Err = readAll(res, most)
+	a.unpack(most)
+	return a
+}
+
+// Retryable reports whether a status can change when the request is sent again.
+// (research/peers.md 4: vLLM, SGLang and Ollama say 503 when their queue is full,
+// Dynamo 529, nginx 499 when it gave up.)
+func Retryable(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests, 499:
+		return true
+	}
+	return status >= 500
+}
+
+// trustHint says of an error what to do where the server's certificate is not trusted.
+func trustHint(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return fmt.Errorf("%w; --model-ca FILE names the certificates to trust", err)
+	}
+	return err
 }
 
 var errTooLong = errors.New("answer is too long")
@@ -140,11 +272,17 @@ func readAll(res *http.Response, most int64) ([]byte, error) {
 // get asks for something that the server tells of itself. The error wraps
 // [ErrUnreachable] when there is no answer, or one that says not now.
 func (s *Server) get(ctx context.Context, path string) (Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
-	if err != nil {
-		return Answer{}, err
+	var a Answer
+	for hop := 0; ; hop++ {
+		p := s.place()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.origin+p.target(path), nil)
+		if err != nil {
+			return Answer{}, err
+		}
+		if a = s.send(req, maxTold); hop == maxHops || !s.follow(p, path, a) {
+			break
+		}
 	}
-	a := s.send(req, maxTold)
 	switch {
 	case errors.Is(a.Err, errTooLong):
 		return a, a.Err

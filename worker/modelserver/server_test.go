@@ -76,8 +76,8 @@ func TestPost(t *testing.T) {
 			t.Errorf("%s: status %d, %d bytes, %v", tt.path, a.Status, len(a.Body), a.Err)
 		}
 	}
-	if a := s.Post(t.Context(), "/v1/redirect", []byte("{}")); a.Err != nil || a.Status != 307 {
-		t.Errorf("redirect: status %d, %v", a.Status, a.Err)
+	if a := s.Post(t.Context(), "/v1/redirect", []byte("{}")); a.Err != nil || a.Status != 418 || string(a.Body) != "{}" {
+		t.Errorf("redirect: status %d, body %q, %v", a.Status, a.Body, a.Err)
 	}
 }
 

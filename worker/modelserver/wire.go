@@ -1,20 +1,19 @@
 package modelserver
 
 import (
-	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
-	"math"
 	"net"
-	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 const (
@@ -27,37 +26,75 @@ const (
 
 var errLongHeader = errors.New("the header of the answer is too long")
 
-// wire posts to a model server over HTTP/1.1 without encryption or proxy, which is how
-// nearly all of them are reached. Whoever posts writes and reads the connection itself;
-// the two goroutines that net/http has for each connection, and the hand-overs between
-// them, cost more than all else that it does.
+// wire posts to a model server over HTTP/1.1 without a proxy, which is how nearly all of
+// them are reached. Whoever posts writes and reads the connection itself; the two
+// goroutines that net/http has for each connection, and the hand-overs between them, cost
+// more than all else that it does.
+//
+// HTTP/1.1 has no numbers: an answer belongs to a request because it comes next on the
+// same connection. A server that answers a request twice, or says something unasked, moves
+// all answers of that connection to their neighbours. So the wire looks at a connection
+// before it writes on it, and doubts an answer that came too soon; see [wire.doubts].
 type wire struct {
+	origin  string // scheme, host and port, for people
 	address string // host and port
-	prefix  string // of paths
 	header  string // of requests, from after the path
 	dialer  *net.Dialer
+	secure  *tls.Config // nil: without TLS
+	log     zerolog.Logger
 
-	mu   sync.Mutex
-	idle []*conn // the one used last is at the end
+	greeted atomic.Bool  // a connection was watched, and nothing came on it
+	once    atomic.Bool  // each connection is used for one request: the server was seen out of step
+	mean    atomic.Int64 // time of an exchange
+	least   atomic.Int64 // likewise: few take less
+	soon    allowance    // of requests sent again
+	same    allowance    // of waits
+
+	mu    sync.Mutex
+	idle  []*conn            // the one used last is at the end
+	apart map[*conn]struct{} // of answers that were doubted
 }
 
 // newWire returns nil for a server that is left to net/http.
 func newWire(u *url.URL, key string, dialer *net.Dialer) *wire {
-	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
-	if u.Scheme != "http" || proxy != nil || err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		!unescaped(u.Host) || !unescaped(u.Path) || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		!unescaped(u.Host) || !unescaped(u.Path) || strings.ContainsFunc(key, unprintable) {
 		return nil
 	}
-	w := &wire{address: u.Host, prefix: u.Path, dialer: dialer}
-	if u.Port() == "" {
-		w.address = net.JoinHostPort(u.Hostname(), "80")
+	w := &wire{
+		origin:  "http://" + u.Host,
+		address: withPort(u.Host, "80"),
+		dialer:  dialer,
+		log:     zerolog.Nop(),
+		soon:    newAllowance(64, 32),
+		same:    newAllowance(16, 64),
+		apart:   map[*conn]struct{}{},
 	}
-	w.header = " HTTP/1.1\r\nHost: " + u.Host + "\r\nUser-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\n"
+	authorization := ""
 	if key != "" {
-		w.header += "Authorization: Bearer " + key + "\r\n"
+		authorization = "Bearer " + key
 	}
-	w.header += "Content-Length: "
+	w.setHeader(u.Host, authorization)
 	return w
+}
+
+// setHeader makes the header that all requests have.
+func (w *wire) setHeader(host, authorization string) {
+	w.header = " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: Go-http-client/1.1\r\n" +
+		"Content-Type: application/json\r\nAccept-Encoding: identity\r\n"
+	if authorization != "" {
+		w.header += "Authorization: " + authorization + "\r\n"
+	}
+	w.header += "X-Request-Id: " + requestIDPrefix
+}
+
+// withPort is a host with its port, or another if it names none.
+func withPort(host, port string) string {
+	u := url.URL{Host: host}
+	if u.Port() != "" {
+		return host
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // unescaped reports whether a host or a path can stand in a request as it is.
@@ -67,6 +104,9 @@ func unescaped(text string) bool {
 	})
 }
 
+// unprintable reports whether a rune cannot stand in a header's value, or is a space.
+func unprintable(r rune) bool { return r <= ' ' || r > '~' }
+
 // takes reports whether a request can be posted over the wire.
 func (w *wire) takes(path string, body []byte) bool {
 	return w != nil && len(body) <= maxWired && unescaped(path)
@@ -74,16 +114,9 @@ func (w *wire) takes(path string, body []byte) bool {
 
 // post is [Server.Post].
 func (w *wire) post(ctx context.Context, path string, body []byte) Answer {
-	c, err := w.connect(ctx)
-	if err != nil {
-		return Answer{Err: w.explain(ctx, path, err)}
-	}
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	a, again := c.exchange(w, path, body)
-	if stop() && again {
-		w.keep(c)
-	} else {
-		c.Close()
+	a, sure := w.ask(ctx, path, body, w.once.Load())
+	if !sure && ctx.Err() == nil {
+		a, _ = w.ask(ctx, path, body, true)
 	}
 	if a.Err != nil {
 		a.Err = w.explain(ctx, path, a.Err)
@@ -93,42 +126,122 @@ func (w *wire) post(ctx context.Context, path string, body []byte) Answer {
 
 // explain says of an error what failed, and why if that was ctx.
 func (w *wire) explain(ctx context.Context, path string, err error) error {
-	return &url.Error{Op: "Post", URL: "http://" + w.address + w.prefix + path, Err: cmp.Or(ctx.Err(), err)}
+	path, _, _ = strings.Cut(path, "?") // there may be a key behind it
+	return &url.Error{Op: "Post", URL: w.origin + path, Err: cmp.Or(ctx.Err(), err)}
+}
+
+// ask sends a request once and reads its answer; alone, on a connection of its own that is
+// watched first. It is not sure if the answer may be that of another request.
+func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a Answer, sure bool) {
+	c, err := w.connect(ctx, alone)
+	if err != nil {
+		return Answer{Err: err}, true
+	}
+	id := nextRequestID()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	begin := time.Now()
+	a, began, again := c.exchange(w, path, id, body)
+
+	d := accepted
+	if a.Err == nil {
+		d = w.doubts(c, a, id, begin, began)
+	}
+	again = stop() && again
+	switch {
+	case d == apart && again:
+		w.watch(c)
+	case d == accepted && again && !w.once.Load():
+		w.keep(c, time.Since(begin))
+	case a.Err == nil:
+		c.drop()
+	default:
+		c.Close()
+	}
+	return a, d == accepted || d == lastOne
 }
 
 // connect returns an idle connection that the server has not closed, or a new one. So
-// what was sent is never sent again: the model may have begun with it.
-func (w *wire) connect(ctx context.Context) (*conn, error) {
-	for {
-		w.mu.Lock()
-		n := len(w.idle) - 1
-		if n < 0 {
-			w.mu.Unlock()
+// what was sent is never sent again because of that: the model may have begun with it.
+func (w *wire) connect(ctx context.Context, alone bool) (*conn, error) {
+	for !alone {
+		c := w.take()
+		if c == nil {
 			break
 		}
-		c := w.idle[n]
-		w.idle[n] = nil
-		w.idle = w.idle[:n]
-		w.mu.Unlock()
-		if c.quiet() {
+		seen := c.look()
+		if seen == quiet {
 			return c, nil
 		}
 		c.Close()
+		if seen == stray {
+			w.outOfStep("bytes came on an idle connection")
+			alone = true
+		}
 	}
+	c, err := w.dial(ctx)
+	if err != nil || !alone && w.greeted.Load() {
+		return c, err
+	}
+
+	// What the server says now, it says unasked.
+	select {
+	case <-time.After(soonAfter):
+	case <-ctx.Done():
+	}
+	switch c.look() {
+	case quiet:
+		c.watched = true
+		w.greeted.Store(true)
+	case stray:
+		w.outOfStep("bytes came on a new connection")
+		c.Close()
+		return nil, errSpokeFirst
+	}
+	return c, nil
+}
+
+// take returns the idle connection that was used last, or nil.
+func (w *wire) take() *conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.idle) - 1
+	if n < 0 {
+		return nil
+	}
+	c := w.idle[n]
+	w.idle[n] = nil
+	w.idle = w.idle[:n]
+	return c
+}
+
+// dial makes a connection.
+func (w *wire) dial(ctx context.Context) (*conn, error) {
 	tcp, err := w.dialer.DialContext(ctx, "tcp", w.address)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: tcp}
-	c.in = bufio.NewReaderSize(c, 16<<10)
-	return c, nil
+	if w.secure == nil {
+		return newConn(tcp, tcp)
+	}
+	c := tls.Client(tcp, w.secure)
+	shaking, cancel := context.WithTimeout(ctx, w.dialer.Timeout)
+	defer cancel()
+	if err := c.HandshakeContext(shaking); err != nil {
+		tcp.Close()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: tcp.RemoteAddr(), Err: trustHint(err)} // nothing was sent
+	}
+	return newConn(c, tcp)
 }
 
-// keep makes a connection idle, and closes those that have been so for long.
-func (w *wire) keep(c *conn) {
+// keep makes a connection idle after an exchange that took a time, and closes those that
+// have been so for long.
+func (w *wire) keep(c *conn, took time.Duration) {
 	c.since = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.learn(took)
+	w.soon.earn()
+	w.same.earn()
 	w.idle = append(w.idle, c)
 	if c.since.Sub(w.idle[0].since) > maxIdle {
 		w.idle = slices.DeleteFunc(w.idle, func(old *conn) bool {
@@ -141,69 +254,15 @@ func (w *wire) keep(c *conn) {
 	}
 }
 
-// close closes the idle connections.
+// close closes the connections that nobody uses.
 func (w *wire) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.idle {
 		c.Close()
 	}
+	for c := range w.apart {
+		c.Close()
+	}
 	w.idle = nil
-}
-
-// conn is a connection with at most one request on it.
-type conn struct {
-	net.Conn
-	in    *bufio.Reader
-	left  int64 // that may be read, in bytes
-	out   []byte
-	since time.Time // it is idle
-}
-
-// Read reads no more than is left.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.left <= 0 {
-		return 0, errLongHeader
-	}
-	n, err := c.Conn.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
-	return n, err
-}
-
-// quiet reports whether nothing has come since the last answer, not even the end.
-func (c *conn) quiet() bool {
-	raw, err := c.Conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return false
-	}
-	var got error
-	err = raw.Read(func(fd uintptr) bool {
-		_, got = syscall.Read(int(fd), make([]byte, 1))
-		return true
-	})
-	return err == nil && got == syscall.EAGAIN
-}
-
-// posted is all that reading an answer needs to know of its request.
-var posted = &http.Request{Method: http.MethodPost}
-
-// exchange sends a request and reads its answer. again says that the connection can be
-// used for another.
-func (c *conn) exchange(w *wire, path string, body []byte) (a Answer, again bool) {
-	c.out = append(append(append(append(c.out[:0], "POST "...), w.prefix...), path...), w.header...)
-	c.out = append(strconv.AppendInt(c.out, int64(len(body)), 10), "\r\n\r\n"...)
-	c.out = append(c.out, body...)
-	_, unsent := c.Write(c.out) // the server may have said why before it closed
-	c.left = maxHeader
-	res, err := http.ReadResponse(c.in, posted)
-	for err == nil && res.StatusCode/100 == 1 && res.StatusCode != http.StatusSwitchingProtocols {
-		res, err = http.ReadResponse(c.in, posted)
-	}
-	if err != nil {
-		return Answer{Err: cmp.Or(unsent, err)}, false
-	}
-	c.left = math.MaxInt64
-	a = Answer{Status: res.StatusCode, Header: res.Header}
-	a.Body, a.Err = readAll(res, maxAnswer)
-	return a, unsent == nil && a.Err == nil && !res.Close && res.StatusCode >= 200 && c.in.Buffered() == 0
 }

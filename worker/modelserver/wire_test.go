@@ -94,7 +94,12 @@ var replies = map[string]string{
 	"a header without colon":    "HTTP/1.1 200 OK\r\nContent-Length 2\r\n\r\n{}",
 }
 
-func byNetHTTP(s *Server) *Server { return &Server{base: s.base, key: s.key, http: s.http} }
+// byNetHTTP is a server that is asked without the wire.
+func byNetHTTP(s *Server) *Server {
+	other := &Server{given: s.given, authorization: s.authorization, http: s.http}
+	other.given.wire = nil
+	return other
+}
 
 // agree fails the test if net/http makes something else of what the server says.
 func agree(t *testing.T, s *Server) {
@@ -283,7 +288,7 @@ func TestWireEndsWithItsContext(t *testing.T) {
 			if a := s.Post(ctx, "/", nil); !errors.Is(a.Err, context.Canceled) {
 				t.Errorf("error %v", a.Err)
 			}
-			if n := len(s.wire.idle); n != 0 {
+			if n := len(s.given.wire.idle); n != 0 {
 				t.Errorf("%d connections are kept", n)
 			}
 		})
@@ -331,12 +336,13 @@ func TestWireIsForPlainHTTP(t *testing.T) {
 		}
 	}
 	s := connect(t, "http://localhost", "")
-	if s.wire.takes("/a b", nil) || s.wire.takes("/a\r\nX: y", nil) || s.wire.takes("/", make([]byte, maxWired+1)) || !s.wire.takes("/v1/chat/completions", nil) {
+	if w := s.given.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) || w.takes("/", make([]byte, maxWired+1)) || !w.takes("/v1/chat/completions", nil) {
 		t.Error("takes what it should not, or not what it should")
 	}
 }
 
-// The request is what net/http sends, but for Accept-Encoding and the order of headers.
+// The request is what net/http sends, but for the connection's end and the order of
+// headers. Each has an id of its own.
 func TestWireSendsWhatNetHTTPSends(t *testing.T) {
 	t.Parallel()
 	type seen struct {
@@ -356,7 +362,19 @@ func TestWireSendsWhatNetHTTPSends(t *testing.T) {
 			t.Fatal(a.Err)
 		}
 	}
+	ids := map[string]bool{}
+	for _, r := range got {
+		ids[r.Header.Get("X-Request-Id")] = true
+		r.Header.Del("X-Request-Id")
+		r.Header.Del("Connection")
+	}
 	if diff := cmp.Diff(got[1], got[0]); diff != "" {
 		t.Errorf("(-net/http +wire):\n%s", diff)
+	}
+	if len(ids) != 2 || ids[""] {
+		t.Errorf("ids %v", ids)
+	}
+	if h := got[0].Header; h.Get("Accept-Encoding") != "identity" || h.Get("Authorization") != "Bearer key-1" {
+		t.Errorf("header %v", h)
 	}
 }

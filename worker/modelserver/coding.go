@@ -1,0 +1,66 @@
+package modelserver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrCoding is returned for an answer in a content coding that cannot be undone.
+var ErrCoding = errors.New("the answer cannot be unpacked")
+
+// unpack undoes the content codings of an answer (RFC 9110, 8.4). None is asked for, and
+// some proxies pack all the same. The body of an error that cannot be unpacked says so
+// itself: the status is worth more than its body.
+func (a *Answer) unpack(most int64) {
+	coded := a.Header["Content-Encoding"]
+	if a.Err != nil || len(coded) == 0 {
+		return
+	}
+	codings := strings.Split(strings.Join(coded, ","), ",")
+	for i := len(codings) - 1; i >= 0 && a.Err == nil && len(a.Body) > 0; i-- {
+		a.Body, a.Err = undo(strings.ToLower(strings.TrimSpace(codings[i])), a.Body, most)
+	}
+	if a.Err != nil && a.Status >= 300 {
+		a.Body, a.Err = []byte(a.Err.Error()), nil
+	}
+}
+
+// undo undoes one coding of a body, of which most bytes are unpacked.
+func undo(coding string, body []byte, most int64) ([]byte, error) {
+	var r io.Reader
+	var err error
+	switch coding {
+	case "", "identity":
+		return body, nil
+	case "gzip", "x-gzip":
+		r, err = gzip.NewReader(bytes.NewReader(body))
+	case "deflate":
+		r, err = zlib.NewReader(bytes.NewReader(body))
+	case "zstd":
+		var z *zstd.Decoder
+		if z, err = zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20)); err == nil {
+			defer z.Close()
+			r = z
+		}
+	default:
+		return nil, fmt.Errorf("%w: it has the content coding %q, which was not asked for", ErrCoding, coding)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
+	}
+	text, err := io.ReadAll(io.LimitReader(r, most+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
+	case int64(len(text)) > most:
+		return nil, fmt.Errorf("%w: longer than %d bytes when unpacked", errTooLong, most)
+	}
+	return text, nil
+}

@@ -1,0 +1,126 @@
+package modelserver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// pack packs a text in a coding.
+func pack(t testing.TB, coding string, text []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch coding {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "deflate":
+		w = zlib.NewWriter(&b)
+	case "zstd":
+		z, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = z
+	default:
+		return text
+	}
+	if _, err := w.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// None of this is asked for, and comes all the same.
+func TestCodings(t *testing.T) {
+	t.Parallel()
+	text := []byte(strings.Repeat(`{"a":1}`, 100))
+	for _, tt := range []struct {
+		name, header string
+		body         []byte
+		status       int
+		want         string // of the body
+		bad          string // part of the error
+	}{
+		{"gzip", "gzip", pack(t, "gzip", text), 200, string(text), ""},
+		{"x-gzip", "X-GZIP", pack(t, "gzip", text), 200, string(text), ""},
+		{"deflate", "deflate", pack(t, "deflate", text), 200, string(text), ""},
+		{"zstd", "zstd", pack(t, "zstd", text), 200, string(text), ""},
+		{"identity", "identity", text, 200, string(text), ""},
+		{"two", "deflate, gzip", pack(t, "gzip", pack(t, "deflate", text)), 200, string(text), ""},
+		{"an error", "gzip", pack(t, "gzip", text), 400, string(text), ""},
+		{"nothing in it", "gzip", nil, 200, "", ""},
+		{"br", "br", text, 200, "", `content coding "br"`},
+		{"br and gzip", "br, gzip", pack(t, "gzip", text), 200, "", `content coding "br"`},
+		{"an error in br", "br", text, 400, `the answer cannot be unpacked: it has the content coding "br", which was not asked for`, ""},
+		{"not gzip", "gzip", text, 200, "", "should be gzip"},
+		{"gzip cut", "gzip", pack(t, "gzip", text)[:20], 200, "", "should be gzip"},
+		{"zstd cut", "zstd", pack(t, "zstd", text)[:15], 200, "", "should be zstd"},
+	} {
+		s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", tt.header)
+			w.WriteHeader(tt.status)
+			w.Write(tt.body)
+		}))
+		for _, s := range []*Server{s, byNetHTTP(s)} {
+			a := s.Post(t.Context(), "/", []byte("{}"))
+			if tt.bad != "" {
+				if !errors.Is(a.Err, ErrCoding) || !strings.Contains(a.Err.Error(), tt.bad) {
+					t.Errorf("%s: error %v", tt.name, a.Err)
+				}
+				continue
+			}
+			if a.Err != nil || a.Status != tt.status || string(a.Body) != tt.want {
+				t.Errorf("%s: status %d, body %q, %v", tt.name, a.Status, a.Body, a.Err)
+			}
+		}
+	}
+}
+
+func TestCodingsHaveABound(t *testing.T) {
+	t.Parallel()
+	for _, coding := range []string{"gzip", "deflate", "zstd"} {
+		a := Answer{Status: 200, Header: http.Header{"Content-Encoding": {coding}}, Body: pack(t, coding, make([]byte, 1001))}
+		if a.unpack(1000); !errors.Is(a.Err, errTooLong) {
+			t.Errorf("%s: %v", coding, a.Err)
+		}
+	}
+}
+
+// What a server says of itself comes packed as well.
+func TestLookAtAPackedList(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/models" {
+			w.WriteHeader(404)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		w.Write(pack(t, "gzip", []byte(somebodysModels)))
+	}))
+	info, err := s.Look(t.Context())
+	if err != nil || len(info.Models) != 1 {
+		t.Errorf("%v, %v", info.Models, err)
+	}
+}
+
+func FuzzUndo(f *testing.F) {
+	for _, coding := range []string{"gzip", "deflate", "zstd", "br"} {
+		f.Add(coding, pack(f, coding, []byte(`{"a":1}`)))
+	}
+	f.Fuzz(func(t *testing.T, coding string, body []byte) {
+		if text, err := undo(coding, body, 1<<20); err == nil && len(text) > 1<<20 && coding != "" && coding != "identity" {
+			t.Errorf("%s: %d bytes", coding, len(text))
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package modelserver
+
+import (
+	"cmp"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// place is where a server is, as its URL says it or a redirect. It does not change.
+type place struct {
+	origin  string            // scheme, host and port
+	prefix  string            // of all paths
+	version string            // what stands for "/v1" in the paths of the API
+	query   string            // of all requests, with its question mark
+	moved   map[string]string // paths that are elsewhere on this host
+	wire    *wire             // nil: all goes by net/http
+}
+
+// versionPart is a part of a path that is the version of an API.
+var versionPart = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
+
+// parsePlace reads a server's URL as people have it: with or without "/v1" or another
+// version, "/models" behind that, or an endpoint at its end.
+func parsePlace(text string) (p place, user *url.Userinfo, err error) {
+	u, err := url.Parse(strings.TrimSpace(text))
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return p, nil, fmt.Errorf("model server URL %q: must look like http://host:port", Redact(text))
+	}
+	p.origin = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+	p.version = "/v1"
+	if u.RawQuery != "" {
+		p.query = "?" + u.RawQuery
+	}
+
+	parts := slices.DeleteFunc(strings.Split(u.EscapedPath(), "/"), func(part string) bool { return part == "" })
+	versioned := func() bool { return len(parts) > 0 && versionPart.MatchString(parts[len(parts)-1]) }
+	cut := cutEndpoint(parts)
+	if n := len(parts); cut == nil && n > 1 && parts[n-1] == "models" && versionPart.MatchString(parts[n-2]) {
+		cut = parts[:n-1]
+	}
+	if cut != nil {
+		parts = cut
+		p.version = "" // what stands before an endpoint is all there is
+	}
+	if versioned() {
+		p.version = "/" + parts[len(parts)-1]
+		parts = parts[:len(parts)-1]
+	}
+	for _, part := range parts {
+		p.prefix += "/" + part
+	}
+	return p, u.User, nil
+}
+
+// cutEndpoint is a path without the endpoint at its end, nil if there is none.
+func cutEndpoint(parts []string) []string {
+	for _, endpoint := range proto.Endpoints {
+		end := strings.Split(strings.TrimPrefix(endpoint, "/v1/"), "/")
+		if n := len(parts) - len(end); n >= 0 && slices.Equal(parts[n:], end) {
+			return append([]string{}, parts[:n]...)
+		}
+	}
+	return nil
+}
+
+// base is the URL for people, without version if that is the usual one, and without
+// secrets.
+func (p *place) base() string {
+	base := p.origin + p.prefix
+	if p.version != "/v1" {
+		base += p.version
+	}
+	return Redact(base + p.query)
+}
+
+// target is the path and query to ask for, of a path such as "/v1/chat/completions".
+func (p *place) target(path string) string {
+	if to, ok := p.moved[path]; ok {
+		return to
+	}
+	if rest, ok := strings.CutPrefix(path, "/v1/"); ok && p.version != "/v1" {
+		return p.prefix + p.version + "/" + rest + p.query
+	}
+	return p.prefix + path + p.query
+}
+
+// redirected is the place of a server that has sent a request for a path elsewhere. It is
+// not ok if that is another host, which must get neither the key nor the prompts.
+func (p *place) redirected(path, location string) (to place, ok bool) {
+	from, err := url.Parse(p.origin + p.target(path))
+	if err != nil {
+		return to, false
+	}
+	u, err := from.Parse(location)
+	if err != nil || location == "" || !sameHost(from, u) || strings.ContainsFunc(u.RequestURI(), unprintable) {
+		return to, false
+	}
+	to = place{origin: (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(), prefix: p.prefix, version: p.version, query: p.query, wire: p.wire}
+	if to.origin != p.origin {
+		to.wire = nil
+	}
+	end, _, _ := strings.Cut(p.target(path)[len(p.prefix):], "?")
+	if prefix, ok := strings.CutSuffix(u.EscapedPath(), end); ok && p.moved[path] == "" {
+		to.prefix, to.query = prefix, ""
+		if u.RawQuery != "" {
+			to.query = "?" + u.RawQuery
+		}
+		return to, true
+	}
+	to.moved = maps.Clone(p.moved)
+	if to.moved == nil {
+		to.moved = map[string]string{}
+	}
+	to.moved[path] = u.RequestURI()
+	return to, true
+}
+
+// sameHost reports whether a redirect stays with the host: with its port, or from http to
+// https.
+func sameHost(from, to *url.URL) bool {
+	port := func(u *url.URL) string {
+		return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	switch {
+	case !strings.EqualFold(from.Hostname(), to.Hostname()):
+		return false
+	case from.Scheme == to.Scheme:
+		return port(from) == port(to)
+	}
+	return from.Scheme == "http" && to.Scheme == "https"
+}
+
+// authorization is the header that lets requests in. What the URL says is for this server,
+// and goes before the key, which may be for several.
+func authorization(user *url.Userinfo, key string) string {
+	if user != nil {
+		password, _ := user.Password()
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
+	}
+	if key != "" {
+		return "Bearer " + key
+	}
+	return ""
+}
+
+// CleanKey is an API key as people have it, without white space around it and without the
+// word Bearer. It fails if what is left cannot be sent.
+func CleanKey(key string) (string, error) {
+	key = strings.TrimSpace(key)
+	if word, rest, ok := strings.Cut(key, " "); ok && strings.EqualFold(word, "bearer") {
+		key = strings.TrimSpace(rest)
+	}
+	if strings.ContainsFunc(key, unprintable) {
+		return "", fmt.Errorf("the key has white space, a line end or another character in it that no header can have")
+	}
+	return key, nil
+}
+
+// secretNames are parts of the names of query values that are secrets.
+var secretNames = regexp.MustCompile(`(?i)key|token|secret|pass|pwd|sig|auth|code|cred`)
+
+// Redact is a URL without user, password and secrets in its query, so that it can be shown.
+func Redact(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" { // what is secret in it can only be guessed
+		text, _, _ = strings.Cut(text, "?")
+		if i := strings.LastIndex(text, "@"); i >= 0 {
+			scheme, _, _ := strings.Cut(text[:i], "://")
+			if text = text[i+1:]; len(scheme) < i {
+				text = scheme + "://" + text
+			}
+		}
+		return text
+	}
+	u.User = nil
+	pairs := strings.Split(u.RawQuery, "&")
+	for i, pair := range pairs {
+		if name, _, ok := strings.Cut(pair, "="); ok && secretNames.MatchString(name) {
+			pairs[i] = name + "=xxxxx"
+		}
+	}
+	u.RawQuery = strings.Join(pairs, "&")
+	return u.String()
+}
+
+// Location is where a redirect leads that was not followed; empty for other answers.
+func (a Answer) Location() string {
+	if a.Status < http.StatusMultipleChoices || a.Status >= http.StatusBadRequest {
+		return ""
+	}
+	return Redact(a.Header.Get("Location"))
+}

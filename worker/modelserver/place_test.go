@@ -1,0 +1,224 @@
+package modelserver
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/rs/zerolog"
+)
+
+func TestTarget(t *testing.T) {
+	t.Parallel()
+	const chat = "/v1/chat/completions"
+	for _, tt := range []struct{ url, path, want string }{
+		{"http://h", chat, "http://h/v1/chat/completions"},
+		{"http://h:8000//v1//", chat, "http://h:8000/v1/chat/completions"},
+		{"http://h/v1/models", chat, "http://h/v1/chat/completions"},
+		{"http://h/v1/models/", "/v1/models", "http://h/v1/models"},
+		{"http://h/models", chat, "http://h/models/v1/chat/completions"},
+		{"http://h/api/v4", chat, "http://h/api/v4/chat/completions"},
+		{"http://h/api/v4/", "/v1/models", "http://h/api/v4/models"},
+		{"http://h/api/v4", "/metrics", "http://h/api/metrics"},
+		{"http://h/v4/chat/completions", "/v1/embeddings", "http://h/v4/embeddings"},
+		{"http://h/v1beta/openai/chat/completions", "/v1/embeddings", "http://h/v1beta/openai/embeddings"},
+		{"http://h/v1beta", chat, "http://h/v1beta/chat/completions"},
+		{"http://h/vision", chat, "http://h/vision/v1/chat/completions"},
+		{"http://h/v1/?api-version=2024-02-01", chat, "http://h/v1/chat/completions?api-version=2024-02-01"},
+		{"http://h?a=b", "/metrics", "http://h/metrics?a=b"},
+		{"http://h/a%2Fb/v1", chat, "http://h/a%2Fb/v1/chat/completions"},
+		{"http://[::1]:8000/v1", chat, "http://[::1]:8000/v1/chat/completions"},
+		{"http://[fe80::1%25eth0]:8000", chat, "http://[fe80::1%25eth0]:8000/v1/chat/completions"},
+		{"http://u:p@h/v1", chat, "http://h/v1/chat/completions"},
+		{" http://h/v1\n", chat, "http://h/v1/chat/completions"},
+	} {
+		p, _, err := parsePlace(tt.url)
+		if got := p.origin + p.target(tt.path); err != nil || got != tt.want {
+			t.Errorf("%s of %s is %s, %v; want %s", tt.path, tt.url, got, err, tt.want)
+		}
+	}
+}
+
+func FuzzParsePlace(f *testing.F) {
+	for _, text := range []string{"http://h:1/v1/", "http://u:secret@h/api/v4?key=secret", "https://[::1%25a]/v1/models", "http://h/%2f/score?%"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, _, err := parsePlace(text)
+		if err != nil {
+			return
+		}
+		full := p.origin + p.target("/v1/chat/completions")
+		u, err := url.Parse(full)
+		if err != nil {
+			t.Fatalf("%q makes %q: %v", text, full, err)
+		}
+		again, _, err := parsePlace(full)
+		if err != nil || again.origin+again.target("/v1/embeddings") != p.origin+p.target("/v1/embeddings") {
+			t.Errorf("%q makes %q, which makes %q, %v", text, full, again.origin+again.target("/v1/embeddings"), err)
+		}
+		if !strings.HasSuffix(u.EscapedPath(), "/chat/completions") || u.User != nil {
+			t.Errorf("%q makes %q", text, full)
+		}
+	})
+}
+
+func TestNoSecretIsShown(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ url, want string }{
+		{"http://bob:secret@h/v1", "http://h"},
+		{"http://secret@h/v1", "http://h"},
+		{"http://h?api-version=2024-02-01&api-key=secret&x=1", "http://h?api-version=2024-02-01&api-key=xxxxx&x=1"},
+		{"https://h/api/v4?subscription_key=secret&sig=secret&Token=secret", "https://h/api/v4?subscription_key=xxxxx&sig=xxxxx&Token=xxxxx"},
+	} {
+		s := connect(t, tt.url, "")
+		if s.URL() != tt.want {
+			t.Errorf("%s is shown as %s", tt.url, s.URL())
+		}
+	}
+	for _, bad := range []string{"http://bob:secret@h:port/", "bob:secret@h", "http://bob:secret@[::1", "ftp://h?key=secret", "http://bob:secret@h/%zz?key=secret", "http://bob:se@cret@h/%zz"} {
+		if _, err := New(bad, ""); err == nil || strings.Contains(err.Error(), "cret") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	s := connect(t, strings.Replace(gone.URL, "http://", "http://bob:secret@", 1)+"/?api-key=secret", "")
+	for _, s := range []*Server{s, byNetHTTP(s)} {
+		a := s.Post(t.Context(), "/v1/score", nil)
+		_, err := s.Look(t.Context())
+		for _, err := range []error{a.Err, err} {
+			if err == nil || strings.Contains(err.Error(), "secret") {
+				t.Errorf("error %v", err)
+			}
+		}
+	}
+}
+
+func TestAuthorization(t *testing.T) {
+	t.Parallel()
+	var got atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got.Store(r.Header.Get("Authorization") + " " + r.URL.RawQuery)
+	}))
+	defer server.Close()
+	for _, tt := range []struct{ user, query, key, want string }{
+		{"", "", "", " "},
+		{"", "", "key-1", "Bearer key-1 "},
+		{"", "", " key-1\r\n", "Bearer key-1 "},
+		{"", "", "Bearer key-1", "Bearer key-1 "},
+		{"", "", "bearer  key-1\n", "Bearer key-1 "},
+		{"bob:s%40x@", "", "", "Basic Ym9iOnNAeA== "},
+		{"bob:s%40x@", "", "key-1", "Basic Ym9iOnNAeA== "},
+		{"", "?api-version=1&b=%20c", "k", "Bearer k api-version=1&b=%20c"},
+	} {
+		s := connect(t, strings.Replace(server.URL, "http://", "http://"+tt.user, 1)+tt.query, tt.key)
+		for _, s := range []*Server{s, byNetHTTP(s)} {
+			if a := s.Post(t.Context(), "/v1/score", nil); a.Err != nil || got.Load() != tt.want {
+				t.Errorf("%q with key %q: %q, %v", tt.user+tt.query, tt.key, got.Load(), a.Err)
+			}
+			if s.Look(t.Context()); got.Load() != tt.want {
+				t.Errorf("%q with key %q: %q", tt.user+tt.query, tt.key, got.Load())
+			}
+		}
+		if s.given.wire == nil {
+			t.Errorf("%q goes by net/http", tt.user+tt.query)
+		}
+	}
+	for _, key := range []string{"two words", "key\x00", "line\nend", "ключ"} {
+		if _, err := New("http://h", key); err == nil || strings.Contains(err.Error(), key) {
+			t.Errorf("key %q: %v", key, err)
+		}
+	}
+}
+
+// A redirect that keeps method and body is followed on the same host, and asked for once.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+	}))
+	t.Cleanup(secure.Close)
+	var other atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { other.Add(1) }))
+	t.Cleanup(elsewhere.Close)
+	for _, tt := range []struct {
+		name     string
+		status   int
+		location string
+		want     int
+		asked    int64 // of three requests at the first place
+	}{
+		{"308 to a path", 308, "/new/v1/score", 200, 1},
+		{"307 to a path", 307, "/new/v1/score", 200, 1},
+		{"a slash at the end", 307, "/v1/score/", 200, 1},
+		{"a path with a query", 308, "/new/v1/score?key=1", 200, 1},
+		{"https", 308, secure.URL + "/v1/score", 200, 1},
+		{"https at another path", 308, secure.URL + "/x", 200, 1},
+		{"301", 301, "/new/v1/score", 301, 3},
+		{"302", 302, "/new/v1/score", 302, 3},
+		{"303", 303, "/new/v1/score", 303, 3},
+		{"another port", 308, elsewhere.URL + "/v1/score", 308, 3},
+		{"another host", 308, strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1) + "/v1/score", 308, 3},
+		{"itself", 308, "/v1/score", 308, 18},
+		{"no place", 308, "", 308, 3},
+		{"no URL", 308, "http://[", 308, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if r.URL.Path == "/v1/score" {
+					asked.Add(1)
+					if tt.location != "" {
+						w.Header().Set("Location", tt.location)
+					}
+					w.WriteHeader(tt.status)
+					return
+				}
+				w.Write(body)
+			}))
+			defer server.Close()
+			for _, wired := range []bool{true, false} {
+				var said lockedBuffer
+				s, err := New(server.URL, "key-1", WithLog(zerolog.New(&said)), WithRoots(rootsOf(secure)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				size := 10
+				if !wired {
+					size = maxWired + 1
+				}
+				asked.Store(0)
+				for range 3 {
+					body := bytes.Repeat([]byte("a"), size)
+					a := s.Post(t.Context(), "/v1/score", body)
+					if a.Err != nil || a.Status != tt.want || a.Status == 200 && !bytes.Equal(a.Body, body) {
+						t.Errorf("wired %v: status %d, %d bytes, %v", wired, a.Status, len(a.Body), a.Err)
+					}
+					if a.Status != 200 && a.Location() != tt.location {
+						t.Errorf("wired %v: location %q", wired, a.Location())
+					}
+				}
+				if asked.Load() != tt.asked {
+					t.Errorf("wired %v: asked %d times", wired, asked.Load())
+				}
+				if n := strings.Count(said.String(), "redirects"); tt.want == 200 && n != 1 || n > 1 {
+					t.Errorf("wired %v: said %s", wired, said.String())
+				}
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if n := other.Load(); n > 0 {
+			t.Errorf("another server was asked %d times", n)
+		}
+	})
+}

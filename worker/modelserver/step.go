@@ -1,0 +1,205 @@
+package modelserver
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ErrOutOfStep is returned where the server sends answers that belong to other requests.
+var (
+	ErrOutOfStep    = errors.New("the model server is out of step with its requests")
+	errSpokeFirst   = fmt.Errorf("%w: it sends an answer before it is asked anything", ErrOutOfStep)
+	errOtherRequest = fmt.Errorf("%w: the answer carries the id of another one", ErrOutOfStep)
+)
+
+// soonAfter is how soon after an answer a second one to the same request comes, if it
+// comes. An answer that begins later than that on the same connection is its request's.
+const soonAfter = 8 * time.Millisecond
+
+// doubt is what becomes of an answer.
+type doubt int
+
+const (
+	accepted doubt = iota
+	lastOne        // it is, but the connection is not used again
+	refused        // it may be another request's
+	apart          // likewise, and its connection is watched for the proof
+)
+
+// doubts decides whether an answer may be that of another request: it carries the id of
+// one; more came than was asked for; it came so soon after the answer before that the
+// server can hardly have worked on it; it repeats that answer; or another is left over after
+// it. The last three are looked into with good servers as well, so that they are bounded,
+// and cost a request or a wait.
+func (w *wire) doubts(c *conn, a Answer, id uint64, begin, began time.Time) doubt {
+	if otherRequest(a, id) {
+		w.outOfStep("an answer carries the id of another request")
+		return refused
+	}
+	repeats := c.repeats(a.Body) && a.Status == http.StatusOK
+	first := c.uses == 1 && c.watched // nothing came before the request: what comes first is the answer
+	switch {
+	case c.in.Buffered() > 0 && c.look() == stray:
+		w.outOfStep("more bytes came than one answer")
+		if !first {
+			return refused
+		}
+	case first:
+	case a.Status == http.StatusRequestTimeout && c.uses > 1: // it says that no request came
+		return refused
+	case w.once.Load(): // this connection may have been out of step, too
+		return refused
+	case began.Sub(c.since) < soonAfter && (!w.fast() || a.Status >= 400):
+		switch {
+		case Retryable(a.Status): // the request is sent again in any case
+			return lastOne
+		case w.spend(&w.soon):
+			return apart
+		case a.Status >= 400:
+			return lastOne
+		}
+	case repeats && w.mayRepeat(begin, began):
+		if c.await(min(2*w.took(), 10*time.Second)+10*time.Millisecond) == stray {
+			w.outOfStep("an answer came twice")
+			return refused
+		}
+	case w.mayHide(c):
+		if c.await(min(2*w.took(), 20*time.Millisecond)+2*time.Millisecond) == stray {
+			w.outOfStep("an answer was left over")
+			return refused
+		}
+	}
+	return accepted
+}
+
+// learn notes how long an exchange took. The caller holds mu.
+func (w *wire) learn(took time.Duration) {
+	mean, least := w.took(), time.Duration(w.least.Load())
+	if mean == 0 {
+		mean = took
+	}
+	w.mean.Store(int64(mean + (took-mean)/8))
+	w.least.Store(int64(min(took, least+(took-least)/64)))
+}
+
+// took is how long an exchange takes, about.
+func (w *wire) took() time.Duration { return time.Duration(w.mean.Load()) }
+
+// fast reports whether the server answers some requests so fast that this is no sign of
+// anything. It counts as fast until it is known.
+func (w *wire) fast() bool { return w.least.Load() < int64(soonAfter) }
+
+// mayRepeat reports whether an answer that is the same as the last one came in less than
+// half the usual time, or the server is too fast for that to tell anything; and whether
+// there is allowance left to wait for another.
+func (w *wire) mayRepeat(begin, began time.Time) bool {
+	return (w.fast() || began.Sub(begin) < w.took()/2) && w.spend(&w.same)
+}
+
+// mayHide reports whether it is time to wait for an answer that is left over. With a fast
+// server no answer comes too soon, and a connection that is one answer ahead shows no sign
+// of it while it is always busy: so it rests after its second, fourth, eighth answer.
+func (w *wire) mayHide(c *conn) bool {
+	return c.uses&(c.uses-1) == 0 && w.fast()
+}
+
+// outOfStep notes that the server has sent what nobody asked for: from now on each of its
+// connections is used for one request.
+func (w *wire) outOfStep(how string) {
+	if w.once.Swap(true) {
+		return
+	}
+	w.log.Warn().Str("server", w.origin).Str("seen", how).
+		Msg("the model server, or a proxy before it, sends answers that nobody asked for; using each connection for one request only")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.idle {
+		c.drop()
+	}
+	w.idle = nil
+}
+
+// watch waits, beside all else, for what comes on the connection of an answer that was
+// doubted, so long as the right answer may still come there, and closes it.
+func (w *wire) watch(c *conn) {
+	w.mu.Lock()
+	w.apart[c] = struct{}{}
+	w.mu.Unlock()
+	go func() {
+		if c.await(3*w.took()+50*time.Millisecond) == stray {
+			w.outOfStep("a second answer came to one request")
+		}
+		w.mu.Lock()
+		delete(w.apart, c)
+		w.mu.Unlock()
+		c.Close()
+	}()
+}
+
+// allowance bounds how often something is done: at first so many times, and then once for
+// so many answers.
+type allowance struct{ left, most, price int }
+
+func newAllowance(first, price int) allowance { return allowance{first * price, first * price, price} }
+
+func (a *allowance) earn() { a.left = min(a.left+1, a.most) }
+
+// spend takes from an allowance, and reports whether there was enough.
+func (w *wire) spend(a *allowance) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.left < a.price {
+		return false
+	}
+	a.left -= a.price
+	return true
+}
+
+// requestIDPrefix begins the ids of this process's requests, each of which is used once.
+// Many servers and proxies send X-Request-Id back, and vLLM makes the id of its answer of it.
+var (
+	requestIDPrefix = "pm-" + processID() + "-"
+	requestIDs      atomic.Uint64
+)
+
+func processID() string {
+	var b [8]byte
+	rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+func nextRequestID() uint64 { return requestIDs.Add(1) }
+
+// appendRequestID completes the header of a request up to its length.
+func appendRequestID(b []byte, id uint64) []byte {
+	return append(strconv.AppendUint(b, id, 36), "\r\nContent-Length: "...)
+}
+
+// otherRequest reports whether an answer carries the id of a request of ours that is not
+// the one with this id.
+func otherRequest(a Answer, id uint64) bool {
+	if sent := a.Header["X-Request-Id"]; len(sent) > 0 && strings.HasPrefix(sent[0], requestIDPrefix) {
+		return !isRequestID(sent[0], id)
+	}
+	const most = 256 // an id is at the beginning
+	head := a.Body[:min(len(a.Body), most)]
+	if i := bytes.Index(head, []byte(requestIDPrefix)); i >= 0 {
+		return !isRequestID(string(head[i:]), id)
+	}
+	return false
+}
+
+// isRequestID reports whether a text is, or begins with, the id of a request.
+func isRequestID(text string, id uint64) bool {
+	var digits [16]byte
+	rest, ok := strings.CutPrefix(text[len(requestIDPrefix):], string(strconv.AppendUint(digits[:0], id, 36)))
+	return ok && (rest == "" || !('0' <= rest[0] && rest[0] <= '9' || 'a' <= rest[0] && rest[0] <= 'z'))
+}

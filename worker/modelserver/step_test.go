@@ -1,0 +1,233 @@
+package modelserver
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// message is an answer on the wire.
+func message(status int, body string) string {
+	return fmt.Sprintf("HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+}
+
+// sumOf is what the servers of these tests answer to a request.
+func sumOf(body []byte) string { return fmt.Sprintf(`{"id":"c","sum":"%x"}`, sha256.Sum256(body)) }
+
+// extra is what a server sends beyond its answers.
+type extra struct {
+	greeting string
+	behind   func(answer string) string // of the third request of a connection, and each seventh after that
+}
+
+func twice(answer string) string   { return answer }
+func another(string) string        { return message(200, `{"id":"c","sum":"none"}`) }
+func refusal(string) string        { return message(400, `{"error":{"message":"no such method"}}`) }
+func timeout408(string) string     { return message(408, `{"error":"x"}`) }
+func lineEnd(string) string        { return "\r\n" }
+func nothing(string) (text string) { return "" }
+
+// outOfStep is a server that takes some time for each request, and sends some more a while
+// after the answer. It returns what it has warned of as well.
+func outOfStep(t *testing.T, e extra, takes, after time.Duration) (*Server, *lockedBuffer) {
+	t.Helper()
+	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+		io.WriteString(c, e.greeting)
+		for k := 1; ; k++ {
+			body, ok := hear(in)
+			if !ok {
+				return
+			}
+			time.Sleep(takes)
+			answer := message(200, sumOf(body))
+			io.WriteString(c, answer)
+			if k%7 == 3 && e.behind != nil {
+				time.Sleep(after)
+				io.WriteString(c, e.behind(answer))
+			}
+		}
+	})
+	var said lockedBuffer
+	s.given.wire.log = zerolog.New(&said)
+	return s, &said
+}
+
+// lockedBuffer is a log that several write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// ask sends requests in several slots, and counts the answers that are of another request
+// and those that are none.
+func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
+	t.Helper()
+	var others, errs atomic.Int64
+	var clients sync.WaitGroup
+	for i := range slots {
+		clients.Go(func() {
+			for j := range each {
+				body := fmt.Appendf(nil, `{"n":"%d %d"}`, i, j)
+				switch a := s.Post(t.Context(), "/v1/chat/completions", body); {
+				case a.Err != nil || a.Status != 200:
+					errs.Add(1)
+				case string(a.Body) != sumOf(body):
+					others.Add(1)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	return others.Load(), errs.Load()
+}
+
+// Some answers may be of another request until the server is found out; never more than
+// there are slots.
+func TestOutOfStep(t *testing.T) {
+	t.Parallel()
+	const slots = 8
+	for _, tt := range []struct {
+		name   string
+		behind func(answer string) string
+		warned bool
+	}{
+		{"an answer twice", twice, true},
+		{"an answer nobody asked for", another, true},
+		{"a refusal nobody asked for", refusal, true},
+		{"a timeout nobody asked for", timeout408, false},
+		{"a line end behind the body", lineEnd, false},
+		{"nothing", nothing, false},
+	} {
+		for _, takes := range []time.Duration{0, time.Millisecond, 12 * time.Millisecond} {
+			for _, after := range []time.Duration{0, 2 * time.Millisecond} {
+				t.Run(fmt.Sprintf("%s, %s after one of %s", tt.name, after, takes), func(t *testing.T) {
+					s, said := outOfStep(t, extra{behind: tt.behind}, takes, after)
+					wrong, failed := ask(t, s, slots, 20)
+					if wrong > slots || failed > 0 {
+						t.Errorf("%d answers are of another request, %d are none", wrong, failed)
+					}
+					if wrong > 0 && !tt.warned {
+						t.Errorf("%d answers are of another request", wrong)
+					}
+					if n := strings.Count(said.String(), `"level":"warn"`); tt.warned && n != 1 || n > 1 {
+						t.Errorf("%d warnings: %s", n, said)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A server that speaks before it is asked gives every answer to the next request, also on
+// new connections: no answer of it is taken.
+func TestGreeting(t *testing.T) {
+	t.Parallel()
+	for _, greeting := range []string{another(""), "hello", message(400, "{}")} {
+		s, said := outOfStep(t, extra{greeting: greeting}, time.Millisecond, 0)
+		wrong, failed := ask(t, s, 8, 2)
+		if wrong > 0 || failed != 16 {
+			t.Errorf("%q: %d answers are of another request, %d are none", greeting, wrong, failed)
+		}
+		if a := s.Post(t.Context(), "/", nil); !errors.Is(a.Err, errSpokeFirst) {
+			t.Errorf("%q: error %v", greeting, a.Err)
+		}
+		if !strings.Contains(said.String(), "nobody asked for") {
+			t.Errorf("%q: %s", greeting, said)
+		}
+	}
+}
+
+// An answer that carries the id of another request is not taken, wherever the id stands.
+func TestIDOfAnotherRequest(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		answer func(id string) string
+	}{
+		{"in the header", func(id string) string {
+			return "HTTP/1.1 200 OK\r\nX-Request-Id: " + id + "\r\nContent-Length: 2\r\n\r\n{}"
+		}},
+		{"in the body", func(id string) string { return message(200, `{"id":"chatcmpl-`+id+`"}`) }},
+		{"in the body with more behind it", func(id string) string { return message(200, `{"id":"cmpl-`+id+`-0"}`) }},
+	} {
+		for _, wired := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, wired %v", tt.name, wired), func(t *testing.T) {
+				t.Parallel()
+				before, n := "", 0 // requests come one by one
+				s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+					for {
+						req, err := http.ReadRequest(in)
+						if err != nil {
+							return
+						}
+						io.Copy(io.Discard, req.Body)
+						id := req.Header.Get("X-Request-Id")
+						if n++; n == 3 {
+							io.WriteString(c, tt.answer(before))
+						} else {
+							io.WriteString(c, tt.answer(id))
+						}
+						before = id
+					}
+				})
+				if !wired {
+					s = byNetHTTP(s)
+				}
+				for i := range 5 {
+					a := s.Post(t.Context(), "/", []byte("{}"))
+					want := error(nil)
+					if i == 2 && !wired { // the wire has asked once more
+						want = errOtherRequest
+					}
+					if !errors.Is(a.Err, want) {
+						t.Errorf("request %d: error %v", i, a.Err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A server of one thread that keeps its connections open is not asked on two at once.
+func TestOneThread(t *testing.T) {
+	t.Parallel()
+	var busy sync.Mutex
+	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+		busy.Lock()
+		defer busy.Unlock()
+		for {
+			body, ok := hear(in)
+			if !ok {
+				return
+			}
+			io.WriteString(c, message(200, sumOf(body)))
+		}
+	})
+	if wrong, failed := ask(t, s, 1, 50); wrong > 0 || failed > 0 {
+		t.Errorf("%d answers are of another request, %d are none", wrong, failed)
+	}
+}
