@@ -46,7 +46,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			if said := c.must("status"); !strings.Contains(said, "! r: its submit stores the input, or was stopped") {
 				t.Errorf("status says nothing of it:\n%s", said)
 			}
-			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exitError || !strings.Contains(said, "of another input") {
+			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exitError || !strings.Contains(said, "made from another input") {
 				t.Errorf("another input: exit code %d\n%s", code, said)
 			}
 			c.must("submit", in, "--model", "sim", "--run", "r")
