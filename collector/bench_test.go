@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -188,7 +187,7 @@ func await(t testing.TB, signal <-chan struct{}, what string) {
 // given out, unless it is nil.
 type input func(seq uint32) error
 
-func (in input) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		var id []byte // used again, as it may be
 		for it := wanted.Iterator(); it.HasNext(); {
@@ -199,8 +198,10 @@ func (in input) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error
 					return
 				}
 			}
-			id = fmt.Appendf(id[:0], `"c-%d"`, seq)
-			if !yield(proto.Request{Seq: seq, CustomID: id}, nil) {
+			r := requestOf(seq)
+			id = append(id[:0], r.CustomID...)
+			r.CustomID = id
+			if !yield(r, nil) {
 				return
 			}
 		}

@@ -16,6 +16,7 @@ type frame struct {
 	sizes    Sizes
 	failed   []uint32
 	counts   proto.Counts
+	digest   proto.Digest
 	tally    Tally
 	worker   string // of the line before: most come from the same
 	series   metadata.Series
@@ -35,6 +36,7 @@ type entry struct {
 func (f *frame) add(seq uint32, line []byte, info proto.Line) {
 	f.entries = append(f.entries, entry{seq, line})
 	f.bytes += len(line)
+	f.digest.Add(seq, info.CustomID, info.RequestHash)
 	f.counts.Done++
 	f.counts.Attempts += info.Attempts
 	f.counts.PromptTokens += info.PromptTokens
@@ -64,7 +66,7 @@ func (f *frame) header(seqs []uint32) header {
 	slices.Sort(f.failed)
 	return header{
 		Seqs: proto.FormatSeqs(seqs), Failed: proto.FormatSeqs(f.failed),
-		Sizes: f.sizes, Counts: f.counts, Tally: &f.tally, Series: &f.series, Position: f.position,
+		Sizes: f.sizes, Counts: f.counts, Digest: f.digest, Tally: &f.tally, Series: &f.series, Position: f.position,
 		Worked: (f.times.worked + f.found).Milliseconds(), Idle: f.times.idle.Milliseconds(), Lost: -f.found.Milliseconds(),
 	}
 }

@@ -23,7 +23,7 @@ type Config struct {
 	JS      jetstream.JetStream
 	Journal *Journal
 	Output  Output
-	Input   Input         // names the requests that a cancelled run leaves without an answer
+	Input   Input         // of the run
 	Host    string        // this machine's name, for those who look for the output
 	Limits  proto.Limits  // of the run's streams, should they have to be made again
 	Flush   time.Duration // a line is in the synced file after this at most. Defaults to 5 s.
@@ -32,11 +32,12 @@ type Config struct {
 	Log     zerolog.Logger
 }
 
-// Input gives the names of requests.
+// Input is the input of a run. It is read when a run ends before all its requests were
+// run, and when lines of other requests have come.
 type Input interface {
-	// CustomIDs gives the number and the custom_id, a JSON string with its quotes, of
-	// the wanted requests, in ascending order. An id may be used until the next one.
-	CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
+	// Requests gives the wanted requests in ascending order, as they are published. A
+	// request may be used until the next one.
+	Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 }
 
 // Collector gathers the results of one run.
@@ -115,17 +116,24 @@ func (c *Collector) Run(ctx context.Context) error {
 			return fmt.Errorf("collector: %w", err)
 		}
 		err := c.finish(ctx)
-		if !errors.Is(err, errDamaged) {
+		switch {
+		case errors.Is(err, errDamaged):
+			// Lines that were thought safe are not readable: they are fetched again.
+			c.cfg.Log.Error().Err(err).Msg("running the requests of damaged frames again")
+			if err := c.cfg.Journal.recover(true); err != nil {
+				return fmt.Errorf("collector: repair journal: %w", err)
+			}
+		case errors.Is(err, errForeignLines):
+			c.cfg.Log.Error().Err(err).Msg("running the requests of these lines again")
+		default:
 			return err
 		}
-		// Lines that were thought safe are not readable: they are fetched again.
-		c.cfg.Log.Error().Err(err).Msg("running the requests of damaged frames again")
-		if err := c.cfg.Journal.recover(true); err != nil {
-			return fmt.Errorf("collector: repair journal: %w", err)
-		}
+
+		// The position is 0 after damage. Otherwise what was read is not read again, since
+		// the stream still has the lines of other requests.
 		state := c.cfg.Journal.State()
 		c.seen = state.Done.Clone()
-		c.source = source{js: c.cfg.JS, run: c.run}
+		c.source = source{js: c.cfg.JS, run: c.run, at: state.Position}
 		c.mu.Lock()
 		c.received, c.durable, c.synced, c.finishing = state.Counts, state.Counts, state.Position, false
 		c.mu.Unlock()
@@ -230,6 +238,9 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		info, err := proto.ParseLine(&c.scan, lines[i])
 		if int(seq) >= c.total {
 			err = fmt.Errorf("%w: request %d of %d", proto.ErrFormat, seq, c.total)
+		}
+		if err == nil && !info.Hashed {
+			err = fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, seq)
 		}
 		if err != nil {
 			c.drop(msg, err)

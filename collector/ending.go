@@ -66,7 +66,7 @@ func (e *ender) step(ctx context.Context) error {
 		return nil
 	}
 	if e.next == nil {
-		e.next, e.end = iter.Pull2(e.c.cfg.Input.CustomIDs(Missing(e.c.seen, e.c.total)))
+		e.next, e.end = iter.Pull2(e.c.cfg.Input.Requests(Missing(e.c.seen, e.c.total)))
 	}
 	for range endingMessages {
 		more, err := e.publish(ctx)
@@ -118,8 +118,11 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 		if more {
 			seqs = append(seqs, r.Seq)
 			lines = proto.AppendResult(lines, proto.Result{
-				Run: e.c.run, Seq: r.Seq, CustomID: r.CustomID,
-				Err: &proto.ResultError{Code: e.ending.code, Message: e.ending.message},
+				Run:         e.c.run,
+				Seq:         r.Seq,
+				CustomID:    r.CustomID,
+				RequestHash: r.Hash(),
+				Err:         &proto.ResultError{Code: e.ending.code, Message: e.ending.message},
 			})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
@@ -117,9 +118,15 @@ func TestCancelInSmallStream(t *testing.T) {
 // The lines of the rest fit into messages, however long they are.
 func TestCancelLongNames(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, 100, 64<<20) // the server takes messages of 16 MB
+	in := longInput(200 << 10)
+	b := newBench(t, 100, 64<<20, func(m *proto.Manifest) { // the server takes messages of 16 MB
+		m.Input.Digest = 0
+		for r := range in.Requests(Missing(roaring.New(), m.Input.Requests)) {
+			m.Input.Digest.Add(r.Seq, r.CustomID, r.Hash())
+		}
+	})
 	must(t, b.runs.Cancel(t.Context(), "r"))
-	c := b.start(func(cfg *Config) { cfg.Input = longInput(200 << 10) })
+	c := b.start(func(cfg *Config) { cfg.Input = in })
 	b.end(c, proto.StateCancelled)
 }
 

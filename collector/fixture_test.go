@@ -26,10 +26,32 @@ func manifest(requests int) proto.Manifest {
 	return proto.Manifest{
 		Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, CreatedAt: born,
 		Input: proto.Input{
-			Files: []proto.File{{Path: "in.jsonl"}}, Requests: requests, Models: map[string]int{"m": requests},
+			Files:    []proto.File{{Path: "in.jsonl"}},
+			Requests: requests,
+			Digest:   digestOf(to(uint32(requests))...),
+			Models:   map[string]int{"m": requests},
 		},
 		Settings: proto.Settings{ShardSize: 8},
 	}
+}
+
+// requestOf is the request of a number.
+func requestOf(seq uint32) proto.Request {
+	return proto.Request{
+		Seq:      seq,
+		CustomID: lineID(seq),
+		URL:      "/v1/completions",
+		Body:     fmt.Appendf(nil, `{"prompt":"%d"}`, seq),
+	}
+}
+
+// digestOf is the digest of some requests.
+func digestOf(seqs ...uint32) (d proto.Digest) {
+	for _, seq := range seqs {
+		d.Add(seq, lineID(seq), requestOf(seq).Hash())
+	}
+
+	return d
 }
 
 // failing are the requests whose lines say that they failed.
@@ -42,7 +64,8 @@ func lineOf(seq uint32, pad int) []byte {
 		finish = `"length"`
 	}
 	r := proto.Result{
-		Run: "r", Seq: seq, CustomID: lineID(seq), Status: 200, Worker: workerOf(seq), Attempts: 2, Reasons: []string{"503"},
+		Run: "r", Seq: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(),
+		Status: 200, Worker: workerOf(seq), Attempts: 2, Reasons: []string{"503"},
 		Body: fmt.Appendf(nil, `{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2}}}`,
 			seq, strings.Repeat("x", pad), finish),
 	}

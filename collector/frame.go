@@ -48,6 +48,7 @@ type header struct {
 	CRC    uint32       `json:"crc"`    // CRC-32C of the zstd frame
 	Sizes  Sizes        `json:"sizes"`
 	Counts proto.Counts `json:"counts"` // of this frame
+	Digest proto.Digest `json:"digest"` // of the requests that its lines answer
 	// Tally is of this frame too. Frames of lines that have none are of a program that
 	// did not count so.
 	Tally *Tally `json:"tally,omitempty"`

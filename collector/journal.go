@@ -45,6 +45,7 @@ type State struct {
 	Manifest proto.Manifest  // as it was when the run began
 	Done     *roaring.Bitmap // requests that have their line
 	Counts   proto.Counts
+	Digest   proto.Digest     // of the requests that the lines answer
 	Tally    *Tally           // nil: unknown, since some lines were not counted so
 	Workers  map[string]Stint // that may have worked on the run, by their keys
 	Sizes    Sizes
@@ -209,6 +210,7 @@ func (j *Journal) write(h header, lines []byte) error {
 func (s *State) add(h header, seqs []uint32) {
 	s.Done.AddMany(seqs)
 	s.Counts.Add(h.Counts)
+	s.Digest += h.Digest
 	switch {
 	case h.Tally == nil && h.Counts.Done > 0:
 		s.Tally = nil
@@ -391,27 +393,47 @@ func (j *Journal) unborn() bool {
 
 // compact replaces the file by one of whole frames only.
 func (j *Journal) compact(good []place) error {
+	return j.replace(func(tmp *Journal) error {
+		for _, p := range good {
+			if err := tmp.copyFrame(j.file, p); err != nil {
+				return err
+			}
+		}
+
+		return nil
+	})
+}
+
+// copyFrame appends a frame of another journal as it is.
+func (j *Journal) copyFrame(from *os.File, p place) error {
+	n, err := io.Copy(io.NewOffsetWriter(j.file, j.size), io.NewSectionReader(from, p.offset, p.end-p.offset))
+	j.size += n
+
+	return err
+}
+
+// replace writes another file in the place of the journal's.
+func (j *Journal) replace(write func(tmp *Journal) error) error {
 	tmp, err := os.OpenFile(j.path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone already when all went well
-	var size int64
-	for _, p := range good {
-		n, err := io.Copy(tmp, io.NewSectionReader(j.file, p.offset, p.end-p.offset))
-		if err != nil {
-			tmp.Close()
-			return err
-		}
-		size += n
+
+	next := &Journal{path: tmp.Name(), file: tmp, enc: j.enc}
+	if err := write(next); err != nil {
+		tmp.Close()
+		return err
 	}
+
 	err = errors.Join(tmp.Sync(), syscall.Flock(int(tmp.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), os.Rename(tmp.Name(), j.path), syncDir(j.path))
 	if err != nil {
 		tmp.Close()
 		return err
 	}
 	unlock(j.file)
-	j.file, j.size = tmp, size
+	j.file, j.size = tmp, next.size
+
 	return nil
 }
 

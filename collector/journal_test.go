@@ -35,6 +35,7 @@ func TestJournalHoldsItsState(t *testing.T) {
 		Manifest: manifest(10), Done: roaring.BitmapOf(0, 2, 3, 5, 9), Sessions: 1, Worked: 2 * time.Second,
 		// 2 and 5 are refused, with answers that tell no usage.
 		Counts:   proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
+		Digest:   digestOf(0, 2, 3, 5, 9),
 		Tally:    tallyOf(lines...),
 		Sizes:    Sizes{size(succeeding, false), size(failing, false), size(succeeding, true), size(failing, true)},
 		Position: Position{Created: born, Seq: 2, Time: born.Add(2)},

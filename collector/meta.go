@@ -30,6 +30,11 @@ func (c *Collector) finish(ctx context.Context) error {
 	c.mu.Lock()
 	c.finishing = true
 	c.mu.Unlock()
+
+	if err := c.prove(ctx); err != nil {
+		return fmt.Errorf("collector: %w", err)
+	}
+
 	if e := c.ending.Load(); e == nil || e.state != proto.StateCancelled {
 		c.setState(ctx, proto.StateFinalizing) // else it stays cancelling, should we die now
 	}

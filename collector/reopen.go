@@ -91,6 +91,9 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		if info.Seq < 0 || info.Seq >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Seq)) {
 			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Seq, meta.Test.NumRequests)
 		}
+		if !info.Hashed {
+			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Seq)
+		}
 		f.add(uint32(info.Seq), line, info)
 		if f.full() {
 			if err := flush(Position{}); err != nil {

@@ -106,6 +106,7 @@ func TestReopen(t *testing.T) {
 			for seq := range tt.requests {
 				if line := lineOf(seq, tt.pad); succeeding(seq) {
 					want.Done.Add(seq)
+					want.Digest += digestOf(seq)
 					want.Sizes.OK += int64(len(line))
 					want.Sizes.OKPlain += int64(len(proto.StripExtras(line)))
 				}

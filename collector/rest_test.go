@@ -15,7 +15,7 @@ import (
 // longInput names requests with custom_ids of so many letters.
 type longInput int
 
-func (n longInput) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+func (n longInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		for it := wanted.Iterator(); it.HasNext(); {
 			seq := it.Next()

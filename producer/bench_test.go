@@ -86,9 +86,9 @@ func (b *bench) published(t *testing.T) bool {
 }
 
 // publish lets one producer publish everything.
-func (b *bench) publish(t *testing.T) {
+func (b *bench) publish(t *testing.T, change ...func(*Config)) {
 	t.Helper()
-	_, stop := b.start(t)
+	_, stop := b.start(t, change...)
 	prototest.Poll(t, 20*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
 	stop()
 }

@@ -28,7 +28,10 @@ type Config struct {
 	// Yield lets another producer of the run go first. Two do no harm, since they cut
 	// the same shards and each is stored once, but they are in each other's way.
 	Yield bool
-	Log   zerolog.Logger
+	// Validated says that this process has validated the files. Otherwise the producer reads
+	// them once before it publishes anything, and holds their SHA-256 against the manifest's.
+	Validated bool
+	Log       zerolog.Logger
 }
 
 // Producer publishes the shards of one run.
@@ -216,18 +219,22 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 			return err
 		}
 	}
-	in, err := NewReader(files, m.Settings, nil)
+	if err := p.checkInput(ctx, m.Input, files); err != nil {
+		return err
+	}
+
+	in, err := newRunReader(files, m)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	repeated, err := proto.ParseSeqs(m.Input.Repeated, m.Input.Requests)
-	if err != nil {
-		return err
-	}
+
 	r := &rounder{
-		Producer: p, m: m, in: in, skip: stored, wanted: wanted,
-		repeated: roaring.BitmapOf(repeated...),
+		Producer: p,
+		m:        m,
+		in:       in,
+		skip:     stored,
+		wanted:   wanted,
 		cut:      newCutter(m.Settings, m.Publish.Round, requests),
 		pub: &publisher{
 			js: p.cfg.JS, stream: proto.WorkStream(m.Run), log: p.cfg.Log, last: last,
@@ -245,6 +252,7 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		}
 		r.cut.index = point.Shard
 		r.cut.left = requests - int(point.Seq)
+		r.digest = point.Digest
 	}
 	if err := r.publishAll(ctx); err != nil {
 		return err
@@ -256,6 +264,25 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		now.Publish.Done = true
 		return nil
 	})
+}
+
+// checkInput holds the files against what validation has read, once. Workers go on
+// meanwhile with what is on the bus.
+func (p *Producer) checkInput(ctx context.Context, in proto.Input, files []string) error {
+	if p.cfg.Validated {
+		return nil
+	}
+
+	sum, err := Checksum(ctx, files)
+	if err != nil {
+		return fmt.Errorf("check the input: %w", err)
+	}
+	if sum != in.SHA256 {
+		return fmt.Errorf("%w: its text had the SHA-256 %.12s..., now it has %.12s...", proto.ErrInputChanged, in.SHA256, sum)
+	}
+	p.cfg.Validated = true
+
+	return nil
 }
 
 // wanted is the set of requests that the round publishes, nil for all, and how many

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -26,10 +28,13 @@ type Reader struct {
 	files  []string
 	parser *Parser
 	tee    io.Writer // gets the unpacked text, may be nil
-	at     proto.Point
-	in     io.Closer
-	lines  *LineReader
-	idBuf  []byte
+	// repeated are the requests whose custom_id an earlier line has. Only validation, which
+	// has seen all, knows them.
+	repeated *roaring.Bitmap
+	at       proto.Point
+	in       io.Closer
+	lines    *LineReader
+	idBuf    []byte
 }
 
 // NewReader reads the requests of the files under the settings. If tee is given, the
@@ -40,6 +45,21 @@ func NewReader(files []string, s proto.Settings, tee io.Writer) (*Reader, error)
 		return nil, err
 	}
 	return &Reader{files: files, parser: p, tee: tee}, nil
+}
+
+// newRunReader reads the requests of a run's input just as validation has found them.
+func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
+	r, err := NewReader(files, m.Settings, nil)
+	if err != nil {
+		return nil, err
+	}
+	repeated, err := proto.ParseSeqs(m.Input.Repeated, m.Input.Requests)
+	if err != nil {
+		return nil, fmt.Errorf("repeated requests of run %s: %w", m.Run, err)
+	}
+	r.repeated = roaring.BitmapOf(repeated...)
+
+	return r, nil
 }
 
 // Seek goes on at a point that an earlier reader of the same files gave.
@@ -91,8 +111,11 @@ func (r *Reader) Next() (Item, error) {
 			r.idBuf = append(strconv.AppendUint(append(r.idBuf[:0], `"request-`...), uint64(item.Seq)+1, 10), '"')
 			item.CustomID = r.idBuf
 		}
+		if item.Err == nil && r.repeated != nil && r.repeated.Contains(item.Seq) {
+			item.Err = errRepeated
+		}
 		if item.Err != nil {
-			item.Refused = item.Err.Error()
+			item.refuse()
 		}
 		if r.at.Seq == maxSeq {
 			return Item{}, fmt.Errorf("read %s: more than %d requests", item.File, uint32(maxSeq))
@@ -101,6 +124,9 @@ func (r *Reader) Next() (Item, error) {
 		return item, nil
 	}
 }
+
+// refuse makes the item one that is not sent.
+func (i *Item) refuse() { i.Refused, i.URL, i.Body = i.Err.Error(), "", nil }
 
 // maxSeq keeps numbers and counts inside 32 bits.
 const maxSeq = 1<<32 - 2

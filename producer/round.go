@@ -17,15 +17,15 @@ import (
 // rounder is the state of publishing one round.
 type rounder struct {
 	*Producer
-	m        proto.Manifest
-	in       *Reader
-	skip     uint64          // shards that are stored already
-	wanted   *roaring.Bitmap // nil: all
-	repeated *roaring.Bitmap
-	window   *window // nil: shards are cut in the order of the input
-	cut      *cutter
-	pub      *publisher
-	limit    int64 // max_payload
+	m      proto.Manifest
+	in     *Reader
+	skip   uint64          // shards that are stored already
+	wanted *roaring.Bitmap // nil: all
+	window *window         // nil: shards are cut in the order of the input
+	cut    *cutter
+	pub    *publisher
+	limit  int64        // max_payload
+	digest proto.Digest // of the requests that were read
 
 	point proto.Point // the latest place between two shards
 	noted time.Time   // when a point was last written to the manifest
@@ -40,11 +40,13 @@ func (r *rounder) publishAll(ctx context.Context) error {
 	for {
 		item, err := r.in.Next()
 		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("the input ends after %d requests, but had %d when the run began", r.in.Point().Seq, r.m.Input.Requests)
+			return fmt.Errorf("%w: it had %d requests and has %d now", proto.ErrInputChanged, r.m.Input.Requests, r.in.Point().Seq)
 		}
 		if err != nil {
 			return err
 		}
+		r.digest.Add(item.Seq, item.CustomID, item.Hash())
+
 		if r.wanted == nil || r.wanted.Contains(item.Seq) {
 			if err := r.add(item, emit); err != nil {
 				return err
@@ -60,20 +62,42 @@ func (r *rounder) publishAll(ctx context.Context) error {
 	if err := r.closeAll(emit); err != nil {
 		return err
 	}
-	return r.pub.flush(ctx)
+	if err := r.pub.flush(ctx); err != nil {
+		return err
+	}
+
+	return r.prove(last)
+}
+
+// prove holds what was published against what was validated. A round that did not read
+// the whole input cannot know; then the collector finds lines of other requests at the end
+// of the run.
+func (r *rounder) prove(last uint32) error {
+	if int(last) != r.m.Input.Requests-1 {
+		return nil
+	}
+	if r.digest != r.m.Input.Digest {
+		return proto.ErrInputChanged
+	}
+
+	item, err := r.in.Next()
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: %s:%d comes after the last of its %d requests", proto.ErrInputChanged, item.File, item.Line, r.m.Input.Requests)
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+
+	return err
 }
 
 func (r *rounder) add(item Item, emit func(cut) error) error {
-	if item.Err == nil && r.repeated.Contains(item.Seq) {
-		item.Err, item.Refused = errRepeated, errRepeated.Error()
-	}
 	if item.Err != nil && !r.m.Settings.SkipInvalid {
-		return fmt.Errorf("%s:%d: %w (the input was changed since it was validated)", item.File, item.Line, item.Err)
+		return fmt.Errorf("%w: %s:%d: %w", proto.ErrInputChanged, item.File, item.Line, item.Err)
 	}
 	model := item.Model
 	if item.Err != nil {
 		model = r.m.Models()[0] // any will do: nobody asks a model
-		item.Body = nil
 	}
 	if r.window == nil {
 		return r.cut.add(copyRequest(item.Request), model, emit)
@@ -152,6 +176,7 @@ func (r *rounder) note(ctx context.Context) error {
 	if r.point.Shard == 0 && r.clean() {
 		r.point = r.in.Point()
 		r.point.Shard = r.cut.index
+		r.point.Digest = r.digest
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		if err != nil {
 			return in, report, err
 		}
-		in.Files = append(in.Files, proto.File{Path: path, Bytes: info.Size(), ModTime: info.ModTime().UTC()})
+		in.Files = append(in.Files, DescribeFile(path, info))
 	}
 	sum := sha256.New()
 	counted := &counter{w: sum}
@@ -75,10 +75,12 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		key := HashID(item.CustomID)
 		if _, ok := seen[key]; ok && item.Err == nil {
 			item.Err = errRepeated
+			item.refuse()
 			repeated = append(repeated, item.Seq)
 		}
 		seen[key] = struct{}{}
 		in.Requests++
+		in.Digest.Add(item.Seq, item.CustomID, item.Hash())
 		if item.Err != nil {
 			report.add(Problem{item.File, item.Line, string(idText(item.CustomID)), item.Err.Error()})
 		} else {

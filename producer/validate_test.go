@@ -21,6 +21,15 @@ func good(id, model string) string {
 	return fmt.Sprintf(`{"custom_id":%q,"model":%q,"messages":[]}`+"\n", id, model)
 }
 
+// requestOf is the request of a good line.
+func requestOf(id, model string) proto.Request {
+	return proto.Request{
+		CustomID: fmt.Appendf(nil, "%q", id),
+		URL:      "/v1/chat/completions",
+		Body:     fmt.Appendf(nil, `{"model":%q,"messages":[]}`, model),
+	}
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	first := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "n") + "broken\r\n" + good("a", "m")
@@ -35,6 +44,12 @@ func TestValidate(t *testing.T) {
 		SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(first + second)),
 		Requests: 6, Invalid: 3, Repeated: "3,5", Models: map[string]int{"m": 2, "n": 1},
 	}
+	want.Digest.Add(0, []byte(`"a"`), requestOf("a", "m").Hash())
+	want.Digest.Add(1, []byte(`"b"`), requestOf("b", "n").Hash())
+	want.Digest.Add(2, []byte(`"request-3"`), proto.Request{CustomID: []byte(`"request-3"`), Refused: "x"}.Hash())
+	want.Digest.Add(3, []byte(`"a"`), proto.Request{CustomID: []byte(`"a"`), Refused: "x"}.Hash())
+	want.Digest.Add(4, []byte(`"c"`), requestOf("c", "m").Hash())
+	want.Digest.Add(5, []byte(`"\u0062"`), proto.Request{CustomID: []byte(`"\u0062"`), Refused: "x"}.Hash())
 	if diff := cmp.Diff(want, in, cmpopts.IgnoreFields(proto.Input{}, "Files")); diff != "" {
 		t.Errorf("input (-want +got):\n%s", diff)
 	}

@@ -110,7 +110,7 @@ func grouping(t *testing.T, file string, s proto.Settings, requests int, from pr
 	if err := in.Seek(from); err != nil {
 		t.Fatal(err)
 	}
-	r := rounder{m: proto.Manifest{Settings: s}, in: in, repeated: roaring.New(), window: newWindow(smallWindow, 1<<20), cut: newCutter(s, 0, requests-int(from.Seq))}
+	r := rounder{m: proto.Manifest{Settings: s}, in: in, window: newWindow(smallWindow, 1<<20), cut: newCutter(s, 0, requests-int(from.Seq))}
 	r.cut.index = from.Shard
 	emit := func(c cut) error {
 		shards = append(shards, c.shard)

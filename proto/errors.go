@@ -12,6 +12,8 @@ var (
 	// ErrConflict is returned when a manifest was changed by somebody else in a way
 	// that rules out the change wanted.
 	ErrConflict = errors.New("the run was changed by another process")
+	// ErrInputChanged is returned when the input of a run is not what validation has read.
+	ErrInputChanged = errors.New("the input was changed since it was validated")
 	// ErrCollected is returned when another process collects a run.
 	ErrCollected = errors.New("the run is being collected by another process")
 )

@@ -30,6 +30,10 @@ type Line struct {
 	Attempts  int64
 	Retried   []byte // [Result.Reasons], with commas between
 	LatencyMS int64  // of the last attempt; -1: unknown
+	// RequestHash is the [Request.Hash] of the request that the line answers. It is there
+	// if Hashed is true.
+	RequestHash uint64
+	Hashed      bool
 }
 
 // ParseLine reads an output line, with or without its line feed and with or
@@ -212,6 +216,8 @@ func scanExtras(s *Scanner, l *Line) {
 			l.Retried = Text(s.Value())
 		case "latency_ms":
 			l.LatencyMS = parseInt(s.Value())
+		case "request_hash":
+			l.RequestHash, l.Hashed = parseHash(Text(s.Value()))
 		}
 	}
 }

@@ -25,6 +25,7 @@ func TestParseLine(t *testing.T) {
 	id := []byte(`"a\u0062"`)
 	ours := func(l Line) Line {
 		l.CustomID, l.Seq, l.Worker, l.Attempts, l.LatencyMS = id, 7, []byte(`box "1"`), 3, 2000
+		l.RequestHash, l.Hashed = 0x123456789abcdef, true
 		return l
 	}
 	foreign := func(text string) []byte { return []byte(`{"custom_id":"a\u0062",` + text + `}`) }

@@ -66,7 +66,7 @@ func (s State) Ended() bool {
 }
 
 // ManifestSchema is the version of the manifest's format.
-const ManifestSchema = 1
+const ManifestSchema = 2
 
 // Input describes the input of a run, as validation found it.
 type Input struct {
@@ -74,7 +74,10 @@ type Input struct {
 	SHA256   string `json:"sha256"` // of the unpacked text of all files in order
 	Bytes    int64  `json:"bytes"`  // of the unpacked text
 	Requests int    `json:"requests"`
-	Invalid  int    `json:"invalid"` // how many of them are refused lines
+	// Digest is that of all requests as they are published. The digest of the output's
+	// lines must be the same.
+	Digest  Digest `json:"digest"`
+	Invalid int    `json:"invalid"` // how many of them are refused lines
 	// Repeated lists the requests whose custom_id an earlier line has, as [FormatSeqs]
 	// does. They are refused too, but only validation, which has seen all ids, knows.
 	Repeated string         `json:"repeated,omitempty"`
@@ -103,6 +106,10 @@ type File struct {
 	Path    string    `json:"path"`
 	Bytes   int64     `json:"bytes"`
 	ModTime time.Time `json:"mod_time"`
+	// Inode and ChangeTime are what a copy that keeps size and time of another file cannot
+	// keep; 0: unknown. restic tells changed files by the same four.
+	Inode      uint64    `json:"inode,omitempty"`
+	ChangeTime time.Time `json:"change_time,omitzero"`
 }
 
 // Settings are what turns the input into requests and shards. They stay as they are
@@ -154,6 +161,7 @@ type Point struct {
 	Line   int    `json:"line"`   // lines before it in this file
 	Seq    uint32 `json:"seq"`    // the next request's number
 	Shard  uint64 `json:"shard"`  // the next shard's index in its round
+	Digest Digest `json:"digest"` // of the requests before the point
 }
 
 // Counts are the collector's counts of what is in the synced output.

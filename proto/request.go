@@ -37,19 +37,26 @@ type Request struct {
 // AppendRequest appends the wire form of a request, an OpenAI batch line with its
 // line feed. The number travels in the shard's header.
 func AppendRequest(dst []byte, r Request) []byte {
-	dst = append(dst, `{"custom_id":`...)
+	dst = append(dst, lineCustomID...)
 	dst = append(dst, r.CustomID...)
 	if r.Refused != "" {
 		dst = append(dst, `,"promptmill_refused":`...)
 		dst = append(dst, Quote(r.Refused)...)
 		return append(dst, "}\n"...)
 	}
-	dst = append(dst, `,"method":"POST","url":"`...)
+	dst = append(dst, lineURL...)
 	dst = append(dst, r.URL...)
-	dst = append(dst, `","body":`...)
+	dst = append(dst, lineBody...)
 	dst = append(dst, r.Body...)
 	return append(dst, "}\n"...)
 }
+
+// The parts of a request's line around its values.
+const (
+	lineCustomID = `{"custom_id":`
+	lineURL      = `,"method":"POST","url":"`
+	lineBody     = `","body":`
+)
 
 // ParseRequest reads what [AppendRequest] writes, in any order and spacing. The
 // request's parts point into line.
@@ -101,18 +108,17 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 // not refused. What the producer has checked is not checked again: of the body, no more
 // than where it ends. That costs a third of reading it as JSON, or less.
 func parseOwn(line []byte) (r Request, ok bool) {
-	const begin, method, body = `{"custom_id":`, `,"method":"POST","url":"`, `","body":`
-	i := bytes.Index(line, []byte(method))
-	if i < len(begin)+2 || string(line[:len(begin)]) != begin {
+	i := bytes.Index(line, []byte(lineURL))
+	if i < len(lineCustomID)+2 || string(line[:len(lineCustomID)]) != lineCustomID {
 		return r, false
 	}
-	id, rest := line[len(begin):i], line[i+len(method):]
+	id, rest := line[len(lineCustomID):i], line[i+len(lineURL):]
 	if inner := id[1 : len(id)-1]; id[0] != '"' || id[len(id)-1] != '"' || !utf8.Valid(id) ||
 		slices.ContainsFunc(inner, func(c byte) bool { return c < ' ' || c == '"' || c == '\\' }) {
 		return r, false
 	}
 	for _, url := range Endpoints {
-		if after, ok := bytes.CutPrefix(rest, []byte(url+body)); ok {
+		if after, ok := bytes.CutPrefix(rest, []byte(url+lineBody)); ok {
 			after, ok = bytes.CutSuffix(after, []byte("}\n"))
 			return Request{CustomID: id, URL: url, Body: after}, ok && isObject(after)
 		}

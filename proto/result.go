@@ -37,6 +37,8 @@ type Result struct {
 	Run      string
 	Seq      uint32
 	CustomID []byte // a JSON string with its quotes
+	// RequestHash is the [Request.Hash] of the request that was run.
+	RequestHash uint64
 	// Status and Body are the HTTP answer. Body is a JSON value on one line.
 	Status    int
 	RequestID string // the server's name for the answer; made up when empty
@@ -102,6 +104,9 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = strconv.AppendInt(dst, r.Queued.Milliseconds(), 10)
 	dst = append(dst, `,"latency_ms":`...)
 	dst = strconv.AppendInt(dst, r.Latency.Milliseconds(), 10)
+	dst = append(dst, `,"request_hash":"`...)
+	dst = appendHash(dst, r.RequestHash)
+	dst = append(dst, '"')
 	if len(r.Reasons) > 0 {
 		// In one string: see StripExtras.
 		dst = append(dst, `,"retried":`...)

@@ -15,7 +15,7 @@ import (
 func result(body string) Result {
 	return Result{
 		Run: "r", Seq: 7, CustomID: []byte(`"a\u0062"`), Status: 200, Body: []byte(body),
-		Worker: `box "1"`, Attempts: 3, Queued: 1500 * time.Millisecond, Latency: 2 * time.Second,
+		Worker: `box "1"`, Attempts: 3, Queued: 1500 * time.Millisecond, Latency: 2 * time.Second, RequestHash: 0x123456789abcdef,
 	}
 }
 
@@ -28,7 +28,7 @@ func TestAppendResult(t *testing.T) {
 	retried, kept := answered, answered
 	retried.Reasons = []string{"503", CodeTimeout}
 	kept.Err = &ResultError{Code: CodeSchemaMismatch, Message: "no"}
-	ours := `,"promptmill":{"seq":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000`
+	ours := `,"promptmill":{"seq":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000,"request_hash":"0123456789abcdef"`
 	extras := ours + "}}\n"
 	for _, tt := range []struct {
 		name   string

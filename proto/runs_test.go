@@ -84,7 +84,8 @@ func TestParseManifestErrors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, text string }{
 		{"no JSON", `{`},
-		{"another schema", `{"schema":2,"run":"r"}`},
+		{"an older schema", `{"schema":1,"run":"r"}`},
+		{"a newer schema", `{"schema":3,"run":"r"}`},
 		{"no schema", `{"run":"r"}`},
 		{"a run id that cannot stand in a subject", `{"schema":1,"run":"a.b"}`},
 	} {

@@ -130,7 +130,14 @@ func (h *held) start(requests []proto.Request, past past) {
 	h.lines = make(chan outcome, len(requests))
 	now := time.Now()
 	for _, r := range requests {
-		t := &task{Request: r, shard: h, arrived: now, first: now, deaths: past.deathsOf(r.Seq)}
+		t := &task{
+			Request: r,
+			hash:    r.Hash(),
+			shard:   h,
+			arrived: now,
+			first:   now,
+			deaths:  past.deathsOf(r.Seq),
+		}
 		switch {
 		case r.Refused != "":
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: r.Refused}}, 0)
@@ -151,7 +158,7 @@ func (h *held) start(requests []proto.Request, past past) {
 // finish ends a task with its result.
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	w := t.shard.w
-	r.Run, r.Seq, r.CustomID = t.shard.feed.run, t.Seq, t.CustomID
+	r.Run, r.Seq, r.CustomID, r.RequestHash = t.shard.feed.run, t.Seq, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = w.cfg.Name, t.attempts, t.reasons
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
 	if r.Err != nil || r.Status < 200 || r.Status >= 300 {

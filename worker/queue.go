@@ -11,6 +11,7 @@ import (
 // task is a request on its way to a result.
 type task struct {
 	proto.Request
+	hash     uint64 // of the request as it came, whatever is sent later
 	shard    *held
 	arrived  time.Time
 	first    time.Time // when the first attempt began

@@ -400,7 +400,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	t.Cleanup(func() { journal.Close() })
 	r.collector = collector.New(collector.Config{
 		JS: r.link.js, Journal: journal, Output: r.output, Host: "test", Limits: limits, Flush: 200 * time.Millisecond, Log: part("collector"),
-		Input: requestNames{func() ([]string, error) { return []string{r.input}, nil }, settings},
+		Input: runInput{m, func() ([]string, error) { return []string{r.input}, nil }},
 	})
 	parts := crew{producer: producer.New(producer.Config{JS: r.link.js, Run: r.id, Log: part("producer")}), collector: r.collector}
 	running, stop := context.WithCancel(context.Background())

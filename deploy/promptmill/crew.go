@@ -62,17 +62,17 @@ func (c crew) run(ctx context.Context) error {
 	return nil
 }
 
-// requestNames names requests for the collector, out of the input.
-type requestNames struct {
-	files    func() ([]string, error)
-	settings proto.Settings
+// runInput is the input of a run for its collector.
+type runInput struct {
+	run   proto.Manifest
+	files func() ([]string, error)
 }
 
-// CustomIDs implements collector.Input.
-func (n requestNames) CustomIDs(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
-	files, err := n.files()
+// Requests implements collector.Input.
+func (in runInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	files, err := in.files()
 	if err != nil {
 		return func(yield func(proto.Request, error) bool) { yield(proto.Request{}, err) }
 	}
-	return producer.IDs(files, n.settings, wanted)
+	return producer.Requests(files, in.run, wanted)
 }

@@ -76,7 +76,7 @@ func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	}
 	c := collector.New(collector.Config{
 		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
-		Input: requestNames{func() ([]string, error) { return k.input(ctx, m) }, m.Settings},
+		Input: runInput{m, func() ([]string, error) { return k.input(ctx, m) }},
 		Meta:  collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()}, Log: k.log,
 	})
 	p := producer.New(producer.Config{
@@ -155,10 +155,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 // same refuses to go on with what another run has left that had the same name, and has
 // left the bus: its lines would be taken for those of this one.
 func (k *keeper) same(path string, then, now proto.Manifest) error {
-	text := changed(then.Settings, now.Settings)
-	if then.Input.SHA256 != now.Input.SHA256 {
-		text = otherInput(then.Input.SHA256, now.Input.SHA256)
-	}
+	text := difference(then, now)
 	if text == "" {
 		return nil
 	}

@@ -31,8 +31,9 @@ type runner struct {
 
 	journal *collector.Journal
 	resumed bool
-	models  *models  // nil if only others work
-	serves  []string // models that the server has; nil if it does not tell
+	stdin   *stdinCopy // nil: the input is in files
+	models  *models    // nil if only others work
+	serves  []string   // models that the server has; nil if it does not tell
 
 	measured exporter
 }
@@ -48,9 +49,13 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
-	if meta, err := r.already(ctx); meta != nil || err != nil {
-		return meta, err
+	fromStdin := r.options.inputs[0] == "-"
+	if !fromStdin {
+		if meta, err := r.already(ctx); meta != nil || err != nil {
+			return meta, err
+		}
 	}
+
 	lock, err := lockState(r.options.stateDir)
 	if errors.Is(err, errLocked) {
 		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err), "wait for it, stop that process, or choose another output with -o")
@@ -64,13 +69,19 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	defer unmeasure()
-	if r.options.inputs[0] == "-" {
-		path, err := spool(ctx, r.env.stdin, r.options.stateDir)
-		if err != nil {
-			return nil, err
+	if fromStdin {
+		if r.stdin, err = copyStdin(ctx, r.env.stdin, r.options.stateDir); err != nil {
+			return nil, r.explain(ctx, err)
 		}
-		r.options.inputs = []string{path}
+		defer r.stdin.discard()
+
+		r.options.inputs = []string{r.stdin.path}
+		if meta, err := r.already(ctx); meta != nil || err != nil {
+			os.RemoveAll(r.options.stateDir) // a complete output has none; it was made for the copy
+			return meta, err
+		}
 	}
+
 	r.journal, err = collector.OpenJournal(r.options.output.Journal())
 	switch {
 	case err == nil:
@@ -91,6 +102,9 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, r.explain(ctx, err)
 	}
 	if err := r.work(ctx); err != nil {
+		if errors.Is(err, errOtherRun) && !r.resumed {
+			err = errors.Join(err, r.journal.Remove()) // it was made for a run that does not begin
+		}
 		return nil, r.explain(ctx, err)
 	}
 	if err := os.RemoveAll(r.options.stateDir); err != nil {
@@ -134,10 +148,8 @@ func (r *runner) already(ctx context.Context) (*metadata.Run, error) {
 	if err != nil {
 		return nil, withHint(err, "move it away, or choose another output with -o")
 	}
-	if r.options.inputs[0] != "-" {
-		if err := r.same(ctx, *meta.Manifest); err != nil {
-			return nil, err
-		}
+	if err := r.same(ctx, *meta.Manifest); err != nil {
+		return nil, err
 	}
 	if r.options.retry && meta.Results.FailureCount > 0 {
 		return nil, r.reopen(meta)
@@ -219,8 +231,8 @@ func schemaText(schema json.RawMessage) string {
 	return compact.String()
 }
 
-// sameInput compares the input files with what they were: by size and time, and by
-// their contents where these differ.
+// sameInput compares the input files with what they were: by their contents, unless they
+// are the very files of then and nobody has touched them.
 func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) error {
 	same := len(in.Files) == len(r.options.inputs)
 	for i := 0; same && i < len(in.Files); i++ {
@@ -228,12 +240,12 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 		if err != nil {
 			return usage("", "input: %w", err)
 		}
-		f := in.Files[i]
-		same = f.Path == r.options.inputs[i] && f.Bytes == info.Size() && f.ModTime.Equal(info.ModTime())
+		same = in.Files[i].Path == r.options.inputs[i] && producer.Unchanged(in.Files[i], info)
 	}
 	if same {
 		return nil
 	}
+
 	sum, err := producer.Checksum(ctx, r.options.inputs)
 	if err != nil {
 		return err
@@ -250,6 +262,10 @@ func (r *runner) resume(ctx context.Context) error {
 	if err := r.same(ctx, state.Manifest); err != nil {
 		return err
 	}
+	if err := r.keepStdin(); err != nil {
+		return err
+	}
+
 	// The file may have been moved: its contents are the same.
 	for i, path := range r.options.inputs {
 		if i < len(state.Manifest.Input.Files) {
@@ -268,6 +284,10 @@ func (r *runner) resume(ctx context.Context) error {
 
 // begin validates the input and makes the journal of a new run.
 func (r *runner) begin(ctx context.Context) error {
+	if err := r.keepStdin(); err != nil {
+		return err
+	}
+
 	o := &r.options
 	if o.sim && o.settings.Model == "" {
 		o.settings.Model = "sim"
@@ -412,7 +432,7 @@ func (r *runner) work(ctx context.Context) error {
 	}
 	m := r.journal.State().Manifest
 	log := o.log.With().Str("run", m.Run).Logger()
-	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Log: log})}
+	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Validated: !r.resumed, Log: log})}
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
@@ -427,7 +447,7 @@ func (r *runner) work(ctx context.Context) error {
 	}
 	parts.collector = collector.New(collector.Config{
 		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
-		Input: requestNames{func() ([]string, error) { return o.inputs, nil }, m.Settings},
+		Input: runInput{m, func() ([]string, error) { return o.inputs, nil }},
 		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
@@ -465,6 +485,9 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		return err
 	}
 	if known {
+		if err := r.sameRun(now, m, l); err != nil {
+			return err
+		}
 		if alone {
 			if err := proto.ResetConsumers(ctx, l.js, m); err != nil {
 				return err
@@ -503,6 +526,42 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	return collector.StartRound(ctx, l.js, runs, m.Run, 0, missing)
 }
 
+// errOtherRun is returned when the bus has another run of the id.
+var errOtherRun = errors.New("the id is in use")
+
+// sameRun refuses to take another run on the bus for the one of the journal, whose id it
+// has. A journal that was just made begins a run, so one that has ended is another, too:
+// its failed requests would count as tried.
+func (r *runner) sameRun(there, m proto.Manifest, l *link) error {
+	text := difference(there, m)
+	if text == "" && !r.resumed && there.State.Ended() {
+		text = fmt.Sprintf("which is %s", there.State)
+	}
+	if text == "" {
+		return nil
+	}
+
+	fix := "choose another --run, or take that one off the bus first: promptmill delete " + m.Run
+	if !external(r.options.command) {
+		fix = "choose another --run, or remove " + r.options.stateDir + " to begin again"
+	}
+
+	return withHint(fmt.Errorf("%w: the bus has a run %s already, %s", errOtherRun, m.Run, text), fix)
+}
+
+// keepStdin makes the copy of standard input that of the run.
+func (r *runner) keepStdin() error {
+	if r.stdin == nil {
+		return nil
+	}
+	if err := r.stdin.keep(); err != nil {
+		return err
+	}
+	r.options.inputs = []string{r.stdin.path}
+
+	return nil
+}
+
 // explain puts an error into words for the person who waits for the run.
 func (r *runner) explain(ctx context.Context, err error) error {
 	again := "run the same command again to go on; nothing is lost"
@@ -514,6 +573,11 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return &failure{exitInterrupted, fmt.Errorf("interrupted%s", done), again}
+	case errors.Is(err, errOtherRun):
+		return err
+	case errors.Is(err, proto.ErrInputChanged):
+		return withHint(fmt.Errorf("%w%s; nothing final was written", err, done),
+			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")
 	case errors.Is(err, collector.ErrDeleted):
 		return withHint(fmt.Errorf("%w by another process%s", err, done), "run the same command again to begin it anew on the bus; what is done is kept")
 	case errors.Is(err, errBusStore):

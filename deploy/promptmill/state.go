@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -48,37 +47,6 @@ func lockState(dir string) (*os.File, error) {
 		fmt.Fprint(file, os.Getpid()) // for that message alone: a full disk is no matter
 	}
 	return file, nil
-}
-
-// spool copies standard input to a file, since it must be read twice. A run that is
-// resumed may be given its input again, or nothing: then it has the copy.
-func spool(ctx context.Context, stdin io.Reader, dir string) (path string, err error) {
-	path = filepath.Join(dir, "input")
-	tmp, err := os.Create(path + ".tmp")
-	if err != nil {
-		return "", fmt.Errorf("spool standard input: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	n, err := io.Copy(tmp, stdin)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err != nil {
-		return "", fmt.Errorf("spool standard input: %w", err)
-	}
-	if n == 0 {
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	if ctx.Err() != nil {
-		return "", context.Cause(ctx)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return "", fmt.Errorf("spool standard input: %w", err)
-	}
-	return path, nil
 }
 
 // unwrapPath takes the path out of an error that is going to name it anyway.

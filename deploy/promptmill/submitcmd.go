@@ -91,11 +91,11 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 			return fmt.Errorf("spool standard input: %w", err)
 		}
 		defer os.RemoveAll(dir)
-		path, err := spool(ctx, env.stdin, dir)
+		input, err := copyStdin(ctx, env.stdin, dir)
 		if err != nil {
 			return err
 		}
-		inputs = []string{path}
+		inputs = []string{input.path}
 	}
 	if err := proto.MakeBuckets(ctx, l.js, l.limits.Replicas); err != nil {
 		return err
@@ -193,20 +193,31 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 	}
 	old, err := s.runs.Get(ctx, m.Run)
 	switch {
-	case err != nil || halfSubmitted(old, m): // the first to use the id, or to go on
+	case errors.Is(err, proto.ErrNoRun) || err == nil && halfSubmitted(old, m): // the first to use the id, or to go on
 		return m, nil
+	case err != nil:
+		return m, err
 	case old.State == proto.StateValidating:
-		return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already, of another input or with another --keep-results, and its submit has not ended", m.Run),
+		return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s", m.Run, cmp.Or(difference(old, m), "with another --keep-results")),
 			"choose another --run, or promptmill delete --force " + m.Run}
 	}
-	return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already", m.Run), "choose another --run, or leave it out"}
+	return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already%s", m.Run, ofWhich(old, m)), "choose another --run, or leave it out"}
+}
+
+// ofWhich says in what a run on the bus is another than the one that was to be, if it is.
+func ofWhich(there, wanted proto.Manifest) string {
+	if text := difference(there, wanted); text != "" {
+		return ", " + text
+	}
+
+	return ", with the same input and settings"
 }
 
 // halfSubmitted reports whether a run is what a submit of m has left that was killed
 // before all of the input was on the bus. Should that one be alive, both store the same,
 // and one of them begins the run.
 func halfSubmitted(old, m proto.Manifest) bool {
-	return old.State == proto.StateValidating && old.Input.SHA256 == m.Input.SHA256 && old.Terms.KeepResults == m.Terms.KeepResults
+	return old.State == proto.StateValidating && difference(old, m) == "" && old.Terms.KeepResults == m.Terms.KeepResults
 }
 
 // announce puts the manifest on the bus, as validating, so that whoever looks sees what
@@ -242,6 +253,9 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 			return err
 		}
 	}
+	if err := checkUnchanged(ctx, m.Input); err != nil {
+		return err
+	}
 	err := s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if now.State != proto.StateValidating {
 			return errTaken
@@ -252,7 +266,7 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	if err != nil {
 		return err
 	}
-	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Once: true})
+	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Once: true, Validated: true})
 	publishing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {

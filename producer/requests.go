@@ -11,11 +11,11 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// IDs gives the number and the custom_id of the wanted requests of an input, in
-// ascending order. What it gives is valid until the next one.
-func IDs(files []string, s proto.Settings, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+// Requests gives the wanted requests of a run's input, in ascending order and as they are
+// published. What it gives is valid until the next one.
+func Requests(files []string, m proto.Manifest, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
-		r, err := NewReader(files, s, nil)
+		r, err := newRunReader(files, m)
 		if err != nil {
 			yield(proto.Request{}, err)
 			return
@@ -24,7 +24,7 @@ func IDs(files []string, s proto.Settings, wanted *roaring.Bitmap) iter.Seq2[pro
 		for left := wanted.GetCardinality(); left > 0; {
 			item, err := r.Next()
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("the input ends after %d requests, %d of those wanted come later", r.Point().Seq, left)
+				err = fmt.Errorf("%w: it ends after %d requests, %d of those wanted come later", proto.ErrInputChanged, r.Point().Seq, left)
 			}
 			if err != nil {
 				yield(proto.Request{}, err)
@@ -34,7 +34,7 @@ func IDs(files []string, s proto.Settings, wanted *roaring.Bitmap) iter.Seq2[pro
 				continue
 			}
 			left--
-			if !yield(proto.Request{Seq: item.Seq, CustomID: item.CustomID}, nil) {
+			if !yield(item.Request, nil) {
 				return
 			}
 		}

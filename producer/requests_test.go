@@ -14,9 +14,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// names gathers what IDs gives, at most so many, and the error that it ends with.
+// names gathers what Requests gives, at most so many, and the error that it ends with.
 func names(files []string, s proto.Settings, most int, wanted ...uint32) (got []string, err error) {
-	for r, err := range IDs(files, s, roaring.BitmapOf(wanted...)) {
+	for r, err := range Requests(files, proto.Manifest{Settings: s}, roaring.BitmapOf(wanted...)) {
 		if err != nil {
 			return got, err
 		}
@@ -28,7 +28,7 @@ func names(files []string, s proto.Settings, most int, wanted ...uint32) (got []
 	return got, nil
 }
 
-func TestIDs(t *testing.T) {
+func TestRequests(t *testing.T) {
 	t.Parallel()
 	const unnamed = `{"model":"m","prompt":"x"}` + "\n"
 	first := good("a", "m") + "\n" + unnamed + good(`b "quoted"`, "m") // a blank line is no request
@@ -67,7 +67,7 @@ func TestIDs(t *testing.T) {
 }
 
 // What goes wrong comes after what went well.
-func TestIDsErrors(t *testing.T) {
+func TestRequestsErrors(t *testing.T) {
 	t.Parallel()
 	packed := gzipped(t, lines(1000))
 	good := writeFile(t, "good", lines(3))
@@ -80,7 +80,7 @@ func TestIDsErrors(t *testing.T) {
 		given    int
 		text     string // of the error
 	}{
-		{"a request beyond the end", []string{good}, proto.Settings{}, []uint32{1, 3, 9}, 1, "the input ends after 3 requests, 2 of those wanted"},
+		{"a request beyond the end", []string{good}, proto.Settings{}, []uint32{1, 3, 9}, 1, "it ends after 3 requests, 2 of those wanted"},
 		{"a file that is gone", []string{good, missing}, proto.Settings{}, []uint32{0, 3}, 1, missing},
 		{"a file that is cut off", []string{good, writeFile(t, "cut", packed[:len(packed)-9])}, proto.Settings{}, []uint32{2, 1002, 1003}, 2, "cut"},
 		{"settings that are none", []string{good}, proto.Settings{Set: map[string]string{"seed": "x"}}, []uint32{0}, 0, "seed"},

@@ -1,0 +1,167 @@
+package collector
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// errForeignLines is returned when the journal had lines that answer other requests than
+// the run's. They are not in it any more.
+var errForeignLines = errors.New("results of other requests were taken for the run's")
+
+// prove compares the digest of all lines with that of the input. It differs when a line
+// answers another request than the one with its number: a worker has sent it so, or the
+// input was changed while it was published. Such lines are taken out of the journal.
+func (c *Collector) prove(ctx context.Context) error {
+	s := c.cfg.Journal.State()
+	if s.Digest == s.Manifest.Input.Digest {
+		return nil
+	}
+
+	foreign, err := c.findForeign(ctx)
+	if err != nil {
+		return err
+	}
+	if foreign.IsEmpty() {
+		// Its frames' digests are not those of their lines.
+		return fmt.Errorf("%w: its digest is not that of its lines", errDamaged)
+	}
+	if err := c.cfg.Journal.drop(foreign); err != nil {
+		return fmt.Errorf("take lines of other requests out of the journal: %w", err)
+	}
+
+	return fmt.Errorf("%w: %d lines, the first as that of request %d", errForeignLines, foreign.GetCardinality(), foreign.Minimum())
+}
+
+// proofWindow is how many requests are compared with their lines at a time. They take 8
+// bytes each. A journal is read once for each window.
+const proofWindow = 1 << 22
+
+// findForeign returns the requests whose lines answer others.
+func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
+	var (
+		foreign = roaring.New()
+		sum     proto.Digest
+		window  = make([]proto.Digest, 0, min(proofWindow, c.total))
+		first   uint32
+	)
+	compare := func() error {
+		if len(window) == 0 {
+			return nil
+		}
+		err := c.compareLines(ctx, first, window, foreign)
+		first += uint32(len(window))
+		window = window[:0]
+
+		return err
+	}
+
+	for r, err := range c.cfg.Input.Requests(Missing(roaring.New(), c.total)) {
+		if err != nil {
+			return nil, fmt.Errorf("compare the lines with the input: %w", err)
+		}
+		d := proto.DigestOf(r.Seq, r.CustomID, r.Hash())
+		sum += d
+		window = append(window, d)
+		if len(window) == cap(window) {
+			if err := compare(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := compare(); err != nil {
+		return nil, err
+	}
+	if sum != c.cfg.Journal.State().Manifest.Input.Digest {
+		return nil, proto.ErrInputChanged
+	}
+
+	return foreign, nil
+}
+
+// compareLines adds the requests from first on to foreign whose lines have other digests.
+func (c *Collector) compareLines(ctx context.Context, first uint32, wanted []proto.Digest, foreign *roaring.Bitmap) error {
+	var scan proto.Scanner
+	last := first + uint32(len(wanted)) - 1
+
+	return c.cfg.Journal.each(ctx, first, last, func(seq uint32, _ bool, line []byte) error {
+		info, err := proto.ParseLine(&scan, line)
+		if err != nil || !info.Hashed || proto.DigestOf(seq, info.CustomID, info.RequestHash) != wanted[seq-first] {
+			foreign.Add(seq)
+		}
+
+		return nil
+	})
+}
+
+// drop takes the lines of some requests out of the journal. Each frame keeps its place and
+// all that it says besides.
+func (j *Journal) drop(requests *roaring.Bitmap) error {
+	u, err := newUnpacker()
+	if err != nil {
+		return err
+	}
+	defer u.close()
+
+	err = j.replace(func(tmp *Journal) error {
+		_, _, err := j.frames(func(p place) error {
+			seqs, err := proto.ParseSeqs(p.Seqs, p.Counts.Done)
+			if err != nil {
+				return fmt.Errorf("frame at byte %d: %w", p.offset, err)
+			}
+			if !requests.Intersects(roaring.BitmapOf(seqs...)) {
+				return tmp.copyFrame(j.file, p)
+			}
+
+			text, err := u.unpack(j.file, p)
+			if err != nil {
+				return fmt.Errorf("frame at byte %d: %w", p.offset, err)
+			}
+
+			return tmp.writeRest(p.header, seqs, text, requests)
+		})
+
+		return err
+	})
+	if err != nil {
+		return err
+	}
+
+	return j.recover(false)
+}
+
+// writeRest appends a frame without the lines of some requests.
+func (j *Journal) writeRest(h header, seqs []uint32, text []byte, without *roaring.Bitmap) error {
+	var (
+		scan proto.Scanner
+		rest frame
+		i    int
+	)
+	for line := range bytes.Lines(text) {
+		seq := seqs[i]
+		i++
+		if without.Contains(seq) {
+			continue
+		}
+		info, err := proto.ParseLine(&scan, line)
+		if err != nil {
+			return err
+		}
+		info.Worker = bytes.Clone(info.Worker)
+		rest.add(seq, line, info)
+	}
+
+	kept, lines := rest.lines()
+	of := rest.header(kept)
+	h.Seqs, h.Failed, h.Sizes, h.Tally, h.Digest = of.Seqs, of.Failed, of.Sizes, of.Tally, of.Digest
+	of.Counts.Duplicates = h.Counts.Duplicates
+	h.Counts = of.Counts
+
+	return j.write(h, lines)
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/promptmill/promptmill/producer"
+)
+
+// stdinCopy is a copy of standard input, which a run reads more than once. It stays apart
+// from the copy that an earlier start of the run has made until it is kept, so that
+// another input does no harm to that run.
+type stdinCopy struct {
+	path string // of the text
+	kept string // where the run has its copy
+}
+
+// copyStdin copies standard input into dir. Where standard input is empty, the copy that
+// dir has already is used: a run that is continued need not be given its input again.
+// The error wraps producer.ErrEmpty if there is none. The end of ctx ends the reading.
+func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, error) {
+	s := &stdinCopy{kept: filepath.Join(dir, "input")}
+	s.removeStale()
+
+	file, err := os.CreateTemp(dir, "input-*")
+	if err != nil {
+		return nil, fmt.Errorf("copy standard input: %w", err)
+	}
+	defer file.Close()
+	s.path = file.Name()
+
+	size, err := copyUntil(ctx, file, stdin)
+	if err == nil {
+		err = file.Sync()
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		s.discard()
+		return nil, fmt.Errorf("copy standard input: %w", err)
+	}
+
+	if size == 0 {
+		s.discard()
+		if s.path = s.kept; !exists(s.path) {
+			return nil, usage("", "standard input: %w", producer.ErrEmpty)
+		}
+	}
+
+	return s, nil
+}
+
+// copyUntil copies until the end of r or of ctx. A read of a terminal or a pipe cannot be
+// interrupted, so it is left behind.
+func copyUntil(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
+	var size int64
+	copied := make(chan error, 1)
+	go func() {
+		n, err := io.Copy(w, r)
+		size = n
+		copied <- err
+	}()
+
+	select {
+	case err := <-copied:
+		return size, err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// keep makes the copy that of the run.
+func (s *stdinCopy) keep() error {
+	if s.path == s.kept {
+		return nil
+	}
+	if err := os.Rename(s.path, s.kept); err != nil {
+		return fmt.Errorf("keep the copy of standard input: %w", err)
+	}
+	s.path = s.kept
+
+	return nil
+}
+
+// discard removes a copy that was not kept.
+func (s *stdinCopy) discard() {
+	if s.path != s.kept {
+		os.Remove(s.path)
+	}
+}
+
+// removeStale removes what a process has left that was killed while it read.
+func (s *stdinCopy) removeStale() {
+	entries, err := os.ReadDir(filepath.Dir(s.kept))
+	if err != nil {
+		return // creating a file says why
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "input-") {
+			os.Remove(filepath.Join(filepath.Dir(s.kept), e.Name()))
+		}
+	}
+}

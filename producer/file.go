@@ -1,0 +1,29 @@
+package producer
+
+import (
+	"io/fs"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// DescribeFile describes an input file as it is now.
+func DescribeFile(path string, info fs.FileInfo) proto.File {
+	f := proto.File{
+		Path:    path,
+		Bytes:   info.Size(),
+		ModTime: info.ModTime().UTC(),
+	}
+	f.Inode, f.ChangeTime = identify(info)
+
+	return f
+}
+
+// Unchanged reports whether a file is the one of then, with the contents of then, as far
+// as that can be known without reading it. A file system that gives no inode and change
+// time is never sure.
+func Unchanged(then proto.File, info fs.FileInfo) bool {
+	now := DescribeFile(then.Path, info)
+
+	return then.Inode != 0 && now.Inode == then.Inode && now.Bytes == then.Bytes &&
+		now.ModTime.Equal(then.ModTime) && now.ChangeTime.Equal(then.ChangeTime)
+}

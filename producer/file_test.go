@@ -1,0 +1,68 @@
+package producer
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+func TestUnchanged(t *testing.T) {
+	t.Parallel()
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	describe := func(path string) (proto.File, os.FileInfo) {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return DescribeFile(path, info), info
+	}
+
+	path := writeFile(t, "in", "old")
+	then, info := describe(path)
+	if then.Inode == 0 {
+		t.Skip("this system gives no inodes")
+	}
+	if !Unchanged(then, info) {
+		t.Error("a file that nobody touched has changed")
+	}
+
+	// As cp -p, rsync -t and a restored backup do.
+	other := writeFile(t, "other", "new")
+	if err := os.Chtimes(other, then.ModTime, then.ModTime); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(other, path); err != nil {
+		t.Fatal(err)
+	}
+	if _, info = describe(path); Unchanged(then, info) {
+		t.Error("another file of the same size and time is taken for the first")
+	}
+
+	// As a program does that writes in place and puts the time back.
+	then, _ = describe(path)
+	deadline := time.Now().Add(5 * time.Second)
+	for { // until the clock of the file system moves on
+		write(path, "NEW")
+		if err := os.Chtimes(path, then.ModTime, then.ModTime); err != nil {
+			t.Fatal(err)
+		}
+		if _, info = describe(path); !Unchanged(then, info) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a file that was written in place is taken for the one of then")
+		}
+	}
+
+	if Unchanged(proto.File{Bytes: info.Size(), ModTime: info.ModTime().UTC()}, info) {
+		t.Error("without an inode nobody can be sure")
+	}
+}
