@@ -60,7 +60,7 @@ func TestValidateFindsParameters(t *testing.T) {
 		{"spaces make no other value", nil, []string{short(`"stop":["a", "b"],`), short(`"stop":["a","b"],`), short(`"stop":[ "a","b" ],`)},
 			map[string]proto.Parameter{"stop": parameter(3, `["a","b"]`)}},
 		{"the last of two counts", nil, []string{short(`"n":1,"n":2,`)}, map[string]proto.Parameter{"n": parameter(1, "2")}},
-		{"null is a value", nil, []string{short(`"seed":null,`)}, map[string]proto.Parameter{"seed": parameter(1, "null")}},
+		{"null is none", nil, []string{short(`"seed":null,`)}, nil},
 		{"in the body alone", nil, []string{`{"custom_id":"a","temperature":1,"url":"/v1/chat/completions","body":{"model":"m","messages":[{"top_p":1}],"x":{"n":1}},"seed":1}`}, nil},
 		{"set for those that lack them", map[string]string{"temperature": "0.5", "user": `"u"`}, []string{short(""), short(`"temperature":1,`), whole("a", "")},
 			map[string]proto.Parameter{"temperature": parameter(3, "0.5", "1")}},

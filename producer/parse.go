@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,13 +14,20 @@ import (
 )
 
 // Parser turns input lines into requests. Not safe for concurrent use.
+//
+// A member that is null is not there: tables that become JSON lines have null where a row
+// has no value.
 type Parser struct {
 	scan        proto.Scanner
 	model       string
 	modelMember []byte // `"model":"NAME"`
 	set         []setField
-	names       []string // the body's members in the line read last
-	sampling    []member // those of them that are sampling parameters, and those set
+	names       []string // the members of the body in the line read last, but for nulls
+	members     int      // of that body, with its nulls
+	empty       bool     // one of its nulls is to be filled in
+	sampling    []member // those of names that are sampling parameters, and those set
+
+	urlValue, url string // the url of a line before, as it stood there, and what it means
 }
 
 type setField struct {
@@ -52,12 +60,13 @@ func NewParser(s proto.Settings) (*Parser, error) {
 	return p, nil
 }
 
-// fields is what one line holds, as far as anybody but the model server cares.
+// fields is what one line holds, as far as anybody but the model server cares. Values are
+// JSON; nil if absent.
 type fields struct {
-	customID, method, url []byte   // JSON values; nil if absent
-	body                  []byte   // nil in a short form
-	rest                  [][]byte // the members of a short form that make its body
-	model, stream         []byte
+	customID, method, url     []byte
+	body                      []byte   // nil in a short form
+	rest                      [][]byte // the members of a short form that make its body
+	model, stream, background []byte
 }
 
 // Parse reads one line. The request's parts may point into line. model is the model
@@ -65,32 +74,56 @@ type fields struct {
 // told it.
 func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	f, err := p.scanLine(line)
-	if id, idErr := proto.Unquote(f.customID); idErr == nil && len(id) > 0 {
-		r.CustomID = f.customID
-	} else if err == nil && f.customID != nil {
-		err = errors.New("custom_id must be a text that is not empty")
-	}
+	r.CustomID, err = f.id(err)
 	if err != nil {
 		return r, "", err
 	}
-	if f.method != nil && string(f.method) != `"POST"` {
+	if f.method != nil && !strings.EqualFold(string(proto.Text(f.method)), "POST") {
 		return r, "", fmt.Errorf("method %s: only \"POST\" is known", f.method)
 	}
-	if r.URL, err = f.endpoint(); err != nil {
+	if r.URL, err = p.endpoint(f); err != nil {
 		return r, "", err
 	}
 	if need := payloadOf[r.URL]; need != "" && !p.seen(need) {
 		return r, "", fmt.Errorf("%s needs a body with %q", r.URL, need)
 	}
-	if string(f.stream) == "true" {
+	switch {
+	case string(f.stream) == "true":
 		return r, "", errors.New("stream: true cannot be answered in a batch; leave it out")
+	case string(f.background) == "true":
+		return r, "", errors.New("background: true is answered before there is an answer; leave it out")
 	}
 	r.Body = f.body
 	if r.Body == nil {
 		r.Body = slices.Concat([]byte("{"), bytes.Join(f.rest, []byte(",")), []byte("}"))
 	}
+	if proto.TooDeep(r.Body) {
+		return r, "", fmt.Errorf("the body is nested deeper than %d levels", proto.MaxDepth)
+	}
 	model, r.Body, err = p.complete(r.Body, f.model)
 	return r, model, err
+}
+
+// id is the custom_id by which a line is found again, whether it is good or not, and what
+// is wrong with the line.
+func (f fields) id(err error) ([]byte, error) {
+	if f.customID == nil {
+		return nil, err
+	}
+	text, textErr := proto.Unquote(f.customID)
+	switch {
+	case textErr == nil && len(text) > 0:
+		return f.customID, err
+	case err != nil:
+	case f.customID[0] == '"' && textErr != nil:
+		err = fmt.Errorf("custom_id has half of a surrogate pair, which no text can hold: %.100s", f.customID)
+	default:
+		err = fmt.Errorf("custom_id must be a text that is not empty: %.100s", f.customID)
+	}
+	if c := f.customID[0]; c == '-' || c >= '0' && c <= '9' {
+		return proto.Quote(string(f.customID)), err
+	}
+	return nil, err
 }
 
 // payloadOf is the body field that an endpoint cannot do without.
@@ -101,6 +134,9 @@ var payloadOf = map[string]string{
 	"/v1/rerank":           "documents",
 }
 
+// isNull reports whether a JSON value is null.
+func isNull(value []byte) bool { return len(value) > 0 && value[0] == 'n' }
+
 func (p *Parser) scanLine(line []byte) (fields, error) {
 	var f fields
 	twice := ""
@@ -108,7 +144,9 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 		if *field != nil {
 			twice = string(p.scan.Name())
 		}
-		*field = p.scan.Value()
+		if value := p.scan.Value(); !isNull(value) {
+			*field = value
+		}
 	}
 	p.forget()
 	s := &p.scan
@@ -122,14 +160,17 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 		case "url":
 			take(&f.url)
 		case "body":
-			if f.body != nil {
+			switch {
+			case f.body != nil:
 				twice = "body"
-			}
-			if s.Kind() != '{' {
+			case s.Kind() == 'n':
+				s.Value()
+				continue
+			case s.Kind() != '{':
 				return f, errors.New("body must be a JSON object")
 			}
 			start := s.Enter()
-			f.model, f.stream = nil, nil // those beside the body are not its own
+			f.model, f.stream, f.background = nil, nil, nil // those beside the body are not its own
 			for p.forget(); s.Next(); {
 				p.bodyMember(&f)
 			}
@@ -144,6 +185,9 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 	if err := s.End(); err != nil {
 		return f, err
 	}
+	if twice == "" {
+		twice = p.repeated()
+	}
 	if twice != "" {
 		return f, fmt.Errorf("%s is there twice", twice)
 	}
@@ -151,17 +195,27 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 }
 
 // forget drops the members noted so far.
-func (p *Parser) forget() { p.names, p.sampling = p.names[:0], p.sampling[:0] }
+func (p *Parser) forget() {
+	p.names, p.sampling, p.members, p.empty = p.names[:0], p.sampling[:0], 0, false
+}
 
 // bodyMember notes a member of the body.
 func (p *Parser) bodyMember(f *fields) {
+	p.members++
 	name := string(p.scan.Name())
+	if p.scan.Kind() == 'n' {
+		p.empty = p.empty || p.value(name) != nil
+		p.scan.Value()
+		return
+	}
 	p.names = append(p.names, name)
 	switch value := p.scan.Value(); name {
 	case "model":
 		f.model = value
 	case "stream":
 		f.stream = value
+	case "background":
+		f.background = value
 	default:
 		if isParameter(name) {
 			p.noteParameter(name, value)
@@ -169,46 +223,108 @@ func (p *Parser) bodyMember(f *fields) {
 	}
 }
 
+// value is what the settings fill in for a member of the body, nil if nothing.
+func (p *Parser) value(name string) []byte {
+	if name == "model" && p.model != "" {
+		return p.modelMember[len(`"model":`):]
+	}
+	for _, field := range p.set {
+		if field.name == name {
+			return field.value
+		}
+	}
+	return nil
+}
+
 // seen reports whether the body of the line read last has a member called name.
 func (p *Parser) seen(name string) bool { return slices.Contains(p.names, name) }
 
+// repeated names a member of the body that is there twice and on which it depends what is
+// sent, and where: JSON readers do not agree which of the two counts (RFC 8259, 4). All
+// other members are the server's to read.
+func (p *Parser) repeated() string {
+	for i, name := range p.names {
+		switch name {
+		case "model", "stream", "background", "messages", "prompt", "input", "documents":
+			if slices.Contains(p.names[i+1:], name) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
 // endpoint is the path that the line asks for: its url, or what its short form means.
-func (f fields) endpoint() (string, error) {
+func (p *Parser) endpoint(f fields) (string, error) {
+	if f.url != nil && f.body == nil && f.rest == nil {
+		return "", errors.New("no body: body must be a JSON object")
+	}
 	if f.url != nil {
-		url, err := proto.Unquote(f.url)
-		if err != nil || !slices.Contains(proto.Endpoints, string(url)) {
+		if string(f.url) == p.urlValue {
+			return p.url, nil
+		}
+		url := endpointOf(string(proto.Text(f.url)))
+		if url == "" {
 			return "", fmt.Errorf("url %s: known are %s", f.url, strings.Join(proto.Endpoints, ", "))
 		}
-		return string(url), nil
+		p.urlValue, p.url = string(f.url), url // most lines have the same
+		return url, nil
 	}
 	if f.body != nil {
 		return "", errors.New(`no url, such as "/v1/chat/completions"`)
 	}
 	for _, short := range shortForms {
-		for _, member := range f.rest {
-			if bytes.HasPrefix(member, []byte(short.member)) {
-				return short.url, nil
-			}
+		if p.seen(short.member) {
+			return short.url, nil
 		}
 	}
 	return "", errors.New("neither a batch line (custom_id, method, url, body) nor a short form (messages, prompt or input)")
 }
 
 var shortForms = []struct{ member, url string }{
-	{`"messages"`, "/v1/chat/completions"},
-	{`"prompt"`, "/v1/completions"},
-	{`"input"`, "/v1/embeddings"},
+	{"messages", "/v1/chat/completions"},
+	{"prompt", "/v1/completions"},
+	{"input", "/v1/embeddings"},
 }
 
+// endpointOf is the endpoint that a url names, "" if none. Azure's batch files have paths
+// without a version, vLLM's take /score and /v2/rerank, others name a whole URL. Where the
+// requests go is said elsewhere.
+func endpointOf(url string) string {
+	if slices.Contains(proto.Endpoints, url) {
+		return url
+	}
+	if _, after, ok := strings.Cut(url, "://"); ok {
+		_, path, _ := strings.Cut(after, "/")
+		url = "/" + path
+	}
+	url, _, _ = strings.Cut(url, "?")
+	parts := urlPath.FindStringSubmatch(strings.TrimRight(url, "/"))
+	if parts == nil {
+		return ""
+	}
+	return "/v1/" + parts[1]
+}
+
+// urlPath is a path that ends in an endpoint, behind a version, Azure's "openai" or one of
+// its deployments, or nothing: /v1/fim/completions is another endpoint.
+var urlPath = regexp.MustCompile(`^(?:(?:/.*)?/(?:v[0-9][0-9a-z]*|openai|deployments/[^/]+))?/+(chat/completions|completions|embeddings|responses|rerank|score)$`)
+
 // complete adds the settings' model and fields to a body that lacks them, right
-// after its brace, and returns the body's model. All else stays byte for byte.
+// after its brace or in the place of their nulls, and returns the body's model. All else
+// stays byte for byte.
 func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	var add [][]byte
+	if p.empty {
+		body = p.fill(body)
+	}
 	if model == nil {
 		if p.model == "" {
 			return "", nil, errors.New("no model: name it in the body, or for all lines with --model NAME")
 		}
-		add = append(add, p.modelMember)
+		if !p.seen("model") {
+			add = append(add, p.modelMember)
+		}
 		model = proto.Quote(p.model)
 	}
 	name, err := proto.Unquote(model)
@@ -227,9 +343,33 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 		return string(name), body, nil
 	}
 	full := append([]byte("{"), bytes.Join(add, []byte(","))...)
-	if len(p.names) > 0 {
+	if p.members > 0 {
 		full = append(full, ',')
 	}
 	full = append(full, body[1:]...)
 	return string(name), full, nil
+}
+
+// fill puts the settings' values in the place of the body's nulls, and notes that they are
+// there.
+func (p *Parser) fill(body []byte) (full []byte) {
+	from, missing := 0, len(p.names)
+	s := &p.scan
+	s.Reset(body)
+	for s.Enter(); s.Next(); {
+		name := string(s.Name())
+		value := p.value(name)
+		if value == nil || s.Kind() != 'n' || slices.Contains(p.names[:missing], name) {
+			continue
+		}
+		null := s.Value()
+		full = append(full, body[from:s.Offset()-len(null)]...)
+		full = append(full, value...)
+		from = s.Offset()
+		p.names = append(p.names, name)
+		if isParameter(name) {
+			p.noteParameter(name, value)
+		}
+	}
+	return append(full, body[from:]...)
 }

@@ -1,6 +1,9 @@
 package producer
 
 import (
+	"bytes"
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +52,20 @@ func TestParse(t *testing.T) {
 		{"a short form with a url", proto.Settings{}, `{"url":"/v1/responses","model":"m","input":"x"}`, "", "/v1/responses", `{"model":"m","input":"x"}`, "m"},
 		{"model and fields are added in front", set, `{"messages":[]}`, "", chat, `{"model":"dflt","max_tokens":9,"seed":1,"messages":[]}`, "dflt"},
 		{"what is there stays", set, `{"messages":[],"model":"m","seed":2}`, "", chat, `{"max_tokens":9,"messages":[],"model":"m","seed":2}`, "m"},
-		{"a field that is null is there", set, `{"messages":[],"model":"m","seed":null,"max_tokens":null}`, "", chat, `{"messages":[],"model":"m","seed":null,"max_tokens":null}`, "m"},
+		{"a field that is null is filled in where it stands", set, `{"messages":[],"model": null ,"seed":null,"x":null,"max_tokens":5}`, "", chat, `{"messages":[],"model": "dflt","seed":1,"x":null,"max_tokens":5}`, "dflt"},
+		{"a field that is null in a body", set, `{"url":"/v1/score","body":{ "s\u0065ed" : null,"text_1":null}}`, "", "/v1/score", `{"model":"dflt","max_tokens":9, "s\u0065ed" : 1,"text_1":null}`, "dflt"},
+		{"a field that is null and not is there", set, `{"messages":[],"model":"m","seed":null,"seed":7,"max_tokens":1}`, "", chat, `{"messages":[],"model":"m","seed":null,"seed":7,"max_tokens":1}`, "m"},
+		{"nulls that nothing fills stay", proto.Settings{}, `{"model":"m","messages":null,"prompt":"hi","seed":null}`, "", "/v1/completions", `{"model":"m","messages":null,"prompt":"hi","seed":null}`, "m"},
+		{"messages and null for the others", proto.Settings{}, `{"custom_id":null,"method":null,"url":null,"body":null,"input":null,"prompt":null,"messages":[],"model":"m"}`, "", chat, `{"input":null,"prompt":null,"messages":[],"model":"m"}`, "m"},
+		{"stream and background null", proto.Settings{}, `{"messages":[],"model":"m","stream":null,"background":null}`, "", chat, `{"messages":[],"model":"m","stream":null,"background":null}`, "m"},
+		{"a member that is null and not", proto.Settings{}, `{"custom_id":null,"custom_id":"a","messages":null,"messages":[],"model":"m"}`, `"a"`, chat, `{"messages":null,"messages":[],"model":"m"}`, "m"},
+		{"escapes in names", proto.Settings{}, `{"c\u0075stom_id":"a","\u0075rl":"/v1/responses","b\u006fdy":{"m\u006fdel":"m"}}`, `"a"`, "/v1/responses", `{"m\u006fdel":"m"}`, "m"},
+		{"escapes in names of a short form", set, `{"m\u0065ssages":[],"s\u0065ed":2}`, "", chat, `{"model":"dflt","max_tokens":9,"m\u0065ssages":[],"s\u0065ed":2}`, "dflt"},
+		{"a method in small letters", proto.Settings{}, `{"method":"p\u006fst","url":"/v1/score","body":{"model":"m"}}`, "", "/v1/score", `{"model":"m"}`, "m"},
+		{"a url of Azure", proto.Settings{}, `{"url":"/chat/completions","body":{"model":"m","messages":[]}}`, "", chat, `{"model":"m","messages":[]}`, "m"},
+		{"a url with a slash at its end", proto.Settings{}, `{"url":"/v1/chat/completions/","body":{"model":"m","messages":[]}}`, "", chat, `{"model":"m","messages":[]}`, "m"},
+		{"half a surrogate pair in a body", proto.Settings{}, `{"prompt":"\ud83d","model":"m"}`, "", "/v1/completions", `{"prompt":"\ud83d","model":"m"}`, "m"},
+		{"members that promptmill does not read may be there twice", proto.Settings{}, `{"prompt":"x","model":"m","stop":"a","stop":"b"}`, "", "/v1/completions", `{"prompt":"x","model":"m","stop":"a","stop":"b"}`, "m"},
 		{"a field inside another is not there", set, `{"messages":[{"seed":3,"model":"x"}],"max_tokens":1}`, "", chat, `{"model":"dflt","seed":1,"messages":[{"seed":3,"model":"x"}],"max_tokens":1}`, "dflt"},
 		{"a field beside the body is not in it", set, `{"custom_id":"a","seed":5,"url":"/v1/score","body":{"max_tokens":1}}`, `"a"`, "/v1/score", `{"model":"dflt","seed":1,"max_tokens":1}`, "dflt"},
 		{"an empty body gets no comma too many", set, `{"custom_id":"a","url":"/v1/score","body":{ }}`, `"a"`, "/v1/score", `{"model":"dflt","max_tokens":9,"seed":1 }`, "dflt"},
@@ -93,7 +109,20 @@ func TestParseRefuses(t *testing.T) {
 		{"no documents", `{"url":"/v1/rerank","body":{"model":"m"}}`, "", `"documents"`},
 		{"a body that is a text", `{"custom_id":"a","url":"/v1/score","body":"{}"}`, `"a"`, "body must be a JSON object"},
 		{"a body that is null", `{"custom_id":"a","url":"/v1/score","body":null}`, `"a"`, "body must be a JSON object"},
-		{"custom_id is a number", `{"custom_id":7,"messages":[],"model":"m"}`, "", "custom_id must be a text"},
+		{"custom_id is a number", `{"custom_id":7,"messages":[],"model":"m"}`, `"7"`, "custom_id must be a text that is not empty: 7"},
+		{"custom_id is a number, and more is wrong", `{"custom_id":-7.50,"messages":[}`, `"-7.50"`, "broken JSON"},
+		{"custom_id is an object", `{"custom_id":{"a":1},"messages":[],"model":"m"}`, "", `custom_id must be a text that is not empty: {"a":1}`},
+		{"custom_id is half a character", `{"custom_id":"a\ud83d","messages":[],"model":"m"}`, "", `half of a surrogate pair, which no text can hold: "a\ud83d"`},
+		{"background", `{"url":"/v1/responses","body":{"model":"m","input":"x","background":true}}`, "", "background: true"},
+		{"no payload but null", `{"custom_id":"a","messages":null,"prompt":null,"model":"m"}`, `"a"`, "neither a batch line"},
+		{"a payload that is null", `{"custom_id":"a","url":"/v1/chat/completions","body":{"model":"m","messages":null}}`, `"a"`, `needs a body with "messages"`},
+		{"a model that is null", `{"custom_id":"a","messages":[],"model":null}`, `"a"`, "no model"},
+		{"a url that is null", `{"custom_id":"a","url":null,"body":{"model":"m"}}`, `"a"`, "no url"},
+		{"an endpoint of another name", `{"url":"/v1/fim/completions","body":{"model":"m","prompt":"x"}}`, "", `url "/v1/fim/completions": known are`},
+		{"messages twice", `{"messages":[],"messages":[],"model":"m"}`, "", "messages is there twice"},
+		{"model twice, once in escapes", `{"url":"/v1/score","body":{"model":"m","mod\u0065l":"n"}}`, "", "model is there twice"},
+		{"stream twice", `{"prompt":"x","model":"m","stream":true,"stream":false}`, "", "stream is there twice"},
+		{"a body that is too deep", `{"prompt":` + strings.Repeat("[", 9500) + strings.Repeat("]", 9500) + `,"model":"m"}`, "", "nested deeper than 9000 levels"},
 		{"custom_id is empty", `{"custom_id":"","messages":[],"model":"m"}`, "", "custom_id must be a text"},
 		{"custom_id twice", `{"custom_id":"a","custom_id":"b","messages":[],"model":"m"}`, `"b"`, "custom_id is there twice"},
 		{"url twice", `{"custom_id":"a","url":"/v1/score","url":"/v1/score","body":{"model":"m"}}`, `"a"`, "url is there twice"},
@@ -117,6 +146,41 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+func TestEndpointOf(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ url, want string }{
+		{"/v1/chat/completions", chat},
+		{"/chat/completions", chat},
+		{"/chat/completions//", chat},
+		{"https://api.openai.com/v1/chat/completions", chat},
+		{"https://h.openai.azure.com/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", chat},
+		{"https://openrouter.ai/api/v1/chat/completions", chat},
+		{"https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", chat},
+		{"http://localhost:8000//v1/completions", "/v1/completions"},
+		{"http://localhost:8000/embeddings", "/v1/embeddings"},
+		{"/v1/score", "/v1/score"},
+		{"/score", "/v1/score"},
+		{"/rerank", "/v1/rerank"},
+		{"/v2/rerank", "/v1/rerank"},
+		{"/openai/v1/responses", "/v1/responses"},
+		{"/v1/responses?x=/v1/files", "/v1/responses"},
+		{"", ""},
+		{"/", ""},
+		{"https://api.openai.com", ""},
+		{"chat/completions", ""},
+		{"/v1/files", ""},
+		{"/v1/fim/completions", ""},
+		{"/v1/agents/completions", ""},
+		{"/v1/chat/completions/x", ""},
+		{"/v1/Chat/Completions", ""},
+		{"/v1/files?x=/v1/score", ""},
+	} {
+		if got := endpointOf(tt.url); got != tt.want {
+			t.Errorf("%s is %q, want %q", tt.url, got, tt.want)
+		}
+	}
+}
+
 // A parser keeps nothing of the line before.
 func TestParseAgain(t *testing.T) {
 	t.Parallel()
@@ -127,6 +191,61 @@ func TestParseAgain(t *testing.T) {
 	if _, _, err := p.Parse([]byte(`{"url":"/v1/chat/completions","body":{"model":"m"}}`)); err == nil {
 		t.Error("messages of the line before are taken for this line's")
 	}
+	for _, tt := range []struct{ line, want string }{
+		{`{"url":"/score","body":{"model":"m"}}`, "/v1/score"},
+		{`{"url":"/score","body":{"model":"m"}}`, "/v1/score"},
+		{`{"url":"/v2/rerank","body":{"model":"m","documents":[]}}`, "/v1/rerank"},
+		{`{"input":"x","model":"m"}`, "/v1/embeddings"},
+	} {
+		if r, _, err := p.Parse([]byte(tt.line)); err != nil || r.URL != tt.want {
+			t.Errorf("%s is of %q, %v", tt.line, r.URL, err)
+		}
+	}
+}
+
+// What is taken can be sent: the body is one JSON object with the model that the shard is
+// for, no member is lost, and the bus takes it.
+func FuzzParse(f *testing.F) {
+	for _, line := range []string{
+		`{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}`,
+		`{"custom_id":null,"messages":[{}],"input":null,"model":null}`, `{"m\u006fdel":null,"prompt":"x","s\u0065ed":null,"seed":null}`,
+		`{"url":"/v2/rerank","body":{ "documents":[],"seed" : null }}`, `{"prompt":"\ud83d","model":"m"}`, `{"prompt":1,"prompt":2}`, `{"custom_id":7}`,
+		"{\"prompt\":\"\\u0061\xff\",\"model\":\"m\"}", `{"body":null,"url":"/v1/score"}`, `{"body":{},"body":null}`,
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		before := string(line)
+		r, model, err := newParser(t, proto.Settings{Model: "dflt", Set: map[string]string{"seed": "1", "stop": `["\n"]`}}).Parse(line)
+		if string(line) != before {
+			t.Fatal("the line has changed")
+		}
+		if r.CustomID != nil && !json.Valid(r.CustomID) {
+			t.Fatalf("custom_id %q", r.CustomID)
+		}
+		if err != nil {
+			return
+		}
+		if r.CustomID == nil {
+			r.CustomID = []byte(`"request-1"`)
+		}
+		var body map[string]any
+		d := json.NewDecoder(bytes.NewReader(r.Body))
+		d.UseNumber()
+		if err := d.Decode(&body); err != nil {
+			t.Fatalf("%q is no object: %v", r.Body, err)
+		}
+		if body["model"] != model || !slices.Contains(proto.Endpoints, r.URL) {
+			t.Fatalf("%q is for %q at %q", r.Body, model, r.URL)
+		}
+		if body["seed"] == nil && !strings.Contains(string(r.Body), `"seed":1`) && !strings.Contains(before, "null") {
+			t.Fatalf("%q lacks a member that was set", r.Body)
+		}
+		got, err := proto.ParseRequest(new(proto.Scanner), proto.AppendRequest(nil, r))
+		if err != nil || string(got.Body) != string(r.Body) || string(got.CustomID) != string(r.CustomID) || got.URL != r.URL {
+			t.Fatalf("%q comes off the bus as %+v, %v", r.Body, got, err)
+		}
+	})
 }
 
 func TestNewParserRefuses(t *testing.T) {

@@ -50,7 +50,9 @@ func (w *window) add(r proto.Request, model string) {
 		case "instructions":
 			p.instructions = w.scan.Value()
 		case "messages", "prompt", "input":
-			p.prompt = w.scan.Value()
+			if prompt := w.scan.Value(); !isNull(prompt) {
+				p.prompt = prompt
+			}
 		}
 	}
 	w.requests = append(w.requests, p)
