@@ -33,24 +33,96 @@ func Open(path string) (io.ReadCloser, error) {
 	magic, _ := buf.Peek(4) // a shorter file is neither
 	switch {
 	case isGzip(magic):
-		z, err := gzip.NewReader(buf)
+		z, err := newGunzip(buf)
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", path, err)
+			return nil, fmt.Errorf("unpack %s: %w", path, explain(err, "gzip"))
 		}
-		return input{z, func() { f.Close() }, path}, nil
+		return input{z, func() { f.Close() }, path, "gzip"}, nil
 	case isZstd(magic):
-		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("unpack %s: %w", path, err)
+			return nil, fmt.Errorf("unpack %s: %w", path, explain(err, "zstd"))
 		}
-		return input{z, func() { z.Close(); f.Close() }, path}, nil
+		return input{z, func() { z.Close(); f.Close() }, path, "zstd"}, nil
 	default:
 		if _, err := f.Seek(0, io.SeekStart); err != nil { // a pipe: what was peeked is in buf alone
-			return input{buf, func() { f.Close() }, path}, nil
+			return input{buf, func() { f.Close() }, path, ""}, nil
 		}
 		return f, nil
+	}
+}
+
+// maxWindow is how much unpacked text a zstd file may refer back to, and so about the memory
+// that it takes. It is what zstd itself allows unless --long says otherwise.
+const maxWindow = 128 << 20
+
+// explain says of an error of a packed file what is wrong with the file.
+func explain(err error, format string) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the file is cut off, its %s data ends in the middle: %w", format, err)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31: %w", maxWindow>>20, err)
+	}
+	return err
+}
+
+// gunzip reads the members of a gzip file, and the zeros that a tape or a disk image has put
+// behind them, as gzip(1) does.
+type gunzip struct {
+	*gzip.Reader
+	buf *bufio.Reader
+}
+
+func newGunzip(buf *bufio.Reader) (*gunzip, error) {
+	z, err := gzip.NewReader(buf)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	return &gunzip{z, buf}, nil
+}
+
+func (g *gunzip) Read(p []byte) (int, error) {
+	for {
+		n, err := g.Reader.Read(p)
+		if err == io.EOF {
+			err = g.next()
+		}
+		if n > 0 || err != nil || len(p) == 0 {
+			return n, err
+		} // else a member of nothing
+	}
+}
+
+// next goes on with the next member, if there is one.
+func (g *gunzip) next() error {
+	magic, err := g.buf.Peek(2)
+	if len(magic) == 0 {
+		return err
+	}
+	if !isGzip(magic) {
+		return g.skipZeros()
+	}
+	if err := g.Reset(g.buf); err != nil {
+		return err
+	}
+	g.Multistream(false)
+	return nil
+}
+
+// skipZeros reads to the end, which must come.
+func (g *gunzip) skipZeros() error {
+	for {
+		c, err := g.buf.ReadByte()
+		if err != nil {
+			return err
+		}
+		if c != 0 {
+			return errors.New("something other than gzip follows the gzip data")
+		}
 	}
 }
 
@@ -79,15 +151,16 @@ func isZstd(magic []byte) bool {
 
 // input names the file in the errors of its reader.
 type input struct {
-	r     io.Reader
-	close func()
-	path  string
+	r      io.Reader
+	close  func()
+	path   string
+	format string // empty: plain
 }
 
 func (in input) Read(p []byte) (int, error) {
 	n, err := in.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("read %s: %w", in.path, err)
+		err = fmt.Errorf("read %s: %w", in.path, explain(err, in.format))
 	}
 	return n, err
 }
@@ -97,8 +170,9 @@ func (in input) Close() error {
 	return nil
 }
 
-// LineReader reads JSON lines: it drops a byte-order mark, blank lines, line feeds
-// and the carriage returns before them, and counts lines and bytes.
+// LineReader reads JSON lines: it drops blank lines, line feeds and the carriage returns
+// before them, and byte-order marks where lines begin (files put together have several), and
+// counts lines and bytes.
 type LineReader struct {
 	r      *bufio.Reader
 	long   []byte // gathers a line longer than r's buffer
@@ -116,6 +190,7 @@ func newBuffer(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 256<<1
 // goes on with the line behind it.
 func (l *LineReader) Next() ([]byte, error) {
 	for {
+		l.skipBlank()
 		line, err := l.read()
 		if err != nil && !errors.Is(err, errTooLong) {
 			return nil, err
@@ -124,14 +199,31 @@ func (l *LineReader) Next() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.line == 1 {
-			line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
-		}
+		line = bytes.TrimPrefix(line, byteOrderMark)
 		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 		if len(bytes.TrimLeft(line, " \t\r")) > 0 {
 			return line, nil
 		}
 	}
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// skipBlank passes over the blank lines that come next, as far as they are in the buffer.
+// One by one they take twenty times as long, and a file of 31 KB can hold a billion.
+func (l *LineReader) skipBlank() {
+	text, _ := l.r.Peek(l.r.Buffered())
+	n := 0
+	for n < len(text) && (text[n] == '\n' || text[n] == '\r' || text[n] == ' ' || text[n] == '\t') {
+		n++
+	}
+	n = bytes.LastIndexByte(text[:n], '\n') + 1
+	if n == 0 {
+		return
+	}
+	l.line += bytes.Count(text[:n], []byte{'\n'})
+	l.offset += int64(n)
+	l.r.Discard(n) // it is in the buffer
 }
 
 // Offset is the number of bytes read, Line the number of lines.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // repeatByte gives n times the same byte without holding them.
@@ -49,7 +51,8 @@ func TestLineReader(t *testing.T) {
 		{"spaces in a line stay", " a \n", []string{" a "}, []int{1}},
 		{"a byte-order mark goes", "\xef\xbb\xbfa\nb", []string{"a", "b"}, []int{1, 2}},
 		{"a byte-order mark alone is blank", "\xef\xbb\xbf\na", []string{"a"}, []int{2}},
-		{"a mark on the second line stays", "a\n\xef\xbb\xbfb", []string{"a", "\xef\xbb\xbfb"}, []int{1, 2}},
+		{"a mark on a later line goes", "a\n\xef\xbb\xbfb\n\xef\xbb\xbf\n \xef\xbb\xbfc", []string{"a", "b", " \xef\xbb\xbfc"}, []int{1, 2, 4}},
+		{"blank lines longer than the buffer", strings.Repeat("\n \r\n", 200<<10) + "a\n" + strings.Repeat(" ", 600<<10) + "\nb" + strings.Repeat("\n", 600<<10), []string{"a", "b"}, []int{400<<10 + 1, 400<<10 + 3}},
 		{"lines longer than the buffer", long + "\n" + long + "y\r\nz\n" + long, []string{long, long + "y", "z", long}, []int{1, 2, 3, 4}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,15 +121,13 @@ type iotestErr struct{ err error }
 func (e iotestErr) Read([]byte) (int, error) { return 0, e.err }
 
 func FuzzLineReader(f *testing.F) {
-	for _, s := range []string{"", "a\nb", "\xef\xbb\xbf\r\n\r\r\na\r\n", " \n\t\n x"} {
+	for _, s := range []string{"", "a\nb", "\xef\xbb\xbf\r\n\r\r\na\r\n", " \n\t\n x", "a\n\xef\xbb\xbfb\n\xef\xbb\xbf\xef\xbb\xbf\n", "\n\n\n \r\n\ta\n\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var want []string
-		for i, line := range strings.Split(string(text), "\n") {
-			if i == 0 {
-				line = strings.TrimPrefix(line, "\xef\xbb\xbf")
-			}
+		for line := range strings.SplitSeq(string(text), "\n") {
+			line = strings.TrimPrefix(line, "\xef\xbb\xbf")
 			line = strings.TrimSuffix(line, "\r")
 			if strings.Trim(line, " \t\r") != "" {
 				want = append(want, line)
@@ -140,6 +141,9 @@ func FuzzLineReader(f *testing.F) {
 				break
 			}
 			got = append(got, string(line))
+		}
+		if l.Offset() != int64(len(text)) || l.Line() != bytes.Count(text, []byte("\n"))+min(1, len(text)-1-bytes.LastIndexByte(text, '\n')) {
+			t.Fatalf("%q: offset %d, line %d", text, l.Offset(), l.Line())
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("lines of %q (-want +got):\n%s", text, diff)
@@ -188,6 +192,9 @@ func TestOpen(t *testing.T) {
 		{"plain text under a packed name", "in.gz", text, text},
 		{"gzip under a plain name", "in.jsonl", gzipped(t, text), text},
 		{"two gzip members", "in.gz", gzipped(t, text) + gzipped(t, text), text + text},
+		{"gzip with members of nothing", "in.gz", strings.Repeat(gzipped(t, ""), 300) + gzipped(t, text), text},
+		{"gzip from a tape", "in.gz", gzipped(t, text) + strings.Repeat("\x00", 10240), text},
+		{"gzip and one zero", "in.gz", gzipped(t, text) + "\x00", text},
 		{"zstd under the name of gzip", "in.gz", zstded(t, text), text},
 		{"zstd behind a skippable frame", "in", skippable + zstded(t, text), text},
 		{"a file too short for any magic", "in", "{}", "{}"},
@@ -252,14 +259,64 @@ func TestOpenErrors(t *testing.T) {
 		t.Errorf("a directory: %v", err)
 	}
 	// What is cut off must not look like a shorter input, and the error names the file.
-	for name, packed := range map[string]string{"cut.gz": gzipped(t, "text"), "cut.zst": zstded(t, "text")} {
-		in, err := Open(writeFile(t, name, packed[:len(packed)-3]))
+	for _, tt := range []struct{ name, packed, want string }{
+		{"cut.gz", shortened(gzipped(t, "text")), "the file is cut off, its gzip data ends in the middle"},
+		{"cut in its header.gz", gzipped(t, "text")[:5], "the file is cut off, its gzip data ends in the middle"},
+		{"cut in its second member.gz", gzipped(t, "text") + gzipped(t, "text")[:5], "the file is cut off, its gzip data ends in the middle"},
+		{"cut.zst", shortened(zstded(t, "text")), "the file is cut off, its zstd data ends in the middle"},
+		{"tail.gz", gzipped(t, "text") + "text", "something other than gzip follows the gzip data"},
+		{"zeros and a tail.gz", gzipped(t, "text") + "\x00\x00" + gzipped(t, "text"), "something other than gzip follows the gzip data"},
+		{"window.zst", windowed(t, 2*maxWindow), "packed with a window of more than 128 MiB; unpack it with zstd -d --long=31"},
+	} {
+		in, err := Open(writeFile(t, tt.name, tt.packed))
 		if err == nil {
 			_, err = io.ReadAll(in)
 			in.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: error %v", name, err)
+		if err == nil || !strings.Contains(err.Error(), tt.name) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v", tt.name, err)
 		}
+	}
+}
+
+func shortened(packed string) string { return packed[:len(packed)-3] }
+
+// windowed is a zstd file that wants a window of that many bytes.
+func windowed(t testing.TB, window int) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // in one piece it would be a frame of its own size
+		if _, err := io.Copy(w, repeatByte('\n', 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// A bomb of blank lines goes by as fast as other text.
+func BenchmarkBlankLines(b *testing.B) {
+	const size = 64 << 20
+	for _, bm := range []struct{ name, line string }{
+		{"feeds", "\n"}, {"returns", "\r\n"}, {"spaces", strings.Repeat(" ", 200) + "\n"}, {"one line", " "},
+	} {
+		file := writeFile(b, "in.zst", zstded(b, strings.Repeat(bm.line, size/len(bm.line))+"\n{\"prompt\":\"\",\"model\":\"m\"}\n"))
+		b.Run(bm.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				if in, _, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil); err != nil || in.Models["m"] != 1 {
+					b.Fatal(in, err)
+				}
+			}
+		})
 	}
 }

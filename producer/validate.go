@@ -15,6 +15,10 @@ import (
 // MaxProblems is how many refused lines a report lists; the others are counted.
 const MaxProblems = 100
 
+// MaxBad is after how many refused lines reading stops, unless they are to be skipped: such
+// a file holds something else, and may unpack to a billion lines of it.
+const MaxBad = 1 << 20
+
 // MaxModels is how many models the requests of one run may name: each has a consumer
 // of its own on the bus.
 const MaxModels = 256
@@ -55,7 +59,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		in.Files = append(in.Files, DescribeFile(path, info))
 	}
 	sum := sha256.New()
-	counted := &counter{w: sum}
+	counted := &counter{ctx: ctx, w: sum}
 	r, err := NewReader(files, s, counted)
 	if err != nil {
 		return in, report, err
@@ -78,11 +82,16 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 			item.refuse()
 			repeated = append(repeated, item.Seq)
 		}
-		seen[key] = struct{}{}
+		if item.Err == nil || s.SkipInvalid { // else nothing will be sent
+			seen[key] = struct{}{}
+		}
 		in.Requests++
 		in.Digest.Add(item.Seq, item.CustomID, item.Hash())
 		if item.Err != nil {
 			report.add(Problem{item.File, item.Line, string(idText(item.CustomID)), item.Err.Error()})
+			if report.Count == MaxBad && !s.SkipInvalid {
+				break
+			}
 		} else {
 			in.Models[item.Model]++
 			if len(in.Models) > MaxModels {
@@ -136,13 +145,18 @@ func idText(raw []byte) []byte {
 	return id
 }
 
-// counter counts what is written through it.
+// counter counts what is written through it, until ctx ends: a file may go on for long
+// without a request in it.
 type counter struct {
-	w io.Writer
-	n int64
+	ctx context.Context
+	w   io.Writer
+	n   int64
 }
 
 func (c *counter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
 	c.n += int64(len(p))
 	return c.w.Write(p)
 }

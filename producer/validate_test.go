@@ -33,7 +33,7 @@ func requestOf(id, model string) proto.Request {
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	first := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "n") + "broken\r\n" + good("a", "m")
-	second := good("c", "m") + `{"custom_id":"\u0062","model":"m","messages":[]}` // no line feed; b again
+	second := "\xef\xbb\xbf" + good("c", "m") + "\xef\xbb\xbf" + `{"custom_id":"\u0062","model":"m","messages":[]}` // no line feed; b again
 	files := []string{writeFile(t, "1.jsonl", first), writeFile(t, "2.jsonl", gzipped(t, second))}
 	in, report, err := Validate(t.Context(), files, proto.Settings{}, nil)
 	if err != nil {
@@ -156,6 +156,37 @@ func TestValidateStops(t *testing.T) {
 	})
 	if !errors.Is(err, context.Canceled) || calls != 1 {
 		t.Errorf("error %v after %d calls", err, calls)
+	}
+}
+
+// A file may have no request in it for as long as it likes.
+func TestValidateStopsBetweenRequests(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "in.zst", zstded(t, strings.Repeat("\n", 1<<20)+good("a", "m")))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if in, _, err := Validate(ctx, []string{file}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) || in.Requests != 0 {
+		t.Errorf("error %v after %d requests", err, in.Requests)
+	}
+}
+
+// Neither does a file of something else cost memory for each of its lines.
+func TestValidateStopsAtBadLines(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "in.zst", zstded(t, strings.Repeat("1\n", MaxBad+100)))
+	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
+	if err != nil || report.Count != MaxBad || in.Requests != MaxBad {
+		t.Errorf("%d of %d lines, error %v", report.Count, in.Requests, err)
+	}
+}
+
+func TestValidatePackedTwice(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{gzipped(t, zstded(t, "{}")), zstded(t, gzipped(t, "{}"))} {
+		_, _, err := Validate(t.Context(), []string{writeFile(t, "in.gz", text)}, proto.Settings{}, nil)
+		if err == nil || !strings.Contains(err.Error(), "in.gz: it is packed twice") {
+			t.Errorf("error %v", err)
+		}
 	}
 }
 

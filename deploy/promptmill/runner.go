@@ -345,6 +345,9 @@ func refuse(screen *screen, p producer.Report, requests int) error {
 	if p.Count > len(p.Problems) {
 		screen.say("... and %d more", p.Count-len(p.Problems))
 	}
+	if p.Count == producer.MaxBad {
+		screen.say("... and no further line was read")
+	}
 	return usage("mend them, or give --skip-invalid to run the others and have these in the errors file",
 		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
 }
