@@ -58,16 +58,25 @@ func Open(path string) (io.ReadCloser, error) {
 // that it takes. It is what zstd itself allows unless --long says otherwise.
 const maxWindow = 128 << 20
 
+// ErrDamaged is in errors of a file that is not as it should be, and will be no other.
+var ErrDamaged = errors.New("the file cannot be unpacked")
+
 // explain says of an error of a packed file what is wrong with the file.
 func explain(err error, format string) error {
 	switch {
+	case format == "":
+		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the file is cut off, its %s data ends in the middle: %w", format, err)
+		return fmt.Errorf("%w: it is cut off, its %s data ends in the middle: %w", ErrDamaged, format, err)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31: %w", maxWindow>>20, err)
+		return fmt.Errorf("%w: it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31", ErrDamaged, maxWindow>>20)
+	case errors.Is(err, errTail), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.Is(err, zstd.ErrCRCMismatch), errors.Is(err, zstd.ErrMagicMismatch):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
 }
+
+var errTail = errors.New("something other than gzip follows the gzip data")
 
 // gunzip reads the members of a gzip file, and the zeros that a tape or a disk image has put
 // behind them, as gzip(1) does.
@@ -121,7 +130,7 @@ func (g *gunzip) skipZeros() error {
 			return err
 		}
 		if c != 0 {
-			return errors.New("something other than gzip follows the gzip data")
+			return errTail
 		}
 	}
 }

@@ -260,10 +260,10 @@ func TestOpenErrors(t *testing.T) {
 	}
 	// What is cut off must not look like a shorter input, and the error names the file.
 	for _, tt := range []struct{ name, packed, want string }{
-		{"cut.gz", shortened(gzipped(t, "text")), "the file is cut off, its gzip data ends in the middle"},
-		{"cut in its header.gz", gzipped(t, "text")[:5], "the file is cut off, its gzip data ends in the middle"},
-		{"cut in its second member.gz", gzipped(t, "text") + gzipped(t, "text")[:5], "the file is cut off, its gzip data ends in the middle"},
-		{"cut.zst", shortened(zstded(t, "text")), "the file is cut off, its zstd data ends in the middle"},
+		{"cut.gz", shortened(gzipped(t, "text")), "it is cut off, its gzip data ends in the middle"},
+		{"cut in its header.gz", gzipped(t, "text")[:5], "it is cut off, its gzip data ends in the middle"},
+		{"cut in its second member.gz", gzipped(t, "text") + gzipped(t, "text")[:5], "it is cut off, its gzip data ends in the middle"},
+		{"cut.zst", shortened(zstded(t, "text")), "it is cut off, its zstd data ends in the middle"},
 		{"tail.gz", gzipped(t, "text") + "text", "something other than gzip follows the gzip data"},
 		{"zeros and a tail.gz", gzipped(t, "text") + "\x00\x00" + gzipped(t, "text"), "something other than gzip follows the gzip data"},
 		{"window.zst", windowed(t, 2*maxWindow), "packed with a window of more than 128 MiB; unpack it with zstd -d --long=31"},
@@ -273,7 +273,7 @@ func TestOpenErrors(t *testing.T) {
 			_, err = io.ReadAll(in)
 			in.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), tt.name) || !strings.Contains(err.Error(), tt.want) {
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), tt.name) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v", tt.name, err)
 		}
 	}

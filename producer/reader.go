@@ -161,7 +161,7 @@ func (r *Reader) open(offset int64, line int) error {
 	r.lines = &LineReader{r: newBuffer(text), offset: offset, line: line}
 	if magic, _ := r.lines.r.Peek(4); offset == 0 && (isGzip(magic) || isZstd(magic)) {
 		r.Close()
-		return fmt.Errorf("read %s: it is packed twice; unpack it once", r.files[r.at.File])
+		return fmt.Errorf("read %s: %w: it is packed twice; unpack it once", r.files[r.at.File], ErrDamaged)
 	}
 	return nil
 }

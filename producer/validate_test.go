@@ -184,7 +184,7 @@ func TestValidatePackedTwice(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{gzipped(t, zstded(t, "{}")), zstded(t, gzipped(t, "{}"))} {
 		_, _, err := Validate(t.Context(), []string{writeFile(t, "in.gz", text)}, proto.Settings{}, nil)
-		if err == nil || !strings.Contains(err.Error(), "in.gz: it is packed twice") {
+		if err == nil || !strings.Contains(err.Error(), "in.gz: the file cannot be unpacked: it is packed twice") {
 			t.Errorf("error %v", err)
 		}
 	}

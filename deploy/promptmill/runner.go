@@ -309,11 +309,8 @@ func (r *runner) begin(ctx context.Context) error {
 	var problems producer.Report
 	var err error
 	m.Input, problems, err = producer.Validate(ctx, o.inputs, o.settings, r.screen.validating)
-	if errors.Is(err, producer.ErrEmpty) {
-		return usage("", "%s: %w", strings.Join(o.inputs, ", "), err)
-	}
 	if err != nil {
-		return err
+		return unreadable(err, o.inputs)
 	}
 	if problems.Count > 0 && !o.settings.SkipInvalid {
 		return refuse(r.screen, problems, m.Input.Requests)
@@ -335,6 +332,17 @@ func (r *runner) begin(ctx context.Context) error {
 		r.screen.say("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), atOnce(o.command))
 	}
 	return nil
+}
+
+// unreadable gives an error of reading the input its exit code.
+func unreadable(err error, inputs []string) error {
+	switch {
+	case errors.Is(err, producer.ErrEmpty):
+		return usage("", "%s: %w", strings.Join(inputs, ", "), err)
+	case errors.Is(err, producer.ErrDamaged):
+		return usage("", "%w", err)
+	}
+	return err
 }
 
 // refuse lists the lines that cannot be sent.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,11 +181,8 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 	}
 	var problems producer.Report
 	m.Input, problems, err = producer.Validate(ctx, inputs, settings, screen.validating)
-	if errors.Is(err, producer.ErrEmpty) {
-		return m, usage("", "%s: %w", strings.Join(inputs, ", "), err)
-	}
 	if err != nil {
-		return m, err
+		return m, unreadable(err, inputs)
 	}
 	if problems.Count > 0 && !settings.SkipInvalid {
 		return m, refuse(screen, problems, m.Input.Requests)
