@@ -30,8 +30,9 @@ type WorkerInfo struct {
 	// empty: unknown.
 	Flavour       string   `json:"flavour"`
 	ServerVersion string   `json:"server_version"`
-	Ready         bool     `json:"ready"`  // its model server answers
-	Models        []string `json:"models"` // null: the model server does not tell, any are tried
+	Ready         bool     `json:"ready"`             // its model server answers
+	Problem       string   `json:"problem,omitempty"` // why it does not, in words
+	Models        []string `json:"models"`            // null: the model server does not tell, any are tried
 	// ContextLength is how many tokens a request and its answer may have, by model; only
 	// of those of which the model server tells.
 	ContextLength map[string]int `json:"context_length,omitempty"`

@@ -64,8 +64,9 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 func (w *Worker) announcement() proto.WorkerInfo {
 	models, _ := w.models()
 	server, _ := w.Info()
+	problem, _ := w.Waiting()
 	info := proto.WorkerInfo{
-		Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(),
+		Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(), Problem: proto.Printable(problem),
 		Flavour: server.Flavour, ServerVersion: server.Version, Models: models,
 		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
 		LoadSeconds: known(server.LoadSeconds),

@@ -48,6 +48,13 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		w.charge(t)
 		return
 	}
+	switch {
+	case j.verdict == barred:
+		w.putAside(t, j, took)
+		return
+	case j.verdict == final:
+		w.admit(t, j, begin, took)
+	}
 	w.conclude(t, j, took)
 }
 

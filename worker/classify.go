@@ -22,6 +22,7 @@ const (
 	final  verdict = iota // the result stands, answered or refused
 	retry                 // try again, if there are attempts left
 	unsent                // the server was not reached; the attempt does not count
+	barred                // it may mean all requests; what becomes of others decides
 )
 
 // judged is an attempt's result and what follows from it.
@@ -33,6 +34,7 @@ type judged struct {
 	overload bool           // the server refused it because it has too many
 	work     float64        // what the server produced, in tokens
 	content  answer.Content // of a good answer
+	location string         // that a redirect names
 	// malformed is why an answer that came whole is no JSON. Another try that gives the same
 	// will go on giving it: a logprob of -Infinity, a byte that is not UTF-8.
 	malformed string
@@ -60,6 +62,10 @@ func judge(endpoint string, a modelserver.Answer) judged {
 		j.result.Body = proto.OneLine(a.Body)
 	} else {
 		j.result.Body = proto.Quote(string(a.Body)) // an HTML page, a plain text, nothing
+	}
+	if refusesAll(a.Status) {
+		j.verdict, j.location = barred, proto.Printable(a.Header.Get("Location"))
+		return j
 	}
 	if modelserver.Retryable(a.Status) {
 		j.verdict, j.reason = retry, fmt.Sprint(a.Status)

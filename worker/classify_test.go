@@ -49,12 +49,15 @@ func TestJudge(t *testing.T) {
 		{"nothing", 200, ``, retry, proto.CodeInvalidResponse},
 		{"HTML under a good status", 200, `<html></html>`, retry, proto.CodeInvalidResponse},
 		{"bytes that are not UTF-8", 200, "{\"a\":\"\xff\"}", retry, proto.CodeInvalidResponse},
-		{"a redirect", 307, ``, final, `""`},
+		{"a redirect", 307, ``, barred, `""`},
 		{"an HTML page of a proxy", 502, "<html>\r\n\"x\"\x00</html>", retry, `"<html>\r\n\"x\"\u0000</html>"`},
-		{"a text", 401, "no", final, `"no"`},
+		{"a text", 401, "no", barred, `"no"`},
 		{"a refusal on several lines", 400, "{\"error\":\n1}\n", final, `{"error": 1}`},
 	}
-	for _, status := range []int{400, 401, 403, 404, 413, 422} {
+	for _, status := range []int{101, 301, 302, 308, 401, 403, 404, 405, 407} {
+		rows = append(rows, row{fmt.Sprint(status, " may mean all"), status, refusal, barred, refusal})
+	}
+	for _, status := range []int{400, 413, 422} {
 		rows = append(rows, row{fmt.Sprint(status, " stands"), status, refusal, final, refusal})
 	}
 	for _, status := range []int{408, 409, 425, 429, 499, 500, 502, 503, 504, 529} {

@@ -28,17 +28,18 @@ const downGrace = 30 * time.Second
 
 // health is how the model server does.
 type health struct {
-	mu     sync.Mutex
-	why    string // it takes no requests; empty: it does
-	since  time.Time
-	hung   bool           // it must prove that it answers requests before it gets more
-	canary *proto.Request // one that it did not answer while it hung
-	starts int            // of our process, when it hung
-	info   modelserver.Info
-	known  bool // info is
-	calls  context.Context
-	cut    context.CancelFunc // of calls
-	said   map[string]bool
+	mu       sync.Mutex
+	why      string // it takes no requests; empty: it does
+	since    time.Time
+	hung     bool           // it must prove that it answers requests before it gets more
+	canary   *proto.Request // one that it did not answer while it hung
+	refusing bool           // all requests; watchRefusals finds out when it takes one again
+	starts   int            // of our process, when it hung
+	info     modelserver.Info
+	known    bool // info is
+	calls    context.Context
+	cut      context.CancelFunc // of calls
+	said     map[string]bool
 	// When the server did something last, and when it was complained of. (A number in
 	// their place would follow steps of the wall clock.)
 	moved, complained time.Time
@@ -94,7 +95,7 @@ func (h *health) remember(r proto.Request) {
 func (h *health) expired(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.why != "" && (h.hung || now.Sub(h.since) > downGrace)
+	return h.why != "" && (h.hung || h.refusing || now.Sub(h.since) > downGrace)
 }
 
 // once reports whether something is said for the first time.
@@ -148,7 +149,7 @@ func (w *Worker) down(why string, err error) {
 	if fresh {
 		h.since = time.Now()
 	}
-	if !h.hung {
+	if !h.hung && !h.refusing {
 		h.why = why
 	}
 	h.mu.Unlock()
@@ -163,7 +164,7 @@ func (w *Worker) up() {
 	h.progress(time.Now())
 	h.mu.Lock()
 	before, since := h.why, h.since
-	h.why, h.hung, h.canary = "", false, nil
+	h.why, h.hung, h.refusing, h.canary = "", false, false, nil
 	h.mu.Unlock()
 	if before != "" {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).Msg("the model server answers")
@@ -246,8 +247,11 @@ func (w *Worker) learn(info modelserver.Info) {
 func (w *Worker) proven(ctx context.Context) bool {
 	h := &w.health
 	h.mu.Lock()
-	hung, since, canary, starts := h.hung, h.since, h.canary, h.starts
+	hung, refusing, since, canary, starts := h.hung, h.refusing, h.since, h.canary, h.starts
 	h.mu.Unlock()
+	if refusing {
+		return false
+	}
 	if !hung {
 		return true
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,13 @@ type Config struct {
 	Stall    time.Duration      // without any progress, until the model server counts as hung. Defaults to 5 minutes.
 	Grace    time.Duration      // to finish what is in flight after a stop. Defaults to 30 s.
 	Log      zerolog.Logger
+
+	// StopRefused has Run return a [RefusedError] when the model server refuses all
+	// requests and never took one, instead of waiting until it does.
+	StopRefused bool
+	// Samples are requests that a model server has answered before. They tell a server that
+	// refuses all requests from one that refuses the last few of a run.
+	Samples []proto.Request
 }
 
 // Worker runs requests at one model server.
@@ -44,8 +52,11 @@ type Worker struct {
 	feeds  feeds
 	health health
 	stats  Stats
+	made   time.Time
+	stop   context.CancelCauseFunc // of Run
 
 	suspects suspects
+	refusals refusals
 	shares   shares
 	latency  latency
 	others   others        // the fetch loop's
@@ -67,9 +78,10 @@ func New(cfg Config) *Worker {
 	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
 	w := &Worker{
-		cfg: cfg, queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
+		cfg: cfg, made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
 		changed: make(chan struct{}, 1), idle: make(chan struct{}, 1), trials: make(chan trial),
 	}
+	w.refusals.full = make(chan struct{}, 1)
 	w.health.renew()
 	return w
 }
@@ -79,8 +91,10 @@ func (w *Worker) Stats() *Stats { return &w.stats }
 
 // Run works until ctx ends. Then it takes no more work, finishes what is in flight
 // within the grace period, hands back the rest and returns nil. It returns an error
-// only when it cannot begin.
+// when it cannot begin, and as Config.StopRefused says.
 func (w *Worker) Run(ctx context.Context) error {
+	ctx, w.stop = context.WithCancelCause(ctx)
+	defer w.stop(nil)
 	presence, err := w.openBus(ctx)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
@@ -100,6 +114,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { w.watchServer(ctx) })
 	loops.Go(func() { w.watchLoad(ctx) })
+	loops.Go(func() { w.watchRefusals(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
 	loops.Go(func() { w.fetch(ctx, bus) })
 	loops.Go(func() { w.announce(ctx, presence) })
@@ -115,9 +130,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	close(w.trials)
 	w.hands.Wait()
 	w.drop(func(*task) bool { return true }) // suspects, if the server died meanwhile
+	for _, a := range w.refusals.close() {
+		a.task.handBack()
+	}
 	last := time.AfterFunc(5*time.Second, cutBus)
 	w.shards.Wait()
 	last.Stop()
+	if refused, ok := errors.AsType[*RefusedError](context.Cause(ctx)); ok {
+		return refused
+	}
 	return nil
 }
 
@@ -168,7 +189,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 		if w.health.expired(time.Now()) {
 			break
 		}
-		if w.Down() {
+		if w.Down() || w.refusals.undecided() {
 			sleep(ctx, 50*time.Millisecond)
 			continue
 		}
@@ -183,7 +204,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			t.handBack()
 			return
-		case w.Down(): // while there was no slot
+		case w.Down(), w.refusals.undecided(): // while there was no slot
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			continue
 		}
@@ -245,12 +266,14 @@ func (r *rate) measure(ended int64, now time.Time) {
 
 // room is how many more requests the worker wants: so many that all slots are taken,
 // and those held ahead. A pull brings whole shards, so it may come to hold the rest of
-// a shard more. What waits for its next attempt takes no room, up to a bound.
+// a shard more. What waits for its next attempt takes no room, up to a bound, nor does
+// what was refused and may have company.
 func (w *Worker) room() int {
 	w.rate.measure(w.stats.Done.Load(), time.Now())
 	want := w.cfg.Limiter.Limit() + max(1, w.rate.ahead)
 	held := int(w.held.Load())
-	return min(want-(held-w.queue.delayed()), 8*want-held)
+	idle := w.queue.delayed() + int(w.refusals.n.Load())
+	return min(want-(held-idle), max(8*want, 2*refusedMaybe)-held)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -134,7 +134,10 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 			f.Status, f.Detail = fine, fmt.Sprintf("%s answered %s in %s", model, t.path, brief(took))
 			return f
 		case a.Status == 401 || a.Status == 403:
-			f.Detail, f.Mend = fmt.Sprintf("%s refuses the key: status %d", s.URL(), a.Status), "set PROMPTMILL_API_KEY"
+			f.Detail, f.Mend = fmt.Sprintf("%s refuses the key: status %d%s", s.URL(), a.Status, saying(a.Body)), "set PROMPTMILL_API_KEY"
+			return f
+		case a.Status >= 300 && a.Status < 400:
+			f.Detail, f.Mend = fmt.Sprintf("%s redirects %s to %q: status %d", s.URL(), t.path, a.Header.Get("Location"), a.Status), "give that URL as --url"
 			return f
 		case a.Status == 429 || a.Status == 503 || a.Status == 529:
 			f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%s is busy: status %d%s", s.URL(), a.Status, saying(a.Body)), "run promptmill doctor again when it has less to do"

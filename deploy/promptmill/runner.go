@@ -102,8 +102,12 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, r.explain(ctx, err)
 	}
 	if err := r.work(ctx); err != nil {
-		if errors.Is(err, errOtherRun) && !r.resumed {
+		_, refused := errors.AsType[*worker.RefusedError](err)
+		switch {
+		case errors.Is(err, errOtherRun) && !r.resumed:
 			err = errors.Join(err, r.journal.Remove()) // it was made for a run that does not begin
+		case refused && !r.resumed && r.journal.State().Counts.Done == 0:
+			r.forget()
 		}
 		return nil, r.explain(ctx, err)
 	}
@@ -450,7 +454,7 @@ func (r *runner) work(ctx context.Context) error {
 	view := &view{run: m, link: l}
 	if r.models != nil {
 		cfg := workerConfig(o.command, r.models, r.models.servers[0], l, log)
-		cfg.Run = m.Run
+		cfg.Run, cfg.StopRefused, cfg.Samples = m.Run, !o.shared, r.samples()
 		parts.worker = worker.New(cfg)
 		view.worker, view.limit = parts.worker, cfg.Limiter.Limit
 		r.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
@@ -573,6 +577,40 @@ func (r *runner) keepStdin() error {
 	return nil
 }
 
+// samples are a few requests that have their line, most of them answered: with these the
+// worker tells a server that refuses all requests from one that refuses those left.
+func (r *runner) samples() (list []proto.Request) {
+	const enough = 3
+	done := r.journal.State().Done
+	if done.IsEmpty() {
+		return nil
+	}
+	in, err := producer.NewReader(r.options.inputs, r.journal.State().Manifest.Settings, nil)
+	if err != nil {
+		return nil // the producer is going to say so
+	}
+	defer in.Close()
+	for len(list) < min(enough, int(done.GetCardinality())) {
+		item, err := in.Next()
+		if err != nil {
+			return list
+		}
+		if item.Err == nil && done.Contains(item.Seq) {
+			list = append(list, proto.Request{Seq: item.Seq, URL: strings.Clone(item.URL), Body: bytes.Clone(item.Body)})
+		}
+	}
+	return list
+}
+
+// forget removes what a run has left that has no line, so that another input or other
+// settings can have its output.
+func (r *runner) forget() {
+	err := errors.Join(r.journal.Remove(), os.RemoveAll(r.options.stateDir))
+	if err != nil {
+		r.options.log.Warn().Err(err).Msg("failed to remove what the run has left; it goes on from there")
+	}
+}
+
 // explain puts an error into words for the person who waits for the run.
 func (r *runner) explain(ctx context.Context, err error) error {
 	again := "run the same command again to go on; nothing is lost"
@@ -581,6 +619,7 @@ func (r *runner) explain(ctx context.Context, err error) error {
 		s := r.journal.State()
 		done = fmt.Sprintf(": %d of %d requests have their line", s.Counts.Done, s.Manifest.Input.Requests)
 	}
+	refused, _ := errors.AsType[*worker.RefusedError](err)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return &failure{exitInterrupted, fmt.Errorf("interrupted%s", done), again}
@@ -589,6 +628,11 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	case errors.Is(err, proto.ErrInputChanged):
 		return withHint(fmt.Errorf("%w%s; nothing final was written", err, done),
 			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")
+	case refused != nil:
+		if !exists(r.options.output.Journal()) {
+			return &failure{exitUnreachable, fmt.Errorf("%w; no request was run", refused), refused.Fix() + ", then run the same command again"}
+		}
+		return &failure{exitUnreachable, fmt.Errorf("%w%s", refused, done), refused.Fix() + ", then " + again}
 	case errors.Is(err, collector.ErrDeleted):
 		return withHint(fmt.Errorf("%w by another process%s", err, done), "run the same command again to begin it anew on the bus; what is done is kept")
 	case errors.Is(err, errBusStore):

@@ -24,6 +24,7 @@ import (
 //	empty       200 without a body
 //	nochoices   200 with an answer that has no choices
 //	abort       200 with an answer that was given up (SGLang)
+//	401         the key is wrong: final if others get through
 //	context     400, the prompt is too long: final, must not be tried again
 type Faults map[string]float64
 
@@ -31,7 +32,7 @@ type Faults map[string]float64
 var cured = []string{"429", "500", "503", "529", "reset", "truncated", "html", "garbage", "empty", "nochoices", "abort"}
 
 // FaultNames are the names of all faults.
-var FaultNames = append(slices.Clone(cured), "hang", "context")
+var FaultNames = append(slices.Clone(cured), "hang", "401", "context")
 
 // ParseFaults reads faults as "429=0.05,reset=0.01". "all=0.1" shares the rate among
 // the faults that a retry cures, but for the hang.
@@ -114,6 +115,8 @@ func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, re
 		writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{
 			{"index": 0, "message": object{"role": "assistant", "content": ""}, "finish_reason": "abort"},
 		}})
+	case "401":
+		s.refuse(w, http.StatusUnauthorized, "invalid_api_key", "the key is wrong")
 	case "context":
 		s.refuseLength(w, s.context()+5000, 0)
 	}

@@ -1,0 +1,65 @@
+package proto
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"unicode"
+)
+
+// maxErrorText is the longest text that [ErrorText] gives, in bytes.
+const maxErrorText = 200
+
+// ErrorText is what a model server says in an answer that is an error, for people: the
+// message in it or, where it is no JSON of a known form, its first line. It is one line
+// without control characters. Known are OpenAI's {"error": {"message": ...}} (also vLLM,
+// SGLang, llama.cpp), {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and
+// {"message": "..."}.
+func ErrorText(body []byte) string {
+	return shortText(findMessage(bytes.TrimSpace(body), 0))
+}
+
+// findMessage looks for the message in an error object, which may be in another.
+func findMessage(body []byte, depth int) string {
+	var members map[string]json.RawMessage
+	var list []json.RawMessage
+	var text string
+	switch {
+	case depth > 3 || len(body) == 0:
+	case json.Unmarshal(body, &text) == nil:
+		return text
+	case json.Unmarshal(body, &members) == nil:
+		for _, name := range []string{"error", "detail", "message", "msg"} {
+			if inner, ok := members[name]; ok {
+				if text := findMessage(inner, depth+1); text != "" {
+					return text
+				}
+			}
+		}
+	case json.Unmarshal(body, &list) == nil && len(list) > 0:
+		return findMessage(list[0], depth+1)
+	}
+	return string(body)
+}
+
+// shortText is the first line of a text that says something, cut to a length that can be
+// read at a glance.
+func shortText(text string) string {
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	text = strings.TrimSpace(Printable(text))
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "..."
+	}
+	return text
+}
+
+// Printable is a text without what could move a terminal's cursor or change how it looks:
+// each control character, and each that changes the direction of writing, becomes a space.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, text)
+}

@@ -1,0 +1,269 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+)
+
+// gate is a model server that refuses the requests that it is to refuse.
+type gate struct {
+	status int
+	posts  atomic.Int64
+	shut   atomic.Bool            // it refuses all
+	refuse func(body []byte) bool // of the others, these; nil: none
+	wait   func(body []byte)      // before it answers; nil: it does not
+	header map[string]string      // of a refusal
+}
+
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		http.NotFound(w, r)
+		return
+	}
+	g.posts.Add(1)
+	body, _ := io.ReadAll(r.Body)
+	if g.shut.Load() || g.refuse != nil && g.refuse(body) {
+		for name, value := range g.header {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(g.status)
+		io.WriteString(w, `{"error":{"message":"you may not"}}`)
+		return
+	}
+	if g.wait != nil {
+		g.wait(body)
+	}
+	io.WriteString(w, `{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`)
+}
+
+// names reports whether a body has one of some questions.
+func names(questions ...string) func([]byte) bool {
+	return func(body []byte) bool {
+		for _, q := range questions {
+			if bytes.Contains(body, []byte("question "+q+`"`)) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// A run whose requests are all refused stops, and no request is failed for it.
+func TestRunRefused(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status   int
+		requests uint32
+		posts    int64 // at most
+		location string
+		error    string
+		fix      string
+	}{
+		{status: 401, requests: 200, posts: refusedSurely + 8, error: "POST /v1/chat/completions: status 401 Unauthorized: you may not", fix: "PROMPTMILL_API_KEY"},
+		{status: 403, requests: 1, posts: 1, error: "status 403 Forbidden: you may not", fix: "PROMPTMILL_API_KEY"},
+		{status: 404, requests: 200, posts: refusedMaybe + 8, error: "status 404 Not Found: you may not", fix: "--url"},
+		{status: 302, requests: 3, posts: 3, location: "https://h/", error: "status 302 Found, Location: https://h/: you may not", fix: "--url"},
+		{status: 407, requests: 3, posts: 3, error: "status 407 Proxy Authentication Required", fix: "HTTP_PROXY"},
+	} {
+		t.Run(http.StatusText(tt.status), func(t *testing.T) {
+			t.Parallel()
+			g := &gate{status: tt.status, header: map[string]string{}}
+			if tt.location != "" {
+				g.header["Location"] = tt.location
+			}
+			g.shut.Store(true)
+			b := newBench(t, serve(t, g))
+			b.cfg.StopRefused = true
+			b.fill("r", "m", 0, tt.requests, 10)
+
+			w := New(b.cfg)
+			err := w.Run(t.Context())
+			refused, ok := errors.AsType[*RefusedError](err)
+			if !ok || !strings.Contains(err.Error(), tt.error) || !strings.Contains(refused.Fix(), tt.fix) {
+				t.Errorf("Run: %v", err)
+			}
+			if got := b.results(); len(got) != 0 {
+				t.Errorf("results %v, want none", got)
+			}
+			if n := g.posts.Load(); n > tt.posts {
+				t.Errorf("the server got %d requests, want %d at most", n, tt.posts)
+			}
+			b.idle(w)
+		})
+	}
+}
+
+// A few requests that are refused, among others that are not, fail alone: at the beginning,
+// in the middle, and as the last of a run.
+func TestSomeRefused(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		concurrency int
+		refused     []string
+	}{
+		{"the first ones", 8, []string{"0", "1", "2", "3", "4"}},
+		{"the last ones", 8, []string{"35", "36", "37", "38", "39"}},
+		{"those between", 1, []string{"7", "20"}},
+		{"the last one, one at a time", 1, []string{"39"}},
+	} {
+		for _, status := range []int{403, 404} {
+			t.Run(tt.name+" "+http.StatusText(status), func(t *testing.T) {
+				t.Parallel()
+				g := &gate{status: status, refuse: names(tt.refused...)}
+				b := newBench(t, serve(t, g))
+				b.cfg.Limiter = limit.Fixed(tt.concurrency)
+				b.cfg.StopRefused = true
+				b.fill("r", "m", 0, 40, 10)
+				w, stop := b.start()
+				got := b.finish(w, stop, 40)
+				failed := 0
+				for seq, lines := range got {
+					if !strings.Contains(lines[0], `"attempts":1,`) {
+						t.Errorf("request %d: %s", seq, lines[0])
+					}
+					if !strings.Contains(lines[0], `"status_code":200`) {
+						failed++
+					}
+				}
+				if failed != len(tt.refused) || w.Stats().Failed.Load() != int64(failed) {
+					t.Errorf("%d failed, want %d", failed, len(tt.refused))
+				}
+			})
+		}
+	}
+}
+
+// A server that begins to refuse all requests, in the middle of a run, is waited for.
+func TestRefusedForAWhile(t *testing.T) {
+	t.Parallel()
+	g := &gate{status: 401}
+	answered := make(chan struct{}, 400)
+	g.wait = func([]byte) { answered <- struct{}{} }
+	b := newBench(t, serve(t, g))
+	b.cfg.StopRefused = true // which is for a server that never took one
+	b.fill("r", "m", 0, 200, 10)
+	w, stop := b.start()
+	<-answered
+	g.shut.Store(true)
+	prototest.Poll(t, patience, "the refusal to be noticed", func() bool {
+		why, _ := w.Waiting()
+		return strings.Contains(why, "refuses all requests")
+	})
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.Load() == 0 })
+	before := g.posts.Load()
+	prototest.Poll(t, patience, "the server to be tried", func() bool { return g.posts.Load() > before })
+	if info := w.announcement(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
+		t.Errorf("the worker says ready %t, %q", info.Ready, info.Problem)
+	}
+	g.shut.Store(false)
+	for seq, lines := range b.finish(w, stop, 200) {
+		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// A worker that stays up waits for a server that has refused all requests from the
+// beginning, and does not keep those of one run from trying another.
+func TestWorkerWaitsWhileRefused(t *testing.T) {
+	t.Parallel()
+	g := &gate{status: 404, refuse: func(body []byte) bool { return bytes.Contains(body, []byte("a question")) }}
+	b := newRuns(t, serve(t, g))
+	b.addRun("a", 0, "m")
+	b.fill("a", "m", 0, 5, 5)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "the refusal to be noticed", func() bool {
+		why, _ := w.Waiting()
+		return strings.Contains(why, "refuses all requests")
+	})
+	b.addRun("b", 0, "m")
+	b.fill("b", "m", 0, 5, 5)
+	b.await("b")
+	b.await("a") // they are known to be at fault now
+	stop()
+	for seq, lines := range b.lines("a", 5) {
+		if !strings.Contains(lines[0], `"status_code":404`) {
+			t.Errorf("request %d of a: %s", seq, lines[0])
+		}
+	}
+	for seq, lines := range b.lines("b", 5) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d of b: %s", seq, lines[0])
+		}
+	}
+	b.idle(w)
+}
+
+// What is left of a run may all be refused for itself: requests that were answered before
+// tell.
+func TestRefusedAfterSamples(t *testing.T) {
+	t.Parallel()
+	for _, shut := range []bool{false, true} {
+		g := &gate{status: 404, refuse: names("5", "6")}
+		g.shut.Store(shut)
+		b := newBench(t, serve(t, g))
+		b.cfg.StopRefused, b.cfg.Samples = true, chats(1, 2)
+		b.publish("0-0", chats(5, 6)...)
+		w := New(b.cfg)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		if shut {
+			if _, ok := errors.AsType[*RefusedError](<-done); !ok {
+				t.Error("Run goes on")
+			}
+		} else {
+			b.await("r")
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		}
+		cancel()
+		if got := len(b.results()); shut != (got == 0) || !shut && got != 2 {
+			t.Errorf("%d results of a server that refuses all: %t", got, shut)
+		}
+	}
+}
+
+// A key that stops working while long answers are under way: these do not show that the
+// refusals after it meant single requests.
+func TestAnswerBeganBefore(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	g := &gate{status: 403, refuse: names("1", "2", "3", "4")}
+	g.wait = func(body []byte) {
+		if names("0")(body) {
+			<-release
+		}
+	}
+	b := newBench(t, serve(t, g))
+	b.publish("0-0", chats(0, 4)...)
+	w, _ := b.start()
+	prototest.Poll(t, patience, "four refusals", func() bool { return w.refusals.n.Load() == 4 })
+	g.shut.Store(true)
+	close(release)
+	prototest.Poll(t, patience, "the answer", func() bool { return len(b.results()) == 1 })
+	prototest.Poll(t, patience, "the refusal to be noticed", func() bool { return w.health.isRefusing() })
+	if got := b.results(); len(got) != 1 {
+		t.Errorf("results %v", got)
+	}
+}
+
+func TestRefusedError(t *testing.T) {
+	t.Parallel()
+	err := &RefusedError{Server: "http://h", Path: "/v1/embeddings", Status: 302, Location: "https://h/"}
+	if got, want := err.Error(), "the model server at http://h refuses all requests: POST /v1/embeddings: status 302 Found, Location: https://h/"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
