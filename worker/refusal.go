@@ -132,7 +132,7 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 // settle makes results of the refusals that came before a request began that was let in.
 func (w *Worker) settle(begin time.Duration) {
 	for _, a := range w.refusals.take(func(a refusal) bool { return a.ended < begin }) {
-		a.j.verdict = final
+		a.j.verdict, a.j.reason = final, ""
 		w.conclude(a.task, a.j, a.took)
 	}
 }

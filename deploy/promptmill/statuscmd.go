@@ -268,7 +268,19 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%.1f\t%d\t%s\t%s\t%s\t%s\n", i.Name, state, i.InFlight, i.Concurrency, i.PerSecond, i.Done, models, gpu, i.Version, age(time.Since(i.Since)))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+
+	for _, i := range workers {
+		if i.Problem == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "! %s: %s\n", printable(i.Name), printable(i.Problem)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // few joins some names.
