@@ -32,9 +32,9 @@ func controlCommands(env environment) []*cli.Command {
 				if c.Bool("json") {
 					return printJSON(env.stdout, m)
 				}
-				fmt.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
+				printf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
 				if !m.State.Ended() && !s.served(ctx, m.Run) {
-					fmt.Fprintf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+					printf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
 				}
 				return nil
 			},
@@ -70,7 +70,7 @@ func deleteCommand(env environment) *cli.Command {
 			if c.Bool("json") {
 				return printJSON(env.stdout, map[string]any{"run": m.Run, "deleted": true})
 			}
-			fmt.Fprintf(env.stderr, "run %s is deleted\n", m.Run)
+			printf(env.stderr, "run %s is deleted\n", m.Run)
 			return nil
 		},
 	}

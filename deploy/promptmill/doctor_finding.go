@@ -49,9 +49,10 @@ const (
 
 // print prints a finding and, on the next line, how to mend it.
 func (f finding) print(w io.Writer, paint func(verdict) string) {
-	fmt.Fprintf(w, "%s  %-*s%s\n", paint(f.Status), nameWidth, f.Name, f.Detail)
+	fmt.Fprint(w, paint(f.Status))
+	printf(w, "  %-*s%s\n", nameWidth, f.Name, f.Detail)
 	for line := range strings.Lines(f.Mend) {
-		fmt.Fprintf(w, "%*s%s\n", indent, "", strings.TrimSuffix(line, "\n"))
+		printf(w, "%*s%s\n", indent, "", strings.TrimSuffix(line, "\n"))
 	}
 }
 

@@ -62,8 +62,8 @@ func complain(w io.Writer, err error) {
 	if ok && f.err == nil {
 		return
 	}
-	fmt.Fprintf(w, "promptmill: error: %v\n", err)
+	fmt.Fprintf(w, "promptmill: error: %s\n", printableLines(err.Error()))
 	if ok && f.hint != "" {
-		fmt.Fprintf(w, "promptmill: hint: %s\n", f.hint)
+		fmt.Fprintf(w, "promptmill: hint: %s\n", printableLines(f.hint))
 	}
 }

@@ -84,8 +84,8 @@ func printHistory(w io.Writer, list []history.Entry) error {
 		if e.InferenceTimeSeconds != nil {
 			worked = *e.InferenceTimeSeconds
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", printable(e.TestID), e.Timestamp.Local().Format("2006-01-02 15:04"), printable(e.Model), e.NumRequests, e.FailureCount,
-			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond), orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, printable(shorten(e.Meta)))
+		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
+			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond), orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, shorten(e.Meta))
 	}
 	return t.Flush()
 }

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"golang.org/x/text/width"
@@ -103,14 +108,58 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// printable is a name from elsewhere without what could move the cursor.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
+// What others chose (names, models, custom_ids, answers of servers) is printed through
+// printf, [screen.say] and complain alone, so that it can neither move the cursor nor make
+// a line look like another's. JSON has escapes of its own.
+
+// printf prints a line for people.
+func printf(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, format, printableArgs(args)...)
+}
+
+// printableArgs are arguments of a format in which all texts are printable.
+func printableArgs(args []any) []any {
+	clean := slices.Clone(args)
+	for i, arg := range clean {
+		switch arg := arg.(type) {
+		case time.Duration, time.Time:
+		case error:
+			clean[i] = printable(arg.Error())
+		case fmt.Stringer:
+			clean[i] = printable(arg.String())
+		case []byte:
+			clean[i] = printable(string(arg))
+		default:
+			if v := reflect.ValueOf(arg); v.Kind() == reflect.String {
+				clean[i] = printable(v.String())
+			}
 		}
-		return r
+	}
+	return clean
+}
+
+// printable is a text on one line, without characters that do something: escape sequences,
+// the C1 controls, what turns the direction of writing around.
+func printable(s string) string { return strings.Map(printableRune, s) }
+
+// printableLines is printable for a text of several lines.
+func printableLines(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' {
+			return r
+		}
+		return printableRune(r)
 	}, s)
+}
+
+func printableRune(r rune) rune {
+	switch {
+	case unicode.IsPrint(r):
+		return r
+	case unicode.IsSpace(r):
+		return ' '
+	}
+	return '?'
 }
 
 // shortName is a name in some cells at most.
@@ -119,6 +168,15 @@ func shortName(s string, cells int) string {
 		return cutText(s, cells-3) + "..."
 	}
 	return s
+}
+
+// printable is the line with printable texts.
+func (l line) printable() line {
+	l = slices.Clone(l)
+	for i := range l {
+		l[i].text = printable(l[i].text)
+	}
+	return l
 }
 
 // table gives the rows equal columns, two cells apart. Empty columns are left out.

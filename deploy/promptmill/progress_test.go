@@ -101,7 +101,7 @@ a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-mo
 func TestPlainLine(t *testing.T) {
 	t.Parallel()
 	got := busy().plain("in\x1b[2J\n.jsonl")
-	want := "in?[2J?.jsonl  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
+	want := "in?[2J .jsonl  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

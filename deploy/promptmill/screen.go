@@ -55,8 +55,13 @@ func newScreen(out *os.File, mode string, getenv func(string) string) (*screen, 
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n := len(p)
+	if s.mode != "json" {
+		p = []byte(printableLines(string(p)))
+	}
 	if len(s.block) == 0 {
-		return s.out.Write(p)
+		_, err := s.out.Write(p)
+		return n, err
 	}
 	block := s.block
 	if !s.runs {
@@ -65,17 +70,16 @@ func (s *screen) Write(p []byte) (int, error) {
 	if err := s.redraw(p, block); err != nil {
 		return 0, err
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // say writes a message for the user.
 func (s *screen) say(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
 	if s.mode == "json" {
-		s.json(map[string]any{"type": "message", "text": text})
+		s.json(map[string]any{"type": "message", "text": fmt.Sprintf(format, args...)})
 		return
 	}
-	fmt.Fprintln(s, text)
+	printf(s, format+"\n", args...)
 }
 
 func (s *screen) json(v any) {
@@ -126,7 +130,7 @@ func (s *screen) redraw(above []byte, block []line) error {
 	}
 	s.block = s.block[:0:0]
 	for _, l := range block[:min(len(block), max(1, height-2))] {
-		l = l.cut(width - 1) // what fills the last cell makes some terminals wrap
+		l = l.printable().cut(width - 1) // what fills the last cell makes some terminals wrap
 		s.block = append(s.block, l)
 		if !s.colour {
 			l = l.plain()

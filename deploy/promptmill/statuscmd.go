@@ -196,7 +196,7 @@ func printRuns(w io.Writer, all []runStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "RUN\tSTATE\tDONE\tFAILED\tPRIORITY\tMODELS\tAGE")
 	for _, r := range all {
-		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n", r.Run, r.State, r.Counts.Done, r.Input.Requests, r.Counts.Failed, r.Terms.Priority,
+		printf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n", r.Run, r.State, r.Counts.Done, r.Input.Requests, r.Counts.Failed, r.Terms.Priority,
 			few(r.Models(), 3), age(time.Since(r.CreatedAt)))
 	}
 	if err := t.Flush(); err != nil {
@@ -204,7 +204,7 @@ func printRuns(w io.Writer, all []runStatus) error {
 	}
 	for _, r := range all {
 		if r.Problem != "" {
-			fmt.Fprintf(w, "! %s: %s\n", r.Run, r.Problem)
+			printf(w, "! %s: %s\n", r.Run, r.Problem)
 		}
 	}
 	return nil
@@ -212,7 +212,7 @@ func printRuns(w io.Writer, all []runStatus) error {
 
 func printRun(w io.Writer, r runStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	line := func(name, format string, args ...any) { printf(t, name+"\t"+format+"\n", args...) }
 	line("run", "%s", r.Run)
 	line("state", "%s", r.State)
 	line("requests", "%d, of these %d done, %d failed", r.Input.Requests, r.Counts.Done, r.Counts.Failed)
@@ -266,7 +266,7 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 		if len(i.GPU) > 0 {
 			gpu = fmt.Sprintf("%d x %s", len(i.GPU), i.GPU[0].Name)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%.1f\t%d\t%s\t%s\t%s\t%s\n", i.Name, state, i.InFlight, i.Concurrency, i.PerSecond, i.Done, models, gpu, i.Version, age(time.Since(i.Since)))
+		printf(t, "%s\t%s\t%d/%d\t%.1f\t%d\t%s\t%s\t%s\t%s\n", i.Name, state, i.InFlight, i.Concurrency, i.PerSecond, i.Done, models, gpu, i.Version, age(time.Since(i.Since)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -66,7 +66,7 @@ func verifyCommand(env environment) *cli.Command {
 			fmt.Fprintf(env.stdout, "%d requests: %d answered, %d failed, %d without a line, %d lines too many, %d lines of no request\n",
 				p.Requests, p.Answered, p.Failed, p.Missing, p.Repeated, p.Unknown)
 			for _, example := range p.Examples {
-				fmt.Fprintln(env.stdout, "  "+example)
+				printf(env.stdout, "  %s\n", example)
 			}
 			if p.Complete {
 				fmt.Fprintln(env.stdout, "proved: each request has exactly one line")

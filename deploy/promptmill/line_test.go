@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/collector/history"
+	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// hostile does what a text can do to a terminal: a title, a bell, a cleared screen, a reset,
+// C1 controls, writing from right to left, a line and a column of its own.
+const hostile = "a\x1b]0;title\x07\x1b[2J\x1bc\u009b31m\u0085\u202e\u2066\u200e\u2028\x7f\b\r\nforged\tcolumn"
+
+// ours are the escape sequences that promptmill itself writes.
+var ours = regexp.MustCompile(`\x1b\[(\d+A\r|J|K|3[1-3]m|0m)`)
+
+// What others chose is printed without what moves the cursor or makes a line of its own.
+func TestForeignTextIsPrintable(t *testing.T) {
+	t.Parallel()
+	manifest := proto.Manifest{Run: hostile, State: proto.State(hostile), CreatedAt: time.Now(), Output: hostile, Input: proto.Input{Models: map[string]int{hostile: 1}}}
+	status := runStatus{Manifest: manifest, Missing: []string{hostile}, Problem: hostile, Collector: &proto.CollectorInfo{Host: hostile, Output: hostile}}
+	worker := proto.WorkerInfo{Name: hostile, Models: []string{hostile}, Version: hostile, GPU: []proto.GPU{{Name: hostile}}}
+	onScreen := func(mode string, use func(*screen)) func(io.Writer) {
+		return func(w io.Writer) {
+			use(&screen{mode: mode, colour: true, size: func() (int, int) { return 200, 24 }, out: w})
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		print func(io.Writer)
+		lines int // 0: not counted
+	}{
+		{"list", func(w io.Writer) { printRuns(w, []runStatus{status}) }, 3},
+		{"status", func(w io.Writer) { printRun(w, status) }, 10},
+		{"workers", func(w io.Writer) { printWorkers(w, []proto.WorkerInfo{worker}) }, 2},
+		{"history", func(w io.Writer) {
+			printHistory(w, []history.Entry{{TestID: hostile, Model: hostile, Status: proto.State(hostile), Meta: hostile}})
+		}, 2},
+		{"doctor", func(w io.Writer) {
+			finding{Name: hostile, Status: broken, Detail: hostile}.print(w, func(verdict) string { return "\x1b[31mfail\x1b[0m" })
+		}, 1},
+		{"what doctor advises", func(w io.Writer) {
+			finding{Status: broken, Mend: hostile}.print(w, func(verdict) string { return "fail" })
+		}, 0},
+		{"an error and its hint", func(w io.Writer) { complain(w, usage(hostile, "%s", hostile)) }, 0},
+		{"a refused line", onScreen("plain", func(s *screen) {
+			refuse(s, producer.Report{Problems: []producer.Problem{{File: hostile, Line: 1, CustomID: hostile, Reason: hostile}}, Count: 1}, 1)
+		}), 1},
+		{"a message", onScreen("plain", func(s *screen) { s.say("%s, %v, %q", hostile, errors.New(hostile), hostile) }), 1},
+		{"a message above the block", onScreen("bar", func(s *screen) {
+			s.draw(text(hostile))
+			s.say("%s", hostile)
+		}), 0},
+		{"what goes on", onScreen("plain", func(s *screen) {
+			begin := time.Time{}
+			s.clock(hostile, time.Second, &begin)
+		}), 1},
+		{"progress", onScreen("bar", func(s *screen) {
+			v := sample{State: hostile, ByWorker: []atWorker{{Name: hostile, Flavour: hostile, WaitsFor: hostile}}}
+			s.draw(v.block(hostile, 200, 24)...)
+		}), 2},
+		{"plain progress", onScreen("plain", func(s *screen) {
+			v := sample{State: hostile, ByWorker: []atWorker{{Name: hostile, WaitsFor: hostile}}}
+			s.say("%s", v.plain(hostile))
+		}), 1},
+		{"a log line", onScreen("plain", func(s *screen) {
+			log := zerolog.New(zerolog.ConsoleWriter{Out: s, NoColor: true})
+			log.Warn().Err(errors.New(hostile)).Str("worker", hostile).Msg("it failed")
+		}), 1},
+		{"a log line of foreign text", onScreen("bar", func(s *screen) {
+			log := zerolog.New(zerolog.ConsoleWriter{Out: s, NoColor: true})
+			log.Warn().Msg(hostile)
+		}), 0},
+		{"a report", func(w io.Writer) {
+			r := report.Report{Title: hostile, Subtitle: hostile, Conclusions: []report.Conclusion{{Text: hostile}}}
+			r.Markdown(w)
+		}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var b bytes.Buffer
+			tt.print(&b)
+			got := ours.ReplaceAllString(b.String(), "")
+			if !strings.Contains(got, "title") || !strings.Contains(got, "forged") {
+				t.Errorf("the text is not there: %q", got)
+			}
+			if bad := strings.Map(func(r rune) rune {
+				if unicode.IsPrint(r) || r == '\n' {
+					return -1
+				}
+				return r
+			}, got); bad != "" {
+				t.Errorf("%q in %q", bad, got)
+			}
+			if n := strings.Count(got, "\n"); tt.lines > 0 && n != tt.lines {
+				t.Errorf("%d lines, want %d: %q", n, tt.lines, got)
+			}
+		})
+	}
+}
+
+// JSON has escapes of its own, and a program reads the text as it was.
+func TestForeignTextInJSON(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	s := &screen{mode: "json", out: &b}
+	s.say("%s", "a\x1b[2J\u202eb")
+	if want := `{"text":"a\u001b[2J` + "\u202e" + `b","type":"message"}` + "\n"; b.String() != want {
+		t.Errorf("got %s, want %s", b.String(), want)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ text, want string }{
+		{"plain text, žluťoučký 你好 👋", "plain text, žluťoučký 你好 👋"},
+		{"a\tb\r\nc\u3000d\u00a0e\u2028f", "a b  c d e f"},
+		{"a\x1b[31mb\x00\x7f\u009b\u202e\u2066\ufeff", "a?[31mb??????"},
+		{"half a \xe4\xbd", "half a \ufffd\ufffd"},
+	} {
+		if got := printable(tt.text); got != tt.want {
+			t.Errorf("%q is printed %q, want %q", tt.text, got, tt.want)
+		}
+	}
+	if got := printableLines("a\n\x1bb\r\n"); got != "a\n?b \n" {
+		t.Errorf("lines are printed %q", got)
+	}
+}
