@@ -13,6 +13,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
+// ErrNoModel is what is wrong with a line that names no model, where there is no other.
+var ErrNoModel = errors.New("no model: name it in the body, or for all lines with --model NAME")
+
 // Parser turns input lines into requests. Not safe for concurrent use.
 //
 // A member that is null is not there: tables that become JSON lines have null where a row
@@ -20,6 +23,7 @@ import (
 type Parser struct {
 	scan        proto.Scanner
 	model       string
+	override    bool   // the model that a line names does not count
 	modelMember []byte // `"model":"NAME"`
 	set         []setField
 	names       []string // the members of the body in the line read last, but for nulls
@@ -45,7 +49,11 @@ type member struct {
 // NewParser returns a parser that adds the model and the fields of s to bodies that
 // lack them. It refuses field values that are not JSON.
 func NewParser(s proto.Settings) (*Parser, error) {
-	p := &Parser{model: s.Model, modelMember: append([]byte(`"model":`), proto.Quote(s.Model)...)}
+	p := &Parser{model: s.Model}
+	if s.OverrideModel != "" {
+		p.model, p.override = s.OverrideModel, true
+	}
+	p.modelMember = append([]byte(`"model":`), proto.Quote(p.model)...)
 	for name, value := range s.Set {
 		if name == "model" || name == "stream" {
 			return nil, fmt.Errorf("set %s: the model has a setting of its own, and answers cannot be streamed", name)
@@ -203,7 +211,7 @@ func (p *Parser) forget() {
 func (p *Parser) bodyMember(f *fields) {
 	p.members++
 	name := string(p.scan.Name())
-	if p.scan.Kind() == 'n' {
+	if p.scan.Kind() == 'n' || p.override && name == "model" {
 		p.empty = p.empty || p.value(name) != nil
 		p.scan.Value()
 		return
@@ -320,7 +328,7 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	}
 	if model == nil {
 		if p.model == "" {
-			return "", nil, errors.New("no model: name it in the body, or for all lines with --model NAME")
+			return "", nil, ErrNoModel
 		}
 		if !p.seen("model") {
 			add = append(add, p.modelMember)
@@ -350,8 +358,8 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	return string(name), full, nil
 }
 
-// fill puts the settings' values in the place of the body's nulls, and notes that they are
-// there.
+// fill puts the settings' values in the place of the body's nulls, and of a model that does
+// not count, and notes that they are there.
 func (p *Parser) fill(body []byte) (full []byte) {
 	from, missing := 0, len(p.names)
 	s := &p.scan
@@ -359,7 +367,7 @@ func (p *Parser) fill(body []byte) (full []byte) {
 	for s.Enter(); s.Next(); {
 		name := string(s.Name())
 		value := p.value(name)
-		if value == nil || s.Kind() != 'n' || slices.Contains(p.names[:missing], name) {
+		if value == nil || s.Kind() != 'n' && !(p.override && name == "model") || slices.Contains(p.names[:missing], name) {
 			continue
 		}
 		null := s.Value()

@@ -256,3 +256,26 @@ func TestNewParserRefuses(t *testing.T) {
 		}
 	}
 }
+
+// All bodies name the model of the setting, whatever stood there; all else stays.
+func TestOverrideModel(t *testing.T) {
+	t.Parallel()
+	p, err := NewParser(proto.Settings{OverrideModel: "m/1", Set: map[string]string{"n": "2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ line, want string }{
+		{`{"messages":[]}`, `{"model":"m/1","n":2,"messages":[]}`},
+		{`{"messages":[],"model":"gpt"}`, `{"n":2,"messages":[],"model":"m/1"}`},
+		{`{"model" : null , "messages":[]}`, `{"n":2,"model" : "m/1","messages":[]}`},
+		{`{"model":7,"messages":[]}`, `{"n":2,"model":"m/1","messages":[]}`},
+		{`{"mod\u0065l":"gpt","messages":[]}`, `{"n":2,"mod\u0065l":"m/1","messages":[]}`},
+		{`{"custom_id":"a","url":"/v1/score","body":{"x":{"model":"in"}, "model":"gpt","n":null}}`, `{"x":{"model":"in"}, "model":"m/1","n":2}`},
+		{`{"custom_id":"a","url":"/v1/score","model":"out","body":{}}`, `{"model":"m/1","n":2}`},
+	} {
+		r, model, err := p.Parse([]byte(tt.line))
+		if err != nil || model != "m/1" || string(r.Body) != tt.want {
+			t.Errorf("%s: %s of %q, %v; want %s", tt.line, r.Body, model, err, tt.want)
+		}
+	}
+}

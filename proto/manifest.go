@@ -115,8 +115,11 @@ type File struct {
 // Settings are what turns the input into requests and shards. They stay as they are
 // for the whole of a run, so that a shard is a pure function of input and settings.
 type Settings struct {
-	Model       string            `json:"model,omitempty"` // for bodies that name none
-	Set         map[string]string `json:"set,omitempty"`   // body fields, as JSON, for bodies that lack them
+	Model string `json:"model,omitempty"` // for bodies that name none
+	// OverrideModel is the model of all bodies, whatever they name.
+	OverrideModel string `json:"override_model,omitempty"`
+
+	Set         map[string]string `json:"set,omitempty"` // body fields, as JSON, for bodies that lack them
 	SkipInvalid bool              `json:"skip_invalid,omitempty"`
 	Simulated   bool              `json:"simulated,omitempty"` // answered by promptmill's simulated server
 	// RetryTruncated runs a request whose answer was cut off at its limit of tokens once

@@ -28,11 +28,16 @@ type WorkerInfo struct {
 	Server  string `json:"server"` // URL of its model server
 	// Flavour is the model server's kind, such as "vLLM", and ServerVersion its version;
 	// empty: unknown.
-	Flavour       string   `json:"flavour"`
-	ServerVersion string   `json:"server_version"`
-	Ready         bool     `json:"ready"`             // its model server answers
-	Problem       string   `json:"problem,omitempty"` // why it does not, in words
-	Models        []string `json:"models"`            // null: the model server does not tell, any are tried
+	Flavour       string `json:"flavour"`
+	ServerVersion string `json:"server_version"`
+	Ready         bool   `json:"ready"`             // its model server answers
+	Problem       string `json:"problem,omitempty"` // why it does not, in words
+	// Models are those that the model server lists, under all their names; [Serves] says
+	// what they stand for. Null: it does not tell, any are tried.
+	Models []string `json:"models"`
+	// DefaultModel is the model of requests that name none: the only one that the server
+	// has, however many names it has; empty: it has several, or does not tell.
+	DefaultModel string `json:"default_model,omitempty"`
 	// ContextLength is how many tokens a request and its answer may have, by model; only
 	// of those of which the model server tells.
 	ContextLength map[string]int `json:"context_length,omitempty"`

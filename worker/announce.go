@@ -8,16 +8,13 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// models are the models that the server serves. any is true if it does not tell.
-func (w *Worker) models() (models []string, any bool) {
+// models are the models that the server lists; nil: it does not tell, any are tried.
+func (w *Worker) models() []string {
 	info, known := w.Info()
-	if !known || len(info.Models) == 0 && info.Flavour != "Ollama" {
-		return nil, true
+	if !known {
+		return nil
 	}
-	for _, m := range info.Models {
-		models = append(models, m.ID)
-	}
-	return models, false
+	return info.Names()
 }
 
 // announce tells the bus of the worker until ctx ends, and then takes that back. It does
@@ -62,12 +59,11 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 
 // announcement is what the bus is told of the worker now.
 func (w *Worker) announcement() proto.WorkerInfo {
-	models, _ := w.models()
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
 	info := proto.WorkerInfo{
 		Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(), Problem: proto.Printable(problem),
-		Flavour: server.Flavour, ServerVersion: server.Version, Models: models,
+		Flavour: server.Flavour, ServerVersion: server.Version, Models: w.models(), DefaultModel: server.Default(),
 		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
 		LoadSeconds: known(server.LoadSeconds),
 		MemoryBytes: proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},

@@ -125,7 +125,7 @@ func (w *Worker) drop(gone func(*task) bool) {
 // Among runs of equal priority the one goes first of which the fewest requests were taken.
 // all is how many there are, those included that had nothing a moment ago.
 func (w *Worker) choose() (list []pullFrom, all int) {
-	models, any := w.models()
+	models := w.models()
 	w.feeds.mu.Lock()
 	defer w.feeds.mu.Unlock()
 	now := time.Now()
@@ -135,7 +135,7 @@ func (w *Worker) choose() (list []pullFrom, all int) {
 		}
 		for _, model := range f.models {
 			// Refused lines have no model: nobody is asked for them.
-			if !any && model != "" && !slices.Contains(models, model) {
+			if model != "" && !proto.Serves(models, model) {
 				continue
 			}
 			s := f.sources[model]

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +47,7 @@ func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	for _, o := range w.others.list {
 		latency := time.Duration(o.LatencySeconds * float64(time.Second))
 		if o.Name == w.cfg.Name || !o.Ready || o.PerSecond <= 0 || latency <= 0 || float64(latency) > muchFaster*float64(own) ||
-			o.Models != nil && !slices.Contains(o.Models, s.model) {
+			!proto.Serves(o.Models, s.model) {
 			continue
 		}
 		rate += o.PerSecond

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/answer"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -115,7 +116,9 @@ var trials = []trial{
 
 // tryModel sends one real request, to the first endpoint that the model answers.
 func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info, model string) finding {
-	model = cmp.Or(model, usualModel(info))
+	if model = cmp.Or(model, usualModel(info)); proto.IsPattern(model) {
+		return finding{Name: "model request", Status: doubtful, Detail: fmt.Sprintf("%s lists %s, which stands for many models; none was asked", s.URL(), model), Mend: "name one with --model"}
+	}
 	quoted, _ := json.Marshal(model) // of a string, it never fails
 	f := finding{Name: "model request", Status: broken}
 	var refused string
@@ -163,6 +166,9 @@ func usualModel(info modelserver.Info) string {
 		return "default" // a server without a list takes any name
 	}
 	loaded := slices.IndexFunc(info.Models, func(m modelserver.Model) bool { return m.ContextLength > 0 })
+	if loaded < 0 {
+		loaded = slices.IndexFunc(info.Models, func(m modelserver.Model) bool { return !proto.IsPattern(m.ID) })
+	}
 	return info.Models[max(0, loaded)].ID
 }
 

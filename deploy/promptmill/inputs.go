@@ -19,6 +19,7 @@ import (
 func inputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "model", Usage: "model for requests that name none", Sources: flagEnv("model")},
+		&cli.StringFlag{Name: "override-model", Usage: "send all requests to the model `NAME`, whatever they name", Sources: flagEnv("override-model")},
 		&cli.StringSliceFlag{Name: "set", Usage: "body field `KEY=JSON` for requests that lack it (repeatable)", Sources: flagEnv("set")},
 		&cli.BoolFlag{Name: "skip-invalid", Usage: "write refused input lines as failed requests and run the others", Sources: flagEnv("skip-invalid")},
 		&cli.IntFlag{Name: "shard-size", Value: 32, Usage: "requests in a shard, at most", Sources: flagEnv("shard-size")},
@@ -35,11 +36,14 @@ const shardBytes = 256 << 10
 // parseSettings reads the input flags.
 func parseSettings(c *cli.Command) (proto.Settings, error) {
 	s := proto.Settings{
-		Model: c.String("model"), SkipInvalid: c.Bool("skip-invalid"), ShardSize: c.Int("shard-size"), ShardBytes: shardBytes,
+		Model: c.String("model"), OverrideModel: c.String("override-model"), SkipInvalid: c.Bool("skip-invalid"), ShardSize: c.Int("shard-size"), ShardBytes: shardBytes,
 		GroupByPrefix: c.Bool("group-by-prefix"),
 	}
 	if s.GroupByPrefix {
 		s.ShardBytes *= 4 // what begins alike is often long
+	}
+	if s.Model != "" && s.OverrideModel != "" {
+		return s, usage("leave out one of them", "--model is for requests that name no model, and --override-model for all")
 	}
 	if s.ShardSize < 1 || s.ShardSize > proto.MaxShardSize {
 		return s, usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)

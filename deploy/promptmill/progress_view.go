@@ -153,7 +153,7 @@ func (v *view) look() sample {
 // works reports whether a worker may do requests of the run.
 func works(w proto.WorkerInfo, m proto.Manifest) bool {
 	return w.Models == nil || slices.ContainsFunc(m.Models(), func(model string) bool {
-		return model == "" || slices.Contains(w.Models, model)
+		return model == "" || proto.Serves(w.Models, model)
 	})
 }
 

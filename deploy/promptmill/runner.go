@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,9 +32,9 @@ type runner struct {
 
 	journal *collector.Journal
 	resumed bool
-	stdin   *stdinCopy // nil: the input is in files
-	models  *models    // nil if only others work
-	serves  []string   // models that the server has; nil if it does not tell
+	stdin   *stdinCopy       // nil: the input is in files
+	models  *models          // nil if only others work
+	serves  modelserver.Info // what the server has
 
 	measured exporter
 }
@@ -209,6 +210,7 @@ func changed(then, now proto.Settings) string {
 	}{
 		{"--sim", then.Simulated, now.Simulated, then.Simulated == now.Simulated},
 		{"--model", then.Model, now.Model, then.Model == now.Model},
+		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"), then.OverrideModel == now.OverrideModel},
 		{"--set", then.Set, now.Set, maps.Equal(then.Set, now.Set)},
 		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
 		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
@@ -293,14 +295,15 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	o := &r.options
-	if o.sim && o.settings.Model == "" {
+	named := o.settings.Model != "" || o.settings.OverrideModel != ""
+	if o.sim && !named {
 		o.settings.Model = "sim"
 	} else if !o.sim {
 		if err := r.connect(ctx, nil); err != nil {
 			return err
 		}
-		if o.settings.Model == "" && len(r.serves) == 1 {
-			o.settings.Model = r.serves[0]
+		if !named {
+			o.settings.Model = r.serves.Default()
 		}
 	}
 	m := proto.Manifest{
@@ -317,7 +320,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return unreadable(err, o.inputs)
 	}
 	if problems.Count > 0 && !o.settings.SkipInvalid {
-		return refuse(r.screen, problems, m.Input.Requests)
+		return refuse(r.screen, problems, m.Input.Requests, r.serves.Names())
 	}
 	if o.sim {
 		if err := r.connect(ctx, m.Models()); err != nil {
@@ -350,7 +353,7 @@ func unreadable(err error, inputs []string) error {
 }
 
 // refuse lists the lines that cannot be sent.
-func refuse(screen *screen, p producer.Report, requests int) error {
+func refuse(screen *screen, p producer.Report, requests int, served []string) error {
 	for _, problem := range p.Problems {
 		screen.say("%s", problem)
 	}
@@ -360,7 +363,12 @@ func refuse(screen *screen, p producer.Report, requests int) error {
 	if p.Count == producer.MaxBad {
 		screen.say("... and no further line was read")
 	}
-	return usage("mend them, or give --skip-invalid to run the others and have these in the errors file",
+	noModel := func(p producer.Problem) bool { return p.Reason == producer.ErrNoModel.Error() }
+	hint := "fix them, or give --skip-invalid to run the others and have these in the errors file"
+	if len(served) > 0 && slices.ContainsFunc(p.Problems, noModel) {
+		hint = "name one with --model; there are " + strings.Join(served, ", ")
+	}
+	return usage(hint,
 		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
 }
 
@@ -387,9 +395,7 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	if err != nil { // a server that answers, but has no list: it may still serve
 		o.log.Warn().Err(err).Msg("the model server does not say what it serves")
 	}
-	for _, m := range info.Models {
-		r.serves = append(r.serves, m.ID)
-	}
+	r.serves = info
 	return nil
 }
 
@@ -408,16 +414,29 @@ func (r *runner) platform() string {
 // served refuses requests for models that the server does not have: they would wait
 // for ever.
 func (r *runner) served(in proto.Input) error {
-	if len(r.serves) == 0 || r.options.shared {
+	names := r.serves.Names()
+	if r.options.shared {
 		return nil
 	}
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
-		if !slices.Contains(r.serves, model) {
-			return usage("start a server with that model, or change the requests",
-				"%d requests name the model %q, but the server has %s", in.Models[model], model, strings.Join(r.serves, ", "))
+		if !proto.Serves(names, model) {
+			return usage(otherModel(model, names)+"start a server with that model, or send all requests to another with --override-model NAME",
+				"%d requests name the model %q, but the server has %s", in.Models[model], model, cmp.Or(strings.Join(names, ", "), "none"))
 		}
 	}
 	return nil
+}
+
+// otherModel asks whether a model that is served was meant, which has the same name but
+// for its case, or what stands before it.
+func otherModel(model string, served []string) string {
+	base := func(name string) string { return strings.ToLower(name[strings.LastIndex(name, "/")+1:]) }
+	for _, name := range served {
+		if base(name) == base(model) {
+			return fmt.Sprintf("did you mean %s? Else ", name)
+		}
+	}
+	return ""
 }
 
 // work runs all parts until the collector has written the output.

@@ -117,25 +117,19 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 // missingModels are the models of a run that no ready worker serves, and those that
 // are served.
 func missingModels(m proto.Manifest, workers []proto.WorkerInfo) (missing, served []string) {
-	anything := false
 	for _, w := range workers {
-		if !w.Ready {
-			continue
+		if w.Ready {
+			served = append(served, w.Models...)
 		}
-		anything = anything || w.Models == nil
-		served = append(served, w.Models...)
 	}
 	slices.Sort(served)
-	served = slices.Compact(served)
-	if anything {
-		return nil, served
-	}
 	for _, model := range m.Models() {
-		if model != "" && !slices.Contains(served, model) {
+		has := func(w proto.WorkerInfo) bool { return w.Ready && proto.Serves(w.Models, model) }
+		if model != "" && !slices.ContainsFunc(workers, has) {
 			missing = append(missing, model)
 		}
 	}
-	return missing, served
+	return missing, slices.Compact(served)
 }
 
 // printJSON prints a value for a program.

@@ -166,9 +166,8 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 	if err != nil {
 		return proto.Manifest{}, &failure{exitUnreachable, err, ""}
 	}
-	_, served := missingModels(proto.Manifest{}, workers)
-	if settings.Model == "" && len(served) == 1 {
-		settings.Model = served[0]
+	if settings.Model == "" && settings.OverrideModel == "" {
+		settings.Model = defaultModel(workers)
 	}
 	for _, w := range workers {
 		settings.Capacity += w.Concurrency
@@ -185,7 +184,8 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 		return m, unreadable(err, inputs)
 	}
 	if problems.Count > 0 && !settings.SkipInvalid {
-		return m, refuse(screen, problems, m.Input.Requests)
+		_, served := missingModels(m, workers)
+		return m, refuse(screen, problems, m.Input.Requests, served)
 	}
 	old, err := s.runs.Get(ctx, m.Run)
 	switch {
@@ -207,6 +207,22 @@ func ofWhich(there, wanted proto.Manifest) string {
 	}
 
 	return ", with the same input and settings"
+}
+
+// defaultModel is the one model of the workers that are there, or "" if there is none or
+// several.
+func defaultModel(workers []proto.WorkerInfo) (model string) {
+	for _, w := range workers {
+		its := w.DefaultModel
+		if its == "" && len(w.Models) == 1 && !proto.IsPattern(w.Models[0]) { // of a worker that is older than this
+			its = w.Models[0]
+		}
+		if its == "" || model != "" && model != its {
+			return ""
+		}
+		model = its
+	}
+	return model
 }
 
 // halfSubmitted reports whether a run is what a submit of m has left that was killed

@@ -1,18 +1,25 @@
 package modelserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
-// lookTimeout bounds all questions of one look.
-const lookTimeout = 10 * time.Second
+// lookTimeout bounds all questions of one look, and listTimeout the one for the models.
+const (
+	lookTimeout = 10 * time.Second
+	listTimeout = 5 * time.Second
+)
 
 // Info is what a server says that it is and serves. What it does not say is zero.
 type Info struct {
@@ -35,6 +42,37 @@ type Model struct {
 	ID            string
 	ContextLength int   // tokens that a request and its answer may have, 0 unknown
 	SizeBytes     int64 // of the weights, 0 unknown
+	// AliasOf is the ID of the model that this is another name of; empty: of none.
+	AliasOf string
+}
+
+// Default is the model for requests that name none: the only one that the server has,
+// under the first of its names, or "" if there is none, several, or names that stand for
+// many.
+func (i Info) Default() string {
+	only := ""
+	for _, m := range i.Models {
+		switch {
+		case m.AliasOf != "":
+		case only != "" || proto.IsPattern(m.ID):
+			return ""
+		default:
+			only = m.ID
+		}
+	}
+	return only
+}
+
+// Names are the models that the server lists; nil if any may be tried.
+func (i Info) Names() []string {
+	if len(i.Models) == 0 && (i.Models == nil || i.Flavour != ollama{}.name()) {
+		return nil
+	}
+	names := []string{}
+	for _, m := range i.Models {
+		names = append(names, m.ID)
+	}
+	return names
 }
 
 // flavour is a kind of model server.
@@ -63,6 +101,9 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	list, sign, err := s.list(ctx)
+	if mayServe(err) && s.answers(ctx) {
+		err = errors.New(strings.Replace(err.Error(), ErrUnreachable.Error()+": ", "", 1) + "; but it answers requests")
+	}
 	before := s.known.Load()
 	switch {
 	case errors.Is(err, ErrUnreachable):
@@ -105,6 +146,7 @@ type modelList struct {
 
 type card struct {
 	ID          string
+	Root        string   // vLLM: what was loaded, under each of its names
 	Aliases     []string // llama.cpp
 	OwnedBy     string   `json:"owned_by"`
 	MaxModelLen int      `json:"max_model_len"` // vLLM and SGLang; null for an adapter
@@ -114,8 +156,24 @@ type card struct {
 	}
 }
 
+// mayServe reports whether a server that fails to list its models may work apart from that:
+// the list fails, or does not come, though there is a connection.
+func mayServe(err error) bool {
+	opErr, ok := errors.AsType[*net.OpError](err)
+	return errors.Is(err, errFails) || errors.Is(err, context.DeadlineExceeded) && !(ok && opErr.Op == "dial")
+}
+
+// answers reports whether the server says something to a request that has nothing in it,
+// be it that this is none.
+func (s *Server) answers(ctx context.Context) bool {
+	a := s.Post(ctx, "/v1/chat/completions", []byte("{}"))
+	return a.Err == nil && a.Status < 500
+}
+
 // list asks for the models. sign tells servers apart by the look of their answer.
 func (s *Server) list(ctx context.Context) (list modelList, sign string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	a, err := s.get(ctx, "/v1/models")
 	if err != nil {
 		return list, "", fmt.Errorf("list models of %s: %w", s.URL(), err)
@@ -152,16 +210,27 @@ func parseList(body []byte) (list modelList, err error) {
 // any name.
 func (l modelList) models() []Model {
 	var models []Model
-	for _, c := range l.cards {
-		m := Model{ID: c.ID, ContextLength: max(c.MaxModelLen, c.Meta.NCtx, 0), SizeBytes: max(c.Meta.Size, 0)}
+	for i, c := range l.cards {
+		m := Model{ID: c.ID, AliasOf: l.aliasOf(i), ContextLength: max(c.MaxModelLen, c.Meta.NCtx, 0), SizeBytes: max(c.Meta.Size, 0)}
 		models = append(models, m)
 		for _, alias := range c.Aliases {
 			if m.ID = alias; alias != c.ID {
+				m.AliasOf = cmp.Or(m.AliasOf, c.ID)
 				models = append(models, m)
 			}
 		}
 	}
 	return models
+}
+
+// aliasOf is the model listed first that was loaded from the same place as the i-th.
+func (l modelList) aliasOf(i int) string {
+	for _, c := range l.cards[:i] {
+		if c.Root != "" && c.Root == l.cards[i].Root && c.OwnedBy == l.cards[i].OwnedBy {
+			return c.ID
+		}
+	}
+	return ""
 }
 
 // recognise tells the flavour by what the server says of itself: in its list of

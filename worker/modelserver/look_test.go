@@ -1,7 +1,10 @@
 package modelserver
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -11,8 +14,8 @@ import (
 
 func TestLook(t *testing.T) {
 	t.Parallel()
-	qwen := []Model{{"Qwen/Qwen3-8B", 40960, 0}, {"adapter", 0, 0}}
-	llama := []Model{{"qwen", 8192, 2492680192}, {"q", 8192, 2492680192}}
+	qwen := []Model{{"Qwen/Qwen3-8B", 40960, 0, ""}, {"adapter", 0, 0, ""}}
+	llama := []Model{{"qwen", 8192, 2492680192, ""}, {"q", 8192, 2492680192, "qwen"}}
 	for _, tt := range []struct {
 		name   string
 		server *fake
@@ -34,7 +37,7 @@ func TestLook(t *testing.T) {
 		{"llama.cpp", newLlamaCPP(t), Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: llama, Slots: 4}},
 		{"an older llama.cpp, whose list has no context", with(newLlamaCPP(t), "/v1/models",
 			reply{body: `{"object":"list","data":[{"id":"/models/q.gguf","object":"model","created":1,"owned_by":"llamacpp","meta":{"n_ctx_train":40960,"size":5}}]}`}),
-			Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: []Model{{"/models/q.gguf", 8192, 5}}, Slots: 4}},
+			Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: []Model{{"/models/q.gguf", 8192, 5, ""}}, Slots: 4}},
 		{"llama.cpp with a model not loaded", with(newLlamaCPP(t), "/v1/models",
 			reply{body: `{"object":"list","data":[{"id":"a","object":"model","owned_by":"llamacpp","created":1,"status":{"value":"unloaded"}},{"id":"b","owned_by":"llamacpp","meta":null}]}`}),
 			Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: []Model{{ID: "a", ContextLength: 8192}, {ID: "b", ContextLength: 8192}}, Slots: 4}},
@@ -42,7 +45,7 @@ func TestLook(t *testing.T) {
 			Info{Flavour: "llama.cpp", Models: []Model{{ID: "gpt"}}}},
 		{"Ollama", newOllama(t), Info{
 			Flavour: "Ollama", Version: "0.20.1", GPUBytes: 3e9, Notes: ollamaNotes,
-			Models: []Model{{"llama3.2:latest", 4096, 2019393189}, {"hf.co/unsloth/Qwen3:Q4_K_M", 0, 2500000000}, {"llama3.2", 4096, 2019393189}},
+			Models: []Model{{"llama3.2:latest", 4096, 2019393189, ""}, {"hf.co/unsloth/Qwen3:Q4_K_M", 0, 2500000000, ""}, {"llama3.2", 4096, 2019393189, "llama3.2:latest"}},
 		}},
 		{"Ollama with a model of somebody called vllm", with(without(newOllama(t), "/api/tags", "/api/ps"), "/v1/models",
 			reply{body: `{"object":"list","data":[{"id":"vllm/x:1","owned_by":"vllm"},{"id":"y:1","owned_by":"library"}]}`}),
@@ -86,6 +89,8 @@ func TestLookFails(t *testing.T) {
 		{"the engine behind vLLM's front end has died", with(newVLLM(t), "/health", reply{503, ""}), true, false, "vLLM", "/health says status 503"},
 		{"a proxy misses its server", &fake{replies: map[string]reply{"/v1/models": {502, page404}}}, true, false, "", "502 Bad Gateway"},
 		{"a proxy says later", &fake{replies: map[string]reply{"/v1/models": {503, page404}}}, true, false, "", "503"},
+		{"its list fails, and requests do not", &fake{replies: map[string]reply{"/v1/models": {500, "oops"}}}, false, false, "OpenAI-compatible", "status 500 Internal Server Error; but it answers requests"},
+		{"all of it fails", &fake{replies: map[string]reply{"/v1/models": {500, "oops"}, "/v1/chat/completions": {500, "oops"}}}, true, false, "", "500"},
 		{"no list", &fake{}, false, false, "OpenAI-compatible", "404 Not Found"},
 		{"the key is wrong", with(newVLLM(t), "/v1/models", reply{401, `{"error":"Unauthorized"}`}), false, false, "OpenAI-compatible", "401"},
 		{"a redirect", &fake{replies: map[string]reply{"/v1/models": {307, ""}}}, false, false, "OpenAI-compatible", "307"},
@@ -241,4 +246,41 @@ func FuzzList(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A list that does not come says nothing of the requests. The wait for it is bounded.
+func TestListHangs(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" {
+			<-r.Context().Done()
+		}
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lookTimeout)
+	defer cancel()
+	if _, err := s.Look(ctx); err == nil || errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestDefault(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, list, owner, want string }{
+		{"one", `{"id":"m"}`, "x", "m"},
+		{"two", `{"id":"m"},{"id":"n"}`, "x", ""},
+		{"none", ``, "x", ""},
+		{"a pattern", `{"id":"openai/*"}`, "x", ""},
+		{"several names of vLLM", `{"id":"a","root":"/m"},{"id":"b","root":"/m"}`, "vllm", "a"},
+		{"several names and an adapter", `{"id":"a","root":"/m"},{"id":"b","root":"/m"},{"id":"l","root":"/l","parent":"a"}`, "vllm", ""},
+		{"no root", `{"id":"a","root":null},{"id":"b","root":null}`, "x", ""},
+		{"llama.cpp's aliases", `{"id":"a","aliases":["a","b","c"]}`, "llamacpp", "a"},
+		{"Ollama's latest", `{"id":"llama3:latest"}`, "library", "llama3:latest"},
+		{"two of Ollama's", `{"id":"llama3:latest"},{"id":"llama3:8b"}`, "library", ""},
+	} {
+		list := strings.ReplaceAll(tt.list, `"id"`, fmt.Sprintf(`"owned_by":%q,"id"`, tt.owner))
+		info, err := serve(t, &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[` + list + `]}`}}}).Look(t.Context())
+		if err != nil || info.Default() != tt.want {
+			t.Errorf("%s: %q, %v", tt.name, info.Default(), err)
+		}
+	}
 }

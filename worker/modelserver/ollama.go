@@ -48,7 +48,7 @@ func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	}
 	for _, m := range info.Models {
 		if short, ok := strings.CutSuffix(m.ID, ":latest"); ok { // it answers to both
-			m.ID = short
+			m.ID, m.AliasOf = short, m.ID
 			info.Models = append(info.Models, m)
 		}
 	}

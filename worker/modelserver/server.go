@@ -35,6 +35,8 @@ var (
 	// ErrLoading is returned by a model server that is there and loads its model. It
 	// wraps ErrUnreachable.
 	ErrLoading = fmt.Errorf("%w: it loads its model", ErrUnreachable)
+	// errFails is returned where a part of the server may work and another does not.
+	errFails = fmt.Errorf("%w", ErrUnreachable)
 	// ErrNoGauges is returned when the model server does not tell its load.
 	ErrNoGauges = errors.New("model server does not tell its load")
 )
@@ -290,6 +292,8 @@ func (s *Server) get(ctx context.Context, path string) (Answer, error) {
 		return a, fmt.Errorf("%w: %w", ErrUnreachable, a.Err)
 	case a.Status == http.StatusServiceUnavailable && saysLoading(a.Body):
 		return a, ErrLoading
+	case a.Status == http.StatusInternalServerError:
+		return a, fmt.Errorf("%w: %s says status %s", errFails, path, status(a.Status))
 	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // that one is llama.cpp's for "not switched on"
 		return a, fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, status(a.Status))
 	}

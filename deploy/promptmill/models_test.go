@@ -1,0 +1,169 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// lister is a model server that lists models as it is told, answers for all, and notes
+// which were asked for.
+type lister struct {
+	url string
+
+	mu    sync.Mutex
+	asked []string
+}
+
+func newLister(t *testing.T, status int, list string) *lister {
+	t.Helper()
+	l := &lister{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/models":
+			w.WriteHeader(status)
+			io.WriteString(w, list)
+		case "/v1/chat/completions":
+			var body struct{ Model string }
+			json.NewDecoder(r.Body).Decode(&body)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.asked = append(l.asked, body.Model)
+			fmt.Fprintf(w, `{"id":"chatcmpl-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}`, len(l.asked), body.Model)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(s.Close)
+	l.url = s.URL
+	return l
+}
+
+// models are those that were asked for, each once.
+func (l *lister) models() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := slices.DeleteFunc(slices.Clone(l.asked), func(name string) bool { return name == "" }) // that is no request
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), " ")
+}
+
+// naming writes an input whose lines name models, or none where a name is empty.
+func (c command) naming(name string, models ...string) string {
+	c.t.Helper()
+	var text strings.Builder
+	for i, model := range models {
+		member := ""
+		if model != "" {
+			member = fmt.Sprintf(`,"model":%q`, model)
+		}
+		fmt.Fprintf(&text, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]%s}\n", i, i, member)
+	}
+	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text.String()), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	return name
+}
+
+const (
+	ollamaList   = `{"object":"list","data":[{"id":"llama3:latest","object":"model","owned_by":"library"}]}`
+	namesList    = `{"object":"list","data":[{"id":"a","root":"/m","owned_by":"vllm"},{"id":"b","root":"/m","owned_by":"vllm"}]}`
+	twoList      = `{"object":"list","data":[{"id":"Qwen/Qwen3-8B"},{"id":"y"}]}`
+	patternsList = `{"object":"list","data":[{"id":"openai/*"},{"id":"y"}]}`
+)
+
+// Models are taken as servers list them: under several names, by patterns, or not at all.
+func TestModelsAsServersListThem(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		status int
+		list   string
+		models []string // that the lines name
+		args   []string
+		code   int
+		said   string
+		asked  string
+	}{
+		"Ollama's only model":      {200, ollamaList, []string{""}, nil, exitOK, "1 answered", "llama3:latest"},
+		"Ollama's without its tag": {200, ollamaList, []string{"llama3"}, nil, exitOK, "1 answered", "llama3"},
+		"several names of one":     {200, namesList, []string{"", "b"}, nil, exitOK, "2 answered", "a b"},
+		"two":                      {200, twoList, []string{""}, nil, exitUsage, "hint: name one with --model; there are Qwen/Qwen3-8B, y", ""},
+		"one that is not there":    {200, twoList, []string{"z"}, nil, exitUsage, "hint: start a server with that model, or send all requests to another with --override-model NAME", ""},
+		"another case":             {200, twoList, []string{"qwen/qwen3-8b"}, nil, exitUsage, "hint: did you mean Qwen/Qwen3-8B? Else start", ""},
+		"without its maker":        {200, twoList, []string{"Qwen3-8B"}, nil, exitUsage, "hint: did you mean Qwen/Qwen3-8B? Else start", ""},
+		"a pattern":                {200, patternsList, []string{"openai/m", "y"}, nil, exitOK, "2 answered", "openai/m y"},
+		"no pattern's":             {200, patternsList, []string{"azure/m"}, nil, exitUsage, `the server has openai/*, y`, ""},
+		"all sent to one":          {200, twoList, []string{"z", "", "y"}, []string{"--override-model", "y"}, exitOK, "3 answered", "y"},
+		"all sent to none":         {200, twoList, []string{"y"}, []string{"--override-model", "z"}, exitUsage, `1 requests name the model "z"`, ""},
+		"a model and all":          {200, twoList, []string{"y"}, []string{"--override-model", "y", "--model", "y"}, exitUsage, "hint: leave out one of them", ""},
+		"an empty list":            {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
+		"null":                     {200, `{"object":"list","data":null}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
+		"no list":                  {404, `{}`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
+		"a list that fails":        {500, `oops`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, c := newLister(t, tt.status, tt.list), newCommand(t)
+			said, code := c.run(append([]string{"run", c.naming("in.jsonl", tt.models...), "--url", l.url}, tt.args...)...)
+			if code != tt.code || !strings.Contains(said, tt.said) || l.models() != tt.asked {
+				t.Errorf("exit code %d, asked for %q\n%s", code, l.models(), said)
+			}
+		})
+	}
+}
+
+// Which model all requests go to is a setting of the run.
+func TestOverrideModelIsKept(t *testing.T) {
+	t.Parallel()
+	l, c := newLister(t, 200, twoList), newCommand(t)
+	in := c.naming("in.jsonl", "y")
+	c.must("run", in, "--url", l.url, "--override-model", "Qwen/Qwen3-8B")
+	if said, code := c.run("run", in, "--url", l.url); code != exitError || !strings.Contains(said, "--override-model was Qwen/Qwen3-8B and is none now") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+	c.must("run", in, "--url", l.url, "--override-model", "Qwen/Qwen3-8B")
+	if l.models() != "Qwen/Qwen3-8B" {
+		t.Errorf("asked for %q", l.models())
+	}
+}
+
+// On a bus, patterns and names count as they do at a server, and submit takes the model
+// that all workers have.
+func TestModelsOnABus(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	c.serve()
+	l := newLister(t, 200, ollamaList)
+	c.start("worker", "--url", l.url, "--name", "one")
+	poll(t, pollTime, "the worker", func() bool { return strings.Contains(c.must("workers"), "llama3") })
+
+	c.must("submit", c.naming("default.jsonl", ""), "--run", "default")
+	c.ended("default", pollTime)
+	c.must("submit", c.naming("named.jsonl", "llama3", "llama3:latest"), "--run", "named")
+	c.ended("named", pollTime)
+	if l.models() != "llama3 llama3:latest" {
+		t.Errorf("asked for %q", l.models())
+	}
+
+	gateway := newLister(t, 200, patternsList)
+	c.start("worker", "--url", gateway.url, "--name", "two")
+	poll(t, pollTime, "the other worker", func() bool { return strings.Contains(c.must("workers"), "openai/*") })
+	c.must("submit", c.naming("pattern.jsonl", "openai/m"), "--run", "pattern")
+	c.ended("pattern", pollTime)
+	c.must("submit", c.naming("all.jsonl", "z", ""), "--run", "all", "--override-model", "openai/n")
+	c.ended("all", pollTime)
+	if gateway.models() != "openai/m openai/n" {
+		t.Errorf("asked for %q", gateway.models())
+	}
+	if said, code := c.run("submit", c.naming("none.jsonl", ""), "--run", "none"); code != exitUsage || !strings.Contains(said, "hint: name one with --model; there are llama3, llama3:latest, openai/*, y") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+}

@@ -1,0 +1,39 @@
+package proto
+
+import "strings"
+
+// Serves reports whether a list of models, as model servers and workers tell it, has one
+// that a request names. An asterisk in a listed name stands for any text, as gateways have
+// it: "openai/*" serves "openai/gpt-oss-120b". A list that is nil tells nothing: any may be
+// tried.
+func Serves(list []string, model string) bool {
+	if list == nil {
+		return true
+	}
+	for _, listed := range list {
+		if listed == model || fits(listed, model) {
+			return true
+		}
+	}
+	return false
+}
+
+// IsPattern reports whether a listed name stands for many.
+func IsPattern(listed string) bool { return strings.Contains(listed, "*") }
+
+// fits reports whether a name is one that a listed name with asterisks stands for.
+func fits(listed, model string) bool {
+	parts := strings.Split(listed, "*")
+	if len(parts) == 1 || !strings.HasPrefix(model, parts[0]) {
+		return false
+	}
+	rest, last := model[len(parts[0]):], len(parts)-1
+	for _, part := range parts[1:last] {
+		_, after, ok := strings.Cut(rest, part)
+		if !ok {
+			return false
+		}
+		rest = after
+	}
+	return strings.HasSuffix(rest, parts[last])
+}
