@@ -64,7 +64,7 @@ func judge(endpoint string, a modelserver.Answer) judged {
 		j.result.Body = proto.Quote(string(a.Body)) // an HTML page, a plain text, nothing
 	}
 	if refusesAll(a.Status) {
-		j.verdict, j.reason, j.location = barred, fmt.Sprint(a.Status), proto.Printable(a.Header.Get("Location"))
+		j.verdict, j.reason, j.location = barred, fmt.Sprint(a.Status), proto.Printable(a.Location())
 		return j
 	}
 	if modelserver.Retryable(a.Status) {

@@ -57,14 +57,17 @@ func (w *wire) doubts(c *conn, a Answer, id uint64, begin, began time.Time) doub
 		return refused
 	case w.once.Load(): // this connection may have been out of step, too
 		return refused
-	case began.Sub(c.since) < soonAfter && (!w.fast() || a.Status >= 400):
+	case began.Sub(c.since) < soonAfter && (!w.fast() || a.Status >= 300):
 		switch {
-		case Retryable(a.Status): // the request is sent again in any case
+		case a.Status >= 300 && a.Status != http.StatusBadRequest:
+			return lastOne // most are tried again, or looked into; the next request has another connection
+		case !w.spend(&w.soon):
 			return lastOne
-		case w.spend(&w.soon):
+		case !w.fast():
 			return apart
-		case a.Status >= 400:
-			return lastOne
+		case c.await(w.rest()) == stray:
+			w.outOfStep("a refusal came before the answer")
+			return refused
 		}
 	case repeats && w.mayRepeat(begin, began):
 		if c.await(min(2*w.took(), 10*time.Second)+10*time.Millisecond) == stray {
@@ -72,7 +75,7 @@ func (w *wire) doubts(c *conn, a Answer, id uint64, begin, began time.Time) doub
 			return refused
 		}
 	case w.mayHide(c):
-		if c.await(min(2*w.took(), 20*time.Millisecond)+2*time.Millisecond) == stray {
+		if c.await(w.rest()) == stray {
 			w.outOfStep("an answer was left over")
 			return refused
 		}
@@ -92,6 +95,11 @@ func (w *wire) learn(took time.Duration) {
 
 // took is how long an exchange takes, about.
 func (w *wire) took() time.Duration { return time.Duration(w.mean.Load()) }
+
+// rest is how long a connection rests to show what is left over on it.
+func (w *wire) rest() time.Duration {
+	return min(2*w.took(), 20*time.Millisecond) + 2*time.Millisecond
+}
 
 // fast reports whether the server answers some requests so fast that this is no sign of
 // anything. It counts as fast until it is known.
