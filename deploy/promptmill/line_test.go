@@ -55,7 +55,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		}, 0},
 		{"an error and its hint", func(w io.Writer) { complain(w, usage(hostile, "%s", hostile)) }, 0},
 		{"a refused line", onScreen("plain", func(s *screen) {
-			refuse(s, producer.Report{Problems: []producer.Problem{{File: hostile, Line: 1, CustomID: hostile, Reason: hostile}}, Count: 1}, 1)
+			refuse(s, producer.Report{Problems: []producer.Problem{{File: hostile, Line: 1, CustomID: hostile, Reason: hostile}}, Count: 1}, 1, nil)
 		}), 1},
 		{"a message", onScreen("plain", func(s *screen) { s.say("%s, %v, %q", hostile, errors.New(hostile), hostile) }), 1},
 		{"a message above the block", onScreen("bar", func(s *screen) {
