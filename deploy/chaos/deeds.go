@@ -25,6 +25,9 @@ type deed struct {
 	do, undo    func(f *fleet, e event) error
 }
 
+// over undoes what ends by itself.
+func over(*fleet, event) error { return nil }
+
 func nobody(string) []string { return nil }
 
 func itself(target string) []string { return []string{target} }
@@ -71,6 +74,12 @@ var deeds = []*deed{
 	{name: "torn output", weight: 4, targets: only("serve"), harms: itself, short: 0, long: 3 * time.Second, rest: 2 * time.Second, do: (*fleet).doTear, undo: (*fleet).undoKill},
 	{name: "flipped output", weight: 4, targets: only("serve"), harms: itself, short: 0, long: 3 * time.Second, rest: 2 * time.Second, do: (*fleet).doFlip, undo: (*fleet).undoKill},
 	{name: "clock", weight: 6, targets: clockNames, harms: itsClock, short: time.Second, long: 15 * time.Second, steps: stepsOf, do: (*fleet).doClock, undo: (*fleet).undoClock},
+	{name: "used id", weight: 5, targets: only("a", "b"), harms: itself, do: (*fleet).doReuse},
+	{name: "changed input", weight: 3, targets: only("c"), harms: itself, rest: 15 * time.Second, do: (*fleet).doChange},
+	{name: "foreign worker", weight: 5, targets: only("results"), harms: itself, short: time.Second, long: 6 * time.Second, do: (*fleet).doForeignWorker, undo: over},
+	{name: "foreign reader", weight: 5, targets: only("positions"), harms: itself, short: time.Second, long: 6 * time.Second, do: (*fleet).doForeignReader, undo: over},
+	{name: "answers twice", weight: 4, targets: shape.modelNames, harms: itself, short: 2 * time.Second, long: 10 * time.Second, do: (*fleet).doTwice, undo: (*fleet).undoTwice},
+	{name: "unreadable store", weight: 4, targets: storeNames, harms: oneNode, short: time.Second, long: 5 * time.Second, rest: 3 * time.Second, do: (*fleet).doUnreadable, undo: (*fleet).undoUnreadable},
 	{name: "lost store", weight: 2, targets: storeNames, harms: oneNode, short: 0, long: 3 * time.Second, rest: 20 * time.Second, do: (*fleet).doLose, undo: (*fleet).undoLose},
 }
 

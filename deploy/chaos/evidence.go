@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func (f *fleet) checkpoint(found *findings) {
 
 // check holds all that is left against each other, and returns the figures in one line.
 func (f *fleet) check(found *findings) string {
-	inputs := map[string][]wanted{}
+	inputs, outputs, lines := map[string][]wanted{}, map[string]output{}, map[string][]line{}
 	for _, run := range []string{"a", "b"} {
 		input, err := readInput(f.input(run))
 		if err != nil {
@@ -55,7 +56,18 @@ func (f *fleet) check(found *findings) string {
 			continue
 		}
 		o.elapsed = time.Since(f.begin)
-		checkOutput(run, input, o, found)
+		outputs[run], lines[run] = o, slices.Concat(o.results, o.errors)
+	}
+
+	executed, n, err := f.executed()
+	if err != nil {
+		found.add("%v", err)
+	}
+	again, allowed := checkExecuted(inputs, executed, f.did, f.begin, found)
+
+	inputs, wrong := swapped(inputs, lines, executed, f.answeredTwice(), found)
+	for run, o := range outputs {
+		checkOutput(run, inputs[run], o, found)
 	}
 	lives, err := f.readLives()
 	if err != nil {
@@ -65,13 +77,24 @@ func (f *fleet) check(found *findings) string {
 	if !f.unread {
 		checkAll("reader", inputs["a"], read, found)
 	}
-	executed, n, err := f.executed()
-	if err != nil {
-		found.add("%v", err)
-	}
-	again, allowed := checkExecuted(inputs, executed, f.did, f.begin, found)
+
 	f.checkSlots(found)
-	return fmt.Sprintf("%d answers for %d requests, %d again of the %d that were in flight when something happened to them; the reader had %d lives and %d lines again", n, 2*f.shape.requests, again, allowed, len(lives), repeated)
+	f.checkForeign(found)
+	f.checkReuse(found)
+	f.checkReuseOfDeleted(found)
+	return fmt.Sprintf("%d answers for %d requests, %d again of the %d that were in flight when something happened to them, %d wrong after answers that came twice; the reader had %d lives and %d lines again",
+		n, 2*f.shape.requests, again, allowed, wrong, len(lives), repeated)
+}
+
+// answeredTwice are the times at which model servers answered twice.
+func (f *fleet) answeredTwice() (list []harm) {
+	for _, h := range f.did.harms {
+		if strings.HasPrefix(h.what, "answers twice") {
+			list = append(list, h)
+		}
+	}
+
+	return list
 }
 
 // readRun reads the files of a complete run.
@@ -129,30 +152,44 @@ const mostGoroutines = 100 + 2*mostInFlight
 
 var metric = regexp.MustCompile(`(?m)^(promptmill_worker_in_flight|go_goroutines)(?:\{.*\})? (\S+)$`)
 
+// settling is how long a worker that has just been started may take to say how it is.
+const settling = 20 * time.Second
+
 // checkSlots wants no request in flight at any worker, and no goroutine left of one, now
 // that nothing is left to do.
 func (f *fleet) checkSlots(found *findings) {
-	client := http.Client{Timeout: 5 * time.Second}
-	for name, address := range f.metricsAddress {
-		text, err := get(&client, "http://"+address+"/metrics")
+	for _, name := range f.shape.workerNames() {
+		err := f.checkSlotsOf(name)
+		for late := time.Now().Add(settling); err != nil && time.Now().Before(late); err = f.checkSlotsOf(name) {
+			pause(f.stop, 100*time.Millisecond)
+		}
 		if err != nil {
-			found.add("%s: read its metrics: %v", name, err)
-			continue
-		}
-		is := map[string]float64{}
-		for _, hit := range metric.FindAllSubmatch(text, -1) {
-			is[string(hit[1])], _ = strconv.ParseFloat(string(hit[2]), 64) // it is a number there
-		}
-		if len(is) != 2 {
-			found.add("%s: its metrics do not tell its requests in flight and its goroutines", name)
-		}
-		if n := is["promptmill_worker_in_flight"]; n != 0 {
-			found.add("%s: %.0f requests in flight, and nothing is left to do", name, n)
-		}
-		if n := is["go_goroutines"]; n > mostGoroutines {
-			found.add("%s: %.0f goroutines, and nothing is left to do", name, n)
+			found.add("%s: %v", name, err)
 		}
 	}
+}
+
+func (f *fleet) checkSlotsOf(worker string) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	text, err := get(&client, "http://"+f.metricsAddress[worker]+"/metrics")
+	if err != nil {
+		return fmt.Errorf("read its metrics: %w", err)
+	}
+
+	is := map[string]float64{}
+	for _, hit := range metric.FindAllSubmatch(text, -1) {
+		is[string(hit[1])], _ = strconv.ParseFloat(string(hit[2]), 64) // it is a number there
+	}
+	switch {
+	case len(is) != 2:
+		return errors.New("its metrics do not tell its requests in flight and its goroutines")
+	case is["promptmill_worker_in_flight"] != 0:
+		return fmt.Errorf("%.0f requests in flight, and nothing is left to do", is["promptmill_worker_in_flight"])
+	case is["go_goroutines"] > mostGoroutines:
+		return fmt.Errorf("%.0f goroutines, and nothing is left to do", is["go_goroutines"])
+	}
+
+	return nil
 }
 
 func get(client *http.Client, url string) ([]byte, error) {

@@ -32,6 +32,7 @@ type fleet struct {
 	modelAddress   map[string]string
 	metricsAddress map[string]string         // of workers
 	joins          map[proto.Role]proto.Join // without a cluster
+	goals          []string                  // addresses of the bus
 
 	submitting sync.WaitGroup
 	producing  sync.Mutex // held while a producer works
@@ -46,6 +47,10 @@ type fleet struct {
 	lives     int                    // of the reader
 	forgot    []int                  // its lives that began after the bus had lost its store
 	unread    bool                   // the bus lost its store, and with it what the reader had not read
+	files     map[string]int         // that parts may open; 0: as many as usual
+	aside     map[string]string      // folders that are away
+	changed   int                    // third runs
+	overheard int                    // shards that a reader got
 	stored    time.Time              // when the bus last lost its store
 	did       harmed                 // what may have made requests be run again
 }
@@ -98,7 +103,7 @@ func (f *fleet) complete(run string) bool {
 // start starts all parts but the producers.
 func (f *fleet) start(ctx context.Context) error {
 	f.stop = ctx
-	for _, name := range []string{"logs", "answers", "reader", "nodes", "others", "clocks"} {
+	for _, name := range []string{"logs", "answers", "reader", "nodes", "others", "clocks", "aside"} {
 		if err := os.MkdirAll(filepath.Join(f.dir, name), 0o755); err != nil {
 			return err
 		}
@@ -111,6 +116,9 @@ func (f *fleet) start(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(f.shape.seed, 2))
 	for _, run := range []string{"a", "b"} {
 		if err := writeInput(f.input(run), run, f.shape.requests, random); err != nil {
+			return err
+		}
+		if err := writeOther(f.otherInput(run), run, 50); err != nil {
 			return err
 		}
 	}
@@ -187,6 +195,7 @@ func (f *fleet) startBus(ctx context.Context) error {
 			}).keep(ctx)
 		}
 	}
+	f.goals = goals
 	for _, name := range f.shape.linkNames() {
 		if strings.HasSuffix(name, "-bus") {
 			l, err := newLink(name, goals...)
@@ -352,6 +361,10 @@ func (s shape) harmBy(e event) harm {
 	}
 
 	h := s.harmTo(e.target)
+	if e.deed.name == "foreign worker" { // it hands back what others have
+		h = harm{workers: s.workerNames(), recovery: recoveryOfLink}
+	}
+
 	h.what = e.String()
 	return h
 }

@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -62,8 +63,9 @@ type line struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Extras struct {
-		Seq      int `json:"seq"`
-		Attempts int `json:"attempts"`
+		Seq      int    `json:"seq"`
+		Worker   string `json:"worker"`
+		Attempts int    `json:"attempts"`
 		// How long it waited for its first attempt, and took for its last.
 		Queued  int64 `json:"queued_ms"`
 		Latency int64 `json:"latency_ms"`
@@ -72,6 +74,18 @@ type line struct {
 }
 
 func (l line) good() bool { return l.Error == nil && l.Response != nil && l.Response.Status == 200 }
+
+// answer is the id of its answer, without a prefix.
+func (l line) answer() string {
+	var body struct {
+		ID string `json:"id"`
+	}
+	if l.Response == nil || json.Unmarshal(l.Response.Body, &body) != nil {
+		return ""
+	}
+
+	return strings.TrimPrefix(body.ID, "chatcmpl-")
+}
 
 // readLines reads JSONL. Of a text that is cut off, as that of a process that was
 // killed, it returns the whole lines and io.ErrUnexpectedEOF.

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -64,6 +65,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.IntVar(&o.shape.requests, "requests", 0, "of each of the two runs (default 40 a second)")
 	flags.IntVar(&o.shape.workers, "workers", 3, "how many, each with a model server")
 	flags.StringVar(&o.cluster, "cluster", "auto", "`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
+	only := flags.String("only", "", "kinds of events, `NAME,...`; by default all")
 	flags.StringVar(&o.dir, "dir", "", "`folder` of all files and logs; kept in any case (default a temporary one)")
 	flags.BoolVar(&o.keep, "keep", false, "keep the files though all is well")
 	if err := flags.Parse(args); err != nil {
@@ -80,6 +82,14 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	if o.several {
 		if n, err := fmt.Sscanf(*seeds+"\n", "%d-%d\n", &o.first, &o.last); err != nil || n != 2 || o.first > o.last {
 			return o, fmt.Errorf("--seeds %s: want two numbers, the smaller one first, such as 1-60", *seeds)
+		}
+	}
+	if *only != "" {
+		o.shape.only = strings.Split(*only, ",")
+	}
+	for _, name := range o.shape.only {
+		if i := slices.IndexFunc(deeds, func(d *deed) bool { return d.name == name }); i < 0 || deeds[i].weight == 0 {
+			return o, fmt.Errorf("--only %s: there is no such kind of event", name)
 		}
 	}
 	if o.shape.time < time.Second || o.shape.workers < 1 || o.shape.requests < 0 {
@@ -210,7 +220,15 @@ func (o options) hurt(ctx context.Context, built programs, history io.Writer) (f
 	for _, text := range found {
 		fmt.Fprintln(history, "  "+text)
 	}
-	fmt.Fprintf(history, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s\n",
-		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers, map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0])
+	fmt.Fprintf(history, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s%s\n",
+		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers, map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0], onlyFlag(o.shape.only))
 	return figures, found
+}
+
+func onlyFlag(kinds []string) string {
+	if len(kinds) == 0 {
+		return ""
+	}
+
+	return fmt.Sprintf(" --only %q", strings.Join(kinds, ","))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -22,8 +23,8 @@ const (
 
 // serveModel is the simulated model server as a process: ADDRESS LOG FLAVOUR FAULTS LUCK.
 // It adds to the log the answers that it has given in full, by their ids, with the times
-// at which their requests came and they were written. It can be asked to hang and to
-// change its speed.
+// at which their requests came and they were written. It can be asked to hang, to
+// change its speed, and to answer twice.
 func serveModel(args []string) error {
 	if len(args) != 5 {
 		return errors.New("model-server: want ADDRESS LOG FLAVOUR FAULTS LUCK")
@@ -44,8 +45,19 @@ func serveModel(args []string) error {
 		Flavour: sim.Flavour(args[2]), Models: []string{modelName}, Slots: modelSlots, TTFT: 150 * time.Millisecond, TPOT: 5 * time.Millisecond,
 		Spread: 0.3, Tokens: modelTokens, Seed: modelSeed, Luck: luck, Faults: faults,
 	})
+	listener, err := net.Listen("tcp", args[0])
+	if err != nil {
+		return err
+	}
+	connections := &twiceListener{Listener: listener}
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /chaos", func(_ http.ResponseWriter, r *http.Request) {
+		if rate, err := strconv.ParseFloat(r.FormValue("twice"), 64); err == nil {
+			dice, _ := strconv.ParseUint(r.FormValue("dice"), 10, 64) // of our own
+			connections.set(rate, dice)
+			return
+		}
 		s.Hang(r.FormValue("hang") == "true")
 		if slow, err := strconv.Atoi(r.FormValue("slow")); err == nil {
 			s.Engine().Set(func(c *sim.EngineConfig) {
@@ -60,7 +72,8 @@ func serveModel(args []string) error {
 			writeExecution(log, id[:16], begin, time.Now())
 		}
 	})
-	return http.ListenAndServe(args[0], mux)
+
+	return http.Serve(connections, mux)
 }
 
 // heard keeps the beginning of an answer.

@@ -16,6 +16,7 @@ type shape struct {
 	requests int           // of each run
 	workers  int           // each with a model server of its own
 	nodes    int           // of a cluster; 0: serve has its own bus
+	only     []string      // kinds of events; none: all
 }
 
 // event is something that happens to a part of the deployment.
@@ -51,6 +52,9 @@ const (
 // plan draws the events of a deployment. It follows from the shape alone.
 func plan(s shape) (events []event) {
 	random := rand.New(rand.NewPCG(s.seed, 1))
+	kinds := slices.DeleteFunc(slices.Clone(deeds), func(d *deed) bool {
+		return d.weight == 0 || len(s.only) > 0 && !slices.Contains(s.only, d.name)
+	})
 	busy := map[string]time.Duration{} // until when something happens to a part
 	second := event{at: s.time / 5, deed: deedNamed("submit"), target: "b", dice: random.Uint64()}
 	events = append(events, event{deed: deedNamed("submit"), target: "a", dice: random.Uint64()}, second)
@@ -58,7 +62,7 @@ func plan(s shape) (events []event) {
 		if at >= s.time {
 			break
 		}
-		d := draw(random)
+		d := draw(random, kinds)
 		targets := slices.DeleteFunc(d.targets(s), func(target string) bool {
 			return slices.ContainsFunc(d.harms(target), func(part string) bool { return busy[part] > at })
 		})
@@ -92,13 +96,13 @@ func between(random *rand.Rand, from, to time.Duration) time.Duration {
 }
 
 // draw draws a kind of deed by weight.
-func draw(random *rand.Rand) *deed {
+func draw(random *rand.Rand, kinds []*deed) *deed {
 	total := 0
-	for _, d := range deeds {
+	for _, d := range kinds {
 		total += d.weight
 	}
 	n := random.IntN(total)
-	for _, d := range deeds {
+	for _, d := range kinds {
 		if n -= d.weight; n < 0 {
 			return d
 		}

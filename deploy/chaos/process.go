@@ -87,6 +87,7 @@ func (p *process) live() error {
 	defer log.Close()
 	path, args := p.args()
 	fmt.Fprintf(log, "--- %s: %s %v\n", p.fleet.elapsed(), filepath.Base(path), args)
+	path, args = p.fleet.limited(p.name, path, args)
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.fleet.dir, log, log, childAttributes()
 	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+p.fleet.state())

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -75,9 +78,13 @@ func (f *fleet) command(timeout time.Duration, link string, role proto.Role, arg
 	defer log.Close()
 	fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), args)
 	cmd := exec.CommandContext(ctx, f.promptmill, append(args, f.bus(link, role)...)...)
-	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = f.dir, log, childAttributes()
+	var said bytes.Buffer
+	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = f.dir, io.MultiWriter(log, &said), childAttributes()
 	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+f.state())
 	out, err := cmd.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		exit.Stderr = said.Bytes()
+	}
 	if err != nil {
 		fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), err)
 	}

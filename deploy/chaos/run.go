@@ -21,7 +21,7 @@ func run(ctx context.Context, o options, built programs, events []event, history
 	defer cancel()
 	f := &fleet{
 		shape: o.shape, dir: o.dir, history: history, programs: built, processes: map[string]*process{}, links: map[string]*link{}, disks: map[string]*disk{},
-		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, luck: map[string]uint64{}, locks: map[string]*sync.Mutex{},
+		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, luck: map[string]uint64{}, files: map[string]int{}, aside: map[string]string{}, locks: map[string]*sync.Mutex{},
 	}
 	defer func() {
 		f.shutDown(cancel, &found)
