@@ -183,7 +183,7 @@ func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Durat
 	if code == 0 {
 		return "it has the answers of the first input", r.check(input)
 	}
-	if code != 1 && code != 2 || !strings.Contains(said, "input") {
+	if code != 1 && code != 2 || !strings.Contains(errorOf(said), "input") {
 		return "", fmt.Errorf("the run ended with %d, without a word on the input: %s (%w)", code, said, err)
 	}
 
@@ -196,10 +196,10 @@ func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Durat
 	}
 	again := r.command(ctx)
 	if err := again.Run(); err != nil {
-		return "", fmt.Errorf("refused (%s), and with the first input again: %w: %s", firstLine(said), err, again.Stderr)
+		return "", fmt.Errorf("refused (%s), and with the first input again: %w: %s", errorOf(said), err, again.Stderr)
 	}
 
-	return "refused: " + firstLine(said), r.check(input)
+	return "refused: " + errorOf(said), r.check(input)
 }
 
 // journaled reports whether an output has been begun.

@@ -281,7 +281,7 @@ func (f *fleet) checkForeign(found *findings) {
 			code, said = f.attempt(30*time.Second, "reader-bus", proto.RoleReader, args...)
 		}
 		if code != 0 {
-			found.add("promptmill %s: exit code %d: %s", strings.Join(args, " "), code, firstLine(said))
+			found.add("promptmill %s: exit code %d: %s", strings.Join(args, " "), code, errorOf(said))
 		}
 	}
 

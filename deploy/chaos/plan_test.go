@@ -63,3 +63,14 @@ func TestPlanIsFair(t *testing.T) {
 		t.Errorf("nothing lasts longer than %s, and a shard waits 30 s for its worker", last)
 	}
 }
+
+func TestPlanOfSomeKinds(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(10) {
+		for _, e := range plan(shape{seed: seed, time: time.Minute, workers: 3, only: []string{"kill", "used id"}}) {
+			if name := e.deed.name; name != "submit" && name != "kill" && name != "used id" {
+				t.Errorf("seed %d: %s", seed, e)
+			}
+		}
+	}
+}

@@ -18,7 +18,7 @@ import (
 // Who uses the id of a run again for another input must be refused, whatever state the run
 // is in, and nothing of it changes.
 
-// usedIDs are the ids that others use again.
+// otherInput is the input with which others use the id of a run again.
 func (f *fleet) otherInput(run string) string { return filepath.Join(f.dir, "other-"+run+".jsonl") }
 
 // writeOther writes an input with the custom_ids of a run's, and other prompts.
@@ -63,7 +63,7 @@ func (f *fleet) reuse(run string, submit bool) (refused bool, err error) {
 	code, text := f.attempt(20*time.Second, "submit-bus", role, args...)
 	switch {
 	case code == 1 || code == 2:
-		if !strings.Contains(text, run) {
+		if !strings.Contains(errorOf(text), "run "+run) {
 			return true, fmt.Errorf("%s another input as run %s: the refusal does not name the run: %s", args[0], run, text)
 		}
 		return true, nil
@@ -138,9 +138,15 @@ func (f *fleet) checkReuseOfDeleted(found *findings) {
 	}
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
+// errorOf is the line of what a command said that is its error.
+func errorOf(said string) string {
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, "error:") {
+			return strings.TrimSpace(line)
+		}
+	}
+
+	return said
 }
 
 // sums are the hashes of the files of the runs.
