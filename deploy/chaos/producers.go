@@ -32,7 +32,11 @@ func (f *fleet) submit(run string, dice uint64) {
 				timeout = time.Duration(dice>>8%400) * time.Millisecond
 			}
 			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, args...)
-			if err == nil || f.settled(run) {
+			if err == nil {
+				f.published(run)
+				break
+			}
+			if f.settled(run) {
 				break
 			}
 			pause(f.stop, restartPause)
@@ -113,6 +117,16 @@ func (f *fleet) damaged() {
 		if !f.stored.IsZero() && !f.complete(run) {
 			f.did.losses = append(f.did.losses, f.lossOf(run))
 		}
+	}
+}
+
+// published takes note that a producer has put a whole run on the bus. After the loss of the
+// store that is all of it again, whatever the collector has: a producer does not know.
+func (f *fleet) published(run string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.stored.IsZero() {
+		f.did.losses = append(f.did.losses, loss{run: run, at: f.stored})
 	}
 }
 
