@@ -25,18 +25,17 @@ func (f *fleet) submit(run string, dice uint64) {
 	f.submitting.Go(func() {
 		f.producing.Lock()
 		defer f.producing.Unlock()
-		for kills := dice % 3; f.stop.Err() == nil; {
+		for kills, first := dice%3, true; f.stop.Err() == nil; first = false {
 			timeout := 30 * time.Second
 			if kills > 0 {
 				kills--
 				timeout = time.Duration(dice>>8%400) * time.Millisecond
 			}
 			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, args...)
-			if err == nil {
-				f.published(run)
-				break
-			}
-			if f.settled(run) {
+			if err == nil || f.settled(run) {
+				if err == nil || !first { // else it was there
+					f.published(run)
+				}
 				break
 			}
 			pause(f.stop, restartPause)
