@@ -43,6 +43,9 @@ func (r *Runs) TellLimits(ctx context.Context, l Limits) error {
 	return nil
 }
 
+// leastLimit is the least that a limit counts for. In a smaller stream no run gets on.
+const leastLimit = 1 << 20
+
 // heed lowers the limits to those that the bus tells, if it tells any.
 func (l Limits) heed(ctx context.Context, js jetstream.JetStream) (Limits, error) {
 	bucket, err := js.Stream(ctx, "KV_"+RunsBucket)
@@ -55,7 +58,7 @@ func (l Limits) heed(ctx context.Context, js jetstream.JetStream) (Limits, error
 	told := bucket.CachedInfo().Config.Metadata
 	for key, bytes := range map[string]*int64{workLimit: &l.WorkBytes, resultsLimit: &l.ResultsBytes} {
 		if most, err := strconv.ParseInt(told[key], 10, 64); err == nil && most > 0 {
-			*bytes = min(*bytes, most)
+			*bytes = min(*bytes, max(most, leastLimit))
 		}
 	}
 	return l, nil

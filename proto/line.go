@@ -39,11 +39,24 @@ type Line struct {
 // ParseLine reads an output line, with or without its line feed and with or
 // without promptmill's extras, and checks that it is one.
 func ParseLine(s *Scanner, line []byte) (Line, error) {
-	l := Line{Seq: -1, LatencyMS: -1}
+	l, _, err := scanLine(s, line)
+	return l, err
+}
+
+// lineHead is what of an output line is only checked.
+type lineHead struct {
+	id     []byte // a JSON value
+	failed bool   // it has an error
+}
+
+func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
+	l = Line{Seq: -1, LatencyMS: -1}
 	var sawResponse, sawError, failed bool
 	s.Reset(line)
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
+		case "id":
+			head.id = s.Value()
 		case "custom_id":
 			l.CustomID = s.Value()
 		case "error":
@@ -77,11 +90,12 @@ func ParseLine(s *Scanner, line []byte) (Line, error) {
 		}
 	}
 	if err := s.End(); err != nil {
-		return Line{}, fmt.Errorf("output line: %w: %w", ErrFormat, err)
+		return Line{}, head, fmt.Errorf("output line: %w: %w", ErrFormat, err)
 	}
 	if len(l.CustomID) == 0 || l.CustomID[0] != '"' || !sawResponse || !sawError {
-		return Line{}, fmt.Errorf("output line: %w: custom_id, response or error is missing", ErrFormat)
+		return Line{}, head, fmt.Errorf("output line: %w: custom_id, response or error is missing", ErrFormat)
 	}
+	head.failed = failed
 	l.OK = !failed && l.Status >= 200 && l.Status < 300
 	if !l.OK && l.ErrorCode == "" {
 		l.ErrorCode = "unknown"
@@ -89,7 +103,7 @@ func ParseLine(s *Scanner, line []byte) (Line, error) {
 			l.ErrorCode = "http_" + strconv.Itoa(l.Status)
 		}
 	}
-	return l, nil
+	return l, head, nil
 }
 
 // scanAnswer reads the answer's body that comes next. Chat and completions have

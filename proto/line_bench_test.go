@@ -7,21 +7,56 @@ import (
 	"time"
 )
 
-// A chat answer as vLLM gives it, in a line of 1.6 KB.
-func BenchmarkParseLine(b *testing.B) {
+// chatLine is the line of a request, 1.6 KB, with a chat answer as vLLM gives it.
+func chatLine(run string, seq uint32) []byte {
 	body := fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion","created":1767322800,"model":"m","choices":[{"index":0,`+
 		`"message":{"role":"assistant","content":%s,"refusal":null,"tool_calls":[]},"logprobs":null,"finish_reason":"stop","stop_reason":null}],`+
 		`"usage":{"prompt_tokens":120,"total_tokens":420,"completion_tokens":300,"prompt_tokens_details":null},"kv_transfer_params":null}`,
 		Quote(strings.Repeat("An answer of some length.\n", 37)))
-	line := AppendResult(nil, Result{
-		Run: "20260102-030405-abcd", Seq: 12345, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
+	return AppendResult(nil, Result{
+		Run: run, Seq: seq, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
 		Worker: "gpu1", Attempts: 1, Queued: 40 * time.Millisecond, Latency: 2 * time.Second,
 	})
+}
+
+func BenchmarkParseLine(b *testing.B) {
+	line := chatLine("20260102-030405-abcd", 12345)
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
 	var s Scanner
 	for b.Loop() {
 		if _, err := ParseLine(&s, line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkBatchLine is the same with all that is checked of a message of one line.
+func BenchmarkBatchLine(b *testing.B) {
+	const run, seq = "20260102-030405-abcd", 12345
+	line := chatLine(run, seq)
+	msg := EncodeResults(run, "0-1", []uint32{seq}, line)
+	bounds := Bounds{Run: run, Requests: 20_000}
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	var s Scanner
+	for b.Loop() {
+		batch, err := bounds.Batch(msg.Subject, msg.Header)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := batch.Line(&s, 0, line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkResultSeqs is what of a message was read before its fields were checked.
+func BenchmarkResultSeqs(b *testing.B) {
+	msg := EncodeResults("20260102-030405-abcd", "0-1", []uint32{12345}, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ResultSeqs(msg.Header); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -3,6 +3,9 @@ package proto
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -87,6 +90,14 @@ type Input struct {
 	// Stored says that the files are in the run's object store too, under the names
 	// that [InputObject] gives, plain, gzip or zstd.
 	Stored bool `json:"stored,omitempty"`
+}
+
+// FirstFile is the path of the first input file; empty if the manifest names none.
+func (in Input) FirstFile() string {
+	if len(in.Files) == 0 {
+		return ""
+	}
+	return in.Files[0].Path
 }
 
 // Parameter is what the requests of a run say of one sampling parameter, such as
@@ -177,6 +188,8 @@ type Counts struct {
 	Attempts         int64 `json:"attempts"`
 	// Duplicates is how many lines came for requests that had one already.
 	Duplicates int64 `json:"duplicates"`
+	// Dropped is how many messages of results, or lines of them, did not fit the run.
+	Dropped int64 `json:"dropped,omitempty"`
 }
 
 // Add adds what d counts to c.
@@ -188,6 +201,7 @@ func (c *Counts) Add(d Counts) {
 	c.CompletionTokens += d.CompletionTokens
 	c.Attempts += d.Attempts
 	c.Duplicates += d.Duplicates
+	c.Dropped += d.Dropped
 }
 
 // Minus is what c counts beyond d.
@@ -196,11 +210,19 @@ func (c Counts) Minus(d Counts) Counts {
 		Done: c.Done - d.Done, Failed: c.Failed - d.Failed, NotRun: c.NotRun - d.NotRun,
 		PromptTokens: c.PromptTokens - d.PromptTokens, CompletionTokens: c.CompletionTokens - d.CompletionTokens,
 		Attempts: c.Attempts - d.Attempts, Duplicates: c.Duplicates - d.Duplicates,
+		Dropped: c.Dropped - d.Dropped,
 	}
 }
 
-// ParseManifest reads a manifest and refuses those of other formats.
-func ParseManifest(data []byte) (Manifest, error) {
+// Bounds of what a manifest may say. What counts time has to fit a [time.Duration].
+const (
+	maxSeconds  = 9e9
+	maxTruncate = 1e6
+)
+
+// ParseManifest reads the manifest under a key of [RunsBucket], and refuses those of
+// other formats and those that cannot be.
+func ParseManifest(key string, data []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
@@ -211,5 +233,62 @@ func ParseManifest(data []byte) (Manifest, error) {
 	if err := CheckRunID(m.Run); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
 	}
+	if err := m.check(key); err != nil {
+		return Manifest{}, fmt.Errorf("manifest of run %s: %w", m.Run, err)
+	}
 	return m, nil
+}
+
+// check holds the fields that decide something against what they can be.
+func (m Manifest) check(key string) error {
+	in, s, p := m.Input, m.Settings, m.Publish
+	sum := 0
+	for _, n := range in.Models {
+		if n < 0 || n > in.Requests {
+			return unfit("input.models", "%d of %d requests are for one model", n, in.Requests)
+		}
+		sum += n
+	}
+	switch {
+	case m.Run != key:
+		return unfit("run", "it is under the key %q", excerpt(key))
+	case !slices.Contains(states, m.State):
+		return unfit("state", "%q is none", excerpt(string(m.State)))
+	case m.Terms.KeepSeconds < 0 || m.Terms.KeepSeconds > maxSeconds:
+		return unfit("terms.keep_seconds", "%d", m.Terms.KeepSeconds)
+	case m.Retries < 0:
+		return unfit("retries", "%d", m.Retries)
+	case in.Requests < 0 || int64(in.Requests) > math.MaxUint32:
+		return unfit("input.requests", "%d", in.Requests)
+	case in.Bytes < 0 || in.Invalid < 0 || in.Invalid > in.Requests || sum > in.Requests:
+		return unfit("input", "%d bytes, %d of %d requests refused, %d with a model", in.Bytes, in.Invalid, in.Requests, sum)
+	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Capacity < 0:
+		return unfit("settings", "shards of %d requests or %d bytes, for %d at once", s.ShardSize, s.ShardBytes, s.Capacity)
+	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
+		return unfit("settings.retry_truncated", "%g", s.RetryTruncated)
+	case p.Round < 0 || p.Point.File < 0 || p.Point.Offset < 0 || p.Point.Line < 0:
+		return unfit("publish", "round %d, line %d of file %d, at byte %d", p.Round, p.Point.Line, p.Point.File, p.Point.Offset)
+	case p.Missing != "" && !strings.HasPrefix(p.Missing, missingObject):
+		return unfit("publish.missing", "%q is no list of requests", excerpt(p.Missing))
+	}
+	for _, f := range in.Files {
+		if f.Bytes < 0 {
+			return unfit("input.files", "one of %d bytes", f.Bytes)
+		}
+	}
+	return nil
+}
+
+// states are all states of a run.
+var states = []State{
+	StateValidating, StateFailed, StateInProgress, StatePaused, StateFinalizing,
+	StateCompleted, StateCancelling, StateCancelled, StateExpired,
+}
+
+const missingObject = "missing-"
+
+// MissingObject names the object with the requests of a round of publishing. unique makes
+// it one that nothing ever replaces, since shards are cut by it.
+func MissingObject(round int, unique string) string {
+	return fmt.Sprintf("%s%d-%s", missingObject, round, unique)
 }

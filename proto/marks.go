@@ -1,7 +1,9 @@
 package proto
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,6 +46,41 @@ func EncodeMark(run, shard string, m Mark) *nats.Msg {
 	return msg
 }
 
+// maxDeaths is the most deaths of a model server that a mark may tell of one request.
+const maxDeaths = 1000
+
+// Mark reads the mark of a shard that has the requests, in ascending order. Its error is
+// of the type [Unfit] where the mark does not fit.
+func (b Bounds) Mark(shard, subject string, h nats.Header, requests []Request) (Mark, error) {
+	if err := b.checkShard(ResultsSubject(b.Run, shard), subject, h); err != nil {
+		return Mark{}, err
+	}
+	if v := h.Get(HeaderVersion); v != Version {
+		return Mark{}, unfit(HeaderVersion, "%q, this program reads %q", excerpt(v), Version)
+	}
+	if id := h.Get(HeaderShard); id != shard {
+		return Mark{}, unfit(HeaderShard, "%q on the subject of shard %s", excerpt(id), shard)
+	}
+	m, err := ParseMark(h)
+	if err != nil {
+		return Mark{}, &Unfit{Field: HeaderMark, Why: err.Error()}
+	}
+
+	has := func(seq int64) bool {
+		_, found := slices.BinarySearchFunc(requests, seq, func(r Request, seq int64) int { return cmp.Compare(int64(r.Seq), seq) })
+		return found
+	}
+	if !m.Back && !has(m.Alone) {
+		return Mark{}, unfit(HeaderMark, "shard %s has no request %d", shard, m.Alone)
+	}
+	for seq, n := range m.Deaths {
+		if !has(int64(seq)) || n > maxDeaths {
+			return Mark{}, unfit(HeaderMark, "%d deaths of request %d in shard %s", n, seq, shard)
+		}
+	}
+	return m, nil
+}
+
 // IsMark reports whether a message on a results subject is a mark.
 func IsMark(h nats.Header) bool { return h.Get(HeaderMark) != "" }
 
@@ -56,7 +93,7 @@ func ParseMark(h nats.Header) (Mark, error) {
 	case "alone":
 		seq, err := strconv.ParseUint(rest, 10, 32)
 		if err != nil {
-			return Mark{}, fmt.Errorf("mark %q: %w: %w", text, ErrFormat, err)
+			return Mark{}, fmt.Errorf("mark %q: %w: %w", excerpt(text), ErrFormat, err)
 		}
 		m.Alone = int64(seq)
 	case "back":
@@ -66,12 +103,12 @@ func ParseMark(h nats.Header) (Mark, error) {
 			s, err := strconv.ParseUint(seq, 10, 32)
 			n, countErr := strconv.ParseUint(count, 10, 16)
 			if err != nil || countErr != nil {
-				return Mark{}, fmt.Errorf("mark %q: %w", text, ErrFormat)
+				return Mark{}, fmt.Errorf("mark %q: %w", excerpt(text), ErrFormat)
 			}
 			m.Deaths[uint32(s)] = int(n)
 		}
 	default:
-		return Mark{}, fmt.Errorf("mark %q: %w: of no known kind", text, ErrFormat)
+		return Mark{}, fmt.Errorf("mark %q: %w: of no known kind", excerpt(text), ErrFormat)
 	}
 	return m, nil
 }

@@ -51,6 +51,9 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 // whole reports whether all chunks of an object are there. A server that came back with
 // less may have its name without them.
 func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
+	if !isToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
+		return false
+	}
 	stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
 	if err != nil {
 		return false
@@ -92,6 +95,9 @@ func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error
 // purge takes an object's chunks away, whatever has become of ctx. Who may not, leaves
 // them until the run is deleted.
 func (o *Objects) purge(ctx context.Context, info *jetstream.ObjectInfo) {
+	if !isToken(info.NUID) {
+		return // a pattern would match those of others
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askAgain)
 	defer cancel()
 	if stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket); err == nil {
@@ -161,14 +167,32 @@ func (o *Objects) publish(ctx context.Context, msg *nats.Msg, id string) error {
 	})
 }
 
+// maxObject bounds what is read of an object into memory: the longest answer that a
+// worker takes, 256 MiB, with its custom_id and the lines beside it.
+const maxObject = 384 << 20
+
 // Get returns the object called name. The error says whether it can never be had:
 // [Lost].
 func (o *Objects) Get(ctx context.Context, name string) ([]byte, error) {
-	var buf bytes.Buffer
+	buf := limited{left: maxObject}
 	if err := o.Copy(ctx, &buf, name); err != nil {
 		return nil, err
 	}
 	return buf.Bytes(), nil
+}
+
+// limited is a buffer that takes only so many bytes.
+type limited struct {
+	bytes.Buffer
+	left int
+}
+
+// Write implements io.Writer.
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= len(p); l.left < 0 {
+		return 0, fmt.Errorf("%w: it has more than %d bytes", ErrFormat, maxObject)
+	}
+	return l.Buffer.Write(p)
 }
 
 // Copy writes the object called name to w. It reads chunk by chunk, where the
@@ -188,7 +212,10 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 	if err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
-	sum, at := sha256.New(), uint64(0)
+	if !isToken(info.NUID) {
+		return fmt.Errorf("read object %s of run %s: %w", name, o.run, unfit("object", "its chunks are under %q", excerpt(info.NUID)))
+	}
+	sum, at, size := sha256.New(), uint64(0), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
 		msg, err := stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -196,6 +223,9 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
+		}
+		if size += uint64(len(msg.Data)); msg.Sequence <= at || size > info.Size {
+			return fmt.Errorf("read object %s of run %s: %w", name, o.run, unfit("object", "it has more than the %d bytes that it says", info.Size))
 		}
 		at = msg.Sequence
 		sum.Write(msg.Data)
@@ -212,6 +242,13 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 // Delete removes the object called name, if it is there.
 func (o *Objects) Delete(ctx context.Context, name string) error {
 	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+	var info *jetstream.ObjectInfo
+	if err == nil {
+		info, err = store.GetInfo(ctx, name)
+	}
+	if err == nil && !isToken(info.NUID) { // with it the library would purge the chunks of others
+		err = unfit("object", "%s has chunks under %q", name, excerpt(info.NUID))
+	}
 	if err == nil {
 		err = store.Delete(ctx, name)
 	}

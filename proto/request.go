@@ -97,6 +97,9 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 	if err != nil {
 		return Request{}, fmt.Errorf("request line: url: %w", err)
 	}
+	if !slices.Contains(Endpoints, string(text)) {
+		return Request{}, fmt.Errorf("request line: url %q is no known endpoint", excerpt(string(text)))
+	}
 	if len(r.Body) == 0 || r.Body[0] != '{' {
 		return Request{}, errors.New("request line: body is not an object")
 	}

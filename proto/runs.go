@@ -141,7 +141,7 @@ func (r *Runs) get(ctx context.Context, run string) (Manifest, uint64, error) {
 	if err != nil {
 		return Manifest{}, 0, fmt.Errorf("read manifest of run %s: %w", run, err)
 	}
-	m, err := ParseManifest(entry.Value())
+	m, err := ParseManifest(run, entry.Value())
 	return m, entry.Revision(), err
 }
 
@@ -199,7 +199,7 @@ func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
 	}
 	var list []Manifest
 	for _, entry := range entries {
-		if m, err := ParseManifest(entry.Value()); err == nil {
+		if m, err := ParseManifest(entry.Key(), entry.Value()); err == nil {
 			list = append(list, m)
 		}
 	}
@@ -221,7 +221,7 @@ func (r *Runs) Follow(ctx context.Context, run string, changed func(Manifest) er
 		if entry == nil || entry.Operation() != jetstream.KeyValuePut {
 			return nil
 		}
-		m, err := ParseManifest(entry.Value())
+		m, err := ParseManifest(entry.Key(), entry.Value())
 		if err != nil {
 			return err
 		}
@@ -245,7 +245,7 @@ func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]Manifest))
 		case entry.Operation() != jetstream.KeyValuePut:
 			delete(all, entry.Key())
 		default:
-			if m, err := ParseManifest(entry.Value()); err == nil {
+			if m, err := ParseManifest(entry.Key(), entry.Value()); err == nil {
 				all[entry.Key()] = m
 			} else {
 				delete(all, entry.Key())

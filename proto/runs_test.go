@@ -91,7 +91,7 @@ func TestParseManifestErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if m, err := proto.ParseManifest([]byte(tt.text)); !errors.Is(err, proto.ErrFormat) {
+			if m, err := proto.ParseManifest("r", []byte(tt.text)); !errors.Is(err, proto.ErrFormat) {
 				t.Errorf("ParseManifest = %+v, %v; want ErrFormat", m, err)
 			}
 		})

@@ -246,6 +246,16 @@ func Text(raw []byte) []byte {
 	return text
 }
 
+// SameText reports whether two JSON strings have the same text, whatever their escapes.
+func SameText(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, err := Unquote(a)
+	y, errY := Unquote(b)
+	return err == nil && errY == nil && bytes.Equal(x, y)
+}
+
 // Quote returns s as a JSON string. Bytes that are not UTF-8 become U+FFFD, since
 // JSON cannot hold them.
 func Quote(s string) []byte {

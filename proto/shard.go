@@ -82,6 +82,33 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	return s, nil
 }
 
+// Shard reads a shard for a model, as [DecodeShard] does, and holds it against the run.
+// Its error is of the type [Unfit] where the shard does not fit.
+func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Shard, error) {
+	id := h.Get(HeaderShard)
+	if err := b.checkShard(WorkSubject(b.Run, model, id), subject, h); err != nil {
+		return Shard{}, err
+	}
+	if !isShardID(id) {
+		return Shard{}, unfit(HeaderShard, "%q is no shard's id", excerpt(id))
+	}
+	if name := h.Get(HeaderObject); name != "" && name != ShardObject(id) {
+		return Shard{}, unfit(HeaderObject, "%q is not the object of shard %s", excerpt(name), id)
+	}
+
+	s, err := DecodeShard(h, payload)
+	if err != nil {
+		return Shard{}, err
+	}
+	if len(s.Requests) == 0 {
+		return Shard{}, unfit(HeaderSeqs, "shard %s names no request", id)
+	}
+	if last := s.Requests[len(s.Requests)-1].Seq; int64(last) >= int64(b.Requests) {
+		return Shard{}, unfit(HeaderSeqs, "request %d of %d", last, b.Requests)
+	}
+	return s, nil
+}
+
 func unpack(payload []byte) ([]byte, error) {
 	if n, err := s2.DecodedLen(payload); err != nil || n > maxShard {
 		return nil, cmp.Or(err, s2.ErrTooLarge)

@@ -1,0 +1,227 @@
+package proto
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bounds are what who receives messages of a run knows of it. All that comes over the bus
+// is held against them, whoever sent it.
+type Bounds struct {
+	Run      string
+	Requests int
+}
+
+// Bounds are those of the run.
+func (m Manifest) Bounds() Bounds { return Bounds{Run: m.Run, Requests: m.Input.Requests} }
+
+// Bounds of what a line may say of how it came about.
+const (
+	maxAttempts   = 1 << 20
+	maxWorkerName = 256
+)
+
+// Batch is what the subject and the headers of a message of results say, checked.
+type Batch struct {
+	Shard string
+	Seqs  []uint32 // ascending
+	// Object has the lines, if the message does not.
+	Object string
+	// Source is the object that the shard came in, if it came in one.
+	Source string
+	// Ending says that the run's collector made the lines, as the run ended early.
+	Ending bool
+
+	prefix string // of the lines' ids
+}
+
+// Batch reads the subject and the headers of a message of results. Its error is of the
+// type [Unfit] where they do not fit the run.
+func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
+	if err := b.checkShard(ResultsSubject(b.Run, h.Get(HeaderShard)), subject, h); err != nil {
+		return Batch{}, err
+	}
+	id, seqs, err := batchHeader(h, MaxShardSize)
+	if err != nil {
+		return Batch{}, &Unfit{Field: HeaderSeqs, Why: err.Error()}
+	}
+	batch := Batch{
+		Shard:  id,
+		Seqs:   seqs,
+		Object: h.Get(HeaderObject),
+		Source: h.Get(HeaderSource),
+		Ending: isEnding(id),
+		prefix: `"batch_req_` + b.Run + "_",
+	}
+
+	switch {
+	case !batch.Ending && !isShardID(id):
+		return Batch{}, unfit(HeaderShard, "%q is no shard's id", excerpt(id))
+	case len(seqs) == 0:
+		return Batch{}, unfit(HeaderSeqs, "it names no request")
+	case len(seqs) > MaxBatch && !batch.Ending:
+		return Batch{}, unfit(HeaderSeqs, "%d requests, a message has at most %d", len(seqs), MaxBatch)
+	case int64(seqs[len(seqs)-1]) >= int64(b.Requests):
+		return Batch{}, unfit(HeaderSeqs, "request %d of %d", seqs[len(seqs)-1], b.Requests)
+	}
+
+	if name, ok := strings.CutPrefix(batch.Object, "results-"+id+"-"); batch.Object != "" && (!ok || !isToken(name)) {
+		return Batch{}, unfit(HeaderObject, "%q is no object of results of shard %s", excerpt(batch.Object), id)
+	}
+	if batch.Source != "" && batch.Source != ShardObject(id) {
+		return Batch{}, unfit(HeaderSource, "%q is not the object of shard %s", excerpt(batch.Source), id)
+	}
+	return batch, nil
+}
+
+// checkShard holds the subject of a message about a shard against what it should be, and
+// the headers against what only a server adds.
+func (b Bounds) checkShard(want, subject string, h nats.Header) error {
+	for _, name := range serverHeaders {
+		if _, has := h[name]; has {
+			return unfit(name, "a server sent this as the answer to a question, to a subject that it was led to")
+		}
+	}
+	if subject != want {
+		return unfit("subject", "%q, and its headers say %q", excerpt(subject), excerpt(want))
+	}
+	return nil
+}
+
+// serverHeaders are those that a server's answer to a question for a stored message has.
+// A message that has one was not published: its answer was aimed at the subject. Status
+// and Description are what servers say instead of a message, and clients act on them.
+var serverHeaders = []string{
+	jetstream.StreamHeader,
+	jetstream.SequenceHeader,
+	jetstream.TimeStampHeaer,
+	jetstream.SubjectHeader,
+	numPendingHeader,
+	lastSequenceHeader,
+	upToSequenceHeader,
+	statusHeader,
+	descriptionHeader,
+}
+
+const (
+	numPendingHeader   = "Nats-Num-Pending"
+	lastSequenceHeader = "Nats-Last-Sequence"
+	upToSequenceHeader = "Nats-UpTo-Sequence"
+	statusHeader       = "Status"
+	descriptionHeader  = "Description"
+)
+
+// Lines cuts the batch's payload into its lines.
+func (b Batch) Lines(payload []byte) ([][]byte, error) {
+	lines, err := SplitLines(payload, len(b.Seqs))
+	if err != nil {
+		return nil, &Unfit{Field: "lines", Why: err.Error()}
+	}
+	return lines, nil
+}
+
+// Line reads the i-th line of the batch. Its error is of the type [Unfit]; what could be
+// read of the line is returned with it, for it may name its sender.
+func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
+	l, head, err := scanLine(s, line)
+	if err != nil {
+		return l, &Unfit{Field: "line", Why: err.Error()}
+	}
+
+	seq := b.Seqs[i]
+	switch {
+	case !b.isID(head.id, seq):
+		return l, unfit("id", "%q in the line of request %d", excerpt(string(head.id)), seq)
+	case l.Seq != int64(seq):
+		return l, unfit("promptmill.seq", "%d in the line of request %d", l.Seq, seq)
+	case l.Status == 0 && !head.failed:
+		return l, unfit("response", "neither an HTTP answer nor an error, of request %d", seq)
+	case l.Status != 0 && (l.Status < 100 || l.Status > 599):
+		return l, unfit("response.status_code", "%d, of request %d", l.Status, seq)
+	case l.Attempts > maxAttempts:
+		return l, unfit("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
+	case len(l.Worker) > maxWorkerName:
+		return l, unfit("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
+	case b.Ending != (l.ErrorCode == CodeCancelled || l.ErrorCode == CodeExpired):
+		return l, unfit("error.code", "%q on shard %s, of request %d", excerpt(l.ErrorCode), b.Shard, seq)
+	}
+	return l, nil
+}
+
+// isID reports whether a line's id, a JSON string, is that of a request.
+func (b Batch) isID(id []byte, seq uint32) bool {
+	digits, ok := bytes.CutPrefix(id, []byte(b.prefix))
+	if !ok {
+		return false
+	}
+	var own [12]byte
+	return bytes.Equal(digits, append(strconv.AppendUint(own[:0], uint64(seq), 10), '"'))
+}
+
+// ShardObject names the object that holds a shard which does not fit into a message.
+func ShardObject(shard string) string { return "work-" + shard }
+
+// EndingShard is the shard's id under which a collector publishes the lines of requests
+// that a run leaves without an answer, the n-th message of them.
+func EndingShard(s State, n int) string { return string(s) + "-" + strconv.Itoa(n) }
+
+// isEnding reports whether id is one that [EndingShard] makes.
+func isEnding(id string) bool {
+	for _, s := range []State{StateCancelled, StateExpired} {
+		if n, ok := strings.CutPrefix(id, string(s)+"-"); ok {
+			return isNumber(n)
+		}
+	}
+	return false
+}
+
+// isShardID reports whether id is one that [ShardID] makes.
+func isShardID(id string) bool {
+	round, index, ok := strings.Cut(id, "-")
+	return ok && isNumber(round) && isNumber(index)
+}
+
+// isNumber reports whether text is a number as programs write it.
+func isNumber(text string) bool {
+	if text == "" || len(text) > 19 || text[0] == '0' && len(text) > 1 {
+		return false
+	}
+	for _, c := range []byte(text) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// isToken reports whether text can stand in a subject as one token.
+func isToken(text string) bool {
+	for _, r := range text {
+		if !isTokenRune(r) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= MaxRunID
+}
+
+// excerpt is what an error shows of a text that somebody else wrote.
+func excerpt(text string) string {
+	const most = 80
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return text
+}
+
+// FieldOf is what of a message an error says does not fit.
+func FieldOf(err error) string {
+	if u, ok := errors.AsType[*Unfit](err); ok {
+		return u.Field
+	}
+	return "object"
+}

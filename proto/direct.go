@@ -1,0 +1,124 @@
+package proto
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// NextMessage gets the first stored message of a stream from a sequence on, whose subject
+// matches. It returns [jetstream.ErrMsgNotFound] if there is none.
+//
+// The library's own way goes by the first headers of the answer, and a server puts its
+// own behind those that the message has. So a message that was published with such
+// headers would have the library take it for the end of the stream, or for another, and
+// its reader would stay there for ever.
+func NextMessage(ctx context.Context, js jetstream.JetStream, stream string, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
+	question, err := json.Marshal(map[string]any{"seq": from, "next_by_subj": subject})
+	if err != nil {
+		return nil, err
+	}
+	return getDirect(ctx, js, stream, question)
+}
+
+// LastMessage gets the newest stored message on a subject of a stream, as [NextMessage]
+// does.
+func LastMessage(ctx context.Context, js jetstream.JetStream, stream, subject string) (*jetstream.RawStreamMsg, error) {
+	return getDirect(ctx, js, stream+"."+subject, nil)
+}
+
+func getDirect(ctx context.Context, js jetstream.JetStream, of string, question []byte) (*jetstream.RawStreamMsg, error) {
+	nc, prefix := js.Conn(), jetstream.DefaultAPIPrefix
+	switch options := js.Options(); {
+	case options.APIPrefix != "":
+		prefix = strings.TrimSuffix(options.APIPrefix, ".") + "."
+	case options.Domain != "":
+		prefix = "$JS." + options.Domain + ".API."
+	}
+
+	// A channel gives messages as they are: the library's requests look into them too.
+	answers, inbox := make(chan *nats.Msg, 1), nc.NewInbox()
+	sub, err := nc.ChanSubscribe(inbox, answers)
+	if err != nil {
+		return nil, err
+	}
+	defer sub.Unsubscribe()
+	if err := nc.PublishRequest(prefix+"DIRECT.GET."+of, inbox, question); err != nil {
+		return nil, err
+	}
+
+	select {
+	case msg := <-answers:
+		return stored(msg)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// stored is the message that is in a server's answer, as it was published.
+func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
+	sequence, err := strconv.ParseUint(last(msg.Header, jetstream.SequenceHeader), 10, 64)
+	if err != nil { // there is no message in it
+		switch status := msg.Header.Get(statusHeader); status {
+		case "404":
+			return nil, jetstream.ErrMsgNotFound
+		case "503":
+			return nil, nats.ErrNoResponders
+		default:
+			return nil, fmt.Errorf("get a stored message: status %q: %s", status, msg.Header.Get(descriptionHeader))
+		}
+	}
+	at, err := time.Parse(time.RFC3339Nano, last(msg.Header, jetstream.TimeStampHeaer))
+	if err != nil {
+		return nil, errors.New("get a stored message: its time is unreadable")
+	}
+
+	raw := &jetstream.RawStreamMsg{
+		Subject:  last(msg.Header, jetstream.SubjectHeader),
+		Sequence: sequence,
+		Time:     at,
+		Header:   msg.Header,
+		Data:     msg.Data,
+	}
+	AsPublished(raw.Header)
+	return raw, nil
+}
+
+func last(h nats.Header, name string) string {
+	values := h[name]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// AsPublished takes away from the headers of a message that was got directly what the
+// server has added to those that it was published with.
+func AsPublished(h nats.Header) {
+	for _, name := range addedHeaders {
+		switch values := h[name]; len(values) {
+		case 0:
+		case 1:
+			delete(h, name)
+		default:
+			h[name] = values[:len(values)-1]
+		}
+	}
+}
+
+// addedHeaders are those that a server adds to a message that is asked for directly.
+var addedHeaders = []string{
+	jetstream.StreamHeader,
+	jetstream.SequenceHeader,
+	jetstream.TimeStampHeaer,
+	jetstream.SubjectHeader,
+	numPendingHeader,
+	lastSequenceHeader,
+}

@@ -1,0 +1,59 @@
+package proto
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Unfit is the error for a message that does not fit what its receiver knows. It counts
+// as [ErrFormat].
+type Unfit struct {
+	Field string // what of the message, such as "shard"
+	Why   string
+}
+
+// Error implements error.
+func (u *Unfit) Error() string { return u.Field + ": " + u.Why }
+
+// Is reports whether target is [ErrFormat].
+func (u *Unfit) Is(target error) bool { return target == ErrFormat }
+
+func unfit(field, format string, args ...any) error {
+	return &Unfit{Field: field, Why: fmt.Sprintf(format, args...)}
+}
+
+// maxSenders bounds what [Dropped] remembers, since senders choose their names.
+const maxSenders = 256
+
+// Dropped counts messages that did not fit and were dropped. It says which is the first
+// of its kind and sender, so that a flood of them makes one line in a log. Its zero value
+// is ready, and safe for concurrent use.
+type Dropped struct {
+	mu    sync.Mutex
+	count int64
+	known map[string]bool
+}
+
+// Add counts a message. field is the [Unfit.Field] of its error.
+func (d *Dropped) Add(field, sender string) (first bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count++
+
+	key := field + "\x00" + sender
+	if d.known[key] || len(d.known) >= maxSenders {
+		return false
+	}
+	if d.known == nil {
+		d.known = map[string]bool{}
+	}
+	d.known[key] = true
+	return true
+}
+
+// Count is how many were dropped.
+func (d *Dropped) Count() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.count
+}
