@@ -44,6 +44,7 @@ type Input interface {
 type Collector struct {
 	cfg      Config
 	run      string
+	bounds   proto.Bounds
 	total    int
 	runs     *proto.Runs
 	presence *proto.Presence
@@ -54,6 +55,7 @@ type Collector struct {
 	frame    *frame
 	writes   chan *frame
 	clock    *clock
+	dropped  proto.Dropped
 	gap      [2]time.Time // nobody collected between; its beginning moves on with the results that came in it
 
 	ending atomic.Pointer[ending] // set when the run is to end before it is complete
@@ -82,8 +84,8 @@ func New(cfg Config) *Collector {
 		cfg.Flush = 5 * time.Second
 	}
 	s := cfg.Journal.State()
-	return &Collector{
-		cfg: cfg, run: s.Manifest.Run, total: s.Manifest.Input.Requests,
+	c := &Collector{
+		cfg: cfg, run: s.Manifest.Run, bounds: s.Manifest.Bounds(), total: s.Manifest.Input.Requests,
 		fleet:    newFleet(s.Manifest.Run, s.Workers),
 		source:   source{js: cfg.JS, run: s.Manifest.Run, at: s.Position},
 		seen:     s.Done.Clone(),
@@ -92,6 +94,8 @@ func New(cfg Config) *Collector {
 		writes:   make(chan *frame, 1),
 		received: s.Counts, durable: s.Counts, synced: s.Position,
 	}
+	c.source.skipped = c.skip
+	return c
 }
 
 // Progress is what the collector has so far. It may be called at any time.
@@ -133,7 +137,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		// the stream still has the lines of other requests.
 		state := c.cfg.Journal.State()
 		c.seen = state.Done.Clone()
-		c.source = source{js: c.cfg.JS, run: c.run, at: state.Position}
+		c.source = source{js: c.cfg.JS, run: c.run, at: state.Position, skipped: c.skip}
 		c.mu.Lock()
 		c.received, c.durable, c.synced, c.finishing = state.Counts, state.Counts, state.Position, false
 		c.mu.Unlock()
@@ -201,7 +205,8 @@ func (c *Collector) read(ctx, broken context.Context) error {
 
 func (c *Collector) missing() int { return c.total - int(c.seen.GetCardinality()) }
 
-// take adds a message's lines to the frame, dropping those of requests that have one.
+// take adds a message's lines to the frame, dropping those of requests that have one, and
+// those that do not fit the run.
 func (c *Collector) take(msg jetstream.Msg) error {
 	if proto.IsMark(msg.Headers()) {
 		return nil // for workers
@@ -210,55 +215,28 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
-	seqs, err := proto.ResultSeqs(msg.Headers())
-	var lines [][]byte
-	if err == nil {
-		var payload []byte
-		payload, err = c.payload(msg)
-		if proto.Lost(err) {
-			c.drop(msg, err)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		lines, err = proto.SplitLines(payload, len(seqs))
-	}
-	if err != nil {
-		c.drop(msg, err)
-		return nil
-	}
-	if name := msg.Headers().Get(proto.HeaderSource); name != "" {
-		c.frame.spent = append(c.frame.spent, name)
-	}
-	c.clock.work(time.Now())
-	c.find(meta)
 	before := c.frame.counts
-	for i, seq := range seqs {
-		info, err := proto.ParseLine(&c.scan, lines[i])
-		if int(seq) >= c.total {
-			err = fmt.Errorf("%w: request %d of %d", proto.ErrFormat, seq, c.total)
-		}
-		if err == nil && !info.Hashed {
-			err = fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, seq)
-		}
-		if err != nil {
-			c.drop(msg, err)
-			continue
-		}
-		if !c.seen.CheckedAdd(seq) {
-			c.frame.counts.Duplicates++
-			continue
-		}
-		c.frame.add(seq, lines[i], info)
+	batch, lines, err := c.open(msg)
+	switch {
+	case proto.Lost(err):
+		c.drop(msg.Subject(), nil, err)
+	case err != nil:
+		return err
+	default:
+		c.clock.work(time.Now())
+		c.find(meta)
+		c.add(msg.Subject(), batch, lines)
 	}
+
 	fresh := c.frame.counts.Minus(before)
 	c.mu.Lock()
 	c.received.Add(fresh)
 	c.mu.Unlock()
-	c.frame.series.Add(meta.Timestamp, metadata.Point{
-		Requests: int64(fresh.Done), Failed: int64(fresh.Failed), PromptTokens: fresh.PromptTokens, CompletionTokens: fresh.CompletionTokens,
-	})
+	if err == nil {
+		c.frame.series.Add(meta.Timestamp, metadata.Point{
+			Requests: int64(fresh.Done), Failed: int64(fresh.Failed), PromptTokens: fresh.PromptTokens, CompletionTokens: fresh.CompletionTokens,
+		})
+	}
 	if c.frame.opened.IsZero() {
 		c.frame.opened = time.Now()
 	}
@@ -267,6 +245,47 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		c.close()
 	}
 	return nil
+}
+
+// open reads a message of results, as far as its lines. The error says whether it can
+// never be read: [proto.Lost].
+func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, err error) {
+	batch, err = c.bounds.Batch(msg.Subject(), msg.Headers())
+	if err != nil {
+		return batch, nil, err
+	}
+	if batch.Ending && c.ending.Load() == nil {
+		return batch, nil, &proto.Unfit{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
+	}
+	payload := msg.Data()
+	if batch.Object != "" {
+		if payload, err = c.object(batch.Object); err != nil {
+			return batch, nil, err
+		}
+	}
+	lines, err = batch.Lines(payload)
+	return batch, lines, err
+}
+
+// add adds the lines of a batch to the frame.
+func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
+	whole := true
+	for i, seq := range batch.Seqs {
+		info, err := batch.Line(&c.scan, i, lines[i])
+		if err != nil {
+			c.drop(subject, info.Worker, err)
+			whole = false
+			continue
+		}
+		if !c.seen.CheckedAdd(seq) {
+			c.frame.counts.Duplicates++
+			continue
+		}
+		c.frame.add(seq, lines[i], info)
+	}
+	if batch.Source != "" && whole {
+		c.frame.spent = append(c.frame.spent, batch.Source)
+	}
 }
 
 // find finds the time before a message to be worked, though nobody collected. One that
@@ -278,17 +297,33 @@ func (c *Collector) find(m *jetstream.MsgMetadata) {
 	}
 }
 
-// payload is a message's lines; big ones are in the object store.
-func (c *Collector) payload(msg jetstream.Msg) ([]byte, error) {
+// object is an object of the run's store, with the lines that were too big for a message.
+func (c *Collector) object(name string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return proto.NewObjects(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
+	return proto.NewObjects(c.cfg.JS, c.run).Get(ctx, name)
 }
 
-// drop gives up on results that cannot be read. Their requests are found missing in
-// the end, and run again.
-func (c *Collector) drop(msg jetstream.Msg, err error) {
-	c.cfg.Log.Error().Err(err).Str("subject", msg.Subject()).Msg("drop results that cannot be read")
+// drop gives up on results that do not fit the run. Their requests are found missing in
+// the end, and run again. The first of a kind and a worker, which may be unknown, is
+// logged.
+func (c *Collector) drop(subject string, worker []byte, err error) {
+	c.frame.counts.Dropped++
+	if c.dropped.Add(proto.FieldOf(err), string(worker)) {
+		c.cfg.Log.Error().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("dropped results that do not fit the run; more of this kind are only counted")
+	}
+}
+
+// skip notes a message that cannot be delivered, since it passes for a server's word.
+func (c *Collector) skip(msg *jetstream.RawStreamMsg) {
+	c.drop(msg.Subject, nil, &proto.Unfit{Field: "Status", Why: "a message without lines, with the header of a server's answer"})
+	c.mu.Lock()
+	c.received.Dropped++
+	c.mu.Unlock()
+	if c.frame.opened.IsZero() {
+		c.frame.opened = time.Now()
+	}
+	c.frame.position = Position{Created: c.source.at.Created, Seq: msg.Sequence, Time: msg.Time}
 }
 
 // close hands the frame to the writer, which may make it wait: then the results

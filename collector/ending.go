@@ -130,7 +130,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	e.batch++
-	shard := fmt.Sprintf("%s-%d", e.ending.state, e.batch)
+	shard := proto.EndingShard(e.ending.state, e.batch)
 	for {
 		msg := proto.EncodeResults(e.c.run, shard, seqs, lines)
 		err := proto.NewObjects(e.c.cfg.JS, e.c.run).Offload(ctx, msg, "results-"+shard+"-"+nuid.Next(), e.c.cfg.JS.Conn().MaxPayload())

@@ -121,14 +121,14 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 			Ordered: c.cfg.Format.Ordered, Seekable: c.cfg.Format.Seekable, Plain: c.cfg.Format.Plain,
 		},
 		Test: metadata.Test{
-			NumRequests: m.Input.Requests, InputFile: m.Input.Files[0].Path,
+			NumRequests: m.Input.Requests, InputFile: m.Input.FirstFile(),
 			InputSHA256: m.Input.SHA256, InputBytes: &m.Input.Bytes, OutputFile: out.Results(),
 		},
 		Results: metadata.Results{
 			SuccessCount: s.Counts.Done - s.Counts.Failed, FailureCount: s.Counts.Failed,
 			InferenceTimeSeconds: worked, TotalTimeSeconds: total.Seconds(),
 			IdleTimeSeconds: new(s.Idle.Seconds()), LostTimeSeconds: new(s.Lost.Seconds()),
-			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates,
+			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates, Dropped: s.Counts.Dropped,
 			Interruptions:            s.Sessions - 1,
 			OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
 			ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.NotRun), worked),

@@ -39,6 +39,7 @@ type Reader struct {
 	saved    time.Time
 	dirty    bool
 	scan     proto.Scanner
+	dropped  proto.Dropped
 }
 
 // spot is how far a reader has come.
@@ -141,37 +142,56 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 	}
 	var out taken
 	for msg, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			before := r.spot.Position
-			if err := r.settle(asking); err != nil || r.spot.Position == before {
-				return 0, err
-			}
-			return r.batch(ctx, m, write) // in the stream that is there now
+		if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
+			break // the end, or a message that was published with the headers of an answer
 		}
-		if err != nil {
-			return n, fmt.Errorf("read stream %s: %w", stream, err)
-		}
-		if err = r.take(asking, m, msg, &out); err != nil {
+		proto.AsPublished(msg.Header)
+		if err := r.give(asking, m, msg, &out, write); err != nil {
 			return n, err
 		}
-		if len(out.lines) > 0 {
-			if err := write(out.lines); err != nil {
-				return n, writeError{err} // and these count as not read
-			}
-		}
-		r.spot.seen.AddMany(out.answered)
-		r.spot.seen.AddMany(out.failed)
-		r.spot.failed.AddMany(out.failed)
-		for _, seq := range out.answered {
-			r.spot.failed.Remove(seq)
-		}
-		r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
 		n++
 	}
-	if n == 0 { // the library says nothing of a time-out
-		return 0, fmt.Errorf("read stream %s: no answer", stream)
+	if n > 0 {
+		return n, nil
 	}
-	return n, nil
+	return r.single(asking, m, &out, write)
+}
+
+// single gives out the next message, where the library tells of none: one that was
+// published with the headers of a server's answer is the end of the stream for it.
+func (r *Reader) single(ctx context.Context, m proto.Manifest, out *taken, write func([]byte) error) (n int, err error) {
+	stream := proto.ResultsStream(r.cfg.Run)
+	msg, err := proto.NextMessage(ctx, r.cfg.JS, stream, r.spot.Seq+1, proto.ResultsSubject(r.cfg.Run, "*"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, r.settle(ctx) // the next turn reads the stream that is there now
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read stream %s: %w", stream, err)
+	}
+	if err := r.give(ctx, m, msg, out, write); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+// give gives out what a message has that was not given out yet.
+func (r *Reader) give(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out *taken, write func([]byte) error) error {
+	if err := r.take(ctx, m, msg, out); err != nil {
+		return err
+	}
+	if len(out.lines) > 0 {
+		if err := write(out.lines); err != nil {
+			return writeError{err} // and these count as not read
+		}
+	}
+	r.spot.seen.AddMany(out.answered)
+	r.spot.seen.AddMany(out.failed)
+	r.spot.failed.AddMany(out.failed)
+	for _, seq := range out.answered {
+		r.spot.failed.Remove(seq)
+	}
+	r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
+	return nil
 }
 
 // settle finds out whether the stream is still the one that the position is in. It
@@ -197,27 +217,25 @@ type taken struct {
 	answered, failed []uint32
 }
 
-// take puts into out what a message has that was not given out yet.
+// take puts into out what a message has that was not given out yet. What the collector
+// drops is dropped here too.
 func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out *taken) error {
 	out.lines, out.answered, out.failed = out.lines[:0], out.answered[:0], out.failed[:0]
-	seqs, err := proto.ResultSeqs(msg.Header)
-	if err != nil {
-		return nil // the collector drops it too
+	if proto.IsMark(msg.Header) {
+		return nil // for workers
 	}
-	payload, err := proto.NewObjects(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data)
+	batch, lines, err := r.open(ctx, m, msg)
 	if proto.Lost(err) {
+		r.drop(msg.Subject, nil, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	lines, err := proto.SplitLines(payload, len(seqs))
-	if err != nil {
-		return nil
-	}
-	for i, seq := range seqs {
-		info, err := proto.ParseLine(&r.scan, lines[i])
-		if err != nil || int(seq) >= m.Input.Requests {
+	for i, seq := range batch.Seqs {
+		info, err := batch.Line(&r.scan, i, lines[i])
+		if err != nil {
+			r.drop(msg.Subject, info.Worker, err)
 			continue
 		}
 		if r.spot.seen.Contains(seq) {
@@ -242,6 +260,50 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 	return nil
 }
 
+// open reads a message of results, as far as its lines.
+func (r *Reader) open(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
+	batch, err = m.Bounds().Batch(msg.Subject, msg.Header)
+	if err != nil {
+		return batch, nil, err
+	}
+	if batch.Ending && !endsEarly(m) { // it may do so since a moment
+		if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
+			return batch, nil, err
+		}
+		if !endsEarly(m) {
+			return batch, nil, &proto.Unfit{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
+		}
+	}
+	payload := msg.Data
+	if batch.Object != "" {
+		if payload, err = proto.NewObjects(r.cfg.JS, r.cfg.Run).Get(ctx, batch.Object); err != nil {
+			return batch, nil, err
+		}
+	}
+	lines, err = batch.Lines(payload)
+	return batch, lines, err
+}
+
+// endsEarly reports whether the run may have lines of requests that were not executed: it
+// ends early, or did before a retry.
+func endsEarly(m proto.Manifest) bool {
+	switch m.State {
+	case proto.StateValidating, proto.StateInProgress, proto.StatePaused:
+		return m.Retries > 0
+	}
+	return true
+}
+
+// drop counts what does not fit the run, and logs the first of a kind and a worker.
+func (r *Reader) drop(subject string, worker []byte, err error) {
+	if r.dropped.Add(proto.FieldOf(err), string(worker)) {
+		r.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("left out results that do not fit the run; more of this kind are only counted")
+	}
+}
+
+// Dropped is how many messages of results, or lines of them, did not fit the run.
+func (r *Reader) Dropped() int64 { return r.dropped.Count() }
+
 func (r *Reader) key() string { return r.cfg.Run + "." + r.cfg.Name }
 
 // recall looks up the remembered position.
@@ -260,17 +322,49 @@ func (r *Reader) recall(ctx context.Context, run proto.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("recall where reader %s was: %w", r.cfg.Name, err)
 	}
-	var m memory
-	if err := json.Unmarshal(entry.Value(), &m); err != nil {
-		return fmt.Errorf("recall where reader %s was: %w: %w", r.cfg.Name, proto.ErrFormat, err)
+	was, of, err := readMemory(entry.Value())
+	if err == nil && of.Equal(run.CreatedAt) {
+		if err = was.check(run.Input.Requests); err == nil {
+			r.spot = was
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("recall where reader %s was: %w", r.cfg.Name, err)
 	}
 	r.revision = entry.Revision()
-	was := spot{Position: m.Position, seen: roaring.New(), failed: roaring.New()}
-	if err := errors.Join(was.seen.UnmarshalBinary(m.Seen), was.failed.UnmarshalBinary(m.Failed)); err != nil {
-		return fmt.Errorf("recall where reader %s was: %w: %w", r.cfg.Name, proto.ErrFormat, err)
+	return nil
+}
+
+// readMemory reads a remembered spot, and when the run was made that it is of.
+func readMemory(data []byte) (s spot, of time.Time, err error) {
+	var m memory
+	if err := json.Unmarshal(data, &m); err != nil {
+		return s, of, fmt.Errorf("%w: %w", proto.ErrFormat, err)
 	}
-	if m.Of.Equal(run.CreatedAt) {
-		r.spot = was
+	s = spot{Position: m.Position, seen: roaring.New(), failed: roaring.New()}
+	for _, set := range []struct {
+		into *roaring.Bitmap
+		data []byte
+	}{{s.seen, m.Seen}, {s.failed, m.Failed}} {
+		err := set.into.UnmarshalBinary(set.data)
+		if err == nil && !set.into.IsEmpty() {
+			err = set.into.Validate()
+		}
+		if err != nil {
+			return s, of, fmt.Errorf("%w: %w", proto.ErrFormat, err)
+		}
+	}
+	return s, m.Of, nil
+}
+
+// check holds a remembered spot against a run of so many requests. One that cannot be
+// would hide lines.
+func (s spot) check(total int) error {
+	if !s.seen.IsEmpty() && int64(s.seen.Maximum()) >= int64(total) {
+		return fmt.Errorf("%w: it has request %d of %d", proto.ErrFormat, s.seen.Maximum(), total)
+	}
+	if s.failed.AndCardinality(s.seen) != s.failed.GetCardinality() {
+		return fmt.Errorf("%w: it has failed requests that it has not seen", proto.ErrFormat)
 	}
 	return nil
 }

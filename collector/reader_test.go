@@ -30,8 +30,8 @@ func TestReaderGivesEachLineOnce(t *testing.T) {
 			tl.waitGiven(all(0, 1, 2, 3, 4))
 			b.publish("0-0", 1, 3) // nothing new
 			b.publish("0-1", 9)
-			must(t, proto.NewObjects(b.js, "r").Put(t.Context(), "big", []byte(all(5, 6, 7))))
-			b.publishMsg(byObject("big", 5, 6, 7))
+			must(t, proto.NewObjects(b.js, "r").Put(t.Context(), "results-0-1-big", []byte(all(5, 6, 7))))
+			b.publishMsg(byObject("results-0-1-big", 5, 6, 7))
 			tl.waitGiven(all(0, 1, 2, 3, 4, 9, 5, 6, 7))
 			b.setState(proto.StateFinalizing)
 			b.publish("0-1", 8) // what comes before the end is read
@@ -66,7 +66,7 @@ func TestReaderSkipsJunk(t *testing.T) {
 		{"nothing at all", &nats.Msg{Subject: proto.ResultsSubject("r", "0-1")}},
 		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(all(2)))},
 		{"broken lines", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte("{\n}\n"))},
-		{"an object that is not there", byObject("lost", 2, 5)},
+		{"an object that is not there", byObject("results-0-1-lost", 2, 5)},
 		{"numbers that the run does not have", proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(all(2, 5)))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -131,7 +131,7 @@ func StartRound(ctx context.Context, js jetstream.JetStream, runs *proto.Runs, r
 		return fmt.Errorf("list of missing requests: %w", err)
 	}
 	round := m.Publish.Round + 1
-	name := fmt.Sprintf("missing-%d-%s", round, nuid.Next()) // never replaced: shards are cut by it
+	name := proto.MissingObject(round, nuid.Next())
 	if err := proto.NewObjects(js, run).Put(ctx, name, data); err != nil {
 		return err
 	}

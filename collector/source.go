@@ -17,7 +17,8 @@ import (
 type source struct {
 	js       jetstream.JetStream
 	run      string
-	at       Position // of the last message handled
+	at       Position                      // of the last message handled
+	skipped  func(*jetstream.RawStreamMsg) // told of each message that cannot be delivered
 	consumer jetstream.Consumer
 	backlog  uint64    // the newest message when it began
 	next     uint64    // the consumer's number for the next message
@@ -117,6 +118,9 @@ func (s *source) connect(ctx context.Context) error {
 	if !known {
 		s.at = Position{Created: info.Created}
 	}
+	if err := s.stepOver(ctx); err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
+	}
 	// One of an earlier process, or of this one from before a gap.
 	if err := stream.DeleteConsumer(ctx, proto.CollectorConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
@@ -138,6 +142,26 @@ func (s *source) connect(ctx context.Context) error {
 	}
 	s.next, s.heard = 1, time.Now()
 	return nil
+}
+
+// stepOver moves the position past messages that have no payload and the header with
+// which a server says something itself. The library takes them for that, so no consumer
+// ever delivers them.
+func (s *source) stepOver(ctx context.Context) error {
+	for {
+		msg, err := proto.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq+1, proto.ResultsSubject(s.run, "*"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(msg.Data) > 0 || msg.Header.Get("Status") == "" {
+			return nil
+		}
+		s.skipped(msg)
+		s.at.Seq, s.at.Time = msg.Sequence, msg.Time
+	}
 }
 
 // known reports whether the position's message is, or was, in the stream.

@@ -299,5 +299,11 @@ func (p *Producer) wanted(ctx context.Context, m proto.Manifest) (*roaring.Bitma
 	if err := set.UnmarshalBinary(data); err != nil {
 		return nil, 0, fmt.Errorf("object %s: %w", m.Publish.Missing, err)
 	}
+	if err := set.Validate(); err != nil && !set.IsEmpty() {
+		return nil, 0, fmt.Errorf("object %s: %w", m.Publish.Missing, err)
+	}
+	if !set.IsEmpty() && int64(set.Maximum()) >= int64(m.Input.Requests) {
+		return nil, 0, fmt.Errorf("object %s: %w: request %d of %d", m.Publish.Missing, proto.ErrFormat, set.Maximum(), m.Input.Requests)
+	}
 	return set, int(set.GetCardinality()), nil
 }

@@ -125,7 +125,7 @@ func (r *rounder) clean() bool { return r.cut.clean() && (r.window == nil || r.w
 func (r *rounder) emit(ctx context.Context, c cut) error {
 	if c.index >= r.skip {
 		msg := proto.EncodeShard(r.m.Run, c.model, c.shard)
-		if err := r.offload(ctx, msg, "work-"+c.shard.ID); err != nil {
+		if err := r.offload(ctx, msg, proto.ShardObject(c.shard.ID)); err != nil {
 			return err
 		}
 		if err := r.pub.publish(ctx, msg); err != nil {

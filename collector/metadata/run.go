@@ -120,8 +120,11 @@ type Results struct {
 	Failures          map[string]int64  `json:"failures"`
 	FailureExamples   map[string]string `json:"failure_examples"`
 	DuplicatesDropped int64             `json:"duplicates_dropped"`
-	Redeliveries      *int64            `json:"redeliveries"` // shards that came to a worker after another had them
-	Interruptions     int               `json:"interruptions"`
+	// Dropped is how many messages of results, or lines of them, did not fit the run; they
+	// count for nothing.
+	Dropped       int64  `json:"dropped,omitempty"`
+	Redeliveries  *int64 `json:"redeliveries"` // shards that came to a worker after another had them
+	Interruptions int    `json:"interruptions"`
 
 	OutputBytesUncompressed int64    `json:"output_bytes_uncompressed"`
 	OutputBytes             int64    `json:"output_bytes"`

@@ -20,6 +20,7 @@ var rules = []struct {
 	{"cut off", cutOff},
 	{"idle", idle},
 	{"interruptions", interruptions},
+	{"dropped", dropped},
 	{"repeated attempts", repeated},
 	{"model load", load},
 	{"tail", tail},
@@ -89,6 +90,15 @@ func speed(b *builder) string {
 		text += ", on another input"
 	}
 	return text + "."
+}
+
+// dropped: some results did not fit the run.
+func dropped(b *builder) string {
+	n := b.run.Results.Dropped
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of results, or lines of them, did not fit the run and counted for nothing: a worker of another version or program sent them, or somebody who should not be on the bus. The collector's log has the first of each kind.", plural(n, "message"))
 }
 
 // versus says how much more something is, in percent or as a factor.
