@@ -88,7 +88,7 @@ func (b *bench) makeStreams(run string, priority int, models ...string) proto.Ma
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress,
 		Terms: proto.Terms{Priority: priority},
-		Input: proto.Input{Requests: len(models), Models: map[string]int{}},
+		Input: proto.Input{Requests: 1 << 20, Models: map[string]int{}},
 	}
 	for _, model := range models {
 		m.Input.Models[model] = 1
@@ -117,7 +117,7 @@ func (b *bench) publish(id string, requests ...proto.Request) {
 func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
 	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
-	if err := proto.NewObjects(b.js, run).Offload(b.t.Context(), msg, "shard-"+id, limit); err != nil {
+	if err := proto.NewObjects(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
 		b.t.Fatal(err)
 	}
 	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {

@@ -19,6 +19,7 @@ import (
 // feed is a run that needs a model of ours.
 type feed struct {
 	run      string
+	bounds   proto.Bounds
 	priority int
 	models   []string // of the run
 	largest  int      // requests in a shard of it, at most
@@ -98,7 +99,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 
 func (w *Worker) newFeed(m proto.Manifest) *feed {
 	f := &feed{
-		run: m.Run, models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated,
+		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated,
 		objects: proto.NewObjects(w.cfg.JS, m.Run), sources: map[string]*source{},
 	}
 	if len(m.Settings.Schema) > 0 {
@@ -287,7 +288,7 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 			continue
 		}
 		got++
-		if size := w.take(bus, f, msg); size > 0 {
+		if size := w.take(bus, f, s.model, msg); size > 0 {
 			// The largest, with a short memory: shards shrink toward the end of a run, and a
 			// worker that takes them for smaller than they are hoards.
 			s.size = max(size, s.size-1)
@@ -329,9 +330,9 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 
 // take starts to work on a shard and returns the number of its requests. A large one is
 // read beside the others, since that takes its time.
-func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
+func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.Msg) int {
 	if msg.Headers().Get(proto.HeaderObject) == "" {
-		h, requests := w.open(bus, f, msg)
+		h, requests := w.open(bus, f, model, msg)
 		if h == nil {
 			return 0
 		}
@@ -343,7 +344,7 @@ func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
 	f.taken += one
 	w.credit(one)
 	w.shards.Go(func() {
-		h, requests := w.open(bus, f, msg)
+		h, requests := w.open(bus, f, model, msg)
 		w.credit(-one)
 		if h != nil {
 			h.run(bus, requests)
@@ -352,9 +353,18 @@ func (w *Worker) take(bus context.Context, f *feed, msg jetstream.Msg) int {
 	return one
 }
 
+// payload is a shard's payload. Only the shard's own object is read for it.
+func (f *feed) payload(ctx context.Context, msg jetstream.Msg) ([]byte, error) {
+	name := msg.Headers().Get(proto.HeaderObject)
+	if name == "" || name != proto.ShardObject(msg.Headers().Get(proto.HeaderShard)) {
+		return msg.Data(), nil // of another name, it is refused when it is read
+	}
+	return f.objects.Get(ctx, name)
+}
+
 // open reads a shard and keeps it alive from then on, or returns nil, after it has given
 // it back or up.
-func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (h *held, requests []proto.Request) {
+func (w *Worker) open(bus context.Context, f *feed, model string, msg jetstream.Msg) (h *held, requests []proto.Request) {
 	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
 	beat := startHeartbeat(msg.InProgress)
 	defer func() {
@@ -362,7 +372,7 @@ func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (h *held,
 			beat.stop()
 		}
 	}()
-	payload, err := f.objects.Payload(bus, msg.Headers(), msg.Data())
+	payload, err := f.payload(bus, msg)
 	if proto.Lost(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
 		msg.TermWithReason("its object is lost")
@@ -373,11 +383,13 @@ func (w *Worker) open(bus context.Context, f *feed, msg jetstream.Msg) (h *held,
 		w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, time.Second)
 		return nil, nil
 	}
-	shard, err := proto.DecodeShard(msg.Headers(), payload)
+	shard, err := f.bounds.Shard(model, msg.Subject(), msg.Headers(), payload)
 	if err != nil {
-		// Nobody can ever run it. Its requests are found missing, and published anew.
-		log.Error().Err(err).Msg("drop a shard that cannot be read")
-		msg.TermWithReason("cannot be read: " + err.Error())
+		// Nobody can ever run it. Its requests are found missing, and published again.
+		if w.dropped.Add(proto.FieldOf(err), f.run) {
+			log.Error().Err(err).Msg("dropped a shard that does not fit its run; more of this kind are only counted")
+		}
+		msg.TermWithReason("does not fit its run: " + err.Error())
 		return nil, nil
 	}
 	w.credit(len(shard.Requests))

@@ -59,7 +59,7 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 		}
 		msg := nats.NewMsg(proto.WorkSubject("r", "m", "0-0"))
 		msg.Header = proto.EncodeResults("r", "0-0", []uint32{0}, nil).Header
-		msg.Header.Set(proto.HeaderObject, "lost")
+		msg.Header.Set(proto.HeaderObject, proto.ShardObject("0-0"))
 		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestResultsNameTheirSource(t *testing.T) {
 	for _, msg := range b.resultMessages("r") {
 		want := ""
 		if msg.Header.Get(proto.HeaderShard) == "0-0" {
-			want = "shard-0-0"
+			want = "work-0-0"
 		}
 		if got := msg.Header.Get(proto.HeaderSource); got != want {
 			t.Errorf("the results of shard %s have the source %q, want %q", msg.Header.Get(proto.HeaderShard), got, want)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,10 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	if meta, err := h.msg.Metadata(); err == nil {
 		p.lost = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
 	}
-	stream := h.feed.results
+	js, stream := h.w.cfg.JS, proto.ResultsStream(h.feed.run)
 	subject := proto.ResultsSubject(h.feed.run, h.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return stream.GetLastMsgForSubject(ctx, subject)
+		return proto.LastMessage(ctx, js, stream, subject)
 	})
 	fresh := errors.Is(err, jetstream.ErrMsgNotFound)
 	if err != nil && !fresh {
@@ -61,7 +62,7 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	}
 	for at := uint64(1); at <= last.Sequence; {
 		msg, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-			return stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(subject))
+			return proto.NextMessage(ctx, js, stream, at, subject)
 		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
@@ -70,34 +71,97 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
 		}
 		at = msg.Sequence + 1
-		p.read(msg)
+		if err := h.read(ctx, &p, msg, requests); err != nil {
+			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
+		}
 	}
 	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return p.done[r.Seq] }), p, nil
 }
 
-// read takes in a message of the shard's results subject.
-func (p *past) read(msg *jetstream.RawStreamMsg) {
-	if !proto.IsMark(msg.Header) {
-		seqs, err := proto.ResultSeqs(msg.Header)
+// read takes in a message of the shard's results subject. What it says keeps requests from
+// being run, so it is held against the shard, and what the collector drops counts for
+// nothing. It returns an error if the message could be read another time.
+func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, requests []proto.Request) error {
+	if proto.IsMark(msg.Header) {
+		mark, err := h.feed.bounds.Mark(h.id, msg.Subject, msg.Header, requests)
 		if err != nil {
-			return // the collector drops it too
+			h.drop(msg.Subject, nil, err)
+			return nil
 		}
-		for _, seq := range seqs {
-			p.done[seq] = true
+		p.mark(mark)
+		return nil
+	}
+
+	batch, lines, err := h.open(ctx, msg)
+	if proto.Lost(err) {
+		h.drop(msg.Subject, nil, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var scan proto.Scanner
+	for i, seq := range batch.Seqs {
+		line, err := batch.Line(&scan, i, lines[i])
+		if err == nil {
+			err = answers(requests, seq, line)
 		}
+		if err != nil {
+			h.drop(msg.Subject, line.Worker, err)
+			continue
+		}
+		p.done[seq] = true
+	}
+	return nil
+}
+
+// open reads a message of results, as far as its lines.
+func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
+	batch, err = h.feed.bounds.Batch(msg.Subject, msg.Header)
+	if err != nil {
+		return batch, nil, err
+	}
+	payload := msg.Data
+	if batch.Object != "" {
+		if payload, err = h.feed.objects.Get(ctx, batch.Object); err != nil {
+			return batch, nil, err
+		}
+	}
+	lines, err = batch.Lines(payload)
+	return batch, lines, err
+}
+
+// answers says why a line cannot be the result of a request of the shard, or nil.
+func answers(requests []proto.Request, seq uint32, line proto.Line) error {
+	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int { return cmp.Compare(r.Seq, seq) })
+	switch {
+	case !found:
+		return &proto.Unfit{Field: proto.HeaderSeqs, Why: fmt.Sprintf("the shard has no request %d", seq)}
+	case !proto.SameText(line.CustomID, requests[i].CustomID):
+		return &proto.Unfit{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
+	}
+	return nil
+}
+
+// drop counts a message, or a line of one, that does not fit. The first of a kind and a
+// worker is logged.
+func (h *held) drop(subject string, worker []byte, err error) {
+	if h.w.dropped.Add(proto.FieldOf(err), string(worker)) {
+		h.w.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("ignored earlier results of a shard that do not fit it; more of this kind are only counted")
+	}
+}
+
+// mark takes in a note of a worker that had the shard before.
+func (p *past) mark(m proto.Mark) {
+	if !m.Back {
+		p.alone[uint32(m.Alone)]++
 		return
 	}
-	mark, err := proto.ParseMark(msg.Header)
-	switch {
-	case err != nil: // of a later version: it says no more than we know
-	case mark.Back:
-		p.lost--
-		clear(p.alone)
-		for seq, n := range mark.Deaths {
-			p.deaths[seq] = max(p.deaths[seq], n)
-		}
-	default:
-		p.alone[uint32(mark.Alone)]++
+	p.lost--
+	clear(p.alone)
+	for seq, n := range m.Deaths {
+		// Whatever it says, the request gets the chance that decides: alone, here.
+		p.deaths[seq] = max(p.deaths[seq], min(n, aloneAfter))
 	}
 }
 

@@ -57,6 +57,7 @@ type Worker struct {
 
 	suspects suspects
 	refusals refusals
+	dropped  proto.Dropped // messages that did not fit their run
 	shares   shares
 	latency  latency
 	others   others        // the fetch loop's

@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// What others have stored as results of a shard, or as notes about it, keeps none of its
+// requests from being run unless it is the result of just that request.
+func TestWorkerRunsDespiteForgedResults(t *testing.T) {
+	t.Parallel()
+	lines := func(id string, seqs ...uint32) (text []byte) {
+		for _, seq := range seqs {
+			text = proto.AppendResult(text, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, id, seq), Status: 200, Body: []byte("{}")})
+		}
+		return text
+	}
+	honest := func(change func(*nats.Msg)) *nats.Msg {
+		msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"c-%d"`, 0, 1))
+		change(msg)
+		return msg
+	}
+	mark := func(text string) *nats.Msg {
+		msg := proto.EncodeMark("r", "0-0", proto.Mark{Back: true})
+		msg.Header.Set(proto.HeaderMark, text)
+		return msg
+	}
+	for _, tt := range []struct {
+		name string
+		msg  *nats.Msg
+	}{
+		{"numbers without lines", proto.EncodeResults("r", "0-0", []uint32{0, 1}, nil)},
+		{"lines of other requests", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"c-%d"`, 1, 0))},
+		{"lines of another input", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"other-%d"`, 0, 1))},
+		{"requests that the shard does not have", proto.EncodeResults("r", "0-0", []uint32{90, 91}, lines(`"c-%d"`, 90, 91))},
+		{"of another version", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderVersion, "2") })},
+		{"in an object that is not there", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "results-0-0-x") })},
+		{"an answer of a server", honest(func(m *nats.Msg) { m.Header.Set("Nats-Stream", "x") })},
+		{"an answer without a number", honest(func(m *nats.Msg) { m.Header.Set("Nats-Sequence", "x") })},
+		{"an answer with the first number", honest(func(m *nats.Msg) { m.Header.Set("Nats-Sequence", "1") })},
+		{"the end of the stream", &nats.Msg{Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"404"}}}},
+		{"nobody answers", &nats.Msg{Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"503"}}}},
+		{"a mark of another request", mark("alone 90")},
+		{"a mark of no known kind", mark("poison 0")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := sim.New(sim.Config{})
+			b := newBench(t, serve(t, server))
+			for range 2 {
+				if _, err := b.js.PublishMsg(t.Context(), tt.msg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.publish("0-0", chats(0, 3)...)
+			w, stop := b.start()
+			b.await("r")
+			stop()
+			if server.Succeeded() != 4 || w.dropped.Count() == 0 {
+				t.Errorf("%d requests were run, want 4; %d messages did not fit", server.Succeeded(), w.dropped.Count())
+			}
+		})
+	}
+}
+
+// A shard that does not fit its run is dropped, and nothing of it reaches the server.
+func TestWorkerDropsForgedShards(t *testing.T) {
+	t.Parallel()
+	shard := func(change func(*nats.Msg)) *nats.Msg {
+		msg := proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(0, 3)})
+		change(msg)
+		return msg
+	}
+	renamed := proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: []proto.Request{{CustomID: []byte(`"a\u0062"`), URL: "/admin", Body: []byte(`{}`)}}})
+	for _, tt := range []struct {
+		name string
+		msg  *nats.Msg
+	}{
+		{"numbers that the run does not have", proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(1<<20, 1<<20+3)})},
+		{"another URL", renamed},
+		{"the id of another shard", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderShard, "0-1") })},
+		{"the id of an ending", shard(func(m *nats.Msg) {
+			m.Subject = proto.WorkSubject("r", "m", "cancelled-1")
+			m.Header.Set(proto.HeaderShard, "cancelled-1")
+		})},
+		{"the object of another shard", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "input-0") })},
+		{"a line too few", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderSeqs, "0-4") })},
+		{"an answer of a server", shard(func(m *nats.Msg) { m.Header.Set("Nats-Stream", "x") })},
+		{"no shard", shard(func(m *nats.Msg) { m.Data = bytes.Repeat([]byte("x"), 100) })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := sim.New(sim.Config{})
+			b := newBench(t, serve(t, server))
+			if _, err := b.js.PublishMsg(t.Context(), tt.msg); err != nil {
+				t.Fatal(err)
+			}
+			w, stop := b.start()
+			prototest.Poll(t, patience, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
+			stop()
+			if server.Succeeded() != 0 || w.dropped.Count() != 1 || len(b.results()) != 0 {
+				t.Errorf("%d requests were run, and %d shards dropped", server.Succeeded(), w.dropped.Count())
+			}
+		})
+	}
+}
