@@ -160,7 +160,7 @@ func (j *Journal) writeRest(h header, seqs []uint32, text []byte, without *roari
 	kept, lines := rest.lines()
 	of := rest.header(kept)
 	h.Seqs, h.Failed, h.Sizes, h.Tally, h.Digest = of.Seqs, of.Failed, of.Sizes, of.Tally, of.Digest
-	of.Counts.Duplicates = h.Counts.Duplicates
+	of.Counts.Duplicates, of.Counts.Dropped = h.Counts.Duplicates, h.Counts.Dropped
 	h.Counts = of.Counts
 
 	return j.write(h, lines)

@@ -143,6 +143,8 @@ func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 		return l, unfit("response", "neither an HTTP answer nor an error, of request %d", seq)
 	case l.Status != 0 && (l.Status < 100 || l.Status > 599):
 		return l, unfit("response.status_code", "%d, of request %d", l.Status, seq)
+	case !l.Hashed:
+		return l, unfit("promptmill.request_hash", "there is none, of request %d", seq)
 	case l.Attempts > maxAttempts:
 		return l, unfit("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
 	case len(l.Worker) > maxWorkerName:

@@ -139,6 +139,8 @@ func answers(requests []proto.Request, seq uint32, line proto.Line) error {
 		return &proto.Unfit{Field: proto.HeaderSeqs, Why: fmt.Sprintf("the shard has no request %d", seq)}
 	case !proto.SameText(line.CustomID, requests[i].CustomID):
 		return &proto.Unfit{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
+	case line.RequestHash != requests[i].Hash():
+		return &proto.Unfit{Field: "promptmill.request_hash", Why: fmt.Sprintf("that of another request than %d", seq)}
 	}
 	return nil
 }

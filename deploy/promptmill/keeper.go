@@ -177,19 +177,19 @@ func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*metadata.Run, e
 	})
 }
 
-// input returns the files of the run's input, copied from the bus if they are there.
+// input returns copies of the files of the run's input, which is on the bus.
 func (k *keeper) input(ctx context.Context, m proto.Manifest) ([]string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.files != nil {
 		return k.files, nil
 	}
+	if !m.Input.Stored {
+		// The paths are of whoever wrote the manifest, and may name any file of this box.
+		return nil, withHint(fmt.Errorf("the input of run %s is not on the bus", k.run), "run the promptmill run command that made it again, where its input is")
+	}
 	var files []string
-	for i, f := range m.Input.Files {
-		if !m.Input.Stored {
-			files = append(files, f.Path)
-			continue
-		}
+	for i := range m.Input.Files {
 		path := filepath.Join(k.dir, proto.InputObject(i))
 		if err := k.copy(ctx, proto.InputObject(i), path); err != nil {
 			return nil, fmt.Errorf("copy the input from the bus: %w", err)

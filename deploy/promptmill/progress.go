@@ -28,7 +28,7 @@ func (s *screen) show(ctx context.Context, v *view) {
 	var asking sync.WaitGroup
 	asking.Go(func() { v.ask(ctx) })
 	defer asking.Wait()
-	s.follow(ctx, filepath.Base(v.run.Input.Files[0].Path), v.look)
+	s.follow(ctx, filepath.Base(v.run.Input.FirstFile()), v.look)
 }
 
 // follow shows the samples of a run.

@@ -216,6 +216,9 @@ func printRun(w io.Writer, r runStatus) error {
 	line("run", "%s", r.Run)
 	line("state", "%s", r.State)
 	line("requests", "%d, of these %d done, %d failed", r.Input.Requests, r.Counts.Done, r.Counts.Failed)
+	if n := r.Counts.Dropped; n > 0 {
+		line("dropped", "%d messages of results, or lines of them, that did not fit the run; its collector's log has the first of each kind", n)
+	}
 	line("tokens", "%d in, %d out", r.Counts.PromptTokens, r.Counts.CompletionTokens)
 	line("priority", "%d", r.Terms.Priority)
 	line("created", "%s (%s ago)", r.CreatedAt.Local().Format(time.DateTime), age(time.Since(r.CreatedAt)))

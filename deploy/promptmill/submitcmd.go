@@ -278,7 +278,8 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	if err != nil {
 		return err
 	}
-	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Once: true, Validated: true})
+	files := func(context.Context) ([]string, error) { return inputs, nil } // whatever the manifest on the bus names
+	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Files: files, Once: true, Validated: true})
 	publishing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {

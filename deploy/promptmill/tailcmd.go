@@ -51,6 +51,9 @@ func tailCommand(env environment) *cli.Command {
 				}
 				return out.Flush() // who reads wants it now; a message has up to 16 lines
 			})
+			if n := r.Dropped(); n > 0 {
+				screen.say("left out %d results that do not fit the run", n)
+			}
 			switch {
 			case errors.Is(err, errInterrupted):
 				return &failure{exitInterrupted, errors.New("interrupted"), ""}
