@@ -87,7 +87,7 @@ func TestBatchHeaders(t *testing.T) {
 
 func TestBatchLines(t *testing.T) {
 	t.Parallel()
-	const good = `{"id":"batch_req_r_7","custom_id":"a","response":{"status_code":200,"request_id":"x","body":{}},"error":null,"promptmill":{"seq":7,"worker":"w","attempts":1}}`
+	const good = `{"id":"batch_req_r_7","custom_id":"a","response":{"status_code":200,"request_id":"x","body":{}},"error":null,"promptmill":{"seq":7,"request_hash":"00000000000000ff","worker":"w","attempts":1}}`
 	for _, tt := range []struct{ name, old, new, field string }{
 		{"as it should be", "", "", ""},
 		{"an error without an answer", `{"status_code":200,"request_id":"x","body":{}},"error":null`, `null,"error":{"code":"timeout","message":""}`, ""},
@@ -107,6 +107,8 @@ func TestBatchLines(t *testing.T) {
 		{"neither answer nor error", `{"status_code":200,"request_id":"x","body":{}}`, `null`, "response"},
 		{"a status that is none", `200`, `0`, "response"},
 		{"a status too large", `200`, `1000`, "response.status_code"},
+		{"no hash", `"request_hash":"00000000000000ff",`, ``, "promptmill.request_hash"},
+		{"a hash that is none", `"00000000000000ff"`, `"ff"`, "promptmill.request_hash"},
 		{"attempts without end", `"attempts":1`, `"attempts":9000000000000000000`, "promptmill.attempts"},
 		{"a name without end", `"w"`, `"` + strings.Repeat("w", 300) + `"`, "promptmill.worker"},
 		{"cancelled by a worker", `{"status_code":200,"request_id":"x","body":{}},"error":null`, `null,"error":{"code":"batch_cancelled","message":""}`, "error.code"},
@@ -285,8 +287,8 @@ func FuzzBatch(f *testing.F) {
 
 // What a manifest of anybody says can be worked with, or is refused.
 func FuzzParseManifest(f *testing.F) {
-	f.Add("r", []byte(`{"schema":1,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))
-	f.Add("r", []byte(`{"schema":1,"run":"r","state":"paused","terms":{"keep_seconds":-1}}`))
+	f.Add("r", []byte(`{"schema":2,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))
+	f.Add("r", []byte(`{"schema":2,"run":"r","state":"paused","terms":{"keep_seconds":-1}}`))
 	f.Fuzz(func(t *testing.T, key string, data []byte) {
 		m, err := ParseManifest(key, data)
 		if err != nil {
@@ -303,7 +305,7 @@ func FuzzParseManifest(f *testing.F) {
 
 func TestParseManifestBounds(t *testing.T) {
 	t.Parallel()
-	const good = `{"schema":1,"run":"r","state":"in_progress","terms":{"keep_seconds":60},"input":{"requests":3,"bytes":9,"models":{"m":3}},"settings":{"shard_size":32},"publish":{"round":1,"missing":"missing-1-x"}}`
+	const good = `{"schema":2,"run":"r","state":"in_progress","terms":{"keep_seconds":60},"input":{"requests":3,"bytes":9,"models":{"m":3}},"settings":{"shard_size":32},"publish":{"round":1,"missing":"missing-1-x"}}`
 	for _, tt := range []struct{ name, old, new string }{
 		{"under another key", `"run":"r"`, `"run":"s"`},
 		{"a state that is none", "in_progress", "stuck"},

@@ -18,7 +18,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 	t.Parallel()
 	lines := func(id string, seqs ...uint32) (text []byte) {
 		for _, seq := range seqs {
-			text = proto.AppendResult(text, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, id, seq), Status: 200, Body: []byte("{}")})
+			text = proto.AppendResult(text, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, id, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
 		}
 		return text
 	}
@@ -39,6 +39,11 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 		{"numbers without lines", proto.EncodeResults("r", "0-0", []uint32{0, 1}, nil)},
 		{"lines of other requests", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"c-%d"`, 1, 0))},
 		{"lines of another input", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"other-%d"`, 0, 1))},
+		{"an answer to another question", honest(func(m *nats.Msg) {
+			for _, r := range chats(0, 1) {
+				m.Data = bytes.ReplaceAll(m.Data, []byte(proto.FormatHash(r.Hash())), []byte(proto.FormatHash(r.Hash()+1)))
+			}
+		})},
 		{"requests that the shard does not have", proto.EncodeResults("r", "0-0", []uint32{90, 91}, lines(`"c-%d"`, 90, 91))},
 		{"of another version", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderVersion, "2") })},
 		{"in an object that is not there", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "results-0-0-x") })},

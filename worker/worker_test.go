@@ -193,7 +193,7 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 			for _, seqs := range [][]uint32{{0, 1}, {4}} {
 				var lines []byte
 				for _, seq := range seqs {
-					lines = proto.AppendResult(lines, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), Status: 200, Body: []byte("{}")})
+					lines = proto.AppendResult(lines, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
 				}
 				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", seqs, lines)); err != nil {
 					t.Fatal(err)
