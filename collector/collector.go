@@ -29,6 +29,7 @@ type Config struct {
 	Flush   time.Duration // a line is in the synced file after this at most. Defaults to 5 s.
 	Format  Format
 	Meta    Origin // what the metadata tells of the run's surroundings
+	Written func() // if not nil, called when the output files and the metadata are whole; again after a crash
 	Log     zerolog.Logger
 }
 

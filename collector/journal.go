@@ -8,9 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -62,33 +60,35 @@ type State struct {
 // CreateJournal makes the journal of a new run. It returns an error that wraps
 // os.ErrExist if there is one, and [ErrLocked] if it is in use.
 func CreateJournal(path string, m proto.Manifest) (*Journal, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, os.ErrExist) {
-		switch j, openErr := OpenJournal(path); {
-		case openErr == nil:
-			j.Close()
-		case errors.Is(openErr, os.ErrNotExist): // it was the beginning of one, and is gone now
-			return CreateJournal(path, m)
-		default:
-			return nil, openErr
+	path, err := follow(path)
+	if err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	for {
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, outputMode)
+		if errors.Is(err, os.ErrExist) {
+			switch j, openErr := OpenJournal(path); {
+			case openErr == nil:
+				j.Close()
+			case errors.Is(openErr, os.ErrNotExist): // it was the beginning of one, and is gone now
+				continue
+			default:
+				return nil, openErr
+			}
 		}
+		if err != nil {
+			return nil, fmt.Errorf("create journal: %w", err)
+		}
+		if err := lock(path, file); errors.Is(err, errMoved) {
+			continue // another process took it for the beginning of one
+		} else if err != nil {
+			return nil, err
+		}
+		return initJournal(path, file, m)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("create journal: %w", err)
-	}
-	return initJournal(path, file, m)
 }
 
-// createJournal makes a journal at a path where nobody else makes one.
-func createJournal(path string, m proto.Manifest) (*Journal, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("create journal: %w", err)
-	}
-	return initJournal(path, file, m)
-}
-
-// initJournal writes the first frame.
+// initJournal writes the first frame into a locked file.
 func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error) {
 	j, err := newJournal(path, file)
 	if err != nil {
@@ -112,10 +112,23 @@ func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error)
 // that wraps os.ErrNotExist if there is none, [ErrLocked] if it is in use, and
 // proto.ErrFormat if the file is no journal.
 func OpenJournal(path string) (*Journal, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	path, err := follow(path)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	var file *os.File
+	for {
+		if file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+			return nil, fmt.Errorf("open journal: %w", err)
+		}
+		if err = lock(path, file); err == nil {
+			break
+		}
+		if !errors.Is(err, errMoved) {
+			return nil, err
+		}
+	}
+
 	j, err := newJournal(path, file)
 	if err != nil {
 		return nil, err
@@ -127,17 +140,11 @@ func OpenJournal(path string) (*Journal, error) {
 	return j, nil
 }
 
+// newJournal is a journal in a locked file.
 func newJournal(path string, file *os.File) (*Journal, error) {
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w (%s)", ErrLocked, path)
-		}
-		return nil, fmt.Errorf("lock journal %s: %w", path, err)
-	}
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)) // it is rewritten in the end
 	if err != nil {
-		file.Close()
+		unlock(file)
 		return nil, fmt.Errorf("zstd encoder: %w", err)
 	}
 	return &Journal{path: path, file: file, enc: enc}, nil
@@ -150,12 +157,6 @@ func (j *Journal) State() *State { return &j.state }
 func (j *Journal) Close() error {
 	j.enc.Close()
 	return unlock(j.file)
-}
-
-// unlock gives up the lock and closes the file. Closing alone would leave the lock to a
-// child process that is being started at this moment and shares the file still.
-func unlock(file *os.File) error {
-	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }
 
 // Remove deletes the journal, which stays open.
@@ -414,19 +415,30 @@ func (j *Journal) copyFrame(from *os.File, p place) error {
 
 // replace writes another file in the place of the journal's.
 func (j *Journal) replace(write func(tmp *Journal) error) error {
-	tmp, err := os.OpenFile(j.path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	info, err := j.file.Stat()
+	if err != nil {
+		return err
+	}
+	tmp, err := createLocked(j.path+tempSuffix, outputMode)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone already when all went well
 
 	next := &Journal{path: tmp.Name(), file: tmp, enc: j.enc}
-	if err := write(next); err != nil {
-		tmp.Close()
-		return err
+	err = tmp.Chmod(info.Mode().Perm())
+	if err == nil {
+		err = write(next)
 	}
-
-	err = errors.Join(tmp.Sync(), syscall.Flock(int(tmp.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), os.Rename(tmp.Name(), j.path), syncDir(j.path))
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), j.path)
+	}
+	if err == nil {
+		err = syncDir(j.path)
+	}
 	if err != nil {
 		tmp.Close()
 		return err
@@ -434,18 +446,5 @@ func (j *Journal) replace(write func(tmp *Journal) error) error {
 	unlock(j.file)
 	j.file, j.size = tmp, next.size
 
-	return nil
-}
-
-// syncDir makes the name of a file last.
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
-		return fmt.Errorf("sync folder of %s: %w", path, err)
-	}
 	return nil
 }

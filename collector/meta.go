@@ -25,7 +25,8 @@ type Origin struct {
 }
 
 // finish writes the output files and the metadata of a complete journal, and removes
-// the journal. Everything in it can be repeated after a crash.
+// the journal. Everything in it can be repeated after a crash: until the journal is
+// removed, all is done again; after that, all but the state on the bus is there.
 func (c *Collector) finish(ctx context.Context) error {
 	c.mu.Lock()
 	c.finishing = true
@@ -45,16 +46,31 @@ func (c *Collector) finish(ctx context.Context) error {
 	if err := c.writeMeta(); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
+	if c.cfg.Written != nil {
+		c.cfg.Written()
+	}
+	c.tidy(context.WithoutCancel(ctx)) // the run is whole, whoever interrupts it now
+	return nil
+}
+
+// tidy takes away what a complete run does not need any more. The files are whole, so
+// nothing that goes wrong here makes the run fail.
+func (c *Collector) tidy(ctx context.Context) {
+	if err := c.cfg.Output.RemoveLeft(); err != nil {
+		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")
+	}
 	if err := c.cfg.Journal.Remove(); err != nil {
-		return fmt.Errorf("collector: %w", err)
+		c.cfg.Log.Warn().Err(err).Msg("failed to remove the journal; the output is whole, and the journal can be deleted")
 	}
 	c.setState(ctx, c.final())
+
 	// Results stay for readers, the input for a retry. The work is done, and the bus has
 	// room set aside for it.
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	if err := c.cfg.JS.DeleteStream(ctx, proto.WorkStream(c.run)); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		c.cfg.Log.Warn().Err(err).Msg("delete the work stream of the ended run")
+		c.cfg.Log.Warn().Err(err).Msg("failed to delete the work stream of the ended run; it goes with the run")
 	}
-	return nil
 }
 
 // final is the state that the run ends in. One whose last answers were on their way
@@ -83,7 +99,7 @@ func (c *Collector) setState(ctx context.Context, s proto.State) {
 		return nil
 	})
 	if err != nil {
-		c.cfg.Log.Warn().Err(err).Str("state", string(s)).Msg("note the state of the run")
+		c.cfg.Log.Warn().Err(err).Str("state", string(s)).Msg("failed to note the state of the run on the bus")
 	}
 }
 
@@ -96,13 +112,12 @@ func (c *Collector) writeMeta() error {
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}
-	path := c.cfg.Output.Meta()
-	file, err := os.Create(path + ".tmp")
+	file, err := CreateFile(c.cfg.Output.Meta(), outputMode)
 	if err != nil {
-		return fmt.Errorf("write metadata: %w", err)
+		return err
 	}
 	_, err = file.Write(append(text, '\n'))
-	return commitFile(file, path, err)
+	return file.Commit(err)
 }
 
 func (c *Collector) meta(now time.Time) (metadata.Run, error) {

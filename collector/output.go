@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/klauspost/compress/zstd"
@@ -36,6 +37,76 @@ func (o Output) ReportHTML() string     { return string(o) + ".report.html" }
 // Journal is the path of the journal, which is there until the run is complete.
 func (o Output) Journal() string { return string(o) + JournalSuffix }
 
+// outputMode are the permissions of output files, less the umask.
+const outputMode = 0o666
+
+// files are the paths of all files that a run may make, the journal included.
+func (o Output) files() []string {
+	return []string{o.Results(), o.Errors(), o.Meta(), o.ReportMarkdown(), o.ReportHTML(), o.Journal()}
+}
+
+// Check says why the files of a run could not be written, before anything has been done
+// for it: a name is too long for its file system or is that of a folder, a device or a
+// pipe, or the folder cannot be written. It finds out by making files of the longest
+// names, and removes these.
+func (o Output) Check() error {
+	longest := map[string]string{} // name by folder: links may lead elsewhere
+	for _, path := range o.files() {
+		target, err := follow(path)
+		if err != nil {
+			return fmt.Errorf("%s cannot be written: %w", path, err)
+		}
+		dir, name := filepath.Split(target)
+		if len(name) > len(longest[dir]) {
+			longest[dir] = name
+		}
+	}
+
+	for dir, name := range longest {
+		path := dir + name + trySuffix
+		file, err := createLocked(path, 0o600)
+		if errors.Is(err, ErrLocked) {
+			continue // another process has just made it
+		}
+		if err != nil {
+			return fmt.Errorf("%s cannot be written: %w", dir+name, pathless(err))
+		}
+		discard(file)
+	}
+	return nil
+}
+
+// RemoveLeft removes temporary files that a process has left which was killed. Those of
+// a living one stay.
+func (o Output) RemoveLeft() error {
+	var all error
+	for _, path := range o.files() {
+		target, err := follow(path)
+		if err != nil {
+			all = errors.Join(all, err)
+			continue
+		}
+		left := []string{target + tempSuffix, target + trySuffix}
+		if path == o.Journal() {
+			left = append(left, target+newSuffix)
+		}
+		for _, path := range left {
+			if err := removeLeft(path); !errors.Is(err, ErrLocked) {
+				all = errors.Join(all, err)
+			}
+		}
+	}
+	return all
+}
+
+// pathless takes the path out of an error that is going to name it anyway.
+func pathless(err error) error {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+		return pathErr.Err
+	}
+	return err
+}
+
 // Format is how the output files are written.
 type Format struct {
 	Seekable bool // in the zstd seekable format instead of one frame
@@ -46,8 +117,7 @@ type Format struct {
 // lineFile writes lines into a compressed file that appears under its name when it is
 // whole.
 type lineFile struct {
-	path string
-	file *os.File
+	*File
 	buf  *bufio.Writer
 	zstd interface {
 		io.Writer
@@ -57,18 +127,18 @@ type lineFile struct {
 
 // createLines begins a file of size bytes of lines.
 func createLines(path string, size int64, seekable bool) (*lineFile, error) {
-	file, err := os.Create(path + ".tmp")
+	file, err := CreateFile(path, outputMode)
 	if err != nil {
-		return nil, fmt.Errorf("write output: %w", err)
+		return nil, err
 	}
-	l := &lineFile{path: path, file: file, buf: bufio.NewWriterSize(file, 1<<20)}
+	l := &lineFile{File: file, buf: bufio.NewWriterSize(file, 1<<20)}
 	if seekable {
 		l.zstd, err = newSeekableWriter(l.buf)
 	} else {
 		l.zstd, err = newWholeWriter(l.buf, size)
 	}
 	if err != nil {
-		l.abort()
+		l.Abort()
 		return nil, err
 	}
 	return l, nil
@@ -99,30 +169,5 @@ func (l *lineFile) commit() error {
 	if err == nil {
 		err = l.buf.Flush()
 	}
-	return commitFile(l.file, l.path, err)
-}
-
-// abort removes what was written.
-func (l *lineFile) abort() {
-	l.file.Close()
-	os.Remove(l.file.Name())
-}
-
-// commitFile syncs a temporary file and gives it its name, unless err is set.
-func commitFile(file *os.File, path string, err error) error {
-	if err == nil {
-		err = file.Sync()
-	}
-	err = errors.Join(err, file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(path)
-	}
-	if err != nil {
-		os.Remove(file.Name())
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return l.Commit(err)
 }

@@ -17,6 +17,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
+// newSuffix is what the name of a journal ends in that is being filled.
+const newSuffix = ".new"
+
 // ErrPlain is returned for an output that does not say which line is which request's.
 var ErrPlain = errors.New("the output was written with --plain, so its lines do not tell their requests' numbers")
 
@@ -28,20 +31,29 @@ func Reopen(out Output, meta *metadata.Run, m proto.Manifest, at Position) (*Jou
 	if meta.Config.Plain {
 		return nil, fmt.Errorf("%s: %w", out.Results(), ErrPlain)
 	}
-	j, err := createJournal(out.Journal()+".new", m)
+	path, err := follow(out.Journal())
 	if err != nil {
 		return nil, err
 	}
+	file, err := createLocked(path+newSuffix, outputMode)
+	if err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	j, err := initJournal(path+newSuffix, file, m)
+	if err != nil {
+		return nil, err
+	}
+
 	err = j.fill(out, meta, at)
 	if err == nil {
-		err = os.Rename(j.path, out.Journal())
+		err = os.Rename(j.path, path)
 	}
 	if err == nil {
-		j.path = out.Journal()
+		j.path = path
 		err = syncDir(j.path)
 	}
 	if err != nil {
-		os.Remove(out.Journal() + ".new")
+		os.Remove(path + newSuffix)
 		j.Close()
 		return nil, fmt.Errorf("reopen %s: %w", out.Results(), err)
 	}
@@ -55,6 +67,12 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		return err
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil {
+		return err
+	} else if err := j.file.Chmod(info.Mode().Perm()); err != nil { // it holds the same answers
+		return err
+	}
+
 	dec, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return fmt.Errorf("zstd decoder: %w", err)

@@ -34,14 +34,14 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 	if err != nil {
 		return err
 	}
-	defer results.abort() // nothing is left to abort after commit
+	defer results.Abort() // nothing is left to abort after commit
 	files := []*lineFile{results}
 	failures := results
 	if s.Counts.Failed > 0 {
 		if failures, err = createLines(out.Errors(), failedSize, f.Seekable); err != nil {
 			return err
 		}
-		defer failures.abort()
+		defer failures.Abort()
 		files = append(files, failures)
 	}
 	take := func(_ uint32, failed bool, line []byte) error {
@@ -67,7 +67,11 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 		}
 	}
 	if s.Counts.Failed == 0 {
-		if err := os.Remove(out.Errors()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		path, err := follow(out.Errors())
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove the errors of an earlier run: %w", err)
 		}
 	}
