@@ -54,7 +54,7 @@ func (o Output) Check() error {
 	for _, path := range o.files() {
 		target, err := follow(path)
 		if err != nil {
-			return fmt.Errorf("%s cannot be written: %w", path, err)
+			return fmt.Errorf("%s cannot be written: %w", path, pathless(err))
 		}
 		dir, name := filepath.Split(target)
 		if len(name) > len(longest[dir]) {

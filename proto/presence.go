@@ -130,7 +130,7 @@ func (p *Presence) WorkerGone(ctx context.Context, name string) error {
 
 // Workers are the workers that have announced themselves lately, by name.
 func (p *Presence) Workers(ctx context.Context) ([]WorkerInfo, error) {
-	entries, err := snapshot(ctx, p.kv, "worker.*")
+	entries, err := snapshot(ctx, p.kv, "worker.*", jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}

@@ -193,7 +193,7 @@ func (r *Runs) Delete(ctx context.Context, run string) error {
 // List returns the manifests of all runs, the oldest first. Those that cannot be read,
 // of a newer program, are left out.
 func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
-	entries, err := snapshot(ctx, r.kv, ">")
+	entries, err := snapshot(ctx, r.kv, ">", jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
@@ -206,6 +206,21 @@ func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
 	slices.SortFunc(list, func(a, b Manifest) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Run, b.Run))
 	})
+	return list, nil
+}
+
+// Deleted returns the ids of the runs that were taken off the bus.
+func (r *Runs) Deleted(ctx context.Context) ([]string, error) {
+	entries, err := snapshot(ctx, r.kv, ">")
+	if err != nil {
+		return nil, fmt.Errorf("list deleted runs: %w", err)
+	}
+	var list []string
+	for _, entry := range entries {
+		if entry.Operation() != jetstream.KeyValuePut && CheckRunID(entry.Key()) == nil {
+			list = append(list, entry.Key())
+		}
+	}
 	return list, nil
 }
 
@@ -324,8 +339,8 @@ func stopWatch(w jetstream.KeyWatcher) {
 }
 
 // snapshot returns what a bucket holds now.
-func snapshot(ctx context.Context, kv jetstream.KeyValue, keys string) ([]jetstream.KeyValueEntry, error) {
-	w, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
+func snapshot(ctx context.Context, kv jetstream.KeyValue, keys string, opts ...jetstream.WatchOpt) ([]jetstream.KeyValueEntry, error) {
+	w, err := kv.Watch(ctx, keys, opts...)
 	if err != nil {
 		return nil, err
 	}

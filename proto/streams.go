@@ -127,6 +127,27 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 	return nil
 }
 
+// leftAge is how old a stream without a manifest has to be to count as left over: some
+// make the streams of a run just before its manifest.
+const leftAge = time.Minute
+
+// LeftStreams names what is on the bus of a run that has no manifest any more.
+func LeftStreams(ctx context.Context, js jetstream.JetStream, run string) (names []string, err error) {
+	for _, name := range []string{WorkStream(run), ResultsStream(run), "OBJ_" + ObjectsBucket(run)} {
+		stream, err := js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		if info := stream.CachedInfo(); info.TimeStamp.Sub(info.Created) >= leftAge { // both by the clock of the bus
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
 // Models are the models that the run's requests name, sorted. A run of refused lines
 // alone has the one model "", so that its shards have a consumer.
 func (m Manifest) Models() []string {

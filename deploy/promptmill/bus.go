@@ -56,8 +56,8 @@ const (
 // listens.
 func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logger) (*bus, error) {
 	store := filepath.Join(dir, "nats")
-	if err := os.MkdirAll(store, 0o755); err != nil {
-		return nil, fmt.Errorf("make the bus's store: %w", err)
+	if err := makeState(state, store); err != nil {
+		return nil, err
 	}
 	room, err := roomFor(store)
 	if err != nil {

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -45,7 +47,13 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 		name = out
 	}
 	if !strings.HasSuffix(name, collector.OutputSuffix) {
-		return "", usage("for example -o "+name+collector.OutputSuffix, "-o %s: must end in %s", name, collector.OutputSuffix)
+		example := name + collector.OutputSuffix
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			example = filepath.Join(name, "results"+collector.OutputSuffix)
+		} else if err == nil && !info.Mode().IsRegular() {
+			return "", usage("promptmill tail prints the answers of a run as they come", "-o %s: a run writes several files, and cannot write into a device or a pipe", name)
+		}
+		return "", usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name, collector.OutputSuffix)
 	}
 	name, err := filepath.Abs(name)
 	if err != nil {
@@ -55,6 +63,23 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 		return "", usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
 	}
 	return collector.Output(strings.TrimSuffix(name, collector.OutputSuffix)), nil
+}
+
+// checkOutput refuses an output that could not be written in the end, before anything is
+// done for it.
+func checkOutput(out collector.Output) error {
+	err := out.Check()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix, "the output %w", err)
+	case errors.Is(err, collector.ErrOthersLink):
+		return usage("delete it, or choose another output with -o", "the output %w", err)
+	case errors.Is(err, collector.ErrIrregular):
+		return usage("choose another output with -o", "the output %w", err)
+	}
+	return withHint(fmt.Errorf("the output %w", err), "make room or let this user write there, or choose another output with -o")
 }
 
 // collectRun collects a run in the foreground, with progress and a summary.
@@ -102,6 +127,7 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 		},
 	}
 	meta, err := k.keep(ctx)
+	os.Remove(filepath.Dir(k.dir)) // once it is empty
 	hide()
 	show.Wait()
 	screen.close()
@@ -117,8 +143,8 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 		return withHint(err, "mend it, then "+again)
 	}
 	screen.summary(meta, out, inputs)
-	if err := tidy(ctx, l, screen); err != nil {
-		k.log.Warn().Err(err).Msg("delete runs whose time on the bus is over")
+	if err := tidy(context.WithoutCancel(ctx), l, screen); err != nil {
+		k.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
 	if c.Bool("json") {
 		if err := printJSON(env.stdout, meta); err != nil {

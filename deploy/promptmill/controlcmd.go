@@ -56,6 +56,9 @@ func deleteCommand(env environment) *cli.Command {
 		Action: func(ctx context.Context, c *cli.Command) error {
 			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
 			if err != nil {
+				if id := c.Args().First(); proto.CheckRunID(id) == nil && deleteLeft(ctx, env, c, id) {
+					return printDeleted(env, c, id)
+				}
 				return err
 			}
 			defer s.close()
@@ -64,20 +67,56 @@ func deleteCommand(env environment) *cli.Command {
 			}
 			ctx, cancel := context.WithTimeout(ctx, answerTime)
 			defer cancel()
-			if err := deleteRun(ctx, s.link, s.runs, m.Run); err != nil {
+			if err := deleteRun(ctx, s.link, s.runs, m); err != nil {
 				return err
 			}
-			if c.Bool("json") {
-				return printJSON(env.stdout, map[string]any{"run": m.Run, "deleted": true})
-			}
-			printf(env.stderr, "run %s is deleted\n", m.Run)
-			return nil
+			return printDeleted(env, c, m.Run)
 		},
 	}
 }
 
-// deleteRun takes a run off the bus. The manifest goes first: it is what everybody
-// follows.
-func deleteRun(ctx context.Context, l *link, runs *proto.Runs, run string) error {
-	return errors.Join(runs.Delete(ctx, run), proto.DeleteStreams(ctx, l.js, run))
+func printDeleted(env environment, c *cli.Command, run string) error {
+	if c.Bool("json") {
+		return printJSON(env.stdout, map[string]any{"run": run, "deleted": true})
+	}
+	printf(env.stderr, "run %s is deleted\n", run)
+	return nil
+}
+
+// deleteRun takes a run off the bus. The manifest of an ended run goes last, so that
+// whoever deletes it next finds what a crash has left. That of another goes first: it is
+// what everybody follows, and who collects the run would make its streams again.
+func deleteRun(ctx context.Context, l *link, runs *proto.Runs, m proto.Manifest) error {
+	if !m.State.Ended() {
+		return errors.Join(runs.Delete(ctx, m.Run), proto.DeleteStreams(ctx, l.js, m.Run))
+	}
+	if err := proto.DeleteStreams(ctx, l.js, m.Run); err != nil {
+		return err
+	}
+	return runs.Delete(ctx, m.Run)
+}
+
+// deleteLeft deletes the streams of a run whose deletion was cut short after its manifest
+// was gone. It reports whether there were some.
+func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string) bool {
+	list, err := openSessions(ctx, env, c, proto.RoleCollector)
+	if err != nil {
+		return false
+	}
+	defer closeSessions(list)
+
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	found := false
+	for _, s := range list {
+		_, err := s.runs.Get(ctx, run)
+		if !errors.Is(err, proto.ErrNoRun) {
+			continue
+		}
+		left, err := proto.LeftStreams(ctx, s.js, run)
+		if err == nil && len(left) > 0 {
+			found = proto.DeleteStreams(ctx, s.js, run) == nil || found
+		}
+	}
+	return found
 }

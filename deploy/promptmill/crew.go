@@ -50,16 +50,18 @@ func (c crew) run(ctx context.Context) error {
 		stopCollecting(context.Cause(working))
 		return nil
 	})
+	whole := false
 	group.Go(func() error {
 		if err := c.collector.Run(collecting); err != nil {
 			return err
 		}
+		whole = true
 		return errCompleted // ends the other parts
 	})
-	if err := group.Wait(); !errors.Is(err, errCompleted) {
+	if err := group.Wait(); !whole {
 		return err
 	}
-	return nil
+	return nil // whatever became of the other parts
 }
 
 // runInput is the input of a run for its collector.

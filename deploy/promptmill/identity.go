@@ -32,7 +32,7 @@ const identityFile = "identity.pem"
 // loadIdentity reads the identity from the state folder, and makes it the first time.
 // To take all join strings back, delete the file.
 func loadIdentity(state string) (*identity, error) {
-	if err := os.MkdirAll(state, 0o755); err != nil {
+	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
 	path := filepath.Join(state, identityFile)

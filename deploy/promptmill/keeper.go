@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
@@ -43,15 +44,6 @@ type keeper struct {
 // keep works until the run has ended and its files are written, its report with them,
 // and returns its metadata.
 func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
-	meta, err := k.collect(ctx)
-	if err == nil {
-		k.reports.write(meta, k.output, k.log)
-	}
-	return meta, err
-}
-
-// collect is keep without the report.
-func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	runs, err := proto.OpenRuns(ctx, k.link.js)
 	if err != nil {
 		return nil, err
@@ -63,8 +55,12 @@ func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	if m.State == proto.StateValidating {
 		return nil, fmt.Errorf("run %s: %w: its input is not on the bus yet", k.run, proto.ErrState)
 	}
+	if err := checkOutput(k.output); err != nil {
+		return nil, err
+	}
 	journal, err := k.journal(ctx, m)
 	if errors.Is(err, errWritten) {
+		defer k.forgetInput()
 		return k.settle(ctx, runs)
 	}
 	if err != nil {
@@ -76,8 +72,9 @@ func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	}
 	c := collector.New(collector.Config{
 		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
-		Input: runInput{m, func() ([]string, error) { return k.input(ctx, m) }},
-		Meta:  collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()}, Log: k.log,
+		Written: func() { k.reports.writeOf(k.output, k.log) },
+		Input:   runInput{m, func() ([]string, error) { return k.input(ctx, m) }},
+		Meta:    collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()}, Log: k.log,
 	})
 	p := producer.New(producer.Config{
 		JS: k.link.js, Run: k.run, Yield: true, Log: k.log,
@@ -92,8 +89,16 @@ func (k *keeper) collect(ctx context.Context) (*metadata.Run, error) {
 	if err := (crew{producer: p, collector: c}).run(ctx); err != nil {
 		return nil, err
 	}
-	os.RemoveAll(k.dir)
+	k.forgetInput()
 	return readMeta(k.output)
+}
+
+// forgetInput removes the copy of the input. The run is whole, so no more than a warning
+// comes of what goes wrong.
+func (k *keeper) forgetInput() {
+	if err := os.RemoveAll(k.dir); err != nil {
+		k.log.Warn().Err(err).Msg("failed to remove the copy of the input; it can be deleted")
+	}
 }
 
 // errWritten says that the output files of a run are there.
@@ -127,8 +132,8 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		return j, err
 	}
 	if !exists(k.output.Meta()) {
-		if exists(k.output.Results()) {
-			return nil, withHint(fmt.Errorf("%s is there, and was not written by promptmill", k.output.Results()), "move it away, or choose another output with -o")
+		if err := foreign(k.output); err != nil {
+			return nil, err
 		}
 		return collector.CreateJournal(k.output.Journal(), m)
 	}
@@ -169,12 +174,38 @@ func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*metadata.Run, e
 	if err != nil {
 		return nil, err
 	}
-	return meta, runs.Update(ctx, k.run, func(m *proto.Manifest) error {
+	if err := k.output.RemoveLeft(); err != nil {
+		k.log.Warn().Err(err).Msg("failed to remove temporary files")
+	}
+	if !exists(k.output.ReportHTML()) {
+		k.reports.write(meta, k.output, k.log)
+	}
+	return meta, settleRun(ctx, k.link, runs, meta)
+}
+
+// settleRun notes on the bus that a run has ended, should the process that completed its
+// files have died before it did. A run that has left the bus needs nothing.
+func settleRun(ctx context.Context, l *link, runs *proto.Runs, meta *metadata.Run) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
 		if !m.State.Ended() {
 			m.State, m.EndedAt, m.Counts = meta.Status, meta.Manifest.EndedAt, meta.Manifest.Counts
 		}
 		return nil
 	})
+	if errors.Is(err, proto.ErrNoRun) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	err = l.js.DeleteStream(ctx, proto.WorkStream(meta.TestID))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	return err
 }
 
 // input returns copies of the files of the run's input, which is on the bus.
@@ -204,10 +235,10 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	if exists(path) {
 		return nil
 	}
-	if err := os.MkdirAll(k.dir, 0o755); err != nil {
+	if err := makeState(k.reports.state, k.dir); err != nil {
 		return err
 	}
-	return writeWhole(path, func(w io.Writer) error { return proto.NewObjects(k.link.js, k.run).Copy(ctx, w, object) })
+	return writeWhole(path, 0o600, func(w io.Writer) error { return proto.NewObjects(k.link.js, k.run).Copy(ctx, w, object) })
 }
 
 // hostName is what this machine is called.

@@ -203,8 +203,8 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 	if _, err := m.servers[0].Look(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
 		return usage("stop it, or leave out --exec to use it", "a server answers at %s already", m.servers[0].URL())
 	}
-	if err := os.MkdirAll(state, 0o755); err != nil {
-		return withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+	if err := makeState(filepath.Dir(state), state); err != nil {
+		return err
 	}
 	m.log = filepath.Join(state, "server.log")
 	m.process = supervise.New(supervise.Config{

@@ -115,5 +115,5 @@ func (w writing) write(list ...*report.Report) error {
 	if w.path == "" {
 		return all(w.stdout)
 	}
-	return writeWhole(w.path, all)
+	return writeWhole(w.path, 0o666, all)
 }

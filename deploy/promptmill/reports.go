@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -111,25 +112,32 @@ func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
 func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logger) {
 	made, err := r.of(out.Meta(), run)
 	if err == nil {
-		err = errors.Join(writeWhole(out.ReportMarkdown(), made.Markdown), writeWhole(out.ReportHTML(), made.HTML))
+		err = errors.Join(writeWhole(out.ReportMarkdown(), 0o666, made.Markdown), writeWhole(out.ReportHTML(), 0o666, made.HTML))
 	}
 	if err != nil {
-		log.Warn().Err(err).Msg("write the report")
+		log.Warn().Err(err).Msg("failed to write the report; promptmill report makes it")
 	}
 	if err := history.Append(r.state, history.Of(out.Meta(), run)); err != nil {
-		log.Warn().Err(err).Msg("note the run in the history")
+		log.Warn().Err(err).Msg("failed to note the run in the history")
 	}
 }
 
-// writeWhole writes a file that appears under its name when it is whole.
-func writeWhole(path string, write func(io.Writer) error) error {
-	tmp, err := os.Create(path + ".tmp")
+// writeOf is write for the metadata that lies beside an output.
+func (r reports) writeOf(out collector.Output, log zerolog.Logger) {
+	run, err := readMeta(out)
+	if err != nil {
+		log.Warn().Err(err).Msg("failed to write the report; promptmill report makes it")
+		return
+	}
+	r.write(run, out, log)
+}
+
+// writeWhole writes a file with permissions mode, less the umask. It appears under its
+// name when it is whole.
+func writeWhole(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	file, err := collector.CreateFile(path, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // gone already when all went well
-	if err := errors.Join(write(tmp), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return file.Commit(write(file))
 }

@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -33,6 +36,7 @@ type runner struct {
 	journal *collector.Journal
 	resumed bool
 	stdin   *stdinCopy       // nil: the input is in files
+	untidy  bool             // the bus has not heard of the end of the run
 	models  *models          // nil if only others work
 	serves  modelserver.Info // what the server has
 
@@ -50,14 +54,10 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
-	fromStdin := r.options.inputs[0] == "-"
-	if !fromStdin {
-		if meta, err := r.already(ctx); meta != nil || err != nil {
-			return meta, err
-		}
-	}
-
-	lock, err := lockState(r.options.stateDir)
+	// What an earlier process did not come to remove. If it completed the run, the bus may
+	// not have heard of that.
+	left := exists(r.options.stateDir)
+	lock, err := lockState(r.options.state, r.options.stateDir)
 	if errors.Is(err, errLocked) {
 		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err), "wait for it, stop that process, or choose another output with -o")
 	}
@@ -65,6 +65,15 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	defer r.forgetStart(left)
+
+	fromStdin := r.options.inputs[0] == "-"
+	if !fromStdin {
+		if meta, err := r.already(ctx, left); meta != nil || err != nil {
+			return meta, err
+		}
+	}
+
 	unmeasure, err := startMetrics(r.options.command, &r.measured)
 	if err != nil {
 		return nil, err
@@ -77,8 +86,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		defer r.stdin.discard()
 
 		r.options.inputs = []string{r.stdin.path}
-		if meta, err := r.already(ctx); meta != nil || err != nil {
-			os.RemoveAll(r.options.stateDir) // a complete output has none; it was made for the copy
+		if meta, err := r.already(ctx, left); meta != nil || err != nil {
 			return meta, err
 		}
 	}
@@ -90,6 +98,8 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		err = r.resume(ctx)
 	case errors.Is(err, os.ErrNotExist):
 		err = r.begin(ctx)
+	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOthersLink):
+		err = checkOutput(r.options.output)
 	case errors.Is(err, proto.ErrFormat):
 		err = withHint(err, "it is no journal of this version of promptmill: move it away, or choose another output with -o")
 	}
@@ -112,16 +122,35 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		}
 		return nil, r.explain(ctx, err)
 	}
-	if err := os.RemoveAll(r.options.stateDir); err != nil {
-		r.options.log.Warn().Err(err).Msg("remove the state of the run")
-	}
 	meta, err := readMeta(r.options.output)
 	if err != nil {
 		return nil, err
 	}
-	r.options.reports.write(meta, r.options.output, r.options.log)
+	r.finish()
 	r.screen.summary(meta, r.options.output, r.options.command.Args().Slice())
 	return meta, failedError(meta)
+}
+
+// finish removes the state of a complete run. It is the last step: while the folder is
+// there, the same command looks for what is left to do.
+func (r *runner) finish() {
+	if r.untidy {
+		return
+	}
+	if err := os.RemoveAll(r.options.stateDir); err != nil {
+		r.options.log.Warn().Err(err).Msg("failed to remove the state of the complete run; it can be deleted")
+	}
+}
+
+// forgetStart removes what a start without a journal has left in the state folder: standard
+// input, and the folder itself, but not the log of a model server that did not start.
+// left says that the folder was there before.
+func (r *runner) forgetStart(left bool) {
+	if r.untidy || (left || r.journal != nil) && exists(r.options.output.Journal()) {
+		return
+	}
+	os.Remove(filepath.Join(r.options.stateDir, spoolFile))
+	dropState(r.options.stateDir)
 }
 
 // interrupt ends ctx at the first signal, and the process at the second.
@@ -137,17 +166,15 @@ func interrupt(ctx context.Context, env environment, screen *screen, stop contex
 	env.exit(exitInterrupted)
 }
 
-// already finds out whether the output is complete, and whether it is this run's.
-func (r *runner) already(ctx context.Context) (*metadata.Run, error) {
+// already finds out whether the output is complete, and whether it is this run's. left
+// says that the process that completed it may have died before it had tidied up.
+func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) {
 	out := r.options.output
 	if exists(out.Journal()) {
 		return nil, nil
 	}
 	if !exists(out.Meta()) {
-		if exists(out.Results()) {
-			return nil, withHint(fmt.Errorf("%s is there, and was not written by promptmill", out.Results()), "move it away, or choose another output with -o")
-		}
-		return nil, nil
+		return nil, foreign(out)
 	}
 	meta, err := readMeta(out)
 	if err != nil {
@@ -156,20 +183,90 @@ func (r *runner) already(ctx context.Context) (*metadata.Run, error) {
 	if err := r.same(ctx, *meta.Manifest); err != nil {
 		return nil, err
 	}
+	r.settle(ctx, meta, left)
 	if r.options.retry && meta.Results.FailureCount > 0 {
 		return nil, r.reopen(meta)
 	}
-	if !exists(r.options.output.ReportHTML()) {
-		r.options.reports.write(meta, r.options.output, r.options.log)
+	r.finish()
+	if !exists(out.ReportHTML()) {
+		r.options.reports.write(meta, out, r.options.log)
 	}
 	r.screen.say("complete already: run %s of %s, %d answered, %d failed", meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
 	r.screen.files(meta, r.options.output, r.options.command.Args().Slice())
 	return meta, failedError(meta)
 }
 
+// foreign refuses an output of which a file is there that no run of ours has described.
+func foreign(out collector.Output) error {
+	for _, path := range []string{out.Results(), out.Errors()} {
+		info, err := os.Stat(path)
+		if err != nil {
+			continue
+		}
+		if !info.Mode().IsRegular() {
+			return checkOutput(out)
+		}
+		return withHint(fmt.Errorf("%s is there, and was not written by promptmill", path), "move it away, or choose another output with -o")
+	}
+	return nil
+}
+
+// settle does what the process that completed the run did not come to: it tells the bus
+// of the end, and removes temporary files and the state. What fails is a warning.
+func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
+	if err := r.options.output.RemoveLeft(); err != nil {
+		r.options.log.Warn().Err(err).Msg("failed to remove temporary files")
+	}
+	if !left {
+		return
+	}
+
+	if external(r.options.command) {
+		if err := r.settleBus(ctx, meta); err != nil {
+			r.untidy = true
+			r.options.log.Warn().Err(err).Msg("failed to note the end of the run on the bus; the same command tries it again")
+		}
+	}
+	// A bus of before has the answers of before, those that failed among them.
+	if err := clearState(r.options.stateDir, r.options.inputs); err != nil {
+		r.options.log.Warn().Err(err).Msg("failed to remove the state of the complete run; it can be deleted")
+	}
+}
+
+// settleBus notes the end of a complete run on a bus that is not ours.
+func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
+	l, err := connect(ctx, r.env, r.options.command, proto.RoleCollector, r.options.log)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+
+	runs, err := proto.OpenRuns(ctx, l.js)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m, err := runs.Get(ctx, meta.TestID)
+	switch {
+	case errors.Is(err, proto.ErrNoRun):
+	case err != nil:
+		return err
+	case m.CreatedAt.Equal(meta.Manifest.CreatedAt) && m.Retries == meta.Manifest.Retries: // else another run has the name
+		if err := settleRun(ctx, l, runs, meta); err != nil {
+			return err
+		}
+	}
+	return sweep(ctx, l, runs, time.Now(), r.screen)
+}
+
 // reopen makes a journal of a complete output whose failed requests are to be run
 // again.
 func (r *runner) reopen(meta *metadata.Run) error {
+	if err := checkOutput(r.options.output); err != nil {
+		return err
+	}
 	m := *meta.Manifest
 	m.State, m.EndedAt, m.Terms.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.Publish{}
 	m.Retries++
@@ -271,6 +368,9 @@ func (r *runner) resume(ctx context.Context) error {
 	if err := r.keepStdin(); err != nil {
 		return err
 	}
+	if err := checkOutput(r.options.output); err != nil {
+		return err
+	}
 
 	// The file may have been moved: its contents are the same.
 	for i, path := range r.options.inputs {
@@ -295,6 +395,9 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	o := &r.options
+	if err := checkOutput(o.output); err != nil {
+		return err
+	}
 	named := o.settings.Model != "" || o.settings.OverrideModel != ""
 	if o.sim && !named {
 		o.settings.Model = "sim"
@@ -332,6 +435,11 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 	if r.journal, err = collector.CreateJournal(o.output.Journal(), m); err != nil {
 		return withHint(err, "choose another output with -o")
+	}
+	if exists(o.output.Meta()) || foreign(o.output) != nil {
+		// Another process, with another state folder, began and completed it meanwhile.
+		return withHint(errors.Join(fmt.Errorf("another promptmill has just written %s", o.output.Results()), r.journal.Remove()),
+			"run the same command again to see what it is, or choose another output with -o")
 	}
 	if r.models == nil {
 		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
@@ -482,8 +590,9 @@ func (r *runner) work(ctx context.Context) error {
 	}
 	parts.collector = collector.New(collector.Config{
 		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
-		Input: runInput{m, func() ([]string, error) { return o.inputs, nil }},
-		Meta:  collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
+		Written: func() { o.reports.writeOf(o.output, o.log) },
+		Input:   runInput{m, func() ([]string, error) { return o.inputs, nil }},
+		Meta:    collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
 	view.counts = parts.collector.Progress
@@ -499,7 +608,11 @@ func (r *runner) work(ctx context.Context) error {
 		own.awaitReaders(10 * time.Second)
 		return nil
 	}
-	return tidy(ctx, l, r.screen)
+	// The output is whole: the bus can do no more to it.
+	if err := tidy(context.WithoutCancel(ctx), l, r.screen); err != nil {
+		r.options.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
+	}
+	return nil
 }
 
 // prepare puts the run on the bus, or what of it is not there (any more). alone says

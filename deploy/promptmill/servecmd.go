@@ -98,7 +98,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	log := newLog(c, screen)
 	go limitMemory(ctx, env.getenv)
 	stateDir := filepath.Join(state, "serve")
-	lock, err := lockState(stateDir)
+	lock, err := lockState(state, stateDir)
 	if errors.Is(err, errLocked) {
 		return withHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err), "stop it, or give another --state DIR")
 	}
@@ -143,6 +143,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	} else {
 		screen.say("serving the runs on %s, output in %s", s.link.name, dir)
 	}
+	s.forgetInputs()
 	err = s.serve(ctx, own)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		screen.say("stopped; promptmill serve goes on where it was")
@@ -170,7 +171,12 @@ func (s *serving) serve(ctx context.Context, own *bus) error {
 		})
 	})
 	group.Go(func() error {
-		for {
+		for round := 0; ; round++ {
+			if round%60 == 0 { // in ten minutes; each run that was ever deleted is looked for
+				if err := sweepDeleted(working, s.link, s.runs, s.screen); err != nil && working.Err() == nil {
+					s.log.Warn().Err(err).Msg("failed to delete what is left of deleted runs; trying again later")
+				}
+			}
 			if err := sweep(working, s.link, s.runs, time.Now(), s.screen); err != nil && working.Err() == nil {
 				s.log.Warn().Err(err).Msg("delete runs whose time on the bus is over; trying on")
 			}
@@ -182,6 +188,24 @@ func (s *serving) serve(ctx context.Context, own *bus) error {
 	err := group.Wait()
 	s.tasks.Wait()
 	return err
+}
+
+// forgetInputs removes copies of inputs that a crash has left behind complete outputs.
+func (s *serving) forgetInputs() {
+	dir := filepath.Join(s.state, "runs")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none
+	}
+	for _, e := range entries {
+		out := collector.Output(filepath.Join(s.dir, e.Name()))
+		if !exists(out.Meta()) || exists(out.Journal()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			s.log.Warn().Err(err).Msg("failed to remove the copy of an input; it can be deleted")
+		}
+	}
 }
 
 // keep collects a run until it has ended, whatever gets in the way, unless that is
@@ -248,10 +272,35 @@ func sweep(ctx context.Context, l *link, runs *proto.Runs, now time.Time, screen
 		if !m.State.Ended() || m.EndedAt == nil || now.Before(m.EndedAt.Add(time.Duration(m.Terms.KeepSeconds)*time.Second)) {
 			continue
 		}
-		if err := deleteRun(ctx, l, runs, m.Run); err != nil {
+		if err := deleteRun(ctx, l, runs, m); err != nil {
 			return err
 		}
 		screen.say("run %s has left the bus: it ended %s ago", m.Run, age(now.Sub(*m.EndedAt)))
+	}
+	return nil
+}
+
+// sweepDeleted finishes deletions that were cut short: a run that was taken off the bus
+// has no streams.
+func sweepDeleted(ctx context.Context, l *link, runs *proto.Runs, screen *screen) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	deleted, err := runs.Deleted(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range deleted {
+		left, err := proto.LeftStreams(ctx, l.js, run)
+		if err != nil {
+			return err
+		}
+		if len(left) == 0 {
+			continue
+		}
+		if err := proto.DeleteStreams(ctx, l.js, run); err != nil {
+			return err
+		}
+		screen.say("run %s had been deleted, and what was left of it has left the bus", run)
 	}
 	return nil
 }

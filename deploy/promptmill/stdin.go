@@ -23,10 +23,10 @@ type stdinCopy struct {
 // dir has already is used: a run that is continued need not be given its input again.
 // The error wraps producer.ErrEmpty if there is none. The end of ctx ends the reading.
 func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, error) {
-	s := &stdinCopy{kept: filepath.Join(dir, "input")}
+	s := &stdinCopy{kept: filepath.Join(dir, spoolFile)}
 	s.removeStale()
 
-	file, err := os.CreateTemp(dir, "input-*")
+	file, err := os.CreateTemp(dir, spoolFile+"-*")
 	if err != nil {
 		return nil, fmt.Errorf("copy standard input: %w", err)
 	}
@@ -101,7 +101,7 @@ func (s *stdinCopy) removeStale() {
 		return // creating a file says why
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "input-") {
+		if strings.HasPrefix(e.Name(), spoolFile+"-") {
 			os.Remove(filepath.Join(filepath.Dir(s.kept), e.Name()))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -60,10 +61,13 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		if out, err = outputOf(c, ""); err != nil {
 			return err
 		}
-		for _, path := range []string{out.Journal(), out.Meta(), out.Results()} {
+		for _, path := range []string{out.Journal(), out.Meta(), out.Results(), out.Errors()} {
 			if exists(path) {
 				return withHint(fmt.Errorf("%s is there already, of another run", path), "choose another output with -o")
 			}
+		}
+		if err := checkOutput(out); err != nil {
+			return err
 		}
 	}
 	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
@@ -85,11 +89,11 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	}
 	defer l.close()
 	if inputs[0] == "-" {
-		dir, err := os.MkdirTemp("", "promptmill-")
+		dir, forget, err := makeSpool(env, c)
 		if err != nil {
-			return fmt.Errorf("spool standard input: %w", err)
+			return err
 		}
-		defer os.RemoveAll(dir)
+		defer forget()
 		input, err := copyStdin(ctx, env.stdin, dir)
 		if err != nil {
 			return err
@@ -139,6 +143,34 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		return s.wait(ctx, env, screen, m)
 	}
 	return nil
+}
+
+// makeSpool makes a folder for standard input that is there for as long as this process,
+// and removes those of processes that were killed.
+func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err error) {
+	state, err := stateOf(env, c)
+	if err != nil {
+		return "", nil, err
+	}
+	left, _ := filepath.Glob(filepath.Join(state, "submit-*")) // the pattern is good
+	for _, dir := range left {
+		if lock, err := lockState(state, dir); err == nil {
+			os.RemoveAll(dir)
+			lock.Close()
+		}
+	}
+
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return "", nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+	}
+	if dir, err = os.MkdirTemp(state, "submit-"); err != nil {
+		return "", nil, fmt.Errorf("spool standard input: %w", err)
+	}
+	lock, err := lockState(state, dir)
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() { os.RemoveAll(dir); lock.Close() }, nil
 }
 
 // noStorage is the code of nats-server's JSStorageResourcesExceededErr:
