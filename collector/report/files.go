@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -125,10 +126,15 @@ func (b *builder) next() []Command {
 	return list
 }
 
-// ShellWords is a command line for a shell.
+// ShellWords is a command line for a shell. Control characters, which could do something
+// to the terminal that shows it, are written as bash and zsh read them.
 func ShellWords(args ...string) string {
 	var quoted []string
 	for _, a := range args {
+		if strings.ContainsFunc(a, unprintable) {
+			quoted = append(quoted, escapeWord(a))
+			continue
+		}
 		if a == "" || strings.ContainsFunc(a, func(r rune) bool {
 			return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune("-_./:=,+@%", r))
 		}) {
@@ -137,4 +143,27 @@ func ShellWords(args ...string) string {
 		quoted = append(quoted, a)
 	}
 	return strings.Join(quoted, " ")
+}
+
+func unprintable(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError }
+
+// escapeWord is a word in those quotes of bash and zsh that know escapes.
+func escapeWord(s string) string {
+	var b strings.Builder
+	b.WriteString("$'")
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == '\'' || r == '\\':
+			b.WriteString("\\" + s[:n])
+		case unprintable(r):
+			for i := range n {
+				fmt.Fprintf(&b, "\\%03o", s[i])
+			}
+		default:
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String() + "'"
 }

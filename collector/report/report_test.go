@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -360,6 +361,32 @@ func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: intervals of %v s, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestShellWords(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		word, want string
+	}{
+		{"plain-1.jsonl", "plain-1.jsonl"},
+		{"", "''"},
+		{"two words", "'two words'"},
+		{"it's", `'it'\''s'`},
+		{"new\nline", `$'new\012line'`},
+		{"\x1b[2Jit's \\ é", `$'\033[2Jit\'s \\ é'`},
+		{"\xff", `$'\377'`},
+		{"\u0085", `$'\302\205'`},
+	} {
+		if got := ShellWords(tt.word); got != tt.want {
+			t.Errorf("ShellWords(%q) = %s, want %s", tt.word, got, tt.want)
+		}
+		if bash, err := exec.LookPath("bash"); err == nil {
+			out, err := exec.Command(bash, "-c", "printf %s "+ShellWords(tt.word)).Output()
+			if err != nil || string(out) != tt.word {
+				t.Errorf("bash reads %s as %q (%v), want %q", ShellWords(tt.word), out, err, tt.word)
+			}
 		}
 	}
 }

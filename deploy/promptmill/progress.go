@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -102,7 +101,14 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 		}
 	}
 	if len(inputs) > 0 && inputs[0] != "-" {
-		s.say("prove it:   promptmill verify %s", report.ShellWords(append(slices.Clone(inputs), shorten(out.Results()))...))
+		words := []string{"promptmill", "verify"}
+		for _, input := range inputs {
+			if input[0] == '-' {
+				input = "./" + input // else it would be taken for a flag
+			}
+			words = append(words, input)
+		}
+		s.say("prove it:   %s", report.ShellWords(append(words, shorten(out.Results()))...))
 	}
 }
 

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// deathStep is a system call that a process does not live to see the end of.
+type deathStep struct {
+	name string
+	call string // or several with commas
+	path string // under the command's folder; the state folder of the output begins with @
+	when int    // the so-many-eth in a thread; 0: the first
+}
+
+const (
+	renameCalls = "rename,renameat,renameat2"
+	unlinkCalls = "unlink,unlinkat"
+	endRun      = "ends" // the id of the run
+)
+
+// finalSteps are those from the last answer until the process ends.
+var finalSteps = []deathStep{
+	{name: "the second frame is synced", call: "fsync", path: "out.part.zst", when: 2},
+	{name: "results are begun", call: "openat", path: "out.jsonl.zst.tmp"},
+	{name: "results are synced", call: "fsync", path: "out.jsonl.zst.tmp"},
+	{name: "results get their name", call: renameCalls, path: "out.jsonl.zst.tmp"},
+	{name: "metadata are begun", call: "openat", path: "out.meta.json.tmp"},
+	{name: "metadata are synced", call: "fsync", path: "out.meta.json.tmp"},
+	{name: "metadata get their name", call: renameCalls, path: "out.meta.json.tmp"},
+	{name: "the report is begun", call: "openat", path: "out.report.md.tmp"},
+	{name: "the report gets its name", call: renameCalls, path: "out.report.md.tmp"},
+	{name: "the page gets its name", call: renameCalls, path: "out.report.html.tmp"},
+	{name: "the history is synced", call: "fsync", path: "state/history.jsonl"},
+	{name: "the journal is removed", call: unlinkCalls, path: "out.part.zst"},
+	{name: "the work stream is deleted", call: renameCalls, path: "@/nats/jetstream/$G/streams/pm_" + endRun + "_work"},
+	{name: "the bus's file is removed", call: unlinkCalls, path: "@/bus.json"},
+	{name: "the state is removed", call: unlinkCalls, path: "@"},
+	{name: "the store is removed", call: unlinkCalls, path: "@/nats"},
+	{name: "the state folder is removed", call: unlinkCalls, path: "state"},
+}
+
+// firstSteps are those of a run until requests are sent, and of failures at its end.
+var firstSteps = []deathStep{
+	{name: "the state folder is made", call: "mkdir,mkdirat", path: "@"},
+	{name: "the state is locked", call: "flock", path: "@/lock"},
+	{name: "the output is tried", call: unlinkCalls, path: "out.errors.jsonl.zst.try"},
+	{name: "the journal is begun", call: "openat", path: "out.part.zst"},
+	{name: "the first frame is synced", call: "fsync", path: "out.part.zst"},
+	{name: "the store is made", call: "mkdir,mkdirat", path: "@/nats/jetstream"},
+	{name: "failures are synced", call: "fsync", path: "out.errors.jsonl.zst.tmp"},
+	{name: "failures get their name", call: renameCalls, path: "out.errors.jsonl.zst.tmp"},
+}
+
+// retrySteps are those of --retry until requests are sent, and its last step on failures.
+var retrySteps = []deathStep{
+	{name: "the new journal is begun", call: "openat", path: "out.part.zst.new"},
+	{name: "the new journal is synced", call: "fsync", path: "out.part.zst.new"},
+	{name: "the new journal is synced again", call: "fsync", path: "out.part.zst.new", when: 2},
+	{name: "the new journal gets its name", call: renameCalls, path: "out.part.zst.new"},
+	{name: "the failures of before are removed", call: unlinkCalls, path: "out.errors.jsonl.zst"},
+}
+
+// diesAt runs the command until the step and kills it there, before the step is done. It
+// reports whether the step was reached.
+func (c command) diesAt(step deathStep, args ...string) bool {
+	c.t.Helper()
+	program, err := exec.LookPath("promptmill")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	path := filepath.Join(c.dir, step.path)
+	if rest, ok := strings.CutPrefix(step.path, "@"); ok {
+		path = runStateDir(c.state, filepath.Join(c.dir, "out")) + rest
+	}
+	trace := []string{"-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=" + step.call,
+		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", step.call, max(1, step.when)), program}
+	cmd := exec.Command("strace", append(trace, args...)...)
+	_, out := c.launch(nil, cmd)
+	code := waitExit(c.t, cmd, out, patience)
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == syscall.SIGKILL {
+		return true
+	}
+	c.t.Logf("%s: not reached, exit code %d:\n%s", step.name, code, out)
+	return false
+}
+
+// left is all that lies in the command's folder.
+func (c command) left() (names []string) {
+	c.t.Helper()
+	err := filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path != c.dir {
+			names = append(names, strings.TrimPrefix(path, c.dir+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return names
+}
+
+// checkLeft fails the test if anything else than the files of a complete run is there.
+func (c command) checkLeft(failures bool) {
+	c.t.Helper()
+	want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md", "state", "state/history.jsonl", "state/identity.pem"}
+	if failures {
+		want = append(want, "out.errors.jsonl.zst")
+	}
+	slices.Sort(want)
+	got := c.left()
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		c.t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+}
+
+// expect runs the command and fails the test unless it exits so and says that.
+func (c command) expect(code int, said string, args ...string) {
+	c.t.Helper()
+	text, got := c.run(args...)
+	if got != code || !strings.Contains(text, said) {
+		c.t.Fatalf("%s: exit code %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, said, text)
+	}
+}
+
+func needStrace(t *testing.T) {
+	t.Helper()
+	if err := exec.Command("strace", "-qq", "-o", "/dev/null", "true").Run(); err != nil {
+		t.Skipf("strace, which kills a process at a certain step, does not work here: %v", err)
+	}
+}
+
+// Wherever a run dies on its way through its files and its bus, the same command brings
+// it to a whole output and leaves nothing else, and so does --retry after that.
+func TestKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	needStrace(t)
+	faulty := []string{"run", "in.jsonl", "-o", "out.jsonl.zst", "--run", endRun, "--sim", "--sim-ttft", "1ms", "--sim-tpot", "0s",
+		"--sim-faults", "context=0.5", "--flush", "100ms", "--progress", "none"}
+	good := slices.DeleteFunc(slices.Clone(faulty), func(arg string) bool { return arg == "--sim-faults" || arg == "context=0.5" })
+	retry := append(slices.Clone(good), "--retry")
+
+	t.Run("run", func(t *testing.T) {
+		for i, step := range slices.Concat(firstSteps, finalSteps) {
+			if testing.Short() && i%3 > 0 {
+				continue
+			}
+			t.Run(step.name, func(t *testing.T) {
+				c := newCommand(t)
+				c.input("in.jsonl", 40)
+				if !c.diesAt(step, faulty...) {
+					t.Fatal("the step was not reached")
+				}
+				c.expect(exitFailed, "", faulty...)
+				c.proved("in.jsonl")
+				c.checkLeft(true)
+				c.expect(exitFailed, "complete already", faulty...)
+				c.expect(exitOK, "done: 40 answered, 0 failed", retry...)
+				c.proved("in.jsonl")
+				c.checkLeft(false)
+			})
+		}
+	})
+	t.Run("retry", func(t *testing.T) {
+		for i, step := range slices.Concat(retrySteps, finalSteps) {
+			if testing.Short() && i%3 > 0 {
+				continue
+			}
+			t.Run(step.name, func(t *testing.T) {
+				c := newCommand(t)
+				c.input("in.jsonl", 40)
+				c.expect(exitFailed, "", faulty...)
+				if !c.diesAt(step, retry...) {
+					t.Fatal("the step was not reached")
+				}
+				c.expect(exitOK, "40 answered, 0 failed", retry...)
+				c.proved("in.jsonl")
+				c.checkLeft(false)
+				c.expect(exitOK, "complete already", retry...)
+			})
+		}
+	})
+	t.Run("retry, then run", func(t *testing.T) {
+		for _, step := range slices.Concat(retrySteps[:3], finalSteps[len(finalSteps)-4:]) {
+			t.Run(step.name, func(t *testing.T) {
+				c := newCommand(t)
+				c.input("in.jsonl", 40)
+				c.expect(exitFailed, "", faulty...)
+				if !c.diesAt(step, retry...) {
+					t.Fatal("the step was not reached")
+				}
+				// What was not begun is as it was; what was done is done.
+				_, code := c.run(good...)
+				c.proved("in.jsonl")
+				c.checkLeft(code == exitFailed)
+			})
+		}
+	})
+}
+
+// A bus of others hears of the end of a run whose process died between its files and the
+// bus, once the same command comes again, and keeps nothing that belongs to others.
+func TestEndOnOthersBus(t *testing.T) {
+	t.Parallel()
+	needStrace(t)
+	c := newCommand(t)
+	_, url := startNATS(t)
+	m := newModel(t, sim.Config{Tokens: 5})
+	in := c.input("in.jsonl", 40)
+	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--run", endRun, "--nats", url, "--progress", "none"}
+	if !c.diesAt(deathStep{name: "the state is removed", call: unlinkCalls, path: "@"}, args...) {
+		t.Fatal("the step was not reached")
+	}
+
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := proto.OpenRuns(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As if it had died before it said so.
+	var ended proto.Manifest
+	change := func(change func(*proto.Manifest)) {
+		err := runs.Update(t.Context(), endRun, func(m *proto.Manifest) error {
+			ended = *m
+			change(m)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(m *proto.Manifest) { m.State, m.EndedAt = proto.StateFinalizing, nil })
+	if err := proto.EnsureStreams(t.Context(), js, ended, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+
+	c.expect(exitOK, "complete already", args...)
+	got, err := runs.Get(t.Context(), endRun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.State != proto.StateCompleted || got.EndedAt == nil || got.Counts.Done != 40 {
+		t.Errorf("the bus has it as %s, ended %v, %d done", got.State, got.EndedAt, got.Counts.Done)
+	}
+	if _, err := js.Stream(t.Context(), proto.WorkStream(endRun)); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("the work stream is there: %v", err)
+	}
+
+	// A run of that name that came later is not touched.
+	change(func(m *proto.Manifest) { m.State, m.CreatedAt = proto.StateInProgress, m.CreatedAt.AddDate(0, 0, 1) })
+	if err := os.MkdirAll(runStateDir(c.state, filepath.Join(c.dir, "out")), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(exitOK, "complete already", args...)
+	if got, err := runs.Get(t.Context(), endRun); err != nil || got.State != proto.StateInProgress {
+		t.Errorf("another run of that name is %s (%v)", got.State, err)
+	}
+}
+
+// What goes wrong once the output is whole is a warning: an operator may have deleted the
+// bucket of manifests.
+func TestTidyingFails(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	_, url := startNATS(t)
+	m := newModel(t, sim.Config{Tokens: 5})
+	in := c.input("in.jsonl", 400)
+	m.sim.Hang(true)
+	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--nats", url, "--progress", "none"}
+	cmd, out := c.start(args...)
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, patience, "requests", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.now > 0 })
+	if err := js.DeleteKeyValue(context.Background(), proto.RunsBucket); err != nil {
+		t.Fatal(err)
+	}
+	m.sim.Hang(false)
+	if code := waitExit(t, cmd, out, patience); code != exitOK || !strings.Contains(out.String(), "WRN failed to") {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	c.proved(in)
+	want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md", "state", "state/history.jsonl"}
+	if diff := cmp.Diff(want, c.left()); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+	c.expect(exitOK, "complete already", args...)
+}
