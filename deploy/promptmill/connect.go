@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -247,10 +248,13 @@ func connectExternal(env environment, c *cli.Command, role proto.Role, log zerol
 	switch {
 	case err == nil:
 	case errors.Is(err, nats.ErrAuthorization):
-		return nil, &failure{exitUnreachable, fmt.Errorf("the NATS server at %s refuses these credentials", c.String("nats")),
+		return nil, &failure{exitUnreachable, fmt.Errorf("the NATS server at %s refuses these credentials", shown(c.String("nats"))),
 			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE"}
 	default:
-		return nil, &failure{exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", c.String("nats"), err), "is it running, and is the URL right?"}
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			e.URL = shown(e.URL)
+		}
+		return nil, &failure{exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", shown(c.String("nats")), err), "is it running, and is the URL right?"}
 	}
 	if n := c.Int("replicas"); n > 0 { // 0 also where the command has no such flag
 		l.limits.Replicas = n

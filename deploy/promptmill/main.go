@@ -16,7 +16,7 @@ func main() {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	os.Exit(run(context.Background(), environment{
-		args: os.Args, getenv: os.Getenv, signals: signals, asked: asked, exit: os.Exit,
+		args: ownArguments(), getenv: os.Getenv, signals: signals, asked: asked, exit: os.Exit,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	}))
 }

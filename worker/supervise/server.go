@@ -48,6 +48,7 @@ func start(command string, out *os.File) (*server, error) {
 	s := &server{pipe: write, exited: make(chan struct{})}
 	s.guard = exec.Command("/bin/sh", "-c", guardScript)
 	s.guard.Stdin = read
+	s.guard.Env = environment("")
 	s.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.guard.Start(); err != nil {
 		write.Close()
@@ -55,6 +56,7 @@ func start(command string, out *os.File) (*server, error) {
 	}
 	s.leader = exec.Command("/bin/sh", "-c", leaderScript+command)
 	s.leader.Stdout, s.leader.Stderr = out, out
+	s.leader.Env = environment(command)
 	s.leader.ExtraFiles = []*os.File{write}
 	s.leader.SysProcAttr = leaderAttributes()
 	started := make(chan error)

@@ -1,0 +1,21 @@
+package supervise
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+// secretVariables let promptmill into its bus and its model servers. Those that begin with
+// NATS_ do, too.
+var secretVariables = []string{"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "PROMPTMILL_NATS", "PROMPTMILL_NATS_USER", "PROMPTMILL_NATS_CREDS"}
+
+// environment is what the server's processes get of ours: all but the secrets, unless the
+// command names one, as in "vllm serve --api-key $PROMPTMILL_API_KEY".
+func environment(command string) []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		secret := slices.Contains(secretVariables, name) || strings.HasPrefix(name, "NATS_")
+		return secret && !strings.Contains(command, name)
+	})
+}
