@@ -33,6 +33,7 @@ type fleet struct {
 	metricsAddress map[string]string         // of workers
 	joins          map[proto.Role]proto.Join // without a cluster
 	goals          []string                  // addresses of the bus
+	nodesEnv       []string                  // passwords of the users of a cluster
 
 	submitting sync.WaitGroup
 	producing  sync.Mutex // held while a producer works
@@ -186,7 +187,8 @@ func (f *fleet) startBus(ctx context.Context) error {
 		for range f.shape.nodes {
 			goals, routes = append(goals, freeAddress()), append(routes, freeAddress())
 		}
-		if err := writeNodes(filepath.Join(f.dir, "nodes"), goals, routes); err != nil {
+		var err error
+		if f.nodesEnv, err = writeNodes(ctx, f.promptmill, filepath.Join(f.dir, "nodes"), goals, routes); err != nil {
 			return err
 		}
 		for _, name := range f.shape.nodeNames() {
@@ -251,7 +253,11 @@ func (f *fleet) bus(link string, role proto.Role) []string {
 		j.Addresses = f.links[link].addresses
 		return []string{"--join", j.String()}
 	}
-	flags := []string{"--nats", f.links[link].urls("nats://")}
+	user := string(role)
+	if link == "serve-bus" {
+		user = "owner"
+	}
+	flags := []string{"--nats", f.links[link].urls("nats://"), "--nats-user", user + ":" + password}
 	if link == "serve-bus" || link == "submit-bus" && role == proto.RoleProducer {
 		flags = append(flags, "--replicas", fmt.Sprint(f.shape.nodes))
 	}

@@ -35,11 +35,11 @@ func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 		nats.Name("a foreign " + string(role)), nats.Timeout(2 * time.Second), nats.CustomInboxPrefix(role.InboxPrefix()),
 		nats.MaxReconnects(-1), nats.ReconnectWait(200 * time.Millisecond), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}
-	scheme := "nats://"
+	scheme, user := "nats://", nats.UserInfo(string(role), password)
 	if f.shape.nodes == 0 {
 		j := f.joins[role]
-		scheme = "tls://"
-		opts = append(opts, nats.UserInfo(j.User(), j.Password()), nats.Secure(&tls.Config{
+		scheme, user = "tls://", nats.UserInfo(j.User(), j.Password())
+		opts = append(opts, nats.Secure(&tls.Config{
 			InsecureSkipVerify: true, // its name means nothing; the certificate itself is compared
 			VerifyConnection: func(s tls.ConnectionState) error {
 				if sha256.Sum256(s.PeerCertificates[0].Raw) != j.Fingerprint {
@@ -49,7 +49,7 @@ func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 			},
 		}))
 	}
-	conn, err := nats.Connect(scheme+strings.Join(f.goals, ","+scheme), opts...)
+	conn, err := nats.Connect(scheme+strings.Join(f.goals, ","+scheme), append(opts, user)...)
 	if err != nil {
 		return nil, skipped(fmt.Sprintf("the bus is away: %v", err))
 	}
@@ -84,10 +84,6 @@ func (f *fleet) doForeignWorker(e event) error {
 }
 
 func (f *fleet) doForeignReader(e event) error {
-	if f.shape.nodes > 0 {
-		return skipped("the nodes have no users, so nobody is a mere reader there")
-	}
-
 	return f.misbehave(proto.RoleReader, e, readersDeeds)
 }
 

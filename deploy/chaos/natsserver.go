@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -29,16 +32,35 @@ func serveNATS(args []string) error {
 	return nil
 }
 
-// writeNodes writes the configurations of the nodes of a cluster into dir. Their
-// clients must know no way to them but their links, hence no_advertise.
-func writeNodes(dir string, clients, routes []string) error {
+// password is that of all users of a cluster's nodes.
+const password = "chaos"
+
+// passwordName is how promptmill's configuration for a NATS server names a password.
+var passwordName = regexp.MustCompile(`\$(PROMPTMILL_\w+_PASSWORD)`)
+
+// writeNodes writes the configurations of the nodes of a cluster into dir, with the users
+// that promptmill wants there. Their clients must know no way to them but their links, hence
+// no_advertise. It returns the environment of the nodes.
+func writeNodes(ctx context.Context, promptmill, dir string, clients, routes []string) (env []string, err error) {
+	users, err := exec.CommandContext(ctx, promptmill, "nats-config").Output()
+	if err != nil {
+		return nil, fmt.Errorf("promptmill nats-config: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "promptmill.conf"), users, 0o644); err != nil {
+		return nil, err
+	}
+	for _, hit := range passwordName.FindAllSubmatch(users, -1) {
+		env = append(env, string(hit[1])+"="+password)
+	}
+
 	for i := range clients {
-		text := fmt.Sprintf("server_name: node%d\nlisten: %q\nmax_payload: 1048576\njetstream { store_dir: %q, sync_interval: 1s }\n"+
+		text := fmt.Sprintf("server_name: node%d\nlisten: %q\ninclude promptmill.conf\nmax_payload: 1048576\njetstream { store_dir: %q, sync_interval: 1s }\n"+
 			"cluster { name: pm, listen: %q, no_advertise: true, routes: [\"nats://%s\"] }\n",
 			i+1, clients[i], filepath.Join(dir, fmt.Sprintf("node%d", i+1)), routes[i], strings.Join(routes, `", "nats://`))
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("node%d.conf", i+1)), []byte(text), 0o644); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+
+	return env, nil
 }

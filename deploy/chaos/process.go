@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -90,7 +91,7 @@ func (p *process) live() error {
 	path, args = p.fleet.limited(p.name, path, args)
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.fleet.dir, log, log, childAttributes()
-	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+p.fleet.state())
+	cmd.Env = slices.Concat(os.Environ(), p.fleet.nodesEnv, []string{"PROMPTMILL_STATE=" + p.fleet.state()})
 	if p.fleet.timeless == nil {
 		cmd.Env = append(cmd.Env, clockEnv+"="+p.fleet.clock(p.name))
 	}
