@@ -140,6 +140,30 @@ func OpenJournal(path string) (*Journal, error) {
 	return j, nil
 }
 
+// ReadManifest reads what a journal says of its run. It takes no lock, so a run may be
+// writing it.
+func ReadManifest(path string) (proto.Manifest, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return proto.Manifest{}, fmt.Errorf("open journal: %w", err)
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err != nil {
+		return proto.Manifest{}, fmt.Errorf("open journal: %w", err)
+	}
+	h, _, err := readHeader(file, 0, info.Size())
+	if err != nil || h.Manifest == nil {
+		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, errors.Join(ErrUndescribed, err))
+	}
+	if h.Manifest.Schema != proto.ManifestSchema {
+		return proto.Manifest{}, fmt.Errorf("read journal %s: %w: manifest schema %d, this program reads %d", path, proto.ErrFormat, h.Manifest.Schema, proto.ManifestSchema)
+	}
+
+	return *h.Manifest, nil
+}
+
 // newJournal is a journal in a locked file.
 func newJournal(path string, file *os.File) (*Journal, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)) // it is rewritten in the end

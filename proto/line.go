@@ -20,6 +20,8 @@ type Line struct {
 	// Finish is why the answer ended: the finish_reason of its first choice or, in the
 	// responses API, [FinishOfResponse]. Empty if it does not say.
 	Finish string
+	// Model is the name that the answer has for its model; nil if it has none.
+	Model []byte
 	// ErrorCode is why the request failed: the error's code, "http_400" for a refusal
 	// of the server, and "unknown" where the line does not say. Empty if it did not fail.
 	ErrorCode string
@@ -117,6 +119,8 @@ func scanAnswer(s *Scanner, l *Line) {
 				u := ScanUsage(s)
 				l.PromptTokens, l.CompletionTokens, l.CachedTokens = u.Prompt, u.Completion, u.Cached
 			}
+		case "model":
+			l.Model = Text(s.Value())
 		case "choices":
 			if s.Kind() == '[' {
 				choice = scanChoices(s)

@@ -559,7 +559,7 @@ func (r *clusterRun) finish() {
 		t.Fatalf("the run is not over: %d of %d requests are done", r.done(), r.requests)
 	}
 	t.Logf("the rest: %s, no results for %s at most", time.Since(begin).Round(time.Millisecond), r.pulse.longest(begin).Round(time.Millisecond))
-	p, err := verify([]string{r.input}, r.output)
+	p, err := verify(t.Context(), []string{r.input}, r.output, true)
 	if err != nil {
 		t.Fatal(err)
 	}

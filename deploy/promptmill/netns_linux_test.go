@@ -248,7 +248,7 @@ func (s *site) journal() int64 {
 func (s *site) written() int {
 	s.t.Helper()
 	if size := s.journal(); size != s.counted {
-		p, err := verify([]string{filepath.Join(s.command.dir, s.in)}, s.output)
+		p, err := verify(s.t.Context(), []string{filepath.Join(s.command.dir, s.in)}, s.output, true)
 		if err != nil {
 			return s.done // it begins, or has ended
 		}
