@@ -2,6 +2,7 @@ package proto
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -34,21 +35,22 @@ type Scanner struct {
 	name  []byte
 	start int  // offset of the current member's name
 	open  bool // the current member's value has not been read yet
-	lax   bool // the decoder lets pass what is not UTF-8
+	mixed bool // it has escapes and bytes that are not ASCII
 	err   error
 }
 
 // Reset starts over with data, which must not change until the walk is over.
 func (s *Scanner) Reset(data []byte) {
 	s.data, s.name, s.open, s.err = data, nil, false, nil
-	// jsontext checks raw bytes and escapes together. Where there are such escapes, End
-	// checks the bytes: a second pass over every text would cost up to a tenth of the first.
-	s.lax = bytes.Contains(data, []byte(`\u`))
+	// jsontext checks raw bytes and escapes together. Of text in ASCII there are escapes
+	// alone; where there are both, End checks the bytes.
+	ascii := isASCII(data)
+	s.mixed = !ascii && bytes.Contains(data, []byte(`\u`))
 	s.buf = *bytes.NewBuffer(data)
 	// jsontext reads a bytes.Buffer in place. Duplicate names pass, since they pass
 	// through every model server too; the members that promptmill reads are checked
 	// by their readers.
-	s.dec.Reset(&s.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(s.lax))
+	s.dec.Reset(&s.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(ascii || s.mixed))
 }
 
 // Enter steps into the value that comes next, which must be an object, and returns
@@ -163,13 +165,31 @@ func (s *Scanner) End() error {
 	if s.err != nil {
 		return s.err
 	}
-	if s.lax && !utf8.Valid(s.data) {
+	if s.mixed && !utf8.Valid(s.data) {
 		return fmt.Errorf("broken JSON at byte %d: invalid UTF-8", invalidUTF8(s.data)+1)
 	}
 	if rest := bytes.TrimLeft(s.data[s.Offset():], " \t\r\n"); len(rest) > 0 {
 		return fmt.Errorf("text after the JSON object at byte %d", len(s.data)-len(rest)+1)
 	}
 	return nil
+}
+
+// isASCII reports whether there are only bytes below 0x80.
+func isASCII(data []byte) bool {
+	const high = 0x8080808080808080
+	for ; len(data) >= 32; data = data[32:] {
+		a, b := binary.LittleEndian.Uint64(data), binary.LittleEndian.Uint64(data[8:])
+		c, d := binary.LittleEndian.Uint64(data[16:]), binary.LittleEndian.Uint64(data[24:])
+		if (a|b|c|d)&high != 0 {
+			return false
+		}
+	}
+	for _, c := range data {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // invalidUTF8 is the offset of the first byte that is not UTF-8.
