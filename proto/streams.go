@@ -127,12 +127,10 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 	return nil
 }
 
-// leftAge is how old a stream without a manifest has to be to count as left over: some
-// make the streams of a run just before its manifest.
-const leftAge = time.Minute
-
-// LeftStreams names what is on the bus of a run that has no manifest any more.
-func LeftStreams(ctx context.Context, js jetstream.JetStream, run string) (names []string, err error) {
+// LeftStreams names what is on the bus of a run that has no manifest any more, and is of
+// some age by the clock of the bus: the streams of a run may be made just before its
+// manifest.
+func LeftStreams(ctx context.Context, js jetstream.JetStream, run string, age time.Duration) (names []string, err error) {
 	for _, name := range []string{WorkStream(run), ResultsStream(run), "OBJ_" + ObjectsBucket(run)} {
 		stream, err := js.Stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -141,7 +139,7 @@ func LeftStreams(ctx context.Context, js jetstream.JetStream, run string) (names
 		if err != nil {
 			return nil, fmt.Errorf("look at stream %s: %w", name, err)
 		}
-		if info := stream.CachedInfo(); info.TimeStamp.Sub(info.Created) >= leftAge { // both by the clock of the bus
+		if info := stream.CachedInfo(); info.TimeStamp.Sub(info.Created) >= age {
 			names = append(names, name)
 		}
 	}

@@ -63,6 +63,9 @@ func Append(stateDir string, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("note the run in the history: %w", err)
 	}
+	if err := os.MkdirAll(stateDir, 0o700); err != nil { // the first run of this machine
+		return fmt.Errorf("note the run in the history: %w", err)
+	}
 	file, err := os.OpenFile(filepath.Join(stateDir, File), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("note the run in the history: %w", err)

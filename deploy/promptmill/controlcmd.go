@@ -113,7 +113,7 @@ func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string
 		if !errors.Is(err, proto.ErrNoRun) {
 			continue
 		}
-		left, err := proto.LeftStreams(ctx, s.js, run)
+		left, err := proto.LeftStreams(ctx, s.js, run, 0)
 		if err == nil && len(left) > 0 {
 			found = proto.DeleteStreams(ctx, s.js, run) == nil || found
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,10 +12,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -225,19 +228,8 @@ func TestEndOnOthersBus(t *testing.T) {
 		t.Fatal("the step was not reached")
 	}
 
-	nc, err := nats.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	runs, err := proto.OpenRuns(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := openJetStream(t, url)
+	runs := openRuns(t, js)
 	// As if it had died before it said so.
 	var ended proto.Manifest
 	change := func(change func(*proto.Manifest)) {
@@ -278,6 +270,204 @@ func TestEndOnOthersBus(t *testing.T) {
 	}
 }
 
+func openJetStream(t *testing.T, url string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+func openRuns(t *testing.T, js jetstream.JetStream) *proto.Runs {
+	t.Helper()
+	runs, err := proto.OpenRuns(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runs
+}
+
+// Wherever serve, or collect, dies over the files of a run, the next one makes them whole,
+// the report with them, and the bus hears of the end.
+func TestCollectorKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	needStrace(t)
+	_, url := startNATS(t)
+	m := newModel(t, sim.Config{Tokens: 5})
+	js := openJetStream(t, url)
+	steps := slices.DeleteFunc(slices.Clone(finalSteps), func(s deathStep) bool { return strings.Contains(s.path, "@") || s.path == "state" })
+	for i, step := range append(steps, deathStep{name: "the copy of the input is removed"}) {
+		if testing.Short() && i%4 > 0 {
+			continue
+		}
+		for _, by := range []string{"serve", "collect"} {
+			t.Run(by+": "+step.name, func(t *testing.T) {
+				c := newCommand(t)
+				in := c.input("in.jsonl", 40)
+				c.must("submit", in, "--model", "sim", "--run", "out", "--nats", url)
+				c.start("worker", "--url", m.url, "--nats", url)
+				args := []string{"serve", "--dir", ".", "--nats", url, "--flush", "100ms"}
+				if by == "collect" {
+					args = []string{"collect", "out", "--nats", url, "--flush", "100ms", "--progress", "none"}
+				}
+				runs := openRuns(t, js)
+				inputs := filepath.Join(c.state, "serve", "runs", "out")
+				if step.call != "" {
+					if !c.diesAt(step, args...) {
+						t.Fatal("the step was not reached")
+					}
+				} else {
+					// It died after it had removed the journal, and before it said so.
+					c.must("collect", "out", "--nats", url, "--progress", "none")
+					must(t, runs.Update(t.Context(), "out", func(m *proto.Manifest) error {
+						m.State, m.EndedAt = proto.StateFinalizing, nil
+						return nil
+					}))
+					must(t, os.MkdirAll(inputs, 0o700))
+					must(t, os.WriteFile(filepath.Join(inputs, "input-0"), nil, 0o600))
+				}
+
+				next, _ := c.start(args...)
+				poll(t, patience, "the end", func() bool {
+					m, err := runs.Get(t.Context(), "out")
+					return err == nil && m.State == proto.StateCompleted
+				})
+				if by == "collect" {
+					next.Wait()
+					inputs = runStateDir(c.state, filepath.Join(c.dir, "out"))
+				}
+				poll(t, patience, "the end of the copy of the input", func() bool { return !exists(inputs) || by == "collect" && step.call == "" })
+				c.proved(in)
+				got := slices.DeleteFunc(c.left(), func(name string) bool { return strings.HasPrefix(name, "state") })
+				want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md"}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("what is left (-want +got):\n%s", diff)
+				}
+				killHard(next)
+				c.must("delete", "out", "--nats", url)
+				for _, stream := range []string{proto.WorkStream("out"), proto.ResultsStream("out")} {
+					if _, err := js.Stream(t.Context(), stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+						t.Errorf("%s is there (%v)", stream, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A deletion that was cut short leaves streams. Serve removes those of runs that were
+// deleted, and so does the same command; what has a manifest, or never was deleted, stays.
+func TestDeletionCutShort(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	_, url := startNATS(t)
+	l, err := dial(url, zerolog.Nop())
+	must(t, err)
+	defer l.close()
+	must(t, proto.MakeBuckets(t.Context(), l.js, 1))
+	runs := openRuns(t, l.js)
+	limits := proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
+	add := func(run string) {
+		m := proto.Manifest{Schema: proto.ManifestSchema, Run: run, State: proto.StateCompleted}
+		must(t, runs.Create(t.Context(), m))
+		must(t, proto.EnsureStreams(t.Context(), l.js, m, limits))
+	}
+	for _, run := range []string{"deleted", "again", "there", "asked"} {
+		add(run)
+	}
+	for _, run := range []string{"deleted", "again", "asked"} { // and no more than that
+		must(t, runs.Delete(t.Context(), run))
+	}
+	must(t, runs.Create(t.Context(), proto.Manifest{Schema: proto.ManifestSchema, Run: "again", State: proto.StateCompleted}))
+	must(t, proto.EnsureStreams(t.Context(), l.js, proto.Manifest{Run: "lost"}, limits))
+	left := func() (names []string) {
+		for name := range l.js.StreamNames(t.Context()).Name() {
+			if run, ok := strings.CutSuffix(name, "_results"); ok {
+				names = append(names, strings.TrimPrefix(run, "pm_"))
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+
+	c.expect(exitOK, "run asked is deleted", "delete", "asked", "--nats", url)
+	c.expect(exitError, "there is no run asked", "delete", "asked", "--nats", url)
+	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
+		t.Errorf("after the command (-want +got):\n%s", diff)
+	}
+	screen, err := newScreen(os.Stderr, "none", os.Getenv)
+	must(t, err)
+	must(t, sweepDeleted(t.Context(), l, runs, time.Hour, screen))
+	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
+		t.Errorf("young streams (-want +got):\n%s", diff)
+	}
+	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))
+	if diff := cmp.Diff([]string{"again", "lost", "there"}, left()); diff != "" {
+		t.Errorf("after the sweep (-want +got):\n%s", diff)
+	}
+
+	// The manifest of an ended run goes last: a sweep that dies is gone on with.
+	m, err := runs.Get(t.Context(), "there")
+	must(t, err)
+	must(t, proto.DeleteStreams(t.Context(), l.js, "there"))
+	must(t, deleteRun(t.Context(), l, runs, m))
+	if _, err := runs.Get(t.Context(), "there"); !errors.Is(err, proto.ErrNoRun) {
+		t.Errorf("the manifest: %v, want ErrNoRun", err)
+	}
+}
+
+// Standard input is not left on the disk by a submit that was killed.
+func TestSubmitLeavesNoInput(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	_, url := startNATS(t)
+	in := c.input("in.jsonl", 3)
+	copies := func() []string {
+		list, err := filepath.Glob(filepath.Join(c.state, "submit-*"))
+		must(t, err)
+		return list
+	}
+	open := c.prepare("submit", "-", "--model", "sim", "--nats", url)
+	_, err := open.StdinPipe() // nothing comes
+	must(t, err)
+	must(t, open.Start())
+	poll(t, patience, "the copy", func() bool { return len(copies()) == 1 })
+
+	whole := c.prepare("submit", "-", "--model", "sim", "--nats", url)
+	file, err := os.Open(filepath.Join(c.dir, in))
+	must(t, err)
+	defer file.Close()
+	whole.Stdin = file
+	must(t, whole.Run())
+	if got := copies(); len(got) != 1 {
+		t.Errorf("copies %v: want that of the living one", got)
+	}
+	killHard(open)
+
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	whole = c.prepare("submit", "-", "--model", "sim", "--nats", url)
+	whole.Stdin = file
+	must(t, whole.Run())
+	if got := copies(); len(got) != 0 {
+		t.Errorf("copies %v are left", got)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What goes wrong once the output is whole is a warning: an operator may have deleted the
 // bucket of manifests.
 func TestTidyingFails(t *testing.T) {
@@ -289,15 +479,7 @@ func TestTidyingFails(t *testing.T) {
 	m.sim.Hang(true)
 	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--nats", url, "--progress", "none"}
 	cmd, out := c.start(args...)
-	nc, err := nats.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := openJetStream(t, url)
 	poll(t, patience, "requests", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.now > 0 })
 	if err := js.DeleteKeyValue(context.Background(), proto.RunsBucket); err != nil {
 		t.Fatal(err)

@@ -173,7 +173,7 @@ func (s *serving) serve(ctx context.Context, own *bus) error {
 	group.Go(func() error {
 		for round := 0; ; round++ {
 			if round%60 == 0 { // in ten minutes; each run that was ever deleted is looked for
-				if err := sweepDeleted(working, s.link, s.runs, s.screen); err != nil && working.Err() == nil {
+				if err := sweepDeleted(working, s.link, s.runs, leftAge, s.screen); err != nil && working.Err() == nil {
 					s.log.Warn().Err(err).Msg("failed to delete what is left of deleted runs; trying again later")
 				}
 			}
@@ -280,9 +280,13 @@ func sweep(ctx context.Context, l *link, runs *proto.Runs, now time.Time, screen
 	return nil
 }
 
+// leftAge is how old streams without a manifest must be to be removed unasked.
+const leftAge = time.Minute
+
 // sweepDeleted finishes deletions that were cut short: a run that was taken off the bus
-// has no streams.
-func sweepDeleted(ctx context.Context, l *link, runs *proto.Runs, screen *screen) error {
+// has no streams that are of some age. What was never deleted stays, though its manifest
+// is gone: a bus may have lost that.
+func sweepDeleted(ctx context.Context, l *link, runs *proto.Runs, age time.Duration, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	deleted, err := runs.Deleted(ctx)
@@ -290,7 +294,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *proto.Runs, screen *screen
 		return err
 	}
 	for _, run := range deleted {
-		left, err := proto.LeftStreams(ctx, l.js, run)
+		left, err := proto.LeftStreams(ctx, l.js, run, age)
 		if err != nil {
 			return err
 		}
