@@ -100,6 +100,9 @@ type known struct {
 func (s *Server) Look(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	if err := s.greet(ctx); err != nil {
+		return Info{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
 	list, sign, err := s.list(ctx)
 	if mayServe(err) && s.answers(ctx) {
 		err = errors.New(strings.Replace(err.Error(), ErrUnreachable.Error()+": ", "", 1) + "; but it answers requests")
@@ -154,6 +157,23 @@ type card struct {
 		NCtx int   `json:"n_ctx"`
 		Size int64 `json:"size"`
 	}
+}
+
+// greet finds out once whether the server speaks before it is asked: nothing that it
+// answers can be told from that.
+func (s *Server) greet(ctx context.Context) error {
+	w := s.place().wire
+	if w == nil || w.greeted.Load() {
+		return nil
+	}
+	c, err := w.connect(ctx, true)
+	if errors.Is(err, errSpokeFirst) {
+		return err
+	}
+	if err == nil {
+		c.drop()
+	}
+	return nil // what else there is, the questions find
 }
 
 // mayServe reports whether a server that fails to list its models may work apart from that:

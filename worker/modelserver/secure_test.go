@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,7 +25,7 @@ func TestCertificates(t *testing.T) {
 		asked.Add(1)
 		w.Write([]byte(somebodysModels))
 	}))
-	server.Config.ErrorLog = nil
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of who does not trust it
 	defer server.Close()
 	s := connect(t, server.URL, "key-1")
 	_, err := s.Look(t.Context())

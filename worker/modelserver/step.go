@@ -24,6 +24,9 @@ var (
 // comes. An answer that begins later than that on the same connection is its request's.
 const soonAfter = 8 * time.Millisecond
 
+// maxRest bounds how long a connection rests to show what is left over on it.
+const maxRest = 20 * time.Millisecond
+
 // doubt is what becomes of an answer.
 type doubt int
 
@@ -90,7 +93,7 @@ func (w *wire) learn(took time.Duration) {
 		mean = took
 	}
 	w.mean.Store(int64(mean + (took-mean)/8))
-	w.least.Store(int64(min(took, least+(took-least)/64)))
+	w.least.Store(int64(min(took, least+min((took-least)/64, soonAfter/16))))
 }
 
 // took is how long an exchange takes, about.
@@ -98,7 +101,7 @@ func (w *wire) took() time.Duration { return time.Duration(w.mean.Load()) }
 
 // rest is how long a connection rests to show what is left over on it.
 func (w *wire) rest() time.Duration {
-	return min(2*w.took(), 20*time.Millisecond) + 2*time.Millisecond
+	return min(2*w.took(), maxRest) + 2*time.Millisecond
 }
 
 // fast reports whether the server answers some requests so fast that this is no sign of
@@ -112,11 +115,11 @@ func (w *wire) mayRepeat(begin, began time.Time) bool {
 	return (w.fast() || began.Sub(begin) < w.took()/2) && w.spend(&w.same)
 }
 
-// mayHide reports whether it is time to wait for an answer that is left over. With a fast
-// server no answer comes too soon, and a connection that is one answer ahead shows no sign
-// of it while it is always busy: so it rests after its second, fourth, eighth answer.
+// mayHide reports whether it is time to wait for an answer that is left over. A connection
+// that is one answer ahead shows no sign of it while it is always busy. So it rests after
+// its second, fourth, eighth answer, with a server that would send the next one meanwhile.
 func (w *wire) mayHide(c *conn) bool {
-	return c.uses&(c.uses-1) == 0 && w.fast()
+	return c.uses&(c.uses-1) == 0 && w.took() <= maxRest
 }
 
 // outOfStep notes that the server has sent what nobody asked for: from now on each of its

@@ -116,7 +116,9 @@ func (w *wire) takes(path string, body []byte) bool {
 func (w *wire) post(ctx context.Context, path string, body []byte) Answer {
 	a, sure := w.ask(ctx, path, body, w.once.Load())
 	if !sure && ctx.Err() == nil {
-		a, _ = w.ask(ctx, path, body, true)
+		if a, sure = w.ask(ctx, path, body, true); !sure && a.Err == nil {
+			a = Answer{Err: errOtherRequest}
+		}
 	}
 	if a.Err != nil {
 		a.Err = w.explain(ctx, path, a.Err)
@@ -141,6 +143,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	begin := time.Now()
 	a, began, again := c.exchange(w, path, id, body)
+	took := time.Since(begin)
 
 	d := accepted
 	if a.Err == nil {
@@ -151,7 +154,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	case d == apart && again:
 		w.watch(c)
 	case d == accepted && again && !w.once.Load():
-		w.keep(c, time.Since(begin))
+		w.keep(c, took)
 	case a.Err == nil:
 		c.drop()
 	default:
