@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,21 +99,6 @@ func (c command) diesAt(step deathStep, args ...string) bool {
 	return false
 }
 
-// left is all that lies in the command's folder.
-func (c command) left() (names []string) {
-	c.t.Helper()
-	err := filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && path != c.dir {
-			names = append(names, strings.TrimPrefix(path, c.dir+"/"))
-		}
-		return err
-	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return names
-}
-
 // checkLeft fails the test if anything else than the files of a complete run is there.
 func (c command) checkLeft(failures bool) {
 	c.t.Helper()
@@ -127,15 +111,6 @@ func (c command) checkLeft(failures bool) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		c.t.Errorf("what is left (-want +got):\n%s", diff)
-	}
-}
-
-// expect runs the command and fails the test unless it exits so and says that.
-func (c command) expect(code int, said string, args ...string) {
-	c.t.Helper()
-	text, got := c.run(args...)
-	if got != code || !strings.Contains(text, said) {
-		c.t.Fatalf("%s: exit code %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, said, text)
 	}
 }
 
@@ -458,13 +433,6 @@ func TestSubmitLeavesNoInput(t *testing.T) {
 	must(t, whole.Run())
 	if got := copies(); len(got) != 0 {
 		t.Errorf("copies %v are left", got)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

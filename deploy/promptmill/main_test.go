@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -67,6 +68,37 @@ func (c command) run(args ...string) (string, int) {
 	cmd, out := c.start(args...)
 	code := waitExit(c.t, cmd, out, patience)
 	return out.String(), code
+}
+
+// left is all that lies in the command's folder.
+func (c command) left() (names []string) {
+	c.t.Helper()
+	err := filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path != c.dir {
+			names = append(names, strings.TrimPrefix(path, c.dir+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return names
+}
+
+// expect runs the command and fails the test unless it exits so and says that.
+func (c command) expect(code int, said string, args ...string) {
+	c.t.Helper()
+	text, got := c.run(args...)
+	if got != code || !strings.Contains(text, said) {
+		c.t.Fatalf("%s: exit code %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, said, text)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // waitExit waits for a process and returns its exit code.

@@ -12,8 +12,11 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"unicode/utf8"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // runStateDir is the folder of a run's state: each output has its own, so that runs
@@ -60,6 +63,21 @@ func makeState(state, dir string) error {
 	return nil
 }
 
+// longestStore is the longest path in a folder of state: a consumer's file in the bus's
+// store, of a run with the longest id and a model with the longest token.
+var longestStore = filepath.Join("nats", "jetstream", "$G", "streams", proto.ResultsStream(strings.Repeat("r", proto.MaxRunID)),
+	"obs", proto.ConsumerName(strings.Repeat("m", 100)), "meta.inf.tmp")
+
+// checkStateLength refuses a folder of state whose paths would be too long for the
+// operating system: the bus would only say that it cannot make a stream.
+func checkStateLength(dir string) error {
+	path := filepath.Join(dir, longestStore)
+	if _, err := os.Stat(path); errors.Is(err, syscall.ENAMETOOLONG) {
+		return usage("choose a shorter path with --state DIR", "the state folder %s is too deep: the bus needs paths of %d bytes in it", dir, len(path))
+	}
+	return nil
+}
+
 // closeFolder takes a folder's permissions away from all but its owner.
 func closeFolder(dir string) error {
 	info, err := os.Stat(dir)
@@ -87,6 +105,9 @@ var errLocked = errors.New("locked")
 // lockState makes a folder in a state folder and takes its lock, which ends with the
 // process. Its error wraps errLocked if another process has it.
 func lockState(state, dir string) (*os.File, error) {
+	if err := checkStateLength(dir); err != nil {
+		return nil, err
+	}
 	for {
 		if err := makeState(state, dir); err != nil {
 			return nil, err
