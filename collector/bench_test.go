@@ -45,7 +45,7 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 		c(&b.m)
 	}
 	var err error
-	if err = proto.MakeBuckets(t.Context(), js, 1); err != nil {
+	if err = proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {

@@ -260,7 +260,7 @@ func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, 
 	}
 	payload := msg.Data()
 	if batch.Object != "" {
-		if payload, err = c.object(batch.Object); err != nil {
+		if payload, err = c.large(msg); err != nil {
 			return batch, nil, err
 		}
 	}
@@ -298,11 +298,11 @@ func (c *Collector) find(m *jetstream.MsgMetadata) {
 	}
 }
 
-// object is an object of the run's store, with the lines that were too big for a message.
-func (c *Collector) object(name string) ([]byte, error) {
+// large are the lines of a message that were too big for it.
+func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return proto.NewObjects(c.cfg.JS, c.run).Get(ctx, name)
+	return proto.NewAnswers(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
 }
 
 // drop gives up on results that do not fit the run. Their requests are found missing in

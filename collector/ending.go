@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -133,7 +132,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 	shard := proto.EndingShard(e.ending.state, e.batch)
 	for {
 		msg := proto.EncodeResults(e.c.run, shard, seqs, lines)
-		err := proto.NewObjects(e.c.cfg.JS, e.c.run).Offload(ctx, msg, "results-"+shard+"-"+nuid.Next(), e.c.cfg.JS.Conn().MaxPayload())
+		err := proto.NewAnswers(e.c.cfg.JS, e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
 		if err == nil {
 			_, err = e.c.cfg.JS.PublishMsg(ctx, msg)
 		}

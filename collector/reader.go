@@ -276,7 +276,7 @@ func (r *Reader) open(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 	}
 	payload := msg.Data
 	if batch.Object != "" {
-		if payload, err = proto.NewObjects(r.cfg.JS, r.cfg.Run).Get(ctx, batch.Object); err != nil {
+		if payload, err = proto.NewAnswers(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
 			return batch, nil, err
 		}
 	}

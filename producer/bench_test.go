@@ -39,7 +39,7 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 	if err := proto.EnsureStreams(t.Context(), js, b.m, proto.Limits{WorkBytes: workBytes, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if err = proto.MakeBuckets(t.Context(), js, 1); err != nil {
+	if err = proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {

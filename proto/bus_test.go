@@ -2,6 +2,7 @@ package proto_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // admin is a user who may do anything, for what happens behind a role's back.
-const admin = proto.Role("admin")
+const admin = proto.Role(proto.Owner)
 
 // bus is a server that knows each role as a user. It has the run "r" with one shard
 // and one result.
@@ -25,19 +26,14 @@ type bus struct {
 
 func newBus(t *testing.T) *bus {
 	t.Helper()
-	users := []*server.User{{Username: string(admin), Password: "secret"}}
-	for _, role := range proto.Roles() {
-		p := role.Permissions()
-		users = append(users, &server.User{Username: string(role), Password: "secret", Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: p.Publish, Deny: p.Deny},
-			Subscribe: &server.SubjectPermission{Allow: p.Subscribe},
-		}})
-	}
-	s, err := server.NewServer(&server.Options{
+	opts := &server.Options{
 		DontListen: true, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: t.TempDir(), SyncInterval: time.Second,
-		Users: users,
-	})
+	}
+	var accounts strings.Builder
+	must(t, proto.WriteAccounts(&accounts, func(string) string { return "secret" }))
+	must(t, opts.ProcessConfigString(accounts.String()))
+	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +47,7 @@ func newBus(t *testing.T) *bus {
 	}
 	b := &bus{server: s}
 	b.admin = b.as(t, admin)
-	must(t, proto.MakeBuckets(t.Context(), b.admin, 1))
+	must(t, proto.MakeBuckets(t.Context(), b.admin, proto.Limits{}))
 	b.runs, err = proto.OpenRuns(t.Context(), b.admin)
 	must(t, err)
 	m := manifest("r")

@@ -27,17 +27,17 @@ const (
 // server sets that much aside for each, used or not, and only the process that has the
 // disk knows how much there is.
 func (r *Runs) TellLimits(ctx context.Context, l Limits) error {
-	status, err := r.kv.Status(ctx)
+	bucket, err := r.js.Stream(ctx, "KV_"+RunsBucket)
 	if err != nil {
 		return fmt.Errorf("tell the limits of runs: %w", err)
 	}
-	cfg := status.Config()
+	cfg := bucket.CachedInfo().Config
 	if cfg.Metadata = maps.Clone(cfg.Metadata); cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}
 	}
 	cfg.Metadata[workLimit] = strconv.FormatInt(l.WorkBytes, 10)
 	cfg.Metadata[resultsLimit] = strconv.FormatInt(l.ResultsBytes, 10)
-	if _, err := r.js.UpdateKeyValue(ctx, cfg); err != nil {
+	if _, err := r.js.UpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("tell the limits of runs: %w", err)
 	}
 	return nil

@@ -21,9 +21,13 @@ const (
 	// HeaderSeqs lists the request numbers of the payload's lines, in their order
 	// (see [FormatSeqs]).
 	HeaderSeqs = "Pm-Seqs"
-	// HeaderObject names the object of the run's object store that holds the
-	// payload, when it does not fit into a message.
+	// HeaderObject names what holds the payload, when it does not fit into a message: for a
+	// shard an object of the run's object store, for results an answer (see [Answers]).
 	HeaderObject = "Pm-Object"
+	// HeaderSize is the length of the answer that holds the payload, in bytes.
+	HeaderSize = "Pm-Size"
+	// HeaderDigest is the SHA-256 of that answer, in hexadecimal digits.
+	HeaderDigest = "Pm-Digest"
 	// HeaderSource names the object that the request of a result came in, if it did:
 	// once the result is safe, nobody needs it any more.
 	HeaderSource = "Pm-Source"
@@ -41,8 +45,11 @@ func WorkStream(run string) string { return "pm_" + run + "_work" }
 // ResultsStream names the stream of a run's results.
 func ResultsStream(run string) string { return "pm_" + run + "_results" }
 
-// ObjectsBucket names the object store of a run: what does not fit into a message, and
-// the input of a run whose owner went away.
+// AnswersStream names the stream of a run's answers that do not fit into a message.
+func AnswersStream(run string) string { return "pm_" + run + "_answers" }
+
+// ObjectsBucket names the object store of a run: requests that do not fit into a message,
+// and the input of a run whose owner went away.
 func ObjectsBucket(run string) string { return "pm_" + run + "_objects" }
 
 // WorkSubject is the subject on which a shard for a model is published.

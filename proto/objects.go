@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// Objects is a run's store of payloads that do not fit into a message, and of its input.
+// Objects is a run's store of requests that do not fit into a message, and of its input.
 // It is one of NATS's object stores (ADR-20), which any client can read.
 type Objects struct {
 	js  jetstream.JetStream
@@ -119,7 +119,7 @@ func (o *Objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r i
 			info.Chunks++
 			msg := nats.NewMsg(chunks(info))
 			msg.Data = chunk[:n]
-			if err := o.publish(ctx, msg, fmt.Sprintf("%s-%d", info.NUID, info.Chunks)); err != nil {
+			if err := publishOnce(ctx, o.js, msg, fmt.Sprintf("%s-%d", info.NUID, info.Chunks)); err != nil {
 				return err
 			}
 		}
@@ -152,17 +152,17 @@ func (o *Objects) putInfo(ctx context.Context, info jetstream.ObjectInfo) error 
 	if msg.Data, err = json.Marshal(info); err != nil {
 		return err
 	}
-	return o.publish(ctx, msg, info.NUID)
+	return publishOnce(ctx, o.js, msg, info.NUID)
 }
 
-// publish stores a message once, however often it must be sent until that is confirmed. It
+// publishOnce stores a message once, however often it must be sent until that is confirmed. It
 // goes on for less time than a stream remembers ids, 2 minutes; a chunk gets through in
 // time at 10 KB/s.
-func (o *Objects) publish(ctx context.Context, msg *nats.Msg, id string) error {
+func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string) error {
 	const most, each = 100 * time.Second, 25 * time.Second
 	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
 	return untilLedFor(ctx, most, each, func(ctx context.Context) error {
-		_, err := o.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
+		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
 		return err
 	})
 }
@@ -261,8 +261,7 @@ func (o *Objects) Delete(ctx context.Context, name string) error {
 // Offload moves a message's payload into the object store if the message would be
 // larger than limit, the server's max_payload, and leaves its name in the header.
 func (o *Objects) Offload(ctx context.Context, msg *nats.Msg, name string, limit int64) error {
-	const headers = 64 << 10 // room for the headers, and for what servers add on the way
-	if int64(len(msg.Data)) <= limit-headers {
+	if fitsInto(msg, limit) {
 		return nil
 	}
 	if err := o.Put(ctx, name, msg.Data); err != nil {
@@ -271,6 +270,12 @@ func (o *Objects) Offload(ctx context.Context, msg *nats.Msg, name string, limit
 	msg.Header.Set(HeaderObject, name)
 	msg.Data = nil
 	return nil
+}
+
+// fitsInto reports whether a message is not larger than limit, a server's max_payload.
+func fitsInto(msg *nats.Msg, limit int64) bool {
+	const headers = 64 << 10 // room for the headers, and for what servers add on the way
+	return int64(len(msg.Data)) <= limit-headers
 }
 
 // Payload returns a message's payload, from the object store if it was offloaded.
@@ -282,8 +287,7 @@ func (o *Objects) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 	return o.Get(ctx, name)
 }
 
-// Lost reports whether an error of [Objects.Get], [Objects.Copy] or [Objects.Payload]
-// says that the object is not there or damaged, so that trying again is in vain.
+// Lost reports whether an error of [Objects] or [Answers] says that the object is not there or damaged, so that trying again is in vain.
 func Lost(err error) bool {
 	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, ErrFormat)
 }

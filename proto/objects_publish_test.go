@@ -17,11 +17,10 @@ func TestObjectsPublishOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := NewObjects(js, "r")
 	for _, id := range []string{"x-1", "x-1", "x-2", "x-1"} {
 		msg := nats.NewMsg("$O." + ObjectsBucket("r") + ".C.x")
 		msg.Data = []byte(id)
-		if err := o.publish(t.Context(), msg, id); err != nil {
+		if err := publishOnce(t.Context(), js, msg, id); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -106,7 +106,10 @@ type CollectorInfo struct {
 func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
 
 // Presence is the bucket of announcements.
-type Presence struct{ kv jetstream.KeyValue }
+type Presence struct {
+	js jetstream.JetStream
+	kv jetstream.KeyValue
+}
 
 // OpenPresence opens the bucket of announcements. Who may not make it waits until
 // somebody else has.
@@ -115,7 +118,7 @@ func OpenPresence(ctx context.Context, js jetstream.JetStream) (*Presence, error
 	if err != nil {
 		return nil, err
 	}
-	return &Presence{kv: kv}, nil
+	return &Presence{js: js, kv: kv}, nil
 }
 
 // Worker announces a worker.
@@ -130,15 +133,18 @@ func (p *Presence) WorkerGone(ctx context.Context, name string) error {
 
 // Workers are the workers that have announced themselves lately, by name.
 func (p *Presence) Workers(ctx context.Context) ([]WorkerInfo, error) {
-	entries, err := snapshot(ctx, p.kv, "worker.*", jetstream.IgnoreDeletes())
+	entries, _, err := entriesAfter(ctx, p.js, PresenceBucket, "worker.*", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
 	var workers []WorkerInfo
-	for _, entry := range entries {
+	for _, e := range entries {
+		if e.deleted {
+			continue
+		}
 		var w WorkerInfo
-		if err := json.Unmarshal(entry.Value(), &w); err != nil {
-			return nil, fmt.Errorf("announcement %s: %w: %w", entry.Key(), ErrFormat, err)
+		if err := json.Unmarshal(e.value, &w); err != nil {
+			return nil, fmt.Errorf("announcement %s: %w: %w", e.key, ErrFormat, err)
 		}
 		workers = append(workers, w)
 	}

@@ -47,20 +47,21 @@ func deeds(ack string) []deed {
 	add("announce a worker", "$KV.promptmill_presence.worker.x", `{"name":"x"}`, worker)
 	add("announce a collector", "$KV.promptmill_presence.collector.r", `{"host":"x"}`, collector)
 	add("remember a reader's position", "$KV.promptmill_readers.r.me", "1", collector, reader)
-	add("store a chunk of an object", "$O.pm_r_objects.C.x", "x", producer, worker, collector)
-	add("store an object", "$O.pm_r_objects.M.eA==", "{}", producer, worker, collector)
+	add("store a chunk of an object", "$O.pm_r_objects.C.x", "x", producer, collector)
+	add("store an object", "$O.pm_r_objects.M.eA==", "{}", producer, collector)
+	add("store a large answer", "pm.r.answers.x", "x", worker, collector)
 
 	add("take a shard", "$JS.API.CONSUMER.MSG.NEXT.pm_r_work."+model, `{"no_wait":true}`, worker)
 	add("take the collector's results", "$JS.API.CONSUMER.MSG.NEXT.pm_r_results.collector", `{"no_wait":true}`, collector)
 	add("acknowledge a shard", ack, "+ACK", worker)
 
 	add("make a stream", "$JS.API.STREAM.CREATE.forged", `{"name":"forged","subjects":["forged"]}`, producer, collector)
-	for _, s := range []string{"pm_r_work", "pm_r_results", "OBJ_pm_r_objects", runs, "KV_promptmill_presence", "KV_promptmill_readers"} {
+	for _, s := range []string{"pm_r_work", "pm_r_results", "pm_r_answers", "OBJ_pm_r_objects", runs, "KV_promptmill_presence", "KV_promptmill_readers"} {
 		add("purge "+s, "$JS.API.STREAM.PURGE."+s, "", collector)
 		add("delete "+s, "$JS.API.STREAM.DELETE."+s, "", collector)
 		add("change "+s, "$JS.API.STREAM.UPDATE."+s, `{"name":"`+s+`","max_msgs":1}`, nobody...)
 		add("delete a message of "+s, "$JS.API.STREAM.MSG.DELETE."+s, `{"seq":1}`, nobody...)
-		add("read all of "+s, "$JS.API.STREAM.MSG.GET."+s, `{"seq":1}`, nobody...)
+		add("read all of "+s, "$JS.API.STREAM.MSG.GET."+s, `{"seq":1}`, producer, worker, collector)
 		add("copy all of "+s, "$JS.API.STREAM.SNAPSHOT."+s, `{"deliver_subject":"x"}`, nobody...)
 	}
 
@@ -79,8 +80,8 @@ func deeds(ack string) []deed {
 	add("delete the consumer of shards", "$JS.API.CONSUMER.DELETE.pm_r_work."+model, "", collector)
 	add("delete the collector's consumer", "$JS.API.CONSUMER.DELETE.pm_r_results.collector", "", collector)
 	add("pause the consumer of shards", "$JS.API.CONSUMER.PAUSE.pm_r_work."+model, `{"pause_until":"2100-01-01T00:00:00Z"}`, nobody...)
-	add("watch manifests", create+runs+".x.$KV.promptmill_runs.>", config(runs, "x", "$KV.promptmill_runs.>"), all...)
-	add("stop watching manifests", "$JS.API.CONSUMER.DELETE."+runs+".x", "", all...)
+	add("watch manifests", create+runs+".x.$KV.promptmill_runs.>", config(runs, "x", "$KV.promptmill_runs.>"), nobody...)
+	add("stop watching manifests", "$JS.API.CONSUMER.DELETE."+runs+".x", "", collector)
 
 	add("list all streams", "$JS.API.STREAM.LIST", "", nobody...)
 	add("step down", "$JS.API.STREAM.LEADER.STEPDOWN.pm_r_work", "", nobody...)

@@ -29,9 +29,12 @@ func (r Role) InboxPrefix() string { return "_INBOX_" + string(r) }
 
 // Permissions are subject patterns, in the words of a NATS server's configuration.
 type Permissions struct {
-	Publish   []string
+	Publish   []string // no two of them match the same subject
 	Deny      []string // exceptions of Publish
 	Subscribe []string
+	// Import are those of Subscribe that begin in the account of the streams. What is
+	// published matches one of Publish, and goes there.
+	Import []string
 }
 
 // CollectorConsumer names the collector's consumer of a results stream. The name is
@@ -40,58 +43,64 @@ const CollectorConsumer = "collector"
 
 // Permissions are the subjects that a role needs. A stream's name is one token, so a
 // pattern cannot say "the work streams" but only "any stream"; what tells the roles
-// apart is the verb, and the subjects that follow the stream's name.
+// apart is the verb, and the subjects that follow the stream's name. Of the streams,
+// those of results, answers and the buckets allow a direct get, which is all that a
+// reader may ask for; the others do not.
 //
-// They guard against mistakes and leaked strings, not against an attacker: NATS does
-// not check where the answer to a request goes, nor a header that rolls up a stream.
+// Nobody but who owns runs may make a consumer: a push consumer sends its messages
+// wherever its maker says.
 func (r Role) Permissions() Permissions {
-	look := slices.Concat(
-		readBucket(RunsBucket), readBucket(PresenceBucket),
-		[]string{
-			"$JS.API.STREAM.INFO.*",
-			"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.pm.*.results.*", // results of a shard, or all in order
-			"$JS.API.DIRECT.GET.*.$O.*.M.*", // what an object is called and how long it is
-		})
-	p := Permissions{Publish: look, Subscribe: []string{r.InboxPrefix() + ".>"}}
-	add := func(patterns ...string) { p.Publish = append(p.Publish, patterns...) }
+	wake := "$KV." + RunsBucket + ".*" // that a manifest has changed, see Runs.FollowAll
+	p := Permissions{
+		Publish: slices.Concat(
+			readBucket(RunsBucket), readBucket(PresenceBucket),
+			[]string{
+				// Of the account. Without it the server answers all of the API in the account of
+				// the role, where there is no JetStream, beside what is imported.
+				"$JS.API.INFO",
+				"$JS.API.STREAM.INFO.*",
+				"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.pm.*.results.*", // results of a shard, or all in order
+			}),
+		Import: []string{wake},
+	}
+	add := func(patterns ...string) {
+		for _, pattern := range patterns {
+			if !slices.Contains(p.Publish, pattern) {
+				p.Publish = append(p.Publish, pattern)
+			}
+		}
+	}
 	produce := func() {
-		add("$JS.API.INFO", "$JS.API.STREAM.CREATE.*",
+		add("$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.MSG.GET.*",
 			"$JS.API.CONSUMER.CREATE.*.*.pm.*.work.*.*", "$JS.API.CONSUMER.INFO.*.*",
-			"$KV."+RunsBucket+".*", "pm.*.work.*.*", "$O.*.C.*", "$O.*.M.*")
+			wake, "pm.*.work.*.*", "$O.*.C.*", "$O.*.M.*")
 	}
 	read := func() {
-		p.Publish = append(p.Publish, readBucket(ReadersBucket)...)
+		add(readBucket(ReadersBucket)...)
 		add("$KV." + ReadersBucket + ".>")
-		p.Subscribe = append(p.Subscribe, "pm.*.results.>") // as they come, for programs of other languages
+		p.Import = append(p.Import, "pm.*.results.>") // as they come, for programs of other languages
 	}
 	switch r {
 	case RoleProducer:
 		produce()
 	case RoleWorker:
-		add("$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.ACK.>",
-			"pm.*.results.*", "$O.*.C.*", "$O.*.M.*", "$KV."+PresenceBucket+".worker.*")
+		add("$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.ACK.>", "$JS.API.STREAM.MSG.GET.*",
+			"pm.*.results.*", "pm.*.answers.*", "$KV."+PresenceBucket+".worker.*")
 		p.Deny = []string{"$JS.API.CONSUMER.MSG.NEXT.*." + CollectorConsumer}
 	case RoleCollector:
 		produce()
 		read()
 		add("$JS.API.CONSUMER.CREATE.*."+CollectorConsumer, "$JS.API.CONSUMER.MSG.NEXT.*."+CollectorConsumer,
 			"$JS.API.CONSUMER.DELETE.*.*", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.DELETE.*",
-			"pm.*.results.*", "$KV."+PresenceBucket+".collector.*")
+			"pm.*.results.*", "pm.*.answers.*", "$KV."+PresenceBucket+".collector.*")
 	case RoleReader:
 		read()
 	}
+	p.Subscribe = append([]string{r.InboxPrefix() + ".>"}, p.Import...)
 	return p
 }
 
-// readBucket are the subjects for looking at a key-value bucket and watching it.
+// readBucket are the subjects for getting the values of a key-value bucket.
 func readBucket(bucket string) []string {
-	stream := "KV_" + bucket
-	return []string{
-		"$JS.API.STREAM.INFO." + stream,
-		"$JS.API.DIRECT.GET." + stream + ".$KV." + bucket + ".>",
-		"$JS.API.CONSUMER.CREATE." + stream + ".*.$KV." + bucket + ".>",
-		"$JS.API.CONSUMER.INFO." + stream + ".*",
-		"$JS.API.CONSUMER.DELETE." + stream + ".*",
-		"$JS.FC." + stream + ".>",
-	}
+	return []string{"$JS.API.DIRECT.GET.KV_" + bucket + ".$KV." + bucket + ".>"}
 }

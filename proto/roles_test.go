@@ -100,7 +100,7 @@ func work(t *testing.T, b *bus, c *client) {
 	if meta, err := msg.Metadata(); err != nil || meta.NumDelivered != 2 {
 		t.Errorf("delivery %+v, %v", meta, err)
 	}
-	putAndGet(t, c, "r", "results-0-0")
+	offload(t, c, "r")
 
 	subject := proto.ResultsSubject("r", "0-0")
 	_, err = c.Publish(ctx, subject, []byte("again"))
@@ -159,9 +159,9 @@ func collect(t *testing.T, b *bus, c *client) {
 func read(t *testing.T, b *bus, c *client) {
 	ctx := t.Context()
 	look(t, c)
-	must(t, proto.NewObjects(b.admin, "r").Put(ctx, "results-0-0", []byte("large")))
-	if got, err := proto.NewObjects(c, "r").Get(ctx, "results-0-0"); err != nil || string(got) != "large" {
-		t.Errorf("object %q, %v", got, err)
+	large := offload(t, b.admin, "r")
+	if got, err := proto.NewAnswers(c, "r").Payload(ctx, large.Header, large.Data); err != nil || len(got) != answerSize {
+		t.Errorf("large answer of %d bytes, %v", len(got), err)
 	}
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
 	must(t, err)
@@ -203,6 +203,20 @@ func look(t *testing.T, c *client) {
 	must(t, err)
 	_, _, err = presence.CollectorOf(t.Context(), "r")
 	must(t, err)
+}
+
+const answerSize = 300 << 10
+
+// offload stores an answer that does not fit into its message, and reads it.
+func offload(t *testing.T, c *client, run string) *nats.Msg {
+	t.Helper()
+	answers, want := proto.NewAnswers(c, run), strings.Repeat("x", answerSize)
+	msg := proto.EncodeResults(run, "0-0", []uint32{0}, []byte(want))
+	must(t, answers.Offload(t.Context(), msg, 256<<10))
+	if got, err := answers.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want || len(msg.Data) > 0 {
+		t.Errorf("large answer of %d bytes, %v; %d bytes are left in the message", len(got), err, len(msg.Data))
+	}
+	return msg
 }
 
 // putAndGet stores an object of two chunks, twice as after a crash, and reads it.

@@ -21,10 +21,6 @@ type Runs struct {
 	kv jetstream.KeyValue
 }
 
-// ReadersBucket is the key-value bucket that remembers how far named readers of
-// results have come.
-const ReadersBucket = "promptmill_readers"
-
 // electionTime is how long a cluster may take to agree on a leader. On busy machines a
 // node that comes back holds up the others for many seconds.
 const electionTime = 30 * time.Second
@@ -71,39 +67,6 @@ func leaderless(err error) bool {
 		return false
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
-}
-
-// Buckets are the buckets that all runs share, with so many copies in a cluster.
-func Buckets(replicas int) []jetstream.KeyValueConfig {
-	list := []jetstream.KeyValueConfig{
-		{Bucket: RunsBucket, Description: "promptmill: manifests"},
-		{Bucket: PresenceBucket, Description: "promptmill: workers and collectors", TTL: PresenceTTL},
-		{Bucket: ReadersBucket, Description: "promptmill: positions of readers"},
-	}
-	for i := range list {
-		list[i].History, list[i].Replicas = 1, max(1, replicas)
-	}
-	return list
-}
-
-// MakeBuckets makes the [Buckets] that are not there. A cluster that has no leader now
-// is waited for, 30 s.
-func MakeBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
-	ctx, cancel := context.WithTimeout(ctx, electionTime)
-	defer cancel()
-	for _, cfg := range Buckets(replicas) {
-		err := untilLed(ctx, func(ctx context.Context) error {
-			_, err := js.KeyValue(ctx, cfg.Bucket)
-			if errors.Is(err, jetstream.ErrBucketNotFound) {
-				_, err = js.CreateKeyValue(ctx, cfg)
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
-			return fmt.Errorf("make bucket %s: %w", cfg.Bucket, err)
-		}
-	}
-	return nil
 }
 
 // OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited
@@ -184,7 +147,7 @@ func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) er
 
 // Delete removes a run's manifest.
 func (r *Runs) Delete(ctx context.Context, run string) error {
-	if err := r.kv.Purge(ctx, run); err != nil {
+	if err := r.kv.Delete(ctx, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
 		return fmt.Errorf("delete manifest of run %s: %w", run, err)
 	}
 	return nil
@@ -193,13 +156,16 @@ func (r *Runs) Delete(ctx context.Context, run string) error {
 // List returns the manifests of all runs, the oldest first. Those that cannot be read,
 // of a newer program, are left out.
 func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
-	entries, err := snapshot(ctx, r.kv, ">", jetstream.IgnoreDeletes())
+	entries, _, err := entriesAfter(ctx, r.js, RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
 	var list []Manifest
-	for _, entry := range entries {
-		if m, err := ParseManifest(entry.Key(), entry.Value()); err == nil {
+	for _, e := range entries {
+		if e.deleted {
+			continue
+		}
+		if m, err := ParseManifest(e.key, e.value); err == nil {
 			list = append(list, m)
 		}
 	}
@@ -211,37 +177,33 @@ func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
 
 // Deleted returns the ids of the runs that were taken off the bus.
 func (r *Runs) Deleted(ctx context.Context) ([]string, error) {
-	entries, err := snapshot(ctx, r.kv, ">")
+	entries, _, err := entriesAfter(ctx, r.js, RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list deleted runs: %w", err)
 	}
 	var list []string
-	for _, entry := range entries {
-		if entry.Operation() != jetstream.KeyValuePut && CheckRunID(entry.Key()) == nil {
-			list = append(list, entry.Key())
+	for _, e := range entries {
+		if e.deleted && CheckRunID(e.key) == nil {
+			list = append(list, e.key)
 		}
 	}
 	return list, nil
 }
 
-// watchFor is how long one watch is trusted. The consumer behind it can be lost with
-// the server that held it, and then it says nothing any more.
-const watchFor = 15 * time.Second
-
 // Follow calls changed with a run's manifest as it is now and after every change,
 // until ctx ends or changed returns an error, which Follow returns. A manifest may
-// come again as it was. What the bus does not say for a while is made good later.
+// come again as it was. Of changes in quick succession the last is enough.
 func (r *Runs) Follow(ctx context.Context, run string, changed func(Manifest) error) error {
-	return r.follow(ctx, run, func(entry jetstream.KeyValueEntry) error {
-		if entry == nil || entry.Operation() != jetstream.KeyValuePut {
+	return r.follow(ctx, run, func(entries []entry, _ bool) error {
+		if len(entries) == 0 || entries[len(entries)-1].deleted {
 			return nil
 		}
-		m, err := ParseManifest(entry.Key(), entry.Value())
+		m, err := ParseManifest(run, entries[len(entries)-1].value)
 		if err != nil {
 			return err
 		}
 		return changed(m)
-	}, func() {}, func() {})
+	})
 }
 
 // FollowAll calls changed with the manifests of all runs that are there, now and after
@@ -249,122 +211,146 @@ func (r *Runs) Follow(ctx context.Context, run string, changed func(Manifest) er
 // program, are left out.
 func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]Manifest)) error {
 	all := map[string]Manifest{}
-	begun := true // a watch has begun and has not given all that was there
-	return r.follow(ctx, ">", func(entry jetstream.KeyValueEntry) error {
-		if begun {
+	return r.follow(ctx, ">", func(entries []entry, whole bool) error {
+		if whole {
 			clear(all)
-			begun = false
 		}
-		switch {
-		case entry == nil:
-		case entry.Operation() != jetstream.KeyValuePut:
-			delete(all, entry.Key())
-		default:
-			if m, err := ParseManifest(entry.Key(), entry.Value()); err == nil {
-				all[entry.Key()] = m
-			} else {
-				delete(all, entry.Key())
+		for _, e := range entries {
+			delete(all, e.key)
+			if e.deleted {
+				continue
+			}
+			if m, err := ParseManifest(e.key, e.value); err == nil {
+				all[e.key] = m
 			}
 		}
+		changed(maps.Clone(all))
 		return nil
-	}, func() { changed(maps.Clone(all)) }, func() { begun = true })
+	})
 }
 
-// follow watches keys, each watch for a while. told is called when all
-// that was there at a watch's beginning has been given to each, and after every
-// change then; begin before each watch.
-func (r *Runs) follow(ctx context.Context, keys string, each func(jetstream.KeyValueEntry) error, told, begin func()) error {
-	for {
-		begin()
-		err := r.watch(ctx, keys, each, told)
+const (
+	// pollEvery is how long a change may go unseen if the word of it is lost.
+	pollEvery = 2 * time.Second
+	// lookAgain is how long after the word of a change it is looked for once more: the
+	// word may be here before the change is stored.
+	lookAgain = 100 * time.Millisecond
+	// wholeEvery is how often all is read again, whether or not something changed: the
+	// bucket may have been made again, or messages taken out of it.
+	wholeEvery = 15 * time.Second
+)
+
+// follow calls each with the entries that there are under keys, now, when whole is true,
+// and with those that changed then. It reads by direct gets: nothing on the bus stands
+// for the one who follows, which a server that dies could take along. Messages on the
+// bucket's subjects say when to look.
+func (r *Runs) follow(ctx context.Context, keys string, each func(entries []entry, whole bool) error) error {
+	conn := r.js.Conn()
+	wake := make(chan struct{}, 1)
+	sub, err := conn.Subscribe("$KV."+RunsBucket+"."+strings.Replace(keys, ">", "*", 1), func(*nats.Msg) {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("follow bucket %s: %w", RunsBucket, err)
+	}
+	defer sub.Unsubscribe()
+	back := conn.StatusChanged(nats.CONNECTED)
+	defer conn.RemoveStatusListener(back)
+	view := view{js: r.js, keys: keys}
+	for woken := false; ; {
+		entries, whole, err := view.readUntil(ctx, back)
+		if err == nil && (whole || len(entries) > 0) {
+			if err := each(entries, whole); err != nil {
+				return err
+			}
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if stop, ok := errors.AsType[stopError](err); ok {
-			return stop.error
+		if conn.IsClosed() {
+			return fmt.Errorf("follow bucket %s: %w", RunsBucket, nats.ErrConnectionClosed)
 		}
-		if r.js.Conn().IsClosed() {
-			return fmt.Errorf("watch bucket %s: %w", RunsBucket, nats.ErrConnectionClosed)
+		wait := pollEvery
+		switch {
+		case errors.Is(err, errReconnected):
+			continue
+		case err != nil:
+			wait = time.Second
+		case woken:
+			wait = lookAgain
 		}
-		if err != nil {
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-			}
-		}
-	}
-}
-
-// stopError is an error of who is called, not of the bus.
-type stopError struct{ error }
-
-func (r *Runs) watch(ctx context.Context, keys string, each func(jetstream.KeyValueEntry) error, told func()) error {
-	w, err := r.kv.Watch(ctx, keys)
-	if err != nil {
-		return err
-	}
-	defer stopWatch(w)
-	enough := time.NewTimer(watchFor)
-	defer enough.Stop()
-	back := r.js.Conn().StatusChanged(nats.CONNECTED) // after a server's restart
-	defer r.js.Conn().RemoveStatusListener(back)
-	for whole := false; ; {
+		woken = false
+		next := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-enough.C:
-			return nil
+		case <-wake:
+			woken = true
 		case <-back:
-			return nil
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return nats.ErrConnectionClosed
-			}
-			if err := each(entry); err != nil {
-				return stopError{err}
-			}
-			if whole = whole || entry == nil; whole {
-				told()
-			}
+			view.readAll = time.Time{}
+		case <-next.C:
 		}
+		next.Stop()
 	}
 }
 
-// stopWatch ends a watch. The library's callback may be blocked on a full channel,
-// for ever if nobody empties it.
-func stopWatch(w jetstream.KeyWatcher) {
-	w.Stop()
-	for range w.Updates() {
+// view is what one who follows the bucket of manifests has seen of it.
+type view struct {
+	js      jetstream.JetStream
+	keys    string
+	created time.Time // when the bucket was made
+	last    uint64    // sequence of the latest entry seen
+	readAll time.Time // when all was read
+}
+
+// errReconnected says that a question may have been lost with a connection.
+var errReconnected = errors.New("the connection was lost meanwhile")
+
+// readUntil is read that ends when the connection is back after it was lost: the answer
+// will not come, and all is read again.
+func (v *view) readUntil(ctx context.Context, back <-chan nats.Status) (entries []entry, whole bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		entries, whole, err = v.read(ctx)
+	}()
+	select {
+	case <-done:
+		return entries, whole, err
+	case <-back:
+		cancel(errReconnected)
+		<-done
+		v.readAll = time.Time{}
+		return nil, false, errReconnected
 	}
 }
 
-// snapshot returns what a bucket holds now.
-func snapshot(ctx context.Context, kv jetstream.KeyValue, keys string, opts ...jetstream.WatchOpt) ([]jetstream.KeyValueEntry, error) {
-	w, err := kv.Watch(ctx, keys, opts...)
+// read returns what has changed since the last call, or all that there is.
+func (v *view) read(ctx context.Context) (entries []entry, whole bool, err error) {
+	if time.Since(v.readAll) < wholeEvery {
+		entries, v.last, err = entriesAfter(ctx, v.js, RunsBucket, v.keys, v.last)
+		return entries, false, err
+	}
+	asking, cancel := context.WithTimeout(ctx, askAgain)
+	defer cancel()
+	stream, err := v.js.Stream(asking, "KV_"+RunsBucket)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	defer stopWatch(w)
-	entries := map[string]jetstream.KeyValueEntry{}
-	var end <-chan time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-end:
-			return slices.Collect(maps.Values(entries)), nil
-		case entry, ok := <-w.Updates():
-			switch {
-			case !ok:
-				return nil, nats.ErrConnectionClosed
-			case entry == nil:
-				// A key that was changed while its bucket was read comes only now.
-				end = time.After(30 * time.Millisecond)
-			default:
-				entries[entry.Key()] = entry
-			}
-		}
+	entries, last, err := entriesAfter(ctx, v.js, RunsBucket, v.keys, 0)
+	if err != nil {
+		return nil, false, err
 	}
+	info := stream.CachedInfo()
+	if info.Config.Replicas > 1 && info.Created.Equal(v.created) && last < v.last {
+		return nil, false, nil // the copy that answered is behind; what is known is newer
+	}
+	v.created, v.last, v.readAll = info.Created, last, time.Now()
+	return entries, true, nil
 }
 
 // wrongLastSequence reports whether err says that a message was refused because the

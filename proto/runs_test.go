@@ -29,7 +29,7 @@ func manifest(run string) proto.Manifest {
 func openRuns(t *testing.T) (*proto.Runs, jetstream.JetStream) {
 	t.Helper()
 	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+	if err := proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	runs, err := proto.OpenRuns(t.Context(), js)

@@ -26,7 +26,7 @@ func WorkStreamConfig(run string, l Limits) jetstream.StreamConfig {
 		Discard:     jetstream.DiscardNew,
 		MaxBytes:    l.WorkBytes,
 		Replicas:    max(1, l.Replicas),
-		AllowDirect: true,
+		// No direct gets: whoever may ask for them may ask any stream that answers them.
 	}
 }
 
@@ -45,6 +45,37 @@ func ResultsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 	}
 }
 
+// AnswersStreamConfig is the stream of a run's answers that do not fit into a message, open
+// to any reader.
+func AnswersStreamConfig(run string, l Limits) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        AnswersStream(run),
+		Description: "promptmill: large answers of run " + run,
+		Subjects:    []string{"pm." + run + ".answers.*"},
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		Replicas:    max(1, l.Replicas),
+		AllowDirect: true,
+	}
+}
+
+// ObjectsStreamConfig is the stream behind a run's object store. The library's own allows
+// direct gets.
+func ObjectsStreamConfig(run string, l Limits) jetstream.StreamConfig {
+	bucket := "$O." + ObjectsBucket(run)
+	return jetstream.StreamConfig{
+		Name:        objectsStream(run),
+		Description: "promptmill: input and large requests of run " + run,
+		Subjects:    []string{bucket + ".C.>", bucket + ".M.>"},
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		Replicas:    max(1, l.Replicas),
+		AllowRollup: true, // an object's name is replaced by the next of that name
+	}
+}
+
+func objectsStream(run string) string { return "OBJ_" + ObjectsBucket(run) }
+
 // ConsumerConfig is the durable consumer of a run's shards for one model. There is
 // no delivery limit and no back-off list: a shard that was delivered too often would
 // be stranded, and giving up is the worker's decision, written as a result.
@@ -60,8 +91,18 @@ func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 	}
 }
 
+// RunStreams are the streams of a run.
+func RunStreams(run string, l Limits) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		ResultsStreamConfig(run, l),
+		WorkStreamConfig(run, l),
+		AnswersStreamConfig(run, l),
+		ObjectsStreamConfig(run, l),
+	}
+}
+
 // EnsureStreams makes what a run needs on the bus, or what is left to make of it:
-// both streams, the object store, and a consumer for each model. What is there stays
+// its streams, and a consumer for each model. What is there stays
 // as it is. Where the server of the bus has told limits (see [Runs.TellLimits]), what is
 // made is no larger.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Limits) error {
@@ -72,7 +113,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 	if m.Terms.KeepResults {
 		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
-	for _, cfg := range []jetstream.StreamConfig{ResultsStreamConfig(m.Run, l), WorkStreamConfig(m.Run, l)} {
+	for _, cfg := range RunStreams(m.Run, l) {
 		_, err := js.Stream(ctx, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			_, err = js.CreateStream(ctx, cfg)
@@ -80,13 +121,6 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // in use: made by another process, just now
 			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
-	}
-	_, err = js.ObjectStore(ctx, ObjectsBucket(m.Run))
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		_, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: ObjectsBucket(m.Run), Replicas: max(1, l.Replicas)})
-	}
-	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
-		return fmt.Errorf("create objects of run %s: %w", m.Run, err)
 	}
 	for _, model := range m.Models() {
 		_, err := js.Consumer(ctx, WorkStream(m.Run), ConsumerName(model))
@@ -113,16 +147,19 @@ func ResetConsumers(ctx context.Context, js jetstream.JetStream, m Manifest) err
 	return nil
 }
 
-// DeleteStreams removes a run's streams and objects from the bus.
+// DeleteStreams removes a run's streams from the bus, and where its readers were.
 func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) error {
-	for _, name := range []string{WorkStream(run), ResultsStream(run)} {
-		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("delete stream %s: %w", name, err)
+	for _, cfg := range RunStreams(run, Limits{}) {
+		if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("delete stream %s: %w", cfg.Name, err)
 		}
 	}
-	err := js.DeleteObjectStore(ctx, ObjectsBucket(run))
-	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("delete objects of run %s: %w", run, err)
+	readers, err := js.Stream(ctx, "KV_"+ReadersBucket)
+	if err == nil {
+		err = readers.Purge(ctx, jetstream.WithPurgeSubject("$KV."+ReadersBucket+"."+run+".>"))
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete positions of readers of run %s: %w", run, err)
 	}
 	return nil
 }

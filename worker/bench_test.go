@@ -66,7 +66,7 @@ func (b *bench) at(url string) *bench {
 
 func (b *bench) makeBuckets() {
 	b.t.Helper()
-	if err := proto.MakeBuckets(b.t.Context(), b.js, 1); err != nil {
+	if err := proto.MakeBuckets(b.t.Context(), b.js, proto.Limits{}); err != nil {
 		b.t.Fatal(err)
 	}
 	runs, err := proto.OpenRuns(b.t.Context(), b.js)

@@ -21,9 +21,10 @@ type feed struct {
 	run      string
 	bounds   proto.Bounds
 	priority int
-	models   []string // of the run
-	largest  int      // requests in a shard of it, at most
-	objects  *proto.Objects
+	models   []string       // of the run
+	largest  int            // requests in a shard of it, at most
+	objects  *proto.Objects // of its requests
+	answers  *proto.Answers
 	results  jetstream.Stream // looked up before the first pull
 	sources  map[string]*source
 	schema   *answer.Schema // that answers must match; nil: any
@@ -100,7 +101,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 func (w *Worker) newFeed(m proto.Manifest) *feed {
 	f := &feed{
 		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated,
-		objects: proto.NewObjects(w.cfg.JS, m.Run), sources: map[string]*source{},
+		objects: proto.NewObjects(w.cfg.JS, m.Run), answers: proto.NewAnswers(w.cfg.JS, m.Run), sources: map[string]*source{},
 	}
 	if len(m.Settings.Schema) > 0 {
 		var err error

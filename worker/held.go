@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -47,9 +46,8 @@ type outcome struct {
 }
 
 type stored struct {
-	msg    *nats.Msg
-	object string // its name, should the message be too big
-	ack    jetstream.PubAckFuture
+	msg *nats.Msg
+	ack jetstream.PubAckFuture
 }
 
 // run works on the shard until each request has a stored result or was handed back.
@@ -191,7 +189,7 @@ func (h *held) publish(ctx context.Context) {
 	if h.source != "" {
 		msg.Header.Set(proto.HeaderSource, h.source)
 	}
-	s := stored{msg: msg, object: "results-" + h.id + "-" + nuid.Next()}
+	s := stored{msg: msg}
 	h.send(ctx, &s)
 	h.sent = append(slices.DeleteFunc(h.sent, isStored), s)
 }
@@ -211,7 +209,7 @@ func isStored(s stored) bool {
 
 func (h *held) send(ctx context.Context, s *stored) {
 	s.ack = nil
-	if err := h.feed.objects.Offload(ctx, s.msg, s.object, h.w.cfg.JS.Conn().MaxPayload()); err != nil {
+	if err := h.feed.answers.Offload(ctx, s.msg, h.w.cfg.JS.Conn().MaxPayload()); err != nil {
 		h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("store big results")
 		return
 	}

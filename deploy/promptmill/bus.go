@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,18 +79,11 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		}
 		l.Close()
 	}
-	owner := rand.Text()
-	users := []*server.User{{Username: "owner", Password: owner}}
-	for _, role := range proto.Roles() {
-		j := id.join(role, nil)
-		p := role.Permissions()
-		users = append(users, &server.User{Username: j.User(), Password: j.Password(), Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: p.Publish, Deny: p.Deny},
-			Subscribe: &server.SubjectPermission{Allow: p.Subscribe},
-		}})
+	if err := moveStore(store); err != nil {
+		return nil, err
 	}
-	s, err := server.NewServer(&server.Options{
-		ServerName: "promptmill", Host: host, Port: port, NoSigs: true, Users: users,
+	opts := &server.Options{
+		ServerName: "promptmill", Host: host, Port: port, NoSigs: true,
 		TLSConfig:  &tls.Config{Certificates: []tls.Certificate{id.cert}, MinVersion: tls.VersionTLS13},
 		TLSTimeout: 10, // seconds: a busy box at the other end of the world
 		JetStream:  true, StoreDir: store,
@@ -102,7 +96,22 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		MaxPayload:   maxPayload,
 		MaxPending:   256 << 20,
 		PingInterval: 20 * time.Second, // a box that was unplugged is forgotten within a minute
+	}
+	owner := rand.Text()
+	var accounts strings.Builder
+	err = proto.WriteAccounts(&accounts, func(user string) string {
+		if user == proto.Owner {
+			return strconv.Quote(owner)
+		}
+		return strconv.Quote(id.join(proto.Role(user), nil).Password())
 	})
+	if err == nil {
+		err = opts.ProcessConfigString(accounts.String())
+	}
+	var s *server.Server
+	if err == nil {
+		s, err = server.NewServer(opts)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
@@ -117,7 +126,7 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		b.stop()
 		return nil, fmt.Errorf("start the bus: JetStream cannot use its store %s (is the disk full?)", store)
 	}
-	b.link, err = dial("", log, nats.InProcessServer(s), nats.UserInfo("owner", owner))
+	b.link, err = dial("", log, nats.InProcessServer(s), nats.UserInfo(proto.Owner, owner))
 	if err == nil {
 		b.limits = proto.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(maxResults, room/4)}
 		if shared { // a disk should hold twenty runs
@@ -130,6 +139,19 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
 	return b, nil
+}
+
+// moveStore gives the streams of an earlier version to the account that has them now: the
+// server looks for them in a folder of the account's name.
+func moveStore(store string) error {
+	from, to := filepath.Join(store, "jetstream", "$G"), filepath.Join(store, "jetstream", proto.OwnerAccount)
+	if !exists(from) || exists(to) {
+		return nil
+	}
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("take over the bus's store of an earlier version: %w", err)
+	}
+	return nil
 }
 
 // busFile is the file in which a bus leaves the way in.

@@ -293,13 +293,17 @@ func TestNATSConfig(t *testing.T) {
 	if opts.MaxPayload != maxPayload || opts.MaxPending != 256<<20 {
 		t.Errorf("payload %d, pending %d", opts.MaxPayload, opts.MaxPending)
 	}
-	if len(opts.Accounts) != 1 || opts.Accounts[0].Name != "PROMPTMILL" {
+	accounts := map[string]string{proto.Owner: proto.OwnerAccount}
+	for _, role := range proto.Roles() {
+		accounts[string(role)] = role.Account()
+	}
+	if len(opts.Accounts) != len(accounts) {
 		t.Errorf("accounts: %v", opts.Accounts)
 	}
 	got := map[string]*server.User{}
 	for _, u := range opts.Users {
 		got[u.Username] = u
-		if u.Password != "secret-of-"+u.Username || u.Account == nil || u.Account.Name != "PROMPTMILL" {
+		if u.Password != "secret-of-"+u.Username || u.Account == nil || u.Account.Name != accounts[u.Username] {
 			t.Errorf("user %s: password %q, account %v", u.Username, u.Password, u.Account)
 		}
 	}
@@ -315,6 +319,7 @@ func TestNATSConfig(t *testing.T) {
 			t.Errorf("%s: %+v", role, u)
 			continue
 		}
+		want.Import = nil // of the account
 		is := proto.Permissions{Publish: u.Permissions.Publish.Allow, Deny: u.Permissions.Publish.Deny, Subscribe: u.Permissions.Subscribe.Allow}
 		if diff := cmp.Diff(want, is, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: want -, is +:\n%s", role, diff)

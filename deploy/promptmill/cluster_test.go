@@ -155,7 +155,7 @@ func TestBucketsMadeWithoutLeader(t *testing.T) {
 	c.nodes[2].stop()
 	l := c.connect(0, zerolog.Nop())
 	made := make(chan error, 1)
-	go func() { made <- proto.MakeBuckets(t.Context(), l.js, 3) }()
+	go func() { made <- proto.MakeBuckets(t.Context(), l.js, proto.Limits{Replicas: 3}) }()
 	poll(t, patience, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
 	c.nodes[1].start(t)
 	c.nodes[2].start(t)
@@ -375,7 +375,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	ctx := t.Context()
 	r.link = c.connect(2, part("crew"))
 	limits := proto.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20, Replicas: 3}
-	if err := proto.MakeBuckets(ctx, r.link.js, 3); err != nil {
+	if err := proto.MakeBuckets(ctx, r.link.js, proto.Limits{Replicas: 3}); err != nil {
 		t.Fatal(err)
 	}
 	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: shardBytes, Capacity: 128}

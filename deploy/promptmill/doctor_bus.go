@@ -216,7 +216,7 @@ func ownBus(ctx context.Context, state string) finding {
 		return failed(name, err)
 	}
 	defer b.stop()
-	err = proto.MakeBuckets(ctx, b.js, 1)
+	err = proto.MakeBuckets(ctx, b.js, b.limits)
 	if err == nil {
 		err = proto.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
 	}

@@ -19,10 +19,10 @@ import (
 func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 	const name = "buckets"
 	missing := 0
-	all := proto.Buckets(1)
+	all := proto.Buckets(proto.Limits{})
 	for _, want := range all {
-		bucket := want.Bucket
-		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+bucket)
+		bucket := strings.TrimPrefix(want.Name, "KV_")
+		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			missing++
@@ -33,9 +33,9 @@ func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 		}
 		if changed := bucketDrift(info.Config, want); len(changed) > 0 {
 			list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf("%s is not as promptmill makes it: %s", bucket, strings.Join(changed, ", ")),
-				Mend: "set it back with nats stream edit KV_" + bucket})
+				Mend: "promptmill serve sets bounds and rights when it starts; set back the rest with nats stream edit " + want.Name})
 		}
-		list = append(list, copies(name, "KV_"+bucket, info)...)
+		list = append(list, copies(name, want.Name, info)...)
 	}
 	switch {
 	case missing == len(all):
@@ -58,12 +58,18 @@ func refusal(err error) error {
 }
 
 // bucketDrift says what of a bucket's configuration is not as it should be.
-func bucketDrift(has jetstream.StreamConfig, want jetstream.KeyValueConfig) []string {
-	return drift([]setting{
-		{"max_age", has.MaxAge, want.TTL},
+func bucketDrift(has, want jetstream.StreamConfig) []string {
+	changed := drift([]setting{
+		{"max_age", has.MaxAge, want.MaxAge},
 		{"storage", has.Storage, want.Storage},
-		{"max_msgs_per_subject", has.MaxMsgsPerSubject, int64(want.History)},
+		{"max_msgs_per_subject", has.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
+		{"allow_rollup_hdrs", has.AllowRollup, want.AllowRollup},
+		{"allow_direct", has.AllowDirect, want.AllowDirect},
 	})
+	if has.MaxBytes <= 0 {
+		changed = append(changed, "max_bytes is not set, so one client can fill the disk")
+	}
+	return changed
 }
 
 // setting is a field of a configuration, as it is and as it should be.
@@ -162,7 +168,7 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 		list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf(format, args...), Mend: mend})
 	}
 	const again = "start promptmill serve, collect or run again: it makes what is missing"
-	for _, want := range []jetstream.StreamConfig{proto.WorkStreamConfig(m.Run, proto.Limits{}), proto.ResultsStreamConfig(m.Run, proto.Limits{})} {
+	for _, want := range proto.RunStreams(m.Run, proto.Limits{}) {
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):

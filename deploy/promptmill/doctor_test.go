@@ -185,7 +185,7 @@ func TestSizesAndTimesInWords(t *testing.T) {
 func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, 1); err != nil {
+	if err := proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Models: map[string]int{"a": 1, "b": 2}}}

@@ -566,6 +566,9 @@ func (r *runner) work(ctx context.Context) error {
 		defer own.stop()
 		l = own.link
 	}
+	if err := makeBuckets(ctx, l, o.log); err != nil {
+		return err
+	}
 	if err := r.prepare(ctx, l, own != nil && !o.shared); err != nil {
 		return err
 	}
@@ -620,9 +623,6 @@ func (r *runner) work(ctx context.Context) error {
 func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
-	if err := proto.MakeBuckets(ctx, l.js, l.limits.Replicas); err != nil {
-		return err
-	}
 	runs, err := proto.OpenRuns(ctx, l.js)
 	if err != nil {
 		return err

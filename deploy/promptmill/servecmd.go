@@ -35,6 +35,18 @@ func serveCommand(env environment) *cli.Command {
 	}
 }
 
+// makeBuckets makes the buckets of all runs, and brings what an earlier version has made up
+// to this one.
+func makeBuckets(ctx context.Context, l *link, log zerolog.Logger) error {
+	if err := proto.MakeBuckets(ctx, l.js, l.limits); err != nil {
+		return err
+	}
+	if err := proto.UpdateOlder(ctx, l.js, l.limits); err != nil {
+		log.Warn().Err(err).Msg("what an earlier version of promptmill has made on the bus stays as it is: its roles allow more")
+	}
+	return nil
+}
+
 // outputFlags say how output files are written.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
@@ -128,7 +140,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, "syncing what has come")
-	if err := proto.MakeBuckets(ctx, s.link.js, s.link.limits.Replicas); err != nil {
+	if err := makeBuckets(ctx, s.link, log); err != nil {
 		return err
 	}
 	if s.runs, err = proto.OpenRuns(ctx, s.link.js); err != nil {

@@ -100,7 +100,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 		inputs = []string{input.path}
 	}
-	if err := proto.MakeBuckets(ctx, l.js, l.limits.Replicas); err != nil {
+	if err := proto.MakeBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
 	s := &session{link: l}

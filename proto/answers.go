@@ -1,0 +1,109 @@
+package proto
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// Answers are the answers of a run that do not fit into a message. Each is a row of
+// messages on a subject of its own, pm.RUN.answers.NAME, and the message that it was too
+// large for says how long it is and what its SHA-256 is. Workers write here and nowhere
+// else but to the results: the requests and the input are in the [Objects].
+type Answers struct {
+	js  jetstream.JetStream
+	run string
+}
+
+// maxAnswer is the largest payload that is read, in bytes. It is more than the model
+// servers' answers may have, so that who says more does not say the truth.
+const maxAnswer = 1 << 30
+
+// NewAnswers returns the large answers of a run.
+func NewAnswers(js jetstream.JetStream, run string) *Answers { return &Answers{js: js, run: run} }
+
+func (a *Answers) subject(name string) string { return "pm." + a.run + ".answers." + name }
+
+// Offload moves a message's payload out of it if the message would be larger than limit,
+// the server's max_payload, and leaves in the header where it is.
+func (a *Answers) Offload(ctx context.Context, msg *nats.Msg, limit int64) error {
+	if fitsInto(msg, limit) {
+		return nil
+	}
+	name := "results-" + msg.Header.Get(HeaderShard) + "-" + nuid.Next()
+	chunk := make([]byte, min(chunkSize, int(limit/2)))
+	r := bytes.NewReader(msg.Data)
+	for i := 0; ; i++ {
+		n, err := fill(chunk, r)
+		if n > 0 {
+			part := nats.NewMsg(a.subject(name))
+			part.Data = chunk[:n]
+			if err := publishOnce(ctx, a.js, part, fmt.Sprintf("%s-%d", name, i)); err != nil {
+				return fmt.Errorf("store a large answer of run %s: %w", a.run, err)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+	}
+	sum := sha256.Sum256(msg.Data)
+	msg.Header.Set(HeaderObject, name)
+	msg.Header.Set(HeaderSize, strconv.Itoa(len(msg.Data)))
+	msg.Header.Set(HeaderDigest, hex.EncodeToString(sum[:]))
+	msg.Data = nil
+	return nil
+}
+
+// Payload returns a message's payload, wherever it is. The error says whether it can never
+// be had: [Lost].
+func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]byte, error) {
+	name := h.Get(HeaderObject)
+	if name == "" {
+		return data, nil
+	}
+	size, err := strconv.ParseUint(h.Get(HeaderSize), 10, 63)
+	if err != nil || size > maxAnswer || CheckRunID(name) != nil { // a name is a token, too
+		return nil, fmt.Errorf("large answer of run %s: %w: no name or length that can be", a.run, ErrFormat)
+	}
+	// The length is a stranger's word: memory is taken for what is there.
+	var buf bytes.Buffer
+	for at := uint64(0); uint64(buf.Len()) < size; {
+		msg, err := a.part(ctx, name, at+1)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, fmt.Errorf("read a large answer of run %s: %w: a part of it is lost", a.run, ErrFormat)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read a large answer of run %s: %w", a.run, err)
+		}
+		at = msg.Sequence
+		buf.Write(msg.Data)
+	}
+	if sum := sha256.Sum256(buf.Bytes()); hex.EncodeToString(sum[:]) != h.Get(HeaderDigest) {
+		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 is not what it was", a.run, ErrFormat)
+	}
+	return buf.Bytes(), nil
+}
+
+// part returns the first message of an answer from a sequence on.
+func (a *Answers) part(ctx context.Context, name string, seq uint64) (msg *jetstream.RawStreamMsg, err error) {
+	err = untilLed(ctx, func(ctx context.Context) error {
+		stream, err := a.js.Stream(ctx, AnswersStream(a.run))
+		if err == nil {
+			msg, err = stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(a.subject(name)))
+		}
+		return err
+	})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = jetstream.ErrMsgNotFound
+	}
+	return msg, err
+}

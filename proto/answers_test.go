@@ -1,0 +1,67 @@
+package proto_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), limits))
+	a := proto.NewAnswers(js, "r")
+	const limit = 1 << 20
+	for _, size := range []int{0, 1, limit - 64<<10, limit - 64<<10 + 1, limit, 3*limit + 1} {
+		want := strings.Repeat("abc", size/3+1)[:size]
+		msg := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(want))
+		for range 2 { // the second time it is out already
+			must(t, a.Offload(t.Context(), msg, limit))
+		}
+		if moved := msg.Header.Get(proto.HeaderObject) != ""; moved != (size > limit-64<<10) || moved && len(msg.Data) > 0 {
+			t.Errorf("%d bytes: out of the message %v, %d bytes left", size, moved, len(msg.Data))
+		}
+		if got, err := a.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want {
+			t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
+		}
+	}
+}
+
+// What a message says of its answer is held against what is there.
+func TestAnswersDamaged(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), limits))
+	a := proto.NewAnswers(js, "r")
+	large := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
+	must(t, a.Offload(t.Context(), large, 128<<10))
+	for what, change := range map[string]func(h nats.Header){
+		"no length":          func(h nats.Header) { h.Del(proto.HeaderSize) },
+		"a negative length":  func(h nats.Header) { h.Set(proto.HeaderSize, "-1") },
+		"a length too short": func(h nats.Header) { h.Set(proto.HeaderSize, "10") },
+		"a length too long":  func(h nats.Header) { h.Set(proto.HeaderSize, strconv.Itoa(answerSize+1)) },
+		"an absurd length":   func(h nats.Header) { h.Set(proto.HeaderSize, "9223372036854775807") },
+		"no SHA-256":         func(h nats.Header) { h.Del(proto.HeaderDigest) },
+		"another SHA-256":    func(h nats.Header) { h.Set(proto.HeaderDigest, strings.Repeat("0", 64)) },
+		"no such answer":     func(h nats.Header) { h.Set(proto.HeaderObject, "nothing") },
+		"a pattern":          func(h nats.Header) { h.Set(proto.HeaderObject, "*") },
+		"another subject":    func(h nats.Header) { h.Set(proto.HeaderObject, "x.y") },
+	} {
+		h := nats.Header{}
+		for key, values := range large.Header {
+			h[key] = values
+		}
+		change(h)
+		if got, err := a.Payload(t.Context(), h, nil); !proto.Lost(err) {
+			t.Errorf("%s: %d bytes, %v; want an error that says that it is lost", what, len(got), err)
+		}
+	}
+	if _, err := proto.NewAnswers(js, "no-run").Payload(t.Context(), large.Header, nil); !proto.Lost(err) {
+		t.Errorf("of another run: %v", err)
+	}
+}

@@ -1,0 +1,185 @@
+package proto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// ReadersBucket is the key-value bucket that remembers how far named readers of
+// results have come.
+const ReadersBucket = "promptmill_readers"
+
+// Buckets are the streams of the key-value buckets that all runs share. The library's own
+// are without bounds, and let every writer empty the bucket by a header (Nats-Rollup).
+func Buckets(l Limits) []jetstream.StreamConfig {
+	bucket := func(name, holds string, size, value int64, ttl time.Duration) jetstream.StreamConfig {
+		if l.ResultsBytes > 0 { // on a small disk
+			size = min(size, max(l.ResultsBytes/4, 1<<20))
+		}
+		cfg := jetstream.StreamConfig{
+			Name:              "KV_" + name,
+			Description:       "promptmill: " + holds,
+			Subjects:          []string{"$KV." + name + ".>"},
+			Storage:           jetstream.FileStorage,
+			Discard:           jetstream.DiscardNew,
+			MaxMsgsPerSubject: 1,
+			MaxBytes:          size,
+			MaxMsgSize:        int32(min(value, size)),
+			MaxAge:            ttl,
+			Duplicates:        2 * time.Minute,
+			Replicas:          max(1, l.Replicas),
+			AllowDirect:       true,
+			DenyDelete:        true,
+		}
+		if ttl > 0 {
+			cfg.Duplicates = min(cfg.Duplicates, ttl)
+		}
+		return cfg
+	}
+	return []jetstream.StreamConfig{
+		bucket(RunsBucket, "manifests", 64<<20, 4<<20, 0),
+		bucket(PresenceBucket, "workers and collectors", 16<<20, 256<<10, PresenceTTL),
+		bucket(ReadersBucket, "positions of readers", 64<<20, 8<<20, 0),
+	}
+}
+
+// MakeBuckets makes the [Buckets] that are not there. A cluster that has no leader now
+// is waited for, 30 s.
+func MakeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
+	ctx, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
+	for _, cfg := range Buckets(l) {
+		err := untilLed(ctx, func(ctx context.Context) error {
+			_, err := js.Stream(ctx, cfg.Name)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				_, err = js.CreateStream(ctx, cfg)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return fmt.Errorf("make bucket %s: %w", strings.TrimPrefix(cfg.Name, "KV_"), err)
+		}
+	}
+	return nil
+}
+
+// UpdateOlder gives the buckets and the streams of runs that an earlier version has made
+// the bounds and the locks of this one. It is for who may change streams: the owner of a
+// bus, or a collector.
+func UpdateOlder(ctx context.Context, js jetstream.JetStream, l Limits) error {
+	ctx, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
+	for _, want := range Buckets(l) {
+		err := updateStream(ctx, js, want.Name, func(has *jetstream.StreamConfig, state jetstream.StreamState) {
+			if has.MaxBytes <= 0 {
+				has.MaxBytes = max(want.MaxBytes, 2*int64(state.Bytes))
+			}
+			if has.MaxMsgSize <= 0 {
+				has.MaxMsgSize = want.MaxMsgSize
+			}
+			has.AllowRollup = false
+		})
+		if err != nil {
+			return err
+		}
+	}
+	runs, err := OpenRuns(ctx, js)
+	if err != nil {
+		return err
+	}
+	list, err := runs.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		for _, name := range []string{WorkStream(m.Run), objectsStream(m.Run)} {
+			err := updateStream(ctx, js, name, func(has *jetstream.StreamConfig, _ jetstream.StreamState) { has.AllowDirect = false })
+			if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// updateStream changes a stream's configuration, if that makes a difference.
+func updateStream(ctx context.Context, js jetstream.JetStream, name string, change func(*jetstream.StreamConfig, jetstream.StreamState)) error {
+	return untilLed(ctx, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		info := stream.CachedInfo()
+		cfg := info.Config
+		change(&cfg, info.State)
+		if cfg.MaxBytes == info.Config.MaxBytes && cfg.MaxMsgSize == info.Config.MaxMsgSize &&
+			cfg.AllowRollup == info.Config.AllowRollup && cfg.AllowDirect == info.Config.AllowDirect {
+			return nil
+		}
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("change stream %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// entry is a value of a bucket, or the mark that one was deleted.
+type entry struct {
+	key     string
+	value   []byte
+	deleted bool
+}
+
+// entriesAfter returns the entries of a bucket under keys, a pattern, that were made after
+// a sequence, and the sequence of the last of them. A bucket keeps one message for each
+// key, so these are all that changed since. Where no copy of the bucket answers, it is
+// waited for, 30 s.
+func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys string, seq uint64) (entries []entry, last uint64, err error) {
+	last = seq
+	at := map[string]int{} // of the entry of each key: one that changes while we read comes twice
+	for more := true; more; {
+		err := untilLed(ctx, func(ctx context.Context) (err error) {
+			more, err = false, nats.ErrTimeout // the library says nothing of a time-out
+			messages, askErr := jetstreamext.GetBatch(ctx, js, "KV_"+bucket, 512, jetstreamext.GetBatchSeq(last+1),
+				jetstreamext.GetBatchSubject("$KV."+bucket+"."+keys), jetstreamext.GetBatchMaxBytes(8<<20))
+			if askErr != nil {
+				return askErr
+			}
+			for msg, getErr := range messages {
+				if errors.Is(getErr, jetstreamext.ErrNoMessages) {
+					more = false
+					return nil
+				}
+				if getErr != nil {
+					return getErr
+				}
+				e := entry{
+					key:     strings.TrimPrefix(msg.Subject, "$KV."+bucket+"."),
+					value:   msg.Data,
+					deleted: msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "",
+				}
+				if i, ok := at[e.key]; ok {
+					entries[i] = e
+				} else {
+					at[e.key] = len(entries)
+					entries = append(entries, e)
+				}
+				last = msg.Sequence
+				// What was pending when the server began; what came then is read by the next.
+				more, err = msg.Header.Get("Nats-Num-Pending") != "0", nil
+			}
+			return err
+		})
+		if err != nil {
+			return nil, seq, fmt.Errorf("read bucket %s: %w", bucket, err)
+		}
+	}
+	return entries, last, nil
+}
