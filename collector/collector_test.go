@@ -107,14 +107,19 @@ func byObject(name string, seqs ...uint32) *nats.Msg {
 	return msg
 }
 
-func TestCollectorReadsObjects(t *testing.T) {
+// large is a result message whose lines are in the stream of large answers.
+func (b *bench) large(lines string, seqs ...uint32) *nats.Msg {
+	b.t.Helper()
+	msg := proto.EncodeResults("r", "0-1", seqs, []byte(lines))
+	must(b.t, proto.NewAnswers(b.js, "r").Offload(b.t.Context(), msg, 64))
+	return msg
+}
+
+func TestCollectorReadsLargeAnswers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
-	if err := proto.NewObjects(b.js, "r").Put(t.Context(), "results-0-1-big", []byte(linesOf(either, 2, 3))); err != nil {
-		t.Fatal(err)
-	}
 	b.publish("0-0", 0, 1)
-	b.publishMsg(byObject("results-0-1-big", 2, 3))
+	b.publishMsg(b.large(linesOf(either, 2, 3), 2, 3))
 	c := b.start()
 	b.finish(c)
 }
@@ -131,7 +136,7 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(linesOf(either, 2)))},
 		{"broken lines", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte("{\n}\n"))},
 		{"numbers that the run does not have", proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(linesOf(either, 2, 5)))},
-		{"an object that is not there", byObject("results-0-1-lost", 2, 5)},
+		{"an answer that is not there", byObject("results-0-1-lost", 2, 5)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

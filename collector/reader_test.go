@@ -30,8 +30,7 @@ func TestReaderGivesEachLineOnce(t *testing.T) {
 			tl.waitGiven(all(0, 1, 2, 3, 4))
 			b.publish("0-0", 1, 3) // nothing new
 			b.publish("0-1", 9)
-			must(t, proto.NewObjects(b.js, "r").Put(t.Context(), "results-0-1-big", []byte(all(5, 6, 7))))
-			b.publishMsg(byObject("results-0-1-big", 5, 6, 7))
+			b.publishMsg(b.large(all(5, 6, 7), 5, 6, 7))
 			tl.waitGiven(all(0, 1, 2, 3, 4, 9, 5, 6, 7))
 			b.setState(proto.StateFinalizing)
 			b.publish("0-1", 8) // what comes before the end is read

@@ -141,13 +141,18 @@ func TestCollectorForgetsRequests(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
 	objects := proto.NewObjects(b.js, "r")
-	for _, name := range []string{"work-0-0", "work-0-1"} {
+	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
 		must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}
 	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(linesOf(either, 0, 1)))
 	msg.Header.Set(proto.HeaderSource, "work-0-0")
 	b.publishMsg(msg)
 	b.publish("0-1", 2)
+	for _, name := range []string{"work-0-1", "input-0"} { // not what shard 0-0 came in
+		msg := proto.EncodeResults("r", "0-0", []uint32{0}, []byte(linesOf(either, 0)))
+		msg.Header.Set(proto.HeaderSource, name)
+		b.publishMsg(msg)
+	}
 	c := b.start()
 	prototest.Poll(t, patience, "the end of the object", func() bool {
 		_, err := objects.Get(t.Context(), "work-0-0")
@@ -161,4 +166,7 @@ func TestCollectorForgetsRequests(t *testing.T) {
 	}
 	b.publish("0-1", 3)
 	b.finish(c)
+	if _, err := objects.Get(t.Context(), "input-0"); err != nil {
+		t.Errorf("the input, which a worker has named: %v", err)
+	}
 }

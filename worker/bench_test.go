@@ -192,7 +192,7 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 		if errors.Is(err, proto.ErrFormat) {
 			continue // a test put it there
 		}
-		payload, err := proto.NewObjects(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
+		payload, err := proto.NewAnswers(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
 		if err != nil {
 			b.t.Fatal(err)
 		}
