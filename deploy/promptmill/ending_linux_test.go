@@ -345,7 +345,7 @@ func TestDeletionCutShort(t *testing.T) {
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
-	must(t, proto.MakeBuckets(t.Context(), l.js, 1))
+	must(t, proto.MakeBuckets(t.Context(), l.js, proto.Limits{}))
 	runs := openRuns(t, l.js)
 	limits := proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 	add := func(run string) {

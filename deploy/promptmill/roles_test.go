@@ -384,13 +384,6 @@ func TestRolesAreBounded(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A bus of a version whose roles were users of one account keeps its runs, and gets the
 // bounds of this one.
 func TestStoreOfEarlierVersion(t *testing.T) {
