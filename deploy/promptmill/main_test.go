@@ -205,10 +205,3 @@ func poll(t *testing.T, within time.Duration, what string, ok func() bool) {
 		}
 	}
 }
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
