@@ -43,6 +43,7 @@ type health struct {
 	// When the server did something last, and when it was complained of. (A number in
 	// their place would follow steps of the wall clock.)
 	moved, complained time.Time
+	beat              time.Time // when this process was last seen to run; zero: it is not watched
 
 	asking  sync.Mutex
 	asked   time.Time             // when the last question began
@@ -54,6 +55,34 @@ func (h *health) era() context.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.calls
+}
+
+// beat notes again and again that this process runs, until ctx ends.
+func (w *Worker) beat(ctx context.Context) {
+	tick := time.NewTicker(limit.BeatEvery)
+	defer tick.Stop()
+	for {
+		w.health.ran(time.Now())
+		w.cfg.Limiter.Beat()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ran notes that this process runs. A time in which it did not is none in which the
+// server made no progress.
+func (h *health) ran(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.beat.IsZero() && now.Sub(h.beat) > limit.MissedBeat {
+		h.moved = now
+	}
+	if now.After(h.beat) {
+		h.beat = now
+	}
 }
 
 // renew begins an era.
@@ -342,6 +371,7 @@ func (w *Worker) observe(load modelserver.Load) {
 // times what its answers take.
 func (w *Worker) noticeHang(now time.Time) {
 	h := &w.health
+	h.ran(now)
 	h.mu.Lock()
 	still := now.Sub(h.moved)
 	h.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -42,5 +43,29 @@ func TestHangOfSteppedClock(t *testing.T) {
 				t.Errorf("it is complained of again: %t, want %t", again, tt.again)
 			}
 		})
+	}
+}
+
+// A time in which our own process was stopped is no hang of the server.
+func TestStoppedIsNoHang(t *testing.T) {
+	t.Parallel()
+	server, err := modelserver.New("http://127.0.0.1:1", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New(Config{Server: server, Stall: time.Minute})
+	now := time.Now()
+	w.health.progress(now)
+	w.health.ran(now)
+	now = now.Add(time.Hour)
+	if w.noticeHang(now); w.Down() {
+		t.Error("the server hangs, after an hour in which nobody looked")
+	}
+	for range 4 * 61 {
+		now = now.Add(limit.BeatEvery)
+		w.health.ran(now)
+	}
+	if w.noticeHang(now); !w.Down() {
+		t.Error("the server does not hang, after a minute without an answer")
 	}
 }

@@ -116,6 +116,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.watchServer(ctx) })
 	loops.Go(func() { w.watchLoad(ctx) })
 	loops.Go(func() { w.watchRefusals(ctx) })
+	loops.Go(func() { w.beat(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
 	loops.Go(func() { w.fetch(ctx, bus) })
 	loops.Go(func() { w.announce(ctx, presence) })

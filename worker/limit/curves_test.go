@@ -23,6 +23,9 @@ type curve struct {
 	best        []int // fixed limits, of which the best is compared with
 	slots       int   // that run at once; 0: nobody knows
 	others      int   // requests that another client has there all the time
+
+	// The process is stopped from stop on, for a while; 0: it is not.
+	stop, stopped time.Duration
 }
 
 // second is what happened in one second of a drive.
@@ -46,6 +49,19 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var done atomic.Int64
+	begin := time.Now()
+	awake := func() { // waits while the process is stopped
+		if passed := time.Since(begin); passed >= c.stop && passed < c.stop+c.stopped {
+			time.Sleep(c.stop + c.stopped - passed)
+		}
+	}
+	all.Go(func() {
+		for ctx.Err() == nil {
+			awake()
+			l.Beat()
+			time.Sleep(BeatEvery)
+		}
+	})
 	random := rand.New(rand.NewPCG(1, 2))
 	for range c.others {
 		all.Go(func() {
@@ -56,17 +72,21 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 	}
 	all.Go(func() {
 		for {
+			awake()
 			s, err := l.Acquire(ctx)
 			if err != nil {
 				return
 			}
+			awake()
 			n := c.least + random.IntN(c.most-c.least+1)
 			work := n
 			if c.noise {
 				work = (c.least + c.most) / 2
 			}
 			all.Go(func() {
-				switch err := e.Run(ctx, 100, n); {
+				err := e.Run(ctx, 100, n)
+				awake()
+				switch {
 				case err == nil:
 					done.Add(int64(n))
 					l.Release(s, Outcome{Work: float64(work)})
@@ -88,6 +108,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 		now := second{}
 		for half := range 4 {
 			time.Sleep(250 * time.Millisecond)
+			awake()
 			load := e.Load()
 			if gauges && half%2 == 0 {
 				kv := load.KVUsage
@@ -268,4 +289,26 @@ func TestSecondClient(t *testing.T) {
 			t.Errorf("limit %.1f, %.1f waiting; 24 slots are free of the other client's requests", steady.limit, steady.waiting)
 		}
 	})
+}
+
+// A process that was stopped, at any moment of the search, finds what the server can do all
+// the same.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	engine := sim.EngineConfig{Slots: 64, TTFT: 300 * time.Millisecond, TPOT: 5 * time.Millisecond}
+	for _, gauges := range []bool{true, false} {
+		for _, stop := range []int{500, 1800, 2100, 2500, 3600, 4100, 5200, 14_000} { // ms; half of them leave a limit of 4 to 16 if nobody beats
+			for _, stopped := range []time.Duration{1100 * time.Millisecond, 12 * time.Second, 10 * time.Minute} {
+				t.Run(fmt.Sprintf("gauges=%v/after %d ms for %v", gauges, stop, stopped), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						c := curve{engine: engine, least: 50, most: 150, stop: time.Duration(stop) * time.Millisecond, stopped: stopped}
+						if m := mean(drive(t, c, New(Config{}), gauges, 60, nil)[45:]); m.limit < 58 {
+							t.Errorf("a limit of %.1f after it, of 64", m.limit)
+						}
+					})
+				})
+			}
+		}
+	}
 }

@@ -34,6 +34,7 @@ type Limiter struct {
 	inFlight int
 	area     float64   // the integral of inFlight over time, in request-seconds
 	at       time.Time // until then
+	beat     time.Time // the last one; zero: nobody beats
 
 	meter    meter
 	climb    climb
@@ -161,9 +162,50 @@ func (l *Limiter) set(n int, now time.Time) {
 	l.wake()
 }
 
+// A process that is stopped (Ctrl-Z, a suspended job, a frozen machine) and goes on finds
+// that its requests took as long as it was away, which says nothing of the server.
+const (
+	// BeatEvery is how often [Limiter.Beat] has to be called, if it is called at all.
+	BeatEvery = 250 * time.Millisecond
+	// MissedBeat is the time without a beat after which the process counts as having been
+	// stopped.
+	MissedBeat = time.Second
+)
+
+// Beat tells the limiter that this process runs. What was measured across a time without
+// beats is left out, and the search begins again.
+func (l *Limiter) Beat() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.advance()
+	l.beat = now
+}
+
+// noticeGap begins the search again after a time in which this process did not run.
+func (l *Limiter) noticeGap(now time.Time) {
+	if l.beat.IsZero() || now.Sub(l.beat) < MissedBeat {
+		return
+	}
+	l.beat = now
+	if l.cfg.Min == l.cfg.Max {
+		return
+	}
+
+	g, c := &l.gauges, &l.climb
+	if c.phase != probing {
+		c.base = l.limit
+	}
+	c.phase, c.rate, c.best = growing, 0, 0
+	g.at, g.queues, g.empty, g.grow = time.Time{}, [4]int{}, 0, firstStep
+	g.changed, g.tokensSince = now, false
+	l.overload.n, l.overload.refused = 0, 0
+	l.set(c.base, now)
+}
+
 // advance brings the integral up to now.
 func (l *Limiter) advance() time.Time {
 	now := time.Now()
+	l.noticeGap(now)
 	l.area += float64(l.inFlight) * now.Sub(l.at).Seconds()
 	l.at = now
 	return now
