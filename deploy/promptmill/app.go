@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -66,8 +67,39 @@ func setUsageErrors(c *cli.Command) {
 
 // flagEnv is where a flag's value may come from besides the command line.
 func flagEnv(name string) cli.ValueSourceChain {
-	return cli.EnvVars("PROMPTMILL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	return variables("PROMPTMILL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
 }
+
+// variables are variables of the environment of which the first counts that is set.
+func variables(names ...string) cli.ValueSourceChain {
+	var chain cli.ValueSourceChain
+	for _, name := range names {
+		chain.Chain = append(chain.Chain, variable(name))
+	}
+	return chain
+}
+
+// variable is a variable of the environment. Empty, it is not set: so compose files and unit
+// files leave out what they do not want.
+type variable string
+
+// Lookup implements [cli.ValueSource].
+func (v variable) Lookup() (string, bool) {
+	value := os.Getenv(string(v))
+	return value, value != ""
+}
+
+// String implements [cli.ValueSource].
+func (v variable) String() string { return "environment variable " + string(v) }
+
+// GoString implements [cli.ValueSource].
+func (v variable) GoString() string { return fmt.Sprintf("variable(%q)", string(v)) }
+
+// IsFromEnv implements [cli.EnvValueSource], for the help.
+func (v variable) IsFromEnv() bool { return true }
+
+// Key implements [cli.EnvValueSource].
+func (v variable) Key() string { return string(v) }
 
 func versionCommand(env environment) *cli.Command {
 	return &cli.Command{

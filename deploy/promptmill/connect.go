@@ -73,9 +73,9 @@ func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
 func busFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "join", Usage: "the string that promptmill serve or run --listen has printed", Sources: flagEnv("join")},
-		&cli.StringFlag{Name: "nats", Usage: "`URL` of a NATS server, or several with commas", Sources: cli.EnvVars("PROMPTMILL_NATS", "NATS_URL")},
-		&cli.StringFlag{Name: "nats-creds", Usage: "credentials `FILE` for it", Sources: cli.EnvVars("PROMPTMILL_NATS_CREDS", "NATS_CREDS")},
-		&cli.StringFlag{Name: "nats-user", Usage: "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD", Sources: cli.EnvVars("PROMPTMILL_NATS_USER", "NATS_USER")},
+		&cli.StringFlag{Name: "nats", Usage: "`URL` of a NATS server, or several with commas", Sources: variables("PROMPTMILL_NATS", "NATS_URL")},
+		&cli.StringFlag{Name: "nats-creds", Usage: "credentials `FILE` for it", Sources: variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS")},
+		&cli.StringFlag{Name: "nats-user", Usage: "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD", Sources: variables("PROMPTMILL_NATS_USER", "NATS_USER")},
 		&cli.StringFlag{Name: "tls-ca", Usage: "`FILE` with the certificates to trust for the bus; --model-ca is for model servers", Sources: flagEnv("tls-ca")},
 		&cli.StringFlag{Name: "tls-cert", Usage: "client certificate `FILE`", Sources: flagEnv("tls-cert")},
 		&cli.StringFlag{Name: "tls-key", Usage: "its key `FILE`; by default that of the certificate", Sources: flagEnv("tls-key")},

@@ -30,9 +30,51 @@ func TestExecURL(t *testing.T) {
 		"ollama serve":                                                            "11434",
 		"sh -c '. venv/bin/activate && exec vllm serve m --served-model-name p'":  "8000",
 		"text-generation-launcher --model-id m -p 3000":                           "3000",
+		"llama-server -m x.gguf --top-p 0.95 --min-p 0.05 --port 8081":            "8081",
+		"llama-server --port 8081 --top-p 0.95":                                   "8081",
+		"llama-server --top-p 0.95 --min-p 5":                                     "8080",
+		"llama-server -p 7000 --port 8081":                                        "8081",
+		"vllm serve m --port 8000 --port=8002":                                    "8002",
+		"vllm serve m --port '8123'":                                              "8123",
+		`vllm serve m "--port" 8123`:                                              "8123",
+		`vllm serve m --chat-template "a --port 9" --port \8123`:                  "8123",
+		"vllm serve m --port 99999":                                               "8000",
+		"vllm serve m --port 0":                                                   "8000",
+		"vllm serve m --port":                                                     "8000",
+		"vllm serve m --api-server-port 9":                                        "8000",
+		"HF_HOME=/data/ollama vllm serve m":                                       "8000",
+		"env HF_HOME=/data vllm serve m --port 8123":                              "8123",
+		"OLLAMA_HOST=0.0.0.0:11500 ollama serve":                                  "11500",
+		"OLLAMA_HOST=0.0.0.0 ollama serve":                                        "11434",
+		"PORT=8123; vllm serve m --port 8124":                                     "8124",
+		"ssh -p 22 gpu vllm serve m --port 8005":                                  "8005",
+		"ssh -p 22 gpu vllm serve m":                                              "8000",
+		"sh -c 'cd /x && exec llama-server --port 8082'":                          "8082",
+		`bash -lc "wait-for --port 5432; vllm serve m --port '8083'"`:             "8083",
+		"docker run --gpus all -p 8001:8000 vllm/vllm-openai --model m":           "8001",
+		"docker run -p 127.0.0.1:8001:8000 vllm/vllm-openai --port 8000":          "8001",
+		"docker run --network host vllm/vllm-openai --port 8004":                  "8004",
+		"vllm serve m --port $(cat port)":                                         "8000",
+		"vllm serve 'm --port 8123":                                               "8123", // the shell will refuse it
 		"promptmill sim --sim-flavour ollama --listen 127.0.0.1:11434 --model m ": "11434",
 	} {
 		if got, want := execURL(command), "http://localhost:"+port; got != want {
+			t.Errorf("%s: %s, want %s", command, got, want)
+		}
+	}
+}
+
+func TestExecHost(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]string{
+		"vllm serve m --host 0.0.0.0 --port 8001":         "http://localhost:8001",
+		"vllm serve m --host=10.0.0.5":                    "http://10.0.0.5:8000",
+		"llama-server --host ::1 --port 8081":             "http://[::1]:8081",
+		"llama-server --host :: --port 8081":              "http://localhost:8081",
+		"ssh gpu vllm serve m --host 10.0.0.5":            "http://localhost:8000",
+		"OLLAMA_HOST=http://127.0.0.1:11500 ollama serve": "http://127.0.0.1:11500",
+	} {
+		if got := execURL(command); got != want {
 			t.Errorf("%s: %s, want %s", command, got, want)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -219,30 +218,6 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 	})
 	m.running.Go(func() { m.ended <- m.process.Run(running) })
 	return nil
-}
-
-var (
-	portFlag = regexp.MustCompile(`(?:--port|-p)[= ]+(\d+)\b`)
-	program  = regexp.MustCompile(`vllm|sglang|llama-server|ollama`)
-)
-
-// execURL is where the server of a command answers: at the port that it names, or else
-// the usual one of its program, which is the first that it names: models have such
-// names too.
-func execURL(command string) string {
-	port := "8000"
-	switch program.FindString(command) {
-	case "sglang":
-		port = "30000"
-	case "llama-server":
-		port = "8080"
-	case "ollama":
-		port = "11434"
-	}
-	if named := portFlag.FindStringSubmatch(command); named != nil {
-		port = named[1]
-	}
-	return "http://localhost:" + port
 }
 
 // ready waits until the first server takes requests, while it says that it loads, and

@@ -493,6 +493,9 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	if found := r.models.servers; len(found) > 1 {
 		r.screen.say("found %d model servers, using %s; --url names another", len(found), found[0].URL())
 	}
+	if r.models.process != nil {
+		r.screen.say("starting the model server of --exec, and waiting for it at %s; --url names another place", r.models.servers[0].URL())
+	}
 	info, err := r.models.ready(ctx, r.screen)
 	if errors.Is(err, modelserver.ErrUnreachable) {
 		return &failure{exitUnreachable, err, "start your model server, name it with --url, or try --sim"}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// simpleCommand is a command of a script, as the shell would run it.
+type simpleCommand struct {
+	set   map[string]string // variables, before it
+	words []string
+}
+
+var program = regexp.MustCompile(`vllm|sglang|llama-server|ollama`)
+
+// usualPorts are those of the programs.
+var usualPorts = map[string]string{"vllm": "8000", "sglang": "30000", "llama-server": "8080", "ollama": "11434"}
+
+// execURL is where the server of a command answers: at the host and port that it names, or
+// else at the usual port of its program, which is the first that it names: models have such
+// names too.
+func execURL(command string) string {
+	c := findServer(readScript(command))
+	host, port := c.listens()
+
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// findServer is the command of a script that is the server: the first of a known program, or
+// else the last that names a port.
+func findServer(list []simpleCommand) (server simpleCommand) {
+	for _, c := range list {
+		if c.program() != "" {
+			return c
+		}
+		if c.port() != "" || server.words == nil {
+			server = c
+		}
+	}
+	return server
+}
+
+// program is the known program that the command runs, or empty.
+func (c simpleCommand) program() string { return program.FindString(strings.Join(c.words, " ")) }
+
+// listens is where the command's server answers, as seen from this host.
+func (c simpleCommand) listens() (host, port string) {
+	port = usualPorts["vllm"]
+	if usual := usualPorts[c.program()]; usual != "" {
+		port = usual
+	}
+
+	host = c.option("--host")
+	if at := c.set["OLLAMA_HOST"]; at != "" && c.program() == "ollama" {
+		host = at
+		if h, p, err := net.SplitHostPort(at[strings.LastIndex(at, "/")+1:]); err == nil {
+			host, port = h, p
+		}
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() || c.elsewhere() {
+		host = "localhost"
+	}
+
+	if named := c.port(); named != "" {
+		port = named
+	}
+	return host, port
+}
+
+// elsewhere reports whether the command listens in another network, so that its address
+// means nothing here.
+func (c simpleCommand) elsewhere() bool {
+	return len(c.words) > 0 && slices.Contains([]string{"docker", "podman", "nerdctl", "ssh"}, path.Base(c.words[0]))
+}
+
+// port is the port that the command names, or empty. That which a container publishes is
+// the one to be reached; the -p of ssh is another host's.
+func (c simpleCommand) port() string {
+	if c.elsewhere() && path.Base(c.words[0]) != "ssh" {
+		for _, name := range []string{"-p", "--publish"} {
+			parts := strings.Split(c.option(name), ":") // host address, host port, port in the container
+			if len(parts) > 1 && isPort(parts[len(parts)-2]) {
+				return parts[len(parts)-2]
+			}
+		}
+	}
+	if port := c.option("--port"); isPort(port) {
+		return port
+	}
+	if port := c.option("-p"); isPort(port) && !c.elsewhere() {
+		return port
+	}
+	return ""
+}
+
+// option is the value of an option, the last if there are several, as argparse has it.
+func (c simpleCommand) option(name string) (value string) {
+	for i, word := range c.words {
+		if word == name && i+1 < len(c.words) {
+			value = c.words[i+1]
+		}
+		if after, ok := strings.CutPrefix(word, name+"="); ok {
+			value = after
+		}
+	}
+	return value
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
+}
+
+// readScript is the commands of a script in their order, those of shells that it starts
+// among them. A script that the shell would refuse is taken for a list of words.
+func readScript(script string) (list []simpleCommand) {
+	file, err := syntax.NewParser().Parse(strings.NewReader(script), "")
+	if err != nil {
+		return []simpleCommand{{words: strings.Fields(script)}}
+	}
+
+	cfg := &expand.Config{Env: expand.ListEnviron(os.Environ()...)}
+	syntax.Walk(file, func(node syntax.Node) bool {
+		call, ok := node.(*syntax.CallExpr)
+		if !ok {
+			return true
+		}
+		c := simpleCommand{set: map[string]string{}}
+		for _, a := range call.Assigns {
+			if value, err := expand.Literal(cfg, a.Value); err == nil && a.Name != nil {
+				c.set[a.Name.Value] = value
+			}
+		}
+		for _, word := range call.Args {
+			fields, err := expand.Fields(cfg, word)
+			if err != nil { // what a command would print, for example
+				continue
+			}
+			c.words = append(c.words, fields...)
+		}
+		if inner := c.script(); inner != "" {
+			list = append(list, readScript(inner)...)
+		} else if len(c.words) > 0 {
+			list = append(list, c)
+		}
+		return true
+	})
+	return list
+}
+
+// script is what a shell is given with -c, or empty.
+func (c simpleCommand) script() string {
+	for i, word := range c.words {
+		if !slices.Contains([]string{"sh", "bash", "dash", "zsh", "ksh"}, path.Base(word)) {
+			continue
+		}
+		for j := i + 1; j+1 < len(c.words) && strings.HasPrefix(c.words[j], "-"); j++ {
+			if !strings.HasPrefix(c.words[j], "--") && strings.HasSuffix(c.words[j], "c") {
+				return c.words[j+1]
+			}
+		}
+	}
+	return ""
+}
