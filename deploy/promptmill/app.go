@@ -40,6 +40,11 @@ func run(ctx context.Context, env environment) int {
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run reports, once
 	}
 	setUsageErrors(app)
+	for _, c := range app.Commands {
+		if !slices.Contains(stopThemselves, c.Name) {
+			endAtSignal(c, env)
+		}
+	}
 	err := app.Run(ctx, env.args)
 	if err != nil {
 		complain(env.stderr, err)

@@ -106,7 +106,7 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	}()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, env, screen, stop, "syncing what has come")
+	go interrupt(ctx, env, screen, stop, "syncing what has come", nothingLost)
 	go screen.answer(ctx, env.asked)
 	go limitMemory(ctx, env.getenv)
 	var show sync.WaitGroup

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,6 +157,108 @@ func TestInterrupted(t *testing.T) {
 	if again := m.sim.Succeeded() - 5000; again != 0 {
 		t.Errorf("%d requests were run again after a clean stop", again)
 	}
+}
+
+// The second signal ends the process at once. It says what is safe, and the next start counts
+// the same.
+func TestInterruptedTwice(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
+	in := c.input("in.jsonl", 5000)
+	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none", "--concurrency", "32", "--flush", "1h"}
+	cmd, out := c.start(args...)
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 500 })
+	m.sim.Hang(true) // so that the first stop takes its time
+	cmd.Process.Signal(syscall.SIGHUP)
+	poll(t, patience, "the stop", func() bool { return strings.Contains(out.String(), "stopping: ") })
+	cmd.Process.Signal(syscall.SIGHUP)
+	if code := waitExit(t, cmd, out, 20*time.Second); code != exitInterrupted {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	safe := regexp.MustCompile(`stopped: Safe either way: 0 of 5000 requests have their line, and (\d+) more results are on the bus`).FindStringSubmatch(out.String())
+	if safe == nil {
+		t.Fatalf("it does not say what is safe:\n%s", out)
+	}
+
+	cmd, out = c.start(args...)
+	poll(t, patience, "the resume", func() bool { return strings.Contains(out.String(), " on the bus") })
+	cmd.Process.Kill()
+	cmd.Wait()
+	said, _ := strconv.Atoi(safe[1])
+	counted := regexp.MustCompile(`(\d+) more are on the bus, with their results\n`).FindStringSubmatch(out.String())
+	if n, _ := strconv.Atoi(counted[1]); said < 400 || n < said || n > said+32 { // some may have been on their way
+		t.Errorf("%d results were said to be on the bus, %d are:\n%s", said, n, out)
+	}
+}
+
+// A signal ends the reading of an input at once: of standard input, and of a command that
+// has nothing to bring to an end.
+func TestInterruptedWhileReading(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		signal syscall.Signal
+	}{
+		{"run", []string{"run", "-", "--sim", "-o", "out.jsonl.zst"}, syscall.SIGTERM},
+		{"verify", []string{"verify", "pipe", "done.jsonl.zst"}, syscall.SIGINT},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCommand(t)
+			pipe := filepath.Join(c.dir, "pipe")
+			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(c.dir, "done.jsonl.zst"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			cmd := c.prepare(tt.args...)
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer write.Close()
+			cmd.Stdin = read
+			cmd, out := c.launch(nil, cmd)
+			read.Close()
+			if tt.name == "verify" {
+				if write, err = os.OpenFile(pipe, os.O_WRONLY, 0); err != nil { // it has begun to read
+					t.Fatal(err)
+				}
+				defer write.Close()
+			} else {
+				poll(t, patience, "the copy of standard input", func() bool {
+					copies, _ := filepath.Glob(filepath.Join(c.state, "*", spoolFile+"*"))
+					return len(copies) > 0
+				})
+			}
+			cmd.Process.Signal(tt.signal)
+			if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted {
+				t.Errorf("exit code %d:\n%s", code, out)
+			}
+		})
+	}
+}
+
+// A command that was started with nohup goes on when its terminal is closed.
+func TestHangupIgnored(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	m := newModel(t, sim.Config{TTFT: 50 * time.Millisecond, Tokens: 10})
+	in := c.input("in.jsonl", 1000)
+	run := c.prepare("run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none")
+	nohup := exec.Command("nohup", append([]string{run.Path}, run.Args[1:]...)...)
+	nohup.Dir, nohup.Env = run.Dir, run.Env
+	cmd, out := c.launch(nil, nohup)
+	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 10 })
+	cmd.Process.Signal(syscall.SIGHUP)
+	if code := waitExit(t, cmd, out, patience); code != exitOK {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	c.proved(in)
 }
 
 // A second process for the same output is refused, and the first is not disturbed.

@@ -11,12 +11,10 @@ import (
 )
 
 func main() {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	os.Exit(run(context.Background(), environment{
-		args: ownArguments(), getenv: os.Getenv, signals: signals, asked: asked, exit: os.Exit,
+		args: ownArguments(), getenv: os.Getenv, signals: catchSignals(), asked: asked, exit: os.Exit,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	}))
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,10 +36,12 @@ type runner struct {
 
 	journal *collector.Journal
 	resumed bool
-	stdin   *stdinCopy       // nil: the input is in files
-	untidy  bool             // the bus has not heard of the end of the run
-	models  *models          // nil if only others work
-	serves  modelserver.Info // what the server has
+	stdin   *stdinCopy // nil: the input is in files
+
+	collecting atomic.Pointer[collector.Collector] // once it does
+	untidy     bool                                // the bus has not heard of the end of the run
+	models     *models                             // nil if only others work
+	serves     modelserver.Info                    // what the server has
 
 	measured exporter
 }
@@ -50,7 +53,7 @@ var errInterrupted = errors.New("interrupted")
 func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace))
+	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace), r.safe)
 	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
@@ -151,19 +154,6 @@ func (r *runner) forgetStart(left bool) {
 	}
 	os.Remove(filepath.Join(r.options.stateDir, spoolFile))
 	dropState(r.options.stateDir)
-}
-
-// interrupt ends ctx at the first signal, and the process at the second.
-func interrupt(ctx context.Context, env environment, screen *screen, stop context.CancelCauseFunc, doing string) {
-	select {
-	case <-env.signals:
-	case <-ctx.Done():
-		return
-	}
-	screen.say("stopping: %s; press Ctrl-C again to stop now. Nothing is lost either way", doing)
-	stop(errInterrupted)
-	<-env.signals
-	env.exit(exitInterrupted)
 }
 
 // already finds out whether the output is complete, and whether it is this run's. left
@@ -600,6 +590,7 @@ func (r *runner) work(ctx context.Context) error {
 		Input:   runInput{m, func() ([]string, error) { return o.inputs, nil }},
 		Meta:    collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
 	})
+	r.collecting.Store(parts.collector)
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
 	view.counts = parts.collector.Progress
 	showing, hide := context.WithCancel(context.Background())
@@ -658,8 +649,14 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 			r.screen.say("the run is paused: promptmill resume %s", m.Run)
 		}
 	}
-	if err := proto.EnsureStreams(ctx, l.js, m, l.limits); err != nil || known {
+	if err := proto.EnsureStreams(ctx, l.js, m, l.limits); err != nil {
 		return err
+	}
+	if known {
+		if n := countResults(ctx, l.js, m.Run, state); n > 0 {
+			r.screen.say("%d more are on the bus, with their results", n)
+		}
+		return nil
 	}
 	if !r.resumed || state.Done.IsEmpty() {
 		return runs.Create(ctx, m)

@@ -139,7 +139,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, env, screen, stop, "syncing what has come")
+	go interrupt(ctx, env, screen, stop, "syncing what has come", nothingLost)
 	if err := makeBuckets(ctx, s.link, log); err != nil {
 		return err
 	}

@@ -78,6 +78,15 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		screen.close()
 		err = screen.failed(err)
 	}()
+	whole := ctx
+	ctx, signalsToNext := untilSignal(ctx, env)
+	defer signalsToNext()
+	defer func() {
+		if errors.Is(context.Cause(ctx), errInterrupted) {
+			err = interruptedSubmit(err)
+		}
+	}()
+
 	log := newLog(c, screen)
 	role := proto.RoleProducer
 	if terms.Attended {
@@ -123,6 +132,8 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 		return withHint(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+m.Run+" takes away what is there of it")
 	}
+	signalsToNext()
+	ctx = whole
 	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
 	if terms.Attended {
 		return collectRun(ctx, env, c, l, m.Run, out, c.Args().Slice())
@@ -143,6 +154,16 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		return s.wait(ctx, env, screen, m)
 	}
 	return nil
+}
+
+// interruptedSubmit is the error of a submit that a signal ended before all was on the bus.
+// The hint of err says how to go on, if something is there already.
+func interruptedSubmit(err error) error {
+	hint := "nothing is on the bus"
+	if f, ok := errors.AsType[*failure](err); ok && f.hint != "" {
+		hint = f.hint
+	}
+	return &failure{exitInterrupted, errInterrupted, hint}
 }
 
 // makeSpool makes a folder for standard input that is there for as long as this process,
@@ -368,7 +389,7 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 func (s *session) wait(ctx context.Context, env environment, screen *screen, m proto.Manifest) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, env, screen, stop, "the run goes on without this command")
+	go interrupt(ctx, env, screen, stop, "the run goes on without this command", nothingLost)
 	go screen.answer(ctx, env.asked)
 	var counts atomic.Pointer[proto.Counts]
 	counts.Store(&m.Counts)

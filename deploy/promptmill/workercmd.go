@@ -55,7 +55,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	defer unmeasure()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")))
+	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")), nothingLost)
 	name := cmp.Or(c.String("name"), hostName())
 	l, err := connect(ctx, env, c, proto.RoleWorker, log)
 	if err != nil {

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// catchSignals returns where the signals come that stop a command. A terminal that is closed
+// is one, too, unless the command was started with nohup.
+func catchSignals() <-chan os.Signal {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	return signals
+}
+
+// interrupt ends ctx at the first signal, and the process at the second. doing is what is
+// done after the first, safe is what is not lost at either.
+func interrupt(ctx context.Context, env environment, screen *screen, stop context.CancelCauseFunc, doing string, safe func() string) {
+	select {
+	case <-env.signals:
+	case <-ctx.Done():
+		return
+	}
+	screen.say("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
+	stop(errInterrupted)
+
+	<-env.signals
+	screen.say("stopped: %s", safe())
+	env.exit(exitInterrupted)
+}
+
+// nothingLost is what is safe where there is nothing to count.
+func nothingLost() string { return "Nothing is lost either way" }
+
+// safe says what of a run is not lost: lines in the synced output, and results that the bus
+// keeps for it. The next start counts both.
+func (r *runner) safe() string {
+	c := r.collecting.Load()
+	if c == nil {
+		return nothingLost()
+	}
+
+	p := c.Progress()
+	text := fmt.Sprintf("Safe either way: %d of %d requests have their line", p.Durable, p.Total)
+	if more := p.Received.Done - p.Durable; more > 0 {
+		text += fmt.Sprintf(", and %d more results are on the bus", more)
+	}
+	return text + "; the same command goes on from there"
+}
+
+// untilSignal returns a context that ends at a signal, with errInterrupted, until the
+// returned function is called: then signals are left to whoever is next.
+func untilSignal(ctx context.Context, env environment) (context.Context, func()) {
+	ctx, stop := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-env.signals:
+			stop(errInterrupted)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		stop(nil)
+		<-done
+	}
+}
+
+// stopThemselves are the commands that bring something to an end at a signal.
+var stopThemselves = []string{"run", "worker", "serve", "submit", "collect", "status", "tail", "doctor", "sim"}
+
+// endAtSignal has a command end at once at a signal.
+func endAtSignal(c *cli.Command, env environment) {
+	action := c.Action
+	c.Action = func(ctx context.Context, c *cli.Command) error {
+		ended := make(chan struct{})
+		defer close(ended)
+		go func() {
+			select {
+			case <-env.signals:
+				env.exit(exitInterrupted)
+			case <-ended:
+			}
+		}()
+		return action(ctx, c)
+	}
+}
+
+// countResults is how many requests that have no line in the journal have a result on the
+// bus: what the worker stored, and the collector did not come to write. It is for people,
+// so a bus that does not answer has none.
+func countResults(ctx context.Context, js jetstream.JetStream, run string, state *collector.State) int {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	consumer, err := js.OrderedConsumer(ctx, proto.ResultsStream(run), jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   state.Position.Seq + 1,
+		HeadersOnly:   true,
+	})
+	if err != nil {
+		return 0
+	}
+
+	found := roaring.New()
+	for left := consumer.CachedInfo().NumPending; left > 0; {
+		batch, err := consumer.FetchNoWait(int(min(left, 1024)))
+		if err != nil {
+			break
+		}
+		before := left
+		for msg := range batch.Messages() {
+			left--
+			if proto.IsMark(msg.Headers()) {
+				continue
+			}
+			seqs, err := proto.ResultSeqs(msg.Headers())
+			if err != nil {
+				continue // the collector leaves it out, too
+			}
+			found.AddMany(seqs)
+		}
+		if left == before {
+			break
+		}
+	}
+	found.AndNot(state.Done)
+	return int(found.GetCardinality())
+}
