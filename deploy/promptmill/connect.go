@@ -105,6 +105,14 @@ func stateOf(env environment, c *cli.Command) (string, error) {
 // external reports whether a command names a bus that is there already.
 func external(c *cli.Command) bool { return c.String("join") != "" || c.String("nats") != "" }
 
+// collectsOnly reports whether a run's connection to its bus is that of a collector, which
+// takes no shards. A user of another name of somebody's own server may do all.
+func collectsOnly(c *cli.Command) bool {
+	user, _, _ := strings.Cut(c.String("nats-user"), ":")
+
+	return c.String("join") != "" || c.String("nats") != "" && proto.Role(user) == proto.RoleCollector
+}
+
 // connect connects to the bus that a command names, as a role, or to the one bus that
 // runs on this machine.
 func connect(ctx context.Context, env environment, c *cli.Command, role proto.Role, log zerolog.Logger) (*link, error) {

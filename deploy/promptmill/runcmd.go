@@ -115,6 +115,10 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	if o.retry && external(c) {
 		return o, usage("promptmill retry RUN, and then promptmill collect RUN -o OUT", "--retry is not possible on a bus of many runs")
 	}
+	if collectsOnly(c) && (c.Bool("sim") || c.String("exec") != "" || len(urls) > 0) {
+		return o, usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
+			"a collector on this bus takes no requests, so this command cannot run them itself")
+	}
 	if o.flush <= 0 {
 		return o, usage("", "--flush %s: must be more than 0", o.flush)
 	}

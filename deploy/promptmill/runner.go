@@ -473,6 +473,9 @@ func refuse(screen *screen, p producer.Report, requests int, served []string) er
 // connect finds the model server, or starts one.
 func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	o := r.options
+	if collectsOnly(o.command) {
+		return nil // others work
+	}
 	r.models, err = openModels(ctx, o.command, o.urls, o.stateDir, simulated, o.log)
 	if errors.Is(err, errNoModels) && o.shared {
 		return nil // others work
@@ -627,7 +630,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		return err
 	}
 	if known {
-		if err := r.sameRun(now, m, l); err != nil {
+		if err := r.sameRun(now, m); err != nil {
 			return err
 		}
 		if alone {
@@ -680,7 +683,7 @@ var errOtherRun = errors.New("the id is in use")
 // sameRun refuses to take another run on the bus for the one of the journal, whose id it
 // has. A journal that was just made begins a run, so one that has ended is another, too:
 // its failed requests would count as tried.
-func (r *runner) sameRun(there, m proto.Manifest, l *link) error {
+func (r *runner) sameRun(there, m proto.Manifest) error {
 	text := difference(there, m)
 	if text == "" && !r.resumed && there.State.Ended() {
 		text = fmt.Sprintf("which is %s", there.State)
