@@ -39,8 +39,8 @@ func TestChaos(t *testing.T) {
 		want []string
 	}{
 		{"1", []string{"--for", "20s", "--requests", "500"}, []string{" answers for 1000 requests"}},
-		{"36", []string{"--for", "18s", "--requests", "400", "--only", "used id,changed input,foreign worker,answers twice,unreadable store"},
-			[]string{"used id a", "foreign worker results", "changed-1: ", "answers twice model2", "unreadable store serve", " answers for 800 requests"}},
+		{"265", []string{"--for", "18s", "--requests", "400", "--only", "used id,changed input,foreign worker,foreign reader,answers twice,unreadable store"},
+			[]string{"used id a", "foreign worker results", "foreign reader positions", "changed-1: ", "answers twice model2", "unreadable store serve", " answers for 800 requests"}},
 	}
 	for _, test := range tests {
 		t.Run("seed "+test.seed, func(t *testing.T) {
