@@ -119,7 +119,7 @@ func (w *wire) mayRepeat(begin, began time.Time) bool {
 // that is one answer ahead shows no sign of it while it is always busy. So it rests after
 // its second, fourth, eighth answer, with a server that would send the next one meanwhile.
 func (w *wire) mayHide(c *conn) bool {
-	return c.uses&(c.uses-1) == 0 && w.took() <= maxRest
+	return c.uses > 1 && c.uses&(c.uses-1) == 0 && w.took() <= maxRest
 }
 
 // outOfStep notes that the server has sent what nobody asked for: from now on each of its

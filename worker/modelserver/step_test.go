@@ -105,8 +105,9 @@ func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
 	return others.Load(), errs.Load()
 }
 
-// Some answers may be of another request until the server is found out; never more than
-// there are slots.
+// Some answers may be of another request, or refusals, until the server is found out; never
+// more than there are slots. On a machine that does nothing else there are none, but for a
+// fast server that sends something new.
 func TestOutOfStep(t *testing.T) {
 	t.Parallel()
 	const slots = 8
@@ -127,11 +128,8 @@ func TestOutOfStep(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %s after one of %s", tt.name, after, takes), func(t *testing.T) {
 					s, said := outOfStep(t, extra{behind: tt.behind}, takes, after)
 					wrong, failed := ask(t, s, slots, 20)
-					if wrong > slots || failed > 0 {
+					if most := int64(slots); wrong+failed > most || wrong+failed > 0 && !tt.warned {
 						t.Errorf("%d answers are of another request, %d are none", wrong, failed)
-					}
-					if wrong > 0 && !tt.warned {
-						t.Errorf("%d answers are of another request", wrong)
 					}
 					if n := strings.Count(said.String(), `"level":"warn"`); tt.warned && n != 1 || n > 1 {
 						t.Errorf("%d warnings: %s", n, said)
