@@ -168,16 +168,16 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 // some age by the clock of the bus: the streams of a run may be made just before its
 // manifest.
 func LeftStreams(ctx context.Context, js jetstream.JetStream, run string, age time.Duration) (names []string, err error) {
-	for _, name := range []string{WorkStream(run), ResultsStream(run), "OBJ_" + ObjectsBucket(run)} {
-		stream, err := js.Stream(ctx, name)
+	for _, cfg := range RunStreams(run, Limits{}) {
+		stream, err := js.Stream(ctx, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("look at stream %s: %w", name, err)
+			return nil, fmt.Errorf("look at stream %s: %w", cfg.Name, err)
 		}
 		if info := stream.CachedInfo(); info.TimeStamp.Sub(info.Created) >= age {
-			names = append(names, name)
+			names = append(names, cfg.Name)
 		}
 	}
 	return names, nil
