@@ -59,15 +59,6 @@ func newConn(c, tcp net.Conn) (*conn, error) {
 	return made, nil
 }
 
-// drop closes a connection that has its answer without leaving its port taken for a
-// minute, since there may be thousands a second.
-func (c *conn) drop() {
-	if tcp, ok := c.tcp.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
-	}
-	c.tcp.Close()
-}
-
 // Read reads no more than is left.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.left <= 0 {

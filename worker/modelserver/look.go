@@ -171,7 +171,7 @@ func (s *Server) greet(ctx context.Context) error {
 		return err
 	}
 	if err == nil {
-		c.drop()
+		c.Close()
 	}
 	return nil // what else there is, the questions find
 }

@@ -133,7 +133,7 @@ func (w *wire) outOfStep(how string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.idle {
-		c.drop()
+		c.Close()
 	}
 	w.idle = nil
 }

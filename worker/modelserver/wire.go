@@ -53,6 +53,9 @@ type wire struct {
 	mu    sync.Mutex
 	idle  []*conn            // the one used last is at the end
 	apart map[*conn]struct{} // of answers that were doubted
+
+	dropping time.Time // a second began, in which
+	dropped  int       // so many connections were closed
 }
 
 // newWire returns nil for a server that is left to net/http.
@@ -156,7 +159,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	case d == accepted && again && !w.once.Load():
 		w.keep(c, took)
 	case a.Err == nil:
-		c.drop()
+		w.drop(c)
 	default:
 		c.Close()
 	}
@@ -255,6 +258,25 @@ func (w *wire) keep(c *conn, took time.Duration) {
 			return stale
 		})
 	}
+}
+
+// drop closes a connection that has its answer. The end that closes first keeps the port
+// for a minute, and there are 28,000; so when many are closed, the others are reset, which
+// some servers complain of.
+func (w *wire) drop(c *conn) {
+	const most = 256 // in a second
+	now := time.Now()
+	w.mu.Lock()
+	if now.Sub(w.dropping) > time.Second {
+		w.dropping, w.dropped = now, 0
+	}
+	w.dropped++
+	many := w.dropped > most
+	w.mu.Unlock()
+	if tcp, ok := c.tcp.(*net.TCPConn); ok && many {
+		tcp.SetLinger(0)
+	}
+	c.Close()
 }
 
 // close closes the connections that nobody uses.
