@@ -55,7 +55,7 @@ func (f *fleet) reuse(run string, submit bool) (refused bool, err error) {
 	if !submit {
 		role = proto.RoleCollector
 		args = []string{
-			"run", f.otherInput(run), "--run", run, "--url", "http://" + f.modelAddress["model1"],
+			"run", f.otherInput(run), "--run", run, // without --url: the workers are there
 			"--output", filepath.Join(f.dir, "aside", "reused-"+run+".jsonl.zst"), "--progress", "none",
 		}
 	}
