@@ -188,7 +188,7 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	if err := proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Models: map[string]int{"a": 1, "b": 2}}}
+	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Requests: 3, Models: map[string]int{"a": 1, "b": 2}}}
 	if err := proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
