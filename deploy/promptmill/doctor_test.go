@@ -240,8 +240,8 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	found = look()
 	want := []string{
 		"buckets: promptmill_presence is not as promptmill makes it: max_age is 1h0m0s instead of 15s",
-		"run r: stream pm_r_work: max_msgs is 10 instead of -1, max_bytes is not set, so nothing holds the producer back",
 		"run r: stream pm_r_results is missing",
+		"run r: stream pm_r_work: max_msgs is 10 instead of -1, max_bytes is not set, so nothing holds the producer back",
 		"run r: consumer " + proto.ConsumerName("a") + ` of model "a": ack_wait is 1h0m0s instead of 30s, max_deliver is 5 instead of -1`,
 		"run r: consumer " + proto.ConsumerName("b") + ` of model "b" is missing`,
 	}
