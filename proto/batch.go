@@ -20,11 +20,8 @@ type Bounds struct {
 // Bounds are those of the run.
 func (m Manifest) Bounds() Bounds { return Bounds{Run: m.Run, Requests: m.Input.Requests} }
 
-// Bounds of what a line may say of how it came about.
-const (
-	maxAttempts   = 1 << 20
-	maxWorkerName = 256
-)
+// maxAttempts bounds what a line may say of how it came about.
+const maxAttempts = 1 << 20
 
 // Batch is what the subject and the headers of a message of results say, checked.
 type Batch struct {
@@ -82,10 +79,8 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 // checkShard holds the subject of a message about a shard against what it should be, and
 // the headers against what only a server adds.
 func (b Bounds) checkShard(want, subject string, h nats.Header) error {
-	for _, name := range serverHeaders {
-		if _, has := h[name]; has {
-			return unfit(name, "a server sent this as the answer to a question, to a subject that it was led to")
-		}
+	if isAimed(h) {
+		return unfit("headers", "a server sent this as the answer to a question, to a subject that it was led to")
 	}
 	if subject != want {
 		return unfit("subject", "%q, and its headers say %q", excerpt(subject), excerpt(want))
@@ -106,6 +101,16 @@ var serverHeaders = []string{
 	upToSequenceHeader,
 	statusHeader,
 	descriptionHeader,
+}
+
+// isAimed reports whether a message has a header that only a server's answer has.
+func isAimed(h nats.Header) bool {
+	for _, name := range serverHeaders {
+		if _, has := h[name]; has {
+			return true
+		}
+	}
+	return false
 }
 
 const (
@@ -147,7 +152,7 @@ func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 		return l, unfit("promptmill.request_hash", "there is none, of request %d", seq)
 	case l.Attempts > maxAttempts:
 		return l, unfit("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
-	case len(l.Worker) > maxWorkerName:
+	case len(l.Worker) > MaxWorkerName:
 		return l, unfit("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
 	case b.Ending != (l.ErrorCode == CodeCancelled || l.ErrorCode == CodeExpired):
 		return l, unfit("error.code", "%q on shard %s, of request %d", excerpt(l.ErrorCode), b.Shard, seq)

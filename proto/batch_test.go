@@ -62,9 +62,9 @@ func TestBatchHeaders(t *testing.T) {
 		{"an object with a path", batchOf(3), set(HeaderObject, "results-0-1-../x"), HeaderObject},
 		{"the input as its source", batchOf(3), set(HeaderSource, "input-0"), HeaderSource},
 		{"another shard's object as its source", batchOf(3), set(HeaderSource, "work-0-2"), HeaderSource},
-		{"an answer that was aimed at the subject", batchOf(3), set("Nats-Stream", "KV_promptmill_readers"), "Nats-Stream"},
-		{"one more of its headers", batchOf(3), set("Nats-Sequence", "1"), "Nats-Sequence"},
-		{"a server's status", batchOf(3), set("Status", "404"), "Status"},
+		{"an answer that was aimed at the subject", batchOf(3), set("Nats-Stream", "KV_promptmill_readers"), "headers"},
+		{"one more of its headers", batchOf(3), set("Nats-Sequence", "1"), "headers"},
+		{"a server's status", batchOf(3), set("Status", "404"), "headers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

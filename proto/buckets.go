@@ -134,6 +134,7 @@ func updateStream(ctx context.Context, js jetstream.JetStream, name string, chan
 type entry struct {
 	key     string
 	value   []byte
+	at      time.Time // when it was stored
 	deleted bool
 }
 
@@ -143,37 +144,54 @@ type entry struct {
 // waited for, 30 s.
 func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys string, seq uint64) (entries []entry, last uint64, err error) {
 	last = seq
+	subject := "$KV." + bucket + "." + keys
 	at := map[string]int{} // of the entry of each key: one that changes while we read comes twice
+	take := func(msg *jetstream.RawStreamMsg) {
+		last = msg.Sequence
+		if isAimed(msg.Header) {
+			return
+		}
+		e := entry{
+			key:     strings.TrimPrefix(msg.Subject, "$KV."+bucket+"."),
+			value:   msg.Data,
+			at:      msg.Time,
+			deleted: msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "",
+		}
+		if i, ok := at[e.key]; ok {
+			entries[i] = e
+		} else {
+			at[e.key] = len(entries)
+			entries = append(entries, e)
+		}
+	}
 	for more := true; more; {
-		err := untilLed(ctx, func(ctx context.Context) (err error) {
-			more, err = false, nats.ErrTimeout // the library says nothing of a time-out
-			messages, askErr := jetstreamext.GetBatch(ctx, js, "KV_"+bucket, 512, jetstreamext.GetBatchSeq(last+1),
-				jetstreamext.GetBatchSubject("$KV."+bucket+"."+keys), jetstreamext.GetBatchMaxBytes(8<<20))
-			if askErr != nil {
-				return askErr
+		err := untilLed(ctx, func(ctx context.Context) error {
+			messages, err := jetstreamext.GetBatch(ctx, js, "KV_"+bucket, 512, jetstreamext.GetBatchSeq(last+1),
+				jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(8<<20))
+			if err != nil {
+				return err
 			}
-			for msg, getErr := range messages {
-				if errors.Is(getErr, jetstreamext.ErrNoMessages) {
-					more = false
-					return nil
+			got := false
+			for msg, err := range messages {
+				if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
+					break // the end, or a message that was published with the headers of an answer
 				}
-				if getErr != nil {
-					return getErr
-				}
-				e := entry{
-					key:     strings.TrimPrefix(msg.Subject, "$KV."+bucket+"."),
-					value:   msg.Data,
-					deleted: msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "",
-				}
-				if i, ok := at[e.key]; ok {
-					entries[i] = e
-				} else {
-					at[e.key] = len(entries)
-					entries = append(entries, e)
-				}
-				last = msg.Sequence
 				// What was pending when the server began; what came then is read by the next.
-				more, err = msg.Header.Get("Nats-Num-Pending") != "0", nil
+				more, got = msg.Header.Get(numPendingHeader) != "0", true
+				AsPublished(msg.Header)
+				take(msg)
+			}
+			if got {
+				return nil
+			}
+			msg, err := NextMessage(ctx, js, "KV_"+bucket, last+1, subject)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				more = false
+				return nil
+			}
+			if err == nil {
+				more = true
+				take(msg)
 			}
 			return err
 		})

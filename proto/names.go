@@ -88,13 +88,22 @@ func ModelToken(model string) string {
 
 // NewRunID makes a run id from the time and four random letters.
 func NewRunID(now time.Time) string {
+	return now.UTC().Format("20060102-150405") + "-" + randomLetters(4)
+}
+
+// NewWorkerID makes the id of a worker. Each process has one of its own, new with each
+// start, whatever it is called.
+func NewWorkerID() string { return randomLetters(8) }
+
+// randomLetters makes n random letters and digits that nobody confuses.
+func randomLetters(n int) string {
 	const letters = "abcdefghijkmnpqrstuvwxyz23456789" // 32: a random byte maps evenly; no l, o, 0, 1
-	var b [4]byte
-	rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	b := make([]byte, n)
+	rand.Read(b) // never fails (crypto/rand, Go 1.24)
 	for i := range b {
 		b[i] = letters[b[i]%32]
 	}
-	return now.UTC().Format("20060102-150405") + "-" + string(b[:])
+	return string(b)
 }
 
 // CheckRunID says why id cannot be a run's id, or nil: it must be 1 to [MaxRunID]

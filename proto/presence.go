@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,9 +21,12 @@ const PresenceBucket = "promptmill_presence"
 // PresenceTTL is how long an announcement stands. It is renewed every PresenceTTL/5.
 const PresenceTTL = 15 * time.Second
 
-// WorkerInfo is a worker's announcement, under the key worker.NAME.
+// WorkerInfo is a worker's announcement, under the key worker.ID.
 type WorkerInfo struct {
-	Name    string `json:"name"`
+	// ID is of the process, new with each start ([NewWorkerID]). One of another program
+	// that has none is known by its name.
+	ID      string `json:"id,omitempty"`
+	Name    string `json:"name"` // what people call it; several may have one name
 	Host    string `json:"host"`
 	Version string `json:"version"`
 	Server  string `json:"server"` // URL of its model server
@@ -60,6 +64,9 @@ type WorkerInfo struct {
 	// left out, and begins at nothing should it go on; one that is gone from the bus has
 	// to be, since its id may be used again.
 	Runs map[string]RunShare `json:"runs,omitempty"`
+
+	// Heard is when the bus got the announcement.
+	Heard time.Time `json:"-"`
 }
 
 // ServerMemory is what a model server has the GPUs' memory for, in bytes. What is null is
@@ -87,6 +94,7 @@ type RunShare struct {
 type GPU struct {
 	Index              int      `json:"index"` // the driver's number of the card
 	Name               string   `json:"name"`
+	UUID               string   `json:"uuid,omitempty"` // the same for all workers that see the card; empty: unknown
 	MemoryBytes        int64    `json:"memory_bytes"`
 	MemoryUsedBytes    *int64   `json:"memory_used_bytes"`
 	PowerWatts         *float64 `json:"power_watts"`
@@ -107,8 +115,9 @@ func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
 
 // Presence is the bucket of announcements.
 type Presence struct {
-	js jetstream.JetStream
-	kv jetstream.KeyValue
+	js      jetstream.JetStream
+	kv      jetstream.KeyValue
+	leftOut atomic.Int64
 }
 
 // OpenPresence opens the bucket of announcements. Who may not make it waits until
@@ -123,34 +132,44 @@ func OpenPresence(ctx context.Context, js jetstream.JetStream) (*Presence, error
 
 // Worker announces a worker.
 func (p *Presence) Worker(ctx context.Context, w WorkerInfo) error {
-	return p.put(ctx, "worker."+keyOf(w.Name), w)
+	return p.put(ctx, w.key(), w)
 }
 
-// WorkerGone takes a worker's announcement back.
-func (p *Presence) WorkerGone(ctx context.Context, name string) error {
-	return p.kv.Delete(ctx, "worker."+keyOf(name))
+// WorkerGone takes the announcement of a worker back, by its id or, if it has none, its
+// name.
+func (p *Presence) WorkerGone(ctx context.Context, id string) error {
+	return p.kv.Delete(ctx, "worker."+keyOf(id))
 }
 
-// Workers are the workers that have announced themselves lately, by name.
+// Workers are the workers that have announced themselves lately, by name. Announcements
+// that cannot be are left out ([Presence.LeftOut]).
 func (p *Presence) Workers(ctx context.Context) ([]WorkerInfo, error) {
 	entries, _, err := entriesAfter(ctx, p.js, PresenceBucket, "worker.*", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
 	var workers []WorkerInfo
+	leftOut := 0
 	for _, e := range entries {
 		if e.deleted {
 			continue
 		}
-		var w WorkerInfo
-		if err := json.Unmarshal(e.value, &w); err != nil {
-			return nil, fmt.Errorf("announcement %s: %w: %w", e.key, ErrFormat, err)
+		w, err := ReadWorker(e.key, e.value)
+		if err != nil {
+			leftOut++
+			continue
 		}
+		w.Heard = e.at
 		workers = append(workers, w)
 	}
-	slices.SortFunc(workers, func(a, b WorkerInfo) int { return cmp.Compare(a.Name, b.Name) })
-	return workers, nil
+	p.leftOut.Store(int64(leftOut))
+	slices.SortFunc(workers, func(a, b WorkerInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return dropDead(workers), nil
 }
+
+// LeftOut is how many announcements of workers could not be read, or not be true, when
+// they were listed last.
+func (p *Presence) LeftOut() int { return int(p.leftOut.Load()) }
 
 // Collector announces who collects a run. It fails with [ErrCollected] if somebody
 // else does.
@@ -166,7 +185,7 @@ func (p *Presence) Collector(ctx context.Context, run string, c CollectorInfo) e
 		return err
 	case has && now != c:
 		return fmt.Errorf("%w: into %s", ErrCollected, now)
-	case has:
+	case revision > 0: // ours, or one that nobody can read
 		_, err = p.kv.Update(ctx, key, data, revision)
 	default:
 		_, err = p.kv.Create(ctx, key, data)
@@ -199,8 +218,8 @@ func (p *Presence) collectorOf(ctx context.Context, run string) (c CollectorInfo
 	if err != nil {
 		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
 	}
-	if err := json.Unmarshal(entry.Value(), &c); err != nil {
-		return c, false, 0, fmt.Errorf("announcement of the collector of run %s: %w: %w", run, ErrFormat, err)
+	if c, err = ReadCollector(entry.Value()); err != nil {
+		return CollectorInfo{}, false, entry.Revision(), nil // it keeps nobody from collecting
 	}
 	return c, true, entry.Revision(), nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -84,7 +85,7 @@ func TestWorkerRoundTrip(t *testing.T) {
 	must(t, presence.Worker(t.Context(), want)) // the latest stands
 	got, err := presence.Workers(t.Context())
 	must(t, err)
-	if diff := cmp.Diff([]proto.WorkerInfo{want}, got); diff != "" {
+	if diff := cmp.Diff([]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "Heard")); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 }
@@ -154,5 +155,41 @@ func TestCollectorsAtOnce(t *testing.T) {
 		if err != nil || !ok || got.Host != fmt.Sprint(winner) {
 			t.Errorf("%s: %d has won, and the collector is %v, %v, %v", run, winner, got, ok, err)
 		}
+	}
+}
+
+// One announcement that cannot be true hides no other, and one that cannot be read keeps
+// nobody from collecting.
+func TestForgedAnnouncements(t *testing.T) {
+	t.Parallel()
+	_, js := openRuns(t)
+	presence, err := proto.OpenPresence(t.Context(), js)
+	must(t, err)
+	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
+	must(t, err)
+	for key, text := range map[string]string{
+		"worker.a": `{`, "worker.b": `[]`, "worker.c": `{"id":"d"}`, "worker.e": `{"id":"e","concurrency":-1}`,
+		"worker.f": `{"id":"f","name":"` + strings.Repeat("x", 1000) + `"}`, "collector.r": `no JSON`,
+	} {
+		_, err := kv.Put(t.Context(), key, []byte(text))
+		must(t, err)
+	}
+	for _, id := range []string{"one", "two"} {
+		must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: id, Name: "gpu1"}))
+	}
+	workers, err := presence.Workers(t.Context())
+	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" || presence.LeftOut() != 5 {
+		t.Errorf("workers %+v, %d left out (%v)", workers, presence.LeftOut(), err)
+	}
+	if who, ok, err := presence.CollectorOf(t.Context(), "r"); ok || err != nil {
+		t.Errorf("the collector is %s (%v)", who, err)
+	}
+	mine := proto.CollectorInfo{Host: "h", Output: "/o"}
+	must(t, presence.Collector(t.Context(), "r", mine))
+	if who, ok, err := presence.CollectorOf(t.Context(), "r"); who != mine || !ok || err != nil {
+		t.Errorf("the collector is %s, %v (%v)", who, ok, err)
+	}
+	if err := presence.Collector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err, proto.ErrCollected) {
+		t.Errorf("a second collector: %v", err)
 	}
 }

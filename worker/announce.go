@@ -41,7 +41,7 @@ func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
 			// Not for long: it would be gone by itself.
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
-			if err := p.WorkerGone(last, w.cfg.Name); err != nil {
+			if err := p.WorkerGone(last, w.id); err != nil {
 				w.cfg.Log.Debug().Err(err).Msg("take back the announcement")
 			}
 			return
@@ -62,7 +62,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
 	info := proto.WorkerInfo{
-		Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(), Problem: proto.Printable(problem),
+		ID: w.id, Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(), Problem: proto.Printable(problem),
 		Flavour: server.Flavour, ServerVersion: server.Version, Models: w.models(), DefaultModel: server.Default(),
 		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
 		LoadSeconds: known(server.LoadSeconds),
@@ -87,7 +87,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 	if w.cfg.Cards != nil {
 		for _, c := range w.cfg.Cards() {
 			info.GPU = append(info.GPU, proto.GPU{
-				Index: c.Index, Name: c.Name, MemoryBytes: c.MemoryBytes, MemoryUsedBytes: known(c.MemoryUsedBytes),
+				Index: c.Index, Name: c.Name, UUID: c.UUID, MemoryBytes: c.MemoryBytes, MemoryUsedBytes: known(c.MemoryUsedBytes),
 				PowerWatts: c.PowerWatts, UtilizationPercent: c.UtilizationPercent, TemperatureC: c.TemperatureC, EnergyJoules: c.Joules,
 			})
 		}

@@ -62,10 +62,13 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 		{Name: "worker", Server: other.cfg.Server.URL(), Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Concurrency: 8, GPUMemoryUtilization: new(0.9)},
 	}
 	list := b.workers()
-	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "Since")); diff != "" {
+	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ID", "Since", "Heard")); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 	for _, info := range list {
+		if info.ID == "" {
+			t.Errorf("worker %s has no id", info.Name)
+		}
 		if info.Since.IsZero() {
 			t.Errorf("worker %s does not tell since when", info.Name)
 		}

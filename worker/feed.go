@@ -75,10 +75,11 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				f.gone.Store(true)
 				f.cut()
 				delete(w.feeds.runs, run)
-				w.shares.forget(run)
 			}
 			w.drop(func(t *task) bool { return t.shard.feed == f })
 		}
+		// While its files are written, the collector waits to hear what the run has cost.
+		w.shares.keep(func(run string) bool { m, there := all[run]; return there && !m.State.Ended() })
 		for run, m := range all {
 			if m.State != proto.StateInProgress || w.cfg.Run != "" && w.cfg.Run != run {
 				continue

@@ -46,7 +46,7 @@ func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	rate, slowest := 0.0, time.Duration(0)
 	for _, o := range w.others.list {
 		latency := time.Duration(o.LatencySeconds * float64(time.Second))
-		if o.Name == w.cfg.Name || !o.Ready || o.PerSecond <= 0 || latency <= 0 || float64(latency) > muchFaster*float64(own) ||
+		if o.ID == w.id || !o.Ready || o.PerSecond <= 0 || latency <= 0 || float64(latency) > muchFaster*float64(own) ||
 			!proto.Serves(o.Models, s.model) {
 			continue
 		}

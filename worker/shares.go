@@ -86,10 +86,10 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunShare {
 	return told
 }
 
-// forget drops a run that is over.
-func (s *shares) forget(run string) {
+// keep drops the runs of which wanted is false: they are over.
+func (s *shares) keep(wanted func(run string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.runs, run)
-	delete(s.fresh, run)
+	maps.DeleteFunc(s.runs, func(run string, _ proto.RunShare) bool { return !wanted(run) })
+	maps.DeleteFunc(s.fresh, func(run string, _ int64) bool { return !wanted(run) })
 }

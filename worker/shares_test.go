@@ -34,8 +34,7 @@ func TestShares(t *testing.T) {
 		"r": {Requests: 3, EnergyJoules: new(30.0), Redeliveries: 2}, "other": {Requests: 1, EnergyJoules: new(10.0)},
 		"done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	})
-	s.forget("r")
-	s.forget("done already")
+	s.keep(func(run string) bool { return run != "r" && run != "done already" })
 	s.ended("r")
 	check("one that goes on", meter(145), map[string]proto.RunShare{"r": {Requests: 1, EnergyJoules: new(5.0)}, "other": {Requests: 1, EnergyJoules: new(10.0)}})
 }

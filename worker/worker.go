@@ -47,6 +47,7 @@ type Config struct {
 // Worker runs requests at one model server.
 type Worker struct {
 	cfg    Config
+	id     string // of this process
 	runs   *proto.Runs
 	queue  *queue
 	feeds  feeds
@@ -79,13 +80,16 @@ func New(cfg Config) *Worker {
 	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
 	w := &Worker{
-		cfg: cfg, made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
+		cfg: cfg, id: proto.NewWorkerID(), made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
 		changed: make(chan struct{}, 1), idle: make(chan struct{}, 1), trials: make(chan trial),
 	}
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.renew()
 	return w
 }
+
+// ID is the worker's own, new with each start. Several may have its name.
+func (w *Worker) ID() string { return w.id }
 
 // Stats is what the worker does.
 func (w *Worker) Stats() *Stats { return &w.stats }

@@ -1,0 +1,151 @@
+package proto
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// Bounds of what an announcement may say.
+const (
+	// MaxWorkerName is the longest name of a worker in bytes. Names of hosts are shorter.
+	MaxWorkerName = 256
+
+	maxAnnouncement = 1 << 20
+	maxText         = 4096    // of a path, a URL or a sentence, in bytes
+	maxListed       = 10_000  // models, runs, cards
+	maxAtOnce       = 1 << 20 // requests
+	maxRate         = 1e9     // requests a second
+	maxJoules       = 1e15    // what a thousand cards take in thirty years
+)
+
+// key is the key that the announcement stands under.
+func (w WorkerInfo) key() string {
+	if w.ID != "" {
+		return "worker." + keyOf(w.ID)
+	}
+	return "worker." + keyOf(w.Name)
+}
+
+// ReadWorker reads a worker's announcement under a key of [PresenceBucket]. Its error is
+// of the type [Unfit] where it cannot be true: sums are made of these numbers.
+func ReadWorker(key string, value []byte) (WorkerInfo, error) {
+	var w WorkerInfo
+	if len(value) > maxAnnouncement {
+		return WorkerInfo{}, unfit("announcement", "%d bytes", len(value))
+	}
+	if err := json.Unmarshal(value, &w); err != nil {
+		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", excerpt(key), ErrFormat, err)
+	}
+	if err := w.check(key); err != nil {
+		return WorkerInfo{}, fmt.Errorf("announcement %s: %w", excerpt(key), err)
+	}
+	return w, nil
+}
+
+func (w WorkerInfo) check(key string) error {
+	texts := slices.Concat([]string{w.Host, w.Version, w.Server, w.Flavour, w.ServerVersion, w.Problem, w.DefaultModel}, w.Models)
+	for _, card := range w.GPU {
+		texts = append(texts, card.Name, card.UUID)
+	}
+	switch {
+	case key != w.key():
+		return unfit("id", "%q", excerpt(w.ID))
+	case len(w.Name) > MaxWorkerName:
+		return unfit("name", "%d bytes", len(w.Name))
+	case slices.ContainsFunc(texts, func(t string) bool { return len(t) > maxText }):
+		return unfit("announcement", "a text of more than %d bytes", maxText)
+	case max(len(w.Models), len(w.ContextLength), len(w.Runs), len(w.GPU)) > maxListed:
+		return unfit("announcement", "a list of more than %d", maxListed)
+	case w.Concurrency < 0 || w.Concurrency > maxAtOnce:
+		return unfit("concurrency", "%d", w.Concurrency)
+	case w.InFlight < 0 || w.InFlight > maxAtOnce || w.Done < 0:
+		return unfit("in_flight", "%d, after %d requests", w.InFlight, w.Done)
+	case w.PerSecond < 0 || w.PerSecond > maxRate || w.LatencySeconds < 0 || w.LatencySeconds > maxSeconds:
+		return unfit("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
+	}
+
+	for run, share := range w.Runs {
+		if CheckRunID(run) != nil || share.Requests < 0 || share.Redeliveries < 0 || !isAmount(share.EnergyJoules, maxJoules) {
+			return unfit("runs", "%d requests of run %q", share.Requests, excerpt(run))
+		}
+	}
+	for _, card := range w.GPU {
+		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
+			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
+			return unfit("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
+		}
+	}
+	for model, length := range w.ContextLength {
+		if length < 0 {
+			return unfit("context_length", "%d, of %q", length, excerpt(model))
+		}
+	}
+	return nil
+}
+
+// isAmount reports whether a number is unknown, or one from 0 to most.
+func isAmount(n *float64, most float64) bool { return n == nil || *n >= 0 && *n <= most }
+
+// ReadCollector reads the announcement of a run's collector.
+func ReadCollector(value []byte) (CollectorInfo, error) {
+	var c CollectorInfo
+	if err := json.Unmarshal(value, &c); err != nil {
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
+	}
+	if len(c.Host) > maxText || len(c.Output) > maxText || c == (CollectorInfo{}) {
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w", unfit("output", "%q", excerpt(c.String())))
+	}
+	return c, nil
+}
+
+// deadAfter is after how long without an announcement a worker counts as dead if another
+// has taken its place.
+const deadAfter = PresenceTTL / 2
+
+// dropDead leaves out workers that were killed and started again, and whose last
+// announcement stands for a while still: one of the same name, at the same model server of
+// the same host, is heard, and they are not.
+func dropDead(workers []WorkerInfo) []WorkerInfo {
+	return slices.DeleteFunc(slices.Clone(workers), func(dead WorkerInfo) bool {
+		return slices.ContainsFunc(workers, func(w WorkerInfo) bool {
+			return w.Name == dead.Name && w.Host == dead.Host && w.Server == dead.Server && w.Heard.Sub(dead.Heard) > deadAfter
+		})
+	})
+}
+
+// Labels are what people are shown of n workers: the name and, where several have it, a
+// part of the id that tells them apart.
+func Labels(n int, of func(i int) (name, id string)) []string {
+	const short = 4
+	count, begins := map[string]int{}, map[string]int{}
+	for i := range n {
+		name, id := of(i)
+		count[name]++
+		begins[name+"\x00"+id[:min(short, len(id))]]++
+	}
+
+	labels := make([]string, n)
+	for i := range n {
+		name, id := of(i)
+		labels[i] = name
+		if count[name] < 2 || id == "" {
+			continue
+		}
+		if begin := id[:min(short, len(id))]; begins[name+"\x00"+begin] == 1 {
+			id = begin
+		}
+		labels[i] = name + " (" + id + ")"
+	}
+	return labels
+}
+
+// Labelled are announced workers with their [Labels] in place of their names, to be shown.
+func Labelled(workers []WorkerInfo) []WorkerInfo {
+	labels := Labels(len(workers), func(i int) (name, id string) { return workers[i].Name, workers[i].ID })
+	list := slices.Clone(workers)
+	for i := range list {
+		list[i].Name = labels[i]
+	}
+	return list
+}

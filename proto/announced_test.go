@@ -1,0 +1,135 @@
+package proto
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestReadWorker(t *testing.T) {
+	t.Parallel()
+	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
+		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"runs":{"r":{"requests":5,"energy_joules":4}},"context_length":{"m":4096}}`
+	for _, tt := range []struct{ name, old, new string }{
+		{"no JSON", `{"id"`, `"id"`},
+		{"another id", "abcd2345", "abcd2346"},
+		{"a name without end", `"gpu1"`, `"` + strings.Repeat("x", 300) + `"`},
+		{"a host without end", `"h"`, `"` + strings.Repeat("x", 5000) + `"`},
+		{"too long a list of models", `["m"]`, `["m"` + strings.Repeat(`,"m"`, 10_000) + `]`},
+		{"too much", `"h"`, `"` + strings.Repeat("x", 1<<20) + `"`},
+		{"concurrency below zero", `"concurrency":8`, `"concurrency":-8`},
+		{"concurrency without end", `"concurrency":8`, `"concurrency":9223372036854775807`},
+		{"in flight below zero", `"in_flight":3`, `"in_flight":-3`},
+		{"done below zero", `"done":5`, `"done":-5`},
+		{"no rate that there is", `1.5`, `1e300`},
+		{"no number", `1.5`, `NaN`},
+		{"latency below zero", `"latency_seconds":2`, `"latency_seconds":-2`},
+		{"a run that is none", `"r":`, `"a.b":`},
+		{"requests below zero", `"requests":5`, `"requests":-5`},
+		{"energy of a run below zero", `"energy_joules":4`, `"energy_joules":-4`},
+		{"energy of a card without end", `"energy_joules":5`, `"energy_joules":1e200`},
+		{"memory below zero", `"memory_bytes":1`, `"memory_bytes":-1`},
+		{"a context below zero", `4096`, `-1`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if w, err := ReadWorker("worker.abcd2345", []byte(good)); err != nil || w.Name != "gpu1" {
+				t.Fatalf("ReadWorker = %+v, %v", w, err)
+			}
+			if w, err := ReadWorker("worker.abcd2345", []byte(strings.Replace(good, tt.old, tt.new, 1))); !errors.Is(err, ErrFormat) {
+				t.Errorf("ReadWorker = %+v, %v; want ErrFormat", w, err)
+			}
+		})
+	}
+	// One without an id is known by its name.
+	if _, err := ReadWorker("worker.gpu-1", []byte(`{"name":"gpu 1"}`)); err != nil {
+		t.Errorf("ReadWorker: %v", err)
+	}
+	if _, err := ReadWorker("worker.gpu2", []byte(`{"name":"gpu1"}`)); !errors.Is(err, ErrFormat) {
+		t.Errorf("under the name of another: %v", err)
+	}
+}
+
+// Whatever is announced, sums can be made of it.
+func FuzzReadWorker(f *testing.F) {
+	f.Add("worker.a", []byte(`{"id":"a","name":"gpu1","concurrency":8,"gpu":[{"index":0}],"runs":{"r":{"requests":5}}}`))
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		w, err := ReadWorker(key, value)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatalf("ReadWorker: %v", err)
+			}
+			return
+		}
+		if w.key() != key || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) || len(w.Name) > MaxWorkerName {
+			t.Fatalf("ReadWorker = %+v", w)
+		}
+		if _, err := json.Marshal(w); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzReadCollector(f *testing.F) {
+	f.Add([]byte(`{"host":"h","output":"/o"}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if c, err := ReadCollector(value); err != nil && !errors.Is(err, ErrFormat) || len(c.Output) > maxText {
+			t.Fatalf("ReadCollector = %+v, %v", c, err)
+		}
+	})
+}
+
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		pairs [][2]string
+		want  []string
+	}{
+		{"names of their own", [][2]string{{"a", "k3x9aaaa"}, {"b", "k3x9bbbb"}}, []string{"a", "b"}},
+		{"two of one name", [][2]string{{"a", "k3x9aaaa"}, {"b", "y"}, {"a", "m2p4bbbb"}}, []string{"a (k3x9)", "b", "a (m2p4)"}},
+		{"ids that begin alike", [][2]string{{"a", "k3x9aaaa"}, {"a", "k3x9bbbb"}, {"a", "m2p4bbbb"}}, []string{"a (k3x9aaaa)", "a (k3x9bbbb)", "a (m2p4)"}},
+		{"one without an id", [][2]string{{"a", ""}, {"a", "m2p4bbbb"}}, []string{"a", "a (m2p4)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := Labels(len(tt.pairs), func(i int) (name, id string) { return tt.pairs[i][0], tt.pairs[i][1] })
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("labels %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A worker that was killed and started again is one; clones that live are several.
+func TestDropDead(t *testing.T) {
+	t.Parallel()
+	at := func(id string, seconds int) WorkerInfo {
+		return WorkerInfo{ID: id, Name: "gpu1", Host: "h", Server: "s", Heard: time.Unix(int64(seconds), 0)}
+	}
+	other := at("other", 0)
+	other.Server = "another"
+	for _, tt := range []struct {
+		name    string
+		workers []WorkerInfo
+		want    []string
+	}{
+		{"killed and started again", []WorkerInfo{at("dead", 0), at("live", 9)}, []string{"live"}},
+		{"both live", []WorkerInfo{at("a", 0), at("b", 3)}, []string{"a", "b"}},
+		{"at another model server", []WorkerInfo{other, at("b", 9)}, []string{"other", "b"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, w := range dropDead(tt.workers) {
+				got = append(got, w.ID)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("%q are there, want %q", got, tt.want)
+			}
+		})
+	}
+}
