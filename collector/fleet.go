@@ -22,6 +22,7 @@ type fleet struct {
 	stints map[string]Stint // by their keys
 	live   map[string]bool  // those that were announced when the bus was looked at last
 	noted  time.Time        // when the journal was told last
+	cards  cards
 }
 
 // noteEvery is how often news of workers goes into the journal: their figures change all
@@ -40,16 +41,26 @@ func (f *fleet) heard(workers []proto.WorkerInfo) {
 	defer f.mu.Unlock()
 	f.live = map[string]bool{}
 	for _, w := range workers {
-		key := Stint{Name: w.Name, Since: w.Since}.key()
-		before, known := f.stints[key]
+		f.live[keyOf(w)] = true
+	}
+
+	heard := make([]hearing, 0, len(workers))
+	for _, w := range workers {
+		before, known := f.stints[keyOf(w)]
 		if !known {
 			// A worker that dies again and again would fill the memory.
-			maps.DeleteFunc(f.stints, func(_ string, s Stint) bool { return s.Name == w.Name && s.Share == nil })
+			maps.DeleteFunc(f.stints, func(key string, s Stint) bool { return s.Name == w.Name && s.Share == nil && !f.live[key] })
 		}
-		f.stints[key] = before.heard(w, f.run)
-		f.live[key] = true
+		heard = append(heard, hearing{told: w, before: before, after: before.heard(w, f.run), known: known})
+	}
+	f.cards.share(f.run, heard)
+	for _, h := range heard {
+		f.stints[h.after.key()] = h.after
 	}
 }
+
+// keyOf is the key of the stint that an announcement is of.
+func keyOf(w proto.WorkerInfo) string { return Stint{ID: w.ID, Name: w.Name, Since: w.Since}.key() }
 
 // news are the stints that the journal should be told of: those of workers with a part
 // in the run that are not as the journal has them. Unless all is given, what the journal
@@ -120,12 +131,17 @@ func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
 		of = func(proto.WorkerInfo) bool { return true }
 	}
 	var p metadata.Point
+	seen := map[string]bool{} // cards, which several workers may see
 	for _, w := range workers {
 		if !of(w) {
 			continue
 		}
 		p.InFlight = metadata.Sum(p.InFlight, &w.InFlight)
 		for _, card := range w.GPU {
+			if card.UUID != "" && seen[card.UUID] {
+				continue
+			}
+			seen[card.UUID] = true
 			p.MemoryUsedBytes = metadata.Sum(p.MemoryUsedBytes, card.MemoryUsedBytes)
 		}
 	}

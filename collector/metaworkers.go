@@ -14,7 +14,7 @@ import (
 func byStart(a, b Stint) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since)) }
 
 // metaWorkers are the workers that took part in a run, by name. requests are those that
-// the output has from each; nil: unknown.
+// the output has from each name; nil: unknown.
 func metaWorkers(stints []Stint, requests map[string]int64) []metadata.Worker {
 	byName := map[string][]Stint{}
 	for name := range requests {
@@ -35,21 +35,79 @@ func metaWorkers(stints []Stint, requests map[string]int64) []metadata.Worker {
 		} else if requests[name] == 0 {
 			continue
 		}
-		w := metadata.Worker{Name: name, Stints: []metadata.Stint{}}
-		if requests != nil {
-			w.Requests = new(requests[name])
+		list = append(list, namesakes(name, own, requests)...)
+	}
+	labels := proto.Labels(len(list), func(i int) (name, id string) { return list[i].Name, list[i].ID })
+	for i := range list {
+		if labels[i] != list[i].Name {
+			list[i].Label = labels[i]
 		}
-		sumStints(&w, own)
-		list = append(list, w)
 	}
 	return list
 }
 
-// sumStints takes in the worker's stints, the oldest first.
-func sumStints(w *metadata.Worker, stints []Stint) {
-	var spent *proto.RunShare
+// namesakes are the workers of one name. The output tells how many requests are from the
+// name; which of several workers ran them, only these can tell.
+func namesakes(name string, stints []Stint, requests map[string]int64) (list []metadata.Worker) {
+	lives := livesOf(stints)
+	told := int64(0)
+	for _, life := range lives {
+		w := metadata.Worker{Name: name, Stints: []metadata.Stint{}}
+		if len(life) > 0 {
+			w.ID = life[len(life)-1].ID
+		}
+		if requests != nil && len(lives) == 1 {
+			w.Requests = new(requests[name])
+		}
+		spent := sumStints(&w, life)
+		if spent != nil {
+			told += spent.Requests
+			w.EnergyJoules = spent.EnergyJoules
+		}
+		if requests != nil && w.Requests == nil {
+			w.Requests = new(int64(0))
+			if spent != nil {
+				w.Requests = &spent.Requests
+			}
+		}
+		list = append(list, w)
+	}
+	if requests != nil && told*100 < requests[name]*95 {
+		for i := range list {
+			list[i].EnergyJoules = nil // that of the others is unknown
+		}
+	}
+	return list
+}
+
+// livesOf puts the stints of one name together that are one worker's: it was started again
+// after it had ended. Those that were heard at the same time are of different workers. The
+// stints are in the order of their starts.
+func livesOf(stints []Stint) (lives [][]Stint) {
+	stints = slices.Clone(stints)
+	slices.SortStableFunc(stints, func(a, b Stint) int { return a.First.Compare(b.First) })
 	for _, s := range stints {
-		stint := metadata.Stint{Since: s.Since, Version: orNull(s.Version), Platform: orNull(s.Platform)}
+		after := func(life []Stint) bool {
+			last := life[len(life)-1]
+			return last.Last.IsZero() || s.First.IsZero() || !last.Last.After(s.First)
+		}
+		if i := slices.IndexFunc(lives, after); i >= 0 {
+			lives[i] = append(lives[i], s)
+		} else {
+			lives = append(lives, []Stint{s})
+		}
+	}
+	if lives == nil {
+		return [][]Stint{nil} // known by its lines alone
+	}
+	return lives
+}
+
+// sumStints takes in the worker's stints, the oldest first, and returns what it has spent
+// on the run in all, nil if that is not known.
+func sumStints(w *metadata.Worker, stints []Stint) (spent *proto.RunShare) {
+	for _, s := range stints {
+		stint := metadata.Stint{ID: s.ID, Since: s.Since, First: s.First, Last: s.Last, Version: orNull(s.Version), Platform: orNull(s.Platform)}
 		if share := s.share(); share != nil {
 			stint.Requests, stint.EnergyJoules, stint.Redeliveries = &share.Requests, share.EnergyJoules, &share.Redeliveries
 			spent = plus(spent, share)
@@ -64,13 +122,11 @@ func sumStints(w *metadata.Worker, stints []Stint) {
 		w.MemoryBytes.KVCache = newest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
 		w.MemoryBytes.Graphs = newest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
 		for _, card := range s.GPUs {
-			i := entryOf(&w.GPUs, card.Index, card.Name)
+			i := entryOf(&w.GPUs, proto.GPU{Index: card.Index, Name: card.Name, UUID: card.UUID})
 			addCard(&w.GPUs[i], card)
 		}
 	}
-	if spent != nil && (w.Requests == nil || spent.Requests*100 >= *w.Requests*95) {
-		w.EnergyJoules = spent.EnergyJoules
-	}
+	return spent
 }
 
 // addCard takes in the card's readings of another stint.
@@ -90,7 +146,7 @@ func stintsOf(m *metadata.Run) (stints []Stint) {
 	for _, w := range m.Workers {
 		for i, of := range w.Stints {
 			s := Stint{
-				Name: w.Name, Host: orEmpty(w.Host), Version: orEmpty(of.Version), Platform: orEmpty(of.Platform), Models: w.Models,
+				ID: of.ID, Name: w.Name, First: of.First, Last: of.Last, Host: orEmpty(w.Host), Version: orEmpty(of.Version), Platform: orEmpty(of.Platform), Models: w.Models,
 				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes,
 			}
 			if of.Requests != nil {

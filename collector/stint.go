@@ -14,6 +14,7 @@ import (
 // what it does for the run. What is null is unknown. A Stint is never changed, but
 // replaced by a newer one.
 type Stint struct {
+	ID       string   `json:"id,omitempty"` // of the process; empty: it has none
 	Name     string   `json:"name"`
 	Host     string   `json:"host"`
 	Version  string   `json:"version"`
@@ -33,13 +34,41 @@ type Stint struct {
 	// is what it said before it began to count anew.
 	Share *proto.RunShare `json:"share"`
 	Past  *proto.RunShare `json:"past,omitempty"`
+	// Overlap are the joules of these that count at other workers, which see the same cards.
+	Overlap float64 `json:"overlap_joules,omitempty"`
+	// First and Last are when the bus got its first and its last announcement that was
+	// heard.
+	First time.Time `json:"first_heard,omitzero"`
+	Last  time.Time `json:"last_heard,omitzero"`
 }
 
 // key tells stints apart.
-func (s Stint) key() string { return s.Name + " " + s.Since.UTC().Format(time.RFC3339Nano) }
+func (s Stint) key() string {
+	if s.ID != "" {
+		return s.ID
+	}
+	return s.Name + " " + s.Since.UTC().Format(time.RFC3339Nano)
+}
 
 // share is what the worker has spent on the run in this stint; nil: nothing known.
-func (s Stint) share() *proto.RunShare { return plus(s.Share, s.Past) }
+func (s Stint) share() *proto.RunShare {
+	share := plus(s.Share, s.Past)
+	if s.Overlap == 0 || share == nil || share.EnergyJoules == nil {
+		return share
+	}
+	own := *share
+	own.EnergyJoules = new(max(0, *share.EnergyJoules-s.Overlap))
+	return &own
+}
+
+// meterOf is what the meter of a card said when it was read last; nil: unknown.
+func (s Stint) meterOf(card proto.GPU) *float64 {
+	i := slices.IndexFunc(s.GPUs, isCard(card))
+	if i < 0 || i >= len(s.Meters) {
+		return nil
+	}
+	return s.Meters[i]
+}
 
 // plus adds shares, either of which may be nil. Where one has used an unknown amount of
 // energy, so have both.
@@ -65,9 +94,12 @@ func (s Stint) metered() bool {
 // heard is the stint after an announcement.
 func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	next := Stint{
-		Name: w.Name, Host: w.Host, Version: w.Version, Platform: strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
+		ID: w.ID, Name: w.Name, Host: w.Host, Version: w.Version, Platform: strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
 		Models: w.Models, Since: w.Since, LoadSeconds: w.LoadSeconds, MemoryBytes: w.MemoryBytes,
-		Share: s.Share, Past: s.Past,
+		Share: s.Share, Past: s.Past, Overlap: s.Overlap, First: s.First, Last: w.Heard,
+	}
+	if next.First.IsZero() {
+		next.First = w.Heard
 	}
 	// A model server that is down for the moment tells nothing.
 	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, s.MemoryBytes.Weights)
@@ -94,7 +126,7 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	}
 	next.GPUs, next.Meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
 	for _, card := range w.GPU {
-		i := entryOf(&next.GPUs, card.Index, card.Name)
+		i := entryOf(&next.GPUs, card)
 		for len(next.Meters) <= i {
 			next.Meters = append(next.Meters, nil)
 		}
@@ -113,14 +145,18 @@ func newest[T any](now, before *T) *T {
 }
 
 // entryOf finds a card's entry, or makes one.
-func entryOf(cards *[]metadata.GPU, index int, name string) int {
-	is := func(c metadata.GPU) bool { return c.Index == index && c.Name == name }
-	i := slices.IndexFunc(*cards, is)
+func entryOf(cards *[]metadata.GPU, card proto.GPU) int {
+	i := slices.IndexFunc(*cards, isCard(card))
 	if i < 0 {
 		i = len(*cards)
-		*cards = append(*cards, metadata.GPU{Index: index, Name: name})
+		*cards = append(*cards, metadata.GPU{Index: card.Index, Name: card.Name, UUID: card.UUID})
 	}
 	return i
+}
+
+// isCard tells the entry of a card from others.
+func isCard(card proto.GPU) func(metadata.GPU) bool {
+	return func(c metadata.GPU) bool { return c.Index == card.Index && c.Name == card.Name && c.UUID == card.UUID }
 }
 
 // readCard takes in a reading of the card. meter is what its energy meter said before.

@@ -150,7 +150,10 @@ type Outlier struct {
 // Worker is a worker that took part in the run, over all its stints. What does not
 // change with time is as it was told last.
 type Worker struct {
-	Name     string   `json:"name"`
+	ID   string `json:"id,omitempty"` // of its latest process; empty: unknown
+	Name string `json:"name"`         // several may have one
+	// Label is the name with a part of the id, where others of the run have the name too.
+	Label    string   `json:"label,omitempty"`
 	Host     *string  `json:"host"`
 	Version  *string  `json:"version"`
 	Platform *string  `json:"platform"` // flavour and version of its model server
@@ -165,11 +168,20 @@ type Worker struct {
 	Stints               []Stint            `json:"stints"` // one for each time that it was started
 }
 
+// Called is what people are shown of the worker.
+func (w Worker) Called() string {
+	if w.Label != "" {
+		return w.Label
+	}
+	return w.Name
+}
+
 // GPU is a card of a worker, as it was while the run was collected, whatever it worked
 // on.
 type GPU struct {
 	Index              int    `json:"index"`
 	Name               string `json:"name"`
+	UUID               string `json:"uuid,omitempty"` // the same at all workers that see the card; empty: unknown
 	MemoryBytes        *int64 `json:"memory_bytes"`
 	MemoryUsedBytesMax *int64 `json:"memory_used_bytes_max"`
 	// PowerWattsMean is of PowerReadings readings, while the worker had requests in flight.
@@ -180,7 +192,11 @@ type GPU struct {
 
 // Stint is a worker from one of its starts on.
 type Stint struct {
-	Since        time.Time `json:"since"`
+	ID    string    `json:"id,omitempty"` // of the process; empty: unknown
+	Since time.Time `json:"since"`
+	// First and Last are when the bus got its first and its last announcement that was heard.
+	First        time.Time `json:"first_heard,omitzero"`
+	Last         time.Time `json:"last_heard,omitzero"`
 	Version      *string   `json:"version"`
 	Platform     *string   `json:"platform"`
 	Requests     *int64    `json:"requests"`     // of the run, as it told

@@ -147,7 +147,7 @@ func memory(b *builder) Section {
 		if m.Weights == nil && m.KVCache == nil && m.Graphs == nil && used == nil {
 			continue
 		}
-		s.add(w.Name, figure(whole(m.Weights), size), figure(whole(m.KVCache), size), figure(whole(m.Graphs), size), figure(whole(used), size), figure(whole(total), size))
+		s.add(w.Called(), figure(whole(m.Weights), size), figure(whole(m.KVCache), size), figure(whole(m.Graphs), size), figure(whole(used), size), figure(whole(total), size))
 	}
 	return s
 }

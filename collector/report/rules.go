@@ -210,7 +210,7 @@ func memoryFull(b *builder) string {
 	for _, w := range b.run.Workers {
 		for _, g := range w.GPUs {
 			if used, total := g.MemoryUsedBytesMax, g.MemoryBytes; used != nil && total != nil && *total > 0 && *used*100 >= *total*98 {
-				return fmt.Sprintf("GPU %d of %s had %s of its memory in use: a longer request might not fit.", g.Index, w.Name, share(*used, *total))
+				return fmt.Sprintf("GPU %d of %s had %s of its memory in use: a longer request might not fit.", g.Index, w.Called(), share(*used, *total))
 			}
 		}
 	}
@@ -227,10 +227,10 @@ func uneven(b *builder) string {
 			continue
 		}
 		if least == nil || *w.Requests < *least {
-			least, slow = w.Requests, w.Name
+			least, slow = w.Requests, w.Called()
 		}
 		if most == nil || *w.Requests > *most {
-			most, fast = w.Requests, w.Name
+			most, fast = w.Requests, w.Called()
 		}
 	}
 	if least == nil || *most < 100 || *least*2 >= *most {

@@ -52,9 +52,13 @@ func memoryUsed(run *metadata.Run) (most *int64) {
 		return most
 	}
 	var sum int64
-	cards := 0
+	cards, seen := 0, map[string]bool{} // several workers may see a card
 	for _, w := range run.Workers {
 		for _, g := range w.GPUs {
+			if g.UUID != "" && seen[g.UUID] {
+				continue
+			}
+			seen[g.UUID] = true
 			if g.MemoryUsedBytesMax == nil {
 				return nil
 			}

@@ -25,7 +25,7 @@ func workers(b *builder) Section {
 			done = part(*w.Requests, all)
 			rate = figure(metadata.Per(float64(*w.Requests), b.run.Results.InferenceTimeSeconds), amount)
 		}
-		s.add(w.Name, figure(whole(w.Requests), integer), done, rate,
+		s.add(w.Called(), figure(whole(w.Requests), integer), done, rate,
 			figure(w.EnergyJoules, func(j float64) string { return amount(j/joulesPerKWh) + " kWh" }),
 			figure(power(w), func(p float64) string { return integer(p) + " W" }),
 			figure(w.ModelLoadTimeSeconds, shortly), words(gpuNames(w)), words(orUnknown(w.Platform)))

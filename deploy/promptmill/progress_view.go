@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -116,8 +117,8 @@ func (v *view) look() sample {
 	defer v.mu.Unlock()
 	var others []proto.WorkerInfo
 	var ours proto.WorkerInfo
-	for _, w := range v.workers {
-		if v.worker != nil && w.Name == hostName() {
+	for _, w := range proto.Labelled(v.workers) {
+		if v.worker != nil && w.ID == v.worker.ID() {
 			ours = w
 		} else if works(w, v.run) {
 			others = append(others, w)
@@ -162,7 +163,7 @@ func (v *view) own(announced proto.WorkerInfo, now time.Time) atWorker {
 	w := told(announced)
 	stats := v.worker.Stats()
 	info, _ := v.worker.Info()
-	w.own, w.Name, w.Flavour, w.WaitsFor = true, hostName(), info.Flavour, ""
+	w.own, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, hostName()), info.Flavour, ""
 	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), v.limit(), stats.Done.Load(), stats.TokensOut.Load()
 	if why, since := v.worker.Waiting(); why != "" {
 		w.WaitsFor = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))

@@ -97,6 +97,7 @@ func showStatus(ctx context.Context, env environment, c *cli.Command) (ended boo
 		if err != nil {
 			return false, err
 		}
+		s.sayLeftOut(env)
 		ended = len(all) == 0 || all[0].State.Ended()
 	} else if all, workers, err = survey(ctx, env, c); err != nil {
 		return false, err
@@ -135,9 +136,17 @@ func survey(ctx context.Context, env environment, c *cli.Command) (all []runStat
 		if err != nil {
 			return nil, nil, err
 		}
+		s.sayLeftOut(env)
 		all, workers = append(all, r...), append(workers, w...)
 	}
 	return all, workers, nil
+}
+
+// sayLeftOut says if there are workers that the list lacks.
+func (s *session) sayLeftOut(env environment) {
+	if n := s.presence.LeftOut(); n > 0 {
+		fmt.Fprintf(env.stderr, "left out %d announcements of workers that cannot be read, or cannot be true: of another version, or of somebody who should not be on the bus\n", n)
+	}
 }
 
 func (s *session) survey(ctx context.Context, wanted func(proto.Manifest) bool) ([]runStatus, []proto.WorkerInfo, error) {
@@ -256,6 +265,7 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WORKER\tSTATE\tIN FLIGHT\tREQ/S\tDONE\tMODELS\tGPU\tVERSION\tSINCE")
+	workers = proto.Labelled(workers)
 	for _, i := range workers {
 		state := "ready"
 		if !i.Ready {

@@ -38,6 +38,9 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	if err := checkModelFlags(c, c.StringSlice("url")...); err != nil {
 		return err
 	}
+	if n := len(c.String("name")); n > maxWorkerName {
+		return usage("", "--name: %d bytes, of %d at most", n, maxWorkerName)
+	}
 	state, err := stateOf(env, c)
 	if err != nil {
 		return err
@@ -95,6 +98,9 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	return err
 }
+
+// maxWorkerName leaves room for the number of each of several servers.
+const maxWorkerName = proto.MaxWorkerName - len("-1000")
 
 // awaitModels opens the model servers. Where none is named and none is found, it waits
 // for one to come.

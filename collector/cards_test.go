@@ -1,0 +1,147 @@
+package collector
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// seer is the announcement of a worker that sees one card, whose meter says so many joules
+// since the worker began. own is what it says to have spent on the run r.
+func seer(id, host, uuid string, meter float64, requests int64, own float64, others int64) proto.WorkerInfo {
+	return proto.WorkerInfo{
+		ID: id, Name: "gpu1", Host: host, Since: born,
+		GPU:  []proto.GPU{{Name: "H200", UUID: uuid, EnergyJoules: &meter}},
+		Runs: map[string]proto.RunShare{"r": {Requests: requests, EnergyJoules: &own}, "s": {Requests: others}},
+	}
+}
+
+// However many workers see a card, each joule that it takes is counted once.
+func TestCardsAreMeteredOnce(t *testing.T) {
+	t.Parallel()
+	type hearings [][]proto.WorkerInfo
+	for _, tt := range []struct {
+		name  string
+		heard hearings
+		want  map[string]float64 // joules of the run, by worker
+	}{
+		{"a card each", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "B", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "B", 50, 10, 50, 0)},
+		}, map[string]float64{"a": 100, "b": 50}},
+		{"one card for both", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 30, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
+			{seer("a", "h", "A", 180, 40, 180, 0), seer("b", "h", "A", 180, 40, 180, 0)},
+		}, map[string]float64{"a": 75 + 20, "b": 25 + 60}},
+		{"two hosts that see one card", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "i", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "i", "A", 100, 10, 100, 0)},
+		}, map[string]float64{"a": 50, "b": 50}},
+		{"cards without names on one host", hearings{
+			{seer("a", "h", "", 0, 0, 0, 0), seer("b", "h", "", 0, 0, 0, 0)},
+			{seer("a", "h", "", 100, 10, 100, 0), seer("b", "h", "", 100, 10, 100, 0)},
+		}, map[string]float64{"a": 50, "b": 50}},
+		{"cards without names on two hosts", hearings{
+			{seer("a", "h", "", 0, 0, 0, 0), seer("b", "i", "", 0, 0, 0, 0)},
+			{seer("a", "h", "", 100, 10, 100, 0), seer("b", "i", "", 100, 10, 100, 0)},
+		}, map[string]float64{"a": 100, "b": 100}},
+		{"one does nothing", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 0, 0, 0)},
+		}, map[string]float64{"a": 100, "b": 0}},
+		{"one works for another run", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 0, 0, 10)},
+		}, map[string]float64{"a": 50, "b": 0}},
+		{"long answers, by turns", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 0, 0, 0), seer("b", "h", "A", 100, 0, 0, 0)},
+			{seer("a", "h", "A", 150, 1, 150, 0), seer("b", "h", "A", 150, 0, 0, 0)},
+			{seer("a", "h", "A", 200, 1, 150, 0), seer("b", "h", "A", 200, 1, 200, 0)},
+		}, map[string]float64{"a": 150, "b": 50}},
+		{"one comes later", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 200, 20, 200, 0), seer("b", "h", "A", 100, 10, 100, 0)},
+		}, map[string]float64{"a": 150, "b": 50}},
+		{"one goes", hearings{
+			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
+			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
+			{seer("a", "h", "A", 200, 20, 200, 0)},
+		}, map[string]float64{"a": 150, "b": 50}},
+		{"both were at work before anybody heard them", hearings{
+			{seer("a", "h", "A", 100, 30, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
+		}, map[string]float64{"a": 75, "b": 25}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet("r", nil)
+			for _, workers := range tt.heard {
+				f.heard(workers)
+			}
+			got := map[string]float64{}
+			for _, s := range f.all() {
+				got[s.ID] = 0
+				if share := s.share(); share != nil {
+					got[s.ID] = math.Round(1000**share.EnergyJoules) / 1000
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("joules of the run (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Workers of one name are as many as were there at once; one that was started again is the
+// same.
+func TestNamesakes(t *testing.T) {
+	t.Parallel()
+	stint := func(id string, first, last int, requests int64, joules float64) Stint {
+		return Stint{
+			ID: id, Name: "gpu1", Since: born.Add(time.Duration(first) * time.Second), Share: spent(requests, joules),
+			First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second),
+		}
+	}
+	type worker struct {
+		Called   string
+		Requests int64
+		Joules   float64 // -1: unknown
+		Stints   int
+	}
+	for _, tt := range []struct {
+		name     string
+		stints   []Stint
+		requests int64
+		want     []worker
+	}{
+		{"one", []Stint{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
+		{"started again", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7, []worker{{"gpu1", 7, -1, 2}}},
+		{"two", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{{"gpu1 (aaaa)", 4, 40, 1}, {"gpu1 (bbbb)", 2, 20, 1}}},
+		{"two, one of them started again", []Stint{
+			stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20), stint("cccc1111", 12, 20, 1, 10),
+		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
+		{"two that do not tell all", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{{"gpu1 (aaaa)", 4, -1, 1}, {"gpu1 (bbbb)", 2, -1, 1}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got []worker
+			for _, w := range metaWorkers(tt.stints, map[string]int64{"gpu1": tt.requests}) {
+				joules := -1.0
+				if w.EnergyJoules != nil {
+					joules = *w.EnergyJoules
+				}
+				got = append(got, worker{w.Called(), *w.Requests, joules, len(w.Stints)})
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("workers (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
