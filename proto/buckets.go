@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
@@ -200,4 +199,21 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 		}
 	}
 	return entries, last, nil
+}
+
+// lastEntry is the entry of a key, and its revision. It returns
+// [jetstream.ErrKeyNotFound] where there is none.
+func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
+	msg, err := LastMessage(ctx, js, "KV_"+bucket, "$KV."+bucket+"."+key)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil, 0, jetstream.ErrKeyNotFound
+	case err != nil:
+		return nil, 0, err
+	case isAimed(msg.Header):
+		return nil, msg.Sequence, unfit("headers", "a server sent the entry %s as the answer to a question", excerpt(key))
+	case msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "":
+		return nil, 0, jetstream.ErrKeyNotFound
+	}
+	return msg.Data, msg.Sequence, nil
 }

@@ -35,6 +35,11 @@ func LastMessage(ctx context.Context, js jetstream.JetStream, stream, subject st
 }
 
 func getDirect(ctx context.Context, js jetstream.JetStream, of string, question []byte) (*jetstream.RawStreamMsg, error) {
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askAgain)
+		defer cancel()
+	}
 	nc, prefix := js.Conn(), jetstream.DefaultAPIPrefix
 	switch options := js.Options(); {
 	case options.APIPrefix != "":

@@ -211,17 +211,20 @@ func (p *Presence) CollectorOf(ctx context.Context, run string) (CollectorInfo, 
 }
 
 func (p *Presence) collectorOf(ctx context.Context, run string) (c CollectorInfo, ok bool, revision uint64, err error) {
-	entry, err := p.kv.Get(ctx, "collector."+run)
+	value, revision, err := lastEntry(ctx, p.js, PresenceBucket, "collector."+run)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return c, false, 0, nil
+	}
+	if errors.Is(err, ErrFormat) {
+		return c, false, revision, nil // it keeps nobody from collecting
 	}
 	if err != nil {
 		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
 	}
-	if c, err = ReadCollector(entry.Value()); err != nil {
-		return CollectorInfo{}, false, entry.Revision(), nil // it keeps nobody from collecting
+	if c, err = ReadCollector(value); err != nil {
+		return CollectorInfo{}, false, revision, nil
 	}
-	return c, true, entry.Revision(), nil
+	return c, true, revision, nil
 }
 
 func (p *Presence) put(ctx context.Context, key string, value any) error {

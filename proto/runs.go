@@ -97,15 +97,15 @@ func (r *Runs) Get(ctx context.Context, run string) (Manifest, error) {
 }
 
 func (r *Runs) get(ctx context.Context, run string) (Manifest, uint64, error) {
-	entry, err := r.kv.Get(ctx, run)
+	value, revision, err := lastEntry(ctx, r.js, RunsBucket, run)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return Manifest{}, 0, fmt.Errorf("run %s: %w", run, ErrNoRun)
 	}
 	if err != nil {
 		return Manifest{}, 0, fmt.Errorf("read manifest of run %s: %w", run, err)
 	}
-	m, err := ParseManifest(run, entry.Value())
-	return m, entry.Revision(), err
+	m, err := ParseManifest(run, value)
+	return m, revision, err
 }
 
 // Create stores the manifest of a new run. It fails if there is one already.

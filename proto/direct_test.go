@@ -1,0 +1,72 @@
+package proto_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// A server can be made to send what it has stored elsewhere to the key of a run. Whoever
+// reads manifests sees that they were not put there.
+func TestAimedManifest(t *testing.T) {
+	t.Parallel()
+	runs, js := openRuns(t)
+	create(t, runs, manifest("a"), manifest("b"))
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "own", Subjects: []string{"own"}, AllowDirect: true})
+	must(t, err)
+	m := manifest("a")
+	m.State = proto.StateCancelling
+	text, err := json.Marshal(m)
+	must(t, err)
+	_, err = js.Publish(t.Context(), "own", text)
+	must(t, err)
+	must(t, js.Conn().PublishRequest("$JS.API.DIRECT.GET.own", "$KV."+proto.RunsBucket+".a", []byte(`{"seq":1}`)))
+	prototest.Poll(t, time.Minute, "the server's answer", func() bool {
+		_, err := runs.Get(t.Context(), "a")
+		return errors.Is(err, proto.ErrFormat)
+	})
+	list, err := runs.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].Run != "b" {
+		t.Errorf("%d runs are listed (%v), want b alone", len(list), err)
+	}
+}
+
+// An announcement with the headers of a server's answer hides none behind it.
+func TestAnnouncementsWithHeaders(t *testing.T) {
+	t.Parallel()
+	for name, header := range map[string]nats.Header{
+		"a number":              {"Nats-Sequence": {"1"}},
+		"no number":             {"Nats-Sequence": {"x"}},
+		"no time":               {"Nats-Time-Stamp": {"x"}},
+		"the end":               {"Status": {"404"}},
+		"the end of the batch":  {"Status": {"204"}, "Description": {"EOB"}},
+		"nobody":                {"Status": {"503"}},
+		"a stream":              {"Nats-Stream": {"x"}},
+		"nothing else to come":  {"Nats-Num-Pending": {"0"}},
+		"the subject of others": {"Nats-Subject": {"$KV." + proto.PresenceBucket + ".worker.a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, js := openRuns(t)
+			presence, err := proto.OpenPresence(t.Context(), js)
+			must(t, err)
+			must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
+			for _, key := range []string{"x", "y"} {
+				_, err = js.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV." + proto.PresenceBucket + ".worker." + key, Header: header})
+				must(t, err)
+			}
+			must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: "b", Name: "b"}))
+			workers, err := presence.Workers(t.Context())
+			if err != nil || len(workers) != 2 || workers[0].ID != "a" || workers[1].ID != "b" {
+				t.Errorf("workers %+v (%v), want a and b", workers, err)
+			}
+		})
+	}
+}
