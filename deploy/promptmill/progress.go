@@ -85,6 +85,7 @@ func (s *screen) summary(meta *metadata.Run, out collector.Output, inputs []stri
 	if res.ThroughputRequestsPerSec != nil && res.OutputTokensPerSec != nil {
 		s.say("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out", *res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
 	}
+	s.causes(meta, out.Errors())
 	s.files(meta, out, inputs)
 }
 

@@ -182,6 +182,7 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 		r.options.reports.write(meta, out, r.options.log)
 	}
 	r.screen.say("complete already: run %s of %s, %d answered, %d failed", meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
+	r.screen.causes(meta, r.options.output.Errors())
 	r.screen.files(meta, r.options.output, r.options.command.Args().Slice())
 	return meta, failedError(meta)
 }

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+)
+
+const (
+	causesShown = 5
+	causesRead  = 10_000 // failed lines, to find what servers said
+)
+
+// causes says why requests of a run failed: the most frequent causes, each with what a
+// server said.
+func (s *screen) causes(meta *metadata.Run, errorsFile string) {
+	counts := meta.Results.Failures
+	if len(counts) == 0 {
+		return
+	}
+
+	said := map[string]*sayings{}
+	if file, err := os.Open(errorsFile); err == nil {
+		said = readSayings(file)
+		file.Close()
+	}
+
+	list := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	for i, code := range list {
+		if i == causesShown {
+			s.say("  and other causes, of %d requests", sumOf(counts, list[i:]))
+			break
+		}
+		s.say("  %d x %s%s", counts[code], calledCause(code), said[code].usual())
+	}
+}
+
+// sumOf is the sum of some counts.
+func sumOf(counts map[string]int64, names []string) (n int64) {
+	for _, name := range names {
+		n += counts[name]
+	}
+	return n
+}
+
+// calledCause is a cause of failure in words.
+func calledCause(code string) string {
+	if status, ok := strings.CutPrefix(code, "http_"); ok {
+		return "HTTP " + status
+	}
+	return printable(code)
+}
+
+// sayings are what was said of one cause: texts that differ in numbers alone count as one.
+type sayings struct {
+	first map[string]string // by the text without its numbers
+	count map[string]int
+	order []string // as they came
+}
+
+func (s *sayings) add(text string) {
+	if text == "" {
+		return
+	}
+	key := strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, text)
+	if s.count[key]++; s.count[key] == 1 {
+		s.first[key] = text
+		s.order = append(s.order, key)
+	}
+}
+
+// usual is what was said most often, for the end of a sentence.
+func (s *sayings) usual() string {
+	if s == nil || len(s.order) == 0 {
+		return ""
+	}
+	most := s.order[0]
+	for _, key := range s.order {
+		if s.count[key] > s.count[most] {
+			most = key
+		}
+	}
+	text := ": " + s.first[most]
+	switch n := len(s.order) - 1; {
+	case n == 1:
+		text += " (and another message)"
+	case n > 1:
+		text += fmt.Sprintf(" (and %d other messages)", n)
+	}
+	return text
+}
+
+// readSayings reads what failed lines say, by cause.
+func readSayings(file io.Reader) map[string]*sayings {
+	all := map[string]*sayings{}
+	plain, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return all
+	}
+	defer plain.Close()
+
+	var scan proto.Scanner
+	lines := bufio.NewReaderSize(plain, 1<<16)
+	for range causesRead {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		parsed, err := proto.ParseLine(&scan, line)
+		if err != nil {
+			continue
+		}
+		if all[parsed.ErrorCode] == nil {
+			all[parsed.ErrorCode] = &sayings{first: map[string]string{}, count: map[string]int{}}
+		}
+		all[parsed.ErrorCode].add(sayingOf(line))
+	}
+	return all
+}
+
+// sayingOf is why a failed line says that it failed: its error, or the server's answer.
+func sayingOf(line []byte) string {
+	var l struct {
+		Response *struct{ Body json.RawMessage }
+		Error    json.RawMessage
+	}
+	if json.Unmarshal(line, &l) != nil {
+		return ""
+	}
+	if len(l.Error) > 0 && string(l.Error) != "null" {
+		return proto.ErrorText(l.Error)
+	}
+	if l.Response != nil {
+		return proto.ErrorText(l.Response.Body)
+	}
+	return ""
+}
