@@ -34,8 +34,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		t.handBack()
 		return
 	case era.Err() != nil: // the server hangs: perhaps another does not
-		w.health.remember(t.Request)
-		t.handBack()
+		w.cutOff(t, took)
 		return
 	}
 	if j.verdict == unsent {
@@ -43,6 +42,11 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		w.later(t, backoff(1))
 		return
 	}
+	w.decide(calls, t, j, begin, took)
+}
+
+// decide goes on with a task that the server had, and that ended one way or the other.
+func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Time, took time.Duration) {
 	if j.verdict == retry && j.crash && w.died(calls, begin) {
 		w.stats.attempt(took, "server_died")
 		w.charge(t)

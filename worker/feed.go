@@ -77,6 +77,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				delete(w.feeds.runs, run)
 			}
 			w.drop(func(t *task) bool { return t.shard.feed == f })
+			w.dropDoubted(func(t *task) bool { return t.shard.feed == f })
 		}
 		// While its files are written, the collector waits to hear what the run has cost.
 		w.shares.keep(func(run string) bool { m, there := all[run]; return there && !m.State.Ended() })

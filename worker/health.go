@@ -35,6 +35,7 @@ type health struct {
 	canary   *proto.Request // one that it did not answer while it hung
 	refusing bool           // all requests; watchRefusals finds out when it takes one again
 	starts   int            // of our process, when it hung
+	doubt    doubt          // of a server that answers nothing
 	info     modelserver.Info
 	known    bool // info is
 	calls    context.Context
@@ -193,12 +194,16 @@ func (w *Worker) up() {
 	h.progress(time.Now())
 	h.mu.Lock()
 	before, since := h.why, h.since
+	waits := h.doubt.take(func(*task) bool { return true })
 	h.why, h.hung, h.refusing, h.canary = "", false, false, nil
 	h.mu.Unlock()
 	if before != "" {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).Msg("the model server answers")
 		w.wake()
 		w.queue.nudge()
+	}
+	if waits != nil {
+		w.later(waits, 0)
 	}
 }
 
@@ -288,6 +293,9 @@ func (w *Worker) proven(ctx context.Context) bool {
 		s := p.Status()
 		return s.Starts > starts && s.Phase == supervise.Ready
 	}
+	if w.tryDoubted() {
+		return false // it says so itself
+	}
 	if canary == nil { // none of its requests has come back yet
 		return time.Since(since) > downGrace
 	}
@@ -343,6 +351,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).Msg("finding the number of requests at once by the rate of answers")
 				}
 			case err == nil:
+				w.health.count(load.Tokens >= 0 && w.cfg.Server.Flavour() != countsAtEnd)
 				if load.Tokens != tokens && load.Tokens >= 0 {
 					tokens = load.Tokens
 					w.health.progress(now)
@@ -350,7 +359,20 @@ func (w *Worker) watchLoad(ctx context.Context) {
 				w.observe(load)
 			}
 		}
+		w.dropIdle(now)
 		w.noticeHang(now)
+	}
+}
+
+// dropIdle closes idle connections if the server has made no progress for a moment: one of
+// one thread serves a connection that it keeps open, and nobody else.
+func (w *Worker) dropIdle(now time.Time) {
+	h := &w.health
+	h.mu.Lock()
+	still := now.Sub(h.moved)
+	h.mu.Unlock()
+	if still > askMissing {
+		w.cfg.Server.Close()
 	}
 }
 
@@ -368,17 +390,22 @@ func (w *Worker) observe(load modelserver.Load) {
 
 // noticeHang takes a server down that has requests and makes no progress. Without a
 // counter of tokens only whole answers are progress, so that a slow server gets three
-// times what its answers take.
+// times what its answers take, and twice as long each time that it has answered nothing.
 func (w *Worker) noticeHang(now time.Time) {
 	h := &w.health
 	h.ran(now)
 	h.mu.Lock()
 	still := now.Sub(h.moved)
 	h.mu.Unlock()
-	if still < max(w.cfg.Stall, 3*w.latency.high()) {
+	patience, doubted := h.patience(max(w.cfg.Stall, 3*w.latency.high()))
+	if still < patience {
 		return
 	}
 	err := fmt.Errorf("it has %d requests and has answered none for %s", w.stats.InFlight.Load(), still.Round(time.Second))
+	if doubted {
+		err = fmt.Errorf("%w; it may only be slow, since it counts no tokens while it works: it gets %s next; with a longer --stall than %s it gets more at once",
+			err, h.double(patience, w.cfg.Timeout).Round(time.Second), w.cfg.Stall)
+	}
 	w.down("the model server hangs", err)
 	h.mu.Lock()
 	h.hung, h.canary = true, nil

@@ -349,11 +349,12 @@ func (r *refusals) forgive() {
 	r.said = ""
 }
 
-// reopen lets requests through to a server that has refused all so far.
+// reopen lets requests through to a server that may take others than it had.
 func (w *Worker) reopen() {
 	h := &w.health
 	h.mu.Lock()
-	h.why, h.refusing = "", false
+	h.why, h.hung, h.refusing = "", false, false
+	h.moved = time.Now()
 	h.mu.Unlock()
 	w.wake()
 	w.queue.nudge()

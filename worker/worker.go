@@ -136,6 +136,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	close(w.trials)
 	w.hands.Wait()
 	w.drop(func(*task) bool { return true }) // suspects, if the server died meanwhile
+	w.dropDoubted(func(*task) bool { return true })
 	for _, a := range w.refusals.close() {
 		a.task.handBack()
 	}

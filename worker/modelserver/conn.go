@@ -26,7 +26,8 @@ type conn struct {
 	before []byte // the one before that
 	head   []byte // of the last answer, with its length in front
 
-	uses    int       // requests that were sent
+	uses    int // requests that were sent
+	made    time.Time
 	watched bool      // nothing came on it for a while before its first request
 	since   time.Time // it is idle
 
@@ -46,7 +47,7 @@ func newConn(c, tcp net.Conn) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &conn{Conn: c, tcp: tcp, raw: raw, since: time.Now()}
+	made := &conn{Conn: c, tcp: tcp, raw: raw, made: time.Now(), since: time.Now()}
 	made.in = bufio.NewReaderSize(made, 16<<10)
 	made.check = func(fd uintptr) bool {
 		if made.secure() { // what is there is TLS's

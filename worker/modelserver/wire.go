@@ -22,6 +22,9 @@ const (
 	maxWired  = 64 << 10
 	maxHeader = 10 << 20 // of an answer, in bytes; net/http has the same
 	maxIdle   = 90 * time.Second
+	// A server of one thread that keeps connections open serves one until that is closed,
+	// while requests on others wait: so none is used for longer than this.
+	maxAge = 30 * time.Second
 )
 
 var errLongHeader = errors.New("the header of the answer is too long")
@@ -156,7 +159,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	switch {
 	case d == apart && again:
 		w.watch(c)
-	case d == accepted && again && !w.once.Load():
+	case d == accepted && again && !w.once.Load() && time.Since(c.made) < maxAge:
 		w.keep(c, took)
 	case a.Err == nil:
 		w.drop(c)
