@@ -37,6 +37,11 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		w.cutOff(t, took)
 		return
 	}
+	if j.ours {
+		w.lowerLimit()
+		w.later(t, backoff(1))
+		return
+	}
 	if j.verdict == unsent {
 		w.down("waiting for the model server", errors.New(j.result.Err.Message))
 		w.later(t, backoff(1))
@@ -60,6 +65,18 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 		w.admit(t, j, begin, took)
 	}
 	w.conclude(t, j, took)
+}
+
+// lowerLimit has fewer requests at the server at once, since this process may not open more
+// files.
+func (w *Worker) lowerLimit() {
+	if !w.cfg.Limiter.Lower() {
+		return
+	}
+	if w.health.once("files") {
+		w.cfg.Log.Warn().Int("at_once", w.cfg.Limiter.Limit()).
+			Msg("this process may not open more files; having fewer requests at once (ulimit -n raises that)")
+	}
 }
 
 // conclude ends a task with the result of its attempt, or has it tried again.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -31,6 +32,7 @@ type judged struct {
 	after    time.Duration  // the least wait before a retry
 	reason   string         // of a retry: a status or an error code
 	crash    bool           // the server may have died of it
+	ours     bool           // this process has no room for another connection
 	overload bool           // the server refused it because it has too many
 	work     float64        // what the server produced, in tokens
 	content  answer.Content // of a good answer
@@ -117,6 +119,8 @@ func judgeError(err error) judged {
 	j := judged{verdict: retry, reason: proto.CodeConnection}
 	opErr, ok := errors.AsType[*net.OpError](err)
 	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		j.verdict, j.ours = unsent, true
 	case ok && opErr.Op == "dial": // also when dialling took too long
 		j.verdict = unsent
 	case errors.Is(err, context.DeadlineExceeded):

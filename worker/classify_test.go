@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,5 +202,17 @@ func TestJudgeErrors(t *testing.T) {
 				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
 			}
 		})
+	}
+}
+
+// Too many open files are this process's, not the server's.
+func TestJudgeOpenFiles(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNREFUSED} {
+		err := &url.Error{Op: "Post", URL: "http://h", Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)}}
+		j := judge("/v1/completions", modelserver.Answer{Err: err})
+		if j.verdict != unsent || j.ours != (errno != syscall.ECONNREFUSED) || j.crash {
+			t.Errorf("%v: %+v", errno, j)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
@@ -241,6 +242,10 @@ func (w *Worker) lookNow(ctx context.Context) error {
 	info, err := w.cfg.Server.Look(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		w.lowerLimit()
+		return nil // the server may be as before
 	}
 	if errors.Is(err, modelserver.ErrLoading) {
 		w.down("loading", err)

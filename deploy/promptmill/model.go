@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -108,12 +109,41 @@ func checkServerFlags(c *cli.Command, urls []string) error {
 	return err
 }
 
-// newLimiter is the limiter that the flags want, for one model server.
-func newLimiter(c *cli.Command) *limit.Limiter {
+// newLimiter is the limiter that the flags want, for one of some model servers. It has no
+// more requests at once than this process may have connections.
+func newLimiter(c *cli.Command, servers int, log zerolog.Logger) *limit.Limiter {
+	most := maxConnections(c.Bool("sim")) / servers
 	if n := c.Int("concurrency"); n > 0 {
-		return limit.Fixed(n)
+		if n > most {
+			log.Warn().Int("concurrency", n).Int("at_once", most).Msg("this process may not open as many files as that needs; having fewer requests at once (ulimit -n raises that)")
+		}
+		return limit.Fixed(min(n, most))
 	}
-	return limit.New(limit.Config{Max: c.Int("max-concurrency")})
+	return limit.New(limit.Config{Max: min(c.Int("max-concurrency"), most)})
+}
+
+// filesAside is how many files are kept for all but requests: connections to the bus, its
+// store, the journal and the outputs.
+const filesAside = 64
+
+// maxConnections is how many connections to model servers this process can have. Each takes
+// two files where the server is simulated, and so in this process.
+func maxConnections(simulated bool) int {
+	var allowed syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &allowed); err != nil {
+		return limit.DefaultMax
+	}
+	open := 0
+	if list, err := os.ReadDir("/dev/fd"); err == nil {
+		open = len(list)
+	}
+
+	most := int(min(allowed.Cur, 1<<20))
+	left := most - open - min(filesAside, most/4)
+	if simulated {
+		left /= 2
+	}
+	return max(1, left)
 }
 
 // models are the model servers that a command works with.

@@ -121,7 +121,7 @@ func awaitModels(ctx context.Context, c *cli.Command, screen *screen, state stri
 // workerConfig is the configuration of a worker at a server, as the flags want it.
 func workerConfig(c *cli.Command, m *models, server *modelserver.Server, l *link, log zerolog.Logger) worker.Config {
 	return worker.Config{
-		JS: l.js, Server: server, Limiter: newLimiter(c), Process: m.process, Cards: m.cards.Now,
+		JS: l.js, Server: server, Limiter: newLimiter(c, len(m.servers), log), Process: m.process, Cards: m.cards.Now,
 		Name: hostName(), Host: hostName(), Version: versionText(),
 		Attempts: c.Int("attempts"), Timeout: c.Duration("timeout"), Stall: c.Duration("stall"), Grace: c.Duration("grace"), Log: log,
 	}

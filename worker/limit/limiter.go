@@ -35,6 +35,7 @@ type Limiter struct {
 	area     float64   // the integral of inFlight over time, in request-seconds
 	at       time.Time // until then
 	beat     time.Time // the last one; zero: nobody beats
+	lowered  time.Time // by Lower, the last time
 
 	meter    meter
 	climb    climb
@@ -123,6 +124,25 @@ func (l *Limiter) Release(s Slot, o Outcome) {
 		l.meter.add(now.Sub(s.begin).Seconds(), l.area-s.area, o.Work)
 		l.step(now)
 	}
+}
+
+// Lower takes a quarter of the limit away, of a fixed one too, and does not let it grow
+// beyond that again: this process has no room for more requests at once. It does so once in
+// a while, since many see that at the same time, and reports whether it did.
+func (l *Limiter) Lower() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.advance()
+	if l.limit <= 1 || now.Sub(l.lowered) < settleTime {
+		return false
+	}
+	l.lowered = now
+	l.max = max(1, min(l.limit, l.inFlight+1)*3/4)
+	l.cfg.Max = l.max
+	l.cfg.Min = min(l.cfg.Min, l.max)
+	l.climb.base = min(l.climb.base, l.max)
+	l.set(l.max, now)
+	return true
 }
 
 // Limit is the number of slots as it is now.

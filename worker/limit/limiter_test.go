@@ -103,3 +103,37 @@ func TestNoDemand(t *testing.T) {
 		}
 	})
 }
+
+// A process that cannot have more connections lowers the limit, of a fixed one too, for good.
+func TestLower(t *testing.T) {
+	t.Parallel()
+	for _, l := range []*Limiter{Fixed(200), New(Config{Start: 200})} {
+		synctest.Test(t, func(t *testing.T) {
+			l.lowered, l.at = time.Time{}, time.Now()
+			for range 40 {
+				if _, err := l.Acquire(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !l.Lower() || l.Limit() != 30 {
+				t.Errorf("limit %d, want 30: three quarters of 40 and one", l.Limit())
+			}
+			if l.Lower() { // others see the same at the same time
+				t.Errorf("limit %d after a second call", l.Limit())
+			}
+			time.Sleep(time.Second)
+			l.Slots(100)
+			l.Observe(Gauges{Running: 30})
+			if l.Limit() != 30 {
+				t.Errorf("limit %d after a while", l.Limit())
+			}
+			for range 10 {
+				time.Sleep(time.Second)
+				l.Lower()
+			}
+			if l.Limit() < 1 {
+				t.Errorf("limit %d", l.Limit())
+			}
+		})
+	}
+}
