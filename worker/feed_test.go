@@ -61,8 +61,8 @@ func TestHigherPriorityFirst(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("shards of %d", tt.size), func(t *testing.T) {
 			t.Parallel()
-			const slots, n = 4, 160
-			l := newLedger(sim.New(sim.Config{TTFT: 50 * time.Millisecond})) // time to fetch the next shards meanwhile
+			const slots, n = 4, 96
+			l := newLedger(sim.New(sim.Config{TTFT: 100 * time.Millisecond})) // time to fetch the next shards meanwhile
 			b := newRuns(t, serve(t, l))
 			b.cfg.Limiter = limit.Fixed(slots)
 			b.addRun("low", 0, "m")
