@@ -78,8 +78,12 @@ func TestForgedResults(t *testing.T) {
 			b.publishMsg(msg)
 
 			var log bytes.Buffer
-			c := b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) })
+			logged := func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }
+			c := b.start(logged)
 			c.waitDurable(2)
+			prototest.Poll(t, patience, "the last of them", func() bool { return c.Progress().Received.Dropped >= 3 })
+			c.stopped() // at a message of them
+			c = b.start()
 			tl := b.tail(ReaderConfig{}, nil)
 			tl.waitGiven(all(2, 3))
 			b.publish("0-0", 0, 1)

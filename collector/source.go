@@ -111,7 +111,7 @@ func (s *source) connect(ctx context.Context) error {
 		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
 	}
 	info := stream.CachedInfo()
-	known, err := s.known(ctx, stream, info)
+	known, err := s.known(ctx, info)
 	if err != nil {
 		return fmt.Errorf("look for message %d of stream %s: %w", s.at.Seq, proto.ResultsStream(s.run), err)
 	}
@@ -165,19 +165,19 @@ func (s *source) stepOver(ctx context.Context) error {
 }
 
 // known reports whether the position's message is, or was, in the stream.
-func (s *source) known(ctx context.Context, stream jetstream.Stream, info *jetstream.StreamInfo) (bool, error) {
+func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, error) {
 	if s.at.Seq == 0 || !info.Created.Equal(s.at.Created) || info.State.LastSeq < s.at.Seq {
 		return false, nil
 	}
 	if s.at.Seq < info.State.FirstSeq {
 		return true, nil // purged, by ourselves
 	}
-	msg, err := stream.GetMsg(ctx, s.at.Seq)
+	msg, err := proto.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq, proto.ResultsSubject(s.run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return msg.Time.Equal(s.at.Time), nil
+	return msg.Sequence == s.at.Seq && msg.Time.Equal(s.at.Time), nil
 }

@@ -98,10 +98,13 @@ func (a *Answers) part(ctx context.Context, name string, seq uint64) (msg *jetst
 	err = untilLed(ctx, func(ctx context.Context) error {
 		stream, err := a.js.Stream(ctx, AnswersStream(a.run))
 		if err == nil {
-			msg, err = stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(a.subject(name)))
+			msg, err = NextMessage(ctx, a.js, stream.CachedInfo().Config.Name, seq, a.subject(name))
 		}
 		return err
 	})
+	if err == nil && isAimed(msg.Header) {
+		err = unfit("headers", "a part of the answer %s has those of a server", name)
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = jetstream.ErrMsgNotFound
 	}

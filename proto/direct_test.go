@@ -70,3 +70,29 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 		})
 	}
 }
+
+// A part of a large answer with the headers of a server's answer is none, and holds up
+// nobody.
+func TestAnswerPartsWithHeaders(t *testing.T) {
+	t.Parallel()
+	for name, header := range map[string]nats.Header{
+		"the first number": {"Nats-Sequence": {"0"}},
+		"no time":          {"Nats-Time-Stamp": {"x"}},
+		"the end":          {"Status": {"404"}},
+		"nobody":           {"Status": {"503"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, js := openRuns(t)
+			must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}))
+			for range 2 {
+				_, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "pm.r.answers.results-0-0-x", Header: header})
+				must(t, err)
+			}
+			h := nats.Header{proto.HeaderObject: {"results-0-0-x"}, proto.HeaderSize: {"5"}, proto.HeaderDigest: {"00"}}
+			if _, err := proto.NewAnswers(js, "r").Payload(t.Context(), h, nil); !proto.Lost(err) {
+				t.Errorf("Payload: %v, want one that is lost for good", err)
+			}
+		})
+	}
+}
