@@ -41,6 +41,10 @@ func run(ctx context.Context, o options, built programs, events []event, history
 	}
 	f.say("all is healed")
 	f.await(ctx, &found)
+	if ctx.Err() != nil {
+		found.add("interrupted")
+		return "", found
+	}
 	figures = f.check(&found)
 	f.say("%s", figures)
 	return figures, found
@@ -127,6 +131,9 @@ func (f *fleet) await(ctx context.Context, found *findings) {
 			return
 		}
 		pause(ctx, 100*time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		return
 	}
 	found.add("not done %s after the last harm: run a complete: %t, run b: %t", time.Since(begin).Round(time.Second), f.complete("a"), f.complete("b"))
 	f.command(30*time.Second, "submit-bus", proto.RoleReader, "status")
