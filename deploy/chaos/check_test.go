@@ -254,3 +254,33 @@ func TestReadOutput(t *testing.T) {
 		})
 	}
 }
+
+// A request that was with three servers when these were killed counts as poison; with fewer
+// it was thrown away.
+func TestCheckPoison(t *testing.T) {
+	t.Parallel()
+	input, _ := evidence(t)
+	lines, err := readLines([]byte(`{"custom_id":"q-1","response":null,"error":{"code":"poison","message":"died"},"promptmill":{"seq":1,"attempts":3}}` + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	kill := harm{what: "kill model1 for 2s", models: []string{"worker1"}}
+	faults := harm{what: "faults model2 for 2s", models: []string{"worker2"}}
+	worker := harm{what: "kill worker1 for 2s", workers: []string{"worker1"}}
+	for _, tt := range []struct {
+		harms []harm
+		fault bool
+	}{
+		{[]harm{kill, faults}, false},
+		{[]harm{kill, kill, worker}, true},
+		{[]harm{faults, worker, worker}, true},
+		{nil, true},
+	} {
+		input[1].deaths = harmed{harms: tt.harms}.modelDeaths()
+		var found findings
+		if seq := checkLine("here", input, lines[0], &found); seq != 1 || (len(found) > 0) != tt.fault {
+			t.Errorf("%v: request %d, findings %q", tt.harms, seq, found)
+		}
+	}
+}

@@ -22,7 +22,7 @@ import (
 func (f *fleet) checkpoint(found *findings) {
 	counts, before := []string{}, len(*found)
 	for _, run := range []string{"a", "b"} {
-		input, err := readInput(f.input(run))
+		input, err := f.readInput(run)
 		if err != nil {
 			found.add("%v", err)
 			return
@@ -37,11 +37,27 @@ func (f *fleet) checkpoint(found *findings) {
 	f.say("a look at the journals: lines of %s, %d findings", strings.Join(counts, ", "), len(*found)-before)
 }
 
+// readInput is the input of a run, and how often model servers were killed until now.
+func (f *fleet) readInput(run string) ([]wanted, error) {
+	input, err := readInput(f.input(run))
+	if err != nil {
+		return nil, err
+	}
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range input {
+		input[i].deaths = f.did.modelDeaths()
+	}
+
+	return input, nil
+}
+
 // check holds all that is left against each other, and returns the figures in one line.
 func (f *fleet) check(found *findings) string {
 	inputs, outputs, lines := map[string][]wanted{}, map[string]output{}, map[string][]line{}
 	for _, run := range []string{"a", "b"} {
-		input, err := readInput(f.input(run))
+		input, err := f.readInput(run)
 		if err != nil {
 			found.add("%v", err)
 			return ""

@@ -20,6 +20,7 @@ type wanted struct {
 	refused  bool   // by the model server, for good
 	answer   string // its id, without a prefix; all texts begin with it
 	in, out  int64  // tokens
+	deaths   int    // of model servers until now, whatever they had then
 }
 
 // readInput tells what must become of each request of an input file.

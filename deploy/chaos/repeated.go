@@ -78,6 +78,22 @@ type harmed struct {
 	losses []loss
 }
 
+// modelDeaths is how often model servers were killed. Faults are switched on and off by a
+// restart.
+func (d harmed) modelDeaths() (n int) {
+	for _, h := range d.harms {
+		switch {
+		case len(h.models) == 0:
+		case strings.HasPrefix(h.what, "kill "):
+			n++
+		case strings.HasPrefix(h.what, "faults "):
+			n += 2
+		}
+	}
+
+	return n
+}
+
 // excuses reports whether a request may have been answered once more although it had been
 // answered before.
 func (d harmed) excuses(run string, seq int, earlier, later execution) bool {
