@@ -29,8 +29,8 @@ func (c *Collector) prove(ctx context.Context) error {
 		return err
 	}
 	if foreign.IsEmpty() {
-		// Its frames' digests are not those of their lines.
-		return fmt.Errorf("%w: its digest is not that of its lines", errDamaged)
+		return fmt.Errorf("%w: the headers of %s have the digest %s, but each of its lines answers its request",
+			proto.ErrFormat, c.cfg.Output.Journal(), s.Digest)
 	}
 	if err := c.cfg.Journal.drop(foreign); err != nil {
 		return fmt.Errorf("take lines of other requests out of the journal: %w", err)

@@ -41,8 +41,12 @@ func (d *Digest) Add(seq uint32, customID []byte, hash uint64) {
 	*d += DigestOf(seq, customID, hash)
 }
 
-// DigestOf is the digest of one request.
+// DigestOf is the digest of one request. A custom_id is the same in all its spellings.
 func DigestOf(seq uint32, customID []byte, hash uint64) Digest {
+	if text := Text(customID); text != nil {
+		customID = text
+	}
+
 	var number [12]byte
 	binary.LittleEndian.PutUint32(number[:4], seq)
 	binary.LittleEndian.PutUint64(number[4:], hash)
