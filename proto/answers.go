@@ -15,18 +15,22 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// Answers are the answers of a run that do not fit into a message. Each is a row of
+// Answers are the answers of a run that do not fit into a message. Each is a sequence of
 // messages on a subject of its own, pm.RUN.answers.NAME, and the message that it was too
 // large for says how long it is and what its SHA-256 is. Workers write here and nowhere
-// else but to the results: the requests and the input are in the [Objects].
+// else but to the results: the requests and the input are in the [Objects]. The collector
+// writes here what it says of the requests that a run leaves out.
 type Answers struct {
 	js  jetstream.JetStream
 	run string
 }
 
-// maxAnswer is the largest payload that is read, in bytes. It is more than the model
-// servers' answers may have, so that who says more does not say the truth.
-const maxAnswer = 1 << 30
+// MaxAnswer is the longest answer of a model server that a worker takes, in bytes.
+const MaxAnswer = 256 << 20
+
+// maxPayload is the largest payload that is read, in bytes: the lines of a message, one
+// of them with the longest answer. Whoever says more does not say the truth.
+const maxPayload = MaxAnswer + MaxAnswer/2
 
 // NewAnswers returns the large answers of a run.
 func NewAnswers(js jetstream.JetStream, run string) *Answers { return &Answers{js: js, run: run} }
@@ -71,13 +75,13 @@ func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 		return data, nil
 	}
 	size, err := strconv.ParseUint(h.Get(HeaderSize), 10, 63)
-	if err != nil || size > maxAnswer || CheckRunID(name) != nil { // a name is a token, too
+	if err != nil || size > maxPayload || CheckRunID(name) != nil { // a name is a token, too
 		return nil, fmt.Errorf("large answer of run %s: %w: no name or length that can be", a.run, ErrFormat)
 	}
 	// The length is a stranger's word: memory is taken for what is there.
 	var buf bytes.Buffer
-	for at := uint64(0); uint64(buf.Len()) < size; {
-		msg, err := a.part(ctx, name, at+1)
+	for at, parts := uint64(0), uint64(0); uint64(buf.Len()) < size; parts++ {
+		msg, err := a.part(ctx, name, at+1, parts)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil, fmt.Errorf("read a large answer of run %s: %w: a part of it is lost", a.run, ErrFormat)
 		}
@@ -93,20 +97,38 @@ func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 	return buf.Bytes(), nil
 }
 
-// part returns the first message of an answer from a sequence on.
-func (a *Answers) part(ctx context.Context, name string, seq uint64) (msg *jetstream.RawStreamMsg, err error) {
+// part returns the first message of an answer from a sequence on, after so many before it.
+func (a *Answers) part(ctx context.Context, name string, seq, before uint64) (msg *jetstream.RawStreamMsg, err error) {
 	err = untilLed(ctx, func(ctx context.Context) error {
-		stream, err := a.js.Stream(ctx, AnswersStream(a.run))
-		if err == nil {
-			msg, err = NextMessage(ctx, a.js, stream.CachedInfo().Config.Name, seq, a.subject(name))
+		msg, err = NextMessage(ctx, a.js, AnswersStream(a.run), seq, a.subject(name))
+		if errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, errNoCopy) {
+			return a.askLeader(ctx, name, before)
 		}
 		return err
 	})
 	if err == nil && isAimed(msg.Header) {
 		err = unfit("headers", "a part of the answer %s has those of a server", name)
 	}
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = jetstream.ErrMsgNotFound
-	}
 	return msg, err
+}
+
+// askLeader finds out why there is no further part of an answer. Any copy of the stream
+// answers a direct get, also one that is behind; only the leader says how many parts there
+// are. It returns [jetstream.ErrMsgNotFound] if these are all, and errNoCopy if not.
+func (a *Answers) askLeader(ctx context.Context, name string, parts uint64) error {
+	stream, err := a.js.Stream(ctx, AnswersStream(a.run))
+	var info *jetstream.StreamInfo
+	if err == nil {
+		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(a.subject(name)))
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return jetstream.ErrMsgNotFound
+	}
+	if err != nil {
+		return err
+	}
+	if info.State.Subjects[a.subject(name)] <= parts {
+		return jetstream.ErrMsgNotFound
+	}
+	return errNoCopy
 }

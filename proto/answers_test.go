@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -63,5 +64,59 @@ func TestAnswersDamaged(t *testing.T) {
 	}
 	if _, err := proto.NewAnswers(js, "no-run").Payload(t.Context(), large.Header, nil); !proto.Lost(err) {
 		t.Errorf("of another run: %v", err)
+	}
+}
+
+// proxy stands between a client and the bus: answer may answer a question in the place of
+// the bus, and reports whether it has.
+func proxy(t *testing.T, js jetstream.JetStream, answer func(question *nats.Msg) bool) jetstream.JetStream {
+	t.Helper()
+	conn := js.Conn()
+	sub, err := conn.Subscribe("proxy.>", func(msg *nats.Msg) {
+		if !answer(msg) {
+			conn.PublishRequest("$JS.API."+strings.TrimPrefix(msg.Subject, "proxy."), msg.Reply, msg.Data)
+		}
+	})
+	must(t, err)
+	t.Cleanup(func() { sub.Unsubscribe() })
+	behind, err := jetstream.NewWithAPIPrefix(conn, "proxy")
+	must(t, err)
+	return behind
+}
+
+// A copy of the stream that is behind, or none at all for a while, makes no answer lost;
+// and the stream's leader is asked only where a part is not there.
+func TestAnswersOfCopyBehind(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		status string
+		times  int // in a row, from the second part on
+	}{{"all are there", "", 0}, {"a copy that is behind", "404 Message Not Found", 2}, {"no copy", "503", 2}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, js := prototest.Server(t)
+			must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), limits))
+			msg := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
+			must(t, proto.NewAnswers(js, "r").Offload(t.Context(), msg, 128<<10))
+			gets, infos := 0, 0
+			behind := proxy(t, js, func(question *nats.Msg) bool {
+				if strings.Contains(question.Subject, "STREAM.INFO") {
+					infos++
+					return false
+				}
+				gets++
+				if gets < 2 || gets >= 2+tt.times {
+					return false
+				}
+				status, text, _ := strings.Cut(tt.status, " ")
+				js.Conn().PublishMsg(&nats.Msg{Subject: question.Reply, Header: nats.Header{"Status": {status}, "Description": {text}}})
+				return true
+			})
+			got, err := proto.NewAnswers(behind, "r").Payload(t.Context(), msg.Header, nil)
+			if err != nil || len(got) != answerSize || infos > 0 != (tt.times > 0) {
+				t.Errorf("%d bytes, %v; the leader was asked %d times", len(got), err, infos)
+			}
+		})
 	}
 }

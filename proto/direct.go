@@ -34,6 +34,10 @@ func LastMessage(ctx context.Context, js jetstream.JetStream, stream, subject st
 	return getDirect(ctx, js, stream+"."+subject, nil)
 }
 
+// errNoCopy says that no copy of a stream has answered that has what was asked for. Those
+// of a cluster answer once they have caught up.
+var errNoCopy = fmt.Errorf("%w: no copy of the stream is there that is up to date", nats.ErrNoResponders)
+
 func getDirect(ctx context.Context, js jetstream.JetStream, of string, question []byte) (*jetstream.RawStreamMsg, error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
@@ -75,7 +79,7 @@ func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 		case "404":
 			return nil, jetstream.ErrMsgNotFound
 		case "503":
-			return nil, nats.ErrNoResponders
+			return nil, errNoCopy
 		default:
 			return nil, fmt.Errorf("get a stored message: status %q: %s", status, msg.Header.Get(descriptionHeader))
 		}

@@ -167,14 +167,10 @@ func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id 
 	})
 }
 
-// maxObject bounds what is read of an object into memory: the longest answer that a
-// worker takes, 256 MiB, with its custom_id and the lines beside it.
-const maxObject = 384 << 20
-
-// Get returns the object called name. The error says whether it can never be had:
-// [Lost].
+// Get returns the object called name, which may be no larger than a message's payload.
+// The error says whether it can never be had: [Lost].
 func (o *Objects) Get(ctx context.Context, name string) ([]byte, error) {
-	buf := limited{left: maxObject}
+	buf := limited{left: maxPayload}
 	if err := o.Copy(ctx, &buf, name); err != nil {
 		return nil, err
 	}
@@ -190,7 +186,7 @@ type limited struct {
 // Write implements io.Writer.
 func (l *limited) Write(p []byte) (int, error) {
 	if l.left -= len(p); l.left < 0 {
-		return 0, fmt.Errorf("%w: it has more than %d bytes", ErrFormat, maxObject)
+		return 0, fmt.Errorf("%w: it has more than %d bytes", ErrFormat, maxPayload)
 	}
 	return l.Buffer.Write(p)
 }

@@ -66,7 +66,8 @@ func leaderless(err error) bool {
 		}
 		return false
 	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+	// Where nobody hears other questions, there is no JetStream, and waiting is in vain.
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errNoCopy)
 }
 
 // OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited

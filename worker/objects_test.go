@@ -46,6 +46,31 @@ func TestWorkerStoresBigResultLater(t *testing.T) {
 	}
 }
 
+// A shard that comes again does not run what has its result, though that is too big for a
+// message.
+func TestWorkerKnowsBigResult(t *testing.T) {
+	t.Parallel()
+	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
+	var runs atomic.Int64
+	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			runs.Add(1)
+		}
+		w.Write(answer)
+	})))
+	for delivery := range 2 {
+		b.publish("0-0", chats(0, 0)...)
+		w, stop := b.start()
+		b.finish(w, stop, 1)
+		if n := w.Stats().Redelivered.Load(); n != int64(delivery) {
+			t.Errorf("delivery %d: %d shards count as delivered again", delivery, n)
+		}
+	}
+	if runs.Load() != 1 {
+		t.Errorf("the request was run %d times, want once", runs.Load())
+	}
+}
+
 // A shard whose object is lost can never run: the collector has to find its requests
 // missing, and does so only once the shard is off the bus.
 func TestWorkerDropsShardWithoutObject(t *testing.T) {

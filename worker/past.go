@@ -121,11 +121,9 @@ func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch pro
 	if err != nil {
 		return batch, nil, err
 	}
-	payload := msg.Data
-	if batch.Object != "" {
-		if payload, err = h.feed.objects.Get(ctx, batch.Object); err != nil {
-			return batch, nil, err
-		}
+	payload, err := h.feed.answers.Payload(ctx, msg.Header, msg.Data)
+	if err != nil {
+		return batch, nil, err
 	}
 	lines, err = batch.Lines(payload)
 	return batch, lines, err

@@ -19,12 +19,14 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // maxAnswer is the longest answer that is read, in bytes. maxTold is the same of what
 // the server tells of itself.
 const (
-	maxAnswer = 256 << 20
+	maxAnswer = proto.MaxAnswer
 	maxTold   = 16 << 20
 )
 
