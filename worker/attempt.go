@@ -29,7 +29,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	took := time.Since(begin)
 	switch {
 	case j.verdict == final || j.result.Status != 0:
-		w.health.progress(time.Now())
+		w.health.answered(time.Now(), took <= w.cfg.Stall)
 	case calls.Err() != nil: // cut off by the end of the grace period, or of the run
 		t.handBack()
 		return

@@ -54,6 +54,9 @@ func judge(endpoint string, a modelserver.Answer) judged {
 	if a.Err != nil {
 		return judgeError(a.Err)
 	}
+	if a.Status < 100 || a.Status > 599 {
+		return noStatus(a)
+	}
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
 	j := judged{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
 	content, problem := answer.Read(endpoint, a.Body)
@@ -77,6 +80,18 @@ func judge(endpoint string, a modelserver.Answer) judged {
 		j.crash = a.Status >= 500 && !j.overload
 	}
 	return j
+}
+
+// noStatus is what follows from a status that HTTP does not have (RFC 9110, 15). No result can
+// carry one, so it is an error; the status line may have been garbled on its way.
+func noStatus(a modelserver.Answer) judged {
+	code := proto.CodeInvalidResponse
+	message := fmt.Sprintf("status %03d is none of HTTP: %s", a.Status, excerpt(a.Body))
+	return judged{
+		verdict: retry,
+		reason:  code,
+		result:  proto.Result{Err: &proto.ResultError{Code: code, Message: message}},
+	}
 }
 
 // byteOrderMark may stand before JSON, and is no part of it (RFC 8259, 8.1).

@@ -60,6 +60,9 @@ func TestJudge(t *testing.T) {
 	for _, status := range []int{101, 301, 302, 308, 401, 403, 404, 405, 407} {
 		rows = append(rows, row{fmt.Sprint(status, " may mean all"), status, refusal, barred, refusal})
 	}
+	for _, status := range []int{0, 7, 99, 600, 999} {
+		rows = append(rows, row{fmt.Sprint(status, " is no status"), status, refusal, retry, proto.CodeInvalidResponse})
+	}
 	for _, status := range []int{400, 413, 422} {
 		rows = append(rows, row{fmt.Sprint(status, " stands"), status, refusal, final, refusal})
 	}

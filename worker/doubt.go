@@ -20,6 +20,7 @@ const countsAtEnd = "llama.cpp"
 type doubt struct {
 	counts   bool          // the server counts tokens while it works: there is no doubt
 	patience time.Duration // without an answer; 0: the usual
+	quick    int           // answers in a row that came within the usual time
 	task     *task         // that the server gets again
 	trying   bool          // now
 }
@@ -52,11 +53,34 @@ func (h *health) patience(usual time.Duration) (patience time.Duration, doubted 
 	return max(usual, h.doubt.patience), true
 }
 
+// quickEnough is how many answers in a row must come within the usual time until the server
+// does not count as slow any more. Long requests may lie between short ones.
+const quickEnough = 32
+
+// answered notes that the server has answered a request, and whether within the usual time.
+// A server that was only slow for a while has the usual patience again after some of these.
+func (h *health) answered(now time.Time, quick bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.moved = now
+	d := &h.doubt
+	switch {
+	case d.patience == 0:
+	case !quick:
+		d.quick = 0
+	default:
+		if d.quick++; d.quick == quickEnough {
+			d.quick, d.patience = 0, 0
+		}
+	}
+}
+
 // double gives the server twice the time, up to the most, and returns it.
 func (h *health) double(patience, most time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.doubt.patience = max(patience, min(2*patience, most))
+	h.doubt.quick = 0
 	return h.doubt.patience
 }
 

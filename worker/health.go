@@ -377,7 +377,7 @@ func (w *Worker) dropIdle(now time.Time) {
 	still := now.Sub(h.moved)
 	h.mu.Unlock()
 	if still > askMissing {
-		w.cfg.Server.Close()
+		w.cfg.Server.CloseIdle()
 	}
 }
 

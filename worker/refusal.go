@@ -148,9 +148,14 @@ func (w *Worker) putAside(t *task, j judged, took time.Duration) {
 	}
 	r.mu.Unlock()
 
-	if closed || t.shard.feed.paused.Load() {
-		w.refusals.take(func(a refusal) bool { return a.task == t })
+	if closed {
 		t.handBack()
+		return
+	}
+	if t.shard.feed.paused.Load() { // perhaps since a moment; others may have taken it out
+		for _, a := range r.take(func(a refusal) bool { return a.task == t }) {
+			a.task.handBack()
+		}
 		return
 	}
 	if latest := time.Duration(r.latest.Load()); latest > 0 { // perhaps of one that has just ended

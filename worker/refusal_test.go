@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 )
@@ -266,6 +267,39 @@ func TestAnswerBeganBefore(t *testing.T) {
 	prototest.Poll(t, patience, "the refusal to be noticed", func() bool { return w.health.isRefusing() })
 	if got := b.results(); len(got) != 1 {
 		t.Errorf("results %v", got)
+	}
+}
+
+// A refusal of a run that is paused ends once, also if it is taken out by others meanwhile.
+func TestPutAsideEndsOnce(t *testing.T) {
+	t.Parallel()
+	const n = 20000
+	w := New(Config{})
+	f := &feed{}
+	f.paused.Store(true)
+	shard := &held{w: w, feed: f, lines: make(chan outcome, 2*n)}
+
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for {
+			for _, a := range w.refusals.take(func(refusal) bool { return true }) {
+				a.task.handBack()
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	for seq := range uint32(n) {
+		w.putAside(&task{Request: proto.Request{Seq: seq}, shard: shard}, judged{verdict: barred}, 0)
+	}
+	close(stop)
+	others.Wait()
+	if got := len(shard.lines); got != n {
+		t.Errorf("%d tasks ended %d times", n, got)
 	}
 }
 

@@ -37,14 +37,17 @@ type conn struct {
 	check  func(fd uintptr) bool // fills seen; kept, so that a look allocates nothing
 }
 
-// newConn wraps a connection. tcp is what lies below TLS, or the connection itself.
+// newConn wraps a connection, or closes it. tcp is what lies below TLS, or the connection
+// itself.
 func newConn(c, tcp net.Conn) (*conn, error) {
 	socket, ok := tcp.(syscall.Conn)
 	if !ok {
+		c.Close()
 		return nil, errors.New("the connection has no socket")
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
+		c.Close()
 		return nil, err
 	}
 	made := &conn{Conn: c, tcp: tcp, raw: raw, made: time.Now(), since: time.Now()}

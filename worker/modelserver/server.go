@@ -137,13 +137,19 @@ func (s *Server) place() *place {
 // URL is the server's base URL, without "/v1" and without secrets.
 func (s *Server) URL() string { return s.given.base() }
 
-// Close drops idle connections.
+// Close drops all connections that have no request.
 func (s *Server) Close() {
+	s.CloseIdle()
+	for _, p := range []*place{&s.given, s.place()} {
+		p.wire.closeApart()
+	}
+}
+
+// CloseIdle drops idle connections. Those that are watched for a second answer stay.
+func (s *Server) CloseIdle() {
 	s.http.CloseIdleConnections()
 	for _, p := range []*place{&s.given, s.place()} {
-		if p.wire != nil {
-			p.wire.close()
-		}
+		p.wire.closeIdle()
 	}
 }
 
@@ -208,9 +214,8 @@ func (s *Server) follow(p *place, path string, a Answer) bool {
 	}
 	if to.wire == nil {
 		to.wire = s.newWire(to)
-		if p.wire != nil {
-			p.wire.close()
-		}
+		p.wire.closeIdle()
+		p.wire.closeApart()
 	}
 	if s.moved.Swap(&to) == nil {
 		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg("the model server redirects; using its new place from now on")

@@ -27,7 +27,10 @@ const (
 	maxAge = 30 * time.Second
 )
 
-var errLongHeader = errors.New("the header of the answer is too long")
+var (
+	errLongHeader  = errors.New("the header of the answer is too long")
+	errClosedFirst = errors.New("the server closed the connection before it was asked anything")
+)
 
 // wire posts to a model server over HTTP/1.1 without a proxy, which is how nearly all of
 // them are reached. Whoever posts writes and reads the connection itself; the two
@@ -201,6 +204,9 @@ func (w *wire) connect(ctx context.Context, alone bool) (*conn, error) {
 	case quiet:
 		c.watched = true
 		w.greeted.Store(true)
+	case ended:
+		c.Close()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: c.RemoteAddr(), Err: errClosedFirst} // nothing was sent
 	case stray:
 		w.outOfStep("bytes came on a new connection")
 		c.Close()
@@ -282,15 +288,27 @@ func (w *wire) drop(c *conn) {
 	c.Close()
 }
 
-// close closes the connections that nobody uses.
-func (w *wire) close() {
+// closeIdle closes the connections that wait for a request.
+func (w *wire) closeIdle() {
+	if w == nil {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.idle {
 		c.Close()
 	}
+	w.idle = nil
+}
+
+// closeApart closes the connections whose answer was doubted.
+func (w *wire) closeApart() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for c := range w.apart {
 		c.Close()
 	}
-	w.idle = nil
 }

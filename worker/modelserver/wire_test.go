@@ -378,3 +378,64 @@ func TestWireSendsWhatNetHTTPSends(t *testing.T) {
 		t.Errorf("header %v", h)
 	}
 }
+
+// A connection that the server closes before it is asked anything has sent nothing.
+func TestWireFindsANewConnectionClosed(t *testing.T) {
+	t.Parallel()
+	var heard atomic.Int64
+	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+		c.CloseWrite()
+		if _, ok := hear(in); ok {
+			heard.Add(1)
+		}
+	})
+	for range 2 {
+		a := s.Post(t.Context(), "/", nil)
+		if opErr, ok := errors.AsType[*net.OpError](a.Err); !ok || opErr.Op != "dial" || !errors.Is(a.Err, errClosedFirst) {
+			t.Errorf("error %v", a.Err)
+		}
+	}
+	if n := heard.Load(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+// A connection that cannot be used is closed.
+func TestNewConnCloses(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	if _, err := newConn(near, near); err == nil {
+		t.Fatal("no error")
+	}
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the other end reads: %v", err)
+	}
+}
+
+// A connection that is watched for a second answer outlives the idle ones.
+func TestCloseIdle(t *testing.T) {
+	t.Parallel()
+	s := listen(t, func(_ *net.TCPConn, in *bufio.Reader) {
+		hear(in) // until the client is gone
+	})
+	w := s.given.wire
+	open := func() *conn {
+		c, err := w.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	idle, watched := open(), open()
+	w.keep(idle, time.Millisecond)
+	w.apart[watched] = struct{}{}
+
+	s.CloseIdle()
+	if idle.SetDeadline(time.Time{}) == nil || watched.SetDeadline(time.Time{}) != nil {
+		t.Error("the wrong connections are closed")
+	}
+	s.Close()
+	if watched.SetDeadline(time.Time{}) == nil {
+		t.Error("a watched connection stays open")
+	}
+}
