@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 )
@@ -279,25 +278,30 @@ func TestPutAsideEndsOnce(t *testing.T) {
 	f.paused.Store(true)
 	shard := &held{w: w, feed: f, lines: make(chan outcome, 2*n)}
 
-	stop := make(chan struct{})
-	var others sync.WaitGroup
-	others.Go(func() {
-		for {
-			for _, a := range w.refusals.take(func(refusal) bool { return true }) {
-				a.task.handBack()
+	done := make(chan struct{})
+	var putters, takers sync.WaitGroup
+	for range 4 {
+		putters.Go(func() {
+			for range n / 4 {
+				w.putAside(&task{shard: shard}, judged{verdict: barred}, 0)
 			}
-			select {
-			case <-stop:
-				return
-			default:
+		})
+		takers.Go(func() {
+			for {
+				for _, a := range w.refusals.take(func(refusal) bool { return true }) {
+					a.task.handBack()
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
 			}
-		}
-	})
-	for seq := range uint32(n) {
-		w.putAside(&task{Request: proto.Request{Seq: seq}, shard: shard}, judged{verdict: barred}, 0)
+		})
 	}
-	close(stop)
-	others.Wait()
+	putters.Wait()
+	close(done)
+	takers.Wait()
 	if got := len(shard.lines); got != n {
 		t.Errorf("%d tasks ended %d times", n, got)
 	}
