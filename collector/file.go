@@ -93,7 +93,7 @@ func createLocked(path string, mode fs.FileMode) (*os.File, error) {
 	for range 10 { // more than twice only if others make it, too
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 		if errors.Is(err, fs.ErrExist) {
-			if err := removeLeft(path); err != nil {
+			if err := removeLeft(path); err != nil && !errors.Is(err, errMoved) {
 				return nil, err
 			}
 			continue
@@ -112,16 +112,30 @@ func createLocked(path string, mode fs.FileMode) (*os.File, error) {
 }
 
 // removeLeft removes a file that no living process has locked. It follows no link, and
-// it is no error if there is no file.
+// it is no error if there is no file. It returns errMoved if another process was faster:
+// what is at the path now may be that one's.
 func removeLeft(path string) error {
 	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err == nil {
-		defer unlock(file)
-		if err := lock(path, file); errors.Is(err, ErrLocked) {
-			return err
-		}
+	if err != nil {
+		return unlink(path)
 	}
-	err = syscall.Unlink(path) // os.Remove would remove an empty folder, too
+	return removeOpened(path, file)
+}
+
+// removeOpened is removeLeft of a file that was opened.
+func removeOpened(path string, file *os.File) error {
+	switch err := lock(path, file); {
+	case err == nil:
+		defer unlock(file)
+	case errors.Is(err, ErrLocked), errors.Is(err, errMoved):
+		return err
+	}
+	return unlink(path)
+}
+
+// unlink removes a file or a link. Where nothing is, it does nothing.
+func unlink(path string) error {
+	err := syscall.Unlink(path) // os.Remove would remove an empty folder, too
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}

@@ -336,6 +336,24 @@ func TestJournalBehindLink(t *testing.T) {
 	}
 }
 
+// What was left is replaced by another process before it is locked: that one's file stays.
+func TestRemoveLeftOfAnother(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte("left"), 0o644))
+	left, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	another, err := createLocked(path, 0o644)
+	must(t, err)
+	defer unlock(another)
+	if err := removeOpened(path, left); !errors.Is(err, errMoved) {
+		t.Errorf("remove: %v, want errMoved", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the file of the other process: %v", err)
+	}
+}
+
 func TestRemoveLeft(t *testing.T) {
 	t.Parallel()
 	out := Output(filepath.Join(t.TempDir(), "out"))

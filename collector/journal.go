@@ -460,15 +460,14 @@ func (j *Journal) replace(write func(tmp *Journal) error) error {
 	if err == nil {
 		err = os.Rename(tmp.Name(), j.path)
 	}
-	if err == nil {
-		err = syncDir(j.path)
-	}
 	if err != nil {
 		tmp.Close()
 		return err
 	}
+
+	// The path has the new file from here on, whether or not that is known to last.
 	unlock(j.file)
 	j.file, j.size = tmp, next.size
 
-	return nil
+	return syncDir(j.path)
 }

@@ -15,6 +15,28 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
+// A journal that was replaced is that of its path, though its folder could not be synced:
+// what is appended then is not lost.
+func TestJournalReplacedUnsynced(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root can open any folder")
+	}
+	j, _, _ := newTestJournal(t, 10, []uint32{5}, []uint32{2})
+	dir := filepath.Dir(j.path)
+	must(t, os.Chmod(dir, 0o300)) // a file can be renamed in it, and the folder not be opened
+	err := j.replace(func(tmp *Journal) error { return tmp.copyFrame(j.file, place{end: j.size}) })
+	must(t, os.Chmod(dir, 0o700))
+	if !errors.Is(err, os.ErrPermission) {
+		t.Errorf("replace: %v, want ErrPermission", err)
+	}
+	appendFrame(t, j, 9, 7)
+	must(t, j.Close())
+	if done := open(t, j.path).State().Done; !done.Equals(roaring.BitmapOf(2, 5, 7)) {
+		t.Errorf("%v have their line, want 2, 5 and 7", done)
+	}
+}
+
 func TestJournalHoldsItsState(t *testing.T) {
 	t.Parallel()
 	j, _, _ := newTestJournal(t, 10, []uint32{5, 9, 0}, []uint32{2, 3})

@@ -69,7 +69,7 @@ func (c *Collector) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := c.cfg.JS.DeleteStream(ctx, proto.WorkStream(c.run)); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		c.cfg.Log.Warn().Err(err).Msg("failed to delete the work stream of the ended run; it goes with the run")
+		c.cfg.Log.Warn().Err(err).Msg("failed to delete the work stream of the ended run; it is deleted with the run")
 	}
 }
 

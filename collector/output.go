@@ -91,7 +91,7 @@ func (o Output) RemoveLeft() error {
 			left = append(left, target+newSuffix)
 		}
 		for _, path := range left {
-			if err := removeLeft(path); !errors.Is(err, ErrLocked) {
+			if err := removeLeft(path); !errors.Is(err, ErrLocked) && !errors.Is(err, errMoved) {
 				all = errors.Join(all, err)
 			}
 		}

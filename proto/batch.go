@@ -80,7 +80,7 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 // the headers against what only a server adds.
 func (b Bounds) checkShard(want, subject string, h nats.Header) error {
 	if isAimed(h) {
-		return unfit("headers", "a server sent this as the answer to a question, to a subject that it was led to")
+		return unfit("headers", "it has a header that only a NATS server adds: a stored message was redirected to this subject")
 	}
 	if subject != want {
 		return unfit("subject", "%q, and its headers say %q", excerpt(subject), excerpt(want))

@@ -23,7 +23,7 @@ func run(ctx context.Context, env environment) int {
 		Description: "A file of prompts goes in, zstd-compressed JSONL comes out. Pull the plug at any\n" +
 			"moment: the same command goes on where it was.\n\n" +
 			"Exit codes: 0 done, 1 error, 2 usage or invalid input, 3 done but some requests\n" +
-			"failed, 4 bus or model server not reachable or of no use, 130 interrupted, can be resumed.",
+			"failed, 4 bus or model server not reachable, or it refuses all requests, 130 interrupted, can be resumed.",
 		Commands: slices.Concat([]*cli.Command{
 			runCommand(env), workerCommand(env), serveCommand(env), submitCommand(env), collectCommand(env),
 			listCommand(env), statusCommand(env), workersCommand(env), tailCommand(env),

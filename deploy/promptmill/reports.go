@@ -115,7 +115,7 @@ func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logg
 		err = errors.Join(writeWhole(out.ReportMarkdown(), 0o666, made.Markdown), writeWhole(out.ReportHTML(), 0o666, made.HTML))
 	}
 	if err != nil {
-		log.Warn().Err(err).Msg("failed to write the report; promptmill report makes it")
+		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
 	}
 	if err := history.Append(r.state, history.Of(out.Meta(), run)); err != nil {
 		log.Warn().Err(err).Msg("failed to note the run in the history")
@@ -126,7 +126,7 @@ func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logg
 func (r reports) writeOf(out collector.Output, log zerolog.Logger) {
 	run, err := readMeta(out)
 	if err != nil {
-		log.Warn().Err(err).Msg("failed to write the report; promptmill report makes it")
+		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
 		return
 	}
 	r.write(run, out, log)

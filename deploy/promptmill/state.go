@@ -65,7 +65,7 @@ func makeState(state, dir string) error {
 
 // longestStore is the longest path in a folder of state: a consumer's file in the bus's
 // store, of a run with the longest id and a model with the longest token.
-var longestStore = filepath.Join("nats", "jetstream", "$G", "streams", proto.ResultsStream(strings.Repeat("r", proto.MaxRunID)),
+var longestStore = filepath.Join("nats", "jetstream", proto.OwnerAccount, "streams", proto.ResultsStream(strings.Repeat("r", proto.MaxRunID)),
 	"obs", proto.ConsumerName(strings.Repeat("m", 100)), "meta.inf.tmp")
 
 // checkStateLength refuses a folder of state whose paths would be too long for the

@@ -187,14 +187,14 @@ type verifier struct {
 	output   collector.Output
 	settings proto.Settings // of the run
 	wanted   map[[16]byte]wantedLine
-	models   map[string]uint8 // of the requests, by name
-	names    []string         // the same, by index
+	models   map[string]uint32 // of the requests, by name
+	names    []string          // the same, by index
 }
 
 // wantedLine is what a custom_id still has to have.
 type wantedLine struct {
 	lines int32
-	model uint8
+	model uint32
 	hash  uint64
 }
 
@@ -218,7 +218,7 @@ func newVerifier(inputs []string, out collector.Output, answers bool) (*verifier
 		output:   out,
 		settings: proto.Settings{Model: "any"},
 		wanted:   map[[16]byte]wantedLine{},
-		models:   map[string]uint8{},
+		models:   map[string]uint32{},
 	}
 	if !answers {
 		return v, nil
@@ -308,11 +308,12 @@ func (v *verifier) readInput(ctx context.Context, in *producer.Reader) error {
 	}
 }
 
-// modelIndex numbers the models of the input. A run has [producer.MaxModels] at most.
-func (v *verifier) modelIndex(name string) uint8 {
+// modelIndex numbers the models of the input. It may not be that of the run, and so name
+// more than a run can have.
+func (v *verifier) modelIndex(name string) uint32 {
 	i, ok := v.models[name]
-	if !ok && len(v.names) < producer.MaxModels {
-		i = uint8(len(v.names))
+	if !ok {
+		i = uint32(len(v.names))
 		v.models[name] = i
 		v.names = append(v.names, name)
 	}
