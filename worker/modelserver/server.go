@@ -187,11 +187,12 @@ func (s *Server) post(ctx context.Context, p *place, path string, body []byte) A
 	if err != nil {
 		return Answer{Err: err}
 	}
-	id := nextRequestID()
+	digest := requestDigest(p.target(path), body)
+	id := nextRequestID(digest)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", requestIDPrefix+strconv.FormatUint(id, 36))
 	a := s.send(req, maxAnswer)
-	if a.Err == nil && otherRequest(a, id) {
+	if a.Err == nil && otherRequest(a, id, digest) {
 		a = Answer{Err: errOtherRequest}
 	}
 	return a

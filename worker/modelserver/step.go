@@ -9,8 +9,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // ErrOutOfStep is returned where the server sends answers that belong to other requests.
@@ -42,8 +45,8 @@ const (
 // server can hardly have worked on it; it repeats that answer; or another is left over after
 // it. The last three are looked into with good servers as well, so that they are bounded,
 // and cost a request or a wait.
-func (w *wire) doubts(c *conn, a Answer, id uint64, begin, began time.Time) doubt {
-	if otherRequest(a, id) {
+func (w *wire) doubts(c *conn, a Answer, id, digest uint64, begin, began time.Time) doubt {
+	if otherRequest(a, id, digest) {
 		w.outOfStep("an answer carries the id of another request")
 		return refused
 	}
@@ -187,30 +190,76 @@ func processID() string {
 	return hex.EncodeToString(b[:])
 }
 
-func nextRequestID() uint64 { return requestIDs.Add(1) }
+// nextRequestID is the id of a request with a digest.
+func nextRequestID(digest uint64) uint64 {
+	id := requestIDs.Add(1)
+	recentRequests.add(id, digest)
+	return id
+}
+
+// requestDigest is the same for requests that are the same but for their ids.
+func requestDigest(path string, body []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	d.WriteString(path)
+	d.Write([]byte{0})
+	d.Write(body)
+	return d.Sum64()
+}
+
+// digests are those of the latest requests. A proxy that keeps answers (nginx, LiteLLM) gives
+// an answer, with the id of the request that it was for, to others that are the same.
+type digests struct {
+	mu   sync.Mutex
+	ring [4096]struct{ id, digest uint64 } // by id, modulo its size
+}
+
+var recentRequests digests
+
+func (d *digests) add(id, digest uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := &d.ring[id%uint64(len(d.ring))]
+	at.id, at.digest = id, digest
+}
+
+// has reports whether a request is remembered with this digest.
+func (d *digests) has(id, digest uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := d.ring[id%uint64(len(d.ring))]
+	return at.id == id && at.digest == digest
+}
 
 // appendRequestID completes the header of a request up to its length.
 func appendRequestID(b []byte, id uint64) []byte {
 	return append(strconv.AppendUint(b, id, 36), "\r\nContent-Length: "...)
 }
 
-// otherRequest reports whether an answer carries the id of a request of ours that is not
-// the one with this id.
-func otherRequest(a Answer, id uint64) bool {
+// otherRequest reports whether an answer carries the id of a request of ours that is neither
+// the one with this id nor the same as that.
+func otherRequest(a Answer, id, digest uint64) bool {
 	if sent := a.Header["X-Request-Id"]; len(sent) > 0 && strings.HasPrefix(sent[0], requestIDPrefix) {
-		return !isRequestID(sent[0], id)
+		return !answersRequest(sent[0], id, digest)
 	}
 	const most = 256 // an id is at the beginning
-	head := a.Body[:min(len(a.Body), most)]
-	if i := bytes.Index(head, []byte(requestIDPrefix)); i >= 0 {
-		return !isRequestID(string(head[i:]), id)
+	if i := bytes.Index(a.Body[:min(len(a.Body), most)], []byte(requestIDPrefix)); i >= 0 {
+		end := min(len(a.Body), i+len(requestIDPrefix)+maxDigits+1)
+		return !answersRequest(string(a.Body[i:end]), id, digest)
 	}
 	return false
 }
 
-// isRequestID reports whether a text is, or begins with, the id of a request.
-func isRequestID(text string, id uint64) bool {
-	var digits [16]byte
-	rest, ok := strings.CutPrefix(text[len(requestIDPrefix):], string(strconv.AppendUint(digits[:0], id, 36)))
-	return ok && (rest == "" || !('0' <= rest[0] && rest[0] <= '9' || 'a' <= rest[0] && rest[0] <= 'z'))
+// maxDigits is how many digits an id has at most.
+const maxDigits = 13
+
+// answersRequest reports whether a text that begins with the id of a request of ours may
+// stand in the answer to the one with this id.
+func answersRequest(text string, id, digest uint64) bool {
+	text = text[len(requestIDPrefix):]
+	if n := strings.IndexFunc(text, func(r rune) bool { return !('0' <= r && r <= '9' || 'a' <= r && r <= 'z') }); n >= 0 {
+		text = text[:n]
+	}
+	named, err := strconv.ParseUint(text, 36, 64)
+	return err == nil && (named == id || recentRequests.has(named, digest))
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,8 +194,8 @@ func TestIDOfAnotherRequest(t *testing.T) {
 							io.WriteString(c, tt.answer(before))
 						} else {
 							io.WriteString(c, tt.answer(id))
+							before = id
 						}
-						before = id
 						mu.Unlock()
 					}
 				})
@@ -202,7 +203,7 @@ func TestIDOfAnotherRequest(t *testing.T) {
 					s = byNetHTTP(s)
 				}
 				for i := range 5 {
-					a := s.Post(t.Context(), "/", []byte("{}"))
+					a := s.Post(t.Context(), "/", fmt.Appendf(nil, "[%d]", i))
 					want := error(nil)
 					if i == 2 {
 						want = ErrOutOfStep
@@ -212,6 +213,120 @@ func TestIDOfAnotherRequest(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// A proxy that keeps answers gives one, with the id that it has, to all requests that are the
+// same: it is the right one, and connections are used again.
+func TestAnswerOfTheSameRequest(t *testing.T) {
+	t.Parallel()
+	for _, wired := range []bool{true, false} {
+		var kept sync.Map // by path and body
+		var opened atomic.Int64
+		s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+			opened.Add(1)
+			for {
+				req, err := http.ReadRequest(in)
+				if err != nil {
+					return
+				}
+				body, _ := io.ReadAll(req.Body)
+				id, _ := kept.LoadOrStore(req.URL.Path+string(body), req.Header.Get("X-Request-Id"))
+				io.WriteString(c, message(200, `{"id":"chatcmpl-`+id.(string)+`"}`))
+			}
+		})
+		if !wired {
+			s = byNetHTTP(s)
+		}
+		for i := range 12 {
+			if a := s.Post(t.Context(), "/", fmt.Appendf(nil, "[%d]", i%3)); a.Err != nil {
+				t.Errorf("wired %v: request %d: %v", wired, i, a.Err)
+			}
+		}
+		if n := opened.Load(); wired && n > 3 {
+			t.Errorf("%d connections", n)
+		}
+
+		// The answer of another path or body is not.
+		id, _ := kept.Load("/[0]")
+		kept.Store("/other[0]", id)
+		kept.Store("/[9]", id)
+		for _, tt := range []struct{ path, body string }{{"/other", "[0]"}, {"/", "[9]"}} {
+			if a := s.Post(t.Context(), tt.path, []byte(tt.body)); !errors.Is(a.Err, ErrOutOfStep) {
+				t.Errorf("wired %v: %s %s: error %v", wired, tt.path, tt.body, a.Err)
+			}
+		}
+	}
+}
+
+// Only so many requests are remembered, and one that is not is another.
+func TestDigests(t *testing.T) {
+	t.Parallel()
+	var d digests
+	last := uint64(len(d.ring)) + 5
+	for id := uint64(1); id <= last; id++ {
+		d.add(id, id+100)
+	}
+	for _, tt := range []struct {
+		id, digest uint64
+		want       bool
+	}{
+		{last, last + 100, true},
+		{6, 106, true},
+		{5, 105, false},
+		{last, 105, false},
+		{last + 1, 106, false},
+	} {
+		if got := d.has(tt.id, tt.digest); got != tt.want {
+			t.Errorf("request %d with digest %d: %t", tt.id, tt.digest, got)
+		}
+	}
+}
+
+// An id in a body ends where its digits end, also behind the part that is searched.
+func TestIDInBody(t *testing.T) {
+	t.Parallel()
+	const id = 123456789
+	own := string(strconv.AppendUint([]byte(requestIDPrefix), id, 36))
+	for _, tt := range []struct {
+		body  string
+		other bool
+	}{
+		{own, false},
+		{own + `"`, false},
+		{own + "-0", false},
+		{own + "0", true},
+		{own[:len(own)-1], true},
+		{requestIDPrefix, true},
+		{requestIDPrefix + "zzzzzzzzzzzzzzzzzz", true},
+		{strings.Repeat(" ", 256-len(requestIDPrefix)) + own + `"`, false},
+	} {
+		if got := otherRequest(Answer{Body: []byte(tt.body)}, id, 1); got != tt.other {
+			t.Errorf("%q is of another request: %t", tt.body, got)
+		}
+	}
+}
+
+// The same answer to another request is looked at, to the same request it is not.
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	var c conn
+	for i, tt := range []struct {
+		digest uint64
+		answer string
+		want   bool
+	}{
+		{1, "a", false},
+		{1, "a", false},
+		{2, "a", true},
+		{3, "b", false},
+		{3, "b", false},
+	} {
+		c.uses++
+		c.before, c.digest = c.digest, tt.digest
+		if got := c.repeats([]byte(tt.answer)); got != tt.want {
+			t.Errorf("answer %d repeats: %t", i, got)
 		}
 	}
 }

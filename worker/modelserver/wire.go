@@ -148,15 +148,16 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	if err != nil {
 		return Answer{Err: err}, true
 	}
-	id := nextRequestID()
+	digest := requestDigest(path, body)
+	id := nextRequestID(digest)
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	begin := time.Now()
-	a, began, again := c.exchange(w, path, id, body)
+	a, began, again := c.exchange(w, path, id, digest, body)
 	took := time.Since(begin)
 
 	d := accepted
 	if a.Err == nil {
-		d = w.doubts(c, a, id, begin, began)
+		d = w.doubts(c, a, id, digest, begin, began)
 	}
 	again = stop() && again
 	switch {
