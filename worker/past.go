@@ -44,6 +44,12 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	if meta, err := h.msg.Metadata(); err == nil {
 		p.lost = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
 	}
+	select {
+	case h.w.looks <- struct{}{}:
+		defer func() { <-h.w.looks }()
+	case <-ctx.Done():
+		return requests, p, context.Cause(ctx)
+	}
 	js, stream := h.w.cfg.JS, proto.ResultsStream(h.feed.run)
 	subject := proto.ResultsSubject(h.feed.run, h.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {

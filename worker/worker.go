@@ -66,11 +66,16 @@ type Worker struct {
 	rate     rate          // of the fetch loop
 	changed  chan struct{} // has one element after something changed for the fetch loop
 	idle     chan struct{} // has one element after the last request held got its result
+	looks    chan struct{} // has one element for each shard whose results are looked for now
 	shards   sync.WaitGroup
 	attempts sync.WaitGroup // under way
 	trials   chan trial     // attempts for hands that have nothing to do
 	hands    sync.WaitGroup // the goroutines that make attempts
 }
+
+// maxLooks is how many shards' results are looked for at a time. Each question needs a
+// subscription, and a bus allows a connection only so many.
+const maxLooks = 64
 
 // New returns a worker.
 func New(cfg Config) *Worker {
@@ -82,6 +87,7 @@ func New(cfg Config) *Worker {
 	w := &Worker{
 		cfg: cfg, id: proto.NewWorkerID(), made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
 		changed: make(chan struct{}, 1), idle: make(chan struct{}, 1), trials: make(chan trial),
+		looks: make(chan struct{}, maxLooks),
 	}
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.renew()

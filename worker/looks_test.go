@@ -1,0 +1,64 @@
+package worker
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// A bus that is slow to say which results there are has few questions to answer at a time,
+// however many shards are there.
+func TestWorkerLooksBounded(t *testing.T) {
+	t.Parallel()
+	const shards = maxLooks + 40
+	b := newBench(t, serve(t, sim.New(sim.Config{})))
+	conn := b.js.Conn()
+	var asked atomic.Int64
+	var mu sync.Mutex
+	var kept []func()
+	released := false
+	sub, err := conn.Subscribe("proxy.>", func(msg *nats.Msg) {
+		pass := func() {
+			conn.PublishRequest("$JS.API."+strings.TrimPrefix(msg.Subject, "proxy."), msg.Reply, msg.Data)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !released && strings.HasPrefix(msg.Subject, "proxy.DIRECT.GET."+proto.ResultsStream("r")) {
+			asked.Add(1)
+			kept = append(kept, pass)
+			return
+		}
+		pass()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	if b.cfg.JS, err = jetstream.NewWithAPIPrefix(conn, "proxy"); err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.Limiter = limit.Fixed(2 * shards)
+	b.fill("r", "m", 0, shards, 1)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.held.Load() == shards })
+	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLooks })
+	if n := asked.Load(); n != maxLooks {
+		t.Errorf("%d questions at a time, want %d", n, maxLooks)
+	}
+	mu.Lock()
+	released = true
+	for _, pass := range kept {
+		pass()
+	}
+	mu.Unlock()
+	b.finish(w, stop, shards)
+}
