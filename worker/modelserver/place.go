@@ -14,13 +14,13 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// place is where a server is, as its URL says it or a redirect. It does not change.
+// place is where a server is, as its URL says it or a permanent redirect. It does not change.
 type place struct {
 	origin  string            // scheme, host and port
 	prefix  string            // of all paths
 	version string            // what stands for "/v1" in the paths of the API
 	query   string            // of all requests, with its question mark
-	moved   map[string]string // paths that are elsewhere on this host
+	moved   map[string]string // paths that are elsewhere on this host, without query
 	wire    *wire             // nil: all goes by net/http
 }
 
@@ -84,7 +84,7 @@ func (p *place) base() string {
 // target is the path and query to ask for, of a path such as "/v1/chat/completions".
 func (p *place) target(path string) string {
 	if to, ok := p.moved[path]; ok {
-		return to
+		return to + p.query
 	}
 	if rest, ok := strings.CutPrefix(path, "/v1/"); ok && p.version != "/v1" {
 		return p.prefix + p.version + "/" + rest + p.query
@@ -92,35 +92,44 @@ func (p *place) target(path string) string {
 	return p.prefix + path + p.query
 }
 
-// redirected is the place of a server that has sent a request for a path elsewhere. It is
-// not ok if that is another host, which must get neither the key nor the prompts.
-func (p *place) redirected(path, location string) (to place, ok bool) {
-	from, err := url.Parse(p.origin + p.target(path))
+// redirected is where a request for a path goes that was sent to a target and redirected from
+// there: to is the server's place if all its requests go that way, next the target of this
+// one. It is not ok if that is another host, which must get neither the key nor the prompts.
+// The query that the URL gives is kept, unless the redirect has one: that is for this request
+// alone.
+func (p *place) redirected(path, target, location string) (to place, next string, ok bool) {
+	from, err := url.Parse(p.origin + target)
 	if err != nil {
-		return to, false
+		return to, "", false
 	}
 	u, err := from.Parse(location)
 	if err != nil || location == "" || !sameHost(from, u) || strings.ContainsFunc(u.RequestURI(), unprintable) {
-		return to, false
+		return to, "", false
 	}
-	to = place{origin: (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(), prefix: p.prefix, version: p.version, query: p.query, wire: p.wire}
-	if to.origin != p.origin {
+	to = *p
+	if to.origin = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(); to.origin != p.origin {
 		to.wire = nil
 	}
-	end, _, _ := strings.Cut(p.target(path)[len(p.prefix):], "?")
-	if prefix, ok := strings.CutSuffix(u.EscapedPath(), end); ok && p.moved[path] == "" {
-		to.prefix, to.query = prefix, ""
-		if u.RawQuery != "" {
-			to.query = "?" + u.RawQuery
+	where := cmp.Or(u.EscapedPath(), "/")
+	next = where + p.query
+	if u.RawQuery != "" {
+		next = where + "?" + u.RawQuery
+	}
+
+	if p.moved[path] == "" {
+		usual, _, _ := strings.Cut(p.target(path), "?")
+		end, ours := strings.CutPrefix(usual, p.prefix)
+		if prefix, ok := strings.CutSuffix(where, end); ok && ours {
+			to.prefix, to.moved = prefix, nil
+			return to, next, true
 		}
-		return to, true
 	}
 	to.moved = maps.Clone(p.moved)
 	if to.moved == nil {
 		to.moved = map[string]string{}
 	}
-	to.moved[path] = u.RequestURI()
-	return to, true
+	to.moved[path] = where
+	return to, next, true
 }
 
 // sameHost reports whether a redirect stays with the host: with its port, or from http to

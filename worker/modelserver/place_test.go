@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -137,7 +138,8 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// A redirect that keeps method and body is followed on the same host, and asked for once.
+// A redirect that keeps method and body is followed on the same host. A permanent one is
+// asked for once.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -155,10 +157,12 @@ func TestRedirects(t *testing.T) {
 		asked    int64 // of three requests at the first place
 	}{
 		{"308 to a path", 308, "/new/v1/score", 200, 1},
-		{"307 to a path", 307, "/new/v1/score", 200, 1},
-		{"a slash at the end", 307, "/v1/score/", 200, 1},
+		{"307 to a path", 307, "/new/v1/score", 200, 3},
+		{"a slash at the end", 308, "/v1/score/", 200, 1},
+		{"a slash at the end for now", 307, "/v1/score/", 200, 3},
 		{"a path with a query", 308, "/new/v1/score?key=1", 200, 1},
 		{"https", 308, secure.URL + "/v1/score", 200, 1},
+		{"https for now", 307, secure.URL + "/v1/score", 200, 3},
 		{"https at another path", 308, secure.URL + "/x", 200, 1},
 		{"301", 301, "/new/v1/score", 301, 3},
 		{"302", 302, "/new/v1/score", 302, 3},
@@ -221,4 +225,92 @@ func TestRedirects(t *testing.T) {
 			t.Errorf("another server was asked %d times", n)
 		}
 	})
+}
+
+// What a server is asked for, request by request, when it redirects more than once.
+func TestRedirectsInTurn(t *testing.T) {
+	t.Parallel()
+	type hop struct {
+		status   int
+		location string
+	}
+	for _, tt := range []struct {
+		name string
+		base string
+		hops map[string]hop // by path
+		want string         // what two requests for /v1/score and one for /v1/rerank ask for
+	}{
+		{
+			name: "to a path that is shorter than the base, and on",
+			base: "/proxy/llm",
+			hops: map[string]hop{"/proxy/llm/v1/score": {308, "/login"}, "/login": {308, "/in"}},
+			want: "/proxy/llm/v1/score /login /in; /in; /proxy/llm/v1/rerank",
+		},
+		{
+			name: "the same for now",
+			base: "/proxy/llm",
+			hops: map[string]hop{"/proxy/llm/v1/score": {307, "/login"}, "/login": {307, "/in"}},
+			want: "/proxy/llm/v1/score /login /in; /proxy/llm/v1/score /login /in; /proxy/llm/v1/rerank",
+		},
+		{
+			name: "for good after for now",
+			hops: map[string]hop{"/v1/score": {307, "/a"}, "/a": {308, "/b"}},
+			want: "/v1/score /a /b; /v1/score /a /b; /v1/rerank",
+		},
+		{
+			name: "for now after for good",
+			hops: map[string]hop{"/v1/score": {308, "/new/v1/score"}, "/new/v1/score": {307, "/b"}},
+			want: "/v1/score /new/v1/score /b; /new/v1/score /b; /new/v1/rerank",
+		},
+		{
+			name: "a query for this request",
+			base: "?key=1",
+			hops: map[string]hop{"/v1/score": {307, "/v1/score/?session=x"}},
+			want: "/v1/score?key=1 /v1/score/?session=x; /v1/score?key=1 /v1/score/?session=x; /v1/rerank?key=1",
+		},
+		{
+			name: "a query of one that is for good",
+			base: "?key=1",
+			hops: map[string]hop{"/v1/score": {308, "/new/v1/score?session=x"}},
+			want: "/v1/score?key=1 /new/v1/score?session=x; /new/v1/score?key=1; /new/v1/rerank?key=1",
+		},
+		{
+			name: "the given query stays",
+			base: "?key=1",
+			hops: map[string]hop{"/v1/score": {308, "/other"}},
+			want: "/v1/score?key=1 /other?key=1; /other?key=1; /v1/rerank?key=1",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var asked []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				asked = append(asked, r.URL.RequestURI())
+				if h, ok := tt.hops[r.URL.Path]; ok {
+					w.Header().Set("Location", h.location)
+					w.WriteHeader(h.status)
+				}
+			}))
+			defer server.Close()
+			for _, size := range []int{10, maxWired + 1} {
+				s := connect(t, server.URL+tt.base, "")
+				var got []string
+				for _, path := range []string{"/v1/score", "/v1/score", "/v1/rerank"} {
+					if a := s.Post(t.Context(), path, make([]byte, size)); a.Err != nil || a.Status != 200 {
+						t.Errorf("%s: status %d, %v", path, a.Status, a.Err)
+					}
+					mu.Lock()
+					got = append(got, strings.Join(asked, " "))
+					asked = nil
+					mu.Unlock()
+				}
+				if got := strings.Join(got, "; "); got != tt.want {
+					t.Errorf("with %d bytes: asked %s\nwant  %s", size, got, tt.want)
+				}
+			}
+		})
+	}
 }

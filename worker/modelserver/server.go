@@ -48,6 +48,7 @@ type Server struct {
 	given         place                 // as its URL says
 	moved         atomic.Pointer[place] // as it says itself; nil: it stays
 	moving        sync.Mutex            // held to set moved
+	redirects     atomic.Bool           // it was said that it does
 	authorization string
 	roots         *x509.CertPool // nil: the system's
 	dialer        *net.Dialer
@@ -85,7 +86,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 	for _, set := range options {
 		set(s)
 	}
-	at.wire = s.newWire(at)
+	at.wire = s.wireTo(at)
 	s.given = at
 	s.http = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -102,8 +103,8 @@ func New(base, key string, options ...Option) (*Server, error) {
 	return s, nil
 }
 
-// newWire returns the wire to a place, nil if that is left to net/http.
-func (s *Server) newWire(at place) *wire {
+// wireTo returns the wire to a place, nil if that is left to net/http.
+func (s *Server) wireTo(at place) *wire {
 	u, err := url.Parse(at.origin + at.prefix)
 	if err != nil || strings.ContainsFunc(at.query, unprintable) {
 		return nil
@@ -111,19 +112,7 @@ func (s *Server) newWire(at place) *wire {
 	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); proxy != nil || err != nil {
 		return nil
 	}
-	secure := u.Scheme == "https"
-	u.Scheme = "http"
-	w := newWire(u, "", s.dialer)
-	if w == nil {
-		return nil
-	}
-	w.setHeader(u.Host, s.authorization)
-	w.origin, w.log = at.origin, s.log
-	if secure {
-		w.address = withPort(u.Host, "443")
-		w.secure = &tls.Config{ServerName: u.Hostname(), RootCAs: s.roots, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
-	}
-	return w
+	return newWire(u, s.authorization, s.dialer, s.roots, s.log)
 }
 
 // place is where the server is, as far as it is known.
@@ -166,28 +155,35 @@ type Answer struct {
 const maxHops = 5
 
 // Post sends a request's body as it is and reads the answer. A redirect that keeps the
-// method (307, 308) is followed where it stays with the host, and remembered.
+// method is followed where it stays with the host: a permanent one (308) is remembered, a
+// temporary one (307) is asked for each time.
 func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
+	p := s.place()
+	target := p.target(path)
 	for hop := 0; ; hop++ {
-		p := s.place()
-		a := s.post(ctx, p, path, body)
-		if hop == maxHops || !s.follow(p, path, a) {
+		a := s.post(ctx, p, path, target, body)
+		if hop == maxHops {
 			return a
 		}
+		to, next := s.follow(p, path, target, a)
+		if to == nil {
+			return a
+		}
+		p, target = to, next
 	}
 }
 
-func (s *Server) post(ctx context.Context, p *place, path string, body []byte) Answer {
+func (s *Server) post(ctx context.Context, p *place, path, target string, body []byte) Answer {
 	if p.wire.takes(path, body) {
-		a := p.wire.post(ctx, p.target(path), body)
+		a := p.wire.post(ctx, target, body)
 		a.unpack(maxAnswer)
 		return a
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.origin+p.target(path), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.origin+target, bytes.NewReader(body))
 	if err != nil {
 		return Answer{Err: err}
 	}
-	digest := requestDigest(p.target(path), body)
+	digest := requestDigest(target, body)
 	id := nextRequestID(digest)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", requestIDPrefix+strconv.FormatUint(id, 36))
@@ -198,30 +194,42 @@ func (s *Server) post(ctx context.Context, p *place, path string, body []byte) A
 	return a
 }
 
-// follow reports whether an answer is a redirect to go after, and has then remembered
-// where to.
-func (s *Server) follow(p *place, path string, a Answer) bool {
+// follow returns where a request goes that was sent to a place and a target there, nil if its
+// answer is no redirect to go after. A permanent redirect from the server's place is its new
+// one; what comes after a temporary redirect is not.
+func (s *Server) follow(p *place, path, target string, a Answer) (to *place, next string) {
 	if a.Err != nil || a.Status != http.StatusTemporaryRedirect && a.Status != http.StatusPermanentRedirect {
-		return false
+		return nil, ""
 	}
-	to, ok := p.redirected(path, a.Header.Get("Location"))
+	there, next, ok := p.redirected(path, target, a.Header.Get("Location"))
 	if !ok {
-		return false
+		return nil, ""
 	}
+	if a.Status == http.StatusTemporaryRedirect {
+		s.sayRedirected(a, "the model server redirects each request for now; with the new place as --url they need one step less")
+		return &there, next
+	}
+
 	s.moving.Lock()
 	defer s.moving.Unlock()
-	if s.place() != p { // another request has been there already
-		return true
+	if s.place() != p { // another request has been there already, or this one is on a detour
+		return &there, next
 	}
-	if to.wire == nil {
-		to.wire = s.newWire(to)
+	if there.wire == nil {
+		there.wire = s.wireTo(there)
 		p.wire.closeIdle()
 		p.wire.closeApart()
 	}
-	if s.moved.Swap(&to) == nil {
-		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg("the model server redirects; using its new place from now on")
+	s.moved.Store(&there)
+	s.sayRedirected(a, "the model server redirects; using its new place from now on")
+	return &there, next
+}
+
+// sayRedirected says of the first redirect where it leads.
+func (s *Server) sayRedirected(a Answer, what string) {
+	if !s.redirects.Swap(true) {
+		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg(what)
 	}
-	return true
 }
 
 func (s *Server) send(req *http.Request, most int64) Answer {
@@ -283,15 +291,21 @@ func readAll(res *http.Response, most int64) ([]byte, error) {
 // [ErrUnreachable] when there is no answer, or one that says not now.
 func (s *Server) get(ctx context.Context, path string) (Answer, error) {
 	var a Answer
+	p := s.place()
+	target := p.target(path)
 	for hop := 0; ; hop++ {
-		p := s.place()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.origin+p.target(path), nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.origin+target, nil)
 		if err != nil {
 			return Answer{}, err
 		}
-		if a = s.send(req, maxTold); hop == maxHops || !s.follow(p, path, a) {
+		if a = s.send(req, maxTold); hop == maxHops {
 			break
 		}
+		to, next := s.follow(p, path, target, a)
+		if to == nil {
+			break
+		}
+		p, target = to, next
 	}
 	switch {
 	case errors.Is(a.Err, errTooLong):

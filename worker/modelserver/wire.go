@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/url"
@@ -64,24 +65,28 @@ type wire struct {
 	dropped  int       // so many connections were closed
 }
 
-// newWire returns nil for a server that is left to net/http.
-func newWire(u *url.URL, key string, dialer *net.Dialer) *wire {
-	if u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		!unescaped(u.Host) || !unescaped(u.Path) || strings.ContainsFunc(key, unprintable) {
+// newWire returns the wire to the server at a URL, whose user and query do not count. It is
+// nil for a server that is left to net/http. authorization is a header's value, or empty.
+func newWire(u *url.URL, authorization string, dialer *net.Dialer, roots *x509.CertPool, log zerolog.Logger) *wire {
+	if !unescaped(u.Host) || !unescaped(u.Path) {
 		return nil
 	}
 	w := &wire{
-		origin:  "http://" + u.Host,
+		origin:  u.Scheme + "://" + u.Host,
 		address: withPort(u.Host, "80"),
 		dialer:  dialer,
-		log:     zerolog.Nop(),
+		log:     log,
 		soon:    newAllowance(64, 32),
 		same:    newAllowance(16, 64),
 		apart:   map[*conn]struct{}{},
 	}
-	authorization := ""
-	if key != "" {
-		authorization = "Bearer " + key
+	if u.Scheme == "https" {
+		w.address = withPort(u.Host, "443")
+		w.secure = &tls.Config{
+			ServerName:         u.Hostname(),
+			RootCAs:            roots,
+			ClientSessionCache: tls.NewLRUClientSessionCache(0),
+		}
 	}
 	w.setHeader(u.Host, authorization)
 	return w

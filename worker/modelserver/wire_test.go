@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -311,29 +310,30 @@ func TestWireHearsAnEarlyAnswer(t *testing.T) {
 	}
 }
 
-func TestWireIsForPlainHTTP(t *testing.T) {
+func TestWireIsForPlainHosts(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		url, key string
 		want     bool
+		address  string
 	}{
-		{"http://localhost:8000", "", true},
-		{"http://[::1]:8000/models/a", "key-1", true},
-		{"https://localhost", "", false},
-		{"http://user:word@localhost", "", false},
-		{"http://localhost/?a=b", "", false},
-		{"http://localhost/a%20b", "", false},
-		{"http://bücher.example", "", false},
-		{"http://[fe80::1%25eth0]", "", false},
-		{"http://localhost", "key\r\nX: y", false},
+		{"http://localhost:8000", "", true, "localhost:8000"},
+		{"http://[::1]:8000/models/a", "key-1", true, "[::1]:8000"},
+		{"http://localhost", "", true, "localhost:80"},
+		{"https://localhost", "", true, "localhost:443"},
+		{"http://user:word@localhost", "", true, "localhost:80"},
+		{"http://localhost/?a=b", "", true, "localhost:80"},
+		{"http://localhost/a%20b", "", false, ""},
+		{"http://bücher.example", "", false, ""},
+		{"http://[fe80::1%25eth0]", "", false, ""},
 	} {
-		u, err := url.Parse(tt.url)
-		if err != nil {
-			t.Fatal(err)
+		w := connect(t, tt.url, tt.key).given.wire
+		if (w != nil) != tt.want || w != nil && (w.address != tt.address || (w.secure != nil) != strings.HasPrefix(tt.url, "https")) {
+			t.Errorf("%s with key %q: %+v", tt.url, tt.key, w)
 		}
-		if got := newWire(u, tt.key, nil) != nil; got != tt.want {
-			t.Errorf("%s with key %q: %v", tt.url, tt.key, got)
-		}
+	}
+	if _, err := New("http://localhost", "key\r\nX: y"); err == nil {
+		t.Error("a key with a line end is taken")
 	}
 	s := connect(t, "http://localhost", "")
 	if w := s.given.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) || w.takes("/", make([]byte, maxWired+1)) || !w.takes("/v1/chat/completions", nil) {
