@@ -286,6 +286,7 @@ func TestRedirectsInTurn(t *testing.T) {
 			var mu sync.Mutex
 			var asked []string
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
 				mu.Lock()
 				defer mu.Unlock()
 				asked = append(asked, r.URL.RequestURI())
