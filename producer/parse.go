@@ -27,6 +27,7 @@ type Parser struct {
 	modelMember []byte // `"model":"NAME"`
 	set         []setField
 	names       []string // the members of the body in the line read last, but for nulls
+	nulls       []string // its other members, which are null
 	members     int      // of that body, with its nulls
 	empty       bool     // one of its nulls is to be filled in
 	sampling    []member // those of names that are sampling parameters, and those set
@@ -96,9 +97,9 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 		return r, "", fmt.Errorf("%s needs a body with %q", r.URL, need)
 	}
 	switch {
-	case string(f.stream) == "true":
+	case isTrue(f.stream):
 		return r, "", errors.New("stream: true cannot be answered in a batch; leave it out")
-	case string(f.background) == "true":
+	case isTrue(f.background):
 		return r, "", errors.New("background: true is answered before there is an answer; leave it out")
 	}
 	r.Body = f.body
@@ -145,17 +146,31 @@ var payloadOf = map[string]string{
 // isNull reports whether a JSON value is null.
 func isNull(value []byte) bool { return len(value) > 0 && value[0] == 'n' }
 
-func (p *Parser) scanLine(line []byte) (fields, error) {
-	var f fields
-	twice := ""
+// isTrue reports whether a model server takes a JSON value for true. Pydantic, with which
+// vLLM and SGLang read requests, takes 1 and some texts as well.
+func isTrue(value []byte) bool {
+	text := proto.Text(value)
+	if text == nil {
+		text = value
+	}
+	switch strings.ToLower(string(text)) {
+	case "true", "t", "yes", "y", "on", "1", "1.0":
+		return true
+	}
+	return false
+}
+
+func (p *Parser) scanLine(line []byte) (f fields, err error) {
+	twice, nullBody := "", false
 	take := func(field *[]byte) {
 		if *field != nil {
 			twice = string(p.scan.Name())
 		}
-		if value := p.scan.Value(); !isNull(value) {
+		if value := p.scan.Value(); *field == nil || !isNull(value) {
 			*field = value
 		}
 	}
+	defer f.dropNulls()
 	p.forget()
 	s := &p.scan
 	s.Reset(line)
@@ -168,13 +183,16 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 		case "url":
 			take(&f.url)
 		case "body":
-			switch {
-			case f.body != nil:
+			if f.body != nil || nullBody {
 				twice = "body"
-			case s.Kind() == 'n':
+			}
+			switch s.Kind() {
+			case '{':
+			case 'n':
 				s.Value()
+				nullBody = true
 				continue
-			case s.Kind() != '{':
+			default:
 				return f, errors.New("body must be a JSON object")
 			}
 			start := s.Enter()
@@ -202,9 +220,18 @@ func (p *Parser) scanLine(line []byte) (fields, error) {
 	return f, nil
 }
 
+// dropNulls makes the members beside the body that are null as if they were not there.
+func (f *fields) dropNulls() {
+	for _, field := range []*[]byte{&f.customID, &f.method, &f.url} {
+		if isNull(*field) {
+			*field = nil
+		}
+	}
+}
+
 // forget drops the members noted so far.
 func (p *Parser) forget() {
-	p.names, p.sampling, p.members, p.empty = p.names[:0], p.sampling[:0], 0, false
+	p.names, p.nulls, p.sampling, p.members, p.empty = p.names[:0], p.nulls[:0], p.sampling[:0], 0, false
 }
 
 // bodyMember notes a member of the body.
@@ -213,7 +240,9 @@ func (p *Parser) bodyMember(f *fields) {
 	name := string(p.scan.Name())
 	if p.scan.Kind() == 'n' || p.override && name == "model" {
 		p.empty = p.empty || p.value(name) != nil
-		p.scan.Value()
+		if isNull(p.scan.Value()) {
+			p.nulls = append(p.nulls, name)
+		}
 		return
 	}
 	p.names = append(p.names, name)
@@ -247,19 +276,30 @@ func (p *Parser) value(name string) []byte {
 // seen reports whether the body of the line read last has a member called name.
 func (p *Parser) seen(name string) bool { return slices.Contains(p.names, name) }
 
-// repeated names a member of the body that is there twice and on which it depends what is
-// sent, and where: JSON readers do not agree which of the two counts (RFC 8259, 4). All
-// other members are the server's to read.
+// repeated names a member of the body that is there twice, be it null, and on which it
+// depends what is sent, and where: JSON readers do not agree which of the two counts
+// (RFC 8259, 4). All other members are the server's to read.
 func (p *Parser) repeated() string {
 	for i, name := range p.names {
-		switch name {
-		case "model", "stream", "background", "messages", "prompt", "input", "documents":
-			if slices.Contains(p.names[i+1:], name) {
-				return name
-			}
+		if decides(name) && (slices.Contains(p.names[i+1:], name) || slices.Contains(p.nulls, name)) {
+			return name
+		}
+	}
+	for i, name := range p.nulls {
+		if decides(name) && slices.Contains(p.nulls[i+1:], name) {
+			return name
 		}
 	}
 	return ""
+}
+
+// decides reports whether it depends on a member of the body what is sent, and where.
+func decides(name string) bool {
+	switch name {
+	case "model", "stream", "background", "messages", "prompt", "input", "documents":
+		return true
+	}
+	return false
 }
 
 // endpoint is the path that the line asks for: its url, or what its short form means.
