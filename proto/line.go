@@ -203,16 +203,16 @@ func ScanUsage(s *Scanner) (u Usage) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "prompt_tokens", "input_tokens":
-			u.Prompt = parseInt(s.Value())
+			u.Prompt = parseTokens(s.Value())
 		case "completion_tokens", "output_tokens":
-			u.Completion = parseInt(s.Value())
+			u.Completion = parseTokens(s.Value())
 		case "prompt_tokens_details", "input_tokens_details":
 			if s.Kind() != '{' {
 				continue
 			}
 			for s.Enter(); s.Next(); {
 				if string(s.Name()) == "cached_tokens" {
-					u.Cached = parseInt(s.Value())
+					u.Cached = parseTokens(s.Value())
 				}
 			}
 		}
@@ -251,6 +251,18 @@ func parseInt(raw []byte) int64 {
 		n = int64(f)
 	}
 	return max(0, n)
+}
+
+// mostTokens is far more than any answer takes, and so little that the sums of whole runs
+// stay in an int64.
+const mostTokens = 1e9
+
+// parseTokens reads a count of tokens. More than mostTokens is none.
+func parseTokens(raw []byte) int64 {
+	if n := parseInt(raw); n <= mostTokens {
+		return n
+	}
+	return 0
 }
 
 // maxExact is where a float64 stops being exact.

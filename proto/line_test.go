@@ -54,6 +54,8 @@ func TestParseLine(t *testing.T) {
 		{"none of which it tells", with(200, `{"usage":{"prompt_tokens":9,"prompt_tokens_details":null}}`), ours(Line{OK: true, Status: 200, PromptTokens: 9})},
 		{"usage that is no count", with(200, `{"usage":{"prompt_tokens":-4,"completion_tokens":1.5}}`), ours(Line{OK: true, Status: 200})},
 		{"usage in floats", with(200, `{"usage":{"prompt_tokens":11.0,"completion_tokens":1.2e1}}`), ours(Line{OK: true, Status: 200, PromptTokens: 11, CompletionTokens: 12})},
+		{"usage that no answer takes", with(200, `{"usage":{"prompt_tokens":9007199254740992,"completion_tokens":1000000001,"prompt_tokens_details":{"cached_tokens":9223372036854775807}}}`), ours(Line{OK: true, Status: 200})},
+		{"the most usage", with(200, `{"usage":{"prompt_tokens":1e9,"completion_tokens":1000000000}}`), ours(Line{OK: true, Status: 200, PromptTokens: 1e9, CompletionTokens: 1e9})},
 		{"usage past what is exact", with(200, `{"usage":{"prompt_tokens":1e400,"completion_tokens":99999999999999999999}}`), ours(Line{OK: true, Status: 200})},
 		{"a ranking as a list", with(200, `[{"index":0,"score":0.9,"meta_info":{"prompt_tokens":5}},{"index":1,"score":-0}]`), ours(Line{OK: true, Status: 200})},
 		{"half a surrogate pair", with(200, `{"choices":[{"message":{"content":"cut \ud83d"},"finish_reason":"length\ud83d"}]}`), ours(Line{OK: true, Status: 200, Finish: "length\ufffd"})},
