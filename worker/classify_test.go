@@ -57,7 +57,7 @@ func TestJudge(t *testing.T) {
 		{"a text", 401, "no", barred, `"no"`},
 		{"a refusal on several lines", 400, "{\"error\":\n1}\n", final, `{"error": 1}`},
 	}
-	for _, status := range []int{101, 301, 302, 308, 401, 403, 404, 405, 407} {
+	for _, status := range []int{101, 301, 302, 308, 401, 402, 403, 404, 405, 407, 410, 421, 426} {
 		rows = append(rows, row{fmt.Sprint(status, " may mean all"), status, refusal, barred, refusal})
 	}
 	for _, status := range []int{0, 7, 99, 600, 999} {

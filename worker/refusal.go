@@ -39,7 +39,8 @@ const (
 // refusesAll reports whether a status may mean all requests, not just the one that got it.
 func refusesAll(status int) bool {
 	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusProxyAuthRequired, http.StatusGone, http.StatusMisdirectedRequest, http.StatusUpgradeRequired:
 		return true
 	}
 	return status < 200 || status >= 300 && status < 400
@@ -71,11 +72,15 @@ func (e *RefusedError) Fix() string {
 	switch {
 	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
 		return "set PROMPTMILL_API_KEY to a key that the server takes"
+	case e.Status == http.StatusPaymentRequired:
+		return "the account at the server has no credit: add some, or set PROMPTMILL_API_KEY to the key of another account"
+	case e.Status == http.StatusUpgradeRequired:
+		return "look whether the server wants https:// in --url, or a newer version of HTTP"
 	case e.Status == http.StatusProxyAuthRequired:
 		return "set the proxy's user and password in HTTP_PROXY, or name the server in NO_PROXY"
 	case e.Location != "":
 		return "give the URL that it redirects to as --url"
-	case e.Status == http.StatusNotFound:
+	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
 		return "look whether --url is the server's base URL, and whether it has the model that the requests name"
 	}
 	return "look whether --url is the URL of a model server"
@@ -185,7 +190,7 @@ func (r *refusals) count() {
 	surely := 0
 	for _, a := range r.aside {
 		switch a.j.result.Status {
-		case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
 		default:
 			surely++
 		}

@@ -80,6 +80,10 @@ func TestRunRefused(t *testing.T) {
 		{status: 401, requests: 200, asked: refusedSurely + 8, error: "POST /v1/chat/completions: status 401 Unauthorized: you may not", fix: "PROMPTMILL_API_KEY"},
 		{status: 403, requests: 1, asked: 1, error: "status 403 Forbidden: you may not", fix: "PROMPTMILL_API_KEY"},
 		{status: 404, requests: 200, asked: refusedMaybe + 8, error: "status 404 Not Found: you may not", fix: "--url"},
+		{status: 402, requests: 200, asked: refusedSurely + 8, error: "status 402 Payment Required: you may not", fix: "no credit"},
+		{status: 410, requests: 200, asked: refusedMaybe + 8, error: "status 410 Gone", fix: "--url"},
+		{status: 421, requests: 200, asked: refusedSurely + 8, error: "status 421 Misdirected Request", fix: "--url"},
+		{status: 426, requests: 200, asked: refusedSurely + 8, error: "status 426 Upgrade Required", fix: "https://"},
 		{status: 302, requests: 3, asked: 3, location: "https://h/", error: "status 302 Found, Location: https://h/: you may not", fix: "--url"},
 		{status: 407, requests: 3, asked: 3, error: "status 407 Proxy Authentication Required", fix: "HTTP_PROXY"},
 	} {
