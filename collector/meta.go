@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -156,18 +154,18 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 	for _, f := range m.Input.Files {
 		meta.Test.InputFiles = append(meta.Test.InputFiles, f.Path)
 	}
-	files := []string{out.Results()}
+	files := map[string]*string{out.Results(): &meta.Test.OutputSHA256}
 	if s.Counts.Failed > 0 {
 		name := out.Errors()
 		meta.Test.ErrorFile = &name
-		files = append(files, name)
+		files[name] = &meta.Test.ErrorSHA256
 	}
-	for file := range slices.Values(files) {
-		info, err := os.Stat(file)
+	for file, sum := range files {
+		size, err := sumFile(file, sum)
 		if err != nil {
 			return metadata.Run{}, fmt.Errorf("metadata: %w", err)
 		}
-		meta.Results.OutputBytes += info.Size()
+		meta.Results.OutputBytes += size
 	}
 	if in, out := s.Counts.PromptTokens, s.Counts.CompletionTokens; in+out > 0 { // else no answer told its usage
 		total := in + out

@@ -62,6 +62,9 @@ type Test struct {
 	InputBytes  *int64   `json:"input_bytes"` // unpacked
 	OutputFile  string   `json:"output_file"`
 	ErrorFile   *string  `json:"error_file"`
+	// OutputSHA256 and ErrorSHA256 are of the files as they were written; empty: unknown.
+	OutputSHA256 string `json:"output_sha256,omitempty"`
+	ErrorSHA256  string `json:"error_sha256,omitempty"`
 }
 
 // Results are the figures. Rates are over InferenceTimeSeconds.

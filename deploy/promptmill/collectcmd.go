@@ -65,6 +65,21 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 	return collector.Output(strings.TrimSuffix(name, collector.OutputSuffix)), nil
 }
 
+// checkInputs refuses an output of which a file is one of the inputs.
+func checkInputs(out collector.Output, inputs []string) error {
+	for _, input := range inputs {
+		info, err := os.Stat(input)
+		if err != nil {
+			continue // standard input, or it is missed later
+		}
+		if path := out.Holds(info); path != "" {
+			return usage("choose another output with -o", "the input %s is the file %s, which the run would write", shorten(input), shorten(path))
+		}
+	}
+
+	return nil
+}
+
 // checkOutput refuses an output that could not be written in the end, before anything is
 // done for it.
 func checkOutput(out collector.Output) error {

@@ -147,6 +147,9 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 	if err := k.same(k.output.Results(), *meta.Manifest, m); err != nil {
 		return nil, err
 	}
+	if err := checkWritten(k.output, meta); err != nil {
+		return nil, err
+	}
 	if meta.Manifest.Retries == m.Retries {
 		return nil, errWritten
 	}

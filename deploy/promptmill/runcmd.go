@@ -153,6 +153,9 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 	if o.output, err = outputOf(c, base+".results"+collector.OutputSuffix); err != nil {
 		return err
 	}
+	if err := checkInputs(o.output, o.inputs); err != nil {
+		return err
+	}
 	if o.state, err = stateOf(env, c); err != nil {
 		return err
 	}

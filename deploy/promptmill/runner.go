@@ -173,6 +173,9 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 	if err := r.same(ctx, *meta.Manifest); err != nil {
 		return nil, err
 	}
+	if err := checkWritten(out, meta); err != nil {
+		return nil, err
+	}
 	r.settle(ctx, meta, left)
 	if r.options.retry && meta.Results.FailureCount > 0 {
 		return nil, r.reopen(meta)
@@ -189,7 +192,7 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 
 // foreign refuses an output of which a file is there that no run of ours has described.
 func foreign(out collector.Output) error {
-	for _, path := range []string{out.Results(), out.Errors()} {
+	for _, path := range []string{out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML()} {
 		info, err := os.Stat(path)
 		if err != nil {
 			continue
@@ -197,9 +200,21 @@ func foreign(out collector.Output) error {
 		if !info.Mode().IsRegular() {
 			return checkOutput(out)
 		}
-		return withHint(fmt.Errorf("%s is there, and was not written by promptmill", path), "move it away, or choose another output with -o")
+		return withHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path), "move it away, or choose another output with -o")
 	}
 	return nil
+}
+
+// checkWritten refuses a complete output whose files are not those of its metadata: nobody
+// may take them for its answers.
+func checkWritten(out collector.Output, meta *metadata.Run) error {
+	err := out.CheckWritten(meta)
+	if errors.Is(err, collector.ErrNotWritten) {
+		return withHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
+			"put the file back, or remove "+shorten(out.Meta())+" and what is left of the output to run all of it again")
+	}
+
+	return err
 }
 
 // settle does what the process that completed the run did not come to: it tells the bus

@@ -19,9 +19,9 @@ type stdinCopy struct {
 	kept string // where the run has its copy
 }
 
-// copyStdin copies standard input into dir. Where standard input is empty, the copy that
-// dir has already is used: a run that is continued need not be given its input again.
-// The error wraps producer.ErrEmpty if there is none. The end of ctx ends the reading.
+// copyStdin copies standard input into dir. The error wraps producer.ErrEmpty if there is
+// nothing: an export that failed must not get the answers of an earlier one, whose copy dir
+// may have. The end of ctx ends the reading.
 func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, error) {
 	s := &stdinCopy{kept: filepath.Join(dir, spoolFile)}
 	s.removeStale()
@@ -47,9 +47,7 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 
 	if size == 0 {
 		s.discard()
-		if s.path = s.kept; !exists(s.path) {
-			return nil, usage("", "standard input: %w", producer.ErrEmpty)
-		}
+		return nil, usage("give the same input again to go on with a run", "standard input: %w", producer.ErrEmpty)
 	}
 
 	return s, nil

@@ -61,7 +61,10 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		if out, err = outputOf(c, ""); err != nil {
 			return err
 		}
-		for _, path := range []string{out.Journal(), out.Meta(), out.Results(), out.Errors()} {
+		if err := checkInputs(out, inputs); err != nil {
+			return err
+		}
+		for _, path := range []string{out.Journal(), out.Meta(), out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML()} {
 			if exists(path) {
 				return withHint(fmt.Errorf("%s is there already, of another run", path), "choose another output with -o")
 			}

@@ -43,7 +43,11 @@ type answerProof struct {
 	Renamed int `json:"renamed"`
 }
 
-func (a answerProof) whole() bool { return a.Foreign == 0 && a.OtherModel == 0 }
+// whole reports whether nothing speaks against the answers. Lines without a hash among
+// others that have one were not written by the run.
+func (a answerProof) whole() bool {
+	return a.Foreign == 0 && a.OtherModel == 0 && (a.Unhashed == 0 || a.Matching == 0)
+}
 
 func verifyCommand(env environment) *cli.Command {
 	return &cli.Command{
@@ -134,7 +138,7 @@ func (p proof) print(w io.Writer) {
 	case !p.Complete:
 	case p.Answers == nil:
 		fmt.Fprintln(w, "proved: each request has exactly one line with its custom_id (--answers also compares what was answered)")
-	case p.Answers.Unhashed > 0 && p.Answers.Matching == 0:
+	case p.Answers.Unhashed == p.Answered+p.Failed: // as --plain writes them
 		fmt.Fprintln(w, "proved: each request has exactly one line with its custom_id; the lines do not say which text they answer")
 	case p.Answers.whole():
 		fmt.Fprintln(w, "proved: each request has exactly one line, which answers the text of the input")
@@ -193,9 +197,10 @@ type verifier struct {
 
 // wantedLine is what a custom_id still has to have.
 type wantedLine struct {
-	lines int32
-	model uint32
-	hash  uint64
+	lines    int32
+	refusals bool // a line of it is refused: it is bad, or not the first with its custom_id
+	model    uint32
+	hash     uint64
 }
 
 // verify compares an input with an output, by custom_id and, if answers is set, by what
@@ -299,6 +304,7 @@ func (v *verifier) readInput(ctx context.Context, in *producer.Reader) error {
 		if !repeated && v.Answers != nil {
 			w.model, w.hash = v.modelIndex(item.Model), item.Hash()
 		}
+		w.refusals = w.refusals || repeated || item.Err != nil
 		w.lines++
 		v.wanted[key] = w
 
@@ -344,6 +350,9 @@ func (v *verifier) readOutput(ctx context.Context, path string) error {
 		}
 
 		line, err := proto.ParseLine(&scan, text)
+		if err == nil && line.Status == 0 && line.ErrorCode == "unknown" {
+			err = errors.New("the line has neither an answer nor an error")
+		}
 		if err != nil {
 			v.Broken++
 			v.example("%s:%d: %v", path, lines.Line(), err)
@@ -385,11 +394,11 @@ func (v *verifier) crossOff(line proto.Line, at string) {
 func (v *verifier) compareAnswer(w wantedLine, line proto.Line, at string) {
 	a := v.Answers
 	switch {
-	case line.ErrorCode == proto.CodeInvalidRequest:
-		a.Matching++ // nobody was asked
-		return
 	case !line.Hashed:
 		a.Unhashed++
+	case w.refusals && line.ErrorCode == proto.CodeInvalidRequest && line.RequestHash == refusedHash(line.CustomID):
+		a.Matching++
+		return
 	case line.RequestHash != w.hash:
 		a.Foreign++
 		v.example("%s: the line of %s answers another text: its hash is %s, that of the request %s",
@@ -407,6 +416,11 @@ func (v *verifier) compareAnswer(w wantedLine, line proto.Line, at string) {
 		return
 	}
 	a.Renamed++
+}
+
+// refusedHash is the hash of a request that was refused.
+func refusedHash(customID []byte) uint64 {
+	return proto.Request{CustomID: customID, Refused: proto.CodeInvalidRequest}.Hash()
 }
 
 // nameMissing names the first requests that have no line.
