@@ -25,6 +25,13 @@ type frame struct {
 	position Position
 	opened   time.Time // when its first message came
 	spent    []string  // objects that its requests came in
+	large    []largeAnswer
+}
+
+// largeAnswer are lines that did not fit into their message.
+type largeAnswer struct {
+	name  string
+	bytes int64
 }
 
 type entry struct {

@@ -66,6 +66,7 @@ type Collector struct {
 	durable   proto.Counts
 	synced    Position
 	finishing bool
+	unneeded  []largeAnswer   // on the bus, and synced by this process, the oldest first
 	spent     []string        // objects of requests whose results are synced
 	sights    metadata.Series // of the workers, since the last frame
 }
@@ -270,8 +271,9 @@ func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, 
 
 // add adds the lines of a batch to the frame.
 func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
-	whole := true
+	whole, size := true, 0
 	for i, seq := range batch.Seqs {
+		size += len(lines[i])
 		info, err := batch.Line(&c.scan, i, lines[i])
 		if err != nil {
 			c.drop(subject, info.Worker, err)
@@ -286,6 +288,9 @@ func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
 	}
 	if batch.Source != "" && whole {
 		c.frame.spent = append(c.frame.spent, batch.Source)
+	}
+	if batch.Object != "" && whole {
+		c.frame.large = append(c.frame.large, largeAnswer{batch.Object, int64(size)})
 	}
 }
 
@@ -360,6 +365,7 @@ func (c *Collector) write(stop func()) error {
 		c.mu.Lock()
 		c.durable, c.synced = state.Counts, state.Position
 		c.spent = append(c.spent, f.spent...)
+		c.unneeded = append(c.unneeded, f.large...)
 		c.mu.Unlock()
 	}
 	return nil

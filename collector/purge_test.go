@@ -1,7 +1,10 @@
 package collector
 
 import (
+	"fmt"
 	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -88,6 +91,48 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 				return err == nil
 			})
 			c.stopped()
+		})
+	}
+}
+
+// Large answers that are synced do not fill the bus: the newer ones stay. Who keeps results
+// for readers to come has them all.
+func TestPurgeLargeAnswers(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		t.Run(fmt.Sprintf("kept %v", keep), func(t *testing.T) {
+			t.Parallel()
+			const requests = 200
+			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Terms.KeepResults = keep })
+			var names []string
+			for seq := range uint32(requests) {
+				msg := b.large(linesOf(either, seq), seq)
+				b.publishMsg(msg)
+				names = append(names, msg.Header.Get(proto.HeaderObject))
+			}
+			c := b.start()
+			c.waitDurable(requests)
+			parts := func(name string) uint64 {
+				stream, err := b.js.Stream(t.Context(), proto.AnswersStream("r"))
+				must(t, err)
+				subject := "pm.r.answers." + name
+				info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(subject))
+				must(t, err)
+				return info.State.Subjects[subject]
+			}
+			if keep {
+				must(t, c.purge(t.Context(), Position{})) // as it does once a second
+			} else {
+				prototest.Poll(t, patience, "the oldest answer to be purged", func() bool { return parts(names[0]) == 0 })
+			}
+			if kept := parts(names[0]) > 0; kept != keep {
+				t.Errorf("the oldest answer is there: %v", kept)
+			}
+			if parts(names[requests-1]) == 0 {
+				t.Error("the newest answer is gone")
+			}
+			b.publish("0-2", requests)
+			b.finish(c)
 		})
 	}
 }

@@ -185,6 +185,11 @@ func (c *Collector) purge(ctx context.Context, synced Position) error {
 		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(c.run), err)
 	}
 	info := stream.CachedInfo()
+	if most := info.Config.MaxBytes; most > 0 {
+		if err := c.purgeAnswers(ctx, most/2); err != nil {
+			return err
+		}
+	}
 	if info.Config.MaxBytes < 0 || int64(info.State.Bytes) < info.Config.MaxBytes/2 || !info.Created.Equal(synced.Created) {
 		return nil
 	}
@@ -196,5 +201,33 @@ func (c *Collector) purge(ctx context.Context, synced Position) error {
 		return fmt.Errorf("purge stream %s: %w", proto.ResultsStream(c.run), err)
 	}
 	c.cfg.Log.Debug().Uint64("up_to", upTo).Msg("purged results that are synced")
+	return nil
+}
+
+// purgeAnswers deletes the older half of the large answers that are synced, once they have
+// more than so many bytes. The newer half stays for those for whom [Collector.purge]
+// leaves the newer half of the results.
+func (c *Collector) purgeAnswers(ctx context.Context, most int64) error {
+	c.mu.Lock()
+	var size int64
+	for _, a := range c.unneeded {
+		size += a.bytes
+	}
+	n := 0
+	if size > most {
+		for ; size > most/2; n++ {
+			size -= c.unneeded[n].bytes
+		}
+	}
+	old := c.unneeded[:n:n]
+	c.unneeded = c.unneeded[n:]
+	c.mu.Unlock()
+
+	answers := proto.NewAnswers(c.cfg.JS, c.run)
+	for _, a := range old {
+		if err := answers.Purge(ctx, a.name); err != nil {
+			return err // what is left is deleted with the run
+		}
+	}
 	return nil
 }
