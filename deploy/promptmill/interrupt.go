@@ -10,6 +10,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
@@ -104,39 +105,43 @@ func endAtSignal(c *cli.Command, env environment) {
 // countResults is how many requests that have no line in the journal have a result on the
 // bus: what the worker stored, and the collector did not come to write. It is for people,
 // so a bus that does not answer has none.
-func countResults(ctx context.Context, js jetstream.JetStream, run string, state *collector.State) int {
+func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest, state *collector.State) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	consumer, err := js.OrderedConsumer(ctx, proto.ResultsStream(run), jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   state.Position.Seq + 1,
-		HeadersOnly:   true,
-	})
-	if err != nil {
-		return 0
+	found, stream, bounds := roaring.New(), proto.ResultsStream(m.Run), m.Bounds()
+	next := state.Position.Seq + 1
+	take := func(msg *jetstream.RawStreamMsg) {
+		next = msg.Sequence + 1
+		if proto.IsMark(msg.Header) {
+			return
+		}
+		if batch, err := bounds.Batch(msg.Subject, msg.Header); err == nil { // else the collector leaves it out, too
+			found.AddMany(batch.Seqs)
+		}
 	}
 
-	found := roaring.New()
-	for left := consumer.CachedInfo().NumPending; left > 0; {
-		batch, err := consumer.FetchNoWait(int(min(left, 1024)))
+	// By direct gets, since a role may make no consumer of its own.
+	for {
+		messages, err := jetstreamext.GetBatch(ctx, js, stream, 1024, jetstreamext.GetBatchSeq(next), jetstreamext.GetBatchMaxBytes(8<<20))
 		if err != nil {
 			break
 		}
-		before := left
-		for msg := range batch.Messages() {
-			left--
-			if proto.IsMark(msg.Headers()) {
-				continue
+		before := next
+		for msg, err := range messages {
+			if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
+				break // the end, or a message that was published with the headers of an answer
 			}
-			seqs, err := proto.ResultSeqs(msg.Headers())
-			if err != nil {
-				continue // the collector leaves it out, too
-			}
-			found.AddMany(seqs)
+			proto.AsPublished(msg.Header)
+			take(msg)
 		}
-		if left == before {
+		if next > before {
+			continue
+		}
+		msg, err := proto.NextMessage(ctx, js, stream, next, proto.ResultsSubject(m.Run, "*"))
+		if err != nil {
 			break
 		}
+		take(msg)
 	}
 	found.AndNot(state.Done)
 	return int(found.GetCardinality())

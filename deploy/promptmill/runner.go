@@ -672,7 +672,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		return err
 	}
 	if known {
-		if n := countResults(ctx, l.js, m.Run, state); n > 0 {
+		if n := countResults(ctx, l.js, m, state); n > 0 {
 			r.screen.say("%d more are on the bus, with their results", n)
 		}
 		return nil

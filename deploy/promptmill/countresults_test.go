@@ -1,0 +1,49 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats.go"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// What a collector counts as on the bus are requests of the run that lack a line, whatever
+// else is among the results. Its role is enough for that.
+func TestCollectorCountsResults(t *testing.T) {
+	t.Parallel()
+	v := newVictim(t) // with a message that is no result
+	for _, msg := range []*nats.Msg{
+		proto.EncodeResults("victim", "0-0", []uint32{0, 1}, nil),
+		{Subject: proto.ResultsSubject("victim", "0-0"), Header: nats.Header{"Status": {"404"}}},
+		{Subject: proto.ResultsSubject("victim", "0-0"), Header: nats.Header{"Nats-Sequence": {"1"}}},
+		proto.EncodeResults("victim", "0-0", []uint32{99}, nil), // of no request
+		proto.EncodeMark("victim", "0-0", proto.Mark{Back: true}),
+		proto.EncodeResults("victim", "0-1", []uint32{1, 2, 3}, nil),
+	} {
+		_, err := v.js.PublishMsg(t.Context(), msg)
+		must(t, err)
+	}
+	l, _ := v.as(t, proto.RoleCollector)
+	m := proto.Manifest{Run: "victim", Input: proto.Input{Requests: 10}}
+	for _, tt := range []struct {
+		after uint64
+		done  []uint32
+		want  int
+	}{
+		{0, nil, 4},
+		{0, []uint32{0, 3}, 2},
+		{3, nil, 3},
+		{7, nil, 0},
+	} {
+		state := &collector.State{Done: roaring.BitmapOf(tt.done...), Position: collector.Position{Seq: tt.after}}
+		if got := countResults(t.Context(), l.js, m, state); got != tt.want {
+			t.Errorf("after message %d, without %v: %d results, want %d", tt.after, tt.done, got, tt.want)
+		}
+	}
+	if err := l.conn.LastError(); err != nil {
+		t.Errorf("the bus refuses something: %v", err)
+	}
+}
