@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// A sweep asks no more of the bus for the runs that were deleted long ago.
+func TestSweepOfManyDeleted(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t)
+	l, err := dial(url, zerolog.Nop())
+	must(t, err)
+	defer l.close()
+	must(t, proto.MakeBuckets(t.Context(), l.js, proto.Limits{}))
+	runs := openRuns(t, l.js)
+	for i := range 100 {
+		run := fmt.Sprintf("r%d", i)
+		must(t, runs.Create(t.Context(), proto.Manifest{Schema: proto.ManifestSchema, Run: run}))
+		must(t, runs.Delete(t.Context(), run))
+	}
+	screen, err := newScreen(os.Stderr, "none", os.Getenv)
+	must(t, err)
+	sent := l.conn.Stats().OutMsgs
+	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))
+	if n := l.conn.Stats().OutMsgs - sent; n > 10 {
+		t.Errorf("a sweep asks the bus %d times", n)
+	}
+}
+
+// The paths that are bounded are where the bus has its streams.
+func TestLongestStoreIsTheBus(t *testing.T) {
+	t.Parallel()
+	v := newVictim(t)
+	folder, _, _ := strings.Cut(longestStore, "pm_")
+	if _, err := os.Stat(filepath.Join(filepath.Dir(v.dir), folder, proto.ResultsStream("victim"))); err != nil {
+		t.Error(err)
+	}
+}
