@@ -48,9 +48,9 @@ func (j judged) ok() bool {
 	return j.result.Err == nil && j.result.Status >= 200 && j.result.Status < 300
 }
 
-// judge classifies an answer of an endpoint. It is the one place that decides what is tried
+// judge classifies an answer of an endpoint to a request's body. It is the one place that decides what is tried
 // again.
-func judge(endpoint string, a modelserver.Answer) judged {
+func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 	if a.Err != nil {
 		return judgeError(a.Err)
 	}
@@ -59,7 +59,7 @@ func judge(endpoint string, a modelserver.Answer) judged {
 	}
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
 	j := judged{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
-	content, problem := answer.Read(endpoint, a.Body)
+	content, problem := answer.Read(endpoint, request, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
 		return j.good(a, content, problem)
 	}

@@ -73,7 +73,7 @@ func TestJudge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			h := http.Header{"X-Request-Id": {"id-1"}}
-			j := judge("/v1/completions", modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
+			j := judge("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
 			if j.verdict != tt.verdict {
 				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
 			}
@@ -111,7 +111,7 @@ func TestJudgeRetryAfter(t *testing.T) {
 		{"of no use where nothing is tried again", "7", 400, 0, 0},
 	} {
 		h := http.Header{"Retry-After": {tt.value}}
-		if got := judge("/v1/completions", modelserver.Answer{Status: tt.status, Header: h}).after; got < tt.least || got > tt.most {
+		if got := judge("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h}).after; got < tt.least || got > tt.most {
 			t.Errorf("%s: wait of %v, want %v to %v", tt.name, got, tt.least, tt.most)
 		}
 	}
@@ -120,11 +120,11 @@ func TestJudgeRetryAfter(t *testing.T) {
 func TestJudgeLongBody(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
-	j := judge("/v1/completions", modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(long)})
+	j := judge("/v1/completions", nil, modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(long)})
 	if got := len(j.result.Err.Message); got > 500 {
 		t.Errorf("message of %d bytes", got)
 	}
-	if j = judge("/v1/completions", modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(`{"choices":[{"text":"a"}]}`)}); j.result.RequestID != "" {
+	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(`{"choices":[{"text":"a"}]}`)}); j.result.RequestID != "" {
 		t.Error("a request id of 10,000 bytes is kept")
 	}
 }
@@ -144,7 +144,7 @@ func TestJudgeMalformed(t *testing.T) {
 		{"an error, which passes", `{"detail":"busy"}`, `{"detail":"busy"}`, false},
 	} {
 		answer := func(body string) string {
-			return judge("/v1/completions", modelserver.Answer{Status: 200, Body: []byte(body)}).malformed
+			return judge("/v1/completions", nil, modelserver.Answer{Status: 200, Body: []byte(body)}).malformed
 		}
 		if first, second := answer(tt.first), answer(tt.second); (first != "" && first == second) != tt.want {
 			t.Errorf("%s: %q and %q", tt.name, first, second)
@@ -200,7 +200,7 @@ func TestJudgeErrors(t *testing.T) {
 			if tt.err == nil {
 				t.Fatal("there is no error")
 			}
-			j := judge("/v1/completions", modelserver.Answer{Err: tt.err})
+			j := judge("/v1/completions", nil, modelserver.Answer{Err: tt.err})
 			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
 				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
 			}
@@ -213,9 +213,24 @@ func TestJudgeOpenFiles(t *testing.T) {
 	t.Parallel()
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNREFUSED} {
 		err := &url.Error{Op: "Post", URL: "http://h", Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)}}
-		j := judge("/v1/completions", modelserver.Answer{Err: err})
+		j := judge("/v1/completions", nil, modelserver.Answer{Err: err})
 		if j.verdict != unsent || j.ours != (errno != syscall.ECONNREFUSED) || j.crash {
 			t.Errorf("%v: %+v", errno, j)
 		}
+	}
+}
+
+// A part of an answer is tried again.
+func TestJudgePart(t *testing.T) {
+	t.Parallel()
+	request := []byte(`{"model":"m","input":["a","b"]}`)
+	j := judge("/v1/embeddings", request, modelserver.Answer{Status: 200, Body: []byte(`{"data":[{"index":0,"embedding":[1]}]}`)})
+	if j.ok() || j.verdict != retry || j.reason != proto.CodeInvalidResponse {
+		t.Errorf("one of two embeddings is judged %+v", j)
+	}
+
+	j = judge("/v1/embeddings", request, modelserver.Answer{Status: 200, Body: []byte(`{"data":[{"index":1,"embedding":[1]},{"index":0,"embedding":[1]}]}`)})
+	if !j.ok() || j.verdict != final {
+		t.Errorf("both embeddings are judged %+v", j)
 	}
 }

@@ -270,7 +270,7 @@ func (w *Worker) sendSample(ctx context.Context) (refused *RefusedError, err err
 	for _, s := range samples {
 		begin := time.Now()
 		limited, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
-		j := judge(s.URL, w.cfg.Server.Post(limited, s.URL, s.Body))
+		j := judge(s.URL, s.Body, w.cfg.Server.Post(limited, s.URL, s.Body))
 		cancel()
 		switch j.verdict {
 		case final:

@@ -124,7 +124,8 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 	var refused string
 	for _, t := range trials {
 		begin := time.Now()
-		a := s.Post(ctx, t.path, fmt.Appendf(nil, t.body, quoted))
+		request := fmt.Appendf(nil, t.body, quoted)
+		a := s.Post(ctx, t.path, request)
 		took := time.Since(begin)
 		switch {
 		case ctx.Err() != nil:
@@ -133,7 +134,7 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 		case a.Err != nil:
 			f.Detail, f.Mend = fmt.Sprintf("%s to %s: %v", t.path, s.URL(), a.Err), "look at the server's log"
 			return f
-		case a.Status == 200 && isAnswer(t.path, a.Body):
+		case a.Status == 200 && isAnswer(t.path, request, a.Body):
 			f.Status, f.Detail = fine, fmt.Sprintf("%s answered %s in %s", model, t.path, brief(took))
 			return f
 		case a.Status == 401 || a.Status == 403:
@@ -153,9 +154,9 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 	return f
 }
 
-// isAnswer reports whether a worker would take the body as an answer.
-func isAnswer(endpoint string, body []byte) bool {
-	content, err := answer.Read(endpoint, body)
+// isAnswer reports whether a worker would take the body as an answer to the request.
+func isAnswer(endpoint string, request, body []byte) bool {
+	content, err := answer.Read(endpoint, request, body)
 	return err == nil && content.Problem == ""
 }
 

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -34,11 +35,13 @@ type Content struct {
 
 var errTooDeep = errors.New("JSON is nested too deep")
 
-// Read looks into the body of an answer of an endpoint. It fails if the body is not one
+// Read looks into the body of an answer of an endpoint to a request, of which it must have
+// all parts; a request of which the form is not known may be nil, and is not compared. It
+// fails if the body is not one
 // whole JSON object, or array where the endpoint may answer with one. Members that are
 // not as they should be count as not there; of a member that is there twice, the last
 // counts. What it takes, [proto.ParseLine] reads in a line.
-func Read(endpoint string, body []byte) (Content, error) {
+func Read(endpoint string, request, body []byte) (Content, error) {
 	s := scanners.Get().(*proto.Scanner)
 	defer func() {
 		s.Reset(nil) // keep no body
@@ -49,11 +52,11 @@ func Read(endpoint string, body []byte) (Content, error) {
 	}
 	s.Reset(body)
 	if s.Kind() == '[' && isListed(endpoint) { // so SGLang, llama.cpp and TEI rank
-		f := found{bare: readItems(s)}
+		f := found{bare: readItems(s, endpoint)}
 		if err := s.End(); err != nil {
 			return Content{}, err
 		}
-		return f.judge(endpoint, Content{}), nil
+		return f.judge(s, endpoint, request, Content{}), nil
 	}
 	var f found
 	var c Content
@@ -62,11 +65,11 @@ func Read(endpoint string, body []byte) (Content, error) {
 		case "choices":
 			f.choices, f.first = readChoices(s)
 		case "data":
-			f.data = readItems(s)
+			f.data = readItems(s, endpoint)
 		case "results":
-			f.results = readItems(s)
+			f.results = readItems(s, endpoint)
 		case "scores":
-			f.scores = readItems(s)
+			f.scores = readItems(s, endpoint)
 		case "output":
 			f.output, f.written = readOutput(s)
 		case "output_text":
@@ -81,15 +84,17 @@ func Read(endpoint string, body []byte) (Content, error) {
 		case "incomplete_details":
 			f.reason = member(s, "reason")
 		case "error":
-			f.isError = !readEmpty(s) || f.isError
+			f.isError = readError(s) || f.isError
 		case "object":
-			f.isError = string(s.Value()) == `"error"` || f.isError
+			object := text(s)
+			f.isError = string(object) == "error" || f.isError
+			f.isChunk = bytes.HasSuffix(object, []byte(".chunk"))
 		}
 	}
 	if err := s.End(); err != nil {
 		return Content{}, err
 	}
-	return f.judge(endpoint, c), nil
+	return f.judge(s, endpoint, request, c), nil
 }
 
 var scanners = sync.Pool{New: func() any { return new(proto.Scanner) }}
@@ -108,6 +113,7 @@ type found struct {
 	outputText     []byte
 	status, reason string // of a response
 	isError        bool
+	isChunk        bool // of a stream
 }
 
 // list is what is known of an array.
@@ -116,12 +122,15 @@ type list struct {
 	lacks  string // what an element of it lacks; "": nothing
 	silent bool   // nothing was written in one of its elements
 	gaveUp string // why the server did not finish one of its elements
+
+	indexes []int // that its elements have, of which each stands for a part of the request
+	flat    bool  // it has numbers, not lists of them or objects
 }
 
 // judge says whether what was found is an answer of the endpoint. The members are those
 // that vLLM, SGLang, llama.cpp, TEI, Ollama, LiteLLM and Cohere send. Servers mix chat and
 // completions, and so does this.
-func (f *found) judge(endpoint string, c Content) Content {
+func (f *found) judge(s *proto.Scanner, endpoint string, request []byte, c Content) Content {
 	c.Finish = cmp.Or(f.first.finish, proto.FinishOfResponse(f.status, f.reason))
 	if c.Text = f.first.text; f.choices.n == 0 {
 		c.Text = f.written
@@ -131,6 +140,9 @@ func (f *found) judge(endpoint string, c Content) Content {
 	switch endpoint {
 	case "/v1/embeddings":
 		l, name = pick(f.data, f.bare), "embedding"
+		if l.flat {
+			l.n = 1
+		}
 	case "/v1/rerank", "/v1/score":
 		l, name = pick(f.results, f.data, f.scores, f.bare), "score"
 	case "/v1/responses":
@@ -145,11 +157,16 @@ func (f *found) judge(endpoint string, c Content) Content {
 		switch {
 		case isFailure(c.Finish):
 			l.gaveUp = c.Finish
+		case isFailure(f.reason):
+			l.gaveUp = f.reason
 		case f.status == "queued" || f.status == "in_progress":
 			l.lacks = "the response is " + f.status
 		}
 	default:
 		l, name = f.choices, "choice"
+	}
+	if l.gaveUp == "" && isFailure(f.status) {
+		l.gaveUp = f.status
 	}
 	switch {
 	case f.isError:
@@ -160,10 +177,14 @@ func (f *found) judge(endpoint string, c Content) Content {
 		c.Problem = "the answer has no " + name
 	case l.lacks != "":
 		c.Problem = l.lacks
+	case f.isChunk:
+		c.Problem = "the answer is a part of a stream"
 	case l.silent && c.CompletionTokens == 0:
 		// A model may end at once: then tokens were counted, but there is no text. An answer
 		// that a gateway made of nothing has neither.
 		c.Problem = "the answer has no content"
+	default:
+		c.Problem = countOf(s, endpoint, request).compare(l, name)
 	}
 	return c
 }
@@ -181,13 +202,14 @@ func pick(lists ...list) list {
 // isFailure reports whether a finish reason says that the server, not the model, ended the
 // answer. vLLM: abort, error. SGLang: abort. Mistral, LMDeploy, OpenRouter: error.
 // TensorRT-LLM: cancelled, timeout. DeepSeek: insufficient_system_resource. Zhipu:
-// network_error. A content filter is an answer.
+// network_error. The Responses API: server_error. A content filter is an answer.
 func isFailure(finish string) bool {
-	switch strings.ToLower(finish) {
-	case "abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout", "network_error", "insufficient_system_resource":
+	finish = strings.ToLower(finish)
+	switch finish {
+	case "abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout", "insufficient_system_resource":
 		return true
 	}
-	return false
+	return strings.HasSuffix(finish, "_error")
 }
 
 // isCut reports whether a finish reason says that something kept the model from writing
@@ -248,7 +270,7 @@ func readChoice(s *proto.Scanner) choice {
 		case "finish_reason":
 			c.finish = proto.ScanFinish(s)
 		case "error": // so OpenRouter says that the server behind it failed
-			c.isError = !readEmpty(s)
+			c.isError = readError(s)
 		}
 	}
 	// Filters leave out the message, or all that is in it.
@@ -338,45 +360,101 @@ func readOutput(s *proto.Scanner) (l list, written []byte) {
 }
 
 // readItems looks at an array of embeddings, scores or rankings.
-func readItems(s *proto.Scanner) (l list) {
+func readItems(s *proto.Scanner, endpoint string) (l list) {
 	if s.Kind() != '[' {
 		s.Value()
 		return l
 	}
 	for s.EnterArray(); s.NextElement(); l.n++ {
-		if !readItem(s) {
+		l.flat = s.Kind() == '0'
+		if !readItem(s, endpoint, &l) {
 			l.lacks = "an item of the answer has no embedding and no score"
 		}
 	}
 	return l
 }
 
-// readItem reports whether an item has numbers: an object with them, or they themselves.
-func readItem(s *proto.Scanner) bool {
+// readItem reports whether an item of a list has numbers: an object with them, or they
+// themselves.
+func readItem(s *proto.Scanner, endpoint string, l *list) bool {
 	if s.Kind() != '{' {
 		return areNumbers(s.Value())
 	}
 	has := false
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
-		case "embedding", "embeddings", "score", "relevance_score":
+		case "embedding", "embeddings":
 			raw := s.Value()
-			has = areNumbers(raw) || len(raw) > 2 && raw[0] == '"' // or base64
+			has = areNumbers(raw) || endpoint == "/v1/embeddings" && isBase64(proto.Text(raw))
+		case "score", "relevance_score":
+			has = areNumbers(s.Value())
+		case "index":
+			if i, err := strconv.Atoi(string(s.Value())); err == nil {
+				l.indexes = append(l.indexes, i)
+			}
 		}
 	}
 	return has
 }
 
-// areNumbers reports whether a JSON value is a number or an array of them. What was NaN is
-// null with servers in C++ and JavaScript, and no number.
+// areNumbers reports whether a JSON value is a number or an array of them, however deep.
+// What was NaN is null with servers in C++ and JavaScript, and no number.
 func areNumbers(raw []byte) bool {
 	switch {
 	case len(raw) == 0:
 		return false
 	case raw[0] == '[':
-		return bytes.ContainsAny(raw, "0123456789") && bytes.IndexByte(raw, 'n') < 0
+		// An embedding is long, and each of these searches reads many bytes at a time. JSON
+		// with none of null, true, false, texts and objects has nothing but numbers.
+		for _, c := range []byte(`ntf"{`) {
+			if bytes.IndexByte(raw, c) >= 0 {
+				return false
+			}
+		}
+		return bytes.ContainsAny(raw, "0123456789")
 	}
 	return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'
+}
+
+// isBase64 reports whether a text can be numbers in base64 (RFC 4648, 4 and 5): at least one
+// of four bytes, which words such as NaN and None are not.
+func isBase64(text []byte) bool {
+	if len(text) < 8 || len(text)%4 != 0 {
+		return false
+	}
+	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("=")), []byte("="))
+	for _, c := range text {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '+', c == '/', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// readError reads a member that has an error, and reports whether it says that something
+// failed. Gateways also put there that nothing did: a code of 200, 0 or success.
+func readError(s *proto.Scanner) bool {
+	if s.Kind() != '{' {
+		return !readEmpty(s)
+	}
+	isError, good := false, false
+	for s.Enter(); s.Next(); {
+		if string(s.Name()) != "code" || s.Kind() == '{' || s.Kind() == '[' {
+			isError = !readEmpty(s) || isError
+			continue
+		}
+		code := s.Value()
+		switch strings.ToLower(strings.Trim(string(code), `"`)) {
+		case "0", "200", "ok", "success":
+			good = true
+		case "", "null", "false":
+		default:
+			isError = true
+		}
+	}
+	return isError && !good
 }
 
 // readEmpty reads a value and reports whether there is nothing in it: null, false, 0, "",

@@ -147,6 +147,33 @@ var answers = []struct {
 	{"numbers in other forms", chat, `{"created":1E5,"x":[-0,1e400,123456789012345678901234567890],"choices":[{"text":"a"}],"usage":{"prompt_tokens":5.0,"completion_tokens":2e0}}`,
 		Content{Text: []byte("a"), PromptTokens: 5, CompletionTokens: 2}},
 
+	{"a reason that ends in error", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"engine_error"}]}`,
+		Content{Finish: "engine_error", Text: []byte("a"), Problem: "the server gave the request up (engine_error)", GaveUp: true}},
+	{"a chat that failed", chat, `{"status":"failed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (failed)", GaveUp: true}},
+	{"a chat with a good status", chat, `{"status":"completed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a")}},
+	{"embeddings that failed", embeddings, `{"status":"error","data":[{"embedding":[1]}]}`, Content{Finish: "error", Problem: "the server gave the request up (error)", GaveUp: true}},
+	{"a chunk of a stream", chat, `{"object":"chat.completion.chunk","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a"), Problem: "the answer is a part of a stream"}},
+	{"an error of code 200", chat, `{"error":{"code":200,"message":"OK"},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error of code 0", chat, `{"error":{"message":"fine","code":0},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error of code success", chat, `{"error":{"code":"success","message":"done"},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error of code 500", chat, `{"error":{"code":500},"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error of code 200 and no answer", chat, `{"error":{"code":200,"message":"OK"}}`, Content{Problem: "the answer has no choice"}},
+	{"an error of a choice of code 0", chat, `{"choices":[{"error":{"code":0,"message":"OK"},"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"a response that a server failed", responses, `{"status":"incomplete","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
+		Content{Finish: "server_error", Text: []byte("a"), Problem: "the server gave the request up (server_error)", GaveUp: true}},
+	{"a complete response that a server failed", responses, `{"status":"completed","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
+		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (server_error)", GaveUp: true}},
+
+	{"an embedding that is NaN as a text", embeddings, `{"data":[{"embedding":"NaN"}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that is a word", embeddings, `{"data":[{"embedding":"no embed"}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding with escapes in base64", embeddings, `{"data":[{"embedding":"AAC\/Pw=="}]}`, Content{}},
+	{"an embedding of texts", embeddings, `{"data":[{"embedding":["1","2"]}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking of texts", rerank, `{"results":[{"index":0,"relevance_score":"NaN"}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking in base64", rerank, `{"results":[{"index":0,"relevance_score":"AACAPw=="}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking of lists of texts", rerank, `[["x1"]]`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"scores that are true", score, `{"scores":[[true,1]]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
 	{"no embeddings", embeddings, `{"object":"list","data":[]}`, Content{Problem: "the answer has no embedding"}},
 	{"a refusal of an embedding", embeddings, `{"detail":"no"}`, Content{Problem: "the answer has no embedding"}},
 	{"embeddings in base64", embeddings, `{"data":[{"embedding":"AACAPw=="}]}`, Content{}},
@@ -186,7 +213,7 @@ func TestRead(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			body := []byte(tt.body)
-			got, err := Read(tt.endpoint, body)
+			got, err := Read(tt.endpoint, nil, body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -216,7 +243,7 @@ func TestReadRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Read(chat, []byte(tt.body))
+			got, err := Read(chat, nil, []byte(tt.body))
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
@@ -234,7 +261,7 @@ func TestReadAtTheSameTime(t *testing.T) {
 		wg.Go(func() {
 			for range 20 {
 				for _, tt := range answers {
-					if got, err := Read(tt.endpoint, []byte(tt.body)); err != nil || !cmp.Equal(got, tt.want) {
+					if got, err := Read(tt.endpoint, nil, []byte(tt.body)); err != nil || !cmp.Equal(got, tt.want) {
 						t.Errorf("%s is read otherwise, error %v", tt.name, err)
 						return
 					}
@@ -256,7 +283,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, endpoint string, body []byte) {
 		before := string(body)
-		c, err := Read(endpoint, body)
+		c, err := Read(endpoint, nil, body)
 		if string(body) != before {
 			t.Fatal("the body has changed")
 		}
@@ -293,11 +320,12 @@ func FuzzRead(f *testing.F) {
 }
 
 func BenchmarkRead(b *testing.B) {
+	request := []byte(`{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat("What is this? ", 200) + `"}]}`)
 	body := []byte(vllmChat)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Read(chat, body); err != nil {
+		if _, err := Read(chat, request, body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -15,6 +15,9 @@ import (
 type request struct {
 	model     string
 	prompt    []byte // the raw JSON of messages, prompt or input
+	others    []byte // the raw JSON of what the prompt is compared with: documents, text_2 or items
+	n         int    // choices for each prompt; 0 if not told
+	top       int    // rankings, at most; 0 if not told
 	maxTokens int    // 0 if not told
 }
 
@@ -32,6 +35,16 @@ func parseRequest(body []byte) (request, error) {
 			r.model = string(text)
 		case "messages", "prompt", "input", "query", "text_1":
 			r.prompt = s.Value()
+		case "documents", "text_2", "items":
+			r.others = s.Value()
+		case "n":
+			if err := json.Unmarshal(s.Value(), &r.n); err != nil {
+				return r, fmt.Errorf("n: %w", err)
+			}
+		case "top_n":
+			if err := json.Unmarshal(s.Value(), &r.top); err != nil {
+				return r, fmt.Errorf("top_n: %w", err)
+			}
 		case "max_tokens", "max_completion_tokens", "max_output_tokens":
 			if err := json.Unmarshal(s.Value(), &r.maxTokens); err != nil {
 				return r, fmt.Errorf("max_tokens: %w", err)
@@ -39,6 +52,42 @@ func parseRequest(body []byte) (request, error) {
 		}
 	}
 	return r, s.End()
+}
+
+// parts is how many choices, embeddings or scores the answer of an endpoint has.
+func (r request) parts(path string) int {
+	const most = 10_000 // of what a few bytes can ask for
+	switch path {
+	case "/v1/chat/completions":
+		return min(max(1, r.n), most)
+	case "/v1/completions":
+		return min(countTexts(r.prompt)*max(1, r.n), most)
+	case "/v1/rerank":
+		n := countTexts(r.others)
+		if r.top > 0 {
+			n = min(n, r.top)
+		}
+		return n
+	}
+	return max(countTexts(r.prompt), countTexts(r.others))
+}
+
+// countTexts is 1 but for a list of texts or of lists of tokens.
+func countTexts(raw []byte) int {
+	var list []json.RawMessage
+	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil || len(list) == 0 {
+		return 1
+	}
+	if c := list[0][0]; c == '-' || c >= '0' && c <= '9' {
+		return 1 // the tokens of one text
+	}
+	return len(list)
+}
+
+// part is the plan of one part of the answer.
+func (p plan) part(i int) plan {
+	p.hash += uint64(i)
+	return p
 }
 
 // plan is what the server will answer to a request: it follows from prompt and seed.
@@ -99,6 +148,19 @@ func (p plan) text() string {
 	return text.String()
 }
 
+// vector is an embedding.
+func (p plan) vector() []float32 {
+	vector := make([]float32, 64)
+	for i, x := 0, p.hash; i < len(vector); i++ {
+		x = x*6364136223846793005 + 1442695040888963407
+		vector[i] = float32(int32(x>>32)) / (1 << 31)
+	}
+	return vector
+}
+
+// score is a number from 0 to 1.
+func (p plan) score() float64 { return float64(p.hash>>11) / (1 << 53) }
+
 // answer makes the body of a good answer for an endpoint.
 func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 	usage := openai.Usage{PromptTokens: p.promptTokens, CompletionTokens: p.completionTokens, TotalTokens: p.promptTokens + p.completionTokens, PromptTokensDetails: p.details()}
@@ -110,33 +172,42 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 		if p.cachedTokens > 0 {
 			details = fmt.Sprintf(`,"prompt_tokens_details":{"cached_tokens":%d}`, p.cachedTokens)
 		}
-		return fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,`+
-			`"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%q}],`+
-			`"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%s}}`,
-			id, proto.Quote(r.model), proto.Quote(p.text()), finish, p.promptTokens, usage.TotalTokens, p.completionTokens, details), nil
+		body := fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,"choices":[`, id, proto.Quote(r.model))
+		for i := range r.parts(path) {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = fmt.Appendf(body, `{"index":%d,"message":{"role":"assistant","content":%s},"finish_reason":%q}`, i, proto.Quote(p.part(i).text()), finish)
+		}
+		return fmt.Appendf(body, `],"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%s}}`,
+			p.promptTokens, usage.TotalTokens, p.completionTokens, details), nil
 	case "/v1/completions":
+		choices := make([]openai.CompletionChoice, r.parts(path))
+		for i := range choices {
+			choices[i] = openai.CompletionChoice{Index: i, Text: p.part(i).text(), FinishReason: finish}
+		}
 		return json.Marshal(openai.CompletionResponse{
-			ID: "cmpl-" + id, Object: "text_completion", Model: r.model, Usage: &usage,
-			Choices: []openai.CompletionChoice{{Text: p.text(), FinishReason: finish}},
+			ID: "cmpl-" + id, Object: "text_completion", Model: r.model, Usage: &usage, Choices: choices,
 		})
 	case "/v1/embeddings":
 		usage = openai.Usage{PromptTokens: p.promptTokens, TotalTokens: p.promptTokens}
-		vector := make([]float32, 64)
-		for i, x := 0, p.hash; i < len(vector); i++ {
-			x = x*6364136223846793005 + 1442695040888963407
-			vector[i] = float32(int32(x>>32)) / (1 << 31)
+		data := make([]openai.Embedding, r.parts(path))
+		for i := range data {
+			data[i] = openai.Embedding{Object: "embedding", Index: i, Embedding: p.part(i).vector()}
 		}
 		return json.Marshal(openai.EmbeddingResponse{
-			Object: "list", Model: openai.EmbeddingModel(r.model), Usage: usage,
-			Data: []openai.Embedding{{Object: "embedding", Embedding: vector}},
+			Object: "list", Model: openai.EmbeddingModel(r.model), Usage: usage, Data: data,
 		})
 	case "/v1/rerank", "/v1/score": // as vLLM has them
-		name, item := "data", object{"index": 0, "object": "score", "score": float64(p.hash>>11) / (1 << 53)}
-		if path == "/v1/rerank" {
-			name, item = "results", object{"index": 0, "relevance_score": item["score"]}
+		name, items := "data", make([]object, r.parts(path))
+		for i := range items {
+			items[i] = object{"index": i, "object": "score", "score": p.part(i).score()}
+			if path == "/v1/rerank" {
+				name, items[i] = "results", object{"index": i, "relevance_score": p.part(i).score()}
+			}
 		}
 		return json.Marshal(object{
-			"id": "score-" + id, "object": "list", "model": r.model, name: []object{item},
+			"id": "score-" + id, "object": "list", "model": r.model, name: items,
 			"usage": object{"prompt_tokens": p.promptTokens, "total_tokens": p.promptTokens},
 		})
 	default: // responses: the few fields that clients look at
