@@ -167,6 +167,22 @@ func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id 
 	})
 }
 
+// Has reports whether an object is there, with all that belongs to it.
+func (o *Objects) Has(ctx context.Context, name string) (bool, error) {
+	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+	if err != nil {
+		return false, fmt.Errorf("open objects of run %s: %w", o.run, err)
+	}
+	info, err := store.GetInfo(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for object %s of run %s: %w", name, o.run, err)
+	}
+	return o.whole(ctx, info), nil
+}
+
 // Get returns the object called name, which may be no larger than a message's payload.
 // The error says whether it can never be had: [Lost].
 func (o *Objects) Get(ctx context.Context, name string) ([]byte, error) {

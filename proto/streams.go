@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -99,6 +100,23 @@ func RunStreams(run string, l Limits) []jetstream.StreamConfig {
 		AnswersStreamConfig(run, l),
 		ObjectsStreamConfig(run, l),
 	}
+}
+
+// StreamConfig is how a stream or a bucket of ours that has a name is made; false: it is
+// none of ours.
+func StreamConfig(name string, l Limits) (jetstream.StreamConfig, bool) {
+	list := Buckets(l)
+	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "OBJ_"), "pm_"); ok {
+		if i := strings.LastIndexByte(rest, '_'); i > 0 {
+			list = append(list, RunStreams(rest[:i], l)...)
+		}
+	}
+	for _, cfg := range list {
+		if cfg.Name == name {
+			return cfg, true
+		}
+	}
+	return jetstream.StreamConfig{}, false
 }
 
 // EnsureStreams makes what a run needs on the bus, or what is left to make of it:

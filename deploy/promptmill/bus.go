@@ -60,6 +60,13 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	if err := makeState(state, store); err != nil {
 		return nil, err
 	}
+	if err := moveStore(store); err != nil {
+		return nil, err
+	}
+	streams, err := storedStreams(store)
+	if err != nil {
+		return nil, err
+	}
 	room, err := roomFor(store)
 	if err != nil {
 		return nil, err
@@ -78,9 +85,6 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 			return nil, withHint(fmt.Errorf("start the bus: %w", err), "choose another port with --listen HOST:PORT")
 		}
 		l.Close()
-	}
-	if err := moveStore(store); err != nil {
-		return nil, err
 	}
 	opts := &server.Options{
 		ServerName: "promptmill", Host: host, Port: port, NoSigs: true,
@@ -115,12 +119,13 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	if err != nil {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
-	s.SetLoggerV2(serverLog{log.With().Str("part", "nats").Logger()}, false, false, false)
+	said := newServerWords()
+	s.SetLoggerV2(serverLog{log.With().Str("part", "nats").Logger(), said}, false, false, false)
 	go s.Start()
 	b := &bus{server: s, dir: store, file: filepath.Join(dir, busFile), identity: id, listen: listen}
-	if !s.ReadyForConnections(startTimeout) {
+	if err := b.awaitReady(said); err != nil {
 		b.stop()
-		return nil, fmt.Errorf("start the bus: not ready after %s", startTimeout)
+		return nil, err
 	}
 	if !s.JetStreamEnabled() {
 		b.stop()
@@ -132,6 +137,9 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		if shared { // a disk should hold twenty runs
 			b.limits = proto.Limits{WorkBytes: min(maxShared, room/40), ResultsBytes: min(maxShared, room/40)}
 		}
+		err = b.recoverStreams(context.Background(), streams, said, log)
+	}
+	if err == nil {
 		err = b.tellOthers()
 	}
 	if err != nil {
@@ -139,6 +147,21 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
 	return b, nil
+}
+
+// awaitReady waits until the server takes connections, or has given up.
+func (b *bus) awaitReady(said *serverWords) error {
+	for end := time.Now().Add(startTimeout); time.Now().Before(end); {
+		if b.server.ReadyForConnections(100 * time.Millisecond) {
+			return nil
+		}
+		select {
+		case why := <-said.fatal:
+			return errStore(b.dir, errors.New(why))
+		default:
+		}
+	}
+	return fmt.Errorf("start the bus: not ready after %s", startTimeout)
 }
 
 // moveStore gives the streams of an earlier version to the account that has them now: the
@@ -331,11 +354,27 @@ func freeBytes(dir string) (int64, error) {
 
 // serverLog passes what the server says to our log. Its errors are no more than
 // information there: what they mean for a run is seen, and said, by who uses the bus.
-type serverLog struct{ zerolog.Logger }
+type serverLog struct {
+	zerolog.Logger
+	said *serverWords
+}
 
 func (l serverLog) Noticef(format string, v ...any) { l.Debug().Msgf(format, v...) }
-func (l serverLog) Warnf(format string, v ...any)   { l.Info().Msgf(format, v...) }
-func (l serverLog) Fatalf(format string, v ...any)  { l.Error().Msgf(format, v...) }
-func (l serverLog) Errorf(format string, v ...any)  { l.Info().Msgf(format, v...) }
-func (l serverLog) Debugf(format string, v ...any)  { l.Trace().Msgf(format, v...) }
-func (l serverLog) Tracef(format string, v ...any)  { l.Trace().Msgf(format, v...) }
+
+func (l serverLog) Warnf(format string, v ...any) {
+	l.said.add(fmt.Sprintf(format, v...))
+	l.Info().Msgf(format, v...)
+}
+
+func (l serverLog) Errorf(format string, v ...any) {
+	l.said.add(fmt.Sprintf(format, v...))
+	l.Info().Msgf(format, v...)
+}
+
+func (l serverLog) Fatalf(format string, v ...any) {
+	l.said.gaveUp(fmt.Sprintf(format, v...))
+	l.Info().Msgf(format, v...)
+}
+
+func (l serverLog) Debugf(format string, v ...any) { l.Trace().Msgf(format, v...) }
+func (l serverLog) Tracef(format string, v ...any) { l.Trace().Msgf(format, v...) }

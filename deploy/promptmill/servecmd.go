@@ -65,6 +65,7 @@ func formatOf(c *cli.Command) collector.Format {
 // serving is a server of all runs.
 type serving struct {
 	link     *link
+	own      bool // the bus is ours
 	runs     *proto.Runs
 	dir      string // of the output files
 	state    string
@@ -136,7 +137,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 			return err
 		}
 		defer own.stop()
-		s.link = own.link
+		s.link, s.own = own.link, true
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -155,6 +156,9 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
 	} else {
 		screen.say("serving the runs on %s, output in %s", s.link.name, dir)
+	}
+	if err := s.restoreLost(ctx); err != nil {
+		return err
 	}
 	s.forgetInputs()
 	err = s.serve(ctx, own)
@@ -203,9 +207,18 @@ func (s *serving) serve(ctx context.Context, own *bus) error {
 	return err
 }
 
+// copies is the folder of copies of inputs. Runs of the bus of ours and of others may have
+// the same ids.
+func (s *serving) copies() string {
+	if s.own {
+		return filepath.Join(s.state, "runs")
+	}
+	return filepath.Join(s.state, "runs-elsewhere")
+}
+
 // forgetInputs removes copies of inputs that a crash has left behind complete outputs.
 func (s *serving) forgetInputs() {
-	dir := filepath.Join(s.state, "runs")
+	dir := s.copies()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return // there is none
@@ -236,10 +249,8 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			defer s.mu.Unlock()
 			delete(s.kept, m.Run)
 		}()
-		k := &keeper{
-			link: s.link, run: m.Run, output: collector.Output(filepath.Join(s.dir, m.Run)), format: s.format, flush: s.flush, reports: s.reports,
-			dir: filepath.Join(s.state, "runs", m.Run), log: s.log.With().Str("run", m.Run).Logger(), measured: s.measured,
-		}
+		os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
+		k := s.keeperOf(m.Run)
 		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))
 		var before string
 		for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
@@ -253,6 +264,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				return
 			case errors.Is(err, collector.ErrDeleted), errors.Is(err, proto.ErrNoRun):
 				s.screen.say("run %s was deleted; what was done is in %s", m.Run, k.output.Journal())
+				s.noteDeleted(ctx, m.Run)
 				return
 			}
 			if text := err.Error(); text != before { // once
@@ -262,6 +274,21 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			sleep(ctx, pause)
 		}
 	})
+}
+
+// keeperOf is the keeper of a run.
+func (s *serving) keeperOf(run string) *keeper {
+	return &keeper{
+		link:     s.link,
+		run:      run,
+		output:   collector.Output(filepath.Join(s.dir, run)),
+		format:   s.format,
+		flush:    s.flush,
+		reports:  s.reports,
+		dir:      filepath.Join(s.copies(), run),
+		log:      s.log.With().Str("run", run).Logger(),
+		measured: s.measured,
+	}
 }
 
 // tidy sweeps once, for those who do not stay.

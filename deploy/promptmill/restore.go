@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// restoreLost puts the runs back on the bus that have a journal and that the bus should
+// have, but has lost: with its store, or with a part of it. What cannot go on is named.
+func (s *serving) restoreLost(ctx context.Context) error {
+	journals, err := filepath.Glob(filepath.Join(s.dir, "*"+collector.JournalSuffix))
+	if err != nil || len(journals) == 0 {
+		return err // the pattern is good
+	}
+	deleted, err := s.runs.Deleted(ctx)
+	if err != nil {
+		return err
+	}
+	for _, path := range journals {
+		m, err := collector.ReadManifest(path)
+		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Terms.Attended || slices.Contains(deleted, m.Run) || exists(s.deletedMark(m.Run)) {
+			continue // it is another program's, is run's, or was deleted
+		}
+		_, err = s.runs.Get(ctx, m.Run)
+		if !errors.Is(err, proto.ErrNoRun) {
+			continue // a manifest that cannot be read is there
+		}
+		err = errElsewhere
+		if s.own {
+			err = s.restore(ctx, m.Run)
+		}
+		if err != nil {
+			s.screen.say("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s", m.Run, err, path, m.Run)
+		}
+	}
+	return nil
+}
+
+// errElsewhere is why a run is not put on a bus that is not ours.
+var errElsewhere = errors.New("this bus may be another than the one that it was on")
+
+// deletedMark is the file that says that a run was deleted, should the bus forget.
+func (s *serving) deletedMark(run string) string { return filepath.Join(s.state, "deleted", run) }
+
+// noteDeleted makes the mark of a run that was deleted, unless the bus does not say so: it
+// may have lost the manifest.
+func (s *serving) noteDeleted(ctx context.Context, run string) {
+	deleted, err := s.runs.Deleted(ctx)
+	if err == nil && !slices.Contains(deleted, run) {
+		return
+	}
+	mark := s.deletedMark(run)
+	if err == nil {
+		err = makeState(s.reports.state, filepath.Dir(mark))
+	}
+	if err == nil {
+		err = os.WriteFile(mark, nil, 0o600)
+	}
+	if err != nil {
+		s.log.Warn().Err(err).Str("run", run).Msg("failed to note that the run was deleted; should the bus lose its store, it would go on")
+	}
+}
+
+// restore puts a run back on the bus, with its input, and has those of its requests
+// published that have no line in the journal.
+func (s *serving) restore(ctx context.Context, run string) error {
+	k := s.keeperOf(run)
+	journal, err := collector.OpenJournal(k.output.Journal())
+	if err != nil {
+		return err
+	}
+	state := journal.State()
+	m, missing := state.Manifest, collector.Missing(state.Done, state.Manifest.Input.Requests)
+	if err := journal.Close(); err != nil {
+		return err
+	}
+	files, err := k.input(ctx, m)
+	if err != nil {
+		return err
+	}
+	if err := proto.EnsureStreams(ctx, s.link.js, m, s.link.limits); err != nil {
+		return err
+	}
+	for i, path := range files {
+		if err := s.putBack(ctx, run, proto.InputObject(i), path); err != nil {
+			return err
+		}
+	}
+	work, err := s.link.js.Stream(ctx, proto.WorkStream(run))
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(run), err)
+	}
+	m.State, m.Publish = proto.StateInProgress, proto.Publish{Round: m.Publish.Round, Done: true}
+	if err := s.runs.Create(ctx, m); err != nil {
+		return err
+	}
+	s.screen.say("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line", run, missing.GetCardinality(), m.Input.Requests)
+	if missing.IsEmpty() {
+		return nil
+	}
+	return collector.StartRound(ctx, s.link.js, s.runs, run, work.CachedInfo().State.LastSeq, missing)
+}
+
+// putBack stores a file of the input on the bus, unless it is there.
+func (s *serving) putBack(ctx context.Context, run, object, path string) error {
+	objects := proto.NewObjects(s.link.js, run)
+	has, err := objects.Has(ctx, object)
+	if err != nil || has {
+		return err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return objects.PutReader(ctx, object, file)
+}
