@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +32,7 @@ type link struct {
 	js     jetstream.JetStream
 	limits proto.Limits // of the streams of runs that are made over it
 	name   string       // for people
+	away   *absence
 }
 
 func (l *link) close() { l.conn.Close() }
@@ -37,11 +40,37 @@ func (l *link) close() { l.conn.Close() }
 // readerName is what connections that read results are called.
 const readerName = "promptmill reader"
 
-// dial connects to a bus and stays connected, whatever happens to it.
+// finalError is an error of a bus that waiting does not change.
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }
+
+// otherFor is how long nothing but another bus must answer until ours counts as gone.
+const otherFor = 30 * time.Second
+
+// sayEvery is how often a bus that stays away is spoken of.
+const sayEvery = time.Minute
+
+// reconnectDelay is how long to wait before all addresses are tried once more.
+func reconnectDelay(attempts int) time.Duration {
+	wait := min(time.Duration(attempts)*500*time.Millisecond, 5*time.Second)
+	return wait/2 + time.Duration(rand.Int64N(int64(wait)/2+1))
+}
+
+// dial connects to a bus and stays connected, whatever happens to it. It refuses a server
+// that is too old.
 func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
-	var said string // of the connection's one goroutine that reconnects
+	l := &link{}
+	if err := l.dial(url, log, &absence{log: log}, opts...); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// dial connects the link. away is told what comes between.
+func (l *link) dial(url string, log zerolog.Logger, away *absence, opts ...nats.Option) error {
 	opts = append([]nats.Option{
-		nats.Name("promptmill"), nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
+		nats.Name("promptmill"), nats.MaxReconnects(-1), nats.CustomReconnectDelay(reconnectDelay),
 		nats.Timeout(5 * time.Second), nats.PingInterval(10 * time.Second), nats.DontRandomize(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("bus") }),
 		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {
@@ -49,31 +78,120 @@ func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
 				log.Warn().AnErr("cause", err).Msg("the bus is away; trying to reach it again")
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Warn().Msg("the bus is back") }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if text := err.Error(); text != said { // each reason once
-				said = text
-				log.Warn().Err(err).Msg("the bus cannot be reached; trying on")
-			}
+		nats.ReconnectHandler(func(*nats.Conn) {
+			log.Warn().Msg("the bus is back")
+			away.ended()
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { away.missed(err) }),
 	}, opts...)
 	conn, err := nats.Connect(url, opts...)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := checkServer(conn.ConnectedServerVersion(), log); err != nil {
+		conn.Close()
+		return err
 	}
 	js, err := jetstream.New(conn, jetstream.WithPublishAsyncTimeout(30*time.Second))
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return err
 	}
-	return &link{conn: conn, js: js, limits: proto.Limits{WorkBytes: maxShared, ResultsBytes: maxShared}, name: conn.ConnectedAddr()}, nil
+	away.lose(conn)
+	*l = link{
+		conn:   conn,
+		js:     js,
+		away:   away,
+		limits: proto.Limits{WorkBytes: maxShared, ResultsBytes: maxShared},
+		name:   conn.ConnectedAddr(),
+	}
+	return nil
+}
+
+// absence is a time in which a bus cannot be reached.
+type absence struct {
+	log zerolog.Logger
+
+	mu    sync.Mutex
+	conn  *nats.Conn // that was lost; nil before the first connection
+	said  time.Time
+	other time.Time // since when nothing but another bus answers
+	why   error     // the connection was given up; nil: it was not
+}
+
+func (a *absence) lose(conn *nats.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn = conn
+}
+
+func (a *absence) ended() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.said, a.other = time.Time{}, time.Time{}
+}
+
+// missed notes that nobody answers at an address.
+func (a *absence) missed(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.other = time.Time{}
+	a.say(err)
+}
+
+// met notes that another bus answers. After some time of that ours counts as gone. The
+// client does not report what comes after an address has answered, hence this is called
+// when the certificate is looked at.
+func (a *absence) met(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.conn == nil: // whoever connects has the error
+	case a.other.IsZero():
+		a.other = time.Now()
+		a.say(err)
+	case time.Since(a.other) >= otherFor:
+		a.why = err
+		go a.conn.Close() // it waits for who is connecting now
+	default:
+		a.say(err)
+	}
+}
+
+// say logs why the bus cannot be reached, not too often.
+func (a *absence) say(err error) {
+	if time.Since(a.said) >= sayEvery {
+		a.said = time.Now()
+		a.log.Warn().Err(err).Msg("failed to reach the bus; trying on")
+	}
+}
+
+// givenUp is why the connection was given up, or nil.
+func (a *absence) givenUp() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.why
 }
 
 // busFlags say how to reach a bus.
-func busFlags() []cli.Flag {
+func busFlags() []cli.Flag { return busFlagsOf("PROMPTMILL_NATS", "NATS_URL") }
+
+// ownBusFlags are those of the commands that start a bus unless they are told not to.
+// NATS_URL, which is there for other programs, does not tell them.
+func ownBusFlags() []cli.Flag { return busFlagsOf("PROMPTMILL_NATS") }
+
+// sayOwnBus says that NATS_URL is not used, if it is set.
+func sayOwnBus(env environment, c *cli.Command, screen *screen) {
+	if env.getenv("NATS_URL") != "" && !external(c) {
+		screen.say("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", c.Name)
+	}
+}
+
+// busFlagsOf are the flags, with the environment variables of the one for a NATS server.
+func busFlagsOf(names ...string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "join", Usage: "the string that promptmill serve or run --listen has printed", Sources: flagEnv("join")},
-		&cli.StringFlag{Name: "nats", Usage: "`URL` of a NATS server, or several with commas", Sources: variables("PROMPTMILL_NATS", "NATS_URL")},
+		&cli.StringFlag{Name: "nats", Usage: "`URL` of a NATS server, or several with commas", Sources: variables(names...)},
 		&cli.StringFlag{Name: "nats-creds", Usage: "credentials `FILE` for it", Sources: variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS")},
 		&cli.StringFlag{Name: "nats-user", Usage: "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD", Sources: variables("PROMPTMILL_NATS_USER", "NATS_USER")},
 		&cli.StringFlag{Name: "tls-ca", Usage: "`FILE` with the certificates to trust for the bus; --model-ca is for model servers", Sources: flagEnv("tls-ca")},
@@ -129,6 +247,29 @@ func connect(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 		l.close()
 	}
 	return nil, usage("choose one: promptmill join prints the join string of each", "%d buses run on this machine: %s", len(list), strings.Join(names, ", "))
+}
+
+// awaitBus is connect that waits for a bus that does not answer. A bus that refuses is not
+// waited for, nor one that nobody has named.
+func awaitBus(ctx context.Context, env environment, c *cli.Command, role proto.Role, screen *screen, log zerolog.Logger) (*link, error) {
+	var said time.Time
+	for attempts := 1; ; attempts++ {
+		l, err := connect(ctx, env, c, role, log)
+		f, ok := errors.AsType[*failure](err)
+		if !ok || f.code != exitUnreachable || !external(c) {
+			return l, err
+		}
+		if _, ok := errors.AsType[finalError](err); ok {
+			return nil, err
+		}
+		if time.Since(said) >= sayEvery {
+			said = time.Now()
+			screen.say("%v; waiting for it (%s)", err, f.hint)
+		}
+		if err := sleep(ctx, reconnectDelay(attempts)); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // connectAll connects to the bus that a command names, or to all that run on this
@@ -192,18 +333,21 @@ func localBuses(state string) (list []localBus) {
 	return list
 }
 
+// errOtherCertificate is returned when what answers is not the bus of a join string.
+var errOtherCertificate = errors.New("what answers there has another certificate: this join string is old, or of another machine")
+
 // joinBus connects with a join string: over TLS, to a server with the certificate that
 // it names, and no other.
 func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, error) {
-	other := false // a server that is not the one answers
+	away := &absence{log: log}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The certificate is pinned below, which is stronger than a chain of trust.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if sum := sha256.Sum256(s.PeerCertificates[0].Raw); !bytes.Equal(sum[:], j.Fingerprint[:]) {
-				other = true
-				return errors.New("what answers there has another certificate: this join string is old, or of another machine")
+				away.met(errOtherCertificate)
+				return errOtherCertificate
 			}
 			return nil
 		},
@@ -212,21 +356,61 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 	for i, a := range j.Addresses {
 		urls[i] = "tls://" + a
 	}
+	opts = append(opts, nats.Secure(config), nats.UserInfo(j.User(), j.Password()), nats.CustomInboxPrefix(j.Role.InboxPrefix()))
 	where := strings.Join(j.Addresses, ", ")
-	l, err := dial(strings.Join(urls, ","), log, append(opts, nats.Secure(config),
-		nats.UserInfo(j.User(), j.Password()), nats.CustomInboxPrefix(j.Role.InboxPrefix()))...)
-	switch {
-	case err == nil:
+	l := &link{}
+	err := l.dial(strings.Join(urls, ","), log, away, opts...)
+	if err == nil {
 		return l, nil
+	}
+	if isFailure(err) {
+		return nil, err
+	}
+	refused, other := joinErrors(urls, err, opts)
+	switch {
+	case refused:
+		return nil, &failure{exitUnreachable, finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked", where)},
+			"take the one that promptmill join prints there now"}
 	case other:
-		return nil, &failure{exitUnreachable, fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate", where),
+		return nil, &failure{exitUnreachable, finalError{fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate", where)},
 			"the string is old, or of another machine: take the one that promptmill join prints there now"}
-	case errors.Is(err, nats.ErrAuthorization):
-		return nil, &failure{exitUnreachable, fmt.Errorf("the bus at %s refuses this join string", where),
-			"it is old: take the one that promptmill join prints there now"}
 	}
 	return nil, &failure{exitUnreachable, fmt.Errorf("no bus answers at %s: %w", where, err),
 		"is promptmill serve, or run --listen, running there, and does a firewall let this port through?"}
+}
+
+// joinErrors says more of why no address could be joined: the client gives only the error
+// of the last. The bus refuses the string if one says so that has the right certificate;
+// all are other buses only if none is merely not there, since one may be of another
+// machine, as 127.0.0.1 is.
+func joinErrors(urls []string, last error, opts []nats.Option) (refused, other bool) {
+	errs := []error{last}
+	if len(urls) > 1 {
+		errs = make([]error, len(urls))
+		var all sync.WaitGroup
+		for i, u := range urls {
+			all.Go(func() {
+				conn, err := nats.Connect(u, append(slices.Clip(opts), nats.NoReconnect(), nats.Timeout(5*time.Second))...)
+				if errs[i] = err; err == nil { // it has just come
+					conn.Close()
+				}
+			})
+		}
+		all.Wait()
+	}
+	others := 0
+	for _, err := range errs {
+		refused = refused || errors.Is(err, nats.ErrAuthorization)
+		if errors.Is(err, errOtherCertificate) {
+			others++
+		}
+	}
+	return refused, others == len(errs)
+}
+
+func isFailure(err error) bool {
+	_, ok := errors.AsType[*failure](err)
+	return ok
 }
 
 // connectExternal connects to a NATS server that is there already.
@@ -255,8 +439,10 @@ func connectExternal(env environment, c *cli.Command, role proto.Role, log zerol
 	l, err := dial(c.String("nats"), log, opts...)
 	switch {
 	case err == nil:
+	case isFailure(err):
+		return nil, err
 	case errors.Is(err, nats.ErrAuthorization):
-		return nil, &failure{exitUnreachable, fmt.Errorf("the NATS server at %s refuses these credentials", shown(c.String("nats"))),
+		return nil, &failure{exitUnreachable, finalError{fmt.Errorf("the NATS server at %s refuses these credentials", shown(c.String("nats")))},
 			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE"}
 	default:
 		if e, ok := errors.AsType[*url.Error](err); ok {

@@ -92,23 +92,10 @@ func (v *visit) server() finding {
 	if v.role != "" {
 		f.Detail += ", as " + string(v.role)
 	}
-	if !atLeast(v.conn.ConnectedServerVersion(), oldestServer) {
-		f.Status, f.Mend = broken, fmt.Sprintf("promptmill needs NATS %d.%d or later", oldestServer[0], oldestServer[1])
+	if losesStreams(v.conn.ConnectedServerVersion()) {
+		f.Status, f.Mend = doubtful, lossOfStreams
 	}
 	return f
-}
-
-// oldestServer is the oldest NATS server that has all that is used, major and minor.
-var oldestServer = [2]int{2, 11}
-
-// atLeast compares a version such as 2.11.3 with a major and minor number. One that
-// cannot be read, of a server built by hand, passes.
-func atLeast(version string, want [2]int) bool {
-	var major, minor int
-	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n < 2 {
-		return true
-	}
-	return major > want[0] || major == want[0] && minor >= want[1]
 }
 
 // smallestPayload is twice the text of a shard, which is packed, or of a message of

@@ -31,7 +31,7 @@ func runCommand(env environment) *cli.Command {
 		ArgsUsage: "INPUT...",
 		Description: "INPUT is JSONL in OpenAI's batch format, or with one request body a line\n" +
 			"(messages, prompt or input), plain, gzip or zstd; \"-\" is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRunOptions(env, c)
 			if err != nil {

@@ -565,12 +565,14 @@ func (r *runner) work(ctx context.Context) error {
 	var own *bus // the embedded one, if there is
 	var l *link
 	var err error
+	sayOwnBus(r.env, o.command, r.screen)
 	if external(o.command) {
 		l, err = connect(ctx, r.env, o.command, proto.RoleCollector, o.log)
 		if err != nil {
 			return err
 		}
 		defer l.close()
+		r.screen.say("using the bus at %s", l.name)
 	} else {
 		if own, err = startBus(o.state, o.stateDir, o.listen, false, o.log); err != nil {
 			return err

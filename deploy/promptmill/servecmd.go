@@ -31,7 +31,7 @@ func serveCommand(env environment) *cli.Command {
 			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "dir", Value: ".", Usage: "folder of the output files", Sources: flagEnv("dir")},
-		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), busFlags(), []cli.Flag{replicasFlag()}),
+		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return serve(ctx, env, c) },
 	}
 }
@@ -126,6 +126,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	defer unmeasure()
+	sayOwnBus(env, c, screen)
 	var own *bus
 	if external(c) {
 		if s.link, err = connect(ctx, env, c, proto.RoleCollector, log); err != nil {

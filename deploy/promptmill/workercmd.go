@@ -60,7 +60,10 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	defer stop(nil)
 	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")), nothingLost)
 	name := cmp.Or(c.String("name"), hostName())
-	l, err := connect(ctx, env, c, proto.RoleWorker, log)
+	l, err := awaitBus(ctx, env, c, proto.RoleWorker, screen, log)
+	if errors.Is(context.Cause(ctx), errInterrupted) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		screen.say("stopped; what was not finished goes to other workers")
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
-		return &failure{exitUnreachable, fmt.Errorf("the bus at %s does not let this worker in any more: %w", l.name, cmp.Or(l.conn.LastError(), err, nats.ErrConnectionClosed)),
+		return &failure{exitUnreachable, fmt.Errorf("the bus at %s does not let this worker in any more: %w", l.name, cmp.Or(l.away.givenUp(), l.conn.LastError(), err, nats.ErrConnectionClosed)),
 			"take the join string that promptmill join prints there now"}
 	}
 	return err
