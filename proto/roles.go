@@ -102,5 +102,6 @@ func (r Role) Permissions() Permissions {
 
 // readBucket are the subjects for getting the values of a key-value bucket.
 func readBucket(bucket string) []string {
-	return []string{"$JS.API.DIRECT.GET.KV_" + bucket + ".$KV." + bucket + ".>"}
+	// Not the stream's name: NATS 2.11.0 then refuses DIRECT.GET of it without a subject.
+	return []string{"$JS.API.DIRECT.GET.*.$KV." + bucket + ".>"}
 }
