@@ -43,7 +43,7 @@ func checkFile(path, want string) error {
 	case err != nil:
 		return err
 	case got != want:
-		return fmt.Errorf("%s is %w: it had the SHA-256 %.12s..., now it has %.12s...", path, ErrNotWritten, want, got)
+		return fmt.Errorf("%s is %w: its SHA-256 began with %.12s, and begins with %.12s now", path, ErrNotWritten, want, got)
 	}
 
 	return nil

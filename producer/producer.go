@@ -278,7 +278,7 @@ func (p *Producer) checkInput(ctx context.Context, in proto.Input, files []strin
 		return fmt.Errorf("check the input: %w", err)
 	}
 	if sum != in.SHA256 {
-		return fmt.Errorf("%w: its text had the SHA-256 %.12s..., now it has %.12s...", proto.ErrInputChanged, in.SHA256, sum)
+		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now", proto.ErrInputChanged, in.SHA256, sum)
 	}
 	p.cfg.Validated = true
 

@@ -51,7 +51,7 @@ func checkUnchanged(ctx context.Context, in proto.Input) error {
 		return err
 	}
 	if sum != in.SHA256 {
-		return fmt.Errorf("%w: its text had the SHA-256 %.12s..., now it has %.12s...", proto.ErrInputChanged, in.SHA256, sum)
+		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now", proto.ErrInputChanged, in.SHA256, sum)
 	}
 
 	return nil

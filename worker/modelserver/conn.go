@@ -123,9 +123,9 @@ func (c *conn) await(most time.Duration) sight {
 	defer c.SetReadDeadline(time.Time{})
 	c.left = maxHeader
 	for {
-		text, err := c.in.Peek(1)
+		_, err := c.in.Peek(1)
 		if err == nil {
-			text, _ = c.in.Peek(min(c.in.Buffered(), len(c.seen)))
+			text, _ := c.in.Peek(min(c.in.Buffered(), len(c.seen)))
 			if s := meaning(text); s != quiet {
 				return s
 			}
