@@ -121,10 +121,12 @@ func (f *fleet) doEnd(e event) error {
 // lossPerByte resets a connection every 40 kB.
 const lossPerByte = 1.0 / 40_000
 
-func hurting(h hurt) func(*fleet, event) error {
+func hurting(kind hurt) func(*fleet, event) error {
 	return func(f *fleet, e event) error {
+		h := kind // links are hurt at the same time
 		h.dice = e.dice
 		f.links[e.target].set(h)
+
 		return nil
 	}
 }
