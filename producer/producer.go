@@ -273,12 +273,8 @@ func (p *Producer) checkInput(ctx context.Context, in proto.Input, files []strin
 		return nil
 	}
 
-	sum, err := Checksum(ctx, files)
-	if err != nil {
-		return fmt.Errorf("check the input: %w", err)
-	}
-	if sum != in.SHA256 {
-		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now", proto.ErrInputChanged, in.SHA256, sum)
+	if err := CheckInput(ctx, in, files); err != nil {
+		return err
 	}
 	p.cfg.Validated = true
 

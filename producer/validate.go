@@ -180,3 +180,17 @@ func Checksum(ctx context.Context, files []string) (string, error) {
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
+
+// CheckInput reads the files, and returns an error that wraps [proto.ErrInputChanged] if
+// their text is not what validation has read.
+func CheckInput(ctx context.Context, in proto.Input, files []string) error {
+	sum, err := Checksum(ctx, files)
+	if err != nil {
+		return fmt.Errorf("check the input: %w", err)
+	}
+	if sum != in.SHA256 {
+		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now", proto.ErrInputChanged, in.SHA256, sum)
+	}
+
+	return nil
+}

@@ -46,13 +46,5 @@ func checkUnchanged(ctx context.Context, in proto.Input) error {
 		return nil
 	}
 
-	sum, err := producer.Checksum(ctx, paths)
-	if err != nil {
-		return err
-	}
-	if sum != in.SHA256 {
-		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now", proto.ErrInputChanged, in.SHA256, sum)
-	}
-
-	return nil
+	return producer.CheckInput(ctx, in, paths)
 }
