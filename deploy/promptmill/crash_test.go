@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -170,9 +171,13 @@ func TestInterruptedTwice(t *testing.T) {
 	cmd, out := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 500 })
 	m.sim.Hang(true) // so that the first stop takes its time
-	cmd.Process.Signal(syscall.SIGHUP)
+	stop := syscall.SIGHUP
+	if signal.Ignored(stop) { // under nohup it is, and the process respects that
+		stop = syscall.SIGTERM
+	}
+	cmd.Process.Signal(stop)
 	poll(t, patience, "the stop", func() bool { return strings.Contains(out.String(), "stopping: ") })
-	cmd.Process.Signal(syscall.SIGHUP)
+	cmd.Process.Signal(stop)
 	if code := waitExit(t, cmd, out, 20*time.Second); code != exitInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}

@@ -49,7 +49,7 @@ var finalSteps = []deathStep{
 	{name: "the page gets its name", call: renameCalls, path: "out.report.html.tmp"},
 	{name: "the history is synced", call: "fsync", path: "state/history.jsonl"},
 	{name: "the journal is removed", call: unlinkCalls, path: "out.part.zst"},
-	{name: "the work stream is deleted", call: renameCalls, path: "@/nats/jetstream/$G/streams/pm_" + endRun + "_work"},
+	{name: "the work stream is deleted", call: renameCalls, path: "@/nats/jetstream/" + proto.OwnerAccount + "/streams/pm_" + endRun + "_work"},
 	{name: "the bus's file is removed", call: unlinkCalls, path: "@/bus.json"},
 	{name: "the state is removed", call: unlinkCalls, path: "@"},
 	{name: "the store is removed", call: unlinkCalls, path: "@/nats"},
@@ -292,7 +292,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 					args = []string{"collect", "out", "--nats", url, "--flush", "100ms", "--progress", "none"}
 				}
 				runs := openRuns(t, js)
-				inputs := filepath.Join(c.state, "serve", "runs", "out")
+				inputs := filepath.Join(c.state, "serve", "runs-elsewhere", "out")
 				if step.call != "" {
 					if !c.diesAt(step, args...) {
 						t.Fatal("the step was not reached")
