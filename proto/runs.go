@@ -304,6 +304,7 @@ type view struct {
 	created time.Time // when the bucket was made
 	last    uint64    // sequence of the latest entry seen
 	readAll time.Time // when all was read
+	behind  time.Time // since when the copies that answer have less than was seen; zero: they do not
 }
 
 // errReconnected says that a question may have been lost with a connection.
@@ -348,9 +349,16 @@ func (v *view) read(ctx context.Context) (entries []entry, whole bool, err error
 	}
 	info := stream.CachedInfo()
 	if info.Config.Replicas > 1 && info.Created.Equal(v.created) && last < v.last {
-		return nil, false, nil // the copy that answered is behind; what is known is newer
+		// The copy that answered is behind, and what is known is newer; or the bucket has lost
+		// its end with a server's store, and stays so.
+		if v.behind.IsZero() {
+			v.behind = time.Now()
+		}
+		if time.Since(v.behind) < wholeEvery {
+			return nil, false, nil
+		}
 	}
-	v.created, v.last, v.readAll = info.Created, last, time.Now()
+	v.created, v.last, v.readAll, v.behind = info.Created, last, time.Now(), time.Time{}
 	return entries, true, nil
 }
 
