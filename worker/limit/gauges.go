@@ -31,6 +31,8 @@ const (
 
 // gauges is what the limiter remembers of them.
 type gauges struct {
+	ignored bool // they are not those of one server
+
 	last Gauges
 	at   time.Time
 	// queued says that the server has had more than it runs: its queue decides.
@@ -64,6 +66,9 @@ func (l *Limiter) Observe(now Gauges) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, g, c := l.advance(), &l.gauges, &l.climb
+	if g.ignored {
+		return
+	}
 	before, known := g.last, !g.at.IsZero()
 	g.last, g.at = now, at
 	if l.cfg.Min == l.cfg.Max {

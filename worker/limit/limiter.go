@@ -207,13 +207,35 @@ func (l *Limiter) noticeGap(now time.Time) {
 		return
 	}
 	l.beat = now
+	l.restart(now)
+}
+
+// IgnoreGauges has [Limiter.Observe] do nothing from now on: the gauges are not those of one
+// server, as when a load balancer answers with another replica's each time. What was concluded
+// from them is dropped. The search begins again by climbing on answers, at no less than
+// Config.Start.
+func (l *Limiter) IgnoreGauges() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.advance()
+	if l.gauges.ignored {
+		return
+	}
+
+	l.gauges = gauges{ignored: true}
+	l.climb.base = max(l.climb.base, l.climb.first)
+	l.restart(now)
+}
+
+// restart begins the search again, at the limit that is known to be good.
+func (l *Limiter) restart(now time.Time) {
 	if l.cfg.Min == l.cfg.Max {
 		return
 	}
 
 	g, c := &l.gauges, &l.climb
 	if c.phase != probing {
-		c.base = l.limit
+		c.base = max(c.base, l.limit)
 	}
 	c.phase, c.rate, c.best = growing, 0, 0
 	g.at, g.queues, g.empty, g.grow = time.Time{}, [4]int{}, 0, firstStep

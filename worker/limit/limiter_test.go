@@ -137,3 +137,42 @@ func TestLower(t *testing.T) {
 		})
 	}
 }
+
+// Gauges that are ignored move nothing, and what came of them is dropped.
+func TestIgnoreGauges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Start: 8})
+		for range 8 {
+			if _, err := l.Acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		queue := Gauges{Running: 2, Waiting: 40, KVUsage: -1, Tokens: -1}
+		for range 8 {
+			time.Sleep(500 * time.Millisecond)
+			l.Observe(queue)
+		}
+		if got := l.Limit(); got >= 8 {
+			t.Fatalf("limit %d with a queue of 40; the test needs one that is lower than 8", got)
+		}
+
+		l.IgnoreGauges()
+		if got := l.Limit(); got != 8 {
+			t.Errorf("limit %d after IgnoreGauges, want 8", got)
+		}
+		for range 8 {
+			time.Sleep(500 * time.Millisecond)
+			l.Observe(queue)
+		}
+		if got := l.Limit(); got != 8 {
+			t.Errorf("limit %d after gauges that are ignored, want 8", got)
+		}
+
+		fixed := Fixed(3)
+		fixed.IgnoreGauges()
+		if got := fixed.Limit(); got != 3 {
+			t.Errorf("a fixed limit of 3 became %d", got)
+		}
+	})
+}
