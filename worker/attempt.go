@@ -86,6 +86,7 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 		w.latency.add(took)
 		w.stats.TokensIn.Add(j.content.PromptTokens)
 		w.stats.TokensOut.Add(j.content.CompletionTokens)
+		w.cfg.Server.Answered(j.content.CompletionTokens)
 		j = w.check(t, j, took)
 	}
 	if j.malformed != "" && j.malformed == t.malformed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -333,7 +334,7 @@ func (w *Worker) died(ctx context.Context, begin time.Time) bool {
 func (w *Worker) watchLoad(ctx context.Context) {
 	tick := time.NewTicker(loadEvery)
 	defer tick.Stop()
-	tokens := 0.0
+	var tokens counted
 	var retry time.Time // after the server had no gauges
 	for {
 		select {
@@ -357,16 +358,52 @@ func (w *Worker) watchLoad(ctx context.Context) {
 				}
 			case err == nil:
 				w.health.count(load.Tokens >= 0 && w.cfg.Server.Flavour() != countsAtEnd)
-				if load.Tokens != tokens && load.Tokens >= 0 {
-					tokens = load.Tokens
+				if tokens.fresh(load.Tokens) {
 					w.health.progress(now)
 				}
-				w.observe(load)
+				if load.Several != "" {
+					w.ignoreGauges(ctx, load.Several)
+				} else {
+					w.observe(load)
+				}
 			}
 		}
 		w.dropIdle(now)
 		w.noticeHang(now)
 	}
+}
+
+// counted are the last readings of the server's counter of tokens. Behind a load balancer they
+// are of several servers in turns, so that another reading than the last one alone is no
+// progress: all of them may hang.
+type counted struct {
+	last [64]float64
+	n    int
+}
+
+// fresh takes in a reading, and reports whether it is none of those before. Below 0 it is
+// unknown.
+func (c *counted) fresh(tokens float64) bool {
+	if tokens < 0 || slices.Contains(c.last[:min(c.n, len(c.last))], tokens) {
+		return false
+	}
+	c.last[c.n%len(c.last)] = tokens
+	c.n++
+	return true
+}
+
+// ignoreGauges has the number of requests at once found by the answers from now on, since the
+// gauges are those of one of several servers.
+func (w *Worker) ignoreGauges(ctx context.Context, why string) {
+	if !w.health.once("several") {
+		return
+	}
+	w.health.waiting.Store(nil)
+	w.cfg.Limiter.IgnoreGauges()
+	w.cfg.Log.Warn().Str("seen", why).
+		Msg("the metrics of " + w.cfg.Server.URL() + " come from more than one server: finding the number of requests at once " +
+			"by the rate of answers; give each server with --url to run it at its best")
+	w.look(ctx) // what it says of itself is less from now on
 }
 
 // dropIdle closes idle connections if the server has made no progress for a moment: one of

@@ -165,6 +165,9 @@ func (l *Limiter) InFlight() int {
 func (l *Limiter) Slots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.gauges.ignored { // these are of one of several servers, too
+		return
+	}
 	if want := min(l.cfg.Max, n+1); n > 0 && l.max != want {
 		l.max = want
 		l.climb.phase = holding
@@ -210,8 +213,8 @@ func (l *Limiter) noticeGap(now time.Time) {
 	l.restart(now)
 }
 
-// IgnoreGauges has [Limiter.Observe] do nothing from now on: the gauges are not those of one
-// server, as when a load balancer answers with another replica's each time. What was concluded
+// IgnoreGauges has [Limiter.Observe] and [Limiter.Slots] do nothing from now on: the gauges are
+// not those of one server, as when a load balancer answers with another replica's each time. What was concluded
 // from them is dropped. The search begins again by climbing on answers, at no less than
 // Config.Start.
 func (l *Limiter) IgnoreGauges() {
@@ -223,6 +226,7 @@ func (l *Limiter) IgnoreGauges() {
 	}
 
 	l.gauges = gauges{ignored: true}
+	l.max = l.cfg.Max
 	l.climb.base = max(l.climb.base, l.climb.first)
 	l.restart(now)
 }

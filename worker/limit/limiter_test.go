@@ -84,6 +84,18 @@ func TestSlotsTold(t *testing.T) {
 	}
 }
 
+// The slots of one of several servers bound nothing, neither those told before nor those after.
+func TestSlotsIgnored(t *testing.T) {
+	t.Parallel()
+	l := New(Config{})
+	l.Slots(4)
+	l.IgnoreGauges()
+	l.Slots(4)
+	if l.Limit() < 8 || l.max != DefaultMax {
+		t.Errorf("limit %d, at most %d", l.Limit(), l.max)
+	}
+}
+
 // Without enough requests to fill it, the limit stays: they say nothing about it.
 func TestNoDemand(t *testing.T) {
 	t.Parallel()

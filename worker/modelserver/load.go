@@ -2,6 +2,7 @@ package modelserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -19,6 +20,12 @@ type Load struct {
 	Tokens       float64  // counter of generated tokens; -1 unknown
 	PromptTokens float64  // counter of prompt tokens; -1 unknown
 	Missing      []string // what servers of this flavour tell, and this one does not
+
+	Started float64 // when its process did, in seconds of a clock of its host; 0 unknown
+	Engines string  // the names of the replicas that this process has
+	// Several says why the readings come from more than one server, as they do behind a load
+	// balancer. Then each is of one of them. Empty: nothing says so.
+	Several string
 }
 
 // Load reads the gauges now, with one request. [Server.Look] must have been called
@@ -35,9 +42,32 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	load, err := known.flavour.load(limited, s)
 	switch {
 	case err == nil:
+		load.Several = s.identity.add(s.glimpse(load))
 		return load, nil
 	case limited.Err() != nil: // late is not away: llama.cpp answers when its batch is done
 		return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), limited.Err())
+	case errors.Is(err, ErrUnreachable):
+		s.identity.away()
 	}
 	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
+}
+
+// glimpse is what a reading says of the process that it comes from.
+func (s *Server) glimpse(l Load) glimpse {
+	return glimpse{
+		at:       time.Now(),
+		started:  l.Started,
+		engines:  l.Engines,
+		counters: [3]float64{l.Tokens, l.PromptTokens, l.Preemptions},
+		answered: s.answeredTokens.Load(),
+		answers:  s.answeredRequests.Load(),
+		inFlight: s.inFlight.Load(),
+	}
+}
+
+// Answered notes an answer of the server and the tokens that it says it has, which the
+// server's own counter is compared with.
+func (s *Server) Answered(tokens int64) {
+	s.answeredTokens.Add(tokens)
+	s.answeredRequests.Add(1)
 }

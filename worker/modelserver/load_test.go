@@ -24,13 +24,13 @@ func TestLoad(t *testing.T) {
 		path   string // of the one request
 		want   Load
 	}{
-		{"two engines of vLLM", newVLLM(t), "/metrics", Load{Running: 256, Waiting: 7, KVUsage: 0.625, Preemptions: 2, Tokens: 900000, PromptTokens: 30000}},
+		{"two engines of vLLM", newVLLM(t), "/metrics", Load{Running: 256, Waiting: 7, KVUsage: 0.625, Preemptions: 2, Tokens: 900000, PromptTokens: 30000, Engines: "0,1"}},
 		{"old names of vLLM", with(newVLLM(t), "/metrics", reply{body: golden(t, "vllm-old.txt")}), "/metrics", Load{Running: 8, KVUsage: 0.25, Tokens: 22, PromptTokens: 11}},
 		{"vLLM with little to tell", with(newVLLM(t), "/metrics", reply{body: sparse}), "/metrics", Load{
 			Running: 1, Waiting: 2, KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1,
 			Missing: []string{"KV usage", "preemptions", "tokens", "prompt tokens"},
 		}},
-		{"two replicas of SGLang, on two GPUs each", newSGLang(t), "/metrics", Load{Running: 20, Waiting: 2, KVUsage: 0.3, Preemptions: 5, Tokens: 1500, PromptTokens: 150}},
+		{"two replicas of SGLang, on two GPUs each", newSGLang(t), "/metrics", Load{Running: 20, Waiting: 2, KVUsage: 0.3, Preemptions: 5, Tokens: 1500, PromptTokens: 150, Engines: "0,1"}},
 		{"SGLang without --enable-metrics", without(newSGLang(t), "/metrics"), "/v1/loads", Load{
 			Running: 5, Waiting: 1, KVUsage: 0.375, Preemptions: -1, Tokens: -1, PromptTokens: -1,
 			Missing: []string{"preemptions", "tokens", "prompt tokens"},

@@ -110,6 +110,7 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 	before := s.known.Load()
 	switch {
 	case errors.Is(err, ErrUnreachable):
+		s.identity.away()
 		if before != nil {
 			s.known.Store(&known{flavour: before.flavour}) // another may come in its place
 		}
@@ -130,7 +131,16 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 	}
 	info := Info{Flavour: before.flavour.name(), Models: list.models()}
 	err = before.flavour.describe(ctx, s, &info)
+	if s.identity.isSeveral() {
+		info.forgetFigures()
+	}
 	return info, err
+}
+
+// forgetFigures drops what is true of one server only, where several answer.
+func (i *Info) forgetFigures() {
+	i.Slots, i.LoadSeconds = 0, 0
+	i.WeightBytes, i.CacheBytes, i.GPUBytes, i.GPUMemoryUtilization = 0, 0, 0, 0
 }
 
 // Flavour is what the server was recognised as, "" before it was looked at.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // field is a number that servers tell on their page of metrics.
@@ -21,11 +23,12 @@ const (
 	weightBytes
 	loadSeconds
 	gpuShare
+	started
 	fields
 )
 
 // names are what people call the fields.
-var names = [fields]string{"running", "waiting", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds", "GPU memory utilization"}
+var names = [fields]string{"running", "waiting", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds", "GPU memory utilization", "start time"}
 
 // aliases are the names that the fields have, or had in versions still in use. A page
 // may have a field under two of them.
@@ -59,6 +62,9 @@ var aliases = map[string]field{
 	"llamacpp:kv_cache_usage_ratio":   kvUsage, // until 2025
 	"llamacpp:tokens_predicted_total": tokens,  // of requests that have ended
 	"llamacpp:prompt_tokens_total":    promptTokens,
+
+	// Prometheus's client libraries, and so vLLM with one front end
+	"process_start_time_seconds": started,
 }
 
 // page is what was found on a page of metrics.
@@ -84,6 +90,11 @@ func (s *Server) page(ctx context.Context, remedy string) (page, error) {
 		return page{}, fmt.Errorf("%w (/metrics says status %s): %s", ErrNoGauges, status(a.Status), remedy)
 	}
 	p := read(a.Body)
+	// llama.cpp tells its start in a header, in microseconds of a clock that began with its host
+	// (tools/server/server-context.cpp).
+	if at, err := strconv.ParseFloat(a.Header.Get("Process-Start-Time-Unix"), 64); err == nil && at > 0 {
+		p.add(started, nil, at/1e6)
+	}
 	for _, f := range []field{running, waiting} {
 		if p.found[f] == nil {
 			return p, fmt.Errorf("%w (/metrics lacks the requests %s): %s", ErrNoGauges, names[f], remedy)
@@ -203,6 +214,16 @@ func (p *page) most(f field) (most float64) {
 	return most
 }
 
+// engines are the names of the replicas on the page.
+func (p *page) engines() string {
+	var list []string
+	for _, s := range p.found[running] {
+		list = append(list, string(s.replica))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ",")
+}
+
 // load makes a Load of the page. Of the fields named, those that it lacks are missing.
 func (p page) load(wanted ...field) Load {
 	or := func(f field, value float64) float64 {
@@ -224,6 +245,8 @@ func (p page) load(wanted ...field) Load {
 		Preemptions:  or(preemptions, p.total(preemptions)),
 		Tokens:       sum(tokens),
 		PromptTokens: sum(promptTokens),
+		Started:      p.most(started),
+		Engines:      p.engines(),
 	}
 	for _, f := range wanted {
 		if p.found[f] == nil {

@@ -55,6 +55,9 @@ type Server struct {
 	http          *http.Transport
 	log           zerolog.Logger
 	known         atomic.Pointer[known]
+	identity      identity
+
+	answeredTokens, answeredRequests, inFlight atomic.Int64
 }
 
 // Option is a setting of a [Server].
@@ -158,6 +161,8 @@ const maxHops = 5
 // method is followed where it stays with the host: a permanent one (308) is remembered, a
 // temporary one (307) is asked for each time.
 func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
 	p := s.place()
 	target := p.target(path)
 	for hop := 0; ; hop++ {

@@ -26,6 +26,7 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:prefix_cache_hits_total", "counter", float64(s.cache.hits.Load())},
 	})
 	writeMetrics(w, `{cache_dtype="auto",engine="0",gpu_memory_utilization="0.9"}`, []metric{{"vllm:cache_config_info", "gauge", 1}})
+	fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.2f\n", float64(s.started.UnixMilli())/1e3)
 }
 
 // metricsSGLang counts the tokens of requests that have ended, as SGLang does.
@@ -46,6 +47,7 @@ func (s *Server) metricsSGLang(w http.ResponseWriter, _ *http.Request) {
 // metricsLlamaCPP counts the tokens of requests that have ended, as llama.cpp does.
 func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
 	load := s.engine.Load()
+	w.Header().Set("Process-Start-Time-Unix", strconv.FormatInt(s.started.UnixMicro(), 10))
 	writeMetrics(w, "", []metric{
 		{"llamacpp:prompt_tokens_total", "counter", float64(s.promptTokens.Load())},
 		{"llamacpp:tokens_predicted_total", "counter", float64(s.tokens.Load())},

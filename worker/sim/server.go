@@ -46,11 +46,12 @@ type Config struct {
 
 // Server is a simulated model server. It is an http.Handler.
 type Server struct {
-	cfg    Config
-	ready  time.Time // when the model is loaded
-	engine *Engine
-	cache  *prefixCache
-	mux    *http.ServeMux
+	cfg     Config
+	started time.Time
+	ready   time.Time // when the model is loaded
+	engine  *Engine
+	cache   *prefixCache
+	mux     *http.ServeMux
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -73,7 +74,7 @@ func New(cfg Config) *Server {
 		cfg.Tokens = 100
 	}
 	s := &Server{
-		cfg: cfg, ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
+		cfg: cfg, started: time.Now(), ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
 		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
 		cache:  newPrefixCache(cfg.Prefix),
 	}

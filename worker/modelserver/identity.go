@@ -1,0 +1,109 @@
+package modelserver
+
+import (
+	"sync"
+	"time"
+)
+
+// identity finds out whether the pages of metrics that one URL gives are those of one server.
+// Behind a load balancer each is another replica's: its gauges are a part of the load, and its
+// counters jump back and forth. A restart of the only server is not taken for that: its start
+// time is newer, or its counters fall once.
+//
+// The time at which a model was "created" is no sign: vLLM, SGLang and llama.cpp give the time
+// of the answer there.
+type identity struct {
+	mu      sync.Mutex
+	several string // why they are of more than one server; empty: nothing says so
+
+	known   bool // last and base are
+	last    glimpse
+	base    glimpse   // the first of what may be one process
+	started float64   // the newest start time
+	jumped  time.Time // when the page was last another one than before
+}
+
+// glimpse is what one page says of the process that it comes from, and what came of its
+// server up to then.
+type glimpse struct {
+	at       time.Time
+	started  float64    // in seconds of a clock of its host; 0: unknown
+	engines  string     // the names of its engines
+	counters [3]float64 // tokens, prompt tokens, preemptions; below 0: unknown
+
+	answered int64 // tokens of all answers
+	answers  int64
+	inFlight int64
+}
+
+const (
+	sameStart = 1.0 // seconds that the start times of one process may differ by
+	// jumpsWithin is the time in which two jumps are no restarts: loading a model takes longer.
+	jumpsWithin = time.Minute
+	// countedLeast is the part of the answers' tokens that a server must have counted itself.
+	// Of two that take turns, each counts a half.
+	countedLeast = 0.7
+	answersLeast = 64
+)
+
+// add takes in a page, and returns why the pages are of more than one server, or "".
+func (i *identity) add(g glimpse) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.several != "" {
+		return i.several
+	}
+
+	last, known := i.last, i.known
+	i.last, i.known = g, true
+	switch {
+	case g.started > 0 && g.started < i.started-sameStart:
+		i.several = "the start time went back"
+	case g.started > i.started+sameStart || !known:
+		i.started, i.base = max(i.started, g.started), g
+	case g.jumps(last):
+		if !i.jumped.IsZero() && g.at.Sub(i.jumped) < jumpsWithin {
+			i.several = "counters jump back and forth"
+		}
+		i.jumped, i.base = g.at, g
+	case g.lacks(i.base):
+		i.several = "fewer tokens are counted than the answers have"
+	}
+	return i.several
+}
+
+// jumps reports whether a page cannot be of the process that the last one was of.
+func (g glimpse) jumps(last glimpse) bool {
+	for n, count := range g.counters {
+		if count >= 0 && count < last.counters[n] {
+			return true
+		}
+	}
+	return g.engines != last.engines
+}
+
+// lacks reports whether the process has counted far fewer tokens since base than came in
+// answers. What was in flight at base was counted in part before, so that many more answers
+// than these are waited for.
+func (g glimpse) lacks(base glimpse) bool {
+	const tokens = 0
+	if g.counters[tokens] < 0 || base.counters[tokens] < 0 || g.answers-base.answers < max(answersLeast, 8*base.inFlight) {
+		return false
+	}
+	return g.counters[tokens]-base.counters[tokens] < countedLeast*float64(g.answered-base.answered)
+}
+
+// away notes that the server could not be reached: another process may come in its place, on a
+// machine with another clock.
+func (i *identity) away() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.known, i.started = false, 0
+}
+
+// isSeveral reports whether the pages are of more than one server.
+func (i *identity) isSeveral() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.several != ""
+}

@@ -1,0 +1,250 @@
+package modelserver
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// seen is a page, one second after the one before.
+type seen struct {
+	after   time.Duration // 0: a second
+	away    bool          // there was no page
+	started float64
+	engines string
+	tokens  float64
+
+	answers, answered, inFlight int64
+}
+
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	const (
+		back   = "the start time went back"
+		jumps  = "counters jump back and forth"
+		lacks  = "fewer tokens are counted than the answers have"
+		nobody = ""
+	)
+	for _, tt := range []struct {
+		name  string
+		pages []seen
+		want  string
+	}{
+		{"one server", []seen{{tokens: 100}, {tokens: 200}, {tokens: 200}, {tokens: 300}}, nobody},
+		{"one that tells its start", []seen{{started: 50, tokens: 100}, {started: 50, tokens: 200}, {started: 50.3, tokens: 300}, {started: 50, tokens: 400}}, nobody},
+		{"a restart", []seen{{started: 50, tokens: 900}, {started: 80, tokens: 0}, {started: 80, tokens: 100}, {started: 80, tokens: 1000}}, nobody},
+		{"many restarts", []seen{{started: 50, tokens: 900}, {started: 80, tokens: 1}, {started: 90, tokens: 0}, {started: 100, tokens: 2}}, nobody},
+		{"a restart of one that does not tell its start", []seen{{tokens: 900}, {tokens: 0}, {tokens: 500}, {tokens: 1000}}, nobody},
+		{"two of them, with loading between", []seen{{tokens: 900}, {tokens: 0}, {after: 2 * time.Minute, tokens: 500}, {tokens: 1}}, nobody},
+		{"two of them, that were seen", []seen{{tokens: 900}, {away: true}, {tokens: 0}, {tokens: 500}, {away: true}, {tokens: 1}, {tokens: 2}}, nobody},
+		{"another machine takes over, with a clock that is behind", []seen{{started: 50, tokens: 900}, {away: true}, {started: 20, tokens: 0}, {started: 20, tokens: 9}}, nobody},
+		{"another number of engines after a restart", []seen{{engines: "0", tokens: 9}, {engines: "0,1", tokens: 1}, {engines: "0,1", tokens: 5}}, nobody},
+		{"no counters", []seen{{tokens: -1}, {tokens: -1, answers: 900, answered: 9000}, {tokens: -1}}, nobody},
+
+		{"start times that alternate", []seen{{started: 50, tokens: 100}, {started: 80, tokens: 100}, {started: 50, tokens: 100}}, back},
+		{"an older one at once", []seen{{started: 80, tokens: 100}, {started: 50, tokens: 200}}, back},
+		{"one of three is asked seldom", []seen{{started: 50}, {started: 50}, {started: 50}, {started: 80}, {started: 80}, {started: 80}, {started: 60}}, back},
+		{"counters that alternate", []seen{{tokens: 900}, {tokens: 300}, {tokens: 950}, {tokens: 350}}, jumps},
+		{"counters that fall now and then", []seen{{tokens: 900}, {tokens: 300}, {tokens: 350}, {tokens: 950}, {tokens: 990}, {tokens: 400}}, jumps},
+		{"engines that alternate", []seen{{engines: "0", tokens: 1}, {engines: "1", tokens: 2}, {engines: "0", tokens: 3}}, jumps},
+		{"nobody forgets it", []seen{{started: 80}, {started: 50}, {away: true}, {started: 50}, {started: 50}}, back},
+
+		{"all that was answered is counted", []seen{{tokens: 0}, {tokens: 10_000, answers: 100, answered: 9000}}, nobody},
+		{"half of it is", []seen{{tokens: 0}, {tokens: 5000, answers: 100, answered: 9500}}, lacks},
+		{"too few answers to say so", []seen{{tokens: 0}, {tokens: 50, answers: 20, answered: 2000}}, nobody},
+		{"what was in flight was counted before", []seen{{tokens: 6000, inFlight: 60}, {tokens: 10_000, answers: 100, answered: 9500}}, nobody},
+		{"since the restart all is counted", []seen{{tokens: 9000, answers: 100, answered: 9000}, {tokens: 0, answers: 100, answered: 9000}, {tokens: 9000, answers: 200, answered: 18_000}}, nobody},
+	} {
+		var i identity
+		got, at := "", time.Now()
+		for _, p := range tt.pages {
+			at = at.Add(max(p.after, time.Second))
+			if p.away {
+				i.away()
+				continue
+			}
+			got = i.add(glimpse{
+				at:       at,
+				started:  p.started,
+				engines:  p.engines,
+				counters: [3]float64{p.tokens, -1, -1},
+				answered: p.answered,
+				answers:  p.answers,
+				inFlight: p.inFlight,
+			})
+		}
+		if got != tt.want || i.isSeveral() != (tt.want != "") {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// FuzzIdentity has one server that restarts as it likes, with a start time that it may tell.
+// It is never taken for several.
+func FuzzIdentity(f *testing.F) {
+	f.Add(uint64(1), true)
+	f.Add(uint64(2), false)
+	f.Fuzz(func(t *testing.T, seed uint64, tells bool) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		var i identity
+		at, g := time.Unix(1000, 0), glimpse{counters: [3]float64{0, 0, -1}}
+		for range 300 {
+			at = at.Add(500 * time.Millisecond)
+			tokens := random.Int64N(1000)
+			g.counters[0] += float64(tokens)
+			g.counters[1] += float64(random.Int64N(1000))
+			g.answered += tokens * 9 / 10
+			g.answers += random.Int64N(10)
+			if random.IntN(40) == 0 {
+				at = at.Add(time.Minute) // it loads
+				g.counters = [3]float64{0, 0, -1}
+				if tells {
+					g.started = float64(at.Unix())
+				}
+			}
+			g.at = at
+			if why := i.add(g); why != "" {
+				t.Fatalf("one server counts as several: %s", why)
+			}
+		}
+	})
+}
+
+// balanced are engines that one handler gives its requests in turns, and its questions.
+type balanced struct {
+	engines []*sim.Engine
+	started []float64
+	asked   int // by turns
+	sent    atomic.Int64
+	random  *rand.Rand // nil: in turns
+}
+
+func (b *balanced) next() *sim.Engine {
+	return b.engines[int(b.sent.Add(1))%len(b.engines)]
+}
+
+// glimpse is the page of one of them.
+func (b *balanced) glimpse(answers, answered, inFlight int64) (glimpse, sim.Load) {
+	b.asked++
+	n := b.asked % len(b.engines)
+	if b.random != nil {
+		n = b.random.IntN(len(b.engines))
+	}
+	load := b.engines[n].Load()
+	return glimpse{
+		at:       time.Now(),
+		started:  b.started[n],
+		engines:  "0",
+		counters: [3]float64{float64(load.Tokens), float64(load.PromptTokens), float64(load.Preemptions)},
+		answered: answered,
+		answers:  answers,
+		inFlight: inFlight,
+	}, load
+}
+
+// drive has a limiter keep the engines busy, and returns the tokens a second after the first
+// seconds, and the limit then. after says when they were found to be several.
+func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (rate, limits float64, after time.Duration) {
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var answers, answered atomic.Int64
+	random := rand.New(rand.NewPCG(1, 2))
+	all.Go(func() {
+		for {
+			slot, err := l.Acquire(ctx)
+			if err != nil {
+				return
+			}
+			n := 10 + random.IntN(51)
+			all.Go(func() {
+				if b.next().Run(context.Background(), 100, n) != nil {
+					t.Error("a request failed")
+				}
+				answers.Add(1)
+				answered.Add(int64(n))
+				l.Release(slot, limit.Outcome{Work: float64(n)})
+			})
+		}
+	})
+
+	var i identity
+	begin, first := time.Now(), int64(0)
+	for half := range 2 * seconds {
+		time.Sleep(500 * time.Millisecond)
+		if half == 2*settle {
+			first = answered.Load()
+		}
+		if half >= 2*settle {
+			limits += float64(l.Limit()) / float64(2*(seconds-settle))
+		}
+		g, load := b.glimpse(answers.Load(), answered.Load(), int64(l.InFlight()))
+		if i.add(g) == "" {
+			l.Observe(limit.Gauges{Running: load.Running, Waiting: load.Waiting, KVUsage: -1, Preemptions: float64(load.Preemptions), Tokens: float64(load.Tokens)})
+			continue
+		}
+		if after == 0 {
+			after = time.Since(begin)
+		}
+		l.IgnoreGauges()
+	}
+	rate = float64(answered.Load()-first) / float64(seconds-settle)
+	stop()
+	all.Wait()
+	return rate, limits, after
+}
+
+// Two servers behind a load balancer do nearly as much as when each is addressed by itself,
+// whatever shows that they are two.
+func TestBalanced(t *testing.T) {
+	t.Parallel()
+	const seconds, settle = 100, 20
+	engines := func() []*sim.Engine {
+		cfg := sim.EngineConfig{Slots: 8, TTFT: 50 * time.Millisecond, TPOT: 5 * time.Millisecond}
+		return []*sim.Engine{sim.NewEngine(cfg), sim.NewEngine(cfg)}
+	}
+	for _, tt := range []struct {
+		name    string
+		started []float64
+		before  int        // requests that the first has done before
+		random  *rand.Rand // who answers questions; nil: in turns
+	}{
+		{"start times", []float64{50, 80}, 0, nil},
+		{"start times, at random", []float64{50, 80}, 0, rand.New(rand.NewPCG(3, 4))},
+		{"counters", []float64{0, 0}, 500, nil},
+		{"nothing but what is counted", []float64{0, 0}, 0, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				direct := 0.0
+				for _, e := range engines() {
+					one := &balanced{engines: []*sim.Engine{e}, started: []float64{50}}
+					rate, _, after := one.drive(t, limit.New(limit.Config{}), seconds, settle)
+					if after != 0 {
+						t.Errorf("one server counts as several after %v", after)
+					}
+					direct += rate
+				}
+
+				b := &balanced{engines: engines(), started: tt.started, random: tt.random}
+				for range tt.before {
+					b.engines[0].Run(t.Context(), 1, 100)
+				}
+				rate, limits, after := b.drive(t, limit.New(limit.Config{}), seconds, settle)
+				text := fmt.Sprintf("%.3f of both by themselves, limit %.1f, several after %v", rate/direct, limits, after)
+				t.Log(text)
+				if rate < 0.95*direct || limits < 15 || after == 0 || after > 30*time.Second {
+					t.Error(text)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package worker
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// turns gives each request to the next of some servers, as a load balancer does.
+type turns struct {
+	servers []http.Handler
+	n       atomic.Int64
+}
+
+func (b *turns) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.servers[int(b.n.Add(1))%len(b.servers)].ServeHTTP(w, r)
+}
+
+// tally counts the lines of a log that have a text.
+type tally struct {
+	text string
+	n    atomic.Int64
+}
+
+func (l *tally) Write(p []byte) (int, error) {
+	l.n.Add(int64(strings.Count(string(p), l.text)))
+	return len(p), nil
+}
+
+// Several servers behind one URL are seen to be several. That is said once, and nothing that
+// one of them says of itself counts any more: neither its gauges nor its slots.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	for _, flavour := range []sim.Flavour{sim.VLLM, sim.SGLang, sim.LlamaCPP} {
+		t.Run(string(flavour), func(t *testing.T) {
+			t.Parallel()
+			cfg := sim.Config{Flavour: flavour, Models: []string{"m"}, Slots: 4, TTFT: 50 * time.Millisecond, TPOT: time.Millisecond, Tokens: 20, Metrics: true}
+			b := newBench(t, serve(t, &turns{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
+			b.cfg.Limiter = limit.New(limit.Config{})
+			said := &tally{text: "come from more than one server"}
+			b.cfg.Log = zerolog.New(said)
+			const n = 5000
+			b.fill("r", "m", 0, n, 32)
+			w, stop := b.start()
+			prototest.Poll(t, time.Minute, "the servers to be seen as several", func() bool { return said.n.Load() == 1 })
+			prototest.Poll(t, time.Minute, "what one of them says to count no more", func() bool {
+				info, _ := w.Info()
+				return b.cfg.Limiter.Limit() >= 8 && info.Slots == 0 && info.WeightBytes == 0 && info.GPUMemoryUtilization == 0
+			})
+			if a := w.announcement(); a.Waiting != nil || a.MemoryBytes != (proto.ServerMemory{}) {
+				t.Errorf("it is announced that %v wait in one of several servers, with %+v", a.Waiting, a.MemoryBytes)
+			}
+			stop()
+			if said.n.Load() != 1 {
+				t.Errorf("it is said %d times", said.n.Load())
+			}
+		})
+	}
+}
+
+// The counters of several servers that all hang alternate, which is no progress.
+func TestCounted(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		readings []float64
+		want     string // + for each that is progress
+	}{
+		{"one server", []float64{0, 10, 10, 20}, "++-+"},
+		{"one that does not count", []float64{-1, -1}, "--"},
+		{"one that begins again", []float64{500, 0, 20}, "+++"},
+		{"two that work", []float64{500, 90, 510, 95}, "++++"},
+		{"two that hang", []float64{500, 90, 500, 90, 90, 500}, "++----"},
+		{"one of two hangs", []float64{500, 90, 500, 95, 500}, "++-+-"},
+	} {
+		var c counted
+		got := ""
+		for _, r := range tt.readings {
+			if c.fresh(r) {
+				got += "+"
+			} else {
+				got += "-"
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
