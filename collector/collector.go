@@ -19,6 +19,7 @@ import (
 )
 
 // Config is what a collector needs. JS, Journal, Output, Input and Limits are required.
+// Whoever makes or opens the journal claims the output for it ([Journal.Claim]).
 type Config struct {
 	JS      jetstream.JetStream
 	Journal *Journal

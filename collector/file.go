@@ -28,6 +28,8 @@ type File struct {
 	*os.File
 	path string // with all links followed
 	done bool   // committed or aborted
+
+	unmoved func() error // if not nil, asked before the file appears under its name
 }
 
 // CreateFile begins a file with permissions mode, less the umask; a file that it takes
@@ -58,6 +60,9 @@ func (f *File) Commit(err error) error {
 	f.done = true
 	if err == nil {
 		err = f.Sync()
+	}
+	if err == nil && f.unmoved != nil {
+		err = f.unmoved()
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), f.path)

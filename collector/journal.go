@@ -35,6 +35,8 @@ type Journal struct {
 	buf  []byte
 	old  bool // there was a session before this one
 
+	claim *claim // of the output; nil until [Journal.Claim]
+
 	state State
 }
 
@@ -180,6 +182,10 @@ func (j *Journal) State() *State { return &j.state }
 // Close releases the journal and its lock.
 func (j *Journal) Close() error {
 	j.enc.Close()
+	if j.claim != nil {
+		j.claim.release(j.path, !exists(j.path))
+	}
+
 	return unlock(j.file)
 }
 

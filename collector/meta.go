@@ -110,7 +110,7 @@ func (c *Collector) writeMeta() error {
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}
-	file, err := CreateFile(c.cfg.Output.Meta(), outputMode)
+	file, err := c.cfg.Journal.create(c.cfg.Output.Meta())
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,14 @@ const OutputSuffix = ".jsonl.zst"
 // JournalSuffix is what the name of a journal ends in.
 const JournalSuffix = ".part.zst"
 
+// What the names of the other files of a run end in.
+const (
+	errorsSuffix   = ".errors" + OutputSuffix
+	metaSuffix     = ".meta.json"
+	markdownSuffix = ".report.md"
+	htmlSuffix     = ".report.html"
+)
+
 // Output is the common beginning of a run's output files' paths.
 type Output string
 
@@ -25,14 +33,14 @@ type Output string
 func (o Output) Results() string { return string(o) + OutputSuffix }
 
 // Errors is the path of the failed requests.
-func (o Output) Errors() string { return string(o) + ".errors" + OutputSuffix }
+func (o Output) Errors() string { return string(o) + errorsSuffix }
 
 // Meta is the path of the metadata.
-func (o Output) Meta() string { return string(o) + ".meta.json" }
+func (o Output) Meta() string { return string(o) + metaSuffix }
 
 // ReportMarkdown and ReportHTML are the paths of the report.
-func (o Output) ReportMarkdown() string { return string(o) + ".report.md" }
-func (o Output) ReportHTML() string     { return string(o) + ".report.html" }
+func (o Output) ReportMarkdown() string { return string(o) + markdownSuffix }
+func (o Output) ReportHTML() string     { return string(o) + htmlSuffix }
 
 // Journal is the path of the journal, which is there until the run is complete.
 func (o Output) Journal() string { return string(o) + JournalSuffix }
@@ -47,15 +55,20 @@ func (o Output) files() []string {
 
 // Check says why the files of a run could not be written, before anything has been done
 // for it: a name is too long for its file system or is that of a folder, a device or a
-// pipe, or the folder cannot be written. It finds out by making files of the longest
-// names, and removes these.
+// pipe, two of them are one, another run writes one of them, or the folder cannot be
+// written. It finds out by making files of the longest names, and removes these.
 func (o Output) Check() error {
+	targets, err := o.targets()
+	if err != nil {
+		return err
+	}
+	if err := (&claim{targets: targets}).check(o, targets[o.Journal()]); err != nil {
+		return err
+	}
+
 	longest := map[string]string{} // name by folder: links may lead elsewhere
 	for _, path := range o.files() {
-		target, err := follow(path)
-		if err != nil {
-			return fmt.Errorf("%s cannot be written: %w", path, pathless(err))
-		}
+		target := targets[path]
 		dir, name := filepath.Split(target)
 		if len(name) > len(longest[dir]) {
 			longest[dir] = name
@@ -95,6 +108,9 @@ func (o Output) RemoveLeft() error {
 				all = errors.Join(all, err)
 			}
 		}
+		if err := lookAtClaim(target+claimSuffix, o.Journal()); !errors.Is(err, ErrLocked) && !errors.Is(err, ErrClaimed) {
+			all = errors.Join(all, err)
+		}
 	}
 	return all
 }
@@ -126,8 +142,8 @@ type lineFile struct {
 }
 
 // createLines begins a file of size bytes of lines.
-func createLines(path string, size int64, seekable bool) (*lineFile, error) {
-	file, err := CreateFile(path, outputMode)
+func (j *Journal) createLines(path string, size int64, seekable bool) (*lineFile, error) {
+	file, err := j.create(path)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *me
 	}
 	out := Output(filepath.Join(t.TempDir(), "out"))
 	for path, text := range map[string]string{out.Results(): answered.String(), out.Errors(): failed.String()} {
-		l, err := createLines(path, int64(len(text)), seekable)
+		l, err := new(Journal).createLines(path, int64(len(text)), seekable)
 		must(t, err)
 		for line := range strings.Lines(text) {
 			must(t, l.write([]byte(line)))
@@ -185,7 +185,7 @@ func TestReopenDamaged(t *testing.T) {
 	rewritten := func(lines ...[]byte) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
 			text := slices.Concat(lines...)
-			l, err := createLines(path, int64(len(text)), false)
+			l, err := new(Journal).createLines(path, int64(len(text)), false)
 			must(t, err)
 			must(t, l.write(text))
 			must(t, l.commit())

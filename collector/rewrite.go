@@ -30,7 +30,10 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 	if f.Plain {
 		okSize, failedSize = s.Sizes.OKPlain, s.Sizes.FailedPlain
 	}
-	results, err := createLines(out.Results(), okSize, f.Seekable)
+	if err := j.allUnmoved(out); err != nil {
+		return err
+	}
+	results, err := j.createLines(out.Results(), okSize, f.Seekable)
 	if err != nil {
 		return err
 	}
@@ -38,7 +41,7 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 	files := []*lineFile{results}
 	failures := results
 	if s.Counts.Failed > 0 {
-		if failures, err = createLines(out.Errors(), failedSize, f.Seekable); err != nil {
+		if failures, err = j.createLines(out.Errors(), failedSize, f.Seekable); err != nil {
 			return err
 		}
 		defer failures.Abort()

@@ -292,7 +292,7 @@ func TestWholeWriter(t *testing.T) {
 	for i := range uint32(300) {
 		want.Write(lineOf(3*i, 40_000+int(i)))
 	}
-	l, err := createLines(path, int64(want.Len()), false)
+	l, err := new(Journal).createLines(path, int64(want.Len()), false)
 	if err != nil {
 		t.Fatal(err)
 	}

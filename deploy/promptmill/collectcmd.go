@@ -83,7 +83,28 @@ func checkInputs(out collector.Output, inputs []string) error {
 // checkOutput refuses an output that could not be written in the end, before anything is
 // done for it.
 func checkOutput(out collector.Output) error {
-	err := out.Check()
+	return unwritable(out.Check())
+}
+
+// createJournal makes the journal of a new run, unless another run writes a file of the
+// output.
+func createJournal(out collector.Output, m proto.Manifest) (*collector.Journal, error) {
+	j, err := collector.CreateJournal(out.Journal(), m)
+	if err != nil {
+		return nil, err
+	}
+	if err := claimOutput(j, out); err != nil {
+		return nil, errors.Join(err, j.Remove(), j.Close())
+	}
+
+	return j, nil
+}
+
+// claimOutput keeps other runs from the files of the output.
+func claimOutput(j *collector.Journal, out collector.Output) error { return unwritable(j.Claim(out)) }
+
+// unwritable says how to go on with an output that cannot be written.
+func unwritable(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -91,8 +112,10 @@ func checkOutput(out collector.Output) error {
 		return usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix, "the output %w", err)
 	case errors.Is(err, collector.ErrOthersLink):
 		return usage("delete it, or choose another output with -o", "the output %w", err)
-	case errors.Is(err, collector.ErrIrregular):
+	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOneFile):
 		return usage("choose another output with -o", "the output %w", err)
+	case errors.Is(err, collector.ErrClaimed), errors.Is(err, collector.ErrLocked):
+		return withHint(fmt.Errorf("the output %w", err), "choose another output with -o, or let that run end first")
 	}
 	return withHint(fmt.Errorf("the output %w", err), "make room or let this user write there, or choose another output with -o")
 }

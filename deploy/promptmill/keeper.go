@@ -67,6 +67,9 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	defer journal.Close()
+	if err := claimOutput(journal, k.output); err != nil {
+		return nil, err
+	}
 	if err := proto.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
 		return nil, err
 	}
@@ -135,7 +138,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		if err := foreign(k.output); err != nil {
 			return nil, err
 		}
-		return collector.CreateJournal(k.output.Journal(), m)
+		return createJournal(k.output, m)
 	}
 	meta, err := readMeta(k.output)
 	if err != nil {

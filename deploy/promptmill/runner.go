@@ -377,6 +377,9 @@ func (r *runner) resume(ctx context.Context) error {
 	if err := checkOutput(r.options.output); err != nil {
 		return err
 	}
+	if err := claimOutput(r.journal, r.options.output); err != nil {
+		return err
+	}
 
 	// The file may have been moved: its contents are the same.
 	for i, path := range r.options.inputs {
@@ -439,7 +442,10 @@ func (r *runner) begin(ctx context.Context) error {
 	if err := r.served(m.Input); err != nil {
 		return err
 	}
-	if r.journal, err = collector.CreateJournal(o.output.Journal(), m); err != nil {
+	if r.journal, err = createJournal(o.output, m); err != nil {
+		if _, ok := errors.AsType[*failure](err); ok {
+			return err
+		}
 		return withHint(err, "choose another output with -o")
 	}
 	if exists(o.output.Meta()) || foreign(o.output) != nil {

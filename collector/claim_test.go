@@ -1,0 +1,196 @@
+package collector
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// claimed makes the journal of an output and claims its files.
+func claimed(t *testing.T, out Output) (*Journal, error) {
+	t.Helper()
+	j, err := CreateJournal(out.Journal(), manifest(3))
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { j.Close() })
+
+	return j, j.Claim(out)
+}
+
+// regularFiles are the files below a folder, but for folders and links.
+func regularFiles(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			names = append(names, path)
+		}
+		return err
+	}))
+
+	return names
+}
+
+// Two outputs that have a file in common, by whatever way: the second is refused while the
+// first is at work, and when the process of the first is dead, until its run is complete.
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name          string
+		links         map[string]string // what each points to
+		first, second string
+		shared        bool
+	}{
+		{"two names", nil, "a", "b", false},
+		{"two links", map[string]string{"a.jsonl.zst": "disk/real.jsonl.zst", "b.jsonl.zst": "disk/real.jsonl.zst"}, "a", "b", true},
+		{"two links to a name that is no output's", map[string]string{"a.jsonl.zst": "disk/real", "b.jsonl.zst": "disk/real"}, "a", "b", true},
+		{"two links to two files", map[string]string{"a.jsonl.zst": "disk/real", "b.jsonl.zst": "disk/other"}, "a", "b", false},
+		{"a link to a link", map[string]string{"a.jsonl.zst": "b.jsonl.zst", "b.jsonl.zst": "disk/real"}, "a", "b", true},
+		{"a link, then the file", map[string]string{"a.jsonl.zst": "b.jsonl.zst"}, "a", "b", true},
+		{"the file, then a link", map[string]string{"b.jsonl.zst": "a.jsonl.zst"}, "a", "b", true},
+		{"links by two ways to the folder", map[string]string{"way": "disk", "a.jsonl.zst": "way/real", "b.jsonl.zst": "disk/real"}, "a", "b", true},
+		{"the file by a linked folder, then a link", map[string]string{"way": "disk", "b.jsonl.zst": "disk/real.jsonl.zst"}, "way/real", "b", true},
+		{"a link, then the file by a linked folder", map[string]string{"way": "disk", "b.jsonl.zst": "disk/../disk/real.jsonl.zst"}, "b", "way/real", true},
+		{"two links for failures", map[string]string{"a.errors.jsonl.zst": "failed", "b.errors.jsonl.zst": "failed"}, "a", "b", true},
+		{"failures of one, answers of the other", map[string]string{"a.errors.jsonl.zst": "b.jsonl.zst"}, "a", "b", true},
+		{"answers of one, failures of the other", map[string]string{"b.errors.jsonl.zst": "a.jsonl.zst"}, "a", "b", true},
+		{"a name that is one of failures", nil, "a", "a.errors", true},
+		{"failures whose name is another's", nil, "a.errors", "a", true},
+		{"metadata", map[string]string{"a.meta.json": "m", "b.meta.json": "m"}, "a", "b", true},
+		{"a report", map[string]string{"b.report.md": "a.report.md"}, "a", "b", true},
+		{"a journal where answers go", map[string]string{"a.part.zst": "b.jsonl.zst"}, "a", "b", true},
+		{"answers where a journal is", map[string]string{"b.jsonl.zst": "a.part.zst"}, "a", "b", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			must(t, os.Mkdir(filepath.Join(dir, "disk"), 0o755))
+			for link, to := range tt.links {
+				must(t, os.Symlink(to, filepath.Join(dir, link)))
+			}
+			first, second := Output(filepath.Join(dir, tt.first)), Output(filepath.Join(dir, tt.second))
+			j, err := claimed(t, first)
+			must(t, err)
+
+			check := func(when string, want error) {
+				t.Helper()
+				before := regularFiles(t, dir)
+				if err := second.Check(); (err != nil) != (want != nil) {
+					t.Errorf("%s, Check: %v, want %v", when, err, want)
+				}
+				if after := regularFiles(t, dir); len(after) != len(before) {
+					t.Errorf("%s, Check changed the folder: %v, before %v", when, after, before)
+				}
+				k, err := claimed(t, second)
+				if (err != nil) != (want != nil) || err != nil && !errors.Is(err, ErrClaimed) && !errors.Is(err, ErrLocked) && !errors.Is(err, os.ErrExist) {
+					t.Errorf("%s, Claim: %v, want %v", when, err, want)
+				}
+				if k != nil {
+					must(t, errors.Join(k.Remove(), k.Close()))
+				}
+			}
+			want := error(nil)
+			if tt.shared {
+				want = ErrClaimed
+			}
+			check("while the first is at work", want)
+
+			must(t, j.Close())
+			check("after the first was killed", want)
+
+			j = open(t, first.Journal())
+			must(t, j.Claim(first))
+			check("while the first goes on", want)
+
+			must(t, j.Remove())
+			must(t, j.Close())
+			check("after the first", nil)
+			if left := regularFiles(t, dir); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
+
+// An output whose files are one is refused.
+func TestClaimOfOneFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	out := Output(filepath.Join(dir, "out"))
+	must(t, os.Symlink("out.jsonl.zst", out.Errors()))
+	if err := out.Check(); !errors.Is(err, ErrOneFile) {
+		t.Errorf("Check: %v, want ErrOneFile", err)
+	}
+	if _, err := claimed(t, out); !errors.Is(err, ErrOneFile) {
+		t.Errorf("Claim: %v, want ErrOneFile", err)
+	}
+}
+
+// A link that is made, changed or removed while a run works is not followed.
+func TestRedirected(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		before func(t *testing.T, dir string)
+		after  func(t *testing.T, dir string)
+	}{
+		{"a link is made", func(*testing.T, string) {}, func(t *testing.T, dir string) {
+			must(t, os.Symlink("precious", dir+"/out.jsonl.zst"))
+		}},
+		{"a link is changed", func(t *testing.T, dir string) {
+			must(t, os.Symlink("real", dir+"/out.jsonl.zst"))
+		}, func(t *testing.T, dir string) {
+			must(t, os.Remove(dir+"/out.jsonl.zst"))
+			must(t, os.Symlink("precious", dir+"/out.jsonl.zst"))
+		}},
+		{"a link of failures is made", func(*testing.T, string) {}, func(t *testing.T, dir string) {
+			must(t, os.Symlink("precious", dir+"/out.errors.jsonl.zst"))
+		}},
+		{"a link of the report is made", func(*testing.T, string) {}, func(t *testing.T, dir string) {
+			must(t, os.Symlink("precious", dir+"/out.report.md"))
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			precious := filepath.Join(dir, "precious")
+			must(t, os.WriteFile(precious, []byte("not to be lost"), 0o644))
+			tt.before(t, dir)
+			out := Output(filepath.Join(dir, "out"))
+			j, err := claimed(t, out)
+			must(t, err)
+			appendFrame(t, j, 3, 0, 1, 2)
+			tt.after(t, dir)
+
+			if err := j.rewrite(t.Context(), out, Format{}); !errors.Is(err, ErrRedirected) {
+				t.Errorf("rewrite: %v, want ErrRedirected", err)
+			}
+			if text, err := os.ReadFile(precious); err != nil || string(text) != "not to be lost" {
+				t.Errorf("the other file is %q, %v", text, err)
+			}
+			checkAbsent(t, precious+tempSuffix)
+		})
+	}
+}
+
+// A link that is made while the last of a file is written is not followed.
+func TestRedirectedBeforeRename(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	out := Output(filepath.Join(dir, "out"))
+	j, err := claimed(t, out)
+	must(t, err)
+	file, err := j.create(out.Meta())
+	must(t, err)
+	must(t, os.Symlink("precious", out.Meta()))
+
+	if err := file.Commit(nil); !errors.Is(err, ErrRedirected) {
+		t.Errorf("Commit: %v, want ErrRedirected", err)
+	}
+	if !isLink(out.Meta()) {
+		t.Error("the link is gone")
+	}
+	checkAbsent(t, out.Meta()+tempSuffix)
+}
