@@ -23,6 +23,7 @@ const (
 	CodePoison          = "poison"           // killed the model server or the worker each time it was tried
 	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, is not of the form asked for
 	CodeAborted         = "aborted"          // the model server gave up the request
+	CodeTooLarge        = "answer_too_large" // larger than [MaxAnswer]
 )
 
 // ResultError is the error of a request that got no HTTP answer, or none that counts.

@@ -58,7 +58,7 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 		return
 	}
 	switch {
-	case j.verdict == barred:
+	case j.mayMeanAll():
 		w.putAside(t, j, took)
 		return
 	case j.verdict == final:

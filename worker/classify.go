@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
+	"strconv"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -37,6 +37,10 @@ type judged struct {
 	work     float64        // what the server produced, in tokens
 	content  answer.Content // of a good answer
 	location string         // that a redirect names
+	fix      string         // of a refusal that may be of all requests, if its status does not say it
+	// page is what a page or a text says that came with a good status: a login, a notice of
+	// maintenance. It may mean all requests; if not, it is tried again.
+	page string
 	// malformed is why an answer that came whole is no JSON. Another try that gives the same
 	// will go on giving it: a logprob of -Infinity, a byte that is not UTF-8.
 	malformed string
@@ -48,9 +52,15 @@ func (j judged) ok() bool {
 	return j.result.Err == nil && j.result.Status >= 200 && j.result.Status < 300
 }
 
+// mayMeanAll reports whether the server may answer all requests so.
+func (j judged) mayMeanAll() bool { return j.verdict == barred || j.page != "" }
+
 // judge classifies an answer of an endpoint to a request's body. It is the one place that decides what is tried
 // again.
 func judge(endpoint string, request []byte, a modelserver.Answer) judged {
+	if errors.Is(a.Err, modelserver.ErrTooLong) && a.Status >= 300 { // the status is worth more than its body
+		a.Body, a.Err = []byte(a.Err.Error()), nil
+	}
 	if a.Err != nil {
 		return judgeError(a.Err)
 	}
@@ -68,16 +78,19 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 	} else {
 		j.result.Body = proto.Quote(string(a.Body)) // an HTML page, a plain text, nothing
 	}
-	if refusesAll(a.Status) {
-		j.verdict, j.reason, j.location = barred, fmt.Sprint(a.Status), proto.Printable(a.Location())
+	r := rule(a.Status, a.Body)
+	if j.verdict = r.verdict; j.verdict == final {
 		return j
 	}
-	if modelserver.Retryable(a.Status) {
-		j.verdict, j.reason = retry, fmt.Sprint(a.Status)
+	j.reason = strconv.Itoa(a.Status)
+	switch j.verdict {
+	case barred:
+		j.location, j.fix = proto.Printable(a.Location()), r.fix
+	case retry:
 		j.after = retryAfter(a.Header, time.Now())
-		j.overload = a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable || a.Status == 529
+		j.overload = isOverload(a.Status)
 		// vLLM's front end answers 500 when its engine has died, and ends soon after.
-		j.crash = a.Status >= 500 && !j.overload
+		j.crash = a.Status >= 500 && !j.overload && !isTimeout(a.Status)
 	}
 	return j
 }
@@ -100,19 +113,20 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // good looks at what came under a good status: it must be an answer of the endpoint.
 // Servers say 200 before they know how it ends.
 func (j judged) good(a modelserver.Answer, content answer.Content, problem error) judged {
-	code := proto.CodeInvalidResponse
+	code, page := proto.CodeInvalidResponse, ""
 	switch {
 	case problem != nil:
 		if isWhole(a.Body) {
 			j.malformed = problem.Error()
 		}
+		page = pageTitle(a.Body)
 	case content.GaveUp:
 		problem, code = errors.New(content.Problem), proto.CodeAborted
 	case content.Problem != "":
 		problem = errors.New(content.Problem)
 	}
 	if problem != nil {
-		j.verdict, j.reason = retry, code
+		j.verdict, j.reason, j.page = retry, code, page
 		j.result = proto.Result{Err: &proto.ResultError{Code: code, Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerpt(a.Body))}}
 		return j
 	}
@@ -140,6 +154,10 @@ func judgeError(err error) judged {
 		j.verdict = unsent
 	case errors.Is(err, context.DeadlineExceeded):
 		j.reason = proto.CodeTimeout
+	case errors.Is(err, modelserver.ErrTooLong): // and would be again
+		j.verdict, j.reason = final, ""
+		j.result.Err = &proto.ResultError{Code: proto.CodeTooLarge, Message: err.Error()}
+		return j
 	case errors.Is(err, modelserver.ErrCoding), errors.Is(err, modelserver.ErrOutOfStep):
 		j.reason = proto.CodeInvalidResponse
 	default:

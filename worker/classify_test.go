@@ -57,7 +57,7 @@ func TestJudge(t *testing.T) {
 		{"a text", 401, "no", barred, `"no"`},
 		{"a refusal on several lines", 400, "{\"error\":\n1}\n", final, `{"error": 1}`},
 	}
-	for _, status := range []int{101, 301, 302, 308, 401, 402, 403, 404, 405, 407, 410, 421, 426} {
+	for _, status := range []int{101, 301, 302, 308, 401, 402, 403, 404, 405, 407, 410, 421, 426, 501, 505, 506, 508, 510, 511} {
 		rows = append(rows, row{fmt.Sprint(status, " may mean all"), status, refusal, barred, refusal})
 	}
 	for _, status := range []int{0, 7, 99, 600, 999} {
@@ -66,7 +66,7 @@ func TestJudge(t *testing.T) {
 	for _, status := range []int{400, 413, 422} {
 		rows = append(rows, row{fmt.Sprint(status, " stands"), status, refusal, final, refusal})
 	}
-	for _, status := range []int{408, 409, 425, 429, 499, 500, 502, 503, 504, 529} {
+	for _, status := range []int{408, 409, 424, 425, 429, 499, 500, 502, 503, 504, 507, 524, 529} {
 		rows = append(rows, row{fmt.Sprint(status, " is tried again"), status, refusal, retry, refusal})
 	}
 	for _, tt := range rows {
@@ -126,6 +126,19 @@ func TestJudgeLongBody(t *testing.T) {
 	}
 	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(`{"choices":[{"text":"a"}]}`)}); j.result.RequestID != "" {
 		t.Error("a request id of 10,000 bytes is kept")
+	}
+}
+
+// An answer that is too long to be read would be so again.
+func TestJudgeTooLong(t *testing.T) {
+	t.Parallel()
+	err := fmt.Errorf("%w: longer than 7 bytes when unpacked", modelserver.ErrTooLong)
+	j := judge("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
+	if j.verdict != final || j.crash || j.reason != "" || j.result.Err.Code != proto.CodeTooLarge || !strings.Contains(j.result.Err.Message, "longer than 7 bytes") {
+		t.Errorf("an answer that is too long is judged %+v", j)
+	}
+	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); j.verdict != retry || j.reason != "503" {
+		t.Errorf("a refusal that is too long is judged %+v", j)
 	}
 }
 

@@ -26,6 +26,9 @@ import (
 //     from time to time.
 //   - If none was ever let in, the server refuses all as soon as it has refused enough, or
 //     all that there is.
+//
+// A page in place of an answer, of a login or of what is under maintenance, is put aside in
+// the same way. If it meant its own request alone, that is tried again.
 
 const (
 	refusedSurely  = 8  // refusals that can hardly mean single requests, before it is decided
@@ -36,16 +39,6 @@ const (
 	refusedAskEach = 250 * time.Millisecond
 )
 
-// refusesAll reports whether a status may mean all requests, not just the one that got it.
-func refusesAll(status int) bool {
-	switch status {
-	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusProxyAuthRequired, http.StatusGone, http.StatusMisdirectedRequest, http.StatusUpgradeRequired:
-		return true
-	}
-	return status < 200 || status >= 300 && status < 400
-}
-
 // RefusedError says that the model server refuses all requests.
 type RefusedError struct {
 	Server   string // its URL
@@ -53,11 +46,16 @@ type RefusedError struct {
 	Status   int
 	Location string // that a redirect names
 	Message  string // the server's own words, in one line
+
+	fix string // what to do, if the status does not say it
 }
 
 func (e *RefusedError) Error() string {
 	text := fmt.Sprintf("the model server at %s refuses all requests: POST %s: status %s", e.Server, e.Path,
 		strings.TrimSpace(fmt.Sprint(e.Status, " ", http.StatusText(e.Status))))
+	if e.Status == http.StatusOK {
+		text += ", with a page in place of an answer"
+	}
 	if e.Location != "" {
 		text += ", Location: " + e.Location
 	}
@@ -70,10 +68,14 @@ func (e *RefusedError) Error() string {
 // Fix says what to do about it.
 func (e *RefusedError) Fix() string {
 	switch {
+	case e.fix != "":
+		return e.fix
+	case e.Status == http.StatusOK, e.Status == http.StatusNetworkAuthenticationRequired:
+		return "look whether --url is the URL of the model server itself, not of a page in front of it; if that wants a login, set PROMPTMILL_API_KEY or use another way in"
 	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
 		return "set PROMPTMILL_API_KEY to a key that the server takes"
 	case e.Status == http.StatusPaymentRequired:
-		return "the account at the server has no credit: add some, or set PROMPTMILL_API_KEY to the key of another account"
+		return fixCredit
 	case e.Status == http.StatusUpgradeRequired:
 		return "look whether the server wants https:// in --url, or a newer version of HTTP"
 	case e.Status == http.StatusProxyAuthRequired:
@@ -134,10 +136,13 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 	}
 }
 
-// settle makes results of the refusals that came before a request began that was let in.
+// settle makes results of the refusals that came before a request began that was let in. A
+// page is tried again.
 func (w *Worker) settle(begin time.Duration) {
 	for _, a := range w.refusals.take(func(a refusal) bool { return a.ended < begin }) {
-		a.j.verdict, a.j.reason = final, ""
+		if a.j.page == "" {
+			a.j.verdict, a.j.reason = final, ""
+		}
 		w.conclude(a.task, a.j, a.took)
 	}
 }
@@ -189,9 +194,7 @@ func (r *refusals) count() {
 	r.n.Store(int64(len(r.aside)))
 	surely := 0
 	for _, a := range r.aside {
-		switch a.j.result.Status {
-		case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
-		default:
+		if isSure(a.j.result.Status) {
 			surely++
 		}
 	}
@@ -203,6 +206,18 @@ func (r *refusals) count() {
 		default:
 		}
 	}
+}
+
+// isSure reports whether a refusal with a status can hardly mean a single request. A page
+// has none.
+func isSure(status int) bool {
+	switch status {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
+		return false
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusNotImplemented, http.StatusServiceUnavailable:
+		return false // of a model, or of what the server cannot do, which other lines may not want
+	}
+	return true
 }
 
 // undecided reports whether the server has refused enough and never let in a request. It
@@ -241,7 +256,7 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 		if time.Since(tried) < pause {
 			continue
 		}
-		switch refused, err := w.sendSample(ctx); {
+		switch refused, err := w.sendSample(ctx, nil); {
 		case refused == nil && err == nil:
 			pause = refusedPause
 			w.refusals.forgive()
@@ -260,11 +275,15 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 var errNoSample = errors.New("no request was let in yet")
 
 // sendSample sends a request again that the server has let in before. refused is its
-// answer, should it refuse that one now; an error says that it cannot be told.
-func (w *Worker) sendSample(ctx context.Context) (refused *RefusedError, err error) {
+// answer, should it refuse that one now; an error says that it cannot be told. Where none
+// was let in, page is sent, the request that got a page: that may pass at once.
+func (w *Worker) sendSample(ctx context.Context, page *proto.Request) (refused *RefusedError, err error) {
 	samples := w.cfg.Samples
 	if s := w.refusals.sample.Load(); s != nil {
 		samples = []proto.Request{{URL: s.url, Body: s.body}}
+	}
+	if page != nil && len(samples) == 0 {
+		samples = []proto.Request{*page}
 	}
 	err = errNoSample
 	for _, s := range samples {
@@ -272,11 +291,11 @@ func (w *Worker) sendSample(ctx context.Context) (refused *RefusedError, err err
 		limited, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 		j := judge(s.URL, s.Body, w.cfg.Server.Post(limited, s.URL, s.Body))
 		cancel()
-		switch j.verdict {
-		case final:
+		switch {
+		case j.verdict == final:
 			w.admit(&task{Request: s}, j, begin, time.Since(begin))
 			return nil, nil
-		case barred:
+		case j.mayMeanAll():
 			refused, err = w.refusedBy(s.URL, j), nil
 		default:
 			return nil, fmt.Errorf("it fails: %s", j.reason)
@@ -287,13 +306,18 @@ func (w *Worker) sendSample(ctx context.Context) (refused *RefusedError, err err
 
 // refusedBy puts a refusal into words.
 func (w *Worker) refusedBy(path string, j judged) *RefusedError {
-	return &RefusedError{
+	e := &RefusedError{
 		Server:   w.cfg.Server.URL(),
 		Path:     path,
 		Status:   j.result.Status,
 		Location: j.location,
 		Message:  proto.ErrorText(j.result.Body),
+		fix:      j.fix,
 	}
+	if j.page != "" {
+		e.Status, e.Message = http.StatusOK, j.page
+	}
+	return e
 }
 
 // weigh finds out whether the server refuses all requests, if there are refusals enough,
@@ -312,7 +336,11 @@ func (w *Worker) weigh(ctx context.Context) bool {
 		return false
 	}
 
-	refused, err := w.sendSample(ctx)
+	var page *proto.Request
+	if all[0].j.page != "" {
+		page = &all[0].task.Request
+	}
+	refused, err := w.sendSample(ctx, page)
 	switch {
 	case ctx.Err() != nil, refused == nil && err == nil: // admit has settled them
 		return true

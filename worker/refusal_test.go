@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -24,6 +25,7 @@ type gate struct {
 	refuse func(body []byte) bool // of the others, these; nil: none
 	wait   func(body []byte)      // before it answers; nil: it does not
 	header map[string]string      // of a refusal
+	body   string                 // of a refusal; "": the usual
 }
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -39,7 +41,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set(name, value)
 		}
 		w.WriteHeader(g.status)
-		io.WriteString(w, `{"error":{"message":"you may not"}}`)
+		io.WriteString(w, cmp.Or(g.body, `{"error":{"message":"you may not"}}`))
 		return
 	}
 	if g.wait != nil {
@@ -74,9 +76,16 @@ func TestRunRefused(t *testing.T) {
 		requests uint32
 		asked    int // of these, at most
 		location string
+		body     string
 		error    string
 		fix      string
 	}{
+		{status: 400, requests: 200, asked: refusedMaybe + 8, body: `{"error":{"message":"Invalid model name passed in model=m"}}`, error: "status 400 Bad Request: Invalid model name", fix: "--override-model"},
+		{status: 422, requests: 3, asked: 3, body: `{"detail":"the model m does not exist"}`, error: "status 422 Unprocessable Entity: the model m does not exist", fix: "--override-model"},
+		{status: 501, requests: 200, asked: refusedMaybe + 8, body: `{"error":{"code":501,"message":"Start it with --embeddings","type":"not_supported_error"}}`, error: "status 501 Not Implemented: Start it with --embeddings", fix: "start the server with what it says it lacks"},
+		{status: 505, requests: 200, asked: refusedSurely + 8, error: "status 505 HTTP Version Not Supported", fix: "--url"},
+		{status: 200, requests: 200, asked: refusedSurely + 8, body: login, error: "status 200 OK, with a page in place of an answer: Sign in to go on", fix: "login"},
+		{status: 200, requests: 1, asked: 1, body: "OK", error: "status 200 OK, with a page in place of an answer: OK", fix: "login"},
 		{status: 401, requests: 200, asked: refusedSurely + 8, error: "POST /v1/chat/completions: status 401 Unauthorized: you may not", fix: "PROMPTMILL_API_KEY"},
 		{status: 403, requests: 1, asked: 1, error: "status 403 Forbidden: you may not", fix: "PROMPTMILL_API_KEY"},
 		{status: 404, requests: 200, asked: refusedMaybe + 8, error: "status 404 Not Found: you may not", fix: "--url"},
@@ -89,7 +98,7 @@ func TestRunRefused(t *testing.T) {
 	} {
 		t.Run(http.StatusText(tt.status), func(t *testing.T) {
 			t.Parallel()
-			g := &gate{status: tt.status, header: map[string]string{}}
+			g := &gate{status: tt.status, header: map[string]string{}, body: tt.body}
 			if tt.location != "" {
 				g.header["Location"] = tt.location
 			}
@@ -112,6 +121,59 @@ func TestRunRefused(t *testing.T) {
 			}
 			b.idle(w)
 		})
+	}
+}
+
+const login = "<!DOCTYPE html>\n<html><head>\n<title>\n  Sign in\n  to go on </title></head><body><form></form></body></html>\n"
+
+// A page that some answers are, and for a while, is tried again.
+func TestSomePages(t *testing.T) {
+	t.Parallel()
+	var asked sync.Map
+	g := &gate{status: 200, body: login}
+	g.refuse = func(body []byte) bool {
+		_, again := asked.LoadOrStore(string(body), true)
+		return !again && names("3", "4", "5", "18", "19")(body)
+	}
+	b := newBench(t, serve(t, g))
+	b.cfg.StopRefused = true
+	b.fill("r", "m", 0, 20, 10)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 20) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// A page that the only request of a run gets once is no refusal.
+func TestOnePage(t *testing.T) {
+	t.Parallel()
+	g := &gate{status: 200, body: login}
+	g.refuse = func([]byte) bool { return g.posts.Load() == 1 }
+	b := newBench(t, serve(t, g))
+	b.cfg.StopRefused = true
+	b.fill("r", "m", 0, 1, 1)
+	w, stop := b.start()
+	if line := b.finish(w, stop, 1)[0][0]; !strings.Contains(line, `"status_code":200`) {
+		t.Errorf("line %s", line)
+	}
+}
+
+// What a server cannot do fails alone beside what it can, with one attempt.
+func TestSomeNotSupported(t *testing.T) {
+	t.Parallel()
+	g := &gate{status: 501, refuse: names("3", "4", "5", "38", "39")}
+	b := newBench(t, serve(t, g))
+	b.fill("r", "m", 0, 40, 10)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 40) {
+		if !strings.Contains(lines[0], `"attempts":1,`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+	if failed, retries := w.Stats().Failed.Load(), w.Stats().Retries.Load(); failed != 5 || retries != 0 {
+		t.Errorf("%d failed, %d retries; want 5 and none", failed, retries)
 	}
 }
 

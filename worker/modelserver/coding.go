@@ -32,13 +32,51 @@ func (a *Answer) unpack(most int64) {
 	}
 }
 
+// unpackedAtOnce is how much is unpacked before it is known how much there is in all, so that
+// what is packed very tight takes no memory.
+const unpackedAtOnce = 4 << 20
+
 // undo undoes one coding of a body, of which most bytes are unpacked.
 func undo(coding string, body []byte, most int64) ([]byte, error) {
-	var r io.Reader
-	var err error
-	switch coding {
-	case "", "identity":
+	if coding == "" || coding == "identity" {
 		return body, nil
+	}
+	r, err := unpacker(coding, body)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+
+	text, err := io.ReadAll(io.LimitReader(r, min(most, unpackedAtOnce)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
+	}
+	rest, err := io.Copy(io.Discard, io.LimitReader(r, most+1-int64(len(text))))
+	size := int64(len(text)) + rest
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
+	case size > most:
+		return nil, fmt.Errorf("%w: longer than %d bytes when unpacked", ErrTooLong, most)
+	case rest == 0:
+		return text, nil
+	}
+
+	again, err := unpacker(coding, body)
+	if err != nil {
+		return nil, err
+	}
+	defer again.Close()
+	text = make([]byte, size)
+	if _, err := io.ReadFull(again, text); err != nil {
+		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
+	}
+	return text, nil
+}
+
+// unpacker reads what a body in a coding holds.
+func unpacker(coding string, body []byte) (r io.ReadCloser, err error) {
+	switch coding {
 	case "gzip", "x-gzip":
 		r, err = gzip.NewReader(bytes.NewReader(body))
 	case "deflate":
@@ -46,8 +84,7 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 	case "zstd":
 		var z *zstd.Decoder
 		if z, err = zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20)); err == nil {
-			defer z.Close()
-			r = z
+			r = z.IOReadCloser()
 		}
 	default:
 		return nil, fmt.Errorf("%w: it has the content coding %q, which was not asked for", ErrCoding, coding)
@@ -55,12 +92,5 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
 	}
-	text, err := io.ReadAll(io.LimitReader(r, most+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
-	case int64(len(text)) > most:
-		return nil, fmt.Errorf("%w: longer than %d bytes when unpacked", errTooLong, most)
-	}
-	return text, nil
+	return r, nil
 }

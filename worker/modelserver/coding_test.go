@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -91,8 +92,28 @@ func TestCodingsHaveABound(t *testing.T) {
 	t.Parallel()
 	for _, coding := range []string{"gzip", "deflate", "zstd"} {
 		a := Answer{Status: 200, Header: http.Header{"Content-Encoding": {coding}}, Body: pack(t, coding, make([]byte, 1001))}
-		if a.unpack(1000); !errors.Is(a.Err, errTooLong) {
+		if a.unpack(1000); !errors.Is(a.Err, ErrTooLong) {
 			t.Errorf("%s: %v", coding, a.Err)
+		}
+	}
+}
+
+// What is long when it is unpacked comes whole; what is too long takes no memory.
+func TestLongPackedAnswers(t *testing.T) {
+	const most = 64 << 20
+	long := bytes.Repeat([]byte("0123456789abcdef"), 10<<16)
+	for _, coding := range []string{"gzip", "deflate", "zstd"} {
+		if text, err := undo(coding, pack(t, coding, long), most); err != nil || !bytes.Equal(text, long) {
+			t.Errorf("%s: %d bytes, %v", coding, len(text), err)
+		}
+
+		bomb := pack(t, coding, make([]byte, most+1))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := undo(coding, bomb, most)
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrTooLong) || took > most/2 {
+			t.Errorf("%s: %v, with %d bytes of memory", coding, err, took)
 		}
 	}
 }

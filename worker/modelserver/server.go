@@ -254,17 +254,6 @@ func (s *Server) send(req *http.Request, most int64) Answer {
 	return a
 }
 
-// Retryable reports whether a status can change when the request is sent again.
-// (research/peers.md 4: vLLM, SGLang and Ollama say 503 when their queue is full,
-// Dynamo 529, nginx 499 when it gave up.)
-func Retryable(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests, 499:
-		return true
-	}
-	return status >= 500
-}
-
 // trustHint says of an error what to do where the server's certificate is not trusted.
 func trustHint(err error) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -273,12 +262,13 @@ func trustHint(err error) error {
 	return err
 }
 
-var errTooLong = errors.New("answer is too long")
+// ErrTooLong is returned for an answer that is longer than one that is read.
+var ErrTooLong = errors.New("answer is too long")
 
 // readAll reads an answer's body into a buffer of its size, when that is told.
 func readAll(res *http.Response, most int64) ([]byte, error) {
 	if res.ContentLength > most {
-		return nil, fmt.Errorf("%w: of %d bytes, %d are read at most", errTooLong, res.ContentLength, most)
+		return nil, fmt.Errorf("%w: of %d bytes, %d are read at most", ErrTooLong, res.ContentLength, most)
 	}
 	if res.ContentLength >= 0 {
 		body := make([]byte, res.ContentLength)
@@ -287,7 +277,7 @@ func readAll(res *http.Response, most int64) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	if err == nil && int64(len(body)) > most {
-		err = fmt.Errorf("%w: longer than %d bytes", errTooLong, most)
+		err = fmt.Errorf("%w: longer than %d bytes", ErrTooLong, most)
 	}
 	return body, err
 }
@@ -313,7 +303,7 @@ func (s *Server) get(ctx context.Context, path string) (Answer, error) {
 		p, target = to, next
 	}
 	switch {
-	case errors.Is(a.Err, errTooLong):
+	case errors.Is(a.Err, ErrTooLong):
 		return a, a.Err
 	case a.Err != nil:
 		return a, fmt.Errorf("%w: %w", ErrUnreachable, a.Err)

@@ -1,0 +1,138 @@
+package worker
+
+import (
+	"bytes"
+	"net/http"
+	"regexp"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// ruling says what a refusal of a kind means for the request that got it.
+type ruling struct {
+	from, to int            // the statuses it is for
+	says     *regexp.Regexp // what the server's message must have; nil: whatever it says
+	verdict  verdict
+	fix      string // of a refusal of all requests; "": what [RefusedError.Fix] says of its status
+}
+
+// rulings decide what follows from a status that is no success. The first that fits counts;
+// what fits none is final below 500 and tried again from there on.
+//
+// The rule: another try is only for what another try can change. What will never work costs
+// one attempt; where it may be so for all requests (barred), others decide before it fails.
+//
+// Read for it: vLLM 0.33.0 (vllm/entrypoints/serve/exception_handling/error_response.py and
+// engine/serving.py, openai/*/api_router.py, exceptions.py), SGLang 0.5.23
+// (srt/entrypoints/openai/serving_base.py and serving_responses.py, http_server.py,
+// srt/managers/scheduler.py and tokenizer_manager.py), llama.cpp (tools/server:
+// server-common.cpp at 006639c, server-context.cpp, server-models.cpp, server-http.cpp),
+// Ollama fb30760 (server/routes.go, server/sched.go, llm/llama_server.go,
+// openai/openai.go), text-generation-inference 3 (router/src/server.rs), Dynamo 0014908
+// (lib/llm/src/http/service/openai.rs) and LiteLLM 1.110.2 (proxy/route_llm_request.py,
+// proxy/_types.py, exceptions.py). testdata/refusals.json has an answer for each row.
+var rulings = []ruling{
+	// Not now. vLLM, SGLang and Ollama say 503 when their queue is full, Dynamo 529; TGI says
+	// 424 when the model's part failed; nginx 499 when it gave up. 504 and 524 are a proxy's.
+	{400, 429, says(`exceeded your current quota|budget has been exceeded`), barred, fixCredit}, // but not OpenAI's and LiteLLM's
+	{408, 409, nil, retry, ""},
+	{424, 425, nil, retry, ""},
+	{429, 429, nil, retry, ""},
+	{499, 499, nil, retry, ""},
+
+	// Perhaps all: who asks, what for, and where. See [refusals].
+	{0, 199, nil, barred, ""},
+	{300, 399, nil, barred, ""},
+	{401, 405, nil, barred, ""},
+	{407, 407, nil, barred, ""},
+	{410, 410, nil, barred, ""},
+	{421, 421, nil, barred, ""},
+	{426, 426, nil, barred, ""},
+	{511, 511, nil, barred, ""}, // a network that wants a login first
+
+	// A model that the server lacks or has not loaded, where that is not said with 404:
+	// LiteLLM's "Invalid model name passed in", llama.cpp's router ("model not found", "model
+	// is not loaded"), LM Studio ("No models loaded").
+	{400, 422, says(`\bmodels?\b.*(not found|does ?n[o']t exist|not loaded|not available|is unknown)`), barred, fixModel},
+	{400, 422, says(`(no|unknown|unsupported) (such )?model|no models? (is )?loaded|invalid model name`), barred, fixModel},
+	{400, 400, says(`api.?key`), barred, "set PROMPTMILL_API_KEY to a key that the server takes"}, // Google
+
+	// Ollama ("x" does not support chat), SGLang (add --is-embedding), LM Studio (Model is not
+	// embedding): a model of another kind, or a server that was started for something else.
+	{400, 400, says(`does not support|not (appear to be an? )?embedding`), barred, fixAble},
+
+	// What the server, as it was started, cannot do. llama.cpp: not_supported_error; vLLM and
+	// SGLang: NotImplementedError; Ollama passes on llama.cpp's. 505, 506, 508 and 510 are of
+	// the same kind for HTTP.
+	{501, 501, nil, barred, fixAble},
+	{505, 506, nil, barred, ""},
+	{508, 508, nil, barred, ""},
+	{510, 510, nil, barred, ""},
+
+	// llama.cpp says 500 to what is wrong with the request, wherever its code throws a
+	// runtime_error: an input that cannot be split and is longer than a batch, a chat that its
+	// template refuses, two grammars ...
+	{500, 500, says(`too large to process`), final, ""},
+	{500, 500, says(`jinja exception|conversation roles must|cannot use both json_schema and grammar`), final, ""},
+
+	// ... and to what it was not started for.
+	{500, 500, says(`input is not supported|requires --jinja|does not (support )?logits computation`), barred, fixAble},
+	{500, 500, says(`may be incompatible with your version of ollama`), barred, "update Ollama, or pull the model again"},
+
+	// SGLang says 503 to a request with a priority, which would pass without.
+	{503, 503, says(`using priority is disabled`), barred, "leave out priority, or start SGLang with --enable-priority-scheduling"},
+}
+
+// What to do about refusals that statuses alone do not tell apart.
+const (
+	fixModel  = "see what the server has with promptmill doctor, and name it: --override-model NAME sends all requests to it"
+	fixAble   = "start the server with what it says it lacks, or look whether it is the right one for these requests"
+	fixCredit = "the account at the server has no credit: add some, or set PROMPTMILL_API_KEY to the key of another account"
+)
+
+func says(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + pattern) }
+
+// rule says what follows from a status that is no success, with the body of its answer.
+func rule(status int, body []byte) ruling {
+	text, read := "", false
+	for _, r := range rulings {
+		if status < r.from || status > r.to {
+			continue
+		}
+		if r.says != nil && !read {
+			text, read = proto.ErrorText(body), true
+		}
+		if r.says == nil || r.says.MatchString(text) {
+			return r
+		}
+	}
+	if status >= http.StatusInternalServerError {
+		return ruling{verdict: retry}
+	}
+	return ruling{verdict: final}
+}
+
+// isOverload reports whether a status says that the server has too many requests.
+func isOverload(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == 529
+}
+
+// isTimeout reports whether a status says that something in front of the server has waited
+// long enough for it: a gateway (504), Cloudflare (524), LiteLLM (408).
+func isTimeout(status int) bool {
+	return status == http.StatusRequestTimeout || status == http.StatusGatewayTimeout || status == 524
+}
+
+// pageTitle is what an answer says that is a page or a text, not JSON; "" of one that is.
+func pageTitle(body []byte) string {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 || body[0] == '{' || body[0] == '[' {
+		return ""
+	}
+	if m := title.FindSubmatch(body); m != nil {
+		body = bytes.Join(bytes.Fields(m[1]), []byte(" "))
+	}
+	return proto.ErrorText(proto.Quote(string(body)))
+}
+
+var title = regexp.MustCompile(`(?is)<title[^>]*>\s*([^<]*[^<\s])`)

@@ -1,0 +1,68 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// refused is an answer that a server really gives.
+type refused struct {
+	Server  string
+	Status  int
+	Body    string
+	Verdict string
+	Fix     string // a part of it, should it be so for all
+}
+
+func readRefused(t *testing.T) (list []refused) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/refusals.json")
+	if err == nil {
+		err = json.Unmarshal(data, &list)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// What servers say when they refuse a request.
+func TestRulings(t *testing.T) {
+	t.Parallel()
+	verdicts := map[string]verdict{"final": final, "again": retry, "may mean all": barred}
+	for _, tt := range readRefused(t) {
+		t.Run(fmt.Sprint(tt.Server, " ", tt.Status), func(t *testing.T) {
+			t.Parallel()
+			want, ok := verdicts[tt.Verdict]
+			j := judge("/v1/chat/completions", nil, modelserver.Answer{Status: tt.Status, Body: []byte(tt.Body)})
+			if j.verdict != want || !ok {
+				t.Errorf("%s: verdict %d, want %s", tt.Body, j.verdict, tt.Verdict)
+			}
+			w := &Worker{cfg: Config{Server: new(modelserver.Server)}}
+			if fix := w.refusedBy("/", j).Fix(); !strings.Contains(fix, tt.Fix) {
+				t.Errorf("%s: the fix is %q, want %q in it", tt.Body, fix, tt.Fix)
+			}
+		})
+	}
+}
+
+// Each ruling is of something that a server says, and no other is in its way.
+func TestRulingsApply(t *testing.T) {
+	t.Parallel()
+	all := readRefused(t)
+	for _, r := range rulings {
+		applies := false
+		for _, a := range all {
+			got := rule(a.Status, []byte(a.Body))
+			applies = applies || got.from == r.from && got.to == r.to && got.says == r.says
+		}
+		if !applies {
+			t.Errorf("no answer is ruled by %d to %d, %v", r.from, r.to, r.says)
+		}
+	}
+}
