@@ -25,6 +25,8 @@ import (
 //	nochoices   200 with an answer that has no choices
 //	abort       200 with an answer that was given up (SGLang)
 //	401         the key is wrong: final if others get through
+//	login       200 with a page that asks to sign in: as 401
+//	unsupported 501, what the server was not started for: as 401
 //	context     400, the prompt is too long: final, must not be tried again
 type Faults map[string]float64
 
@@ -32,7 +34,7 @@ type Faults map[string]float64
 var cured = []string{"429", "500", "503", "529", "reset", "truncated", "html", "garbage", "empty", "nochoices", "abort"}
 
 // FaultNames are the names of all faults.
-var FaultNames = append(slices.Clone(cured), "hang", "401", "context")
+var FaultNames = append(slices.Clone(cured), "hang", "401", "context", "login", "unsupported")
 
 // ParseFaults reads faults as "429=0.05,reset=0.01". "all=0.1" shares the rate among
 // the faults that a retry cures, but for the hang.
@@ -117,6 +119,11 @@ func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, re
 		}})
 	case "401":
 		s.refuse(w, http.StatusUnauthorized, "invalid_api_key", "the key is wrong")
+	case "login":
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body></body></html>\n")
+	case "unsupported":
+		s.refuse(w, http.StatusNotImplemented, "not_supported_error", "This server does not support it. Start it with `--it`")
 	case "context":
 		s.refuseLength(w, s.context()+5000, 0)
 	}
