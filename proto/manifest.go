@@ -15,7 +15,7 @@ type State string
 // The states of a run.
 const (
 	StateValidating State = "validating"
-	StateFailed     State = "failed" // the input was refused
+	StateFailed     State = "failed" // the run was refused: see [Manifest.Problem]
 	StateInProgress State = "in_progress"
 	StatePaused     State = "paused"
 	StateFinalizing State = "finalizing" // all requests have a line; the files are being written
@@ -43,6 +43,9 @@ type Manifest struct {
 	Output string `json:"output,omitempty"`
 	// Retries is how often the failed requests of the ended run were set going again.
 	Retries int `json:"retries,omitempty"`
+	// Problem is what keeps the run's collector from its work, in a sentence; of a run that
+	// has failed, why it was refused.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Terms are what the owner of a run wants of the bus, apart from its contents.

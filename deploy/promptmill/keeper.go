@@ -58,6 +58,8 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	if err := checkOutput(k.output); err != nil {
 		return nil, err
 	}
+	problem := m.Problem
+	m.Problem = "" // the journal keeps the manifest
 	journal, err := k.journal(ctx, m)
 	if errors.Is(err, errWritten) {
 		defer k.forgetInput()
@@ -72,6 +74,11 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	}
 	if err := proto.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
 		return nil, err
+	}
+	if problem != "" {
+		if err := noteProblem(ctx, runs, m, ""); err != nil {
+			return nil, err
+		}
 	}
 	c := collector.New(collector.Config{
 		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
@@ -110,6 +117,11 @@ var errWritten = errors.New("the output is written already")
 // journal opens the journal, or makes it: anew, or of the files that the run has left
 // when its failed requests are to be run again.
 func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Journal, error) {
+	if then, err := collector.ReadManifest(k.output.Journal()); err == nil {
+		if err := k.sameJournal(then, m); err != nil {
+			return nil, err // before it is opened: that would cut off its torn end
+		}
+	}
 	j, err := collector.OpenJournal(k.output.Journal())
 	if errors.Is(err, collector.ErrUndescribed) {
 		// The bus has the run, and most results still. Serve has nobody to ask; run, which
@@ -121,12 +133,11 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		k.log.Error().Err(err).Str("kept", aside).Msg("the journal is damaged; collecting the run anew")
 		j, err = nil, fmt.Errorf("%s: %w", k.output.Journal(), os.ErrNotExist)
 	}
-	if err == nil && j.State().Manifest.Run != k.run {
-		j.Close()
-		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), j.State().Manifest.Run), "choose another output with -o")
+	if errors.Is(err, proto.ErrFormat) {
+		return nil, othersFiles{withHint(err, "move it away, or choose another output with -o")}
 	}
 	if err == nil {
-		if err := k.same(k.output.Journal(), j.State().Manifest, m); err != nil {
+		if err := k.sameJournal(j.State().Manifest, m); err != nil {
 			j.Close()
 			return nil, err
 		}
@@ -136,16 +147,19 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 	}
 	if !exists(k.output.Meta()) {
 		if err := foreign(k.output); err != nil {
-			return nil, err
+			return nil, othersFiles{err}
 		}
 		return createJournal(k.output, m)
 	}
 	meta, err := readMeta(k.output)
+	if errors.Is(err, proto.ErrFormat) {
+		err = othersFiles{err}
+	}
 	if err != nil {
 		return nil, withHint(err, "move it away, or choose another output with -o")
 	}
 	if meta.TestID != k.run {
-		return nil, withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID), "choose another output with -o")
+		return nil, othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID), "choose another output with -o")}
 	}
 	if err := k.same(k.output.Results(), *meta.Manifest, m); err != nil {
 		return nil, err
@@ -163,6 +177,21 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 	return collector.Reopen(k.output, meta, m, at)
 }
 
+// othersFiles is the error of an output whose files are of something else than the run:
+// waiting does not help.
+type othersFiles struct{ error }
+
+func (e othersFiles) Unwrap() error { return e.error }
+
+// sameJournal refuses to go on with a journal of another run than m.
+func (k *keeper) sameJournal(then, m proto.Manifest) error {
+	if then.Run != k.run {
+		return othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), then.Run), "choose another output with -o")}
+	}
+
+	return k.same(k.output.Journal(), then, m)
+}
+
 // same refuses to go on with what another run has left that had the same name, and has
 // left the bus: its lines would be taken for those of this one.
 func (k *keeper) same(path string, then, now proto.Manifest) error {
@@ -170,7 +199,36 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 	if text == "" {
 		return nil
 	}
-	return withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text), "move it away, or submit the run under another name")
+	return othersFiles{withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text), "move it away, or submit the run with another --run")}
+}
+
+// noteProblem notes on the bus what keeps a run from being collected, or that nothing does.
+func noteProblem(ctx context.Context, runs *proto.Runs, m proto.Manifest, text string) error {
+	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = cutBytes(text, maxProblem) })
+}
+
+// refuseRun ends a run that cannot be collected.
+func refuseRun(ctx context.Context, runs *proto.Runs, m proto.Manifest, text string) error {
+	return updateSame(ctx, runs, m, func(now *proto.Manifest) {
+		ended := time.Now().UTC()
+		now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, cutBytes(text, maxProblem)
+	})
+}
+
+// maxProblem is how many bytes of an error a manifest has.
+const maxProblem = 1000
+
+// updateSame changes the manifest of a run that goes on, and is not another of its id.
+func updateSame(ctx context.Context, runs *proto.Runs, m proto.Manifest, change func(*proto.Manifest)) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	return runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if now.CreatedAt.Equal(m.CreatedAt) && !now.State.Ended() {
+			change(now)
+		}
+		return nil
+	})
 }
 
 // settle notes on the bus that the run has ended, should a crash have come between

@@ -250,8 +250,10 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			defer s.mu.Unlock()
 			delete(s.kept, m.Run)
 		}()
-		os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
 		k := s.keeperOf(m.Run)
+		k.show = func(proto.Manifest, *collector.Collector) {
+			os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
+		}
 		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))
 		var before string
 		for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
@@ -268,13 +270,30 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				s.noteDeleted(ctx, m.Run)
 				return
 			}
+			if _, others := errors.AsType[othersFiles](err); others {
+				if refuseRun(ctx, s.runs, m, err.Error()) == nil {
+					s.screen.say("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
+					return
+				}
+			}
 			if text := err.Error(); text != before { // once
 				before = text
-				s.screen.say("run %s: %v; trying on", m.Run, err)
+				s.screen.say("run %s: %v; trying again", m.Run, err)
+				if errors.Is(err, proto.ErrCollected) {
+					text = "" // no problem of the run's
+				}
+				if err := noteProblem(ctx, s.runs, m, text); err != nil {
+					s.log.Warn().Err(err).Str("run", m.Run).Msg("failed to note on the bus why the run is not collected")
+				}
 			}
 			sleep(ctx, pause)
 		}
 	})
+}
+
+// refusedFix says how to go on with a run that serve has refused.
+func refusedFix(run string) string {
+	return "promptmill delete " + run + ", then submit it again with another --run, or with this one once the files are moved away"
 }
 
 // keeperOf is the keeper of a run.

@@ -183,7 +183,13 @@ const waitForWorkers = 10 * time.Second
 func (r runStatus) problem(now time.Time) string {
 	old := now.Sub(r.CreatedAt) >= waitForWorkers
 	switch {
-	case r.State.Ended() || !old:
+	case r.State == proto.StateFailed:
+		return "it was refused: " + r.Manifest.Problem
+	case r.State.Ended():
+		return ""
+	case r.Manifest.Problem != "":
+		return "it is not collected: " + r.Manifest.Problem
+	case !old:
 		return ""
 	case r.State == proto.StateValidating:
 		return "its submit stores the input, or was stopped: the same promptmill submit with --run " + r.Run + " goes on, promptmill delete --force " + r.Run + " takes it away"

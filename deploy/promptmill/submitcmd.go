@@ -150,6 +150,10 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 	}
 	if !s.served(ctx, m.Run) {
+		now, err := s.runs.Get(ctx, m.Run)
+		if err == nil && now.State == proto.StateFailed {
+			return refusedRun(now)
+		}
 		screen.say("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT%s", m.Run, ".jsonl.zst")
 	}
 	screen.say("look at it: promptmill status %s", m.Run)
@@ -406,10 +410,14 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 		}})
 	})
 	errEnded := errors.New("ended")
-	last := m
+	last, problem := m, ""
 	err := s.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
 		last = now
 		counts.Store(&now.Counts)
+		if text := now.Problem; text != "" && text != problem && !now.State.Ended() {
+			screen.say("run %s is not collected: %s; its collector tries again", now.Run, text)
+		}
+		problem = now.Problem
 		if now.State.Ended() {
 			return errEnded
 		}
@@ -424,9 +432,17 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 	if !errors.Is(err, errEnded) {
 		return err
 	}
+	if m.State == proto.StateFailed {
+		return refusedRun(m)
+	}
 	screen.say("run %s is %s: %d answered, %d failed, in %s", m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
 	if m.Counts.Failed > 0 {
 		return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests), "promptmill retry " + m.Run}
 	}
 	return nil
+}
+
+// refusedRun is the error of a run that its collector has refused.
+func refusedRun(m proto.Manifest) error {
+	return &failure{exitError, fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run)}
 }
