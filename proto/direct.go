@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,20 +53,36 @@ func getDirect(ctx context.Context, js jetstream.JetStream, of string, question 
 		prefix = "$JS." + options.Domain + ".API."
 	}
 
-	// A channel gives messages as they are: the library's requests look into them too.
+	// The library's requests share a subscription, which is cheaper for the bus than one for
+	// each question. They take one message for another thing than it is, an empty one that was
+	// published with the status 503, and end when the connection does.
+	subject := prefix + "DIRECT.GET." + of
+	msg, err := nc.RequestWithContext(ctx, subject, question)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected) {
+		msg, err = getApart(ctx, nc, subject, question)
+	}
+	if err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
+	}
+	return stored(msg)
+}
+
+// getApart asks with a subscription of its own, through which messages come as they are, and
+// after a connection was lost, too.
+func getApart(ctx context.Context, nc *nats.Conn, subject string, question []byte) (*nats.Msg, error) {
 	answers, inbox := make(chan *nats.Msg, 1), nc.NewInbox()
 	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return nil, err
 	}
 	defer sub.Unsubscribe()
-	if err := nc.PublishRequest(prefix+"DIRECT.GET."+of, inbox, question); err != nil {
+	if err := nc.PublishRequest(subject, inbox, question); err != nil {
 		return nil, err
 	}
 
 	select {
 	case msg := <-answers:
-		return stored(msg)
+		return msg, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
