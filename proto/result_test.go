@@ -143,3 +143,43 @@ func TestResultMessage(t *testing.T) {
 		t.Errorf("a message without headers: %v", err)
 	}
 }
+
+// FuzzPlainSize compares with the plain way to write it.
+func FuzzPlainSize(f *testing.F) {
+	for _, line := range []string{
+		"",
+		":",
+		`,"promptmill":`,
+		`{"id":"a","error":null,"promptmill":{"seq":1,"worker":"a:b"}}` + "\n",
+		`{"id":"a","error":null,"promptmill":{"seq":1,"worker":",\"promptmill\":{"}}` + "\n",
+		`{"id":"a","x":{"a":1,"promptmill":{"seq":1}},"error":null}` + "\n",
+		`{"id":"a","x":"b","promptmill":{"seq":{}}}` + "\n",
+		`{"promptmill":{"seq":1}}` + "\n",
+		`:::::,"promptmill":{}}` + "\n",
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		want := len(line)
+		if i := bytes.LastIndex(line, []byte(extrasKey)); i >= 0 && isTail(line[i+len(extrasKey):]) {
+			want = i + len(lineEnd)
+		}
+		if got := PlainSize(line); got != want {
+			t.Errorf("PlainSize(%q) = %d, want %d", line, got, want)
+		}
+	})
+}
+
+// FuzzOneLine checks that line breaks become spaces, and nothing else changes.
+func FuzzOneLine(f *testing.F) {
+	for _, body := range []string{"", "\r\n", "a", " {\r\n\n\r}\t", "\na\r\rb\nc\n"} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		want := bytes.Trim(body, " \t\r\n")
+		want = bytes.ReplaceAll(bytes.ReplaceAll(want, []byte("\r"), []byte(" ")), []byte("\n"), []byte(" "))
+		if got := OneLine(bytes.Clone(body)); !bytes.Equal(got, want) {
+			t.Errorf("OneLine(%q) = %q, want %q", body, got, want)
+		}
+	})
+}
