@@ -21,7 +21,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	call, cancel := context.WithTimeout(calls, w.cfg.Timeout)
 	stop := context.AfterFunc(era, cancel) // a hung server answers nobody
 	w.stats.InFlight.Add(1)
-	j := judge(t.URL, t.Body, w.cfg.Server.Post(call, t.URL, t.Body))
+	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
 	stop()
 	cancel()
 	w.stats.InFlight.Add(-1)

@@ -152,7 +152,7 @@ func (w *Worker) sendDoubted(t *task, patience time.Duration) {
 	begin, calls := time.Now(), t.shard.feed.calls
 	call, cancel := context.WithTimeout(calls, patience)
 	w.stats.InFlight.Add(1)
-	j := judge(t.URL, t.Body, w.cfg.Server.Post(call, t.URL, t.Body))
+	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
 	w.stats.InFlight.Add(-1)
 	cancel()
 	took := time.Since(begin)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/answer"
 )
 
 // Results of a shard are published when this many lines or bytes are there, or after
@@ -131,6 +132,7 @@ func (h *held) start(requests []proto.Request, past past) {
 		t := &task{
 			Request: r,
 			hash:    r.Hash(),
+			single:  !answer.Counted(r.URL, r.Body),
 			shard:   h,
 			arrived: now,
 			first:   now,
@@ -165,7 +167,8 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 	if t.attempts > 0 || t.deaths > 0 {
 		w.shares.ended(t.shard.feed.run)
 	}
-	t.shard.lines <- outcome{seq: t.Seq, line: proto.AppendResult(make([]byte, 0, len(r.Body)+len(r.CustomID)+300), r)}
+	size := len(r.Body) + len(r.CustomID) + len(r.Run) + len(r.RequestID) + len(r.Worker) + 256
+	t.shard.lines <- outcome{seq: t.Seq, line: proto.AppendResult(make([]byte, 0, size), r)}
 }
 
 // handBack ends a task without a result, so that another worker runs it.

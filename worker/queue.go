@@ -12,6 +12,7 @@ import (
 type task struct {
 	proto.Request
 	hash     uint64 // of the request as it came, whatever is sent later
+	single   bool   // its body says nothing of how many parts the answer has
 	shard    *held
 	arrived  time.Time
 	first    time.Time // when the first attempt began
@@ -24,6 +25,14 @@ type task struct {
 	mismatched bool          // it had an answer that does not match the schema
 	kept       *proto.Result // an answer that was cut off, should there be no better one
 	keptTook   time.Duration
+}
+
+// counted is the body that an answer is compared with, nil if there is nothing to compare.
+func (t *task) counted() []byte {
+	if t.single {
+		return nil
+	}
+	return t.Body
 }
 
 // refusalsPerAttempt is how many refusals count as one attempt. A server that has too

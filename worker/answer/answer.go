@@ -36,8 +36,7 @@ type Content struct {
 var errTooDeep = errors.New("JSON is nested too deep")
 
 // Read looks into the body of an answer of an endpoint to a request, of which it must have
-// all parts; a request of which the form is not known may be nil, and is not compared. It
-// fails if the body is not one
+// all parts; a request that is nil is not compared, see [Counted]. It fails if the body is not one
 // whole JSON object, or array where the endpoint may answer with one. Members that are
 // not as they should be count as not there; of a member that is there twice, the last
 // counts. What it takes, [proto.ParseLine] reads in a line.

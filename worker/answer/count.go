@@ -16,11 +16,23 @@ type count struct {
 	indexed     bool
 }
 
+// Counted reports whether it depends on a request's body of how many parts a whole answer is.
+// Most requests are chats for one choice, of which the body need not be given to [Read]. To
+// look at a body is cheap soon after it was read, and not later.
+func Counted(endpoint string, request []byte) bool {
+	switch endpoint {
+	case "/v1/responses":
+		return false
+	case "/v1/chat/completions":
+		return mayHaveN(request)
+	}
+	return len(request) > 0
+}
+
 // countOf reads out of a request's body what a whole answer has. Where the request has a form
-// that is not known, or that servers understand differently, nothing is known. A chat for
-// one choice is not read at all: most requests are that.
+// that is not known, or that servers understand differently, nothing is known.
 func countOf(s *proto.Scanner, endpoint string, request []byte) count {
-	if len(request) == 0 || endpoint == "/v1/responses" || endpoint == "/v1/chat/completions" && !mayHaveN(request) {
+	if !Counted(endpoint, request) {
 		return count{}
 	}
 	w := readWanted(s, request)
