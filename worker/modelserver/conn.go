@@ -25,7 +25,8 @@ type conn struct {
 	out    []byte // the last request
 	digest uint64 // of it
 	before uint64 // likewise, of the one before that
-	head   []byte // of the last answer, with its length in front
+	length int    // of the last answer's body
+	head   []byte // likewise, its beginning
 
 	uses    int // requests that were sent
 	made    time.Time
@@ -204,12 +205,9 @@ func (c *conn) skipLineEnds() error {
 // repeats reports whether an answer begins like the last one on this connection, and has
 // its length, though another request was sent; and remembers it for the next.
 func (c *conn) repeats(body []byte) bool {
-	const most = 512
-	var head [most + 8]byte
-	n := strconv.AppendInt(head[:0], int64(len(body)), 16)
-	n = append(n, ' ')
-	n = append(n, body[:min(len(body), most-8)]...)
-	same := bytes.Equal(n, c.head) && c.uses > 1 && c.digest != c.before
-	c.head = append(c.head[:0], n...)
+	const most = 500
+	head := body[:min(len(body), most)]
+	same := c.length == len(body) && bytes.Equal(c.head, head) && c.uses > 1 && c.digest != c.before
+	c.length, c.head = len(body), append(c.head[:0], head...)
 	return same
 }

@@ -6,14 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // ErrOutOfStep is returned where the server sends answers that belong to other requests.
@@ -96,8 +95,19 @@ func (w *wire) learn(took time.Duration) {
 		mean = took
 	}
 	w.mean.Store(int64(mean + (took-mean)/8))
-	w.least.Store(int64(min(took, least+min((took-least)/64, soonAfter/16))))
+	w.least.Store(int64(min(took, least+min((took-least)/w.pace(), soonAfter/16))))
 }
+
+// clear notes that an answer was doubted and was right: the server is that fast at times. The
+// caller holds mu.
+func (w *wire) clear(took time.Duration) {
+	w.cleared++
+	w.least.Store(min(w.least.Load(), int64(took)))
+}
+
+// pace is how many answers it takes to forget a fast one. A server that is busy, or that
+// keeps answers, is fast now and then; each time that this is found out costs a request.
+func (w *wire) pace() time.Duration { return 64 << min(w.cleared, 6) }
 
 // took is how long an exchange takes, about.
 func (w *wire) took() time.Duration { return time.Duration(w.mean.Load()) }
@@ -142,17 +152,21 @@ func (w *wire) outOfStep(how string) {
 }
 
 // watch waits, beside all else, for what comes on the connection of an answer that was
-// doubted, so long as the right answer may still come there, and closes it.
-func (w *wire) watch(c *conn) {
+// doubted and took a time, so long as the right answer may still come there, and closes it.
+func (w *wire) watch(c *conn, took time.Duration) {
 	w.mu.Lock()
 	w.apart[c] = struct{}{}
 	w.mu.Unlock()
 	go func() {
-		if c.await(3*w.took()+50*time.Millisecond) == stray {
+		seen := c.await(3*w.took() + 50*time.Millisecond)
+		if seen == stray {
 			w.outOfStep("a second answer came to one request")
 		}
 		w.mu.Lock()
 		delete(w.apart, c)
+		if seen == quiet {
+			w.clear(took)
+		}
 		w.mu.Unlock()
 		c.Close()
 	}()
@@ -197,15 +211,13 @@ func nextRequestID(digest uint64) uint64 {
 	return id
 }
 
-// requestDigest is the same for requests that are the same but for their ids.
+// requestDigest is the same for requests that are the same but for their ids. It means
+// nothing outside of this process.
 func requestDigest(path string, body []byte) uint64 {
-	var d xxhash.Digest
-	d.Reset()
-	d.WriteString(path)
-	d.Write([]byte{0})
-	d.Write(body)
-	return d.Sum64()
+	return 31*maphash.String(digestSeed, path) + maphash.Bytes(digestSeed, body)
 }
+
+var digestSeed = maphash.MakeSeed()
 
 // digests are those of the latest requests. A proxy that keeps answers (nginx, LiteLLM) gives
 // an answer, with the id of the request that it was for, to others that are the same.

@@ -350,3 +350,33 @@ func TestOneThread(t *testing.T) {
 		t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 	}
 }
+
+// A server that is fast now and then, and right, is soon not doubted any more for it: the
+// more often that was seen, the longer it is remembered.
+func TestClear(t *testing.T) {
+	t.Parallel()
+	var w wire
+	slow := func() (answers int) {
+		for ; w.fast(); answers++ {
+			w.learn(20 * time.Millisecond)
+		}
+		return answers
+	}
+	slow()
+	last := 0
+	for range 5 {
+		w.clear(time.Millisecond)
+		if !w.fast() {
+			t.Fatal("a server that was fast counts as slow")
+		}
+		answers := slow()
+		if answers < last*3/2 {
+			t.Errorf("forgotten after %d answers, %d the time before", answers, last)
+		}
+		last = answers
+	}
+	w.clear(50 * time.Millisecond)
+	if w.least.Load() > int64(20*time.Millisecond) {
+		t.Error("a slow answer has raised the least time")
+	}
+}

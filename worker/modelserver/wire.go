@@ -61,6 +61,8 @@ type wire struct {
 	idle  []*conn            // the one used last is at the end
 	apart map[*conn]struct{} // of answers that were doubted
 
+	cleared int // answers that were doubted and were right
+
 	dropping time.Time // a second began, in which
 	dropped  int       // so many connections were closed
 }
@@ -167,7 +169,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	again = stop() && again
 	switch {
 	case d == apart && again:
-		w.watch(c)
+		w.watch(c, took)
 	case d == accepted && again && !w.once.Load() && time.Since(c.made) < maxAge:
 		w.keep(c, took)
 	case a.Err == nil:
