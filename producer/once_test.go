@@ -128,3 +128,52 @@ func TestRunCancelledWhileFull(t *testing.T) {
 		})
 	}
 }
+
+// A collector that begins another round while one is published knows better what is
+// missing: the producer leaves the earlier one.
+func TestNextRoundWhilePublishing(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		goesOn bool
+	}{{"a producer that stays", func(*Config) {}, true}, {"one that publishes once", once, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, lines(2000), settings, 20<<10)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			cfg := Config{JS: b.js, Run: "r", Log: zerolog.Nop()}
+			tt.change(&cfg)
+			p := New(cfg)
+			ended := make(chan error, 1)
+			go func() { ended <- p.Run(ctx) }()
+			prototest.Poll(t, patience, "a full stream", p.Stats().Full.Load)
+			work, err := b.js.Stream(t.Context(), proto.WorkStream("r"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.nextRound(t, 5, 7)
+			if err := work.Purge(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+
+			if tt.goesOn {
+				prototest.Poll(t, patience, "the round", func() bool { return b.published(t) })
+				stop()
+			}
+			select {
+			case err := <-ended:
+				if tt.goesOn != errors.Is(err, context.Canceled) || !tt.goesOn && err != nil {
+					t.Errorf("Run: %v", err)
+				}
+			case <-time.After(patience):
+				t.Fatal("the producer goes on")
+			}
+			m, err := b.runs.Get(t.Context(), "r")
+			if err != nil || m.Publish.Round != 1 || m.Publish.Done != tt.goesOn {
+				t.Errorf("the manifest says %+v, %v", m.Publish, err)
+			}
+		})
+	}
+}

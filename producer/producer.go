@@ -97,6 +97,9 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 			if err := sleep(ctx, time.Second); err != nil {
 				return err
 			}
+		case errors.Is(err, errNextRound) && p.cfg.Once:
+			return nil // who began it publishes it
+		case errors.Is(err, errNextRound):
 		case errors.Is(err, ErrSecondProducer) && p.cfg.Yield:
 		case errors.Is(err, ErrSecondProducer) && p.cfg.Once:
 			return nil
@@ -108,18 +111,23 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 	}
 }
 
-// whileWanted publishes a round, and stops when the run ends meanwhile.
+// whileWanted publishes a round, and stops when the run ends meanwhile, or its collector
+// begins another round.
 func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		err := p.runs.Follow(ctx, m.Run, func(m proto.Manifest) error {
-			switch m.State {
+		err := p.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
+			switch now.State {
 			case proto.StateInProgress, proto.StatePaused:
-				return nil
+			default:
+				return errEnded
 			}
-			return errEnded
+			if now.Publish.Round > m.Publish.Round {
+				return errNextRound
+			}
+			return nil
 		})
 		stop(err)
 	})
@@ -155,8 +163,9 @@ func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 }
 
 var (
-	errEnded = errors.New("the run has ended")
-	errFound = errors.New("a round to publish")
+	errEnded     = errors.New("the run has ended")
+	errFound     = errors.New("a round to publish")
+	errNextRound = errors.New("the collector has begun another round")
 )
 
 // nextRound waits until the manifest asks for a round that is not published yet.

@@ -80,6 +80,9 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 			return nil, err
 		}
 	}
+	if err := k.publishMissing(ctx, runs, m, journal.State()); err != nil {
+		return nil, err
+	}
 	c := collector.New(collector.Config{
 		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
 		Written: func() { k.reports.writeOf(k.output, k.log) },
@@ -101,6 +104,32 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	}
 	k.forgetInput()
 	return readMeta(k.output)
+}
+
+// publishMissing has only the requests published that have no line in the journal, if the
+// run was submitted again because the bus had lost it. Its submit waits for that.
+func (k *keeper) publishMissing(ctx context.Context, runs *proto.Runs, m proto.Manifest, state *collector.State) error {
+	if m.Publish.Round > 0 || m.Publish.Done || state.Done.IsEmpty() || state.Manifest.CreatedAt.Equal(m.CreatedAt) {
+		return nil
+	}
+	end, err := collector.EndOfResults(ctx, k.link.js, k.run)
+	if err != nil {
+		return err
+	}
+	if end.Created.Equal(state.Position.Created) {
+		return nil // these lines came since it was submitted again
+	}
+	work, err := k.link.js.Stream(ctx, proto.WorkStream(k.run))
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(k.run), err)
+	}
+
+	missing := collector.Missing(state.Done, m.Input.Requests)
+	k.log.Warn().Uint64("requests", missing.GetCardinality()).Msg("the bus had lost the run; publishing only the requests that have no line")
+	if !missing.IsEmpty() {
+		return collector.StartRound(ctx, k.link.js, runs, k.run, work.CachedInfo().State.LastSeq, missing)
+	}
+	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Publish.Done = true })
 }
 
 // forgetInput removes the copy of the input. The run is whole, so no more than a warning

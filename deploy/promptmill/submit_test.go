@@ -80,7 +80,7 @@ func TestSubmitTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.publishRun(t.Context(), m, nil); err != errTaken {
+	if err := s.publishRun(t.Context(), m, nil, false); err != errTaken {
 		t.Errorf("a run that is in progress is submitted again: %v", err)
 	}
 }

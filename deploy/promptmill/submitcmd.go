@@ -126,7 +126,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.publishRun(ctx, m, inputs); err != nil {
+	if err := s.publishRun(ctx, m, inputs, c.IsSet("run")); err != nil {
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
 			return withHint(fmt.Errorf("the bus has no room for another run: %w", err), "promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
 		}
@@ -312,8 +312,9 @@ func (s *session) announce(ctx context.Context, m proto.Manifest) error {
 var errTaken = errors.New("another promptmill submit was first with this run")
 
 // publishRun stores the input on the bus, begins the run and publishes its shards: all,
-// or as many as there is room for if somebody else publishes the rest.
-func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []string) error {
+// or as many as there is room for if somebody else publishes the rest. again says that the
+// run may have been on the bus before.
+func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []string, again bool) error {
 	if err := s.announce(ctx, m); err != nil {
 		return err
 	}
@@ -338,6 +339,11 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	if err != nil {
 		return err
 	}
+	if again {
+		if taken, err := s.awaitCollector(ctx, m.Run); err != nil || taken {
+			return err
+		}
+	}
 	files := func(context.Context) ([]string, error) { return inputs, nil } // whatever the manifest on the bus names
 	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Files: files, Once: true, Validated: true})
 	publishing, stop := context.WithCancelCause(ctx)
@@ -357,6 +363,32 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 		return err
 	}
 	return nil
+}
+
+// collectorTime is how long the collector of a run that is submitted again may take to read
+// its journal, before all of the input is published.
+const collectorTime = 5 * time.Second
+
+// awaitCollector waits until a run is collected, and reports whether the collector publishes
+// it: what has its line already is not to be run again.
+func (s *session) awaitCollector(ctx context.Context, run string) (taken bool, err error) {
+	waiting, stop := context.WithTimeout(ctx, collectorTime)
+	defer stop()
+	for {
+		_, there, err := s.presence.CollectorOf(waiting, run)
+		if err == nil && there || sleep(waiting, 100*time.Millisecond) != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	now, err := s.runs.Get(ctx, run)
+	if err != nil {
+		return false, err
+	}
+
+	return now.Publish.Round > 0 || now.Publish.Done || now.State.Ended(), nil
 }
 
 // errOthersPublish ends publishing when the bus is full and the run's collector, which
