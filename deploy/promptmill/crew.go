@@ -5,8 +5,10 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
@@ -19,8 +21,9 @@ import (
 type crew struct {
 	producer  *producer.Producer
 	collector *collector.Collector
-	worker    *worker.Worker // nil if others do that
+	workers   []*worker.Worker // none if others do that
 	also      []func(context.Context) error
+	log       zerolog.Logger
 }
 
 var errCompleted = errors.New("completed")
@@ -37,11 +40,19 @@ func (c crew) run(ctx context.Context) error {
 		group.Go(func() error { return run(working) })
 	}
 	group.Go(func() error { return c.producer.Run(working) })
-	if c.worker != nil {
+	var left atomic.Int64 // workers
+	left.Store(int64(len(c.workers)))
+	for _, w := range c.workers {
 		workers.Add(1)
 		group.Go(func() error {
 			defer workers.Done()
-			return c.worker.Run(working)
+			err := w.Run(working)
+			refused, _ := errors.AsType[*worker.RefusedError](err)
+			if others := left.Add(-1); refused == nil || others == 0 {
+				return err
+			}
+			c.log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
+			return nil
 		})
 	}
 	group.Go(func() error {

@@ -18,14 +18,17 @@ import (
 // modelLimit is for a server that loads the model for its first request, as Ollama does.
 const modelLimit = 2 * time.Minute
 
-// lookAtNamedServer looks at a model server that a flag names.
-func lookAtNamedServer(ctx context.Context, url, key, model string, options []modelserver.Option) []finding {
-	s, err := modelserver.New(url, key, options...)
+// lookAtNamedServer looks at a model server that a flag names, or at each of its addresses.
+func lookAtNamedServer(ctx context.Context, url, key, model string, each bool, options []modelserver.Option) (list []finding) {
+	servers, err := serversAt(ctx, url, key, each, options)
 	if err != nil {
 		return []finding{failed("model server", err)}
 	}
-	defer s.Close()
-	return lookAtServer(ctx, s, model)
+	for _, s := range servers {
+		list = append(list, lookAtServer(ctx, s, model)...)
+		s.Close()
+	}
+	return list
 }
 
 // lookForServers looks at the model servers of this machine.

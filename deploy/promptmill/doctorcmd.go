@@ -25,7 +25,8 @@ func doctorCommand(env environment) *cli.Command {
 			"server. Exit codes: 0 no check failed, 1 one did, 4 the bus or a model server that a flag\n" +
 			"names cannot be reached.",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringSliceFlag{Name: "url", Usage: "an OpenAI-compatible model server (repeatable)", DefaultText: "those found on this machine", Sources: flagEnv("url")},
+			urlFlag(),
+			eachAddressFlag(),
 			apiKeyFlag(),
 			modelCAFlag(),
 			&cli.StringFlag{Name: "model", Usage: "model to ask", DefaultText: "one that the server has", Sources: flagEnv("model")},
@@ -73,7 +74,7 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 	}
 	for _, url := range urls {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
-			return lookAtNamedServer(ctx, url, c.String("api-key"), c.String("model"), options)
+			return lookAtNamedServer(ctx, url, c.String("api-key"), c.String("model"), c.Bool("each-address"), options)
 		}})
 	}
 	if len(urls) == 0 {

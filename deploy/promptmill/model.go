@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,15 +29,24 @@ import (
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "exec", Usage: "start the model server with this `COMMAND`, and keep it running", Sources: flagEnv("exec")},
+		eachAddressFlag(),
 		apiKeyFlag(),
 		modelCAFlag(),
-		&cli.IntFlag{Name: "concurrency", Usage: "requests at the model server at once", DefaultText: "found out", Sources: flagEnv("concurrency")},
+		&cli.IntFlag{Name: "concurrency", Usage: "requests at once at each model server", DefaultText: "found out", Sources: flagEnv("concurrency")},
 		&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "the most that is tried to find that out", Sources: flagEnv("max-concurrency")},
 		&cli.IntFlag{Name: "attempts", Value: 5, Usage: "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter", Sources: flagEnv("attempts")},
 		&cli.DurationFlag{Name: "timeout", Value: 30 * time.Minute, Usage: "of one attempt", Sources: flagEnv("timeout")},
 		&cli.DurationFlag{Name: "stall", Value: 5 * time.Minute, Usage: "a model server that makes no progress for so long counts as hung", Sources: flagEnv("stall")},
 		&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "to finish requests in flight after Ctrl-C", Sources: flagEnv("grace")},
 	}
+}
+
+func urlFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "url", Usage: "an OpenAI-compatible model server (repeatable)", DefaultText: "found on this machine", Sources: flagEnv("url")}
+}
+
+func eachAddressFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "each-address", Value: true, Usage: "take each private address of the name in a --url for a server; =false: they lead to one server or load balancer", Sources: flagEnv("each-address")}
 }
 
 func apiKeyFlag() cli.Flag {
@@ -98,12 +110,17 @@ func checkServerFlags(c *cli.Command, urls []string) error {
 	if _, err := modelserver.CleanKey(c.String("api-key")); err != nil {
 		return usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
 	}
+	named := map[string]bool{}
 	for _, url := range urls {
 		s, err := modelserver.New(url, "")
 		if err != nil {
 			return usage("", "--url: %w", err)
 		}
 		s.Close()
+		if named[s.URL()] {
+			return usage("name each model server once", "--url %s is given twice", s.URL())
+		}
+		named[s.URL()] = true
 	}
 	_, err := serverOptions(c, zerolog.Nop())
 	return err
@@ -214,17 +231,42 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 		}
 		return nil
 	}
+	each := c.Bool("each-address") && !c.Bool("sim") && !c.IsSet("exec")
 	for _, url := range urls {
-		s, err := modelserver.New(url, key, options...)
+		list, err := serversAt(ctx, url, key, each, options)
 		if err != nil {
 			return err // checked before
 		}
-		m.servers = append(m.servers, s)
+		m.servers = append(m.servers, list...)
 	}
 	if c.IsSet("exec") {
 		return m.start(ctx, running, c.String("exec"), state, log)
 	}
 	return nil
+}
+
+// serversAt are the model servers at a URL: one, or, where each address is one, those of the
+// name in it. A name whose addresses cannot be found is one server, which is waited for.
+func serversAt(ctx context.Context, url, key string, each bool, options []modelserver.Option) (list []*modelserver.Server, err error) {
+	addresses := []netip.Addr{}
+	if each {
+		addresses, _ = modelserver.Addresses(ctx, url)
+	}
+	for _, a := range addresses {
+		s, err := modelserver.New(url, key, append(slices.Clone(options), modelserver.WithAddress(a))...)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	if len(list) > 0 {
+		return list, nil
+	}
+	s, err := modelserver.New(url, key, options...)
+	if err != nil {
+		return nil, err
+	}
+	return []*modelserver.Server{s}, nil
 }
 
 // start starts the model server of --exec.
@@ -250,14 +292,14 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 	return nil
 }
 
-// ready waits until the first server takes requests, while it says that it loads, and
-// shows a clock.
+// ready waits until a server takes requests, while one says that it loads, and shows a clock.
+// It returns what all of them have that take requests by then.
 func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, error) {
 	begin, shown := time.Now(), time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		info, err := m.servers[0].Look(ctx)
+		info, err := m.look(ctx)
 		waits := errors.Is(err, modelserver.ErrLoading) || m.process != nil && errors.Is(err, modelserver.ErrUnreachable)
 		if !waits {
 			return info, err
@@ -275,6 +317,61 @@ func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, e
 			screen.clock(what, now.Sub(begin), &shown)
 		}
 	}
+}
+
+// look asks all servers what they have. The error is that of a server that answers if there is
+// one, or of one that loads, or else of the first.
+func (m *models) look(ctx context.Context) (modelserver.Info, error) {
+	infos, errs := make([]modelserver.Info, len(m.servers)), make([]error, len(m.servers))
+	var looks sync.WaitGroup
+	for i, s := range m.servers {
+		looks.Go(func() { infos[i], errs[i] = s.Look(ctx) })
+	}
+	looks.Wait()
+
+	var answered []modelserver.Info
+	var silent error // of a server that answers without saying what it has
+	for i, err := range errs {
+		if !errors.Is(err, modelserver.ErrUnreachable) {
+			answered = append(answered, infos[i])
+			silent = cmp.Or(silent, err)
+		}
+	}
+	if len(answered) > 0 {
+		return modelserver.Together(answered), silent
+	}
+	if i := slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, modelserver.ErrLoading) }); i >= 0 {
+		return infos[i], errs[i]
+	}
+	if len(errs) > 1 {
+		return infos[0], fmt.Errorf("%w; none of the %d servers answers", errs[0], len(errs))
+	}
+	return infos[0], errs[0]
+}
+
+// keepFirst lets go of all servers but the first.
+func (m *models) keepFirst() {
+	for _, s := range m.servers[1:] {
+		s.Close()
+	}
+	m.servers = m.servers[:1]
+}
+
+// inWords is the model servers in words.
+func (m *models) inWords() string {
+	const most = 3 // that are named
+	var flavours, urls []string
+	for _, s := range m.servers {
+		if f := s.Flavour(); f != "" && !slices.Contains(flavours, f) {
+			flavours = append(flavours, f)
+		}
+		urls = append(urls, s.URL())
+	}
+	what := "server at "
+	if len(urls) > 1 {
+		what = "servers at "
+	}
+	return strings.TrimSpace(strings.Join(flavours, " and ") + " " + what + few(urls, most))
 }
 
 // follow says how long the model server loads, and ends with an error when it does not

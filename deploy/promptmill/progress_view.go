@@ -13,7 +13,6 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/worker"
 )
 
 // sample is the state of a run at a moment, and the form of --progress json, whose
@@ -67,8 +66,7 @@ type atWorker struct {
 // view is where the state of a run is seen.
 type view struct {
 	run    proto.Manifest
-	worker *worker.Worker // of this process, or nil
-	limit  func() int     // of that worker, requests in flight at most
+	own    []namedWorker // those of this process
 	counts func() collector.Progress
 	link   *link
 
@@ -116,22 +114,28 @@ func (v *view) look() sample {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var others []proto.WorkerInfo
-	var ours proto.WorkerInfo
+	ours := make([]proto.WorkerInfo, len(v.own))
 	for _, w := range proto.Labelled(v.workers) {
-		if v.worker != nil && w.ID == v.worker.ID() {
-			ours = w
-		} else if works(w, v.run) {
+		i := slices.IndexFunc(v.own, func(own namedWorker) bool { return own.worker.ID() == w.ID })
+		switch {
+		case i >= 0:
+			ours[i] = w
+		case works(w, v.run):
 			others = append(others, w)
 		}
 	}
-	if v.worker != nil {
-		own := v.own(ours, now)
-		out.ByWorker = append(out.ByWorker, own)
-		// Those of requests that have no line yet are not among the attempts.
-		out.Retries = max(out.Retries, v.worker.Stats().Retries.Load())
-		if !slices.ContainsFunc(others, func(w proto.WorkerInfo) bool { return w.Ready }) && own.WaitsFor != "" {
-			out.State = own.WaitsFor
-		}
+	ready := slices.ContainsFunc(others, func(w proto.WorkerInfo) bool { return w.Ready })
+	retries := int64(0)
+	for i, w := range v.own {
+		at := w.now(ours[i], now)
+		out.ByWorker = append(out.ByWorker, at)
+		retries += w.worker.Stats().Retries.Load()
+		ready = ready || at.WaitsFor == ""
+	}
+	// Those of requests that have no line yet are not among the attempts.
+	out.Retries = max(out.Retries, retries)
+	if !ready && len(v.own) > 0 {
+		out.State = out.ByWorker[0].WaitsFor
 	}
 	for _, w := range others {
 		out.ByWorker = append(out.ByWorker, told(w))
@@ -145,7 +149,7 @@ func (v *view) look() sample {
 		out.State = "writing the output files"
 	case v.state == proto.StatePaused || v.state == proto.StateCancelling:
 		out.State = string(v.state)
-	case v.worker == nil && v.asked && len(missing) > 0:
+	case len(v.own) == 0 && v.asked && len(missing) > 0:
 		out.State = "waiting for a worker that serves " + strings.Join(missing, ", ")
 	}
 	return out
@@ -158,14 +162,14 @@ func works(w proto.WorkerInfo, m proto.Manifest) bool {
 	})
 }
 
-// own is the worker of this process, which tells more and at once.
-func (v *view) own(announced proto.WorkerInfo, now time.Time) atWorker {
+// now is what a worker of this process does, which tells more and at once.
+func (n namedWorker) now(announced proto.WorkerInfo, now time.Time) atWorker {
 	w := told(announced)
-	stats := v.worker.Stats()
-	info, _ := v.worker.Info()
-	w.own, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, hostName()), info.Flavour, ""
-	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), v.limit(), stats.Done.Load(), stats.TokensOut.Load()
-	if why, since := v.worker.Waiting(); why != "" {
+	stats := n.worker.Stats()
+	info, _ := n.worker.Info()
+	w.own, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, n.name), info.Flavour, ""
+	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), n.limiter.Limit(), stats.Done.Load(), stats.TokensOut.Load()
+	if why, since := n.worker.Waiting(); why != "" {
 		w.WaitsFor = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))
 	} else if stats.Stalled.Load() {
 		w.WaitsFor = "waiting for the bus"
@@ -214,8 +218,12 @@ func (t *track) add(v sample) sample {
 	v.RequestsPerS = float64(v.Done-first.Done) / seconds
 	v.InputTokPerS = float64(v.inputTokens-first.inputTokens) / seconds
 	v.OutputTokPerS = float64(v.outputTokens-first.outputTokens) / seconds
-	if len(v.ByWorker) > 0 && v.ByWorker[0].own {
-		w, before := &v.ByWorker[0], first.ByWorker[0]
+	for i := range v.ByWorker { // those of this process come first, always in the same order
+		w := &v.ByWorker[i]
+		if !w.own {
+			break
+		}
+		before := first.ByWorker[i]
 		w.RequestsPerS = new(float64(w.done-before.done) / seconds)
 		w.OutputTokPerS = new(float64(w.outputTokens-before.outputTokens) / seconds)
 	}

@@ -19,7 +19,7 @@ import (
 func runCommand(env environment) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder", Sources: flagEnv("output")},
-		&cli.StringFlag{Name: "url", Usage: "the OpenAI-compatible model server", DefaultText: "one found on this machine", Sources: flagEnv("url")},
+		urlFlag(),
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
 		&cli.BoolFlag{Name: "json", Usage: "print the metadata on stdout at the end", Sources: flagEnv("json")},
 		&cli.BoolFlag{Name: "retry", Usage: "if the run is complete, run its failed requests again", Sources: flagEnv("retry")},
@@ -70,7 +70,7 @@ type runOptions struct {
 	listen   listenAt
 	shared   bool // boxes other than this one may work for the run
 	retry    bool
-	urls     []string // of the model server, if it is named
+	urls     []string // of the model servers, if they are named
 	runID    string
 	grace    time.Duration
 	flush    time.Duration
@@ -90,15 +90,11 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	if o.settings, err = parseSettings(c); err != nil {
 		return o, err
 	}
-	o.settings.Simulated, o.settings.Capacity = o.sim, cmp.Or(c.Int("concurrency"), oneBox)
-	var urls []string
-	if url := c.String("url"); url != "" {
-		urls = append(urls, url)
-	}
-	if err := checkModelFlags(c, urls...); err != nil {
+	o.urls = c.StringSlice("url")
+	if err := checkModelFlags(c, o.urls...); err != nil {
 		return o, err
 	}
-	o.urls = urls
+	o.settings.Simulated, o.settings.Capacity = o.sim, cmp.Or(c.Int("concurrency"), oneBox)*max(1, len(o.urls))
 	if o.shared {
 		o.settings.Capacity = max(o.settings.Capacity, manyBoxes)
 	}
@@ -115,7 +111,7 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	if o.retry && external(c) {
 		return o, usage("promptmill retry RUN, and then promptmill collect RUN -o OUT", "--retry is not possible on a bus of many runs")
 	}
-	if collectsOnly(c) && (c.Bool("sim") || c.String("exec") != "" || len(urls) > 0) {
+	if collectsOnly(c) && (c.Bool("sim") || c.String("exec") != "" || len(o.urls) > 0) {
 		return o, usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
 			"a collector on this bus takes no requests, so this command cannot run them itself")
 	}

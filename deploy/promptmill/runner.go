@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -505,8 +506,9 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if found := r.models.servers; len(found) > 1 {
-		r.screen.say("found %d model servers, using %s; --url names another", len(found), found[0].URL())
+	if found := r.models.servers; len(found) > 1 && len(o.urls) == 0 {
+		r.screen.say("found %d model servers, using %s; --url names another, or several", len(found), found[0].URL())
+		r.models.keepFirst()
 	}
 	if r.models.process != nil {
 		r.screen.say("starting the model server of --exec, and waiting for it at %s; --url names another place", r.models.servers[0].URL())
@@ -525,7 +527,7 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	return nil
 }
 
-// platform is the model server in words.
+// platform is the model servers in words.
 func (r *runner) platform() string {
 	if r.models == nil {
 		return "OpenAI-compatible servers"
@@ -533,8 +535,7 @@ func (r *runner) platform() string {
 	if r.options.sim {
 		return "promptmill's simulated server"
 	}
-	s := r.models.servers[0]
-	return strings.TrimSpace(s.Flavour() + " server at " + s.URL())
+	return r.models.inWords()
 }
 
 // served refuses requests for models that the server does not have: they would wait
@@ -544,10 +545,14 @@ func (r *runner) served(in proto.Input) error {
 	if r.options.shared {
 		return nil
 	}
+	has := "server has"
+	if r.models != nil && len(r.models.servers) > 1 {
+		has = "servers that answer have"
+	}
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
 		if !proto.Serves(names, model) {
 			return usage(otherModel(model, names)+"start a server with that model, or send all requests to another with --override-model NAME",
-				"%d requests name the model %q, but the server has %s", in.Models[model], model, cmp.Or(strings.Join(names, ", "), "none"))
+				"%d requests name the model %q, but the %s %s", in.Models[model], model, has, cmp.Or(strings.Join(names, ", "), "none"))
 		}
 	}
 	return nil
@@ -598,18 +603,13 @@ func (r *runner) work(ctx context.Context) error {
 	m := r.journal.State().Manifest
 	log := o.log.With().Str("run", m.Run).Logger()
 	files := func(context.Context) ([]string, error) { return o.inputs, nil } // whatever the manifest on the bus names
-	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Files: files, Validated: !r.resumed, Log: log})}
+	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Files: files, Validated: !r.resumed, Log: log}), log: log}
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
 	view := &view{run: m, link: l}
 	if r.models != nil {
-		cfg := workerConfig(o.command, r.models, r.models.servers[0], l, log)
-		cfg.Run, cfg.StopRefused, cfg.Samples = m.Run, !o.shared, r.samples()
-		parts.worker = worker.New(cfg)
-		view.worker, view.limit = parts.worker, cfg.Limiter.Limit
-		r.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, parts.worker})
-		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, parts.worker, r.screen) })
+		r.hire(&parts, view, l, log)
 	}
 	parts.collector = collector.New(collector.Config{
 		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
@@ -637,6 +637,22 @@ func (r *runner) work(ctx context.Context) error {
 		r.options.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
 	return nil
+}
+
+// hire adds a worker for each model server.
+func (r *runner) hire(parts *crew, view *view, l *link, log zerolog.Logger) {
+	o, samples := r.options, r.samples()
+	for i, server := range r.models.servers {
+		cfg := workerConfig(o.command, r.models, server, l, log)
+		cfg.Name = r.models.workerName(cfg.Name, i)
+		cfg.Run, cfg.StopRefused, cfg.Samples = view.run.Run, !o.shared, samples
+		w := worker.New(cfg)
+		named := namedWorker{cfg.Name, cfg.Limiter, w}
+		parts.workers = append(parts.workers, w)
+		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, w, r.screen) })
+		view.own = append(view.own, named)
+		r.measured.addWorker(named)
+	}
 }
 
 // prepare puts the run on the bus, or what of it is not there (any more). alone says

@@ -26,7 +26,7 @@ func workerCommand(env environment) *cli.Command {
 		Description: "Takes requests of all runs that need a model which the server has, until it is\n" +
 			"stopped. It waits for the model server, and for the bus when that goes away.",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringSliceFlag{Name: "url", Usage: "an OpenAI-compatible model server (repeatable)", DefaultText: "those found on this machine", Sources: flagEnv("url")},
+			urlFlag(),
 			&cli.StringFlag{Name: "name", Usage: "what to call this worker", DefaultText: "the host's name", Sources: flagEnv("name")},
 			&cli.BoolFlag{Name: "sim", Usage: "answer by a simulated model server, for trying things out", Sources: flagEnv("sim")},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
@@ -81,9 +81,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	group, working := errgroup.WithContext(ctx)
 	for i, server := range m.servers {
 		cfg := workerConfig(c, m, server, l, log.With().Str("server", server.URL()).Logger())
-		if cfg.Name = name; len(m.servers) > 1 {
-			cfg.Name = fmt.Sprintf("%s-%d", name, i+1)
-		}
+		cfg.Name = m.workerName(name, i)
 		screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, l.name, server.URL(), atOnce(c))
 		w := worker.New(cfg)
 		measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, w})
@@ -128,6 +126,14 @@ func workerConfig(c *cli.Command, m *models, server *modelserver.Server, l *link
 		Name: hostName(), Host: hostName(), Version: versionText(),
 		Attempts: c.Int("attempts"), Timeout: c.Duration("timeout"), Stall: c.Duration("stall"), Grace: c.Duration("grace"), Log: log,
 	}
+}
+
+// workerName is the name of the worker at the i-th server.
+func (m *models) workerName(name string, i int) string {
+	if len(m.servers) == 1 {
+		return name
+	}
+	return fmt.Sprintf("%s-%d", name, i+1)
 }
 
 // atOnce says how many requests will be at a model server at once.

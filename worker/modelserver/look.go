@@ -75,6 +75,26 @@ func (i Info) Names() []string {
 	return names
 }
 
+// Together is what some servers have together: each model once. Where they are several, it is
+// of the first one's flavour and has no figures.
+func Together(list []Info) Info {
+	if len(list) == 1 {
+		return list[0]
+	}
+	sum := Info{Flavour: list[0].Flavour, Models: []Model{}}
+	for _, info := range list {
+		if info.Names() == nil { // it may have any
+			return Info{Flavour: list[0].Flavour}
+		}
+		for _, m := range info.Models {
+			if !slices.ContainsFunc(sum.Models, func(has Model) bool { return has.ID == m.ID }) {
+				sum.Models = append(sum.Models, m)
+			}
+		}
+	}
+	return sum
+}
+
 // flavour is a kind of model server.
 type flavour interface {
 	name() string

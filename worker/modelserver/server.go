@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -51,6 +52,7 @@ type Server struct {
 	redirects     atomic.Bool           // it was said that it does
 	authorization string
 	roots         *x509.CertPool // nil: the system's
+	at            netip.Addr     // of its host; not valid: any that it has
 	dialer        *net.Dialer
 	http          *http.Transport
 	log           zerolog.Logger
@@ -93,7 +95,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 	s.given = at
 	s.http = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         s.dialer.DialContext,
+		DialContext:         s.dial,
 		TLSClientConfig:     &tls.Config{RootCAs: s.roots},
 		TLSHandshakeTimeout: s.dialer.Timeout,
 		// A connection that is used once cannot be out of step, and an idle one does not keep
@@ -115,7 +117,11 @@ func (s *Server) wireTo(at place) *wire {
 	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); proxy != nil || err != nil {
 		return nil
 	}
-	return newWire(u, s.authorization, s.dialer, s.roots, s.log)
+	w := newWire(u, s.authorization, s.dialer, s.roots, s.log)
+	if w != nil {
+		w.address = s.pinned(w.address)
+	}
+	return w
 }
 
 // place is where the server is, as far as it is known.
@@ -126,8 +132,14 @@ func (s *Server) place() *place {
 	return &s.given
 }
 
-// URL is the server's base URL, without "/v1" and without secrets.
-func (s *Server) URL() string { return s.given.base() }
+// URL is the server's base URL for people, without "/v1" and without secrets; with its address
+// behind it, where it is one of several of the host.
+func (s *Server) URL() string {
+	if s.at.IsValid() {
+		return s.given.base() + " (" + s.at.String() + ")"
+	}
+	return s.given.base()
+}
 
 // Close drops all connections that have no request.
 func (s *Server) Close() {

@@ -1,0 +1,98 @@
+package modelserver
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// WithAddress has the server reached at this address of the host that its URL names. All that
+// is sent names the host as before: in its Host header, and in TLS.
+func WithAddress(at netip.Addr) Option { return func(s *Server) { s.at = at } }
+
+// dial connects to an address of the server's host.
+func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.dialer.DialContext(ctx, network, s.pinned(address))
+}
+
+// pinned is host and port with the host's address that is to be used.
+func (s *Server) pinned(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || !s.at.IsValid() {
+		return address
+	}
+	return net.JoinHostPort(s.at.String(), port)
+}
+
+// lookUp is how the addresses of a name are found.
+type lookUp func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+// lookUpTimeout bounds looking for a name's addresses.
+const lookUpTimeout = 5 * time.Second
+
+// Addresses are those of the name in a model server's URL, of which each is a server of its
+// own: a headless service, or a name that DNS gives in turns. They are nil where the name is
+// one server. It is one if it has one address, or one of each family; if it is reached through
+// a proxy; and if an address is public, since names in the open with several have load
+// balancers there. The error is that of looking for them.
+func Addresses(ctx context.Context, base string) ([]netip.Addr, error) {
+	return findAddresses(ctx, base, net.DefaultResolver.LookupNetIP)
+}
+
+func findAddresses(ctx context.Context, base string, find lookUp) ([]netip.Addr, error) {
+	p, _, err := parsePlace(base)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(p.origin)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err == nil {
+		return nil, nil
+	}
+	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); proxy != nil || err != nil {
+		return nil, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
+	all, err := find(limited, "ip", u.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	return serversAmong(all), nil
+}
+
+// serversAmong are the addresses of a name that are servers of their own, nil if they are one.
+// They come in the order in which this host reaches them best (RFC 6724). A host with both
+// families has one of each, so that those of the first one's are all there are.
+func serversAmong(all []netip.Addr) []netip.Addr {
+	var list []netip.Addr
+	for _, a := range all {
+		a = a.Unmap()
+		if isPublic(a) {
+			return nil
+		}
+		if len(list) == 0 || a.Is4() == list[0].Is4() {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	if list = slices.Compact(list); len(list) < 2 {
+		return nil
+	}
+	return list
+}
+
+// shared is the network of hosts behind the address of a carrier (RFC 6598); Tailscale and
+// some clusters have theirs there.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// isPublic reports whether an address is for the whole internet.
+func isPublic(a netip.Addr) bool {
+	return !(a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || shared.Contains(a))
+}
