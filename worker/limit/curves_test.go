@@ -36,13 +36,19 @@ const (
 	tpot = 10 * time.Millisecond
 )
 
+// turns is how many nanoseconds requests are set apart by: more than there are requests at
+// once, and so few that no time is lost.
+const turns = 9973
+
 // server is a simulated GPU with knobs, of a request that takes 1.1 s.
 func server(slots int) sim.EngineConfig {
 	return sim.EngineConfig{Slots: slots, TTFT: ttft, TPOT: tpot}
 }
 
 // drive runs requests through a limiter for some seconds. change, if not nil, is called
-// before each.
+// before each. No two requests begin or end in the same nanosecond: who is first would be
+// the choice of Go's scheduler, which decides otherwise on a machine that is busy, and the
+// figures with it.
 func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change func(second int, e *sim.Engine)) []second {
 	t.Helper()
 	e := sim.NewEngine(c.engine)
@@ -56,6 +62,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 		}
 	}
 	all.Go(func() {
+		time.Sleep(time.Nanosecond) // after whoever looks in the same millisecond
 		for ctx.Err() == nil {
 			awake()
 			l.Beat()
@@ -71,7 +78,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 		})
 	}
 	all.Go(func() {
-		for {
+		for turn := time.Duration(1); ; turn = turn%turns + 1 {
 			awake()
 			s, err := l.Acquire(ctx)
 			if err != nil {
@@ -84,7 +91,9 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 				work = (c.least + c.most) / 2
 			}
 			all.Go(func() {
+				time.Sleep(turn)
 				err := e.Run(ctx, 100, n)
+				time.Sleep(turn)
 				awake()
 				switch {
 				case err == nil:
