@@ -222,14 +222,20 @@ func TestSomeRefused(t *testing.T) {
 func TestRefusedForAWhile(t *testing.T) {
 	t.Parallel()
 	g := &gate{status: 401}
-	answered := make(chan struct{}, 400)
-	g.wait = func([]byte) { answered <- struct{}{} }
+	release := make(chan struct{})
+	var answers atomic.Int64
+	g.wait = func([]byte) { // with all answers but the first, so that most of the run is left to refuse
+		if answers.Add(1) > 1 {
+			<-release
+		}
+	}
 	b := newBench(t, serve(t, g))
 	b.cfg.StopRefused = true // which is for a server that never took one
 	b.fill("r", "m", 0, 200, 10)
 	w, stop := b.start()
-	<-answered
+	prototest.Poll(t, patience, "an answer", func() bool { return w.stats.Done.Load() > 0 })
 	g.shut.Store(true)
+	close(release)
 	prototest.Poll(t, patience, "the refusal to be noticed", func() bool {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "refuses all requests")

@@ -1,0 +1,161 @@
+package modelserver
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// flow is one direction of a connection in memory: what was written, and not read yet.
+type flow struct {
+	mu       sync.Mutex
+	bytes    []byte
+	ended    bool
+	deadline time.Time
+	changed  chan struct{} // closed when something has
+}
+
+func newFlow() *flow { return &flow{changed: make(chan struct{})} }
+
+// change changes the flow and wakes those who wait for that.
+func (f *flow) change(how func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// read reads what there is, or reports that it must wait, for a change and at most for a time.
+func (f *flow) read(p []byte) (n int, err error, changed <-chan struct{}, most time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	most = math.MaxInt64
+	if !f.deadline.IsZero() {
+		most = time.Until(f.deadline)
+	}
+
+	switch {
+	case most <= 0:
+		return 0, os.ErrDeadlineExceeded, nil, 0
+	case len(f.bytes) > 0:
+		n = copy(p, f.bytes)
+		f.bytes = f.bytes[n:]
+		return n, nil, nil, 0
+	case f.ended:
+		return 0, io.EOF, nil, 0
+	}
+	return 0, nil, f.changed, most
+}
+
+// pipe is an end of a connection in memory that keeps what is written until it is read, as a
+// socket does. Unlike a socket's, its time is synctest's.
+type pipe struct{ in, out *flow }
+
+func newPipe() (client, server *pipe) {
+	there, back := newFlow(), newFlow()
+	return &pipe{back, there}, &pipe{there, back}
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	for {
+		n, err, changed, most := p.in.read(b)
+		if changed == nil {
+			return n, err
+		}
+		wait := time.NewTimer(most)
+		select {
+		case <-changed:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+}
+
+func (p *pipe) Write(b []byte) (n int, err error) {
+	p.out.change(func() {
+		if p.out.ended {
+			err = net.ErrClosed
+			return
+		}
+		p.out.bytes = append(p.out.bytes, b...)
+		n = len(b)
+	})
+	return n, err
+}
+
+func (p *pipe) Close() error {
+	for _, f := range []*flow{p.in, p.out} {
+		f.change(func() { f.ended = true })
+	}
+	return nil
+}
+
+func (p *pipe) SetReadDeadline(at time.Time) error {
+	p.in.change(func() { p.in.deadline = at })
+	return nil
+}
+
+func (p *pipe) SetDeadline(at time.Time) error { return p.SetReadDeadline(at) } // no write waits
+
+func (p *pipe) SetWriteDeadline(time.Time) error { return nil }
+
+func (p *pipe) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipe) RemoteAddr() net.Addr { return &net.TCPAddr{} }
+
+// Control, Read and Write of a pipe's descriptor, of which it has none.
+type descriptor struct{}
+
+func (descriptor) Control(f func(uintptr)) error   { f(0); return nil }
+func (descriptor) Read(f func(uintptr) bool) error { f(0); return nil }
+func (descriptor) Write(func(uintptr) bool) error  { return nil }
+
+// newPipeConn is a connection over a pipe. It is looked at as one over a socket is.
+func newPipeConn(p *pipe) *conn {
+	c := &conn{Conn: p, tcp: p, raw: descriptor{}, made: time.Now(), since: time.Now()}
+	c.in = bufio.NewReaderSize(c, 16<<10)
+	c.check = func(uintptr) bool {
+		n, err, changed, _ := p.in.read(c.seen[:])
+		c.got, c.failed = n, nil
+		if changed != nil || err == os.ErrDeadlineExceeded {
+			c.failed = syscall.EAGAIN
+		}
+		return true
+	}
+	return c
+}
+
+// listenInBubble has each connection to a server in memory served by a function, in
+// synctest's time, and closes it then. A connection is made after a time, and is there for
+// the server after another.
+func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Conn, in *bufio.Reader)) *Server {
+	t.Helper()
+	s, err := New("http://127.0.0.1:1", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	s.given.wire.open = func(context.Context) (*conn, error) {
+		time.Sleep(made)
+		client, server := newPipe()
+		served.Go(func() {
+			defer server.Close()
+			time.Sleep(there)
+			serve(server, bufio.NewReader(server))
+		})
+		return newPipeConn(client), nil
+	}
+	t.Cleanup(func() {
+		s.Close()
+		served.Wait()
+	})
+	return s
+}
