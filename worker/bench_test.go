@@ -25,6 +25,8 @@ type bench struct {
 	js   jetstream.JetStream
 	runs *proto.Runs
 	cfg  Config
+
+	longPull time.Duration // of the worker; 0: as usual
 }
 
 // newBus makes a bus without a run and without the buckets that runs need.
@@ -150,6 +152,9 @@ func chats(first, last uint32) []proto.Request { return questions("r", "m", firs
 // start runs the worker. The returned function stops it and waits for its end.
 func (b *bench) start() (w *Worker, stop func()) {
 	w = New(b.cfg)
+	if b.longPull > 0 {
+		w.longPull = b.longPull
+	}
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()

@@ -212,11 +212,16 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			continue
 		}
 		// One pull at a time: what it brings decides who is next.
-		from, wait := list[0], 50*time.Millisecond // the next may have something
-		if all == 1 {
-			wait = 500 * time.Millisecond
+		from, size, wait := list[0], fair(list, w.room()), 50*time.Millisecond // the next may have something
+		switch known := from.source.waiting; {
+		case all == 1:
+			wait = w.longPull
+		case known > 0:
+			// A bus that is slow for a moment does not let the less urgent go first. For more
+			// than there is the pull would wait to its end.
+			size, wait = min(size, known), w.longPull
 		}
-		n, err := w.pull(ctx, bus, from, fair(list, w.room()), wait)
+		n, err := w.pull(ctx, bus, from, size, wait)
 		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			from.source.empty = time.Now().Add(time.Second) // the run has ended, as we shall hear
 		} else if err != nil && ctx.Err() == nil {
@@ -304,6 +309,9 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 	if err := batch.Error(); err != nil {
 		s.consumer = nil
 		return got, fmt.Errorf("pull from %s: %w", proto.WorkStream(f.run), err)
+	}
+	if got == 0 {
+		s.waiting = 0 // others have it
 	}
 	return got, nil
 }

@@ -62,16 +62,25 @@ func TestHigherPriorityFirst(t *testing.T) {
 		t.Run(fmt.Sprintf("shards of %d", tt.size), func(t *testing.T) {
 			t.Parallel()
 			const slots, n = 4, 96
-			l := newLedger(sim.New(sim.Config{TTFT: 100 * time.Millisecond})) // time to fetch the next shards meanwhile
+			l := newGate(sim.New(sim.Config{TTFT: 20 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
 			b.cfg.Limiter = limit.Fixed(slots)
+			b.longPull = patience / 4 // however slow this machine is
 			b.addRun("low", 0, "m")
 			b.fill("low", "m", 0, n, 8)
 			urgent := b.makeStreams("high", 1, "m")
 			b.fill("high", "m", 0, n, tt.size)
 			w, stop := b.start()
-			prototest.Poll(t, patience, "the run of low priority to go on", func() bool { return l.count("low") >= 10 })
+			for range 10 { // the run of low priority goes on
+				l.gate <- struct{}{}
+			}
 			b.announceRun(urgent)
+			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
+				w.feeds.mu.Lock()
+				defer w.feeds.mu.Unlock()
+				return w.feeds.runs["high"] != nil
+			})
+			close(l.gate)
 			b.await("high")
 			b.await("low")
 			stop()

@@ -64,6 +64,7 @@ type Worker struct {
 	others   others        // the fetch loop's
 	held     atomic.Int64  // requests held that have no result yet
 	rate     rate          // of the fetch loop
+	longPull time.Duration // that a pull waits where something must come, or nothing else is there
 	changed  chan struct{} // has one element after something changed for the fetch loop
 	idle     chan struct{} // has one element after the last request held got its result
 	looks    chan struct{} // has one element for each shard whose results are looked for now
@@ -87,7 +88,7 @@ func New(cfg Config) *Worker {
 	w := &Worker{
 		cfg: cfg, id: proto.NewWorkerID(), made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
 		changed: make(chan struct{}, 1), idle: make(chan struct{}, 1), trials: make(chan trial),
-		looks: make(chan struct{}, maxLooks),
+		looks: make(chan struct{}, maxLooks), longPull: 500 * time.Millisecond,
 	}
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.renew()
