@@ -117,7 +117,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 				if err != nil {
 					t.Errorf("Run: %v, want nil", err)
 				}
-			case <-time.After(5 * time.Second): // it hears of it at once
+			case <-time.After(patience):
 				t.Error("the producer goes on")
 				b.js.Conn().Close()
 				<-ended

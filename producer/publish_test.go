@@ -164,7 +164,7 @@ func TestRunWaitsForRoom(t *testing.T) {
 		t.Fatal("the round is done with a full stream")
 	}
 	var got []proto.Shard
-	prototest.Poll(t, 30*time.Second, "the whole input in the stream", func() bool {
+	prototest.Poll(t, patience, "the whole input in the stream", func() bool {
 		got = append(got, b.take(t, uint64(len(got))+1, true)...)
 		return b.published(t)
 	})
@@ -179,7 +179,7 @@ func TestRunWaitsForRoom(t *testing.T) {
 	if requests != n {
 		t.Errorf("%d requests of %d", requests, n)
 	}
-	prototest.Poll(t, 5*time.Second, "the end of the stall", func() bool { return !p.Stats().Full.Load() })
+	prototest.Poll(t, patience, "the end of the stall", func() bool { return !p.Stats().Full.Load() })
 }
 
 // A shard that no empty stream could hold must not be waited for.
@@ -190,7 +190,7 @@ func TestRunRefusesAShardLargerThanTheStream(t *testing.T) {
 		noise[i] = 'a' + byte(rand.IntN(26))
 	}
 	b := newBench(t, `{"model":"m","prompt":"`+string(noise)+`"}`+"\n", settings, 10<<10)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := New(Config{JS: b.js, Run: "r", Log: zerolog.Nop()}).Run(ctx)
 	if err == nil || !strings.Contains(err.Error(), "does not fit into stream") {
@@ -206,7 +206,7 @@ func TestTwoProducersDoubleNothing(t *testing.T) {
 	reference.publish(t)
 	_, stop1 := b.start(t)
 	_, stop2 := b.start(t)
-	prototest.Poll(t, 30*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
+	prototest.Poll(t, patience, "the whole input in the stream", func() bool { return b.published(t) })
 	for _, stop := range []func() error{stop1, stop2} {
 		if err := stop(); !errors.Is(err, context.Canceled) && !errors.Is(err, ErrSecondProducer) {
 			t.Errorf("error %v", err)

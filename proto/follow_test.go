@@ -49,7 +49,7 @@ func next(t *testing.T, says <-chan told) told {
 	select {
 	case now := <-says:
 		return now
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing is told")
 		return nil
 	}
@@ -58,7 +58,7 @@ func next(t *testing.T, says <-chan told) told {
 // until reads what is told until it is want. What was before may be told again.
 func until(t *testing.T, says <-chan told, want told) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		now := next(t, says)
 		if cmp.Equal(want, now) {
@@ -173,7 +173,7 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 	must(t, b.server.DisconnectClientByID(id))
 	begin := time.Now()
 	until(t, says, told{"new": proto.StateInProgress})
-	if took := time.Since(begin); took > 4*time.Second { // before all is read again anyway
+	if took := time.Since(begin); took > 12*time.Second { // before all is read again anyway
 		t.Errorf("it took %v after the reconnect", took)
 	}
 }

@@ -50,7 +50,7 @@ func TestLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	const long, moment = 10 * time.Second, 50 * time.Millisecond
+	const long, moment = time.Minute, 50 * time.Millisecond
 	anew := func() error { // a new connection may be reset while it is made
 		conn, err := net.Dial("tcp", l.addresses[0])
 		if err != nil {

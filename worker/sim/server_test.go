@@ -378,7 +378,7 @@ func TestPoisonKills(t *testing.T) {
 	for range cap(innocent) {
 		go func() { innocent <- send("water") }()
 	}
-	for deadline := time.Now().Add(10 * time.Second); s.Engine().Load().Waiting == 0; {
+	for deadline := time.Now().Add(time.Minute); s.Engine().Load().Waiting == 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the innocent do not arrive")
 		}
