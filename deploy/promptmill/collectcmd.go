@@ -103,6 +103,15 @@ func createJournal(out collector.Output, m proto.Manifest) (*collector.Journal, 
 // claimOutput keeps other runs from the files of the output.
 func claimOutput(j *collector.Journal, out collector.Output) error { return unwritable(j.Claim(out)) }
 
+// outputError gives what became of an output while a run worked its hint.
+func outputError(err error) error {
+	if errors.Is(err, collector.ErrRedirected) {
+		return withHint(err, "put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
+	}
+
+	return err
+}
+
 // unwritable says how to go on with an output that cannot be written.
 func unwritable(err error) error {
 	switch {
@@ -177,8 +186,12 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 		return withHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
 	case errors.Is(err, collector.ErrDeleted):
 		return fmt.Errorf("%w by another process; what was done is in %s", err, shorten(out.Journal()))
+	case errors.Is(err, collector.ErrLocked):
+		return unwritable(err)
+	case errors.Is(err, errUnsubmitted):
+		return withHint(err, "wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+run+" goes on")
 	case err != nil:
-		return withHint(err, "mend it, then "+again)
+		return withDefault(outputError(err), "fix that, then "+again)
 	}
 	screen.summary(meta, out, inputs)
 	if err := tidy(context.WithoutCancel(ctx), l, screen); err != nil {

@@ -17,7 +17,7 @@ import (
 func doctorCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
-		Usage:     "check bus, model server, disk, clock, limits and GPU, and say how to mend them",
+		Usage:     "check bus, model server, disk, clock, limits and GPU, and say how to fix them",
 		ArgsUsage: "[INPUT...]",
 		Description: "Without --join and --nats it looks at the bus of this machine, or tries whether run could\n" +
 			"start one; without --url at the model servers of this machine. INPUT, if given, is what\n" +

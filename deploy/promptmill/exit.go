@@ -17,7 +17,7 @@ const (
 	exitInterrupted = 130 // the same command goes on
 )
 
-// failure is an error that knows its exit code and how to mend it.
+// failure is an error that knows its exit code and how to fix it.
 type failure struct {
 	code int
 	err  error  // nil: it has been said
@@ -44,6 +44,14 @@ func withHint(err error, hint string) error {
 		return nil
 	}
 	return &failure{codeOf(err), err, hint}
+}
+
+// withDefault gives an error a hint, unless it has one, which knows more.
+func withDefault(err error, hint string) error {
+	if f, ok := errors.AsType[*failure](err); ok && f.hint != "" {
+		return err
+	}
+	return withHint(err, hint)
 }
 
 func codeOf(err error) int {

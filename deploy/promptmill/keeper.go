@@ -53,7 +53,7 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	if m.State == proto.StateValidating {
-		return nil, fmt.Errorf("run %s: %w: its input is not on the bus yet", k.run, proto.ErrState)
+		return nil, fmt.Errorf("run %s: %w", k.run, errUnsubmitted)
 	}
 	if err := checkOutput(k.output); err != nil {
 		return nil, err
@@ -140,6 +140,9 @@ func (k *keeper) forgetInput() {
 	}
 }
 
+// errUnsubmitted says that nobody can collect a run yet.
+var errUnsubmitted = fmt.Errorf("%w: its input is not on the bus yet", proto.ErrState)
+
 // errWritten says that the output files of a run are there.
 var errWritten = errors.New("the output is written already")
 
@@ -181,11 +184,11 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		return createJournal(k.output, m)
 	}
 	meta, err := readMeta(k.output)
-	if errors.Is(err, proto.ErrFormat) {
+	if errors.Is(err, proto.ErrFormat) || errors.Is(err, metadata.ErrFormat) {
 		err = othersFiles{err}
 	}
 	if err != nil {
-		return nil, withHint(err, "move it away, or choose another output with -o")
+		return nil, withHint(err, metaHint(err))
 	}
 	if meta.TestID != k.run {
 		return nil, othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID), "choose another output with -o")}
@@ -228,7 +231,7 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 	if text == "" {
 		return nil
 	}
-	return othersFiles{withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text), "move it away, or submit the run with another --run")}
+	return othersFiles{withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text), "move it away, or choose another output with -o")}
 }
 
 // noteProblem notes on the bus what keeps a run from being collected, or that nothing does.

@@ -38,7 +38,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.must("submit", c.input("two.jsonl", 8), "--model", "sim", "--run", "r")
+			c.expect(exitError, "is refused by its collector: "+left, "submit", c.input("two.jsonl", 8), "--model", "sim", "--run", "r", "--wait")
 			poll(t, pollTime, "a refusal", func() bool {
 				return strings.Contains(said.String(), left+" is of an earlier run r, made from another input")
 			})

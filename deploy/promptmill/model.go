@@ -306,7 +306,7 @@ func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, e
 		}
 		select {
 		case err := <-m.ended:
-			return info, &failure{exitUnreachable, err, "mend the command of --exec; its whole log is " + shorten(m.log)}
+			return info, &failure{exitUnreachable, err, "fix the command of --exec; its whole log is " + shorten(m.log)}
 		case <-ctx.Done():
 			return info, context.Cause(ctx)
 		case now := <-tick.C:
@@ -384,7 +384,7 @@ func (m *models) follow(ctx context.Context, w *worker.Worker, screen *screen) e
 		select {
 		case err := <-m.ended:
 			if err != nil {
-				return &failure{exitUnreachable, err, "mend the command of --exec; its whole log is " + shorten(m.log)}
+				return &failure{exitUnreachable, err, "fix the command of --exec; its whole log is " + shorten(m.log)}
 			}
 		case <-ctx.Done():
 			return nil

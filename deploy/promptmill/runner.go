@@ -104,6 +104,8 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		err = r.begin(ctx)
 	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOthersLink):
 		err = checkOutput(r.options.output)
+	case errors.Is(err, collector.ErrLocked):
+		err = unwritable(err)
 	case errors.Is(err, proto.ErrFormat):
 		err = withHint(err, "it is no journal of this version of promptmill: move it away, or choose another output with -o")
 	}
@@ -169,7 +171,7 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 	}
 	meta, err := readMeta(out)
 	if err != nil {
-		return nil, withHint(err, "move it away, or choose another output with -o")
+		return nil, withHint(err, metaHint(err))
 	}
 	if err := r.same(ctx, *meta.Manifest); err != nil {
 		return nil, err
@@ -273,6 +275,9 @@ func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
 func (r *runner) reopen(meta *metadata.Run) error {
 	if err := checkOutput(r.options.output); err != nil {
 		return err
+	}
+	if meta.Config.Plain {
+		return withHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain), "run the failed lines of the input again, with another output")
 	}
 	m := *meta.Manifest
 	m.State, m.EndedAt, m.Terms.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.Publish{}
@@ -732,9 +737,15 @@ func (r *runner) sameRun(there, m proto.Manifest) error {
 		return nil
 	}
 
-	fix := "choose another --run, or take that one off the bus first: promptmill delete " + m.Run
+	fix := "take that one off the bus first: promptmill delete " + m.Run
+	if !there.State.Ended() {
+		fix += " --force"
+	}
 	if !external(r.options.command) {
-		fix = "choose another --run, or remove " + r.options.stateDir + " to begin again"
+		fix = "remove " + r.options.stateDir + " to begin again"
+	}
+	if !r.resumed { // else the journal has the id
+		fix = "choose another --run, or " + fix
 	}
 
 	return withHint(fmt.Errorf("%w: the bus has a run %s already, %s", errOtherRun, m.Run, text), fix)
@@ -818,7 +829,15 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	case codeOf(err) != exitError || r.journal == nil:
 		return err
 	}
-	return withHint(err, "mend it, then "+again)
+	return withDefault(outputError(err), "fix that, then "+again)
+}
+
+// metaHint says how to go on with metadata that cannot be read.
+func metaHint(err error) string {
+	if errors.Is(err, proto.ErrFormat) || errors.Is(err, metadata.ErrFormat) {
+		return "move it away, with the files beside it, or choose another output with -o"
+	}
+	return "let this user read it, or choose another output with -o"
 }
 
 // readMeta reads the metadata of an output.

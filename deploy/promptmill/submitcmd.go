@@ -130,10 +130,13 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
 			return withHint(fmt.Errorf("the bus has no room for another run: %w", err), "promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
 		}
+		if errors.Is(err, proto.ErrInputChanged) {
+			return withHint(err, "promptmill delete --force "+m.Run+" takes away what is there of it, then submit the input as it is now")
+		}
 		if errors.Is(err, errTaken) {
 			return withHint(err, "promptmill status "+m.Run+" shows it; or choose another --run")
 		}
-		return withHint(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+m.Run+" takes away what is there of it")
+		return withDefault(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+m.Run+" takes away what is there of it")
 	}
 	signalsToNext()
 	ctx = whole
