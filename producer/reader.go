@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -166,9 +167,14 @@ func (r *Reader) open(offset int64, line int) error {
 	return nil
 }
 
-// copyRequest gives a request memory of its own.
+// copyRequest gives a request memory of its own. What append makes room for it need not
+// clear first, as slices.Concat does.
 func copyRequest(q proto.Request) proto.Request {
-	all := slices.Concat(q.CustomID, q.Body)
+	if len(q.Body) == 0 {
+		q.CustomID = bytes.Clone(q.CustomID)
+		return q
+	}
+	all := append(slices.Clip(q.CustomID), q.Body...)
 	q.CustomID, q.Body = all[:len(q.CustomID):len(q.CustomID)], all[len(q.CustomID):]
 	return q
 }
