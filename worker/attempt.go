@@ -18,11 +18,9 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		t.first = begin
 	}
 	calls := t.shard.feed.calls
-	call, cancel := context.WithTimeout(calls, w.cfg.Timeout)
-	stop := context.AfterFunc(era, cancel) // a hung server answers nobody
+	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
 	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
-	stop()
 	cancel()
 	w.stats.InFlight.Add(-1)
 	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload})

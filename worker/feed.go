@@ -33,6 +33,7 @@ type feed struct {
 
 	calls     context.Context // of its requests at the model server; ends with the run
 	cut       context.CancelFunc
+	inEra     atomic.Pointer[eraCalls]
 	published atomic.Bool // all its shards are on the bus
 	paused    atomic.Bool
 	gone      atomic.Bool // it has ended, or was deleted
@@ -55,6 +56,25 @@ type source struct {
 type feeds struct {
 	mu   sync.Mutex
 	runs map[string]*feed
+}
+
+// eraCalls is the parent of a feed's requests at the model server in an era.
+type eraCalls struct {
+	era   context.Context
+	calls context.Context // ends with the era, or with the run
+}
+
+// callsIn returns the parent of requests in an era. It is kept for the next request, since
+// to watch the era for each of them costs more than all else that starts an attempt.
+func (f *feed) callsIn(era context.Context) context.Context {
+	if kept := f.inEra.Load(); kept != nil && kept.era == era {
+		return kept.calls
+	}
+	calls, cut := context.WithCancel(f.calls)
+	stop := context.AfterFunc(era, cut) // a hung server answers nobody
+	context.AfterFunc(f.calls, func() { stop() })
+	f.inEra.Store(&eraCalls{era, calls})
+	return calls
 }
 
 // follow keeps the feeds as the manifests are, until ctx ends. calls is the parent of

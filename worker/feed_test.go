@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -165,4 +166,27 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	if most := int64(1 + 4*32); w.held.Load() > most {
 		t.Errorf("%d requests held, want at most %d", w.held.Load(), most)
 	}
+}
+
+// The requests of a feed end with their era, and with their run.
+func TestCallsIn(t *testing.T) {
+	t.Parallel()
+	calls, cut := context.WithCancel(t.Context())
+	f := &feed{calls: calls}
+	first, end := context.WithCancel(t.Context())
+	second, endSecond := context.WithCancel(t.Context())
+	defer endSecond()
+
+	a := f.callsIn(first)
+	if f.callsIn(first) != a {
+		t.Error("a second request of the era has another parent")
+	}
+	end()
+	<-a.Done()
+	b := f.callsIn(second)
+	if err := b.Err(); err != nil {
+		t.Fatalf("in the next era: %v", err)
+	}
+	cut()
+	<-b.Done()
 }

@@ -203,6 +203,10 @@ func pick(lists ...list) list {
 // TensorRT-LLM: cancelled, timeout. DeepSeek: insufficient_system_resource. Zhipu:
 // network_error. The Responses API: server_error. A content filter is an answer.
 func isFailure(finish string) bool {
+	switch finish {
+	case "", "stop", "length": // nearly all
+		return false
+	}
 	finish = strings.ToLower(finish)
 	switch finish {
 	case "abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout", "insufficient_system_resource":
