@@ -62,18 +62,25 @@ func runNATSNode(file string) error {
 // natsNode is a NATS server in a process of its own.
 type natsNode struct {
 	clusterSeat
-	cmd  *exec.Cmd
-	env  []string
-	said *lockedBuffer // in all its lives
+	program string // the server to run; empty: the one that is in the test binary
+	cmd     *exec.Cmd
+	env     []string
+	said    *lockedBuffer // in all its lives
 }
 
 // startNATSNodes starts a server in each seat and waits until streams can be made by
 // who connects with opts.
 func startNATSNodes(t *testing.T, seats []clusterSeat, env []string, opts ...nats.Option) (nodes []*natsNode, l *link) {
 	t.Helper()
+	return startNATSProgram(t, "", seats, env, opts...)
+}
+
+// startNATSProgram is startNATSNodes with another server than the one in the test binary.
+func startNATSProgram(t *testing.T, program string, seats []clusterSeat, env []string, opts ...nats.Option) (nodes []*natsNode, l *link) {
+	t.Helper()
 	var urls []string
 	for _, seat := range seats {
-		n := &natsNode{clusterSeat: seat, env: env, said: &lockedBuffer{}}
+		n := &natsNode{clusterSeat: seat, program: program, env: env, said: &lockedBuffer{}}
 		n.start(t)
 		t.Cleanup(func() {
 			n.kill()
@@ -107,6 +114,11 @@ func (n *natsNode) start(t *testing.T) {
 	}
 	n.cmd = exec.Command(self)
 	n.cmd.Env = append(append(os.Environ(), natsNodeFile+"="+n.config), n.env...)
+	if n.program != "" {
+		n.cmd = exec.Command(n.program, "-c", n.config)
+		n.cmd.Env = append(os.Environ(), n.env...)
+		n.cmd.SysProcAttr = endWithTest()
+	}
 	n.cmd.Stdout, n.cmd.Stderr = n.said, n.said
 	if _, err := n.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
