@@ -8,7 +8,8 @@ import (
 )
 
 // clock tells the time in which a run is worked on from that in which nobody does: it is
-// paused, there is no worker, or its model server loads.
+// paused, there is no worker, or its model server loads. Time in which the bus does not
+// answer is of the first kind: it is part of what the run takes.
 type clock struct {
 	mu    sync.Mutex
 	at    time.Time // until then the time is accounted for
@@ -28,13 +29,30 @@ func newClock(now time.Time) *clock { return &clock{at: now, busy: now} }
 func (k *clock) work(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.account(now)
+	k.busy = later(k.busy, now)
+}
+
+// blind notes that the bus did not answer in this time. Workers may have been at work: what
+// they do is not seen, and what they answer waits for the bus. So it is no time in which
+// nobody was.
+func (k *clock) blind(from, to time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.account(from)
+	k.busy = later(k.busy, to)
+	k.account(to)
+}
+
+// account accounts for the time until now. The caller holds the lock.
+func (k *clock) account(now time.Time) {
 	if now.Sub(k.busy) > metadata.Quiet {
 		k.spent.worked += max(0, k.busy.Sub(k.at))
-		k.spent.idle += now.Sub(later(k.busy, k.at))
+		k.spent.idle += max(0, now.Sub(later(k.busy, k.at)))
 	} else {
 		k.spent.worked += max(0, now.Sub(k.at))
 	}
-	k.at, k.busy = later(k.at, now), later(k.busy, now)
+	k.at = later(k.at, now)
 }
 
 // take returns what time was spent since it was taken last.

@@ -50,6 +50,37 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// Time in which the bus does not answer is not idle, whatever came before and after it.
+func TestClockBlind(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
+	for _, tt := range []struct {
+		name         string
+		before       float64    // when somebody was at work
+		blind        [2]float64 // from and to
+		after        float64    // when somebody was at work again
+		worked, idle float64
+	}{
+		{"results come once the bus is back", 1, [2]float64{2, 62}, 63, 63, 0},
+		{"workers begin slowly", 1, [2]float64{2, 62}, 80, 62, 18},
+		{"in a pause", 1, [2]float64{30, 40}, 60, 11, 49},
+		{"for a moment in a pause", 1, [2]float64{30, 30}, 39, 10, 29},
+		{"somebody was seen at work meanwhile", 9, [2]float64{2, 8}, 10, 10, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			k := newClock(begin)
+			k.work(at(tt.before))
+			k.blind(at(tt.blind[0]), at(tt.blind[1]))
+			k.work(at(tt.after))
+			if got := k.take(); got.worked.Seconds() != tt.worked || got.idle.Seconds() != tt.idle {
+				t.Errorf("worked %v and idle %v, want %v s and %v s", got.worked, got.idle, tt.worked, tt.idle)
+			}
+		})
+	}
+}
+
 // Of the time in which nobody collected, that until the last result in it was not lost.
 func TestTimeLost(t *testing.T) {
 	t.Parallel()

@@ -175,6 +175,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 	var last *ender
 	defer func() { last.stop() }()
 	for c.missing() > 0 {
+		begin := time.Now()
 		n, err := c.source.fetch(ctx, 50*time.Millisecond, c.take)
 		switch {
 		case ctx.Err() != nil:
@@ -182,6 +183,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 		case broken.Err() != nil:
 			return nil
 		case err != nil:
+			c.clock.blind(begin, time.Now())
 			c.cfg.Log.Warn().Err(err).Msg("read results; trying on")
 			if err := sleep(ctx, 500*time.Millisecond); err != nil {
 				return err

@@ -94,10 +94,7 @@ func (e *ender) stop() {
 func (e *ender) purge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	stream, err := e.c.cfg.JS.Stream(ctx, proto.WorkStream(e.c.run))
-	if err == nil {
-		err = stream.Purge(ctx)
-	}
+	err := proto.PurgeStream(ctx, e.c.cfg.JS, proto.WorkStream(e.c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}

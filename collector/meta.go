@@ -3,13 +3,10 @@ package collector
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
@@ -64,9 +61,9 @@ func (c *Collector) tidy(ctx context.Context) {
 
 	// Results stay for readers, the input for a retry. The work is done, and the bus has
 	// room set aside for it.
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
-	if err := c.cfg.JS.DeleteStream(ctx, proto.WorkStream(c.run)); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if err := proto.DeleteStream(ctx, c.cfg.JS, proto.WorkStream(c.run)); err != nil {
 		c.cfg.Log.Warn().Err(err).Msg("failed to delete the work stream of the ended run; it is deleted with the run")
 	}
 }
@@ -82,10 +79,14 @@ func (c *Collector) final() proto.State {
 	return e.state
 }
 
+// tidyTime is how long each step may take that a run whose files are whole leaves on the
+// bus. A cluster has agreed on a new leader by then.
+const tidyTime = 15 * time.Second
+
 // setState notes the run's state on the bus. The files are what counts: a bus that
 // does not answer now does not keep a run from ending.
 func (c *Collector) setState(ctx context.Context, s proto.State) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
 	counts := c.cfg.Journal.State().Counts
 	err := c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {

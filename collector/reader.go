@@ -197,9 +197,9 @@ func (r *Reader) give(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 // settle finds out whether the stream is still the one that the position is in. It
 // begins anew, with what it has given out in mind, when it is another.
 func (r *Reader) settle(ctx context.Context) error {
-	stream, err := r.cfg.JS.Stream(ctx, proto.ResultsStream(r.cfg.Run))
+	stream, err := proto.FindStream(ctx, r.cfg.JS, proto.ResultsStream(r.cfg.Run))
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(r.cfg.Run), err)
+		return err
 	}
 	info := stream.CachedInfo()
 	if r.spot.Created.IsZero() && r.cfg.New {

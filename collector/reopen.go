@@ -136,12 +136,12 @@ func (j *Journal) history(meta *metadata.Run) header {
 // EndOfResults is the position of the newest message of a run's results stream, from
 // which the results of a retry count.
 func EndOfResults(ctx context.Context, js jetstream.JetStream, run string) (Position, error) {
-	stream, err := js.Stream(ctx, proto.ResultsStream(run))
+	stream, err := proto.FindStream(ctx, js, proto.ResultsStream(run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return Position{}, nil
 	}
 	if err != nil {
-		return Position{}, fmt.Errorf("look at stream %s: %w", proto.ResultsStream(run), err)
+		return Position{}, err
 	}
 	info := stream.CachedInfo()
 	return Position{Created: info.Created, Seq: info.State.LastSeq, Time: info.State.LastTime}, nil

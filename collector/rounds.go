@@ -74,23 +74,23 @@ var errInVain = fmt.Errorf("got no result although they were published %d times"
 // stream's sequence.
 func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, yes bool, err error) {
 	c := r.c
-	work, err := c.cfg.JS.Stream(ctx, proto.WorkStream(c.run))
+	work, err := proto.FindStream(ctx, c.cfg.JS, proto.WorkStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0, true, proto.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("look at stream %s: %w", proto.WorkStream(c.run), err)
+		return 0, false, err
 	}
 	state := work.CachedInfo().State
 	if !m.Publish.Done || state.Msgs > 0 {
 		return 0, false, r.consumers(ctx, m)
 	}
-	results, err := c.cfg.JS.Stream(ctx, proto.ResultsStream(c.run))
+	results, err := proto.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0, false, proto.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("look at stream %s: %w", proto.ResultsStream(c.run), err)
+		return 0, false, err
 	}
 	info := results.CachedInfo()
 	read := c.source.at.Created.Equal(info.Created) && c.source.at.Seq >= info.State.LastSeq
@@ -99,11 +99,11 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 
 // consumers makes the consumers and the results stream again if somebody removed them.
 func (r *rounds) consumers(ctx context.Context, m proto.Manifest) error {
-	if _, err := r.c.cfg.JS.Stream(ctx, proto.ResultsStream(r.c.run)); errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := proto.FindStream(ctx, r.c.cfg.JS, proto.ResultsStream(r.c.run)); errors.Is(err, jetstream.ErrStreamNotFound) {
 		return proto.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
 	}
 	for _, model := range m.Models() {
-		_, err := r.c.cfg.JS.Consumer(ctx, proto.WorkStream(r.c.run), proto.ConsumerName(model))
+		_, err := proto.FindConsumer(ctx, r.c.cfg.JS, proto.WorkStream(r.c.run), proto.ConsumerName(model))
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return proto.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
 		}

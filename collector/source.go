@@ -21,6 +21,8 @@ type source struct {
 	skipped  func(*jetstream.RawStreamMsg) // told of each message that cannot be delivered
 	consumer jetstream.Consumer
 	backlog  uint64    // the newest message when it began
+	tries    int       // how often a consumer was to be made
+	failed   int       // how often in a row it was not
 	next     uint64    // the consumer's number for the next message
 	heard    time.Time // when a message came last, or the consumer was asked how it is
 }
@@ -85,7 +87,7 @@ const maxSilence = 3 * time.Second
 var errSilent = errors.New("the consumer has messages and does not deliver them")
 
 func (s *source) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, consumerTime)
 	defer cancel()
 	s.heard = time.Now()
 	info, err := s.consumer.Info(ctx)
@@ -100,15 +102,20 @@ func (s *source) alive(ctx context.Context) error {
 	return nil
 }
 
+// consumerTime is how long the server of the consumer may take to answer. A cluster may
+// place a consumer on a node that is dead, as long as it has not noticed.
+const consumerTime = 2 * time.Second
+
 // connect makes the consumer, at the message after the position, or at the beginning
 // when the stream is not the one that the position was in: then the bitmap drops what
-// is known.
+// is known. The consumer has another name each time, since the one before may be on a node
+// that is dead: nobody else answers for it.
 func (s *source) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	stream, err := s.js.Stream(ctx, proto.ResultsStream(s.run))
+	stream, err := proto.FindStream(ctx, s.js, proto.ResultsStream(s.run))
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
+		return err
 	}
 	info := stream.CachedInfo()
 	known, err := s.known(ctx, info)
@@ -121,27 +128,38 @@ func (s *source) connect(ctx context.Context) error {
 	if err := s.stepOver(ctx); err != nil {
 		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
 	}
-	// One of an earlier process, or of this one from before a gap.
-	if err := stream.DeleteConsumer(ctx, proto.CollectorConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
+
+	name := proto.CollectorConsumers[s.tries%len(proto.CollectorConsumers)]
+	s.tries++
+	making, stop := context.WithTimeout(ctx, consumerTime<<min(s.failed, 3))
+	defer stop()
+	if s.consumer, err = s.create(making, stream, name); err != nil {
+		s.consumer = nil
+		s.failed++
+		return fmt.Errorf("read stream %s as %s: %w", proto.ResultsStream(s.run), name, err)
 	}
-	cfg := jetstream.ConsumerConfig{
-		Name:              proto.CollectorConsumer,
+	s.failed = 0
+	if s.next == 0 {
+		s.backlog = info.State.LastSeq
+	}
+	s.next, s.heard = 1, time.Now()
+	return nil
+}
+
+// create makes the consumer under a name, in place of one of an earlier process.
+func (s *source) create(ctx context.Context, stream jetstream.Stream, name string) (jetstream.Consumer, error) {
+	if err := stream.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	return stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Name:              name,
 		AckPolicy:         jetstream.AckNonePolicy,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       s.at.Seq + 1,
 		MemoryStorage:     true,
 		Replicas:          1,
 		InactiveThreshold: time.Minute,
-	}
-	if s.consumer, err = stream.CreateConsumer(ctx, cfg); err != nil {
-		return fmt.Errorf("read stream %s: %w", proto.ResultsStream(s.run), err)
-	}
-	if s.next == 0 {
-		s.backlog = info.State.LastSeq
-	}
-	s.next, s.heard = 1, time.Now()
-	return nil
+	})
 }
 
 // stepOver moves the position past messages that have no payload and the header with

@@ -65,6 +65,10 @@ func (c *Collector) leave(ctx context.Context) {
 	}
 }
 
+// promptAnswer is how long the bus takes at most for what it is asked each second, unless
+// it is away or has no leader.
+const promptAnswer = 3 * time.Second
+
 // tell exchanges news with the bus once a second: what is synced goes into the
 // manifest, and the results stream may forget it; workers tell what they do; and the run
 // may have been cancelled, deleted, or its time be over. It returns an error when
@@ -83,6 +87,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 		case <-ctx.Done():
 			return nil
 		}
+		begin := time.Now()
 		c.mu.Lock()
 		counts, synced, spent := c.durable, c.synced, c.spent
 		c.spent = nil
@@ -101,6 +106,9 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 			err = errors.Join(err, c.survey(ctx))
 		}
 		err = errors.Join(err, c.look(ctx))
+		if now := time.Now(); err != nil || now.Sub(begin) > promptAnswer {
+			c.clock.blind(begin, now)
+		}
 		switch {
 		case errors.Is(err, proto.ErrCollected) || errors.Is(err, ErrDeleted):
 			return err
@@ -177,12 +185,12 @@ func (c *Collector) forget(ctx context.Context, names []string) error {
 func (c *Collector) purge(ctx context.Context, synced Position) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	stream, err := c.cfg.JS.Stream(ctx, proto.ResultsStream(c.run))
+	stream, err := proto.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil // it is made again, or the run is being deleted
 	}
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(c.run), err)
+		return err
 	}
 	info := stream.CachedInfo()
 	if most := info.Config.MaxBytes; most > 0 {

@@ -147,7 +147,7 @@ const yieldTime = 2 * time.Second
 // yield waits until nobody else publishes, and returns the manifest as it is then.
 func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 	for last := uint64(0); ; {
-		stream, err := p.cfg.JS.Stream(ctx, proto.WorkStream(p.cfg.Run))
+		stream, err := proto.FindStream(ctx, p.cfg.JS, proto.WorkStream(p.cfg.Run))
 		if err == nil {
 			now := stream.CachedInfo().State.LastSeq
 			m, err := p.runs.Get(ctx, p.cfg.Run)
@@ -196,12 +196,12 @@ func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
 
 // round publishes what the round lacks in the work stream, and notes that it is done.
 func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
-	stream, err := p.cfg.JS.Stream(ctx, proto.WorkStream(m.Run))
+	stream, err := proto.FindStream(ctx, p.cfg.JS, proto.WorkStream(m.Run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return errLostShards // the collector makes it again, and begins a new round
 	}
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(m.Run), err)
+		return err
 	}
 	last := stream.CachedInfo().State.LastSeq
 	if last < m.Publish.Base { // the stream was made anew, or lost its end

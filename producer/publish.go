@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // The window of shards published but not confirmed. It is counted in bytes too,
@@ -37,9 +39,10 @@ type publisher struct {
 }
 
 type sent struct {
-	seq uint64
-	msg *nats.Msg
-	ack jetstream.PubAckFuture
+	seq    uint64
+	msg    *nats.Msg
+	ack    jetstream.PubAckFuture
+	before int // how often it was sent before
 }
 
 // publish sends a shard, after waiting for room in the window.
@@ -87,7 +90,7 @@ func (p *publisher) send(s *sent) error {
 
 // settle waits for the oldest shard of the window.
 func (p *publisher) settle(ctx context.Context) error {
-	err := await(ctx, p.window[0].ack)
+	err := await(ctx, p.window[0])
 	if err == nil {
 		p.drop(1)
 		return nil
@@ -105,21 +108,19 @@ func (p *publisher) drop(n int) {
 	p.window = append(p.window[:0], p.window[n:]...)
 }
 
-// ackTimeout is how long a confirmation may take before the stream is asked.
-const ackTimeout = 10 * time.Second
-
 var errNoAck = errors.New("no confirmation from the server")
 
-func await(ctx context.Context, ack jetstream.PubAckFuture) error {
-	if ack == nil {
+// await waits for a shard's confirmation. After some time the stream is asked instead.
+func await(ctx context.Context, s sent) error {
+	if s.ack == nil {
 		return errNoAck
 	}
-	timeout := time.NewTimer(ackTimeout)
+	timeout := time.NewTimer(proto.AckTime(len(s.msg.Data), s.before))
 	defer timeout.Stop()
 	select {
-	case <-ack.Ok():
+	case <-s.ack.Ok():
 		return nil
-	case err := <-ack.Err():
+	case err := <-s.ack.Err():
 		return err
 	case <-timeout.C:
 		return errNoAck
@@ -131,23 +132,26 @@ func await(ctx context.Context, ack jetstream.PubAckFuture) error {
 // recover finds out what of the window is stored and sends the rest again.
 func (p *publisher) recover(ctx context.Context, cause error) error {
 	p.log.Debug().Err(cause).Int("window", len(p.window)).Msg("publish again")
-	// The others fail too, or are stored, and then they are not sent twice.
-	others, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	for _, s := range p.window[1:] {
-		await(others, s.ack)
+	// The others fail too, or are stored, and then they are not sent twice. Where the first
+	// was waited for in vain, they had as much time.
+	if !errors.Is(cause, errNoAck) {
+		others, cancel := context.WithTimeout(ctx, proto.AckTime(p.bytes, 0))
+		defer cancel()
+		for _, s := range p.window[1:] {
+			await(others, s)
+		}
 	}
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
-		stream, err := p.js.Stream(ctx, p.stream)
+		stream, err := proto.FindStream(ctx, p.js, p.stream)
 		if err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			if p.js.Conn().IsClosed() {
-				return fmt.Errorf("look at stream %s: %w", p.stream, err)
+				return err
 			}
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				return fmt.Errorf("%w: stream %s is gone", errLostShards, p.stream)
@@ -181,6 +185,7 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 		}
 		p.tell(false)
 		for i := range p.window {
+			p.window[i].before++
 			if err := p.send(&p.window[i]); err != nil {
 				p.window[i].ack = nil
 			}

@@ -135,10 +135,7 @@ func (a *Answers) askLeader(ctx context.Context, name string, parts uint64) erro
 
 // Purge deletes an answer. It is no error if there is none.
 func (a *Answers) Purge(ctx context.Context, name string) error {
-	stream, err := a.js.Stream(ctx, AnswersStream(a.run))
-	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject(a.subject(name)))
-	}
+	err := PurgeStream(ctx, a.js, AnswersStream(a.run), jetstream.WithPurgeSubject(a.subject(name)))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("purge a large answer of run %s: %w", a.run, err)
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
@@ -55,14 +58,7 @@ func MakeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 	for _, cfg := range Buckets(l) {
-		err := untilLed(ctx, func(ctx context.Context) error {
-			_, err := js.Stream(ctx, cfg.Name)
-			if errors.Is(err, jetstream.ErrStreamNotFound) {
-				_, err = js.CreateStream(ctx, cfg)
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		if err := makeStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("make bucket %s: %w", strings.TrimPrefix(cfg.Name, "KV_"), err)
 		}
 	}
@@ -201,10 +197,27 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 	return entries, last, nil
 }
 
+// findBucket fails if a bucket is not there.
+func findBucket(ctx context.Context, js jetstream.JetStream, bucket string) error {
+	err := untilLed(ctx, func(ctx context.Context) error {
+		_, err := js.KeyValue(ctx, bucket)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", bucket, err)
+	}
+	return nil
+}
+
 // lastEntry is the entry of a key, and its revision. It returns
-// [jetstream.ErrKeyNotFound] where there is none.
+// [jetstream.ErrKeyNotFound] where there is none; the revision is that of the mark then
+// if it was deleted. Where no copy of the bucket answers, it is waited for, 30 s.
 func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
-	msg, err := LastMessage(ctx, js, "KV_"+bucket, "$KV."+bucket+"."+key)
+	var msg *jetstream.RawStreamMsg
+	err = untilLed(ctx, func(ctx context.Context) error {
+		msg, err = LastMessage(ctx, js, "KV_"+bucket, "$KV."+bucket+"."+key)
+		return err
+	})
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil, 0, jetstream.ErrKeyNotFound
@@ -213,7 +226,47 @@ func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) 
 	case isAimed(msg.Header):
 		return nil, msg.Sequence, unfit("headers", "a server sent the entry %s as the answer to a question", excerpt(key))
 	case msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "":
-		return nil, 0, jetstream.ErrKeyNotFound
+		return nil, msg.Sequence, jetstream.ErrKeyNotFound
 	}
 	return msg.Data, msg.Sequence, nil
+}
+
+// createEntry stores the entry of a key that has none. It returns [jetstream.ErrKeyExists]
+// if there is one.
+func createEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte) error {
+	_, revision, err := lastEntry(ctx, js, bucket, key)
+	switch {
+	case err == nil:
+		return jetstream.ErrKeyExists
+	case !errors.Is(err, jetstream.ErrKeyNotFound):
+		return err
+	}
+	err = updateEntry(ctx, js, bucket, key, value, revision)
+	if wrongLastSequence(err) {
+		return jetstream.ErrKeyExists // since this moment
+	}
+	return err
+}
+
+// updateEntry stores the entry of a key that is at a revision, or else returns an error of
+// which [wrongLastSequence] is true.
+func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, revision uint64) error {
+	msg := nats.NewMsg("$KV." + bucket + "." + key)
+	msg.Data = value
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
+	return publishOnce(ctx, js, msg, nuid.Next())
+}
+
+// putEntry stores the entry of a key, whatever was there.
+func putEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte) error {
+	msg := nats.NewMsg("$KV." + bucket + "." + key)
+	msg.Data = value
+	return publishOnce(ctx, js, msg, nuid.Next())
+}
+
+// deleteEntry leaves a mark in place of the entry of a key.
+func deleteEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) error {
+	msg := nats.NewMsg("$KV." + bucket + "." + key)
+	msg.Header.Set("KV-Operation", "DEL")
+	return publishOnce(ctx, js, msg, nuid.Next())
 }

@@ -48,7 +48,7 @@ const leastLimit = 1 << 20
 
 // heed lowers the limits to those that the bus tells, if it tells any.
 func (l Limits) heed(ctx context.Context, js jetstream.JetStream) (Limits, error) {
-	bucket, err := js.Stream(ctx, "KV_"+RunsBucket)
+	bucket, err := FindStream(ctx, js, "KV_"+RunsBucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return l, nil
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,13 +28,9 @@ func NewObjects(js jetstream.JetStream, run string) *Objects { return &Objects{j
 
 // Put stores data under name, unless it is there already.
 func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
-	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
-	if err != nil {
-		return fmt.Errorf("open objects of run %s: %w", o.run, err)
-	}
 	sum := sha256.New()
 	sum.Write(data)
-	before, err := store.GetInfo(ctx, name)
+	before, err := o.find(ctx, name)
 	if err == nil && before.Digest == jetstream.GetObjectDigestValue(sum) && o.whole(ctx, before) {
 		return nil
 	}
@@ -54,12 +49,31 @@ func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 	if !isToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
 		return false
 	}
-	stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
-	if err != nil {
-		return false
-	}
-	state, err := stream.Info(ctx, jetstream.WithSubjectFilter(chunks(info)))
+	var state *jetstream.StreamInfo
+	err := untilLed(ctx, func(ctx context.Context) error {
+		stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
+		if err == nil {
+			state, err = stream.Info(ctx, jetstream.WithSubjectFilter(chunks(info)))
+		}
+		return err
+	})
 	return err == nil && state.State.Subjects[chunks(info)] == uint64(info.Chunks)
+}
+
+// find returns what is noted of the object called name. A cluster that has no leader now
+// is waited for, 30 s.
+func (o *Objects) find(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
+	err = untilLed(ctx, func(ctx context.Context) error {
+		store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+		if err == nil {
+			info, err = store.GetInfo(ctx, name)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for object %s of run %s: %w", name, o.run, err)
+	}
+	return info, nil
 }
 
 // chunkSize is how many bytes of an object go into a message, at most. With one on its way
@@ -73,7 +87,10 @@ const chunkSize = 256 << 10
 // after it.
 func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error {
 	bucket := ObjectsBucket(o.run)
-	if _, err := o.js.ObjectStore(ctx, bucket); err != nil {
+	if _, err := FindStream(ctx, o.js, "OBJ_"+bucket); err != nil {
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			err = jetstream.ErrBucketNotFound
+		}
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
 	size := min(chunkSize, int(o.js.Conn().MaxPayload()/2))
@@ -98,11 +115,9 @@ func (o *Objects) purge(ctx context.Context, info *jetstream.ObjectInfo) {
 	if !isToken(info.NUID) {
 		return // a pattern would match those of others
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askAgain)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket); err == nil {
-		stream.Purge(ctx, jetstream.WithPurgeSubject(chunks(info)))
-	}
+	PurgeStream(ctx, o.js, "OBJ_"+info.Bucket, jetstream.WithPurgeSubject(chunks(info)))
 }
 
 // chunks is the subject of an object's chunks.
@@ -155,30 +170,14 @@ func (o *Objects) putInfo(ctx context.Context, info jetstream.ObjectInfo) error 
 	return publishOnce(ctx, o.js, msg, info.NUID)
 }
 
-// publishOnce stores a message once, however often it must be sent until that is confirmed. It
-// goes on for less time than a stream remembers ids, 2 minutes; a chunk gets through in
-// time at 10 KB/s.
-func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string) error {
-	const most, each = 100 * time.Second, 25 * time.Second
-	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
-	return untilLedFor(ctx, most, each, func(ctx context.Context) error {
-		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
-		return err
-	})
-}
-
 // Has reports whether an object is there, with all that belongs to it.
 func (o *Objects) Has(ctx context.Context, name string) (bool, error) {
-	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
-	if err != nil {
-		return false, fmt.Errorf("open objects of run %s: %w", o.run, err)
-	}
-	info, err := store.GetInfo(ctx, name)
+	info, err := o.find(ctx, name)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for object %s of run %s: %w", name, o.run, err)
+		return false, err
 	}
 	return o.whole(ctx, info), nil
 }
@@ -211,16 +210,11 @@ func (l *limited) Write(p []byte) (int, error) {
 // library's own Get makes a consumer: that needs a permission to make and delete
 // consumers, and one that is lost with its server is waited for.
 func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
-	bucket := ObjectsBucket(o.run)
-	store, err := o.js.ObjectStore(ctx, bucket)
+	info, err := o.find(ctx, name)
 	if err != nil {
-		return fmt.Errorf("open objects of run %s: %w", o.run, err)
+		return err
 	}
-	info, err := store.GetInfo(ctx, name)
-	if err != nil {
-		return fmt.Errorf("look for object %s of run %s: %w", name, o.run, err)
-	}
-	stream, err := o.js.Stream(ctx, "OBJ_"+bucket)
+	stream, err := FindStream(ctx, o.js, "OBJ_"+ObjectsBucket(o.run))
 	if err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
@@ -229,7 +223,11 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 	}
 	sum, at, size := sha256.New(), uint64(0), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
-		msg, err := stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
+		var msg *jetstream.RawStreamMsg
+		err := untilLedFor(ctx, electionTime, func(before int) time.Duration { return AckTime(chunkSize, before) }, func(ctx context.Context) error {
+			msg, err = stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
+			return err
+		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			err = fmt.Errorf("%w: a part of it is lost", ErrFormat)
 		}
@@ -253,16 +251,18 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 
 // Delete removes the object called name, if it is there.
 func (o *Objects) Delete(ctx context.Context, name string) error {
-	store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
-	var info *jetstream.ObjectInfo
-	if err == nil {
-		info, err = store.GetInfo(ctx, name)
-	}
+	info, err := o.find(ctx, name)
 	if err == nil && !isToken(info.NUID) { // with it the library would purge the chunks of others
 		err = unfit("object", "%s has chunks under %q", name, excerpt(info.NUID))
 	}
 	if err == nil {
-		err = store.Delete(ctx, name)
+		err = untilLed(ctx, func(ctx context.Context) error {
+			store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+			if err == nil {
+				err = store.Delete(ctx, name)
+			}
+			return err
+		})
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) && !errors.Is(err, jetstream.ErrObjectNotFound) {
 		return fmt.Errorf("delete object %s of run %s: %w", name, o.run, err)

@@ -35,7 +35,7 @@ func TestOpenAsksAgain(t *testing.T) {
 		after time.Duration
 		err   error
 	}{
-		{"a leader is elected", 3, 15 * time.Second, nil},
+		{"a leader is elected", 3, 6 * time.Second, nil},
 		{"nobody answers", 1000, 30 * time.Second, context.DeadlineExceeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {

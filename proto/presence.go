@@ -116,18 +116,16 @@ func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
 // Presence is the bucket of announcements.
 type Presence struct {
 	js      jetstream.JetStream
-	kv      jetstream.KeyValue
 	leftOut atomic.Int64
 }
 
 // OpenPresence opens the bucket of announcements. Who may not make it waits until
 // somebody else has.
 func OpenPresence(ctx context.Context, js jetstream.JetStream) (*Presence, error) {
-	kv, err := openBucket(ctx, js, PresenceBucket)
-	if err != nil {
+	if err := findBucket(ctx, js, PresenceBucket); err != nil {
 		return nil, err
 	}
-	return &Presence{js: js, kv: kv}, nil
+	return &Presence{js: js}, nil
 }
 
 // Worker announces a worker.
@@ -138,7 +136,7 @@ func (p *Presence) Worker(ctx context.Context, w WorkerInfo) error {
 // WorkerGone takes the announcement of a worker back, by its id or, if it has none, its
 // name.
 func (p *Presence) WorkerGone(ctx context.Context, id string) error {
-	return p.kv.Delete(ctx, "worker."+keyOf(id))
+	return deleteEntry(ctx, p.js, PresenceBucket, "worker."+keyOf(id))
 }
 
 // Workers are the workers that have announced themselves lately, by name. Announcements
@@ -186,9 +184,9 @@ func (p *Presence) Collector(ctx context.Context, run string, c CollectorInfo) e
 	case has && now != c:
 		return fmt.Errorf("%w: into %s", ErrCollected, now)
 	case revision > 0: // ours, or one that nobody can read
-		_, err = p.kv.Update(ctx, key, data, revision)
+		err = updateEntry(ctx, p.js, PresenceBucket, key, data, revision)
 	default:
-		_, err = p.kv.Create(ctx, key, data)
+		err = createEntry(ctx, p.js, PresenceBucket, key, data)
 	}
 	if errors.Is(err, jetstream.ErrKeyExists) || wrongLastSequence(err) {
 		return fmt.Errorf("%w, since this moment", ErrCollected)
@@ -201,7 +199,7 @@ func (p *Presence) Collector(ctx context.Context, run string, c CollectorInfo) e
 
 // CollectorGone takes the announcement of a run's collector back.
 func (p *Presence) CollectorGone(ctx context.Context, run string) error {
-	return p.kv.Delete(ctx, "collector."+run)
+	return deleteEntry(ctx, p.js, PresenceBucket, "collector."+run)
 }
 
 // CollectorOf is who collects a run, if anybody does.
@@ -232,7 +230,7 @@ func (p *Presence) put(ctx context.Context, key string, value any) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.kv.Put(ctx, key, data); err != nil {
+	if err := putEntry(ctx, p.js, PresenceBucket, key, data); err != nil {
 		return fmt.Errorf("announce %s: %w", key, err)
 	}
 	return nil

@@ -41,6 +41,10 @@ type Permissions struct {
 // fixed, so that other roles can be kept off it.
 const CollectorConsumer = "collector"
 
+// CollectorConsumers are the names under which a collector makes its consumer, one after
+// the other: a node of a cluster that dies keeps the name of the consumer that it had.
+var CollectorConsumers = []string{CollectorConsumer, CollectorConsumer + "-2", CollectorConsumer + "-3", CollectorConsumer + "-4"}
+
 // Permissions are the subjects that a role needs. A stream's name is one token, so a
 // pattern cannot say "the work streams" but only "any stream"; what tells the roles
 // apart is the verb, and the subjects that follow the stream's name. Of the streams,
@@ -86,12 +90,16 @@ func (r Role) Permissions() Permissions {
 	case RoleWorker:
 		add("$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.ACK.>", "$JS.API.STREAM.MSG.GET.*",
 			"pm.*.results.*", "pm.*.answers.*", "$KV."+PresenceBucket+".worker.*")
-		p.Deny = []string{"$JS.API.CONSUMER.MSG.NEXT.*." + CollectorConsumer}
+		for _, name := range CollectorConsumers {
+			p.Deny = append(p.Deny, "$JS.API.CONSUMER.MSG.NEXT.*."+name)
+		}
 	case RoleCollector:
 		produce()
 		read()
-		add("$JS.API.CONSUMER.CREATE.*."+CollectorConsumer, "$JS.API.CONSUMER.MSG.NEXT.*."+CollectorConsumer,
-			"$JS.API.CONSUMER.DELETE.*.*", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.DELETE.*",
+		for _, name := range CollectorConsumers {
+			add("$JS.API.CONSUMER.CREATE.*."+name, "$JS.API.CONSUMER.MSG.NEXT.*."+name)
+		}
+		add("$JS.API.CONSUMER.DELETE.*.*", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.DELETE.*",
 			"pm.*.results.*", "pm.*.answers.*", "$KV."+PresenceBucket+".collector.*")
 	case RoleReader:
 		read()

@@ -18,77 +18,15 @@ import (
 // Runs is the bucket of manifests.
 type Runs struct {
 	js jetstream.JetStream
-	kv jetstream.KeyValue
-}
-
-// electionTime is how long a cluster may take to agree on a leader. On busy machines a
-// node that comes back holds up the others for many seconds.
-const electionTime = 30 * time.Second
-
-// askAgain is how long an answer may take until the question counts as lost.
-const askAgain = 5 * time.Second
-
-// untilLed asks again for as long as a cluster has no leader, 30 s at most: its nodes
-// drop questions meanwhile, and do not answer later.
-func untilLed(ctx context.Context, ask func(context.Context) error) error {
-	return untilLedFor(ctx, electionTime, askAgain, ask)
-}
-
-// untilLedFor is untilLed for so long, where an answer may take so long.
-func untilLedFor(ctx context.Context, most, each time.Duration, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	for {
-		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
-		asking, stop := context.WithTimeout(ctx, each)
-		err := ask(asking)
-		stop()
-		if err == nil || ctx.Err() != nil || !leaderless(err) {
-			return err
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// leaderless reports whether an error is what a cluster without a leader gives: none of
-// its nodes answers, or the one that does says that it is not the one to ask.
-func leaderless(err error) bool {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch api.ErrorCode {
-		case 10005: // no place for all copies, among others because a node is away
-			return strings.Contains(api.Description, "peer offline")
-		case 10008, 10009: // not available now; not the leader
-			return true
-		}
-		return false
-	}
-	// Where nobody hears other questions, there is no JetStream, and waiting is in vain.
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errNoCopy)
 }
 
 // OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited
 // for, 30 s.
 func OpenRuns(ctx context.Context, js jetstream.JetStream) (*Runs, error) {
-	kv, err := openBucket(ctx, js, RunsBucket)
-	if err != nil {
+	if err := findBucket(ctx, js, RunsBucket); err != nil {
 		return nil, err
 	}
-	return &Runs{js: js, kv: kv}, nil
-}
-
-func openBucket(ctx context.Context, js jetstream.JetStream, bucket string) (kv jetstream.KeyValue, err error) {
-	err = untilLed(ctx, func(ctx context.Context) error {
-		kv, err = js.KeyValue(ctx, bucket)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
-	}
-	return kv, nil
+	return &Runs{js: js}, nil
 }
 
 // Get returns a run's manifest, or an error that wraps [ErrNoRun].
@@ -115,7 +53,7 @@ func (r *Runs) Create(ctx context.Context, m Manifest) error {
 	if err != nil {
 		return fmt.Errorf("manifest of run %s: %w", m.Run, err)
 	}
-	if _, err := r.kv.Create(ctx, m.Run, data); err != nil {
+	if err := createEntry(ctx, r.js, RunsBucket, m.Run, data); err != nil {
 		return fmt.Errorf("store manifest of run %s: %w", m.Run, err)
 	}
 	return nil
@@ -136,7 +74,7 @@ func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) er
 		if err != nil {
 			return fmt.Errorf("manifest of run %s: %w", run, err)
 		}
-		_, err = r.kv.Update(ctx, run, data, revision)
+		err = updateEntry(ctx, r.js, RunsBucket, run, data, revision)
 		if err == nil {
 			return nil
 		}
@@ -148,7 +86,7 @@ func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) er
 
 // Delete removes a run's manifest.
 func (r *Runs) Delete(ctx context.Context, run string) error {
-	if err := r.kv.Delete(ctx, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
+	if err := deleteEntry(ctx, r.js, RunsBucket, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
 		return fmt.Errorf("delete manifest of run %s: %w", run, err)
 	}
 	return nil
@@ -337,9 +275,7 @@ func (v *view) read(ctx context.Context) (entries []entry, whole bool, err error
 		entries, v.last, err = entriesAfter(ctx, v.js, RunsBucket, v.keys, v.last)
 		return entries, false, err
 	}
-	asking, cancel := context.WithTimeout(ctx, askAgain)
-	defer cancel()
-	stream, err := v.js.Stream(asking, "KV_"+RunsBucket)
+	stream, err := FindStream(ctx, v.js, "KV_"+RunsBucket)
 	if err != nil {
 		return nil, false, err
 	}

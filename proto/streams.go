@@ -132,19 +132,18 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
 	for _, cfg := range RunStreams(m.Run, l) {
-		_, err := js.Stream(ctx, cfg.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			_, err = js.CreateStream(ctx, cfg)
-		}
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // in use: made by another process, just now
+		if err := makeStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
 	}
 	for _, model := range m.Models() {
-		_, err := js.Consumer(ctx, WorkStream(m.Run), ConsumerName(model))
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			_, err = js.CreateConsumer(ctx, WorkStream(m.Run), ConsumerConfig(m.Run, model))
-		}
+		err := untilLed(ctx, func(ctx context.Context) error {
+			_, err := js.Consumer(ctx, WorkStream(m.Run), ConsumerName(model))
+			if errors.Is(err, jetstream.ErrConsumerNotFound) {
+				_, err = js.CreateConsumer(ctx, WorkStream(m.Run), ConsumerConfig(m.Run, model))
+			}
+			return err
+		})
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
 			return fmt.Errorf("create consumer %s: %w", ConsumerName(model), err)
 		}
@@ -157,7 +156,9 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 // workers of the process before are gone.
 func ResetConsumers(ctx context.Context, js jetstream.JetStream, m Manifest) error {
 	for _, model := range m.Models() {
-		err := js.DeleteConsumer(ctx, WorkStream(m.Run), ConsumerName(model))
+		err := untilLed(ctx, func(ctx context.Context) error {
+			return js.DeleteConsumer(ctx, WorkStream(m.Run), ConsumerName(model))
+		})
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("delete consumer %s: %w", ConsumerName(model), err)
 		}
@@ -168,14 +169,11 @@ func ResetConsumers(ctx context.Context, js jetstream.JetStream, m Manifest) err
 // DeleteStreams removes a run's streams from the bus, and where its readers were.
 func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) error {
 	for _, cfg := range RunStreams(run, Limits{}) {
-		if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("delete stream %s: %w", cfg.Name, err)
+		if err := DeleteStream(ctx, js, cfg.Name); err != nil {
+			return err
 		}
 	}
-	readers, err := js.Stream(ctx, "KV_"+ReadersBucket)
-	if err == nil {
-		err = readers.Purge(ctx, jetstream.WithPurgeSubject("$KV."+ReadersBucket+"."+run+".>"))
-	}
+	err := PurgeStream(ctx, js, "KV_"+ReadersBucket, jetstream.WithPurgeSubject("$KV."+ReadersBucket+"."+run+".>"))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("delete positions of readers of run %s: %w", run, err)
 	}
@@ -187,12 +185,12 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 // manifest.
 func LeftStreams(ctx context.Context, js jetstream.JetStream, run string, age time.Duration) (names []string, err error) {
 	for _, cfg := range RunStreams(run, Limits{}) {
-		stream, err := js.Stream(ctx, cfg.Name)
+		stream, err := FindStream(ctx, js, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("look at stream %s: %w", cfg.Name, err)
+			return nil, err
 		}
 		if info := stream.CachedInfo(); info.TimeStamp.Sub(info.Created) >= age {
 			names = append(names, cfg.Name)

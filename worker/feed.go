@@ -340,20 +340,20 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 	if f.results == nil {
 		f.results, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Stream, error) {
-			return w.cfg.JS.Stream(ctx, proto.ResultsStream(f.run))
+			return proto.FindStream(ctx, w.cfg.JS, proto.ResultsStream(f.run))
 		})
 		if err != nil {
 			f.results = nil
-			return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(f.run), err)
+			return err
 		}
 	}
 	if s.consumer == nil {
 		s.consumer, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-			return w.cfg.JS.Consumer(ctx, proto.WorkStream(f.run), proto.ConsumerName(s.model))
+			return proto.FindConsumer(ctx, w.cfg.JS, proto.WorkStream(f.run), proto.ConsumerName(s.model))
 		})
 		if err != nil {
 			s.consumer = nil
-			return fmt.Errorf("look for consumer %s: %w", proto.ConsumerName(s.model), err)
+			return err
 		}
 	}
 	return nil

@@ -47,8 +47,10 @@ type outcome struct {
 }
 
 type stored struct {
-	msg *nats.Msg
-	ack jetstream.PubAckFuture
+	msg    *nats.Msg
+	ack    jetstream.PubAckFuture
+	at     time.Time // when it was sent
+	before int       // how often it was sent before
 }
 
 // run works on the shard until each request has a stored result or was handed back.
@@ -219,14 +221,14 @@ func (h *held) send(ctx context.Context, s *stored) {
 	again := nats.NewMsg(s.msg.Subject) // the client sets a reply subject and keeps it
 	again.Header, again.Data = s.msg.Header, s.msg.Data
 	if ack, err := h.w.cfg.JS.PublishMsgAsync(again); err == nil {
-		s.ack = ack
+		s.ack, s.at = ack, time.Now()
 	}
 }
 
 // confirm waits until all results are stored, sending again what is not. A full
 // stream, a server that is away: both pass. It returns false when ctx ends first.
 func (h *held) confirm(ctx context.Context) bool {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		var failed []stored
 		for _, s := range h.sent {
 			if err := h.await(ctx, s); err != nil {
@@ -249,6 +251,7 @@ func (h *held) confirm(ctx context.Context) bool {
 		}
 		h.w.stats.Stalled.Store(false)
 		for i := range h.sent {
+			h.sent[i].before++
 			h.send(ctx, &h.sent[i])
 		}
 	}
@@ -260,7 +263,7 @@ func (h *held) await(ctx context.Context, s stored) error {
 	if s.ack == nil {
 		return errNoAck
 	}
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(time.Until(s.at.Add(proto.AckTime(len(s.msg.Data), s.before))))
 	defer timeout.Stop()
 	select {
 	case <-s.ack.Ok():

@@ -71,7 +71,10 @@ func dial(url string, log zerolog.Logger, opts ...nats.Option) (*link, error) {
 func (l *link) dial(url string, log zerolog.Logger, away *absence, opts ...nats.Option) error {
 	opts = append([]nats.Option{
 		nats.Name("promptmill"), nats.MaxReconnects(-1), nats.CustomReconnectDelay(reconnectDelay),
-		nats.Timeout(5 * time.Second), nats.PingInterval(10 * time.Second), nats.DontRandomize(),
+		nats.Timeout(5 * time.Second), nats.DontRandomize(),
+		// A node that vanishes without a word is noticed after 8 to 12 s. A thin line may hold
+		// up an answer for as long.
+		nats.PingInterval(4 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("bus") }),
 		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {
 			if !c.IsClosed() {

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
@@ -297,11 +296,7 @@ func settleRun(ctx context.Context, l *link, runs *proto.Runs, meta *metadata.Ru
 		return err
 	}
 
-	err = l.js.DeleteStream(ctx, proto.WorkStream(meta.TestID))
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
-	}
-	return err
+	return proto.DeleteStream(ctx, l.js, proto.WorkStream(meta.TestID))
 }
 
 // input returns copies of the files of the run's input, which is on the bus.

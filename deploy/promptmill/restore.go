@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,9 +92,9 @@ func (s *serving) restore(ctx context.Context, run string) error {
 			return err
 		}
 	}
-	work, err := s.link.js.Stream(ctx, proto.WorkStream(run))
+	work, err := proto.FindStream(ctx, s.link.js, proto.WorkStream(run))
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(run), err)
+		return err
 	}
 	m.State, m.Publish = proto.StateInProgress, proto.Publish{Round: m.Publish.Round, Done: true}
 	if err := s.runs.Create(ctx, m); err != nil {

@@ -638,7 +638,9 @@ func (r *runner) work(ctx context.Context) error {
 		return nil
 	}
 	// The output is whole: the bus can do no more to it.
-	if err := tidy(context.WithoutCancel(ctx), l, r.screen); err != nil {
+	tidying, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer stop()
+	if err := tidy(tidying, l, r.screen); err != nil {
 		r.options.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
 	return nil

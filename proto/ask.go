@@ -1,0 +1,155 @@
+package proto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// electionTime is how long a cluster may take to agree on a leader. Its nodes wait 4 to 9 s
+// for one that has died (nats-server, raft.go, minElectionTimeout). On busy machines a node
+// that comes back holds up the others for many seconds.
+const electionTime = 30 * time.Second
+
+// askAgain is how long an answer may take until the question counts as lost. Elections come
+// on top of it, so it is short.
+const askAgain = 2 * time.Second
+
+// untilLed asks again for as long as a cluster has no leader, 30 s at most: its nodes
+// drop questions meanwhile, and do not answer later. A server that is slow has more time
+// with each question.
+func untilLed(ctx context.Context, ask func(context.Context) error) error {
+	begin := time.Now()
+	return untilLedFor(ctx, electionTime, func(int) time.Duration { return max(askAgain, time.Since(begin)/3) }, ask)
+}
+
+// untilLedFor is untilLed for so long, where the answer to a question may take so long, by
+// the number of those before it.
+func untilLedFor(ctx context.Context, most time.Duration, each func(before int) time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for before := 0; ; before++ {
+		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
+		asking, stop := context.WithTimeout(ctx, each(before))
+		err := ask(asking)
+		stop()
+		if err == nil || ctx.Err() != nil || !leaderless(err) {
+			return err
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// leaderless reports whether an error is what a cluster without a leader gives: none of
+// its nodes answers, or the one that does says that it is not the one to ask.
+func leaderless(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		switch api.ErrorCode {
+		case 10005: // no place for all copies, among others because a node is away
+			return strings.Contains(api.Description, "peer offline")
+		case 10008, 10009: // not available now; not the leader
+			return true
+		}
+		return false
+	}
+	// Where nobody hears other questions, there is no JetStream, and waiting is in vain.
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errNoCopy)
+}
+
+// FindStream looks a stream up, with its state as it is now. A cluster that has no leader
+// now is waited for, 30 s.
+func FindStream(ctx context.Context, js jetstream.JetStream, name string) (stream jetstream.Stream, err error) {
+	err = untilLed(ctx, func(ctx context.Context) error {
+		stream, err = js.Stream(ctx, name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at stream %s: %w", name, err)
+	}
+	return stream, nil
+}
+
+// FindConsumer looks a consumer up, as [FindStream] does a stream.
+func FindConsumer(ctx context.Context, js jetstream.JetStream, stream, name string) (consumer jetstream.Consumer, err error) {
+	err = untilLed(ctx, func(ctx context.Context) error {
+		consumer, err = js.Consumer(ctx, stream, name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for consumer %s of stream %s: %w", name, stream, err)
+	}
+	return consumer, nil
+}
+
+// makeStream makes a stream, unless there is one of its name, which stays as it is.
+func makeStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
+	err := untilLed(ctx, func(ctx context.Context) error {
+		_, err := js.Stream(ctx, cfg.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, cfg)
+		}
+		return err
+	})
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil // made by another process, just now
+	}
+	return err
+}
+
+// PurgeStream takes messages out of a stream. A cluster that has no leader now is waited
+// for, 30 s.
+func PurgeStream(ctx context.Context, js jetstream.JetStream, name string, opts ...jetstream.StreamPurgeOpt) error {
+	err := untilLed(ctx, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return err
+		}
+		return stream.Purge(ctx, opts...)
+	})
+	if err != nil {
+		return fmt.Errorf("purge stream %s: %w", name, err)
+	}
+	return nil
+}
+
+// DeleteStream deletes a stream. It is no error if there is none. A cluster that has no
+// leader now is waited for, 30 s.
+func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) error {
+	err := untilLed(ctx, func(ctx context.Context) error { return js.DeleteStream(ctx, name) })
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete stream %s: %w", name, err)
+	}
+	return nil
+}
+
+// AckTime is how long the confirmation of a message with so many bytes may take, by how
+// often it was sent before, until it is sent again. What was on its way to a node that died
+// is never confirmed, and no other takes its place any sooner; what goes over a thin line
+// takes its time.
+func AckTime(bytes, before int) time.Duration {
+	const thinLine = 64 << 10 // bytes a second
+	once := 2*askAgain + time.Duration(bytes)*time.Second/thinLine
+	return once << min(before, 3)
+}
+
+// publishOnce stores a message once, however often it must be sent until that is confirmed. It
+// goes on for less time than a stream remembers ids, 2 minutes.
+func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string) error {
+	const most = 100 * time.Second
+	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
+	each := func(before int) time.Duration { return AckTime(len(msg.Data), before) }
+	return untilLedFor(ctx, most, each, func(ctx context.Context) error {
+		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
+		return err
+	})
+}
