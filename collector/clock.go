@@ -14,6 +14,7 @@ type clock struct {
 	mu    sync.Mutex
 	at    time.Time // until then the time is accounted for
 	busy  time.Time // when somebody was seen at work last
+	asked time.Time // since when the bus is being asked for news; zero: it is not
 	spent times     // since it was taken last
 }
 
@@ -29,8 +30,32 @@ func newClock(now time.Time) *clock { return &clock{at: now, busy: now} }
 func (k *clock) work(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !k.asked.IsZero() && now.Sub(k.asked) > promptAnswer {
+		k.presume(k.asked, now)
+	}
 	k.account(now)
 	k.busy = later(k.busy, now)
+}
+
+// promptAnswer is how long the bus takes at most to give the news, unless it is away or has
+// no leader.
+const promptAnswer = 3 * time.Second
+
+// ask notes that the bus is asked for news.
+func (k *clock) ask(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asked = now
+}
+
+// answered notes that it has given them, or an error.
+func (k *clock) answered(now time.Time, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err != nil || now.Sub(k.asked) > promptAnswer {
+		k.presume(k.asked, now)
+	}
+	k.asked = time.Time{}
 }
 
 // blind notes that the bus did not answer in this time. Workers may have been at work: what
@@ -39,6 +64,12 @@ func (k *clock) work(now time.Time) {
 func (k *clock) blind(from, to time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.presume(from, to)
+}
+
+// presume takes time in which nothing could be seen for time in which somebody was at
+// work. The caller holds the lock.
+func (k *clock) presume(from, to time.Time) {
 	k.account(from)
 	k.busy = later(k.busy, to)
 	k.account(to)

@@ -81,6 +81,20 @@ func TestClockBlind(t *testing.T) {
 	}
 }
 
+// A result that comes while the bus still owes an answer does not make the time before it
+// idle.
+func TestClockStillBlind(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	k := newClock(begin)
+	k.ask(begin.Add(time.Second))
+	k.work(begin.Add(60 * time.Second))
+	k.answered(begin.Add(61*time.Second), nil)
+	if got := k.take(); got.worked != 61*time.Second || got.idle != 0 {
+		t.Errorf("worked %v and idle %v, want 61 s and none", got.worked, got.idle)
+	}
+}
+
 // Of the time in which nobody collected, that until the last result in it was not lost.
 func TestTimeLost(t *testing.T) {
 	t.Parallel()

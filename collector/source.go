@@ -131,7 +131,7 @@ func (s *source) connect(ctx context.Context) error {
 
 	name := proto.CollectorConsumers[s.tries%len(proto.CollectorConsumers)]
 	s.tries++
-	making, stop := context.WithTimeout(ctx, consumerTime<<min(s.failed, 3))
+	making, stop := context.WithTimeout(ctx, consumerTime<<min(s.failed/2, 3))
 	defer stop()
 	if s.consumer, err = s.create(making, stream, name); err != nil {
 		s.consumer = nil

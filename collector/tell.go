@@ -65,10 +65,6 @@ func (c *Collector) leave(ctx context.Context) {
 	}
 }
 
-// promptAnswer is how long the bus takes at most for what it is asked each second, unless
-// it is away or has no leader.
-const promptAnswer = 3 * time.Second
-
 // tell exchanges news with the bus once a second: what is synced goes into the
 // manifest, and the results stream may forget it; workers tell what they do; and the run
 // may have been cancelled, deleted, or its time be over. It returns an error when
@@ -87,7 +83,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 		case <-ctx.Done():
 			return nil
 		}
-		begin := time.Now()
+		c.clock.ask(time.Now())
 		c.mu.Lock()
 		counts, synced, spent := c.durable, c.synced, c.spent
 		c.spent = nil
@@ -106,9 +102,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 			err = errors.Join(err, c.survey(ctx))
 		}
 		err = errors.Join(err, c.look(ctx))
-		if now := time.Now(); err != nil || now.Sub(begin) > promptAnswer {
-			c.clock.blind(begin, now)
-		}
+		c.clock.answered(time.Now(), err)
 		switch {
 		case errors.Is(err, proto.ErrCollected) || errors.Is(err, ErrDeleted):
 			return err

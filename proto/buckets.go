@@ -254,7 +254,19 @@ func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Data = value
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	return publishOnce(ctx, js, msg, nuid.Next())
+	id := nuid.Next()
+	err := publishOnce(ctx, js, msg, id)
+	if !wrongLastSequence(err) {
+		return err
+	}
+
+	// A server looks at the revision before it looks at the id. If the confirmation of the
+	// first attempt was lost, the entry is ours.
+	now, lookErr := LastMessage(ctx, js, "KV_"+bucket, msg.Subject)
+	if lookErr == nil && now.Header.Get(jetstream.MsgIDHeader) == id {
+		return nil
+	}
+	return err
 }
 
 // putEntry stores the entry of a key, whatever was there.

@@ -42,7 +42,7 @@ var errNoCopy = fmt.Errorf("%w: no copy of the stream is there that is up to dat
 func getDirect(ctx context.Context, js jetstream.JetStream, of string, question []byte) (*jetstream.RawStreamMsg, error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, askAgain)
+		ctx, cancel = context.WithTimeout(ctx, directTime)
 		defer cancel()
 	}
 	nc, prefix := js.Conn(), jetstream.DefaultAPIPrefix
@@ -57,8 +57,11 @@ func getDirect(ctx context.Context, js jetstream.JetStream, of string, question 
 	// each question. They take one message for another thing than it is, an empty one that was
 	// published with the status 503, and end when the connection does.
 	subject := prefix + "DIRECT.GET." + of
-	msg, err := nc.RequestWithContext(ctx, subject, question)
-	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected) {
+	asking, stop := context.WithTimeout(ctx, askCopyAgain)
+	msg, err := nc.RequestWithContext(asking, subject, question)
+	silent := asking.Err() != nil && ctx.Err() == nil
+	stop()
+	if silent || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected) {
 		msg, err = getApart(ctx, nc, subject, question)
 	}
 	if err != nil {
@@ -69,24 +72,40 @@ func getDirect(ctx context.Context, js jetstream.JetStream, of string, question 
 
 // getApart asks with a subscription of its own, through which messages come as they are, and
 // after a connection was lost, too.
+//
+// Any copy of the stream may be asked, also one on a node that has just vanished. So another
+// is asked if no answer comes, after a longer time each time: an answer may be large, and the
+// line thin.
 func getApart(ctx context.Context, nc *nats.Conn, subject string, question []byte) (*nats.Msg, error) {
-	answers, inbox := make(chan *nats.Msg, 1), nc.NewInbox()
+	answers, inbox := make(chan *nats.Msg, 8), nc.NewInbox()
 	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return nil, err
 	}
 	defer sub.Unsubscribe()
-	if err := nc.PublishRequest(subject, inbox, question); err != nil {
-		return nil, err
-	}
+	again := time.NewTimer(askCopyAgain)
+	defer again.Stop()
+	for wait := 2 * askCopyAgain; ; wait *= 2 {
+		again.Reset(wait)
+		if err := nc.PublishRequest(subject, inbox, question); err != nil {
+			return nil, err
+		}
 
-	select {
-	case msg := <-answers:
-		return msg, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		select {
+		case msg := <-answers:
+			return msg, nil
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
+
+// askCopyAgain is after how long another copy of a stream is asked at first.
+const askCopyAgain = 500 * time.Millisecond
+
+// directTime is how long a stored message is asked for where nothing else bounds that.
+const directTime = 5 * time.Second
 
 // stored is the message that is in a server's answer, as it was published.
 func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {

@@ -1,6 +1,7 @@
 package proto_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -95,4 +96,69 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who asks for a stored message asks once more where no answer comes: the copy of the
+// stream that was asked may be on a node that has just died.
+func TestDirectGetIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	_, js := prototest.Server(t)
+	asked := 0
+	sub, err := js.Conn().Subscribe("$JS.API.DIRECT.GET.away", func(msg *nats.Msg) {
+		if asked++; asked < 2 {
+			return
+		}
+		answer := nats.NewMsg(msg.Reply)
+		answer.Header.Set("Nats-Sequence", "7")
+		answer.Header.Set("Nats-Time-Stamp", time.Now().UTC().Format(time.RFC3339Nano))
+		answer.Data = []byte("stored")
+		msg.RespondMsg(answer)
+	})
+	must(t, err)
+	defer sub.Unsubscribe()
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	msg, err := proto.NextMessage(ctx, js, "away", 1, ">")
+	if err != nil || msg.Sequence != 7 || string(msg.Data) != "stored" {
+		t.Fatalf("%+v, %v", msg, err)
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+// A value is stored once, though its confirmation was lost, and the change that it is of is
+// not made again.
+func TestUpdateConfirmedLate(t *testing.T) {
+	t.Parallel()
+	_, js := openRuns(t)
+	runs, err := proto.OpenRuns(t.Context(), &deaf{JetStream: js, lose: 1})
+	must(t, err)
+	create(t, runs, manifest("a"))
+	changes := 0
+	must(t, runs.Update(t.Context(), "a", func(m *proto.Manifest) error {
+		changes++
+		m.Retries++
+		return nil
+	}))
+	m, err := runs.Get(t.Context(), "a")
+	must(t, err)
+	if changes != 1 || m.Retries != 1 {
+		t.Errorf("changed %d times, %d retries", changes, m.Retries)
+	}
+}
+
+// deaf is a JetStream of which the first confirmations are lost.
+type deaf struct {
+	jetstream.JetStream
+	lose int
+}
+
+func (d *deaf) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	ack, err := d.JetStream.PublishMsg(ctx, msg, opts...)
+	if d.lose--; d.lose >= 0 && err == nil {
+		return nil, context.DeadlineExceeded
+	}
+	return ack, err
 }
