@@ -20,11 +20,11 @@ const modelLimit = 2 * time.Minute
 
 // lookAtNamedServer looks at a model server that a flag names, or at each of its addresses.
 func lookAtNamedServer(ctx context.Context, url, key, model string, each bool, options []modelserver.Option) (list []finding) {
-	servers, err := serversAt(ctx, url, key, each, options)
-	if err != nil {
+	m := &models{key: key, options: options}
+	if err := m.add(ctx, url, each); err != nil {
 		return []finding{failed("model server", err)}
 	}
-	for _, s := range servers {
+	for _, s := range m.servers {
 		list = append(list, lookAtServer(ctx, s, model)...)
 		s.Close()
 	}

@@ -50,10 +50,16 @@ type exporter struct {
 
 var _ prometheus.Collector = (*exporter)(nil)
 
-func (e *exporter) addWorker(w namedWorker) {
+// addWorker adds a worker until the returned function is called.
+func (e *exporter) addWorker(w namedWorker) (remove func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.workers = append(e.workers, w)
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.workers = slices.DeleteFunc(e.workers, func(other namedWorker) bool { return other == w })
+	}
 }
 
 // addRun adds a run until the returned function is called.

@@ -166,6 +166,9 @@ func maxConnections(simulated bool) int {
 // models are the model servers that a command works with.
 type models struct {
 	servers []*modelserver.Server
+	names   []*serverName // of those that were named, where each address is a server
+	key     string
+	options []modelserver.Option
 	process *supervise.Process // of the only server, if it is ours
 	log     string             // of the process
 	sim     *simServer
@@ -231,13 +234,12 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 		}
 		return nil
 	}
+	m.key, m.options = key, options
 	each := c.Bool("each-address") && !c.Bool("sim") && !c.IsSet("exec")
 	for _, url := range urls {
-		list, err := serversAt(ctx, url, key, each, options)
-		if err != nil {
+		if err := m.add(ctx, url, each); err != nil {
 			return err // checked before
 		}
-		m.servers = append(m.servers, list...)
 	}
 	if c.IsSet("exec") {
 		return m.start(ctx, running, c.String("exec"), state, log)
@@ -245,28 +247,38 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 	return nil
 }
 
-// serversAt are the model servers at a URL: one, or, where each address is one, those of the
-// name in it. A name whose addresses cannot be found is one server, which is waited for.
-func serversAt(ctx context.Context, url, key string, each bool, options []modelserver.Option) (list []*modelserver.Server, err error) {
-	addresses := []netip.Addr{}
+// add adds the model server at a URL, or, where each address is one, those of the name in it. A
+// name whose addresses cannot be found is one server, which is waited for.
+func (m *models) add(ctx context.Context, url string, each bool) error {
+	var addresses []netip.Addr
 	if each {
 		addresses, _ = modelserver.Addresses(ctx, url)
 	}
-	for _, a := range addresses {
-		s, err := modelserver.New(url, key, append(slices.Clone(options), modelserver.WithAddress(a))...)
+	if len(addresses) < 2 {
+		addresses = []netip.Addr{{}}
+	}
+	n := &serverName{url, map[netip.Addr]*modelserver.Server{}, map[netip.Addr]int{}}
+	for _, at := range addresses {
+		s, err := m.atAddress(url, at)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		list = append(list, s)
+		n.servers[at] = s
+		m.servers = append(m.servers, s)
 	}
-	if len(list) > 0 {
-		return list, nil
+	if each {
+		m.names = append(m.names, n)
 	}
-	s, err := modelserver.New(url, key, options...)
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// atAddress is the model server at a URL, at one address of its name if that is valid.
+func (m *models) atAddress(url string, at netip.Addr) (*modelserver.Server, error) {
+	options := m.options
+	if at.IsValid() {
+		options = append(slices.Clone(options), modelserver.WithAddress(at))
 	}
-	return []*modelserver.Server{s}, nil
+	return modelserver.New(url, m.key, options...)
 }
 
 // start starts the model server of --exec.

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
@@ -78,17 +77,16 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	defer m.close()
 	closed := make(chan struct{})
 	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
-	group, working := errgroup.WithContext(ctx)
-	for i, server := range m.servers {
-		cfg := workerConfig(c, m, server, l, log.With().Str("server", server.URL()).Logger())
-		cfg.Name = m.workerName(name, i)
-		screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, l.name, server.URL(), atOnce(c))
-		w := worker.New(cfg)
-		measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, w})
-		group.Go(func() error { return w.Run(working) })
-		group.Go(func() error { return m.follow(working, w, screen) })
+	workers := &staff{
+		command:  c,
+		models:   m,
+		link:     l,
+		screen:   screen,
+		log:      log,
+		measured: measured,
+		name:     name,
 	}
-	err = group.Wait()
+	err = workers.work(ctx)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		screen.say("stopped; what was not finished goes to other workers")

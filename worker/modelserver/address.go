@@ -35,10 +35,10 @@ type lookUp func(ctx context.Context, network, host string) ([]netip.Addr, error
 const lookUpTimeout = 5 * time.Second
 
 // Addresses are those of the name in a model server's URL, of which each is a server of its
-// own: a headless service, or a name that DNS gives in turns. They are nil where the name is
-// one server. It is one if it has one address, or one of each family; if it is reached through
-// a proxy; and if an address is public, since names in the open with several have load
-// balancers there. The error is that of looking for them.
+// own: a headless service, or a name that DNS gives in turns. Of a host with an address of each
+// family it is one of them. There are none where the name must be left as it is: if it is an
+// address, or is reached through a proxy; or if an address is public, since names in the open
+// with several have load balancers there. The error is that of looking for them.
 func Addresses(ctx context.Context, base string) ([]netip.Addr, error) {
 	return findAddresses(ctx, base, net.DefaultResolver.LookupNetIP)
 }
@@ -67,9 +67,9 @@ func findAddresses(ctx context.Context, base string, find lookUp) ([]netip.Addr,
 	return serversAmong(all), nil
 }
 
-// serversAmong are the addresses of a name that are servers of their own, nil if they are one.
-// They come in the order in which this host reaches them best (RFC 6724). A host with both
-// families has one of each, so that those of the first one's are all there are.
+// serversAmong are the addresses of a name that are servers of their own. They come in the order
+// in which this host reaches them best (RFC 6724). A host with both families has one of each, so
+// that those of the first one's are all there are.
 func serversAmong(all []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range all {
@@ -82,10 +82,7 @@ func serversAmong(all []netip.Addr) []netip.Addr {
 		}
 	}
 	slices.SortFunc(list, netip.Addr.Compare)
-	if list = slices.Compact(list); len(list) < 2 {
-		return nil
-	}
-	return list
+	return slices.Compact(list)
 }
 
 // shared is the network of hosts behind the address of a carrier (RFC 6598); Tailscale and
