@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -106,6 +107,17 @@ func overlayTime(dir string) (string, error) {
 	}
 	path := filepath.Join(dir, "overlay.json")
 	return path, os.WriteFile(path, overlay, 0o644)
+}
+
+// canStep reports whether a program has a clock that can be stepped: such a program ends if
+// that is not there.
+func canStep(ctx context.Context, program string) bool {
+	const nowhere = "/nowhere/clock"
+	cmd := exec.CommandContext(ctx, program, "--help")
+	cmd.Env = append(os.Environ(), clockEnv+"="+nowhere)
+	out, err := cmd.CombinedOutput()
+
+	return err != nil && strings.Contains(string(out), nowhere)
 }
 
 // setClock puts the wall clocks of the processes that have path as theirs off by an

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
@@ -143,6 +144,37 @@ func (f *fleet) start(ctx context.Context) error {
 type programs struct {
 	self, promptmill string
 	timeless         error // why no clock can be stepped
+}
+
+// copyPrograms puts a promptmill that was built before, and this program for its children,
+// where build would put them: what is left of a deployment in the end is known by the path
+// of its program.
+func copyPrograms(ctx context.Context, promptmill, bin string) (p programs, err error) {
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return p, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return p, err
+	}
+	p.self, p.promptmill = filepath.Join(bin, "chaos"), filepath.Join(bin, "promptmill")
+
+	for from, to := range map[string]string{self: p.self, promptmill: p.promptmill} {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, data, 0o755)
+		}
+		if err != nil {
+			return p, fmt.Errorf("copy a program: %w", err)
+		}
+	}
+	for _, program := range []string{p.promptmill, p.self} {
+		if !canStep(ctx, program) {
+			p.timeless = skipped(fmt.Sprintf("steps of the clock, since %s was not built by chaos --build", filepath.Base(program)))
+		}
+	}
+
+	return p, nil
 }
 
 // build builds promptmill, and this program for its children, with clocks that can be
@@ -299,11 +331,26 @@ func (f *fleet) always(args ...string) func() (string, []string) {
 	return func() (string, []string) { return f.promptmill, args }
 }
 
-// freeAddress is one that nobody listens at. It is not of the numbers that the system
-// gives to outgoing connections, which could take it while its server is away.
+// portRange are the port numbers from which addresses are taken.
+type portRange struct {
+	first, last uint64
+	taken       atomic.Uint64 // how many were, and the place of the first
+}
+
+// ports are those of this process. They are not of the numbers that the system gives to
+// outgoing connections, which could take one while its server is away.
+var ports portRange
+
+func (r *portRange) set(first, last uint64) {
+	r.first, r.last = first, last
+	r.taken.Store(rand.Uint64N(last - first + 1))
+}
+
+// freeAddress is one that nobody listens at, and that was not given of late.
 func freeAddress() string {
 	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		n := ports.first + ports.taken.Add(1)%(ports.last-ports.first+1)
+		address := fmt.Sprintf("127.0.0.1:%d", n)
 		if l, err := net.Listen("tcp", address); err == nil {
 			l.Close()
 			return address

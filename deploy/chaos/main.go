@@ -4,6 +4,11 @@
 //
 //	go run ./deploy/chaos --seed 1 --for 10m
 //	go run ./deploy/chaos --seeds 1-60 --for 60s
+//
+// On a machine without Go, with the programs made before:
+//
+//	go run ./deploy/chaos --build programs
+//	programs/chaos --bin programs/promptmill --seed 1
 package main
 
 import (
@@ -44,6 +49,10 @@ type options struct {
 	cluster     string
 	dir         string // of all files
 	keep        bool   // though all is well
+	bin         string // promptmill, if it was built before
+	build       string // folder of programs to build, and no more
+
+	firstPort, lastPort uint64 // of servers
 }
 
 // withSeed are the options of one deployment.
@@ -56,6 +65,9 @@ func (o options) withSeed(seed uint64) options {
 	return o
 }
 
+// fewestPorts are enough for two deployments, one after the other.
+const fewestPorts = 100
+
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is said once, by who gets it
@@ -67,6 +79,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.cluster, "cluster", "auto", "`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
 	only := flags.String("only", "", "kinds of events, `NAME,...`; by default all")
 	flags.StringVar(&o.dir, "dir", "", "`folder` of all files and logs; kept in any case (default a temporary one)")
+	flags.StringVar(&o.bin, "bin", "", "the promptmill to hurt, a `file` (default one that is built)")
+	flags.StringVar(&o.build, "build", "", "only build promptmill and chaos into a `folder`, for --bin on a machine without Go")
+	within := flags.String("ports", "20000-29999", "`A-B`: port numbers of servers; chaos that runs several times at once needs others each time")
 	flags.BoolVar(&o.keep, "keep", false, "keep the files though all is well")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -83,6 +98,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		if n, err := fmt.Sscanf(*seeds+"\n", "%d-%d\n", &o.first, &o.last); err != nil || n != 2 || o.first > o.last {
 			return o, fmt.Errorf("--seeds %s: want two numbers, the smaller one first, such as 1-60", *seeds)
 		}
+	}
+	if n, err := fmt.Sscanf(*within+"\n", "%d-%d\n", &o.firstPort, &o.lastPort); err != nil || n != 2 || o.firstPort < 1024 || o.lastPort > 65_535 || o.firstPort+fewestPorts > o.lastPort+1 {
+		return o, fmt.Errorf("--ports %s: want two port numbers, at least %d in all, such as 20000-20999", *within, fewestPorts)
 	}
 	if *only != "" {
 		o.shape.only = strings.Split(*only, ",")
@@ -104,13 +122,13 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 
 // makeEmpty makes a folder, and refuses one that holds anything: what is left of another
 // deployment would be taken for this one's.
-func makeEmpty(dir string) error {
+func makeEmpty(flag, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
 	if err == nil && len(entries) > 0 {
-		err = fmt.Errorf("--dir %s: it is not empty; name another folder", dir)
+		err = fmt.Errorf("%s %s: it is not empty; name another folder", flag, dir)
 	}
 	return err
 }
@@ -125,6 +143,9 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "chaos:", err)
 		return 2
 	}
+	if o.build != "" {
+		return buildOnly(o.build, stdout, stderr)
+	}
 	if os.Getenv(namespaceEnv) == "" {
 		// The seed is drawn by the one who works.
 		code, err := reexec()
@@ -136,15 +157,21 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	if o.dir == "" {
 		o.dir, err = os.MkdirTemp("", "promptmill-chaos-")
 	} else if o.dir, err = filepath.Abs(o.dir); err == nil {
-		err = makeEmpty(o.dir)
+		err = makeEmpty("--dir", o.dir)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
+	ports.set(o.firstPort, o.lastPort)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	built, err := build(ctx, filepath.Join(o.dir, "bin"))
+	var built programs
+	if bin := filepath.Join(o.dir, "bin"); o.bin != "" {
+		built, err = copyPrograms(ctx, o.bin, bin)
+	} else {
+		built, err = build(ctx, bin)
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -175,6 +202,28 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	}
 
 	return code
+}
+
+// buildOnly builds the programs into a folder, and nothing else there.
+func buildOnly(dir string, stdout, stderr io.Writer) (code int) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = makeEmpty("--build", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	built, err := build(context.Background(), dir)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	if built.timeless != nil {
+		fmt.Fprintln(stdout, built.timeless)
+	}
+	os.RemoveAll(filepath.Join(dir, "overlay")) // it has served
+	return 0
 }
 
 // hurtAside hurts a deployment with a history in a file, and returns its end in one line.
