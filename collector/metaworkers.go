@@ -72,12 +72,51 @@ func namesakes(name string, stints []Stint, requests map[string]int64) (list []m
 		}
 		list = append(list, w)
 	}
+	if requests != nil {
+		settleRequests(list, requests[name])
+	}
 	if requests != nil && told*100 < requests[name]*95 {
 		for i := range list {
 			list[i].EnergyJoules = nil // that of the others is unknown
 		}
 	}
 	return list
+}
+
+// settleRequests makes the requests of the workers of one name, and of their stints, add up to
+// those that the output has from the name: each stint tells only what it had done when it was
+// heard last. What nobody told of was done by the one heard last. What is too much was answered
+// again, or failed and was run again, and so is of the first.
+func settleRequests(list []metadata.Worker, total int64) {
+	var stints []*metadata.Stint
+	rest := total
+	for i := range list {
+		for j := range list[i].Stints {
+			s := &list[i].Stints[j]
+			s.Requests = new(orEmpty(s.Requests))
+			rest -= *s.Requests
+			stints = append(stints, s)
+		}
+	}
+	if len(stints) == 0 {
+		return // known by its lines alone
+	}
+
+	slices.SortStableFunc(stints, func(a, b *metadata.Stint) int { return a.Last.Compare(b.Last) })
+	if rest > 0 {
+		*stints[len(stints)-1].Requests += rest
+	}
+	for _, s := range stints {
+		surplus := min(*s.Requests, max(0, -rest))
+		*s.Requests -= surplus
+		rest += surplus
+	}
+	for i := range list {
+		list[i].Requests = new(int64(0))
+		for _, s := range list[i].Stints {
+			*list[i].Requests += *s.Requests
+		}
+	}
 }
 
 // livesOf puts the stints of one name together that are one worker's: it was started again

@@ -380,3 +380,49 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 		}
 	}
 }
+
+// The requests of the workers, and those of their stints, add up to those of the run, whatever
+// the workers had told when they were heard last.
+func TestRequestsOfStintsAddUp(t *testing.T) {
+	t.Parallel()
+	heard := func(id string, requests int64, first, last int) Stint {
+		s := Stint{ID: id, Name: "w", First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second)}
+		if requests >= 0 {
+			s.Share = &proto.RunShare{Requests: requests}
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		name   string
+		stints []Stint
+		total  int64
+		want   map[string]int64 // by the id of the stint
+	}{
+		{"all was told", []Stint{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"a short run", []Stint{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"the last was not told", []Stint{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
+		{"one that was started again", []Stint{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10, map[string]int64{"a": 7, "b": 3}},
+		{"two at once", []Stint{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10, map[string]int64{"a": 8, "b": 2}},
+		{"some were answered again", []Stint{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10, map[string]int64{"a": 4, "b": 6}},
+		{"more than the first did", []Stint{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10, map[string]int64{"a": 0, "b": 10}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, sum := map[string]int64{}, int64(0)
+			for _, w := range metaWorkers(tt.stints, map[string]int64{"w": tt.total}) {
+				own := int64(0)
+				for _, s := range w.Stints {
+					got[s.ID] = *s.Requests
+					own += *s.Requests
+				}
+				if *w.Requests != own {
+					t.Errorf("the worker has %d requests, its stints %d", *w.Requests, own)
+				}
+				sum += own
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" || sum != tt.total {
+				t.Errorf("%d in all, want %d; by stint (-want +got):\n%s", sum, tt.total, diff)
+			}
+		})
+	}
+}

@@ -2,11 +2,13 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -73,10 +75,10 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 	if a.Status >= 200 && a.Status < 300 {
 		return j.good(a, content, problem)
 	}
-	if problem == nil {
-		j.result.Body = proto.OneLine(a.Body)
+	if body := proto.OneLine(bytes.Clone(a.Body)); problem == nil && bytes.HasPrefix(body, []byte("{")) {
+		j.result.Body = body
 	} else {
-		j.result.Body = proto.Quote(string(a.Body)) // an HTML page, a plain text, nothing
+		j.result.Body = errorObject(a.Status, a.Body)
 	}
 	r := rule(a.Status, a.Body)
 	if j.verdict = r.verdict; j.verdict == final {
@@ -93,6 +95,28 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		j.crash = a.Status >= 500 && !j.overload && !isTimeout(a.Status)
 	}
 	return j
+}
+
+// maxMessage is how much of a refusal that is no object its result keeps, in bytes.
+const maxMessage = 4 << 10
+
+// errorObject is what stands for a refusal that is no JSON object (an HTML page of a proxy, a
+// plain text, nothing), in OpenAI's form (components/schemas/Error of its OpenAPI document,
+// where the code is a string): the types of its SDKs decode nothing else.
+func errorObject(status int, body []byte) []byte {
+	text := strings.TrimSpace(string(body))
+	if said, err := proto.Unquote([]byte(text)); err == nil {
+		text = strings.TrimSpace(string(said)) // it is a JSON string
+	}
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "..."
+	}
+
+	object := append([]byte(`{"error":{"message":`), proto.Quote(cmp.Or(text, "the answer has no body"))...)
+	object = append(object, `,"type":"`+proto.CodeInvalidResponse+`","param":null,"code":"`...)
+	object = strconv.AppendInt(object, int64(status), 10)
+
+	return append(object, `"}}`...)
 }
 
 // noStatus is what follows from a status that HTTP does not have (RFC 9110, 15). No result can

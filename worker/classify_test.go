@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ func TestJudge(t *testing.T) {
 		verdict verdict
 		want    string // the result's body, or the code of its error
 	}
+	object := func(message string, status int) string { // where a refusal is none
+		return fmt.Sprintf(`{"error":{"message":"%s","type":"invalid_response","param":null,"code":"%d"}}`, message, status)
+	}
 	rows := []row{
 		{"an answer", 200, `{"choices": [{"text":"\u0000"}],  "a":1.0}`, final, `{"choices": [{"text":"\u0000"}],  "a":1.0}`},
 		{"an answer with no error in it", 200, `{"error":null,"object":"list","choices":[{"text":"a"}]}`, final, `{"error":null,"object":"list","choices":[{"text":"a"}]}`},
@@ -52,10 +56,22 @@ func TestJudge(t *testing.T) {
 		{"nothing", 200, ``, retry, proto.CodeInvalidResponse},
 		{"HTML under a good status", 200, `<html></html>`, retry, proto.CodeInvalidResponse},
 		{"bytes that are not UTF-8", 200, "{\"a\":\"\xff\"}", retry, proto.CodeInvalidResponse},
-		{"a redirect", 307, ``, barred, `""`},
-		{"an HTML page of a proxy", 502, "<html>\r\n\"x\"\x00</html>", retry, `"<html>\r\n\"x\"\u0000</html>"`},
-		{"a text", 401, "no", barred, `"no"`},
+		{"a redirect", 307, ``, barred, object("the answer has no body", 307)},
+		{"an HTML page of a proxy", 502, "<html>\r\n\"x\"\x00</html>", retry, object(`<html>\r\n\"x\"\u0000</html>`, 502)},
+		{"a text", 401, "no", barred, object("no", 401)},
+		{"a text of many kilobytes", 400, strings.Repeat("é", 3000), final, object(strings.Repeat("é", 2048)+"...", 400)},
+		{"a text that is not UTF-8", 400, "a\xffb", final, object("a\ufffdb", 400)},
+		{"a JSON text", 400, ` "no \u00e9"`, final, object("no é", 400)},
+		{"an array", 400, `[{"loc":["body"]}]`, final, object(`[{\"loc\":[\"body\"]}]`, 400)},
+		{"a number", 422, "7\n", final, object("7", 422)},
+		{"null", 400, "null", final, object("null", 400)},
+		{"FastAPI's object", 422, `{"detail":[{"loc":["body"]}]}`, final, `{"detail":[{"loc":["body"]}]}`},
 		{"a refusal on several lines", 400, "{\"error\":\n1}\n", final, `{"error": 1}`},
+	}
+	for _, row := range rows {
+		if text := row.want; strings.HasPrefix(text, "{") && !json.Valid([]byte(text)) {
+			t.Fatalf("%s: %s is no JSON", row.name, text)
+		}
 	}
 	for _, status := range []int{101, 301, 302, 308, 401, 402, 403, 404, 405, 407, 410, 421, 426, 501, 505, 506, 508, 510, 511} {
 		rows = append(rows, row{fmt.Sprint(status, " may mean all"), status, refusal, barred, refusal})
