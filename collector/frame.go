@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// The journal is a file of pairs: a zstd skippable frame with our header, and an
-// ordinary zstd frame with output lines. So any zstd program reads the lines at any
+// The journal is journalStart and then a file of pairs: a zstd skippable frame with our
+// header, and an ordinary zstd frame with output lines. So any zstd program reads the lines at any
 // time, and we know what is in them without unpacking.
 //
 //	skippable frame: magic (4 bytes), length of the rest (4), "pmj1" (4),
@@ -26,6 +26,13 @@ import (
 //	zstd frame:      header.packed bytes; absent where that is 0
 //
 // All numbers are little-endian. (RFC 8878, 3.1.2, for skippable frames.)
+// journalStart is an ordinary zstd frame (RFC 8878, 3.1.1) of nothing, that does not say its
+// content's size: magic, frame header descriptor, window of 1 KiB, last block, raw, 0 bytes.
+// Readers of streams pass over it. One that asks the first frame how large all is
+// (python-zstandard's decompress) fails, instead of taking the skippable frame for an empty
+// file.
+const journalStart = "\x28\xb5\x2f\xfd\x00\x00\x01\x00\x00"
+
 const (
 	frameMagic  = 0x184D2A57 // one of the sixteen magic numbers of skippable frames
 	frameTag    = "pmj1"
@@ -114,6 +121,17 @@ func appendHeader(dst []byte, h header) ([]byte, error) {
 	dst = append(dst, frameTag...)
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(text, crcTable))
 	return append(dst, text...), nil
+}
+
+// firstFrame is the offset of a journal's first frame.
+func firstFrame(r io.ReaderAt) (int64, error) {
+	var start [len(journalStart)]byte
+	err := readAt(r, start[:], 0)
+	if errors.Is(err, errTorn) || err == nil && string(start[:]) != journalStart {
+		return 0, nil // it is damaged, or no journal
+	}
+
+	return int64(len(journalStart)), err
 }
 
 // readHeader reads the header of the frame at an offset of a file of the given size.

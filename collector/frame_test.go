@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -154,4 +156,67 @@ type boundedReader struct {
 func (r *boundedReader) ReadAt(p []byte, offset int64) (int, error) {
 	r.left -= len(p)
 	return r.Reader.ReadAt(p, offset)
+}
+
+// A reader that takes the first frame's content size for that of all (python-zstandard's
+// decompress) must find none, in a journal that was written, cut and compacted, and in a seekable
+// file of several frames. A file of one frame says it.
+func TestFirstFrameTellsNoSize(t *testing.T) {
+	t.Parallel()
+	check := func(name string, data []byte, want bool) {
+		t.Helper()
+		var h zstd.Header
+		if err := h.Decode(data); err != nil || h.Skippable || h.HasFCS != want {
+			t.Errorf("%s: a skippable frame %t, a size %t, want %t (%v)", name, h.Skippable, h.HasFCS, want, err)
+		}
+	}
+	j, ends, _ := newTestJournal(t, 5, []uint32{0, 1}, []uint32{2}, []uint32{3, 4})
+	data, err := os.ReadFile(j.path)
+	must(t, err)
+	check("a journal", data, false)
+	j.Close()
+	flip(t, j.path, ends[1]+9)
+	j = open(t, j.path)
+	if data, err = os.ReadFile(j.path); err != nil || j.State().Cut == 0 {
+		t.Fatalf("nothing was cut out (%v)", err)
+	}
+	check("a journal that was compacted", data, false)
+	j = reopen(t, j)
+	if j.State().Cut != 0 {
+		t.Errorf("%d bytes were cut out of a whole journal", j.State().Cut)
+	}
+
+	for _, tt := range []struct {
+		name  string
+		lines int
+		whole bool
+	}{{"a seekable file of one frame", 1000, true}, {"one of several", 400_000, false}} {
+		var file bytes.Buffer
+		w, err := newSeekableWriter(&file)
+		must(t, err)
+		for range tt.lines {
+			_, err := w.Write([]byte("{\"custom_id\": 1}\n"))
+			must(t, err)
+		}
+		must(t, w.Close())
+		check(tt.name, file.Bytes(), tt.whole)
+	}
+}
+
+// The start of a journal is damaged: all its frames are read, and it is written again.
+func TestJournalStartDamaged(t *testing.T) {
+	t.Parallel()
+	for at := range int64(len(journalStart)) {
+		j, _, _ := newTestJournal(t, 3, []uint32{0, 1}, []uint32{2})
+		j.Close()
+		flip(t, j.path, at)
+		j = open(t, j.path)
+		if got := j.State().Done.GetCardinality(); got != 3 {
+			t.Errorf("byte %d: %d requests are done, want 3", at, got)
+		}
+		checkText(t, j.path, linesOf(either, 0, 1, 2))
+		if m, err := ReadManifest(j.path); err != nil || m.Run != "r" {
+			t.Errorf("byte %d: the manifest is of run %q, %v", at, m.Run, err)
+		}
+	}
 }

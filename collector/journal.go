@@ -155,7 +155,11 @@ func ReadManifest(path string) (proto.Manifest, error) {
 	if err != nil {
 		return proto.Manifest{}, fmt.Errorf("open journal: %w", err)
 	}
-	h, _, err := readHeader(file, 0, info.Size())
+	first, err := firstFrame(file)
+	if err != nil {
+		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, err)
+	}
+	h, _, err := readHeader(file, first, info.Size())
 	if err != nil || h.Manifest == nil {
 		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, errors.Join(ErrUndescribed, err))
 	}
@@ -223,7 +227,11 @@ func (j *Journal) write(h header, lines []byte) error {
 		packed = j.enc.EncodeAll(lines, nil)
 	}
 	h.Bytes, h.Packed, h.CRC = int64(len(lines)), int64(len(packed)), crc32.Checksum(packed, crcTable)
-	buf, err := appendHeader(j.buf[:0], h)
+	buf := j.buf[:0]
+	if j.size == 0 {
+		buf = append(buf, journalStart...)
+	}
+	buf, err := appendHeader(buf, h)
 	if err != nil {
 		return err
 	}
@@ -291,7 +299,11 @@ func (j *Journal) frames(each func(place) error) (end int64, damaged bool, err e
 		return 0, false, err
 	}
 	size := info.Size()
-	for offset := int64(0); offset < size; {
+	first, err := firstFrame(j.file)
+	if err != nil {
+		return 0, false, err
+	}
+	for offset := first; offset < size; {
 		h, length, err := readHeader(j.file, offset, size)
 		if errors.Is(err, errTorn) {
 			next, err := nextHeader(j.file, offset+1, size)
@@ -411,15 +423,18 @@ func (r *recovery) settle(last bool) error {
 	return nil
 }
 
-// unborn reports whether the file is the beginning of a first frame, or empty.
+// unborn reports whether the file is the beginning of a journal without a whole frame, or
+// empty.
 func (j *Journal) unborn() bool {
-	var got [12]byte
+	const start = len(journalStart)
+	var got [start + 12]byte
 	n, err := j.file.ReadAt(got[:], 0)
 	if err != nil && err != io.EOF {
 		return false
 	}
-	magic := binary.LittleEndian.AppendUint32(nil, frameMagic)
-	return bytes.HasPrefix(magic, got[:min(n, 4)]) && strings.HasPrefix(frameTag, string(got[min(n, 8):n]))
+	magic := binary.LittleEndian.AppendUint32([]byte(journalStart), frameMagic)
+
+	return bytes.HasPrefix(magic, got[:min(n, start+4)]) && strings.HasPrefix(frameTag, string(got[min(n, start+8):n]))
 }
 
 // compact replaces the file by one of whole frames only.
@@ -437,6 +452,13 @@ func (j *Journal) compact(good []place) error {
 
 // copyFrame appends a frame of another journal as it is.
 func (j *Journal) copyFrame(from *os.File, p place) error {
+	if j.size == 0 && p.offset > 0 {
+		n, err := j.file.WriteString(journalStart)
+		if err != nil {
+			return err
+		}
+		j.size = int64(n)
+	}
 	n, err := io.Copy(io.NewOffsetWriter(j.file, j.size), io.NewSectionReader(from, p.offset, p.end-p.offset))
 	j.size += n
 

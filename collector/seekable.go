@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -19,11 +20,12 @@ const (
 // seekableWriter writes independent zstd frames, cut between writes, and at the end a
 // table of their sizes in a skippable frame.
 type seekableWriter struct {
-	w     io.Writer
-	enc   *zstd.Encoder
-	frame []byte
-	table []byte
-	count uint32
+	w      io.Writer
+	enc    *zstd.Encoder
+	frame  []byte
+	packed bytes.Buffer
+	table  []byte
+	count  uint32
 }
 
 func newSeekableWriter(w io.Writer) (*seekableWriter, error) {
@@ -39,11 +41,26 @@ func (s *seekableWriter) Write(p []byte) (int, error) {
 	if len(s.frame) < seekFrameTarget {
 		return len(p), nil
 	}
-	return len(p), s.flush()
+	return len(p), s.flush(false)
 }
 
-func (s *seekableWriter) flush() error {
-	packed := s.enc.EncodeAll(s.frame, nil)
+// flush writes a frame. Only one that has all of the content says its size: a reader that
+// asks the first frame how large all is (python-zstandard's decompress) is to fail, instead of
+// leaving out the others.
+func (s *seekableWriter) flush(whole bool) error {
+	s.packed.Reset()
+	if whole {
+		s.enc.ResetContentSize(&s.packed, int64(len(s.frame)))
+	} else {
+		s.enc.Reset(&s.packed)
+	}
+	if _, err := s.enc.Write(s.frame); err != nil {
+		return err
+	}
+	if err := s.enc.Close(); err != nil {
+		return err
+	}
+	packed := s.packed.Bytes()
 	s.table = binary.LittleEndian.AppendUint32(s.table, uint32(len(packed)))
 	s.table = binary.LittleEndian.AppendUint32(s.table, uint32(len(s.frame)))
 	s.count++
@@ -54,9 +71,8 @@ func (s *seekableWriter) flush() error {
 
 // Close writes the rest and the table.
 func (s *seekableWriter) Close() error {
-	defer s.enc.Close()
 	if len(s.frame) > 0 || s.count == 0 {
-		if err := s.flush(); err != nil {
+		if err := s.flush(s.count == 0); err != nil {
 			return err
 		}
 	}
