@@ -101,6 +101,9 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	if next.First.IsZero() {
 		next.First = w.Heard
 	}
+	if w.SeveralServers { // what was said before is of one of them
+		s.MemoryBytes, s.LoadSeconds, s.GPUMemoryUtilization = proto.ServerMemory{}, nil, nil
+	}
 	// A model server that is down for the moment tells nothing.
 	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, s.MemoryBytes.Weights)
 	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, s.MemoryBytes.KVCache)

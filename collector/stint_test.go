@@ -73,6 +73,19 @@ func TestStintShare(t *testing.T) {
 	}
 }
 
+// What one of several servers behind a load balancer said of itself is forgotten.
+func TestStintOfSeveralServers(t *testing.T) {
+	t.Parallel()
+	one := workerOn("w", nil)
+	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights = new(0.9), new(60.0), new(int64(1<<30))
+	several := workerOn("w", nil)
+	several.SeveralServers = true
+	got := Stint{}.heard(one, "r").heard(several, "r")
+	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) {
+		t.Errorf("it is remembered: %v, %v, %+v", got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes)
+	}
+}
+
 // What a model server says of itself stands while it is down, and after it.
 func TestStintKeepsWhatWasTold(t *testing.T) {
 	t.Parallel()

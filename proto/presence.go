@@ -30,6 +30,9 @@ type WorkerInfo struct {
 	Host    string `json:"host"`
 	Version string `json:"version"`
 	Server  string `json:"server"` // URL of its model server
+	// SeveralServers says that the URL leads to more than one server, as behind a load balancer.
+	// What one of them says of its memory and its queue is left out.
+	SeveralServers bool `json:"several_servers,omitempty"`
 	// Flavour is the model server's kind, such as "vLLM", and ServerVersion its version;
 	// empty: unknown.
 	Flavour       string `json:"flavour"`

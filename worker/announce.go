@@ -62,7 +62,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
 	info := proto.WorkerInfo{
-		ID: w.id, Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), Ready: !w.Down(), Problem: proto.Printable(problem),
+		ID: w.id, Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), SeveralServers: w.cfg.Server.Several(), Ready: !w.Down(), Problem: proto.Printable(problem),
 		Flavour: server.Flavour, ServerVersion: server.Version, Models: w.models(), DefaultModel: server.Default(),
 		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
 		LoadSeconds: known(server.LoadSeconds),

@@ -56,8 +56,8 @@ func TestReplicas(t *testing.T) {
 				info, _ := w.Info()
 				return b.cfg.Limiter.Limit() >= 8 && info.Slots == 0 && info.WeightBytes == 0 && info.GPUMemoryUtilization == 0
 			})
-			if a := w.announcement(); a.Waiting != nil || a.MemoryBytes != (proto.ServerMemory{}) {
-				t.Errorf("it is announced that %v wait in one of several servers, with %+v", a.Waiting, a.MemoryBytes)
+			if a := w.announcement(); !a.SeveralServers || a.Waiting != nil || a.MemoryBytes != (proto.ServerMemory{}) {
+				t.Errorf("it is announced that there are several servers: %t; that %v wait in one, with %+v", a.SeveralServers, a.Waiting, a.MemoryBytes)
 			}
 			stop()
 			if said.n.Load() != 1 {

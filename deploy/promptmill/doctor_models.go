@@ -91,17 +91,26 @@ func inWords(info modelserver.Info) string {
 	return text + ", models " + few(names, 5)
 }
 
-// gauges: does the server tell its load, if others of its kind do?
+// gauges: does the server tell its load, if others of its kind do? And is it one server?
 func gauges(ctx context.Context, s *modelserver.Server) finding {
-	_, err := s.Load(ctx)
-	if !errors.Is(err, modelserver.ErrNoGauges) {
-		return finding{}
+	const readings = 6 // of two servers behind a load balancer, nearly always both are among them
+	for range readings {
+		load, err := s.Load(ctx)
+		if load.Several != "" {
+			return finding{Name: "model load", Status: doubtful,
+				Detail: fmt.Sprintf("%s leads to more than one server (%s), so concurrency is found more slowly", s.URL(), load.Several),
+				Mend:   "give each server with --url"}
+		}
+		if err == nil {
+			continue
+		}
+		_, mend, told := strings.Cut(err.Error(), modelserver.ErrNoGauges.Error()+": ")
+		if !errors.Is(err, modelserver.ErrNoGauges) || !told {
+			return finding{} // nothing can be done
+		}
+		return finding{Name: "model load", Status: doubtful, Detail: s.URL() + " does not tell its load, so concurrency is found more slowly", Mend: mend}
 	}
-	_, mend, told := strings.Cut(err.Error(), modelserver.ErrNoGauges.Error()+": ")
-	if !told {
-		return finding{} // nothing can be done
-	}
-	return finding{Name: "model load", Status: doubtful, Detail: s.URL() + " does not tell its load, so concurrency is found more slowly", Mend: mend}
+	return finding{}
 }
 
 // trial is a small request to one endpoint.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -431,5 +432,34 @@ func TestFailedKeepsTheHint(t *testing.T) {
 	f := failed("bus", &failure{exitUnreachable, errors.New("away"), "start it"})
 	if diff := cmp.Diff(finding{"bus", broken, "away", "start it", true}, f, cmp.AllowUnexported(finding{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A load balancer with two servers behind it is seen at the first look.
+func TestDoctorSeesSeveralServers(t *testing.T) {
+	t.Parallel()
+	for _, started := range [][]int{{50, 80}, {50, 50}} {
+		var asked atomic.Int64
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/v1/models":
+				fmt.Fprint(w, `{"object":"list","data":[{"id":"m","owned_by":"vllm"}]}`)
+			case "/metrics":
+				n := int(asked.Add(1)) % 2
+				fmt.Fprintf(w, "vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nprocess_start_time_seconds %d\n", started[n])
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		}))
+		t.Cleanup(server.Close)
+		var details []string
+		for _, f := range lookAtNamedServer(t.Context(), server.URL, "", "m", true, nil) {
+			details = append(details, string(f.Status)+" "+f.Detail)
+		}
+		text := strings.Join(details, "\n")
+		want := "warn " + server.URL + " leads to more than one server (the start time went back), so concurrency is found more slowly"
+		if strings.Contains(text, want) != (started[0] != started[1]) {
+			t.Errorf("with start times %v:\n%s", started, text)
+		}
 	}
 }

@@ -292,11 +292,17 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 	}
 
 	for _, i := range workers {
-		if i.Problem == "" {
-			continue
+		problems := []string{i.Problem}
+		if i.SeveralServers {
+			problems = append(problems, i.Server+" leads to more than one server: give each with --url to run it at its best")
 		}
-		if _, err := fmt.Fprintf(w, "! %s: %s\n", printable(i.Name), printable(i.Problem)); err != nil {
-			return err
+		for _, p := range problems {
+			if p == "" {
+				continue
+			}
+			if _, err := fmt.Fprintf(w, "! %s: %s\n", printable(i.Name), printable(p)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -118,25 +119,52 @@ func FuzzIdentity(f *testing.F) {
 	})
 }
 
-// balanced are engines that one handler gives its requests in turns, and its questions.
+// balanced are engines that one load balancer gives requests and questions.
 type balanced struct {
 	engines []*sim.Engine
 	started []float64
-	asked   int // by turns
-	sent    atomic.Int64
-	random  *rand.Rand // nil: in turns
+	policy  string // turns, random or least busy
+	asked   int    // by turns
+	asking  *rand.Rand
+
+	mu     sync.Mutex
+	random *rand.Rand
+	sent   int
+	busy   []int // requests at each engine
 }
 
-func (b *balanced) next() *sim.Engine {
-	return b.engines[int(b.sent.Add(1))%len(b.engines)]
+// run runs a request at one of the engines.
+func (b *balanced) run(n int) error {
+	b.mu.Lock()
+	if b.busy == nil {
+		b.busy, b.random = make([]int, len(b.engines)), rand.New(rand.NewPCG(3, 4))
+	}
+	b.sent++
+	at := b.sent % len(b.engines)
+	switch b.policy {
+	case "random":
+		at = b.random.IntN(len(b.engines))
+	case "least busy":
+		at = slices.Index(b.busy, slices.Min(b.busy))
+	}
+	b.busy[at]++
+	b.mu.Unlock()
+	err := b.engines[at].Run(context.Background(), 100, n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy[at]--
+	return err
 }
 
 // glimpse is the page of one of them.
 func (b *balanced) glimpse(answers, answered, inFlight int64) (glimpse, sim.Load) {
+	if b.asking == nil {
+		b.asking = rand.New(rand.NewPCG(5, 6))
+	}
 	b.asked++
 	n := b.asked % len(b.engines)
-	if b.random != nil {
-		n = b.random.IntN(len(b.engines))
+	if b.policy == "random" {
+		n = b.asking.IntN(len(b.engines))
 	}
 	load := b.engines[n].Load()
 	return glimpse{
@@ -165,7 +193,7 @@ func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (r
 			}
 			n := 10 + random.IntN(51)
 			all.Go(func() {
-				if b.next().Run(context.Background(), 100, n) != nil {
+				if b.run(n) != nil {
 					t.Error("a request failed")
 				}
 				answers.Add(1)
@@ -205,7 +233,7 @@ func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (r
 // whatever shows that they are two.
 func TestBalanced(t *testing.T) {
 	t.Parallel()
-	const seconds, settle = 100, 20
+	const seconds, settle = 150, 30
 	engines := func() []*sim.Engine {
 		cfg := sim.EngineConfig{Slots: 8, TTFT: 50 * time.Millisecond, TPOT: 5 * time.Millisecond}
 		return []*sim.Engine{sim.NewEngine(cfg), sim.NewEngine(cfg)}
@@ -213,13 +241,16 @@ func TestBalanced(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		started []float64
-		before  int        // requests that the first has done before
-		random  *rand.Rand // who answers questions; nil: in turns
+		policy  string
+		before  int // requests that the first has done before
 	}{
-		{"start times", []float64{50, 80}, 0, nil},
-		{"start times, at random", []float64{50, 80}, 0, rand.New(rand.NewPCG(3, 4))},
-		{"counters", []float64{0, 0}, 500, nil},
-		{"nothing but what is counted", []float64{0, 0}, 0, nil},
+		{"start times, in turns", []float64{50, 80}, "turns", 0},
+		{"start times, at random", []float64{50, 80}, "random", 0},
+		{"start times, the least busy one", []float64{50, 80}, "least busy", 0},
+		{"counters, in turns", []float64{0, 0}, "turns", 500},
+		{"counters, at random", []float64{0, 0}, "random", 500},
+		{"what is counted, in turns", []float64{0, 0}, "turns", 0},
+		{"what is counted, at random", []float64{0, 0}, "random", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -234,7 +265,7 @@ func TestBalanced(t *testing.T) {
 					direct += rate
 				}
 
-				b := &balanced{engines: engines(), started: tt.started, random: tt.random}
+				b := &balanced{engines: engines(), started: tt.started, policy: tt.policy}
 				for range tt.before {
 					b.engines[0].Run(t.Context(), 1, 100)
 				}

@@ -65,6 +65,9 @@ func (s *Server) glimpse(l Load) glimpse {
 	}
 }
 
+// Several reports whether the readings come from more than one server.
+func (s *Server) Several() bool { return s.identity.isSeveral() }
+
 // Answered notes an answer of the server and the tokens that it says it has, which the
 // server's own counter is compared with.
 func (s *Server) Answered(tokens int64) {

@@ -151,7 +151,7 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 	}
 	info := Info{Flavour: before.flavour.name(), Models: list.models()}
 	err = before.flavour.describe(ctx, s, &info)
-	if s.identity.isSeveral() {
+	if s.Several() {
 		info.forgetFigures()
 	}
 	return info, err
