@@ -74,3 +74,54 @@ func TestRetryAfter(t *testing.T) {
 		}
 	})
 }
+
+// What says when a limit on the rate begins anew is a wait as well.
+func TestRateLimitHeaders(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, tt := range []struct {
+		name   string
+		header map[string]string
+		want   time.Duration
+	}{
+		{"milliseconds", map[string]string{"Retry-After-Ms": "1500", "Retry-After": "2"}, 1500 * time.Millisecond},
+		{"Retry-After is the first of the others", map[string]string{"Retry-After": "3", "RateLimit": `"a";r=0;t=9`}, 3 * time.Second},
+		{"RateLimit", map[string]string{"RateLimit-Policy": `"default";q=100;w=60`, "RateLimit": `"default";r=0;t=30`}, 30 * time.Second},
+		{"RateLimit of two policies", map[string]string{"RateLimit": `"minute";r=7;t=30, "day"; r=0; t=40`}, 40 * time.Second},
+		{"RateLimit that has some left", map[string]string{"RateLimit": `"default";r=50;t=30`}, 0},
+		{"RateLimit-Reset", map[string]string{"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "5"}, 5 * time.Second},
+		{"X-RateLimit-Reset as a time", map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049"}, 4 * time.Second},
+		{"X-RateLimit-Reset of what is not used up", map[string]string{"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, 0},
+		{"OpenAI's requests", map[string]string{"X-RateLimit-Remaining-Requests": "0", "X-RateLimit-Reset-Requests": "1m2s", "X-RateLimit-Remaining-Tokens": "5", "X-RateLimit-Reset-Tokens": "6m0s"}, 62 * time.Second},
+		{"OpenAI's tokens", map[string]string{"X-RateLimit-Remaining-Requests": "3", "X-RateLimit-Remaining-Tokens": "0", "X-RateLimit-Reset-Tokens": "20ms"}, 20 * time.Millisecond},
+		{"no duration", map[string]string{"X-RateLimit-Remaining-Tokens": "0", "X-RateLimit-Reset-Tokens": "soon"}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := http.Header{}
+			for name, value := range tt.header {
+				h.Set(name, value)
+			}
+			if got := retryAfter(h, now); got != tt.want {
+				t.Errorf("retryAfter(%v) = %v, want %v", h, got, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("3", `"default";r=0;t=30`, "0", "5", "1s")
+	f.Add("", "r=0;t=", "0", "1e400", "-5s")
+	f.Fuzz(func(t *testing.T, after, policy, left, reset, duration string) {
+		h := http.Header{}
+		h.Set("Retry-After", after)
+		h.Set("RateLimit", policy)
+		h.Set("RateLimit-Remaining", left)
+		h.Set("RateLimit-Reset", reset)
+		h.Set("X-RateLimit-Remaining-Tokens", left)
+		h.Set("X-RateLimit-Reset-Tokens", duration)
+		if got := retryAfter(h, time.Now()); got < 0 || got > retryAfterMax {
+			t.Errorf("retryAfter(%v) = %v", h, got)
+		}
+	})
+}

@@ -35,6 +35,8 @@ const (
 	costsDown  = 0.995
 	costsShare = 0.05
 	costsAll   = 0.99
+	// Nor may the probes that are taken back cost more than this part.
+	costsProbes = 0.02
 )
 
 // How long the limit rests between tries that bring nothing. A try of more is nearly
@@ -68,6 +70,7 @@ type climb struct {
 	// settled says that a raised limit has had time to fill the server's queue.
 	settled bool
 
+	tried            time.Time // when this probe began
 	nextUp, nextDown time.Time
 	restUp, restDown time.Duration
 }
@@ -82,7 +85,7 @@ func (l *Limiter) step(now time.Time) {
 	if m.n < need || now.Sub(m.since) < roundTime {
 		return
 	}
-	if c.phase != growing && c.settled && m.n < maxRounds*need && now.Sub(m.since) < longRound && m.doubt() > sure {
+	if c.phase != growing && c.settled && m.n < maxRounds*need && now.Sub(m.since) < longRound && m.doubt() > max(sure, c.gap(m.rate())/3) {
 		return
 	}
 	if m.meanLoad() < 0.9*float64(l.limit) { // too few requests to say what the limit does
@@ -117,6 +120,20 @@ func (l *Limiter) step(now time.Time) {
 	}
 }
 
+// gap is how far a rate is from that of the base, as a part of it.
+func (c *climb) gap(rate float64) float64 {
+	if c.rate == 0 || c.phase != probing {
+		return 0
+	}
+	return math.Abs(rate/c.rate - 1)
+}
+
+// afford is how long a probe that brought less has to be the last one: of few requests at
+// once, one less is a large part.
+func (c *climb) afford(rate float64, now time.Time) time.Duration {
+	return min(restDown, time.Duration((1-rate/c.rate)/costsProbes*float64(now.Sub(c.tried))))
+}
+
 // hold begins to hold the limit at its base, where the rate is measured anew.
 func (c *climb) hold(now time.Time) {
 	if c.phase == growing && c.base <= c.first {
@@ -131,8 +148,16 @@ func (c *climb) hold(now time.Time) {
 
 // rest keeps the limit as it is for a while.
 func (c *climb) rest(now time.Time) {
+	down := c.nextDown
 	c.hold(now)
-	c.nextUp, c.nextDown = now.Add(restUp), now.Add(restUp)
+	c.nextUp, c.nextDown = now.Add(restUp), later(down, now.Add(restUp))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // note takes in a rate measured at the base. It returns false when the server has
@@ -168,7 +193,7 @@ func (l *Limiter) try(now time.Time) {
 		l.meter = meter{since: now}
 		return
 	}
-	c.phase = probing
+	c.phase, c.tried = probing, now
 	l.set(want, now)
 }
 
@@ -192,10 +217,10 @@ func (l *Limiter) judge(rate float64, now time.Time) {
 		return
 	case c.down < stepDown: // too far at once, or it only looked so; less then
 		c.down = min(stepDown, math.Sqrt(c.down))
-		c.nextDown = now.Add(restFirst)
+		c.nextDown = now.Add(max(restFirst, c.afford(rate, now)))
 	default:
 		c.restDown = min(3*c.restDown, restDown)
-		c.nextDown = now.Add(c.restDown)
+		c.nextDown = now.Add(max(c.restDown, c.afford(rate, now)))
 	}
 	c.phase = holding
 	l.set(c.base, now)

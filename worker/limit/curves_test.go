@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,18 +19,19 @@ import (
 type curve struct {
 	name        string
 	engine      sim.EngineConfig
-	least, most int   // tokens of an answer
-	noise       bool  // the answers do not tell how long they are
-	best        []int // fixed limits, of which the best is compared with
-	slots       int   // that run at once; 0: nobody knows
-	others      int   // requests that another client has there all the time
+	least, most int       // tokens of an answer
+	noise       bool      // the answers do not tell how long they are
+	best        []int     // fixed limits, of which the best is compared with
+	slots       int       // that run at once; 0: nobody knows
+	others      int       // requests that another client has there all the time
+	gate        *sim.Gate // in front of it; nil: none
 
 	// The process is stopped from stop on, for a while; 0: it is not.
 	stop, stopped time.Duration
 }
 
 // second is what happened in one second of a drive.
-type second struct{ tokens, waiting, limit, inFlight float64 }
+type second struct{ tokens, waiting, limit, inFlight, answers, refused float64 }
 
 const (
 	ttft = 100 * time.Millisecond
@@ -51,10 +53,10 @@ func server(slots int) sim.EngineConfig {
 // figures with it.
 func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change func(second int, e *sim.Engine)) []second {
 	t.Helper()
-	e := sim.NewEngine(c.engine)
+	e, gate := sim.NewEngine(c.engine), cmp.Or(c.gate, &sim.Gate{})
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	var done atomic.Int64
+	var done, answers, refused atomic.Int64
 	begin := time.Now()
 	awake := func() { // waits while the process is stopped
 		if passed := time.Since(begin); passed >= c.stop && passed < c.stop+c.stopped {
@@ -92,14 +94,20 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			}
 			all.Go(func() {
 				time.Sleep(turn)
-				err := e.Run(ctx, 100, n)
+				err := sim.ErrBusy
+				if gate.Enter() {
+					err = e.Run(ctx, 100, n)
+					gate.Leave()
+				}
 				time.Sleep(turn)
 				awake()
 				switch {
 				case err == nil:
 					done.Add(int64(n))
+					answers.Add(1)
 					l.Release(s, Outcome{Work: float64(work)})
 				case errors.Is(err, sim.ErrBusy):
+					refused.Add(1)
 					time.Sleep(5 * time.Millisecond) // the way there and back
 					l.Release(s, Outcome{Overload: true})
 				default:
@@ -131,6 +139,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			now.inFlight += float64(l.InFlight()) / 4
 		}
 		now.tokens, last = float64(done.Load()-last), done.Load()
+		now.answers, now.refused = float64(answers.Swap(0)), float64(refused.Swap(0))
 		out = append(out, now)
 	}
 	stop()
@@ -146,6 +155,8 @@ func mean(list []second) (m second) {
 		m.waiting += s.waiting / n
 		m.limit += s.limit / n
 		m.inFlight += s.inFlight / n
+		m.answers += s.answers / n
+		m.refused += s.refused / n
 	}
 	return m
 }
@@ -241,7 +252,7 @@ func TestRandomRefusals(t *testing.T) {
 	t.Parallel()
 	l := New(Config{Start: 64})
 	for i := range 10_000 {
-		s, ok := l.tryAcquire()
+		s, _, ok := l.tryAcquire()
 		if !ok {
 			t.Fatal("no slot")
 		}

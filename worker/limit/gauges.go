@@ -71,7 +71,7 @@ func (l *Limiter) Observe(now Gauges) {
 	}
 	before, known := g.last, !g.at.IsZero()
 	g.last, g.at = now, at
-	if l.cfg.Min == l.cfg.Max {
+	if l.cfg.Min == l.cfg.Max || l.overload.stance == limiting {
 		return
 	}
 	// What we have in the queue is our part of all that is at the server.

@@ -55,6 +55,7 @@ func New(cfg Config) *Limiter {
 	}
 	now := time.Now()
 	l := &Limiter{cfg: cfg, free: make(chan struct{}, 1), max: cfg.Max, at: now}
+	l.overload.since = now
 	l.set(cfg.Start, now)
 	l.climb.first, l.climb.base = l.limit, l.limit
 	return l
@@ -66,34 +67,55 @@ func Fixed(n int) *Limiter { return New(Config{Min: max(1, n), Max: max(1, n)}) 
 // Slot is a place at the server. What it remembers of its beginning tells at its end
 // how many others there were.
 type Slot struct {
-	begin time.Time
-	area  float64
+	begin  time.Time
+	area   float64
+	others int
 }
 
 // Acquire waits for a slot. It fails only when ctx ends.
 func (l *Limiter) Acquire(ctx context.Context) (Slot, error) {
 	for {
-		if s, ok := l.tryAcquire(); ok {
+		s, wait, ok := l.tryAcquire()
+		if ok {
 			return s, nil
+		}
+		var paced <-chan time.Time
+		if wait > 0 {
+			paced = time.After(wait)
 		}
 		select {
 		case <-l.free:
+		case <-paced:
 		case <-ctx.Done():
 			return Slot{}, context.Cause(ctx)
 		}
 	}
 }
 
-func (l *Limiter) tryAcquire() (Slot, bool) {
+// tryAcquire takes a slot if there is one. Otherwise it returns how long to wait for the next
+// try, if that is known.
+func (l *Limiter) tryAcquire() (s Slot, wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.inFlight >= l.limit {
-		return Slot{}, false
+		return Slot{}, 0, false
 	}
-	now := l.advance()
+	now, v := l.advance(), &l.overload
+	if v.stance != open {
+		l.judgeWindow(now)
+	}
+	if v.stance == paced {
+		if wait := v.pace.wait(now); wait > 0 {
+			return Slot{}, wait, false
+		}
+	}
+
+	v.begun++
+	v.pace.take(now)
+	s = Slot{begin: now, area: l.area, others: l.inFlight}
 	l.inFlight++
 	l.wake()
-	return Slot{begin: now, area: l.area}, true
+	return s, 0, true
 }
 
 // Outcome is how a request ended.
@@ -103,6 +125,8 @@ type Outcome struct {
 	Work float64
 	// Overload says that the server refused the request because it has too many.
 	Overload bool
+	// After is how long the refusal asks to wait; 0 if it does not say.
+	After time.Duration
 }
 
 // Release gives a slot back.
@@ -112,11 +136,11 @@ func (l *Limiter) Release(s Slot, o Outcome) {
 	now := l.advance()
 	l.inFlight--
 	defer l.wake()
-	if l.cfg.Min == l.cfg.Max {
+	if l.overload.add(s, o, l.limit, now) {
+		l.refuse(now)
 		return
 	}
-	if l.overload.add(s, o, l.limit) {
-		l.cut(now)
+	if l.cfg.Min == l.cfg.Max || l.overload.stance == limiting {
 		return
 	}
 	l.gauges.ended++
@@ -244,7 +268,7 @@ func (l *Limiter) restart(now time.Time) {
 	c.phase, c.rate, c.best = growing, 0, 0
 	g.at, g.queues, g.empty, g.grow = time.Time{}, [4]int{}, 0, firstStep
 	g.changed, g.tokensSince = now, false
-	l.overload.n, l.overload.refused = 0, 0
+	l.overload.reset(now)
 	l.set(c.base, now)
 }
 
