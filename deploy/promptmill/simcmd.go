@@ -27,6 +27,7 @@ func simFlags() []cli.Flag {
 		&cli.IntFlag{Name: "sim-slots", Value: d.Slots, Usage: "requests it runs at once; more wait", Sources: flagEnv("sim-slots")},
 		&cli.IntFlag{Name: "sim-knee", Usage: "requests it runs at full speed; more share it", DefaultText: "all slots", Sources: flagEnv("sim-knee")},
 		&cli.IntFlag{Name: "sim-kv", Usage: "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew", DefaultText: "no bound", Sources: flagEnv("sim-kv")},
+		&cli.FloatFlag{Name: "sim-rate", Usage: "requests a second that a proxy in front of it lets through; more are refused with 429", DefaultText: "any number", Sources: flagEnv("sim-rate")},
 		&cli.IntFlag{Name: "sim-queue", Usage: "requests that may wait; more are refused", DefaultText: "no bound", Sources: flagEnv("sim-queue")},
 		&cli.IntFlag{Name: "sim-prefix-cache", Usage: "tokens of prompts it keeps; a prompt that begins like them takes less of the time to the first token", DefaultText: "none", Sources: flagEnv("sim-prefix-cache")},
 		&cli.DurationFlag{Name: "sim-ttft", Value: d.TTFT, Usage: "its mean time to the first token", Sources: flagEnv("sim-ttft")},
@@ -56,12 +57,15 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 			return sim.Config{}, usage("", "--%s %d: must be at least 1", name, c.Int(name))
 		}
 	}
+	if rate := c.Float("sim-rate"); !(rate >= 0) {
+		return sim.Config{}, usage("", "--sim-rate %g: must be at least 0", rate)
+	}
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
 	if err != nil {
 		return sim.Config{}, usage("", "--sim-faults: %w", err)
 	}
 	return sim.Config{
-		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"), Prefix: c.Int("sim-prefix-cache"),
+		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"), Rate: c.Float("sim-rate"), Prefix: c.Int("sim-prefix-cache"),
 		TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"), Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"),
 		Metrics: true, Seed: c.Uint64("sim-seed"), Faults: faults,
 	}, nil

@@ -24,6 +24,7 @@ type Config struct {
 	Slots   int           // requests answered at once; others wait. Defaults to 256.
 	Knee    int           // of [EngineConfig]: as many run at full speed. 0: all do.
 	KV      int           // tokens of cache, the longest prompt and answer too. 0: no bound, and a context of a million tokens.
+	Rate    float64       // requests a second that a proxy in front of it lets through, and RateBurst at once; more are refused. 0: any number.
 	Queue   int           // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
 	Prefix  int           // tokens of prompts that it keeps, for those that begin in the same way. 0: none.
 	TTFT    time.Duration // mean time to the first token, of a prompt of which nothing is cached
@@ -50,6 +51,7 @@ type Server struct {
 	started time.Time
 	ready   time.Time // when the model is loaded
 	engine  *Engine
+	gate    Gate
 	cache   *prefixCache
 	mux     *http.ServeMux
 
@@ -78,9 +80,16 @@ func New(cfg Config) *Server {
 		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
 		cache:  newPrefixCache(cfg.Prefix),
 	}
+	s.gate.Limit(cfg.Rate, RateBurst, 0)
 	s.routes()
 	return s
 }
+
+// RateBurst is how many requests more than Config.Rate the proxy lets through once.
+const RateBurst = 5
+
+// Gate is the proxy in front of the server, to change what it lets through.
+func (s *Server) Gate() *Gate { return &s.gate }
 
 // Succeeded is the number of requests answered.
 func (s *Server) Succeeded() int64 { return s.succeeded.Load() }
@@ -131,6 +140,11 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	if !s.gate.Enter() {
+		http.Error(w, "429 Too Many Requests", http.StatusTooManyRequests)
+		return
+	}
+	defer s.gate.Leave()
 	req, err := parseRequest(body)
 	if err != nil {
 		s.refuse(w, http.StatusBadRequest, "BadRequestError", err.Error())
