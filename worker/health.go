@@ -18,11 +18,10 @@ import (
 )
 
 // How often the model server is asked what it serves, while it answers and while it
-// does not; and how busy it is.
+// does not.
 const (
 	askEvery   = 10 * time.Second
 	askMissing = time.Second
-	loadEvery  = 500 * time.Millisecond
 )
 
 // downGrace is how long a worker keeps what it holds while its model server is down.
@@ -332,14 +331,11 @@ func (w *Worker) died(ctx context.Context, begin time.Time) bool {
 
 // watchLoad follows the server's gauges, and notices when it hangs, until ctx ends.
 func (w *Worker) watchLoad(ctx context.Context) {
-	tick := time.NewTicker(loadEvery)
-	defer tick.Stop()
 	var tokens counted
 	var retry time.Time // after the server had no gauges
 	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		sleep(ctx, w.cfg.Limiter.ObserveEvery())
+		if ctx.Err() != nil {
 			return
 		}
 		now := time.Now()

@@ -35,8 +35,9 @@ const (
 	costsDown  = 0.995
 	costsShare = 0.05
 	costsAll   = 0.99
-	// Nor may the probes that are taken back cost more than this part.
+	// Nor may the probes that are taken back cost more than this part, where it is a few.
 	costsProbes = 0.02
+	aFew        = 16
 )
 
 // How long the limit rests between tries that bring nothing. A try of more is nearly
@@ -77,7 +78,7 @@ type climb struct {
 
 // step ends the round of measuring, if it has enough, and decides what comes next.
 func (l *Limiter) step(now time.Time) {
-	if l.gauges.lead(now, l.climb.phase) {
+	if l.led(now) {
 		return
 	}
 	m, c := l.meter, &l.climb
@@ -128,9 +129,12 @@ func (c *climb) gap(rate float64) float64 {
 	return math.Abs(rate/c.rate - 1)
 }
 
-// afford is how long a probe that brought less has to be the last one: of few requests at
+// afford is how long a probe that brought less has to be the last one: of a few requests at
 // once, one less is a large part.
 func (c *climb) afford(rate float64, now time.Time) time.Duration {
+	if c.base > aFew {
+		return 0
+	}
 	return min(restDown, time.Duration((1-rate/c.rate)/costsProbes*float64(now.Sub(c.tried))))
 }
 

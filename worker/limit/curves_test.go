@@ -116,6 +116,20 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			})
 		}
 	})
+	observe := func() {
+		load, kv := e.Load(), -1.0
+		if c.engine.KV > 0 {
+			kv = load.KVUsage
+		}
+		l.Observe(Gauges{Running: load.Running, Waiting: load.Waiting, KVUsage: kv, Preemptions: float64(load.Preemptions), Tokens: float64(load.Tokens)})
+	}
+	all.Go(func() {
+		for gauges && ctx.Err() == nil {
+			time.Sleep(l.ObserveEvery())
+			awake()
+			observe()
+		}
+	})
 	var out []second
 	last := int64(0)
 	for i := range seconds {
@@ -123,18 +137,10 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			change(i, e)
 		}
 		now := second{}
-		for half := range 4 {
+		for range 4 {
 			time.Sleep(250 * time.Millisecond)
 			awake()
-			load := e.Load()
-			if gauges && half%2 == 0 {
-				kv := load.KVUsage
-				if c.engine.KV == 0 {
-					kv = -1
-				}
-				l.Observe(Gauges{Running: load.Running, Waiting: load.Waiting, KVUsage: kv, Preemptions: float64(load.Preemptions), Tokens: float64(load.Tokens)})
-			}
-			now.waiting += float64(load.Waiting) / 4
+			now.waiting += float64(e.Load().Waiting) / 4
 			now.limit += float64(l.Limit()) / 4
 			now.inFlight += float64(l.InFlight()) / 4
 		}

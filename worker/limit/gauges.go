@@ -16,11 +16,15 @@ type Gauges struct {
 }
 
 const (
+	observeSoon  = 100 * time.Millisecond
+	observeEvery = 500 * time.Millisecond
+
 	gaugesStale = 5 * time.Second // after so long without gauges the limit climbs without
 	settleTime  = 500 * time.Millisecond
-	proveTime   = time.Second     // for what a doubling brings, if that is much
-	doubtTime   = 8 * time.Second // if it is little
-	queueShare  = 0.05            // of what runs, kept waiting; a server must not be without a next request
+	proveTime   = 300 * time.Millisecond // for what a doubling brings, if that is much
+	doubtTime   = 8 * time.Second        // if it is little
+	noteEvery   = 400 * time.Millisecond // between the queues that are compared
+	queueShare  = 0.05                   // of what runs, kept waiting; a server must not be without a next request
 	kvFull      = 0.95
 	braked      = 0.98            // what is left of the limit after preemptions
 	preempted   = 0.20            // of the requests, before that happens; each costs half a request
@@ -29,12 +33,20 @@ const (
 	firstStep   = 0.05            // by which the limit grows when the queue is found empty; it doubles
 )
 
+// readily is how far the limit grows as fast as the gauges are read, as long as nothing waits
+// in the server: so many requests at once hardly harm any, and a queue is seen at once. Beyond
+// that each doubling has to bring more tokens. (TCP's slow start does as much: it doubles with
+// each round until the first sign of a queue. Jacobson, 1988.)
+const readily = 64
+
 // gauges is what the limiter remembers of them.
 type gauges struct {
 	ignored bool // they are not those of one server
 
-	last Gauges
-	at   time.Time
+	at      time.Time
+	counted bool      // they tell of tokens
+	noted   time.Time // when queues and running got their last
+	running int
 	// queued says that the server has had more than it runs: its queue decides.
 	queued bool
 	queues [4]int  // our part of the queue, of late
@@ -52,16 +64,32 @@ type gauges struct {
 	tokensSince bool
 }
 
-// lead reports whether the gauges decide on the limit, instead of the rates measured on
+// led reports whether the gauges decide on the limit, instead of the rates measured on
 // single requests.
-func (g *gauges) lead(now time.Time, p phase) bool {
-	return !g.at.IsZero() && now.Sub(g.at) < gaugesStale && (g.queued || p == growing)
+func (l *Limiter) led(now time.Time) bool {
+	g := &l.gauges
+	if g.at.IsZero() || now.Sub(g.at) >= gaugesStale {
+		return false
+	}
+	return g.queued || l.climb.phase == growing && (g.counted || l.limit < readily)
 }
 
 // pause keeps the limit from growing for a while.
 func (g *gauges) pause(until time.Time) { g.paused = until }
 
-// Observe takes in the gauges. It is called once or twice a second.
+// ObserveEvery is how often gauges are worth reading now: while the limit grows, each reading
+// is a step.
+func (l *Limiter) ObserveEvery() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	grows := l.climb.phase == growing && !l.gauges.queued && l.overload.stance == open
+	if grows && l.cfg.Min < l.cfg.Max && l.inFlight >= l.limit-l.limit/10 {
+		return observeSoon
+	}
+	return observeEvery
+}
+
+// Observe takes in the gauges, as often as ObserveEvery says.
 func (l *Limiter) Observe(now Gauges) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,8 +97,8 @@ func (l *Limiter) Observe(now Gauges) {
 	if g.ignored {
 		return
 	}
-	before, known := g.last, !g.at.IsZero()
-	g.last, g.at = now, at
+	known := !g.at.IsZero()
+	g.at, g.counted = at, now.Tokens >= 0
 	if l.cfg.Min == l.cfg.Max || l.overload.stance == limiting {
 		return
 	}
@@ -83,14 +111,17 @@ func (l *Limiter) Observe(now Gauges) {
 	want := max(1, int(queueShare*part*float64(now.Running)))
 	// A queue comes and goes. What stands is the least of it over some time (as CoDel
 	// tells a bad queue from a good one, RFC 8289).
-	copy(g.queues[1:], g.queues[:])
-	g.queues[0] = queue
-	standing := slices.Min(g.queues[:])
-	if queue == 0 {
-		g.empty++
-	} else {
-		g.empty = 0
+	filling := float64(now.Running) > 1.02*float64(g.running)
+	note := at.Sub(g.noted) >= noteEvery
+	if note {
+		g.noted, g.running = at, now.Running
+		copy(g.queues[1:], g.queues[:])
+		g.queues[0] = queue
+		if g.empty++; queue > 0 {
+			g.empty = 0
+		}
 	}
+	standing := min(queue, slices.Min(g.queues[:]))
 	lost := now.Preemptions - g.preemptions
 	if !known || lost < 0 || g.ended > max(2*l.limit, 100) {
 		g.ended, g.preemptions = 0, now.Preemptions
@@ -101,21 +132,22 @@ func (l *Limiter) Observe(now Gauges) {
 		g.bound(c)
 		g.paused = at.Add(brakeTime)
 		l.move(int(braked*float64(l.limit)), at)
-	case standing > want:
-		filling := float64(now.Running) > 1.02*float64(before.Running)
+	case note && standing > want:
 		if fit := l.inFlight - standing + want; !filling && fit < l.limit {
 			g.bound(c)
 			l.move(fit, at)
 			g.queues = [4]int{} // what stood is gone
 		}
+	case queue > 0 && c.phase == growing && standing == 0:
+		// Requests that came all at once are on their way through the server's queue.
 	case queue > 0:
 		g.bound(c)
-	case l.inFlight < l.limit-max(1, l.limit/20), at.Before(g.paused), at.Sub(g.changed) < settleTime:
+	case l.inFlight < l.limit-max(1, l.limit/20), at.Before(g.paused):
 		// There is no demand for more, or it is too early.
-	case g.queued && g.empty > 1:
-		l.follow(now, at)
-	case c.phase == growing:
+	case c.phase == growing && !g.queued:
 		l.double(now, at)
+	case g.queued && note && g.empty > 1 && at.Sub(g.changed) >= settleTime:
+		l.follow(now, at)
 	}
 }
 
@@ -153,37 +185,50 @@ func (l *Limiter) follow(now Gauges, at time.Time) {
 // double doubles the limit while the server generates more for it.
 func (l *Limiter) double(now Gauges, at time.Time) {
 	g, c := &l.gauges, &l.climb
-	if now.Tokens >= 0 {
-		if !g.tokensSince {
-			g.tokens, g.tokensAt, g.tokensSince = now.Tokens, at, true
-			return
-		}
-		passed := at.Sub(g.tokensAt)
-		rate := (now.Tokens - g.tokens) / passed.Seconds()
-		if passed < proveTime || c.rate > 0 && rate < 1.3*c.rate && passed < doubtTime {
-			return
-		}
-		if c.rate > 0 && rate < pays*c.rate {
-			// It has room for more, but makes no more of it. What it does at the base is
-			// measured anew, on single requests.
-			c.hold(at)
-			g.grow = firstStep
-			l.move(c.base, at)
-			return
-		}
-		c.rate = rate
+	if now.Running < l.inFlight-max(1, l.inFlight/10) {
+		return // some are on their way yet
 	}
-	c.base = l.limit
-	factor := 2.0
-	if now.KVUsage > 0 {
-		factor = min(factor, kvFull/now.KVUsage)
-	}
-	if factor < 1.05 || l.limit >= l.top(at) {
-		c.hold(at)
-		g.grow = firstStep
+	if l.limit < readily {
+		l.grow(min(2*l.limit, readily), now, at)
 		return
 	}
-	base := c.base
-	l.move(int(factor*float64(l.limit)), at)
+	if now.Tokens < 0 {
+		return // the answers decide
+	}
+	if !g.tokensSince {
+		g.tokens, g.tokensAt, g.tokensSince = now.Tokens, at, true
+		return
+	}
+
+	passed := at.Sub(g.tokensAt)
+	rate := (now.Tokens - g.tokens) / passed.Seconds()
+	if passed < proveTime || c.rate > 0 && rate < 1.3*c.rate && passed < doubtTime {
+		return
+	}
+	if c.rate > 0 && rate < pays*c.rate {
+		// It has room for more, but makes no more of it. What it does at the base is
+		// measured anew, on single requests.
+		c.hold(at)
+		g.grow = firstStep
+		l.move(c.base, at)
+		return
+	}
+	c.rate = rate
+	l.grow(2*l.limit, now, at)
+}
+
+// grow raises the limit as far as the server's memory allows.
+func (l *Limiter) grow(n int, now Gauges, at time.Time) {
+	c, base := &l.climb, l.limit
+	if now.KVUsage > 0 {
+		n = min(n, int(kvFull/now.KVUsage*float64(base)))
+	}
+	if n*20 < base*21 || base >= l.top(at) {
+		c.base = base
+		c.hold(at)
+		l.gauges.grow = firstStep
+		return
+	}
+	l.move(n, at)
 	c.base = base
 }

@@ -266,7 +266,7 @@ func (l *Limiter) restart(now time.Time) {
 		c.base = max(c.base, l.limit)
 	}
 	c.phase, c.rate, c.best = growing, 0, 0
-	g.at, g.queues, g.empty, g.grow = time.Time{}, [4]int{}, 0, firstStep
+	g.at, g.queues, g.empty, g.grow, g.queued = time.Time{}, [4]int{}, 0, firstStep, false
 	g.changed, g.tokensSince = now, false
 	l.overload.reset(now)
 	l.set(c.base, now)
