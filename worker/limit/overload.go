@@ -153,7 +153,8 @@ func (l *Limiter) judgeWindow(now time.Time) {
 
 	v.taken += taken
 	rate, share := float64(taken)/passed.Seconds(), float64(v.refused)/float64(max(1, v.begun))
-	if v.pace.held {
+	binds := v.pace.held && float64(v.begun)/passed.Seconds() > v.pace.rate/2
+	if binds {
 		v.loose = now
 	}
 	switch {
@@ -168,7 +169,7 @@ func (l *Limiter) judgeWindow(now time.Time) {
 		l.slow(rate, share, now)
 	default:
 		v.cuts = 0
-		if v.pace.held || v.pace.rate < 2*rate {
+		if binds {
 			v.pace.grow(now)
 		}
 	}
@@ -182,6 +183,7 @@ func (l *Limiter) slow(rate, share float64, now time.Time) {
 		v.share, v.first = share, rate
 	}
 	if v.cuts > 2 && v.pace.rate < inVain*v.first && share > 0.7*v.share {
+	println("ignore")
 		v.stance, v.pace, v.ignored = open, pacer{}, now.Add(ignoreTime)
 		return
 	}
@@ -207,6 +209,7 @@ func (l *Limiter) endTrial(passed time.Duration, now time.Time) {
 	under := float64(v.begun-v.refused) / passed.Seconds()
 	at := float64(v.taken) / v.since.Sub(v.found).Seconds()
 	share := float64(v.refused) / float64(max(1, v.begun))
+	println("trial", l.limit, int(under*100), int(at*100), int(share*100), v.refused)
 	v.tried = now
 	if under >= trialPays*at && share <= 2*refusedSome || under >= at && v.refused == 0 {
 		l.keepUnder(l.limit, now)
@@ -227,7 +230,7 @@ func (l *Limiter) keepUnder(ceiling int, now time.Time) {
 	v.ceiling, v.until = ceiling, now.Add(ceilingTime)
 	v.reset(now)
 	l.climb.rest(now)
-	l.climb.nextUp = v.until
+	l.climb.nextUp, l.climb.nextDown = v.until, later(l.climb.nextDown, v.until.Add(restUp))
 	l.gauges.pause(v.until)
 	l.set(ceiling, now)
 	l.climb.base = l.limit
