@@ -421,9 +421,13 @@ func (w *Worker) observe(load modelserver.Load) {
 	}
 	waiting := int64(load.Waiting)
 	w.health.waiting.Store(&waiting)
+	before := w.cfg.Limiter.Limit()
 	w.cfg.Limiter.Observe(limit.Gauges{
 		Running: load.Running, Waiting: load.Waiting, KVUsage: load.KVUsage, Preemptions: load.Preemptions, Tokens: load.Tokens,
 	})
+	if w.cfg.Limiter.Limit() > before {
+		w.wake()
+	}
 }
 
 // noticeHang takes a server down that has requests and makes no progress. Without a

@@ -82,8 +82,9 @@ func (g *gauges) pause(until time.Time) { g.paused = until }
 func (l *Limiter) ObserveEvery() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	grows := l.climb.phase == growing && !l.gauges.queued && l.overload.stance == open
-	if grows && l.cfg.Min < l.cfg.Max && l.inFlight >= l.limit-l.limit/10 {
+	g := &l.gauges
+	grows := l.climb.phase == growing && !g.queued && !g.ignored && l.overload.stance == open && l.cfg.Min < l.cfg.Max
+	if grows && (l.inFlight == 0 || l.inFlight >= l.limit-l.limit/10 || time.Since(g.changed) < 2*settleTime) {
 		return observeSoon
 	}
 	return observeEvery

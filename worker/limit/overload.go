@@ -183,7 +183,7 @@ func (l *Limiter) slow(rate, share float64, now time.Time) {
 		v.share, v.first = share, rate
 	}
 	if v.cuts > 2 && v.pace.rate < inVain*v.first && share > 0.7*v.share {
-	println("ignore")
+		println("ignore")
 		v.stance, v.pace, v.ignored = open, pacer{}, now.Add(ignoreTime)
 		return
 	}
