@@ -276,7 +276,7 @@ func init() {
 		"stop", "length", "tool_calls", "function_call", "content_filter", "abort",
 		"completed", "incomplete", "max_output_tokens",
 		CodeInvalidRequest, CodeConnection, CodeTimeout, CodeInvalidResponse, CodeCancelled, CodeExpired,
-		CodePoison, CodeSchemaMismatch, CodeAborted, CodeTooLarge,
+		CodePoison, CodeSchemaMismatch, CodeAborted, CodeTooLarge, CodeCutOff,
 	} {
 		words[w] = w
 	}

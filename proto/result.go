@@ -24,6 +24,7 @@ const (
 	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, is not of the form asked for
 	CodeAborted         = "aborted"          // the model server gave up the request
 	CodeTooLarge        = "answer_too_large" // larger than [MaxAnswer]
+	CodeCutOff          = "cut_off"          // by what is in front of the model server, after the same time each time
 )
 
 // ResultError is the error of a request that got no HTTP answer, or none that counts.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
@@ -50,9 +51,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 
 // decide goes on with a task that the server had, and that ended one way or the other.
 func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Time, took time.Duration) {
-	if j.verdict == retry && j.crash && w.died(calls, begin) {
-		w.stats.attempt(took, "server_died")
-		w.charge(t)
+	if j.verdict == retry && w.decideLost(calls, t, j, begin, took) {
 		return
 	}
 	switch {
@@ -63,6 +62,29 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 		w.admit(t, j, begin, took)
 	}
 	w.conclude(t, j, took)
+}
+
+// decideLost goes on with a task whose attempt was lost: the server has died of it, or something
+// in front of the server has cut it off, or has taken the server out for that. It returns false
+// if none of these is so.
+func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time.Time, took time.Duration) bool {
+	marked := (j.cut || j.overload) && w.cutoffs.recent(time.Now())
+	switch {
+	case (j.crash || marked && j.overload) && w.died(calls, begin):
+		if marked {
+			w.later(t, backoff(1))
+			return true
+		}
+		w.stats.attempt(took, "server_died")
+		w.charge(t)
+	case j.cut && w.isCut(j, begin, took):
+		w.putCut(t, j, took)
+	case marked && j.result.Status == http.StatusBadGateway && took < cutLeast: // there is a server again
+		w.later(t, backoff(1))
+	default:
+		return false
+	}
+	return true
 }
 
 // lowerLimit has fewer requests at the server at once, since this process may not open more

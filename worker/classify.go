@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,7 @@ type judged struct {
 	crash    bool           // the server may have died of it
 	ours     bool           // this process has no room for another connection
 	overload bool           // the server refused it because it has too many
+	cut      bool           // something in front of the server may have cut it off
 	work     float64        // what the server produced, in tokens
 	content  answer.Content // of a good answer
 	location string         // that a redirect names
@@ -64,7 +66,7 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		a.Body, a.Err = []byte(a.Err.Error()), nil
 	}
 	if a.Err != nil {
-		return judgeError(a.Err)
+		return judgeError(a)
 	}
 	if a.Status < 100 || a.Status > 599 {
 		return noStatus(a)
@@ -93,6 +95,7 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		j.overload = isOverload(a.Status)
 		// vLLM's front end answers 500 when its engine has died, and ends soon after.
 		j.crash = a.Status >= 500 && !j.overload && !isTimeout(a.Status)
+		j.cut = isTimeout(a.Status) || a.Status == http.StatusBadGateway
 	}
 	return j
 }
@@ -168,7 +171,8 @@ func isWhole(body []byte) bool {
 	return len(body) > 1 && (body[0] == '{' && body[len(body)-1] == '}' || body[0] == '[' && body[len(body)-1] == ']')
 }
 
-func judgeError(err error) judged {
+func judgeError(a modelserver.Answer) judged {
+	err := a.Err
 	j := judged{verdict: retry, reason: proto.CodeConnection}
 	opErr, ok := errors.AsType[*net.OpError](err)
 	switch {
@@ -186,6 +190,7 @@ func judgeError(err error) judged {
 		j.reason = proto.CodeInvalidResponse
 	default:
 		j.crash = true
+		j.cut = a.Status == 0 // closed before the answer began
 	}
 	j.result.Err = &proto.ResultError{Code: j.reason, Message: err.Error()}
 	return j

@@ -137,7 +137,7 @@ func (w *Worker) newFeed(m proto.Manifest) *feed {
 // drop hands back the tasks that wait, for a slot or for what a refusal means, and of
 // which gone is true.
 func (w *Worker) drop(gone func(*task) bool) {
-	for _, t := range slices.Concat(w.queue.remove(gone), w.suspects.take(gone)) {
+	for _, t := range slices.Concat(w.queue.remove(gone), w.suspects.take(gone), w.cutoffs.take(gone)) {
 		t.handBack()
 	}
 	for _, a := range w.refusals.take(func(a refusal) bool { return gone(a.task) }) {

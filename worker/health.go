@@ -252,7 +252,11 @@ func (w *Worker) lookNow(ctx context.Context) error {
 		return err
 	}
 	if errors.Is(err, modelserver.ErrUnreachable) {
-		w.down("waiting for the model server", err)
+		why := "waiting for the model server"
+		if w.cutoffs.recent(time.Now()) {
+			why = "waiting: what is in front of the model server takes it for down, having cut answers off"
+		}
+		w.down(why, err)
 		return err
 	}
 	if err != nil { // a server that answers without a list may still serve: as before

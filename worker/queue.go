@@ -21,6 +21,7 @@ type task struct {
 	reasons  []string // of the attempts that failed
 	deaths   int      // of the model server, or the worker, while it had this request
 
+	cuts       int           // attempts that something in front of the server cut off
 	malformed  string        // why the last attempt's answer was no JSON
 	mismatched bool          // it had an answer that does not match the schema
 	kept       *proto.Result // an answer that was cut off, should there be no better one

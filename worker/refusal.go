@@ -44,13 +44,17 @@ type RefusedError struct {
 	Server   string // its URL
 	Path     string // of the request that it refused
 	Status   int
-	Location string // that a redirect names
-	Message  string // the server's own words, in one line
+	Location string        // that a redirect names
+	Message  string        // the server's own words, in one line
+	CutAfter time.Duration // what something in front of the server leaves for an answer; 0: nothing is cut off
 
 	fix string // what to do, if the status does not say it
 }
 
 func (e *RefusedError) Error() string {
+	if e.CutAfter > 0 {
+		return fmt.Sprintf("%s: POST %s at %s, not even one alone came through", cutText(e.CutAfter), e.Path, e.Server)
+	}
 	text := fmt.Sprintf("the model server at %s refuses all requests: POST %s: status %s", e.Server, e.Path,
 		strings.TrimSpace(fmt.Sprint(e.Status, " ", http.StatusText(e.Status))))
 	if e.Status == http.StatusOK {
@@ -68,6 +72,8 @@ func (e *RefusedError) Error() string {
 // Fix says what to do about it.
 func (e *RefusedError) Fix() string {
 	switch {
+	case e.CutAfter > 0:
+		return "look whether the server is at work at all; if it is, " + cutHint
 	case e.fix != "":
 		return e.fix
 	case e.Status == http.StatusOK, e.Status == http.StatusNetworkAuthenticationRequired:
@@ -133,6 +139,9 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 
 	if r.n.Load() > 0 {
 		w.settle(time.Duration(at))
+	}
+	if j.ok() && w.cutoffs.answered(begin, took) {
+		w.release()
 	}
 }
 
@@ -247,6 +256,7 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 		}
 
 		if !w.health.isRefusing() {
+			w.tryCut()
 			if w.refusals.n.Load() > 0 && !w.Down() && time.Since(tried) >= refusedPause && w.weigh(ctx) {
 				tried = time.Now()
 			}
@@ -377,6 +387,9 @@ func (w *Worker) refuse(err *RefusedError) {
 	}
 	for _, a := range r.take(func(refusal) bool { return true }) {
 		a.task.handBack()
+	}
+	for _, t := range w.cutoffs.take(func(*task) bool { return true }) {
+		t.handBack()
 	}
 }
 

@@ -58,6 +58,7 @@ type Worker struct {
 
 	suspects suspects
 	refusals refusals
+	cutoffs  cutoffs
 	dropped  proto.Dropped // messages that did not fit their run
 	shares   shares
 	latency  latency
@@ -147,6 +148,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, a := range w.refusals.close() {
 		a.task.handBack()
 	}
+	for _, t := range w.cutoffs.close() {
+		t.handBack()
+	}
 	last := time.AfterFunc(5*time.Second, cutBus)
 	w.shards.Wait()
 	last.Stop()
@@ -203,7 +207,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 		if w.health.expired(time.Now()) {
 			break
 		}
-		if w.Down() || w.refusals.undecided() {
+		if w.Down() || w.refusals.undecided() || w.cutoffs.full(w.cfg.Limiter) {
 			sleep(ctx, 50*time.Millisecond)
 			continue
 		}
@@ -218,7 +222,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			t.handBack()
 			return
-		case w.Down(), w.refusals.undecided(): // while there was no slot
+		case w.Down(), w.refusals.undecided(), w.cutoffs.waits.Load(): // while there was no slot
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			continue
 		}
@@ -286,7 +290,7 @@ func (w *Worker) room() int {
 	w.rate.measure(w.stats.Done.Load(), time.Now())
 	want := w.cfg.Limiter.Limit() + max(1, w.rate.ahead)
 	held := int(w.held.Load())
-	idle := w.queue.delayed() + int(w.refusals.n.Load())
+	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load())
 	return min(want-(held-idle), max(8*want, 2*refusedMaybe)-held)
 }
 

@@ -1,0 +1,423 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
+	"github.com/promptmill/promptmill/worker/limit"
+)
+
+const answered = `{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`
+
+// slow is a model server that takes its time.
+type slow struct {
+	takes func(body []byte, atOnce int) time.Duration
+
+	atOnce atomic.Int64
+	mu     sync.Mutex
+	posts  map[string]int // by body
+}
+
+func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		http.NotFound(w, r)
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	if s.posts == nil {
+		s.posts = map[string]int{}
+	}
+	s.posts[string(body)]++
+	s.mu.Unlock()
+
+	defer s.atOnce.Add(-1)
+	select {
+	case <-time.After(s.takes(body, int(s.atOnce.Add(1)))):
+		io.WriteString(w, answered)
+	case <-r.Context().Done():
+	}
+}
+
+// count is how many posts it got, and how many of the request that it got most often.
+func (s *slow) count() (all, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.posts {
+		all += n
+		most = max(most, n)
+	}
+	return all, most
+}
+
+// cutting is a proxy in front of a server that waits so long for an answer.
+func cutting(t *testing.T, server http.Handler, after time.Duration, closes bool) string {
+	t.Helper()
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), after)
+		defer cancel()
+		answer := httptest.NewRecorder()
+		server.ServeHTTP(answer, r.WithContext(ctx))
+		switch {
+		case ctx.Err() == nil:
+			w.WriteHeader(answer.Code)
+			w.Write(answer.Body.Bytes())
+		case closes:
+			panic(http.ErrAbortHandler)
+		default:
+			http.Error(w, "<html><head><title>504 Gateway Time-out</title></head></html>", http.StatusGatewayTimeout)
+		}
+	}))
+}
+
+// If every answer is cut off, the run stops before the server has worked for hours, and no
+// request is failed for it.
+func TestAllCutOff(t *testing.T) {
+	t.Parallel()
+	for _, closes := range []bool{false, true} {
+		for _, requests := range []uint32{1, 200} {
+			t.Run(fmt.Sprintf("%d requests, closes %t", requests, closes), func(t *testing.T) {
+				t.Parallel()
+				s := &slow{takes: func([]byte, int) time.Duration { return time.Hour }}
+				b := newBench(t, cutting(t, s, 1200*time.Millisecond, closes))
+				b.cfg.StopRefused, b.cfg.Attempts = true, 5
+				b.fill("r", "m", 0, requests, 10)
+
+				w := New(b.cfg)
+				err := w.Run(t.Context())
+				refused, ok := errors.AsType[*RefusedError](err)
+				if !ok || !near(refused.CutAfter, 1250*time.Millisecond) && refused.CutAfter != 1200*time.Millisecond {
+					t.Fatalf("Run: %v", err)
+				}
+				if !strings.Contains(err.Error(), "something in front of the model server cuts answers off after 1.2 s: POST /v1/chat/completions") ||
+					!strings.Contains(refused.Fix(), "proxy_read_timeout") {
+					t.Errorf("Run: %v; %s", err, refused.Fix())
+				}
+				if got := b.results(); len(got) != 0 {
+					t.Errorf("results %v, want none", got)
+				}
+				if all, _ := s.count(); all > cutNever+2*8+1 {
+					t.Errorf("the server got %d requests", all)
+				}
+				b.idle(w)
+			})
+		}
+	}
+}
+
+// Those that take too long fail, each after three attempts, and all others are answered.
+func TestSomeCutOff(t *testing.T) {
+	t.Parallel()
+	isLong := names("3", "7", "8", "21", "39")
+	s := &slow{takes: func(body []byte, _ int) time.Duration {
+		if isLong(body) {
+			return time.Hour
+		}
+		return 10 * time.Millisecond
+	}}
+	b := newBench(t, cutting(t, s, time.Second, false))
+	b.cfg.StopRefused, b.cfg.Attempts = true, 5
+	b.fill("r", "m", 0, 40, 10)
+	w, stop := b.start()
+	got := b.finish(w, stop, 40)
+	for seq, lines := range got {
+		long := strings.Contains(" 3 7 8 21 39 ", fmt.Sprintf(" %d ", seq))
+		if long != strings.Contains(lines[0], `"code":"cut_off","message":"something in front of the model server cuts answers off after 1.0 s, this one `) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+	// One attempt or two may be made before it is known.
+	if _, most := s.count(); most > cutTries+2 {
+		t.Errorf("the server got one request %d times", most)
+	}
+}
+
+// What is cut off because there is too much at once is answered with less at once.
+func TestCutOffAtOnce(t *testing.T) {
+	t.Parallel()
+	s := &slow{takes: func(_ []byte, atOnce int) time.Duration { return time.Duration(atOnce) * 300 * time.Millisecond }}
+	b := newBench(t, cutting(t, s, 1100*time.Millisecond, false))
+	b.cfg.StopRefused, b.cfg.Attempts = true, 5
+	b.fill("r", "m", 0, 24, 8)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 24) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// If all are too much at once, one alone shows that.
+func TestAllCutOffButAlone(t *testing.T) {
+	t.Parallel()
+	s := &slow{takes: func(_ []byte, atOnce int) time.Duration {
+		if atOnce > 2 {
+			return time.Hour
+		}
+		return 200 * time.Millisecond
+	}}
+	// The first eight are all too many, in whatever order they come.
+	var n atomic.Int64
+	start := s.takes
+	s.takes = func(body []byte, atOnce int) time.Duration {
+		if n.Add(1) <= 8 {
+			return time.Hour
+		}
+		return start(body, atOnce)
+	}
+	b := newBench(t, cutting(t, s, time.Second, true))
+	b.cfg.StopRefused, b.cfg.Attempts = true, 5
+	b.fill("r", "m", 0, 12, 12)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 12) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// A worker that stays up waits, and goes on when the limit is raised.
+func TestCutOffForAWhile(t *testing.T) {
+	t.Parallel()
+	var raised atomic.Bool
+	s := &slow{takes: func([]byte, int) time.Duration {
+		if raised.Load() {
+			return time.Millisecond
+		}
+		return time.Hour
+	}}
+	b := newBench(t, cutting(t, s, time.Second, false))
+	b.fill("r", "m", 0, 20, 10)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "the worker to wait", func() bool {
+		why, _ := w.Waiting()
+		return strings.Contains(why, "cuts answers off after 1.0 s")
+	})
+	raised.Store(true)
+	for seq, lines := range b.finish(w, stop, 20) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// A proxy that has taken the server out after it waited in vain says 502, to whatever is
+// asked. That is not the death of the server, and costs no attempt.
+func TestProxyTakesTheServerOut(t *testing.T) {
+	t.Parallel()
+	isLong := names("1", "5")
+	s := &slow{takes: func(body []byte, _ int) time.Duration {
+		if isLong(body) {
+			return time.Hour
+		}
+		return 20 * time.Millisecond
+	}}
+	limited, err := url.Parse(cutting(t, s, time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out atomic.Int64 // until then, in milliseconds
+	proxy := httputil.NewSingleHostReverseProxy(limited)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.StatusCode == http.StatusGatewayTimeout {
+			out.Store(time.Now().Add(3 * time.Second).UnixMilli())
+		}
+		return nil
+	}
+	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if time.Now().UnixMilli() < out.Load() {
+			http.Error(w, "no live upstreams", http.StatusBadGateway)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})))
+	b.cfg.Attempts = 5
+	b.cfg.Limiter = limit.Fixed(2)
+	b.fill("r", "m", 0, 20, 10)
+	w, stop := b.start()
+	prototest.Poll(t, patience, "the worker to wait for the proxy", func() bool {
+		why, _ := w.Waiting()
+		return strings.Contains(why, "takes it for down")
+	})
+	for seq, lines := range b.finish(w, stop, 20) {
+		long := seq == 1 || seq == 5
+		if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], "502") || long == strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+		if !long && !strings.Contains(lines[0], `"attempts":1,`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// Which ends of attempts show a time limit.
+func TestCutOffsNoted(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	for _, tt := range []struct {
+		name string
+		ends []time.Duration // without an answer; negative: with one
+		want time.Duration   // 0: no limit
+	}{
+		{"three of the same", []time.Duration{60 * s, 61 * s, 60 * s}, 60 * s},
+		{"two", []time.Duration{60 * s, 60 * s}, 0},
+		{"three that differ", []time.Duration{60 * s, 64 * s, 68 * s}, 0},
+		{"too soon", []time.Duration{s / 2, s / 2, s / 2, s / 2}, 0},
+		{"among others", []time.Duration{60 * s, 5 * s, 60 * s, 33 * s, 60 * s}, 60 * s},
+		{"beside shorter answers", []time.Duration{60 * s, -59 * s, 60 * s, -2 * s, 60 * s}, 60 * s},
+		{"answers take as long", []time.Duration{3 * s, -4 * s, 3 * s, 3 * s, -4 * s, 3 * s}, 0},
+		{"a longer answer later", []time.Duration{60 * s, 60 * s, 60 * s, -90 * s}, 0},
+		{"another limit", []time.Duration{60 * s, 60 * s, 60 * s, 30 * s, 30 * s, 30 * s}, 30 * s},
+	} {
+		var c cutoffs
+		news := 0
+		for _, end := range tt.ends {
+			if end < 0 {
+				c.answered(time.Now(), -end)
+			} else if _, fresh := c.note(time.Now(), end, true); fresh {
+				news++
+			}
+		}
+		if got := time.Duration(c.after.Load()); got != tt.want {
+			t.Errorf("%s: a limit of %v, want %v", tt.name, got, tt.want)
+		}
+		if news > 2 || tt.want > 0 && news == 0 {
+			t.Errorf("%s: %d times news", tt.name, news)
+		}
+	}
+}
+
+// The number at once goes up while nothing is cut off, and down while most are.
+func TestCutOffsHold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var c cutoffs
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		round := func(good, cut int) int64 {
+			time.Sleep(time.Second)
+			for range good {
+				c.count(time.Now(), false)
+			}
+			for range cut {
+				c.count(time.Now(), true)
+			}
+			return c.most.Load()
+		}
+		c.hold(2, 0)
+		if got := round(4, 0); got != 4 {
+			t.Errorf("%d at once after a round without a fault, want 4", got)
+		}
+		c.hold(8, 0)
+		for i, tt := range []struct{ good, cut, want int }{{2, 6, 4}, {1, 3, 2}, {2, 2, 2}, {4, 0, 3}, {4, 0, 4}, {3, 1, 3}, {4, 0, 3}} {
+			if got := round(tt.good, tt.cut); got != int64(tt.want) {
+				t.Errorf("round %d: %d at once, want %d", i, got, tt.want)
+			}
+		}
+	})
+}
+
+// nginx cuts off, and takes both servers out for it.
+func TestBehindNginx(t *testing.T) {
+	t.Parallel()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
+			t.Skip("nginx is not here: apt-get install nginx-light")
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		long func([]byte) bool
+	}{
+		{"some", names("3", "7")},
+		{"all", func([]byte) bool { return true }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &slow{takes: func(body []byte, _ int) time.Duration {
+				if tt.long(body) {
+					return time.Hour
+				}
+				return 20 * time.Millisecond
+			}}
+			b := newBench(t, startNginx(t, nginx, serve(t, s), serve(t, s)))
+			b.cfg.StopRefused, b.cfg.Attempts = true, 5
+			b.fill("r", "m", 0, 30, 10)
+			if tt.name == "all" {
+				_, ok := errors.AsType[*RefusedError](New(b.cfg).Run(t.Context()))
+				if all, _ := s.count(); !ok || all > cutNever+2*8+1 || len(b.results()) != 0 {
+					t.Errorf("the run stops: %t, after %d requests", ok, all)
+				}
+				return
+			}
+
+			w, stop := b.start()
+			for seq, lines := range b.finish(w, stop, 30) {
+				long := seq == 3 || seq == 7
+				if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], proto.CodePoison) || long == strings.Contains(lines[0], `"status_code":200`) {
+					t.Errorf("request %d: %s", seq, lines[0])
+				}
+			}
+		})
+	}
+}
+
+// startNginx runs nginx in front of servers, of which it waits a second for an answer.
+func startNginx(t *testing.T, nginx string, servers ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	listener := httptest.NewServer(nil) // a port that is free
+	address := strings.TrimPrefix(listener.URL, "http://")
+	listener.Close()
+	upstreams := ""
+	for _, s := range servers {
+		upstreams += fmt.Sprintf("server %s fail_timeout=4s;", strings.TrimPrefix(s, "http://"))
+	}
+	config := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;
+events {}
+http {
+	access_log off;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+	upstream models { %[2]s }
+	server { listen %[3]s; location / { proxy_pass http://models; proxy_read_timeout 1s; } }
+}
+`, dir, upstreams, address)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(nginx, "-p", dir, "-c", file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	prototest.Poll(t, patience, "nginx", func() bool {
+		res, err := http.Get("http://" + address + "/")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil
+	})
+	return "http://" + address
+}
