@@ -71,7 +71,7 @@ func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time
 	marked := (j.cut || j.overload) && w.cutoffs.recent(time.Now())
 	switch {
 	case (j.crash || marked && j.overload) && w.died(calls, begin):
-		if marked {
+		if w.cutoffs.recent(time.Now()) { // perhaps since this moment
 			w.later(t, backoff(1))
 			return true
 		}

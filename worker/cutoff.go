@@ -28,13 +28,14 @@ import (
 //     502. That is no sign that the server has died, and costs no attempt.
 
 const (
-	cutLeast  = time.Second // what ends sooner ends for another reason
-	cutSame   = 1.05        // times apart, at most, count as the same
-	cutSeen   = 3           // as many tell
-	cutKept   = 16          // that are compared
-	cutTries  = 3           // of a request
-	cutNever  = 8           // cut off, with no answer ever, before one is sent alone
-	cutAgain  = 32          // cut off once more, with no answer between, before that
+	cutLeast  = time.Second            // what ends sooner ends for another reason
+	cutSame   = 0.05                   // of them, at most, two times may be apart that count as the same
+	cutJitter = 100 * time.Millisecond // which they may always be apart
+	cutSeen   = 3                      // as many tell
+	cutKept   = 16                     // that are compared
+	cutTries  = 3                      // of a request
+	cutNever  = 8                      // cut off, with no answer ever, before one is sent alone
+	cutAgain  = 32                     // cut off once more, with no answer between, before that
 	cutSettle = 2 * time.Second
 	cutStill  = 10 * time.Minute // without trying more at once, where that did not do
 	cutMarked = time.Minute      // so long a proxy may take the server out: nginx 10 s, others longer
@@ -80,21 +81,29 @@ type cutoffs struct {
 }
 
 // near reports whether two times are the same, as time limits go.
-func near(a, b time.Duration) bool { return float64(max(a, b)) <= cutSame*float64(min(a, b)) }
+func near(a, b time.Duration) bool {
+	return (a - b).Abs() <= max(cutJitter, time.Duration(cutSame*float64(min(a, b))))
+}
+
+// is reports whether an attempt that ended without an answer was cut off, if a limit is known.
+// timeout says that something said so.
+func (c *cutoffs) is(took time.Duration, timeout bool) bool {
+	after := time.Duration(c.after.Load())
+	return after > 0 && (near(after, took) || timeout && took > after)
+}
 
 // note takes in an attempt that ended without an answer, and may have been cut off. It
-// reports whether it was, and whether that is news. timeout says that something said so.
+// reports whether it was, and whether that is news.
 func (c *cutoffs) note(begin time.Time, took time.Duration, timeout bool) (cut, news bool) {
 	if took < cutLeast {
 		return false, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	after := time.Duration(c.after.Load())
-	if timeout || after > 0 {
+	if timeout || c.after.Load() > 0 {
 		c.latest = time.Now()
 	}
-	if after > 0 && near(after, took) {
+	if c.is(took, timeout) {
 		c.count(begin, true)
 		return true, false
 	}
@@ -410,15 +419,14 @@ func (w *Worker) sendAlone(t *task) {
 	took := time.Since(begin)
 
 	c := &w.cutoffs
-	after := time.Duration(c.after.Load())
 	switch {
 	case j.result.Status == 0 && calls.Err() != nil: // the end of the run, or of the grace period
 		t.handBack()
 		c.mu.Lock()
 		c.probing = false
 		c.mu.Unlock()
-	case after > 0 && j.verdict == retry && j.cut && near(after, took):
-		w.refuseCut(t, j, after)
+	case j.verdict == retry && j.cut && c.is(took, isTimeout(j.result.Status)):
+		w.refuseCut(t, j)
 	case j.verdict == unsent, j.cut && took < cutLeast: // there is no server just now
 		w.look(calls)
 		if !c.put(t) {
@@ -436,13 +444,13 @@ func (w *Worker) sendAlone(t *task) {
 
 // refuseCut goes on when not even one request alone came through: a run stops, and a worker
 // waits. One that has had answers gives up those that were tried with fewer at once.
-func (w *Worker) refuseCut(t *task, j judged, after time.Duration) {
+func (w *Worker) refuseCut(t *task, j judged) {
 	c := &w.cutoffs
 	err := &RefusedError{
 		Server:   w.cfg.Server.URL(),
 		Path:     t.URL,
 		Status:   j.result.Status,
-		CutAfter: after,
+		CutAfter: time.Duration(c.after.Load()),
 	}
 	if w.cfg.StopRefused {
 		w.stop(err) // nothing is sent any more

