@@ -101,15 +101,16 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	if next.First.IsZero() {
 		next.First = w.Heard
 	}
-	if w.SeveralServers { // what was said before is of one of them
-		s.MemoryBytes, s.LoadSeconds, s.GPUMemoryUtilization = proto.ServerMemory{}, nil, nil
-	}
 	// A model server that is down for the moment tells nothing.
-	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, s.MemoryBytes.Weights)
-	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, s.MemoryBytes.KVCache)
-	next.MemoryBytes.Graphs = newest(w.MemoryBytes.Graphs, s.MemoryBytes.Graphs)
-	next.LoadSeconds = newest(w.LoadSeconds, s.LoadSeconds)
-	next.GPUMemoryUtilization = newest(w.GPUMemoryUtilization, s.GPUMemoryUtilization)
+	before := s
+	if w.SeveralServers { // what was said before is of one of them
+		before = Stint{}
+	}
+	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, before.MemoryBytes.Weights)
+	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
+	next.MemoryBytes.Graphs = newest(w.MemoryBytes.Graphs, before.MemoryBytes.Graphs)
+	next.LoadSeconds = newest(w.LoadSeconds, before.LoadSeconds)
+	next.GPUMemoryUtilization = newest(w.GPUMemoryUtilization, before.GPUMemoryUtilization)
 	if next.ContextLength = s.ContextLength; len(w.ContextLength) > 0 { // Ollama tells those of loaded models only
 		next.ContextLength = map[string]int{}
 		maps.Copy(next.ContextLength, s.ContextLength)
