@@ -367,6 +367,8 @@ func (w *Worker) watchLoad(ctx context.Context) {
 					w.observe(load)
 				}
 			}
+		} else if why := w.cfg.Server.LookAtSlots(ctx); why != "" {
+			w.ignoreGauges(ctx, why)
 		}
 		w.dropIdle(now)
 		w.noticeHang(now)

@@ -40,10 +40,19 @@ func (l *tally) Write(p []byte) (int, error) {
 // one of them says of itself counts any more: neither its gauges nor its slots.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	for _, flavour := range []sim.Flavour{sim.VLLM, sim.SGLang, sim.LlamaCPP} {
-		t.Run(string(flavour), func(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		flavour sim.Flavour
+		metrics bool
+	}{
+		{"vLLM", sim.VLLM, true},
+		{"SGLang", sim.SGLang, true},
+		{"llama.cpp", sim.LlamaCPP, true},
+		{"llama.cpp without --metrics", sim.LlamaCPP, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := sim.Config{Flavour: flavour, Models: []string{"m"}, Slots: 4, TTFT: 50 * time.Millisecond, TPOT: time.Millisecond, Tokens: 20, Metrics: true}
+			cfg := sim.Config{Flavour: tt.flavour, Models: []string{"m"}, Slots: 4, TTFT: 100 * time.Millisecond, TPOT: 2 * time.Millisecond, Tokens: 20, Metrics: tt.metrics}
 			b := newBench(t, serve(t, &turns{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
 			b.cfg.Limiter = limit.New(limit.Config{})
 			said := &tally{text: "come from more than one server"}
@@ -64,6 +73,33 @@ func TestReplicas(t *testing.T) {
 				t.Errorf("it is said %d times", said.n.Load())
 			}
 		})
+	}
+}
+
+// One llama.cpp without --metrics keeps to its slots.
+func TestSlotsOfOneServer(t *testing.T) {
+	t.Parallel()
+	cfg := sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}, Slots: 4, TTFT: 100 * time.Millisecond, TPOT: 2 * time.Millisecond, Tokens: 20}
+	server := sim.New(cfg)
+	var looks atomic.Int64
+	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slots" {
+			looks.Add(1)
+		}
+		server.ServeHTTP(w, r)
+	})))
+	b.cfg.Limiter = limit.New(limit.Config{})
+	said := &tally{text: "come from more than one server"}
+	b.cfg.Log = zerolog.New(said)
+	const n = 250
+	b.fill("r", "m", 0, n, 32)
+	w, stop := b.start()
+	b.finish(w, stop, n)
+	if got := b.cfg.Limiter.Limit(); got != 5 || said.n.Load() != 0 {
+		t.Errorf("limit %d for 4 slots; it is said %d times that there are several servers", got, said.n.Load())
+	}
+	if n := looks.Load(); n < 5 || n > 40 {
+		t.Errorf("it is asked %d times for its slots", n)
 	}
 }
 

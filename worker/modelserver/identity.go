@@ -21,6 +21,8 @@ type identity struct {
 	base    glimpse   // the first of what may be one process
 	started float64   // the newest start time
 	jumped  time.Time // when the page was last another one than before
+
+	slots slotCount
 }
 
 // glimpse is what one page says of the process that it comes from, and what came of its
@@ -44,7 +46,56 @@ const (
 	// Of two that take turns, each counts a half.
 	countedLeast = 0.7
 	answersLeast = 64
+	// busyLeast is the part of the slots that must be busy while there are requests for all of
+	// them. Of two servers with four slots, five requests keep 0.6 busy.
+	busyLeast = 0.72
+	slotLooks = 10
+	// slotAnswers is how many answers a second a slot may give until it is no sign that it was
+	// found free: it is so between two of them.
+	slotAnswers = 10.0
 )
+
+// slotCount sums up looks at the slots of a server that has no page of metrics.
+type slotCount struct {
+	looks     int
+	busy, all int
+	since     time.Time // the first look
+	answers   int64     // then
+	settled   bool      // it is known whether it is one server
+}
+
+// addSlots takes in a look at the slots, and returns why they are of more than one server, or "".
+func (i *identity) addSlots(g glimpse, busy, all int) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	c := &i.slots
+	if i.several != "" || c.settled || all == 0 || g.inFlight < int64(all) {
+		return i.several
+	}
+
+	if c.looks == 0 {
+		c.since, c.answers = g.at, g.answers
+	}
+	c.looks++
+	c.busy += busy
+	c.all += all
+	if c.looks < slotLooks {
+		return ""
+	}
+	c.settled = true
+	quick := float64(g.answers-c.answers) > slotAnswers*float64(all)*g.at.Sub(c.since).Seconds()
+	if !quick && float64(c.busy) < busyLeast*float64(c.all) {
+		i.several = "slots are free while there are requests for all"
+	}
+	return i.several
+}
+
+// wantsSlots reports whether another look at the slots could say something.
+func (i *identity) wantsSlots() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.several == "" && !i.slots.settled
+}
 
 // add takes in a page, and returns why the pages are of more than one server, or "".
 func (i *identity) add(g glimpse) string {
@@ -93,12 +144,19 @@ func (g glimpse) lacks(base glimpse) bool {
 	return g.counters[tokens]-base.counters[tokens] < countedLeast*float64(g.answered-base.answered)
 }
 
+// settleSlots notes that the slots are not told.
+func (i *identity) settleSlots() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.slots.settled = true
+}
+
 // away notes that the server could not be reached: another process may come in its place, on a
 // machine with another clock.
 func (i *identity) away() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.known, i.started = false, 0
+	i.known, i.started, i.slots = false, 0, slotCount{}
 }
 
 // isSeveral reports whether the pages are of more than one server.

@@ -88,6 +88,38 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// Slots that are free while there are requests for all of them are not all there are.
+func TestSlotsOfSeveral(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		busy     []int // of four slots, again and again
+		inFlight int64
+		answers  int64 // between two looks, half a second apart
+		several  bool
+	}{
+		{"one server", []int{4}, 5, 4, false},
+		{"one that has a free slot now and then", []int{4, 3, 4}, 5, 4, false},
+		{"one without requests for all", []int{2}, 3, 4, false},
+		{"one whose answers take no time", []int{2}, 5, 100, false},
+		{"two servers", []int{2, 3}, 5, 4, true},
+		{"three servers", []int{1, 2, 2}, 5, 4, true},
+	} {
+		var i identity
+		at := time.Now()
+		for n := range 3 * slotLooks {
+			at = at.Add(500 * time.Millisecond)
+			i.addSlots(glimpse{at: at, inFlight: tt.inFlight, answers: tt.answers * int64(n)}, tt.busy[n%len(tt.busy)], 4)
+		}
+		if i.isSeveral() != tt.several {
+			t.Errorf("%s: it is several: %t", tt.name, i.isSeveral())
+		}
+		if i.wantsSlots() != (tt.inFlight < 4) {
+			t.Errorf("%s: it is asked for its slots for ever", tt.name)
+		}
+	}
+}
+
 // FuzzIdentity has one server that restarts as it likes, with a start time that it may tell.
 // It is never taken for several.
 func FuzzIdentity(f *testing.F) {

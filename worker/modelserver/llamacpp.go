@@ -37,3 +37,17 @@ func (llamaCPP) load(ctx context.Context, s *Server) (Load, error) {
 	page, err := s.page(ctx, "start llama.cpp with --metrics")
 	return page.load(tokens, promptTokens), err
 }
+
+// slots counts those that work. Without --no-slots they are told, with or without --metrics.
+func (llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error) {
+	var told []struct {
+		Busy bool `json:"is_processing"`
+	}
+	err = s.getJSON(ctx, "/slots", &told)
+	for _, slot := range told {
+		if slot.Busy {
+			busy++
+		}
+	}
+	return busy, len(told), err
+}

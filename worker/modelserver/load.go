@@ -52,6 +52,31 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
 }
 
+// LookAtSlots finds out whether the server is several ones behind a load balancer where it has
+// no gauges, and returns why it is, or "". llama.cpp tells its slots without --metrics, and
+// bounds by them how many requests are sent. It asks only until that is known.
+func (s *Server) LookAtSlots(ctx context.Context) (several string) {
+	known := s.known.Load()
+	if known == nil || !s.identity.wantsSlots() {
+		return ""
+	}
+	f, ok := known.flavour.(llamaCPP)
+	if !ok {
+		return ""
+	}
+	limited, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	g := s.glimpse(Load{})
+	busy, all, err := f.slots(limited, s)
+	switch {
+	case err == nil:
+		return s.identity.addSlots(g, busy, all)
+	case limited.Err() == nil && !errors.Is(err, ErrUnreachable): // it was started with --no-slots
+		s.identity.settleSlots()
+	}
+	return ""
+}
+
 // glimpse is what a reading says of the process that it comes from.
 func (s *Server) glimpse(l Load) glimpse {
 	return glimpse{
