@@ -50,14 +50,3 @@ func BenchmarkBatchLine(b *testing.B) {
 		}
 	}
 }
-
-// BenchmarkResultSeqs is what of a message was read before its fields were checked.
-func BenchmarkResultSeqs(b *testing.B) {
-	msg := EncodeResults("20260102-030405-abcd", "0-1", []uint32{12345}, nil)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := ResultSeqs(msg.Header); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -290,15 +290,6 @@ func fitsInto(msg *nats.Msg, limit int64) bool {
 	return int64(len(msg.Data)) <= limit-headers
 }
 
-// Payload returns a message's payload, from the object store if it was offloaded.
-func (o *Objects) Payload(ctx context.Context, h nats.Header, data []byte) ([]byte, error) {
-	name := h.Get(HeaderObject)
-	if name == "" {
-		return data, nil
-	}
-	return o.Get(ctx, name)
-}
-
 // Lost reports whether an error of [Objects] or [Answers] says that the object is not there or damaged, so that trying again is in vain.
 func Lost(err error) bool {
 	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, ErrFormat)

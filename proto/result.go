@@ -178,12 +178,6 @@ func EncodeResults(run, shard string, seqs []uint32, lines []byte) *nats.Msg {
 	return msg
 }
 
-// ResultSeqs reads the request numbers of a result message's header.
-func ResultSeqs(h nats.Header) ([]uint32, error) {
-	_, seqs, err := batchHeader(h, MaxShardSize)
-	return seqs, err
-}
-
 // SplitLines cuts a payload of count output lines into its lines, each with its line
 // feed.
 func SplitLines(payload []byte, count int) ([][]byte, error) {

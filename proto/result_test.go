@@ -135,11 +135,11 @@ func TestResultMessage(t *testing.T) {
 	if msg.Subject != "pm.r.results.0-3" || string(msg.Data) != "a\nb\nc\n" {
 		t.Errorf("message %s %q", msg.Subject, msg.Data)
 	}
-	got, err := ResultSeqs(msg.Header)
+	_, got, err := batchHeader(msg.Header, MaxShardSize)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("numbers %v, %v", got, err)
 	}
-	if _, err := ResultSeqs(nats.Header{}); !errors.Is(err, ErrFormat) {
+	if _, _, err := batchHeader(nats.Header{}, MaxShardSize); !errors.Is(err, ErrFormat) {
 		t.Errorf("a message without headers: %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -193,8 +192,8 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 		if proto.IsMark(msg.Header) {
 			continue
 		}
-		seqs, err := proto.ResultSeqs(msg.Header)
-		if errors.Is(err, proto.ErrFormat) {
+		seqs, err := proto.ParseSeqs(msg.Header.Get(proto.HeaderSeqs), proto.MaxShardSize)
+		if err != nil || len(seqs) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
 			continue // a test put it there
 		}
 		payload, err := proto.NewAnswers(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)

@@ -248,25 +248,36 @@ func parseList(body []byte) (list modelList, err error) {
 	if err = json.Unmarshal(list.Data, &list.cards); err != nil { // also when there is no such member
 		return list, err
 	}
-	for _, c := range list.cards {
-		if c.ID == "" || slices.Contains(c.Aliases, "") {
-			return list, errors.New("a model without an id")
-		}
+	// What has no id cannot be asked for, and what is listed twice is one model.
+	listed, seen := len(list.cards), map[string]bool{}
+	list.cards = slices.DeleteFunc(list.cards, func(c card) bool {
+		again := seen[c.ID]
+		seen[c.ID] = true
+		return c.ID == "" || again
+	})
+	if listed > 0 && len(list.cards) == 0 {
+		return list, errors.New("a model without an id")
 	}
+
 	return list, nil
 }
 
-// models are those listed, nil for an empty list: a server that names none may take
-// any name.
+// models are those listed, each name once, nil for an empty list: a server that names none
+// may take any name.
 func (l modelList) models() []Model {
 	var models []Model
+	add := func(m Model) {
+		if m.ID != "" && !slices.ContainsFunc(models, func(has Model) bool { return has.ID == m.ID }) {
+			models = append(models, m)
+		}
+	}
 	for i, c := range l.cards {
 		m := Model{ID: c.ID, AliasOf: l.aliasOf(i), ContextLength: max(c.MaxModelLen, c.Meta.NCtx, 0), SizeBytes: max(c.Meta.Size, 0)}
-		models = append(models, m)
+		add(m)
 		for _, alias := range c.Aliases {
 			if m.ID = alias; alias != c.ID {
 				m.AliasOf = cmp.Or(m.AliasOf, c.ID)
-				models = append(models, m)
+				add(m)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -274,6 +275,11 @@ func TestDefault(t *testing.T) {
 		{"several names and an adapter", `{"id":"a","root":"/m"},{"id":"b","root":"/m"},{"id":"l","root":"/l","parent":"a"}`, "vllm", ""},
 		{"no root", `{"id":"a","root":null},{"id":"b","root":null}`, "x", ""},
 		{"llama.cpp's aliases", `{"id":"a","aliases":["a","b","c"]}`, "llamacpp", "a"},
+		{"one that is listed twice", `{"id":"m"},{"id":"m"}`, "x", "m"},
+		{"one without an id", `{"id":null},{"id":"m"},{"id":""}`, "x", "m"},
+		{"an entry that is null", `null,{"id":"m"}`, "x", "m"},
+		{"aliases twice, and null", `{"id":"a","aliases":["b",null,"b"]}`, "llamacpp", "a"},
+		{"an alias that is listed, too", `{"id":"a","aliases":["b"]},{"id":"b"}`, "llamacpp", "a"},
 		{"Ollama's latest", `{"id":"llama3:latest"}`, "library", "llama3:latest"},
 		{"two of Ollama's", `{"id":"llama3:latest"},{"id":"llama3:8b"}`, "library", ""},
 	} {
@@ -281,6 +287,10 @@ func TestDefault(t *testing.T) {
 		info, err := serve(t, &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[` + list + `]}`}}}).Look(t.Context())
 		if err != nil || info.Default() != tt.want {
 			t.Errorf("%s: %q, %v", tt.name, info.Default(), err)
+		}
+		names := slices.Sorted(slices.Values(info.Names()))
+		if once := slices.Compact(slices.Clone(names)); len(once) != len(names) || slices.Contains(names, "") {
+			t.Errorf("%s: names %q", tt.name, names)
 		}
 	}
 }
