@@ -138,9 +138,11 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 		if err != nil {
 			t.Fatalf("shard %d: %v", seq, err)
 		}
-		payload, err := proto.NewObjects(b.js, b.m.Run).Payload(t.Context(), msg.Header, msg.Data)
-		if err != nil {
-			t.Fatal(err)
+		payload := msg.Data
+		if name := msg.Header.Get(proto.HeaderObject); name != "" {
+			if payload, err = proto.NewObjects(b.js, b.m.Run).Get(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
 		}
 		shard, err := proto.DecodeShard(msg.Header, payload)
 		if err != nil {

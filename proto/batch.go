@@ -140,8 +140,8 @@ func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 
 	seq := b.Seqs[i]
 	switch {
-	case !b.isID(head.id, seq):
-		return l, unfit("id", "%q in the line of request %d", excerpt(string(head.id)), seq)
+	case !b.isID(l.ID, seq):
+		return l, unfit("id", "%q in the line of request %d", excerpt(string(l.ID)), seq)
 	case l.Seq != int64(seq):
 		return l, unfit("promptmill.seq", "%d in the line of request %d", l.Seq, seq)
 	case l.Status == 0 && !head.failed:

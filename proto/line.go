@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"math"
@@ -11,6 +12,9 @@ import (
 // are parts of the line, unless they had escapes.
 type Line struct {
 	CustomID []byte // a JSON string with its quotes
+	// ID and RequestID are the names of the line and of its answer, JSON values; nil if they
+	// are not there.
+	ID, RequestID []byte
 	// OK says that the model answered: a status of 2xx and no error.
 	OK               bool
 	Status           int   // of the HTTP answer; 0: there was none
@@ -47,8 +51,7 @@ func ParseLine(s *Scanner, line []byte) (Line, error) {
 
 // lineHead is what of an output line is only checked.
 type lineHead struct {
-	id     []byte // a JSON value
-	failed bool   // it has an error
+	failed bool // it has an error
 }
 
 func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
@@ -58,7 +61,7 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "id":
-			head.id = s.Value()
+			l.ID = s.Value()
 		case "custom_id":
 			l.CustomID = s.Value()
 		case "error":
@@ -81,6 +84,8 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 				switch {
 				case string(s.Name()) == "status_code":
 					l.Status = int(parseInt(s.Value()))
+				case string(s.Name()) == "request_id":
+					l.RequestID = s.Value()
 				case string(s.Name()) == "body" && s.Kind() == '{':
 					scanAnswer(s, &l)
 				}
@@ -295,4 +300,21 @@ func word(raw []byte) string {
 		return w
 	}
 	return string(raw)
+}
+
+// OtherRequest is the name that promptmill has made up for the answer in a line, if that is the
+// name of another request's answer of the same run: the response was taken from another line. It
+// is empty otherwise, and where the model server has named its answer.
+func (l Line) OtherRequest() string {
+	id, ok := bytes.CutPrefix(l.ID, []byte(`"batch_req_`))
+	answer, made := bytes.CutPrefix(l.RequestID, []byte(`"req_`))
+	if !ok || !made || bytes.Equal(id, answer) {
+		return ""
+	}
+	run := id[:bytes.LastIndexByte(id, '_')+1]
+	if len(run) == 0 || !bytes.HasPrefix(answer, run) {
+		return ""
+	}
+
+	return string(l.RequestID)
 }

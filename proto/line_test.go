@@ -26,6 +26,10 @@ func TestParseLine(t *testing.T) {
 	ours := func(l Line) Line {
 		l.CustomID, l.Seq, l.Worker, l.Attempts, l.LatencyMS = id, 7, []byte(`box "1"`), 3, 2000
 		l.RequestHash, l.Hashed = 0x123456789abcdef, true
+		l.ID = []byte(`"batch_req_r_7"`)
+		if l.Status > 0 {
+			l.RequestID = []byte(`"req_r_7"`)
+		}
 		return l
 	}
 	foreign := func(text string) []byte { return []byte(`{"custom_id":"a\u0062",` + text + `}`) }

@@ -25,6 +25,7 @@ type proof struct {
 	Repeated int  `json:"repeated"`
 	Unknown  int  `json:"unknown"`
 	Broken   int  `json:"broken"`   // lines that are no output lines
+	Swapped  int  `json:"swapped"`  // lines whose response names another request
 	Complete bool `json:"complete"` // each request has exactly one line, and nothing else is there
 	// Answers is null unless the answers were looked at.
 	Answers  *answerProof `json:"answers"`
@@ -166,6 +167,8 @@ func (a answerProof) print(w io.Writer) {
 
 func (p proof) err() error {
 	switch {
+	case p.Swapped > 0:
+		return fmt.Errorf("%d lines have the response of another request", p.Swapped)
 	case !p.Complete:
 		return errors.New("the output is not complete")
 	case p.Answers != nil && !p.Answers.whole():
@@ -282,7 +285,7 @@ func (v *verifier) compare(ctx context.Context) error {
 	}
 
 	v.Missing = v.Requests - v.Answered - v.Failed + v.Repeated + v.Unknown
-	v.Complete = v.Missing == 0 && v.Repeated == 0 && v.Unknown == 0 && v.Broken == 0
+	v.Complete = v.Missing == 0 && v.Repeated == 0 && v.Unknown == 0 && v.Broken == 0 && v.Swapped == 0
 
 	return v.nameMissing(in)
 }
@@ -357,6 +360,10 @@ func (v *verifier) readOutput(ctx context.Context, path string) error {
 			v.Broken++
 			v.example("%s:%d: %v", path, lines.Line(), err)
 			continue
+		}
+		if other := line.OtherRequest(); other != "" {
+			v.Swapped++
+			v.example("%s:%d: the line of %s has the response %s, which is another request's", path, lines.Line(), line.CustomID, other)
 		}
 		v.crossOff(line, fmt.Sprintf("%s:%d", path, lines.Line()))
 	}

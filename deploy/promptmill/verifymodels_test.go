@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/promptmill/promptmill/collector"
@@ -19,5 +21,38 @@ func TestVerifyManyModels(t *testing.T) {
 				t.Fatalf("model %s counts as %s", name, got)
 			}
 		}
+	}
+}
+
+// A response that was swapped between two lines after the run is seen by its name, unless the
+// model server gave that.
+func TestVerifySwappedResponse(t *testing.T) {
+	t.Parallel()
+	line := func(seq int, custom, requestID string) string {
+		return fmt.Sprintf(`{"id":"batch_req_r_%d","custom_id":"%s","response":{"status_code":200,"request_id":%q,"body":{}},"error":null}`+"\n", seq, custom, requestID)
+	}
+	for _, tt := range []struct {
+		name    string
+		lines   string
+		swapped int
+	}{
+		{"as it was written", line(0, "a", "req_r_0") + line(1, "b", "req_r_1"), 0},
+		{"swapped", line(0, "a", "req_r_1") + line(1, "b", "req_r_0"), 2},
+		{"one is there twice", line(0, "a", "req_r_1") + line(1, "b", "req_r_1"), 1},
+		{"the server's names", line(0, "a", "req_011CRx") + line(1, "b", "chatcmpl-1"), 0},
+		{"names of another run", line(0, "a", "req_other_1") + line(1, "b", "req_r_1"), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			in, out := filepath.Join(dir, "in.jsonl"), collector.Output(filepath.Join(dir, "out"))
+			must(t, os.WriteFile(in, []byte(`{"custom_id":"a","prompt":"1"}`+"\n"+`{"custom_id":"b","prompt":"2"}`+"\n"), 0o644))
+			must(t, os.WriteFile(out.Results(), []byte(tt.lines), 0o644))
+			p, err := verify(t.Context(), []string{in}, out, false)
+			must(t, err)
+			if p.Swapped != tt.swapped || p.Complete != (tt.swapped == 0) || (p.err() == nil) != (tt.swapped == 0) || len(p.Examples) != tt.swapped {
+				t.Errorf("%+v, %v; want %d swapped", p, p.err(), tt.swapped)
+			}
+		})
 	}
 }
