@@ -78,7 +78,11 @@ type climb struct {
 
 // step ends the round of measuring, if it has enough, and decides what comes next.
 func (l *Limiter) step(now time.Time) {
-	if l.led(now) {
+	switch {
+	case l.slots > 0, l.led(now) && l.gauges.queued:
+		l.weigh(now)
+		return
+	case l.led(now):
 		return
 	}
 	m, c := l.meter, &l.climb

@@ -23,6 +23,7 @@ type curve struct {
 	noise       bool      // the answers do not tell how long they are
 	best        []int     // fixed limits, of which the best is compared with
 	slots       int       // that run at once; 0: nobody knows
+	told        bool      // the server says how many
 	others      int       // requests that another client has there all the time
 	gate        *sim.Gate // in front of it; nil: none
 
@@ -182,6 +183,13 @@ func curves() []curve {
 	for _, k := range []int{1, 8, 64, 256, 1024} {
 		list = append(list, curve{name: fmt.Sprint(k, " slots"), engine: server(k), least: 50, most: 150, best: []int{k, k + k/16 + 1}, slots: k})
 	}
+	for _, k := range []int{1, 4, 64} {
+		jam := server(k)
+		jam.Jam = 0.25
+		for _, told := range []bool{false, true} {
+			list = append(list, curve{name: fmt.Sprintf("%d slots, a request that waits costs a quarter, told=%v", k, told), engine: jam, least: 50, most: 150, best: []int{k}, slots: k, told: told})
+		}
+	}
 	knee, thrash, kv := server(512), server(512), server(1024)
 	knee.Knee, thrash.Knee, thrash.Thrash, kv.KV = 64, 64, 0.2, 50_000
 	return append(list,
@@ -199,6 +207,9 @@ func TestCurves(t *testing.T) {
 	t.Parallel()
 	for _, c := range curves() {
 		for _, gauges := range []bool{true, false} {
+			if c.engine.Jam > 0 && !gauges && !c.told {
+				continue // nothing says how many run
+			}
 			t.Run(fmt.Sprintf("%s/gauges=%v", c.name, gauges), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
@@ -210,7 +221,11 @@ func TestCurves(t *testing.T) {
 					if !gauges { // it tries limits beside the best one from time to time
 						seconds = 390
 					}
-					got := drive(t, c, New(Config{}), gauges, seconds, nil)
+					l := New(Config{})
+					if c.told {
+						l.Slots(c.slots)
+					}
+					got := drive(t, c, l, gauges, seconds, nil)
 					steady := mean(got[90:])
 					within := 60
 					if gauges {

@@ -48,12 +48,13 @@ type gauges struct {
 	noted   time.Time // when queues and running got their last
 	running int
 	// queued says that the server has had more than it runs: its queue decides.
-	queued bool
-	queues [4]int  // our part of the queue, of late
-	empty  int     // observations in a row that found it empty
-	grow   float64 // the next step up
-	paused time.Time
-	braked time.Time // for preemptions
+	queued   bool
+	standing int     // the least of queues
+	queues   [4]int  // our part of the queue, of late
+	empty    int     // observations in a row that found it empty
+	grow     float64 // the next step up
+	paused   time.Time
+	braked   time.Time // for preemptions
 
 	ended       int     // requests, since
 	preemptions float64 // was this
@@ -110,6 +111,9 @@ func (l *Limiter) Observe(now Gauges) {
 	}
 	queue := int(math.Ceil(part * float64(now.Waiting)))
 	want := max(1, int(queueShare*part*float64(now.Running)))
+	if l.spare.none {
+		want = 0
+	}
 	// A queue comes and goes. What stands is the least of it over some time (as CoDel
 	// tells a bad queue from a good one, RFC 8289).
 	filling := float64(now.Running) > 1.02*float64(g.running)
@@ -122,7 +126,8 @@ func (l *Limiter) Observe(now Gauges) {
 			g.empty = 0
 		}
 	}
-	standing := min(queue, slices.Min(g.queues[:]))
+	g.standing = min(queue, slices.Min(g.queues[:]))
+	standing := g.standing
 	lost := now.Preemptions - g.preemptions
 	if !known || lost < 0 || g.ended > max(2*l.limit, 100) {
 		g.ended, g.preemptions = 0, now.Preemptions
@@ -147,6 +152,7 @@ func (l *Limiter) Observe(now Gauges) {
 		// There is no demand for more, or it is too early.
 	case c.phase == growing && !g.queued:
 		l.double(now, at)
+	case l.spare.none:
 	case g.queued && note && g.empty > 1 && at.Sub(g.changed) >= settleTime:
 		l.follow(now, at)
 	}

@@ -30,6 +30,7 @@ type Limiter struct {
 
 	mu       sync.Mutex
 	limit    int
+	slots    int // of the server; 0: unknown
 	max      int // cfg.Max, or the server's slots and one more
 	inFlight int
 	area     float64   // the integral of inFlight over time, in request-seconds
@@ -41,6 +42,7 @@ type Limiter struct {
 	climb    climb
 	overload overload
 	gauges   gauges
+	spare    spare
 }
 
 // New returns a limiter.
@@ -183,21 +185,24 @@ func (l *Limiter) InFlight() int {
 	return l.inFlight
 }
 
-// Slots tells how many requests the server runs at once, if it says so: then nothing
-// has to be found out. One more waits there, so that a slot is never empty for the
-// time that an answer and the next request travel.
+// Slots tells how many requests the server runs at once, if it says so: more never help.
+// One more waits there at first, so that a slot is never empty for the time that an answer and
+// the next request travel; what that brings is measured.
 func (l *Limiter) Slots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.gauges.ignored { // these are of one of several servers, too
 		return
 	}
-	if want := min(l.cfg.Max, n+1); n > 0 && l.max != want {
-		l.max = want
-		l.climb.phase = holding
-		l.climb.rest(time.Now())
-		l.set(want, time.Now())
+	if n <= 0 || n == l.slots {
+		return
 	}
+
+	now := time.Now()
+	l.slots, l.max, l.spare = n, min(l.cfg.Max, n+1), spare{}
+	l.climb.phase = holding
+	l.climb.rest(now)
+	l.set(l.max, now)
 }
 
 // set changes the limit, and begins a round of measuring.
@@ -250,7 +255,7 @@ func (l *Limiter) IgnoreGauges() {
 	}
 
 	l.gauges = gauges{ignored: true}
-	l.max = l.cfg.Max
+	l.slots, l.max = 0, l.cfg.Max
 	l.climb.base = max(l.climb.base, l.climb.first)
 	l.restart(now)
 }
@@ -269,6 +274,10 @@ func (l *Limiter) restart(now time.Time) {
 	g.at, g.queues, g.empty, g.grow, g.queued = time.Time{}, [4]int{}, 0, firstStep, false
 	g.changed, g.tokensSince = now, false
 	l.overload.reset(now)
+	l.spare = spare{}
+	if l.slots > 0 {
+		c.base = l.max
+	}
 	l.set(c.base, now)
 }
 

@@ -15,6 +15,7 @@ type EngineConfig struct {
 	Slots  int           // requests that run at once; others wait, first in first out. Defaults to 256.
 	Knee   int           // as many run at full speed; with more, each is slower, so that tokens/s stay flat. 0: no knee.
 	Thrash float64       // tokens/s even fall beyond the knee: by this fraction at twice the knee, and so on
+	Jam    float64       // the part of its speed that it loses while requests wait
 	TTFT   time.Duration // time to the first token, at full speed
 	TPOT   time.Duration // time for each further token, at full speed
 	KV     int           // tokens that the cache holds. 0: no bound.
@@ -89,7 +90,7 @@ func (c *EngineConfig) setDefaults() {
 	if c.Slots <= 0 {
 		c.Slots = 256
 	}
-	c.Thrash = min(max(0, c.Thrash), 1)
+	c.Thrash, c.Jam = min(max(0, c.Thrash), 1), min(max(0, c.Jam), 1)
 }
 
 // Run runs a request until its last token. It returns ErrBusy, ErrTooLong, or the
@@ -282,13 +283,12 @@ func (e *Engine) forward(to time.Time) {
 
 // speed is the part of full speed at which each request runs.
 func (e *Engine) speed() float64 {
-	n, knee := float64(len(e.running)), float64(e.cfg.Knee)
-	if knee <= 0 || n <= knee {
-		return 1
+	n, knee, speed := float64(len(e.running)), float64(e.cfg.Knee), 1.0
+	if e.waiting.Len() > 0 {
+		speed -= e.cfg.Jam
 	}
-	speed := knee / n
-	if e.cfg.Thrash > 0 {
-		speed *= math.Pow(1-e.cfg.Thrash, (n-knee)/knee)
+	if knee > 0 && n > knee {
+		speed *= knee / n * math.Pow(1-e.cfg.Thrash, (n-knee)/knee)
 	}
 	return max(speed, 1e-4) // so that it ends some day
 }

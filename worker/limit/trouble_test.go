@@ -1,0 +1,78 @@
+package limit
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// Whatever a server goes through, it has all that it can take ten seconds later.
+func TestTrouble(t *testing.T) {
+	t.Parallel()
+	const begin, end = 60, 80
+	for _, tt := range []struct {
+		name   string
+		change func(e *sim.Engine, g *sim.Gate, trouble bool)
+		faster float64 // afterwards
+	}{
+		{"slow for a while", func(e *sim.Engine, _ *sim.Gate, trouble bool) {
+			e.Set(func(c *sim.EngineConfig) {
+				c.TPOT = tpot
+				if trouble {
+					c.TPOT = 8 * tpot
+				}
+			})
+		}, 1},
+		{"refuses all while it loads", func(_ *sim.Engine, g *sim.Gate, trouble bool) {
+			g.Limit(0, 0, 0)
+			if trouble {
+				g.Limit(1e-9, -1, 0)
+			}
+		}, 1},
+		{"has an eighth of its slots", func(e *sim.Engine, _ *sim.Gate, trouble bool) {
+			e.Set(func(c *sim.EngineConfig) {
+				c.Slots = 64
+				if trouble {
+					c.Slots = 8
+				}
+			})
+		}, 1},
+		{"becomes three times as fast", func(e *sim.Engine, _ *sim.Gate, trouble bool) {
+			if trouble {
+				e.Set(func(c *sim.EngineConfig) { c.TTFT, c.TPOT = ttft/3, tpot/3 })
+			}
+		}, 3},
+		{"gets three times the slots", func(e *sim.Engine, _ *sim.Gate, trouble bool) {
+			if trouble {
+				e.Set(func(c *sim.EngineConfig) { c.Slots = 3 * 64 })
+			}
+		}, 3},
+	} {
+		for _, gauges := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/gauges=%v", tt.name, gauges), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					c := curve{engine: server(64), least: 50, most: 150, gate: &sim.Gate{}}
+					got := drive(t, c, New(Config{}), gauges, 130, func(i int, e *sim.Engine) {
+						switch i {
+						case begin:
+							tt.change(e, c.gate, true)
+						case end:
+							tt.change(e, c.gate, false)
+						}
+					})
+					before, after := mean(got[begin-20:begin]).tokens, mean(got[end+10:end+30])
+					t.Logf("%.3f of before; limit %.1f", after.tokens/before, after.limit)
+					for i := begin - 2; i < end+30; i += 4 {
+						t.Logf("%d: %.0f %.1f %.1f refused", i, got[i].tokens, got[i].limit, got[i].refused)
+					}
+					if after.tokens < 0.9*tt.faster*before {
+						t.Errorf("%.3f of before, want %.1f", after.tokens/before, tt.faster)
+					}
+				})
+			})
+		}
+	}
+}
