@@ -158,6 +158,33 @@ func TestJudgeTooLong(t *testing.T) {
 	}
 }
 
+// Which ends of an attempt may be the server's death, and which something in front of it may
+// have brought about.
+func TestJudgeLost(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		answer     modelserver.Answer
+		crash, cut bool
+	}{
+		{"a server's fault", modelserver.Answer{Status: 500}, true, false},
+		{"a gateway without a server", modelserver.Answer{Status: 502}, true, true},
+		{"a queue that is full", modelserver.Answer{Status: 503}, false, false},
+		{"a gateway that has waited", modelserver.Answer{Status: 504}, false, true},
+		{"Cloudflare has waited", modelserver.Answer{Status: 524}, false, true},
+		{"LiteLLM has waited", modelserver.Answer{Status: 408}, false, true},
+		{"not supported", modelserver.Answer{Status: 501}, false, false},
+		{"closed before the answer", modelserver.Answer{Err: io.ErrUnexpectedEOF}, true, true},
+		{"closed in the answer", modelserver.Answer{Status: 200, Err: io.ErrUnexpectedEOF}, true, false},
+		{"our own time", modelserver.Answer{Err: context.DeadlineExceeded}, false, false},
+		{"never sent", modelserver.Answer{Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, false, false},
+	} {
+		if j := judge("/v1/completions", nil, tt.answer); j.crash != tt.crash || j.cut != tt.cut {
+			t.Errorf("%s: crash %t, cut %t; want %t, %t", tt.name, j.crash, j.cut, tt.crash, tt.cut)
+		}
+	}
+}
+
 // An answer that is no JSON is not asked for again once it has come twice the same.
 func TestJudgeMalformed(t *testing.T) {
 	t.Parallel()

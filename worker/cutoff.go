@@ -58,6 +58,7 @@ func cutText(after time.Duration) string {
 // cutoffs are the attempts that something in front of the server has cut off.
 type cutoffs struct {
 	n     atomic.Int64 // tasks put aside
+	open  atomic.Int64 // tasks that were cut off and have not ended
 	after atomic.Int64 // the [time.Duration] that is left for an answer; 0: no limit is known
 	watch atomic.Bool  // there is a limit, or there are times that may show one
 	waits atomic.Bool  // nothing else is sent until one has been sent alone
@@ -75,6 +76,7 @@ type cutoffs struct {
 	changed time.Time // when most was set
 	good    int       // answers to requests that began after that
 	cut     int       // cut off, of these
+	fewer   bool      // most is for what was cut off before, and only for that
 	fell    bool      // most has gone down since then
 	proven  int       // with so many at once none was cut off
 	still   time.Time // until then most does not go up
@@ -190,7 +192,7 @@ func (c *cutoffs) count(begin time.Time, cut bool) {
 func (c *cutoffs) hold(most int, still time.Duration) {
 	c.most.Store(int64(most))
 	c.changed, c.good, c.cut = time.Now(), 0, 0
-	c.fell, c.proven, c.still = false, 0, c.changed.Add(still)
+	c.fewer, c.fell, c.proven, c.still = false, false, 0, c.changed.Add(still)
 }
 
 // full reports whether no more requests may be sent now.
@@ -207,6 +209,13 @@ func (c *cutoffs) full(l *limit.Limiter) bool {
 		return false
 	}
 	return l.InFlight() >= int(most)
+}
+
+// ended notes that a task has got its result, or goes back to the bus.
+func (c *cutoffs) ended(t *task) {
+	if t.cuts > 0 {
+		c.open.Add(-1)
+	}
 }
 
 // recent reports whether something was cut off a short time ago.
@@ -268,7 +277,9 @@ func (w *Worker) isCut(j judged, begin time.Time, took time.Duration) bool {
 func (w *Worker) putCut(t *task, j judged, took time.Duration) {
 	w.health.progress(time.Now()) // the server may well have been at work
 	t.attempts++
-	t.cuts++
+	if t.cuts++; t.cuts == 1 {
+		w.cutoffs.open.Add(1)
+	}
 	w.stats.attempt(took, proto.CodeCutOff)
 	few := w.cutoffs.most.Load()
 	if t.cuts >= cutTries && few > 0 && int(few) <= w.fewest() || t.spent() >= w.cfg.Attempts {
@@ -338,6 +349,9 @@ func (w *Worker) tryCut() {
 	}
 	if n == 0 {
 		c.waits.Store(false)
+		if c.open.Load() == 0 {
+			c.letGo()
+		}
 		return
 	}
 
@@ -366,8 +380,20 @@ func (w *Worker) sendFewer() {
 		most = max(1, w.cfg.Limiter.Limit()/2)
 	}
 	c.hold(most, cutStill)
+	c.fewer = true
 	c.mu.Unlock()
 	w.release()
+}
+
+// letGo lets as many requests be at the server as the limiter says, after what was cut off has
+// been sent with fewer at once.
+func (c *cutoffs) letGo() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fewer {
+		c.fewer = false
+		c.most.Store(0)
+	}
 }
 
 // release queues all that was put aside.
@@ -460,7 +486,7 @@ func (w *Worker) refuseCut(t *task, j judged) {
 
 	if s := w.refusals.sample.Load(); s != nil && s.answered {
 		t.attempts++
-		t.cuts++
+		t.cuts++ // not for the first time
 		for _, t := range append(c.take(func(t *task) bool { return t.cuts > 1 }), t) {
 			t.finish(w.cutResult(t, j), 0)
 		}

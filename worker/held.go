@@ -160,6 +160,7 @@ func (h *held) start(requests []proto.Request, past past) {
 // finish ends a task with its result.
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	w := t.shard.w
+	w.cutoffs.ended(t)
 	r.Run, r.Seq, r.CustomID, r.RequestHash = t.shard.feed.run, t.Seq, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = w.cfg.Name, t.attempts, t.reasons
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
@@ -174,7 +175,10 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 }
 
 // handBack ends a task without a result, so that another worker runs it.
-func (t *task) handBack() { t.shard.lines <- outcome{seq: t.Seq, deaths: t.deaths} }
+func (t *task) handBack() {
+	t.shard.w.cutoffs.ended(t)
+	t.shard.lines <- outcome{seq: t.Seq, deaths: t.deaths}
+}
 
 // publish sends the batch to the results stream without waiting.
 func (h *held) publish(ctx context.Context) {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -118,6 +119,34 @@ func TestWorkerRepeatsWhatMayPass(t *testing.T) {
 				t.Errorf("line %s", line)
 			}
 		})
+	}
+}
+
+// An answer that is huge when it is unpacked fails at once, and not its neighbours.
+func TestWorkerAnswerTooLarge(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if _, err := z.Write(make([]byte, proto.MaxAnswer+1)); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	isHuge := names("1")
+	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if isHuge(body) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(packed.Bytes())
+			return
+		}
+		io.WriteString(w, answered)
+	})))
+	b.publish("0-0", chats(0, 2)...)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 3) {
+		huge := strings.Contains(lines[0], `"code":"answer_too_large","message":"answer is too long: longer than 268435456 bytes when unpacked"`)
+		if huge != (seq == 1) || !strings.Contains(lines[0], `"attempts":1,`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
 	}
 }
 
