@@ -29,7 +29,7 @@ func simFlags() []cli.Flag {
 		&cli.IntFlag{Name: "sim-kv", Usage: "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew", DefaultText: "no bound", Sources: flagEnv("sim-kv")},
 		&cli.FloatFlag{Name: "sim-rate", Usage: "requests a second that a proxy in front of it lets through; more are refused with 429", DefaultText: "any number", Sources: flagEnv("sim-rate")},
 		&cli.IntFlag{Name: "sim-queue", Usage: "requests that may wait; more are refused", DefaultText: "no bound", Sources: flagEnv("sim-queue")},
-		&cli.IntFlag{Name: "sim-prefix-cache", Usage: "tokens of prompts it keeps; a prompt that begins like them takes less of the time to the first token", DefaultText: "none", Sources: flagEnv("sim-prefix-cache")},
+		&cli.IntFlag{Name: "sim-prefix-cache", Usage: "tokens of prompts it keeps, as its kind does: blocks that all requests share (vllm, sglang), or each slot's last prompt, and so many tokens in the host's memory (llama.cpp; ollama: just the slots'); a prompt that begins like them takes less of the time to the first token", DefaultText: "none", Sources: flagEnv("sim-prefix-cache")},
 		&cli.DurationFlag{Name: "sim-ttft", Value: d.TTFT, Usage: "its mean time to the first token", Sources: flagEnv("sim-ttft")},
 		&cli.DurationFlag{Name: "sim-tpot", Value: d.TPOT, Usage: "its mean time for each further token", Sources: flagEnv("sim-tpot")},
 		&cli.FloatFlag{Name: "sim-spread", Value: d.Spread, Usage: "spread of these times: 0.3 is 30% more or less at most", Sources: flagEnv("sim-spread")},

@@ -125,9 +125,6 @@ func (p *plan) limit(tokens int) {
 	}
 }
 
-// unread is the part of the prompt that must be read, from 0 to 1.
-func (p plan) unread() float64 { return 1 - float64(p.cachedTokens)/float64(p.promptTokens) }
-
 // details is what vLLM says of cached tokens, if there are any.
 func (p plan) details() *openai.PromptTokensDetails {
 	if p.cachedTokens == 0 {

@@ -30,6 +30,10 @@ type Load struct {
 	// Counters. Tokens counts each token when it is generated, also those of
 	// requests that are not done, and again those that a preemption threw away.
 	Preemptions, PromptTokens, Tokens int64
+
+	// Counters of the tokens of prompts of requests that began to run, and those of them
+	// that were in the prompt cache.
+	CacheQueries, CacheHits int64
 }
 
 var (
@@ -49,6 +53,7 @@ var (
 type Engine struct {
 	mu      sync.Mutex
 	cfg     EngineConfig
+	cache   promptCache // nil: none
 	hung    bool
 	dead    bool
 	running jobs       // by end
@@ -61,13 +66,20 @@ type Engine struct {
 
 	admitted                          int64
 	preemptions, promptTokens, tokens int64 // without those of the running
+	cacheQueries, cacheHits           int64
 }
 
 // job is a request in the engine.
 type job struct {
 	prompt, completion int
 	factor             float64 // of its times
-	unread             float64 // the part of its prompt that is not cached: it takes as much of the TTFT
+
+	text     []byte   // of its prompt, for the cache
+	cached   int      // tokens of the prompt that were there
+	wait     float64  // for others of them, which another request computes
+	reading  *reading // of the block cache
+	slot     int      // of the slot cache
+	answered int      // tokens of the answer when it last stopped
 
 	place *list.Element // in the queue; nil while it runs
 	index int           // in the heap
@@ -101,7 +113,7 @@ func (c *EngineConfig) setDefaults() {
 // request is preempted. It loses its tokens and waits, as the first of the queue, to
 // begin anew.
 func (e *Engine) Run(ctx context.Context, promptTokens, completionTokens int) error {
-	return e.run(ctx, &job{prompt: promptTokens, completion: completionTokens, factor: 1, unread: 1})
+	return e.run(ctx, &job{prompt: promptTokens, completion: completionTokens, factor: 1})
 }
 
 func (e *Engine) run(ctx context.Context, j *job) error {
@@ -140,7 +152,7 @@ func (e *Engine) enter(j *job) (done bool, err error) {
 	if e.cfg.KV > 0 && j.prompt+j.completion > e.cfg.KV {
 		return true, ErrTooLong
 	}
-	if len(e.running) == 0 && e.waiting.Len() == 0 && e.cfg.TTFT <= 0 && e.cfg.TPOT <= 0 && !e.hung {
+	if e.cache == nil && len(e.running) == 0 && e.waiting.Len() == 0 && e.cfg.TTFT <= 0 && e.cfg.TPOT <= 0 && !e.hung {
 		e.count(j, j.completion)
 		return true, nil // for free: the usual case of a server without latency
 	}
@@ -182,6 +194,7 @@ func (e *Engine) Load() Load {
 	load := Load{
 		Running: len(e.running), Waiting: e.waiting.Len(), KVUsage: float64(len(e.running)) / float64(2*e.cfg.Slots),
 		Preemptions: e.preemptions, PromptTokens: e.promptTokens, Tokens: e.tokens,
+		CacheQueries: e.cacheQueries, CacheHits: e.cacheHits,
 	}
 	for _, j := range e.running {
 		if n := e.generated(j); n > 0 {
@@ -349,6 +362,7 @@ func (e *Engine) admit() {
 		}
 		e.remove(j)
 		held += j.prompt + 1
+		e.recall(j)
 		e.time(j)
 		j.begin = e.progress
 		j.end += j.begin
@@ -367,9 +381,22 @@ func (e *Engine) admit() {
 	e.check = e.at.Add(max(wait, step))
 }
 
+// recall looks up how much of a request's prompt is there: never all, since the first
+// token of the answer follows from the last of the prompt.
+func (e *Engine) recall(j *job) {
+	if e.cache == nil {
+		return
+	}
+	cached, wait := e.cache.start(j, e.progress)
+	j.cached, j.wait = min(cached, j.prompt-1), wait
+	e.cacheQueries += int64(j.prompt)
+	e.cacheHits += int64(j.cached)
+}
+
 // time sets a request's times, its end as if it began at 0.
 func (e *Engine) time(j *job) {
-	j.ttft, j.tpot = j.factor*j.unread*float64(e.cfg.TTFT), j.factor*float64(e.cfg.TPOT)
+	unread := 1 - float64(j.cached)/float64(max(1, j.prompt))
+	j.ttft, j.tpot = max(j.wait, j.factor*unread*float64(e.cfg.TTFT)), j.factor*float64(e.cfg.TPOT)
 	j.end = j.ttft + float64(j.completion-1)*j.tpot
 }
 
@@ -380,8 +407,12 @@ func (e *Engine) remove(j *job) {
 		j.place = nil
 		return
 	}
-	e.count(j, e.generated(j))
+	j.answered = e.generated(j)
+	e.count(j, j.answered)
 	heap.Remove(&e.running, j.index)
+	if e.cache != nil {
+		e.cache.end(j)
+	}
 }
 
 // count counts the tokens of a request that does not run any more.

@@ -22,8 +22,8 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:prompt_tokens_total", "counter", float64(load.PromptTokens)},
 		{"vllm:generation_tokens_total", "counter", float64(load.Tokens)},
 		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
-		{"vllm:prefix_cache_queries_total", "counter", float64(s.cache.asked.Load())},
-		{"vllm:prefix_cache_hits_total", "counter", float64(s.cache.hits.Load())},
+		{"vllm:prefix_cache_queries_total", "counter", float64(load.CacheQueries)},
+		{"vllm:prefix_cache_hits_total", "counter", float64(load.CacheHits)},
 	})
 	writeMetrics(w, `{cache_dtype="auto",engine="0",gpu_memory_utilization="0.9"}`, []metric{{"vllm:cache_config_info", "gauge", 1}})
 	fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.2f\n", float64(s.started.UnixMilli())/1e3)

@@ -3,46 +3,148 @@ package sim
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func TestPrefixCache(t *testing.T) {
+// prompted are steps of a server's: a prompt whose request begins, and the request of an
+// earlier one that ends.
+type prompted struct {
+	begin string
+	end   int // the number of the step with which it began, plus 1
+	lost  bool
+	want  int // tokens of the prompt that are there
+}
+
+// checkCache takes the steps, a second apart. A prompt takes 1.5 s to be read.
+func checkCache(t *testing.T, cache promptCache, steps []prompted) {
+	t.Helper()
+	jobs := map[int]*job{}
+	for i, step := range steps {
+		now := float64(i) * float64(time.Second)
+		if step.end > 0 {
+			j := jobs[step.end-1]
+			if !step.lost {
+				j.answered = 4
+			}
+			cache.end(j)
+			continue
+		}
+		j := &job{text: []byte(step.begin), prompt: tokensOf([]byte(step.begin)), begin: now, ttft: 1.5e9}
+		jobs[i] = j
+		if got, _ := cache.start(j, now); got != step.want {
+			t.Errorf("step %d: %d tokens of the prompt were there, want %d", i, got, step.want)
+		}
+	}
+}
+
+func TestBlockCache(t *testing.T) {
 	t.Parallel()
 	const size = block * bytesPerToken
 	a, b, c := strings.Repeat("a", size), strings.Repeat("b", size), strings.Repeat("c", size)
 	for _, tt := range []struct {
-		name   string
-		blocks int
-		kept   []string
-		prompt string
-		cached int
+		name    string
+		flavour Flavour
+		blocks  int
+		steps   []prompted
 	}{
-		{"no cache", 0, []string{a + b}, a + b, 0},
-		{"nothing kept", 8, nil, a, 0},
-		{"another beginning", 8, []string{a + b}, c + b, 0},
-		{"the same block in another place", 8, []string{a + b}, b, 0},
-		{"half of it", 8, []string{a + b}, a + c, block},
-		{"a block that is not whole", 8, []string{a + b[1:]}, a + b[1:], block},
-		{"all but the last token", 8, []string{a + b}, a + b, 2*block - 1},
-		{"what was used first has gone", 2, []string{a, b, c}, a, 0},
-		{"what was used again stays", 2, []string{a, b, a, c}, a, block - 1},
+		{"another beginning", SGLang, 8, []prompted{{begin: a + b}, {end: 1}, {begin: c + b}}},
+		{"the same block in another place", SGLang, 8, []prompted{{begin: a + b}, {end: 1}, {begin: b}}},
+		{"half of it", SGLang, 8, []prompted{{begin: a + b}, {end: 1}, {begin: a + c, want: block}}},
+		{"a block that is not whole", SGLang, 8, []prompted{{begin: a + b[1:]}, {end: 1}, {begin: a + b[1:], want: block}}},
+		{"what was used first has gone", SGLang, 2, []prompted{{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: c}, {end: 5}, {begin: a}}},
+		{"what was used again stays", SGLang, 2, []prompted{
+			{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: a, want: block}, {end: 5}, {begin: c}, {end: 7}, {begin: a, want: block},
+		}},
+		// After 1 s half a second is left, after 2 s nothing.
+		{"not what is still read", SGLang, 8, []prompted{{begin: a + b}, {begin: a + b}, {begin: a + b, want: 2 * block}}},
+		{"with vLLM that too", VLLM, 8, []prompted{{begin: a + b}, {begin: a + c, want: block}, {begin: a + b, want: 2 * block}}},
+		{"nothing of who left before it was read", VLLM, 8, []prompted{{begin: a + b}, {end: 1, lost: true}, {begin: a + b}, {begin: a, want: block}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cache := newPrefixCache(tt.blocks * block)
-			for _, prompt := range tt.kept {
-				cache.read([]byte(prompt))
-			}
-			if cached := cache.read([]byte(tt.prompt)); cached != tt.cached {
-				t.Errorf("%d tokens of the prompt were there, want %d", cached, tt.cached)
-			}
+			cache := newPromptCache(tt.flavour, tt.blocks*block, 32).(*blockCache)
+			checkCache(t, cache, tt.steps)
 			if n := cache.used.Len(); n > tt.blocks || n != len(cache.blocks) {
 				t.Errorf("%d blocks in the list and %d in the map, want at most %d", n, len(cache.blocks), tt.blocks)
 			}
 		})
 	}
+}
+
+// Prompts are documents of 100 tokens, with a question of one.
+func TestSlotCache(t *testing.T) {
+	t.Parallel()
+	document := func(name string) string { return strings.Repeat(name, 100*bytesPerToken) }
+	a, b, c := document("a"), document("b"), document("c")
+	for _, tt := range []struct {
+		name    string
+		flavour Flavour
+		host    int // tokens
+		slots   int
+		steps   []prompted
+	}{
+		{"a slot has its last prompt", LlamaCPP, 1, 2, []prompted{{begin: a + "one."}, {end: 1}, {begin: a + "two.", want: 100}}},
+		{"a busy slot shares nothing", LlamaCPP, 1, 2, []prompted{{begin: a + "one."}, {begin: a + "two."}}},
+		{"that which has most of it is taken, not the oldest", LlamaCPP, 1, 2, []prompted{
+			{begin: a}, {begin: b}, {end: 1}, {end: 2}, {begin: b + "one.", want: 100}, {end: 5}, {begin: a + "one.", want: 100},
+		}},
+		{"else that which was used first", LlamaCPP, 1, 2, []prompted{
+			{begin: a}, {begin: b}, {end: 1}, {end: 2}, {begin: c}, {end: 5}, {begin: a}, {end: 7}, {begin: c, want: 100},
+		}},
+		// 10 tokens of 100 are not more than a tenth.
+		{"a little in common is nothing", LlamaCPP, 1, 2, []prompted{
+			{begin: a}, {begin: b}, {end: 2}, {end: 1}, {begin: a[:10*bytesPerToken] + c[11*bytesPerToken:] + "....."}, {end: 5}, {begin: a + "one.", want: 100},
+		}},
+		{"with Ollama it is what counts", Ollama, 1, 2, []prompted{
+			{begin: a}, {begin: b}, {end: 2}, {end: 1}, {begin: a[:10*bytesPerToken] + c, want: 10}, {end: 5}, {begin: a + "one.", want: 10},
+		}},
+		// The one slot's prompt is saved before it is lost, and moved back.
+		{"the host's memory keeps what a slot loses", LlamaCPP, 1000, 1, []prompted{
+			{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: a + "one.", want: 100}, {end: 5}, {begin: b + "one.", want: 100},
+		}},
+		{"Ollama has none", Ollama, 1000, 1, []prompted{{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: a + "one."}}},
+		{"as far as it goes", LlamaCPP, 110, 1, []prompted{
+			{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: c}, {end: 5}, {begin: a + "one."},
+		}},
+		// What is idle is copied when another request begins, so that one more than the slot's
+		// owner has it, once.
+		{"a copy of an idle slot serves one more", LlamaCPP, 1000, 4, []prompted{
+			{begin: a + "one."}, {end: 1}, {begin: b}, {begin: a + "two.", want: 100}, {begin: a + "three", want: 100}, {begin: a + "four"},
+		}},
+		{"who left before it was read leaves nothing", LlamaCPP, 1000, 1, []prompted{{begin: a}, {end: 1, lost: true}, {begin: a}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cache := newPromptCache(tt.flavour, tt.host, tt.slots).(*slotCache)
+			checkCache(t, cache, tt.steps)
+			held := 0
+			for _, k := range cache.host {
+				held += k.tokens()
+			}
+			if held > tt.host {
+				t.Errorf("the host's memory has %d tokens, want at most %d", held, tt.host)
+			}
+		})
+	}
+}
+
+// The prompts of requests that wait are not there yet: each counts when it begins to run.
+func TestPromptIsRecalledWhenItRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Flavour: SGLang, TTFT: time.Second, Prefix: 1024, Slots: 1})
+		var clients sync.WaitGroup
+		for range 3 {
+			clients.Go(func() { post(t.Context(), s, chat, `{"model":"m","prompt":"`+strings.Repeat("x", 400)+`"}`) })
+		}
+		clients.Wait()
+		if got := s.Engine().Load(); got.CacheQueries != 3*100 || got.CacheHits != 2*96 {
+			t.Errorf("%d of %d tokens were there, want 192 of 300", got.CacheHits, got.CacheQueries)
+		}
+	})
 }
 
 func TestCachedPromptsComeFaster(t *testing.T) {

@@ -26,7 +26,7 @@ type Config struct {
 	KV      int           // tokens of cache, the longest prompt and answer too. 0: no bound, and a context of a million tokens.
 	Rate    float64       // requests a second that a proxy in front of it lets through, and RateBurst at once; more are refused. 0: any number.
 	Queue   int           // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
-	Prefix  int           // tokens of prompts that it keeps, for those that begin in the same way. 0: none.
+	Prefix  int           // tokens of prompts that it keeps, for those that begin in the same way; with llama.cpp, in the host's memory, beside each slot's last; with Ollama, each slot's last alone. 0: none.
 	TTFT    time.Duration // mean time to the first token, of a prompt of which nothing is cached
 	TPOT    time.Duration // mean time for each further token
 	Spread  float64       // of both times: 0.2 means 20% more or less at most
@@ -52,7 +52,6 @@ type Server struct {
 	ready   time.Time // when the model is loaded
 	engine  *Engine
 	gate    Gate
-	cache   *prefixCache
 	mux     *http.ServeMux
 
 	mu     sync.Mutex
@@ -78,9 +77,9 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, started: time.Now(), ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
 		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
-		cache:  newPrefixCache(cfg.Prefix),
 	}
 	s.gate.Limit(cfg.Rate, RateBurst, 0)
+	s.engine.cache = newPromptCache(cfg.Flavour, cfg.Prefix, s.engine.cfg.Slots)
 	s.routes()
 	return s
 }
@@ -174,8 +173,9 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
 		return // the client has gone
 	}
-	p.cachedTokens = s.cache.read(req.prompt)
-	err = s.engine.run(r.Context(), &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, unread: p.unread()})
+	j := &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, text: req.prompt}
+	err = s.engine.run(r.Context(), j)
+	p.cachedTokens = j.cached
 	switch {
 	case errors.Is(err, ErrBusy):
 		s.refuseBusy(w)
