@@ -31,31 +31,16 @@ func newWindow(requests, bytes int) *window {
 	return &window{mostRequests: requests, mostBytes: bytes}
 }
 
-// prompted is a request with what its prompt is made of. A server's chat template puts
-// tools and instructions before all messages.
+// prompted is a request with its prompt.
 type prompted struct {
 	proto.Request
-	model                       string
-	tools, instructions, prompt []byte // JSON as it stands in the body; nil if absent
+	model  string
+	prompt proto.Prompt
 }
 
 // add takes a request, whose memory it keeps.
 func (w *window) add(r proto.Request, model string) {
-	p := prompted{Request: r, model: model}
-	w.scan.Reset(r.Body)
-	for w.scan.Enter(); w.scan.Next(); {
-		switch string(w.scan.Name()) {
-		case "tools":
-			p.tools = w.scan.Value()
-		case "instructions":
-			p.instructions = w.scan.Value()
-		case "messages", "prompt", "input":
-			if prompt := w.scan.Value(); !isNull(prompt) {
-				p.prompt = prompt
-			}
-		}
-	}
-	w.requests = append(w.requests, p)
+	w.requests = append(w.requests, prompted{r, model, proto.FindPrompt(&w.scan, r.Body)})
 	w.bytes += len(r.CustomID) + len(r.Body)
 }
 
@@ -68,7 +53,11 @@ func (w *window) empty() bool { return len(w.requests) == 0 }
 // are neighbours in the order of their bytes, however much of it they share.
 func (w *window) drain(take func(r proto.Request, model string) error) error {
 	slices.SortStableFunc(w.requests, func(a, b prompted) int {
-		return cmp.Or(bytes.Compare(a.tools, b.tools), bytes.Compare(a.instructions, b.instructions), bytes.Compare(a.prompt, b.prompt))
+		return cmp.Or(
+			bytes.Compare(a.prompt.Tools, b.prompt.Tools),
+			bytes.Compare(a.prompt.Instructions, b.prompt.Instructions),
+			bytes.Compare(a.prompt.Text, b.prompt.Text),
+		)
 	})
 	for _, p := range w.requests {
 		if err := take(p.Request, p.model); err != nil {

@@ -1,0 +1,28 @@
+package proto
+
+// Prompt is what a request's prompt is made of, in the order in which a server's chat
+// template puts it together: tools and instructions come before all messages. They are
+// JSON as it stands in the body; nil if absent.
+type Prompt struct {
+	Tools, Instructions []byte
+	Text                []byte // messages, prompt or input
+}
+
+// FindPrompt finds the prompt in a request's body, whose memory it shares.
+func FindPrompt(scan *Scanner, body []byte) Prompt {
+	var p Prompt
+	scan.Reset(body)
+	for scan.Enter(); scan.Next(); {
+		switch string(scan.Name()) {
+		case "tools":
+			p.Tools = scan.Value()
+		case "instructions":
+			p.Instructions = scan.Value()
+		case "messages", "prompt", "input":
+			if text := scan.Value(); text[0] != 'n' { // not null
+				p.Text = text
+			}
+		}
+	}
+	return p
+}
