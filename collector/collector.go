@@ -177,6 +177,9 @@ func (c *Collector) read(ctx, broken context.Context) error {
 	for c.missing() > 0 {
 		begin := time.Now()
 		n, err := c.source.fetch(ctx, 50*time.Millisecond, c.take)
+		if n > 0 {
+			round.nobody = time.Time{}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)

@@ -83,6 +83,18 @@ func (f *fleet) news(s *State, fresh Tally, all bool) (news []Stint) {
 	return news
 }
 
+// vanished reports whether a worker that was heard of since then is not there any more.
+func (f *fleet) vanished(since time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, s := range f.stints {
+		if !f.live[key] && s.Last.After(since) {
+			return true
+		}
+	}
+	return false
+}
+
 // all are all stints, by the workers' names and starts.
 func (f *fleet) all() []Stint {
 	f.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -14,12 +15,14 @@ import (
 )
 
 // rounds finds requests that ended nowhere (their shard or their result was lost with
-// a broker's storage, purged, or could not be read) and has them published again.
+// a broker's storage, purged, or could not be read; or their shard is out and nobody has it)
+// and has them published again.
 type rounds struct {
 	c        *Collector
 	checked  time.Time
-	fruitful int // requests missing when the latest round began
-	vain     int // rounds since then that brought nothing
+	fruitful int       // requests missing when the latest round began
+	vain     int       // rounds since then that brought nothing
+	nobody   time.Time // since when shards are out and nobody has one; zero: it is not so
 }
 
 // maxVain is after how many rounds without a single new result a run is given up.
@@ -63,6 +66,7 @@ func (r *rounds) look(ctx context.Context) error {
 		r.fruitful, r.vain = n, 0
 	}
 	c.cfg.Log.Warn().Int("requests", c.missing()).Msg("publishing requests again that the bus has lost")
+	r.nobody = time.Time{}
 	return StartRound(ctx, c.cfg.JS, c.runs, c.run, base, missing)
 }
 
@@ -82,8 +86,14 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 		return 0, false, err
 	}
 	state := work.CachedInfo().State
-	if !m.Publish.Done || state.Msgs > 0 {
+	if !m.Publish.Done {
 		return 0, false, r.consumers(ctx, m)
+	}
+	if state.Msgs > 0 {
+		stray, err := r.stray(ctx, m)
+		if err != nil || !stray {
+			return 0, false, errors.Join(err, r.consumers(ctx, m))
+		}
 	}
 	results, err := proto.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -95,6 +105,62 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 	info := results.CachedInfo()
 	read := c.source.at.Created.Equal(info.Created) && c.source.at.Seq >= info.State.LastSeq
 	return state.LastSeq, read || info.State.Msgs == 0, nil
+}
+
+// strayTime is for how long nobody may have a shard that is out, until it counts as lost on
+// its way: all workers have announced themselves again since then.
+const strayTime = 2 * proto.PresenceTTL / 5
+
+// stray reports whether shards are out with nobody. What a node sends to a worker just before
+// it dies, or into a connection that breaks, reaches no one, and is delivered again only
+// after the ack wait. A worker that vanished may be at work still, and a shard that killed
+// it has to count its deliveries: so the ack wait is waited for then. So it is where a
+// worker does not tell what it has.
+func (r *rounds) stray(ctx context.Context, m proto.Manifest) (bool, error) {
+	nobody, err := r.withNobody(ctx, m)
+	switch {
+	case err != nil || !nobody:
+		r.nobody = time.Time{}
+		return false, err
+	case r.nobody.IsZero():
+		r.nobody = time.Now()
+	}
+	return time.Since(r.nobody) > strayTime, nil
+}
+
+// withNobody reports whether all shards are out, and no worker has any, though each is able
+// to work.
+func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error) {
+	c := r.c
+	if m.State != proto.StateInProgress || c.fleet.vanished(time.Now().Add(-proto.AckWait-proto.PresenceTTL)) {
+		return false, nil
+	}
+	workers, err := c.presence.Workers(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, w := range workers {
+		if w.Shards == nil || *w.Shards > 0 || !w.Ready || w.Problem != "" {
+			return false, nil
+		}
+	}
+	out := false
+	for _, model := range m.Models() {
+		consumer, err := proto.FindConsumer(ctx, c.cfg.JS, proto.WorkStream(c.run), proto.ConsumerName(model))
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return false, nil // it is made
+		}
+		if err != nil {
+			return false, err
+		}
+		info := consumer.CachedInfo()
+		served := slices.ContainsFunc(workers, func(w proto.WorkerInfo) bool { return model == "" || proto.Serves(w.Models, model) })
+		if info.NumPending > 0 || info.NumAckPending > 0 && !served {
+			return false, nil // a worker takes them, or comes for them
+		}
+		out = out || info.NumAckPending > 0
+	}
+	return out, nil
 }
 
 // consumers makes the consumers and the results stream again if somebody removed them.

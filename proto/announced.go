@@ -61,6 +61,8 @@ func (w WorkerInfo) check(key string) error {
 		return unfit("concurrency", "%d", w.Concurrency)
 	case w.InFlight < 0 || w.InFlight > maxAtOnce || w.Done < 0:
 		return unfit("in_flight", "%d, after %d requests", w.InFlight, w.Done)
+	case w.Shards != nil && (*w.Shards < 0 || *w.Shards > maxAtOnce):
+		return unfit("shards", "%d", *w.Shards)
 	case w.PerSecond < 0 || w.PerSecond > maxRate || w.LatencySeconds < 0 || w.LatencySeconds > maxSeconds:
 		return unfit("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
 	}

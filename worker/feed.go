@@ -362,19 +362,25 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 // take starts to work on a shard and returns the number of its requests. A large one is
 // read beside the others, since that takes its time.
 func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.Msg) int {
+	w.inHand.Add(1)
 	if msg.Headers().Get(proto.HeaderObject) == "" {
 		h, requests := w.open(bus, f, model, msg)
 		if h == nil {
+			w.inHand.Add(-1)
 			return 0
 		}
 		f.taken += int64(len(requests))
-		w.shards.Go(func() { h.run(bus, requests) })
+		w.shards.Go(func() {
+			defer w.inHand.Add(-1)
+			h.run(bus, requests)
+		})
 		return len(requests)
 	}
 	const one = 1 // what does not fit into a message travels alone
 	f.taken += one
 	w.credit(one)
 	w.shards.Go(func() {
+		defer w.inHand.Add(-1)
 		h, requests := w.open(bus, f, model, msg)
 		w.credit(-one)
 		if h != nil {

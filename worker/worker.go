@@ -64,6 +64,7 @@ type Worker struct {
 	latency  latency
 	others   others        // the fetch loop's
 	held     atomic.Int64  // requests held that have no result yet
+	inHand   atomic.Int64  // shards that are neither acknowledged nor handed back
 	rate     rate          // of the fetch loop
 	longPull time.Duration // that a pull waits where something must come, or nothing else is there
 	changed  chan struct{} // has one element after something changed for the fetch loop
