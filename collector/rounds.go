@@ -125,7 +125,9 @@ func (r *rounds) stray(ctx context.Context, m proto.Manifest) (bool, error) {
 	case r.nobody.IsZero():
 		r.nobody = time.Now()
 	}
-	return time.Since(r.nobody) > strayTime, nil
+	now := time.Now()
+	r.c.clock.blind(r.nobody, now) // there is work, and the bus has not brought it
+	return now.Sub(r.nobody) > strayTime, nil
 }
 
 // withNobody reports whether all shards are out, and no worker has any, though each is able

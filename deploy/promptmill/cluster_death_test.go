@@ -143,13 +143,9 @@ func loseNode(t *testing.T, d death) {
 	model.sim.Hang(true)
 	in := c.noise("in.jsonl", requests)
 	out := collector.Output(filepath.Join(c.dir, "out"))
-	urls := []string{lost.url()}
+	urls := []string{lost.url()} // which names the others
 	for _, n := range nodes {
-		switch {
-		case n == lost:
-		case d.connected:
-			urls = append(urls, n.url())
-		default:
+		if n != lost && !d.connected {
 			urls = append([]string{n.url()}, urls...)
 		}
 	}
