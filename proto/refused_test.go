@@ -52,7 +52,9 @@ func deeds(ack string) []deed {
 	add("store a large answer", "pm.r.answers.x", "x", worker, collector)
 
 	add("take a shard", "$JS.API.CONSUMER.MSG.NEXT.pm_r_work."+model, `{"no_wait":true}`, worker)
-	add("take the collector's results", "$JS.API.CONSUMER.MSG.NEXT.pm_r_results.collector", `{"no_wait":true}`, collector)
+	for _, name := range proto.CollectorConsumers {
+		add("take the collector's results as "+name, "$JS.API.CONSUMER.MSG.NEXT.pm_r_results."+name, `{"no_wait":true}`, collector)
+	}
 	add("acknowledge a shard", ack, "+ACK", worker)
 
 	add("make a stream", "$JS.API.STREAM.CREATE.forged", `{"name":"forged","subjects":["forged"]}`, producer, collector)
@@ -76,7 +78,9 @@ func deeds(ack string) []deed {
 	add("make a durable consumer of shards", "$JS.API.CONSUMER.DURABLE.CREATE.pm_r_work.x",
 		`{"stream_name":"pm_r_work","config":{"durable_name":"x","ack_policy":"explicit"}}`, nobody...)
 	add("make a consumer of results", create+"pm_r_results.x.pm.r.results.*", config("pm_r_results", "x", "pm.r.results.*"), nobody...)
-	add("make the collector's consumer", create+"pm_r_results.collector", config("pm_r_results", "collector", ""), collector)
+	for _, name := range proto.CollectorConsumers {
+		add("make the collector's consumer "+name, create+"pm_r_results."+name, config("pm_r_results", name, ""), collector)
+	}
 	add("delete the consumer of shards", "$JS.API.CONSUMER.DELETE.pm_r_work."+model, "", collector)
 	add("delete the collector's consumer", "$JS.API.CONSUMER.DELETE.pm_r_results.collector", "", collector)
 	add("pause the consumer of shards", "$JS.API.CONSUMER.PAUSE.pm_r_work."+model, `{"pause_until":"2100-01-01T00:00:00Z"}`, nobody...)
@@ -102,8 +106,10 @@ func TestRolesCanDoNothingElse(t *testing.T) {
 			b := newBus(t)
 			results, err := b.admin.Stream(t.Context(), proto.ResultsStream("r"))
 			must(t, err)
-			_, err = results.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Name: proto.CollectorConsumer, AckPolicy: jetstream.AckExplicitPolicy})
-			must(t, err)
+			for _, name := range proto.CollectorConsumers {
+				_, err = results.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Name: name, AckPolicy: jetstream.AckExplicitPolicy})
+				must(t, err)
+			}
 			list := deeds(b.admin.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m")).Reply())
 			c := b.as(t, role)
 			before := b.state(t)
