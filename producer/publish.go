@@ -39,10 +39,10 @@ type publisher struct {
 }
 
 type sent struct {
-	seq    uint64
-	msg    *nats.Msg
-	ack    jetstream.PubAckFuture
-	before int // how often it was sent before
+	seq   uint64
+	msg   *nats.Msg
+	ack   jetstream.PubAckFuture
+	first time.Time // when it was sent for the first time
 }
 
 // publish sends a shard, after waiting for room in the window.
@@ -53,7 +53,7 @@ func (p *publisher) publish(ctx context.Context, msg *nats.Msg) error {
 		}
 	}
 	p.last++
-	s := sent{seq: p.last, msg: msg}
+	s := sent{seq: p.last, msg: msg, first: time.Now()}
 	p.bytes += len(msg.Data)
 	if err := p.send(&s); err != nil {
 		s.ack = nil
@@ -115,7 +115,7 @@ func await(ctx context.Context, s sent) error {
 	if s.ack == nil {
 		return errNoAck
 	}
-	timeout := time.NewTimer(proto.AckTime(len(s.msg.Data), s.before))
+	timeout := time.NewTimer(proto.AckTime(len(s.msg.Data), time.Since(s.first)))
 	defer timeout.Stop()
 	select {
 	case <-s.ack.Ok():
@@ -185,7 +185,6 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 		}
 		p.tell(false)
 		for i := range p.window {
-			p.window[i].before++
 			if err := p.send(&p.window[i]); err != nil {
 				p.window[i].ack = nil
 			}

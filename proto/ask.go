@@ -26,17 +26,17 @@ const askAgain = 2 * time.Second
 // with each question.
 func untilLed(ctx context.Context, ask func(context.Context) error) error {
 	begin := time.Now()
-	return untilLedFor(ctx, electionTime, func(int) time.Duration { return max(askAgain, time.Since(begin)/3) }, ask)
+	return untilLedFor(ctx, electionTime, func() time.Duration { return max(askAgain, time.Since(begin)/3) }, ask)
 }
 
-// untilLedFor is untilLed for so long, where the answer to a question may take so long, by
-// the number of those before it.
-func untilLedFor(ctx context.Context, most time.Duration, each func(before int) time.Duration, ask func(context.Context) error) error {
+// untilLedFor is untilLed for so long, where the answer to the next question may take as long
+// as each says.
+func untilLedFor(ctx context.Context, most time.Duration, each func() time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	for before := 0; ; before++ {
+	for {
 		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
-		asking, stop := context.WithTimeout(ctx, each(before))
+		asking, stop := context.WithTimeout(ctx, each())
 		err := ask(asking)
 		stop()
 		if err == nil || ctx.Err() != nil || !leaderless(err) {
@@ -132,14 +132,18 @@ func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) erro
 	return nil
 }
 
-// AckTime is how long the confirmation of a message with so many bytes may take, by how
-// often it was sent before, until it is sent again. What was on its way to a node that died
-// is never confirmed, and no other takes its place any sooner; what goes over a thin line
-// takes its time.
-func AckTime(bytes, before int) time.Duration {
-	const thinLine = 64 << 10 // bytes a second
-	once := 2*askAgain + time.Duration(bytes)*time.Second/thinLine
-	return once << min(before, 3)
+// AckTime is how long the confirmation of a message with so many bytes may take, which was
+// sent for the first time so long ago, until it is sent again. What was on its way to a node
+// that died is never confirmed; nor is what comes while there is no leader, if others listen.
+// What goes over a thin line takes its time.
+func AckTime(bytes int, since time.Duration) time.Duration {
+	return max(2*askAgain+lineTime(bytes), since/3)
+}
+
+// lineTime is how long so many bytes take over a thin line.
+func lineTime(bytes int) time.Duration {
+	const thin = 64 << 10 // bytes a second
+	return time.Duration(bytes) * time.Second / thin
 }
 
 // publishOnce stores a message once, however often it must be sent until that is confirmed. It
@@ -147,7 +151,8 @@ func AckTime(bytes, before int) time.Duration {
 func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string) error {
 	const most = 100 * time.Second
 	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
-	each := func(before int) time.Duration { return AckTime(len(msg.Data), before) }
+	begin := time.Now()
+	each := func() time.Duration { return max(askAgain+lineTime(len(msg.Data)), time.Since(begin)/3) }
 	return untilLedFor(ctx, most, each, func(ctx context.Context) error {
 		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
 		return err

@@ -224,7 +224,9 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 	sum, at, size := sha256.New(), uint64(0), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
 		var msg *jetstream.RawStreamMsg
-		err := untilLedFor(ctx, electionTime, func(before int) time.Duration { return AckTime(chunkSize, before) }, func(ctx context.Context) error {
+		begin := time.Now()
+		each := func() time.Duration { return AckTime(chunkSize, time.Since(begin)) }
+		err := untilLedFor(ctx, electionTime, each, func(ctx context.Context) error {
 			msg, err = stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
 			return err
 		})

@@ -59,9 +59,9 @@ type WorkerInfo struct {
 	Waiting     *int64       `json:"waiting"` // requests in the model server's queue; null: it does not tell
 	// Shards are those that it has, of all runs, until their results are stored and they are
 	// acknowledged or handed back; null: it does not tell.
-	Shards *int64 `json:"shards,omitempty"`
-	Done        int64        `json:"done"`    // requests since it began
-	PerSecond   float64      `json:"requests_per_second"`
+	Shards    *int64  `json:"shards,omitempty"`
+	Done      int64   `json:"done"` // requests since it began
+	PerSecond float64 `json:"requests_per_second"`
 	// LatencySeconds is how long the model server takes for a request, of late.
 	LatencySeconds float64   `json:"latency_seconds"`
 	Since          time.Time `json:"since"` // when it began

@@ -47,10 +47,10 @@ type outcome struct {
 }
 
 type stored struct {
-	msg    *nats.Msg
-	ack    jetstream.PubAckFuture
-	at     time.Time // when it was sent
-	before int       // how often it was sent before
+	msg   *nats.Msg
+	ack   jetstream.PubAckFuture
+	first time.Time // when it was sent for the first time
+	last  time.Time // and for the last
 }
 
 // run works on the shard until each request has a stored result or was handed back.
@@ -225,7 +225,10 @@ func (h *held) send(ctx context.Context, s *stored) {
 	again := nats.NewMsg(s.msg.Subject) // the client sets a reply subject and keeps it
 	again.Header, again.Data = s.msg.Header, s.msg.Data
 	if ack, err := h.w.cfg.JS.PublishMsgAsync(again); err == nil {
-		s.ack, s.at = ack, time.Now()
+		s.ack, s.last = ack, time.Now()
+		if s.first.IsZero() {
+			s.first = s.last
+		}
 	}
 }
 
@@ -255,7 +258,6 @@ func (h *held) confirm(ctx context.Context) bool {
 		}
 		h.w.stats.Stalled.Store(false)
 		for i := range h.sent {
-			h.sent[i].before++
 			h.send(ctx, &h.sent[i])
 		}
 	}
@@ -267,7 +269,7 @@ func (h *held) await(ctx context.Context, s stored) error {
 	if s.ack == nil {
 		return errNoAck
 	}
-	timeout := time.NewTimer(time.Until(s.at.Add(proto.AckTime(len(s.msg.Data), s.before))))
+	timeout := time.NewTimer(time.Until(s.last.Add(proto.AckTime(len(s.msg.Data), s.last.Sub(s.first)))))
 	defer timeout.Stop()
 	select {
 	case <-s.ack.Ok():
