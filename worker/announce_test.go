@@ -56,10 +56,10 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 	}
 	prototest.Poll(t, patience, "the announcements", func() bool { return len(b.workers()) == len(stops) })
 	want := []proto.WorkerInfo{
-		{Name: "Worker of a, b", Host: "host", Version: "v1", Server: url, Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Models: []string{"a", "b"}, Concurrency: 5,
+		{Name: "Worker of a, b", Host: "host", Version: "v1", Server: url, Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Models: []string{"a", "b"}, Concurrency: 5, Shards: new(int64),
 			ContextLength: map[string]int{"a": 1 << 20, "b": 1 << 20}, GPUMemoryUtilization: new(0.9)},
-		{Name: "down", Server: down.cfg.Server.URL(), Problem: "waiting for the model server", Concurrency: 8},
-		{Name: "worker", Server: other.cfg.Server.URL(), Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Concurrency: 8, GPUMemoryUtilization: new(0.9)},
+		{Name: "down", Server: down.cfg.Server.URL(), Problem: "waiting for the model server", Concurrency: 8, Shards: new(int64)},
+		{Name: "worker", Server: other.cfg.Server.URL(), Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Concurrency: 8, Shards: new(int64), GPUMemoryUtilization: new(0.9)},
 	}
 	list := b.workers()
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ID", "Since", "Heard")); diff != "" {
