@@ -28,8 +28,8 @@ const claimSuffix = ".lck"
 
 // claim keeps other runs from the files of an output.
 //
-// Who writes a file under its own name needs none: the journal, which is locked, tells of
-// it by its name. A file that is reached by a link has a lock file beside it, with
+// A file under its own name needs none: the name of the journal, which is locked, shows who
+// writes it. A file that is reached by a link has a lock file beside it, with
 // the path of the journal that it belongs to. That file stays when the process is killed,
 // since the run then goes on with what is its own.
 //

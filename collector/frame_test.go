@@ -161,7 +161,7 @@ func (r *boundedReader) ReadAt(p []byte, offset int64) (int, error) {
 // A reader that takes the first frame's content size for that of all (python-zstandard's
 // decompress) must find none, in a journal that was written, cut and compacted, and in a seekable
 // file of several frames. A file of one frame says it.
-func TestFirstFrameTellsNoSize(t *testing.T) {
+func TestFirstFrameHasNoSize(t *testing.T) {
 	t.Parallel()
 	check := func(name string, data []byte, want bool) {
 		t.Helper()

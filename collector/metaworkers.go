@@ -84,8 +84,8 @@ func namesakes(name string, stints []Stint, requests map[string]int64) (list []m
 }
 
 // settleRequests makes the requests of the workers of one name, and of their stints, add up to
-// those that the output has from the name: each stint tells only what it had done when it was
-// heard last. What nobody told of was done by the one heard last. What is too much was answered
+// those that the output has from the name: a stint has what its worker announced last. What
+// was never announced was done by the one heard last. What is too much was answered
 // again, or failed and was run again, and so is of the first.
 func settleRequests(list []metadata.Worker, total int64) {
 	var stints []*metadata.Stint
