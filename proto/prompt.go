@@ -19,7 +19,7 @@ func FindPrompt(scan *Scanner, body []byte) Prompt {
 		case "instructions":
 			p.Instructions = scan.Value()
 		case "messages", "prompt", "input":
-			if text := scan.Value(); text[0] != 'n' { // not null
+			if text := scan.Value(); len(text) > 0 && text[0] != 'n' { // not null
 				p.Text = text
 			}
 		}
