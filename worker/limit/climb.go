@@ -25,6 +25,8 @@ const (
 	// clear is what shows at once that a server has room. Less may come of a queue that
 	// is still filling up: its first requests hardly wait.
 	clear = 1.6
+	// nearly is less than what a doubling brings where it clearly pays.
+	nearly = 1.2
 	// A step up must bring a sixth of what it would on a server with room.
 	stepUp   = 1.125
 	paysUp   = 1.006
@@ -67,6 +69,8 @@ type climb struct {
 	rate  float64 // there, over some rounds
 	best  float64 // of all rates, with a short memory
 	down  float64 // factor of the next step down; it grows while steps down are kept
+	high  int     // a limit above the base that did not pay, as it looked; 0: none
+	above float64 // the rate there
 
 	// settled says that a raised limit has had time to fill the server's queue.
 	settled bool
@@ -90,7 +94,10 @@ func (l *Limiter) step(now time.Time) {
 	if m.n < need || now.Sub(m.since) < roundTime {
 		return
 	}
-	if c.phase != growing && c.settled && m.n < maxRounds*need && now.Sub(m.since) < longRound && m.doubt() > max(sure, c.gap(m.rate())/3) {
+	// Behind a load balancer the replicas have more or fewer requests by chance, so that a few
+	// requests say little.
+	near := l.gauges.ignored && c.rate > 0 && m.rate() < nearly*c.rate
+	if (c.phase != growing || near) && c.settled && m.n < maxRounds*need && now.Sub(m.since) < longRound && m.doubt() > max(sure, c.gap(m.rate())/3) {
 		return
 	}
 	if m.meanLoad() < 0.9*float64(l.limit) { // too few requests to say what the limit does
@@ -112,9 +119,18 @@ func (l *Limiter) step(now time.Time) {
 				return
 			}
 		}
+		high := l.limit
 		c.hold(now)
+		c.high, c.above = high, rate
 		l.set(c.base, now)
 	case holding:
+		if c.rate == 0 && l.gauges.ignored && c.high > c.base && c.above >= pays*rate {
+			// The base looked better than it is, by the few requests it was measured on.
+			c.phase, c.base, c.rate = growing, c.high, c.above
+			l.set(min(2*c.high, l.top(now)), now)
+			return
+		}
+		c.high = 0
 		if !c.note(rate) {
 			l.meter = meter{since: now}
 			return
@@ -149,7 +165,7 @@ func (c *climb) hold(now time.Time) {
 	} else {
 		c.down = stepDown
 	}
-	c.phase, c.rate, c.best = holding, 0, 0
+	c.phase, c.rate, c.best, c.high = holding, 0, 0, 0
 	c.restUp, c.restDown = restFirst, restFirst
 	c.nextUp, c.nextDown = now.Add(c.restUp), now
 }

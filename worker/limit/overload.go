@@ -183,7 +183,6 @@ func (l *Limiter) slow(rate, share float64, now time.Time) {
 		v.share, v.first = share, rate
 	}
 	if v.cuts > 2 && v.pace.rate < inVain*v.first && share > 0.7*v.share {
-		println("ignore")
 		v.stance, v.pace, v.ignored = open, pacer{}, now.Add(ignoreTime)
 		return
 	}
@@ -209,7 +208,6 @@ func (l *Limiter) endTrial(passed time.Duration, now time.Time) {
 	under := float64(v.begun-v.refused) / passed.Seconds()
 	at := float64(v.taken) / v.since.Sub(v.found).Seconds()
 	share := float64(v.refused) / float64(max(1, v.begun))
-	println("trial", l.limit, int(under*100), int(at*100), int(share*100), v.refused)
 	v.tried = now
 	if under >= trialPays*at && share <= 2*refusedSome || under >= at && v.refused == 0 {
 		l.keepUnder(l.limit, now)
