@@ -183,25 +183,33 @@ func (p *Presence) Collector(ctx context.Context, run string, c CollectorInfo) e
 	if err != nil {
 		return err
 	}
-	now, has, revision, err := p.collectorOf(ctx, run)
-	switch {
-	case err != nil:
-		return err
-	case has && now != c:
-		return fmt.Errorf("%w: into %s", ErrCollected, now)
-	case revision > 0: // ours, or one that nobody can read
-		err = updateEntry(ctx, p.js, PresenceBucket, key, data, revision)
-	default:
-		err = createEntry(ctx, p.js, PresenceBucket, key, data)
+	for begin := time.Now(); ; {
+		now, has, revision, err := p.collectorOf(ctx, run)
+		switch {
+		case err != nil:
+			return err
+		case has && now != c:
+			return fmt.Errorf("%w: into %s", ErrCollected, now)
+		case revision > 0: // ours, or one that nobody can read
+			err = updateEntry(ctx, p.js, PresenceBucket, key, data, revision)
+		default:
+			err = createEntry(ctx, p.js, PresenceBucket, key, data)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jetstream.ErrKeyExists) && !wrongLastSequence(err):
+			return fmt.Errorf("announce the collector of run %s: %w", run, err)
+		case time.Since(begin) > copyLag || sleep(ctx, lookAgain) != nil:
+			return fmt.Errorf("%w, since this moment", ErrCollected)
+		}
+		// Somebody else's, which is there in a moment; or ours, and the copy of the bucket that
+		// answered is behind.
 	}
-	if errors.Is(err, jetstream.ErrKeyExists) || wrongLastSequence(err) {
-		return fmt.Errorf("%w, since this moment", ErrCollected)
-	}
-	if err != nil {
-		return fmt.Errorf("announce the collector of run %s: %w", run, err)
-	}
-	return nil
 }
+
+// copyLag is how long a copy of a bucket may be behind the others.
+const copyLag = 5 * time.Second
 
 // CollectorGone takes the announcement of a run's collector back.
 func (p *Presence) CollectorGone(ctx context.Context, run string) error {

@@ -81,6 +81,24 @@ func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) er
 		if !wrongLastSequence(err) {
 			return fmt.Errorf("store manifest of run %s: %w", run, err)
 		}
+		// Somebody else was faster, or the copy of the bucket that answered is behind.
+		if err := sleep(ctx, conflictPause); err != nil {
+			return err
+		}
+	}
+}
+
+// conflictPause is the time between two attempts to change a manifest.
+const conflictPause = 10 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
