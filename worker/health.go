@@ -222,6 +222,7 @@ func (w *Worker) watchServer(ctx context.Context) {
 		if down := w.Down(); down || time.Since(last) >= askEvery {
 			last = time.Now()
 			w.look(ctx)
+			w.remember()
 		}
 		if w.health.expired(time.Now()) {
 			w.drop(func(*task) bool { return true })
@@ -278,6 +279,7 @@ func (w *Worker) learn(info modelserver.Info) {
 	h.info, h.known = info, true
 	h.mu.Unlock()
 	w.cfg.Limiter.Slots(info.Slots)
+	w.recall(info)
 	for _, note := range info.Notes {
 		if h.once(note) {
 			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)

@@ -25,6 +25,7 @@ type Config struct {
 	Run      string // the one run to work for; empty: all that need a model of the server
 	Server   *modelserver.Server
 	Limiter  *limit.Limiter
+	Memory   *limit.Memory      // of how many requests at once servers took before; nil: none
 	Process  *supervise.Process // of the model server, if it is ours
 	Cards    func() []gpu.Card  // of the host, as they are now; nil: unknown
 	Name     string             // in the results and in its announcement. Defaults to "worker".
@@ -56,6 +57,7 @@ type Worker struct {
 	made   time.Time
 	stop   context.CancelCauseFunc // of Run
 
+	recalled recalled
 	suspects suspects
 	refusals refusals
 	cutoffs  cutoffs
@@ -139,6 +141,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		t.handBack()
 	}
 	loops.Wait()
+	w.remember()
 	grace := time.AfterFunc(w.cfg.Grace, cutCalls)
 	w.attempts.Wait()
 	grace.Stop()

@@ -650,7 +650,7 @@ func (r *runner) work(ctx context.Context) error {
 func (r *runner) hire(parts *crew, view *view, l *link, log zerolog.Logger) {
 	o, samples := r.options, r.samples()
 	for i, server := range r.models.servers {
-		cfg := workerConfig(o.command, r.models, server, l, log)
+		cfg := workerConfig(o.command, r.models, server, l, o.state, log)
 		cfg.Name = r.models.workerName(cfg.Name, i)
 		cfg.Run, cfg.StopRefused, cfg.Samples = view.run.Run, !o.shared, samples
 		w := worker.New(cfg)

@@ -33,6 +33,7 @@ type staff struct {
 	log      zerolog.Logger
 	measured *exporter
 	name     string
+	state    string // folder
 
 	group *errgroup.Group
 	hired int // so far
@@ -52,7 +53,7 @@ func (s *staff) work(ctx context.Context) error {
 
 // hire starts the worker of a model server. It ends with ctx, or when the server is let go.
 func (s *staff) hire(ctx context.Context, server *modelserver.Server, name string) {
-	cfg := workerConfig(s.command, s.models, server, s.link, s.log.With().Str("server", server.URL()).Logger())
+	cfg := workerConfig(s.command, s.models, server, s.link, s.state, s.log.With().Str("server", server.URL()).Logger())
 	cfg.Name = name
 	s.screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, s.link.name, server.URL(), atOnce(s.command))
 	w := worker.New(cfg)

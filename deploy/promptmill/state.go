@@ -88,7 +88,7 @@ func closeFolder(dir string) error {
 }
 
 // ourState matches what promptmill makes in a state folder.
-var ourState = regexp.MustCompile(`^(identity\.pem.*|certificate\.pem|history\.jsonl|serve|worker-.+|submit-\d+|\.promptmill-doctor-\d+|.+-[0-9a-f]{8})$`)
+var ourState = regexp.MustCompile(`^(identity\.pem.*|certificate\.pem|history\.jsonl|servers\.json.*|serve|worker-.+|submit-\d+|\.promptmill-doctor-\d+|.+-[0-9a-f]{8})$`)
 
 // onlyState reports whether a folder holds nothing that is not ours.
 func onlyState(state string) bool {

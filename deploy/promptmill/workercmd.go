@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -85,6 +86,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		log:      log,
 		measured: measured,
 		name:     name,
+		state:    state,
 	}
 	err = workers.work(ctx)
 	switch {
@@ -117,11 +119,20 @@ func awaitModels(ctx context.Context, c *cli.Command, screen *screen, state stri
 	}
 }
 
-// workerConfig is the configuration of a worker at a server, as the flags want it.
-func workerConfig(c *cli.Command, m *models, server *modelserver.Server, l *link, log zerolog.Logger) worker.Config {
+// memoryFile is what keeps, in the state folder, how many requests at once model servers were
+// found to take.
+const memoryFile = "servers.json"
+
+// workerConfig is the configuration of a worker at a server, as the flags want it. state is the
+// state folder.
+func workerConfig(c *cli.Command, m *models, server *modelserver.Server, l *link, state string, log zerolog.Logger) worker.Config {
+	var memory *limit.Memory
+	if !c.Bool("sim") { // whose URL is another one each time
+		memory = limit.NewMemory(filepath.Join(state, memoryFile))
+	}
 	return worker.Config{
 		JS: l.js, Server: server, Limiter: newLimiter(c, len(m.servers), log), Process: m.process, Cards: m.cards.Now,
-		Name: hostName(), Host: hostName(), Version: versionText(),
+		Name: hostName(), Host: hostName(), Version: versionText(), Memory: memory,
 		Attempts: c.Int("attempts"), Timeout: c.Duration("timeout"), Stall: c.Duration("stall"), Grace: c.Duration("grace"), Log: log,
 	}
 }

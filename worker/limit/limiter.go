@@ -205,6 +205,35 @@ func (l *Limiter) Slots(n int) {
 	l.set(l.max, now)
 }
 
+// Begin begins the search at a limit that was found before, if it has found nothing yet and the
+// server says nothing of its slots. It reports whether it does. Below 1 the limit is unknown.
+func (l *Limiter) Begin(n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := &l.climb
+	if n < 1 || l.slots > 0 || c.phase != growing || c.rate > 0 || l.limit != c.first {
+		return false
+	}
+	l.set(n, l.advance())
+	c.first, c.base = l.limit, l.limit
+	return true
+}
+
+// Found is the limit that the search has found; 0 while it searches, or if it does not.
+func (l *Limiter) Found() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.cfg.Min == l.cfg.Max, l.slots > 0, l.overload.stance != open:
+		return 0
+	case l.gauges.queued:
+		return l.limit
+	case l.climb.phase == growing:
+		return 0
+	}
+	return l.climb.base
+}
+
 // set changes the limit, and begins a round of measuring.
 func (l *Limiter) set(n int, now time.Time) {
 	n = max(l.cfg.Min, min(l.max, n))
