@@ -50,7 +50,7 @@ func TestOnlyState(t *testing.T) {
 			if err := os.Chmod(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			for _, name := range []string{"identity.pem", "certificate.pem", "history.jsonl", "serve", "worker-a100", "submit-123", "big.results-0a1b2c3d", tt.other} {
+			for _, name := range []string{"identity.pem", "certificate.pem", "history.jsonl", "servers.json", "serve", "worker-a100", "submit-123", "big.results-0a1b2c3d", tt.other} {
 				if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 					t.Fatal(err)
 				}

@@ -211,7 +211,7 @@ func (l *Limiter) Begin(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := &l.climb
-	if n < 1 || l.slots > 0 || c.phase != growing || c.rate > 0 || l.limit != c.first {
+	if n < 1 || l.cfg.Min == l.cfg.Max || l.slots > 0 || c.phase != growing || c.rate > 0 || l.limit != c.first {
 		return false
 	}
 	l.set(n, l.advance())
