@@ -1,6 +1,8 @@
 package modelserver
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -130,7 +132,14 @@ func (g glimpse) jumps(last glimpse) bool {
 			return true
 		}
 	}
-	return g.engines != last.engines
+	// One that is not there yet may only have had no request: SGLang names it with its first.
+	there := strings.Split(g.engines, ",")
+	for engine := range strings.SplitSeq(last.engines, ",") {
+		if engine != "" && !slices.Contains(there, engine) {
+			return true
+		}
+	}
+	return false
 }
 
 // lacks reports whether the process has counted far fewer tokens since base than came in

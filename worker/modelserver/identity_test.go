@@ -48,6 +48,7 @@ func TestIdentity(t *testing.T) {
 		{"two of them, that were seen", []seen{{tokens: 900}, {away: true}, {tokens: 0}, {tokens: 500}, {away: true}, {tokens: 1}, {tokens: 2}}, nobody},
 		{"another machine takes over, with a clock that is behind", []seen{{started: 50, tokens: 900}, {away: true}, {started: 20, tokens: 0}, {started: 20, tokens: 9}}, nobody},
 		{"another number of engines after a restart", []seen{{engines: "0", tokens: 9}, {engines: "0,1", tokens: 1}, {engines: "0,1", tokens: 5}}, nobody},
+		{"engines that come with their first requests", []seen{{tokens: 1}, {engines: "0", tokens: 2}, {engines: "0,2", tokens: 3}, {engines: "0,1,2", tokens: 4}}, nobody},
 		{"no counters", []seen{{tokens: -1}, {tokens: -1, answers: 900, answered: 9000}, {tokens: -1}}, nobody},
 
 		{"start times that alternate", []seen{{started: 50, tokens: 100}, {started: 80, tokens: 100}, {started: 50, tokens: 100}}, back},
