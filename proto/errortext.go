@@ -3,6 +3,7 @@ package proto
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -11,13 +12,21 @@ import (
 const maxErrorText = 200
 
 // ErrorText is what a model server says in an answer that is an error, for people: the
-// message in it or, where it is no JSON of a known form, its first line. It is one line
+// message in it or, where it is no JSON of a known form, the title of a page or its first line. It is one line
 // without control characters. Known are OpenAI's {"error": {"message": ...}} (also vLLM,
 // SGLang, llama.cpp), {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and
 // {"message": "..."}.
 func ErrorText(body []byte) string {
-	return shortText(findMessage(bytes.TrimSpace(body), 0))
+	text := strings.TrimSpace(findMessage(bytes.TrimSpace(body), 0))
+	if strings.HasPrefix(text, "<") {
+		if title := pageTitle.FindStringSubmatch(text); title != nil {
+			text = strings.Join(strings.Fields(title[1]), " ")
+		}
+	}
+	return shortText(text)
 }
+
+var pageTitle = regexp.MustCompile(`(?is)<title[^>]*>\s*([^<]*[^<\s])`)
 
 // findMessage looks for the message in an error object, which may be in another.
 func findMessage(body []byte, depth int) string {

@@ -17,6 +17,9 @@ func TestErrorText(t *testing.T) {
 		{"nothing known", `{"code":7}`, `{"code":7}`},
 		{"an empty error", `{"error":{}}`, `{}`},
 		{"plain text", "no\r\nmore", "no"},
+		{"a page", "<html>\r\n<head><title>502 Bad\n Gateway</title></head>\r\n</html>", "502 Bad Gateway"},
+		{"a page, quoted", `"<!doctype html>\n<TITLE lang=en> Sign in </TITLE>"`, "Sign in"},
+		{"a page without a title", "<html><title> </title>\nno</html>", "<html><title> </title>"},
 		{"plain text, quoted", `"no way\nmore"`, "no way"},
 		{"empty", "", ""},
 		{"escape sequences", `{"message":"a\u001b[2Jb\u202ec"}`, "a [2Jb c"},
@@ -33,6 +36,7 @@ func FuzzErrorText(f *testing.F) {
 	f.Add([]byte(`{"detail":[{"msg":"x"}]}`))
 	f.Add([]byte("\"\\ud83d\x1b\""))
 	f.Add([]byte(strings.Repeat("ä", 300)))
+	f.Add([]byte("<title>\x1b[2J</title>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		text := ErrorText(body)
 		if len(text) > maxErrorText+3 || !utf8.ValidString(text) || Printable(text) != text || strings.Contains(text, "\n") {

@@ -71,8 +71,7 @@ func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time
 	marked := (j.cut || j.overload) && w.cutoffs.recent(time.Now())
 	switch {
 	case (j.crash || marked && j.overload) && w.died(calls, begin):
-		if w.cutoffs.recent(time.Now()) { // perhaps since this moment
-			w.later(t, backoff(1))
+		if w.cutoffs.recent(time.Now()) && w.spare(t) { // perhaps since this moment
 			return true
 		}
 		w.stats.attempt(took, "server_died")
@@ -80,10 +79,21 @@ func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time
 	case j.cut && w.isCut(j, begin, took):
 		w.putCut(t, j, took)
 	case marked && j.result.Status == http.StatusBadGateway && took < cutLeast: // there is a server again
-		w.later(t, backoff(1))
+		return w.spare(t)
 	default:
 		return false
 	}
+	return true
+}
+
+// spare has a task tried again, at no cost, that a proxy may have had no server for. It does so
+// only so often: the task may be what the server dies of.
+func (w *Worker) spare(t *task) bool {
+	if t.spared == cutSpared {
+		return false
+	}
+	t.spared++
+	w.later(t, backoff(1))
 	return true
 }
 

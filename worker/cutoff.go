@@ -36,6 +36,7 @@ const (
 	cutTries  = 3                      // of a request
 	cutNever  = 8                      // cut off, with no answer ever, before one is sent alone
 	cutAgain  = 32                     // cut off once more, with no answer between, before that
+	cutSpared = 20                     // attempts of a request that a proxy has no server for, at no cost
 	cutSettle = 2 * time.Second
 	cutStill  = 10 * time.Minute // without trying more at once, where that did not do
 	cutMarked = time.Minute      // so long a proxy may take the server out: nginx 10 s, others longer

@@ -21,6 +21,7 @@ type task struct {
 	reasons  []string // of the attempts that failed
 	deaths   int      // of the model server, or the worker, while it had this request
 
+	spared     int           // attempts that a proxy had no server for, perhaps
 	cuts       int           // attempts that something in front of the server cut off
 	malformed  string        // why the last attempt's answer was no JSON
 	mismatched bool          // it had an answer that does not match the schema

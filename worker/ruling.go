@@ -129,10 +129,5 @@ func pageTitle(body []byte) string {
 	if len(body) == 0 || body[0] == '{' || body[0] == '[' {
 		return ""
 	}
-	if m := title.FindSubmatch(body); m != nil {
-		body = bytes.Join(bytes.Fields(m[1]), []byte(" "))
-	}
 	return proto.ErrorText(proto.Quote(string(body)))
 }
-
-var title = regexp.MustCompile(`(?is)<title[^>]*>\s*([^<]*[^<\s])`)
