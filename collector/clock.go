@@ -30,7 +30,7 @@ func newClock(now time.Time) *clock { return &clock{at: now, busy: now} }
 func (k *clock) work(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.asked.IsZero() && now.Sub(k.asked) > promptAnswer {
+	if k.owes(now) {
 		k.presume(k.asked, now)
 	}
 	k.account(now)
@@ -52,7 +52,7 @@ func (k *clock) ask(now time.Time) {
 func (k *clock) answered(now time.Time, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err != nil || now.Sub(k.asked) > promptAnswer {
+	if err != nil || k.owes(now) {
 		k.presume(k.asked, now)
 	}
 	k.asked = time.Time{}
@@ -70,9 +70,18 @@ func (k *clock) blind(from, to time.Time) {
 // presume takes time in which nothing could be seen for time in which somebody was at
 // work. The caller holds the lock.
 func (k *clock) presume(from, to time.Time) {
+	if k.owes(to) && k.asked.Before(from) {
+		from = k.asked
+	}
 	k.account(from)
 	k.busy = later(k.busy, to)
 	k.account(to)
+}
+
+// owes reports whether the bus is asked for news and takes too long. The caller holds the
+// lock.
+func (k *clock) owes(now time.Time) bool {
+	return !k.asked.IsZero() && now.Sub(k.asked) > promptAnswer
 }
 
 // account accounts for the time until now. The caller holds the lock.

@@ -88,6 +88,7 @@ func TestClockStillBlind(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	k := newClock(begin)
 	k.ask(begin.Add(time.Second))
+	k.blind(begin.Add(30*time.Second), begin.Add(31*time.Second))
 	k.work(begin.Add(60 * time.Second))
 	k.answered(begin.Add(61*time.Second), nil)
 	if got := k.take(); got.worked != 61*time.Second || got.idle != 0 {
