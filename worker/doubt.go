@@ -11,10 +11,6 @@ import (
 // attempt. These are attempts of that request, and an answer is not thrown away: so a server
 // that is only slow gets done, and a request that never ends does not keep a run from ending.
 
-// countsAtEnd is the flavour whose counter of tokens moves only when a request ends
-// (llama.cpp, tools/server/server-context.cpp, on_prediction).
-const countsAtEnd = "llama.cpp"
-
 // doubt is what the worker does about a server that may hang or be slow. The health's lock
 // guards it.
 type doubt struct {

@@ -359,7 +359,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).Msg("finding the number of requests at once by the rate of answers")
 				}
 			case err == nil:
-				w.health.count(load.Tokens >= 0 && w.cfg.Server.Flavour() != countsAtEnd)
+				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsAtEnd())
 				if tokens.fresh(load.Tokens) {
 					w.health.progress(now)
 				}

@@ -27,6 +27,17 @@ func TestExecURL(t *testing.T) {
 		"python -m sglang.launch_server --model-path m --tp 2 --port 30001":       "30001",
 		"/opt/llama.cpp/llama-server -m m.gguf -np 8":                             "8080",
 		"llama-server -m ollama.gguf --props":                                     "8080",
+		"LLAMA_ARG_PORT=8090 llama-server -m x.gguf":                              "8090",
+		"LLAMA_ARG_PORT=8090 llama-server --port 8091":                            "8091",
+		"LLAMA_ARG_PORT=8090 vllm serve m":                                        "8000",
+		"trtllm-serve m":                                                          "8000",
+		"python -m dynamo.frontend":                                               "8000",
+		"lmdeploy serve api_server m":                                             "23333",
+		"lmdeploy serve api_server m --server-port 8123":                          "8123",
+		"text-generation-launcher --model-id m":                                   "3000",
+		"mistralrs serve -m m":                                                    "1234",
+		"llama-swap --config c.yaml":                                              "8080",
+		"llama-swap --listen :8090":                                               "8090",
 		"ollama serve":                                                            "11434",
 		"sh -c '. venv/bin/activate && exec vllm serve m --served-model-name p'":  "8000",
 		"text-generation-launcher --model-id m -p 3000":                           "3000",
@@ -61,6 +72,31 @@ func TestExecURL(t *testing.T) {
 		if got, want := execURL(command), "http://localhost:"+port; got != want {
 			t.Errorf("%s: %s, want %s", command, got, want)
 		}
+	}
+}
+
+// A llama-server whose command names no port gets one: its own will be another some day.
+func TestPinPort(t *testing.T) {
+	for command, want := range map[string]string{
+		"llama-server -m x.gguf":                   "LLAMA_ARG_PORT=8080 llama-server -m x.gguf",
+		"CUDA_VISIBLE_DEVICES=1 llama-server -m x": "LLAMA_ARG_PORT=8080 CUDA_VISIBLE_DEVICES=1 llama-server -m x",
+		"sh -c 'cd /x && exec llama-server -m x'":  "LLAMA_ARG_PORT=8080 sh -c 'cd /x && exec llama-server -m x'",
+		"llama-server --port 8081":                 "llama-server --port 8081",
+		"LLAMA_ARG_PORT=8090 llama-server":         "LLAMA_ARG_PORT=8090 llama-server",
+		"docker run -p 9:9 llama-server":           "docker run -p 9:9 llama-server",
+		"ssh gpu llama-server -m x":                "ssh gpu llama-server -m x",
+		"vllm serve m":                             "vllm serve m",
+	} {
+		if got := pinPort(command); got != want {
+			t.Errorf("%s: %s, want %s", command, got, want)
+		}
+	}
+	t.Setenv("LLAMA_ARG_PORT", "8095")
+	if got := pinPort("llama-server -m x"); got != "llama-server -m x" {
+		t.Errorf("with a port in the environment: %s", got)
+	}
+	if got := execURL("llama-server -m x"); got != "http://localhost:8095" {
+		t.Errorf("with a port in the environment: %s", got)
 	}
 }
 

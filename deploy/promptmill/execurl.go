@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"path"
@@ -19,10 +20,22 @@ type simpleCommand struct {
 	words []string
 }
 
-var program = regexp.MustCompile(`vllm|sglang|llama-server|ollama`)
+var program = regexp.MustCompile(`vllm|sglang|llama-server|llama-swap|ollama|trtllm-serve|dynamo|lmdeploy|text-generation-launcher|mistralrs|koboldcpp`)
 
 // usualPorts are those of the programs.
-var usualPorts = map[string]string{"vllm": "8000", "sglang": "30000", "llama-server": "8080", "ollama": "11434"}
+var usualPorts = map[string]string{
+	"vllm":                     "8000",
+	"sglang":                   "30000",
+	"llama-server":             "8080", // of its next versions 9931; see pinPort
+	"llama-swap":               "8080",
+	"ollama":                   "11434",
+	"trtllm-serve":             "8000",
+	"dynamo":                   "8000",
+	"lmdeploy":                 "23333",
+	"text-generation-launcher": "3000",
+	"mistralrs":                "1234",
+	"koboldcpp":                "5001",
+}
 
 // execURL is where the server of a command answers: at the host and port that it names, or
 // else at the usual port of its program, which is the first that it names: models have such
@@ -32,6 +45,20 @@ func execURL(command string) string {
 	host, port := c.listens()
 
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// llamaPort is the variable that llama-server has its port from, if no option names it.
+const llamaPort = "LLAMA_ARG_PORT"
+
+// pinPort has a llama-server listen at its usual port, if the command names none: another one
+// is announced for its next versions (ggml-org/llama.cpp#26508), and which it has by itself
+// does not show before it listens.
+func pinPort(command string) string {
+	c := findServer(readScript(command))
+	if c.program() != "llama-server" || c.port() != "" || c.elsewhere() || os.Getenv(llamaPort) != "" {
+		return command
+	}
+	return llamaPort + "=" + usualPorts["llama-server"] + " " + command
 }
 
 // findServer is the command of a script that is the server: the first of a known program, or
@@ -92,10 +119,18 @@ func (c simpleCommand) port() string {
 			}
 		}
 	}
-	if port := c.option("--port"); isPort(port) {
+	for _, name := range []string{"--port", "--server-port", "--http-port"} {
+		if port := c.option(name); isPort(port) {
+			return port
+		}
+	}
+	if _, port, err := net.SplitHostPort(c.option("--listen")); err == nil && isPort(port) {
 		return port
 	}
 	if port := c.option("-p"); isPort(port) && !c.elsewhere() {
+		return port
+	}
+	if port := cmp.Or(c.set[llamaPort], os.Getenv(llamaPort)); isPort(port) && c.program() == "llama-server" && !c.elsewhere() {
 		return port
 	}
 	return ""

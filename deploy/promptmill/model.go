@@ -291,7 +291,7 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 	}
 	m.log = filepath.Join(state, "server.log")
 	m.process = supervise.New(supervise.Config{
-		Command: command, LogFile: m.log, Log: log,
+		Command: pinPort(command), LogFile: m.log, Log: log,
 		Ready: func(ctx context.Context) error {
 			_, err := m.servers[0].Look(ctx)
 			if errors.Is(err, modelserver.ErrUnreachable) {

@@ -7,15 +7,21 @@ import (
 	"time"
 )
 
-// usual are the addresses that vLLM, SGLang, llama.cpp and Ollama have by default.
-var usual = []string{"http://localhost:8000", "http://localhost:30000", "http://localhost:8080", "http://localhost:11434"}
+// usual are the addresses that servers have by default.
+var usual = []string{
+	"http://localhost:8000",  // vLLM, TensorRT-LLM, Dynamo
+	"http://localhost:30000", // SGLang
+	"http://localhost:8080",  // llama.cpp, llama-swap
+	"http://localhost:9931",  // llama.cpp, as its next versions have it (ggml-org/llama.cpp#26508)
+	"http://localhost:11434", // Ollama
+	"http://localhost:1234",  // LM Studio
+}
 
 // findTimeout is how long a server on this machine may take to say what it is.
 const findTimeout = 2 * time.Second
 
 // Find looks for model servers on the usual ports of this machine. found are those
-// that list models, or say that they load one, in the order vLLM, SGLang, llama.cpp,
-// Ollama. tried says of each other port that it is no model server, or only its URL
+// that list models, or say that they load one, in the order of these ports. tried says of each other port that it is no model server, or only its URL
 // where nothing answers. key is sent to all of them.
 func Find(ctx context.Context, key string, options ...Option) (found []*Server, tried []string) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)

@@ -3,27 +3,68 @@ package modelserver
 import (
 	"context"
 	"errors"
+	"net/url"
+	"slices"
+	"sync/atomic"
 )
 
 // llamaCPP listens while it loads, and then says 503 to everything; only older builds
 // list their models then too.
-type llamaCPP struct{}
+//
+// Started without a model it is a router (tools/server/server-models.cpp): it starts a server
+// of its own for each model, at most --models-max at a time, and asks that for the model that
+// a request names. For the gauges of one that is not loaded it would load it, and unload
+// another.
+type llamaCPP struct {
+	countsAtEnd             // server-context.cpp, on_prediction
+	router      atomic.Bool // as last looked
+}
 
-func (llamaCPP) name() string { return "llama.cpp" }
+var llamaKind = kind{
+	make:   func() flavour { return &llamaCPP{} },
+	owner:  "llamacpp",  // tools/server/server-context.cpp
+	header: "llama.cpp", // server-http.cpp
+	gauges: &llamaGauges,
+	page:   metricsPage,
+}
 
-func (llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
-	var told struct {
-		Slots    int    `json:"total_slots"`
-		Build    string `json:"build_info"`
-		Settings struct {
-			NCtx int `json:"n_ctx"` // of one slot, or of all where they share it
-		} `json:"default_generation_settings"`
-	}
+// llamaGauges: tools/server/README.md.
+var llamaGauges = gaugeNames{fields: map[string]field{
+	"llamacpp:requests_processing":    running,
+	"llamacpp:requests_deferred":      waiting,
+	"llamacpp:kv_cache_usage_ratio":   kvUsage, // until 2025
+	"llamacpp:tokens_predicted_total": tokens,  // of requests that have ended
+	"llamacpp:prompt_tokens_total":    promptTokens,
+}}
+
+func (*llamaCPP) name() string { return "llama.cpp" }
+
+// llamaAnswer is what /props answers.
+type llamaAnswer struct {
+	Slots    int    `json:"total_slots"`
+	Build    string `json:"build_info"`
+	Role     string // "router"
+	Most     int    `json:"max_instances"` // of a router; 0 or less: no limit
+	Settings struct {
+		NCtx int `json:"n_ctx"` // of one slot, or of all where they share it
+	} `json:"default_generation_settings"`
+}
+
+func (l *llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
+	var told llamaAnswer
 	err := s.getJSON(ctx, "/props", &told)
 	if errors.Is(err, ErrLoading) {
 		return err
 	}
 	info.Version, info.Slots = told.Build, max(told.Slots, 0)
+	if err == nil {
+		l.router.Store(told.Role == "router")
+	}
+	if l.router.Load() {
+		l.describeRouter(ctx, s, info)
+		info.Holds = info.fewer(told.Most)
+		return nil
+	}
 	for i := range info.Models {
 		if m := &info.Models[i]; m.ContextLength == 0 {
 			m.ContextLength = told.Settings.NCtx
@@ -32,14 +73,42 @@ func (llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
+// describeRouter adds what the loaded models' servers say. Each has slots of its own.
+func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
+	info.Slots = 0
+	for i := range info.Models {
+		m := &info.Models[i]
+		if !slices.Contains(info.Loaded, m.ID) {
+			continue
+		}
+		var told llamaAnswer
+		if s.getJSON(ctx, ofModel("/props", m.ID), &told) != nil {
+			continue
+		}
+		info.Slots += max(told.Slots, 0)
+		if m.ContextLength == 0 {
+			m.ContextLength = told.Settings.NCtx
+		}
+	}
+}
+
+// ofModel is a path of a router for one of its models, which is not loaded for that.
+func ofModel(path, model string) string {
+	return path + "?model=" + url.QueryEscape(model) + "&autoload=false"
+}
+
 // load takes as long as the batch that is being decoded: the gauges wait for it.
-func (llamaCPP) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := s.page(ctx, "start llama.cpp with --metrics")
+func (l *llamaCPP) load(ctx context.Context, s *Server) (Load, error) {
+	const remedy = "start llama.cpp with --metrics"
+	if l.router.Load() {
+		return l.loadRouter(ctx, s, remedy)
+	}
+	page, err := s.page(ctx, metricsPage, &llamaGauges, remedy)
 	return page.load(tokens, promptTokens), err
 }
 
 // slots counts those that work. Without --no-slots they are told, with or without --metrics.
-func (llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error) {
+func (*llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error) {
 	var told []struct {
 		Busy bool `json:"is_processing"`
 	}
@@ -50,4 +119,33 @@ func (llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error)
 		}
 	}
 	return busy, len(told), err
+}
+
+// loadRouter adds up what the loaded models' servers say. Their counters come and go with
+// them, so that there are none for all.
+func (*llamaCPP) loadRouter(ctx context.Context, s *Server, remedy string) (Load, error) {
+	list, _, err := s.list(ctx)
+	if err != nil {
+		return Load{}, err
+	}
+
+	sum, pages := Load{KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1}, 0
+	loaded, _ := list.loaded()
+	for _, model := range loaded {
+		page, err := s.page(ctx, ofModel(metricsPage, model), &llamaGauges, remedy)
+		switch {
+		case errors.Is(err, errNotNow): // it was unloaded meanwhile
+			continue
+		case err != nil:
+			return Load{}, err
+		}
+		l := page.load()
+		sum.Running += l.Running
+		sum.Waiting += l.Waiting
+		pages++
+	}
+	if pages == 0 {
+		return Load{}, errNotNow
+	}
+	return sum, nil
 }

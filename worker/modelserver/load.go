@@ -10,6 +10,9 @@ import (
 // loadTimeout bounds one reading. A later one is worth more than an old one.
 const loadTimeout = 3 * time.Second
 
+// errNotNow is returned for a model whose gauges are not there because it is not loaded.
+var errNotNow = errors.New("the model is not loaded")
+
 // Load is how busy a server is, all its replicas together. The counters start anew
 // when the server does.
 type Load struct {
@@ -60,7 +63,7 @@ func (s *Server) LookAtSlots(ctx context.Context) (several string) {
 	if known == nil || !s.identity.wantsSlots() {
 		return ""
 	}
-	f, ok := known.flavour.(llamaCPP)
+	f, ok := known.flavour.(*llamaCPP)
 	if !ok {
 		return ""
 	}

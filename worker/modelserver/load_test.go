@@ -74,7 +74,7 @@ func TestLoadFails(t *testing.T) {
 		{"vLLM with --disable-log-stats", with(newVLLM(t), "/metrics", reply{body: "python_info{version=\"3.12\"} 1.0\n"}), nil, ErrNoGauges, "running"},
 		{"vLLM that lacks a gauge", with(newVLLM(t), "/metrics", reply{body: "vllm:num_requests_running 1\n"}), nil, ErrNoGauges, "waiting"},
 		{"vLLM behind a proxy without its metrics", without(newVLLM(t), "/metrics"), nil, ErrNoGauges, "404"},
-		{"a web page for metrics", with(newVLLM(t), "/metrics", reply{body: page404}), nil, ErrNoGauges, "running"},
+		{"a web page for metrics", with(newVLLM(t), "/metrics", reply{body: page404}), nil, ErrNoGauges, "text/html"},
 		{"an older SGLang without --enable-metrics", without(newSGLang(t), "/metrics", "/v1/loads"), nil, ErrNoGauges, "--enable-metrics"},
 		{"SGLang that cannot read its loads", with(without(newSGLang(t), "/metrics"), "/v1/loads", reply{body: `{"loads":[]}`}), nil, ErrNoGauges, "--enable-metrics"},
 		{"a router of SGLang, with other loads", with(without(newSGLang(t), "/metrics"), "/v1/loads", reply{body: `{"loads":[{"worker":"http://a","load":18}]}`}), nil, ErrNoGauges, "--enable-metrics"},

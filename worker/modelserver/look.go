@@ -23,7 +23,7 @@ const (
 
 // Info is what a server says that it is and serves. What it does not say is zero.
 type Info struct {
-	Flavour     string   // "vLLM", "SGLang", "llama.cpp", "Ollama" or "OpenAI-compatible"
+	Flavour     string   // "vLLM", "SGLang", "llama.cpp", "Ollama" and so on, or "OpenAI-compatible"
 	Version     string   // of the server
 	Models      []Model  // nil: it does not tell, and any may be tried. Empty: it has none.
 	Slots       int      // requests that it runs at once; more of them wait
@@ -32,6 +32,12 @@ type Info struct {
 	CacheBytes  int64    // GPU memory of the KV cache, likewise
 	GPUBytes    int64    // GPU memory of the loaded models in all, where only that is told
 	Notes       []string // what its user should know; always the same texts, to be said once
+
+	// Holds is how many of its models the server can have loaded at once, as far as it is known,
+	// if that may be fewer than it lists: for another one it unloads one. 0: it has all of them.
+	Holds   int
+	Loaded  []string // IDs of the models that it has loaded, if it says so
+	Loading bool     // it loads another one now
 
 	// GPUMemoryUtilization is the part of each GPU's memory that vLLM was started to take.
 	GPUMemoryUtilization float64
@@ -65,7 +71,7 @@ func (i Info) Default() string {
 
 // Names are the models that the server lists; nil if any may be tried.
 func (i Info) Names() []string {
-	if len(i.Models) == 0 && (i.Models == nil || i.Flavour != ollama{}.name()) {
+	if len(i.Models) == 0 && (i.Models == nil || i.Flavour != (&ollama{}).name()) {
 		return nil
 	}
 	names := []string{}
@@ -105,6 +111,34 @@ type flavour interface {
 	load(ctx context.Context, s *Server) (Load, error)
 }
 
+// kind is how the servers of a flavour are recognised.
+type kind struct {
+	make   func() flavour
+	owner  string      // of the models in its list; empty: it says nothing
+	header string      // "Server", of its answers; empty: likewise
+	gauges *gaugeNames // that nothing else has; nil: it has none
+	page   string      // where these are
+	// asks asks what only this flavour answers so; nil: there is nothing.
+	asks func(ctx context.Context, s *Server) (bool, error)
+}
+
+// kinds are the flavours, in the order in which a server is compared with them. Ollama comes
+// first, for the others may be namespaces in its registry.
+var kinds = []kind{
+	ollamaKind,
+	vllmKind,
+	sglangKind,
+	sglangGatewayKind,
+	llamaKind,
+	tensorRTKind,
+	dynamoKind,
+	lmDeployKind,
+	tgiKind,
+	llamaSwapKind,
+	koboldKind,
+	lmStudioKind,
+}
+
 // known is what a server was recognised as, and by which sign.
 type known struct {
 	sign    string // of the list of models; empty: look again
@@ -136,7 +170,7 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 		}
 		info := Info{}
 		if errors.Is(err, ErrLoading) {
-			info.Flavour = llamaCPP{}.name()
+			info.Flavour = (&llamaCPP{}).name()
 		}
 		return info, err
 	case err != nil:
@@ -150,6 +184,7 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 		s.known.Store(before)
 	}
 	info := Info{Flavour: before.flavour.name(), Models: list.models()}
+	info.Loaded, info.Loading = list.loaded()
 	err = before.flavour.describe(ctx, s, &info)
 	if s.Several() {
 		info.forgetFigures()
@@ -187,6 +222,25 @@ type card struct {
 		NCtx int   `json:"n_ctx"`
 		Size int64 `json:"size"`
 	}
+	Status json.RawMessage // llama.cpp's router and llama-swap: an object with a value
+}
+
+// loaded are the models that are loaded, as far as the list says so, and whether another one
+// is being loaded.
+func (l modelList) loaded() (loaded []string, loading bool) {
+	for _, c := range l.cards {
+		var status struct{ Value string }
+		if json.Unmarshal(c.Status, &status) != nil {
+			continue
+		}
+		switch status.Value {
+		case "loaded", "sleeping": // one that sleeps wakes with its next request
+			loaded = append(loaded, c.ID)
+		case "loading", "downloading", "downloaded":
+			loading = true
+		}
+	}
+	return loaded, loading
 }
 
 // greet finds out once whether the server speaks before it is asked: nothing that it
@@ -294,37 +348,46 @@ func (l modelList) aliasOf(i int) string {
 	return ""
 }
 
-// recognise tells the flavour by what the server says of itself: in its list of
-// models, in a header, by the names of its gauges, and at last by what only Ollama
-// answers.
+// recognise tells the flavour by what the server says of itself: in its list of models, in a
+// header, by the names of its gauges, and at last by what only one flavour answers.
 func (s *Server) recognise(ctx context.Context, list modelList, sign string) *known {
-	owner := func(name string) bool {
-		return slices.ContainsFunc(list.cards, func(c card) bool { return c.OwnedBy == name })
+	for _, k := range kinds {
+		owns := k.owner != "" && slices.ContainsFunc(list.cards, func(c card) bool { return c.OwnedBy == k.owner })
+		if owns || k.header != "" && strings.HasPrefix(sign, k.header+"|") {
+			return &known{sign, k.make()}
+		}
 	}
-	switch {
-	case owner("library"): // first, for the others may be namespaces in its registry
-		return &known{sign, ollama{}}
-	case owner("vllm"): // vllm/entrypoints/openai/engine/protocol.py, ModelCard
-		return &known{sign, vLLM{}}
-	case owner("sglang"): // sglang/srt/entrypoints/openai/protocol.py, ModelCard
-		return &known{sign, &sgLang{}}
-	case owner("llamacpp"), strings.HasPrefix(sign, "llama.cpp|"): // tools/server/server-context.cpp, server-http.cpp
-		return &known{sign, llamaCPP{}}
+
+	away, pages := false, map[string][]byte{}
+	for _, k := range kinds {
+		if k.page == "" {
+			continue
+		}
+		text, asked := pages[k.page]
+		if !asked {
+			a, err := s.fetchPage(ctx, k.page, "")
+			away = away || errors.Is(err, ErrUnreachable)
+			if err == nil {
+				text = a.Body
+			}
+			pages[k.page] = text
+		}
+		if page := read(text, k.gauges); page.found[running] != nil {
+			return &known{sign, k.make()}
+		}
 	}
-	page, err := s.page(ctx, "")
-	switch page.prefix {
-	case "vllm":
-		return &known{sign, vLLM{}}
-	case "sglang":
-		return &known{sign, &sgLang{}}
-	case "llamacpp":
-		return &known{sign, llamaCPP{}}
+
+	for _, k := range kinds {
+		if k.asks == nil {
+			continue
+		}
+		is, err := k.asks(ctx, s)
+		if is {
+			return &known{sign, k.make()}
+		}
+		away = away || errors.Is(err, ErrUnreachable)
 	}
-	version, err2 := (ollama{}).version(ctx, s)
-	switch {
-	case version != "":
-		return &known{sign, ollama{}}
-	case errors.Is(err, ErrUnreachable), errors.Is(err2, ErrUnreachable):
+	if away {
 		return &known{flavour: plain{}} // it could not say now
 	}
 	return &known{sign, plain{}}

@@ -23,8 +23,9 @@ type reply struct {
 // fake is a model server that answers with recorded texts, and with 404 at all other
 // paths. It counts what it is asked.
 type fake struct {
-	header  string // Server
-	replies map[string]reply
+	header  string            // Server
+	replies map[string]reply  // by path, or by path and query
+	types   map[string]string // Content-Type, by path; the others are guessed
 
 	mu    sync.Mutex
 	asked map[string]int
@@ -42,7 +43,13 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.header != "" {
 		w.Header().Set("Server", f.header)
 	}
-	a, ok := f.replies[r.URL.Path]
+	if kind := f.types[r.URL.Path]; kind != "" {
+		w.Header().Set("Content-Type", kind)
+	}
+	a, ok := f.replies[r.URL.RequestURI()]
+	if !ok {
+		a, ok = f.replies[r.URL.Path]
+	}
 	if !ok {
 		a = reply{404, `{"detail":"Not Found"}`}
 	}

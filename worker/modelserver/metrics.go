@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/promptmill/promptmill/proto"
 )
 
 // field is a number that servers tell on their page of metrics.
@@ -16,6 +18,7 @@ type field int
 const (
 	running field = iota
 	waiting
+	waitingForReason // of which the sum is waiting
 	kvUsage
 	preemptions
 	tokens
@@ -28,49 +31,28 @@ const (
 )
 
 // names are what people call the fields.
-var names = [fields]string{"running", "waiting", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds", "GPU memory utilization", "start time"}
+var names = [fields]string{"running", "waiting", "waiting for a reason", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds", "GPU memory utilization", "start time"}
 
-// aliases are the names that the fields have, or had in versions still in use. A page
-// may have a field under two of them.
-var aliases = map[string]field{
-	// vllm/v1/metrics/loggers.py
-	"vllm:num_requests_running":       running,
-	"vllm:num_requests_waiting":       waiting,
-	"vllm:kv_cache_usage_perc":        kvUsage,
-	"vllm:gpu_cache_usage_perc":       kvUsage, // before 0.9.2
-	"vllm:num_preemptions_total":      preemptions,
-	"vllm:generation_tokens_total":    tokens,
-	"vllm:prompt_tokens_total":        promptTokens,
-	"vllm:model_weights_memory_bytes": weightBytes, // seen with 0.29
-	"vllm:cache_config_info":          gpuShare,    // as a label; the number is 1
-
-	// sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no counter:
-	// it is set to zero after each report.
-	"sglang:num_running_reqs":             running,
-	"sglang:num_queue_reqs":               waiting,
-	"sglang:token_usage":                  kvUsage,
-	"sglang:num_retracted_requests_total": preemptions,
-	"sglang:generation_tokens_total":      tokens, // of requests that have ended
-	"sglang:prompt_tokens_total":          promptTokens,
-	"sglang:engine_startup_time":          loadSeconds, // zero in some versions
-	"sglang:engine_load_weights_time":     loadSeconds,
-	"sglang:weight_load_duration_seconds": loadSeconds,
-
-	// llama.cpp, tools/server/README.md
-	"llamacpp:requests_processing":    running,
-	"llamacpp:requests_deferred":      waiting,
-	"llamacpp:kv_cache_usage_ratio":   kvUsage, // until 2025
-	"llamacpp:tokens_predicted_total": tokens,  // of requests that have ended
-	"llamacpp:prompt_tokens_total":    promptTokens,
-
-	// Prometheus's client libraries, and so vLLM with one front end
-	"process_start_time_seconds": started,
+// gaugeNames is what a flavour calls its numbers.
+type gaugeNames struct {
+	// fields are by the names that they have, or had in versions still in use. A page may
+	// have a field under two of them.
+	fields map[string]field
+	// replicas are the labels that name a copy of the model, up to the value: what two
+	// copies say is added up. Other labels tell apart what is said more than once.
+	replicas []string
 }
+
+// startTime is what Prometheus's client libraries call the start of a process. vLLM with one
+// front end has it.
+const startTime = "process_start_time_seconds"
+
+// metricsPage is where most servers have their gauges.
+const metricsPage = "/metrics"
 
 // page is what was found on a page of metrics.
 type page struct {
-	prefix string // of the server's own names: vllm, sglang or llamacpp
-	found  [fields][]sample
+	found [fields][]sample
 }
 
 // sample is a field's number of one replica of the model.
@@ -80,40 +62,101 @@ type sample struct {
 	sum     float64
 }
 
-// page asks for the metrics. remedy is how to get them if there are none.
-func (s *Server) page(ctx context.Context, remedy string) (page, error) {
-	a, err := s.get(ctx, "/metrics")
+// acceptPage asks for the Prometheus text format, 0.0.4, which all servers have. OpenMetrics,
+// which some would rather give, is read as well.
+const acceptPage = "text/plain;version=0.0.4, application/openmetrics-text;q=0.5, */*;q=0.1"
+
+// page asks for the metrics at a path. remedy is how to get them if there are none.
+func (s *Server) page(ctx context.Context, path string, names *gaugeNames, remedy string) (page, error) {
+	p, err := s.readPage(ctx, path, names, remedy)
 	if err != nil {
-		return page{}, err
-	}
-	if a.Status != http.StatusOK {
-		return page{}, fmt.Errorf("%w (/metrics says status %s): %s", ErrNoGauges, status(a.Status), remedy)
-	}
-	p := read(a.Body)
-	// llama.cpp tells its start in a header, in microseconds of a clock that began with its host
-	// (tools/server/server-context.cpp).
-	if at, err := strconv.ParseFloat(a.Header.Get("Process-Start-Time-Unix"), 64); err == nil && at > 0 {
-		p.add(started, nil, at/1e6)
+		return p, err
 	}
 	for _, f := range []field{running, waiting} {
 		if p.found[f] == nil {
-			return p, fmt.Errorf("%w (/metrics lacks the requests %s): %s", ErrNoGauges, names[f], remedy)
+			return p, lacks(path, f, remedy)
 		}
 	}
 	return p, nil
 }
 
-// read picks the known fields from a page in the Prometheus text format, 0.0.4. Lines
-// that cannot be read are as if they were not there. It is called twice a second, with
-// pages of some 200 KB.
-func read(text []byte) page {
+// lacks is the error of a page that does not tell a field.
+func lacks(path string, f field, remedy string) error {
+	return noGauges(path, "lacks the requests "+names[f], remedy)
+}
+
+// noGauges is the error of a page that is of no use, and says how to get one.
+func noGauges(path, why, remedy string) error {
+	if path, _, _ = strings.Cut(path, "?"); remedy != "" {
+		remedy = ": " + remedy
+	}
+	return fmt.Errorf("%w (%s %s)%s", ErrNoGauges, path, why, remedy)
+}
+
+// fetchPage asks for a page of metrics as text.
+func (s *Server) fetchPage(ctx context.Context, path, remedy string) (Answer, error) {
+	a, err := s.getAs(ctx, path, acceptPage)
+	if err != nil {
+		return a, err
+	}
+	switch {
+	case a.Status == http.StatusBadRequest && saysUnloaded(a.Body):
+		return a, fmt.Errorf("%w: %s says status %s", errNotNow, path, status(a.Status))
+	case a.Status != http.StatusOK:
+		return a, noGauges(path, "says status "+status(a.Status), remedy)
+	}
+	if kind := a.Header.Get("Content-Type"); !isMetrics(kind) {
+		return a, noGauges(path, "is "+proto.Printable(kind)+", not a page of metrics", remedy)
+	}
+	return a, nil
+}
+
+// readPage reads the metrics at a path, whatever is there of them.
+func (s *Server) readPage(ctx context.Context, path string, names *gaugeNames, remedy string) (page, error) {
+	a, err := s.fetchPage(ctx, path, remedy)
+	if err != nil {
+		return page{}, err
+	}
+
+	p := read(a.Body, names)
+	// llama.cpp tells its start in a header, in microseconds of a clock that began with its host
+	// (tools/server/server-context.cpp).
+	if at, err := strconv.ParseFloat(a.Header.Get("Process-Start-Time-Unix"), 64); err == nil && at > 0 {
+		p.add(started, nil, at/1e6)
+	}
+	if p.found[waiting] == nil && p.found[waitingForReason] != nil {
+		p.found[waiting] = []sample{{most: p.sum(waitingForReason)}}
+	}
+	return p, nil
+}
+
+// isMetrics reports whether a content type may be that of metrics as text. A page of HTML or
+// JSON under a path of metrics is something else's: a web interface, an error, or what
+// trtllm-serve has there.
+func isMetrics(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	switch strings.ToLower(strings.TrimSpace(kind)) {
+	case "", "text/plain", "application/openmetrics-text", "application/octet-stream":
+		return true
+	}
+	return false
+}
+
+// read picks the fields of a flavour from a page in the Prometheus text format, 0.0.4, or in
+// OpenMetrics, whose counters have the same names, and which may have a time or an example
+// behind a number. Lines that cannot be read are as if they were not there. It is called
+// twice a second, with pages of some 200 KB.
+func read(text []byte, names *gaugeNames) page {
 	var p page
 	for line := range bytes.Lines(text) {
 		end := bytes.IndexAny(line, "{ \t\n")
 		if end < 0 {
 			continue
 		}
-		f, ok := aliases[string(line[:end])]
+		f, ok := names.fields[string(line[:end])]
+		if !ok && string(line[:end]) == startTime {
+			f, ok = started, true
+		}
 		if !ok {
 			continue
 		}
@@ -130,10 +173,7 @@ func read(text []byte) page {
 		if err != nil || !(value >= 0 && value <= 1e15) { // nor NaN
 			continue
 		}
-		if prefix, _, _ := bytes.Cut(line[:end], []byte(":")); f == running {
-			p.prefix = string(prefix)
-		}
-		p.add(f, replica(labels), value)
+		p.add(f, names.replica(labels), value)
 	}
 	return p
 }
@@ -160,14 +200,18 @@ func cutLabels(text []byte) (labels, rest []byte) {
 	return nil, nil
 }
 
-// replica names the copy of the model that a sample is of: vLLM calls it engine and
-// SGLang dp_rank. Other labels tell apart what is said more than once: SGLang's GPUs
-// of one replica each repeat its numbers, and a priority's are a part of all.
-func replica(labels []byte) []byte {
-	if engine := label(labels, `engine="`); engine != nil {
-		return engine
+// replica names the copy of the model that a sample is of, nil if there is one.
+func (n *gaugeNames) replica(labels []byte) (name []byte) {
+	for _, replica := range n.replicas {
+		switch part := label(labels, replica); {
+		case part == nil:
+		case name == nil:
+			name = part
+		default:
+			name = bytes.Join([][]byte{name, part}, []byte(" "))
+		}
 	}
-	return label(labels, `dp_rank="`)
+	return name
 }
 
 // label is the value of a label that has no escapes, nil if there is no such label. name
@@ -214,6 +258,14 @@ func (p *page) most(f field) (most float64) {
 	return most
 }
 
+// sum adds up all that is said, by user, priority, reason and the like.
+func (p *page) sum(f field) (sum float64) {
+	for _, s := range p.found[f] {
+		sum += s.sum
+	}
+	return sum
+}
+
 // engines are the names of the replicas on the page.
 func (p *page) engines() string {
 	var list []string
@@ -232,19 +284,13 @@ func (p page) load(wanted ...field) Load {
 		}
 		return value
 	}
-	sum := func(f field) (sum float64) {
-		for _, s := range p.found[f] { // by user, priority and the like
-			sum += s.sum
-		}
-		return or(f, sum)
-	}
 	l := Load{
 		Running:      int(p.total(running)),
 		Waiting:      int(p.total(waiting)),
 		KVUsage:      or(kvUsage, min(1, p.total(kvUsage)/float64(max(1, len(p.found[kvUsage]))))),
 		Preemptions:  or(preemptions, p.total(preemptions)),
-		Tokens:       sum(tokens),
-		PromptTokens: sum(promptTokens),
+		Tokens:       or(tokens, p.sum(tokens)),
+		PromptTokens: or(promptTokens, p.sum(promptTokens)),
 		Started:      p.most(started),
 		Engines:      p.engines(),
 	}

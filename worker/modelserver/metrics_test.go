@@ -2,6 +2,7 @@ package modelserver
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -25,6 +26,8 @@ func TestRead(t *testing.T) {
 		{"a brace in a label", name + `{model_name="}"} 3` + "\n", 3},
 		{"a quoted quote in a label", name + `{model_name="\"} 9"} 3` + "\n", 3},
 		{"a backslash at a label's end", name + `{model_name="\\"} 3` + "\n", 3},
+		{"OpenMetrics", "# TYPE " + name + " gauge\n# UNIT " + name + " \n" + name + `{engine="0"} 3 1758500000.123` + "\n# EOF\n", 3},
+		{"an exemplar with a time", name + `{engine="0"} 3 1758500000.1 # {trace_id="x"} 9 1758500000.1` + "\n", 3},
 		{"an exemplar", name + `{engine="0"} 3 # {engine="1"} 9` + "\n", 3},
 		{"engines", name + "{engine=\"0\"} 3\n" + name + "{engine=\"1\"} 4\n", 7},
 		{"an engine that is named twice", name + "{engine=\"0\"} 3\n" + name + "{engine=\"0\"} 4\n", 4},
@@ -43,7 +46,7 @@ func TestRead(t *testing.T) {
 		{"nothing", "", -1},
 		{"empty lines", "\n\n" + name + " 3\n\n", 3},
 	} {
-		p := read([]byte(tt.text))
+		p := read([]byte(tt.text), &anyGauges)
 		got := p.total(running)
 		if p.found[running] == nil {
 			got = -1
@@ -54,21 +57,40 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Every name is read, under the prefix of its server.
-func TestAliases(t *testing.T) {
+// anyGauges are the names of all flavours.
+var anyGauges = func() (all gaugeNames) {
+	all.fields = map[string]field{startTime: started}
+	for _, k := range kinds {
+		if k.gauges != nil {
+			maps.Copy(all.fields, k.gauges.fields)
+			all.replicas = append(all.replicas, k.gauges.replicas...)
+		}
+	}
+	return all
+}()
+
+// Every name is read, and no flavour has another's.
+func TestGaugeNames(t *testing.T) {
 	t.Parallel()
-	for name, f := range aliases {
-		p := read(fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n", name, name))
+	for name, f := range anyGauges.fields {
+		text := fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n", name, name)
+		p := read(text, &anyGauges)
 		for other := range fields {
 			if (p.found[other] != nil) != (other == f) {
 				t.Errorf("%s: found %v of %s", name, p.found[other], names[other])
 			}
 		}
-		if prefix, _, _ := strings.Cut(name, ":"); f == running && p.prefix != prefix {
-			t.Errorf("%s: prefix %q", name, p.prefix)
+		prefix := strings.FieldsFunc(name, func(r rune) bool { return r == ':' || r == '_' })[0]
+		for _, k := range kinds {
+			if k.gauges == nil || f == started {
+				continue
+			}
+			if _, has := k.gauges.fields[name]; has != (read(text, k.gauges).found[f] != nil) || has && !strings.HasPrefix(k.page, "/") {
+				t.Errorf("%s, of %s: %v", name, prefix, has)
+			}
 		}
 	}
-	both := read([]byte("vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.5\n"))
+	both := read([]byte("vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.5\n"), &vllmGauges)
 	if load := both.load(); load.KVUsage != 0.5 {
 		t.Errorf("under two names, the usage is %v", load.KVUsage)
 	}
@@ -91,7 +113,7 @@ func TestReadLabel(t *testing.T) {
 		{"empty", `{gpu_memory_utilization=""}`, 0},
 		{"below zero", `{gpu_memory_utilization="-0.5"}`, 0},
 	} {
-		p := read([]byte("vllm:cache_config_info" + tt.labels + " 1.0\n"))
+		p := read([]byte("vllm:cache_config_info"+tt.labels+" 1.0\n"), &vllmGauges)
 		if got := p.most(gpuShare); got != tt.want || (p.found[gpuShare] == nil) != (got == 0) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
@@ -100,14 +122,14 @@ func TestReadLabel(t *testing.T) {
 
 // FuzzRead must not find what cannot be.
 func FuzzRead(f *testing.F) {
-	for _, name := range []string{"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt"} {
+	for _, name := range []string{"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt", "tensorrt.txt", "dynamo.txt", "lmdeploy.txt", "tgi.txt", "sglang-gateway.txt", "vllm-openmetrics.txt"} {
 		f.Add([]byte(golden(f, name)))
 	}
 	f.Add([]byte(`vllm:num_requests_running{a="\`))
 	f.Add([]byte("vllm:num_requests_running{"))
 	f.Add([]byte(`vllm:cache_config_info{gpu_memory_utilization="} 1`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p := read(text)
+		p := read(text, &anyGauges)
 		l := p.load(kvUsage, tokens)
 		if l.Running < 0 || l.Waiting < 0 {
 			t.Errorf("%+v", l)
@@ -132,7 +154,7 @@ func FuzzLabel(f *testing.F) {
 	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 	f.Fuzz(func(t *testing.T, value string) {
 		text := fmt.Sprintf("vllm:num_requests_running{model_name=\"%s\",engine=\"0\"} 3\nvllm:num_requests_running{engine=\"0\"} 2\n", escape.Replace(value))
-		p := read([]byte(text))
+		p := read([]byte(text), &vllmGauges)
 		if diff := cmp.Diff([]string{"0 3 5"}, replicas(p, running)); diff != "" {
 			t.Errorf("%s(-want +got):\n%s", text, diff)
 		}
@@ -156,6 +178,6 @@ func BenchmarkRead(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		read(text)
+		read(text, &vllmGauges)
 	}
 }

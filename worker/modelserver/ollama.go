@@ -5,10 +5,24 @@ import (
 	"strings"
 )
 
-// ollama has no gauges, and does not tell how many requests it runs at once.
-type ollama struct{ plain }
+// ollama has no gauges, and does not tell how many requests it runs at once, nor how many
+// models it can have loaded: that depends on their sizes and on OLLAMA_MAX_LOADED_MODELS
+// (server/sched.go, processPending).
+type ollama struct {
+	plain
+	swaps
+}
 
-func (ollama) name() string { return "Ollama" }
+var ollamaKind = kind{
+	make:  func() flavour { return &ollama{} },
+	owner: "library",
+	asks: func(ctx context.Context, s *Server) (bool, error) {
+		version, err := (&ollama{}).version(ctx, s)
+		return version != "", err
+	},
+}
+
+func (*ollama) name() string { return "Ollama" }
 
 // ollamaNotes are what one must know to get full speed and whole prompts
 // (docs/faq.mdx, and truncate in server/routes.go).
@@ -17,7 +31,7 @@ var ollamaNotes = []string{
 	"Ollama cuts a prompt that is longer than its context without saying so; OLLAMA_CONTEXT_LENGTH sets that",
 }
 
-func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
+func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	info.Version, _ = o.version(ctx, s)
 	info.Notes = ollamaNotes
 	if info.Models == nil {
@@ -45,7 +59,11 @@ func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	for i := range info.Models {
 		m := &info.Models[i]
 		m.SizeBytes, m.ContextLength = sizes[m.ID], contexts[m.ID]
+		if _, ok := contexts[m.ID]; ok {
+			info.Loaded = append(info.Loaded, m.ID)
+		}
 	}
+	info.Holds = o.holds(info)
 	for _, m := range info.Models {
 		if short, ok := strings.CutSuffix(m.ID, ":latest"); ok { // it answers to both
 			m.ID, m.AliasOf = short, m.ID
@@ -55,7 +73,7 @@ func (o ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-func (ollama) version(ctx context.Context, s *Server) (string, error) {
+func (*ollama) version(ctx context.Context, s *Server) (string, error) {
 	var told struct{ Version string }
 	err := s.getJSON(ctx, "/api/version", &told)
 	return told.Version, err

@@ -1,6 +1,9 @@
 package modelserver
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // plain is a server of which only the common interface is known. Ollama builds on it.
 type plain struct{}
@@ -8,3 +11,46 @@ type plain struct{}
 func (plain) name() string                                   { return "OpenAI-compatible" }
 func (plain) describe(context.Context, *Server, *Info) error { return nil }
 func (plain) load(context.Context, *Server) (Load, error)    { return Load{}, ErrNoGauges }
+
+// swaps is a part of servers that unload a model to load another, and do not tell how many
+// they can have at once.
+type swaps struct{ most atomic.Int64 }
+
+// holds is how many models were seen loaded at once, at least 1; 0 of a server that has no
+// others. Each look asks it.
+func (s *swaps) holds(info *Info) int {
+	if loaded := int64(len(info.Loaded)); s.most.Load() < loaded {
+		s.most.Store(loaded)
+	}
+	return info.fewer(max(1, int(s.most.Load())))
+}
+
+// fewer is a number of models, if it is one and the server has more, or else 0.
+func (i *Info) fewer(most int) int {
+	all := 0
+	for _, m := range i.Models {
+		if m.AliasOf == "" {
+			all++
+		}
+	}
+	if 0 < most && most < all {
+		return most
+	}
+	return 0
+}
+
+// countsAtEnd is a part of servers whose counter of tokens moves only when a request ends.
+type countsAtEnd struct{}
+
+func (countsAtEnd) countsAtEnd() {}
+
+// CountsAtEnd reports whether the server's counter of tokens moves only when a request ends, so
+// that a counter that stands still is no sign of a server that does.
+func (s *Server) CountsAtEnd() bool {
+	known := s.known.Load()
+	if known == nil {
+		return false
+	}
+	_, atEnd := known.flavour.(interface{ countsAtEnd() })
+	return atEnd
+}

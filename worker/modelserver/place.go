@@ -83,13 +83,17 @@ func (p *place) base() string {
 
 // target is the path and query to ask for, of a path such as "/v1/chat/completions".
 func (p *place) target(path string) string {
+	query := p.query
+	if query != "" && strings.Contains(path, "?") {
+		query = "&" + query[1:]
+	}
 	if to, ok := p.moved[path]; ok {
-		return to + p.query
+		return to + query
 	}
 	if rest, ok := strings.CutPrefix(path, "/v1/"); ok && p.version != "/v1" {
-		return p.prefix + p.version + "/" + rest + p.query
+		return p.prefix + p.version + "/" + rest + query
 	}
-	return p.prefix + path + p.query
+	return p.prefix + path + query
 }
 
 // redirected is where a request for a path goes that was sent to a target and redirected from

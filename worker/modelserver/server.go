@@ -297,6 +297,11 @@ func readAll(res *http.Response, most int64) ([]byte, error) {
 // get asks for something that the server tells of itself. The error wraps
 // [ErrUnreachable] when there is no answer, or one that says not now.
 func (s *Server) get(ctx context.Context, path string) (Answer, error) {
+	return s.getAs(ctx, path, "")
+}
+
+// getAs is get for an answer of a content type, as an Accept header has it; empty: any.
+func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error) {
 	var a Answer
 	p := s.place()
 	target := p.target(path)
@@ -304,6 +309,9 @@ func (s *Server) get(ctx context.Context, path string) (Answer, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.origin+target, nil)
 		if err != nil {
 			return Answer{}, err
+		}
+		if accept != "" {
+			req.Header.Set("Accept", accept)
 		}
 		if a = s.send(req, maxTold); hop == maxHops {
 			break
@@ -348,6 +356,13 @@ func saysLoading(body []byte) bool {
 		Error struct{ Type string }
 	}
 	return json.Unmarshal(body, &reply) == nil && reply.Error.Type == "unavailable_error"
+}
+
+// saysUnloaded reports whether a refusal is that of llama.cpp's router for a model that is not
+// loaded, or not any more (tools/server/server-models.cpp, router_validate_model and
+// proxy_request).
+func saysUnloaded(body []byte) bool {
+	return bytes.Contains(body, []byte("model is not loaded")) || bytes.Contains(body, []byte("is not running"))
 }
 
 func status(code int) string {

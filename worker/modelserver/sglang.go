@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -12,7 +14,52 @@ import (
 // most important ones elsewhere. It is never asked for /health or /health_generate:
 // they generate a token.
 type sgLang struct {
-	noPage atomic.Bool // as last looked: there is no page of gauges
+	countsAtEnd             // observability/metrics_collector.py, observe_one_finished_request
+	where       string      // its page of gauges
+	noPage      atomic.Bool // as last looked: there is no page of gauges
+}
+
+var sglangKind = kind{
+	make:   func() flavour { return &sgLang{where: metricsPage} },
+	owner:  "sglang", // sglang/srt/entrypoints/openai/protocol.py, ModelCard
+	gauges: &sglangGauges,
+	page:   metricsPage,
+}
+
+// sglangGatewayKind is SGLang's router, which has the pages of its servers as one
+// (sgl-model-gateway/src/server.rs).
+var sglangGatewayKind = kind{
+	make:   func() flavour { return &sgLang{where: "/engine_metrics"} },
+	gauges: &sglangGauges,
+	page:   "/engine_metrics",
+}
+
+// sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no
+// counter: it is set to zero after each report. GPUs of one replica each repeat its numbers,
+// and a priority's are a part of all. The gateway writes the names without colons, and adds
+// the address of each server (sgl-model-gateway/src/core/metrics_aggregator.rs).
+var sglangGauges = gaugeNames{
+	fields: bothSpellings(map[string]field{
+		"sglang:num_running_reqs":             running,
+		"sglang:num_queue_reqs":               waiting,
+		"sglang:token_usage":                  kvUsage,
+		"sglang:num_retracted_requests_total": preemptions,
+		"sglang:generation_tokens_total":      tokens, // of requests that have ended
+		"sglang:prompt_tokens_total":          promptTokens,
+		"sglang:engine_startup_time":          loadSeconds, // zero in some versions
+		"sglang:engine_load_weights_time":     loadSeconds,
+		"sglang:weight_load_duration_seconds": loadSeconds,
+	}),
+	replicas: []string{`worker_addr="`, `dp_rank="`},
+}
+
+// bothSpellings adds to names with a colon those with an underscore in its place.
+func bothSpellings(fields map[string]field) map[string]field {
+	both := maps.Clone(fields)
+	for name, f := range fields {
+		both[strings.ReplaceAll(name, ":", "_")] = f
+	}
+	return both
 }
 
 func (*sgLang) name() string { return "SGLang" }
@@ -52,8 +99,8 @@ func (l *sgLang) load(ctx context.Context, s *Server) (Load, error) {
 	return page.load(kvUsage, preemptions, tokens, promptTokens), err
 }
 
-func (*sgLang) page(ctx context.Context, s *Server) (page, error) {
-	return s.page(ctx, "start SGLang with --enable-metrics")
+func (l *sgLang) page(ctx context.Context, s *Server) (page, error) {
+	return s.page(ctx, l.where, &sglangGauges, "start SGLang with --enable-metrics")
 }
 
 // loads reads what every scheduler publishes for routers (entrypoints/v1_loads.py).

@@ -5,6 +5,31 @@ import "context"
 // vLLM does not listen while it loads, so that it has no state of its own for that.
 type vLLM struct{}
 
+var vllmKind = kind{
+	make:   func() flavour { return vLLM{} },
+	owner:  "vllm", // vllm/entrypoints/openai/engine/protocol.py, ModelCard
+	gauges: &vllmGauges,
+	page:   metricsPage,
+}
+
+// vllmGauges: vllm/v1/metrics/loggers.py. By reason (capacity, deferred) it says the parts of
+// what waits: they are its sum, and never added to it.
+var vllmGauges = gaugeNames{
+	fields: map[string]field{
+		"vllm:num_requests_running":           running,
+		"vllm:num_requests_waiting":           waiting,
+		"vllm:num_requests_waiting_by_reason": waitingForReason,
+		"vllm:kv_cache_usage_perc":            kvUsage,
+		"vllm:gpu_cache_usage_perc":           kvUsage, // before 0.9.2
+		"vllm:num_preemptions_total":          preemptions,
+		"vllm:generation_tokens_total":        tokens,
+		"vllm:prompt_tokens_total":            promptTokens,
+		"vllm:model_weights_memory_bytes":     weightBytes, // seen with 0.29
+		"vllm:cache_config_info":              gpuShare,    // as a label; the number is 1
+	},
+	replicas: []string{`engine="`},
+}
+
 func (vLLM) name() string { return "vLLM" }
 
 func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
@@ -30,5 +55,5 @@ func (v vLLM) load(ctx context.Context, s *Server) (Load, error) {
 
 // page: with --disable-log-stats it has a page, but not one gauge of vLLM on it.
 func (vLLM) page(ctx context.Context, s *Server) (page, error) {
-	return s.page(ctx, "start vLLM without --disable-log-stats")
+	return s.page(ctx, metricsPage, &vllmGauges, "start vLLM without --disable-log-stats")
 }

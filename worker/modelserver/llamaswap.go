@@ -1,0 +1,35 @@
+package modelserver
+
+import "context"
+
+// llamaSwap starts a server for the model that a request names, and stops others for that, as
+// its configuration has it (config.example.yaml, routing). It tells nothing of their load.
+type llamaSwap struct {
+	plain
+	swaps
+}
+
+var llamaSwapKind = kind{
+	make:  func() flavour { return &llamaSwap{} },
+	owner: "llama-swap", // internal/server/api.go, handleListModels
+}
+
+func (*llamaSwap) name() string { return "llama-swap" }
+
+func (l *llamaSwap) describe(ctx context.Context, s *Server, info *Info) error {
+	var told struct {
+		Running []struct{ Model, State string }
+	}
+	if len(info.Loaded) == 0 && s.getJSON(ctx, "/running", &told) == nil { // its list says it since v220
+		for _, m := range told.Running {
+			switch m.State {
+			case "ready":
+				info.Loaded = append(info.Loaded, m.Model)
+			case "starting":
+				info.Loading = true
+			}
+		}
+	}
+	info.Holds = l.holds(info)
+	return nil
+}

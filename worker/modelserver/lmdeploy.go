@@ -1,0 +1,34 @@
+package modelserver
+
+import "context"
+
+// lmDeploy has gauges unless it was started with --disable-metrics.
+type lmDeploy struct{}
+
+var lmDeployKind = kind{
+	make:   func() flavour { return lmDeploy{} },
+	owner:  "lmdeploy", // lmdeploy/serve/openai/protocol.py, ModelCard
+	gauges: &lmDeployGauges,
+	page:   metricsPage,
+}
+
+// lmDeployGauges: lmdeploy/metrics/loggers.py, 0.16.
+var lmDeployGauges = gaugeNames{
+	fields: map[string]field{
+		"lmdeploy:num_requests_running":    running,
+		"lmdeploy:num_requests_waiting":    waiting,
+		"lmdeploy:gpu_cache_usage_perc":    kvUsage,
+		"lmdeploy:generation_tokens_total": tokens,
+		"lmdeploy:prompt_tokens_total":     promptTokens,
+	},
+	replicas: []string{`engine="`},
+}
+
+func (lmDeploy) name() string { return "LMDeploy" }
+
+func (lmDeploy) describe(context.Context, *Server, *Info) error { return nil }
+
+func (lmDeploy) load(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.page(ctx, metricsPage, &lmDeployGauges, "start LMDeploy with metrics")
+	return page.load(kvUsage, tokens, promptTokens), err
+}

@@ -1,0 +1,44 @@
+package modelserver
+
+import "context"
+
+// tensorRT is TensorRT-LLM's trtllm-serve. Its /metrics is a list of iterations in JSON, each
+// of which is told once, to whoever asks first, and for which it waits up to 2 s
+// (tensorrt_llm/serve/openai_server.py, get_iteration_stats): nobody else is robbed of them
+// here.
+type tensorRT struct{ countsAtEnd } // metrics/collector.py, log_request_metrics_dict
+
+var tensorRTKind = kind{
+	make:   func() flavour { return tensorRT{} },
+	owner:  "tensorrt_llm", // serve/openai_protocol.py, ModelCard
+	gauges: &tensorRTGauges,
+	page:   tensorRTPage,
+}
+
+// tensorRTPage: openai_server.py, mount_metrics.
+const tensorRTPage = "/prometheus/metrics"
+
+// tensorRTGauges: tensorrt_llm/metrics/collector.py.
+var tensorRTGauges = gaugeNames{fields: map[string]field{
+	"trtllm_num_requests_running":    running,
+	"trtllm_num_requests_waiting":    waiting,
+	"trtllm_kv_cache_utilization":    kvUsage,
+	"trtllm_generation_tokens_total": tokens, // of requests that have ended
+	"trtllm_prompt_tokens_total":     promptTokens,
+}}
+
+func (tensorRT) name() string { return "TensorRT-LLM" }
+
+func (tensorRT) describe(ctx context.Context, s *Server, info *Info) error {
+	var told struct{ Version string }
+	if s.getJSON(ctx, "/version", &told) == nil {
+		info.Version = told.Version
+	}
+	return nil
+}
+
+func (tensorRT) load(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.page(ctx, tensorRTPage, &tensorRTGauges,
+		"start trtllm-serve with return_perf_metrics and enable_iter_perf_stats set to true in its --config")
+	return page.load(kvUsage, tokens, promptTokens), err
+}

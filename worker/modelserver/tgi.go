@@ -1,0 +1,48 @@
+package modelserver
+
+import "context"
+
+// tgi is Hugging Face's text-generation-inference.
+type tgi struct{ countsAtEnd }
+
+// tgiKind goes by the gauges: the owner of its model is the model itself (router/src/server.rs).
+var tgiKind = kind{
+	make:   func() flavour { return tgi{} },
+	gauges: &tgiGauges,
+	page:   metricsPage,
+}
+
+// tgiGauges: backends/v3/src/backend.rs and queue.rs, router/src/infer, 3.3. Tokens are
+// counted when a request ends.
+var tgiGauges = gaugeNames{fields: map[string]field{
+	"tgi_batch_current_size":           running,
+	"tgi_queue_size":                   waiting,
+	"tgi_request_generated_tokens_sum": tokens,
+	"tgi_request_input_length_sum":     promptTokens,
+}}
+
+func (tgi) name() string { return "TGI" }
+
+func (tgi) describe(ctx context.Context, s *Server, info *Info) error {
+	var told struct {
+		Version string
+		Most    int `json:"max_total_tokens"`
+	}
+	if s.getJSON(ctx, "/info", &told) != nil {
+		return nil
+	}
+	info.Version = told.Version
+	for i := range info.Models {
+		info.Models[i].ContextLength = max(told.Most, 0)
+	}
+	return nil
+}
+
+// load: before its first request it has no gauges at all.
+func (tgi) load(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.readPage(ctx, metricsPage, &tgiGauges, "")
+	if err == nil && page.found[waiting] == nil && page.found[running] == nil {
+		err = errNotNow
+	}
+	return page.load(), err
+}
