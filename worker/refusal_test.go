@@ -321,12 +321,15 @@ func TestRefusedAfterSamples(t *testing.T) {
 // refusals after it meant single requests.
 func TestAnswerBeganBefore(t *testing.T) {
 	t.Parallel()
-	release := make(chan struct{})
+	began, release := make(chan struct{}), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(began) })
 	g := &gate{status: 403, refuse: names("1", "2", "3", "4")}
 	g.wait = func(body []byte) {
 		if names("0")(body) {
+			begin()
 			<-release
 		}
+		<-began // the first has begun before any is refused
 	}
 	b := newBench(t, serve(t, g))
 	b.publish("0-0", chats(0, 4)...)

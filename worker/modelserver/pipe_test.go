@@ -34,7 +34,7 @@ func (f *flow) change(how func()) {
 }
 
 // read reads what there is, or reports that it must wait, for a change and at most for a time.
-func (f *flow) read(p []byte) (n int, err error, changed <-chan struct{}, most time.Duration) {
+func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	most = math.MaxInt64
@@ -44,15 +44,15 @@ func (f *flow) read(p []byte) (n int, err error, changed <-chan struct{}, most t
 
 	switch {
 	case most <= 0:
-		return 0, os.ErrDeadlineExceeded, nil, 0
+		return 0, nil, 0, os.ErrDeadlineExceeded
 	case len(f.bytes) > 0:
 		n = copy(p, f.bytes)
 		f.bytes = f.bytes[n:]
-		return n, nil, nil, 0
+		return n, nil, 0, nil
 	case f.ended:
-		return 0, io.EOF, nil, 0
+		return 0, nil, 0, io.EOF
 	}
-	return 0, nil, f.changed, most
+	return 0, f.changed, most, nil
 }
 
 // pipe is an end of a connection in memory that keeps what is written until it is read, as a
@@ -66,7 +66,7 @@ func newPipe() (client, server *pipe) {
 
 func (p *pipe) Read(b []byte) (int, error) {
 	for {
-		n, err, changed, most := p.in.read(b)
+		n, changed, most, err := p.in.read(b)
 		if changed == nil {
 			return n, err
 		}
@@ -123,7 +123,7 @@ func newPipeConn(p *pipe) *conn {
 	c := &conn{Conn: p, tcp: p, raw: descriptor{}, made: time.Now(), since: time.Now()}
 	c.in = bufio.NewReaderSize(c, 16<<10)
 	c.check = func(uintptr) bool {
-		n, err, changed, _ := p.in.read(c.seen[:])
+		n, changed, _, err := p.in.read(c.seen[:])
 		c.got, c.failed = n, nil
 		if changed != nil || err == os.ErrDeadlineExceeded {
 			c.failed = syscall.EAGAIN
