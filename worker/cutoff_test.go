@@ -343,12 +343,7 @@ func TestCutOffsHold(t *testing.T) {
 // nginx cuts off, and takes both servers out for it.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
-			t.Skip("nginx is not here: apt-get install nginx-light")
-		}
-	}
+	nginx := lookNginx(t)
 	for _, tt := range []struct {
 		name string
 		long func([]byte) bool
@@ -386,26 +381,49 @@ func TestBehindNginx(t *testing.T) {
 	}
 }
 
+// lookNginx returns the path of nginx, and skips the test without it.
+func lookNginx(t *testing.T) string {
+	t.Helper()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
+			t.Skip("nginx is not here: apt-get install nginx-light")
+		}
+	}
+	return nginx
+}
+
 // startNginx runs nginx in front of servers, of which it waits a second for an answer.
 func startNginx(t *testing.T, nginx string, servers ...string) string {
+	t.Helper()
+	upstreams := ""
+	for _, s := range servers {
+		upstreams += fmt.Sprintf("server %s fail_timeout=4s;", strings.TrimPrefix(s, "http://"))
+	}
+	return runNginx(t, nginx, func(address string) string {
+		return fmt.Sprintf(`
+	upstream models { %s }
+	server { listen %s; location / { proxy_pass http://models; proxy_read_timeout 1s; } }
+`, upstreams, address)
+	})
+}
+
+// runNginx runs nginx with what is to be in its http block, given the address to listen at. It
+// returns its URL.
+func runNginx(t *testing.T, nginx string, block func(address string) string) string {
 	t.Helper()
 	dir := t.TempDir()
 	listener := httptest.NewServer(nil) // a port that is free
 	address := strings.TrimPrefix(listener.URL, "http://")
 	listener.Close()
-	upstreams := ""
-	for _, s := range servers {
-		upstreams += fmt.Sprintf("server %s fail_timeout=4s;", strings.TrimPrefix(s, "http://"))
-	}
 	config := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;
 events {}
 http {
 	access_log off;
 	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
-	upstream models { %[2]s }
-	server { listen %[3]s; location / { proxy_pass http://models; proxy_read_timeout 1s; } }
+	%[2]s
 }
-`, dir, upstreams, address)
+`, dir, block(address))
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
