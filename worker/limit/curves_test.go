@@ -195,6 +195,7 @@ func curves() []curve {
 	return append(list,
 		curve{name: "knee at 64 of 512 slots", engine: knee, least: 50, most: 150, best: []int{64, 72}},
 		curve{name: "worse beyond 64", engine: thrash, least: 50, most: 150, best: []int{64, 70}},
+		curve{name: "256 slots, answers of five seconds", engine: sim.EngineConfig{Slots: 256, TTFT: time.Second, TPOT: 40 * time.Millisecond}, least: 50, most: 150, best: []int{256, 272}, slots: 256},
 		curve{name: "linear", engine: server(100_000), least: 50, most: 150, best: []int{DefaultMax}},
 		curve{name: "noisy, 64 slots", engine: server(64), least: 20, most: 180, noise: true, best: []int{64, 70}, slots: 64},
 		curve{name: "bound by memory, with preemption", engine: kv, least: 200, most: 800, best: []int{130, 140, 160}},
