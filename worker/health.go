@@ -223,6 +223,7 @@ func (w *Worker) watchServer(ctx context.Context) {
 			last = time.Now()
 			w.look(ctx)
 			w.remember()
+			w.noteSlots()
 		}
 		if w.health.expired(time.Now()) {
 			w.drop(func(*task) bool { return true })
@@ -285,6 +286,17 @@ func (w *Worker) learn(info modelserver.Info) {
 			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)
 		}
 	}
+}
+
+// noteSlots says once that the server's slots are what the work waits for, if they are.
+func (w *Worker) noteSlots() {
+	info, _ := w.Info()
+	note := info.SlotsNote()
+	busy, held := w.stats.InFlight.Load(), w.held.Load()
+	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.once(note) {
+		return
+	}
+	w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Msg(note)
 }
 
 // proven reports whether a server that hung has shown that it does not any more: it has
@@ -422,6 +434,10 @@ func (w *Worker) dropIdle(now time.Time) {
 	}
 }
 
+// countsFinished is another flavour whose counter of tokens tells of requests that have ended
+// (SGLang, managers/tokenizer_manager.py, collect_metrics).
+const countsFinished = "SGLang"
+
 // observe hands the gauges to the limiter.
 func (w *Worker) observe(load modelserver.Load) {
 	if len(load.Missing) > 0 && w.health.once("missing") {
@@ -429,9 +445,13 @@ func (w *Worker) observe(load modelserver.Load) {
 	}
 	waiting := int64(load.Waiting)
 	w.health.waiting.Store(&waiting)
+	tokens := load.Tokens
+	if f := w.cfg.Server.Flavour(); f == countsAtEnd || f == countsFinished {
+		tokens = -1 // it says little of what the server does now
+	}
 	before := w.cfg.Limiter.Limit()
 	w.cfg.Limiter.Observe(limit.Gauges{
-		Running: load.Running, Waiting: load.Waiting, KVUsage: load.KVUsage, Preemptions: load.Preemptions, Tokens: load.Tokens,
+		Running: load.Running, Waiting: load.Waiting, KVUsage: load.KVUsage, Preemptions: load.Preemptions, Tokens: tokens,
 	})
 	if w.cfg.Limiter.Limit() > before {
 		w.wake()

@@ -44,3 +44,29 @@ func TestRemember(t *testing.T) {
 		t.Errorf("a fixed limit of 3 became %d", got)
 	}
 }
+
+// What a server's few slots cost is said once, when the work waits for them.
+func TestNoteSlots(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, serve(t, sim.New(sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}, Slots: 2, TTFT: 200 * time.Millisecond})))
+	said := &tally{text: "runs 2 requests at once"}
+	b.cfg.Log = zerolog.New(said)
+	w := New(b.cfg)
+	w.noteSlots()
+	if said.n.Load() != 0 {
+		t.Error("it is said without any work")
+	}
+
+	b.cfg.Limiter = limit.New(limit.Config{})
+	b.fill("r", "m", 0, 320, 32)
+	w, stop := b.start()
+	defer stop()
+	prototest.Poll(t, time.Minute, "it to be said", func() bool {
+		w.noteSlots()
+		return said.n.Load() == 1
+	})
+	w.noteSlots()
+	if n := said.n.Load(); n != 1 {
+		t.Errorf("it is said %d times", n)
+	}
+}

@@ -61,7 +61,11 @@ func lookAtServer(ctx context.Context, s *modelserver.Server, model string) []fi
 		f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%v; it may serve nevertheless", err), "if it wants a key, set PROMPTMILL_API_KEY"
 	default:
 		f.Detail += ", " + inWords(info)
-		f.Mend = strings.Join(info.Notes, "\n")
+		notes := slices.Clone(info.Notes)
+		if note := info.SlotsNote(); note != "" {
+			notes = append(notes, note)
+		}
+		f.Mend = strings.Join(notes, "\n")
 		if info.Models != nil && len(info.Models) == 0 {
 			f.Status, f.Mend = broken, "give it a model; with Ollama: ollama pull MODEL"
 			return []finding{f}

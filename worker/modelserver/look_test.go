@@ -294,3 +294,20 @@ func TestDefault(t *testing.T) {
 		}
 	}
 }
+
+func TestSlotsNote(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		info Info
+		want string
+	}{
+		{Info{Flavour: "llama.cpp", Slots: 4}, "runs 4 requests at once"},
+		{Info{Flavour: "llama.cpp", Slots: 32}, ""},
+		{Info{Flavour: "llama.cpp"}, ""},
+		{Info{Flavour: "vLLM", Slots: 4}, ""},
+	} {
+		if got := tt.info.SlotsNote(); !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
+			t.Errorf("%+v: %q, want %q in it", tt.info, got, tt.want)
+		}
+	}
+}
