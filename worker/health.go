@@ -434,10 +434,6 @@ func (w *Worker) dropIdle(now time.Time) {
 	}
 }
 
-// countsFinished is another flavour whose counter of tokens tells of requests that have ended
-// (SGLang, managers/tokenizer_manager.py, collect_metrics).
-const countsFinished = "SGLang"
-
 // observe hands the gauges to the limiter.
 func (w *Worker) observe(load modelserver.Load) {
 	if len(load.Missing) > 0 && w.health.once("missing") {
@@ -446,7 +442,7 @@ func (w *Worker) observe(load modelserver.Load) {
 	waiting := int64(load.Waiting)
 	w.health.waiting.Store(&waiting)
 	tokens := load.Tokens
-	if f := w.cfg.Server.Flavour(); f == countsAtEnd || f == countsFinished {
+	if w.cfg.Server.CountsAtEnd() {
 		tokens = -1 // it says little of what the server does now
 	}
 	before := w.cfg.Limiter.Limit()
