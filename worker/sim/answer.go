@@ -96,6 +96,7 @@ type plan struct {
 	promptTokens, completionTokens int
 	cachedTokens                   int  // of the prompt
 	cut                            bool // the completion, by a limit
+	saysCached                     bool // how many tokens are cached
 }
 
 var words = strings.Fields("billing refund login outage delivery invoice account password urgent question " +
@@ -125,12 +126,14 @@ func (p *plan) limit(tokens int) {
 	}
 }
 
-// details is what vLLM says of cached tokens, if there are any.
-func (p plan) details() *openai.PromptTokensDetails {
-	if p.cachedTokens == 0 {
-		return nil
+// appendUsage ends an answer with what it took.
+func (p plan) appendUsage(body []byte) []byte {
+	body = fmt.Appendf(body, `"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d`,
+		p.promptTokens, p.promptTokens+p.completionTokens, p.completionTokens)
+	if p.saysCached {
+		body = fmt.Appendf(body, `,"prompt_tokens_details":{"cached_tokens":%d}`, p.cachedTokens)
 	}
-	return &openai.PromptTokensDetails{CachedTokens: p.cachedTokens}
+	return append(body, "}}"...)
 }
 
 // text is the answer's, a word a token.
@@ -158,17 +161,29 @@ func (p plan) vector() []float32 {
 // score is a number from 0 to 1.
 func (p plan) score() float64 { return float64(p.hash>>11) / (1 << 53) }
 
+// answer makes the body of a good answer as the flavour does. llama.cpp answers in its own
+// model's name, whatever the request asks for, always says how much was cached, and lets a
+// response that it has cut off pass as complete. vLLM says it with --enable-prompt-tokens-details.
+func (s *Server) answer(p plan, path string, r request, finish string) ([]byte, error) {
+	p.saysCached = s.cfg.Prefix > 0
+	if s.cfg.Flavour == LlamaCPP {
+		p.saysCached = true
+		if len(s.cfg.Models) > 0 {
+			r.model = s.model()
+		}
+		if path == "/v1/responses" {
+			finish = "stop"
+		}
+	}
+	return p.answer(path, r, finish)
+}
+
 // answer makes the body of a good answer for an endpoint.
 func (p plan) answer(path string, r request, finish string) ([]byte, error) {
-	usage := openai.Usage{PromptTokens: p.promptTokens, CompletionTokens: p.completionTokens, TotalTokens: p.promptTokens + p.completionTokens, PromptTokensDetails: p.details()}
 	id := fmt.Sprintf("%016x", p.hash)
 	switch path {
 	case "/v1/chat/completions":
 		// By hand: go-openai's type writes fields that only Azure has.
-		details := ""
-		if p.cachedTokens > 0 {
-			details = fmt.Sprintf(`,"prompt_tokens_details":{"cached_tokens":%d}`, p.cachedTokens)
-		}
 		body := fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,"choices":[`, id, proto.Quote(r.model))
 		for i := range r.parts(path) {
 			if i > 0 {
@@ -176,18 +191,18 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 			}
 			body = fmt.Appendf(body, `{"index":%d,"message":{"role":"assistant","content":%s},"finish_reason":%q}`, i, proto.Quote(p.part(i).text()), finish)
 		}
-		return fmt.Appendf(body, `],"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%s}}`,
-			p.promptTokens, usage.TotalTokens, p.completionTokens, details), nil
+		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/completions":
-		choices := make([]openai.CompletionChoice, r.parts(path))
-		for i := range choices {
-			choices[i] = openai.CompletionChoice{Index: i, Text: p.part(i).text(), FinishReason: finish}
+		body := fmt.Appendf(nil, `{"id":"cmpl-%s","object":"text_completion","created":0,"model":%s,"choices":[`, id, proto.Quote(r.model))
+		for i := range r.parts(path) {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = fmt.Appendf(body, `{"text":%s,"index":%d,"finish_reason":%q}`, proto.Quote(p.part(i).text()), i, finish)
 		}
-		return json.Marshal(openai.CompletionResponse{
-			ID: "cmpl-" + id, Object: "text_completion", Model: r.model, Usage: &usage, Choices: choices,
-		})
+		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/embeddings":
-		usage = openai.Usage{PromptTokens: p.promptTokens, TotalTokens: p.promptTokens}
+		usage := openai.Usage{PromptTokens: p.promptTokens, TotalTokens: p.promptTokens}
 		data := make([]openai.Embedding, r.parts(path))
 		for i := range data {
 			data[i] = openai.Embedding{Object: "embedding", Index: i, Embedding: p.part(i).vector()}
@@ -217,7 +232,7 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 			"output": []object{{"type": "message", "role": "assistant", "content": []object{{"type": "output_text", "text": p.text()}}}},
 			"usage": object{
 				"input_tokens": p.promptTokens, "input_tokens_details": object{"cached_tokens": p.cachedTokens},
-				"output_tokens": p.completionTokens, "total_tokens": usage.TotalTokens,
+				"output_tokens": p.completionTokens, "total_tokens": p.promptTokens + p.completionTokens,
 			},
 		})
 	}

@@ -29,7 +29,8 @@ type Load struct {
 
 	// Counters. Tokens counts each token when it is generated, also those of
 	// requests that are not done, and again those that a preemption threw away.
-	Preemptions, PromptTokens, Tokens int64
+	// CachedTokens are those of the prompts that were not read, since they were cached.
+	Preemptions, PromptTokens, CachedTokens, Tokens int64
 
 	// Counters of the tokens of prompts of requests that began to run, and those of them
 	// that were in the prompt cache.
@@ -64,9 +65,9 @@ type Engine struct {
 	check    time.Time // when the cache may be full
 	timer    *time.Timer
 
-	admitted                          int64
-	preemptions, promptTokens, tokens int64 // without those of the running
-	cacheQueries, cacheHits           int64
+	admitted                                        int64
+	preemptions, promptTokens, cachedTokens, tokens int64 // without those of the running
+	cacheQueries, cacheHits                         int64
 }
 
 // job is a request in the engine.
@@ -193,12 +194,13 @@ func (e *Engine) Load() Load {
 	e.settle()
 	load := Load{
 		Running: len(e.running), Waiting: e.waiting.Len(), KVUsage: float64(len(e.running)) / float64(2*e.cfg.Slots),
-		Preemptions: e.preemptions, PromptTokens: e.promptTokens, Tokens: e.tokens,
+		Preemptions: e.preemptions, PromptTokens: e.promptTokens, CachedTokens: e.cachedTokens, Tokens: e.tokens,
 		CacheQueries: e.cacheQueries, CacheHits: e.cacheHits,
 	}
 	for _, j := range e.running {
 		if n := e.generated(j); n > 0 {
 			load.PromptTokens += int64(j.prompt)
+			load.CachedTokens += int64(j.cached)
 			load.Tokens += int64(n)
 		}
 	}
@@ -419,6 +421,7 @@ func (e *Engine) remove(j *job) {
 func (e *Engine) count(j *job, generated int) {
 	if generated > 0 {
 		e.promptTokens += int64(j.prompt)
+		e.cachedTokens += int64(j.cached)
 		e.tokens += int64(generated)
 	}
 }

@@ -112,9 +112,9 @@ func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, re
 		fmt.Fprint(w, `{"id": "chatcmpl-1", "choices": [`)
 	case "empty":
 	case "nochoices":
-		writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{}})
+		s.writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{}})
 	case "abort":
-		writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{
+		s.writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{
 			{"index": 0, "message": object{"role": "assistant", "content": ""}, "finish_reason": "abort"},
 		}})
 	case "401":

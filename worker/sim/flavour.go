@@ -26,6 +26,14 @@ var Flavours = []Flavour{VLLM, SGLang, LlamaCPP, Ollama, Plain}
 // does not resets all connections as long, which is as near as a handler gets.
 func (f Flavour) ListensLoading() bool { return f == LlamaCPP || f == Ollama }
 
+// jsonType is the content type of its JSON.
+func (f Flavour) jsonType() string {
+	if f == LlamaCPP {
+		return "application/json; charset=utf-8"
+	}
+	return "application/json"
+}
+
 // version is what the simulated servers say theirs is.
 const version = "promptmill-sim"
 
@@ -56,7 +64,7 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 		}
 		data = append(data, card)
 	}
-	writeJSON(w, http.StatusOK, object{"object": "list", "data": data})
+	s.writeJSON(w, http.StatusOK, object{"object": "list", "data": data})
 }
 
 // model is what the server calls its model where it must.
@@ -68,6 +76,9 @@ func (s *Server) model() string {
 }
 
 func (s *Server) routesVLLM() {
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		s.writeJSON(w, http.StatusNotFound, object{"detail": "Not Found"})
+	})
 	s.tell("/version", func() any { return object{"version": version} })
 	s.mux.HandleFunc("GET /health", ok)
 	s.mux.HandleFunc("GET /metrics", s.metricsVLLM)
@@ -101,6 +112,9 @@ func (s *Server) routesSGLang() {
 }
 
 func (s *Server) routesLlamaCPP() {
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		s.refuse(w, http.StatusNotFound, "not_found_error", "File Not Found")
+	})
 	s.tell("/health", func() any { return object{"status": "ok"} })
 	s.tell("/props", func() any {
 		return object{
@@ -115,13 +129,13 @@ func (s *Server) routesLlamaCPP() {
 			return
 		}
 		for i := range slots {
-			slots[i] = object{"id": i, "n_ctx": s.context(), "is_processing": i < load.Running}
+			slots[i] = object{"id": i, "n_ctx": s.context(), "speculative": false, "is_processing": i < load.Running}
 		}
-		writeJSON(w, http.StatusOK, slots)
+		s.writeJSON(w, http.StatusOK, slots)
 	})
 	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		if !s.cfg.Metrics {
-			s.refuse(w, http.StatusNotImplemented, "not_supported_error", "This server does not support metrics endpoint. Start it with `--metrics`")
+			s.refuse(w, http.StatusNotImplemented, "not_supported_error", notStarted("metrics endpoint", "--metrics"))
 			return
 		}
 		s.metricsLlamaCPP(w)

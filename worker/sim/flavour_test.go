@@ -47,7 +47,7 @@ func TestEndpointsOfTheFlavours(t *testing.T) {
 			"sglang:num_retracted_requests_total{", "sglang:generation_tokens_total{", "sglang:prompt_tokens_total{", "sglang:engine_startup_time{"}},
 		{LlamaCPP, "/health", 200, []string{`{"status":"ok"}`}},
 		{LlamaCPP, "/props", 200, []string{`"total_slots":4`, `"default_generation_settings":{"n_ctx":8192}`}},
-		{LlamaCPP, "/slots", 200, []string{`{"id":3,"is_processing":false,"n_ctx":8192}`}},
+		{LlamaCPP, "/slots", 200, []string{`{"id":3,"is_processing":false,"n_ctx":8192,"speculative":false}`}},
 		{LlamaCPP, "/slots?fail_on_no_slot=1", 200, nil},
 		{LlamaCPP, "/v1/models", 200, []string{`"owned_by":"llamacpp"`, `"n_ctx_train":`, `"size":`, `"n_params":`}},
 		{LlamaCPP, "/metrics", 501, []string{`"type":"not_supported_error"`}},
@@ -96,7 +96,7 @@ func TestRefusalsOfTheFlavours(t *testing.T) {
 		tokens, n int    // of a good answer: prompt and completion
 	}{
 		{"another model", VLLM, `{"model":"n"}`, 404,
-			`{"error":{"code":404,"message":"The model ` + "`n`" + ` does not exist.","param":null,"type":"NotFoundError"}}`, 0, 0},
+			`{"error":{"code":404,"message":"The model ` + "`n`" + ` does not exist. Valid aliases: m, tagged:latest.","param":"model","type":"NotFoundError"}}`, 0, 0},
 		{"another model", SGLang, `{"model":"n"}`, 404,
 			`{"code":404,"message":"The model ` + "`n`" + ` does not exist.","object":"error","param":null,"type":"NotFoundError"}`, 0, 0},
 		{"another model, which it does not look at", LlamaCPP, `{"model":"n","max_tokens":5}`, 200, "", 1, 5},
@@ -104,9 +104,21 @@ func TestRefusalsOfTheFlavours(t *testing.T) {
 			`{"error":{"code":null,"message":"model \"n\" not found, try pulling it first","param":null,"type":"not_found_error"}}`, 0, 0},
 		{"the latest of a model", Ollama, `{"model":"tagged","max_tokens":5}`, 200, "", 1, 5},
 		{"a long prompt", VLLM, `{"model":"m","prompt":"` + long + `"}`, 400,
+			`{"error":{"code":400,"message":"This model's maximum context length is 64 tokens. However, your prompt contains at least 65 input tokens, ` +
+				`which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. (parameter=input_tokens, value=65)",` +
+				`"param":"input_tokens","type":"BadRequestError"}}`, 0, 0},
+		{"a very long prompt", VLLM, `{"model":"m","prompt":"` + long + long + `"}`, 400,
+			`{"error":{"code":400,"message":"This model's maximum context length is 64 tokens. However, your prompt contains 800 characters (more than 640 characters, ` +
+				`which is the upper bound for 64 input tokens). Please reduce the length of the input prompt. (parameter=input_text, value=800)",` +
+				`"param":"input_text","type":"BadRequestError"}}`, 0, 0},
+		{"an answer longer than the context", VLLM, `{"model":"m","prompt":"a","max_tokens":65}`, 400,
+			`{"error":{"code":400,"message":"max_tokens=65 cannot be greater than max_model_len=64. Please request fewer output tokens. (parameter=max_tokens, value=65)",` +
+				`"param":"max_tokens","type":"BadRequestError"}}`, 0, 0},
+		{"a long answer is cut", VLLM, `{"model":"m","prompt":"a","max_tokens":64}`, 200, "", 1, 63},
+		{"a long prompt", Plain, `{"model":"m","prompt":"` + long + `"}`, 400,
 			`{"error":{"code":400,"message":"This model's maximum context length is 64 tokens. However, you requested 100 tokens ` +
 				`(100 in the messages, 0 in the completion). Please reduce the length of the messages or completion.","param":null,"type":"BadRequestError"}}`, 0, 0},
-		{"a long answer", VLLM, `{"model":"m","prompt":"a","max_tokens":64}`, 400,
+		{"a long answer", Plain, `{"model":"m","prompt":"a","max_tokens":64}`, 400,
 			`{"error":{"code":400,"message":"This model's maximum context length is 64 tokens. However, you requested 65 tokens ` +
 				`(1 in the messages, 64 in the completion). Please reduce the length of the messages or completion.","param":null,"type":"BadRequestError"}}`, 0, 0},
 		{"an answer that just fits", VLLM, `{"model":"m","prompt":"a","max_tokens":63}`, 200, "", 1, 63},

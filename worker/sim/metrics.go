@@ -14,6 +14,7 @@ type metric struct {
 
 func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 	load := s.engine.Load()
+	w.Header().Set("Content-Type", "text/plain; version=1.0.0; charset=utf-8")
 	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.model())+`}`, []metric{
 		{"vllm:num_requests_running", "gauge", float64(load.Running)},
 		{"vllm:num_requests_waiting", "gauge", float64(load.Waiting)},
@@ -21,9 +22,15 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:num_preemptions_total", "counter", float64(load.Preemptions)},
 		{"vllm:prompt_tokens_total", "counter", float64(load.PromptTokens)},
 		{"vllm:generation_tokens_total", "counter", float64(load.Tokens)},
-		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
+		{"vllm:prompt_tokens_cached_total", "counter", float64(load.CachedTokens)},
 		{"vllm:prefix_cache_queries_total", "counter", float64(load.CacheQueries)},
 		{"vllm:prefix_cache_hits_total", "counter", float64(load.CacheHits)},
+	})
+	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.model())+`,reason="capacity"}`, []metric{
+		{"vllm:num_requests_waiting_by_reason", "gauge", float64(load.Waiting)},
+	})
+	writeMetrics(w, `{engine="0",finished_reason="stop",model_name=`+strconv.Quote(s.model())+`}`, []metric{
+		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
 	})
 	writeMetrics(w, `{cache_dtype="auto",engine="0",gpu_memory_utilization="0.9"}`, []metric{{"vllm:cache_config_info", "gauge", 1}})
 	fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.2f\n", float64(s.started.UnixMilli())/1e3)
@@ -32,6 +39,7 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 // metricsSGLang counts the tokens of requests that have ended, as SGLang does.
 func (s *Server) metricsSGLang(w http.ResponseWriter, _ *http.Request) {
 	load, cfg := s.engine.Load(), s.engine.config()
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	writeMetrics(w, `{model_name=`+strconv.Quote(s.model())+`,engine_type="unified",tp_rank="0",pp_rank="0"}`, []metric{
 		{"sglang:num_running_reqs", "gauge", float64(load.Running)},
 		{"sglang:num_queue_reqs", "gauge", float64(load.Waiting)},
@@ -44,12 +52,15 @@ func (s *Server) metricsSGLang(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// metricsLlamaCPP counts the tokens of requests that have ended, as llama.cpp does.
+// metricsLlamaCPP counts the prompts that are read, without what was cached, and the tokens
+// of answers that have ended, as llama.cpp does.
 func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
 	load := s.engine.Load()
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	w.Header().Set("Process-Start-Time-Unix", strconv.FormatInt(s.started.UnixMicro(), 10))
 	writeMetrics(w, "", []metric{
-		{"llamacpp:prompt_tokens_total", "counter", float64(s.promptTokens.Load())},
+		{"llamacpp:prompt_tokens_total", "counter", float64(load.PromptTokens - load.CachedTokens)},
+		{"llamacpp:prompt_tokens_cached_total", "counter", float64(load.CachedTokens)},
 		{"llamacpp:tokens_predicted_total", "counter", float64(s.tokens.Load())},
 		{"llamacpp:requests_processing", "gauge", float64(load.Running)},
 		{"llamacpp:requests_deferred", "gauge", float64(load.Waiting)},
@@ -57,7 +68,6 @@ func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
 }
 
 func writeMetrics(w http.ResponseWriter, labels string, metrics []metric) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	for _, m := range metrics {
 		fmt.Fprintf(w, "# TYPE %s %s\n%s%s %g\n", m.name, m.kind, m.name, labels, m.value)
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	Tokens  int           // mean completion length in tokens. Defaults to 100.
 	Load    time.Duration // it loads its model for as long after New
 	Metrics bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
+	Pooling bool          // llama.cpp only: started with --embeddings and --reranking. The others embed and rank with any model.
 	Seed    uint64
 	Faults  Faults
 	Luck    uint64 // and Seed decide which requests meet a fault; the answers follow from Seed alone
@@ -146,7 +147,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	defer s.gate.Leave()
 	req, err := parseRequest(body)
 	if err != nil {
-		s.refuse(w, http.StatusBadRequest, "BadRequestError", err.Error())
+		s.refuseBody(w, err)
 		return
 	}
 	if s.cfg.Poison != "" && bytes.Contains(req.prompt, []byte(s.cfg.Poison)) {
@@ -192,7 +193,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if p.cut {
 		finish = "length"
 	}
-	answer, err := p.answer(r.URL.Path, req, finish)
+	answer, err := s.answer(p, r.URL.Path, req, finish)
 	if err != nil {
 		s.refuse(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 		return
@@ -203,7 +204,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	s.succeeded.Add(1)
 	s.promptTokens.Add(int64(p.promptTokens))
 	s.tokens.Add(int64(p.completionTokens))
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", s.cfg.Flavour.jsonType())
 	w.Write(answer)
 }
 
@@ -225,7 +226,8 @@ func (s *Server) draw() (fault string, factor float64) {
 }
 
 // tooLong tells whether a request does not fit the context. An answer that does not is
-// cut, unless the request asks for so many tokens; Ollama cuts the prompt too.
+// cut, but where the request asks for so many tokens: SGLang refuses it then, vLLM only what
+// no prompt leaves room for. Ollama cuts the prompt too.
 func (s *Server) tooLong(p *plan, req request) bool {
 	length := s.context()
 	switch s.cfg.Flavour {
@@ -233,6 +235,10 @@ func (s *Server) tooLong(p *plan, req request) bool {
 		p.promptTokens = min(p.promptTokens, length-1)
 	case LlamaCPP:
 		if p.promptTokens >= length {
+			return true
+		}
+	case VLLM:
+		if p.promptTokens >= length || req.maxTokens > length {
 			return true
 		}
 	case SGLang:
@@ -277,10 +283,16 @@ func (s *Server) loaded(ctx context.Context) bool {
 // routes registers what the flavour answers.
 func (s *Server) routes() {
 	for _, path := range proto.Endpoints {
-		if s.cfg.Flavour == Ollama && (path == "/v1/rerank" || path == "/v1/score") {
-			continue
+		switch {
+		case s.cfg.Flavour == Ollama && (path == "/v1/rerank" || path == "/v1/score"):
+		case s.cfg.Flavour == LlamaCPP && path == "/v1/score":
+		case s.cfg.Flavour == LlamaCPP && !s.cfg.Pooling && path == "/v1/embeddings":
+			s.refuseFeature(path, "embeddings", "--embeddings")
+		case s.cfg.Flavour == LlamaCPP && !s.cfg.Pooling && path == "/v1/rerank":
+			s.refuseFeature(path, "reranking", "--reranking")
+		default:
+			s.mux.HandleFunc("POST "+path, s.generate)
 		}
-		s.mux.HandleFunc("POST "+path, s.generate)
 	}
 	s.mux.HandleFunc("GET /v1/models", s.models)
 	switch s.cfg.Flavour {
@@ -297,16 +309,19 @@ func (s *Server) routes() {
 
 // tell registers a question that is answered with JSON.
 func (s *Server) tell(path string, answer func() any) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, answer()) })
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, answer()) })
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", s.cfg.Flavour.jsonType())
+	if s.cfg.Flavour == LlamaCPP && status >= http.StatusBadRequest {
+		w.Header().Set("Connection", "close")
+	}
 	w.WriteHeader(status)
 	w.Write(body)
 }
