@@ -89,7 +89,7 @@ func (e *RefusedError) Fix() string {
 	case e.Location != "":
 		return "give the URL that it redirects to as --url"
 	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
-		return "look whether --url is the server's base URL, and whether it has the model that the requests name"
+		return "look whether --url is the server's base URL, and whether it has the model that the requests name, of the kind that they need: vLLM either generates or embeds"
 	}
 	return "look whether --url is the URL of a model server"
 }

@@ -107,6 +107,8 @@ func TestModelsAsServersListThem(t *testing.T) {
 		"an empty list":            {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
 		"null":                     {200, `{"object":"list","data":null}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
 		"no list":                  {404, `{}`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
+		"a list for a key":         {401, `{}`, []string{""}, nil, exitUnreachable, "hint: set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model", ""},
+		"a list for a key only":    {403, `{}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
 		"a list that fails":        {500, `oops`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,6 +43,7 @@ type runner struct {
 	untidy     bool                                // the bus has not heard of the end of the run
 	models     *models                             // nil if only others work
 	serves     modelserver.Info                    // what the server has
+	unlisted   error                               // why it does not say what it has
 
 	measured exporter
 }
@@ -438,6 +439,9 @@ func (r *runner) begin(ctx context.Context) error {
 		return unreadable(err, o.inputs)
 	}
 	if problems.Count > 0 && !o.settings.SkipInvalid {
+		if errors.Is(r.unlisted, modelserver.ErrLocked) && lackOnlyModels(problems) {
+			return &failure{exitUnreachable, r.unlisted, "set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model"}
+		}
 		return refuse(r.screen, problems, m.Input.Requests, r.serves.Names())
 	}
 	if o.sim {
@@ -478,6 +482,15 @@ func unreadable(err error, inputs []string) error {
 	return err
 }
 
+// lacksModel reports whether a line cannot be sent since it names no model.
+func lacksModel(p producer.Problem) bool { return p.Reason == producer.ErrNoModel.Error() }
+
+// lackOnlyModels reports whether nothing else is known to be wrong with the lines. A server that
+// wants a key before it says what it has leaves them all so.
+func lackOnlyModels(p producer.Report) bool {
+	return !slices.ContainsFunc(p.Problems, func(p producer.Problem) bool { return !lacksModel(p) })
+}
+
 // refuse lists the lines that cannot be sent.
 func refuse(screen *screen, p producer.Report, requests int, served []string) error {
 	for _, problem := range p.Problems {
@@ -489,9 +502,8 @@ func refuse(screen *screen, p producer.Report, requests int, served []string) er
 	if p.Count == producer.MaxBad {
 		screen.say("... and no further line was read")
 	}
-	noModel := func(p producer.Problem) bool { return p.Reason == producer.ErrNoModel.Error() }
 	hint := "fix them, or give --skip-invalid to run the others and have these in the errors file"
-	if len(served) > 0 && slices.ContainsFunc(p.Problems, noModel) {
+	if len(served) > 0 && slices.ContainsFunc(p.Problems, lacksModel) {
 		hint = "name one with --model; there are " + strings.Join(served, ", ")
 	}
 	return usage(hint,
@@ -527,6 +539,7 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	}
 	if err != nil { // a server that answers, but has no list: it may still serve
 		o.log.Warn().Err(err).Msg("the model server does not say what it serves")
+		r.unlisted = err
 	}
 	r.serves = info
 	return nil

@@ -67,7 +67,7 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	return sim.Config{
 		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"), Rate: c.Float("sim-rate"), Prefix: c.Int("sim-prefix-cache"),
 		TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"), Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"),
-		Metrics: true, Seed: c.Uint64("sim-seed"), Faults: faults,
+		Metrics: true, Pooling: true, Seed: c.Uint64("sim-seed"), Faults: faults,
 	}, nil
 }
 

@@ -40,7 +40,7 @@ func TestFind(t *testing.T) {
 		"list models of " + webApp + ": the answer is no such list: invalid character '<' looking for beginning of value",
 		gone.URL,
 		"list models of " + noPage + ": status 404 Not Found",
-		"list models of " + locked + ": status 401 Unauthorized",
+		"list models of " + locked + ": status 401 Unauthorized: it wants a key",
 		broken,
 	}
 	if diff := cmp.Diff(want, tried); diff != "" {

@@ -282,6 +282,9 @@ func (s *Server) list(ctx context.Context) (list modelList, sign string, err err
 	if err != nil {
 		return list, "", fmt.Errorf("list models of %s: %w", s.URL(), err)
 	}
+	if a.Status == http.StatusUnauthorized || a.Status == http.StatusForbidden {
+		return list, "", fmt.Errorf("list models of %s: status %s: %w", s.URL(), status(a.Status), ErrLocked)
+	}
 	if a.Status != http.StatusOK {
 		return list, "", fmt.Errorf("list models of %s: status %s", s.URL(), status(a.Status))
 	}

@@ -38,6 +38,8 @@ var (
 	// ErrLoading is returned by a model server that is there and loads its model. It
 	// wraps ErrUnreachable.
 	ErrLoading = fmt.Errorf("%w: it loads its model", ErrUnreachable)
+	// ErrLocked is returned by a model server that lists its models only for a key.
+	ErrLocked = errors.New("it wants a key")
 	// errFails is returned where a part of the server may work and another does not.
 	errFails = fmt.Errorf("%w", ErrUnreachable)
 	// ErrNoGauges is returned when the model server does not tell its load.
