@@ -58,8 +58,9 @@ var rulings = []ruling{
 	{400, 400, says(`api.?key`), barred, "set PROMPTMILL_API_KEY to a key that the server takes"}, // Google
 
 	// Ollama ("x" does not support chat), SGLang (add --is-embedding), LM Studio (Model is not
-	// embedding): a model of another kind, or a server that was started for something else.
-	{400, 400, says(`does not support|not (appear to be an? )?embedding`), barred, fixAble},
+	// embedding), vLLM ("auto" tool choice requires --enable-auto-tool-choice): a model of
+	// another kind, or a server that was started for something else.
+	{400, 400, says(`does not support|not (appear to be an? )?embedding|requires --[a-z]`), barred, fixAble},
 
 	// What the server, as it was started, cannot do. llama.cpp: not_supported_error; vLLM and
 	// SGLang: NotImplementedError; Ollama passes on llama.cpp's. 505, 506, 508 and 510 are of

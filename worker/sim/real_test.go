@@ -72,6 +72,7 @@ func (e exchange) send(t *testing.T, url string) exchange {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
