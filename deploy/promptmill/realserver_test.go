@@ -35,7 +35,7 @@ func TestRunOverALlamaServer(t *testing.T) {
 		{name: "embeddings", start: append(one, "--embeddings", "--pooling", "mean"), line: embeddings, said: "200 answered, 0 failed"},
 		{name: "not for embeddings", start: one, line: embeddings, code: exitUnreachable, said: "Start it with `--embeddings`"},
 		{name: "the key", start: append(one, "--api-key", "k"), key: "k", said: "200 answered, 0 failed"},
-		{name: "no key", start: append(one, "--api-key", "k"), code: exitUnreachable, said: "Invalid API Key"},
+		{name: "no key", start: append(one, "--api-key", "k"), code: exitUnreachable, said: "401 Unauthorized: it wants a key"},
 		{
 			name:  "a router",
 			start: []string{"--models-dir", filepath.Dir(model)},

@@ -246,7 +246,7 @@ func metricsOf(page string) map[string][]string {
 	metrics := map[string][]string{}
 	for line := range strings.Lines(page) {
 		var name, kind string
-		if n, _ := fmt.Sscanf(line, "# TYPE %s %s", &name, &kind); n == 2 {
+		if n, _ := fmt.Sscanf(line, "# TYPE %s %s", &name, &kind); n == 2 && !strings.HasSuffix(name, "_created") {
 			metrics[name] = []string{kind}
 			continue
 		}
@@ -395,7 +395,7 @@ func shorten(e exchange) exchange {
 	if page, ok := value.(string); ok {
 		var kept strings.Builder
 		for line := range strings.Lines(page) {
-			if strings.HasPrefix(line, "# TYPE") || !strings.Contains(line, "_bucket{") && !strings.Contains(line, "_created") && !strings.HasPrefix(line, "#") {
+			if !strings.Contains(line, "_bucket{") && !strings.Contains(line, "_created") && !strings.HasPrefix(line, "# HELP") {
 				kept.WriteString(line)
 			}
 		}
