@@ -127,7 +127,7 @@ func TestNamesakes(t *testing.T) {
 		{"two, one of them started again", []Stint{
 			stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20), stint("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
-		{"two that do not tell all", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{{"gpu1 (aaaa)", 4, -1, 1}, {"gpu1 (bbbb)", 2, -1, 1}}},
+		{"two that do not tell all: the one heard last has the rest", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{{"gpu1 (aaaa)", 4, -1, 1}, {"gpu1 (bbbb)", 56, -1, 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
