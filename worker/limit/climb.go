@@ -68,6 +68,7 @@ type climb struct {
 	base  int     // the limit that is known to be good
 	rate  float64 // there, over some rounds
 	best  float64 // of all rates, with a short memory
+	was   float64 // rate before the server changed; 0: it has not
 	down  float64 // factor of the next step down; it grows while steps down are kept
 	high  int     // a limit above the base that did not pay, as it looked; 0: none
 	above float64 // the rate there
@@ -75,6 +76,7 @@ type climb struct {
 	// settled says that a raised limit has had time to fill the server's queue.
 	settled bool
 
+	changed          time.Time // when the server did
 	tried            time.Time // when this probe began
 	nextUp, nextDown time.Time
 	restUp, restDown time.Duration
@@ -131,7 +133,7 @@ func (l *Limiter) step(now time.Time) {
 			return
 		}
 		c.high = 0
-		if !c.note(rate) {
+		if !c.note(rate, now) {
 			l.meter = meter{since: now}
 			return
 		}
@@ -186,13 +188,16 @@ func later(a, b time.Time) time.Time {
 
 // note takes in a rate measured at the base. It returns false when the server has
 // changed since the last: then this rate is of before and after.
-func (c *climb) note(rate float64) bool {
+func (c *climb) note(rate float64, now time.Time) bool {
 	if c.rate == 0 {
-		c.rate, c.best = rate, rate
+		if c.was > 0 && rate >= 0.9*c.was { // it is as before, or faster
+			c.down, c.nextDown, c.nextUp = stepDown, later(c.nextDown, c.changed.Add(restUp)), time.Time{}
+		}
+		c.rate, c.best, c.was = rate, rate, 0
 		return true
 	}
 	if rate < 0.8*c.rate || rate > 1.25*c.rate {
-		c.rate, c.best = 0, 0
+		c.rate, c.best, c.was, c.changed = 0, 0, c.rate, now
 		c.restUp, c.restDown = restFirst, restFirst
 		c.down, c.nextDown = 0.5, time.Time{}
 		return false

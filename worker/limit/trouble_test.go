@@ -73,3 +73,31 @@ func TestTrouble(t *testing.T) {
 		}
 	}
 }
+
+// A server that loads another model every few seconds, and does nothing meanwhile, gets what it
+// takes in between.
+func TestSwaps(t *testing.T) {
+	t.Parallel()
+	for _, gauges := range []bool{true, false} {
+		t.Run(fmt.Sprintf("gauges=%v", gauges), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := curve{engine: server(64), least: 50, most: 150}
+				swap := func(i int, e *sim.Engine) {
+					e.Set(func(c *sim.EngineConfig) {
+						c.TTFT, c.TPOT = ttft, tpot
+						if i%15 < 3 {
+							c.TTFT, c.TPOT = 1000*ttft, 1000*tpot
+						}
+					})
+				}
+				best := mean(drive(t, c, Fixed(67), false, 150, swap)[60:]).tokens
+				got := mean(drive(t, c, New(Config{}), gauges, 300, swap)[60:])
+				t.Logf("%.3f of the best fixed limit at %.1f", got.tokens/best, got.limit)
+				if got.tokens < 0.95*best {
+					t.Errorf("%.3f of the best fixed limit", got.tokens/best)
+				}
+			})
+		})
+	}
+}
