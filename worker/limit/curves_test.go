@@ -26,6 +26,8 @@ type curve struct {
 	told        bool      // the server says how many
 	others      int       // requests that another client has there all the time
 	gate        *sim.Gate // in front of it; nil: none
+	unlucky     float64   // part of the requests that it refuses at random
+	replicas    int       // that take turns, also in telling their gauges; 0: one
 
 	// The process is stopped from stop on, for a while; 0: it is not.
 	stop, stopped time.Duration
@@ -55,6 +57,10 @@ func server(slots int) sim.EngineConfig {
 func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change func(second int, e *sim.Engine)) []second {
 	t.Helper()
 	e, gate := sim.NewEngine(c.engine), cmp.Or(c.gate, &sim.Gate{})
+	engines := []*sim.Engine{e}
+	for len(engines) < c.replicas {
+		engines = append(engines, sim.NewEngine(c.engine))
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var done, answers, refused atomic.Int64
@@ -89,6 +95,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			}
 			awake()
 			n := c.least + random.IntN(c.most-c.least+1)
+			unlucky := c.unlucky > 0 && random.Float64() < c.unlucky
 			work := n
 			if c.noise {
 				work = (c.least + c.most) / 2
@@ -96,8 +103,8 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			all.Go(func() {
 				time.Sleep(turn)
 				err := sim.ErrBusy
-				if gate.Enter() {
-					err = e.Run(ctx, 100, n)
+				if !unlucky && gate.Enter() {
+					err = engines[int(turn)%len(engines)].Run(ctx, 100, n)
 					gate.Leave()
 				}
 				time.Sleep(turn)
@@ -117,8 +124,10 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			})
 		}
 	})
+	told := 0
 	observe := func() {
-		load, kv := e.Load(), -1.0
+		told++
+		load, kv := engines[told%len(engines)].Load(), -1.0
 		if c.engine.KV > 0 {
 			kv = load.KVUsage
 		}

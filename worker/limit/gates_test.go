@@ -84,3 +84,48 @@ func TestAtOnceLimit(t *testing.T) {
 		}
 	}
 }
+
+// Replicas behind a load balancer get what they take, though each tells only its own gauges,
+// until these are ignored and after that.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	for _, slots := range []int{8, 64} {
+		t.Run(fmt.Sprintf("%d slots each", slots), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := curve{engine: server(slots), least: 50, most: 150, replicas: 2}
+				best := mean(drive(t, c, Fixed(2*slots+2), false, 60, nil)[10:]).tokens
+				l := New(Config{})
+				got := drive(t, c, l, true, 180, func(i int, _ *sim.Engine) {
+					if i == 5 {
+						l.IgnoreGauges()
+					}
+				})
+				steady := mean(got[45:])
+				t.Logf("%.3f of a fixed limit at %.1f, 90%% after %d s", steady.tokens/best, steady.limit, reaches(got, 0.9*best))
+				if steady.tokens < 0.95*best {
+					t.Errorf("%.3f of a fixed limit", steady.tokens/best)
+				}
+			})
+		})
+	}
+}
+
+// Refusals that come at random, however slowly requests come, do not slow them.
+func TestVainRefusals(t *testing.T) {
+	t.Parallel()
+	for _, gauges := range []bool{true, false} {
+		t.Run(fmt.Sprintf("gauges=%v", gauges), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := curve{engine: server(64), least: 50, most: 150, unlucky: 0.4}
+				best := mean(drive(t, c, Fixed(66), false, 60, nil)[10:]).tokens
+				steady := mean(drive(t, c, New(Config{}), gauges, 240, nil)[60:])
+				t.Logf("%.3f of a fixed limit at %.1f", steady.tokens/best, steady.limit)
+				if steady.tokens < 0.9*best {
+					t.Errorf("%.3f of a fixed limit", steady.tokens/best)
+				}
+			})
+		})
+	}
+}

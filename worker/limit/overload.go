@@ -35,8 +35,9 @@ const (
 	looseTime = 10 * time.Second // after so long without need a pace ends
 
 	// Refusals that stay as many however slow requests come are not for want of room.
-	inVain     = 0.35 // of the pace is left
-	ignoreTime = time.Minute
+	inVain      = 0.35 // of the pace is left
+	inVainShare = 0.6  // of the first share is refused still
+	ignoreTime  = time.Minute
 )
 
 // stance is what the limiter does about refusals.
@@ -61,12 +62,13 @@ type overload struct {
 	answered int           // that and what began before, without refusals
 	after    time.Duration // the longest wait that a refusal has asked for
 
-	silent  bool      // the server refused everything in the last window
-	loose   time.Time // since then the pace has held nothing back
-	cuts    int       // windows in a row with too many refusals
-	share   float64   // of requests refused, in the first of them
-	first   float64   // what the server took then, in a second
-	ignored time.Time // until then refusals do not count
+	silent               bool      // the server refused everything in the last window
+	loose                time.Time // since then the pace has held nothing back
+	cuts                 int       // windows in a row with too many refusals
+	share                float64   // of requests refused, in the first of them
+	first                float64   // what the server took then, in a second
+	cutBegun, cutRefused int       // in the others of them
+	ignored              time.Time // until then refusals do not count
 
 	found  time.Time // when the pace was found
 	taken  int       // requests that the server took since
@@ -168,7 +170,9 @@ func (l *Limiter) judgeWindow(now time.Time) {
 	case v.refused > 1 && share > refusedSome:
 		l.slow(rate, share, now)
 	default:
-		v.cuts = 0
+		if taken >= windowLeast {
+			v.cuts = 0
+		}
 		if binds {
 			v.pace.grow(now)
 		}
@@ -181,8 +185,12 @@ func (l *Limiter) slow(rate, share float64, now time.Time) {
 	v := &l.overload
 	if v.cuts++; v.cuts == 1 {
 		v.share, v.first = share, rate
+		v.cutBegun, v.cutRefused = 0, 0
+	} else {
+		v.cutBegun += v.begun
+		v.cutRefused += v.refused
 	}
-	if v.cuts > 2 && v.pace.rate < inVain*v.first && share > 0.7*v.share {
+	if v.cuts > 2 && v.pace.rate < inVain*v.first && float64(v.cutRefused) > inVainShare*v.share*float64(v.cutBegun) {
 		v.stance, v.pace, v.ignored = open, pacer{}, now.Add(ignoreTime)
 		return
 	}
