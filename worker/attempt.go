@@ -55,6 +55,11 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 		return
 	}
 	switch {
+	case j.verdict == loading:
+		if w.awaitModel(t, j) {
+			return
+		}
+		j.verdict = retry
 	case j.mayMeanAll():
 		w.putAside(t, j, took)
 		return
@@ -62,6 +67,25 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 		w.admit(t, j, begin, took)
 	}
 	w.conclude(t, j, took)
+}
+
+// loadingMost is how long a request's model may be loaded until its attempts count: by then,
+// another one may be kept from its own.
+const loadingMost = 15 * time.Minute
+
+// awaitModel has a task tried again, at no cost, whose model the server is loading. It returns
+// false after that has taken too long.
+func (w *Worker) awaitModel(t *task, j judged) bool {
+	now := time.Now()
+	if t.loading.IsZero() {
+		t.loading = now
+	}
+	if now.Sub(t.loading) > loadingMost {
+		return false
+	}
+	w.cfg.Log.Debug().Uint32("seq", t.Seq).Str("reason", j.reason).Msg("the server loads the model; trying again")
+	w.later(t, max(j.after, backoff(1)))
+	return true
 }
 
 // decideLost goes on with a task whose attempt was lost: the server has died of it, or something

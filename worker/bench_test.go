@@ -148,9 +148,12 @@ func questions(run, model string, first, last uint32) (requests []proto.Request)
 // chats makes requests of the run "r".
 func chats(first, last uint32) []proto.Request { return questions("r", "m", first, last) }
 
-// start runs the worker. The returned function stops it and waits for its end.
-func (b *bench) start() (w *Worker, stop func()) {
+// start runs the worker, changed before. The returned function stops it and waits for its end.
+func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
 	w = New(b.cfg)
+	for _, c := range change {
+		c(w)
+	}
 	if b.longPull > 0 {
 		w.longPull = b.longPull
 	}

@@ -23,10 +23,11 @@ import (
 type verdict int
 
 const (
-	final  verdict = iota // the result stands, answered or refused
-	retry                 // try again, if there are attempts left
-	unsent                // the server was not reached; the attempt does not count
-	barred                // it may mean all requests; what becomes of others decides
+	final   verdict = iota // the result stands, answered or refused
+	retry                  // try again, if there are attempts left
+	unsent                 // the server was not reached; the attempt does not count
+	barred                 // it may mean all requests; what becomes of others decides
+	loading                // the server loads the model, or another in its place; the attempt does not count
 )
 
 // judged is an attempt's result and what follows from it.
@@ -88,6 +89,8 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 	}
 	j.reason = strconv.Itoa(a.Status)
 	switch j.verdict {
+	case loading:
+		j.after = retryAfter(a.Header, time.Now())
 	case barred:
 		j.location, j.fix = proto.Printable(a.Location()), r.fix
 	case retry:

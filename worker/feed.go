@@ -227,6 +227,7 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			}
 			return leave
 		})
+		list = w.takeTurns(ctx, list)
 		if len(list) == 0 {
 			w.await(ctx, 50*time.Millisecond)
 			continue
@@ -370,8 +371,9 @@ func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.
 			return 0
 		}
 		f.taken += int64(len(requests))
+		w.turns.hold(model, 1)
 		w.shards.Go(func() {
-			defer w.inHand.Add(-1)
+			defer w.letGo(model)
 			h.run(bus, requests)
 		})
 		return len(requests)
@@ -379,8 +381,9 @@ func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.
 	const one = 1 // what does not fit into a message travels alone
 	f.taken += one
 	w.credit(one)
+	w.turns.hold(model, 1)
 	w.shards.Go(func() {
-		defer w.inHand.Add(-1)
+		defer w.letGo(model)
 		h, requests := w.open(bus, f, model, msg)
 		w.credit(-one)
 		if h != nil {
@@ -388,6 +391,13 @@ func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.
 		}
 	})
 	return one
+}
+
+// letGo ends what take began with a shard of a model.
+func (w *Worker) letGo(model string) {
+	w.inHand.Add(-1)
+	w.turns.hold(model, -1)
+	w.wake() // the next model may have its turn
 }
 
 // payload is a shard's payload. Only the shard's own object is read for it.

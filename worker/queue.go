@@ -17,9 +17,10 @@ type task struct {
 	arrived  time.Time
 	first    time.Time // when the first attempt began
 	attempts int
-	refused  int      // of them, by a server that has too many requests
-	reasons  []string // of the attempts that failed
-	deaths   int      // of the model server, or the worker, while it had this request
+	refused  int       // of them, by a server that has too many requests
+	reasons  []string  // of the attempts that failed
+	loading  time.Time // when the server was first loading its model, of a request that waits for that
+	deaths   int       // of the model server, or the worker, while it had this request
 
 	spared     int           // attempts that a proxy had no server for, perhaps
 	cuts       int           // attempts that something in front of the server cut off

@@ -40,6 +40,14 @@ var rulings = []ruling{
 	{429, 429, nil, retry, ""},
 	{499, 499, nil, retry, ""},
 
+	// The model is not there yet, or not any more: llama.cpp loads it ("Loading model"); its
+	// router has unloaded it for another one, or asked it too early ("model name=m is not
+	// running", "proxy error: Could not establish connection"), as llama-swap does ("process is
+	// not ready", internal/process/process_command.go). The request has reached no model.
+	{503, 503, says(`^loading model$|process is not ready$`), loading, ""},
+	{400, 400, says(`^model name=.* is not running$`), loading, ""},
+	{500, 500, says(`^proxy error: could not establish connection$`), loading, ""},
+
 	// Perhaps all: who asks, what for, and where. See [refusals].
 	{0, 199, nil, barred, ""},
 	{300, 399, nil, barred, ""},

@@ -34,7 +34,7 @@ func readRefused(t *testing.T) (list []refused) {
 // What servers say when they refuse a request.
 func TestRulings(t *testing.T) {
 	t.Parallel()
-	verdicts := map[string]verdict{"final": final, "again": retry, "may mean all": barred}
+	verdicts := map[string]verdict{"final": final, "again": retry, "may mean all": barred, "loading": loading}
 	for _, tt := range readRefused(t) {
 		t.Run(fmt.Sprint(tt.Server, " ", tt.Status), func(t *testing.T) {
 			t.Parallel()

@@ -65,6 +65,7 @@ type Worker struct {
 	shares   shares
 	latency  latency
 	others   others        // the fetch loop's
+	turns    modelTurns    // of models, where the server has not all of them at once
 	held     atomic.Int64  // requests held that have no result yet
 	inHand   atomic.Int64  // shards that are neither acknowledged nor handed back
 	rate     rate          // of the fetch loop
@@ -93,6 +94,7 @@ func New(cfg Config) *Worker {
 		cfg: cfg, id: proto.NewWorkerID(), made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
 		changed: make(chan struct{}, 1), idle: make(chan struct{}, 1), trials: make(chan trial),
 		looks: make(chan struct{}, maxLooks), longPull: 500 * time.Millisecond,
+		turns: modelTurns{long: turnLong, urgent: turnUrgent},
 	}
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.renew()

@@ -18,7 +18,7 @@ import (
 // simDefaults is the server that --sim starts: about 4 answers a second from each of
 // its 64 slots, so that a small file is done in seconds and a large one can be
 // interrupted.
-var simDefaults = sim.Config{Slots: 64, TTFT: 80 * time.Millisecond, TPOT: 4 * time.Millisecond, Spread: 0.3, Tokens: 40, Seed: 1}
+var simDefaults = sim.Config{Slots: 64, TTFT: 80 * time.Millisecond, TPOT: 4 * time.Millisecond, Spread: 0.3, Tokens: 40, Swap: 5 * time.Second, Seed: 1}
 
 func simFlags() []cli.Flag {
 	d := simDefaults
@@ -34,6 +34,8 @@ func simFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "sim-tpot", Value: d.TPOT, Usage: "its mean time for each further token", Sources: flagEnv("sim-tpot")},
 		&cli.FloatFlag{Name: "sim-spread", Value: d.Spread, Usage: "spread of these times: 0.3 is 30% more or less at most", Sources: flagEnv("sim-spread")},
 		&cli.IntFlag{Name: "sim-tokens", Value: d.Tokens, Usage: "its mean answer in tokens", Sources: flagEnv("sim-tokens")},
+		&cli.IntFlag{Name: "sim-hold", Usage: "models it can have loaded at once (llama.cpp, ollama, lmstudio); for another it unloads one", DefaultText: "all", Sources: flagEnv("sim-hold")},
+		&cli.DurationFlag{Name: "sim-swap", Value: d.Swap, Usage: "time that it takes to load another model, with --sim-hold", Sources: flagEnv("sim-swap")},
 		&cli.StringFlag{Name: "sim-faults", Usage: "its faults as NAME=RATE,...: all, " + strings.Join(sim.FaultNames, ", "), Sources: flagEnv("sim-faults")},
 		&cli.Uint64Flag{Name: "sim-seed", Value: d.Seed, Usage: "seed of its answers and faults", Sources: flagEnv("sim-seed")},
 	}
@@ -60,6 +62,16 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	if rate := c.Float("sim-rate"); !(rate >= 0) {
 		return sim.Config{}, usage("", "--sim-rate %g: must be at least 0", rate)
 	}
+	if hold := c.Int("sim-hold"); hold != 0 {
+		switch {
+		case hold < 0:
+			return sim.Config{}, usage("", "--sim-hold %d: must be at least 1", hold)
+		case !flavour.Swaps():
+			return sim.Config{}, usage("choose --sim-flavour llama.cpp, ollama or lmstudio", "--sim-hold: %s has all of its models loaded", flavour)
+		case len(models) == 0:
+			return sim.Config{}, usage("name them with --model", "--sim-hold: the server has no models of its own")
+		}
+	}
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
 	if err != nil {
 		return sim.Config{}, usage("", "--sim-faults: %w", err)
@@ -67,7 +79,7 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	return sim.Config{
 		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"), Rate: c.Float("sim-rate"), Prefix: c.Int("sim-prefix-cache"),
 		TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"), Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"),
-		Metrics: true, Pooling: true, Seed: c.Uint64("sim-seed"), Faults: faults,
+		Hold: c.Int("sim-hold"), Swap: c.Duration("sim-swap"), Metrics: true, Pooling: true, Seed: c.Uint64("sim-seed"), Faults: faults,
 	}, nil
 }
 

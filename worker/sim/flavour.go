@@ -16,11 +16,13 @@ const (
 	SGLang   Flavour = "sglang"
 	LlamaCPP Flavour = "llama.cpp"
 	Ollama   Flavour = "ollama"
+	TensorRT Flavour = "tensorrt-llm"
+	LMStudio Flavour = "lmstudio"
 	Plain    Flavour = "plain"
 )
 
 // Flavours are all of them.
-var Flavours = []Flavour{VLLM, SGLang, LlamaCPP, Ollama, Plain}
+var Flavours = []Flavour{VLLM, SGLang, LlamaCPP, Ollama, TensorRT, LMStudio, Plain}
 
 // ListensLoading tells whether such a server listens while it loads its model. One that
 // does not resets all connections as long, which is as near as a handler gets.
@@ -33,6 +35,9 @@ func (f Flavour) jsonType() string {
 	}
 	return "application/json"
 }
+
+// Swaps tells whether such a server may have fewer models loaded than it lists.
+func (f Flavour) Swaps() bool { return f == LlamaCPP || f == Ollama || f == LMStudio }
 
 // version is what the simulated servers say theirs is.
 const version = "promptmill-sim"
@@ -57,8 +62,15 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 		case LlamaCPP:
 			card["owned_by"] = "llamacpp"
 			card["meta"] = object{"n_ctx": s.context(), "n_ctx_train": 1 << 20, "n_params": parameters, "size": weightBytes}
+			if s.shelf != nil {
+				card["status"] = object{"value": s.shelf.state(name), "args": []string{}}
+			}
 		case Ollama:
 			card["owned_by"] = "library"
+		case TensorRT:
+			card["owned_by"] = "tensorrt_llm"
+		case LMStudio:
+			card["owned_by"] = "organization_owner"
 		default:
 			card["owned_by"] = "promptmill"
 		}
@@ -116,13 +128,26 @@ func (s *Server) routesLlamaCPP() {
 		s.refuse(w, http.StatusNotFound, "not_found_error", "File Not Found")
 	})
 	s.tell("/health", func() any { return object{"status": "ok"} })
-	s.tell("/props", func() any {
-		return object{
+	s.mux.HandleFunc("GET /props", func(w http.ResponseWriter, r *http.Request) {
+		if s.shelf != nil && !r.URL.Query().Has("model") {
+			s.writeJSON(w, http.StatusOK, object{
+				"role": "router", "max_instances": s.cfg.Hold, "models_autoload": true, "model_path": "none", "build_info": version,
+				"default_generation_settings": object{"n_ctx": 0},
+			})
+			return
+		}
+		if !s.routed(w, r) {
+			return
+		}
+		s.writeJSON(w, http.StatusOK, object{
 			"total_slots": s.engine.config().Slots, "model_path": s.model(), "build_info": version,
 			"default_generation_settings": object{"n_ctx": s.context()},
-		}
+		})
 	})
 	s.mux.HandleFunc("GET /slots", func(w http.ResponseWriter, r *http.Request) {
+		if !s.routed(w, r) {
+			return
+		}
 		slots, load := make([]object, s.engine.config().Slots), s.engine.Load()
 		if load.Running >= len(slots) && r.FormValue("fail_on_no_slot") != "" {
 			s.refuse(w, http.StatusServiceUnavailable, "unavailable_error", "no slot available")
@@ -134,12 +159,44 @@ func (s *Server) routesLlamaCPP() {
 		s.writeJSON(w, http.StatusOK, slots)
 	})
 	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if !s.routed(w, r) {
+			return
+		}
 		if !s.cfg.Metrics {
 			s.refuse(w, http.StatusNotImplemented, "not_supported_error", notStarted("metrics endpoint", "--metrics"))
 			return
 		}
 		s.metricsLlamaCPP(w)
 	})
+}
+
+// routed reports whether a question to a router can be answered by the server of a model, and
+// refuses it otherwise. Unless it says autoload=false, it has the model loaded, and perhaps
+// another unloaded (tools/server/server-models.cpp, proxy_get).
+func (s *Server) routed(w http.ResponseWriter, r *http.Request) bool {
+	if s.shelf == nil {
+		return true
+	}
+	model := r.FormValue("model")
+	switch {
+	case model == "":
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "model name is missing from the request")
+		return false
+	case !s.serves(model):
+		s.refuseModel(w, model)
+		return false
+	case r.FormValue("autoload") == "false" && s.shelf.state(model) == "unloaded":
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "model is not loaded")
+		return false
+	}
+
+	m, err := s.shelf.take(r.Context(), model)
+	if err != nil {
+		s.refuseEvicted(w, "Could not establish connection")
+		return false
+	}
+	s.shelf.leave(m)
+	return true
 }
 
 func (s *Server) routesOllama() {
@@ -154,14 +211,68 @@ func (s *Server) routesOllama() {
 	})
 	s.tell("/api/ps", func() any {
 		models := []object{}
-		if !s.loading() && len(s.cfg.Models) > 0 {
+		for _, name := range s.loadedModels() {
 			size := weightBytes + s.engine.config().KV*tokenBytes
 			models = append(models, object{
-				"name": s.model(), "model": s.model(), "size": size, "size_vram": size, "context_length": s.context(),
+				"name": name, "model": name, "size": size, "size_vram": size, "context_length": s.context(),
 				"expires_at": time.Now().Add(5 * time.Minute),
 			})
 		}
 		return object{"models": models}
+	})
+}
+
+// loadedModels are those that Ollama has loaded: the first, unless it loads one for another.
+func (s *Server) loadedModels() (names []string) {
+	switch {
+	case s.loading() || len(s.cfg.Models) == 0:
+		return nil
+	case s.shelf == nil:
+		return s.cfg.Models[:1]
+	}
+	for _, name := range s.cfg.Models {
+		if s.shelf.state(name) == "loaded" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// routesTensorRT: trtllm-serve tells each iteration once at /metrics, which is always too late
+// here.
+func (s *Server) routesTensorRT() {
+	s.mux.HandleFunc("GET /health", ok)
+	s.tell("/version", func() any { return object{"version": version} })
+	s.tell("/metrics", func() any { return []object{} })
+	s.mux.HandleFunc("GET /prometheus/metrics", s.metricsTensorRT)
+}
+
+// routesLMStudio: what it does not know gets an error with a good status.
+func (s *Server) routesLMStudio() {
+	s.tell("/api/v0/models", func() any {
+		data := []object{}
+		for _, name := range s.cfg.Models {
+			card := object{"id": name, "object": "model", "type": "llm", "state": "not-loaded", "max_context_length": 1 << 20}
+			if s.shelf == nil || s.shelf.state(name) == "loaded" {
+				card["state"], card["loaded_context_length"] = "loaded", s.context()
+			}
+			data = append(data, card)
+		}
+		return object{"object": "list", "data": data}
+	})
+	s.tell("/api/v1/models", func() any {
+		models := []object{}
+		for _, name := range s.cfg.Models {
+			instances := []object{}
+			if s.shelf == nil || s.shelf.state(name) == "loaded" {
+				instances = append(instances, object{"id": name, "config": object{"context_length": s.context(), "parallel": s.engine.config().Slots}})
+			}
+			models = append(models, object{"type": "llm", "key": name, "loaded_instances": instances})
+		}
+		return object{"models": models}
+	})
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.writeJSON(w, http.StatusOK, object{"error": fmt.Sprintf("Unexpected endpoint or method. (%s %s)", r.Method, r.URL.Path)})
 	})
 }
 

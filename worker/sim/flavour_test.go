@@ -23,6 +23,7 @@ func TestEndpointsOfTheFlavours(t *testing.T) {
 		servers[f] = New(Config{Flavour: f, Models: []string{"m"}, Slots: 4, KV: 8192, Load: time.Nanosecond})
 	}
 	servers["metrics"] = New(Config{Flavour: LlamaCPP, Metrics: true})
+	servers["router"] = New(Config{Flavour: LlamaCPP, Models: []string{"m"}, Hold: 1, Metrics: true})
 	time.Sleep(time.Microsecond)
 	for _, tt := range []struct {
 		flavour Flavour
@@ -59,6 +60,20 @@ func TestEndpointsOfTheFlavours(t *testing.T) {
 		{Ollama, "/api/ps", 200, []string{`"name":"m"`, `"size_vram":`, `"context_length":8192`, `"expires_at":`}},
 		{Ollama, "/v1/models", 200, []string{`"owned_by":"library"`}},
 		{Ollama, "/metrics", 404, nil},
+		{TensorRT, "/v1/models", 200, []string{`"owned_by":"tensorrt_llm"`}},
+		{TensorRT, "/version", 200, []string{`"version":"promptmill-sim"`}},
+		{TensorRT, "/metrics", 200, []string{"[]"}},
+		{TensorRT, "/prometheus/metrics", 200, []string{`trtllm_num_requests_running{engine_type="trtllm",model_name="m"} 0`, "trtllm_num_requests_waiting{"}},
+		{LMStudio, "/v1/models", 200, []string{`"owned_by":"organization_owner"`}},
+		{LMStudio, "/api/v0/models", 200, []string{`"state":"loaded"`, `"loaded_context_length":8192`}},
+		{LMStudio, "/api/v1/models", 200, []string{`"parallel":4`}},
+		{LMStudio, "/metrics", 200, []string{`{"error":"Unexpected endpoint or method. (GET /metrics)"}`}},
+		{"router", "/v1/models", 200, []string{`"status":{"args":[],"value":"unloaded"}`}},
+		{"router", "/props", 200, []string{`"role":"router"`, `"max_instances":1`}},
+		{"router", "/metrics", 400, []string{"model name is missing from the request"}},
+		{"router", "/slots", 400, []string{"model name is missing from the request"}},
+		{"router", "/metrics?model=m&autoload=false", 400, []string{"model is not loaded"}},
+		{"router", "/metrics?model=x&autoload=false", 400, []string{"model 'x' not found"}},
 		{Plain, "/v1/models", 200, []string{`"id":"m"`}},
 		{Plain, "/", 404, nil},
 		{Plain, "/health", 404, nil},
@@ -77,7 +92,7 @@ func TestEndpointsOfTheFlavours(t *testing.T) {
 					t.Errorf("no %s in %s", part, w.Body)
 				}
 			}
-			if want := map[bool]string{true: "llama.cpp"}[tt.flavour == LlamaCPP || tt.flavour == "metrics"]; w.Header().Get("Server") != want {
+			if want := map[bool]string{true: "llama.cpp"}[tt.flavour == LlamaCPP || tt.flavour == "metrics" || tt.flavour == "router"]; w.Header().Get("Server") != want {
 				t.Errorf("server %q", w.Header().Get("Server"))
 			}
 		})

@@ -67,6 +67,18 @@ func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
 	})
 }
 
+// metricsTensorRT counts the tokens of requests that have ended, as trtllm-serve does.
+func (s *Server) metricsTensorRT(w http.ResponseWriter, _ *http.Request) {
+	load := s.engine.Load()
+	writeMetrics(w, `{engine_type="trtllm",model_name=`+strconv.Quote(s.model())+`}`, []metric{
+		{"trtllm_num_requests_running", "gauge", float64(load.Running)},
+		{"trtllm_num_requests_waiting", "gauge", float64(load.Waiting)},
+		{"trtllm_kv_cache_utilization", "gauge", load.KVUsage},
+		{"trtllm_prompt_tokens_total", "counter", float64(s.promptTokens.Load())},
+		{"trtllm_generation_tokens_total", "counter", float64(s.tokens.Load())},
+	})
+}
+
 func writeMetrics(w http.ResponseWriter, labels string, metrics []metric) {
 	for _, m := range metrics {
 		fmt.Fprintf(w, "# TYPE %s %s\n%s%s %g\n", m.name, m.kind, m.name, labels, m.value)

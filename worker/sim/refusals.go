@@ -64,7 +64,19 @@ func (s *Server) refuseBusy(w http.ResponseWriter) {
 	}
 }
 
+// refuseEvicted answers a request whose model was unloaded meanwhile. Only llama.cpp's router
+// does that (tools/server/server-models.cpp, server_http_proxy); it says it in plain text.
+func (s *Server) refuseEvicted(w http.ResponseWriter, why string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(http.StatusInternalServerError)
+	fmt.Fprint(w, "proxy error: "+why)
+}
+
 func (s *Server) refuseModel(w http.ResponseWriter, model string) {
+	if s.cfg.Flavour == LlamaCPP {
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", fmt.Sprintf("model '%s' not found", model))
+		return
+	}
 	if s.cfg.Flavour == Ollama {
 		s.refuse(w, http.StatusNotFound, "not_found_error", fmt.Sprintf("model %q not found, try pulling it first", model))
 		return

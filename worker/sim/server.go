@@ -32,6 +32,8 @@ type Config struct {
 	Spread  float64       // of both times: 0.2 means 20% more or less at most
 	Tokens  int           // mean completion length in tokens. Defaults to 100.
 	Load    time.Duration // it loads its model for as long after New
+	Hold    int           // models that it can have loaded at once (llama.cpp's router, Ollama, LM Studio). 0: all are.
+	Swap    time.Duration // that it takes to load another one of these
 	Metrics bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
 	Pooling bool          // llama.cpp only: started with --embeddings and --reranking. The others embed and rank with any model.
 	Seed    uint64
@@ -54,6 +56,7 @@ type Server struct {
 	engine  *Engine
 	gate    Gate
 	mux     *http.ServeMux
+	shelf   *shelf // nil: it has all its models
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -81,8 +84,19 @@ func New(cfg Config) *Server {
 	}
 	s.gate.Limit(cfg.Rate, RateBurst, 0)
 	s.engine.cache = newPromptCache(cfg.Flavour, cfg.Prefix, s.engine.cfg.Slots)
+	if cfg.Hold > 0 {
+		s.shelf = newShelf(cfg.Hold, cfg.Swap, cfg.Flavour == LlamaCPP)
+	}
 	s.routes()
 	return s
+}
+
+// Swaps is how many models were loaded, one in the place of another or the first.
+func (s *Server) Swaps() int64 {
+	if s.shelf == nil {
+		return 0
+	}
+	return s.shelf.swaps.Load()
 }
 
 // RateBurst is how many requests more than Config.Rate the proxy lets through once.
@@ -174,8 +188,30 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
 		return // the client has gone
 	}
+	ctx := r.Context()
+	if s.shelf != nil {
+		m, err := s.shelf.take(ctx, s.fullName(req.model))
+		if errors.Is(err, errEvicted) {
+			s.refuseEvicted(w, "Could not establish connection")
+			return
+		}
+		if err != nil {
+			return // the client has gone
+		}
+		defer s.shelf.leave(m)
+		var cut context.CancelCauseFunc
+		ctx, cut = context.WithCancelCause(ctx)
+		defer cut(nil)
+		go func() {
+			select {
+			case <-m.gone:
+				cut(errEvicted)
+			case <-ctx.Done():
+			}
+		}()
+	}
 	j := &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, text: req.prompt}
-	err = s.engine.run(r.Context(), j)
+	err = s.engine.run(ctx, j)
 	p.cachedTokens = j.cached
 	switch {
 	case errors.Is(err, ErrBusy):
@@ -183,6 +219,9 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 		return
 	case errors.Is(err, errDead):
 		reset()
+	case errors.Is(err, errEvicted):
+		s.refuseEvicted(w, "Failed to read connection")
+		return
 	case err != nil && r.Context().Err() == nil:
 		s.refuse(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 		return
@@ -211,8 +250,16 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 // serves tells whether a request may name a model. llama.cpp does not look at the name.
 func (s *Server) serves(model string) bool {
 	names := s.cfg.Models
-	return len(names) == 0 || s.cfg.Flavour == LlamaCPP || slices.Contains(names, model) ||
+	return len(names) == 0 || s.cfg.Flavour == LlamaCPP && s.shelf == nil || slices.Contains(names, model) ||
 		s.cfg.Flavour == Ollama && !strings.Contains(model, ":") && slices.Contains(names, model+":latest")
+}
+
+// fullName is what the server calls the model of a request.
+func (s *Server) fullName(model string) string {
+	if s.cfg.Flavour == Ollama && !slices.Contains(s.cfg.Models, model) {
+		return model + ":latest"
+	}
+	return model
 }
 
 // draw picks a request's fault, and the factor of its times.
@@ -304,6 +351,10 @@ func (s *Server) routes() {
 		s.routesLlamaCPP()
 	case Ollama:
 		s.routesOllama()
+	case TensorRT:
+		s.routesTensorRT()
+	case LMStudio:
+		s.routesLMStudio()
 	}
 }
 

@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// errEvicted means that a request's model was unloaded for another one.
+var errEvicted = errors.New("the model was unloaded")
+
+// shelf is what a server has loaded that cannot have all of its models at once.
+type shelf struct {
+	most int           // models
+	load time.Duration // that loading one takes
+	// evicts says that a model is unloaded though it has requests, which then fail
+	// (llama.cpp's router until August 2026). If not, whoever wants another model waits for
+	// these, and everybody else behind it (Ollama's server/sched.go, processPending).
+	evicts bool
+	line   chan struct{} // has one element while nobody waits for room
+
+	swaps atomic.Int64 // models loaded
+
+	mu      sync.Mutex
+	loaded  []*loadedModel // the one used last is at the end
+	changed chan struct{}  // closed, and made again, when one has become idle
+}
+
+// loadedModel is a model that is loaded, or is being loaded.
+type loadedModel struct {
+	name  string
+	busy  int           // requests
+	ready chan struct{} // closed when it is loaded
+	gone  chan struct{} // closed when it is unloaded
+}
+
+func newShelf(most int, load time.Duration, evicts bool) *shelf {
+	s := &shelf{most: most, load: load, evicts: evicts, line: make(chan struct{}, 1), changed: make(chan struct{})}
+	s.line <- struct{}{}
+	return s
+}
+
+// take waits until a model is loaded, and keeps it so until leave. The error is errEvicted, or
+// the context's.
+func (s *shelf) take(ctx context.Context, name string) (m *loadedModel, err error) {
+	if !s.evicts {
+		select {
+		case <-s.line:
+			defer func() { s.line <- struct{}{} }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+
+	for {
+		m, wait := s.find(name)
+		if m == nil {
+			select {
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		select {
+		case <-m.ready:
+			return m, nil
+		case <-m.gone:
+			s.leave(m)
+			return nil, errEvicted
+		case <-ctx.Done():
+			s.leave(m)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// find returns a model, which is loaded if it is not there. If there is no room for it, wait
+// is closed when there may be.
+func (s *shelf) find(name string) (m *loadedModel, wait <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.loaded, func(m *loadedModel) bool { return m.name == name }); i >= 0 {
+		m = s.loaded[i]
+		s.loaded = append(slices.Delete(s.loaded, i, i+1), m)
+		m.busy++
+		return m, nil
+	}
+	if len(s.loaded) == s.most {
+		i := slices.IndexFunc(s.loaded, func(m *loadedModel) bool { return s.evicts || m.busy == 0 })
+		if i < 0 {
+			return nil, s.changed
+		}
+		close(s.loaded[i].gone)
+		s.loaded = slices.Delete(s.loaded, i, i+1)
+	}
+
+	m = &loadedModel{name: name, busy: 1, ready: make(chan struct{}), gone: make(chan struct{})}
+	s.loaded = append(s.loaded, m)
+	s.swaps.Add(1)
+	time.AfterFunc(s.load, func() { close(m.ready) })
+	return m, nil
+}
+
+// leave ends a request of a model.
+func (s *shelf) leave(m *loadedModel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.busy--; m.busy == 0 {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+}
+
+// state is "loaded", "loading" or "unloaded".
+func (s *shelf) state(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.loaded {
+		if m.name != name {
+			continue
+		}
+		select {
+		case <-m.ready:
+			return "loaded"
+		default:
+			return "loading"
+		}
+	}
+	return "unloaded"
+}

@@ -1,0 +1,262 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// Some servers have only a few of their models loaded, and unload one to load another:
+// llama.cpp's router, Ollama, LM Studio, llama-swap. Requests for two models in turns then
+// cost a load each, and where a model is unloaded though it has requests, these fail. So the
+// models have turns: the fetch loop takes the shards of as many as the server holds, and those
+// of another when all that was taken of one is done and no more is there. Other workers may
+// have the turns of others meanwhile.
+
+const (
+	// turnLong ends a turn that has work left where another run waits; turnUrgent where that
+	// is more urgent. Loading a model may take minutes.
+	turnLong   = 10 * time.Minute
+	turnUrgent = time.Minute
+	turnLook   = 5 * time.Second // between questions whether the others have work
+	// turnLinger is how long a turn goes on without work while its run is being published.
+	turnLinger = 2 * time.Second
+	// turnQuiet ends a turn of which there are only requests that wait for another attempt.
+	turnQuiet = 30 * time.Second
+)
+
+// modelTurns are the models whose work is taken now. The fetch loop has them, but for held.
+type modelTurns struct {
+	list   []*modelTurn
+	next   string        // gets the next free place, if it has work
+	looked time.Time     // for others' work
+	long   time.Duration // turnLong, but in tests
+	urgent time.Duration // likewise turnUrgent
+
+	mu   sync.Mutex
+	held map[string]int // shards, by the model's name
+}
+
+// modelTurn is that of one model.
+type modelTurn struct {
+	model  string
+	began  time.Time // with its first work; zero: it had none yet
+	active time.Time // when it was last seen to have work
+	flight time.Time // when a request was last seen at the server
+	ends   bool      // others wait: no more is taken
+}
+
+// hold counts shards of a model that are taken, or with -1 one that is done.
+func (t *modelTurns) hold(model string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held == nil {
+		t.held = map[string]int{}
+	}
+	if t.held[model] += n; t.held[model] == 0 {
+		delete(t.held, model)
+	}
+}
+
+// holds reports whether shards of a model are in hand, under any of its names.
+func (t *modelTurns) holds(model string, names modelNames) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.held {
+		if names.of(name) == model {
+			return true
+		}
+	}
+	return false
+}
+
+// modelNames tell which model a name stands for.
+type modelNames []modelserver.Model
+
+// of is the model that a name stands for, the name itself where nothing says so.
+func (names modelNames) of(name string) string {
+	for _, m := range names {
+		if m.ID == name && m.AliasOf != "" {
+			return m.AliasOf
+		}
+	}
+	return name
+}
+
+// takeTurns leaves of the sources those whose model has its turn, or gets one. Where the
+// server has all of its models, that is each.
+func (w *Worker) takeTurns(ctx context.Context, list []pullFrom) []pullFrom {
+	info, _ := w.Info()
+	t, names := &w.turns, modelNames(info.Models)
+	if info.Holds == 0 {
+		t.list = nil
+		return list
+	}
+	w.saySwaps(list, info.Holds, names)
+
+	now := time.Now()
+	t.list = slices.DeleteFunc(t.list, func(turn *modelTurn) bool { return w.isOver(turn, list, names, now) })
+	w.endForOthers(ctx, list, names, now)
+	for len(t.list) < info.Holds {
+		model, found := t.choose(list, names, info.Loaded)
+		if !found {
+			break
+		}
+		t.list = append(t.list, &modelTurn{model: model})
+	}
+
+	return slices.DeleteFunc(slices.Clone(list), func(from pullFrom) bool {
+		model := names.of(from.source.model)
+		return model != "" && !slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == model && !turn.ends })
+	})
+}
+
+// isOver notes what a turn has, and reports whether that is nothing any more.
+func (w *Worker) isOver(t *modelTurn, list []pullFrom, names modelNames, now time.Time) bool {
+	listed := slices.ContainsFunc(list, func(from pullFrom) bool { return names.of(from.source.model) == t.model })
+	if w.turns.holds(t.model, names) {
+		if t.began.IsZero() {
+			t.began, t.flight = now, now
+		}
+		t.active = now
+		if w.stats.InFlight.Load() > 0 {
+			t.flight = now
+		}
+		return now.Sub(t.flight) > turnQuiet && !listed
+	}
+	if t.began.IsZero() {
+		return !listed
+	}
+	return t.ends || !listed && (now.Sub(t.active) > turnLinger || w.isPublished(t.model, names))
+}
+
+// isPublished reports whether all runs that have a model are on the bus as a whole.
+func (w *Worker) isPublished(model string, names modelNames) bool {
+	w.feeds.mu.Lock()
+	defer w.feeds.mu.Unlock()
+	for _, f := range w.feeds.runs {
+		has := slices.ContainsFunc(f.models, func(name string) bool { return names.of(name) == model })
+		if has && !f.paused.Load() && !f.published.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// choose is the model that gets the next turn: the one that was promised it, or one that is
+// loaded already, if no other is more urgent.
+func (t *modelTurns) choose(list []pullFrom, names modelNames, loaded []string) (model string, found bool) {
+	for _, from := range list {
+		name := names.of(from.source.model)
+		if name == "" || slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == name }) {
+			continue
+		}
+		if name == t.next {
+			t.next = ""
+			return name, true
+		}
+		if !found {
+			model, found = name, true
+		}
+	}
+	if t.next != "" {
+		t.next = ""
+		return model, found
+	}
+	if !found {
+		return "", false
+	}
+
+	first := slices.IndexFunc(list, func(from pullFrom) bool { return names.of(from.source.model) == model })
+	for _, from := range list[first:] {
+		name := names.of(from.source.model)
+		if from.priority == list[first].priority && slices.Contains(loaded, name) &&
+			!slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == name }) {
+			return name, true
+		}
+	}
+	return model, true
+}
+
+// endForOthers ends a turn that has gone on for long if a run waits that is at least as urgent
+// and gets nothing. Its model has the next turn.
+func (w *Worker) endForOthers(ctx context.Context, list []pullFrom, names modelNames, now time.Time) {
+	t := &w.turns
+	if len(t.list) == 0 || now.Sub(t.looked) < min(turnLook, t.urgent) {
+		return
+	}
+	oldest := slices.MinFunc(t.list, func(a, b *modelTurn) int { return a.began.Compare(b.began) })
+	if oldest.began.IsZero() || oldest.ends || now.Sub(oldest.began) < t.urgent {
+		return
+	}
+	t.looked = now
+
+	least, served := 0, map[*feed]bool{} // the urgency of the oldest turn; the runs that have one
+	for _, from := range list {
+		model := names.of(from.source.model)
+		if slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == model }) {
+			served[from.feed] = true
+		}
+		if model == oldest.model {
+			least = max(least, from.priority)
+		}
+	}
+	for _, from := range list {
+		enough := t.long
+		if from.priority > least {
+			enough = t.urgent
+		}
+		if served[from.feed] || from.source.model == "" || from.priority < least || now.Sub(oldest.began) < enough || !w.hasWork(ctx, from) {
+			continue
+		}
+		oldest.ends, t.next = true, names.of(from.source.model)
+		w.cfg.Log.Info().Str("model", t.next).Str("run", from.feed.run).
+			Msg("the server's models are changed, since another run waits for its own")
+		return
+	}
+}
+
+// hasWork asks the bus whether a source has shards that nobody has.
+func (w *Worker) hasWork(ctx context.Context, from pullFrom) bool {
+	if w.connect(ctx, from.feed, from.source) != nil {
+		return false
+	}
+	info, err := from.source.consumer.Info(ctx)
+	return err == nil && info.NumPending > 0
+}
+
+// saySwaps says once for a run that has more models than the server holds what that costs.
+func (w *Worker) saySwaps(list []pullFrom, holds int, names modelNames) {
+	for i, from := range list {
+		if i > 0 && list[i-1].feed == from.feed || !w.health.once("swaps "+from.feed.run) {
+			continue
+		}
+		models := map[string]bool{}
+		served := w.models()
+		for _, name := range from.feed.models {
+			if name != "" && proto.Serves(served, name) {
+				models[names.of(name)] = true
+			}
+		}
+		if len(models) > holds {
+			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("run", from.feed.run).Msg(swapsText(holds, len(models)))
+		}
+	}
+}
+
+// swapsText says what a run with more models than a server holds costs there.
+func swapsText(holds, models int) string {
+	one, change := "1 model", "1 change"
+	if holds > 1 {
+		one = fmt.Sprintf("%d models", holds)
+	}
+	if n := models - holds; n > 1 {
+		change = fmt.Sprintf("%d changes", n)
+	}
+	return fmt.Sprintf("this server holds %s at a time: the run's %d models are worked on one after the other, %s", one, models, change)
+}
