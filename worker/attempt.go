@@ -101,7 +101,7 @@ func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time
 		w.stats.attempt(took, "server_died")
 		w.charge(t)
 	case j.cut && w.isCut(j, begin, took):
-		w.putCut(t, j, took)
+		w.putCut(t, j, begin, took)
 	case marked && j.result.Status == http.StatusBadGateway && took < cutLeast: // there is a server again
 		return w.spare(t)
 	default:

@@ -23,7 +23,8 @@ import (
 //   - If nothing is answered at all, the smallest of those put aside is sent alone. If that
 //     is cut off too, none will come through: all go back to the bus, and the run stops, or
 //     the worker waits, as for a server that refuses all. The same goes for a run that has
-//     had answers, when many in a row are cut off once more.
+//     had answers, when many in a row are cut off at first, and many once more. Where others
+//     are answered still, those that were sent again fail.
 //   - A proxy takes a server out that it has waited for in vain (nginx: max_fails), and says
 //     502. That is no sign that the server has died, and costs no attempt.
 
@@ -70,6 +71,7 @@ type cutoffs struct {
 	latest  time.Time       // when the latest was cut off
 	row     int             // cut off, with no answer between
 	again   int             // of these, not for the first time
+	first   []time.Time     // when the latest began that were cut off for the first time
 	aside   []*task
 	closed  bool
 	probing bool      // one is sent alone now
@@ -212,6 +214,17 @@ func (c *cutoffs) full(l *limit.Limiter) bool {
 	return l.InFlight() >= int(most)
 }
 
+// cutFirst notes that a task was cut off for the first time, in an attempt that began at a time.
+func (c *cutoffs) cutFirst(begin time.Time) {
+	c.open.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.first) == cutAgain {
+		c.first = c.first[1:]
+	}
+	c.first = append(c.first, begin)
+}
+
 // ended notes that a task has got its result, or goes back to the bus.
 func (c *cutoffs) ended(t *task) {
 	if t.cuts > 0 {
@@ -275,11 +288,11 @@ func (w *Worker) isCut(j judged, begin time.Time, took time.Duration) bool {
 }
 
 // putCut puts a task aside that was cut off, or gives it up.
-func (w *Worker) putCut(t *task, j judged, took time.Duration) {
+func (w *Worker) putCut(t *task, j judged, begin time.Time, took time.Duration) {
 	w.health.progress(time.Now()) // the server may well have been at work
 	t.attempts++
 	if t.cuts++; t.cuts == 1 {
-		w.cutoffs.open.Add(1)
+		w.cutoffs.cutFirst(begin)
 	}
 	w.stats.attempt(took, proto.CodeCutOff)
 	few := w.cutoffs.most.Load()
@@ -437,8 +450,8 @@ func (c *cutoffs) endProbe(most int) {
 
 // sendAlone sends a task with nothing beside it, and decides whether anything comes through.
 func (w *Worker) sendAlone(t *task) {
-	begin, calls := time.Now(), t.shard.feed.calls
-	call, cancel := context.WithTimeout(calls, w.cfg.Timeout)
+	begin, calls, era := time.Now(), t.shard.feed.calls, w.health.era()
+	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
 	j := judge(t.URL, t.Body, w.cfg.Server.Post(call, t.URL, t.Body))
 	w.stats.InFlight.Add(-1)
@@ -454,8 +467,10 @@ func (w *Worker) sendAlone(t *task) {
 		c.mu.Unlock()
 	case j.verdict == retry && j.cut && c.is(took, isTimeout(j.result.Status)):
 		w.refuseCut(t, j)
-	case j.verdict == unsent, j.cut && took < cutLeast: // there is no server just now
-		w.look(calls)
+	case j.verdict == unsent, j.cut && took < cutLeast, j.result.Status == 0 && era.Err() != nil: // there is no server just now
+		if era.Err() == nil {
+			w.look(calls)
+		}
 		if !c.put(t) {
 			t.handBack()
 		}
@@ -469,8 +484,19 @@ func (w *Worker) sendAlone(t *task) {
 	}
 }
 
+// cutsAll reports whether the latest of those that were sent for the first time were all cut off.
+func (w *Worker) cutsAll() bool {
+	passed := w.made.Add(time.Duration(w.refusals.latest.Load()))
+	c := &w.cutoffs
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.first) == cutAgain && !slices.ContainsFunc(c.first, func(begin time.Time) bool { return !begin.After(passed) })
+}
+
 // refuseCut goes on when not even one request alone came through: a run stops, and a worker
-// waits. One that has had answers gives up those that were tried with fewer at once.
+// waits. One that has had answers gives up those that were tried with fewer at once; so does a
+// run where others that were sent for the first time come through: these take too long each by
+// itself.
 func (w *Worker) refuseCut(t *task, j judged) {
 	c := &w.cutoffs
 	err := &RefusedError{
@@ -479,13 +505,15 @@ func (w *Worker) refuseCut(t *task, j judged) {
 		Status:   j.result.Status,
 		CutAfter: time.Duration(c.after.Load()),
 	}
-	if w.cfg.StopRefused {
+	s := w.refusals.sample.Load()
+	answers := s != nil && s.answered
+	if w.cfg.StopRefused && (!answers || w.cutsAll()) {
 		w.stop(err) // nothing is sent any more
 		t.handBack()
 		return
 	}
 
-	if s := w.refusals.sample.Load(); s != nil && s.answered {
+	if answers {
 		t.attempts++
 		t.cuts++ // not for the first time
 		for _, t := range append(c.take(func(t *task) bool { return t.cuts > 1 }), t) {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,6 +153,53 @@ func TestSomeCutOff(t *testing.T) {
 	if _, most := s.count(); most > cutTries+3 {
 		t.Errorf("the server got one request %d times", most)
 	}
+}
+
+// However many take too long, the run goes on as long as others are answered.
+func TestManyCutOff(t *testing.T) {
+	t.Parallel()
+	isLong := func(body []byte) bool {
+		return bytes.Contains(body, []byte(`0"`)) || bytes.Contains(body, []byte(`5"`))
+	}
+	s := &slow{takes: func(body []byte, _ int) time.Duration {
+		if isLong(body) {
+			return time.Hour
+		}
+		return 10 * time.Millisecond
+	}}
+	b := newBench(t, cutting(t, s, time.Second, false))
+	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
+	b.fill("r", "m", 0, 250, 10)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 250) {
+		if long := seq%5 == 0; long != strings.Contains(lines[0], `"code":"cut_off"`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
+// A run that had answers stops when a limit comes that nothing gets through.
+func TestAllCutOffLater(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	s := &slow{takes: func([]byte, int) time.Duration {
+		if n.Add(1) <= 40 {
+			return time.Millisecond
+		}
+		return time.Hour
+	}}
+	b := newBench(t, cutting(t, s, time.Second, false))
+	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
+	b.fill("r", "m", 0, 500, 10)
+	w := New(b.cfg)
+	err := w.Run(t.Context())
+	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.CutAfter == 0 {
+		t.Fatalf("Run: %v", err)
+	}
+	if got := b.results(); len(got) != 40 {
+		t.Errorf("%d results, want 40", len(got))
+	}
+	b.idle(w)
 }
 
 // What is cut off because there is too much at once is answered with less at once.
