@@ -93,6 +93,10 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		j.after = retryAfter(a.Header, time.Now())
 	case barred:
 		j.location, j.fix = proto.Printable(a.Location()), r.fix
+		j.overload = a.Status == http.StatusTooManyRequests // perhaps of this minute: see [Worker.settle]
+		if j.after = retryAfter(a.Header, time.Now()); j.overload && j.after > 0 {
+			j.verdict = retry // what has no credit left does not say when to come again
+		}
 	case retry:
 		j.after = retryAfter(a.Header, time.Now())
 		j.overload = isOverload(a.Status)

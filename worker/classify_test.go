@@ -115,6 +115,15 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A server that says when to come again has not run out of credit.
+func TestQuotaThatComesBack(t *testing.T) {
+	t.Parallel()
+	a := modelserver.Answer{Status: 429, Header: http.Header{"Retry-After": {"3"}}, Body: []byte(`{"error":{"message":"You exceeded your current quota"}}`)}
+	if j := judge("/v1/completions", nil, a); j.verdict != retry || !j.overload || j.after != 3*time.Second {
+		t.Errorf("verdict %d, overload %t, after %s", j.verdict, j.overload, j.after)
+	}
+}
+
 func TestJudgeRetryAfter(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -146,10 +146,15 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 }
 
 // settle makes results of the refusals that came before a request began that was let in. A
-// page is tried again.
+// page is tried again, and so is a 429: the quota that it says is used up is then one of a
+// minute, for which Gemini has the words that OpenAI has for an account without credit.
 func (w *Worker) settle(begin time.Duration) {
 	for _, a := range w.refusals.take(func(a refusal) bool { return a.ended < begin }) {
-		if a.j.page == "" {
+		switch {
+		case a.j.page != "":
+		case a.j.overload:
+			a.j.verdict = retry
+		default:
 			a.j.verdict, a.j.reason = final, ""
 		}
 		w.conclude(a.task, a.j, a.took)

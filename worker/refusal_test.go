@@ -126,6 +126,26 @@ func TestRunRefused(t *testing.T) {
 
 const login = "<!DOCTYPE html>\n<html><head>\n<title>\n  Sign in\n  to go on </title></head><body><form></form></body></html>\n"
 
+// A quota that is used up for a moment, while others are let in, fails no request.
+func TestQuotaOfAMinute(t *testing.T) {
+	t.Parallel()
+	var asked sync.Map
+	g := &gate{status: 429, body: `{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details."}}`}
+	g.refuse = func(body []byte) bool {
+		_, again := asked.LoadOrStore(string(body), true)
+		return !again && names("3", "4", "5", "18", "19")(body)
+	}
+	b := newBench(t, serve(t, g))
+	b.cfg.StopRefused = true
+	b.fill("r", "m", 0, 20, 10)
+	w, stop := b.start()
+	for seq, lines := range b.finish(w, stop, 20) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
+}
+
 // A page that some answers are, and for a while, is tried again.
 func TestSomePages(t *testing.T) {
 	t.Parallel()
