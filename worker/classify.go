@@ -99,7 +99,7 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		}
 	case retry:
 		j.after = retryAfter(a.Header, time.Now())
-		j.overload = isOverload(a.Status)
+		j.overload = isOverload(a.Status) || isCrowded(a.Status, a.Body)
 		// vLLM's front end answers 500 when its engine has died, and ends soon after.
 		j.crash = a.Status >= 500 && !j.overload && !isTimeout(a.Status)
 		j.cut = isTimeout(a.Status) || a.Status == http.StatusBadGateway

@@ -126,6 +126,15 @@ func isOverload(status int) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == 529
 }
 
+// isCrowded reports whether the requests that llama.cpp runs do not fit its cache together, which
+// its slots share by default. It then fails all that run (server-context.cpp, decode), though each
+// may fit alone.
+func isCrowded(status int, body []byte) bool {
+	return status == http.StatusInternalServerError && crowded.MatchString(proto.ErrorText(body))
+}
+
+var crowded = says(`^context size has been exceeded`)
+
 // isTimeout reports whether a status says that something in front of the server has waited
 // long enough for it: a gateway (504), Cloudflare (524), LiteLLM (408).
 func isTimeout(status int) bool {

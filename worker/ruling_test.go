@@ -66,3 +66,17 @@ func TestRulingsApply(t *testing.T) {
 		}
 	}
 }
+
+// Requests that do not fit llama.cpp's cache together are too many, and not a server that dies.
+func TestCrowdedCacheIsOverload(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]bool{
+		`{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`: true,
+		`{"error":{"code":500,"message":"Compute error.","type":"server_error"}}`:                  false,
+	} {
+		j := judge("/v1/chat/completions", nil, modelserver.Answer{Status: 500, Body: []byte(body)})
+		if j.verdict != retry || j.overload != want || j.crash == want {
+			t.Errorf("%s: verdict %d, overload %v, crash %v", body, j.verdict, j.overload, j.crash)
+		}
+	}
+}

@@ -42,6 +42,12 @@ func TestRunOverALlamaServer(t *testing.T) {
 			line:  `{"custom_id":"r%d","model":"` + strings.TrimSuffix(filepath.Base(model), ".gguf") + `","prompt":"item %d","max_tokens":8}`,
 			said:  "200 answered, 0 failed",
 		},
+		{
+			name:  "slots that share too small a cache",
+			start: append(one, "-c", "1024"),
+			line:  `{"custom_id":"c%d","prompt":"%d ` + strings.Repeat("w1 ", 400) + `","max_tokens":8}`,
+			said:  "200 answered, 0 failed",
+		},
 		{name: "long prompts", start: append(one, "-c", "512"), line: `{"custom_id":"l%d","prompt":"%d ` + strings.Repeat("w1 ", 600) + `"}`, code: exitFailed, said: "exceeds the available context size"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
