@@ -38,6 +38,7 @@ type feed struct {
 	paused    atomic.Bool
 	gone      atomic.Bool // it has ended, or was deleted
 	taken     int64       // requests pulled, for its turn among the others; the fetch loop's
+	saidSwaps bool        // it was said what its models cost, if they do; the fetch loop's
 	listed    bool        // it had a source to pull from at the last look; the fetch loop's
 }
 

@@ -41,7 +41,7 @@ type health struct {
 	known    bool // info is
 	calls    context.Context
 	cut      context.CancelFunc // of calls
-	said     map[string]bool
+	said     *Said
 	// When the server did something last, and when it was complained of. (A number in
 	// their place would follow steps of the wall clock.)
 	moved, complained time.Time
@@ -129,17 +129,25 @@ func (h *health) expired(now time.Time) bool {
 	return h.why != "" && (h.hung || h.refusing || now.Sub(h.since) > downGrace)
 }
 
-// once reports whether something is said for the first time.
-func (h *health) once(text string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.said[text] {
+// once reports whether something is said of the server for the first time.
+func (h *health) once(text string) bool { return h.said.once(text) }
+
+// Said is what was said of a model server that is said once only. The zero value is nothing.
+type Said struct {
+	mu    sync.Mutex
+	texts map[string]bool
+}
+
+func (s *Said) once(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.texts[text] {
 		return false
 	}
-	if h.said == nil {
-		h.said = map[string]bool{}
+	if s.texts == nil {
+		s.texts = map[string]bool{}
 	}
-	h.said[text] = true
+	s.texts[text] = true
 	return true
 }
 
@@ -293,7 +301,7 @@ func (w *Worker) noteSlots() {
 	info, _ := w.Info()
 	note := info.SlotsNote()
 	busy, held := w.stats.InFlight.Load(), w.held.Load()
-	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.once(note) {
+	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.once("slots") {
 		return
 	}
 	w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Msg(note)

@@ -232,10 +232,11 @@ func (w *Worker) hasWork(ctx context.Context, from pullFrom) bool {
 
 // saySwaps says once for a run that has more models than the server holds what that costs.
 func (w *Worker) saySwaps(list []pullFrom, holds int, names modelNames) {
-	for i, from := range list {
-		if i > 0 && list[i-1].feed == from.feed || !w.health.once("swaps "+from.feed.run) {
+	for _, from := range list {
+		if from.feed.saidSwaps {
 			continue
 		}
+		from.feed.saidSwaps = true
 		models := map[string]bool{}
 		served := w.models()
 		for _, name := range from.feed.models {

@@ -37,6 +37,10 @@ type Config struct {
 	Grace    time.Duration      // to finish what is in flight after a stop. Defaults to 30 s.
 	Log      zerolog.Logger
 
+	// Said is kept for the next worker at the same server, so that nothing is said twice of it.
+	// Defaults to one of the worker's own.
+	Said *Said
+
 	// StopRefused has Run return a [RefusedError] when the model server refuses all
 	// requests and never took one, instead of waiting until it does.
 	StopRefused bool
@@ -97,6 +101,7 @@ func New(cfg Config) *Worker {
 		turns: modelTurns{long: turnLong, urgent: turnUrgent},
 	}
 	w.refusals.full = make(chan struct{}, 1)
+	w.health.said = cmp.Or(cfg.Said, &Said{})
 	w.health.renew()
 	return w
 }

@@ -36,7 +36,8 @@ type staff struct {
 	state    string // folder
 
 	group *errgroup.Group
-	hired int // so far
+	hired int                     // so far
+	said  map[string]*worker.Said // of each server, by its URL: it may go and come again
 	stop  map[*modelserver.Server]context.CancelFunc
 }
 
@@ -44,6 +45,7 @@ type staff struct {
 func (s *staff) work(ctx context.Context) error {
 	s.group, ctx = errgroup.WithContext(ctx)
 	s.stop = map[*modelserver.Server]context.CancelFunc{}
+	s.said = map[string]*worker.Said{}
 	for i, server := range s.models.servers {
 		s.hire(ctx, server, s.models.workerName(s.name, i))
 	}
@@ -55,6 +57,10 @@ func (s *staff) work(ctx context.Context) error {
 func (s *staff) hire(ctx context.Context, server *modelserver.Server, name string) {
 	cfg := workerConfig(s.command, s.models, server, s.link, s.state, s.log.With().Str("server", server.URL()).Logger())
 	cfg.Name = name
+	if s.said[server.URL()] == nil {
+		s.said[server.URL()] = &worker.Said{}
+	}
+	cfg.Said = s.said[server.URL()]
 	s.screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, s.link.name, server.URL(), atOnce(s.command))
 	w := worker.New(cfg)
 	remove := s.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, w})
