@@ -29,6 +29,6 @@ func (lmDeploy) name() string { return "LMDeploy" }
 func (lmDeploy) describe(context.Context, *Server, *Info) error { return nil }
 
 func (lmDeploy) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := s.page(ctx, metricsPage, &lmDeployGauges, "start LMDeploy with metrics")
+	page, err := s.page(ctx, metricsPage, &lmDeployGauges, "start LMDeploy without --disable-metrics")
 	return page.load(kvUsage, tokens, promptTokens), err
 }
