@@ -24,6 +24,9 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
 	cancel()
 	w.stats.InFlight.Add(-1)
+	if t.path != nil {
+		w.queue.ended(t, j.ok())
+	}
 	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload, After: j.after})
 	took := time.Since(begin)
 	switch {

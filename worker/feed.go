@@ -23,6 +23,7 @@ type feed struct {
 	priority int
 	models   []string       // of the run
 	largest  int            // requests in a shard of it, at most
+	grouped  bool           // those that begin alike share a prompt cache
 	objects  *proto.Objects // of its requests
 	answers  *proto.Answers
 	results  jetstream.Stream // looked up before the first pull
@@ -123,7 +124,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 
 func (w *Worker) newFeed(m proto.Manifest) *feed {
 	f := &feed{
-		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated,
+		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated, grouped: m.Settings.GroupByPrefix,
 		objects: proto.NewObjects(w.cfg.JS, m.Run), answers: proto.NewAnswers(w.cfg.JS, m.Run), sources: map[string]*source{},
 	}
 	if len(m.Settings.Schema) > 0 {
@@ -216,7 +217,12 @@ type pullFrom struct {
 // just what fits: nats.go's prefetching hoards what other workers could run.
 func (w *Worker) fetch(ctx, bus context.Context) {
 	for ctx.Err() == nil {
+		parks := w.queue.parks()
+		if parks > 0 {
+			w.lookAtOthers(ctx)
+		}
 		if w.Down() || w.room() < max(1, w.rate.ahead/4) {
+			w.queue.full(parks)
 			w.await(ctx, time.Second) // a delayed task may have come back, or the server
 			continue
 		}
@@ -230,6 +236,7 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 		})
 		list = w.takeTurns(ctx, list)
 		if len(list) == 0 {
+			w.queue.fetched(false)
 			w.await(ctx, 50*time.Millisecond)
 			continue
 		}
@@ -244,6 +251,7 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			size, wait = min(size, known), w.longPull
 		}
 		n, err := w.pull(ctx, bus, from, size, wait)
+		w.queue.fetched(n > 0 && from.source.waiting > 0)
 		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			from.source.empty = time.Now().Add(time.Second) // the run has ended, as we shall hear
 		} else if err != nil && ctx.Err() == nil {
@@ -365,9 +373,11 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 // read beside the others, since that takes its time.
 func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.Msg) int {
 	w.inHand.Add(1)
+	w.queue.groups.opening.Add(1)
 	if msg.Headers().Get(proto.HeaderObject) == "" {
 		h, requests := w.open(bus, f, model, msg)
 		if h == nil {
+			w.queue.opened()
 			w.inHand.Add(-1)
 			return 0
 		}
@@ -387,9 +397,11 @@ func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.
 		defer w.letGo(model)
 		h, requests := w.open(bus, f, model, msg)
 		w.credit(-one)
-		if h != nil {
-			h.run(bus, requests)
+		if h == nil {
+			w.queue.opened()
+			return
 		}
+		h.run(bus, requests)
 	})
 	return one
 }
@@ -441,5 +453,5 @@ func (w *Worker) open(bus context.Context, f *feed, model string, msg jetstream.
 		return nil, nil
 	}
 	w.credit(len(shard.Requests))
-	return &held{w: w, feed: f, msg: msg, beat: beat, id: shard.ID, source: msg.Headers().Get(proto.HeaderObject)}, shard.Requests
+	return &held{w: w, feed: f, msg: msg, beat: beat, id: shard.ID, model: model, source: msg.Headers().Get(proto.HeaderObject)}, shard.Requests
 }

@@ -289,6 +289,7 @@ func (w *Worker) learn(info modelserver.Info) {
 	h.mu.Unlock()
 	w.cfg.Limiter.Slots(info.Slots)
 	w.recall(info)
+	w.queue.share(sharingOf(info.Flavour), info.Slots)
 	for _, note := range info.Notes {
 		if h.once(note) {
 			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)

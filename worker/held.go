@@ -31,6 +31,7 @@ type held struct {
 	msg    jetstream.Msg
 	beat   *heartbeat
 	id     string
+	model  string
 	source string       // the object that the shard came in, or empty
 	lines  chan outcome // one for each request that was queued
 
@@ -59,6 +60,7 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 	todo, past, err := h.missing(ctx, requests)
 	h.w.credit(len(todo) - len(requests)) // what has its result already needs no room
 	if err != nil {
+		h.w.queue.opened()
 		h.w.credit(-len(todo))
 		if ctx.Err() == nil {
 			h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("hand shard back: cannot see which results it has")
@@ -67,6 +69,7 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 		return
 	}
 	h.start(todo, past)
+	h.w.queue.opened()
 	handedBack, deaths := 0, map[uint32]int{}
 	var flush <-chan time.Time
 	for n := 0; n < len(todo); {
@@ -130,8 +133,9 @@ func withTimeout[T any](ctx context.Context, ask func(context.Context) (T, error
 func (h *held) start(requests []proto.Request, past past) {
 	h.lines = make(chan outcome, len(requests))
 	now := time.Now()
-	for _, r := range requests {
-		t := &task{
+	tasks := make([]*task, len(requests))
+	for i, r := range requests {
+		tasks[i] = &task{
 			Request: r,
 			hash:    r.Hash(),
 			single:  !answer.Counted(r.URL, r.Body),
@@ -140,11 +144,16 @@ func (h *held) start(requests []proto.Request, past past) {
 			first:   now,
 			deaths:  past.deathsOf(r.Seq),
 		}
+	}
+	if h.feed.grouped {
+		h.w.queue.enter(tasks)
+	}
+	for _, t := range tasks {
 		switch {
-		case r.Refused != "":
-			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: r.Refused}}, 0)
-		case past.poison(r.Seq):
-			t.poisoned("the worker", max(past.lost, past.alone[r.Seq]))
+		case t.Refused != "":
+			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}}, 0)
+		case past.poison(t.Seq):
+			t.poisoned("the worker", max(past.lost, past.alone[t.Seq]))
 		case t.deaths > 0:
 			h.w.suspects.add(t)
 			h.w.queue.nudge()
@@ -161,6 +170,9 @@ func (h *held) start(requests []proto.Request, past past) {
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	w := t.shard.w
 	w.cutoffs.ended(t)
+	if t.path != nil {
+		w.queue.leave(t)
+	}
 	r.Run, r.Seq, r.CustomID, r.RequestHash = t.shard.feed.run, t.Seq, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = w.cfg.Name, t.attempts, t.reasons
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
@@ -177,6 +189,9 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 // handBack ends a task without a result, so that another worker runs it.
 func (t *task) handBack() {
 	t.shard.w.cutoffs.ended(t)
+	if t.path != nil {
+		t.shard.w.queue.leave(t)
+	}
 	t.shard.lines <- outcome{seq: t.Seq, deaths: t.deaths}
 }
 

@@ -35,14 +35,7 @@ func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	if !from.feed.published.Load() || s.consumer == nil || s.size == 0 || s.waiting > nearEnd || own < worthIt || w.room() < 1 {
 		return false
 	}
-	if time.Since(w.others.asked) > lookAgain {
-		w.others.asked = time.Now()
-		list, err := withTimeout(ctx, w.others.presence.Workers)
-		if err != nil {
-			list = nil // in doubt we work
-		}
-		w.others.list = list
-	}
+	w.lookAtOthers(ctx)
 	rate, slowest := 0.0, time.Duration(0)
 	for _, o := range w.others.list {
 		latency := time.Duration(o.LatencySeconds * float64(time.Second))
@@ -63,6 +56,19 @@ func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	}
 	s.waiting = int(info.NumPending) * s.size
 	return time.Duration(float64(s.waiting)/rate*float64(time.Second))+slowest < own
+}
+
+// lookAtOthers asks who else works, once in a while.
+func (w *Worker) lookAtOthers(ctx context.Context) {
+	if time.Since(w.others.asked) <= lookAgain {
+		return
+	}
+	w.others.asked = time.Now()
+	list, err := withTimeout(ctx, w.others.presence.Workers)
+	if err != nil {
+		list = nil // in doubt we work
+	}
+	w.others.list = list
 }
 
 // latency is the time that the model server takes for a request, of late.

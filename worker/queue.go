@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +30,12 @@ type task struct {
 	mismatched bool          // it had an answer that does not match the schema
 	kept       *proto.Result // an answer that was cut off, should there be no better one
 	keptTook   time.Duration
+
+	// Where requests are grouped. The queue's lock guards them.
+	path     []*beginning // of its prompt, each longer than the one before; nil: it is in no group
+	reserved bool         // it counts as busy
+	follows  bool         // it has waited for one that has ended, and goes now
+	fills    *beginning   // it goes for want of another, and else would wait for this
 }
 
 // counted is the body that an answer is compared with, nil if there is nothing to compare.
@@ -51,6 +59,8 @@ type queue struct {
 	mu      sync.Mutex
 	tasks   []*task
 	head    int
+	first   []*task // go before the others: they follow one of their group
+	groups  groups
 	waiting map[*task]*time.Timer
 	closed  bool
 	nudged  bool
@@ -58,7 +68,11 @@ type queue struct {
 }
 
 func newQueue() *queue {
-	return &queue{waiting: map[*task]*time.Timer{}, ready: make(chan struct{}, 1)}
+	return &queue{
+		waiting: map[*task]*time.Timer{},
+		ready:   make(chan struct{}, 1),
+		groups:  groups{seed: maphash.MakeSeed(), known: map[uint64]*beginning{}, crowded: func() {}},
+	}
 }
 
 // push adds tasks. It returns false, and does not take them, after close.
@@ -102,12 +116,11 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 			q.mu.Unlock()
 			return nil, false
 		}
-		if q.head < len(q.tasks) {
-			t := q.tasks[q.head]
-			q.tasks[q.head] = nil
-			if q.head++; q.head == len(q.tasks) {
-				q.tasks, q.head = q.tasks[:0], 0
-			}
+		t := q.next()
+		if t == nil {
+			t = q.groups.fill() // perhaps: see instead
+		}
+		if t != nil {
 			q.mu.Unlock()
 			return t, true
 		}
@@ -125,6 +138,27 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 	}
 }
 
+// next takes out the first task that need not wait for another of its group, nil if there
+// is none.
+func (q *queue) next() *task {
+	if len(q.first) > 0 {
+		t := q.first[0]
+		q.first = slices.Delete(q.first, 0, 1)
+		return t
+	}
+	for q.head < len(q.tasks) {
+		t := q.tasks[q.head]
+		q.tasks[q.head] = nil
+		if q.head++; q.head == len(q.tasks) {
+			q.tasks, q.head = q.tasks[:0], 0
+		}
+		if t.path == nil || !q.groups.park(t) {
+			return t
+		}
+	}
+	return nil
+}
+
 // nudge has pop return without a task, if there is none.
 func (q *queue) nudge() {
 	q.mu.Lock()
@@ -137,12 +171,12 @@ func (q *queue) nudge() {
 func (q *queue) close() []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	rest := append([]*task(nil), q.tasks[q.head:]...)
+	rest := slices.Concat(q.first, q.groups.sweep(func(*task) bool { return true }), q.tasks[q.head:])
 	for t, timer := range q.waiting {
 		timer.Stop()
 		rest = append(rest, t)
 	}
-	q.tasks, q.head, q.closed = nil, 0, true
+	q.first, q.tasks, q.head, q.closed = nil, nil, 0, true
 	clear(q.waiting)
 	q.signal()
 	return rest
@@ -161,6 +195,14 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 		}
 	}
 	q.tasks, q.head = rest, 0
+	out = append(out, q.groups.sweep(gone)...)
+	q.first = slices.DeleteFunc(q.first, func(t *task) bool {
+		if gone(t) {
+			out = append(out, t)
+			return true
+		}
+		return false
+	})
 	for t, timer := range q.waiting {
 		if gone(t) {
 			timer.Stop()
@@ -176,6 +218,13 @@ func (q *queue) delayed() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.waiting)
+}
+
+// parked is the number of tasks that wait for another one of their group.
+func (q *queue) parked() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.groups.parked
 }
 
 func (q *queue) signal() {

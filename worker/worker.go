@@ -100,6 +100,7 @@ func New(cfg Config) *Worker {
 		looks: make(chan struct{}, maxLooks), longPull: 500 * time.Millisecond,
 		turns: modelTurns{long: turnLong, urgent: turnUrgent},
 	}
+	w.queue.groups.crowded = w.wake
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.said = cmp.Or(cfg.Said, &Said{})
 	w.health.renew()
@@ -222,9 +223,15 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			sleep(ctx, 50*time.Millisecond)
 			continue
 		}
+		if t.path != nil && !w.queue.awaitSlot(ctx) {
+			break
+		}
 		slot, err := w.cfg.Limiter.Acquire(ctx)
 		if err != nil {
 			break
+		}
+		if t.path != nil && t.deaths == 0 {
+			t = w.queue.instead(ctx, t)
 		}
 		// The era first: if the server hangs from now on, that ends it.
 		era := w.health.era()
@@ -236,6 +243,9 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 		case w.Down(), w.refusals.undecided(), w.cutoffs.waits.Load(): // while there was no slot
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			continue
+		}
+		if t.path != nil {
+			w.queue.sent(t)
 		}
 		w.attempts.Add(1)
 		a := trial{era, t, slot}
@@ -296,12 +306,12 @@ func (r *rate) measure(ended int64, now time.Time) {
 // room is how many more requests the worker wants: so many that all slots are taken,
 // and those held ahead. A pull brings whole shards, so it may come to hold the rest of
 // a shard more. What waits for its next attempt takes no room, up to a bound, nor does
-// what was refused and may have company.
+// what was refused and may have company, or what waits for another request of its group.
 func (w *Worker) room() int {
 	w.rate.measure(w.stats.Done.Load(), time.Now())
 	want := w.cfg.Limiter.Limit() + max(1, w.rate.ahead)
 	held := int(w.held.Load())
-	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load())
+	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + w.mayWait()
 	return min(want-(held-idle), max(8*want, 2*refusedMaybe)-held)
 }
 

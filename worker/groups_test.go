@@ -1,0 +1,384 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// ask is the body of a question about a document.
+func ask(document string, question int) []byte {
+	return fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s, question %d"}]}`, strings.Repeat(document, 2000), question)
+}
+
+// grouped is a queue of a run whose requests are grouped.
+type grouped struct {
+	*queue
+	t     *testing.T
+	shard *held
+}
+
+func newGrouped(t *testing.T, how sharing, slots int) *grouped {
+	t.Helper()
+	g := &grouped{queue: newQueue(), t: t, shard: &held{model: "m", feed: &feed{run: "r"}}}
+	g.share(how, slots)
+	return g
+}
+
+// add has tasks come in a shard: each is called by its document and its number.
+func (g *grouped) add(names ...string) {
+	g.t.Helper()
+	tasks := make([]*task, len(names))
+	for i, name := range names {
+		tasks[i] = &task{Request: proto.Request{CustomID: []byte(name), Body: ask(name[:1], int(name[1]-'0'))}, shard: g.shard}
+	}
+	g.enter(tasks)
+	if !g.push(tasks...) {
+		g.t.Fatal("the queue is closed")
+	}
+}
+
+// send takes the next task and has it go to the server.
+func (g *grouped) send(want string) *task {
+	g.t.Helper()
+	t, ok := g.pop(g.t.Context())
+	if !ok {
+		g.t.Fatal("pop ends")
+	}
+	t = g.instead(g.t.Context(), t)
+	g.sent(t)
+	if string(t.CustomID) != want {
+		g.t.Errorf("%s goes, want %s", t.CustomID, want)
+	}
+	return t
+}
+
+// end has a task end.
+func (g *grouped) end(t *task, answered bool) {
+	g.ended(t, answered)
+	if answered {
+		g.leave(t)
+	}
+}
+
+func TestGroupsOneGoesFirst(t *testing.T) {
+	t.Parallel()
+	g := newGrouped(t, sharesComputed, 0)
+	g.add("a1", "a2", "b1", "a3", "b2", "c1")
+	a := g.send("a1")
+	g.send("b1")
+	g.send("c1")
+	if n := g.parked(); n != 3 {
+		t.Errorf("%d wait, want 3", n)
+	}
+	g.end(a, true)
+	g.send("a2") // what it shares is computed
+	g.send("a3")
+	g.add("a4") // still
+	g.send("a4")
+	g.send("b2") // for want of another
+}
+
+func TestGroupsOneAfterTheOtherInSlots(t *testing.T) {
+	t.Parallel()
+	g := newGrouped(t, sharesIdleSlots, 4)
+	g.add("a1", "a2", "a3", "b1", "b2", "c1", "d1")
+	a := g.send("a1")
+	b := g.send("b1")
+	g.send("c1")
+	g.end(a, true)
+	a = g.send("a2") // in the slot of a1, before d1
+	g.end(b, true)
+	g.send("b2")
+	g.send("d1")
+	g.end(a, true)
+	g.send("a3")
+	if g.parked() != 0 {
+		t.Errorf("%d wait", g.parked())
+	}
+}
+
+// A group that has a slot more, for want of others, keeps it.
+func TestGroupsFillWithTheLargest(t *testing.T) {
+	t.Parallel()
+	g := newGrouped(t, sharesIdleSlots, 4)
+	g.add("a1", "a2", "b1", "b2", "b3", "b4", "b5")
+	g.send("a1")
+	first := g.send("b1")
+	second := g.send("b2")
+	g.end(second, true)
+	g.send("b3")
+	g.end(first, true)
+	g.send("b4")
+}
+
+func TestGroupsAfterAFailure(t *testing.T) {
+	t.Parallel()
+	for _, how := range []sharing{sharesComputed, sharesIdleSlots} {
+		g := newGrouped(t, how, 0)
+		g.add("a1", "a2", "a3")
+		a := g.send("a1")
+		g.add("b1")
+		g.send("b1")
+		g.end(a, false)
+		g.send("a2") // it leads now
+		if n := g.parked(); n != 1 {
+			t.Errorf("%d wait for it, want 1", n)
+		}
+		g.push(a)
+		g.add("c1")
+		g.send("c1")
+		if n := g.parked(); n != 2 {
+			t.Errorf("%d wait for it, want that which failed too", n)
+		}
+	}
+}
+
+// One that goes back to the bus before it was sent leads nobody.
+func TestGroupsAfterOneWasHandedBack(t *testing.T) {
+	t.Parallel()
+	g := newGrouped(t, sharesComputed, 0)
+	g.add("a1", "a2", "a3", "b1")
+	a, _ := g.pop(t.Context())
+	g.send("b1")
+	g.leave(a)
+	g.send("a2")
+	out := g.remove(func(t *task) bool { return string(t.CustomID) == "a3" })
+	if len(out) != 1 || g.parked() != 0 {
+		t.Errorf("%d taken out, %d wait", len(out), g.parked())
+	}
+}
+
+// What a slot is for is decided when it is free.
+func TestGroupsDecideLate(t *testing.T) {
+	t.Parallel()
+	g := newGrouped(t, sharesIdleSlots, 4)
+	g.add("a1", "a2")
+	a := g.send("a1")
+	fills, _ := g.pop(t.Context())
+	if string(fills.CustomID) != "a2" {
+		t.Fatalf("%s fills", fills.CustomID)
+	}
+	g.add("b1", "b2")
+	if got := g.instead(t.Context(), fills); string(got.CustomID) != "b1" || g.parked() != 1 {
+		t.Errorf("%s goes, want that of another group; %d wait", got.CustomID, g.parked())
+	}
+	g.add("c1")
+	leads, _ := g.pop(t.Context())
+	g.end(a, true)
+	if got := g.instead(t.Context(), leads); string(got.CustomID) != "a2" {
+		t.Errorf("%s goes, want that which follows a1", got.CustomID)
+	}
+	g.send("c1")
+}
+
+// A free slot waits for what the fetch loop brings, and not for long.
+func TestGroupsWaitForTheFetchLoop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrouped(t, sharesComputed, 0)
+		asked := 0
+		g.groups.crowded = func() { asked++ }
+		g.add("a1", "a2", "a3", "a4")
+		g.send("a1")
+		begin := time.Now()
+		g.send("a2")
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it goes after %v, want at once: the bus has no more", took)
+		}
+		g.fetched(true)
+		before := asked
+		go func() {
+			time.Sleep(fillAfter / 2)
+			g.add("b1")
+		}()
+		g.send("b1")
+		if asked == before {
+			t.Error("the fetch loop is not asked")
+		}
+		go func() {
+			parks := g.parks()
+			time.Sleep(fillAfter / 2)
+			g.full(parks)
+		}()
+		begin = time.Now()
+		g.send("a3")
+		if took := time.Since(begin); took != fillAfter/2 {
+			t.Errorf("it goes after %v, want as soon as there is no room for more", took)
+		}
+		begin = time.Now()
+		g.send("a4")
+		if took := time.Since(begin); took != fillAfter {
+			t.Errorf("it goes after %v, want %v", took, fillAfter)
+		}
+	})
+}
+
+// What waits at a server takes the next slot, whatever that has.
+func TestGroupsAwaitSlot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrouped(t, sharesIdleSlots, 1)
+		g.add("a1", "b1")
+		a := g.send("a1")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if g.awaitSlot(ctx) {
+			t.Error("there is a slot")
+		}
+		go func() {
+			time.Sleep(time.Second)
+			g.end(a, true)
+		}()
+		if !g.awaitSlot(t.Context()) {
+			t.Error("there is no slot")
+		}
+	})
+}
+
+func TestGroupsNeedMuchInCommon(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 4*stretch)
+	for _, tt := range []struct {
+		name   string
+		a, b   string
+		parked int
+	}{
+		{"the same document", `{"messages":"` + long + `1"}`, `{"messages":"` + long + `2"}`, 1},
+		{"wherever it stands", `{"messages":"` + long + `1"}`, `{"top_p":1,"messages":"` + long + `2"}`, 1},
+		{"tools", `{"messages":"1","tools":"` + long + `"}`, `{"tools":"` + long + `","messages":"2"}`, 1},
+		{"less than half", `{"messages":"` + long + strings.Repeat("a", 5*stretch) + `"}`, `{"messages":"` + long + strings.Repeat("b", 5*stretch) + `"}`, 0},
+		{"short", `{"messages":"1"}`, `{"messages":"1"}`, 0},
+		{"none", `{}`, ``, 0},
+	} {
+		g := newGrouped(t, sharesComputed, 0)
+		tasks := []*task{{Request: proto.Request{Body: []byte(tt.a)}, shard: g.shard}, {Request: proto.Request{Body: []byte(tt.b)}, shard: g.shard}}
+		g.enter(tasks)
+		g.push(tasks...)
+		g.push(numbered(3))
+		for range 2 - tt.parked + 1 {
+			g.pop(t.Context())
+		}
+		if n := g.parked(); n != tt.parked {
+			t.Errorf("%s: %d wait, want %d", tt.name, n, tt.parked)
+		}
+	}
+}
+
+// Whatever becomes of tasks, each gets its turn, and nothing of them is left.
+func TestGroupsLoseNothing(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		g := newGrouped(t, sharing(random.IntN(2)), random.IntN(5))
+		var there []*task
+		in, out := 0, 0
+		for in < 60 || out < in {
+			switch n := random.IntN(10); {
+			case n < 3 && in < 60:
+				var names []string
+				for range 1 + random.IntN(5) {
+					names = append(names, fmt.Sprintf("%c%d", 'a'+rune(random.IntN(4)), random.IntN(10)))
+				}
+				in += len(names)
+				g.add(names...)
+			case n < 6 && g.waits() && len(there) < 5:
+				task, _ := g.pop(t.Context())
+				task = g.instead(t.Context(), task)
+				if random.IntN(5) == 0 { // its run is paused
+					g.leave(task)
+					out++
+					continue
+				}
+				g.sent(task)
+				there = append(there, task)
+			case n < 9 && len(there) > 0:
+				i := random.IntN(len(there))
+				task := there[i]
+				there = slices.Delete(there, i, i+1)
+				ok := random.IntN(3) > 0
+				if g.end(task, ok); ok {
+					out++
+				} else {
+					g.push(task)
+				}
+			case n == 9 && random.IntN(10) == 0:
+				for _, task := range g.remove(func(*task) bool { return random.IntN(2) == 0 }) {
+					g.leave(task)
+					out++
+				}
+			}
+			if len(there) == 0 && in >= 60 && out < in && !g.waits() {
+				t.Fatalf("seed %d: %d of %d are lost", seed, in-out, in)
+			}
+		}
+		if gr := &g.groups; len(gr.known) != 0 || len(gr.held) != 0 || gr.parked != 0 || gr.there != 0 || len(g.first) != 0 {
+			t.Fatalf("seed %d: left are %d beginnings, %d groups, %d that wait, %d at the server, %d that follow",
+				seed, len(gr.known), len(gr.held), gr.parked, gr.there, len(g.first))
+		}
+	}
+}
+
+// waits reports whether there is a task to take.
+func (g *grouped) waits() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.first) > 0 || g.groups.parked > 0 || g.head < len(g.tasks)
+}
+
+// Ten questions about each document are answered from one reading of it, at servers that
+// share prompts each in their way.
+func TestGroupedRunFindsItsPrompts(t *testing.T) {
+	t.Parallel()
+	const documents, questions, slots = 24, 10, 8
+	for _, tt := range []struct {
+		flavour sim.Flavour
+		cache   int
+	}{
+		{sim.VLLM, 1 << 20},
+		{sim.SGLang, 1 << 20},
+		{sim.LlamaCPP, 1}, // nothing in the host's memory
+		{sim.LlamaCPP, 8 * 600},
+		{sim.Ollama, 1},
+	} {
+		t.Run(fmt.Sprint(tt.flavour, tt.cache), func(t *testing.T) {
+			t.Parallel()
+			server := sim.New(sim.Config{Flavour: tt.flavour, Models: []string{"m"}, Slots: slots, Prefix: tt.cache, TTFT: 20 * time.Millisecond, TPOT: time.Millisecond, Tokens: 20})
+			s := httptest.NewServer(server)
+			defer s.Close()
+			b := newRuns(t, s.URL)
+			b.cfg.Run, b.cfg.Limiter = "r", limit.Fixed(slots)
+			m := b.makeStreams("r", 0, "m")
+			m.Settings = proto.Settings{GroupByPrefix: true, ShardSize: 32}
+			b.announceRun(m)
+			var requests []proto.Request
+			for i := range documents * questions {
+				requests = append(requests, proto.Request{
+					Seq: uint32(i), CustomID: fmt.Appendf(nil, `"c%d"`, i), URL: "/v1/chat/completions",
+					Body: ask(string(rune('A'+i/questions)), i%questions),
+				})
+			}
+			for i := 0; i < len(requests); i += 32 {
+				b.publish(proto.ShardID(0, uint64(i/32)), requests[i:min(i+32, len(requests))]...)
+			}
+			w, stop := b.start()
+			b.finish(w, stop, len(requests))
+			load := server.Engine().Load()
+			// One reading of each document, and one for each slot that begins or ends in
+			// another's group.
+			if share := float64(load.CacheHits) / float64(load.CacheQueries); share < 0.8 {
+				t.Errorf("%.3f of the prompts came from the cache", share)
+			}
+		})
+	}
+}
