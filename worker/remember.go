@@ -10,8 +10,9 @@ import (
 // recalled is what the worker knows of the memory of how many requests at once its server
 // takes. The lock for asking the server guards it.
 type recalled struct {
-	key  string // of the server; "" before it has said what it is
-	kept int
+	key   string // of the server; "" before it has said what it is
+	kept  int
+	wrote bool // by this process, which also says that the server was met
 }
 
 // recall begins the search for the number of requests at once where it ended last time.
@@ -25,7 +26,7 @@ func (w *Worker) recall(info modelserver.Info) {
 		return
 	}
 
-	r.key, r.kept = key, w.cfg.Memory.AtOnce(key)
+	r.key, r.kept, r.wrote = key, w.cfg.Memory.AtOnce(key), false
 	if r.kept > 0 && w.cfg.Limiter.Begin(r.kept) {
 		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Int("at_once", w.cfg.Limiter.Limit()).
 			Msg("beginning with as many requests at once as this server took the last time")
@@ -48,11 +49,12 @@ func (w *Worker) remember() {
 	w.health.asking.Lock()
 	defer w.health.asking.Unlock()
 	r, n := &w.recalled, w.cfg.Limiter.Found()
-	if r.key == "" || n == 0 || n <= r.kept+r.kept/10 && n >= r.kept-r.kept/10 {
+	same := r.wrote && n <= r.kept+r.kept/10 && n >= r.kept-r.kept/10
+	if r.key == "" || n == 0 || same {
 		return
 	}
 	if err := w.cfg.Memory.Keep(r.key, n); err != nil {
 		w.cfg.Log.Debug().Err(err).Msg("the number of requests at once is found anew at the next start")
 	}
-	r.kept = n
+	r.kept, r.wrote = n, true
 }
