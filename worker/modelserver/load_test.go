@@ -115,6 +115,39 @@ func TestSimulatedServer(t *testing.T) {
 	}
 }
 
+// A counter that moves only when a request ends says nothing of a server that is at work on long
+// ones.
+func TestCountsAtEnd(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		server *fake
+		atEnd  bool
+	}{
+		{"vLLM", newVLLM(t), false},
+		{"Ollama", newOllama(t), false},
+		{"llama.cpp", newLlamaCPP(t), true},
+		{"a router of llama.cpp", newRouter(t), true},
+		{"SGLang", newSGLang(t), true},
+		{"TensorRT-LLM", newTensorRT(t), true},
+		{"TGI", &fake{replies: map[string]reply{"/v1/models": {body: tgiModels}, "/metrics": {body: golden(t, "tgi.txt")}}}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, tt.server)
+			if s.CountsAtEnd() {
+				t.Error("true of a server that nobody has looked at")
+			}
+			if _, err := s.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.CountsAtEnd(); got != tt.atEnd {
+				t.Errorf("%v, want %v", got, tt.atEnd)
+			}
+		})
+	}
+}
+
 func TestLoadBeforeLook(t *testing.T) {
 	t.Parallel()
 	if _, err := serve(t, newVLLM(t)).Load(t.Context()); !errors.Is(err, ErrNoGauges) {

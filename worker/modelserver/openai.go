@@ -42,7 +42,8 @@ func (i *Info) fewer(most int) int {
 // countsAtEnd is a part of servers whose counter of tokens moves only when a request ends.
 type countsAtEnd struct{}
 
-func (countsAtEnd) countsAtEnd() {}
+// tokensAtEnd has another name than the type: a field hides a method of its name.
+func (countsAtEnd) tokensAtEnd() {}
 
 // CountsAtEnd reports whether the server's counter of tokens moves only when a request ends, so
 // that a counter that stands still is no sign of a server that does.
@@ -51,6 +52,6 @@ func (s *Server) CountsAtEnd() bool {
 	if known == nil {
 		return false
 	}
-	_, atEnd := known.flavour.(interface{ countsAtEnd() })
+	_, atEnd := known.flavour.(interface{ tokensAtEnd() })
 	return atEnd
 }
