@@ -54,6 +54,9 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	if m.State == proto.StateValidating {
 		return nil, fmt.Errorf("run %s: %w", k.run, errUnsubmitted)
 	}
+	if err := k.checkFree(ctx); err != nil {
+		return nil, err
+	}
 	if err := checkOutput(k.output); err != nil {
 		return nil, err
 	}
@@ -103,6 +106,28 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	}
 	k.forgetInput()
 	return readMeta(k.output)
+}
+
+// checkFree fails if another process collects the run. What is wrong with the files here is
+// then of no concern to the run.
+func (k *keeper) checkFree(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	presence, err := proto.OpenPresence(ctx, k.link.js)
+	if err != nil {
+		return err
+	}
+	who, there, err := presence.CollectorOf(ctx, k.run)
+	if err == nil && there && who != k.info() {
+		err = fmt.Errorf("%w: into %s", proto.ErrCollected, who)
+	}
+
+	return err
+}
+
+// info is what the collector is for others.
+func (k *keeper) info() proto.CollectorInfo {
+	return proto.CollectorInfo{Host: hostName(), Output: string(k.output)}
 }
 
 // publishMissing has only the requests published that have no line in the journal, if the
@@ -238,12 +263,18 @@ func noteProblem(ctx context.Context, runs *proto.Runs, m proto.Manifest, text s
 	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = cutBytes(text, maxProblem) })
 }
 
-// refuseRun ends a run that cannot be collected.
-func refuseRun(ctx context.Context, runs *proto.Runs, m proto.Manifest, text string) error {
-	return updateSame(ctx, runs, m, func(now *proto.Manifest) {
-		ended := time.Now().UTC()
-		now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, cutBytes(text, maxProblem)
+// refuseRun ends a run that cannot be collected, unless another collector has begun to. It
+// reports whether it does.
+func (k *keeper) refuseRun(ctx context.Context, runs *proto.Runs, m proto.Manifest, text string) bool {
+	refused := true // or ended meanwhile
+	err := updateSame(ctx, runs, m, func(now *proto.Manifest) {
+		if refused = now.Output == "" || now.Output == k.info().String(); refused {
+			ended := time.Now().UTC()
+			now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, cutBytes(text, maxProblem)
+		}
 	})
+
+	return refused && err == nil
 }
 
 // maxProblem is how many bytes of an error a manifest has.

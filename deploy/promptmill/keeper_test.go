@@ -58,6 +58,38 @@ func TestRunNamedAsAnother(t *testing.T) {
 	}
 }
 
+// Who cannot collect a run leaves it to who does, and ends it for nobody.
+func TestServeLeavesTheRunOfAnother(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t)
+	c := newCommand(t)
+	one, said := c.start("serve", "--nats", url)
+	poll(t, pollTime, "serve", func() bool { return strings.Contains(said.String(), "serving the runs") })
+	c.must("submit", c.input("in.jsonl", 50), "--model", "sim", "--run", "r", "--nats", url)
+	poll(t, pollTime, "the journal", func() bool { return exists(filepath.Join(c.dir, "r.part.zst")) })
+
+	other := newCommand(t)
+	must(t, os.WriteFile(filepath.Join(other.dir, "r.jsonl.zst"), []byte("of another program"), 0o644))
+	_, said = other.start("serve", "--nats", url)
+	poll(t, pollTime, "the other one", func() bool {
+		return strings.Contains(said.String(), "the run is being collected by another process: into ")
+	})
+
+	// Nor does it while that one is away.
+	must(t, one.Process.Signal(os.Interrupt))
+	poll(t, pollTime, "the other one to try", func() bool { return strings.Contains(said.String(), "was not written by promptmill") })
+	state := func() string { return c.must("status", "r", "--nats", url) }
+	poll(t, pollTime, "the problem", func() bool { return strings.Contains(state(), "it is not collected: ") })
+	c.start("serve", "--nats", url)
+	c.start("worker", "--nats", url, "--url", newModel(t, sim.Config{Tokens: 5}).url)
+	c.ended("r", pollTime)
+	poll(t, pollTime, "the end of the run", func() bool { return strings.Contains(state(), "completed") })
+	if text := state(); strings.Contains(text, "problem") {
+		t.Error(text)
+	}
+	c.verified("in.jsonl", "r")
+}
+
 // A journal that is damaged at its beginning is put aside, and the run is collected anew.
 func TestDamagedJournalIsPutAside(t *testing.T) {
 	t.Parallel()

@@ -271,7 +271,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				return
 			}
 			if _, others := errors.AsType[othersFiles](err); others {
-				if refuseRun(ctx, s.runs, m, err.Error()) == nil {
+				if k.refuseRun(ctx, s.runs, m, err.Error()) {
 					s.screen.say("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
 					return
 				}
