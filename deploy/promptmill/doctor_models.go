@@ -176,9 +176,12 @@ func isAnswer(endpoint string, request, body []byte) bool {
 	return err == nil && content.Problem == ""
 }
 
-// usualModel is the model to ask for: one that is loaded, if the server tells that by
+// usualModel is the model to ask for: one that is loaded, if the server tells that, or tells
 // its context, so that no other has to be.
 func usualModel(info modelserver.Info) string {
+	if len(info.Loaded) > 0 {
+		return info.Loaded[0]
+	}
 	if len(info.Models) == 0 {
 		return "default" // a server without a list takes any name
 	}

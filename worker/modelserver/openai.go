@@ -2,7 +2,8 @@ package modelserver
 
 import (
 	"context"
-	"sync/atomic"
+	"slices"
+	"sync"
 )
 
 // plain is a server of which only the common interface is known. Ollama builds on it.
@@ -14,15 +15,26 @@ func (plain) load(context.Context, *Server) (Load, error)    { return Load{}, Er
 
 // swaps is a part of servers that unload a model to load another, and do not tell how many
 // they can have at once.
-type swaps struct{ most atomic.Int64 }
+type swaps struct {
+	mu     sync.Mutex
+	most   int      // that were seen at once
+	loaded []string // as last looked
+}
 
-// holds is how many models were seen loaded at once, at least 1; 0 of a server that has no
-// others. Each look asks it.
+// holds is how many models the server can have loaded, at least 1, as far as was seen; 0 of a
+// server that has no others. One that went while another came had to make room: then it is as
+// many as there are now, whatever there was of smaller ones. Each look asks it.
 func (s *swaps) holds(info *Info) int {
-	if loaded := int64(len(info.Loaded)); s.most.Load() < loaded {
-		s.most.Store(loaded)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	went := slices.ContainsFunc(s.loaded, func(id string) bool { return !slices.Contains(info.Loaded, id) })
+	came := slices.ContainsFunc(info.Loaded, func(id string) bool { return !slices.Contains(s.loaded, id) })
+	if n := len(info.Loaded); n > s.most || went && came {
+		s.most = n
 	}
-	return info.fewer(max(1, int(s.most.Load())))
+	s.loaded = slices.Clone(info.Loaded)
+
+	return info.fewer(max(1, s.most))
 }
 
 // fewer is a number of models, if it is one and the server has more, or else 0.

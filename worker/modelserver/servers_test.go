@@ -205,24 +205,29 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-// How many models a server holds is learned from how many it was seen to have.
+// How many models a server holds is learned from what it was seen to have loaded.
 func TestHolds(t *testing.T) {
 	t.Parallel()
-	server := newStudio(t)
-	server.set("/v1/models", reply{body: strings.Replace(studioModels, `"data":[`, `"data":[{"id":"c"},`, 1)})
-	s := serve(t, server)
+	var known swaps
 	for _, tt := range []struct {
-		states string
+		loaded string
 		want   int
 	}{
-		{strings.ReplaceAll(studioStates, `"loaded"`, `"not-loaded"`), 1},
-		{studioStates, 1},
-		{strings.ReplaceAll(studioStates, "not-loaded", "loaded"), 2},
-		{studioStates, 2},
+		{"", 1},
+		{"a", 1},
+		{"a b", 2},
+		{"b", 2}, // a was not used for a while
+		{"", 2},
+		{"c", 2},
+		{"c a", 2},
+		{"d", 1}, // it made room for d
+		{"a", 1},
+		{"a b c", 3},
+		{"a b c d", 0}, // all
 	} {
-		server.set("/api/v0/models", reply{body: tt.states})
-		if info, err := s.Look(t.Context()); err != nil || info.Holds != tt.want {
-			t.Errorf("holds %d, %v, want %d", info.Holds, err, tt.want)
+		info := Info{Models: []Model{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}, {ID: "alias", AliasOf: "a"}}, Loaded: strings.Fields(tt.loaded)}
+		if got := known.holds(&info); got != tt.want {
+			t.Errorf("with %q loaded it holds %d, want %d", tt.loaded, got, tt.want)
 		}
 	}
 }
