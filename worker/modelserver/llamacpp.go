@@ -17,8 +17,7 @@ import (
 // a request names. For the gauges of one that is not loaded it would load it, and unload
 // another.
 type llamaCPP struct {
-	countsAtEnd             // server-context.cpp, on_prediction
-	router      atomic.Bool // as last looked
+	router atomic.Bool // as last looked
 }
 
 var llamaKind = kind{
@@ -27,6 +26,8 @@ var llamaKind = kind{
 	header: "llama.cpp", // server-http.cpp
 	gauges: &llamaGauges,
 	page:   metricsPage,
+
+	countsAtEnd: true, // server-context.cpp, on_prediction
 }
 
 // llamaGauges: tools/server/README.md.

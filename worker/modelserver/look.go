@@ -118,6 +118,8 @@ type kind struct {
 	header string      // "Server", of its answers; empty: likewise
 	gauges *gaugeNames // that nothing else has; nil: it has none
 	page   string      // where these are
+	// countsAtEnd says that the counter of tokens moves only when a request ends.
+	countsAtEnd bool
 	// asks asks what only this flavour answers so; nil: there is nothing.
 	asks func(ctx context.Context, s *Server) (bool, error)
 }
@@ -143,6 +145,13 @@ var kinds = []kind{
 type known struct {
 	sign    string // of the list of models; empty: look again
 	flavour flavour
+
+	countsAtEnd bool
+}
+
+// as is a server of the kind that was recognised by a sign.
+func (k kind) as(sign string) *known {
+	return &known{sign: sign, flavour: k.make(), countsAtEnd: k.countsAtEnd}
 }
 
 // Look asks the server what it is and what it serves. The flavour is remembered for
@@ -166,7 +175,9 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 	case errors.Is(err, ErrUnreachable):
 		s.identity.away()
 		if before != nil {
-			s.known.Store(&known{flavour: before.flavour}) // another may come in its place
+			again := *before
+			again.sign = "" // another may come in its place
+			s.known.Store(&again)
 		}
 		info := Info{}
 		if errors.Is(err, ErrLoading) {
@@ -357,7 +368,7 @@ func (s *Server) recognise(ctx context.Context, list modelList, sign string) *kn
 	for _, k := range kinds {
 		owns := k.owner != "" && slices.ContainsFunc(list.cards, func(c card) bool { return c.OwnedBy == k.owner })
 		if owns || k.header != "" && strings.HasPrefix(sign, k.header+"|") {
-			return &known{sign, k.make()}
+			return k.as(sign)
 		}
 	}
 
@@ -376,7 +387,7 @@ func (s *Server) recognise(ctx context.Context, list modelList, sign string) *kn
 			pages[k.page] = text
 		}
 		if page := read(text, k.gauges); page.found[running] != nil {
-			return &known{sign, k.make()}
+			return k.as(sign)
 		}
 	}
 
@@ -386,12 +397,12 @@ func (s *Server) recognise(ctx context.Context, list modelList, sign string) *kn
 		}
 		is, err := k.asks(ctx, s)
 		if is {
-			return &known{sign, k.make()}
+			return k.as(sign)
 		}
 		away = away || errors.Is(err, ErrUnreachable)
 	}
 	if away {
 		return &known{flavour: plain{}} // it could not say now
 	}
-	return &known{sign, plain{}}
+	return &known{sign: sign, flavour: plain{}}
 }

@@ -51,19 +51,9 @@ func (i *Info) fewer(most int) int {
 	return 0
 }
 
-// countsAtEnd is a part of servers whose counter of tokens moves only when a request ends.
-type countsAtEnd struct{}
-
-// tokensAtEnd has another name than the type: a field hides a method of its name.
-func (countsAtEnd) tokensAtEnd() {}
-
 // CountsAtEnd reports whether the server's counter of tokens moves only when a request ends, so
 // that a counter that stands still is no sign of a server that does.
 func (s *Server) CountsAtEnd() bool {
 	known := s.known.Load()
-	if known == nil {
-		return false
-	}
-	_, atEnd := known.flavour.(interface{ tokensAtEnd() })
-	return atEnd
+	return known != nil && known.countsAtEnd
 }

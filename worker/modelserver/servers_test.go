@@ -231,3 +231,31 @@ func TestHolds(t *testing.T) {
 		}
 	}
 }
+
+// Which servers count tokens only when a request ends, also after they were away.
+func TestCountsAtEndWhileAway(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		server *fake
+		want   bool
+	}{
+		"vLLM":         {newVLLM(t), false},
+		"SGLang":       {newSGLang(t), true},
+		"llama.cpp":    {newLlamaCPP(t), true},
+		"TensorRT-LLM": {newTensorRT(t), true},
+		"Ollama":       {newOllama(t), false},
+	} {
+		s := serve(t, tt.server)
+		if s.CountsAtEnd() {
+			t.Errorf("%s: before it was looked at", name)
+		}
+		list := tt.server.replies["/v1/models"]
+		for _, models := range []reply{list, {502, ""}} {
+			tt.server.set("/v1/models", models)
+			s.Look(t.Context())
+			if got := s.CountsAtEnd(); got != tt.want {
+				t.Errorf("%s, after status %d: %v", name, models.status, got)
+			}
+		}
+	}
+}

@@ -14,9 +14,8 @@ import (
 // most important ones elsewhere. It is never asked for /health or /health_generate:
 // they generate a token.
 type sgLang struct {
-	countsAtEnd             // observability/metrics_collector.py, observe_one_finished_request
-	where       string      // its page of gauges
-	noPage      atomic.Bool // as last looked: there is no page of gauges
+	where  string      // its page of gauges
+	noPage atomic.Bool // as last looked: there is no page of gauges
 }
 
 var sglangKind = kind{
@@ -24,6 +23,8 @@ var sglangKind = kind{
 	owner:  "sglang", // sglang/srt/entrypoints/openai/protocol.py, ModelCard
 	gauges: &sglangGauges,
 	page:   metricsPage,
+
+	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
 // sglangGatewayKind is SGLang's router, which has the pages of its servers as one
@@ -32,6 +33,8 @@ var sglangGatewayKind = kind{
 	make:   func() flavour { return &sgLang{where: "/engine_metrics"} },
 	gauges: &sglangGauges,
 	page:   "/engine_metrics",
+
+	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
 // sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no

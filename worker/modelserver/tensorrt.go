@@ -6,13 +6,15 @@ import "context"
 // of which is told once, to whoever asks first, and for which it waits up to 2 s
 // (tensorrt_llm/serve/openai_server.py, get_iteration_stats): nobody else is robbed of them
 // here.
-type tensorRT struct{ countsAtEnd } // metrics/collector.py, log_request_metrics_dict
+type tensorRT struct{}
 
 var tensorRTKind = kind{
 	make:   func() flavour { return tensorRT{} },
 	owner:  "tensorrt_llm", // serve/openai_protocol.py, ModelCard
 	gauges: &tensorRTGauges,
 	page:   tensorRTPage,
+
+	countsAtEnd: true, // metrics/collector.py, log_request_metrics_dict
 }
 
 // tensorRTPage: openai_server.py, mount_metrics.

@@ -3,13 +3,15 @@ package modelserver
 import "context"
 
 // tgi is Hugging Face's text-generation-inference.
-type tgi struct{ countsAtEnd }
+type tgi struct{}
 
 // tgiKind goes by the gauges: the owner of its model is the model itself (router/src/server.rs).
 var tgiKind = kind{
 	make:   func() flavour { return tgi{} },
 	gauges: &tgiGauges,
 	page:   metricsPage,
+
+	countsAtEnd: true,
 }
 
 // tgiGauges: backends/v3/src/backend.rs and queue.rs, router/src/infer, 3.3. Tokens are
