@@ -477,6 +477,7 @@ http {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(nginx, "-p", dir, "-c", file)
+	cmd.SysProcAttr = endWithTest()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

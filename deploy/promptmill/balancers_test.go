@@ -100,6 +100,7 @@ func (b balancer) start(t *testing.T, first, second string) string {
 	cmd, out := exec.Command(path, args...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), "HOME="+folder, "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
+	cmd.SysProcAttr = endWithTest()
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		cmd.Process.Kill()

@@ -42,6 +42,7 @@ func (c command) prepare(args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Env = c.dir, append(os.Environ(), "PROMPTMILL_STATE="+c.state)
+	cmd.SysProcAttr = endWithTest()
 	c.t.Cleanup(func() {
 		if cmd.Process != nil {
 			cmd.Process.Kill()

@@ -50,6 +50,7 @@ func (c command) start(args ...string) (*exec.Cmd, *lockedBuffer) {
 	cmd := exec.Command(path, args...)
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+c.state)
+	cmd.SysProcAttr = endWithTest()
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {

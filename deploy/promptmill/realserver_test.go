@@ -104,6 +104,7 @@ func startServer(t *testing.T, binary string, args []string) string {
 	must(t, listener.Close())
 	cmd, out := exec.Command(binary, append(args, "--host", "127.0.0.1", "--port", strconv.Itoa(port))...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = endWithTest()
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		cmd.Process.Signal(os.Interrupt) // so that a router ends its servers
