@@ -27,10 +27,13 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 		{sim.VLLM, 8000, "vLLM"},
 		{sim.SGLang, 30000, "SGLang"},
 		{sim.LlamaCPP, 8080, "llama.cpp"},
+		{sim.LlamaCPP, 9931, "llama.cpp"},
 		{sim.Ollama, 11434, "Ollama"},
+		{sim.TensorRT, 8000, "TensorRT-LLM"},
+		{sim.LMStudio, 1234, "LM Studio"},
 		{sim.Plain, 8000, "OpenAI-compatible"},
 	} {
-		flavours[string(tt.flavour)] = func(t *testing.T) {
+		flavours[fmt.Sprint(tt.flavour, " at ", tt.port)] = func(t *testing.T) {
 			b := newModelBox(t, tt.flavour, tt.port, slots)
 			in := b.input("in.jsonl", requests)
 			server := b.serve()
@@ -50,7 +53,7 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			b.verified(in, "out")
 			meta := b.meta("out")
 			r := meta.Results
-			if name, _, _ := strings.Cut(meta.Platform, " "); name != tt.platform || r.SuccessCount != requests || r.FailureCount != 0 {
+			if !strings.HasPrefix(meta.Platform, tt.platform) || r.SuccessCount != requests || r.FailureCount != 0 {
 				t.Errorf("%q answered %d and failed %d of %d requests", meta.Platform, r.SuccessCount, r.FailureCount, requests)
 			}
 			// Dying with a server is not held against a request, and the only trouble was that.
