@@ -52,13 +52,17 @@ func (j *Journal) Claim(out Output) error {
 	if err != nil {
 		return err
 	}
+	path, err := filepath.Abs(j.path) // for processes in other folders
+	if err != nil {
+		return err
+	}
 	c := &claim{targets: targets}
-	err = c.lock(out, j.path)
+	err = c.lock(out, path)
 	if err == nil {
-		err = c.check(out, j.path)
+		err = c.check(out, path)
 	}
 	if err != nil {
-		c.release(j.path, true)
+		c.release(path, true)
 		return err
 	}
 	j.claim = c
@@ -114,18 +118,24 @@ func lockClaim(path, journal string) (*os.File, error) {
 }
 
 // claimedBy returns an error that wraps [ErrClaimed] if a lock file is that of another
-// journal which is there.
+// journal which is there, and errNoClaim if it is no lock file of ours.
 func claimedBy(file *os.File, journal string) error {
 	text, err := io.ReadAll(io.NewSectionReader(file, 0, maxPath))
 	if err != nil {
 		return err
 	}
-	if other := string(text); exists(other) && !sameFile(other, journal) {
+	switch other := string(text); {
+	case other != "" && !filepath.IsAbs(other): // what is empty was just made, or left by a crash
+		return fmt.Errorf("%w: %s", errNoClaim, file.Name())
+	case exists(other) && !sameFile(other, journal):
 		return fmt.Errorf("%w: the unfinished run of %s", ErrClaimed, other)
 	}
 
 	return nil
 }
+
+// errNoClaim says that a file has the name of a lock file, and is another program's.
+var errNoClaim = errors.New("a file is in the way that promptmill has not written")
 
 // maxPath is the longest path of Linux (limits.h, PATH_MAX).
 const maxPath = 4096
@@ -158,14 +168,21 @@ func (c *claim) holds(path string) bool {
 }
 
 // lookAtClaim finds out whether a lock file, if there is one, is that of another run, and
-// removes it if that run is gone.
+// removes it if that run is gone. What others keep under that name stays.
 func lookAtClaim(path, journal string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("its lock file %s: %w", path, pathless(err))
 	}
 	if err := lock(path, file); errors.Is(err, errMoved) {
 		return nil
@@ -174,7 +191,10 @@ func lookAtClaim(path, journal string) error {
 	}
 	defer unlock(file)
 
-	if err := claimedBy(file, journal); err != nil || exists(journal) {
+	switch err := claimedBy(file, journal); {
+	case errors.Is(err, errNoClaim):
+		return nil
+	case err != nil || exists(journal):
 		return err // this run goes on with it, or may yet
 	}
 	return unlink(path)

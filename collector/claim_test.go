@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -111,6 +113,34 @@ func TestClaim(t *testing.T) {
 				t.Errorf("left: %v", left)
 			}
 		})
+	}
+}
+
+// What other programs keep under the name of a lock file stays as it is, and is in nobody's
+// way but that of a run that needs the name.
+func TestClaimBesideOthersFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.WriteFile(at("a.jsonl.zst.lck"), []byte("4711\n"), 0o644))
+	must(t, os.Mkdir(at("a.meta.json.lck"), 0o755))
+	must(t, syscall.Mkfifo(at("a.report.md.lck"), 0o644))
+	must(t, os.Symlink("a.jsonl.zst.lck", at("a.errors.jsonl.zst.lck")))
+	must(t, os.Symlink("a.jsonl.zst", at("b.jsonl.zst")))
+
+	a := Output(at("a"))
+	must(t, a.Check())
+	j, err := claimed(t, a)
+	must(t, err)
+	must(t, errors.Join(j.Remove(), j.Close(), a.RemoveLeft()))
+
+	j, err = claimed(t, Output(at("b")))
+	if err == nil || !strings.Contains(err.Error(), "a file is in the way that promptmill has not written: "+at("a.jsonl.zst.lck")) {
+		t.Errorf("a run that needs the name: %v", err)
+	}
+	must(t, errors.Join(j.Remove(), j.Close()))
+	if text, err := os.ReadFile(at("a.jsonl.zst.lck")); string(text) != "4711\n" {
+		t.Errorf("it was changed to %q (%v)", text, err)
 	}
 }
 
