@@ -197,14 +197,17 @@ func (w *Worker) down(why string, err error) {
 	}
 }
 
-// up notes that the server answers.
+// up notes that the server answers. That it answers questions about itself is no progress: one
+// that hangs does, too.
 func (w *Worker) up() {
 	h := &w.health
-	h.progress(time.Now())
 	h.mu.Lock()
 	before, since := h.why, h.since
 	waits := h.doubt.take(func(*task) bool { return true })
 	h.why, h.hung, h.refusing, h.canary = "", false, false, nil
+	if before != "" {
+		h.moved = time.Now()
+	}
 	h.mu.Unlock()
 	if before != "" {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).Msg("the model server answers")
@@ -287,6 +290,9 @@ func (w *Worker) learn(info modelserver.Info) {
 	h.mu.Lock()
 	h.info, h.known = info, true
 	h.mu.Unlock()
+	if info.Loading {
+		h.progress(time.Now())
+	}
 	w.cfg.Limiter.Slots(info.Slots)
 	w.recall(info)
 	w.queue.share(sharingOf(info.Flavour), info.Slots)

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -67,5 +69,43 @@ func TestStoppedIsNoHang(t *testing.T) {
 	}
 	if w.noticeHang(now); !w.Down() {
 		t.Error("the server does not hang, after a minute without an answer")
+	}
+}
+
+// A server that says what it serves, and answers no request, hangs: that it is asked is no
+// progress, but that it loads a model is.
+func TestLookIsNoProgress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		status string // of the other model that it has
+		hung   bool
+	}{
+		{"it has its models", "loaded", true},
+		{"it loads one", "loading", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBus(t).at(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/v1/models" {
+					http.NotFound(w, r)
+					return
+				}
+				fmt.Fprintf(w, `{"object":"list","data":[{"id":"a","owned_by":"llamacpp","status":{"value":%q}}]}`, tt.status)
+			})))
+			b.cfg.Stall = time.Minute
+			b.cfg.Limiter = limit.New(limit.Config{})
+			w := New(b.cfg)
+			w.health.progress(time.Now().Add(-2 * time.Minute))
+			for range 2 {
+				if err := w.look(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.noticeHang(time.Now())
+			if w.Down() != tt.hung {
+				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)
+			}
+		})
 	}
 }

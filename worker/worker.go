@@ -134,6 +134,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cutBus()
 
 	w.others.presence = presence
+	w.health.progress(time.Now()) // from now on it must make some
 	w.look(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { w.watchServer(ctx) })
