@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/rs/zerolog"
@@ -22,6 +23,7 @@ type crew struct {
 	producer  *producer.Producer
 	collector *collector.Collector
 	workers   []*worker.Worker // none if others do that
+	models    []string         // that the run needs
 	also      []func(context.Context) error
 	log       zerolog.Logger
 }
@@ -40,19 +42,16 @@ func (c crew) run(ctx context.Context) error {
 		group.Go(func() error { return run(working) })
 	}
 	group.Go(func() error { return c.producer.Run(working) })
-	var left atomic.Int64 // workers
-	left.Store(int64(len(c.workers)))
+	staying := &staying{workers: slices.Clone(c.workers)}
 	for _, w := range c.workers {
 		workers.Add(1)
 		group.Go(func() error {
-			defer workers.Done()
 			err := w.Run(working)
-			refused, _ := errors.AsType[*worker.RefusedError](err)
-			if others := left.Add(-1); refused == nil || others == 0 {
-				return err
+			workers.Done()
+			if refused, ok := errors.AsType[*worker.RefusedError](err); ok {
+				return c.goWithout(working, staying, w, refused)
 			}
-			c.log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
-			return nil
+			return err
 		})
 	}
 	group.Go(func() error {
@@ -73,6 +72,53 @@ func (c crew) run(ctx context.Context) error {
 		return err
 	}
 	return nil // whatever became of the other parts
+}
+
+// goWithout goes on without a worker whose server refuses all requests, for as long as the
+// others may have all models of the run.
+func (c crew) goWithout(ctx context.Context, staying *staying, w *worker.Worker, refused *worker.RefusedError) error {
+	staying.remove(w)
+	for said := false; ; said = true {
+		if !staying.serve(c.models) {
+			return refused
+		}
+		if !said {
+			c.log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
+		}
+		if sleep(ctx, time.Second) != nil {
+			return nil
+		}
+	}
+}
+
+// staying are the workers whose servers do not refuse all requests.
+type staying struct {
+	mu      sync.Mutex
+	workers []*worker.Worker
+}
+
+func (s *staying) remove(w *worker.Worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.workers = slices.DeleteFunc(s.workers, func(other *worker.Worker) bool { return other == w })
+}
+
+// serve reports whether each of some models may be served. A server that has not said yet what
+// it serves may serve any.
+func (s *staying) serve(models []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, model := range models {
+		may := func(w *worker.Worker) bool {
+			info, _ := w.Info()
+			return model == "" || proto.Serves(info.Names(), model) // lines that are refused have none
+		}
+		if !slices.ContainsFunc(s.workers, may) {
+			return false
+		}
+	}
+
+	return len(s.workers) > 0
 }
 
 // runInput is the input of a run for its collector.

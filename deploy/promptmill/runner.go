@@ -621,7 +621,11 @@ func (r *runner) work(ctx context.Context) error {
 	m := r.journal.State().Manifest
 	log := o.log.With().Str("run", m.Run).Logger()
 	files := func(context.Context) ([]string, error) { return o.inputs, nil } // whatever the manifest on the bus names
-	parts := crew{producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Files: files, Validated: !r.resumed, Log: log}), log: log}
+	parts := crew{
+		producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Files: files, Validated: !r.resumed, Log: log}),
+		models:   m.Models(),
+		log:      log,
+	}
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
