@@ -57,6 +57,9 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 	if j.verdict == retry && w.decideLost(calls, t, j, begin, took) {
 		return
 	}
+	if j.verdict != loading {
+		t.loading = time.Time{}
+	}
 	switch {
 	case j.verdict == loading:
 		if w.awaitModel(t, j) {

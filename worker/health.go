@@ -387,7 +387,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 				}
 			case err == nil:
 				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsAtEnd())
-				if tokens.fresh(load.Tokens) {
+				if tokens.fresh(load.Tokens + max(0, load.PromptTokens)) { // a long prompt has no tokens yet
 					w.health.progress(now)
 				}
 				if load.Several != "" {

@@ -249,6 +249,25 @@ func TestLoadingCostsNoAttempt(t *testing.T) {
 	}
 }
 
+// A model that is never loaded costs attempts in the end.
+func TestLoadingForever(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
+	w, long := New(b.cfg), &task{shard: &held{feed: &feed{}}}
+	if !w.awaitModel(long, judged{}) {
+		t.Error("the first refusal costs an attempt")
+	}
+	long.loading = long.loading.Add(-loadingMost)
+	if w.awaitModel(long, judged{}) {
+		t.Error("a refusal after long costs no attempt")
+	}
+	for _, rest := range w.queue.close() {
+		if rest != long {
+			t.Error("another task is in the queue")
+		}
+	}
+}
+
 // A turn goes on for a moment without work while its run is being published, and ends when
 // there are only requests that wait for another attempt.
 func TestTurnIsOver(t *testing.T) {
