@@ -57,6 +57,8 @@ func (w WorkerInfo) check(key string) error {
 		return unfit("announcement", "a text of more than %d bytes", maxText)
 	case max(len(w.Models), len(w.ContextLength), len(w.Runs), len(w.GPU)) > maxListed:
 		return unfit("announcement", "a list of more than %d", maxListed)
+	case w.Slots < 0 || w.Slots > maxAtOnce:
+		return unfit("slots", "%d", w.Slots)
 	case w.Concurrency < 0 || w.Concurrency > maxAtOnce:
 		return unfit("concurrency", "%d", w.Concurrency)
 	case w.InFlight < 0 || w.InFlight > maxAtOnce || w.Done < 0:

@@ -11,7 +11,7 @@ import (
 
 func TestReadWorker(t *testing.T) {
 	t.Parallel()
-	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
+	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"slots":4,"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
 		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"runs":{"r":{"requests":5,"energy_joules":4}},"context_length":{"m":4096}}`
 	for _, tt := range []struct{ name, old, new string }{
 		{"no JSON", `{"id"`, `"id"`},
@@ -20,6 +20,8 @@ func TestReadWorker(t *testing.T) {
 		{"a host without end", `"h"`, `"` + strings.Repeat("x", 5000) + `"`},
 		{"too long a list of models", `["m"]`, `["m"` + strings.Repeat(`,"m"`, 10_000) + `]`},
 		{"too much", `"h"`, `"` + strings.Repeat("x", 1<<20) + `"`},
+		{"slots below zero", `"slots":4`, `"slots":-4`},
+		{"slots without end", `"slots":4`, `"slots":9223372036854775807`},
 		{"concurrency below zero", `"concurrency":8`, `"concurrency":-8`},
 		{"concurrency without end", `"concurrency":8`, `"concurrency":9223372036854775807`},
 		{"in flight below zero", `"in_flight":3`, `"in_flight":-3`},
@@ -64,7 +66,7 @@ func FuzzReadWorker(f *testing.F) {
 			}
 			return
 		}
-		if w.key() != key || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) || len(w.Name) > MaxWorkerName {
+		if w.key() != key || w.Slots < 0 || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) || len(w.Name) > MaxWorkerName {
 			t.Fatalf("ReadWorker = %+v", w)
 		}
 		if _, err := json.Marshal(w); err != nil {

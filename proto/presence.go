@@ -31,7 +31,7 @@ type WorkerInfo struct {
 	Version string `json:"version"`
 	Server  string `json:"server"` // URL of its model server
 	// SeveralServers says that the URL leads to more than one server, as behind a load balancer.
-	// What one of them says of its memory and its queue is left out.
+	// What one of them says of its memory, its slots and its queue is left out.
 	SeveralServers bool `json:"several_servers,omitempty"`
 	// Flavour is the model server's kind, such as "vLLM", and ServerVersion its version;
 	// empty: unknown.
@@ -54,9 +54,12 @@ type WorkerInfo struct {
 	// LoadSeconds is how long the model server took to load its model; null: unknown.
 	LoadSeconds *float64     `json:"load_seconds"`
 	MemoryBytes ServerMemory `json:"memory_bytes"`
-	Concurrency int          `json:"concurrency"` // requests in flight at most, as it is now
-	InFlight    int64        `json:"in_flight"`
-	Waiting     *int64       `json:"waiting"` // requests in the model server's queue; null: it does not tell
+	// Slots are the requests that the model server runs at once, while others wait; 0: it does
+	// not tell.
+	Slots       int    `json:"slots,omitempty"`
+	Concurrency int    `json:"concurrency"` // requests in flight at most, as it is now
+	InFlight    int64  `json:"in_flight"`
+	Waiting     *int64 `json:"waiting"` // requests in the model server's queue; null: it does not tell
 	// Shards are those that it has, of all runs, until their results are stored and they are
 	// acknowledged or handed back; null: it does not tell.
 	Shards    *int64  `json:"shards,omitempty"`

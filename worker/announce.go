@@ -67,6 +67,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
 		LoadSeconds: known(server.LoadSeconds),
 		MemoryBytes: proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},
+		Slots:       server.Slots,
 		Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(), Waiting: w.health.waiting.Load(), Shards: new(w.inHand.Load()),
 		Done: w.stats.Done.Load(), LatencySeconds: w.latency.mean().Seconds(),
 	}

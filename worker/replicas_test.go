@@ -65,8 +65,8 @@ func TestReplicas(t *testing.T) {
 				info, _ := w.Info()
 				return b.cfg.Limiter.Limit() >= 8 && info.Slots == 0 && info.WeightBytes == 0 && info.GPUMemoryUtilization == 0
 			})
-			if a := w.announcement(); !a.SeveralServers || a.Waiting != nil || a.MemoryBytes != (proto.ServerMemory{}) {
-				t.Errorf("it is announced that there are several servers: %t; that %v wait in one, with %+v", a.SeveralServers, a.Waiting, a.MemoryBytes)
+			if a := w.announcement(); !a.SeveralServers || a.Slots != 0 || a.Waiting != nil || a.MemoryBytes != (proto.ServerMemory{}) {
+				t.Errorf("it is announced that there are several servers: %t; that %v wait in one with %d slots and %+v", a.SeveralServers, a.Waiting, a.Slots, a.MemoryBytes)
 			}
 			stop()
 			if said.n.Load() != 1 {
@@ -97,6 +97,9 @@ func TestSlotsOfOneServer(t *testing.T) {
 	b.finish(w, stop, n)
 	if got := b.cfg.Limiter.Limit(); got < 4 || got > 5 || said.n.Load() != 0 {
 		t.Errorf("limit %d for 4 slots; it is said %d times that there are several servers", got, said.n.Load())
+	}
+	if got := w.announcement().Slots; got != 4 {
+		t.Errorf("%d slots are announced, want 4", got)
 	}
 	if n := looks.Load(); n < 5 || n > 40 {
 		t.Errorf("it is asked %d times for its slots", n)
