@@ -156,7 +156,11 @@ func sumStints(w *metadata.Worker, stints []Stint) (spent *proto.RunShare) {
 		if s.Models != nil {
 			w.Models = s.Models
 		}
+		if w.SeveralServers = s.SeveralServers; w.SeveralServers { // what was said before is of one of them
+			w.ModelLoadTimeSeconds, w.MemoryBytes, w.Slots = nil, proto.ServerMemory{}, nil
+		}
 		w.ModelLoadTimeSeconds = newest(s.LoadSeconds, w.ModelLoadTimeSeconds)
+		w.Slots = plusSlots(w.Slots, s.Slots)
 		w.MemoryBytes.Weights = newest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
 		w.MemoryBytes.KVCache = newest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
 		w.MemoryBytes.Graphs = newest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
@@ -186,13 +190,13 @@ func stintsOf(m *metadata.Run) (stints []Stint) {
 		for i, of := range w.Stints {
 			s := Stint{
 				ID: of.ID, Name: w.Name, First: of.First, Last: of.Last, Host: orEmpty(w.Host), Version: orEmpty(of.Version), Platform: orEmpty(of.Platform), Models: w.Models,
-				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes,
+				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes, SeveralServers: w.SeveralServers,
 			}
 			if of.Requests != nil {
 				s.Share = &proto.RunShare{Requests: *of.Requests, EnergyJoules: of.EnergyJoules, Redeliveries: orEmpty(of.Redeliveries)}
 			}
 			if i == len(w.Stints)-1 {
-				s.GPUs = w.GPUs // of all stints; their meters are forgotten
+				s.GPUs, s.Slots = w.GPUs, w.Slots // of all stints; the cards' meters are forgotten
 			}
 			stints = append(stints, s)
 		}

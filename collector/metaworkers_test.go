@@ -184,11 +184,16 @@ func TestMetaWorkersGoOn(t *testing.T) {
 		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
 		addPower(&s.GPUs[0], float64(400+100*i), int64(1+2*i))
 	}
+	first.Slots, second.Slots = &metadata.Slots{Count: 4, Readings: 10, FullReadings: 9}, &metadata.Slots{Count: 4, Readings: 5, FullReadings: 2}
 	other := stintOf("x", 1, 5)
+	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
 	want := metaWorkers([]Stint{first, second, other}, requests)
 	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 || *gpu.MemoryUsedBytesMax != 100 {
 		t.Errorf("card %+v", gpu)
+	}
+	if diff := cmp.Diff(&metadata.Slots{Count: 4, Readings: 15, FullReadings: 11}, want[0].Slots); diff != "" || want[0].SeveralServers || !want[1].SeveralServers {
+		t.Errorf("several servers: %t and %t; slots (-want +got):\n%s", want[0].SeveralServers, want[1].SeveralServers, diff)
 	}
 	text, err := json.Marshal(metadata.Run{Workers: want})
 	must(t, err)
@@ -196,6 +201,19 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	must(t, json.Unmarshal(text, &meta))
 	if diff := cmp.Diff(want, metaWorkers(stintsOf(&meta), requests)); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
+	}
+}
+
+// A URL that leads to several servers has no figures, not even those that were told before it
+// was known.
+func TestMetaWorkersOfSeveralServers(t *testing.T) {
+	t.Parallel()
+	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
+	second.Since, second.SeveralServers = born.Add(time.Hour), true
+	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{Count: 4, Readings: 1}
+	got := metaWorkers([]Stint{first, second}, map[string]int64{"w": 7})[0]
+	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) || got.Slots != nil {
+		t.Errorf("several servers: %t, with %v, %+v, %+v", got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots)
 	}
 }
 

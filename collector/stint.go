@@ -26,7 +26,11 @@ type Stint struct {
 	Since                time.Time          `json:"since"`
 	LoadSeconds          *float64           `json:"load_seconds"`
 	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
-	GPUs                 []metadata.GPU     `json:"gpus"`
+	// Slots are those of its model server, null unless it tells of them, and SeveralServers
+	// says that its URL leads to more than one.
+	Slots          *metadata.Slots `json:"slots,omitempty"`
+	SeveralServers bool            `json:"several_servers,omitempty"`
+	GPUs           []metadata.GPU  `json:"gpus"`
 	// Meters are the energy meters of the cards when they were read last, null where
 	// they have not been read yet.
 	Meters []*float64 `json:"meters,omitempty"`
@@ -95,7 +99,7 @@ func (s Stint) metered() bool {
 func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	next := Stint{
 		ID: w.ID, Name: w.Name, Host: w.Host, Version: w.Version, Platform: strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
-		Models: w.Models, Since: w.Since, LoadSeconds: w.LoadSeconds, MemoryBytes: w.MemoryBytes,
+		Models: w.Models, Since: w.Since, LoadSeconds: w.LoadSeconds, MemoryBytes: w.MemoryBytes, SeveralServers: w.SeveralServers,
 		Share: s.Share, Past: s.Past, Overlap: s.Overlap, First: s.First, Last: w.Heard,
 	}
 	if next.First.IsZero() {
@@ -128,6 +132,7 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 		}
 		next.Share = &share
 	}
+	next.Slots = readSlots(before.Slots, w, countRequests(next.share()) > countRequests(s.share()))
 	next.GPUs, next.Meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
 	for _, card := range w.GPU {
 		i := entryOf(&next.GPUs, card)
@@ -138,6 +143,49 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 		next.Meters[i] = newest(card.EnergyJoules, next.Meters[i])
 	}
 	return next
+}
+
+// countRequests is how many requests a share has, which may be nil.
+func countRequests(share *proto.RunShare) int64 {
+	if share == nil {
+		return 0
+	}
+	return share.Requests
+}
+
+// readSlots is what is known of the server's slots after an announcement. ended says that
+// requests of the run have ended since the one before: without that, the slots may be those of
+// another run, or the announcement the same once more.
+func readSlots(before *metadata.Slots, w proto.WorkerInfo, ended bool) *metadata.Slots {
+	now := before
+	if w.Slots > 0 {
+		now = plusSlots(before, &metadata.Slots{Count: w.Slots})
+	}
+	if now == nil || !ended || w.InFlight == 0 {
+		return now
+	}
+
+	read := metadata.Slots{Count: now.Count, Readings: now.Readings + 1, FullReadings: now.FullReadings}
+	if w.InFlight >= int64(now.Count) {
+		read.FullReadings++
+	}
+	return &read
+}
+
+// plusSlots adds the readings of slots, either of which may be nil. The number of slots is the
+// later one, and how often others were full says nothing of them.
+func plusSlots(before, after *metadata.Slots) *metadata.Slots {
+	switch {
+	case before == nil:
+		return after
+	case after == nil:
+		return before
+	}
+	sum := metadata.Slots{Count: after.Count, Readings: before.Readings + after.Readings, FullReadings: after.FullReadings}
+	if before.Count == after.Count {
+		sum.FullReadings += before.FullReadings
+	}
+	return &sum
 }
 
 // newest is what was told last.

@@ -77,12 +77,15 @@ func TestStintShare(t *testing.T) {
 func TestStintOfSeveralServers(t *testing.T) {
 	t.Parallel()
 	one := workerOn("w", nil)
-	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights = new(0.9), new(60.0), new(int64(1<<30))
+	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights, one.Slots = new(0.9), new(60.0), new(int64(1<<30)), 4
 	several := workerOn("w", nil)
 	several.SeveralServers = true
 	got := Stint{}.heard(one, "r").heard(several, "r")
-	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) {
-		t.Errorf("it is remembered: %v, %v, %+v", got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes)
+	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) || got.Slots != nil {
+		t.Errorf("it is remembered: %v, %v, %+v, %+v", got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots)
+	}
+	if !got.SeveralServers {
+		t.Error("that there are several is not noted")
 	}
 }
 
@@ -116,6 +119,40 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 	}
 	if none := (Stint{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil || none.GPUMemoryUtilization != nil {
 		t.Errorf("nothing was told, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
+	}
+}
+
+// The slots of a model server, and how often they were taken while requests of the run ended.
+func TestStintSlots(t *testing.T) {
+	t.Parallel()
+	// told is an announcement of so many slots, requests in flight, and requests of the run that
+	// have ended.
+	told := func(slots int, inFlight, ended int64) proto.WorkerInfo {
+		w := workerOn("w", spent(ended, 1))
+		w.Slots, w.InFlight = slots, inFlight
+		return w
+	}
+	for _, tt := range []struct {
+		name string
+		told []proto.WorkerInfo
+		want *metadata.Slots
+	}{
+		{"not told", []proto.WorkerInfo{told(0, 4, 1), told(0, 4, 2)}, nil},
+		{"full", []proto.WorkerInfo{told(4, 4, 1), told(4, 5, 2)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
+		{"not full", []proto.WorkerInfo{told(4, 5, 1), told(4, 3, 2), told(4, 1, 3)}, &metadata.Slots{Count: 4, Readings: 3, FullReadings: 1}},
+		{"at rest", []proto.WorkerInfo{told(4, 5, 1), told(4, 0, 2)}, &metadata.Slots{Count: 4, Readings: 1, FullReadings: 1}},
+		{"full of another run", []proto.WorkerInfo{told(4, 2, 1), told(4, 5, 1), told(4, 5, 1)}, &metadata.Slots{Count: 4, Readings: 1}},
+		{"the server is down", []proto.WorkerInfo{told(4, 5, 1), told(0, 0, 1), told(0, 4, 2)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
+		{"it has more of them later", []proto.WorkerInfo{told(4, 5, 1), told(4, 5, 2), told(32, 5, 3)}, &metadata.Slots{Count: 32, Readings: 3}},
+		{"the worker counts anew", []proto.WorkerInfo{told(4, 5, 9), told(4, 5, 1)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
+	} {
+		var s Stint
+		for _, w := range tt.told {
+			s = s.heard(w, "r")
+		}
+		if diff := cmp.Diff(tt.want, s.Slots); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
 	}
 }
 

@@ -168,7 +168,12 @@ type Worker struct {
 	EnergyJoules         *float64           `json:"energy_joules"`
 	ModelLoadTimeSeconds *float64           `json:"model_load_time_seconds"`
 	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
-	Stints               []Stint            `json:"stints"` // one for each time that it was started
+	// Slots are those of its model server; null: it does not tell how many it has.
+	Slots *Slots `json:"slots,omitempty"`
+	// SeveralServers says that its URL led to more than one server, as behind a load balancer.
+	// What one of them said of its memory, its slots and its load time is left out.
+	SeveralServers bool    `json:"several_servers,omitempty"`
+	Stints         []Stint `json:"stints"` // one for each time that it was started
 }
 
 // Called is what people are shown of the worker.
@@ -177,6 +182,16 @@ func (w Worker) Called() string {
 		return w.Label
 	}
 	return w.Name
+}
+
+// Slots are the requests that a model server runs at once, while others wait, and how many
+// were taken while the run was collected.
+type Slots struct {
+	Count int `json:"count"` // as told last
+	// Readings are the announcements of the worker with requests in flight, between which
+	// requests of the run ended. FullReadings are those that had at least Count in flight.
+	Readings     int64 `json:"readings"`
+	FullReadings int64 `json:"full_readings"`
 }
 
 // GPU is a card of a worker, as it was while the run was collected, whatever it worked

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/promptmill/promptmill/collector/metadata"
 )
@@ -24,6 +25,7 @@ var rules = []struct {
 	{"repeated attempts", repeated},
 	{"model load", load},
 	{"tail", tail},
+	{"few slots", fewSlots},
 	{"memory full", memoryFull},
 	{"uneven workers", uneven},
 }
@@ -202,6 +204,66 @@ func tail(b *builder) string {
 		return ""
 	}
 	return fmt.Sprintf("One request in a hundred took %s as long as the median, or longer.", times(math.Round(d.P99/d.P50)))
+}
+
+// manySlots is less than most cards have room for. llama.cpp and LM Studio have 4 by default.
+const manySlots = 32
+
+// slotsHints say how the servers that tell of their slots get more of them, by what their
+// names begin with.
+var slotsHints = []struct{ server, hint string }{
+	{"llama.cpp", fmt.Sprintf("start it with -np %d (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too", manySlots)},
+	{"LM Studio", fmt.Sprintf("load its model with Max Concurrent Predictions at %d if it has the memory", manySlots)},
+}
+
+// fewSlots: a server that can have more slots had all of them taken for most of the run, which
+// had more requests than that and was not kept to so few.
+func fewSlots(b *builder) string {
+	text, others := "", int64(0)
+	for _, w := range b.run.Workers {
+		hint := slotsHint(w)
+		if hint == "" || !b.wasFull(w) || w.Requests == nil || *w.Requests <= int64(w.Slots.Count) {
+			continue
+		}
+		if fixed := b.run.Config.Concurrency; fixed != nil && *fixed <= w.Slots.Count {
+			continue
+		}
+		if text != "" {
+			others++
+			continue
+		}
+		text = fmt.Sprintf("The model server of %s runs %s at once and was full for most of the run: %s.", w.Called(), plural(int64(w.Slots.Count), "request"), hint)
+	}
+	if others > 0 {
+		text += fmt.Sprintf(" That of %s was full, too.", plural(others, "other worker"))
+	}
+	return text
+}
+
+// wasFull reports whether all slots of a worker's server were taken for most of the run. Between
+// the announcements of a run of a few seconds nothing is seen; but no more than one request waits
+// at such a server, so that it was full for half of the time if that many were there on average.
+func (b *builder) wasFull(w metadata.Worker) bool {
+	if w.Slots.Readings > 0 {
+		return w.Slots.FullReadings*2 > w.Slots.Readings
+	}
+	mean := b.run.Results.MeanConcurrentRequests
+	return len(b.run.Workers) == 1 && mean != nil && *mean >= float64(w.Slots.Count)
+}
+
+// slotsHint says how the server of a worker gets more slots; empty if it has enough of them, or
+// nobody knows.
+func slotsHint(w metadata.Worker) string {
+	s := w.Slots
+	if s == nil || w.SeveralServers || s.Count >= manySlots {
+		return ""
+	}
+	for _, h := range slotsHints {
+		if strings.HasPrefix(orUnknown(w.Platform), h.server) {
+			return h.hint
+		}
+	}
+	return ""
 }
 
 // memoryFull: a card had 98% of its memory in use or more. Servers take what they are

@@ -37,6 +37,16 @@ func TestConclusions(t *testing.T) {
 	worker := func(name string, requests int64, since time.Time) metadata.Worker {
 		return metadata.Worker{Name: name, Requests: &requests, Stints: []metadata.Stint{{Since: since}}}
 	}
+	// at is a worker whose server was full in so many of ten announcements.
+	at := func(name, platform string, slots int, full int64) metadata.Worker {
+		return metadata.Worker{
+			Name:     name,
+			Platform: &platform,
+			Requests: new(int64(100)),
+			Slots:    &metadata.Slots{Count: slots, Readings: 10, FullReadings: full},
+		}
+	}
+	const moreSlots = "start it with -np 32 (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too."
 	before := time.Date(2025, 12, 31, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		rule, what string
@@ -124,6 +134,48 @@ func TestConclusions(t *testing.T) {
 			"One request in a hundred took 15 times as long as the median, or longer."},
 		{"tail", "short", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 10} }, nil, ""},
 
+		{"few slots", "full", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)} }, nil,
+			"The model server of a runs 4 requests at once and was full for most of the run: " + moreSlots},
+		{"few slots", "several are full", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{at("a", "llama.cpp", 32, 9), at("b", "llama.cpp", 1, 9), at("c", "llama.cpp", 4, 6), at("d", "llama.cpp", 4, 5)}
+		}, nil, "The model server of b runs 1 request at once and was full for most of the run: " + moreSlots + " That of 1 other worker was full, too."},
+		{"few slots", "another server", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "LM Studio", 4, 9)} }, nil,
+			"The model server of a runs 4 requests at once and was full for most of the run: load its model with Max Concurrent Predictions at 32 if it has the memory."},
+		{"few slots", "a server of which nobody knows how to get more", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "vLLM 0.11", 4, 9)} }, nil, ""},
+		{"few slots", "full for half of the run", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 5)} }, nil, ""},
+		{"few slots", "full in a short run", func(r *metadata.Run) {
+			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 0)}, new(4.2)
+			r.Workers[0].Slots.Readings = 0
+		}, nil, "The model server of a runs 4 requests at once and was full for most of the run: " + moreSlots},
+		{"few slots", "not full in a short run", func(r *metadata.Run) {
+			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 0)}, new(3.8)
+			r.Workers[0].Slots.Readings = 0
+		}, nil, ""},
+		{"few slots", "whose requests they were in a short run is not known", func(r *metadata.Run) {
+			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 0), at("b", "vLLM", 4, 0)}, new(8.2)
+			r.Workers[0].Slots.Readings = 0
+		}, nil, ""},
+		{"few slots", "not full, though as many were there on average", func(r *metadata.Run) {
+			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 3)}, new(4.2)
+		}, nil, ""},
+		{"few slots", "it has many", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 32, 9)} }, nil, ""},
+		{"few slots", "no more work than slots", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)}
+			r.Workers[0].Requests = new(int64(4))
+		}, nil, ""},
+		{"few slots", "kept to as many", func(r *metadata.Run) {
+			r.Workers, r.Config.Concurrency = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)}, new(4)
+		}, nil, ""},
+		{"few slots", "kept to more", func(r *metadata.Run) {
+			r.Workers, r.Config.Concurrency = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)}, new(8)
+		}, nil, "The model server of a runs 4 requests at once and was full for most of the run: " + moreSlots},
+		{"few slots", "several servers", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)}
+			r.Workers[0].SeveralServers = true
+		}, nil, ""},
+		{"few slots", "nobody tells", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{worker("a", 100, before)}
+		}, nil, ""},
 		{"memory full", "full", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{{Name: "a", GPUs: []metadata.GPU{{Index: 1, MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(990))}}}}
 		}, nil, "GPU 1 of a had 99% of its memory in use: a longer request might not fit."},
@@ -147,6 +199,30 @@ func TestConclusions(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s, %s:\n got %q\nwant %q", c.rule, c.what, got, c.want)
+		}
+	}
+}
+
+func TestWorkersNotes(t *testing.T) {
+	t.Parallel()
+	const left = " leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these."
+	for _, c := range []struct {
+		several []bool // by worker
+		want    []string
+	}{
+		{[]bool{false, false}, nil},
+		{[]bool{false, true}, []string{"The URL of b" + left}},
+		{[]bool{true, false, true}, []string{"The URL of a and of c" + left}},
+		{[]bool{true, true, true, false}, []string{"The URL of a and of 2 others" + left}},
+	} {
+		r := Build(some(func(r *metadata.Run) {
+			for i, several := range c.several {
+				r.Workers = append(r.Workers, metadata.Worker{Name: string(rune('a' + i)), SeveralServers: several})
+			}
+		}), Options{})
+		i := slices.IndexFunc(r.Sections, func(s Section) bool { return s.ID == "workers" })
+		if got := r.Sections[i].Notes; !slices.Equal(got, c.want) {
+			t.Errorf("several servers at %v:\n got %q\nwant %q", c.several, got, c.want)
 		}
 	}
 }

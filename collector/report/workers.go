@@ -30,7 +30,32 @@ func workers(b *builder) Section {
 			figure(power(w), func(p float64) string { return integer(p) + " W" }),
 			figure(w.ModelLoadTimeSeconds, shortly), words(gpuNames(w)), words(orUnknown(w.Platform)))
 	}
+	if several := calledWhere(b.run.Workers, func(w metadata.Worker) bool { return w.SeveralServers }); len(several) > 0 {
+		s.note("The URL of %s leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these.", among(several))
+	}
 	return s
+}
+
+// calledWhere are the names of the workers of which something is true.
+func calledWhere(workers []metadata.Worker, is func(metadata.Worker) bool) (names []string) {
+	for _, w := range workers {
+		if is(w) {
+			names = append(names, w.Called())
+		}
+	}
+	return names
+}
+
+// among names the first of some workers, and counts the others.
+func among(names []string) string {
+	switch n := len(names) - 1; n {
+	case 0:
+		return names[0]
+	case 1:
+		return names[0] + " and of " + names[1]
+	default:
+		return fmt.Sprintf("%s and of %d others", names[0], n)
+	}
 }
 
 // power is the mean power of a worker's cards together.
