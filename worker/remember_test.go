@@ -15,7 +15,7 @@ import (
 // A worker that starts again begins with as many requests at once as its server took before.
 func TestRemember(t *testing.T) {
 	t.Parallel()
-	server := sim.New(sim.Config{Models: []string{"m"}, Slots: 32, TTFT: 50 * time.Millisecond, TPOT: time.Millisecond, Tokens: 20})
+	server := sim.New(sim.Config{Models: []string{"m"}, Slots: 32, TTFT: 100 * time.Millisecond, TPOT: 5 * time.Millisecond, Tokens: 20})
 	b := newBench(t, serve(t, server))
 	b.cfg.Memory = limit.NewMemory(filepath.Join(t.TempDir(), "servers.json"))
 	b.cfg.Limiter = limit.New(limit.Config{})
@@ -23,7 +23,7 @@ func TestRemember(t *testing.T) {
 	b.cfg.Log = zerolog.New(said)
 	b.fill("r", "m", 0, 20_000, 32)
 	w, stop := b.start()
-	prototest.Poll(t, time.Minute, "the number of requests at once to be found", func() bool {
+	prototest.Poll(t, 3*time.Minute, "the number of requests at once to be found", func() bool {
 		return b.cfg.Limiter.Found() > 0 && w.Stats().Done.Load() > 1000
 	})
 	stop()
