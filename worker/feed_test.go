@@ -25,7 +25,7 @@ func TestRunsShareSlots(t *testing.T) {
 		t.Run(fmt.Sprintf("shards of %d and %d", tt.r, tt.s), func(t *testing.T) {
 			t.Parallel()
 			const n = 320
-			l := newLedger(sim.New(sim.Config{TTFT: 30 * time.Millisecond}))
+			l := newLedger(sim.New(sim.Config{TTFT: 100 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
 			b.cfg.Limiter = limit.Fixed(16)
 			for run, size := range map[string]uint32{"r": tt.r, "s": tt.s} {

@@ -32,8 +32,13 @@ func (f *findings) add(format string, args ...any) {
 // be given up.
 const poisonAfter = 3
 
-// refusal is what the simulated server, as vLLM, says of tooMuch.
-var refusal = fmt.Sprintf("max_tokens=%d cannot be greater than max_model_len=", tooMuch)
+// tooLong reports whether a body is the refusal of an answer of tooMuch tokens, in the words of
+// vLLM or of the others.
+func tooLong(body []byte) bool {
+	text := string(body)
+	return strings.Contains(text, fmt.Sprintf("max_tokens=%d cannot be greater than max_model_len=", tooMuch)) ||
+		strings.Contains(text, "maximum context length")
+}
 
 // checkLine looks whether a line is the right one for its request, and returns the
 // request's number, or -1.
@@ -46,7 +51,7 @@ func checkLine(where string, input []wanted, l line, found *findings) int {
 	want := input[seq]
 	switch {
 	case want.refused:
-		if l.Error != nil || l.Response == nil || l.Response.Status != 400 || !strings.Contains(string(l.Response.Body), refusal) {
+		if l.Error != nil || l.Response == nil || l.Response.Status != 400 || !tooLong(l.Response.Body) {
 			found.add("%s: %s was not refused by the model server as it must be: %s", where, l.CustomID, l.outcome())
 		}
 		return seq

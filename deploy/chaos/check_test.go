@@ -25,7 +25,7 @@ func evidence(t *testing.T) (input []wanted, o output) {
 		text := fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":200,"body":{"id":"chatcmpl-%s","choices":[{"message":{"content":"%s two three"}}],`+
 			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"seq":%d,"attempts":2,"queued_ms":5,"latency_ms":20}}`+"\n", w.customID, w.answer, w.answer, i)
 		if w.refused {
-			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"%s1"}}},"error":null,"promptmill":{"seq":%d,"attempts":1}}`+"\n", w.customID, refusal, i)
+			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"seq":%d,"attempts":1}}`+"\n", w.customID, i)
 		}
 		lines, err := readLines([]byte(text))
 		if err != nil {
