@@ -103,6 +103,20 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 	}
 }
 
+// A run whose process was killed goes on at once where its output is called otherwise now, as
+// in a container that has another host name.
+func TestKilledRunUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t)
+	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
+	in := c.input("in.jsonl", 2000)
+	must(t, os.Symlink(".", filepath.Join(c.dir, "way")))
+	args := []string{"run", in, "--url", m.url, "--flush", "100ms", "--progress", "none", "-o"}
+	c.killAfter(m, 500, append(args, "way/out.jsonl.zst")...)
+	c.expect(exitOK, "done: 2000 answered", append(args, "out.jsonl.zst")...)
+	c.proved(in)
+}
+
 // A store that is deleted under a running bus ends the run with a clear word, and the
 // same command completes it.
 func TestStoreDeletedWhileRunning(t *testing.T) {

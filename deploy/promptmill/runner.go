@@ -679,6 +679,21 @@ func (r *runner) hire(parts *crew, view *view, l *link, log zerolog.Logger) {
 	}
 }
 
+// forgetOthers takes from the bus what a process has left there for itself that was killed:
+// shards that are out, and its claim on the run, which names the output as it was called then,
+// on a host that may have another name now.
+func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
+	if err := proto.ResetConsumers(ctx, l.js, m); err != nil {
+		return err
+	}
+	presence, err := proto.OpenPresence(ctx, l.js)
+	if err != nil {
+		return err
+	}
+
+	return presence.CollectorGone(ctx, m.Run)
+}
+
 // prepare puts the run on the bus, or what of it is not there (any more). alone says
 // that nobody else can have been working for it.
 func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
@@ -698,7 +713,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 			return err
 		}
 		if alone {
-			if err := proto.ResetConsumers(ctx, l.js, m); err != nil {
+			if err := forgetOthers(ctx, l, m); err != nil {
 				return err
 			}
 		}
