@@ -115,7 +115,7 @@ func TestNoModelServer(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for _, want := range []string{
-		"error: no model server found: tried http://localhost:8000, http://localhost:30000, http://localhost:8080, http://localhost:11434\n", "hint: " + hint,
+		"error: no model server found: tried http://localhost:8000, http://localhost:30000, http://localhost:8080, http://localhost:9931, http://localhost:11434, http://localhost:1234\n", "hint: " + hint,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not said:\n%s", want, out)
@@ -128,7 +128,7 @@ func TestNoModelServer(t *testing.T) {
 	poll(t, pollTime, "the bus", func() bool { return strings.Contains(bus.String(), "serving ") })
 	_, said := n.start(c, "box", "worker", "--name", "box")
 	poll(t, pollTime, "the wait for a model server", func() bool { return strings.Contains(said.String(), "waiting for one to come (or "+hint+")") })
-	if want := "list models of http://localhost:8080: status 404 Not Found, http://localhost:11434;"; !strings.Contains(said.String(), want) {
+	if want := "list models of http://localhost:8080: status 404 Not Found, http://localhost:9931, http://localhost:11434, http://localhost:1234;"; !strings.Contains(said.String(), want) {
 		t.Errorf("%q was not said:\n%s", want, said)
 	}
 	n.start(c, "box", "sim", "--sim-flavour", "ollama", "--listen", "127.0.0.1:11434", "--model", "sim")
