@@ -25,7 +25,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	cancel()
 	w.stats.InFlight.Add(-1)
 	if t.path != nil {
-		w.queue.ended(t, j.ok())
+		w.queue.ended(t, j.ok(), time.Since(begin))
 	}
 	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload, After: j.after})
 	took := time.Since(begin)

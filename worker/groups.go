@@ -46,6 +46,10 @@ const (
 	// mostStretches bounds how much of a prompt is compared.
 	mostStretches = 1024
 
+	// fewGroups is how many requests a worker may hold at least so that there are enough groups
+	// for its slots.
+	fewGroups = 512
+
 	// fillAfter is how long a free slot waits at most for requests that are about to come.
 	fillAfter = 20 * time.Millisecond
 )
@@ -69,6 +73,8 @@ type groups struct {
 	held   []*beginning // that have tasks waiting, in the order in which they came to
 	parked int          // tasks that wait, in all
 	there  int          // tasks with a path at the server
+
+	cold, warm time.Duration // that requests take which go first, and which follow; 0: not known
 
 	parks   int          // how often a task began to wait
 	crowded func()       // tells the fetch loop of it
@@ -252,20 +258,45 @@ func (q *queue) follow(t *task, slot bool) {
 	}
 }
 
-// fill takes a task that could have waited: of the group of which the most wait, where it
-// opens another slot to them, and otherwise of that which has waited longest.
+// fill takes a task that could have waited: of the group that has waited longest, or,
+// where that opens another slot to them, of that of which the most wait.
 func (g *groups) fill() *task {
-	if len(g.held) == 0 {
+	var best *beginning
+	for _, b := range g.held {
+		switch {
+		case g.sharing != sharesIdleSlots:
+			best = g.held[0]
+		case g.soonDone(b):
+		case best == nil || len(b.waiting) > len(best.waiting):
+			best = b
+		}
+	}
+	if best == nil {
 		return nil
 	}
-	b := g.held[0]
-	if g.sharing == sharesIdleSlots {
-		b = slices.MaxFunc(g.held, func(a, b *beginning) int { return len(a.waiting) - len(b.waiting) })
-	}
-	t := g.take(b, 1)[0]
+	t := g.take(best, 1)[0]
 	g.reserve(t)
-	t.fills = b
+	t.fills = best
 	return t
+}
+
+// soonDone reports whether the slots that a group has will have answered those that wait
+// before another slot has read what they share.
+func (g *groups) soonDone(b *beginning) bool {
+	rounds := float64(len(b.waiting))/float64(max(1, b.busy)) + 0.5 // of a request in each, half of which is over
+	return b.busy > 0 && g.warm > 0 && float64(g.cold) >= rounds*float64(g.warm)
+}
+
+// time takes in how long a task was at the server, which had read its beginning or had not.
+func (g *groups) time(t *task, took time.Duration) {
+	mean := &g.cold
+	if t.follows {
+		mean = &g.warm
+	}
+	if *mean == 0 {
+		*mean = took
+	}
+	*mean += (took - *mean) / 8
 }
 
 // share says how the server's cache shares, and how many slots it has.
@@ -368,10 +399,13 @@ func (q *queue) sent(t *task) {
 }
 
 // ended notes that the server has ended a task, or lost it.
-func (q *queue) ended(t *task, answered bool) {
+func (q *queue) ended(t *task, answered bool, took time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.groups.there--
+	if answered {
+		q.groups.time(t, took)
+	}
 	q.groups.yield(t, answered)
 	t.follows = false
 	q.follow(t, q.groups.sharing == sharesIdleSlots)

@@ -26,6 +26,7 @@ type grouped struct {
 	*queue
 	t     *testing.T
 	shard *held
+	took  time.Duration // of each request
 }
 
 func newGrouped(t *testing.T, how sharing, slots int) *grouped {
@@ -65,7 +66,7 @@ func (g *grouped) send(want string) *task {
 
 // end has a task end.
 func (g *grouped) end(t *task, answered bool) {
-	g.ended(t, answered)
+	g.ended(t, answered, g.took)
 	if answered {
 		g.leave(t)
 	}
@@ -120,6 +121,30 @@ func TestGroupsFillWithTheLargest(t *testing.T) {
 	g.send("b3")
 	g.end(first, true)
 	g.send("b4")
+}
+
+// A slot is not opened for what the group's own will have done before that.
+func TestGroupsSoonDone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		cold, warm    time.Duration
+		waiting, busy int
+		want          bool
+	}{
+		{0, 0, 1, 1, false}, // not known
+		{0, 10, 1, 1, false},
+		{14, 10, 1, 1, false}, // half a request and one more take 15
+		{15, 10, 1, 1, true},
+		{24, 10, 2, 1, false},
+		{25, 10, 2, 1, true},
+		{15, 10, 2, 2, true},
+		{90, 10, 1, 0, false}, // nobody goes before it
+	} {
+		g := groups{cold: tt.cold, warm: tt.warm}
+		if got := g.soonDone(&beginning{busy: tt.busy, waiting: make([]*task, tt.waiting)}); got != tt.want {
+			t.Errorf("%+v: %t", tt, got)
+		}
+	}
 }
 
 func TestGroupsAfterAFailure(t *testing.T) {
@@ -307,6 +332,7 @@ func TestGroupsLoseNothing(t *testing.T) {
 				task := there[i]
 				there = slices.Delete(there, i, i+1)
 				ok := random.IntN(3) > 0
+				g.took = time.Duration(random.IntN(1000))
 				if g.end(task, ok); ok {
 					out++
 				} else {

@@ -312,8 +312,13 @@ func (w *Worker) room() int {
 	w.rate.measure(w.stats.Done.Load(), time.Now())
 	want := w.cfg.Limiter.Limit() + max(1, w.rate.ahead)
 	held := int(w.held.Load())
-	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + w.mayWait()
-	return min(want-(held-idle), max(8*want, 2*refusedMaybe)-held)
+	waits := w.mayWait()
+	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + waits
+	most := max(8*want, 2*refusedMaybe)
+	if waits > 0 {
+		most = max(most, fewGroups)
+	}
+	return min(want-(held-idle), most-held)
 }
 
 func sleep(ctx context.Context, d time.Duration) {
