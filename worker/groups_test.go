@@ -355,11 +355,21 @@ func TestGroupsLoseNothing(t *testing.T) {
 	}
 }
 
-// waits reports whether there is a task to take.
+// waits reports whether there is a task to take, and puts it back.
 func (g *grouped) waits() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.first) > 0 || g.groups.parked > 0 || g.head < len(g.tasks)
+	t := g.next()
+	if t != nil {
+		g.groups.yield(t, false)
+		g.first, t.follows = slices.Insert(g.first, 0, t), true
+		g.groups.reserve(t)
+		return true
+	}
+	if t = g.groups.fill(); t != nil {
+		g.putBack(t)
+	}
+	return t != nil
 }
 
 // Ten questions about each document are answered from one reading of it, at servers that
