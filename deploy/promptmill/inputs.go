@@ -23,7 +23,7 @@ func inputFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "set", Usage: "body field `KEY=JSON` for requests that lack it (repeatable)", Sources: flagEnv("set")},
 		&cli.BoolFlag{Name: "skip-invalid", Usage: "write refused input lines as failed requests and run the others", Sources: flagEnv("skip-invalid")},
 		&cli.IntFlag{Name: "shard-size", Value: 32, Usage: "requests in a shard, at most", Sources: flagEnv("shard-size")},
-		&cli.BoolFlag{Name: "group-by-prefix", Usage: "put requests that begin alike into few shards, for the prefix caches of model servers", Sources: flagEnv("group-by-prefix")},
+		&cli.BoolFlag{Name: "group-by-prefix", Usage: "have requests that begin alike (half of the prompt or more) find that in the model server's prompt cache; it pays with llama.cpp, and with vLLM and SGLang where the beginnings do not all fit the cache", Sources: flagEnv("group-by-prefix")},
 		&cli.StringFlag{Name: "schema", Usage: "JSON Schema `FILE` that each answer must match", Sources: flagEnv("schema")},
 		&cli.FloatFlag{Name: "retry-truncated", Usage: "run answers that were cut off again, with `N` times the tokens", Sources: flagEnv("retry-truncated")},
 		&cli.StringFlag{Name: "run", Usage: "id of the run; made up if not given", Sources: flagEnv("run")},
