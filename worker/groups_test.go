@@ -389,7 +389,7 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.flavour, tt.cache), func(t *testing.T) {
 			t.Parallel()
-			server := sim.New(sim.Config{Flavour: tt.flavour, Models: []string{"m"}, Slots: slots, Prefix: tt.cache, TTFT: 20 * time.Millisecond, TPOT: time.Millisecond, Tokens: 20})
+			server := sim.New(sim.Config{Flavour: tt.flavour, Models: []string{"m"}, Slots: slots, Prefix: tt.cache, TTFT: 60 * time.Millisecond, TPOT: 3 * time.Millisecond, Tokens: 20})
 			s := httptest.NewServer(server)
 			defer s.Close()
 			b := newRuns(t, s.URL)
@@ -410,10 +410,12 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 			w, stop := b.start()
 			b.finish(w, stop, len(requests))
 			load := server.Engine().Load()
-			// One reading of each document, and one for each slot that begins or ends in
-			// another's group.
-			if share := float64(load.CacheHits) / float64(load.CacheQueries); share < 0.8 {
+			// 0.88 with one reading of each document. A busy machine costs some more; sent together,
+			// or one after the other in any slot, they would find 0.1 in slots.
+			if share := float64(load.CacheHits) / float64(load.CacheQueries); share < 0.6 {
 				t.Errorf("%.3f of the prompts came from the cache", share)
+			} else {
+				t.Logf("%.3f of the prompts came from the cache", share)
 			}
 		})
 	}
