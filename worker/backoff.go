@@ -81,8 +81,11 @@ func untilSeconds(value string, h http.Header, now time.Time) time.Duration {
 		now = sent // by the clock of the date, which may not agree with ours
 	}
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds >= 0 {
+		if seconds > 1000*sinceEpoch { // OpenRouter gives milliseconds
+			seconds /= 1000
+		}
 		if seconds > sinceEpoch {
-			seconds -= float64(now.Unix())
+			seconds -= float64(now.UnixMilli()) / 1000
 		}
 		return bounded(seconds)
 	}

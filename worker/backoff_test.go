@@ -91,6 +91,7 @@ func TestRateLimitHeaders(t *testing.T) {
 		{"RateLimit that has some left", map[string]string{"RateLimit": `"default";r=50;t=30`}, 0},
 		{"RateLimit-Reset", map[string]string{"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "5"}, 5 * time.Second},
 		{"X-RateLimit-Reset as a time", map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049"}, 4 * time.Second},
+		{"X-RateLimit-Reset as a time in milliseconds", map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049000"}, 4 * time.Second},
 		{"X-RateLimit-Reset of what is not used up", map[string]string{"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, 0},
 		{"OpenAI's requests", map[string]string{"X-RateLimit-Remaining-Requests": "0", "X-RateLimit-Reset-Requests": "1m2s", "X-RateLimit-Remaining-Tokens": "5", "X-RateLimit-Reset-Tokens": "6m0s"}, 62 * time.Second},
 		{"OpenAI's tokens", map[string]string{"X-RateLimit-Remaining-Requests": "3", "X-RateLimit-Remaining-Tokens": "0", "X-RateLimit-Reset-Tokens": "20ms"}, 20 * time.Millisecond},
