@@ -90,6 +90,32 @@ func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	c.verified("in.jsonl", "r")
 }
 
+// A run that another process has completed is not collected once more.
+func TestServeLeavesWhatAnotherHasCompleted(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t)
+	c, other := newCommand(t), newCommand(t)
+	_, said := c.start("serve", "--nats", url)
+	poll(t, pollTime, "serve", func() bool { return strings.Contains(said.String(), "serving the runs") })
+	c.must("submit", c.input("in.jsonl", 50), "--model", "sim", "--run", "r", "--nats", url)
+	poll(t, pollTime, "the journal", func() bool { return exists(filepath.Join(c.dir, "r.part.zst")) })
+	_, said = other.start("serve", "--nats", url)
+	poll(t, pollTime, "the other one", func() bool {
+		return strings.Contains(said.String(), "the run is being collected by another process: into ")
+	})
+	c.start("worker", "--nats", url, "--url", newModel(t, sim.Config{Tokens: 5}).url)
+	c.ended("r", pollTime)
+	poll(t, pollTime, "the other one to let go of the run", func() bool {
+		return strings.Contains(said.String(), "run r is completed, in ")
+	})
+	for _, name := range other.left() {
+		if strings.HasPrefix(name, "r.") {
+			t.Errorf("it made %s", name)
+		}
+	}
+	c.verified("in.jsonl", "r")
+}
+
 // A journal that is damaged at its beginning is put aside, and the run is collected anew.
 func TestDamagedJournalIsPutAside(t *testing.T) {
 	t.Parallel()

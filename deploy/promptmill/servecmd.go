@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -287,6 +288,10 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				}
 			}
 			sleep(ctx, pause)
+			if now, err := s.runs.Get(ctx, m.Run); err == nil && now.State.Ended() && now.Output != k.info().String() {
+				s.screen.say("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
+				return // another process has ended it
+			}
 		}
 	})
 }
