@@ -110,3 +110,26 @@ func TestVanishedWorkerMayHaveAShard(t *testing.T) {
 		t.Error("it vanished long ago")
 	}
 }
+
+// A result shows that a worker got a shard since it announced itself: its neighbours may be
+// under way, too.
+func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, 16<<20)
+	b.loseShard("0-0")
+	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
+	c := New(Config{JS: b.js, Journal: open(t, b.out.Journal())})
+	c.presence, c.total = b.presence(), 4
+
+	long := time.Now().Add(-strayTime - time.Second)
+	for _, tt := range []struct {
+		left int
+		want bool
+	}{{4, true}, {5, false}} {
+		r := &rounds{c: c, nobody: long, left: tt.left}
+		got, err := r.stray(t.Context(), b.m)
+		if err != nil || got != tt.want {
+			t.Errorf("%d requests were missing, 4 are: lost %t (%v), want %t", tt.left, got, err, tt.want)
+		}
+	}
+}

@@ -79,9 +79,10 @@ func (f *fleet) check(found *findings) string {
 	if err != nil {
 		found.add("%v", err)
 	}
-	again, allowed := checkExecuted(inputs, executed, f.did, f.begin, found)
+	borne, wrong := swapped(inputs, lines, executed, f.answeredTwice(), found)
+	again, allowed := checkExecuted(inputs, borne, executed, f.did, f.begin, found)
 
-	inputs, wrong := swapped(inputs, lines, executed, f.answeredTwice(), found)
+	inputs = borne
 	for run, o := range outputs {
 		checkOutput(run, inputs[run], o, found)
 	}

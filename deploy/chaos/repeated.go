@@ -106,17 +106,18 @@ func (d harmed) touches(run string, seq int, e execution) bool {
 		slices.ContainsFunc(d.losses, func(l loss) bool { return l.loses(run, seq, e) })
 }
 
-// checkExecuted wants each request answered by the model servers, and answered again only
-// if each of its earlier answers may not have been known. It returns how many answers were
+// checkExecuted wants each request answered by the model servers, unless its line has the answer
+// of another by what is borne, and answered again only if each of its earlier answers may not
+// have been known. It returns how many answers were
 // given again, and how many might have been.
-func checkExecuted(inputs map[string][]wanted, executed map[string][]execution, d harmed, since time.Time, found *findings) (again, allowed int) {
+func checkExecuted(inputs, borne map[string][]wanted, executed map[string][]execution, d harmed, since time.Time, found *findings) (again, allowed int) {
 	known, wrong := map[string]bool{}, 0
 
 	for run, input := range inputs {
 		for seq, want := range input {
 			known[want.answer] = true
 			list := slices.SortedFunc(slices.Values(executed[want.answer]), func(a, b execution) int { return cmp.Or(a.begin.Compare(b.begin), a.end.Compare(b.end)) })
-			if len(list) == 0 && !want.refused {
+			if len(list) == 0 && !want.refused && borne[run][seq].answer == want.answer {
 				found.add("model servers: %s was never answered", want.customID)
 			}
 

@@ -62,7 +62,7 @@ func TestCheckExecuted(t *testing.T) {
 				executed[input[0].answer] = test.list
 			}
 			var found findings
-			again, allowed := checkExecuted(map[string][]wanted{"run": input}, executed, harmed{test.harms, test.losses}, at(0), &found)
+			again, allowed := checkExecuted(map[string][]wanted{"run": input}, map[string][]wanted{"run": input}, executed, harmed{test.harms, test.losses}, at(0), &found)
 			wantFinding(t, found, test.want)
 			if again != test.again {
 				t.Errorf("%d again, want %d", again, test.again)
@@ -73,7 +73,7 @@ func TestCheckExecuted(t *testing.T) {
 		})
 	}
 	var found findings
-	checkExecuted(nil, map[string][]execution{"x": {by("worker1", 1, 2)}}, harmed{}, at(0), &found)
+	checkExecuted(nil, nil, map[string][]execution{"x": {by("worker1", 1, 2)}}, harmed{}, at(0), &found)
 	wantFinding(t, found, "x is of no request")
 }
 
@@ -92,7 +92,7 @@ func TestShardRunAgain(t *testing.T) {
 	}
 	death := harm{what: "kill worker1", workers: []string{"worker1"}, from: at(size * 0.25), to: at(size*0.25 + 2), recovery: recoveryOfLink}
 	var found findings
-	again, allowed := checkExecuted(map[string][]wanted{"run": input}, executed, harmed{harms: []harm{death}}, at(0), &found)
+	again, allowed := checkExecuted(map[string][]wanted{"run": input}, map[string][]wanted{"run": input}, executed, harmed{harms: []harm{death}}, at(0), &found)
 	// Those that ended within the second before its death, or were in flight.
 	if want := 5; again != size || allowed != want {
 		t.Errorf("%d again, of %d that were in flight; want %d and %d", again, allowed, size, want)
