@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -26,6 +27,7 @@ const patience = 3 * time.Minute
 // bench is a run of a collector on a bus, with a journal.
 type bench struct {
 	t      testing.TB
+	server *server.Server
 	js     jetstream.JetStream
 	runs   *proto.Runs
 	limits proto.Limits
@@ -36,9 +38,9 @@ type bench struct {
 // newBench makes a run, with a manifest changed by change.
 func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*proto.Manifest)) *bench {
 	t.Helper()
-	_, js := prototest.Server(t)
+	server, js := prototest.Server(t)
 	b := &bench{
-		t: t, js: js, m: manifest(requests), out: Output(filepath.Join(t.TempDir(), "out")),
+		t: t, server: server, js: js, m: manifest(requests), out: Output(filepath.Join(t.TempDir(), "out")),
 		limits: proto.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
 	}
 	for _, c := range change {

@@ -147,6 +147,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
+// lastTelling is how long an exchange with the bus may go on when nothing is read any more.
+const lastTelling = 2 * time.Second
+
 // gather reads results into the journal until no request lacks its line.
 func (c *Collector) gather(ctx context.Context) error {
 	c.clock = newClock(time.Now())
@@ -157,11 +160,14 @@ func (c *Collector) gather(ctx context.Context) error {
 	defer stop()
 	group.Go(func() error { return c.write(stop) })
 	done := make(chan struct{})
-	group.Go(func() error { return c.tell(broken, done) })
+	telling, endTelling := context.WithCancel(broken)
+	defer endTelling()
+	group.Go(func() error { return c.tell(telling, done) })
 	err := c.read(ctx, broken)
 	c.close()
 	close(c.writes)
 	close(done)
+	time.AfterFunc(lastTelling, endTelling) // a bus that does not answer does not hold up a stop
 	if failed := group.Wait(); failed != nil {
 		return errors.Join(failed, err)
 	}

@@ -1,0 +1,67 @@
+package collector
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto/prototest"
+)
+
+// deafServer takes what is sent to it, and once it is deaf it answers nothing.
+type deafServer struct {
+	*server.Server
+	deaf *atomic.Bool
+}
+
+func (s deafServer) InProcessConn() (net.Conn, error) {
+	c, err := s.Server.InProcessConn()
+	return deafConn{c, s.deaf}, err
+}
+
+type deafConn struct {
+	net.Conn
+	deaf *atomic.Bool
+}
+
+func (c deafConn) Write(p []byte) (int, error) {
+	if c.deaf.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// A collector that is stopped ends soon, though the bus owes it an answer: one whose disk is
+// full does not answer for as long as it is asked.
+func TestStopWhileTheBusDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, 16<<20)
+	var deaf atomic.Bool
+	nc, err := nats.Connect("", nats.InProcessServer(deafServer{b.server, &deaf}))
+	must(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	must(t, err)
+	b.publish("0-0", 0)
+	c := b.start(func(cfg *Config) { cfg.JS = js })
+	c.waitDurable(1)
+
+	deaf.Store(true)
+	prototest.Poll(t, patience, "a question without an answer", func() bool {
+		c.clock.mu.Lock()
+		defer c.clock.mu.Unlock()
+		return c.clock.owes(time.Now())
+	})
+
+	c.cut()
+	select {
+	case <-c.ended:
+	case <-time.After(8 * time.Second): // the question has 10 s and more
+		t.Error("it has not ended")
+	}
+}
