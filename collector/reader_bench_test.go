@@ -17,7 +17,7 @@ func BenchmarkReader(b *testing.B) {
 			for seqs := to(requests); len(seqs) > 0; seqs = seqs[size:] {
 				var lines []byte
 				for _, seq := range seqs[:size] {
-					lines = append(lines, lineOf(3*(seq/3), pad)...) // those that do not fail
+					lines = append(lines, lineOf(seq, pad)...)
 				}
 				_, err := bench.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
 				must(b, err)
