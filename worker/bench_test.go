@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -294,4 +295,14 @@ func (b *bench) finish(w *Worker, stop func(), n int) map[uint32][]string {
 	got := b.lines("r", n)
 	b.idle(w)
 	return got
+}
+
+// finishAnswered is finish, where each request must have an answer.
+func (b *bench) finishAnswered(w *Worker, stop func(), n int) {
+	b.t.Helper()
+	for seq, lines := range b.finish(w, stop, n) {
+		if !strings.Contains(lines[0], `"status_code":200`) {
+			b.t.Errorf("request %d: %s", seq, lines[0])
+		}
+	}
 }
