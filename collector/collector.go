@@ -184,7 +184,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 		begin := time.Now()
 		n, err := c.source.fetch(ctx, 50*time.Millisecond, c.take)
 		if n > 0 {
-			round.nobody = time.Time{}
+			round.noteResults()
 		}
 		switch {
 		case ctx.Err() != nil:

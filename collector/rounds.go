@@ -23,7 +23,6 @@ type rounds struct {
 	fruitful int       // requests missing when the latest round began
 	vain     int       // rounds since then that brought nothing
 	nobody   time.Time // since when shards are out and nobody has one; zero: it is not so
-	left     int       // requests missing since then
 }
 
 // maxVain is after how many rounds without a single new result a run is given up.
@@ -116,22 +115,25 @@ const strayTime = 2 * proto.PresenceTTL / 5
 // it dies, or into a connection that breaks, reaches no one, and is delivered again only
 // after the ack wait. A worker that vanished may be at work still, and a shard that killed
 // it has to count its deliveries: so the ack wait is waited for then. So it is where a
-// worker does not tell what it has. A result shows that a worker got a shard since its last
-// announcement: so the time begins again.
+// worker does not say what it has.
 func (r *rounds) stray(ctx context.Context, m proto.Manifest) (bool, error) {
 	nobody, err := r.withNobody(ctx, m)
 	switch {
 	case err != nil || !nobody:
 		r.nobody = time.Time{}
 		return false, err
-	case r.nobody.IsZero() || r.left != r.c.missing():
-		r.nobody, r.left = time.Now(), r.c.missing()
+	case r.nobody.IsZero():
+		r.nobody = time.Now()
 	}
 
 	now := time.Now()
 	r.c.clock.blind(r.nobody, now) // there is work, and the bus has not brought it
 	return now.Sub(r.nobody) > strayTime, nil
 }
+
+// noteResults notes that results have come: a worker got a shard since it announced itself, so
+// the time in which nobody has one begins again.
+func (r *rounds) noteResults() { r.nobody = time.Time{} }
 
 // withNobody reports whether all shards are out, and no worker has any, though each is able
 // to work.
