@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -29,8 +30,8 @@ type bench struct {
 	t      testing.TB
 	server *server.Server
 	js     jetstream.JetStream
-	runs   *proto.Runs
-	limits proto.Limits
+	runs   *bus.Runs
+	limits bus.Limits
 	m      proto.Manifest
 	out    Output
 }
@@ -41,16 +42,16 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 	server, js := prototest.Server(t)
 	b := &bench{
 		t: t, server: server, js: js, m: manifest(requests), out: Output(filepath.Join(t.TempDir(), "out")),
-		limits: proto.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
+		limits: bus.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
 	}
 	for _, c := range change {
 		c(&b.m)
 	}
 	var err error
-	if err = proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
+	if err = bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {
+	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
 		t.Fatal(err)
 	}
 	must(t, b.runs.Create(t.Context(), b.m))
@@ -72,7 +73,7 @@ func must(t testing.TB, err error) {
 
 func (b *bench) makeStreams() {
 	b.t.Helper()
-	must(b.t, proto.EnsureStreams(b.t.Context(), b.js, b.m, b.limits))
+	must(b.t, bus.EnsureStreams(b.t.Context(), b.js, b.m, b.limits))
 }
 
 // makeResultsAnew replaces the results stream by an empty one.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Config is what a collector needs. JS, Journal, Output, Input and Limits are required.
@@ -26,7 +27,7 @@ type Config struct {
 	Output  Output
 	Input   Input         // of the run
 	Host    string        // this machine's name, for those who look for the output
-	Limits  proto.Limits  // of the run's streams, should they have to be made again
+	Limits  bus.Limits    // of the run's streams, should they have to be made again
 	Flush   time.Duration // a line is in the synced file after this at most. Defaults to 5 s.
 	Format  Format
 	Meta    Origin // what the metadata tells of the run's surroundings
@@ -48,8 +49,8 @@ type Collector struct {
 	run      string
 	bounds   proto.Bounds
 	total    int
-	runs     *proto.Runs
-	presence *proto.Presence
+	runs     *bus.Runs
+	presence *bus.Presence
 	fleet    *fleet
 	source   source
 	seen     *roaring.Bitmap // requests that have a line, synced or not
@@ -232,7 +233,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	before := c.frame.counts
 	batch, lines, err := c.open(msg)
 	switch {
-	case proto.Lost(err):
+	case bus.Lost(err):
 		c.drop(msg.Subject(), nil, err)
 	case err != nil:
 		return err
@@ -262,7 +263,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 }
 
 // open reads a message of results, as far as its lines. The error says whether it can
-// never be read: [proto.Lost].
+// never be read: [bus.Lost].
 func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, err error) {
 	batch, err = c.bounds.Batch(msg.Subject(), msg.Headers())
 	if err != nil {
@@ -319,7 +320,7 @@ func (c *Collector) find(m *jetstream.MsgMetadata) {
 func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return proto.NewAnswers(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
+	return bus.NewAnswers(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
 }
 
 // drop gives up on results that do not fit the run. Their requests are found missing in

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // ending is why a run ends before all its requests were run.
@@ -94,7 +95,7 @@ func (e *ender) stop() {
 func (e *ender) purge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	err := proto.PurgeStream(ctx, e.c.cfg.JS, proto.WorkStream(e.c.run))
+	err := bus.PurgeStream(ctx, e.c.cfg.JS, proto.WorkStream(e.c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
@@ -129,7 +130,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 	shard := proto.EndingShard(e.ending.state, e.batch)
 	for {
 		msg := proto.EncodeResults(e.c.run, shard, seqs, lines)
-		err := proto.NewAnswers(e.c.cfg.JS, e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
+		err := bus.NewAnswers(e.c.cfg.JS, e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
 		if err == nil {
 			_, err = e.c.cfg.JS.PublishMsg(ctx, msg)
 		}

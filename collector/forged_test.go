@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -69,7 +70,7 @@ func TestForgedResults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, 6, 16<<20)
-			objects := proto.NewObjects(b.js, "r")
+			objects := bus.NewObjects(b.js, "r")
 			must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
 			b.publish("0-1", 2)
 			b.publishMsg(msg)

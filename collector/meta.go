@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Origin is what only the program around the collector knows of a run.
@@ -63,7 +64,7 @@ func (c *Collector) tidy(ctx context.Context) {
 	// room set aside for it.
 	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
-	if err := proto.DeleteStream(ctx, c.cfg.JS, proto.WorkStream(c.run)); err != nil {
+	if err := bus.DeleteStream(ctx, c.cfg.JS, proto.WorkStream(c.run)); err != nil {
 		c.cfg.Log.Warn().Err(err).Msg("failed to delete the work stream of the ended run; it is deleted with the run")
 	}
 }

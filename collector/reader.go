@@ -14,6 +14,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // ReaderConfig is what a reader needs. JS and Run are required.
@@ -30,7 +31,7 @@ type ReaderConfig struct {
 // not, the run does not notice.
 type Reader struct {
 	cfg      ReaderConfig
-	runs     *proto.Runs
+	runs     *bus.Runs
 	kv       jetstream.KeyValue // nil without a name
 	revision uint64             // of the remembered position
 	of       time.Time          // when the run was made
@@ -70,7 +71,7 @@ func NewReader(cfg ReaderConfig) *Reader {
 // counts as read. It returns the requests whose lines it could not give, since they
 // had left the bus before it came, and the run's manifest, which says where they are.
 func (r *Reader) Run(ctx context.Context, write func([]byte) error) (missed *roaring.Bitmap, m proto.Manifest, err error) {
-	if r.runs, err = proto.OpenRuns(ctx, r.cfg.JS); err != nil {
+	if r.runs, err = bus.OpenRuns(ctx, r.cfg.JS); err != nil {
 		return nil, m, err
 	}
 	if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
@@ -145,7 +146,7 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 		if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
 			break // the end, or a message that was published with the headers of an answer
 		}
-		proto.AsPublished(msg.Header)
+		bus.AsPublished(msg.Header)
 		if err := r.give(asking, m, msg, &out, write); err != nil {
 			return n, err
 		}
@@ -161,7 +162,7 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 // published with the headers of a server's answer is the end of the stream for it.
 func (r *Reader) single(ctx context.Context, m proto.Manifest, out *taken, write func([]byte) error) (n int, err error) {
 	stream := proto.ResultsStream(r.cfg.Run)
-	msg, err := proto.NextMessage(ctx, r.cfg.JS, stream, r.spot.Seq+1, proto.ResultsSubject(r.cfg.Run, "*"))
+	msg, err := bus.NextMessage(ctx, r.cfg.JS, stream, r.spot.Seq+1, proto.ResultsSubject(r.cfg.Run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, r.settle(ctx) // the next turn reads the stream that is there now
 	}
@@ -197,7 +198,7 @@ func (r *Reader) give(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 // settle finds out whether the stream is still the one that the position is in. It
 // begins anew, with what it has given out in mind, when it is another.
 func (r *Reader) settle(ctx context.Context) error {
-	stream, err := proto.FindStream(ctx, r.cfg.JS, proto.ResultsStream(r.cfg.Run))
+	stream, err := bus.FindStream(ctx, r.cfg.JS, proto.ResultsStream(r.cfg.Run))
 	if err != nil {
 		return err
 	}
@@ -225,7 +226,7 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 		return nil // for workers
 	}
 	batch, lines, err := r.open(ctx, m, msg)
-	if proto.Lost(err) {
+	if bus.Lost(err) {
 		r.drop(msg.Subject, nil, err)
 		return nil
 	}
@@ -276,7 +277,7 @@ func (r *Reader) open(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 	}
 	payload := msg.Data
 	if batch.Object != "" {
-		if payload, err = proto.NewAnswers(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
+		if payload, err = bus.NewAnswers(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
 			return batch, nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -168,7 +169,7 @@ func TestReaderOfRunMadeAnew(t *testing.T) {
 	b.tail(named, nil).finish(proto.StateCompleted, all(to(4)...))
 
 	must(t, b.runs.Delete(t.Context(), "r"))
-	must(t, proto.DeleteStreams(t.Context(), b.js, "r"))
+	must(t, bus.DeleteStreams(t.Context(), b.js, "r"))
 	b.m.CreatedAt = born.AddDate(0, 1, 0)
 	must(t, b.runs.Create(t.Context(), b.m))
 	b.makeStreams()

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -236,7 +237,7 @@ func TestReaderOfDeletedRun(t *testing.T) {
 	tl := b.tail(ReaderConfig{}, nil)
 	tl.waitGiven(all(0))
 	must(t, b.runs.Delete(t.Context(), "r"))
-	must(t, proto.DeleteStreams(t.Context(), b.js, "r"))
+	must(t, bus.DeleteStreams(t.Context(), b.js, "r"))
 	tl.wait()
 	if !errors.Is(tl.err, proto.ErrNoRun) {
 		t.Errorf("Run: %v, want ErrNoRun", tl.err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // newSuffix is what the name of a journal ends in that is being filled.
@@ -136,7 +137,7 @@ func (j *Journal) history(meta *metadata.Run) header {
 // EndOfResults is the position of the newest message of a run's results stream, from
 // which the results of a retry count.
 func EndOfResults(ctx context.Context, js jetstream.JetStream, run string) (Position, error) {
-	stream, err := proto.FindStream(ctx, js, proto.ResultsStream(run))
+	stream, err := bus.FindStream(ctx, js, proto.ResultsStream(run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return Position{}, nil
 	}

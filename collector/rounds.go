@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // rounds finds requests that ended nowhere (their shard or their result was lost with
@@ -78,9 +79,9 @@ var errInVain = fmt.Errorf("got no result although they were published %d times"
 // stream's sequence.
 func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, yes bool, err error) {
 	c := r.c
-	work, err := proto.FindStream(ctx, c.cfg.JS, proto.WorkStream(c.run))
+	work, err := bus.FindStream(ctx, c.cfg.JS, proto.WorkStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, true, proto.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
+		return 0, true, bus.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
 	}
 	if err != nil {
 		return 0, false, err
@@ -95,9 +96,9 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 			return 0, false, errors.Join(err, r.consumers(ctx, m))
 		}
 	}
-	results, err := proto.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
+	results, err := bus.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, false, proto.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
+		return 0, false, bus.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
 	}
 	if err != nil {
 		return 0, false, err
@@ -139,7 +140,7 @@ func (r *rounds) noteResults() { r.nobody = time.Time{} }
 // to work.
 func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error) {
 	c := r.c
-	if m.State != proto.StateInProgress || c.fleet.vanished(time.Now().Add(-proto.AckWait-proto.PresenceTTL)) {
+	if m.State != proto.StateInProgress || c.fleet.vanished(time.Now().Add(-bus.AckWait-proto.PresenceTTL)) {
 		return false, nil
 	}
 	workers, err := c.presence.Workers(ctx)
@@ -153,7 +154,7 @@ func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error)
 	}
 	out := false
 	for _, model := range m.Models() {
-		consumer, err := proto.FindConsumer(ctx, c.cfg.JS, proto.WorkStream(c.run), proto.ConsumerName(model))
+		consumer, err := bus.FindConsumer(ctx, c.cfg.JS, proto.WorkStream(c.run), proto.ConsumerName(model))
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return false, nil // it is made
 		}
@@ -172,13 +173,13 @@ func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error)
 
 // consumers makes the consumers and the results stream again if somebody removed them.
 func (r *rounds) consumers(ctx context.Context, m proto.Manifest) error {
-	if _, err := proto.FindStream(ctx, r.c.cfg.JS, proto.ResultsStream(r.c.run)); errors.Is(err, jetstream.ErrStreamNotFound) {
-		return proto.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
+	if _, err := bus.FindStream(ctx, r.c.cfg.JS, proto.ResultsStream(r.c.run)); errors.Is(err, jetstream.ErrStreamNotFound) {
+		return bus.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
 	}
 	for _, model := range m.Models() {
-		_, err := proto.FindConsumer(ctx, r.c.cfg.JS, proto.WorkStream(r.c.run), proto.ConsumerName(model))
+		_, err := bus.FindConsumer(ctx, r.c.cfg.JS, proto.WorkStream(r.c.run), proto.ConsumerName(model))
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return proto.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
+			return bus.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
 		}
 	}
 	return nil
@@ -194,7 +195,7 @@ func Missing(done *roaring.Bitmap, total int) *roaring.Bitmap {
 
 // StartRound tells the producer of a run to publish the missing requests. base is the
 // sequence that the work stream is at.
-func StartRound(ctx context.Context, js jetstream.JetStream, runs *proto.Runs, run string, base uint64, missing *roaring.Bitmap) error {
+func StartRound(ctx context.Context, js jetstream.JetStream, runs *bus.Runs, run string, base uint64, missing *roaring.Bitmap) error {
 	m, err := runs.Get(ctx, run)
 	if err != nil {
 		return err
@@ -205,7 +206,7 @@ func StartRound(ctx context.Context, js jetstream.JetStream, runs *proto.Runs, r
 	}
 	round := m.Publish.Round + 1
 	name := proto.MissingObject(round, nuid.Next())
-	if err := proto.NewObjects(js, run).Put(ctx, name, data); err != nil {
+	if err := bus.NewObjects(js, run).Put(ctx, name, data); err != nil {
 		return err
 	}
 	return runs.Update(ctx, run, func(now *proto.Manifest) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // source reads the results stream in order, from a position on, each message at
@@ -113,7 +114,7 @@ const consumerTime = 2 * time.Second
 func (s *source) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	stream, err := proto.FindStream(ctx, s.js, proto.ResultsStream(s.run))
+	stream, err := bus.FindStream(ctx, s.js, proto.ResultsStream(s.run))
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func (s *source) create(ctx context.Context, stream jetstream.Stream, name strin
 // ever delivers them.
 func (s *source) stepOver(ctx context.Context) error {
 	for {
-		msg, err := proto.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq+1, proto.ResultsSubject(s.run, "*"))
+		msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq+1, proto.ResultsSubject(s.run, "*"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -190,7 +191,7 @@ func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, e
 	if s.at.Seq < info.State.FirstSeq {
 		return true, nil // purged, by ourselves
 	}
-	msg, err := proto.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq, proto.ResultsSubject(s.run, "*"))
+	msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq, proto.ResultsSubject(s.run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}

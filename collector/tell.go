@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // ErrDeleted is returned when a run was taken off the bus while it was collected.
@@ -19,10 +20,10 @@ func (c *Collector) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var err error
-	if c.runs, err = proto.OpenRuns(ctx, c.cfg.JS); err != nil {
+	if c.runs, err = bus.OpenRuns(ctx, c.cfg.JS); err != nil {
 		return err
 	}
-	if c.presence, err = proto.OpenPresence(ctx, c.cfg.JS); err != nil {
+	if c.presence, err = bus.OpenPresence(ctx, c.cfg.JS); err != nil {
 		return err
 	}
 	if err := c.presence.Collector(ctx, c.run, c.info()); err != nil {
@@ -164,7 +165,7 @@ func (c *Collector) note(ctx context.Context, counts proto.Counts) error {
 func (c *Collector) forget(ctx context.Context, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	objects := proto.NewObjects(c.cfg.JS, c.run)
+	objects := bus.NewObjects(c.cfg.JS, c.run)
 	for _, name := range names {
 		if err := objects.Delete(ctx, name); err != nil {
 			return err // it goes with the run
@@ -179,7 +180,7 @@ func (c *Collector) forget(ctx context.Context, names []string) error {
 func (c *Collector) purge(ctx context.Context, synced Position) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	stream, err := proto.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
+	stream, err := bus.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil // it is made again, or the run is being deleted
 	}
@@ -225,7 +226,7 @@ func (c *Collector) purgeAnswers(ctx context.Context, most int64) error {
 	c.unneeded = c.unneeded[n:]
 	c.mu.Unlock()
 
-	answers := proto.NewAnswers(c.cfg.JS, c.run)
+	answers := bus.NewAnswers(c.cfg.JS, c.run)
 	for _, a := range old {
 		if err := answers.Purge(ctx, a.name); err != nil {
 			return err // what is left is deleted with the run

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -28,9 +29,9 @@ func (b *bench) rival() *bench {
 
 func as(host string) func(*Config) { return func(cfg *Config) { cfg.Host = host } }
 
-func (b *bench) presence() *proto.Presence {
+func (b *bench) presence() *bus.Presence {
 	b.t.Helper()
-	p, err := proto.OpenPresence(b.t.Context(), b.js)
+	p, err := bus.OpenPresence(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 func TestCollectorForgetsRequests(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
-	objects := proto.NewObjects(b.js, "r")
+	objects := bus.NewObjects(b.js, "r")
 	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
 		must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}

@@ -13,13 +13,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 // bench is a run on a bus of its own, ready to be published.
 type bench struct {
 	js   jetstream.JetStream
-	runs *proto.Runs
+	runs *bus.Runs
 	m    proto.Manifest
 }
 
@@ -36,13 +37,13 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 		t.Fatal(err)
 	}
 	b := &bench{js: js, m: proto.Manifest{Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress, Input: in, Settings: s}}
-	if err := proto.EnsureStreams(t.Context(), js, b.m, proto.Limits{WorkBytes: workBytes, ResultsBytes: 1 << 20}); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, b.m, bus.Limits{WorkBytes: workBytes, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if err = proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
+	if err = bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	if b.runs, err = proto.OpenRuns(t.Context(), js); err != nil {
+	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.runs.Create(t.Context(), b.m); err != nil {
@@ -101,7 +102,7 @@ func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.NewObjects(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
+	if err := bus.NewObjects(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
 		t.Fatal(err)
 	}
 	base = b.state(t).LastSeq
@@ -140,7 +141,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 		}
 		payload := msg.Data
 		if name := msg.Header.Get(proto.HeaderObject); name != "" {
-			if payload, err = proto.NewObjects(b.js, b.m.Run).Get(t.Context(), name); err != nil {
+			if payload, err = bus.NewObjects(b.js, b.m.Run).Get(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 		}

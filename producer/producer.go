@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Config is what a producer needs. JS and Run are required.
@@ -37,8 +38,8 @@ type Config struct {
 // Producer publishes the shards of one run.
 type Producer struct {
 	cfg     Config
-	runs    *proto.Runs
-	objects *proto.Objects
+	runs    *bus.Runs
+	objects *bus.Objects
 	stats   Stats
 
 	groupRequests, groupBytes int           // of a window
@@ -53,7 +54,7 @@ type Stats struct {
 
 // New returns a producer.
 func New(cfg Config) *Producer {
-	return &Producer{cfg: cfg, objects: proto.NewObjects(cfg.JS, cfg.Run), groupRequests: groupRequests, groupBytes: groupBytes, noteEvery: time.Second}
+	return &Producer{cfg: cfg, objects: bus.NewObjects(cfg.JS, cfg.Run), groupRequests: groupRequests, groupBytes: groupBytes, noteEvery: time.Second}
 }
 
 // Stats is what the producer has done so far.
@@ -75,7 +76,7 @@ func (p *Producer) Run(ctx context.Context) error {
 }
 
 func (p *Producer) publish(ctx context.Context) (err error) {
-	if p.runs, err = proto.OpenRuns(ctx, p.cfg.JS); err != nil {
+	if p.runs, err = bus.OpenRuns(ctx, p.cfg.JS); err != nil {
 		return err
 	}
 	for {
@@ -147,7 +148,7 @@ const yieldTime = 2 * time.Second
 // yield waits until nobody else publishes, and returns the manifest as it is then.
 func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 	for last := uint64(0); ; {
-		stream, err := proto.FindStream(ctx, p.cfg.JS, proto.WorkStream(p.cfg.Run))
+		stream, err := bus.FindStream(ctx, p.cfg.JS, proto.WorkStream(p.cfg.Run))
 		if err == nil {
 			now := stream.CachedInfo().State.LastSeq
 			m, err := p.runs.Get(ctx, p.cfg.Run)
@@ -196,7 +197,7 @@ func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
 
 // round publishes what the round lacks in the work stream, and notes that it is done.
 func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
-	stream, err := proto.FindStream(ctx, p.cfg.JS, proto.WorkStream(m.Run))
+	stream, err := bus.FindStream(ctx, p.cfg.JS, proto.WorkStream(m.Run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return errLostShards // the collector makes it again, and begins a new round
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // The window of shards published but not confirmed. It is counted in bytes too,
@@ -115,7 +115,7 @@ func await(ctx context.Context, s sent) error {
 	if s.ack == nil {
 		return errNoAck
 	}
-	timeout := time.NewTimer(proto.AckTime(len(s.msg.Data), time.Since(s.first)))
+	timeout := time.NewTimer(bus.AckTime(len(s.msg.Data), time.Since(s.first)))
 	defer timeout.Stop()
 	select {
 	case <-s.ack.Ok():
@@ -135,7 +135,7 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 	// The others fail too, or are stored, and then they are not sent twice. Where the first
 	// was waited for in vain, they had as much time.
 	if !errors.Is(cause, errNoAck) {
-		others, cancel := context.WithTimeout(ctx, proto.AckTime(p.bytes, 0))
+		others, cancel := context.WithTimeout(ctx, bus.AckTime(p.bytes, 0))
 		defer cancel()
 		for _, s := range p.window[1:] {
 			await(others, s)
@@ -145,7 +145,7 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
-		stream, err := proto.FindStream(ctx, p.js, p.stream)
+		stream, err := bus.FindStream(ctx, p.js, p.stream)
 		if err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)

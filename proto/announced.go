@@ -19,12 +19,12 @@ const (
 	maxJoules       = 1e15    // what a thousand cards take in thirty years
 )
 
-// key is the key that the announcement stands under.
-func (w WorkerInfo) key() string {
+// Key is the key that the announcement stands under.
+func (w WorkerInfo) Key() string {
 	if w.ID != "" {
-		return "worker." + keyOf(w.ID)
+		return WorkerKey(w.ID)
 	}
-	return "worker." + keyOf(w.Name)
+	return WorkerKey(w.Name)
 }
 
 // ReadWorker reads a worker's announcement under a key of [PresenceBucket]. Its error is
@@ -32,13 +32,13 @@ func (w WorkerInfo) key() string {
 func ReadWorker(key string, value []byte) (WorkerInfo, error) {
 	var w WorkerInfo
 	if len(value) > maxAnnouncement {
-		return WorkerInfo{}, unfit("announcement", "%d bytes", len(value))
+		return WorkerInfo{}, NewUnfit("announcement", "%d bytes", len(value))
 	}
 	if err := json.Unmarshal(value, &w); err != nil {
-		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", excerpt(key), ErrFormat, err)
+		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", Excerpt(key), ErrFormat, err)
 	}
 	if err := w.check(key); err != nil {
-		return WorkerInfo{}, fmt.Errorf("announcement %s: %w", excerpt(key), err)
+		return WorkerInfo{}, fmt.Errorf("announcement %s: %w", Excerpt(key), err)
 	}
 	return w, nil
 }
@@ -49,40 +49,40 @@ func (w WorkerInfo) check(key string) error {
 		texts = append(texts, card.Name, card.UUID)
 	}
 	switch {
-	case key != w.key():
-		return unfit("id", "%q", excerpt(w.ID))
+	case key != w.Key():
+		return NewUnfit("id", "%q", Excerpt(w.ID))
 	case len(w.Name) > MaxWorkerName:
-		return unfit("name", "%d bytes", len(w.Name))
+		return NewUnfit("name", "%d bytes", len(w.Name))
 	case slices.ContainsFunc(texts, func(t string) bool { return len(t) > maxText }):
-		return unfit("announcement", "a text of more than %d bytes", maxText)
+		return NewUnfit("announcement", "a text of more than %d bytes", maxText)
 	case max(len(w.Models), len(w.ContextLength), len(w.Runs), len(w.GPU)) > maxListed:
-		return unfit("announcement", "a list of more than %d", maxListed)
+		return NewUnfit("announcement", "a list of more than %d", maxListed)
 	case w.Slots < 0 || w.Slots > maxAtOnce:
-		return unfit("slots", "%d", w.Slots)
+		return NewUnfit("slots", "%d", w.Slots)
 	case w.Concurrency < 0 || w.Concurrency > maxAtOnce:
-		return unfit("concurrency", "%d", w.Concurrency)
+		return NewUnfit("concurrency", "%d", w.Concurrency)
 	case w.InFlight < 0 || w.InFlight > maxAtOnce || w.Done < 0:
-		return unfit("in_flight", "%d, after %d requests", w.InFlight, w.Done)
+		return NewUnfit("in_flight", "%d, after %d requests", w.InFlight, w.Done)
 	case w.Shards != nil && (*w.Shards < 0 || *w.Shards > maxAtOnce):
-		return unfit("shards", "%d", *w.Shards)
+		return NewUnfit("shards", "%d", *w.Shards)
 	case w.PerSecond < 0 || w.PerSecond > maxRate || w.LatencySeconds < 0 || w.LatencySeconds > maxSeconds:
-		return unfit("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
+		return NewUnfit("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
 	}
 
 	for run, share := range w.Runs {
 		if CheckRunID(run) != nil || share.Requests < 0 || share.Redeliveries < 0 || !isAmount(share.EnergyJoules, maxJoules) {
-			return unfit("runs", "%d requests of run %q", share.Requests, excerpt(run))
+			return NewUnfit("runs", "%d requests of run %q", share.Requests, Excerpt(run))
 		}
 	}
 	for _, card := range w.GPU {
 		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
 			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
-			return unfit("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
+			return NewUnfit("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
 		}
 	}
 	for model, length := range w.ContextLength {
 		if length < 0 {
-			return unfit("context_length", "%d, of %q", length, excerpt(model))
+			return NewUnfit("context_length", "%d, of %q", length, Excerpt(model))
 		}
 	}
 	return nil
@@ -98,24 +98,9 @@ func ReadCollector(value []byte) (CollectorInfo, error) {
 		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
 	}
 	if len(c.Host) > maxText || len(c.Output) > maxText || c == (CollectorInfo{}) {
-		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w", unfit("output", "%q", excerpt(c.String())))
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w", NewUnfit("output", "%q", Excerpt(c.String())))
 	}
 	return c, nil
-}
-
-// deadAfter is after how long without an announcement a worker counts as dead if another
-// has taken its place.
-const deadAfter = PresenceTTL / 2
-
-// dropDead leaves out workers that were killed and started again, and whose last
-// announcement stands for a while still: one of the same name, at the same model server of
-// the same host, is heard, and they are not.
-func dropDead(workers []WorkerInfo) []WorkerInfo {
-	return slices.DeleteFunc(slices.Clone(workers), func(dead WorkerInfo) bool {
-		return slices.ContainsFunc(workers, func(w WorkerInfo) bool {
-			return w.Name == dead.Name && w.Host == dead.Host && w.Server == dead.Server && w.Heard.Sub(dead.Heard) > deadAfter
-		})
-	})
 }
 
 // Labels are what people are shown of n workers: the name and, where several have it, a

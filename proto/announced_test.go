@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestReadWorker(t *testing.T) {
@@ -66,7 +65,7 @@ func FuzzReadWorker(f *testing.F) {
 			}
 			return
 		}
-		if w.key() != key || w.Slots < 0 || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) || len(w.Name) > MaxWorkerName {
+		if w.Key() != key || w.Slots < 0 || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) || len(w.Name) > MaxWorkerName {
 			t.Fatalf("ReadWorker = %+v", w)
 		}
 		if _, err := json.Marshal(w); err != nil {
@@ -101,36 +100,6 @@ func TestLabels(t *testing.T) {
 			got := Labels(len(tt.pairs), func(i int) (name, id string) { return tt.pairs[i][0], tt.pairs[i][1] })
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("labels %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-// A worker that was killed and started again is one; clones that live are several.
-func TestDropDead(t *testing.T) {
-	t.Parallel()
-	at := func(id string, seconds int) WorkerInfo {
-		return WorkerInfo{ID: id, Name: "gpu1", Host: "h", Server: "s", Heard: time.Unix(int64(seconds), 0)}
-	}
-	other := at("other", 0)
-	other.Server = "another"
-	for _, tt := range []struct {
-		name    string
-		workers []WorkerInfo
-		want    []string
-	}{
-		{"killed and started again", []WorkerInfo{at("dead", 0), at("live", 9)}, []string{"live"}},
-		{"both live", []WorkerInfo{at("a", 0), at("b", 3)}, []string{"a", "b"}},
-		{"at another model server", []WorkerInfo{other, at("b", 9)}, []string{"other", "b"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var got []string
-			for _, w := range dropDead(tt.workers) {
-				got = append(got, w.ID)
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("%q are there, want %q", got, tt.want)
 			}
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Bounds are what who receives messages of a run knows of it. All that comes over the bus
@@ -58,20 +57,20 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 
 	switch {
 	case !batch.Ending && !isShardID(id):
-		return Batch{}, unfit(HeaderShard, "%q is no shard's id", excerpt(id))
+		return Batch{}, NewUnfit(HeaderShard, "%q is no shard's id", Excerpt(id))
 	case len(seqs) == 0:
-		return Batch{}, unfit(HeaderSeqs, "it names no request")
+		return Batch{}, NewUnfit(HeaderSeqs, "it names no request")
 	case len(seqs) > MaxBatch && !batch.Ending:
-		return Batch{}, unfit(HeaderSeqs, "%d requests, a message has at most %d", len(seqs), MaxBatch)
+		return Batch{}, NewUnfit(HeaderSeqs, "%d requests, a message has at most %d", len(seqs), MaxBatch)
 	case int64(seqs[len(seqs)-1]) >= int64(b.Requests):
-		return Batch{}, unfit(HeaderSeqs, "request %d of %d", seqs[len(seqs)-1], b.Requests)
+		return Batch{}, NewUnfit(HeaderSeqs, "request %d of %d", seqs[len(seqs)-1], b.Requests)
 	}
 
-	if name, ok := strings.CutPrefix(batch.Object, "results-"+id+"-"); batch.Object != "" && (!ok || !isToken(name)) {
-		return Batch{}, unfit(HeaderObject, "%q is no object of results of shard %s", excerpt(batch.Object), id)
+	if name, ok := strings.CutPrefix(batch.Object, "results-"+id+"-"); batch.Object != "" && (!ok || !IsToken(name)) {
+		return Batch{}, NewUnfit(HeaderObject, "%q is no object of results of shard %s", Excerpt(batch.Object), id)
 	}
 	if batch.Source != "" && batch.Source != ShardObject(id) {
-		return Batch{}, unfit(HeaderSource, "%q is not the object of shard %s", excerpt(batch.Source), id)
+		return Batch{}, NewUnfit(HeaderSource, "%q is not the object of shard %s", Excerpt(batch.Source), id)
 	}
 	return batch, nil
 }
@@ -79,11 +78,11 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 // checkShard holds the subject of a message about a shard against what it should be, and
 // the headers against what only a server adds.
 func (b Bounds) checkShard(want, subject string, h nats.Header) error {
-	if isAimed(h) {
-		return unfit("headers", "it has a header that only a NATS server adds: a stored message was redirected to this subject")
+	if IsReply(h) {
+		return NewUnfit("headers", "it has a header that only a NATS server adds: a stored message was redirected to this subject")
 	}
 	if subject != want {
-		return unfit("subject", "%q, and its headers say %q", excerpt(subject), excerpt(want))
+		return NewUnfit("subject", "%q, and its headers say %q", Excerpt(subject), Excerpt(want))
 	}
 	return nil
 }
@@ -92,19 +91,19 @@ func (b Bounds) checkShard(want, subject string, h nats.Header) error {
 // A message that has one was not published: its answer was aimed at the subject. Status
 // and Description are what servers say instead of a message, and clients act on them.
 var serverHeaders = []string{
-	jetstream.StreamHeader,
-	jetstream.SequenceHeader,
-	jetstream.TimeStampHeaer,
-	jetstream.SubjectHeader,
-	numPendingHeader,
-	lastSequenceHeader,
-	upToSequenceHeader,
-	statusHeader,
-	descriptionHeader,
+	"Nats-Stream",
+	"Nats-Sequence",
+	"Nats-Time-Stamp",
+	"Nats-Subject",
+	"Nats-Num-Pending",
+	"Nats-Last-Sequence",
+	"Nats-UpTo-Sequence",
+	"Status",
+	"Description",
 }
 
-// isAimed reports whether a message has a header that only a server's answer has.
-func isAimed(h nats.Header) bool {
+// IsReply reports whether a message has a header that only a server's answer has.
+func IsReply(h nats.Header) bool {
 	for _, name := range serverHeaders {
 		if _, has := h[name]; has {
 			return true
@@ -112,14 +111,6 @@ func isAimed(h nats.Header) bool {
 	}
 	return false
 }
-
-const (
-	numPendingHeader   = "Nats-Num-Pending"
-	lastSequenceHeader = "Nats-Last-Sequence"
-	upToSequenceHeader = "Nats-UpTo-Sequence"
-	statusHeader       = "Status"
-	descriptionHeader  = "Description"
-)
 
 // Lines cuts the batch's payload into its lines.
 func (b Batch) Lines(payload []byte) ([][]byte, error) {
@@ -141,21 +132,21 @@ func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 	seq := b.Seqs[i]
 	switch {
 	case !b.isID(l.ID, seq):
-		return l, unfit("id", "%q in the line of request %d", excerpt(string(l.ID)), seq)
+		return l, NewUnfit("id", "%q in the line of request %d", Excerpt(string(l.ID)), seq)
 	case l.Seq != int64(seq):
-		return l, unfit("promptmill.seq", "%d in the line of request %d", l.Seq, seq)
+		return l, NewUnfit("promptmill.seq", "%d in the line of request %d", l.Seq, seq)
 	case l.Status == 0 && !head.failed:
-		return l, unfit("response", "neither an HTTP answer nor an error, of request %d", seq)
+		return l, NewUnfit("response", "neither an HTTP answer nor an error, of request %d", seq)
 	case l.Status != 0 && (l.Status < 100 || l.Status > 599):
-		return l, unfit("response.status_code", "%d, of request %d", l.Status, seq)
+		return l, NewUnfit("response.status_code", "%d, of request %d", l.Status, seq)
 	case !l.Hashed:
-		return l, unfit("promptmill.request_hash", "there is none, of request %d", seq)
+		return l, NewUnfit("promptmill.request_hash", "there is none, of request %d", seq)
 	case l.Attempts > maxAttempts:
-		return l, unfit("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
+		return l, NewUnfit("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
 	case len(l.Worker) > MaxWorkerName:
-		return l, unfit("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
+		return l, NewUnfit("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
 	case b.Ending != (l.ErrorCode == CodeCancelled || l.ErrorCode == CodeExpired):
-		return l, unfit("error.code", "%q on shard %s, of request %d", excerpt(l.ErrorCode), b.Shard, seq)
+		return l, NewUnfit("error.code", "%q on shard %s, of request %d", Excerpt(l.ErrorCode), b.Shard, seq)
 	}
 	return l, nil
 }
@@ -206,8 +197,8 @@ func isNumber(text string) bool {
 	return true
 }
 
-// isToken reports whether text can stand in a subject as one token.
-func isToken(text string) bool {
+// IsToken reports whether text can stand in a subject as one token.
+func IsToken(text string) bool {
 	for _, r := range text {
 		if !isTokenRune(r) {
 			return false
@@ -216,8 +207,8 @@ func isToken(text string) bool {
 	return text != "" && len(text) <= MaxRunID
 }
 
-// excerpt is what an error shows of a text that somebody else wrote.
-func excerpt(text string) string {
+// Excerpt shortens text from outside to 80 bytes, for an error that quotes it.
+func Excerpt(text string) string {
 	const most = 80
 	if len(text) > most {
 		return strings.ToValidUTF8(text[:most], "") + "..."

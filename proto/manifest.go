@@ -248,35 +248,35 @@ func (m Manifest) check(key string) error {
 	sum := 0
 	for _, n := range in.Models {
 		if n < 0 || n > in.Requests {
-			return unfit("input.models", "%d of %d requests are for one model", n, in.Requests)
+			return NewUnfit("input.models", "%d of %d requests are for one model", n, in.Requests)
 		}
 		sum += n
 	}
 	switch {
 	case m.Run != key:
-		return unfit("run", "it is under the key %q", excerpt(key))
+		return NewUnfit("run", "it is under the key %q", Excerpt(key))
 	case !slices.Contains(states, m.State):
-		return unfit("state", "%q is none", excerpt(string(m.State)))
+		return NewUnfit("state", "%q is none", Excerpt(string(m.State)))
 	case m.Terms.KeepSeconds < 0 || m.Terms.KeepSeconds > maxSeconds:
-		return unfit("terms.keep_seconds", "%d", m.Terms.KeepSeconds)
+		return NewUnfit("terms.keep_seconds", "%d", m.Terms.KeepSeconds)
 	case m.Retries < 0:
-		return unfit("retries", "%d", m.Retries)
+		return NewUnfit("retries", "%d", m.Retries)
 	case in.Requests < 0 || int64(in.Requests) > math.MaxUint32:
-		return unfit("input.requests", "%d", in.Requests)
+		return NewUnfit("input.requests", "%d", in.Requests)
 	case in.Bytes < 0 || in.Invalid < 0 || in.Invalid > in.Requests || sum > in.Requests:
-		return unfit("input", "%d bytes, %d of %d requests refused, %d with a model", in.Bytes, in.Invalid, in.Requests, sum)
+		return NewUnfit("input", "%d bytes, %d of %d requests refused, %d with a model", in.Bytes, in.Invalid, in.Requests, sum)
 	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Capacity < 0:
-		return unfit("settings", "shards of %d requests or %d bytes, for %d at once", s.ShardSize, s.ShardBytes, s.Capacity)
+		return NewUnfit("settings", "shards of %d requests or %d bytes, for %d at once", s.ShardSize, s.ShardBytes, s.Capacity)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
-		return unfit("settings.retry_truncated", "%g", s.RetryTruncated)
+		return NewUnfit("settings.retry_truncated", "%g", s.RetryTruncated)
 	case p.Round < 0 || p.Point.File < 0 || p.Point.Offset < 0 || p.Point.Line < 0:
-		return unfit("publish", "round %d, line %d of file %d, at byte %d", p.Round, p.Point.Line, p.Point.File, p.Point.Offset)
+		return NewUnfit("publish", "round %d, line %d of file %d, at byte %d", p.Round, p.Point.Line, p.Point.File, p.Point.Offset)
 	case p.Missing != "" && !strings.HasPrefix(p.Missing, missingObject):
-		return unfit("publish.missing", "%q is no list of requests", excerpt(p.Missing))
+		return NewUnfit("publish.missing", "%q is no list of requests", Excerpt(p.Missing))
 	}
 	for _, f := range in.Files {
 		if f.Bytes < 0 {
-			return unfit("input.files", "one of %d bytes", f.Bytes)
+			return NewUnfit("input.files", "one of %d bytes", f.Bytes)
 		}
 	}
 	return nil
@@ -294,4 +294,18 @@ const missingObject = "missing-"
 // it one that nothing ever replaces, since shards are cut by it.
 func MissingObject(round int, unique string) string {
 	return fmt.Sprintf("%s%d-%s", missingObject, round, unique)
+}
+
+// Models are the models that the run's requests name, sorted. A run of refused lines
+// alone has the one model "", so that its shards have a consumer.
+func (m Manifest) Models() []string {
+	models := make([]string, 0, len(m.Input.Models)+1)
+	for model := range m.Input.Models {
+		models = append(models, model)
+	}
+	if len(models) == 0 {
+		models = append(models, "")
+	}
+	slices.Sort(models)
+	return models
 }

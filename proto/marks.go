@@ -56,10 +56,10 @@ func (b Bounds) Mark(shard, subject string, h nats.Header, requests []Request) (
 		return Mark{}, err
 	}
 	if v := h.Get(HeaderVersion); v != Version {
-		return Mark{}, unfit(HeaderVersion, "%q, this program reads %q", excerpt(v), Version)
+		return Mark{}, NewUnfit(HeaderVersion, "%q, this program reads %q", Excerpt(v), Version)
 	}
 	if id := h.Get(HeaderShard); id != shard {
-		return Mark{}, unfit(HeaderShard, "%q on the subject of shard %s", excerpt(id), shard)
+		return Mark{}, NewUnfit(HeaderShard, "%q on the subject of shard %s", Excerpt(id), shard)
 	}
 	m, err := ParseMark(h)
 	if err != nil {
@@ -71,11 +71,11 @@ func (b Bounds) Mark(shard, subject string, h nats.Header, requests []Request) (
 		return found
 	}
 	if !m.Back && !has(m.Alone) {
-		return Mark{}, unfit(HeaderMark, "shard %s has no request %d", shard, m.Alone)
+		return Mark{}, NewUnfit(HeaderMark, "shard %s has no request %d", shard, m.Alone)
 	}
 	for seq, n := range m.Deaths {
 		if !has(int64(seq)) || n > maxDeaths {
-			return Mark{}, unfit(HeaderMark, "%d deaths of request %d in shard %s", n, seq, shard)
+			return Mark{}, NewUnfit(HeaderMark, "%d deaths of request %d in shard %s", n, seq, shard)
 		}
 	}
 	return m, nil
@@ -93,7 +93,7 @@ func ParseMark(h nats.Header) (Mark, error) {
 	case "alone":
 		seq, err := strconv.ParseUint(rest, 10, 32)
 		if err != nil {
-			return Mark{}, fmt.Errorf("mark %q: %w: %w", excerpt(text), ErrFormat, err)
+			return Mark{}, fmt.Errorf("mark %q: %w: %w", Excerpt(text), ErrFormat, err)
 		}
 		m.Alone = int64(seq)
 	case "back":
@@ -103,12 +103,12 @@ func ParseMark(h nats.Header) (Mark, error) {
 			s, err := strconv.ParseUint(seq, 10, 32)
 			n, countErr := strconv.ParseUint(count, 10, 16)
 			if err != nil || countErr != nil {
-				return Mark{}, fmt.Errorf("mark %q: %w", excerpt(text), ErrFormat)
+				return Mark{}, fmt.Errorf("mark %q: %w", Excerpt(text), ErrFormat)
 			}
 			m.Deaths[uint32(s)] = int(n)
 		}
 	default:
-		return Mark{}, fmt.Errorf("mark %q: %w: of no known kind", excerpt(text), ErrFormat)
+		return Mark{}, fmt.Errorf("mark %q: %w: of no known kind", Excerpt(text), ErrFormat)
 	}
 	return m, nil
 }

@@ -12,6 +12,14 @@ import (
 // RunsBucket is the key-value bucket that holds one manifest for each run.
 const RunsBucket = "promptmill_runs"
 
+// PresenceBucket is the key-value bucket in which workers and collectors announce
+// themselves. Its values end by themselves after [PresenceTTL].
+const PresenceBucket = "promptmill_presence"
+
+// ReadersBucket is the key-value bucket that remembers how far named readers of
+// results have come.
+const ReadersBucket = "promptmill_readers"
+
 // Headers of shard and result messages.
 const (
 	// HeaderVersion is the version of the message format, [Version].
@@ -22,7 +30,7 @@ const (
 	// (see [FormatSeqs]).
 	HeaderSeqs = "Pm-Seqs"
 	// HeaderObject names what holds the payload, when it does not fit into a message: for a
-	// shard an object of the run's object store, for results an answer (see [Answers]).
+	// shard an object of the run's object store, for results an answer (see [bus.Answers]).
 	HeaderObject = "Pm-Object"
 	// HeaderSize is the length of the answer that holds the payload, in bytes.
 	HeaderSize = "Pm-Size"

@@ -98,7 +98,7 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 		return Request{}, fmt.Errorf("request line: url: %w", err)
 	}
 	if !slices.Contains(Endpoints, string(text)) {
-		return Request{}, fmt.Errorf("request line: url %q is no known endpoint", excerpt(string(text)))
+		return Request{}, fmt.Errorf("request line: url %q is no known endpoint", Excerpt(string(text)))
 	}
 	if len(r.Body) == 0 || r.Body[0] != '{' {
 		return Request{}, errors.New("request line: body is not an object")

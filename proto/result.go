@@ -23,7 +23,7 @@ const (
 	CodePoison          = "poison"           // killed the model server or the worker each time it was tried
 	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, is not of the form asked for
 	CodeAborted         = "aborted"          // the model server gave up the request
-	CodeTooLarge        = "answer_too_large" // larger than [MaxAnswer]
+	CodeTooLarge        = "answer_too_large" // larger than [bus.MaxAnswer]
 	CodeCutOff          = "cut_off"          // by what is in front of the model server, after the same time each time
 )
 

@@ -90,10 +90,10 @@ func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Sha
 		return Shard{}, err
 	}
 	if !isShardID(id) {
-		return Shard{}, unfit(HeaderShard, "%q is no shard's id", excerpt(id))
+		return Shard{}, NewUnfit(HeaderShard, "%q is no shard's id", Excerpt(id))
 	}
 	if name := h.Get(HeaderObject); name != "" && name != ShardObject(id) {
-		return Shard{}, unfit(HeaderObject, "%q is not the object of shard %s", excerpt(name), id)
+		return Shard{}, NewUnfit(HeaderObject, "%q is not the object of shard %s", Excerpt(name), id)
 	}
 
 	s, err := DecodeShard(h, payload)
@@ -101,10 +101,10 @@ func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Sha
 		return Shard{}, err
 	}
 	if len(s.Requests) == 0 {
-		return Shard{}, unfit(HeaderSeqs, "shard %s names no request", id)
+		return Shard{}, NewUnfit(HeaderSeqs, "shard %s names no request", id)
 	}
 	if last := s.Requests[len(s.Requests)-1].Seq; int64(last) >= int64(b.Requests) {
-		return Shard{}, unfit(HeaderSeqs, "request %d of %d", last, b.Requests)
+		return Shard{}, NewUnfit(HeaderSeqs, "request %d of %d", last, b.Requests)
 	}
 	return s, nil
 }

@@ -18,7 +18,8 @@ func (u *Unfit) Error() string { return u.Field + ": " + u.Why }
 // Is reports whether target is [ErrFormat].
 func (u *Unfit) Is(target error) bool { return target == ErrFormat }
 
-func unfit(field, format string, args ...any) error {
+// NewUnfit returns the error for a field of a message; format and args say why.
+func NewUnfit(field, format string, args ...any) error {
 	return &Unfit{Field: field, Why: fmt.Sprintf(format, args...)}
 }
 

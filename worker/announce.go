@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -20,7 +21,7 @@ func (w *Worker) models() []string {
 // announce tells the bus of the worker until ctx ends, and then takes that back. It does
 // so every few seconds, and soon after the last request it has is done, since a
 // collector may wait to hear what the run has cost.
-func (w *Worker) announce(ctx context.Context, p *proto.Presence) {
+func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 	tick := time.NewTicker(proto.PresenceTTL / 5)
 	defer tick.Stop()
 	since, then, done := time.Now().UTC(), time.Now(), w.stats.Done.Load()

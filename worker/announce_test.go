@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -18,7 +19,7 @@ import (
 // workers are the workers that are announced.
 func (b *bench) workers() []proto.WorkerInfo {
 	b.t.Helper()
-	p, err := proto.OpenPresence(b.t.Context(), b.js)
+	p, err := bus.OpenPresence(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}

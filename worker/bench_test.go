@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -23,7 +24,7 @@ type bench struct {
 	t    *testing.T
 	node nats.InProcessConnProvider // the bus, for further connections
 	js   jetstream.JetStream
-	runs *proto.Runs
+	runs *bus.Runs
 	cfg  Config
 
 	longPull time.Duration // of the worker; 0: as usual
@@ -68,10 +69,10 @@ func (b *bench) at(url string) *bench {
 
 func (b *bench) makeBuckets() {
 	b.t.Helper()
-	if err := proto.MakeBuckets(b.t.Context(), b.js, proto.Limits{}); err != nil {
+	if err := bus.MakeBuckets(b.t.Context(), b.js, bus.Limits{}); err != nil {
 		b.t.Fatal(err)
 	}
-	runs, err := proto.OpenRuns(b.t.Context(), b.js)
+	runs, err := bus.OpenRuns(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func (b *bench) makeStreams(run string, priority int, models ...string) proto.Ma
 	for _, model := range models {
 		m.Input.Models[model] = 1
 	}
-	if err := proto.EnsureStreams(b.t.Context(), b.js, m, proto.Limits{WorkBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil {
+	if err := bus.EnsureStreams(b.t.Context(), b.js, m, bus.Limits{WorkBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil {
 		b.t.Fatal(err)
 	}
 	return m
@@ -119,7 +120,7 @@ func (b *bench) publish(id string, requests ...proto.Request) {
 func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
 	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
-	if err := proto.NewObjects(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
+	if err := bus.NewObjects(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
 		b.t.Fatal(err)
 	}
 	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
@@ -200,7 +201,7 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 		if err != nil || len(seqs) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
 			continue // a test put it there
 		}
-		payload, err := proto.NewAnswers(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
+		payload, err := bus.NewAnswers(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
 		if err != nil {
 			b.t.Fatal(err)
 		}

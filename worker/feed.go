@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/answer"
 )
 
@@ -21,11 +22,11 @@ type feed struct {
 	run      string
 	bounds   proto.Bounds
 	priority int
-	models   []string       // of the run
-	largest  int            // requests in a shard of it, at most
-	grouped  bool           // those that begin alike share a prompt cache
-	objects  *proto.Objects // of its requests
-	answers  *proto.Answers
+	models   []string     // of the run
+	largest  int          // requests in a shard of it, at most
+	grouped  bool         // those that begin alike share a prompt cache
+	objects  *bus.Objects // of its requests
+	answers  *bus.Answers
 	results  jetstream.Stream // looked up before the first pull
 	sources  map[string]*source
 	schema   *answer.Schema // that answers must match; nil: any
@@ -125,7 +126,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 func (w *Worker) newFeed(m proto.Manifest) *feed {
 	f := &feed{
 		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated, grouped: m.Settings.GroupByPrefix,
-		objects: proto.NewObjects(w.cfg.JS, m.Run), answers: proto.NewAnswers(w.cfg.JS, m.Run), sources: map[string]*source{},
+		objects: bus.NewObjects(w.cfg.JS, m.Run), answers: bus.NewAnswers(w.cfg.JS, m.Run), sources: map[string]*source{},
 	}
 	if len(m.Settings.Schema) > 0 {
 		var err error
@@ -215,7 +216,7 @@ type pullFrom struct {
 
 // fetch pulls shards whenever there is room. The pull loop is our own, and asks for
 // just what fits: nats.go's prefetching hoards what other workers could run.
-func (w *Worker) fetch(ctx, bus context.Context) {
+func (w *Worker) fetch(ctx, busCtx context.Context) {
 	for ctx.Err() == nil {
 		parks := w.queue.parks()
 		if parks > 0 {
@@ -250,7 +251,7 @@ func (w *Worker) fetch(ctx, bus context.Context) {
 			// than there is the pull would wait to its end.
 			size, wait = min(size, known), w.longPull
 		}
-		n, err := w.pull(ctx, bus, from, size, wait)
+		n, err := w.pull(ctx, busCtx, from, size, wait)
 		w.queue.fetched(n > 0 && from.source.waiting > 0)
 		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			from.source.empty = time.Now().Add(time.Second) // the run has ended, as we shall hear
@@ -297,7 +298,7 @@ const maxPull = 32 << 20
 
 // pull asks for shards with about n requests and starts them. It returns the number
 // of shards that came.
-func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.Duration) (int, error) {
+func (w *Worker) pull(ctx, busCtx context.Context, from pullFrom, n int, wait time.Duration) (int, error) {
 	f, s := from.feed, from.source
 	s.pulled = time.Now()
 	if err := w.connect(ctx, f, s); err != nil {
@@ -326,7 +327,7 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 			continue
 		}
 		got++
-		if size := w.take(bus, f, s.model, msg); size > 0 {
+		if size := w.take(busCtx, f, s.model, msg); size > 0 {
 			// The largest, with a short memory: shards shrink toward the end of a run, and a
 			// worker that takes them for smaller than they are hoards.
 			s.size = max(size, s.size-1)
@@ -350,7 +351,7 @@ func (w *Worker) pull(ctx, bus context.Context, from pullFrom, n int, wait time.
 func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 	if f.results == nil {
 		f.results, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Stream, error) {
-			return proto.FindStream(ctx, w.cfg.JS, proto.ResultsStream(f.run))
+			return bus.FindStream(ctx, w.cfg.JS, proto.ResultsStream(f.run))
 		})
 		if err != nil {
 			f.results = nil
@@ -359,7 +360,7 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 	}
 	if s.consumer == nil {
 		s.consumer, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-			return proto.FindConsumer(ctx, w.cfg.JS, proto.WorkStream(f.run), proto.ConsumerName(s.model))
+			return bus.FindConsumer(ctx, w.cfg.JS, proto.WorkStream(f.run), proto.ConsumerName(s.model))
 		})
 		if err != nil {
 			s.consumer = nil
@@ -371,11 +372,11 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 
 // take starts to work on a shard and returns the number of its requests. A large one is
 // read beside the others, since that takes its time.
-func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.Msg) int {
+func (w *Worker) take(busCtx context.Context, f *feed, model string, msg jetstream.Msg) int {
 	w.inHand.Add(1)
 	w.queue.groups.opening.Add(1)
 	if msg.Headers().Get(proto.HeaderObject) == "" {
-		h, requests := w.open(bus, f, model, msg)
+		h, requests := w.open(busCtx, f, model, msg)
 		if h == nil {
 			w.queue.opened()
 			w.inHand.Add(-1)
@@ -385,7 +386,7 @@ func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.
 		w.turns.hold(model, 1)
 		w.shards.Go(func() {
 			defer w.letGo(model)
-			h.run(bus, requests)
+			h.run(busCtx, requests)
 		})
 		return len(requests)
 	}
@@ -395,13 +396,13 @@ func (w *Worker) take(bus context.Context, f *feed, model string, msg jetstream.
 	w.turns.hold(model, 1)
 	w.shards.Go(func() {
 		defer w.letGo(model)
-		h, requests := w.open(bus, f, model, msg)
+		h, requests := w.open(busCtx, f, model, msg)
 		w.credit(-one)
 		if h == nil {
 			w.queue.opened()
 			return
 		}
-		h.run(bus, requests)
+		h.run(busCtx, requests)
 	})
 	return one
 }
@@ -424,7 +425,7 @@ func (f *feed) payload(ctx context.Context, msg jetstream.Msg) ([]byte, error) {
 
 // open reads a shard and keeps it alive from then on, or returns nil, after it has given
 // it back or up.
-func (w *Worker) open(bus context.Context, f *feed, model string, msg jetstream.Msg) (h *held, requests []proto.Request) {
+func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstream.Msg) (h *held, requests []proto.Request) {
 	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
 	beat := startHeartbeat(msg.InProgress)
 	defer func() {
@@ -432,8 +433,8 @@ func (w *Worker) open(bus context.Context, f *feed, model string, msg jetstream.
 			beat.stop()
 		}
 	}()
-	payload, err := f.payload(bus, msg)
-	if proto.Lost(err) {
+	payload, err := f.payload(busCtx, msg)
+	if bus.Lost(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
 		msg.TermWithReason("its object is lost")
 		return nil, nil

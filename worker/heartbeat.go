@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // heartbeat keeps a shard with its worker: it extends the ack wait again and again,
@@ -20,12 +20,12 @@ func startHeartbeat(extend func() error) *heartbeat {
 	h := &heartbeat{}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.timer = time.AfterFunc(proto.AckWait/3, func() {
+	h.timer = time.AfterFunc(bus.AckWait/3, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if !h.stopped {
 			extend() // fails while the connection is away; the next may not
-			h.timer.Reset(proto.AckWait / 3)
+			h.timer.Reset(bus.AckWait / 3)
 		}
 	})
 	return h

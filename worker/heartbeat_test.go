@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func TestHeartbeat(t *testing.T) {
@@ -13,18 +13,18 @@ func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin, last, n := time.Now(), time.Now(), 0
 		h := startHeartbeat(func() error {
-			if gap := time.Since(last); gap > proto.AckWait/2 {
+			if gap := time.Since(last); gap > bus.AckWait/2 {
 				t.Errorf("%v without a sign of life", gap)
 			}
 			last, n = time.Now(), n+1
 			return nil
 		})
-		time.Sleep(10*proto.AckWait + time.Second)
+		time.Sleep(10*bus.AckWait + time.Second)
 		h.stop()
 		if n != 30 {
 			t.Errorf("%d signs in %v", n, time.Since(begin))
 		}
-		time.Sleep(proto.AckWait)
+		time.Sleep(bus.AckWait)
 		if n != 30 {
 			t.Error("signs of life after its end")
 		}

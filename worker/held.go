@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/answer"
 )
 
@@ -284,7 +285,7 @@ func (h *held) await(ctx context.Context, s stored) error {
 	if s.ack == nil {
 		return errNoAck
 	}
-	timeout := time.NewTimer(time.Until(s.last.Add(proto.AckTime(len(s.msg.Data), s.last.Sub(s.first)))))
+	timeout := time.NewTimer(time.Until(s.last.Add(bus.AckTime(len(s.msg.Data), s.last.Sub(s.first)))))
 	defer timeout.Stop()
 	select {
 	case <-s.ack.Ok():

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // A slow box that takes one of the last requests keeps everybody waiting for it. So,
@@ -22,7 +23,7 @@ const (
 
 // others is what is known of the other workers.
 type others struct {
-	presence *proto.Presence
+	presence *bus.Presence
 	asked    time.Time
 	list     []proto.WorkerInfo
 }

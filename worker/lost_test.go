@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -37,10 +38,10 @@ func (b *bench) ownBus() *nats.Conn {
 // soon.
 func (b *bench) shortAckWait(run, model string, wait time.Duration) {
 	b.t.Helper()
-	if _, err := b.js.CreateStream(b.t.Context(), proto.WorkStreamConfig(run, proto.Limits{WorkBytes: 64 << 20})); err != nil {
+	if _, err := b.js.CreateStream(b.t.Context(), bus.WorkStreamConfig(run, bus.Limits{WorkBytes: 64 << 20})); err != nil {
 		b.t.Fatal(err)
 	}
-	cfg := proto.ConsumerConfig(run, model)
+	cfg := bus.ConsumerConfig(run, model)
 	cfg.AckWait = wait
 	if _, err := b.js.CreateConsumer(b.t.Context(), proto.WorkStream(run), cfg); err != nil {
 		b.t.Fatal(err)

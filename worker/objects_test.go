@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -78,7 +79,7 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 	for _, bucket := range []bool{false, true} {
 		b := newBench(t, serve(t, sim.New(sim.Config{})))
 		if bucket {
-			if err := proto.NewObjects(b.js, "r").Put(t.Context(), "other", nil); err != nil {
+			if err := bus.NewObjects(b.js, "r").Put(t.Context(), "other", nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // past is what became of a shard before this worker got it.
@@ -53,7 +54,7 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	js, stream := h.w.cfg.JS, proto.ResultsStream(h.feed.run)
 	subject := proto.ResultsSubject(h.feed.run, h.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return proto.LastMessage(ctx, js, stream, subject)
+		return bus.LastMessage(ctx, js, stream, subject)
 	})
 	fresh := errors.Is(err, jetstream.ErrMsgNotFound)
 	if err != nil && !fresh {
@@ -68,7 +69,7 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	}
 	for at := uint64(1); at <= last.Sequence; {
 		msg, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-			return proto.NextMessage(ctx, js, stream, at, subject)
+			return bus.NextMessage(ctx, js, stream, at, subject)
 		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
@@ -99,7 +100,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 	}
 
 	batch, lines, err := h.open(ctx, msg)
-	if proto.Lost(err) {
+	if bus.Lost(err) {
 		h.drop(msg.Subject, nil, err)
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/gpu"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -53,7 +54,7 @@ type Config struct {
 type Worker struct {
 	cfg    Config
 	id     string // of this process
-	runs   *proto.Runs
+	runs   *bus.Runs
 	queue  *queue
 	feeds  feeds
 	health health
@@ -130,7 +131,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	// (calls), and of talking to the bus (bus).
 	calls, cutCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutCalls()
-	bus, cutBus := context.WithCancel(context.WithoutCancel(ctx))
+	busCtx, cutBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutBus()
 
 	w.others.presence = presence
@@ -142,7 +143,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.watchRefusals(ctx) })
 	loops.Go(func() { w.beat(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
-	loops.Go(func() { w.fetch(ctx, bus) })
+	loops.Go(func() { w.fetch(ctx, busCtx) })
 	loops.Go(func() { w.announce(ctx, presence) })
 	loops.Go(func() { w.follow(ctx, calls) })
 	<-ctx.Done()
@@ -174,13 +175,13 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // openBus opens the buckets that all runs share, waiting for somebody to make them.
-func (w *Worker) openBus(ctx context.Context) (presence *proto.Presence, err error) {
+func (w *Worker) openBus(ctx context.Context) (presence *bus.Presence, err error) {
 	for said := false; ctx.Err() == nil; said = true {
-		presence, err = withTimeout(ctx, func(ctx context.Context) (*proto.Presence, error) {
-			if w.runs, err = proto.OpenRuns(ctx, w.cfg.JS); err != nil {
+		presence, err = withTimeout(ctx, func(ctx context.Context) (*bus.Presence, error) {
+			if w.runs, err = bus.OpenRuns(ctx, w.cfg.JS); err != nil {
 				return nil, err
 			}
-			return proto.OpenPresence(ctx, w.cfg.JS)
+			return bus.OpenPresence(ctx, w.cfg.JS)
 		})
 		if err == nil {
 			return presence, nil

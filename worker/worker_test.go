@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -127,7 +128,7 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 	t.Parallel()
 	var packed bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	if _, err := z.Write(make([]byte, proto.MaxAnswer+1)); err != nil || z.Close() != nil {
+	if _, err := z.Write(make([]byte, bus.MaxAnswer+1)); err != nil || z.Close() != nil {
 		t.Fatal(err)
 	}
 	isHuge := names("1")

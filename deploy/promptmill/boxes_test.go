@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -124,7 +124,7 @@ func TestBoxKilled(t *testing.T) {
 	died := time.Now()
 	box.Wait()
 
-	meta := c.ended("out", proto.AckWait+time.Minute)
+	meta := c.ended("out", bus.AckWait+time.Minute)
 	c.verified(in, "out")
 	if n := meta.Manifest.Counts.Duplicates; n != 0 {
 		t.Errorf("%d lines came twice", n)
@@ -143,11 +143,11 @@ func TestBoxKilled(t *testing.T) {
 		}
 	}
 	t.Logf("the last request of the dead box began elsewhere %s after its death (AckWait is %s); %d were run again, %d were in flight",
-		last.Round(time.Millisecond), proto.AckWait, again, slots)
+		last.Round(time.Millisecond), bus.AckWait, again, slots)
 	if last < 5*time.Second {
 		t.Errorf("all was done %s after the death of a box with work in hand: the test shows nothing", last)
 	}
-	if last > proto.AckWait+10*time.Second {
+	if last > bus.AckWait+10*time.Second {
 		t.Errorf("it took %s until the work of the dead box was begun elsewhere", last)
 	}
 	// In flight is what the server had, and what it had answered but was not stored.

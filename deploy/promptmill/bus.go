@@ -21,10 +21,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // bus is an embedded NATS server.
-type bus struct {
+type embeddedBus struct {
 	*link
 	server   *server.Server
 	dir      string // of the store
@@ -55,7 +56,7 @@ const (
 
 // startBus starts a server with its store in dir/nats. dir/bus.json says where it
 // listens.
-func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logger) (*bus, error) {
+func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logger) (*embeddedBus, error) {
 	store := filepath.Join(dir, "nats")
 	if err := makeState(state, store); err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	said := newServerWords()
 	s.SetLoggerV2(serverLog{log.With().Str("part", "nats").Logger(), said}, false, false, false)
 	go s.Start()
-	b := &bus{server: s, dir: store, file: filepath.Join(dir, busFile), identity: id, listen: listen}
+	b := &embeddedBus{server: s, dir: store, file: filepath.Join(dir, busFile), identity: id, listen: listen}
 	if err := b.awaitReady(said); err != nil {
 		b.stop()
 		return nil, err
@@ -133,9 +134,9 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	}
 	b.link, err = dial("", log, nats.InProcessServer(s), nats.UserInfo(proto.Owner, owner))
 	if err == nil {
-		b.limits = proto.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(maxResults, room/4)}
+		b.limits = bus.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(maxResults, room/4)}
 		if shared { // a disk should hold twenty runs
-			b.limits = proto.Limits{WorkBytes: min(maxShared, room/40), ResultsBytes: min(maxShared, room/40)}
+			b.limits = bus.Limits{WorkBytes: min(maxShared, room/40), ResultsBytes: min(maxShared, room/40)}
 		}
 		err = b.recoverStreams(context.Background(), streams, said, log)
 	}
@@ -150,7 +151,7 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 }
 
 // awaitReady waits until the server takes connections, or has given up.
-func (b *bus) awaitReady(said *serverWords) error {
+func (b *embeddedBus) awaitReady(said *serverWords) error {
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); {
 		if b.server.ReadyForConnections(100 * time.Millisecond) {
 			return nil
@@ -188,7 +189,7 @@ type localBus struct {
 }
 
 // tellOthers leaves the address for other processes of this machine.
-func (b *bus) tellOthers() error {
+func (b *embeddedBus) tellOthers() error {
 	data, err := json.Marshal(localBus{os.Getpid(), b.server.Addr().String(), b.listen.advertise})
 	if err != nil {
 		return err
@@ -206,12 +207,12 @@ func (b localBus) here() string {
 }
 
 // join is the way in for a role, from other machines if the bus listens to them.
-func (b *bus) join(role proto.Role) string {
+func (b *embeddedBus) join(role proto.Role) string {
 	return b.identity.join(role, b.addresses()).String()
 }
 
 // addresses is what to call the bus by.
-func (b *bus) addresses() []string {
+func (b *embeddedBus) addresses() []string {
 	_, port, _ := net.SplitHostPort(b.server.Addr().String())
 	host, _, _ := splitAddress(b.listen.address)
 	return addressesOf(net.JoinHostPort(host, port), b.listen.advertise)
@@ -267,7 +268,7 @@ func splitAddress(address string) (host string, port int, err error) {
 }
 
 // stop ends the server and waits until its store is closed.
-func (b *bus) stop() {
+func (b *embeddedBus) stop() {
 	os.Remove(b.file)
 	if b.link != nil {
 		b.conn.Close()
@@ -281,7 +282,7 @@ var errBusStore = errors.New("the bus cannot write its store")
 
 // watch returns an error when the bus has lost its store or its disk is full: then a
 // stream takes nothing any more until the server is started again.
-func (b *bus) watch(ctx context.Context) error {
+func (b *embeddedBus) watch(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for bad := 0; ; {
@@ -303,7 +304,7 @@ func (b *bus) watch(ctx context.Context) error {
 }
 
 // awaitReaders gives those who read results time to read the last ones.
-func (b *bus) awaitReaders(most time.Duration) {
+func (b *embeddedBus) awaitReaders(most time.Duration) {
 	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		reading := false
 		if conns, err := b.server.Connz(&server.ConnzOptions{}); err == nil {

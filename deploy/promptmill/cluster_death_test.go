@@ -22,6 +22,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -122,11 +123,11 @@ func loseNode(t *testing.T, d death) {
 	}
 	lost := places[d.leads]
 
-	must(t, proto.MakeBuckets(t.Context(), l.js, proto.Limits{Replicas: 3}))
+	must(t, bus.MakeBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}))
 	if d.phase == publishing {
-		runs, err := proto.OpenRuns(t.Context(), l.js)
+		runs, err := bus.OpenRuns(t.Context(), l.js)
 		must(t, err)
-		must(t, runs.TellLimits(t.Context(), proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
+		must(t, runs.TellLimits(t.Context(), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
 	}
 	finalizing := make(chan struct{})
 	finalize := sync.OnceFunc(func() { close(finalizing) })
@@ -153,7 +154,7 @@ func loseNode(t *testing.T, d death) {
 		"--url", model.url, "--model", "sim", "--concurrency", "128", "--flush", "200ms", "--progress", "json")
 
 	manifest := func() (m proto.Manifest) {
-		if msg, err := proto.LastMessage(t.Context(), l.js, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".r"); err == nil {
+		if msg, err := bus.LastMessage(t.Context(), l.js, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".r"); err == nil {
 			m, _ = proto.ParseManifest("r", msg.Data)
 		}
 		return m

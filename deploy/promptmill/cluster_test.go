@@ -27,6 +27,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
@@ -100,7 +101,7 @@ func TestObjectStoredWithoutLeader(t *testing.T) {
 	}
 	data := make([]byte, 1_000_000) // several chunks
 	rand.NewChaCha8([32]byte{3}).Read(data)
-	objects := proto.NewObjects(js, "r")
+	objects := bus.NewObjects(js, "r")
 	back := make(chan error, 1)
 	// Nobody listens for the first chunks: so it is while a leader is elected.
 	err := objects.PutReader(ctx, "big", &noticed{Reader: bytes.NewReader(data), begin: func() {
@@ -155,7 +156,7 @@ func TestBucketsMadeWithoutLeader(t *testing.T) {
 	c.nodes[2].stop()
 	l := c.connect(0, zerolog.Nop())
 	made := make(chan error, 1)
-	go func() { made <- proto.MakeBuckets(t.Context(), l.js, proto.Limits{Replicas: 3}) }()
+	go func() { made <- bus.MakeBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}) }()
 	poll(t, patience, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
 	c.nodes[1].start(t)
 	c.nodes[2].start(t)
@@ -345,7 +346,7 @@ type clusterRun struct {
 	input     string
 	output    collector.Output
 	link      *link // of producer and collector
-	runs      *proto.Runs
+	runs      *bus.Runs
 	collector *collector.Collector
 	model     *sim.Server
 	hurry     atomic.Bool // the model answers at once
@@ -374,8 +375,8 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 
 	ctx := t.Context()
 	r.link = c.connect(2, part("crew"))
-	limits := proto.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20, Replicas: 3}
-	if err := proto.MakeBuckets(ctx, r.link.js, proto.Limits{Replicas: 3}); err != nil {
+	limits := bus.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20, Replicas: 3}
+	if err := bus.MakeBuckets(ctx, r.link.js, bus.Limits{Replicas: 3}); err != nil {
 		t.Fatal(err)
 	}
 	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: shardBytes, Capacity: 128}
@@ -384,10 +385,10 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	if m.Input, _, err = producer.Validate(ctx, []string{r.input}, settings, nil); err != nil {
 		t.Fatal(err)
 	}
-	if r.runs, err = proto.OpenRuns(ctx, r.link.js); err != nil {
+	if r.runs, err = bus.OpenRuns(ctx, r.link.js); err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.EnsureStreams(ctx, r.link.js, m, limits); err != nil {
+	if err := bus.EnsureStreams(ctx, r.link.js, m, limits); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.runs.Create(ctx, m); err != nil {

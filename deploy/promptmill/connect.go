@@ -24,14 +24,15 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // link is a connection to a bus.
 type link struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
-	limits proto.Limits // of the streams of runs that are made over it
-	name   string       // for people
+	limits bus.Limits // of the streams of runs that are made over it
+	name   string     // for people
 	away   *absence
 }
 
@@ -105,7 +106,7 @@ func (l *link) dial(url string, log zerolog.Logger, away *absence, opts ...nats.
 		conn:   conn,
 		js:     js,
 		away:   away,
-		limits: proto.Limits{WorkBytes: maxShared, ResultsBytes: maxShared},
+		limits: bus.Limits{WorkBytes: maxShared, ResultsBytes: maxShared},
 		name:   conn.ConnectedAddr(),
 	}
 	return nil

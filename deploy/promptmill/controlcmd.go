@@ -8,11 +8,12 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // controlCommands are those that change a run.
 func controlCommands(env environment) []*cli.Command {
-	change := func(name, what, said string, do func(*proto.Runs, context.Context, string) error) *cli.Command {
+	change := func(name, what, said string, do func(*bus.Runs, context.Context, string) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: what, ArgsUsage: "RUN", Flags: append(busFlags(), jsonFlag()),
 			Action: func(ctx context.Context, c *cli.Command) error {
@@ -41,10 +42,10 @@ func controlCommands(env environment) []*cli.Command {
 		}
 	}
 	return []*cli.Command{
-		change("pause", "let workers take no more of a run", ": what is at the model servers is finished", (*proto.Runs).Pause),
-		change("resume", "end a pause", "", (*proto.Runs).Resume),
-		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*proto.Runs).Cancel),
-		change("retry", "run the failed requests of an ended run again", " again", (*proto.Runs).Retry),
+		change("pause", "let workers take no more of a run", ": what is at the model servers is finished", (*bus.Runs).Pause),
+		change("resume", "end a pause", "", (*bus.Runs).Resume),
+		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*bus.Runs).Cancel),
+		change("retry", "run the failed requests of an ended run again", " again", (*bus.Runs).Retry),
 		deleteCommand(env),
 	}
 }
@@ -86,11 +87,11 @@ func printDeleted(env environment, c *cli.Command, run string) error {
 // deleteRun takes a run off the bus. The manifest of an ended run goes last, so that
 // whoever deletes it next finds what a crash has left. That of another goes first: it is
 // what everybody follows, and who collects the run would make its streams again.
-func deleteRun(ctx context.Context, l *link, runs *proto.Runs, m proto.Manifest) error {
+func deleteRun(ctx context.Context, l *link, runs *bus.Runs, m proto.Manifest) error {
 	if !m.State.Ended() {
-		return errors.Join(runs.Delete(ctx, m.Run), proto.DeleteStreams(ctx, l.js, m.Run))
+		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, l.js, m.Run))
 	}
-	if err := proto.DeleteStreams(ctx, l.js, m.Run); err != nil {
+	if err := bus.DeleteStreams(ctx, l.js, m.Run); err != nil {
 		return err
 	}
 	return runs.Delete(ctx, m.Run)
@@ -113,9 +114,9 @@ func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string
 		if !errors.Is(err, proto.ErrNoRun) {
 			continue
 		}
-		left, err := proto.LeftStreams(ctx, s.js, run, 0)
+		left, err := bus.LeftStreams(ctx, s.js, run, 0)
 		if err == nil && len(left) > 0 {
-			found = proto.DeleteStreams(ctx, s.js, run) == nil || found
+			found = bus.DeleteStreams(ctx, s.js, run) == nil || found
 		}
 	}
 	return found

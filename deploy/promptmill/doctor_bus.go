@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // visit is a bus that is being looked at, by one question after the other.
@@ -134,7 +135,7 @@ func (v *visit) jetStream(ctx context.Context) finding {
 
 // storeRoom judges what the account has left for the streams of another run. The
 // server sets aside what streams may grow to.
-func storeRoom(account jetstream.AccountInfo, run proto.Limits) finding {
+func storeRoom(account jetstream.AccountInfo, run bus.Limits) finding {
 	f := finding{Name: "JetStream", Status: fine}
 	taken := max(account.Store, account.ReservedStore)
 	most := account.Limits.MaxStore
@@ -203,9 +204,9 @@ func ownBus(ctx context.Context, state string) finding {
 		return failed(name, err)
 	}
 	defer b.stop()
-	err = proto.MakeBuckets(ctx, b.js, b.limits)
+	err = bus.MakeBuckets(ctx, b.js, b.limits)
 	if err == nil {
-		err = proto.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
+		err = bus.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
 	}
 	if err != nil {
 		return failed(name, err)

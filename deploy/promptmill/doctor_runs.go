@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // buckets looks at those that all runs share. made is false if the first run is still
@@ -19,7 +20,7 @@ import (
 func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 	const name = "buckets"
 	missing := 0
-	all := proto.Buckets(proto.Limits{})
+	all := bus.Buckets(bus.Limits{})
 	for _, want := range all {
 		bucket := strings.TrimPrefix(want.Name, "KV_")
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
@@ -131,7 +132,7 @@ func consumerDrift(has, want jetstream.ConsumerConfig) []string {
 // runs looks at the streams and consumers of the runs that have not ended.
 func (v *visit) runs(ctx context.Context) (list []finding) {
 	const name = "runs"
-	bucket, err := proto.OpenRuns(ctx, v.js)
+	bucket, err := bus.OpenRuns(ctx, v.js)
 	var all []proto.Manifest
 	if err == nil {
 		listing, cancel := context.WithTimeout(ctx, askTime)
@@ -168,7 +169,7 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 		list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf(format, args...), Mend: mend})
 	}
 	const again = "start promptmill serve, collect or run again: it makes what is missing"
-	for _, want := range proto.RunStreams(m.Run, proto.Limits{}) {
+	for _, want := range bus.RunStreams(m.Run, bus.Limits{}) {
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -184,7 +185,7 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 		list = append(list, copies(name, want.Name, info)...)
 	}
 	for _, model := range m.Models() {
-		want := proto.ConsumerConfig(m.Run, model)
+		want := bus.ConsumerConfig(m.Run, model)
 		stream := proto.WorkStream(m.Run)
 		info, err := ask[jetstream.ConsumerInfo](ctx, v, "CONSUMER.INFO."+stream+"."+want.Durable)
 		switch {

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -123,7 +124,7 @@ func TestThresholds(t *testing.T) {
 		a.Limits.MaxStore, a.Store, a.ReservedStore = most, stored, reserved
 		return a
 	}
-	limits := proto.Limits{WorkBytes: 100, ResultsBytes: 100}
+	limits := bus.Limits{WorkBytes: 100, ResultsBytes: 100}
 	strict, floor := place{what: "output", need: 1000, strict: true}, place{what: "state", need: 1000}
 	for _, tt := range []struct {
 		name string
@@ -139,7 +140,7 @@ func TestThresholds(t *testing.T) {
 		{"room for one more run", storeRoom(account(1000, 0, 800), limits), fine},
 		{"no room: set aside", storeRoom(account(1000, 0, 801), limits), doubtful},
 		{"no room: stored", storeRoom(account(1000, 801, 0), limits), doubtful},
-		{"no room for three copies", storeRoom(account(1000, 0, 800), proto.Limits{WorkBytes: 100, ResultsBytes: 100, Replicas: 3}), doubtful},
+		{"no room for three copies", storeRoom(account(1000, 0, 800), bus.Limits{WorkBytes: 100, ResultsBytes: 100, Replicas: 3}), doubtful},
 		{"files for all requests", judgeFiles(2048+otherFiles, 2048), fine},
 		{"files for one fewer", judgeFiles(2048+otherFiles-1, 2048), doubtful},
 		{"space as estimated", strict.judge(1000, 0), fine},
@@ -186,14 +187,14 @@ func TestSizesAndTimesInWords(t *testing.T) {
 func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
+	if err := bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Requests: 3, Models: map[string]int{"a": 1, "b": 2}}}
-	if err := proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	runs, err := proto.OpenRuns(t.Context(), js)
+	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,12 +214,12 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	}
 
 	// Each of these is one warning.
-	work := proto.WorkStreamConfig("r", proto.Limits{})
+	work := bus.WorkStreamConfig("r", bus.Limits{})
 	work.MaxMsgs = 10
 	if _, err := js.UpdateStream(t.Context(), work); err != nil {
 		t.Fatal(err)
 	}
-	consumer := proto.ConsumerConfig("r", "a")
+	consumer := bus.ConsumerConfig("r", "a")
 	consumer.MaxDeliver, consumer.AckWait = 5, time.Hour
 	if _, err := js.UpdateConsumer(t.Context(), work.Name, consumer); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -218,7 +219,7 @@ func TestEndOnOthersBus(t *testing.T) {
 		}
 	}
 	change(func(m *proto.Manifest) { m.State, m.EndedAt = proto.StateFinalizing, nil })
-	if err := proto.EnsureStreams(t.Context(), js, ended, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, ended, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -259,9 +260,9 @@ func openJetStream(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
-func openRuns(t *testing.T, js jetstream.JetStream) *proto.Runs {
+func openRuns(t *testing.T, js jetstream.JetStream) *bus.Runs {
 	t.Helper()
-	runs, err := proto.OpenRuns(t.Context(), js)
+	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,13 +346,13 @@ func TestDeletionCutShort(t *testing.T) {
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
-	must(t, proto.MakeBuckets(t.Context(), l.js, proto.Limits{}))
+	must(t, bus.MakeBuckets(t.Context(), l.js, bus.Limits{}))
 	runs := openRuns(t, l.js)
-	limits := proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
+	limits := bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 	add := func(run string) {
 		m := proto.Manifest{Schema: proto.ManifestSchema, Run: run, State: proto.StateCompleted}
 		must(t, runs.Create(t.Context(), m))
-		must(t, proto.EnsureStreams(t.Context(), l.js, m, limits))
+		must(t, bus.EnsureStreams(t.Context(), l.js, m, limits))
 	}
 	for _, run := range []string{"deleted", "again", "there", "asked"} {
 		add(run)
@@ -360,7 +361,7 @@ func TestDeletionCutShort(t *testing.T) {
 		must(t, runs.Delete(t.Context(), run))
 	}
 	must(t, runs.Create(t.Context(), proto.Manifest{Schema: proto.ManifestSchema, Run: "again", State: proto.StateCompleted}))
-	must(t, proto.EnsureStreams(t.Context(), l.js, proto.Manifest{Run: "lost"}, limits))
+	must(t, bus.EnsureStreams(t.Context(), l.js, proto.Manifest{Run: "lost"}, limits))
 	left := func() (names []string) {
 		for name := range l.js.StreamNames(t.Context()).Name() {
 			if run, ok := strings.CutSuffix(name, "_results"); ok {
@@ -390,7 +391,7 @@ func TestDeletionCutShort(t *testing.T) {
 	// The manifest of an ended run goes last: a sweep that dies is gone on with.
 	m, err := runs.Get(t.Context(), "there")
 	must(t, err)
-	must(t, proto.DeleteStreams(t.Context(), l.js, "there"))
+	must(t, bus.DeleteStreams(t.Context(), l.js, "there"))
 	must(t, deleteRun(t.Context(), l, runs, m))
 	if _, err := runs.Get(t.Context(), "there"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("the manifest: %v, want ErrNoRun", err)

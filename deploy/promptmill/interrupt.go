@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // catchSignals returns where the signals come that stop a command. A terminal that is closed
@@ -131,13 +132,13 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 			if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
 				break // the end, or a message that was published with the headers of an answer
 			}
-			proto.AsPublished(msg.Header)
+			bus.AsPublished(msg.Header)
 			take(msg)
 		}
 		if next > before {
 			continue
 		}
-		msg, err := proto.NextMessage(ctx, js, stream, next, proto.ResultsSubject(m.Run, "*"))
+		msg, err := bus.NextMessage(ctx, js, stream, next, proto.ResultsSubject(m.Run, "*"))
 		if err != nil {
 			break
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // keeper collects a run that is on a bus, and publishes what of it is not yet, or not
@@ -43,7 +44,7 @@ type keeper struct {
 // keep works until the run has ended and its files are written, its report with them,
 // and returns its metadata.
 func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
-	runs, err := proto.OpenRuns(ctx, k.link.js)
+	runs, err := bus.OpenRuns(ctx, k.link.js)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	if err := claimOutput(journal, k.output); err != nil {
 		return nil, err
 	}
-	if err := proto.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
 		return nil, err
 	}
 	if problem != "" {
@@ -113,7 +114,7 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 func (k *keeper) checkFree(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	presence, err := proto.OpenPresence(ctx, k.link.js)
+	presence, err := bus.OpenPresence(ctx, k.link.js)
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (k *keeper) info() proto.CollectorInfo {
 
 // publishMissing has only the requests published that have no line in the journal, if the
 // run was submitted again because the bus had lost it. Its submit waits for that.
-func (k *keeper) publishMissing(ctx context.Context, runs *proto.Runs, m proto.Manifest, state *collector.State) error {
+func (k *keeper) publishMissing(ctx context.Context, runs *bus.Runs, m proto.Manifest, state *collector.State) error {
 	if m.Publish.Round > 0 || m.Publish.Done || state.Done.IsEmpty() || state.Manifest.CreatedAt.Equal(m.CreatedAt) {
 		return nil
 	}
@@ -165,7 +166,7 @@ func (k *keeper) forgetInput() {
 }
 
 // errUnsubmitted says that nobody can collect a run yet.
-var errUnsubmitted = fmt.Errorf("%w: its input is not on the bus yet", proto.ErrState)
+var errUnsubmitted = fmt.Errorf("%w: its input is not on the bus yet", bus.ErrState)
 
 // errWritten says that the output files of a run are there.
 var errWritten = errors.New("the output is written already")
@@ -259,13 +260,13 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 }
 
 // noteProblem notes on the bus what keeps a run from being collected, or that nothing does.
-func noteProblem(ctx context.Context, runs *proto.Runs, m proto.Manifest, text string) error {
+func noteProblem(ctx context.Context, runs *bus.Runs, m proto.Manifest, text string) error {
 	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = cutBytes(text, maxProblem) })
 }
 
 // refuseRun ends a run that cannot be collected, unless another collector has begun to. It
 // reports whether it does.
-func (k *keeper) refuseRun(ctx context.Context, runs *proto.Runs, m proto.Manifest, text string) bool {
+func (k *keeper) refuseRun(ctx context.Context, runs *bus.Runs, m proto.Manifest, text string) bool {
 	refused := true // or ended meanwhile
 	err := updateSame(ctx, runs, m, func(now *proto.Manifest) {
 		if refused = now.Output == "" || now.Output == k.info().String(); refused {
@@ -281,7 +282,7 @@ func (k *keeper) refuseRun(ctx context.Context, runs *proto.Runs, m proto.Manife
 const maxProblem = 1000
 
 // updateSame changes the manifest of a run that goes on, and is not another of its id.
-func updateSame(ctx context.Context, runs *proto.Runs, m proto.Manifest, change func(*proto.Manifest)) error {
+func updateSame(ctx context.Context, runs *bus.Runs, m proto.Manifest, change func(*proto.Manifest)) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
@@ -295,7 +296,7 @@ func updateSame(ctx context.Context, runs *proto.Runs, m proto.Manifest, change 
 
 // settle notes on the bus that the run has ended, should a crash have come between
 // that and its files.
-func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*metadata.Run, error) {
+func (k *keeper) settle(ctx context.Context, runs *bus.Runs) (*metadata.Run, error) {
 	meta, err := readMeta(k.output)
 	if err != nil {
 		return nil, err
@@ -311,7 +312,7 @@ func (k *keeper) settle(ctx context.Context, runs *proto.Runs) (*metadata.Run, e
 
 // settleRun notes on the bus that a run has ended, should the process that completed its
 // files have died before it did. A run that has left the bus needs nothing.
-func settleRun(ctx context.Context, l *link, runs *proto.Runs, meta *metadata.Run) error {
+func settleRun(ctx context.Context, l *link, runs *bus.Runs, meta *metadata.Run) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
@@ -327,7 +328,7 @@ func settleRun(ctx context.Context, l *link, runs *proto.Runs, meta *metadata.Ru
 		return err
 	}
 
-	return proto.DeleteStream(ctx, l.js, proto.WorkStream(meta.TestID))
+	return bus.DeleteStream(ctx, l.js, proto.WorkStream(meta.TestID))
 }
 
 // input returns copies of the files of the run's input, which is on the bus.
@@ -360,7 +361,7 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	if err := makeState(k.reports.state, k.dir); err != nil {
 		return err
 	}
-	return writeWhole(path, 0o600, func(w io.Writer) error { return proto.NewObjects(k.link.js, k.run).Copy(ctx, w, object) })
+	return writeWhole(path, 0o600, func(w io.Writer) error { return bus.NewObjects(k.link.js, k.run).Copy(ctx, w, object) })
 }
 
 // hostName is what this machine is called.

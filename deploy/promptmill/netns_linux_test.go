@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // A box that is cut off for longer than its shards wait for it, while its model
@@ -35,7 +36,7 @@ func TestBoxCutOff(t *testing.T) {
 		s.network.plug("box1", false)
 		cut := time.Now()
 		s.after(300) // the other box works on
-		for wait := proto.AckWait + 5*time.Second; time.Since(cut) < wait; {
+		for wait := bus.AckWait + 5*time.Second; time.Since(cut) < wait; {
 			time.Sleep(100 * time.Millisecond) // the time that passes is what this is about
 		}
 		s.network.plug("box1", true)

@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // sample is the state of a run at a moment, and the form of --progress json, whose
@@ -78,11 +79,11 @@ type view struct {
 
 // ask looks for the workers, and for what others did to the run, until ctx ends.
 func (v *view) ask(ctx context.Context) {
-	presence, err := proto.OpenPresence(ctx, v.link.js)
+	presence, err := bus.OpenPresence(ctx, v.link.js)
 	if err != nil {
 		return
 	}
-	runs, err := proto.OpenRuns(ctx, v.link.js)
+	runs, err := bus.OpenRuns(ctx, v.link.js)
 	if err != nil {
 		return
 	}

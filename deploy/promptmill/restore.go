@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // restoreLost puts the runs back on the bus that have a journal and that the bus should
@@ -84,7 +85,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
-	if err := proto.EnsureStreams(ctx, s.link.js, m, s.link.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, s.link.js, m, s.link.limits); err != nil {
 		return err
 	}
 	for i, path := range files {
@@ -92,7 +93,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 			return err
 		}
 	}
-	work, err := proto.FindStream(ctx, s.link.js, proto.WorkStream(run))
+	work, err := bus.FindStream(ctx, s.link.js, proto.WorkStream(run))
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 
 // putBack stores a file of the input on the bus, unless it is there.
 func (s *serving) putBack(ctx context.Context, run, object, path string) error {
-	objects := proto.NewObjects(s.link.js, run)
+	objects := bus.NewObjects(s.link.js, run)
 	has, err := objects.Has(ctx, object)
 	if err != nil || has {
 		return err

@@ -19,12 +19,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // victim is a run on a bus of its own that others try to get at: two shards, of which one
 // is out, a result, an input, a large answer, a collector and a reader.
 type victim struct {
-	*bus
+	*embeddedBus
 	ack string // of the shard that is out
 }
 
@@ -36,16 +37,16 @@ func newVictim(t *testing.T) *victim {
 	b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
 	must(t, err)
 	t.Cleanup(b.stop)
-	must(t, proto.MakeBuckets(ctx, b.js, b.limits))
-	runs, err := proto.OpenRuns(ctx, b.js)
+	must(t, bus.MakeBuckets(ctx, b.js, b.limits))
+	runs, err := bus.OpenRuns(ctx, b.js)
 	must(t, err)
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: "victim", CreatedAt: time.Now(), State: proto.StateInProgress,
 		Input: proto.Input{Requests: 2, Models: map[string]int{"m": 2}},
 	}
 	must(t, runs.Create(ctx, m))
-	must(t, proto.EnsureStreams(ctx, b.js, m, b.limits))
-	presence, err := proto.OpenPresence(ctx, b.js)
+	must(t, bus.EnsureStreams(ctx, b.js, m, b.limits))
+	presence, err := bus.OpenPresence(ctx, b.js)
 	must(t, err)
 	must(t, presence.Collector(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
 	for _, shard := range []string{"0-0", "0-1"} {
@@ -56,14 +57,14 @@ func newVictim(t *testing.T) *victim {
 	must(t, err)
 	_, err = b.js.Publish(ctx, "pm.victim.answers.large", []byte("answer"))
 	must(t, err)
-	must(t, proto.NewObjects(b.js, "victim").Put(ctx, "input-0", []byte(secretPrompt)))
+	must(t, bus.NewObjects(b.js, "victim").Put(ctx, "input-0", []byte(secretPrompt)))
 	_, err = b.js.Publish(ctx, "$KV.promptmill_readers.victim.other", []byte("position"))
 	must(t, err)
 	consumer, err := b.js.Consumer(ctx, proto.WorkStream("victim"), proto.ConsumerName("m"))
 	must(t, err)
 	msg, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
 	must(t, err)
-	return &victim{bus: b, ack: msg.Reply()}
+	return &victim{embeddedBus: b, ack: msg.Reply()}
 }
 
 // state is what there is on the bus, by stream and consumer.
@@ -414,7 +415,7 @@ func TestStoreOfEarlierVersion(t *testing.T) {
 		b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
 		must(t, err)
 		must(t, makeBuckets(t.Context(), b.link, zerolog.Nop()))
-		runs, err := proto.OpenRuns(t.Context(), b.js)
+		runs, err := bus.OpenRuns(t.Context(), b.js)
 		must(t, err)
 		if _, err := runs.Get(t.Context(), "old"); errors.Is(err, proto.ErrNoRun) { // its format may be another
 			t.Error(err)

@@ -25,6 +25,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -251,7 +252,7 @@ func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
 	}
 	defer l.close()
 
-	runs, err := proto.OpenRuns(ctx, l.js)
+	runs, err := bus.OpenRuns(ctx, l.js)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil
 	}
@@ -591,7 +592,7 @@ func otherModel(model string, served []string) string {
 // work runs all parts until the collector has written the output.
 func (r *runner) work(ctx context.Context) error {
 	o := r.options
-	var own *bus // the embedded one, if there is
+	var own *embeddedBus // the embedded one, if there is
 	var l *link
 	var err error
 	sayOwnBus(r.env, o.command, r.screen)
@@ -683,10 +684,10 @@ func (r *runner) hire(parts *crew, view *view, l *link, log zerolog.Logger) {
 // shards that are out, and its claim on the run, which names the output as it was called then,
 // on a host that may have another name now.
 func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
-	if err := proto.ResetConsumers(ctx, l.js, m); err != nil {
+	if err := bus.ResetConsumers(ctx, l.js, m); err != nil {
 		return err
 	}
-	presence, err := proto.OpenPresence(ctx, l.js)
+	presence, err := bus.OpenPresence(ctx, l.js)
 	if err != nil {
 		return err
 	}
@@ -699,7 +700,7 @@ func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
 func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
-	runs, err := proto.OpenRuns(ctx, l.js)
+	runs, err := bus.OpenRuns(ctx, l.js)
 	if err != nil {
 		return err
 	}
@@ -731,7 +732,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 			r.screen.say("the run is paused: promptmill resume %s", m.Run)
 		}
 	}
-	if err := proto.EnsureStreams(ctx, l.js, m, l.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, l.js, m, l.limits); err != nil {
 		return err
 	}
 	if known {

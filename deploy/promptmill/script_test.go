@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func TestScripts(t *testing.T) {
@@ -34,7 +35,7 @@ func changeConsumer(ts *testscript.TestScript, _ bool, args []string) {
 	defer l.close()
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
-	cfg := proto.ConsumerConfig(args[0], args[1])
+	cfg := bus.ConsumerConfig(args[0], args[1])
 	cfg.AckWait = time.Hour
 	_, err = l.js.UpdateConsumer(ctx, proto.WorkStream(args[0]), cfg)
 	ts.Check(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // servePort is where serve listens if it is not told: one more than NATS's number, for
@@ -40,10 +41,10 @@ func serveCommand(env environment) *cli.Command {
 // makeBuckets makes the buckets of all runs, and brings what an earlier version has made up
 // to this one.
 func makeBuckets(ctx context.Context, l *link, log zerolog.Logger) error {
-	if err := proto.MakeBuckets(ctx, l.js, l.limits); err != nil {
+	if err := bus.MakeBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
-	if err := proto.UpdateOlder(ctx, l.js, l.limits); err != nil {
+	if err := bus.UpdateOlder(ctx, l.js, l.limits); err != nil {
 		log.Warn().Err(err).Msg("what an earlier version of promptmill has made on the bus stays as it is: its roles allow more")
 	}
 	return nil
@@ -67,7 +68,7 @@ func formatOf(c *cli.Command) collector.Format {
 type serving struct {
 	link     *link
 	own      bool // the bus is ours
-	runs     *proto.Runs
+	runs     *bus.Runs
 	dir      string // of the output files
 	state    string
 	format   collector.Format
@@ -128,7 +129,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	defer unmeasure()
 	sayOwnBus(env, c, screen)
-	var own *bus
+	var own *embeddedBus
 	if external(c) {
 		if s.link, err = connect(ctx, env, c, proto.RoleCollector, log); err != nil {
 			return err
@@ -147,7 +148,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	if err := makeBuckets(ctx, s.link, log); err != nil {
 		return err
 	}
-	if s.runs, err = proto.OpenRuns(ctx, s.link.js); err != nil {
+	if s.runs, err = bus.OpenRuns(ctx, s.link.js); err != nil {
 		return err
 	}
 	if own != nil {
@@ -175,7 +176,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 }
 
 // serve keeps all runs until ctx ends.
-func (s *serving) serve(ctx context.Context, own *bus) error {
+func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 	group, working := errgroup.WithContext(ctx)
 	if own != nil {
 		group.Go(func() error { return own.watch(working) })
@@ -318,7 +319,7 @@ func (s *serving) keeperOf(run string) *keeper {
 
 // tidy sweeps once, for those who do not stay.
 func tidy(ctx context.Context, l *link, screen *screen) error {
-	runs, err := proto.OpenRuns(ctx, l.js)
+	runs, err := bus.OpenRuns(ctx, l.js)
 	if err != nil {
 		return err
 	}
@@ -326,7 +327,7 @@ func tidy(ctx context.Context, l *link, screen *screen) error {
 }
 
 // sweep deletes the ended runs that are not to be kept any longer.
-func sweep(ctx context.Context, l *link, runs *proto.Runs, now time.Time, screen *screen) error {
+func sweep(ctx context.Context, l *link, runs *bus.Runs, now time.Time, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	list, err := runs.List(ctx)
@@ -351,7 +352,7 @@ const leftAge = time.Minute
 // sweepDeleted finishes deletions that were cut short: a run that was taken off the bus
 // has no streams that are of some age. What was never deleted stays, though its manifest
 // is gone: a bus may have lost that.
-func sweepDeleted(ctx context.Context, l *link, runs *proto.Runs, age time.Duration, screen *screen) error {
+func sweepDeleted(ctx context.Context, l *link, runs *bus.Runs, age time.Duration, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	deleted, err := runs.Deleted(ctx)
@@ -374,17 +375,17 @@ func sweepDeleted(ctx context.Context, l *link, runs *proto.Runs, age time.Durat
 	listed := streams.Err() == nil
 	for _, run := range deleted {
 		has := func(s jetstream.StreamConfig) bool { return there[s.Name] }
-		if listed && !slices.ContainsFunc(proto.RunStreams(run, proto.Limits{}), has) {
+		if listed && !slices.ContainsFunc(bus.RunStreams(run, bus.Limits{}), has) {
 			continue
 		}
-		left, err := proto.LeftStreams(ctx, l.js, run, age)
+		left, err := bus.LeftStreams(ctx, l.js, run, age)
 		if err != nil {
 			return err
 		}
 		if len(left) == 0 {
 			continue
 		}
-		if err := proto.DeleteStreams(ctx, l.js, run); err != nil {
+		if err := bus.DeleteStreams(ctx, l.js, run); err != nil {
 			return err
 		}
 		screen.say("run %s had been deleted, and what was left of it has left the bus", run)

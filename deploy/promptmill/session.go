@@ -14,14 +14,15 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // session is a bus with the runs on it, as the commands that look at runs and change
 // them see it.
 type session struct {
 	*link
-	runs     *proto.Runs
-	presence *proto.Presence
+	runs     *bus.Runs
+	presence *bus.Presence
 }
 
 // answerTime is how long a command waits for the bus.
@@ -42,8 +43,8 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 	var list []*session
 	for _, l := range links {
 		s := &session{link: l}
-		if s.runs, err = proto.OpenRuns(ctx, l.js); err == nil {
-			s.presence, err = proto.OpenPresence(ctx, l.js)
+		if s.runs, err = bus.OpenRuns(ctx, l.js); err == nil {
+			s.presence, err = bus.OpenPresence(ctx, l.js)
 		}
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			l.close() // nobody has made a run there yet

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // A NATS server starts without the streams that it cannot read, and says so in its log
@@ -83,14 +84,14 @@ func readable(path string, d fs.DirEntry) error {
 
 // recoverStreams sees to it that the bus has all streams that its store has. One whose
 // description is damaged is described again, and has its messages then.
-func (b *bus) recoverStreams(ctx context.Context, names []string, said *serverWords, log zerolog.Logger) error {
+func (b *embeddedBus) recoverStreams(ctx context.Context, names []string, said *serverWords, log zerolog.Logger) error {
 	for _, name := range names {
 		_, err := b.js.Stream(ctx, name)
 		if err == nil {
 			continue
 		}
 		why := said.about(name)
-		cfg, ours := proto.StreamConfig(name, b.limits)
+		cfg, ours := bus.StreamConfig(name, b.limits)
 		if ours && errors.Is(err, jetstream.ErrStreamNotFound) && damaged(why) {
 			if _, err = b.js.CreateStream(ctx, cfg); err == nil {
 				log.Warn().Str("stream", name).Str("cause", why).Msg("the description of a stream is damaged; made it again")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -39,7 +40,7 @@ func TestSubmitGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			if test.streams {
-				if err := proto.EnsureStreams(t.Context(), s.js, m, s.limits); err != nil {
+				if err := bus.EnsureStreams(t.Context(), s.js, m, s.limits); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -98,7 +99,7 @@ func (c command) producer() *session {
 	}
 	c.t.Cleanup(l.close)
 	s := &session{link: l}
-	if s.runs, err = proto.OpenRuns(c.t.Context(), l.js); err != nil {
+	if s.runs, err = bus.OpenRuns(c.t.Context(), l.js); err != nil {
 		c.t.Fatal(err)
 	}
 	return s

@@ -20,6 +20,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func submitCommand(env environment) *cli.Command {
@@ -112,14 +113,14 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 		inputs = []string{input.path}
 	}
-	if err := proto.MakeBuckets(ctx, l.js, l.limits); err != nil {
+	if err := bus.MakeBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
 	s := &session{link: l}
-	if s.runs, err = proto.OpenRuns(ctx, l.js); err != nil {
+	if s.runs, err = bus.OpenRuns(ctx, l.js); err != nil {
 		return err
 	}
-	if s.presence, err = proto.OpenPresence(ctx, l.js); err != nil {
+	if s.presence, err = bus.OpenPresence(ctx, l.js); err != nil {
 		return err
 	}
 	m, err := s.prepareRun(ctx, c, screen, inputs, settings, terms)
@@ -321,7 +322,7 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	if err := s.announce(ctx, m); err != nil {
 		return err
 	}
-	if err := proto.EnsureStreams(ctx, s.js, m, s.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, s.js, m, s.limits); err != nil {
 		return err
 	}
 	for i, path := range inputs {
@@ -409,7 +410,7 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 		return fmt.Errorf("read the input: %w", err)
 	}
 	defer file.Close()
-	objects := proto.NewObjects(s.js, run)
+	objects := bus.NewObjects(s.js, run)
 	if packed {
 		return objects.PutReader(ctx, object, file)
 	}

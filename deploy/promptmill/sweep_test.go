@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // A sweep asks no more of the bus for the runs that were deleted long ago.
@@ -19,7 +20,7 @@ func TestSweepOfManyDeleted(t *testing.T) {
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
-	must(t, proto.MakeBuckets(t.Context(), l.js, proto.Limits{}))
+	must(t, bus.MakeBuckets(t.Context(), l.js, bus.Limits{}))
 	runs := openRuns(t, l.js)
 	for i := range 100 {
 		run := fmt.Sprintf("r%d", i)

@@ -21,13 +21,13 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // maxAnswer is the longest answer that is read, in bytes. maxTold is the same of what
 // the server tells of itself.
 const (
-	maxAnswer = proto.MaxAnswer
+	maxAnswer = bus.MaxAnswer
 	maxTold   = 16 << 20
 )
 

@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"strings"
@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -24,22 +25,22 @@ func TestUpdateOlder(t *testing.T) {
 		_, err := js.CreateKeyValue(t.Context(), cfg)
 		must(t, err)
 	}
-	must(t, proto.MakeBuckets(t.Context(), js, proto.Limits{}))
-	runs, err := proto.OpenRuns(t.Context(), js)
+	must(t, bus.MakeBuckets(t.Context(), js, bus.Limits{}))
+	runs, err := bus.OpenRuns(t.Context(), js)
 	must(t, err)
 	create(t, runs, manifest("r"))
-	work := proto.WorkStreamConfig("r", limits)
+	work := bus.WorkStreamConfig("r", limits)
 	work.AllowDirect = true
 	_, err = js.CreateStream(t.Context(), work)
 	must(t, err)
 	_, err = js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: proto.ObjectsBucket("r")})
 	must(t, err)
-	must(t, proto.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")))
+	must(t, bus.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")))
 
 	for range 2 {
-		must(t, proto.UpdateOlder(t.Context(), js, proto.Limits{}))
+		must(t, bus.UpdateOlder(t.Context(), js, bus.Limits{}))
 	}
-	for _, want := range proto.Buckets(proto.Limits{}) {
+	for _, want := range bus.Buckets(bus.Limits{}) {
 		stream, err := js.Stream(t.Context(), want.Name)
 		must(t, err)
 		has := stream.CachedInfo().Config
@@ -57,7 +58,7 @@ func TestUpdateOlder(t *testing.T) {
 	if list, err := runs.List(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("runs %v, %v", list, err)
 	}
-	if got, err := proto.NewObjects(js, "r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
+	if got, err := bus.NewObjects(js, "r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
 		t.Errorf("object %q, %v", got, err)
 	}
 }
@@ -66,8 +67,8 @@ func TestUpdateOlder(t *testing.T) {
 func TestBucketsHoldTheirWritersBack(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	must(t, proto.MakeBuckets(t.Context(), js, proto.Limits{ResultsBytes: 4 << 20}))
-	for _, bucket := range proto.Buckets(proto.Limits{}) {
+	must(t, bus.MakeBuckets(t.Context(), js, bus.Limits{ResultsBytes: 4 << 20}))
+	for _, bucket := range bus.Buckets(bus.Limits{}) {
 		subject := strings.TrimSuffix(bucket.Subjects[0], ">")
 		put := func(key, value string, rollup string) error {
 			msg := nats.NewMsg(subject + key)

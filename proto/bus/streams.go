@@ -1,14 +1,14 @@
-package proto
+package bus
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // AckWait is how long a shard stays with a worker that gives no sign of life.
@@ -19,7 +19,7 @@ const AckWait = 30 * time.Second
 // shards when it is full.
 func WorkStreamConfig(run string, l Limits) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        WorkStream(run),
+		Name:        proto.WorkStream(run),
 		Description: "promptmill: shards of run " + run,
 		Subjects:    []string{"pm." + run + ".work.>"},
 		Retention:   jetstream.WorkQueuePolicy,
@@ -34,7 +34,7 @@ func WorkStreamConfig(run string, l Limits) jetstream.StreamConfig {
 // ResultsStreamConfig is the stream of a run's results, open to any reader.
 func ResultsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        ResultsStream(run),
+		Name:        proto.ResultsStream(run),
 		Description: "promptmill: results of run " + run,
 		Subjects:    []string{"pm." + run + ".results.*"},
 		Retention:   jetstream.LimitsPolicy,
@@ -50,7 +50,7 @@ func ResultsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 // to any reader.
 func AnswersStreamConfig(run string, l Limits) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        AnswersStream(run),
+		Name:        proto.AnswersStream(run),
 		Description: "promptmill: large answers of run " + run,
 		Subjects:    []string{"pm." + run + ".answers.*"},
 		Storage:     jetstream.FileStorage,
@@ -63,7 +63,7 @@ func AnswersStreamConfig(run string, l Limits) jetstream.StreamConfig {
 // ObjectsStreamConfig is the stream behind a run's object store. The library's own allows
 // direct gets.
 func ObjectsStreamConfig(run string, l Limits) jetstream.StreamConfig {
-	bucket := "$O." + ObjectsBucket(run)
+	bucket := "$O." + proto.ObjectsBucket(run)
 	return jetstream.StreamConfig{
 		Name:        objectsStream(run),
 		Description: "promptmill: input and large requests of run " + run,
@@ -75,15 +75,15 @@ func ObjectsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 	}
 }
 
-func objectsStream(run string) string { return "OBJ_" + ObjectsBucket(run) }
+func objectsStream(run string) string { return "OBJ_" + proto.ObjectsBucket(run) }
 
 // ConsumerConfig is the durable consumer of a run's shards for one model. There is
 // no delivery limit and no back-off list: a shard that was delivered too often would
 // be stranded, and giving up is the worker's decision, written as a result.
 func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Durable:       ConsumerName(model),
-		FilterSubject: WorkFilter(run, model),
+		Durable:       proto.ConsumerName(model),
+		FilterSubject: proto.WorkFilter(run, model),
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       AckWait,
 		MaxDeliver:    -1,
@@ -123,7 +123,7 @@ func StreamConfig(name string, l Limits) (jetstream.StreamConfig, bool) {
 // its streams, and a consumer for each model. What is there stays
 // as it is. Where the server of the bus has told limits (see [Runs.TellLimits]), what is
 // made is no larger.
-func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Limits) error {
+func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest, l Limits) error {
 	l, err := l.heed(ctx, js)
 	if err != nil {
 		return err
@@ -138,14 +138,14 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 	}
 	for _, model := range m.Models() {
 		err := untilLed(ctx, func(ctx context.Context) error {
-			_, err := js.Consumer(ctx, WorkStream(m.Run), ConsumerName(model))
+			_, err := js.Consumer(ctx, proto.WorkStream(m.Run), proto.ConsumerName(model))
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
-				_, err = js.CreateConsumer(ctx, WorkStream(m.Run), ConsumerConfig(m.Run, model))
+				_, err = js.CreateConsumer(ctx, proto.WorkStream(m.Run), ConsumerConfig(m.Run, model))
 			}
 			return err
 		})
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
-			return fmt.Errorf("create consumer %s: %w", ConsumerName(model), err)
+			return fmt.Errorf("create consumer %s: %w", proto.ConsumerName(model), err)
 		}
 	}
 	return nil
@@ -154,13 +154,13 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m Manifest, l Li
 // ResetConsumers makes every shard that is out with a worker available again at
 // once. It is for the owner of a bus that nobody else uses, who knows that the
 // workers of the process before are gone.
-func ResetConsumers(ctx context.Context, js jetstream.JetStream, m Manifest) error {
+func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {
 	for _, model := range m.Models() {
 		err := untilLed(ctx, func(ctx context.Context) error {
-			return js.DeleteConsumer(ctx, WorkStream(m.Run), ConsumerName(model))
+			return js.DeleteConsumer(ctx, proto.WorkStream(m.Run), proto.ConsumerName(model))
 		})
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("delete consumer %s: %w", ConsumerName(model), err)
+			return fmt.Errorf("delete consumer %s: %w", proto.ConsumerName(model), err)
 		}
 	}
 	return nil
@@ -173,7 +173,7 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 			return err
 		}
 	}
-	err := PurgeStream(ctx, js, "KV_"+ReadersBucket, jetstream.WithPurgeSubject("$KV."+ReadersBucket+"."+run+".>"))
+	err := PurgeStream(ctx, js, "KV_"+proto.ReadersBucket, jetstream.WithPurgeSubject("$KV."+proto.ReadersBucket+"."+run+".>"))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("delete positions of readers of run %s: %w", run, err)
 	}
@@ -197,18 +197,4 @@ func LeftStreams(ctx context.Context, js jetstream.JetStream, run string, age ti
 		}
 	}
 	return names, nil
-}
-
-// Models are the models that the run's requests name, sorted. A run of refused lines
-// alone has the one model "", so that its shards have a consumer.
-func (m Manifest) Models() []string {
-	models := make([]string, 0, len(m.Input.Models)+1)
-	for model := range m.Input.Models {
-		models = append(models, model)
-	}
-	if len(models) == 0 {
-		models = append(models, "")
-	}
-	slices.Sort(models)
-	return models
 }

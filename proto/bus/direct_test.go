@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -56,7 +57,7 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, js := openRuns(t)
-			presence, err := proto.OpenPresence(t.Context(), js)
+			presence, err := bus.OpenPresence(t.Context(), js)
 			must(t, err)
 			must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
 			for _, key := range []string{"x", "y"} {
@@ -85,13 +86,13 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, js := openRuns(t)
-			must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}))
+			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}))
 			for range 2 {
 				_, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "pm.r.answers.results-0-0-x", Header: header})
 				must(t, err)
 			}
 			h := nats.Header{proto.HeaderObject: {"results-0-0-x"}, proto.HeaderSize: {"5"}, proto.HeaderDigest: {"00"}}
-			if _, err := proto.NewAnswers(js, "r").Payload(t.Context(), h, nil); !proto.Lost(err) {
+			if _, err := bus.NewAnswers(js, "r").Payload(t.Context(), h, nil); !bus.Lost(err) {
 				t.Errorf("Payload: %v, want one that is lost for good", err)
 			}
 		})
@@ -119,7 +120,7 @@ func TestDirectGetIsAskedAgain(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	msg, err := proto.NextMessage(ctx, js, "away", 1, ">")
+	msg, err := bus.NextMessage(ctx, js, "away", 1, ">")
 	if err != nil || msg.Sequence != 7 || string(msg.Data) != "stored" {
 		t.Fatalf("%+v, %v", msg, err)
 	}
@@ -133,7 +134,7 @@ func TestDirectGetIsAskedAgain(t *testing.T) {
 func TestUpdateConfirmedLate(t *testing.T) {
 	t.Parallel()
 	_, js := openRuns(t)
-	runs, err := proto.OpenRuns(t.Context(), &deaf{JetStream: js, lose: 1})
+	runs, err := bus.OpenRuns(t.Context(), &deaf{JetStream: js, lose: 1})
 	must(t, err)
 	create(t, runs, manifest("a"))
 	changes := 0

@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Objects is a run's store of requests that do not fit into a message, and of its input.
@@ -46,7 +47,7 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 // whole reports whether all chunks of an object are there. A server that came back with
 // less may have its name without them.
 func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
-	if !isToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
+	if !proto.IsToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
 		return false
 	}
 	var state *jetstream.StreamInfo
@@ -64,7 +65,7 @@ func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 // is waited for, 30 s.
 func (o *Objects) find(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
 	err = untilLed(ctx, func(ctx context.Context) error {
-		store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+		store, err := o.js.ObjectStore(ctx, proto.ObjectsBucket(o.run))
 		if err == nil {
 			info, err = store.GetInfo(ctx, name)
 		}
@@ -86,7 +87,7 @@ const chunkSize = 256 << 10
 // again, since the stream had no leader, has the bytes of a later one by then, and comes
 // after it.
 func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error {
-	bucket := ObjectsBucket(o.run)
+	bucket := proto.ObjectsBucket(o.run)
 	if _, err := FindStream(ctx, o.js, "OBJ_"+bucket); err != nil {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = jetstream.ErrBucketNotFound
@@ -112,7 +113,7 @@ func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error
 // purge takes an object's chunks away, whatever has become of ctx. Who may not, leaves
 // them until the run is deleted.
 func (o *Objects) purge(ctx context.Context, info *jetstream.ObjectInfo) {
-	if !isToken(info.NUID) {
+	if !proto.IsToken(info.NUID) {
 		return // a pattern would match those of others
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -201,7 +202,7 @@ type limited struct {
 // Write implements io.Writer.
 func (l *limited) Write(p []byte) (int, error) {
 	if l.left -= len(p); l.left < 0 {
-		return 0, fmt.Errorf("%w: it has more than %d bytes", ErrFormat, maxPayload)
+		return 0, fmt.Errorf("%w: it has more than %d bytes", proto.ErrFormat, maxPayload)
 	}
 	return l.Buffer.Write(p)
 }
@@ -214,12 +215,12 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	stream, err := FindStream(ctx, o.js, "OBJ_"+ObjectsBucket(o.run))
+	stream, err := FindStream(ctx, o.js, "OBJ_"+proto.ObjectsBucket(o.run))
 	if err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
-	if !isToken(info.NUID) {
-		return fmt.Errorf("read object %s of run %s: %w", name, o.run, unfit("object", "its chunks are under %q", excerpt(info.NUID)))
+	if !proto.IsToken(info.NUID) {
+		return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewUnfit("object", "its chunks are under %q", proto.Excerpt(info.NUID)))
 	}
 	sum, at, size := sha256.New(), uint64(0), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
@@ -231,13 +232,13 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 			return err
 		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			err = fmt.Errorf("%w: a part of it is lost", ErrFormat)
+			err = fmt.Errorf("%w: a part of it is lost", proto.ErrFormat)
 		}
 		if err != nil {
 			return fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
 		}
 		if size += uint64(len(msg.Data)); msg.Sequence <= at || size > info.Size {
-			return fmt.Errorf("read object %s of run %s: %w", name, o.run, unfit("object", "it has more than the %d bytes that it says", info.Size))
+			return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewUnfit("object", "it has more than the %d bytes that it says", info.Size))
 		}
 		at = msg.Sequence
 		sum.Write(msg.Data)
@@ -246,7 +247,7 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 		}
 	}
 	if jetstream.GetObjectDigestValue(sum) != info.Digest {
-		return fmt.Errorf("read object %s of run %s: %w: its SHA-256 is not what it was", name, o.run, ErrFormat)
+		return fmt.Errorf("read object %s of run %s: %w: its SHA-256 is not what it was", name, o.run, proto.ErrFormat)
 	}
 	return nil
 }
@@ -254,12 +255,12 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 // Delete removes the object called name, if it is there.
 func (o *Objects) Delete(ctx context.Context, name string) error {
 	info, err := o.find(ctx, name)
-	if err == nil && !isToken(info.NUID) { // with it the library would purge the chunks of others
-		err = unfit("object", "%s has chunks under %q", name, excerpt(info.NUID))
+	if err == nil && !proto.IsToken(info.NUID) { // with it the library would purge the chunks of others
+		err = proto.NewUnfit("object", "%s has chunks under %q", name, proto.Excerpt(info.NUID))
 	}
 	if err == nil {
 		err = untilLed(ctx, func(ctx context.Context) error {
-			store, err := o.js.ObjectStore(ctx, ObjectsBucket(o.run))
+			store, err := o.js.ObjectStore(ctx, proto.ObjectsBucket(o.run))
 			if err == nil {
 				err = store.Delete(ctx, name)
 			}
@@ -281,7 +282,7 @@ func (o *Objects) Offload(ctx context.Context, msg *nats.Msg, name string, limit
 	if err := o.Put(ctx, name, msg.Data); err != nil {
 		return err
 	}
-	msg.Header.Set(HeaderObject, name)
+	msg.Header.Set(proto.HeaderObject, name)
 	msg.Data = nil
 	return nil
 }
@@ -294,5 +295,5 @@ func fitsInto(msg *nats.Msg, limit int64) bool {
 
 // Lost reports whether an error of [Objects] or [Answers] says that the object is not there or damaged, so that trying again is in vain.
 func Lost(err error) bool {
-	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, ErrFormat)
+	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, proto.ErrFormat)
 }

@@ -1,9 +1,10 @@
-package proto
+package bus
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // ErrState is returned when a run cannot be changed as wanted in the state that it is
@@ -13,34 +14,34 @@ var ErrState = errors.New("not possible in this state")
 // Pause keeps workers from taking shards of a run; what is at a model server is
 // finished.
 func (r *Runs) Pause(ctx context.Context, run string) error {
-	return r.Update(ctx, run, func(m *Manifest) error {
-		return m.move(StatePaused, StateInProgress, StatePaused)
+	return r.Update(ctx, run, func(m *proto.Manifest) error {
+		return moveState(m, proto.StatePaused, proto.StateInProgress, proto.StatePaused)
 	})
 }
 
 // Resume ends a pause.
 func (r *Runs) Resume(ctx context.Context, run string) error {
-	return r.Update(ctx, run, func(m *Manifest) error {
-		return m.move(StateInProgress, StatePaused, StateInProgress)
+	return r.Update(ctx, run, func(m *proto.Manifest) error {
+		return moveState(m, proto.StateInProgress, proto.StatePaused, proto.StateInProgress)
 	})
 }
 
 // Cancel ends a run. What is done stays; its collector writes an error line for each
 // other request.
 func (r *Runs) Cancel(ctx context.Context, run string) error {
-	return r.Update(ctx, run, func(m *Manifest) error {
-		return m.move(StateCancelling, StateValidating, StateInProgress, StatePaused, StateCancelling)
+	return r.Update(ctx, run, func(m *proto.Manifest) error {
+		return moveState(m, proto.StateCancelling, proto.StateValidating, proto.StateInProgress, proto.StatePaused, proto.StateCancelling)
 	})
 }
 
 // Retry sets the failed requests of an ended run going again. Its collector finds out
 // which they are.
 func (r *Runs) Retry(ctx context.Context, run string) error {
-	return r.Update(ctx, run, func(m *Manifest) error {
+	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		if m.State.Ended() && m.Counts.Failed == 0 {
 			return fmt.Errorf("run %s: %w: none of its requests failed", run, ErrState)
 		}
-		if err := m.move(StateInProgress, StateCompleted, StateCancelled, StateExpired); err != nil {
+		if err := moveState(m, proto.StateInProgress, proto.StateCompleted, proto.StateCancelled, proto.StateExpired); err != nil {
 			return err
 		}
 		m.Retries++
@@ -50,7 +51,7 @@ func (r *Runs) Retry(ctx context.Context, run string) error {
 	})
 }
 
-func (m *Manifest) move(to State, from ...State) error {
+func moveState(m *proto.Manifest, to proto.State, from ...proto.State) error {
 	for _, s := range from {
 		if m.State == s {
 			m.State = to

@@ -1,22 +1,9 @@
 package proto
 
 import (
-	"cmp"
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
-
-// PresenceBucket is the key-value bucket in which workers and collectors announce
-// themselves. Its values end by themselves after [PresenceTTL].
-const PresenceBucket = "promptmill_presence"
 
 // PresenceTTL is how long an announcement stands. It is renewed every PresenceTTL/5.
 const PresenceTTL = 15 * time.Second
@@ -122,143 +109,12 @@ type CollectorInfo struct {
 // String names the collector's output for people.
 func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
 
-// Presence is the bucket of announcements.
-type Presence struct {
-	js      jetstream.JetStream
-	leftOut atomic.Int64
-}
-
-// OpenPresence opens the bucket of announcements. Who may not make it waits until
-// somebody else has.
-func OpenPresence(ctx context.Context, js jetstream.JetStream) (*Presence, error) {
-	if err := findBucket(ctx, js, PresenceBucket); err != nil {
-		return nil, err
-	}
-	return &Presence{js: js}, nil
-}
-
-// Worker announces a worker.
-func (p *Presence) Worker(ctx context.Context, w WorkerInfo) error {
-	return p.put(ctx, w.key(), w)
-}
-
-// WorkerGone takes the announcement of a worker back, by its id or, if it has none, its
-// name.
-func (p *Presence) WorkerGone(ctx context.Context, id string) error {
-	return deleteEntry(ctx, p.js, PresenceBucket, "worker."+keyOf(id))
-}
-
-// Workers are the workers that have announced themselves lately, by name. Announcements
-// that cannot be are left out ([Presence.LeftOut]).
-func (p *Presence) Workers(ctx context.Context) ([]WorkerInfo, error) {
-	entries, _, err := entriesAfter(ctx, p.js, PresenceBucket, "worker.*", 0)
-	if err != nil {
-		return nil, fmt.Errorf("list workers: %w", err)
-	}
-	var workers []WorkerInfo
-	leftOut := 0
-	for _, e := range entries {
-		if e.deleted {
-			continue
-		}
-		w, err := ReadWorker(e.key, e.value)
-		if err != nil {
-			leftOut++
-			continue
-		}
-		w.Heard = e.at
-		workers = append(workers, w)
-	}
-	p.leftOut.Store(int64(leftOut))
-	slices.SortFunc(workers, func(a, b WorkerInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-	return dropDead(workers), nil
-}
-
-// LeftOut is how many announcements of workers could not be read, or not be true, when
-// they were listed last.
-func (p *Presence) LeftOut() int { return int(p.leftOut.Load()) }
-
-// Collector announces who collects a run. It fails with [ErrCollected] if somebody
-// else does.
-func (p *Presence) Collector(ctx context.Context, run string, c CollectorInfo) error {
-	key := "collector." + run
-	data, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	for begin := time.Now(); ; {
-		now, has, revision, err := p.collectorOf(ctx, run)
-		switch {
-		case err != nil:
-			return err
-		case has && now != c:
-			return fmt.Errorf("%w: into %s", ErrCollected, now)
-		case revision > 0: // ours, or one that nobody can read
-			err = updateEntry(ctx, p.js, PresenceBucket, key, data, revision)
-		default:
-			err = createEntry(ctx, p.js, PresenceBucket, key, data)
-		}
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, jetstream.ErrKeyExists) && !wrongLastSequence(err):
-			return fmt.Errorf("announce the collector of run %s: %w", run, err)
-		case time.Since(begin) > copyLag || sleep(ctx, lookAgain) != nil:
-			return fmt.Errorf("%w, since this moment", ErrCollected)
-		}
-		// Somebody else's, which is there in a moment; or ours, and the copy of the bucket that
-		// answered is behind.
-	}
-}
-
-// copyLag is how long a copy of a bucket may be behind the others.
-const copyLag = 5 * time.Second
-
-// CollectorGone takes the announcement of a run's collector back.
-func (p *Presence) CollectorGone(ctx context.Context, run string) error {
-	return deleteEntry(ctx, p.js, PresenceBucket, "collector."+run)
-}
-
-// CollectorOf is who collects a run, if anybody does.
-func (p *Presence) CollectorOf(ctx context.Context, run string) (CollectorInfo, bool, error) {
-	c, ok, _, err := p.collectorOf(ctx, run)
-	return c, ok, err
-}
-
-func (p *Presence) collectorOf(ctx context.Context, run string) (c CollectorInfo, ok bool, revision uint64, err error) {
-	value, revision, err := lastEntry(ctx, p.js, PresenceBucket, "collector."+run)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return c, false, 0, nil
-	}
-	if errors.Is(err, ErrFormat) {
-		return c, false, revision, nil // it keeps nobody from collecting
-	}
-	if err != nil {
-		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
-	}
-	if c, err = ReadCollector(value); err != nil {
-		return CollectorInfo{}, false, revision, nil
-	}
-	return c, true, revision, nil
-}
-
-func (p *Presence) put(ctx context.Context, key string, value any) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	if err := putEntry(ctx, p.js, PresenceBucket, key, data); err != nil {
-		return fmt.Errorf("announce %s: %w", key, err)
-	}
-	return nil
-}
-
-// keyOf makes a token of a name.
-func keyOf(name string) string {
-	return strings.Map(func(r rune) rune {
+// WorkerKey returns the key of [PresenceBucket] under which a worker announces itself.
+func WorkerKey(id string) string {
+	return "worker." + strings.Map(func(r rune) rune {
 		if isTokenRune(r) {
 			return r
 		}
 		return '-'
-	}, name)
+	}, id)
 }

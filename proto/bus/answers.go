@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Answers are the answers of a run that do not fit into a message. Each is a sequence of
@@ -43,7 +44,7 @@ func (a *Answers) Offload(ctx context.Context, msg *nats.Msg, limit int64) error
 	if fitsInto(msg, limit) {
 		return nil
 	}
-	name := "results-" + msg.Header.Get(HeaderShard) + "-" + nuid.Next()
+	name := "results-" + msg.Header.Get(proto.HeaderShard) + "-" + nuid.Next()
 	chunk := make([]byte, min(chunkSize, int(limit/2)))
 	r := bytes.NewReader(msg.Data)
 	for i := 0; ; i++ {
@@ -60,9 +61,9 @@ func (a *Answers) Offload(ctx context.Context, msg *nats.Msg, limit int64) error
 		}
 	}
 	sum := sha256.Sum256(msg.Data)
-	msg.Header.Set(HeaderObject, name)
-	msg.Header.Set(HeaderSize, strconv.Itoa(len(msg.Data)))
-	msg.Header.Set(HeaderDigest, hex.EncodeToString(sum[:]))
+	msg.Header.Set(proto.HeaderObject, name)
+	msg.Header.Set(proto.HeaderSize, strconv.Itoa(len(msg.Data)))
+	msg.Header.Set(proto.HeaderDigest, hex.EncodeToString(sum[:]))
 	msg.Data = nil
 	return nil
 }
@@ -70,20 +71,20 @@ func (a *Answers) Offload(ctx context.Context, msg *nats.Msg, limit int64) error
 // Payload returns a message's payload, wherever it is. The error says whether it can never
 // be had: [Lost].
 func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]byte, error) {
-	name := h.Get(HeaderObject)
+	name := h.Get(proto.HeaderObject)
 	if name == "" {
 		return data, nil
 	}
-	size, err := strconv.ParseUint(h.Get(HeaderSize), 10, 63)
-	if err != nil || size > maxPayload || CheckRunID(name) != nil { // a name is a token, too
-		return nil, fmt.Errorf("large answer of run %s: %w: no name or length that can be", a.run, ErrFormat)
+	size, err := strconv.ParseUint(h.Get(proto.HeaderSize), 10, 63)
+	if err != nil || size > maxPayload || proto.CheckRunID(name) != nil { // a name is a token, too
+		return nil, fmt.Errorf("large answer of run %s: %w: no name or length that can be", a.run, proto.ErrFormat)
 	}
 	// The length is a stranger's word: memory is taken for what is there.
 	var buf bytes.Buffer
 	for at, parts := uint64(0), uint64(0); uint64(buf.Len()) < size; parts++ {
 		msg, err := a.part(ctx, name, at+1, parts)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil, fmt.Errorf("read a large answer of run %s: %w: a part of it is lost", a.run, ErrFormat)
+			return nil, fmt.Errorf("read a large answer of run %s: %w: a part of it is lost", a.run, proto.ErrFormat)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read a large answer of run %s: %w", a.run, err)
@@ -91,8 +92,8 @@ func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 		at = msg.Sequence
 		buf.Write(msg.Data)
 	}
-	if sum := sha256.Sum256(buf.Bytes()); hex.EncodeToString(sum[:]) != h.Get(HeaderDigest) {
-		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 is not what it was", a.run, ErrFormat)
+	if sum := sha256.Sum256(buf.Bytes()); hex.EncodeToString(sum[:]) != h.Get(proto.HeaderDigest) {
+		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 is not what it was", a.run, proto.ErrFormat)
 	}
 	return buf.Bytes(), nil
 }
@@ -100,14 +101,14 @@ func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 // part returns the first message of an answer from a sequence on, after so many before it.
 func (a *Answers) part(ctx context.Context, name string, seq, before uint64) (msg *jetstream.RawStreamMsg, err error) {
 	err = untilLed(ctx, func(ctx context.Context) error {
-		msg, err = NextMessage(ctx, a.js, AnswersStream(a.run), seq, a.subject(name))
+		msg, err = NextMessage(ctx, a.js, proto.AnswersStream(a.run), seq, a.subject(name))
 		if errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, errNoCopy) {
 			return a.askLeader(ctx, name, before)
 		}
 		return err
 	})
-	if err == nil && isAimed(msg.Header) {
-		err = unfit("headers", "a part of the answer %s has those of a server", name)
+	if err == nil && proto.IsReply(msg.Header) {
+		err = proto.NewUnfit("headers", "a part of the answer %s has those of a server", name)
 	}
 	return msg, err
 }
@@ -116,7 +117,7 @@ func (a *Answers) part(ctx context.Context, name string, seq, before uint64) (ms
 // answers a direct get, also one that is behind; only the leader says how many parts there
 // are. It returns [jetstream.ErrMsgNotFound] if these are all, and errNoCopy if not.
 func (a *Answers) askLeader(ctx context.Context, name string, parts uint64) error {
-	stream, err := a.js.Stream(ctx, AnswersStream(a.run))
+	stream, err := a.js.Stream(ctx, proto.AnswersStream(a.run))
 	var info *jetstream.StreamInfo
 	if err == nil {
 		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(a.subject(name)))
@@ -135,7 +136,7 @@ func (a *Answers) askLeader(ctx context.Context, name string, parts uint64) erro
 
 // Purge deletes an answer. It is no error if there is none.
 func (a *Answers) Purge(ctx context.Context, name string) error {
-	err := PurgeStream(ctx, a.js, AnswersStream(a.run), jetstream.WithPurgeSubject(a.subject(name)))
+	err := PurgeStream(ctx, a.js, proto.AnswersStream(a.run), jetstream.WithPurgeSubject(a.subject(name)))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("purge a large answer of run %s: %w", a.run, err)
 	}

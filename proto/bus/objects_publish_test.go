@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -13,12 +14,12 @@ import (
 func TestObjectsPublishOnce(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	store, err := js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: ObjectsBucket("r")})
+	store, err := js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: proto.ObjectsBucket("r")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"x-1", "x-1", "x-2", "x-1"} {
-		msg := nats.NewMsg("$O." + ObjectsBucket("r") + ".C.x")
+		msg := nats.NewMsg("$O." + proto.ObjectsBucket("r") + ".C.x")
 		msg.Data = []byte(id)
 		if err := publishOnce(t.Context(), js, msg, id); err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"context"
@@ -11,13 +11,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // told is what FollowAll has said at one time: the state of each run.
 type told map[string]proto.State
 
 // followAll follows all runs until the test ends or stop is called, which waits for it.
-func followAll(t *testing.T, runs *proto.Runs) (says <-chan told, stop func()) {
+func followAll(t *testing.T, runs *bus.Runs) (says <-chan told, stop func()) {
 	t.Helper()
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -158,7 +159,7 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 	})
 	js, err := jetstream.New(nc)
 	must(t, err)
-	runs, err := proto.OpenRuns(t.Context(), js)
+	runs, err := bus.OpenRuns(t.Context(), js)
 	must(t, err)
 	says, stop := followAll(t, runs)
 	defer stop()
@@ -166,7 +167,7 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 
 	// No message says that this happens.
 	must(t, b.admin.DeleteStream(t.Context(), "KV_"+proto.RunsBucket))
-	must(t, proto.MakeBuckets(t.Context(), b.admin, proto.Limits{}))
+	must(t, bus.MakeBuckets(t.Context(), b.admin, bus.Limits{}))
 	create(t, b.runs, manifest("new"))
 	id, err := nc.GetClientID()
 	must(t, err)

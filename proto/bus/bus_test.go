@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // admin is a user who may do anything, for what happens behind a role's back.
@@ -18,13 +19,13 @@ const admin = proto.Role(proto.Owner)
 
 // bus is a server that knows each role as a user. It has the run "r" with one shard
 // and one result.
-type bus struct {
+type testBus struct {
 	server *server.Server
 	admin  *client
-	runs   *proto.Runs // as the admin
+	runs   *bus.Runs // as the admin
 }
 
-func newBus(t *testing.T) *bus {
+func newBus(t *testing.T) *testBus {
 	t.Helper()
 	opts := &server.Options{
 		DontListen: true, NoSigs: true, NoLog: true,
@@ -45,20 +46,20 @@ func newBus(t *testing.T) *bus {
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the server does not get ready")
 	}
-	b := &bus{server: s}
+	b := &testBus{server: s}
 	b.admin = b.as(t, admin)
-	must(t, proto.MakeBuckets(t.Context(), b.admin, proto.Limits{}))
-	b.runs, err = proto.OpenRuns(t.Context(), b.admin)
+	must(t, bus.MakeBuckets(t.Context(), b.admin, bus.Limits{}))
+	b.runs, err = bus.OpenRuns(t.Context(), b.admin)
 	must(t, err)
 	m := manifest("r")
 	create(t, b.runs, m)
-	must(t, proto.EnsureStreams(t.Context(), b.admin, m, limits))
+	must(t, bus.EnsureStreams(t.Context(), b.admin, m, limits))
 	b.publish(t, proto.WorkSubject("r", "m", "0-0"), "shard")
 	b.publish(t, proto.ResultsSubject("r", "0-0"), "result")
 	return b
 }
 
-func (b *bus) publish(t *testing.T, subject, payload string) {
+func (b *testBus) publish(t *testing.T, subject, payload string) {
 	t.Helper()
 	_, err := b.admin.Publish(t.Context(), subject, []byte(payload))
 	must(t, err)
@@ -70,7 +71,7 @@ type client struct {
 	role proto.Role
 }
 
-func (b *bus) as(t *testing.T, role proto.Role) *client {
+func (b *testBus) as(t *testing.T, role proto.Role) *client {
 	t.Helper()
 	closed := make(chan struct{})
 	nc, err := nats.Connect("", nats.InProcessServer(b.server), nats.NoReconnect(),

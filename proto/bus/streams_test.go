@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"bytes"
@@ -12,22 +12,23 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-var limits = proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
+var limits = bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 
 func TestEnsureStreamsIdempotent(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
 	m := manifest("r")
-	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, m, limits); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := js.Publish(t.Context(), proto.WorkSubject("r", "org/n", "0-0"), []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, m, limits); err != nil {
 		t.Fatalf("the second time: %v", err)
 	}
 	for _, model := range m.Models() {
@@ -62,10 +63,10 @@ func TestEnsureStreamsLimits(t *testing.T) {
 			_, js := prototest.Server(t)
 			m := manifest("r")
 			m.Terms.KeepResults = tt.keep
-			must(t, proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}))
+			must(t, bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}))
 			// Another process, with other settings, takes what is there as it is.
 			m.Terms.KeepResults = !tt.keep
-			must(t, proto.EnsureStreams(t.Context(), js, m, proto.Limits{WorkBytes: 3 << 20, ResultsBytes: 4 << 20}))
+			must(t, bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 3 << 20, ResultsBytes: 4 << 20}))
 			for name, want := range map[string]int64{proto.WorkStream("r"): tt.work, proto.ResultsStream("r"): tt.results} {
 				stream, err := js.Stream(t.Context(), name)
 				must(t, err)
@@ -91,10 +92,10 @@ func TestResetConsumersFreesShards(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
 	m := manifest("r")
-	if err := proto.ResetConsumers(t.Context(), js, m); err != nil {
+	if err := bus.ResetConsumers(t.Context(), js, m); err != nil {
 		t.Fatalf("before there are streams: %v", err)
 	}
-	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, m, limits); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("shard")); err != nil {
@@ -120,10 +121,10 @@ func TestResetConsumersFreesShards(t *testing.T) {
 	if got := pull(50 * time.Millisecond); got != nil {
 		t.Fatalf("the shard is out and still delivered: %q", got)
 	}
-	if err := proto.ResetConsumers(t.Context(), js, m); err != nil {
+	if err := bus.ResetConsumers(t.Context(), js, m); err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.EnsureStreams(t.Context(), js, m, limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, m, limits); err != nil {
 		t.Fatal(err)
 	}
 	if got := pull(5 * time.Second); string(got) != "shard" { // well before AckWait
@@ -134,19 +135,19 @@ func TestResetConsumersFreesShards(t *testing.T) {
 func TestDeleteStreams(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	if err := proto.DeleteStreams(t.Context(), js, "r"); err != nil {
+	if err := bus.DeleteStreams(t.Context(), js, "r"); err != nil {
 		t.Fatalf("nothing to delete: %v", err)
 	}
-	if err := proto.EnsureStreams(t.Context(), js, manifest("r"), limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, manifest("r"), limits); err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.EnsureStreams(t.Context(), js, manifest("other"), limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, manifest("other"), limits); err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")); err != nil {
+	if err := bus.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if err := proto.DeleteStreams(t.Context(), js, "r"); err != nil {
+	if err := bus.DeleteStreams(t.Context(), js, "r"); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
@@ -154,7 +155,7 @@ func TestDeleteStreams(t *testing.T) {
 	for name := range names.Name() {
 		left = append(left, name)
 	}
-	if len(left) != len(proto.RunStreams("other", limits)) { // those of the other run
+	if len(left) != len(bus.RunStreams("other", limits)) { // those of the other run
 		t.Errorf("streams left: %v", left)
 	}
 	if _, err := js.Stream(t.Context(), proto.WorkStream("other")); err != nil {
@@ -165,11 +166,11 @@ func TestDeleteStreams(t *testing.T) {
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	o := proto.NewObjects(js, "r")
+	o := bus.NewObjects(js, "r")
 	if err := o.Delete(t.Context(), "x"); err != nil {
 		t.Errorf("delete before there is a store: %v", err)
 	}
-	if err := proto.EnsureStreams(t.Context(), js, manifest("r"), limits); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, manifest("r"), limits); err != nil {
 		t.Fatal(err)
 	}
 	small := nats.NewMsg("s")

@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -26,13 +27,13 @@ func manifest(run string) proto.Manifest {
 }
 
 // openRuns gives a test a bus with all its buckets.
-func openRuns(t *testing.T) (*proto.Runs, jetstream.JetStream) {
+func openRuns(t *testing.T) (*bus.Runs, jetstream.JetStream) {
 	t.Helper()
 	_, js := prototest.Server(t)
-	if err := proto.MakeBuckets(t.Context(), js, proto.Limits{}); err != nil {
+	if err := bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	runs, err := proto.OpenRuns(t.Context(), js)
+	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func openRuns(t *testing.T) (*proto.Runs, jetstream.JetStream) {
 }
 
 // create stores manifests.
-func create(t *testing.T, runs *proto.Runs, manifests ...proto.Manifest) {
+func create(t *testing.T, runs *bus.Runs, manifests ...proto.Manifest) {
 	t.Helper()
 	for _, m := range manifests {
 		if err := runs.Create(t.Context(), m); err != nil {
@@ -67,7 +68,7 @@ func TestRunsCreateAndGet(t *testing.T) {
 		t.Error("a run is created twice")
 	}
 	// Another process opens the bucket that is there.
-	runs, err := proto.OpenRuns(t.Context(), js)
+	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}

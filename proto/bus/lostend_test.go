@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // replica is a NATS server in memory, whose time is synctest's, with one copy of a replicated
@@ -113,7 +114,7 @@ func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
 		})
 		js, err := jetstream.New(nc)
 		must(t, err)
-		runs, err := proto.OpenRuns(t.Context(), js)
+		runs, err := bus.OpenRuns(t.Context(), js)
 		must(t, err)
 		says, stop := followAll(t, runs)
 		defer stop()

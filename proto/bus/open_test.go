@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // leaderless is a cluster that drops the first questions.
@@ -42,12 +42,12 @@ func TestOpenAsksAgain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				_, err := proto.OpenRuns(t.Context(), &leaderless{drops: test.drops})
+				_, err := bus.OpenRuns(t.Context(), &leaderless{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
 					t.Errorf("OpenRuns: %v after %s", err, time.Since(begin))
 				}
 				begin = time.Now()
-				_, err = proto.OpenPresence(t.Context(), &leaderless{drops: test.drops})
+				_, err = bus.OpenPresence(t.Context(), &leaderless{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
 					t.Errorf("OpenPresence: %v after %s", err, time.Since(begin))
 				}

@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"testing"
@@ -8,20 +8,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func TestToldLimits(t *testing.T) {
 	t.Parallel()
-	own := proto.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20}
+	own := bus.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20}
 	for _, tt := range []struct {
 		name string
-		told []proto.Limits // one after the other
-		want proto.Limits
+		told []bus.Limits // one after the other
+		want bus.Limits
 	}{
 		{"nobody told any", nil, own},
-		{"lower ones hold", []proto.Limits{{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}}, proto.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
-		{"higher ones raise nothing", []proto.Limits{{WorkBytes: 1 << 30, ResultsBytes: 1 << 30}}, own},
-		{"the last ones hold", []proto.Limits{{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}, {WorkBytes: 2 << 20, ResultsBytes: 3 << 20}}, proto.Limits{WorkBytes: 2 << 20, ResultsBytes: 3 << 20}},
+		{"lower ones hold", []bus.Limits{{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}}, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
+		{"higher ones raise nothing", []bus.Limits{{WorkBytes: 1 << 30, ResultsBytes: 1 << 30}}, own},
+		{"the last ones hold", []bus.Limits{{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}, {WorkBytes: 2 << 20, ResultsBytes: 3 << 20}}, bus.Limits{WorkBytes: 2 << 20, ResultsBytes: 3 << 20}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -42,8 +43,8 @@ func TestToldLimits(t *testing.T) {
 			if _, err := runs.Get(t.Context(), "before"); err != nil {
 				t.Error(err)
 			}
-			must(t, proto.EnsureStreams(t.Context(), js, manifest("r"), own))
-			got := proto.Limits{WorkBytes: config(proto.WorkStream("r")).MaxBytes, ResultsBytes: config(proto.ResultsStream("r")).MaxBytes}
+			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), own))
+			got := bus.Limits{WorkBytes: config(proto.WorkStream("r")).MaxBytes, ResultsBytes: config(proto.ResultsStream("r")).MaxBytes}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("limits of the streams (-want +got):\n%s", diff)
 			}

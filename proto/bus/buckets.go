@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"context"
@@ -11,12 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+	"github.com/promptmill/promptmill/proto"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
-
-// ReadersBucket is the key-value bucket that remembers how far named readers of
-// results have come.
-const ReadersBucket = "promptmill_readers"
 
 // Buckets are the streams of the key-value buckets that all runs share. The library's own
 // are without bounds, and let every writer empty the bucket by a header (Nats-Rollup).
@@ -46,9 +43,9 @@ func Buckets(l Limits) []jetstream.StreamConfig {
 		return cfg
 	}
 	return []jetstream.StreamConfig{
-		bucket(RunsBucket, "manifests", 64<<20, 4<<20, 0),
-		bucket(PresenceBucket, "workers and collectors", 16<<20, 256<<10, PresenceTTL),
-		bucket(ReadersBucket, "positions of readers", 64<<20, 8<<20, 0),
+		bucket(proto.RunsBucket, "manifests", 64<<20, 4<<20, 0),
+		bucket(proto.PresenceBucket, "workers and collectors", 16<<20, 256<<10, proto.PresenceTTL),
+		bucket(proto.ReadersBucket, "positions of readers", 64<<20, 8<<20, 0),
 	}
 }
 
@@ -94,7 +91,7 @@ func UpdateOlder(ctx context.Context, js jetstream.JetStream, l Limits) error {
 		return err
 	}
 	for _, m := range list {
-		for _, name := range []string{WorkStream(m.Run), objectsStream(m.Run)} {
+		for _, name := range []string{proto.WorkStream(m.Run), objectsStream(m.Run)} {
 			err := updateStream(ctx, js, name, func(has *jetstream.StreamConfig, _ jetstream.StreamState) { has.AllowDirect = false })
 			if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 				return err
@@ -143,7 +140,7 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 	at := map[string]int{} // of the entry of each key: one that changes while we read comes twice
 	take := func(msg *jetstream.RawStreamMsg) {
 		last = msg.Sequence
-		if isAimed(msg.Header) {
+		if proto.IsReply(msg.Header) {
 			return
 		}
 		e := entry{
@@ -223,8 +220,8 @@ func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) 
 		return nil, 0, jetstream.ErrKeyNotFound
 	case err != nil:
 		return nil, 0, err
-	case isAimed(msg.Header):
-		return nil, msg.Sequence, unfit("headers", "a server sent the entry %s as the answer to a question", excerpt(key))
+	case proto.IsReply(msg.Header):
+		return nil, msg.Sequence, proto.NewUnfit("headers", "a server sent the entry %s as the answer to a question", proto.Excerpt(key))
 	case msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "":
 		return nil, msg.Sequence, jetstream.ErrKeyNotFound
 	}

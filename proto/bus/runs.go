@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Runs is the bucket of manifests.
@@ -23,37 +24,37 @@ type Runs struct {
 // OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited
 // for, 30 s.
 func OpenRuns(ctx context.Context, js jetstream.JetStream) (*Runs, error) {
-	if err := findBucket(ctx, js, RunsBucket); err != nil {
+	if err := findBucket(ctx, js, proto.RunsBucket); err != nil {
 		return nil, err
 	}
 	return &Runs{js: js}, nil
 }
 
-// Get returns a run's manifest, or an error that wraps [ErrNoRun].
-func (r *Runs) Get(ctx context.Context, run string) (Manifest, error) {
+// Get returns a run's manifest, or an error that wraps [proto.ErrNoRun].
+func (r *Runs) Get(ctx context.Context, run string) (proto.Manifest, error) {
 	m, _, err := r.get(ctx, run)
 	return m, err
 }
 
-func (r *Runs) get(ctx context.Context, run string) (Manifest, uint64, error) {
-	value, revision, err := lastEntry(ctx, r.js, RunsBucket, run)
+func (r *Runs) get(ctx context.Context, run string) (proto.Manifest, uint64, error) {
+	value, revision, err := lastEntry(ctx, r.js, proto.RunsBucket, run)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return Manifest{}, 0, fmt.Errorf("run %s: %w", run, ErrNoRun)
+		return proto.Manifest{}, 0, fmt.Errorf("run %s: %w", run, proto.ErrNoRun)
 	}
 	if err != nil {
-		return Manifest{}, 0, fmt.Errorf("read manifest of run %s: %w", run, err)
+		return proto.Manifest{}, 0, fmt.Errorf("read manifest of run %s: %w", run, err)
 	}
-	m, err := ParseManifest(run, value)
+	m, err := proto.ParseManifest(run, value)
 	return m, revision, err
 }
 
 // Create stores the manifest of a new run. It fails if there is one already.
-func (r *Runs) Create(ctx context.Context, m Manifest) error {
+func (r *Runs) Create(ctx context.Context, m proto.Manifest) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("manifest of run %s: %w", m.Run, err)
 	}
-	if err := createEntry(ctx, r.js, RunsBucket, m.Run, data); err != nil {
+	if err := createEntry(ctx, r.js, proto.RunsBucket, m.Run, data); err != nil {
 		return fmt.Errorf("store manifest of run %s: %w", m.Run, err)
 	}
 	return nil
@@ -61,7 +62,7 @@ func (r *Runs) Create(ctx context.Context, m Manifest) error {
 
 // Update changes a run's manifest by compare-and-set: change may be called several
 // times, each time with the manifest as it then is, and its error ends the attempt.
-func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) error) error {
+func (r *Runs) Update(ctx context.Context, run string, change func(*proto.Manifest) error) error {
 	for {
 		m, revision, err := r.get(ctx, run)
 		if err != nil {
@@ -74,7 +75,7 @@ func (r *Runs) Update(ctx context.Context, run string, change func(*Manifest) er
 		if err != nil {
 			return fmt.Errorf("manifest of run %s: %w", run, err)
 		}
-		err = updateEntry(ctx, r.js, RunsBucket, run, data, revision)
+		err = updateEntry(ctx, r.js, proto.RunsBucket, run, data, revision)
 		if err == nil {
 			return nil
 		}
@@ -104,7 +105,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Delete removes a run's manifest.
 func (r *Runs) Delete(ctx context.Context, run string) error {
-	if err := deleteEntry(ctx, r.js, RunsBucket, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
+	if err := deleteEntry(ctx, r.js, proto.RunsBucket, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
 		return fmt.Errorf("delete manifest of run %s: %w", run, err)
 	}
 	return nil
@@ -112,21 +113,21 @@ func (r *Runs) Delete(ctx context.Context, run string) error {
 
 // List returns the manifests of all runs, the oldest first. Those that cannot be read,
 // of a newer program, are left out.
-func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
-	entries, _, err := entriesAfter(ctx, r.js, RunsBucket, ">", 0)
+func (r *Runs) List(ctx context.Context) ([]proto.Manifest, error) {
+	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
-	var list []Manifest
+	var list []proto.Manifest
 	for _, e := range entries {
 		if e.deleted {
 			continue
 		}
-		if m, err := ParseManifest(e.key, e.value); err == nil {
+		if m, err := proto.ParseManifest(e.key, e.value); err == nil {
 			list = append(list, m)
 		}
 	}
-	slices.SortFunc(list, func(a, b Manifest) int {
+	slices.SortFunc(list, func(a, b proto.Manifest) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Run, b.Run))
 	})
 	return list, nil
@@ -134,13 +135,13 @@ func (r *Runs) List(ctx context.Context) ([]Manifest, error) {
 
 // Deleted returns the ids of the runs that were taken off the bus.
 func (r *Runs) Deleted(ctx context.Context) ([]string, error) {
-	entries, _, err := entriesAfter(ctx, r.js, RunsBucket, ">", 0)
+	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list deleted runs: %w", err)
 	}
 	var list []string
 	for _, e := range entries {
-		if e.deleted && CheckRunID(e.key) == nil {
+		if e.deleted && proto.CheckRunID(e.key) == nil {
 			list = append(list, e.key)
 		}
 	}
@@ -150,12 +151,12 @@ func (r *Runs) Deleted(ctx context.Context) ([]string, error) {
 // Follow calls changed with a run's manifest as it is now and after every change,
 // until ctx ends or changed returns an error, which Follow returns. A manifest may
 // come again as it was. Of changes in quick succession the last is enough.
-func (r *Runs) Follow(ctx context.Context, run string, changed func(Manifest) error) error {
+func (r *Runs) Follow(ctx context.Context, run string, changed func(proto.Manifest) error) error {
 	return r.follow(ctx, run, func(entries []entry, _ bool) error {
 		if len(entries) == 0 || entries[len(entries)-1].deleted {
 			return nil
 		}
-		m, err := ParseManifest(run, entries[len(entries)-1].value)
+		m, err := proto.ParseManifest(run, entries[len(entries)-1].value)
 		if err != nil {
 			return err
 		}
@@ -166,8 +167,8 @@ func (r *Runs) Follow(ctx context.Context, run string, changed func(Manifest) er
 // FollowAll calls changed with the manifests of all runs that are there, now and after
 // every change, until ctx ends. Manifests that cannot be read, those of a newer
 // program, are left out.
-func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]Manifest)) error {
-	all := map[string]Manifest{}
+func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]proto.Manifest)) error {
+	all := map[string]proto.Manifest{}
 	return r.follow(ctx, ">", func(entries []entry, whole bool) error {
 		if whole {
 			clear(all)
@@ -177,7 +178,7 @@ func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]Manifest))
 			if e.deleted {
 				continue
 			}
-			if m, err := ParseManifest(e.key, e.value); err == nil {
+			if m, err := proto.ParseManifest(e.key, e.value); err == nil {
 				all[e.key] = m
 			}
 		}
@@ -204,14 +205,14 @@ const (
 func (r *Runs) follow(ctx context.Context, keys string, each func(entries []entry, whole bool) error) error {
 	conn := r.js.Conn()
 	wake := make(chan struct{}, 1)
-	sub, err := conn.Subscribe("$KV."+RunsBucket+"."+strings.Replace(keys, ">", "*", 1), func(*nats.Msg) {
+	sub, err := conn.Subscribe("$KV."+proto.RunsBucket+"."+strings.Replace(keys, ">", "*", 1), func(*nats.Msg) {
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("follow bucket %s: %w", RunsBucket, err)
+		return fmt.Errorf("follow bucket %s: %w", proto.RunsBucket, err)
 	}
 	defer sub.Unsubscribe()
 	back := conn.StatusChanged(nats.CONNECTED)
@@ -228,7 +229,7 @@ func (r *Runs) follow(ctx context.Context, keys string, each func(entries []entr
 			return context.Cause(ctx)
 		}
 		if conn.IsClosed() {
-			return fmt.Errorf("follow bucket %s: %w", RunsBucket, nats.ErrConnectionClosed)
+			return fmt.Errorf("follow bucket %s: %w", proto.RunsBucket, nats.ErrConnectionClosed)
 		}
 		wait := pollEvery
 		switch {
@@ -290,14 +291,14 @@ func (v *view) readUntil(ctx context.Context, back <-chan nats.Status) (entries 
 // read returns what has changed since the last call, or all that there is.
 func (v *view) read(ctx context.Context) (entries []entry, whole bool, err error) {
 	if time.Since(v.readAll) < wholeEvery {
-		entries, v.last, err = entriesAfter(ctx, v.js, RunsBucket, v.keys, v.last)
+		entries, v.last, err = entriesAfter(ctx, v.js, proto.RunsBucket, v.keys, v.last)
 		return entries, false, err
 	}
-	stream, err := FindStream(ctx, v.js, "KV_"+RunsBucket)
+	stream, err := FindStream(ctx, v.js, "KV_"+proto.RunsBucket)
 	if err != nil {
 		return nil, false, err
 	}
-	entries, last, err := entriesAfter(ctx, v.js, RunsBucket, v.keys, 0)
+	entries, last, err := entriesAfter(ctx, v.js, proto.RunsBucket, v.keys, 0)
 	if err != nil {
 		return nil, false, err
 	}

@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func TestRolesCanDoTheirWork(t *testing.T) {
 	t.Parallel()
-	for role, work := range map[proto.Role]func(*testing.T, *bus, *client){
+	for role, work := range map[proto.Role]func(*testing.T, *testBus, *client){
 		proto.RoleProducer:  produce,
 		proto.RoleWorker:    work,
 		proto.RoleCollector: collect,
@@ -34,15 +35,15 @@ func TestRolesCanDoTheirWork(t *testing.T) {
 }
 
 // produce makes the run "new", publishes it and controls it.
-func produce(t *testing.T, _ *bus, c *client) {
+func produce(t *testing.T, _ *testBus, c *client) {
 	ctx := t.Context()
 	look(t, c)
-	runs, err := proto.OpenRuns(ctx, c)
+	runs, err := bus.OpenRuns(ctx, c)
 	must(t, err)
 	m := manifest("new")
 	create(t, runs, m)
 	for range 2 { // a producer that starts again finds them
-		must(t, proto.EnsureStreams(ctx, c, m, limits))
+		must(t, bus.EnsureStreams(ctx, c, m, limits))
 	}
 
 	subject := proto.WorkSubject("new", "org/n", "0-0")
@@ -75,9 +76,9 @@ func produce(t *testing.T, _ *bus, c *client) {
 }
 
 // work takes the shard and stores a result.
-func work(t *testing.T, b *bus, c *client) {
+func work(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
-	runs, err := proto.OpenRuns(ctx, c)
+	runs, err := bus.OpenRuns(ctx, c)
 	must(t, err)
 	following, cancel := context.WithCancel(ctx)
 	err = runs.FollowAll(following, func(all map[string]proto.Manifest) {
@@ -88,7 +89,7 @@ func work(t *testing.T, b *bus, c *client) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("follow all: %v", err)
 	}
-	presence, err := proto.OpenPresence(ctx, c)
+	presence, err := bus.OpenPresence(ctx, c)
 	must(t, err)
 	must(t, presence.Worker(ctx, proto.WorkerInfo{Name: "gpu 1"}))
 
@@ -121,11 +122,11 @@ func work(t *testing.T, b *bus, c *client) {
 }
 
 // collect takes the result of the run, makes one of its own, and cleans up.
-func collect(t *testing.T, b *bus, c *client) {
+func collect(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
 	produce(t, b, c)
 	read(t, b, c)
-	presence, err := proto.OpenPresence(ctx, c)
+	presence, err := bus.OpenPresence(ctx, c)
 	must(t, err)
 	must(t, presence.Collector(ctx, "r", proto.CollectorInfo{Host: "h", Output: "/o"}))
 
@@ -144,23 +145,23 @@ func collect(t *testing.T, b *bus, c *client) {
 		must(t, stream.DeleteConsumer(ctx, proto.CollectorConsumer))
 	}
 	must(t, stream.Purge(ctx, jetstream.WithPurgeSequence(2)))
-	must(t, proto.NewObjects(c, "new").Delete(ctx, "work-0-0"))
-	must(t, proto.ResetConsumers(ctx, c, manifest("r")))
-	runs, err := proto.OpenRuns(ctx, c)
+	must(t, bus.NewObjects(c, "new").Delete(ctx, "work-0-0"))
+	must(t, bus.ResetConsumers(ctx, c, manifest("r")))
+	runs, err := bus.OpenRuns(ctx, c)
 	must(t, err)
 	for _, run := range []string{"r", "new"} {
-		must(t, proto.DeleteStreams(ctx, c, run))
+		must(t, bus.DeleteStreams(ctx, c, run))
 		must(t, runs.Delete(ctx, run))
 	}
 	must(t, presence.CollectorGone(ctx, "r"))
 }
 
 // read looks on, and remembers how far it has come.
-func read(t *testing.T, b *bus, c *client) {
+func read(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
 	look(t, c)
 	large := offload(t, b.admin, "r")
-	if got, err := proto.NewAnswers(c, "r").Payload(ctx, large.Header, large.Data); err != nil || len(got) != answerSize {
+	if got, err := bus.NewAnswers(c, "r").Payload(ctx, large.Header, large.Data); err != nil || len(got) != answerSize {
 		t.Errorf("large answer of %d bytes, %v", len(got), err)
 	}
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
@@ -192,12 +193,12 @@ func read(t *testing.T, b *bus, c *client) {
 // look asks for the state of all.
 func look(t *testing.T, c *client) {
 	t.Helper()
-	runs, err := proto.OpenRuns(t.Context(), c)
+	runs, err := bus.OpenRuns(t.Context(), c)
 	must(t, err)
 	if list, err := runs.List(t.Context()); err != nil || len(list) == 0 {
 		t.Errorf("runs %v, %v", list, err)
 	}
-	presence, err := proto.OpenPresence(t.Context(), c)
+	presence, err := bus.OpenPresence(t.Context(), c)
 	must(t, err)
 	_, err = presence.Workers(t.Context())
 	must(t, err)
@@ -210,7 +211,7 @@ const answerSize = 300 << 10
 // offload stores an answer that does not fit into its message, and reads it.
 func offload(t *testing.T, c *client, run string) *nats.Msg {
 	t.Helper()
-	answers, want := proto.NewAnswers(c, run), strings.Repeat("x", answerSize)
+	answers, want := bus.NewAnswers(c, run), strings.Repeat("x", answerSize)
 	msg := proto.EncodeResults(run, "0-0", []uint32{0}, []byte(want))
 	must(t, answers.Offload(t.Context(), msg, 256<<10))
 	if got, err := answers.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want || len(msg.Data) > 0 {
@@ -222,7 +223,7 @@ func offload(t *testing.T, c *client, run string) *nats.Msg {
 // putAndGet stores an object of two chunks, twice as after a crash, and reads it.
 func putAndGet(t *testing.T, c *client, run, name string) {
 	t.Helper()
-	objects, want := proto.NewObjects(c, run), strings.Repeat("x", 200<<10)
+	objects, want := bus.NewObjects(c, run), strings.Repeat("x", 200<<10)
 	for range 2 {
 		must(t, objects.Put(t.Context(), name, []byte(want)))
 	}

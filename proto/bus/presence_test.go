@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"errors"
@@ -12,12 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
-func openPresence(t *testing.T) *proto.Presence {
+func openPresence(t *testing.T) *bus.Presence {
 	t.Helper()
 	_, js := openRuns(t)
-	presence, err := proto.OpenPresence(t.Context(), js)
+	presence, err := bus.OpenPresence(t.Context(), js)
 	must(t, err)
 	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
 	must(t, err)
@@ -163,7 +164,7 @@ func TestCollectorsAtOnce(t *testing.T) {
 func TestForgedAnnouncements(t *testing.T) {
 	t.Parallel()
 	_, js := openRuns(t)
-	presence, err := proto.OpenPresence(t.Context(), js)
+	presence, err := bus.OpenPresence(t.Context(), js)
 	must(t, err)
 	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
 	must(t, err)

@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"cmp"
@@ -165,5 +165,12 @@ var addedHeaders = []string{
 	jetstream.TimeStampHeaer,
 	jetstream.SubjectHeader,
 	numPendingHeader,
-	lastSequenceHeader,
+	jetstream.LastSequenceHeader,
 }
+
+// The headers of replies to direct gets for which nats.go has no names.
+const (
+	numPendingHeader  = "Nats-Num-Pending"
+	statusHeader      = "Status"
+	descriptionHeader = "Description"
+)

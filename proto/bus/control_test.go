@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func TestControl(t *testing.T) {
@@ -49,7 +50,7 @@ func TestControl(t *testing.T) {
 					}
 					return
 				}
-				if !errors.Is(err, proto.ErrState) || !strings.Contains(err.Error(), m.Run) {
+				if !errors.Is(err, bus.ErrState) || !strings.Contains(err.Error(), m.Run) {
 					t.Errorf("error %v; want ErrState and the run", err)
 				}
 				if diff := cmp.Diff(m, got); diff != "" {
@@ -95,7 +96,7 @@ func TestRetry(t *testing.T) {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
 	// The second of two who ask at once.
-	if err := runs.Retry(t.Context(), "r"); !errors.Is(err, proto.ErrState) {
+	if err := runs.Retry(t.Context(), "r"); !errors.Is(err, bus.ErrState) {
 		t.Errorf("retry of a run that goes again: %v; want ErrState", err)
 	}
 }
@@ -108,7 +109,7 @@ func TestRetryOfNothing(t *testing.T) {
 		m.State, m.EndedAt = state, &m.CreatedAt
 		create(t, runs, m)
 		err := runs.Retry(t.Context(), m.Run)
-		if !errors.Is(err, proto.ErrState) || !strings.Contains(err.Error(), "none of its requests failed") {
+		if !errors.Is(err, bus.ErrState) || !strings.Contains(err.Error(), "none of its requests failed") {
 			t.Errorf("retry of a %s run without failures: %v", state, err)
 		}
 		if got, err := runs.Get(t.Context(), m.Run); err != nil || !cmp.Equal(m, got) {

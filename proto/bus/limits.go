@@ -1,4 +1,4 @@
-package proto
+package bus
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // Limits bound what a run may take of the bus's disk.
@@ -27,7 +28,7 @@ const (
 // server sets that much aside for each, used or not, and only the process that has the
 // disk knows how much there is.
 func (r *Runs) TellLimits(ctx context.Context, l Limits) error {
-	bucket, err := r.js.Stream(ctx, "KV_"+RunsBucket)
+	bucket, err := r.js.Stream(ctx, "KV_"+proto.RunsBucket)
 	if err != nil {
 		return fmt.Errorf("tell the limits of runs: %w", err)
 	}
@@ -48,7 +49,7 @@ const leastLimit = 1 << 20
 
 // heed lowers the limits to those that the bus tells, if it tells any.
 func (l Limits) heed(ctx context.Context, js jetstream.JetStream) (Limits, error) {
-	bucket, err := FindStream(ctx, js, "KV_"+RunsBucket)
+	bucket, err := FindStream(ctx, js, "KV_"+proto.RunsBucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return l, nil
 	}

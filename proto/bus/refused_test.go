@@ -1,4 +1,4 @@
-package proto_test
+package bus_test
 
 import (
 	"fmt"
@@ -177,7 +177,7 @@ func TestRolesHearNothingElse(t *testing.T) {
 }
 
 // state is all that there is on the bus, by name of stream and consumer.
-func (b *bus) state(t *testing.T) map[string]string {
+func (b *testBus) state(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	streams := b.admin.ListStreams(t.Context())
