@@ -30,7 +30,7 @@ type bench struct {
 	t      testing.TB
 	server *server.Server
 	js     jetstream.JetStream
-	runs   *bus.Runs
+	runs   *bus.RunStore
 	limits bus.Limits
 	m      proto.Manifest
 	out    Output
@@ -48,7 +48,7 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 		c(&b.m)
 	}
 	var err error
-	if err = bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
+	if err = bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {

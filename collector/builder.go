@@ -58,7 +58,7 @@ func (f *frame) add(seq uint32, line []byte, info proto.Line) {
 	} else {
 		f.counts.Failed++
 		if notRun(info) {
-			f.counts.NotRun++
+			f.counts.Skipped++
 		}
 		f.failed = append(f.failed, seq)
 		f.sizes.add(Sizes{Failed: full, FailedPlain: plain})
@@ -72,7 +72,7 @@ func (f *frame) full() bool { return f.bytes >= frameTarget }
 func (f *frame) header(seqs []uint32) header {
 	slices.Sort(f.failed)
 	return header{
-		Seqs: proto.FormatSeqs(seqs), Failed: proto.FormatSeqs(f.failed),
+		Seqs: proto.FormatIndexes(seqs), Failed: proto.FormatIndexes(f.failed),
 		Sizes: f.sizes, Counts: f.counts, Digest: f.digest, Tally: &f.tally, Series: &f.series, Position: f.position,
 		Worked: (f.times.worked + f.found).Milliseconds(), Idle: f.times.idle.Milliseconds(), Lost: -f.found.Milliseconds(),
 	}

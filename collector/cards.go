@@ -28,7 +28,7 @@ func cardKey(host string, c proto.GPU) string {
 // hearing is a worker before and after an announcement.
 type hearing struct {
 	told          proto.WorkerInfo
-	before, after Stint
+	before, after WorkerSession
 	known         bool // it was heard before
 }
 
@@ -155,7 +155,7 @@ func partOf(i int, heard []hearing, seers map[string][]int) float64 {
 }
 
 // joules is what a stint's worker says to have spent on the run.
-func joules(s Stint) float64 {
+func joules(s WorkerSession) float64 {
 	share := plus(s.Share, s.Past)
 	if share == nil || share.EnergyJoules == nil {
 		return 0

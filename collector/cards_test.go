@@ -16,7 +16,7 @@ func seer(id, host, uuid string, meter float64, requests int64, own float64, oth
 	return proto.WorkerInfo{
 		ID: id, Name: "gpu1", Host: host, Since: born,
 		GPU:  []proto.GPU{{Name: "H200", UUID: uuid, EnergyJoules: &meter}},
-		Runs: map[string]proto.RunShare{"r": {Requests: requests, EnergyJoules: &own}, "s": {Requests: others}},
+		Runs: map[string]proto.RunUsage{"r": {Requests: requests, EnergyJoules: &own}, "s": {Requests: others}},
 	}
 }
 
@@ -103,8 +103,8 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 // same.
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
-	stint := func(id string, first, last int, requests int64, joules float64) Stint {
-		return Stint{
+	stint := func(id string, first, last int, requests int64, joules float64) WorkerSession {
+		return WorkerSession{
 			ID: id, Name: "gpu1", Since: born.Add(time.Duration(first) * time.Second), Share: spent(requests, joules),
 			First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second),
 		}
@@ -117,17 +117,17 @@ func TestNamesakes(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name     string
-		stints   []Stint
+		stints   []WorkerSession
 		requests int64
 		want     []worker
 	}{
-		{"one", []Stint{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
-		{"started again", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7, []worker{{"gpu1", 7, -1, 2}}},
-		{"two", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{{"gpu1 (aaaa)", 4, 40, 1}, {"gpu1 (bbbb)", 2, 20, 1}}},
-		{"two, one of them started again", []Stint{
+		{"one", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
+		{"started again", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7, []worker{{"gpu1", 7, -1, 2}}},
+		{"two", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{{"gpu1 (aaaa)", 4, 40, 1}, {"gpu1 (bbbb)", 2, 20, 1}}},
+		{"two, one of them started again", []WorkerSession{
 			stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20), stint("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
-		{"two that do not tell all: the one heard last has the rest", []Stint{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{{"gpu1 (aaaa)", 4, -1, 1}, {"gpu1 (bbbb)", 56, -1, 1}}},
+		{"two that do not tell all: the one heard last has the rest", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{{"gpu1 (aaaa)", 4, -1, 1}, {"gpu1 (bbbb)", 56, -1, 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +137,7 @@ func TestNamesakes(t *testing.T) {
 				if w.EnergyJoules != nil {
 					joules = *w.EnergyJoules
 				}
-				got = append(got, worker{w.Called(), *w.Requests, joules, len(w.Stints)})
+				got = append(got, worker{w.Called(), *w.Requests, joules, len(w.Sessions)})
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("workers (-want +got):\n%s", diff)

@@ -49,7 +49,7 @@ type Collector struct {
 	run      string
 	bounds   proto.Bounds
 	total    int
-	runs     *bus.Runs
+	runs     *bus.RunStore
 	presence *bus.Presence
 	fleet    *fleet
 	source   source
@@ -223,7 +223,7 @@ func (c *Collector) missing() int { return c.total - int(c.seen.GetCardinality()
 // take adds a message's lines to the frame, dropping those of requests that have one, and
 // those that do not fit the run.
 func (c *Collector) take(msg jetstream.Msg) error {
-	if proto.IsMark(msg.Headers()) {
+	if proto.IsDeliveryNote(msg.Headers()) {
 		return nil // for workers
 	}
 	meta, err := msg.Metadata()
@@ -233,7 +233,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	before := c.frame.counts
 	batch, lines, err := c.open(msg)
 	switch {
-	case bus.Lost(err):
+	case bus.IsUnrecoverable(err):
 		c.drop(msg.Subject(), nil, err)
 	case err != nil:
 		return err
@@ -263,14 +263,14 @@ func (c *Collector) take(msg jetstream.Msg) error {
 }
 
 // open reads a message of results, as far as its lines. The error says whether it can
-// never be read: [bus.Lost].
+// never be read: [bus.IsUnrecoverable].
 func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, err error) {
 	batch, err = c.bounds.Batch(msg.Subject(), msg.Headers())
 	if err != nil {
 		return batch, nil, err
 	}
 	if batch.Ending && c.ending.Load() == nil {
-		return batch, nil, &proto.Unfit{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
+		return batch, nil, &proto.FieldError{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
 	}
 	payload := msg.Data()
 	if batch.Object != "" {
@@ -285,7 +285,7 @@ func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, 
 // add adds the lines of a batch to the frame.
 func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
 	whole, size := true, 0
-	for i, seq := range batch.Seqs {
+	for i, seq := range batch.Indexes {
 		size += len(lines[i])
 		info, err := batch.Line(&c.scan, i, lines[i])
 		if err != nil {
@@ -320,7 +320,7 @@ func (c *Collector) find(m *jetstream.MsgMetadata) {
 func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return bus.NewAnswers(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
+	return bus.NewAnswerStore(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
 }
 
 // drop gives up on results that do not fit the run. Their requests are found missing in
@@ -328,14 +328,14 @@ func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 // logged.
 func (c *Collector) drop(subject string, worker []byte, err error) {
 	c.frame.counts.Dropped++
-	if c.dropped.Add(proto.FieldOf(err), string(worker)) {
+	if c.dropped.Add(proto.ErrorField(err), string(worker)) {
 		c.cfg.Log.Error().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("dropped results that do not fit the run; more of this kind are only counted")
 	}
 }
 
 // skip notes a message that cannot be delivered, since it passes for a server's word.
 func (c *Collector) skip(msg *jetstream.RawStreamMsg) {
-	c.drop(msg.Subject, nil, &proto.Unfit{Field: "Status", Why: "a message without lines, with the header of a server's answer"})
+	c.drop(msg.Subject, nil, &proto.FieldError{Field: "Status", Why: "a message without lines, with the header of a server's answer"})
 	c.mu.Lock()
 	c.received.Dropped++
 	c.mu.Unlock()

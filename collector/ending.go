@@ -113,10 +113,10 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 			return false, fmt.Errorf("name the requests that were not executed: %w", err)
 		}
 		if more {
-			seqs = append(seqs, r.Seq)
+			seqs = append(seqs, r.Index)
 			lines = proto.AppendResult(lines, proto.Result{
 				Run:         e.c.run,
-				Seq:         r.Seq,
+				Index:       r.Index,
 				CustomID:    r.CustomID,
 				RequestHash: r.Hash(),
 				Err:         &proto.ResultError{Code: e.ending.code, Message: e.ending.message},
@@ -130,7 +130,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 	shard := proto.EndingShard(e.ending.state, e.batch)
 	for {
 		msg := proto.EncodeResults(e.c.run, shard, seqs, lines)
-		err := bus.NewAnswers(e.c.cfg.JS, e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
+		err := bus.NewAnswerStore(e.c.cfg.JS, e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
 		if err == nil {
 			_, err = e.c.cfg.JS.PublishMsg(ctx, msg)
 		}

@@ -39,7 +39,7 @@ func TestCancelWritesTheRest(t *testing.T) {
 	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 5 && seq != 600 && seq != 601 })
 	// Of the 8 that were run 2 and 5 have failed, with answers that tell no usage.
 	want := proto.Counts{
-		Done: requests, Failed: requests - 8 + 2, NotRun: requests - 8,
+		Done: requests, Failed: requests - 8 + 2, Skipped: requests - 8,
 		PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 2,
 	}
 	m, err := b.runs.Get(t.Context(), "r")
@@ -85,7 +85,7 @@ func TestCancelGoesOn(t *testing.T) {
 	c = b.start()
 	meta := b.end(c, proto.StateCancelled)
 	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
-	if c := meta.Manifest.Counts; c.NotRun != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
+	if c := meta.Manifest.Counts; c.Skipped != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
 		t.Errorf("counts %+v", c)
 	}
 }
@@ -122,7 +122,7 @@ func TestCancelLongNames(t *testing.T) {
 	b := newBench(t, 100, 64<<20, func(m *proto.Manifest) { // the server takes messages of 16 MB
 		m.Input.Digest = 0
 		for r := range in.Requests(Missing(roaring.New(), m.Input.Requests)) {
-			m.Input.Digest.Add(r.Seq, r.CustomID, r.Hash())
+			m.Input.Digest.Add(r.Index, r.CustomID, r.Hash())
 		}
 	})
 	must(t, b.runs.Cancel(t.Context(), "r"))
@@ -142,7 +142,7 @@ func TestExpiry(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			at := time.Now().Add(tt.in)
-			b := newBench(t, 9, 16<<20, func(m *proto.Manifest) { m.Terms.ExpiresAt = &at })
+			b := newBench(t, 9, 16<<20, func(m *proto.Manifest) { m.Policy.ExpiresAt = &at })
 			b.publish("0-0", 0, 1, 2, 3)
 			b.fillWork()
 			c := b.start(func(cfg *Config) { cfg.Input = input(func(uint32) error { return b.noWork() }) })
@@ -155,7 +155,7 @@ func TestExpiry(t *testing.T) {
 			}
 			meta := b.end(c, proto.StateExpired)
 			b.checkNotRun(proto.CodeExpired, func(seq uint32) bool { return seq > 3 })
-			if c := meta.Manifest.Counts; c.Done != 9 || c.NotRun != 5 || c.Failed != 6 {
+			if c := meta.Manifest.Counts; c.Done != 9 || c.Skipped != 5 || c.Failed != 6 {
 				t.Errorf("counts %+v", c)
 			}
 		})
@@ -166,7 +166,7 @@ func TestExpiry(t *testing.T) {
 func TestExpiryOfCompleteRun(t *testing.T) {
 	t.Parallel()
 	at := time.Now().Add(-time.Hour)
-	b := newBench(t, 4, 16<<20, func(m *proto.Manifest) { m.Terms.ExpiresAt = &at })
+	b := newBench(t, 4, 16<<20, func(m *proto.Manifest) { m.Policy.ExpiresAt = &at })
 	b.publish("0-0", 0, 1, 2, 3)
 	c := b.start()
 	b.finish(c)
@@ -178,7 +178,7 @@ func TestEndingAfterCrash(t *testing.T) {
 	t.Parallel()
 	past := time.Now().Add(-time.Hour)
 	cancel := func(m *proto.Manifest) { m.State = proto.StateCancelling }
-	expire := func(m *proto.Manifest) { m.Terms.ExpiresAt = &past }
+	expire := func(m *proto.Manifest) { m.Policy.ExpiresAt = &past }
 	for _, tt := range []struct {
 		name      string
 		end, left func(*proto.Manifest)

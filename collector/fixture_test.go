@@ -38,7 +38,7 @@ func manifest(requests int) proto.Manifest {
 // requestOf is the request of a number.
 func requestOf(seq uint32) proto.Request {
 	return proto.Request{
-		Seq:      seq,
+		Index:    seq,
 		CustomID: lineID(seq),
 		URL:      "/v1/completions",
 		Body:     fmt.Appendf(nil, `{"prompt":"%d"}`, seq),
@@ -64,7 +64,7 @@ func lineOf(seq uint32, pad int) []byte {
 		finish = `"length"`
 	}
 	r := proto.Result{
-		Run: "r", Seq: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(),
+		Run: "r", Index: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(),
 		Status: 200, Worker: workerOf(seq), Attempts: 2, Reasons: []string{"503"},
 		Body: fmt.Appendf(nil, `{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2}}}`,
 			seq, strings.Repeat("x", pad), finish),

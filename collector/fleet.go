@@ -19,9 +19,9 @@ type fleet struct {
 	run string
 
 	mu     sync.Mutex
-	stints map[string]Stint // by their keys
-	live   map[string]bool  // those that were announced when the bus was looked at last
-	noted  time.Time        // when the journal was told last
+	stints map[string]WorkerSession // by their keys
+	live   map[string]bool          // those that were announced when the bus was looked at last
+	noted  time.Time                // when the journal was told last
 	cards  cards
 }
 
@@ -29,8 +29,8 @@ type fleet struct {
 // the time, and there may be hundreds.
 const noteEvery = time.Minute
 
-func newFleet(run string, known map[string]Stint) *fleet {
-	f := &fleet{run: run, stints: map[string]Stint{}}
+func newFleet(run string, known map[string]WorkerSession) *fleet {
+	f := &fleet{run: run, stints: map[string]WorkerSession{}}
 	maps.Copy(f.stints, known)
 	return f
 }
@@ -49,7 +49,7 @@ func (f *fleet) heard(workers []proto.WorkerInfo) {
 		before, known := f.stints[keyOf(w)]
 		if !known {
 			// A worker that dies again and again would fill the memory.
-			maps.DeleteFunc(f.stints, func(key string, s Stint) bool { return s.Name == w.Name && s.Share == nil && !f.live[key] })
+			maps.DeleteFunc(f.stints, func(key string, s WorkerSession) bool { return s.Name == w.Name && s.Share == nil && !f.live[key] })
 		}
 		heard = append(heard, hearing{told: w, before: before, after: before.heard(w, f.run), known: known})
 	}
@@ -60,12 +60,14 @@ func (f *fleet) heard(workers []proto.WorkerInfo) {
 }
 
 // keyOf is the key of the stint that an announcement is of.
-func keyOf(w proto.WorkerInfo) string { return Stint{ID: w.ID, Name: w.Name, Since: w.Since}.key() }
+func keyOf(w proto.WorkerInfo) string {
+	return WorkerSession{ID: w.ID, Name: w.Name, Since: w.Since}.key()
+}
 
 // news are the stints that the journal should be told of: those of workers with a part
 // in the run that are not as the journal has them. Unless all is given, what the journal
 // knows in part has to wait for its time.
-func (f *fleet) news(s *State, fresh Tally, all bool) (news []Stint) {
+func (f *fleet) news(s *State, fresh Tally, all bool) (news []WorkerSession) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all = all || time.Since(f.noted) >= noteEvery
@@ -96,7 +98,7 @@ func (f *fleet) vanished(since time.Time) bool {
 }
 
 // all are all stints, by the workers' names and starts.
-func (f *fleet) all() []Stint {
+func (f *fleet) all() []WorkerSession {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.SortedFunc(maps.Values(f.stints), byStart)

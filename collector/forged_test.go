@@ -56,7 +56,7 @@ func forged() map[string]*nats.Msg {
 func endedLines(seqs ...uint32) (lines []byte) {
 	for _, seq := range seqs {
 		lines = proto.AppendResult(lines, proto.Result{
-			Run: "r", Seq: seq, CustomID: lineID(seq), Err: &proto.ResultError{Code: proto.CodeCancelled},
+			Run: "r", Index: seq, CustomID: lineID(seq), Err: &proto.ResultError{Code: proto.CodeCancelled},
 		})
 	}
 	return lines
@@ -70,7 +70,7 @@ func TestForgedResults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, 6, 16<<20)
-			objects := bus.NewObjects(b.js, "r")
+			objects := bus.NewObjectStore(b.js, "r")
 			must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
 			b.publish("0-1", 2)
 			b.publishMsg(msg)

@@ -60,7 +60,7 @@ type header struct {
 	// did not count so.
 	Tally *Tally `json:"tally,omitempty"`
 	// Workers are the stints of which there is news since the frames before.
-	Workers []Stint `json:"workers,omitempty"`
+	Workers []WorkerSession `json:"workers,omitempty"`
 	// Position is how far the results stream was read.
 	Position Position `json:"position"`
 	// Series is what happened when, as the messages of the results tell.

@@ -21,7 +21,7 @@ func testHeader() header {
 		Sizes:    Sizes{OK: 1, Failed: 2, OKPlain: 3, FailedPlain: 4},
 		Counts:   proto.Counts{Done: 5, Failed: 1, PromptTokens: 6, CompletionTokens: 7, Attempts: 8, Duplicates: 9},
 		Tally:    tallyOf(0, 1, 2, 3, 7),
-		Workers:  []Stint{stintOf("gpu1", 3, 40)},
+		Workers:  []WorkerSession{stintOf("gpu1", 3, 40)},
 		Position: Position{Created: born, Seq: 10, Time: born}, At: born, Worked: 11,
 	}
 }

@@ -45,9 +45,9 @@ type State struct {
 	Manifest proto.Manifest  // as it was when the run began
 	Done     *roaring.Bitmap // requests that have their line
 	Counts   proto.Counts
-	Digest   proto.Digest     // of the requests that the lines answer
-	Tally    *Tally           // nil: unknown, since some lines were not counted so
-	Workers  map[string]Stint // that may have worked on the run, by their keys
+	Digest   proto.Digest             // of the requests that the lines answer
+	Tally    *Tally                   // nil: unknown, since some lines were not counted so
+	Workers  map[string]WorkerSession // that may have worked on the run, by their keys
 	Sizes    Sizes
 	Position Position
 	Series   metadata.Series
@@ -258,7 +258,7 @@ func (s *State) add(h header, seqs []uint32) {
 	}
 	for _, w := range h.Workers {
 		if s.Workers == nil {
-			s.Workers = map[string]Stint{}
+			s.Workers = map[string]WorkerSession{}
 		}
 		s.Workers[w.key()] = w
 	}
@@ -414,7 +414,7 @@ func (r *recovery) settle(last bool) error {
 	if r.described && p.Run != r.state.Manifest.Run {
 		return fmt.Errorf("%w: it holds frames of run %s and of run %s", proto.ErrFormat, r.state.Manifest.Run, p.Run)
 	}
-	seqs, err := proto.ParseSeqs(p.Seqs, p.Counts.Done)
+	seqs, err := proto.ParseIndexes(p.Seqs, p.Counts.Done)
 	if err != nil {
 		return fmt.Errorf("frame at byte %d: %w", p.offset, err)
 	}

@@ -74,7 +74,7 @@ func (c *Collector) tidy(ctx context.Context) {
 func (c *Collector) final() proto.State {
 	s := c.cfg.Journal.State()
 	e := c.ending.Load()
-	if e == nil || e.state == proto.StateExpired && s.Counts.NotRun <= s.Manifest.Input.Invalid {
+	if e == nil || e.state == proto.StateExpired && s.Counts.Skipped <= s.Manifest.Input.Invalid {
 		return proto.StateCompleted
 	}
 	return e.state
@@ -146,7 +146,7 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates, Dropped: s.Counts.Dropped,
 			Interruptions:            s.Sessions - 1,
 			OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
-			ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.NotRun), worked),
+			ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.Skipped), worked),
 		},
 		Versions: metadata.Versions{Promptmill: c.cfg.Meta.Version, Go: runtime.Version()},
 	}

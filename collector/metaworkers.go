@@ -11,12 +11,14 @@ import (
 )
 
 // byStart orders stints by the names of the workers and by time.
-func byStart(a, b Stint) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since)) }
+func byStart(a, b WorkerSession) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since))
+}
 
 // metaWorkers are the workers that took part in a run, by name. requests are those that
 // the output has from each name; nil: unknown.
-func metaWorkers(stints []Stint, requests map[string]int64) []metadata.Worker {
-	byName := map[string][]Stint{}
+func metaWorkers(stints []WorkerSession, requests map[string]int64) []metadata.Worker {
+	byName := map[string][]WorkerSession{}
 	for name := range requests {
 		byName[name] = nil
 	}
@@ -29,7 +31,7 @@ func metaWorkers(stints []Stint, requests map[string]int64) []metadata.Worker {
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		own := byName[name]
-		shared := slices.DeleteFunc(slices.Clone(own), func(s Stint) bool { return s.Share == nil })
+		shared := slices.DeleteFunc(slices.Clone(own), func(s WorkerSession) bool { return s.Share == nil })
 		if len(shared) > 0 {
 			own = shared
 		} else if requests[name] == 0 {
@@ -48,11 +50,11 @@ func metaWorkers(stints []Stint, requests map[string]int64) []metadata.Worker {
 
 // namesakes are the workers of one name. The output tells how many requests are from the
 // name; which of several workers ran them, only these can tell.
-func namesakes(name string, stints []Stint, requests map[string]int64) (list []metadata.Worker) {
+func namesakes(name string, stints []WorkerSession, requests map[string]int64) (list []metadata.Worker) {
 	lives := livesOf(stints)
 	told := int64(0)
 	for _, life := range lives {
-		w := metadata.Worker{Name: name, Stints: []metadata.Stint{}}
+		w := metadata.Worker{Name: name, Sessions: []metadata.WorkerSession{}}
 		if len(life) > 0 {
 			w.ID = life[len(life)-1].ID
 		}
@@ -88,11 +90,11 @@ func namesakes(name string, stints []Stint, requests map[string]int64) (list []m
 // was never announced was done by the one heard last. What is too much was answered
 // again, or failed and was run again, and so is of the first.
 func settleRequests(list []metadata.Worker, total int64) {
-	var stints []*metadata.Stint
+	var stints []*metadata.WorkerSession
 	rest := total
 	for i := range list {
-		for j := range list[i].Stints {
-			s := &list[i].Stints[j]
+		for j := range list[i].Sessions {
+			s := &list[i].Sessions[j]
 			s.Requests = new(orEmpty(s.Requests))
 			rest -= *s.Requests
 			stints = append(stints, s)
@@ -102,7 +104,7 @@ func settleRequests(list []metadata.Worker, total int64) {
 		return // known by its lines alone
 	}
 
-	slices.SortStableFunc(stints, func(a, b *metadata.Stint) int { return a.Last.Compare(b.Last) })
+	slices.SortStableFunc(stints, func(a, b *metadata.WorkerSession) int { return a.Last.Compare(b.Last) })
 	if rest > 0 {
 		*stints[len(stints)-1].Requests += rest
 	}
@@ -113,7 +115,7 @@ func settleRequests(list []metadata.Worker, total int64) {
 	}
 	for i := range list {
 		list[i].Requests = new(int64(0))
-		for _, s := range list[i].Stints {
+		for _, s := range list[i].Sessions {
 			*list[i].Requests += *s.Requests
 		}
 	}
@@ -122,36 +124,36 @@ func settleRequests(list []metadata.Worker, total int64) {
 // livesOf puts the stints of one name together that are one worker's: it was started again
 // after it had ended. Those that were heard at the same time are of different workers. The
 // stints are in the order of their starts.
-func livesOf(stints []Stint) (lives [][]Stint) {
+func livesOf(stints []WorkerSession) (lives [][]WorkerSession) {
 	stints = slices.Clone(stints)
-	slices.SortStableFunc(stints, func(a, b Stint) int { return a.First.Compare(b.First) })
+	slices.SortStableFunc(stints, func(a, b WorkerSession) int { return a.First.Compare(b.First) })
 	for _, s := range stints {
-		after := func(life []Stint) bool {
+		after := func(life []WorkerSession) bool {
 			last := life[len(life)-1]
 			return last.Last.IsZero() || s.First.IsZero() || !last.Last.After(s.First)
 		}
 		if i := slices.IndexFunc(lives, after); i >= 0 {
 			lives[i] = append(lives[i], s)
 		} else {
-			lives = append(lives, []Stint{s})
+			lives = append(lives, []WorkerSession{s})
 		}
 	}
 	if lives == nil {
-		return [][]Stint{nil} // known by its lines alone
+		return [][]WorkerSession{nil} // known by its lines alone
 	}
 	return lives
 }
 
 // sumStints takes in the worker's stints, the oldest first, and returns what it has spent
 // on the run in all, nil if that is not known.
-func sumStints(w *metadata.Worker, stints []Stint) (spent *proto.RunShare) {
+func sumStints(w *metadata.Worker, stints []WorkerSession) (spent *proto.RunUsage) {
 	for _, s := range stints {
-		stint := metadata.Stint{ID: s.ID, Since: s.Since, First: s.First, Last: s.Last, Version: orNull(s.Version), Platform: orNull(s.Platform)}
+		stint := metadata.WorkerSession{ID: s.ID, Since: s.Since, First: s.First, Last: s.Last, Version: orNull(s.Version), Platform: orNull(s.Platform)}
 		if share := s.share(); share != nil {
 			stint.Requests, stint.EnergyJoules, stint.Redeliveries = &share.Requests, share.EnergyJoules, &share.Redeliveries
 			spent = plus(spent, share)
 		}
-		w.Stints = append(w.Stints, stint)
+		w.Sessions = append(w.Sessions, stint)
 		w.Host, w.Version, w.Platform = newest(orNull(s.Host), w.Host), newest(stint.Version, w.Version), newest(stint.Platform, w.Platform)
 		if s.Models != nil {
 			w.Models = s.Models
@@ -185,17 +187,17 @@ func addCard(c *metadata.GPU, d metadata.GPU) {
 }
 
 // stintsOf are what a journal can go on from to the same metadata.
-func stintsOf(m *metadata.Run) (stints []Stint) {
+func stintsOf(m *metadata.Run) (stints []WorkerSession) {
 	for _, w := range m.Workers {
-		for i, of := range w.Stints {
-			s := Stint{
+		for i, of := range w.Sessions {
+			s := WorkerSession{
 				ID: of.ID, Name: w.Name, First: of.First, Last: of.Last, Host: orEmpty(w.Host), Version: orEmpty(of.Version), Platform: orEmpty(of.Platform), Models: w.Models,
 				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes, SeveralServers: w.SeveralServers,
 			}
 			if of.Requests != nil {
-				s.Share = &proto.RunShare{Requests: *of.Requests, EnergyJoules: of.EnergyJoules, Redeliveries: orEmpty(of.Redeliveries)}
+				s.Share = &proto.RunUsage{Requests: *of.Requests, EnergyJoules: of.EnergyJoules, Redeliveries: orEmpty(of.Redeliveries)}
 			}
-			if i == len(w.Stints)-1 {
+			if i == len(w.Sessions)-1 {
 				s.GPUs, s.Slots = w.GPUs, w.Slots // of all stints; the cards' meters are forgotten
 			}
 			stints = append(stints, s)
@@ -205,9 +207,9 @@ func stintsOf(m *metadata.Run) (stints []Stint) {
 }
 
 // describe fills in what the workers tell.
-func describe(m *metadata.Run, stints []Stint, s *State) {
+func describe(m *metadata.Run, stints []WorkerSession, s *State) {
 	var requests map[string]int64
-	unattributed := int64(s.Counts.Done - s.Counts.NotRun)
+	unattributed := int64(s.Counts.Done - s.Counts.Skipped)
 	if t := s.Tally; t != nil {
 		r := &m.Results
 		r.AttemptsHistogram, r.AttemptFailures = known(t.Attempts), known(t.Retried)
@@ -225,7 +227,7 @@ func describe(m *metadata.Run, stints []Stint, s *State) {
 		if load := w.ModelLoadTimeSeconds; load != nil && *load > orEmpty(m.Results.ModelLoadTimeSeconds) {
 			m.Results.ModelLoadTimeSeconds = load
 		}
-		for _, stint := range w.Stints {
+		for _, stint := range w.Sessions {
 			if stint.Platform != nil {
 				platforms = append(platforms, *stint.Platform)
 			}
@@ -251,7 +253,7 @@ func describe(m *metadata.Run, stints []Stint, s *State) {
 
 // configure fills in what the workers that took part tell of their model servers, and
 // how often shards came to them that others had had before.
-func configure(m *metadata.Run, stints []Stint, s *State) {
+func configure(m *metadata.Run, stints []WorkerSession, s *State) {
 	for _, stint := range stints {
 		share := stint.share()
 		if share == nil && (s.Tally == nil || s.Tally.Workers[stint.Name] == 0) {

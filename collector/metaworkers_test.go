@@ -23,20 +23,20 @@ func (b *bench) announce(workers ...proto.WorkerInfo) {
 	b.t.Helper()
 	p := b.presence()
 	for _, w := range workers {
-		must(b.t, p.Worker(b.t.Context(), w))
+		must(b.t, p.Heartbeat(b.t.Context(), w))
 	}
 }
 
 func (b *bench) gone(name string) {
 	b.t.Helper()
-	must(b.t, b.presence().WorkerGone(b.t.Context(), name))
+	must(b.t, b.presence().RemoveWorker(b.t.Context(), name))
 }
 
 // waitHeard waits until the collector knows of a worker's share.
 func (s *session) waitHeard(name string, requests int64) {
 	s.t.Helper()
 	prototest.Poll(s.t, patience, "the worker to be heard", func() bool {
-		return slices.ContainsFunc(s.fleet.all(), func(stint Stint) bool {
+		return slices.ContainsFunc(s.fleet.all(), func(stint WorkerSession) bool {
 			return stint.Name == name && stint.Share != nil && stint.Share.Requests == requests
 		})
 	})
@@ -49,31 +49,31 @@ func TestDescribe(t *testing.T) {
 	before := stintOf("w1", 2, 100)
 	before.Since, before.LoadSeconds = born.Add(-time.Hour), new(80.0)
 	silent := stintOf("w1", 2, 60)
-	silent.Share = &proto.RunShare{Requests: 2}
+	silent.Share = &proto.RunUsage{Requests: 2}
 	missing := w1
 	missing.Share = nil
 	idle := stintOf("idle", 0, 0)
 	idle.Share = nil
 	for _, tt := range []struct {
 		name     string
-		stints   []Stint
+		stints   []WorkerSession
 		change   func(*State)
 		workers  []string
 		energy   *float64
 		platform string
 		load     *float64
 	}{
-		{"two workers", []Stint{w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one has no part in it", []Stint{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one began twice", []Stint{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one does not know its energy", []Stint{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
-		{"one has not told", []Stint{w0, missing}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one was never heard", []Stint{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"two workers", []WorkerSession{w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one has no part in it", []WorkerSession{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one began twice", []WorkerSession{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one does not know its energy", []WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"one has not told", []WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one was never heard", []WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
 		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
-		{"one has told of a part only", []Stint{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines of nobody", []Stint{w0, w1}, func(s *State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines that were not counted", []Stint{w0, w1}, func(s *State) { s.Tally = nil }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"requests that were not run", []Stint{w0, w1}, func(s *State) { s.Counts.Done++; s.Counts.NotRun++ }, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one has told of a part only", []WorkerSession{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"lines of nobody", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"lines that were not counted", []WorkerSession{w0, w1}, func(s *State) { s.Tally = nil }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"requests that were not run", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++; s.Counts.Skipped++ }, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"a run of nothing", nil, func(s *State) { *s = State{Tally: &Tally{}} }, nil, nil, "somewhere", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestMetaWorkerJSON(t *testing.T) {
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
-	got, err := json.MarshalIndent(metaWorkers([]Stint{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
+	got, err := json.MarshalIndent(metaWorkers([]WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
 	must(t, err)
 	want := `[
   {
@@ -179,7 +179,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	t.Parallel()
 	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
 	second.Since, second.Platform, second.Past = born.Add(time.Hour), "vLLM 0.12", spent(1, 2)
-	for i, s := range []*Stint{&first, &second} {
+	for i, s := range []*WorkerSession{&first, &second} {
 		s.LoadSeconds = new(float64(80 + i))
 		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
 		addPower(&s.GPUs[0], float64(400+100*i), int64(1+2*i))
@@ -188,7 +188,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	other := stintOf("x", 1, 5)
 	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
-	want := metaWorkers([]Stint{first, second, other}, requests)
+	want := metaWorkers([]WorkerSession{first, second, other}, requests)
 	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 || *gpu.MemoryUsedBytesMax != 100 {
 		t.Errorf("card %+v", gpu)
 	}
@@ -211,7 +211,7 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
 	second.Since, second.SeveralServers = born.Add(time.Hour), true
 	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{Count: 4, Readings: 1}
-	got := metaWorkers([]Stint{first, second}, map[string]int64{"w": 7})[0]
+	got := metaWorkers([]WorkerSession{first, second}, map[string]int64{"w": 7})[0]
 	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) || got.Slots != nil {
 		t.Errorf("several servers: %t, with %v, %+v, %+v", got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots)
 	}
@@ -323,7 +323,7 @@ func TestCollectorPassesOverMarks(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", 0, 1)
-	b.publishMsg(proto.EncodeMark("r", "0-1", proto.Mark{Alone: 2}))
+	b.publishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.DeliveryNote{Isolated: 2}))
 	b.publish("0-1", 2, 3)
 	var log bytes.Buffer
 	b.finish(b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }))
@@ -358,10 +358,10 @@ func TestMetaJSON(t *testing.T) {
 // often shards came again.
 func TestConfigurationOfWorkers(t *testing.T) {
 	t.Parallel()
-	share := func(again int64) *proto.RunShare { return &proto.RunShare{Requests: 1, Redeliveries: again} }
+	share := func(again int64) *proto.RunUsage { return &proto.RunUsage{Requests: 1, Redeliveries: again} }
 	s := &State{Manifest: manifest(6), Tally: tallyOf(to(6)...)}
 	var meta metadata.Run
-	configure(&meta, []Stint{
+	configure(&meta, []WorkerSession{
 		{Name: "a", Share: share(2), ContextLength: map[string]int{"m": 4096, "other": 1}, GPUMemoryUtilization: new(0.9)},
 		{Name: "b", Share: share(1), ContextLength: map[string]int{"m": 2048}},
 		{Name: "idle", ContextLength: map[string]int{"m": 5}, GPUMemoryUtilization: new(0.1)},
@@ -371,7 +371,7 @@ func TestConfigurationOfWorkers(t *testing.T) {
 		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries", orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
 	}
 	meta = metadata.Run{}
-	describe(&meta, []Stint{{Name: "a", Share: share(2)}, {Name: "b", Share: share(1)}}, s)
+	describe(&meta, []WorkerSession{{Name: "a", Share: share(2)}, {Name: "b", Share: share(1)}}, s)
 	if n := orEmpty(meta.Results.Redeliveries); n != 3 {
 		t.Errorf("%d redeliveries, want 3", n)
 	}
@@ -403,33 +403,33 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 // the workers had told when they were heard last.
 func TestRequestsOfStintsAddUp(t *testing.T) {
 	t.Parallel()
-	heard := func(id string, requests int64, first, last int) Stint {
-		s := Stint{ID: id, Name: "w", First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second)}
+	heard := func(id string, requests int64, first, last int) WorkerSession {
+		s := WorkerSession{ID: id, Name: "w", First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second)}
 		if requests >= 0 {
-			s.Share = &proto.RunShare{Requests: requests}
+			s.Share = &proto.RunUsage{Requests: requests}
 		}
 		return s
 	}
 	for _, tt := range []struct {
 		name   string
-		stints []Stint
+		stints []WorkerSession
 		total  int64
 		want   map[string]int64 // by the id of the stint
 	}{
-		{"all was told", []Stint{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
-		{"a short run", []Stint{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
-		{"the last was not told", []Stint{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
-		{"one that was started again", []Stint{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10, map[string]int64{"a": 7, "b": 3}},
-		{"two at once", []Stint{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10, map[string]int64{"a": 8, "b": 2}},
-		{"some were answered again", []Stint{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10, map[string]int64{"a": 4, "b": 6}},
-		{"more than the first did", []Stint{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10, map[string]int64{"a": 0, "b": 10}},
+		{"all was told", []WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"a short run", []WorkerSession{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"the last was not told", []WorkerSession{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
+		{"one that was started again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10, map[string]int64{"a": 7, "b": 3}},
+		{"two at once", []WorkerSession{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10, map[string]int64{"a": 8, "b": 2}},
+		{"some were answered again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10, map[string]int64{"a": 4, "b": 6}},
+		{"more than the first did", []WorkerSession{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10, map[string]int64{"a": 0, "b": 10}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got, sum := map[string]int64{}, int64(0)
 			for _, w := range metaWorkers(tt.stints, map[string]int64{"w": tt.total}) {
 				own := int64(0)
-				for _, s := range w.Stints {
+				for _, s := range w.Sessions {
 					got[s.ID] = *s.Requests
 					own += *s.Requests
 				}

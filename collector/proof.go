@@ -66,7 +66,7 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 		if err != nil {
 			return nil, fmt.Errorf("compare the lines with the input: %w", err)
 		}
-		d := proto.DigestOf(r.Seq, r.CustomID, r.Hash())
+		d := proto.DigestOf(r.Index, r.CustomID, r.Hash())
 		sum += d
 		window = append(window, d)
 		if len(window) == cap(window) {
@@ -111,7 +111,7 @@ func (j *Journal) drop(requests *roaring.Bitmap) error {
 
 	err = j.replace(func(tmp *Journal) error {
 		_, _, err := j.frames(func(p place) error {
-			seqs, err := proto.ParseSeqs(p.Seqs, p.Counts.Done)
+			seqs, err := proto.ParseIndexes(p.Seqs, p.Counts.Done)
 			if err != nil {
 				return fmt.Errorf("frame at byte %d: %w", p.offset, err)
 			}

@@ -103,7 +103,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 		t.Run(fmt.Sprintf("kept %v", keep), func(t *testing.T) {
 			t.Parallel()
 			const requests = 200
-			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Terms.KeepResults = keep })
+			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = keep })
 			var names []string
 			for seq := range uint32(requests) {
 				msg := b.large(linesOf(either, seq), seq)
@@ -141,7 +141,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 func TestPurgeKeepsResults(t *testing.T) {
 	t.Parallel()
 	const requests = 60
-	b := newBench(t, requests, 64<<10, func(m *proto.Manifest) { m.Terms.KeepResults = true })
+	b := newBench(t, requests, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = true })
 	c := b.start()
 	if next := b.fill(0, itself); next != requests {
 		t.Fatalf("the stream is full after %d results", next)

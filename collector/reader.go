@@ -31,7 +31,7 @@ type ReaderConfig struct {
 // not, the run does not notice.
 type Reader struct {
 	cfg      ReaderConfig
-	runs     *bus.Runs
+	runs     *bus.RunStore
 	kv       jetstream.KeyValue // nil without a name
 	revision uint64             // of the remembered position
 	of       time.Time          // when the run was made
@@ -222,18 +222,18 @@ type taken struct {
 // drops is dropped here too.
 func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out *taken) error {
 	out.lines, out.answered, out.failed = out.lines[:0], out.answered[:0], out.failed[:0]
-	if proto.IsMark(msg.Header) {
+	if proto.IsDeliveryNote(msg.Header) {
 		return nil // for workers
 	}
 	batch, lines, err := r.open(ctx, m, msg)
-	if bus.Lost(err) {
+	if bus.IsUnrecoverable(err) {
 		r.drop(msg.Subject, nil, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for i, seq := range batch.Seqs {
+	for i, seq := range batch.Indexes {
 		info, err := batch.Line(&r.scan, i, lines[i])
 		if err != nil {
 			r.drop(msg.Subject, info.Worker, err)
@@ -272,12 +272,12 @@ func (r *Reader) open(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 			return batch, nil, err
 		}
 		if !endsEarly(m) {
-			return batch, nil, &proto.Unfit{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
+			return batch, nil, &proto.FieldError{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
 		}
 	}
 	payload := msg.Data
 	if batch.Object != "" {
-		if payload, err = bus.NewAnswers(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
+		if payload, err = bus.NewAnswerStore(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
 			return batch, nil, err
 		}
 	}
@@ -297,7 +297,7 @@ func endsEarly(m proto.Manifest) bool {
 
 // drop counts what does not fit the run, and logs the first of a kind and a worker.
 func (r *Reader) drop(subject string, worker []byte, err error) {
-	if r.dropped.Add(proto.FieldOf(err), string(worker)) {
+	if r.dropped.Add(proto.ErrorField(err), string(worker)) {
 		r.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("left out results that do not fit the run; more of this kind are only counted")
 	}
 }

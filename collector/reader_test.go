@@ -225,7 +225,7 @@ func numbers(t *testing.T, lines string) (seqs []uint32) {
 	for line := range strings.Lines(lines) {
 		info, err := proto.ParseLine(&scan, []byte(line))
 		must(t, err)
-		seqs = append(seqs, uint32(info.Seq))
+		seqs = append(seqs, uint32(info.Index))
 	}
 	return seqs
 }

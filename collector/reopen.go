@@ -107,13 +107,13 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		if !info.OK {
 			continue
 		}
-		if info.Seq < 0 || info.Seq >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Seq)) {
-			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Seq, meta.Test.NumRequests)
+		if info.Index < 0 || info.Index >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Index)) {
+			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Index, meta.Test.NumRequests)
 		}
 		if !info.Hashed {
-			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Seq)
+			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Index)
 		}
-		f.add(uint32(info.Seq), line, info)
+		f.add(uint32(info.Index), line, info)
 		if f.full() {
 			if err := flush(Position{}); err != nil {
 				return err

@@ -20,7 +20,7 @@ func (n longInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, err
 		for it := wanted.Iterator(); it.HasNext(); {
 			seq := it.Next()
 			id := fmt.Appendf(nil, `"%0*d"`, int(n), seq)
-			if !yield(proto.Request{Seq: seq, CustomID: id}, nil) {
+			if !yield(proto.Request{Index: seq, CustomID: id}, nil) {
 				return
 			}
 		}

@@ -16,7 +16,7 @@ import (
 // answered is the line of a request that failed at first, after a retry.
 func answered(seq uint32) []byte {
 	return proto.AppendResult(nil, proto.Result{
-		Run: "r", Seq: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(), Status: 200, Worker: "w2", Attempts: 1,
+		Run: "r", Index: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(), Status: 200, Worker: "w2", Attempts: 1,
 		Body: []byte(`{"text":"at last","usage":{"prompt_tokens":3,"completion_tokens":7}}`),
 	})
 }

@@ -95,14 +95,14 @@ func (j *Journal) each(ctx context.Context, first, last uint32, take takeLine) e
 		if p.Packed == 0 {
 			return nil
 		}
-		seqs, err := proto.ParseSeqs(p.Seqs, p.Counts.Done)
+		seqs, err := proto.ParseIndexes(p.Seqs, p.Counts.Done)
 		if err != nil {
 			return fmt.Errorf("%w: frame at byte %d: %w", errDamaged, p.offset, err)
 		}
 		if len(seqs) == 0 || seqs[0] > last || seqs[len(seqs)-1] < first {
 			return nil
 		}
-		failed, err := proto.ParseSeqs(p.Failed, p.Counts.Done)
+		failed, err := proto.ParseIndexes(p.Failed, p.Counts.Done)
 		if err != nil {
 			return fmt.Errorf("%w: frame at byte %d: %w", errDamaged, p.offset, err)
 		}

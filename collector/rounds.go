@@ -195,7 +195,7 @@ func Missing(done *roaring.Bitmap, total int) *roaring.Bitmap {
 
 // StartRound tells the producer of a run to publish the missing requests. base is the
 // sequence that the work stream is at.
-func StartRound(ctx context.Context, js jetstream.JetStream, runs *bus.Runs, run string, base uint64, missing *roaring.Bitmap) error {
+func StartRound(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, run string, base uint64, missing *roaring.Bitmap) error {
 	m, err := runs.Get(ctx, run)
 	if err != nil {
 		return err
@@ -205,8 +205,8 @@ func StartRound(ctx context.Context, js jetstream.JetStream, runs *bus.Runs, run
 		return fmt.Errorf("list of missing requests: %w", err)
 	}
 	round := m.Publish.Round + 1
-	name := proto.MissingObject(round, nuid.Next())
-	if err := bus.NewObjects(js, run).Put(ctx, name, data); err != nil {
+	name := proto.RetryObject(round, nuid.Next())
+	if err := bus.NewObjectStore(js, run).Put(ctx, name, data); err != nil {
 		return err
 	}
 	return runs.Update(ctx, run, func(now *proto.Manifest) error {
@@ -214,7 +214,7 @@ func StartRound(ctx context.Context, js jetstream.JetStream, runs *bus.Runs, run
 			return proto.ErrConflict
 		}
 		now.State = proto.StateInProgress
-		now.Publish = proto.Publish{Round: round, Base: base, Missing: name}
+		now.Publish = proto.PublishState{Round: round, FirstSequence: base, Missing: name}
 		return nil
 	})
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Stint is a worker from one of its starts to its end, as far as its announcements tell
+// WorkerSession is a worker from one of its starts to its end, as far as its announcements tell
 // what it does for the run. What is null is unknown. A Stint is never changed, but
 // replaced by a newer one.
-type Stint struct {
+type WorkerSession struct {
 	ID       string   `json:"id,omitempty"` // of the process; empty: it has none
 	Name     string   `json:"name"`
 	Host     string   `json:"host"`
@@ -36,8 +36,8 @@ type Stint struct {
 	Meters []*float64 `json:"meters,omitempty"`
 	// Share is what the worker says to have spent on the run; null: nothing so far. Past
 	// is what it said before it began to count anew.
-	Share *proto.RunShare `json:"share"`
-	Past  *proto.RunShare `json:"past,omitempty"`
+	Share *proto.RunUsage `json:"share"`
+	Past  *proto.RunUsage `json:"past,omitempty"`
 	// Overlap are the joules of these that count at other workers, which see the same cards.
 	Overlap float64 `json:"overlap_joules,omitempty"`
 	// First and Last are when the bus got its first and its last announcement that was
@@ -47,7 +47,7 @@ type Stint struct {
 }
 
 // key tells stints apart.
-func (s Stint) key() string {
+func (s WorkerSession) key() string {
 	if s.ID != "" {
 		return s.ID
 	}
@@ -55,7 +55,7 @@ func (s Stint) key() string {
 }
 
 // share is what the worker has spent on the run in this stint; nil: nothing known.
-func (s Stint) share() *proto.RunShare {
+func (s WorkerSession) share() *proto.RunUsage {
 	share := plus(s.Share, s.Past)
 	if s.Overlap == 0 || share == nil || share.EnergyJoules == nil {
 		return share
@@ -66,7 +66,7 @@ func (s Stint) share() *proto.RunShare {
 }
 
 // meterOf is what the meter of a card said when it was read last; nil: unknown.
-func (s Stint) meterOf(card proto.GPU) *float64 {
+func (s WorkerSession) meterOf(card proto.GPU) *float64 {
 	i := slices.IndexFunc(s.GPUs, isCard(card))
 	if i < 0 || i >= len(s.Meters) {
 		return nil
@@ -76,14 +76,14 @@ func (s Stint) meterOf(card proto.GPU) *float64 {
 
 // plus adds shares, either of which may be nil. Where one has used an unknown amount of
 // energy, so have both.
-func plus(a, b *proto.RunShare) *proto.RunShare {
+func plus(a, b *proto.RunUsage) *proto.RunUsage {
 	switch {
-	case a == nil || *a == proto.RunShare{}:
+	case a == nil || *a == proto.RunUsage{}:
 		return b
-	case b == nil || *b == proto.RunShare{}:
+	case b == nil || *b == proto.RunUsage{}:
 		return a
 	}
-	sum := proto.RunShare{Requests: a.Requests + b.Requests, Redeliveries: a.Redeliveries + b.Redeliveries}
+	sum := proto.RunUsage{Requests: a.Requests + b.Requests, Redeliveries: a.Redeliveries + b.Redeliveries}
 	if a.EnergyJoules != nil && b.EnergyJoules != nil {
 		sum.EnergyJoules = new(*a.EnergyJoules + *b.EnergyJoules)
 	}
@@ -91,24 +91,24 @@ func plus(a, b *proto.RunShare) *proto.RunShare {
 }
 
 // metered reports whether the worker knows what its cards take.
-func (s Stint) metered() bool {
+func (s WorkerSession) metered() bool {
 	return slices.ContainsFunc(s.Meters, func(m *float64) bool { return m != nil })
 }
 
 // heard is the stint after an announcement.
-func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
-	next := Stint{
+func (s WorkerSession) heard(w proto.WorkerInfo, run string) WorkerSession {
+	next := WorkerSession{
 		ID: w.ID, Name: w.Name, Host: w.Host, Version: w.Version, Platform: strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
 		Models: w.Models, Since: w.Since, LoadSeconds: w.LoadSeconds, MemoryBytes: w.MemoryBytes, SeveralServers: w.SeveralServers,
-		Share: s.Share, Past: s.Past, Overlap: s.Overlap, First: s.First, Last: w.Heard,
+		Share: s.Share, Past: s.Past, Overlap: s.Overlap, First: s.First, Last: w.ReceivedAt,
 	}
 	if next.First.IsZero() {
-		next.First = w.Heard
+		next.First = w.ReceivedAt
 	}
 	// A model server that is down for the moment tells nothing.
 	before := s
 	if w.SeveralServers { // what was said before is of one of them
-		before = Stint{}
+		before = WorkerSession{}
 	}
 	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, before.MemoryBytes.Weights)
 	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
@@ -126,7 +126,7 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 	if next.Models == nil {
 		next.Models = s.Models
 	}
-	if share := w.Runs[run]; share != (proto.RunShare{}) {
+	if share := w.Runs[run]; share != (proto.RunUsage{}) {
 		if s.Share != nil && (share.Requests < s.Share.Requests || share.Redeliveries < s.Share.Redeliveries) {
 			next.Past = plus(s.Past, s.Share)
 		}
@@ -146,7 +146,7 @@ func (s Stint) heard(w proto.WorkerInfo, run string) Stint {
 }
 
 // countRequests is how many requests a share has, which may be nil.
-func countRequests(share *proto.RunShare) int64 {
+func countRequests(share *proto.RunUsage) int64 {
 	if share == nil {
 		return 0
 	}

@@ -12,57 +12,57 @@ import (
 )
 
 // workerOn is the announcement of a worker with one card, with requests in flight.
-func workerOn(name string, share *proto.RunShare) proto.WorkerInfo {
+func workerOn(name string, share *proto.RunUsage) proto.WorkerInfo {
 	w := proto.WorkerInfo{
 		Name: name, Host: "box", Version: "v1", Flavour: "vLLM", ServerVersion: "0.11", Since: born, InFlight: 1,
 		GPU: []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
 	}
 	if share != nil {
-		w.Runs = map[string]proto.RunShare{"r": *share, "other": {Requests: 99}}
+		w.Runs = map[string]proto.RunUsage{"r": *share, "other": {Requests: 99}}
 	}
 	return w
 }
 
-func spent(requests int64, joules float64) *proto.RunShare {
-	return &proto.RunShare{Requests: requests, EnergyJoules: &joules}
+func spent(requests int64, joules float64) *proto.RunUsage {
+	return &proto.RunUsage{Requests: requests, EnergyJoules: &joules}
 }
 
 // again is a share with shards that were delivered once more.
-func again(requests int64, joules float64, redeliveries int64) *proto.RunShare {
+func again(requests int64, joules float64, redeliveries int64) *proto.RunUsage {
 	s := spent(requests, joules)
 	s.Redeliveries = redeliveries
 	return s
 }
 
 // stintOf is a stint of a worker that has spent so much.
-func stintOf(name string, requests int64, joules float64) Stint {
-	return Stint{}.heard(workerOn(name, spent(requests, joules)), "r")
+func stintOf(name string, requests int64, joules float64) WorkerSession {
+	return WorkerSession{}.heard(workerOn(name, spent(requests, joules)), "r")
 }
 
 func TestStintShare(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
-		shares []*proto.RunShare // in announcements one after another; nil: it names the run not
-		want   *proto.RunShare
+		shares []*proto.RunUsage // in announcements one after another; nil: it names the run not
+		want   *proto.RunUsage
 	}{
-		{"no word of the run", []*proto.RunShare{nil}, nil},
-		{"nothing so far", []*proto.RunShare{{}}, nil},
-		{"the latest stands", []*proto.RunShare{nil, spent(1, 10), spent(3, 35)}, spent(3, 35)},
-		{"it stands when the worker is done with the run", []*proto.RunShare{spent(3, 35), nil}, spent(3, 35)},
-		{"the worker counts anew", []*proto.RunShare{spent(3, 35), nil, spent(1, 5), spent(2, 9)}, spent(5, 44)},
-		{"and again", []*proto.RunShare{spent(3, 35), spent(1, 5), nil, spent(0, 1)}, spent(4, 41)},
-		{"it counts redeliveries", []*proto.RunShare{again(0, 0, 1), again(0, 0, 2), again(1, 5, 2)}, again(1, 5, 2)},
-		{"it counts them anew, with requests", []*proto.RunShare{again(3, 35, 2), again(1, 5, 1)}, again(4, 40, 3)},
-		{"and with as many requests", []*proto.RunShare{again(0, 0, 2), again(0, 0, 1)}, again(0, 0, 3)},
-		{"and with none of them", []*proto.RunShare{again(1, 5, 2), nil, spent(2, 9)}, again(3, 14, 2)},
-		{"and with nothing else", []*proto.RunShare{spent(3, 35), again(0, 0, 1)}, again(3, 35, 1)},
-		{"energy that is unknown", []*proto.RunShare{{Requests: 4}}, &proto.RunShare{Requests: 4}},
-		{"energy that is unknown in part", []*proto.RunShare{{Requests: 4}, spent(1, 5)}, &proto.RunShare{Requests: 5}},
+		{"no word of the run", []*proto.RunUsage{nil}, nil},
+		{"nothing so far", []*proto.RunUsage{{}}, nil},
+		{"the latest stands", []*proto.RunUsage{nil, spent(1, 10), spent(3, 35)}, spent(3, 35)},
+		{"it stands when the worker is done with the run", []*proto.RunUsage{spent(3, 35), nil}, spent(3, 35)},
+		{"the worker counts anew", []*proto.RunUsage{spent(3, 35), nil, spent(1, 5), spent(2, 9)}, spent(5, 44)},
+		{"and again", []*proto.RunUsage{spent(3, 35), spent(1, 5), nil, spent(0, 1)}, spent(4, 41)},
+		{"it counts redeliveries", []*proto.RunUsage{again(0, 0, 1), again(0, 0, 2), again(1, 5, 2)}, again(1, 5, 2)},
+		{"it counts them anew, with requests", []*proto.RunUsage{again(3, 35, 2), again(1, 5, 1)}, again(4, 40, 3)},
+		{"and with as many requests", []*proto.RunUsage{again(0, 0, 2), again(0, 0, 1)}, again(0, 0, 3)},
+		{"and with none of them", []*proto.RunUsage{again(1, 5, 2), nil, spent(2, 9)}, again(3, 14, 2)},
+		{"and with nothing else", []*proto.RunUsage{spent(3, 35), again(0, 0, 1)}, again(3, 35, 1)},
+		{"energy that is unknown", []*proto.RunUsage{{Requests: 4}}, &proto.RunUsage{Requests: 4}},
+		{"energy that is unknown in part", []*proto.RunUsage{{Requests: 4}, spent(1, 5)}, &proto.RunUsage{Requests: 5}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var s Stint
+			var s WorkerSession
 			for _, share := range tt.shares {
 				s = s.heard(workerOn("w", share), "r")
 			}
@@ -80,7 +80,7 @@ func TestStintOfSeveralServers(t *testing.T) {
 	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights, one.Slots = new(0.9), new(60.0), new(int64(1<<30)), 4
 	several := workerOn("w", nil)
 	several.SeveralServers = true
-	got := Stint{}.heard(one, "r").heard(several, "r")
+	got := WorkerSession{}.heard(one, "r").heard(several, "r")
 	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) || got.Slots != nil {
 		t.Errorf("it is remembered: %v, %v, %+v, %+v", got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots)
 	}
@@ -97,12 +97,12 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 		w.ContextLength, w.GPUMemoryUtilization = lengths, &utilization
 		return w
 	}
-	first := Stint{}.heard(told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
+	first := WorkerSession{}.heard(told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
 	down := first.heard(workerOn("w", nil), "r")
 	again := down.heard(told(0.5, map[string]int{"m": 2048}), "r")
 	for _, tt := range []struct {
 		name        string
-		stint       Stint
+		stint       WorkerSession
 		utilization float64
 		lengths     map[string]int
 	}{
@@ -117,7 +117,7 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 			t.Errorf("memory utilization %s: %v, want %v", tt.name, got, tt.utilization)
 		}
 	}
-	if none := (Stint{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil || none.GPUMemoryUtilization != nil {
+	if none := (WorkerSession{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil || none.GPUMemoryUtilization != nil {
 		t.Errorf("nothing was told, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
 	}
 }
@@ -146,7 +146,7 @@ func TestStintSlots(t *testing.T) {
 		{"it has more of them later", []proto.WorkerInfo{told(4, 5, 1), told(4, 5, 2), told(32, 5, 3)}, &metadata.Slots{Count: 32, Readings: 3}},
 		{"the worker counts anew", []proto.WorkerInfo{told(4, 5, 9), told(4, 5, 1)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
 	} {
-		var s Stint
+		var s WorkerSession
 		for _, w := range tt.told {
 			s = s.heard(w, "r")
 		}
@@ -158,7 +158,7 @@ func TestStintSlots(t *testing.T) {
 
 func TestStintReadings(t *testing.T) {
 	t.Parallel()
-	var s Stint
+	var s WorkerSession
 	hear := func(inFlight int64, cards ...proto.GPU) {
 		w := workerOn("w", nil)
 		w.InFlight, w.GPU = inFlight, cards
@@ -228,7 +228,7 @@ func TestFleetForgets(t *testing.T) {
 	for i := range 100 {
 		w := workerOn("w", nil)
 		if i == 50 {
-			w.Runs = map[string]proto.RunShare{"r": {Requests: 1}}
+			w.Runs = map[string]proto.RunUsage{"r": {Requests: 1}}
 		}
 		w.Since = born.Add(time.Duration(i))
 		f.heard([]proto.WorkerInfo{w})
@@ -240,7 +240,7 @@ func TestFleetForgets(t *testing.T) {
 
 func TestFleetBehind(t *testing.T) {
 	t.Parallel()
-	metered := func(share *proto.RunShare) proto.WorkerInfo {
+	metered := func(share *proto.RunUsage) proto.WorkerInfo {
 		w := workerOn("w", share)
 		w.GPU[0].EnergyJoules = new(100.0)
 		return w
@@ -249,7 +249,7 @@ func TestFleetBehind(t *testing.T) {
 	earlier.Since = born.Add(-time.Hour)
 	for _, tt := range []struct {
 		name  string
-		known []Stint
+		known []WorkerSession
 		now   []proto.WorkerInfo
 		want  bool
 	}{
@@ -258,8 +258,8 @@ func TestFleetBehind(t *testing.T) {
 		{"it has told nothing", nil, []proto.WorkerInfo{metered(nil)}, true},
 		{"it has not told all", nil, []proto.WorkerInfo{metered(spent(4, 40))}, true},
 		{"it has told all", nil, []proto.WorkerInfo{metered(spent(5, 50))}, false},
-		{"all together", []Stint{earlier}, []proto.WorkerInfo{metered(spent(2, 20))}, false},
-		{"it has gone", []Stint{earlier}, nil, false},
+		{"all together", []WorkerSession{earlier}, []proto.WorkerInfo{metered(spent(2, 20))}, false},
+		{"it has gone", []WorkerSession{earlier}, nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -98,11 +98,11 @@ func TestVanishedWorkerMayHaveAShard(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	f := newFleet("r", nil)
-	f.heard([]proto.WorkerInfo{{ID: "a", Name: "a", Heard: now}, {ID: "b", Name: "b", Heard: now}})
+	f.heard([]proto.WorkerInfo{{ID: "a", Name: "a", ReceivedAt: now}, {ID: "b", Name: "b", ReceivedAt: now}})
 	if f.vanished(now.Add(-time.Minute)) {
 		t.Error("both are there")
 	}
-	f.heard([]proto.WorkerInfo{{ID: "b", Name: "b", Heard: now}})
+	f.heard([]proto.WorkerInfo{{ID: "b", Name: "b", ReceivedAt: now}})
 	if !f.vanished(now.Add(-time.Minute)) {
 		t.Error("a worker has vanished")
 	}

@@ -16,7 +16,7 @@ import (
 // resultLine is the output line of a result, changed from an answer at the first attempt.
 func resultLine(seq uint32, change func(*proto.Result)) []byte {
 	r := proto.Result{
-		Run: "r", Seq: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(), Status: 200, Worker: "w", Attempts: 1,
+		Run: "r", Index: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(), Status: 200, Worker: "w", Attempts: 1,
 		Body: []byte(`{"choices":[{"finish_reason":"stop"}]}`),
 	}
 	change(&r)

@@ -26,7 +26,7 @@ func (c *Collector) begin(ctx context.Context) error {
 	if c.presence, err = bus.OpenPresence(ctx, c.cfg.JS); err != nil {
 		return err
 	}
-	if err := c.presence.Collector(ctx, c.run, c.info()); err != nil {
+	if err := c.presence.AcquireCollector(ctx, c.run, c.info()); err != nil {
 		return err
 	}
 	err = c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
@@ -59,7 +59,7 @@ func (c *Collector) leave(ctx context.Context) {
 	defer cancel()
 	who, ok, err := c.presence.CollectorOf(ctx, c.run)
 	if err == nil && ok && who == c.info() {
-		err = c.presence.CollectorGone(ctx, c.run)
+		err = c.presence.ReleaseCollector(ctx, c.run)
 	}
 	if err != nil {
 		c.cfg.Log.Debug().Err(err).Msg("take back the claim on the run")
@@ -96,7 +96,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 		}
 		if time.Since(claimed) >= proto.PresenceTTL/5 {
 			claimed = time.Now()
-			err = errors.Join(err, c.presence.Collector(ctx, c.run, c.info()))
+			err = errors.Join(err, c.presence.AcquireCollector(ctx, c.run, c.info()))
 		}
 		if time.Since(surveyed) >= proto.PresenceTTL/5 {
 			surveyed = time.Now()
@@ -127,7 +127,7 @@ func (c *Collector) look(ctx context.Context) error {
 	switch {
 	case m.State == proto.StateCancelling:
 		c.ending.Store(&cancelled)
-	case m.Terms.ExpiresAt != nil && time.Now().After(*m.Terms.ExpiresAt) && c.incomplete(m):
+	case m.Policy.ExpiresAt != nil && time.Now().After(*m.Policy.ExpiresAt) && c.incomplete(m):
 		err := c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
 			m.State = proto.StateFinalizing // so that workers let go of it
 			return nil
@@ -148,7 +148,7 @@ func (c *Collector) look(ctx context.Context) error {
 func (c *Collector) incomplete(m proto.Manifest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.received.Done < c.total || c.received.NotRun > m.Input.Invalid
+	return c.received.Done < c.total || c.received.Skipped > m.Input.Invalid
 }
 
 // note writes the counts into the manifest.
@@ -165,7 +165,7 @@ func (c *Collector) note(ctx context.Context, counts proto.Counts) error {
 func (c *Collector) forget(ctx context.Context, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	objects := bus.NewObjects(c.cfg.JS, c.run)
+	objects := bus.NewObjectStore(c.cfg.JS, c.run)
 	for _, name := range names {
 		if err := objects.Delete(ctx, name); err != nil {
 			return err // it goes with the run
@@ -226,7 +226,7 @@ func (c *Collector) purgeAnswers(ctx context.Context, most int64) error {
 	c.unneeded = c.unneeded[n:]
 	c.mu.Unlock()
 
-	answers := bus.NewAnswers(c.cfg.JS, c.run)
+	answers := bus.NewAnswerStore(c.cfg.JS, c.run)
 	for _, a := range old {
 		if err := answers.Purge(ctx, a.name); err != nil {
 			return err // what is left is deleted with the run

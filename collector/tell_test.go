@@ -102,8 +102,8 @@ func (b *bench) take(other proto.CollectorInfo) {
 	b.t.Helper()
 	p := b.presence()
 	prototest.Poll(b.t, patience, "the claim on the run", func() bool {
-		must(b.t, p.CollectorGone(b.t.Context(), "r"))
-		return p.Collector(b.t.Context(), "r", other) == nil // else the one that has it was faster
+		must(b.t, p.ReleaseCollector(b.t.Context(), "r"))
+		return p.AcquireCollector(b.t.Context(), "r", other) == nil // else the one that has it was faster
 	})
 }
 
@@ -141,7 +141,7 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 func TestCollectorForgetsRequests(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
-	objects := bus.NewObjects(b.js, "r")
+	objects := bus.NewObjectStore(b.js, "r")
 	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
 		must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}

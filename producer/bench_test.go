@@ -20,7 +20,7 @@ import (
 // bench is a run on a bus of its own, ready to be published.
 type bench struct {
 	js   jetstream.JetStream
-	runs *bus.Runs
+	runs *bus.RunStore
 	m    proto.Manifest
 }
 
@@ -40,7 +40,7 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 	if err := bus.EnsureStreams(t.Context(), js, b.m, bus.Limits{WorkBytes: workBytes, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if err = bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
+	if err = bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
@@ -102,12 +102,12 @@ func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.NewObjects(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
+	if err := bus.NewObjectStore(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
 		t.Fatal(err)
 	}
 	base = b.state(t).LastSeq
 	err = b.runs.Update(t.Context(), b.m.Run, func(m *proto.Manifest) error {
-		m.Publish = proto.Publish{Round: 1, Base: base, Missing: "missing-1"}
+		m.Publish = proto.PublishState{Round: 1, FirstSequence: base, Missing: "missing-1"}
 		return nil
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 		}
 		payload := msg.Data
 		if name := msg.Header.Get(proto.HeaderObject); name != "" {
-			if payload, err = bus.NewObjects(b.js, b.m.Run).Get(t.Context(), name); err != nil {
+			if payload, err = bus.NewObjectStore(b.js, b.m.Run).Get(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -165,9 +165,9 @@ func outline(shards []proto.Shard) []string {
 	for i, s := range shards {
 		var seqs []uint32
 		for _, r := range s.Requests {
-			seqs = append(seqs, r.Seq)
+			seqs = append(seqs, r.Index)
 		}
-		lines[i] = s.ID + ": " + proto.FormatSeqs(seqs)
+		lines[i] = s.ID + ": " + proto.FormatIndexes(seqs)
 	}
 	return lines
 }

@@ -103,7 +103,7 @@ func (c *cutter) close(model string, emit func(cut) error) error {
 		}
 	}
 	// They may come in another order than that of the input: see [window].
-	slices.SortFunc(s.requests, func(a, b proto.Request) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(s.requests, func(a, b proto.Request) int { return cmp.Compare(a.Index, b.Index) })
 	done := cut{model: model, index: c.index, shard: proto.Shard{ID: proto.ShardID(c.round, c.index), Requests: s.requests}}
 	c.index++
 	return emit(done)

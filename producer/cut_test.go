@@ -21,7 +21,7 @@ func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model f
 	}
 	c := newCutter(s, 2, n)
 	for i := range n {
-		r := proto.Request{Seq: uint32(i), CustomID: []byte(`"x"`), Body: make([]byte, size(i))}
+		r := proto.Request{Index: uint32(i), CustomID: []byte(`"x"`), Body: make([]byte, size(i))}
 		if err := c.add(r, model(i), emit); err != nil {
 			t.Fatal(err)
 		}
@@ -65,13 +65,13 @@ func TestCutter(t *testing.T) {
 				}
 				total := 0
 				for j, r := range c.shard.Requests {
-					seen[r.Seq]++
+					seen[r.Index]++
 					total += len(r.Body) + len(r.CustomID)
-					if j > 0 && r.Seq <= c.shard.Requests[j-1].Seq {
+					if j > 0 && r.Index <= c.shard.Requests[j-1].Index {
 						t.Errorf("shard %d does not ascend", i)
 					}
-					if c.model != tt.model(int(r.Seq)) {
-						t.Errorf("request %d went to %s", r.Seq, c.model)
+					if c.model != tt.model(int(r.Index)) {
+						t.Errorf("request %d went to %s", r.Index, c.model)
 					}
 				}
 				switch n := len(c.shard.Requests); {
@@ -133,7 +133,7 @@ func TestCutterBarrier(t *testing.T) {
 	c := newCutter(proto.Settings{ShardSize: 1000, ShardBytes: 1 << 30, Capacity: 1}, 0, 3*barrier+10)
 	clean := 0
 	for i := range 3*barrier + 10 {
-		r := proto.Request{Seq: uint32(i)}
+		r := proto.Request{Index: uint32(i)}
 		if err := c.add(r, fmt.Sprint("m", i%100), func(cut) error { return nil }); err != nil {
 			t.Fatal(err)
 		}

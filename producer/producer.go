@@ -38,8 +38,8 @@ type Config struct {
 // Producer publishes the shards of one run.
 type Producer struct {
 	cfg     Config
-	runs    *bus.Runs
-	objects *bus.Objects
+	runs    *bus.RunStore
+	objects *bus.ObjectStore
 	stats   Stats
 
 	groupRequests, groupBytes int           // of a window
@@ -54,7 +54,7 @@ type Stats struct {
 
 // New returns a producer.
 func New(cfg Config) *Producer {
-	return &Producer{cfg: cfg, objects: bus.NewObjects(cfg.JS, cfg.Run), groupRequests: groupRequests, groupBytes: groupBytes, noteEvery: time.Second}
+	return &Producer{cfg: cfg, objects: bus.NewObjectStore(cfg.JS, cfg.Run), groupRequests: groupRequests, groupBytes: groupBytes, noteEvery: time.Second}
 }
 
 // Stats is what the producer has done so far.
@@ -205,17 +205,17 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		return err
 	}
 	last := stream.CachedInfo().State.LastSeq
-	if last < m.Publish.Base { // the stream was made anew, or lost its end
+	if last < m.Publish.FirstSequence { // the stream was made anew, or lost its end
 		err := p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
-			now.Publish.Base = last
+			now.Publish.FirstSequence = last
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		m.Publish.Base = last
+		m.Publish.FirstSequence = last
 	}
-	stored := last - m.Publish.Base // shards of this round that are stored already
+	stored := last - m.Publish.FirstSequence // shards of this round that are stored already
 	wanted, requests, err := p.wanted(ctx, m)
 	if err != nil {
 		return err
@@ -256,12 +256,12 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 	if m.Settings.GroupByPrefix {
 		r.window = newWindow(p.groupRequests, p.groupBytes)
 	}
-	if point := m.Publish.Point; wanted == nil && point.Shard > 0 && point.Shard <= stored {
+	if point := m.Publish.Checkpoint; wanted == nil && point.Shard > 0 && point.Shard <= stored {
 		if err := in.Seek(point); err != nil {
 			return err
 		}
 		r.cut.index = point.Shard
-		r.cut.left = requests - int(point.Seq)
+		r.cut.left = requests - int(point.Index)
 		r.digest = point.Digest
 	}
 	if err := r.publishAll(ctx); err != nil {

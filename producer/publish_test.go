@@ -30,9 +30,9 @@ func TestRunPublishesAllOnce(t *testing.T) {
 			t.Fatalf("message %d is shard %s", i, s.ID)
 		}
 		for _, r := range s.Requests {
-			seen[r.Seq]++
-			if want := fmt.Sprintf(`"id-%d"`, r.Seq); string(r.CustomID) != want {
-				t.Errorf("request %d is %s", r.Seq, r.CustomID)
+			seen[r.Index]++
+			if want := fmt.Sprintf(`"id-%d"`, r.Index); string(r.CustomID) != want {
+				t.Errorf("request %d is %s", r.Index, r.CustomID)
 			}
 		}
 	}
@@ -118,8 +118,8 @@ func TestRunGoesOnAtAPoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			point, want := m.Publish.Point, b.take(t, 1, false)
-			if point.Shard == 0 || point.Seq == 0 || int(point.Shard) >= len(want) {
+			point, want := m.Publish.Checkpoint, b.take(t, 1, false)
+			if point.Shard == 0 || point.Index == 0 || int(point.Shard) >= len(want) {
 				t.Fatalf("the manifest tells of no place to go on from: %+v", point)
 			}
 
@@ -132,7 +132,7 @@ func TestRunGoesOnAtAPoint(t *testing.T) {
 				}
 			}
 			err = other.runs.Update(t.Context(), "other", func(m *proto.Manifest) error {
-				m.Publish.Point = point
+				m.Publish.Checkpoint = point
 				return nil
 			})
 			if err != nil {

@@ -32,7 +32,7 @@ type Reader struct {
 	// repeated are the requests whose custom_id an earlier line has. Only validation, which
 	// has seen all, knows them.
 	repeated *roaring.Bitmap
-	at       proto.Point
+	at       proto.Checkpoint
 	in       io.Closer
 	lines    *LineReader
 	idBuf    []byte
@@ -54,7 +54,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	repeated, err := proto.ParseSeqs(m.Input.Repeated, m.Input.Requests)
+	repeated, err := proto.ParseIndexes(m.Input.DuplicateIDs, m.Input.Requests)
 	if err != nil {
 		return nil, fmt.Errorf("repeated requests of run %s: %w", m.Run, err)
 	}
@@ -64,7 +64,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 }
 
 // Seek goes on at a point that an earlier reader of the same files gave.
-func (r *Reader) Seek(p proto.Point) error {
+func (r *Reader) Seek(p proto.Checkpoint) error {
 	r.Close()
 	r.at = p
 	if p.File >= len(r.files) {
@@ -74,7 +74,7 @@ func (r *Reader) Seek(p proto.Point) error {
 }
 
 // Point is where the next request begins. Its Shard is not the reader's to know.
-func (r *Reader) Point() proto.Point {
+func (r *Reader) Point() proto.Checkpoint {
 	p := r.at
 	if r.lines != nil {
 		p.Offset, p.Line = r.lines.Offset(), r.lines.Line()
@@ -98,7 +98,7 @@ func (r *Reader) Next() (Item, error) {
 		switch {
 		case errors.Is(err, io.EOF):
 			r.Close()
-			r.at = proto.Point{File: r.at.File + 1, Seq: r.at.Seq}
+			r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
 			continue
 		case err != nil && !errors.Is(err, errTooLong):
 			return Item{}, err
@@ -107,21 +107,21 @@ func (r *Reader) Next() (Item, error) {
 		if err == nil {
 			item.Request, item.Model, item.Err = r.parser.Parse(line)
 		}
-		item.Seq = r.at.Seq
+		item.Index = r.at.Index
 		if item.CustomID == nil {
-			r.idBuf = append(strconv.AppendUint(append(r.idBuf[:0], `"request-`...), uint64(item.Seq)+1, 10), '"')
+			r.idBuf = append(strconv.AppendUint(append(r.idBuf[:0], `"request-`...), uint64(item.Index)+1, 10), '"')
 			item.CustomID = r.idBuf
 		}
-		if item.Err == nil && r.repeated != nil && r.repeated.Contains(item.Seq) {
+		if item.Err == nil && r.repeated != nil && r.repeated.Contains(item.Index) {
 			item.Err = errRepeated
 		}
 		if item.Err != nil {
 			item.refuse()
 		}
-		if r.at.Seq == maxSeq {
+		if r.at.Index == maxSeq {
 			return Item{}, fmt.Errorf("read %s: more than %d requests", item.File, uint32(maxSeq))
 		}
-		r.at.Seq++
+		r.at.Index++
 		return item, nil
 	}
 }

@@ -20,7 +20,7 @@ func names(files []string, s proto.Settings, most int, wanted ...uint32) (got []
 		if err != nil {
 			return got, err
 		}
-		got = append(got, fmt.Sprintf("%d %s", r.Seq, r.CustomID))
+		got = append(got, fmt.Sprintf("%d %s", r.Index, r.CustomID))
 		if len(got) == most {
 			break
 		}

@@ -27,8 +27,8 @@ type rounder struct {
 	limit  int64        // max_payload
 	digest proto.Digest // of the requests that were read
 
-	point proto.Point // the latest place between two shards
-	noted time.Time   // when a point was last written to the manifest
+	point proto.Checkpoint // the latest place between two shards
+	noted time.Time        // when a point was last written to the manifest
 }
 
 func (r *rounder) publishAll(ctx context.Context) error {
@@ -40,14 +40,14 @@ func (r *rounder) publishAll(ctx context.Context) error {
 	for {
 		item, err := r.in.Next()
 		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("%w: it had %d requests and has %d now", proto.ErrInputChanged, r.m.Input.Requests, r.in.Point().Seq)
+			return fmt.Errorf("%w: it had %d requests and has %d now", proto.ErrInputChanged, r.m.Input.Requests, r.in.Point().Index)
 		}
 		if err != nil {
 			return err
 		}
-		r.digest.Add(item.Seq, item.CustomID, item.Hash())
+		r.digest.Add(item.Index, item.CustomID, item.Hash())
 
-		if r.wanted == nil || r.wanted.Contains(item.Seq) {
+		if r.wanted == nil || r.wanted.Contains(item.Index) {
 			if err := r.add(item, emit); err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func (r *rounder) publishAll(ctx context.Context) error {
 				return err
 			}
 		}
-		if item.Seq == last {
+		if item.Index == last {
 			break
 		}
 	}
@@ -159,19 +159,19 @@ func (r *rounder) note(ctx context.Context) error {
 	if r.wanted != nil {
 		return nil
 	}
-	if r.point.Shard > 0 && r.m.Publish.Base+r.point.Shard <= r.pub.stored() && time.Since(r.noted) > r.noteEvery {
+	if r.point.Shard > 0 && r.m.Publish.FirstSequence+r.point.Shard <= r.pub.stored() && time.Since(r.noted) > r.noteEvery {
 		r.noted = time.Now()
 		err := r.runs.Update(ctx, r.m.Run, func(now *proto.Manifest) error {
 			if now.Publish.Round != r.m.Publish.Round {
 				return ErrSecondProducer
 			}
-			now.Publish.Point = r.point
+			now.Publish.Checkpoint = r.point
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		r.point = proto.Point{}
+		r.point = proto.Checkpoint{}
 	}
 	if r.point.Shard == 0 && r.clean() {
 		r.point = r.in.Point()

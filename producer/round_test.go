@@ -48,8 +48,8 @@ func TestRunPublishesMissing(t *testing.T) {
 			t.Errorf("shard %d of round 1 is %s", i, s.ID)
 		}
 		for _, r := range s.Requests {
-			if !got.CheckedAdd(r.Seq) {
-				t.Errorf("request %d is published twice", r.Seq)
+			if !got.CheckedAdd(r.Index) {
+				t.Errorf("request %d is published twice", r.Index)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestRunInvalidLines(t *testing.T) {
 	var got []string
 	for _, s := range b.take(t, 1, false) {
 		for _, r := range s.Requests {
-			got = append(got, fmt.Sprintf("%d %s %.18s", r.Seq, r.CustomID, r.Refused))
+			got = append(got, fmt.Sprintf("%d %s %.18s", r.Index, r.CustomID, r.Refused))
 		}
 	}
 	want := []string{`0 "a" `, `1 "request-2" broken JSON at byt`, `2 "a" custom_id was used`, `3 "b" `}

@@ -80,13 +80,13 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		if _, ok := seen[key]; ok && item.Err == nil {
 			item.Err = errRepeated
 			item.refuse()
-			repeated = append(repeated, item.Seq)
+			repeated = append(repeated, item.Index)
 		}
 		if item.Err == nil || s.SkipInvalid { // else nothing will be sent
 			seen[key] = struct{}{}
 		}
 		in.Requests++
-		in.Digest.Add(item.Seq, item.CustomID, item.Hash())
+		in.Digest.Add(item.Index, item.CustomID, item.Hash())
 		if item.Err != nil {
 			report.add(Problem{item.File, item.Line, string(idText(item.CustomID)), item.Err.Error()})
 			if report.Count == MaxBad && !s.SkipInvalid {
@@ -114,7 +114,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 	in.Bytes = counted.n
 	in.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	in.Invalid = report.Count
-	in.Repeated = proto.FormatSeqs(repeated)
+	in.DuplicateIDs = proto.FormatIndexes(repeated)
 	in.Parameters = sampling.byName()
 	return in, report, nil
 }

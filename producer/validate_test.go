@@ -42,7 +42,7 @@ func TestValidate(t *testing.T) {
 	sum := sha256.Sum256([]byte(first + second))
 	want := proto.Input{
 		SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(first + second)),
-		Requests: 6, Invalid: 3, Repeated: "3,5", Models: map[string]int{"m": 2, "n": 1},
+		Requests: 6, Invalid: 3, DuplicateIDs: "3,5", Models: map[string]int{"m": 2, "n": 1},
 	}
 	want.Digest.Add(0, []byte(`"a"`), requestOf("a", "m").Hash())
 	want.Digest.Add(1, []byte(`"b"`), requestOf("b", "n").Hash())
@@ -209,7 +209,7 @@ func TestReaderSeek(t *testing.T) {
 			if err != nil {
 				return got
 			}
-			got = append(got, fmt.Sprint(item.Seq, item.File, item.Line, string(item.CustomID), item.Err))
+			got = append(got, fmt.Sprint(item.Index, item.File, item.Line, string(item.CustomID), item.Err))
 		}
 	}
 	want := all(newReader())

@@ -47,13 +47,13 @@ func TestWindow(t *testing.T) {
 			w := newWindow(100, 1000)
 			for round := range 2 { // it can be filled again
 				for i, body := range tt.bodies {
-					w.add(proto.Request{Seq: uint32(i), Body: []byte(body)}, "m")
+					w.add(proto.Request{Index: uint32(i), Body: []byte(body)}, "m")
 				}
 				var got []uint32
 				err := w.drain(func(r proto.Request, model string) error {
-					got = append(got, r.Seq)
-					if model != "m" || string(r.Body) != tt.bodies[r.Seq] {
-						t.Errorf("request %d came out as %s for %s", r.Seq, r.Body, model)
+					got = append(got, r.Index)
+					if model != "m" || string(r.Body) != tt.bodies[r.Index] {
+						t.Errorf("request %d came out as %s for %s", r.Index, r.Body, model)
 					}
 					return nil
 				})
@@ -100,7 +100,7 @@ const smallWindow = 4000 // requests
 
 // grouping cuts an input that begins at a point, and returns the shards, and the places
 // at which publishing could go on.
-func grouping(t *testing.T, file string, s proto.Settings, requests int, from proto.Point) (shards []proto.Shard, points []proto.Point) {
+func grouping(t *testing.T, file string, s proto.Settings, requests int, from proto.Checkpoint) (shards []proto.Shard, points []proto.Checkpoint) {
 	t.Helper()
 	in, err := NewReader([]string{file}, s, nil)
 	if err != nil {
@@ -110,7 +110,7 @@ func grouping(t *testing.T, file string, s proto.Settings, requests int, from pr
 	if err := in.Seek(from); err != nil {
 		t.Fatal(err)
 	}
-	r := rounder{m: proto.Manifest{Settings: s}, in: in, window: newWindow(smallWindow, 1<<20), cut: newCutter(s, 0, requests-int(from.Seq))}
+	r := rounder{m: proto.Manifest{Settings: s}, in: in, window: newWindow(smallWindow, 1<<20), cut: newCutter(s, 0, requests-int(from.Index))}
 	r.cut.index = from.Shard
 	emit := func(c cut) error {
 		shards = append(shards, c.shard)
@@ -153,15 +153,15 @@ func TestGroupByPrefix(t *testing.T) {
 	file := writeFile(t, "in", text.String())
 	s := proto.Settings{ShardSize: 32, ShardBytes: 64 << 10, Capacity: 4, GroupByPrefix: true}
 
-	shards, points := grouping(t, file, s, requests, proto.Point{})
+	shards, points := grouping(t, file, s, requests, proto.Checkpoint{})
 	seen, kinds := roaring.New(), 0
 	for _, shard := range shards {
 		here := map[string]bool{}
 		for i, r := range shard.Requests {
-			if !seen.CheckedAdd(r.Seq) {
-				t.Fatalf("request %d is in two shards", r.Seq)
+			if !seen.CheckedAdd(r.Index) {
+				t.Fatalf("request %d is in two shards", r.Index)
 			}
-			if i > 0 && r.Seq <= shard.Requests[i-1].Seq {
+			if i > 0 && r.Index <= shard.Requests[i-1].Index {
 				t.Fatalf("shard %s does not ascend", shard.ID)
 			}
 			beginning, _, _ := strings.Cut(string(r.Body), ": ")
@@ -182,7 +182,7 @@ func TestGroupByPrefix(t *testing.T) {
 	for _, point := range points {
 		rest, _ := grouping(t, file, s, requests, point)
 		if diff := cmp.Diff(outline(shards[point.Shard:]), outline(rest)); diff != "" {
-			t.Errorf("from request %d (-whole +from there):\n%.2000s", point.Seq, diff)
+			t.Errorf("from request %d (-whole +from there):\n%.2000s", point.Index, diff)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestYield(t *testing.T) {
 		}
 		slow = slow || pause > yieldTime/2 // this machine is, so that yielding may end
 		s := want[next]
-		msg := proto.EncodeShard("r", fmt.Sprint("m", s.Requests[0].Seq%3), s)
+		msg := proto.EncodeShard("r", fmt.Sprint("m", s.Requests[0].Index%3), s)
 		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}

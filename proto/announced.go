@@ -28,11 +28,11 @@ func (w WorkerInfo) Key() string {
 }
 
 // ReadWorker reads a worker's announcement under a key of [PresenceBucket]. Its error is
-// of the type [Unfit] where it cannot be true: sums are made of these numbers.
+// of the type [FieldError] where it cannot be true: sums are made of these numbers.
 func ReadWorker(key string, value []byte) (WorkerInfo, error) {
 	var w WorkerInfo
 	if len(value) > maxAnnouncement {
-		return WorkerInfo{}, NewUnfit("announcement", "%d bytes", len(value))
+		return WorkerInfo{}, NewFieldError("announcement", "%d bytes", len(value))
 	}
 	if err := json.Unmarshal(value, &w); err != nil {
 		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", Excerpt(key), ErrFormat, err)
@@ -50,39 +50,39 @@ func (w WorkerInfo) check(key string) error {
 	}
 	switch {
 	case key != w.Key():
-		return NewUnfit("id", "%q", Excerpt(w.ID))
+		return NewFieldError("id", "%q", Excerpt(w.ID))
 	case len(w.Name) > MaxWorkerName:
-		return NewUnfit("name", "%d bytes", len(w.Name))
+		return NewFieldError("name", "%d bytes", len(w.Name))
 	case slices.ContainsFunc(texts, func(t string) bool { return len(t) > maxText }):
-		return NewUnfit("announcement", "a text of more than %d bytes", maxText)
+		return NewFieldError("announcement", "a text of more than %d bytes", maxText)
 	case max(len(w.Models), len(w.ContextLength), len(w.Runs), len(w.GPU)) > maxListed:
-		return NewUnfit("announcement", "a list of more than %d", maxListed)
+		return NewFieldError("announcement", "a list of more than %d", maxListed)
 	case w.Slots < 0 || w.Slots > maxAtOnce:
-		return NewUnfit("slots", "%d", w.Slots)
+		return NewFieldError("slots", "%d", w.Slots)
 	case w.Concurrency < 0 || w.Concurrency > maxAtOnce:
-		return NewUnfit("concurrency", "%d", w.Concurrency)
+		return NewFieldError("concurrency", "%d", w.Concurrency)
 	case w.InFlight < 0 || w.InFlight > maxAtOnce || w.Done < 0:
-		return NewUnfit("in_flight", "%d, after %d requests", w.InFlight, w.Done)
+		return NewFieldError("in_flight", "%d, after %d requests", w.InFlight, w.Done)
 	case w.Shards != nil && (*w.Shards < 0 || *w.Shards > maxAtOnce):
-		return NewUnfit("shards", "%d", *w.Shards)
+		return NewFieldError("shards", "%d", *w.Shards)
 	case w.PerSecond < 0 || w.PerSecond > maxRate || w.LatencySeconds < 0 || w.LatencySeconds > maxSeconds:
-		return NewUnfit("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
+		return NewFieldError("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
 	}
 
 	for run, share := range w.Runs {
 		if CheckRunID(run) != nil || share.Requests < 0 || share.Redeliveries < 0 || !isAmount(share.EnergyJoules, maxJoules) {
-			return NewUnfit("runs", "%d requests of run %q", share.Requests, Excerpt(run))
+			return NewFieldError("runs", "%d requests of run %q", share.Requests, Excerpt(run))
 		}
 	}
 	for _, card := range w.GPU {
 		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
 			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
-			return NewUnfit("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
+			return NewFieldError("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
 		}
 	}
 	for model, length := range w.ContextLength {
 		if length < 0 {
-			return NewUnfit("context_length", "%d, of %q", length, Excerpt(model))
+			return NewFieldError("context_length", "%d, of %q", length, Excerpt(model))
 		}
 	}
 	return nil
@@ -98,7 +98,7 @@ func ReadCollector(value []byte) (CollectorInfo, error) {
 		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
 	}
 	if len(c.Host) > maxText || len(c.Output) > maxText || c == (CollectorInfo{}) {
-		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w", NewUnfit("output", "%q", Excerpt(c.String())))
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w", NewFieldError("output", "%q", Excerpt(c.String())))
 	}
 	return c, nil
 }

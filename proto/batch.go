@@ -24,8 +24,8 @@ const maxAttempts = 1 << 20
 
 // Batch is what the subject and the headers of a message of results say, checked.
 type Batch struct {
-	Shard string
-	Seqs  []uint32 // ascending
+	Shard   string
+	Indexes []uint32 // ascending
 	// Object has the lines, if the message does not.
 	Object string
 	// Source is the object that the shard came in, if it came in one.
@@ -37,40 +37,40 @@ type Batch struct {
 }
 
 // Batch reads the subject and the headers of a message of results. Its error is of the
-// type [Unfit] where they do not fit the run.
+// type [FieldError] where they do not fit the run.
 func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 	if err := b.checkShard(ResultsSubject(b.Run, h.Get(HeaderShard)), subject, h); err != nil {
 		return Batch{}, err
 	}
 	id, seqs, err := batchHeader(h, MaxShardSize)
 	if err != nil {
-		return Batch{}, &Unfit{Field: HeaderSeqs, Why: err.Error()}
+		return Batch{}, &FieldError{Field: HeaderIndexes, Why: err.Error()}
 	}
 	batch := Batch{
-		Shard:  id,
-		Seqs:   seqs,
-		Object: h.Get(HeaderObject),
-		Source: h.Get(HeaderSource),
-		Ending: isEnding(id),
-		prefix: `"batch_req_` + b.Run + "_",
+		Shard:   id,
+		Indexes: seqs,
+		Object:  h.Get(HeaderObject),
+		Source:  h.Get(HeaderSource),
+		Ending:  isEnding(id),
+		prefix:  `"batch_req_` + b.Run + "_",
 	}
 
 	switch {
 	case !batch.Ending && !isShardID(id):
-		return Batch{}, NewUnfit(HeaderShard, "%q is no shard's id", Excerpt(id))
+		return Batch{}, NewFieldError(HeaderShard, "%q is no shard's id", Excerpt(id))
 	case len(seqs) == 0:
-		return Batch{}, NewUnfit(HeaderSeqs, "it names no request")
+		return Batch{}, NewFieldError(HeaderIndexes, "it names no request")
 	case len(seqs) > MaxBatch && !batch.Ending:
-		return Batch{}, NewUnfit(HeaderSeqs, "%d requests, a message has at most %d", len(seqs), MaxBatch)
+		return Batch{}, NewFieldError(HeaderIndexes, "%d requests, a message has at most %d", len(seqs), MaxBatch)
 	case int64(seqs[len(seqs)-1]) >= int64(b.Requests):
-		return Batch{}, NewUnfit(HeaderSeqs, "request %d of %d", seqs[len(seqs)-1], b.Requests)
+		return Batch{}, NewFieldError(HeaderIndexes, "request %d of %d", seqs[len(seqs)-1], b.Requests)
 	}
 
 	if name, ok := strings.CutPrefix(batch.Object, "results-"+id+"-"); batch.Object != "" && (!ok || !IsToken(name)) {
-		return Batch{}, NewUnfit(HeaderObject, "%q is no object of results of shard %s", Excerpt(batch.Object), id)
+		return Batch{}, NewFieldError(HeaderObject, "%q is no object of results of shard %s", Excerpt(batch.Object), id)
 	}
 	if batch.Source != "" && batch.Source != ShardObject(id) {
-		return Batch{}, NewUnfit(HeaderSource, "%q is not the object of shard %s", Excerpt(batch.Source), id)
+		return Batch{}, NewFieldError(HeaderSource, "%q is not the object of shard %s", Excerpt(batch.Source), id)
 	}
 	return batch, nil
 }
@@ -78,11 +78,11 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 // checkShard holds the subject of a message about a shard against what it should be, and
 // the headers against what only a server adds.
 func (b Bounds) checkShard(want, subject string, h nats.Header) error {
-	if IsReply(h) {
-		return NewUnfit("headers", "it has a header that only a NATS server adds: a stored message was redirected to this subject")
+	if IsServerReply(h) {
+		return NewFieldError("headers", "it has a header that only a NATS server adds: a stored message was redirected to this subject")
 	}
 	if subject != want {
-		return NewUnfit("subject", "%q, and its headers say %q", Excerpt(subject), Excerpt(want))
+		return NewFieldError("subject", "%q, and its headers say %q", Excerpt(subject), Excerpt(want))
 	}
 	return nil
 }
@@ -102,8 +102,8 @@ var serverHeaders = []string{
 	"Description",
 }
 
-// IsReply reports whether a message has a header that only a server's answer has.
-func IsReply(h nats.Header) bool {
+// IsServerReply reports whether a message has a header that only a server's answer has.
+func IsServerReply(h nats.Header) bool {
 	for _, name := range serverHeaders {
 		if _, has := h[name]; has {
 			return true
@@ -114,39 +114,39 @@ func IsReply(h nats.Header) bool {
 
 // Lines cuts the batch's payload into its lines.
 func (b Batch) Lines(payload []byte) ([][]byte, error) {
-	lines, err := SplitLines(payload, len(b.Seqs))
+	lines, err := SplitLines(payload, len(b.Indexes))
 	if err != nil {
-		return nil, &Unfit{Field: "lines", Why: err.Error()}
+		return nil, &FieldError{Field: "lines", Why: err.Error()}
 	}
 	return lines, nil
 }
 
-// Line reads the i-th line of the batch. Its error is of the type [Unfit]; what could be
+// Line reads the i-th line of the batch. Its error is of the type [FieldError]; what could be
 // read of the line is returned with it, for it may name its sender.
 func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 	l, head, err := scanLine(s, line)
 	if err != nil {
-		return l, &Unfit{Field: "line", Why: err.Error()}
+		return l, &FieldError{Field: "line", Why: err.Error()}
 	}
 
-	seq := b.Seqs[i]
+	seq := b.Indexes[i]
 	switch {
 	case !b.isID(l.ID, seq):
-		return l, NewUnfit("id", "%q in the line of request %d", Excerpt(string(l.ID)), seq)
-	case l.Seq != int64(seq):
-		return l, NewUnfit("promptmill.seq", "%d in the line of request %d", l.Seq, seq)
+		return l, NewFieldError("id", "%q in the line of request %d", Excerpt(string(l.ID)), seq)
+	case l.Index != int64(seq):
+		return l, NewFieldError("promptmill.seq", "%d in the line of request %d", l.Index, seq)
 	case l.Status == 0 && !head.failed:
-		return l, NewUnfit("response", "neither an HTTP answer nor an error, of request %d", seq)
+		return l, NewFieldError("response", "neither an HTTP answer nor an error, of request %d", seq)
 	case l.Status != 0 && (l.Status < 100 || l.Status > 599):
-		return l, NewUnfit("response.status_code", "%d, of request %d", l.Status, seq)
+		return l, NewFieldError("response.status_code", "%d, of request %d", l.Status, seq)
 	case !l.Hashed:
-		return l, NewUnfit("promptmill.request_hash", "there is none, of request %d", seq)
+		return l, NewFieldError("promptmill.request_hash", "there is none, of request %d", seq)
 	case l.Attempts > maxAttempts:
-		return l, NewUnfit("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
+		return l, NewFieldError("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
 	case len(l.Worker) > MaxWorkerName:
-		return l, NewUnfit("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
+		return l, NewFieldError("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
 	case b.Ending != (l.ErrorCode == CodeCancelled || l.ErrorCode == CodeExpired):
-		return l, NewUnfit("error.code", "%q on shard %s, of request %d", Excerpt(l.ErrorCode), b.Shard, seq)
+		return l, NewFieldError("error.code", "%q on shard %s, of request %d", Excerpt(l.ErrorCode), b.Shard, seq)
 	}
 	return l, nil
 }
@@ -216,9 +216,9 @@ func Excerpt(text string) string {
 	return text
 }
 
-// FieldOf is what of a message an error says does not fit.
-func FieldOf(err error) string {
-	if u, ok := errors.AsType[*Unfit](err); ok {
+// ErrorField is what of a message an error says does not fit.
+func ErrorField(err error) string {
+	if u, ok := errors.AsType[*FieldError](err); ok {
 		return u.Field
 	}
 	return "object"

@@ -13,7 +13,7 @@ import (
 func batchOf(seqs ...uint32) *nats.Msg {
 	var lines []byte
 	for _, seq := range seqs {
-		lines = AppendResult(lines, Result{Run: "r", Seq: seq, CustomID: []byte(`"c"`), Status: 200, Body: []byte(`{}`), Worker: "w", Attempts: 1})
+		lines = AppendResult(lines, Result{Run: "r", Index: seq, CustomID: []byte(`"c"`), Status: 200, Body: []byte(`{}`), Worker: "w", Attempts: 1})
 	}
 	return EncodeResults("r", "0-1", seqs, lines)
 }
@@ -45,18 +45,18 @@ func TestBatchHeaders(t *testing.T) {
 		{"of a shard that came as an object", batchOf(3), set(HeaderSource, "work-0-1"), ""},
 		{"lines of an ending", batchOf(upTo(100)...), func(m *nats.Msg) { m.Subject = "pm.r.results.cancelled-1"; m.Header.Set(HeaderShard, "cancelled-1") }, ""},
 
-		{"another version", batchOf(3), set(HeaderVersion, "2"), HeaderSeqs},
+		{"another version", batchOf(3), set(HeaderVersion, "2"), HeaderIndexes},
 		{"a subject of another run", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.s.results.0-1" }, "subject"},
 		{"a subject of another shard", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.0-2" }, "subject"},
 		{"no shard", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderShard) }, "subject"},
 		{"a shard that is a word", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.x"; m.Header.Set(HeaderShard, "x") }, HeaderShard},
 		{"a shard's id in another form", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.0-01"; m.Header.Set(HeaderShard, "0-01") }, HeaderShard},
 		{"an ending that is none", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.failed-1"; m.Header.Set(HeaderShard, "failed-1") }, HeaderShard},
-		{"no numbers", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderSeqs) }, HeaderSeqs},
-		{"numbers that descend", batchOf(3), set(HeaderSeqs, "7,3"), HeaderSeqs},
-		{"a number twice", batchOf(3), set(HeaderSeqs, "3,3"), HeaderSeqs},
-		{"a number that the run does not have", batchOf(100), nil, HeaderSeqs},
-		{"more numbers than a message has", batchOf(upTo(MaxBatch + 1)...), nil, HeaderSeqs},
+		{"no numbers", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderIndexes) }, HeaderIndexes},
+		{"numbers that descend", batchOf(3), set(HeaderIndexes, "7,3"), HeaderIndexes},
+		{"a number twice", batchOf(3), set(HeaderIndexes, "3,3"), HeaderIndexes},
+		{"a number that the run does not have", batchOf(100), nil, HeaderIndexes},
+		{"more numbers than a message has", batchOf(upTo(MaxBatch + 1)...), nil, HeaderIndexes},
 		{"an object of another shard", batchOf(3), set(HeaderObject, "results-0-2-abc"), HeaderObject},
 		{"the input as its object", batchOf(3), set(HeaderObject, "input-0"), HeaderObject},
 		{"an object with a path", batchOf(3), set(HeaderObject, "results-0-1-../x"), HeaderObject},
@@ -73,12 +73,12 @@ func TestBatchHeaders(t *testing.T) {
 			}
 			batch, err := runOf100.Batch(tt.msg.Subject, tt.msg.Header)
 			if tt.field == "" && err == nil {
-				if batch.Shard != tt.msg.Header.Get(HeaderShard) || FormatSeqs(batch.Seqs) != tt.msg.Header.Get(HeaderSeqs) {
+				if batch.Shard != tt.msg.Header.Get(HeaderShard) || FormatIndexes(batch.Indexes) != tt.msg.Header.Get(HeaderIndexes) {
 					t.Errorf("Batch = %+v", batch)
 				}
 				return
 			}
-			if err == nil || FieldOf(err) != tt.field || !errors.Is(err, ErrFormat) {
+			if err == nil || ErrorField(err) != tt.field || !errors.Is(err, ErrFormat) {
 				t.Errorf("Batch: %v, want one about %q", err, tt.field)
 			}
 		})
@@ -125,10 +125,10 @@ func TestBatchLines(t *testing.T) {
 				t.Fatal(err)
 			}
 			l, err := batch.Line(new(Scanner), 0, lines[0])
-			if tt.field == "" && err == nil && l.Seq == 7 {
+			if tt.field == "" && err == nil && l.Index == 7 {
 				return
 			}
-			if err == nil || FieldOf(err) != tt.field {
+			if err == nil || ErrorField(err) != tt.field {
 				t.Errorf("Line: %v, want one about %q", err, tt.field)
 			}
 		})
@@ -139,7 +139,7 @@ func TestBatchLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, payload := range []string{"", "\n", good + "\n", good + "\n" + good, good + "\n" + good + "\n" + good + "\n"} {
-		if _, err := batch.Lines([]byte(payload)); FieldOf(err) != "lines" {
+		if _, err := batch.Lines([]byte(payload)); ErrorField(err) != "lines" {
 			t.Errorf("lines of %d bytes: %v", len(payload), err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestBatchLines(t *testing.T) {
 func TestBatchOfAnEnding(t *testing.T) {
 	t.Parallel()
 	for code, fits := range map[string]bool{CodeCancelled: true, CodeExpired: true, CodeTimeout: false} {
-		line := AppendResult(nil, Result{Run: "r", Seq: 7, CustomID: []byte(`"c"`), Err: &ResultError{Code: code}})
+		line := AppendResult(nil, Result{Run: "r", Index: 7, CustomID: []byte(`"c"`), Err: &ResultError{Code: code}})
 		msg := EncodeResults("r", EndingShard(StateExpired, 1), []uint32{7}, line)
 		batch, err := runOf100.Batch(msg.Subject, msg.Header)
 		if err != nil || !batch.Ending {
@@ -167,7 +167,7 @@ func TestBoundsShard(t *testing.T) {
 		return EncodeShard("r", "m", Shard{ID: "0-1", Requests: requests})
 	}
 	request := func(seq uint32) Request {
-		return Request{Seq: seq, CustomID: []byte(`"c"`), URL: "/v1/completions", Body: []byte(`{}`)}
+		return Request{Index: seq, CustomID: []byte(`"c"`), URL: "/v1/completions", Body: []byte(`{}`)}
 	}
 	elsewhere := request(3)
 	elsewhere.URL = "/admin"
@@ -206,7 +206,7 @@ func TestBoundsShard(t *testing.T) {
 
 func TestBoundsMark(t *testing.T) {
 	t.Parallel()
-	requests := []Request{{Seq: 3}, {Seq: 7}}
+	requests := []Request{{Index: 3}, {Index: 7}}
 	for _, tt := range []struct {
 		name   string
 		mark   string
@@ -227,12 +227,12 @@ func TestBoundsMark(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			msg := EncodeMark("r", "0-1", Mark{Alone: 3})
-			msg.Header.Set(HeaderMark, tt.mark)
+			msg := EncodeDeliveryNote("r", "0-1", DeliveryNote{Isolated: 3})
+			msg.Header.Set(HeaderDelivery, tt.mark)
 			if tt.change != nil {
 				tt.change(msg)
 			}
-			m, err := runOf100.Mark("0-1", msg.Subject, msg.Header, requests)
+			m, err := runOf100.DeliveryNote("0-1", msg.Subject, msg.Header, requests)
 			if tt.fits != (err == nil) || err != nil && !errors.Is(err, ErrFormat) {
 				t.Errorf("Mark = %+v, %v", m, err)
 			}
@@ -257,11 +257,11 @@ func TestDropped(t *testing.T) {
 // Whatever comes, what is taken for a line fits the numbers of the message.
 func FuzzBatch(f *testing.F) {
 	for _, msg := range []*nats.Msg{batchOf(7), batchOf(3, 7)} {
-		f.Add(msg.Subject, msg.Header.Get(HeaderShard), msg.Header.Get(HeaderSeqs), "", "", msg.Data)
+		f.Add(msg.Subject, msg.Header.Get(HeaderShard), msg.Header.Get(HeaderIndexes), "", "", msg.Data)
 	}
 	f.Add("pm.r.results.cancelled-1", "cancelled-1", "0-99", "results-cancelled-1-x", "work-0-1", []byte("{}\n"))
 	f.Fuzz(func(t *testing.T, subject, shard, seqs, object, source string, payload []byte) {
-		h := nats.Header{HeaderVersion: {Version}, HeaderShard: {shard}, HeaderSeqs: {seqs}, HeaderObject: {object}, HeaderSource: {source}}
+		h := nats.Header{HeaderVersion: {Version}, HeaderShard: {shard}, HeaderIndexes: {seqs}, HeaderObject: {object}, HeaderSource: {source}}
 		batch, err := runOf100.Batch(subject, h)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
@@ -269,7 +269,7 @@ func FuzzBatch(f *testing.F) {
 			}
 			return
 		}
-		if subject != "pm.r.results."+shard || len(batch.Seqs) == 0 || batch.Seqs[len(batch.Seqs)-1] > 99 {
+		if subject != "pm.r.results."+shard || len(batch.Indexes) == 0 || batch.Indexes[len(batch.Indexes)-1] > 99 {
 			t.Fatalf("Batch = %+v on %s", batch, subject)
 		}
 		lines, err := batch.Lines(payload)
@@ -278,8 +278,8 @@ func FuzzBatch(f *testing.F) {
 		}
 		for i, line := range lines {
 			l, err := batch.Line(new(Scanner), i, line)
-			if err == nil && l.Seq != int64(batch.Seqs[i]) {
-				t.Fatalf("line %q for request %d", line, batch.Seqs[i])
+			if err == nil && l.Index != int64(batch.Indexes[i]) {
+				t.Fatalf("line %q for request %d", line, batch.Indexes[i])
 			}
 		}
 	})
@@ -297,7 +297,7 @@ func FuzzParseManifest(f *testing.F) {
 			}
 			return
 		}
-		if m.Run != key || CheckRunID(m.Run) != nil || m.Input.Requests < 0 || m.Terms.KeepSeconds < 0 {
+		if m.Run != key || CheckRunID(m.Run) != nil || m.Input.Requests < 0 || m.Policy.KeepSeconds < 0 {
 			t.Fatalf("ParseManifest = %+v under %q", m, key)
 		}
 	})

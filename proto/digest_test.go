@@ -16,7 +16,7 @@ func TestRequestHash(t *testing.T) {
 		want    string
 	}{
 		{"a request", Request{CustomID: []byte(`"a"`), URL: "/v1/completions", Body: []byte(`{"model":"m","prompt":"hi"}`)}, "442a010c92852ad6"},
-		{"its number does not matter", Request{Seq: 7, CustomID: []byte(`"a"`), URL: "/v1/completions", Body: []byte(`{"model":"m","prompt":"hi"}`)}, "442a010c92852ad6"},
+		{"its number does not matter", Request{Index: 7, CustomID: []byte(`"a"`), URL: "/v1/completions", Body: []byte(`{"model":"m","prompt":"hi"}`)}, "442a010c92852ad6"},
 		{"a refused one", Request{CustomID: []byte(`"a"`), Refused: "a reason"}, "5271bc5453102389"},
 		{"refused for another reason", Request{CustomID: []byte(`"a"`), Refused: "another"}, "5271bc5453102389"},
 	} {

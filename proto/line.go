@@ -31,7 +31,7 @@ type Line struct {
 	ErrorCode string
 
 	// The rest is from our extras.
-	Seq       int64 // the request's number; -1 if they are not there
+	Index     int64 // the request's number; -1 if they are not there
 	Worker    []byte
 	Attempts  int64
 	Retried   []byte // [Result.Reasons], with commas between
@@ -55,7 +55,7 @@ type lineHead struct {
 }
 
 func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
-	l = Line{Seq: -1, LatencyMS: -1}
+	l = Line{Index: -1, LatencyMS: -1}
 	var sawResponse, sawError, failed bool
 	s.Reset(line)
 	for s.Enter(); s.Next(); {
@@ -230,7 +230,7 @@ func scanExtras(s *Scanner, l *Line) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "seq":
-			l.Seq = parseInt(s.Value())
+			l.Index = parseInt(s.Value())
 		case "worker":
 			l.Worker = Text(s.Value())
 		case "attempts":

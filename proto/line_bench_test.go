@@ -14,7 +14,7 @@ func chatLine(run string, seq uint32) []byte {
 		`"usage":{"prompt_tokens":120,"total_tokens":420,"completion_tokens":300,"prompt_tokens_details":null},"kv_transfer_params":null}`,
 		Quote(strings.Repeat("An answer of some length.\n", 37)))
 	return AppendResult(nil, Result{
-		Run: run, Seq: seq, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
+		Run: run, Index: seq, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
 		Worker: "gpu1", Attempts: 1, Queued: 40 * time.Millisecond, Latency: 2 * time.Second,
 	})
 }

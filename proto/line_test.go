@@ -24,7 +24,7 @@ func TestParseLine(t *testing.T) {
 	}
 	id := []byte(`"a\u0062"`)
 	ours := func(l Line) Line {
-		l.CustomID, l.Seq, l.Worker, l.Attempts, l.LatencyMS = id, 7, []byte(`box "1"`), 3, 2000
+		l.CustomID, l.Index, l.Worker, l.Attempts, l.LatencyMS = id, 7, []byte(`box "1"`), 3, 2000
 		l.RequestHash, l.Hashed = 0x123456789abcdef, true
 		l.ID = []byte(`"batch_req_r_7"`)
 		if l.Status > 0 {
@@ -70,13 +70,13 @@ func TestParseLine(t *testing.T) {
 		{"an answer that does not count", with(200, `{"choices":[{"finish_reason":"length"}]}`, fails(CodeSchemaMismatch)),
 			ours(Line{Status: 200, Finish: "length", ErrorCode: "schema_mismatch"})},
 		{"retries", with(200, `{}`, func(r *Result) { r.Reasons = []string{"503", "timeout"} }), ours(Line{OK: true, Status: 200, Retried: []byte("503,timeout")})},
-		{"a line of OpenAI's own", foreign(`"error":null,"response":{"body":{},"status_code":200}`), Line{CustomID: id, OK: true, Status: 200, Seq: -1, LatencyMS: -1}},
-		{"extras of somebody else", foreign(`"error":null,"response":{"status_code":200},"promptmill":{"worker":7,"retried":["503"]}`), Line{CustomID: id, OK: true, Status: 200, Seq: -1, LatencyMS: -1}},
-		{"an error that is a text", foreign(`"error":"no","response":{"status_code":200}`), Line{CustomID: id, Status: 200, ErrorCode: "unknown", Seq: -1, LatencyMS: -1}},
-		{"an error without a code", foreign(`"error":{"code":null},"response":null`), Line{CustomID: id, ErrorCode: "unknown", Seq: -1, LatencyMS: -1}},
-		{"a code that is a number", foreign(`"error":{"code":17},"response":null`), Line{CustomID: id, ErrorCode: "17", Seq: -1, LatencyMS: -1}},
-		{"neither an answer nor an error", foreign(`"error":null,"response":null`), Line{CustomID: id, ErrorCode: "unknown", Seq: -1, LatencyMS: -1}},
-		{"an error that is taken back", foreign(`"error":{"code":"x"},"error":null,"response":{"status_code":200}`), Line{CustomID: id, OK: true, Status: 200, Seq: -1, LatencyMS: -1}},
+		{"a line of OpenAI's own", foreign(`"error":null,"response":{"body":{},"status_code":200}`), Line{CustomID: id, OK: true, Status: 200, Index: -1, LatencyMS: -1}},
+		{"extras of somebody else", foreign(`"error":null,"response":{"status_code":200},"promptmill":{"worker":7,"retried":["503"]}`), Line{CustomID: id, OK: true, Status: 200, Index: -1, LatencyMS: -1}},
+		{"an error that is a text", foreign(`"error":"no","response":{"status_code":200}`), Line{CustomID: id, Status: 200, ErrorCode: "unknown", Index: -1, LatencyMS: -1}},
+		{"an error without a code", foreign(`"error":{"code":null},"response":null`), Line{CustomID: id, ErrorCode: "unknown", Index: -1, LatencyMS: -1}},
+		{"a code that is a number", foreign(`"error":{"code":17},"response":null`), Line{CustomID: id, ErrorCode: "17", Index: -1, LatencyMS: -1}},
+		{"neither an answer nor an error", foreign(`"error":null,"response":null`), Line{CustomID: id, ErrorCode: "unknown", Index: -1, LatencyMS: -1}},
+		{"an error that is taken back", foreign(`"error":{"code":"x"},"error":null,"response":{"status_code":200}`), Line{CustomID: id, OK: true, Status: 200, Index: -1, LatencyMS: -1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

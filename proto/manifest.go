@@ -28,16 +28,16 @@ const (
 // Manifest is all that the parts of a run must agree on. It is one JSON value under
 // the run's id in [RunsBucket], and the first frame of the run's journal.
 type Manifest struct {
-	Schema    int        `json:"schema"` // [ManifestSchema]
-	Run       string     `json:"run"`
-	State     State      `json:"state"`
-	CreatedAt time.Time  `json:"created_at"`
-	EndedAt   *time.Time `json:"ended_at,omitempty"`
-	Terms     Terms      `json:"terms"`
-	Input     Input      `json:"input"`
-	Settings  Settings   `json:"settings"`
-	Publish   Publish    `json:"publish"`
-	Counts    Counts     `json:"counts"`
+	Schema    int          `json:"schema"` // [ManifestSchema]
+	Run       string       `json:"run"`
+	State     State        `json:"state"`
+	CreatedAt time.Time    `json:"created_at"`
+	EndedAt   *time.Time   `json:"ended_at,omitempty"`
+	Policy    RunPolicy    `json:"terms"`
+	Input     Input        `json:"input"`
+	Settings  Settings     `json:"settings"`
+	Publish   PublishState `json:"publish"`
+	Counts    Counts       `json:"counts"`
 	// Output is where the run is collected to, as HOST:PATH without the suffixes of
 	// the files; empty until somebody has begun to.
 	Output string `json:"output,omitempty"`
@@ -48,8 +48,8 @@ type Manifest struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Terms are what the owner of a run wants of the bus, apart from its contents.
-type Terms struct {
+// RunPolicy are what the owner of a run wants of the bus, apart from its contents.
+type RunPolicy struct {
 	Priority  int        `json:"priority,omitempty"`   // workers take from the highest first
 	ExpiresAt *time.Time `json:"expires_at,omitempty"` // what has no answer by then fails
 	// KeepSeconds is how long the run stays on the bus after its end.
@@ -84,10 +84,10 @@ type Input struct {
 	// lines must be the same.
 	Digest  Digest `json:"digest"`
 	Invalid int    `json:"invalid"` // how many of them are refused lines
-	// Repeated lists the requests whose custom_id an earlier line has, as [FormatSeqs]
+	// DuplicateIDs lists the requests whose custom_id an earlier line has, as [FormatIndexes]
 	// does. They are refused too, but only validation, which has seen all ids, knows.
-	Repeated string         `json:"repeated,omitempty"`
-	Models   map[string]int `json:"models"` // requests for each model, refused lines not counted
+	DuplicateIDs string         `json:"repeated,omitempty"`
+	Models       map[string]int `json:"models"` // requests for each model, refused lines not counted
 	// Parameters are the sampling parameters of the requests, refused lines not counted.
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
 	// Stored says that the files are in the run's object store too, under the names
@@ -150,33 +150,33 @@ type Settings struct {
 	Capacity int `json:"capacity"`
 }
 
-// Publish is how far the producer has come.
+// PublishState is how far the producer has come.
 //
 // The sequence of the work stream is the count of the shards published: each is
 // published with the sequence that it must get, so a shard can be stored neither
 // twice nor out of order, whoever crashes. Round 0 publishes the whole input. Each
 // further round publishes the requests that ended nowhere, listed in an object of
 // the run's store.
-type Publish struct {
+type PublishState struct {
 	Round int `json:"round"`
-	// Base is the work stream's sequence before the round's first shard.
-	Base uint64 `json:"base"`
+	// FirstSequence is the work stream's sequence before the round's first shard.
+	FirstSequence uint64 `json:"base"`
 	// Missing names the object with the round's requests, a serialized Roaring
 	// bitmap; empty in round 0.
 	Missing string `json:"missing,omitempty"`
 	// Done says that all shards of the round are stored.
 	Done bool `json:"done"`
-	// Point is where the producer can go on cutting without reading the input from
+	// Checkpoint is where the producer can go on cutting without reading the input from
 	// the start. It may lag behind the stream.
-	Point Point `json:"point"`
+	Checkpoint Checkpoint `json:"point"`
 }
 
-// Point is a place in the input between two shards.
-type Point struct {
+// Checkpoint is a place in the input between two shards.
+type Checkpoint struct {
 	File   int    `json:"file"`   // index of the input file
 	Offset int64  `json:"offset"` // in its unpacked text
 	Line   int    `json:"line"`   // lines before it in this file
-	Seq    uint32 `json:"seq"`    // the next request's number
+	Index  uint32 `json:"seq"`    // the next request's number
 	Shard  uint64 `json:"shard"`  // the next shard's index in its round
 	Digest Digest `json:"digest"` // of the requests before the point
 }
@@ -185,7 +185,7 @@ type Point struct {
 type Counts struct {
 	Done             int   `json:"done"` // answered or failed
 	Failed           int   `json:"failed"`
-	NotRun           int   `json:"not_run"` // of those failed: refused, cancelled, expired
+	Skipped          int   `json:"not_run"` // of those failed: refused, cancelled, expired
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	Attempts         int64 `json:"attempts"`
@@ -199,7 +199,7 @@ type Counts struct {
 func (c *Counts) Add(d Counts) {
 	c.Done += d.Done
 	c.Failed += d.Failed
-	c.NotRun += d.NotRun
+	c.Skipped += d.Skipped
 	c.PromptTokens += d.PromptTokens
 	c.CompletionTokens += d.CompletionTokens
 	c.Attempts += d.Attempts
@@ -210,7 +210,7 @@ func (c *Counts) Add(d Counts) {
 // Minus is what c counts beyond d.
 func (c Counts) Minus(d Counts) Counts {
 	return Counts{
-		Done: c.Done - d.Done, Failed: c.Failed - d.Failed, NotRun: c.NotRun - d.NotRun,
+		Done: c.Done - d.Done, Failed: c.Failed - d.Failed, Skipped: c.Skipped - d.Skipped,
 		PromptTokens: c.PromptTokens - d.PromptTokens, CompletionTokens: c.CompletionTokens - d.CompletionTokens,
 		Attempts: c.Attempts - d.Attempts, Duplicates: c.Duplicates - d.Duplicates,
 		Dropped: c.Dropped - d.Dropped,
@@ -248,35 +248,35 @@ func (m Manifest) check(key string) error {
 	sum := 0
 	for _, n := range in.Models {
 		if n < 0 || n > in.Requests {
-			return NewUnfit("input.models", "%d of %d requests are for one model", n, in.Requests)
+			return NewFieldError("input.models", "%d of %d requests are for one model", n, in.Requests)
 		}
 		sum += n
 	}
 	switch {
 	case m.Run != key:
-		return NewUnfit("run", "it is under the key %q", Excerpt(key))
+		return NewFieldError("run", "it is under the key %q", Excerpt(key))
 	case !slices.Contains(states, m.State):
-		return NewUnfit("state", "%q is none", Excerpt(string(m.State)))
-	case m.Terms.KeepSeconds < 0 || m.Terms.KeepSeconds > maxSeconds:
-		return NewUnfit("terms.keep_seconds", "%d", m.Terms.KeepSeconds)
+		return NewFieldError("state", "%q is none", Excerpt(string(m.State)))
+	case m.Policy.KeepSeconds < 0 || m.Policy.KeepSeconds > maxSeconds:
+		return NewFieldError("terms.keep_seconds", "%d", m.Policy.KeepSeconds)
 	case m.Retries < 0:
-		return NewUnfit("retries", "%d", m.Retries)
+		return NewFieldError("retries", "%d", m.Retries)
 	case in.Requests < 0 || int64(in.Requests) > math.MaxUint32:
-		return NewUnfit("input.requests", "%d", in.Requests)
+		return NewFieldError("input.requests", "%d", in.Requests)
 	case in.Bytes < 0 || in.Invalid < 0 || in.Invalid > in.Requests || sum > in.Requests:
-		return NewUnfit("input", "%d bytes, %d of %d requests refused, %d with a model", in.Bytes, in.Invalid, in.Requests, sum)
+		return NewFieldError("input", "%d bytes, %d of %d requests refused, %d with a model", in.Bytes, in.Invalid, in.Requests, sum)
 	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Capacity < 0:
-		return NewUnfit("settings", "shards of %d requests or %d bytes, for %d at once", s.ShardSize, s.ShardBytes, s.Capacity)
+		return NewFieldError("settings", "shards of %d requests or %d bytes, for %d at once", s.ShardSize, s.ShardBytes, s.Capacity)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
-		return NewUnfit("settings.retry_truncated", "%g", s.RetryTruncated)
-	case p.Round < 0 || p.Point.File < 0 || p.Point.Offset < 0 || p.Point.Line < 0:
-		return NewUnfit("publish", "round %d, line %d of file %d, at byte %d", p.Round, p.Point.Line, p.Point.File, p.Point.Offset)
+		return NewFieldError("settings.retry_truncated", "%g", s.RetryTruncated)
+	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0:
+		return NewFieldError("publish", "round %d, line %d of file %d, at byte %d", p.Round, p.Checkpoint.Line, p.Checkpoint.File, p.Checkpoint.Offset)
 	case p.Missing != "" && !strings.HasPrefix(p.Missing, missingObject):
-		return NewUnfit("publish.missing", "%q is no list of requests", Excerpt(p.Missing))
+		return NewFieldError("publish.missing", "%q is no list of requests", Excerpt(p.Missing))
 	}
 	for _, f := range in.Files {
 		if f.Bytes < 0 {
-			return NewUnfit("input.files", "one of %d bytes", f.Bytes)
+			return NewFieldError("input.files", "one of %d bytes", f.Bytes)
 		}
 	}
 	return nil
@@ -290,9 +290,9 @@ var states = []State{
 
 const missingObject = "missing-"
 
-// MissingObject names the object with the requests of a round of publishing. unique makes
+// RetryObject names the object with the requests of a round of publishing. unique makes
 // it one that nothing ever replaces, since shards are cut by it.
-func MissingObject(round int, unique string) string {
+func RetryObject(round int, unique string) string {
 	return fmt.Sprintf("%s%d-%s", missingObject, round, unique)
 }
 

@@ -10,17 +10,17 @@ import (
 
 func TestMarks(t *testing.T) {
 	t.Parallel()
-	for _, m := range []Mark{
-		{Back: true, Deaths: map[uint32]int{}, Alone: -1},
-		{Back: true, Deaths: map[uint32]int{7: 1, 4_000_000_000: 2}, Alone: -1},
-		{Alone: 0},
-		{Alone: 4_000_000_000},
+	for _, m := range []DeliveryNote{
+		{Returned: true, Crashes: map[uint32]int{}, Isolated: -1},
+		{Returned: true, Crashes: map[uint32]int{7: 1, 4_000_000_000: 2}, Isolated: -1},
+		{Isolated: 0},
+		{Isolated: 4_000_000_000},
 	} {
-		msg := EncodeMark("r", "0-1", m)
-		if !IsMark(msg.Header) || msg.Subject != "pm.r.results.0-1" || len(msg.Data) != 0 {
+		msg := EncodeDeliveryNote("r", "0-1", m)
+		if !IsDeliveryNote(msg.Header) || msg.Subject != "pm.r.results.0-1" || len(msg.Data) != 0 {
 			t.Errorf("message %+v", msg)
 		}
-		got, err := ParseMark(msg.Header)
+		got, err := ParseDeliveryNote(msg.Header)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestMarks(t *testing.T) {
 			t.Errorf("mark (-want +got):\n%s", diff)
 		}
 	}
-	if IsMark(EncodeResults("r", "0-1", []uint32{1}, nil).Header) {
+	if IsDeliveryNote(EncodeResults("r", "0-1", []uint32{1}, nil).Header) {
 		t.Error("results are taken for a mark")
 	}
 }
@@ -38,14 +38,14 @@ func FuzzParseMark(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		m, err := ParseMark(nats.Header{HeaderMark: {text}})
+		m, err := ParseDeliveryNote(nats.Header{HeaderDelivery: {text}})
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Errorf("error %v", err)
 			}
 			return
 		}
-		again, err := ParseMark(EncodeMark("r", "0-0", m).Header)
+		again, err := ParseDeliveryNote(EncodeDeliveryNote("r", "0-0", m).Header)
 		if diff := cmp.Diff(m, again); err != nil || diff != "" {
 			t.Errorf("again: %v\n%s", err, diff)
 		}

@@ -26,11 +26,11 @@ const (
 	HeaderVersion = "Pm-Version"
 	// HeaderShard is the shard's id, as in the subject.
 	HeaderShard = "Pm-Shard"
-	// HeaderSeqs lists the request numbers of the payload's lines, in their order
-	// (see [FormatSeqs]).
-	HeaderSeqs = "Pm-Seqs"
+	// HeaderIndexes lists the request numbers of the payload's lines, in their order
+	// (see [FormatIndexes]).
+	HeaderIndexes = "Pm-Seqs"
 	// HeaderObject names what holds the payload, when it does not fit into a message: for a
-	// shard an object of the run's object store, for results an answer (see [bus.Answers]).
+	// shard an object of the run's object store, for results an answer (see [bus.AnswerStore]).
 	HeaderObject = "Pm-Object"
 	// HeaderSize is the length of the answer that holds the payload, in bytes.
 	HeaderSize = "Pm-Size"

@@ -20,8 +20,8 @@ var Endpoints = []string{
 
 // Request is one line of the input.
 type Request struct {
-	// Seq is the request's number in its run: dense, from 0.
-	Seq uint32
+	// Index is the request's number in its run: dense, from 0.
+	Index uint32
 	// CustomID is the caller's name for the request, as a JSON string with its
 	// quotes, just as it stood in the input.
 	CustomID []byte

@@ -37,7 +37,7 @@ type ResultError struct {
 // not count and the error that says why.
 type Result struct {
 	Run      string
-	Seq      uint32
+	Index    uint32
 	CustomID []byte // a JSON string with its quotes
 	// RequestHash is the [Request.Hash] of the request that was run.
 	RequestHash uint64
@@ -64,7 +64,7 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = append(dst, `{"id":"batch_req_`...)
 	dst = append(dst, r.Run...)
 	dst = append(dst, '_')
-	dst = strconv.AppendUint(dst, uint64(r.Seq), 10)
+	dst = strconv.AppendUint(dst, uint64(r.Index), 10)
 	dst = append(dst, `","custom_id":`...)
 	dst = append(dst, r.CustomID...)
 	if r.Err != nil && r.Status == 0 {
@@ -79,7 +79,7 @@ func AppendResult(dst []byte, r Result) []byte {
 			dst = append(dst, `"req_`...)
 			dst = append(dst, r.Run...)
 			dst = append(dst, '_')
-			dst = strconv.AppendUint(dst, uint64(r.Seq), 10)
+			dst = strconv.AppendUint(dst, uint64(r.Index), 10)
 			dst = append(dst, '"')
 		}
 		dst = append(dst, `,"body":`...)
@@ -97,7 +97,7 @@ func AppendResult(dst []byte, r Result) []byte {
 	}
 	dst = append(dst, extrasKey...)
 	dst = append(dst, `{"seq":`...)
-	dst = strconv.AppendUint(dst, uint64(r.Seq), 10)
+	dst = strconv.AppendUint(dst, uint64(r.Index), 10)
 	dst = append(dst, `,"worker":`...)
 	dst = append(dst, Quote(r.Worker)...)
 	dst = append(dst, `,"attempts":`...)
@@ -173,7 +173,7 @@ func EncodeResults(run, shard string, seqs []uint32, lines []byte) *nats.Msg {
 	msg := nats.NewMsg(ResultsSubject(run, shard))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, shard)
-	msg.Header.Set(HeaderSeqs, FormatSeqs(seqs))
+	msg.Header.Set(HeaderIndexes, FormatIndexes(seqs))
 	msg.Data = lines
 	return msg
 }

@@ -14,7 +14,7 @@ import (
 
 func result(body string) Result {
 	return Result{
-		Run: "r", Seq: 7, CustomID: []byte(`"a\u0062"`), Status: 200, Body: []byte(body),
+		Run: "r", Index: 7, CustomID: []byte(`"a\u0062"`), Status: 200, Body: []byte(body),
 		Worker: `box "1"`, Attempts: 3, Queued: 1500 * time.Millisecond, Latency: 2 * time.Second, RequestHash: 0x123456789abcdef,
 	}
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// ErrSeqs is returned for a list of request numbers that cannot be read.
-var ErrSeqs = errors.New("bad list of request numbers")
+// ErrIndexes is returned for a list of request numbers that cannot be read.
+var ErrIndexes = errors.New("bad list of request numbers")
 
-// FormatSeqs writes request numbers as comma-separated numbers and ranges, both
+// FormatIndexes writes request numbers as comma-separated numbers and ranges, both
 // ends included: "0-31,40". Numbers must ascend.
-func FormatSeqs(seqs []uint32) string {
+func FormatIndexes(seqs []uint32) string {
 	var b []byte
 	for i := 0; i < len(seqs); {
 		j := i
@@ -32,9 +32,9 @@ func FormatSeqs(seqs []uint32) string {
 	return string(b)
 }
 
-// ParseSeqs reads what [FormatSeqs] writes. It refuses lists that do not ascend and
+// ParseIndexes reads what [FormatIndexes] writes. It refuses lists that do not ascend and
 // lists of more than limit numbers, since a short text can name four billion of them.
-func ParseSeqs(s string, limit int) ([]uint32, error) {
+func ParseIndexes(s string, limit int) ([]uint32, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -44,19 +44,19 @@ func ParseSeqs(s string, limit int) ([]uint32, error) {
 		first, last, isRange := strings.Cut(part, "-")
 		from, err := strconv.ParseUint(first, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %q", ErrSeqs, part)
+			return nil, fmt.Errorf("%w: %q", ErrIndexes, part)
 		}
 		to := from
 		if isRange {
 			if to, err = strconv.ParseUint(last, 10, 32); err != nil || to <= from {
-				return nil, fmt.Errorf("%w: %q", ErrSeqs, part)
+				return nil, fmt.Errorf("%w: %q", ErrIndexes, part)
 			}
 		}
 		if from < next {
-			return nil, fmt.Errorf("%w: %q does not ascend", ErrSeqs, part)
+			return nil, fmt.Errorf("%w: %q does not ascend", ErrIndexes, part)
 		}
 		if to-from >= uint64(limit-len(seqs)) {
-			return nil, fmt.Errorf("%w: more than %d", ErrSeqs, limit)
+			return nil, fmt.Errorf("%w: more than %d", ErrIndexes, limit)
 		}
 		for seq := from; seq <= to; seq++ {
 			seqs = append(seqs, uint32(seq))

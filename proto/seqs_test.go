@@ -24,10 +24,10 @@ func TestSeqsRoundTrip(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(tt.text, FormatSeqs(tt.seqs)); diff != "" {
+			if diff := cmp.Diff(tt.text, FormatIndexes(tt.seqs)); diff != "" {
 				t.Errorf("FormatSeqs (-want +got):\n%s", diff)
 			}
-			got, err := ParseSeqs(tt.text, len(tt.seqs)) // the limit is inclusive
+			got, err := ParseIndexes(tt.text, len(tt.seqs)) // the limit is inclusive
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestParseSeqsRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got, err := ParseSeqs(tt.text, 10); !errors.Is(err, ErrSeqs) {
+			if got, err := ParseIndexes(tt.text, 10); !errors.Is(err, ErrIndexes) {
 				t.Errorf("ParseSeqs(%q) = %v, %v; want ErrSeqs", tt.text, got, err)
 			}
 		})
@@ -74,9 +74,9 @@ func FuzzParseSeqs(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string, limit int) {
 		limit = max(0, min(limit, 10_000)) // callers give sizes; a huge one only costs memory
-		seqs, err := ParseSeqs(s, limit)
+		seqs, err := ParseIndexes(s, limit)
 		if err != nil {
-			if !errors.Is(err, ErrSeqs) {
+			if !errors.Is(err, ErrIndexes) {
 				t.Fatalf("ParseSeqs(%q): %v does not wrap ErrSeqs", s, err)
 			}
 			return
@@ -89,8 +89,8 @@ func FuzzParseSeqs(f *testing.F) {
 				t.Fatalf("ParseSeqs(%q) does not ascend: %v", s, seqs)
 			}
 		}
-		text := FormatSeqs(seqs)
-		again, err := ParseSeqs(text, limit)
+		text := FormatIndexes(seqs)
+		again, err := ParseIndexes(text, limit)
 		if err != nil || !slices.Equal(again, seqs) {
 			t.Fatalf("%q is written as %q and read as %v, %v", s, text, again, err)
 		}

@@ -35,12 +35,12 @@ func EncodeShard(run, model string, s Shard) *nats.Msg {
 	seqs := make([]uint32, len(s.Requests))
 	for i, r := range s.Requests {
 		b.lines = AppendRequest(b.lines, r)
-		seqs[i] = r.Seq
+		seqs[i] = r.Index
 	}
 	msg := nats.NewMsg(WorkSubject(run, model, s.ID))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, s.ID)
-	msg.Header.Set(HeaderSeqs, FormatSeqs(seqs))
+	msg.Header.Set(HeaderIndexes, FormatIndexes(seqs))
 	b.packed = s2.EncodeSnappy(b.packed, b.lines)
 	msg.Data = bytes.Clone(b.packed)
 	return msg
@@ -73,7 +73,7 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 		if err != nil {
 			return Shard{}, fmt.Errorf("shard %s: line %d: %w: %w", id, len(s.Requests)+1, ErrFormat, err)
 		}
-		r.Seq = seqs[len(s.Requests)]
+		r.Index = seqs[len(s.Requests)]
 		s.Requests = append(s.Requests, r)
 	}
 	if len(s.Requests) != len(seqs) {
@@ -83,17 +83,17 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 }
 
 // Shard reads a shard for a model, as [DecodeShard] does, and holds it against the run.
-// Its error is of the type [Unfit] where the shard does not fit.
+// Its error is of the type [FieldError] where the shard does not fit.
 func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Shard, error) {
 	id := h.Get(HeaderShard)
 	if err := b.checkShard(WorkSubject(b.Run, model, id), subject, h); err != nil {
 		return Shard{}, err
 	}
 	if !isShardID(id) {
-		return Shard{}, NewUnfit(HeaderShard, "%q is no shard's id", Excerpt(id))
+		return Shard{}, NewFieldError(HeaderShard, "%q is no shard's id", Excerpt(id))
 	}
 	if name := h.Get(HeaderObject); name != "" && name != ShardObject(id) {
-		return Shard{}, NewUnfit(HeaderObject, "%q is not the object of shard %s", Excerpt(name), id)
+		return Shard{}, NewFieldError(HeaderObject, "%q is not the object of shard %s", Excerpt(name), id)
 	}
 
 	s, err := DecodeShard(h, payload)
@@ -101,10 +101,10 @@ func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Sha
 		return Shard{}, err
 	}
 	if len(s.Requests) == 0 {
-		return Shard{}, NewUnfit(HeaderSeqs, "shard %s names no request", id)
+		return Shard{}, NewFieldError(HeaderIndexes, "shard %s names no request", id)
 	}
-	if last := s.Requests[len(s.Requests)-1].Seq; int64(last) >= int64(b.Requests) {
-		return Shard{}, NewUnfit(HeaderSeqs, "request %d of %d", last, b.Requests)
+	if last := s.Requests[len(s.Requests)-1].Index; int64(last) >= int64(b.Requests) {
+		return Shard{}, NewFieldError(HeaderIndexes, "request %d of %d", last, b.Requests)
 	}
 	return s, nil
 }
@@ -125,9 +125,9 @@ func batchHeader(h nats.Header, limit int) (id string, seqs []uint32, err error)
 	if id == "" {
 		return "", nil, fmt.Errorf("%w: no %s header", ErrFormat, HeaderShard)
 	}
-	seqs, err = ParseSeqs(h.Get(HeaderSeqs), limit)
+	seqs, err = ParseIndexes(h.Get(HeaderIndexes), limit)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s of shard %s: %w: %w", HeaderSeqs, id, ErrFormat, err)
+		return "", nil, fmt.Errorf("%s of shard %s: %w: %w", HeaderIndexes, id, ErrFormat, err)
 	}
 	return id, seqs, nil
 }

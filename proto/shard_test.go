@@ -103,17 +103,17 @@ func TestShardRoundTrip(t *testing.T) {
 	t.Parallel()
 	big := []byte(`{"prompt":"` + strings.Repeat("text ", 2<<20) + `"}`)
 	want := Shard{ID: ShardID(2, 17), Requests: []Request{
-		{Seq: 3, CustomID: []byte(`"refused\n"`), Refused: "line 4:\n\"broken\""},
-		{Seq: 4, CustomID: []byte(`"big"`), URL: "/v1/completions", Body: big},
+		{Index: 3, CustomID: []byte(`"refused\n"`), Refused: "line 4:\n\"broken\""},
+		{Index: 4, CustomID: []byte(`"big"`), URL: "/v1/completions", Body: big},
 	}}
 	for i, body := range oddBodies {
-		want.Requests = append(want.Requests, Request{Seq: uint32(100 + 2*i), CustomID: []byte(`"x"`), URL: "/v1/score", Body: []byte(body)})
+		want.Requests = append(want.Requests, Request{Index: uint32(100 + 2*i), CustomID: []byte(`"x"`), URL: "/v1/score", Body: []byte(body)})
 	}
 	msg := EncodeShard("run", "model/x", want)
 	if msg.Subject != WorkSubject("run", "model/x", "2-17") {
 		t.Errorf("subject %s", msg.Subject)
 	}
-	if got := msg.Header.Get(HeaderSeqs); got != "3-4,100,102,104,106" {
+	if got := msg.Header.Get(HeaderIndexes); got != "3-4,100,102,104,106" {
 		t.Errorf("numbers %s", got)
 	}
 	got, err := DecodeShard(msg.Header, msg.Data)
@@ -132,8 +132,8 @@ func TestShardRoundTrip(t *testing.T) {
 func TestDecodeShardErrors(t *testing.T) {
 	t.Parallel()
 	good := EncodeShard("run", "m", Shard{ID: "0-0", Requests: []Request{
-		{Seq: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{}`)},
-		{Seq: 2, CustomID: []byte(`"b"`), URL: "/v1/score", Body: []byte(`{}`)},
+		{Index: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{}`)},
+		{Index: 2, CustomID: []byte(`"b"`), URL: "/v1/score", Body: []byte(`{}`)},
 	}})
 	pack := func(text string) []byte { return s2.EncodeSnappy(nil, []byte(text)) }
 	for _, tt := range []struct {
@@ -144,18 +144,18 @@ func TestDecodeShardErrors(t *testing.T) {
 		{"another version", HeaderVersion, "2", good.Data, `message version "2"`},
 		{"no version", HeaderVersion, "", good.Data, `message version ""`},
 		{"no shard id", HeaderShard, "", good.Data, "no Pm-Shard header"},
-		{"unreadable numbers", HeaderSeqs, "2-1", good.Data, "Pm-Seqs of shard 0-0"},
-		{"too many numbers", HeaderSeqs, "0-4096", good.Data, "more than 4096"},
-		{"fewer numbers than lines", HeaderSeqs, "1", good.Data, "more lines than numbers"},
-		{"more numbers than lines", HeaderSeqs, "1-3", good.Data, "2 lines for 3 numbers"},
-		{"not packed", HeaderSeqs, "1-2", []byte("plain"), "unpack"},
-		{"cut off", HeaderSeqs, "1-2", good.Data[:len(good.Data)-3], "unpack"},
-		{"a line that is no request", HeaderSeqs, "1", pack("{}\n"), "line 1"},
-		{"a line that is no JSON", HeaderSeqs, "1", pack("{"), "line 1"},
+		{"unreadable numbers", HeaderIndexes, "2-1", good.Data, "Pm-Seqs of shard 0-0"},
+		{"too many numbers", HeaderIndexes, "0-4096", good.Data, "more than 4096"},
+		{"fewer numbers than lines", HeaderIndexes, "1", good.Data, "more lines than numbers"},
+		{"more numbers than lines", HeaderIndexes, "1-3", good.Data, "2 lines for 3 numbers"},
+		{"not packed", HeaderIndexes, "1-2", []byte("plain"), "unpack"},
+		{"cut off", HeaderIndexes, "1-2", good.Data[:len(good.Data)-3], "unpack"},
+		{"a line that is no request", HeaderIndexes, "1", pack("{}\n"), "line 1"},
+		{"a line that is no JSON", HeaderIndexes, "1", pack("{"), "line 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderSeqs: {"1-2"}}
+			h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderIndexes: {"1-2"}}
 			h.Set(tt.header, tt.value)
 			_, err := DecodeShard(h, tt.payload)
 			if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), tt.want) {
@@ -172,7 +172,7 @@ func TestDecodeShardErrors(t *testing.T) {
 func TestDecodeShardLimitsMemory(t *testing.T) {
 	t.Parallel()
 	bomb := func(size int) []byte { return s2.EncodeSnappy(nil, bytes.Repeat([]byte{'\n'}, size)) }
-	h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderSeqs: {"1"}}
+	h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderIndexes: {"1"}}
 	if _, err := DecodeShard(h, bomb(maxShard+1)); !errors.Is(err, ErrFormat) || !errors.Is(err, s2.ErrTooLarge) {
 		t.Errorf("error %v; want that it is too large", err)
 	}
@@ -184,15 +184,15 @@ func TestDecodeShardLimitsMemory(t *testing.T) {
 
 func FuzzDecodeShard(f *testing.F) {
 	good := EncodeShard("run", "m", Shard{ID: "0-0", Requests: []Request{
-		{Seq: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{"a":1}`)},
-		{Seq: 5, CustomID: []byte(`"b"`), Refused: "why"},
+		{Index: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{"a":1}`)},
+		{Index: 5, CustomID: []byte(`"b"`), Refused: "why"},
 	}})
 	f.Add("1", "0-0", "1,5", good.Data)
 	f.Add("1", "0-0", "1-5", good.Data)
 	f.Add("2", "", "x", []byte("plain"))
 	f.Add("1", "0-0", "", []byte{})
 	f.Fuzz(func(t *testing.T, version, id, seqs string, payload []byte) {
-		s, err := DecodeShard(nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderSeqs: {seqs}}, payload)
+		s, err := DecodeShard(nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderIndexes: {seqs}}, payload)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatalf("%v does not wrap ErrFormat", err)
@@ -201,10 +201,10 @@ func FuzzDecodeShard(f *testing.F) {
 		}
 		numbers := make([]uint32, len(s.Requests))
 		for i, r := range s.Requests {
-			numbers[i] = r.Seq
+			numbers[i] = r.Index
 		}
-		want, _ := ParseSeqs(seqs, MaxShardSize)
-		if FormatSeqs(numbers) != FormatSeqs(want) || s.ID != id {
+		want, _ := ParseIndexes(seqs, MaxShardSize)
+		if FormatIndexes(numbers) != FormatIndexes(want) || s.ID != id {
 			t.Fatalf("shard %s with %v from the headers %q, %q", s.ID, numbers, id, seqs)
 		}
 	})

@@ -5,22 +5,22 @@ import (
 	"sync"
 )
 
-// Unfit is the error for a message that does not fit what its receiver knows. It counts
+// FieldError is the error for a message that does not fit what its receiver knows. It counts
 // as [ErrFormat].
-type Unfit struct {
+type FieldError struct {
 	Field string // what of the message, such as "shard"
 	Why   string
 }
 
 // Error implements error.
-func (u *Unfit) Error() string { return u.Field + ": " + u.Why }
+func (u *FieldError) Error() string { return u.Field + ": " + u.Why }
 
 // Is reports whether target is [ErrFormat].
-func (u *Unfit) Is(target error) bool { return target == ErrFormat }
+func (u *FieldError) Is(target error) bool { return target == ErrFormat }
 
-// NewUnfit returns the error for a field of a message; format and args say why.
-func NewUnfit(field, format string, args ...any) error {
-	return &Unfit{Field: field, Why: fmt.Sprintf(format, args...)}
+// NewFieldError returns the error for a field of a message; format and args say why.
+func NewFieldError(field, format string, args ...any) error {
+	return &FieldError{Field: field, Why: fmt.Sprintf(format, args...)}
 }
 
 // maxSenders bounds what [Dropped] remembers, since senders choose their names.
@@ -35,7 +35,7 @@ type Dropped struct {
 	known map[string]bool
 }
 
-// Add counts a message. field is the [Unfit.Field] of its error.
+// Add counts a message. field is the [FieldError.Field] of its error.
 func (d *Dropped) Add(field, sender string) (first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

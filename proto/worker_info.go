@@ -59,10 +59,10 @@ type WorkerInfo struct {
 	// Runs are what it has spent on each run since it began. One that has ended may be
 	// left out, and begins at nothing should it go on; one that is gone from the bus has
 	// to be, since its id may be used again.
-	Runs map[string]RunShare `json:"runs,omitempty"`
+	Runs map[string]RunUsage `json:"runs,omitempty"`
 
-	// Heard is when the bus got the announcement.
-	Heard time.Time `json:"-"`
+	// ReceivedAt is when the bus got the announcement.
+	ReceivedAt time.Time `json:"-"`
 }
 
 // ServerMemory is what a model server has the GPUs' memory for, in bytes. What is null is
@@ -73,8 +73,8 @@ type ServerMemory struct {
 	Graphs  *int64 `json:"graphs"` // CUDA graphs
 }
 
-// RunShare is what a worker has spent on a run.
-type RunShare struct {
+// RunUsage is what a worker has spent on a run.
+type RunUsage struct {
 	// Requests are those that the model server had and that ended at this worker,
 	// answered or failed.
 	Requests int64 `json:"requests"`

@@ -29,7 +29,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 	for {
 		info := w.announcement()
 		info.Since, info.PerSecond = since, perSecond
-		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.Worker(ctx, info) })
+		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.Heartbeat(ctx, info) })
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Debug().Err(err).Msg("announce the worker")
 		}
@@ -42,7 +42,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 			// Not for long: it would be gone by itself.
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
-			if err := p.WorkerGone(last, w.id); err != nil {
+			if err := p.RemoveWorker(last, w.id); err != nil {
 				w.cfg.Log.Debug().Err(err).Msg("take back the announcement")
 			}
 			return

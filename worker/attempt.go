@@ -89,7 +89,7 @@ func (w *Worker) awaitModel(t *task, j judged) bool {
 	if now.Sub(t.loading) > loadingMost {
 		return false
 	}
-	w.cfg.Log.Debug().Uint32("seq", t.Seq).Str("reason", j.reason).Msg("the server loads the model; trying again")
+	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Msg("the server loads the model; trying again")
 	w.later(t, max(j.after, backoff(1)))
 	return true
 }
@@ -170,7 +170,7 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 	if wait > budgetPatience {
 		w.sayBroken(j)
 	}
-	w.cfg.Log.Debug().Uint32("seq", t.Seq).Str("reason", j.reason).Int("attempt", t.attempts).Dur("wait_ms", wait).Msg("retry")
+	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Int("attempt", t.attempts).Dur("wait_ms", wait).Msg("retry")
 	w.later(t, wait)
 }
 

@@ -24,7 +24,7 @@ type bench struct {
 	t    *testing.T
 	node nats.InProcessConnProvider // the bus, for further connections
 	js   jetstream.JetStream
-	runs *bus.Runs
+	runs *bus.RunStore
 	cfg  Config
 
 	longPull time.Duration // of the worker; 0: as usual
@@ -69,7 +69,7 @@ func (b *bench) at(url string) *bench {
 
 func (b *bench) makeBuckets() {
 	b.t.Helper()
-	if err := bus.MakeBuckets(b.t.Context(), b.js, bus.Limits{}); err != nil {
+	if err := bus.CreateBuckets(b.t.Context(), b.js, bus.Limits{}); err != nil {
 		b.t.Fatal(err)
 	}
 	runs, err := bus.OpenRuns(b.t.Context(), b.js)
@@ -90,8 +90,8 @@ func (b *bench) makeStreams(run string, priority int, models ...string) proto.Ma
 	b.t.Helper()
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress,
-		Terms: proto.Terms{Priority: priority},
-		Input: proto.Input{Requests: 1 << 20, Models: map[string]int{}},
+		Policy: proto.RunPolicy{Priority: priority},
+		Input:  proto.Input{Requests: 1 << 20, Models: map[string]int{}},
 	}
 	for _, model := range models {
 		m.Input.Models[model] = 1
@@ -120,7 +120,7 @@ func (b *bench) publish(id string, requests ...proto.Request) {
 func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
 	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
-	if err := bus.NewObjects(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
+	if err := bus.NewObjectStore(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
 		b.t.Fatal(err)
 	}
 	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
@@ -140,7 +140,7 @@ func (b *bench) fill(run, model string, first, end, size uint32) {
 func questions(run, model string, first, last uint32) (requests []proto.Request) {
 	for seq := first; seq <= last; seq++ {
 		requests = append(requests, proto.Request{
-			Seq: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), URL: "/v1/chat/completions",
+			Index: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), URL: "/v1/chat/completions",
 			Body: fmt.Appendf(nil, `{"model":%q,"messages":[{"role":"user","content":"%s question %d"}]}`, model, run, seq),
 		})
 	}
@@ -194,14 +194,14 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 	b.t.Helper()
 	got := map[uint32][]string{}
 	for _, msg := range b.resultMessages(run) {
-		if proto.IsMark(msg.Header) {
+		if proto.IsDeliveryNote(msg.Header) {
 			continue
 		}
-		seqs, err := proto.ParseSeqs(msg.Header.Get(proto.HeaderSeqs), proto.MaxShardSize)
+		seqs, err := proto.ParseIndexes(msg.Header.Get(proto.HeaderIndexes), proto.MaxShardSize)
 		if err != nil || len(seqs) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
 			continue // a test put it there
 		}
-		payload, err := bus.NewAnswers(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
+		payload, err := bus.NewAnswerStore(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
 		if err != nil {
 			b.t.Fatal(err)
 		}

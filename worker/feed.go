@@ -22,11 +22,11 @@ type feed struct {
 	run      string
 	bounds   proto.Bounds
 	priority int
-	models   []string     // of the run
-	largest  int          // requests in a shard of it, at most
-	grouped  bool         // those that begin alike share a prompt cache
-	objects  *bus.Objects // of its requests
-	answers  *bus.Answers
+	models   []string         // of the run
+	largest  int              // requests in a shard of it, at most
+	grouped  bool             // those that begin alike share a prompt cache
+	objects  *bus.ObjectStore // of its requests
+	answers  *bus.AnswerStore
 	results  jetstream.Stream // looked up before the first pull
 	sources  map[string]*source
 	schema   *answer.Schema // that answers must match; nil: any
@@ -115,7 +115,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				w.feeds.runs[run] = f
 				w.cfg.Log.Debug().Str("run", run).Msg("a run to work for")
 			}
-			f.priority = m.Terms.Priority
+			f.priority = m.Policy.Priority
 			f.paused.Store(false)
 			f.published.Store(m.Publish.Done)
 		}
@@ -126,7 +126,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 func (w *Worker) newFeed(m proto.Manifest) *feed {
 	f := &feed{
 		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated, grouped: m.Settings.GroupByPrefix,
-		objects: bus.NewObjects(w.cfg.JS, m.Run), answers: bus.NewAnswers(w.cfg.JS, m.Run), sources: map[string]*source{},
+		objects: bus.NewObjectStore(w.cfg.JS, m.Run), answers: bus.NewAnswerStore(w.cfg.JS, m.Run), sources: map[string]*source{},
 	}
 	if len(m.Settings.Schema) > 0 {
 		var err error
@@ -434,7 +434,7 @@ func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstre
 		}
 	}()
 	payload, err := f.payload(busCtx, msg)
-	if bus.Lost(err) {
+	if bus.IsUnrecoverable(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
 		msg.TermWithReason("its object is lost")
 		return nil, nil
@@ -447,7 +447,7 @@ func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstre
 	shard, err := f.bounds.Shard(model, msg.Subject(), msg.Headers(), payload)
 	if err != nil {
 		// Nobody can ever run it. Its requests are found missing, and published again.
-		if w.dropped.Add(proto.FieldOf(err), f.run) {
+		if w.dropped.Add(proto.ErrorField(err), f.run) {
 			log.Error().Err(err).Msg("dropped a shard that does not fit its run; more of this kind are only counted")
 		}
 		msg.TermWithReason("does not fit its run: " + err.Error())

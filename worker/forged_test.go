@@ -18,7 +18,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 	t.Parallel()
 	lines := func(id string, seqs ...uint32) (text []byte) {
 		for _, seq := range seqs {
-			text = proto.AppendResult(text, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, id, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
+			text = proto.AppendResult(text, proto.Result{Run: "r", Index: seq, CustomID: fmt.Appendf(nil, id, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
 		}
 		return text
 	}
@@ -28,8 +28,8 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 		return msg
 	}
 	mark := func(text string) *nats.Msg {
-		msg := proto.EncodeMark("r", "0-0", proto.Mark{Back: true})
-		msg.Header.Set(proto.HeaderMark, text)
+		msg := proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Returned: true})
+		msg.Header.Set(proto.HeaderDelivery, text)
 		return msg
 	}
 	for _, tt := range []struct {
@@ -96,7 +96,7 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 			m.Header.Set(proto.HeaderShard, "cancelled-1")
 		})},
 		{"the object of another shard", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "input-0") })},
-		{"a line too few", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderSeqs, "0-4") })},
+		{"a line too few", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderIndexes, "0-4") })},
 		{"an answer of a server", shard(func(m *nats.Msg) { m.Header.Set("Nats-Stream", "x") })},
 		{"no shard", shard(func(m *nats.Msg) { m.Data = bytes.Repeat([]byte("x"), 100) })},
 	} {

@@ -400,7 +400,7 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 			var requests []proto.Request
 			for i := range documents * questions {
 				requests = append(requests, proto.Request{
-					Seq: uint32(i), CustomID: fmt.Appendf(nil, `"c%d"`, i), URL: "/v1/chat/completions",
+					Index: uint32(i), CustomID: fmt.Appendf(nil, `"c%d"`, i), URL: "/v1/chat/completions",
 					Body: ask(string(rune('A'+i/questions)), i%questions),
 				})
 			}

@@ -143,7 +143,7 @@ func (h *held) start(requests []proto.Request, past past) {
 			shard:   h,
 			arrived: now,
 			first:   now,
-			deaths:  past.deathsOf(r.Seq),
+			deaths:  past.deathsOf(r.Index),
 		}
 	}
 	if h.feed.grouped {
@@ -153,8 +153,8 @@ func (h *held) start(requests []proto.Request, past past) {
 		switch {
 		case t.Refused != "":
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}}, 0)
-		case past.poison(t.Seq):
-			t.poisoned("the worker", max(past.lost, past.alone[t.Seq]))
+		case past.poison(t.Index):
+			t.poisoned("the worker", max(past.lost, past.alone[t.Index]))
 		case t.deaths > 0:
 			h.w.suspects.add(t)
 			h.w.queue.nudge()
@@ -174,7 +174,7 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 	if t.path != nil {
 		w.queue.leave(t)
 	}
-	r.Run, r.Seq, r.CustomID, r.RequestHash = t.shard.feed.run, t.Seq, t.CustomID, t.hash
+	r.Run, r.Index, r.CustomID, r.RequestHash = t.shard.feed.run, t.Index, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = w.cfg.Name, t.attempts, t.reasons
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
 	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
@@ -184,7 +184,7 @@ func (t *task) finish(r proto.Result, latency time.Duration) {
 		w.shares.ended(t.shard.feed.run)
 	}
 	size := len(r.Body) + len(r.CustomID) + len(r.Run) + len(r.RequestID) + len(r.Worker) + 256
-	t.shard.lines <- outcome{seq: t.Seq, line: proto.AppendResult(make([]byte, 0, size), r)}
+	t.shard.lines <- outcome{seq: t.Index, line: proto.AppendResult(make([]byte, 0, size), r)}
 }
 
 // handBack ends a task without a result, so that another worker runs it.
@@ -193,7 +193,7 @@ func (t *task) handBack() {
 	if t.path != nil {
 		t.shard.w.queue.leave(t)
 	}
-	t.shard.lines <- outcome{seq: t.Seq, deaths: t.deaths}
+	t.shard.lines <- outcome{seq: t.Index, deaths: t.deaths}
 }
 
 // publish sends the batch to the results stream without waiting.

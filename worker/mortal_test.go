@@ -202,7 +202,7 @@ func TestShardThatKillsWorkers(t *testing.T) {
 		b.take("r", "m").Nak()
 	}
 	for _, seq := range []int64{3, 5, 5} {
-		if _, err := b.js.PublishMsg(t.Context(), proto.EncodeMark("r", "0-0", proto.Mark{Alone: seq})); err != nil {
+		if _, err := b.js.PublishMsg(t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: seq})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -259,7 +259,7 @@ func TestVanishedOnceIsNoPoison(t *testing.T) {
 	// Two model servers of a worker die while they have it; then it is run alone, and the
 	// bus gives it to another, which has not heard of the first one for a while.
 	b.take("r", "m").Nak()
-	if _, err := b.js.PublishMsg(t.Context(), proto.EncodeMark("r", "0-0", proto.Mark{Alone: 0})); err != nil {
+	if _, err := b.js.PublishMsg(t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: 0})); err != nil {
 		t.Fatal(err)
 	}
 	last := b.at(serve(t, sim.New(sim.Config{})))

@@ -82,15 +82,15 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return p.done[r.Seq] }), p, nil
+	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return p.done[r.Index] }), p, nil
 }
 
 // read takes in a message of the shard's results subject. What it says keeps requests from
 // being run, so it is held against the shard, and what the collector drops counts for
 // nothing. It returns an error if the message could be read another time.
 func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, requests []proto.Request) error {
-	if proto.IsMark(msg.Header) {
-		mark, err := h.feed.bounds.Mark(h.id, msg.Subject, msg.Header, requests)
+	if proto.IsDeliveryNote(msg.Header) {
+		mark, err := h.feed.bounds.DeliveryNote(h.id, msg.Subject, msg.Header, requests)
 		if err != nil {
 			h.drop(msg.Subject, nil, err)
 			return nil
@@ -100,7 +100,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 	}
 
 	batch, lines, err := h.open(ctx, msg)
-	if bus.Lost(err) {
+	if bus.IsUnrecoverable(err) {
 		h.drop(msg.Subject, nil, err)
 		return nil
 	}
@@ -108,7 +108,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 		return err
 	}
 	var scan proto.Scanner
-	for i, seq := range batch.Seqs {
+	for i, seq := range batch.Indexes {
 		line, err := batch.Line(&scan, i, lines[i])
 		if err == nil {
 			err = answers(requests, seq, line)
@@ -138,14 +138,14 @@ func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch pro
 
 // answers says why a line cannot be the result of a request of the shard, or nil.
 func answers(requests []proto.Request, seq uint32, line proto.Line) error {
-	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int { return cmp.Compare(r.Seq, seq) })
+	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int { return cmp.Compare(r.Index, seq) })
 	switch {
 	case !found:
-		return &proto.Unfit{Field: proto.HeaderSeqs, Why: fmt.Sprintf("the shard has no request %d", seq)}
+		return &proto.FieldError{Field: proto.HeaderIndexes, Why: fmt.Sprintf("the shard has no request %d", seq)}
 	case !proto.SameText(line.CustomID, requests[i].CustomID):
-		return &proto.Unfit{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
+		return &proto.FieldError{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
 	case line.RequestHash != requests[i].Hash():
-		return &proto.Unfit{Field: "promptmill.request_hash", Why: fmt.Sprintf("that of another request than %d", seq)}
+		return &proto.FieldError{Field: "promptmill.request_hash", Why: fmt.Sprintf("that of another request than %d", seq)}
 	}
 	return nil
 }
@@ -153,20 +153,20 @@ func answers(requests []proto.Request, seq uint32, line proto.Line) error {
 // drop counts a message, or a line of one, that does not fit. The first of a kind and a
 // worker is logged.
 func (h *held) drop(subject string, worker []byte, err error) {
-	if h.w.dropped.Add(proto.FieldOf(err), string(worker)) {
+	if h.w.dropped.Add(proto.ErrorField(err), string(worker)) {
 		h.w.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("ignored earlier results of a shard that do not fit it; more of this kind are only counted")
 	}
 }
 
 // mark takes in a note of a worker that had the shard before.
-func (p *past) mark(m proto.Mark) {
-	if !m.Back {
-		p.alone[uint32(m.Alone)]++
+func (p *past) mark(m proto.DeliveryNote) {
+	if !m.Returned {
+		p.alone[uint32(m.Isolated)]++
 		return
 	}
 	p.lost--
 	clear(p.alone)
-	for seq, n := range m.Deaths {
+	for seq, n := range m.Crashes {
 		// Whatever it says, the request gets the chance that decides: alone, here.
 		p.deaths[seq] = max(p.deaths[seq], min(n, aloneAfter))
 	}
@@ -180,7 +180,7 @@ func (p past) poison(seq uint32) bool { return p.alone[seq] >= 2 }
 // it, but for the deaths of model servers. The note is a hint, and not waited for.
 func (w *Worker) giveBack(run string, msg jetstream.Msg, shard string, deaths map[uint32]int, wait time.Duration) {
 	if shard != "" {
-		if _, err := w.cfg.JS.PublishMsgAsync(proto.EncodeMark(run, shard, proto.Mark{Back: true, Deaths: deaths})); err != nil {
+		if _, err := w.cfg.JS.PublishMsgAsync(proto.EncodeDeliveryNote(run, shard, proto.DeliveryNote{Returned: true, Crashes: deaths})); err != nil {
 			w.cfg.Log.Debug().Err(err).Str("shard", shard).Msg("note that a shard was handed back")
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-func numbered(seq uint32) *task { return &task{Request: proto.Request{Seq: seq}} }
+func numbered(seq uint32) *task { return &task{Request: proto.Request{Index: seq}} }
 
 func popped(t *testing.T, q *queue, n int) (seqs []uint32) {
 	t.Helper()
@@ -20,7 +20,7 @@ func popped(t *testing.T, q *queue, n int) (seqs []uint32) {
 		if !ok {
 			t.Fatal("pop ends")
 		}
-		seqs = append(seqs, task.Seq)
+		seqs = append(seqs, task.Index)
 	}
 	return seqs
 }
@@ -111,7 +111,7 @@ func TestQueueClose(t *testing.T) {
 		popped(t, q, 1)
 		var rest []uint32
 		for _, task := range q.close() {
-			rest = append(rest, task.Seq)
+			rest = append(rest, task.Index)
 		}
 		checkSeqs(t, []uint32{1, 2, 3}, rest)
 		if q.push(numbered(4)) || q.pushAfter(numbered(5), 0) {
@@ -119,7 +119,7 @@ func TestQueueClose(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second) // of synctest: past the end of the wait
 		if again := q.close(); len(again) != 0 {
-			t.Errorf("a task is given out twice: %v", again[0].Seq)
+			t.Errorf("a task is given out twice: %v", again[0].Index)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 // which goes to the runs by the requests that ended since the last look.
 type shares struct {
 	mu     sync.Mutex
-	runs   map[string]proto.RunShare
+	runs   map[string]proto.RunUsage
 	fresh  map[string]int64 // requests since the last look
 	joules float64          // at the last look
 	seen   bool
@@ -40,13 +40,13 @@ func (s *shares) redelivered(run string) {
 
 func (s *shares) make() {
 	if s.runs == nil {
-		s.runs, s.fresh = map[string]proto.RunShare{}, map[string]int64{}
+		s.runs, s.fresh = map[string]proto.RunUsage{}, map[string]int64{}
 	}
 }
 
 // now is what was spent on each run until now. The energy of a time without any
 // request's end waits for the next: long answers take it, too.
-func (s *shares) now(cards []proto.GPU) map[string]proto.RunShare {
+func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	total, known := 0.0, false
@@ -90,6 +90,6 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunShare {
 func (s *shares) keep(wanted func(run string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.runs, func(run string, _ proto.RunShare) bool { return !wanted(run) })
+	maps.DeleteFunc(s.runs, func(run string, _ proto.RunUsage) bool { return !wanted(run) })
 	maps.DeleteFunc(s.fresh, func(run string, _ int64) bool { return !wanted(run) })
 }

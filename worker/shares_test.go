@@ -17,26 +17,26 @@ func TestShares(t *testing.T) {
 	}
 	s.redelivered("r")
 	s.redelivered("done already")
-	check := func(what string, cards []proto.GPU, want map[string]proto.RunShare) {
+	check := func(what string, cards []proto.GPU, want map[string]proto.RunUsage) {
 		t.Helper()
 		if diff := cmp.Diff(want, s.now(cards)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
-	check("shards came again, and nothing was run", meter(110), map[string]proto.RunShare{
+	check("shards came again, and nothing was run", meter(110), map[string]proto.RunUsage{
 		"r": {EnergyJoules: new(0.0), Redeliveries: 1}, "done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	})
 	for _, run := range []string{"r", "other", "r", "r"} {
 		s.ended(run)
 	}
 	s.redelivered("r")
-	check("requests of two runs", meter(140), map[string]proto.RunShare{
+	check("requests of two runs", meter(140), map[string]proto.RunUsage{
 		"r": {Requests: 3, EnergyJoules: new(30.0), Redeliveries: 2}, "other": {Requests: 1, EnergyJoules: new(10.0)},
 		"done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	})
 	s.keep(func(run string) bool { return run != "r" && run != "done already" })
 	s.ended("r")
-	check("one that goes on", meter(145), map[string]proto.RunShare{"r": {Requests: 1, EnergyJoules: new(5.0)}, "other": {Requests: 1, EnergyJoules: new(10.0)}})
+	check("one that goes on", meter(145), map[string]proto.RunUsage{"r": {Requests: 1, EnergyJoules: new(5.0)}, "other": {Requests: 1, EnergyJoules: new(10.0)}})
 }
 
 func TestSharesWithoutMeters(t *testing.T) {
@@ -45,7 +45,7 @@ func TestSharesWithoutMeters(t *testing.T) {
 	s.redelivered("r")
 	s.redelivered("done already")
 	s.ended("r")
-	want := map[string]proto.RunShare{"r": {Requests: 1, Redeliveries: 1}, "done already": {EnergyJoules: new(0.0), Redeliveries: 1}}
+	want := map[string]proto.RunUsage{"r": {Requests: 1, Redeliveries: 1}, "done already": {EnergyJoules: new(0.0), Redeliveries: 1}}
 	if diff := cmp.Diff(want, s.now([]proto.GPU{{}})); diff != "" {
 		t.Errorf("shares (-want +got):\n%s", diff)
 	}

@@ -106,7 +106,7 @@ func (w *Worker) quarantine(ctx context.Context) {
 		}
 		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].deaths).Msg("running apart what the model server died of")
 		for _, t := range group {
-			if t.deaths >= aloneAfter && !t.shard.announceAlone(ctx, t.Seq) {
+			if t.deaths >= aloneAfter && !t.shard.announceAlone(ctx, t.Index) {
 				t.handBack()
 				continue
 			}
@@ -120,7 +120,7 @@ func (w *Worker) quarantine(ctx context.Context) {
 // ran alone. It returns false if that cannot be stored.
 func (h *held) announceAlone(ctx context.Context, seq uint32) bool {
 	_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
-		_, err := h.w.cfg.JS.PublishMsg(ctx, proto.EncodeMark(h.feed.run, h.id, proto.Mark{Alone: int64(seq)}))
+		_, err := h.w.cfg.JS.PublishMsg(ctx, proto.EncodeDeliveryNote(h.feed.run, h.id, proto.DeliveryNote{Isolated: int64(seq)}))
 		return struct{}{}, err
 	})
 	if err != nil {

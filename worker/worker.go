@@ -54,7 +54,7 @@ type Config struct {
 type Worker struct {
 	cfg    Config
 	id     string // of this process
-	runs   *bus.Runs
+	runs   *bus.RunStore
 	queue  *queue
 	feeds  feeds
 	health health

@@ -82,7 +82,7 @@ func TestWorkerGivesUp(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"500": 1}})))
 	b.cfg.Attempts = 2
-	refused := proto.Request{Seq: 1, CustomID: []byte(`"c-1"`), Refused: "line 2: no body"}
+	refused := proto.Request{Index: 1, CustomID: []byte(`"c-1"`), Refused: "line 2: no body"}
 	b.publish("0-0", append(chats(0, 0), refused)...)
 	w, stop := b.start()
 	got := b.finish(w, stop, 2)
@@ -190,7 +190,7 @@ func TestWorkerKeepsBytes(t *testing.T) {
 	b := newBench(t, serve(t, echo))
 	for i, body := range bodies {
 		b.publish(proto.ShardID(0, uint64(i)), proto.Request{
-			Seq: uint32(i), CustomID: []byte(`"\u0063 <>"`), URL: "/v1/completions", Body: []byte(body),
+			Index: uint32(i), CustomID: []byte(`"\u0063 <>"`), URL: "/v1/completions", Body: []byte(body),
 		})
 	}
 	w, stop := b.start()
@@ -223,7 +223,7 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 			for _, seqs := range [][]uint32{{0, 1}, {4}} {
 				var lines []byte
 				for _, seq := range seqs {
-					lines = proto.AppendResult(lines, proto.Result{Run: "r", Seq: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
+					lines = proto.AppendResult(lines, proto.Result{Run: "r", Index: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
 				}
 				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", seqs, lines)); err != nil {
 					t.Fatal(err)

@@ -51,7 +51,7 @@ func rich() *metadata.Run {
 	errorFile := "/data/tickets.results.errors.jsonl.zst"
 	m := &proto.Manifest{
 		Schema: proto.ManifestSchema, Run: "20261103-083000-k7f2", State: proto.StateCompleted, CreatedAt: began, EndedAt: new(began.Add(520 * time.Second)),
-		Terms:    proto.Terms{KeepSeconds: 86400, Attended: true},
+		Policy:   proto.RunPolicy{KeepSeconds: 86400, Attended: true},
 		Input:    proto.Input{Files: []proto.File{{Path: "/data/tickets.jsonl", Bytes: 9 << 20, ModTime: began.Add(-time.Hour)}}, SHA256: "5f1d", Bytes: 9 << 20, Requests: int(requests)},
 		Settings: proto.Settings{GroupByPrefix: true, ShardSize: 32, ShardBytes: 256 << 10},
 	}
@@ -97,13 +97,13 @@ func rich() *metadata.Run {
 				Name: "box-a", Host: new("box-a"), Version: new("v0.4.0"), Platform: new("vLLM 0.11.2"), Models: []string{"Qwen/Qwen3-8B"}, Requests: &first,
 				GPUs: []metadata.GPU{gpu(0, "NVIDIA H100 80GB HBM3", 540, 250_000)}, EnergyJoules: new(250_000.0), ModelLoadTimeSeconds: new(48.2),
 				MemoryBytes: proto.ServerMemory{Weights: new(int64(15 << 30)), KVCache: new(int64(52 << 30)), Graphs: new(int64(1 << 30))},
-				Stints:      []metadata.Stint{{Since: began.Add(-time.Hour), Version: new("v0.4.0"), Platform: new("vLLM 0.11.2"), Requests: &first, EnergyJoules: new(250_000.0)}},
+				Sessions:    []metadata.WorkerSession{{Since: began.Add(-time.Hour), Version: new("v0.4.0"), Platform: new("vLLM 0.11.2"), Requests: &first, EnergyJoules: new(250_000.0)}},
 			},
 			{
 				Name: "box-b", Platform: new("vLLM 0.11.2"), Requests: new(requests - first), EnergyJoules: new(160_000.0),
 				GPUs:        []metadata.GPU{gpu(0, "NVIDIA L40S", 170, 80_000), gpu(1, "NVIDIA L40S", 172, 80_000)},
 				MemoryBytes: proto.ServerMemory{Weights: new(int64(15 << 30))},
-				Stints:      []metadata.Stint{{Since: began.Add(-time.Hour), Requests: new(requests - first)}},
+				Sessions:    []metadata.WorkerSession{{Since: began.Add(-time.Hour), Requests: new(requests - first)}},
 			},
 		},
 		Series:   series,

@@ -172,8 +172,8 @@ type Worker struct {
 	Slots *Slots `json:"slots,omitempty"`
 	// SeveralServers says that its URL led to more than one server, as behind a load balancer.
 	// What one of them said of its memory, its slots and its load time is left out.
-	SeveralServers bool    `json:"several_servers,omitempty"`
-	Stints         []Stint `json:"stints"` // one for each time that it was started
+	SeveralServers bool            `json:"several_servers,omitempty"`
+	Sessions       []WorkerSession `json:"stints"` // one for each time that it was started
 }
 
 // Called is what people are shown of the worker.
@@ -208,8 +208,8 @@ type GPU struct {
 	EnergyJoules   *float64 `json:"energy_joules"`
 }
 
-// Stint is a worker from one of its starts on.
-type Stint struct {
+// WorkerSession is a worker from one of its starts on.
+type WorkerSession struct {
 	ID    string    `json:"id,omitempty"` // of the process; empty: unknown
 	Since time.Time `json:"since"`
 	// First and Last are when the bus got its first and its last announcement that was heard.

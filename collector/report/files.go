@@ -109,7 +109,7 @@ func (b *builder) next() []Command {
 	}
 	if t := b.run.Test; ours(b.run) && t.OutputFile != "" && len(inputs(b)) > 0 {
 		switch {
-		case b.run.Results.FailureCount > 0 && b.run.Manifest.Terms.Attended:
+		case b.run.Results.FailureCount > 0 && b.run.Manifest.Policy.Attended:
 			add("To run the failed requests again", slices.Concat([]string{"run"}, inputs(b), []string{"-o", t.OutputFile, "--retry"})...)
 		case b.run.Results.FailureCount > 0:
 			add("To run the failed requests again", "retry", b.run.TestID)

@@ -285,7 +285,7 @@ func uneven(b *builder) string {
 	var least, most *int64
 	var slow, fast string
 	for _, w := range b.run.Workers {
-		if w.Requests == nil || len(w.Stints) != 1 || !b.run.Timestamp.IsZero() && w.Stints[0].Since.After(b.run.Timestamp) {
+		if w.Requests == nil || len(w.Sessions) != 1 || !b.run.Timestamp.IsZero() && w.Sessions[0].Since.After(b.run.Timestamp) {
 			continue
 		}
 		if least == nil || *w.Requests < *least {

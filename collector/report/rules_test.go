@@ -35,7 +35,7 @@ func other(change func(*metadata.Run)) *metadata.Run {
 func TestConclusions(t *testing.T) {
 	t.Parallel()
 	worker := func(name string, requests int64, since time.Time) metadata.Worker {
-		return metadata.Worker{Name: name, Requests: &requests, Stints: []metadata.Stint{{Since: since}}}
+		return metadata.Worker{Name: name, Requests: &requests, Sessions: []metadata.WorkerSession{{Since: since}}}
 	}
 	// at is a worker whose server was full in so many of ten announcements.
 	at := func(name, platform string, slots int, full int64) metadata.Worker {
@@ -233,7 +233,7 @@ func TestNextCommand(t *testing.T) {
 		return some(func(r *metadata.Run) {
 			r.Results.FailureCount = failed
 			r.Test.InputFiles, r.Test.OutputFile = []string{"/in/my prompts.jsonl"}, "/out/it's.jsonl.zst"
-			r.Manifest = &proto.Manifest{Terms: proto.Terms{Attended: attended}}
+			r.Manifest = &proto.Manifest{Policy: proto.RunPolicy{Attended: attended}}
 		})
 	}
 	for _, c := range []struct {

@@ -116,7 +116,7 @@ func (w *foreigner) result(shard, seqs, lines string, more ...string) {
 	m.Data = []byte(lines)
 	m.Header.Set(proto.HeaderVersion, proto.Version)
 	m.Header.Set(proto.HeaderShard, shard)
-	m.Header.Set(proto.HeaderSeqs, seqs)
+	m.Header.Set(proto.HeaderIndexes, seqs)
 	for i := 0; i+1 < len(more); i += 2 {
 		m.Header.Set(more[i], more[i+1])
 	}
@@ -176,7 +176,7 @@ var workersDeeds = []func(*foreigner){
 	},
 	func(w *foreigner) { // marks
 		marks := []string{"back 99999999999=1", "back x", "back =", "alone", "alone -1", "alone x", "nonsense", "back " + strings.Repeat("1=1 ", 20_000), fmt.Sprintf("back %d=1000", uint64(w.fleet.shape.requests)+w.request())}
-		w.result(w.shard(), "", "", proto.HeaderMark, marks[w.random.IntN(len(marks))])
+		w.result(w.shard(), "", "", proto.HeaderDelivery, marks[w.random.IntN(len(marks))])
 	},
 	func(w *foreigner) { // announcements
 		values := []string{
@@ -205,7 +205,7 @@ var readersDeeds = []func(*foreigner){
 		m.Data = []byte(line)
 		m.Header.Set(proto.HeaderVersion, proto.Version)
 		m.Header.Set(proto.HeaderShard, "0-0")
-		m.Header.Set(proto.HeaderSeqs, fmt.Sprint(seq))
+		m.Header.Set(proto.HeaderIndexes, fmt.Sprint(seq))
 		w.conn.PublishMsg(m)
 		w.aim("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+m.Subject+`"}`, proto.ResultsSubject(w.run, "0-0"))
 	},

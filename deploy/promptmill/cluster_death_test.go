@@ -123,11 +123,11 @@ func loseNode(t *testing.T, d death) {
 	}
 	lost := places[d.leads]
 
-	must(t, bus.MakeBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}))
+	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}))
 	if d.phase == publishing {
 		runs, err := bus.OpenRuns(t.Context(), l.js)
 		must(t, err)
-		must(t, runs.TellLimits(t.Context(), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
+		must(t, runs.SetLimits(t.Context(), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
 	}
 	finalizing := make(chan struct{})
 	finalize := sync.OnceFunc(func() { close(finalizing) })

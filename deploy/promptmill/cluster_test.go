@@ -101,7 +101,7 @@ func TestObjectStoredWithoutLeader(t *testing.T) {
 	}
 	data := make([]byte, 1_000_000) // several chunks
 	rand.NewChaCha8([32]byte{3}).Read(data)
-	objects := bus.NewObjects(js, "r")
+	objects := bus.NewObjectStore(js, "r")
 	back := make(chan error, 1)
 	// Nobody listens for the first chunks: so it is while a leader is elected.
 	err := objects.PutReader(ctx, "big", &noticed{Reader: bytes.NewReader(data), begin: func() {
@@ -156,7 +156,7 @@ func TestBucketsMadeWithoutLeader(t *testing.T) {
 	c.nodes[2].stop()
 	l := c.connect(0, zerolog.Nop())
 	made := make(chan error, 1)
-	go func() { made <- bus.MakeBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}) }()
+	go func() { made <- bus.CreateBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}) }()
 	poll(t, patience, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
 	c.nodes[1].start(t)
 	c.nodes[2].start(t)
@@ -346,7 +346,7 @@ type clusterRun struct {
 	input     string
 	output    collector.Output
 	link      *link // of producer and collector
-	runs      *bus.Runs
+	runs      *bus.RunStore
 	collector *collector.Collector
 	model     *sim.Server
 	hurry     atomic.Bool // the model answers at once
@@ -376,7 +376,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	ctx := t.Context()
 	r.link = c.connect(2, part("crew"))
 	limits := bus.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20, Replicas: 3}
-	if err := bus.MakeBuckets(ctx, r.link.js, bus.Limits{Replicas: 3}); err != nil {
+	if err := bus.CreateBuckets(ctx, r.link.js, bus.Limits{Replicas: 3}); err != nil {
 		t.Fatal(err)
 	}
 	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: shardBytes, Capacity: 128}

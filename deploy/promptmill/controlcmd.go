@@ -13,7 +13,7 @@ import (
 
 // controlCommands are those that change a run.
 func controlCommands(env environment) []*cli.Command {
-	change := func(name, what, said string, do func(*bus.Runs, context.Context, string) error) *cli.Command {
+	change := func(name, what, said string, do func(*bus.RunStore, context.Context, string) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: what, ArgsUsage: "RUN", Flags: append(busFlags(), jsonFlag()),
 			Action: func(ctx context.Context, c *cli.Command) error {
@@ -42,10 +42,10 @@ func controlCommands(env environment) []*cli.Command {
 		}
 	}
 	return []*cli.Command{
-		change("pause", "let workers take no more of a run", ": what is at the model servers is finished", (*bus.Runs).Pause),
-		change("resume", "end a pause", "", (*bus.Runs).Resume),
-		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*bus.Runs).Cancel),
-		change("retry", "run the failed requests of an ended run again", " again", (*bus.Runs).Retry),
+		change("pause", "let workers take no more of a run", ": what is at the model servers is finished", (*bus.RunStore).Pause),
+		change("resume", "end a pause", "", (*bus.RunStore).Resume),
+		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*bus.RunStore).Cancel),
+		change("retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry),
 		deleteCommand(env),
 	}
 }
@@ -87,7 +87,7 @@ func printDeleted(env environment, c *cli.Command, run string) error {
 // deleteRun takes a run off the bus. The manifest of an ended run goes last, so that
 // whoever deletes it next finds what a crash has left. That of another goes first: it is
 // what everybody follows, and who collects the run would make its streams again.
-func deleteRun(ctx context.Context, l *link, runs *bus.Runs, m proto.Manifest) error {
+func deleteRun(ctx context.Context, l *link, runs *bus.RunStore, m proto.Manifest) error {
 	if !m.State.Ended() {
 		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, l.js, m.Run))
 	}
@@ -114,7 +114,7 @@ func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string
 		if !errors.Is(err, proto.ErrNoRun) {
 			continue
 		}
-		left, err := bus.LeftStreams(ctx, s.js, run, 0)
+		left, err := bus.OrphanedStreams(ctx, s.js, run, 0)
 		if err == nil && len(left) > 0 {
 			found = bus.DeleteStreams(ctx, s.js, run) == nil || found
 		}

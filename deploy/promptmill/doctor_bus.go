@@ -204,7 +204,7 @@ func ownBus(ctx context.Context, state string) finding {
 		return failed(name, err)
 	}
 	defer b.stop()
-	err = bus.MakeBuckets(ctx, b.js, b.limits)
+	err = bus.CreateBuckets(ctx, b.js, b.limits)
 	if err == nil {
 		err = bus.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
 	}

@@ -187,7 +187,7 @@ func TestSizesAndTimesInWords(t *testing.T) {
 func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	if err := bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
+	if err := bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Requests: 3, Models: map[string]int{"a": 1, "b": 2}}}

@@ -260,7 +260,7 @@ func openJetStream(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
-func openRuns(t *testing.T, js jetstream.JetStream) *bus.Runs {
+func openRuns(t *testing.T, js jetstream.JetStream) *bus.RunStore {
 	t.Helper()
 	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
@@ -346,7 +346,7 @@ func TestDeletionCutShort(t *testing.T) {
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
-	must(t, bus.MakeBuckets(t.Context(), l.js, bus.Limits{}))
+	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{}))
 	runs := openRuns(t, l.js)
 	limits := bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 	add := func(run string) {

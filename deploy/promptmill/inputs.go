@@ -140,8 +140,8 @@ func termsFlags() []cli.Flag {
 	}
 }
 
-func parseTerms(c *cli.Command, now time.Time) (proto.Terms, error) {
-	t := proto.Terms{
+func parseTerms(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
+	t := proto.RunPolicy{
 		Priority: c.Int("priority"), KeepSeconds: int64(c.Duration("keep").Seconds()), KeepResults: c.Bool("keep-results"),
 	}
 	if c.Duration("keep") < 0 {

@@ -113,11 +113,11 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 	next := state.Position.Seq + 1
 	take := func(msg *jetstream.RawStreamMsg) {
 		next = msg.Sequence + 1
-		if proto.IsMark(msg.Header) {
+		if proto.IsDeliveryNote(msg.Header) {
 			return
 		}
 		if batch, err := bounds.Batch(msg.Subject, msg.Header); err == nil { // else the collector leaves it out, too
-			found.AddMany(batch.Seqs)
+			found.AddMany(batch.Indexes)
 		}
 	}
 

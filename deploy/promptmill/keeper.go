@@ -133,7 +133,7 @@ func (k *keeper) info() proto.CollectorInfo {
 
 // publishMissing has only the requests published that have no line in the journal, if the
 // run was submitted again because the bus had lost it. Its submit waits for that.
-func (k *keeper) publishMissing(ctx context.Context, runs *bus.Runs, m proto.Manifest, state *collector.State) error {
+func (k *keeper) publishMissing(ctx context.Context, runs *bus.RunStore, m proto.Manifest, state *collector.State) error {
 	if m.Publish.Round > 0 || m.Publish.Done || state.Done.IsEmpty() || state.Manifest.CreatedAt.Equal(m.CreatedAt) {
 		return nil
 	}
@@ -260,13 +260,13 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 }
 
 // noteProblem notes on the bus what keeps a run from being collected, or that nothing does.
-func noteProblem(ctx context.Context, runs *bus.Runs, m proto.Manifest, text string) error {
+func noteProblem(ctx context.Context, runs *bus.RunStore, m proto.Manifest, text string) error {
 	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = cutBytes(text, maxProblem) })
 }
 
 // refuseRun ends a run that cannot be collected, unless another collector has begun to. It
 // reports whether it does.
-func (k *keeper) refuseRun(ctx context.Context, runs *bus.Runs, m proto.Manifest, text string) bool {
+func (k *keeper) refuseRun(ctx context.Context, runs *bus.RunStore, m proto.Manifest, text string) bool {
 	refused := true // or ended meanwhile
 	err := updateSame(ctx, runs, m, func(now *proto.Manifest) {
 		if refused = now.Output == "" || now.Output == k.info().String(); refused {
@@ -282,7 +282,7 @@ func (k *keeper) refuseRun(ctx context.Context, runs *bus.Runs, m proto.Manifest
 const maxProblem = 1000
 
 // updateSame changes the manifest of a run that goes on, and is not another of its id.
-func updateSame(ctx context.Context, runs *bus.Runs, m proto.Manifest, change func(*proto.Manifest)) error {
+func updateSame(ctx context.Context, runs *bus.RunStore, m proto.Manifest, change func(*proto.Manifest)) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
@@ -296,7 +296,7 @@ func updateSame(ctx context.Context, runs *bus.Runs, m proto.Manifest, change fu
 
 // settle notes on the bus that the run has ended, should a crash have come between
 // that and its files.
-func (k *keeper) settle(ctx context.Context, runs *bus.Runs) (*metadata.Run, error) {
+func (k *keeper) settle(ctx context.Context, runs *bus.RunStore) (*metadata.Run, error) {
 	meta, err := readMeta(k.output)
 	if err != nil {
 		return nil, err
@@ -312,7 +312,7 @@ func (k *keeper) settle(ctx context.Context, runs *bus.Runs) (*metadata.Run, err
 
 // settleRun notes on the bus that a run has ended, should the process that completed its
 // files have died before it did. A run that has left the bus needs nothing.
-func settleRun(ctx context.Context, l *link, runs *bus.Runs, meta *metadata.Run) error {
+func settleRun(ctx context.Context, l *link, runs *bus.RunStore, meta *metadata.Run) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
@@ -361,7 +361,7 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	if err := makeState(k.reports.state, k.dir); err != nil {
 		return err
 	}
-	return writeWhole(path, 0o600, func(w io.Writer) error { return bus.NewObjects(k.link.js, k.run).Copy(ctx, w, object) })
+	return writeWhole(path, 0o600, func(w io.Writer) error { return bus.NewObjectStore(k.link.js, k.run).Copy(ctx, w, object) })
 }
 
 // hostName is what this machine is called.

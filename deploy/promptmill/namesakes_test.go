@@ -54,7 +54,7 @@ func TestTwoWorkersOfOneName(t *testing.T) {
 	}
 	sum := int64(0)
 	for _, w := range meta.Workers {
-		if w.Name != "gpu1" || w.Label == "" || w.ID == "" || w.Requests == nil || *w.Requests < requests/4 || len(w.Stints) != 1 {
+		if w.Name != "gpu1" || w.Label == "" || w.ID == "" || w.Requests == nil || *w.Requests < requests/4 || len(w.Sessions) != 1 {
 			t.Errorf("worker %+v", w)
 			continue
 		}

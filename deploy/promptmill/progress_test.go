@@ -294,7 +294,7 @@ func TestLook(t *testing.T) {
 	}
 	loading := proto.WorkerInfo{Name: "loading", Models: []string{"m"}}
 	m := proto.Manifest{Run: "r", Input: proto.Input{Models: map[string]int{"m": 10}}}
-	counts := collector.Progress{Total: 10, Durable: 4, Received: proto.Counts{Done: 6, Failed: 2, NotRun: 1, Attempts: 9}}
+	counts := collector.Progress{Total: 10, Durable: 4, Received: proto.Counts{Done: 6, Failed: 2, Skipped: 1, Attempts: 9}}
 	finishing := counts
 	finishing.Finishing = true
 	for _, c := range []struct {

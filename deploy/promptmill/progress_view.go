@@ -108,7 +108,7 @@ func (v *view) look() sample {
 		Type: "progress", Time: now.UTC().Format(time.RFC3339), Run: v.run.Run, Total: got.Total,
 		Done: got.Received.Done, Failed: got.Received.Failed, Durable: got.Durable, State: "running",
 		// Attempts beyond the first.
-		Retries: max(0, got.Received.Attempts-int64(got.Received.Done-got.Received.NotRun)),
+		Retries: max(0, got.Received.Attempts-int64(got.Received.Done-got.Received.Skipped)),
 		at:      now, inputTokens: got.Received.PromptTokens, outputTokens: got.Received.CompletionTokens,
 		ByWorker: []atWorker{},
 	}

@@ -25,7 +25,7 @@ func (s *serving) restoreLost(ctx context.Context) error {
 	}
 	for _, path := range journals {
 		m, err := collector.ReadManifest(path)
-		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Terms.Attended || slices.Contains(deleted, m.Run) || exists(s.deletedMark(m.Run)) {
+		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended || slices.Contains(deleted, m.Run) || exists(s.deletedMark(m.Run)) {
 			continue // it is another program's, is run's, or was deleted
 		}
 		_, err = s.runs.Get(ctx, m.Run)
@@ -97,7 +97,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
-	m.State, m.Publish = proto.StateInProgress, proto.Publish{Round: m.Publish.Round, Done: true}
+	m.State, m.Publish = proto.StateInProgress, proto.PublishState{Round: m.Publish.Round, Done: true}
 	if err := s.runs.Create(ctx, m); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 
 // putBack stores a file of the input on the bus, unless it is there.
 func (s *serving) putBack(ctx context.Context, run, object, path string) error {
-	objects := bus.NewObjects(s.link.js, run)
+	objects := bus.NewObjectStore(s.link.js, run)
 	has, err := objects.Has(ctx, object)
 	if err != nil || has {
 		return err

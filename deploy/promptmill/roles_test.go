@@ -37,7 +37,7 @@ func newVictim(t *testing.T) *victim {
 	b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
 	must(t, err)
 	t.Cleanup(b.stop)
-	must(t, bus.MakeBuckets(ctx, b.js, b.limits))
+	must(t, bus.CreateBuckets(ctx, b.js, b.limits))
 	runs, err := bus.OpenRuns(ctx, b.js)
 	must(t, err)
 	m := proto.Manifest{
@@ -48,7 +48,7 @@ func newVictim(t *testing.T) *victim {
 	must(t, bus.EnsureStreams(ctx, b.js, m, b.limits))
 	presence, err := bus.OpenPresence(ctx, b.js)
 	must(t, err)
-	must(t, presence.Collector(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
+	must(t, presence.AcquireCollector(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
 	for _, shard := range []string{"0-0", "0-1"} {
 		_, err = b.js.Publish(ctx, proto.WorkSubject("victim", "m", shard), []byte(secretPrompt))
 		must(t, err)
@@ -57,7 +57,7 @@ func newVictim(t *testing.T) *victim {
 	must(t, err)
 	_, err = b.js.Publish(ctx, "pm.victim.answers.large", []byte("answer"))
 	must(t, err)
-	must(t, bus.NewObjects(b.js, "victim").Put(ctx, "input-0", []byte(secretPrompt)))
+	must(t, bus.NewObjectStore(b.js, "victim").Put(ctx, "input-0", []byte(secretPrompt)))
 	_, err = b.js.Publish(ctx, "$KV.promptmill_readers.victim.other", []byte("position"))
 	must(t, err)
 	consumer, err := b.js.Consumer(ctx, proto.WorkStream("victim"), proto.ConsumerName("m"))

@@ -65,7 +65,7 @@ type runOptions struct {
 	state    string // folder
 	stateDir string // of this run alone
 	settings proto.Settings
-	terms    proto.Terms
+	terms    proto.RunPolicy
 	reports  reports
 	listen   listenAt
 	shared   bool // boxes other than this one may work for the run

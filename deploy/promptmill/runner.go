@@ -282,7 +282,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 		return withHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain), "run the failed lines of the input again, with another output")
 	}
 	m := *meta.Manifest
-	m.State, m.EndedAt, m.Terms.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.Publish{}
+	m.State, m.EndedAt, m.Policy.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.PublishState{}
 	m.Retries++
 	j, err := collector.Reopen(r.options.output, meta, m, collector.Position{})
 	if err != nil {
@@ -428,7 +428,7 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: o.runID, State: proto.StateInProgress,
-		CreatedAt: time.Now().UTC(), Settings: o.settings, Terms: o.terms,
+		CreatedAt: time.Now().UTC(), Settings: o.settings, Policy: o.terms,
 	}
 	if m.Run == "" {
 		m.Run = proto.NewRunID(m.CreatedAt)
@@ -692,7 +692,7 @@ func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
 		return err
 	}
 
-	return presence.CollectorGone(ctx, m.Run)
+	return presence.ReleaseCollector(ctx, m.Run)
 }
 
 // prepare puts the run on the bus, or what of it is not there (any more). alone says
@@ -817,8 +817,8 @@ func (r *runner) samples() (list []proto.Request) {
 		if err != nil {
 			return list
 		}
-		if item.Err == nil && done.Contains(item.Seq) {
-			list = append(list, proto.Request{Seq: item.Seq, URL: strings.Clone(item.URL), Body: bytes.Clone(item.Body)})
+		if item.Err == nil && done.Contains(item.Index) {
+			list = append(list, proto.Request{Index: item.Index, URL: strings.Clone(item.URL), Body: bytes.Clone(item.Body)})
 		}
 	}
 	return list

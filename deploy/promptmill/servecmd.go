@@ -41,10 +41,10 @@ func serveCommand(env environment) *cli.Command {
 // makeBuckets makes the buckets of all runs, and brings what an earlier version has made up
 // to this one.
 func makeBuckets(ctx context.Context, l *link, log zerolog.Logger) error {
-	if err := bus.MakeBuckets(ctx, l.js, l.limits); err != nil {
+	if err := bus.CreateBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
-	if err := bus.UpdateOlder(ctx, l.js, l.limits); err != nil {
+	if err := bus.UpgradeBuckets(ctx, l.js, l.limits); err != nil {
 		log.Warn().Err(err).Msg("what an earlier version of promptmill has made on the bus stays as it is: its roles allow more")
 	}
 	return nil
@@ -68,7 +68,7 @@ func formatOf(c *cli.Command) collector.Format {
 type serving struct {
 	link     *link
 	own      bool // the bus is ours
-	runs     *bus.Runs
+	runs     *bus.RunStore
 	dir      string // of the output files
 	state    string
 	format   collector.Format
@@ -152,7 +152,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	if own != nil {
-		if err := s.runs.TellLimits(ctx, own.limits); err != nil {
+		if err := s.runs.SetLimits(ctx, own.limits); err != nil {
 			return err
 		}
 		screen.say("serving on %s, output in %s", own.server.Addr(), dir)
@@ -184,7 +184,7 @@ func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 	group.Go(func() error {
 		return s.runs.FollowAll(working, func(all map[string]proto.Manifest) {
 			for _, m := range all {
-				if !m.State.Ended() && m.State != proto.StateValidating && !m.Terms.Attended {
+				if !m.State.Ended() && m.State != proto.StateValidating && !m.Policy.Attended {
 					s.keep(working, m)
 				}
 			}
@@ -327,7 +327,7 @@ func tidy(ctx context.Context, l *link, screen *screen) error {
 }
 
 // sweep deletes the ended runs that are not to be kept any longer.
-func sweep(ctx context.Context, l *link, runs *bus.Runs, now time.Time, screen *screen) error {
+func sweep(ctx context.Context, l *link, runs *bus.RunStore, now time.Time, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	list, err := runs.List(ctx)
@@ -335,7 +335,7 @@ func sweep(ctx context.Context, l *link, runs *bus.Runs, now time.Time, screen *
 		return err
 	}
 	for _, m := range list {
-		if !m.State.Ended() || m.EndedAt == nil || now.Before(m.EndedAt.Add(time.Duration(m.Terms.KeepSeconds)*time.Second)) {
+		if !m.State.Ended() || m.EndedAt == nil || now.Before(m.EndedAt.Add(time.Duration(m.Policy.KeepSeconds)*time.Second)) {
 			continue
 		}
 		if err := deleteRun(ctx, l, runs, m); err != nil {
@@ -352,7 +352,7 @@ const leftAge = time.Minute
 // sweepDeleted finishes deletions that were cut short: a run that was taken off the bus
 // has no streams that are of some age. What was never deleted stays, though its manifest
 // is gone: a bus may have lost that.
-func sweepDeleted(ctx context.Context, l *link, runs *bus.Runs, age time.Duration, screen *screen) error {
+func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Duration, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	deleted, err := runs.Deleted(ctx)
@@ -378,7 +378,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.Runs, age time.Duratio
 		if listed && !slices.ContainsFunc(bus.RunStreams(run, bus.Limits{}), has) {
 			continue
 		}
-		left, err := bus.LeftStreams(ctx, l.js, run, age)
+		left, err := bus.OrphanedStreams(ctx, l.js, run, age)
 		if err != nil {
 			return err
 		}

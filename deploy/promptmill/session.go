@@ -21,7 +21,7 @@ import (
 // them see it.
 type session struct {
 	*link
-	runs     *bus.Runs
+	runs     *bus.RunStore
 	presence *bus.Presence
 }
 

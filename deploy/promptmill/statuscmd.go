@@ -211,7 +211,7 @@ func printRuns(w io.Writer, all []runStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "RUN\tSTATE\tDONE\tFAILED\tPRIORITY\tMODELS\tAGE")
 	for _, r := range all {
-		printf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n", r.Run, r.State, r.Counts.Done, r.Input.Requests, r.Counts.Failed, r.Terms.Priority,
+		printf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n", r.Run, r.State, r.Counts.Done, r.Input.Requests, r.Counts.Failed, r.Policy.Priority,
 			few(r.Models(), 3), age(time.Since(r.CreatedAt)))
 	}
 	if err := t.Flush(); err != nil {
@@ -235,13 +235,13 @@ func printRun(w io.Writer, r runStatus) error {
 		line("dropped", "%d messages of results, or lines of them, that did not fit the run; its collector's log has the first of each kind", n)
 	}
 	line("tokens", "%d in, %d out", r.Counts.PromptTokens, r.Counts.CompletionTokens)
-	line("priority", "%d", r.Terms.Priority)
+	line("priority", "%d", r.Policy.Priority)
 	line("created", "%s (%s ago)", r.CreatedAt.Local().Format(time.DateTime), age(time.Since(r.CreatedAt)))
-	if at := r.Terms.ExpiresAt; at != nil {
+	if at := r.Policy.ExpiresAt; at != nil {
 		line("expires", "%s", at.Local().Format(time.DateTime))
 	}
 	if r.EndedAt != nil {
-		line("ended", "%s; it stays on the bus for %s", r.EndedAt.Local().Format(time.DateTime), time.Duration(r.Terms.KeepSeconds)*time.Second)
+		line("ended", "%s; it stays on the bus for %s", r.EndedAt.Local().Format(time.DateTime), time.Duration(r.Policy.KeepSeconds)*time.Second)
 	}
 	for _, model := range r.Models() {
 		note := ""

@@ -30,7 +30,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			s := c.producer()
 			m := proto.Manifest{
 				Schema: proto.ManifestSchema, Run: "r", State: proto.StateValidating, CreatedAt: time.Now().Add(-time.Minute),
-				Settings: proto.Settings{Model: "sim"}, Terms: proto.Terms{KeepSeconds: 60},
+				Settings: proto.Settings{Model: "sim"}, Policy: proto.RunPolicy{KeepSeconds: 60},
 			}
 			var err error
 			if m.Input, _, err = producer.Validate(t.Context(), []string{filepath.Join(c.dir, in)}, m.Settings, nil); err != nil {

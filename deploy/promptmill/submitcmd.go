@@ -113,7 +113,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 		inputs = []string{input.path}
 	}
-	if err := bus.MakeBuckets(ctx, l.js, l.limits); err != nil {
+	if err := bus.CreateBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
 	s := &session{link: l}
@@ -223,7 +223,7 @@ func (s *session) served(ctx context.Context, run string) bool {
 }
 
 // prepareRun checks the input and makes the manifest.
-func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen, inputs []string, settings proto.Settings, terms proto.Terms) (proto.Manifest, error) {
+func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen, inputs []string, settings proto.Settings, terms proto.RunPolicy) (proto.Manifest, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	workers, err := s.presence.Workers(asking)
 	cancel()
@@ -240,7 +240,7 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 	now := time.Now().UTC()
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: cmp.Or(c.String("run"), proto.NewRunID(now)), State: proto.StateValidating,
-		CreatedAt: now, Settings: settings, Terms: terms,
+		CreatedAt: now, Settings: settings, Policy: terms,
 	}
 	var problems producer.Report
 	m.Input, problems, err = producer.Validate(ctx, inputs, settings, screen.validating)
@@ -293,7 +293,7 @@ func defaultModel(workers []proto.WorkerInfo) (model string) {
 // before all of the input was on the bus. Should that one be alive, both store the same,
 // and one of them begins the run.
 func halfSubmitted(old, m proto.Manifest) bool {
-	return old.State == proto.StateValidating && difference(old, m) == "" && old.Terms.KeepResults == m.Terms.KeepResults
+	return old.State == proto.StateValidating && difference(old, m) == "" && old.Policy.KeepResults == m.Policy.KeepResults
 }
 
 // announce puts the manifest on the bus, as validating, so that whoever looks sees what
@@ -410,7 +410,7 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 		return fmt.Errorf("read the input: %w", err)
 	}
 	defer file.Close()
-	objects := bus.NewObjects(s.js, run)
+	objects := bus.NewObjectStore(s.js, run)
 	if packed {
 		return objects.PutReader(ctx, object, file)
 	}

@@ -20,7 +20,7 @@ func TestSweepOfManyDeleted(t *testing.T) {
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
-	must(t, bus.MakeBuckets(t.Context(), l.js, bus.Limits{}))
+	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{}))
 	runs := openRuns(t, l.js)
 	for i := range 100 {
 		run := fmt.Sprintf("r%d", i)

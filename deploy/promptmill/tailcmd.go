@@ -75,7 +75,7 @@ func tailCommand(env environment) *cli.Command {
 
 // firstRanges writes numbers as ranges, at most so many.
 func firstRanges(seqs []uint32, most int) string {
-	text := proto.FormatSeqs(seqs)
+	text := proto.FormatIndexes(seqs)
 	n := 0
 	for i, r := range text {
 		if r == ',' {

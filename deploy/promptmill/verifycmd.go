@@ -435,7 +435,7 @@ func (v *verifier) nameMissing(in *producer.Reader) error {
 	if v.Missing == 0 {
 		return nil
 	}
-	if err := in.Seek(proto.Point{}); err != nil {
+	if err := in.Seek(proto.Checkpoint{}); err != nil {
 		return err
 	}
 	for len(v.Examples) < maxExamples {

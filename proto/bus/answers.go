@@ -16,12 +16,12 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Answers are the answers of a run that do not fit into a message. Each is a sequence of
+// AnswerStore are the answers of a run that do not fit into a message. Each is a sequence of
 // messages on a subject of its own, pm.RUN.answers.NAME, and the message that it was too
 // large for says how long it is and what its SHA-256 is. Workers write here and nowhere
-// else but to the results: the requests and the input are in the [Objects]. The collector
+// else but to the results: the requests and the input are in the [ObjectStore]. The collector
 // writes here what it says of the requests that a run leaves out.
-type Answers struct {
+type AnswerStore struct {
 	js  jetstream.JetStream
 	run string
 }
@@ -33,14 +33,16 @@ const MaxAnswer = 256 << 20
 // of them with the longest answer. Whoever says more does not say the truth.
 const maxPayload = MaxAnswer + MaxAnswer/2
 
-// NewAnswers returns the large answers of a run.
-func NewAnswers(js jetstream.JetStream, run string) *Answers { return &Answers{js: js, run: run} }
+// NewAnswerStore returns the large answers of a run.
+func NewAnswerStore(js jetstream.JetStream, run string) *AnswerStore {
+	return &AnswerStore{js: js, run: run}
+}
 
-func (a *Answers) subject(name string) string { return "pm." + a.run + ".answers." + name }
+func (a *AnswerStore) subject(name string) string { return "pm." + a.run + ".answers." + name }
 
 // Offload moves a message's payload out of it if the message would be larger than limit,
 // the server's max_payload, and leaves in the header where it is.
-func (a *Answers) Offload(ctx context.Context, msg *nats.Msg, limit int64) error {
+func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) error {
 	if fitsInto(msg, limit) {
 		return nil
 	}
@@ -69,8 +71,8 @@ func (a *Answers) Offload(ctx context.Context, msg *nats.Msg, limit int64) error
 }
 
 // Payload returns a message's payload, wherever it is. The error says whether it can never
-// be had: [Lost].
-func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]byte, error) {
+// be had: [IsUnrecoverable].
+func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) ([]byte, error) {
 	name := h.Get(proto.HeaderObject)
 	if name == "" {
 		return data, nil
@@ -99,16 +101,16 @@ func (a *Answers) Payload(ctx context.Context, h nats.Header, data []byte) ([]by
 }
 
 // part returns the first message of an answer from a sequence on, after so many before it.
-func (a *Answers) part(ctx context.Context, name string, seq, before uint64) (msg *jetstream.RawStreamMsg, err error) {
-	err = untilLed(ctx, func(ctx context.Context) error {
+func (a *AnswerStore) part(ctx context.Context, name string, seq, before uint64) (msg *jetstream.RawStreamMsg, err error) {
+	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		msg, err = NextMessage(ctx, a.js, proto.AnswersStream(a.run), seq, a.subject(name))
 		if errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, errNoCopy) {
 			return a.askLeader(ctx, name, before)
 		}
 		return err
 	})
-	if err == nil && proto.IsReply(msg.Header) {
-		err = proto.NewUnfit("headers", "a part of the answer %s has those of a server", name)
+	if err == nil && proto.IsServerReply(msg.Header) {
+		err = proto.NewFieldError("headers", "a part of the answer %s has those of a server", name)
 	}
 	return msg, err
 }
@@ -116,7 +118,7 @@ func (a *Answers) part(ctx context.Context, name string, seq, before uint64) (ms
 // askLeader finds out why there is no further part of an answer. Any copy of the stream
 // answers a direct get, also one that is behind; only the leader says how many parts there
 // are. It returns [jetstream.ErrMsgNotFound] if these are all, and errNoCopy if not.
-func (a *Answers) askLeader(ctx context.Context, name string, parts uint64) error {
+func (a *AnswerStore) askLeader(ctx context.Context, name string, parts uint64) error {
 	stream, err := a.js.Stream(ctx, proto.AnswersStream(a.run))
 	var info *jetstream.StreamInfo
 	if err == nil {
@@ -135,7 +137,7 @@ func (a *Answers) askLeader(ctx context.Context, name string, parts uint64) erro
 }
 
 // Purge deletes an answer. It is no error if there is none.
-func (a *Answers) Purge(ctx context.Context, name string) error {
+func (a *AnswerStore) Purge(ctx context.Context, name string) error {
 	err := PurgeStream(ctx, a.js, proto.AnswersStream(a.run), jetstream.WithPurgeSubject(a.subject(name)))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("purge a large answer of run %s: %w", a.run, err)

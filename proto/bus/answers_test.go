@@ -17,7 +17,7 @@ func TestAnswers(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
-	a := bus.NewAnswers(js, "r")
+	a := bus.NewAnswerStore(js, "r")
 	const limit = 1 << 20
 	for _, size := range []int{0, 1, limit - 64<<10, limit - 64<<10 + 1, limit, 3*limit + 1} {
 		want := strings.Repeat("abc", size/3+1)[:size]
@@ -39,7 +39,7 @@ func TestAnswersDamaged(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
-	a := bus.NewAnswers(js, "r")
+	a := bus.NewAnswerStore(js, "r")
 	large := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
 	must(t, a.Offload(t.Context(), large, 128<<10))
 	for what, change := range map[string]func(h nats.Header){
@@ -59,11 +59,11 @@ func TestAnswersDamaged(t *testing.T) {
 			h[key] = values
 		}
 		change(h)
-		if got, err := a.Payload(t.Context(), h, nil); !bus.Lost(err) {
+		if got, err := a.Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
 			t.Errorf("%s: %d bytes, %v; want an error that says that it is lost", what, len(got), err)
 		}
 	}
-	if _, err := bus.NewAnswers(js, "no-run").Payload(t.Context(), large.Header, nil); !bus.Lost(err) {
+	if _, err := bus.NewAnswerStore(js, "no-run").Payload(t.Context(), large.Header, nil); !bus.IsUnrecoverable(err) {
 		t.Errorf("of another run: %v", err)
 	}
 }
@@ -99,7 +99,7 @@ func TestAnswersOfCopyBehind(t *testing.T) {
 			_, js := prototest.Server(t)
 			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 			msg := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
-			must(t, bus.NewAnswers(js, "r").Offload(t.Context(), msg, 128<<10))
+			must(t, bus.NewAnswerStore(js, "r").Offload(t.Context(), msg, 128<<10))
 			gets, infos := 0, 0
 			behind := proxy(t, js, func(question *nats.Msg) bool {
 				if strings.Contains(question.Subject, "STREAM.INFO") {
@@ -114,7 +114,7 @@ func TestAnswersOfCopyBehind(t *testing.T) {
 				js.Conn().PublishMsg(&nats.Msg{Subject: question.Reply, Header: nats.Header{"Status": {status}, "Description": {text}}})
 				return true
 			})
-			got, err := bus.NewAnswers(behind, "r").Payload(t.Context(), msg.Header, nil)
+			got, err := bus.NewAnswerStore(behind, "r").Payload(t.Context(), msg.Header, nil)
 			if err != nil || len(got) != answerSize || infos > 0 != (tt.times > 0) {
 				t.Errorf("%d bytes, %v; the leader was asked %d times", len(got), err, infos)
 			}

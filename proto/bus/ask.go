@@ -17,21 +17,21 @@ import (
 // that comes back holds up the others for many seconds.
 const electionTime = 30 * time.Second
 
-// askAgain is how long an answer may take until the question counts as lost. Elections come
+// requestTimeout is how long an answer may take until the question counts as lost. Elections come
 // on top of it, so it is short.
-const askAgain = 2 * time.Second
+const requestTimeout = 2 * time.Second
 
-// untilLed asks again for as long as a cluster has no leader, 30 s at most: its nodes
+// retryNoLeader asks again for as long as a cluster has no leader, 30 s at most: its nodes
 // drop questions meanwhile, and do not answer later. A server that is slow has more time
 // with each question.
-func untilLed(ctx context.Context, ask func(context.Context) error) error {
+func retryNoLeader(ctx context.Context, ask func(context.Context) error) error {
 	begin := time.Now()
-	return untilLedFor(ctx, electionTime, func() time.Duration { return max(askAgain, time.Since(begin)/3) }, ask)
+	return retryNoLeaderFor(ctx, electionTime, func() time.Duration { return max(requestTimeout, time.Since(begin)/3) }, ask)
 }
 
-// untilLedFor is untilLed for so long, where the answer to the next question may take as long
+// retryNoLeaderFor is untilLed for so long, where the answer to the next question may take as long
 // as each says.
-func untilLedFor(ctx context.Context, most time.Duration, each func() time.Duration, ask func(context.Context) error) error {
+func retryNoLeaderFor(ctx context.Context, most time.Duration, each func() time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for {
@@ -39,7 +39,7 @@ func untilLedFor(ctx context.Context, most time.Duration, each func() time.Durat
 		asking, stop := context.WithTimeout(ctx, each())
 		err := ask(asking)
 		stop()
-		if err == nil || ctx.Err() != nil || !leaderless(err) {
+		if err == nil || ctx.Err() != nil || !isNoLeader(err) {
 			return err
 		}
 		select {
@@ -50,9 +50,9 @@ func untilLedFor(ctx context.Context, most time.Duration, each func() time.Durat
 	}
 }
 
-// leaderless reports whether an error is what a cluster without a leader gives: none of
+// isNoLeader reports whether an error is what a cluster without a leader gives: none of
 // its nodes answers, or the one that does says that it is not the one to ask.
-func leaderless(err error) bool {
+func isNoLeader(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
 		case 10005: // no place for all copies, among others because a node is away
@@ -69,7 +69,7 @@ func leaderless(err error) bool {
 // FindStream looks a stream up, with its state as it is now. A cluster that has no leader
 // now is waited for, 30 s.
 func FindStream(ctx context.Context, js jetstream.JetStream, name string) (stream jetstream.Stream, err error) {
-	err = untilLed(ctx, func(ctx context.Context) error {
+	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err = js.Stream(ctx, name)
 		return err
 	})
@@ -81,7 +81,7 @@ func FindStream(ctx context.Context, js jetstream.JetStream, name string) (strea
 
 // FindConsumer looks a consumer up, as [FindStream] does a stream.
 func FindConsumer(ctx context.Context, js jetstream.JetStream, stream, name string) (consumer jetstream.Consumer, err error) {
-	err = untilLed(ctx, func(ctx context.Context) error {
+	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		consumer, err = js.Consumer(ctx, stream, name)
 		return err
 	})
@@ -93,7 +93,7 @@ func FindConsumer(ctx context.Context, js jetstream.JetStream, stream, name stri
 
 // makeStream makes a stream, unless there is one of its name, which stays as it is.
 func makeStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
-	err := untilLed(ctx, func(ctx context.Context) error {
+	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		_, err := js.Stream(ctx, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			_, err = js.CreateStream(ctx, cfg)
@@ -109,7 +109,7 @@ func makeStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.Strea
 // PurgeStream takes messages out of a stream. A cluster that has no leader now is waited
 // for, 30 s.
 func PurgeStream(ctx context.Context, js jetstream.JetStream, name string, opts ...jetstream.StreamPurgeOpt) error {
-	err := untilLed(ctx, func(ctx context.Context) error {
+	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func PurgeStream(ctx context.Context, js jetstream.JetStream, name string, opts 
 // DeleteStream deletes a stream. It is no error if there is none. A cluster that has no
 // leader now is waited for, 30 s.
 func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) error {
-	err := untilLed(ctx, func(ctx context.Context) error { return js.DeleteStream(ctx, name) })
+	err := retryNoLeader(ctx, func(ctx context.Context) error { return js.DeleteStream(ctx, name) })
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("delete stream %s: %w", name, err)
 	}
@@ -137,7 +137,7 @@ func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) erro
 // that died is never confirmed; nor is what comes while there is no leader, if others listen.
 // What goes over a thin line takes its time.
 func AckTime(bytes int, since time.Duration) time.Duration {
-	return max(2*askAgain+lineTime(bytes), since/3)
+	return max(2*requestTimeout+lineTime(bytes), since/3)
 }
 
 // lineTime is how long so many bytes take over a thin line.
@@ -152,8 +152,8 @@ func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id 
 	const most = 100 * time.Second
 	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
 	begin := time.Now()
-	each := func() time.Duration { return max(askAgain+lineTime(len(msg.Data)), time.Since(begin)/3) }
-	return untilLedFor(ctx, most, each, func(ctx context.Context) error {
+	each := func() time.Duration { return max(requestTimeout+lineTime(len(msg.Data)), time.Since(begin)/3) }
+	return retryNoLeaderFor(ctx, most, each, func(ctx context.Context) error {
 		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
 		return err
 	})

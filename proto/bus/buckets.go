@@ -49,9 +49,9 @@ func Buckets(l Limits) []jetstream.StreamConfig {
 	}
 }
 
-// MakeBuckets makes the [Buckets] that are not there. A cluster that has no leader now
+// CreateBuckets makes the [Buckets] that are not there. A cluster that has no leader now
 // is waited for, 30 s.
-func MakeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
+func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 	for _, cfg := range Buckets(l) {
@@ -62,10 +62,10 @@ func MakeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	return nil
 }
 
-// UpdateOlder gives the buckets and the streams of runs that an earlier version has made
+// UpgradeBuckets gives the buckets and the streams of runs that an earlier version has made
 // the bounds and the locks of this one. It is for who may change streams: the owner of a
 // bus, or a collector.
-func UpdateOlder(ctx context.Context, js jetstream.JetStream, l Limits) error {
+func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 	for _, want := range Buckets(l) {
@@ -103,7 +103,7 @@ func UpdateOlder(ctx context.Context, js jetstream.JetStream, l Limits) error {
 
 // updateStream changes a stream's configuration, if that makes a difference.
 func updateStream(ctx context.Context, js jetstream.JetStream, name string, change func(*jetstream.StreamConfig, jetstream.StreamState)) error {
-	return untilLed(ctx, func(ctx context.Context) error {
+	return retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			return fmt.Errorf("look at stream %s: %w", name, err)
@@ -140,7 +140,7 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 	at := map[string]int{} // of the entry of each key: one that changes while we read comes twice
 	take := func(msg *jetstream.RawStreamMsg) {
 		last = msg.Sequence
-		if proto.IsReply(msg.Header) {
+		if proto.IsServerReply(msg.Header) {
 			return
 		}
 		e := entry{
@@ -157,7 +157,7 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 		}
 	}
 	for more := true; more; {
-		err := untilLed(ctx, func(ctx context.Context) error {
+		err := retryNoLeader(ctx, func(ctx context.Context) error {
 			messages, err := jetstreamext.GetBatch(ctx, js, "KV_"+bucket, 512, jetstreamext.GetBatchSeq(last+1),
 				jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(8<<20))
 			if err != nil {
@@ -196,7 +196,7 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 
 // findBucket fails if a bucket is not there.
 func findBucket(ctx context.Context, js jetstream.JetStream, bucket string) error {
-	err := untilLed(ctx, func(ctx context.Context) error {
+	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		_, err := js.KeyValue(ctx, bucket)
 		return err
 	})
@@ -211,7 +211,7 @@ func findBucket(ctx context.Context, js jetstream.JetStream, bucket string) erro
 // if it was deleted. Where no copy of the bucket answers, it is waited for, 30 s.
 func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
 	var msg *jetstream.RawStreamMsg
-	err = untilLed(ctx, func(ctx context.Context) error {
+	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		msg, err = LastMessage(ctx, js, "KV_"+bucket, "$KV."+bucket+"."+key)
 		return err
 	})
@@ -220,8 +220,8 @@ func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) 
 		return nil, 0, jetstream.ErrKeyNotFound
 	case err != nil:
 		return nil, 0, err
-	case proto.IsReply(msg.Header):
-		return nil, msg.Sequence, proto.NewUnfit("headers", "a server sent the entry %s as the answer to a question", proto.Excerpt(key))
+	case proto.IsServerReply(msg.Header):
+		return nil, msg.Sequence, proto.NewFieldError("headers", "a server sent the entry %s as the answer to a question", proto.Excerpt(key))
 	case msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "":
 		return nil, msg.Sequence, jetstream.ErrKeyNotFound
 	}

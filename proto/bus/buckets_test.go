@@ -25,7 +25,7 @@ func TestUpdateOlder(t *testing.T) {
 		_, err := js.CreateKeyValue(t.Context(), cfg)
 		must(t, err)
 	}
-	must(t, bus.MakeBuckets(t.Context(), js, bus.Limits{}))
+	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
 	runs, err := bus.OpenRuns(t.Context(), js)
 	must(t, err)
 	create(t, runs, manifest("r"))
@@ -35,10 +35,10 @@ func TestUpdateOlder(t *testing.T) {
 	must(t, err)
 	_, err = js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: proto.ObjectsBucket("r")})
 	must(t, err)
-	must(t, bus.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")))
+	must(t, bus.NewObjectStore(js, "r").Put(t.Context(), "x", []byte("x")))
 
 	for range 2 {
-		must(t, bus.UpdateOlder(t.Context(), js, bus.Limits{}))
+		must(t, bus.UpgradeBuckets(t.Context(), js, bus.Limits{}))
 	}
 	for _, want := range bus.Buckets(bus.Limits{}) {
 		stream, err := js.Stream(t.Context(), want.Name)
@@ -58,7 +58,7 @@ func TestUpdateOlder(t *testing.T) {
 	if list, err := runs.List(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("runs %v, %v", list, err)
 	}
-	if got, err := bus.NewObjects(js, "r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
+	if got, err := bus.NewObjectStore(js, "r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
 		t.Errorf("object %q, %v", got, err)
 	}
 }
@@ -67,7 +67,7 @@ func TestUpdateOlder(t *testing.T) {
 func TestBucketsHoldTheirWritersBack(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	must(t, bus.MakeBuckets(t.Context(), js, bus.Limits{ResultsBytes: 4 << 20}))
+	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{ResultsBytes: 4 << 20}))
 	for _, bucket := range bus.Buckets(bus.Limits{}) {
 		subject := strings.TrimSuffix(bucket.Subjects[0], ">")
 		put := func(key, value string, rollup string) error {

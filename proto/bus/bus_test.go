@@ -22,7 +22,7 @@ const admin = proto.Role(proto.Owner)
 type testBus struct {
 	server *server.Server
 	admin  *client
-	runs   *bus.Runs // as the admin
+	runs   *bus.RunStore // as the admin
 }
 
 func newBus(t *testing.T) *testBus {
@@ -48,7 +48,7 @@ func newBus(t *testing.T) *testBus {
 	}
 	b := &testBus{server: s}
 	b.admin = b.as(t, admin)
-	must(t, bus.MakeBuckets(t.Context(), b.admin, bus.Limits{}))
+	must(t, bus.CreateBuckets(t.Context(), b.admin, bus.Limits{}))
 	b.runs, err = bus.OpenRuns(t.Context(), b.admin)
 	must(t, err)
 	m := manifest("r")

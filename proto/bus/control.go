@@ -13,14 +13,14 @@ var ErrState = errors.New("not possible in this state")
 
 // Pause keeps workers from taking shards of a run; what is at a model server is
 // finished.
-func (r *Runs) Pause(ctx context.Context, run string) error {
+func (r *RunStore) Pause(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		return moveState(m, proto.StatePaused, proto.StateInProgress, proto.StatePaused)
 	})
 }
 
 // Resume ends a pause.
-func (r *Runs) Resume(ctx context.Context, run string) error {
+func (r *RunStore) Resume(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		return moveState(m, proto.StateInProgress, proto.StatePaused, proto.StateInProgress)
 	})
@@ -28,7 +28,7 @@ func (r *Runs) Resume(ctx context.Context, run string) error {
 
 // Cancel ends a run. What is done stays; its collector writes an error line for each
 // other request.
-func (r *Runs) Cancel(ctx context.Context, run string) error {
+func (r *RunStore) Cancel(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		return moveState(m, proto.StateCancelling, proto.StateValidating, proto.StateInProgress, proto.StatePaused, proto.StateCancelling)
 	})
@@ -36,7 +36,7 @@ func (r *Runs) Cancel(ctx context.Context, run string) error {
 
 // Retry sets the failed requests of an ended run going again. Its collector finds out
 // which they are.
-func (r *Runs) Retry(ctx context.Context, run string) error {
+func (r *RunStore) Retry(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		if m.State.Ended() && m.Counts.Failed == 0 {
 			return fmt.Errorf("run %s: %w: none of its requests failed", run, ErrState)
@@ -45,7 +45,7 @@ func (r *Runs) Retry(ctx context.Context, run string) error {
 			return err
 		}
 		m.Retries++
-		m.EndedAt, m.Terms.ExpiresAt = nil, nil
+		m.EndedAt, m.Policy.ExpiresAt = nil, nil
 		m.Publish.Done = true // until its collector says what is missing
 		return nil
 	})

@@ -79,7 +79,7 @@ func TestRetry(t *testing.T) {
 	then := time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)
 	m := manifest("r")
 	m.State, m.Counts.Failed, m.Retries = proto.StateExpired, 7, 1
-	m.EndedAt, m.Terms.ExpiresAt = &then, &then // else it would end again at once
+	m.EndedAt, m.Policy.ExpiresAt = &then, &then // else it would end again at once
 	create(t, runs, m)
 	if err := runs.Retry(t.Context(), "r"); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestRetry(t *testing.T) {
 	}
 	want := m
 	want.State, want.Retries = proto.StateInProgress, 2
-	want.EndedAt, want.Terms.ExpiresAt = nil, nil
+	want.EndedAt, want.Policy.ExpiresAt = nil, nil
 	want.Publish.Done = true
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)

@@ -59,12 +59,12 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 			_, js := openRuns(t)
 			presence, err := bus.OpenPresence(t.Context(), js)
 			must(t, err)
-			must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
+			must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
 			for _, key := range []string{"x", "y"} {
 				_, err = js.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV." + proto.PresenceBucket + ".worker." + key, Header: header})
 				must(t, err)
 			}
-			must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: "b", Name: "b"}))
+			must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: "b", Name: "b"}))
 			workers, err := presence.Workers(t.Context())
 			if err != nil || len(workers) != 2 || workers[0].ID != "a" || workers[1].ID != "b" {
 				t.Errorf("workers %+v (%v), want a and b", workers, err)
@@ -92,7 +92,7 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 				must(t, err)
 			}
 			h := nats.Header{proto.HeaderObject: {"results-0-0-x"}, proto.HeaderSize: {"5"}, proto.HeaderDigest: {"00"}}
-			if _, err := bus.NewAnswers(js, "r").Payload(t.Context(), h, nil); !bus.Lost(err) {
+			if _, err := bus.NewAnswerStore(js, "r").Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
 				t.Errorf("Payload: %v, want one that is lost for good", err)
 			}
 		})

@@ -12,7 +12,7 @@ import (
 func TestDropDead(t *testing.T) {
 	t.Parallel()
 	at := func(id string, seconds int) proto.WorkerInfo {
-		return proto.WorkerInfo{ID: id, Name: "gpu1", Host: "h", Server: "s", Heard: time.Unix(int64(seconds), 0)}
+		return proto.WorkerInfo{ID: id, Name: "gpu1", Host: "h", Server: "s", ReceivedAt: time.Unix(int64(seconds), 0)}
 	}
 	other := at("other", 0)
 	other.Server = "another"

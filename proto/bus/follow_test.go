@@ -18,7 +18,7 @@ import (
 type told map[string]proto.State
 
 // followAll follows all runs until the test ends or stop is called, which waits for it.
-func followAll(t *testing.T, runs *bus.Runs) (says <-chan told, stop func()) {
+func followAll(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func()) {
 	t.Helper()
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -167,7 +167,7 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 
 	// No message says that this happens.
 	must(t, b.admin.DeleteStream(t.Context(), "KV_"+proto.RunsBucket))
-	must(t, bus.MakeBuckets(t.Context(), b.admin, bus.Limits{}))
+	must(t, bus.CreateBuckets(t.Context(), b.admin, bus.Limits{}))
 	create(t, b.runs, manifest("new"))
 	id, err := nc.GetClientID()
 	must(t, err)

@@ -24,10 +24,10 @@ const (
 	resultsLimit = "promptmill_results_bytes"
 )
 
-// TellLimits tells all who make the streams of runs how large each may be at most. A
+// SetLimits tells all who make the streams of runs how large each may be at most. A
 // server sets that much aside for each, used or not, and only the process that has the
 // disk knows how much there is.
-func (r *Runs) TellLimits(ctx context.Context, l Limits) error {
+func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
 	bucket, err := r.js.Stream(ctx, "KV_"+proto.RunsBucket)
 	if err != nil {
 		return fmt.Errorf("tell the limits of runs: %w", err)
@@ -47,8 +47,8 @@ func (r *Runs) TellLimits(ctx context.Context, l Limits) error {
 // leastLimit is the least that a limit counts for. In a smaller stream no run gets on.
 const leastLimit = 1 << 20
 
-// heed lowers the limits to those that the bus tells, if it tells any.
-func (l Limits) heed(ctx context.Context, js jetstream.JetStream) (Limits, error) {
+// clamp lowers the limits to those that the bus tells, if it tells any.
+func (l Limits) clamp(ctx context.Context, js jetstream.JetStream) (Limits, error) {
 	bucket, err := FindStream(ctx, js, "KV_"+proto.RunsBucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return l, nil

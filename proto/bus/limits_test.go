@@ -35,7 +35,7 @@ func TestToldLimits(t *testing.T) {
 			}
 			before := config("KV_" + proto.RunsBucket)
 			for _, l := range tt.told {
-				must(t, runs.TellLimits(t.Context(), l))
+				must(t, runs.SetLimits(t.Context(), l))
 			}
 			if diff := cmp.Diff(before, config("KV_"+proto.RunsBucket), cmpopts.IgnoreFields(before, "Metadata")); diff != "" {
 				t.Errorf("the bucket is another (-before +after):\n%s", diff)

@@ -17,18 +17,20 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Objects is a run's store of requests that do not fit into a message, and of its input.
+// ObjectStore is a run's store of requests that do not fit into a message, and of its input.
 // It is one of NATS's object stores (ADR-20), which any client can read.
-type Objects struct {
+type ObjectStore struct {
 	js  jetstream.JetStream
 	run string
 }
 
-// NewObjects returns the object store of a run.
-func NewObjects(js jetstream.JetStream, run string) *Objects { return &Objects{js: js, run: run} }
+// NewObjectStore returns the object store of a run.
+func NewObjectStore(js jetstream.JetStream, run string) *ObjectStore {
+	return &ObjectStore{js: js, run: run}
+}
 
 // Put stores data under name, unless it is there already.
-func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
+func (o *ObjectStore) Put(ctx context.Context, name string, data []byte) error {
 	sum := sha256.New()
 	sum.Write(data)
 	before, err := o.find(ctx, name)
@@ -46,12 +48,12 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 
 // whole reports whether all chunks of an object are there. A server that came back with
 // less may have its name without them.
-func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
+func (o *ObjectStore) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 	if !proto.IsToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
 		return false
 	}
 	var state *jetstream.StreamInfo
-	err := untilLed(ctx, func(ctx context.Context) error {
+	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
 		if err == nil {
 			state, err = stream.Info(ctx, jetstream.WithSubjectFilter(chunks(info)))
@@ -63,8 +65,8 @@ func (o *Objects) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 
 // find returns what is noted of the object called name. A cluster that has no leader now
 // is waited for, 30 s.
-func (o *Objects) find(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
-	err = untilLed(ctx, func(ctx context.Context) error {
+func (o *ObjectStore) find(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
+	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		store, err := o.js.ObjectStore(ctx, proto.ObjectsBucket(o.run))
 		if err == nil {
 			info, err = store.GetInfo(ctx, name)
@@ -86,7 +88,7 @@ const chunkSize = 256 << 10
 // has many chunks under way, all in the same memory (nats.go 1.55): one that it must send
 // again, since the stream had no leader, has the bytes of a later one by then, and comes
 // after it.
-func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error {
+func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) error {
 	bucket := proto.ObjectsBucket(o.run)
 	if _, err := FindStream(ctx, o.js, "OBJ_"+bucket); err != nil {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -112,7 +114,7 @@ func (o *Objects) PutReader(ctx context.Context, name string, r io.Reader) error
 
 // purge takes an object's chunks away, whatever has become of ctx. Who may not, leaves
 // them until the run is deleted.
-func (o *Objects) purge(ctx context.Context, info *jetstream.ObjectInfo) {
+func (o *ObjectStore) purge(ctx context.Context, info *jetstream.ObjectInfo) {
 	if !proto.IsToken(info.NUID) {
 		return // a pattern would match those of others
 	}
@@ -125,7 +127,7 @@ func (o *Objects) purge(ctx context.Context, info *jetstream.ObjectInfo) {
 func chunks(info *jetstream.ObjectInfo) string { return "$O." + info.Bucket + ".C." + info.NUID }
 
 // putChunks stores what r gives, and notes in info what it was.
-func (o *Objects) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader, chunk []byte) error {
+func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader, chunk []byte) error {
 	sum := sha256.New()
 	for {
 		n, err := fill(chunk, r)
@@ -161,7 +163,7 @@ func fill(chunk []byte, r io.Reader) (n int, err error) {
 }
 
 // putInfo stores an object's name, in place of what had it before.
-func (o *Objects) putInfo(ctx context.Context, info jetstream.ObjectInfo) error {
+func (o *ObjectStore) putInfo(ctx context.Context, info jetstream.ObjectInfo) error {
 	msg := nats.NewMsg("$O." + info.Bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(info.Name)))
 	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	var err error
@@ -172,7 +174,7 @@ func (o *Objects) putInfo(ctx context.Context, info jetstream.ObjectInfo) error 
 }
 
 // Has reports whether an object is there, with all that belongs to it.
-func (o *Objects) Has(ctx context.Context, name string) (bool, error) {
+func (o *ObjectStore) Has(ctx context.Context, name string) (bool, error) {
 	info, err := o.find(ctx, name)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return false, nil
@@ -184,8 +186,8 @@ func (o *Objects) Has(ctx context.Context, name string) (bool, error) {
 }
 
 // Get returns the object called name, which may be no larger than a message's payload.
-// The error says whether it can never be had: [Lost].
-func (o *Objects) Get(ctx context.Context, name string) ([]byte, error) {
+// The error says whether it can never be had: [IsUnrecoverable].
+func (o *ObjectStore) Get(ctx context.Context, name string) ([]byte, error) {
 	buf := limited{left: maxPayload}
 	if err := o.Copy(ctx, &buf, name); err != nil {
 		return nil, err
@@ -210,7 +212,7 @@ func (l *limited) Write(p []byte) (int, error) {
 // Copy writes the object called name to w. It reads chunk by chunk, where the
 // library's own Get makes a consumer: that needs a permission to make and delete
 // consumers, and one that is lost with its server is waited for.
-func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
+func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error {
 	info, err := o.find(ctx, name)
 	if err != nil {
 		return err
@@ -220,14 +222,14 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
 	if !proto.IsToken(info.NUID) {
-		return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewUnfit("object", "its chunks are under %q", proto.Excerpt(info.NUID)))
+		return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewFieldError("object", "its chunks are under %q", proto.Excerpt(info.NUID)))
 	}
 	sum, at, size := sha256.New(), uint64(0), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
 		var msg *jetstream.RawStreamMsg
 		begin := time.Now()
 		each := func() time.Duration { return AckTime(chunkSize, time.Since(begin)) }
-		err := untilLedFor(ctx, electionTime, each, func(ctx context.Context) error {
+		err := retryNoLeaderFor(ctx, electionTime, each, func(ctx context.Context) error {
 			msg, err = stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
 			return err
 		})
@@ -238,7 +240,7 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 			return fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
 		}
 		if size += uint64(len(msg.Data)); msg.Sequence <= at || size > info.Size {
-			return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewUnfit("object", "it has more than the %d bytes that it says", info.Size))
+			return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewFieldError("object", "it has more than the %d bytes that it says", info.Size))
 		}
 		at = msg.Sequence
 		sum.Write(msg.Data)
@@ -253,13 +255,13 @@ func (o *Objects) Copy(ctx context.Context, w io.Writer, name string) error {
 }
 
 // Delete removes the object called name, if it is there.
-func (o *Objects) Delete(ctx context.Context, name string) error {
+func (o *ObjectStore) Delete(ctx context.Context, name string) error {
 	info, err := o.find(ctx, name)
 	if err == nil && !proto.IsToken(info.NUID) { // with it the library would purge the chunks of others
-		err = proto.NewUnfit("object", "%s has chunks under %q", name, proto.Excerpt(info.NUID))
+		err = proto.NewFieldError("object", "%s has chunks under %q", name, proto.Excerpt(info.NUID))
 	}
 	if err == nil {
-		err = untilLed(ctx, func(ctx context.Context) error {
+		err = retryNoLeader(ctx, func(ctx context.Context) error {
 			store, err := o.js.ObjectStore(ctx, proto.ObjectsBucket(o.run))
 			if err == nil {
 				err = store.Delete(ctx, name)
@@ -275,7 +277,7 @@ func (o *Objects) Delete(ctx context.Context, name string) error {
 
 // Offload moves a message's payload into the object store if the message would be
 // larger than limit, the server's max_payload, and leaves its name in the header.
-func (o *Objects) Offload(ctx context.Context, msg *nats.Msg, name string, limit int64) error {
+func (o *ObjectStore) Offload(ctx context.Context, msg *nats.Msg, name string, limit int64) error {
 	if fitsInto(msg, limit) {
 		return nil
 	}
@@ -293,7 +295,7 @@ func fitsInto(msg *nats.Msg, limit int64) bool {
 	return int64(len(msg.Data)) <= limit-headers
 }
 
-// Lost reports whether an error of [Objects] or [Answers] says that the object is not there or damaged, so that trying again is in vain.
-func Lost(err error) bool {
+// IsUnrecoverable reports whether an error of [ObjectStore] or [AnswerStore] says that the object is not there or damaged, so that trying again is in vain.
+func IsUnrecoverable(err error) bool {
 	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, proto.ErrFormat)
 }

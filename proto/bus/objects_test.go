@@ -21,13 +21,13 @@ import (
 const chunk = 256 << 10
 
 // openObjects gives a test the store of the run "r", and the stream behind it.
-func openObjects(t *testing.T) (*bus.Objects, jetstream.Stream, jetstream.JetStream) {
+func openObjects(t *testing.T) (*bus.ObjectStore, jetstream.Stream, jetstream.JetStream) {
 	t.Helper()
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 	stream, err := js.Stream(t.Context(), "OBJ_"+proto.ObjectsBucket("r"))
 	must(t, err)
-	return bus.NewObjects(js, "r"), stream, js
+	return bus.NewObjectStore(js, "r"), stream, js
 }
 
 // pattern is text without two chunks that are the same.
@@ -114,7 +114,7 @@ func TestObjectsCopy(t *testing.T) {
 	if err := o.Copy(t.Context(), io.Discard, "nothing"); !errors.Is(err, jetstream.ErrObjectNotFound) {
 		t.Errorf("no object: %v", err)
 	}
-	if err := bus.NewObjects(js, "no-run").Copy(t.Context(), io.Discard, "x"); !errors.Is(err, jetstream.ErrBucketNotFound) {
+	if err := bus.NewObjectStore(js, "no-run").Copy(t.Context(), io.Discard, "x"); !errors.Is(err, jetstream.ErrBucketNotFound) {
 		t.Errorf("no store: %v", err)
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// leaderless is a cluster that drops the first questions.
-type leaderless struct {
+// isNoLeader is a cluster that drops the first questions.
+type isNoLeader struct {
 	jetstream.JetStream
 	drops int
 }
 
-func (l *leaderless) KeyValue(ctx context.Context, _ string) (jetstream.KeyValue, error) {
+func (l *isNoLeader) KeyValue(ctx context.Context, _ string) (jetstream.KeyValue, error) {
 	if l.drops--; l.drops >= 0 {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -42,12 +42,12 @@ func TestOpenAsksAgain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				_, err := bus.OpenRuns(t.Context(), &leaderless{drops: test.drops})
+				_, err := bus.OpenRuns(t.Context(), &isNoLeader{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
 					t.Errorf("OpenRuns: %v after %s", err, time.Since(begin))
 				}
 				begin = time.Now()
-				_, err = bus.OpenPresence(t.Context(), &leaderless{drops: test.drops})
+				_, err = bus.OpenPresence(t.Context(), &isNoLeader{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
 					t.Errorf("OpenPresence: %v after %s", err, time.Since(begin))
 				}

@@ -29,14 +29,14 @@ func OpenPresence(ctx context.Context, js jetstream.JetStream) (*Presence, error
 	return &Presence{js: js}, nil
 }
 
-// Worker announces a worker.
-func (p *Presence) Worker(ctx context.Context, w proto.WorkerInfo) error {
+// Heartbeat announces a worker.
+func (p *Presence) Heartbeat(ctx context.Context, w proto.WorkerInfo) error {
 	return p.put(ctx, w.Key(), w)
 }
 
-// WorkerGone takes the announcement of a worker back, by its id or, if it has none, its
+// RemoveWorker takes the announcement of a worker back, by its id or, if it has none, its
 // name.
-func (p *Presence) WorkerGone(ctx context.Context, id string) error {
+func (p *Presence) RemoveWorker(ctx context.Context, id string) error {
 	return deleteEntry(ctx, p.js, proto.PresenceBucket, proto.WorkerKey(id))
 }
 
@@ -58,7 +58,7 @@ func (p *Presence) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 			leftOut++
 			continue
 		}
-		w.Heard = e.at
+		w.ReceivedAt = e.at
 		workers = append(workers, w)
 	}
 	p.leftOut.Store(int64(leftOut))
@@ -70,9 +70,9 @@ func (p *Presence) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 // they were listed last.
 func (p *Presence) LeftOut() int { return int(p.leftOut.Load()) }
 
-// Collector announces who collects a run. It fails with [proto.ErrCollected] if somebody
+// AcquireCollector announces who collects a run. It fails with [proto.ErrCollected] if somebody
 // else does.
-func (p *Presence) Collector(ctx context.Context, run string, c proto.CollectorInfo) error {
+func (p *Presence) AcquireCollector(ctx context.Context, run string, c proto.CollectorInfo) error {
 	key := "collector." + run
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -106,8 +106,8 @@ func (p *Presence) Collector(ctx context.Context, run string, c proto.CollectorI
 // copyLag is how long a copy of a bucket may be behind the others.
 const copyLag = 5 * time.Second
 
-// CollectorGone takes the announcement of a run's collector back.
-func (p *Presence) CollectorGone(ctx context.Context, run string) error {
+// ReleaseCollector takes the announcement of a run's collector back.
+func (p *Presence) ReleaseCollector(ctx context.Context, run string) error {
 	return deleteEntry(ctx, p.js, proto.PresenceBucket, "collector."+run)
 }
 
@@ -155,7 +155,7 @@ const deadAfter = proto.PresenceTTL / 2
 func dropDead(workers []proto.WorkerInfo) []proto.WorkerInfo {
 	return slices.DeleteFunc(slices.Clone(workers), func(dead proto.WorkerInfo) bool {
 		return slices.ContainsFunc(workers, func(w proto.WorkerInfo) bool {
-			return w.Name == dead.Name && w.Host == dead.Host && w.Server == dead.Server && w.Heard.Sub(dead.Heard) > deadAfter
+			return w.Name == dead.Name && w.Host == dead.Host && w.Server == dead.Server && w.ReceivedAt.Sub(dead.ReceivedAt) > deadAfter
 		})
 	})
 }

@@ -46,19 +46,19 @@ func TestWorkers(t *testing.T) {
 	}
 	// Some of the names cannot stand in a subject.
 	for _, name := range []string{"gpu2", "gpu1:0", "ящик", "box.1 *", "gpu10", "gpu1"} {
-		must(t, presence.Worker(t.Context(), proto.WorkerInfo{Name: name}))
+		must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{Name: name}))
 	}
-	must(t, presence.Collector(t.Context(), "r", proto.CollectorInfo{Host: "h"})) // is no worker
+	must(t, presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h"})) // is no worker
 	if diff := cmp.Diff([]string{"box.1 *", "gpu1", "gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"gpu1", "box.1 *", "gpu1"} { // once more is no error
-		must(t, presence.WorkerGone(t.Context(), name))
+		must(t, presence.RemoveWorker(t.Context(), name))
 	}
 	if diff := cmp.Diff([]string{"gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
 		t.Errorf("workers after two have gone (-want +got):\n%s", diff)
 	}
-	must(t, presence.Worker(t.Context(), proto.WorkerInfo{Name: "gpu1"}))
+	must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{Name: "gpu1"}))
 	if got := list(); len(got) != 5 {
 		t.Errorf("workers %q after one has come back", got)
 	}
@@ -79,11 +79,11 @@ func TestWorkerRoundTrip(t *testing.T) {
 				UtilizationPercent: new(0.0), TemperatureC: new(61.0), EnergyJoules: new(12345.6),
 			},
 		},
-		Runs: map[string]proto.RunShare{"r": {Requests: 5, EnergyJoules: new(11000.5)}, "s": {}},
+		Runs: map[string]proto.RunUsage{"r": {Requests: 5, EnergyJoules: new(11000.5)}, "s": {}},
 	}
-	must(t, presence.Worker(t.Context(), want))
+	must(t, presence.Heartbeat(t.Context(), want))
 	want.Ready, want.Done = true, 6
-	must(t, presence.Worker(t.Context(), want)) // the latest stands
+	must(t, presence.Heartbeat(t.Context(), want)) // the latest stands
 	got, err := presence.Workers(t.Context())
 	must(t, err)
 	if diff := cmp.Diff([]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "Heard")); diff != "" {
@@ -104,27 +104,27 @@ func TestCollector(t *testing.T) {
 	is(proto.CollectorInfo{}, false)
 	first := proto.CollectorInfo{Host: "h", Output: "/a"}
 	for range 3 { // it renews its announcement
-		must(t, presence.Collector(t.Context(), "r", first))
+		must(t, presence.AcquireCollector(t.Context(), "r", first))
 		is(first, true)
 	}
 	for _, second := range []proto.CollectorInfo{
 		{Host: "h", Output: "/b"},
 		{Host: "h2", Output: "/a"}, // the same path elsewhere is another file
 	} {
-		err := presence.Collector(t.Context(), "r", second)
+		err := presence.AcquireCollector(t.Context(), "r", second)
 		if !errors.Is(err, proto.ErrCollected) || !strings.Contains(err.Error(), first.String()) {
 			t.Errorf("a second collector: %v; want ErrCollected and who it is", err)
 		}
 		is(first, true)
-		must(t, presence.Collector(t.Context(), "other", second)) // another run is free
-		must(t, presence.CollectorGone(t.Context(), "other"))
+		must(t, presence.AcquireCollector(t.Context(), "other", second)) // another run is free
+		must(t, presence.ReleaseCollector(t.Context(), "other"))
 	}
 	for range 2 { // once more is no error
-		must(t, presence.CollectorGone(t.Context(), "r"))
+		must(t, presence.ReleaseCollector(t.Context(), "r"))
 		is(proto.CollectorInfo{}, false)
 	}
 	second := proto.CollectorInfo{Host: "h2", Output: "/b"}
-	must(t, presence.Collector(t.Context(), "r", second))
+	must(t, presence.AcquireCollector(t.Context(), "r", second))
 	is(second, true)
 }
 
@@ -134,14 +134,14 @@ func TestCollectorsAtOnce(t *testing.T) {
 	for i := range 20 {
 		run := fmt.Sprintf("r%d", i)
 		if i%2 > 0 { // there was another, which leaves its mark in the bucket
-			must(t, presence.Collector(t.Context(), run, proto.CollectorInfo{Host: "before"}))
-			must(t, presence.CollectorGone(t.Context(), run))
+			must(t, presence.AcquireCollector(t.Context(), run, proto.CollectorInfo{Host: "before"}))
+			must(t, presence.ReleaseCollector(t.Context(), run))
 		}
 		var errs [2]error
 		var wg sync.WaitGroup
 		for n := range errs {
 			wg.Go(func() {
-				errs[n] = presence.Collector(t.Context(), run, proto.CollectorInfo{Host: fmt.Sprint(n)})
+				errs[n] = presence.AcquireCollector(t.Context(), run, proto.CollectorInfo{Host: fmt.Sprint(n)})
 			})
 		}
 		wg.Wait()
@@ -176,7 +176,7 @@ func TestForgedAnnouncements(t *testing.T) {
 		must(t, err)
 	}
 	for _, id := range []string{"one", "two"} {
-		must(t, presence.Worker(t.Context(), proto.WorkerInfo{ID: id, Name: "gpu1"}))
+		must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: id, Name: "gpu1"}))
 	}
 	workers, err := presence.Workers(t.Context())
 	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" || presence.LeftOut() != 5 {
@@ -186,11 +186,11 @@ func TestForgedAnnouncements(t *testing.T) {
 		t.Errorf("the collector is %s (%v)", who, err)
 	}
 	mine := proto.CollectorInfo{Host: "h", Output: "/o"}
-	must(t, presence.Collector(t.Context(), "r", mine))
+	must(t, presence.AcquireCollector(t.Context(), "r", mine))
 	if who, ok, err := presence.CollectorOf(t.Context(), "r"); who != mine || !ok || err != nil {
 		t.Errorf("the collector is %s, %v (%v)", who, ok, err)
 	}
-	if err := presence.Collector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err, proto.ErrCollected) {
+	if err := presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err, proto.ErrCollected) {
 		t.Errorf("a second collector: %v", err)
 	}
 }

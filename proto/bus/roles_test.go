@@ -91,7 +91,7 @@ func work(t *testing.T, b *testBus, c *client) {
 	}
 	presence, err := bus.OpenPresence(ctx, c)
 	must(t, err)
-	must(t, presence.Worker(ctx, proto.WorkerInfo{Name: "gpu 1"}))
+	must(t, presence.Heartbeat(ctx, proto.WorkerInfo{Name: "gpu 1"}))
 
 	// Extended and handed back, it comes again.
 	msg := c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m"))
@@ -118,7 +118,7 @@ func work(t *testing.T, b *testBus, c *client) {
 	must(t, msg.DoubleAck(ctx))
 	b.publish(t, proto.WorkSubject("r", "m", "0-1"), "unreadable")
 	must(t, c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m")).TermWithReason("unreadable"))
-	must(t, presence.WorkerGone(ctx, "gpu 1"))
+	must(t, presence.RemoveWorker(ctx, "gpu 1"))
 }
 
 // collect takes the result of the run, makes one of its own, and cleans up.
@@ -128,7 +128,7 @@ func collect(t *testing.T, b *testBus, c *client) {
 	read(t, b, c)
 	presence, err := bus.OpenPresence(ctx, c)
 	must(t, err)
-	must(t, presence.Collector(ctx, "r", proto.CollectorInfo{Host: "h", Output: "/o"}))
+	must(t, presence.AcquireCollector(ctx, "r", proto.CollectorInfo{Host: "h", Output: "/o"}))
 
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
 	must(t, err)
@@ -145,7 +145,7 @@ func collect(t *testing.T, b *testBus, c *client) {
 		must(t, stream.DeleteConsumer(ctx, proto.CollectorConsumer))
 	}
 	must(t, stream.Purge(ctx, jetstream.WithPurgeSequence(2)))
-	must(t, bus.NewObjects(c, "new").Delete(ctx, "work-0-0"))
+	must(t, bus.NewObjectStore(c, "new").Delete(ctx, "work-0-0"))
 	must(t, bus.ResetConsumers(ctx, c, manifest("r")))
 	runs, err := bus.OpenRuns(ctx, c)
 	must(t, err)
@@ -153,7 +153,7 @@ func collect(t *testing.T, b *testBus, c *client) {
 		must(t, bus.DeleteStreams(ctx, c, run))
 		must(t, runs.Delete(ctx, run))
 	}
-	must(t, presence.CollectorGone(ctx, "r"))
+	must(t, presence.ReleaseCollector(ctx, "r"))
 }
 
 // read looks on, and remembers how far it has come.
@@ -161,7 +161,7 @@ func read(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
 	look(t, c)
 	large := offload(t, b.admin, "r")
-	if got, err := bus.NewAnswers(c, "r").Payload(ctx, large.Header, large.Data); err != nil || len(got) != answerSize {
+	if got, err := bus.NewAnswerStore(c, "r").Payload(ctx, large.Header, large.Data); err != nil || len(got) != answerSize {
 		t.Errorf("large answer of %d bytes, %v", len(got), err)
 	}
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
@@ -211,7 +211,7 @@ const answerSize = 300 << 10
 // offload stores an answer that does not fit into its message, and reads it.
 func offload(t *testing.T, c *client, run string) *nats.Msg {
 	t.Helper()
-	answers, want := bus.NewAnswers(c, run), strings.Repeat("x", answerSize)
+	answers, want := bus.NewAnswerStore(c, run), strings.Repeat("x", answerSize)
 	msg := proto.EncodeResults(run, "0-0", []uint32{0}, []byte(want))
 	must(t, answers.Offload(t.Context(), msg, 256<<10))
 	if got, err := answers.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want || len(msg.Data) > 0 {
@@ -223,7 +223,7 @@ func offload(t *testing.T, c *client, run string) *nats.Msg {
 // putAndGet stores an object of two chunks, twice as after a crash, and reads it.
 func putAndGet(t *testing.T, c *client, run, name string) {
 	t.Helper()
-	objects, want := bus.NewObjects(c, run), strings.Repeat("x", 200<<10)
+	objects, want := bus.NewObjectStore(c, run), strings.Repeat("x", 200<<10)
 	for range 2 {
 		must(t, objects.Put(t.Context(), name, []byte(want)))
 	}

@@ -16,27 +16,27 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Runs is the bucket of manifests.
-type Runs struct {
+// RunStore is the bucket of manifests.
+type RunStore struct {
 	js jetstream.JetStream
 }
 
 // OpenRuns opens the bucket of manifests. A cluster that has no leader now is waited
 // for, 30 s.
-func OpenRuns(ctx context.Context, js jetstream.JetStream) (*Runs, error) {
+func OpenRuns(ctx context.Context, js jetstream.JetStream) (*RunStore, error) {
 	if err := findBucket(ctx, js, proto.RunsBucket); err != nil {
 		return nil, err
 	}
-	return &Runs{js: js}, nil
+	return &RunStore{js: js}, nil
 }
 
 // Get returns a run's manifest, or an error that wraps [proto.ErrNoRun].
-func (r *Runs) Get(ctx context.Context, run string) (proto.Manifest, error) {
+func (r *RunStore) Get(ctx context.Context, run string) (proto.Manifest, error) {
 	m, _, err := r.get(ctx, run)
 	return m, err
 }
 
-func (r *Runs) get(ctx context.Context, run string) (proto.Manifest, uint64, error) {
+func (r *RunStore) get(ctx context.Context, run string) (proto.Manifest, uint64, error) {
 	value, revision, err := lastEntry(ctx, r.js, proto.RunsBucket, run)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return proto.Manifest{}, 0, fmt.Errorf("run %s: %w", run, proto.ErrNoRun)
@@ -49,7 +49,7 @@ func (r *Runs) get(ctx context.Context, run string) (proto.Manifest, uint64, err
 }
 
 // Create stores the manifest of a new run. It fails if there is one already.
-func (r *Runs) Create(ctx context.Context, m proto.Manifest) error {
+func (r *RunStore) Create(ctx context.Context, m proto.Manifest) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("manifest of run %s: %w", m.Run, err)
@@ -62,7 +62,7 @@ func (r *Runs) Create(ctx context.Context, m proto.Manifest) error {
 
 // Update changes a run's manifest by compare-and-set: change may be called several
 // times, each time with the manifest as it then is, and its error ends the attempt.
-func (r *Runs) Update(ctx context.Context, run string, change func(*proto.Manifest) error) error {
+func (r *RunStore) Update(ctx context.Context, run string, change func(*proto.Manifest) error) error {
 	for {
 		m, revision, err := r.get(ctx, run)
 		if err != nil {
@@ -104,7 +104,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Delete removes a run's manifest.
-func (r *Runs) Delete(ctx context.Context, run string) error {
+func (r *RunStore) Delete(ctx context.Context, run string) error {
 	if err := deleteEntry(ctx, r.js, proto.RunsBucket, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
 		return fmt.Errorf("delete manifest of run %s: %w", run, err)
 	}
@@ -113,7 +113,7 @@ func (r *Runs) Delete(ctx context.Context, run string) error {
 
 // List returns the manifests of all runs, the oldest first. Those that cannot be read,
 // of a newer program, are left out.
-func (r *Runs) List(ctx context.Context) ([]proto.Manifest, error) {
+func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
@@ -134,7 +134,7 @@ func (r *Runs) List(ctx context.Context) ([]proto.Manifest, error) {
 }
 
 // Deleted returns the ids of the runs that were taken off the bus.
-func (r *Runs) Deleted(ctx context.Context) ([]string, error) {
+func (r *RunStore) Deleted(ctx context.Context) ([]string, error) {
 	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list deleted runs: %w", err)
@@ -151,7 +151,7 @@ func (r *Runs) Deleted(ctx context.Context) ([]string, error) {
 // Follow calls changed with a run's manifest as it is now and after every change,
 // until ctx ends or changed returns an error, which Follow returns. A manifest may
 // come again as it was. Of changes in quick succession the last is enough.
-func (r *Runs) Follow(ctx context.Context, run string, changed func(proto.Manifest) error) error {
+func (r *RunStore) Follow(ctx context.Context, run string, changed func(proto.Manifest) error) error {
 	return r.follow(ctx, run, func(entries []entry, _ bool) error {
 		if len(entries) == 0 || entries[len(entries)-1].deleted {
 			return nil
@@ -167,7 +167,7 @@ func (r *Runs) Follow(ctx context.Context, run string, changed func(proto.Manife
 // FollowAll calls changed with the manifests of all runs that are there, now and after
 // every change, until ctx ends. Manifests that cannot be read, those of a newer
 // program, are left out.
-func (r *Runs) FollowAll(ctx context.Context, changed func(map[string]proto.Manifest)) error {
+func (r *RunStore) FollowAll(ctx context.Context, changed func(map[string]proto.Manifest)) error {
 	all := map[string]proto.Manifest{}
 	return r.follow(ctx, ">", func(entries []entry, whole bool) error {
 		if whole {
@@ -202,7 +202,7 @@ const (
 // and with those that changed then. It reads by direct gets: nothing on the bus stands
 // for the one who follows, which a server that dies could take along. Messages on the
 // bucket's subjects say when to look.
-func (r *Runs) follow(ctx context.Context, keys string, each func(entries []entry, whole bool) error) error {
+func (r *RunStore) follow(ctx context.Context, keys string, each func(entries []entry, whole bool) error) error {
 	conn := r.js.Conn()
 	wake := make(chan struct{}, 1)
 	sub, err := conn.Subscribe("$KV."+proto.RunsBucket+"."+strings.Replace(keys, ">", "*", 1), func(*nats.Msg) {

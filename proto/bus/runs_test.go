@@ -20,17 +20,17 @@ func manifest(run string) proto.Manifest {
 	return proto.Manifest{
 		Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress,
 		CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Input:     proto.Input{Requests: 200, Models: map[string]int{"m": 199, "org/n": 1}, Repeated: "3-4"},
+		Input:     proto.Input{Requests: 200, Models: map[string]int{"m": 199, "org/n": 1}, DuplicateIDs: "3-4"},
 		Settings:  proto.Settings{Set: map[string]string{"seed": "1"}, ShardSize: 32},
-		Publish:   proto.Publish{Point: proto.Point{Offset: 5, Seq: 4}},
+		Publish:   proto.PublishState{Checkpoint: proto.Checkpoint{Offset: 5, Index: 4}},
 	}
 }
 
 // openRuns gives a test a bus with all its buckets.
-func openRuns(t *testing.T) (*bus.Runs, jetstream.JetStream) {
+func openRuns(t *testing.T) (*bus.RunStore, jetstream.JetStream) {
 	t.Helper()
 	_, js := prototest.Server(t)
-	if err := bus.MakeBuckets(t.Context(), js, bus.Limits{}); err != nil {
+	if err := bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	runs, err := bus.OpenRuns(t.Context(), js)
@@ -41,7 +41,7 @@ func openRuns(t *testing.T) (*bus.Runs, jetstream.JetStream) {
 }
 
 // create stores manifests.
-func create(t *testing.T, runs *bus.Runs, manifests ...proto.Manifest) {
+func create(t *testing.T, runs *bus.RunStore, manifests ...proto.Manifest) {
 	t.Helper()
 	for _, m := range manifests {
 		if err := runs.Create(t.Context(), m); err != nil {

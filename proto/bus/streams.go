@@ -121,14 +121,14 @@ func StreamConfig(name string, l Limits) (jetstream.StreamConfig, bool) {
 
 // EnsureStreams makes what a run needs on the bus, or what is left to make of it:
 // its streams, and a consumer for each model. What is there stays
-// as it is. Where the server of the bus has told limits (see [Runs.TellLimits]), what is
+// as it is. Where the server of the bus has told limits (see [RunStore.SetLimits]), what is
 // made is no larger.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest, l Limits) error {
-	l, err := l.heed(ctx, js)
+	l, err := l.clamp(ctx, js)
 	if err != nil {
 		return err
 	}
-	if m.Terms.KeepResults {
+	if m.Policy.KeepResults {
 		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
 	for _, cfg := range RunStreams(m.Run, l) {
@@ -137,7 +137,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 		}
 	}
 	for _, model := range m.Models() {
-		err := untilLed(ctx, func(ctx context.Context) error {
+		err := retryNoLeader(ctx, func(ctx context.Context) error {
 			_, err := js.Consumer(ctx, proto.WorkStream(m.Run), proto.ConsumerName(model))
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
 				_, err = js.CreateConsumer(ctx, proto.WorkStream(m.Run), ConsumerConfig(m.Run, model))
@@ -156,7 +156,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 // workers of the process before are gone.
 func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {
 	for _, model := range m.Models() {
-		err := untilLed(ctx, func(ctx context.Context) error {
+		err := retryNoLeader(ctx, func(ctx context.Context) error {
 			return js.DeleteConsumer(ctx, proto.WorkStream(m.Run), proto.ConsumerName(model))
 		})
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -180,10 +180,10 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 	return nil
 }
 
-// LeftStreams names what is on the bus of a run that has no manifest any more, and is of
+// OrphanedStreams names what is on the bus of a run that has no manifest any more, and is of
 // some age by the clock of the bus: the streams of a run may be made just before its
 // manifest.
-func LeftStreams(ctx context.Context, js jetstream.JetStream, run string, age time.Duration) (names []string, err error) {
+func OrphanedStreams(ctx context.Context, js jetstream.JetStream, run string, age time.Duration) (names []string, err error) {
 	for _, cfg := range RunStreams(run, Limits{}) {
 		stream, err := FindStream(ctx, js, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {

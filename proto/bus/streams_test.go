@@ -62,10 +62,10 @@ func TestEnsureStreamsLimits(t *testing.T) {
 			t.Parallel()
 			_, js := prototest.Server(t)
 			m := manifest("r")
-			m.Terms.KeepResults = tt.keep
+			m.Policy.KeepResults = tt.keep
 			must(t, bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}))
 			// Another process, with other settings, takes what is there as it is.
-			m.Terms.KeepResults = !tt.keep
+			m.Policy.KeepResults = !tt.keep
 			must(t, bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 3 << 20, ResultsBytes: 4 << 20}))
 			for name, want := range map[string]int64{proto.WorkStream("r"): tt.work, proto.ResultsStream("r"): tt.results} {
 				stream, err := js.Stream(t.Context(), name)
@@ -144,7 +144,7 @@ func TestDeleteStreams(t *testing.T) {
 	if err := bus.EnsureStreams(t.Context(), js, manifest("other"), limits); err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.NewObjects(js, "r").Put(t.Context(), "x", []byte("x")); err != nil {
+	if err := bus.NewObjectStore(js, "r").Put(t.Context(), "x", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if err := bus.DeleteStreams(t.Context(), js, "r"); err != nil {
@@ -166,7 +166,7 @@ func TestDeleteStreams(t *testing.T) {
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	_, js := prototest.Server(t)
-	o := bus.NewObjects(js, "r")
+	o := bus.NewObjectStore(js, "r")
 	if err := o.Delete(t.Context(), "x"); err != nil {
 		t.Errorf("delete before there is a store: %v", err)
 	}
