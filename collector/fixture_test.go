@@ -70,7 +70,7 @@ func lineOf(seq uint32, pad int) []byte {
 			seq, strings.Repeat("x", pad), finish),
 	}
 	if failing(seq) {
-		r.Status, r.Body = 400, []byte(`{"error":{"message":"no, \"promptmill\":{\"seq\":1}"}}`)
+		r.Status, r.Body = 400, []byte(`{"error":{"message":"no, \"promptmill\":{\"index\":1}"}}`)
 	}
 	return proto.AppendResult(nil, r)
 }

@@ -47,7 +47,7 @@ type header struct {
 	// Manifest is there in the first frame, which holds no lines.
 	Manifest *proto.Manifest `json:"manifest,omitempty"`
 	// Seqs are the requests of the lines, in their order (proto.FormatSeqs).
-	Seqs string `json:"seqs,omitempty"`
+	Seqs string `json:"indexes,omitempty"`
 	// Failed are those of them that failed.
 	Failed string       `json:"failed,omitempty"`
 	Bytes  int64        `json:"bytes"`  // of the lines
@@ -97,9 +97,9 @@ func (s *Sizes) add(d Sizes) {
 // Position is a message of the results stream. A number alone would not do: a stream
 // that lost its end, or was made anew, has other messages under the same numbers.
 type Position struct {
-	Created time.Time `json:"created"` // of the stream
-	Seq     uint64    `json:"seq"`     // 0: nothing was read
-	Time    time.Time `json:"time"`    // of the message
+	Created time.Time `json:"created"`  // of the stream
+	Seq     uint64    `json:"sequence"` // 0: nothing was read
+	Time    time.Time `json:"time"`     // of the message
 }
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)

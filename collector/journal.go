@@ -164,7 +164,7 @@ func ReadManifest(path string) (proto.Manifest, error) {
 		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, errors.Join(ErrUndescribed, err))
 	}
 	if h.Manifest.Schema != proto.ManifestSchema {
-		return proto.Manifest{}, fmt.Errorf("read journal %s: %w: manifest schema %d, this program reads %d", path, proto.ErrFormat, h.Manifest.Schema, proto.ManifestSchema)
+		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, proto.SchemaError(h.Manifest.Schema))
 	}
 
 	return *h.Manifest, nil
@@ -406,7 +406,7 @@ func (r *recovery) settle(last bool) error {
 	}
 	if m := p.Manifest; m != nil {
 		if m.Schema != proto.ManifestSchema {
-			return fmt.Errorf("%w: manifest schema %d, this program reads %d", proto.ErrFormat, m.Schema, proto.ManifestSchema)
+			return proto.SchemaError(m.Schema)
 		}
 		r.state.Manifest, r.described = *m, true
 		r.state.Sessions++

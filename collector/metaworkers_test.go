@@ -140,7 +140,7 @@ func TestMetaWorkerJSON(t *testing.T) {
       "kv_cache": 100,
       "graphs": null
     },
-    "stints": [
+    "sessions": [
       {
         "since": "2026-01-02T03:04:05.000000006Z",
         "version": "v1",
@@ -166,7 +166,7 @@ func TestMetaWorkerJSON(t *testing.T) {
       "kv_cache": null,
       "graphs": null
     },
-    "stints": []
+    "sessions": []
   }
 ]`
 	if diff := cmp.Diff(want, string(got)); diff != "" {

@@ -39,7 +39,7 @@ type errorLine struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Extras struct {
-		Seq      uint32 `json:"seq"`
+		Seq      uint32 `json:"index"`
 		Attempts int    `json:"attempts"`
 	} `json:"promptmill"`
 }

@@ -134,7 +134,7 @@ func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 	case !b.isID(l.ID, seq):
 		return l, NewFieldError("id", "%q in the line of request %d", Excerpt(string(l.ID)), seq)
 	case l.Index != int64(seq):
-		return l, NewFieldError("promptmill.seq", "%d in the line of request %d", l.Index, seq)
+		return l, NewFieldError("promptmill.index", "%d in the line of request %d", l.Index, seq)
 	case l.Status == 0 && !head.failed:
 		return l, NewFieldError("response", "neither an HTTP answer nor an error, of request %d", seq)
 	case l.Status != 0 && (l.Status < 100 || l.Status > 599):

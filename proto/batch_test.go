@@ -45,7 +45,7 @@ func TestBatchHeaders(t *testing.T) {
 		{"of a shard that came as an object", batchOf(3), set(HeaderSource, "work-0-1"), ""},
 		{"lines of an ending", batchOf(upTo(100)...), func(m *nats.Msg) { m.Subject = "pm.r.results.cancelled-1"; m.Header.Set(HeaderShard, "cancelled-1") }, ""},
 
-		{"another version", batchOf(3), set(HeaderVersion, "2"), HeaderIndexes},
+		{"another version", batchOf(3), set(HeaderVersion, "3"), HeaderIndexes},
 		{"a subject of another run", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.s.results.0-1" }, "subject"},
 		{"a subject of another shard", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.0-2" }, "subject"},
 		{"no shard", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderShard) }, "subject"},
@@ -87,7 +87,7 @@ func TestBatchHeaders(t *testing.T) {
 
 func TestBatchLines(t *testing.T) {
 	t.Parallel()
-	const good = `{"id":"batch_req_r_7","custom_id":"a","response":{"status_code":200,"request_id":"x","body":{}},"error":null,"promptmill":{"seq":7,"request_hash":"00000000000000ff","worker":"w","attempts":1}}`
+	const good = `{"id":"batch_req_r_7","custom_id":"a","response":{"status_code":200,"request_id":"x","body":{}},"error":null,"promptmill":{"index":7,"request_hash":"00000000000000ff","worker":"w","attempts":1}}`
 	for _, tt := range []struct{ name, old, new, field string }{
 		{"as it should be", "", "", ""},
 		{"an error without an answer", `{"status_code":200,"request_id":"x","body":{}},"error":null`, `null,"error":{"code":"timeout","message":""}`, ""},
@@ -101,9 +101,9 @@ func TestBatchLines(t *testing.T) {
 		{"the id of another request", `_r_7"`, `_r_8"`, "id"},
 		{"the id of another run", `_r_7"`, `_s_7"`, "id"},
 		{"an id that begins like it", `_r_7"`, `_r_77"`, "id"},
-		{"another number", `"seq":7`, `"seq":8`, "promptmill.seq"},
-		{"a number too large for one", `"seq":7`, `"seq":4294967303`, "promptmill.seq"},
-		{"no number", `"seq":7,`, ``, "promptmill.seq"},
+		{"another number", `"index":7`, `"index":8`, "promptmill.index"},
+		{"a number too large for one", `"index":7`, `"index":4294967303`, "promptmill.index"},
+		{"no number", `"index":7,`, ``, "promptmill.index"},
 		{"neither answer nor error", `{"status_code":200,"request_id":"x","body":{}}`, `null`, "response"},
 		{"a status that is none", `200`, `0`, "response"},
 		{"a status too large", `200`, `1000`, "response.status_code"},
@@ -213,17 +213,17 @@ func TestBoundsMark(t *testing.T) {
 		change func(*nats.Msg)
 		fits   bool
 	}{
-		{"handed back", "back", nil, true},
-		{"with deaths", "back 7=2", nil, true},
-		{"alone", "alone 3", nil, true},
-		{"alone with a request of another shard", "alone 4", nil, false},
-		{"deaths of a request of another shard", "back 4=1", nil, false},
-		{"deaths without end", "back 7=60000", nil, false},
+		{"handed back", "returned", nil, true},
+		{"with deaths", "returned 7=2", nil, true},
+		{"isolated", "isolated 3", nil, true},
+		{"alone with a request of another shard", "isolated 4", nil, false},
+		{"deaths of a request of another shard", "returned 4=1", nil, false},
+		{"deaths without end", "returned 7=60000", nil, false},
 		{"of no known kind", "poison 7", nil, false},
-		{"on the subject of another shard", "alone 3", func(m *nats.Msg) { m.Subject = "pm.r.results.0-2" }, false},
-		{"with the id of another shard", "alone 3", set(HeaderShard, "0-2"), false},
-		{"of another version", "alone 3", set(HeaderVersion, "2"), false},
-		{"an answer that was aimed at the subject", "alone 3", set("Nats-Subject", "x"), false},
+		{"on the subject of another shard", "isolated 3", func(m *nats.Msg) { m.Subject = "pm.r.results.0-2" }, false},
+		{"with the id of another shard", "isolated 3", set(HeaderShard, "0-2"), false},
+		{"of another version", "isolated 3", set(HeaderVersion, "1"), false},
+		{"an answer that was aimed at the subject", "isolated 3", set("Nats-Subject", "x"), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -287,8 +287,8 @@ func FuzzBatch(f *testing.F) {
 
 // What a manifest of anybody says can be worked with, or is refused.
 func FuzzParseManifest(f *testing.F) {
-	f.Add("r", []byte(`{"schema":2,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))
-	f.Add("r", []byte(`{"schema":2,"run":"r","state":"paused","terms":{"keep_seconds":-1}}`))
+	f.Add("r", []byte(`{"schema":3,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))
+	f.Add("r", []byte(`{"schema":3,"run":"r","state":"paused","policy":{"keep_seconds":-1}}`))
 	f.Fuzz(func(t *testing.T, key string, data []byte) {
 		m, err := ParseManifest(key, data)
 		if err != nil {
@@ -305,7 +305,7 @@ func FuzzParseManifest(f *testing.F) {
 
 func TestParseManifestBounds(t *testing.T) {
 	t.Parallel()
-	const good = `{"schema":2,"run":"r","state":"in_progress","terms":{"keep_seconds":60},"input":{"requests":3,"bytes":9,"models":{"m":3}},"settings":{"shard_size":32},"publish":{"round":1,"missing":"missing-1-x"}}`
+	const good = `{"schema":3,"run":"r","state":"in_progress","policy":{"keep_seconds":60},"input":{"requests":3,"bytes":9,"models":{"m":3}},"settings":{"shard_size":32},"publish":{"round":1,"missing":"missing-1-x"}}`
 	for _, tt := range []struct{ name, old, new string }{
 		{"under another key", `"run":"r"`, `"run":"s"`},
 		{"a state that is none", "in_progress", "stuck"},

@@ -229,7 +229,7 @@ func ScanUsage(s *Scanner) (u Usage) {
 func scanExtras(s *Scanner, l *Line) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
-		case "seq":
+		case "index":
 			l.Index = parseInt(s.Value())
 		case "worker":
 			l.Worker = Text(s.Value())

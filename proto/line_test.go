@@ -115,7 +115,7 @@ func TestParseLineErrors(t *testing.T) {
 
 func FuzzParseLine(f *testing.F) {
 	f.Add(`{"usage":{"prompt_tokens":1,"completion_tokens":2}}`, "worker", "503,timeout", 200)
-	f.Add(`{"a":1,"promptmill":{"seq":1}}`, "a\",\"promptmill\":{\"seq\":1}", "}}\n", 500)
+	f.Add(`{"a":1,"promptmill":{"index":1}}`, "a\",\"promptmill\":{\"index\":1}", "}}\n", 500)
 	f.Add(`"text"`, "\xff", "\xff", -1)
 	f.Add(`{"usage":{"input_tokens":9223372036854775808}}`, "", "", 299)
 	f.Add(`{"choices":[{"finish_reason":{"type":"abort"}},[]],"status":"completed","incomplete_details":{"reason":1}}`, "", ",", 200)

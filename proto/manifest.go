@@ -33,7 +33,7 @@ type Manifest struct {
 	State     State        `json:"state"`
 	CreatedAt time.Time    `json:"created_at"`
 	EndedAt   *time.Time   `json:"ended_at,omitempty"`
-	Policy    RunPolicy    `json:"terms"`
+	Policy    RunPolicy    `json:"policy"`
 	Input     Input        `json:"input"`
 	Settings  Settings     `json:"settings"`
 	Publish   PublishState `json:"publish"`
@@ -72,7 +72,14 @@ func (s State) Ended() bool {
 }
 
 // ManifestSchema is the version of the manifest's format.
-const ManifestSchema = 2
+const ManifestSchema = 3
+
+// SchemaError returns the error for a manifest of another version's schema, on the bus, in a
+// journal or in the metadata of an output. It counts as [ErrFormat].
+func SchemaError(schema int) error {
+	return fmt.Errorf("%w: another version of promptmill made the run (schema %d, this version reads %d); "+
+		"finish or delete it with that version", ErrFormat, schema, ManifestSchema)
+}
 
 // Input describes the input of a run, as validation found it.
 type Input struct {
@@ -86,7 +93,7 @@ type Input struct {
 	Invalid int    `json:"invalid"` // how many of them are refused lines
 	// DuplicateIDs lists the requests whose custom_id an earlier line has, as [FormatIndexes]
 	// does. They are refused too, but only validation, which has seen all ids, knows.
-	DuplicateIDs string         `json:"repeated,omitempty"`
+	DuplicateIDs string         `json:"duplicate_ids,omitempty"`
 	Models       map[string]int `json:"models"` // requests for each model, refused lines not counted
 	// Parameters are the sampling parameters of the requests, refused lines not counted.
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
@@ -160,7 +167,7 @@ type Settings struct {
 type PublishState struct {
 	Round int `json:"round"`
 	// FirstSequence is the work stream's sequence before the round's first shard.
-	FirstSequence uint64 `json:"base"`
+	FirstSequence uint64 `json:"first_sequence"`
 	// Missing names the object with the round's requests, a serialized Roaring
 	// bitmap; empty in round 0.
 	Missing string `json:"missing,omitempty"`
@@ -168,7 +175,7 @@ type PublishState struct {
 	Done bool `json:"done"`
 	// Checkpoint is where the producer can go on cutting without reading the input from
 	// the start. It may lag behind the stream.
-	Checkpoint Checkpoint `json:"point"`
+	Checkpoint Checkpoint `json:"checkpoint"`
 }
 
 // Checkpoint is a place in the input between two shards.
@@ -176,7 +183,7 @@ type Checkpoint struct {
 	File   int    `json:"file"`   // index of the input file
 	Offset int64  `json:"offset"` // in its unpacked text
 	Line   int    `json:"line"`   // lines before it in this file
-	Index  uint32 `json:"seq"`    // the next request's number
+	Index  uint32 `json:"index"`  // of the next request
 	Shard  uint64 `json:"shard"`  // the next shard's index in its round
 	Digest Digest `json:"digest"` // of the requests before the point
 }
@@ -185,7 +192,7 @@ type Checkpoint struct {
 type Counts struct {
 	Done             int   `json:"done"` // answered or failed
 	Failed           int   `json:"failed"`
-	Skipped          int   `json:"not_run"` // of those failed: refused, cancelled, expired
+	Skipped          int   `json:"skipped"` // of those failed: refused, cancelled, expired
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	Attempts         int64 `json:"attempts"`
@@ -231,7 +238,7 @@ func ParseManifest(key string, data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
 	}
 	if m.Schema != ManifestSchema {
-		return Manifest{}, fmt.Errorf("manifest: %w: schema %d, this program reads %d", ErrFormat, m.Schema, ManifestSchema)
+		return Manifest{}, fmt.Errorf("manifest: %w", SchemaError(m.Schema))
 	}
 	if err := CheckRunID(m.Run); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
@@ -258,7 +265,7 @@ func (m Manifest) check(key string) error {
 	case !slices.Contains(states, m.State):
 		return NewFieldError("state", "%q is none", Excerpt(string(m.State)))
 	case m.Policy.KeepSeconds < 0 || m.Policy.KeepSeconds > maxSeconds:
-		return NewFieldError("terms.keep_seconds", "%d", m.Policy.KeepSeconds)
+		return NewFieldError("policy.keep_seconds", "%d", m.Policy.KeepSeconds)
 	case m.Retries < 0:
 		return NewFieldError("retries", "%d", m.Retries)
 	case in.Requests < 0 || int64(in.Requests) > math.MaxUint32:

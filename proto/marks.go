@@ -12,7 +12,7 @@ import (
 
 // HeaderDelivery makes a message on a shard's results subject a note of a worker to those
 // who get the shard after it. It has no lines; who reads results passes over it.
-const HeaderDelivery = "Pm-Mark"
+const HeaderDelivery = "Pm-Delivery"
 
 // DeliveryNote is a worker's note about a shard. Deliveries alone do not tell how a shard was
 // lost: a worker that stops hands it back, one that dies leaves it.
@@ -32,12 +32,12 @@ type DeliveryNote struct {
 func EncodeDeliveryNote(run, shard string, m DeliveryNote) *nats.Msg {
 	var b strings.Builder
 	if m.Returned {
-		b.WriteString("back")
+		b.WriteString("returned")
 		for seq, n := range m.Crashes {
 			fmt.Fprintf(&b, " %d=%d", seq, n)
 		}
 	} else {
-		fmt.Fprintf(&b, "alone %d", m.Isolated)
+		fmt.Fprintf(&b, "isolated %d", m.Isolated)
 	}
 	msg := nats.NewMsg(ResultsSubject(run, shard))
 	msg.Header.Set(HeaderVersion, Version)
@@ -88,15 +88,15 @@ func IsDeliveryNote(h nats.Header) bool { return h.Get(HeaderDelivery) != "" }
 func ParseDeliveryNote(h nats.Header) (DeliveryNote, error) {
 	text := h.Get(HeaderDelivery)
 	kind, rest, _ := strings.Cut(text, " ")
-	m := DeliveryNote{Returned: kind == "back", Isolated: -1}
+	m := DeliveryNote{Returned: kind == "returned", Isolated: -1}
 	switch kind {
-	case "alone":
+	case "isolated":
 		seq, err := strconv.ParseUint(rest, 10, 32)
 		if err != nil {
 			return DeliveryNote{}, fmt.Errorf("mark %q: %w: %w", Excerpt(text), ErrFormat, err)
 		}
 		m.Isolated = int64(seq)
-	case "back":
+	case "returned":
 		m.Crashes = map[uint32]int{}
 		for field := range strings.FieldsSeq(rest) {
 			seq, count, _ := strings.Cut(field, "=")

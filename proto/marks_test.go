@@ -34,7 +34,7 @@ func TestMarks(t *testing.T) {
 }
 
 func FuzzParseMark(f *testing.F) {
-	for _, text := range []string{"back", "back 1=2 3=1", "alone 5", "alone", "back 1", "away", "alone -1", "back 1=99999"} {
+	for _, text := range []string{"returned", "returned 1=2 3=1", "isolated 5", "isolated", "returned 1", "away", "isolated -1", "returned 1=99999"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

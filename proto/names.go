@@ -28,7 +28,7 @@ const (
 	HeaderShard = "Pm-Shard"
 	// HeaderIndexes lists the request numbers of the payload's lines, in their order
 	// (see [FormatIndexes]).
-	HeaderIndexes = "Pm-Seqs"
+	HeaderIndexes = "Pm-Indexes"
 	// HeaderObject names what holds the payload, when it does not fit into a message: for a
 	// shard an object of the run's object store, for results an answer (see [bus.AnswerStore]).
 	HeaderObject = "Pm-Object"
@@ -42,7 +42,7 @@ const (
 )
 
 // Version is the version of the message format that this package reads and writes.
-const Version = "1"
+const Version = "2"
 
 // MaxRunID is the longest run id in bytes.
 const MaxRunID = 64

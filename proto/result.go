@@ -96,7 +96,7 @@ func AppendResult(dst []byte, r Result) []byte {
 		dst = append(dst, `,"error":null`...)
 	}
 	dst = append(dst, extrasKey...)
-	dst = append(dst, `{"seq":`...)
+	dst = append(dst, `{"index":`...)
 	dst = strconv.AppendUint(dst, uint64(r.Index), 10)
 	dst = append(dst, `,"worker":`...)
 	dst = append(dst, Quote(r.Worker)...)

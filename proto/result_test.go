@@ -28,7 +28,7 @@ func TestAppendResult(t *testing.T) {
 	retried, kept := answered, answered
 	retried.Reasons = []string{"503", CodeTimeout}
 	kept.Err = &ResultError{Code: CodeSchemaMismatch, Message: "no"}
-	ours := `,"promptmill":{"seq":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000,"request_hash":"0123456789abcdef"`
+	ours := `,"promptmill":{"index":7,"worker":"box \"1\"","attempts":3,"queued_ms":1500,"latency_ms":2000,"request_hash":"0123456789abcdef"`
 	extras := ours + "}}\n"
 	for _, tt := range []struct {
 		name   string
@@ -58,8 +58,8 @@ func TestStripExtras(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, body string }{
 		{"a plain body", `{"a":1}`},
-		{"the key in a text of the body", `{"a":",\"promptmill\":{\"seq\":1}"}`},
-		{"the key in the body itself", `{"a":1,"promptmill":{"seq":1}}`},
+		{"the key in a text of the body", `{"a":",\"promptmill\":{\"index\":1}"}`},
+		{"the key in the body itself", `{"a":1,"promptmill":{"index":1}}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -150,11 +150,11 @@ func FuzzPlainSize(f *testing.F) {
 		"",
 		":",
 		`,"promptmill":`,
-		`{"id":"a","error":null,"promptmill":{"seq":1,"worker":"a:b"}}` + "\n",
-		`{"id":"a","error":null,"promptmill":{"seq":1,"worker":",\"promptmill\":{"}}` + "\n",
-		`{"id":"a","x":{"a":1,"promptmill":{"seq":1}},"error":null}` + "\n",
-		`{"id":"a","x":"b","promptmill":{"seq":{}}}` + "\n",
-		`{"promptmill":{"seq":1}}` + "\n",
+		`{"id":"a","error":null,"promptmill":{"index":1,"worker":"a:b"}}` + "\n",
+		`{"id":"a","error":null,"promptmill":{"index":1,"worker":",\"promptmill\":{"}}` + "\n",
+		`{"id":"a","x":{"a":1,"promptmill":{"index":1}},"error":null}` + "\n",
+		`{"id":"a","x":"b","promptmill":{"index":{}}}` + "\n",
+		`{"promptmill":{"index":1}}` + "\n",
 		`:::::,"promptmill":{}}` + "\n",
 	} {
 		f.Add([]byte(line))

@@ -141,10 +141,10 @@ func TestDecodeShardErrors(t *testing.T) {
 		payload             []byte
 		want                string
 	}{
-		{"another version", HeaderVersion, "2", good.Data, `message version "2"`},
+		{"another version", HeaderVersion, "3", good.Data, `message version "3"`},
 		{"no version", HeaderVersion, "", good.Data, `message version ""`},
 		{"no shard id", HeaderShard, "", good.Data, "no Pm-Shard header"},
-		{"unreadable numbers", HeaderIndexes, "2-1", good.Data, "Pm-Seqs of shard 0-0"},
+		{"unreadable numbers", HeaderIndexes, "2-1", good.Data, "Pm-Indexes of shard 0-0"},
 		{"too many numbers", HeaderIndexes, "0-4096", good.Data, "more than 4096"},
 		{"fewer numbers than lines", HeaderIndexes, "1", good.Data, "more lines than numbers"},
 		{"more numbers than lines", HeaderIndexes, "1-3", good.Data, "2 lines for 3 numbers"},

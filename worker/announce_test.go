@@ -63,7 +63,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 		{Name: "worker", Server: other.cfg.Server.URL(), Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Concurrency: 8, Shards: new(int64), GPUMemoryUtilization: new(0.9)},
 	}
 	list := b.workers()
-	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ID", "Since", "Heard")); diff != "" {
+	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ID", "Since", "ReceivedAt")); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 	for _, info := range list {

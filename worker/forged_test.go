@@ -45,14 +45,14 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 			}
 		})},
 		{"requests that the shard does not have", proto.EncodeResults("r", "0-0", []uint32{90, 91}, lines(`"c-%d"`, 90, 91))},
-		{"of another version", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderVersion, "2") })},
+		{"of another version", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderVersion, "3") })},
 		{"in an object that is not there", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "results-0-0-x") })},
 		{"an answer of a server", honest(func(m *nats.Msg) { m.Header.Set("Nats-Stream", "x") })},
 		{"an answer without a number", honest(func(m *nats.Msg) { m.Header.Set("Nats-Sequence", "x") })},
 		{"an answer with the first number", honest(func(m *nats.Msg) { m.Header.Set("Nats-Sequence", "1") })},
 		{"the end of the stream", &nats.Msg{Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"404"}}}},
 		{"nobody answers", &nats.Msg{Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"503"}}}},
-		{"a mark of another request", mark("alone 90")},
+		{"a mark of another request", mark("isolated 90")},
 		{"a mark of no known kind", mark("poison 0")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -173,7 +173,7 @@ type Worker struct {
 	// SeveralServers says that its URL led to more than one server, as behind a load balancer.
 	// What one of them said of its memory, its slots and its load time is left out.
 	SeveralServers bool            `json:"several_servers,omitempty"`
-	Sessions       []WorkerSession `json:"stints"` // one for each time that it was started
+	Sessions       []WorkerSession `json:"sessions"` // one for each time that it was started
 }
 
 // Called is what people are shown of the worker.

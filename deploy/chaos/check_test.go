@@ -23,9 +23,9 @@ func evidence(t *testing.T) (input []wanted, o output) {
 		w := wanted{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i+100), in: 10, out: 3, refused: i == 4}
 		input = append(input, w)
 		text := fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":200,"body":{"id":"chatcmpl-%s","choices":[{"message":{"content":"%s two three"}}],`+
-			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"seq":%d,"attempts":2,"queued_ms":5,"latency_ms":20}}`+"\n", w.customID, w.answer, w.answer, i)
+			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"index":%d,"attempts":2,"queued_ms":5,"latency_ms":20}}`+"\n", w.customID, w.answer, w.answer, i)
 		if w.refused {
-			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"seq":%d,"attempts":1}}`+"\n", w.customID, i)
+			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"index":%d,"attempts":1}}`+"\n", w.customID, i)
 		}
 		lines, err := readLines([]byte(text))
 		if err != nil {
@@ -217,7 +217,7 @@ func TestReadInput(t *testing.T) {
 // The files of an output are one frame that tells its size and has a checksum.
 func TestReadOutput(t *testing.T) {
 	t.Parallel()
-	text := bytes.Repeat([]byte(`{"custom_id":"q","promptmill":{"seq":0}}`+"\n"), 100)
+	text := bytes.Repeat([]byte(`{"custom_id":"q","promptmill":{"index":0}}`+"\n"), 100)
 	pack := func(opts ...zstd.EOption) []byte {
 		t.Helper()
 		enc, err := zstd.NewWriter(nil, opts...)
@@ -260,7 +260,7 @@ func TestReadOutput(t *testing.T) {
 func TestCheckPoison(t *testing.T) {
 	t.Parallel()
 	input, _ := evidence(t)
-	lines, err := readLines([]byte(`{"custom_id":"q-1","response":null,"error":{"code":"poison","message":"died"},"promptmill":{"seq":1,"attempts":3}}` + "\n"))
+	lines, err := readLines([]byte(`{"custom_id":"q-1","response":null,"error":{"code":"poison","message":"died"},"promptmill":{"index":1,"attempts":3}}` + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

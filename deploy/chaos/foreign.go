@@ -101,7 +101,7 @@ func (w *foreigner) ask(subject string, body string) *nats.Msg {
 func lineOf(run string, seq uint64, customID string) string {
 	return fmt.Sprintf(`{"id":"batch_req_%s_%d","custom_id":%q,"response":{"status_code":200,"request_id":"","body":{"id":"chatcmpl-%s","object":"chat.completion","model":"m",`+
 		`"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}},`+
-		`"error":null,"promptmill":{"seq":%d,"worker":"%s","attempts":1,"queued_ms":1,"latency_ms":1}}`+"\n", run, seq, customID, forged, forged, seq, forged)
+		`"error":null,"promptmill":{"index":%d,"worker":"%s","attempts":1,"queued_ms":1,"latency_ms":1}}`+"\n", run, seq, customID, forged, forged, seq, forged)
 }
 
 // request is the number of a request of the run.
@@ -161,7 +161,7 @@ var workersDeeds = []func(*foreigner){
 		seq := w.request()
 		line := lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7))
 		headers := [][]string{
-			{proto.HeaderVersion, "2"}, {proto.HeaderVersion, ""}, {proto.HeaderShard, "0-99"}, {proto.HeaderShard, "../x"},
+			{proto.HeaderVersion, "3"}, {proto.HeaderVersion, ""}, {proto.HeaderShard, "0-99"}, {proto.HeaderShard, "../x"},
 			{proto.HeaderObject, "input-0"}, {proto.HeaderObject, "../../etc/passwd"}, {proto.HeaderSource, "input-0"}, {"X", strings.Repeat("y", 500_000)},
 			{"Nats-Rollup", "sub"}, {"Nats-Msg-Id", "1"}, {"Nats-TTL", "1s"}, {"Nats-Expected-Last-Sequence", "0"},
 		}
@@ -169,13 +169,13 @@ var workersDeeds = []func(*foreigner){
 	},
 	func(w *foreigner) { // what is no line
 		texts := []string{
-			"", "\n", "null\n", "{}\n", "[]\n", "\x00\xff\n", `{"custom_id":1}` + "\n", `{"promptmill":{"seq":"` + forged + `"}}` + "\n",
+			"", "\n", "null\n", "{}\n", "[]\n", "\x00\xff\n", `{"custom_id":1}` + "\n", `{"promptmill":{"index":"` + forged + `"}}` + "\n",
 			strings.Repeat("[", 200_000) + "\n", strings.TrimSuffix(lineOf(w.run, 0, w.run+"-1"), "\n"), strings.Repeat(lineOf(w.run, 0, w.run+"-1"), 500),
 		}
 		w.result(w.shard(), fmt.Sprint(w.request()), texts[w.random.IntN(len(texts))])
 	},
 	func(w *foreigner) { // marks
-		marks := []string{"back 99999999999=1", "back x", "back =", "alone", "alone -1", "alone x", "nonsense", "back " + strings.Repeat("1=1 ", 20_000), fmt.Sprintf("back %d=1000", uint64(w.fleet.shape.requests)+w.request())}
+		marks := []string{"returned 99999999999=1", "returned x", "returned =", "isolated", "isolated -1", "isolated x", "nonsense", "returned " + strings.Repeat("1=1 ", 20_000), fmt.Sprintf("returned %d=1000", uint64(w.fleet.shape.requests)+w.request())}
 		w.result(w.shard(), "", "", proto.HeaderDelivery, marks[w.random.IntN(len(marks))])
 	},
 	func(w *foreigner) { // announcements

@@ -64,7 +64,7 @@ type line struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Extras struct {
-		Seq      int    `json:"seq"`
+		Seq      int    `json:"index"`
 		Worker   string `json:"worker"`
 		Attempts int    `json:"attempts"`
 		// How long it waited for its first attempt, and took for its last.

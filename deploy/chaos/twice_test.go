@@ -117,7 +117,7 @@ func TestTooManySwapped(t *testing.T) {
 		input = append(input, w)
 		executed[w.answer] = []execution{by("worker1", 14, 15)}
 		var l line
-		text := fmt.Sprintf(`{"custom_id":"q-%d","response":{"status_code":200,"body":{"id":"chatcmpl-%016x"}},"promptmill":{"seq":%d,"worker":"worker1"}}`, i, (i+1)%(mostInFlight+2), i)
+		text := fmt.Sprintf(`{"custom_id":"q-%d","response":{"status_code":200,"body":{"id":"chatcmpl-%016x"}},"promptmill":{"index":%d,"worker":"worker1"}}`, i, (i+1)%(mostInFlight+2), i)
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			t.Fatal(err)
 		}

@@ -208,7 +208,7 @@ func TestJSON(t *testing.T) {
 	c := newCommand(t)
 	c.serve()
 	in := c.input("in.jsonl", 3)
-	run := []string{"schema", "run", "state", "created_at", "terms", "input", "settings", "publish", "counts"}
+	run := []string{"schema", "run", "state", "created_at", "policy", "input", "settings", "publish", "counts"}
 	status := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem")
 	workers := []string{"name", "host", "version", "server", "ready", "models", "concurrency", "in_flight", "done", "requests_per_second", "since", "gpu"}
 

@@ -27,7 +27,7 @@ type finding struct {
 	Name   string  `json:"name"`
 	Status verdict `json:"status"`
 	Detail string  `json:"detail"`
-	Mend   string  `json:"mend"` // what to do; empty if there is nothing to do
+	Mend   string  `json:"fix"` // what to do; empty if there is nothing to do
 
 	unreachable bool // a bus or a model server that a flag names does not answer
 }

@@ -881,9 +881,13 @@ func readMeta(out collector.Output) (*metadata.Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
-	if meta.Manifest == nil || meta.Manifest.Schema != proto.ManifestSchema {
-		return nil, fmt.Errorf("read metadata %s: %w: it is of another program", out.Meta(), proto.ErrFormat)
+	if meta.Manifest == nil {
+		return nil, fmt.Errorf("read metadata %s: %w: another program wrote it", out.Meta(), proto.ErrFormat)
 	}
+	if meta.Manifest.Schema != proto.ManifestSchema {
+		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), proto.SchemaError(meta.Manifest.Schema))
+	}
+
 	return meta, nil
 }
 

@@ -131,7 +131,7 @@ func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
 		must(t, err)
 	}
 	put("junk", "junk")
-	put("newer", `{"schema":3,"run":"newer","state":"in_progress"}`)
+	put("newer", `{"schema":4,"run":"newer","state":"in_progress"}`)
 	create(t, runs, manifest("a"))
 	says, stop := followAll(t, runs)
 	defer stop()

@@ -86,7 +86,7 @@ func TestWorkerRoundTrip(t *testing.T) {
 	must(t, presence.Heartbeat(t.Context(), want)) // the latest stands
 	got, err := presence.Workers(t.Context())
 	must(t, err)
-	if diff := cmp.Diff([]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "Heard")); diff != "" {
+	if diff := cmp.Diff([]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ReceivedAt")); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 }
