@@ -39,6 +39,7 @@ type bench struct {
 // newBench makes a run, with a manifest changed by change.
 func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*proto.Manifest)) *bench {
 	t.Helper()
+
 	server, js := prototest.Server(t)
 	b := &bench{
 		t: t, server: server, js: js, m: manifest(requests), out: Output(filepath.Join(t.TempDir(), "out")),
@@ -47,20 +48,26 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 	for _, c := range change {
 		c(&b.m)
 	}
+
 	var err error
 	if err = bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
+
 	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
 		t.Fatal(err)
 	}
+
 	must(t, b.runs.Create(t.Context(), b.m))
 	b.makeStreams()
+
 	j, err := CreateJournal(b.out.Journal(), b.m)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	must(t, j.Close())
+
 	return b
 }
 
@@ -133,18 +140,29 @@ type session struct {
 // start runs a collector.
 func (b *bench) start(change ...func(*Config)) *session {
 	b.t.Helper()
+
 	j := open(b.t, b.out.Journal())
-	cfg := Config{JS: b.js, Journal: j, Output: b.out, Input: input(nil), Limits: b.limits, Flush: 20 * time.Millisecond}
+	cfg := Config{
+		JS:      b.js,
+		Journal: j,
+		Output:  b.out,
+		Input:   input(nil),
+		Limits:  b.limits,
+		Flush:   20 * time.Millisecond,
+	}
 	for _, change := range change {
 		change(&cfg)
 	}
+
 	ctx, cut := context.WithCancel(b.t.Context())
 	s := &session{Collector: New(cfg), t: b.t, cut: cut, ended: make(chan struct{})}
 	go func() {
 		s.err = errors.Join(s.Run(ctx), j.Close())
 		close(s.ended)
 	}()
+
 	b.t.Cleanup(func() { s.stop() })
+
 	return s
 }
 
@@ -201,6 +219,7 @@ func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 					return
 				}
 			}
+
 			r := requestOf(seq)
 			id = append(id[:0], r.CustomID...)
 			r.CustomID = id
@@ -220,22 +239,27 @@ func (b *bench) finish(s *session) metadata.Run {
 // end is finish for a run that ends in another state.
 func (b *bench) end(s *session, state proto.State) metadata.Run {
 	b.t.Helper()
+
 	if err := s.wait(); err != nil {
 		b.t.Errorf("Run: %v", err)
 	}
+
 	m, err := b.runs.Get(b.t.Context(), "r")
 	if err != nil || m.State != state || m.EndedAt == nil {
 		b.t.Errorf("the run is %s, ended at %v (%v); want %s", m.State, m.EndedAt, err, state)
 	}
+
 	if _, err := b.js.Stream(b.t.Context(), proto.WorkStream("r")); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		b.t.Errorf("the work stream of a run that has ended: %v, want none", err)
 	}
+
 	seqs := map[string]int{}
 	var scan proto.Scanner
 	for path, ok := range map[string]bool{b.out.Results(): true, b.out.Errors(): false} {
 		if _, err := os.Stat(path); !ok && errors.Is(err, os.ErrNotExist) {
 			continue // none has failed
 		}
+
 		for line := range strings.Lines(unpack(b.t, path)) {
 			info, err := proto.ParseLine(&scan, []byte(line))
 			if err != nil || info.OK != ok {
@@ -244,28 +268,35 @@ func (b *bench) end(s *session, state proto.State) metadata.Run {
 			seqs[string(info.CustomID)]++
 		}
 	}
+
 	for id, n := range seqs {
 		if n != 1 {
 			b.t.Errorf("request %s has %d lines", id, n)
 		}
 	}
+
 	if len(seqs) != b.m.Input.Requests {
 		b.t.Errorf("lines of %d requests, want %d", len(seqs), b.m.Input.Requests)
 	}
+
 	checkAbsent(b.t, b.out.Journal())
+
 	return b.meta()
 }
 
 // meta reads the metadata.
 func (b *bench) meta() (meta metadata.Run) {
 	b.t.Helper()
+
 	text, err := os.ReadFile(b.out.Meta())
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	must(b.t, json.Unmarshal(text, &meta))
 	if meta.Status != meta.Manifest.State {
 		b.t.Errorf("status %s of a run that is %s", meta.Status, meta.Manifest.State)
 	}
+
 	return meta
 }

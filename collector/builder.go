@@ -48,10 +48,13 @@ func (f *frame) add(seq uint32, line []byte, info proto.Line) {
 	f.counts.Attempts += info.Attempts
 	f.counts.PromptTokens += info.PromptTokens
 	f.counts.CompletionTokens += info.CompletionTokens
+
 	if f.worker != string(info.Worker) {
 		f.worker = string(info.Worker)
 	}
+
 	f.tally.add(info, f.worker)
+
 	full, plain := int64(len(line)), int64(proto.PlainSize(line))
 	if info.OK {
 		f.sizes.add(Sizes{OK: full, OKPlain: plain})
@@ -71,10 +74,19 @@ func (f *frame) full() bool { return f.bytes >= frameTarget }
 // header is what the frame's header says of its lines.
 func (f *frame) header(seqs []uint32) header {
 	slices.Sort(f.failed)
+
 	return header{
-		Seqs: proto.FormatIndexes(seqs), Failed: proto.FormatIndexes(f.failed),
-		Sizes: f.sizes, Counts: f.counts, Digest: f.digest, Tally: &f.tally, Series: &f.series, Position: f.position,
-		Worked: (f.times.worked + f.found).Milliseconds(), Idle: f.times.idle.Milliseconds(), Lost: -f.found.Milliseconds(),
+		Seqs:     proto.FormatIndexes(seqs),
+		Failed:   proto.FormatIndexes(f.failed),
+		Sizes:    f.sizes,
+		Counts:   f.counts,
+		Digest:   f.digest,
+		Tally:    &f.tally,
+		Series:   &f.series,
+		Position: f.position,
+		Worked:   (f.times.worked + f.found).Milliseconds(),
+		Idle:     f.times.idle.Milliseconds(),
+		Lost:     -f.found.Milliseconds(),
 	}
 }
 
@@ -87,5 +99,6 @@ func (f *frame) lines() (seqs []uint32, lines []byte) {
 		seqs[i] = e.seq
 		lines = append(lines, e.line...)
 	}
+
 	return seqs, lines
 }

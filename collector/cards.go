@@ -45,6 +45,7 @@ func (c *cards) share(run string, heard []hearing) {
 			}
 		}
 	}
+
 	c.ended = map[string]map[string]int64{}
 	for _, h := range heard {
 		c.ended[h.after.key()] = requestsOf(h.told)
@@ -61,14 +62,17 @@ func (c *cards) share(run string, heard []hearing) {
 				all += n
 			}
 		}
+
 		if all == 0 {
 			pools[key] = pool // long answers take it, too
 			continue
 		}
+
 		for _, i := range who {
 			right[i] += pool * float64(fresh[i][run]) / float64(all)
 		}
 	}
+
 	c.pools = pools
 
 	for i := range heard {
@@ -76,6 +80,7 @@ func (c *cards) share(run string, heard []hearing) {
 		if !shares[i] || h.after.Share == nil || h.after.Share.EnergyJoules == nil {
 			continue
 		}
+
 		if own := joules(h.after) - joules(h.before); h.known {
 			h.after.Overlap += own - right[i]
 		} else {
@@ -92,6 +97,7 @@ func (c *cards) freshOf(h hearing) map[string]int64 {
 	if !known {
 		return nil
 	}
+
 	fresh := map[string]int64{}
 	for run, n := range requestsOf(h.told) {
 		if n < before[run] {
@@ -100,6 +106,7 @@ func (c *cards) freshOf(h hearing) map[string]int64 {
 			fresh[run] = n - before[run]
 		}
 	}
+
 	return fresh
 }
 
@@ -124,6 +131,7 @@ func used(key string, heard []hearing, who []int) (most float64) {
 			}
 		}
 	}
+
 	return most
 }
 
@@ -140,6 +148,7 @@ func partOf(i int, heard []hearing, seers map[string][]int) float64 {
 			}
 		}
 	}
+
 	own, all := int64(0), int64(0)
 	for j := range with {
 		for _, n := range requestsOf(heard[j].told) {
@@ -148,9 +157,11 @@ func partOf(i int, heard []hearing, seers map[string][]int) float64 {
 			}
 		}
 	}
+
 	if all == 0 {
 		return 1
 	}
+
 	return float64(own) / float64(all)
 }
 

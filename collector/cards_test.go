@@ -23,6 +23,7 @@ func seer(id, host, uuid string, meter float64, requests int64, own float64, oth
 // However many workers see a card, each joule that it takes is counted once.
 func TestCardsAreMeteredOnce(t *testing.T) {
 	t.Parallel()
+
 	type hearings [][]proto.WorkerInfo
 	for _, tt := range []struct {
 		name  string
@@ -81,10 +82,12 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			f := newFleet("r", nil)
 			for _, workers := range tt.heard {
 				f.heard(workers)
 			}
+
 			got := map[string]float64{}
 			for _, s := range f.all() {
 				got[s.ID] = 0
@@ -92,6 +95,7 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 					got[s.ID] = math.Round(1000**share.EnergyJoules) / 1000
 				}
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("joules of the run (-want +got):\n%s", diff)
 			}
@@ -103,18 +107,21 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 // same.
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
+
 	stint := func(id string, first, last int, requests int64, joules float64) WorkerSession {
 		return WorkerSession{
 			ID: id, Name: "gpu1", Since: born.Add(time.Duration(first) * time.Second), Share: spent(requests, joules),
 			First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second),
 		}
 	}
+
 	type worker struct {
 		Called   string
 		Requests int64
 		Joules   float64 // -1: unknown
 		Stints   int
 	}
+
 	for _, tt := range []struct {
 		name     string
 		stints   []WorkerSession
@@ -122,15 +129,24 @@ func TestNamesakes(t *testing.T) {
 		want     []worker
 	}{
 		{"one", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
-		{"started again", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7, []worker{{"gpu1", 7, -1, 2}}},
-		{"two", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{{"gpu1 (aaaa)", 4, 40, 1}, {"gpu1 (bbbb)", 2, 20, 1}}},
+		{"started again", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7,
+			[]worker{{"gpu1", 7, -1, 2}}},
+		{"two", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{
+			{"gpu1 (aaaa)", 4, 40, 1},
+			{"gpu1 (bbbb)", 2, 20, 1},
+		}},
 		{"two, one of them started again", []WorkerSession{
 			stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20), stint("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
-		{"two that do not tell all: the one heard last has the rest", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{{"gpu1 (aaaa)", 4, -1, 1}, {"gpu1 (bbbb)", 56, -1, 1}}},
+		{"two that do not tell all: the one heard last has the rest",
+			[]WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{
+				{"gpu1 (aaaa)", 4, -1, 1},
+				{"gpu1 (bbbb)", 56, -1, 1},
+			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var got []worker
 			for _, w := range metaWorkers(tt.stints, map[string]int64{"gpu1": tt.requests}) {
 				joules := -1.0
@@ -139,6 +155,7 @@ func TestNamesakes(t *testing.T) {
 				}
 				got = append(got, worker{w.Called(), *w.Requests, joules, len(w.Sessions)})
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("workers (-want +got):\n%s", diff)
 			}

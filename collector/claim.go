@@ -52,10 +52,12 @@ func (j *Journal) Claim(out Output) error {
 	if err != nil {
 		return err
 	}
+
 	path, err := filepath.Abs(j.path) // for processes in other folders
 	if err != nil {
 		return err
 	}
+
 	c := &claim{targets: targets}
 	err = c.lock(out, path)
 	if err == nil {
@@ -65,6 +67,7 @@ func (j *Journal) Claim(out Output) error {
 		c.release(path, true)
 		return err
 	}
+
 	j.claim = c
 
 	return nil
@@ -76,10 +79,12 @@ func (c *claim) lock(out Output, journal string) error {
 		if !isLink(path) {
 			continue
 		}
+
 		file, err := lockClaim(c.targets[path]+claimSuffix, journal)
 		if err != nil {
 			return fmt.Errorf("%s cannot be written: %w", path, pathless(err))
 		}
+
 		c.locks = append(c.locks, file)
 	}
 
@@ -93,6 +98,7 @@ func lockClaim(path, journal string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		if err := lock(path, file); errors.Is(err, errMoved) {
 			continue
 		} else if err != nil {
@@ -113,6 +119,7 @@ func lockClaim(path, journal string) (*os.File, error) {
 			unlock(file)
 			return nil, err
 		}
+
 		return file, nil
 	}
 }
@@ -124,6 +131,7 @@ func claimedBy(file *os.File, journal string) error {
 	if err != nil {
 		return err
 	}
+
 	switch other := string(text); {
 	case other != "" && !filepath.IsAbs(other): // what is empty was just made, or left by a crash
 		return fmt.Errorf("%w: %s", errNoClaim, file.Name())
@@ -177,6 +185,7 @@ func lookAtClaim(path, journal string) error {
 	if err != nil {
 		return err
 	}
+
 	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -184,11 +193,13 @@ func lookAtClaim(path, journal string) error {
 	if err != nil {
 		return fmt.Errorf("its lock file %s: %w", path, pathless(err))
 	}
+
 	if err := lock(path, file); errors.Is(err, errMoved) {
 		return nil
 	} else if err != nil {
 		return err
 	}
+
 	defer unlock(file)
 
 	switch err := claimedBy(file, journal); {
@@ -197,6 +208,7 @@ func lookAtClaim(path, journal string) error {
 	case err != nil || exists(journal):
 		return err // this run goes on with it, or may yet
 	}
+
 	return unlink(path)
 }
 
@@ -209,10 +221,12 @@ func otherOutput(target string, own Output, journal string) error {
 		if !ok {
 			continue
 		}
+
 		other := Output(base)
 		if exists(other.Journal()) && !sameFile(other.Journal(), journal) {
 			return fmt.Errorf("%w: the unfinished run of %s", ErrClaimed, other.Journal())
 		}
+
 		if exists(other.Meta()) && !sameFile(other.Meta(), own.Meta()) {
 			return fmt.Errorf("%w: that of %s", ErrClaimed, other.Meta())
 		}
@@ -229,9 +243,11 @@ func (c *claim) release(journal string, remove bool) {
 		}
 		unlock(file)
 	}
+
 	if !remove {
 		return
 	}
+
 	for _, target := range c.targets {
 		lookAtClaim(target+claimSuffix, journal) // of when it was reached by a link
 	}
@@ -243,10 +259,12 @@ func (j *Journal) create(path string) (*File, error) {
 	if err != nil || j.claim == nil {
 		return file, err
 	}
+
 	if err := j.claim.unmoved(path); err != nil {
 		file.Abort()
 		return nil, err
 	}
+
 	file.unmoved = func() error { return j.claim.unmoved(path) }
 
 	return file, nil
@@ -271,6 +289,7 @@ func (j *Journal) allUnmoved(out Output) error {
 	if j.claim == nil {
 		return nil
 	}
+
 	for _, path := range out.files() {
 		if err := j.claim.unmoved(path); err != nil {
 			return err
@@ -289,9 +308,11 @@ func (o Output) targets() (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s cannot be written: %w", path, pathless(err))
 		}
+
 		if other := pathOf[target]; other != "" {
 			return nil, fmt.Errorf("%s and %s cannot be written: %w, %s", other, path, ErrOneFile, target)
 		}
+
 		all[path], pathOf[target] = target, path
 	}
 
@@ -304,6 +325,7 @@ func resolve(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	dir, err := filepath.EvalSymlinks(filepath.Dir(target))
 	if err != nil {
 		return "", err

@@ -13,10 +13,12 @@ import (
 // claimed makes the journal of an output and claims its files.
 func claimed(t *testing.T, out Output) (*Journal, error) {
 	t.Helper()
+
 	j, err := CreateJournal(out.Journal(), manifest(3))
 	if err != nil {
 		return nil, err
 	}
+
 	t.Cleanup(func() { j.Close() })
 
 	return j, j.Claim(out)
@@ -25,6 +27,7 @@ func claimed(t *testing.T, out Output) (*Journal, error) {
 // regularFiles are the files below a folder, but for folders and links.
 func regularFiles(t *testing.T, dir string) (names []string) {
 	t.Helper()
+
 	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			names = append(names, path)
@@ -39,6 +42,7 @@ func regularFiles(t *testing.T, dir string) (names []string) {
 // first is at work, and when the process of the first is dead, until its run is complete.
 func TestClaim(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name          string
 		links         map[string]string // what each points to
@@ -46,18 +50,28 @@ func TestClaim(t *testing.T) {
 		shared        bool
 	}{
 		{"two names", nil, "a", "b", false},
-		{"two links", map[string]string{"a.jsonl.zst": "disk/real.jsonl.zst", "b.jsonl.zst": "disk/real.jsonl.zst"}, "a", "b", true},
-		{"two links to a name that is no output's", map[string]string{"a.jsonl.zst": "disk/real", "b.jsonl.zst": "disk/real"}, "a", "b", true},
-		{"two links to two files", map[string]string{"a.jsonl.zst": "disk/real", "b.jsonl.zst": "disk/other"}, "a", "b", false},
-		{"a link to a link", map[string]string{"a.jsonl.zst": "b.jsonl.zst", "b.jsonl.zst": "disk/real"}, "a", "b", true},
+		{"two links", map[string]string{"a.jsonl.zst": "disk/real.jsonl.zst", "b.jsonl.zst": "disk/real.jsonl.zst"},
+			"a", "b", true},
+		{"two links to a name that is no output's",
+			map[string]string{"a.jsonl.zst": "disk/real", "b.jsonl.zst": "disk/real"}, "a", "b", true},
+		{"two links to two files", map[string]string{"a.jsonl.zst": "disk/real", "b.jsonl.zst": "disk/other"},
+			"a", "b", false},
+		{"a link to a link", map[string]string{"a.jsonl.zst": "b.jsonl.zst", "b.jsonl.zst": "disk/real"},
+			"a", "b", true},
 		{"a link, then the file", map[string]string{"a.jsonl.zst": "b.jsonl.zst"}, "a", "b", true},
 		{"the file, then a link", map[string]string{"b.jsonl.zst": "a.jsonl.zst"}, "a", "b", true},
-		{"links by two ways to the folder", map[string]string{"way": "disk", "a.jsonl.zst": "way/real", "b.jsonl.zst": "disk/real"}, "a", "b", true},
-		{"the file by a linked folder, then a link", map[string]string{"way": "disk", "b.jsonl.zst": "disk/real.jsonl.zst"}, "way/real", "b", true},
-		{"a link, then the file by a linked folder", map[string]string{"way": "disk", "b.jsonl.zst": "disk/../disk/real.jsonl.zst"}, "b", "way/real", true},
-		{"two links for failures", map[string]string{"a.errors.jsonl.zst": "failed", "b.errors.jsonl.zst": "failed"}, "a", "b", true},
-		{"failures of one, answers of the other", map[string]string{"a.errors.jsonl.zst": "b.jsonl.zst"}, "a", "b", true},
-		{"answers of one, failures of the other", map[string]string{"b.errors.jsonl.zst": "a.jsonl.zst"}, "a", "b", true},
+		{"links by two ways to the folder",
+			map[string]string{"way": "disk", "a.jsonl.zst": "way/real", "b.jsonl.zst": "disk/real"}, "a", "b", true},
+		{"the file by a linked folder, then a link",
+			map[string]string{"way": "disk", "b.jsonl.zst": "disk/real.jsonl.zst"}, "way/real", "b", true},
+		{"a link, then the file by a linked folder",
+			map[string]string{"way": "disk", "b.jsonl.zst": "disk/../disk/real.jsonl.zst"}, "b", "way/real", true},
+		{"two links for failures", map[string]string{"a.errors.jsonl.zst": "failed", "b.errors.jsonl.zst": "failed"},
+			"a", "b", true},
+		{"failures of one, answers of the other", map[string]string{"a.errors.jsonl.zst": "b.jsonl.zst"},
+			"a", "b", true},
+		{"answers of one, failures of the other", map[string]string{"b.errors.jsonl.zst": "a.jsonl.zst"},
+			"a", "b", true},
 		{"a name that is one of failures", nil, "a", "a.errors", true},
 		{"failures whose name is another's", nil, "a.errors", "a", true},
 		{"metadata", map[string]string{"a.meta.json": "m", "b.meta.json": "m"}, "a", "b", true},
@@ -67,36 +81,46 @@ func TestClaim(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			dir := t.TempDir()
 			must(t, os.Mkdir(filepath.Join(dir, "disk"), 0o755))
+
 			for link, to := range tt.links {
 				must(t, os.Symlink(to, filepath.Join(dir, link)))
 			}
+
 			first, second := Output(filepath.Join(dir, tt.first)), Output(filepath.Join(dir, tt.second))
 			j, err := claimed(t, first)
 			must(t, err)
 
 			check := func(when string, want error) {
 				t.Helper()
+
 				before := regularFiles(t, dir)
 				if err := second.Check(); (err != nil) != (want != nil) {
 					t.Errorf("%s, Check: %v, want %v", when, err, want)
 				}
+
 				if after := regularFiles(t, dir); len(after) != len(before) {
 					t.Errorf("%s, Check changed the folder: %v, before %v", when, after, before)
 				}
+
 				k, err := claimed(t, second)
-				if (err != nil) != (want != nil) || err != nil && !errors.Is(err, ErrClaimed) && !errors.Is(err, ErrLocked) && !errors.Is(err, os.ErrExist) {
+				if (err != nil) != (want != nil) || err != nil && !errors.Is(err, ErrClaimed) &&
+					!errors.Is(err, ErrLocked) && !errors.Is(err, os.ErrExist) {
 					t.Errorf("%s, Claim: %v, want %v", when, err, want)
 				}
+
 				if k != nil {
 					must(t, errors.Join(k.Remove(), k.Close()))
 				}
 			}
+
 			want := error(nil)
 			if tt.shared {
 				want = ErrClaimed
 			}
+
 			check("while the first is at work", want)
 
 			must(t, j.Close())
@@ -109,6 +133,7 @@ func TestClaim(t *testing.T) {
 			must(t, j.Remove())
 			must(t, j.Close())
 			check("after the first", nil)
+
 			if left := regularFiles(t, dir); len(left) > 0 {
 				t.Errorf("left: %v", left)
 			}
@@ -120,6 +145,7 @@ func TestClaim(t *testing.T) {
 // way but that of a run that needs the name.
 func TestClaimBesideOthersFiles(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	must(t, os.WriteFile(at("a.jsonl.zst.lck"), []byte("4711\n"), 0o644))
@@ -135,9 +161,11 @@ func TestClaimBesideOthersFiles(t *testing.T) {
 	must(t, errors.Join(j.Remove(), j.Close(), a.RemoveLeft()))
 
 	j, err = claimed(t, Output(at("b")))
-	if err == nil || !strings.Contains(err.Error(), "a file is in the way that promptmill has not written: "+at("a.jsonl.zst.lck")) {
+	if err == nil || !strings.Contains(err.Error(),
+		"a file is in the way that promptmill has not written: "+at("a.jsonl.zst.lck")) {
 		t.Errorf("a run that needs the name: %v", err)
 	}
+
 	must(t, errors.Join(j.Remove(), j.Close()))
 	if text, err := os.ReadFile(at("a.jsonl.zst.lck")); string(text) != "4711\n" {
 		t.Errorf("it was changed to %q (%v)", text, err)
@@ -147,12 +175,14 @@ func TestClaimBesideOthersFiles(t *testing.T) {
 // An output whose files are one is refused.
 func TestClaimOfOneFile(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	out := Output(filepath.Join(dir, "out"))
 	must(t, os.Symlink("out.jsonl.zst", out.Errors()))
 	if err := out.Check(); !errors.Is(err, ErrOneFile) {
 		t.Errorf("Check: %v, want ErrOneFile", err)
 	}
+
 	if _, err := claimed(t, out); !errors.Is(err, ErrOneFile) {
 		t.Errorf("Claim: %v, want ErrOneFile", err)
 	}
@@ -161,6 +191,7 @@ func TestClaimOfOneFile(t *testing.T) {
 // A link that is made, changed or removed while a run works is not followed.
 func TestRedirected(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		before func(t *testing.T, dir string)
@@ -184,6 +215,7 @@ func TestRedirected(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			dir := t.TempDir()
 			precious := filepath.Join(dir, "precious")
 			must(t, os.WriteFile(precious, []byte("not to be lost"), 0o644))
@@ -197,9 +229,11 @@ func TestRedirected(t *testing.T) {
 			if err := j.rewrite(t.Context(), out, Format{}); !errors.Is(err, ErrRedirected) {
 				t.Errorf("rewrite: %v, want ErrRedirected", err)
 			}
+
 			if text, err := os.ReadFile(precious); err != nil || string(text) != "not to be lost" {
 				t.Errorf("the other file is %q, %v", text, err)
 			}
+
 			checkAbsent(t, precious+tempSuffix)
 		})
 	}
@@ -208,6 +242,7 @@ func TestRedirected(t *testing.T) {
 // A link that is made while the last of a file is written is not followed.
 func TestRedirectedBeforeRename(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	out := Output(filepath.Join(dir, "out"))
 	j, err := claimed(t, out)
@@ -219,8 +254,10 @@ func TestRedirectedBeforeRename(t *testing.T) {
 	if err := file.Commit(nil); !errors.Is(err, ErrRedirected) {
 		t.Errorf("Commit: %v, want ErrRedirected", err)
 	}
+
 	if !isLink(out.Meta()) {
 		t.Error("the link is gone")
 	}
+
 	checkAbsent(t, out.Meta()+tempSuffix)
 }

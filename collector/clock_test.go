@@ -18,6 +18,7 @@ import (
 
 func TestClock(t *testing.T) {
 	t.Parallel()
+
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tt := range []struct {
 		name         string
@@ -32,6 +33,7 @@ func TestClock(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			k := newClock(begin)
 			var got times
 			for i, s := range tt.seconds {
@@ -41,6 +43,7 @@ func TestClock(t *testing.T) {
 					got.worked, got.idle = got.worked+d.worked, got.idle+d.idle
 				}
 			}
+
 			d := k.take()
 			got.worked, got.idle = got.worked+d.worked, got.idle+d.idle
 			if got.worked.Seconds() != tt.worked || got.idle.Seconds() != tt.idle {
@@ -53,6 +56,7 @@ func TestClock(t *testing.T) {
 // Time in which the bus does not answer is not idle, whatever came before and after it.
 func TestClockBlind(t *testing.T) {
 	t.Parallel()
+
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
 	for _, tt := range []struct {
@@ -70,6 +74,7 @@ func TestClockBlind(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			k := newClock(begin)
 			k.work(at(tt.before))
 			k.blind(at(tt.blind[0]), at(tt.blind[1]))
@@ -85,6 +90,7 @@ func TestClockBlind(t *testing.T) {
 // idle.
 func TestClockStillBlind(t *testing.T) {
 	t.Parallel()
+
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	k := newClock(begin)
 	k.ask(begin.Add(time.Second))
@@ -99,6 +105,7 @@ func TestClockStillBlind(t *testing.T) {
 // Of the time in which nobody collected, that until the last result in it was not lost.
 func TestTimeLost(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		during []uint32 // requests that were answered while nobody collected
@@ -109,6 +116,7 @@ func TestTimeLost(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 9, 16<<20)
 			j := open(t, b.out.Journal())
 			appendFrame(t, j, 1, 0, 1, 2)
@@ -116,22 +124,27 @@ func TestTimeLost(t *testing.T) {
 			must(t, j.Close())
 			before := j.State().Worked
 			rest := []uint32{3, 4, 5, 6, 7, 8}[len(tt.during):]
+
 			if len(tt.during) > 0 {
 				b.publish("0-1", tt.during...)
 			}
+
 			size := j.size
 			c := b.start()
 			prototest.Poll(t, patience, "the session in the journal", func() bool {
 				info, err := os.Stat(b.out.Journal())
 				return err == nil && info.Size() > size
 			})
+
 			b.publish("0-2", rest...)
 			r := b.finish(c).Results
 			hour := time.Hour.Seconds()
 			worked, lost := r.InferenceTimeSeconds-before.Seconds(), *r.LostTimeSeconds
-			if tt.lost && (lost < hour || worked > 60) || !tt.lost && (worked < hour || lost > 60) || worked < 0 || lost < 0 {
+			if tt.lost && (lost < hour || worked > 60) || !tt.lost && (worked < hour || lost > 60) ||
+				worked < 0 || lost < 0 {
 				t.Errorf("of an hour, %.1f s are lost and %.1f s worked", lost, worked)
 			}
+
 			if r.Interruptions != 1 {
 				t.Errorf("%d interruptions", r.Interruptions)
 			}
@@ -142,6 +155,7 @@ func TestTimeLost(t *testing.T) {
 // A run that is interrupted while it is paused was idle until then.
 func TestPausedAndInterrupted(t *testing.T) {
 	t.Parallel()
+
 	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
 	must(t, err)
 	must(t, j.append(header{Run: "r", At: time.Now().Add(-time.Hour)}, nil, nil))
@@ -150,10 +164,12 @@ func TestPausedAndInterrupted(t *testing.T) {
 	must(t, c.noteRest())
 	j = reopen(t, j)
 	must(t, j.begin())
+
 	s := j.State()
 	if s.Idle.Round(time.Minute) != time.Hour || s.Worked != 0 || s.Lost > time.Minute {
 		t.Errorf("of an hour's pause, %v are idle, %v worked and %v lost", s.Idle, s.Worked, s.Lost)
 	}
+
 	must(t, j.Close())
 }
 
@@ -161,6 +177,7 @@ func TestPausedAndInterrupted(t *testing.T) {
 // wall clock is put forward in it.
 func TestRestOfSteppedClock(t *testing.T) {
 	t.Parallel()
+
 	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
 	must(t, err)
 	c := New(Config{Journal: j})
@@ -169,6 +186,7 @@ func TestRestOfSteppedClock(t *testing.T) {
 	if s := j.State(); s.Worked+s.Idle > time.Minute {
 		t.Errorf("of a moment, %v are worked and %v idle", s.Worked, s.Idle)
 	}
+
 	must(t, j.Close())
 }
 
@@ -176,24 +194,29 @@ func TestRestOfSteppedClock(t *testing.T) {
 // clock of the bus is behind.
 func TestNothingFoundInWhatComesLate(t *testing.T) {
 	t.Parallel()
+
 	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
 	must(t, err)
 	c := New(Config{Journal: j})
 	c.gap, c.source.backlog = [2]time.Time{born, born.Add(time.Minute)}, 2
+
 	var found []time.Duration
 	for i, at := range []time.Duration{-time.Second, 2 * time.Second, 30 * time.Second} {
 		c.find(&jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: uint64(i) + 1}, Timestamp: born.Add(at)})
 		found = append(found, c.frame.found)
 	}
+
 	if diff := cmp.Diff([]time.Duration{0, 2 * time.Second, 2 * time.Second}, found); diff != "" {
 		t.Errorf("found after each message (-want +got):\n%s", diff)
 	}
+
 	must(t, j.Close())
 }
 
 // A run takes no less in all than it was worked on, by whatever clocks it begins and ends.
 func TestTotalOfSteppedClock(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		after, want time.Duration
 	}{{time.Minute, time.Minute}, {-time.Hour, 6 * time.Second}} {
@@ -209,6 +232,7 @@ func TestTotalOfSteppedClock(t *testing.T) {
 		if got := meta.Results.TotalTimeSeconds; got != tt.want.Seconds() {
 			t.Errorf("ended %s after it began, it took %v s, want %s", tt.after, got, tt.want)
 		}
+
 		must(t, j.Close())
 	}
 }
@@ -217,46 +241,65 @@ func TestTotalOfSteppedClock(t *testing.T) {
 // interruptions.
 func TestInterruptedNineTimes(t *testing.T) {
 	t.Parallel()
+
 	run := func(interrupted bool) (*State, metadata.Results) {
 		j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(40))
 		must(t, err)
+
 		for i := range uint32(10) {
-			f := &frame{position: Position{Created: born, Seq: uint64(i) + 1, Time: born}, times: times{worked: 3 * time.Second, idle: time.Second}}
+			f := &frame{
+				position: Position{Created: born, Seq: uint64(i) + 1, Time: born},
+				times:    times{worked: 3 * time.Second, idle: time.Second},
+			}
 			for _, seq := range []uint32{4 * i, 4*i + 1, 4*i + 2, 4*i + 3} {
 				line := resultLine(seq, func(r *proto.Result) {
 					r.Latency = time.Duration(seq*seq) * time.Millisecond
-					r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`, 3+seq, 100-seq)
+					r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`,
+						3+seq, 100-seq)
 					if seq%7 == 0 {
 						fails("timeout", 5)(r)
 					}
 				})
+
 				info, err := proto.ParseLine(new(proto.Scanner), line)
 				must(t, err)
 				f.add(seq, line, info)
 			}
-			f.series.Add(born.Add(time.Duration(i)*7*time.Second), metadata.Point{Requests: 4, CompletionTokens: int64(i), InFlight: new(int64(9 - i))})
+
+			f.series.Add(born.Add(time.Duration(i)*7*time.Second), metadata.Point{
+				Requests:         4,
+				CompletionTokens: int64(i),
+				InFlight:         new(int64(9 - i)),
+			})
+
 			seqs, lines := f.lines()
 			h := f.header(seqs)
 			h.Run, h.At = "r", time.Now()
 			must(t, j.append(h, seqs, lines))
+
 			if interrupted && i < 9 {
 				j = reopen(t, j)
 				must(t, j.begin())
 			}
 		}
+
 		s := j.State()
 		r := metadata.Results{SuccessCount: s.Counts.Done - s.Counts.Failed, InferenceTimeSeconds: s.Worked.Seconds()}
 		measure(&r, s)
+
 		return s, r
 	}
+
 	one, want := run(false)
 	nine, got := run(true)
 	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(1e-9, 0)); diff != "" {
 		t.Errorf("results (-not interrupted +interrupted):\n%s", diff)
 	}
+
 	if one.Sessions != 1 || nine.Sessions != 10 {
 		t.Errorf("%d and %d sessions", one.Sessions, nine.Sessions)
 	}
+
 	diff := cmp.Diff(one, nine, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Lost", "Sessions"))
 	if diff != "" || want.LatencySeconds == nil || one.Worked != 30*time.Second || one.Idle != 10*time.Second {
 		t.Errorf("state (-not interrupted +interrupted):\n%s", diff)

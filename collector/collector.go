@@ -87,18 +87,26 @@ func New(cfg Config) *Collector {
 	if cfg.Flush == 0 {
 		cfg.Flush = 5 * time.Second
 	}
+
 	s := cfg.Journal.State()
 	c := &Collector{
-		cfg: cfg, run: s.Manifest.Run, bounds: s.Manifest.Bounds(), total: s.Manifest.Input.Requests,
+		cfg:      cfg,
+		run:      s.Manifest.Run,
+		bounds:   s.Manifest.Bounds(),
+		total:    s.Manifest.Input.Requests,
 		fleet:    newFleet(s.Manifest.Run, s.Workers),
 		source:   source{js: cfg.JS, run: s.Manifest.Run, at: s.Position},
 		seen:     s.Done.Clone(),
 		frame:    &frame{},
 		clock:    newClock(time.Now()),
 		writes:   make(chan *frame, 1),
-		received: s.Counts, durable: s.Counts, synced: s.Position,
+		received: s.Counts,
+		durable:  s.Counts,
+		synced:   s.Position,
 	}
+
 	c.source.skipped = c.skip
+
 	return c
 }
 
@@ -106,7 +114,13 @@ func New(cfg Config) *Collector {
 func (c *Collector) Progress() Progress {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Progress{Total: c.total, Received: c.received, Durable: c.durable.Done, Finishing: c.finishing}
+
+	return Progress{
+		Total:     c.total,
+		Received:  c.received,
+		Durable:   c.durable.Done,
+		Finishing: c.finishing,
+	}
 }
 
 // Run gathers results until each request has its line, then writes the output files
@@ -118,11 +132,14 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
+
 	defer c.leave(ctx)
+
 	for {
 		if err := c.gather(ctx); err != nil {
 			return fmt.Errorf("collector: %w", err)
 		}
+
 		err := c.finish(ctx)
 		switch {
 		case errors.Is(err, errDamaged):
@@ -141,7 +158,13 @@ func (c *Collector) Run(ctx context.Context) error {
 		// the stream still has the lines of other requests.
 		state := c.cfg.Journal.State()
 		c.seen = state.Done.Clone()
-		c.source = source{js: c.cfg.JS, run: c.run, at: state.Position, skipped: c.skip}
+		c.source = source{
+			js:      c.cfg.JS,
+			run:     c.run,
+			at:      state.Position,
+			skipped: c.skip,
+		}
+
 		c.mu.Lock()
 		c.received, c.durable, c.synced, c.finishing = state.Counts, state.Counts, state.Position, false
 		c.mu.Unlock()
@@ -159,19 +182,23 @@ func (c *Collector) gather(ctx context.Context) error {
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
 	broken, stop := context.WithCancel(broken)
 	defer stop()
+
 	group.Go(func() error { return c.write(stop) })
 	done := make(chan struct{})
 	telling, endTelling := context.WithCancel(broken)
 	defer endTelling()
+
 	group.Go(func() error { return c.tell(telling, done) })
 	err := c.read(ctx, broken)
 	c.close()
 	close(c.writes)
 	close(done)
 	time.AfterFunc(lastTelling, endTelling) // a bus that does not answer does not hold up a stop
+
 	if failed := group.Wait(); failed != nil {
 		return errors.Join(failed, err)
 	}
+
 	return errors.Join(c.noteRest(), err)
 }
 
@@ -181,12 +208,14 @@ func (c *Collector) read(ctx, broken context.Context) error {
 	round := rounds{c: c}
 	var last *ender
 	defer func() { last.stop() }()
+
 	for c.missing() > 0 {
 		begin := time.Now()
 		n, err := c.source.fetch(ctx, 50*time.Millisecond, c.take)
 		if n > 0 {
 			round.noteResults()
 		}
+
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -199,9 +228,11 @@ func (c *Collector) read(ctx, broken context.Context) error {
 				return err
 			}
 		}
+
 		if c.frame.position.Seq > 0 && time.Since(c.frame.opened) >= c.cfg.Flush {
 			c.close()
 		}
+
 		switch e := c.ending.Load(); {
 		case e != nil && last == nil:
 			last = newEnder(c, *e)
@@ -215,6 +246,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -226,10 +258,12 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	if proto.IsDeliveryNote(msg.Headers()) {
 		return nil // for workers
 	}
+
 	meta, err := msg.Metadata()
 	if err != nil {
 		return err
 	}
+
 	before := c.frame.counts
 	batch, lines, err := c.open(msg)
 	switch {
@@ -247,18 +281,25 @@ func (c *Collector) take(msg jetstream.Msg) error {
 	c.mu.Lock()
 	c.received.Add(fresh)
 	c.mu.Unlock()
+
 	if err == nil {
 		c.frame.series.Add(meta.Timestamp, metadata.Point{
-			Requests: int64(fresh.Done), Failed: int64(fresh.Failed), PromptTokens: fresh.PromptTokens, CompletionTokens: fresh.CompletionTokens,
+			Requests:         int64(fresh.Done),
+			Failed:           int64(fresh.Failed),
+			PromptTokens:     fresh.PromptTokens,
+			CompletionTokens: fresh.CompletionTokens,
 		})
 	}
+
 	if c.frame.opened.IsZero() {
 		c.frame.opened = time.Now()
 	}
+
 	c.frame.position = Position{Created: c.source.at.Created, Seq: meta.Sequence.Stream, Time: meta.Timestamp}
 	if c.frame.full() {
 		c.close()
 	}
+
 	return nil
 }
 
@@ -269,16 +310,23 @@ func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, 
 	if err != nil {
 		return batch, nil, err
 	}
+
 	if batch.Ending && c.ending.Load() == nil {
-		return batch, nil, &proto.FieldError{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
+		return batch, nil, &proto.FieldError{
+			Field: proto.HeaderShard,
+			Why:   batch.Shard + " of a run that is not ending",
+		}
 	}
+
 	payload := msg.Data()
 	if batch.Object != "" {
 		if payload, err = c.large(msg); err != nil {
 			return batch, nil, err
 		}
 	}
+
 	lines, err = batch.Lines(payload)
+
 	return batch, lines, err
 }
 
@@ -293,12 +341,15 @@ func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
 			whole = false
 			continue
 		}
+
 		if !c.seen.CheckedAdd(seq) {
 			c.frame.counts.Duplicates++
 			continue
 		}
+
 		c.frame.add(seq, lines[i], info)
 	}
+
 	if batch.Source != "" && whole {
 		c.frame.spent = append(c.frame.spent, batch.Source)
 	}
@@ -329,19 +380,26 @@ func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 func (c *Collector) drop(subject string, worker []byte, err error) {
 	c.frame.counts.Dropped++
 	if c.dropped.Add(proto.ErrorField(err), string(worker)) {
-		c.cfg.Log.Error().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("dropped results that do not fit the run; more of this kind are only counted")
+		c.cfg.Log.Error().Err(err).Str("subject", subject).Str("worker", string(worker)).
+			Msg("dropped results that do not fit the run; more of this kind are only counted")
 	}
 }
 
 // skip notes a message that cannot be delivered, since it passes for a server's word.
 func (c *Collector) skip(msg *jetstream.RawStreamMsg) {
-	c.drop(msg.Subject, nil, &proto.FieldError{Field: "Status", Why: "a message without lines, with the header of a server's answer"})
+	c.drop(msg.Subject, nil, &proto.FieldError{
+		Field: "Status",
+		Why:   "a message without lines, with the header of a server's answer",
+	})
+
 	c.mu.Lock()
 	c.received.Dropped++
 	c.mu.Unlock()
+
 	if c.frame.opened.IsZero() {
 		c.frame.opened = time.Now()
 	}
+
 	c.frame.position = Position{Created: c.source.at.Created, Seq: msg.Sequence, Time: msg.Time}
 }
 
@@ -351,6 +409,7 @@ func (c *Collector) close() {
 	if c.frame.position.Seq == 0 {
 		return // nothing in it
 	}
+
 	c.frame.times = c.clock.take()
 	c.mu.Lock()
 	c.frame.series.Merge(&c.sights)
@@ -367,6 +426,7 @@ func (c *Collector) write(stop func()) error {
 		h := f.header(seqs)
 		h.Run, h.At = c.run, time.Now().UTC()
 		h.Workers = c.fleet.news(c.cfg.Journal.State(), f.tally, false)
+
 		err := c.cfg.Journal.append(h, seqs, lines)
 		if err != nil {
 			stop()
@@ -374,6 +434,7 @@ func (c *Collector) write(stop func()) error {
 			}
 			return err
 		}
+
 		state := c.cfg.Journal.State()
 		c.mu.Lock()
 		c.durable, c.synced = state.Counts, state.Position
@@ -381,12 +442,14 @@ func (c *Collector) write(stop func()) error {
 		c.unneeded = append(c.unneeded, f.large...)
 		c.mu.Unlock()
 	}
+
 	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil

@@ -15,6 +15,7 @@ import (
 
 func TestCollectorCompletes(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 8, 16<<20)
 	b.publish("0-0", 0, 1, 2, 3)
 	b.publish("0-0", 2, 3, 4) // two that are there
@@ -26,12 +27,15 @@ func TestCollectorCompletes(t *testing.T) {
 	if diff := cmp.Diff(want, meta.Manifest.Counts); diff != "" {
 		t.Errorf("counts of the metadata (-want +got):\n%s", diff)
 	}
+
 	m, err := b.runs.Get(t.Context(), "r")
 	if diff := cmp.Diff(want, m.Counts); diff != "" || err != nil {
 		t.Errorf("counts on the bus (-want +got, %v):\n%s", err, diff)
 	}
+
 	r := meta.Results
-	if r.SuccessCount != 6 || r.FailureCount != 2 || r.DuplicatesDropped != 3 || r.Interruptions != 1 || *r.TotalTokens != 48 {
+	if r.SuccessCount != 6 || r.FailureCount != 2 || r.DuplicatesDropped != 3 || r.Interruptions != 1 ||
+		*r.TotalTokens != 48 {
 		t.Errorf("figures %+v", r) // one interruption: the bench makes the journal and opens it
 	}
 }
@@ -39,6 +43,7 @@ func TestCollectorCompletes(t *testing.T) {
 // A new collector goes on behind what the one before has synced.
 func TestCollectorResumes(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 6, 16<<20)
 	b.publish("0-0", 0, 1)
 	b.publish("0-0", 2)
@@ -53,6 +58,7 @@ func TestCollectorResumes(t *testing.T) {
 	if got := meta.Results; got.DuplicatesDropped != 0 || got.Interruptions != 2 {
 		t.Errorf("%d duplicates and %d interruptions, want none and 2", got.DuplicatesDropped, got.Interruptions)
 	}
+
 	if got := c.Progress(); got.Durable != 6 || got.Received.Done != 6 || !got.Finishing {
 		t.Errorf("progress %+v", got)
 	}
@@ -61,6 +67,7 @@ func TestCollectorResumes(t *testing.T) {
 // What was taken off the bus but not written yet is synced at the stop.
 func TestCollectorSyncsAtStop(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 3, 16<<20)
 	b.publish("0-0", 0, 1)
 	c := b.start(func(cfg *Config) { cfg.Flush = time.Hour })
@@ -74,27 +81,34 @@ func TestCollectorSyncsAtStop(t *testing.T) {
 // A results stream that was made anew has other messages under the numbers known.
 func TestCollectorStreamMadeAnew(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name    string
 		running bool
 	}{{"while the collector is away", false}, {"under the running collector", true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 8, 16<<20)
 			for _, seq := range to(5) {
 				b.publish("0-0", seq)
 			}
+
 			c := b.start()
 			c.waitDurable(5)
+
 			if !tt.running {
 				c.stopped()
 			}
+
 			b.makeResultsAnew()
 			b.publish("0-0", 3, 4, 5)
 			b.publish("0-0", 6, 7)
+
 			if !tt.running {
 				c = b.start()
 			}
+
 			if meta := b.finish(c); meta.Results.DuplicatesDropped != 2 {
 				t.Errorf("%d duplicates, want 2", meta.Results.DuplicatesDropped)
 			}
@@ -128,6 +142,7 @@ func TestCollectorReadsLargeAnswers(t *testing.T) {
 // What cannot be read is run again, in a round of its own.
 func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		msg  *nats.Msg // should have the lines of requests 2 and 5
@@ -136,15 +151,18 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 		{"no headers", &nats.Msg{Subject: proto.ResultsSubject("r", "0-1"), Data: []byte("x")}},
 		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(linesOf(either, 2)))},
 		{"broken lines", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte("{\n}\n"))},
-		{"numbers that the run does not have", proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(linesOf(either, 2, 5)))},
+		{"numbers that the run does not have",
+			proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(linesOf(either, 2, 5)))},
 		{"an answer that is not there", byObject("results-0-1-lost", 2, 5)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 6, 16<<20)
 			if tt.msg != nil {
 				b.publishMsg(tt.msg)
 			}
+
 			b.publish("0-0", 0, 1, 3, 4)
 			c := b.start()
 			c.waitDurable(4)
@@ -153,16 +171,19 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 				m, err := b.runs.Get(t.Context(), "r")
 				return err == nil && m.Publish.Round == 1
 			})
+
 			b.setPublished(func(m *proto.Manifest) {
 				data, err := bus.NewObjectStore(b.js, "r").Get(t.Context(), m.Publish.Missing)
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				missing := roaring.New()
 				if err := missing.UnmarshalBinary(data); err != nil || !missing.Equals(roaring.BitmapOf(2, 5)) {
 					t.Errorf("the round is for %v (%v), want 2 and 5", missing, err)
 				}
 			})
+
 			b.publish("1-0", 2, 5)
 			b.finish(c)
 		})
@@ -183,25 +204,32 @@ func (b *bench) setPublished(look func(*proto.Manifest)) {
 // While shards are not published or not acknowledged their results can still come.
 func TestCollectorWaitsForWork(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name      string
 		published bool
 	}{{"not all is published", false}, {"a shard is waiting", true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 2, 16<<20)
 			if tt.published {
-				if _, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("shard")); err != nil {
+				if _, err := b.js.Publish(
+					t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("shard"),
+				); err != nil {
 					t.Fatal(err)
 				}
 				b.setPublished(nil)
 			}
+
 			c := b.start()
 			deadline := time.Now().Add(2500 * time.Millisecond) // it looks once a second
 			prototest.Poll(t, patience, "time to pass", func() bool { return time.Now().After(deadline) })
+
 			if m, err := b.runs.Get(t.Context(), "r"); err != nil || m.Publish.Round != 0 {
 				t.Errorf("round %d (%v), want 0", m.Publish.Round, err)
 			}
+
 			b.publish("0-0", 0, 1)
 			b.finish(c)
 		})

@@ -21,8 +21,13 @@ type ending struct {
 }
 
 var (
-	cancelled = ending{proto.StateCancelled, proto.CodeCancelled, "This request was not executed before the run was cancelled."}
-	expired   = ending{proto.StateExpired, proto.CodeExpired, "This request could not be executed before the completion window expired."}
+	cancelled = ending{
+		proto.StateCancelled, proto.CodeCancelled, "This request was not executed before the run was cancelled.",
+	}
+	expired = ending{
+		proto.StateExpired, proto.CodeExpired,
+		"This request could not be executed before the completion window expired.",
+	}
 )
 
 // ender gives each request that has no line one that says why. It does as a worker
@@ -62,17 +67,21 @@ func (e *ender) step(ctx context.Context) error {
 		}
 		e.purged, e.begun = true, time.Now()
 	}
+
 	if time.Since(e.begun) < settleTime {
 		return nil
 	}
+
 	if e.next == nil {
 		e.next, e.end = iter.Pull2(e.c.cfg.Input.Requests(Missing(e.c.seen, e.c.total)))
 	}
+
 	for range endingMessages {
 		more, err := e.publish(ctx)
 		if err != nil {
 			return err
 		}
+
 		if !more {
 			// Whatever is missing still, for the bus lost it, is published again.
 			e.stop()
@@ -80,6 +89,7 @@ func (e *ender) step(ctx context.Context) error {
 			return nil
 		}
 	}
+
 	return nil
 }
 
@@ -112,6 +122,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("name the requests that were not executed: %w", err)
 		}
+
 		if more {
 			seqs = append(seqs, r.Index)
 			lines = proto.AppendResult(lines, proto.Result{
@@ -123,9 +134,11 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 			})
 		}
 	}
+
 	if len(seqs) == 0 {
 		return false, nil
 	}
+
 	e.batch++
 	shard := proto.EndingShard(e.ending.state, e.batch)
 	for {
@@ -137,15 +150,18 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 		if err == nil {
 			return more, nil
 		}
+
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
+
 		// A full stream has to be read first; nobody is there who could, but us. The
 		// lines left out are published in the next iteration.
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.Code == 503 {
 			e.lines = max(1, e.lines/2) // should the stream be smaller than a message
 			return false, nil
 		}
+
 		e.c.cfg.Log.Warn().Err(err).Msg("publish the lines of an ended run; trying on")
 		if err := sleep(ctx, time.Second); err != nil {
 			return false, err

@@ -17,6 +17,7 @@ import (
 
 func TestCancelWritesTheRest(t *testing.T) {
 	t.Parallel()
+
 	const requests = 1200 // several messages of lines
 	b := newBench(t, requests, 16<<20)
 	b.publish("0-0", 0, 1, 2, 3)
@@ -27,9 +28,11 @@ func TestCancelWritesTheRest(t *testing.T) {
 			return b.noWork()
 		}
 		// The first lines of the rest are in the stream by now, 20's and 23's among them.
-		_, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(linesOf(either, 20, 23))))
+		_, err := b.js.PublishMsg(t.Context(),
+			proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(linesOf(either, 20, 23))))
 		return err
 	})
+
 	c := b.start(func(cfg *Config) { cfg.Input = late })
 	c.waitDurable(6)
 	must(t, b.runs.Cancel(t.Context(), "r"))
@@ -42,8 +45,10 @@ func TestCancelWritesTheRest(t *testing.T) {
 		Done: requests, Failed: requests - 8 + 2, Skipped: requests - 8,
 		PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 2,
 	}
+
 	m, err := b.runs.Get(t.Context(), "r")
 	must(t, err)
+
 	for where, got := range map[string]proto.Manifest{"in the metadata": *meta.Manifest, "on the bus": m} {
 		if diff := cmp.Diff(want, got.Counts); diff != "" {
 			t.Errorf("counts %s (-want +got):\n%s", where, diff)
@@ -58,6 +63,7 @@ func TestCancelWritesTheRest(t *testing.T) {
 // that writes those that are not there.
 func TestCancelGoesOn(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 1200, 16<<20)
 	b.publish("0-0", 0, 1, 2)
 	must(t, b.runs.Cancel(t.Context(), "r"))
@@ -73,13 +79,16 @@ func TestCancelGoesOn(t *testing.T) {
 			return nil
 		})
 	})
+
 	close(started)
 	c.waitDurable(3)
 	await(t, reached, "the lines of the rest")
 	c.stopped()
+
 	if n := b.stream(proto.ResultsStream("r")).State.Msgs; n != 2 {
 		t.Errorf("%d messages of results, want one of them with lines of the rest", n)
 	}
+
 	checkAbsent(t, b.out.Results())
 
 	c = b.start()
@@ -94,6 +103,7 @@ func TestCancelGoesOn(t *testing.T) {
 // purged of those that are synced.
 func TestCancelInSmallStream(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name     string
 		requests int
@@ -118,6 +128,7 @@ func TestCancelInSmallStream(t *testing.T) {
 // The lines of the rest fit into messages, however long they are.
 func TestCancelLongNames(t *testing.T) {
 	t.Parallel()
+
 	in := longInput(200 << 10)
 	b := newBench(t, 100, 64<<20, func(m *proto.Manifest) { // the server takes messages of 16 MB
 		m.Input.Digest = 0
@@ -125,6 +136,7 @@ func TestCancelLongNames(t *testing.T) {
 			m.Input.Digest.Add(r.Index, r.CustomID, r.Hash())
 		}
 	})
+
 	must(t, b.runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) { cfg.Input = in })
 	b.end(c, proto.StateCancelled)
@@ -132,6 +144,7 @@ func TestCancelLongNames(t *testing.T) {
 
 func TestExpiry(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		in   time.Duration
@@ -141,6 +154,7 @@ func TestExpiry(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			at := time.Now().Add(tt.in)
 			b := newBench(t, 9, 16<<20, func(m *proto.Manifest) { m.Policy.ExpiresAt = &at })
 			b.publish("0-0", 0, 1, 2, 3)
@@ -150,9 +164,11 @@ func TestExpiry(t *testing.T) {
 				m, err := b.runs.Get(t.Context(), "r")
 				return err == nil && m.State == proto.StateFinalizing
 			})
+
 			if time.Now().Before(at) {
 				t.Error("the run ends before its time")
 			}
+
 			meta := b.end(c, proto.StateExpired)
 			b.checkNotRun(proto.CodeExpired, func(seq uint32) bool { return seq > 3 })
 			if c := meta.Manifest.Counts; c.Done != 9 || c.Skipped != 5 || c.Failed != 6 {
@@ -176,6 +192,7 @@ func TestExpiryOfCompleteRun(t *testing.T) {
 // was synced.
 func TestEndingAfterCrash(t *testing.T) {
 	t.Parallel()
+
 	past := time.Now().Add(-time.Hour)
 	cancel := func(m *proto.Manifest) { m.State = proto.StateCancelling }
 	expire := func(m *proto.Manifest) { m.Policy.ExpiresAt = &past }
@@ -190,16 +207,20 @@ func TestEndingAfterCrash(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 3, 16<<20)
 			b.publish("0-0", 0, 1)
 			b.update(tt.end)
+
 			c := b.start(func(cfg *Config) { cfg.Output = Output(filepath.Join(t.TempDir(), "missing", "out")) })
 			if err := c.wait(); !errors.Is(err, os.ErrNotExist) {
 				t.Fatalf("Run: %v, want that the output's folder is not there", err)
 			}
+
 			if got := c.Progress().Durable; got != 3 {
 				t.Fatalf("%d lines in the journal, want all", got)
 			}
+
 			b.update(tt.left)
 			b.end(b.start(), tt.want)
 		})
@@ -208,6 +229,7 @@ func TestEndingAfterCrash(t *testing.T) {
 
 func TestEndingInputFails(t *testing.T) {
 	t.Parallel()
+
 	fault := errors.New("the input was moved")
 	b := newBench(t, 9, 16<<20)
 	must(t, b.runs.Cancel(t.Context(), "r"))
@@ -219,9 +241,11 @@ func TestEndingInputFails(t *testing.T) {
 			return nil
 		})
 	})
+
 	err := c.wait()
 	if !errors.Is(err, fault) || !strings.Contains(err.Error(), "name the requests that were not executed") {
 		t.Errorf("Run: %v, want %v and what it was for", err, fault)
 	}
+
 	checkAbsent(t, b.out.Results())
 }

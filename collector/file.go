@@ -45,12 +45,14 @@ func CreateFile(path string, mode fs.FileMode) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
+
 	if old, err := os.Stat(target); err == nil {
 		if err := file.Chmod(old.Mode().Perm()); err != nil {
 			discard(file)
 			return nil, fmt.Errorf("write %s: %w", path, err)
 		}
 	}
+
 	return &File{File: file, path: target}, nil
 }
 
@@ -75,6 +77,7 @@ func (f *File) Commit(err error) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
+
 	return nil
 }
 
@@ -106,6 +109,7 @@ func createLocked(path string, mode fs.FileMode) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		switch err := lock(path, file); {
 		case err == nil:
 			return file, nil
@@ -113,6 +117,7 @@ func createLocked(path string, mode fs.FileMode) (*os.File, error) {
 			return nil, err
 		}
 	}
+
 	return nil, fmt.Errorf("%w (%s)", ErrLocked, path)
 }
 
@@ -171,6 +176,7 @@ func lock(path string, file *os.File) error {
 	if err != nil {
 		unlock(file)
 	}
+
 	return err
 }
 
@@ -193,12 +199,15 @@ func follow(path string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		if info.Mode().IsRegular() {
 			return path, nil
 		}
+
 		if info.Mode()&fs.ModeSymlink == 0 {
 			return "", fmt.Errorf("%w: %s is %s", ErrIrregular, path, kindOf(info.Mode()))
 		}
+
 		if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() && owner != 0 {
 			return "", fmt.Errorf("%s: %w", path, ErrOthersLink)
 		}
@@ -207,6 +216,7 @@ func follow(path string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		if !filepath.IsAbs(to) {
 			// The folder may be reached by links, too, so that ".." is not what it looks like.
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -215,8 +225,10 @@ func follow(path string) (string, error) {
 			}
 			to = filepath.Join(dir, to)
 		}
+
 		path = to
 	}
+
 	return "", &fs.PathError{Op: "follow", Path: path, Err: syscall.ELOOP}
 }
 
@@ -230,6 +242,7 @@ func kindOf(mode fs.FileMode) string {
 	case fs.ModeSocket:
 		return "a socket"
 	}
+
 	return "a device"
 }
 
@@ -240,8 +253,10 @@ func syncDir(path string) error {
 		return err
 	}
 	defer dir.Close()
+
 	if err := dir.Sync(); err != nil {
 		return fmt.Errorf("sync folder of %s: %w", path, err)
 	}
+
 	return nil
 }

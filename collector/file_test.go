@@ -24,6 +24,7 @@ func writeText(path, text string) error {
 
 func TestCreateFile(t *testing.T) {
 	t.Parallel()
+
 	const text = "new"
 	write := func(t *testing.T, path string) {
 		t.Helper()
@@ -141,6 +142,7 @@ func TestCreateFile(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			dir := t.TempDir()
 			tt.prepare(t, dir)
 			if err := writeText(dir+"/out", text); !errors.Is(err, tt.err) {
@@ -152,18 +154,23 @@ func TestCreateFile(t *testing.T) {
 					t.Errorf("%s is no link any more (%v)", name, err)
 				}
 			}
+
 			got := map[string]string{}
 			must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 				if err != nil || d.IsDir() {
 					return err
 				}
+
 				if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 					return nil // a link that leads to no file
 				}
+
 				data, err := os.ReadFile(path)
 				got[strings.TrimPrefix(path, dir+"/")] = string(data)
+
 				return err
 			}))
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
@@ -175,6 +182,7 @@ func TestCreateFile(t *testing.T) {
 // its owner alone stays so.
 func TestCreateFileKeepsMode(t *testing.T) {
 	t.Parallel()
+
 	path := filepath.Join(t.TempDir(), "out")
 	must(t, writeText(path, "one"))
 	first, err := os.Stat(path)
@@ -182,6 +190,7 @@ func TestCreateFileKeepsMode(t *testing.T) {
 	if got := first.Mode().Perm(); got&0o600 != 0o600 || got&0o111 != 0 {
 		t.Errorf("a new file has mode %v", got)
 	}
+
 	must(t, os.Chmod(path, 0o600))
 	must(t, writeText(path, "two"))
 	second, err := os.Stat(path)
@@ -195,19 +204,23 @@ func TestCreateFileKeepsMode(t *testing.T) {
 // gone.
 func TestFileInUse(t *testing.T) {
 	t.Parallel()
+
 	out := Output(filepath.Join(t.TempDir(), "out"))
 	file, err := CreateFile(out.Results(), outputMode)
 	must(t, err)
 	if _, err := CreateFile(out.Results(), outputMode); !errors.Is(err, ErrLocked) {
 		t.Errorf("CreateFile: %v, want ErrLocked", err)
 	}
+
 	must(t, out.RemoveLeft())
 	if _, err := os.Stat(file.Name()); err != nil {
 		t.Errorf("the file that is being written: %v", err)
 	}
+
 	file.Abort()
 	file.Abort()
 	checkAbsent(t, file.Name())
+
 	if err := writeText(out.Results(), "text"); err != nil {
 		t.Error(err)
 	}
@@ -215,6 +228,7 @@ func TestFileInUse(t *testing.T) {
 
 func TestLockOfReplacedFile(t *testing.T) {
 	t.Parallel()
+
 	path := filepath.Join(t.TempDir(), "file")
 	for _, replace := range []func(){
 		func() { must(t, os.Remove(path)) },
@@ -232,6 +246,7 @@ func TestLockOfReplacedFile(t *testing.T) {
 
 func TestOutputCheck(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name    string
 		output  string // what the files begin with
@@ -240,7 +255,11 @@ func TestOutputCheck(t *testing.T) {
 	}{
 		{name: "a short name", output: "out"},
 		{name: "as long as can be", output: strings.Repeat("n", 255-len(".errors.jsonl.zst.tmp"))},
-		{name: "a byte longer", output: strings.Repeat("n", 256-len(".errors.jsonl.zst.tmp")), err: syscall.ENAMETOOLONG},
+		{
+			name:   "a byte longer",
+			output: strings.Repeat("n", 256-len(".errors.jsonl.zst.tmp")),
+			err:    syscall.ENAMETOOLONG,
+		},
 		{name: "longer than any file's", output: strings.Repeat("n", 255), err: syscall.ENAMETOOLONG},
 		{
 			name:   "too long where a link leads",
@@ -284,20 +303,25 @@ func TestOutputCheck(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			dir := t.TempDir()
 			if tt.prepare != nil {
 				tt.prepare(t, dir)
 			}
+
 			out := Output(tt.output)
 			if !filepath.IsAbs(tt.output) {
 				out = Output(filepath.Join(dir, tt.output))
 			}
+
 			before, err := os.ReadDir(dir)
 			must(t, err)
+
 			err = out.Check()
 			if !errors.Is(err, tt.err) || err != nil && !strings.Contains(err.Error(), "cannot be written: ") {
 				t.Errorf("Check: %v, want %v", err, tt.err)
 			}
+
 			after, err := os.ReadDir(dir)
 			must(t, err)
 			if len(before) != len(after) {
@@ -310,6 +334,7 @@ func TestOutputCheck(t *testing.T) {
 // A journal whose name is a link lies where the link leads, at each of its ways.
 func TestJournalBehindLink(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	must(t, os.Mkdir(dir+"/disk", 0o755))
 	link, real := dir+"/out.part.zst", dir+"/disk/real"
@@ -319,18 +344,22 @@ func TestJournalBehindLink(t *testing.T) {
 	if _, err := CreateJournal(link, manifest(3)); !errors.Is(err, ErrLocked) {
 		t.Errorf("CreateJournal over it: %v, want ErrLocked", err)
 	}
+
 	appendFrame(t, j, 1, 0)
 	appendFrame(t, j, 2, 1)
 	must(t, j.Close())
 	flip(t, real, j.size-1-int64(len(linesOf(either, 1)))/4) // so that it is cut
+
 	j = open(t, link)
 	if j.State().Counts.Done != 1 {
 		t.Errorf("%d lines, want 1", j.State().Counts.Done)
 	}
+
 	appendFrame(t, j, 2, 1)
 	checkText(t, link, linesOf(either, 0, 1))
 	must(t, j.Remove())
 	checkAbsent(t, real)
+
 	if _, err := os.Lstat(link); err != nil {
 		t.Errorf("the link: %v", err)
 	}
@@ -339,6 +368,7 @@ func TestJournalBehindLink(t *testing.T) {
 // What was left is replaced by another process before it is locked: that one's file stays.
 func TestRemoveLeftOfAnother(t *testing.T) {
 	t.Parallel()
+
 	path := filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(path, []byte("left"), 0o644))
 	left, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -346,9 +376,11 @@ func TestRemoveLeftOfAnother(t *testing.T) {
 	another, err := createLocked(path, 0o644)
 	must(t, err)
 	defer unlock(another)
+
 	if err := removeOpened(path, left); !errors.Is(err, errMoved) {
 		t.Errorf("remove: %v, want errMoved", err)
 	}
+
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the file of the other process: %v", err)
 	}
@@ -356,6 +388,7 @@ func TestRemoveLeftOfAnother(t *testing.T) {
 
 func TestRemoveLeft(t *testing.T) {
 	t.Parallel()
+
 	out := Output(filepath.Join(t.TempDir(), "out"))
 	for _, path := range out.files() {
 		must(t, os.WriteFile(path, []byte("kept"), 0o644))
@@ -363,13 +396,16 @@ func TestRemoveLeft(t *testing.T) {
 			must(t, os.WriteFile(path+suffix, []byte("left"), 0o644))
 		}
 	}
+
 	must(t, os.WriteFile(out.Journal()+newSuffix, []byte("left"), 0o644))
 	must(t, out.RemoveLeft())
+
 	for name, text := range folder(t, out) {
 		if text != "kept" && !strings.HasSuffix(name, ".mine") {
 			t.Errorf("%s is there", name)
 		}
 	}
+
 	if got, want := len(folder(t, out)), 2*len(out.files()); got != want {
 		t.Errorf("%d files are there, want %d", got, want)
 	}

@@ -63,15 +63,24 @@ func lineOf(seq uint32, pad int) []byte {
 	if seq%2 == 1 {
 		finish = `"length"`
 	}
+
 	r := proto.Result{
-		Run: "r", Index: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(),
-		Status: 200, Worker: workerOf(seq), Attempts: 2, Reasons: []string{"503"},
-		Body: fmt.Appendf(nil, `{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2}}}`,
+		Run:         "r",
+		Index:       seq,
+		CustomID:    lineID(seq),
+		RequestHash: requestOf(seq).Hash(),
+		Status:      200,
+		Worker:      workerOf(seq),
+		Attempts:    2,
+		Reasons:     []string{"503"},
+		Body: fmt.Appendf(nil,
+			`{"choices":[{"text":"%d %s","finish_reason":%s}],"usage":{"prompt_tokens":3,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2}}}`,
 			seq, strings.Repeat("x", pad), finish),
 	}
 	if failing(seq) {
 		r.Status, r.Body = 400, []byte(`{"error":{"message":"no, \"promptmill\":{\"index\":1}"}}`)
 	}
+
 	return proto.AppendResult(nil, r)
 }
 
@@ -87,9 +96,11 @@ func tallyOf(seqs ...uint32) *Tally {
 		} else {
 			t.example(info.ErrorCode, func() string { return customID(info) })
 		}
+
 		count(&t.Attempts, "2", 1)
 		count(&t.Retried, "503", 1)
 		count(&t.Workers, workerOf(seq), 1)
+
 		switch {
 		case failing(seq):
 			count(&t.Failures, "http_400", 1)
@@ -99,6 +110,7 @@ func tallyOf(seqs ...uint32) *Tally {
 			count(&t.Finish, "stop", 1)
 		}
 	}
+
 	return t
 }
 
@@ -131,10 +143,12 @@ func to(n uint32) []uint32 {
 // the file's size after i frames of lines, and states[i] what it held then.
 func newTestJournal(t *testing.T, requests int, frames ...[]uint32) (j *Journal, ends []int64, states []State) {
 	t.Helper()
+
 	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(requests))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { j.Close() }) // closing twice does no harm
 	note := func() {
 		s := j.state
@@ -142,16 +156,19 @@ func newTestJournal(t *testing.T, requests int, frames ...[]uint32) (j *Journal,
 		s.Tally.Add(*j.state.Tally)
 		ends, states = append(ends, j.size), append(states, s)
 	}
+
 	note()
 	for i, seqs := range frames {
 		appendFrame(t, j, uint64(i+1), seqs...)
 		note()
 	}
+
 	return j, ends, states
 }
 
 func appendFrame(t *testing.T, j *Journal, position uint64, seqs ...uint32) {
 	t.Helper()
+
 	f := &frame{position: Position{Created: born, Seq: position, Time: born.Add(time.Duration(position))}}
 	var scan proto.Scanner
 	for _, seq := range seqs {
@@ -162,6 +179,7 @@ func appendFrame(t *testing.T, j *Journal, position uint64, seqs ...uint32) {
 		}
 		f.add(seq, line, info)
 	}
+
 	sorted, lines := f.lines()
 	h := f.header(sorted)
 	h.Run, h.At, h.Worked = "r", born, 1000
@@ -203,10 +221,12 @@ func checkState(t *testing.T, want State, got *State) {
 // flip changes one bit of a file.
 func flip(t *testing.T, path string, offset int64) {
 	t.Helper()
+
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	data[offset] ^= 1
 	if err := os.WriteFile(path, data, 0o644); err != nil { // in place: the inode and its lock stay
 		t.Fatal(err)
@@ -216,20 +236,24 @@ func flip(t *testing.T, path string, offset int64) {
 // unpack reads all zstd frames of a file, as any program would.
 func unpack(t testing.TB, path string) string {
 	t.Helper()
+
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
+
 	r, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
+
 	text, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatalf("unpack %s: %v", path, err)
 	}
+
 	return string(text)
 }
 

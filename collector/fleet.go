@@ -39,6 +39,7 @@ func newFleet(run string, known map[string]WorkerSession) *fleet {
 func (f *fleet) heard(workers []proto.WorkerInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.live = map[string]bool{}
 	for _, w := range workers {
 		f.live[keyOf(w)] = true
@@ -49,10 +50,19 @@ func (f *fleet) heard(workers []proto.WorkerInfo) {
 		before, known := f.stints[keyOf(w)]
 		if !known {
 			// A worker that dies again and again would fill the memory.
-			maps.DeleteFunc(f.stints, func(key string, s WorkerSession) bool { return s.Name == w.Name && s.Share == nil && !f.live[key] })
+			maps.DeleteFunc(f.stints, func(key string, s WorkerSession) bool {
+				return s.Name == w.Name && s.Share == nil && !f.live[key]
+			})
 		}
-		heard = append(heard, hearing{told: w, before: before, after: before.heard(w, f.run), known: known})
+
+		heard = append(heard, hearing{
+			told:   w,
+			before: before,
+			after:  before.heard(w, f.run),
+			known:  known,
+		})
 	}
+
 	f.cards.share(f.run, heard)
 	for _, h := range heard {
 		f.stints[h.after.key()] = h.after
@@ -70,6 +80,7 @@ func keyOf(w proto.WorkerInfo) string {
 func (f *fleet) news(s *State, fresh Tally, all bool) (news []WorkerSession) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	all = all || time.Since(f.noted) >= noteEvery
 	for key, stint := range f.stints {
 		took := stint.Share != nil || fresh.Workers[stint.Name] > 0 || s.Tally != nil && s.Tally.Workers[stint.Name] > 0
@@ -78,10 +89,13 @@ func (f *fleet) news(s *State, fresh Tally, all bool) (news []WorkerSession) {
 			news = append(news, stint)
 		}
 	}
+
 	if all {
 		f.noted = time.Now()
 	}
+
 	slices.SortFunc(news, byStart)
+
 	return news
 }
 
@@ -89,11 +103,13 @@ func (f *fleet) news(s *State, fresh Tally, all bool) (news []WorkerSession) {
 func (f *fleet) vanished(since time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	for key, s := range f.stints {
 		if !f.live[key] && s.Last.After(since) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -109,6 +125,7 @@ func (f *fleet) all() []WorkerSession {
 func (f *fleet) behind(requests map[string]int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	told, waiting := map[string]int64{}, map[string]bool{}
 	for key, s := range f.stints {
 		if share := s.share(); share != nil {
@@ -116,11 +133,13 @@ func (f *fleet) behind(requests map[string]int64) bool {
 		}
 		waiting[s.Name] = waiting[s.Name] || f.live[key] && s.metered()
 	}
+
 	for name, n := range requests {
 		if waiting[name] && told[name] < n {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -128,12 +147,15 @@ func (f *fleet) behind(requests map[string]int64) bool {
 func (c *Collector) survey(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	workers, err := c.presence.Workers(ctx)
 	if err != nil {
 		return err
 	}
+
 	c.fleet.heard(workers)
 	c.sight(time.Now(), workers)
+
 	return nil
 }
 
@@ -144,12 +166,14 @@ func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
 	if !slices.ContainsFunc(workers, of) {
 		of = func(proto.WorkerInfo) bool { return true }
 	}
+
 	var p metadata.Point
 	seen := map[string]bool{} // cards, which several workers may see
 	for _, w := range workers {
 		if !of(w) {
 			continue
 		}
+
 		p.InFlight = metadata.Sum(p.InFlight, &w.InFlight)
 		for _, card := range w.GPU {
 			if card.UUID != "" && seen[card.UUID] {
@@ -159,11 +183,14 @@ func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
 			p.MemoryUsedBytes = metadata.Sum(p.MemoryUsedBytes, card.MemoryUsedBytes)
 		}
 	}
+
 	if p.InFlight != nil && *p.InFlight > 0 {
 		c.clock.work(now)
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.sights.Add(now, p)
 }
 
@@ -172,6 +199,7 @@ func (c *Collector) sight(now time.Time, workers []proto.WorkerInfo) {
 func (c *Collector) lastWords(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, proto.PresenceTTL/5+time.Second)
 	defer cancel()
+
 	for {
 		if err := c.survey(ctx); err != nil {
 			if ctx.Err() == nil {
@@ -179,7 +207,9 @@ func (c *Collector) lastWords(ctx context.Context) {
 			}
 			return
 		}
-		if t := c.cfg.Journal.State().Tally; t == nil || !c.fleet.behind(t.Workers) || sleep(ctx, 200*time.Millisecond) != nil {
+
+		if t := c.cfg.Journal.State().Tally; t == nil || !c.fleet.behind(t.Workers) ||
+			sleep(ctx, 200*time.Millisecond) != nil {
 			return
 		}
 	}
@@ -195,11 +225,14 @@ func (c *Collector) noteRest() error {
 		spent := c.clock.take()
 		h.Worked, h.Idle = spent.worked.Milliseconds(), spent.idle.Milliseconds()
 	}
+
 	if len(h.Workers) == 0 && h.Worked == 0 && h.Idle == 0 {
 		return nil
 	}
+
 	if err := c.cfg.Journal.append(h, nil, nil); err != nil {
 		return fmt.Errorf("note the workers and the time: %w", err)
 	}
+
 	return nil
 }

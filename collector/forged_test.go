@@ -22,23 +22,30 @@ func forged() map[string]*nats.Msg {
 		change(msg)
 		return msg
 	}
+
 	header := func(name, value string) *nats.Msg {
 		return honest(func(m *nats.Msg) { m.Header.Set(name, value) })
 	}
+
 	payload := func(old, new string) *nats.Msg {
 		return honest(func(m *nats.Msg) { m.Data = bytes.ReplaceAll(m.Data, []byte(old), []byte(new)) })
 	}
+
 	none := nats.NewMsg(proto.ResultsSubject("r", "0-0"))
 	none.Header.Set("Status", "404")
 	end := nats.NewMsg(proto.ResultsSubject("r", "0-0"))
 	end.Header = nats.Header{"Status": {"204"}, "Description": {"EOB"}}
+
 	return map[string]*nats.Msg{
-		"lines of other requests":        proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(1, 0))),
-		"a line for another number":      proto.EncodeResults("r", "0-0", []uint32{0}, []byte(all(3))),
-		"lines of another run":           payload("batch_req_r_", "batch_req_s_"),
-		"extras of other requests":       payload(`"index":`, `"index":1`),
-		"of another shard":               header(proto.HeaderShard, "0-1"),
-		"of no shard":                    honest(func(m *nats.Msg) { m.Subject = "pm.r.results.x"; m.Header.Set(proto.HeaderShard, "x") }),
+		"lines of other requests":   proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(1, 0))),
+		"a line for another number": proto.EncodeResults("r", "0-0", []uint32{0}, []byte(all(3))),
+		"lines of another run":      payload("batch_req_r_", "batch_req_s_"),
+		"extras of other requests":  payload(`"index":`, `"index":1`),
+		"of another shard":          header(proto.HeaderShard, "0-1"),
+		"of no shard": honest(func(m *nats.Msg) {
+			m.Subject = "pm.r.results.x"
+			m.Header.Set(proto.HeaderShard, "x")
+		}),
 		"of a version to come":           header(proto.HeaderVersion, "3"),
 		"with the input as its source":   header(proto.HeaderSource, proto.InputObject(0)),
 		"in the input":                   header(proto.HeaderObject, proto.InputObject(0)),
@@ -49,7 +56,10 @@ func forged() map[string]*nats.Msg {
 		"an answer at no time":           header("Nats-Time-Stamp", "x"),
 		"the end of the stream":          none,
 		"the end of what was asked for":  end,
-		"nobody answers":                 {Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"503"}}},
+		"nobody answers": {
+			Subject: proto.ResultsSubject("r", "0-0"),
+			Header:  nats.Header{"Status": {"503"}},
+		},
 	}
 }
 
@@ -66,9 +76,11 @@ func endedLines(seqs ...uint32) (lines []byte) {
 // no object is deleted, and the collector and a reader downstream come to the end.
 func TestForgedResults(t *testing.T) {
 	t.Parallel()
+
 	for name, msg := range forged() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 6, 16<<20)
 			objects := bus.NewObjectStore(b.js, "r")
 			must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
@@ -96,12 +108,16 @@ func TestForgedResults(t *testing.T) {
 			if n := meta.Results.Dropped; n < 3 || n > 6 { // of a message with two lines each is one
 				t.Errorf("%d messages and lines were dropped, want 3 to 6", n)
 			}
-			if n := strings.Count(log.String(), "dropped results that do not fit the run"); n != 1 && name != "extras of other requests" {
+
+			if n := strings.Count(log.String(), "dropped results that do not fit the run"); n != 1 &&
+				name != "extras of other requests" {
 				t.Errorf("the log says it %d times:\n%s", n, log.String())
 			}
+
 			if m, err := b.runs.Get(t.Context(), "r"); err != nil || m.Counts.Dropped != meta.Results.Dropped {
 				t.Errorf("the manifest has %d (%v), the metadata %d", m.Counts.Dropped, err, meta.Results.Dropped)
 			}
+
 			if _, err := objects.Get(t.Context(), proto.InputObject(0)); err != nil {
 				t.Errorf("the input: %v", err)
 			}
@@ -113,14 +129,22 @@ func TestForgedResults(t *testing.T) {
 // elsewhere, to the subject of a result.
 func TestAimedResults(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
-	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "own", Subjects: []string{"own"}, AllowDirect: true})
+	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name:        "own",
+		Subjects:    []string{"own"},
+		AllowDirect: true,
+	})
+
 	must(t, err)
 	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(0, 1)))
 	msg.Subject = "own"
 	b.publishMsg(msg)
 	must(t, b.js.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"), []byte(`{"seq":1}`)))
-	prototest.Poll(t, patience, "the server's answer", func() bool { return b.stream(proto.ResultsStream("r")).State.Msgs == 1 })
+	prototest.Poll(t, patience, "the server's answer", func() bool {
+		return b.stream(proto.ResultsStream("r")).State.Msgs == 1
+	})
 
 	b.publish("0-0", 2, 3)
 	c, tl := b.start(), b.tail(ReaderConfig{}, nil)
@@ -128,7 +152,9 @@ func TestAimedResults(t *testing.T) {
 	tl.waitGiven(all(2, 3))
 	b.publish("0-0", 0, 1)
 	if meta := b.finish(c); meta.Results.Dropped != 1 || meta.Results.DuplicatesDropped != 0 {
-		t.Errorf("%d messages were dropped, and %d lines came twice, want 1 and none", meta.Results.Dropped, meta.Results.DuplicatesDropped)
+		t.Errorf("%d messages were dropped, and %d lines came twice, want 1 and none",
+			meta.Results.Dropped, meta.Results.DuplicatesDropped)
 	}
+
 	tl.finish(proto.StateCompleted, all(2, 3, 0, 1))
 }

@@ -113,13 +113,16 @@ func appendHeader(dst []byte, h header) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("frame header: %w", err)
 	}
+
 	if len(text) > maxHeader {
 		return nil, fmt.Errorf("frame header of %d bytes is too long", len(text))
 	}
+
 	dst = binary.LittleEndian.AppendUint32(dst, frameMagic)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(frameTag)+4+len(text)))
 	dst = append(dst, frameTag...)
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(text, crcTable))
+
 	return append(dst, text...), nil
 }
 
@@ -142,27 +145,35 @@ func readHeader(r io.ReaderAt, offset, size int64) (h header, length int64, err 
 	if err := readAt(r, fixed[:], offset); err != nil {
 		return header{}, 0, err
 	}
+
 	n := int64(binary.LittleEndian.Uint32(fixed[4:]))
-	if binary.LittleEndian.Uint32(fixed[:]) != frameMagic || string(fixed[8:12]) != frameTag || n < 8 || n > maxHeader+8 {
+	if binary.LittleEndian.Uint32(fixed[:]) != frameMagic || string(fixed[8:12]) != frameTag || n < 8 ||
+		n > maxHeader+8 {
 		return header{}, 0, errTorn
 	}
+
 	length = 8 + n
 	if offset+length > size {
 		return header{}, 0, errTorn
 	}
+
 	text := make([]byte, n-8)
 	if err := readAt(r, text, offset+frameFixed); err != nil {
 		return header{}, 0, err
 	}
+
 	if crc32.Checksum(text, crcTable) != binary.LittleEndian.Uint32(fixed[12:]) {
 		return header{}, 0, errTorn
 	}
+
 	if err := json.Unmarshal(text, &h); err != nil {
 		return header{}, 0, fmt.Errorf("%w: %w", errTorn, err)
 	}
+
 	if h.Packed < 0 || h.Bytes < 0 || offset+length+h.Packed > size {
 		return header{}, 0, errTorn
 	}
+
 	return h, length, nil
 }
 
@@ -193,13 +204,16 @@ func (u *unpacker) unpack(r io.ReaderAt, p place) ([]byte, error) {
 	if err != nil || p.Packed == 0 {
 		return nil, err
 	}
+
 	u.lines, err = u.dec.DecodeAll(u.packed, slices.Grow(u.lines[:0], int(min(p.Bytes, maxHeader))))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errTorn, err)
 	}
+
 	if n := bytes.Count(u.lines, []byte{'\n'}); n != p.Counts.Done {
 		return nil, fmt.Errorf("%w: %d lines for %d requests", errTorn, n, p.Counts.Done)
 	}
+
 	return u.lines, nil
 }
 
@@ -209,9 +223,11 @@ func readAt(r io.ReaderAt, p []byte, offset int64) error {
 	if n == len(p) {
 		return nil
 	}
+
 	if err == io.EOF {
 		return errTorn
 	}
+
 	return fmt.Errorf("read at byte %d: %w", offset, err)
 }
 
@@ -224,11 +240,13 @@ func nextHeader(r io.ReaderAt, offset, size int64) (int64, error) {
 		if err != nil && err != io.EOF {
 			return -1, fmt.Errorf("read at byte %d: %w", at, err)
 		}
+
 		for i := 0; ; i++ {
 			j := bytes.Index(buf[i:n], magic)
 			if j < 0 {
 				break
 			}
+
 			i += j
 			if _, _, err := readHeader(r, at+int64(i), size); err == nil {
 				return at + int64(i), nil
@@ -236,10 +254,13 @@ func nextHeader(r io.ReaderAt, offset, size int64) (int64, error) {
 				return -1, err
 			}
 		}
+
 		if n <= len(magic) {
 			break
 		}
+
 		at += int64(n - len(magic) + 1) // a magic number may lie across two reads
 	}
+
 	return -1, nil
 }

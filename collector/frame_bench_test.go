@@ -11,19 +11,29 @@ import (
 // journal: read it, count it, and say in a frame's header what it holds.
 func BenchmarkFrame(b *testing.B) {
 	line := proto.AppendResult(nil, proto.Result{
-		Run: "r", CustomID: []byte(`"c-1"`), Status: 200, Worker: "w", Attempts: 1, Latency: 1234567890,
-		Body: []byte(`{"choices":[{"message":{"content":"` + string(bytes.Repeat([]byte("word "), 200)) + `"},"finish_reason":"stop"}],"usage":{"prompt_tokens":812,"completion_tokens":301,"total_tokens":1113}}`),
+		Run:      "r",
+		CustomID: []byte(`"c-1"`),
+		Status:   200,
+		Worker:   "w",
+		Attempts: 1,
+		Latency:  1234567890,
+		Body: []byte(`{"choices":[{"message":{"content":"` + string(bytes.Repeat([]byte("word "), 200)) +
+			`"},"finish_reason":"stop"}],"usage":{"prompt_tokens":812,"completion_tokens":301,"total_tokens":1113}}`),
 	})
+
 	var scan proto.Scanner
 	b.SetBytes(int64(len(line)))
+
 	f := &frame{}
 	for i := range b.N {
 		info, err := proto.ParseLine(&scan, line)
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		info.LatencyMS, info.CompletionTokens = int64(i%3000), int64(i%700)
 		f.add(uint32(i), line, info)
+
 		if f.full() {
 			seqs, _ := f.lines()
 			if _, err := appendHeader(nil, f.header(seqs)); err != nil {

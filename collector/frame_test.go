@@ -16,6 +16,7 @@ import (
 
 func testHeader() header {
 	m := manifest(9)
+
 	return header{
 		Run: "r", Manifest: &m, Seqs: "0-3,7", Failed: "2", Bytes: 100, Packed: 4, CRC: 1 << 31,
 		Sizes:    Sizes{OK: 1, Failed: 2, OKPlain: 3, FailedPlain: 4},
@@ -28,21 +29,25 @@ func testHeader() header {
 
 func TestHeaderRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	want := testHeader()
 	prefix := "before"
 	data, err := appendHeader([]byte(prefix), want)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	end := len(data)
 	data = append(data, "zstd and what is behind"...)
 	got, length, err := readHeader(bytes.NewReader(data), int64(len(prefix)), int64(len(data)))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if int(length) != end-len(prefix) {
 		t.Errorf("length %d, want %d", length, end-len(prefix))
 	}
+
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("header (-want +got):\n%s", diff)
 	}
@@ -50,10 +55,12 @@ func TestHeaderRoundTrip(t *testing.T) {
 
 func TestReadHeaderTorn(t *testing.T) {
 	t.Parallel()
+
 	whole, err := appendHeader(nil, testHeader())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	whole = append(whole, "zstd"...)
 	// raw makes a header of any text, with the checksum that fits.
 	raw := func(text string) []byte {
@@ -63,6 +70,7 @@ func TestReadHeaderTorn(t *testing.T) {
 		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum([]byte(text), crcTable))
 		return append(b, text...)
 	}
+
 	with := func(offset int, value byte) []byte {
 		b := bytes.Clone(whole)
 		b[offset] = value
@@ -100,10 +108,12 @@ func TestReadHeaderTorn(t *testing.T) {
 // across two of them.
 func TestNextHeaderAcrossReads(t *testing.T) {
 	t.Parallel()
+
 	frame, err := appendHeader(nil, header{Run: "r"})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, before := range []int{0, 1, 1<<20 - 4, 1<<20 - 3, 1<<20 - 2, 1<<20 - 1, 1 << 20, 2<<20 - 5} {
 		// A false magic number first must not end the search.
 		junk := append(binary.LittleEndian.AppendUint32(nil, frameMagic), make([]byte, before)...)
@@ -113,6 +123,7 @@ func TestNextHeaderAcrossReads(t *testing.T) {
 			t.Errorf("with %d bytes before it: nextHeader = %d, %v; want %d", before, got, err, len(junk))
 		}
 	}
+
 	if got, err := nextHeader(bytes.NewReader(frame), 1, int64(len(frame))); got != -1 || err != nil {
 		t.Errorf("nextHeader behind the last = %d, %v", got, err)
 	}
@@ -123,6 +134,7 @@ func FuzzReadHeader(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	f.Add(append(whole, "zstd"...), int64(0))
 	f.Add(whole[:20], int64(3))
 	f.Add([]byte("W*M\x18\xff\xff\xff\x7fpmj1"), int64(0))
@@ -130,17 +142,20 @@ func FuzzReadHeader(f *testing.F) {
 		if offset < 0 || offset > int64(len(data)) {
 			return // callers give places in the file
 		}
+
 		r := &boundedReader{bytes.NewReader(data), len(data) + frameFixed}
 		h, length, err := readHeader(r, offset, int64(len(data)))
 		if r.left < 0 {
 			t.Fatal("it asks for more than the file has")
 		}
+
 		if err != nil {
 			if !errors.Is(err, errTorn) {
 				t.Fatalf("error %v is not errTorn", err)
 			}
 			return
 		}
+
 		if length < frameFixed || h.Packed < 0 || offset+length+h.Packed > int64(len(data)) {
 			t.Fatalf("frame of %d and %d bytes at %d in a file of %d", length, h.Packed, offset, len(data))
 		}
@@ -163,6 +178,7 @@ func (r *boundedReader) ReadAt(p []byte, offset int64) (int, error) {
 // file of several frames. A file of one frame says it.
 func TestFirstFrameHasNoSize(t *testing.T) {
 	t.Parallel()
+
 	check := func(name string, data []byte, want bool) {
 		t.Helper()
 		var h zstd.Header
@@ -170,17 +186,21 @@ func TestFirstFrameHasNoSize(t *testing.T) {
 			t.Errorf("%s: a skippable frame %t, a size %t, want %t (%v)", name, h.Skippable, h.HasFCS, want, err)
 		}
 	}
+
 	j, ends, _ := newTestJournal(t, 5, []uint32{0, 1}, []uint32{2}, []uint32{3, 4})
 	data, err := os.ReadFile(j.path)
 	must(t, err)
 	check("a journal", data, false)
 	j.Close()
 	flip(t, j.path, ends[1]+9)
+
 	j = open(t, j.path)
 	if data, err = os.ReadFile(j.path); err != nil || j.State().Cut == 0 {
 		t.Fatalf("nothing was cut out (%v)", err)
 	}
+
 	check("a journal that was compacted", data, false)
+
 	j = reopen(t, j)
 	if j.State().Cut != 0 {
 		t.Errorf("%d bytes were cut out of a whole journal", j.State().Cut)
@@ -194,10 +214,12 @@ func TestFirstFrameHasNoSize(t *testing.T) {
 		var file bytes.Buffer
 		w, err := newSeekableWriter(&file)
 		must(t, err)
+
 		for range tt.lines {
 			_, err := w.Write([]byte("{\"custom_id\": 1}\n"))
 			must(t, err)
 		}
+
 		must(t, w.Close())
 		check(tt.name, file.Bytes(), tt.whole)
 	}
@@ -206,14 +228,17 @@ func TestFirstFrameHasNoSize(t *testing.T) {
 // The start of a journal is damaged: all its frames are read, and it is written again.
 func TestJournalStartDamaged(t *testing.T) {
 	t.Parallel()
+
 	for at := range int64(len(journalStart)) {
 		j, _, _ := newTestJournal(t, 3, []uint32{0, 1}, []uint32{2})
 		j.Close()
 		flip(t, j.path, at)
+
 		j = open(t, j.path)
 		if got := j.State().Done.GetCardinality(); got != 3 {
 			t.Errorf("byte %d: %d requests are done, want 3", at, got)
 		}
+
 		checkText(t, j.path, linesOf(either, 0, 1, 2))
 		if m, err := ReadManifest(j.path); err != nil || m.Run != "r" {
 			t.Errorf("byte %d: the manifest is of run %q, %v", at, m.Run, err)

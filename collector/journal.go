@@ -66,6 +66,7 @@ func CreateJournal(path string, m proto.Manifest) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
+
 	for {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, outputMode)
 		if errors.Is(err, os.ErrExist) {
@@ -81,11 +82,13 @@ func CreateJournal(path string, m proto.Manifest) (*Journal, error) {
 		if err != nil {
 			return nil, fmt.Errorf("create journal: %w", err)
 		}
+
 		if err := lock(path, file); errors.Is(err, errMoved) {
 			continue // another process took it for the beginning of one
 		} else if err != nil {
 			return nil, err
 		}
+
 		return initJournal(path, file, m)
 	}
 }
@@ -96,16 +99,25 @@ func initJournal(path string, file *os.File, m proto.Manifest) (*Journal, error)
 	if err != nil {
 		return nil, err
 	}
-	j.state = State{Manifest: m, Done: roaring.New(), Tally: &Tally{}, Sessions: 1}
+
+	j.state = State{
+		Manifest: m,
+		Done:     roaring.New(),
+		Tally:    &Tally{},
+		Sessions: 1,
+	}
+
 	if err := j.append(header{Run: m.Run, Manifest: &m, At: time.Now().UTC()}, nil, nil); err != nil {
 		j.Close()
 		os.Remove(path)
 		return nil, err
 	}
+
 	if err := syncDir(path); err != nil {
 		j.Close()
 		return nil, err
 	}
+
 	return j, nil
 }
 
@@ -118,11 +130,13 @@ func OpenJournal(path string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+
 	var file *os.File
 	for {
 		if file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 			return nil, fmt.Errorf("open journal: %w", err)
 		}
+
 		if err = lock(path, file); err == nil {
 			break
 		}
@@ -135,10 +149,12 @@ func OpenJournal(path string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if err := j.recover(false); err != nil {
 		j.Close()
 		return nil, fmt.Errorf("recover journal %s: %w", path, err)
 	}
+
 	return j, nil
 }
 
@@ -155,14 +171,17 @@ func ReadManifest(path string) (proto.Manifest, error) {
 	if err != nil {
 		return proto.Manifest{}, fmt.Errorf("open journal: %w", err)
 	}
+
 	first, err := firstFrame(file)
 	if err != nil {
 		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, err)
 	}
+
 	h, _, err := readHeader(file, first, info.Size())
 	if err != nil || h.Manifest == nil {
 		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, errors.Join(ErrUndescribed, err))
 	}
+
 	if h.Manifest.Schema != proto.ManifestSchema {
 		return proto.Manifest{}, fmt.Errorf("read journal %s: %w", path, proto.SchemaError(h.Manifest.Schema))
 	}
@@ -172,7 +191,8 @@ func ReadManifest(path string) (proto.Manifest, error) {
 
 // newJournal is a journal in a locked file.
 func newJournal(path string, file *os.File) (*Journal, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)) // it is rewritten in the end
+	// it is rewritten in the end
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		unlock(file)
 		return nil, fmt.Errorf("zstd encoder: %w", err)
@@ -206,10 +226,17 @@ func (j *Journal) begin() error {
 	if !j.old {
 		return nil
 	}
+
 	j.old = false
 	j.state.Sessions++
 	m, now := j.state.Manifest, time.Now().UTC()
-	return j.append(header{Run: m.Run, Manifest: &m, At: now, Lost: max(0, now.Sub(j.state.At)).Milliseconds()}, nil, nil)
+
+	return j.append(header{
+		Run:      m.Run,
+		Manifest: &m,
+		At:       now,
+		Lost:     max(0, now.Sub(j.state.At)).Milliseconds(),
+	}, nil, nil)
 }
 
 // append writes a frame and waits until it is on the disk.
@@ -226,23 +253,29 @@ func (j *Journal) write(h header, lines []byte) error {
 	if len(lines) > 0 {
 		packed = j.enc.EncodeAll(lines, nil)
 	}
+
 	h.Bytes, h.Packed, h.CRC = int64(len(lines)), int64(len(packed)), crc32.Checksum(packed, crcTable)
 	buf := j.buf[:0]
 	if j.size == 0 {
 		buf = append(buf, journalStart...)
 	}
+
 	buf, err := appendHeader(buf, h)
 	if err != nil {
 		return err
 	}
+
 	j.buf = append(buf, packed...)
 	if _, err := j.file.WriteAt(j.buf, j.size); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
+
 	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
+
 	j.size += int64(len(j.buf))
+
 	return nil
 }
 
@@ -250,28 +283,33 @@ func (s *State) add(h header, seqs []uint32) {
 	s.Done.AddMany(seqs)
 	s.Counts.Add(h.Counts)
 	s.Digest += h.Digest
+
 	switch {
 	case h.Tally == nil && h.Counts.Done > 0:
 		s.Tally = nil
 	case h.Tally != nil && s.Tally != nil:
 		s.Tally.Add(*h.Tally)
 	}
+
 	for _, w := range h.Workers {
 		if s.Workers == nil {
 			s.Workers = map[string]WorkerSession{}
 		}
 		s.Workers[w.key()] = w
 	}
+
 	s.Sizes.add(h.Sizes)
 	if s.Series.Len() == 0 && !s.Manifest.CreatedAt.IsZero() {
 		s.Series.Add(s.Manifest.CreatedAt, metadata.Point{}) // whatever came first came some time after that
 	}
+
 	s.Series.Merge(h.Series)
 	s.Worked += time.Duration(h.Worked) * time.Millisecond
 	s.Idle += time.Duration(h.Idle) * time.Millisecond
 	s.Lost += time.Duration(h.Lost) * time.Millisecond
 	s.Sessions += h.Sessions
 	s.At = h.At
+
 	if h.Position.Seq > 0 {
 		s.Position = h.Position
 	}
@@ -298,11 +336,13 @@ func (j *Journal) frames(each func(place) error) (end int64, damaged bool, err e
 	if err != nil {
 		return 0, false, err
 	}
+
 	size := info.Size()
 	first, err := firstFrame(j.file)
 	if err != nil {
 		return 0, false, err
 	}
+
 	for offset := first; offset < size; {
 		h, length, err := readHeader(j.file, offset, size)
 		if errors.Is(err, errTorn) {
@@ -310,22 +350,33 @@ func (j *Journal) frames(each func(place) error) (end int64, damaged bool, err e
 			if err != nil {
 				return end, damaged, err
 			}
+
 			if next < 0 {
 				break
 			}
+
 			damaged = true
 			offset = next
+
 			continue
 		}
 		if err != nil {
 			return end, damaged, err
 		}
-		p := place{header: h, offset: offset, packed: offset + length, end: offset + length + h.Packed}
+
+		p := place{
+			header: h,
+			offset: offset,
+			packed: offset + length,
+			end:    offset + length + h.Packed,
+		}
 		if err := each(p); err != nil {
 			return end, damaged, err
 		}
+
 		offset, end = p.end, p.end
 	}
+
 	return end, damaged, nil
 }
 
@@ -338,7 +389,14 @@ func (j *Journal) recover(all bool) error {
 		return err
 	}
 	defer u.close()
-	r := recovery{j: j, all: all, unpacker: u, state: State{Done: roaring.New(), Tally: &Tally{}}}
+
+	r := recovery{
+		j:        j,
+		all:      all,
+		unpacker: u,
+		state:    State{Done: roaring.New(), Tally: &Tally{}},
+	}
+
 	_, damaged, err := j.frames(func(p place) error {
 		err := r.settle(false)
 		r.pending = &p
@@ -350,10 +408,12 @@ func (j *Journal) recover(all bool) error {
 	if err != nil {
 		return err
 	}
+
 	size, err := j.file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
+
 	if !r.described {
 		if len(r.good) == 0 && j.unborn() {
 			// The process that made it died before its first frame was whole.
@@ -361,6 +421,7 @@ func (j *Journal) recover(all bool) error {
 		}
 		return ErrUndescribed
 	}
+
 	if damaged || r.damaged {
 		err = j.compact(r.good)
 		// A frame that was cut out may have held results that the stream still has.
@@ -371,8 +432,10 @@ func (j *Journal) recover(all bool) error {
 			err = j.file.Sync()
 		}
 	}
+
 	r.state.Cut = size - j.size
 	j.state, j.old = r.state, true
+
 	return err
 }
 
@@ -394,8 +457,10 @@ func (r *recovery) settle(last bool) error {
 	if r.pending == nil {
 		return nil
 	}
+
 	p := *r.pending
 	r.pending = nil
+
 	if r.all || last {
 		if _, err := r.unpack(r.j.file, p); errors.Is(err, errTorn) {
 			r.damaged = r.damaged || !last
@@ -404,6 +469,7 @@ func (r *recovery) settle(last bool) error {
 			return err
 		}
 	}
+
 	if m := p.Manifest; m != nil {
 		if m.Schema != proto.ManifestSchema {
 			return proto.SchemaError(m.Schema)
@@ -411,15 +477,19 @@ func (r *recovery) settle(last bool) error {
 		r.state.Manifest, r.described = *m, true
 		r.state.Sessions++
 	}
+
 	if r.described && p.Run != r.state.Manifest.Run {
 		return fmt.Errorf("%w: it holds frames of run %s and of run %s", proto.ErrFormat, r.state.Manifest.Run, p.Run)
 	}
+
 	seqs, err := proto.ParseIndexes(p.Seqs, p.Counts.Done)
 	if err != nil {
 		return fmt.Errorf("frame at byte %d: %w", p.offset, err)
 	}
+
 	r.state.add(p.header, seqs)
 	r.good = append(r.good, p.light())
+
 	return nil
 }
 
@@ -432,6 +502,7 @@ func (j *Journal) unborn() bool {
 	if err != nil && err != io.EOF {
 		return false
 	}
+
 	magic := binary.LittleEndian.AppendUint32([]byte(journalStart), frameMagic)
 
 	return bytes.HasPrefix(magic, got[:min(n, start+4)]) && strings.HasPrefix(frameTag, string(got[min(n, start+8):n]))
@@ -459,6 +530,7 @@ func (j *Journal) copyFrame(from *os.File, p place) error {
 		}
 		j.size = int64(n)
 	}
+
 	n, err := io.Copy(io.NewOffsetWriter(j.file, j.size), io.NewSectionReader(from, p.offset, p.end-p.offset))
 	j.size += n
 
@@ -471,6 +543,7 @@ func (j *Journal) replace(write func(tmp *Journal) error) error {
 	if err != nil {
 		return err
 	}
+
 	tmp, err := createLocked(j.path+tempSuffix, outputMode)
 	if err != nil {
 		return err

@@ -19,9 +19,11 @@ import (
 // what is appended then is not lost.
 func TestJournalReplacedUnsynced(t *testing.T) {
 	t.Parallel()
+
 	if os.Geteuid() == 0 {
 		t.Skip("root can open any folder")
 	}
+
 	j, _, _ := newTestJournal(t, 10, []uint32{5}, []uint32{2})
 	dir := filepath.Dir(j.path)
 	must(t, os.Chmod(dir, 0o300)) // a file can be renamed in it, and the folder not be opened
@@ -30,8 +32,10 @@ func TestJournalReplacedUnsynced(t *testing.T) {
 	if !errors.Is(err, os.ErrPermission) {
 		t.Errorf("replace: %v, want ErrPermission", err)
 	}
+
 	appendFrame(t, j, 9, 7)
 	must(t, j.Close())
+
 	if done := open(t, j.path).State().Done; !done.Equals(roaring.BitmapOf(2, 5, 7)) {
 		t.Errorf("%v have their line, want 2, 5 and 7", done)
 	}
@@ -39,6 +43,7 @@ func TestJournalReplacedUnsynced(t *testing.T) {
 
 func TestJournalHoldsItsState(t *testing.T) {
 	t.Parallel()
+
 	j, _, _ := newTestJournal(t, 10, []uint32{5, 9, 0}, []uint32{2, 3})
 	lines := []uint32{0, 5, 9, 2, 3} // those of a frame are sorted
 	size := func(want func(uint32) bool, plain bool) (n int64) {
@@ -51,8 +56,10 @@ func TestJournalHoldsItsState(t *testing.T) {
 				n += int64(len(line))
 			}
 		}
+
 		return n
 	}
+
 	want := State{
 		Manifest: manifest(10), Done: roaring.BitmapOf(0, 2, 3, 5, 9), Sessions: 1, Worked: 2 * time.Second,
 		// 2 and 5 are refused, with answers that tell no usage.
@@ -62,6 +69,7 @@ func TestJournalHoldsItsState(t *testing.T) {
 		Sizes:    Sizes{size(succeeding, false), size(failing, false), size(succeeding, true), size(failing, true)},
 		Position: Position{Created: born, Seq: 2, Time: born.Add(2)},
 	}
+
 	checkState(t, want, j.State())
 	j = reopen(t, j)
 	checkState(t, want, j.State())
@@ -73,6 +81,7 @@ func TestJournalHoldsItsState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	want.Sessions = 2
 	checkState(t, want, j.State())
 	j = reopen(t, j)
@@ -82,64 +91,79 @@ func TestJournalHoldsItsState(t *testing.T) {
 // A frame that is cut off anywhere is dropped, whole ones before it stay.
 func TestJournalTornTail(t *testing.T) {
 	t.Parallel()
+
 	j, ends, states := newTestJournal(t, 6, []uint32{0}, []uint32{1, 4}, []uint32{3, 2, 5})
 	data, err := os.ReadFile(j.path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	path := filepath.Join(t.TempDir(), "torn.part.zst")
 	for cut := ends[1]; cut <= ends[3]; cut++ {
 		whole := 0
 		for whole+1 < len(ends) && ends[whole+1] <= cut {
 			whole++
 		}
+
 		if err := os.WriteFile(path, data[:cut], 0o644); err != nil {
 			t.Fatal(err)
 		}
+
 		torn, err := OpenJournal(path)
 		if err != nil {
 			t.Fatalf("cut at byte %d: %v", cut, err)
 		}
+
 		want := states[whole]
 		want.Cut = cut - ends[whole]
 		if diff := cmp.Diff(want, torn.state, compareBitmaps); diff != "" {
 			t.Fatalf("cut at byte %d: state (-want +got):\n%s", cut, diff)
 		}
+
 		for i, seqs := range [][]uint32{{0}, {1, 4}, {3, 2, 5}} {
 			if i >= whole {
 				appendFrame(t, torn, uint64(i+1), seqs...)
 			}
 		}
+
 		if err := torn.Close(); err != nil {
 			t.Fatal(err)
 		}
+
 		if torn, err = OpenJournal(path); err != nil {
 			t.Fatalf("cut at byte %d and written on: %v", cut, err)
 		}
+
 		if diff := cmp.Diff(states[3], torn.state, compareBitmaps); diff != "" {
 			t.Fatalf("cut at byte %d and written on: state (-want +got):\n%s", cut, diff)
 		}
+
 		torn.Close()
 	}
+
 	checkText(t, path, linesOf(either, 0, 1, 4, 2, 3, 5))
 }
 
 // A process that died while it made the journal leaves nothing to go on with.
 func TestJournalCutInFirstFrame(t *testing.T) {
 	t.Parallel()
+
 	j, ends, _ := newTestJournal(t, 1)
 	data, err := os.ReadFile(j.path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	path := filepath.Join(t.TempDir(), "cut.part.zst")
 	for cut := range ends[0] {
 		if err := os.WriteFile(path, data[:cut], 0o644); err != nil {
 			t.Fatal(err)
 		}
+
 		if _, err := OpenJournal(path); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("cut at byte %d: %v, want os.ErrNotExist", cut, err)
 		}
+
 		checkAbsent(t, path)
 	}
 }
@@ -147,19 +171,23 @@ func TestJournalCutInFirstFrame(t *testing.T) {
 // CreateJournal is what a run that was never begun comes to in the end.
 func TestCreateJournalOverCutFirstFrame(t *testing.T) {
 	t.Parallel()
+
 	path := filepath.Join(t.TempDir(), "cut.part.zst")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	j, err := CreateJournal(path, manifest(1))
 	if err != nil {
 		t.Fatalf("an empty file is no journal, but: %v", err)
 	}
+
 	j.Close()
 }
 
 func TestJournalFlippedBit(t *testing.T) {
 	t.Parallel()
+
 	frames := [][]uint32{{0, 1}, {4, 2}, {3}, {5, 6}}
 	for _, tt := range []struct {
 		name    string
@@ -178,30 +206,38 @@ func TestJournalFlippedBit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			j, ends, states := newTestJournal(t, 7, frames...)
 			j.Close()
+
 			at := ends[tt.frame] + tt.offset
 			if tt.offset < 0 {
 				at = ends[tt.frame+1] + tt.offset
 			}
+
 			flip(t, j.path, at)
 			j = open(t, j.path)
 			checkSurvivors(t, j, frames, tt.frame)
+
 			want := Position{}
 			if !tt.rescans {
 				want = states[tt.frame].Position
 			}
+
 			if got := j.State().Position; got != want {
 				t.Errorf("position %v, want %v", got, want)
 			}
+
 			if want := ends[tt.frame+1] - ends[tt.frame]; j.State().Cut != want {
 				t.Errorf("cut %d bytes, want %d", j.State().Cut, want)
 			}
+
 			// What is lost comes again, and the lock is still there.
 			appendFrame(t, j, 9, frames[tt.frame]...)
 			if _, err := OpenJournal(j.path); !errors.Is(err, ErrLocked) {
 				t.Errorf("second OpenJournal: %v, want ErrLocked", err)
 			}
+
 			j = reopen(t, j)
 			if got := j.State().Done.GetCardinality(); got != 7 {
 				t.Errorf("%d requests done, want 7", got)
@@ -213,41 +249,50 @@ func TestJournalFlippedBit(t *testing.T) {
 // checkSurvivors checks that all frames but one are there, on the disk too.
 func checkSurvivors(t *testing.T, j *Journal, frames [][]uint32, lost int) {
 	t.Helper()
+
 	done, text := roaring.New(), ""
 	for i, seqs := range frames {
 		if i == lost {
 			continue
 		}
+
 		done.AddMany(seqs)
 		for it := roaring.BitmapOf(seqs...).Iterator(); it.HasNext(); {
 			text += string(lineOf(it.Next(), 0))
 		}
 	}
+
 	if !j.State().Done.Equals(done) || j.State().Counts.Done != int(done.GetCardinality()) {
 		t.Errorf("done: %v, want %v; counted %d", j.State().Done, done, j.State().Counts.Done)
 	}
+
 	checkText(t, j.path, text)
 	checkAbsent(t, j.path+".tmp")
 }
 
 func TestJournalLocked(t *testing.T) {
 	t.Parallel()
+
 	j, _, _ := newTestJournal(t, 1)
 	if _, err := OpenJournal(j.path); !errors.Is(err, ErrLocked) {
 		t.Errorf("OpenJournal: %v, want ErrLocked", err)
 	}
+
 	if _, err := CreateJournal(j.path, manifest(1)); !errors.Is(err, ErrLocked) {
 		t.Errorf("CreateJournal: %v, want ErrLocked", err)
 	}
+
 	j.Close()
 	if _, err := CreateJournal(j.path, manifest(1)); !errors.Is(err, os.ErrExist) {
 		t.Errorf("CreateJournal over a journal that nobody has open: %v, want os.ErrExist", err)
 	}
+
 	open(t, j.path)
 }
 
 func TestOpenJournalErrors(t *testing.T) {
 	t.Parallel()
+
 	frameOf := func(h header) string {
 		data, err := appendHeader(nil, h)
 		if err != nil {
@@ -255,8 +300,10 @@ func TestOpenJournalErrors(t *testing.T) {
 		}
 		return string(data)
 	}
+
 	m, future := manifest(1), manifest(1)
 	future.Schema++
+
 	for _, tt := range []struct {
 		name, text string
 	}{
@@ -270,21 +317,25 @@ func TestOpenJournalErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			path := filepath.Join(t.TempDir(), "other")
 			if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
+
 			for i := range 2 { // the first must not have kept the lock
 				if _, err := OpenJournal(path); !errors.Is(err, proto.ErrFormat) {
 					t.Errorf("OpenJournal %d: %v, want ErrFormat", i+1, err)
 				}
 			}
+
 			got, err := os.ReadFile(path)
 			if diff := cmp.Diff(tt.text, string(got)); diff != "" || err != nil {
 				t.Errorf("somebody else's file was changed (%v):\n%s", err, diff)
 			}
 		})
 	}
+
 	if _, err := OpenJournal(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v, want os.ErrNotExist", err)
 	}
@@ -300,8 +351,10 @@ func ExampleOutput() {
 // missing: its user tries again.
 func TestJournalThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 9, 16<<20)
 	b.publish("0-1", 0, 1, 2)
+
 	s := b.start(func(c *Config) {
 		readOnly, err := os.Open(b.out.Journal())
 		must(t, err)

@@ -35,17 +35,22 @@ func (c *Collector) finish(ctx context.Context) error {
 	if e := c.ending.Load(); e == nil || e.state != proto.StateCancelled {
 		c.setState(ctx, proto.StateFinalizing) // else it stays cancelling, should we die now
 	}
+
 	if err := c.cfg.Journal.rewrite(ctx, c.cfg.Output, c.cfg.Format); err != nil {
 		return fmt.Errorf("collector: write output files: %w", err)
 	}
+
 	c.lastWords(ctx)
 	if err := c.writeMeta(); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
+
 	if c.cfg.Written != nil {
 		c.cfg.Written()
 	}
+
 	c.tidy(context.WithoutCancel(ctx)) // the run is whole, whoever interrupts it now
+
 	return nil
 }
 
@@ -55,15 +60,20 @@ func (c *Collector) tidy(ctx context.Context) {
 	if err := c.cfg.Output.RemoveLeft(); err != nil {
 		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")
 	}
+
 	if err := c.cfg.Journal.Remove(); err != nil {
-		c.cfg.Log.Warn().Err(err).Msg("failed to remove the journal; the output is whole, and the journal can be deleted")
+		c.cfg.Log.Warn().Err(err).Msg(
+			"failed to remove the journal; the output is whole, and the journal can be deleted",
+		)
 	}
+
 	c.setState(ctx, c.final())
 
 	// Results stay for readers, the input for a retry. The work is done, and the bus has
 	// room set aside for it.
 	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
+
 	if err := bus.DeleteStream(ctx, c.cfg.JS, proto.WorkStream(c.run)); err != nil {
 		c.cfg.Log.Warn().Err(err).Msg("failed to delete the work stream of the ended run; it is deleted with the run")
 	}
@@ -89,6 +99,7 @@ const tidyTime = 15 * time.Second
 func (c *Collector) setState(ctx context.Context, s proto.State) {
 	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
+
 	counts := c.cfg.Journal.State().Counts
 	err := c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
 		m.State, m.Counts = s, counts
@@ -108,15 +119,19 @@ func (c *Collector) writeMeta() error {
 	if err != nil {
 		return err
 	}
+
 	text, err := json.MarshalIndent(meta, "", "  ")
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}
+
 	file, err := c.cfg.Journal.create(c.cfg.Output.Meta())
 	if err != nil {
 		return err
 	}
+
 	_, err = file.Write(append(text, '\n'))
+
 	return file.Commit(err)
 }
 
@@ -125,25 +140,44 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 	m, out := s.Manifest, c.cfg.Output
 	m.State, m.EndedAt, m.Counts = c.final(), &now, s.Counts
 	worked := s.Worked.Seconds()
+
 	// The run began by the clock of its producer, and clocks can be put back. But the
 	// whole is no less than its parts.
 	total := max(now.Sub(m.CreatedAt), s.Worked+s.Idle+s.Lost)
 	meta := metadata.Run{
-		SchemaVersion: metadata.Version, TestID: m.Run, Timestamp: m.CreatedAt, Status: m.State, Manifest: &m,
-		Platform: c.cfg.Meta.Platform, Model: strings.Join(m.Models(), ", "),
+		SchemaVersion: metadata.Version,
+		TestID:        m.Run,
+		Timestamp:     m.CreatedAt,
+		Status:        m.State,
+		Manifest:      &m,
+		Platform:      c.cfg.Meta.Platform,
+		Model:         strings.Join(m.Models(), ", "),
 		Config: metadata.Config{
-			Concurrency: fixed(c.cfg.Meta.Concurrency), Sampling: m.Input.Parameters, ShardSize: m.Settings.ShardSize, GroupByPrefix: m.Settings.GroupByPrefix,
-			Ordered: c.cfg.Format.Ordered, Seekable: c.cfg.Format.Seekable, Plain: c.cfg.Format.Plain,
+			Concurrency:   fixed(c.cfg.Meta.Concurrency),
+			Sampling:      m.Input.Parameters,
+			ShardSize:     m.Settings.ShardSize,
+			GroupByPrefix: m.Settings.GroupByPrefix,
+			Ordered:       c.cfg.Format.Ordered,
+			Seekable:      c.cfg.Format.Seekable,
+			Plain:         c.cfg.Format.Plain,
 		},
 		Test: metadata.Test{
-			NumRequests: m.Input.Requests, InputFile: m.Input.FirstFile(),
-			InputSHA256: m.Input.SHA256, InputBytes: &m.Input.Bytes, OutputFile: out.Results(),
+			NumRequests: m.Input.Requests,
+			InputFile:   m.Input.FirstFile(),
+			InputSHA256: m.Input.SHA256,
+			InputBytes:  &m.Input.Bytes,
+			OutputFile:  out.Results(),
 		},
 		Results: metadata.Results{
-			SuccessCount: s.Counts.Done - s.Counts.Failed, FailureCount: s.Counts.Failed,
-			InferenceTimeSeconds: worked, TotalTimeSeconds: total.Seconds(),
-			IdleTimeSeconds: new(s.Idle.Seconds()), LostTimeSeconds: new(s.Lost.Seconds()),
-			Attempts: s.Counts.Attempts, DuplicatesDropped: s.Counts.Duplicates, Dropped: s.Counts.Dropped,
+			SuccessCount:             s.Counts.Done - s.Counts.Failed,
+			FailureCount:             s.Counts.Failed,
+			InferenceTimeSeconds:     worked,
+			TotalTimeSeconds:         total.Seconds(),
+			IdleTimeSeconds:          new(s.Idle.Seconds()),
+			LostTimeSeconds:          new(s.Lost.Seconds()),
+			Attempts:                 s.Counts.Attempts,
+			DuplicatesDropped:        s.Counts.Duplicates,
+			Dropped:                  s.Counts.Dropped,
 			Interruptions:            s.Sessions - 1,
 			OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
 			ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.Skipped), worked),
@@ -153,15 +187,18 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 	if c.cfg.Format.Plain {
 		meta.Results.OutputBytesUncompressed = s.Sizes.OKPlain + s.Sizes.FailedPlain
 	}
+
 	for _, f := range m.Input.Files {
 		meta.Test.InputFiles = append(meta.Test.InputFiles, f.Path)
 	}
+
 	files := map[string]*string{out.Results(): &meta.Test.OutputSHA256}
 	if s.Counts.Failed > 0 {
 		name := out.Errors()
 		meta.Test.ErrorFile = &name
 		files[name] = &meta.Test.ErrorSHA256
 	}
+
 	for file, sum := range files {
 		size, err := sumFile(file, sum)
 		if err != nil {
@@ -169,18 +206,22 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 		}
 		meta.Results.OutputBytes += size
 	}
+
 	if in, out := s.Counts.PromptTokens, s.Counts.CompletionTokens; in+out > 0 { // else no answer told its usage
 		total := in + out
 		r := &meta.Results
 		r.PromptTokens, r.CompletionTokens, r.TotalTokens = &in, &out, &total
 		r.ThroughputTokensPerSec = metadata.Per(float64(total), worked)
-		r.InputTokensPerSec, r.OutputTokensPerSec = metadata.Per(float64(in), worked), metadata.Per(float64(out), worked)
+		r.InputTokensPerSec, r.OutputTokensPerSec = metadata.Per(float64(in),
+			worked), metadata.Per(float64(out), worked)
 	}
+
 	r := &meta.Results
 	r.CompressionRatio = metadata.Per(float64(r.OutputBytesUncompressed), float64(r.OutputBytes))
 	measure(r, s)
 	meta.Series = &s.Series
 	describe(&meta, c.fleet.all(), s)
+
 	return meta, nil
 }
 
@@ -194,24 +235,31 @@ func measure(r *metadata.Results, s *State) {
 		}
 		r.PeakConcurrentRequests = metadata.Most(r.PeakConcurrentRequests, p.InFlight)
 	}
+
 	t := s.Tally
 	if t == nil {
 		return
 	}
+
 	const second = 1000 // of milliseconds
 	r.LatencySeconds = t.Latency.distribution(second, r.SuccessCount)
 	if r.LatencySeconds != nil {
 		r.MeanConcurrentRequests = metadata.Per(t.Latency.sum()/second, r.InferenceTimeSeconds)
 	}
-	if peak := r.PeakConcurrentRequests; peak != nil && (*peak == 0 || float64(*peak) < orEmpty(r.MeanConcurrentRequests)) {
+
+	if peak := r.PeakConcurrentRequests; peak != nil &&
+		(*peak == 0 || float64(*peak) < orEmpty(r.MeanConcurrentRequests)) {
 		r.PeakConcurrentRequests = nil // the run was over before the workers told more
 	}
+
 	// Where some answers do not tell their usage, the others are no fair sample.
 	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
 	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)
+
 	if t.CachedTokens > 0 {
 		r.CachedPromptTokens = &t.CachedTokens
 	}
+
 	r.Slowest, r.Longest, r.FailureExamples = t.Slowest, t.Longest, t.Examples
 }
 

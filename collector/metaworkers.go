@@ -22,13 +22,16 @@ func metaWorkers(stints []WorkerSession, requests map[string]int64) []metadata.W
 	for name := range requests {
 		byName[name] = nil
 	}
+
 	for _, s := range stints {
 		byName[s.Name] = append(byName[s.Name], s)
 	}
+
 	var list []metadata.Worker
 	if requests != nil {
 		list = []metadata.Worker{} // we would know of any
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		own := byName[name]
 		shared := slices.DeleteFunc(slices.Clone(own), func(s WorkerSession) bool { return s.Share == nil })
@@ -37,14 +40,17 @@ func metaWorkers(stints []WorkerSession, requests map[string]int64) []metadata.W
 		} else if requests[name] == 0 {
 			continue
 		}
+
 		list = append(list, namesakes(name, own, requests)...)
 	}
+
 	labels := proto.Labels(len(list), func(i int) (name, id string) { return list[i].Name, list[i].ID })
 	for i := range list {
 		if labels[i] != list[i].Name {
 			list[i].Label = labels[i]
 		}
 	}
+
 	return list
 }
 
@@ -61,27 +67,33 @@ func namesakes(name string, stints []WorkerSession, requests map[string]int64) (
 		if requests != nil && len(lives) == 1 {
 			w.Requests = new(requests[name])
 		}
+
 		spent := sumStints(&w, life)
 		if spent != nil {
 			told += spent.Requests
 			w.EnergyJoules = spent.EnergyJoules
 		}
+
 		if requests != nil && w.Requests == nil {
 			w.Requests = new(int64(0))
 			if spent != nil {
 				w.Requests = &spent.Requests
 			}
 		}
+
 		list = append(list, w)
 	}
+
 	if requests != nil {
 		settleRequests(list, requests[name])
 	}
+
 	if requests != nil && told*100 < requests[name]*95 {
 		for i := range list {
 			list[i].EnergyJoules = nil // that of the others is unknown
 		}
 	}
+
 	return list
 }
 
@@ -100,6 +112,7 @@ func settleRequests(list []metadata.Worker, total int64) {
 			stints = append(stints, s)
 		}
 	}
+
 	if len(stints) == 0 {
 		return // known by its lines alone
 	}
@@ -108,11 +121,13 @@ func settleRequests(list []metadata.Worker, total int64) {
 	if rest > 0 {
 		*stints[len(stints)-1].Requests += rest
 	}
+
 	for _, s := range stints {
 		surplus := min(*s.Requests, max(0, -rest))
 		*s.Requests -= surplus
 		rest += surplus
 	}
+
 	for i := range list {
 		list[i].Requests = new(int64(0))
 		for _, s := range list[i].Sessions {
@@ -127,6 +142,7 @@ func settleRequests(list []metadata.Worker, total int64) {
 func livesOf(stints []WorkerSession) (lives [][]WorkerSession) {
 	stints = slices.Clone(stints)
 	slices.SortStableFunc(stints, func(a, b WorkerSession) int { return a.First.Compare(b.First) })
+
 	for _, s := range stints {
 		after := func(life []WorkerSession) bool {
 			last := life[len(life)-1]
@@ -138,9 +154,11 @@ func livesOf(stints []WorkerSession) (lives [][]WorkerSession) {
 			lives = append(lives, []WorkerSession{s})
 		}
 	}
+
 	if lives == nil {
 		return [][]WorkerSession{nil} // known by its lines alone
 	}
+
 	return lives
 }
 
@@ -148,29 +166,44 @@ func livesOf(stints []WorkerSession) (lives [][]WorkerSession) {
 // on the run in all, nil if that is not known.
 func sumStints(w *metadata.Worker, stints []WorkerSession) (spent *proto.RunUsage) {
 	for _, s := range stints {
-		stint := metadata.WorkerSession{ID: s.ID, Since: s.Since, First: s.First, Last: s.Last, Version: orNull(s.Version), Platform: orNull(s.Platform)}
+		stint := metadata.WorkerSession{
+			ID:       s.ID,
+			Since:    s.Since,
+			First:    s.First,
+			Last:     s.Last,
+			Version:  orNull(s.Version),
+			Platform: orNull(s.Platform),
+		}
 		if share := s.share(); share != nil {
-			stint.Requests, stint.EnergyJoules, stint.Redeliveries = &share.Requests, share.EnergyJoules, &share.Redeliveries
+			stint.Requests, stint.EnergyJoules, stint.Redeliveries = &share.Requests, share.EnergyJoules,
+				&share.Redeliveries
 			spent = plus(spent, share)
 		}
+
 		w.Sessions = append(w.Sessions, stint)
-		w.Host, w.Version, w.Platform = newest(orNull(s.Host), w.Host), newest(stint.Version, w.Version), newest(stint.Platform, w.Platform)
+		w.Host, w.Version, w.Platform = newest(orNull(s.Host),
+			w.Host), newest(stint.Version, w.Version), newest(stint.Platform, w.Platform)
+
 		if s.Models != nil {
 			w.Models = s.Models
 		}
+
 		if w.SeveralServers = s.SeveralServers; w.SeveralServers { // what was said before is of one of them
 			w.ModelLoadTimeSeconds, w.MemoryBytes, w.Slots = nil, proto.ServerMemory{}, nil
 		}
+
 		w.ModelLoadTimeSeconds = newest(s.LoadSeconds, w.ModelLoadTimeSeconds)
 		w.Slots = plusSlots(w.Slots, s.Slots)
 		w.MemoryBytes.Weights = newest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
 		w.MemoryBytes.KVCache = newest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
 		w.MemoryBytes.Graphs = newest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
+
 		for _, card := range s.GPUs {
 			i := entryOf(&w.GPUs, proto.GPU{Index: card.Index, Name: card.Name, UUID: card.UUID})
 			addCard(&w.GPUs[i], card)
 		}
 	}
+
 	return spent
 }
 
@@ -178,9 +211,11 @@ func sumStints(w *metadata.Worker, stints []WorkerSession) (spent *proto.RunUsag
 func addCard(c *metadata.GPU, d metadata.GPU) {
 	c.MemoryBytes = newest(d.MemoryBytes, c.MemoryBytes)
 	c.MemoryUsedBytesMax = metadata.Most(c.MemoryUsedBytesMax, d.MemoryUsedBytesMax)
+
 	if d.PowerWattsMean != nil {
 		addPower(c, *d.PowerWattsMean, d.PowerReadings)
 	}
+
 	if d.EnergyJoules != nil {
 		addEnergy(c, *d.EnergyJoules)
 	}
@@ -191,18 +226,35 @@ func stintsOf(m *metadata.Run) (stints []WorkerSession) {
 	for _, w := range m.Workers {
 		for i, of := range w.Sessions {
 			s := WorkerSession{
-				ID: of.ID, Name: w.Name, First: of.First, Last: of.Last, Host: orEmpty(w.Host), Version: orEmpty(of.Version), Platform: orEmpty(of.Platform), Models: w.Models,
-				Since: of.Since, LoadSeconds: w.ModelLoadTimeSeconds, MemoryBytes: w.MemoryBytes, SeveralServers: w.SeveralServers,
+				ID:             of.ID,
+				Name:           w.Name,
+				First:          of.First,
+				Last:           of.Last,
+				Host:           orEmpty(w.Host),
+				Version:        orEmpty(of.Version),
+				Platform:       orEmpty(of.Platform),
+				Models:         w.Models,
+				Since:          of.Since,
+				LoadSeconds:    w.ModelLoadTimeSeconds,
+				MemoryBytes:    w.MemoryBytes,
+				SeveralServers: w.SeveralServers,
 			}
 			if of.Requests != nil {
-				s.Share = &proto.RunUsage{Requests: *of.Requests, EnergyJoules: of.EnergyJoules, Redeliveries: orEmpty(of.Redeliveries)}
+				s.Share = &proto.RunUsage{
+					Requests:     *of.Requests,
+					EnergyJoules: of.EnergyJoules,
+					Redeliveries: orEmpty(of.Redeliveries),
+				}
 			}
+
 			if i == len(w.Sessions)-1 {
 				s.GPUs, s.Slots = w.GPUs, w.Slots // of all stints; the cards' meters are forgotten
 			}
+
 			stints = append(stints, s)
 		}
 	}
+
 	return stints
 }
 
@@ -214,11 +266,13 @@ func describe(m *metadata.Run, stints []WorkerSession, s *State) {
 		r := &m.Results
 		r.AttemptsHistogram, r.AttemptFailures = known(t.Attempts), known(t.Retried)
 		r.FinishReasons, r.Failures = known(t.Finish), known(t.Failures)
+
 		requests = known(t.Workers)
 		for _, n := range requests {
 			unattributed -= n
 		}
 	}
+
 	m.Workers = metaWorkers(stints, requests)
 	configure(m, stints, s)
 	var platforms []string
@@ -227,11 +281,13 @@ func describe(m *metadata.Run, stints []WorkerSession, s *State) {
 		if load := w.ModelLoadTimeSeconds; load != nil && *load > orEmpty(m.Results.ModelLoadTimeSeconds) {
 			m.Results.ModelLoadTimeSeconds = load
 		}
+
 		for _, stint := range w.Sessions {
 			if stint.Platform != nil {
 				platforms = append(platforms, *stint.Platform)
 			}
 		}
+
 		if w.EnergyJoules == nil {
 			energy = nil
 		}
@@ -239,12 +295,15 @@ func describe(m *metadata.Run, stints []WorkerSession, s *State) {
 			energy = new(*energy + *w.EnergyJoules)
 		}
 	}
+
 	if slices.Sort(platforms); len(platforms) > 0 {
 		m.Platform = strings.Join(slices.Compact(platforms), ", ")
 	}
+
 	if energy == nil || requests == nil || unattributed > 0 || len(m.Workers) == 0 {
 		return
 	}
+
 	m.Results.EnergyJoules = energy
 	if tokens := m.Results.CompletionTokens; tokens != nil && *tokens > 0 {
 		m.Results.JoulesPer1000OutputTokens = new(*energy / float64(*tokens) * 1000)
@@ -259,14 +318,17 @@ func configure(m *metadata.Run, stints []WorkerSession, s *State) {
 		if share == nil && (s.Tally == nil || s.Tally.Workers[stint.Name] == 0) {
 			continue
 		}
+
 		if share != nil {
 			m.Results.Redeliveries = new(orEmpty(m.Results.Redeliveries) + share.Redeliveries)
 		}
+
 		for _, model := range s.Manifest.Models() {
 			if n := stint.ContextLength[model]; n > 0 && (m.Config.MaxModelLen == nil || n < *m.Config.MaxModelLen) {
 				m.Config.MaxModelLen = &n
 			}
 		}
+
 		m.Config.GPUMemoryUtilization = newest(stint.GPUMemoryUtilization, m.Config.GPUMemoryUtilization)
 	}
 }

@@ -44,6 +44,7 @@ func (s *session) waitHeard(name string, requests int64) {
 
 func TestDescribe(t *testing.T) {
 	t.Parallel()
+
 	w0, w1 := stintOf("w0", 4, 40), stintOf("w1", 2, 60)
 	w1.Platform, w1.LoadSeconds = "SGLang 0.5", new(12.5)
 	before := stintOf("w1", 2, 100)
@@ -54,6 +55,7 @@ func TestDescribe(t *testing.T) {
 	missing.Share = nil
 	idle := stintOf("idle", 0, 0)
 	idle.Share = nil
+
 	for _, tt := range []struct {
 		name     string
 		stints   []WorkerSession
@@ -63,35 +65,48 @@ func TestDescribe(t *testing.T) {
 		platform string
 		load     *float64
 	}{
-		{"two workers", []WorkerSession{w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one has no part in it", []WorkerSession{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one began twice", []WorkerSession{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"two workers", []WorkerSession{w0, w1}, nil, []string{"w0", "w1"}, new(100.0),
+			"SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one has no part in it", []WorkerSession{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0),
+			"SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one began twice", []WorkerSession{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0),
+			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"one does not know its energy", []WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
-		{"one has not told", []WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one has not told", []WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil,
+			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"one was never heard", []WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
 		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
-		{"one has told of a part only", []WorkerSession{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines of nobody", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines that were not counted", []WorkerSession{w0, w1}, func(s *State) { s.Tally = nil }, []string{"w0", "w1"}, nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"requests that were not run", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++; s.Counts.Skipped++ }, []string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"one has told of a part only", []WorkerSession{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil,
+			"SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"lines of nobody", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil,
+			"SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"lines that were not counted", []WorkerSession{w0, w1}, func(s *State) { s.Tally = nil }, []string{"w0", "w1"},
+			nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
+		{"requests that were not run", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++; s.Counts.Skipped++ },
+			[]string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"a run of nothing", nil, func(s *State) { *s = State{Tally: &Tally{}} }, nil, nil, "somewhere", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			s := &State{Counts: proto.Counts{Done: 6}, Tally: tallyOf(to(6)...)}
 			if tt.change != nil {
 				tt.change(s)
 			}
+
 			meta := metadata.Run{Platform: "somewhere", Results: metadata.Results{CompletionTokens: new(int64(50))}}
 			describe(&meta, tt.stints, s)
+
 			var names []string
 			for _, w := range meta.Workers {
 				names = append(names, w.Name)
 			}
+
 			var each *float64
 			if tt.energy != nil {
 				each = new(*tt.energy * 20)
 			}
+
 			r := meta.Results
 			if diff := cmp.Diff(
 				[]any{tt.workers, tt.energy, each, tt.platform, tt.load},
@@ -106,12 +121,14 @@ func TestDescribe(t *testing.T) {
 // The shape of a worker in the metadata is what other programs read.
 func TestMetaWorkerJSON(t *testing.T) {
 	t.Parallel()
+
 	s := stintOf("gpu1", 4, 40)
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
 	got, err := json.MarshalIndent(metaWorkers([]WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
 	must(t, err)
+
 	want := `[
   {
     "name": "gpu1",
@@ -177,24 +194,37 @@ func TestMetaWorkerJSON(t *testing.T) {
 // The same workers come out of metadata that a journal goes on from.
 func TestMetaWorkersGoOn(t *testing.T) {
 	t.Parallel()
+
 	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
 	second.Since, second.Platform, second.Past = born.Add(time.Hour), "vLLM 0.12", spent(1, 2)
+
 	for i, s := range []*WorkerSession{&first, &second} {
 		s.LoadSeconds = new(float64(80 + i))
 		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
 		addPower(&s.GPUs[0], float64(400+100*i), int64(1+2*i))
 	}
-	first.Slots, second.Slots = &metadata.Slots{Count: 4, Readings: 10, FullReadings: 9}, &metadata.Slots{Count: 4, Readings: 5, FullReadings: 2}
+
+	first.Slots, second.Slots = &metadata.Slots{
+		Count:        4,
+		Readings:     10,
+		FullReadings: 9,
+	}, &metadata.Slots{Count: 4, Readings: 5, FullReadings: 2}
+
 	other := stintOf("x", 1, 5)
 	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
 	want := metaWorkers([]WorkerSession{first, second, other}, requests)
-	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 || *gpu.MemoryUsedBytesMax != 100 {
+	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 ||
+		*gpu.MemoryUsedBytesMax != 100 {
 		t.Errorf("card %+v", gpu)
 	}
-	if diff := cmp.Diff(&metadata.Slots{Count: 4, Readings: 15, FullReadings: 11}, want[0].Slots); diff != "" || want[0].SeveralServers || !want[1].SeveralServers {
-		t.Errorf("several servers: %t and %t; slots (-want +got):\n%s", want[0].SeveralServers, want[1].SeveralServers, diff)
+
+	if diff := cmp.Diff(&metadata.Slots{Count: 4, Readings: 15, FullReadings: 11}, want[0].Slots); diff != "" ||
+		want[0].SeveralServers || !want[1].SeveralServers {
+		t.Errorf("several servers: %t and %t; slots (-want +got):\n%s",
+			want[0].SeveralServers, want[1].SeveralServers, diff)
 	}
+
 	text, err := json.Marshal(metadata.Run{Workers: want})
 	must(t, err)
 	var meta metadata.Run
@@ -208,17 +238,25 @@ func TestMetaWorkersGoOn(t *testing.T) {
 // was known.
 func TestMetaWorkersOfSeveralServers(t *testing.T) {
 	t.Parallel()
+
 	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
 	second.Since, second.SeveralServers = born.Add(time.Hour), true
-	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{Count: 4, Readings: 1}
+	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{
+		Count:    4,
+		Readings: 1,
+	}
+
 	got := metaWorkers([]WorkerSession{first, second}, map[string]int64{"w": 7})[0]
-	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) || got.Slots != nil {
-		t.Errorf("several servers: %t, with %v, %+v, %+v", got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots)
+	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
+		got.Slots != nil {
+		t.Errorf("several servers: %t, with %v, %+v, %+v",
+			got.SeveralServers, got.ModelLoadTimeSeconds, got.MemoryBytes, got.Slots)
 	}
 }
 
 func TestManyWorkers(t *testing.T) {
 	t.Parallel()
+
 	const workers = 60
 	b := newBench(t, 4*workers, 16<<20)
 	for i := range uint32(workers) {
@@ -227,10 +265,13 @@ func TestManyWorkers(t *testing.T) {
 		b.announce(w)
 		b.publish(fmt.Sprint("0-", i), 4*i, 4*i+1, 4*i+2, 4*i+3)
 	}
+
 	meta := b.finish(b.start())
 	checkTally(t, tallyOf(to(4*workers)...), meta)
-	if len(meta.Workers) != workers || orEmpty(meta.Results.EnergyJoules) != 10*workers || meta.Platform != "vLLM 0.10, vLLM 0.11" {
-		t.Errorf("%d workers on %s that took %v J", len(meta.Workers), meta.Platform, orEmpty(meta.Results.EnergyJoules))
+	if len(meta.Workers) != workers || orEmpty(meta.Results.EnergyJoules) != 10*workers ||
+		meta.Platform != "vLLM 0.10, vLLM 0.11" {
+		t.Errorf("%d workers on %s that took %v J",
+			len(meta.Workers), meta.Platform, orEmpty(meta.Results.EnergyJoules))
 	}
 }
 
@@ -238,6 +279,7 @@ func TestManyWorkers(t *testing.T) {
 // it did in each of its stints counts once.
 func TestWorkersOfEarlierSessions(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 12, 16<<20)
 	b.publish("0-0", 0, 1, 2, 3)
 	b.publish("0-1", 4, 5)
@@ -259,10 +301,12 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 	b.publish("0-2", 8, 9, 10, 11)
 	meta := b.finish(c)
 	checkTally(t, tallyOf(to(12)...), meta)
+
 	var energies []float64
 	for _, w := range meta.Workers {
 		energies = append(energies, orEmpty(w.EnergyJoules))
 	}
+
 	if diff := cmp.Diff([]float64{40, 35, 44}, energies); diff != "" {
 		t.Errorf("energies (-want +got):\n%s", diff)
 	}
@@ -271,6 +315,7 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 // What a worker tells of the last requests counts still, although the lines are there.
 func TestWorkersTellLate(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	j := open(t, b.out.Journal())
 	appendFrame(t, j, 1, to(4)...)
@@ -279,15 +324,18 @@ func TestWorkersTellLate(t *testing.T) {
 	w := workerOn("w0", spent(1, 10))
 	w.GPU[0].EnergyJoules = new(500.0)
 	b.announce(w)
+
 	done := make(chan struct{})
 	go func() {
 		c.lastWords(t.Context())
 		close(done)
 	}()
+
 	(&session{Collector: c, t: t}).waitHeard("w0", 1)
 	w.Runs["r"] = *spent(4, 40)
 	b.announce(w)
 	await(t, done, "the worker's last words")
+
 	if got := c.fleet.all(); len(got) != 1 || got[0].Share.Requests != 4 {
 		t.Errorf("the worker has told of %+v", got)
 	}
@@ -296,14 +344,17 @@ func TestWorkersTellLate(t *testing.T) {
 // A retry adds what it takes to what the run took before.
 func TestWorkersOfRetry(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 3, 16<<20)
 	b.publish("0-0", 0, 1, 2)
 	b.announce(workerOn("w0", spent(3, 30)), workerOn("w9", spent(1, 5))) // of w9 all came too late
 	b.finish(b.start())
+
 	first := b.meta()
 	if got := orEmpty(first.Results.EnergyJoules); got != 35 {
 		t.Errorf("the run took %v J, want 35", got)
 	}
+
 	b.gone("w9")
 
 	must(t, b.runs.Retry(t.Context(), "r"))
@@ -312,6 +363,7 @@ func TestWorkersOfRetry(t *testing.T) {
 	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same stint of w0
 	c := b.start()
 	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
+
 	meta := b.finish(c)
 	if got := orEmpty(meta.Results.EnergyJoules); got != 47 {
 		t.Errorf("the run took %v J with its retry, want 47", got)
@@ -321,6 +373,7 @@ func TestWorkersOfRetry(t *testing.T) {
 // Marks of workers among the results are nothing to complain of.
 func TestCollectorPassesOverMarks(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", 0, 1)
 	b.publishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.DeliveryNote{Isolated: 2}))
@@ -335,6 +388,7 @@ func TestCollectorPassesOverMarks(t *testing.T) {
 // The metadata of a run with nothing special has no null where something is known.
 func TestMetaJSON(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 2, 16<<20)
 	b.publish("0-0", 0, 1)
 	b.finish(b.start())
@@ -342,9 +396,15 @@ func TestMetaJSON(t *testing.T) {
 	must(t, err)
 	var meta struct{ Results map[string]json.RawMessage }
 	must(t, json.Unmarshal(text, &meta))
+
 	for name, want := range map[string]string{
-		"attempts_histogram": `{"2":2}`, "attempt_failures": `{"503":2}`, "finish_reasons": `{"length":1,"stop":1}`, "failures": `{}`,
-		"energy_joules": `null`, "joules_per_1000_output_tokens": `null`, "model_load_time_seconds": `null`,
+		"attempts_histogram":            `{"2":2}`,
+		"attempt_failures":              `{"503":2}`,
+		"finish_reasons":                `{"length":1,"stop":1}`,
+		"failures":                      `{}`,
+		"energy_joules":                 `null`,
+		"joules_per_1000_output_tokens": `null`,
+		"model_load_time_seconds":       `null`,
 	} {
 		var got bytes.Buffer
 		must(t, json.Compact(&got, meta.Results[name]))
@@ -358,23 +418,34 @@ func TestMetaJSON(t *testing.T) {
 // often shards came again.
 func TestConfigurationOfWorkers(t *testing.T) {
 	t.Parallel()
+
 	share := func(again int64) *proto.RunUsage { return &proto.RunUsage{Requests: 1, Redeliveries: again} }
 	s := &State{Manifest: manifest(6), Tally: tallyOf(to(6)...)}
 	var meta metadata.Run
 	configure(&meta, []WorkerSession{
-		{Name: "a", Share: share(2), ContextLength: map[string]int{"m": 4096, "other": 1}, GPUMemoryUtilization: new(0.9)},
+		{
+			Name:                 "a",
+			Share:                share(2),
+			ContextLength:        map[string]int{"m": 4096, "other": 1},
+			GPUMemoryUtilization: new(0.9),
+		},
 		{Name: "b", Share: share(1), ContextLength: map[string]int{"m": 2048}},
 		{Name: "idle", ContextLength: map[string]int{"m": 5}, GPUMemoryUtilization: new(0.1)},
 	}, s)
+
 	c := meta.Config
-	if orEmpty(c.MaxModelLen) != 2048 || orEmpty(c.GPUMemoryUtilization) != 0.9 || orEmpty(meta.Results.Redeliveries) != 3 {
-		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries", orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
+	if orEmpty(c.MaxModelLen) != 2048 || orEmpty(c.GPUMemoryUtilization) != 0.9 ||
+		orEmpty(meta.Results.Redeliveries) != 3 {
+		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries",
+			orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
 	}
+
 	meta = metadata.Run{}
 	describe(&meta, []WorkerSession{{Name: "a", Share: share(2)}, {Name: "b", Share: share(1)}}, s)
 	if n := orEmpty(meta.Results.Redeliveries); n != 3 {
 		t.Errorf("%d redeliveries, want 3", n)
 	}
+
 	meta = metadata.Run{}
 	configure(&meta, nil, s)
 	if meta.Results.Redeliveries != nil || meta.Config.MaxModelLen != nil {
@@ -386,10 +457,12 @@ func TestConfigurationOfWorkers(t *testing.T) {
 // over sooner, what they told is not the most.
 func TestPeakIsNotBelowTheMean(t *testing.T) {
 	t.Parallel()
+
 	s := &State{Tally: &Tally{}}
 	s.Series.Add(born, metadata.Point{Requests: 2, InFlight: new(int64(1))})
 	addTo(&s.Tally.Latency, 1000)
 	addTo(&s.Tally.Latency, 1000)
+
 	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
 		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
 		measure(&r, s)
@@ -403,11 +476,18 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 // the workers had told when they were heard last.
 func TestRequestsOfStintsAddUp(t *testing.T) {
 	t.Parallel()
+
 	heard := func(id string, requests int64, first, last int) WorkerSession {
-		s := WorkerSession{ID: id, Name: "w", First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second)}
+		s := WorkerSession{
+			ID:    id,
+			Name:  "w",
+			First: born.Add(time.Duration(first) * time.Second),
+			Last:  born.Add(time.Duration(last) * time.Second),
+		}
 		if requests >= 0 {
 			s.Share = &proto.RunUsage{Requests: requests}
 		}
+
 		return s
 	}
 	for _, tt := range []struct {
@@ -419,13 +499,18 @@ func TestRequestsOfStintsAddUp(t *testing.T) {
 		{"all was told", []WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
 		{"a short run", []WorkerSession{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
 		{"the last was not told", []WorkerSession{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
-		{"one that was started again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10, map[string]int64{"a": 7, "b": 3}},
-		{"two at once", []WorkerSession{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10, map[string]int64{"a": 8, "b": 2}},
-		{"some were answered again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10, map[string]int64{"a": 4, "b": 6}},
-		{"more than the first did", []WorkerSession{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10, map[string]int64{"a": 0, "b": 10}},
+		{"one that was started again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10,
+			map[string]int64{"a": 7, "b": 3}},
+		{"two at once", []WorkerSession{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10,
+			map[string]int64{"a": 8, "b": 2}},
+		{"some were answered again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10,
+			map[string]int64{"a": 4, "b": 6}},
+		{"more than the first did", []WorkerSession{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10,
+			map[string]int64{"a": 0, "b": 10}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			got, sum := map[string]int64{}, int64(0)
 			for _, w := range metaWorkers(tt.stints, map[string]int64{"w": tt.total}) {
 				own := int64(0)
@@ -433,11 +518,14 @@ func TestRequestsOfStintsAddUp(t *testing.T) {
 					got[s.ID] = *s.Requests
 					own += *s.Requests
 				}
+
 				if *w.Requests != own {
 					t.Errorf("the worker has %d requests, its stints %d", *w.Requests, own)
 				}
+
 				sum += own
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" || sum != tt.total {
 				t.Errorf("%d in all, want %d; by stint (-want +got):\n%s", sum, tt.total, diff)
 			}

@@ -62,6 +62,7 @@ func (o Output) Check() error {
 	if err != nil {
 		return err
 	}
+
 	if err := (&claim{targets: targets}).check(o, targets[o.Journal()]); err != nil {
 		return err
 	}
@@ -84,8 +85,10 @@ func (o Output) Check() error {
 		if err != nil {
 			return fmt.Errorf("%s cannot be written: %w", dir+name, pathless(err))
 		}
+
 		discard(file)
 	}
+
 	return nil
 }
 
@@ -99,19 +102,24 @@ func (o Output) RemoveLeft() error {
 			all = errors.Join(all, err)
 			continue
 		}
+
 		left := []string{target + tempSuffix, target + trySuffix}
 		if path == o.Journal() {
 			left = append(left, target+newSuffix)
 		}
+
 		for _, path := range left {
 			if err := removeLeft(path); !errors.Is(err, ErrLocked) && !errors.Is(err, errMoved) {
 				all = errors.Join(all, err)
 			}
 		}
-		if err := lookAtClaim(target+claimSuffix, o.Journal()); !errors.Is(err, ErrLocked) && !errors.Is(err, ErrClaimed) {
+
+		if err := lookAtClaim(target+claimSuffix, o.Journal()); !errors.Is(err, ErrLocked) &&
+			!errors.Is(err, ErrClaimed) {
 			all = errors.Join(all, err)
 		}
 	}
+
 	return all
 }
 
@@ -147,6 +155,7 @@ func (j *Journal) createLines(path string, size int64, seekable bool) (*lineFile
 	if err != nil {
 		return nil, err
 	}
+
 	l := &lineFile{File: file, buf: bufio.NewWriterSize(file, 1<<20)}
 	if seekable {
 		l.zstd, err = newSeekableWriter(l.buf)
@@ -157,6 +166,7 @@ func (j *Journal) createLines(path string, size int64, seekable bool) (*lineFile
 		l.Abort()
 		return nil, err
 	}
+
 	return l, nil
 }
 
@@ -164,7 +174,8 @@ func (j *Journal) createLines(path string, size int64, seekable bool) (*lineFile
 // One frame, because common readers (the defaults of python-zstandard and fsspec)
 // silently stop after the first.
 func newWholeWriter(w io.Writer, size int64) (*zstd.Encoder, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithEncoderCRC(true), zstd.WithWindowSize(4<<20))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithEncoderCRC(true),
+		zstd.WithWindowSize(4<<20))
 	if err != nil {
 		return nil, fmt.Errorf("zstd encoder: %w", err)
 	}

@@ -28,15 +28,18 @@ func (c *Collector) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if foreign.IsEmpty() {
 		return fmt.Errorf("%w: the headers of %s have the digest %s, but each of its lines answers its request",
 			proto.ErrFormat, c.cfg.Output.Journal(), s.Digest)
 	}
+
 	if err := c.cfg.Journal.drop(foreign); err != nil {
 		return fmt.Errorf("take lines of other requests out of the journal: %w", err)
 	}
 
-	return fmt.Errorf("%w: %d lines, the first as that of request %d", errForeignLines, foreign.GetCardinality(), foreign.Minimum())
+	return fmt.Errorf("%w: %d lines, the first as that of request %d",
+		errForeignLines, foreign.GetCardinality(), foreign.Minimum())
 }
 
 // proofWindow is how many requests are compared with their lines at a time. They take 8
@@ -51,10 +54,12 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 		window  = make([]proto.Digest, 0, min(proofWindow, c.total))
 		first   uint32
 	)
+
 	compare := func() error {
 		if len(window) == 0 {
 			return nil
 		}
+
 		err := c.compareLines(ctx, first, window, foreign)
 		first += uint32(len(window))
 		window = window[:0]
@@ -66,8 +71,10 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 		if err != nil {
 			return nil, fmt.Errorf("compare the lines with the input: %w", err)
 		}
+
 		d := proto.DigestOf(r.Index, r.CustomID, r.Hash())
 		sum += d
+
 		window = append(window, d)
 		if len(window) == cap(window) {
 			if err := compare(); err != nil {
@@ -75,9 +82,11 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 			}
 		}
 	}
+
 	if err := compare(); err != nil {
 		return nil, err
 	}
+
 	if sum != c.cfg.Journal.State().Manifest.Input.Digest {
 		return nil, proto.ErrInputChanged
 	}
@@ -86,7 +95,9 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 }
 
 // compareLines adds the requests from first on to foreign whose lines have other digests.
-func (c *Collector) compareLines(ctx context.Context, first uint32, wanted []proto.Digest, foreign *roaring.Bitmap) error {
+func (c *Collector) compareLines(
+	ctx context.Context, first uint32, wanted []proto.Digest, foreign *roaring.Bitmap,
+) error {
 	var scan proto.Scanner
 	last := first + uint32(len(wanted)) - 1
 
@@ -115,6 +126,7 @@ func (j *Journal) drop(requests *roaring.Bitmap) error {
 			if err != nil {
 				return fmt.Errorf("frame at byte %d: %w", p.offset, err)
 			}
+
 			if !requests.Intersects(roaring.BitmapOf(seqs...)) {
 				return tmp.copyFrame(j.file, p)
 			}
@@ -149,10 +161,12 @@ func (j *Journal) writeRest(h header, seqs []uint32, text []byte, without *roari
 		if without.Contains(seq) {
 			continue
 		}
+
 		info, err := proto.ParseLine(&scan, line)
 		if err != nil {
 			return err
 		}
+
 		info.Worker = bytes.Clone(info.Worker)
 		rest.add(seq, line, info)
 	}

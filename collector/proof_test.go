@@ -22,6 +22,7 @@ func foreignLine(seq uint32, old, new string) []byte {
 // request, whichever part of it is the other's. It is run again, and the rest is kept.
 func TestForeignLinesAreRunAgain(t *testing.T) {
 	t.Parallel()
+
 	hash := proto.FormatHash(requestOf(4).Hash())
 	for _, tt := range []struct {
 		name string
@@ -29,10 +30,12 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 	}{
 		{"the answer to another text", foreignLine(4, hash, proto.FormatHash(requestOf(5).Hash()))},
 		{"another custom_id", foreignLine(4, `"custom_id":"c-4"`, `"custom_id":"c-5"`)},
-		{"both of another request", bytes.Replace(foreignLine(4, hash, proto.FormatHash(requestOf(5).Hash())), []byte(`:"c-4"`), []byte(`:"c-5"`), 1)},
+		{"both of another request", bytes.Replace(foreignLine(4, hash, proto.FormatHash(requestOf(5).Hash())),
+			[]byte(`:"c-4"`), []byte(`:"c-5"`), 1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 9, 16<<20)
 			b.update(func(m *proto.Manifest) { m.Publish.Done = true })
 			b.publish("0-0", 0, 1, 2, 3)
@@ -44,6 +47,7 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 				m, err := b.runs.Get(t.Context(), "r")
 				return err == nil && m.Publish.Round == 1
 			})
+
 			b.update(func(m *proto.Manifest) { m.Publish.Done = true })
 			b.publish("1-0", 4)
 			meta := b.finish(c)
@@ -51,6 +55,7 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 			if got := unpack(t, b.out.Results()); strings.Count(got, string(lineOf(4, 0))) != 1 {
 				t.Errorf("the output lacks the line of request 4:\n%s", got)
 			}
+
 			if meta.Results.SuccessCount+meta.Results.FailureCount != 9 || meta.Results.FailureCount != 3 {
 				t.Errorf("%d answered, %d failed; want 6 and 3", meta.Results.SuccessCount, meta.Results.FailureCount)
 			}
@@ -61,6 +66,7 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 // A line without a hash is nobody's.
 func TestLineWithoutHash(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 2, 16<<20)
 	b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{0}, foreignLine(0, `"request_hash":`, `"hash":`)))
 	b.publish("0-1", 1)
@@ -82,13 +88,15 @@ func (otherInput) Requests(*roaring.Bitmap) iter.Seq2[proto.Request, error] {
 // Without the input of then nobody knows which lines are wrong. Nothing final is written.
 func TestForeignLinesOfAChangedInput(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 1, 16<<20)
 	b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{0}, foreignLine(0, `"c-0"`, `"c-1"`)))
-	c := b.start(func(cfg *Config) { cfg.Input = otherInput{} })
 
+	c := b.start(func(cfg *Config) { cfg.Input = otherInput{} })
 	if err := c.wait(); !errors.Is(err, proto.ErrInputChanged) {
 		t.Errorf("Run: %v, want ErrInputChanged", err)
 	}
+
 	checkAbsent(t, b.out.Results())
 	checkAbsent(t, b.out.Meta())
 }
@@ -96,12 +104,14 @@ func TestForeignLinesOfAChangedInput(t *testing.T) {
 // What a journal says besides its lines stays when some of them are dropped.
 func TestDropLines(t *testing.T) {
 	t.Parallel()
+
 	j, _, _ := newTestJournal(t, 10, []uint32{0, 1, 2}, []uint32{3, 4, 5}, []uint32{6})
 	before := *j.State()
 
 	if err := j.drop(roaring.BitmapOf(4, 6)); err != nil {
 		t.Fatal(err)
 	}
+
 	after := *j.State()
 	want := State{
 		Manifest: before.Manifest,
@@ -114,10 +124,12 @@ func TestDropLines(t *testing.T) {
 		Counts:   after.Counts,
 		Sizes:    after.Sizes,
 	}
+
 	checkState(t, want, &after)
 	if after.Counts.Done != 5 || after.Counts.Failed != 2 {
 		t.Errorf("%d lines of which %d failed, want 5 and 2", after.Counts.Done, after.Counts.Failed)
 	}
+
 	checkText(t, j.path, linesOf(either, 0, 1, 2, 3, 5))
 	checkState(t, want, reopen(t, j).State())
 }

@@ -14,6 +14,7 @@ import (
 // there, and returns how many it took.
 func (b *bench) fill(next uint32, seq func(n uint32) uint32) uint32 {
 	b.t.Helper()
+
 	for ; int(next) < b.m.Input.Requests; next++ {
 		n := seq(next)
 		msg := proto.EncodeResults("r", "0-0", []uint32{n}, lineOf(n, 8<<10))
@@ -21,6 +22,7 @@ func (b *bench) fill(next uint32, seq func(n uint32) uint32) uint32 {
 			return next
 		}
 	}
+
 	return next
 }
 
@@ -29,6 +31,7 @@ func itself(n uint32) uint32 { return n }
 // A stream that is far smaller than the run's results must always get room again.
 func TestPurgeMakesRoom(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 150, 256<<10)
 	c := b.start()
 	next := uint32(0)
@@ -36,12 +39,14 @@ func TestPurgeMakesRoom(t *testing.T) {
 		next = b.fill(next, itself)
 		return next == 150
 	})
+
 	b.finish(c)
 }
 
 // The newer half stays: workers look there for what a shard has done already.
 func TestPurgeKeepsNewerHalf(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 1000, 256<<10)
 	full := b.fill(0, func(n uint32) uint32 { return 3 * n })
 	c := b.start()
@@ -51,6 +56,7 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	state := b.stream(proto.ResultsStream("r")).State
 	if state.FirstSeq <= uint64(full)/4 || state.Msgs < uint64(full)/3 || state.LastSeq != uint64(full) {
 		t.Errorf("of %d messages %d stay, the first is %d", full, state.Msgs, state.FirstSeq)
@@ -61,6 +67,7 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 // nothing new to write: no worker can store a result before.
 func TestPurgeFullStreamAtStart(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		seq  func(uint32) uint32
@@ -71,11 +78,13 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 1000, 256<<10)
 			half := 10 // not enough to purge for
 			for n := range uint32(half) {
 				b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, lineOf(tt.seq(n), 8<<10)))
 			}
+
 			c := b.start()
 			c.waitDurable(min(half, tt.max))
 			full := b.fill(uint32(half), tt.seq)
@@ -83,13 +92,16 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 				p := c.Progress().Received
 				return p.Done+int(p.Duplicates) >= int(full)
 			})
+
 			c.stopped()
 			b.fill(full, tt.seq) // should a purge have come in between
 			c = b.start()
 			prototest.Poll(t, patience, "room in the stream", func() bool {
-				_, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", []uint32{999}, lineOf(999, 8<<10)))
+				_, err := b.js.PublishMsg(t.Context(),
+					proto.EncodeResults("r", "0-0", []uint32{999}, lineOf(999, 8<<10)))
 				return err == nil
 			})
+
 			c.stopped()
 		})
 	}
@@ -99,9 +111,11 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 // for readers to come has them all.
 func TestPurgeLargeAnswers(t *testing.T) {
 	t.Parallel()
+
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("kept %v", keep), func(t *testing.T) {
 			t.Parallel()
+
 			const requests = 200
 			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = keep })
 			var names []string
@@ -110,8 +124,10 @@ func TestPurgeLargeAnswers(t *testing.T) {
 				b.publishMsg(msg)
 				names = append(names, msg.Header.Get(proto.HeaderObject))
 			}
+
 			c := b.start()
 			c.waitDurable(requests)
+
 			parts := func(name string) uint64 {
 				stream, err := b.js.Stream(t.Context(), proto.AnswersStream("r"))
 				must(t, err)
@@ -123,14 +139,19 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			if keep {
 				must(t, c.purge(t.Context(), Position{})) // as it does once a second
 			} else {
-				prototest.Poll(t, patience, "the oldest answer to be purged", func() bool { return parts(names[0]) == 0 })
+				prototest.Poll(t, patience, "the oldest answer to be purged", func() bool {
+					return parts(names[0]) == 0
+				})
 			}
+
 			if kept := parts(names[0]) > 0; kept != keep {
 				t.Errorf("the oldest answer is there: %v", kept)
 			}
+
 			if parts(names[requests-1]) == 0 {
 				t.Error("the newest answer is gone")
 			}
+
 			b.publish("0-2", requests)
 			b.finish(c)
 		})
@@ -140,16 +161,19 @@ func TestPurgeLargeAnswers(t *testing.T) {
 // Who keeps results for readers to come has them all, however many they are.
 func TestPurgeKeepsResults(t *testing.T) {
 	t.Parallel()
+
 	const requests = 60
 	b := newBench(t, requests, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = true })
 	c := b.start()
 	if next := b.fill(0, itself); next != requests {
 		t.Fatalf("the stream is full after %d results", next)
 	}
+
 	b.finish(c)
 	info := b.stream(proto.ResultsStream("r"))
 	synced := Position{Created: info.Created, Seq: info.State.LastSeq, Time: info.State.LastTime}
 	must(t, c.purge(t.Context(), synced)) // as it does once a second
+
 	info = b.stream(proto.ResultsStream("r"))
 	if info.Config.MaxBytes != -1 || info.State.Msgs != requests {
 		t.Errorf("%d of %d messages are kept, in a stream of %d bytes", info.State.Msgs, requests, info.Config.MaxBytes)

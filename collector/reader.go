@@ -70,47 +70,60 @@ func NewReader(cfg ReaderConfig) *Reader {
 // has ended and all its results were given. What write has taken without an error
 // counts as read. It returns the requests whose lines it could not give, since they
 // had left the bus before it came, and the run's manifest, which says where they are.
-func (r *Reader) Run(ctx context.Context, write func([]byte) error) (missed *roaring.Bitmap, m proto.Manifest, err error) {
+func (r *Reader) Run(
+	ctx context.Context, write func([]byte) error,
+) (missed *roaring.Bitmap, m proto.Manifest, err error) {
 	if r.runs, err = bus.OpenRuns(ctx, r.cfg.JS); err != nil {
 		return nil, m, err
 	}
+
 	if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
 		return nil, m, err
 	}
+
 	r.of = m.CreatedAt
 	if err := r.recall(ctx, m); err != nil {
 		return nil, m, err
 	}
+
 	asked := time.Now()
 	for {
 		n, err := r.batch(ctx, m, write)
 		if ctx.Err() != nil {
 			return nil, m, errors.Join(context.Cause(ctx), r.remember(context.WithoutCancel(ctx), true))
 		}
+
 		if w, ok := errors.AsType[writeError](err); ok {
 			return nil, m, errors.Join(w.error, r.remember(ctx, true))
 		}
+
 		if err != nil {
 			r.cfg.Log.Warn().Err(err).Msg("read results; trying on")
 		}
+
 		if err := r.remember(ctx, n == 0); err != nil {
 			return nil, m, err
 		}
+
 		if n > 0 {
 			continue
 		}
+
 		if m.State.Ended() && err == nil {
 			if r.cfg.New {
 				return roaring.New(), m, nil
 			}
 			return Missing(r.spot.seen, m.Input.Requests), m, nil
 		}
+
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, m, err
 		}
+
 		if time.Since(asked) < time.Second && !m.State.Ended() {
 			continue
 		}
+
 		asked = time.Now()
 		switch now, err := r.runs.Get(ctx, r.cfg.Run); {
 		case err == nil:
@@ -130,37 +143,46 @@ type writeError struct{ error }
 func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte) error) (n int, err error) {
 	asking, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+
 	stream := proto.ResultsStream(r.cfg.Run)
 	if !r.settled {
 		if err := r.settle(asking); err != nil {
 			return 0, err
 		}
 	}
+
 	messages, err := jetstreamext.GetBatch(asking, r.cfg.JS, stream, 512,
 		jetstreamext.GetBatchSeq(r.spot.Seq+1), jetstreamext.GetBatchMaxBytes(8<<20))
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", stream, err)
 	}
+
 	var out taken
 	for msg, err := range messages {
 		if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
 			break // the end, or a message that was published with the headers of an answer
 		}
+
 		bus.AsPublished(msg.Header)
 		if err := r.give(asking, m, msg, &out, write); err != nil {
 			return n, err
 		}
+
 		n++
 	}
+
 	if n > 0 {
 		return n, nil
 	}
+
 	return r.single(asking, m, &out, write)
 }
 
 // single gives out the next message, where the library tells of none: one that was
 // published with the headers of a server's answer is the end of the stream for it.
-func (r *Reader) single(ctx context.Context, m proto.Manifest, out *taken, write func([]byte) error) (n int, err error) {
+func (r *Reader) single(
+	ctx context.Context, m proto.Manifest, out *taken, write func([]byte) error,
+) (n int, err error) {
 	stream := proto.ResultsStream(r.cfg.Run)
 	msg, err := bus.NextMessage(ctx, r.cfg.JS, stream, r.spot.Seq+1, proto.ResultsSubject(r.cfg.Run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -169,29 +191,38 @@ func (r *Reader) single(ctx context.Context, m proto.Manifest, out *taken, write
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", stream, err)
 	}
+
 	if err := r.give(ctx, m, msg, out, write); err != nil {
 		return 0, err
 	}
+
 	return 1, nil
 }
 
 // give gives out what a message has that was not given out yet.
-func (r *Reader) give(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out *taken, write func([]byte) error) error {
+func (r *Reader) give(
+	ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg, out *taken, write func([]byte) error,
+) error {
 	if err := r.take(ctx, m, msg, out); err != nil {
 		return err
 	}
+
 	if len(out.lines) > 0 {
 		if err := write(out.lines); err != nil {
 			return writeError{err} // and these count as not read
 		}
 	}
+
 	r.spot.seen.AddMany(out.answered)
 	r.spot.seen.AddMany(out.failed)
 	r.spot.failed.AddMany(out.failed)
+
 	for _, seq := range out.answered {
 		r.spot.failed.Remove(seq)
 	}
+
 	r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
+
 	return nil
 }
 
@@ -202,13 +233,16 @@ func (r *Reader) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	info := stream.CachedInfo()
 	if r.spot.Created.IsZero() && r.cfg.New {
 		r.spot.Seq = info.State.LastSeq
 	} else if !info.Created.Equal(r.spot.Created) || info.State.LastSeq < r.spot.Seq {
 		r.spot.Seq = 0
 	}
+
 	r.spot.Created, r.settled = info.Created, true
+
 	return nil
 }
 
@@ -225,6 +259,7 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 	if proto.IsDeliveryNote(msg.Header) {
 		return nil // for workers
 	}
+
 	batch, lines, err := r.open(ctx, m, msg)
 	if bus.IsUnrecoverable(err) {
 		r.drop(msg.Subject, nil, err)
@@ -233,12 +268,14 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 	if err != nil {
 		return err
 	}
+
 	for i, seq := range batch.Indexes {
 		info, err := batch.Line(&r.scan, i, lines[i])
 		if err != nil {
 			r.drop(msg.Subject, info.Worker, err)
 			continue
 		}
+
 		if r.spot.seen.Contains(seq) {
 			// A request that failed has another line after a retry, which may just have begun.
 			again := info.OK && r.spot.failed.Contains(seq)
@@ -247,41 +284,55 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 					return err
 				}
 			}
+
 			if !again || m.Retries == 0 {
 				continue
 			}
 		}
+
 		if info.OK {
 			out.answered = append(out.answered, seq)
 		} else {
 			out.failed = append(out.failed, seq)
 		}
+
 		out.lines = append(out.lines, lines[i]...)
 	}
+
 	return nil
 }
 
 // open reads a message of results, as far as its lines.
-func (r *Reader) open(ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
+func (r *Reader) open(
+	ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg,
+) (batch proto.Batch, lines [][]byte, err error) {
 	batch, err = m.Bounds().Batch(msg.Subject, msg.Header)
 	if err != nil {
 		return batch, nil, err
 	}
+
 	if batch.Ending && !endsEarly(m) { // it may do so since a moment
 		if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
 			return batch, nil, err
 		}
+
 		if !endsEarly(m) {
-			return batch, nil, &proto.FieldError{Field: proto.HeaderShard, Why: batch.Shard + " of a run that is not ending"}
+			return batch, nil, &proto.FieldError{
+				Field: proto.HeaderShard,
+				Why:   batch.Shard + " of a run that is not ending",
+			}
 		}
 	}
+
 	payload := msg.Data
 	if batch.Object != "" {
 		if payload, err = bus.NewAnswerStore(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
 			return batch, nil, err
 		}
 	}
+
 	lines, err = batch.Lines(payload)
+
 	return batch, lines, err
 }
 
@@ -298,7 +349,8 @@ func endsEarly(m proto.Manifest) bool {
 // drop counts what does not fit the run, and logs the first of a kind and a worker.
 func (r *Reader) drop(subject string, worker []byte, err error) {
 	if r.dropped.Add(proto.ErrorField(err), string(worker)) {
-		r.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("left out results that do not fit the run; more of this kind are only counted")
+		r.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).
+			Msg("left out results that do not fit the run; more of this kind are only counted")
 	}
 }
 
@@ -312,10 +364,12 @@ func (r *Reader) recall(ctx context.Context, run proto.Manifest) error {
 	if r.cfg.Name == "" {
 		return nil
 	}
+
 	var err error
 	if r.kv, err = r.cfg.JS.KeyValue(ctx, proto.ReadersBucket); err != nil {
 		return fmt.Errorf("open bucket %s: %w", proto.ReadersBucket, err)
 	}
+
 	entry, err := r.kv.Get(ctx, r.key())
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
@@ -323,6 +377,7 @@ func (r *Reader) recall(ctx context.Context, run proto.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("recall where reader %s was: %w", r.cfg.Name, err)
 	}
+
 	was, of, err := readMemory(entry.Value())
 	if err == nil && of.Equal(run.CreatedAt) {
 		if err = was.check(run.Input.Requests); err == nil {
@@ -332,7 +387,9 @@ func (r *Reader) recall(ctx context.Context, run proto.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("recall where reader %s was: %w", r.cfg.Name, err)
 	}
+
 	r.revision = entry.Revision()
+
 	return nil
 }
 
@@ -342,6 +399,7 @@ func readMemory(data []byte) (s spot, of time.Time, err error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return s, of, fmt.Errorf("%w: %w", proto.ErrFormat, err)
 	}
+
 	s = spot{Position: m.Position, seen: roaring.New(), failed: roaring.New()}
 	for _, set := range []struct {
 		into *roaring.Bitmap
@@ -355,6 +413,7 @@ func readMemory(data []byte) (s spot, of time.Time, err error) {
 			return s, of, fmt.Errorf("%w: %w", proto.ErrFormat, err)
 		}
 	}
+
 	return s, m.Of, nil
 }
 
@@ -375,6 +434,7 @@ func (r *Reader) remember(ctx context.Context, now bool) error {
 	if r.kv == nil || !r.dirty || !now && time.Since(r.saved) < time.Second {
 		return nil
 	}
+
 	r.saved = time.Now()
 	r.spot.seen.RunOptimize()
 	r.spot.failed.RunOptimize()
@@ -383,23 +443,31 @@ func (r *Reader) remember(ctx context.Context, now bool) error {
 	if m.Seen, err = r.spot.seen.ToBytes(); err != nil {
 		return err
 	}
+
 	if m.Failed, err = r.spot.failed.ToBytes(); err != nil {
 		return err
 	}
+
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	revision, err := r.kv.Update(ctx, r.key(), data, r.revision)
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && strings.Contains(api.Description, "wrong last sequence") {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok &&
+		strings.Contains(api.Description, "wrong last sequence") {
 		return fmt.Errorf("reader %s: %w", r.cfg.Name, ErrReader)
 	}
+
 	if err != nil {
 		r.cfg.Log.Warn().Err(err).Msg("remember where the reader is; trying on")
 		return nil
 	}
+
 	r.revision, r.dirty = revision, false
+
 	return nil
 }

@@ -22,18 +22,22 @@ func BenchmarkReader(b *testing.B) {
 				_, err := bench.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
 				must(b, err)
 			}
+
 			await(b, bench.js.PublishAsyncComplete(), "the results")
 			bench.setState(proto.StateCompleted)
+
 			bytes := 0
 			for b.Loop() {
-				missed, _, err := NewReader(ReaderConfig{JS: bench.js, Run: "r"}).Run(b.Context(), func(lines []byte) error {
-					bytes += len(lines)
-					return nil
-				})
+				missed, _, err := NewReader(ReaderConfig{JS: bench.js, Run: "r"}).
+					Run(b.Context(), func(lines []byte) error {
+						bytes += len(lines)
+						return nil
+					})
 				if err != nil || !missed.IsEmpty() {
 					b.Fatalf("missed %v (%v)", missed, err)
 				}
 			}
+
 			b.SetBytes(int64(bytes / b.N))
 			b.ReportMetric(float64(requests*b.N)/b.Elapsed().Seconds(), "lines/s")
 		})

@@ -26,6 +26,7 @@ func (b *bench) publishEach(seqs ...uint32) {
 // A reader that is stopped is followed by one that loses nothing and repeats nothing.
 func TestReaderGoesOn(t *testing.T) {
 	t.Parallel()
+
 	const requests = 40
 	for _, tt := range []struct {
 		name string
@@ -33,10 +34,12 @@ func TestReaderGoesOn(t *testing.T) {
 	}{{"messages of one line", 1}, {"messages of several lines", 4}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, requests, 16<<20)
 			for first := 0; first < requests; first += tt.size {
 				b.publish("0-0", to(requests)[first:first+tt.size]...)
 			}
+
 			var tl *tail
 			started := make(chan struct{})
 			var took atomic.Int64
@@ -47,18 +50,22 @@ func TestReaderGoesOn(t *testing.T) {
 				}
 				return nil
 			})
+
 			close(started)
 			tl.wait()
+
 			first := tl.given()
 			if n := len(numbers(t, first)); n < requests/2 || n == requests {
 				t.Errorf("%d of %d lines came before the stop", n, requests)
 			}
+
 			b.setState(proto.StateCompleted)
 			tl = b.tail(named, nil)
 			tl.wait()
 			if diff := cmp.Diff(all(to(requests)...), first+tl.given()); diff != "" {
 				t.Errorf("lines (-want +given by both):\n%.3000s", diff)
 			}
+
 			// Who comes once more gets nothing, and has missed nothing.
 			b.tail(named, nil).finish(proto.StateCompleted, "")
 			b.tail(ReaderConfig{Name: "y"}, nil).finish(proto.StateCompleted, all(to(requests)...))
@@ -69,6 +76,7 @@ func TestReaderGoesOn(t *testing.T) {
 // A reader that died had perhaps given out more than it could remember.
 func TestReaderCrash(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 9, 16<<20)
 	b.publish("0-0", 0, 1)
 	b.publishEach(2, 3)
@@ -81,6 +89,7 @@ func TestReaderCrash(t *testing.T) {
 		entry, err = kv.Get(t.Context(), "r.x")
 		return err == nil
 	})
+
 	b.publishEach(4, 5, 6)
 	tl.waitGiven(all(to(7)...))
 	tl.stop()
@@ -90,10 +99,12 @@ func TestReaderCrash(t *testing.T) {
 	must(t, err)
 	tl = b.tail(named, nil)
 	tl.wait()
+
 	given := numbers(t, tl.given())
 	if tl.err != nil || !tl.missed.IsEmpty() || len(given) < 5 || len(given) > 9 {
 		t.Errorf("given %v, missed %v (%v)", given, tl.missed, tl.err)
 	}
+
 	// What it has given is the end of the run, without a hole.
 	tl.check(all(to(9)[9-len(given):]...))
 }
@@ -101,6 +112,7 @@ func TestReaderCrash(t *testing.T) {
 // Lines that were not taken are given out by the next reader, and only those.
 func TestReaderWriteFails(t *testing.T) {
 	t.Parallel()
+
 	fault := errors.New("the pipe is broken")
 	for _, tt := range []struct {
 		name string
@@ -108,10 +120,12 @@ func TestReaderWriteFails(t *testing.T) {
 	}{{"the first", 0}, {"one in the middle", 3}, {"the last", 5}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 12, 16<<20)
 			for first := range 6 {
 				b.publish("0-0", uint32(2*first), uint32(2*first+1))
 			}
+
 			b.setState(proto.StateCompleted)
 			var took atomic.Int64
 			tl := b.tail(named, func(string) error {
@@ -120,10 +134,12 @@ func TestReaderWriteFails(t *testing.T) {
 				}
 				return nil
 			})
+
 			tl.wait()
 			if !errors.Is(tl.err, fault) {
 				t.Errorf("Run: %v, want %v", tl.err, fault)
 			}
+
 			tl.check(all(to(uint32(2 * tt.ok))...))
 			b.tail(named, nil).finish(proto.StateCompleted, all(to(12)[2*tt.ok:]...))
 		})
@@ -133,6 +149,7 @@ func TestReaderWriteFails(t *testing.T) {
 // Two readers of one name would each get a part of the lines.
 func TestReaderNameInUse(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", 0, 1)
 	var arrived atomic.Int64
@@ -144,18 +161,22 @@ func TestReaderNameInUse(t *testing.T) {
 		<-both
 		return nil
 	}
+
 	first, second := b.tail(named, write), b.tail(named, write)
 	select {
 	case <-first.ended:
 	case <-second.ended:
 		first, second = second, first
 	}
+
 	if !errors.Is(first.err, ErrReader) {
 		t.Errorf("Run: %v, want ErrReader", first.err)
 	}
+
 	b.publish("0-0", 2, 3)
 	b.setState(proto.StateCompleted)
 	second.finish(proto.StateCompleted, all(to(4)...))
+
 	// Another name is another reader.
 	b.tail(ReaderConfig{Name: "y"}, nil).finish(proto.StateCompleted, all(to(4)...))
 }
@@ -163,6 +184,7 @@ func TestReaderNameInUse(t *testing.T) {
 // A run that is made anew under the id of one that was deleted has other results.
 func TestReaderOfRunMadeAnew(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", to(4)...)
 	b.setState(proto.StateCompleted)
@@ -181,9 +203,11 @@ func TestReaderOfRunMadeAnew(t *testing.T) {
 // What is remembered but cannot be read is not taken for nothing.
 func TestReaderPositionUnreadable(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	kv, err := b.js.KeyValue(t.Context(), proto.ReadersBucket)
 	must(t, err)
+
 	for _, text := range []string{"", "{}", "[", `{"seq":1,"seen":"AA"}`} {
 		_, err = kv.Put(t.Context(), "r.x", []byte(text))
 		must(t, err)

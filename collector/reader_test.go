@@ -21,9 +21,11 @@ func all(seqs ...uint32) string { return linesOf(either, seqs...) }
 // From the first result to the end of the run each request's line comes once.
 func TestReaderGivesEachLineOnce(t *testing.T) {
 	t.Parallel()
+
 	for _, state := range []proto.State{proto.StateCompleted, proto.StateCancelled, proto.StateExpired} {
 		t.Run(string(state), func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 10, 16<<20)
 			b.publish("0-0", 0, 1, 2, 3)
 			b.publish("0-0", 2, 3, 4) // two that were there
@@ -44,12 +46,14 @@ func TestReaderGivesEachLineOnce(t *testing.T) {
 // A reader that comes when the run has ended gets what the bus has.
 func TestReaderOfEndedRun(t *testing.T) {
 	t.Parallel()
+
 	const requests = 2000 // more messages than are asked for at once
 	b := newBench(t, requests, 16<<20)
 	for _, seq := range to(requests) {
 		_, err := b.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", []uint32{seq}, lineOf(seq, 0)))
 		must(t, err)
 	}
+
 	await(t, b.js.PublishAsyncComplete(), "the results")
 	b.setState(proto.StateCompleted)
 	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(to(requests)...))
@@ -58,6 +62,7 @@ func TestReaderOfEndedRun(t *testing.T) {
 // What the collector would not take is not given out either.
 func TestReaderSkipsJunk(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		msg  *nats.Msg
@@ -67,10 +72,12 @@ func TestReaderSkipsJunk(t *testing.T) {
 		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(all(2)))},
 		{"broken lines", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte("{\n}\n"))},
 		{"an object that is not there", byObject("results-0-1-lost", 2, 5)},
-		{"numbers that the run does not have", proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(all(2, 5)))},
+		{"numbers that the run does not have",
+			proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(all(2, 5)))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 6, 16<<20)
 			b.publishMsg(tt.msg)
 			b.publish("0-0", 0, 1)
@@ -85,6 +92,7 @@ func TestReaderSkipsJunk(t *testing.T) {
 // New leaves out what is there already, and no more.
 func TestReaderNew(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 10_000, 64<<20)
 	b.publish("0-0", 0, 1, 2)
 	b.publish("0-0", 3)
@@ -95,18 +103,22 @@ func TestReaderNew(t *testing.T) {
 		next++
 		return tl.given() != ""
 	})
+
 	b.publish("0-1", next)
 	b.setState(proto.StateCompleted)
 	tl.wait()
+
 	first := numbers(t, tl.given())[0]
 	if first < 4 {
 		t.Errorf("the first line is of request %d, want one of the new", first)
 	}
+
 	tl.finish(proto.StateCompleted, all(to(next + 1)[first:]...)) // what is left out on purpose is not missed
 }
 
 func TestReaderMissesWhatIsPurged(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name         string
 		before       uint64 // this message
@@ -117,6 +129,7 @@ func TestReaderMissesWhatIsPurged(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 10, 16<<20)
 			b.publish("0-0", 0, 1, 2) // 2 comes once more
 			b.publish("0-1", 3, 7, 8)
@@ -133,6 +146,7 @@ func TestReaderMissesWhatIsPurged(t *testing.T) {
 // A results stream that was made anew is read from its beginning, without repeats.
 func TestReaderStreamMadeAnew(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name    string
 		running bool
@@ -147,36 +161,48 @@ func TestReaderStreamMadeAnew(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 8, 16<<20)
 			for n := range tt.first {
 				b.publish("0-0", uint32(n%2))
 			}
+
 			tl := b.tail(ReaderConfig{Name: "x"}, nil)
 			tl.waitGiven(all(0, 1))
+
 			if !tt.running {
 				tl.stop()
 			}
+
 			b.makeResultsAnew()
 			b.publish("0-1", 0, 2)
+
 			for _, seq := range []uint32{3, 4, 1, 5, 6, 7} {
 				b.publish("0-1", seq)
 			}
+
 			b.setState(tt.state)
+
 			want := []uint32{2, 3, 4, 5, 6, 7}
 			if tt.running {
 				want = to(8)
 			} else {
 				tl = b.tail(ReaderConfig{Name: "x"}, nil)
 			}
+
 			if !tt.state.Ended() {
-				prototest.Poll(t, patience, "the lines", func() bool { return len(numbers(t, tl.given())) >= len(want) })
+				prototest.Poll(t, patience, "the lines", func() bool {
+					return len(numbers(t, tl.given())) >= len(want)
+				})
 				b.setState(proto.StateCompleted)
 			}
+
 			tl.wait()
 			// Those behind the old position may come first.
 			if diff := cmp.Diff(want, slices.Sorted(slices.Values(numbers(t, tl.given())))); diff != "" {
 				t.Errorf("requests (-want +given):\n%s", diff)
 			}
+
 			if tl.err != nil || !tl.missed.IsEmpty() {
 				t.Errorf("missed %v (%v)", tl.missed, tl.err)
 			}
@@ -187,6 +213,7 @@ func TestReaderStreamMadeAnew(t *testing.T) {
 // Whatever a reader does, the run does not notice.
 func TestReaderSlow(t *testing.T) {
 	t.Parallel()
+
 	const requests = 150
 	b := newBench(t, requests, 256<<10) // far less than the run's results
 	release := make(chan struct{})
@@ -194,18 +221,22 @@ func TestReaderSlow(t *testing.T) {
 		<-release
 		return nil
 	})
+
 	c := b.start()
 	next := uint32(0)
 	prototest.Poll(t, patience, "room for all results", func() bool {
 		next = b.fill(next, itself)
 		return next == requests
 	})
+
 	b.finish(c)
 	close(release)
 	tl.wait()
+
 	if tl.err != nil {
 		t.Fatal(tl.err)
 	}
+
 	seen := tl.missed.Clone()
 	given := numbers(t, tl.given())
 	for _, seq := range given {
@@ -213,6 +244,7 @@ func TestReaderSlow(t *testing.T) {
 			t.Errorf("request %d is given out twice, or missed although it is not", seq)
 		}
 	}
+
 	if seen.GetCardinality() != requests || len(given) == 0 || tl.missed.IsEmpty() {
 		t.Errorf("given %v and missed %v of %d", given, tl.missed, requests)
 	}
@@ -221,17 +253,20 @@ func TestReaderSlow(t *testing.T) {
 // numbers are the requests of lines.
 func numbers(t *testing.T, lines string) (seqs []uint32) {
 	t.Helper()
+
 	var scan proto.Scanner
 	for line := range strings.Lines(lines) {
 		info, err := proto.ParseLine(&scan, []byte(line))
 		must(t, err)
 		seqs = append(seqs, uint32(info.Index))
 	}
+
 	return seqs
 }
 
 func TestReaderOfDeletedRun(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 2, 16<<20)
 	b.publish("0-0", 0)
 	tl := b.tail(ReaderConfig{}, nil)
@@ -242,6 +277,7 @@ func TestReaderOfDeletedRun(t *testing.T) {
 	if !errors.Is(tl.err, proto.ErrNoRun) {
 		t.Errorf("Run: %v, want ErrNoRun", tl.err)
 	}
+
 	tl = b.tail(ReaderConfig{}, nil)
 	tl.wait()
 	if !errors.Is(tl.err, proto.ErrNoRun) {
@@ -267,10 +303,12 @@ func (m *muteOnce) Conn() *nats.Conn {
 // No answer does not mean that there is nothing to read.
 func TestReaderWithoutAnswer(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 3, 16<<20)
 	b.publish("0-0", 0, 1, 2)
 	b.setState(proto.StateCompleted)
 	_, other := prototest.Server(t)
+
 	// The end of an answer without its beginning spares us half a minute of waiting.
 	sub, err := other.Conn().Subscribe("$JS.API.DIRECT.GET.>", func(msg *nats.Msg) {
 		end := nats.NewMsg(msg.Reply)
@@ -278,8 +316,10 @@ func TestReaderWithoutAnswer(t *testing.T) {
 		end.Header.Set("Description", "EOB")
 		msg.RespondMsg(end)
 	})
+
 	must(t, err)
 	defer sub.Unsubscribe()
+
 	mute := &muteOnce{JetStream: b.js, deaf: other.Conn()}
 	b.js = mute
 	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(0, 1, 2))

@@ -32,14 +32,17 @@ func Reopen(out Output, meta *metadata.Run, m proto.Manifest, at Position) (*Jou
 	if meta.Config.Plain {
 		return nil, fmt.Errorf("%s: %w", out.Results(), ErrPlain)
 	}
+
 	path, err := follow(out.Journal())
 	if err != nil {
 		return nil, err
 	}
+
 	file, err := createLocked(path+newSuffix, outputMode)
 	if err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
+
 	j, err := initJournal(path+newSuffix, file, m)
 	if err != nil {
 		return nil, err
@@ -58,6 +61,7 @@ func Reopen(out Output, meta *metadata.Run, m proto.Manifest, at Position) (*Jou
 		j.Close()
 		return nil, fmt.Errorf("reopen %s: %w", out.Results(), err)
 	}
+
 	return j, nil
 }
 
@@ -68,6 +72,7 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		return err
 	}
 	defer file.Close()
+
 	if info, err := file.Stat(); err != nil {
 		return err
 	} else if err := j.file.Chmod(info.Mode().Perm()); err != nil { // it holds the same answers
@@ -79,6 +84,7 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		return fmt.Errorf("zstd decoder: %w", err)
 	}
 	defer dec.Close()
+
 	var scan proto.Scanner
 	f, lines := &frame{}, bufio.NewReaderSize(dec, 1<<20)
 	seen := roaring.New()
@@ -88,7 +94,8 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		seqs, text := f.lines()
 		h := f.header(seqs)
 		h.Run, h.At, h.Position, h.Workers = j.state.Manifest.Run, time.Now().UTC(), position, workers
-		h.Series, h.Worked, h.Idle, h.Lost, h.Sessions = first.Series, first.Worked, first.Idle, first.Lost, first.Sessions
+		h.Series, h.Worked, h.Idle, h.Lost, h.Sessions = first.Series, first.Worked, first.Idle,
+			first.Lost, first.Sessions
 		first, workers, f = header{}, nil, &frame{}
 		return j.append(h, seqs, text)
 	}
@@ -100,19 +107,24 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 		if err != nil {
 			return err
 		}
+
 		info, err := proto.ParseLine(&scan, line)
 		if err != nil {
 			return err
 		}
+
 		if !info.OK {
 			continue
 		}
+
 		if info.Index < 0 || info.Index >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Index)) {
 			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Index, meta.Test.NumRequests)
 		}
+
 		if !info.Hashed {
 			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Index)
 		}
+
 		f.add(uint32(info.Index), line, info)
 		if f.full() {
 			if err := flush(Position{}); err != nil {
@@ -128,9 +140,13 @@ func (j *Journal) history(meta *metadata.Run) header {
 	j.old = true // it is gone on with
 	r := meta.Results
 	idle := time.Since(meta.Timestamp).Seconds() - r.InferenceTimeSeconds - orEmpty(r.LostTimeSeconds)
+
 	return header{
-		Series: meta.Series, Sessions: r.Interruptions - 1,
-		Worked: int64(1000 * r.InferenceTimeSeconds), Idle: int64(1000 * max(0, idle)), Lost: int64(1000 * orEmpty(r.LostTimeSeconds)),
+		Series:   meta.Series,
+		Sessions: r.Interruptions - 1,
+		Worked:   int64(1000 * r.InferenceTimeSeconds),
+		Idle:     int64(1000 * max(0, idle)),
+		Lost:     int64(1000 * orEmpty(r.LostTimeSeconds)),
 	}
 }
 
@@ -144,6 +160,8 @@ func EndOfResults(ctx context.Context, js jetstream.JetStream, run string) (Posi
 	if err != nil {
 		return Position{}, err
 	}
+
 	info := stream.CachedInfo()
+
 	return Position{Created: info.Created, Seq: info.State.LastSeq, Time: info.State.LastTime}, nil
 }

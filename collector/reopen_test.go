@@ -23,6 +23,7 @@ import (
 // written makes the output of a complete run: the answers have bodies of pad bytes.
 func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *metadata.Run) {
 	t.Helper()
+
 	var answered, failed bytes.Buffer
 	for seq := range requests {
 		if failing(seq) {
@@ -31,6 +32,7 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *me
 			answered.Write(lineOf(seq, pad))
 		}
 	}
+
 	out := Output(filepath.Join(t.TempDir(), "out"))
 	for path, text := range map[string]string{out.Results(): answered.String(), out.Errors(): failed.String()} {
 		l, err := new(Journal).createLines(path, int64(len(text)), seekable)
@@ -40,18 +42,24 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *me
 		}
 		must(t, l.commit())
 	}
+
 	must(t, os.WriteFile(out.Meta(), []byte("{}"), 0o644))
 	meta := &metadata.Run{
-		Timestamp: time.Now().Add(-time.Minute), Test: metadata.Test{NumRequests: int(requests)},
-		Results: metadata.Results{InferenceTimeSeconds: 1.5, LostTimeSeconds: new(2.0), Interruptions: 3}, Series: &metadata.Series{},
+		Timestamp: time.Now().Add(-time.Minute),
+		Test:      metadata.Test{NumRequests: int(requests)},
+		Results:   metadata.Results{InferenceTimeSeconds: 1.5, LostTimeSeconds: new(2.0), Interruptions: 3},
+		Series:    &metadata.Series{},
 	}
+
 	meta.Series.Add(born.Add(time.Minute), metadata.Point{Requests: int64(requests)})
+
 	return out, meta
 }
 
 // folder is what lies in the folder of an output.
 func folder(t *testing.T, out Output) map[string]string {
 	t.Helper()
+
 	files := map[string]string{}
 	must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -61,6 +69,7 @@ func folder(t *testing.T, out Output) map[string]string {
 		files[path] = string(data)
 		return err
 	}))
+
 	return files
 }
 
@@ -73,6 +82,7 @@ func retried(requests int) proto.Manifest {
 
 func TestReopen(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name     string
 		requests uint32
@@ -88,6 +98,7 @@ func TestReopen(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			out, meta := written(t, tt.requests, tt.pad, tt.seekable)
 			before := folder(t, out)
 			at := Position{Created: born, Seq: 77, Time: born.Add(time.Hour)}
@@ -98,10 +109,14 @@ func TestReopen(t *testing.T) {
 
 			n := int64(tt.requests / 3 * 2)
 			want := State{
-				Manifest: m, Done: roaring.New(), Sessions: 3, // one more when it goes on
-				Worked: 1500 * time.Millisecond, Position: at,
-				Counts: proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
-				Tally:  tallyOf(slices.DeleteFunc(to(tt.requests), failing)...), // the failed ones do not count any more
+				Manifest: m,
+				Done:     roaring.New(),
+				Sessions: 3, // one more when it goes on
+				Worked:   1500 * time.Millisecond,
+				Position: at,
+				Counts:   proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
+				// the failed ones do not count any more
+				Tally: tallyOf(slices.DeleteFunc(to(tt.requests), failing)...),
 			}
 			for seq := range tt.requests {
 				if line := lineOf(seq, tt.pad); succeeding(seq) {
@@ -111,6 +126,7 @@ func TestReopen(t *testing.T) {
 					want.Sizes.OKPlain += int64(len(proto.StripExtras(line)))
 				}
 			}
+
 			checkState(t, want, j.State())
 			j = reopen(t, j)
 			s := j.State()
@@ -118,9 +134,11 @@ func TestReopen(t *testing.T) {
 			if idle := s.Idle.Seconds(); s.Lost != 2*time.Second || idle < 56.5 || idle > 90 {
 				t.Errorf("of a minute, %v are lost and %v idle", s.Lost, s.Idle)
 			}
+
 			if n := s.Series.Len(); n == 0 || s.Series.Requests[n-1] != int64(tt.requests) {
 				t.Errorf("series %+v", s.Series)
 			}
+
 			frames := 0
 			_, _, err = j.frames(func(p place) error {
 				if p.Packed > 0 {
@@ -150,17 +168,24 @@ func TestReopen(t *testing.T) {
 // A process that died while it made the journal leaves the output complete.
 func TestReopenAfterCrash(t *testing.T) {
 	t.Parallel()
-	for name, left := range map[string]string{"nothing of it was written": "", "something else": strings.Repeat("junk", 10_000)} {
+
+	for name, left := range map[string]string{
+		"nothing of it was written": "",
+		"something else":            strings.Repeat("junk", 10_000),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			out, meta := written(t, 6, 0, false)
 			must(t, os.WriteFile(out.Journal()+".new", []byte(left), 0o644))
 			j, err := Reopen(out, meta, retried(6), Position{})
 			must(t, err)
 			checkAbsent(t, out.Journal()+".new")
 			if j = reopen(t, j); j.State().Counts.Done != 4 || j.State().Cut != 0 {
-				t.Errorf("%d lines in the journal, and %d bytes cut; want 4 and 0", j.State().Counts.Done, j.State().Cut)
+				t.Errorf("%d lines in the journal, and %d bytes cut; want 4 and 0",
+					j.State().Counts.Done, j.State().Cut)
 			}
+
 			checkText(t, out.Journal(), linesOf(succeeding, to(6)...))
 		})
 	}
@@ -168,12 +193,14 @@ func TestReopenAfterCrash(t *testing.T) {
 
 func TestReopenPlain(t *testing.T) {
 	t.Parallel()
+
 	out, meta := written(t, 6, 0, false)
 	meta.Config.Plain = true
 	before := folder(t, out)
 	if _, err := Reopen(out, meta, retried(6), Position{}); !errors.Is(err, ErrPlain) {
 		t.Errorf("Reopen: %v, want ErrPlain", err)
 	}
+
 	if diff := cmp.Diff(before, folder(t, out)); diff != "" {
 		t.Errorf("files (-before +after):\n%s", diff)
 	}
@@ -182,6 +209,7 @@ func TestReopenPlain(t *testing.T) {
 // An output that cannot be read leaves no journal, and stays as it is.
 func TestReopenDamaged(t *testing.T) {
 	t.Parallel()
+
 	rewritten := func(lines ...[]byte) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
 			text := slices.Concat(lines...)
@@ -191,6 +219,7 @@ func TestReopenDamaged(t *testing.T) {
 			must(t, l.commit())
 		}
 	}
+
 	size := func(t *testing.T, path string) int64 {
 		info, err := os.Stat(path)
 		must(t, err)
@@ -203,8 +232,10 @@ func TestReopenDamaged(t *testing.T) {
 	}{
 		{"no results", func(t *testing.T, path string) { must(t, os.Remove(path)) }, os.ErrNotExist},
 		{"no zstd", func(t *testing.T, path string) { must(t, os.WriteFile(path, lineOf(0, 0), 0o644)) }, nil},
-		{"cut in the checksum", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)-1)) }, io.ErrUnexpectedEOF},
-		{"cut in the lines", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)/2)) }, io.ErrUnexpectedEOF},
+		{"cut in the checksum", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)-1)) },
+			io.ErrUnexpectedEOF},
+		{"cut in the lines", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)/2)) },
+			io.ErrUnexpectedEOF},
 		{"another checksum", func(t *testing.T, path string) { flip(t, path, size(t, path)-1) }, zstd.ErrCRCMismatch},
 		{"a line that is none", rewritten(lineOf(0, 0), []byte("{}\n")), proto.ErrFormat},
 		{"a line without a line feed", rewritten(lineOf(0, 0), bytes.TrimSpace(lineOf(1, 0))), nil},
@@ -214,16 +245,21 @@ func TestReopenDamaged(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			out, meta := written(t, 12, 1<<20, false) // so that a frame is written before the end is seen
 			tt.damage(t, out.Results())
 			before := folder(t, out)
+
 			_, err := Reopen(out, meta, retried(12), Position{})
-			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), out.Results()) {
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) ||
+				!strings.Contains(err.Error(), out.Results()) {
 				t.Errorf("Reopen: %v, want %v and the name of the file", err, tt.want)
 			}
+
 			if diff := cmp.Diff(before, folder(t, out)); diff != "" {
 				t.Errorf("files (-before +after):\n%.2000s", diff)
 			}
+
 			// It is no matter of locks: with a good file it works.
 			rewritten(lineOf(0, 0), lineOf(1, 0))(t, out.Results())
 			j, err := Reopen(out, meta, retried(12), Position{})

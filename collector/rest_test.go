@@ -47,12 +47,14 @@ type errorLine struct {
 // errorLines are the lines of the requests that failed, by number.
 func (b *bench) errorLines() map[uint32]errorLine {
 	b.t.Helper()
+
 	lines := map[uint32]errorLine{}
 	for text := range strings.Lines(unpack(b.t, b.out.Errors())) {
 		var line errorLine
 		must(b.t, json.Unmarshal([]byte(text), &line))
 		lines[line.Extras.Seq] = line
 	}
+
 	return lines
 }
 
@@ -60,6 +62,7 @@ func (b *bench) errorLines() map[uint32]errorLine {
 // reason with a code, and no others.
 func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
 	b.t.Helper()
+
 	lines := b.errorLines()
 	for seq := range uint32(b.m.Input.Requests) {
 		line, failed := lines[seq]
@@ -67,11 +70,14 @@ func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
 			b.t.Errorf("request %d is among the failed: %v", seq, failed)
 			continue
 		}
+
 		notRun := failed && line.Response == nil
 		if notRun != want(seq) {
 			b.t.Errorf("request %d was not run: %v, want %v", seq, notRun, want(seq))
 		}
-		if notRun && (line.Error == nil || line.Error.Code != code || line.Error.Message == "" || line.Extras.Attempts != 0) {
+
+		if notRun && (line.Error == nil || line.Error.Code != code || line.Error.Message == "" ||
+			line.Extras.Attempts != 0) {
 			b.t.Errorf("request %d has the line %+v, want one with the code %s", seq, line, code)
 		}
 	}

@@ -16,14 +16,21 @@ import (
 // answered is the line of a request that failed at first, after a retry.
 func answered(seq uint32) []byte {
 	return proto.AppendResult(nil, proto.Result{
-		Run: "r", Index: seq, CustomID: lineID(seq), RequestHash: requestOf(seq).Hash(), Status: 200, Worker: "w2", Attempts: 1,
-		Body: []byte(`{"text":"at last","usage":{"prompt_tokens":3,"completion_tokens":7}}`),
+		Run:         "r",
+		Index:       seq,
+		CustomID:    lineID(seq),
+		RequestHash: requestOf(seq).Hash(),
+		Status:      200,
+		Worker:      "w2",
+		Attempts:    1,
+		Body:        []byte(`{"text":"at last","usage":{"prompt_tokens":3,"completion_tokens":7}}`),
 	})
 }
 
 // A run whose failed requests are run again has one line of each in the end.
 func TestRetry(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name  string
 		again []byte // the new line of request 5
@@ -34,6 +41,7 @@ func TestRetry(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 6, 16<<20)
 			b.publish("0-0", to(6)...)
 			b.finish(b.start())
@@ -47,33 +55,40 @@ func TestRetry(t *testing.T) {
 				m, err := b.runs.Get(t.Context(), "r")
 				return err == nil && m.Publish.Round == 1 && !m.Publish.Done
 			})
+
 			if got := c.Progress(); got.Durable != 4 || got.Total != 6 {
 				t.Errorf("progress %+v before the failed requests are run again", got)
 			}
+
 			b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
 			b.publishMsg(proto.EncodeResults("r", "1-1", []uint32{5}, tt.again))
 			meta := b.finish(c)
 
 			counts := meta.Manifest.Counts
-			if counts.Done != 6 || counts.Failed != tt.fails || counts.Duplicates != 0 || meta.Results.FailureCount != tt.fails {
+			if counts.Done != 6 || counts.Failed != tt.fails || counts.Duplicates != 0 ||
+				meta.Results.FailureCount != tt.fails {
 				t.Errorf("counts %+v", counts)
 			}
+
 			want := tallyOf(0, 1, 3, 4)
 			add := func(line []byte) {
 				info, err := proto.ParseLine(new(proto.Scanner), line)
 				must(t, err)
 				want.add(info, "w2")
 			}
+
 			add(answered(2))
 			if tt.fails == 0 {
 				add(tt.again)
 			} else {
 				want.Add(*tallyOf(5))
 			}
+
 			checkTally(t, want, meta)
 			if meta.Manifest.Retries != 1 {
 				t.Errorf("%d retries, want 1", meta.Manifest.Retries)
 			}
+
 			if tt.fails == 0 {
 				checkText(t, b.out.Results(), linesOf(succeeding, to(6)...)+string(answered(2))+string(tt.again))
 				checkAbsent(t, b.out.Errors())
@@ -88,6 +103,7 @@ func TestRetry(t *testing.T) {
 // reopen makes the journal of a retry, as a server does.
 func (b *bench) reopen(meta *metadata.Run) {
 	b.t.Helper()
+
 	m, err := b.runs.Get(b.t.Context(), "r")
 	must(b.t, err)
 	at, err := EndOfResults(b.t.Context(), b.js, "r")
@@ -97,12 +113,14 @@ func (b *bench) reopen(meta *metadata.Run) {
 	if _, err := os.Stat(b.out.Results()); err != nil {
 		b.t.Errorf("the output must stay until it is replaced: %v", err)
 	}
+
 	must(b.t, j.Close())
 }
 
 // A request that failed has another line after a retry, and others have not.
 func TestReaderAfterRetry(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 6, 16<<20)
 	b.publish("0-0", to(6)...)
 	b.setState(proto.StateCompleted)
@@ -124,6 +142,7 @@ func TestReaderAfterRetry(t *testing.T) {
 // A retry may begin while a reader is busy with what came before.
 func TestReaderBehindRetry(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 3, 16<<20)
 	b.publish("0-0", 0, 1, 2)
 	begun, release := make(chan struct{}, 9), make(chan struct{})
@@ -132,6 +151,7 @@ func TestReaderBehindRetry(t *testing.T) {
 		<-release
 		return nil
 	})
+
 	await(t, begun, "the first lines")
 	b.setState(proto.StateCompleted)
 	b.update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
@@ -144,12 +164,14 @@ func TestReaderBehindRetry(t *testing.T) {
 // Results count from the end of those that are there.
 func TestEndOfResults(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name          string
 		before, after func(b *bench) // of EndOfResults
 		want          []uint64       // the messages that are read then, with two new ones
 	}{
-		{"there is none", func(b *bench) { must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r"))) }, (*bench).makeStreams, []uint64{1, 2}},
+		{"there is none", func(b *bench) { must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r"))) },
+			(*bench).makeStreams, []uint64{1, 2}},
 		{"an empty stream", func(b *bench) { b.makeResultsAnew() }, nil, []uint64{1, 2}},
 		{"a stream with results", nil, nil, []uint64{4, 5}},
 		{"a stream purged of some", func(b *bench) { b.purgeResults(3) }, nil, []uint64{4, 5}},
@@ -159,22 +181,28 @@ func TestEndOfResults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 1, 16<<20)
 			for range 3 {
 				b.publish("0-0", 0)
 			}
+
 			if tt.before != nil {
 				tt.before(b)
 			}
+
 			at, err := EndOfResults(t.Context(), b.js, "r")
 			must(t, err)
+
 			if tt.after != nil {
 				tt.after(b)
 			}
+
 			s := source{js: b.js, run: "r", at: at}
 			for range 2 {
 				b.publish("1-0", 0)
 			}
+
 			var got []uint64
 			prototest.Poll(t, patience, "the last message", func() bool {
 				_, err := s.fetch(t.Context(), 50*time.Millisecond, func(msg jetstream.Msg) error {
@@ -185,6 +213,7 @@ func TestEndOfResults(t *testing.T) {
 				})
 				return err == nil && len(got) > 0 && got[len(got)-1] == tt.want[1]
 			})
+
 			if len(got) != 2 || got[0] != tt.want[0] {
 				t.Errorf("read %v, want %v", got, tt.want)
 			}

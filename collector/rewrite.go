@@ -30,14 +30,17 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 	if f.Plain {
 		okSize, failedSize = s.Sizes.OKPlain, s.Sizes.FailedPlain
 	}
+
 	if err := j.allUnmoved(out); err != nil {
 		return err
 	}
+
 	results, err := j.createLines(out.Results(), okSize, f.Seekable)
 	if err != nil {
 		return err
 	}
 	defer results.Abort() // nothing is left to abort after commit
+
 	files := []*lineFile{results}
 	failures := results
 	if s.Counts.Failed > 0 {
@@ -47,6 +50,7 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 		defer failures.Abort()
 		files = append(files, failures)
 	}
+
 	take := func(_ uint32, failed bool, line []byte) error {
 		if f.Plain {
 			line = proto.StripExtras(line)
@@ -64,11 +68,13 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 	if err != nil {
 		return err
 	}
+
 	for _, file := range slices.Backward(files) {
 		if err := file.commit(); err != nil {
 			return err
 		}
 	}
+
 	if s.Counts.Failed == 0 {
 		path, err := follow(out.Errors())
 		if err == nil {
@@ -78,6 +84,7 @@ func (j *Journal) rewrite(ctx context.Context, out Output, f Format) error {
 			return fmt.Errorf("remove the errors of an earlier run: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -88,24 +95,30 @@ func (j *Journal) each(ctx context.Context, first, last uint32, take takeLine) e
 		return err
 	}
 	defer u.close()
+
 	end, damaged, err := j.frames(func(p place) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+
 		if p.Packed == 0 {
 			return nil
 		}
+
 		seqs, err := proto.ParseIndexes(p.Seqs, p.Counts.Done)
 		if err != nil {
 			return fmt.Errorf("%w: frame at byte %d: %w", errDamaged, p.offset, err)
 		}
+
 		if len(seqs) == 0 || seqs[0] > last || seqs[len(seqs)-1] < first {
 			return nil
 		}
+
 		failed, err := proto.ParseIndexes(p.Failed, p.Counts.Done)
 		if err != nil {
 			return fmt.Errorf("%w: frame at byte %d: %w", errDamaged, p.offset, err)
 		}
+
 		text, err := u.unpack(j.file, p)
 		if err == nil && len(seqs) != p.Counts.Done {
 			err = fmt.Errorf("%d numbers for %d requests", len(seqs), p.Counts.Done)
@@ -113,26 +126,32 @@ func (j *Journal) each(ctx context.Context, first, last uint32, take takeLine) e
 		if err != nil {
 			return fmt.Errorf("%w: frame at byte %d: %w", errDamaged, p.offset, err)
 		}
+
 		i := 0
 		for line := range bytes.Lines(text) {
 			seq := seqs[i]
 			i++
+
 			bad := len(failed) > 0 && failed[0] == seq
 			if bad {
 				failed = failed[1:]
 			}
+
 			if seq < first || seq > last {
 				continue
 			}
+
 			if err := take(seq, bad, line); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	})
 	if err == nil && (damaged || end != j.size) {
 		return errDamaged
 	}
+
 	return err
 }
 
@@ -151,16 +170,19 @@ func (j *Journal) ordered(ctx context.Context, take takeLine) error {
 		failed bool
 		line   []byte
 	}
+
 	var lines []lineOf
 	for first := uint64(0); first < total; first += width {
 		lines = lines[:0]
-		err := j.each(ctx, uint32(first), uint32(min(first+width, total)-1), func(seq uint32, failed bool, line []byte) error {
-			lines = append(lines, lineOf{seq, failed, bytes.Clone(line)})
-			return nil
-		})
+		err := j.each(ctx, uint32(first), uint32(min(first+width, total)-1),
+			func(seq uint32, failed bool, line []byte) error {
+				lines = append(lines, lineOf{seq, failed, bytes.Clone(line)})
+				return nil
+			})
 		if err != nil {
 			return err
 		}
+
 		slices.SortFunc(lines, func(a, b lineOf) int { return cmp.Compare(a.seq, b.seq) })
 		for _, l := range lines {
 			if err := take(l.seq, l.failed, l.line); err != nil {
@@ -168,5 +190,6 @@ func (j *Journal) ordered(ctx context.Context, take takeLine) error {
 			}
 		}
 	}
+
 	return nil
 }

@@ -35,9 +35,11 @@ func (r *rounds) check(ctx context.Context) error {
 	if time.Since(r.checked) < time.Second {
 		return nil
 	}
+
 	r.checked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	err := r.look(ctx)
 	if errors.Is(err, errInVain) {
 		return err
@@ -45,6 +47,7 @@ func (r *rounds) check(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		r.c.cfg.Log.Warn().Err(err).Msg("look for lost requests")
 	}
+
 	return nil
 }
 
@@ -54,10 +57,12 @@ func (r *rounds) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	base, lost, err := r.drained(ctx, m)
 	if err != nil || !lost {
 		return err
 	}
+
 	missing := Missing(c.seen, c.total)
 	if n := c.missing(); n == r.fruitful {
 		if r.vain++; r.vain >= maxVain {
@@ -66,8 +71,10 @@ func (r *rounds) look(ctx context.Context) error {
 	} else {
 		r.fruitful, r.vain = n, 0
 	}
+
 	c.cfg.Log.Warn().Int("requests", c.missing()).Msg("publishing requests again that the bus has lost")
 	r.nobody = time.Time{}
+
 	return StartRound(ctx, c.cfg.JS, c.runs, c.run, base, missing)
 }
 
@@ -86,16 +93,19 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 	if err != nil {
 		return 0, false, err
 	}
+
 	state := work.CachedInfo().State
 	if !m.Publish.Done {
 		return 0, false, r.consumers(ctx, m)
 	}
+
 	if state.Msgs > 0 {
 		stray, err := r.stray(ctx, m)
 		if err != nil || !stray {
 			return 0, false, errors.Join(err, r.consumers(ctx, m))
 		}
 	}
+
 	results, err := bus.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0, false, bus.EnsureStreams(ctx, c.cfg.JS, m, c.cfg.Limits)
@@ -103,8 +113,10 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 	if err != nil {
 		return 0, false, err
 	}
+
 	info := results.CachedInfo()
 	read := c.source.at.Created.Equal(info.Created) && c.source.at.Seq >= info.State.LastSeq
+
 	return state.LastSeq, read || info.State.Msgs == 0, nil
 }
 
@@ -129,6 +141,7 @@ func (r *rounds) stray(ctx context.Context, m proto.Manifest) (bool, error) {
 
 	now := time.Now()
 	r.c.clock.blind(r.nobody, now) // there is work, and the bus has not brought it
+
 	return now.Sub(r.nobody) > strayTime, nil
 }
 
@@ -143,15 +156,18 @@ func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error)
 	if m.State != proto.StateInProgress || c.fleet.vanished(time.Now().Add(-bus.AckWait-proto.PresenceTTL)) {
 		return false, nil
 	}
+
 	workers, err := c.presence.Workers(ctx)
 	if err != nil {
 		return false, err
 	}
+
 	for _, w := range workers {
 		if w.Shards == nil || *w.Shards > 0 || !w.Ready || w.Problem != "" {
 			return false, nil
 		}
 	}
+
 	out := false
 	for _, model := range m.Models() {
 		consumer, err := bus.FindConsumer(ctx, c.cfg.JS, proto.WorkStream(c.run), proto.ConsumerName(model))
@@ -161,27 +177,35 @@ func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error)
 		if err != nil {
 			return false, err
 		}
+
 		info := consumer.CachedInfo()
-		served := slices.ContainsFunc(workers, func(w proto.WorkerInfo) bool { return model == "" || proto.Serves(w.Models, model) })
+		served := slices.ContainsFunc(workers, func(w proto.WorkerInfo) bool {
+			return model == "" || proto.Serves(w.Models, model)
+		})
 		if info.NumPending > 0 || info.NumAckPending > 0 && !served {
 			return false, nil // a worker takes them, or comes for them
 		}
+
 		out = out || info.NumAckPending > 0
 	}
+
 	return out, nil
 }
 
 // consumers makes the consumers and the results stream again if somebody removed them.
 func (r *rounds) consumers(ctx context.Context, m proto.Manifest) error {
-	if _, err := bus.FindStream(ctx, r.c.cfg.JS, proto.ResultsStream(r.c.run)); errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := bus.FindStream(ctx, r.c.cfg.JS, proto.ResultsStream(r.c.run)); errors.Is(err,
+		jetstream.ErrStreamNotFound) {
 		return bus.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
 	}
+
 	for _, model := range m.Models() {
 		_, err := bus.FindConsumer(ctx, r.c.cfg.JS, proto.WorkStream(r.c.run), proto.ConsumerName(model))
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return bus.EnsureStreams(ctx, r.c.cfg.JS, m, r.c.cfg.Limits)
 		}
 	}
+
 	return nil
 }
 
@@ -195,20 +219,25 @@ func Missing(done *roaring.Bitmap, total int) *roaring.Bitmap {
 
 // StartRound tells the producer of a run to publish the missing requests. base is the
 // sequence that the work stream is at.
-func StartRound(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, run string, base uint64, missing *roaring.Bitmap) error {
+func StartRound(
+	ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, run string, base uint64, missing *roaring.Bitmap,
+) error {
 	m, err := runs.Get(ctx, run)
 	if err != nil {
 		return err
 	}
+
 	data, err := missing.ToBytes()
 	if err != nil {
 		return fmt.Errorf("list of missing requests: %w", err)
 	}
+
 	round := m.Publish.Round + 1
 	name := proto.RetryObject(round, nuid.Next())
 	if err := bus.NewObjectStore(js, run).Put(ctx, name, data); err != nil {
 		return err
 	}
+
 	return runs.Update(ctx, run, func(now *proto.Manifest) error {
 		if now.Publish.Round != round-1 {
 			return proto.ErrConflict

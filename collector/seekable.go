@@ -54,18 +54,22 @@ func (s *seekableWriter) flush(whole bool) error {
 	} else {
 		s.enc.Reset(&s.packed)
 	}
+
 	if _, err := s.enc.Write(s.frame); err != nil {
 		return err
 	}
+
 	if err := s.enc.Close(); err != nil {
 		return err
 	}
+
 	packed := s.packed.Bytes()
 	s.table = binary.LittleEndian.AppendUint32(s.table, uint32(len(packed)))
 	s.table = binary.LittleEndian.AppendUint32(s.table, uint32(len(s.frame)))
 	s.count++
 	s.frame = s.frame[:0]
 	_, err := s.w.Write(packed)
+
 	return err
 }
 
@@ -76,6 +80,7 @@ func (s *seekableWriter) Close() error {
 			return err
 		}
 	}
+
 	out := binary.LittleEndian.AppendUint32(nil, seekTableMagic)
 	out = binary.LittleEndian.AppendUint32(out, uint32(len(s.table)+9))
 	out = append(out, s.table...)
@@ -83,5 +88,6 @@ func (s *seekableWriter) Close() error {
 	out = append(out, 0) // no checksums in the table: the frames have their own
 	out = binary.LittleEndian.AppendUint32(out, seekableMagic)
 	_, err := s.w.Write(out)
+
 	return err
 }

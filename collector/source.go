@@ -39,27 +39,34 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 			return 0, err
 		}
 	}
-	batch, err := s.consumer.Fetch(256, jetstream.FetchMaxWait(wait), jetstream.FetchMaxBytes(max(32<<20, int(s.js.Conn().MaxPayload()))))
+
+	batch, err := s.consumer.Fetch(256, jetstream.FetchMaxWait(wait),
+		jetstream.FetchMaxBytes(max(32<<20, int(s.js.Conn().MaxPayload()))))
 	if err != nil {
 		s.consumer = nil
 		return 0, fmt.Errorf("pull results: %w", err)
 	}
+
 	n := 0
 	for msg := range batch.Messages() {
 		if err != nil {
 			continue // drain what comes after an error
 		}
+
 		var meta *jetstream.MsgMetadata
 		if meta, err = msg.Metadata(); err != nil {
 			continue
 		}
+
 		if meta.Sequence.Consumer != s.next {
 			err = errGap
 			continue
 		}
+
 		if err = take(msg); err != nil {
 			continue
 		}
+
 		n++
 		s.next++
 		s.at.Seq, s.at.Time = meta.Sequence.Stream, meta.Timestamp
@@ -67,6 +74,7 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 	if err == nil && !errors.Is(batch.Error(), jetstream.ErrBatchCompleted) { // as many as were asked for
 		err = batch.Error()
 	}
+
 	switch {
 	case n > 0:
 		s.heard = time.Now()
@@ -77,6 +85,7 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 		s.consumer = nil
 		return n, fmt.Errorf("pull results: %w", err)
 	}
+
 	return n, nil
 }
 
@@ -90,6 +99,7 @@ var errSilent = errors.New("the consumer has messages and does not deliver them"
 func (s *source) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, consumerTime)
 	defer cancel()
+
 	s.heard = time.Now()
 	info, err := s.consumer.Info(ctx)
 	switch {
@@ -100,6 +110,7 @@ func (s *source) alive(ctx context.Context) error {
 	case info.Delivered.Consumer >= s.next: // into a connection that broke
 		return errGap
 	}
+
 	return nil
 }
 
@@ -114,18 +125,22 @@ const consumerTime = 2 * time.Second
 func (s *source) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+
 	stream, err := bus.FindStream(ctx, s.js, proto.ResultsStream(s.run))
 	if err != nil {
 		return err
 	}
+
 	info := stream.CachedInfo()
 	known, err := s.known(ctx, info)
 	if err != nil {
 		return fmt.Errorf("look for message %d of stream %s: %w", s.at.Seq, proto.ResultsStream(s.run), err)
 	}
+
 	if !known {
 		s.at = Position{Created: info.Created}
 	}
+
 	if err := s.stepOver(ctx); err != nil {
 		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
 	}
@@ -134,16 +149,20 @@ func (s *source) connect(ctx context.Context) error {
 	s.tries++
 	making, stop := context.WithTimeout(ctx, consumerTime<<min(s.failed/2, 3))
 	defer stop()
+
 	if s.consumer, err = s.create(making, stream, name); err != nil {
 		s.consumer = nil
 		s.failed++
 		return fmt.Errorf("read stream %s as %s: %w", proto.ResultsStream(s.run), name, err)
 	}
+
 	s.failed = 0
 	if s.next == 0 {
 		s.backlog = info.State.LastSeq
 	}
+
 	s.next, s.heard = 1, time.Now()
+
 	return nil
 }
 
@@ -152,6 +171,7 @@ func (s *source) create(ctx context.Context, stream jetstream.Stream, name strin
 	if err := stream.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, err
 	}
+
 	return stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Name:              name,
 		AckPolicy:         jetstream.AckNonePolicy,
@@ -175,9 +195,11 @@ func (s *source) stepOver(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		if len(msg.Data) > 0 || msg.Header.Get("Status") == "" {
 			return nil
 		}
+
 		s.skipped(msg)
 		s.at.Seq, s.at.Time = msg.Sequence, msg.Time
 	}
@@ -188,9 +210,11 @@ func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, e
 	if s.at.Seq == 0 || !info.Created.Equal(s.at.Created) || info.State.LastSeq < s.at.Seq {
 		return false, nil
 	}
+
 	if s.at.Seq < info.State.FirstSeq {
 		return true, nil // purged, by ourselves
 	}
+
 	msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq, proto.ResultsSubject(s.run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
@@ -198,5 +222,6 @@ func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, e
 	if err != nil {
 		return false, err
 	}
+
 	return msg.Sequence == s.at.Seq && msg.Time.Equal(s.at.Time), nil
 }

@@ -12,6 +12,7 @@ import (
 // The collector's consumer lives on one server, and is gone when that is.
 func TestSourceLosesItsConsumer(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 8, 16<<20)
 	b.publish("0-0", 0, 1, 2)
 	c := b.start()
@@ -30,6 +31,7 @@ func TestSourceLosesItsConsumer(t *testing.T) {
 // If nothing comes behind that, there is no gap to be seen.
 func TestSourceMissesTheLast(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 200, 16<<20)
 	c := b.start()
 	var consumer jetstream.Consumer
@@ -38,9 +40,11 @@ func TestSourceMissesTheLast(t *testing.T) {
 		consumer, err = b.js.Consumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer)
 		return err == nil
 	})
+
 	// Who pulls in the collector's stead takes a message away from it. It is either's.
 	thief, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
 	must(t, err)
+
 	sent := 0
 	for stolen := false; !stolen; {
 		b.publish("0-0", uint32(sent))
@@ -54,5 +58,6 @@ func TestSourceMissesTheLast(t *testing.T) {
 			return stolen || c.Progress().Received.Done == sent
 		})
 	}
+
 	c.waitDurable(sent)
 }

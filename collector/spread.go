@@ -68,19 +68,29 @@ func (s *spread) distribution(unit float64, requests int) *metadata.Distribution
 	if requests == 0 || s.count() < int64(requests) {
 		return nil
 	}
+
 	q, err := s.sketch.GetValuesAtQuantiles([]float64{0.5, 0.9, 0.99})
 	if err != nil {
 		return nil
 	}
+
 	most, err := s.sketch.GetMaxValue()
 	if err != nil {
 		return nil
 	}
+
 	least, _ := s.sketch.GetMinValue()
 	for i := range q {
 		q[i] = min(max(math.Round(q[i]), least), most)
 	}
-	return &metadata.Distribution{Mean: s.sum() / float64(s.count()) / unit, P50: q[0] / unit, P90: q[1] / unit, P99: q[2] / unit, Max: most / unit}
+
+	return &metadata.Distribution{
+		Mean: s.sum() / float64(s.count()) / unit,
+		P50:  q[0] / unit,
+		P90:  q[1] / unit,
+		P99:  q[2] / unit,
+		Max:  most / unit,
+	}
 }
 
 // MarshalJSON writes the library's own encoding, which is compact, in base64.
@@ -96,10 +106,13 @@ func (s *spread) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &b); err != nil {
 		return err
 	}
+
 	sketch, err := ddsketch.DecodeDDSketchWithExactSummaryStatistics(b, store.DefaultProvider, spreadMapping)
 	if err != nil {
 		return fmt.Errorf("spread of a quantity: %w", err)
 	}
+
 	s.sketch = sketch
+
 	return nil
 }

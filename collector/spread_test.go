@@ -20,6 +20,7 @@ func (s *spread) Equal(o *spread) bool {
 // Small numbers of tokens are told as they are.
 func TestSpreadOfSmallNumbers(t *testing.T) {
 	t.Parallel()
+
 	for v := range 100 {
 		var s *spread
 		addTo(&s, float64(v))
@@ -35,6 +36,7 @@ func TestSpreadOfSmallNumbers(t *testing.T) {
 // and read, are those of all values, as near as promised.
 func TestSpread(t *testing.T) {
 	t.Parallel()
+
 	random := rand.New(rand.NewPCG(3, 4))
 	for name, draw := range map[string]func() float64{
 		"one value":    func() float64 { return 7 },
@@ -52,24 +54,31 @@ func TestSpread(t *testing.T) {
 					values = append(values, v)
 					addTo(&s, v)
 				}
+
 				if part%2 == 0 {
 					text, err := json.Marshal(s)
 					must(t, err)
 					s = new(spread)
 					must(t, json.Unmarshal(text, s))
 				}
+
 				mergeTo(&whole, s)
 			}
+
 			mergeTo(&whole, nil)
 			slices.Sort(values)
+
 			sum := 0.0
 			for _, v := range values {
 				sum += v
 			}
+
 			d := whole.distribution(2, len(values))
 			if math.Abs(d.Mean*2-sum/float64(len(values))) > 1e-6 || d.Max*2 != values[len(values)-1] {
-				t.Errorf("mean %v and most %v, want %v and %v", d.Mean*2, d.Max*2, sum/float64(len(values)), values[len(values)-1])
+				t.Errorf("mean %v and most %v, want %v and %v",
+					d.Mean*2, d.Max*2, sum/float64(len(values)), values[len(values)-1])
 			}
+
 			for q, got := range map[float64]float64{0.5: d.P50, 0.9: d.P90, 0.99: d.P99} {
 				want := values[int(q*float64(len(values)-1))]
 				if math.Abs(2*got-want) > 1.01*spreadAccuracy*want {
@@ -78,6 +87,7 @@ func TestSpread(t *testing.T) {
 			}
 		})
 	}
+
 	var none *spread
 	if none.distribution(1, 0) != nil || none.distribution(1, 5) != nil || none.count() != 0 || none.sum() != 0 {
 		t.Error("nothing has a distribution")
@@ -88,10 +98,12 @@ func FuzzSpread(f *testing.F) {
 	var s *spread
 	addTo(&s, 0)
 	addTo(&s, 12)
+
 	text, err := json.Marshal(s)
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var got spread

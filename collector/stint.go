@@ -83,10 +83,12 @@ func plus(a, b *proto.RunUsage) *proto.RunUsage {
 	case b == nil || *b == proto.RunUsage{}:
 		return a
 	}
+
 	sum := proto.RunUsage{Requests: a.Requests + b.Requests, Redeliveries: a.Redeliveries + b.Redeliveries}
 	if a.EnergyJoules != nil && b.EnergyJoules != nil {
 		sum.EnergyJoules = new(*a.EnergyJoules + *b.EnergyJoules)
 	}
+
 	return &sum
 }
 
@@ -98,40 +100,58 @@ func (s WorkerSession) metered() bool {
 // heard is the stint after an announcement.
 func (s WorkerSession) heard(w proto.WorkerInfo, run string) WorkerSession {
 	next := WorkerSession{
-		ID: w.ID, Name: w.Name, Host: w.Host, Version: w.Version, Platform: strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
-		Models: w.Models, Since: w.Since, LoadSeconds: w.LoadSeconds, MemoryBytes: w.MemoryBytes, SeveralServers: w.SeveralServers,
-		Share: s.Share, Past: s.Past, Overlap: s.Overlap, First: s.First, Last: w.ReceivedAt,
+		ID:             w.ID,
+		Name:           w.Name,
+		Host:           w.Host,
+		Version:        w.Version,
+		Platform:       strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
+		Models:         w.Models,
+		Since:          w.Since,
+		LoadSeconds:    w.LoadSeconds,
+		MemoryBytes:    w.MemoryBytes,
+		SeveralServers: w.SeveralServers,
+		Share:          s.Share,
+		Past:           s.Past,
+		Overlap:        s.Overlap,
+		First:          s.First,
+		Last:           w.ReceivedAt,
 	}
 	if next.First.IsZero() {
 		next.First = w.ReceivedAt
 	}
+
 	// A model server that is down for the moment tells nothing.
 	before := s
 	if w.SeveralServers { // what was said before is of one of them
 		before = WorkerSession{}
 	}
+
 	next.MemoryBytes.Weights = newest(w.MemoryBytes.Weights, before.MemoryBytes.Weights)
 	next.MemoryBytes.KVCache = newest(w.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
 	next.MemoryBytes.Graphs = newest(w.MemoryBytes.Graphs, before.MemoryBytes.Graphs)
 	next.LoadSeconds = newest(w.LoadSeconds, before.LoadSeconds)
 	next.GPUMemoryUtilization = newest(w.GPUMemoryUtilization, before.GPUMemoryUtilization)
+
 	if next.ContextLength = s.ContextLength; len(w.ContextLength) > 0 { // Ollama tells those of loaded models only
 		next.ContextLength = map[string]int{}
 		maps.Copy(next.ContextLength, s.ContextLength)
 		maps.Copy(next.ContextLength, w.ContextLength)
 	}
+
 	if next.Platform == "" {
 		next.Platform = s.Platform
 	}
 	if next.Models == nil {
 		next.Models = s.Models
 	}
+
 	if share := w.Runs[run]; share != (proto.RunUsage{}) {
 		if s.Share != nil && (share.Requests < s.Share.Requests || share.Redeliveries < s.Share.Redeliveries) {
 			next.Past = plus(s.Past, s.Share)
 		}
 		next.Share = &share
 	}
+
 	next.Slots = readSlots(before.Slots, w, countRequests(next.share()) > countRequests(s.share()))
 	next.GPUs, next.Meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
 	for _, card := range w.GPU {
@@ -142,6 +162,7 @@ func (s WorkerSession) heard(w proto.WorkerInfo, run string) WorkerSession {
 		readCard(&next.GPUs[i], card, w.InFlight > 0, next.Meters[i])
 		next.Meters[i] = newest(card.EnergyJoules, next.Meters[i])
 	}
+
 	return next
 }
 
@@ -161,6 +182,7 @@ func readSlots(before *metadata.Slots, w proto.WorkerInfo, ended bool) *metadata
 	if w.Slots > 0 {
 		now = plusSlots(before, &metadata.Slots{Count: w.Slots})
 	}
+
 	if now == nil || !ended || w.InFlight == 0 {
 		return now
 	}
@@ -169,6 +191,7 @@ func readSlots(before *metadata.Slots, w proto.WorkerInfo, ended bool) *metadata
 	if w.InFlight >= int64(now.Count) {
 		read.FullReadings++
 	}
+
 	return &read
 }
 
@@ -181,10 +204,16 @@ func plusSlots(before, after *metadata.Slots) *metadata.Slots {
 	case after == nil:
 		return before
 	}
-	sum := metadata.Slots{Count: after.Count, Readings: before.Readings + after.Readings, FullReadings: after.FullReadings}
+
+	sum := metadata.Slots{
+		Count:        after.Count,
+		Readings:     before.Readings + after.Readings,
+		FullReadings: after.FullReadings,
+	}
 	if before.Count == after.Count {
 		sum.FullReadings += before.FullReadings
 	}
+
 	return &sum
 }
 
@@ -216,10 +245,12 @@ func readCard(c *metadata.GPU, card proto.GPU, working bool, meter *float64) {
 	if card.MemoryBytes > 0 {
 		c.MemoryBytes = new(card.MemoryBytes)
 	}
+
 	c.MemoryUsedBytesMax = metadata.Most(c.MemoryUsedBytesMax, card.MemoryUsedBytes)
 	if card.PowerWatts != nil && working {
 		addPower(c, *card.PowerWatts, 1)
 	}
+
 	if card.EnergyJoules != nil && meter != nil {
 		addEnergy(c, max(0, *card.EnergyJoules-*meter))
 	}

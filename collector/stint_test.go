@@ -20,6 +20,7 @@ func workerOn(name string, share *proto.RunUsage) proto.WorkerInfo {
 	if share != nil {
 		w.Runs = map[string]proto.RunUsage{"r": *share, "other": {Requests: 99}}
 	}
+
 	return w
 }
 
@@ -41,6 +42,7 @@ func stintOf(name string, requests int64, joules float64) WorkerSession {
 
 func TestStintShare(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		shares []*proto.RunUsage // in announcements one after another; nil: it names the run not
@@ -62,10 +64,12 @@ func TestStintShare(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var s WorkerSession
 			for _, share := range tt.shares {
 				s = s.heard(workerOn("w", share), "r")
 			}
+
 			if diff := cmp.Diff(tt.want, s.share()); diff != "" {
 				t.Errorf("share (-want +got):\n%s", diff)
 			}
@@ -76,14 +80,20 @@ func TestStintShare(t *testing.T) {
 // What one of several servers behind a load balancer said of itself is forgotten.
 func TestStintOfSeveralServers(t *testing.T) {
 	t.Parallel()
+
 	one := workerOn("w", nil)
-	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights, one.Slots = new(0.9), new(60.0), new(int64(1<<30)), 4
+	one.GPUMemoryUtilization, one.LoadSeconds, one.MemoryBytes.Weights, one.Slots = new(0.9), new(60.0),
+		new(int64(1<<30)), 4
 	several := workerOn("w", nil)
 	several.SeveralServers = true
+
 	got := WorkerSession{}.heard(one, "r").heard(several, "r")
-	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) || got.Slots != nil {
-		t.Errorf("it is remembered: %v, %v, %+v, %+v", got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots)
+	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
+		got.Slots != nil {
+		t.Errorf("it is remembered: %v, %v, %+v, %+v",
+			got.GPUMemoryUtilization, got.LoadSeconds, got.MemoryBytes, got.Slots)
 	}
+
 	if !got.SeveralServers {
 		t.Error("that there are several is not noted")
 	}
@@ -92,11 +102,13 @@ func TestStintOfSeveralServers(t *testing.T) {
 // What a model server says of itself stands while it is down, and after it.
 func TestStintKeepsWhatWasTold(t *testing.T) {
 	t.Parallel()
+
 	told := func(utilization float64, lengths map[string]int) proto.WorkerInfo {
 		w := workerOn("w", nil)
 		w.ContextLength, w.GPUMemoryUtilization = lengths, &utilization
 		return w
 	}
+
 	first := WorkerSession{}.heard(told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
 	down := first.heard(workerOn("w", nil), "r")
 	again := down.heard(told(0.5, map[string]int{"m": 2048}), "r")
@@ -117,7 +129,9 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 			t.Errorf("memory utilization %s: %v, want %v", tt.name, got, tt.utilization)
 		}
 	}
-	if none := (WorkerSession{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil || none.GPUMemoryUtilization != nil {
+
+	if none := (WorkerSession{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil ||
+		none.GPUMemoryUtilization != nil {
 		t.Errorf("nothing was told, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
 	}
 }
@@ -125,6 +139,7 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 // The slots of a model server, and how often they were taken while requests of the run ended.
 func TestStintSlots(t *testing.T) {
 	t.Parallel()
+
 	// told is an announcement of so many slots, requests in flight, and requests of the run that
 	// have ended.
 	told := func(slots int, inFlight, ended int64) proto.WorkerInfo {
@@ -138,18 +153,26 @@ func TestStintSlots(t *testing.T) {
 		want *metadata.Slots
 	}{
 		{"not told", []proto.WorkerInfo{told(0, 4, 1), told(0, 4, 2)}, nil},
-		{"full", []proto.WorkerInfo{told(4, 4, 1), told(4, 5, 2)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
-		{"not full", []proto.WorkerInfo{told(4, 5, 1), told(4, 3, 2), told(4, 1, 3)}, &metadata.Slots{Count: 4, Readings: 3, FullReadings: 1}},
-		{"at rest", []proto.WorkerInfo{told(4, 5, 1), told(4, 0, 2)}, &metadata.Slots{Count: 4, Readings: 1, FullReadings: 1}},
-		{"full of another run", []proto.WorkerInfo{told(4, 2, 1), told(4, 5, 1), told(4, 5, 1)}, &metadata.Slots{Count: 4, Readings: 1}},
-		{"the server is down", []proto.WorkerInfo{told(4, 5, 1), told(0, 0, 1), told(0, 4, 2)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
-		{"it has more of them later", []proto.WorkerInfo{told(4, 5, 1), told(4, 5, 2), told(32, 5, 3)}, &metadata.Slots{Count: 32, Readings: 3}},
-		{"the worker counts anew", []proto.WorkerInfo{told(4, 5, 9), told(4, 5, 1)}, &metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
+		{"full", []proto.WorkerInfo{told(4, 4, 1), told(4, 5, 2)},
+			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
+		{"not full", []proto.WorkerInfo{told(4, 5, 1), told(4, 3, 2), told(4, 1, 3)},
+			&metadata.Slots{Count: 4, Readings: 3, FullReadings: 1}},
+		{"at rest", []proto.WorkerInfo{told(4, 5, 1), told(4, 0, 2)},
+			&metadata.Slots{Count: 4, Readings: 1, FullReadings: 1}},
+		{"full of another run", []proto.WorkerInfo{told(4, 2, 1), told(4, 5, 1), told(4, 5, 1)},
+			&metadata.Slots{Count: 4, Readings: 1}},
+		{"the server is down", []proto.WorkerInfo{told(4, 5, 1), told(0, 0, 1), told(0, 4, 2)},
+			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
+		{"it has more of them later", []proto.WorkerInfo{told(4, 5, 1), told(4, 5, 2), told(32, 5, 3)},
+			&metadata.Slots{Count: 32, Readings: 3}},
+		{"the worker counts anew", []proto.WorkerInfo{told(4, 5, 9), told(4, 5, 1)},
+			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
 	} {
 		var s WorkerSession
 		for _, w := range tt.told {
 			s = s.heard(w, "r")
 		}
+
 		if diff := cmp.Diff(tt.want, s.Slots); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
@@ -158,29 +181,61 @@ func TestStintSlots(t *testing.T) {
 
 func TestStintReadings(t *testing.T) {
 	t.Parallel()
+
 	var s WorkerSession
 	hear := func(inFlight int64, cards ...proto.GPU) {
 		w := workerOn("w", nil)
 		w.InFlight, w.GPU = inFlight, cards
 		before := s
 		s = s.heard(w, "r")
-		if diff := cmp.Diff(before, before.heard(proto.WorkerInfo{Name: before.Name, Host: before.Host, Version: before.Version, Since: before.Since}, "r")); before.Name != "" && diff != "" {
+		if diff := cmp.Diff(before, before.heard(proto.WorkerInfo{
+			Name:    before.Name,
+			Host:    before.Host,
+			Version: before.Version,
+			Since:   before.Since,
+		}, "r")); before.Name != "" && diff != "" {
 			t.Errorf("an announcement that tells nothing changes the stint (-before +after):\n%s", diff)
 		}
 	}
+
 	card := func(index int, used int64, watts, joules float64) proto.GPU {
-		return proto.GPU{Index: index, Name: "H200", MemoryBytes: 139 << 30, MemoryUsedBytes: &used, PowerWatts: &watts, EnergyJoules: &joules}
+		return proto.GPU{
+			Index:           index,
+			Name:            "H200",
+			MemoryBytes:     139 << 30,
+			MemoryUsedBytes: &used,
+			PowerWatts:      &watts,
+			EnergyJoules:    &joules,
+		}
 	}
+
 	hear(0, card(0, 10, 70, 1000), proto.GPU{Index: 1, Name: "H200"})
 	if s.GPUs[0].EnergyJoules != nil || s.GPUs[0].PowerWattsMean != nil {
 		t.Errorf("the first reading, of an idle card, is taken for %+v", s.GPUs[0])
 	}
+
 	hear(1, card(0, 30, 600, 1100), card(1, 5, 200, 50))
 	hear(2, card(0, 20, 300, 1400), card(1, 6, 100, 60))
 	hear(0, card(0, 1, 70, 1401.5))
+
 	want := []metadata.GPU{
-		{Name: "H200", MemoryBytes: new(int64(139 << 30)), MemoryUsedBytesMax: new(int64(30)), PowerWattsMean: new(450.0), PowerReadings: 2, EnergyJoules: new(401.5)},
-		{Index: 1, Name: "H200", MemoryBytes: new(int64(139 << 30)), MemoryUsedBytesMax: new(int64(6)), PowerWattsMean: new(150.0), PowerReadings: 2, EnergyJoules: new(10.0)},
+		{
+			Name:               "H200",
+			MemoryBytes:        new(int64(139 << 30)),
+			MemoryUsedBytesMax: new(int64(30)),
+			PowerWattsMean:     new(450.0),
+			PowerReadings:      2,
+			EnergyJoules:       new(401.5),
+		},
+		{
+			Index:              1,
+			Name:               "H200",
+			MemoryBytes:        new(int64(139 << 30)),
+			MemoryUsedBytesMax: new(int64(6)),
+			PowerWattsMean:     new(150.0),
+			PowerReadings:      2,
+			EnergyJoules:       new(10.0),
+		},
 	}
 	if diff := cmp.Diff(want, s.GPUs); diff != "" {
 		t.Errorf("cards (-want +got):\n%s", diff)
@@ -189,6 +244,7 @@ func TestStintReadings(t *testing.T) {
 
 func TestFleetNews(t *testing.T) {
 	t.Parallel()
+
 	f := newFleet("r", nil)
 	state := &State{Tally: &Tally{Workers: map[string]int64{"named": 1}}}
 	names := func(fresh Tally, all bool) (names []string) {
@@ -199,14 +255,19 @@ func TestFleetNews(t *testing.T) {
 		state.add(header{Workers: news}, nil)
 		return names
 	}
+
 	check := func(what string, want, got []string) {
 		t.Helper()
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: news (-want +got):\n%s", what, diff)
 		}
 	}
+
 	state.Done = roaring.New()
-	f.heard([]proto.WorkerInfo{workerOn("a", spent(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil)})
+	f.heard([]proto.WorkerInfo{
+		workerOn("a", spent(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil),
+	})
+
 	check("those with a part in the run", []string{"a", "named"}, names(Tally{}, false))
 	check("one more", []string{"fresh"}, names(Tally{Workers: map[string]int64{"fresh": 2}}, false))
 	f.heard([]proto.WorkerInfo{workerOn("a", spent(2, 20)), workerOn("b", spent(1, 10))})
@@ -216,6 +277,7 @@ func TestFleetNews(t *testing.T) {
 	f.heard([]proto.WorkerInfo{workerOn("a", spent(3, 30))})
 	check("at the end", []string{"a"}, names(Tally{}, true))
 	check("nothing new", nil, names(Tally{}, true))
+
 	if got := state.Workers[stintOf("a", 0, 1).key()].share().Requests; got != 3 {
 		t.Errorf("the journal knows of %d requests, want 3", got)
 	}
@@ -224,6 +286,7 @@ func TestFleetNews(t *testing.T) {
 // A worker that begins again and again without a part in the run is known once.
 func TestFleetForgets(t *testing.T) {
 	t.Parallel()
+
 	f := newFleet("r", nil)
 	for i := range 100 {
 		w := workerOn("w", nil)
@@ -233,6 +296,7 @@ func TestFleetForgets(t *testing.T) {
 		w.Since = born.Add(time.Duration(i))
 		f.heard([]proto.WorkerInfo{w})
 	}
+
 	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(born.Add(50)) || !got[1].Since.Equal(born.Add(99)) {
 		t.Errorf("%d stints are known, want the one with a part in the run and the latest", len(got))
 	}
@@ -240,13 +304,16 @@ func TestFleetForgets(t *testing.T) {
 
 func TestFleetBehind(t *testing.T) {
 	t.Parallel()
+
 	metered := func(share *proto.RunUsage) proto.WorkerInfo {
 		w := workerOn("w", share)
 		w.GPU[0].EnergyJoules = new(100.0)
 		return w
 	}
+
 	earlier := stintOf("w", 3, 30)
 	earlier.Since = born.Add(-time.Hour)
+
 	for _, tt := range []struct {
 		name  string
 		known []WorkerSession
@@ -263,10 +330,12 @@ func TestFleetBehind(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			f := newFleet("r", nil)
 			for _, s := range tt.known {
 				f.stints[s.key()] = s
 			}
+
 			f.heard(tt.now)
 			if got := f.behind(map[string]int64{"w": 5, "x": 9}); got != tt.want {
 				t.Errorf("behind = %v", got)

@@ -40,6 +40,7 @@ func (c deafConn) Write(p []byte) (int, error) {
 // full does not answer for as long as it is asked.
 func TestStopWhileTheBusDoesNotAnswer(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 2, 16<<20)
 	var deaf atomic.Bool
 	nc, err := nats.Connect("", nats.InProcessServer(deafServer{b.server, &deaf}))

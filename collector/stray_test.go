@@ -13,16 +13,19 @@ import (
 // loseShard publishes a shard, and takes it from its consumer without a word.
 func (b *bench) loseShard(id string) {
 	b.t.Helper()
+
 	_, err := b.js.Publish(b.t.Context(), proto.WorkSubject("r", "m", id), []byte("shard"))
 	must(b.t, err)
 	consumer, err := b.js.Consumer(b.t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
 	must(b.t, err)
 	batch, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
 	must(b.t, err)
+
 	n := 0
 	for range batch.Messages() {
 		n++
 	}
+
 	if n != 1 {
 		b.t.Fatalf("%d shards came (%v), want 1", n, batch.Error())
 	}
@@ -32,6 +35,7 @@ func (b *bench) loseShard(id string) {
 // is over.
 func TestStrayShardIsPublishedAgain(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.loseShard("0-1")
 	b.publish("0-0", 0, 1)
@@ -45,9 +49,11 @@ func TestStrayShardIsPublishedAgain(t *testing.T) {
 		m, err := b.runs.Get(t.Context(), "r")
 		return err == nil && m.Publish.Round == 1
 	})
+
 	if took := time.Since(lost); took < strayTime {
 		t.Errorf("it counted as lost after %s, and workers may not have announced themselves", took)
 	}
+
 	b.setPublished(nil)
 	b.publish("1-0", 2, 3)
 	b.finish(c)
@@ -57,6 +63,7 @@ func TestStrayShardIsPublishedAgain(t *testing.T) {
 // have it.
 func TestWithNobody(t *testing.T) {
 	t.Parallel()
+
 	none, one := int64(0), int64(1)
 	for _, tt := range []struct {
 		name    string
@@ -66,24 +73,44 @@ func TestWithNobody(t *testing.T) {
 	}{
 		{"lost", []proto.WorkerInfo{{Name: "w0", Ready: true, Shards: &none}}, false, true},
 		{"no worker is there", nil, false, false},
-		{"a worker does not tell", []proto.WorkerInfo{{Name: "w0", Ready: true, Shards: &none}, {Name: "w1", Ready: true}}, false, false},
-		{"a worker has one", []proto.WorkerInfo{{Name: "w0", Ready: true, Shards: &none}, {Name: "w1", Ready: true, Shards: &one}}, false, false},
+		{"a worker does not tell", []proto.WorkerInfo{
+			{Name: "w0", Ready: true, Shards: &none},
+			{Name: "w1", Ready: true},
+		}, false, false},
+		{"a worker has one", []proto.WorkerInfo{
+			{Name: "w0", Ready: true, Shards: &none},
+			{Name: "w1", Ready: true, Shards: &one},
+		}, false, false},
 		{"the model server is down", []proto.WorkerInfo{{Name: "w0", Shards: &none}}, false, false},
-		{"the model server refuses all", []proto.WorkerInfo{{Name: "w0", Ready: true, Problem: "401", Shards: &none}}, false, false},
-		{"nobody serves its model", []proto.WorkerInfo{{Name: "w0", Ready: true, Models: []string{"other"}, Shards: &none}}, false, false},
+		{"the model server refuses all", []proto.WorkerInfo{{
+			Name:    "w0",
+			Ready:   true,
+			Problem: "401",
+			Shards:  &none,
+		}}, false, false},
+		{"nobody serves its model", []proto.WorkerInfo{{
+			Name:   "w0",
+			Ready:  true,
+			Models: []string{"other"},
+			Shards: &none,
+		}}, false, false},
 		{"others wait to be taken", []proto.WorkerInfo{{Name: "w0", Ready: true, Shards: &none}}, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 4, 16<<20)
 			b.loseShard("0-0")
+
 			if tt.waiting {
 				_, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-1"), []byte("shard"))
 				must(t, err)
 			}
+
 			b.announce(tt.workers...)
 			c := New(Config{JS: b.js, Journal: open(t, b.out.Journal())})
 			c.presence = b.presence()
+
 			got, err := (&rounds{c: c}).withNobody(t.Context(), b.m)
 			if err != nil || got != tt.want {
 				t.Errorf("nobody has it: %t (%v), want %t", got, err, tt.want)
@@ -96,16 +123,19 @@ func TestWithNobody(t *testing.T) {
 // the worker.
 func TestVanishedWorkerMayHaveAShard(t *testing.T) {
 	t.Parallel()
+
 	now := time.Now()
 	f := newFleet("r", nil)
 	f.heard([]proto.WorkerInfo{{ID: "a", Name: "a", ReceivedAt: now}, {ID: "b", Name: "b", ReceivedAt: now}})
 	if f.vanished(now.Add(-time.Minute)) {
 		t.Error("both are there")
 	}
+
 	f.heard([]proto.WorkerInfo{{ID: "b", Name: "b", ReceivedAt: now}})
 	if !f.vanished(now.Add(-time.Minute)) {
 		t.Error("a worker has vanished")
 	}
+
 	if f.vanished(now.Add(time.Second)) {
 		t.Error("it vanished long ago")
 	}
@@ -115,6 +145,7 @@ func TestVanishedWorkerMayHaveAShard(t *testing.T) {
 // under way, too.
 func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.loseShard("0-0")
 	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
@@ -126,6 +157,7 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 		if tt.came {
 			r.noteResults()
 		}
+
 		got, err := r.stray(t.Context(), b.m)
 		if err != nil || got != tt.want {
 			t.Errorf("results have come: %t; lost %t (%v), want %t", tt.came, got, err, tt.want)

@@ -32,27 +32,34 @@ type tail struct {
 // lines before they count as given out, and may refuse them.
 func (b *bench) tail(cfg ReaderConfig, write func(lines string) error) *tail {
 	b.t.Helper()
+
 	cfg.JS, cfg.Run = b.js, "r"
 	ctx, cut := context.WithCancel(b.t.Context())
 	tl := &tail{t: b.t, cut: cut, ended: make(chan struct{})}
 	go func() {
 		defer close(tl.ended)
+
 		tl.missed, tl.m, tl.err = NewReader(cfg).Run(ctx, func(lines []byte) error {
 			if write != nil {
 				if err := write(string(lines)); err != nil {
 					return err
 				}
 			}
+
 			tl.mu.Lock()
 			defer tl.mu.Unlock()
+
 			tl.text.Write(lines)
+
 			return nil
 		})
 	}()
+
 	b.t.Cleanup(func() {
 		cut()
 		<-tl.ended
 	})
+
 	return tl
 }
 
@@ -87,13 +94,16 @@ func (tl *tail) wait() {
 // that was given out and what was missed.
 func (tl *tail) finish(state proto.State, want string, missed ...uint32) {
 	tl.t.Helper()
+
 	tl.wait()
 	if tl.err != nil {
 		tl.t.Fatalf("Run: %v", tl.err)
 	}
+
 	if tl.m.State != state {
 		tl.t.Errorf("the run is %s, want %s", tl.m.State, state)
 	}
+
 	tl.check(want)
 	if !tl.missed.Equals(roaring.BitmapOf(missed...)) {
 		tl.t.Errorf("missed %v, want %v", tl.missed, missed)

@@ -62,6 +62,7 @@ func (t *Tally) add(l proto.Line, worker string) {
 	if l.Attempts > 0 {
 		count(&t.Attempts, strconv.FormatInt(l.Attempts, 10), 1)
 	}
+
 	unexplained := l.Attempts - 1
 	for reason := range bytes.SplitSeq(l.Retried, []byte{','}) {
 		if len(reason) > 0 {
@@ -69,9 +70,11 @@ func (t *Tally) add(l proto.Line, worker string) {
 			unexplained--
 		}
 	}
+
 	if unexplained > 0 {
 		count(&t.Retried, "unknown", unexplained)
 	}
+
 	if l.Status >= 200 && l.Status < 300 {
 		finish := l.Finish
 		if finish == "" {
@@ -79,12 +82,14 @@ func (t *Tally) add(l proto.Line, worker string) {
 		}
 		count(&t.Finish, finish, 1)
 	}
+
 	if l.OK {
 		t.measure(l)
 	} else {
 		count(&t.Failures, l.ErrorCode, 1)
 		t.example(l.ErrorCode, func() string { return customID(l) })
 	}
+
 	if worker != "" && !notRun(l) {
 		count(&t.Workers, worker, 1)
 	}
@@ -97,6 +102,7 @@ func (t *Tally) measure(l proto.Line) {
 		seconds = float64(l.LatencyMS) / 1000
 		addTo(&t.Latency, float64(l.LatencyMS))
 	}
+
 	o := metadata.Outlier{LatencySeconds: seconds}
 	if l.PromptTokens+l.CompletionTokens > 0 {
 		addTo(&t.Prompt, float64(l.PromptTokens))
@@ -104,13 +110,16 @@ func (t *Tally) measure(l proto.Line) {
 		t.CachedTokens += l.CachedTokens
 		o.CompletionTokens = &l.CompletionTokens
 	}
+
 	slow, long := isOutlier(t.Slowest, o, slower), l.CompletionTokens > 0 && isOutlier(t.Longest, o, longer)
 	if slow || long {
 		o.CustomID = customID(l)
 	}
+
 	if slow {
 		keep(&t.Slowest, o, slower)
 	}
+
 	if long {
 		keep(&t.Longest, o, longer)
 	}
@@ -122,9 +131,11 @@ func customID(l proto.Line) string {
 	if err != nil {
 		text = l.CustomID
 	}
+
 	if len(text) > maxName {
 		return strings.ToValidUTF8(string(text[:maxName]), "") + "..."
 	}
+
 	return string(text)
 }
 
@@ -157,12 +168,15 @@ func (t *Tally) example(cause string, id func() string) {
 	if len(cause) > maxName || len(t.Examples) >= maxNames {
 		cause = otherName
 	}
+
 	if _, known := t.Examples[cause]; known {
 		return
 	}
+
 	if t.Examples == nil {
 		t.Examples = map[string]string{}
 	}
+
 	t.Examples[cause] = id()
 }
 
@@ -171,21 +185,31 @@ func (t *Tally) Add(d Tally) {
 	for _, both := range []struct {
 		to   *map[string]int64
 		from map[string]int64
-	}{{&t.Attempts, d.Attempts}, {&t.Retried, d.Retried}, {&t.Finish, d.Finish}, {&t.Failures, d.Failures}, {&t.Workers, d.Workers}} {
+	}{
+		{&t.Attempts, d.Attempts},
+		{&t.Retried, d.Retried},
+		{&t.Finish, d.Finish},
+		{&t.Failures, d.Failures},
+		{&t.Workers, d.Workers},
+	} {
 		for name, n := range both.from {
 			count(both.to, name, n)
 		}
 	}
+
 	for cause, id := range d.Examples {
 		t.example(cause, func() string { return id })
 	}
+
 	t.CachedTokens += d.CachedTokens
 	mergeTo(&t.Latency, d.Latency)
 	mergeTo(&t.Prompt, d.Prompt)
 	mergeTo(&t.Completion, d.Completion)
+
 	for _, o := range d.Slowest {
 		keep(&t.Slowest, o, slower)
 	}
+
 	for _, o := range d.Longest {
 		keep(&t.Longest, o, longer)
 	}

@@ -19,16 +19,20 @@ var ErrDeleted = errors.New("the run was deleted")
 func (c *Collector) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+
 	var err error
 	if c.runs, err = bus.OpenRuns(ctx, c.cfg.JS); err != nil {
 		return err
 	}
+
 	if c.presence, err = bus.OpenPresence(ctx, c.cfg.JS); err != nil {
 		return err
 	}
+
 	if err := c.presence.AcquireCollector(ctx, c.run, c.info()); err != nil {
 		return err
 	}
+
 	err = c.runs.Update(ctx, c.run, func(m *proto.Manifest) error {
 		m.Output = c.info().String()
 		return nil
@@ -36,15 +40,19 @@ func (c *Collector) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	// An earlier process may have ended the run and died over its files.
 	if err := c.look(ctx); err != nil {
 		return err
 	}
+
 	before := c.cfg.Journal.State().At
 	if err := c.cfg.Journal.begin(); err != nil {
 		return err
 	}
+
 	c.gap = [2]time.Time{before, c.cfg.Journal.State().At}
+
 	return nil
 }
 
@@ -57,6 +65,7 @@ func (c *Collector) leave(ctx context.Context) {
 	// Not for long: the claim ends by itself.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
+
 	who, ok, err := c.presence.CollectorOf(ctx, c.run)
 	if err == nil && ok && who == c.info() {
 		err = c.presence.ReleaseCollector(ctx, c.run)
@@ -73,6 +82,7 @@ func (c *Collector) leave(ctx context.Context) {
 func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	var told proto.Counts
 	var surveyed time.Time
 	claimed := time.Now()
@@ -84,24 +94,29 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 		case <-ctx.Done():
 			return nil
 		}
+
 		c.clock.ask(time.Now())
 		c.mu.Lock()
 		counts, synced, spent := c.durable, c.synced, c.spent
 		c.spent = nil
 		c.mu.Unlock()
+
 		err := errors.Join(c.purge(ctx, synced), c.forget(ctx, spent))
 		if counts != told {
 			err = errors.Join(err, c.note(ctx, counts))
 			told = counts
 		}
+
 		if time.Since(claimed) >= proto.PresenceTTL/5 {
 			claimed = time.Now()
 			err = errors.Join(err, c.presence.AcquireCollector(ctx, c.run, c.info()))
 		}
+
 		if time.Since(surveyed) >= proto.PresenceTTL/5 {
 			surveyed = time.Now()
 			err = errors.Join(err, c.survey(ctx))
 		}
+
 		err = errors.Join(err, c.look(ctx))
 		c.clock.answered(time.Now(), err)
 		switch {
@@ -117,6 +132,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 func (c *Collector) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	m, err := c.runs.Get(ctx, c.run)
 	if errors.Is(err, proto.ErrNoRun) {
 		return fmt.Errorf("run %s: %w", c.run, ErrDeleted)
@@ -124,6 +140,7 @@ func (c *Collector) look(ctx context.Context) error {
 	if err != nil || c.ending.Load() != nil {
 		return err
 	}
+
 	switch {
 	case m.State == proto.StateCancelling:
 		c.ending.Store(&cancelled)
@@ -135,11 +152,14 @@ func (c *Collector) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		c.ending.Store(&expired)
 	default:
 		return nil
 	}
+
 	c.cfg.Log.Info().Str("as", string(c.ending.Load().state)).Msg("ending the run")
+
 	return nil
 }
 
@@ -165,12 +185,14 @@ func (c *Collector) note(ctx context.Context, counts proto.Counts) error {
 func (c *Collector) forget(ctx context.Context, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+
 	objects := bus.NewObjectStore(c.cfg.JS, c.run)
 	for _, name := range names {
 		if err := objects.Delete(ctx, name); err != nil {
 			return err // it goes with the run
 		}
 	}
+
 	return nil
 }
 
@@ -180,6 +202,7 @@ func (c *Collector) forget(ctx context.Context, names []string) error {
 func (c *Collector) purge(ctx context.Context, synced Position) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	stream, err := bus.FindStream(ctx, c.cfg.JS, proto.ResultsStream(c.run))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil // it is made again, or the run is being deleted
@@ -187,23 +210,30 @@ func (c *Collector) purge(ctx context.Context, synced Position) error {
 	if err != nil {
 		return err
 	}
+
 	info := stream.CachedInfo()
 	if most := info.Config.MaxBytes; most > 0 {
 		if err := c.purgeAnswers(ctx, most/2); err != nil {
 			return err
 		}
 	}
-	if info.Config.MaxBytes < 0 || int64(info.State.Bytes) < info.Config.MaxBytes/2 || !info.Created.Equal(synced.Created) {
+
+	if info.Config.MaxBytes < 0 || int64(info.State.Bytes) < info.Config.MaxBytes/2 ||
+		!info.Created.Equal(synced.Created) {
 		return nil
 	}
+
 	upTo := min(synced.Seq, info.State.LastSeq-info.State.Msgs/2)
 	if upTo < info.State.FirstSeq {
 		return nil
 	}
+
 	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
 		return fmt.Errorf("purge stream %s: %w", proto.ResultsStream(c.run), err)
 	}
+
 	c.cfg.Log.Debug().Uint64("up_to", upTo).Msg("purged results that are synced")
+
 	return nil
 }
 
@@ -212,16 +242,19 @@ func (c *Collector) purge(ctx context.Context, synced Position) error {
 // leaves the newer half of the results.
 func (c *Collector) purgeAnswers(ctx context.Context, most int64) error {
 	c.mu.Lock()
+
 	var size int64
 	for _, a := range c.unneeded {
 		size += a.bytes
 	}
+
 	n := 0
 	if size > most {
 		for ; size > most/2; n++ {
 			size -= c.unneeded[n].bytes
 		}
 	}
+
 	old := c.unneeded[:n:n]
 	c.unneeded = c.unneeded[n:]
 	c.mu.Unlock()
@@ -232,5 +265,6 @@ func (c *Collector) purgeAnswers(ctx context.Context, most int64) error {
 			return err // what is left is deleted with the run
 		}
 	}
+
 	return nil
 }

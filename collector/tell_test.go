@@ -17,13 +17,16 @@ import (
 // rival is another place that the run could be collected to.
 func (b *bench) rival() *bench {
 	b.t.Helper()
+
 	r := *b
 	r.out = Output(filepath.Join(b.t.TempDir(), "rival"))
 	j, err := CreateJournal(r.out.Journal(), r.m)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	must(b.t, j.Close())
+
 	return &r
 }
 
@@ -48,6 +51,7 @@ func (b *bench) collectedBy(want proto.CollectorInfo) {
 
 func TestSecondCollectorIsRefused(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, host string
 		sameOutput bool
@@ -57,6 +61,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 4, 16<<20)
 			b.publish("0-0", 0, 1)
 			c := b.start(as("box"))
@@ -67,6 +72,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 			second := b.rival()
 			before, err := os.ReadFile(second.out.Journal())
 			must(t, err)
+
 			refused := second.start(as(tt.host), func(cfg *Config) {
 				if tt.sameOutput {
 					cfg.Output = b.out
@@ -75,11 +81,15 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 			if err := refused.wait(); !errors.Is(err, proto.ErrCollected) {
 				t.Errorf("a second collector: %v, want ErrCollected", err)
 			}
+
 			after, err := os.ReadFile(second.out.Journal())
 			if err != nil || !bytes.Equal(before, after) {
-				t.Errorf("the second collector has changed its journal from %d to %d bytes (%v)", len(before), len(after), err)
+				t.Errorf("the second collector has changed its journal from %d to %d bytes (%v)",
+					len(before), len(after), err)
 			}
+
 			b.collectedBy(first)
+
 			m, err := b.runs.Get(t.Context(), "r")
 			if err != nil || m.Output != first.String() {
 				t.Errorf("the bus says that the output is %s (%v), want %s", m.Output, err, first)
@@ -90,6 +100,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 			c = second.start(as(tt.host))
 			b.publish("0-1", 2, 3)
 			second.finish(c)
+
 			if _, ok, err := b.presence().CollectorOf(t.Context(), "r"); ok || err != nil {
 				t.Errorf("a run that is complete is being collected (%v)", err)
 			}
@@ -109,6 +120,7 @@ func (b *bench) take(other proto.CollectorInfo) {
 
 func TestCollectorLosesItsClaim(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", 0, 1)
 	c := b.start(as("box"))
@@ -118,11 +130,13 @@ func TestCollectorLosesItsClaim(t *testing.T) {
 	if err := c.wait(); !errors.Is(err, proto.ErrCollected) {
 		t.Errorf("Run: %v, want ErrCollected", err)
 	}
+
 	b.collectedBy(other)
 }
 
 func TestCollectorOfDeletedRun(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", 0, 1)
 	c := b.start()
@@ -131,6 +145,7 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 	if err := c.wait(); !errors.Is(err, ErrDeleted) {
 		t.Errorf("Run: %v, want ErrDeleted", err)
 	}
+
 	// What is synced stays.
 	if j := open(t, b.out.Journal()); j.State().Counts.Done != 2 {
 		t.Errorf("%d lines in the journal, want 2", j.State().Counts.Done)
@@ -140,33 +155,41 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 // Objects that requests came in are not needed any more once their results are synced.
 func TestCollectorForgetsRequests(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 4, 16<<20)
 	objects := bus.NewObjectStore(b.js, "r")
 	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
 		must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}
+
 	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(linesOf(either, 0, 1)))
 	msg.Header.Set(proto.HeaderSource, "work-0-0")
 	b.publishMsg(msg)
 	b.publish("0-1", 2)
+
 	for _, name := range []string{"work-0-1", "input-0"} { // not what shard 0-0 came in
 		msg := proto.EncodeResults("r", "0-0", []uint32{0}, []byte(linesOf(either, 0)))
 		msg.Header.Set(proto.HeaderSource, name)
 		b.publishMsg(msg)
 	}
+
 	c := b.start()
 	prototest.Poll(t, patience, "the end of the object", func() bool {
 		_, err := objects.Get(t.Context(), "work-0-0")
 		return errors.Is(err, jetstream.ErrObjectNotFound)
 	})
+
 	if got := c.Progress().Durable; got < 2 {
 		t.Errorf("the object is gone with %d lines on the disk", got)
 	}
+
 	if _, err := objects.Get(t.Context(), "work-0-1"); err != nil {
 		t.Errorf("the object of a shard that is out: %v", err)
 	}
+
 	b.publish("0-1", 3)
 	b.finish(c)
+
 	if _, err := objects.Get(t.Context(), "input-0"); err != nil {
 		t.Errorf("the input, which a worker has named: %v", err)
 	}

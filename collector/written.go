@@ -22,6 +22,7 @@ func (o Output) CheckWritten(meta *metadata.Run) error {
 	if err := checkFile(o.Results(), meta.Test.OutputSHA256); err != nil {
 		return err
 	}
+
 	if meta.Results.FailureCount > 0 {
 		return checkFile(o.Errors(), meta.Test.ErrorSHA256)
 	}
@@ -43,7 +44,8 @@ func checkFile(path, want string) error {
 	case err != nil:
 		return err
 	case got != want:
-		return fmt.Errorf("%s is %w: its SHA-256 began with %.12s, and begins with %.12s now", path, ErrNotWritten, want, got)
+		return fmt.Errorf("%s is %w: its SHA-256 began with %.12s, and begins with %.12s now",
+			path, ErrNotWritten, want, got)
 	}
 
 	return nil
@@ -61,6 +63,7 @@ func sumFile(path string, into *string) (size int64, err error) {
 	if size, err = io.Copy(sum, file); err != nil {
 		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
+
 	*into = hex.EncodeToString(sum.Sum(nil))
 
 	return size, nil

@@ -32,33 +32,50 @@ func newBench(t *testing.T, text string, s proto.Settings, workBytes int64) *ben
 
 func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Settings, workBytes int64) *bench {
 	t.Helper()
+
 	in, _, err := Validate(t.Context(), []string{file}, s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{js: js, m: proto.Manifest{Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress, Input: in, Settings: s}}
-	if err := bus.EnsureStreams(t.Context(), js, b.m, bus.Limits{WorkBytes: workBytes, ResultsBytes: 1 << 20}); err != nil {
+
+	b := &bench{js: js, m: proto.Manifest{
+		Schema:   proto.ManifestSchema,
+		Run:      run,
+		State:    proto.StateInProgress,
+		Input:    in,
+		Settings: s,
+	}}
+	if err := bus.EnsureStreams(t.Context(), js, b.m, bus.Limits{
+		WorkBytes:    workBytes,
+		ResultsBytes: 1 << 20,
+	}); err != nil {
 		t.Fatal(err)
 	}
+
 	if err = bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
+
 	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := b.runs.Create(t.Context(), b.m); err != nil {
 		t.Fatal(err)
 	}
+
 	return b
 }
 
 // start runs a fresh producer; stop ends it and gives what Run returned.
 func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop func() error) {
 	t.Helper()
+
 	cfg := Config{JS: b.js, Run: b.m.Run, Log: zerolog.Nop()}
 	for _, change := range change {
 		change(&cfg)
 	}
+
 	p = New(cfg)
 	p.groupRequests, p.noteEvery = 1000, 0 // small windows, and all points that there are
 	ctx, cancel := context.WithCancel(t.Context())
@@ -73,7 +90,9 @@ func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop 
 		}
 		return err
 	}
+
 	t.Cleanup(func() { stop() })
+
 	return p, stop
 }
 
@@ -98,13 +117,16 @@ func (b *bench) publish(t *testing.T, change ...func(*Config)) {
 // sequence then.
 func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
 	t.Helper()
+
 	data, err := roaring.BitmapOf(missing...).ToBytes()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := bus.NewObjectStore(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
 		t.Fatal(err)
 	}
+
 	base = b.state(t).LastSeq
 	err = b.runs.Update(t.Context(), b.m.Run, func(m *proto.Manifest) error {
 		m.Publish = proto.PublishState{Round: 1, FirstSequence: base, Missing: "missing-1"}
@@ -113,6 +135,7 @@ func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return base
 }
 
@@ -129,26 +152,31 @@ func (b *bench) state(t *testing.T) jetstream.StreamState {
 // them as a worker does.
 func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 	t.Helper()
+
 	stream, err := b.js.Stream(t.Context(), proto.WorkStream(b.m.Run))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var shards []proto.Shard
 	for seq := from; seq <= stream.CachedInfo().State.LastSeq; seq++ {
 		msg, err := stream.GetMsg(t.Context(), seq)
 		if err != nil {
 			t.Fatalf("shard %d: %v", seq, err)
 		}
+
 		payload := msg.Data
 		if name := msg.Header.Get(proto.HeaderObject); name != "" {
 			if payload, err = bus.NewObjectStore(b.js, b.m.Run).Get(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		shard, err := proto.DecodeShard(msg.Header, payload)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		shards = append(shards, shard)
 		if ack {
 			if err := stream.DeleteMsg(t.Context(), seq); err != nil {
@@ -156,6 +184,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 			}
 		}
 	}
+
 	return shards
 }
 
@@ -169,6 +198,7 @@ func outline(shards []proto.Shard) []string {
 		}
 		lines[i] = s.ID + ": " + proto.FormatIndexes(seqs)
 	}
+
 	return lines
 }
 

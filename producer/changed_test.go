@@ -13,6 +13,7 @@ import (
 // it was changed, and whether or not this process has validated it.
 func TestChangedInput(t *testing.T) {
 	t.Parallel()
+
 	const n = 300
 	for _, tt := range []struct {
 		name   string
@@ -36,12 +37,14 @@ func TestChangedInput(t *testing.T) {
 		for name, validated := range map[string]bool{"validated by this process": true, "by another": false} {
 			t.Run(tt.name+", "+name, func(t *testing.T) {
 				t.Parallel()
+
 				b := newBench(t, lines(n), settings, 16<<20)
 				path := b.m.Input.Files[0].Path
 				text, err := os.ReadFile(path)
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if err := os.WriteFile(path, []byte(tt.change(string(text))), 0o644); err != nil {
 					t.Fatal(err)
 				}
@@ -50,9 +53,11 @@ func TestChangedInput(t *testing.T) {
 				if err := p.Run(t.Context()); !errors.Is(err, proto.ErrInputChanged) {
 					t.Errorf("Run: %v, want ErrInputChanged", err)
 				}
+
 				if b.published(t) {
 					t.Error("the round counts as done")
 				}
+
 				if published := b.state(t).LastSeq; !validated && published > 0 {
 					t.Errorf("%d shards of another input were published", published)
 				}

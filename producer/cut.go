@@ -37,7 +37,12 @@ type cut struct {
 }
 
 func newCutter(s proto.Settings, round, requests int) *cutter {
-	return &cutter{settings: s, round: round, left: requests, open: map[string]*openShard{}}
+	return &cutter{
+		settings: s,
+		round:    round,
+		left:     requests,
+		open:     map[string]*openShard{},
+	}
 }
 
 // add takes the next request and calls emit with each shard that it completes.
@@ -50,11 +55,13 @@ func (c *cutter) add(r proto.Request, model string, emit func(cut) error) error 
 		}
 		s = nil
 	}
+
 	if s == nil {
 		s = &openShard{limit: c.limit()}
 		c.open[model] = s
 		c.order = append(c.order, model)
 	}
+
 	s.requests = append(s.requests, r)
 	s.bytes += size
 	c.left--
@@ -63,9 +70,11 @@ func (c *cutter) add(r proto.Request, model string, emit func(cut) error) error 
 			return err
 		}
 	}
+
 	if c.left%barrier == 0 {
 		return c.flush(emit)
 	}
+
 	return nil
 }
 
@@ -96,15 +105,23 @@ func (c *cutter) clean() bool { return len(c.order) == 0 }
 func (c *cutter) close(model string, emit func(cut) error) error {
 	s := c.open[model]
 	delete(c.open, model)
+
 	for i, m := range c.order {
 		if m == model {
 			c.order = append(c.order[:i], c.order[i+1:]...)
 			break
 		}
 	}
+
 	// They may come in another order than that of the input: see [window].
 	slices.SortFunc(s.requests, func(a, b proto.Request) int { return cmp.Compare(a.Index, b.Index) })
-	done := cut{model: model, index: c.index, shard: proto.Shard{ID: proto.ShardID(c.round, c.index), Requests: s.requests}}
+	done := cut{
+		model: model,
+		index: c.index,
+		shard: proto.Shard{ID: proto.ShardID(c.round, c.index), Requests: s.requests},
+	}
+
 	c.index++
+
 	return emit(done)
 }

@@ -14,11 +14,13 @@ import (
 // cutAll cuts n requests; size and model say what each is.
 func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model func(i int) string) []cut {
 	t.Helper()
+
 	var cuts []cut
 	emit := func(c cut) error {
 		cuts = append(cuts, c)
 		return nil
 	}
+
 	c := newCutter(s, 2, n)
 	for i := range n {
 		r := proto.Request{Index: uint32(i), CustomID: []byte(`"x"`), Body: make([]byte, size(i))}
@@ -26,17 +28,21 @@ func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model f
 			t.Fatal(err)
 		}
 	}
+
 	if err := c.flush(emit); err != nil {
 		t.Fatal(err)
 	}
+
 	if !c.clean() {
 		t.Error("shards are open after a flush")
 	}
+
 	return cuts
 }
 
 func TestCutter(t *testing.T) {
 	t.Parallel()
+
 	one := func(int) string { return "m" }
 	for _, tt := range []struct {
 		name     string
@@ -45,35 +51,48 @@ func TestCutter(t *testing.T) {
 		size     func(int) int
 		model    func(int) string
 	}{
-		{"one model", proto.Settings{ShardSize: 32, ShardBytes: 1 << 20, Capacity: 10}, 10_000, func(int) int { return 100 }, one},
-		{"bytes bind", proto.Settings{ShardSize: 1000, ShardBytes: 5000, Capacity: 1}, 9_000, func(i int) int { return i % 997 }, one},
-		{"some requests are larger than a shard", proto.Settings{ShardSize: 32, ShardBytes: 500, Capacity: 1}, 5_000, func(i int) int { return i % 800 }, one},
-		{"several models", proto.Settings{ShardSize: 32, ShardBytes: 3000, Capacity: 4}, 9_000, func(i int) int { return i % 300 }, func(i int) string { return fmt.Sprint("m", i%7*i%11) }},
+		{"one model", proto.Settings{ShardSize: 32, ShardBytes: 1 << 20, Capacity: 10}, 10_000,
+			func(int) int { return 100 }, one},
+		{"bytes bind", proto.Settings{ShardSize: 1000, ShardBytes: 5000, Capacity: 1}, 9_000,
+			func(i int) int { return i % 997 }, one},
+		{"some requests are larger than a shard", proto.Settings{ShardSize: 32, ShardBytes: 500, Capacity: 1}, 5_000,
+			func(i int) int { return i % 800 }, one},
+		{"several models", proto.Settings{ShardSize: 32, ShardBytes: 3000, Capacity: 4}, 9_000,
+			func(i int) int { return i % 300 }, func(i int) string { return fmt.Sprint("m", i%7*i%11) }},
 		{"one request", proto.Settings{ShardSize: 32, ShardBytes: 1, Capacity: 4}, 1, func(int) int { return 0 }, one},
 		{"no known capacity", proto.Settings{ShardSize: 8, ShardBytes: 1000}, 100, func(int) int { return 0 }, one},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			cuts := cutAll(t, tt.settings, tt.n, tt.size, tt.model)
-			if diff := cmp.Diff(cuts, cutAll(t, tt.settings, tt.n, tt.size, tt.model), cmp.AllowUnexported(cut{}), cmp.Comparer(bytes.Equal)); diff != "" {
+			if diff := cmp.Diff(
+				cuts, cutAll(t, tt.settings, tt.n, tt.size, tt.model), cmp.AllowUnexported(cut{}),
+				cmp.Comparer(bytes.Equal),
+			); diff != "" {
 				t.Errorf("a second cutter cuts otherwise:\n%.2000s", diff)
 			}
+
 			seen := make([]int, tt.n)
 			for i, c := range cuts {
 				if c.index != uint64(i) || c.shard.ID != proto.ShardID(2, uint64(i)) {
 					t.Fatalf("shard %d has index %d and id %s", i, c.index, c.shard.ID)
 				}
+
 				total := 0
 				for j, r := range c.shard.Requests {
 					seen[r.Index]++
 					total += len(r.Body) + len(r.CustomID)
+
 					if j > 0 && r.Index <= c.shard.Requests[j-1].Index {
 						t.Errorf("shard %d does not ascend", i)
 					}
+
 					if c.model != tt.model(int(r.Index)) {
 						t.Errorf("request %d went to %s", r.Index, c.model)
 					}
 				}
+
 				switch n := len(c.shard.Requests); {
 				case n == 0, n > tt.settings.ShardSize:
 					t.Errorf("shard %d has %d requests", i, n)
@@ -81,6 +100,7 @@ func TestCutter(t *testing.T) {
 					t.Errorf("shard %d of %d requests has %d bytes", i, n, total)
 				}
 			}
+
 			for seq, times := range seen {
 				if times != 1 {
 					t.Errorf("request %d is in %d shards", seq, times)
@@ -92,17 +112,20 @@ func TestCutter(t *testing.T) {
 
 func TestCutterTapers(t *testing.T) {
 	t.Parallel()
+
 	s := proto.Settings{ShardSize: 64, ShardBytes: 1 << 20, Capacity: 10}
 	cuts := cutAll(t, s, 4000, func(int) int { return 1 }, func(int) string { return "m" })
 	size := func(i int) int { return len(cuts[i].shard.Requests) }
 	if size(0) != s.ShardSize {
 		t.Errorf("the first shard has %d requests", size(0))
 	}
+
 	for i := 1; i < len(cuts); i++ {
 		if size(i) > size(i-1) {
 			t.Errorf("shard %d has %d requests, the one before %d", i, size(i), size(i-1))
 		}
 	}
+
 	// Each of 10 requests at once has one of its own at the end.
 	for i := len(cuts) - 10; i < len(cuts); i++ {
 		if size(i) != 1 {
@@ -114,12 +137,14 @@ func TestCutterTapers(t *testing.T) {
 // Beginnings that are grouped stay together, though many boxes may come.
 func TestCutterTapersLateWithGroups(t *testing.T) {
 	t.Parallel()
+
 	s := proto.Settings{ShardSize: 32, ShardBytes: 1 << 20, Capacity: 256}
 	one := func(int) string { return "m" }
 	tiny := func(int) int { return 1 }
 	if cuts := cutAll(t, s, 8192, tiny, one); len(cuts[0].shard.Requests) != 8 {
 		t.Errorf("the first shard of many boxes has %d requests", len(cuts[0].shard.Requests))
 	}
+
 	s.GroupByPrefix = true
 	cuts := cutAll(t, s, 8192, tiny, one)
 	if first, last := len(cuts[0].shard.Requests), len(cuts[len(cuts)-1].shard.Requests); first != 32 || last != 1 {
@@ -130,6 +155,7 @@ func TestCutterTapersLateWithGroups(t *testing.T) {
 // With many models there are places to go on from all the same.
 func TestCutterBarrier(t *testing.T) {
 	t.Parallel()
+
 	c := newCutter(proto.Settings{ShardSize: 1000, ShardBytes: 1 << 30, Capacity: 1}, 0, 3*barrier+10)
 	clean := 0
 	for i := range 3*barrier + 10 {
@@ -137,10 +163,12 @@ func TestCutterBarrier(t *testing.T) {
 		if err := c.add(r, fmt.Sprint("m", i%100), func(cut) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
+
 		if c.clean() {
 			clean++
 		}
 	}
+
 	if clean < 3 {
 		t.Errorf("%d clean places in three barriers' requests", clean)
 	}
@@ -149,7 +177,8 @@ func TestCutterBarrier(t *testing.T) {
 func TestCutterStopsAtEmitsError(t *testing.T) {
 	t.Parallel()
 	c := newCutter(proto.Settings{ShardSize: 1, ShardBytes: 10, Capacity: 1}, 0, 10)
-	if err := c.add(proto.Request{}, "m", func(cut) error { return ErrSecondProducer }); !errors.Is(err, ErrSecondProducer) {
+	if err := c.add(proto.Request{}, "m", func(cut) error { return ErrSecondProducer }); !errors.Is(err,
+		ErrSecondProducer) {
 		t.Errorf("error %v", err)
 	}
 }

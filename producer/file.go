@@ -13,6 +13,7 @@ func DescribeFile(path string, info fs.FileInfo) proto.File {
 		Bytes:   info.Size(),
 		ModTime: info.ModTime().UTC(),
 	}
+
 	f.Inode, f.ChangeTime = identify(info)
 
 	return f

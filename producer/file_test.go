@@ -10,12 +10,14 @@ import (
 
 func TestUnchanged(t *testing.T) {
 	t.Parallel()
+
 	write := func(path, text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	describe := func(path string) (proto.File, os.FileInfo) {
 		t.Helper()
 		info, err := os.Stat(path)
@@ -30,6 +32,7 @@ func TestUnchanged(t *testing.T) {
 	if then.Inode == 0 {
 		t.Skip("this system gives no inodes")
 	}
+
 	if !Unchanged(then, info) {
 		t.Error("a file that nobody touched has changed")
 	}
@@ -39,9 +42,11 @@ func TestUnchanged(t *testing.T) {
 	if err := os.Chtimes(other, then.ModTime, then.ModTime); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Rename(other, path); err != nil {
 		t.Fatal(err)
 	}
+
 	if _, info = describe(path); Unchanged(then, info) {
 		t.Error("another file of the same size and time is taken for the first")
 	}
@@ -54,9 +59,11 @@ func TestUnchanged(t *testing.T) {
 		if err := os.Chtimes(path, then.ModTime, then.ModTime); err != nil {
 			t.Fatal(err)
 		}
+
 		if _, info = describe(path); !Unchanged(then, info) {
 			break
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatal("a file that was written in place is taken for the one of then")
 		}

@@ -25,10 +25,16 @@ func Open(path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if info, err := f.Stat(); err != nil || info.IsDir() {
 		f.Close()
-		return nil, errors.Join(err, &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory; name a file of JSON lines")})
+		return nil, errors.Join(err, &os.PathError{
+			Op:   "read",
+			Path: path,
+			Err:  errors.New("is a directory; name a file of JSON lines"),
+		})
 	}
+
 	buf := newBuffer(f)
 	magic, _ := buf.Peek(4) // a shorter file is neither
 	switch {
@@ -40,7 +46,8 @@ func Open(path string) (io.ReadCloser, error) {
 		}
 		return input{z, func() { f.Close() }, path, "gzip"}, nil
 	case isZstd(magic):
-		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("unpack %s: %w", path, explain(err, "zstd"))
@@ -69,10 +76,13 @@ func explain(err error, format string) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: it is cut off, its %s data ends in the middle: %w", ErrDamaged, format, err)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("%w: it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31", ErrDamaged, maxWindow>>20)
-	case errors.Is(err, errTail), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.Is(err, zstd.ErrCRCMismatch), errors.Is(err, zstd.ErrMagicMismatch):
+		return fmt.Errorf("%w: it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31",
+			ErrDamaged, maxWindow>>20)
+	case errors.Is(err, errTail), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader),
+		errors.Is(err, zstd.ErrCRCMismatch), errors.Is(err, zstd.ErrMagicMismatch):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
+
 	return err
 }
 
@@ -112,13 +122,17 @@ func (g *gunzip) next() error {
 	if len(magic) == 0 {
 		return err
 	}
+
 	if !isGzip(magic) {
 		return g.skipZeros()
 	}
+
 	if err := g.Reset(g.buf); err != nil {
 		return err
 	}
+
 	g.Multistream(false)
+
 	return nil
 }
 
@@ -129,6 +143,7 @@ func (g *gunzip) skipZeros() error {
 		if err != nil {
 			return err
 		}
+
 		if c != 0 {
 			return errTail
 		}
@@ -142,11 +157,13 @@ func Packed(path string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
+
 	var magic [4]byte
 	n, err := io.ReadFull(f, magic[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return false, err
 	}
+
 	return isGzip(magic[:n]) || isZstd(magic[:n]), nil
 }
 
@@ -200,14 +217,17 @@ func newBuffer(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 256<<1
 func (l *LineReader) Next() ([]byte, error) {
 	for {
 		l.skipBlank()
+
 		line, err := l.read()
 		if err != nil && !errors.Is(err, errTooLong) {
 			return nil, err
 		}
+
 		l.line++
 		if err != nil {
 			return nil, err
 		}
+
 		line = bytes.TrimPrefix(line, byteOrderMark)
 		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 		if len(bytes.TrimLeft(line, " \t\r")) > 0 {
@@ -226,10 +246,12 @@ func (l *LineReader) skipBlank() {
 	for n < len(text) && (text[n] == '\n' || text[n] == '\r' || text[n] == ' ' || text[n] == '\t') {
 		n++
 	}
+
 	n = bytes.LastIndexByte(text[:n], '\n') + 1
 	if n == 0 {
 		return
 	}
+
 	l.line += bytes.Count(text[:n], []byte{'\n'})
 	l.offset += int64(n)
 	l.r.Discard(n) // it is in the buffer
@@ -246,6 +268,7 @@ func (l *LineReader) read() ([]byte, error) {
 	if cap(l.long) > 1<<20 {
 		l.long = nil // one long line does not cost its memory for the rest of the run
 	}
+
 	part, err := l.r.ReadSlice('\n')
 	l.offset += int64(len(part))
 	if err == nil || err == io.EOF && len(part) > 0 {
@@ -254,6 +277,7 @@ func (l *LineReader) read() ([]byte, error) {
 	if !errors.Is(err, bufio.ErrBufferFull) {
 		return nil, err
 	}
+
 	l.long = append(l.long[:0], part...)
 	for errors.Is(err, bufio.ErrBufferFull) {
 		part, err = l.r.ReadSlice('\n')
@@ -265,9 +289,11 @@ func (l *LineReader) read() ([]byte, error) {
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
+
 	if len(l.long) > MaxLine {
 		l.long = nil
 		return nil, errTooLong
 	}
+
 	return l.long, nil
 }

@@ -37,6 +37,7 @@ func (e endless) Read(p []byte) (int, error) {
 
 func TestLineReader(t *testing.T) {
 	t.Parallel()
+
 	long := strings.Repeat("x", 600<<10) // more than two buffers
 	for _, tt := range []struct {
 		name, text string
@@ -51,12 +52,16 @@ func TestLineReader(t *testing.T) {
 		{"spaces in a line stay", " a \n", []string{" a "}, []int{1}},
 		{"a byte-order mark goes", "\xef\xbb\xbfa\nb", []string{"a", "b"}, []int{1, 2}},
 		{"a byte-order mark alone is blank", "\xef\xbb\xbf\na", []string{"a"}, []int{2}},
-		{"a mark on a later line goes", "a\n\xef\xbb\xbfb\n\xef\xbb\xbf\n \xef\xbb\xbfc", []string{"a", "b", " \xef\xbb\xbfc"}, []int{1, 2, 4}},
-		{"blank lines longer than the buffer", strings.Repeat("\n \r\n", 200<<10) + "a\n" + strings.Repeat(" ", 600<<10) + "\nb" + strings.Repeat("\n", 600<<10), []string{"a", "b"}, []int{400<<10 + 1, 400<<10 + 3}},
-		{"lines longer than the buffer", long + "\n" + long + "y\r\nz\n" + long, []string{long, long + "y", "z", long}, []int{1, 2, 3, 4}},
+		{"a mark on a later line goes", "a\n\xef\xbb\xbfb\n\xef\xbb\xbf\n \xef\xbb\xbfc",
+			[]string{"a", "b", " \xef\xbb\xbfc"}, []int{1, 2, 4}},
+		{"blank lines longer than the buffer", strings.Repeat("\n \r\n", 200<<10) + "a\n" + strings.Repeat(" ",
+			600<<10) + "\nb" + strings.Repeat("\n", 600<<10), []string{"a", "b"}, []int{400<<10 + 1, 400<<10 + 3}},
+		{"lines longer than the buffer", long + "\n" + long + "y\r\nz\n" + long, []string{long, long + "y", "z", long},
+			[]int{1, 2, 3, 4}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			l := NewLineReader(strings.NewReader(tt.text))
 			var got []string
 			var numbers []int
@@ -68,14 +73,18 @@ func TestLineReader(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				got, numbers = append(got, string(line)), append(numbers, l.Line())
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("lines (-want +got):\n%.2000s", diff)
 			}
+
 			if diff := cmp.Diff(tt.numbers, numbers); diff != "" {
 				t.Errorf("numbers (-want +got):\n%s", diff)
 			}
+
 			if l.Offset() != int64(len(tt.text)) {
 				t.Errorf("offset %d of %d", l.Offset(), len(tt.text))
 			}
@@ -85,20 +94,25 @@ func TestLineReader(t *testing.T) {
 
 func TestLineReaderGoesOnBehindALongLine(t *testing.T) {
 	t.Parallel()
+
 	l := NewLineReader(io.MultiReader(
 		strings.NewReader("a\n"), repeatByte('x', MaxLine+1), strings.NewReader("\nb\n"), repeatByte('x', MaxLine+1)))
 	if line, err := l.Next(); err != nil || string(line) != "a" {
 		t.Fatalf("line %q, %v", line, err)
 	}
+
 	if _, err := l.Next(); !errors.Is(err, errTooLong) || l.Line() != 2 {
 		t.Fatalf("line %d: %v", l.Line(), err)
 	}
+
 	if line, err := l.Next(); err != nil || string(line) != "b" || l.Line() != 3 || l.Offset() != MaxLine+6 {
 		t.Fatalf("line %d %q, offset %d, %v", l.Line(), line, l.Offset(), err)
 	}
+
 	if _, err := l.Next(); !errors.Is(err, errTooLong) { // without a line feed
 		t.Fatalf("the last line: %v", err)
 	}
+
 	if _, err := l.Next(); !errors.Is(err, io.EOF) {
 		t.Fatalf("the end: %v", err)
 	}
@@ -107,6 +121,7 @@ func TestLineReaderGoesOnBehindALongLine(t *testing.T) {
 // A fault of the disk is not the end of the file.
 func TestLineReaderFault(t *testing.T) {
 	t.Parallel()
+
 	fault := errors.New("disk fault")
 	for _, before := range []int64{0, 10, 600 << 10} {
 		l := NewLineReader(io.MultiReader(repeatByte('x', before), iotestErr{fault}))
@@ -121,9 +136,13 @@ type iotestErr struct{ err error }
 func (e iotestErr) Read([]byte) (int, error) { return 0, e.err }
 
 func FuzzLineReader(f *testing.F) {
-	for _, s := range []string{"", "a\nb", "\xef\xbb\xbf\r\n\r\r\na\r\n", " \n\t\n x", "a\n\xef\xbb\xbfb\n\xef\xbb\xbf\xef\xbb\xbf\n", "\n\n\n \r\n\ta\n\n"} {
+	for _, s := range []string{
+		"", "a\nb", "\xef\xbb\xbf\r\n\r\r\na\r\n", " \n\t\n x", "a\n\xef\xbb\xbfb\n\xef\xbb\xbf\xef\xbb\xbf\n",
+		"\n\n\n \r\n\ta\n\n",
+	} {
 		f.Add([]byte(s))
 	}
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var want []string
 		for line := range strings.SplitSeq(string(text), "\n") {
@@ -133,6 +152,7 @@ func FuzzLineReader(f *testing.F) {
 				want = append(want, line)
 			}
 		}
+
 		var got []string
 		l := NewLineReader(bytes.NewReader(text))
 		for {
@@ -142,9 +162,12 @@ func FuzzLineReader(f *testing.F) {
 			}
 			got = append(got, string(line))
 		}
-		if l.Offset() != int64(len(text)) || l.Line() != bytes.Count(text, []byte("\n"))+min(1, len(text)-1-bytes.LastIndexByte(text, '\n')) {
+
+		if l.Offset() != int64(len(text)) ||
+			l.Line() != bytes.Count(text, []byte("\n"))+min(1, len(text)-1-bytes.LastIndexByte(text, '\n')) {
 			t.Fatalf("%q: offset %d, line %d", text, l.Offset(), l.Line())
 		}
+
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("lines of %q (-want +got):\n%s", text, diff)
 		}
@@ -153,14 +176,17 @@ func FuzzLineReader(f *testing.F) {
 
 func gzipped(t testing.TB, text string) string {
 	t.Helper()
+
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	if _, err := io.WriteString(w, text); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	return b.String()
 }
 
@@ -185,6 +211,7 @@ func writeFile(t testing.TB, name, text string) string {
 
 func TestOpen(t *testing.T) {
 	t.Parallel()
+
 	const text = "{\"a\":1}\n"
 	skippable := "\x50\x2a\x4d\x18\x02\x00\x00\x00xx"
 	for _, tt := range []struct{ name, file, content, want string }{
@@ -202,15 +229,18 @@ func TestOpen(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			in, err := Open(writeFile(t, tt.file, tt.content))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer in.Close()
+
 			got, err := io.ReadAll(in)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if diff := cmp.Diff(tt.want, string(got)); diff != "" {
 				t.Errorf("text (-want +got):\n%s", diff)
 			}
@@ -220,6 +250,7 @@ func TestOpen(t *testing.T) {
 
 func TestPacked(t *testing.T) {
 	t.Parallel()
+
 	const text = "{\"a\":1}\n"
 	skippable := "\x50\x2a\x4d\x18\x02\x00\x00\x00xx"
 	for _, tt := range []struct {
@@ -242,9 +273,11 @@ func TestPacked(t *testing.T) {
 			t.Errorf("%s: Packed = %v, %v; want %v", tt.name, got, err, tt.want)
 		}
 	}
+
 	if _, err := Packed(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v, want fs.ErrNotExist", err)
 	}
+
 	if _, err := Packed(t.TempDir()); err == nil {
 		t.Error("a folder is no file, packed or not")
 	}
@@ -252,28 +285,35 @@ func TestPacked(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	t.Parallel()
+
 	if _, err := Open(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
+
 	if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "directory") {
 		t.Errorf("a directory: %v", err)
 	}
+
 	// What is cut off must not look like a shorter input, and the error names the file.
 	for _, tt := range []struct{ name, packed, want string }{
 		{"cut.gz", shortened(gzipped(t, "text")), "it is cut off, its gzip data ends in the middle"},
 		{"cut in its header.gz", gzipped(t, "text")[:5], "it is cut off, its gzip data ends in the middle"},
-		{"cut in its second member.gz", gzipped(t, "text") + gzipped(t, "text")[:5], "it is cut off, its gzip data ends in the middle"},
+		{"cut in its second member.gz", gzipped(t, "text") + gzipped(t, "text")[:5],
+			"it is cut off, its gzip data ends in the middle"},
 		{"cut.zst", shortened(zstded(t, "text")), "it is cut off, its zstd data ends in the middle"},
 		{"tail.gz", gzipped(t, "text") + "text", "something other than gzip follows the gzip data"},
-		{"zeros and a tail.gz", gzipped(t, "text") + "\x00\x00" + gzipped(t, "text"), "something other than gzip follows the gzip data"},
-		{"window.zst", windowed(t, 2*maxWindow), "packed with a window of more than 128 MiB; unpack it with zstd -d --long=31"},
+		{"zeros and a tail.gz", gzipped(t, "text") + "\x00\x00" + gzipped(t, "text"),
+			"something other than gzip follows the gzip data"},
+		{"window.zst", windowed(t, 2*maxWindow),
+			"packed with a window of more than 128 MiB; unpack it with zstd -d --long=31"},
 	} {
 		in, err := Open(writeFile(t, tt.name, tt.packed))
 		if err == nil {
 			_, err = io.ReadAll(in)
 			in.Close()
 		}
-		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), tt.name) || !strings.Contains(err.Error(), tt.want) {
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), tt.name) ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v", tt.name, err)
 		}
 	}
@@ -284,11 +324,13 @@ func shortened(packed string) string { return packed[:len(packed)-3] }
 // windowed is a zstd file that wants a window of that many bytes.
 func windowed(t testing.TB, window int) string {
 	t.Helper()
+
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for range 3 { // in one piece it would be a frame of its own size
 		if _, err := io.Copy(w, repeatByte('\n', 1<<20)); err != nil {
 			t.Fatal(err)
@@ -297,9 +339,11 @@ func windowed(t testing.TB, window int) string {
 			t.Fatal(err)
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	return b.String()
 }
 
@@ -309,11 +353,13 @@ func BenchmarkBlankLines(b *testing.B) {
 	for _, bm := range []struct{ name, line string }{
 		{"feeds", "\n"}, {"returns", "\r\n"}, {"spaces", strings.Repeat(" ", 200) + "\n"}, {"one line", " "},
 	} {
-		file := writeFile(b, "in.zst", zstded(b, strings.Repeat(bm.line, size/len(bm.line))+"\n{\"prompt\":\"\",\"model\":\"m\"}\n"))
+		file := writeFile(b, "in.zst",
+			zstded(b, strings.Repeat(bm.line, size/len(bm.line))+"\n{\"prompt\":\"\",\"model\":\"m\"}\n"))
 		b.Run(bm.name, func(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
-				if in, _, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil); err != nil || in.Models["m"] != 1 {
+				if in, _, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil); err != nil ||
+					in.Models["m"] != 1 {
 					b.Fatal(in, err)
 				}
 			}

@@ -38,14 +38,17 @@ func once(cfg *Config) { cfg.Once = true }
 
 func TestOnce(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, lines(1000), settings, 64<<20)
 	want := b.reference(t)
 	if err := b.run(t, once); err != nil {
 		t.Fatal(err)
 	}
+
 	if !b.published(t) {
 		t.Error("the manifest does not say that all is published")
 	}
+
 	if diff := cmp.Diff(outline(want), outline(b.take(t, 1, false))); diff != "" {
 		t.Errorf("shards (-want +got):\n%.3000s", diff)
 	}
@@ -63,6 +66,7 @@ func TestOnceWhenPublished(t *testing.T) {
 
 func TestOnceGivesWay(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		once bool
@@ -70,6 +74,7 @@ func TestOnceGivesWay(t *testing.T) {
 	}{{"it is done", true, nil}, {"who is to stay says what happened", false, ErrSecondProducer}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, lines(1), settings, 64<<20)
 			err := b.run(t, func(cfg *Config) {
 				cfg.Once = tt.once
@@ -86,6 +91,7 @@ func TestOnceGivesWay(t *testing.T) {
 			if !errors.Is(err, tt.want) {
 				t.Errorf("Run: %v, want %v", err, tt.want)
 			}
+
 			if n := b.state(t).LastSeq; n != 2 {
 				t.Errorf("%d messages in the stream, want those of the other alone", n)
 			}
@@ -96,12 +102,14 @@ func TestOnceGivesWay(t *testing.T) {
 // A run that ends while its producer waits for room ends the producer.
 func TestRunCancelledWhileFull(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		change func(*Config)
 	}{{"a producer that stays", func(*Config) {}}, {"one that publishes once", once}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, lines(2000), settings, 20<<10)
 			cfg := Config{JS: b.js, Run: "r", Log: zerolog.Nop()}
 			tt.change(&cfg)
@@ -112,6 +120,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 			if err := b.runs.Cancel(t.Context(), "r"); err != nil {
 				t.Fatal(err)
 			}
+
 			select {
 			case err := <-ended:
 				if err != nil {
@@ -122,6 +131,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 				b.js.Conn().Close()
 				<-ended
 			}
+
 			if b.published(t) {
 				t.Error("the manifest says that all is published")
 			}
@@ -133,6 +143,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 // missing: the producer leaves the earlier one.
 func TestNextRoundWhilePublishing(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		change func(*Config)
@@ -140,19 +151,23 @@ func TestNextRoundWhilePublishing(t *testing.T) {
 	}{{"a producer that stays", func(*Config) {}, true}, {"one that publishes once", once, false}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, lines(2000), settings, 20<<10)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
+
 			cfg := Config{JS: b.js, Run: "r", Log: zerolog.Nop()}
 			tt.change(&cfg)
 			p := New(cfg)
 			ended := make(chan error, 1)
 			go func() { ended <- p.Run(ctx) }()
 			prototest.Poll(t, patience, "a full stream", p.Stats().Full.Load)
+
 			work, err := b.js.Stream(t.Context(), proto.WorkStream("r"))
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			b.nextRound(t, 5, 7)
 			if err := work.Purge(t.Context()); err != nil {
 				t.Fatal(err)
@@ -162,6 +177,7 @@ func TestNextRoundWhilePublishing(t *testing.T) {
 				prototest.Poll(t, patience, "the round", func() bool { return b.published(t) })
 				stop()
 			}
+
 			select {
 			case err := <-ended:
 				if tt.goesOn != errors.Is(err, context.Canceled) || !tt.goesOn && err != nil {
@@ -170,6 +186,7 @@ func TestNextRoundWhilePublishing(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("the producer goes on")
 			}
+
 			m, err := b.runs.Get(t.Context(), "r")
 			if err != nil || m.Publish.Round != 1 || m.Publish.Done != tt.goesOn {
 				t.Errorf("the manifest says %+v, %v", m.Publish, err)

@@ -58,6 +58,7 @@ func (p *parameters) count(sampling []member) {
 			i = len(*p)
 			*p = append(*p, named{name: m.name})
 		}
+
 		found := &(*p)[i].Parameter
 		found.Requests++
 		if !found.More {
@@ -71,10 +72,12 @@ func (p parameters) byName() map[string]proto.Parameter {
 	if len(p) == 0 {
 		return nil
 	}
+
 	all := map[string]proto.Parameter{}
 	for _, n := range p {
 		all[n.name] = n.Parameter
 	}
+
 	return all
 }
 
@@ -83,10 +86,12 @@ func addValue(p *proto.Parameter, value []byte) {
 	if hasValue(p.Values, value) {
 		return
 	}
+
 	if len(value) <= maxValueBytes { // as it will be once it was JSON
 		value = bytes.Clone(value)
 		(*jsontext.Value)(&value).Compact() // its only error is broken JSON, refused already
 	}
+
 	switch {
 	case hasValue(p.Values, value):
 	case len(p.Values) == maxValues || len(value) > maxValueBytes:

@@ -54,18 +54,23 @@ func NewParser(s proto.Settings) (*Parser, error) {
 	if s.OverrideModel != "" {
 		p.model, p.override = s.OverrideModel, true
 	}
+
 	p.modelMember = append([]byte(`"model":`), proto.Quote(p.model)...)
 	for name, value := range s.Set {
 		if name == "model" || name == "stream" {
 			return nil, fmt.Errorf("set %s: the model has a setting of its own, and answers cannot be streamed", name)
 		}
+
 		if !jsontext.Value(value).IsValid() || strings.ContainsAny(value, "\r\n") {
 			return nil, fmt.Errorf("set %s: %q is not JSON on one line", name, value)
 		}
+
 		member := append(append(proto.Quote(name), ':'), value...)
 		p.set = append(p.set, setField{name, member, []byte(value)})
 	}
+
 	slices.SortFunc(p.set, func(a, b setField) int { return strings.Compare(a.name, b.name) })
+
 	return p, nil
 }
 
@@ -87,29 +92,37 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	if err != nil {
 		return r, "", err
 	}
+
 	if f.method != nil && !strings.EqualFold(string(proto.Text(f.method)), "POST") {
 		return r, "", fmt.Errorf("method %s: only \"POST\" is known", f.method)
 	}
+
 	if r.URL, err = p.endpoint(f); err != nil {
 		return r, "", err
 	}
+
 	if need := payloadOf[r.URL]; need != "" && !p.seen(need) {
 		return r, "", fmt.Errorf("%s needs a body with %q", r.URL, need)
 	}
+
 	switch {
 	case isTrue(f.stream):
 		return r, "", errors.New("stream: true cannot be answered in a batch; leave it out")
 	case isTrue(f.background):
 		return r, "", errors.New("background: true is answered before there is an answer; leave it out")
 	}
+
 	r.Body = f.body
 	if r.Body == nil {
 		r.Body = slices.Concat([]byte("{"), bytes.Join(f.rest, []byte(",")), []byte("}"))
 	}
+
 	if proto.TooDeep(r.Body) {
 		return r, "", fmt.Errorf("the body is nested deeper than %d levels", proto.MaxDepth)
 	}
+
 	model, r.Body, err = p.complete(r.Body, f.model)
+
 	return r, model, err
 }
 
@@ -119,6 +132,7 @@ func (f fields) id(err error) ([]byte, error) {
 	if f.customID == nil {
 		return nil, err
 	}
+
 	text, textErr := proto.Unquote(f.customID)
 	switch {
 	case textErr == nil && len(text) > 0:
@@ -129,9 +143,11 @@ func (f fields) id(err error) ([]byte, error) {
 	default:
 		err = fmt.Errorf("custom_id must be a text that is not empty: %.100s", f.customID)
 	}
+
 	if c := f.customID[0]; c == '-' || c >= '0' && c <= '9' {
 		return proto.Quote(string(f.customID)), err
 	}
+
 	return nil, err
 }
 
@@ -153,10 +169,12 @@ func isTrue(value []byte) bool {
 	if text == nil {
 		text = value
 	}
+
 	switch strings.ToLower(string(text)) {
 	case "true", "t", "yes", "y", "on", "1", "1.0":
 		return true
 	}
+
 	return false
 }
 
@@ -171,9 +189,11 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 		}
 	}
 	defer f.dropNulls()
+
 	p.forget()
 	s := &p.scan
 	s.Reset(line)
+
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "custom_id":
@@ -186,6 +206,7 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 			if f.body != nil || nullBody {
 				twice = "body"
 			}
+
 			switch s.Kind() {
 			case '{':
 			case 'n':
@@ -195,11 +216,14 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 			default:
 				return f, errors.New("body must be a JSON object")
 			}
+
 			start := s.Enter()
 			f.model, f.stream, f.background = nil, nil, nil // those beside the body are not its own
+
 			for p.forget(); s.Next(); {
 				p.bodyMember(&f)
 			}
+
 			f.body = line[start:s.Offset()]
 		default:
 			if f.body == nil {
@@ -208,15 +232,19 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 			}
 		}
 	}
+
 	if err := s.End(); err != nil {
 		return f, err
 	}
+
 	if twice == "" {
 		twice = p.repeated()
 	}
+
 	if twice != "" {
 		return f, fmt.Errorf("%s is there twice", twice)
 	}
+
 	return f, nil
 }
 
@@ -245,6 +273,7 @@ func (p *Parser) bodyMember(f *fields) {
 		}
 		return
 	}
+
 	p.names = append(p.names, name)
 	switch value := p.scan.Value(); name {
 	case "model":
@@ -265,11 +294,13 @@ func (p *Parser) value(name string) []byte {
 	if name == "model" && p.model != "" {
 		return p.modelMember[len(`"model":`):]
 	}
+
 	for _, field := range p.set {
 		if field.name == name {
 			return field.value
 		}
 	}
+
 	return nil
 }
 
@@ -285,11 +316,13 @@ func (p *Parser) repeated() string {
 			return name
 		}
 	}
+
 	for i, name := range p.nulls {
 		if decides(name) && slices.Contains(p.nulls[i+1:], name) {
 			return name
 		}
 	}
+
 	return ""
 }
 
@@ -307,26 +340,35 @@ func (p *Parser) endpoint(f fields) (string, error) {
 	if f.url != nil && f.body == nil && f.rest == nil {
 		return "", errors.New("no body: body must be a JSON object")
 	}
+
 	if f.url != nil {
 		if string(f.url) == p.urlValue {
 			return p.url, nil
 		}
+
 		url := endpointOf(string(proto.Text(f.url)))
 		if url == "" {
 			return "", fmt.Errorf("url %s: known are %s", f.url, strings.Join(proto.Endpoints, ", "))
 		}
+
 		p.urlValue, p.url = string(f.url), url // most lines have the same
+
 		return url, nil
 	}
+
 	if f.body != nil {
 		return "", errors.New(`no url, such as "/v1/chat/completions"`)
 	}
+
 	for _, short := range shortForms {
 		if p.seen(short.member) {
 			return short.url, nil
 		}
 	}
-	return "", errors.New("neither a batch line (custom_id, method, url, body) nor a short form (messages, prompt or input)")
+
+	return "", errors.New(
+		"neither a batch line (custom_id, method, url, body) nor a short form (messages, prompt or input)",
+	)
 }
 
 var shortForms = []struct{ member, url string }{
@@ -342,15 +384,18 @@ func endpointOf(url string) string {
 	if slices.Contains(proto.Endpoints, url) {
 		return url
 	}
+
 	if _, after, ok := strings.Cut(url, "://"); ok {
 		_, path, _ := strings.Cut(after, "/")
 		url = "/" + path
 	}
+
 	url, _, _ = strings.Cut(url, "?")
 	parts := urlPath.FindStringSubmatch(strings.TrimRight(url, "/"))
 	if parts == nil {
 		return ""
 	}
+
 	return "/v1/" + parts[1]
 }
 
@@ -366,19 +411,24 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	if p.empty {
 		body = p.fill(body)
 	}
+
 	if model == nil {
 		if p.model == "" {
 			return "", nil, ErrNoModel
 		}
+
 		if !p.seen("model") {
 			add = append(add, p.modelMember)
 		}
+
 		model = proto.Quote(p.model)
 	}
+
 	name, err := proto.Unquote(model)
 	if err != nil || len(name) == 0 {
 		return "", nil, fmt.Errorf("model %s: must be a text that is not empty", model)
 	}
+
 	for _, field := range p.set {
 		if !p.seen(field.name) {
 			add = append(add, field.member)
@@ -387,14 +437,18 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 			}
 		}
 	}
+
 	if len(add) == 0 {
 		return string(name), body, nil
 	}
+
 	full := append([]byte("{"), bytes.Join(add, []byte(","))...)
 	if p.members > 0 {
 		full = append(full, ',')
 	}
+
 	full = append(full, body[1:]...)
+
 	return string(name), full, nil
 }
 
@@ -404,20 +458,25 @@ func (p *Parser) fill(body []byte) (full []byte) {
 	from, missing := 0, len(p.names)
 	s := &p.scan
 	s.Reset(body)
+
 	for s.Enter(); s.Next(); {
 		name := string(s.Name())
 		value := p.value(name)
-		if value == nil || s.Kind() != 'n' && !(p.override && name == "model") || slices.Contains(p.names[:missing], name) {
+		if value == nil || s.Kind() != 'n' && !(p.override && name == "model") ||
+			slices.Contains(p.names[:missing], name) {
 			continue
 		}
+
 		null := s.Value()
 		full = append(full, body[from:s.Offset()-len(null)]...)
 		full = append(full, value...)
 		from = s.Offset()
 		p.names = append(p.names, name)
+
 		if isParameter(name) {
 			p.noteParameter(name, value)
 		}
 	}
+
 	return append(full, body[from:]...)
 }

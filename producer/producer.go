@@ -54,7 +54,13 @@ type Stats struct {
 
 // New returns a producer.
 func New(cfg Config) *Producer {
-	return &Producer{cfg: cfg, objects: bus.NewObjectStore(cfg.JS, cfg.Run), groupRequests: groupRequests, groupBytes: groupBytes, noteEvery: time.Second}
+	return &Producer{
+		cfg:           cfg,
+		objects:       bus.NewObjectStore(cfg.JS, cfg.Run),
+		groupRequests: groupRequests,
+		groupBytes:    groupBytes,
+		noteEvery:     time.Second,
+	}
 }
 
 // Stats is what the producer has done so far.
@@ -72,6 +78,7 @@ func (p *Producer) Run(ctx context.Context) error {
 	if errors.Is(err, errEnded) {
 		return nil
 	}
+
 	return err
 }
 
@@ -79,6 +86,7 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 	if p.runs, err = bus.OpenRuns(ctx, p.cfg.JS); err != nil {
 		return err
 	}
+
 	for {
 		m, err := p.nextRound(ctx)
 		if err == nil && p.cfg.Yield {
@@ -91,6 +99,7 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("producer: %w", err)
 		}
+
 		err = p.whileWanted(ctx, m)
 		switch {
 		case errors.Is(err, errLostShards):
@@ -117,6 +126,7 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		err := p.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
@@ -125,19 +135,25 @@ func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
 			default:
 				return errEnded
 			}
+
 			if now.Publish.Round > m.Publish.Round {
 				return errNextRound
 			}
+
 			return nil
 		})
+
 		stop(err)
 	})
+
 	err := p.round(ctx, m)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+
 	stop(nil)
 	watch.Wait()
+
 	return err
 }
 
@@ -157,6 +173,7 @@ func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 			}
 			last = now + 1 // never 0, the mark of the first time
 		}
+
 		if err := sleep(ctx, yieldTime); err != nil {
 			return proto.Manifest{}, err
 		}
@@ -178,10 +195,13 @@ func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
 			if m.Publish.Done && p.cfg.Once {
 				return errEnded
 			}
+
 			if m.Publish.Done {
 				return nil
 			}
+
 			found = m
+
 			return errFound
 		case proto.StateValidating, proto.StatePaused:
 			return nil
@@ -192,6 +212,7 @@ func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
 	if errors.Is(err, errFound) {
 		return found, nil
 	}
+
 	return found, err
 }
 
@@ -204,6 +225,7 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 	if err != nil {
 		return err
 	}
+
 	last := stream.CachedInfo().State.LastSeq
 	if last < m.Publish.FirstSequence { // the stream was made anew, or lost its end
 		err := p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
@@ -213,22 +235,27 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		if err != nil {
 			return err
 		}
+
 		m.Publish.FirstSequence = last
 	}
+
 	stored := last - m.Publish.FirstSequence // shards of this round that are stored already
 	wanted, requests, err := p.wanted(ctx, m)
 	if err != nil {
 		return err
 	}
+
 	var files []string
 	for _, f := range m.Input.Files {
 		files = append(files, f.Path)
 	}
+
 	if p.cfg.Files != nil {
 		if files, err = p.cfg.Files(ctx); err != nil {
 			return err
 		}
 	}
+
 	if err := p.checkInput(ctx, m.Input, files); err != nil {
 		return err
 	}
@@ -247,7 +274,10 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		wanted:   wanted,
 		cut:      newCutter(m.Settings, m.Publish.Round, requests),
 		pub: &publisher{
-			js: p.cfg.JS, stream: proto.WorkStream(m.Run), log: p.cfg.Log, last: last,
+			js:      p.cfg.JS,
+			stream:  proto.WorkStream(m.Run),
+			log:     p.cfg.Log,
+			last:    last,
 			stalled: func(full bool) { p.stats.Full.Store(full) },
 		},
 		limit: p.cfg.JS.Conn().MaxPayload(),
@@ -256,6 +286,7 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 	if m.Settings.GroupByPrefix {
 		r.window = newWindow(p.groupRequests, p.groupBytes)
 	}
+
 	if point := m.Publish.Checkpoint; wanted == nil && point.Shard > 0 && point.Shard <= stored {
 		if err := in.Seek(point); err != nil {
 			return err
@@ -264,9 +295,11 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 		r.cut.left = requests - int(point.Index)
 		r.digest = point.Digest
 	}
+
 	if err := r.publishAll(ctx); err != nil {
 		return err
 	}
+
 	return p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if now.Publish.Round != m.Publish.Round {
 			return ErrSecondProducer
@@ -286,6 +319,7 @@ func (p *Producer) checkInput(ctx context.Context, in proto.Input, files []strin
 	if err := CheckInput(ctx, in, files); err != nil {
 		return err
 	}
+
 	p.cfg.Validated = true
 
 	return nil
@@ -297,19 +331,25 @@ func (p *Producer) wanted(ctx context.Context, m proto.Manifest) (*roaring.Bitma
 	if m.Publish.Missing == "" {
 		return nil, m.Input.Requests, nil
 	}
+
 	data, err := p.objects.Get(ctx, m.Publish.Missing)
 	if err != nil {
 		return nil, 0, err
 	}
+
 	set := roaring.New()
 	if err := set.UnmarshalBinary(data); err != nil {
 		return nil, 0, fmt.Errorf("object %s: %w", m.Publish.Missing, err)
 	}
+
 	if err := set.Validate(); err != nil && !set.IsEmpty() {
 		return nil, 0, fmt.Errorf("object %s: %w", m.Publish.Missing, err)
 	}
+
 	if !set.IsEmpty() && int64(set.Maximum()) >= int64(m.Input.Requests) {
-		return nil, 0, fmt.Errorf("object %s: %w: request %d of %d", m.Publish.Missing, proto.ErrFormat, set.Maximum(), m.Input.Requests)
+		return nil, 0, fmt.Errorf("object %s: %w: request %d of %d",
+			m.Publish.Missing, proto.ErrFormat, set.Maximum(), m.Input.Requests)
 	}
+
 	return set, int(set.GetCardinality()), nil
 }

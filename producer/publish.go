@@ -52,13 +52,16 @@ func (p *publisher) publish(ctx context.Context, msg *nats.Msg) error {
 			return err
 		}
 	}
+
 	p.last++
 	s := sent{seq: p.last, msg: msg, first: time.Now()}
 	p.bytes += len(msg.Data)
 	if err := p.send(&s); err != nil {
 		s.ack = nil
 	}
+
 	p.window = append(p.window, s)
+
 	return nil
 }
 
@@ -79,12 +82,15 @@ func (p *publisher) send(s *sent) error {
 	// A fresh message each time: the client sets a reply subject and keeps it.
 	msg := nats.NewMsg(s.msg.Subject)
 	msg.Data = s.msg.Data
+
 	for name, values := range s.msg.Header {
 		msg.Header[name] = values
 	}
+
 	msg.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(s.seq-1, 10))
 	var err error
 	s.ack, err = p.js.PublishMsgAsync(msg)
+
 	return err
 }
 
@@ -95,9 +101,11 @@ func (p *publisher) settle(ctx context.Context) error {
 		p.drop(1)
 		return nil
 	}
+
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	return p.recover(ctx, err)
 }
 
@@ -115,8 +123,10 @@ func await(ctx context.Context, s sent) error {
 	if s.ack == nil {
 		return errNoAck
 	}
+
 	timeout := time.NewTimer(bus.AckTime(len(s.msg.Data), time.Since(s.first)))
 	defer timeout.Stop()
+
 	select {
 	case <-s.ack.Ok():
 		return nil
@@ -141,54 +151,71 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 			await(others, s)
 		}
 	}
+
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
+
 		stream, err := bus.FindStream(ctx, p.js, p.stream)
 		if err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+
 			if p.js.Conn().IsClosed() {
 				return err
 			}
+
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				return fmt.Errorf("%w: stream %s is gone", errLostShards, p.stream)
 			}
+
 			p.log.Warn().Err(err).Msg("the bus does not answer; trying on")
+
 			continue
 		}
+
 		info := stream.CachedInfo()
 		if info.State.LastSeq > p.last {
 			return ErrSecondProducer
 		}
+
 		stored := 0
 		for stored < len(p.window) && p.window[stored].seq <= info.State.LastSeq {
 			stored++
 		}
+
 		p.drop(stored)
 		if len(p.window) == 0 {
 			return nil
 		}
+
 		if p.window[0].seq != info.State.LastSeq+1 {
 			// The server came back with less than it had confirmed.
-			return fmt.Errorf("publish shards: %w: stream %s is at %d, expected at least %d", errLostShards, p.stream, info.State.LastSeq, p.window[0].seq-1)
+			return fmt.Errorf("publish shards: %w: stream %s is at %d, expected at least %d",
+				errLostShards, p.stream, info.State.LastSeq, p.window[0].seq-1)
 		}
-		full := info.Config.MaxBytes > 0 && int64(info.State.Bytes)+int64(len(p.window[0].msg.Data))+1024 > info.Config.MaxBytes*3/4
+
+		full := info.Config.MaxBytes > 0 &&
+			int64(info.State.Bytes)+int64(len(p.window[0].msg.Data))+1024 > info.Config.MaxBytes*3/4
 		if full && info.State.Msgs > 0 {
 			p.tell(true)
 			continue
 		}
+
 		if full && int64(len(p.window[0].msg.Data))+1024 > info.Config.MaxBytes {
-			return fmt.Errorf("publish shards: a shard of %d bytes does not fit into stream %s of %d bytes; give the bus more room", len(p.window[0].msg.Data), p.stream, info.Config.MaxBytes)
+			return fmt.Errorf("publish shards: a shard of %d bytes does not fit into stream %s of %d bytes; give the bus more room",
+				len(p.window[0].msg.Data), p.stream, info.Config.MaxBytes)
 		}
+
 		p.tell(false)
 		for i := range p.window {
 			if err := p.send(&p.window[i]); err != nil {
 				p.window[i].ack = nil
 			}
 		}
+
 		return nil
 	}
 }
@@ -205,6 +232,7 @@ func (p *publisher) tell(full bool) {
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil

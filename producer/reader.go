@@ -54,10 +54,12 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	repeated, err := proto.ParseIndexes(m.Input.DuplicateIDs, m.Input.Requests)
 	if err != nil {
 		return nil, fmt.Errorf("repeated requests of run %s: %w", m.Run, err)
 	}
+
 	r.repeated = roaring.BitmapOf(repeated...)
 
 	return r, nil
@@ -94,6 +96,7 @@ func (r *Reader) Next() (Item, error) {
 				return Item{}, err
 			}
 		}
+
 		line, err := r.lines.Next()
 		switch {
 		case errors.Is(err, io.EOF):
@@ -103,25 +106,32 @@ func (r *Reader) Next() (Item, error) {
 		case err != nil && !errors.Is(err, errTooLong):
 			return Item{}, err
 		}
+
 		item := Item{File: r.files[r.at.File], Line: r.lines.Line(), Err: err}
 		if err == nil {
 			item.Request, item.Model, item.Err = r.parser.Parse(line)
 		}
+
 		item.Index = r.at.Index
 		if item.CustomID == nil {
 			r.idBuf = append(strconv.AppendUint(append(r.idBuf[:0], `"request-`...), uint64(item.Index)+1, 10), '"')
 			item.CustomID = r.idBuf
 		}
+
 		if item.Err == nil && r.repeated != nil && r.repeated.Contains(item.Index) {
 			item.Err = errRepeated
 		}
+
 		if item.Err != nil {
 			item.refuse()
 		}
+
 		if r.at.Index == maxSeq {
 			return Item{}, fmt.Errorf("read %s: more than %d requests", item.File, uint32(maxSeq))
 		}
+
 		r.at.Index++
+
 		return item, nil
 	}
 }
@@ -145,6 +155,7 @@ func (r *Reader) open(offset int64, line int) error {
 	if err != nil {
 		return err
 	}
+
 	if seeker, ok := in.(io.Seeker); ok && offset > 0 {
 		_, err = seeker.Seek(offset, io.SeekStart)
 	} else if offset > 0 { // packed: the way leads through the text
@@ -154,16 +165,19 @@ func (r *Reader) open(offset int64, line int) error {
 		in.Close()
 		return fmt.Errorf("go to byte %d of %s: %w", offset, r.files[r.at.File], err)
 	}
+
 	r.in = in
 	var text io.Reader = in
 	if r.tee != nil {
 		text = io.TeeReader(in, r.tee)
 	}
+
 	r.lines = &LineReader{r: newBuffer(text), offset: offset, line: line}
 	if magic, _ := r.lines.r.Peek(4); offset == 0 && (isGzip(magic) || isZstd(magic)) {
 		r.Close()
 		return fmt.Errorf("read %s: %w: it is packed twice; unpack it once", r.files[r.at.File], ErrDamaged)
 	}
+
 	return nil
 }
 

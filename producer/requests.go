@@ -21,18 +21,22 @@ func Requests(files []string, m proto.Manifest, wanted *roaring.Bitmap) iter.Seq
 			return
 		}
 		defer r.Close()
+
 		for left := wanted.GetCardinality(); left > 0; {
 			item, err := r.Next()
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("%w: it ends after %d requests, %d of those wanted come later", proto.ErrInputChanged, r.Point().Index, left)
+				err = fmt.Errorf("%w: it ends after %d requests, %d of those wanted come later",
+					proto.ErrInputChanged, r.Point().Index, left)
 			}
 			if err != nil {
 				yield(proto.Request{}, err)
 				return
 			}
+
 			if !wanted.Contains(item.Index) {
 				continue
 			}
+
 			left--
 			if !yield(item.Request, nil) {
 				return

@@ -20,16 +20,19 @@ func names(files []string, s proto.Settings, most int, wanted ...uint32) (got []
 		if err != nil {
 			return got, err
 		}
+
 		got = append(got, fmt.Sprintf("%d %s", r.Index, r.CustomID))
 		if len(got) == most {
 			break
 		}
 	}
+
 	return got, nil
 }
 
 func TestRequests(t *testing.T) {
 	t.Parallel()
+
 	const unnamed = `{"model":"m","prompt":"x"}` + "\n"
 	first := good("a", "m") + "\n" + unnamed + good(`b "quoted"`, "m") // a blank line is no request
 	second := "broken\n" + good("a", "m") + unnamed                    // but a refused one is, and a repeated one
@@ -53,11 +56,13 @@ func TestRequests(t *testing.T) {
 		} {
 			t.Run(tt.name+", "+kind, func(t *testing.T) {
 				t.Parallel()
+
 				files := []string{writeFile(t, "1", pack(t, first)), writeFile(t, "2", pack(t, second))}
 				got, err := names(files, proto.Settings{SkipInvalid: true}, tt.most, tt.wanted...)
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Errorf("requests (-want +got):\n%s", diff)
 				}
@@ -69,6 +74,7 @@ func TestRequests(t *testing.T) {
 // What goes wrong comes after what went well.
 func TestRequestsErrors(t *testing.T) {
 	t.Parallel()
+
 	packed := gzipped(t, lines(1000))
 	good := writeFile(t, "good", lines(3))
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -80,10 +86,13 @@ func TestRequestsErrors(t *testing.T) {
 		given    int
 		text     string // of the error
 	}{
-		{"a request beyond the end", []string{good}, proto.Settings{}, []uint32{1, 3, 9}, 1, "it ends after 3 requests, 2 of those wanted"},
+		{"a request beyond the end", []string{good}, proto.Settings{}, []uint32{1, 3, 9}, 1,
+			"it ends after 3 requests, 2 of those wanted"},
 		{"a file that is gone", []string{good, missing}, proto.Settings{}, []uint32{0, 3}, 1, missing},
-		{"a file that is cut off", []string{good, writeFile(t, "cut", packed[:len(packed)-9])}, proto.Settings{}, []uint32{2, 1002, 1003}, 2, "cut"},
-		{"settings that are none", []string{good}, proto.Settings{Set: map[string]string{"seed": "x"}}, []uint32{0}, 0, "seed"},
+		{"a file that is cut off", []string{good, writeFile(t, "cut", packed[:len(packed)-9])}, proto.Settings{},
+			[]uint32{2, 1002, 1003}, 2, "cut"},
+		{"settings that are none", []string{good}, proto.Settings{Set: map[string]string{"seed": "x"}},
+			[]uint32{0}, 0, "seed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -93,9 +102,11 @@ func TestRequestsErrors(t *testing.T) {
 			}
 		})
 	}
+
 	if got, err := names([]string{missing}, proto.Settings{}, 100); got != nil || err != nil {
 		t.Errorf("without a request wanted the files are not needed, but: %q, %v", got, err)
 	}
+
 	if _, err := names([]string{missing}, proto.Settings{}, 100, 0); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v, want fs.ErrNotExist", err)
 	}

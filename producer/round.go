@@ -37,14 +37,17 @@ func (r *rounder) publishAll(ctx context.Context) error {
 	if r.wanted != nil && !r.wanted.IsEmpty() {
 		last = r.wanted.Maximum()
 	}
+
 	for {
 		item, err := r.in.Next()
 		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("%w: it had %d requests and has %d now", proto.ErrInputChanged, r.m.Input.Requests, r.in.Point().Index)
+			return fmt.Errorf("%w: it had %d requests and has %d now",
+				proto.ErrInputChanged, r.m.Input.Requests, r.in.Point().Index)
 		}
 		if err != nil {
 			return err
 		}
+
 		r.digest.Add(item.Index, item.CustomID, item.Hash())
 
 		if r.wanted == nil || r.wanted.Contains(item.Index) {
@@ -55,13 +58,16 @@ func (r *rounder) publishAll(ctx context.Context) error {
 				return err
 			}
 		}
+
 		if item.Index == last {
 			break
 		}
 	}
+
 	if err := r.closeAll(emit); err != nil {
 		return err
 	}
+
 	if err := r.pub.flush(ctx); err != nil {
 		return err
 	}
@@ -76,6 +82,7 @@ func (r *rounder) prove(last uint32) error {
 	if int(last) != r.m.Input.Requests-1 {
 		return nil
 	}
+
 	if r.digest != r.m.Input.Digest {
 		return proto.ErrInputChanged
 	}
@@ -83,7 +90,8 @@ func (r *rounder) prove(last uint32) error {
 	item, err := r.in.Next()
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: %s:%d comes after the last of its %d requests", proto.ErrInputChanged, item.File, item.Line, r.m.Input.Requests)
+		return fmt.Errorf("%w: %s:%d comes after the last of its %d requests",
+			proto.ErrInputChanged, item.File, item.Line, r.m.Input.Requests)
 	case errors.Is(err, io.EOF):
 		return nil
 	}
@@ -95,16 +103,20 @@ func (r *rounder) add(item Item, emit func(cut) error) error {
 	if item.Err != nil && !r.m.Settings.SkipInvalid {
 		return fmt.Errorf("%w: %s:%d: %w", proto.ErrInputChanged, item.File, item.Line, item.Err)
 	}
+
 	model := item.Model
 	if item.Err != nil {
 		model = r.m.Models()[0] // any will do: nobody asks a model
 	}
+
 	if r.window == nil {
 		return r.cut.add(copyRequest(item.Request), model, emit)
 	}
+
 	if r.window.add(copyRequest(item.Request), model); r.window.full() {
 		return r.closeAll(emit)
 	}
+
 	return nil
 }
 
@@ -128,14 +140,18 @@ func (r *rounder) emit(ctx context.Context, c cut) error {
 		if err := r.offload(ctx, msg, proto.ShardObject(c.shard.ID)); err != nil {
 			return err
 		}
+
 		if err := r.pub.publish(ctx, msg); err != nil {
 			return err
 		}
+
 		r.stats.Shards.Add(1)
 	}
+
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	return nil
 }
 
@@ -147,6 +163,7 @@ func (r *rounder) offload(ctx context.Context, msg *nats.Msg, name string) error
 		if err == nil || ctx.Err() != nil || r.cfg.JS.Conn().IsClosed() || errors.Is(err, jetstream.ErrBucketNotFound) {
 			return err
 		}
+
 		r.cfg.Log.Warn().Err(err).Msg("store a big shard; trying on")
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -159,7 +176,9 @@ func (r *rounder) note(ctx context.Context) error {
 	if r.wanted != nil {
 		return nil
 	}
-	if r.point.Shard > 0 && r.m.Publish.FirstSequence+r.point.Shard <= r.pub.stored() && time.Since(r.noted) > r.noteEvery {
+
+	if r.point.Shard > 0 && r.m.Publish.FirstSequence+r.point.Shard <= r.pub.stored() &&
+		time.Since(r.noted) > r.noteEvery {
 		r.noted = time.Now()
 		err := r.runs.Update(ctx, r.m.Run, func(now *proto.Manifest) error {
 			if now.Publish.Round != r.m.Publish.Round {
@@ -171,12 +190,15 @@ func (r *rounder) note(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		r.point = proto.Checkpoint{}
 	}
+
 	if r.point.Shard == 0 && r.clean() {
 		r.point = r.in.Point()
 		r.point.Shard = r.cut.index
 		r.point.Digest = r.digest
 	}
+
 	return nil
 }

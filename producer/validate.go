@@ -48,7 +48,9 @@ var ErrEmpty = errors.New("no requests in the input")
 // Validate reads the whole input and checks each line, in memory that grows only by
 // the 16 bytes of each custom_id's hash. progress, which may be nil, is called from
 // time to time with the requests and bytes read.
-func Validate(ctx context.Context, files []string, s proto.Settings, progress func(requests int, bytes int64)) (proto.Input, Report, error) {
+func Validate(
+	ctx context.Context, files []string, s proto.Settings, progress func(requests int, bytes int64),
+) (proto.Input, Report, error) {
 	in := proto.Input{Models: map[string]int{}}
 	var report Report
 	for _, path := range files {
@@ -58,6 +60,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		}
 		in.Files = append(in.Files, DescribeFile(path, info))
 	}
+
 	sum := sha256.New()
 	counted := &counter{ctx: ctx, w: sum}
 	r, err := NewReader(files, s, counted)
@@ -65,6 +68,7 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		return in, report, err
 	}
 	defer r.Close()
+
 	seen := map[[16]byte]struct{}{}
 	var repeated []uint32
 	var sampling parameters
@@ -76,17 +80,21 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		if err != nil {
 			return in, report, err
 		}
+
 		key := HashID(item.CustomID)
 		if _, ok := seen[key]; ok && item.Err == nil {
 			item.Err = errRepeated
 			item.refuse()
 			repeated = append(repeated, item.Index)
 		}
+
 		if item.Err == nil || s.SkipInvalid { // else nothing will be sent
 			seen[key] = struct{}{}
 		}
+
 		in.Requests++
 		in.Digest.Add(item.Index, item.CustomID, item.Hash())
+
 		if item.Err != nil {
 			report.add(Problem{item.File, item.Line, string(idText(item.CustomID)), item.Err.Error()})
 			if report.Count == MaxBad && !s.SkipInvalid {
@@ -95,10 +103,12 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 		} else {
 			in.Models[item.Model]++
 			if len(in.Models) > MaxModels {
-				return in, report, fmt.Errorf("%s:%d: the input names more than %d models", item.File, item.Line, MaxModels)
+				return in, report, fmt.Errorf("%s:%d: the input names more than %d models",
+					item.File, item.Line, MaxModels)
 			}
 			sampling.count(r.parser.sampling)
 		}
+
 		if in.Requests%4096 == 0 {
 			if err := ctx.Err(); err != nil {
 				return in, report, err
@@ -108,14 +118,17 @@ func Validate(ctx context.Context, files []string, s proto.Settings, progress fu
 			}
 		}
 	}
+
 	if in.Requests == 0 {
 		return in, report, ErrEmpty
 	}
+
 	in.Bytes = counted.n
 	in.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	in.Invalid = report.Count
 	in.DuplicateIDs = proto.FormatIndexes(repeated)
 	in.Parameters = sampling.byName()
+
 	return in, report, nil
 }
 
@@ -169,15 +182,18 @@ func Checksum(ctx context.Context, files []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		_, err = io.Copy(sum, in)
 		in.Close()
 		if err != nil {
 			return "", fmt.Errorf("read %s: %w", path, err)
 		}
+
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
 	}
+
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
@@ -188,8 +204,10 @@ func CheckInput(ctx context.Context, in proto.Input, files []string) error {
 	if err != nil {
 		return fmt.Errorf("check the input: %w", err)
 	}
+
 	if sum != in.SHA256 {
-		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now", proto.ErrInputChanged, in.SHA256, sum)
+		return fmt.Errorf("%w: the SHA-256 of its text began with %.12s, and begins with %.12s now",
+			proto.ErrInputChanged, in.SHA256, sum)
 	}
 
 	return nil

@@ -32,30 +32,38 @@ func requestOf(id, model string) proto.Request {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
+
 	first := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "n") + "broken\r\n" + good("a", "m")
-	second := "\xef\xbb\xbf" + good("c", "m") + "\xef\xbb\xbf" + `{"custom_id":"\u0062","model":"m","messages":[]}` // no line feed; b again
+	// no line feed; b again
+	second := "\xef\xbb\xbf" + good("c", "m") + "\xef\xbb\xbf" + `{"custom_id":"\u0062","model":"m","messages":[]}`
 	files := []string{writeFile(t, "1.jsonl", first), writeFile(t, "2.jsonl", gzipped(t, second))}
 	in, report, err := Validate(t.Context(), files, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	sum := sha256.Sum256([]byte(first + second))
 	want := proto.Input{
 		SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(first + second)),
 		Requests: 6, Invalid: 3, DuplicateIDs: "3,5", Models: map[string]int{"m": 2, "n": 1},
 	}
+
 	want.Digest.Add(0, []byte(`"a"`), requestOf("a", "m").Hash())
 	want.Digest.Add(1, []byte(`"b"`), requestOf("b", "n").Hash())
 	want.Digest.Add(2, []byte(`"request-3"`), proto.Request{CustomID: []byte(`"request-3"`), Refused: "x"}.Hash())
 	want.Digest.Add(3, []byte(`"a"`), proto.Request{CustomID: []byte(`"a"`), Refused: "x"}.Hash())
 	want.Digest.Add(4, []byte(`"c"`), requestOf("c", "m").Hash())
 	want.Digest.Add(5, []byte(`"\u0062"`), proto.Request{CustomID: []byte(`"\u0062"`), Refused: "x"}.Hash())
+
 	if diff := cmp.Diff(want, in, cmpopts.IgnoreFields(proto.Input{}, "Files")); diff != "" {
 		t.Errorf("input (-want +got):\n%s", diff)
 	}
-	if len(in.Files) != 2 || in.Files[0].Path != files[0] || in.Files[0].Bytes != int64(len(first)) || in.Files[1].ModTime.IsZero() {
+
+	if len(in.Files) != 2 || in.Files[0].Path != files[0] || in.Files[0].Bytes != int64(len(first)) ||
+		in.Files[1].ModTime.IsZero() {
 		t.Errorf("files %+v", in.Files)
 	}
+
 	wantReport := Report{Count: 3, Problems: []Problem{
 		{files[0], 4, "request-3", "broken JSON at byte 1: invalid character 'b' at start of value"},
 		{files[0], 5, "a", errRepeated.Error()},
@@ -64,9 +72,11 @@ func TestValidate(t *testing.T) {
 	if diff := cmp.Diff(wantReport, report); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
+
 	if got := report.Problems[1].String(); got != files[0]+":5: a: "+errRepeated.Error() {
 		t.Errorf("a problem is written %q", got)
 	}
+
 	if got, err := Checksum(t.Context(), files); err != nil || got != want.SHA256 {
 		t.Errorf("checksum %s, %v", got, err)
 	}
@@ -74,14 +84,18 @@ func TestValidate(t *testing.T) {
 
 func TestValidateReportsTheFirstProblems(t *testing.T) {
 	t.Parallel()
+
 	file := writeFile(t, "in", strings.Repeat("broken\n", MaxProblems+5)+good("a", "m"))
 	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Problems) != MaxProblems || report.Count != MaxProblems+5 || in.Invalid != MaxProblems+5 || in.Requests != MaxProblems+6 {
+
+	if len(report.Problems) != MaxProblems || report.Count != MaxProblems+5 || in.Invalid != MaxProblems+5 ||
+		in.Requests != MaxProblems+6 {
 		t.Errorf("%d problems listed, %d counted, input %+v", len(report.Problems), report.Count, in)
 	}
+
 	if last := report.Problems[MaxProblems-1]; last.Line != MaxProblems {
 		t.Errorf("the last problem listed is on line %d", last.Line)
 	}
@@ -89,10 +103,12 @@ func TestValidateReportsTheFirstProblems(t *testing.T) {
 
 func TestValidateErrors(t *testing.T) {
 	t.Parallel()
+
 	var models strings.Builder
 	for i := range MaxModels + 1 {
 		models.WriteString(good(fmt.Sprint("id", i), fmt.Sprint("m", i)))
 	}
+
 	for _, tt := range []struct {
 		name string
 		file string
@@ -117,11 +133,13 @@ func TestValidateErrors(t *testing.T) {
 
 func TestValidateLongLines(t *testing.T) {
 	t.Parallel()
+
 	f, err := os.Create(t.TempDir() + "/in")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+
 	long := func(n int64) {
 		fmt.Fprint(f, `{"model":"m","prompt":"`)
 		if _, err := repeatByteTo(f, n); err != nil {
@@ -129,13 +147,16 @@ func TestValidateLongLines(t *testing.T) {
 		}
 		fmt.Fprint(f, "\"}\n")
 	}
+
 	long(50 << 20)
 	long(MaxLine)
 	fmt.Fprint(f, good("a", "m"))
+
 	in, report, err := Validate(t.Context(), []string{f.Name()}, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want := []Problem{{f.Name(), 2, "request-2", "line is longer than 64 MiB"}}
 	if diff := cmp.Diff(want, report.Problems); diff != "" || in.Requests != 3 {
 		t.Errorf("%d requests; problems (-want +got):\n%s", in.Requests, diff)
@@ -144,6 +165,7 @@ func TestValidateLongLines(t *testing.T) {
 
 func TestValidateStops(t *testing.T) {
 	t.Parallel()
+
 	file := writeFile(t, "in", strings.Repeat(`{"prompt":"","model":"m"}`+"\n", 3*4096))
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
@@ -162,10 +184,12 @@ func TestValidateStops(t *testing.T) {
 // A file may have no request in it for as long as it likes.
 func TestValidateStopsBetweenRequests(t *testing.T) {
 	t.Parallel()
+
 	file := writeFile(t, "in.zst", zstded(t, strings.Repeat("\n", 1<<20)+good("a", "m")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if in, _, err := Validate(ctx, []string{file}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) || in.Requests != 0 {
+	if in, _, err := Validate(ctx, []string{file}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) ||
+		in.Requests != 0 {
 		t.Errorf("error %v after %d requests", err, in.Requests)
 	}
 }
@@ -193,6 +217,7 @@ func TestValidatePackedTwice(t *testing.T) {
 // Who goes on at a point reads the same requests as who came there on foot.
 func TestReaderSeek(t *testing.T) {
 	t.Parallel()
+
 	text := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "m") + "broken\n" + good("c", "m")
 	files := []string{writeFile(t, "1", text), writeFile(t, "2", gzipped(t, text)), writeFile(t, "3", zstded(t, text))}
 	newReader := func() *Reader {
@@ -203,6 +228,7 @@ func TestReaderSeek(t *testing.T) {
 		t.Cleanup(r.Close)
 		return r
 	}
+
 	all := func(r *Reader) (got []string) {
 		for {
 			item, err := r.Next()
@@ -212,19 +238,23 @@ func TestReaderSeek(t *testing.T) {
 			got = append(got, fmt.Sprint(item.Index, item.File, item.Line, string(item.CustomID), item.Err))
 		}
 	}
+
 	want := all(newReader())
 	if len(want) != 12 {
 		t.Fatalf("%d requests", len(want))
 	}
+
 	walker := newReader()
 	for i := range 13 {
 		other := newReader()
 		if err := other.Seek(walker.Point()); err != nil {
 			t.Fatal(err)
 		}
+
 		if diff := cmp.Diff(want[i:], all(other), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("from request %d (-want +got):\n%s", i, diff)
 		}
+
 		walker.Next()
 	}
 }
@@ -234,10 +264,15 @@ func BenchmarkValidate(b *testing.B) {
 	var text strings.Builder
 	words := strings.Repeat("some words of a prompt, ", 160)
 	for i := range lines {
-		fmt.Fprintf(&text, `{"custom_id":"id-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"m","temperature":0.7,"max_tokens":256,"seed":%d,"messages":[{"role":"user","content":"%s"}]}}`+"\n", i, i, words)
+		fmt.Fprintf(&text,
+			`{"custom_id":"id-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"m","temperature":0.7,"max_tokens":256,"seed":%d,"messages":[{"role":"user","content":"%s"}]}}`+
+				"\n",
+			i, i, words)
 	}
+
 	file := writeFile(b, "in", text.String())
 	b.SetBytes(int64(text.Len()))
+
 	for b.Loop() {
 		in, report, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil)
 		if err != nil || in.Requests != lines || report.Count != 0 {

@@ -59,12 +59,15 @@ func (w *window) drain(take func(r proto.Request, model string) error) error {
 			bytes.Compare(a.prompt.Text, b.prompt.Text),
 		)
 	})
+
 	for _, p := range w.requests {
 		if err := take(p.Request, p.model); err != nil {
 			return err
 		}
 	}
+
 	clear(w.requests) // the shards hold what is still needed
 	w.requests, w.bytes = w.requests[:0], 0
+
 	return nil
 }

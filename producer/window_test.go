@@ -16,6 +16,7 @@ import (
 
 func TestWindow(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		bodies []string
@@ -44,11 +45,13 @@ func TestWindow(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			w := newWindow(100, 1000)
 			for round := range 2 { // it can be filled again
 				for i, body := range tt.bodies {
 					w.add(proto.Request{Index: uint32(i), Body: []byte(body)}, "m")
 				}
+
 				var got []uint32
 				err := w.drain(func(r proto.Request, model string) error {
 					got = append(got, r.Index)
@@ -60,6 +63,7 @@ func TestWindow(t *testing.T) {
 				if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
 					t.Errorf("round %d: order (-want +got):\n%s%v", round, diff, err)
 				}
+
 				if !w.empty() {
 					t.Error("it is not empty afterwards")
 				}
@@ -70,6 +74,7 @@ func TestWindow(t *testing.T) {
 
 func TestWindowIsFull(t *testing.T) {
 	t.Parallel()
+
 	w := newWindow(2, 100)
 	for _, step := range []struct {
 		bytes int
@@ -78,9 +83,11 @@ func TestWindowIsFull(t *testing.T) {
 		if w.add(proto.Request{Body: make([]byte, step.bytes)}, "m"); w.full() != step.full {
 			t.Errorf("full: %t with %d requests of %d bytes", w.full(), len(w.requests), w.bytes)
 		}
+
 		if !step.full {
 			continue
 		}
+
 		if err := w.drain(func(proto.Request, string) error { return nil }); err != nil || w.full() {
 			t.Errorf("it is still full: %v", err)
 		}
@@ -91,7 +98,8 @@ func TestWindowStopsAtTheFirstError(t *testing.T) {
 	t.Parallel()
 	w := newWindow(100, 1000)
 	w.add(proto.Request{}, "m")
-	if err := w.drain(func(proto.Request, string) error { return io.ErrClosedPipe }); !errors.Is(err, io.ErrClosedPipe) {
+	if err := w.drain(func(proto.Request, string) error { return io.ErrClosedPipe }); !errors.Is(err,
+		io.ErrClosedPipe) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -100,17 +108,28 @@ const smallWindow = 4000 // requests
 
 // grouping cuts an input that begins at a point, and returns the shards, and the places
 // at which publishing could go on.
-func grouping(t *testing.T, file string, s proto.Settings, requests int, from proto.Checkpoint) (shards []proto.Shard, points []proto.Checkpoint) {
+func grouping(
+	t *testing.T, file string, s proto.Settings, requests int, from proto.Checkpoint,
+) (shards []proto.Shard, points []proto.Checkpoint) {
 	t.Helper()
+
 	in, err := NewReader([]string{file}, s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer in.Close()
+
 	if err := in.Seek(from); err != nil {
 		t.Fatal(err)
 	}
-	r := rounder{m: proto.Manifest{Settings: s}, in: in, window: newWindow(smallWindow, 1<<20), cut: newCutter(s, 0, requests-int(from.Index))}
+
+	r := rounder{
+		m:      proto.Manifest{Settings: s},
+		in:     in,
+		window: newWindow(smallWindow, 1<<20),
+		cut:    newCutter(s, 0, requests-int(from.Index)),
+	}
+
 	r.cut.index = from.Shard
 	emit := func(c cut) error {
 		shards = append(shards, c.shard)
@@ -127,15 +146,18 @@ func grouping(t *testing.T, file string, s proto.Settings, requests int, from pr
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if r.clean() {
 			point := in.Point()
 			point.Shard = r.cut.index
 			points = append(points, point)
 		}
 	}
+
 	if err := r.closeAll(emit); err != nil {
 		t.Fatal(err)
 	}
+
 	return shards, points
 }
 
@@ -143,6 +165,7 @@ func grouping(t *testing.T, file string, s proto.Settings, requests int, from pr
 // is once, beside those that begin alike.
 func TestGroupByPrefix(t *testing.T) {
 	t.Parallel()
+
 	const beginnings = 50
 	requests := 2*smallWindow + 1000
 	var text strings.Builder
@@ -150,6 +173,7 @@ func TestGroupByPrefix(t *testing.T) {
 	for i := range requests {
 		fmt.Fprintf(&text, `{"model":"m","prompt":"%d: %d"}`+"\n", random.IntN(beginnings), i)
 	}
+
 	file := writeFile(t, "in", text.String())
 	s := proto.Settings{ShardSize: 32, ShardBytes: 64 << 10, Capacity: 4, GroupByPrefix: true}
 
@@ -161,24 +185,31 @@ func TestGroupByPrefix(t *testing.T) {
 			if !seen.CheckedAdd(r.Index) {
 				t.Fatalf("request %d is in two shards", r.Index)
 			}
+
 			if i > 0 && r.Index <= shard.Requests[i-1].Index {
 				t.Fatalf("shard %s does not ascend", shard.ID)
 			}
+
 			beginning, _, _ := strings.Cut(string(r.Body), ": ")
 			here[beginning] = true
 		}
+
 		kinds += len(here)
 	}
+
 	if int(seen.GetCardinality()) != requests {
 		t.Errorf("%d requests of %d are in shards", seen.GetCardinality(), requests)
 	}
+
 	// Each shard begins one, and each of a window's beginnings begins in one.
 	if most := len(shards) + 3*beginnings; kinds > most {
 		t.Errorf("shards hold %d beginnings, want %d at most", kinds, most)
 	}
+
 	if len(points) != 2 {
 		t.Fatalf("%d places to go on from, want one after each full window", len(points))
 	}
+
 	for _, point := range points {
 		rest, _ := grouping(t, file, s, requests, point)
 		if diff := cmp.Diff(outline(shards[point.Shard:]), outline(rest)); diff != "" {

@@ -47,22 +47,29 @@ func WriteAccounts(w io.Writer, password func(user string) string) error {
 		if len(p.Deny) > 0 {
 			fmt.Fprintf(&roles, ", deny: %s", quoteList(p.Deny))
 		}
+
 		fmt.Fprintf(&roles, " }\n      subscribe: { allow: %s }\n    } } ]\n", quoteList(p.Subscribe))
-		fmt.Fprintf(&roles, "    limits: { max_connections: %d, max_subscriptions: %d }\n    imports: [\n", role.maxConnections(), maxSubscriptions)
+		fmt.Fprintf(&roles, "    limits: { max_connections: %d, max_subscriptions: %d }\n    imports: [\n",
+			role.maxConnections(), maxSubscriptions)
+
 		for _, subject := range p.Publish {
 			fmt.Fprintf(&roles, "      { service: { account: %s, subject: %q } }\n", OwnerAccount, subject)
 			services[subject] = append(services[subject], role.Account())
 		}
+
 		for _, subject := range p.Import {
 			fmt.Fprintf(&roles, "      { stream: { account: %s, subject: %q } }\n", OwnerAccount, subject)
 			streams[subject] = append(streams[subject], role.Account())
 		}
+
 		fmt.Fprintf(&roles, "    ]\n  }\n")
 	}
+
 	var b strings.Builder
 	fmt.Fprintf(&b, "accounts {\n  %s {\n    jetstream: enabled\n", OwnerAccount)
 	fmt.Fprintf(&b, "    # for promptmill run and serve, which do all that the others do\n")
 	fmt.Fprintf(&b, "    users: [ { user: %s, password: %s } ]\n    exports: [\n", Owner, password(Owner))
+
 	for _, subject := range slices.Sorted(maps.Keys(services)) {
 		fmt.Fprintf(&b, "      { service: %q, accounts: [ %s ]", subject, strings.Join(services[subject], ", "))
 		if severalAnswers(subject) {
@@ -70,11 +77,14 @@ func WriteAccounts(w io.Writer, password func(user string) string) error {
 		}
 		fmt.Fprintf(&b, " }\n")
 	}
+
 	for _, subject := range slices.Sorted(maps.Keys(streams)) {
 		fmt.Fprintf(&b, "      { stream: %q, accounts: [ %s ] }\n", subject, strings.Join(streams[subject], ", "))
 	}
+
 	fmt.Fprintf(&b, "    ]\n  }\n%s}\n", roles.String())
 	_, err := io.WriteString(w, b.String())
+
 	return err
 }
 

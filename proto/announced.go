@@ -34,20 +34,25 @@ func ReadWorker(key string, value []byte) (WorkerInfo, error) {
 	if len(value) > maxAnnouncement {
 		return WorkerInfo{}, NewFieldError("announcement", "%d bytes", len(value))
 	}
+
 	if err := json.Unmarshal(value, &w); err != nil {
 		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", Excerpt(key), ErrFormat, err)
 	}
+
 	if err := w.check(key); err != nil {
 		return WorkerInfo{}, fmt.Errorf("announcement %s: %w", Excerpt(key), err)
 	}
+
 	return w, nil
 }
 
 func (w WorkerInfo) check(key string) error {
-	texts := slices.Concat([]string{w.Host, w.Version, w.Server, w.Flavour, w.ServerVersion, w.Problem, w.DefaultModel}, w.Models)
+	texts := slices.Concat([]string{w.Host, w.Version, w.Server, w.Flavour, w.ServerVersion, w.Problem, w.DefaultModel},
+		w.Models)
 	for _, card := range w.GPU {
 		texts = append(texts, card.Name, card.UUID)
 	}
+
 	switch {
 	case key != w.Key():
 		return NewFieldError("id", "%q", Excerpt(w.ID))
@@ -70,21 +75,25 @@ func (w WorkerInfo) check(key string) error {
 	}
 
 	for run, share := range w.Runs {
-		if CheckRunID(run) != nil || share.Requests < 0 || share.Redeliveries < 0 || !isAmount(share.EnergyJoules, maxJoules) {
+		if CheckRunID(run) != nil || share.Requests < 0 || share.Redeliveries < 0 ||
+			!isAmount(share.EnergyJoules, maxJoules) {
 			return NewFieldError("runs", "%d requests of run %q", share.Requests, Excerpt(run))
 		}
 	}
+
 	for _, card := range w.GPU {
 		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
 			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
 			return NewFieldError("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
 		}
 	}
+
 	for model, length := range w.ContextLength {
 		if length < 0 {
 			return NewFieldError("context_length", "%d, of %q", length, Excerpt(model))
 		}
 	}
+
 	return nil
 }
 
@@ -97,9 +106,12 @@ func ReadCollector(value []byte) (CollectorInfo, error) {
 	if err := json.Unmarshal(value, &c); err != nil {
 		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
 	}
+
 	if len(c.Host) > maxText || len(c.Output) > maxText || c == (CollectorInfo{}) {
-		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w", NewFieldError("output", "%q", Excerpt(c.String())))
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w",
+			NewFieldError("output", "%q", Excerpt(c.String())))
 	}
+
 	return c, nil
 }
 
@@ -121,11 +133,14 @@ func Labels(n int, of func(i int) (name, id string)) []string {
 		if count[name] < 2 || id == "" {
 			continue
 		}
+
 		if begin := id[:min(short, len(id))]; begins[name+"\x00"+begin] == 1 {
 			id = begin
 		}
+
 		labels[i] = name + " (" + id + ")"
 	}
+
 	return labels
 }
 

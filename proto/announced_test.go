@@ -10,6 +10,7 @@ import (
 
 func TestReadWorker(t *testing.T) {
 	t.Parallel()
+
 	const good = `{"id":"abcd2345","name":"gpu1","host":"h","models":["m"],"slots":4,"concurrency":8,"in_flight":3,"done":5,"requests_per_second":1.5,"latency_seconds":2,
 		"gpu":[{"index":0,"name":"H200","uuid":"GPU-1","memory_bytes":1,"energy_joules":5}],"runs":{"r":{"requests":5,"energy_joules":4}},"context_length":{"m":4096}}`
 	for _, tt := range []struct{ name, old, new string }{
@@ -37,18 +38,24 @@ func TestReadWorker(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			if w, err := ReadWorker("worker.abcd2345", []byte(good)); err != nil || w.Name != "gpu1" {
 				t.Fatalf("ReadWorker = %+v, %v", w, err)
 			}
-			if w, err := ReadWorker("worker.abcd2345", []byte(strings.Replace(good, tt.old, tt.new, 1))); !errors.Is(err, ErrFormat) {
+
+			if w, err := ReadWorker(
+				"worker.abcd2345", []byte(strings.Replace(good, tt.old, tt.new, 1)),
+			); !errors.Is(err, ErrFormat) {
 				t.Errorf("ReadWorker = %+v, %v; want ErrFormat", w, err)
 			}
 		})
 	}
+
 	// One without an id is known by its name.
 	if _, err := ReadWorker("worker.gpu-1", []byte(`{"name":"gpu 1"}`)); err != nil {
 		t.Errorf("ReadWorker: %v", err)
 	}
+
 	if _, err := ReadWorker("worker.gpu2", []byte(`{"name":"gpu1"}`)); !errors.Is(err, ErrFormat) {
 		t.Errorf("under the name of another: %v", err)
 	}
@@ -56,7 +63,10 @@ func TestReadWorker(t *testing.T) {
 
 // Whatever is announced, sums can be made of it.
 func FuzzReadWorker(f *testing.F) {
-	f.Add("worker.a", []byte(`{"id":"a","name":"gpu1","concurrency":8,"gpu":[{"index":0}],"runs":{"r":{"requests":5}}}`))
+	f.Add("worker.a", []byte(
+		`{"id":"a","name":"gpu1","concurrency":8,"gpu":[{"index":0}],"runs":{"r":{"requests":5}}}`,
+	))
+
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		w, err := ReadWorker(key, value)
 		if err != nil {
@@ -65,9 +75,12 @@ func FuzzReadWorker(f *testing.F) {
 			}
 			return
 		}
-		if w.Key() != key || w.Slots < 0 || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) || len(w.Name) > MaxWorkerName {
+
+		if w.Key() != key || w.Slots < 0 || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) ||
+			len(w.Name) > MaxWorkerName {
 			t.Fatalf("ReadWorker = %+v", w)
 		}
+
 		if _, err := json.Marshal(w); err != nil {
 			t.Fatal(err)
 		}
@@ -85,14 +98,23 @@ func FuzzReadCollector(f *testing.F) {
 
 func TestLabels(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name  string
 		pairs [][2]string
 		want  []string
 	}{
 		{"names of their own", [][2]string{{"a", "k3x9aaaa"}, {"b", "k3x9bbbb"}}, []string{"a", "b"}},
-		{"two of one name", [][2]string{{"a", "k3x9aaaa"}, {"b", "y"}, {"a", "m2p4bbbb"}}, []string{"a (k3x9)", "b", "a (m2p4)"}},
-		{"ids that begin alike", [][2]string{{"a", "k3x9aaaa"}, {"a", "k3x9bbbb"}, {"a", "m2p4bbbb"}}, []string{"a (k3x9aaaa)", "a (k3x9bbbb)", "a (m2p4)"}},
+		{"two of one name", [][2]string{
+			{"a", "k3x9aaaa"},
+			{"b", "y"},
+			{"a", "m2p4bbbb"},
+		}, []string{"a (k3x9)", "b", "a (m2p4)"}},
+		{"ids that begin alike", [][2]string{
+			{"a", "k3x9aaaa"},
+			{"a", "k3x9bbbb"},
+			{"a", "m2p4bbbb"},
+		}, []string{"a (k3x9aaaa)", "a (k3x9bbbb)", "a (m2p4)"}},
 		{"one without an id", [][2]string{{"a", ""}, {"a", "m2p4bbbb"}}, []string{"a", "a (m2p4)"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -42,10 +42,12 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 	if err := b.checkShard(ResultsSubject(b.Run, h.Get(HeaderShard)), subject, h); err != nil {
 		return Batch{}, err
 	}
+
 	id, seqs, err := batchHeader(h, MaxShardSize)
 	if err != nil {
 		return Batch{}, &FieldError{Field: HeaderIndexes, Why: err.Error()}
 	}
+
 	batch := Batch{
 		Shard:   id,
 		Indexes: seqs,
@@ -69,9 +71,11 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 	if name, ok := strings.CutPrefix(batch.Object, "results-"+id+"-"); batch.Object != "" && (!ok || !IsToken(name)) {
 		return Batch{}, NewFieldError(HeaderObject, "%q is no object of results of shard %s", Excerpt(batch.Object), id)
 	}
+
 	if batch.Source != "" && batch.Source != ShardObject(id) {
 		return Batch{}, NewFieldError(HeaderSource, "%q is not the object of shard %s", Excerpt(batch.Source), id)
 	}
+
 	return batch, nil
 }
 
@@ -79,11 +83,14 @@ func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
 // the headers against what only a server adds.
 func (b Bounds) checkShard(want, subject string, h nats.Header) error {
 	if IsServerReply(h) {
-		return NewFieldError("headers", "it has a header that only a NATS server adds: a stored message was redirected to this subject")
+		return NewFieldError("headers",
+			"it has a header that only a NATS server adds: a stored message was redirected to this subject")
 	}
+
 	if subject != want {
 		return NewFieldError("subject", "%q, and its headers say %q", Excerpt(subject), Excerpt(want))
 	}
+
 	return nil
 }
 
@@ -148,6 +155,7 @@ func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
 	case b.Ending != (l.ErrorCode == CodeCancelled || l.ErrorCode == CodeExpired):
 		return l, NewFieldError("error.code", "%q on shard %s, of request %d", Excerpt(l.ErrorCode), b.Shard, seq)
 	}
+
 	return l, nil
 }
 
@@ -189,11 +197,13 @@ func isNumber(text string) bool {
 	if text == "" || len(text) > 19 || text[0] == '0' && len(text) > 1 {
 		return false
 	}
+
 	for _, c := range []byte(text) {
 		if c < '0' || c > '9' {
 			return false
 		}
 	}
+
 	return true
 }
 

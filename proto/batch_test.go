@@ -13,8 +13,17 @@ import (
 func batchOf(seqs ...uint32) *nats.Msg {
 	var lines []byte
 	for _, seq := range seqs {
-		lines = AppendResult(lines, Result{Run: "r", Index: seq, CustomID: []byte(`"c"`), Status: 200, Body: []byte(`{}`), Worker: "w", Attempts: 1})
+		lines = AppendResult(lines, Result{
+			Run:      "r",
+			Index:    seq,
+			CustomID: []byte(`"c"`),
+			Status:   200,
+			Body:     []byte(`{}`),
+			Worker:   "w",
+			Attempts: 1,
+		})
 	}
+
 	return EncodeResults("r", "0-1", seqs, lines)
 }
 
@@ -26,6 +35,7 @@ var runOf100 = Bounds{Run: "r", Requests: 100}
 
 func TestBatchHeaders(t *testing.T) {
 	t.Parallel()
+
 	upTo := func(n uint32) (seqs []uint32) {
 		for seq := range n {
 			seqs = append(seqs, seq)
@@ -43,15 +53,21 @@ func TestBatchHeaders(t *testing.T) {
 		{"the last request", batchOf(99), nil, ""},
 		{"in an object of the shard", batchOf(3), set(HeaderObject, "results-0-1-abc"), ""},
 		{"of a shard that came as an object", batchOf(3), set(HeaderSource, "work-0-1"), ""},
-		{"lines of an ending", batchOf(upTo(100)...), func(m *nats.Msg) { m.Subject = "pm.r.results.cancelled-1"; m.Header.Set(HeaderShard, "cancelled-1") }, ""},
+		{"lines of an ending", batchOf(upTo(100)...),
+			func(m *nats.Msg) { m.Subject = "pm.r.results.cancelled-1"; m.Header.Set(HeaderShard, "cancelled-1") }, ""},
 
 		{"another version", batchOf(3), set(HeaderVersion, "3"), HeaderIndexes},
 		{"a subject of another run", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.s.results.0-1" }, "subject"},
 		{"a subject of another shard", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.0-2" }, "subject"},
 		{"no shard", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderShard) }, "subject"},
-		{"a shard that is a word", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.x"; m.Header.Set(HeaderShard, "x") }, HeaderShard},
-		{"a shard's id in another form", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.0-01"; m.Header.Set(HeaderShard, "0-01") }, HeaderShard},
-		{"an ending that is none", batchOf(3), func(m *nats.Msg) { m.Subject = "pm.r.results.failed-1"; m.Header.Set(HeaderShard, "failed-1") }, HeaderShard},
+		{"a shard that is a word", batchOf(3),
+			func(m *nats.Msg) { m.Subject = "pm.r.results.x"; m.Header.Set(HeaderShard, "x") }, HeaderShard},
+		{"a shard's id in another form", batchOf(3),
+			func(m *nats.Msg) { m.Subject = "pm.r.results.0-01"; m.Header.Set(HeaderShard, "0-01") }, HeaderShard},
+		{"an ending that is none", batchOf(3), func(m *nats.Msg) {
+			m.Subject = "pm.r.results.failed-1"
+			m.Header.Set(HeaderShard, "failed-1")
+		}, HeaderShard},
 		{"no numbers", batchOf(3), func(m *nats.Msg) { m.Header.Del(HeaderIndexes) }, HeaderIndexes},
 		{"numbers that descend", batchOf(3), set(HeaderIndexes, "7,3"), HeaderIndexes},
 		{"a number twice", batchOf(3), set(HeaderIndexes, "3,3"), HeaderIndexes},
@@ -68,12 +84,15 @@ func TestBatchHeaders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			if tt.change != nil {
 				tt.change(tt.msg)
 			}
+
 			batch, err := runOf100.Batch(tt.msg.Subject, tt.msg.Header)
 			if tt.field == "" && err == nil {
-				if batch.Shard != tt.msg.Header.Get(HeaderShard) || FormatIndexes(batch.Indexes) != tt.msg.Header.Get(HeaderIndexes) {
+				if batch.Shard != tt.msg.Header.Get(HeaderShard) ||
+					FormatIndexes(batch.Indexes) != tt.msg.Header.Get(HeaderIndexes) {
 					t.Errorf("Batch = %+v", batch)
 				}
 				return
@@ -87,10 +106,12 @@ func TestBatchHeaders(t *testing.T) {
 
 func TestBatchLines(t *testing.T) {
 	t.Parallel()
+
 	const good = `{"id":"batch_req_r_7","custom_id":"a","response":{"status_code":200,"request_id":"x","body":{}},"error":null,"promptmill":{"index":7,"request_hash":"00000000000000ff","worker":"w","attempts":1}}`
 	for _, tt := range []struct{ name, old, new, field string }{
 		{"as it should be", "", "", ""},
-		{"an error without an answer", `{"status_code":200,"request_id":"x","body":{}},"error":null`, `null,"error":{"code":"timeout","message":""}`, ""},
+		{"an error without an answer", `{"status_code":200,"request_id":"x","body":{}},"error":null`,
+			`null,"error":{"code":"timeout","message":""}`, ""},
 		{"an answer that does not count", `"error":null`, `"error":{"code":"schema_mismatch","message":""}`, ""},
 		{"a refusal", "200", "400", ""},
 
@@ -111,19 +132,23 @@ func TestBatchLines(t *testing.T) {
 		{"a hash that is none", `"00000000000000ff"`, `"ff"`, "promptmill.request_hash"},
 		{"attempts without end", `"attempts":1`, `"attempts":9000000000000000000`, "promptmill.attempts"},
 		{"a name without end", `"w"`, `"` + strings.Repeat("w", 300) + `"`, "promptmill.worker"},
-		{"cancelled by a worker", `{"status_code":200,"request_id":"x","body":{}},"error":null`, `null,"error":{"code":"batch_cancelled","message":""}`, "error.code"},
+		{"cancelled by a worker", `{"status_code":200,"request_id":"x","body":{}},"error":null`,
+			`null,"error":{"code":"batch_cancelled","message":""}`, "error.code"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			batch, err := runOf100.Batch("pm.r.results.0-1", batchOf(7).Header)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			line := strings.Replace(good, tt.old, tt.new, 1) + "\n"
 			lines, err := batch.Lines([]byte(line))
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			l, err := batch.Line(new(Scanner), 0, lines[0])
 			if tt.field == "" && err == nil && l.Index == 7 {
 				return
@@ -138,7 +163,10 @@ func TestBatchLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, payload := range []string{"", "\n", good + "\n", good + "\n" + good, good + "\n" + good + "\n" + good + "\n"} {
+
+	for _, payload := range []string{
+		"", "\n", good + "\n", good + "\n" + good, good + "\n" + good + "\n" + good + "\n",
+	} {
 		if _, err := batch.Lines([]byte(payload)); ErrorField(err) != "lines" {
 			t.Errorf("lines of %d bytes: %v", len(payload), err)
 		}
@@ -148,6 +176,7 @@ func TestBatchLines(t *testing.T) {
 // Lines of an ending say that their requests were not executed, and nothing else.
 func TestBatchOfAnEnding(t *testing.T) {
 	t.Parallel()
+
 	for code, fits := range map[string]bool{CodeCancelled: true, CodeExpired: true, CodeTimeout: false} {
 		line := AppendResult(nil, Result{Run: "r", Index: 7, CustomID: []byte(`"c"`), Err: &ResultError{Code: code}})
 		msg := EncodeResults("r", EndingShard(StateExpired, 1), []uint32{7}, line)
@@ -155,6 +184,7 @@ func TestBatchOfAnEnding(t *testing.T) {
 		if err != nil || !batch.Ending {
 			t.Fatalf("Batch = %+v, %v", batch, err)
 		}
+
 		if _, err := batch.Line(new(Scanner), 0, msg.Data); (err == nil) != fits {
 			t.Errorf("a line with the code %s: %v", code, err)
 		}
@@ -163,14 +193,18 @@ func TestBatchOfAnEnding(t *testing.T) {
 
 func TestBoundsShard(t *testing.T) {
 	t.Parallel()
+
 	shard := func(requests ...Request) *nats.Msg {
 		return EncodeShard("r", "m", Shard{ID: "0-1", Requests: requests})
 	}
+
 	request := func(seq uint32) Request {
 		return Request{Index: seq, CustomID: []byte(`"c"`), URL: "/v1/completions", Body: []byte(`{}`)}
 	}
+
 	elsewhere := request(3)
 	elsewhere.URL = "/admin"
+
 	for _, tt := range []struct {
 		name   string
 		msg    *nats.Msg
@@ -193,9 +227,11 @@ func TestBoundsShard(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			if tt.change != nil {
 				tt.change(tt.msg)
 			}
+
 			s, err := runOf100.Shard("m", tt.msg.Subject, tt.msg.Header, tt.msg.Data)
 			if tt.fits != (err == nil) || err != nil && !errors.Is(err, ErrFormat) {
 				t.Errorf("Shard = %+v, %v", s, err)
@@ -206,6 +242,7 @@ func TestBoundsShard(t *testing.T) {
 
 func TestBoundsMark(t *testing.T) {
 	t.Parallel()
+
 	requests := []Request{{Index: 3}, {Index: 7}}
 	for _, tt := range []struct {
 		name   string
@@ -227,11 +264,14 @@ func TestBoundsMark(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			msg := EncodeDeliveryNote("r", "0-1", DeliveryNote{Isolated: 3})
 			msg.Header.Set(HeaderDelivery, tt.mark)
+
 			if tt.change != nil {
 				tt.change(msg)
 			}
+
 			m, err := runOf100.DeliveryNote("0-1", msg.Subject, msg.Header, requests)
 			if tt.fits != (err == nil) || err != nil && !errors.Is(err, ErrFormat) {
 				t.Errorf("Mark = %+v, %v", m, err)
@@ -242,6 +282,7 @@ func TestBoundsMark(t *testing.T) {
 
 func TestDropped(t *testing.T) {
 	t.Parallel()
+
 	var d Dropped
 	var first []string
 	for _, one := range [][2]string{{"id", "a"}, {"id", "a"}, {"id", "b"}, {"subject", "a"}, {"id", "a"}} {
@@ -249,6 +290,7 @@ func TestDropped(t *testing.T) {
 			first = append(first, one[0]+one[1])
 		}
 	}
+
 	if want := []string{"ida", "idb", "subjecta"}; !slices.Equal(first, want) || d.Count() != 5 {
 		t.Errorf("%d were dropped, logged %v, want %v", d.Count(), first, want)
 	}
@@ -259,9 +301,17 @@ func FuzzBatch(f *testing.F) {
 	for _, msg := range []*nats.Msg{batchOf(7), batchOf(3, 7)} {
 		f.Add(msg.Subject, msg.Header.Get(HeaderShard), msg.Header.Get(HeaderIndexes), "", "", msg.Data)
 	}
+
 	f.Add("pm.r.results.cancelled-1", "cancelled-1", "0-99", "results-cancelled-1-x", "work-0-1", []byte("{}\n"))
 	f.Fuzz(func(t *testing.T, subject, shard, seqs, object, source string, payload []byte) {
-		h := nats.Header{HeaderVersion: {Version}, HeaderShard: {shard}, HeaderIndexes: {seqs}, HeaderObject: {object}, HeaderSource: {source}}
+		h := nats.Header{
+			HeaderVersion: {Version},
+			HeaderShard:   {shard},
+			HeaderIndexes: {seqs},
+			HeaderObject:  {object},
+			HeaderSource:  {source},
+		}
+
 		batch, err := runOf100.Batch(subject, h)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
@@ -269,13 +319,16 @@ func FuzzBatch(f *testing.F) {
 			}
 			return
 		}
+
 		if subject != "pm.r.results."+shard || len(batch.Indexes) == 0 || batch.Indexes[len(batch.Indexes)-1] > 99 {
 			t.Fatalf("Batch = %+v on %s", batch, subject)
 		}
+
 		lines, err := batch.Lines(payload)
 		if err != nil {
 			return
 		}
+
 		for i, line := range lines {
 			l, err := batch.Line(new(Scanner), i, line)
 			if err == nil && l.Index != int64(batch.Indexes[i]) {
@@ -287,7 +340,8 @@ func FuzzBatch(f *testing.F) {
 
 // What a manifest of anybody says can be worked with, or is refused.
 func FuzzParseManifest(f *testing.F) {
-	f.Add("r", []byte(`{"schema":3,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))
+	f.Add("r",
+		[]byte(`{"schema":3,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))
 	f.Add("r", []byte(`{"schema":3,"run":"r","state":"paused","policy":{"keep_seconds":-1}}`))
 	f.Fuzz(func(t *testing.T, key string, data []byte) {
 		m, err := ParseManifest(key, data)
@@ -297,6 +351,7 @@ func FuzzParseManifest(f *testing.F) {
 			}
 			return
 		}
+
 		if m.Run != key || CheckRunID(m.Run) != nil || m.Input.Requests < 0 || m.Policy.KeepSeconds < 0 {
 			t.Fatalf("ParseManifest = %+v under %q", m, key)
 		}
@@ -305,6 +360,7 @@ func FuzzParseManifest(f *testing.F) {
 
 func TestParseManifestBounds(t *testing.T) {
 	t.Parallel()
+
 	const good = `{"schema":3,"run":"r","state":"in_progress","policy":{"keep_seconds":60},"input":{"requests":3,"bytes":9,"models":{"m":3}},"settings":{"shard_size":32},"publish":{"round":1,"missing":"missing-1-x"}}`
 	for _, tt := range []struct{ name, old, new string }{
 		{"under another key", `"run":"r"`, `"run":"s"`},
@@ -319,10 +375,13 @@ func TestParseManifestBounds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			if _, err := ParseManifest("r", []byte(good)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ParseManifest("r", []byte(strings.Replace(good, tt.old, tt.new, 1))); !errors.Is(err, ErrFormat) {
+
+			if _, err := ParseManifest("r", []byte(strings.Replace(good, tt.old, tt.new, 1))); !errors.Is(err,
+				ErrFormat) {
 				t.Errorf("ParseManifest: %v, want ErrFormat", err)
 			}
 		})

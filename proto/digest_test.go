@@ -10,13 +10,23 @@ import (
 // one is of the xxhash package for Python.
 func TestRequestHash(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name    string
 		request Request
 		want    string
 	}{
-		{"a request", Request{CustomID: []byte(`"a"`), URL: "/v1/completions", Body: []byte(`{"model":"m","prompt":"hi"}`)}, "442a010c92852ad6"},
-		{"its number does not matter", Request{Index: 7, CustomID: []byte(`"a"`), URL: "/v1/completions", Body: []byte(`{"model":"m","prompt":"hi"}`)}, "442a010c92852ad6"},
+		{"a request", Request{
+			CustomID: []byte(`"a"`),
+			URL:      "/v1/completions",
+			Body:     []byte(`{"model":"m","prompt":"hi"}`),
+		}, "442a010c92852ad6"},
+		{"its number does not matter", Request{
+			Index:    7,
+			CustomID: []byte(`"a"`),
+			URL:      "/v1/completions",
+			Body:     []byte(`{"model":"m","prompt":"hi"}`),
+		}, "442a010c92852ad6"},
 		{"a refused one", Request{CustomID: []byte(`"a"`), Refused: "a reason"}, "5271bc5453102389"},
 		{"refused for another reason", Request{CustomID: []byte(`"a"`), Refused: "another"}, "5271bc5453102389"},
 	} {
@@ -35,11 +45,13 @@ func TestRequestHash(t *testing.T) {
 
 func TestDigest(t *testing.T) {
 	t.Parallel()
+
 	type request struct {
 		seq  uint32
 		id   string
 		hash uint64
 	}
+
 	requests := []request{{0, `"a"`, 1}, {1, `"b"`, 2}, {2, `"\u00e9"`, 3}}
 	sum := func(list ...request) (d Digest) {
 		for _, r := range list {
@@ -47,6 +59,7 @@ func TestDigest(t *testing.T) {
 		}
 		return d
 	}
+
 	want := sum(requests...)
 
 	shuffled := append([]request(nil), requests...)
@@ -54,6 +67,7 @@ func TestDigest(t *testing.T) {
 	if got := sum(shuffled...); got != want {
 		t.Errorf("in another order: %s, want %s", got, want)
 	}
+
 	if got := sum(requests[0], requests[1], request{2, `"é"`, 3}); got != want {
 		t.Errorf("in another spelling: %s, want %s", got, want)
 	}
@@ -75,10 +89,12 @@ func TestDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var read Digest
 	if err := json.Unmarshal(text, &read); err != nil || read != want {
 		t.Errorf("%s is read as %s (%v)", text, read, err)
 	}
+
 	for _, bad := range []string{`"0"`, `"00000000000000zz"`, `""`, `"+123456789abcdef"`} {
 		if err := json.Unmarshal([]byte(bad), &read); err == nil {
 			t.Errorf("%s is taken for a digest", bad)

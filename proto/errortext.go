@@ -11,10 +11,10 @@ import (
 // maxErrorText is the longest text that [ErrorText] gives, in bytes.
 const maxErrorText = 200
 
-// ErrorText is what a model server says in an answer that is an error, for people: the
-// message in it or, where it is no JSON of a known form, the title of a page or its first line. It is one line
-// without control characters. Known are OpenAI's {"error": {"message": ...}} (also vLLM,
-// SGLang, llama.cpp), {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and
+// ErrorText is what a model server says in an answer that is an error, for people: the message
+// in it or, where it is no JSON of a known form, the title of a page or its first line. It is
+// one line without control characters. Known are OpenAI's {"error": {"message": ...}} (also
+// vLLM, SGLang, llama.cpp), {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and
 // {"message": "..."}.
 func ErrorText(body []byte) string {
 	text := strings.TrimSpace(findMessage(bytes.TrimSpace(body), 0))
@@ -48,6 +48,7 @@ func findMessage(body []byte, depth int) string {
 	case json.Unmarshal(body, &list) == nil && len(list) > 0:
 		return findMessage(list[0], depth+1)
 	}
+
 	return string(body)
 }
 

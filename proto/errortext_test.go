@@ -8,6 +8,7 @@ import (
 
 func TestErrorText(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, body, want string }{
 		{"OpenAI", `{"error":{"message":"bad key","type":"x","code":401}}`, "bad key"},
 		{"Ollama", `{"error":"model \"x\" not found"}`, `model "x" not found`},
@@ -39,7 +40,8 @@ func FuzzErrorText(f *testing.F) {
 	f.Add([]byte("<title>\x1b[2J</title>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		text := ErrorText(body)
-		if len(text) > maxErrorText+3 || !utf8.ValidString(text) || Printable(text) != text || strings.Contains(text, "\n") {
+		if len(text) > maxErrorText+3 || !utf8.ValidString(text) || Printable(text) != text ||
+			strings.Contains(text, "\n") {
 			t.Errorf("%q of %q", text, body)
 		}
 	})

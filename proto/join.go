@@ -54,17 +54,21 @@ func ParseJoin(text string) (Join, error) {
 	if !ok {
 		return Join{}, fmt.Errorf("%w: it does not begin with %q", ErrJoin, joinPrefix)
 	}
+
 	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
 	if err != nil || len(b) < 1+TokenSize+sha256.Size+4 {
 		return Join{}, fmt.Errorf("%w: a part of it is missing", ErrJoin)
 	}
+
 	b, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
 	if crc32.ChecksumIEEE(b) != sum {
 		return Join{}, fmt.Errorf("%w: it is damaged, or a part of it is missing", ErrJoin)
 	}
+
 	if int(b[0]) >= len(Roles()) {
 		return Join{}, fmt.Errorf("%w: it is of a newer version of promptmill", ErrJoin)
 	}
+
 	j := Join{Role: Roles()[b[0]]}
 	b = b[1:]
 	b = b[copy(j.Token[:], b):]
@@ -72,6 +76,8 @@ func ParseJoin(text string) (Join, error) {
 	if len(b) == 0 {
 		return Join{}, fmt.Errorf("%w: there is no address in it", ErrJoin)
 	}
+
 	j.Addresses = strings.Split(string(b), ",")
+
 	return j, nil
 }

@@ -20,9 +20,11 @@ func join(role proto.Role, addresses ...string) proto.Join {
 	for i := range j.Token {
 		j.Token[i] = byte(255 - i)
 	}
+
 	for i := range j.Fingerprint {
 		j.Fingerprint[i] = byte(3 * i)
 	}
+
 	return j
 }
 
@@ -34,6 +36,7 @@ func seal(body []byte) string {
 
 func TestJoinRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	// What a double click selects whole, and no shell touches.
 	word := regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 	for _, role := range proto.Roles() {
@@ -47,13 +50,16 @@ func TestJoinRoundTrip(t *testing.T) {
 			if !word.MatchString(text) {
 				t.Errorf("%q is no word", text)
 			}
+
 			got, err := proto.ParseJoin(text)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%q (-want +got):\n%s", text, diff)
 			}
+
 			if got.User() != string(role) || got.Password() != want.Password() {
 				t.Errorf("user %q, password %q", got.User(), got.Password())
 			}
@@ -64,6 +70,7 @@ func TestJoinRoundTrip(t *testing.T) {
 // What users of other languages rely on.
 func TestJoinForm(t *testing.T) {
 	t.Parallel()
+
 	j := join(proto.RoleWorker, "a:1", "b:2")
 	body := append([]byte{1}, j.Token[:]...)
 	body = append(body, j.Fingerprint[:]...)
@@ -75,6 +82,7 @@ func TestJoinForm(t *testing.T) {
 
 func TestParseJoinWhiteSpace(t *testing.T) {
 	t.Parallel()
+
 	want := join(proto.RoleReader, "h:4222")
 	for _, tt := range []struct{ name, before, after string }{
 		{"a file's line feed", "", "\n"},
@@ -83,10 +91,12 @@ func TestParseJoinWhiteSpace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			got, err := proto.ParseJoin(tt.before + want.String() + tt.after)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("join (-want +got):\n%s", diff)
 			}
@@ -96,11 +106,13 @@ func TestParseJoinWhiteSpace(t *testing.T) {
 
 func TestParseJoinErrors(t *testing.T) {
 	t.Parallel()
+
 	good := join(proto.RoleWorker, "h:4222").String()
 	body, err := base64.RawURLEncoding.DecodeString(good[len("pm1_"):])
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	body = body[:len(body)-4]
 	newer := append([]byte{byte(len(proto.Roles()))}, body[1:]...)
 	for _, tt := range []struct{ name, text, want string }{
@@ -128,6 +140,7 @@ func TestParseJoinErrors(t *testing.T) {
 
 func TestParseJoinCutShort(t *testing.T) {
 	t.Parallel()
+
 	reason := regexp.MustCompile(`^not a join string: (it does not begin with "pm1_"|.*a part of it is missing)$`)
 	// Addresses of three lengths in a row: base64 ends in each way that it can.
 	for _, address := range []string{"h:1", "h:12", "h:123"} {
@@ -146,6 +159,7 @@ func TestParseJoinCutShort(t *testing.T) {
 // A mistyped character must never lead to another bus, role or token.
 func TestParseJoinMistyped(t *testing.T) {
 	t.Parallel()
+
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=., \x00\xff"
 	for _, address := range []string{"h:1", "h:12", "h:123"} {
 		want := join(proto.RoleWorker, address)
@@ -155,6 +169,7 @@ func TestParseJoinMistyped(t *testing.T) {
 				if text[i] == c {
 					continue
 				}
+
 				mistyped := text[:i] + string([]byte{c}) + text[i+1:]
 				got, err := proto.ParseJoin(mistyped)
 				// The last character may have bits that stand for nothing.
@@ -175,6 +190,7 @@ func FuzzParseJoin(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	f.Add(good, body[:len(body)-4])
 	f.Add(good[:len(good)-1]+"\n"+good[len(good)-1:], []byte{})
 	f.Add("pm1_", append([]byte{9}, body[1:len(body)-4]...))
@@ -188,6 +204,7 @@ func FuzzParseJoin(f *testing.F) {
 				}
 				continue
 			}
+
 			again, err := proto.ParseJoin(j.String())
 			if err != nil || !cmp.Equal(j, again) {
 				t.Fatalf("%q is read as %+v, and written again as %+v, %v", text, j, again, err)

@@ -58,6 +58,7 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 	l = Line{Index: -1, LatencyMS: -1}
 	var sawResponse, sawError, failed bool
 	s.Reset(line)
+
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "id":
@@ -70,6 +71,7 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 				failed = string(s.Value()) != "null"
 				continue
 			}
+
 			for s.Enter(); s.Next(); {
 				if string(s.Name()) == "code" {
 					l.ErrorCode = word(s.Value())
@@ -80,6 +82,7 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 			if s.Kind() != '{' {
 				continue
 			}
+
 			for s.Enter(); s.Next(); {
 				switch {
 				case string(s.Name()) == "status_code":
@@ -96,12 +99,15 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 			}
 		}
 	}
+
 	if err := s.End(); err != nil {
 		return Line{}, head, fmt.Errorf("output line: %w: %w", ErrFormat, err)
 	}
+
 	if len(l.CustomID) == 0 || l.CustomID[0] != '"' || !sawResponse || !sawError {
 		return Line{}, head, fmt.Errorf("output line: %w: custom_id, response or error is missing", ErrFormat)
 	}
+
 	head.failed = failed
 	l.OK = !failed && l.Status >= 200 && l.Status < 300
 	if !l.OK && l.ErrorCode == "" {
@@ -110,6 +116,7 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 			l.ErrorCode = "http_" + strconv.Itoa(l.Status)
 		}
 	}
+
 	return l, head, nil
 }
 
@@ -140,6 +147,7 @@ func scanAnswer(s *Scanner, l *Line) {
 			}
 		}
 	}
+
 	l.Finish = cmp.Or(choice, FinishOfResponse(status, cut))
 }
 
@@ -155,6 +163,7 @@ func FinishOfResponse(status, reason string) string {
 	case reason == "max_output_tokens":
 		return "length"
 	}
+
 	return cmp.Or(reason, status)
 }
 
@@ -165,12 +174,14 @@ func scanChoices(s *Scanner) (finish string) {
 		if !first || s.Kind() != '{' {
 			continue
 		}
+
 		for s.Enter(); s.Next(); {
 			if string(s.Name()) == "finish_reason" {
 				finish = ScanFinish(s)
 			}
 		}
 	}
+
 	return finish
 }
 
@@ -215,6 +226,7 @@ func ScanUsage(s *Scanner) (u Usage) {
 			if s.Kind() != '{' {
 				continue
 			}
+
 			for s.Enter(); s.Next(); {
 				if string(s.Name()) == "cached_tokens" {
 					u.Cached = parseTokens(s.Value())
@@ -222,6 +234,7 @@ func ScanUsage(s *Scanner) (u Usage) {
 			}
 		}
 	}
+
 	return u
 }
 
@@ -255,6 +268,7 @@ func parseInt(raw []byte) int64 {
 		}
 		n = int64(f)
 	}
+
 	return max(0, n)
 }
 
@@ -293,12 +307,15 @@ func word(raw []byte) string {
 	if len(raw) == 0 || raw[0] == 'n' || raw[0] == '{' || raw[0] == '[' {
 		return ""
 	}
+
 	if raw[0] == '"' {
 		raw = Text(raw)
 	}
+
 	if w, ok := words[string(raw)]; ok {
 		return w
 	}
+
 	return string(raw)
 }
 
@@ -311,6 +328,7 @@ func (l Line) OtherRequest() string {
 	if !ok || !made || bytes.Equal(id, answer) {
 		return ""
 	}
+
 	run := id[:bytes.LastIndexByte(id, '_')+1]
 	if len(run) == 0 || !bytes.HasPrefix(answer, run) {
 		return ""

@@ -13,6 +13,7 @@ func chatLine(run string, seq uint32) []byte {
 		`"message":{"role":"assistant","content":%s,"refusal":null,"tool_calls":[]},"logprobs":null,"finish_reason":"stop","stop_reason":null}],`+
 		`"usage":{"prompt_tokens":120,"total_tokens":420,"completion_tokens":300,"prompt_tokens_details":null},"kv_transfer_params":null}`,
 		Quote(strings.Repeat("An answer of some length.\n", 37)))
+
 	return AppendResult(nil, Result{
 		Run: run, Index: seq, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
 		Worker: "gpu1", Attempts: 1, Queued: 40 * time.Millisecond, Latency: 2 * time.Second,
@@ -23,6 +24,7 @@ func BenchmarkParseLine(b *testing.B) {
 	line := chatLine("20260102-030405-abcd", 12345)
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
+
 	var s Scanner
 	for b.Loop() {
 		if _, err := ParseLine(&s, line); err != nil {
@@ -39,12 +41,14 @@ func BenchmarkBatchLine(b *testing.B) {
 	bounds := Bounds{Run: run, Requests: 20_000}
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
+
 	var s Scanner
 	for b.Loop() {
 		batch, err := bounds.Batch(msg.Subject, msg.Header)
 		if err != nil {
 			b.Fatal(err)
 		}
+
 		if _, err := batch.Line(&s, 0, line); err != nil {
 			b.Fatal(err)
 		}

@@ -217,10 +217,14 @@ func (c *Counts) Add(d Counts) {
 // Minus is what c counts beyond d.
 func (c Counts) Minus(d Counts) Counts {
 	return Counts{
-		Done: c.Done - d.Done, Failed: c.Failed - d.Failed, Skipped: c.Skipped - d.Skipped,
-		PromptTokens: c.PromptTokens - d.PromptTokens, CompletionTokens: c.CompletionTokens - d.CompletionTokens,
-		Attempts: c.Attempts - d.Attempts, Duplicates: c.Duplicates - d.Duplicates,
-		Dropped: c.Dropped - d.Dropped,
+		Done:             c.Done - d.Done,
+		Failed:           c.Failed - d.Failed,
+		Skipped:          c.Skipped - d.Skipped,
+		PromptTokens:     c.PromptTokens - d.PromptTokens,
+		CompletionTokens: c.CompletionTokens - d.CompletionTokens,
+		Attempts:         c.Attempts - d.Attempts,
+		Duplicates:       c.Duplicates - d.Duplicates,
+		Dropped:          c.Dropped - d.Dropped,
 	}
 }
 
@@ -237,15 +241,19 @@ func ParseManifest(key string, data []byte) (Manifest, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
 	}
+
 	if m.Schema != ManifestSchema {
 		return Manifest{}, fmt.Errorf("manifest: %w", SchemaError(m.Schema))
 	}
+
 	if err := CheckRunID(m.Run); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
 	}
+
 	if err := m.check(key); err != nil {
 		return Manifest{}, fmt.Errorf("manifest of run %s: %w", m.Run, err)
 	}
+
 	return m, nil
 }
 
@@ -259,6 +267,7 @@ func (m Manifest) check(key string) error {
 		}
 		sum += n
 	}
+
 	switch {
 	case m.Run != key:
 		return NewFieldError("run", "it is under the key %q", Excerpt(key))
@@ -271,21 +280,26 @@ func (m Manifest) check(key string) error {
 	case in.Requests < 0 || int64(in.Requests) > math.MaxUint32:
 		return NewFieldError("input.requests", "%d", in.Requests)
 	case in.Bytes < 0 || in.Invalid < 0 || in.Invalid > in.Requests || sum > in.Requests:
-		return NewFieldError("input", "%d bytes, %d of %d requests refused, %d with a model", in.Bytes, in.Invalid, in.Requests, sum)
+		return NewFieldError("input", "%d bytes, %d of %d requests refused, %d with a model",
+			in.Bytes, in.Invalid, in.Requests, sum)
 	case s.ShardSize < 0 || s.ShardSize > MaxShardSize || s.ShardBytes < 0 || s.Capacity < 0:
-		return NewFieldError("settings", "shards of %d requests or %d bytes, for %d at once", s.ShardSize, s.ShardBytes, s.Capacity)
+		return NewFieldError("settings", "shards of %d requests or %d bytes, for %d at once",
+			s.ShardSize, s.ShardBytes, s.Capacity)
 	case s.RetryTruncated < 0 || s.RetryTruncated > maxTruncate:
 		return NewFieldError("settings.retry_truncated", "%g", s.RetryTruncated)
 	case p.Round < 0 || p.Checkpoint.File < 0 || p.Checkpoint.Offset < 0 || p.Checkpoint.Line < 0:
-		return NewFieldError("publish", "round %d, line %d of file %d, at byte %d", p.Round, p.Checkpoint.Line, p.Checkpoint.File, p.Checkpoint.Offset)
+		return NewFieldError("publish", "round %d, line %d of file %d, at byte %d",
+			p.Round, p.Checkpoint.Line, p.Checkpoint.File, p.Checkpoint.Offset)
 	case p.Missing != "" && !strings.HasPrefix(p.Missing, missingObject):
 		return NewFieldError("publish.missing", "%q is no list of requests", Excerpt(p.Missing))
 	}
+
 	for _, f := range in.Files {
 		if f.Bytes < 0 {
 			return NewFieldError("input.files", "one of %d bytes", f.Bytes)
 		}
 	}
+
 	return nil
 }
 
@@ -310,9 +324,12 @@ func (m Manifest) Models() []string {
 	for model := range m.Input.Models {
 		models = append(models, model)
 	}
+
 	if len(models) == 0 {
 		models = append(models, "")
 	}
+
 	slices.Sort(models)
+
 	return models
 }

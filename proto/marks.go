@@ -39,10 +39,12 @@ func EncodeDeliveryNote(run, shard string, m DeliveryNote) *nats.Msg {
 	} else {
 		fmt.Fprintf(&b, "isolated %d", m.Isolated)
 	}
+
 	msg := nats.NewMsg(ResultsSubject(run, shard))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, shard)
 	msg.Header.Set(HeaderDelivery, b.String())
+
 	return msg
 }
 
@@ -55,29 +57,36 @@ func (b Bounds) DeliveryNote(shard, subject string, h nats.Header, requests []Re
 	if err := b.checkShard(ResultsSubject(b.Run, shard), subject, h); err != nil {
 		return DeliveryNote{}, err
 	}
+
 	if v := h.Get(HeaderVersion); v != Version {
 		return DeliveryNote{}, NewFieldError(HeaderVersion, "%q, this program reads %q", Excerpt(v), Version)
 	}
+
 	if id := h.Get(HeaderShard); id != shard {
 		return DeliveryNote{}, NewFieldError(HeaderShard, "%q on the subject of shard %s", Excerpt(id), shard)
 	}
+
 	m, err := ParseDeliveryNote(h)
 	if err != nil {
 		return DeliveryNote{}, &FieldError{Field: HeaderDelivery, Why: err.Error()}
 	}
 
 	has := func(seq int64) bool {
-		_, found := slices.BinarySearchFunc(requests, seq, func(r Request, seq int64) int { return cmp.Compare(int64(r.Index), seq) })
+		_, found := slices.BinarySearchFunc(requests, seq, func(r Request, seq int64) int {
+			return cmp.Compare(int64(r.Index), seq)
+		})
 		return found
 	}
 	if !m.Returned && !has(m.Isolated) {
 		return DeliveryNote{}, NewFieldError(HeaderDelivery, "shard %s has no request %d", shard, m.Isolated)
 	}
+
 	for seq, n := range m.Crashes {
 		if !has(int64(seq)) || n > maxDeaths {
 			return DeliveryNote{}, NewFieldError(HeaderDelivery, "%d deaths of request %d in shard %s", n, seq, shard)
 		}
 	}
+
 	return m, nil
 }
 
@@ -105,10 +114,12 @@ func ParseDeliveryNote(h nats.Header) (DeliveryNote, error) {
 			if err != nil || countErr != nil {
 				return DeliveryNote{}, fmt.Errorf("mark %q: %w", Excerpt(text), ErrFormat)
 			}
+
 			m.Crashes[uint32(s)] = int(n)
 		}
 	default:
 		return DeliveryNote{}, fmt.Errorf("mark %q: %w: of no known kind", Excerpt(text), ErrFormat)
 	}
+
 	return m, nil
 }

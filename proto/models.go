@@ -10,11 +10,13 @@ func Serves(list []string, model string) bool {
 	if list == nil {
 		return true
 	}
+
 	for _, listed := range list {
 		if listed == model || fits(listed, model) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -27,6 +29,7 @@ func fits(listed, model string) bool {
 	if len(parts) == 1 || !strings.HasPrefix(model, parts[0]) {
 		return false
 	}
+
 	rest, last := model[len(parts[0]):], len(parts)-1
 	for _, part := range parts[1:last] {
 		_, after, ok := strings.Cut(rest, part)
@@ -35,5 +38,6 @@ func fits(listed, model string) bool {
 		}
 		rest = after
 	}
+
 	return strings.HasSuffix(rest, parts[last])
 }

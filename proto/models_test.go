@@ -4,6 +4,7 @@ import "testing"
 
 func TestServes(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		list  []string
 		model string

@@ -90,7 +90,9 @@ func ModelToken(model string) string {
 	if len(readable) > 40 {
 		readable = readable[:40]
 	}
+
 	sum := sha256.Sum256([]byte(model))
+
 	return readable + "-" + hex.EncodeToString(sum[:5])
 }
 
@@ -120,11 +122,13 @@ func CheckRunID(id string) error {
 	if id == "" || len(id) > MaxRunID {
 		return fmt.Errorf("run id %q: must have 1 to %d characters", id, MaxRunID)
 	}
+
 	for _, r := range id {
 		if !isTokenRune(r) {
 			return fmt.Errorf("run id %q: only letters, digits, '-' and '_' are allowed", id)
 		}
 	}
+
 	return nil
 }
 

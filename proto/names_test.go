@@ -9,6 +9,7 @@ import (
 
 func TestModelToken(t *testing.T) {
 	t.Parallel()
+
 	// What NATS allows in one token, and in a consumer's name.
 	token := regexp.MustCompile(`^[A-Za-z0-9_-]{1,51}$`)
 	long := strings.Repeat("x", 100)
@@ -21,14 +22,17 @@ func TestModelToken(t *testing.T) {
 		if !token.MatchString(got) {
 			t.Errorf("ModelToken(%q) = %q is not a token", model, got)
 		}
+
 		if other, ok := seen[got]; ok {
 			t.Errorf("%q and %q have the same token %q", model, other, got)
 		}
+
 		seen[got] = model
 		if got != ModelToken(model) {
 			t.Errorf("ModelToken(%q) changes", model)
 		}
 	}
+
 	if got := ModelToken("org/Model-7B"); !strings.HasPrefix(got, "org-Model-7B-") {
 		t.Errorf("nobody can read %q", got)
 	}
@@ -36,6 +40,7 @@ func TestModelToken(t *testing.T) {
 
 func TestCheckRunID(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, id string
 		ok       bool
@@ -64,6 +69,7 @@ func TestCheckRunID(t *testing.T) {
 
 func TestNewRunID(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	form := regexp.MustCompile(`^20260102-020405-[a-km-np-z2-9]{4}$`)
 	seen := map[string]bool{}
@@ -74,6 +80,7 @@ func TestNewRunID(t *testing.T) {
 		}
 		seen[id] = true
 	}
+
 	if len(seen) < 95 { // one pair of a million is likely in 1 of 200 tests, five are not
 		t.Errorf("100 run ids of one second are %d different ones", len(seen))
 	}
@@ -81,13 +88,16 @@ func TestNewRunID(t *testing.T) {
 
 func TestSubjects(t *testing.T) {
 	t.Parallel()
+
 	work := WorkSubject("r", "m", ShardID(1, 2))
 	if want := "pm.r.work." + ModelToken("m") + ".1-2"; work != want {
 		t.Errorf("work subject %s, want %s", work, want)
 	}
+
 	if got := ResultsSubject("r", "1-2"); got != "pm.r.results.1-2" {
 		t.Errorf("results subject %s", got)
 	}
+
 	if got, want := WorkFilter("r", "m"), "pm.r.work."+ModelToken("m")+".*"; got != want {
 		t.Errorf("filter %s, want %s", got, want)
 	}

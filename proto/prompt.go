@@ -12,6 +12,7 @@ type Prompt struct {
 func FindPrompt(scan *Scanner, body []byte) Prompt {
 	var p Prompt
 	scan.Reset(body)
+
 	for scan.Enter(); scan.Next(); {
 		switch string(scan.Name()) {
 		case "tools":
@@ -24,5 +25,6 @@ func FindPrompt(scan *Scanner, body []byte) Prompt {
 			}
 		}
 	}
+
 	return p
 }

@@ -4,6 +4,7 @@ import "testing"
 
 func TestFindPrompt(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ body, tools, instructions, text string }{
 		{`{"model":"m","messages":[{"role":"user"}],"tools":[1]}`, `[1]`, ``, `[{"role":"user"}]`},
 		{`{"input":"a","instructions":"b"}`, ``, `"b"`, `"a"`},

@@ -44,10 +44,12 @@ func AppendRequest(dst []byte, r Request) []byte {
 		dst = append(dst, Quote(r.Refused)...)
 		return append(dst, "}\n"...)
 	}
+
 	dst = append(dst, lineURL...)
 	dst = append(dst, r.URL...)
 	dst = append(dst, lineBody...)
 	dst = append(dst, r.Body...)
+
 	return append(dst, "}\n"...)
 }
 
@@ -64,9 +66,11 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 	if r, ok := parseOwn(line); ok {
 		return r, nil
 	}
+
 	var r Request
 	var url, refused []byte
 	s.Reset(line)
+
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "custom_id":
@@ -79,12 +83,15 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 			refused = s.Value()
 		}
 	}
+
 	if err := s.End(); err != nil {
 		return Request{}, fmt.Errorf("request line: %w", err)
 	}
+
 	if len(r.CustomID) == 0 || r.CustomID[0] != '"' {
 		return Request{}, errors.New("request line: no custom_id")
 	}
+
 	if refused != nil {
 		text, err := Unquote(refused)
 		if err != nil || len(text) == 0 {
@@ -93,17 +100,22 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 		r.Refused = string(text)
 		return r, nil
 	}
+
 	text, err := Unquote(url)
 	if err != nil {
 		return Request{}, fmt.Errorf("request line: url: %w", err)
 	}
+
 	if !slices.Contains(Endpoints, string(text)) {
 		return Request{}, fmt.Errorf("request line: url %q is no known endpoint", Excerpt(string(text)))
 	}
+
 	if len(r.Body) == 0 || r.Body[0] != '{' {
 		return Request{}, errors.New("request line: body is not an object")
 	}
+
 	r.URL = string(text)
+
 	return r, nil
 }
 
@@ -115,17 +127,20 @@ func parseOwn(line []byte) (r Request, ok bool) {
 	if i < len(lineCustomID)+2 || string(line[:len(lineCustomID)]) != lineCustomID {
 		return r, false
 	}
+
 	id, rest := line[len(lineCustomID):i], line[i+len(lineURL):]
 	if inner := id[1 : len(id)-1]; id[0] != '"' || id[len(id)-1] != '"' || !utf8.Valid(id) ||
 		slices.ContainsFunc(inner, func(c byte) bool { return c < ' ' || c == '"' || c == '\\' }) {
 		return r, false
 	}
+
 	for _, url := range Endpoints {
 		if after, ok := bytes.CutPrefix(rest, []byte(url+lineBody)); ok {
 			after, ok = bytes.CutSuffix(after, []byte("}\n"))
 			return Request{CustomID: id, URL: url, Body: after}, ok && isObject(after)
 		}
 	}
+
 	return r, false
 }
 
@@ -134,6 +149,7 @@ func isObject(text []byte) bool {
 	if len(text) == 0 || text[0] != '{' {
 		return false
 	}
+
 	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
@@ -151,6 +167,7 @@ func isObject(text []byte) bool {
 			i += n
 		}
 	}
+
 	return false
 }
 
@@ -162,11 +179,13 @@ func stringEnd(text []byte) int {
 		if n < 0 {
 			return -1
 		}
+
 		i += n + 1
 		slashes := 0
 		for slashes < i-1 && text[i-2-slashes] == '\\' {
 			slashes++
 		}
+
 		if slashes%2 == 0 {
 			return i
 		}

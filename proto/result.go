@@ -82,10 +82,12 @@ func AppendResult(dst []byte, r Result) []byte {
 			dst = strconv.AppendUint(dst, uint64(r.Index), 10)
 			dst = append(dst, '"')
 		}
+
 		dst = append(dst, `,"body":`...)
 		dst = append(dst, r.Body...)
 		dst = append(dst, '}')
 	}
+
 	if r.Err != nil {
 		dst = append(dst, `,"error":{"code":`...)
 		dst = append(dst, Quote(r.Err.Code)...)
@@ -95,6 +97,7 @@ func AppendResult(dst []byte, r Result) []byte {
 	} else {
 		dst = append(dst, `,"error":null`...)
 	}
+
 	dst = append(dst, extrasKey...)
 	dst = append(dst, `{"index":`...)
 	dst = strconv.AppendUint(dst, uint64(r.Index), 10)
@@ -114,6 +117,7 @@ func AppendResult(dst []byte, r Result) []byte {
 		dst = append(dst, `,"retried":`...)
 		dst = append(dst, Quote(strings.Join(r.Reasons, ","))...)
 	}
+
 	return append(dst, "}}\n"...)
 }
 
@@ -138,9 +142,11 @@ func PlainSize(line []byte) int {
 		}
 		head = head[:bytes.LastIndexByte(head, extrasKey[len(extrasKey)-1])+1]
 	}
+
 	if !isTail(line[len(head):]) {
 		return len(line)
 	}
+
 	return len(head) - len(extrasKey) + len(lineEnd)
 }
 
@@ -160,6 +166,7 @@ func isTail(text []byte) bool {
 			return string(text[i:]) == "}}\n"
 		}
 	}
+
 	return false
 }
 
@@ -202,5 +209,6 @@ func OneLine(body []byte) []byte {
 			rest = rest[i+1:]
 		}
 	}
+
 	return body
 }

@@ -14,13 +14,22 @@ import (
 
 func result(body string) Result {
 	return Result{
-		Run: "r", Index: 7, CustomID: []byte(`"a\u0062"`), Status: 200, Body: []byte(body),
-		Worker: `box "1"`, Attempts: 3, Queued: 1500 * time.Millisecond, Latency: 2 * time.Second, RequestHash: 0x123456789abcdef,
+		Run:         "r",
+		Index:       7,
+		CustomID:    []byte(`"a\u0062"`),
+		Status:      200,
+		Body:        []byte(body),
+		Worker:      `box "1"`,
+		Attempts:    3,
+		Queued:      1500 * time.Millisecond,
+		Latency:     2 * time.Second,
+		RequestHash: 0x123456789abcdef,
 	}
 }
 
 func TestAppendResult(t *testing.T) {
 	t.Parallel()
+
 	answered, failed := result(`{"x": 12345678901234567890123}`), result("")
 	failed.Status, failed.Err = 0, &ResultError{Code: CodeTimeout, Message: "no answer\nin \"1 s\""}
 	named := result(`null`)
@@ -35,18 +44,30 @@ func TestAppendResult(t *testing.T) {
 		result Result
 		want   string
 	}{
-		{"an answer", answered, `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null` + extras},
-		{"an error", failed, `{"id":"batch_req_r_7","custom_id":"a\u0062","response":null,"error":{"code":"timeout","message":"no answer\nin \"1 s\""}` + extras},
-		{"the server's request id", named, `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"chat-1","body":null},"error":null` + extras},
-		{"reasons of retries", retried, `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null` + ours + `,"retried":"503,timeout"}}` + "\n"},
-		{"an answer that does not count", kept, `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":{"code":"schema_mismatch","message":"no"}` + extras},
+		{"an answer", answered,
+			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null` +
+				extras},
+		{"an error", failed,
+			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":null,"error":{"code":"timeout","message":"no answer\nin \"1 s\""}` +
+				extras},
+		{"the server's request id", named,
+			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"chat-1","body":null},"error":null` +
+				extras},
+		{"reasons of retries", retried,
+			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":null` +
+				ours + `,"retried":"503,timeout"}}` + "\n"},
+		{"an answer that does not count", kept,
+			`{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":{"x": 12345678901234567890123}},"error":{"code":"schema_mismatch","message":"no"}` +
+				extras},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			got := AppendResult([]byte("before\n"), tt.result)
 			if diff := cmp.Diff("before\n"+tt.want, string(got)); diff != "" {
 				t.Errorf("line (-want +got):\n%s", diff)
 			}
+
 			if !json.Valid(got[len("before\n"):]) {
 				t.Error("the line is not JSON")
 			}
@@ -56,6 +77,7 @@ func TestAppendResult(t *testing.T) {
 
 func TestStripExtras(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, body string }{
 		{"a plain body", `{"a":1}`},
 		{"the key in a text of the body", `{"a":",\"promptmill\":{\"index\":1}"}`},
@@ -63,18 +85,22 @@ func TestStripExtras(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			r := result(tt.body)
 			r.Reasons = []string{"503", `},"x`}
 			line := AppendResult(nil, r)
 			before := bytes.Clone(line)
-			want := `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":` + tt.body + `},"error":null}` + "\n"
+			want := `{"id":"batch_req_r_7","custom_id":"a\u0062","response":{"status_code":200,"request_id":"req_r_7","body":` +
+				tt.body + `},"error":null}` + "\n"
 			got := StripExtras(line)
 			if diff := cmp.Diff(want, string(got)); diff != "" {
 				t.Errorf("line (-want +got):\n%s", diff)
 			}
+
 			if !bytes.Equal(before, line) {
 				t.Error("the line itself was changed")
 			}
+
 			if diff := cmp.Diff(want, string(StripExtras(got))); diff != "" {
 				t.Errorf("a line without extras (-want +got):\n%s", diff)
 			}
@@ -84,6 +110,7 @@ func TestStripExtras(t *testing.T) {
 
 func TestOneLine(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, body, want string }{
 		{"one line stays", `{"a":"b c"}`, `{"a":"b c"}`},
 		{"white space at the ends goes", " \r\n{}\t\n", `{}`},
@@ -103,13 +130,16 @@ func TestOneLine(t *testing.T) {
 
 func TestSplitLines(t *testing.T) {
 	t.Parallel()
+
 	lines, err := SplitLines([]byte("a\nb\n"), 2)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if diff := cmp.Diff([][]byte{[]byte("a\n"), []byte("b\n")}, lines); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
+
 	for _, tt := range []struct {
 		name, payload string
 		count         int
@@ -130,15 +160,18 @@ func TestSplitLines(t *testing.T) {
 
 func TestResultMessage(t *testing.T) {
 	t.Parallel()
+
 	want := []uint32{1, 2, 9}
 	msg := EncodeResults("r", "0-3", want, []byte("a\nb\nc\n"))
 	if msg.Subject != "pm.r.results.0-3" || string(msg.Data) != "a\nb\nc\n" {
 		t.Errorf("message %s %q", msg.Subject, msg.Data)
 	}
+
 	_, got, err := batchHeader(msg.Header, MaxShardSize)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("numbers %v, %v", got, err)
 	}
+
 	if _, _, err := batchHeader(nats.Header{}, MaxShardSize); !errors.Is(err, ErrFormat) {
 		t.Errorf("a message without headers: %v", err)
 	}
@@ -159,6 +192,7 @@ func FuzzPlainSize(f *testing.F) {
 	} {
 		f.Add([]byte(line))
 	}
+
 	f.Fuzz(func(t *testing.T, line []byte) {
 		want := len(line)
 		if i := bytes.LastIndex(line, []byte(extrasKey)); i >= 0 && isTail(line[i+len(extrasKey):]) {
@@ -175,6 +209,7 @@ func FuzzOneLine(f *testing.F) {
 	for _, body := range []string{"", "\r\n", "a", " {\r\n\n\r}\t", "\na\r\rb\nc\n"} {
 		f.Add([]byte(body))
 	}
+
 	f.Fuzz(func(t *testing.T, body []byte) {
 		want := bytes.Trim(body, " \t\r\n")
 		want = bytes.ReplaceAll(bytes.ReplaceAll(want, []byte("\r"), []byte(" ")), []byte("\n"), []byte(" "))

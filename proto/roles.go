@@ -43,7 +43,9 @@ const CollectorConsumer = "collector"
 
 // CollectorConsumers are the names under which a collector makes its consumer, one after
 // the other: a node of a cluster that dies keeps the name of the consumer that it had.
-var CollectorConsumers = []string{CollectorConsumer, CollectorConsumer + "-2", CollectorConsumer + "-3", CollectorConsumer + "-4"}
+var CollectorConsumers = []string{
+	CollectorConsumer, CollectorConsumer + "-2", CollectorConsumer + "-3", CollectorConsumer + "-4",
+}
 
 // Permissions are the subjects that a role needs. A stream's name is one token, so a
 // pattern cannot say "the work streams" but only "any stream"; what tells the roles
@@ -67,6 +69,7 @@ func (r Role) Permissions() Permissions {
 			}),
 		Import: []string{wake},
 	}
+
 	add := func(patterns ...string) {
 		for _, pattern := range patterns {
 			if !slices.Contains(p.Publish, pattern) {
@@ -74,11 +77,13 @@ func (r Role) Permissions() Permissions {
 			}
 		}
 	}
+
 	produce := func() {
 		add("$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.MSG.GET.*",
 			"$JS.API.CONSUMER.CREATE.*.*.pm.*.work.*.*", "$JS.API.CONSUMER.INFO.*.*",
 			wake, "pm.*.work.*.*", "$O.*.C.*", "$O.*.M.*")
 	}
+
 	read := func() {
 		add(readBucket(ReadersBucket)...)
 		add("$KV." + ReadersBucket + ".>")
@@ -96,15 +101,19 @@ func (r Role) Permissions() Permissions {
 	case RoleCollector:
 		produce()
 		read()
+
 		for _, name := range CollectorConsumers {
 			add("$JS.API.CONSUMER.CREATE.*."+name, "$JS.API.CONSUMER.MSG.NEXT.*."+name)
 		}
+
 		add("$JS.API.CONSUMER.DELETE.*.*", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.DELETE.*",
 			"pm.*.results.*", "pm.*.answers.*", "$KV."+PresenceBucket+".collector.*")
 	case RoleReader:
 		read()
 	}
+
 	p.Subscribe = append([]string{r.InboxPrefix() + ".>"}, p.Import...)
+
 	return p
 }
 

@@ -11,11 +11,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Scanner walks the members of a JSON object in one pass, and those of the objects and
-// arrays in it that are asked for, checking syntax and UTF-8 as it goes, and gives out values as parts of the input, never copies. It is how
-// every part of promptmill looks into JSON: bodies must pass through byte for byte,
-// so nothing is ever decoded and encoded again. It takes what RFC 8259 takes: also an
-// escape of half a surrogate pair (8.2), such as that of an answer cut in an emoji.
+// Scanner walks the members of a JSON object in one pass, and those of the objects and arrays
+// in it that are asked for, checking syntax and UTF-8 as it goes, and gives out values as parts
+// of the input, never copies. It is how every part of promptmill looks into JSON: bodies must
+// pass through byte for byte, so nothing is ever decoded and encoded again. It takes what RFC
+// 8259 takes: also an escape of half a surrogate pair (8.2), such as that of an answer cut in
+// an emoji.
 //
 //	s.Reset(line)
 //	for s.Enter(); s.Next(); {
@@ -47,6 +48,7 @@ func (s *Scanner) Reset(data []byte) {
 	ascii := isASCII(data)
 	s.mixed = !ascii && bytes.Contains(data, []byte(`\u`))
 	s.buf = *bytes.NewBuffer(data)
+
 	// jsontext reads a bytes.Buffer in place. Duplicate names pass, since they pass
 	// through every model server too; the members that promptmill reads are checked
 	// by their readers.
@@ -66,14 +68,17 @@ func (s *Scanner) enter(kind jsontext.Kind, otherwise error) int {
 	if s.err != nil {
 		return 0
 	}
+
 	tok, err := s.dec.ReadToken()
 	if err != nil {
 		s.fail(err)
 		return 0
 	}
+
 	if tok.Kind() != kind {
 		s.err = otherwise
 	}
+
 	return s.Offset() - 1
 }
 
@@ -88,26 +93,33 @@ func (s *Scanner) Next() bool {
 	if s.open {
 		s.Value()
 	}
+
 	if s.err != nil {
 		return false
 	}
+
 	if s.dec.PeekKind() == '}' {
 		_, err := s.dec.ReadToken()
 		s.fail(err)
 		return false
 	}
+
 	raw, err := s.dec.ReadValue()
 	if err != nil {
 		s.fail(err)
 		return false
 	}
+
 	s.start = s.Offset() - len(raw)
 	s.open = true
+
 	if bytes.IndexByte(raw, '\\') < 0 {
 		s.name = raw[1 : len(raw)-1]
 		return true
 	}
+
 	s.name = Text(raw)
+
 	return true
 }
 
@@ -117,16 +129,20 @@ func (s *Scanner) NextElement() bool {
 	if s.open {
 		s.Value()
 	}
+
 	if s.err != nil {
 		return false
 	}
+
 	switch s.dec.PeekKind() {
 	case ']', '}', 0: // the end, or nothing that could be an element
 		_, err := s.dec.ReadToken()
 		s.fail(err)
 		return false
 	}
+
 	s.open = true
+
 	return true
 }
 
@@ -139,12 +155,15 @@ func (s *Scanner) Value() []byte {
 	if s.err != nil {
 		return nil
 	}
+
 	raw, err := s.dec.ReadValue()
 	if err != nil {
 		s.fail(err)
 		return nil
 	}
+
 	end := s.Offset()
+
 	return s.data[end-len(raw) : end]
 }
 
@@ -165,12 +184,15 @@ func (s *Scanner) End() error {
 	if s.err != nil {
 		return s.err
 	}
+
 	if s.mixed && !utf8.Valid(s.data) {
 		return fmt.Errorf("broken JSON at byte %d: invalid UTF-8", invalidUTF8(s.data)+1)
 	}
+
 	if rest := bytes.TrimLeft(s.data[s.Offset():], " \t\r\n"); len(rest) > 0 {
 		return fmt.Errorf("text after the JSON object at byte %d", len(s.data)-len(rest)+1)
 	}
+
 	return nil
 }
 
@@ -184,11 +206,13 @@ func isASCII(data []byte) bool {
 			return false
 		}
 	}
+
 	for _, c := range data {
 		if c >= 0x80 {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -205,6 +229,7 @@ func (s *Scanner) fail(err error) {
 	if err == nil || s.err != nil {
 		return
 	}
+
 	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
@@ -225,6 +250,7 @@ func TooDeep(value []byte) bool {
 	if len(value) < 2*MaxDepth || bytes.Count(value, []byte{'['})+bytes.Count(value, []byte{'{'}) <= MaxDepth {
 		return false
 	}
+
 	depth := 0
 	for i := 0; i < len(value); i++ {
 		switch value[i] {
@@ -238,6 +264,7 @@ func TooDeep(value []byte) bool {
 			i += max(0, stringEnd(value[i+1:]))
 		}
 	}
+
 	return false
 }
 
@@ -259,10 +286,13 @@ func Text(raw []byte) []byte {
 	if len(raw) < 2 || raw[0] != '"' {
 		return nil
 	}
+
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1]
 	}
+
 	text, _ := jsontext.AppendUnquote(nil, raw) // the scanner has read it: there is no other fault
+
 	return text
 }
 

@@ -19,16 +19,20 @@ func FormatIndexes(seqs []uint32) string {
 		for j+1 < len(seqs) && seqs[j+1] == seqs[j]+1 {
 			j++
 		}
+
 		if len(b) > 0 {
 			b = append(b, ',')
 		}
+
 		b = strconv.AppendUint(b, uint64(seqs[i]), 10)
 		if j > i {
 			b = append(b, '-')
 			b = strconv.AppendUint(b, uint64(seqs[j]), 10)
 		}
+
 		i = j + 1
 	}
+
 	return string(b)
 }
 
@@ -38,6 +42,7 @@ func ParseIndexes(s string, limit int) ([]uint32, error) {
 	if s == "" {
 		return nil, nil
 	}
+
 	var seqs []uint32
 	next := uint64(0) // the least number allowed now
 	for part := range strings.SplitSeq(s, ",") {
@@ -46,22 +51,28 @@ func ParseIndexes(s string, limit int) ([]uint32, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %q", ErrIndexes, part)
 		}
+
 		to := from
 		if isRange {
 			if to, err = strconv.ParseUint(last, 10, 32); err != nil || to <= from {
 				return nil, fmt.Errorf("%w: %q", ErrIndexes, part)
 			}
 		}
+
 		if from < next {
 			return nil, fmt.Errorf("%w: %q does not ascend", ErrIndexes, part)
 		}
+
 		if to-from >= uint64(limit-len(seqs)) {
 			return nil, fmt.Errorf("%w: more than %d", ErrIndexes, limit)
 		}
+
 		for seq := from; seq <= to; seq++ {
 			seqs = append(seqs, uint32(seq))
 		}
+
 		next = to + 1
 	}
+
 	return seqs, nil
 }

@@ -11,6 +11,7 @@ import (
 
 func TestSeqsRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		seqs []uint32
@@ -24,13 +25,16 @@ func TestSeqsRoundTrip(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			if diff := cmp.Diff(tt.text, FormatIndexes(tt.seqs)); diff != "" {
 				t.Errorf("FormatSeqs (-want +got):\n%s", diff)
 			}
+
 			got, err := ParseIndexes(tt.text, len(tt.seqs)) // the limit is inclusive
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if diff := cmp.Diff(tt.seqs, got); diff != "" {
 				t.Errorf("ParseSeqs (-want +got):\n%s", diff)
 			}
@@ -40,6 +44,7 @@ func TestSeqsRoundTrip(t *testing.T) {
 
 func TestParseSeqsRefuses(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, text string }{
 		{"words", "a"},
 		{"an empty part", "1,,2"},
@@ -72,6 +77,7 @@ func FuzzParseSeqs(f *testing.F) {
 	for _, s := range []string{"", "0", "0-31,40", "1,2,3", "5,4", "0-4294967295", "4294967295", "1-", "007"} {
 		f.Add(s, 100)
 	}
+
 	f.Fuzz(func(t *testing.T, s string, limit int) {
 		limit = max(0, min(limit, 10_000)) // callers give sizes; a huge one only costs memory
 		seqs, err := ParseIndexes(s, limit)
@@ -81,14 +87,17 @@ func FuzzParseSeqs(f *testing.F) {
 			}
 			return
 		}
+
 		if len(seqs) > limit {
 			t.Fatalf("ParseSeqs(%q, %d) gives %d numbers", s, limit, len(seqs))
 		}
+
 		for i := 1; i < len(seqs); i++ {
 			if seqs[i] <= seqs[i-1] {
 				t.Fatalf("ParseSeqs(%q) does not ascend: %v", s, seqs)
 			}
 		}
+
 		text := FormatIndexes(seqs)
 		again, err := ParseIndexes(text, limit)
 		if err != nil || !slices.Equal(again, seqs) {

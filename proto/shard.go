@@ -31,18 +31,21 @@ type Shard struct {
 func EncodeShard(run, model string, s Shard) *nats.Msg {
 	b := buffers.Get().(*packing)
 	defer buffers.Put(b)
+
 	b.lines = b.lines[:0]
 	seqs := make([]uint32, len(s.Requests))
 	for i, r := range s.Requests {
 		b.lines = AppendRequest(b.lines, r)
 		seqs[i] = r.Index
 	}
+
 	msg := nats.NewMsg(WorkSubject(run, model, s.ID))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, s.ID)
 	msg.Header.Set(HeaderIndexes, FormatIndexes(seqs))
 	b.packed = s2.EncodeSnappy(b.packed, b.lines)
 	msg.Data = bytes.Clone(b.packed)
+
 	return msg
 }
 
@@ -59,26 +62,32 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	if err != nil {
 		return Shard{}, fmt.Errorf("shard: %w", err)
 	}
+
 	lines, err := unpack(payload)
 	if err != nil {
 		return Shard{}, fmt.Errorf("shard %s: unpack: %w: %w", id, ErrFormat, err)
 	}
+
 	s := Shard{ID: id, Requests: make([]Request, 0, len(seqs))}
 	var scan Scanner
 	for line := range bytes.Lines(lines) {
 		if len(s.Requests) == len(seqs) {
 			return Shard{}, fmt.Errorf("shard %s: %w: more lines than numbers", id, ErrFormat)
 		}
+
 		r, err := ParseRequest(&scan, line)
 		if err != nil {
 			return Shard{}, fmt.Errorf("shard %s: line %d: %w: %w", id, len(s.Requests)+1, ErrFormat, err)
 		}
+
 		r.Index = seqs[len(s.Requests)]
 		s.Requests = append(s.Requests, r)
 	}
+
 	if len(s.Requests) != len(seqs) {
 		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d numbers", id, ErrFormat, len(s.Requests), len(seqs))
 	}
+
 	return s, nil
 }
 
@@ -89,9 +98,11 @@ func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Sha
 	if err := b.checkShard(WorkSubject(b.Run, model, id), subject, h); err != nil {
 		return Shard{}, err
 	}
+
 	if !isShardID(id) {
 		return Shard{}, NewFieldError(HeaderShard, "%q is no shard's id", Excerpt(id))
 	}
+
 	if name := h.Get(HeaderObject); name != "" && name != ShardObject(id) {
 		return Shard{}, NewFieldError(HeaderObject, "%q is not the object of shard %s", Excerpt(name), id)
 	}
@@ -100,12 +111,15 @@ func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Sha
 	if err != nil {
 		return Shard{}, err
 	}
+
 	if len(s.Requests) == 0 {
 		return Shard{}, NewFieldError(HeaderIndexes, "shard %s names no request", id)
 	}
+
 	if last := s.Requests[len(s.Requests)-1].Index; int64(last) >= int64(b.Requests) {
 		return Shard{}, NewFieldError(HeaderIndexes, "request %d of %d", last, b.Requests)
 	}
+
 	return s, nil
 }
 
@@ -121,13 +135,16 @@ func batchHeader(h nats.Header, limit int) (id string, seqs []uint32, err error)
 	if v := h.Get(HeaderVersion); v != Version {
 		return "", nil, fmt.Errorf("%w: message version %q, this program reads %q", ErrFormat, v, Version)
 	}
+
 	id = h.Get(HeaderShard)
 	if id == "" {
 		return "", nil, fmt.Errorf("%w: no %s header", ErrFormat, HeaderShard)
 	}
+
 	seqs, err = ParseIndexes(h.Get(HeaderIndexes), limit)
 	if err != nil {
 		return "", nil, fmt.Errorf("%s of shard %s: %w: %w", HeaderIndexes, id, ErrFormat, err)
 	}
+
 	return id, seqs, nil
 }

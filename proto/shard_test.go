@@ -21,6 +21,7 @@ var oddBodies = []string{
 
 func TestRequestRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	var s Scanner
 	for _, body := range oddBodies {
 		want := Request{CustomID: []byte(`"a\u0062"`), URL: "/v1/completions", Body: []byte(body)}
@@ -28,6 +29,7 @@ func TestRequestRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("request (-want +got):\n%s", diff)
 		}
@@ -36,6 +38,7 @@ func TestRequestRoundTrip(t *testing.T) {
 
 func TestParseRequestErrors(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, line, want string }{
 		{"broken JSON", `{"custom_id":"a"`, "ends in the middle"},
 		{"no custom_id", `{"url":"/v1/score","body":{}}`, "no custom_id"},
@@ -62,6 +65,7 @@ func FuzzParseRequest(f *testing.F) {
 			f.Add(AppendRequest(nil, Request{CustomID: []byte(id), URL: "/v1/score", Body: []byte(body)}))
 		}
 	}
+
 	f.Add(AppendRequest(nil, Request{CustomID: []byte(`"a"`), Refused: "why"}))
 	f.Add([]byte(`{"custom_id":"a","method":"POST","url":"/v1/score","body":{},"url":"/v1/rerank"}` + "\n"))
 	f.Add([]byte(`{"custom_id":"a","custom_id":"b","method":"POST","url":"/v1/score","body":{}}` + "\n"))
@@ -70,11 +74,13 @@ func FuzzParseRequest(f *testing.F) {
 		if !ok {
 			return
 		}
+
 		// A space before the colon, so that it is read as any JSON.
 		want, err := ParseRequest(new(Scanner), bytes.Replace(line, []byte(":"), []byte(" :"), 1))
 		if err != nil {
 			return // what parseOwn does not check
 		}
+
 		if diff := cmp.Diff(want, own); diff != "" {
 			t.Errorf("(-as JSON +as our own):\n%s", diff)
 		}
@@ -84,7 +90,8 @@ func FuzzParseRequest(f *testing.F) {
 func BenchmarkParseRequest(b *testing.B) {
 	line := AppendRequest(nil, Request{
 		CustomID: []byte(`"request-1"`), URL: "/v1/chat/completions",
-		Body: []byte(`{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat(`some words, \"quoted\"\n`, 4096/25) + `"}]}`),
+		Body: []byte(`{"model":"m","messages":[{"role":"user","content":"` +
+			strings.Repeat(`some words, \"quoted\"\n`, 4096/25) + `"}]}`),
 	})
 	for name, line := range map[string][]byte{"own": line, "JSON": bytes.Replace(line, []byte(":"), []byte(" :"), 1)} {
 		b.Run(name, func(b *testing.B) {
@@ -101,28 +108,39 @@ func BenchmarkParseRequest(b *testing.B) {
 
 func TestShardRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	big := []byte(`{"prompt":"` + strings.Repeat("text ", 2<<20) + `"}`)
 	want := Shard{ID: ShardID(2, 17), Requests: []Request{
 		{Index: 3, CustomID: []byte(`"refused\n"`), Refused: "line 4:\n\"broken\""},
 		{Index: 4, CustomID: []byte(`"big"`), URL: "/v1/completions", Body: big},
 	}}
 	for i, body := range oddBodies {
-		want.Requests = append(want.Requests, Request{Index: uint32(100 + 2*i), CustomID: []byte(`"x"`), URL: "/v1/score", Body: []byte(body)})
+		want.Requests = append(want.Requests, Request{
+			Index:    uint32(100 + 2*i),
+			CustomID: []byte(`"x"`),
+			URL:      "/v1/score",
+			Body:     []byte(body),
+		})
 	}
+
 	msg := EncodeShard("run", "model/x", want)
 	if msg.Subject != WorkSubject("run", "model/x", "2-17") {
 		t.Errorf("subject %s", msg.Subject)
 	}
+
 	if got := msg.Header.Get(HeaderIndexes); got != "3-4,100,102,104,106" {
 		t.Errorf("numbers %s", got)
 	}
+
 	got, err := DecodeShard(msg.Header, msg.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if len(got.Requests) < 2 || !bytes.Equal(got.Requests[1].Body, big) {
 		t.Fatal("the body of 10 MB is not the same")
 	}
+
 	got.Requests[1].Body, want.Requests[1].Body = nil, nil // a diff of 10 MB takes 15 s
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("shard (-want +got):\n%s", diff)
@@ -131,10 +149,12 @@ func TestShardRoundTrip(t *testing.T) {
 
 func TestDecodeShardErrors(t *testing.T) {
 	t.Parallel()
+
 	good := EncodeShard("run", "m", Shard{ID: "0-0", Requests: []Request{
 		{Index: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{}`)},
 		{Index: 2, CustomID: []byte(`"b"`), URL: "/v1/score", Body: []byte(`{}`)},
 	}})
+
 	pack := func(text string) []byte { return s2.EncodeSnappy(nil, []byte(text)) }
 	for _, tt := range []struct {
 		name, header, value string
@@ -163,6 +183,7 @@ func TestDecodeShardErrors(t *testing.T) {
 			}
 		})
 	}
+
 	if _, err := DecodeShard(nil, nil); !errors.Is(err, ErrFormat) {
 		t.Errorf("a message without headers: %v", err)
 	}
@@ -171,11 +192,13 @@ func TestDecodeShardErrors(t *testing.T) {
 // A small payload must not unpack to all the memory there is.
 func TestDecodeShardLimitsMemory(t *testing.T) {
 	t.Parallel()
+
 	bomb := func(size int) []byte { return s2.EncodeSnappy(nil, bytes.Repeat([]byte{'\n'}, size)) }
 	h := nats.Header{HeaderVersion: {Version}, HeaderShard: {"0-0"}, HeaderIndexes: {"1"}}
 	if _, err := DecodeShard(h, bomb(maxShard+1)); !errors.Is(err, ErrFormat) || !errors.Is(err, s2.ErrTooLarge) {
 		t.Errorf("error %v; want that it is too large", err)
 	}
+
 	// A small one like it is read, and refused for what is in it.
 	if _, err := DecodeShard(h, bomb(200<<10)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("error %v; want one of its first line", err)
@@ -187,6 +210,7 @@ func FuzzDecodeShard(f *testing.F) {
 		{Index: 1, CustomID: []byte(`"a"`), URL: "/v1/score", Body: []byte(`{"a":1}`)},
 		{Index: 5, CustomID: []byte(`"b"`), Refused: "why"},
 	}})
+
 	f.Add("1", "0-0", "1,5", good.Data)
 	f.Add("1", "0-0", "1-5", good.Data)
 	f.Add("2", "", "x", []byte("plain"))
@@ -199,10 +223,12 @@ func FuzzDecodeShard(f *testing.F) {
 			}
 			return
 		}
+
 		numbers := make([]uint32, len(s.Requests))
 		for i, r := range s.Requests {
 			numbers[i] = r.Index
 		}
+
 		want, _ := ParseIndexes(seqs, MaxShardSize)
 		if FormatIndexes(numbers) != FormatIndexes(want) || s.ID != id {
 			t.Fatalf("shard %s with %v from the headers %q, %q", s.ID, numbers, id, seqs)

@@ -39,16 +39,20 @@ type Dropped struct {
 func (d *Dropped) Add(field, sender string) (first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	d.count++
 
 	key := field + "\x00" + sender
 	if d.known[key] || len(d.known) >= maxSenders {
 		return false
 	}
+
 	if d.known == nil {
 		d.known = map[string]bool{}
 	}
+
 	d.known[key] = true
+
 	return true
 }
 

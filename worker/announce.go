@@ -24,15 +24,20 @@ func (w *Worker) models() []string {
 func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 	tick := time.NewTicker(proto.PresenceTTL / 5)
 	defer tick.Stop()
+
 	since, then, done := time.Now().UTC(), time.Now(), w.stats.Done.Load()
 	perSecond := 0.0
 	for {
 		info := w.announcement()
 		info.Since, info.PerSecond = since, perSecond
-		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.Heartbeat(ctx, info) })
+
+		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, p.Heartbeat(ctx, info)
+		})
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Debug().Err(err).Msg("announce the worker")
 		}
+
 		told := time.Now()
 		select {
 		case <-w.idle:
@@ -52,6 +57,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 			if perSecond == 0 || fresh == 0 {
 				perSecond = fresh
 			}
+
 			perSecond += (fresh - perSecond) / 3
 			then, done = now, total
 		}
@@ -63,38 +69,68 @@ func (w *Worker) announcement() proto.WorkerInfo {
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
 	info := proto.WorkerInfo{
-		ID: w.id, Name: w.cfg.Name, Host: w.cfg.Host, Version: w.cfg.Version, Server: w.cfg.Server.URL(), SeveralServers: w.cfg.Server.Several(), Ready: !w.Down(), Problem: proto.Printable(problem),
-		Flavour: server.Flavour, ServerVersion: server.Version, Models: w.models(), DefaultModel: server.Default(),
-		ContextLength: contextLengths(server.Models), GPUMemoryUtilization: known(server.GPUMemoryUtilization),
-		LoadSeconds: known(server.LoadSeconds),
-		MemoryBytes: proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},
-		Slots:       server.Slots,
-		Concurrency: w.cfg.Limiter.Limit(), InFlight: w.stats.InFlight.Load(), Waiting: w.health.waiting.Load(), Shards: new(w.inHand.Load()),
-		Done: w.stats.Done.Load(), LatencySeconds: w.latency.mean().Seconds(),
+		ID:                   w.id,
+		Name:                 w.cfg.Name,
+		Host:                 w.cfg.Host,
+		Version:              w.cfg.Version,
+		Server:               w.cfg.Server.URL(),
+		SeveralServers:       w.cfg.Server.Several(),
+		Ready:                !w.Down(),
+		Problem:              proto.Printable(problem),
+		Flavour:              server.Flavour,
+		ServerVersion:        server.Version,
+		Models:               w.models(),
+		DefaultModel:         server.Default(),
+		ContextLength:        contextLengths(server.Models),
+		GPUMemoryUtilization: known(server.GPUMemoryUtilization),
+		LoadSeconds:          known(server.LoadSeconds),
+		MemoryBytes:          proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},
+		Slots:                server.Slots,
+		Concurrency:          w.cfg.Limiter.Limit(),
+		InFlight:             w.stats.InFlight.Load(),
+		Waiting:              w.health.waiting.Load(),
+		Shards:               new(w.inHand.Load()),
+		Done:                 w.stats.Done.Load(),
+		LatencySeconds:       w.latency.mean().Seconds(),
 	}
 	if p := w.cfg.Process; p != nil { // what it saw itself is the better
 		s := p.Status()
 		if s.LoadTime > 0 {
 			info.LoadSeconds = known(s.LoadTime.Seconds())
 		}
+
 		for _, told := range []struct {
 			into  **int64
 			bytes int64
-		}{{&info.MemoryBytes.Weights, s.Memory.Weights}, {&info.MemoryBytes.KVCache, s.Memory.KVCache}, {&info.MemoryBytes.Graphs, s.Memory.Graphs}} {
+		}{
+			{&info.MemoryBytes.Weights, s.Memory.Weights},
+			{&info.MemoryBytes.KVCache, s.Memory.KVCache},
+			{&info.MemoryBytes.Graphs, s.Memory.Graphs},
+		} {
 			if told.bytes > 0 {
 				*told.into = known(told.bytes)
 			}
 		}
 	}
+
 	if w.cfg.Cards != nil {
 		for _, c := range w.cfg.Cards() {
 			info.GPU = append(info.GPU, proto.GPU{
-				Index: c.Index, Name: c.Name, UUID: c.UUID, MemoryBytes: c.MemoryBytes, MemoryUsedBytes: known(c.MemoryUsedBytes),
-				PowerWatts: c.PowerWatts, UtilizationPercent: c.UtilizationPercent, TemperatureC: c.TemperatureC, EnergyJoules: c.Joules,
+				Index:              c.Index,
+				Name:               c.Name,
+				UUID:               c.UUID,
+				MemoryBytes:        c.MemoryBytes,
+				MemoryUsedBytes:    known(c.MemoryUsedBytes),
+				PowerWatts:         c.PowerWatts,
+				UtilizationPercent: c.UtilizationPercent,
+				TemperatureC:       c.TemperatureC,
+				EnergyJoules:       c.Joules,
 			})
 		}
 	}
+
 	info.Runs = w.shares.now(info.GPU)
+
 	return info
 }
 

@@ -19,14 +19,17 @@ import (
 // workers are the workers that are announced.
 func (b *bench) workers() []proto.WorkerInfo {
 	b.t.Helper()
+
 	p, err := bus.OpenPresence(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	list, err := p.Workers(b.t.Context())
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	return list
 }
 
@@ -44,6 +47,7 @@ func refusing(t *testing.T) string {
 // A worker tells the bus of itself for as long as it works.
 func TestWorkerAnnouncesItself(t *testing.T) {
 	t.Parallel()
+
 	url := serve(t, sim.New(sim.Config{Models: []string{"a", "b"}}))
 	b := newRuns(t, url)
 	b.cfg.Name, b.cfg.Host, b.cfg.Version, b.cfg.Limiter = "Worker of a, b", "host", "v1", limit.Fixed(5)
@@ -55,17 +59,47 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 		_, stop := b.start()
 		stops = append(stops, stop)
 	}
+
 	prototest.Poll(t, patience, "the announcements", func() bool { return len(b.workers()) == len(stops) })
 	want := []proto.WorkerInfo{
-		{Name: "Worker of a, b", Host: "host", Version: "v1", Server: url, Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Models: []string{"a", "b"}, Concurrency: 5, Shards: new(int64),
-			ContextLength: map[string]int{"a": 1 << 20, "b": 1 << 20}, GPUMemoryUtilization: new(0.9)},
-		{Name: "down", Server: down.cfg.Server.URL(), Problem: "waiting for the model server", Concurrency: 8, Shards: new(int64)},
-		{Name: "worker", Server: other.cfg.Server.URL(), Flavour: "vLLM", ServerVersion: "promptmill-sim", Ready: true, Concurrency: 8, Shards: new(int64), GPUMemoryUtilization: new(0.9)},
+		{
+			Name:                 "Worker of a, b",
+			Host:                 "host",
+			Version:              "v1",
+			Server:               url,
+			Flavour:              "vLLM",
+			ServerVersion:        "promptmill-sim",
+			Ready:                true,
+			Models:               []string{"a", "b"},
+			Concurrency:          5,
+			Shards:               new(int64),
+			ContextLength:        map[string]int{"a": 1 << 20, "b": 1 << 20},
+			GPUMemoryUtilization: new(0.9),
+		},
+		{
+			Name:        "down",
+			Server:      down.cfg.Server.URL(),
+			Problem:     "waiting for the model server",
+			Concurrency: 8,
+			Shards:      new(int64),
+		},
+		{
+			Name:                 "worker",
+			Server:               other.cfg.Server.URL(),
+			Flavour:              "vLLM",
+			ServerVersion:        "promptmill-sim",
+			Ready:                true,
+			Concurrency:          8,
+			Shards:               new(int64),
+			GPUMemoryUtilization: new(0.9),
+		},
 	}
+
 	list := b.workers()
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ID", "Since", "ReceivedAt")); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
+
 	for _, info := range list {
 		if info.ID == "" {
 			t.Errorf("worker %s has no id", info.Name)
@@ -74,6 +108,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 			t.Errorf("worker %s does not tell since when", info.Name)
 		}
 	}
+
 	for i, stop := range stops {
 		stop()
 		if got := len(b.workers()); got != len(stops)-i-1 {
@@ -98,6 +133,7 @@ func (s signal) Write(p []byte) (int, error) {
 // A worker may be there before anybody has made the buckets that runs share.
 func TestWorkerWaitsForBus(t *testing.T) {
 	t.Parallel()
+
 	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
 	waits := signal{"waiting", make(chan struct{})}
 	b.cfg.Log = zerolog.New(waits)

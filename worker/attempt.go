@@ -18,16 +18,20 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	if t.attempts == 0 && t.deaths == 0 {
 		t.first = begin
 	}
+
 	calls := t.shard.feed.calls
 	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
 	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
 	cancel()
 	w.stats.InFlight.Add(-1)
+
 	if t.path != nil {
 		w.queue.ended(t, j.ok(), time.Since(begin))
 	}
+
 	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload, After: j.after})
+
 	took := time.Since(begin)
 	switch {
 	case j.verdict == final || j.result.Status != 0:
@@ -39,16 +43,19 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		w.cutOff(t, took)
 		return
 	}
+
 	if j.ours {
 		w.lowerLimit()
 		w.later(t, backoff(1))
 		return
 	}
+
 	if j.verdict == unsent {
 		w.down("waiting for the model server", errors.New(j.result.Err.Message))
 		w.later(t, backoff(1))
 		return
 	}
+
 	w.decide(calls, t, j, begin, took)
 }
 
@@ -57,9 +64,11 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 	if j.verdict == retry && w.decideLost(calls, t, j, begin, took) {
 		return
 	}
+
 	if j.verdict != loading {
 		t.loading = time.Time{}
 	}
+
 	switch {
 	case j.verdict == loading:
 		if w.awaitModel(t, j) {
@@ -72,6 +81,7 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 	case j.verdict == final:
 		w.admit(t, j, begin, took)
 	}
+
 	w.conclude(t, j, took)
 }
 
@@ -86,11 +96,14 @@ func (w *Worker) awaitModel(t *task, j judged) bool {
 	if t.loading.IsZero() {
 		t.loading = now
 	}
+
 	if now.Sub(t.loading) > loadingMost {
 		return false
 	}
+
 	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Msg("the server loads the model; trying again")
 	w.later(t, max(j.after, backoff(1)))
+
 	return true
 }
 
@@ -113,6 +126,7 @@ func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time
 	default:
 		return false
 	}
+
 	return true
 }
 
@@ -149,13 +163,16 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 		w.cfg.Server.Answered(j.content.CompletionTokens)
 		j = w.check(t, j, took)
 	}
+
 	if j.malformed != "" && j.malformed == t.malformed {
 		j.verdict = final
 	}
+
 	t.malformed = j.malformed
 	if j.overload {
 		t.refused++
 	}
+
 	w.stats.attempt(took, j.reason)
 	if j.verdict == final || t.spent() >= w.cfg.Attempts {
 		if t.kept != nil && !j.ok() {
@@ -164,13 +181,17 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 		t.finish(j.result, took)
 		return
 	}
+
 	w.stats.Retries.Add(1)
 	t.reasons = append(t.reasons, j.reason)
+
 	wait := max(j.after, backoff(t.attempts), t.shard.feed.budget.take(time.Now()))
 	if wait > budgetPatience {
 		w.sayBroken(j)
 	}
-	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Int("attempt", t.attempts).Dur("wait_ms", wait).Msg("retry")
+
+	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Int("attempt", t.attempts).
+		Dur("wait_ms", wait).Msg("retry")
 	w.later(t, wait)
 }
 
@@ -181,6 +202,7 @@ func (w *Worker) check(t *task, j judged, took time.Duration) judged {
 	if !j.ok() {
 		return j
 	}
+
 	f.budget.put()
 	if f.more > 0 && j.content.Finish == "length" && t.kept == nil {
 		if body, ok := answer.MoreTokens(t.Body, f.more); ok {
@@ -190,9 +212,11 @@ func (w *Worker) check(t *task, j judged, took time.Duration) judged {
 			return j
 		}
 	}
+
 	if f.schema == nil {
 		return j
 	}
+
 	err := errors.New("the answer has no text")
 	if j.content.Text != nil {
 		err = f.schema.Check(j.content.Text)
@@ -200,19 +224,23 @@ func (w *Worker) check(t *task, j judged, took time.Duration) judged {
 	if err == nil {
 		return j
 	}
+
 	j.reason = proto.CodeSchemaMismatch
 	j.result.Err = &proto.ResultError{Code: proto.CodeSchemaMismatch, Message: err.Error()}
+
 	if !t.mismatched {
 		t.mismatched = true
 		j.verdict = retry
 	}
+
 	return j
 }
 
 // sayBroken says, once in a while, that nearly all attempts fail.
 func (w *Worker) sayBroken(j judged) {
 	if w.health.complain(time.Now()) {
-		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("reason", j.reason).Str("answer", excerpt(j.result.Body)).
+		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("reason", j.reason).
+			Str("answer", excerpt(j.result.Body)).
 			Msg("the model server fails more requests than it answers; trying slowly")
 	}
 }

@@ -32,6 +32,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms >= 0 { // Azure OpenAI
 		return bounded(ms / 1000)
 	}
+
 	if value := h.Get("Retry-After"); value != "" { // RFC 9110, 10.2.3
 		return untilSeconds(value, h, now)
 	}
@@ -43,6 +44,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 			return untilSeconds(reset, h, now)
 		}
 	}
+
 	for _, prefix := range []string{"RateLimit-", "X-RateLimit-"} {
 		if h.Get(prefix+"Remaining") == "0" {
 			return untilSeconds(h.Get(prefix+"Reset"), h, now)
@@ -57,6 +59,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 			wait = max(wait, bounded(reset.Seconds()))
 		}
 	}
+
 	return wait
 }
 
@@ -71,6 +74,7 @@ func rateLimitItem(item string) (left, reset string) {
 			reset = value
 		}
 	}
+
 	return left, reset
 }
 
@@ -80,6 +84,7 @@ func untilSeconds(value string, h http.Header, now time.Time) time.Duration {
 	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = sent // by the clock of the date, which may not agree with ours
 	}
+
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds >= 0 {
 		if seconds > 1000*sinceEpoch { // OpenRouter gives milliseconds
 			seconds /= 1000
@@ -89,9 +94,11 @@ func untilSeconds(value string, h http.Header, now time.Time) time.Duration {
 		}
 		return bounded(seconds)
 	}
+
 	if date, err := http.ParseTime(value); err == nil {
 		return bounded(date.Sub(now).Seconds())
 	}
+
 	return 0
 }
 

@@ -8,6 +8,7 @@ import (
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name     string
 		attempts int
@@ -21,11 +22,13 @@ func TestBackoff(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			least, most := tt.ceiling, time.Duration(0)
 			for range 1000 {
 				d := backoff(tt.attempts)
 				least, most = min(least, d), max(most, d)
 			}
+
 			// Full jitter: 1000 waits come near both ends.
 			if least < 0 || least > tt.ceiling/10 || most >= tt.ceiling || most < tt.ceiling*9/10 {
 				t.Errorf("waits from %v to %v, want 0 to %v", least, most, tt.ceiling)
@@ -36,6 +39,7 @@ func TestBackoff(t *testing.T) {
 
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tt := range []struct {
 		name, value string
@@ -57,15 +61,18 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			h := http.Header{}
 			if tt.value != "" {
 				h.Set("Retry-After", tt.value)
 			}
+
 			if got := retryAfter(h, now); got != tt.want {
 				t.Errorf("retryAfter(%q) = %v, want %v", tt.value, got, tt.want)
 			}
 		})
 	}
+
 	t.Run("a date of a server whose clock is ahead by an hour", func(t *testing.T) {
 		t.Parallel()
 		h := http.Header{"Date": {"Fri, 02 Jan 2026 04:04:05 GMT"}, "Retry-After": {"Fri, 02 Jan 2026 04:04:09 GMT"}}
@@ -78,6 +85,7 @@ func TestRetryAfter(t *testing.T) {
 // What says when a limit on the rate begins anew is a wait as well.
 func TestRateLimitHeaders(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tt := range []struct {
 		name   string
@@ -85,24 +93,45 @@ func TestRateLimitHeaders(t *testing.T) {
 		want   time.Duration
 	}{
 		{"milliseconds", map[string]string{"Retry-After-Ms": "1500", "Retry-After": "2"}, 1500 * time.Millisecond},
-		{"Retry-After is the first of the others", map[string]string{"Retry-After": "3", "RateLimit": `"a";r=0;t=9`}, 3 * time.Second},
-		{"RateLimit", map[string]string{"RateLimit-Policy": `"default";q=100;w=60`, "RateLimit": `"default";r=0;t=30`}, 30 * time.Second},
-		{"RateLimit of two policies", map[string]string{"RateLimit": `"minute";r=7;t=30, "day"; r=0; t=40`}, 40 * time.Second},
+		{"Retry-After is the first of the others", map[string]string{"Retry-After": "3", "RateLimit": `"a";r=0;t=9`},
+			3 * time.Second},
+		{"RateLimit", map[string]string{"RateLimit-Policy": `"default";q=100;w=60`, "RateLimit": `"default";r=0;t=30`},
+			30 * time.Second},
+		{"RateLimit of two policies", map[string]string{"RateLimit": `"minute";r=7;t=30, "day"; r=0; t=40`},
+			40 * time.Second},
 		{"RateLimit that has some left", map[string]string{"RateLimit": `"default";r=50;t=30`}, 0},
-		{"RateLimit-Reset", map[string]string{"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "5"}, 5 * time.Second},
-		{"X-RateLimit-Reset as a time", map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049"}, 4 * time.Second},
-		{"X-RateLimit-Reset as a time in milliseconds", map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049000"}, 4 * time.Second},
-		{"X-RateLimit-Reset of what is not used up", map[string]string{"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, 0},
-		{"OpenAI's requests", map[string]string{"X-RateLimit-Remaining-Requests": "0", "X-RateLimit-Reset-Requests": "1m2s", "X-RateLimit-Remaining-Tokens": "5", "X-RateLimit-Reset-Tokens": "6m0s"}, 62 * time.Second},
-		{"OpenAI's tokens", map[string]string{"X-RateLimit-Remaining-Requests": "3", "X-RateLimit-Remaining-Tokens": "0", "X-RateLimit-Reset-Tokens": "20ms"}, 20 * time.Millisecond},
+		{"RateLimit-Reset", map[string]string{
+			"RateLimit-Limit":     "100",
+			"RateLimit-Remaining": "0",
+			"RateLimit-Reset":     "5",
+		}, 5 * time.Second},
+		{"X-RateLimit-Reset as a time",
+			map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049"}, 4 * time.Second},
+		{"X-RateLimit-Reset as a time in milliseconds",
+			map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049000"}, 4 * time.Second},
+		{"X-RateLimit-Reset of what is not used up",
+			map[string]string{"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, 0},
+		{"OpenAI's requests", map[string]string{
+			"X-RateLimit-Remaining-Requests": "0",
+			"X-RateLimit-Reset-Requests":     "1m2s",
+			"X-RateLimit-Remaining-Tokens":   "5",
+			"X-RateLimit-Reset-Tokens":       "6m0s",
+		}, 62 * time.Second},
+		{"OpenAI's tokens", map[string]string{
+			"X-RateLimit-Remaining-Requests": "3",
+			"X-RateLimit-Remaining-Tokens":   "0",
+			"X-RateLimit-Reset-Tokens":       "20ms",
+		}, 20 * time.Millisecond},
 		{"no duration", map[string]string{"X-RateLimit-Remaining-Tokens": "0", "X-RateLimit-Reset-Tokens": "soon"}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			h := http.Header{}
 			for name, value := range tt.header {
 				h.Set(name, value)
 			}
+
 			if got := retryAfter(h, now); got != tt.want {
 				t.Errorf("retryAfter(%v) = %v, want %v", h, got, tt.want)
 			}

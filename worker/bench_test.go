@@ -57,25 +57,31 @@ func newBench(t *testing.T, url string) *bench {
 // at is the same bus with another worker, at the model server with the URL.
 func (b *bench) at(url string) *bench {
 	b.t.Helper()
+
 	server, err := modelserver.New(url, "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	b.t.Cleanup(server.Close)
 	other := *b
 	other.cfg = Config{JS: b.js, Server: server, Limiter: limit.Fixed(8), Attempts: 50}
+
 	return &other
 }
 
 func (b *bench) makeBuckets() {
 	b.t.Helper()
+
 	if err := bus.CreateBuckets(b.t.Context(), b.js, bus.Limits{}); err != nil {
 		b.t.Fatal(err)
 	}
+
 	runs, err := bus.OpenRuns(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	b.runs = runs
 }
 
@@ -88,6 +94,7 @@ func (b *bench) addRun(run string, priority int, models ...string) {
 // makeStreams makes what a run needs on the bus. No worker sees the run yet.
 func (b *bench) makeStreams(run string, priority int, models ...string) proto.Manifest {
 	b.t.Helper()
+
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: run, State: proto.StateInProgress,
 		Policy: proto.RunPolicy{Priority: priority},
@@ -96,9 +103,14 @@ func (b *bench) makeStreams(run string, priority int, models ...string) proto.Ma
 	for _, model := range models {
 		m.Input.Models[model] = 1
 	}
-	if err := bus.EnsureStreams(b.t.Context(), b.js, m, bus.Limits{WorkBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil {
+
+	if err := bus.EnsureStreams(b.t.Context(), b.js, m, bus.Limits{
+		WorkBytes:    64 << 20,
+		ResultsBytes: 64 << 20,
+	}); err != nil {
 		b.t.Fatal(err)
 	}
+
 	return m
 }
 
@@ -119,10 +131,12 @@ func (b *bench) publish(id string, requests ...proto.Request) {
 // publishTo stores a shard, in an object if it is larger than limit.
 func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
+
 	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
 	if err := bus.NewObjectStore(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
 		b.t.Fatal(err)
 	}
+
 	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
 		b.t.Fatal(err)
 	}
@@ -132,7 +146,8 @@ func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.
 func (b *bench) fill(run, model string, first, end, size uint32) {
 	b.t.Helper()
 	for ; first < end; first += size {
-		b.publishTo(run, model, proto.ShardID(0, uint64(first)), b.js.Conn().MaxPayload(), questions(run, model, first, min(first+size, end)-1)...)
+		b.publishTo(run, model, proto.ShardID(0, uint64(first)), b.js.Conn().MaxPayload(),
+			questions(run, model, first, min(first+size, end)-1)...)
 	}
 }
 
@@ -140,10 +155,14 @@ func (b *bench) fill(run, model string, first, end, size uint32) {
 func questions(run, model string, first, last uint32) (requests []proto.Request) {
 	for seq := first; seq <= last; seq++ {
 		requests = append(requests, proto.Request{
-			Index: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), URL: "/v1/chat/completions",
-			Body: fmt.Appendf(nil, `{"model":%q,"messages":[{"role":"user","content":"%s question %d"}]}`, model, run, seq),
+			Index:    seq,
+			CustomID: fmt.Appendf(nil, `"c-%d"`, seq),
+			URL:      "/v1/chat/completions",
+			Body: fmt.Appendf(nil, `{"model":%q,"messages":[{"role":"user","content":"%s question %d"}]}`,
+				model, run, seq),
 		})
 	}
+
 	return requests
 }
 
@@ -156,20 +175,25 @@ func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
 	for _, c := range change {
 		c(w)
 	}
+
 	if b.longPull > 0 {
 		w.longPull = b.longPull
 	}
+
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	stopped := false
 	stop = func() {
 		b.t.Helper()
+
 		if stopped {
 			return
 		}
+
 		stopped = true
 		cancel()
+
 		select {
 		case err := <-done:
 			if err != nil {
@@ -179,7 +203,9 @@ func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
 			b.t.Error("the worker does not end")
 		}
 	}
+
 	b.t.Cleanup(stop)
+
 	return w, stop
 }
 
@@ -192,36 +218,44 @@ func (b *bench) results() map[uint32][]string {
 // resultsOf reads all result lines of a run, by request.
 func (b *bench) resultsOf(run string) map[uint32][]string {
 	b.t.Helper()
+
 	got := map[uint32][]string{}
 	for _, msg := range b.resultMessages(run) {
 		if proto.IsDeliveryNote(msg.Header) {
 			continue
 		}
+
 		seqs, err := proto.ParseIndexes(msg.Header.Get(proto.HeaderIndexes), proto.MaxShardSize)
 		if err != nil || len(seqs) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
 			continue // a test put it there
 		}
+
 		payload, err := bus.NewAnswerStore(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
 		if err != nil {
 			b.t.Fatal(err)
 		}
+
 		lines, err := proto.SplitLines(payload, len(seqs))
 		if err != nil {
 			b.t.Fatal(err)
 		}
+
 		for i, seq := range seqs {
 			got[seq] = append(got[seq], string(lines[i]))
 		}
 	}
+
 	return got
 }
 
 func (b *bench) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
 	b.t.Helper()
+
 	stream, err := b.js.Stream(b.t.Context(), proto.ResultsStream(run))
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
 		msg, err := stream.GetMsg(b.t.Context(), seq)
 		if err != nil {
@@ -229,6 +263,7 @@ func (b *bench) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
 		}
 		list = append(list, msg)
 	}
+
 	return list
 }
 
@@ -261,21 +296,26 @@ func (b *bench) delivered(run, model string) uint64 {
 // await waits until all shards of a run are done.
 func (b *bench) await(run string) {
 	b.t.Helper()
-	prototest.Poll(b.t, patience, "the acknowledgement of all shards of "+run, func() bool { return b.waiting(run) == 0 })
+	prototest.Poll(b.t, patience, "the acknowledgement of all shards of "+run, func() bool {
+		return b.waiting(run) == 0
+	})
 }
 
 // lines checks that the first n requests of a run have one line each, and returns them.
 func (b *bench) lines(run string, n int) map[uint32][]string {
 	b.t.Helper()
+
 	got := b.resultsOf(run)
 	for seq := range uint32(n) {
 		if len(got[seq]) != 1 {
 			b.t.Errorf("request %d of %s has %d lines", seq, run, len(got[seq]))
 		}
 	}
+
 	if len(got) != n {
 		b.t.Errorf("results of %d requests of %s, want %d", len(got), run, n)
 	}
+
 	return got
 }
 
@@ -283,7 +323,8 @@ func (b *bench) lines(run string, n int) map[uint32][]string {
 func (b *bench) idle(w *Worker) {
 	b.t.Helper()
 	if open, slots := w.held.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
-		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end", open, slots, w.stats.InFlight.Load())
+		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end",
+			open, slots, w.stats.InFlight.Load())
 	}
 }
 

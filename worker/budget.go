@@ -33,13 +33,17 @@ func (b *budget) put() {
 func (b *budget) take(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	if b.spent+1 <= budgetMost {
 		b.spent++
 		return 0
 	}
+
 	if b.next.Before(now) {
 		b.next = now
 	}
+
 	b.next = b.next.Add(budgetPace)
+
 	return b.next.Sub(now)
 }

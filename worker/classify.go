@@ -60,33 +60,39 @@ func (j judged) ok() bool {
 // mayMeanAll reports whether the server may answer all requests so.
 func (j judged) mayMeanAll() bool { return j.verdict == barred || j.page != "" }
 
-// judge classifies an answer of an endpoint to a request's body. It is the one place that decides what is tried
-// again.
+// judge classifies an answer of an endpoint to a request's body. It is the one place that
+// decides what is tried again.
 func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 	if errors.Is(a.Err, modelserver.ErrTooLong) && a.Status >= 300 { // the status is worth more than its body
 		a.Body, a.Err = []byte(a.Err.Error()), nil
 	}
+
 	if a.Err != nil {
 		return judgeError(a)
 	}
+
 	if a.Status < 100 || a.Status > 599 {
 		return noStatus(a)
 	}
+
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
 	j := judged{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
 	content, problem := answer.Read(endpoint, request, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
 		return j.good(a, content, problem)
 	}
+
 	if body := proto.OneLine(bytes.Clone(a.Body)); problem == nil && bytes.HasPrefix(body, []byte("{")) {
 		j.result.Body = body
 	} else {
 		j.result.Body = errorObject(a.Status, a.Body)
 	}
+
 	r := rule(a.Status, a.Body)
 	if j.verdict = r.verdict; j.verdict == final {
 		return j
 	}
+
 	j.reason = strconv.Itoa(a.Status)
 	switch j.verdict {
 	case loading:
@@ -104,6 +110,7 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		j.crash = a.Status >= 500 && !j.overload && !isTimeout(a.Status)
 		j.cut = isTimeout(a.Status) || a.Status == http.StatusBadGateway
 	}
+
 	return j
 }
 
@@ -118,6 +125,7 @@ func errorObject(status int, body []byte) []byte {
 	if said, err := proto.Unquote([]byte(text)); err == nil {
 		text = strings.TrimSpace(string(said)) // it is a JSON string
 	}
+
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "..."
 	}
@@ -159,15 +167,21 @@ func (j judged) good(a modelserver.Answer, content answer.Content, problem error
 	case content.Problem != "":
 		problem = errors.New(content.Problem)
 	}
+
 	if problem != nil {
 		j.verdict, j.reason, j.page = retry, code, page
-		j.result = proto.Result{Err: &proto.ResultError{Code: code, Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerpt(a.Body))}}
+		j.result = proto.Result{Err: &proto.ResultError{
+			Code:    code,
+			Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerpt(a.Body)),
+		}}
 		return j
 	}
+
 	j.result.Body = proto.OneLine(a.Body)
 	j.content = content
 	// Reading a token of a prompt costs a server about a tenth of writing one.
 	j.work = max(1, float64(content.CompletionTokens)+float64(content.PromptTokens)/10)
+
 	return j
 }
 
@@ -199,7 +213,9 @@ func judgeError(a modelserver.Answer) judged {
 		j.crash = true
 		j.cut = a.Status == 0 // closed before the answer began
 	}
+
 	j.result.Err = &proto.ResultError{Code: j.reason, Message: err.Error()}
+
 	return j
 }
 

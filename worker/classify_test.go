@@ -24,6 +24,7 @@ import (
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
+
 	const refusal = `{"error":{"message":"too  long","n":12345678901234567890}}`
 	type row struct {
 		name    string
@@ -32,24 +33,34 @@ func TestJudge(t *testing.T) {
 		verdict verdict
 		want    string // the result's body, or the code of its error
 	}
+
 	object := func(message string, status int) string { // where a refusal is none
-		return fmt.Sprintf(`{"error":{"message":"%s","type":"invalid_response","param":null,"code":"%d"}}`, message, status)
+		return fmt.Sprintf(`{"error":{"message":"%s","type":"invalid_response","param":null,"code":"%d"}}`,
+			message, status)
 	}
+
 	rows := []row{
-		{"an answer", 200, `{"choices": [{"text":"\u0000"}],  "a":1.0}`, final, `{"choices": [{"text":"\u0000"}],  "a":1.0}`},
-		{"an answer with no error in it", 200, `{"error":null,"object":"list","choices":[{"text":"a"}]}`, final, `{"error":null,"object":"list","choices":[{"text":"a"}]}`},
+		{"an answer", 200, `{"choices": [{"text":"\u0000"}],  "a":1.0}`, final,
+			`{"choices": [{"text":"\u0000"}],  "a":1.0}`},
+		{"an answer with no error in it", 200, `{"error":null,"object":"list","choices":[{"text":"a"}]}`, final,
+			`{"error":null,"object":"list","choices":[{"text":"a"}]}`},
 		{"another good status", 201, `{"choices":[{"text":"a"}]}`, final, `{"choices":[{"text":"a"}]}`},
-		{"a pretty-printed answer", 200, "{\r\n  \"choices\": [\n{\"text\":\"a\"}]\n}\n", final, `{    "choices": [ {"text":"a"}] }`},
-		{"an answer behind a byte-order mark", 200, "\xef\xbb\xbf{\"choices\":[{\"text\":\"a\"}]}", final, `{"choices":[{"text":"a"}]}`},
+		{"a pretty-printed answer", 200, "{\r\n  \"choices\": [\n{\"text\":\"a\"}]\n}\n", final,
+			`{    "choices": [ {"text":"a"}] }`},
+		{"an answer behind a byte-order mark", 200, "\xef\xbb\xbf{\"choices\":[{\"text\":\"a\"}]}", final,
+			`{"choices":[{"text":"a"}]}`},
 		{"an answer cut in an emoji", 200, `{"choices":[{"text":"\ud83d"}]}`, final, `{"choices":[{"text":"\ud83d"}]}`},
 		{"nothing of an answer", 200, `{}`, retry, proto.CodeInvalidResponse},
 		{"an answer of another kind", 200, `{"detail":"no"}`, retry, proto.CodeInvalidResponse},
-		{"a request that was given up", 200, `{"choices":[{"text":"a","finish_reason":"abort"}]}`, retry, proto.CodeAborted},
-		{"a number that JSON has not", 200, `{"choices":[{"text":"a","logprob":-Infinity}]}`, retry, proto.CodeInvalidResponse},
+		{"a request that was given up", 200, `{"choices":[{"text":"a","finish_reason":"abort"}]}`, retry,
+			proto.CodeAborted},
+		{"a number that JSON has not", 200, `{"choices":[{"text":"a","logprob":-Infinity}]}`, retry,
+			proto.CodeInvalidResponse},
 		{"an error under a good status", 200, `{"error":{"message":"no"}}`, retry, proto.CodeInvalidResponse},
 		{"an error text under a good status", 200, `{"error":"no"}`, retry, proto.CodeInvalidResponse},
 		{"vLLM's older error object", 200, `{"object":"error","message":"no"}`, retry, proto.CodeInvalidResponse},
-		{"an error object that says error: null too", 200, `{"object":"error","error":null}`, retry, proto.CodeInvalidResponse},
+		{"an error object that says error: null too", 200, `{"object":"error","error":null}`, retry,
+			proto.CodeInvalidResponse},
 		{"broken JSON", 200, `{"a":`, retry, proto.CodeInvalidResponse},
 		{"text behind the JSON", 200, `{} x`, retry, proto.CodeInvalidResponse},
 		{"not an object", 200, `[1]`, retry, proto.CodeInvalidResponse},
@@ -57,9 +68,11 @@ func TestJudge(t *testing.T) {
 		{"HTML under a good status", 200, `<html></html>`, retry, proto.CodeInvalidResponse},
 		{"bytes that are not UTF-8", 200, "{\"a\":\"\xff\"}", retry, proto.CodeInvalidResponse},
 		{"a redirect", 307, ``, barred, object("the answer has no body", 307)},
-		{"an HTML page of a proxy", 502, "<html>\r\n\"x\"\x00</html>", retry, object(`<html>\r\n\"x\"\u0000</html>`, 502)},
+		{"an HTML page of a proxy", 502, "<html>\r\n\"x\"\x00</html>", retry,
+			object(`<html>\r\n\"x\"\u0000</html>`, 502)},
 		{"a text", 401, "no", barred, object("no", 401)},
-		{"a text of many kilobytes", 400, strings.Repeat("é", 3000), final, object(strings.Repeat("é", 2048)+"...", 400)},
+		{"a text of many kilobytes", 400, strings.Repeat("é", 3000), final,
+			object(strings.Repeat("é", 2048)+"...", 400)},
 		{"a text that is not UTF-8", 400, "a\xffb", final, object("a\ufffdb", 400)},
 		{"a JSON text", 400, ` "no \u00e9"`, final, object("no é", 400)},
 		{"an array", 400, `[{"loc":["body"]}]`, final, object(`[{\"loc\":[\"body\"]}]`, 400)},
@@ -73,41 +86,54 @@ func TestJudge(t *testing.T) {
 			t.Fatalf("%s: %s is no JSON", row.name, text)
 		}
 	}
-	for _, status := range []int{101, 301, 302, 308, 401, 402, 403, 404, 405, 407, 410, 421, 426, 501, 505, 506, 508, 510, 511} {
+
+	for _, status := range []int{
+		101, 301, 302, 308, 401, 402, 403, 404, 405, 407, 410, 421, 426, 501, 505, 506, 508, 510, 511,
+	} {
 		rows = append(rows, row{fmt.Sprint(status, " may mean all"), status, refusal, barred, refusal})
 	}
+
 	for _, status := range []int{0, 7, 99, 600, 999} {
 		rows = append(rows, row{fmt.Sprint(status, " is no status"), status, refusal, retry, proto.CodeInvalidResponse})
 	}
+
 	for _, status := range []int{400, 413, 422} {
 		rows = append(rows, row{fmt.Sprint(status, " stands"), status, refusal, final, refusal})
 	}
+
 	for _, status := range []int{408, 409, 424, 425, 429, 499, 500, 502, 503, 504, 507, 524, 529} {
 		rows = append(rows, row{fmt.Sprint(status, " is tried again"), status, refusal, retry, refusal})
 	}
+
 	for _, tt := range rows {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			h := http.Header{"X-Request-Id": {"id-1"}}
 			j := judge("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
 			if j.verdict != tt.verdict {
 				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
 			}
+
 			if (j.reason == "") != (tt.verdict == final) {
 				t.Errorf("reason %q", j.reason)
 			}
+
 			if j.result.Err != nil {
 				if diff := cmp.Diff(tt.want, j.result.Err.Code); diff != "" {
 					t.Errorf("code (-want +got):\n%s", diff)
 				}
+
 				if !strings.Contains(j.result.Err.Message, tt.body) || j.result.Status != 0 {
 					t.Errorf("result %+v, %q", j.result, j.result.Err.Message)
 				}
 				return
 			}
+
 			if diff := cmp.Diff(tt.want, string(j.result.Body)); diff != "" {
 				t.Errorf("body (-want +got):\n%s", diff)
 			}
+
 			if j.result.Status != tt.status || j.result.RequestID != "id-1" {
 				t.Errorf("status %d, request id %q", j.result.Status, j.result.RequestID)
 			}
@@ -118,7 +144,12 @@ func TestJudge(t *testing.T) {
 // A server that says when to come again has not run out of credit.
 func TestQuotaThatComesBack(t *testing.T) {
 	t.Parallel()
-	a := modelserver.Answer{Status: 429, Header: http.Header{"Retry-After": {"3"}}, Body: []byte(`{"error":{"message":"You exceeded your current quota"}}`)}
+
+	a := modelserver.Answer{
+		Status: 429,
+		Header: http.Header{"Retry-After": {"3"}},
+		Body:   []byte(`{"error":{"message":"You exceeded your current quota"}}`),
+	}
 	if j := judge("/v1/completions", nil, a); j.verdict != retry || !j.overload || j.after != 3*time.Second {
 		t.Errorf("verdict %d, overload %t, after %s", j.verdict, j.overload, j.after)
 	}
@@ -126,6 +157,7 @@ func TestQuotaThatComesBack(t *testing.T) {
 
 func TestJudgeRetryAfter(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, value string
 		status      int
@@ -136,7 +168,10 @@ func TestJudgeRetryAfter(t *testing.T) {
 		{"of no use where nothing is tried again", "7", 400, 0, 0},
 	} {
 		h := http.Header{"Retry-After": {tt.value}}
-		if got := judge("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h}).after; got < tt.least || got > tt.most {
+		if got := judge("/v1/completions", nil, modelserver.Answer{
+			Status: tt.status,
+			Header: h,
+		}).after; got < tt.least || got > tt.most {
 			t.Errorf("%s: wait of %v, want %v to %v", tt.name, got, tt.least, tt.most)
 		}
 	}
@@ -144,12 +179,22 @@ func TestJudgeRetryAfter(t *testing.T) {
 
 func TestJudgeLongBody(t *testing.T) {
 	t.Parallel()
+
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
-	j := judge("/v1/completions", nil, modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(long)})
+	j := judge("/v1/completions", nil, modelserver.Answer{
+		Status: 200,
+		Header: http.Header{"X-Request-Id": {long}},
+		Body:   []byte(long),
+	})
 	if got := len(j.result.Err.Message); got > 500 {
 		t.Errorf("message of %d bytes", got)
 	}
-	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 200, Header: http.Header{"X-Request-Id": {long}}, Body: []byte(`{"choices":[{"text":"a"}]}`)}); j.result.RequestID != "" {
+
+	if j = judge("/v1/completions", nil, modelserver.Answer{
+		Status: 200,
+		Header: http.Header{"X-Request-Id": {long}},
+		Body:   []byte(`{"choices":[{"text":"a"}]}`),
+	}); j.result.RequestID != "" {
 		t.Error("a request id of 10,000 bytes is kept")
 	}
 }
@@ -157,12 +202,16 @@ func TestJudgeLongBody(t *testing.T) {
 // An answer that is too long to be read would be so again.
 func TestJudgeTooLong(t *testing.T) {
 	t.Parallel()
+
 	err := fmt.Errorf("%w: longer than 7 bytes when unpacked", modelserver.ErrTooLong)
 	j := judge("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
-	if j.verdict != final || j.crash || j.reason != "" || j.result.Err.Code != proto.CodeTooLarge || !strings.Contains(j.result.Err.Message, "longer than 7 bytes") {
+	if j.verdict != final || j.crash || j.reason != "" || j.result.Err.Code != proto.CodeTooLarge ||
+		!strings.Contains(j.result.Err.Message, "longer than 7 bytes") {
 		t.Errorf("an answer that is too long is judged %+v", j)
 	}
-	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); j.verdict != retry || j.reason != "503" {
+
+	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); j.verdict != retry ||
+		j.reason != "503" {
 		t.Errorf("a refusal that is too long is judged %+v", j)
 	}
 }
@@ -171,6 +220,7 @@ func TestJudgeTooLong(t *testing.T) {
 // have brought about.
 func TestJudgeLost(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name       string
 		answer     modelserver.Answer
@@ -197,6 +247,7 @@ func TestJudgeLost(t *testing.T) {
 // An answer that is no JSON is not asked for again once it has come twice the same.
 func TestJudgeMalformed(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, first, second string
 		want                bool // both are the same fault of the answer itself
@@ -220,6 +271,7 @@ func TestJudgeMalformed(t *testing.T) {
 // The errors are those that the HTTP client really gives.
 func TestJudgeErrors(t *testing.T) {
 	t.Parallel()
+
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/hang":
@@ -232,6 +284,7 @@ func TestJudgeErrors(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}))
+
 	t.Cleanup(server.Close)
 	gone := httptest.NewServer(nil)
 	gone.Close()
@@ -241,10 +294,13 @@ func TestJudgeErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
+
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
+
 		return s.Post(ctx, path, []byte("{}")).Err
 	}
+
 	_, dialTimeout := net.DialTimeout("tcp", "127.0.0.1:1", 1) // as with a host that drops packets
 	for _, tt := range []struct {
 		name    string
@@ -256,15 +312,18 @@ func TestJudgeErrors(t *testing.T) {
 		{"connection reset", post(server.URL, "/reset", patience), retry, proto.CodeConnection},
 		{"answer cut", post(server.URL, "/short", patience), retry, proto.CodeConnection},
 		{"no answer in time", post(server.URL, "/hang", 300*time.Millisecond), retry, proto.CodeTimeout},
-		{"unknown host", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}, unsent, proto.CodeConnection},
+		{"unknown host", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}, unsent,
+			proto.CodeConnection},
 		{"no connection in the dialer's time", dialTimeout, unsent, proto.CodeConnection},
 		{"something else", errors.New("odd"), retry, proto.CodeConnection},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			if tt.err == nil {
 				t.Fatal("there is no error")
 			}
+
 			j := judge("/v1/completions", nil, modelserver.Answer{Err: tt.err})
 			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
 				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
@@ -276,8 +335,14 @@ func TestJudgeErrors(t *testing.T) {
 // Too many open files are this process's, not the server's.
 func TestJudgeOpenFiles(t *testing.T) {
 	t.Parallel()
+
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNREFUSED} {
-		err := &url.Error{Op: "Post", URL: "http://h", Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)}}
+		err := &url.Error{
+			Op:  "Post",
+			URL: "http://h",
+			Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)},
+		}
+
 		j := judge("/v1/completions", nil, modelserver.Answer{Err: err})
 		if j.verdict != unsent || j.ours != (errno != syscall.ECONNREFUSED) || j.crash {
 			t.Errorf("%v: %+v", errno, j)
@@ -288,13 +353,20 @@ func TestJudgeOpenFiles(t *testing.T) {
 // A part of an answer is tried again.
 func TestJudgePart(t *testing.T) {
 	t.Parallel()
+
 	request := []byte(`{"model":"m","input":["a","b"]}`)
-	j := judge("/v1/embeddings", request, modelserver.Answer{Status: 200, Body: []byte(`{"data":[{"index":0,"embedding":[1]}]}`)})
+	j := judge("/v1/embeddings", request, modelserver.Answer{
+		Status: 200,
+		Body:   []byte(`{"data":[{"index":0,"embedding":[1]}]}`),
+	})
 	if j.ok() || j.verdict != retry || j.reason != proto.CodeInvalidResponse {
 		t.Errorf("one of two embeddings is judged %+v", j)
 	}
 
-	j = judge("/v1/embeddings", request, modelserver.Answer{Status: 200, Body: []byte(`{"data":[{"index":1,"embedding":[1]},{"index":0,"embedding":[1]}]}`)})
+	j = judge("/v1/embeddings", request, modelserver.Answer{
+		Status: 200,
+		Body:   []byte(`{"data":[{"index":1,"embedding":[1]},{"index":0,"embedding":[1]}]}`),
+	})
 	if !j.ok() || j.verdict != final {
 		t.Errorf("both embeddings are judged %+v", j)
 	}

@@ -25,6 +25,7 @@ func (b *bench) bystander() {
 // A pause gives the queued requests back, and lets those at the server end.
 func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
+
 	const slots, n = 4, 24
 	l := newGate(sim.New(sim.Config{}))
 	b := newRuns(t, serve(t, l))
@@ -36,6 +37,7 @@ func TestPauseAndResume(t *testing.T) {
 	if err := b.runs.Pause(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
+
 	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.held.Load() <= slots+1 })
 	close(l.gate)
 
@@ -44,32 +46,40 @@ func TestPauseAndResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var shards []jetstream.Msg
 	for msg := range batch.Messages() {
 		shards = append(shards, msg)
 	}
+
 	if len(shards) != n/12 || batch.Error() != nil {
 		t.Fatalf("%d shards are back on the bus, %v", len(shards), batch.Error())
 	}
+
 	begun := l.count("r")
 	if begun > slots {
 		t.Errorf("%d requests began, the worker has %d slots", begun, slots)
 	}
+
 	if stored := len(b.resultsOf("r")); stored != begun {
 		t.Errorf("%d results are stored of %d requests that were at the server", stored, begun)
 	}
+
 	for _, msg := range shards {
 		if err := msg.Nak(); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	b.bystander()
 	if got := l.count("r"); got != begun {
 		t.Errorf("%d requests began during the pause", got-begun)
 	}
+
 	if err := b.runs.Resume(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
+
 	b.finish(w, stop, n)
 	l.checkOnce(t, "r", n)
 }
@@ -77,6 +87,7 @@ func TestPauseAndResume(t *testing.T) {
 // Nobody needs the answers of a run that has ended: its requests are cut off.
 func TestEndOfRunCutsRequests(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		end  func(ctx context.Context, b *bench) error
@@ -92,6 +103,7 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			const slots, answered = 4, 3
 			l := newGate(sim.New(sim.Config{}))
 			b := newRuns(t, serve(t, l))
@@ -99,23 +111,32 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 			b.addRun("r", 0, "m")
 			b.fill("r", "m", 0, 32, 8)
 			w, stop := b.start()
+
 			for range answered {
 				l.gate <- struct{}{}
 			}
+
 			prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
 				return l.count("r") == slots+answered && len(b.resultsOf("r")) == answered
 			})
+
 			if err := tt.end(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
-			prototest.Poll(t, patience, "the requests to be cut off", func() bool { return l.cuts() == slots && w.held.Load() == 0 })
+
+			prototest.Poll(t, patience, "the requests to be cut off", func() bool {
+				return l.cuts() == slots && w.held.Load() == 0
+			})
+
 			close(l.gate)
 			b.bystander()
 			stop()
 			b.idle(w)
+
 			if got := l.count("r"); got != slots+answered {
 				t.Errorf("%d requests began after the end", got-slots-answered)
 			}
+
 			if got := len(b.resultsOf("r")); got != answered {
 				t.Errorf("results of %d requests are stored, want %d", got, answered)
 			}

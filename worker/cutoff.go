@@ -103,11 +103,14 @@ func (c *cutoffs) note(begin time.Time, took time.Duration, timeout bool) (cut, 
 	if took < cutLeast {
 		return false, false
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if timeout || c.after.Load() > 0 {
 		c.latest = time.Now()
 	}
+
 	if c.is(took, timeout) {
 		c.count(begin, true)
 		return true, false
@@ -117,6 +120,7 @@ func (c *cutoffs) note(begin time.Time, took time.Duration, timeout bool) (cut, 
 	if len(c.ages) == cutKept {
 		c.ages = c.ages[1:]
 	}
+
 	c.ages = append(c.ages, took)
 	sorted := slices.Sorted(slices.Values(c.ages))
 	for i := 0; i+cutSeen <= len(sorted); i++ {
@@ -127,6 +131,7 @@ func (c *cutoffs) note(begin time.Time, took time.Duration, timeout bool) (cut, 
 			return true, true
 		}
 	}
+
 	return false, false
 }
 
@@ -137,17 +142,22 @@ func (c *cutoffs) answered(begin time.Time, took time.Duration) (forgotten bool)
 	if !c.watch.Load() {
 		return false
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.ages = slices.DeleteFunc(c.ages, func(age time.Duration) bool { return age < took })
 	c.count(begin, false)
+
 	after := time.Duration(c.after.Load())
 	if forgotten = after > 0 && took > after && !near(after, took); forgotten {
 		c.after.Store(0)
 		c.most.Store(0)
 		c.refused = false
 	}
+
 	c.watch.Store(c.after.Load() > 0 || len(c.ages) > 0)
+
 	return forgotten
 }
 
@@ -158,18 +168,22 @@ func (c *cutoffs) count(begin time.Time, cut bool) {
 	if c.row++; !cut {
 		c.row, c.again = 0, 0
 	}
+
 	most := int(c.most.Load())
 	if most == 0 || begin.Before(c.changed) {
 		return
 	}
+
 	if cut {
 		c.cut++
 	} else {
 		c.good++
 	}
+
 	if c.good+c.cut < max(4, most) {
 		return
 	}
+
 	now := time.Now()
 	switch {
 	case c.cut > 0 && c.proven > 0 && most > c.proven:
@@ -186,6 +200,7 @@ func (c *cutoffs) count(begin time.Time, cut bool) {
 			most *= 2
 		}
 	}
+
 	c.most.Store(int64(most))
 	c.changed, c.good, c.cut = now, 0, 0
 }
@@ -203,6 +218,7 @@ func (c *cutoffs) full(l *limit.Limiter) bool {
 	if c.waits.Load() {
 		return true
 	}
+
 	most := c.most.Load()
 	switch {
 	case most == 0:
@@ -211,6 +227,7 @@ func (c *cutoffs) full(l *limit.Limiter) bool {
 		c.most.CompareAndSwap(most, 0)
 		return false
 	}
+
 	return l.InFlight() >= int(most)
 }
 
@@ -243,14 +260,18 @@ func (c *cutoffs) recent(now time.Time) bool {
 func (c *cutoffs) put(t *task) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if t.cuts > 1 {
 		c.again++
 	}
+
 	if c.closed {
 		return false
 	}
+
 	c.aside = append(c.aside, t)
 	c.n.Store(int64(len(c.aside)))
+
 	return true
 }
 
@@ -258,6 +279,7 @@ func (c *cutoffs) put(t *task) bool {
 func (c *cutoffs) take(wanted func(*task) bool) (out []*task) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.aside = slices.DeleteFunc(c.aside, func(t *task) bool {
 		if wanted(t) {
 			out = append(out, t)
@@ -265,7 +287,9 @@ func (c *cutoffs) take(wanted func(*task) bool) (out []*task) {
 		}
 		return false
 	})
+
 	c.n.Store(int64(len(c.aside)))
+
 	return out
 }
 
@@ -282,7 +306,8 @@ func (w *Worker) isCut(j judged, begin time.Time, took time.Duration) bool {
 	cut, news := w.cutoffs.note(begin, took, isTimeout(j.result.Status))
 	if news {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("hint", cutHint).
-			Msg(cutText(time.Duration(w.cutoffs.after.Load())) + "; what is cut off is sent again at the end, with fewer at once")
+			Msg(cutText(time.Duration(w.cutoffs.after.Load())) +
+				"; what is cut off is sent again at the end, with fewer at once")
 	}
 	return cut
 }
@@ -291,15 +316,19 @@ func (w *Worker) isCut(j judged, begin time.Time, took time.Duration) bool {
 func (w *Worker) putCut(t *task, j judged, begin time.Time, took time.Duration) {
 	w.health.progress(time.Now()) // the server may well have been at work
 	t.attempts++
+
 	if t.cuts++; t.cuts == 1 {
 		w.cutoffs.cutFirst(begin)
 	}
+
 	w.stats.attempt(took, proto.CodeCutOff)
+
 	few := w.cutoffs.most.Load()
 	if t.cuts >= cutTries && few > 0 && int(few) <= w.fewest() || t.spent() >= w.cfg.Attempts {
 		t.finish(w.cutResult(t, j), took)
 		return
 	}
+
 	w.stats.Retries.Add(1)
 	t.reasons = append(t.reasons, proto.CodeCutOff)
 
@@ -307,14 +336,17 @@ func (w *Worker) putCut(t *task, j judged, begin time.Time, took time.Duration) 
 		t.handBack()
 		return
 	}
+
 	if w.isStuck(false) {
 		w.cutoffs.waits.Store(true)
 	}
+
 	if t.shard.feed.paused.Load() { // perhaps since a moment; others may have taken it out
 		for _, t := range w.cutoffs.take(func(other *task) bool { return other == t }) {
 			t.handBack()
 		}
 	}
+
 	w.wake()
 }
 
@@ -323,10 +355,12 @@ func (w *Worker) cutResult(t *task, j judged) proto.Result {
 	if t.kept != nil {
 		return *t.kept
 	}
+
 	last := fmt.Sprint("status ", j.result.Status)
 	if j.result.Err != nil {
 		last = j.result.Err.Message
 	}
+
 	return proto.Result{Err: &proto.ResultError{
 		Code:    proto.CodeCutOff,
 		Message: fmt.Sprintf("%s, this one %d times: %s", cutText(time.Duration(w.cutoffs.after.Load())), t.cuts, last),
@@ -346,8 +380,10 @@ func (w *Worker) isStuck(alone bool) bool {
 	if again >= cutAgain {
 		return true
 	}
+
 	sample := w.refusals.sample.Load()
 	never := len(w.cfg.Samples) == 0 && (sample == nil || !sample.answered)
+
 	return never && row > 0 && (alone || refused || row >= cutNever)
 }
 
@@ -361,6 +397,7 @@ func (w *Worker) tryCut() {
 	if probing {
 		return
 	}
+
 	if n == 0 {
 		c.waits.Store(false)
 		if c.open.Load() == 0 {
@@ -373,9 +410,11 @@ func (w *Worker) tryCut() {
 	alone := settled && w.held.Load() == int64(n)+w.refusals.n.Load()
 	stuck := w.isStuck(alone)
 	c.waits.Store(stuck)
+
 	if w.stats.InFlight.Load() > 0 || w.Down() {
 		return
 	}
+
 	switch {
 	case stuck:
 		w.probe()
@@ -389,10 +428,12 @@ func (w *Worker) tryCut() {
 func (w *Worker) sendFewer() {
 	c := &w.cutoffs
 	c.mu.Lock()
+
 	most := w.fewest()
 	if slices.ContainsFunc(c.aside, func(t *task) bool { return t.cuts == 1 }) {
 		most = max(1, w.cfg.Limiter.Limit()/2)
 	}
+
 	c.hold(most, cutStill)
 	c.fewer = true
 	c.mu.Unlock()
@@ -422,11 +463,13 @@ func (w *Worker) probe() {
 	c := &w.cutoffs
 	var t *task
 	c.mu.Lock()
+
 	for _, other := range c.aside {
 		if t == nil || len(other.Body) < len(t.Body) {
 			t = other
 		}
 	}
+
 	c.probing = t != nil
 	c.mu.Unlock()
 
@@ -434,6 +477,7 @@ func (w *Worker) probe() {
 		w.attempts.Go(func() { w.sendAlone(t) })
 		return
 	}
+
 	c.mu.Lock()
 	c.probing = false // it was taken out by others
 	c.mu.Unlock()
@@ -467,13 +511,16 @@ func (w *Worker) sendAlone(t *task) {
 		c.mu.Unlock()
 	case j.verdict == retry && j.cut && c.is(took, isTimeout(j.result.Status)):
 		w.refuseCut(t, j)
-	case j.verdict == unsent, j.cut && took < cutLeast, j.result.Status == 0 && era.Err() != nil: // there is no server just now
+	case j.verdict == unsent, j.cut && took < cutLeast, j.result.Status == 0 && era.Err() != nil:
+		// there is no server just now
 		if era.Err() == nil {
 			w.look(calls)
 		}
+
 		if !c.put(t) {
 			t.handBack()
 		}
+
 		c.mu.Lock()
 		c.probing = false
 		c.mu.Unlock()
@@ -490,7 +537,8 @@ func (w *Worker) cutsAll() bool {
 	c := &w.cutoffs
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.first) == cutAgain && !slices.ContainsFunc(c.first, func(begin time.Time) bool { return !begin.After(passed) })
+	return len(c.first) == cutAgain &&
+		!slices.ContainsFunc(c.first, func(begin time.Time) bool { return !begin.After(passed) })
 }
 
 // refuseCut goes on when not even one request alone came through: a run stops, and a worker
@@ -505,6 +553,7 @@ func (w *Worker) refuseCut(t *task, j judged) {
 		Status:   j.result.Status,
 		CutAfter: time.Duration(c.after.Load()),
 	}
+
 	s := w.refusals.sample.Load()
 	answers := s != nil && s.answered
 	if w.cfg.StopRefused && (!answers || w.cutsAll()) {
@@ -519,9 +568,11 @@ func (w *Worker) refuseCut(t *task, j judged) {
 		for _, t := range append(c.take(func(t *task) bool { return t.cuts > 1 }), t) {
 			t.finish(w.cutResult(t, j), 0)
 		}
+
 		c.endProbe(max(1, w.cfg.Limiter.Limit()/2))
 		return
 	}
+
 	t.handBack()
 	w.refuse(err)
 	c.endProbe(1)

@@ -41,15 +41,19 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
+
 	if s.posts == nil {
 		s.posts = map[string]int{}
 	}
+
 	s.posts[string(body)]++
 	s.mu.Unlock()
 
 	defer s.atOnce.Add(-1)
+
 	select {
 	case <-time.After(s.takes(body, int(s.atOnce.Add(1)))):
 		io.WriteString(w, answered)
@@ -71,9 +75,11 @@ func (s *slow) count() (all, most int) {
 // cutting is a proxy in front of a server that waits so long for an answer.
 func cutting(t *testing.T, server http.Handler, after time.Duration, closes bool) string {
 	t.Helper()
+
 	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), after)
 		defer cancel()
+
 		answer := httptest.NewRecorder()
 		server.ServeHTTP(answer, r.WithContext(ctx))
 		switch {
@@ -92,10 +98,12 @@ func cutting(t *testing.T, server http.Handler, after time.Duration, closes bool
 // request is failed for it.
 func TestAllCutOff(t *testing.T) {
 	t.Parallel()
+
 	for _, closes := range []bool{false, true} {
 		for _, requests := range []uint32{1, 200} {
 			t.Run(fmt.Sprintf("%d requests, closes %t", requests, closes), func(t *testing.T) {
 				t.Parallel()
+
 				s := &slow{takes: func([]byte, int) time.Duration { return time.Hour }}
 				b := newBench(t, cutting(t, s, 1200*time.Millisecond, closes))
 				b.cfg.StopRefused, b.cfg.Attempts = true, 10
@@ -107,16 +115,21 @@ func TestAllCutOff(t *testing.T) {
 				if !ok || refused.CutAfter < 1200*time.Millisecond || refused.CutAfter > 2*time.Second {
 					t.Fatalf("Run: %v", err)
 				}
-				if !strings.Contains(err.Error(), "something in front of the model server cuts answers off after 1.") || !strings.Contains(err.Error(), " s: POST /v1/chat/completions at http://") ||
+
+				if !strings.Contains(err.Error(), "something in front of the model server cuts answers off after 1.") ||
+					!strings.Contains(err.Error(), " s: POST /v1/chat/completions at http://") ||
 					!strings.Contains(refused.Fix(), "proxy_read_timeout") {
 					t.Errorf("Run: %v; %s", err, refused.Fix())
 				}
+
 				if got := b.results(); len(got) != 0 {
 					t.Errorf("results %v, want none", got)
 				}
+
 				if all, _ := s.count(); all > 60 {
 					t.Errorf("the server got %d requests", all)
 				}
+
 				b.idle(w)
 			})
 		}
@@ -126,6 +139,7 @@ func TestAllCutOff(t *testing.T) {
 // Those that take too long fail, each after three attempts, and all others are answered.
 func TestSomeCutOff(t *testing.T) {
 	t.Parallel()
+
 	isLong := names("3", "7", "8", "21", "39")
 	s := &slow{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
@@ -133,6 +147,7 @@ func TestSomeCutOff(t *testing.T) {
 		}
 		return 10 * time.Millisecond
 	}}
+
 	b := newBench(t, cutting(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Attempts = true, 10
 	b.fill("r", "m", 0, 40, 10)
@@ -143,12 +158,15 @@ func TestSomeCutOff(t *testing.T) {
 	if open := w.cutoffs.open.Load(); open != 0 {
 		t.Errorf("%d that were cut off have not ended", open)
 	}
+
 	for seq, lines := range got {
 		long := strings.Contains(" 3 7 8 21 39 ", fmt.Sprintf(" %d ", seq))
-		if long != strings.Contains(lines[0], `"code":"cut_off","message":"something in front of the model server cuts answers off after `) {
+		if long != strings.Contains(lines[0],
+			`"code":"cut_off","message":"something in front of the model server cuts answers off after `) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
+
 	// Some attempts are made before it is known.
 	if _, most := s.count(); most > cutTries+3 {
 		t.Errorf("the server got one request %d times", most)
@@ -158,18 +176,22 @@ func TestSomeCutOff(t *testing.T) {
 // However many take too long, the run goes on as long as others are answered.
 func TestManyCutOff(t *testing.T) {
 	t.Parallel()
+
 	isLong := func(body []byte) bool {
 		return bytes.Contains(body, []byte(`0"`)) || bytes.Contains(body, []byte(`5"`))
 	}
+
 	s := &slow{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
 			return time.Hour
 		}
 		return 10 * time.Millisecond
 	}}
+
 	b := newBench(t, cutting(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
 	b.fill("r", "m", 0, 250, 10)
+
 	w, stop := b.start()
 	for seq, lines := range b.finish(w, stop, 250) {
 		if long := seq%5 == 0; long != strings.Contains(lines[0], `"code":"cut_off"`) {
@@ -181,6 +203,7 @@ func TestManyCutOff(t *testing.T) {
 // A run that had answers stops when a limit comes that nothing gets through.
 func TestAllCutOffLater(t *testing.T) {
 	t.Parallel()
+
 	var n atomic.Int64
 	s := &slow{takes: func([]byte, int) time.Duration {
 		if n.Add(1) <= 40 {
@@ -188,6 +211,7 @@ func TestAllCutOffLater(t *testing.T) {
 		}
 		return time.Hour
 	}}
+
 	b := newBench(t, cutting(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
 	b.fill("r", "m", 0, 500, 10)
@@ -196,16 +220,22 @@ func TestAllCutOffLater(t *testing.T) {
 	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.CutAfter == 0 {
 		t.Fatalf("Run: %v", err)
 	}
+
 	if got := b.results(); len(got) != 40 {
 		t.Errorf("%d results, want 40", len(got))
 	}
+
 	b.idle(w)
 }
 
 // What is cut off because there is too much at once is answered with less at once.
 func TestCutOffAtOnce(t *testing.T) {
 	t.Parallel()
-	s := &slow{takes: func(_ []byte, atOnce int) time.Duration { return time.Duration(atOnce) * 300 * time.Millisecond }}
+
+	s := &slow{takes: func(_ []byte, atOnce int) time.Duration {
+		return time.Duration(atOnce) * 300 * time.Millisecond
+	}}
+
 	b := newBench(t, cutting(t, s, 1100*time.Millisecond, false))
 	b.cfg.StopRefused, b.cfg.Attempts = true, 10
 	b.fill("r", "m", 0, 24, 8)
@@ -216,12 +246,14 @@ func TestCutOffAtOnce(t *testing.T) {
 // If all are too much at once, one alone shows that.
 func TestAllCutOffButAlone(t *testing.T) {
 	t.Parallel()
+
 	s := &slow{takes: func(_ []byte, atOnce int) time.Duration {
 		if atOnce > 2 {
 			return time.Hour
 		}
 		return 200 * time.Millisecond
 	}}
+
 	// The first eight are all too many, in whatever order they come.
 	var n atomic.Int64
 	start := s.takes
@@ -231,6 +263,7 @@ func TestAllCutOffButAlone(t *testing.T) {
 		}
 		return start(body, atOnce)
 	}
+
 	b := newBench(t, cutting(t, s, time.Second, true))
 	b.cfg.StopRefused, b.cfg.Attempts = true, 10
 	b.fill("r", "m", 0, 12, 12)
@@ -241,6 +274,7 @@ func TestAllCutOffButAlone(t *testing.T) {
 // A worker that stays up waits, and goes on when the limit is raised.
 func TestCutOffForAWhile(t *testing.T) {
 	t.Parallel()
+
 	var raised atomic.Bool
 	s := &slow{takes: func([]byte, int) time.Duration {
 		if raised.Load() {
@@ -248,6 +282,7 @@ func TestCutOffForAWhile(t *testing.T) {
 		}
 		return time.Hour
 	}}
+
 	b := newBench(t, cutting(t, s, time.Second, false))
 	b.fill("r", "m", 0, 20, 10)
 	w, stop := b.start()
@@ -255,6 +290,7 @@ func TestCutOffForAWhile(t *testing.T) {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "cuts answers off after ")
 	})
+
 	raised.Store(true)
 	b.finishAnswered(w, stop, 20)
 }
@@ -263,6 +299,7 @@ func TestCutOffForAWhile(t *testing.T) {
 // asked. That is not the death of the server, and costs no attempt.
 func TestProxyTakesTheServerOut(t *testing.T) {
 	t.Parallel()
+
 	isLong := names("1", "5")
 	s := &slow{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
@@ -270,10 +307,12 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 		}
 		return 20 * time.Millisecond
 	}}
+
 	limited, err := url.Parse(cutting(t, s, time.Second, false))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var out atomic.Int64 // until then, in milliseconds
 	proxy := httputil.NewSingleHostReverseProxy(limited)
 	proxy.ModifyResponse = func(r *http.Response) error {
@@ -282,6 +321,7 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 		}
 		return nil
 	}
+
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if time.Now().UnixMilli() < out.Load() {
 			http.Error(w, "no live upstreams", http.StatusBadGateway)
@@ -289,6 +329,7 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 		}
 		proxy.ServeHTTP(w, r)
 	})))
+
 	b.cfg.Attempts = 5
 	b.cfg.Limiter = limit.Fixed(2)
 	b.fill("r", "m", 0, 20, 10)
@@ -297,11 +338,14 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "takes it for down")
 	})
+
 	for seq, lines := range b.finish(w, stop, 20) {
 		long := seq == 1 || seq == 5
-		if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], `"502`) || long == strings.Contains(lines[0], `"status_code":200`) {
+		if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], `"502`) ||
+			long == strings.Contains(lines[0], `"status_code":200`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
+
 		if !long && !strings.Contains(lines[0], `"attempts":1,`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
@@ -311,6 +355,7 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 // Which ends of attempts show a time limit.
 func TestCutOffsNoted(t *testing.T) {
 	t.Parallel()
+
 	const s = time.Second
 	for _, tt := range []struct {
 		name string
@@ -320,7 +365,9 @@ func TestCutOffsNoted(t *testing.T) {
 		{"three of the same", []time.Duration{60 * s, 61 * s, 60 * s}, 60 * s},
 		{"two", []time.Duration{60 * s, 60 * s}, 0},
 		{"three that differ", []time.Duration{60 * s, 64 * s, 68 * s}, 0},
-		{"three at about a second", []time.Duration{1000 * time.Millisecond, 1090 * time.Millisecond, 1030 * time.Millisecond}, s},
+		{"three at about a second", []time.Duration{
+			1000 * time.Millisecond, 1090 * time.Millisecond, 1030 * time.Millisecond,
+		}, s},
 		{"too soon", []time.Duration{s / 2, s / 2, s / 2, s / 2}, 0},
 		{"among others", []time.Duration{60 * s, 5 * s, 60 * s, 33 * s, 60 * s}, 60 * s},
 		{"beside shorter answers", []time.Duration{60 * s, -59 * s, 60 * s, -2 * s, 60 * s}, 60 * s},
@@ -337,9 +384,11 @@ func TestCutOffsNoted(t *testing.T) {
 				news++
 			}
 		}
+
 		if got := time.Duration(c.after.Load()); got != tt.want {
 			t.Errorf("%s: a limit of %v, want %v", tt.name, got, tt.want)
 		}
+
 		if news > 2 || tt.want > 0 && news == 0 {
 			t.Errorf("%s: %d times news", tt.name, news)
 		}
@@ -349,26 +398,40 @@ func TestCutOffsNoted(t *testing.T) {
 // The number at once goes up while nothing is cut off, and down while most are.
 func TestCutOffsHold(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		var c cutoffs
 		c.mu.Lock()
 		defer c.mu.Unlock()
+
 		round := func(good, cut int) int64 {
 			time.Sleep(time.Second)
 			for range good {
 				c.count(time.Now(), false)
 			}
+
 			for range cut {
 				c.count(time.Now(), true)
 			}
+
 			return c.most.Load()
 		}
+
 		c.hold(2, 0)
 		if got := round(4, 0); got != 4 {
 			t.Errorf("%d at once after a round without a fault, want 4", got)
 		}
+
 		c.hold(8, 0)
-		for i, tt := range []struct{ good, cut, want int }{{2, 6, 4}, {1, 3, 2}, {2, 2, 2}, {4, 0, 3}, {4, 0, 4}, {3, 1, 3}, {4, 0, 3}} {
+		for i, tt := range []struct{ good, cut, want int }{
+			{2, 6, 4},
+			{1, 3, 2},
+			{2, 2, 2},
+			{4, 0, 3},
+			{4, 0, 4},
+			{3, 1, 3},
+			{4, 0, 3},
+		} {
 			if got := round(tt.good, tt.cut); got != int64(tt.want) {
 				t.Errorf("round %d: %d at once, want %d", i, got, tt.want)
 			}
@@ -379,6 +442,7 @@ func TestCutOffsHold(t *testing.T) {
 // nginx cuts off, and takes both servers out for it.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
+
 	nginx := lookNginx(t)
 	for _, tt := range []struct {
 		name string
@@ -389,15 +453,18 @@ func TestBehindNginx(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			s := &slow{takes: func(body []byte, _ int) time.Duration {
 				if tt.long(body) {
 					return time.Hour
 				}
 				return 20 * time.Millisecond
 			}}
+
 			b := newBench(t, startNginx(t, nginx, serve(t, s), serve(t, s)))
 			b.cfg.StopRefused, b.cfg.Attempts = true, 10
 			b.fill("r", "m", 0, 30, 10)
+
 			if tt.name == "all" {
 				_, ok := errors.AsType[*RefusedError](New(b.cfg).Run(t.Context()))
 				if all, _ := s.count(); !ok || all > 60 || len(b.results()) != 0 {
@@ -409,7 +476,8 @@ func TestBehindNginx(t *testing.T) {
 			w, stop := b.start()
 			for seq, lines := range b.finish(w, stop, 30) {
 				long := seq == 3 || seq == 7
-				if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], proto.CodePoison) || long == strings.Contains(lines[0], `"status_code":200`) {
+				if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], proto.CodePoison) ||
+					long == strings.Contains(lines[0], `"status_code":200`) {
 					t.Errorf("request %d: %s", seq, lines[0])
 				}
 			}
@@ -420,22 +488,26 @@ func TestBehindNginx(t *testing.T) {
 // lookNginx returns the path of nginx, and skips the test without it.
 func lookNginx(t *testing.T) string {
 	t.Helper()
+
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
 		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
 			t.Skip("nginx is not here: apt-get install nginx-light")
 		}
 	}
+
 	return nginx
 }
 
 // startNginx runs nginx in front of servers, of which it waits a second for an answer.
 func startNginx(t *testing.T, nginx string, servers ...string) string {
 	t.Helper()
+
 	upstreams := ""
 	for _, s := range servers {
 		upstreams += fmt.Sprintf("server %s fail_timeout=4s;", strings.TrimPrefix(s, "http://"))
 	}
+
 	return runNginx(t, nginx, func(address string) string {
 		return fmt.Sprintf(`
 	upstream models { %s }
@@ -448,6 +520,7 @@ func startNginx(t *testing.T, nginx string, servers ...string) string {
 // returns its URL.
 func runNginx(t *testing.T, nginx string, block func(address string) string) string {
 	t.Helper()
+
 	dir := t.TempDir()
 	listener := httptest.NewServer(nil) // a port that is free
 	address := strings.TrimPrefix(listener.URL, "http://")
@@ -460,19 +533,23 @@ http {
 	%[2]s
 }
 `, dir, block(address))
+
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	cmd := exec.Command(nginx, "-p", dir, "-c", file)
 	cmd.SysProcAttr = endWithTest()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+
 	prototest.Poll(t, patience, "nginx", func() bool {
 		res, err := http.Get("http://" + address + "/")
 		if err == nil {
@@ -480,5 +557,6 @@ http {
 		}
 		return err == nil
 	})
+
 	return "http://" + address
 }

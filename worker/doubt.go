@@ -58,6 +58,7 @@ const quickEnough = 32
 func (h *health) answered(now time.Time, quick bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.moved = now
 	d := &h.doubt
 	switch {
@@ -91,9 +92,11 @@ func (w *Worker) cutOff(t *task, took time.Duration) {
 	if doubted {
 		w.countStall(t, took)
 	}
+
 	if doubted && !d.trying && (d.task == nil || len(t.Body) < len(d.task.Body)) {
 		back, d.task = d.task, t
 	}
+
 	h.mu.Unlock()
 
 	if back != nil {
@@ -130,16 +133,20 @@ func (w *Worker) tryDoubted() bool {
 	h := &w.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	d := &h.doubt
 	if d.task == nil || d.trying {
 		return d.task != nil
 	}
+
 	d.trying = true
 	t, patience := d.task, max(d.patience, w.cfg.Stall)
 	if t.spent()+1 >= w.cfg.Attempts {
 		patience = w.cfg.Timeout
 	}
+
 	w.attempts.Go(func() { w.sendDoubted(t, patience) })
+
 	return true
 }
 
@@ -162,6 +169,7 @@ func (w *Worker) sendDoubted(t *task, patience time.Duration) {
 	if !again {
 		h.doubt.task = nil
 	}
+
 	h.mu.Unlock()
 
 	switch {

@@ -21,27 +21,33 @@ const goodAnswer = `{"choices":[{"message":{"role":"assistant","content":"ok"},"
 // and is not asked the same for ever.
 func TestSlowServer(t *testing.T) {
 	t.Parallel()
+
 	var posts atomic.Int64
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
 		}
+
 		io.Copy(io.Discard, r.Body)
 		posts.Add(1)
+
 		select {
 		case <-time.After(1500 * time.Millisecond):
 			io.WriteString(w, goodAnswer)
 		case <-r.Context().Done():
 		}
 	})))
+
 	b.cfg.Stall, b.cfg.Attempts = 200*time.Millisecond, 3
 	b.fill("r", "m", 0, 3, 3)
 	w, stop := b.start()
 	b.finishAnswered(w, stop, 3)
+
 	if n := posts.Load(); n > 9 {
 		t.Errorf("%d requests for 3 answers", n)
 	}
+
 	if w.Stats().Reasons()["stall"] == 0 {
 		t.Error("no attempt counts as stalled")
 	}
@@ -50,16 +56,20 @@ func TestSlowServer(t *testing.T) {
 // The patience with a slow server ends once it has answered quickly for a while.
 func TestPatienceEnds(t *testing.T) {
 	t.Parallel()
+
 	var h health
 	if got := h.double(time.Minute, time.Hour); got != 2*time.Minute {
 		t.Fatalf("patience of %v", got)
 	}
+
 	for i := range 3 * quickEnough {
 		h.answered(time.Now(), i%quickEnough > 0)
 	}
+
 	if got, _ := h.patience(time.Minute); got != 2*time.Minute {
 		t.Errorf("patience of %v while some answers are slow", got)
 	}
+
 	h.answered(time.Now(), true)
 	if got, _ := h.patience(time.Minute); got != time.Minute {
 		t.Errorf("patience of %v after %d quick answers", got, quickEnough)
@@ -70,27 +80,33 @@ func TestPatienceEnds(t *testing.T) {
 // fails. The others are answered.
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
 		}
+
 		body, _ := io.ReadAll(r.Body)
 		if names("0")(body) {
 			<-r.Context().Done()
 			return
 		}
+
 		io.WriteString(w, goodAnswer)
 	})))
+
 	b.cfg.Limiter = limit.Fixed(1)
 	b.cfg.Stall, b.cfg.Timeout, b.cfg.Attempts = 200*time.Millisecond, 2*time.Second, 2
 	b.fill("r", "m", 0, 5, 5)
+
 	w, stop := b.start()
 	for seq, lines := range b.finish(w, stop, 5) {
 		want := `"status_code":200`
 		if seq == 0 {
 			want = `"code":"timeout"`
 		}
+
 		if !strings.Contains(lines[0], want) || seq == 0 && !strings.Contains(lines[0], `"attempts":2`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
@@ -100,6 +116,7 @@ func TestRequestNeverEnds(t *testing.T) {
 // A worker that stops hands back what it would have sent again.
 func TestStopInDoubt(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
@@ -108,14 +125,17 @@ func TestStopInDoubt(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})))
+
 	b.cfg.Stall, b.cfg.Grace = 200*time.Millisecond, 100*time.Millisecond
 	b.fill("r", "m", 0, 5, 5)
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the request to be sent again", func() bool {
 		return w.Down() && w.stats.InFlight.Load() == 1 && w.held.Load() == 1
 	})
+
 	stop()
 	b.idle(w)
+
 	if got := b.results(); len(got) != 0 {
 		t.Errorf("results %v", got)
 	}
@@ -125,47 +145,61 @@ func TestStopInDoubt(t *testing.T) {
 // there at once.
 func TestOneThread(t *testing.T) {
 	t.Parallel()
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ended := make(chan struct{})
 	t.Cleanup(func() { listener.Close(); <-ended })
+
 	go func() {
 		defer close(ended)
+
 		for {
 			c, err := listener.Accept()
 			if err != nil {
 				return
 			}
+
 			in := bufio.NewReader(c)
 			for {
 				r, err := http.ReadRequest(in)
 				if err != nil {
 					break
 				}
+
 				io.Copy(io.Discard, r.Body)
+
 				status, body := "200 OK", goodAnswer
 				if r.Method == http.MethodGet {
 					status, body = "404 Not Found", ""
 				}
-				if _, err := fmt.Fprintf(c, "HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body); err != nil || r.Close {
+
+				if _, err := fmt.Fprintf(
+					c, "HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body,
+				); err != nil || r.Close {
 					break
 				}
 			}
+
 			c.Close()
 		}
 	}()
+
 	b := newBench(t, "http://"+listener.Addr().String())
 	b.cfg.Limiter = limit.Fixed(4)
 	b.fill("r", "m", 0, 40, 10)
 	w, stop := b.start()
 	begin := time.Now()
+
 	for seq, lines := range b.finish(w, stop, 40) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
+
 	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -73,10 +73,12 @@ func (f *feed) callsIn(era context.Context) context.Context {
 	if kept := f.inEra.Load(); kept != nil && kept.era == era {
 		return kept.calls
 	}
+
 	calls, cut := context.WithCancel(f.calls)
 	stop := context.AfterFunc(era, cut) // a hung server answers nobody
 	context.AfterFunc(f.calls, func() { stop() })
 	f.inEra.Store(&eraCalls{era, calls})
+
 	return calls
 }
 
@@ -86,6 +88,7 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 	return w.runs.FollowAll(ctx, func(all map[string]proto.Manifest) {
 		w.feeds.mu.Lock()
 		defer w.feeds.mu.Unlock()
+
 		for run, f := range w.feeds.runs {
 			m, there := all[run]
 			switch {
@@ -99,15 +102,18 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				f.cut()
 				delete(w.feeds.runs, run)
 			}
+
 			w.drop(func(t *task) bool { return t.shard.feed == f })
 			w.dropDoubted(func(t *task) bool { return t.shard.feed == f })
 		}
+
 		// While its files are written, the collector waits to hear what the run has cost.
 		w.shares.keep(func(run string) bool { m, there := all[run]; return there && !m.State.Ended() })
 		for run, m := range all {
 			if m.State != proto.StateInProgress || w.cfg.Run != "" && w.cfg.Run != run {
 				continue
 			}
+
 			f := w.feeds.runs[run]
 			if f == nil {
 				f = w.newFeed(m)
@@ -115,25 +121,36 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				w.feeds.runs[run] = f
 				w.cfg.Log.Debug().Str("run", run).Msg("a run to work for")
 			}
+
 			f.priority = m.Policy.Priority
 			f.paused.Store(false)
 			f.published.Store(m.Publish.Done)
 		}
+
 		w.wake()
 	})
 }
 
 func (w *Worker) newFeed(m proto.Manifest) *feed {
 	f := &feed{
-		run: m.Run, bounds: m.Bounds(), models: m.Models(), largest: m.Settings.ShardSize, more: m.Settings.RetryTruncated, grouped: m.Settings.GroupByPrefix,
-		objects: bus.NewObjectStore(w.cfg.JS, m.Run), answers: bus.NewAnswerStore(w.cfg.JS, m.Run), sources: map[string]*source{},
+		run:     m.Run,
+		bounds:  m.Bounds(),
+		models:  m.Models(),
+		largest: m.Settings.ShardSize,
+		more:    m.Settings.RetryTruncated,
+		grouped: m.Settings.GroupByPrefix,
+		objects: bus.NewObjectStore(w.cfg.JS, m.Run),
+		answers: bus.NewAnswerStore(w.cfg.JS, m.Run),
+		sources: map[string]*source{},
 	}
 	if len(m.Settings.Schema) > 0 {
 		var err error
 		if f.schema, err = answer.NewSchema(m.Settings.Schema); err != nil { // who made the run has checked it
-			w.cfg.Log.Error().Err(err).Str("run", m.Run).Msg("the run's schema cannot be used; its answers are not checked")
+			w.cfg.Log.Error().Err(err).Str("run", m.Run).
+				Msg("the run's schema cannot be used; its answers are not checked")
 		}
 	}
+
 	return f
 }
 
@@ -155,31 +172,38 @@ func (w *Worker) choose() (list []pullFrom, all int) {
 	models := w.models()
 	w.feeds.mu.Lock()
 	defer w.feeds.mu.Unlock()
+
 	now := time.Now()
 	for _, f := range w.feeds.runs {
 		if f.paused.Load() {
 			continue
 		}
+
 		for _, model := range f.models {
 			// Refused lines have no model: nobody is asked for them.
 			if model != "" && !proto.Serves(models, model) {
 				continue
 			}
+
 			s := f.sources[model]
 			if s == nil {
 				s = &source{model: model}
 				f.sources[model] = s
 			}
+
 			all++
 			if now.After(s.empty) {
 				list = append(list, pullFrom{f, s, f.priority, 0})
 			}
 		}
 	}
+
 	w.feeds.turns(list)
 	slices.SortFunc(list, func(a, b pullFrom) int {
-		return cmp.Or(-cmp.Compare(a.priority, b.priority), cmp.Compare(a.taken, b.taken), a.source.pulled.Compare(b.source.pulled), cmp.Compare(a.source.model, b.source.model))
+		return cmp.Or(-cmp.Compare(a.priority, b.priority), cmp.Compare(a.taken, b.taken),
+			a.source.pulled.Compare(b.source.pulled), cmp.Compare(a.source.model, b.source.model))
 	})
+
 	return list, all
 }
 
@@ -192,15 +216,18 @@ func (f *feeds) turns(list []pullFrom) {
 			least[p.priority] = p.feed.taken
 		}
 	}
+
 	for i, p := range list {
 		if !p.feed.listed {
 			p.feed.taken = max(p.feed.taken, least[p.priority])
 		}
 		list[i].taken = p.feed.taken
 	}
+
 	for _, feed := range f.runs {
 		feed.listed = false
 	}
+
 	for _, p := range list {
 		p.feed.listed = true
 	}
@@ -222,11 +249,13 @@ func (w *Worker) fetch(ctx, busCtx context.Context) {
 		if parks > 0 {
 			w.lookAtOthers(ctx)
 		}
+
 		if w.Down() || w.room() < max(1, w.rate.ahead/4) {
 			w.queue.full(parks)
 			w.await(ctx, time.Second) // a delayed task may have come back, or the server
 			continue
 		}
+
 		list, all := w.choose()
 		list = slices.DeleteFunc(list, func(from pullFrom) bool {
 			leave := w.leave(ctx, from)
@@ -235,12 +264,14 @@ func (w *Worker) fetch(ctx, busCtx context.Context) {
 			}
 			return leave
 		})
+
 		list = w.takeTurns(ctx, list)
 		if len(list) == 0 {
 			w.queue.fetched(false)
 			w.await(ctx, 50*time.Millisecond)
 			continue
 		}
+
 		// One pull at a time: what it brings decides who is next.
 		from, size, wait := list[0], fair(list, w.room()), 50*time.Millisecond // the next may have something
 		switch known := from.source.waiting; {
@@ -251,9 +282,11 @@ func (w *Worker) fetch(ctx, busCtx context.Context) {
 			// than there is the pull would wait to its end.
 			size, wait = min(size, known), w.longPull
 		}
+
 		n, err := w.pull(ctx, busCtx, from, size, wait)
 		w.queue.fetched(n > 0 && from.source.waiting > 0)
-		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) ||
+			errors.Is(err, jetstream.ErrStreamNotFound) {
 			from.source.empty = time.Now().Add(time.Second) // the run has ended, as we shall hear
 		} else if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Warn().Err(err).Str("run", from.feed.run).Msg("pull shards; trying on")
@@ -275,9 +308,11 @@ func fair(list []pullFrom, room int) int {
 			}
 		}
 	}
+
 	if lead >= room {
 		return room
 	}
+
 	return lead + (room-lead+equals-1)/equals
 }
 
@@ -304,6 +339,7 @@ func (w *Worker) pull(ctx, busCtx context.Context, from pullFrom, n int, wait ti
 	if err := w.connect(ctx, f, s); err != nil {
 		return 0, err
 	}
+
 	shards := 1 // until it is known how large they are
 	if s.size > 0 {
 		shards = max(1, min((n+s.size-1)/s.size, 256, maxPull/max(1, s.bytes)))
@@ -311,6 +347,7 @@ func (w *Worker) pull(ctx, busCtx context.Context, from pullFrom, n int, wait ti
 	if s.size < f.largest/2 {
 		shards = min(shards, 4) // the next may be larger: another round of publishing begins with large ones
 	}
+
 	// Without FetchMaxBytes, and not FetchNoWait: on a replicated stream the server says
 	// that a batch is complete, or that there is no more, before it sends the messages,
 	// which then reach nobody until the ack wait is over (nats-server 2.15.2, consumer.go,
@@ -320,12 +357,14 @@ func (w *Worker) pull(ctx, busCtx context.Context, from pullFrom, n int, wait ti
 		s.consumer = nil
 		return 0, fmt.Errorf("pull from %s: %w", proto.WorkStream(f.run), err)
 	}
+
 	got := 0
 	for msg := range batch.Messages() {
 		if ctx.Err() != nil || f.paused.Load() {
 			w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, 0)
 			continue
 		}
+
 		got++
 		if size := w.take(busCtx, f, s.model, msg); size > 0 {
 			// The largest, with a short memory: shards shrink toward the end of a run, and a
@@ -333,17 +372,21 @@ func (w *Worker) pull(ctx, busCtx context.Context, from pullFrom, n int, wait ti
 			s.size = max(size, s.size-1)
 			s.bytes = max(len(msg.Data()), s.bytes-s.bytes/8)
 		}
+
 		if meta, err := msg.Metadata(); err == nil {
 			s.waiting = int(meta.NumPending) * s.size
 		}
 	}
+
 	if err := batch.Error(); err != nil {
 		s.consumer = nil
 		return got, fmt.Errorf("pull from %s: %w", proto.WorkStream(f.run), err)
 	}
+
 	if got == 0 {
 		s.waiting = 0 // others have it
 	}
+
 	return got, nil
 }
 
@@ -358,6 +401,7 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 			return err
 		}
 	}
+
 	if s.consumer == nil {
 		s.consumer, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
 			return bus.FindConsumer(ctx, w.cfg.JS, proto.WorkStream(f.run), proto.ConsumerName(s.model))
@@ -367,6 +411,7 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -375,6 +420,7 @@ func (w *Worker) connect(ctx context.Context, f *feed, s *source) (err error) {
 func (w *Worker) take(busCtx context.Context, f *feed, model string, msg jetstream.Msg) int {
 	w.inHand.Add(1)
 	w.queue.groups.opening.Add(1)
+
 	if msg.Headers().Get(proto.HeaderObject) == "" {
 		h, requests := w.open(busCtx, f, model, msg)
 		if h == nil {
@@ -382,28 +428,34 @@ func (w *Worker) take(busCtx context.Context, f *feed, model string, msg jetstre
 			w.inHand.Add(-1)
 			return 0
 		}
+
 		f.taken += int64(len(requests))
 		w.turns.hold(model, 1)
 		w.shards.Go(func() {
 			defer w.letGo(model)
 			h.run(busCtx, requests)
 		})
+
 		return len(requests)
 	}
+
 	const one = 1 // what does not fit into a message travels alone
 	f.taken += one
 	w.credit(one)
 	w.turns.hold(model, 1)
 	w.shards.Go(func() {
 		defer w.letGo(model)
+
 		h, requests := w.open(busCtx, f, model, msg)
 		w.credit(-one)
 		if h == nil {
 			w.queue.opened()
 			return
 		}
+
 		h.run(busCtx, requests)
 	})
+
 	return one
 }
 
@@ -425,7 +477,9 @@ func (f *feed) payload(ctx context.Context, msg jetstream.Msg) ([]byte, error) {
 
 // open reads a shard and keeps it alive from then on, or returns nil, after it has given
 // it back or up.
-func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstream.Msg) (h *held, requests []proto.Request) {
+func (w *Worker) open(
+	busCtx context.Context, f *feed, model string, msg jetstream.Msg,
+) (h *held, requests []proto.Request) {
 	log := w.cfg.Log.With().Str("subject", msg.Subject()).Logger()
 	beat := startHeartbeat(msg.InProgress)
 	defer func() {
@@ -433,6 +487,7 @@ func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstre
 			beat.stop()
 		}
 	}()
+
 	payload, err := f.payload(busCtx, msg)
 	if bus.IsUnrecoverable(err) {
 		log.Error().Err(err).Msg("drop a shard whose object is lost")
@@ -444,6 +499,7 @@ func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstre
 		w.giveBack(f.run, msg, msg.Headers().Get(proto.HeaderShard), nil, time.Second)
 		return nil, nil
 	}
+
 	shard, err := f.bounds.Shard(model, msg.Subject(), msg.Headers(), payload)
 	if err != nil {
 		// Nobody can ever run it. Its requests are found missing, and published again.
@@ -453,6 +509,16 @@ func (w *Worker) open(busCtx context.Context, f *feed, model string, msg jetstre
 		msg.TermWithReason("does not fit its run: " + err.Error())
 		return nil, nil
 	}
+
 	w.credit(len(shard.Requests))
-	return &held{w: w, feed: f, msg: msg, beat: beat, id: shard.ID, model: model, source: msg.Headers().Get(proto.HeaderObject)}, shard.Requests
+
+	return &held{
+		w:      w,
+		feed:   f,
+		msg:    msg,
+		beat:   beat,
+		id:     shard.ID,
+		model:  model,
+		source: msg.Headers().Get(proto.HeaderObject),
+	}, shard.Requests
 }

@@ -15,6 +15,7 @@ import (
 // their shards.
 func TestRunsShareSlots(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		r, s uint32 // sizes of the shards
 	}{
@@ -24,24 +25,29 @@ func TestRunsShareSlots(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("shards of %d and %d", tt.r, tt.s), func(t *testing.T) {
 			t.Parallel()
+
 			const n = 320
 			l := newLedger(sim.New(sim.Config{TTFT: 100 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
 			b.cfg.Limiter = limit.Fixed(16)
+
 			for run, size := range map[string]uint32{"r": tt.r, "s": tt.s} {
 				m := b.makeStreams(run, 0, "m")
 				b.fill(run, "m", 0, n, size)
 				b.announceRun(m)
 			}
+
 			w, stop := b.start()
 			b.await("r")
 			b.await("s")
 			stop()
 			b.idle(w)
+
 			for _, run := range []string{"r", "s"} {
 				b.lines(run, n)
 				l.checkOnce(t, run, n)
 			}
+
 			share := float64(countOf("r", l.calls()[:n])) / n
 			if share < 0.4 || share > 0.6 {
 				t.Errorf("one of two runs has a share of %.2f", share)
@@ -54,6 +60,7 @@ func TestRunsShareSlots(t *testing.T) {
 // already, but for what was held at that moment.
 func TestHigherPriorityFirst(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		size uint32 // of the urgent shards
 	}{
@@ -62,6 +69,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("shards of %d", tt.size), func(t *testing.T) {
 			t.Parallel()
+
 			const slots, n = 4, 96
 			l := newGate(sim.New(sim.Config{TTFT: 20 * time.Millisecond}))
 			b := newRuns(t, serve(t, l))
@@ -72,24 +80,29 @@ func TestHigherPriorityFirst(t *testing.T) {
 			urgent := b.makeStreams("high", 1, "m")
 			b.fill("high", "m", 0, n, tt.size)
 			w, stop := b.start()
+
 			for range 10 { // the run of low priority goes on
 				l.gate <- struct{}{}
 			}
+
 			b.announceRun(urgent)
 			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
 				w.feeds.mu.Lock()
 				defer w.feeds.mu.Unlock()
 				return w.feeds.runs["high"] != nil
 			})
+
 			close(l.gate)
 			b.await("high")
 			b.await("low")
 			stop()
 			b.idle(w)
+
 			for _, run := range []string{"low", "high"} {
 				b.lines(run, n)
 				l.checkOnce(t, run, n)
 			}
+
 			checkBlock(t, l.calls(), slots)
 		})
 	}
@@ -100,19 +113,24 @@ func TestHigherPriorityFirst(t *testing.T) {
 // the same time, arrive in any order.
 func checkBlock(t *testing.T, calls []call, slots int) {
 	t.Helper()
+
 	first, last := -1, -1
 	for i, c := range calls {
 		if c.run != "high" {
 			continue
 		}
+
 		if first < 0 {
 			first = i
 		}
+
 		last = i
 	}
+
 	if between := countOf("low", calls[first:last]); between > 2*slots {
 		t.Errorf("%d requests of low priority begin among those of high priority", between)
 	}
+
 	if first == 0 || last == len(calls)-1 {
 		t.Errorf("the urgent requests are the %dth to the %dth of %d", first+1, last+1, len(calls))
 	}
@@ -122,6 +140,7 @@ func checkBlock(t *testing.T, calls []call, slots int) {
 // hoards other workers cannot run.
 func TestWorkerDoesNotHoard(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		slots  int
 		size   uint32
@@ -129,6 +148,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 	}{{4, 32, 65}, {1, 8, 20}} {
 		t.Run(fmt.Sprintf("%d slots and shards of %d", tt.slots, tt.size), func(t *testing.T) {
 			t.Parallel()
+
 			// So slow that one request is held ahead, or two after a hiccup, which would
 			// still come to the same bound.
 			b := newRuns(t, serve(t, sim.New(sim.Config{Slots: 1, TTFT: 40 * time.Millisecond})))
@@ -143,6 +163,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 				most = max(most, w.held.Load())
 				return w.stats.Done.Load() >= tt.enough
 			})
+
 			if bound := int64(tt.slots + 1 + int(tt.size)); most > bound || most < int64(tt.size) {
 				t.Errorf("%d requests held at once, want %d to %d", most, tt.size, bound)
 			}
@@ -153,6 +174,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 // Small shards do not make a worker ask for many that turn out to be large.
 func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	t.Parallel()
+
 	l := newGate(sim.New(sim.Config{}))
 	b := newRuns(t, serve(t, l))
 	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(16), time.Millisecond
@@ -171,6 +193,7 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 // The requests of a feed end with their era, and with their run.
 func TestCallsIn(t *testing.T) {
 	t.Parallel()
+
 	calls, cut := context.WithCancel(t.Context())
 	f := &feed{calls: calls}
 	first, end := context.WithCancel(t.Context())
@@ -181,12 +204,15 @@ func TestCallsIn(t *testing.T) {
 	if f.callsIn(first) != a {
 		t.Error("a second request of the era has another parent")
 	}
+
 	end()
 	<-a.Done()
+
 	b := f.callsIn(second)
 	if err := b.Err(); err != nil {
 		t.Fatalf("in the next era: %v", err)
 	}
+
 	cut()
 	<-b.Done()
 }

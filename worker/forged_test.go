@@ -16,17 +16,28 @@ import (
 // requests from being run unless it is the result of just that request.
 func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 	t.Parallel()
+
 	lines := func(id string, seqs ...uint32) (text []byte) {
 		for _, seq := range seqs {
-			text = proto.AppendResult(text, proto.Result{Run: "r", Index: seq, CustomID: fmt.Appendf(nil, id, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
+			text = proto.AppendResult(text, proto.Result{
+				Run:         "r",
+				Index:       seq,
+				CustomID:    fmt.Appendf(nil, id, seq),
+				Status:      200,
+				Body:        []byte("{}"),
+				RequestHash: chats(seq, seq)[0].Hash(),
+			})
 		}
+
 		return text
 	}
+
 	honest := func(change func(*nats.Msg)) *nats.Msg {
 		msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"c-%d"`, 0, 1))
 		change(msg)
 		return msg
 	}
+
 	mark := func(text string) *nats.Msg {
 		msg := proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Returned: true})
 		msg.Header.Set(proto.HeaderDelivery, text)
@@ -41,22 +52,32 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 		{"lines of another input", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"other-%d"`, 0, 1))},
 		{"an answer to another question", honest(func(m *nats.Msg) {
 			for _, r := range chats(0, 1) {
-				m.Data = bytes.ReplaceAll(m.Data, []byte(proto.FormatHash(r.Hash())), []byte(proto.FormatHash(r.Hash()+1)))
+				m.Data = bytes.ReplaceAll(m.Data, []byte(proto.FormatHash(r.Hash())),
+					[]byte(proto.FormatHash(r.Hash()+1)))
 			}
 		})},
-		{"requests that the shard does not have", proto.EncodeResults("r", "0-0", []uint32{90, 91}, lines(`"c-%d"`, 90, 91))},
+		{"requests that the shard does not have",
+			proto.EncodeResults("r", "0-0", []uint32{90, 91}, lines(`"c-%d"`, 90, 91))},
 		{"of another version", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderVersion, "3") })},
-		{"in an object that is not there", honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "results-0-0-x") })},
+		{"in an object that is not there",
+			honest(func(m *nats.Msg) { m.Header.Set(proto.HeaderObject, "results-0-0-x") })},
 		{"an answer of a server", honest(func(m *nats.Msg) { m.Header.Set("Nats-Stream", "x") })},
 		{"an answer without a number", honest(func(m *nats.Msg) { m.Header.Set("Nats-Sequence", "x") })},
 		{"an answer with the first number", honest(func(m *nats.Msg) { m.Header.Set("Nats-Sequence", "1") })},
-		{"the end of the stream", &nats.Msg{Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"404"}}}},
-		{"nobody answers", &nats.Msg{Subject: proto.ResultsSubject("r", "0-0"), Header: nats.Header{"Status": {"503"}}}},
+		{"the end of the stream", &nats.Msg{
+			Subject: proto.ResultsSubject("r", "0-0"),
+			Header:  nats.Header{"Status": {"404"}},
+		}},
+		{"nobody answers", &nats.Msg{
+			Subject: proto.ResultsSubject("r", "0-0"),
+			Header:  nats.Header{"Status": {"503"}},
+		}},
 		{"a mark of another request", mark("isolated 90")},
 		{"a mark of no known kind", mark("poison 0")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			server := sim.New(sim.Config{})
 			b := newBench(t, serve(t, server))
 			for range 2 {
@@ -64,6 +85,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+
 			b.publish("0-0", chats(0, 3)...)
 			w, stop := b.start()
 			b.await("r")
@@ -78,17 +100,23 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 // A shard that does not fit its run is dropped, and nothing of it reaches the server.
 func TestWorkerDropsForgedShards(t *testing.T) {
 	t.Parallel()
+
 	shard := func(change func(*nats.Msg)) *nats.Msg {
 		msg := proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(0, 3)})
 		change(msg)
 		return msg
 	}
-	renamed := proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: []proto.Request{{CustomID: []byte(`"a\u0062"`), URL: "/admin", Body: []byte(`{}`)}}})
+
+	renamed := proto.EncodeShard("r", "m", proto.Shard{
+		ID:       "0-0",
+		Requests: []proto.Request{{CustomID: []byte(`"a\u0062"`), URL: "/admin", Body: []byte(`{}`)}},
+	})
 	for _, tt := range []struct {
 		name string
 		msg  *nats.Msg
 	}{
-		{"numbers that the run does not have", proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(1<<20, 1<<20+3)})},
+		{"numbers that the run does not have",
+			proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(1<<20, 1<<20+3)})},
 		{"another URL", renamed},
 		{"the id of another shard", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderShard, "0-1") })},
 		{"the id of an ending", shard(func(m *nats.Msg) {
@@ -102,11 +130,13 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			server := sim.New(sim.Config{})
 			b := newBench(t, serve(t, server))
 			if _, err := b.js.PublishMsg(t.Context(), tt.msg); err != nil {
 				t.Fatal(err)
 			}
+
 			w, stop := b.start()
 			prototest.Poll(t, patience, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
 			stop()

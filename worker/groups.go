@@ -93,16 +93,19 @@ func (q *queue) enter(tasks []*task) {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	for i, t := range tasks {
 		if len(paths[i]) > 0 {
 			t.path = make([]*beginning, len(paths[i]))
 		}
+
 		for k, hash := range paths[i] {
 			b := q.groups.known[hash]
 			if b == nil {
 				b = &beginning{hash: hash}
 				q.groups.known[hash] = b
 			}
+
 			b.tasks++
 			t.path[k] = b
 		}
@@ -131,6 +134,7 @@ func (g *groups) hashes(scan *proto.Scanner, t *task) (list []uint64) {
 			}
 		}
 	}
+
 	return list
 }
 
@@ -138,13 +142,16 @@ func (g *groups) hashes(scan *proto.Scanner, t *task) (list []uint64) {
 func (q *queue) leave(t *task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	q.groups.yield(t, false)
 	q.follow(t, false)
+
 	for _, b := range t.path {
 		if b.tasks--; b.tasks == 0 {
 			delete(q.groups.known, b.hash)
 		}
 	}
+
 	t.path = nil
 }
 
@@ -190,6 +197,7 @@ func (g *groups) take(b *beginning, n int) []*task {
 		b.waiting = nil
 		g.held = slices.DeleteFunc(g.held, func(other *beginning) bool { return other == b })
 	}
+
 	return out
 }
 
@@ -204,8 +212,10 @@ func (g *groups) sweep(gone func(*task) bool) (out []*task) {
 			return false
 		})
 	}
+
 	g.held = slices.DeleteFunc(g.held, func(b *beginning) bool { return len(b.waiting) == 0 })
 	g.parked -= len(out)
+
 	return out
 }
 
@@ -225,6 +235,7 @@ func (g *groups) yield(t *task, answered bool) {
 	if !t.reserved {
 		return
 	}
+
 	t.reserved = false
 	for _, b := range t.path {
 		b.busy--
@@ -245,15 +256,18 @@ func (q *queue) follow(t *task, slot bool) {
 		case one || b.busy > 0 && !slot:
 			n = 0
 		}
+
 		if n == 0 {
 			continue
 		}
+
 		one = true
 		for _, other := range g.take(b, n) {
 			g.reserve(other)
 			other.follows = true
 			q.first = append(q.first, other)
 		}
+
 		q.signal()
 	}
 }
@@ -271,12 +285,15 @@ func (g *groups) fill() *task {
 			best = b
 		}
 	}
+
 	if best == nil {
 		return nil
 	}
+
 	t := g.take(best, 1)[0]
 	g.reserve(t)
 	t.fills = best
+
 	return t
 }
 
@@ -296,6 +313,7 @@ func (g *groups) time(t *task, took time.Duration) {
 	if *mean == 0 {
 		*mean = took
 	}
+
 	*mean += (took - *mean) / 8
 }
 
@@ -317,6 +335,7 @@ func (q *queue) awaitSlot(ctx context.Context) bool {
 		if free {
 			return true
 		}
+
 		select {
 		case <-q.ready:
 		case <-ctx.Done():
@@ -335,9 +354,11 @@ func (q *queue) instead(ctx context.Context, t *task) *task {
 		if sure {
 			return other
 		}
+
 		if late == nil {
 			late = time.After(fillAfter)
 		}
+
 		select {
 		case <-q.ready:
 		case <-late:
@@ -353,24 +374,30 @@ func (q *queue) instead(ctx context.Context, t *task) *task {
 func (q *queue) exchange(t *task, first bool) (other *task, sure bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	g := &q.groups
 	if q.closed || t.follows {
 		return t, true
 	}
+
 	if len(q.first) > 0 || t.fills != nil {
 		other = q.next()
 	}
+
 	if other != nil {
 		q.putBack(t)
 		return other, true
 	}
+
 	if t.fills == nil || !g.more && g.opening.Load() == 0 {
 		return t, true
 	}
+
 	if first {
 		g.looked = -1
 		g.crowded()
 	}
+
 	return t, g.looked == g.parks && g.opening.Load() == 0
 }
 
@@ -402,10 +429,12 @@ func (q *queue) sent(t *task) {
 func (q *queue) ended(t *task, answered bool, took time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	q.groups.there--
 	if answered {
 		q.groups.time(t, took)
 	}
+
 	q.groups.yield(t, answered)
 	t.follows = false
 	q.follow(t, q.groups.sharing == sharesIdleSlots)
@@ -458,6 +487,7 @@ func (w *Worker) mayWait() int {
 	share, alone := 0, true
 	w.feeds.mu.Lock()
 	defer w.feeds.mu.Unlock()
+
 	for _, f := range w.feeds.runs {
 		for _, s := range f.sources {
 			beside := 0
@@ -466,14 +496,17 @@ func (w *Worker) mayWait() int {
 					beside++
 				}
 			}
+
 			if f.grouped {
 				share += s.waiting / (1 + beside)
 				alone = alone && beside == 0
 			}
 		}
 	}
+
 	if alone {
 		return parked
 	}
+
 	return min(parked, share)
 }

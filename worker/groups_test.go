@@ -18,7 +18,8 @@ import (
 
 // ask is the body of a question about a document.
 func ask(document string, question int) []byte {
-	return fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s, question %d"}]}`, strings.Repeat(document, 2000), question)
+	return fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s, question %d"}]}`,
+		strings.Repeat(document, 2000), question)
 }
 
 // grouped is a queue of a run whose requests are grouped.
@@ -39,10 +40,15 @@ func newGrouped(t *testing.T, how sharing, slots int) *grouped {
 // add has tasks come in a shard: each is called by its document and its number.
 func (g *grouped) add(names ...string) {
 	g.t.Helper()
+
 	tasks := make([]*task, len(names))
 	for i, name := range names {
-		tasks[i] = &task{Request: proto.Request{CustomID: []byte(name), Body: ask(name[:1], int(name[1]-'0'))}, shard: g.shard}
+		tasks[i] = &task{
+			Request: proto.Request{CustomID: []byte(name), Body: ask(name[:1], int(name[1]-'0'))},
+			shard:   g.shard,
+		}
 	}
+
 	g.enter(tasks)
 	if !g.push(tasks...) {
 		g.t.Fatal("the queue is closed")
@@ -52,15 +58,18 @@ func (g *grouped) add(names ...string) {
 // send takes the next task and has it go to the server.
 func (g *grouped) send(want string) *task {
 	g.t.Helper()
+
 	t, ok := g.pop(g.t.Context())
 	if !ok {
 		g.t.Fatal("pop ends")
 	}
+
 	t = g.instead(g.t.Context(), t)
 	g.sent(t)
 	if string(t.CustomID) != want {
 		g.t.Errorf("%s goes, want %s", t.CustomID, want)
 	}
+
 	return t
 }
 
@@ -74,6 +83,7 @@ func (g *grouped) end(t *task, answered bool) {
 
 func TestGroupsOneGoesFirst(t *testing.T) {
 	t.Parallel()
+
 	g := newGrouped(t, sharesComputed, 0)
 	g.add("a1", "a2", "b1", "a3", "b2", "c1")
 	a := g.send("a1")
@@ -82,6 +92,7 @@ func TestGroupsOneGoesFirst(t *testing.T) {
 	if n := g.parked(); n != 3 {
 		t.Errorf("%d wait, want 3", n)
 	}
+
 	g.end(a, true)
 	g.send("a2") // what it shares is computed
 	g.send("a3")
@@ -92,6 +103,7 @@ func TestGroupsOneGoesFirst(t *testing.T) {
 
 func TestGroupsOneAfterTheOtherInSlots(t *testing.T) {
 	t.Parallel()
+
 	g := newGrouped(t, sharesIdleSlots, 4)
 	g.add("a1", "a2", "a3", "b1", "b2", "c1", "d1")
 	a := g.send("a1")
@@ -112,6 +124,7 @@ func TestGroupsOneAfterTheOtherInSlots(t *testing.T) {
 // A group that has a slot more, for want of others, keeps it.
 func TestGroupsFillWithTheLargest(t *testing.T) {
 	t.Parallel()
+
 	g := newGrouped(t, sharesIdleSlots, 4)
 	g.add("a1", "a2", "b1", "b2", "b3", "b4", "b5")
 	g.send("a1")
@@ -126,6 +139,7 @@ func TestGroupsFillWithTheLargest(t *testing.T) {
 // A slot is not opened for what the group's own will have done before that.
 func TestGroupsSoonDone(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		cold, warm    time.Duration
 		waiting, busy int
@@ -149,6 +163,7 @@ func TestGroupsSoonDone(t *testing.T) {
 
 func TestGroupsAfterAFailure(t *testing.T) {
 	t.Parallel()
+
 	for _, how := range []sharing{sharesComputed, sharesIdleSlots} {
 		g := newGrouped(t, how, 0)
 		g.add("a1", "a2", "a3")
@@ -160,9 +175,11 @@ func TestGroupsAfterAFailure(t *testing.T) {
 		if n := g.parked(); n != 1 {
 			t.Errorf("%d wait for it, want 1", n)
 		}
+
 		g.push(a)
 		g.add("c1")
 		g.send("c1")
+
 		if n := g.parked(); n != 2 {
 			t.Errorf("%d wait for it, want that which failed too", n)
 		}
@@ -172,12 +189,14 @@ func TestGroupsAfterAFailure(t *testing.T) {
 // One that goes back to the bus before it was sent leads nobody.
 func TestGroupsAfterOneWasHandedBack(t *testing.T) {
 	t.Parallel()
+
 	g := newGrouped(t, sharesComputed, 0)
 	g.add("a1", "a2", "a3", "b1")
 	a, _ := g.pop(t.Context())
 	g.send("b1")
 	g.leave(a)
 	g.send("a2")
+
 	out := g.remove(func(t *task) bool { return string(t.CustomID) == "a3" })
 	if len(out) != 1 || g.parked() != 0 {
 		t.Errorf("%d taken out, %d wait", len(out), g.parked())
@@ -187,29 +206,35 @@ func TestGroupsAfterOneWasHandedBack(t *testing.T) {
 // What a slot is for is decided when it is free.
 func TestGroupsDecideLate(t *testing.T) {
 	t.Parallel()
+
 	g := newGrouped(t, sharesIdleSlots, 4)
 	g.add("a1", "a2")
 	a := g.send("a1")
+
 	fills, _ := g.pop(t.Context())
 	if string(fills.CustomID) != "a2" {
 		t.Fatalf("%s fills", fills.CustomID)
 	}
+
 	g.add("b1", "b2")
 	if got := g.instead(t.Context(), fills); string(got.CustomID) != "b1" || g.parked() != 1 {
 		t.Errorf("%s goes, want that of another group; %d wait", got.CustomID, g.parked())
 	}
+
 	g.add("c1")
 	leads, _ := g.pop(t.Context())
 	g.end(a, true)
 	if got := g.instead(t.Context(), leads); string(got.CustomID) != "a2" {
 		t.Errorf("%s goes, want that which follows a1", got.CustomID)
 	}
+
 	g.send("c1")
 }
 
 // A free slot waits for what the fetch loop brings, and not for long.
 func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrouped(t, sharesComputed, 0)
 		asked := 0
@@ -221,26 +246,32 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 		if took := time.Since(begin); took != 0 {
 			t.Errorf("it goes after %v, want at once: the bus has no more", took)
 		}
+
 		g.fetched(true)
 		before := asked
+
 		go func() {
 			time.Sleep(fillAfter / 2)
 			g.add("b1")
 		}()
+
 		g.send("b1")
 		if asked == before {
 			t.Error("the fetch loop is not asked")
 		}
+
 		go func() {
 			parks := g.parks()
 			time.Sleep(fillAfter / 2)
 			g.full(parks)
 		}()
+
 		begin = time.Now()
 		g.send("a3")
 		if took := time.Since(begin); took != fillAfter/2 {
 			t.Errorf("it goes after %v, want as soon as there is no room for more", took)
 		}
+
 		begin = time.Now()
 		g.send("a4")
 		if took := time.Since(begin); took != fillAfter {
@@ -252,19 +283,23 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 // What waits at a server takes the next slot, whatever that has.
 func TestGroupsAwaitSlot(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrouped(t, sharesIdleSlots, 1)
 		g.add("a1", "b1")
 		a := g.send("a1")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+
 		if g.awaitSlot(ctx) {
 			t.Error("there is a slot")
 		}
+
 		go func() {
 			time.Sleep(time.Second)
 			g.end(a, true)
 		}()
+
 		if !g.awaitSlot(t.Context()) {
 			t.Error("there is no slot")
 		}
@@ -273,6 +308,7 @@ func TestGroupsAwaitSlot(t *testing.T) {
 
 func TestGroupsNeedMuchInCommon(t *testing.T) {
 	t.Parallel()
+
 	long := strings.Repeat("x", 4*stretch)
 	for _, tt := range []struct {
 		name   string
@@ -282,18 +318,25 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 		{"the same document", `{"messages":"` + long + `1"}`, `{"messages":"` + long + `2"}`, 1},
 		{"wherever it stands", `{"messages":"` + long + `1"}`, `{"top_p":1,"messages":"` + long + `2"}`, 1},
 		{"tools", `{"messages":"1","tools":"` + long + `"}`, `{"tools":"` + long + `","messages":"2"}`, 1},
-		{"less than half", `{"messages":"` + long + strings.Repeat("a", 5*stretch) + `"}`, `{"messages":"` + long + strings.Repeat("b", 5*stretch) + `"}`, 0},
+		{"less than half", `{"messages":"` + long + strings.Repeat("a", 5*stretch) + `"}`,
+			`{"messages":"` + long + strings.Repeat("b", 5*stretch) + `"}`, 0},
 		{"short", `{"messages":"1"}`, `{"messages":"1"}`, 0},
 		{"none", `{}`, ``, 0},
 	} {
 		g := newGrouped(t, sharesComputed, 0)
-		tasks := []*task{{Request: proto.Request{Body: []byte(tt.a)}, shard: g.shard}, {Request: proto.Request{Body: []byte(tt.b)}, shard: g.shard}}
+		tasks := []*task{
+			{Request: proto.Request{Body: []byte(tt.a)}, shard: g.shard},
+			{Request: proto.Request{Body: []byte(tt.b)}, shard: g.shard},
+		}
+
 		g.enter(tasks)
 		g.push(tasks...)
 		g.push(numbered(3))
+
 		for range 2 - tt.parked + 1 {
 			g.pop(t.Context())
 		}
+
 		if n := g.parked(); n != tt.parked {
 			t.Errorf("%s: %d wait, want %d", tt.name, n, tt.parked)
 		}
@@ -303,6 +346,7 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 // Whatever becomes of tasks, each gets its turn, and nothing of them is left.
 func TestGroupsLoseNothing(t *testing.T) {
 	t.Parallel()
+
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		g := newGrouped(t, sharing(random.IntN(2)), random.IntN(5))
@@ -325,6 +369,7 @@ func TestGroupsLoseNothing(t *testing.T) {
 					out++
 					continue
 				}
+
 				g.sent(task)
 				there = append(there, task)
 			case n < 9 && len(there) > 0:
@@ -344,11 +389,14 @@ func TestGroupsLoseNothing(t *testing.T) {
 					out++
 				}
 			}
+
 			if len(there) == 0 && in >= 60 && out < in && !g.waits() {
 				t.Fatalf("seed %d: %d of %d are lost", seed, in-out, in)
 			}
 		}
-		if gr := &g.groups; len(gr.known) != 0 || len(gr.held) != 0 || gr.parked != 0 || gr.there != 0 || len(g.first) != 0 {
+
+		if gr := &g.groups; len(gr.known) != 0 || len(gr.held) != 0 || gr.parked != 0 || gr.there != 0 ||
+			len(g.first) != 0 {
 			t.Fatalf("seed %d: left are %d beginnings, %d groups, %d that wait, %d at the server, %d that follow",
 				seed, len(gr.known), len(gr.held), gr.parked, gr.there, len(g.first))
 		}
@@ -359,6 +407,7 @@ func TestGroupsLoseNothing(t *testing.T) {
 func (g *grouped) waits() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	t := g.next()
 	if t != nil {
 		g.groups.yield(t, false)
@@ -366,9 +415,11 @@ func (g *grouped) waits() bool {
 		g.groups.reserve(t)
 		return true
 	}
+
 	if t = g.groups.fill(); t != nil {
 		g.putBack(t)
 	}
+
 	return t != nil
 }
 
@@ -376,6 +427,7 @@ func (g *grouped) waits() bool {
 // share prompts each in their way.
 func TestGroupedRunFindsItsPrompts(t *testing.T) {
 	t.Parallel()
+
 	const documents, questions, slots = 24, 10, 8
 	for _, tt := range []struct {
 		flavour sim.Flavour
@@ -389,14 +441,26 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.flavour, tt.cache), func(t *testing.T) {
 			t.Parallel()
-			server := sim.New(sim.Config{Flavour: tt.flavour, Models: []string{"m"}, Slots: slots, Prefix: tt.cache, TTFT: 60 * time.Millisecond, TPOT: 3 * time.Millisecond, Tokens: 20})
+
+			server := sim.New(sim.Config{
+				Flavour: tt.flavour,
+				Models:  []string{"m"},
+				Slots:   slots,
+				Prefix:  tt.cache,
+				TTFT:    60 * time.Millisecond,
+				TPOT:    3 * time.Millisecond,
+				Tokens:  20,
+			})
+
 			s := httptest.NewServer(server)
 			defer s.Close()
+
 			b := newRuns(t, s.URL)
 			b.cfg.Run, b.cfg.Limiter = "r", limit.Fixed(slots)
 			m := b.makeStreams("r", 0, "m")
 			m.Settings = proto.Settings{GroupByPrefix: true, ShardSize: 32}
 			b.announceRun(m)
+
 			var requests []proto.Request
 			for i := range documents * questions {
 				requests = append(requests, proto.Request{
@@ -404,14 +468,16 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 					Body: ask(string(rune('A'+i/questions)), i%questions),
 				})
 			}
+
 			for i := 0; i < len(requests); i += 32 {
 				b.publish(proto.ShardID(0, uint64(i/32)), requests[i:min(i+32, len(requests))]...)
 			}
+
 			w, stop := b.start()
 			b.finish(w, stop, len(requests))
 			load := server.Engine().Load()
-			// 0.88 with one reading of each document. A busy machine costs some more; sent together,
-			// or one after the other in any slot, they would find 0.1 in slots.
+			// 0.88 with one reading of each document. A busy machine costs some more; sent
+			// together, or one after the other in any slot, they would find 0.1 in slots.
 			if share := float64(load.CacheHits) / float64(load.CacheQueries); share < 0.6 {
 				t.Errorf("%.3f of the prompts came from the cache", share)
 			} else {

@@ -63,6 +63,7 @@ func (h *health) era() context.Context {
 func (w *Worker) beat(ctx context.Context) {
 	tick := time.NewTicker(limit.BeatEvery)
 	defer tick.Stop()
+
 	for {
 		w.health.ran(time.Now())
 		w.cfg.Limiter.Beat()
@@ -79,6 +80,7 @@ func (w *Worker) beat(ctx context.Context) {
 func (h *health) ran(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	if !h.beat.IsZero() && now.Sub(h.beat) > limit.MissedBeat {
 		h.moved = now
 	}
@@ -141,13 +143,17 @@ type Said struct {
 func (s *Said) once(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.texts[text] {
 		return false
 	}
+
 	if s.texts == nil {
 		s.texts = map[string]bool{}
 	}
+
 	s.texts[text] = true
+
 	return true
 }
 
@@ -161,8 +167,10 @@ func (w *Worker) Waiting() (why string, since time.Time) {
 			return "the model server died; starting it again", s.Since
 		}
 	}
+
 	w.health.mu.Lock()
 	defer w.health.mu.Unlock()
+
 	return w.health.why, w.health.since
 }
 
@@ -184,6 +192,7 @@ func (w *Worker) Info() (modelserver.Info, bool) {
 func (w *Worker) down(why string, err error) {
 	h := &w.health
 	h.mu.Lock()
+
 	fresh := h.why == ""
 	if fresh {
 		h.since = time.Now()
@@ -191,6 +200,7 @@ func (w *Worker) down(why string, err error) {
 	if !h.hung && !h.refusing {
 		h.why = why
 	}
+
 	h.mu.Unlock()
 	if fresh {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Err(err).Msg(why)
@@ -208,12 +218,15 @@ func (w *Worker) up() {
 	if before != "" {
 		h.moved = time.Now()
 	}
+
 	h.mu.Unlock()
 	if before != "" {
-		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).Msg("the model server answers")
+		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
+			Msg("the model server answers")
 		w.wake()
 		w.queue.nudge()
 	}
+
 	if waits != nil {
 		w.later(waits, 0)
 	}
@@ -223,6 +236,7 @@ func (w *Worker) up() {
 func (w *Worker) watchServer(ctx context.Context) {
 	tick := time.NewTicker(askMissing)
 	defer tick.Stop()
+
 	last := time.Now()
 	for {
 		select {
@@ -230,12 +244,14 @@ func (w *Worker) watchServer(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+
 		if down := w.Down(); down || time.Since(last) >= askEvery {
 			last = time.Now()
 			w.look(ctx)
 			w.remember()
 			w.noteSlots()
 		}
+
 		if w.health.expired(time.Now()) {
 			w.drop(func(*task) bool { return true })
 		}
@@ -256,6 +272,7 @@ func (w *Worker) lookNow(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		w.lowerLimit()
 		return nil // the server may be as before
@@ -277,10 +294,13 @@ func (w *Worker) lookNow(ctx context.Context) error {
 	} else {
 		w.learn(info)
 	}
+
 	if w.proven(ctx) {
 		w.up()
 	}
+
 	w.wake()
+
 	return nil
 }
 
@@ -290,12 +310,15 @@ func (w *Worker) learn(info modelserver.Info) {
 	h.mu.Lock()
 	h.info, h.known = info, true
 	h.mu.Unlock()
+
 	if info.Loading {
 		h.progress(time.Now())
 	}
+
 	w.cfg.Limiter.Slots(info.Slots)
 	w.recall(info)
 	w.queue.share(sharingOf(info.Flavour), info.Slots)
+
 	for _, note := range info.Notes {
 		if h.once(note) {
 			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)
@@ -324,21 +347,27 @@ func (w *Worker) proven(ctx context.Context) bool {
 	if refusing {
 		return false
 	}
+
 	if !hung {
 		return true
 	}
+
 	if p := w.cfg.Process; p != nil {
 		s := p.Status()
 		return s.Starts > starts && s.Phase == supervise.Ready
 	}
+
 	if w.tryDoubted() {
 		return false // it says so itself
 	}
+
 	if canary == nil { // none of its requests has come back yet
 		return time.Since(since) > downGrace
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Stall)
 	defer cancel()
+
 	return w.cfg.Server.Post(ctx, canary.URL, canary.Body).Err == nil
 }
 
@@ -349,16 +378,20 @@ func (w *Worker) died(ctx context.Context, begin time.Time) bool {
 	ended := time.Now()
 	h.asking.Lock()
 	defer h.asking.Unlock()
+
 	h.mu.Lock()
 	gone := h.why != "" && h.since.After(begin)
 	h.mu.Unlock()
 	if gone {
 		return true
 	}
+
 	if h.asked.After(ended) { // somebody else has asked meanwhile, and it answered
 		return false
 	}
+
 	h.asked = time.Now()
+
 	return errors.Is(w.lookNow(ctx), modelserver.ErrUnreachable)
 }
 
@@ -371,11 +404,13 @@ func (w *Worker) watchLoad(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+
 		now := time.Now()
 		if w.Down() || w.stats.InFlight.Load() == 0 {
 			w.health.progress(now)
 			continue
 		}
+
 		if now.After(retry) {
 			load, err := w.cfg.Server.Load(ctx)
 			switch {
@@ -383,13 +418,15 @@ func (w *Worker) watchLoad(ctx context.Context) {
 				retry = now.Add(time.Minute)
 				w.health.waiting.Store(nil)
 				if w.health.once("gauges") {
-					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).Msg("finding the number of requests at once by the rate of answers")
+					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).
+						Msg("finding the number of requests at once by the rate of answers")
 				}
 			case err == nil:
 				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsAtEnd())
 				if tokens.fresh(load.Tokens + max(0, load.PromptTokens)) { // a long prompt has no tokens yet
 					w.health.progress(now)
 				}
+
 				if load.Several != "" {
 					w.ignoreGauges(ctx, load.Several)
 				} else {
@@ -399,6 +436,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 		} else if why := w.cfg.Server.LookAtSlots(ctx); why != "" {
 			w.ignoreGauges(ctx, why)
 		}
+
 		w.dropIdle(now)
 		w.noticeHang(now)
 	}
@@ -429,11 +467,14 @@ func (w *Worker) ignoreGauges(ctx context.Context, why string) {
 	if !w.health.once("several") {
 		return
 	}
+
 	w.health.waiting.Store(nil)
 	w.cfg.Limiter.IgnoreGauges()
 	w.cfg.Log.Warn().Str("seen", why).
-		Msg("the metrics of " + w.cfg.Server.URL() + " come from more than one server: finding the number of requests at once " +
+		Msg("the metrics of " + w.cfg.Server.URL() +
+			" come from more than one server: finding the number of requests at once " +
 			"by the rate of answers; give each server with --url to run it at its best")
+
 	w.look(ctx) // what it says of itself is less from now on
 }
 
@@ -452,17 +493,25 @@ func (w *Worker) dropIdle(now time.Time) {
 // observe hands the gauges to the limiter.
 func (w *Worker) observe(load modelserver.Load) {
 	if len(load.Missing) > 0 && w.health.once("missing") {
-		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Str("missing", strings.Join(load.Missing, ", ")).Msg("the model server does not tell all that its kind does")
+		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Str("missing", strings.Join(load.Missing, ", ")).
+			Msg("the model server does not tell all that its kind does")
 	}
+
 	waiting := int64(load.Waiting)
 	w.health.waiting.Store(&waiting)
+
 	tokens := load.Tokens
 	if w.cfg.Server.CountsAtEnd() {
 		tokens = -1 // it says little of what the server does now
 	}
+
 	before := w.cfg.Limiter.Limit()
 	w.cfg.Limiter.Observe(limit.Gauges{
-		Running: load.Running, Waiting: load.Waiting, KVUsage: load.KVUsage, Preemptions: load.Preemptions, Tokens: tokens,
+		Running:     load.Running,
+		Waiting:     load.Waiting,
+		KVUsage:     load.KVUsage,
+		Preemptions: load.Preemptions,
+		Tokens:      tokens,
 	})
 	if w.cfg.Limiter.Limit() > before {
 		w.wake()
@@ -478,25 +527,32 @@ func (w *Worker) noticeHang(now time.Time) {
 	h.mu.Lock()
 	still := now.Sub(h.moved)
 	h.mu.Unlock()
+
 	patience, doubted := h.patience(max(w.cfg.Stall, 3*w.latency.high()))
 	if still < patience {
 		return
 	}
-	err := fmt.Errorf("it has %d requests and has answered none for %s", w.stats.InFlight.Load(), still.Round(time.Second))
+
+	err := fmt.Errorf("it has %d requests and has answered none for %s",
+		w.stats.InFlight.Load(), still.Round(time.Second))
 	if doubted {
 		err = fmt.Errorf("%w; it may only be slow, since it counts no tokens while it works: it gets %s next; with a longer --stall than %s it gets more at once",
 			err, h.double(patience, w.cfg.Timeout).Round(time.Second), w.cfg.Stall)
 	}
+
 	w.down("the model server hangs", err)
 	h.mu.Lock()
 	h.hung, h.canary = true, nil
 	cut := h.cut
+
 	if w.cfg.Process != nil {
 		h.starts = w.cfg.Process.Status().Starts
 	}
+
 	h.mu.Unlock()
 	h.renew()
 	cut()
+
 	if w.cfg.Process != nil {
 		w.cfg.Process.Restart(err.Error())
 	}

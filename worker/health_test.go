@@ -15,6 +15,7 @@ import (
 // put forward.
 func TestHangOfSteppedClock(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name        string
 		after       time.Duration
@@ -24,14 +25,22 @@ func TestHangOfSteppedClock(t *testing.T) {
 		{name: "at work", after: time.Second},
 		{name: "it does nothing", after: time.Minute + time.Second, hung: true, again: true},
 		{name: "the clock is put forward", after: time.Second, step: 3600},
-		{name: "it does nothing, and the clock is put back", after: time.Minute + time.Second, step: -3600, hung: true, again: true},
+		{
+			name:  "it does nothing, and the clock is put back",
+			after: time.Minute + time.Second,
+			step:  -3600,
+			hung:  true,
+			again: true,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			server, err := modelserver.New("http://127.0.0.1:1", "")
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			w := New(Config{Server: server, Stall: time.Minute})
 			before := time.Now()
 			now := prototest.Stepped(t, before.Add(tt.after), tt.step)
@@ -41,6 +50,7 @@ func TestHangOfSteppedClock(t *testing.T) {
 			if w.Down() != tt.hung {
 				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)
 			}
+
 			if again := w.health.complain(now); again != tt.again {
 				t.Errorf("it is complained of again: %t, want %t", again, tt.again)
 			}
@@ -51,22 +61,27 @@ func TestHangOfSteppedClock(t *testing.T) {
 // A time in which our own process was stopped is no hang of the server.
 func TestStoppedIsNoHang(t *testing.T) {
 	t.Parallel()
+
 	server, err := modelserver.New("http://127.0.0.1:1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	w := New(Config{Server: server, Stall: time.Minute})
 	now := time.Now()
 	w.health.progress(now)
 	w.health.ran(now)
+
 	now = now.Add(time.Hour)
 	if w.noticeHang(now); w.Down() {
 		t.Error("the server hangs, after an hour in which nobody looked")
 	}
+
 	for range 4 * 61 {
 		now = now.Add(limit.BeatEvery)
 		w.health.ran(now)
 	}
+
 	if w.noticeHang(now); !w.Down() {
 		t.Error("the server does not hang, after a minute without an answer")
 	}
@@ -76,6 +91,7 @@ func TestStoppedIsNoHang(t *testing.T) {
 // progress, but that it loads a model is.
 func TestLookIsNoProgress(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		status string // of the other model that it has
@@ -86,22 +102,27 @@ func TestLookIsNoProgress(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBus(t).at(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/v1/models" {
 					http.NotFound(w, r)
 					return
 				}
-				fmt.Fprintf(w, `{"object":"list","data":[{"id":"a","owned_by":"llamacpp","status":{"value":%q}}]}`, tt.status)
+				fmt.Fprintf(w, `{"object":"list","data":[{"id":"a","owned_by":"llamacpp","status":{"value":%q}}]}`,
+					tt.status)
 			})))
+
 			b.cfg.Stall = time.Minute
 			b.cfg.Limiter = limit.New(limit.Config{})
 			w := New(b.cfg)
 			w.health.progress(time.Now().Add(-2 * time.Minute))
+
 			for range 2 {
 				if err := w.look(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			w.noticeHang(time.Now())
 			if w.Down() != tt.hung {
 				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)

@@ -20,6 +20,7 @@ func startHeartbeat(extend func() error) *heartbeat {
 	h := &heartbeat{}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.timer = time.AfterFunc(bus.AckWait/3, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -28,6 +29,7 @@ func startHeartbeat(extend func() error) *heartbeat {
 			h.timer.Reset(bus.AckWait / 3)
 		}
 	})
+
 	return h
 }
 

@@ -10,6 +10,7 @@ import (
 
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		begin, last, n := time.Now(), time.Now(), 0
 		h := startHeartbeat(func() error {
@@ -19,11 +20,14 @@ func TestHeartbeat(t *testing.T) {
 			last, n = time.Now(), n+1
 			return nil
 		})
+
 		time.Sleep(10*bus.AckWait + time.Second)
 		h.stop()
+
 		if n != 30 {
 			t.Errorf("%d signs in %v", n, time.Since(begin))
 		}
+
 		time.Sleep(bus.AckWait)
 		if n != 30 {
 			t.Error("signs of life after its end")

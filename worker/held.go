@@ -58,17 +58,22 @@ type stored struct {
 // run works on the shard until each request has a stored result or was handed back.
 func (h *held) run(ctx context.Context, requests []proto.Request) {
 	defer h.beat.stop()
+
 	todo, past, err := h.missing(ctx, requests)
 	h.w.credit(len(todo) - len(requests)) // what has its result already needs no room
 	if err != nil {
 		h.w.queue.opened()
 		h.w.credit(-len(todo))
+
 		if ctx.Err() == nil {
 			h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("hand shard back: cannot see which results it has")
 		}
+
 		h.w.giveBack(h.feed.run, h.msg, h.id, nil, time.Second)
+
 		return
 	}
+
 	h.start(todo, past)
 	h.w.queue.opened()
 	handedBack, deaths := 0, map[uint32]int{}
@@ -78,6 +83,7 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 		case o := <-h.lines:
 			n++
 			h.w.credit(-1)
+
 			if o.line == nil {
 				handedBack++
 				if o.deaths > 0 {
@@ -85,6 +91,7 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 				}
 				continue
 			}
+
 			h.w.stats.Done.Add(1)
 			h.batch = append(h.batch, o)
 			h.size += len(o.line)
@@ -99,14 +106,17 @@ func (h *held) run(ctx context.Context, requests []proto.Request) {
 			flush = nil
 		}
 	}
+
 	h.publish(ctx)
 	if !h.confirm(ctx) {
 		return // the shard comes back after the ack wait, and then runs what is missing
 	}
+
 	if handedBack > 0 {
 		h.w.giveBack(h.feed.run, h.msg, h.id, deaths, 0)
 		return
 	}
+
 	h.acknowledge(ctx)
 }
 
@@ -118,6 +128,7 @@ func (w *Worker) credit(n int) {
 		default:
 		}
 	}
+
 	if n < 0 {
 		w.wake()
 	}
@@ -146,9 +157,11 @@ func (h *held) start(requests []proto.Request, past past) {
 			deaths:  past.deathsOf(r.Index),
 		}
 	}
+
 	if h.feed.grouped {
 		h.w.queue.enter(tasks)
 	}
+
 	for _, t := range tasks {
 		switch {
 		case t.Refused != "":
@@ -162,6 +175,7 @@ func (h *held) start(requests []proto.Request, past past) {
 			t.handBack()
 		}
 	}
+
 	if h.feed.paused.Load() { // perhaps since a moment, and nobody has seen these
 		h.w.drop(func(t *task) bool { return t.shard == h })
 	}
@@ -171,18 +185,23 @@ func (h *held) start(requests []proto.Request, past past) {
 func (t *task) finish(r proto.Result, latency time.Duration) {
 	w := t.shard.w
 	w.cutoffs.ended(t)
+
 	if t.path != nil {
 		w.queue.leave(t)
 	}
+
 	r.Run, r.Index, r.CustomID, r.RequestHash = t.shard.feed.run, t.Index, t.CustomID, t.hash
 	r.Worker, r.Attempts, r.Reasons = w.cfg.Name, t.attempts, t.reasons
 	r.Queued, r.Latency = t.first.Sub(t.arrived), latency
+
 	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
 		w.stats.Failed.Add(1)
 	}
+
 	if t.attempts > 0 || t.deaths > 0 {
 		w.shares.ended(t.shard.feed.run)
 	}
+
 	size := len(r.Body) + len(r.CustomID) + len(r.Run) + len(r.RequestID) + len(r.Worker) + 256
 	t.shard.lines <- outcome{seq: t.Index, line: proto.AppendResult(make([]byte, 0, size), r)}
 }
@@ -201,6 +220,7 @@ func (h *held) publish(ctx context.Context) {
 	if len(h.batch) == 0 {
 		return
 	}
+
 	slices.SortFunc(h.batch, func(a, b outcome) int { return cmp.Compare(a.seq, b.seq) })
 	seqs := make([]uint32, len(h.batch))
 	lines := make([]byte, 0, h.size)
@@ -208,12 +228,15 @@ func (h *held) publish(ctx context.Context) {
 		seqs[i] = o.seq
 		lines = append(lines, o.line...)
 	}
+
 	clear(h.batch)
 	h.batch, h.size = h.batch[:0], 0
+
 	msg := proto.EncodeResults(h.feed.run, h.id, seqs, lines)
 	if h.source != "" {
 		msg.Header.Set(proto.HeaderSource, h.source)
 	}
+
 	s := stored{msg: msg}
 	h.send(ctx, &s)
 	h.sent = append(slices.DeleteFunc(h.sent, isStored), s)
@@ -224,6 +247,7 @@ func isStored(s stored) bool {
 	if s.ack == nil {
 		return false
 	}
+
 	select {
 	case <-s.ack.Ok():
 		return true
@@ -238,6 +262,7 @@ func (h *held) send(ctx context.Context, s *stored) {
 		h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("store big results")
 		return
 	}
+
 	again := nats.NewMsg(s.msg.Subject) // the client sets a reply subject and keeps it
 	again.Header, again.Data = s.msg.Header, s.msg.Data
 	if ack, err := h.w.cfg.JS.PublishMsgAsync(again); err == nil {
@@ -259,19 +284,23 @@ func (h *held) confirm(ctx context.Context) bool {
 				failed = append(failed, s)
 			}
 		}
+
 		h.sent = failed
 		if len(failed) == 0 {
 			return true
 		}
+
 		if h.feed.gone.Load() { // its streams may be gone, too
 			return false
 		}
+
 		h.w.stats.Stalled.Store(true)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return false
 		}
+
 		h.w.stats.Stalled.Store(false)
 		for i := range h.sent {
 			h.send(ctx, &h.sent[i])
@@ -285,8 +314,10 @@ func (h *held) await(ctx context.Context, s stored) error {
 	if s.ack == nil {
 		return errNoAck
 	}
+
 	timeout := time.NewTimer(time.Until(s.last.Add(bus.AckTime(len(s.msg.Data), s.last.Sub(s.first)))))
 	defer timeout.Stop()
+
 	select {
 	case <-s.ack.Ok():
 		return nil
@@ -309,5 +340,6 @@ func (h *held) acknowledge(ctx context.Context) {
 		h.w.cfg.Log.Debug().Err(err).Str("shard", h.id).Msg("acknowledge shard")
 		return
 	}
+
 	h.w.stats.Shards.Add(1)
 }

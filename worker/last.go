@@ -33,10 +33,13 @@ type others struct {
 func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 	s := from.source
 	own := w.latency.high()
-	if !from.feed.published.Load() || s.consumer == nil || s.size == 0 || s.waiting > nearEnd || own < worthIt || w.room() < 1 {
+	if !from.feed.published.Load() || s.consumer == nil || s.size == 0 || s.waiting > nearEnd ||
+		own < worthIt || w.room() < 1 {
 		return false
 	}
+
 	w.lookAtOthers(ctx)
+
 	rate, slowest := 0.0, time.Duration(0)
 	for _, o := range w.others.list {
 		latency := time.Duration(o.LatencySeconds * float64(time.Second))
@@ -44,18 +47,23 @@ func (w *Worker) leave(ctx context.Context, from pullFrom) bool {
 			!proto.Serves(o.Models, s.model) {
 			continue
 		}
+
 		rate += o.PerSecond
 		slowest = max(slowest, latency)
 	}
+
 	if rate == 0 || time.Duration(float64(s.waiting)/rate*float64(time.Second))+slowest >= own {
 		return false
 	}
+
 	// What we know of the source grows old while we do not pull from it.
 	info, err := s.consumer.Info(ctx)
 	if err != nil {
 		return false
 	}
+
 	s.waiting = int(info.NumPending) * s.size
+
 	return time.Duration(float64(s.waiting)/rate*float64(time.Second))+slowest < own
 }
 
@@ -64,11 +72,13 @@ func (w *Worker) lookAtOthers(ctx context.Context) {
 	if time.Since(w.others.asked) <= lookAgain {
 		return
 	}
+
 	w.others.asked = time.Now()
 	list, err := withTimeout(ctx, w.others.presence.Workers)
 	if err != nil {
 		list = nil // in doubt we work
 	}
+
 	w.others.list = list
 }
 

@@ -42,28 +42,34 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+
 	_, text, found := bytes.Cut(body, []byte(`"content":"`))
 	if !found {
 		l.Handler.ServeHTTP(w, r) // it asks for the models
 		return
 	}
+
 	var c call
 	fmt.Sscanf(string(text), "%s question %d", &c.run, &c.seq)
 	l.mu.Lock()
 	l.begun = append(l.begun, c)
 	l.mu.Unlock()
+
 	if l.gate != nil {
 		select {
 		case <-l.gate:
 		case <-r.Context().Done():
 		}
 	}
+
 	if r.Context().Err() == nil {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		l.Handler.ServeHTTP(w, r)
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if r.Context().Err() == nil {
 		l.answered[c]++
 	} else {
@@ -100,8 +106,10 @@ func (l *ledger) cuts() int {
 // checkOnce checks that each of the first n requests of a run was answered just once.
 func (l *ledger) checkOnce(t *testing.T, run string, n int) {
 	t.Helper()
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for seq := range uint32(n) {
 		if times := l.answered[call{run, seq}]; times != 1 {
 			t.Errorf("request %d of %s was answered %d times", seq, run, times)
@@ -120,14 +128,17 @@ func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.Handler.ServeHTTP(w, r)
 		return
 	}
+
 	now := g.now.Add(1)
 	defer g.now.Add(-1)
+
 	for {
 		most := g.most.Load()
 		if now <= most || g.most.CompareAndSwap(most, now) {
 			break
 		}
 	}
+
 	g.Handler.ServeHTTP(w, r)
 }
 

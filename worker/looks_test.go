@@ -19,6 +19,7 @@ import (
 // however many shards are there.
 func TestWorkerLooksBounded(t *testing.T) {
 	t.Parallel()
+
 	const shards = maxLooks + 40
 	b := newBench(t, serve(t, sim.New(sim.Config{})))
 	conn := b.js.Conn()
@@ -30,35 +31,44 @@ func TestWorkerLooksBounded(t *testing.T) {
 		pass := func() {
 			conn.PublishRequest("$JS.API."+strings.TrimPrefix(msg.Subject, "proxy."), msg.Reply, msg.Data)
 		}
+
 		mu.Lock()
 		defer mu.Unlock()
+
 		if !released && strings.HasPrefix(msg.Subject, "proxy.DIRECT.GET."+proto.ResultsStream("r")) {
 			asked.Add(1)
 			kept = append(kept, pass)
 			return
 		}
+
 		pass()
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sub.Unsubscribe()
+
 	if b.cfg.JS, err = jetstream.NewWithAPIPrefix(conn, "proxy"); err != nil {
 		t.Fatal(err)
 	}
+
 	b.cfg.Limiter = limit.Fixed(2 * shards)
 	b.fill("r", "m", 0, shards, 1)
 	w, stop := b.start()
 	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.held.Load() == shards })
 	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLooks })
+
 	if n := asked.Load(); n != maxLooks {
 		t.Errorf("%d questions at a time, want %d", n, maxLooks)
 	}
+
 	mu.Lock()
 	released = true
+
 	for _, pass := range kept {
 		pass()
 	}
+
 	mu.Unlock()
 	b.finish(w, stop, shards)
 }

@@ -19,18 +19,23 @@ import (
 // ownBus gives the worker a connection of its own.
 func (b *bench) ownBus() *nats.Conn {
 	b.t.Helper()
+
 	closed := make(chan struct{})
-	nc, err := nats.Connect("", nats.InProcessServer(b.node), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	nc, err := nats.Connect("", nats.InProcessServer(b.node), nats.NoReconnect(),
+		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
 	b.t.Cleanup(func() {
 		nc.Close()
 		<-closed
 	})
+
 	if b.cfg.JS, err = jetstream.New(nc); err != nil {
 		b.t.Fatal(err)
 	}
+
 	return nc
 }
 
@@ -38,9 +43,13 @@ func (b *bench) ownBus() *nats.Conn {
 // soon.
 func (b *bench) shortAckWait(run, model string, wait time.Duration) {
 	b.t.Helper()
-	if _, err := b.js.CreateStream(b.t.Context(), bus.WorkStreamConfig(run, bus.Limits{WorkBytes: 64 << 20})); err != nil {
+
+	if _, err := b.js.CreateStream(
+		b.t.Context(), bus.WorkStreamConfig(run, bus.Limits{WorkBytes: 64 << 20}),
+	); err != nil {
 		b.t.Fatal(err)
 	}
+
 	cfg := bus.ConsumerConfig(run, model)
 	cfg.AckWait = wait
 	if _, err := b.js.CreateConsumer(b.t.Context(), proto.WorkStream(run), cfg); err != nil {
@@ -52,6 +61,7 @@ func (b *bench) shortAckWait(run, model string, wait time.Duration) {
 // became of it; one that comes for the first time does not.
 func TestWorkerCountsRedeliveries(t *testing.T) {
 	t.Parallel()
+
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 8, 4)
@@ -61,6 +71,7 @@ func TestWorkerCountsRedeliveries(t *testing.T) {
 	if got := w.Stats().Redelivered.Load(); got != 1 {
 		t.Errorf("%d shards were redelivered, want 1", got)
 	}
+
 	if got := w.shares.now(nil)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
 		t.Errorf("the run's share is %+v", got)
 	}
@@ -69,6 +80,7 @@ func TestWorkerCountsRedeliveries(t *testing.T) {
 // What a worker had that is lost another runs, but for what has its result.
 func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	t.Parallel()
+
 	const slots, answered, n = 4, 3, 32
 	stuck := newGate(sim.New(sim.Config{}))
 	lost := newRuns(t, serve(t, stuck))
@@ -78,12 +90,15 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	lost.fill("r", "m", 0, n, 8)
 	nc := lost.ownBus()
 	_, stop := lost.start()
+
 	for range answered {
 		stuck.gate <- struct{}{}
 	}
+
 	prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
 		return stuck.count("r") >= slots+answered && len(lost.results()) == answered
 	})
+
 	nc.Close()
 
 	l := newLedger(sim.New(sim.Config{}))
@@ -93,12 +108,14 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	stop2()
 	b.idle(w)
 	stop()
+
 	got, fromLost := b.results(), 0
 	for seq := range uint32(n) {
 		if len(got[seq]) == 0 {
 			t.Errorf("request %d has no line", seq)
 			continue
 		}
+
 		if strings.Contains(got[seq][0], `"worker":"lost"`) {
 			fromLost++
 			if slices.Contains(l.calls(), call{"r", seq}) {
@@ -106,9 +123,12 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 			}
 		}
 	}
+
 	if len(got) != n || fromLost != answered {
-		t.Errorf("%d requests have lines, %d of them from the worker that was lost; want %d and %d", len(got), fromLost, n, answered)
+		t.Errorf("%d requests have lines, %d of them from the worker that was lost; want %d and %d",
+			len(got), fromLost, n, answered)
 	}
+
 	if w.Stats().Redelivered.Load() == 0 {
 		t.Error("no shard came with a part of its results")
 	}

@@ -13,6 +13,7 @@ import (
 // Each worker takes the shards for the models of its server, and leaves the others.
 func TestWorkersServeTheirModels(t *testing.T) {
 	t.Parallel()
+
 	const n = 64
 	b := newRuns(t, serve(t, sim.New(sim.Config{Models: []string{"a"}})))
 	b.cfg.Name = "of a"
@@ -30,17 +31,20 @@ func TestWorkersServeTheirModels(t *testing.T) {
 	stop2()
 	b.idle(w)
 	other.idle(w2)
+
 	for seq, lines := range b.lines("r", n) {
 		want := `"worker":"of a"`
 		if seq >= n/2 {
 			want = `"worker":"of b"`
 		}
+
 		for _, line := range lines {
 			if !strings.Contains(line, want) || !strings.Contains(line, `"status_code":200`) {
 				t.Errorf("request %d, want %s: %s", seq, want, line)
 			}
 		}
 	}
+
 	if got := b.delivered("nobody", "c"); got != 0 {
 		t.Errorf("%d shards were pulled that nobody serves", got)
 	}
@@ -49,12 +53,14 @@ func TestWorkersServeTheirModels(t *testing.T) {
 // A server that lists nothing, or has no list, is sent everything.
 func TestServerWithoutListServesAny(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		hide bool
 	}{{"an empty list", false}, {"no list", true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			server := sim.New(sim.Config{})
 			b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if tt.hide && r.Method == http.MethodGet {
@@ -63,6 +69,7 @@ func TestServerWithoutListServesAny(t *testing.T) {
 				}
 				server.ServeHTTP(w, r)
 			})))
+
 			b.addRun("r", 0, "a", "b")
 			b.fill("r", "a", 0, 8, 4)
 			b.fill("r", "b", 8, 16, 4)
@@ -75,19 +82,25 @@ func TestServerWithoutListServesAny(t *testing.T) {
 // A run is served from when the server lists its model, and no longer than it does.
 func TestModelListChanges(t *testing.T) {
 	t.Parallel()
+
 	servers := []*sim.Server{sim.New(sim.Config{Models: []string{"a"}}), sim.New(sim.Config{Models: []string{"b"}})}
 	var now atomic.Pointer[sim.Server]
 	now.Store(servers[0])
-	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { now.Load().ServeHTTP(w, r) })))
+	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now.Load().ServeHTTP(w, r)
+	})))
+
 	b.addRun("r", 0, "a")
 	b.addRun("s", 0, "b")
 	b.fill("r", "a", 0, 8, 8)
 	b.fill("s", "b", 0, 8, 8)
 	w, stop := b.start()
 	b.await("r")
+
 	if got := b.delivered("s", "b"); got != 0 {
 		t.Errorf("%d shards were pulled before the model was served", got)
 	}
+
 	now.Store(servers[1])
 	w.look(t.Context()) // as it does every ten seconds
 	b.await("s")
@@ -98,6 +111,7 @@ func TestModelListChanges(t *testing.T) {
 	b.idle(w)
 	b.lines("r", 8)
 	b.lines("s", 16)
+
 	if got := b.waiting("r"); got != 1 {
 		t.Errorf("%d shards wait for the model that is served no longer, want 1", got)
 	}
@@ -106,17 +120,21 @@ func TestModelListChanges(t *testing.T) {
 // A worker of one run leaves the others.
 func TestWorkerOfOneRun(t *testing.T) {
 	t.Parallel()
+
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.cfg.Run = "s"
+
 	for run, priority := range map[string]int{"r": 1, "s": 0} {
 		b.addRun(run, priority, "m")
 		b.fill(run, "m", 0, 16, 4)
 	}
+
 	w, stop := b.start()
 	b.await("s")
 	stop()
 	b.idle(w)
 	b.lines("s", 16)
+
 	if got := b.delivered("r", "m"); got != 0 {
 		t.Errorf("%d shards of another run were pulled", got)
 	}
@@ -125,6 +143,7 @@ func TestWorkerOfOneRun(t *testing.T) {
 // A run that comes while the worker runs is seen at once.
 func TestRunComesLater(t *testing.T) {
 	t.Parallel()
+
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 8, 8)
@@ -141,6 +160,7 @@ func TestRunComesLater(t *testing.T) {
 // A server that fails to list its models serves what it served before, not anything.
 func TestFailedListKeepsModels(t *testing.T) {
 	t.Parallel()
+
 	server := sim.New(sim.Config{Models: []string{"a"}})
 	var broken atomic.Bool
 	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -150,6 +170,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 		}
 		server.ServeHTTP(w, r)
 	})))
+
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the list", func() bool { return w.models() != nil })
 	broken.Store(true)
@@ -160,6 +181,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	b.fill("ours", "a", 0, 8, 8)
 	b.await("ours")
 	stop()
+
 	if got := len(b.resultsOf("other")); got > 0 {
 		t.Errorf("%d requests of a model that it does not serve were run", got)
 	}

@@ -37,6 +37,7 @@ type mortal struct {
 
 func newMortal(t *testing.T, handler http.Handler, kills string, back time.Duration) *mortal {
 	t.Helper()
+
 	m := &mortal{t: t, address: "127.0.0.1:0", handler: handler, kills: kills, back: back}
 	m.live()
 	t.Cleanup(func() {
@@ -46,6 +47,7 @@ func newMortal(t *testing.T, handler http.Handler, kills string, back time.Durat
 		m.mu.Unlock()
 		m.all.Wait()
 	})
+
 	return m
 }
 
@@ -57,6 +59,7 @@ func (m *mortal) live() {
 		m.t.Error(err)
 		return
 	}
+
 	m.address = l.Addr().String()
 	m.server = &http.Server{Handler: m}
 	server := m.server
@@ -70,9 +73,11 @@ func (m *mortal) live() {
 func (m *mortal) die() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	if m.closed {
 		return
 	}
+
 	m.deaths.Add(1)
 	m.server.Close()
 	m.all.Go(func() {
@@ -90,10 +95,12 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+
 	if m.kills != "" && bytes.Contains(body, []byte(m.kills)) {
 		m.die()
 		panic(http.ErrAbortHandler)
 	}
+
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	m.handler.ServeHTTP(w, r)
 }
@@ -102,8 +109,10 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // are answered.
 func TestPoisonFailsAlone(t *testing.T) {
 	t.Parallel()
+
 	const n = 2000
-	m := newMortal(t, sim.New(sim.Config{TTFT: 20 * time.Millisecond, Tokens: 5}), `question 777"`, 300*time.Millisecond)
+	m := newMortal(t, sim.New(sim.Config{TTFT: 20 * time.Millisecond, Tokens: 5}), `question 777"`,
+		300*time.Millisecond)
 	b := newBench(t, m.url())
 	b.cfg.Limiter, b.cfg.Attempts = limit.Fixed(64), 2
 	b.fill("r", "m", 0, n, 32)
@@ -115,16 +124,20 @@ func TestPoisonFailsAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if want := seq != 777; info.OK != want {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
+
 	if !strings.Contains(got[777][0], `"error":{"code":"poison"`) {
 		t.Errorf("line %s", got[777][0])
 	}
+
 	if s := w.Stats(); s.TokensIn.Load() == 0 || s.TokensOut.Load() < n-1 || s.Failed.Load() != 1 {
 		t.Errorf("%d tokens in, %d out, %d failed", s.TokensIn.Load(), s.TokensOut.Load(), s.Failed.Load())
 	}
+
 	// On a busy machine one of its deaths, of 300 ms, may pass unseen.
 	if deaths := m.deaths.Load(); deaths < 3 || deaths > 4 {
 		t.Errorf("the server died %d times, want 3", deaths)
@@ -134,6 +147,7 @@ func TestPoisonFailsAlone(t *testing.T) {
 // A server that vanishes costs no attempt. What waits for it goes to others.
 func TestServerVanishes(t *testing.T) {
 	t.Parallel()
+
 	const n = 64
 	gate := newGate(sim.New(sim.Config{}))
 	m := newMortal(t, gate, "", 500*time.Millisecond)
@@ -145,6 +159,7 @@ func TestServerVanishes(t *testing.T) {
 	m.die()
 	prototest.Poll(t, patience, "the worker to see it", w.Down)
 	close(gate.gate)
+
 	for seq, lines := range b.finish(w, stop, n) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1`) {
 			t.Errorf("request %d: %s", seq, lines[0])
@@ -156,6 +171,7 @@ func TestServerVanishes(t *testing.T) {
 // and it gets more only when it has answered one.
 func TestServerHangs(t *testing.T) {
 	t.Parallel()
+
 	const n = 64
 	var hangs atomic.Bool
 	hangs.Store(true)
@@ -168,20 +184,27 @@ func TestServerHangs(t *testing.T) {
 		}
 		server.ServeHTTP(w, r)
 	})))
+
 	b.cfg.Stall, b.cfg.Attempts = time.Second, 1
 	b.fill("r", "m", 0, n, 16)
 	w, stop := b.start()
-	prototest.Poll(t, patience, "the hang to be noticed", func() bool { why, _ := w.Waiting(); return why == "the model server hangs" })
+	prototest.Poll(t, patience, "the hang to be noticed", func() bool {
+		why, _ := w.Waiting()
+		return why == "the model server hangs"
+	})
+
 	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.held.Load() == 0 })
 	if sent := w.Stats().InFlight.Load(); sent != 0 {
 		t.Errorf("%d requests are at the server that hangs", sent)
 	}
+
 	hangs.Store(false)
 	for seq, lines := range b.finish(w, stop, n) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
+
 	if w.Down() {
 		t.Error("the server counts as down at the end")
 	}
@@ -192,29 +215,37 @@ func TestServerHangs(t *testing.T) {
 // fails. One that vanished with a request may still be at work on it.
 func TestShardThatKillsWorkers(t *testing.T) {
 	t.Parallel()
+
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 8, 8)
+
 	// Two workers take it and die; a third begins to run request 3 alone, and vanishes; two
 	// more begin to run request 5 alone, and die of it. (They give it up without a word,
 	// which saves the ack wait.)
 	for range 5 {
 		b.take("r", "m").Nak()
 	}
+
 	for _, seq := range []int64{3, 5, 5} {
-		if _, err := b.js.PublishMsg(t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: seq})); err != nil {
+		if _, err := b.js.PublishMsg(
+			t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: seq}),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	g := &gauge{Handler: sim.New(sim.Config{TTFT: 5 * time.Millisecond})}
 	last := b.at(serve(t, g))
 	w, stop := last.start()
 	got := last.finish(w, stop, 8)
 	for seq, lines := range got {
-		if want := `"code":"poison","message":"the worker died 5 times`; strings.Contains(lines[0], want) != (seq == 5) {
+		if want := `"code":"poison","message":"the worker died 5 times`; strings.Contains(lines[0],
+			want) != (seq == 5) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
+
 	if most := g.most.Load(); most != 1 {
 		t.Errorf("%d requests at once, want one by one", most)
 	}
@@ -223,14 +254,17 @@ func TestShardThatKillsWorkers(t *testing.T) {
 // A shard that workers handed back, alive, is run as any other.
 func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	t.Parallel()
+
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 8, 8)
+
 	helper := New(b.cfg)
 	for range 4 {
 		msg := b.take("r", "m")
 		helper.giveBack("r", msg, "0-0", nil, 0)
 	}
+
 	g := &gauge{Handler: newGate(sim.New(sim.Config{}))}
 	last := b.at(serve(t, g))
 	w, stop := last.start()
@@ -253,15 +287,20 @@ func (b *bench) take(run, model string) jetstream.Msg {
 // request gets another chance, alone.
 func TestVanishedOnceIsNoPoison(t *testing.T) {
 	t.Parallel()
+
 	b := newRuns(t, serve(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 1, 1)
+
 	// Two model servers of a worker die while they have it; then it is run alone, and the
 	// bus gives it to another, which has not heard of the first one for a while.
 	b.take("r", "m").Nak()
-	if _, err := b.js.PublishMsg(t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: 0})); err != nil {
+	if _, err := b.js.PublishMsg(
+		t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: 0}),
+	); err != nil {
 		t.Fatal(err)
 	}
+
 	last := b.at(serve(t, sim.New(sim.Config{})))
 	w, stop := last.start()
 	got := last.finish(w, stop, 1)

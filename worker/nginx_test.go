@@ -14,6 +14,7 @@ import (
 // them.
 func TestNginxLimits(t *testing.T) {
 	t.Parallel()
+
 	nginx := lookNginx(t)
 	for _, tt := range []struct {
 		name, limit string
@@ -25,7 +26,14 @@ func TestNginxLimits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := sim.New(sim.Config{Flavour: sim.Plain, Models: []string{"m"}, Slots: 64, TTFT: 200 * time.Millisecond})
+
+			server := sim.New(sim.Config{
+				Flavour: sim.Plain,
+				Models:  []string{"m"},
+				Slots:   64,
+				TTFT:    200 * time.Millisecond,
+			})
+
 			b := newBench(t, startLimits(t, nginx, serve(t, server), tt.limit))
 			b.cfg.Limiter = limit.New(limit.Config{})
 			b.fill("r", "m", 0, 3000, 32)
@@ -33,9 +41,12 @@ func TestNginxLimits(t *testing.T) {
 			defer stop()
 
 			done := func(n int) time.Time {
-				prototest.Poll(t, 2*time.Minute, fmt.Sprint(n, " answers"), func() bool { return w.Stats().Done.Load() >= int64(n) })
+				prototest.Poll(t, 2*time.Minute, fmt.Sprint(n, " answers"), func() bool {
+					return w.Stats().Done.Load() >= int64(n)
+				})
 				return time.Now()
 			}
+
 			begin := done(int(20 * tt.rate))
 			end := done(int(30 * tt.rate))
 			got := 10 * tt.rate / end.Sub(begin).Seconds()
@@ -43,6 +54,7 @@ func TestNginxLimits(t *testing.T) {
 			if got < 0.8*tt.rate { // on cores that have much else to do
 				t.Errorf("%.1f answers a second, want %.0f", got, tt.rate)
 			}
+
 			if failed := w.Stats().Failed.Load(); failed > 0 {
 				t.Errorf("%d requests failed", failed)
 			}
@@ -53,6 +65,7 @@ func TestNginxLimits(t *testing.T) {
 // startLimits puts nginx in front of a server, with a limit, and returns its URL.
 func startLimits(t *testing.T, nginx, server, limit string) string {
 	t.Helper()
+
 	return runNginx(t, nginx, func(address string) string {
 		return fmt.Sprintf(`
 	limit_req_zone $server_port zone=rate:1m rate=20r/s;

@@ -24,7 +24,9 @@ type flaky struct {
 	failures atomic.Int64
 }
 
-func (f *flaky) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+func (f *flaky) PublishMsg(
+	ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt,
+) (*jetstream.PubAck, error) {
 	if strings.Contains(msg.Subject, ".answers.") && f.failures.Add(-1) >= 0 {
 		return nil, errors.New("no server")
 	}
@@ -34,6 +36,7 @@ func (f *flaky) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream
 // A result too big for a message is stored although its stream was away.
 func TestWorkerStoresBigResultLater(t *testing.T) {
 	t.Parallel()
+
 	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })))
 	f := &flaky{JetStream: b.js}
@@ -51,6 +54,7 @@ func TestWorkerStoresBigResultLater(t *testing.T) {
 // message.
 func TestWorkerKnowsBigResult(t *testing.T) {
 	t.Parallel()
+
 	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
 	var runs atomic.Int64
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,6 +71,7 @@ func TestWorkerKnowsBigResult(t *testing.T) {
 			t.Errorf("delivery %d: %d shards count as delivered again", delivery, n)
 		}
 	}
+
 	if runs.Load() != 1 {
 		t.Errorf("the request was run %d times, want once", runs.Load())
 	}
@@ -76,6 +81,7 @@ func TestWorkerKnowsBigResult(t *testing.T) {
 // missing, and does so only once the shard is off the bus.
 func TestWorkerDropsShardWithoutObject(t *testing.T) {
 	t.Parallel()
+
 	for _, bucket := range []bool{false, true} {
 		b := newBench(t, serve(t, sim.New(sim.Config{})))
 		if bucket {
@@ -83,12 +89,14 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		msg := nats.NewMsg(proto.WorkSubject("r", "m", "0-0"))
 		msg.Header = proto.EncodeResults("r", "0-0", []uint32{0}, nil).Header
 		msg.Header.Set(proto.HeaderObject, proto.ShardObject("0-0"))
 		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
+
 		_, stop := b.start()
 		prototest.Poll(t, patience/3, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
 		stop()
@@ -98,18 +106,22 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 // Results name the object that their requests came in, for who tidies up.
 func TestResultsNameTheirSource(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, sim.New(sim.Config{})))
 	b.publishTo("r", "m", "0-0", 0, chats(0, 3)...) // all shards go into objects
 	b.publish("0-1", chats(4, 7)...)
 	w, stop := b.start()
 	b.finish(w, stop, 8)
+
 	for _, msg := range b.resultMessages("r") {
 		want := ""
 		if msg.Header.Get(proto.HeaderShard) == "0-0" {
 			want = "work-0-0"
 		}
+
 		if got := msg.Header.Get(proto.HeaderSource); got != want {
-			t.Errorf("the results of shard %s have the source %q, want %q", msg.Header.Get(proto.HeaderShard), got, want)
+			t.Errorf("the results of shard %s have the source %q, want %q",
+				msg.Header.Get(proto.HeaderShard), got, want)
 		}
 	}
 }

@@ -33,6 +33,7 @@ func (p past) deathsOf(seq uint32) int {
 	if p.lost >= aloneAfter {
 		n = max(n, p.lost)
 	}
+
 	return n
 }
 
@@ -45,28 +46,34 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	if meta, err := h.msg.Metadata(); err == nil {
 		p.lost = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
 	}
+
 	select {
 	case h.w.looks <- struct{}{}:
 		defer func() { <-h.w.looks }()
 	case <-ctx.Done():
 		return requests, p, context.Cause(ctx)
 	}
+
 	js, stream := h.w.cfg.JS, proto.ResultsStream(h.feed.run)
 	subject := proto.ResultsSubject(h.feed.run, h.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return bus.LastMessage(ctx, js, stream, subject)
 	})
+
 	fresh := errors.Is(err, jetstream.ErrMsgNotFound)
 	if err != nil && !fresh {
 		return requests, p, fmt.Errorf("look for results of shard %s: %w", h.id, err)
 	}
+
 	if !fresh || p.lost > 0 {
 		h.w.stats.Redelivered.Add(1)
 		h.w.shares.redelivered(h.feed.run)
 	}
+
 	if fresh {
 		return requests, p, nil
 	}
+
 	for at := uint64(1); at <= last.Sequence; {
 		msg, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 			return bus.NextMessage(ctx, js, stream, at, subject)
@@ -77,11 +84,13 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 		if err != nil {
 			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
 		}
+
 		at = msg.Sequence + 1
 		if err := h.read(ctx, &p, msg, requests); err != nil {
 			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
 		}
 	}
+
 	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return p.done[r.Index] }), p, nil
 }
 
@@ -95,6 +104,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 			h.drop(msg.Subject, nil, err)
 			return nil
 		}
+
 		p.mark(mark)
 		return nil
 	}
@@ -107,6 +117,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 	if err != nil {
 		return err
 	}
+
 	var scan proto.Scanner
 	for i, seq := range batch.Indexes {
 		line, err := batch.Line(&scan, i, lines[i])
@@ -117,8 +128,10 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 			h.drop(msg.Subject, line.Worker, err)
 			continue
 		}
+
 		p.done[seq] = true
 	}
+
 	return nil
 }
 
@@ -128,25 +141,34 @@ func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch pro
 	if err != nil {
 		return batch, nil, err
 	}
+
 	payload, err := h.feed.answers.Payload(ctx, msg.Header, msg.Data)
 	if err != nil {
 		return batch, nil, err
 	}
+
 	lines, err = batch.Lines(payload)
+
 	return batch, lines, err
 }
 
 // answers says why a line cannot be the result of a request of the shard, or nil.
 func answers(requests []proto.Request, seq uint32, line proto.Line) error {
-	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int { return cmp.Compare(r.Index, seq) })
+	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int {
+		return cmp.Compare(r.Index, seq)
+	})
 	switch {
 	case !found:
 		return &proto.FieldError{Field: proto.HeaderIndexes, Why: fmt.Sprintf("the shard has no request %d", seq)}
 	case !proto.SameText(line.CustomID, requests[i].CustomID):
 		return &proto.FieldError{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
 	case line.RequestHash != requests[i].Hash():
-		return &proto.FieldError{Field: "promptmill.request_hash", Why: fmt.Sprintf("that of another request than %d", seq)}
+		return &proto.FieldError{
+			Field: "promptmill.request_hash",
+			Why:   fmt.Sprintf("that of another request than %d", seq),
+		}
 	}
+
 	return nil
 }
 
@@ -154,7 +176,8 @@ func answers(requests []proto.Request, seq uint32, line proto.Line) error {
 // worker is logged.
 func (h *held) drop(subject string, worker []byte, err error) {
 	if h.w.dropped.Add(proto.ErrorField(err), string(worker)) {
-		h.w.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).Msg("ignored earlier results of a shard that do not fit it; more of this kind are only counted")
+		h.w.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).
+			Msg("ignored earlier results of a shard that do not fit it; more of this kind are only counted")
 	}
 }
 
@@ -164,8 +187,10 @@ func (p *past) mark(m proto.DeliveryNote) {
 		p.alone[uint32(m.Isolated)]++
 		return
 	}
+
 	p.lost--
 	clear(p.alone)
+
 	for seq, n := range m.Crashes {
 		// Whatever it says, the request gets the chance that decides: alone, here.
 		p.deaths[seq] = max(p.deaths[seq], min(n, aloneAfter))
@@ -180,10 +205,13 @@ func (p past) poison(seq uint32) bool { return p.alone[seq] >= 2 }
 // it, but for the deaths of model servers. The note is a hint, and not waited for.
 func (w *Worker) giveBack(run string, msg jetstream.Msg, shard string, deaths map[uint32]int, wait time.Duration) {
 	if shard != "" {
-		if _, err := w.cfg.JS.PublishMsgAsync(proto.EncodeDeliveryNote(run, shard, proto.DeliveryNote{Returned: true, Crashes: deaths})); err != nil {
+		if _, err := w.cfg.JS.PublishMsgAsync(
+			proto.EncodeDeliveryNote(run, shard, proto.DeliveryNote{Returned: true, Crashes: deaths}),
+		); err != nil {
 			w.cfg.Log.Debug().Err(err).Str("shard", shard).Msg("note that a shard was handed back")
 		}
 	}
+
 	if wait > 0 {
 		msg.NakWithDelay(wait)
 	} else {

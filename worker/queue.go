@@ -79,11 +79,14 @@ func newQueue() *queue {
 func (q *queue) push(tasks ...*task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	if q.closed {
 		return false
 	}
+
 	q.tasks = append(q.tasks, tasks...)
 	q.signal()
+
 	return true
 }
 
@@ -91,19 +94,24 @@ func (q *queue) push(tasks ...*task) bool {
 func (q *queue) pushAfter(t *task, wait time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	if q.closed {
 		return false
 	}
+
 	q.waiting[t] = time.AfterFunc(wait, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
+
 		if _, ok := q.waiting[t]; !ok {
 			return // close has returned it
 		}
+
 		delete(q.waiting, t)
 		q.tasks = append(q.tasks, t)
 		q.signal()
 	})
+
 	return true
 }
 
@@ -116,19 +124,23 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 			q.mu.Unlock()
 			return nil, false
 		}
+
 		t := q.next()
 		if t == nil {
 			t = q.groups.fill() // perhaps: see instead
 		}
+
 		if t != nil {
 			q.mu.Unlock()
 			return t, true
 		}
+
 		if q.nudged {
 			q.nudged = false
 			q.mu.Unlock()
 			return nil, true
 		}
+
 		q.mu.Unlock()
 		select {
 		case <-q.ready:
@@ -146,16 +158,19 @@ func (q *queue) next() *task {
 		q.first = slices.Delete(q.first, 0, 1)
 		return t
 	}
+
 	for q.head < len(q.tasks) {
 		t := q.tasks[q.head]
 		q.tasks[q.head] = nil
 		if q.head++; q.head == len(q.tasks) {
 			q.tasks, q.head = q.tasks[:0], 0
 		}
+
 		if t.path == nil || !q.groups.park(t) {
 			return t
 		}
 	}
+
 	return nil
 }
 
@@ -171,14 +186,17 @@ func (q *queue) nudge() {
 func (q *queue) close() []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	rest := slices.Concat(q.first, q.groups.sweep(func(*task) bool { return true }), q.tasks[q.head:])
 	for t, timer := range q.waiting {
 		timer.Stop()
 		rest = append(rest, t)
 	}
+
 	q.first, q.tasks, q.head, q.closed = nil, nil, 0, true
 	clear(q.waiting)
 	q.signal()
+
 	return rest
 }
 
@@ -186,6 +204,7 @@ func (q *queue) close() []*task {
 func (q *queue) remove(gone func(*task) bool) []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	var out, rest []*task
 	for _, t := range q.tasks[q.head:] {
 		if gone(t) {
@@ -194,6 +213,7 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 			rest = append(rest, t)
 		}
 	}
+
 	q.tasks, q.head = rest, 0
 	out = append(out, q.groups.sweep(gone)...)
 	q.first = slices.DeleteFunc(q.first, func(t *task) bool {
@@ -203,6 +223,7 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 		}
 		return false
 	})
+
 	for t, timer := range q.waiting {
 		if gone(t) {
 			timer.Stop()
@@ -210,6 +231,7 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 			out = append(out, t)
 		}
 	}
+
 	return out
 }
 

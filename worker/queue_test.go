@@ -15,6 +15,7 @@ func numbered(seq uint32) *task { return &task{Request: proto.Request{Index: seq
 
 func popped(t *testing.T, q *queue, n int) (seqs []uint32) {
 	t.Helper()
+
 	for range n {
 		task, ok := q.pop(t.Context())
 		if !ok {
@@ -22,6 +23,7 @@ func popped(t *testing.T, q *queue, n int) (seqs []uint32) {
 		}
 		seqs = append(seqs, task.Index)
 	}
+
 	return seqs
 }
 
@@ -34,6 +36,7 @@ func checkSeqs(t *testing.T, want, got []uint32) {
 
 func TestQueueFirstInFirstOut(t *testing.T) {
 	t.Parallel()
+
 	q := newQueue()
 	q.push(numbered(1), numbered(2))
 	checkSeqs(t, []uint32{1}, popped(t, q, 1))
@@ -45,6 +48,7 @@ func TestQueueFirstInFirstOut(t *testing.T) {
 
 func TestQueuePushAfter(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		q, begin := newQueue(), time.Now()
 		q.pushAfter(numbered(2), 2*time.Second)
@@ -52,14 +56,17 @@ func TestQueuePushAfter(t *testing.T) {
 		if q.delayed() != 2 {
 			t.Errorf("%d delayed, want 2", q.delayed())
 		}
+
 		checkSeqs(t, []uint32{1}, popped(t, q, 1))
 		if got := time.Since(begin); got != time.Second {
 			t.Errorf("the first comes after %v", got)
 		}
+
 		checkSeqs(t, []uint32{2}, popped(t, q, 1))
 		if got := time.Since(begin); got != 2*time.Second {
 			t.Errorf("the second comes after %v", got)
 		}
+
 		if q.delayed() != 0 {
 			t.Errorf("%d delayed, want none", q.delayed())
 		}
@@ -68,6 +75,7 @@ func TestQueuePushAfter(t *testing.T) {
 
 func TestQueuePopWaits(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		end  func(q *queue, cancel func())
@@ -79,21 +87,26 @@ func TestQueuePopWaits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
+
 				q, back := newQueue(), false
 				var ok bool
 				go func() {
 					_, ok = q.pop(ctx)
 					back = true
 				}()
+
 				synctest.Wait()
 				if back {
 					t.Fatal("pop does not wait")
 				}
+
 				tt.end(q, cancel)
 				synctest.Wait()
+
 				if !back || ok != tt.ok {
 					t.Errorf("pop came back: %v, with a task: %v", back, ok)
 				}
@@ -104,19 +117,23 @@ func TestQueuePopWaits(t *testing.T) {
 
 func TestQueueClose(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue()
 		q.push(numbered(0), numbered(1), numbered(2))
 		q.pushAfter(numbered(3), time.Second)
 		popped(t, q, 1)
+
 		var rest []uint32
 		for _, task := range q.close() {
 			rest = append(rest, task.Index)
 		}
+
 		checkSeqs(t, []uint32{1, 2, 3}, rest)
 		if q.push(numbered(4)) || q.pushAfter(numbered(5), 0) {
 			t.Error("a closed queue takes tasks")
 		}
+
 		time.Sleep(2 * time.Second) // of synctest: past the end of the wait
 		if again := q.close(); len(again) != 0 {
 			t.Errorf("a task is given out twice: %v", again[0].Index)

@@ -55,6 +55,7 @@ func (e *RefusedError) Error() string {
 	if e.CutAfter > 0 {
 		return fmt.Sprintf("%s: POST %s at %s, not even one alone came through", cutText(e.CutAfter), e.Path, e.Server)
 	}
+
 	text := fmt.Sprintf("the model server at %s refuses all requests: POST %s: status %s", e.Server, e.Path,
 		strings.TrimSpace(fmt.Sprint(e.Status, " ", http.StatusText(e.Status))))
 	if e.Status == http.StatusOK {
@@ -66,6 +67,7 @@ func (e *RefusedError) Error() string {
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
+
 	return text
 }
 
@@ -91,6 +93,7 @@ func (e *RefusedError) Fix() string {
 	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
 		return "look whether --url is the server's base URL, and whether it has the model that the requests name, of the kind that they need: vLLM either generates or embeds"
 	}
+
 	return "look whether --url is the URL of a model server"
 }
 
@@ -134,12 +137,18 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 
 	// The quickest of those answered is the cheapest to send again.
 	if s := r.sample.Load(); s == nil || j.ok() && (!s.answered || took < s.took/4) {
-		r.sample.Store(&request{url: t.URL, body: slices.Clone(t.Body), answered: j.ok(), took: took})
+		r.sample.Store(&request{
+			url:      t.URL,
+			body:     slices.Clone(t.Body),
+			answered: j.ok(),
+			took:     took,
+		})
 	}
 
 	if r.n.Load() > 0 {
 		w.settle(time.Duration(at))
 	}
+
 	if j.ok() && w.cutoffs.answered(begin, took) {
 		w.release()
 	}
@@ -157,6 +166,7 @@ func (w *Worker) settle(begin time.Duration) {
 		default:
 			a.j.verdict, a.j.reason = final, ""
 		}
+
 		w.conclude(a.task, a.j, a.took)
 	}
 }
@@ -165,26 +175,31 @@ func (w *Worker) settle(begin time.Duration) {
 func (w *Worker) putAside(t *task, j judged, took time.Duration) {
 	r := &w.refusals
 	r.mu.Lock()
+
 	closed := r.closed
 	if !closed {
 		r.aside = append(r.aside, refusal{t, j, took, time.Since(w.made)})
 		r.count()
 	}
+
 	r.mu.Unlock()
 
 	if closed {
 		t.handBack()
 		return
 	}
+
 	if t.shard.feed.paused.Load() { // perhaps since a moment; others may have taken it out
 		for _, a := range r.take(func(a refusal) bool { return a.task == t }) {
 			a.task.handBack()
 		}
 		return
 	}
+
 	if latest := time.Duration(r.latest.Load()); latest > 0 { // perhaps of one that has just ended
 		w.settle(latest)
 	}
+
 	w.wake()
 }
 
@@ -192,6 +207,7 @@ func (w *Worker) putAside(t *task, j judged, took time.Duration) {
 func (r *refusals) take(wanted func(refusal) bool) (out []refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.aside = slices.DeleteFunc(r.aside, func(a refusal) bool {
 		if wanted(a) {
 			out = append(out, a)
@@ -199,19 +215,23 @@ func (r *refusals) take(wanted func(refusal) bool) (out []refusal) {
 		}
 		return false
 	})
+
 	r.count()
+
 	return out
 }
 
 // count brings the counts up to date. Whoever calls it holds the lock.
 func (r *refusals) count() {
 	r.n.Store(int64(len(r.aside)))
+
 	surely := 0
 	for _, a := range r.aside {
 		if isSure(a.j.result.Status) {
 			surely++
 		}
 	}
+
 	enough := surely >= refusedSurely || len(r.aside) >= refusedMaybe
 	r.enough.Store(enough)
 	if enough {
@@ -228,9 +248,11 @@ func isSure(status int) bool {
 	switch status {
 	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
 		return false
-	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusNotImplemented, http.StatusServiceUnavailable:
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusInternalServerError,
+		http.StatusNotImplemented, http.StatusServiceUnavailable:
 		return false // of a model, or of what the server cannot do, which other lines may not want
 	}
+
 	return true
 }
 
@@ -251,6 +273,7 @@ func (r *refusals) close() []refusal {
 func (w *Worker) watchRefusals(ctx context.Context) {
 	tick := time.NewTicker(refusedAskEach)
 	defer tick.Stop()
+
 	pause, tried := refusedPause, time.Time{}
 	for {
 		select {
@@ -271,6 +294,7 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 		if time.Since(tried) < pause {
 			continue
 		}
+
 		switch refused, err := w.sendSample(ctx, nil); {
 		case refused == nil && err == nil:
 			pause = refusedPause
@@ -283,6 +307,7 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 		default:
 			pause = min(2*pause, refusedPauses)
 		}
+
 		tried = time.Now()
 	}
 }
@@ -297,9 +322,11 @@ func (w *Worker) sendSample(ctx context.Context, page *proto.Request) (refused *
 	if s := w.refusals.sample.Load(); s != nil {
 		samples = []proto.Request{{URL: s.url, Body: s.body}}
 	}
+
 	if page != nil && len(samples) == 0 {
 		samples = []proto.Request{*page}
 	}
+
 	err = errNoSample
 	for _, s := range samples {
 		begin := time.Now()
@@ -316,6 +343,7 @@ func (w *Worker) sendSample(ctx context.Context, page *proto.Request) (refused *
 			return nil, fmt.Errorf("it fails: %s", j.reason)
 		}
 	}
+
 	return refused, err
 }
 
@@ -332,6 +360,7 @@ func (w *Worker) refusedBy(path string, j judged) *RefusedError {
 	if j.page != "" {
 		e.Status, e.Message = http.StatusOK, j.page
 	}
+
 	return e
 }
 
@@ -345,6 +374,7 @@ func (w *Worker) weigh(ctx context.Context) bool {
 	if len(all) == 0 {
 		return false
 	}
+
 	last := all[len(all)-1].ended
 	alone := w.held.Load() == int64(len(all)) && time.Since(w.made)-last > refusedSettle
 	if !r.enough.Load() && !alone {
@@ -355,6 +385,7 @@ func (w *Worker) weigh(ctx context.Context) bool {
 	if all[0].j.page != "" {
 		page = &all[0].task.Request
 	}
+
 	refused, err := w.sendSample(ctx, page)
 	switch {
 	case ctx.Err() != nil, refused == nil && err == nil: // admit has settled them
@@ -364,11 +395,13 @@ func (w *Worker) weigh(ctx context.Context) bool {
 	case err != nil: // it fails in another way now
 		return true
 	}
+
 	if w.cfg.StopRefused && r.sample.Load() == nil {
 		w.stop(refused)
 	} else {
 		w.refuse(refused)
 	}
+
 	return true
 }
 
@@ -384,15 +417,19 @@ func (w *Worker) refuse(err *RefusedError) {
 	if h.why == "" {
 		h.since = time.Now()
 	}
+
 	h.why, h.refusing = err.Error(), true
 	h.mu.Unlock()
 
 	if fresh {
-		w.cfg.Log.Warn().Err(err).Str("hint", err.Fix()).Msg("the model server refuses all requests; waiting until it takes one")
+		w.cfg.Log.Warn().Err(err).Str("hint", err.Fix()).
+			Msg("the model server refuses all requests; waiting until it takes one")
 	}
+
 	for _, a := range r.take(func(refusal) bool { return true }) {
 		a.task.handBack()
 	}
+
 	for _, t := range w.cutoffs.take(func(*task) bool { return true }) {
 		t.handBack()
 	}

@@ -33,6 +33,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+
 	g.posts.Add(1)
 	body, _ := io.ReadAll(r.Body)
 	g.asked.Store(string(body), true)
@@ -44,10 +45,13 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, cmp.Or(g.body, `{"error":{"message":"you may not"}}`))
 		return
 	}
+
 	if g.wait != nil {
 		g.wait(body)
 	}
-	io.WriteString(w, `{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`)
+
+	io.WriteString(w,
+		`{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`)
 }
 
 // count is how many requests it was asked.
@@ -71,6 +75,7 @@ func names(questions ...string) func([]byte) bool {
 // A run whose requests are all refused stops, and no request is failed for it.
 func TestRunRefused(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		status   int
 		requests uint32
@@ -80,28 +85,90 @@ func TestRunRefused(t *testing.T) {
 		error    string
 		fix      string
 	}{
-		{status: 400, requests: 200, asked: refusedMaybe + 8, body: `{"error":{"message":"Invalid model name passed in model=m"}}`, error: "status 400 Bad Request: Invalid model name", fix: "--override-model"},
-		{status: 422, requests: 3, asked: 3, body: `{"detail":"the model m does not exist"}`, error: "status 422 Unprocessable Entity: the model m does not exist", fix: "--override-model"},
-		{status: 501, requests: 200, asked: refusedMaybe + 8, body: `{"error":{"code":501,"message":"Start it with --embeddings","type":"not_supported_error"}}`, error: "status 501 Not Implemented: Start it with --embeddings", fix: "start the server with what it says it lacks"},
-		{status: 505, requests: 200, asked: refusedSurely + 8, error: "status 505 HTTP Version Not Supported", fix: "--url"},
-		{status: 200, requests: 200, asked: refusedSurely + 8, body: login, error: "status 200 OK, with a page in place of an answer: Sign in to go on", fix: "login"},
-		{status: 200, requests: 1, asked: 1, body: "OK", error: "status 200 OK, with a page in place of an answer: OK", fix: "login"},
-		{status: 401, requests: 200, asked: refusedSurely + 8, error: "POST /v1/chat/completions: status 401 Unauthorized: you may not", fix: "PROMPTMILL_API_KEY"},
+		{
+			status:   400,
+			requests: 200,
+			asked:    refusedMaybe + 8,
+			body:     `{"error":{"message":"Invalid model name passed in model=m"}}`,
+			error:    "status 400 Bad Request: Invalid model name",
+			fix:      "--override-model",
+		},
+		{
+			status:   422,
+			requests: 3,
+			asked:    3,
+			body:     `{"detail":"the model m does not exist"}`,
+			error:    "status 422 Unprocessable Entity: the model m does not exist",
+			fix:      "--override-model",
+		},
+		{
+			status:   501,
+			requests: 200,
+			asked:    refusedMaybe + 8,
+			body:     `{"error":{"code":501,"message":"Start it with --embeddings","type":"not_supported_error"}}`,
+			error:    "status 501 Not Implemented: Start it with --embeddings",
+			fix:      "start the server with what it says it lacks",
+		},
+		{
+			status:   505,
+			requests: 200,
+			asked:    refusedSurely + 8,
+			error:    "status 505 HTTP Version Not Supported",
+			fix:      "--url",
+		},
+		{
+			status:   200,
+			requests: 200,
+			asked:    refusedSurely + 8,
+			body:     login,
+			error:    "status 200 OK, with a page in place of an answer: Sign in to go on",
+			fix:      "login",
+		},
+		{
+			status:   200,
+			requests: 1,
+			asked:    1,
+			body:     "OK",
+			error:    "status 200 OK, with a page in place of an answer: OK",
+			fix:      "login",
+		},
+		{
+			status:   401,
+			requests: 200,
+			asked:    refusedSurely + 8,
+			error:    "POST /v1/chat/completions: status 401 Unauthorized: you may not",
+			fix:      "PROMPTMILL_API_KEY",
+		},
 		{status: 403, requests: 1, asked: 1, error: "status 403 Forbidden: you may not", fix: "PROMPTMILL_API_KEY"},
 		{status: 404, requests: 200, asked: refusedMaybe + 8, error: "status 404 Not Found: you may not", fix: "--url"},
-		{status: 402, requests: 200, asked: refusedSurely + 8, error: "status 402 Payment Required: you may not", fix: "no credit"},
+		{
+			status:   402,
+			requests: 200,
+			asked:    refusedSurely + 8,
+			error:    "status 402 Payment Required: you may not",
+			fix:      "no credit",
+		},
 		{status: 410, requests: 200, asked: refusedMaybe + 8, error: "status 410 Gone", fix: "--url"},
 		{status: 421, requests: 200, asked: refusedSurely + 8, error: "status 421 Misdirected Request", fix: "--url"},
 		{status: 426, requests: 200, asked: refusedSurely + 8, error: "status 426 Upgrade Required", fix: "https://"},
-		{status: 302, requests: 3, asked: 3, location: "https://h/", error: "status 302 Found, Location: https://h/: you may not", fix: "--url"},
+		{
+			status:   302,
+			requests: 3,
+			asked:    3,
+			location: "https://h/",
+			error:    "status 302 Found, Location: https://h/: you may not",
+			fix:      "--url",
+		},
 		{status: 407, requests: 3, asked: 3, error: "status 407 Proxy Authentication Required", fix: "HTTP_PROXY"},
 	} {
 		t.Run(http.StatusText(tt.status), func(t *testing.T) {
 			t.Parallel()
+
 			g := &gate{status: tt.status, header: map[string]string{}, body: tt.body}
 			if tt.location != "" {
 				g.header["Location"] = tt.location
 			}
+
 			g.shut.Store(true)
 			b := newBench(t, serve(t, g))
 			b.cfg.StopRefused = true
@@ -113,12 +180,15 @@ func TestRunRefused(t *testing.T) {
 			if !ok || !strings.Contains(err.Error(), tt.error) || !strings.Contains(refused.Fix(), tt.fix) {
 				t.Errorf("Run: %v", err)
 			}
+
 			if got := b.results(); len(got) != 0 {
 				t.Errorf("results %v, want none", got)
 			}
+
 			if n := g.count(); n > tt.asked {
 				t.Errorf("the server got %d requests, want %d at most", n, tt.asked)
 			}
+
 			b.idle(w)
 		})
 	}
@@ -138,7 +208,13 @@ func once(refuse func(body []byte) bool) func(body []byte) bool {
 // A quota that is used up for a moment, while others are let in, fails no request.
 func TestQuotaOfAMinute(t *testing.T) {
 	t.Parallel()
-	g := &gate{status: 429, refuse: once(names("3", "4", "5", "18", "19")), body: `{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details."}}`}
+
+	g := &gate{
+		status: 429,
+		refuse: once(names("3", "4", "5", "18", "19")),
+		body:   `{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details."}}`,
+	}
+
 	b := newBench(t, serve(t, g))
 	b.cfg.StopRefused = true
 	b.fill("r", "m", 0, 20, 10)
@@ -160,11 +236,13 @@ func TestSomePages(t *testing.T) {
 // A page that the only request of a run gets once is no refusal.
 func TestOnePage(t *testing.T) {
 	t.Parallel()
+
 	g := &gate{status: 200, body: login}
 	g.refuse = func([]byte) bool { return g.posts.Load() == 1 }
 	b := newBench(t, serve(t, g))
 	b.cfg.StopRefused = true
 	b.fill("r", "m", 0, 1, 1)
+
 	w, stop := b.start()
 	if line := b.finish(w, stop, 1)[0][0]; !strings.Contains(line, `"status_code":200`) {
 		t.Errorf("line %s", line)
@@ -174,15 +252,18 @@ func TestOnePage(t *testing.T) {
 // What a server cannot do fails alone beside what it can, with one attempt.
 func TestSomeNotSupported(t *testing.T) {
 	t.Parallel()
+
 	g := &gate{status: 501, refuse: names("3", "4", "5", "38", "39")}
 	b := newBench(t, serve(t, g))
 	b.fill("r", "m", 0, 40, 10)
+
 	w, stop := b.start()
 	for seq, lines := range b.finish(w, stop, 40) {
 		if !strings.Contains(lines[0], `"attempts":1,`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
 	}
+
 	if failed, retries := w.Stats().Failed.Load(), w.Stats().Retries.Load(); failed != 5 || retries != 0 {
 		t.Errorf("%d failed, %d retries; want 5 and none", failed, retries)
 	}
@@ -192,6 +273,7 @@ func TestSomeNotSupported(t *testing.T) {
 // in the middle, and as the last of a run.
 func TestSomeRefused(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name        string
 		concurrency int
@@ -205,6 +287,7 @@ func TestSomeRefused(t *testing.T) {
 		for _, status := range []int{403, 404} {
 			t.Run(tt.name+" "+http.StatusText(status), func(t *testing.T) {
 				t.Parallel()
+
 				g := &gate{status: status, refuse: names(tt.refused...)}
 				b := newBench(t, serve(t, g))
 				b.cfg.Limiter = limit.Fixed(tt.concurrency)
@@ -221,6 +304,7 @@ func TestSomeRefused(t *testing.T) {
 						failed++
 					}
 				}
+
 				if failed != len(tt.refused) || w.Stats().Failed.Load() != int64(failed) {
 					t.Errorf("%d failed, want %d", failed, len(tt.refused))
 				}
@@ -232,6 +316,7 @@ func TestSomeRefused(t *testing.T) {
 // A server that begins to refuse all requests, in the middle of a run, is waited for.
 func TestRefusedForAWhile(t *testing.T) {
 	t.Parallel()
+
 	g := &gate{status: 401}
 	release := make(chan struct{})
 	var answers atomic.Int64
@@ -240,6 +325,7 @@ func TestRefusedForAWhile(t *testing.T) {
 			<-release
 		}
 	}
+
 	b := newBench(t, serve(t, g))
 	b.cfg.StopRefused = true // which is for a server that never took one
 	b.fill("r", "m", 0, 200, 10)
@@ -251,12 +337,15 @@ func TestRefusedForAWhile(t *testing.T) {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "refuses all requests")
 	})
+
 	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.Load() == 0 })
 	before := g.posts.Load()
 	prototest.Poll(t, patience, "the server to be tried", func() bool { return g.posts.Load() > before })
+
 	if info := w.announcement(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
 		t.Errorf("the worker says ready %t, %q", info.Ready, info.Problem)
 	}
+
 	g.shut.Store(false)
 	for seq, lines := range b.finish(w, stop, 200) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
@@ -269,6 +358,7 @@ func TestRefusedForAWhile(t *testing.T) {
 // beginning, and does not keep those of one run from trying another.
 func TestWorkerWaitsWhileRefused(t *testing.T) {
 	t.Parallel()
+
 	g := &gate{status: 404, refuse: func(body []byte) bool { return bytes.Contains(body, []byte("a question")) }}
 	b := newRuns(t, serve(t, g))
 	b.addRun("a", 0, "m")
@@ -278,21 +368,25 @@ func TestWorkerWaitsWhileRefused(t *testing.T) {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "refuses all requests")
 	})
+
 	b.addRun("b", 0, "m")
 	b.fill("b", "m", 0, 5, 5)
 	b.await("b")
 	b.await("a") // they are known to be at fault now
 	stop()
+
 	for seq, lines := range b.lines("a", 5) {
 		if !strings.Contains(lines[0], `"status_code":404`) {
 			t.Errorf("request %d of a: %s", seq, lines[0])
 		}
 	}
+
 	for seq, lines := range b.lines("b", 5) {
 		if !strings.Contains(lines[0], `"status_code":200`) {
 			t.Errorf("request %d of b: %s", seq, lines[0])
 		}
 	}
+
 	b.idle(w)
 }
 
@@ -300,6 +394,7 @@ func TestWorkerWaitsWhileRefused(t *testing.T) {
 // tell.
 func TestRefusedAfterSamples(t *testing.T) {
 	t.Parallel()
+
 	for _, shut := range []bool{false, true} {
 		g := &gate{status: 404, refuse: names("5", "6")}
 		g.shut.Store(shut)
@@ -310,6 +405,7 @@ func TestRefusedAfterSamples(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- w.Run(ctx) }()
+
 		if shut {
 			if _, ok := errors.AsType[*RefusedError](<-done); !ok {
 				t.Error("Run goes on")
@@ -321,6 +417,7 @@ func TestRefusedAfterSamples(t *testing.T) {
 				t.Errorf("Run: %v", err)
 			}
 		}
+
 		cancel()
 		if got := len(b.results()); shut != (got == 0) || !shut && got != 2 {
 			t.Errorf("%d results of a server that refuses all: %t", got, shut)
@@ -332,6 +429,7 @@ func TestRefusedAfterSamples(t *testing.T) {
 // refusals after it meant single requests.
 func TestAnswerBeganBefore(t *testing.T) {
 	t.Parallel()
+
 	began, release := make(chan struct{}), make(chan struct{})
 	begin := sync.OnceFunc(func() { close(began) })
 	g := &gate{status: 403, refuse: names("1", "2", "3", "4")}
@@ -342,6 +440,7 @@ func TestAnswerBeganBefore(t *testing.T) {
 		}
 		<-began // the first has begun before any is refused
 	}
+
 	b := newBench(t, serve(t, g))
 	b.publish("0-0", chats(0, 4)...)
 	w, _ := b.start()
@@ -358,6 +457,7 @@ func TestAnswerBeganBefore(t *testing.T) {
 // A refusal of a run that is paused ends once, also if it is taken out by others meanwhile.
 func TestPutAsideEndsOnce(t *testing.T) {
 	t.Parallel()
+
 	const n = 20000
 	w := New(Config{})
 	f := &feed{}
@@ -372,11 +472,13 @@ func TestPutAsideEndsOnce(t *testing.T) {
 				w.putAside(&task{shard: shard}, judged{verdict: barred}, 0)
 			}
 		})
+
 		takers.Go(func() {
 			for {
 				for _, a := range w.refusals.take(func(refusal) bool { return true }) {
 					a.task.handBack()
 				}
+
 				select {
 				case <-done:
 					return
@@ -385,9 +487,11 @@ func TestPutAsideEndsOnce(t *testing.T) {
 			}
 		})
 	}
+
 	putters.Wait()
 	close(done)
 	takers.Wait()
+
 	if got := len(shard.lines); got != n {
 		t.Errorf("%d tasks ended %d times", n, got)
 	}
@@ -396,7 +500,8 @@ func TestPutAsideEndsOnce(t *testing.T) {
 func TestRefusedError(t *testing.T) {
 	t.Parallel()
 	err := &RefusedError{Server: "http://h", Path: "/v1/embeddings", Status: 302, Location: "https://h/"}
-	if got, want := err.Error(), "the model server at http://h refuses all requests: POST /v1/embeddings: status 302 Found, Location: https://h/"; got != want {
+	if got, want := err.Error(),
+		"the model server at http://h refuses all requests: POST /v1/embeddings: status 302 Found, Location: https://h/"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -21,6 +21,7 @@ func (w *Worker) recall(info modelserver.Info) {
 	if w.cfg.Memory == nil {
 		return
 	}
+
 	key := memoryKey(w.cfg.Server.URL(), info)
 	if key == r.key {
 		return
@@ -48,13 +49,16 @@ func memoryKey(url string, info modelserver.Info) string {
 func (w *Worker) remember() {
 	w.health.asking.Lock()
 	defer w.health.asking.Unlock()
+
 	r, n := &w.recalled, w.cfg.Limiter.Found()
 	same := r.wrote && n <= r.kept+r.kept/10 && n >= r.kept-r.kept/10
 	if r.key == "" || n == 0 || same {
 		return
 	}
+
 	if err := w.cfg.Memory.Keep(r.key, n); err != nil {
 		w.cfg.Log.Debug().Err(err).Msg("the number of requests at once is found anew at the next start")
 	}
+
 	r.kept, r.wrote = n, true
 }

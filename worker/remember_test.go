@@ -15,7 +15,15 @@ import (
 // A worker that starts again begins with as many requests at once as its server took before.
 func TestRemember(t *testing.T) {
 	t.Parallel()
-	server := sim.New(sim.Config{Models: []string{"m"}, Slots: 32, TTFT: 100 * time.Millisecond, TPOT: 5 * time.Millisecond, Tokens: 20})
+
+	server := sim.New(sim.Config{
+		Models: []string{"m"},
+		Slots:  32,
+		TTFT:   100 * time.Millisecond,
+		TPOT:   5 * time.Millisecond,
+		Tokens: 20,
+	})
+
 	b := newBench(t, serve(t, server))
 	b.cfg.Memory = limit.NewMemory(filepath.Join(t.TempDir(), "servers.json"))
 	b.cfg.Limiter = limit.New(limit.Config{})
@@ -26,6 +34,7 @@ func TestRemember(t *testing.T) {
 	prototest.Poll(t, 3*time.Minute, "the number of requests at once to be found", func() bool {
 		return b.cfg.Limiter.Found() > 0 && w.Stats().Done.Load() > 1000
 	})
+
 	stop()
 	if said.n.Load() != 0 {
 		t.Error("it began with a number of the last time at the first time")
@@ -39,6 +48,7 @@ func TestRemember(t *testing.T) {
 	b.cfg.Limiter = limit.Fixed(3)
 	w, stop = b.start()
 	defer stop()
+
 	prototest.Poll(t, time.Minute, "the server to say what it is", func() bool { _, known := w.Info(); return known })
 	if got := b.cfg.Limiter.Limit(); got != 3 || said.n.Load() != 1 {
 		t.Errorf("a fixed limit of 3 became %d", got)
@@ -48,7 +58,14 @@ func TestRemember(t *testing.T) {
 // What a server's few slots cost is said once, when the work waits for them.
 func TestNoteSlots(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, serve(t, sim.New(sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}, Slots: 2, TTFT: 200 * time.Millisecond})))
+
+	b := newBench(t, serve(t, sim.New(sim.Config{
+		Flavour: sim.LlamaCPP,
+		Models:  []string{"m"},
+		Slots:   2,
+		TTFT:    200 * time.Millisecond,
+	})))
+
 	said := &tally{text: "runs 2 requests at once"}
 	b.cfg.Log = zerolog.New(said)
 	w := New(b.cfg)
@@ -61,10 +78,12 @@ func TestNoteSlots(t *testing.T) {
 	b.fill("r", "m", 0, 320, 32)
 	w, stop := b.start()
 	defer stop()
+
 	prototest.Poll(t, time.Minute, "it to be said", func() bool {
 		w.noteSlots()
 		return said.n.Load() == 1
 	})
+
 	w.noteSlots()
 	if n := said.n.Load(); n != 1 {
 		t.Errorf("it is said %d times", n)

@@ -40,6 +40,7 @@ func (l *tally) Write(p []byte) (int, error) {
 // one of them says of itself counts any more: neither its gauges nor its slots.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name    string
 		flavour sim.Flavour
@@ -52,7 +53,17 @@ func TestReplicas(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := sim.Config{Flavour: tt.flavour, Models: []string{"m"}, Slots: 4, TTFT: 100 * time.Millisecond, TPOT: 2 * time.Millisecond, Tokens: 20, Metrics: tt.metrics}
+
+			cfg := sim.Config{
+				Flavour: tt.flavour,
+				Models:  []string{"m"},
+				Slots:   4,
+				TTFT:    100 * time.Millisecond,
+				TPOT:    2 * time.Millisecond,
+				Tokens:  20,
+				Metrics: tt.metrics,
+			}
+
 			b := newBench(t, serve(t, &turns{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
 			b.cfg.Limiter = limit.New(limit.Config{})
 			said := &tally{text: "come from more than one server"}
@@ -60,14 +71,22 @@ func TestReplicas(t *testing.T) {
 			const n = 5000
 			b.fill("r", "m", 0, n, 32)
 			w, stop := b.start()
-			prototest.Poll(t, time.Minute, "the servers to be seen as several", func() bool { return said.n.Load() == 1 })
+			prototest.Poll(t, time.Minute, "the servers to be seen as several", func() bool {
+				return said.n.Load() == 1
+			})
+
 			prototest.Poll(t, time.Minute, "what one of them says to count no more", func() bool {
 				info, _ := w.Info()
-				return b.cfg.Limiter.Limit() >= 8 && info.Slots == 0 && info.WeightBytes == 0 && info.GPUMemoryUtilization == 0
+				return b.cfg.Limiter.Limit() >= 8 && info.Slots == 0 && info.WeightBytes == 0 &&
+					info.GPUMemoryUtilization == 0
 			})
-			if a := w.announcement(); !a.SeveralServers || a.Slots != 0 || a.Waiting != nil || a.MemoryBytes != (proto.ServerMemory{}) {
-				t.Errorf("it is announced that there are several servers: %t; that %v wait in one with %d slots and %+v", a.SeveralServers, a.Waiting, a.Slots, a.MemoryBytes)
+
+			if a := w.announcement(); !a.SeveralServers || a.Slots != 0 || a.Waiting != nil ||
+				a.MemoryBytes != (proto.ServerMemory{}) {
+				t.Errorf("it is announced that there are several servers: %t; that %v wait in one with %d slots and %+v",
+					a.SeveralServers, a.Waiting, a.Slots, a.MemoryBytes)
 			}
+
 			stop()
 			if said.n.Load() != 1 {
 				t.Errorf("it is said %d times", said.n.Load())
@@ -79,9 +98,18 @@ func TestReplicas(t *testing.T) {
 // One llama.cpp without --metrics keeps to its slots.
 func TestSlotsOfOneServer(t *testing.T) {
 	t.Parallel()
+
 	// An answer takes so long that a slot is not free for much of the time until the worker, on a
 	// machine with much else to do, sends the next request.
-	cfg := sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}, Slots: 4, TTFT: 100 * time.Millisecond, TPOT: 25 * time.Millisecond, Tokens: 20}
+	cfg := sim.Config{
+		Flavour: sim.LlamaCPP,
+		Models:  []string{"m"},
+		Slots:   4,
+		TTFT:    100 * time.Millisecond,
+		TPOT:    25 * time.Millisecond,
+		Tokens:  20,
+	}
+
 	server := sim.New(cfg)
 	var looks atomic.Int64
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -90,6 +118,7 @@ func TestSlotsOfOneServer(t *testing.T) {
 		}
 		server.ServeHTTP(w, r)
 	})))
+
 	b.cfg.Limiter = limit.New(limit.Config{})
 	said := &tally{text: "come from more than one server"}
 	b.cfg.Log = zerolog.New(said)
@@ -100,9 +129,11 @@ func TestSlotsOfOneServer(t *testing.T) {
 	if got := b.cfg.Limiter.Limit(); got < 4 || got > 5 || said.n.Load() != 0 {
 		t.Errorf("limit %d for 4 slots; it is said %d times that there are several servers", got, said.n.Load())
 	}
+
 	if got := w.announcement().Slots; got != 4 {
 		t.Errorf("%d slots are announced, want 4", got)
 	}
+
 	if n := looks.Load(); n < 5 || n > 40 {
 		t.Errorf("it is asked %d times for its slots", n)
 	}
@@ -111,6 +142,7 @@ func TestSlotsOfOneServer(t *testing.T) {
 // The counters of several servers that all hang alternate, which is no progress.
 func TestCounted(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name     string
 		readings []float64
@@ -132,6 +164,7 @@ func TestCounted(t *testing.T) {
 				got += "-"
 			}
 		}
+
 		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}

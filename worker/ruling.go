@@ -34,7 +34,8 @@ type ruling struct {
 var rulings = []ruling{
 	// Not now. vLLM, SGLang and Ollama say 503 when their queue is full, Dynamo 529; TGI says
 	// 424 when the model's part failed; nginx 499 when it gave up. 504 and 524 are a proxy's.
-	{400, 429, says(`exceeded your current quota|budget has been exceeded`), barred, fixCredit}, // but not OpenAI's and LiteLLM's
+	// but not OpenAI's and LiteLLM's
+	{400, 429, says(`exceeded your current quota|budget has been exceeded`), barred, fixCredit},
 	{408, 409, nil, retry, ""},
 	{424, 425, nil, retry, ""},
 	{429, 429, nil, retry, ""},
@@ -61,8 +62,10 @@ var rulings = []ruling{
 	// A model that the server lacks or has not loaded, where that is not said with 404:
 	// LiteLLM's "Invalid model name passed in", llama.cpp's router ("model not found", "model
 	// is not loaded"), LM Studio ("No models loaded").
-	{400, 422, says(`\bmodels?\b.*(not found|does ?n[o']t exist|not loaded|not available|is unknown)`), barred, fixModel},
-	{400, 422, says(`(no|unknown|unsupported) (such )?model|no models? (is )?loaded|invalid model name`), barred, fixModel},
+	{400, 422, says(`\bmodels?\b.*(not found|does ?n[o']t exist|not loaded|not available|is unknown)`),
+		barred, fixModel},
+	{400, 422, says(`(no|unknown|unsupported) (such )?model|no models? (is )?loaded|invalid model name`),
+		barred, fixModel},
 	{400, 400, says(`api.?key`), barred, "set PROMPTMILL_API_KEY to a key that the server takes"}, // Google
 
 	// Ollama ("x" does not support chat), SGLang (add --is-embedding), LM Studio (Model is not
@@ -86,10 +89,12 @@ var rulings = []ruling{
 
 	// ... and to what it was not started for.
 	{500, 500, says(`input is not supported|requires --jinja|does not (support )?logits computation`), barred, fixAble},
-	{500, 500, says(`may be incompatible with your version of ollama`), barred, "update Ollama, or pull the model again"},
+	{500, 500, says(`may be incompatible with your version of ollama`), barred,
+		"update Ollama, or pull the model again"},
 
 	// SGLang says 503 to a request with a priority, which would pass without.
-	{503, 503, says(`using priority is disabled`), barred, "leave out priority, or start SGLang with --enable-priority-scheduling"},
+	{503, 503, says(`using priority is disabled`), barred,
+		"leave out priority, or start SGLang with --enable-priority-scheduling"},
 }
 
 // What to do about refusals that statuses alone do not tell apart.
@@ -108,16 +113,20 @@ func rule(status int, body []byte) ruling {
 		if status < r.from || status > r.to {
 			continue
 		}
+
 		if r.says != nil && !read {
 			text, read = proto.ErrorText(body), true
 		}
+
 		if r.says == nil || r.says.MatchString(text) {
 			return r
 		}
 	}
+
 	if status >= http.StatusInternalServerError {
 		return ruling{verdict: retry}
 	}
+
 	return ruling{verdict: final}
 }
 

@@ -21,6 +21,7 @@ type refused struct {
 
 func readRefused(t *testing.T) (list []refused) {
 	t.Helper()
+
 	data, err := os.ReadFile("testdata/refusals.json")
 	if err == nil {
 		err = json.Unmarshal(data, &list)
@@ -28,21 +29,25 @@ func readRefused(t *testing.T) (list []refused) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return list
 }
 
 // What servers say when they refuse a request.
 func TestRulings(t *testing.T) {
 	t.Parallel()
+
 	verdicts := map[string]verdict{"final": final, "again": retry, "may mean all": barred, "loading": loading}
 	for _, tt := range readRefused(t) {
 		t.Run(fmt.Sprint(tt.Server, " ", tt.Status), func(t *testing.T) {
 			t.Parallel()
+
 			want, ok := verdicts[tt.Verdict]
 			j := judge("/v1/chat/completions", nil, modelserver.Answer{Status: tt.Status, Body: []byte(tt.Body)})
 			if j.verdict != want || !ok {
 				t.Errorf("%s: verdict %d, want %s", tt.Body, j.verdict, tt.Verdict)
 			}
+
 			w := &Worker{cfg: Config{Server: new(modelserver.Server)}}
 			if fix := w.refusedBy("/", j).Fix(); !strings.Contains(fix, tt.Fix) {
 				t.Errorf("%s: the fix is %q, want %q in it", tt.Body, fix, tt.Fix)
@@ -54,6 +59,7 @@ func TestRulings(t *testing.T) {
 // Each ruling is of something that a server says, and no other is in its way.
 func TestRulingsApply(t *testing.T) {
 	t.Parallel()
+
 	all := readRefused(t)
 	for _, r := range rulings {
 		applies := false
@@ -61,6 +67,7 @@ func TestRulingsApply(t *testing.T) {
 			got := rule(a.Status, []byte(a.Body))
 			applies = applies || got.from == r.from && got.to == r.to && got.says == r.says
 		}
+
 		if !applies {
 			t.Errorf("no answer is ruled by %d to %d, %v", r.from, r.to, r.says)
 		}
@@ -70,6 +77,7 @@ func TestRulingsApply(t *testing.T) {
 // Requests that do not fit llama.cpp's cache together are too many, and not a server that dies.
 func TestCrowdedCacheIsOverload(t *testing.T) {
 	t.Parallel()
+
 	for body, want := range map[string]bool{
 		`{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`: true,
 		`{"error":{"code":500,"message":"Compute error.","type":"server_error"}}`:                  false,

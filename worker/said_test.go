@@ -17,17 +17,21 @@ import (
 // it.
 func TestSaidOnce(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		server sim.Config
 		text   string
 	}{
 		{"Ollama's notes", sim.Config{Flavour: sim.Ollama, Models: []string{"m"}}, "OLLAMA_NUM_PARALLEL"},
-		{"llama.cpp without --metrics", sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}}, "start llama.cpp with --metrics"},
-		{"LM Studio, which has no gauges", sim.Config{Flavour: sim.LMStudio, Models: []string{"m"}}, "by the rate of answers"},
+		{"llama.cpp without --metrics", sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}},
+			"start llama.cpp with --metrics"},
+		{"LM Studio, which has no gauges", sim.Config{Flavour: sim.LMStudio, Models: []string{"m"}},
+			"by the rate of answers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			const n = 16
 			tt.server.TTFT, tt.server.Slots = 100*time.Millisecond, 2
 			server := sim.New(tt.server)
@@ -39,6 +43,7 @@ func TestSaidOnce(t *testing.T) {
 				}
 				server.ServeHTTP(w, r)
 			}))
+
 			t.Cleanup(front.Close)
 			said := &tally{text: tt.text}
 			kept := &Said{}
@@ -58,6 +63,7 @@ func TestSaidOnce(t *testing.T) {
 				b.await("r")
 				stop()
 			}
+
 			if n := said.n.Load(); n != 1 {
 				t.Errorf("it was said %d times", n)
 			}

@@ -49,6 +49,7 @@ func (s *shares) make() {
 func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	total, known := 0.0, false
 	for _, c := range cards {
 		if c.EnergyJoules != nil {
@@ -56,13 +57,16 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 			known = true
 		}
 	}
+
 	if known && !s.seen {
 		s.joules, s.seen = total, true // what was spent before the worker began
 	}
+
 	requests := int64(0)
 	for _, n := range s.fresh {
 		requests += n
 	}
+
 	if known && requests > 0 {
 		for run, n := range s.fresh {
 			r := s.runs[run]
@@ -70,12 +74,15 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 			if r.EnergyJoules != nil {
 				spent += *r.EnergyJoules
 			}
+
 			r.EnergyJoules = &spent
 			s.runs[run] = r
 		}
+
 		s.joules = total
 		clear(s.fresh)
 	}
+
 	told := maps.Clone(s.runs)
 	for run, r := range told {
 		if r.Requests == 0 { // a shard that was done already; what is unknown would hide what others spent
@@ -83,6 +90,7 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 			told[run] = r
 		}
 	}
+
 	return told
 }
 

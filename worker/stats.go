@@ -40,14 +40,17 @@ var LatencyBounds = [...]float64{0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 
 func (s *Stats) attempt(took time.Duration, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.latency.Count++
 	s.latency.Sum += took
+
 	for i, bound := range LatencyBounds {
 		if took.Seconds() <= bound {
 			s.latency.Counts[i]++
 			break
 		}
 	}
+
 	if reason != "" {
 		if s.reasons == nil {
 			s.reasons = map[string]int64{}

@@ -42,6 +42,7 @@ func (s *suspects) any() bool {
 func (s *suspects) take(wanted func(*task) bool) (out []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.tasks = slices.DeleteFunc(s.tasks, func(t *task) bool {
 		if wanted(t) {
 			out = append(out, t)
@@ -49,6 +50,7 @@ func (s *suspects) take(wanted func(*task) bool) (out []*task) {
 		}
 		return false
 	})
+
 	return out
 }
 
@@ -56,16 +58,19 @@ func (s *suspects) take(wanted func(*task) bool) (out []*task) {
 // time, then the others, one by one.
 func (s *suspects) group() []*task {
 	s.mu.Lock()
+
 	n, left := 0, 1
 	for _, t := range s.tasks {
 		if t.deaths < aloneAfter {
 			n++
 		}
 	}
+
 	s.mu.Unlock()
 	if n > 0 {
 		left = int(math.Ceil(math.Sqrt(float64(n))))
 	}
+
 	return s.take(func(t *task) bool {
 		if left == 0 || n > 0 && t.deaths >= aloneAfter {
 			return false
@@ -84,6 +89,7 @@ func (w *Worker) charge(t *task) {
 		t.poisoned("the model server", t.deaths)
 		return
 	}
+
 	w.suspects.add(t)
 	w.queue.nudge()
 }
@@ -91,7 +97,8 @@ func (w *Worker) charge(t *task) {
 // poisoned gives up a task.
 func (t *task) poisoned(victim string, deaths int) {
 	t.finish(proto.Result{Err: &proto.ResultError{
-		Code: proto.CodePoison, Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other", victim, deaths),
+		Code:    proto.CodePoison,
+		Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other", victim, deaths),
 	}}, 0)
 }
 
@@ -104,7 +111,10 @@ func (w *Worker) quarantine(ctx context.Context) {
 		if len(group) == 0 {
 			return
 		}
-		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].deaths).Msg("running apart what the model server died of")
+
+		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].deaths).
+			Msg("running apart what the model server died of")
+
 		for _, t := range group {
 			if t.deaths >= aloneAfter && !t.shard.announceAlone(ctx, t.Index) {
 				t.handBack()
@@ -112,6 +122,7 @@ func (w *Worker) quarantine(ctx context.Context) {
 			}
 			w.begin(ctx, t)
 		}
+
 		w.attempts.Wait()
 	}
 }
@@ -120,12 +131,14 @@ func (w *Worker) quarantine(ctx context.Context) {
 // ran alone. It returns false if that cannot be stored.
 func (h *held) announceAlone(ctx context.Context, seq uint32) bool {
 	_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
-		_, err := h.w.cfg.JS.PublishMsg(ctx, proto.EncodeDeliveryNote(h.feed.run, h.id, proto.DeliveryNote{Isolated: int64(seq)}))
+		_, err := h.w.cfg.JS.PublishMsg(ctx,
+			proto.EncodeDeliveryNote(h.feed.run, h.id, proto.DeliveryNote{Isolated: int64(seq)}))
 		return struct{}{}, err
 	})
 	if err != nil {
 		h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("note that a request runs alone")
 		sleep(ctx, time.Second)
 	}
+
 	return err == nil
 }

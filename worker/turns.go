@@ -55,9 +55,11 @@ type modelTurn struct {
 func (t *modelTurns) hold(model string, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if t.held == nil {
 		t.held = map[string]int{}
 	}
+
 	if t.held[model] += n; t.held[model] == 0 {
 		delete(t.held, model)
 	}
@@ -67,11 +69,13 @@ func (t *modelTurns) hold(model string, n int) {
 func (t *modelTurns) holds(model string, names modelNames) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for name := range t.held {
 		if names.of(name) == model {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -97,11 +101,13 @@ func (w *Worker) takeTurns(ctx context.Context, list []pullFrom) []pullFrom {
 		t.list = nil
 		return list
 	}
+
 	w.saySwaps(list, info.Holds, names)
 
 	now := time.Now()
 	t.list = slices.DeleteFunc(t.list, func(turn *modelTurn) bool { return w.isOver(turn, list, names, now) })
 	w.endForOthers(ctx, list, names, now)
+
 	for len(t.list) < info.Holds {
 		model, found := t.choose(list, names, info.Loaded)
 		if !found {
@@ -112,7 +118,9 @@ func (w *Worker) takeTurns(ctx context.Context, list []pullFrom) []pullFrom {
 
 	return slices.DeleteFunc(slices.Clone(list), func(from pullFrom) bool {
 		model := names.of(from.source.model)
-		return model != "" && !slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == model && !turn.ends })
+		return model != "" && !slices.ContainsFunc(t.list, func(turn *modelTurn) bool {
+			return turn.model == model && !turn.ends
+		})
 	})
 }
 
@@ -123,15 +131,19 @@ func (w *Worker) isOver(t *modelTurn, list []pullFrom, names modelNames, now tim
 		if t.began.IsZero() {
 			t.began, t.flight = now, now
 		}
+
 		t.active = now
 		if w.stats.InFlight.Load() > 0 {
 			t.flight = now
 		}
+
 		return now.Sub(t.flight) > turnQuiet && !listed
 	}
+
 	if t.began.IsZero() {
 		return !listed
 	}
+
 	return t.ends || !listed && (now.Sub(t.active) > turnLinger || w.isPublished(t.model, names))
 }
 
@@ -139,12 +151,14 @@ func (w *Worker) isOver(t *modelTurn, list []pullFrom, names modelNames, now tim
 func (w *Worker) isPublished(model string, names modelNames) bool {
 	w.feeds.mu.Lock()
 	defer w.feeds.mu.Unlock()
+
 	for _, f := range w.feeds.runs {
 		has := slices.ContainsFunc(f.models, func(name string) bool { return names.of(name) == model })
 		if has && !f.paused.Load() && !f.published.Load() {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -156,18 +170,22 @@ func (t *modelTurns) choose(list []pullFrom, names modelNames, loaded []string) 
 		if name == "" || slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == name }) {
 			continue
 		}
+
 		if name == t.next {
 			t.next = ""
 			return name, true
 		}
+
 		if !found {
 			model, found = name, true
 		}
 	}
+
 	if t.next != "" {
 		t.next = ""
 		return model, found
 	}
+
 	if !found {
 		return "", false
 	}
@@ -180,6 +198,7 @@ func (t *modelTurns) choose(list []pullFrom, names modelNames, loaded []string) 
 			return name, true
 		}
 	}
+
 	return model, true
 }
 
@@ -190,10 +209,12 @@ func (w *Worker) endForOthers(ctx context.Context, list []pullFrom, names modelN
 	if len(t.list) == 0 || now.Sub(t.looked) < min(turnLook, t.urgent) {
 		return
 	}
+
 	oldest := slices.MinFunc(t.list, func(a, b *modelTurn) int { return a.began.Compare(b.began) })
 	if oldest.began.IsZero() || oldest.ends || now.Sub(oldest.began) < t.urgent {
 		return
 	}
+
 	t.looked = now
 
 	least, served := 0, map[*feed]bool{} // the urgency of the oldest turn; the runs that have one
@@ -206,17 +227,22 @@ func (w *Worker) endForOthers(ctx context.Context, list []pullFrom, names modelN
 			least = max(least, from.priority)
 		}
 	}
+
 	for _, from := range list {
 		enough := t.long
 		if from.priority > least {
 			enough = t.urgent
 		}
-		if served[from.feed] || from.source.model == "" || from.priority < least || now.Sub(oldest.began) < enough || !w.hasWork(ctx, from) {
+
+		if served[from.feed] || from.source.model == "" || from.priority < least || now.Sub(oldest.began) < enough ||
+			!w.hasWork(ctx, from) {
 			continue
 		}
+
 		oldest.ends, t.next = true, names.of(from.source.model)
 		w.cfg.Log.Info().Str("model", t.next).Str("run", from.feed.run).
 			Msg("the server's models are changed, since another run waits for its own")
+
 		return
 	}
 }
@@ -236,6 +262,7 @@ func (w *Worker) saySwaps(list []pullFrom, holds int, names modelNames) {
 		if from.feed.saidSwaps {
 			continue
 		}
+
 		from.feed.saidSwaps = true
 		models := map[string]bool{}
 		served := w.models()
@@ -244,8 +271,10 @@ func (w *Worker) saySwaps(list []pullFrom, holds int, names modelNames) {
 				models[names.of(name)] = true
 			}
 		}
+
 		if len(models) > holds {
-			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("run", from.feed.run).Msg(swapsText(holds, len(models)))
+			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("run", from.feed.run).
+				Msg(swapsText(holds, len(models)))
 		}
 	}
 }
@@ -256,8 +285,11 @@ func swapsText(holds, models int) string {
 	if holds > 1 {
 		one = fmt.Sprintf("%d models", holds)
 	}
+
 	if n := models - holds; n > 1 {
 		change = fmt.Sprintf("%d changes", n)
 	}
-	return fmt.Sprintf("this server holds %s at a time: the run's %d models are worked on one after the other, %s", one, models, change)
+
+	return fmt.Sprintf("this server holds %s at a time: the run's %d models are worked on one after the other, %s",
+		one, models, change)
 }

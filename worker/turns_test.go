@@ -40,11 +40,13 @@ func (m *mixed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.Handler.ServeHTTP(w, r)
 		return
 	}
+
 	body, _ := io.ReadAll(r.Body)
 	_, model, _ := strings.Cut(string(body), `"model":"`)
 	model, _, _ = strings.Cut(model, `"`)
 	m.count(model, 1)
 	defer m.count(model, -1)
+
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	m.Handler.ServeHTTP(w, r)
 }
@@ -52,21 +54,26 @@ func (m *mixed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (m *mixed) count(model string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	if m.now == nil {
 		m.now = map[string]int{}
 	}
+
 	if m.now[model] += n; m.now[model] == 0 {
 		delete(m.now, model)
 	}
+
 	m.saw = m.saw || len(m.now) > 1
 }
 
 // A server that holds one model at a time has its models' work one after the other.
 func TestModelsTakeTurns(t *testing.T) {
 	t.Parallel()
+
 	for _, flavour := range []sim.Flavour{sim.LlamaCPP, sim.Ollama, sim.LMStudio} {
 		t.Run(string(flavour), func(t *testing.T) {
 			t.Parallel()
+
 			const n = 200
 			server := sim.New(sim.Config{
 				Flavour: flavour,
@@ -77,6 +84,7 @@ func TestModelsTakeTurns(t *testing.T) {
 				Swap:    300 * time.Millisecond,
 				Metrics: true,
 			})
+
 			m := &mixed{Handler: server}
 			b := newRuns(t, serve(t, m))
 			said := &tally{text: "this server holds 1 model at a time: the run's 2 models are worked on one after the other, 1 change"}
@@ -87,14 +95,17 @@ func TestModelsTakeTurns(t *testing.T) {
 			b.await("r")
 			stop()
 			b.idle(w)
+
 			for seq, lines := range b.lines("r", n) {
 				if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
 					t.Errorf("request %d: %s", seq, lines[0])
 				}
 			}
+
 			if swaps, retries := server.Swaps(), w.Stats().Retries.Load(); swaps != 2 || retries > 0 || m.saw {
 				t.Errorf("%d models were loaded, %d retries; two at once: %v", swaps, retries, m.saw)
 			}
+
 			if n := said.n.Load(); n != 1 {
 				t.Errorf("it was said %d times what that costs", n)
 			}
@@ -105,6 +116,7 @@ func TestModelsTakeTurns(t *testing.T) {
 // A server that has all its models, or a model of several names, has no turns.
 func TestModelsWithoutTurns(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		server sim.Config
@@ -112,11 +124,18 @@ func TestModelsWithoutTurns(t *testing.T) {
 		mix    bool
 	}{
 		{"vLLM with two names", sim.Config{Models: []string{"a", "b"}}, []string{"a", "b"}, true},
-		{"a router that holds both", sim.Config{Flavour: sim.LlamaCPP, Models: []string{"a", "b"}, Hold: 2, Metrics: true}, []string{"a", "b"}, true},
-		{"Ollama's two names of a model", sim.Config{Flavour: sim.Ollama, Models: []string{"a:latest", "b"}, Hold: 1}, []string{"a", "a:latest"}, true},
+		{"a router that holds both", sim.Config{
+			Flavour: sim.LlamaCPP,
+			Models:  []string{"a", "b"},
+			Hold:    2,
+			Metrics: true,
+		}, []string{"a", "b"}, true},
+		{"Ollama's two names of a model", sim.Config{Flavour: sim.Ollama, Models: []string{"a:latest", "b"}, Hold: 1},
+			[]string{"a", "a:latest"}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			const n = 64
 			tt.server.Slots, tt.server.TTFT = 8, 20*time.Millisecond
 			m := &mixed{Handler: sim.New(tt.server)}
@@ -140,6 +159,7 @@ func TestModelsWithoutTurns(t *testing.T) {
 // one that is; at once if it has none.
 func TestTurnEndsForAnotherRun(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name         string
 		priority     int // of the other run
@@ -153,6 +173,7 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			const n = 300
 			server := sim.New(sim.Config{
 				Flavour: sim.Ollama,
@@ -162,6 +183,7 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 				Hold:    1,
 				Swap:    50 * time.Millisecond,
 			})
+
 			b := newRuns(t, serve(t, server))
 			b.addWhole("long", 0, n, "a")
 			w, stop := b.start(func(w *Worker) { w.turns.long, w.turns.urgent = tt.long, tt.urgent })
@@ -171,11 +193,13 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 			if left := b.waiting("long"); (left == 0) != tt.waits {
 				t.Errorf("%d shards of the first run were left when the other was done", left)
 			}
+
 			b.await("long")
 			stop()
 			b.idle(w)
 			b.lines("long", n)
 			b.lines("other", 4)
+
 			if swaps, most := server.Swaps(), map[bool]int64{true: 2, false: 3}[tt.waits]; swaps != most {
 				t.Errorf("%d models were loaded, want %d", swaps, most)
 			}
@@ -186,6 +210,7 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 // Each of several workers may have another model, and none loads one more often than it must.
 func TestTurnsOfSeveralWorkers(t *testing.T) {
 	t.Parallel()
+
 	const n = 120
 	cfg := sim.Config{
 		Flavour: sim.LlamaCPP,
@@ -195,6 +220,7 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 		Hold:    1,
 		Swap:    100 * time.Millisecond,
 	}
+
 	first, second := sim.New(cfg), sim.New(cfg)
 	b := newRuns(t, serve(t, first))
 	other := b.at(serve(t, second))
@@ -210,6 +236,7 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 	if one, two := first.Swaps(), second.Swaps(); one > 3 || two > 3 {
 		t.Errorf("%d and %d models were loaded, 3 at each would do", one, two)
 	}
+
 	if retries := w.Stats().Retries.Load() + w2.Stats().Retries.Load(); retries > 0 {
 		t.Errorf("%d retries", retries)
 	}
@@ -218,33 +245,40 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 // Somebody else has a router load other models. What that refuses costs no attempt.
 func TestLoadingCostsNoAttempt(t *testing.T) {
 	t.Parallel()
+
 	var mu sync.Mutex
 	answers := []string{
 		"500 proxy error: Could not establish connection",
 		`400 {"error":{"code":400,"message":"model name=m is not running","type":"invalid_request_error"}}`,
 		`503 {"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`,
 	}
+
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
 		}
+
 		mu.Lock()
 		defer mu.Unlock()
+
 		if len(answers) == 0 {
 			io.WriteString(w, answered)
 			return
 		}
+
 		status, body, _ := strings.Cut(answers[0], " ")
 		answers = answers[1:]
 		w.WriteHeader(map[string]int{"500": 500, "400": 400, "503": 503}[status])
 		io.WriteString(w, body)
 	})))
+
 	b.cfg.Attempts = 1
 	b.publish("0-0", chats(0, 0)...)
 	w, stop := b.start()
 	got := b.finish(w, stop, 1)
-	if !strings.Contains(got[0][0], `"status_code":200`) || !strings.Contains(got[0][0], `"attempts":1,`) || w.Stats().Retries.Load() > 0 {
+	if !strings.Contains(got[0][0], `"status_code":200`) || !strings.Contains(got[0][0], `"attempts":1,`) ||
+		w.Stats().Retries.Load() > 0 {
 		t.Errorf("line %s", got[0][0])
 	}
 }
@@ -252,15 +286,18 @@ func TestLoadingCostsNoAttempt(t *testing.T) {
 // A model that is never loaded costs attempts in the end.
 func TestLoadingForever(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
 	w, long := New(b.cfg), &task{shard: &held{feed: &feed{}}}
 	if !w.awaitModel(long, judged{}) {
 		t.Error("the first refusal costs an attempt")
 	}
+
 	long.loading = long.loading.Add(-loadingMost)
 	if w.awaitModel(long, judged{}) {
 		t.Error("a refusal after long costs no attempt")
 	}
+
 	for _, rest := range w.queue.close() {
 		if rest != long {
 			t.Error("another task is in the queue")
@@ -272,6 +309,7 @@ func TestLoadingForever(t *testing.T) {
 // there are only requests that wait for another attempt.
 func TestTurnIsOver(t *testing.T) {
 	t.Parallel()
+
 	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, tt := range []struct {
@@ -285,26 +323,41 @@ func TestTurnIsOver(t *testing.T) {
 		{"it had no work yet", modelTurn{model: "a"}, false, true, true, false},
 		{"it gets no work", modelTurn{model: "a"}, false, false, false, true},
 		{"it works", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Second)}, true, false, true, false},
-		{"only other attempts are waited for", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Minute)}, true, false, true, true},
-		{"likewise, with more work", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Minute)}, true, true, true, false},
-		{"all is done", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Millisecond)}, false, false, true, true},
-		{"all that there is yet is done", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Millisecond)}, false, false, false, false},
-		{"nothing has come for a while", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Minute)}, false, false, false, true},
-		{"there is more", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Minute)}, false, true, true, false},
-		{"others wait, and it is done", modelTurn{model: "a", began: ago(time.Hour), ends: true}, false, true, true, true},
-		{"others wait, and it is not", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Second), ends: true}, true, true, true, false},
+		{"only other attempts are waited for", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Minute)},
+			true, false, true, true},
+		{"likewise, with more work", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Minute)}, true,
+			true, true, false},
+		{"all is done", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Millisecond)}, false,
+			false, true, true},
+		{"all that there is yet is done", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Millisecond)},
+			false, false, false, false},
+		{"nothing has come for a while", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Minute)}, false,
+			false, false, true},
+		{"there is more", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Minute)}, false,
+			true, true, false},
+		{"others wait, and it is done", modelTurn{model: "a", began: ago(time.Hour), ends: true}, false,
+			true, true, true},
+		{"others wait, and it is not", modelTurn{
+			model:  "a",
+			began:  ago(time.Hour),
+			flight: ago(time.Second),
+			ends:   true,
+		}, true, true, true, false},
 	} {
 		names := modelNames{{ID: "a"}, {ID: "alias", AliasOf: "a"}}
 		f := &feed{run: "r", models: []string{"alias"}}
 		f.published.Store(tt.published)
+
 		w := &Worker{feeds: feeds{runs: map[string]*feed{"r": f}}}
 		if tt.held {
 			w.turns.hold("alias", 1)
 		}
+
 		var list []pullFrom
 		if tt.listed {
 			list = []pullFrom{{feed: f, source: &source{model: "alias"}}}
 		}
+
 		if got := w.isOver(&tt.turn, list, names, now); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
@@ -313,6 +366,7 @@ func TestTurnIsOver(t *testing.T) {
 
 func TestSwapsText(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		holds, models int
 		want          string

@@ -22,20 +22,21 @@ import (
 
 // Config is what a worker needs. JS, Server and Limiter are required.
 type Config struct {
-	JS       jetstream.JetStream
-	Run      string // the one run to work for; empty: all that need a model of the server
-	Server   *modelserver.Server
-	Limiter  *limit.Limiter
-	Memory   *limit.Memory      // of how many requests at once servers took before; nil: none
-	Process  *supervise.Process // of the model server, if it is ours
-	Cards    func() []gpu.Card  // of the host, as they are now; nil: unknown
-	Name     string             // in the results and in its announcement. Defaults to "worker".
-	Host     string             // in its announcement
-	Version  string             // of the program, in its announcement
-	Attempts int                // at most, for each request; refusals for too many requests count a quarter. Defaults to 5.
-	Timeout  time.Duration      // of one attempt. Defaults to 30 minutes.
-	Stall    time.Duration      // without any progress, until the model server counts as hung. Defaults to 5 minutes.
-	Grace    time.Duration      // to finish what is in flight after a stop. Defaults to 30 s.
+	JS      jetstream.JetStream
+	Run     string // the one run to work for; empty: all that need a model of the server
+	Server  *modelserver.Server
+	Limiter *limit.Limiter
+	Memory  *limit.Memory      // of how many requests at once servers took before; nil: none
+	Process *supervise.Process // of the model server, if it is ours
+	Cards   func() []gpu.Card  // of the host, as they are now; nil: unknown
+	Name    string             // in the results and in its announcement. Defaults to "worker".
+	Host    string             // in its announcement
+	Version string             // of the program, in its announcement
+	// at most, for each request; refusals for too many requests count a quarter. Defaults to 5.
+	Attempts int
+	Timeout  time.Duration // of one attempt. Defaults to 30 minutes.
+	Stall    time.Duration // without any progress, until the model server counts as hung. Defaults to 5 minutes.
+	Grace    time.Duration // to finish what is in flight after a stop. Defaults to 30 s.
 	Log      zerolog.Logger
 
 	// Said is kept for the next worker at the same server, so that nothing is said twice of it.
@@ -96,15 +97,24 @@ func New(cfg Config) *Worker {
 	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
 	w := &Worker{
-		cfg: cfg, id: proto.NewWorkerID(), made: time.Now(), queue: newQueue(), feeds: feeds{runs: map[string]*feed{}},
-		changed: make(chan struct{}, 1), idle: make(chan struct{}, 1), trials: make(chan trial),
-		looks: make(chan struct{}, maxLooks), longPull: 500 * time.Millisecond,
-		turns: modelTurns{long: turnLong, urgent: turnUrgent},
+		cfg:      cfg,
+		id:       proto.NewWorkerID(),
+		made:     time.Now(),
+		queue:    newQueue(),
+		feeds:    feeds{runs: map[string]*feed{}},
+		changed:  make(chan struct{}, 1),
+		idle:     make(chan struct{}, 1),
+		trials:   make(chan trial),
+		looks:    make(chan struct{}, maxLooks),
+		longPull: 500 * time.Millisecond,
+		turns:    modelTurns{long: turnLong, urgent: turnUrgent},
 	}
+
 	w.queue.groups.crowded = w.wake
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.said = cmp.Or(cfg.Said, &Said{})
 	w.health.renew()
+
 	return w
 }
 
@@ -120,17 +130,21 @@ func (w *Worker) Stats() *Stats { return &w.stats }
 func (w *Worker) Run(ctx context.Context) error {
 	ctx, w.stop = context.WithCancelCause(ctx)
 	defer w.stop(nil)
+
 	presence, err := w.openBus(ctx)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
+
 	if ctx.Err() != nil {
 		return nil
 	}
+
 	// Three ends, one after the other: of taking work (ctx), of requests in flight
 	// (calls), and of talking to the bus (bus).
 	calls, cutCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutCalls()
+
 	busCtx, cutBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutBus()
 
@@ -147,9 +161,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.announce(ctx, presence) })
 	loops.Go(func() { w.follow(ctx, calls) })
 	<-ctx.Done()
+
 	for _, t := range w.queue.close() {
 		t.handBack()
 	}
+
 	loops.Wait()
 	w.remember()
 	grace := time.AfterFunc(w.cfg.Grace, cutCalls)
@@ -159,18 +175,23 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.hands.Wait()
 	w.drop(func(*task) bool { return true }) // suspects, if the server died meanwhile
 	w.dropDoubted(func(*task) bool { return true })
+
 	for _, a := range w.refusals.close() {
 		a.task.handBack()
 	}
+
 	for _, t := range w.cutoffs.close() {
 		t.handBack()
 	}
+
 	last := time.AfterFunc(5*time.Second, cutBus)
 	w.shards.Wait()
 	last.Stop()
+
 	if refused, ok := errors.AsType[*RefusedError](context.Cause(ctx)); ok {
 		return refused
 	}
+
 	return nil
 }
 
@@ -186,14 +207,18 @@ func (w *Worker) openBus(ctx context.Context) (presence *bus.Presence, err error
 		if err == nil {
 			return presence, nil
 		}
+
 		if w.cfg.JS.Conn().IsClosed() {
 			return nil, err
 		}
+
 		if !said {
 			w.cfg.Log.Warn().Err(err).Msg("the bus has no runs yet; waiting")
 		}
+
 		sleep(ctx, time.Second)
 	}
+
 	return nil, nil
 }
 
@@ -203,13 +228,16 @@ func (w *Worker) dispatch(ctx context.Context) {
 		if w.suspects.any() && !w.Down() {
 			w.quarantine(ctx)
 		}
+
 		t, ok := w.queue.pop(ctx)
 		if !ok {
 			return
 		}
+
 		if t == nil { // somebody wants to be looked at
 			continue
 		}
+
 		w.begin(ctx, t)
 	}
 }
@@ -221,20 +249,25 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 		if w.health.expired(time.Now()) {
 			break
 		}
+
 		if w.Down() || w.refusals.undecided() || w.cutoffs.full(w.cfg.Limiter) {
 			sleep(ctx, 50*time.Millisecond)
 			continue
 		}
+
 		if t.path != nil && !w.queue.awaitSlot(ctx) {
 			break
 		}
+
 		slot, err := w.cfg.Limiter.Acquire(ctx)
 		if err != nil {
 			break
 		}
+
 		if t.path != nil && t.deaths == 0 {
 			t = w.queue.instead(ctx, t)
 		}
+
 		// The era first: if the server hangs from now on, that ends it.
 		era := w.health.era()
 		switch {
@@ -246,18 +279,23 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			continue
 		}
+
 		if t.path != nil {
 			w.queue.sent(t)
 		}
+
 		w.attempts.Add(1)
+
 		a := trial{era, t, slot}
 		select {
 		case w.trials <- a:
 		default: // all are busy
 			w.hands.Go(func() { w.hand(a) })
 		}
+
 		return
 	}
+
 	t.handBack()
 }
 
@@ -315,10 +353,12 @@ func (w *Worker) room() int {
 	held := int(w.held.Load())
 	waits := w.mayWait()
 	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + waits
+
 	most := max(8*want, 2*refusedMaybe)
 	if waits > 0 {
 		most = max(most, fewGroups)
 	}
+
 	return min(want-(held-idle), most-held)
 }
 

@@ -25,6 +25,7 @@ import (
 
 func TestWorkerSurvivesFaults(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		fault   string
 		timeout time.Duration
@@ -35,17 +36,21 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
 			t.Parallel()
+
 			// So few faults that a request hardly ever has so many that their waits add up
 			// to half a minute.
 			const n = 100
 			g := &gauge{Handler: sim.New(sim.Config{
 				Seed: 1, Tokens: 5, TTFT: 5 * time.Millisecond, Faults: sim.Faults{tt.fault: 0.1},
 			})}
+
 			b := newBench(t, serve(t, g))
 			b.cfg.Timeout = tt.timeout
+
 			for i := range uint32(n / 10) {
 				b.publish(proto.ShardID(0, uint64(i)), chats(10*i, 10*i+9)...)
 			}
+
 			w, stop := b.start()
 			got := b.finish(w, stop, n)
 			var scan proto.Scanner
@@ -55,22 +60,28 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if want := fmt.Sprintf(`"c-%d"`, seq); string(info.CustomID) != want {
 					t.Errorf("request %d has the line of %s", seq, info.CustomID)
 				}
+
 				if tt.final && info.Attempts != 1 {
 					t.Errorf("request %d: %d attempts at what is final", seq, info.Attempts)
 				}
+
 				if !info.OK {
 					failed++
 				}
 			}
+
 			if tt.final != (failed > 0) {
 				t.Errorf("%d requests failed", failed)
 			}
+
 			if retries := w.Stats().Retries.Load(); (retries > 0) == tt.final {
 				t.Errorf("%d retries", retries)
 			}
+
 			if most := g.most.Load(); most > 8 && tt.timeout == 0 { // after a timeout the server notices late
 				t.Errorf("%d requests at once, the limit is 8", most)
 			}
@@ -80,15 +91,18 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 
 func TestWorkerGivesUp(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"500": 1}})))
 	b.cfg.Attempts = 2
 	refused := proto.Request{Index: 1, CustomID: []byte(`"c-1"`), Refused: "line 2: no body"}
 	b.publish("0-0", append(chats(0, 0), refused)...)
 	w, stop := b.start()
 	got := b.finish(w, stop, 2)
-	if !strings.Contains(got[0][0], `"status_code":500`) || !strings.Contains(got[0][0], `"attempts":2`) || w.Stats().Retries.Load() != 1 {
+	if !strings.Contains(got[0][0], `"status_code":500`) || !strings.Contains(got[0][0], `"attempts":2`) ||
+		w.Stats().Retries.Load() != 1 {
 		t.Errorf("line %s", got[0][0])
 	}
+
 	if !strings.Contains(got[1][0], `{"code":"invalid_request","message":"line 2: no body"}`) {
 		t.Errorf("line %s", got[1][0])
 	}
@@ -98,6 +112,7 @@ func TestWorkerGivesUp(t *testing.T) {
 // the same place twice. What may pass is.
 func TestWorkerRepeatsWhatMayPass(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, body string
 		attempts   int
@@ -108,15 +123,18 @@ func TestWorkerRepeatsWhatMayPass(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var asked atomic.Int64
 			b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprintf(w, tt.body, asked.Add(1)%10) // the length stays
 			})))
+
 			b.cfg.Attempts = 3
 			b.publish("0-0", chats(0, 0)...)
 			w, stop := b.start()
 			got := b.finish(w, stop, 1)
-			if line := got[0][0]; !strings.Contains(line, `"code":"invalid_response"`) || !strings.Contains(line, fmt.Sprintf(`"attempts":%d`, tt.attempts)) {
+			if line := got[0][0]; !strings.Contains(line, `"code":"invalid_response"`) ||
+				!strings.Contains(line, fmt.Sprintf(`"attempts":%d`, tt.attempts)) {
 				t.Errorf("line %s", line)
 			}
 		})
@@ -126,11 +144,13 @@ func TestWorkerRepeatsWhatMayPass(t *testing.T) {
 // An answer that is huge when it is unpacked fails at once, and not its neighbours.
 func TestWorkerAnswerTooLarge(t *testing.T) {
 	t.Parallel()
+
 	var packed bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 	if _, err := z.Write(make([]byte, bus.MaxAnswer+1)); err != nil || z.Close() != nil {
 		t.Fatal(err)
 	}
+
 	isHuge := names("1")
 	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -141,10 +161,13 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 		}
 		io.WriteString(w, answered)
 	})))
+
 	b.publish("0-0", chats(0, 2)...)
+
 	w, stop := b.start()
 	for seq, lines := range b.finish(w, stop, 3) {
-		huge := strings.Contains(lines[0], `"code":"answer_too_large","message":"answer is too long: longer than 268435456 bytes when unpacked"`)
+		huge := strings.Contains(lines[0],
+			`"code":"answer_too_large","message":"answer is too long: longer than 268435456 bytes when unpacked"`)
 		if huge != (seq == 1) || !strings.Contains(lines[0], `"attempts":1,`) {
 			t.Errorf("request %d: %s", seq, lines[0])
 		}
@@ -154,6 +177,7 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 // A server that has too many requests is asked more often than one that fails.
 func TestWorkerIsRefused(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
 	b.cfg.Attempts = 1
 	b.publish("0-0", chats(0, 0)...)
@@ -167,6 +191,7 @@ func TestWorkerIsRefused(t *testing.T) {
 // Bodies reach the server, and answers the output, byte for byte.
 func TestWorkerKeepsBytes(t *testing.T) {
 	t.Parallel()
+
 	bodies := []string{
 		`{"model":"m","messages":[],"unknown":{"x":[1,{}]},"unknown":2}`,
 		`{"model":"m","seed":123456789012345678901234567890,"t":1.0,"e":1E+2,"z":-0}`,
@@ -175,6 +200,7 @@ func TestWorkerKeepsBytes(t *testing.T) {
 		`{"model":"m","messages":"` + strings.Repeat("0123456789", 1<<20) + `"}`,
 		`{"model":"m","messages":"` + strings.Repeat("ä", 9<<20) + `"}`, // does not fit into a message
 	}
+
 	var mu sync.Mutex
 	seen := map[string]int{}
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -182,28 +208,34 @@ func TestWorkerKeepsBytes(t *testing.T) {
 		if err != nil {
 			return
 		}
+
 		mu.Lock()
 		seen[string(body)]++
 		mu.Unlock()
 		fmt.Fprintf(w, `{"choices":[{"text":"\ud83d"}],"echo":%s}`, body)
 	})
+
 	b := newBench(t, serve(t, echo))
 	for i, body := range bodies {
 		b.publish(proto.ShardID(0, uint64(i)), proto.Request{
 			Index: uint32(i), CustomID: []byte(`"\u0063 <>"`), URL: "/v1/completions", Body: []byte(body),
 		})
 	}
+
 	w, stop := b.start()
 	got := b.finish(w, stop, len(bodies))
 	for i, body := range bodies {
 		if seen[body] != 1 {
 			t.Errorf("body %d reaches the server %d times as it is", i, seen[body])
 		}
+
 		if len(got[uint32(i)]) != 1 {
 			continue
 		}
+
 		line := got[uint32(i)][0]
-		if !strings.Contains(line, `"body":{"choices":[{"text":"\ud83d"}],"echo":`+body+`}},"error":null`) || !strings.Contains(line, `"custom_id":"\u0063 <>"`) {
+		if !strings.Contains(line, `"body":{"choices":[{"text":"\ud83d"}],"echo":`+body+`}},"error":null`) ||
+			!strings.Contains(line, `"custom_id":"\u0063 <>"`) {
 			t.Errorf("answer %d is another in the line %.300s", i, line)
 		}
 	}
@@ -212,34 +244,48 @@ func TestWorkerKeepsBytes(t *testing.T) {
 // A shard that comes again runs only what has no result.
 func TestWorkerRunsWhatIsMissing(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		junk []byte // stored between the results
 	}{{"results alone", nil}, {"a message among them that is none", []byte("junk")}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			server := sim.New(sim.Config{})
 			b := newBench(t, serve(t, server))
 			for _, seqs := range [][]uint32{{0, 1}, {4}} {
 				var lines []byte
 				for _, seq := range seqs {
-					lines = proto.AppendResult(lines, proto.Result{Run: "r", Index: seq, CustomID: fmt.Appendf(nil, `"c-%d"`, seq), Status: 200, Body: []byte("{}"), RequestHash: chats(seq, seq)[0].Hash()})
+					lines = proto.AppendResult(lines, proto.Result{
+						Run:         "r",
+						Index:       seq,
+						CustomID:    fmt.Appendf(nil, `"c-%d"`, seq),
+						Status:      200,
+						Body:        []byte("{}"),
+						RequestHash: chats(seq, seq)[0].Hash(),
+					})
 				}
+
 				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", seqs, lines)); err != nil {
 					t.Fatal(err)
 				}
+
 				if tt.junk != nil {
 					if _, err := b.js.Publish(t.Context(), proto.ResultsSubject("r", "0-0"), tt.junk); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
+
 			b.publish("0-0", chats(0, 5)...)
 			w, stop := b.start()
 			b.finish(w, stop, 6)
 			if server.Succeeded() != 3 || w.Stats().Redelivered.Load() != 1 {
-				t.Errorf("%d requests were run, want 3; %d shards redelivered", server.Succeeded(), w.Stats().Redelivered.Load())
+				t.Errorf("%d requests were run, want 3; %d shards redelivered",
+					server.Succeeded(), w.Stats().Redelivered.Load())
 			}
+
 			if share := w.shares.now(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
 				t.Errorf("the run's share is %+v", share)
 			}
@@ -250,10 +296,12 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 // A server that comes up late costs no attempt.
 func TestWorkerWaitsForServer(t *testing.T) {
 	t.Parallel()
+
 	reserved, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	address := reserved.Addr().String()
 	reserved.Close()
 	b := newBench(t, "http://"+address)
@@ -261,20 +309,24 @@ func TestWorkerWaitsForServer(t *testing.T) {
 	b.publish("0-0", chats(0, 19)...)
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the worker to notice", func() bool { return w.Down() })
+
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Skipf("the port is taken by somebody else: %v", err)
 	}
+
 	server := httptest.NewUnstartedServer(sim.New(sim.Config{}))
 	server.Listener.Close()
 	server.Listener = listener
 	server.Start()
 	t.Cleanup(server.Close)
+
 	for seq, lines := range b.finish(w, stop, 20) {
 		if !strings.Contains(lines[0], `"attempts":1,`) || !strings.Contains(lines[0], `"status_code":200`) {
 			t.Errorf("request %d: %.300s", seq, lines[0])
 		}
 	}
+
 	if w.Down() {
 		t.Error("the server still counts as down")
 	}
@@ -283,6 +335,7 @@ func TestWorkerWaitsForServer(t *testing.T) {
 // A stopped worker stores what is finished and hands back the rest at once.
 func TestWorkerStops(t *testing.T) {
 	t.Parallel()
+
 	// Request 0 is answered, request 1 within the grace period, the others never.
 	released := make(chan struct{})
 	g := &gauge{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -300,8 +353,10 @@ func TestWorkerStops(t *testing.T) {
 			<-r.Context().Done()
 			return
 		}
+
 		io.WriteString(w, `{"choices":[{"text":"1"}]}`)
 	})}
+
 	b := newBench(t, serve(t, g))
 	b.cfg.Limiter = limit.Fixed(4)
 	b.cfg.Grace = time.Second
@@ -310,29 +365,36 @@ func TestWorkerStops(t *testing.T) {
 	prototest.Poll(t, patience, "all slots to be taken", func() bool {
 		return w.Stats().InFlight.Load() == 4 && len(b.results()) == 1
 	})
+
 	begin := time.Now()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		stop()
 	}()
+
 	prototest.Poll(t, patience, "the stop to begin", w.queue.isClosed)
 	close(released)
 	<-done
+
 	if took := time.Since(begin); took > patience/2 {
 		t.Errorf("the stop took %v of a grace of 1 s", took)
 	}
+
 	got := b.results()
 	if len(got) != 2 || len(got[0]) != 1 || len(got[1]) != 1 {
 		t.Errorf("results %v, want those of 0 and 1", got)
 	}
+
 	if open, slots := w.held.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
 		t.Errorf("%d requests are held and %d slots taken", open, slots)
 	}
+
 	consumer, err := b.js.Consumer(t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
 		t.Errorf("the shard cannot be fetched again: %v", err)
 	}
@@ -347,10 +409,12 @@ func (q *queue) isClosed() bool {
 
 func TestWorkerDropsUnreadableShard(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, serve(t, sim.New(sim.Config{})))
 	if _, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("junk")); err != nil {
 		t.Fatal(err)
 	}
+
 	b.publish("0-1", chats(0, 1)...)
 	w, stop := b.start()
 	b.finish(w, stop, 2)

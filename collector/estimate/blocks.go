@@ -28,8 +28,10 @@ func (s *series) measure() {
 	if done == 0 {
 		return
 	}
+
 	n := len(s.steady)
 	s.rate, s.length = done/seconds, seconds
+
 	s.done, s.secs = make([]float64, 2*n+1), make([]float64, 2*n+1)
 	for i := range 2 * n {
 		p := s.steady[i%n]
@@ -44,6 +46,7 @@ func (s *series) measure() {
 	if n/s.block < fewestBlocks {
 		s.block = max(int(math.Ceil(share)), n/fewestBlocks, 1)
 	}
+
 	if k := s.blocks(); k >= fewestBlocks {
 		var spread float64
 		spread, s.memory = s.alike()
@@ -87,11 +90,14 @@ func (s *series) alike() (spread, memory float64) {
 			products += off[i] * off[i-s.block] / float64(last+1-s.block)
 		}
 	}
+
 	if squares == 0 {
 		return 0, 0
 	}
+
 	r := products / squares
 	r += (1 + 4*r) / float64(s.blocks())
+
 	return math.Sqrt(squares), min(max(r, 0), mostMemory)
 }
 
@@ -137,6 +143,7 @@ func (s *series) replicate(i uint64, job, spread float64) float64 {
 		d, t := w.next()
 		done, seconds = done+d, seconds+t
 	}
+
 	off := math.Log(max(done/seconds/s.rate, 1e-3)) * widening(s.blocks())
 	speed := math.Exp(off + spread*rng.NormFloat64())
 
@@ -161,8 +168,10 @@ func (s *series) drained(at, tail float64) float64 {
 			}
 			at, tail = to, tail-left
 		}
+
 		from = to
 	}
+
 	return at + tail
 }
 
@@ -178,6 +187,7 @@ func (s *series) slowness() {
 				break
 			}
 		}
+
 		s.pace[i] = 1
 		if done > 0 && inFlight > 0 {
 			s.pace[i] = min(1, max(slowest, s.latency*done/inFlight))
@@ -190,6 +200,7 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 	if requests <= 0 {
 		return 0
 	}
+
 	rng := rand.New(rand.NewPCG(s.seed, i))
 	var at float64
 	for _, p := range s.start {
@@ -199,11 +210,14 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 		if chance := rng.NormFloat64(); p.Done > 0 { // nothing times infinity is no number
 			done = p.Done * math.Exp(s.noise/math.Sqrt(max(p.Done, 1))*chance)
 		}
+
 		if requests <= done {
 			return at + p.Seconds*requests/done
 		}
+
 		at, requests = at+p.Seconds, requests-done
 	}
+
 	w := walk{series: s, rng: rng, from: -1}
 	for range reach * s.blocks() {
 		done, seconds := w.next()
@@ -212,6 +226,7 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 		}
 		at, requests = at+seconds, requests-done
 	}
+
 	// Nothing was seen of what changes more slowly than the run was long. Each
 	// doubling may bring as much of that as the run's own rate is unsure by, as
 	// flicker noise does (Voss and Clarke 1975).

@@ -14,6 +14,7 @@ import (
 // time of another job on that server in 85 to 95%, and is no wider than it must be.
 func TestNineIntervalsInTenHoldTheTruth(t *testing.T) {
 	t.Parallel()
+
 	const runs = 400
 	for _, tt := range []struct {
 		name          string
@@ -32,6 +33,7 @@ func TestNineIntervalsInTenHoldTheTruth(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			held, below := 0, 0
 			var widths []float64
 			for i := range uint64(runs) {
@@ -44,14 +46,17 @@ func TestNineIntervalsInTenHoldTheTruth(t *testing.T) {
 				case truth <= e.High:
 					held++
 				}
+
 				widths = append(widths, (e.High-e.Low)/truth)
 			}
+
 			slices.Sort(widths)
 			coverage, width := float64(held)/runs, widths[runs/2]
 			t.Logf("held %.1f%%, shorter %.1f%%, median width %.1f%%", 100*coverage, 100*float64(below)/runs, 100*width)
 			if coverage < 0.85 || coverage > 0.95 {
 				t.Errorf("%.1f%% of the intervals hold the truth, want 85 to 95%%", 100*coverage)
 			}
+
 			if width > tt.widest {
 				t.Errorf("the median interval is %.1f%% wide, want at most %.0f%%", 100*width, 100*tt.widest)
 			}

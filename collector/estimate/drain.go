@@ -39,9 +39,11 @@ func newDrain(tail []Point, longest float64) drain {
 		}
 		at += p.Seconds
 	}
+
 	d.requests = total
 	d.longest = beyond * max(at, longest)
 	slices.Reverse(d.waits)
+
 	// The square root of their number is the usual compromise between too few to
 	// fit and so many that they are not of the tail.
 	d.fitted = int(math.Sqrt(float64(len(d.waits))))
@@ -49,9 +51,11 @@ func newDrain(tail []Point, longest float64) drain {
 		d.fitted = 0
 		return d
 	}
+
 	for _, w := range d.waits[:d.fitted] {
 		d.shape += math.Log(w/d.waits[d.fitted]) / float64(d.fitted)
 	}
+
 	return d
 }
 
@@ -61,15 +65,19 @@ func (d drain) draw(rng *rand.Rand, requests float64) float64 {
 	for range d.fitted {
 		shape += d.shape * rng.ExpFloat64() / float64(d.fitted)
 	}
+
 	requests = min(requests, d.requests)
 	if len(d.waits) == 0 || requests <= 0 {
 		return 0
 	}
+
 	// The longest of n is exceeded by one as often as all n are below it.
 	exceeded := (1 - math.Pow(u, 1/requests)) * float64(len(d.waits))
 	if exceeded >= float64(d.fitted) {
 		return d.waits[min(int(exceeded), len(d.waits)-1)]
 	}
+
 	logs := shape * math.Log(float64(d.fitted)/max(exceeded, 1e-9))
+
 	return min(d.longest, d.waits[d.fitted]*math.Exp(min(logs, 50)))
 }

@@ -119,6 +119,7 @@ func Of(run Run, requests, workers int) Estimate {
 	if run.Workers > 0 && e.Workers > 0 {
 		scale = float64(run.Workers) / float64(e.Workers)
 	}
+
 	job := float64(requests) * scale
 	if run.Requests > 0 && s.seconds > 0 {
 		e.Naive = s.seconds / float64(run.Requests) * job
@@ -128,15 +129,18 @@ func Of(run Run, requests, workers int) Estimate {
 	if e.Problem != NoProblem || requests == 0 {
 		return e
 	}
+
 	spread := workerSpread(run, e.Workers)
 	times := make([]float64, replicates)
 	for i := range times {
 		times[i] = s.replicate(uint64(i), job, spread)
 	}
+
 	slices.Sort(times)
 	e.Low = times[replicates*5/100]
 	e.Median = times[replicates/2]
 	e.High = times[replicates*95/100]
+
 	return e
 }
 
@@ -154,6 +158,7 @@ func (s *series) problem(run Run) (Problem, int) {
 		}
 		return TooShort, 2 * min(run.Requests, most)
 	}
+
 	return NoProblem, 0
 }
 
@@ -169,10 +174,12 @@ func workerSpread(run Run, workers int) float64 {
 	if run.Workers <= 0 || workers <= 0 || workers == run.Workers {
 		return 0
 	}
+
 	s := unknownSpread
 	if cv, ok := variation(run.WorkerRates); ok {
 		s = cv
 	}
+
 	return s * math.Sqrt(math.Abs(1/float64(run.Workers)-1/float64(workers)))
 }
 
@@ -185,13 +192,16 @@ func variation(rates []float64) (float64, bool) {
 		}
 		sum += r
 	}
+
 	if len(rates) < 2 || sum == 0 {
 		return 0, false
 	}
+
 	n := float64(len(rates))
 	var squares float64
 	for _, r := range rates {
 		squares += (r - sum/n) * (r - sum/n)
 	}
+
 	return min(1, math.Sqrt(squares/(n-1))/(sum/n)), true
 }

@@ -27,10 +27,12 @@ func steadyRun(requests int) Run { return steady.run(rand.New(rand.NewPCG(7, 7))
 
 func TestARunThatIsNoBasisGetsNoInterval(t *testing.T) {
 	t.Parallel()
+
 	without := steadyRun(5000)
 	without.Points = nil
 	long := steadyRun(300)
 	long.Concurrency = 0 // as the points have it
+
 	for _, tt := range []struct {
 		name string
 		run  Run
@@ -64,12 +66,14 @@ func TestARunThatIsNoBasisGetsNoInterval(t *testing.T) {
 
 func TestARunOfTheLengthThatIsNeededDoes(t *testing.T) {
 	t.Parallel()
+
 	for i := range uint64(100) {
 		rng := rand.New(rand.NewPCG(2, i))
 		e := Of(steady.run(rng, 200), 5000, 0)
 		if e.Problem == NoProblem {
 			continue
 		}
+
 		if got := Of(steady.run(rng, e.Needed), 5000, 0); got.Problem != NoProblem {
 			t.Errorf("200 requests are said to need %d, and those: %q", e.Needed, got.Problem)
 		}
@@ -78,6 +82,7 @@ func TestARunOfTheLengthThatIsNeededDoes(t *testing.T) {
 
 func TestTheIntervalIsOrderedAndGrowsWithTheJob(t *testing.T) {
 	t.Parallel()
+
 	for name, run := range map[string]Run{
 		"steady":   steadyRun(3000),
 		"warming":  law{32, lognormal(8, 0.5), warming(60)}.run(rand.New(rand.NewPCG(1, 1)), 3000),
@@ -87,15 +92,18 @@ func TestTheIntervalIsOrderedAndGrowsWithTheJob(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			var last Estimate
 			for job := 1; job < 10_000_000; job += 1 + job/3 {
 				e := Of(run, job, 0)
 				if !(0 < e.Low && e.Low <= e.Median && e.Median <= e.High) {
 					t.Errorf("not in order: %+v", e)
 				}
+
 				if e.Low < last.Low || e.Median < last.Median || e.High < last.High {
 					t.Errorf("%d requests take %+v, and %d take %+v", last.Requests, last, job, e)
 				}
+
 				last = e
 			}
 		})
@@ -134,13 +142,16 @@ func TestTheSameRunGivesTheSameEstimate(t *testing.T) {
 
 func TestFarBeyondTheRunTheIntervalIsWider(t *testing.T) {
 	t.Parallel()
+
 	run := steadyRun(5000)
 	width := func(job int) float64 {
 		e := Of(run, job, 0)
 		return (e.High - e.Low) / e.Median
 	}
+
 	near, far, further := width(20_000), width(200_000), width(2_000_000)
-	t.Logf("5,000: %.1f%%, 20,000: %.1f%%, 200,000: %.1f%%, 2,000,000: %.1f%%", 100*width(5000), 100*near, 100*far, 100*further)
+	t.Logf("5,000: %.1f%%, 20,000: %.1f%%, 200,000: %.1f%%, 2,000,000: %.1f%%",
+		100*width(5000), 100*near, 100*far, 100*further)
 	if far <= near || further <= far {
 		t.Errorf("width for 20,000 %.3f, for 200,000 %.3f, for 2,000,000 %.3f; want them to grow", near, far, further)
 	}
@@ -148,15 +159,19 @@ func TestFarBeyondTheRunTheIntervalIsWider(t *testing.T) {
 
 func TestOtherWorkersScaleTheRateAndWidenTheInterval(t *testing.T) {
 	t.Parallel()
+
 	run := steadyRun(5000)
 	run.Workers = 2
+
 	as, twice := Of(run, 100_000, 0), Of(run, 100_000, 4)
 	if as.Workers != 2 || twice.Workers != 4 {
 		t.Errorf("workers are %d and %d, want 2 and 4", as.Workers, twice.Workers)
 	}
+
 	if ratio := as.Median / twice.Median; ratio < 1.9 || ratio > 2.1 {
 		t.Errorf("twice the workers are %.2f times as fast, want about 2", ratio)
 	}
+
 	if as.Naive != 2*twice.Naive {
 		t.Errorf("naive: %.0f s, and %.0f s with twice the workers", as.Naive, twice.Naive)
 	}
@@ -164,6 +179,7 @@ func TestOtherWorkersScaleTheRateAndWidenTheInterval(t *testing.T) {
 	alike, unlike := run, run
 	alike.WorkerRates = []float64{2, 2}
 	unlike.WorkerRates = []float64{1, 3}
+
 	width := func(r Run) float64 {
 		e := Of(r, 100_000, 4)
 		return (e.High - e.Low) / e.Median
@@ -191,10 +207,14 @@ func FuzzOf(f *testing.F) {
 				b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
 			}
 		}
+
 		f.Add(b, run.Requests, run.Seconds, run.Concurrency, max(run.MeanLatency, 8), 1, 5000, 2)
 	}
+
 	f.Add([]byte{}, 0, math.NaN(), math.Inf(1), -1.0, -1, math.MaxInt, math.MaxInt)
-	f.Fuzz(func(t *testing.T, b []byte, requests int, seconds, concurrency, latency float64, workers, job, jobWorkers int) {
+	f.Fuzz(func(
+		t *testing.T, b []byte, requests int, seconds, concurrency, latency float64, workers, job, jobWorkers int,
+	) {
 		run := Run{Requests: requests, Seconds: seconds, Concurrency: concurrency, Workers: workers,
 			WorkerRates: []float64{seconds, concurrency, latency}, MeanLatency: latency, MaxLatency: seconds}
 		for len(b) >= 24 && len(run.Points) < 2000 {
@@ -202,15 +222,18 @@ func FuzzOf(f *testing.F) {
 			run.Points = append(run.Points, Point{v(0), v(1), v(2)})
 			b = b[24:]
 		}
+
 		e := Of(run, job, jobWorkers)
 		for _, v := range []float64{e.Low, e.Median, e.High, e.Naive} {
 			if !(v >= 0) || math.IsInf(v, 0) {
 				t.Fatalf("not a time: %+v", e)
 			}
 		}
+
 		if e.Low > e.Median || e.Median > e.High || e.Needed < 0 {
 			t.Fatalf("not in order: %+v", e)
 		}
+
 		if e.Problem != NoProblem && (e.High != 0 || e.Problem != NoSeries && e.Needed <= min(requests, most)) {
 			t.Fatalf("a problem with an interval, or that a run such as this would mend: %+v", e)
 		}

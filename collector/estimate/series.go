@@ -37,6 +37,7 @@ func split(run Run) *series {
 	if len(active) == 0 {
 		return s
 	}
+
 	s.seed = fingerprint(active)
 
 	// All have been sent off once no more are left than can be in flight.
@@ -44,20 +45,25 @@ func split(run Run) *series {
 	for left := 0.0; end > 0 && left+active[end-1].Done <= min(s.concurrency, total); end-- {
 		left += active[end-1].Done
 	}
+
 	s.tail = active[end:]
 	s.latency = known(run.MeanLatency)
 	if s.latency == 0 {
 		s.latency = littlesLatency(active)
 	}
+
 	begin := warmUp(active[:end])
 	s.start, s.steady = active[:begin], active[begin:end]
 	s.slowness()
 	s.measure()
+
 	longest := known(run.MaxLatency)
 	if len(s.tail) == 0 { // it was shorter than an interval
 		s.tail = []Point{{Seconds: max(longest, s.latency), Done: min(s.concurrency, total)}}
 	}
+
 	s.drain = newDrain(s.tail, longest)
+
 	return s
 }
 
@@ -69,18 +75,22 @@ func (s *series) active(points []Point) (active []Point, total float64) {
 		if !p.valid() || p.paused() {
 			continue
 		}
+
 		active = append(active, p)
 		total += p.Done
 		seconds += p.Seconds
 		mostInFlight = max(mostInFlight, p.InFlight)
 	}
+
 	if s.seconds == 0 {
 		s.seconds = seconds
 	}
 	if s.concurrency == 0 {
 		s.concurrency = mostInFlight
 	}
+
 	s.concurrency = max(s.concurrency, 1)
+
 	return active, total
 }
 
@@ -92,9 +102,11 @@ func littlesLatency(points []Point) float64 {
 		inFlight += p.InFlight * p.Seconds
 		done += p.Done
 	}
+
 	if done == 0 {
 		return 0
 	}
+
 	return inFlight / done
 }
 
@@ -112,6 +124,7 @@ func warmUp(points []Point) int {
 		done, seconds := sums(points[i*batch : (i+1)*batch])
 		means[i] = done / seconds
 	}
+
 	best, at := math.Inf(1), 0
 	var sum, squares float64
 	for i, m := range slices.Backward(means) {
@@ -121,6 +134,7 @@ func warmUp(points []Point) int {
 			best, at = err, i
 		}
 	}
+
 	return min(2*at, n/2) * batch
 }
 
@@ -150,5 +164,6 @@ func fingerprint(points []Point) uint64 {
 			h.Write(b[:])
 		}
 	}
+
 	return h.Sum64()
 }

@@ -21,22 +21,27 @@ func (l law) each(rng *rand.Rand, requests int, done func(from, to float64)) {
 	if l.speed != nil {
 		clock = clockOf(l.speed(rng))
 	}
+
 	slots := make([]float64, l.slots) // a heap of when each is free, in work at full speed
 	for range requests {
 		from := slots[0]
 		to := from + l.length(rng)
 		done(clock(from), clock(to))
+
 		at := 0
 		for {
 			child := 2*at + 1
 			if child+1 < len(slots) && slots[child+1] < slots[child] {
 				child++
 			}
+
 			if child >= len(slots) || to <= slots[child] {
 				break
 			}
+
 			slots[at], at = slots[child], child
 		}
+
 		slots[at] = to
 	}
 }
@@ -44,6 +49,7 @@ func (l law) each(rng *rand.Rand, requests int, done func(from, to float64)) {
 // clockOf turns work at full speed into time.
 func clockOf(speed func(int) float64) func(work float64) float64 {
 	sums := []float64{0} // work done by each second
+
 	return func(work float64) float64 {
 		for sums[len(sums)-1] <= work {
 			sums = append(sums, sums[len(sums)-1]+speed(len(sums)-1))
@@ -64,14 +70,17 @@ func (l law) run(rng *rand.Rand, requests int) Run {
 		r.MeanLatency += (to - from) / float64(requests)
 		r.MaxLatency = max(r.MaxLatency, to-from)
 	})
+
 	width := 1.0
 	for r.Seconds/width > 2000 {
 		width *= 2
 	}
+
 	r.Points = make([]Point, int(math.Ceil(r.Seconds/width)))
 	for _, at := range times {
 		r.Points[min(int(at/width), len(r.Points)-1)].Done++
 	}
+
 	left := float64(requests)
 	for i := range r.Points {
 		p := &r.Points[i]
@@ -79,6 +88,7 @@ func (l law) run(rng *rand.Rand, requests int) Run {
 		p.InFlight = min(float64(l.slots), left)
 		left -= p.Done
 	}
+
 	return r
 }
 

@@ -42,13 +42,24 @@ type Entry struct {
 // Of is the entry of a run whose metadata is at path.
 func Of(path string, run *metadata.Run) Entry {
 	r := run.Results
+
 	return Entry{
-		TestID: run.TestID, Timestamp: run.Timestamp, Model: run.Model, Platform: run.Platform,
-		InputFile: run.Test.InputFile, InputSHA256: run.Test.InputSHA256,
-		NumRequests: run.Test.NumRequests, SuccessCount: r.SuccessCount, FailureCount: r.FailureCount,
-		InferenceTimeSeconds: &r.InferenceTimeSeconds, TotalTimeSeconds: r.TotalTimeSeconds,
-		ThroughputTokensPerSec: r.ThroughputTokensPerSec, OutputTokensPerSec: r.OutputTokensPerSec, ThroughputRequestsPerSec: r.ThroughputRequestsPerSec,
-		Status: run.Status, Meta: path,
+		TestID:                   run.TestID,
+		Timestamp:                run.Timestamp,
+		Model:                    run.Model,
+		Platform:                 run.Platform,
+		InputFile:                run.Test.InputFile,
+		InputSHA256:              run.Test.InputSHA256,
+		NumRequests:              run.Test.NumRequests,
+		SuccessCount:             r.SuccessCount,
+		FailureCount:             r.FailureCount,
+		InferenceTimeSeconds:     &r.InferenceTimeSeconds,
+		TotalTimeSeconds:         r.TotalTimeSeconds,
+		ThroughputTokensPerSec:   r.ThroughputTokensPerSec,
+		OutputTokensPerSec:       r.OutputTokensPerSec,
+		ThroughputRequestsPerSec: r.ThroughputRequestsPerSec,
+		Status:                   run.Status,
+		Meta:                     path,
 	}
 }
 
@@ -63,23 +74,29 @@ func Append(stateDir string, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("note the run in the history: %w", err)
 	}
+
 	if err := os.MkdirAll(stateDir, 0o700); err != nil { // the first run of this machine
 		return fmt.Errorf("note the run in the history: %w", err)
 	}
+
 	file, err := os.OpenFile(filepath.Join(stateDir, File), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("note the run in the history: %w", err)
 	}
+
 	line = append(line, '\n')
 	if torn(file) {
 		line = append([]byte{'\n'}, line...)
 	}
+
 	if _, err = file.Write(line); err == nil {
 		err = file.Sync()
 	}
+
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("note the run in the history: %w", err)
 	}
+
 	return nil
 }
 
@@ -104,11 +121,14 @@ func Load(stateDir string) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
+
 	defer file.Close()
+
 	list, err := read(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
+
 	return list, nil
 }
 
@@ -124,6 +144,7 @@ func read(r io.Reader) ([]Entry, error) {
 			last[key{e.TestID, e.Meta}] = len(all)
 			all = append(all, e)
 		}
+
 		if err == io.EOF {
 			break
 		}
@@ -131,19 +152,22 @@ func read(r io.Reader) ([]Entry, error) {
 			return nil, err
 		}
 	}
+
 	var list []Entry
 	for i, e := range all {
 		if last[key{e.TestID, e.Meta}] == i {
 			list = append(list, e)
 		}
 	}
+
 	return list, nil
 }
 
 // Baselines are the runs of other models on the same input, the last first.
 func Baselines(list []Entry, run *metadata.Run) (others []Entry) {
 	for _, e := range slices.Backward(list) {
-		if run.Test.InputSHA256 != "" && e.InputSHA256 == run.Test.InputSHA256 && e.Model != run.Model && e.SuccessCount > 0 {
+		if run.Test.InputSHA256 != "" && e.InputSHA256 == run.Test.InputSHA256 && e.Model != run.Model &&
+			e.SuccessCount > 0 {
 			others = append(others, e)
 		}
 	}

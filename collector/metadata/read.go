@@ -19,10 +19,12 @@ func Read(path string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	r, err := Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+
 	return r, nil
 }
 
@@ -37,12 +39,14 @@ func Parse(text []byte) (*Run, error) {
 	if err := json.Unmarshal(text, &has); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+
 	switch {
 	case has.Results == nil:
 		return nil, fmt.Errorf("%w: it has no results", ErrFormat)
 	case has.Results.Success == nil || has.Results.Seconds == nil:
 		return nil, fmt.Errorf("%w: its results lack success_count or inference_time_seconds", ErrFormat)
 	}
+
 	var r Run
 	dated := struct {
 		*Run
@@ -51,17 +55,23 @@ func Parse(text []byte) (*Run, error) {
 	if err := json.Unmarshal(text, &dated); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+
 	r.Timestamp = time.Time(dated.Timestamp)
 	if r.SchemaVersion > Version {
-		return nil, fmt.Errorf("%w that this program can read: schema_version %d, it knows %d", ErrFormat, r.SchemaVersion, Version)
+		return nil, fmt.Errorf("%w that this program can read: schema_version %d, it knows %d",
+			ErrFormat, r.SchemaVersion, Version)
 	}
+
 	if r.Results.SuccessCount < 0 || r.Results.FailureCount < 0 || r.Results.InferenceTimeSeconds < 0 {
 		return nil, fmt.Errorf("%w: a count or a time is below zero", ErrFormat)
 	}
+
 	if err := r.Series.check(); err != nil {
 		return nil, err
 	}
+
 	r.fill()
+
 	return &r, nil
 }
 
@@ -74,12 +84,14 @@ func (m *moment) UnmarshalJSON(text []byte) error {
 	if json.Unmarshal(text, &s) != nil {
 		return nil
 	}
+
 	for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateTime} {
 		if t, err := time.Parse(form, s); err == nil {
 			*m = moment(t)
 			return nil
 		}
 	}
+
 	return nil
 }
 
@@ -88,10 +100,12 @@ func (r *Run) fill() {
 	if r.Test.NumRequests == 0 {
 		r.Test.NumRequests = r.Results.SuccessCount + r.Results.FailureCount
 	}
+
 	res := &r.Results
 	if res.TotalTokens == nil && res.PromptTokens != nil && res.CompletionTokens != nil {
 		res.TotalTokens = new(*res.PromptTokens + *res.CompletionTokens)
 	}
+
 	for _, rate := range []struct {
 		to *(*float64)
 		of *int64

@@ -41,8 +41,9 @@ type Run struct {
 
 // Config is how the run was made.
 type Config struct {
-	Concurrency          *int     `json:"concurrency"`            // null: found out as it ran
-	MaxModelLen          *int     `json:"max_model_len"`          // context length of the model in tokens, the shortest among the workers
+	Concurrency *int `json:"concurrency"` // null: found out as it ran
+	// context length of the model in tokens, the shortest among the workers
+	MaxModelLen          *int     `json:"max_model_len"`
 	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"` // 0 to 1, as vLLM was started with
 	// Sampling are the parameters of the requests, by name.
 	Sampling      map[string]proto.Parameter `json:"sampling"`

@@ -42,8 +42,12 @@ func (s *Series) Len() int {
 // At is the i-th interval.
 func (s *Series) At(i int) Point {
 	return Point{
-		Requests: s.Requests[i], Failed: s.Failed[i], PromptTokens: s.PromptTokens[i], CompletionTokens: s.CompletionTokens[i],
-		InFlight: s.InFlight[i], MemoryUsedBytes: s.MemoryUsedBytes[i],
+		Requests:         s.Requests[i],
+		Failed:           s.Failed[i],
+		PromptTokens:     s.PromptTokens[i],
+		CompletionTokens: s.CompletionTokens[i],
+		InFlight:         s.InFlight[i],
+		MemoryUsedBytes:  s.MemoryUsedBytes[i],
 	}
 }
 
@@ -53,16 +57,19 @@ func (s *Series) Add(at time.Time, p Point) {
 	if s.Len() == 0 {
 		s.Start, s.IntervalSeconds = at.UTC().Truncate(time.Second), max(1, s.IntervalSeconds)
 	}
+
 	i := max(0, int(at.Sub(s.Start)/time.Second)) / s.IntervalSeconds
 	for i >= MaxPoints {
 		s.double()
 		i /= 2
 	}
+
 	for len(s.Requests) <= i {
 		s.Requests, s.Failed = append(s.Requests, 0), append(s.Failed, 0)
 		s.PromptTokens, s.CompletionTokens = append(s.PromptTokens, 0), append(s.CompletionTokens, 0)
 		s.InFlight, s.MemoryUsedBytes = append(s.InFlight, nil), append(s.MemoryUsedBytes, nil)
 	}
+
 	s.add(i, p)
 }
 
@@ -89,10 +96,13 @@ func (s *Series) double() {
 	n := (s.Len() + 1) / 2
 	for i := range s.Len() {
 		p := s.At(i)
-		s.Requests[i], s.Failed[i], s.PromptTokens[i], s.CompletionTokens[i], s.InFlight[i], s.MemoryUsedBytes[i] = 0, 0, 0, 0, nil, nil
+		s.Requests[i], s.Failed[i], s.PromptTokens[i], s.CompletionTokens[i], s.InFlight[i], s.MemoryUsedBytes[i] = 0,
+			0, 0, 0, nil, nil
 		s.add(i/2, p)
 	}
-	s.Requests, s.Failed, s.PromptTokens, s.CompletionTokens = s.Requests[:n], s.Failed[:n], s.PromptTokens[:n], s.CompletionTokens[:n]
+
+	s.Requests, s.Failed, s.PromptTokens, s.CompletionTokens = s.Requests[:n], s.Failed[:n], s.PromptTokens[:n],
+		s.CompletionTokens[:n]
 	s.InFlight, s.MemoryUsedBytes = s.InFlight[:n], s.MemoryUsedBytes[:n]
 	s.IntervalSeconds *= 2
 }
@@ -102,14 +112,18 @@ func (s *Series) check() error {
 	if s == nil {
 		return nil
 	}
+
 	n := len(s.Requests)
 	for _, column := range [][]int64{s.Failed, s.PromptTokens, s.CompletionTokens} {
 		if len(column) != n {
 			return fmt.Errorf("%w: the columns of its series are not of one length", ErrFormat)
 		}
 	}
-	if len(s.InFlight) != n || len(s.MemoryUsedBytes) != n || n > MaxPoints || n > 0 && (s.IntervalSeconds < 1 || s.IntervalSeconds > math.MaxInt32) {
+
+	if len(s.InFlight) != n || len(s.MemoryUsedBytes) != n || n > MaxPoints ||
+		n > 0 && (s.IntervalSeconds < 1 || s.IntervalSeconds > math.MaxInt32) {
 		return fmt.Errorf("%w: its series is not as it should be", ErrFormat)
 	}
+
 	return nil
 }

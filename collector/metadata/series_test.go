@@ -18,51 +18,70 @@ var born = time.Date(2026, 1, 2, 3, 4, 5, 999, time.UTC)
 // it stays short.
 func TestSeriesOfParts(t *testing.T) {
 	t.Parallel()
+
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, length := range []time.Duration{time.Second, time.Hour, 40 * time.Hour, 2000 * time.Hour} {
 		t.Run(length.String(), func(t *testing.T) {
 			var direct, merged, part Series
 			direct.Add(born, Point{})
 			merged.Add(born, Point{})
+
 			var want Point
 			for i := range 5000 {
 				at := born.Add(time.Duration(random.Int64N(int64(length))))
-				p := Point{Requests: 3, Failed: 1, PromptTokens: 10, CompletionTokens: random.Int64N(100), InFlight: new(random.Int64N(64))}
+				p := Point{
+					Requests:         3,
+					Failed:           1,
+					PromptTokens:     10,
+					CompletionTokens: random.Int64N(100),
+					InFlight:         new(random.Int64N(64)),
+				}
+
 				direct.Add(at, p)
 				part.Add(at, p)
 				want.Requests, want.Failed, want.PromptTokens = want.Requests+3, want.Failed+1, want.PromptTokens+10
 				want.CompletionTokens += p.CompletionTokens
 				want.InFlight = Most(want.InFlight, p.InFlight)
+
 				if i%100 == 99 {
 					text, err := json.Marshal(part)
 					if err != nil {
 						t.Fatal(err)
 					}
+
 					part = Series{}
 					if err := json.Unmarshal(text, &part); err != nil {
 						t.Fatal(err)
 					}
+
 					merged.Merge(&part)
 					part = Series{}
 				}
 			}
+
 			for name, s := range map[string]*Series{"direct": &direct, "merged": &merged} {
 				var got Point
 				for i := range s.Len() {
 					p := s.At(i)
 					got.Requests, got.Failed = got.Requests+p.Requests, got.Failed+p.Failed
-					got.PromptTokens, got.CompletionTokens = got.PromptTokens+p.PromptTokens, got.CompletionTokens+p.CompletionTokens
+					got.PromptTokens, got.CompletionTokens = got.PromptTokens+
+						p.PromptTokens, got.CompletionTokens+p.CompletionTokens
 					got.InFlight = Most(got.InFlight, p.InFlight)
 				}
+
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s: sums (-want +got):\n%s", name, diff)
 				}
-				if s.Len() > MaxPoints || time.Duration(s.Len()*s.IntervalSeconds)*time.Second < length/2 || s.check() != nil {
+
+				if s.Len() > MaxPoints || time.Duration(s.Len()*s.IntervalSeconds)*time.Second < length/2 ||
+					s.check() != nil {
 					t.Errorf("%s: %d points of %d s for %v: %v", name, s.Len(), s.IntervalSeconds, length, s.check())
 				}
 			}
+
 			if !direct.Start.Equal(merged.Start) || direct.IntervalSeconds != merged.IntervalSeconds {
-				t.Errorf("from %v by %d s, and from %v by %d s", direct.Start, direct.IntervalSeconds, merged.Start, merged.IntervalSeconds)
+				t.Errorf("from %v by %d s, and from %v by %d s",
+					direct.Start, direct.IntervalSeconds, merged.Start, merged.IntervalSeconds)
 			}
 		})
 	}
@@ -70,6 +89,7 @@ func TestSeriesOfParts(t *testing.T) {
 
 func TestSeriesIsPlacedInTime(t *testing.T) {
 	t.Parallel()
+
 	var s Series
 	s.Add(born, Point{Requests: 1})
 	s.Add(born.Add(-time.Hour), Point{Requests: 1}) // a clock was set back
@@ -78,6 +98,7 @@ func TestSeriesIsPlacedInTime(t *testing.T) {
 	if diff := cmp.Diff([]int64{2, 0, 5}, s.Requests); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
+
 	if diff := cmp.Diff([]*int64{nil, nil, new(int64(7))}, s.MemoryUsedBytes); diff != "" {
 		t.Errorf("memory (-want +got):\n%s", diff)
 	}

@@ -18,6 +18,7 @@ func (b *builder) estimate() {
 	if len(counts) == 0 {
 		counts = DefaultEstimates
 	}
+
 	run := observed(b.run)
 	for _, n := range counts {
 		b.estimates = append(b.estimates, estimate.Of(run, n, b.Workers))
@@ -34,18 +35,23 @@ func observed(m *metadata.Run) estimate.Run {
 		}
 		run.WorkerRates = append(run.WorkerRates, float64(*w.Requests)/m.Results.InferenceTimeSeconds)
 	}
+
 	if d := m.Results.LatencySeconds; d != nil {
 		run.MeanLatency, run.MaxLatency = d.Mean, d.Max
 	}
+
 	if mean := m.Results.MeanConcurrentRequests; mean != nil {
 		run.Concurrency = *mean
 	}
+
 	if peak := m.Results.PeakConcurrentRequests; peak != nil {
 		run.Concurrency = max(run.Concurrency, float64(*peak))
 	}
+
 	if m.Series.Len() == 0 {
 		return run
 	}
+
 	gaps, inFlight := gapsOf(m.Series), 1.0
 	for i := range m.Series.Len() {
 		p := m.Series.At(i)
@@ -56,9 +62,12 @@ func observed(m *metadata.Run) estimate.Run {
 		if !gaps[i] { // nobody looks at each interval: what was seen last holds
 			point.InFlight = inFlight
 		}
+
 		run.Points = append(run.Points, point)
 	}
+
 	trim(run.Points, m)
+
 	return run
 }
 
@@ -71,20 +80,25 @@ func trim(points []estimate.Point, m *metadata.Run) {
 	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
 		first.Seconds -= before
 	}
+
 	r := m.Results
-	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + orZero(r.IdleTimeSeconds) + orZero(r.LostTimeSeconds)) * float64(time.Second)))
+	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + orZero(r.IdleTimeSeconds) +
+		orZero(r.LostTimeSeconds)) * float64(time.Second)))
 	over := m.Series.Start.Add(time.Duration(len(points)*m.Series.IntervalSeconds) * time.Second).Sub(end).Seconds()
 	if over <= 0 || over >= last.Seconds {
 		return
 	}
+
 	fastest := 0.0
 	for _, p := range points[:len(points)-1] {
 		fastest = max(fastest, p.Done/p.Seconds)
 	}
+
 	left := last.Seconds - over
 	if fastest > 0 {
 		left = max(left, min(last.Seconds, last.Done/fastest))
 	}
+
 	last.Seconds = left
 }
 
@@ -99,25 +113,33 @@ func orZero(v *float64) float64 {
 func estimates(b *builder) Section {
 	s := Section{ID: "estimates", Title: "Estimates", Columns: columns("Time", "90% interval", "Naive")}
 	s.Columns[0].Name = "Requests"
+
 	if b.run.Results.SuccessCount == 0 { // how soon requests fail is no speed
 		return Section{}
 	}
+
 	for _, e := range b.estimates {
 		naive := unknown
 		if e.Naive > 0 {
 			naive = figure(&e.Naive, duration)
 		}
+
 		if e.Problem != estimate.NoProblem {
 			s.add(count(int64(e.Requests)), words("no estimate"), words("none"), naive)
 			continue
 		}
-		s.add(count(int64(e.Requests)), figure(&e.Median, duration), words(duration(e.Low)+" to "+duration(e.High)), naive)
+
+		s.add(count(int64(e.Requests)), figure(&e.Median, duration),
+			words(duration(e.Low)+" to "+duration(e.High)), naive)
 	}
+
 	if text := noEstimate(b); text != "" {
 		s.note("%s", text)
 	}
+
 	s.note("%s", fleet(b))
 	s.note("The naive figure stretches the time of this run, as if it had no start-up and no tail.")
+
 	return s
 }
 
@@ -126,10 +148,12 @@ func fleet(b *builder) string {
 	had := int64(len(b.run.Workers))
 	switch {
 	case b.Workers > 0 && had > 0 && int64(b.Workers) != had:
-		return fmt.Sprintf("For %s; the run had %s. It is taken that they share no bottleneck. Loading the model is left out.", plural(int64(b.Workers), "worker"), count(had))
+		return fmt.Sprintf("For %s; the run had %s. It is taken that they share no bottleneck. Loading the model is left out.",
+			plural(int64(b.Workers), "worker"), count(had))
 	case had > 0:
 		return fmt.Sprintf("For %s, as the run had. Loading the model is left out.", plural(had, "worker"))
 	}
+
 	return "For the workers that the run had. Loading the model is left out."
 }
 
@@ -138,6 +162,7 @@ func noEstimate(b *builder) string {
 	if len(b.estimates) == 0 || b.estimates[0].Problem == estimate.NoProblem || b.run.Results.SuccessCount == 0 {
 		return ""
 	}
+
 	e := b.estimates[0]
 	var text string
 	switch e.Problem {
@@ -148,21 +173,26 @@ func noEstimate(b *builder) string {
 	default:
 		text = "The run was at a steady rate for too short a time for an estimate"
 	}
+
 	if e.Needed > 0 {
 		text += fmt.Sprintf(": a run of %s would do", plural(int64(e.Needed), "request"))
 	}
+
 	return text + "."
 }
 
 // are begins a sentence about a number of requests; small numbers are words there.
 func are(n int64) string {
-	small := []string{"No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve"}
+	small := []string{
+		"No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
+	}
 	switch {
 	case n == 1:
 		return "One request is"
 	case n < int64(len(small)):
 		return small[n] + " requests are"
 	}
+
 	return count(n) + " requests are"
 }
 
@@ -173,11 +203,14 @@ func are(n int64) string {
 func speedInterval(run, baseline *metadata.Run) (low, high float64, ok bool) {
 	a := estimate.Of(observed(run), requests(run), 0)
 	b := estimate.Of(observed(baseline), requests(baseline), 0)
-	if run.Results.SuccessCount == 0 || baseline.Results.SuccessCount == 0 || a.Problem != estimate.NoProblem || b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
+	if run.Results.SuccessCount == 0 || baseline.Results.SuccessCount == 0 || a.Problem != estimate.NoProblem ||
+		b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
 		return 0, 0, false
 	}
+
 	middle := math.Log(float64(a.Requests) / a.Median / (float64(b.Requests) / b.Median))
 	slower := math.Hypot(math.Log(a.High/a.Median), math.Log(b.Median/b.Low))
 	faster := math.Hypot(math.Log(a.Median/a.Low), math.Log(b.High/b.Median))
+
 	return math.Expm1(middle - slower), math.Expm1(middle + faster), true
 }

@@ -16,13 +16,16 @@ func commas(digits string) string {
 	if strings.HasPrefix(rest, "-") {
 		sign, rest = "-", rest[1:]
 	}
+
 	whole, fraction, found := strings.Cut(rest, ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {
 		whole = whole[:i] + "," + whole[i:]
 	}
+
 	if found {
 		return sign + whole + "." + fraction
 	}
+
 	return sign + whole
 }
 
@@ -49,6 +52,7 @@ func amount(v float64) string {
 	case a >= 0.0995 || a == 0:
 		return fixedTo(v, 2)
 	}
+
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
@@ -91,6 +95,7 @@ func duration(v float64) string {
 	case v < 72*3600:
 		return in(3600, "h")
 	}
+
 	return in(24*3600, "days")
 }
 
@@ -106,8 +111,10 @@ func size(v float64) string {
 			}
 			return amount(v) + " " + u
 		}
+
 		v /= 1024
 	}
+
 	return amount(v) + " TiB"
 }
 
@@ -119,7 +126,8 @@ func share(part, whole int64) string {
 		text := strconv.FormatFloat(p, 'f', decimals, 64)
 		rounded, _ := strconv.ParseFloat(text, 64)
 		coarse := p < 9.95 || p > 90.05
-		if part == 0 || part == whole || decimals == 9 || rounded > 0 && rounded < 100 && (decimals > 0 || !coarse || rounded == p) {
+		if part == 0 || part == whole || decimals == 9 ||
+			rounded > 0 && rounded < 100 && (decimals > 0 || !coarse || rounded == p) {
 			return text + "%"
 		}
 	}

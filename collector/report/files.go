@@ -20,33 +20,42 @@ func about(b *builder) Section {
 			s.add(name, words(text))
 		}
 	}
+
 	row("Run", run.TestID)
 	row("Model", run.Model)
 	row("Model server", run.Platform)
 	row("Input", strings.Join(inputs(b), ", "))
 	row("SHA-256 of the input", run.Test.InputSHA256)
+
 	if n := run.Test.InputBytes; n != nil {
 		row("Size of the input", size(float64(*n)))
 	}
+
 	if n := run.Config.MaxModelLen; n != nil {
 		row("Context length", plural(int64(*n), "token"))
 	}
+
 	if u := run.Config.GPUMemoryUtilization; u != nil {
 		row("GPU memory utilisation", amount(*u))
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(run.Config.Sampling)) {
 		row(name, parameter(run.Config.Sampling[name], run.Test.NumRequests))
 	}
+
 	if r := run.Results; r.OutputBytes > 0 {
 		text := size(float64(r.OutputBytes))
 		if r.OutputBytesUncompressed > 0 {
-			text += fmt.Sprintf(", %s unpacked (%s : 1)", size(float64(r.OutputBytesUncompressed)), amount(float64(r.OutputBytesUncompressed)/float64(r.OutputBytes)))
+			text += fmt.Sprintf(", %s unpacked (%s : 1)", size(float64(r.OutputBytesUncompressed)),
+				amount(float64(r.OutputBytesUncompressed)/float64(r.OutputBytes)))
 		}
 		row("Size of the output", text)
 	}
+
 	if v := run.Versions; v.Promptmill != "" {
 		row("promptmill", strings.TrimSpace(v.Promptmill+" "+v.Go))
 	}
+
 	return s
 }
 
@@ -56,6 +65,7 @@ func parameter(p proto.Parameter, all int) string {
 	for _, v := range p.Values {
 		values = append(values, inJSON(v))
 	}
+
 	text := strings.Join(values, ", ")
 	if p.More {
 		text += ", ..."
@@ -63,6 +73,7 @@ func parameter(p proto.Parameter, all int) string {
 	if p.Requests < all {
 		text += fmt.Sprintf(" (in %s)", plural(int64(p.Requests), "request"))
 	}
+
 	return text
 }
 
@@ -92,12 +103,15 @@ func files(b *builder) Section {
 	if t.OutputFile != "" {
 		s.add("Results", words(t.OutputFile))
 	}
+
 	if t.ErrorFile != nil {
 		s.add("Errors", words(*t.ErrorFile))
 	}
+
 	if b.Path != "" {
 		s.add("Metadata", words(b.Path))
 	}
+
 	return s
 }
 
@@ -110,19 +124,24 @@ func (b *builder) next() []Command {
 	if t := b.run.Test; ours(b.run) && t.OutputFile != "" && len(inputs(b)) > 0 {
 		switch {
 		case b.run.Results.FailureCount > 0 && b.run.Manifest.Policy.Attended:
-			add("To run the failed requests again", slices.Concat([]string{"run"}, inputs(b), []string{"-o", t.OutputFile, "--retry"})...)
+			add("To run the failed requests again",
+				slices.Concat([]string{"run"}, inputs(b), []string{"-o", t.OutputFile, "--retry"})...)
 		case b.run.Results.FailureCount > 0:
 			add("To run the failed requests again", "retry", b.run.TestID)
 		default:
-			add("To prove that each request has its one line", slices.Concat([]string{"verify"}, inputs(b), []string{t.OutputFile})...)
+			add("To prove that each request has its one line",
+				slices.Concat([]string{"verify"}, inputs(b), []string{t.OutputFile})...)
 		}
 	}
+
 	if b.Path != "" && b.BaselinePath != "" {
 		add("To see both runs side by side", "compare", b.Path, b.BaselinePath)
 	}
+
 	if len(list) == 0 && b.Path != "" && b.Baseline == nil {
 		add("To compare with another run", "report", b.Path, "--baseline", "META")
 	}
+
 	return list
 }
 
@@ -135,13 +154,17 @@ func ShellWords(args ...string) string {
 			quoted = append(quoted, escapeWord(a))
 			continue
 		}
+
 		if a == "" || strings.ContainsFunc(a, func(r rune) bool {
-			return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune("-_./:=,+@%", r))
+			return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' ||
+				strings.ContainsRune("-_./:=,+@%", r))
 		}) {
 			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
+
 		quoted = append(quoted, a)
 	}
+
 	return strings.Join(quoted, " ")
 }
 
@@ -151,6 +174,7 @@ func unprintable(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == 
 func escapeWord(s string) string {
 	var b strings.Builder
 	b.WriteString("$'")
+
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
 		switch {
@@ -163,7 +187,9 @@ func escapeWord(s string) string {
 		default:
 			b.WriteString(s[:n])
 		}
+
 		s = s[n:]
 	}
+
 	return b.String() + "'"
 }

@@ -26,13 +26,22 @@ func golden(t testing.TB, name string) *metadata.Run {
 
 func TestReportsAreAsTheyWere(t *testing.T) {
 	t.Parallel()
+
 	reports := map[string]*Report{
-		"seed": Build(golden(t, "seed"), Options{Baseline: golden(t, "baseline"), Path: "seed.meta.json", BaselinePath: "baseline.meta.json"}),
+		"seed": Build(golden(t, "seed"), Options{
+			Baseline:     golden(t, "baseline"),
+			Path:         "seed.meta.json",
+			BaselinePath: "baseline.meta.json",
+		}),
 		"rich": Build(golden(t, "rich"), Options{
 			Baseline: golden(t, "baseline"), Path: "tickets.results.meta.json",
 			Prices: Prices{In: new(0.15), Out: new(0.6), KWh: new(0.3)}, Workers: 4,
 		}),
-		"compare": Compare([]Named{{"seed.meta.json", golden(t, "seed")}, {"baseline.meta.json", golden(t, "baseline")}, {"rich.meta.json", golden(t, "rich")}}),
+		"compare": Compare([]Named{
+			{"seed.meta.json", golden(t, "seed")},
+			{"baseline.meta.json", golden(t, "baseline")},
+			{"rich.meta.json", golden(t, "rich")},
+		}),
 	}
 	for name, r := range reports {
 		for suffix, write := range map[string]func(*bytes.Buffer) error{
@@ -44,16 +53,19 @@ func TestReportsAreAsTheyWere(t *testing.T) {
 			if err := write(&got); err != nil {
 				t.Fatal(err)
 			}
+
 			path := filepath.Join("testdata", name+".report"+suffix)
 			if *update {
 				if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if d := cmp.Diff(string(want), got.String()); d != "" {
 				t.Errorf("%s; -update writes it anew:\n%s", path, d)
 			}

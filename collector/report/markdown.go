@@ -13,25 +13,31 @@ import (
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n", escaped(r.Title))
+
 	if r.Subtitle != "" {
 		fmt.Fprintf(&b, "\n%s\n", paragraph(r.Subtitle))
 	}
+
 	if len(r.Conclusions) > 0 {
 		b.WriteString("\n")
 		for _, c := range r.Conclusions {
 			fmt.Fprintf(&b, "- %s\n", paragraph(c.Text))
 		}
 	}
+
 	for _, s := range r.Sections {
 		s.markdown(&b)
 	}
+
 	if len(r.Next) > 0 {
 		b.WriteString("\n## Next\n")
 		for _, c := range r.Next {
 			fmt.Fprintf(&b, "\n%s:\n\n%s\n", paragraph(c.Why), fenced(c.Line))
 		}
 	}
+
 	_, err := io.WriteString(w, b.String())
+
 	return err
 }
 
@@ -39,12 +45,14 @@ func (s Section) markdown(b *strings.Builder) {
 	if len(s.Rows)+len(s.Notes) == 0 || len(s.Rows) == 0 && len(s.Plots) > 0 {
 		return // it is to be seen
 	}
+
 	fmt.Fprintf(b, "\n## %s\n", escaped(s.Title))
 	if len(s.Rows) > 0 {
 		table := make([][]string, 1, len(s.Rows)+1)
 		for _, c := range s.Columns {
 			table[0] = append(table[0], escaped(c.Name))
 		}
+
 		for _, row := range s.Rows {
 			var cells []string
 			for _, c := range row {
@@ -52,9 +60,11 @@ func (s Section) markdown(b *strings.Builder) {
 			}
 			table = append(table, cells)
 		}
+
 		b.WriteString("\n")
 		s.rows(b, table)
 	}
+
 	for _, note := range s.Notes {
 		fmt.Fprintf(b, "\n%s\n", paragraph(note))
 	}
@@ -68,6 +78,7 @@ func (s Section) rows(b *strings.Builder, table [][]string) {
 			width[i] = max(3, width[i], utf8.RuneCountInString(cell))
 		}
 	}
+
 	for i, row := range table {
 		for j, cell := range row {
 			fill := strings.Repeat(" ", width[j]-utf8.RuneCountInString(cell))
@@ -76,12 +87,15 @@ func (s Section) rows(b *strings.Builder, table [][]string) {
 			} else {
 				cell += fill
 			}
+
 			b.WriteString("| " + cell + " ")
 		}
+
 		b.WriteString("|\n")
 		if i > 0 {
 			continue
 		}
+
 		for j, c := range s.Columns {
 			line := strings.Repeat("-", width[j]+1)
 			if c.Number {
@@ -90,6 +104,7 @@ func (s Section) rows(b *strings.Builder, table [][]string) {
 				b.WriteString("|-" + line)
 			}
 		}
+
 		b.WriteString("|\n")
 	}
 }
@@ -104,6 +119,7 @@ func escaped(text string) string {
 		}
 		b.WriteRune(r)
 	}
+
 	return b.String()
 }
 
@@ -114,9 +130,11 @@ func paragraph(text string) string {
 	if strings.ContainsAny(text[:min(1, len(text))], "#+-=") {
 		return "\\" + text
 	}
+
 	if n := len(text) - len(mark); n > 0 && (strings.HasPrefix(mark, ". ") || strings.HasPrefix(mark, ") ")) {
 		return text[:n] + "\\" + mark
 	}
+
 	return text
 }
 

@@ -43,6 +43,7 @@ func overTime(b *builder) Section {
 	if series.Len() < 3 {
 		return s
 	}
+
 	n, every := series.Len(), float64(max(1, series.IntervalSeconds))
 	gaps := gapsOf(series)
 	add := func(title string, format func(float64) string, of func(metadata.Point) *float64) {
@@ -54,17 +55,23 @@ func overTime(b *builder) Section {
 				most = max(most, *v)
 			}
 		}
+
 		if most > 0 {
 			s.Plots = append(s.Plots, draw(title, values, gaps, most, float64(n)*every, format))
 		}
 	}
+
 	perSecond := func(count func(metadata.Point) int64) func(metadata.Point) *float64 {
 		return func(p metadata.Point) *float64 { return new(float64(count(p)) / every) }
 	}
-	add("Output token throughput (tok/s)", integer, perSecond(func(p metadata.Point) int64 { return p.CompletionTokens }))
+
+	add("Output token throughput (tok/s)",
+		integer, perSecond(func(p metadata.Point) int64 { return p.CompletionTokens }))
+
 	if len(s.Plots) == 0 {
 		add("Request throughput (req/s)", plain, perSecond(func(p metadata.Point) int64 { return p.Requests }))
 	}
+
 	add("Failed requests (req/s)", plain, perSecond(func(p metadata.Point) int64 { return p.Failed }))
 	add("Requests in flight", integer, func(p metadata.Point) *float64 { return whole(p.InFlight) })
 	add("Memory in use (GiB)", plain, func(p metadata.Point) *float64 {
@@ -73,12 +80,14 @@ func overTime(b *builder) Section {
 		}
 		return new(float64(*p.MemoryUsedBytes) / (1 << 30))
 	})
+
 	for _, gap := range gaps {
 		if gap && len(s.Plots) > 0 {
 			s.note("Shaded: nobody was at work, or nobody collected.")
 			break
 		}
 	}
+
 	return s
 }
 
@@ -94,16 +103,20 @@ func gapsOf(s *metadata.Series) []bool {
 		looked = looked || some
 		gaps[i] = p.Requests == 0 && !some
 	}
+
 	for i := 0; i < len(gaps); {
 		end := i
 		for end < len(gaps) && gaps[end] == gaps[i] {
 			end++
 		}
+
 		if gaps[i] && (!looked || time.Duration((end-i)*s.IntervalSeconds)*time.Second < metadata.Quiet) {
 			clear(gaps[i:end])
 		}
+
 		i = end
 	}
+
 	return gaps
 }
 
@@ -113,16 +126,19 @@ func draw(title string, values []float64, gaps []bool, most, seconds float64, fo
 	p := Plot{Title: title}
 	top := p.scale(most, format)
 	p.times(seconds)
+
 	n := len(values)
 	for i := 0; i < n; i++ {
 		from := i
 		for i < n && gaps[i] {
 			i++
 		}
+
 		if i > from {
 			p.Gaps = append(p.Gaps, Gap{from * square / n, max(2, (i-from)*square/n)})
 		}
 	}
+
 	var line, upper strings.Builder
 	var lower []string
 	flush := func() { // closes the band
@@ -132,9 +148,11 @@ func draw(title string, values []float64, gaps []bool, most, seconds float64, fo
 			}
 			p.Band += upper.String() + "Z"
 		}
+
 		upper.Reset()
 		lower = nil
 	}
+
 	places := min(n, columnsOfPlot)
 	move := "M"
 	for place := range places {
@@ -146,24 +164,31 @@ func draw(title string, values []float64, gaps []bool, most, seconds float64, fo
 				mean, least, highest, known = mean+v, min(least, v), max(highest, v), known+1
 			}
 		}
+
 		if gap {
 			flush()
 			move = "M"
 		}
+
 		if known == 0 {
 			continue
 		}
+
 		x := (from + to) * square / (2 * n)
 		at := func(v float64) string { return fmt.Sprintf("%d %.0f", x, square*(1-v/top)) }
 		line.WriteString(move + at(mean/float64(known)))
+
 		if n > places {
 			upper.WriteString(move + at(highest))
 			lower = append(lower, at(least))
 		}
+
 		move = "L"
 	}
+
 	flush()
 	p.Line = line.String()
+
 	return p
 }
 
@@ -176,11 +201,13 @@ func (p *Plot) scale(most float64, format func(float64) string) float64 {
 			break
 		}
 	}
+
 	top := step * math.Ceil(most/step)
 	for v := 0.0; v <= top*1.001; v += step {
 		p.Ticks = append(p.Ticks, Tick{format(v), 100 * v / top})
 		p.Grid += fmt.Sprintf("M0 %.0fH%d", square*(1-v/top), square)
 	}
+
 	return top
 }
 
@@ -191,14 +218,17 @@ func (p *Plot) times(seconds float64) {
 	for i := 1; i < len(steps) && seconds/step > 5; i++ {
 		step = steps[i]
 	}
+
 	for seconds/step > 5 {
 		step *= 2
 	}
+
 	for v := 0.0; v <= seconds; v += step {
 		if at := 100 * v / seconds; at <= 95 { // or the label would not fit
 			p.Times = append(p.Times, Tick{clock(v), at})
 		}
 	}
+
 	p.Times[0].Text = "0"
 }
 
@@ -208,8 +238,10 @@ func clock(seconds float64) string {
 	if short, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = short + "m"
 	}
+
 	if short, ok := strings.CutSuffix(text, "h0m"); ok {
 		text = short + "h"
 	}
+
 	return text
 }

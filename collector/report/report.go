@@ -94,9 +94,15 @@ type builder struct {
 func Build(run *metadata.Run, o Options) *Report {
 	b := &builder{run: run, Options: o}
 	b.estimate()
+
 	r := &Report{
-		SchemaVersion: Version, TestID: run.TestID, Title: title(run), Subtitle: subtitle(run),
-		Conclusions: b.conclude(), Sections: []Section{}, Next: b.next(),
+		SchemaVersion: Version,
+		TestID:        run.TestID,
+		Title:         title(run),
+		Subtitle:      subtitle(run),
+		Conclusions:   b.conclude(),
+		Sections:      []Section{},
+		Next:          b.next(),
 	}
 	for _, section := range []func(*builder) Section{
 		summary, comparison, overTime, result, perRequest, timing, latency, estimates, energy, memory,
@@ -106,6 +112,7 @@ func Build(run *metadata.Run, o Options) *Report {
 			r.add(s)
 		}
 	}
+
 	return r
 }
 
@@ -119,6 +126,7 @@ func (r *Report) add(s Section) {
 	if s.Notes == nil {
 		s.Notes = []string{}
 	}
+
 	r.Sections = append(r.Sections, s)
 }
 
@@ -151,6 +159,7 @@ func subtitle(run *metadata.Run) string {
 	if run.Status != "" {
 		parts = append(parts, string(run.Status))
 	}
+
 	return strings.Join(parts, " · ")
 }
 

@@ -33,35 +33,49 @@ func written(t testing.TB, r *Report) (markdown, page, text string) {
 // long is the golden run with as long a series as there can be, and a million requests.
 func long(t testing.TB) *metadata.Run {
 	t.Helper()
+
 	run := golden(t, "rich")
 	run.Results.SuccessCount, run.Test.NumRequests = 1_000_000, 1_000_007
+
 	series := &metadata.Series{Start: run.Timestamp, IntervalSeconds: 8}
 	for i := range metadata.MaxPoints {
 		wave := 1 + 0.3*math.Sin(float64(i)/3) + 0.2*math.Sin(float64(i)*1.3)
-		p := metadata.Point{Requests: int64(500 * wave), Failed: int64(i % 7), PromptTokens: 400_000, CompletionTokens: int64(155_000 * wave)}
+		p := metadata.Point{
+			Requests:         int64(500 * wave),
+			Failed:           int64(i % 7),
+			PromptTokens:     400_000,
+			CompletionTokens: int64(155_000 * wave),
+		}
 		if i < 700 || i > 900 {
 			p.InFlight, p.MemoryUsedBytes = new(int64(100*wave)), new(int64(7e10*wave))
 		} else {
 			p = metadata.Point{}
 		}
+
 		series.Add(run.Timestamp.Add(time.Duration(8*i)*time.Second), p)
 	}
+
 	run.Series = series
+
 	return run
 }
 
 func TestALongRunHasASmallPage(t *testing.T) {
 	t.Parallel()
+
 	_, page, _ := written(t, Build(long(t), Options{}))
 	if n := len(page); n > 300_000 {
 		t.Errorf("the page of a run with %d points has %d bytes", metadata.MaxPoints, n)
 	}
+
 	if n := strings.Count(page, "<svg"); n != 4 {
 		t.Errorf("it has %d plots", n)
 	}
+
 	if n := strings.Count(page, `class="gap"`); n != 4 {
 		t.Errorf("it shows %d interruptions", n)
 	}
+
 	if !strings.Contains(page, `class="band"`) {
 		t.Error("it does not show the least and the most of what falls on one place")
 	}
@@ -70,13 +84,17 @@ func TestALongRunHasASmallPage(t *testing.T) {
 // A page is well-formed, so that no browser has to guess, and it asks for nothing.
 func TestThePageNeedsNothingElse(t *testing.T) {
 	t.Parallel()
+
 	for name, r := range map[string]*Report{
-		"seed": Build(golden(t, "seed"), Options{Baseline: golden(t, "baseline")}), "rich": Build(golden(t, "rich"), Options{}),
-		"compare": Compare([]Named{{"a", golden(t, "seed")}, {"b", golden(t, "baseline")}}), "none": Compare(nil),
+		"seed":    Build(golden(t, "seed"), Options{Baseline: golden(t, "baseline")}),
+		"rich":    Build(golden(t, "rich"), Options{}),
+		"compare": Compare([]Named{{"a", golden(t, "seed")}, {"b", golden(t, "baseline")}}),
+		"none":    Compare(nil),
 	} {
 		_, page, _ := written(t, r)
 		d := xml.NewDecoder(strings.NewReader(page))
 		d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
+
 		for {
 			token, err := d.Token()
 			if err == io.EOF {
@@ -86,20 +104,24 @@ func TestThePageNeedsNothingElse(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				break
 			}
+
 			start, ok := token.(xml.StartElement)
 			if !ok {
 				continue
 			}
+
 			switch start.Name.Local {
 			case "script", "link", "img", "iframe", "object", "a":
 				t.Errorf("%s: the page has <%s>", name, start.Name.Local)
 			}
+
 			for _, a := range start.Attr {
 				if a.Name.Local == "src" || a.Name.Local == "href" || strings.HasPrefix(a.Name.Local, "on") {
 					t.Errorf("%s: <%s> has %s", name, start.Name.Local, a.Name.Local)
 				}
 			}
 		}
+
 		if strings.Contains(page, "url(") || strings.Contains(page, "@import") || strings.Contains(page, "ZgotmplZ") {
 			t.Errorf("%s: the page asks for something, or a text did not fit where it stands", name)
 		}
@@ -110,39 +132,55 @@ const hostile = "</td><script>alert(1)</script>|`x`\n# **b** [l](javascript:x) !
 
 func TestForeignTextStaysText(t *testing.T) {
 	t.Parallel()
+
 	run := golden(t, "rich")
 	run.TestID, run.Model, run.Platform, run.Status = hostile, hostile, hostile, hostile // whatever names there are
 	run.Test.InputFiles, run.Test.OutputFile, run.Test.ErrorFile = []string{hostile}, hostile, new(hostile)
-	run.Results.Failures, run.Results.FailureExamples = map[string]int64{hostile: 7}, map[string]string{hostile: hostile}
+	run.Results.Failures, run.Results.FailureExamples = map[string]int64{hostile: 7},
+		map[string]string{hostile: hostile}
 	run.Results.FinishReasons = map[string]int64{hostile: 7}
 	run.Results.AttemptFailures = map[string]int64{hostile: 900}
 	run.Results.AttemptsHistogram = map[string]int64{hostile: 900}
 	run.Results.Slowest[0].CustomID = hostile
-	run.Config.Sampling = map[string]proto.Parameter{hostile: {Values: []json.RawMessage{json.RawMessage(`"` + "</script>" + `"`)}}}
+	run.Config.Sampling = map[string]proto.Parameter{
+		hostile: {Values: []json.RawMessage{json.RawMessage(`"` + "</script>" + `"`)}},
+	}
+
 	run.Workers[0].Name, run.Workers[0].GPUs[0].Name = hostile, hostile
 	baseline := golden(t, "baseline")
 	baseline.Model = hostile
-	for _, r := range []*Report{Build(run, Options{Baseline: baseline, Path: hostile, BaselinePath: hostile}), Compare([]Named{{hostile, run}, {hostile, baseline}})} {
+
+	for _, r := range []*Report{
+		Build(run, Options{Baseline: baseline, Path: hostile, BaselinePath: hostile}), Compare([]Named{
+			{hostile, run},
+			{hostile, baseline},
+		}),
+	} {
 		md, page, _ := written(t, r)
 		for _, bad := range []string{"<script", "<!--", "\u202e", "\x00", "ZgotmplZ"} {
 			if strings.Contains(page, bad) {
 				t.Errorf("the page has %q", bad)
 			}
 		}
+
 		rows := 0
 		for line := range strings.Lines(md) {
-			if regexp.MustCompile("(?:^|[^\\\\])(<|\\]\\(|`x`|\\*\\*b)").MatchString(line) && !strings.Contains(line, "promptmill ") {
+			if regexp.MustCompile("(?:^|[^\\\\])(<|\\]\\(|`x`|\\*\\*b)").MatchString(line) &&
+				!strings.Contains(line, "promptmill ") {
 				t.Errorf("Markdown would read more than text in %q", line)
 			}
+
 			if strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x00\u202e\r\n") {
 				t.Errorf("a control character is left in %q", line)
 			}
+
 			if strings.HasPrefix(line, "|") {
 				rows++
 			} else if strings.HasPrefix(line, "# **") {
 				t.Errorf("a text has broken its line: %q", line)
 			}
 		}
+
 		if rows == 0 {
 			t.Error("there are no tables")
 		}
@@ -153,6 +191,7 @@ func TestForeignTextStaysText(t *testing.T) {
 // none was seen for long, and nothing came, does.
 func TestGapsAndWhatIsNotSeen(t *testing.T) {
 	t.Parallel()
+
 	seen := func(n int64) *int64 { return &n }
 	series := &metadata.Series{IntervalSeconds: 4}
 	for _, p := range []metadata.Point{
@@ -161,22 +200,29 @@ func TestGapsAndWhatIsNotSeen(t *testing.T) {
 		{InFlight: seen(5)}, {},
 	} {
 		series.Requests, series.Failed = append(series.Requests, p.Requests), append(series.Failed, 0)
-		series.PromptTokens, series.CompletionTokens = append(series.PromptTokens, 0), append(series.CompletionTokens, 0)
-		series.InFlight, series.MemoryUsedBytes = append(series.InFlight, p.InFlight), append(series.MemoryUsedBytes, nil)
+		series.PromptTokens, series.CompletionTokens = append(series.PromptTokens,
+			0), append(series.CompletionTokens, 0)
+		series.InFlight, series.MemoryUsedBytes = append(series.InFlight,
+			p.InFlight), append(series.MemoryUsedBytes, nil)
 	}
+
 	if d := cmp.Diff([]bool{5: true, 6: true, 7: true, 9: false}, gapsOf(series)); d != "" {
 		t.Error(d)
 	}
+
 	var inFlight []float64
 	for _, p := range observed(&metadata.Run{Series: series}).Points {
 		inFlight = append(inFlight, p.InFlight)
 	}
+
 	if d := cmp.Diff([]float64{1, 8, 8, 8, 8, 0, 0, 0, 5, 5}, inFlight); d != "" {
 		t.Error(d)
 	}
+
 	for i := range series.InFlight {
 		series.InFlight[i] = nil
 	}
+
 	if d := cmp.Diff(make([]bool, 10), gapsOf(series)); d != "" {
 		t.Errorf("where nobody ever looked: %s", d)
 	}
@@ -185,6 +231,7 @@ func TestGapsAndWhatIsNotSeen(t *testing.T) {
 // What is unknown is never 0 and never a number that is none.
 func TestMinimalMetadata(t *testing.T) {
 	t.Parallel()
+
 	for what, text := range map[string]string{
 		"two figures":  `{"results":{"success_count":10,"inference_time_seconds":5}}`,
 		"nothing done": `{"results":{"success_count":0,"inference_time_seconds":0}}`,
@@ -198,16 +245,19 @@ func TestMinimalMetadata(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		r := Build(run, Options{Prices: Prices{In: new(1.0), KWh: new(0.3)}, Baseline: run})
 		md, page, _ := written(t, r)
 		if bad := regexp.MustCompile(`NaN|[+-]Inf|<nil>|%!`).FindString(md + page); bad != "" {
 			t.Errorf("%s: the report has %s:\n%s", what, bad, md)
 		}
+
 		for _, s := range r.Sections {
 			for _, row := range s.Rows {
 				if len(row) != len(s.Columns) {
 					t.Errorf("%s: %s has a row of %d cells and %d columns", what, s.ID, len(row), len(s.Columns))
 				}
+
 				switch row[0].Text {
 				case "Model load time", "Model size", "Memory", "Throughput":
 					if row[1].Value != nil && *row[1].Value == 0 || row[1].Text == "0" {
@@ -220,6 +270,7 @@ func TestMinimalMetadata(t *testing.T) {
 				}
 			}
 		}
+
 		if c := Compare([]Named{{"a", run}, {"b", run}}); len(c.Sections) != 3 {
 			t.Errorf("%s: a comparison of %d sections", what, len(c.Sections))
 		}
@@ -229,8 +280,10 @@ func TestMinimalMetadata(t *testing.T) {
 // A run that was interrupted gives the page of one that was not, but for what says so.
 func TestAnInterruptionChangesNothingElse(t *testing.T) {
 	t.Parallel()
+
 	whole := golden(t, "rich")
-	whole.Series, whole.Results.Interruptions, whole.Results.LostTimeSeconds, whole.Results.TotalTimeSeconds = nil, 0, new(0.0), 460
+	whole.Series, whole.Results.Interruptions, whole.Results.LostTimeSeconds, whole.Results.TotalTimeSeconds = nil,
+		0, new(0.0), 460
 	broken := golden(t, "rich")
 	broken.Series = nil
 	lines := func(run *metadata.Run) (list []string) {
@@ -240,6 +293,7 @@ func TestAnInterruptionChangesNothingElse(t *testing.T) {
 		}
 		return list
 	}
+
 	a, b := lines(whole), lines(broken)
 	telling := regexp.MustCompile(`^- The run was interrupted|^\| (Wall time|Lost to interruptions|Interruptions)`)
 	keep := func(all []string) (kept []string) {
@@ -250,9 +304,11 @@ func TestAnInterruptionChangesNothingElse(t *testing.T) {
 		}
 		return kept
 	}
+
 	if len(b) != len(a)+1 {
 		t.Errorf("%d lines and %d", len(a), len(b))
 	}
+
 	if d := cmp.Diff(keep(a), keep(b)); d != "" {
 		t.Error(d)
 	}
@@ -260,17 +316,29 @@ func TestAnInterruptionChangesNothingElse(t *testing.T) {
 
 func TestCompareIsSortedAndMarksOtherInputs(t *testing.T) {
 	t.Parallel()
+
 	run := func(id, sha string, rate *float64) Named {
 		return Named{id, some(func(r *metadata.Run) {
 			r.TestID, r.Test.InputSHA256, r.Results.OutputTokensPerSec = id, sha, rate
 		})}
 	}
-	r := Compare([]Named{run("unknown", "a", nil), run("slow", "b", new(10.0)), run("fast", "a", new(20.0)), run("middle", "a", new(15.0))})
+
+	r := Compare([]Named{
+		run("unknown", "a", nil), run("slow", "b", new(10.0)), run("fast", "a", new(20.0)),
+		run("middle", "a", new(15.0)),
+	})
+
 	var got [][]string
 	for _, row := range r.Sections[0].Rows {
 		got = append(got, []string{row[0].Text, row[3].Text, row[8].Text})
 	}
-	want := [][]string{{"fast", "first", "the same"}, {"middle", "-25%", "the same"}, {"slow", "-50%", "another (!)"}, {"unknown", "unknown", "the same"}}
+
+	want := [][]string{
+		{"fast", "first", "the same"},
+		{"middle", "-25%", "the same"},
+		{"slow", "-50%", "another (!)"},
+		{"unknown", "unknown", "the same"},
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -279,6 +347,7 @@ func TestCompareIsSortedAndMarksOtherInputs(t *testing.T) {
 // Two runs of one speed differ by nothing, give or take; one of half the speed does.
 func TestSpeedInterval(t *testing.T) {
 	t.Parallel()
+
 	a := long(t)
 	a.Results.InferenceTimeSeconds, a.Results.SuccessCount, a.Results.FailureCount = 0, 0, 0
 	for i := range a.Series.Len() {
@@ -287,18 +356,22 @@ func TestSpeedInterval(t *testing.T) {
 			a.Results.InferenceTimeSeconds += float64(a.Series.IntervalSeconds)
 		}
 	}
+
 	low, high, ok := speedInterval(a, a)
 	if !ok || low >= 0 || high <= 0 || high-low > 0.5 {
 		t.Errorf("against itself: %.3f to %.3f, %v", low, high, ok)
 	}
+
 	half := *a
 	series := *a.Series
 	series.IntervalSeconds *= 2
 	half.Series, half.Results.InferenceTimeSeconds = &series, 2*a.Results.InferenceTimeSeconds
+
 	low, high, ok = speedInterval(&half, a)
 	if !ok || low > -0.5 || high < -0.5 || high > -0.2 {
 		t.Errorf("at half the speed: %.3f to %.3f, %v", low, high, ok)
 	}
+
 	if _, _, ok := speedInterval(golden(t, "seed"), a); ok {
 		t.Error("ten requests have an interval")
 	}
@@ -320,6 +393,7 @@ func FuzzReport(f *testing.F) {
 		}
 		f.Add(text)
 	}
+
 	f.Add([]byte(`{"series":{"interval_seconds":1,"requests":[-1,9,0],"failed":[0,0,1],"prompt_tokens":[0,0,0],"completion_tokens":[-5,9223372036854775807,1],` +
 		`"in_flight":[-4,null,3],"memory_used_bytes":[1,2,3]},"results":{"success_count":1,"inference_time_seconds":1e300}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -327,9 +401,14 @@ func FuzzReport(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, r := range []*Report{Build(run, Options{Baseline: run, Prices: Prices{In: new(1.0)}}), Compare([]Named{{"a", run}, {"b", run}})} {
+
+		for _, r := range []*Report{Build(run, Options{Baseline: run, Prices: Prices{In: new(1.0)}}), Compare([]Named{
+			{"a", run},
+			{"b", run},
+		})} {
 			md, page, _ := written(t, r)
-			if !strings.HasPrefix(md, "# ") || !strings.HasSuffix(page, "</html>\n") || strings.Contains(page, "ZgotmplZ") {
+			if !strings.HasPrefix(md, "# ") || !strings.HasSuffix(page, "</html>\n") ||
+				strings.Contains(page, "ZgotmplZ") {
 				t.Errorf("not whole:\n%s\n%s", md, page)
 			}
 		}
@@ -339,6 +418,7 @@ func FuzzReport(f *testing.F) {
 // The intervals of a series begin at whole seconds, and runs do not.
 func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		last int64 // requests in the last interval
@@ -355,10 +435,12 @@ func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
 				r.Series.Add(r.Timestamp.Add(time.Duration(s)*800*time.Millisecond), metadata.Point{Requests: requests})
 			}
 		})
+
 		var got []float64
 		for _, p := range observed(run).Points {
 			got = append(got, math.Round(1000*p.Seconds)/1000)
 		}
+
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: intervals of %v s, want %v", tt.name, got, tt.want)
 		}
@@ -367,6 +449,7 @@ func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
 
 func TestShellWords(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		word, want string
 	}{
@@ -382,6 +465,7 @@ func TestShellWords(t *testing.T) {
 		if got := ShellWords(tt.word); got != tt.want {
 			t.Errorf("ShellWords(%q) = %s, want %s", tt.word, got, tt.want)
 		}
+
 		if bash, err := exec.LookPath("bash"); err == nil {
 			out, err := exec.Command(bash, "-c", "printf %s "+ShellWords(tt.word)).Output()
 			if err != nil || string(out) != tt.word {

@@ -37,26 +37,40 @@ func called(cause string) string {
 // failures are those that are in the errors file.
 func failures(b *builder) Section {
 	r := b.run.Results
-	s := Section{ID: "failures", Title: "Failures", Columns: append(columns("Requests", "Share"), Column{Name: "For example"})}
+	s := Section{
+		ID:      "failures",
+		Title:   "Failures",
+		Columns: append(columns("Requests", "Share"), Column{Name: "For example"}),
+	}
+
 	s.Columns[0].Name = "Cause"
 	for _, cause := range tallied(r.Failures) {
 		n := r.Failures[cause]
 		s.add(called(cause), number(n), part(n, int64(requests(b.run))), words(r.FailureExamples[cause]))
 	}
+
 	return s
 }
 
 // outliers are single requests to look at.
 func outliers(b *builder) Section {
-	s := Section{ID: "outliers", Title: "Slow and long answers", Columns: append(columns("E2EL (ms)", "Generated tokens"), Column{Name: "Why it is here"})}
+	s := Section{
+		ID:      "outliers",
+		Title:   "Slow and long answers",
+		Columns: append(columns("E2EL (ms)", "Generated tokens"), Column{Name: "Why it is here"}),
+	}
+
 	s.Columns[0].Name = "custom_id"
 	add := func(why string, list []metadata.Outlier) {
 		for _, o := range list {
-			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds), figure(whole(o.CompletionTokens), integer), words(why))
+			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds),
+				figure(whole(o.CompletionTokens), integer), words(why))
 		}
 	}
+
 	add("slow", b.run.Results.Slowest)
 	add("long", b.run.Results.Longest)
+
 	return s
 }
 
@@ -78,15 +92,19 @@ func attempts(b *builder) Section {
 	for _, n := range slices.SortedFunc(maps.Keys(r.AttemptsHistogram), byNumber) {
 		s.add("Requests that ended on attempt "+n, number(r.AttemptsHistogram[n]), part(r.AttemptsHistogram[n], total))
 	}
+
 	for _, why := range tallied(r.AttemptFailures) {
-		s.add("Attempts repeated after "+called(why), number(r.AttemptFailures[why]), part(r.AttemptFailures[why], max(r.Attempts, r.AttemptFailures[why])))
+		s.add("Attempts repeated after "+called(why), number(r.AttemptFailures[why]),
+			part(r.AttemptFailures[why], max(r.Attempts, r.AttemptFailures[why])))
 	}
+
 	if ours(b.run) {
 		if r.Redeliveries != nil {
 			s.add("Shards delivered again", number(*r.Redeliveries), Cell{})
 		}
 		s.add("Duplicate answers dropped", number(r.DuplicatesDropped), Cell{})
 	}
+
 	return s
 }
 

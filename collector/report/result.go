@@ -12,15 +12,22 @@ func result(b *builder) Section {
 	r := b.run.Results
 	s.add("Successful requests", number(r.SuccessCount))
 	s.add("Failed requests", number(r.FailureCount))
+
 	if c := b.run.Config.Concurrency; c != nil {
 		s.add("Maximum request concurrency", number(*c))
 	}
+
 	s.add("Benchmark duration (s)", figure(&r.InferenceTimeSeconds, amount))
 	s.known("Total input tokens", whole(r.PromptTokens), integer)
+
 	if in, cached := r.PromptTokens, r.CachedPromptTokens; in != nil && cached != nil && *in > 0 {
-		s.add("Input tokens from a prefix cache", Cell{Text: count(*cached) + " (" + share(*cached, *in) + ")", Value: new(float64(*cached))})
+		s.add("Input tokens from a prefix cache", Cell{
+			Text:  count(*cached) + " (" + share(*cached, *in) + ")",
+			Value: new(float64(*cached)),
+		})
 		s.note("From a prefix cache came at least these: not every model server tells.")
 	}
+
 	s.known("Total generated tokens", whole(r.CompletionTokens), integer)
 	s.known("Request throughput (req/s)", r.ThroughputRequestsPerSec, amount)
 	s.known("Peak request throughput (req/s)", r.PeakRequestsPerSec, amount)
@@ -30,9 +37,11 @@ func result(b *builder) Section {
 	s.known("Peak concurrent requests", whole(r.PeakConcurrentRequests), integer)
 	s.known("Mean concurrent requests", r.MeanConcurrentRequests, amount)
 	s.known("Total token throughput (tok/s)", r.ThroughputTokensPerSec, amount)
+
 	if text := tokensUnknown(b); text != "" {
 		s.note("%s", text)
 	}
+
 	return s
 }
 
@@ -46,15 +55,18 @@ func perRequest(b *builder) Section {
 		s.known("Generated tokens", meanOf(b.run.Results.CompletionTokens, b.run), amount)
 		return s
 	}
+
 	s.Columns = columns("Mean", "Median", "P90", "P99", "Max")
 	for _, row := range []struct {
 		name string
 		of   *metadata.Distribution
 	}{{"Input tokens", in}, {"Generated tokens", out}} {
 		if d := row.of; d != nil {
-			s.add(row.name, figure(&d.Mean, amount), figure(&d.P50, integer), figure(&d.P90, integer), figure(&d.P99, integer), figure(&d.Max, integer))
+			s.add(row.name, figure(&d.Mean, amount), figure(&d.P50, integer), figure(&d.P90, integer),
+				figure(&d.P99, integer), figure(&d.Max, integer))
 		}
 	}
+
 	return s
 }
 
@@ -65,13 +77,17 @@ func timing(b *builder) Section {
 	if r.TotalTimeSeconds > 0 {
 		s.known("Wall time, from beginning to end", &r.TotalTimeSeconds, seconds)
 	}
+
 	s.known("Working", &r.InferenceTimeSeconds, seconds)
 	s.known("Idle: paused, or no worker or model server", r.IdleTimeSeconds, seconds)
+
 	if ours(b.run) || r.Interruptions > 0 {
 		s.known("Lost to interruptions", r.LostTimeSeconds, seconds)
 		s.add("Interruptions", number(r.Interruptions))
 	}
+
 	s.known("Model load time", r.ModelLoadTimeSeconds, seconds)
+
 	return s
 }
 
@@ -82,12 +98,14 @@ func latency(b *builder) Section {
 	if d == nil {
 		return s
 	}
+
 	for _, row := range []struct {
 		name  string
 		value float64
 	}{{"Mean", d.Mean}, {"Median", d.P50}, {"P90", d.P90}, {"P99", d.P99}, {"Max", d.Max}} {
 		s.add(row.name+" E2EL (ms)", Cell{Text: milliseconds(row.value), Value: new(row.value * 1000)})
 	}
+
 	return s
 }
 
@@ -100,10 +118,12 @@ func energy(b *builder) Section {
 	if p.KWh != nil {
 		s.add(fmt.Sprintf("Energy at %s per kWh", money(*p.KWh)), figure(energyCost(r.EnergyJoules, *p.KWh), money))
 	}
+
 	if p.In != nil || p.Out != nil {
 		s.add("The same tokens at an API", figure(tokenCost(r, p), money))
 		s.note("API prices per million tokens: %s in, %s out.", price(p.In), price(p.Out))
 	}
+
 	return s
 }
 
@@ -121,6 +141,7 @@ func tokenCost(r metadata.Results, p Prices) *float64 {
 	if r.PromptTokens == nil || r.CompletionTokens == nil {
 		return nil
 	}
+
 	var cost float64
 	if p.In != nil {
 		cost += float64(*r.PromptTokens) * *p.In / 1e6
@@ -128,6 +149,7 @@ func tokenCost(r metadata.Results, p Prices) *float64 {
 	if p.Out != nil {
 		cost += float64(*r.CompletionTokens) * *p.Out / 1e6
 	}
+
 	return &cost
 }
 
@@ -140,15 +162,22 @@ func price(p *float64) string {
 
 // memory is what the model servers have the cards' memory for.
 func memory(b *builder) Section {
-	s := Section{ID: "memory", Title: "Memory", Columns: columns("Weights", "KV cache", "CUDA graphs", "Most in use", "Of")}
+	s := Section{
+		ID:      "memory",
+		Title:   "Memory",
+		Columns: columns("Weights", "KV cache", "CUDA graphs", "Most in use", "Of"),
+	}
 	for _, w := range b.run.Workers {
 		m := w.MemoryBytes
 		used, total := cards(w)
 		if m.Weights == nil && m.KVCache == nil && m.Graphs == nil && used == nil {
 			continue
 		}
-		s.add(w.Called(), figure(whole(m.Weights), size), figure(whole(m.KVCache), size), figure(whole(m.Graphs), size), figure(whole(used), size), figure(whole(total), size))
+
+		s.add(w.Called(), figure(whole(m.Weights), size), figure(whole(m.KVCache), size), figure(whole(m.Graphs), size),
+			figure(whole(used), size), figure(whole(total), size))
 	}
+
 	return s
 }
 
@@ -158,10 +187,12 @@ func cards(w metadata.Worker) (used, total *int64) {
 	if len(w.GPUs) == 0 {
 		return nil, nil
 	}
+
 	used, total = new(int64(0)), new(int64(0))
 	for _, g := range w.GPUs {
 		used, total = plus(used, g.MemoryUsedBytesMax), plus(total, g.MemoryBytes)
 	}
+
 	return used, total
 }
 

@@ -51,12 +51,14 @@ func success(b *builder) string {
 	case failed == 0:
 		return fmt.Sprintf("All %s requests were answered.", count(n))
 	}
+
 	text := fmt.Sprintf("%s of %s failed (%s)", count(failed), plural(n, "request"), share(failed, n))
 	if causes := tallied(b.run.Results.Failures); len(causes) == 1 {
 		text += ", all of them of " + called(causes[0])
 	} else if len(causes) > 1 {
 		text += fmt.Sprintf(", most often of %s (%s)", called(causes[0]), count(b.run.Results.Failures[causes[0]]))
 	}
+
 	return text + "."
 }
 
@@ -69,18 +71,22 @@ func speed(b *builder) string {
 	if b.Baseline == nil {
 		return ""
 	}
+
 	now, then := b.run.Results, b.Baseline.Results
 	d := difference(now.ThroughputTokensPerSec, then.ThroughputTokensPerSec)
 	if d == nil {
 		d = difference(now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec)
 	}
+
 	if d == nil || now.SuccessCount == 0 || then.SuccessCount == 0 {
 		return ""
 	}
+
 	text := versus(*d, "faster", "slower") + " " + b.baseline()
 	if math.Abs(*d) <= alike {
 		text = "As fast as " + b.baseline() + " (" + change(*d) + ")"
 	}
+
 	mine := share(int64(now.SuccessCount), int64(requests(b.run)))
 	its := share(int64(then.SuccessCount), int64(requests(b.Baseline)))
 	if mine == its {
@@ -88,9 +94,11 @@ func speed(b *builder) string {
 	} else {
 		text += fmt.Sprintf(" at a success rate of %s instead of %s", mine, its)
 	}
+
 	if known, same := sameInput(b.run, b.Baseline); known && !same {
 		text += ", on another input"
 	}
+
 	return text + "."
 }
 
@@ -100,7 +108,8 @@ func dropped(b *builder) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of results, or lines of them, did not fit the run and counted for nothing: a worker of another version or program sent them, or somebody who should not be on the bus. The collector's log has the first of each kind.", plural(n, "message"))
+	return fmt.Sprintf("%s of results, or lines of them, did not fit the run and counted for nothing: a worker of another version or program sent them, or somebody who should not be on the bus. The collector's log has the first of each kind.",
+		plural(n, "message"))
 }
 
 // versus says how much more something is, in percent or as a factor.
@@ -119,11 +128,14 @@ func energyAgainst(b *builder) string {
 	if b.Baseline == nil {
 		return ""
 	}
+
 	d := difference(b.run.Results.JoulesPer1000OutputTokens, b.Baseline.Results.JoulesPer1000OutputTokens)
 	if d == nil || math.Abs(*d) < 0.05 {
 		return ""
 	}
-	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.", 100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], b.baseline())
+
+	return fmt.Sprintf("An output token took %.0f%% %s energy than with %s.",
+		100*math.Abs(*d), map[bool]string{true: "more", false: "less"}[*d > 0], b.baseline())
 }
 
 // tokensUnknown: there were answers, and not all told their usage.
@@ -136,6 +148,7 @@ func tokensUnknown(b *builder) string {
 	case partlyCounted(b.run):
 		return "Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."
 	}
+
 	return ""
 }
 
@@ -153,7 +166,8 @@ func cutOff(b *builder) string {
 	if cut == 0 || cut*100 < all {
 		return ""
 	}
-	return fmt.Sprintf("%s of the answers were cut off at their limit of tokens: raise it in the requests, or run with --retry-truncated 4.", share(cut, all))
+	return fmt.Sprintf("%s of the answers were cut off at their limit of tokens: raise it in the requests, or run with --retry-truncated 4.",
+		share(cut, all))
 }
 
 // idle: nobody was at work for 5% of the time or more, and a second at least.
@@ -162,7 +176,8 @@ func idle(b *builder) string {
 	if r.IdleTimeSeconds == nil || *r.IdleTimeSeconds < max(1, 0.05*r.TotalTimeSeconds) {
 		return ""
 	}
-	return fmt.Sprintf("Nobody was at work for %s of %s.", duration(*r.IdleTimeSeconds), duration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
+	return fmt.Sprintf("Nobody was at work for %s of %s.",
+		duration(*r.IdleTimeSeconds), duration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
 }
 
 // interruptions: there were any.
@@ -171,10 +186,13 @@ func interruptions(b *builder) string {
 	if r.Interruptions <= 0 {
 		return ""
 	}
-	text := fmt.Sprintf("The run was interrupted %s", map[bool]string{true: "once", false: count(int64(r.Interruptions)) + " times"}[r.Interruptions == 1])
+
+	text := fmt.Sprintf("The run was interrupted %s",
+		map[bool]string{true: "once", false: count(int64(r.Interruptions)) + " times"}[r.Interruptions == 1])
 	if r.LostTimeSeconds != nil {
 		text += fmt.Sprintf(", which cost %s", duration(*r.LostTimeSeconds))
 	}
+
 	return text + "."
 }
 
@@ -185,7 +203,8 @@ func repeated(b *builder) string {
 	if again == 0 || r.Attempts < again || again*100 < r.Attempts {
 		return ""
 	}
-	return fmt.Sprintf("%s of the attempts had to be made again, most often after %s.", share(again, r.Attempts), called(tallied(r.AttemptFailures)[0]))
+	return fmt.Sprintf("%s of the attempts had to be made again, most often after %s.",
+		share(again, r.Attempts), called(tallied(r.AttemptFailures)[0]))
 }
 
 // load: loading the model took longer than the requests.
@@ -194,7 +213,8 @@ func load(b *builder) string {
 	if r.ModelLoadTimeSeconds == nil || *r.ModelLoadTimeSeconds <= r.InferenceTimeSeconds || requests(b.run) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Loading the model took longer (%s) than all requests (%s): for runs this small, keep the server up.", shortly(*r.ModelLoadTimeSeconds), shortly(r.InferenceTimeSeconds))
+	return fmt.Sprintf("Loading the model took longer (%s) than all requests (%s): for runs this small, keep the server up.",
+		shortly(*r.ModelLoadTimeSeconds), shortly(r.InferenceTimeSeconds))
 }
 
 // tail: one request in a hundred took ten times the median or longer.
@@ -203,7 +223,8 @@ func tail(b *builder) string {
 	if d == nil || d.P50 <= 0 || d.P99 < 10*d.P50 || b.run.Results.SuccessCount < 100 {
 		return ""
 	}
-	return fmt.Sprintf("One request in a hundred took %s as long as the median, or longer.", times(math.Round(d.P99/d.P50)))
+	return fmt.Sprintf("One request in a hundred took %s as long as the median, or longer.",
+		times(math.Round(d.P99/d.P50)))
 }
 
 // manySlots is less than most cards have room for. llama.cpp and LM Studio have 4 by default.
@@ -212,7 +233,9 @@ const manySlots = 32
 // slotsHints say how the servers that tell of their slots get more of them, by what their
 // names begin with.
 var slotsHints = []struct{ server, hint string }{
-	{"llama.cpp", fmt.Sprintf("start it with -np %d (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too", manySlots)},
+	{"llama.cpp",
+		fmt.Sprintf("start it with -np %d (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too",
+			manySlots)},
 	{"LM Studio", fmt.Sprintf("load its model with Max Concurrent Predictions at %d if it has the memory", manySlots)},
 }
 
@@ -225,18 +248,24 @@ func fewSlots(b *builder) string {
 		if hint == "" || !b.wasFull(w) || w.Requests == nil || *w.Requests <= int64(w.Slots.Count) {
 			continue
 		}
+
 		if fixed := b.run.Config.Concurrency; fixed != nil && *fixed <= w.Slots.Count {
 			continue
 		}
+
 		if text != "" {
 			others++
 			continue
 		}
-		text = fmt.Sprintf("The model server of %s runs %s at once and was full for most of the run: %s.", w.Called(), plural(int64(w.Slots.Count), "request"), hint)
+
+		text = fmt.Sprintf("The model server of %s runs %s at once and was full for most of the run: %s.",
+			w.Called(), plural(int64(w.Slots.Count), "request"), hint)
 	}
+
 	if others > 0 {
 		text += fmt.Sprintf(" That of %s was full, too.", plural(others, "other worker"))
 	}
+
 	return text
 }
 
@@ -258,11 +287,13 @@ func slotsHint(w metadata.Worker) string {
 	if s == nil || w.SeveralServers || s.Count >= manySlots {
 		return ""
 	}
+
 	for _, h := range slotsHints {
 		if strings.HasPrefix(orUnknown(w.Platform), h.server) {
 			return h.hint
 		}
 	}
+
 	return ""
 }
 
@@ -271,11 +302,14 @@ func slotsHint(w metadata.Worker) string {
 func memoryFull(b *builder) string {
 	for _, w := range b.run.Workers {
 		for _, g := range w.GPUs {
-			if used, total := g.MemoryUsedBytesMax, g.MemoryBytes; used != nil && total != nil && *total > 0 && *used*100 >= *total*98 {
-				return fmt.Sprintf("GPU %d of %s had %s of its memory in use: a longer request might not fit.", g.Index, w.Called(), share(*used, *total))
+			if used, total := g.MemoryUsedBytesMax, g.MemoryBytes; used != nil && total != nil && *total > 0 &&
+				*used*100 >= *total*98 {
+				return fmt.Sprintf("GPU %d of %s had %s of its memory in use: a longer request might not fit.",
+					g.Index, w.Called(), share(*used, *total))
 			}
 		}
 	}
+
 	return ""
 }
 
@@ -285,9 +319,11 @@ func uneven(b *builder) string {
 	var least, most *int64
 	var slow, fast string
 	for _, w := range b.run.Workers {
-		if w.Requests == nil || len(w.Sessions) != 1 || !b.run.Timestamp.IsZero() && w.Sessions[0].Since.After(b.run.Timestamp) {
+		if w.Requests == nil || len(w.Sessions) != 1 ||
+			!b.run.Timestamp.IsZero() && w.Sessions[0].Since.After(b.run.Timestamp) {
 			continue
 		}
+
 		if least == nil || *w.Requests < *least {
 			least, slow = w.Requests, w.Called()
 		}
@@ -295,8 +331,11 @@ func uneven(b *builder) string {
 			most, fast = w.Requests, w.Called()
 		}
 	}
+
 	if least == nil || *most < 100 || *least*2 >= *most {
 		return ""
 	}
-	return fmt.Sprintf("%s did %s, less than half of what %s did (%s).", slow, plural(*least, "request"), fast, count(*most))
+
+	return fmt.Sprintf("%s did %s, less than half of what %s did (%s).",
+		slow, plural(*least, "request"), fast, count(*most))
 }

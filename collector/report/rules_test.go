@@ -22,6 +22,7 @@ func some(change func(*metadata.Run)) *metadata.Run {
 	if change != nil {
 		change(run)
 	}
+
 	return run
 }
 
@@ -34,9 +35,11 @@ func other(change func(*metadata.Run)) *metadata.Run {
 
 func TestConclusions(t *testing.T) {
 	t.Parallel()
+
 	worker := func(name string, requests int64, since time.Time) metadata.Worker {
 		return metadata.Worker{Name: name, Requests: &requests, Sessions: []metadata.WorkerSession{{Since: since}}}
 	}
+
 	// at is a worker whose server was full in so many of ten announcements.
 	at := func(name, platform string, slots int, full int64) metadata.Worker {
 		return metadata.Worker{
@@ -46,6 +49,7 @@ func TestConclusions(t *testing.T) {
 			Slots:    &metadata.Slots{Count: slots, Readings: 10, FullReadings: full},
 		}
 	}
+
 	const moreSlots = "start it with -np 32 (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too."
 	before := time.Date(2025, 12, 31, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
@@ -62,64 +66,101 @@ func TestConclusions(t *testing.T) {
 			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 0, 2, map[string]int64{"http_400": 2}
 		}, nil, "2 of 2 requests failed (100%), all of them of HTTP 400."},
 		{"success", "several causes", func(r *metadata.Run) {
-			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 97, 3, map[string]int64{"poison": 1, "timeout": 2}
+			r.Results.SuccessCount, r.Results.FailureCount, r.Results.Failures = 97, 3, map[string]int64{
+				"poison":  1,
+				"timeout": 2,
+			}
 		}, nil, "3 of 100 requests failed (3%), most often of timeout (2)."},
-		{"success", "the causes are not known", func(r *metadata.Run) { r.Results.FailureCount = 100 }, nil, "100 of 200 requests failed (50%)."},
-		{"success", "nothing was done", func(r *metadata.Run) { r.Results.SuccessCount = 0 }, nil, "No request has ended."},
+		{"success", "the causes are not known", func(r *metadata.Run) { r.Results.FailureCount = 100 }, nil,
+			"100 of 200 requests failed (50%)."},
+		{"success", "nothing was done", func(r *metadata.Run) { r.Results.SuccessCount = 0 }, nil,
+			"No request has ended."},
 
 		{"speed", "no baseline", nil, nil, ""},
-		{"speed", "slower", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(61.0) }, other(nil), "39% slower than large at the same success rate."},
-		{"speed", "faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(150.0) }, other(nil), "50% faster than large at the same success rate."},
-		{"speed", "much faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(300.0) }, other(nil), "3 times as fast as large at the same success rate."},
-		{"speed", "alike", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(101.5) }, other(nil), "As fast as large (+1.5%) at the same success rate."},
-		{"speed", "failures count", nil, other(func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 90, 10 }),
+		{"speed", "slower", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(61.0) }, other(nil),
+			"39% slower than large at the same success rate."},
+		{"speed", "faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(150.0) }, other(nil),
+			"50% faster than large at the same success rate."},
+		{"speed", "much faster", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(300.0) }, other(nil),
+			"3 times as fast as large at the same success rate."},
+		{"speed", "alike", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(101.5) }, other(nil),
+			"As fast as large (+1.5%) at the same success rate."},
+		{"speed", "failures count", nil,
+			other(func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 90, 10 }),
 			"As fast as large (0%) at a success rate of 100% instead of 90%."},
 		{"speed", "without tokens, by requests", func(r *metadata.Run) {
 			r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, new(5.0)
 		}, other(nil), "50% slower than large at the same success rate."},
-		{"speed", "another input", func(r *metadata.Run) { r.Test.InputSHA256 = "a"; r.Results.ThroughputTokensPerSec = new(50.0) },
-			other(func(r *metadata.Run) { r.Test.InputSHA256 = "b" }), "50% slower than large at the same success rate, on another input."},
-		{"speed", "a speed is unknown", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, nil }, other(nil), ""},
+		{"speed", "another input", func(r *metadata.Run) {
+			r.Test.InputSHA256 = "a"
+			r.Results.ThroughputTokensPerSec = new(50.0)
+		},
+			other(func(r *metadata.Run) { r.Test.InputSHA256 = "b" }),
+			"50% slower than large at the same success rate, on another input."},
+		{"speed", "a speed is unknown", func(r *metadata.Run) {
+			r.Results.ThroughputTokensPerSec, r.Results.ThroughputRequestsPerSec = nil, nil
+		}, other(nil), ""},
 
-		{"speed", "nothing was answered", func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, other(nil), ""},
-		{"speed", "the same model", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(50.0) }, some(func(r *metadata.Run) { r.TestID = "before" }),
+		{"speed", "nothing was answered",
+			func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, other(nil), ""},
+		{"speed", "the same model", func(r *metadata.Run) { r.Results.ThroughputTokensPerSec = new(50.0) },
+			some(func(r *metadata.Run) { r.TestID = "before" }),
 			"50% slower than before at the same success rate."},
 
 		{"energy", "less", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(80.0) },
-			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), "An output token took 20% less energy than with large."},
+			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }),
+			"An output token took 20% less energy than with large."},
 		{"energy", "more", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(150.0) },
-			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), "An output token took 50% more energy than with large."},
+			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }),
+			"An output token took 50% more energy than with large."},
 		{"energy", "about the same", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) },
 			other(func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(100.0) }), ""},
-		{"energy", "unknown", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) }, other(nil), ""},
+		{"energy", "unknown", func(r *metadata.Run) { r.Results.JoulesPer1000OutputTokens = new(103.0) },
+			other(nil), ""},
 
-		{"estimate", "too few", func(r *metadata.Run) { r.Results.SuccessCount = 10 }, nil, "Ten requests are too few for an estimate: a run of 100 requests would do."},
-		{"estimate", "too few for the concurrency", func(r *metadata.Run) { r.Results.PeakConcurrentRequests = new(int64(64)) }, nil,
+		{"estimate", "too few", func(r *metadata.Run) { r.Results.SuccessCount = 10 }, nil,
+			"Ten requests are too few for an estimate: a run of 100 requests would do."},
+		{"estimate", "too few for the concurrency",
+			func(r *metadata.Run) { r.Results.PeakConcurrentRequests = new(int64(64)) }, nil,
 			"100 requests are too few for an estimate: a run of 192 requests would do."},
-		{"estimate", "no series", nil, nil, "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."},
+		{"estimate", "no series", nil, nil,
+			"No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."},
 
-		{"estimate", "too short for its concurrency, which nobody saw", func(r *metadata.Run) { r.Results.MeanConcurrentRequests = new(63.5) }, nil,
+		{"estimate", "too short for its concurrency, which nobody saw",
+			func(r *metadata.Run) { r.Results.MeanConcurrentRequests = new(63.5) }, nil,
 			"100 requests are too few for an estimate: a run of 191 requests would do."},
-		{"estimate", "all have failed", func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, nil, ""},
+		{"estimate", "all have failed",
+			func(r *metadata.Run) { r.Results.SuccessCount, r.Results.FailureCount = 0, 100 }, nil, ""},
 
 		{"tokens unknown", "nothing was answered", func(r *metadata.Run) {
 			r.Results.SuccessCount, r.Results.FailureCount, r.Results.TotalTokens = 0, 100, nil
 		}, nil, ""},
 		{"tokens unknown", "some are known", func(r *metadata.Run) {
 			r.Manifest, r.Results.LatencySeconds = &proto.Manifest{}, &metadata.Distribution{}
-		}, nil, "Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."},
+		}, nil,
+			"Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."},
 		{"tokens unknown", "known", nil, nil, ""},
-		{"tokens unknown", "unknown", func(r *metadata.Run) { r.Results.TotalTokens = nil }, nil, "How many tokens there were is not known: the answers do not tell their usage."},
+		{"tokens unknown", "unknown", func(r *metadata.Run) { r.Results.TotalTokens = nil }, nil,
+			"How many tokens there were is not known: the answers do not tell their usage."},
 
-		{"cut off", "many", func(r *metadata.Run) { r.Results.FinishReasons = map[string]int64{"stop": 92, "length": 8} }, nil,
+		{"cut off", "many", func(r *metadata.Run) {
+			r.Results.FinishReasons = map[string]int64{"stop": 92, "length": 8}
+		}, nil,
 			"8% of the answers were cut off at their limit of tokens: raise it in the requests, or run with --retry-truncated 4."},
-		{"cut off", "a few", func(r *metadata.Run) { r.Results.FinishReasons = map[string]int64{"stop": 992, "length": 8} }, nil, ""},
+		{"cut off", "a few", func(r *metadata.Run) {
+			r.Results.FinishReasons = map[string]int64{"stop": 992, "length": 8}
+		}, nil, ""},
 
-		{"idle", "long", func(r *metadata.Run) { r.Results.IdleTimeSeconds, r.Results.TotalTimeSeconds = new(600.0), 3600 }, nil, "Nobody was at work for 10 min of 60 min."},
+		{"idle", "long", func(r *metadata.Run) {
+			r.Results.IdleTimeSeconds, r.Results.TotalTimeSeconds = new(600.0), 3600
+		}, nil, "Nobody was at work for 10 min of 60 min."},
 		{"idle", "short", func(r *metadata.Run) { r.Results.IdleTimeSeconds = new(0.5) }, nil, ""},
 		{"interruptions", "none", nil, nil, ""},
-		{"interruptions", "one", func(r *metadata.Run) { r.Results.Interruptions, r.Results.LostTimeSeconds = 1, new(90.0) }, nil, "The run was interrupted once, which cost 1.5 min."},
-		{"interruptions", "nine", func(r *metadata.Run) { r.Results.Interruptions = 9 }, nil, "The run was interrupted 9 times."},
+		{"interruptions", "one", func(r *metadata.Run) {
+			r.Results.Interruptions, r.Results.LostTimeSeconds = 1, new(90.0)
+		}, nil, "The run was interrupted once, which cost 1.5 min."},
+		{"interruptions", "nine", func(r *metadata.Run) { r.Results.Interruptions = 9 }, nil,
+			"The run was interrupted 9 times."},
 
 		{"repeated attempts", "many", func(r *metadata.Run) {
 			r.Results.Attempts, r.Results.AttemptFailures = 110, map[string]int64{"timeout": 3, "503": 7}
@@ -127,22 +168,33 @@ func TestConclusions(t *testing.T) {
 		{"repeated attempts", "a few", func(r *metadata.Run) {
 			r.Results.Attempts, r.Results.AttemptFailures = 1000, map[string]int64{"timeout": 3}
 		}, nil, ""},
-		{"model load", "longer than the work", func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(678.5) }, nil,
+		{"model load", "longer than the work",
+			func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(678.5) }, nil,
 			"Loading the model took longer (678 s) than all requests (10.0 s): for runs this small, keep the server up."},
 		{"model load", "shorter", func(r *metadata.Run) { r.Results.ModelLoadTimeSeconds = new(9.0) }, nil, ""},
-		{"tail", "long", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 30} }, nil,
+		{"tail", "long", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 30} },
+			nil,
 			"One request in a hundred took 15 times as long as the median, or longer."},
-		{"tail", "short", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 10} }, nil, ""},
+		{"tail", "short", func(r *metadata.Run) { r.Results.LatencySeconds = &metadata.Distribution{P50: 2, P99: 10} },
+			nil, ""},
 
-		{"few slots", "full", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)} }, nil,
+		{"few slots", "full", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)} },
+			nil,
 			"The model server of a runs 4 requests at once and was full for most of the run: " + moreSlots},
 		{"few slots", "several are full", func(r *metadata.Run) {
-			r.Workers = []metadata.Worker{at("a", "llama.cpp", 32, 9), at("b", "llama.cpp", 1, 9), at("c", "llama.cpp", 4, 6), at("d", "llama.cpp", 4, 5)}
-		}, nil, "The model server of b runs 1 request at once and was full for most of the run: " + moreSlots + " That of 1 other worker was full, too."},
-		{"few slots", "another server", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "LM Studio", 4, 9)} }, nil,
+			r.Workers = []metadata.Worker{
+				at("a", "llama.cpp", 32, 9), at("b", "llama.cpp", 1, 9), at("c", "llama.cpp", 4, 6),
+				at("d", "llama.cpp", 4, 5),
+			}
+		}, nil, "The model server of b runs 1 request at once and was full for most of the run: " + moreSlots +
+			" That of 1 other worker was full, too."},
+		{"few slots", "another server",
+			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "LM Studio", 4, 9)} }, nil,
 			"The model server of a runs 4 requests at once and was full for most of the run: load its model with Max Concurrent Predictions at 32 if it has the memory."},
-		{"few slots", "a server of which nobody knows how to get more", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "vLLM 0.11", 4, 9)} }, nil, ""},
-		{"few slots", "full for half of the run", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 5)} }, nil, ""},
+		{"few slots", "a server of which nobody knows how to get more",
+			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "vLLM 0.11", 4, 9)} }, nil, ""},
+		{"few slots", "full for half of the run",
+			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 5)} }, nil, ""},
 		{"few slots", "full in a short run", func(r *metadata.Run) {
 			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 0)}, new(4.2)
 			r.Workers[0].Slots.Readings = 0
@@ -152,13 +204,17 @@ func TestConclusions(t *testing.T) {
 			r.Workers[0].Slots.Readings = 0
 		}, nil, ""},
 		{"few slots", "whose requests they were in a short run is not known", func(r *metadata.Run) {
-			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 0), at("b", "vLLM", 4, 0)}, new(8.2)
+			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{
+				at("a", "llama.cpp b1", 4, 0), at("b", "vLLM", 4, 0),
+			}, new(8.2)
 			r.Workers[0].Slots.Readings = 0
 		}, nil, ""},
 		{"few slots", "not full, though as many were there on average", func(r *metadata.Run) {
 			r.Workers, r.Results.MeanConcurrentRequests = []metadata.Worker{at("a", "llama.cpp b1", 4, 3)}, new(4.2)
 		}, nil, ""},
-		{"few slots", "it has many", func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 32, 9)} }, nil, ""},
+		{"few slots", "it has many", func(r *metadata.Run) {
+			r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 32, 9)}
+		}, nil, ""},
 		{"few slots", "no more work than slots", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)}
 			r.Workers[0].Requests = new(int64(4))
@@ -177,10 +233,19 @@ func TestConclusions(t *testing.T) {
 			r.Workers = []metadata.Worker{worker("a", 100, before)}
 		}, nil, ""},
 		{"memory full", "full", func(r *metadata.Run) {
-			r.Workers = []metadata.Worker{{Name: "a", GPUs: []metadata.GPU{{Index: 1, MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(990))}}}}
+			r.Workers = []metadata.Worker{
+				{
+					Name: "a",
+					GPUs: []metadata.GPU{
+						{Index: 1, MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(990))},
+					},
+				},
+			}
 		}, nil, "GPU 1 of a had 99% of its memory in use: a longer request might not fit."},
 		{"memory full", "room is left", func(r *metadata.Run) {
-			r.Workers = []metadata.Worker{{Name: "a", GPUs: []metadata.GPU{{MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(900))}}}}
+			r.Workers = []metadata.Worker{
+				{Name: "a", GPUs: []metadata.GPU{{MemoryBytes: new(int64(1000)), MemoryUsedBytesMax: new(int64(900))}}},
+			}
 		}, nil, ""},
 		{"uneven workers", "uneven", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{worker("a", 300, before), worker("b", 100, before)}
@@ -197,6 +262,7 @@ func TestConclusions(t *testing.T) {
 		if i := slices.IndexFunc(r.Conclusions, func(has Conclusion) bool { return has.Rule == c.rule }); i >= 0 {
 			got = r.Conclusions[i].Text
 		}
+
 		if got != c.want {
 			t.Errorf("%s, %s:\n got %q\nwant %q", c.rule, c.what, got, c.want)
 		}
@@ -205,6 +271,7 @@ func TestConclusions(t *testing.T) {
 
 func TestWorkersNotes(t *testing.T) {
 	t.Parallel()
+
 	const left = " leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these."
 	for _, c := range []struct {
 		several []bool // by worker
@@ -220,6 +287,7 @@ func TestWorkersNotes(t *testing.T) {
 				r.Workers = append(r.Workers, metadata.Worker{Name: string(rune('a' + i)), SeveralServers: several})
 			}
 		}), Options{})
+
 		i := slices.IndexFunc(r.Sections, func(s Section) bool { return s.ID == "workers" })
 		if got := r.Sections[i].Notes; !slices.Equal(got, c.want) {
 			t.Errorf("several servers at %v:\n got %q\nwant %q", c.several, got, c.want)
@@ -229,6 +297,7 @@ func TestWorkersNotes(t *testing.T) {
 
 func TestNextCommand(t *testing.T) {
 	t.Parallel()
+
 	run := func(failed int, attended bool) *metadata.Run {
 		return some(func(r *metadata.Run) {
 			r.Results.FailureCount = failed
@@ -242,9 +311,11 @@ func TestNextCommand(t *testing.T) {
 		want []string
 	}{
 		{run(0, true), Options{}, []string{`promptmill verify '/in/my prompts.jsonl' '/out/it'\''s.jsonl.zst'`}},
-		{run(1, true), Options{}, []string{`promptmill run '/in/my prompts.jsonl' -o '/out/it'\''s.jsonl.zst' --retry`}},
+		{run(1, true), Options{},
+			[]string{`promptmill run '/in/my prompts.jsonl' -o '/out/it'\''s.jsonl.zst' --retry`}},
 		{run(1, false), Options{}, []string{`promptmill retry this`}},
-		{some(nil), Options{Path: "a.meta.json", BaselinePath: "b.meta.json", Baseline: some(nil)}, []string{"promptmill compare a.meta.json b.meta.json"}},
+		{some(nil), Options{Path: "a.meta.json", BaselinePath: "b.meta.json", Baseline: some(nil)},
+			[]string{"promptmill compare a.meta.json b.meta.json"}},
 		{some(nil), Options{Path: "a.meta.json"}, []string{"promptmill report a.meta.json --baseline META"}},
 		{some(nil), Options{}, nil},
 	} {
@@ -252,6 +323,7 @@ func TestNextCommand(t *testing.T) {
 		for _, command := range Build(c.run, c.o).Next {
 			got = append(got, command.Line)
 		}
+
 		if !slices.Equal(got, c.want) {
 			t.Errorf("got %q, want %q", got, c.want)
 		}

@@ -17,6 +17,7 @@ func summary(b *builder) Section {
 	s.add("Model load time", figure(r.ModelLoadTimeSeconds, seconds))
 	s.add("Model size", figure(whole(weights(b.run)), size))
 	s.add("Memory", figure(whole(memoryUsed(b.run)), size))
+
 	return s
 }
 
@@ -48,9 +49,11 @@ func memoryUsed(run *metadata.Run) (most *int64) {
 			most = metadata.Most(most, m)
 		}
 	}
+
 	if most != nil {
 		return most
 	}
+
 	var sum int64
 	cards, seen := 0, map[string]bool{} // several workers may see a card
 	for _, w := range run.Workers {
@@ -58,17 +61,21 @@ func memoryUsed(run *metadata.Run) (most *int64) {
 			if g.UUID != "" && seen[g.UUID] {
 				continue
 			}
+
 			seen[g.UUID] = true
 			if g.MemoryUsedBytesMax == nil {
 				return nil
 			}
+
 			sum += *g.MemoryUsedBytesMax
 			cards++
 		}
 	}
+
 	if cards == 0 {
 		return nil
 	}
+
 	return &sum
 }
 
@@ -77,7 +84,13 @@ func comparison(b *builder) Section {
 	if b.Baseline == nil {
 		return Section{}
 	}
-	s := Section{ID: "comparison", Title: "Comparison with " + b.baseline(), Columns: columns("This run", b.baseline(), "Difference")}
+
+	s := Section{
+		ID:      "comparison",
+		Title:   "Comparison with " + b.baseline(),
+		Columns: columns("This run", b.baseline(), "Difference"),
+	}
+
 	now, then := b.run.Results, b.Baseline.Results
 	s.add("Success rate", answered(b.run), answered(b.Baseline), Cell{})
 	row := func(name string, now, then *float64, format func(float64) string) {
@@ -85,6 +98,7 @@ func comparison(b *builder) Section {
 			s.add(name, figure(now, format), figure(then, format), figure(difference(now, then), change))
 		}
 	}
+
 	n, m := requests(b.run), requests(b.Baseline)
 	row("Throughput", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, tokensPerSecond)
 	row("Output token throughput", now.OutputTokensPerSec, then.OutputTokensPerSec, tokensPerSecond)
@@ -92,8 +106,10 @@ func comparison(b *builder) Section {
 	if n == m {
 		row("Inference time", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, seconds)
 	} else {
-		s.add("Inference time", figure(&now.InferenceTimeSeconds, seconds), figure(&then.InferenceTimeSeconds, seconds), Cell{})
+		s.add("Inference time", figure(&now.InferenceTimeSeconds, seconds),
+			figure(&then.InferenceTimeSeconds, seconds), Cell{})
 	}
+
 	row("Model load time", now.ModelLoadTimeSeconds, then.ModelLoadTimeSeconds, shortly)
 	row("Mean generated tokens", meanOf(now.CompletionTokens, b.run), meanOf(then.CompletionTokens, b.Baseline), amount)
 	row("Median E2EL (ms)", median(now.LatencySeconds), median(then.LatencySeconds), milliseconds)
@@ -101,18 +117,24 @@ func comparison(b *builder) Section {
 	row("Energy per 1,000 output tokens (J)", now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, amount)
 	row("Model size", whole(weights(b.run)), whole(weights(b.Baseline)), size)
 	row("Memory", whole(memoryUsed(b.run)), whole(memoryUsed(b.Baseline)), size)
+
 	switch known, same := sameInput(b.run, b.Baseline); {
 	case !known:
 		s.note("Whether both ran on the same input is not known.")
 	case !same:
 		s.note("The baseline ran on another input.")
 	}
+
 	if low, high, ok := speedInterval(b.run, b.Baseline); ok {
-		s.note("Were both run again, the difference in requests per second would be between %s and %s nine times in ten.", change(low), change(high))
+		s.note("Were both run again, the difference in requests per second would be between %s and %s nine times in ten.",
+			change(low), change(high))
 	}
+
 	if n != m {
-		s.note("The baseline had %s, this run %s: times cannot be compared, rates can.", plural(int64(m), "request"), count(int64(n)))
+		s.note("The baseline had %s, this run %s: times cannot be compared, rates can.",
+			plural(int64(m), "request"), count(int64(n)))
 	}
+
 	return s
 }
 

@@ -10,29 +10,44 @@ import (
 // workers are who did the work.
 func workers(b *builder) Section {
 	s := Section{ID: "workers", Title: "Workers", Columns: []Column{
-		{Name: "Worker"}, {Name: "Requests", Number: true}, {Name: "Share", Number: true}, {Name: "req/s", Number: true},
-		{Name: "Energy", Number: true}, {Name: "Power", Number: true}, {Name: "Load time", Number: true}, {Name: "GPUs"}, {Name: "Model server"},
+		{Name: "Worker"},
+		{Name: "Requests", Number: true},
+		{Name: "Share", Number: true},
+		{Name: "req/s", Number: true},
+		{Name: "Energy", Number: true},
+		{Name: "Power", Number: true},
+		{Name: "Load time", Number: true},
+		{Name: "GPUs"},
+		{Name: "Model server"},
 	}}
+
 	var all int64
 	for _, w := range b.run.Workers {
 		if w.Requests != nil {
 			all += *w.Requests
 		}
 	}
+
 	for _, w := range b.run.Workers {
 		done, rate := unknown, unknown
 		if w.Requests != nil {
 			done = part(*w.Requests, all)
 			rate = figure(metadata.Per(float64(*w.Requests), b.run.Results.InferenceTimeSeconds), amount)
 		}
+
 		s.add(w.Called(), figure(whole(w.Requests), integer), done, rate,
 			figure(w.EnergyJoules, func(j float64) string { return amount(j/joulesPerKWh) + " kWh" }),
 			figure(power(w), func(p float64) string { return integer(p) + " W" }),
 			figure(w.ModelLoadTimeSeconds, shortly), words(gpuNames(w)), words(orUnknown(w.Platform)))
 	}
-	if several := calledWhere(b.run.Workers, func(w metadata.Worker) bool { return w.SeveralServers }); len(several) > 0 {
-		s.note("The URL of %s leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these.", among(several))
+
+	if several := calledWhere(b.run.Workers, func(w metadata.Worker) bool {
+		return w.SeveralServers
+	}); len(several) > 0 {
+		s.note("The URL of %s leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these.",
+			among(several))
 	}
+
 	return s
 }
 
@@ -67,9 +82,11 @@ func power(w metadata.Worker) *float64 {
 		}
 		watts += *g.PowerWattsMean
 	}
+
 	if len(w.GPUs) == 0 {
 		return nil
 	}
+
 	return &watts
 }
 
@@ -82,14 +99,17 @@ func gpuNames(w metadata.Worker) string {
 			names = append(names, g.Name)
 		}
 	}
+
 	for i, n := range names {
 		if counts[n] > 1 {
 			names[i] = fmt.Sprintf("%d x %s", counts[n], n)
 		}
 	}
+
 	if names == nil {
 		return unknown.Text
 	}
+
 	return strings.Join(names, ", ")
 }
 

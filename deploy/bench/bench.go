@@ -51,11 +51,13 @@ type sample struct {
 // machine that is slow for a while is slow for all of them.
 func (b *bench) measure(ctx context.Context, s section) (Table, error) {
 	defer b.clean()
+
 	b.inputs = map[inputKind]string{}
 	variants, err := s.variants(ctx, b)
 	if err != nil {
 		return Table{}, err
 	}
+
 	t := newTable(s)
 	for round := range b.repeat {
 		var samples []sample
@@ -63,22 +65,30 @@ func (b *bench) measure(ctx context.Context, s section) (Table, error) {
 			v := variants[(i+round)%len(variants)]
 			begin := time.Now()
 			got, err := v.once(ctx)
+
 			if ctx.Err() != nil {
 				return t, context.Cause(ctx)
 			}
+
 			if err != nil {
 				return t, fmt.Errorf("%s: %w", v.name, err)
 			}
-			fmt.Fprintf(b.stderr, "%s, round %d of %d: %s, %.1f s\n", s.name, round+1, b.repeat, v.name, time.Since(begin).Seconds())
+
+			fmt.Fprintf(b.stderr, "%s, round %d of %d: %s, %.1f s\n",
+				s.name, round+1, b.repeat, v.name, time.Since(begin).Seconds())
 			samples = append(samples, got...)
 		}
+
 		t.add(s.columns, samples)
 	}
+
 	order := make([]string, len(variants))
 	for i, v := range variants {
 		order[i] = v.name
 	}
+
 	t.sort(order)
+
 	return t, nil
 }
 

@@ -37,33 +37,42 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	dir, remove, err := b.folder()
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
+
 	serve, err := b.start(ctx, dir, b.promptmill, "serve", "--listen", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	defer serve.stop()
+
 	if _, err := serve.await(ctx, "serving on"); err != nil {
 		return nil, err
 	}
+
 	var workers []*process
 	for i := range n {
-		url, server, err := b.server(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150", "--sim-slots", "32")
+		url, server, err := b.server(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150",
+			"--sim-slots", "32")
 		if err != nil {
 			return nil, err
 		}
 		defer server.stop()
-		w, err := b.start(ctx, dir, b.promptmill, "worker", "--url", url, "--concurrency", "32", "--name", fmt.Sprintf("box%02d", i))
+
+		w, err := b.start(ctx, dir, b.promptmill, "worker", "--url", url, "--concurrency", "32",
+			"--name", fmt.Sprintf("box%02d", i))
 		if err != nil {
 			return nil, err
 		}
 		defer w.stop()
+
 		workers = append(workers, w)
 	}
+
 	err = poll(ctx, "the workers", func() bool {
 		cmd := exec.CommandContext(ctx, b.promptmill, "workers", "--json", "--state", dir)
 		out, err := cmd.Output()
@@ -73,9 +82,11 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if _, err := b.finish(ctx, dir, b.promptmill, "submit", in, "--run", "r", "--progress", "none"); err != nil {
 		return nil, err
 	}
+
 	path := filepath.Join(dir, "r.meta.json")
 	err = poll(ctx, "the end of the run", func() bool {
 		_, err := os.Stat(path)
@@ -84,15 +95,19 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	m, err := readMeta(path, requests)
 	if err != nil {
 		return nil, err
 	}
+
 	var all usage
 	for _, w := range workers {
 		all.cpu += w.stop().cpu
 	}
+
 	served := serve.stop()
+
 	return []sample{{boxesName(n), []float64{
 		float64(requests), m.Results.PerSecond, 100 * m.Results.PerSecond / float64(n*boxPerSecond),
 		served.perRequest(requests), all.perRequest(requests), served.peakMB(),
@@ -103,8 +118,10 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 func poll(ctx context.Context, what string, ok func() bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %s", patience))
 	defer cancel()
+
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -112,5 +129,6 @@ func poll(ctx context.Context, what string, ok func() bool) error {
 			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
 		}
 	}
+
 	return nil
 }

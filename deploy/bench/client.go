@@ -22,19 +22,24 @@ func runClient(ctx context.Context, args []string, _ io.Writer) error {
 	if len(args) != 3 {
 		return errors.New("client: want URL INPUT CONCURRENCY")
 	}
+
 	concurrency, err := strconv.Atoi(args[2])
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
+
 	file, err := os.Open(args[1])
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
 	defer file.Close()
+
 	transport := &http.Transport{MaxIdleConnsPerHost: concurrency}
 	defer transport.CloseIdleConnections()
+
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+
 	in := &bodies{lines: bufio.NewReaderSize(file, 64<<10)}
 	var clients sync.WaitGroup
 	for range concurrency {
@@ -44,7 +49,9 @@ func runClient(ctx context.Context, args []string, _ io.Writer) error {
 			}
 		})
 	}
+
 	clients.Wait()
+
 	return context.Cause(ctx)
 }
 
@@ -58,6 +65,7 @@ type bodies struct {
 func (b *bodies) next(buf []byte) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	buf = buf[:0]
 	for {
 		part, err := b.lines.ReadSlice('\n')
@@ -83,22 +91,27 @@ func post(ctx context.Context, client *http.Client, url string, in *bodies) erro
 		if err != nil {
 			return err
 		}
+
 		buf = line
 		body := line[bytes.Index(line, bodyKey)+len(bodyKey) : len(line)-len("}\n")]
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 		if err != nil {
 			return err
 		}
+
 		req.Header.Set("Content-Type", "application/json")
+
 		res, err := client.Do(req)
 		if err != nil {
 			return err
 		}
+
 		_, err = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
 		if err != nil {
 			return err
 		}
+
 		if res.StatusCode != http.StatusOK {
 			return fmt.Errorf("the server says %s", res.Status)
 		}

@@ -19,11 +19,15 @@ var clientColumns = []column{
 
 // clients are the Go client, the Python script and promptmill at one server. The script
 // gets fewer requests.
-func (b *bench) clients(ctx context.Context, kind inputKind, scripted, concurrency int, sim ...string) ([]variant, error) {
-	url, err := b.standing(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150"}, sim...)...)
+func (b *bench) clients(
+	ctx context.Context, kind inputKind, scripted, concurrency int, sim ...string,
+) ([]variant, error) {
+	url, err := b.standing(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150"},
+		sim...)...)
 	if err != nil {
 		return nil, err
 	}
+
 	compare := func(name string, requests int, work func(ctx context.Context) (usage, float64, error)) variant {
 		return variant{name, func(ctx context.Context) ([]sample, error) {
 			u, running, err := work(ctx)
@@ -31,9 +35,13 @@ func (b *bench) clients(ctx context.Context, kind inputKind, scripted, concurren
 			if running == 0 {
 				running = perSecond
 			}
-			return []sample{{name, []float64{float64(requests), perSecond, running, u.perRequest(requests), u.peakMB()}}}, err
+
+			return []sample{
+				{name, []float64{float64(requests), perSecond, running, u.perRequest(requests), u.peakMB()}},
+			}, err
 		}}
 	}
+
 	list := []variant{
 		compare(goClient, kind.requests, func(ctx context.Context) (usage, float64, error) {
 			in, err := b.input(kind)
@@ -48,21 +56,25 @@ func (b *bench) clients(ctx context.Context, kind inputKind, scripted, concurren
 			return r.usage, r.meta.Results.PerSecond, err
 		}),
 	}
+
 	python, ok := findPython(ctx)
 	if !ok {
 		b.skip("the Python script", "no python3 with aiohttp here (Debian: apt-get install python3-aiohttp)")
 		return list, nil
 	}
+
 	path := filepath.Join(b.dir, "script.py")
 	if err := os.WriteFile(path, script, 0o644); err != nil {
 		return nil, err
 	}
+
 	return append(list, compare("Python, aiohttp", scripted, func(ctx context.Context) (usage, float64, error) {
 		in, err := b.input(inputKind{requests: scripted, size: kind.size})
 		if err != nil {
 			return usage{}, 0, err
 		}
-		u, err := b.finish(ctx, b.dir, python, path, url, in, filepath.Join(b.dir, "answers.jsonl"), fmt.Sprint(concurrency))
+		u, err := b.finish(ctx, b.dir, python, path, url, in, filepath.Join(b.dir, "answers.jsonl"),
+			fmt.Sprint(concurrency))
 		return u, 0, err
 	})), nil
 }

@@ -37,12 +37,14 @@ func (b *bench) input(kind inputKind) (string, error) {
 	if path, ok := b.inputs[kind]; ok {
 		return path, nil
 	}
+
 	path := filepath.Join(b.dir, fmt.Sprintf("input-%d.jsonl", len(b.inputs)))
 	file, err := os.Create(path)
 	if err != nil {
 		return "", fmt.Errorf("write an input: %w", err)
 	}
 	defer file.Close()
+
 	b.inputs[kind] = path
 	w := bufio.NewWriter(file)
 	order := rand.New(rand.NewPCG(1, 2)).Perm(kind.requests)
@@ -58,13 +60,19 @@ func (b *bench) input(kind inputKind) (string, error) {
 			beginning = kind.size * 4 / 5
 			content = text(content, beginning, uint64(n*kind.prefixes/kind.requests))
 		}
+
 		content = fmt.Appendf(content, "%d ", n)
 		content = text(content, max(0, kind.size-beginning-frame), uint64(n))
 		prompt.Write(content)
-		fmt.Fprintf(w, `{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%s"}]}}`+"\n", n, prompt.Bytes())
+		fmt.Fprintf(w,
+			`{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%s"}]}}`+
+				"\n",
+			n, prompt.Bytes())
 	}
+
 	if err := w.Flush(); err != nil {
 		return "", fmt.Errorf("write an input: %w", err)
 	}
+
 	return path, file.Close()
 }

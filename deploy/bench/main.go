@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
+
 	o, err := parseOptions(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -54,10 +55,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
 	}
+
 	if err := measureAll(ctx, o, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
+
 	return 0
 }
 
@@ -84,9 +87,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, err
 	}
+
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("there is no argument %q", flags.Arg(0))
 	}
+
 	switch {
 	case o.repeat < 0:
 		return o, fmt.Errorf("--repeat %d: must be at least 1", o.repeat)
@@ -95,14 +100,17 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	case o.repeat == 0:
 		o.repeat = 3
 	}
+
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
+
 	for _, name := range o.only {
 		if !slices.Contains(sectionNames(), name) {
 			return o, fmt.Errorf("--only %s: must be of %s", name, strings.Join(sectionNames(), ", "))
 		}
 	}
+
 	return o, nil
 }
 
@@ -113,20 +121,31 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) (err e
 		return fmt.Errorf("make a folder to work in: %w", err)
 	}
 	defer os.RemoveAll(o.dir)
+
 	if o.promptmill == "" {
 		if o.promptmill, err = build(ctx, o.dir); err != nil {
 			return err
 		}
 	}
+
 	b := &bench{options: o, stderr: stderr}
 	if b.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	report := Report{Schema: ReportSchema, Machine: thisMachine(), Promptmill: b.version(ctx), Quick: o.quick, Rounds: o.repeat}
+
+	report := Report{
+		Schema:     ReportSchema,
+		Machine:    thisMachine(),
+		Promptmill: b.version(ctx),
+		Quick:      o.quick,
+		Rounds:     o.repeat,
+	}
+
 	err = b.measureSections(ctx, &report, stdout)
 	if o.json != "" {
 		err = errors.Join(err, report.write(o.json))
 	}
+
 	return err
 }
 
@@ -134,19 +153,23 @@ func (b *bench) measureSections(ctx context.Context, report *Report, stdout io.W
 	if err := report.printHead(stdout); err != nil {
 		return err
 	}
+
 	for _, s := range sections {
 		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
 			continue
 		}
+
 		t, err := b.measure(ctx, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
+
 		report.Tables = append(report.Tables, t)
 		if err := t.print(stdout); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -155,7 +178,8 @@ func build(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "promptmill")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/promptmill/promptmill/deploy/promptmill")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build promptmill (run this in its source tree, or give --promptmill PATH): %w\n%s", err, out)
+		return "", fmt.Errorf("build promptmill (run this in its source tree, or give --promptmill PATH): %w\n%s",
+			err, out)
 	}
 	return path, nil
 }

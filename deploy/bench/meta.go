@@ -22,11 +22,14 @@ func readMeta(path string, requests int) (m meta, err error) {
 	if err != nil {
 		return m, fmt.Errorf("read the metadata: %w", err)
 	}
+
 	if err := json.Unmarshal(text, &m); err != nil {
 		return m, fmt.Errorf("read the metadata: %w", err)
 	}
+
 	if m.Results.SuccessCount != requests {
 		return m, fmt.Errorf("%d of %d requests are answered", m.Results.SuccessCount, requests)
 	}
+
 	return m, nil
 }

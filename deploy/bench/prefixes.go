@@ -16,11 +16,14 @@ func prefixes(ctx context.Context, b *bench) ([]variant, error) {
 	kind := inputKind{requests: b.pick(2048, 512), size: 4096, prefixes: b.pick(32, 16)}
 	sorted := kind
 	sorted.sorted = true
+
 	list := []variant{b.cached("mixed", kind), b.cached("sorted in the file", sorted)}
-	if help, err := exec.CommandContext(ctx, b.promptmill, "run", "--help").Output(); err != nil || !strings.Contains(string(help), "--group-by-prefix") {
+	if help, err := exec.CommandContext(ctx, b.promptmill, "run", "--help").Output(); err != nil ||
+		!strings.Contains(string(help), "--group-by-prefix") {
 		b.skip("--group-by-prefix", "this promptmill does not have it")
 		return list, nil
 	}
+
 	return append(list, b.cached("mixed, --group-by-prefix", kind, "--group-by-prefix")), nil
 }
 
@@ -28,20 +31,24 @@ func prefixes(ctx context.Context, b *bench) ([]variant, error) {
 // prompts' kinds.
 func (b *bench) cached(name string, kind inputKind, flags ...string) variant {
 	return variant{name, func(ctx context.Context) ([]sample, error) {
-		url, server, err := b.server(ctx, "--sim-ttft", "100ms", "--sim-tpot", "0s", "--sim-tokens", "40", "--sim-slots", "32",
+		url, server, err := b.server(ctx, "--sim-ttft", "100ms", "--sim-tpot", "0s", "--sim-tokens", "40",
+			"--sim-slots", "32",
 			"--sim-prefix-cache", fmt.Sprint(kind.prefixes/4*kind.size/4))
 		if err != nil {
 			return nil, err
 		}
 		defer server.stop()
+
 		r, err := b.promptmillRun(ctx, url, kind, 32, flags...)
 		if err != nil {
 			return nil, err
 		}
+
 		asked, hits, err := cacheCounts(ctx, url)
 		if err != nil {
 			return nil, err
 		}
+
 		return []sample{{name, []float64{r.meta.Results.PerSecond, 100 * hits / asked}}}, nil
 	}}
 }
@@ -53,11 +60,13 @@ func cacheCounts(ctx context.Context, url string) (asked, hits float64, err erro
 	if err != nil {
 		return 0, 0, err
 	}
+
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer res.Body.Close()
+
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), "} ")
@@ -69,5 +78,6 @@ func cacheCounts(ctx context.Context, url string) (asked, hits float64, err erro
 			hits = n
 		}
 	}
+
 	return asked, hits, lines.Err()
 }

@@ -42,42 +42,57 @@ func (u usage) peakMB() float64 { return float64(u.peak) / 1e6 }
 
 // start starts a child in a folder.
 func (b *bench) start(ctx context.Context, dir, path string, args ...string) (*process, error) {
-	p := &process{cmd: exec.CommandContext(ctx, path, args...), ended: make(chan struct{}), news: make(chan struct{}, 1)}
+	p := &process{
+		cmd:   exec.CommandContext(ctx, path, args...),
+		ended: make(chan struct{}),
+		news:  make(chan struct{}, 1),
+	}
+
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+dir)
+
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
+
 	p.begin = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
+
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			p.hear(lines.Text())
 		}
+
 		io.Copy(io.Discard, out) // behind a line that is too long
 		err := p.cmd.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
+
 		p.err = err
 		p.usage.wall = time.Since(p.begin)
+
 		if took, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 			p.usage.cpu = time.Duration(took.Utime.Nano() + took.Stime.Nano())
 			p.usage.peak = took.Maxrss * maxrssUnit
 		}
+
 		close(p.ended)
 	}()
+
 	return p, nil
 }
 
 func (p *process) hear(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if len(p.said) < 1000 {
 		p.said = append(p.said, line)
 	}
+
 	select {
 	case p.news <- struct{}{}:
 	default:
@@ -94,11 +109,13 @@ func (p *process) await(ctx context.Context, text string) (string, error) {
 		p.mu.Lock()
 		said := p.said
 		p.mu.Unlock()
+
 		for _, line := range said {
 			if strings.Contains(line, text) {
 				return line, nil
 			}
 		}
+
 		select {
 		case <-p.news:
 		case <-p.ended:
@@ -144,16 +161,20 @@ func (b *bench) finish(ctx context.Context, dir, path string, args ...string) (u
 
 // server starts a simulated model server with its flags, and returns its URL.
 func (b *bench) server(ctx context.Context, args ...string) (url string, p *process, err error) {
-	p, err = b.start(ctx, b.dir, b.promptmill, append([]string{"sim", "--listen", "127.0.0.1:0", "--model", "sim", "--sim-spread", "0"}, args...)...)
+	p, err = b.start(ctx, b.dir, b.promptmill,
+		append([]string{"sim", "--listen", "127.0.0.1:0", "--model", "sim", "--sim-spread", "0"}, args...)...)
 	if err != nil {
 		return "", nil, err
 	}
+
 	line, err := p.await(ctx, "http://")
 	if err != nil {
 		return "", nil, err
 	}
+
 	_, rest, _ := strings.Cut(line, "http://")
 	address, _, _ := strings.Cut(rest, ",")
+
 	return "http://" + address, p, nil
 }
 

@@ -33,11 +33,18 @@ type Machine struct {
 }
 
 func thisMachine() Machine {
-	m := Machine{CPU: procField("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
+	m := Machine{
+		CPU:   procField("/proc/cpuinfo", "model name"),
+		Cores: runtime.NumCPU(),
+		Go:    runtime.Version(),
+		OS:    runtime.GOOS + "/" + runtime.GOARCH,
+	}
+
 	kb, _, _ := strings.Cut(procField("/proc/meminfo", "MemTotal"), " ")
 	if n, err := strconv.ParseInt(kb, 10, 64); err == nil {
 		m.MemoryBytes = n << 10
 	}
+
 	return m
 }
 
@@ -47,11 +54,13 @@ func procField(path, name string) string {
 	if err != nil {
 		return "unknown"
 	}
+
 	for line := range strings.Lines(string(text)) {
 		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
 			return strings.TrimSpace(value)
 		}
 	}
+
 	return "unknown"
 }
 
@@ -60,8 +69,11 @@ func (r Report) printHead(w io.Writer) error {
 	if r.Rounds == 1 {
 		rounds = "one round"
 	}
+
 	_, err := fmt.Fprintf(w, "%s\n%s, %d cores, %d GiB, %s, %s; client and server share them; %s\n",
-		r.Promptmill, r.Machine.CPU, r.Machine.Cores, (r.Machine.MemoryBytes+1<<29)>>30, r.Machine.OS, r.Machine.Go, rounds)
+		r.Promptmill, r.Machine.CPU, r.Machine.Cores, (r.Machine.MemoryBytes+1<<29)>>30, r.Machine.OS,
+		r.Machine.Go, rounds)
+
 	return err
 }
 
@@ -71,8 +83,10 @@ func (r Report) write(path string) error {
 	if err != nil {
 		return err
 	}
+
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write the figures: %w", err)
 	}
+
 	return nil
 }

@@ -21,7 +21,13 @@ func statOf(values []float64) Stat {
 	if len(sorted)%2 == 0 {
 		median = (sorted[middle-1] + sorted[middle]) / 2
 	}
-	return Stat{Median: median, Min: sorted[0], Max: sorted[len(sorted)-1], Values: values}
+
+	return Stat{
+		Median: median,
+		Min:    sorted[0],
+		Max:    sorted[len(sorted)-1],
+		Values: values,
+	}
 }
 
 // String is the median, and the spread if there is one.

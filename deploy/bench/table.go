@@ -42,8 +42,10 @@ func (t *Table) add(columns []column, samples []sample) {
 				row[c.name], rest = rest[0], rest[1:]
 			}
 		}
+
 		values[s.row] = row
 	}
+
 	for _, s := range samples {
 		row := t.row(s.row)
 		for _, c := range columns {
@@ -54,6 +56,7 @@ func (t *Table) add(columns []column, samples []sample) {
 					v = values[s.row][c.of] / base[c.of]
 				}
 			}
+
 			if !math.IsNaN(v) && !math.IsInf(v, 0) {
 				row.Figures[c.name] = statOf(append(row.Figures[c.name].Values, v))
 			}
@@ -93,16 +96,20 @@ func (t Table) print(w io.Writer) error {
 				line = append(line, "-")
 			}
 		}
+
 		lines = append(lines, line)
 	}
+
 	widths := make([]int, len(t.Columns)+1)
 	for _, line := range lines {
 		for i, cell := range line {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+
 	var text strings.Builder
 	fmt.Fprintf(&text, "\n%s: %s\n", t.Name, t.About)
+
 	for _, line := range lines {
 		for i, cell := range line {
 			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
@@ -112,8 +119,11 @@ func (t Table) print(w io.Writer) error {
 				text.WriteString("  " + space + cell)
 			}
 		}
+
 		text.WriteByte('\n')
 	}
+
 	_, err := io.WriteString(w, text.String())
+
 	return err
 }

@@ -70,9 +70,11 @@ func replace(path string, lines [][]byte) error {
 	if err != nil {
 		return err
 	}
+
 	if err := os.WriteFile(path+".new", renew(bytes.Join(lines, nil)), 0o644); err != nil {
 		return err
 	}
+
 	if err := os.Chtimes(path+".new", info.ModTime(), info.ModTime()); err != nil {
 		return err
 	}
@@ -88,21 +90,30 @@ func (f *fleet) doChange(e event) error {
 	name := fmt.Sprintf("changed-%d", f.changed)
 	f.mu.Unlock()
 
-	r := &changedRun{fleet: f, name: name, dir: filepath.Join(f.dir, "aside", name), model: freeAddress()}
+	r := &changedRun{
+		fleet: f,
+		name:  name,
+		dir:   filepath.Join(f.dir, "aside", name),
+		model: freeAddress(),
+	}
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(f.stop, 3*time.Minute)
 	defer cancel()
+
 	text, err := r.hurt(ctx, way.dead, way.lost, time.Duration(e.dice>>8%300)*time.Millisecond, way.change)
 	if ctx.Err() != nil && f.stop.Err() != nil {
 		return nil // all is over
 	}
+
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", name, way.name, err)
 	}
 
 	f.say("%s: %s: %s", name, way.name, text)
+
 	return nil
 }
 
@@ -112,8 +123,11 @@ func (r *changedRun) output() string { return filepath.Join(r.dir, "out.jsonl.zs
 // lines are the input as it was at first.
 func (r *changedRun) lines() (lines [][]byte) {
 	for i := range changedRequests {
-		lines = append(lines, fmt.Appendf(nil, `{"custom_id":"c-%06d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"first %06d %s"}]}}`+"\n",
-			i, modelName, i, strings.Repeat("x", 200)))
+		lines = append(lines,
+			fmt.Appendf(nil,
+				`{"custom_id":"c-%06d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"first %06d %s"}]}}`+
+					"\n",
+				i, modelName, i, strings.Repeat("x", 200)))
 	}
 
 	return lines
@@ -121,7 +135,9 @@ func (r *changedRun) lines() (lines [][]byte) {
 
 // hurt begins the run, changes its input some time after it has been read for the first time,
 // and tells how the run ended.
-func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Duration, change func(string, [][]byte) error) (string, error) {
+func (r *changedRun) hurt(
+	ctx context.Context, dead, lost bool, after time.Duration, change func(string, [][]byte) error,
+) (string, error) {
 	server, err := r.serve(ctx)
 	if err != nil {
 		return "", err
@@ -135,10 +151,12 @@ func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Durat
 	if err := os.WriteFile(r.input(), bytes.Join(lines, nil), 0o644); err != nil {
 		return "", err
 	}
+
 	begun, err := os.Stat(r.input())
 	if err != nil {
 		return "", err
 	}
+
 	input, err := readInput(r.input())
 	if err != nil {
 		return "", err
@@ -148,24 +166,30 @@ func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Durat
 	if err := first.Start(); err != nil {
 		return "", err
 	}
+
 	for !journaled(r.output()) && pause(ctx, 5*time.Millisecond) == nil { // it has been validated
 	}
+
 	if err := pause(ctx, after); err != nil {
 		return "", err
 	}
+
 	stop := syscall.SIGSTOP
 	if dead {
 		stop = syscall.SIGKILL
 	}
+
 	first.Process.Signal(stop)
 	if dead {
 		first.Wait()
 	}
+
 	if lost {
 		if err := os.RemoveAll(filepath.Join(r.dir, "state")); err != nil {
 			return "", err
 		}
 	}
+
 	if err := change(r.input(), lines); err != nil {
 		return "", err
 	}
@@ -183,6 +207,7 @@ func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Durat
 	if code == 0 {
 		return "it has the answers of the first input", r.check(input)
 	}
+
 	if code != 1 && code != 2 || !strings.Contains(errorOf(said), "input") {
 		return "", fmt.Errorf("the run ended with %d, without a word on the input: %s (%w)", code, said, err)
 	}
@@ -191,9 +216,11 @@ func (r *changedRun) hurt(ctx context.Context, dead, lost bool, after time.Durat
 	if err := os.WriteFile(r.input(), bytes.Join(lines, nil), 0o644); err != nil {
 		return "", err
 	}
+
 	if err := os.Chtimes(r.input(), begun.ModTime(), begun.ModTime()); err != nil {
 		return "", err
 	}
+
 	again := r.command(ctx)
 	if err := again.Run(); err != nil {
 		return "", fmt.Errorf("refused (%s), and with the first input again: %w: %s", errorOf(said), err, again.Stderr)
@@ -215,16 +242,19 @@ func (r *changedRun) check(input []wanted) error {
 	if err != nil {
 		return err
 	}
+
 	checkAll(r.name, input, checkOnce(r.name, input, lines, &found), &found)
 	if len(found) > 0 {
-		return fmt.Errorf("exit code 0, and %d of %d lines; %s", len(lines), len(input), strings.Join(found[:min(3, len(found))], "; "))
+		return fmt.Errorf("exit code 0, and %d of %d lines; %s",
+			len(lines), len(input), strings.Join(found[:min(3, len(found))], "; "))
 	}
 
 	return nil
 }
 
 func (r *changedRun) command(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, r.fleet.promptmill, "run", r.input(), "--output", r.output(), "--run", r.name, "--url", "http://"+r.model,
+	cmd := exec.CommandContext(ctx, r.fleet.promptmill, "run", r.input(), "--output", r.output(), "--run", r.name,
+		"--url", "http://"+r.model,
 		"--concurrency", "16", "--flush", "300ms", "--progress", "none", "--state", filepath.Join(r.dir, "state"))
 	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = r.dir, &bytes.Buffer{}, childAttributes()
 	return cmd
@@ -237,7 +267,9 @@ func (r *changedRun) serve(ctx context.Context) (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(ctx, r.fleet.self, "model-server", r.model, filepath.Join(r.dir, "answers"), "plain", "", "1")
+
+	cmd := exec.CommandContext(ctx, r.fleet.self, "model-server", r.model, filepath.Join(r.dir, "answers"),
+		"plain", "", "1")
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, childAttributes()
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -248,6 +280,7 @@ func (r *changedRun) serve(ctx context.Context) (*exec.Cmd, error) {
 		if err == nil {
 			return cmd, answer.Body.Close()
 		}
+
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return nil, err
 		}

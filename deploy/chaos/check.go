@@ -48,6 +48,7 @@ func checkLine(where string, input []wanted, l line, found *findings) int {
 		found.add("%s: a line of request %d, %q, which is not in the input", where, seq, l.CustomID)
 		return -1
 	}
+
 	want := input[seq]
 	switch {
 	case want.refused:
@@ -61,6 +62,7 @@ func checkLine(where string, input []wanted, l line, found *findings) int {
 		found.add("%s: %s failed: %s", where, l.CustomID, l.outcome())
 		return seq
 	}
+
 	var answer struct {
 		ID      string `json:"id"`
 		Choices []struct {
@@ -73,15 +75,19 @@ func checkLine(where string, input []wanted, l line, found *findings) int {
 			Out int64 `json:"completion_tokens"`
 		} `json:"usage"`
 	}
+
 	err := json.Unmarshal(l.Response.Body, &answer)
-	if err != nil || len(answer.Choices) != 1 || answer.ID != "chatcmpl-"+want.answer || answer.Usage.In != want.in || answer.Usage.Out != want.out {
+	if err != nil || len(answer.Choices) != 1 || answer.ID != "chatcmpl-"+want.answer || answer.Usage.In != want.in ||
+		answer.Usage.Out != want.out {
 		found.add("%s: %s has the wrong answer: want %s, got %s", where, l.CustomID, want.answer, l.outcome())
 		return seq
 	}
+
 	words := strings.Fields(answer.Choices[0].Message.Content)
 	if int64(len(words)) != want.out || words[0] != want.answer {
 		found.add("%s: %s has an answer of another text: %s", where, l.CustomID, l.outcome())
 	}
+
 	return seq
 }
 
@@ -94,6 +100,7 @@ func (l line) outcome() string {
 	if l.Error != nil {
 		text += fmt.Sprintf(" error %s, %s", l.Error.Code, l.Error.Message)
 	}
+
 	return text[:min(len(text), 300)]
 }
 
@@ -108,6 +115,7 @@ func checkOnce(where string, input []wanted, lines []line, found *findings) map[
 		}
 		seen[seq] = true
 	}
+
 	return seen
 }
 
@@ -172,6 +180,7 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 			found.add("%s: the metadata say %s %v, and it is %v", run, what, told, want)
 		}
 	}
+
 	var attempts, size, in, out int64
 	histogram := map[string]int64{}
 	for _, l := range slices.Concat(o.results, o.errors) {
@@ -181,6 +190,7 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 		}
 		size += l.bytes
 	}
+
 	for _, l := range o.results {
 		if !l.good() {
 			found.add("%s: the line of %s is among the answers: %s", run, l.CustomID, l.outcome())
@@ -188,6 +198,7 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 			in, out = in+input[seq].in, out+input[seq].out
 		}
 	}
+
 	same("status", m.Status, "completed")
 	same("test_id", m.TestID, run)
 	same("num_requests", m.Test.Requests, len(input))
@@ -200,9 +211,11 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 	same("attempts", r.Attempts, attempts)
 	same("output_bytes_uncompressed", r.Uncompressed, size)
 	same("output_bytes", r.Bytes, o.bytes)
+
 	if !maps.Equal(r.Histogram, histogram) {
 		same("attempts_histogram", r.Histogram, histogram)
 	}
+
 	checkTimes(run, o, found)
 }
 
@@ -211,29 +224,38 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 func checkTimes(run string, o output, found *findings) {
 	r := o.meta.Results
 	var total, most int64 // milliseconds
+
 	for _, l := range slices.Concat(o.results, o.errors) {
 		if x := l.Extras; x.Queued < 0 || x.Latency < 0 || max(x.Queued, x.Latency) > o.elapsed.Milliseconds() {
-			found.add("%s: %s was queued for %d ms and took %d ms, in %s", run, l.CustomID, x.Queued, x.Latency, o.elapsed)
+			found.add("%s: %s was queued for %d ms and took %d ms, in %s",
+				run, l.CustomID, x.Queued, x.Latency, o.elapsed)
 		}
 	}
+
 	for _, l := range o.results {
 		total, most = total+l.Extras.Latency, max(most, l.Extras.Latency)
 	}
+
 	parts := r.Inference + r.Idle + r.Lost
 	if min(r.Inference, r.Idle, r.Lost) < 0 || r.Whole < parts-0.001 {
-		found.add("%s: it took %g s, of which %g s worked, %g s idle and %g s lost", run, r.Whole, r.Inference, r.Idle, r.Lost)
+		found.add("%s: it took %g s, of which %g s worked, %g s idle and %g s lost",
+			run, r.Whole, r.Inference, r.Idle, r.Lost)
 	}
+
 	if r.Interruptions == 0 && parts > o.elapsed.Seconds() {
 		found.add("%s: %g s of it are accounted for, in %s", run, parts, o.elapsed)
 	}
+
 	if r.Latency == nil || r.Tokens == nil || r.Requests == nil {
 		found.add("%s: the metadata tell no latency or throughput", run)
 		return
 	}
+
 	mean := float64(total) / 1000 / float64(len(o.results))
 	if d := *r.Latency; math.Abs(d.Mean-mean) > 0.001 || d.Max != float64(most)/1000 || d.P50 < 0 || d.P50 > d.Max {
 		found.add("%s: the metadata say latency %+v, and it is %g s in the mean and %d ms at most", run, d, mean, most)
 	}
+
 	if *r.Tokens <= 0 || *r.Requests <= 0 {
 		found.add("%s: the metadata say %g tokens/s and %g requests/s", run, *r.Tokens, *r.Requests)
 	}
@@ -251,22 +273,27 @@ func checkReader(input []wanted, lives [][]line, forgot []int, found *findings) 
 		if slices.Contains(forgot, i) {
 			given = nil
 		}
+
 		maps.Copy(seen, checkOnce(where, input, lines, found))
 		if len(lines) == 0 {
 			continue
 		}
+
 		from := slices.Index(given, lines[0].Extras.Seq)
 		if from < 0 {
 			from = len(given)
 		}
+
 		known := map[int]bool{}
 		for _, seq := range given[:from] {
 			known[seq] = true
 		}
+
 		for j, l := range lines {
 			if at := from + j; at < len(given) {
 				if again++; given[at] != l.Extras.Seq {
-					found.add("%s: it gave %s where an earlier life gave %s", where, l.CustomID, input[given[at]].customID)
+					found.add("%s: it gave %s where an earlier life gave %s",
+						where, l.CustomID, input[given[at]].customID)
 					break
 				}
 			} else if known[l.Extras.Seq] {
@@ -276,5 +303,6 @@ func checkReader(input []wanted, lives [][]line, forgot []int, found *findings) 
 			}
 		}
 	}
+
 	return again, seen
 }

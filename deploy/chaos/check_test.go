@@ -19,25 +19,41 @@ import (
 // with it.
 func evidence(t *testing.T) (input []wanted, o output) {
 	t.Helper()
+
 	for i := range 5 {
-		w := wanted{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i+100), in: 10, out: 3, refused: i == 4}
+		w := wanted{
+			customID: fmt.Sprintf("q-%d", i),
+			answer:   fmt.Sprintf("%016x", i+100),
+			in:       10,
+			out:      3,
+			refused:  i == 4,
+		}
+
 		input = append(input, w)
 		text := fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":200,"body":{"id":"chatcmpl-%s","choices":[{"message":{"content":"%s two three"}}],`+
-			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"index":%d,"attempts":2,"queued_ms":5,"latency_ms":20}}`+"\n", w.customID, w.answer, w.answer, i)
+			`"usage":{"prompt_tokens":10,"completion_tokens":3}}},"error":null,"promptmill":{"index":%d,"attempts":2,"queued_ms":5,"latency_ms":20}}`+
+			"\n",
+			w.customID, w.answer, w.answer, i)
 		if w.refused {
-			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"index":%d,"attempts":1}}`+"\n", w.customID, i)
+			text = fmt.Sprintf(`{"custom_id":%q,"response":{"status_code":400,"body":{"error":{"message":"the maximum context length is 1"}}},"error":null,"promptmill":{"index":%d,"attempts":1}}`+
+				"\n",
+				w.customID, i)
 		}
+
 		lines, err := readLines([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if w.refused {
 			o.errors = append(o.errors, lines...)
 		} else {
 			o.results = append(o.results, lines...)
 		}
+
 		o.meta.Results.Uncompressed += int64(len(text))
 	}
+
 	o.inputSHA256, o.bytes = "abc", 77
 	m := &o.meta
 	m.Status, m.TestID, m.Test.Requests, m.Test.SHA256 = "completed", "run", 5, "abc"
@@ -45,16 +61,19 @@ func evidence(t *testing.T) (input []wanted, o output) {
 	r.Successes, r.Failures, r.In, r.Out, r.Total, r.Bytes, r.Attempts = 4, 1, 40, 12, 52, 77, 9
 	r.Histogram = map[string]int64{"1": 1, "2": 4}
 	o.elapsed = time.Minute
+
 	times := `{"inference_time_seconds":3,"total_time_seconds":6,"idle_time_seconds":1,"lost_time_seconds":2,"throughput_tokens_per_sec":17,
 		"throughput_requests_per_sec":1.7,"latency_seconds":{"mean":0.02,"p50":0.02,"max":0.02}}`
 	if err := json.Unmarshal([]byte(times), r); err != nil {
 		t.Fatal(err)
 	}
+
 	return input, o
 }
 
 func TestCheckOutput(t *testing.T) {
 	t.Parallel()
+
 	tests := []struct {
 		name string
 		harm func(o *output)
@@ -63,15 +82,19 @@ func TestCheckOutput(t *testing.T) {
 		{"all is well", func(*output) {}, ""},
 		{"a lost line", func(o *output) { o.results = o.results[:3] }, "q-3 has no line"},
 		{"a doubled line", func(o *output) { o.results = append(o.results, o.results[1]) }, "q-1 has two lines"},
-		{"a line both answered and failed", func(o *output) { o.errors = append(o.errors, o.results[1]) }, "q-1 has two lines"},
+		{"a line both answered and failed", func(o *output) { o.errors = append(o.errors, o.results[1]) },
+			"q-1 has two lines"},
 		{"the answer of another", func(o *output) {
-			o.results[0].Response.Body, o.results[1].Response.Body = o.results[1].Response.Body, o.results[0].Response.Body
+			o.results[0].Response.Body, o.results[1].Response.Body = o.results[1].Response.Body,
+				o.results[0].Response.Body
 		}, "q-0 has the wrong answer"},
 		{"a text of another", func(o *output) {
-			o.results[0].Response.Body = json.RawMessage(strings.Replace(string(o.results[0].Response.Body), "three", "three four", 1))
+			o.results[0].Response.Body = json.RawMessage(strings.Replace(string(o.results[0].Response.Body), "three",
+				"three four", 1))
 		}, "an answer of another text"},
 		{"an answer of other usage", func(o *output) {
-			o.results[0].Response.Body = json.RawMessage(strings.Replace(string(o.results[0].Response.Body), `"completion_tokens":3`, `"completion_tokens":4`, 1))
+			o.results[0].Response.Body = json.RawMessage(strings.Replace(string(o.results[0].Response.Body),
+				`"completion_tokens":3`, `"completion_tokens":4`, 1))
 		}, "q-0 has the wrong answer"},
 		{"a request that failed", func(o *output) { o.results[2].Response.Status = 500 }, "q-2 failed"},
 		{"a line of another request's number", func(o *output) { o.results[2].Extras.Seq = 3 }, "not in the input"},
@@ -84,11 +107,14 @@ func TestCheckOutput(t *testing.T) {
 		{"a wrong histogram", func(o *output) { o.meta.Results.Histogram["2"] = 3 }, "attempts_histogram"},
 		{"a wrong size", func(o *output) { o.meta.Results.Bytes = 1 }, "output_bytes 1"},
 		{"a run that was not completed", func(o *output) { o.meta.Status = "cancelled" }, "status"},
-		{"a wait that never was", func(o *output) { o.results[1].Extras.Queued = -3_600_000 }, "q-1 was queued for -3600000 ms"},
-		{"an answer that took longer than all", func(o *output) { o.errors[0].Extras.Latency = 3_600_000 }, "q-4 was queued for 0 ms and took 3600000 ms"},
+		{"a wait that never was", func(o *output) { o.results[1].Extras.Queued = -3_600_000 },
+			"q-1 was queued for -3600000 ms"},
+		{"an answer that took longer than all", func(o *output) { o.errors[0].Extras.Latency = 3_600_000 },
+			"q-4 was queued for 0 ms and took 3600000 ms"},
 		{"a whole that is less than its parts", func(o *output) { o.meta.Results.Whole = -3594 }, "it took -3594 s"},
 		{"a time below nothing", func(o *output) { o.meta.Results.Idle = -1 }, "-1 s idle"},
-		{"more time than there was", func(o *output) { o.meta.Results.Inference, o.meta.Results.Whole = 3600, 3603 }, "3603 s of it are accounted for, in 1m0s"},
+		{"more time than there was", func(o *output) { o.meta.Results.Inference, o.meta.Results.Whole = 3600, 3603 },
+			"3603 s of it are accounted for, in 1m0s"},
 		{"time that nobody saw pass", func(o *output) {
 			o.meta.Results.Lost, o.meta.Results.Whole, o.meta.Results.Interruptions = 3600, 3604, 1
 		}, ""},
@@ -119,14 +145,18 @@ func wantFinding(t *testing.T, found findings, want string) {
 
 func TestCheckLogs(t *testing.T) {
 	t.Parallel()
+
 	f := &fleet{dir: t.TempDir(), begin: time.Now().Add(-time.Minute)}
 	if err := os.Mkdir(filepath.Join(f.dir, "logs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, tt := range []struct{ text, want string }{
 		{"worker worker1: bus 127.0.0.1:1", ""},
-		{`05:42:58 WRN the model server hangs error="it has 30 requests and has answered none for 11s" server=http://127.0.0.1:1`, ""},
-		{`05:42:58 WRN the model server hangs error="it has 30 requests and has answered none for 24h0m1s" server=http://127.0.0.1:1`, "24h0m1s"},
+		{`05:42:58 WRN the model server hangs error="it has 30 requests and has answered none for 11s" server=http://127.0.0.1:1`,
+			""},
+		{`05:42:58 WRN the model server hangs error="it has 30 requests and has answered none for 24h0m1s" server=http://127.0.0.1:1`,
+			"24h0m1s"},
 		{"panic: no more", "no more"},
 	} {
 		if err := os.WriteFile(f.log("worker1"), []byte(tt.text+"\n"), 0o644); err != nil {
@@ -140,6 +170,7 @@ func TestCheckLogs(t *testing.T) {
 
 func TestCheckReader(t *testing.T) {
 	t.Parallel()
+
 	tests := []struct {
 		name   string
 		lives  [][]int // requests in the order in which they were given
@@ -159,6 +190,7 @@ func TestCheckReader(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			input, o := evidence(t)
 			all := slices.Concat(o.results, o.errors)
 			var lives [][]line
@@ -169,6 +201,7 @@ func TestCheckReader(t *testing.T) {
 				}
 				lives = append(lives, life)
 			}
+
 			var found findings
 			_, read := checkReader(input, lives, test.forgot, &found)
 			checkAll("reader", input, read, &found)
@@ -179,10 +212,12 @@ func TestCheckReader(t *testing.T) {
 
 func TestFindingsAreFew(t *testing.T) {
 	t.Parallel()
+
 	var found findings
 	for i := range 1000 {
 		found.add("finding %d", i)
 	}
+
 	if len(found) != mostFindings+1 || found[mostFindings] != "and more" {
 		t.Errorf("%d findings, the last is %q", len(found), found[len(found)-1])
 	}
@@ -191,24 +226,29 @@ func TestFindingsAreFew(t *testing.T) {
 // What the input says must follow from it for all sorts of prompts.
 func TestReadInput(t *testing.T) {
 	t.Parallel()
+
 	path := filepath.Join(t.TempDir(), "in.jsonl")
 	if err := writeInput(path, "run", 500, rand.New(rand.NewPCG(1, 1))); err != nil {
 		t.Fatal(err)
 	}
+
 	input, err := readInput(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	refused, answers := 0, map[string]bool{}
 	for i, w := range input {
 		if w.customID != fmt.Sprintf("run-%d", i) {
 			t.Fatalf("request %d is called %s", i, w.customID)
 		}
+
 		answers[w.answer] = true
 		if w.refused {
 			refused++
 		}
 	}
+
 	if len(answers) != 500 || refused == 0 || refused > 50 {
 		t.Errorf("%d answers and %d refusals of 500 requests", len(answers), refused)
 	}
@@ -217,6 +257,7 @@ func TestReadInput(t *testing.T) {
 // The files of an output are one frame that tells its size and has a checksum.
 func TestReadOutput(t *testing.T) {
 	t.Parallel()
+
 	text := bytes.Repeat([]byte(`{"custom_id":"q","promptmill":{"index":0}}`+"\n"), 100)
 	pack := func(opts ...zstd.EOption) []byte {
 		t.Helper()
@@ -226,6 +267,7 @@ func TestReadOutput(t *testing.T) {
 		}
 		return enc.EncodeAll(text, nil)
 	}
+
 	good := pack()
 	tests := []struct {
 		name string
@@ -240,10 +282,12 @@ func TestReadOutput(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			path := filepath.Join(t.TempDir(), "out.zst")
 			if err := os.WriteFile(path, test.data, 0o644); err != nil {
 				t.Fatal(err)
 			}
+
 			lines, err := readOutput(path)
 			switch {
 			case test.want == "" && (err != nil || len(lines) != 100):
@@ -259,8 +303,10 @@ func TestReadOutput(t *testing.T) {
 // it was thrown away.
 func TestCheckPoison(t *testing.T) {
 	t.Parallel()
+
 	input, _ := evidence(t)
-	lines, err := readLines([]byte(`{"custom_id":"q-1","response":null,"error":{"code":"poison","message":"died"},"promptmill":{"index":1,"attempts":3}}` + "\n"))
+	lines, err := readLines([]byte(`{"custom_id":"q-1","response":null,"error":{"code":"poison","message":"died"},"promptmill":{"index":1,"attempts":3}}` +
+		"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

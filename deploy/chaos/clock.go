@@ -80,19 +80,27 @@ func overlayTime(dir string) (string, error) {
 	if runtime.GOOS != "linux" {
 		return "", skipped("steps of the clock, since package time is made to take them on Linux only")
 	}
+
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the package time: %w", err)
 	}
+
 	from := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
 	text, err := os.ReadFile(filepath.Join(from, "time.go"))
 	if err != nil {
 		return "", fmt.Errorf("read the package time: %w", err)
 	}
+
 	if strings.Count(string(text), nowReading) != 1 {
 		return "", skipped("steps of the clock, since time.Now of this version of Go reads it in another way")
 	}
-	files := map[string]string{"time.go": strings.Replace(string(text), nowReading, nowStepping, 1), "stepping.go": stepping}
+
+	files := map[string]string{
+		"time.go":     strings.Replace(string(text), nowReading, nowStepping, 1),
+		"stepping.go": stepping,
+	}
+
 	replace := map[string]string{}
 	for name, text := range files {
 		to := filepath.Join(dir, name)
@@ -101,11 +109,14 @@ func overlayTime(dir string) (string, error) {
 		}
 		replace[filepath.Join(from, name)] = to
 	}
+
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		return "", err
 	}
+
 	path := filepath.Join(dir, "overlay.json")
+
 	return path, os.WriteFile(path, overlay, 0o644)
 }
 
@@ -154,6 +165,7 @@ func stepsOf(s shape, part string) []time.Duration {
 	case part == "serve":
 		ahead = time.Hour // a run that has ended leaves the bus after a day
 	}
+
 	return slices.DeleteFunc(slices.Clone(steps), func(d time.Duration) bool { return d > ahead })
 }
 

@@ -47,40 +47,249 @@ func only(names ...string) func(shape) []string {
 
 // deeds are all kinds, with their weights.
 var deeds = []*deed{
-	{name: "submit", targets: only(), harms: nobody, do: (*fleet).doSubmit},
-	{name: "kill", weight: 30, targets: shape.processNames, harms: oneNode, short: 0, long: 6 * time.Second, rest: time.Second, do: (*fleet).doKill, undo: (*fleet).undoKill},
-	{name: "freeze", weight: 14, targets: shape.processNames, harms: oneNode, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second,
+	{
+		name:    "submit",
+		targets: only(),
+		harms:   nobody,
+		do:      (*fleet).doSubmit,
+	},
+	{
+		name:    "kill",
+		weight:  30,
+		targets: shape.processNames,
+		harms:   oneNode,
+		short:   0,
+		long:    6 * time.Second,
+		rest:    time.Second,
+		do:      (*fleet).doKill,
+		undo:    (*fleet).undoKill,
+	},
+	{
+		name:    "freeze",
+		weight:  14,
+		targets: shape.processNames,
+		harms:   oneNode,
+		short:   time.Second,
+		long:    8 * time.Second,
+		lasting: true,
+		rest:    time.Second,
 		do: func(f *fleet, e event) error {
 			f.processes[e.target].signal(syscall.SIGSTOP)
 			return nil
 		},
-		undo: func(f *fleet, e event) error { f.processes[e.target].signal(syscall.SIGCONT); return nil }},
-	{name: "end", weight: 5, targets: func(s shape) []string { return append(s.workerNames(), "serve") }, harms: itself, short: 0, long: 3 * time.Second, rest: time.Second,
-		do: (*fleet).doEnd, undo: (*fleet).undoKill},
+		undo: func(f *fleet, e event) error { f.processes[e.target].signal(syscall.SIGCONT); return nil },
+	},
+	{
+		name:    "end",
+		weight:  5,
+		targets: func(s shape) []string { return append(s.workerNames(), "serve") },
+		harms:   itself,
+		short:   0,
+		long:    3 * time.Second,
+		rest:    time.Second,
+		do:      (*fleet).doEnd,
+		undo:    (*fleet).undoKill,
+	},
 
-	{name: "cut", weight: 8, targets: shape.linkNames, harms: itself, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second, do: hurting(hurt{cut: true}), undo: healing},
-	{name: "block", weight: 8, targets: shape.linkNames, harms: itself, short: time.Second, long: 8 * time.Second, lasting: true, rest: time.Second, do: hurting(hurt{hang: true}), undo: healing},
-	{name: "slow", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, lasting: true, do: hurting(hurt{delay: 150 * time.Millisecond, rate: 200_000}), undo: healing},
-	{name: "lossy", weight: 6, targets: shape.linkNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second, do: hurting(hurt{delay: 5 * time.Millisecond, loss: lossPerByte}), undo: healing},
+	{
+		name:    "cut",
+		weight:  8,
+		targets: shape.linkNames,
+		harms:   itself,
+		short:   time.Second,
+		long:    8 * time.Second,
+		lasting: true,
+		rest:    time.Second,
+		do:      hurting(hurt{cut: true}),
+		undo:    healing,
+	},
+	{
+		name:    "block",
+		weight:  8,
+		targets: shape.linkNames,
+		harms:   itself,
+		short:   time.Second,
+		long:    8 * time.Second,
+		lasting: true,
+		rest:    time.Second,
+		do:      hurting(hurt{hang: true}),
+		undo:    healing,
+	},
+	{
+		name:    "slow",
+		weight:  6,
+		targets: shape.linkNames,
+		harms:   itself,
+		short:   2 * time.Second,
+		long:    15 * time.Second,
+		lasting: true,
+		do:      hurting(hurt{delay: 150 * time.Millisecond, rate: 200_000}),
+		undo:    healing,
+	},
+	{
+		name:    "lossy",
+		weight:  6,
+		targets: shape.linkNames,
+		harms:   itself,
+		short:   2 * time.Second,
+		long:    15 * time.Second,
+		do:      hurting(hurt{delay: 5 * time.Millisecond, loss: lossPerByte}),
+		undo:    healing,
+	},
 
-	{name: "hang", weight: 6, targets: shape.modelNames, harms: itself, short: 2 * time.Second, long: 15 * time.Second,
-		do: telling("hang=true"), undo: telling("hang=false")},
-	{name: "slow model", weight: 4, targets: shape.modelNames, harms: itself, short: 5 * time.Second, long: 20 * time.Second,
-		do: telling("slow=50"), undo: telling("slow=10")},
-	{name: "faults", weight: 6, targets: shape.modelNames, harms: itself, short: 5 * time.Second, long: 20 * time.Second, do: (*fleet).doFaults, undo: (*fleet).undoFaults},
+	{
+		name:    "hang",
+		weight:  6,
+		targets: shape.modelNames,
+		harms:   itself,
+		short:   2 * time.Second,
+		long:    15 * time.Second,
+		do:      telling("hang=true"),
+		undo:    telling("hang=false"),
+	},
+	{
+		name:    "slow model",
+		weight:  4,
+		targets: shape.modelNames,
+		harms:   itself,
+		short:   5 * time.Second,
+		long:    20 * time.Second,
+		do:      telling("slow=50"),
+		undo:    telling("slow=10"),
+	},
+	{
+		name:    "faults",
+		weight:  6,
+		targets: shape.modelNames,
+		harms:   itself,
+		short:   5 * time.Second,
+		long:    20 * time.Second,
+		do:      (*fleet).doFaults,
+		undo:    (*fleet).undoFaults,
+	},
 
-	{name: "full disk", weight: 4, targets: diskNames, harms: diskHarms, short: 2 * time.Second, long: 6 * time.Second, rest: 3 * time.Second, do: (*fleet).doFull, undo: (*fleet).undoDisk},
-	{name: "read-only disk", weight: 3, targets: only("out"), harms: diskHarms, short: 2 * time.Second, long: 6 * time.Second, rest: 3 * time.Second, do: (*fleet).doReadOnly, undo: (*fleet).undoDisk},
-	{name: "torn output", weight: 4, targets: only("serve"), harms: itself, short: 0, long: 3 * time.Second, rest: 2 * time.Second, do: (*fleet).doTear, undo: (*fleet).undoKill},
-	{name: "flipped output", weight: 4, targets: only("serve"), harms: itself, short: 0, long: 3 * time.Second, rest: 2 * time.Second, do: (*fleet).doFlip, undo: (*fleet).undoKill},
-	{name: "clock", weight: 6, targets: clockNames, harms: itsClock, short: time.Second, long: 15 * time.Second, steps: stepsOf, do: (*fleet).doClock, undo: (*fleet).undoClock},
-	{name: "used id", weight: 5, targets: only("a", "b"), harms: itself, do: (*fleet).doReuse},
-	{name: "changed input", weight: 3, targets: only("c"), harms: itself, rest: 15 * time.Second, do: (*fleet).doChange},
-	{name: "foreign worker", weight: 5, targets: only("results"), harms: itself, short: time.Second, long: 6 * time.Second, do: (*fleet).doForeignWorker, undo: over},
-	{name: "foreign reader", weight: 5, targets: only("positions"), harms: itself, short: time.Second, long: 6 * time.Second, do: (*fleet).doForeignReader, undo: over},
-	{name: "answers twice", weight: 4, targets: shape.modelNames, harms: itself, short: 2 * time.Second, long: 10 * time.Second, do: (*fleet).doTwice, undo: (*fleet).undoTwice},
-	{name: "unreadable store", weight: 4, targets: storeNames, harms: oneNode, short: time.Second, long: 5 * time.Second, rest: 3 * time.Second, do: (*fleet).doUnreadable, undo: (*fleet).undoUnreadable},
-	{name: "lost store", weight: 2, targets: storeNames, harms: oneNode, short: 0, long: 3 * time.Second, rest: 20 * time.Second, do: (*fleet).doLose, undo: (*fleet).undoLose},
+	{
+		name:    "full disk",
+		weight:  4,
+		targets: diskNames,
+		harms:   diskHarms,
+		short:   2 * time.Second,
+		long:    6 * time.Second,
+		rest:    3 * time.Second,
+		do:      (*fleet).doFull,
+		undo:    (*fleet).undoDisk,
+	},
+	{
+		name:    "read-only disk",
+		weight:  3,
+		targets: only("out"),
+		harms:   diskHarms,
+		short:   2 * time.Second,
+		long:    6 * time.Second,
+		rest:    3 * time.Second,
+		do:      (*fleet).doReadOnly,
+		undo:    (*fleet).undoDisk,
+	},
+	{
+		name:    "torn output",
+		weight:  4,
+		targets: only("serve"),
+		harms:   itself,
+		short:   0,
+		long:    3 * time.Second,
+		rest:    2 * time.Second,
+		do:      (*fleet).doTear,
+		undo:    (*fleet).undoKill,
+	},
+	{
+		name:    "flipped output",
+		weight:  4,
+		targets: only("serve"),
+		harms:   itself,
+		short:   0,
+		long:    3 * time.Second,
+		rest:    2 * time.Second,
+		do:      (*fleet).doFlip,
+		undo:    (*fleet).undoKill,
+	},
+	{
+		name:    "clock",
+		weight:  6,
+		targets: clockNames,
+		harms:   itsClock,
+		short:   time.Second,
+		long:    15 * time.Second,
+		steps:   stepsOf,
+		do:      (*fleet).doClock,
+		undo:    (*fleet).undoClock,
+	},
+	{
+		name:    "used id",
+		weight:  5,
+		targets: only("a", "b"),
+		harms:   itself,
+		do:      (*fleet).doReuse,
+	},
+	{
+		name:    "changed input",
+		weight:  3,
+		targets: only("c"),
+		harms:   itself,
+		rest:    15 * time.Second,
+		do:      (*fleet).doChange,
+	},
+	{
+		name:    "foreign worker",
+		weight:  5,
+		targets: only("results"),
+		harms:   itself,
+		short:   time.Second,
+		long:    6 * time.Second,
+		do:      (*fleet).doForeignWorker,
+		undo:    over,
+	},
+	{
+		name:    "foreign reader",
+		weight:  5,
+		targets: only("positions"),
+		harms:   itself,
+		short:   time.Second,
+		long:    6 * time.Second,
+		do:      (*fleet).doForeignReader,
+		undo:    over,
+	},
+	{
+		name:    "answers twice",
+		weight:  4,
+		targets: shape.modelNames,
+		harms:   itself,
+		short:   2 * time.Second,
+		long:    10 * time.Second,
+		do:      (*fleet).doTwice,
+		undo:    (*fleet).undoTwice,
+	},
+	{
+		name:    "unreadable store",
+		weight:  4,
+		targets: storeNames,
+		harms:   oneNode,
+		short:   time.Second,
+		long:    5 * time.Second,
+		rest:    3 * time.Second,
+		do:      (*fleet).doUnreadable,
+		undo:    (*fleet).undoUnreadable,
+	},
+	{
+		name:    "lost store",
+		weight:  2,
+		targets: storeNames,
+		harms:   oneNode,
+		short:   0,
+		long:    3 * time.Second,
+		rest:    20 * time.Second,
+		do:      (*fleet).doLose,
+		undo:    (*fleet).undoLose,
+	},
 }
 
 // storeNames are the parts with a store of the bus.
@@ -202,22 +411,26 @@ func (f *fleet) doFlip(e event) error {
 // damage kills the collector and does something to the journals.
 func (f *fleet) damage(e event, how func(file *os.File, size int64, dice uint64) error) error {
 	f.processes["serve"].kill()
+
 	paths, _ := filepath.Glob(filepath.Join(f.out(), "*.part.zst")) // the pattern is good
 	for i, path := range paths {
 		file, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			return err
 		}
+
 		info, err := file.Stat()
 		if err == nil && info.Size() > 0 {
 			err = how(file, info.Size(), e.dice+uint64(i)*7919)
 		}
+
 		if file.Close(); err != nil {
 			return err
 		}
 	}
 
 	f.damaged()
+
 	return nil
 }
 
@@ -225,12 +438,14 @@ func (f *fleet) damage(e event, how func(file *os.File, size int64, dice uint64)
 func (f *fleet) doLose(e event) error {
 	f.producing.Lock() // what is half submitted, its producer would complete by itself
 	defer f.producing.Unlock()
+
 	f.processes[e.target].kill()
 	if err := os.RemoveAll(f.store(e.target)); err != nil || f.shape.nodes > 0 {
 		return err
 	}
 
 	f.lose()
+
 	return nil
 }
 

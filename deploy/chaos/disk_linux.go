@@ -22,14 +22,17 @@ func mountDisk(path string) (*disk, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, err
 	}
+
 	d := &disk{path: path}
 	if os.Getenv(namespaceEnv) == "" {
 		d.err = skipped("there are no disks of our own here")
 		return d, nil
 	}
+
 	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, fmt.Sprintf("size=%d", diskBytes)); err != nil {
 		d.err = skipped(fmt.Sprintf("mount tmpfs: %v", err))
 	}
+
 	return d, nil
 }
 
@@ -49,7 +52,9 @@ func (d *disk) fill() error {
 	if err := syscall.Statfs(d.path, &used); err != nil {
 		return err
 	}
-	size := max(1, int64(used.Blocks)-int64(used.Bavail)) * int64(used.Bsize) //nolint:unconvert // 0 would mean no bound; it is an int32 on some machines
+
+	size := max(1, int64(used.Blocks)-int64(used.Bavail)) *
+		int64(used.Bsize) //nolint:unconvert // 0 would mean no bound; it is an int32 on some machines
 	// What is written meanwhile does not fit into the size.
 	for try := int64(0); ; try++ {
 		err := d.remount(0, fmt.Sprintf("size=%d", size+try*(64<<10)))
@@ -86,21 +91,26 @@ func reexec() (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), namespaceEnv+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if uid, gid := os.Getuid(), os.Getgid(); uid != 0 {
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
 	}
+
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		for {
@@ -112,11 +122,14 @@ func reexec() (code int, err error) {
 			}
 		}
 	}()
+
 	cmd.Wait()
 	close(ended)
+
 	if !cmd.ProcessState.Exited() {
 		return 1, nil
 	}
+
 	return cmd.ProcessState.ExitCode(), nil
 }
 
@@ -126,10 +139,12 @@ func leftBehind(program string) (pids []string) {
 	if err != nil {
 		return nil
 	}
+
 	for _, e := range entries {
 		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && exe == program {
 			pids = append(pids, e.Name())
 		}
 	}
+
 	return pids
 }

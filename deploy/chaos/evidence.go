@@ -27,13 +27,16 @@ func (f *fleet) checkpoint(found *findings) {
 			found.add("%v", err)
 			return
 		}
+
 		lines, err := readJournal(f.file(run, ".part.zst"))
 		if err != nil {
 			found.add("%v", err)
 		}
+
 		checkOnce("journal of "+run, input, lines, found)
 		counts = append(counts, fmt.Sprintf("%d of %s", len(lines), run))
 	}
+
 	f.say("a look at the journals: lines of %s, %d findings", strings.Join(counts, ", "), len(*found)-before)
 }
 
@@ -46,6 +49,7 @@ func (f *fleet) readInput(run string) ([]wanted, error) {
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	for i := range input {
 		input[i].deaths = f.did.modelDeaths()
 	}
@@ -62,15 +66,18 @@ func (f *fleet) check(found *findings) string {
 			found.add("%v", err)
 			return ""
 		}
+
 		inputs[run] = input
 		if !f.complete(run) {
 			continue // that was said
 		}
+
 		o, err := f.readRun(run)
 		if err != nil {
 			found.add("%v", err)
 			continue
 		}
+
 		o.elapsed = time.Since(f.begin)
 		outputs[run], lines[run] = o, slices.Concat(o.results, o.errors)
 	}
@@ -79,6 +86,7 @@ func (f *fleet) check(found *findings) string {
 	if err != nil {
 		found.add("%v", err)
 	}
+
 	borne, wrong := swapped(inputs, lines, executed, f.answeredTwice(), found)
 	again, allowed := checkExecuted(inputs, borne, executed, f.did, f.begin, found)
 
@@ -86,10 +94,12 @@ func (f *fleet) check(found *findings) string {
 	for run, o := range outputs {
 		checkOutput(run, inputs[run], o, found)
 	}
+
 	lives, err := f.readLives()
 	if err != nil {
 		found.add("%v", err)
 	}
+
 	repeated, read := checkReader(inputs["a"], lives, f.forgot, found)
 	if !f.unread {
 		checkAll("reader", inputs["a"], read, found)
@@ -99,6 +109,7 @@ func (f *fleet) check(found *findings) string {
 	f.checkForeign(found)
 	f.checkReuse(found)
 	f.checkReuseOfDeleted(found)
+
 	return fmt.Sprintf("%d answers for %d requests, %d again of the %d that were in flight when something happened to them, %d wrong after answers that came twice; the reader had %d lives and %d lines again",
 		n, 2*f.shape.requests, again, allowed, wrong, len(lives), repeated)
 }
@@ -120,27 +131,34 @@ func (f *fleet) readRun(run string) (o output, err error) {
 	if o.results, err = readOutput(results); err != nil {
 		return o, err
 	}
+
 	if o.errors, err = readOutput(errorsFile); err != nil {
 		return o, err
 	}
+
 	for _, file := range []string{results, errorsFile} {
 		if info, err := os.Stat(file); err == nil {
 			o.bytes += info.Size()
 		}
 	}
+
 	data, err := os.ReadFile(f.input(run))
 	if err != nil {
 		return o, err
 	}
+
 	sum := sha256.Sum256(data)
 	o.inputSHA256 = hex.EncodeToString(sum[:])
+
 	text, err := os.ReadFile(f.file(run, ".meta.json"))
 	if err != nil {
 		return o, err
 	}
+
 	if err := json.Unmarshal(text, &o.meta); err != nil {
 		return o, fmt.Errorf("metadata of %s: %w", run, err)
 	}
+
 	return o, nil
 }
 
@@ -149,17 +167,21 @@ func (f *fleet) readLives() (lives [][]line, err error) {
 	f.mu.Lock()
 	last := f.lives
 	f.mu.Unlock()
+
 	for n := 1; n <= last; n++ {
 		data, err := os.ReadFile(f.life(n))
 		if err != nil {
 			return lives, err
 		}
+
 		lines, err := readLines(data)
 		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // killed
 			return lives, fmt.Errorf("reader's life %d: %w", n, err)
 		}
+
 		lives = append(lives, lines)
 	}
+
 	return lives, nil
 }
 
@@ -197,6 +219,7 @@ func (f *fleet) checkSlotsOf(worker string) error {
 	for _, hit := range metric.FindAllSubmatch(text, -1) {
 		is[string(hit[1])], _ = strconv.ParseFloat(string(hit[2]), 64) // it is a number there
 	}
+
 	switch {
 	case len(is) != 2:
 		return errors.New("its metrics do not tell its requests in flight and its goroutines")
@@ -231,18 +254,22 @@ func (f *fleet) checkLogs(found *findings) {
 			found.add("%v", err)
 			continue
 		}
+
 		lines := bufio.NewScanner(file)
 		lines.Buffer(nil, 1<<24)
+
 		for lines.Scan() {
 			if crash.MatchString(lines.Text()) {
 				found.add("%s: %s", path, lines.Text())
 			}
+
 			if hit := hang.FindStringSubmatch(lines.Text()); hit != nil {
 				if still, err := time.ParseDuration(hit[1]); err != nil || still > time.Since(f.begin) {
 					found.add("%s: %s", path, lines.Text())
 				}
 			}
 		}
+
 		file.Close()
 	}
 }

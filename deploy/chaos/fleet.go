@@ -110,11 +110,13 @@ func (f *fleet) start(ctx context.Context) error {
 			return err
 		}
 	}
+
 	for _, name := range f.shape.processNames() {
 		if err := setClock(f.clock(name), 0); err != nil {
 			return err
 		}
 	}
+
 	random := rand.New(rand.NewPCG(f.shape.seed, 2))
 	for _, run := range []string{"a", "b"} {
 		if err := writeInput(f.input(run), run, f.shape.requests, random); err != nil {
@@ -124,19 +126,23 @@ func (f *fleet) start(ctx context.Context) error {
 			return err
 		}
 	}
+
 	var err error
 	for name, path := range f.diskPaths() {
 		if f.disks[name], err = mountDisk(path); err != nil {
 			return err
 		}
 	}
+
 	f.begin = time.Now()
 	if err := f.startBus(ctx); err != nil {
 		return err
 	}
+
 	if err := f.startModels(ctx); err != nil {
 		return err
 	}
+
 	return f.startWorkers(ctx)
 }
 
@@ -153,10 +159,12 @@ func copyPrograms(ctx context.Context, promptmill, bin string) (p programs, err 
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return p, err
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return p, err
 	}
+
 	p.self, p.promptmill = filepath.Join(bin, "chaos"), filepath.Join(bin, "promptmill")
 
 	for from, to := range map[string]string{self: p.self, promptmill: p.promptmill} {
@@ -168,9 +176,11 @@ func copyPrograms(ctx context.Context, promptmill, bin string) (p programs, err 
 			return p, fmt.Errorf("copy a program: %w", err)
 		}
 	}
+
 	for _, program := range []string{p.promptmill, p.self} {
 		if !canStep(ctx, program) {
-			p.timeless = skipped(fmt.Sprintf("steps of the clock, since %s was not built by chaos --build", filepath.Base(program)))
+			p.timeless = skipped(fmt.Sprintf("steps of the clock, since %s was not built by chaos --build",
+				filepath.Base(program)))
 		}
 	}
 
@@ -184,6 +194,7 @@ func build(ctx context.Context, bin string) (p programs, err error) {
 	if err := os.MkdirAll(overlays, 0o755); err != nil {
 		return p, err
 	}
+
 	p.self, p.promptmill = filepath.Join(bin, "chaos"), filepath.Join(bin, "promptmill")
 
 	args := []string{"build", "-o", bin}
@@ -197,7 +208,8 @@ func build(ctx context.Context, bin string) (p programs, err error) {
 	}
 
 	const in = "github.com/promptmill/promptmill/deploy/"
-	if out, err := exec.CommandContext(ctx, "go", append(args, in+"promptmill", in+"chaos")...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go",
+		append(args, in+"promptmill", in+"chaos")...).CombinedOutput(); err != nil {
 		return p, fmt.Errorf("build promptmill: %w: %s", err, out)
 	}
 
@@ -219,16 +231,19 @@ func (f *fleet) startBus(ctx context.Context) error {
 		for range f.shape.nodes {
 			goals, routes = append(goals, freeAddress()), append(routes, freeAddress())
 		}
+
 		var err error
 		if f.nodesEnv, err = writeNodes(ctx, f.promptmill, filepath.Join(f.dir, "nodes"), goals, routes); err != nil {
 			return err
 		}
+
 		for _, name := range f.shape.nodeNames() {
 			f.process(name, func() (string, []string) {
 				return f.self, []string{"nats-server", filepath.Join(f.dir, "nodes", name+".conf")}
 			}).keep(ctx)
 		}
 	}
+
 	f.goals = goals
 	for _, name := range f.shape.linkNames() {
 		if strings.HasSuffix(name, "-bus") {
@@ -239,10 +254,13 @@ func (f *fleet) startBus(ctx context.Context) error {
 			f.links[name] = l
 		}
 	}
+
 	if f.shape.nodes > 0 {
 		f.process("serve", f.always(append(common, f.bus("serve-bus", proto.RoleCollector)...)...)).keep(ctx)
 	}
-	reader := f.process("reader", f.always(append([]string{"tail", "a", "--as", "reader"}, f.bus("reader-bus", proto.RoleReader)...)...))
+
+	reader := f.process("reader", f.always(append([]string{"tail", "a", "--as", "reader"},
+		f.bus("reader-bus", proto.RoleReader)...)...))
 	reader.works = true
 	reader.output = func() (*os.File, error) {
 		f.mu.Lock()
@@ -250,6 +268,7 @@ func (f *fleet) startBus(ctx context.Context) error {
 		f.lives++
 		return os.Create(f.life(f.lives))
 	}
+
 	return nil
 }
 
@@ -259,9 +278,12 @@ func (f *fleet) learnJoins(ctx context.Context) error {
 		err := error(nil)
 		for _, role := range proto.Roles() {
 			var text []byte
-			if text, err = exec.CommandContext(ctx, f.promptmill, "join", string(role), "--state", filepath.Join(f.dir, "state")).Output(); err != nil {
+			if text, err = exec.CommandContext(
+				ctx, f.promptmill, "join", string(role), "--state", filepath.Join(f.dir, "state"),
+			).Output(); err != nil {
 				break
 			}
+
 			if f.joins[role], err = proto.ParseJoin(string(text)); err != nil {
 				break
 			}
@@ -269,9 +291,11 @@ func (f *fleet) learnJoins(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+
 		if time.Now().After(end) {
 			return fmt.Errorf("ask serve for the way in: %w", err)
 		}
+
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
@@ -285,14 +309,17 @@ func (f *fleet) bus(link string, role proto.Role) []string {
 		j.Addresses = f.links[link].addresses
 		return []string{"--join", j.String()}
 	}
+
 	user := string(role)
 	if link == "serve-bus" {
 		user = "owner"
 	}
+
 	flags := []string{"--nats", f.links[link].urls("nats://"), "--nats-user", user + ":" + password}
 	if link == "serve-bus" || link == "submit-bus" && role == proto.RoleProducer {
 		flags = append(flags, "--replicas", fmt.Sprint(f.shape.nodes))
 	}
+
 	return flags
 }
 
@@ -304,14 +331,19 @@ func (f *fleet) startModels(ctx context.Context) error {
 		f.process(name, func() (string, []string) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			return f.self, []string{"model-server", address, f.answers(name), flavours[i%len(flavours)], f.faults[name], fmt.Sprint(f.luck[name])}
+			return f.self, []string{
+				"model-server", address, f.answers(name), flavours[i%len(flavours)], f.faults[name],
+				fmt.Sprint(f.luck[name]),
+			}
 		}).keep(ctx)
+
 		var err error
 		link := fmt.Sprintf("worker%d-model", i+1)
 		if f.links[link], err = newLink(link, address); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -319,10 +351,13 @@ func (f *fleet) startWorkers(ctx context.Context) error {
 	for _, name := range f.shape.workerNames() {
 		f.metricsAddress[name] = freeAddress()
 		f.process(name, f.always(append([]string{
-			"worker", "--name", name, "--url", f.links[name+"-model"].urls("http://"), "--metrics", f.metricsAddress[name],
-			"--max-concurrency", fmt.Sprint(mostInFlight), "--attempts", "30", "--timeout", "60s", "--stall", "8s", "--grace", "5s",
+			"worker", "--name", name, "--url", f.links[name+"-model"].urls("http://"), "--metrics",
+			f.metricsAddress[name],
+			"--max-concurrency", fmt.Sprint(mostInFlight), "--attempts", "30", "--timeout", "60s", "--stall", "8s",
+			"--grace", "5s",
 		}, f.bus(name+"-bus", proto.RoleWorker)...)...)).keep(ctx)
 	}
+
 	return nil
 }
 
@@ -375,8 +410,8 @@ func (f *fleet) setFaults(model, faults string, luck uint64) {
 	f.faults[model], f.luck[model] = faults, luck
 }
 
-// The recovery of parts: until a client has found the bus again, until a bus that was away has all its
-// clients, and until a cluster has a leader for each stream and consumer.
+// The recovery of parts: until a client has found the bus again, until a bus that was away has
+// all its clients, and until a cluster has a leader for each stream and consumer.
 const (
 	recoveryOfLink    = 2 * time.Second
 	recoveryOfBus     = 3 * time.Second
@@ -387,7 +422,6 @@ const (
 func (s shape) harmTo(part string) (h harm) {
 	name, end, _ := strings.Cut(part, "-")
 	number := strings.TrimLeft(name, "adelmorkw") // of workerN and modelN
-
 	switch {
 	case end == "model", strings.HasPrefix(name, "model"):
 		h.models = []string{"worker" + number}
@@ -419,6 +453,7 @@ func (s shape) harmBy(e event) harm {
 	}
 
 	h.what = e.String()
+
 	return h
 }
 

@@ -32,9 +32,12 @@ type foreigner struct {
 // enter connects as a role. A bus that is away cannot be hurt.
 func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 	opts := []nats.Option{
-		nats.Name("a foreign " + string(role)), nats.Timeout(2 * time.Second), nats.CustomInboxPrefix(role.InboxPrefix()),
-		nats.MaxReconnects(-1), nats.ReconnectWait(200 * time.Millisecond), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		nats.Name("a foreign " + string(role)), nats.Timeout(2 * time.Second),
+		nats.CustomInboxPrefix(role.InboxPrefix()),
+		nats.MaxReconnects(-1), nats.ReconnectWait(200 * time.Millisecond),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}
+
 	scheme, user := "nats://", nats.UserInfo(string(role), password)
 	if f.shape.nodes == 0 {
 		j := f.joins[role]
@@ -49,13 +52,20 @@ func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 			},
 		}))
 	}
+
 	conn, err := nats.Connect(scheme+strings.Join(f.goals, ","+scheme), append(opts, user)...)
 	if err != nil {
 		return nil, skipped(fmt.Sprintf("the bus is away: %v", err))
 	}
 
 	random := rand.New(rand.NewPCG(dice, 4))
-	who := &foreigner{fleet: f, conn: conn, random: random, run: "a", other: "b"}
+	who := &foreigner{
+		fleet:  f,
+		conn:   conn,
+		random: random,
+		run:    "a",
+		other:  "b",
+	}
 	if random.IntN(2) == 0 {
 		who.run, who.other = "b", "a"
 	}
@@ -74,6 +84,7 @@ func (f *fleet) misbehave(role proto.Role, e event, deeds []func(*foreigner)) er
 	for end := f.begin.Add(e.at + e.length); time.Now().Before(end) && pause(f.stop, 20*time.Millisecond) == nil; {
 		deeds[who.random.IntN(len(deeds))](who)
 	}
+
 	who.conn.FlushTimeout(time.Second) // or it is lost, as is what it says
 
 	return nil
@@ -101,7 +112,8 @@ func (w *foreigner) ask(subject string, body string) *nats.Msg {
 func lineOf(run string, seq uint64, customID string) string {
 	return fmt.Sprintf(`{"id":"batch_req_%s_%d","custom_id":%q,"response":{"status_code":200,"request_id":"","body":{"id":"chatcmpl-%s","object":"chat.completion","model":"m",`+
 		`"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}},`+
-		`"error":null,"promptmill":{"index":%d,"worker":"%s","attempts":1,"queued_ms":1,"latency_ms":1}}`+"\n", run, seq, customID, forged, forged, seq, forged)
+		`"error":null,"promptmill":{"index":%d,"worker":"%s","attempts":1,"queued_ms":1,"latency_ms":1}}`+"\n", run,
+		seq, customID, forged, forged, seq, forged)
 }
 
 // request is the number of a request of the run.
@@ -117,9 +129,11 @@ func (w *foreigner) result(shard, seqs, lines string, more ...string) {
 	m.Header.Set(proto.HeaderVersion, proto.Version)
 	m.Header.Set(proto.HeaderShard, shard)
 	m.Header.Set(proto.HeaderIndexes, seqs)
+
 	for i := 0; i+1 < len(more); i += 2 {
 		m.Header.Set(more[i], more[i+1])
 	}
+
 	w.conn.PublishMsg(m) // refused ones are well
 }
 
@@ -149,49 +163,75 @@ var workersDeeds = []func(*foreigner){
 	},
 	func(w *foreigner) { // of a shard that is not there, or not a worker's
 		seq := w.request()
-		shards := []string{"0-99999", "77-0", "cancelled-0", "expired-1", "x", "0", "0-0-0", "-1-0", strings.Repeat("9", 200)}
-		w.result(shards[w.random.IntN(len(shards))], fmt.Sprint(seq), lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq)))
+		shards := []string{
+			"0-99999", "77-0", "cancelled-0", "expired-1", "x", "0", "0-0-0", "-1-0", strings.Repeat("9", 200),
+		}
+		w.result(shards[w.random.IntN(len(shards))], fmt.Sprint(seq),
+			lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq)))
 	},
 	func(w *foreigner) { // numbers that are not those of the lines
 		seq := w.request()
-		seqs := []string{"0-4294967295", "5-1", "x", "", "1,1", "0-", "-1", "99999999999999999999", fmt.Sprintf("%d-%d", seq, seq+3), strings.Repeat("1,", 30_000), fmt.Sprint(seq + 1)}
+		seqs := []string{
+			"0-4294967295", "5-1", "x", "", "1,1", "0-", "-1", "99999999999999999999", fmt.Sprintf("%d-%d", seq, seq+3),
+			strings.Repeat("1,", 30_000), fmt.Sprint(seq + 1),
+		}
 		w.result(w.shard(), seqs[w.random.IntN(len(seqs))], lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7)))
 	},
 	func(w *foreigner) { // headers that contradict the rest
 		seq := w.request()
 		line := lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7))
 		headers := [][]string{
-			{proto.HeaderVersion, "3"}, {proto.HeaderVersion, ""}, {proto.HeaderShard, "0-99"}, {proto.HeaderShard, "../x"},
-			{proto.HeaderObject, "input-0"}, {proto.HeaderObject, "../../etc/passwd"}, {proto.HeaderSource, "input-0"}, {"X", strings.Repeat("y", 500_000)},
-			{"Nats-Rollup", "sub"}, {"Nats-Msg-Id", "1"}, {"Nats-TTL", "1s"}, {"Nats-Expected-Last-Sequence", "0"},
+			{proto.HeaderVersion, "3"},
+			{proto.HeaderVersion, ""},
+			{proto.HeaderShard, "0-99"},
+			{proto.HeaderShard, "../x"},
+			{proto.HeaderObject, "input-0"},
+			{proto.HeaderObject, "../../etc/passwd"},
+			{proto.HeaderSource, "input-0"},
+			{"X", strings.Repeat("y", 500_000)},
+			{"Nats-Rollup", "sub"},
+			{"Nats-Msg-Id", "1"},
+			{"Nats-TTL", "1s"},
+			{"Nats-Expected-Last-Sequence", "0"},
 		}
+
 		w.result(w.shard(), fmt.Sprint(seq), line, headers[w.random.IntN(len(headers))]...)
 	},
 	func(w *foreigner) { // what is no line
 		texts := []string{
-			"", "\n", "null\n", "{}\n", "[]\n", "\x00\xff\n", `{"custom_id":1}` + "\n", `{"promptmill":{"index":"` + forged + `"}}` + "\n",
-			strings.Repeat("[", 200_000) + "\n", strings.TrimSuffix(lineOf(w.run, 0, w.run+"-1"), "\n"), strings.Repeat(lineOf(w.run, 0, w.run+"-1"), 500),
+			"", "\n", "null\n", "{}\n", "[]\n", "\x00\xff\n", `{"custom_id":1}` + "\n",
+			`{"promptmill":{"index":"` + forged + `"}}` + "\n",
+			strings.Repeat("[", 200_000) + "\n", strings.TrimSuffix(lineOf(w.run, 0, w.run+"-1"), "\n"),
+			strings.Repeat(lineOf(w.run, 0, w.run+"-1"), 500),
 		}
 		w.result(w.shard(), fmt.Sprint(w.request()), texts[w.random.IntN(len(texts))])
 	},
 	func(w *foreigner) { // marks
-		marks := []string{"returned 99999999999=1", "returned x", "returned =", "isolated", "isolated -1", "isolated x", "nonsense", "returned " + strings.Repeat("1=1 ", 20_000), fmt.Sprintf("returned %d=1000", uint64(w.fleet.shape.requests)+w.request())}
+		marks := []string{
+			"returned 99999999999=1", "returned x", "returned =", "isolated", "isolated -1", "isolated x", "nonsense",
+			"returned " + strings.Repeat("1=1 ", 20_000),
+			fmt.Sprintf("returned %d=1000", uint64(w.fleet.shape.requests)+w.request()),
+		}
 		w.result(w.shard(), "", "", proto.HeaderDelivery, marks[w.random.IntN(len(marks))])
 	},
 	func(w *foreigner) { // announcements
 		values := []string{
-			"{", "null", "[]", "1", "", "\xff", `{"name":"` + strings.Repeat("x", 100_000) + `"}`, `{"name":"\u001b]0;x\u0007","models":["\u001b[2J"],"server":"\u0000"}`,
+			"{", "null", "[]", "1", "", "\xff", `{"name":"` + strings.Repeat("x", 100_000) + `"}`,
+			`{"name":"\u001b]0;x\u0007","models":["\u001b[2J"],"server":"\u0000"}`,
 			`{"name":"w","concurrency":-5,"in_flight":-9223372036854775808,"done":9223372036854775807,"requests_per_second":1e308,"latency_seconds":-1e308,"ready":true,"models":["m"],"since":"0001-01-01T00:00:00Z"}`,
 			`{"name":"w","runs":{"a":{"requests":9223372036854775807,"energy_joules":1e308},"../x":{}},"gpu":[{"index":-1,"power_watts":-1e300}],"ready":true,"models":null}`,
-			`{"name":"w","models":[` + strings.TrimSuffix(strings.Repeat(`"m",`, 100_000), ",") + `]}`, strings.Repeat(`{"gpu":[`, 50_000),
+			`{"name":"w","models":[` + strings.TrimSuffix(strings.Repeat(`"m",`, 100_000), ",") + `]}`,
+			strings.Repeat(`{"gpu":[`, 50_000),
 		}
+
 		keys := []string{"w", forged, "x.y", "=", "-"}
 		w.ask("$KV."+proto.PresenceBucket+".worker."+keys[w.random.IntN(len(keys))], values[w.random.IntN(len(values))])
 	},
 	func(w *foreigner) { // shards of others: done, handed back, given up
 		ends := []string{"+ACK", "-NAK", "+TERM", "+WPI"}
 		n := w.random.IntN(40) + 1
-		w.conn.Publish(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.%d.0", proto.WorkStream(w.run), proto.ConsumerName(modelName), n, n, time.Now().UnixNano()), []byte(ends[w.random.IntN(len(ends))]))
+		w.conn.Publish(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.%d.0", proto.WorkStream(w.run), proto.ConsumerName(modelName),
+			n, n, time.Now().UnixNano()), []byte(ends[w.random.IntN(len(ends))]))
 	},
 }
 
@@ -210,10 +250,12 @@ var readersDeeds = []func(*foreigner){
 		w.aim("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+m.Subject+`"}`, proto.ResultsSubject(w.run, "0-0"))
 	},
 	func(w *foreigner) { // a manifest, in the same way
-		answer := w.ask("$JS.API.DIRECT.GET.KV_"+proto.RunsBucket, `{"last_by_subj":"$KV.`+proto.RunsBucket+`.`+w.run+`"}`)
+		answer := w.ask("$JS.API.DIRECT.GET.KV_"+proto.RunsBucket,
+			`{"last_by_subj":"$KV.`+proto.RunsBucket+`.`+w.run+`"}`)
 		if answer == nil || !strings.Contains(string(answer.Data), `"in_progress"`) {
 			return
 		}
+
 		subject := "$KV." + proto.ReadersBucket + ".x." + forged
 		w.conn.Publish(subject, []byte(strings.Replace(string(answer.Data), `"in_progress"`, `"cancelling"`, 1)))
 		w.aim("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+subject+`"}`, "$KV."+proto.RunsBucket+"."+w.run)
@@ -223,7 +265,10 @@ var readersDeeds = []func(*foreigner){
 		w.named(w.request(), forged)
 	},
 	func(w *foreigner) { // answers that delete or make things, if their subject is a request
-		for _, goal := range []string{"$JS.API.STREAM.DELETE." + proto.WorkStream(w.run), "$JS.API.STREAM.PURGE." + proto.ResultsStream(w.run), proto.WorkSubject(w.run, modelName, "0-9")} {
+		for _, goal := range []string{
+			"$JS.API.STREAM.DELETE." + proto.WorkStream(w.run), "$JS.API.STREAM.PURGE." + proto.ResultsStream(w.run),
+			proto.WorkSubject(w.run, modelName, "0-9"),
+		} {
 			w.aim(proto.ResultsStream(w.run), `{"seq":1}`, goal)
 			w.ask(goal, "")
 		}
@@ -232,7 +277,8 @@ var readersDeeds = []func(*foreigner){
 		for _, stream := range []string{proto.WorkStream(w.run), "OBJ_" + proto.ObjectsBucket(w.run)} {
 			for _, question := range []string{`{"seq":1,"next_by_subj":">"}`, `{"seq":2}`} {
 				for _, by := range []string{"$JS.API.DIRECT.GET.", "$JS.API.STREAM.MSG.GET."} {
-					if answer := w.ask(by+stream, question); answer != nil && answer.Header.Get(proto.HeaderShard) != "" {
+					if answer := w.ask(by+stream, question); answer != nil &&
+						answer.Header.Get(proto.HeaderShard) != "" {
 						w.fleet.mu.Lock()
 						w.fleet.overheard++
 						w.fleet.mu.Unlock()
@@ -243,15 +289,20 @@ var readersDeeds = []func(*foreigner){
 	},
 	func(w *foreigner) { // many positions, and large ones
 		for range 20 {
-			w.ask(fmt.Sprintf("$KV.%s.%s.%s%d", proto.ReadersBucket, w.run, forged, w.random.IntN(10_000)), strings.Repeat("x", 1+w.random.IntN(60_000)))
+			w.ask(fmt.Sprintf("$KV.%s.%s.%s%d", proto.ReadersBucket, w.run, forged, w.random.IntN(10_000)),
+				strings.Repeat("x", 1+w.random.IntN(60_000)))
 		}
 	},
 	func(w *foreigner) { // consumers that stay, and that deliver elsewhere
 		name := fmt.Sprintf("x%d", w.random.IntN(1000))
 		for _, bucket := range []string{proto.RunsBucket, proto.PresenceBucket, proto.ReadersBucket} {
-			for _, more := range []string{`"durable_name":"` + name + `"`, `"deliver_subject":"` + proto.WorkSubject(w.run, modelName, "0-1") + `"`} {
+			for _, more := range []string{
+				`"durable_name":"` + name + `"`,
+				`"deliver_subject":"` + proto.WorkSubject(w.run, modelName, "0-1") + `"`,
+			} {
 				w.ask(fmt.Sprintf("$JS.API.CONSUMER.CREATE.KV_%s.%s.$KV.%s.>", bucket, name, bucket),
-					fmt.Sprintf(`{"stream_name":"KV_%s","config":{"name":%q,"filter_subject":"$KV.%s.>","deliver_policy":"all","ack_policy":"none",%s}}`, bucket, name, bucket, more))
+					fmt.Sprintf(`{"stream_name":"KV_%s","config":{"name":%q,"filter_subject":"$KV.%s.>","deliver_policy":"all","ack_policy":"none",%s}}`,
+						bucket, name, bucket, more))
 			}
 		}
 	},
@@ -273,21 +324,27 @@ func (f *fleet) checkForeign(found *findings) {
 
 	for _, args := range [][]string{{"workers"}, {"status", "a"}, {"status"}, {"list"}} {
 		code, said := -1, ""
-		for late := time.Now().Add(settling); code != 0 && time.Now().Before(late); { // a bus that was away at the end is back soon
+		// a bus that was away at the end is back soon
+		for late := time.Now().Add(settling); code != 0 && time.Now().Before(late); {
 			code, said = f.attempt(30*time.Second, "reader-bus", proto.RoleReader, args...)
 		}
+
 		if code != 0 {
 			found.add("promptmill %s: exit code %d: %s", strings.Join(args, " "), code, errorOf(said))
 		}
 	}
 
 	missing := f.shape.workerNames()
-	for late := time.Now().Add(settling); len(missing) > 0 && time.Now().Before(late); pause(f.stop, 200*time.Millisecond) {
+	for late := time.Now().Add(settling); len(missing) > 0 &&
+		time.Now().Before(late); pause(f.stop, 200*time.Millisecond) {
 		text, err := f.command(30*time.Second, "reader-bus", proto.RoleReader, "workers")
 		if err == nil {
-			missing = slices.DeleteFunc(f.shape.workerNames(), func(name string) bool { return strings.Contains(string(text), name) })
+			missing = slices.DeleteFunc(f.shape.workerNames(), func(name string) bool {
+				return strings.Contains(string(text), name)
+			})
 		}
 	}
+
 	if len(missing) > 0 {
 		found.add("promptmill workers does not show %v", missing)
 	}

@@ -21,15 +21,20 @@ func writeInput(path, run string, requests int, random *rand.Rand) error {
 		return fmt.Errorf("write the input: %w", err)
 	}
 	defer file.Close()
+
 	w := bufio.NewWriter(file)
 	for i := range requests {
 		more := ""
 		if random.IntN(100) == 0 {
 			more = fmt.Sprintf(`,"max_tokens":%d`, tooMuch)
 		}
-		fmt.Fprintf(w, `{"custom_id":"%s-%d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"%s %d \u0000 \ud83d\ude00 ü \/ %s"}],"x":12345678901234567890%s}}`+"\n",
+
+		fmt.Fprintf(w,
+			`{"custom_id":"%s-%d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"%s %d \u0000 \ud83d\ude00 ü \/ %s"}],"x":12345678901234567890%s}}`+
+				"\n",
 			run, i, modelName, run, i, filler(random), more)
 	}
+
 	return w.Flush()
 }
 
@@ -46,5 +51,6 @@ func filler(random *rand.Rand) string {
 	case n < 40:
 		return strings.Repeat("again and again, ", random.IntN(2000))
 	}
+
 	return strings.Repeat("word ", random.IntN(60))
 }

@@ -29,6 +29,7 @@ func readInput(path string) ([]wanted, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var list []wanted
 	for text := range bytes.Lines(data) {
 		var request struct {
@@ -41,14 +42,19 @@ func readInput(path string) ([]wanted, error) {
 		if err := json.Unmarshal(text, &request); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+
 		h := fnv.New64a()
 		h.Write(request.Body.Messages)
 		hash := h.Sum64() ^ modelSeed
 		list = append(list, wanted{
-			customID: request.CustomID, refused: request.Body.MaxTokens >= tooMuch, answer: fmt.Sprintf("%016x", hash),
-			in: max(1, int64(len(request.Body.Messages)/4)), out: max(1, modelTokens/2+int64(hash%(modelTokens+1))),
+			customID: request.CustomID,
+			refused:  request.Body.MaxTokens >= tooMuch,
+			answer:   fmt.Sprintf("%016x", hash),
+			in:       max(1, int64(len(request.Body.Messages)/4)),
+			out:      max(1, modelTokens/2+int64(hash%(modelTokens+1))),
 		})
 	}
+
 	return list, nil
 }
 
@@ -95,12 +101,15 @@ func readLines(data []byte) (list []line, err error) {
 		if !bytes.HasSuffix(text, []byte{'\n'}) {
 			return list, io.ErrUnexpectedEOF
 		}
+
 		l := line{bytes: int64(len(text))}
 		if err := json.Unmarshal(text, &l); err != nil {
 			return list, fmt.Errorf("line %d: %w", len(list)+1, err)
 		}
+
 		list = append(list, l)
 	}
+
 	return list, nil
 }
 
@@ -117,23 +126,28 @@ func readOutput(path string) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	dec, err := zstd.NewReader(nil)
 	if err != nil {
 		return nil, err
 	}
 	defer dec.Close()
+
 	text, err := dec.DecodeAll(data, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+
 	var frame zstd.Header
 	if err := frame.Decode(data); err != nil || !frame.HasCheckSum || frame.FrameContentSize != uint64(len(text)) {
 		return nil, fmt.Errorf("%s: %w", path, errFrames)
 	}
+
 	list, err := readLines(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+
 	return list, nil
 }
 
@@ -148,31 +162,38 @@ func readJournal(path string) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, err
 	}
 	defer dec.Close()
+
 	var list []line
 	for len(data) >= 8 {
 		if magic := binary.LittleEndian.Uint32(data); magic>>4 == 0x184D2A5 {
 			data = data[min(len(data), 8+int(binary.LittleEndian.Uint32(data[4:]))):]
 			continue
 		}
+
 		// The next skippable frame is where this one ends.
 		end := bytes.Index(data, []byte{0x57, 0x2A, 0x4D, 0x18})
 		if end < 0 {
 			end = len(data)
 		}
+
 		text, err := dec.DecodeAll(data[:end], nil)
 		if err != nil {
 			break
 		}
+
 		some, err := readLines(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+
 		list, data = append(list, some...), data[end:]
 	}
+
 	return list, nil
 }

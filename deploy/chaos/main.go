@@ -38,6 +38,7 @@ func main() {
 			return
 		}
 	}
+
 	os.Exit(chaos(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -71,17 +72,21 @@ const fewestPorts = 100
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is said once, by who gets it
-	flags.Uint64Var(&o.shape.seed, "seed", rand.Uint64N(1_000_000), "the `seed` of the plan and the input; by default any")
+	flags.Uint64Var(&o.shape.seed, "seed", rand.Uint64N(1_000_000),
+		"the `seed` of the plan and the input; by default any")
 	seeds := flags.String("seeds", "", "several seeds, `A-B`, one after the other, with a line for each")
 	flags.DurationVar(&o.shape.time, "for", time.Minute, "how long the deployment is hurt")
 	flags.IntVar(&o.shape.requests, "requests", 0, "of each of the two runs (default 40 a second)")
 	flags.IntVar(&o.shape.workers, "workers", 3, "how many, each with a model server")
-	flags.StringVar(&o.cluster, "cluster", "auto", "`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
+	flags.StringVar(&o.cluster, "cluster", "auto",
+		"`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
 	only := flags.String("only", "", "kinds of events, `NAME,...`; by default all")
 	flags.StringVar(&o.dir, "dir", "", "`folder` of all files and logs; kept in any case (default a temporary one)")
 	flags.StringVar(&o.bin, "bin", "", "the promptmill to hurt, a `file` (default one that is built)")
-	flags.StringVar(&o.build, "build", "", "only build promptmill and chaos into a `folder`, for --bin on a machine without Go")
-	within := flags.String("ports", "20000-29999", "`A-B`: port numbers of servers; chaos that runs several times at once needs others each time")
+	flags.StringVar(&o.build, "build", "",
+		"only build promptmill and chaos into a `folder`, for --bin on a machine without Go")
+	within := flags.String("ports", "20000-29999",
+		"`A-B`: port numbers of servers; chaos that runs several times at once needs others each time")
 	flags.BoolVar(&o.keep, "keep", false, "keep the files though all is well")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -90,33 +95,44 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		}
 		return o, err
 	}
+
 	if !slices.Contains([]string{"yes", "no", "auto"}, o.cluster) {
 		return o, fmt.Errorf("--cluster %s: want yes, no or auto", o.cluster)
 	}
+
 	o.first, o.last, o.several = o.shape.seed, o.shape.seed, *seeds != ""
 	if o.several {
 		if n, err := fmt.Sscanf(*seeds+"\n", "%d-%d\n", &o.first, &o.last); err != nil || n != 2 || o.first > o.last {
 			return o, fmt.Errorf("--seeds %s: want two numbers, the smaller one first, such as 1-60", *seeds)
 		}
 	}
-	if n, err := fmt.Sscanf(*within+"\n", "%d-%d\n", &o.firstPort, &o.lastPort); err != nil || n != 2 || o.firstPort < 1024 || o.lastPort > 65_535 || o.firstPort+fewestPorts > o.lastPort+1 {
-		return o, fmt.Errorf("--ports %s: want two port numbers, at least %d in all, such as 20000-20999", *within, fewestPorts)
+
+	if n, err := fmt.Sscanf(*within+"\n", "%d-%d\n", &o.firstPort, &o.lastPort); err != nil || n != 2 ||
+		o.firstPort < 1024 || o.lastPort > 65_535 || o.firstPort+fewestPorts > o.lastPort+1 {
+		return o, fmt.Errorf("--ports %s: want two port numbers, at least %d in all, such as 20000-20999", *within,
+			fewestPorts)
 	}
+
 	if *only != "" {
 		o.shape.only = strings.Split(*only, ",")
 	}
+
 	for _, name := range o.shape.only {
 		if i := slices.IndexFunc(deeds, func(d *deed) bool { return d.name == name }); i < 0 || deeds[i].weight == 0 {
 			return o, fmt.Errorf("--only %s: there is no such kind of event", name)
 		}
 	}
+
 	if o.shape.time < time.Second || o.shape.workers < 1 || o.shape.requests < 0 {
 		return o, fmt.Errorf("want --for 1s or more, and at least one worker")
 	}
+
 	if o.shape.requests == 0 {
 		o.shape.requests = max(200, int(40*o.shape.time.Seconds()))
 	}
+
 	o.keep = o.keep || o.dir != ""
+
 	return o, nil
 }
 
@@ -126,10 +142,12 @@ func makeEmpty(flag, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+
 	entries, err := os.ReadDir(dir)
 	if err == nil && len(entries) > 0 {
 		err = fmt.Errorf("%s %s: it is not empty; name another folder", flag, dir)
 	}
+
 	return err
 }
 
@@ -143,9 +161,11 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "chaos:", err)
 		return 2
 	}
+
 	if o.build != "" {
 		return buildOnly(o.build, stdout, stderr)
 	}
+
 	if os.Getenv(namespaceEnv) == "" {
 		// The seed is drawn by the one who works.
 		code, err := reexec()
@@ -154,6 +174,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		}
 		fmt.Fprintf(stdout, "skipped: full and read-only disks, since no mount namespace can be made here: %v\n", err)
 	}
+
 	if o.dir == "" {
 		o.dir, err = os.MkdirTemp("", "promptmill-chaos-")
 	} else if o.dir, err = filepath.Abs(o.dir); err == nil {
@@ -163,9 +184,11 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
+
 	ports.set(o.firstPort, o.lastPort)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	var built programs
 	if bin := filepath.Join(o.dir, "bin"); o.bin != "" {
 		built, err = copyPrograms(ctx, o.bin, bin)
@@ -176,6 +199,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
+
 	if built.timeless != nil {
 		fmt.Fprintln(stdout, built.timeless)
 	}
@@ -195,8 +219,10 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 		if !ok {
 			code = 1
 		}
+
 		fmt.Fprintf(stdout, "seed %d: %s\n", seed, text)
 	}
+
 	if code == 0 && !o.keep {
 		os.RemoveAll(o.dir)
 	}
@@ -214,15 +240,19 @@ func buildOnly(dir string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
+
 	built, err := build(context.Background(), dir)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
+
 	if built.timeless != nil {
 		fmt.Fprintln(stdout, built.timeless)
 	}
+
 	os.RemoveAll(filepath.Join(dir, "overlay")) // it has served
+
 	return 0
 }
 
@@ -231,6 +261,7 @@ func (o options) hurtAside(ctx context.Context, built programs) (text string, ok
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return err.Error(), false
 	}
+
 	path := o.dir + ".txt"
 	history, err := os.Create(path)
 	if err != nil {
@@ -241,7 +272,8 @@ func (o options) hurtAside(ctx context.Context, built programs) (text string, ok
 	begin := time.Now()
 	text, found := o.hurt(ctx, built, history)
 	if len(found) > 0 {
-		return fmt.Sprintf("FAILED after %.0fs, %d findings, in %s; the first: %s", time.Since(begin).Seconds(), len(found), path, found[0]), false
+		return fmt.Sprintf("FAILED after %.0fs, %d findings, in %s; the first: %s",
+			time.Since(begin).Seconds(), len(found), path, found[0]), false
 	}
 
 	return fmt.Sprintf("ok after %.0fs: %s", time.Since(begin).Seconds(), text), true
@@ -254,6 +286,7 @@ func (o options) hurt(ctx context.Context, built programs, history io.Writer) (f
 	if o.shape.nodes > 0 {
 		bus = fmt.Sprintf("a bus of %d nodes", o.shape.nodes)
 	}
+
 	fmt.Fprintf(history, "seed %d: %s, %d workers and model servers, 2 runs of %d requests, hurt for %s; files in %s\n",
 		o.shape.seed, bus, o.shape.workers, o.shape.requests, o.shape.time, o.dir)
 	events := plan(o.shape)
@@ -269,8 +302,12 @@ func (o options) hurt(ctx context.Context, built programs, history io.Writer) (f
 	for _, text := range found {
 		fmt.Fprintln(history, "  "+text)
 	}
-	fmt.Fprintf(history, "the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s%s\n",
-		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers, map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0], onlyFlag(o.shape.only))
+
+	fmt.Fprintf(history,
+		"the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s%s\n",
+		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers,
+		map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0], onlyFlag(o.shape.only))
+
 	return figures, found
 }
 

@@ -29,26 +29,40 @@ func serveModel(args []string) error {
 	if len(args) != 5 {
 		return errors.New("model-server: want ADDRESS LOG FLAVOUR FAULTS LUCK")
 	}
+
 	log, err := os.OpenFile(args[1], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
+
 	faults, err := sim.ParseFaults(args[3])
 	if err != nil {
 		return err
 	}
+
 	luck, err := strconv.ParseUint(args[4], 10, 64)
 	if err != nil {
 		return err
 	}
+
 	s := sim.New(sim.Config{
-		Flavour: sim.Flavour(args[2]), Models: []string{modelName}, Slots: modelSlots, TTFT: 150 * time.Millisecond, TPOT: 5 * time.Millisecond,
-		Spread: 0.3, Tokens: modelTokens, Seed: modelSeed, Luck: luck, Faults: faults,
+		Flavour: sim.Flavour(args[2]),
+		Models:  []string{modelName},
+		Slots:   modelSlots,
+		TTFT:    150 * time.Millisecond,
+		TPOT:    5 * time.Millisecond,
+		Spread:  0.3,
+		Tokens:  modelTokens,
+		Seed:    modelSeed,
+		Luck:    luck,
+		Faults:  faults,
 	})
+
 	listener, err := net.Listen("tcp", args[0])
 	if err != nil {
 		return err
 	}
+
 	connections := &twiceListener{Listener: listener}
 
 	mux := http.NewServeMux()
@@ -58,6 +72,7 @@ func serveModel(args []string) error {
 			connections.set(rate, dice)
 			return
 		}
+
 		s.Hang(r.FormValue("hang") == "true")
 		if slow, err := strconv.Atoi(r.FormValue("slow")); err == nil {
 			s.Engine().Set(func(c *sim.EngineConfig) {
@@ -65,6 +80,7 @@ func serveModel(args []string) error {
 			})
 		}
 	})
+
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer, begin := &heard{ResponseWriter: w}, time.Now()
 		s.ServeHTTP(answer, r) // one that is cut off half-way ends in a panic

@@ -18,17 +18,21 @@ func serveNATS(args []string) error {
 	if len(args) != 1 {
 		return errors.New("nats-server: want CONFIG")
 	}
+
 	opts, err := server.ProcessConfigFile(args[0])
 	if err != nil {
 		return err
 	}
+
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return err
 	}
+
 	s.ConfigureLogger()
 	s.Start()
 	s.WaitForShutdown()
+
 	return nil
 }
 
@@ -46,9 +50,11 @@ func writeNodes(ctx context.Context, promptmill, dir string, clients, routes []s
 	if err != nil {
 		return nil, fmt.Errorf("promptmill nats-config: %w", err)
 	}
+
 	if err := os.WriteFile(filepath.Join(dir, "promptmill.conf"), users, 0o644); err != nil {
 		return nil, err
 	}
+
 	for _, hit := range passwordName.FindAllSubmatch(users, -1) {
 		env = append(env, string(hit[1])+"="+password)
 	}
@@ -56,7 +62,8 @@ func writeNodes(ctx context.Context, promptmill, dir string, clients, routes []s
 	for i := range clients {
 		text := fmt.Sprintf("server_name: node%d\nlisten: %q\ninclude promptmill.conf\nmax_payload: 1048576\njetstream { store_dir: %q, sync_interval: 1s }\n"+
 			"cluster { name: pm, listen: %q, no_advertise: true, routes: [\"nats://%s\"] }\n",
-			i+1, clients[i], filepath.Join(dir, fmt.Sprintf("node%d", i+1)), routes[i], strings.Join(routes, `", "nats://`))
+			i+1, clients[i], filepath.Join(dir, fmt.Sprintf("node%d", i+1)), routes[i],
+			strings.Join(routes, `", "nats://`))
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("node%d.conf", i+1)), []byte(text), 0o644); err != nil {
 			return nil, err
 		}

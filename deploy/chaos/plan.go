@@ -40,6 +40,7 @@ func (e event) String() string {
 	if e.length > 0 {
 		text += fmt.Sprintf(" for %s", e.length)
 	}
+
 	return text
 }
 
@@ -55,13 +56,21 @@ func plan(s shape) (events []event) {
 	kinds := slices.DeleteFunc(slices.Clone(deeds), func(d *deed) bool {
 		return d.weight == 0 || len(s.only) > 0 && !slices.Contains(s.only, d.name)
 	})
+
 	busy := map[string]time.Duration{} // until when something happens to a part
-	second := event{at: s.time / 5, deed: deedNamed("submit"), target: "b", dice: random.Uint64()}
+	second := event{
+		at:     s.time / 5,
+		deed:   deedNamed("submit"),
+		target: "b",
+		dice:   random.Uint64(),
+	}
+
 	events = append(events, event{deed: deedNamed("submit"), target: "a", dice: random.Uint64()}, second)
 	for at := longGap; ; at += between(random, shortGap, longGap) {
 		if at >= s.time {
 			break
 		}
+
 		d := draw(random, kinds)
 		targets := slices.DeleteFunc(d.targets(s), func(target string) bool {
 			return slices.ContainsFunc(d.harms(target), func(part string) bool { return busy[part] > at })
@@ -69,7 +78,13 @@ func plan(s shape) (events []event) {
 		if len(targets) == 0 {
 			continue
 		}
-		e := event{at: at, deed: d, target: targets[random.IntN(len(targets))], dice: random.Uint64()}
+
+		e := event{
+			at:     at,
+			deed:   d,
+			target: targets[random.IntN(len(targets))],
+			dice:   random.Uint64(),
+		}
 		if d.long > 0 {
 			e.length = between(random, d.short, d.long)
 			if d.lasting && random.IntN(8) == 0 { // longer than a shard waits for a worker
@@ -77,16 +92,21 @@ func plan(s shape) (events []event) {
 			}
 			e.length = min(e.length, s.time-at)
 		}
+
 		if d.steps != nil {
 			amounts := d.steps(s, e.target)
 			e.by = amounts[e.dice%uint64(len(amounts))]
 		}
+
 		for _, part := range d.harms(e.target) {
 			busy[part] = at + e.length + d.rest
 		}
+
 		events = append(events, e)
 	}
+
 	slices.SortStableFunc(events, func(a, b event) int { return int(a.at - b.at) })
+
 	return events
 }
 
@@ -101,12 +121,14 @@ func draw(random *rand.Rand, kinds []*deed) *deed {
 	for _, d := range kinds {
 		total += d.weight
 	}
+
 	n := random.IntN(total)
 	for _, d := range kinds {
 		if n -= d.weight; n < 0 {
 			return d
 		}
 	}
+
 	panic("unreachable")
 }
 
@@ -138,10 +160,12 @@ func (s shape) linkNames() (names []string) {
 	for _, w := range s.workerNames() {
 		names = append(names, w+"-bus", w+"-model")
 	}
+
 	names = append(names, "reader-bus", "submit-bus")
 	if s.nodes > 0 {
 		names = append(names, "serve-bus")
 	}
+
 	return names
 }
 

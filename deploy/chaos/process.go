@@ -38,9 +38,17 @@ type process struct {
 const restartPause = 500 * time.Millisecond
 
 func (f *fleet) process(name string, args func() (string, []string)) *process {
-	p := &process{name: name, fleet: f, args: args, alive: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &process{
+		name:  name,
+		fleet: f,
+		args:  args,
+		alive: make(chan struct{}, 1),
+		done:  make(chan struct{}),
+	}
+
 	p.alive <- struct{}{}
 	f.processes[name] = p
+
 	return p
 }
 
@@ -54,6 +62,7 @@ func (p *process) keep(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
+
 			err := p.live()
 			p.alive <- struct{}{}
 			switch {
@@ -67,6 +76,7 @@ func (p *process) keep(ctx context.Context) {
 				said, since = fmt.Sprint(err), time.Now()
 				p.fleet.say("%s ended by itself: %v; started again", p.name, cmp.Or(err, errNone))
 			}
+
 			if pause(ctx, restartPause) != nil {
 				return
 			}
@@ -86,15 +96,18 @@ func (p *process) live() error {
 		return err
 	}
 	defer log.Close()
+
 	path, args := p.args()
 	fmt.Fprintf(log, "--- %s: %s %v\n", p.fleet.elapsed(), filepath.Base(path), args)
 	path, args = p.fleet.limited(p.name, path, args)
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.fleet.dir, log, log, childAttributes()
+
 	cmd.Env = slices.Concat(os.Environ(), p.fleet.nodesEnv, []string{"PROMPTMILL_STATE=" + p.fleet.state()})
 	if p.fleet.timeless == nil {
 		cmd.Env = append(cmd.Env, clockEnv+"="+p.fleet.clock(p.name))
 	}
+
 	if p.output != nil {
 		out, err := p.output()
 		if err != nil {
@@ -103,6 +116,7 @@ func (p *process) live() error {
 		defer out.Close()
 		cmd.Stdout = out
 	}
+
 	p.mu.Lock()
 	p.dying = false
 	err = cmd.Start()
@@ -111,13 +125,16 @@ func (p *process) live() error {
 	if err != nil {
 		return err
 	}
+
 	err = cmd.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.cmd = nil
 	if p.dying {
 		return errWanted
 	}
+
 	return err
 }
 
@@ -161,6 +178,7 @@ var errLate = errors.New("it has not ended in time")
 // does not end within the time.
 func (p *process) end(within time.Duration) error {
 	p.signal(syscall.SIGCONT)
+
 	asked := p.signal(syscall.SIGTERM)
 	for late := time.After(within); ; {
 		select {

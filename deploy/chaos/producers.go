@@ -22,15 +22,18 @@ func (f *fleet) submit(run string, dice uint64) {
 	if run == "b" {
 		args = append(args, "--group-by-prefix") // its shards are in another order than its input
 	}
+
 	f.submitting.Go(func() {
 		f.producing.Lock()
 		defer f.producing.Unlock()
+
 		for kills, first := dice%3, true; f.stop.Err() == nil; first = false {
 			timeout := 30 * time.Second
 			if kills > 0 {
 				kills--
 				timeout = time.Duration(dice>>8%400) * time.Millisecond
 			}
+
 			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, args...)
 			if err == nil || f.settled(run) {
 				if err == nil || !first { // else it was there
@@ -38,11 +41,14 @@ func (f *fleet) submit(run string, dice uint64) {
 				}
 				break
 			}
+
 			pause(f.stop, restartPause)
 		}
+
 		f.say("run %s is on the bus", run)
 		f.mu.Lock()
 		defer f.mu.Unlock()
+
 		f.submitted = append(f.submitted, run)
 		if run == "a" {
 			f.reading.Do(func() { f.processes["reader"].keep(f.stop) })
@@ -58,6 +64,7 @@ func (f *fleet) settled(run string) bool {
 	if err != nil || json.Unmarshal(text, &list) != nil {
 		return false
 	}
+
 	for _, r := range list {
 		if r.Run == run && r.State != string(proto.StateValidating) {
 			return true
@@ -66,6 +73,7 @@ func (f *fleet) settled(run string) bool {
 			f.command(30*time.Second, "submit-bus", proto.RoleCollector, "delete", "--force", run) // or the next time
 		}
 	}
+
 	return false
 }
 
@@ -74,23 +82,28 @@ func (f *fleet) settled(run string) bool {
 func (f *fleet) command(timeout time.Duration, link string, role proto.Role, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(f.stop, timeout)
 	defer cancel()
+
 	log, err := os.OpenFile(f.log("commands"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
+
 	fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), args)
 	cmd := exec.CommandContext(ctx, f.promptmill, append(args, f.bus(link, role)...)...)
 	var said bytes.Buffer
 	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = f.dir, io.MultiWriter(log, &said), childAttributes()
 	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+f.state())
+
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		exit.Stderr = said.Bytes()
 	}
+
 	if err != nil {
 		fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), err)
 	}
+
 	return out, err
 }
 
@@ -99,6 +112,7 @@ func (f *fleet) command(timeout time.Duration, link string, role proto.Role, arg
 func (f *fleet) lose() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.stored = time.Now()
 	for _, run := range []string{"a", "b"} {
 		if !f.complete(run) {
@@ -150,13 +164,16 @@ func (f *fleet) lossOf(run string) loss {
 func (f *fleet) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.forgot = append(f.forgot, f.lives)
 	// What the collector's file has of a run need not come on the bus again.
 	f.unread = f.unread || slices.Contains(f.submitted, "a")
+
 	for _, run := range f.submitted {
 		if !f.complete(run) {
 			f.submit(run, 0)
 		}
 	}
+
 	f.submitted = nil
 }

@@ -58,6 +58,7 @@ func (l *link) lose(w *flow, n int) bool {
 	}
 
 	w.left -= float64(n)
+
 	return w.left < 0
 }
 
@@ -69,10 +70,12 @@ func newLink(name string, goals ...string) (*link, error) {
 			l.close()
 			return nil, fmt.Errorf("open link %s: %w", name, err)
 		}
+
 		l.listeners = append(l.listeners, listener)
 		l.addresses = append(l.addresses, listener.Addr().String())
 		l.pumps.Go(func() { l.accept(listener, goal) })
 	}
+
 	return l, nil
 }
 
@@ -80,9 +83,11 @@ func newLink(name string, goals ...string) (*link, error) {
 func (l *link) set(h hurt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.hurt, l.losses = h, rand.New(rand.NewPCG(h.dice, 3))
 	close(l.healed)
 	l.healed = make(chan struct{})
+
 	if h.cut {
 		l.reset()
 	}
@@ -102,9 +107,11 @@ func (l *link) reset() {
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
+
 	for _, listener := range l.listeners {
 		listener.Close()
 	}
+
 	l.reset()
 	close(l.healed)
 	l.healed = make(chan struct{})
@@ -116,11 +123,13 @@ func (l *link) close() {
 func (l *link) keep(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.open[conn] = true
 	if l.closed || l.hurt.cut {
 		l.reset()
 		return false
 	}
+
 	return true
 }
 
@@ -139,6 +148,7 @@ func (l *link) accept(listener net.Listener, goal string) {
 		if err != nil {
 			return
 		}
+
 		if l.keep(conn) {
 			l.pumps.Go(func() { l.join(conn, goal) })
 		}
@@ -148,18 +158,22 @@ func (l *link) accept(listener net.Listener, goal string) {
 // join passes what two ends say to each other until one of them closes.
 func (l *link) join(from net.Conn, goal string) {
 	defer l.drop(from)
+
 	if !l.pass(&flow{}, 0) {
 		return
 	}
+
 	to, err := net.Dial("tcp", goal)
 	if err != nil {
 		from.(*net.TCPConn).SetLinger(0) // refused
 		return
 	}
 	defer l.drop(to)
+
 	if !l.keep(to) {
 		return
 	}
+
 	var both sync.WaitGroup
 	for _, ends := range [][2]net.Conn{{from, to}, {to, from}} {
 		both.Go(func() {
@@ -167,6 +181,7 @@ func (l *link) join(from net.Conn, goal string) {
 			l.pump(ends[0], ends[1])
 		})
 	}
+
 	both.Wait()
 }
 
@@ -182,6 +197,7 @@ func (l *link) pump(from io.Reader, to io.Writer) {
 				return
 			}
 		}
+
 		if err != nil {
 			return
 		}
@@ -203,11 +219,14 @@ func (l *link) pass(w *flow, n int) bool {
 			<-healed
 			continue
 		}
+
 		wait := h.delay
 		if h.rate > 0 {
 			wait += time.Duration(n) * time.Second / time.Duration(h.rate)
 		}
+
 		time.Sleep(wait)
+
 		return true
 	}
 }

@@ -97,7 +97,8 @@ func (d harmed) modelDeaths() (n int) {
 // excuses reports whether a request may have been answered once more although it had been
 // answered before.
 func (d harmed) excuses(run string, seq int, earlier, later execution) bool {
-	return d.touches(run, seq, earlier) || slices.ContainsFunc(d.harms, func(h harm) bool { return h.hides(earlier, later) })
+	return d.touches(run, seq, earlier) ||
+		slices.ContainsFunc(d.harms, func(h harm) bool { return h.hides(earlier, later) })
 }
 
 // touches reports whether something happened to the way of an answer.
@@ -110,13 +111,17 @@ func (d harmed) touches(run string, seq int, e execution) bool {
 // of another by what is borne, and answered again only if each of its earlier answers may not
 // have been known. It returns how many answers were
 // given again, and how many might have been.
-func checkExecuted(inputs, borne map[string][]wanted, executed map[string][]execution, d harmed, since time.Time, found *findings) (again, allowed int) {
+func checkExecuted(
+	inputs, borne map[string][]wanted, executed map[string][]execution, d harmed, since time.Time, found *findings,
+) (again, allowed int) {
 	known, wrong := map[string]bool{}, 0
 
 	for run, input := range inputs {
 		for seq, want := range input {
 			known[want.answer] = true
-			list := slices.SortedFunc(slices.Values(executed[want.answer]), func(a, b execution) int { return cmp.Or(a.begin.Compare(b.begin), a.end.Compare(b.end)) })
+			list := slices.SortedFunc(slices.Values(executed[want.answer]), func(a, b execution) int {
+				return cmp.Or(a.begin.Compare(b.begin), a.end.Compare(b.end))
+			})
 			if len(list) == 0 && !want.refused && borne[run][seq].answer == want.answer {
 				found.add("model servers: %s was never answered", want.customID)
 			}
@@ -131,10 +136,12 @@ func checkExecuted(inputs, borne map[string][]wanted, executed map[string][]exec
 					if d.excuses(run, seq, earlier, e) {
 						continue
 					}
+
 					if wrong++; wrong <= fewRepetitions {
 						found.add("model servers: %s was answered again by the server of %s, though nothing had happened to its answer before: %s",
 							want.customID, e.worker, timesOf(list, since))
 					}
+
 					break
 				}
 			}
@@ -144,6 +151,7 @@ func checkExecuted(inputs, borne map[string][]wanted, executed map[string][]exec
 	if wrong > fewRepetitions {
 		found.add("model servers: %d answers were given again so", wrong)
 	}
+
 	for id := range executed {
 		if !known[id] {
 			found.add("model servers: the answer %s is of no request", id)
@@ -160,7 +168,8 @@ const fewRepetitions = 3
 func timesOf(list []execution, since time.Time) string {
 	var parts []string
 	for _, e := range list {
-		parts = append(parts, fmt.Sprintf("%s %.2fs-%.2fs", e.worker, e.begin.Sub(since).Seconds(), e.end.Sub(since).Seconds()))
+		parts = append(parts, fmt.Sprintf("%s %.2fs-%.2fs", e.worker, e.begin.Sub(since).Seconds(),
+			e.end.Sub(since).Seconds()))
 	}
 
 	return strings.Join(parts, ", ")
@@ -181,6 +190,7 @@ func readExecutions(path, worker string, into map[string][]execution) (n int, er
 	if err != nil {
 		return 0, err
 	}
+
 	defer file.Close()
 
 	lines := bufio.NewScanner(file)

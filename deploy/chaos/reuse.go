@@ -25,7 +25,9 @@ func (f *fleet) otherInput(run string) string { return filepath.Join(f.dir, "oth
 func writeOther(path, run string, requests int) error {
 	var text bytes.Buffer
 	for i := range requests {
-		fmt.Fprintf(&text, `{"custom_id":"%s-%d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"another %s %d"}]}}`+"\n",
+		fmt.Fprintf(&text,
+			`{"custom_id":"%s-%d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"another %s %d"}]}}`+
+				"\n",
 			run, i, modelName, run, i)
 	}
 
@@ -45,6 +47,7 @@ func (f *fleet) doReuse(e event) error {
 	}
 
 	_, err := f.reuse(e.target, e.dice%2 == 0)
+
 	return err
 }
 
@@ -64,7 +67,8 @@ func (f *fleet) reuse(run string, submit bool) (refused bool, err error) {
 	switch {
 	case code == 1 || code == 2:
 		if !strings.Contains(errorOf(text), "run "+run) {
-			return true, fmt.Errorf("%s another input as run %s: the refusal does not name the run: %s", args[0], run, text)
+			return true, fmt.Errorf("%s another input as run %s: the refusal does not name the run: %s",
+				args[0], run, text)
 		}
 		return true, nil
 	case code == 0 || code == 3:
@@ -81,6 +85,7 @@ func (f *fleet) attempt(timeout time.Duration, link string, role proto.Role, arg
 	if err == nil {
 		return 0, ""
 	}
+
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode(), strings.TrimSpace(string(exit.Stderr))
 	}
@@ -121,14 +126,19 @@ func (f *fleet) checkReuseOfDeleted(found *findings) {
 		log, _ := os.ReadFile(f.log("serve")) // it is there
 		return strings.Count(string(log), "of an earlier run a")
 	}
+
 	already := refused()
-	code, said := f.attempt(30*time.Second, "submit-bus", proto.RoleProducer, "submit", f.otherInput("a"), "--run", "a", "--progress", "none")
+	code, said := f.attempt(30*time.Second, "submit-bus", proto.RoleProducer, "submit", f.otherInput("a"), "--run", "a",
+		"--progress", "none")
 	for late := time.Now().Add(settling); code == 0 && refused() == already; {
 		if pause(f.stop, 100*time.Millisecond) != nil || time.Now().After(late) {
-			found.add("another input is submitted as run a, which is deleted: serve does not say that it has files of the first one")
+			found.add(
+				"another input is submitted as run a, which is deleted: serve does not say that it has files of the first one",
+			)
 			break
 		}
 	}
+
 	if code != 0 && code != 1 && code != 2 {
 		found.add("another input is submitted as run a, which is deleted: exit code %d: %s", code, said)
 	}

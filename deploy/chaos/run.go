@@ -16,12 +16,28 @@ import (
 
 // run starts a deployment, hurts it by the plan, and returns the figures of what came of it,
 // and what is wrong.
-func run(ctx context.Context, o options, built programs, events []event, history io.Writer) (figures string, found findings) {
+func run(
+	ctx context.Context, o options, built programs, events []event, history io.Writer,
+) (figures string, found findings) {
 	stop, cancel := context.WithCancel(context.Background())
 	defer cancel()
+
 	f := &fleet{
-		shape: o.shape, dir: o.dir, history: history, programs: built, processes: map[string]*process{}, links: map[string]*link{}, disks: map[string]*disk{},
-		modelAddress: map[string]string{}, metricsAddress: map[string]string{}, joins: map[proto.Role]proto.Join{}, faults: map[string]string{}, luck: map[string]uint64{}, files: map[string]int{}, aside: map[string]string{}, locks: map[string]*sync.Mutex{},
+		shape:          o.shape,
+		dir:            o.dir,
+		history:        history,
+		programs:       built,
+		processes:      map[string]*process{},
+		links:          map[string]*link{},
+		disks:          map[string]*disk{},
+		modelAddress:   map[string]string{},
+		metricsAddress: map[string]string{},
+		joins:          map[proto.Role]proto.Join{},
+		faults:         map[string]string{},
+		luck:           map[string]uint64{},
+		files:          map[string]int{},
+		aside:          map[string]string{},
+		locks:          map[string]*sync.Mutex{},
 	}
 	defer func() {
 		f.shutDown(cancel, &found)
@@ -30,23 +46,29 @@ func run(ctx context.Context, o options, built programs, events []event, history
 		}
 		f.unmount()
 	}()
+
 	if err := f.start(stop); err != nil {
 		found.add("start: %v", err)
 		return "", found
 	}
+
 	f.play(ctx, events, &found)
 	if ctx.Err() != nil {
 		found.add("interrupted")
 		return "", found
 	}
+
 	f.say("all is healed")
 	f.await(ctx, &found)
+
 	if ctx.Err() != nil {
 		found.add("interrupted")
 		return "", found
 	}
+
 	figures = f.check(&found)
 	f.say("%s", figures)
+
 	return figures, found
 }
 
@@ -64,16 +86,19 @@ func (f *fleet) play(ctx context.Context, events []event, found *findings) {
 			found.add("%s: %v", e, err)
 		}
 	}
+
 	checkpoint := time.AfterFunc(f.shape.time/2, func() {
 		mu.Lock()
 		defer mu.Unlock()
 		f.checkpoint(found)
 	})
 	defer checkpoint.Stop()
+
 	for _, e := range events {
 		if pause(ctx, time.Until(f.begin.Add(e.at))) != nil {
 			break
 		}
+
 		f.say("%s", e)
 		deeds.Go(func() {
 			// A deed may take longer than planned, such as the end of a busy part. The next
@@ -83,17 +108,21 @@ func (f *fleet) play(ctx context.Context, events []event, found *findings) {
 				lock.Lock()
 				defer lock.Unlock()
 			}
+
 			h := f.shape.harmBy(e)
 			h.from = time.Now()
 			fail(e, e.deed.do(f, e))
+
 			if e.deed.undo != nil {
 				pause(ctx, time.Until(f.begin.Add(e.at+e.length)))
 				fail(e, e.deed.undo(f, e))
 			}
+
 			h.to = time.Now()
 			f.harmed(h)
 		})
 	}
+
 	pause(ctx, time.Until(f.begin.Add(f.shape.time)))
 	if late := 5 * time.Minute; !waited(ctx, late, deeds.Wait) && ctx.Err() == nil {
 		mu.Lock()
@@ -109,12 +138,14 @@ func waited(ctx context.Context, most time.Duration, wait func()) bool {
 		defer close(over)
 		wait()
 	}()
+
 	select {
 	case <-over:
 		return true
 	case <-time.After(most):
 	case <-ctx.Done():
 	}
+
 	return false
 }
 
@@ -125,21 +156,28 @@ func (f *fleet) await(ctx context.Context, found *findings) {
 	if !waited(ctx, time.Until(late), f.submitting.Wait) {
 		found.add("a run could not be submitted")
 	}
+
 	for time.Now().Before(late) && ctx.Err() == nil {
 		if f.complete("a") && f.complete("b") && f.read() {
-			f.say("both runs are complete, and the reader has all that it can get, %.1fs after the last harm", time.Since(begin).Seconds())
+			f.say("both runs are complete, and the reader has all that it can get, %.1fs after the last harm",
+				time.Since(begin).Seconds())
 			return
 		}
 		pause(ctx, 100*time.Millisecond)
 	}
+
 	if ctx.Err() != nil {
 		return
 	}
-	found.add("not done %s after the last harm: run a complete: %t, run b: %t", time.Since(begin).Round(time.Second), f.complete("a"), f.complete("b"))
+
+	found.add("not done %s after the last harm: run a complete: %t, run b: %t",
+		time.Since(begin).Round(time.Second), f.complete("a"), f.complete("b"))
 	f.command(30*time.Second, "submit-bus", proto.RoleReader, "status")
+
 	for _, p := range f.processes {
 		p.signal(syscall.SIGQUIT)
 	}
+
 	pause(ctx, time.Second)
 }
 
@@ -147,6 +185,7 @@ func (f *fleet) await(ctx context.Context, found *findings) {
 func (f *fleet) read() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	select {
 	case <-f.processes["reader"].done:
 		return true
@@ -171,29 +210,36 @@ func (f *fleet) shutDown(cancel context.CancelFunc, found *findings) {
 				})
 			}
 		}
+
 		ending.Wait()
 	}
+
 	all(append(f.shape.workerNames(), "reader")...)
 	all("serve")
 	cancel()
 	all(append(f.shape.nodeNames(), f.shape.modelNames()...)...)
 	f.submitting.Wait()
+
 	for _, p := range f.processes {
 		p.kept.Wait()
 	}
+
 	for _, l := range f.links {
 		l.close()
 	}
+
 	for _, pid := range leftBehind(f.promptmill) {
 		found.add("process %s of promptmill is left", pid)
 	}
+
 	f.checkLogs(found)
 }
 
 // save copies what lies on disks of our own to where it outlives us.
 func (f *fleet) save() {
 	for name, path := range f.diskPaths() {
-		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil &&
+			!errors.Is(err, os.ErrNotExist) {
 			fmt.Fprintf(f.history, "keep what is on disk %s: %v\n", name, err)
 		}
 	}

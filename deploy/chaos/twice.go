@@ -62,6 +62,7 @@ type twiceConn struct {
 func (c *twiceConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	n, err := c.Conn.Write(p)
 	if err != nil || !isAnswer(p) {
 		return n, err
@@ -79,7 +80,8 @@ func (c *twiceConn) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// isAnswer reports whether what is written at once is one whole answer to a request for a completion.
+// isAnswer reports whether what is written at once is one whole answer to a request for a
+// completion.
 func isAnswer(p []byte) bool {
 	head, body, ok := bytes.Cut(p, []byte("\r\n\r\n"))
 	if !ok || !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) || !bytes.HasPrefix(body, []byte(`{"id":"chatcmpl-`)) {
@@ -117,7 +119,9 @@ func (f *fleet) twice(e event, rate float64) error {
 // answered twice then. Such a second answer may be taken once on each connection before it is
 // found out; more is not borne. It returns the inputs as these lines have them, and how many
 // lines there are.
-func swapped(inputs map[string][]wanted, lines map[string][]line, executed map[string][]execution, twice []harm, found *findings) (borne map[string][]wanted, n int) {
+func swapped(
+	inputs map[string][]wanted, lines map[string][]line, executed map[string][]execution, twice []harm, found *findings,
+) (borne map[string][]wanted, n int) {
 	byAnswer := map[string]wanted{}
 	for _, input := range inputs {
 		for _, w := range input {
@@ -129,6 +133,7 @@ func swapped(inputs map[string][]wanted, lines map[string][]line, executed map[s
 	for _, h := range twice {
 		most[h.models[0]] += mostInFlight
 	}
+
 	taken := map[string]int{}
 	for run, input := range inputs {
 		borne[run] = slices.Clone(input)
@@ -150,6 +155,7 @@ func swapped(inputs map[string][]wanted, lines map[string][]line, executed map[s
 					return h.models[0] == l.Extras.Worker && slices.ContainsFunc(executed[other.answer], h.loses)
 				})
 			}
+
 			if !ok {
 				continue // if it is wrong, checkOutput finds it
 			}
@@ -163,7 +169,8 @@ func swapped(inputs map[string][]wanted, lines map[string][]line, executed map[s
 
 	for worker, n := range taken {
 		if n > most[worker] {
-			found.add("%s: %d answers were taken for those of other requests; its model server answered twice, and it had %d connections at most in these times", worker, n, most[worker])
+			found.add("%s: %d answers were taken for those of other requests; its model server answered twice, and it had %d connections at most in these times",
+				worker, n, most[worker])
 		}
 	}
 

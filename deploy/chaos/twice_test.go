@@ -16,33 +16,41 @@ import (
 // A server whose answers come twice: the bytes of each answer, one after the other.
 func TestAnswersTwice(t *testing.T) {
 	t.Parallel()
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	connections := &twiceListener{Listener: listener}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"id":"chatcmpl-%s"}`, r.URL.Path[1:])
 	})}
+
 	go server.Serve(connections)
 	t.Cleanup(func() { server.Close() })
 
 	ask := func(rate float64, paths ...string) string {
 		t.Helper()
+
 		connections.set(rate, 1)
+
 		conn, err := net.Dial("tcp", listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+
 		for _, path := range paths {
 			fmt.Fprintf(conn, "GET /%s HTTP/1.1\r\nHost: x\r\n\r\n", path)
 		}
+
 		var got strings.Builder
 		want := len(paths)
 		if rate == 1 {
 			want *= 2
 		}
+
 		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		for b := make([]byte, 4096); strings.Count(got.String(), "chatcmpl-") < want; {
 			n, err := conn.Read(b)
@@ -51,13 +59,16 @@ func TestAnswersTwice(t *testing.T) {
 			}
 			got.Write(b[:n])
 		}
+
 		conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // no more than that
 		rest, _ := io.ReadAll(conn)
+
 		return got.String() + string(rest)
 	}
 	if got := ask(0, "x", "y"); strings.Count(got, "chatcmpl-x") != 1 || strings.Count(got, "chatcmpl-y") != 1 {
 		t.Errorf("answers come once, and it answered %s", got)
 	}
+
 	if got := ask(1, "x", "y"); strings.Count(got, "chatcmpl-x") != 2 || strings.Count(got, "chatcmpl-y") != 2 {
 		t.Errorf("answers come twice, and it answered %s", got)
 	}
@@ -67,7 +78,15 @@ func TestAnswersTwice(t *testing.T) {
 // it had connections.
 func TestSwapped(t *testing.T) {
 	t.Parallel()
-	twice := harm{what: "answers twice model1", models: []string{"worker1"}, from: at(10), to: at(20), recovery: time.Second}
+
+	twice := harm{
+		what:     "answers twice model1",
+		models:   []string{"worker1"},
+		from:     at(10),
+		to:       at(20),
+		recovery: time.Second,
+	}
+
 	tests := []struct {
 		name   string
 		worker string
@@ -85,19 +104,24 @@ func TestSwapped(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			input, o := evidence(t)
 			executed := map[string][]execution{}
 			for _, w := range input {
 				executed[w.answer] = []execution{by("worker1", test.end-1, test.end)}
 			}
+
 			if test.worker != "" {
 				for i := range 2 {
 					o.results[i].Extras.Worker = test.worker
 				}
-				o.results[0].Response.Body, o.results[1].Response.Body = o.results[1].Response.Body, o.results[0].Response.Body
+				o.results[0].Response.Body, o.results[1].Response.Body = o.results[1].Response.Body,
+					o.results[0].Response.Body
 			}
+
 			var found findings
-			borne, n := swapped(map[string][]wanted{"run": input}, map[string][]line{"run": o.results}, executed, test.twice, &found)
+			borne, n := swapped(map[string][]wanted{"run": input}, map[string][]line{"run": o.results}, executed,
+				test.twice, &found)
 			checkOutput("run", borne["run"], o, &found)
 			wantFinding(t, found, test.want)
 			if n != test.n {
@@ -109,6 +133,7 @@ func TestSwapped(t *testing.T) {
 
 func TestTooManySwapped(t *testing.T) {
 	t.Parallel()
+
 	var input []wanted
 	var lines []line
 	executed := map[string][]execution{}
@@ -117,15 +142,19 @@ func TestTooManySwapped(t *testing.T) {
 		input = append(input, w)
 		executed[w.answer] = []execution{by("worker1", 14, 15)}
 		var l line
-		text := fmt.Sprintf(`{"custom_id":"q-%d","response":{"status_code":200,"body":{"id":"chatcmpl-%016x"}},"promptmill":{"index":%d,"worker":"worker1"}}`, i, (i+1)%(mostInFlight+2), i)
+		text := fmt.Sprintf(`{"custom_id":"q-%d","response":{"status_code":200,"body":{"id":"chatcmpl-%016x"}},"promptmill":{"index":%d,"worker":"worker1"}}`,
+			i, (i+1)%(mostInFlight+2), i)
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			t.Fatal(err)
 		}
+
 		lines = append(lines, l)
 	}
+
 	twice := harm{models: []string{"worker1"}, from: at(10), to: at(20)}
 	var found findings
-	borne, n := swapped(map[string][]wanted{"run": input}, map[string][]line{"run": lines}, executed, []harm{twice}, &found)
+	borne, n := swapped(map[string][]wanted{"run": input}, map[string][]line{"run": lines}, executed,
+		[]harm{twice}, &found)
 	wantFinding(t, found, "34 answers were taken for those of other requests")
 	if n != mostInFlight+2 || slices.Collect(maps.Keys(borne))[0] != "run" {
 		t.Errorf("%d are borne", n)

@@ -42,13 +42,16 @@ func (f *fleet) undoUnreadable(e event) error {
 	defer p.start()
 
 	f.limitFiles(e.target, 0)
+
 	path := f.setAside(e.target, "")
 	if path == "" {
 		return nil
 	}
+
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
 		f.say("a new %s has been made", filepath.Base(path))
 	}
+
 	if err := os.RemoveAll(path); err != nil {
 		return err
 	}

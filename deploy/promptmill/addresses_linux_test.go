@@ -20,10 +20,12 @@ import (
 // skipped where nobody may put another file in its place.
 func (c command) hosts(file string, args ...string) (string, int) {
 	c.t.Helper()
+
 	program, err := exec.LookPath("promptmill")
 	must(c.t, err)
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
+
 	script := `mount --bind "$0" /etc/hosts || exit 77; exec "$@"`
 	cmd := exec.CommandContext(ctx, "unshare", append([]string{"-m", "sh", "-c", script, file, program}, args...)...)
 	cmd.Dir = c.dir
@@ -33,15 +35,18 @@ func (c command) hosts(file string, args ...string) (string, int) {
 	if code == 77 || strings.HasPrefix(text, "unshare:") {
 		c.t.Skip("SKIPPED: a mount namespace is needed, and cannot be had: ", text)
 	}
+
 	return text, code
 }
 
 // Each address of a name is a server: with its share of the work, and a worker of its own.
 func TestServersOfName(t *testing.T) {
 	t.Parallel()
+
 	if _, err := exec.LookPath("unshare"); err != nil {
 		t.Skip("SKIPPED: unshare is needed")
 	}
+
 	c := newCommand(t)
 	hosts := filepath.Join(c.dir, "hosts")
 	must(t, os.WriteFile(hosts, []byte("127.0.0.1 localhost\n127.0.0.2 llm\n127.0.0.3 llm\n"), 0o644))
@@ -53,6 +58,7 @@ func TestServersOfName(t *testing.T) {
 		if err != nil && port == "" {
 			t.Skip("SKIPPED: this system has no 127.0.0.2: ", err)
 		}
+
 		must(t, err)
 		_, port, _ = net.SplitHostPort(listener.Addr().String())
 		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: s}}
@@ -61,10 +67,12 @@ func TestServersOfName(t *testing.T) {
 	}
 
 	url := "http://llm:" + port
-	text, code := c.hosts(hosts, "run", c.input("in.jsonl", 400), "-o", "out.jsonl.zst", "--url", url, "--progress", "json", "--json")
+	text, code := c.hosts(hosts, "run", c.input("in.jsonl", 400), "-o", "out.jsonl.zst", "--url", url,
+		"--progress", "json", "--json")
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
+
 	for i, s := range servers {
 		if s.Succeeded() < 50 {
 			t.Errorf("%d of 400 requests were answered at address %d", s.Succeeded(), i)

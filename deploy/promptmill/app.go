@@ -39,16 +39,19 @@ func run(ctx context.Context, env environment) int {
 		ErrWriter:             env.stderr,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run reports, once
 	}
+
 	setUsageErrors(app)
 	for _, c := range app.Commands {
 		if !slices.Contains(stopThemselves, c.Name) {
 			endAtSignal(c, env)
 		}
 	}
+
 	err := app.Run(ctx, env.args)
 	if err != nil {
 		complain(env.stderr, err)
 	}
+
 	return codeOf(err)
 }
 
@@ -57,9 +60,11 @@ func setUsageErrors(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
 		return usage(c.FullName()+" --help shows all flags", "%w", err)
 	}
+
 	for _, sub := range c.Commands {
 		setUsageErrors(sub)
 	}
+
 	if c.Action == nil {
 		c.Action = func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -111,7 +116,8 @@ func versionCommand(env environment) *cli.Command {
 		Name:  "version",
 		Usage: "print the versions of promptmill and Go",
 		Action: func(context.Context, *cli.Command) error {
-			_, err := fmt.Fprintf(env.stdout, "promptmill %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(env.stdout, "promptmill %s %s %s/%s\n", versionText(), runtime.Version(),
+				runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
@@ -122,6 +128,7 @@ func versionText() string {
 	if version != "" {
 		return version
 	}
+
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" && len(s.Value) > 12 {
@@ -129,5 +136,6 @@ func versionText() string {
 			}
 		}
 	}
+
 	return "dev"
 }

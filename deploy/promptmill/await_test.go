@@ -31,25 +31,35 @@ func (c command) joinOf(address string) string {
 // started again later, it goes on, and nothing is denied to it.
 func TestWorkerAwaitsItsBus(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	address := freeAddress(t)
 	m := newModel(t, sim.Config{})
 	_, said := c.start("worker", "--url", m.url, "--join", c.joinOf(address))
-	poll(t, pollTime, "the worker to wait", func() bool { return strings.Contains(said.String(), "waiting for it (is promptmill serve") })
+	poll(t, pollTime, "the worker to wait", func() bool {
+		return strings.Contains(said.String(), "waiting for it (is promptmill serve")
+	})
+
 	serving, out := c.serve("--listen", address)
 	in := c.input("in.jsonl", 50)
 	c.must("submit", in, "--model", "sim", "--run", "first")
 	c.ended("first", pollTime)
 	terminate(t, serving, out)
-	poll(t, pollTime, "the worker to miss it", func() bool { return strings.Contains(said.String(), "the bus is away") })
+	poll(t, pollTime, "the worker to miss it", func() bool {
+		return strings.Contains(said.String(), "the bus is away")
+	})
+
 	c.serve("--listen", address)
 	c.must("submit", in, "--model", "sim", "--run", "second")
 	c.ended("second", pollTime)
+
 	text := said.String()
 	if n := strings.Count(text, "waiting for it"); n != 1 {
 		t.Errorf("it says %d times that it waits:\n%s", n, text)
 	}
-	if n := strings.Count(text, "failed to reach the bus"); n > 1 || strings.Contains(strings.ToLower(text), "violation") {
+
+	if n := strings.Count(text, "failed to reach the bus"); n > 1 ||
+		strings.Contains(strings.ToLower(text), "violation") {
 		t.Errorf("after a restart of the bus:\n%s", text)
 	}
 }
@@ -57,6 +67,7 @@ func TestWorkerAwaitsItsBus(t *testing.T) {
 // A bus that is another, or that refuses the string, is not waited for.
 func TestWorkerIsRefused(t *testing.T) {
 	t.Parallel()
+
 	c, other := newCommand(t), newCommand(t)
 	address := freeAddress(t)
 	other.serve("--listen", address)
@@ -64,17 +75,23 @@ func TestWorkerIsRefused(t *testing.T) {
 	revoked, err := proto.ParseJoin(other.joinOf(address))
 	must(t, err)
 	revoked.Token[0]++
+
 	nobody := freeAddress(t)
 	for _, tt := range []struct{ name, join, says string }{
 		{"another certificate", old, "it has another certificate"},
 		{"a revoked string", revoked.String(), "refuses this join string: it was revoked"},
-		{"a revoked string, and an address where nobody is", func() string { revoked.Addresses = []string{address, nobody}; return revoked.String() }(), "it was revoked"},
+		{"a revoked string, and an address where nobody is", func() string {
+			revoked.Addresses = []string{address, nobody}
+			return revoked.String()
+		}(), "it was revoked"},
 	} {
 		out, code := c.run("worker", "--sim", "--join", tt.join)
-		if code != exitUnreachable || !strings.Contains(out, tt.says) || !strings.Contains(out, "promptmill join prints there now") {
+		if code != exitUnreachable || !strings.Contains(out, tt.says) ||
+			!strings.Contains(out, "promptmill join prints there now") {
 			t.Errorf("%s: exit code %d:\n%s", tt.name, code, out)
 		}
 	}
+
 	// Ours may still come where nobody is yet.
 	j, err := proto.ParseJoin(old)
 	must(t, err)
@@ -89,7 +106,9 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes otherFor")
 	}
+
 	t.Parallel()
+
 	c, other := newCommand(t), newCommand(t)
 	address := freeAddress(t)
 	serving, out := c.serve("--listen", address)
@@ -97,8 +116,10 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	c.workers(1)
 	terminate(t, serving, out)
 	other.serve("--listen", address)
+
 	code := waitExit(t, working, said, otherFor+time.Minute)
-	if code != exitUnreachable || !strings.Contains(said.String(), "what answers there has another certificate") || !strings.Contains(said.String(), "hint: take the join string that promptmill join prints there now") {
+	if code != exitUnreachable || !strings.Contains(said.String(), "what answers there has another certificate") ||
+		!strings.Contains(said.String(), "hint: take the join string that promptmill join prints there now") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 }

@@ -62,6 +62,7 @@ func balancers() []balancer {
 	nginx := []string{"nginx", "-p", "FOLDER", "-c", "FILE"}
 	haproxy := []string{"haproxy", "-db", "-f", "FILE"}
 	caddy := []string{"caddy", "run", "--adapter", "caddyfile", "--config", "FILE"}
+
 	return []balancer{
 		{"nginx, round robin", nginx, fmt.Sprintf(nginxConfig, "")},
 		{"nginx, least_conn", nginx, fmt.Sprintf(nginxConfig, "least_conn;")},
@@ -75,10 +76,12 @@ func balancers() []balancer {
 // start starts the load balancer in front of two servers and returns its URL.
 func (b balancer) start(t *testing.T, first, second string) string {
 	t.Helper()
+
 	path, err := exec.LookPath(b.args[0])
 	if err != nil {
 		t.Skipf("SKIPPED: %s is needed", b.args[0])
 	}
+
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	listen := probe.Addr().String()
@@ -92,11 +95,14 @@ func (b balancer) start(t *testing.T, first, second string) string {
 		"FIRST", strings.TrimPrefix(first, "http://"),
 		"SECOND", strings.TrimPrefix(second, "http://"),
 	)
+
 	must(t, os.WriteFile(file, []byte(put.Replace(b.config)), 0o600))
+
 	var args []string
 	for _, a := range b.args[1:] {
 		args = append(args, put.Replace(a))
 	}
+
 	cmd, out := exec.Command(path, args...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), "HOME="+folder, "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
@@ -106,6 +112,7 @@ func (b balancer) start(t *testing.T, first, second string) string {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+
 	poll(t, patience, "the load balancer answers", func() bool {
 		res, err := http.Get("http://" + listen + "/v1/models")
 		if err != nil {
@@ -114,6 +121,7 @@ func (b balancer) start(t *testing.T, first, second string) string {
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
+
 	return "http://" + listen
 }
 
@@ -121,6 +129,7 @@ func (b balancer) start(t *testing.T, first, second string) string {
 // said once why the gauges do not decide on that.
 func TestBalancers(t *testing.T) {
 	t.Parallel()
+
 	tests := map[string]func(*testing.T){}
 	for _, b := range balancers() {
 		tests[b.name] = func(t *testing.T) {
@@ -128,14 +137,17 @@ func TestBalancers(t *testing.T) {
 			first, second := newModel(t, cfg), newModel(t, cfg)
 			url := b.start(t, first.url, second.url)
 			c := newCommand(t)
-			text, code := c.run("run", c.input("in.jsonl", 1200), "-o", "out.jsonl.zst", "--url", url, "--progress", "json")
+			text, code := c.run("run", c.input("in.jsonl", 1200), "-o", "out.jsonl.zst", "--url", url,
+				"--progress", "json")
 			if code != 0 {
 				t.Fatalf("exit code %d:\n%s", code, text)
 			}
+
 			said := "the metrics of " + url + " come from more than one server"
 			if n := strings.Count(text, said); n != 1 {
 				t.Errorf("it is said %d times that there are several servers:\n%s", n, text)
 			}
+
 			most := 0 // in the last seconds; it tries less now and then
 			limits := regexp.MustCompile(`"concurrency":([0-9]+)`).FindAllStringSubmatch(text, -1)
 			for _, found := range limits[max(0, len(limits)-5):] {
@@ -143,13 +155,16 @@ func TestBalancers(t *testing.T) {
 				must(t, err)
 				most = max(most, n)
 			}
+
 			if most < 12 {
 				t.Errorf("%d requests at once in the end, at two servers that run 8 each:\n%s", most, text)
 			}
+
 			if a, b := first.sim.Succeeded(), second.sim.Succeeded(); min(a, b) < 300 {
 				t.Errorf("the servers answered %d and %d", a, b)
 			}
 		}
 	}
+
 	together(t, tests)
 }

@@ -44,6 +44,7 @@ func BenchmarkSpeeds(b *testing.B) {
 		for _, speed := range speeds {
 			alone += runFleet(b, 64*20, speed).perSecond
 		}
+
 		all := runFleet(b, 64*250, speeds...)
 		b.ReportMetric(all.perSecond/alone, "ratio")
 		b.ReportMetric(100*all.idle, "idle-%-of-fastest-at-end")
@@ -81,6 +82,7 @@ func (s *timed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // one.
 func runFleet(b *testing.B, requests int, boxes ...sim.Config) fleet {
 	b.Helper()
+
 	dir := b.TempDir()
 	in := benchInput(b, requests, 4096)
 	command := func(args ...string) *exec.Cmd {
@@ -92,19 +94,23 @@ func runFleet(b *testing.B, requests int, boxes ...sim.Config) fleet {
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PROMPTMILL_STATE="+filepath.Join(dir, "state"))
 		return cmd
 	}
+
 	start := func(args ...string) {
 		cmd := command(args...)
 		if err := cmd.Start(); err != nil {
 			b.Fatal(err)
 		}
+
 		b.Cleanup(func() {
 			cmd.Process.Kill()
 			cmd.Wait()
 		})
 	}
+
 	start("serve", "--listen", "127.0.0.1:0", "--flush", "500ms")
 	var servers []*timed
 	waitFor(b, "the bus", func() bool { return command("list").Run() == nil })
+
 	for i, cfg := range boxes {
 		s := &timed{Server: sim.New(cfg)}
 		listener := httptest.NewServer(s)
@@ -112,18 +118,22 @@ func runFleet(b *testing.B, requests int, boxes ...sim.Config) fleet {
 		servers = append(servers, s)
 		start("worker", "--url", listener.URL, "--name", fmt.Sprintf("box%02d", i))
 	}
+
 	waitFor(b, "the workers", func() bool {
 		out, err := command("workers", "--json").Output()
 		var list []proto.WorkerInfo
 		return err == nil && json.Unmarshal(out, &list) == nil && len(list) == len(boxes)
 	})
+
 	if out, err := command("submit", in, "--run", "r").CombinedOutput(); err != nil {
 		b.Fatalf("submit: %v: %s", err, out)
 	}
+
 	waitFor(b, "the end of the run", func() bool {
 		_, err := os.Stat(filepath.Join(dir, "r.meta.json"))
 		return err == nil
 	})
+
 	var first, last time.Time
 	for _, s := range servers {
 		for _, span := range s.spans {
@@ -135,6 +145,7 @@ func runFleet(b *testing.B, requests int, boxes ...sim.Config) fleet {
 			}
 		}
 	}
+
 	tail := last.Add(-last.Sub(first) / 10)
 	var busy time.Duration
 	for _, span := range servers[0].spans {
@@ -142,6 +153,7 @@ func runFleet(b *testing.B, requests int, boxes ...sim.Config) fleet {
 			busy += span[1].Sub(later(span[0], tail))
 		}
 	}
+
 	return fleet{
 		perSecond: float64(requests) / last.Sub(first).Seconds(),
 		idle:      1 - busy.Seconds()/(float64(boxes[0].Slots)*last.Sub(tail).Seconds()),
@@ -167,12 +179,14 @@ func waitFor(b *testing.B, what string, ok func() bool) {
 // benchInput writes n requests of about size bytes.
 func benchInput(b *testing.B, n, size int) string {
 	b.Helper()
+
 	words := strings.Fields("the customer wrote that payment failed after an update and asks for a refund of order number since delivery was late again this month")
 	path := filepath.Join(b.TempDir(), fmt.Sprintf("in-%d.jsonl", n))
 	file, err := os.Create(path)
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	w := bufio.NewWriterSize(file, 1<<20)
 	var text bytes.Buffer
 	for i := range n {
@@ -182,11 +196,18 @@ func benchInput(b *testing.B, n, size int) string {
 			text.WriteString(words[x>>33%uint64(len(words))])
 			text.WriteByte(' ')
 		}
-		fmt.Fprintf(w, `{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%d %s"}]}}`+"\n", i, i, text.Bytes())
+
+		fmt.Fprintf(w,
+			`{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%d %s"}]}}`+
+				"\n",
+			i, i, text.Bytes())
 	}
+
 	if err := w.Flush(); err != nil {
 		b.Fatal(err)
 	}
+
 	file.Close()
+
 	return path
 }

@@ -61,25 +61,31 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	if err := makeState(state, store); err != nil {
 		return nil, err
 	}
+
 	if err := moveStore(store); err != nil {
 		return nil, err
 	}
+
 	streams, err := storedStreams(store)
 	if err != nil {
 		return nil, err
 	}
+
 	room, err := roomFor(store)
 	if err != nil {
 		return nil, err
 	}
+
 	id, err := loadIdentity(state)
 	if err != nil {
 		return nil, err
 	}
+
 	host, port, err := splitAddress(listen.address)
 	if err != nil {
 		return nil, usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.address, err)
 	}
+
 	if port > 0 { // the server itself only says that it does not get ready
 		l, err := net.Listen("tcp", listen.address)
 		if err != nil {
@@ -87,11 +93,16 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		}
 		l.Close()
 	}
+
 	opts := &server.Options{
-		ServerName: "promptmill", Host: host, Port: port, NoSigs: true,
+		ServerName: "promptmill",
+		Host:       host,
+		Port:       port,
+		NoSigs:     true,
 		TLSConfig:  &tls.Config{Certificates: []tls.Certificate{id.cert}, MinVersion: tls.VersionTLS13},
 		TLSTimeout: 10, // seconds: a busy box at the other end of the world
-		JetStream:  true, StoreDir: store,
+		JetStream:  true,
+		StoreDir:   store,
 		// The streams' own limits hold first; a full disk would freeze a stream until
 		// the server restarts.
 		JetStreamMaxStore:  room * 9 / 10,
@@ -102,6 +113,7 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		MaxPending:   256 << 20,
 		PingInterval: 20 * time.Second, // a box that was unplugged is forgotten within a minute
 	}
+
 	owner := rand.Text()
 	var accounts strings.Builder
 	err = proto.WriteAccounts(&accounts, func(user string) string {
@@ -113,6 +125,7 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	if err == nil {
 		err = opts.ProcessConfigString(accounts.String())
 	}
+
 	var s *server.Server
 	if err == nil {
 		s, err = server.NewServer(opts)
@@ -120,18 +133,29 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 	if err != nil {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
+
 	said := newServerWords()
 	s.SetLoggerV2(serverLog{log.With().Str("part", "nats").Logger(), said}, false, false, false)
+
 	go s.Start()
-	b := &embeddedBus{server: s, dir: store, file: filepath.Join(dir, busFile), identity: id, listen: listen}
+
+	b := &embeddedBus{
+		server:   s,
+		dir:      store,
+		file:     filepath.Join(dir, busFile),
+		identity: id,
+		listen:   listen,
+	}
 	if err := b.awaitReady(said); err != nil {
 		b.stop()
 		return nil, err
 	}
+
 	if !s.JetStreamEnabled() {
 		b.stop()
 		return nil, fmt.Errorf("start the bus: JetStream cannot use its store %s (is the disk full?)", store)
 	}
+
 	b.link, err = dial("", log, nats.InProcessServer(s), nats.UserInfo(proto.Owner, owner))
 	if err == nil {
 		b.limits = bus.Limits{WorkBytes: min(maxWork, room/4), ResultsBytes: min(maxResults, room/4)}
@@ -147,6 +171,7 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 		b.stop()
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
+
 	return b, nil
 }
 
@@ -156,12 +181,14 @@ func (b *embeddedBus) awaitReady(said *serverWords) error {
 		if b.server.ReadyForConnections(100 * time.Millisecond) {
 			return nil
 		}
+
 		select {
 		case why := <-said.fatal:
 			return errStore(b.dir, errors.New(why))
 		default:
 		}
 	}
+
 	return fmt.Errorf("start the bus: not ready after %s", startTimeout)
 }
 
@@ -172,9 +199,11 @@ func moveStore(store string) error {
 	if !exists(from) || exists(to) {
 		return nil
 	}
+
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("take over the bus's store of an earlier version: %w", err)
 	}
+
 	return nil
 }
 
@@ -227,13 +256,16 @@ func addressesOf(listen, advertise string) []string {
 		}
 		return []string{net.JoinHostPort(advertise, port)}
 	}
+
 	if ip := net.ParseIP(host); host != "" && !ip.IsUnspecified() {
 		return []string{listen}
 	}
+
 	var list []string
 	for _, ip := range machineAddresses() {
 		list = append(list, net.JoinHostPort(ip, port))
 	}
+
 	return append(list, net.JoinHostPort("127.0.0.1", port))
 }
 
@@ -243,11 +275,13 @@ func machineAddresses() (list []string) {
 	if err != nil {
 		return nil
 	}
+
 	for _, a := range all {
 		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && len(list) < 4 { // 4: a join string is to be pasted
 			list = append(list, n.IP.String())
 		}
 	}
+
 	return list
 }
 
@@ -257,13 +291,16 @@ func splitAddress(address string) (host string, port int, err error) {
 	if err != nil {
 		return "", 0, err
 	}
+
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
 		return "", 0, fmt.Errorf("port %q is not a number from 0 to 65535", text)
 	}
+
 	if n == 0 {
 		return host, server.RANDOM_PORT, nil
 	}
+
 	return host, int(n), nil
 }
 
@@ -285,15 +322,18 @@ var errBusStore = errors.New("the bus cannot write its store")
 func (b *embeddedBus) watch(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	for bad := 0; ; {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
+
 		if _, err := os.Stat(filepath.Join(b.dir, "jetstream")); err != nil {
 			return fmt.Errorf("%w: %w", errBusStore, err)
 		}
+
 		h := b.server.Healthz(&server.HealthzOptions{})
 		if h.Error == "" {
 			bad = 0
@@ -312,6 +352,7 @@ func (b *embeddedBus) awaitReaders(most time.Duration) {
 				reading = reading || c.Name == readerName
 			}
 		}
+
 		if !reading {
 			return
 		}
@@ -325,22 +366,28 @@ func roomFor(dir string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
+
 		info, err := d.Info()
 		if err == nil {
 			room += info.Size()
 		}
+
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("look at the bus's store: %w", err)
 	}
+
 	if room < 1<<20 {
-		return 0, withHint(fmt.Errorf("the disk of %s is full: %d bytes are free", dir, room), "free some space, or choose another disk with --state DIR")
+		return 0, withHint(fmt.Errorf("the disk of %s is full: %d bytes are free", dir, room),
+			"free some space, or choose another disk with --state DIR")
 	}
+
 	return room, nil
 }
 

@@ -35,10 +35,12 @@ type impostor struct {
 // newImpostor listens with a certificate, or without TLS if it is nil.
 func newImpostor(t *testing.T, cert *tls.Certificate) *impostor {
 	t.Helper()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	i := &impostor{address: l.Addr().String()}
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -50,23 +52,30 @@ func newImpostor(t *testing.T, cert *tls.Certificate) *impostor {
 			group.Go(func() { i.talk(conn, cert) })
 		}
 	})
+
 	t.Cleanup(func() {
 		l.Close()
 		group.Wait()
 	})
+
 	return i
 }
 
 func (i *impostor) talk(conn net.Conn, cert *tls.Certificate) {
 	defer conn.Close()
+
 	conn.SetDeadline(time.Now().Add(pollTime))
 	i.mu.Lock()
 	i.conns++
 	i.mu.Unlock()
-	fmt.Fprintf(conn, "INFO {\"server_id\":\"X\",\"version\":\"2.15.2\",\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"tls_required\":%t}\r\n", cert != nil)
+	fmt.Fprintf(conn,
+		"INFO {\"server_id\":\"X\",\"version\":\"2.15.2\",\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"tls_required\":%t}\r\n",
+		cert != nil)
+
 	if cert != nil {
 		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*cert}})
 	}
+
 	buf := make([]byte, 4096)
 	for {
 		n, err := conn.Read(buf) // of TLS: the handshake, and then what is inside
@@ -91,14 +100,17 @@ func (i *impostor) heard() (string, int) {
 // other: not to one with another certificate, and not to one without.
 func TestPasswordOnlyToTheRightServer(t *testing.T) {
 	t.Parallel()
+
 	right, err := loadIdentity(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	wrong, err := loadIdentity(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, test := range []struct {
 		name string
 		cert *tls.Certificate
@@ -111,6 +123,7 @@ func TestPasswordOnlyToTheRightServer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			i := newImpostor(t, test.cert)
 			j := right.join(proto.RoleWorker, []string{i.address})
 			l, err := joinBus(j, zerolog.Nop())
@@ -118,13 +131,16 @@ func TestPasswordOnlyToTheRightServer(t *testing.T) {
 				l.close()
 				t.Fatal("joined what is no bus")
 			}
-			if codeOf(err) != exitUnreachable || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), i.address) {
+			if codeOf(err) != exitUnreachable || !strings.Contains(err.Error(), test.want) ||
+				!strings.Contains(err.Error(), i.address) {
 				t.Errorf("exit code %d: %v", codeOf(err), err)
 			}
+
 			told, conns := i.heard()
 			if conns == 0 {
 				t.Error("nobody came")
 			}
+
 			if strings.Contains(told, j.Password()) != test.told || !test.told && told != "" {
 				t.Errorf("the server was told %q", told)
 			}
@@ -136,6 +152,7 @@ func TestPasswordOnlyToTheRightServer(t *testing.T) {
 // runs then, which does not know it. That is another thing than a bus that is down.
 func TestJoinStringsThatAreNotGood(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
 	cmd, out := c.serve("--listen", address)
@@ -144,15 +161,19 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 		cmd.Process.Signal(syscall.SIGTERM)
 		waitExit(t, cmd, out, pollTime)
 	}
+
 	refused := func(what, join, want string, commands ...[]string) {
 		t.Helper()
+
 		for _, args := range commands {
 			stdout, stderr, code := c.output(append(args, "--join", join)...)
-			if code != exitUnreachable || stdout != "" || !strings.Contains(stderr, want) || !strings.Contains(stderr, "promptmill: hint: ") {
+			if code != exitUnreachable || stdout != "" || !strings.Contains(stderr, want) ||
+				!strings.Contains(stderr, "promptmill: hint: ") {
 				t.Errorf("%s: %s: exit code %d:\n%s%s", what, args[0], code, stdout, stderr)
 			}
 		}
 	}
+
 	c.must("list", "--join", join)
 	stop()
 	refused("down", join, "no bus answers at "+address, []string{"list"}) // a worker waits: TestWorkerAwaitsItsBus
@@ -161,22 +182,26 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 	if again := joinOf(t, out); again != join {
 		t.Errorf("the join string has changed with a restart: %s and %s", join, again)
 	}
+
 	stop()
 	if err := os.Remove(filepath.Join(c.state, identityFile)); err != nil {
 		t.Fatal(err)
 	}
+
 	cmd, out = c.serve("--listen", address)
 	fresh := joinOf(t, out)
 	if fresh == join {
 		t.Error("another identity has the same join string")
 	}
+
 	refused("another identity", join, "another certificate", []string{"list"}, []string{"worker", "--sim"})
 	c.must("list", "--join", fresh)
 
 	// The certificate is right, the secret is not: made up, or of before a change.
 	j := parseJoin(t, fresh)
 	j.Token[0]++
-	refused("another secret", j.String(), "the bus at "+address+" refuses this join string", []string{"list"}, []string{"worker", "--sim"})
+	refused("another secret", j.String(), "the bus at "+address+" refuses this join string", []string{"list"},
+		[]string{"worker", "--sim"})
 
 	// A string that was cut or mistyped on the way never leaves the machine.
 	for _, text := range []string{
@@ -186,11 +211,14 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 		if text == fresh {
 			continue
 		}
+
 		stdout, stderr, code := c.output("list", "--join", text)
-		if code != exitUsage || stdout != "" || !strings.Contains(stderr, "error: --join: not a join string: ") || !strings.Contains(stderr, "hint: paste all of it") {
+		if code != exitUsage || stdout != "" || !strings.Contains(stderr, "error: --join: not a join string: ") ||
+			!strings.Contains(stderr, "hint: paste all of it") {
 			t.Errorf("%s: exit code %d:\n%s%s", text, code, stdout, stderr)
 		}
 	}
+
 	if _, stderr, code := c.output("list", "--join", "\n  "+fresh+" \n"); code != exitOK { // as it is pasted
 		t.Errorf("with blanks around it: exit code %d:\n%s", code, stderr)
 	}
@@ -199,22 +227,28 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 // A bus that cannot begin says why, and the one that is there is not disturbed.
 func TestBusCannotBegin(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	_, out := c.serve()
 	address := parseJoin(t, joinOf(t, out)).Addresses[0]
-	if text, code := c.run("serve", "--listen", "127.0.0.1:0"); code != exitError || !strings.Contains(text, "another promptmill serve is running with this state folder") {
+	if text, code := c.run("serve", "--listen", "127.0.0.1:0"); code != exitError ||
+		!strings.Contains(text, "another promptmill serve is running with this state folder") {
 		t.Errorf("the same state: exit code %d:\n%s", code, text)
 	}
+
 	elsewhere := newCommand(t)
-	if text, code := elsewhere.run("serve", "--listen", address); code != exitError || !strings.Contains(text, "address already in use") || !strings.Contains(text, "choose another port with --listen") {
+	if text, code := elsewhere.run("serve", "--listen", address); code != exitError || !strings.Contains(text,
+		"address already in use") || !strings.Contains(text, "choose another port with --listen") {
 		t.Errorf("the same port: exit code %d:\n%s", code, text)
 	}
+
 	c.must("list")
 }
 
 // What a bus is called by, for those on this machine and elsewhere.
 func TestAddressesOfABus(t *testing.T) {
 	t.Parallel()
+
 	for _, test := range []struct {
 		listen, advertise string
 		want              string // the first
@@ -235,6 +269,7 @@ func TestAddressesOfABus(t *testing.T) {
 			t.Errorf("listening at %s: %s from here, want %s", test.listen, got, test.here)
 		}
 	}
+
 	// At all addresses: those of the machine, and last the one that always works here.
 	for _, listen := range []string{"0.0.0.0:4333", "[::]:4333", ":4333"} {
 		got := addressesOf(listen, "")
@@ -267,21 +302,26 @@ func roleNames() (names []string) {
 // a configuration.
 func natsConfig(t *testing.T) *server.Options {
 	t.Helper()
+
 	dir := t.TempDir()
 	var text bytes.Buffer
 	if err := writeNATSConfig(&text); err != nil {
 		t.Fatal(err)
 	}
-	main := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream { store_dir: %q }\ninclude ./promptmill.conf\n", filepath.Join(dir, "store"))
+
+	main := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream { store_dir: %q }\ninclude ./promptmill.conf\n",
+		filepath.Join(dir, "store"))
 	for name, data := range map[string]string{"promptmill.conf": text.String(), "main.conf": main} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	opts, err := server.ProcessConfigFile(filepath.Join(dir, "main.conf"))
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text.String())
 	}
+
 	return opts
 }
 
@@ -289,17 +329,21 @@ func natsConfig(t *testing.T) *server.Options {
 // with.
 func TestNATSConfig(t *testing.T) {
 	passwords(t)
+
 	opts := natsConfig(t)
 	if opts.MaxPayload != maxPayload || opts.MaxPending != 256<<20 {
 		t.Errorf("payload %d, pending %d", opts.MaxPayload, opts.MaxPending)
 	}
+
 	accounts := map[string]string{proto.Owner: proto.OwnerAccount}
 	for _, role := range proto.Roles() {
 		accounts[string(role)] = role.Account()
 	}
+
 	if len(opts.Accounts) != len(accounts) {
 		t.Errorf("accounts: %v", opts.Accounts)
 	}
+
 	got := map[string]*server.User{}
 	for _, u := range opts.Users {
 		got[u.Username] = u
@@ -307,23 +351,32 @@ func TestNATSConfig(t *testing.T) {
 			t.Errorf("user %s: password %q, account %v", u.Username, u.Password, u.Account)
 		}
 	}
+
 	if len(got) != len(proto.Roles())+1 || got["owner"] == nil {
 		t.Fatalf("users: %v", got)
 	}
+
 	if p := got["owner"].Permissions; p != nil {
 		t.Errorf("the owner is bound by %+v", p)
 	}
+
 	for _, role := range proto.Roles() {
 		u, want := got[string(role)], role.Permissions()
 		if u == nil || u.Permissions == nil || u.Permissions.Publish == nil || u.Permissions.Subscribe == nil {
 			t.Errorf("%s: %+v", role, u)
 			continue
 		}
+
 		want.Import = nil // of the account
-		is := proto.Permissions{Publish: u.Permissions.Publish.Allow, Deny: u.Permissions.Publish.Deny, Subscribe: u.Permissions.Subscribe.Allow}
+		is := proto.Permissions{
+			Publish:   u.Permissions.Publish.Allow,
+			Deny:      u.Permissions.Publish.Deny,
+			Subscribe: u.Permissions.Subscribe.Allow,
+		}
 		if diff := cmp.Diff(want, is, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: want -, is +:\n%s", role, diff)
 		}
+
 		if len(u.Permissions.Subscribe.Deny) > 0 || u.Permissions.Response != nil {
 			t.Errorf("%s: more than was wanted: %+v", role, u.Permissions)
 		}
@@ -336,24 +389,32 @@ func TestNATSConfigUsers(t *testing.T) {
 	users := passwords(t)
 	opts := natsConfig(t)
 	opts.NoSigs, opts.NoLog = true, true
+
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.Start()
 	t.Cleanup(func() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
+
 	if !s.ReadyForConnections(pollTime) {
 		t.Fatal("the NATS server does not get ready")
 	}
+
 	c := newCommand(t)
 	as := func(user string, args ...string) []string {
 		return slices.Concat(args, []string{"--nats", s.ClientURL(), "--nats-user", users[user]})
 	}
+
 	_, out := c.start(as("owner", "serve", "--flush", "200ms")...)
-	poll(t, pollTime, "the server of runs", func() bool { return strings.Contains(out.String(), "serving the runs on ") })
+	poll(t, pollTime, "the server of runs", func() bool {
+		return strings.Contains(out.String(), "serving the runs on ")
+	})
+
 	m := newModel(t, sim.Config{Tokens: 5})
 	c.start(as("worker", "worker", "--url", m.url)...)
 	in := c.input("in.jsonl", 100)
@@ -366,8 +427,10 @@ func TestNATSConfigUsers(t *testing.T) {
 
 	t.Setenv("NATS_PASSWORD", "secret-of-reader")
 	c.must("list", "--nats", s.ClientURL(), "--nats-user", "reader")
+
 	_, stderr, code := c.output("list", "--nats", s.ClientURL(), "--nats-user", "worker")
-	if code != exitUnreachable || !strings.Contains(stderr, "refuses these credentials") || !strings.Contains(stderr, "hint: give --nats-creds FILE, --nats-user USER") {
+	if code != exitUnreachable || !strings.Contains(stderr, "refuses these credentials") ||
+		!strings.Contains(stderr, "hint: give --nats-creds FILE, --nats-user USER") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
 }

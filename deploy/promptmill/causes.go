@@ -76,6 +76,7 @@ func (s *sayings) add(text string) {
 	if text == "" {
 		return
 	}
+
 	key := strings.Map(func(r rune) rune {
 		if unicode.IsDigit(r) {
 			return -1
@@ -93,12 +94,14 @@ func (s *sayings) usual() string {
 	if s == nil || len(s.order) == 0 {
 		return ""
 	}
+
 	most := s.order[0]
 	for _, key := range s.order {
 		if s.count[key] > s.count[most] {
 			most = key
 		}
 	}
+
 	text := ": " + s.first[most]
 	switch n := len(s.order) - 1; {
 	case n == 1:
@@ -106,6 +109,7 @@ func (s *sayings) usual() string {
 	case n > 1:
 		text += fmt.Sprintf(" (and %d other messages)", n)
 	}
+
 	return text
 }
 
@@ -125,15 +129,19 @@ func readSayings(file io.Reader) map[string]*sayings {
 		if err != nil {
 			break
 		}
+
 		parsed, err := proto.ParseLine(&scan, line)
 		if err != nil {
 			continue
 		}
+
 		if all[parsed.ErrorCode] == nil {
 			all[parsed.ErrorCode] = &sayings{first: map[string]string{}, count: map[string]int{}}
 		}
+
 		all[parsed.ErrorCode].add(sayingOf(line))
 	}
+
 	return all
 }
 
@@ -146,11 +154,14 @@ func sayingOf(line []byte) string {
 	if json.Unmarshal(line, &l) != nil {
 		return ""
 	}
+
 	if len(l.Error) > 0 && string(l.Error) != "null" {
 		return proto.ErrorText(l.Error)
 	}
+
 	if l.Response != nil {
 		return proto.ErrorText(l.Response.Body)
 	}
+
 	return ""
 }

@@ -17,6 +17,7 @@ import (
 // change the terminal.
 func TestCauses(t *testing.T) {
 	t.Parallel()
+
 	line := func(status, body, failure string) string {
 		response := "null"
 		if status != "" {
@@ -24,6 +25,7 @@ func TestCauses(t *testing.T) {
 		}
 		return `{"id":"b","custom_id":"c","response":` + response + `,"error":` + failure + "}\n"
 	}
+
 	lines := []string{
 		line("400", `{"error":{"message":"maximum context length is 4096, got 5000"}}`, "null"),
 		line("400", `{"detail":"no such thing"}`, "null"),
@@ -34,23 +36,35 @@ func TestCauses(t *testing.T) {
 		line("413", `{"message":"too large"}`, "null"),
 		line("422", `{"detail":[{"msg":"field required"}]}`, "null"),
 	}
+
 	var packed bytes.Buffer
 	enc, err := zstd.NewWriter(&packed)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	enc.Write([]byte(strings.Join(lines, "")))
 	enc.Close()
+
 	path := filepath.Join(t.TempDir(), "errors.jsonl.zst")
 	if err := os.WriteFile(path, packed.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
 	meta := &metadata.Run{}
-	meta.Results.Failures = map[string]int64{"http_400": 29, "timeout": 7, "http_403": 3, "http_404": 2, "http_413": 1, "http_422": 1}
+	meta.Results.Failures = map[string]int64{
+		"http_400": 29,
+		"timeout":  7,
+		"http_403": 3,
+		"http_404": 2,
+		"http_413": 1,
+		"http_422": 1,
+	}
+
 	var out bytes.Buffer
 	s := &screen{mode: "plain", out: &out}
 	s.causes(meta, path)
+
 	want := `  29 x HTTP 400: maximum context length is 4096, got 5000 (and another message)
   7 x timeout: no answer [2J in 30m
   3 x HTTP 403: <html>
@@ -65,6 +79,7 @@ func TestCauses(t *testing.T) {
 	out.Reset()
 	meta.Results.Failures = map[string]int64{"http_400": 2}
 	s.causes(meta, path+".gone")
+
 	if got, want := out.String(), "  2 x HTTP 400\n"; got != want {
 		t.Errorf("without the file: %q, want %q", got, want)
 	}

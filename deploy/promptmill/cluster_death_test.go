@@ -63,6 +63,7 @@ func (d death) String() string {
 	if d.signal == syscall.SIGSTOP {
 		text += "-frozen"
 	}
+
 	return text
 }
 
@@ -75,7 +76,9 @@ func TestNodeDies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED with -short: it runs clusters of other NATS servers")
 	}
+
 	t.Parallel()
+
 	newest, kill := natsVersions[0], syscall.SIGKILL
 	deaths := []death{
 		{newest, publishing, "work", true, kill},
@@ -98,6 +101,7 @@ func TestNodeDies(t *testing.T) {
 			deaths = append(deaths, death{version, working, "results", true, syscall.SIGSTOP})
 		}
 	}
+
 	two := make(chan struct{}, 2) // at once
 	for _, d := range deaths {
 		t.Run(d.String(), func(t *testing.T) {
@@ -121,6 +125,7 @@ func loseNode(t *testing.T, d death) {
 			places[free[0]], free = n, free[1:]
 		}
 	}
+
 	lost := places[d.leads]
 
 	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}))
@@ -129,6 +134,7 @@ func loseNode(t *testing.T, d death) {
 		must(t, err)
 		must(t, runs.SetLimits(t.Context(), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
 	}
+
 	finalizing := make(chan struct{})
 	finalize := sync.OnceFunc(func() { close(finalizing) })
 	_, err := l.conn.Subscribe("$KV."+proto.RunsBucket+".r", func(msg *nats.Msg) {
@@ -137,6 +143,7 @@ func loseNode(t *testing.T, d death) {
 			finalize()
 		}
 	})
+
 	must(t, err)
 
 	c := newCommand(t)
@@ -144,27 +151,35 @@ func loseNode(t *testing.T, d death) {
 	model.sim.Hang(true)
 	in := c.noise("in.jsonl", requests)
 	out := collector.Output(filepath.Join(c.dir, "out"))
+
 	urls := []string{lost.url()} // which names the others
 	for _, n := range nodes {
 		if n != lost && !d.connected {
 			urls = append([]string{n.url()}, urls...)
 		}
 	}
-	running, said := c.startAs(nil, "run", in, "--nats", strings.Join(urls, ","), "--replicas", "3", "--run", "r", "-o", "out.jsonl.zst",
+
+	running, said := c.startAs(nil, "run", in, "--nats", strings.Join(urls, ","), "--replicas", "3", "--run", "r",
+		"-o", "out.jsonl.zst",
 		"--url", model.url, "--model", "sim", "--concurrency", "128", "--flush", "200ms", "--progress", "json")
 
 	manifest := func() (m proto.Manifest) {
-		if msg, err := bus.LastMessage(t.Context(), l.js, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".r"); err == nil {
+		if msg, err := bus.LastMessage(
+			t.Context(), l.js, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".r",
+		); err == nil {
 			m, _ = proto.ParseManifest("r", msg.Data)
 		}
 		return m
 	}
+
 	poll(t, pollTime, "the run", func() bool { return manifest().Run != "" })
 	lead(t, l.js, proto.ResultsStream("r"), places["results"].name)
 	lead(t, l.js, proto.WorkStream("r"), places["work"].name)
+
 	if d.phase != publishing {
 		poll(t, patience, "all shards on the bus", func() bool { return manifest().Publish.Done })
 	}
+
 	model.sim.Hang(false)
 
 	var written pulse
@@ -175,10 +190,14 @@ func loseNode(t *testing.T, d death) {
 		}
 		return int(info.Size())
 	})
+
 	switch d.phase {
 	case publishing, working:
 		begin := time.Now()
-		poll(t, patience, "lines in the journal", func() bool { return model.sim.Succeeded() > 300 && written.silent(begin) < time.Second })
+		poll(t, patience, "lines in the journal", func() bool {
+			return model.sim.Succeeded() > 300 && written.silent(begin) < time.Second
+		})
+
 		if done := manifest().Publish.Done; done != (d.phase == working) {
 			t.Errorf("all is published: %t", done)
 		}
@@ -191,6 +210,7 @@ func loseNode(t *testing.T, d death) {
 			t.Fatalf("the run is not finalizing:\n%s", said)
 		}
 	}
+
 	where := consumers(l.js)
 	begin := time.Now()
 	lost.cmd.Process.Signal(d.signal)
@@ -201,23 +221,30 @@ func loseNode(t *testing.T, d death) {
 		t.Errorf("exit code %d:\n%s", code, said)
 		return
 	}
+
 	meta, err := readMeta(out)
 	must(t, err)
-	t.Logf("%s: no line for %.1f s at most, the end after %.1f s; worked %.1f s, idle %.1f s; consumers: %s", d, stall.Seconds(), took.Seconds(),
+	t.Logf("%s: no line for %.1f s at most, the end after %.1f s; worked %.1f s, idle %.1f s; consumers: %s",
+		d, stall.Seconds(), took.Seconds(),
 		meta.Results.InferenceTimeSeconds, *meta.Results.IdleTimeSeconds, where)
+
 	most := longestStall
 	if d.signal == syscall.SIGSTOP {
 		most *= 2 // nothing says that the node is gone: first that has to be noticed
 	}
+
 	if stall > most {
 		t.Errorf("no line for %s", stall)
 	}
+
 	if idle := *meta.Results.IdleTimeSeconds; idle > 0 {
 		t.Errorf("%.1f s count as idle", idle)
 	}
+
 	if text, code := c.run("verify", in, out.Results()); code != exitOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
+
 	if t.Failed() || testing.Verbose() {
 		t.Logf("run said:\n%s", said)
 	}
@@ -226,14 +253,19 @@ func loseNode(t *testing.T, d death) {
 // noise writes requests of 1 KB each that do not compress.
 func (c command) noise(name string, n int) string {
 	c.t.Helper()
+
 	file, err := os.Create(filepath.Join(c.dir, name))
 	must(c.t, err)
+
 	w, random, text := bufio.NewWriter(file), rand.NewChaCha8([32]byte{4}), make([]byte, 750)
 	for i := range n {
 		random.Read(text)
-		fmt.Fprintf(w, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}\n", i, base64.StdEncoding.EncodeToString(text))
+		fmt.Fprintf(w, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}\n",
+			i, base64.StdEncoding.EncodeToString(text))
 	}
+
 	must(c.t, errors.Join(w.Flush(), file.Close()))
+
 	return name
 }
 
@@ -241,6 +273,7 @@ func (c command) noise(name string, n int) string {
 // name of its leader.
 func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *link, leader string) {
 	t.Helper()
+
 	program := natsRelease(t, version)
 	seats := clusterSeats(t, 3, "")
 	pages := freePorts(t, len(seats))
@@ -250,6 +283,7 @@ func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *link,
 		_, err = fmt.Fprintf(file, "http: \"127.0.0.1:%d\"\n", pages[i])
 		must(t, errors.Join(err, file.Close()))
 	}
+
 	nodes, l = startNATSProgram(t, program, seats, nil)
 	poll(t, patience, "a leader of the cluster", func() bool {
 		var page struct {
@@ -257,18 +291,24 @@ func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *link,
 				Leader string `json:"leader"`
 			} `json:"meta_cluster"`
 		}
+
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/jsz", pages[0]))
 		if err != nil {
 			return false
 		}
 		defer resp.Body.Close()
+
 		if json.NewDecoder(resp.Body).Decode(&page) != nil {
 			return false
 		}
+
 		leader = page.Meta.Leader
+
 		return leader != ""
 	})
+
 	http.DefaultClient.CloseIdleConnections()
+
 	return nodes, l, leader
 }
 
@@ -276,12 +316,14 @@ func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *link,
 // machine, and kept in the user's cache.
 func natsRelease(t *testing.T, version string) string {
 	t.Helper()
+
 	cache, err := os.UserCacheDir()
 	must(t, err)
 	cache = filepath.Join(cache, "promptmill-test")
 	program := filepath.Join(cache, "nats-server-"+version)
 	building.Lock()
 	defer building.Unlock()
+
 	if exists(program) {
 		return program
 	}
@@ -290,12 +332,15 @@ func natsRelease(t *testing.T, version string) string {
 	dir, err := os.MkdirTemp(cache, "build-")
 	must(t, err)
 	defer os.RemoveAll(dir)
+
 	build := exec.CommandContext(t.Context(), "go", "install", "github.com/nats-io/nats-server/v2@"+version)
 	build.Dir, build.Env = dir, append(os.Environ(), "GOBIN="+dir, "GOWORK=off", "GOFLAGS=")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: nats-server %s cannot be had from the Go module proxy: %v\n%s", version, err, text)
 	}
+
 	must(t, os.Rename(filepath.Join(dir, "nats-server"), program)) // at once, for others build too
+
 	return program
 }
 
@@ -304,15 +349,20 @@ var building sync.Mutex
 // lead makes a node the leader of a stream.
 func lead(t *testing.T, js jetstream.JetStream, stream, node string) {
 	t.Helper()
+
 	for range 20 {
 		if wholeStream(t, js, stream) == node {
 			return
 		}
+
 		request := fmt.Sprintf(`{"placement":{"preferred":%q}}`, node)
-		if _, err := js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(request), 5*time.Second); err != nil {
+		if _, err := js.Conn().Request(
+			"$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(request), 5*time.Second,
+		); err != nil {
 			t.Logf("stream %s: step down: %v", stream, err)
 		}
 	}
+
 	t.Fatalf("node %s does not come to lead stream %s", node, stream)
 }
 
@@ -323,13 +373,16 @@ func consumers(js jetstream.JetStream) (text string) {
 		if err != nil {
 			return err.Error()
 		}
+
 		var list struct {
 			Consumers []jetstream.ConsumerInfo `json:"consumers"`
 		}
+
 		json.Unmarshal(resp.Data, &list)
 		for _, info := range list.Consumers {
 			text += fmt.Sprintf(" %s at %s (of %d)", name, info.Cluster.Leader, 1+len(info.Cluster.Replicas))
 		}
 	}
+
 	return strings.TrimSpace(text)
 }

@@ -45,17 +45,21 @@ func runNATSNode(file string) error {
 	if err != nil {
 		return err
 	}
+
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return err
 	}
+
 	s.ConfigureLogger()
 	go func() { // it ends with the test, however that ends
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
+
 	s.Start()
 	s.WaitForShutdown()
+
 	return nil
 }
 
@@ -76,8 +80,11 @@ func startNATSNodes(t *testing.T, seats []clusterSeat, env []string, opts ...nat
 }
 
 // startNATSProgram is startNATSNodes with another server than the one in the test binary.
-func startNATSProgram(t *testing.T, program string, seats []clusterSeat, env []string, opts ...nats.Option) (nodes []*natsNode, l *link) {
+func startNATSProgram(
+	t *testing.T, program string, seats []clusterSeat, env []string, opts ...nats.Option,
+) (nodes []*natsNode, l *link) {
 	t.Helper()
+
 	var urls []string
 	for _, seat := range seats {
 		n := &natsNode{clusterSeat: seat, program: program, env: env, said: &lockedBuffer{}}
@@ -88,30 +95,40 @@ func startNATSProgram(t *testing.T, program string, seats []clusterSeat, env []s
 				t.Logf("node %s said:\n%s", n.name, n.said)
 			}
 		})
+
 		nodes, urls = append(nodes, n), append(urls, n.url())
 	}
+
 	poll(t, patience, "a stream with a copy on each node", func() bool {
 		if l == nil {
 			l, _ = dial(strings.Join(urls, ","), zerolog.Nop(), opts...)
 		}
+
 		if l == nil {
 			return false
 		}
+
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
+
 		_, err := l.js.CreateStream(ctx, jetstream.StreamConfig{Name: "ready", Replicas: len(nodes)})
+
 		return err == nil && l.js.DeleteStream(ctx, "ready") == nil
 	})
+
 	t.Cleanup(l.close)
+
 	return nodes, l
 }
 
 func (n *natsNode) start(t *testing.T) {
 	t.Helper()
+
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	n.cmd = exec.Command(self)
 	n.cmd.Env = append(append(os.Environ(), natsNodeFile+"="+n.config), n.env...)
 	if n.program != "" {
@@ -119,10 +136,12 @@ func (n *natsNode) start(t *testing.T) {
 		n.cmd.Env = append(os.Environ(), n.env...)
 		n.cmd.SysProcAttr = endWithTest()
 	}
+
 	n.cmd.Stdout, n.cmd.Stderr = n.said, n.said
 	if _, err := n.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,19 +163,23 @@ func (c command) startAs(env []string, args ...string) (*exec.Cmd, *lockedBuffer
 // launch starts a process in the command's folder.
 func (c command) launch(env []string, cmd *exec.Cmd) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
+
 	cmd.Dir, cmd.Env = c.dir, append(append(os.Environ(), "PROMPTMILL_STATE="+c.state), env...)
 	cmd.SysProcAttr = endWithTest()
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
+
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+
 	c.t.Cleanup(func() {
 		killHard(cmd)
 		if c.t.Failed() {
 			c.t.Logf("%s said:\n%s", strings.Join(cmd.Args, " "), out)
 		}
 	})
+
 	return cmd, out
 }
 
@@ -179,21 +202,26 @@ func terminate(t *testing.T, cmd *exec.Cmd, out *lockedBuffer) {
 // the name of the node that leads them.
 func wholeStream(t *testing.T, js jetstream.JetStream, stream string) (leader string) {
 	t.Helper()
+
 	poll(t, patience, "all copies of "+stream, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
+
 		s, err := js.Stream(ctx, stream)
 		if err != nil || s.CachedInfo().Cluster.Leader == "" {
 			return false
 		}
+
 		leader = s.CachedInfo().Cluster.Leader
 		for _, replica := range s.CachedInfo().Cluster.Replicas {
 			if !replica.Current || replica.Offline {
 				return false
 			}
 		}
+
 		return true
 	})
+
 	return leader
 }
 
@@ -202,12 +230,14 @@ func wholeStream(t *testing.T, js jetstream.JetStream, stream string) (leader st
 // ends with exactly one line for each request.
 func TestClusterProcessesKilled(t *testing.T) {
 	t.Parallel()
+
 	const requests = 5000
 	nodes, l := startNATSNodes(t, clusterSeats(t, 3, ""), nil)
 	var urls []string
 	for _, n := range nodes {
 		urls = append(urls, n.url())
 	}
+
 	bus := []string{"--nats", strings.Join(urls, ",")}
 	c := newCommand(t)
 	m := newModel(t, sim.Config{Slots: 256, TTFT: 200 * time.Millisecond, Spread: 0.2, Tokens: 20})
@@ -215,8 +245,10 @@ func TestClusterProcessesKilled(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(c.dir, "out"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	watching, stop := context.WithCancel(t.Context())
 	defer stop()
+
 	var answers, lines pulse
 	go answers.follow(watching, func() int { return int(m.sim.Succeeded()) })
 	go lines.follow(watching, func() int { // bytes in the journal
@@ -226,19 +258,27 @@ func TestClusterProcessesKilled(t *testing.T) {
 		}
 		return int(info.Size())
 	})
+
 	serve := func() (*exec.Cmd, *lockedBuffer) {
-		return c.startAs(nil, append([]string{"serve", "--replicas", "3", "--dir", "out", "--flush", "200ms"}, bus...)...)
+		return c.startAs(nil, append([]string{"serve", "--replicas", "3", "--dir", "out", "--flush", "200ms"},
+			bus...)...)
 	}
+
 	work := func(name string) (*exec.Cmd, *lockedBuffer) {
 		return c.startAs(nil, append([]string{"worker", "--name", name, "--url", m.url}, bus...)...)
 	}
+
 	serving, serveSaid := serve()
 	poll(t, patience, "serve", func() bool { return strings.Contains(serveSaid.String(), "serving the runs on") })
 	working, workSaid := work("w1")
-	submit, said := c.startAs(nil, append([]string{"submit", in, "--replicas", "3", "--run", "r", "--model", "sim", "--progress", "none"}, bus...)...)
+
+	submit, said := c.startAs(nil, append([]string{
+		"submit", in, "--replicas", "3", "--run", "r", "--model", "sim", "--progress", "none",
+	}, bus...)...)
 	if code := waitExit(t, submit, said, patience); code != exitOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
+
 	// after waits for more answers and for lines, which prove that all parts work. Then
 	// there are no more answers until the next thing happens, or a busy machine would be
 	// through with the run before.
@@ -247,19 +287,26 @@ func TestClusterProcessesKilled(t *testing.T) {
 		goal, begin := m.sim.Succeeded()+int64(more), time.Now()
 		poll(t, patience, "answers", func() bool { return m.sim.Succeeded() >= goal })
 		m.sim.Hang(true)
-		poll(t, patience, "lines in the journal", func() bool { return lines.silent(begin) < time.Since(begin)-10*time.Millisecond })
+		poll(t, patience, "lines in the journal", func() bool {
+			return lines.silent(begin) < time.Since(begin)-10*time.Millisecond
+		})
 	}
+
 	during := func(what string, happens func()) {
 		t.Helper()
+
 		m.sim.Hang(false)
 		begin := time.Now()
 		happens()
-		t.Logf("%s: %s in all, no answers for %s at most, nothing written for %s at most", what, time.Since(begin).Round(time.Millisecond),
+		t.Logf("%s: %s in all, no answers for %s at most, nothing written for %s at most",
+			what, time.Since(begin).Round(time.Millisecond),
 			answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
+
 		if exists(filepath.Join(c.dir, "out", "r.meta.json")) {
 			t.Fatalf("the run was over before this was: %s", what)
 		}
 	}
+
 	killLeader := func(stream string) func() {
 		return func() {
 			leader := wholeStream(t, l.js, stream)
@@ -272,33 +319,41 @@ func TestClusterProcessesKilled(t *testing.T) {
 					after(300)
 				}
 			}
+
 			wholeStream(t, l.js, stream)
 		}
 	}
+
 	during("nothing happens", func() { after(500) })
 	during("the worker is killed, and another is started", func() {
 		killHard(working)
 		working, workSaid = work("w2")
 		after(500)
 	})
+
 	during("the leader of the work stream is killed, and comes back", killLeader(proto.WorkStream("r")))
 	during("the collector is killed, and started again", func() {
 		killHard(serving)
 		serving, serveSaid = serve()
 		after(500)
 	})
+
 	during("the leader of the results stream is killed, and comes back", killLeader(proto.ResultsStream("r")))
 	m.sim.Hang(false)
 	begin := time.Now()
 	poll(t, patience, "the end of the run", func() bool { return exists(filepath.Join(c.dir, "out", "r.meta.json")) })
-	t.Logf("the rest: %s, no answers for %s at most, nothing written for %s at most", time.Since(begin).Round(time.Millisecond),
+	t.Logf("the rest: %s, no answers for %s at most, nothing written for %s at most",
+		time.Since(begin).Round(time.Millisecond),
 		answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
+
 	poll(t, patience, "serve to say so", func() bool {
 		return strings.Contains(serveSaid.String(), "run r is completed: 5000 answered, 0 failed")
 	})
+
 	if text, code := c.run("verify", in, filepath.Join("out", "r.jsonl.zst")); code != exitOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
+
 	twice := m.sim.Succeeded() - requests
 	t.Logf("%d requests were answered more than once", twice)
 	// A worker may die with what is in flight, and with what is answered and not stored;
@@ -306,6 +361,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 	if most := int64(3 * 2 * 64); twice > most {
 		t.Errorf("%d requests were run again, more than the %d of three deaths", twice, most)
 	}
+
 	terminate(t, working, workSaid)
 	terminate(t, serving, serveSaid)
 }
@@ -329,29 +385,36 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	if code != exitOK {
 		t.Fatalf("nats-config: exit code %d:\n%s", code, text)
 	}
+
 	users := filepath.Join(c.dir, "promptmill.conf")
 	// The server takes small messages, so that a request that is not so big goes by the
 	// object store. What is said last holds.
 	if err := os.WriteFile(users, []byte(text+"max_payload: 262144\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	var env []string
 	password := map[proto.Role]string{}
 	for _, role := range append(proto.Roles(), "owner") {
 		password[role] = "secret-of-" + string(role)
 		env = append(env, "PROMPTMILL_"+strings.ToUpper(string(role))+"_PASSWORD="+password[role])
 	}
-	nodes, _ := startNATSNodes(t, clusterSeats(t, size, fmt.Sprintf("include %q\n", relative(t, users))), env, nats.UserInfo("owner", password["owner"]))
+
+	nodes, _ := startNATSNodes(t, clusterSeats(t, size, fmt.Sprintf("include %q\n", relative(t, users))), env,
+		nats.UserInfo("owner", password["owner"]))
 	var urls []string
 	for _, n := range nodes {
 		urls = append(urls, n.url())
 	}
+
 	everything := map[string]*lockedBuffer{}
 	as := func(role proto.Role, args ...string) (*exec.Cmd, *lockedBuffer) {
-		cmd, said := c.startAs([]string{"NATS_PASSWORD=" + password[role]}, append(args, "--nats", strings.Join(urls, ","), "--nats-user", string(role))...)
+		cmd, said := c.startAs([]string{"NATS_PASSWORD=" + password[role]},
+			append(args, "--nats", strings.Join(urls, ","), "--nats-user", string(role))...)
 		everything[fmt.Sprintf("%s (%s)", args[0], role)] = said
 		return cmd, said
 	}
+
 	done := func(role proto.Role, args ...string) string {
 		t.Helper()
 		cmd, said := as(role, args...)
@@ -360,13 +423,16 @@ func natsConfigIsEnough(t *testing.T, size int) {
 		}
 		return said.String()
 	}
+
 	m := newModel(t, sim.Config{Slots: 256, TTFT: 50 * time.Millisecond, Tokens: 20})
 	in := c.input("in.jsonl", requests-1)
 	appendBigRequest(t, filepath.Join(c.dir, in), big)
 	replicas := fmt.Sprint(size)
+
 	if text, code := c.run("list", "--nats", urls[0]); code != exitUnreachable {
 		t.Errorf("list without a user: exit code %d:\n%s", code, text)
 	}
+
 	serving, serveSaid := as(proto.RoleCollector, "serve", "--replicas", replicas, "--flush", "200ms")
 	working, workSaid := as(proto.RoleWorker, "worker", "--url", m.url)
 	poll(t, patience, "serve", func() bool { return strings.Contains(serveSaid.String(), "serving the runs on") })
@@ -374,29 +440,40 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 100 })
 	done(proto.RoleProducer, "pause", "r")
 	done(proto.RoleProducer, "resume", "r")
-	done(proto.RoleProducer, "submit", in, "--replicas", replicas, "--run", "wait", "--model", "sim", "--progress", "none", "--wait")
+	done(proto.RoleProducer, "submit", in, "--replicas", replicas, "--run", "wait", "--model", "sim",
+		"--progress", "none", "--wait")
+
 	for _, run := range []string{"r", "wait"} {
 		poll(t, patience, "the end of run "+run, func() bool { return exists(filepath.Join(c.dir, run+".meta.json")) })
 		if text, code := c.run("verify", in, run+".jsonl.zst"); code != exitOK {
 			t.Errorf("verify: exit code %d:\n%s", code, text)
 		}
 	}
-	poll(t, patience, "serve to say so", func() bool { return strings.Contains(serveSaid.String(), "run wait is completed") })
+
+	poll(t, patience, "serve to say so", func() bool {
+		return strings.Contains(serveSaid.String(), "run wait is completed")
+	})
+
 	for _, args := range [][]string{{"list"}, {"status"}, {"status", "r"}, {"workers"}} {
 		done(proto.RoleReader, args...)
 	}
+
 	if n := strings.Count(done(proto.RoleReader, "tail", "r"), "\"custom_id\":"); n != requests {
 		t.Errorf("tail as reader gives %d lines of %d", n, requests)
 	}
+
 	if n := strings.Count(done(proto.RoleReader, "tail", "r", "--as", "me"), "\"custom_id\":"); n != requests {
 		t.Errorf("tail --as as reader gives %d lines of %d", n, requests)
 	}
+
 	done(proto.RoleCollector, "delete", "r")
 	terminate(t, working, workSaid)
 	terminate(t, serving, serveSaid)
+
 	for _, n := range nodes {
 		everything["node "+n.name] = n.said
 	}
+
 	for who, said := range everything {
 		for line := range strings.Lines(said.String()) {
 			if text := strings.ToLower(line); strings.Contains(text, "violation") || strings.Contains(text, "drop ") {
@@ -416,14 +493,17 @@ func relative(t *testing.T, path string) string {
 // appendBigRequest appends a request with so many bytes that do not compress.
 func appendBigRequest(t *testing.T, path string, size int) {
 	t.Helper()
+
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	noise := make([]byte, size)
 	rand.NewChaCha8([32]byte{2}).Read(noise)
 	w := bufio.NewWriter(file)
-	fmt.Fprintf(w, "{\"custom_id\":\"big\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}\n", base64.StdEncoding.EncodeToString(noise))
+	fmt.Fprintf(w, "{\"custom_id\":\"big\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}\n",
+		base64.StdEncoding.EncodeToString(noise))
 	if err := errors.Join(w.Flush(), file.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ import (
 // while two are away; and ends with exactly one line for each request.
 func TestClusterNodesComeAndGo(t *testing.T) {
 	t.Parallel()
+
 	const requests = 12_000
 	c := startCluster(t)
 	r := startClusterRun(t, c, requests)
@@ -55,12 +56,14 @@ func TestClusterNodesComeAndGo(t *testing.T) {
 			}
 		}
 	})
+
 	r.during("the leader of the work stream is away", func() {
 		if m := r.manifest(); m.Publish.Done {
 			t.Error("the publishing was over before its stream's leader went")
 		}
 		r.without(c.leaderOf(work, ""))
 	})
+
 	r.during("the leader of the results stream is away", func() { r.without(c.leaderOf(results, "")) })
 	r.during("the leader of the work's consumer steps down", func() {
 		before := c.leaderOf(work, model)
@@ -71,21 +74,29 @@ func TestClusterNodesComeAndGo(t *testing.T) {
 		poll(t, patience, "another leader of the consumer", func() bool { return c.leaderOf(work, model) != before })
 		r.progress()
 	})
+
 	r.during("the leader of the work's consumer is away", func() { r.without(c.leaderOf(work, model)) })
-	r.during("the node that the collector talks to is away", func() { r.without(c.node(r.link.conn.ConnectedServerName())) })
+	r.during("the node that the collector talks to is away", func() {
+		r.without(c.node(r.link.conn.ConnectedServerName()))
+	})
+
 	r.during("two of three nodes are away", func() {
 		for _, n := range c.nodes[1:] {
 			n.stop()
 		}
+
 		r.still()
 		for _, n := range c.nodes[1:] {
 			n.start(t)
 		}
+
 		for _, n := range c.nodes[1:] {
 			n.healthy(t)
 		}
+
 		r.progress()
 	})
+
 	r.finish()
 }
 
@@ -93,12 +104,14 @@ func TestClusterNodesComeAndGo(t *testing.T) {
 // is.
 func TestObjectStoredWithoutLeader(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	ctx := t.Context()
 	cfg := jetstream.ObjectStoreConfig{Bucket: proto.ObjectsBucket("r")}
 	if _, err := js.CreateObjectStore(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
+
 	data := make([]byte, 1_000_000) // several chunks
 	rand.NewChaCha8([32]byte{3}).Read(data)
 	objects := bus.NewObjectStore(js, "r")
@@ -116,9 +129,11 @@ func TestObjectStoredWithoutLeader(t *testing.T) {
 	if err := <-back; err != nil {
 		t.Fatal(err)
 	}
+
 	if err != nil {
 		t.Fatalf("it is not stored: %v", err)
 	}
+
 	if got, err := objects.Get(ctx, "big"); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the object was stored, and is damaged: %v", err)
 	}
@@ -151,6 +166,7 @@ func (s clusterSeat) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.
 // waits for one.
 func TestBucketsMadeWithoutLeader(t *testing.T) {
 	t.Parallel()
+
 	c := startCluster(t)
 	c.nodes[1].stop()
 	c.nodes[2].stop()
@@ -169,24 +185,32 @@ func TestBucketsMadeWithoutLeader(t *testing.T) {
 // is added to each one's configuration.
 func clusterSeats(t *testing.T, n int, more string) (seats []clusterSeat) {
 	t.Helper()
+
 	ports := freePorts(t, 2*n)
 	var routes []string
 	for _, port := range ports[n:] {
 		routes = append(routes, fmt.Sprintf("\"nats://127.0.0.1:%d\"", port))
 	}
+
 	dir := t.TempDir()
 	for i := range n {
 		s := clusterSeat{name: fmt.Sprintf("n%d", i+1), port: ports[i]}
 		s.config = filepath.Join(dir, s.name+".conf")
-		text := fmt.Sprintf("server_name: %s\nlisten: \"127.0.0.1:%d\"\njetstream { store_dir: %q, sync_interval: 1s }\n", s.name, s.port, filepath.Join(dir, s.name))
+
+		text := fmt.Sprintf("server_name: %s\nlisten: \"127.0.0.1:%d\"\njetstream { store_dir: %q, sync_interval: 1s }\n",
+			s.name, s.port, filepath.Join(dir, s.name))
 		if n > 1 {
-			text += fmt.Sprintf("cluster { name: pm, listen: \"127.0.0.1:%d\", routes: [%s] }\n", ports[n+i], strings.Join(routes, ", "))
+			text += fmt.Sprintf("cluster { name: pm, listen: \"127.0.0.1:%d\", routes: [%s] }\n",
+				ports[n+i], strings.Join(routes, ", "))
 		}
+
 		if err := os.WriteFile(s.config, []byte(text+more), 0o644); err != nil {
 			t.Fatal(err)
 		}
+
 		seats = append(seats, s)
 	}
+
 	return seats
 }
 
@@ -194,6 +218,7 @@ func clusterSeats(t *testing.T, n int, more string) (seats []clusterSeat) {
 // gives to outgoing connections, which could take one while its server is away.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
+
 	for range 10_000 {
 		port := 20_000 + rand.IntN(10_000)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -201,11 +226,14 @@ func freePorts(t *testing.T, n int) (ports []int) {
 			continue
 		}
 		defer l.Close() // at the end, so that all are different
+
 		if ports = append(ports, port); len(ports) == n {
 			return ports
 		}
 	}
+
 	t.Fatalf("no %d free ports", n)
+
 	return nil
 }
 
@@ -223,6 +251,7 @@ type clusterNode struct {
 
 func startCluster(t *testing.T) *testCluster {
 	t.Helper()
+
 	c := &testCluster{t: t}
 	for _, seat := range clusterSeats(t, 3, "max_payload: 262144\n") { // small, so that not so big requests are big
 		n := &clusterNode{clusterSeat: seat}
@@ -230,6 +259,7 @@ func startCluster(t *testing.T) *testCluster {
 		n.start(t)
 		t.Cleanup(n.stop)
 	}
+
 	poll(t, patience, "a leader of the cluster", func() bool {
 		for _, n := range c.nodes {
 			if n.server.JetStreamIsLeader() {
@@ -238,22 +268,28 @@ func startCluster(t *testing.T) *testCluster {
 		}
 		return false
 	})
+
 	c.js = c.connect(0, zerolog.Nop()).js
+
 	return c
 }
 
 // connect connects to the cluster as the program does, to the node first first.
 func (c *testCluster) connect(first int, log zerolog.Logger) *link {
 	c.t.Helper()
+
 	var urls []string
 	for i := range c.nodes {
 		urls = append(urls, c.nodes[(first+i)%len(c.nodes)].url())
 	}
+
 	l, err := dial(strings.Join(urls, ","), log)
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	c.t.Cleanup(l.close)
+
 	return l
 }
 
@@ -270,9 +306,11 @@ func (c *testCluster) node(name string) *clusterNode {
 // leaderOf waits for the leader of a stream, or of its consumer, and returns it.
 func (c *testCluster) leaderOf(stream, consumer string) (leader *clusterNode) {
 	c.t.Helper()
+
 	poll(c.t, patience, "a leader of "+stream+" "+consumer, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer cancel()
+
 		var cluster *jetstream.ClusterInfo
 		if consumer != "" {
 			info, err := c.js.Consumer(ctx, stream, consumer)
@@ -287,25 +325,32 @@ func (c *testCluster) leaderOf(stream, consumer string) (leader *clusterNode) {
 			}
 			cluster = info.CachedInfo().Cluster
 		}
+
 		if cluster.Leader == "" {
 			return false
 		}
+
 		leader = c.node(cluster.Leader)
+
 		return true
 	})
+
 	return leader
 }
 
 func (n *clusterNode) start(t *testing.T) {
 	t.Helper()
+
 	opts, err := server.ProcessConfigFile(n.config)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	opts.NoSigs, opts.NoLog = true, true
 	if n.server, err = server.NewServer(opts); err != nil {
 		t.Fatalf("node %s: %v", n.name, err)
 	}
+
 	n.server.Start()
 	if !n.server.ReadyForConnections(20 * time.Second) {
 		t.Fatalf("node %s does not get ready", n.name)
@@ -324,12 +369,14 @@ func (n *clusterNode) stop() {
 // healthy waits until the node has all that the others have.
 func (n *clusterNode) healthy(t *testing.T) {
 	t.Helper()
+
 	var last string
 	defer func() {
 		if t.Failed() {
 			t.Logf("node %s is not healthy: %s", n.name, last)
 		}
 	}()
+
 	poll(t, patience, "a healthy node "+n.name, func() bool {
 		last = n.server.Healthz(&server.HealthzOptions{}).Error
 		return last == ""
@@ -362,12 +409,22 @@ type clusterRun struct {
 // that holds a small part of them, so that it is published as long as it lasts.
 func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	t.Helper()
+
 	dir := t.TempDir()
 	r := &clusterRun{
-		t: t, cluster: c, id: "run", requests: requests, input: filepath.Join(dir, "in.jsonl"), output: collector.Output(filepath.Join(dir, "out")),
-		model: sim.New(sim.Config{Models: []string{"sim"}, Tokens: 20}), said: &lockedBuffer{}, ended: make(chan error, 1),
+		t:        t,
+		cluster:  c,
+		id:       "run",
+		requests: requests,
+		input:    filepath.Join(dir, "in.jsonl"),
+		output:   collector.Output(filepath.Join(dir, "out")),
+		model:    sim.New(sim.Config{Models: []string{"sim"}, Tokens: 20}),
+		said:     &lockedBuffer{},
+		ended:    make(chan error, 1),
 	}
-	log := zerolog.New(zerolog.ConsoleWriter{Out: r.said, NoColor: true, TimeFormat: "15:04:05"}).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+
+	log := zerolog.New(zerolog.ConsoleWriter{Out: r.said, NoColor: true, TimeFormat: "15:04:05"}).
+		Level(zerolog.WarnLevel).With().Timestamp().Logger()
 	part := func(name string) zerolog.Logger { return log.With().Str("part", name).Logger() }
 	writeClusterInput(t, r.input, requests)
 	listener := httptest.NewServer(http.HandlerFunc(r.answer))
@@ -379,31 +436,55 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	if err := bus.CreateBuckets(ctx, r.link.js, bus.Limits{Replicas: 3}); err != nil {
 		t.Fatal(err)
 	}
+
 	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: shardBytes, Capacity: 128}
-	m := proto.Manifest{Schema: proto.ManifestSchema, Run: r.id, State: proto.StateInProgress, CreatedAt: time.Now().UTC(), Settings: settings}
+	m := proto.Manifest{
+		Schema:    proto.ManifestSchema,
+		Run:       r.id,
+		State:     proto.StateInProgress,
+		CreatedAt: time.Now().UTC(),
+		Settings:  settings,
+	}
+
 	var err error
 	if m.Input, _, err = producer.Validate(ctx, []string{r.input}, settings, nil); err != nil {
 		t.Fatal(err)
 	}
+
 	if r.runs, err = bus.OpenRuns(ctx, r.link.js); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := bus.EnsureStreams(ctx, r.link.js, m, limits); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := r.runs.Create(ctx, m); err != nil {
 		t.Fatal(err)
 	}
+
 	journal, err := collector.CreateJournal(r.output.Journal(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { journal.Close() })
 	r.collector = collector.New(collector.Config{
-		JS: r.link.js, Journal: journal, Output: r.output, Host: "test", Limits: limits, Flush: 200 * time.Millisecond, Log: part("collector"),
-		Input: runInput{m, func() ([]string, error) { return []string{r.input}, nil }},
+		JS:      r.link.js,
+		Journal: journal,
+		Output:  r.output,
+		Host:    "test",
+		Limits:  limits,
+		Flush:   200 * time.Millisecond,
+		Log:     part("collector"),
+		Input:   runInput{m, func() ([]string, error) { return []string{r.input}, nil }},
 	})
-	parts := crew{producer: producer.New(producer.Config{JS: r.link.js, Run: r.id, Log: part("producer")}), collector: r.collector}
+
+	parts := crew{
+		producer:  producer.New(producer.Config{JS: r.link.js, Run: r.id, Log: part("producer")}),
+		collector: r.collector,
+	}
+
 	running, stop := context.WithCancel(context.Background())
 	t.Cleanup(func() { // before the cluster's, so that all goroutines end
 		if t.Failed() {
@@ -417,17 +498,28 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 				t.Logf("what the parts said:\n%s", r.said)
 			}()
 		}
+
 		stop()
 		r.parts.Wait()
 	})
+
 	for i := range 2 {
 		model, err := modelserver.New(listener.URL, "")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		t.Cleanup(model.Close)
 		name := fmt.Sprintf("w%d", i+1)
-		w := worker.New(worker.Config{JS: c.connect(i, part(name)).js, Server: model, Limiter: limit.Fixed(64), Name: name, Grace: time.Second, Log: part(name)})
+		w := worker.New(worker.Config{
+			JS:      c.connect(i, part(name)).js,
+			Server:  model,
+			Limiter: limit.Fixed(64),
+			Name:    name,
+			Grace:   time.Second,
+			Log:     part(name),
+		})
+
 		r.stats = append(r.stats, w.Stats())
 		r.parts.Go(func() {
 			if err := w.Run(running); err != nil {
@@ -435,21 +527,25 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 			}
 		})
 	}
+
 	r.parts.Go(func() { r.ended <- parts.run(running) })
 	r.parts.Go(func() { r.pulse.follow(running, func() int { return r.collector.Progress().Received.Done }) })
+
 	return r
 }
 
 // answer answers in 0.4 s, and not before most of what was answered is collected: the
 // run must not come to its end while something is in its way.
 func (r *clusterRun) answer(w http.ResponseWriter, req *http.Request) {
-	for begin := time.Now(); !r.hurry.Load() && (time.Since(begin) < 400*time.Millisecond || int(r.model.Succeeded()) > r.done()+600); {
+	for begin := time.Now(); !r.hurry.Load() &&
+		(time.Since(begin) < 400*time.Millisecond || int(r.model.Succeeded()) > r.done()+600); {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-req.Context().Done():
 			return
 		}
 	}
+
 	r.model.ServeHTTP(w, req)
 }
 
@@ -457,10 +553,12 @@ func (r *clusterRun) answer(w http.ResponseWriter, req *http.Request) {
 // big for a message.
 func writeClusterInput(t *testing.T, path string, n int) {
 	t.Helper()
+
 	file, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	w := bufio.NewWriter(file)
 	random := rand.NewChaCha8([32]byte{1})
 	for i := range n {
@@ -468,9 +566,12 @@ func writeClusterInput(t *testing.T, path string, n int) {
 		if i%250 == 100 {
 			noise = make([]byte, 300_000)
 		}
+
 		random.Read(noise)
-		fmt.Fprintf(w, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}\n", i, base64.StdEncoding.EncodeToString(noise))
+		fmt.Fprintf(w, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}\n",
+			i, base64.StdEncoding.EncodeToString(noise))
 	}
+
 	if err := errors.Join(w.Flush(), file.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -480,21 +581,30 @@ func writeClusterInput(t *testing.T, path string, n int) {
 func (r *clusterRun) describe() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+
 	r.t.Logf("%d of %d results are collected; the model has answered %d", r.done(), r.requests, r.model.Succeeded())
 	for i, w := range r.stats {
-		r.t.Logf("worker %d: %d at the model, %d done, %d shards", i+1, w.InFlight.Load(), w.Done.Load(), w.Shards.Load())
+		r.t.Logf("worker %d: %d at the model, %d done, %d shards",
+			i+1, w.InFlight.Load(), w.Done.Load(), w.Shards.Load())
 	}
-	for _, name := range []string{proto.WorkStream(r.id), proto.ResultsStream(r.id), "OBJ_" + proto.ObjectsBucket(r.id)} {
+
+	for _, name := range []string{
+		proto.WorkStream(r.id), proto.ResultsStream(r.id), "OBJ_" + proto.ObjectsBucket(r.id),
+	} {
 		stream, err := r.cluster.js.Stream(ctx, name)
 		if err != nil {
 			r.t.Logf("stream %s: %v", name, err)
 			continue
 		}
+
 		info := stream.CachedInfo()
-		r.t.Logf("stream %s: leader %q, messages %d to %d, %d in all, %d bytes", name, info.Cluster.Leader, info.State.FirstSeq, info.State.LastSeq, info.State.Msgs, info.State.Bytes)
+		r.t.Logf("stream %s: leader %q, messages %d to %d, %d in all, %d bytes",
+			name, info.Cluster.Leader, info.State.FirstSeq, info.State.LastSeq, info.State.Msgs, info.State.Bytes)
+
 		for info := range stream.ListConsumers(ctx).Info() {
 			r.t.Logf("  consumer %s: leader %q, delivered %d, acknowledged %d, out %d, pending %d, waiting pulls %d",
-				info.Name, info.Cluster.Leader, info.Delivered.Stream, info.AckFloor.Stream, info.NumAckPending, info.NumPending, info.NumWaiting)
+				info.Name, info.Cluster.Leader, info.Delivered.Stream, info.AckFloor.Stream, info.NumAckPending,
+				info.NumPending, info.NumWaiting)
 		}
 	}
 }
@@ -513,12 +623,16 @@ func (r *clusterRun) manifest() proto.Manifest {
 // during tells how long the run stood still while something happened.
 func (r *clusterRun) during(what string, happens func()) {
 	r.t.Helper()
+
 	begin, before := time.Now(), r.done()
 	happens()
+
 	if r.done() == r.requests {
 		r.t.Fatalf("the run was over before this was: %s", what)
 	}
-	r.t.Logf("%s: %s in all, %d results, none for %s at most", what, time.Since(begin).Round(time.Millisecond), r.done()-before, r.pulse.longest(begin).Round(time.Millisecond))
+
+	r.t.Logf("%s: %s in all, %d results, none for %s at most", what, time.Since(begin).Round(time.Millisecond),
+		r.done()-before, r.pulse.longest(begin).Round(time.Millisecond))
 }
 
 // progress waits for a good many new results.
@@ -549,8 +663,10 @@ func (r *clusterRun) still() {
 func (r *clusterRun) finish() {
 	t := r.t
 	t.Helper()
+
 	r.hurry.Store(true)
 	begin := time.Now()
+
 	select {
 	case err := <-r.ended:
 		if err != nil {
@@ -559,27 +675,39 @@ func (r *clusterRun) finish() {
 	case <-time.After(patience):
 		t.Fatalf("the run is not over: %d of %d requests are done", r.done(), r.requests)
 	}
-	t.Logf("the rest: %s, no results for %s at most", time.Since(begin).Round(time.Millisecond), r.pulse.longest(begin).Round(time.Millisecond))
+
+	t.Logf("the rest: %s, no results for %s at most",
+		time.Since(begin).Round(time.Millisecond), r.pulse.longest(begin).Round(time.Millisecond))
+
 	p, err := verify(t.Context(), []string{r.input}, r.output, true)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !p.Complete || p.Requests != r.requests || p.Answered != r.requests || p.Failed != 0 {
 		t.Errorf("the output is not what it should be: %+v", p)
 	}
+
 	meta, err := readMeta(r.output)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if meta.Results.SuccessCount != r.requests || meta.Results.FailureCount != 0 || meta.Status != proto.StateCompleted {
-		t.Errorf("metadata: %s, %d answered, %d failed", meta.Status, meta.Results.SuccessCount, meta.Results.FailureCount)
+
+	if meta.Results.SuccessCount != r.requests || meta.Results.FailureCount != 0 ||
+		meta.Status != proto.StateCompleted {
+		t.Errorf("metadata: %s, %d answered, %d failed",
+			meta.Status, meta.Results.SuccessCount, meta.Results.FailureCount)
 	}
+
 	m := r.manifest()
 	if m.State != proto.StateCompleted || m.Counts.Done != r.requests || m.Counts.Failed != 0 {
 		t.Errorf("manifest: %s, %+v", m.State, m.Counts)
 	}
+
 	t.Logf("%d requests were answered more than once, %d lines dropped, %d rounds, %d warnings",
-		r.model.Succeeded()-int64(r.requests), meta.Results.DuplicatesDropped, m.Publish.Round, strings.Count(r.said.String(), " WRN "))
+		r.model.Succeeded()-int64(r.requests), meta.Results.DuplicatesDropped, m.Publish.Round,
+		strings.Count(r.said.String(), " WRN "))
+
 	if testing.Verbose() {
 		t.Logf("what the parts said:\n%s", r.said)
 	}
@@ -595,12 +723,14 @@ type pulse struct {
 func (p *pulse) follow(ctx context.Context, count func() int) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
+
 	for last := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+
 		if now := count(); now != last {
 			last = now
 			p.mu.Lock()
@@ -614,12 +744,14 @@ func (p *pulse) follow(ctx context.Context, count func() int) {
 func (p *pulse) longest(since time.Time) (most time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	at := since
 	for _, beat := range p.beats {
 		if beat.After(since) {
 			most, at = max(most, beat.Sub(at)), beat
 		}
 	}
+
 	return max(most, time.Since(at))
 }
 

@@ -20,10 +20,22 @@ import (
 
 func collectCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "collect", Usage: "collect a run on a bus into files here", ArgsUsage: "RUN",
+		Name:      "collect",
+		Usage:     "collect a run on a bus into files here",
+		ArgsUsage: "RUN",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder", Sources: flagEnv("output")},
-			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
+			&cli.StringFlag{
+				Name:    "output",
+				Aliases: []string{"o"},
+				Usage:   "output `NAME.jsonl.zst`; by default RUN.jsonl.zst in this folder",
+				Sources: flagEnv("output"),
+			},
+			&cli.StringFlag{
+				Name:    "progress",
+				Value:   "auto",
+				Usage:   "auto, bar, plain, json or none",
+				Sources: flagEnv("progress"),
+			},
 		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
@@ -31,11 +43,13 @@ func collectCommand(env environment) *cli.Command {
 				return err
 			}
 			defer s.close()
+
 			s.limits.Replicas = max(1, c.Int("replicas"))
 			out, err := outputOf(c, m.Run+collector.OutputSuffix)
 			if err != nil {
 				return err
 			}
+
 			return collectRun(ctx, env, c, s.link, m.Run, out, nil)
 		},
 	}
@@ -46,22 +60,29 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 	if out := c.String("output"); out != "" {
 		name = out
 	}
+
 	if !strings.HasSuffix(name, collector.OutputSuffix) {
 		example := name + collector.OutputSuffix
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			example = filepath.Join(name, "results"+collector.OutputSuffix)
 		} else if err == nil && !info.Mode().IsRegular() {
-			return "", usage("promptmill tail prints the answers of a run as they come", "-o %s: a run writes several files, and cannot write into a device or a pipe", name)
+			return "", usage("promptmill tail prints the answers of a run as they come",
+				"-o %s: a run writes several files, and cannot write into a device or a pipe", name)
 		}
-		return "", usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name, collector.OutputSuffix)
+
+		return "", usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name,
+			collector.OutputSuffix)
 	}
+
 	name, err := filepath.Abs(name)
 	if err != nil {
 		return "", err
 	}
+
 	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
 		return "", usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
 	}
+
 	return collector.Output(strings.TrimSuffix(name, collector.OutputSuffix)), nil
 }
 
@@ -72,8 +93,10 @@ func checkInputs(out collector.Output, inputs []string) error {
 		if err != nil {
 			continue // standard input, or it is missed later
 		}
+
 		if path := out.Holds(info); path != "" {
-			return usage("choose another output with -o", "the input %s is the file %s, which the run would write", shorten(input), shorten(path))
+			return usage("choose another output with -o",
+				"the input %s is the file %s, which the run would write", shorten(input), shorten(path))
 		}
 	}
 
@@ -93,6 +116,7 @@ func createJournal(out collector.Output, m proto.Manifest) (*collector.Journal, 
 	if err != nil {
 		return nil, err
 	}
+
 	if err := claimOutput(j, out); err != nil {
 		return nil, errors.Join(err, j.Remove(), j.Close())
 	}
@@ -106,7 +130,8 @@ func claimOutput(j *collector.Journal, out collector.Output) error { return unwr
 // outputError gives what became of an output while a run worked its hint.
 func outputError(err error) error {
 	if errors.Is(err, collector.ErrRedirected) {
-		return withHint(err, "put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
+		return withHint(err,
+			"put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
 	}
 
 	return err
@@ -118,7 +143,8 @@ func unwritable(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENAMETOOLONG):
-		return usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix, "the output %w", err)
+		return usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix,
+			"the output %w", err)
 	case errors.Is(err, collector.ErrOthersLink):
 		return usage("delete it, or choose another output with -o", "the output %w", err)
 	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOneFile):
@@ -126,22 +152,29 @@ func unwritable(err error) error {
 	case errors.Is(err, collector.ErrClaimed), errors.Is(err, collector.ErrLocked):
 		return withHint(fmt.Errorf("the output %w", err), "choose another output with -o, or let that run end first")
 	}
-	return withHint(fmt.Errorf("the output %w", err), "make room or let this user write there, or choose another output with -o")
+
+	return withHint(fmt.Errorf("the output %w", err),
+		"make room or let this user write there, or choose another output with -o")
 }
 
 // collectRun collects a run in the foreground, with progress and a summary.
-func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string) (err error) {
+func collectRun(
+	ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string,
+) (err error) {
 	if c.Duration("flush") <= 0 {
 		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
 	}
+
 	state, err := stateOf(env, c)
 	if err != nil {
 		return err
 	}
+
 	reports, err := parseReports(c)
 	if err != nil {
 		return err
 	}
+
 	reports.state = state
 	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
 	if err != nil {
@@ -151,33 +184,45 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 		screen.close()
 		err = screen.failed(err)
 	}()
+
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+
 	go interrupt(ctx, env, screen, stop, "syncing what has come", nothingLost)
 	go screen.answer(ctx, env.asked)
 	go limitMemory(ctx, env.getenv)
 	var show sync.WaitGroup
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
 	defer hide()
+
 	measured := &exporter{}
 	unmeasure, err := startMetrics(c, measured)
 	if err != nil {
 		return err
 	}
 	defer unmeasure()
+
 	k := &keeper{
 		measured: measured,
-		link:     l, run: run, output: out, format: formatOf(c), flush: c.Duration("flush"), reports: reports,
-		dir: filepath.Join(runStateDir(state, string(out)), "input"), log: newLog(c, screen),
+		link:     l,
+		run:      run,
+		output:   out,
+		format:   formatOf(c),
+		flush:    c.Duration("flush"),
+		reports:  reports,
+		dir:      filepath.Join(runStateDir(state, string(out)), "input"),
+		log:      newLog(c, screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
 			show.Go(func() { screen.show(showing, &view{run: m, counts: got.Progress, link: l}) })
 		},
 	}
+
 	meta, err := k.keep(ctx)
 	os.Remove(filepath.Dir(k.dir)) // once it is empty
 	hide()
 	show.Wait()
 	screen.close()
+
 	again := "run promptmill collect " + run + " -o " + shorten(out.Results()) + " to go on; nothing is lost"
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
@@ -189,18 +234,23 @@ func collectRun(ctx context.Context, env environment, c *cli.Command, l *link, r
 	case errors.Is(err, collector.ErrLocked):
 		return unwritable(err)
 	case errors.Is(err, errUnsubmitted):
-		return withHint(err, "wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+run+" goes on")
+		return withHint(err,
+			"wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+
+				run+" goes on")
 	case err != nil:
 		return withDefault(outputError(err), "fix that, then "+again)
 	}
+
 	screen.summary(meta, out, inputs)
 	if err := tidy(context.WithoutCancel(ctx), l, screen); err != nil {
 		k.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
+
 	if c.Bool("json") {
 		if err := printJSON(env.stdout, meta); err != nil {
 			return err
 		}
 	}
+
 	return failedError(meta)
 }

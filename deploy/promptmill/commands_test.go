@@ -36,10 +36,12 @@ const pollTime = 30 * time.Second
 // prepare makes a process that is not started yet.
 func (c command) prepare(args ...string) *exec.Cmd {
 	c.t.Helper()
+
 	path, err := exec.LookPath("promptmill")
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Env = c.dir, append(os.Environ(), "PROMPTMILL_STATE="+c.state)
 	cmd.SysProcAttr = endWithTest()
@@ -49,18 +51,22 @@ func (c command) prepare(args ...string) *exec.Cmd {
 			cmd.Wait()
 		}
 	})
+
 	return cmd
 }
 
 // output runs the process to its end, with its two outputs apart.
 func (c command) output(args ...string) (stdout, stderr string, code int) {
 	c.t.Helper()
+
 	cmd, product, said := c.prepare(args...), &lockedBuffer{}, &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = product, said
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+
 	code = waitExit(c.t, cmd, said, patience)
+
 	return product.String(), said.String(), code
 }
 
@@ -110,47 +116,57 @@ func (c command) verified(in, run string) {
 // lines are the lines of a zstd file of ours, by their custom_id.
 func (c command) lines(path string) map[string][]byte {
 	c.t.Helper()
+
 	data, err := os.ReadFile(filepath.Join(c.dir, path))
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	dec, err := zstd.NewReader(nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer dec.Close()
+
 	text, err := dec.DecodeAll(data, nil)
 	if err != nil && !strings.HasSuffix(path, ".part.zst") { // its last frame may be on its way
 		c.t.Fatalf("%s: %v", path, err)
 	}
+
 	return byID(c.t, text)
 }
 
 // byID are JSONL lines by their custom_id. None may be there twice.
 func byID(t *testing.T, text []byte) map[string][]byte {
 	t.Helper()
+
 	lines := map[string][]byte{}
 	for line := range bytes.Lines(text) {
 		if !bytes.HasSuffix(line, []byte("\n")) {
 			break // the rest of it was not written
 		}
+
 		var l struct {
 			ID string `json:"custom_id"`
 		}
 		if err := json.Unmarshal(line, &l); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
+
 		if lines[l.ID] != nil {
 			t.Fatalf("%s has two lines", l.ID)
 		}
+
 		lines[l.ID] = line
 	}
+
 	return lines
 }
 
 // workerOf is who answered a line.
 func workerOf(t *testing.T, line []byte) string {
 	t.Helper()
+
 	var l struct {
 		Promptmill struct {
 			Worker string `json:"worker"`
@@ -159,31 +175,37 @@ func workerOf(t *testing.T, line []byte) string {
 	if err := json.Unmarshal(line, &l); err != nil {
 		t.Fatal(err)
 	}
+
 	return l.Promptmill.Worker
 }
 
 // manifest is what the bus says of a run.
 func (c command) manifest(run string) (m proto.Manifest, ok bool) {
 	c.t.Helper()
+
 	stdout, _, code := c.output("list", "--json")
 	if code != exitOK {
 		return m, false
 	}
+
 	var all []proto.Manifest
 	if err := json.Unmarshal([]byte(stdout), &all); err != nil {
 		c.t.Fatalf("%v: %s", err, stdout)
 	}
+
 	for _, m := range all {
 		if m.Run == run {
 			return m, true
 		}
 	}
+
 	return m, false
 }
 
 // workers waits until that many workers are known to the bus and ready.
 func (c command) workers(n int) []proto.WorkerInfo {
 	c.t.Helper()
+
 	var all []proto.WorkerInfo
 	poll(c.t, pollTime, fmt.Sprintf("%d workers", n), func() bool {
 		stdout, _, code := c.output("workers", "--json")
@@ -191,13 +213,16 @@ func (c command) workers(n int) []proto.WorkerInfo {
 		if code != exitOK || json.Unmarshal([]byte(stdout), &all) != nil || len(all) != n {
 			return false
 		}
+
 		for _, w := range all {
 			if !w.Ready {
 				return false
 			}
 		}
+
 		return true
 	})
+
 	return all
 }
 
@@ -205,12 +230,16 @@ func (c command) workers(n int) []proto.WorkerInfo {
 // types names, and nothing else is on standard output.
 func TestJSON(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	c.serve()
 	in := c.input("in.jsonl", 3)
 	run := []string{"schema", "run", "state", "created_at", "policy", "input", "settings", "publish", "counts"}
 	status := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem")
-	workers := []string{"name", "host", "version", "server", "ready", "models", "concurrency", "in_flight", "done", "requests_per_second", "since", "gpu"}
+	workers := []string{
+		"name", "host", "version", "server", "ready", "models", "concurrency", "in_flight", "done",
+		"requests_per_second", "since", "gpu",
+	}
 
 	// Nothing there is an empty list, not null.
 	for _, name := range []string{"list", "workers"} {
@@ -218,6 +247,7 @@ func TestJSON(t *testing.T) {
 			t.Errorf("%s of nothing: %s", name, got)
 		}
 	}
+
 	all := object(t, c.must("status", "--json"))
 	if string(all["runs"]) != "[]" || string(all["workers"]) != "[]" {
 		t.Errorf("status of nothing: %s", all)
@@ -233,20 +263,29 @@ func TestJSON(t *testing.T) {
 	one := object(t, c.must("status", "one", "--json"))
 	has(t, "status: run", first(t, string(one["runs"])), status)
 	has(t, "status: worker", first(t, string(one["workers"])), workers)
+
 	var st runStatus
 	if err := json.Unmarshal([]byte(first(t, string(one["runs"]))), &st); err != nil {
 		t.Fatal(err)
 	}
-	if st.Run != "one" || st.State != proto.StatePaused || st.Input.Requests != 3 || st.Collector == nil || st.Problem != "" {
+
+	if st.Run != "one" || st.State != proto.StatePaused || st.Input.Requests != 3 || st.Collector == nil ||
+		st.Problem != "" {
 		t.Errorf("status: %+v", st)
 	}
+
 	has(t, "resume", c.must("resume", "one", "--json"), run)
 	c.ended("one", pollTime)
 	c.must("submit", in, "--model", "other", "--run", "two")
 	has(t, "cancel", c.must("cancel", "two", "--json"), run)
 	c.ended("two", pollTime)
-	poll(t, pollTime, "the end of run two on the bus", func() bool { m, ok := c.manifest("two"); return ok && m.State.Ended() })
+	poll(t, pollTime, "the end of run two on the bus", func() bool {
+		m, ok := c.manifest("two")
+		return ok && m.State.Ended()
+	})
+
 	has(t, "retry", c.must("retry", "two", "--json"), append(run[:len(run):len(run)], "retries"))
+
 	got := object(t, c.must("delete", "two", "--force", "--json"))
 	if string(got["run"]) != `"two"` || string(got["deleted"]) != "true" || len(got) != 2 {
 		t.Errorf("delete: %s", got)
@@ -255,13 +294,16 @@ func TestJSON(t *testing.T) {
 
 func object(t *testing.T, text string) (fields map[string]json.RawMessage) {
 	t.Helper()
+
 	d := json.NewDecoder(strings.NewReader(text))
 	if err := d.Decode(&fields); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
+
 	if d.More() {
 		t.Fatalf("more than one value: %s", text)
 	}
+
 	return fields
 }
 
@@ -291,6 +333,7 @@ func has(t *testing.T, what, text string, want []string) {
 // what was there at a kill -9 stays.
 func TestCollectByHand(t *testing.T) {
 	t.Parallel()
+
 	const requests = 3000
 	c := newCommand(t)
 	_, url := startNATS(t)
@@ -300,8 +343,12 @@ func TestCollectByHand(t *testing.T) {
 	if code != exitOK || !strings.Contains(stderr, "nobody collects it yet") {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
+
 	c.start("worker", "--url", m.url, "--nats", url)
-	collect := []string{"collect", "out", "-o", "out.jsonl.zst", "--flush", "100ms", "--nats", url, "--progress", "none"}
+	collect := []string{
+		"collect", "out", "-o", "out.jsonl.zst", "--flush", "100ms", "--nats", url, "--progress", "none",
+	}
+
 	cmd, _ := c.start(collect...)
 	poll(t, pollTime, "answers", func() bool { return m.sim.Succeeded() > 300 })
 	poll(t, pollTime, "lines", func() bool { return len(c.journal("out")) > 100 })
@@ -313,20 +360,26 @@ func TestCollectByHand(t *testing.T) {
 	cmd, out := c.start(collect...)
 	poll(t, pollTime, "more lines", func() bool { return len(c.journal("out")) > len(before) })
 	cmd.Process.Signal(syscall.SIGINT)
-	if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted || !strings.Contains(out.String(), "promptmill collect out -o out.jsonl.zst") {
+	if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted ||
+		!strings.Contains(out.String(), "promptmill collect out -o out.jsonl.zst") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	if len(c.journal("out")) >= requests {
 		t.Error("all was collected before the interrupt: the test is too slow")
 	}
+
 	if text, code := c.run(collect...); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
+
 	c.verified(in, "out")
 	c.keeps("out", before)
+
 	if again := m.sim.Succeeded() - requests; again != 0 {
 		t.Errorf("%d requests were run again, though no worker died", again)
 	}
+
 	// The same once more says that all is done, and changes nothing.
 	if text, code := c.run(collect...); code != exitOK || !strings.Contains(text, "done: 3000 answered") {
 		t.Errorf("exit code %d:\n%s", code, text)
@@ -357,28 +410,34 @@ func (c command) keeps(run string, before map[string][]byte) {
 // run with --listen needs no model server of its own: it waits for boxes.
 func TestRunWithoutModelServer(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	if found, _ := modelserver.Find(t.Context(), ""); len(found) > 0 {
 		t.Skip("SKIPPED: there is a model server at " + found[0].URL())
 	}
+
 	in := c.input("in.jsonl", 50)
 	cmd, out := c.start("run", in, "-o", "out.jsonl.zst", "--model", "sim", "--listen", "127.0.0.1:0")
 	join := joinOf(t, out)
 	if !strings.Contains(out.String(), "50 requests; no model server here, waiting for workers") {
 		t.Errorf("not said:\n%s", out)
 	}
+
 	elsewhere := newCommand(t) // a box of its own: another state folder
 	m := newModel(t, sim.Config{Tokens: 5})
 	elsewhere.start("worker", "--url", m.url, "--name", "box", "--join", join)
+
 	if code := waitExit(t, cmd, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	c.verified(in, "out")
 	for id, line := range c.lines("out.jsonl.zst") {
 		if who := workerOf(t, line); who != "box" {
 			t.Fatalf("%s was answered by %q", id, who)
 		}
 	}
+
 	// On one box alone, a server that is not there is an error at once.
 	if text, code := c.run("run", in, "-o", "alone.jsonl.zst"); code != exitUnreachable {
 		t.Errorf("exit code %d:\n%s", code, text)
@@ -388,6 +447,7 @@ func TestRunWithoutModelServer(t *testing.T) {
 // A reader that has a name goes on where it was stopped, with nothing twice.
 func TestTailGoesOn(t *testing.T) {
 	t.Parallel()
+
 	const requests = 2000
 	c := newCommand(t)
 	c.serve()
@@ -399,29 +459,39 @@ func TestTailGoesOn(t *testing.T) {
 	if err := reader.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	c.start("worker", "--url", m.url)
 	poll(t, pollTime, "lines", func() bool { return strings.Count(stdout.String(), "\n") > 100 })
 	reader.Process.Signal(syscall.SIGINT)
+
 	if code := waitExit(t, reader, stderr, pollTime); code != exitInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
+
 	begin := stdout.String()
 	if n := strings.Count(begin, "\n"); n >= requests {
 		t.Error("all was read before the interrupt: the test is too slow")
 	}
+
 	rest := c.must("tail", "out", "--as", "me")
 	if got := byID(t, []byte(begin+rest)); len(got) != requests {
 		t.Errorf("%d requests of %d have a line", len(got), requests)
 	}
+
 	c.verified(in, "out")
 }
 
 // What comes before it begins is none of --new's business.
 func TestTailNew(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	s, url := startNATS(t)
-	a, b := newWatched(t, sim.Config{Models: []string{"a"}, Tokens: 5}), newWatched(t, sim.Config{Models: []string{"b"}, Tokens: 5})
+	a, b := newWatched(t, sim.Config{
+		Models: []string{"a"},
+		Tokens: 5,
+	}), newWatched(t, sim.Config{Models: []string{"b"}, Tokens: 5})
+
 	in := c.ask("in.jsonl", "q", 100, "a", "b")
 	c.start("submit", in, "--run", "out", "--wait", "-o", "out.jsonl.zst", "--flush", "100ms", "--nats", url)
 	c.start("worker", "--url", a.url, "--nats", url, "--name", "a")
@@ -432,21 +502,26 @@ func TestTailNew(t *testing.T) {
 	if err := reader.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	// It has found its place once it has asked for results that are not there.
 	poll(t, pollTime, "the reader", func() bool { return asked(t, s, readerName) > 20 })
 	c.start("worker", "--url", b.url, "--nats", url, "--name", "b")
+
 	if code := waitExit(t, reader, stderr, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
+
 	got := byID(t, []byte(stdout.String()))
 	if len(got) != 50 {
 		t.Errorf("%d lines, want the 50 that came", len(got))
 	}
+
 	for id, line := range got {
 		if who := workerOf(t, line); who != "b" {
 			t.Fatalf("%s was answered by %s, before", id, who)
 		}
 	}
+
 	c.ended("out", pollTime)
 	c.verified(in, "out")
 }
@@ -455,8 +530,10 @@ func TestTailNew(t *testing.T) {
 // and say how to go on.
 func TestSignals(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	server, said := c.serve()
+
 	in := c.input("in.jsonl", 10)
 	for _, test := range []struct {
 		args []string
@@ -464,7 +541,8 @@ func TestSignals(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"submit", in, "--model", "sim", "--run", "out", "--wait"}, "look at it: ", exitInterrupted, "promptmill status out"},
+		{[]string{"submit", in, "--model", "sim", "--run", "out", "--wait"}, "look at it: ", exitInterrupted,
+			"promptmill status out"},
 		{[]string{"status", "out", "--watch"}, "in_progress", exitOK, ""},
 		{[]string{"worker", "--url", "http://127.0.0.1:9"}, "worker ", exitOK, "stopping: finishing what is in flight"},
 	} {
@@ -475,13 +553,16 @@ func TestSignals(t *testing.T) {
 			t.Errorf("%s: exit code %d:\n%s", test.args[0], code, out)
 		}
 	}
+
 	if m, ok := c.manifest("out"); !ok || m.State != proto.StateInProgress {
 		t.Errorf("the run ended with the one that waited for it: %s", m.State)
 	}
+
 	server.Process.Signal(syscall.SIGTERM)
 	if code := waitExit(t, server, said, pollTime); code != exitOK || !strings.Contains(said.String(), "stopping: ") {
 		t.Errorf("serve: exit code %d:\n%s", code, said)
 	}
+
 	if text, code := c.run("list"); code != exitUnreachable {
 		t.Errorf("list: exit code %d:\n%s", code, text)
 	}
@@ -491,34 +572,47 @@ func TestSignals(t *testing.T) {
 // it with its URL.
 func startNATS(t *testing.T) (*server.Server, string) {
 	t.Helper()
+
 	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20,
+		Host:       "127.0.0.1",
+		Port:       server.RANDOM_PORT,
+		NoSigs:     true,
+		NoLog:      true,
+		JetStream:  true,
+		StoreDir:   t.TempDir(),
+		MaxPayload: 8 << 20,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.Start()
 	t.Cleanup(func() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
+
 	if !s.ReadyForConnections(pollTime) {
 		t.Fatal("the NATS server does not get ready")
 	}
+
 	return s, s.ClientURL()
 }
 
 // asked is how many messages the server has had from connections of that name.
 func asked(t *testing.T, s *server.Server, name string) (n int64) {
 	t.Helper()
+
 	list, err := s.Connz(&server.ConnzOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, conn := range list.Conns {
 		if conn.Name == name {
 			n += conn.InMsgs
 		}
 	}
+
 	return n
 }

@@ -10,18 +10,23 @@ import (
 
 func compareCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "compare", Usage: "put runs side by side, the fastest first", ArgsUsage: "META META...",
+		Name:      "compare",
+		Usage:     "put runs side by side, the fastest first",
+		ArgsUsage: "META META...",
 		Description: "META is as for promptmill report. Differences are from the fastest run, with intervals\n" +
 			"where the runs are long enough for them. A run on another input is marked.",
 		Flags: writingFlags(),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Len() < 2 {
-				return usage("for example: promptmill compare A.meta.json B.meta.json", "want the metadata of two runs or more")
+				return usage("for example: promptmill compare A.meta.json B.meta.json",
+					"want the metadata of two runs or more")
 			}
+
 			to, err := parseWriting(env, c)
 			if err != nil {
 				return err
 			}
+
 			var runs []report.Named
 			for _, name := range c.Args().Slice() {
 				path, run, err := openMeta(name)
@@ -30,6 +35,7 @@ func compareCommand(env environment) *cli.Command {
 				}
 				runs = append(runs, report.Named{Path: path, Run: run})
 			}
+
 			return to.write(report.Compare(runs))
 		},
 	}

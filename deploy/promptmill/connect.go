@@ -88,19 +88,23 @@ func (l *link) dial(url string, log zerolog.Logger, away *absence, opts ...nats.
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { away.missed(err) }),
 	}, opts...)
+
 	conn, err := nats.Connect(url, opts...)
 	if err != nil {
 		return err
 	}
+
 	if err := checkServer(conn.ConnectedServerVersion(), log); err != nil {
 		conn.Close()
 		return err
 	}
+
 	js, err := jetstream.New(conn, jetstream.WithPublishAsyncTimeout(30*time.Second))
 	if err != nil {
 		conn.Close()
 		return err
 	}
+
 	away.lose(conn)
 	*l = link{
 		conn:   conn,
@@ -109,6 +113,7 @@ func (l *link) dial(url string, log zerolog.Logger, away *absence, opts ...nats.
 		limits: bus.Limits{WorkBytes: maxShared, ResultsBytes: maxShared},
 		name:   conn.ConnectedAddr(),
 	}
+
 	return nil
 }
 
@@ -149,6 +154,7 @@ func (a *absence) missed(err error) {
 func (a *absence) met(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	switch {
 	case a.conn == nil: // whoever connects has the error
 	case a.other.IsZero():
@@ -194,26 +200,65 @@ func sayOwnBus(env environment, c *cli.Command, screen *screen) {
 // busFlagsOf are the flags, with the environment variables of the one for a NATS server.
 func busFlagsOf(names ...string) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "join", Usage: "the string that promptmill serve or run --listen has printed", Sources: flagEnv("join")},
-		&cli.StringFlag{Name: "nats", Usage: "`URL` of a NATS server, or several with commas", Sources: variables(names...)},
-		&cli.StringFlag{Name: "nats-creds", Usage: "credentials `FILE` for it", Sources: variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS")},
-		&cli.StringFlag{Name: "nats-user", Usage: "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD", Sources: variables("PROMPTMILL_NATS_USER", "NATS_USER")},
-		&cli.StringFlag{Name: "tls-ca", Usage: "`FILE` with the certificates to trust for the bus; --model-ca is for model servers", Sources: flagEnv("tls-ca")},
+		&cli.StringFlag{
+			Name:    "join",
+			Usage:   "the string that promptmill serve or run --listen has printed",
+			Sources: flagEnv("join"),
+		},
+		&cli.StringFlag{
+			Name:    "nats",
+			Usage:   "`URL` of a NATS server, or several with commas",
+			Sources: variables(names...),
+		},
+		&cli.StringFlag{
+			Name:    "nats-creds",
+			Usage:   "credentials `FILE` for it",
+			Sources: variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
+		},
+		&cli.StringFlag{
+			Name:    "nats-user",
+			Usage:   "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD",
+			Sources: variables("PROMPTMILL_NATS_USER", "NATS_USER"),
+		},
+		&cli.StringFlag{
+			Name:    "tls-ca",
+			Usage:   "`FILE` with the certificates to trust for the bus; --model-ca is for model servers",
+			Sources: flagEnv("tls-ca"),
+		},
 		&cli.StringFlag{Name: "tls-cert", Usage: "client certificate `FILE`", Sources: flagEnv("tls-cert")},
-		&cli.StringFlag{Name: "tls-key", Usage: "its key `FILE`; by default that of the certificate", Sources: flagEnv("tls-key")},
+		&cli.StringFlag{
+			Name:    "tls-key",
+			Usage:   "its key `FILE`; by default that of the certificate",
+			Sources: flagEnv("tls-key"),
+		},
 		stateFlag(),
-		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more", Sources: flagEnv("verbose")},
+		&cli.BoolFlag{
+			Name:    "verbose",
+			Aliases: []string{"v"},
+			Usage:   "say more",
+			Sources: flagEnv("verbose"),
+		},
 	}
 }
 
 // stateFlag is that of all commands that keep or look for something on this machine.
 func stateFlag() cli.Flag {
-	return &cli.StringFlag{Name: "state", Usage: "folder for state", DefaultText: "$XDG_STATE_HOME/promptmill", Sources: flagEnv("state")}
+	return &cli.StringFlag{
+		Name:        "state",
+		Usage:       "folder for state",
+		DefaultText: "$XDG_STATE_HOME/promptmill",
+		Sources:     flagEnv("state"),
+	}
 }
 
 // replicasFlag is for commands that make streams on a bus that is there already.
 func replicasFlag() cli.Flag {
-	return &cli.IntFlag{Name: "replicas", Value: 1, Usage: "copies of each stream, on a cluster", Sources: flagEnv("replicas")}
+	return &cli.IntFlag{
+		Name:    "replicas",
+		Value:   1,
+		Usage:   "copies of each stream, on a cluster",
+		Sources: flagEnv("replicas"),
+	}
 }
 
 // stateOf is the state folder of a command.
@@ -242,20 +287,26 @@ func connect(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 	if err != nil {
 		return nil, err
 	}
+
 	if len(list) == 1 {
 		return list[0], nil
 	}
+
 	var names []string
 	for _, l := range list {
 		names = append(names, l.name)
 		l.close()
 	}
-	return nil, usage("choose one: promptmill join prints the join string of each", "%d buses run on this machine: %s", len(list), strings.Join(names, ", "))
+
+	return nil, usage("choose one: promptmill join prints the join string of each",
+		"%d buses run on this machine: %s", len(list), strings.Join(names, ", "))
 }
 
 // awaitBus is connect that waits for a bus that does not answer. A bus that refuses is not
 // waited for, nor one that nobody has named.
-func awaitBus(ctx context.Context, env environment, c *cli.Command, role proto.Role, screen *screen, log zerolog.Logger) (*link, error) {
+func awaitBus(
+	ctx context.Context, env environment, c *cli.Command, role proto.Role, screen *screen, log zerolog.Logger,
+) (*link, error) {
 	var said time.Time
 	for attempts := 1; ; attempts++ {
 		l, err := connect(ctx, env, c, role, log)
@@ -263,13 +314,16 @@ func awaitBus(ctx context.Context, env environment, c *cli.Command, role proto.R
 		if !ok || f.code != exitUnreachable || !external(c) {
 			return l, err
 		}
+
 		if _, ok := errors.AsType[finalError](err); ok {
 			return nil, err
 		}
+
 		if time.Since(said) >= sayEvery {
 			said = time.Now()
 			screen.say("%v; waiting for it (%s)", err, f.hint)
 		}
+
 		if err := sleep(ctx, reconnectDelay(attempts)); err != nil {
 			return nil, err
 		}
@@ -278,24 +332,31 @@ func awaitBus(ctx context.Context, env environment, c *cli.Command, role proto.R
 
 // connectAll connects to the bus that a command names, or to all that run on this
 // machine, at least one.
-func connectAll(ctx context.Context, env environment, c *cli.Command, role proto.Role, log zerolog.Logger) ([]*link, error) {
+func connectAll(
+	ctx context.Context, env environment, c *cli.Command, role proto.Role, log zerolog.Logger,
+) ([]*link, error) {
 	var opts []nats.Option
 	if role == proto.RoleReader {
 		opts = append(opts, nats.Name(readerName))
 	}
+
 	switch {
 	case c.String("join") != "": // before --nats, which NATS_URL may have set for other programs
 		j, err := proto.ParseJoin(c.String("join"))
 		if err != nil {
 			return nil, usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
 		}
+
 		if !j.Role.Covers(role) {
-			return nil, usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one", "this join string lets in a %s, and %s needs one of a %s", j.Role, c.Name, role)
+			return nil, usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
+				"this join string lets in a %s, and %s needs one of a %s", j.Role, c.Name, role)
 		}
+
 		l, err := joinBus(j, log, opts...)
 		if err != nil {
 			return nil, err
 		}
+
 		return []*link{l}, nil
 	case c.String("nats") != "":
 		l, err := connectExternal(env, c, role, log, opts...)
@@ -304,24 +365,29 @@ func connectAll(ctx context.Context, env environment, c *cli.Command, role proto
 		}
 		return []*link{l}, nil
 	}
+
 	state, err := stateOf(env, c)
 	if err != nil {
 		return nil, err
 	}
+
 	var list []*link
 	for _, b := range localBuses(state) {
 		id, err := loadIdentity(state)
 		if err != nil {
 			return nil, err
 		}
+
 		if l, err := joinBus(id.join(role, []string{b.here()}), log, opts...); err == nil {
 			list = append(list, l)
 		}
 	}
+
 	if len(list) == 0 {
 		return nil, &failure{exitUnreachable, errors.New("no bus runs on this machine"),
 			"start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL"}
 	}
+
 	return list, nil
 }
 
@@ -334,11 +400,14 @@ func localBuses(state string) (list []localBus) {
 			list = append(list, b)
 		}
 	}
+
 	return list
 }
 
 // errOtherCertificate is returned when what answers is not the bus of a join string.
-var errOtherCertificate = errors.New("what answers there has another certificate: this join string is old, or of another machine")
+var errOtherCertificate = errors.New(
+	"what answers there has another certificate: this join string is old, or of another machine",
+)
 
 // joinBus connects with a join string: over TLS, to a server with the certificate that
 // it names, and no other.
@@ -356,11 +425,14 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 			return nil
 		},
 	}
+
 	urls := make([]string, len(j.Addresses))
 	for i, a := range j.Addresses {
 		urls[i] = "tls://" + a
 	}
-	opts = append(opts, nats.Secure(config), nats.UserInfo(j.User(), j.Password()), nats.CustomInboxPrefix(j.Role.InboxPrefix()))
+
+	opts = append(opts, nats.Secure(config), nats.UserInfo(j.User(), j.Password()),
+		nats.CustomInboxPrefix(j.Role.InboxPrefix()))
 	where := strings.Join(j.Addresses, ", ")
 	l := &link{}
 	err := l.dial(strings.Join(urls, ","), log, away, opts...)
@@ -370,15 +442,23 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 	if isFailure(err) {
 		return nil, err
 	}
+
 	refused, other := joinErrors(urls, err, opts)
 	switch {
 	case refused:
-		return nil, &failure{exitUnreachable, finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked", where)},
-			"take the one that promptmill join prints there now"}
+		return nil, &failure{
+			exitUnreachable, finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked", where)},
+			"take the one that promptmill join prints there now",
+		}
 	case other:
-		return nil, &failure{exitUnreachable, finalError{fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate", where)},
-			"the string is old, or of another machine: take the one that promptmill join prints there now"}
+		return nil, &failure{
+			exitUnreachable,
+			finalError{fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate",
+				where)},
+			"the string is old, or of another machine: take the one that promptmill join prints there now",
+		}
 	}
+
 	return nil, &failure{exitUnreachable, fmt.Errorf("no bus answers at %s: %w", where, err),
 		"is promptmill serve, or run --listen, running there, and does a firewall let this port through?"}
 }
@@ -394,14 +474,17 @@ func joinErrors(urls []string, last error, opts []nats.Option) (refused, other b
 		var all sync.WaitGroup
 		for i, u := range urls {
 			all.Go(func() {
-				conn, err := nats.Connect(u, append(slices.Clip(opts), nats.NoReconnect(), nats.Timeout(5*time.Second))...)
+				conn, err := nats.Connect(u, append(slices.Clip(opts), nats.NoReconnect(),
+					nats.Timeout(5*time.Second))...)
 				if errs[i] = err; err == nil { // it has just come
 					conn.Close()
 				}
 			})
 		}
+
 		all.Wait()
 	}
+
 	others := 0
 	for _, err := range errs {
 		refused = refused || errors.Is(err, nats.ErrAuthorization)
@@ -409,6 +492,7 @@ func joinErrors(urls []string, last error, opts []nats.Option) (refused, other b
 			others++
 		}
 	}
+
 	return refused, others == len(errs)
 }
 
@@ -418,11 +502,14 @@ func isFailure(err error) bool {
 }
 
 // connectExternal connects to a NATS server that is there already.
-func connectExternal(env environment, c *cli.Command, role proto.Role, log zerolog.Logger, opts ...nats.Option) (*link, error) {
+func connectExternal(
+	env environment, c *cli.Command, role proto.Role, log zerolog.Logger, opts ...nats.Option,
+) (*link, error) {
 	// A user called as one of our roles may listen for answers where that role may.
 	if user, _, _ := strings.Cut(c.String("nats-user"), ":"); slices.Contains(proto.Roles(), proto.Role(user)) {
 		role = proto.Role(user)
 	}
+
 	opts = append(opts, nats.CustomInboxPrefix(role.InboxPrefix()))
 	if file := c.String("nats-creds"); file != "" {
 		if _, err := os.Stat(file); err != nil {
@@ -430,33 +517,45 @@ func connectExternal(env environment, c *cli.Command, role proto.Role, log zerol
 		}
 		opts = append(opts, nats.UserCredentials(file))
 	}
+
 	if user := c.String("nats-user"); user != "" {
 		name, password, _ := strings.Cut(user, ":")
 		opts = append(opts, nats.UserInfo(name, cmp.Or(password, env.getenv("NATS_PASSWORD"))))
 	}
+
 	if file := c.String("tls-ca"); file != "" {
 		opts = append(opts, nats.RootCAs(file))
 	}
+
 	if file := c.String("tls-cert"); file != "" {
 		opts = append(opts, nats.ClientCert(file, cmp.Or(c.String("tls-key"), file)))
 	}
+
 	l, err := dial(c.String("nats"), log, opts...)
 	switch {
 	case err == nil:
 	case isFailure(err):
 		return nil, err
 	case errors.Is(err, nats.ErrAuthorization):
-		return nil, &failure{exitUnreachable, finalError{fmt.Errorf("the NATS server at %s refuses these credentials", shown(c.String("nats")))},
-			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE"}
+		return nil, &failure{
+			exitUnreachable, finalError{fmt.Errorf("the NATS server at %s refuses these credentials",
+				shown(c.String("nats")))},
+			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE",
+		}
 	default:
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			e.URL = shown(e.URL)
 		}
-		return nil, &failure{exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", shown(c.String("nats")), err), "is it running, and is the URL right?"}
+		return nil, &failure{
+			exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", shown(c.String("nats")), err),
+			"is it running, and is the URL right?",
+		}
 	}
+
 	if n := c.Int("replicas"); n > 0 { // 0 also where the command has no such flag
 		l.limits.Replicas = n
 	}
+
 	return l, nil
 }
 
@@ -466,8 +565,11 @@ func newLog(c *cli.Command, screen *screen) zerolog.Logger {
 	if c.Bool("verbose") {
 		level = zerolog.DebugLevel
 	}
+
 	if screen.mode == "json" {
 		return zerolog.New(screen).Level(level).With().Str("type", "log").Timestamp().Logger()
 	}
-	return zerolog.New(zerolog.ConsoleWriter{Out: screen, NoColor: true, TimeFormat: "15:04:05"}).Level(level).With().Timestamp().Logger()
+
+	return zerolog.New(zerolog.ConsoleWriter{Out: screen, NoColor: true, TimeFormat: "15:04:05"}).Level(level).With().
+		Timestamp().Logger()
 }

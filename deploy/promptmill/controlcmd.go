@@ -15,36 +15,49 @@ import (
 func controlCommands(env environment) []*cli.Command {
 	change := func(name, what, said string, do func(*bus.RunStore, context.Context, string) error) *cli.Command {
 		return &cli.Command{
-			Name: name, Usage: what, ArgsUsage: "RUN", Flags: append(busFlags(), jsonFlag()),
+			Name:      name,
+			Usage:     what,
+			ArgsUsage: "RUN",
+			Flags:     append(busFlags(), jsonFlag()),
 			Action: func(ctx context.Context, c *cli.Command) error {
 				s, m, err := openRun(ctx, env, c, proto.RoleProducer)
 				if err != nil {
 					return err
 				}
 				defer s.close()
+
 				ctx, cancel := context.WithTimeout(ctx, answerTime)
 				defer cancel()
+
 				if err := do(s.runs, ctx, m.Run); err != nil {
 					return err
 				}
+
 				if m, err = s.runs.Get(ctx, m.Run); err != nil {
 					return err
 				}
+
 				if c.Bool("json") {
 					return printJSON(env.stdout, m)
 				}
+
 				printf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
 				if !m.State.Ended() && !s.served(ctx, m.Run) {
-					printf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+					printf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n",
+						m.Run)
 				}
+
 				return nil
 			},
 		}
 	}
+
 	return []*cli.Command{
-		change("pause", "let workers take no more of a run", ": what is at the model servers is finished", (*bus.RunStore).Pause),
+		change("pause", "let workers take no more of a run",
+			": what is at the model servers is finished", (*bus.RunStore).Pause),
 		change("resume", "end a pause", "", (*bus.RunStore).Resume),
-		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*bus.RunStore).Cancel),
+		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled",
+			"", (*bus.RunStore).Cancel),
 		change("retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry),
 		deleteCommand(env),
 	}
@@ -52,8 +65,14 @@ func controlCommands(env environment) []*cli.Command {
 
 func deleteCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "delete", Usage: "take a run off the bus; its output files stay", ArgsUsage: "RUN",
-		Flags: append(busFlags(), jsonFlag(), &cli.BoolFlag{Name: "force", Usage: "though it has not ended", Sources: flagEnv("force")}),
+		Name:      "delete",
+		Usage:     "take a run off the bus; its output files stay",
+		ArgsUsage: "RUN",
+		Flags: append(busFlags(), jsonFlag(), &cli.BoolFlag{
+			Name:    "force",
+			Usage:   "though it has not ended",
+			Sources: flagEnv("force"),
+		}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
 			if err != nil {
@@ -63,14 +82,19 @@ func deleteCommand(env environment) *cli.Command {
 				return err
 			}
 			defer s.close()
+
 			if !m.State.Ended() && !c.Bool("force") {
-				return withHint(fmt.Errorf("run %s is %s", m.Run, m.State), "promptmill cancel "+m.Run+" first, or give --force")
+				return withHint(fmt.Errorf("run %s is %s", m.Run, m.State),
+					"promptmill cancel "+m.Run+" first, or give --force")
 			}
+
 			ctx, cancel := context.WithTimeout(ctx, answerTime)
 			defer cancel()
+
 			if err := deleteRun(ctx, s.link, s.runs, m); err != nil {
 				return err
 			}
+
 			return printDeleted(env, c, m.Run)
 		},
 	}
@@ -108,16 +132,19 @@ func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string
 
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+
 	found := false
 	for _, s := range list {
 		_, err := s.runs.Get(ctx, run)
 		if !errors.Is(err, proto.ErrNoRun) {
 			continue
 		}
+
 		left, err := bus.OrphanedStreams(ctx, s.js, run, 0)
 		if err == nil && len(left) > 0 {
 			found = bus.DeleteStreams(ctx, s.js, run) == nil || found
 		}
 	}
+
 	return found
 }

@@ -14,6 +14,7 @@ import (
 // else is among the results. Its role is enough for that.
 func TestCollectorCountsResults(t *testing.T) {
 	t.Parallel()
+
 	v := newVictim(t) // with a message that is no result
 	for _, msg := range []*nats.Msg{
 		proto.EncodeResults("victim", "0-0", []uint32{0, 1}, nil),
@@ -26,6 +27,7 @@ func TestCollectorCountsResults(t *testing.T) {
 		_, err := v.js.PublishMsg(t.Context(), msg)
 		must(t, err)
 	}
+
 	l, _ := v.as(t, proto.RoleCollector)
 	m := proto.Manifest{Run: "victim", Input: proto.Input{Requests: 10}}
 	for _, tt := range []struct {
@@ -43,6 +45,7 @@ func TestCollectorCountsResults(t *testing.T) {
 			t.Errorf("after message %d, without %v: %d results, want %d", tt.after, tt.done, got, tt.want)
 		}
 	}
+
 	if err := l.conn.LastError(); err != nil {
 		t.Errorf("the bus refuses something: %v", err)
 	}

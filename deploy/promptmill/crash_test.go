@@ -25,14 +25,19 @@ func TestKilledManyTimes(t *testing.T) {
 	if testing.Short() {
 		seeds = 1
 	}
+
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
+
 			random := rand.New(rand.NewPCG(uint64(seed), 1))
 			c := newCommand(t)
 			m := newModel(t, sim.Config{Slots: 256, TTFT: 100 * time.Millisecond, Spread: 0.5, Tokens: 10})
 			in := c.input("in.jsonl", requests)
-			args := []string{"run", in, "--url", m.url, "--concurrency", fmt.Sprint(concurrency), "-o", "out.jsonl.zst", "--flush", "300ms", "--progress", "none"}
+			args := []string{
+				"run", in, "--url", m.url, "--concurrency", fmt.Sprint(concurrency), "-o", "out.jsonl.zst", "--flush",
+				"300ms", "--progress", "none",
+			}
 			for range kills {
 				cmd, out := c.start(args...)
 				// Death comes at a random number of answers, and then at any instruction:
@@ -43,10 +48,12 @@ func TestKilledManyTimes(t *testing.T) {
 				cmd.Process.Kill()
 				cmd.Wait()
 			}
+
 			text, code := c.run(args...)
 			if code != exitOK {
 				t.Fatalf("exit code %d:\n%s", code, text)
 			}
+
 			c.proved(in)
 			// In flight is what the server has, and what it has answered but is not stored
 			// yet. The second is a few by the clock; on a busy machine with the race detector
@@ -56,6 +63,7 @@ func TestKilledManyTimes(t *testing.T) {
 			if most := int64(kills * 2 * concurrency); again > most {
 				t.Errorf("%d requests were run again, more than the %d in flight", again, most)
 			}
+
 			if left, _ := filepath.Glob(filepath.Join(c.state, "*-*")); len(left) > 0 {
 				t.Errorf("the state of a complete run is still there: %v", left)
 			}
@@ -68,6 +76,7 @@ func exited(out *lockedBuffer) bool { return strings.Contains(out.String(), "don
 // killAfter starts a run and kills it once that many answers came.
 func (c command) killAfter(m *model, answers int64, args ...string) {
 	c.t.Helper()
+
 	cmd, out := c.start(args...)
 	goal := m.sim.Succeeded() + answers
 	poll(c.t, patience, "answers", func() bool { return m.sim.Succeeded() >= goal })
@@ -82,6 +91,7 @@ func (c command) killAfter(m *model, answers int64, args ...string) {
 // runs only what has no line.
 func TestStoreDeletedWhileDown(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 5000)
@@ -90,13 +100,16 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 	if err := os.RemoveAll(c.state); err != nil {
 		t.Fatal(err)
 	}
+
 	cmd, out := c.start(args...)
 	if code := waitExit(t, cmd, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	if !strings.Contains(out.String(), "the bus's store is gone") {
 		t.Errorf("nothing was said of the lost store:\n%s", out)
 	}
+
 	c.proved(in)
 	if again := m.sim.Succeeded() - 5000; again > 1000 {
 		t.Errorf("%d requests were run again: more than were not in the file yet", again)
@@ -107,6 +120,7 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 // in a container that has another host name.
 func TestKilledRunUnderAnotherName(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 2000)
@@ -121,21 +135,30 @@ func TestKilledRunUnderAnotherName(t *testing.T) {
 // same command completes it.
 func TestStoreDeletedWhileRunning(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 8000)
-	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--flush", "100ms", "--progress", "none", "--grace", "1s"}
+	args := []string{
+		"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--flush", "100ms", "--progress", "none", "--grace", "1s",
+	}
+
 	cmd, out := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 1000 })
+
 	if err := os.RemoveAll(c.state); err != nil {
 		t.Fatal(err)
 	}
-	if code := waitExit(t, cmd, out, patience); code != exitUnreachable || !strings.Contains(out.String(), "the bus cannot write its store") {
+
+	if code := waitExit(t, cmd, out, patience); code != exitUnreachable ||
+		!strings.Contains(out.String(), "the bus cannot write its store") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	if text, code := c.run(args...); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
+
 	c.proved(in)
 }
 
@@ -150,6 +173,7 @@ func (c command) proved(in string) {
 // The first signal finishes what is in flight, says so, and exits with 130.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 50 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 5000)
@@ -160,14 +184,19 @@ func TestInterrupted(t *testing.T) {
 	if code := waitExit(t, cmd, out, patience); code != exitInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	for _, want := range []string{"stopping: finishing what is in flight", "interrupted", "run the same command again"} {
+
+	for _, want := range []string{
+		"stopping: finishing what is in flight", "interrupted", "run the same command again",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not said:\n%s", want, out)
 		}
 	}
+
 	if text, code := c.run(args...); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
+
 	c.proved(in)
 	if again := m.sim.Succeeded() - 5000; again != 0 {
 		t.Errorf("%d requests were run again after a clean stop", again)
@@ -178,24 +207,34 @@ func TestInterrupted(t *testing.T) {
 // the same.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 5000)
-	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none", "--concurrency", "32", "--flush", "1h"}
+	args := []string{
+		"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none", "--concurrency", "32", "--flush", "1h",
+	}
+
 	cmd, out := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 500 })
 	m.sim.Hang(true) // so that the first stop takes its time
+
 	stop := syscall.SIGHUP
 	if signal.Ignored(stop) { // under nohup it is, and the process respects that
 		stop = syscall.SIGTERM
 	}
+
 	cmd.Process.Signal(stop)
 	poll(t, patience, "the stop", func() bool { return strings.Contains(out.String(), "stopping: ") })
 	cmd.Process.Signal(stop)
+
 	if code := waitExit(t, cmd, out, 20*time.Second); code != exitInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	safe := regexp.MustCompile(`stopped: Safe either way: 0 of 5000 requests have their line, and (\d+) more results are on the bus`).FindStringSubmatch(out.String())
+
+	safe := regexp.MustCompile(
+		`stopped: Safe either way: 0 of 5000 requests have their line, and (\d+) more results are on the bus`,
+	).FindStringSubmatch(out.String())
 	if safe == nil {
 		t.Fatalf("it does not say what is safe:\n%s", out)
 	}
@@ -215,6 +254,7 @@ func TestInterruptedTwice(t *testing.T) {
 // has nothing to bring to an end.
 func TestInterruptedWhileReading(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -225,11 +265,13 @@ func TestInterruptedWhileReading(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			pipe := filepath.Join(c.dir, "pipe")
 			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 				t.Fatal(err)
 			}
+
 			if err := os.WriteFile(filepath.Join(c.dir, "done.jsonl.zst"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -240,9 +282,11 @@ func TestInterruptedWhileReading(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer write.Close()
+
 			cmd.Stdin = read
 			cmd, out := c.launch(nil, cmd)
 			read.Close()
+
 			if tt.name == "verify" {
 				if write, err = os.OpenFile(pipe, os.O_WRONLY, 0); err != nil { // it has begun to read
 					t.Fatal(err)
@@ -254,6 +298,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 					return len(copies) > 0
 				})
 			}
+
 			cmd.Process.Signal(tt.signal)
 			if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted {
 				t.Errorf("exit code %d:\n%s", code, out)
@@ -265,6 +310,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 // A command that was started with nohup goes on when its terminal is closed.
 func TestHangupIgnored(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 50 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 1000)
@@ -277,30 +323,39 @@ func TestHangupIgnored(t *testing.T) {
 	if code := waitExit(t, cmd, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	c.proved(in)
 }
 
 // A second process for the same output is refused, and the first is not disturbed.
 func TestSecondProcessRefused(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	m := newModel(t, sim.Config{TTFT: 50 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", 2000)
 	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--progress", "none"}
 	first, out := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 10 })
+
 	second, said := c.start(args...)
-	if code := waitExit(t, second, said, patience); code != exitError || !strings.Contains(said.String(), fmt.Sprintf("another promptmill is working on this output: locked by process %d\n", first.Process.Pid)) {
+	if code := waitExit(t, second, said, patience); code != exitError || !strings.Contains(said.String(),
+		fmt.Sprintf("another promptmill is working on this output: locked by process %d\n", first.Process.Pid)) {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
+
 	elsewhere := c
 	elsewhere.state = filepath.Join(c.dir, "other-state")
+
 	third, said := elsewhere.start(args...)
-	if code := waitExit(t, third, said, patience); code != exitError || !strings.Contains(said.String(), "another promptmill is writing this output") {
+	if code := waitExit(t, third, said, patience); code != exitError ||
+		!strings.Contains(said.String(), "another promptmill is writing this output") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
+
 	if code := waitExit(t, first, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	c.proved(in)
 }

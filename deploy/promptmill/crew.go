@@ -37,11 +37,14 @@ func (c crew) run(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopCollecting(nil)
+
 	var workers sync.WaitGroup
 	for _, run := range c.also {
 		group.Go(func() error { return run(working) })
 	}
+
 	group.Go(func() error { return c.producer.Run(working) })
+
 	staying := &staying{workers: slices.Clone(c.workers)}
 	for _, w := range c.workers {
 		workers.Add(1)
@@ -54,12 +57,14 @@ func (c crew) run(ctx context.Context) error {
 			return err
 		})
 	}
+
 	group.Go(func() error {
 		<-working.Done()
 		workers.Wait()
 		stopCollecting(context.Cause(working))
 		return nil
 	})
+
 	whole := false
 	group.Go(func() error {
 		if err := c.collector.Run(collecting); err != nil {
@@ -71,6 +76,7 @@ func (c crew) run(ctx context.Context) error {
 	if err := group.Wait(); !whole {
 		return err
 	}
+
 	return nil // whatever became of the other parts
 }
 
@@ -82,9 +88,11 @@ func (c crew) goWithout(ctx context.Context, staying *staying, w *worker.Worker,
 		if !staying.serve(c.models) {
 			return refused
 		}
+
 		if !said {
 			c.log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
 		}
+
 		if sleep(ctx, time.Second) != nil {
 			return nil
 		}
@@ -108,6 +116,7 @@ func (s *staying) remove(w *worker.Worker) {
 func (s *staying) serve(models []string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for _, model := range models {
 		may := func(w *worker.Worker) bool {
 			info, _ := w.Info()

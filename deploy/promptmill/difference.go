@@ -17,9 +17,11 @@ func difference(then, now proto.Manifest) string {
 	if then.Input.SHA256 != now.Input.SHA256 {
 		return otherInput(then.Input.SHA256, now.Input.SHA256)
 	}
+
 	if text := changed(then.Settings, now.Settings); text != "" {
 		return text
 	}
+
 	if then.Input.Requests != now.Input.Requests || then.Input.Digest != now.Input.Digest {
 		return fmt.Sprintf("made of %d other requests: its digest is %s, and %d requests now have %s",
 			then.Input.Requests, then.Input.Digest, now.Input.Requests, now.Input.Digest)
@@ -42,6 +44,7 @@ func checkUnchanged(ctx context.Context, in proto.Input) error {
 		same = same && producer.Unchanged(f, info)
 		paths = append(paths, f.Path)
 	}
+
 	if same {
 		return nil
 	}

@@ -27,16 +27,20 @@ func smallDisk(t *testing.T, size string) string {
 // fill takes all the space of a disk, and returns how to give it back.
 func fill(t *testing.T, dir string) (free func()) {
 	t.Helper()
+
 	path := filepath.Join(dir, "filler")
 	file, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	block := make([]byte, 4096)
 	for err == nil {
 		_, err = file.Write(block)
 	}
+
 	file.Close()
+
 	return func() { os.Remove(path) }
 }
 
@@ -44,12 +48,15 @@ func fill(t *testing.T, dir string) (free func()) {
 // word and the code, and to be completed by the same command once there is space.
 func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 	t.Helper()
+
 	m := newModel(t, sim.Config{TTFT: 20 * time.Millisecond, Tokens: 60})
 	in := c.input("in.jsonl", 8000)
+
 	out := filepath.Join(disk, "out.jsonl.zst")
 	if disk == c.state {
 		out = filepath.Join(c.dir, "out.jsonl.zst")
 	}
+
 	args := []string{"run", in, "--url", m.url, "-o", out, "--flush", "100ms", "--progress", "none", "--grace", "1s"}
 	cmd, said := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 1000 })
@@ -57,17 +64,21 @@ func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 	if got := waitExit(t, cmd, said, patience); got != code {
 		t.Errorf("exit code %d, want %d", got, code)
 	}
+
 	t.Logf("what the user reads:\n%s", said)
 	for _, want := range append(words, "run the same command again") {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("%q was not said", want)
 		}
 	}
+
 	free()
+
 	cmd, said = c.start(args...)
 	if got := waitExit(t, cmd, said, patience); got != exitOK {
 		t.Fatalf("exit code %d:\n%s", got, said)
 	}
+
 	cmd, said = c.start("verify", in, out)
 	if got := waitExit(t, cmd, said, patience); got != exitOK {
 		t.Fatalf("verify: exit code %d:\n%s", got, said)
@@ -91,9 +102,11 @@ func TestStoreDiskFull(t *testing.T) {
 // small its disk is.
 func TestManyRunsOnASmallDisk(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	c.state = smallDisk(t, "256m")
 	c.serve()
+
 	input := c.input("in.jsonl", 5)
 	for i := range 5 {
 		c.must("submit", input, "--model", "sim", "--run", fmt.Sprintf("r%d", i))

@@ -40,15 +40,18 @@ func lookAtBus(ctx context.Context, l *link, role proto.Role) []finding {
 			v.refuse(nats.ErrPermissionViolation)
 		}
 	})
+
 	list := []finding{v.server(), v.payload()}
 	store := v.jetStream(ctx)
 	if list = append(list, store); store.Status == broken {
 		return list // nothing below could be asked
 	}
+
 	buckets, made := v.buckets(ctx)
 	if list = append(list, buckets...); made {
 		list = append(append(list, v.runs(ctx)...), v.clock(ctx))
 	}
+
 	return list
 }
 
@@ -60,22 +63,28 @@ const askTime = 3 * time.Second
 func ask[T any](ctx context.Context, v *visit, subject string) (answer T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+
 	ctx, refuse := context.WithCancelCause(ctx)
 	defer refuse(nil)
+
 	v.mu.Lock()
 	v.refuse = refuse
 	v.mu.Unlock()
+
 	msg, err := v.conn.RequestWithContext(ctx, "$JS.API."+subject, nil)
 	if err != nil {
 		return answer, cmp.Or(context.Cause(ctx), err)
 	}
+
 	var wrong struct{ Error *jetstream.APIError }
 	if err = json.Unmarshal(msg.Data, &wrong); err != nil {
 		return answer, fmt.Errorf("answer to %s: %w", subject, err)
 	}
+
 	if wrong.Error != nil {
 		return answer, wrong.Error
 	}
+
 	return answer, json.Unmarshal(msg.Data, &answer)
 }
 
@@ -84,18 +93,23 @@ func (v *visit) server() finding {
 	f := finding{Name: "bus", Status: fine}
 	trip, err := v.conn.RTT()
 	if err != nil {
-		return failed("bus", &failure{exitUnreachable, fmt.Errorf("%s does not answer: %w", v.name, err), "look at the server's log"})
+		return failed("bus", &failure{
+			exitUnreachable, fmt.Errorf("%s does not answer: %w", v.name, err), "look at the server's log",
+		})
 	}
+
 	f.Detail = fmt.Sprintf("%s, NATS %s, %s", v.name, v.conn.ConnectedServerVersion(), brief(trip))
 	if name := v.conn.ConnectedClusterName(); name != "" {
 		f.Detail += fmt.Sprintf(", cluster %s of %d known servers", name, len(v.conn.Servers()))
 	}
+
 	if v.role != "" {
 		f.Detail += ", as " + string(v.role)
 	}
 	if losesStreams(v.conn.ConnectedServerVersion()) {
 		f.Status, f.Mend = doubtful, lossOfStreams
 	}
+
 	return f
 }
 
@@ -105,10 +119,18 @@ const smallestPayload = 2 * shardBytes
 
 // payload: do messages of shards and results fit?
 func (v *visit) payload() finding {
-	f := finding{Name: "bus messages", Status: fine, Detail: fmt.Sprintf("of %d KiB at most (max_payload); what is larger goes through the object store", v.conn.MaxPayload()>>10)}
-	if v.conn.MaxPayload() < smallestPayload {
-		f.Status, f.Mend = doubtful, fmt.Sprintf("set max_payload: %d in the server's configuration: below %d KiB almost everything takes the long way", maxPayload, smallestPayload>>10)
+	f := finding{
+		Name:   "bus messages",
+		Status: fine,
+		Detail: fmt.Sprintf("of %d KiB at most (max_payload); what is larger goes through the object store",
+			v.conn.MaxPayload()>>10),
 	}
+	if v.conn.MaxPayload() < smallestPayload {
+		f.Status, f.Mend = doubtful,
+			fmt.Sprintf("set max_payload: %d in the server's configuration: below %d KiB almost everything takes the long way",
+				maxPayload, smallestPayload>>10)
+	}
+
 	return f
 }
 
@@ -117,19 +139,37 @@ func (v *visit) jetStream(ctx context.Context) finding {
 	account, err := ask[jetstream.AccountInfo](ctx, v, "INFO")
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		// Not every role sees the account. Anybody may ask for a stream, there or not.
-		if _, err = ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket); err == nil || errors.Is(err, jetstream.ErrStreamNotFound) {
+		if _, err = ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket); err == nil ||
+			errors.Is(err, jetstream.ErrStreamNotFound) {
 			return finding{Name: "JetStream", Status: fine, Detail: "on; this user may not see its limits"}
 		}
 	}
+
 	switch {
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return finding{Name: "JetStream", Status: broken, Detail: "off: " + err.Error(),
-			Mend: "set jetstream: enabled in the server's configuration, and for the account of this user"}
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled),
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return finding{
+			Name:   "JetStream",
+			Status: broken,
+			Detail: "off: " + err.Error(),
+			Mend:   "set jetstream: enabled in the server's configuration, and for the account of this user",
+		}
 	case errors.Is(err, nats.ErrPermissionViolation):
-		return finding{Name: "JetStream", Status: broken, Detail: "this user may not use it", Mend: "promptmill nats-config prints the permissions of each role"}
+		return finding{
+			Name:   "JetStream",
+			Status: broken,
+			Detail: "this user may not use it",
+			Mend:   "promptmill nats-config prints the permissions of each role",
+		}
 	case err != nil:
-		return finding{Name: "JetStream", Status: broken, Detail: err.Error(), Mend: "look at the server's log; a cluster without a leader does not answer"}
+		return finding{
+			Name:   "JetStream",
+			Status: broken,
+			Detail: err.Error(),
+			Mend:   "look at the server's log; a cluster without a leader does not answer",
+		}
 	}
+
 	return storeRoom(account, v.limits)
 }
 
@@ -140,13 +180,20 @@ func storeRoom(account jetstream.AccountInfo, run bus.Limits) finding {
 	taken := max(account.Store, account.ReservedStore)
 	most := account.Limits.MaxStore
 	if most <= 0 {
-		f.Detail = fmt.Sprintf("on, %d streams, %s stored, %s set aside, no limit of the account", account.Streams, size(int64(account.Store)), size(int64(taken)))
+		f.Detail = fmt.Sprintf("on, %d streams, %s stored, %s set aside, no limit of the account",
+			account.Streams, size(int64(account.Store)), size(int64(taken)))
 		return f
 	}
-	f.Detail = fmt.Sprintf("on, %d streams, %s stored, %s of %s set aside", account.Streams, size(int64(account.Store)), size(int64(taken)), size(most))
+
+	f.Detail = fmt.Sprintf("on, %d streams, %s stored, %s of %s set aside",
+		account.Streams, size(int64(account.Store)), size(int64(taken)), size(most))
+
 	if need := (run.WorkBytes + run.ResultsBytes) * int64(max(1, run.Replicas)); most-int64(taken) < need {
-		f.Status, f.Mend = doubtful, fmt.Sprintf("another run sets %s aside: promptmill delete takes ended runs off the bus, or let the account store more", size(need))
+		f.Status, f.Mend = doubtful,
+			fmt.Sprintf("another run sets %s aside: promptmill delete takes ended runs off the bus, or let the account store more",
+				size(need))
 	}
+
 	return f
 }
 
@@ -163,12 +210,19 @@ func (v *visit) clock(ctx context.Context) finding {
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket)
 		trip := time.Since(sent)
 		if err != nil {
-			return finding{Name: "clock", Status: doubtful, Detail: "cannot be compared: " + err.Error(), Mend: "look at the server's log"}
+			return finding{
+				Name:   "clock",
+				Status: doubtful,
+				Detail: "cannot be compared: " + err.Error(),
+				Mend:   "look at the server's log",
+			}
 		}
+
 		if i == 0 || trip < best {
 			best, apart = trip, info.TimeStamp.Sub(sent.Add(trip/2))
 		}
 	}
+
 	return judgeClock(apart, best)
 }
 
@@ -178,14 +232,22 @@ func judgeClock(ahead, trip time.Duration) finding {
 	if ahead < 0 {
 		side = "behind"
 	}
-	f := finding{Name: "clock", Status: fine, Detail: fmt.Sprintf("the bus is %s %s this machine, give or take %s", brief(ahead.Abs()), side, brief(trip/2))}
+
+	f := finding{
+		Name:   "clock",
+		Status: fine,
+		Detail: fmt.Sprintf("the bus is %s %s this machine, give or take %s", brief(ahead.Abs()), side, brief(trip/2)),
+	}
 	if ahead.Abs() <= trip/2 {
 		f.Detail = "bus and machine agree, give or take " + brief(trip/2)
 	}
+
 	if ahead.Abs()-trip/2 > clockApart {
 		f.Status = doubtful
-		f.Mend = fmt.Sprintf("synchronise both clocks (timedatectl, chrony): announcements end after %s, runs expire and are deleted by the clock", proto.PresenceTTL)
+		f.Mend = fmt.Sprintf("synchronise both clocks (timedatectl, chrony): announcements end after %s, runs expire and are deleted by the clock",
+			proto.PresenceTTL)
 	}
+
 	return f
 }
 
@@ -195,15 +257,22 @@ func ownBus(ctx context.Context, state string) finding {
 	const name = "own bus"
 	dir, err := os.MkdirTemp(existing(state), ".promptmill-doctor-")
 	if err != nil {
-		return finding{Name: name, Status: broken, Detail: err.Error(), Mend: "choose another place with --state DIR"}
+		return finding{
+			Name:   name,
+			Status: broken,
+			Detail: err.Error(),
+			Mend:   "choose another place with --state DIR",
+		}
 	}
 	defer os.RemoveAll(dir)
+
 	begin := time.Now()
 	b, err := startBus(dir, dir, loopback, false, zerolog.Nop())
 	if err != nil {
 		return failed(name, err)
 	}
 	defer b.stop()
+
 	err = bus.CreateBuckets(ctx, b.js, b.limits)
 	if err == nil {
 		err = bus.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
@@ -211,5 +280,11 @@ func ownBus(ctx context.Context, state string) finding {
 	if err != nil {
 		return failed(name, err)
 	}
-	return finding{Name: name, Status: fine, Detail: fmt.Sprintf("promptmill run can start one here: NATS %s, with a run's streams after %s", server.VERSION, brief(time.Since(begin)))}
+
+	return finding{
+		Name:   name,
+		Status: fine,
+		Detail: fmt.Sprintf("promptmill run can start one here: NATS %s, with a run's streams after %s",
+			server.VERSION, brief(time.Since(begin))),
+	}
 }

@@ -28,6 +28,7 @@ func lookAtDisks(state, output string, inputs []string, external bool) []finding
 	if err != nil {
 		return []finding{failed("disk", err)}
 	}
+
 	out, store := place{what: "output", dir: existing(output)}, place{what: "state", dir: existing(state)}
 	var how string
 	if len(inputs) > 0 {
@@ -40,17 +41,21 @@ func lookAtDisks(state, output string, inputs []string, external bool) []finding
 	} else {
 		out.need, store.need = maxWork, maxWork+maxResults
 	}
+
 	if external {
 		store.need = 0 // the bus has its store elsewhere
 	}
+
 	if sameDisk(out.dir, store.dir) {
 		both := out.need + store.need
 		out.need, store.need = both, both
 	}
+
 	list := []finding{out.look(), store.look()}
 	if how != "" {
 		list = append([]finding{{Name: "input", Status: fine, Detail: how}}, list...)
 	}
+
 	return list
 }
 
@@ -60,11 +65,17 @@ func (p place) look() finding {
 	if err != nil {
 		return failed("disk: "+p.what, err)
 	}
+
 	sync, err := syncTime(p.dir)
 	if err != nil {
-		return finding{Name: "disk: " + p.what, Status: broken, Detail: fmt.Sprintf("cannot write in %s: %v", p.dir, unwrapPath(err)),
-			Mend: "choose another place with --state DIR or -o NAME, or let this user write there"}
+		return finding{
+			Name:   "disk: " + p.what,
+			Status: broken,
+			Detail: fmt.Sprintf("cannot write in %s: %v", p.dir, unwrapPath(err)),
+			Mend:   "choose another place with --state DIR or -o NAME, or let this user write there",
+		}
 	}
+
 	return p.judge(free, sync)
 }
 
@@ -74,15 +85,23 @@ const slowSync = 100 * time.Millisecond
 
 // judge judges free bytes and the median time of a sync.
 func (p place) judge(free int64, sync time.Duration) finding {
-	f := finding{Name: "disk: " + p.what, Status: fine, Detail: fmt.Sprintf("%s: %s free, %s wanted, a sync takes %s", p.dir, size(free), size(p.need), brief(sync))}
+	f := finding{
+		Name:   "disk: " + p.what,
+		Status: fine,
+		Detail: fmt.Sprintf("%s: %s free, %s wanted, a sync takes %s", p.dir, size(free), size(p.need), brief(sync)),
+	}
 	switch {
 	case free < p.need && p.strict:
 		f.Status, f.Mend = broken, "free some space, or choose another disk with -o NAME"
 	case free < p.need:
-		f.Status, f.Mend = doubtful, "free some space, or choose another disk with --state DIR or -o NAME: a bus takes less if it must, and then the producer waits for it"
+		f.Status, f.Mend = doubtful,
+			"free some space, or choose another disk with --state DIR or -o NAME: a bus takes less if it must, and then the producer waits for it"
 	case sync > slowSync:
-		f.Status, f.Mend = doubtful, fmt.Sprintf("choose a local disk with --state DIR or -o NAME: a sync over %s holds the bus and the collector up", brief(slowSync))
+		f.Status, f.Mend = doubtful,
+			fmt.Sprintf("choose a local disk with --state DIR or -o NAME: a sync over %s holds the bus and the collector up",
+				brief(slowSync))
 	}
+
 	return f
 }
 
@@ -92,10 +111,12 @@ func existing(dir string) string {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			return dir
 		}
+
 		up := filepath.Dir(dir)
 		if up == dir {
 			return dir
 		}
+
 		dir = up
 	}
 }
@@ -113,6 +134,7 @@ func syncTime(dir string) (time.Duration, error) {
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
+
 	block := make([]byte, 4096)
 	var times []time.Duration
 	for range 20 {
@@ -120,12 +142,16 @@ func syncTime(dir string) (time.Duration, error) {
 		if _, err := file.Write(block); err != nil {
 			return 0, err
 		}
+
 		if err := file.Sync(); err != nil {
 			return 0, err
 		}
+
 		times = append(times, time.Since(begin))
 	}
+
 	slices.Sort(times)
+
 	return times[len(times)/2], nil
 }
 
@@ -152,12 +178,15 @@ func estimateSpace(inputs []string) (space, error) {
 		if path == "-" {
 			return all, usage("name a file", "how large standard input is cannot be told before it is read")
 		}
+
 		s, err := sampleFile(path)
 		if err != nil {
 			return all, err
 		}
+
 		all.requests, all.text, all.exact = all.requests+s.requests, all.text+s.text, all.exact && s.exact
 	}
+
 	return all, nil
 }
 
@@ -167,26 +196,32 @@ func sampleFile(path string) (space, error) {
 		return space{}, err
 	}
 	defer in.Close()
+
 	sample, err := io.ReadAll(io.LimitReader(in, sampleSize))
 	if err != nil {
 		return space{}, fmt.Errorf("read %s: %w", path, err)
 	}
+
 	lines := int64(bytes.Count(sample, []byte("\n")))
 	if len(sample) > 0 && sample[len(sample)-1] != '\n' {
 		lines++
 	}
+
 	if len(sample) < sampleSize {
 		return space{lines, int64(len(sample)), true}, nil
 	}
+
 	info, err := os.Stat(path)
 	packed, err2 := producer.Packed(path)
 	if err := errors.Join(err, err2); err != nil {
 		return space{}, err
 	}
+
 	text := info.Size()
 	if packed {
 		text *= assumedPacking
 	}
+
 	return space{requests: int64(float64(text) / float64(len(sample)) * float64(lines)), text: text}, nil
 }
 
@@ -212,13 +247,16 @@ func size(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
 	}
+
 	value, unit := float64(n)/1000, 0
 	for ; value >= 999.5; unit++ {
 		value /= 1000
 	}
+
 	if value < 9.95 {
 		return fmt.Sprintf("%.1f %cB", value, units[unit])
 	}
+
 	return fmt.Sprintf("%.0f %cB", value, units[unit])
 }
 

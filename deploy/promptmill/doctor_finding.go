@@ -34,10 +34,16 @@ type finding struct {
 
 // failed is the finding that something ended in an error.
 func failed(name string, err error) finding {
-	f := finding{Name: name, Status: broken, Detail: err.Error(), unreachable: codeOf(err) == exitUnreachable}
+	f := finding{
+		Name:        name,
+		Status:      broken,
+		Detail:      err.Error(),
+		unreachable: codeOf(err) == exitUnreachable,
+	}
 	if told, ok := errors.AsType[*failure](err); ok {
 		f.Mend = told.hint
 	}
+
 	return f
 }
 
@@ -61,6 +67,7 @@ func (f finding) print(w io.Writer, paint func(verdict) string) {
 func painter(env environment) func(verdict) string {
 	out, ok := env.stdout.(*os.File)
 	coloured := ok && term.IsTerminal(int(out.Fd())) && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb"
+
 	return func(v verdict) string {
 		text := fmt.Sprintf("%-4s", v)
 		if !coloured {
@@ -117,17 +124,24 @@ func (c check) begin(ctx context.Context) <-chan []finding {
 		defer cancel()
 		looked <- c.look(ctx)
 	}()
+
 	go func() {
 		late := time.NewTimer(c.limit + checkGrace)
 		defer late.Stop()
+
 		select {
 		case found := <-looked:
 			result <- found
 		case <-late.C:
-			result <- []finding{{Name: c.name, Status: broken, Detail: fmt.Sprintf("it hangs: no answer within %s", c.limit),
-				Mend: "look at the log of the system; a disk, a network file system or a driver may be stuck"}}
+			result <- []finding{{
+				Name:   c.name,
+				Status: broken,
+				Detail: fmt.Sprintf("it hangs: no answer within %s", c.limit),
+				Mend:   "look at the log of the system; a disk, a network file system or a driver may be stuck",
+			}}
 		case <-ctx.Done():
 		}
 	}()
+
 	return result
 }

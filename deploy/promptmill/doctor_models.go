@@ -19,15 +19,19 @@ import (
 const modelLimit = 2 * time.Minute
 
 // lookAtNamedServer looks at a model server that a flag names, or at each of its addresses.
-func lookAtNamedServer(ctx context.Context, url, key, model string, each bool, options []modelserver.Option) (list []finding) {
+func lookAtNamedServer(
+	ctx context.Context, url, key, model string, each bool, options []modelserver.Option,
+) (list []finding) {
 	m := &models{key: key, options: options}
 	if err := m.add(ctx, url, each); err != nil {
 		return []finding{failed("model server", err)}
 	}
+
 	for _, s := range m.servers {
 		list = append(list, lookAtServer(ctx, s, model)...)
 		s.Close()
 	}
+
 	return list
 }
 
@@ -35,13 +39,19 @@ func lookAtNamedServer(ctx context.Context, url, key, model string, each bool, o
 func lookForServers(ctx context.Context, key, model string, options []modelserver.Option) (list []finding) {
 	found, tried := modelserver.Find(ctx, key, options...)
 	if len(found) == 0 {
-		return []finding{{Name: "model server", Status: doubtful, Detail: "none found: tried " + strings.Join(tried, ", "),
-			Mend: "start one, or name it with --url; a box that only has the bus needs none"}}
+		return []finding{{
+			Name:   "model server",
+			Status: doubtful,
+			Detail: "none found: tried " + strings.Join(tried, ", "),
+			Mend:   "start one, or name it with --url; a box that only has the bus needs none",
+		}}
 	}
+
 	for _, s := range found {
 		list = append(list, lookAtServer(ctx, s, model)...)
 		s.Close()
 	}
+
 	return list
 }
 
@@ -55,26 +65,31 @@ func lookAtServer(ctx context.Context, s *modelserver.Server, model string) []fi
 		f.Status, f.Detail, f.Mend = doubtful, s.URL()+" loads its model", "wait until it has; promptmill waits, too"
 		return []finding{f}
 	case errors.Is(err, modelserver.ErrUnreachable):
-		f.Status, f.Detail, f.unreachable, f.Mend = broken, err.Error(), true, "start it, or name the right one with --url"
+		f.Status, f.Detail, f.unreachable, f.Mend = broken, err.Error(), true,
+			"start it, or name the right one with --url"
 		return []finding{f}
 	case err != nil:
-		f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%v; it may serve nevertheless", err), "if it wants a key, set PROMPTMILL_API_KEY"
+		f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%v; it may serve nevertheless",
+			err), "if it wants a key, set PROMPTMILL_API_KEY"
 	default:
 		f.Detail += ", " + inWords(info)
 		notes := slices.Clone(info.Notes)
 		if note := info.SlotsNote(); note != "" {
 			notes = append(notes, note)
 		}
+
 		f.Mend = strings.Join(notes, "\n")
 		if info.Models != nil && len(info.Models) == 0 {
 			f.Status, f.Mend = broken, "give it a model; with Ollama: ollama pull MODEL"
 			return []finding{f}
 		}
 	}
+
 	list := []finding{f}
 	if g := gauges(ctx, s); g.Status != "" {
 		list = append(list, g)
 	}
+
 	return append(list, tryModel(ctx, s, info, model))
 }
 
@@ -84,6 +99,7 @@ func inWords(info modelserver.Info) string {
 	if info.Models == nil {
 		return text + ", does not say which models it has"
 	}
+
 	var names []string
 	for _, m := range info.Models {
 		name := m.ID
@@ -92,6 +108,7 @@ func inWords(info modelserver.Info) string {
 		}
 		names = append(names, name)
 	}
+
 	return text + ", models " + few(names, 5)
 }
 
@@ -101,19 +118,32 @@ func gauges(ctx context.Context, s *modelserver.Server) finding {
 	for range readings {
 		load, err := s.Load(ctx)
 		if load.Several != "" {
-			return finding{Name: "model load", Status: doubtful,
-				Detail: fmt.Sprintf("%s leads to more than one server (%s), so concurrency is found more slowly", s.URL(), load.Several),
-				Mend:   "give each server with --url"}
+			return finding{
+				Name:   "model load",
+				Status: doubtful,
+				Detail: fmt.Sprintf("%s leads to more than one server (%s), so concurrency is found more slowly",
+					s.URL(), load.Several),
+				Mend: "give each server with --url",
+			}
 		}
+
 		if err == nil {
 			continue
 		}
+
 		_, mend, told := strings.Cut(err.Error(), modelserver.ErrNoGauges.Error()+": ")
 		if !errors.Is(err, modelserver.ErrNoGauges) || !told {
 			return finding{} // nothing can be done
 		}
-		return finding{Name: "model load", Status: doubtful, Detail: s.URL() + " does not tell its load, so concurrency is found more slowly", Mend: mend}
+
+		return finding{
+			Name:   "model load",
+			Status: doubtful,
+			Detail: s.URL() + " does not tell its load, so concurrency is found more slowly",
+			Mend:   mend,
+		}
 	}
+
 	return finding{}
 }
 
@@ -133,8 +163,14 @@ var trials = []trial{
 // tryModel sends one real request, to the first endpoint that the model answers.
 func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info, model string) finding {
 	if model = cmp.Or(model, usualModel(info)); proto.IsPattern(model) {
-		return finding{Name: "model request", Status: doubtful, Detail: fmt.Sprintf("%s lists %s, which stands for many models; none was asked", s.URL(), model), Mend: "name one with --model"}
+		return finding{
+			Name:   "model request",
+			Status: doubtful,
+			Detail: fmt.Sprintf("%s lists %s, which stands for many models; none was asked", s.URL(), model),
+			Mend:   "name one with --model",
+		}
 	}
+
 	quoted, _ := json.Marshal(model) // of a string, it never fails
 	f := finding{Name: "model request", Status: broken}
 	var refused string
@@ -145,7 +181,8 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 		took := time.Since(begin)
 		switch {
 		case ctx.Err() != nil:
-			f.Detail, f.Mend = fmt.Sprintf("%s of %s did not answer %s in time", model, s.URL(), t.path), "look at the server's log: it may be overloaded, or hang"
+			f.Detail, f.Mend = fmt.Sprintf("%s of %s did not answer %s in time",
+				model, s.URL(), t.path), "look at the server's log: it may be overloaded, or hang"
 			return f
 		case a.Err != nil:
 			f.Detail, f.Mend = fmt.Sprintf("%s to %s: %v", t.path, s.URL(), a.Err), "look at the server's log"
@@ -154,19 +191,25 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 			f.Status, f.Detail = fine, fmt.Sprintf("%s answered %s in %s", model, t.path, brief(took))
 			return f
 		case a.Status == 401 || a.Status == 403:
-			f.Detail, f.Mend = fmt.Sprintf("%s refuses the key: status %d%s", s.URL(), a.Status, saying(a.Body)), "set PROMPTMILL_API_KEY"
+			f.Detail, f.Mend = fmt.Sprintf("%s refuses the key: status %d%s",
+				s.URL(), a.Status, saying(a.Body)), "set PROMPTMILL_API_KEY"
 			return f
 		case a.Status >= 300 && a.Status < 400:
-			f.Detail, f.Mend = fmt.Sprintf("%s redirects %s to %q: status %d", s.URL(), t.path, a.Header.Get("Location"), a.Status), "give that URL as --url"
+			f.Detail, f.Mend = fmt.Sprintf("%s redirects %s to %q: status %d",
+				s.URL(), t.path, a.Header.Get("Location"), a.Status), "give that URL as --url"
 			return f
 		case a.Status == 429 || a.Status == 503 || a.Status == 529:
-			f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%s is busy: status %d%s", s.URL(), a.Status, saying(a.Body)), "run promptmill doctor again when it has less to do"
+			f.Status, f.Detail, f.Mend = doubtful, fmt.Sprintf("%s is busy: status %d%s", s.URL(), a.Status,
+				saying(a.Body)), "run promptmill doctor again when it has less to do"
 			return f
 		case refused == "":
-			refused = fmt.Sprintf("%s of %s answers nothing that was tried; %s: status %d%s", model, s.URL(), t.path, a.Status, saying(a.Body))
+			refused = fmt.Sprintf("%s of %s answers nothing that was tried; %s: status %d%s",
+				model, s.URL(), t.path, a.Status, saying(a.Body))
 		}
 	}
+
 	f.Detail, f.Mend = refused, "look at the server's log; --model names another model"
+
 	return f
 }
 
@@ -182,13 +225,16 @@ func usualModel(info modelserver.Info) string {
 	if len(info.Loaded) > 0 {
 		return info.Loaded[0]
 	}
+
 	if len(info.Models) == 0 {
 		return "default" // a server without a list takes any name
 	}
+
 	loaded := slices.IndexFunc(info.Models, func(m modelserver.Model) bool { return m.ContextLength > 0 })
 	if loaded < 0 {
 		loaded = slices.IndexFunc(info.Models, func(m modelserver.Model) bool { return !proto.IsPattern(m.ID) })
 	}
+
 	return info.Models[max(0, loaded)].ID
 }
 
@@ -199,8 +245,10 @@ func saying(body []byte) string {
 	if len(text) > most {
 		text = strings.ToValidUTF8(text[:most], "") + "..."
 	}
+
 	if text == "" {
 		return ""
 	}
+
 	return ", " + text
 }

@@ -29,24 +29,55 @@ func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 			missing++
 			continue
 		case err != nil:
-			list = append(list, finding{Name: name, Status: broken, Detail: fmt.Sprintf("look at bucket %s: %v", bucket, refusal(err)), Mend: "promptmill nats-config prints the permissions of each role"})
+			list = append(list, finding{
+				Name:   name,
+				Status: broken,
+				Detail: fmt.Sprintf("look at bucket %s: %v", bucket, refusal(err)),
+				Mend:   "promptmill nats-config prints the permissions of each role",
+			})
+
 			return list, false
 		}
+
 		if changed := bucketDrift(info.Config, want); len(changed) > 0 {
-			list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf("%s is not as promptmill makes it: %s", bucket, strings.Join(changed, ", ")),
-				Mend: "promptmill serve sets bounds and rights when it starts; set back the rest with nats stream edit " + want.Name})
+			list = append(list, finding{
+				Name:   name,
+				Status: doubtful,
+				Detail: fmt.Sprintf("%s is not as promptmill makes it: %s", bucket, strings.Join(changed, ", ")),
+				Mend: "promptmill serve sets bounds and rights when it starts; set back the rest with nats stream edit " +
+					want.Name,
+			})
 		}
+
 		list = append(list, copies(name, want.Name, info)...)
 	}
+
 	switch {
 	case missing == len(all):
-		return []finding{{Name: name, Status: fine, Detail: "none yet: the first promptmill serve, submit or run makes them, and then there are runs and a clock to look at"}}, false
+		return []finding{
+			{
+				Name:   name,
+				Status: fine,
+				Detail: "none yet: the first promptmill serve, submit or run makes them, and then there are runs and a clock to look at",
+			},
+		}, false
 	case missing > 0:
-		list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf("%d of %d are missing", missing, len(all)), Mend: "promptmill serve makes what is missing when it starts"})
+		list = append(list, finding{
+			Name:   name,
+			Status: doubtful,
+			Detail: fmt.Sprintf("%d of %d are missing", missing, len(all)),
+			Mend:   "promptmill serve makes what is missing when it starts",
+		})
 	case len(list) == 0:
-		list = append(list, finding{Name: name, Status: fine, Detail: "manifests, presence and readers' positions are there"})
+		list = append(list, finding{
+			Name:   name,
+			Status: fine,
+			Detail: "manifests, presence and readers' positions are there",
+		})
 	}
+
 	_, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket)
+
 	return list, err == nil
 }
 
@@ -70,6 +101,7 @@ func bucketDrift(has, want jetstream.StreamConfig) []string {
 	if has.MaxBytes <= 0 {
 		changed = append(changed, "max_bytes is not set, so one client can fill the disk")
 	}
+
 	return changed
 }
 
@@ -111,6 +143,7 @@ func streamDrift(has, want jetstream.StreamConfig) []string {
 	if want.Retention == jetstream.WorkQueuePolicy && has.MaxBytes <= 0 {
 		changed = append(changed, "max_bytes is not set, so nothing holds the producer back")
 	}
+
 	return changed
 }
 
@@ -140,25 +173,46 @@ func (v *visit) runs(ctx context.Context) (list []finding) {
 		all, err = bucket.List(listing)
 	}
 	if err != nil {
-		return []finding{{Name: name, Status: broken, Detail: err.Error(), Mend: "promptmill nats-config prints the permissions of each role"}}
+		return []finding{{
+			Name:   name,
+			Status: broken,
+			Detail: err.Error(),
+			Mend:   "promptmill nats-config prints the permissions of each role",
+		}}
 	}
-	open := slices.DeleteFunc(slices.Clone(all), func(m proto.Manifest) bool { return m.State.Ended() || m.State == proto.StateValidating })
+
+	open := slices.DeleteFunc(slices.Clone(all), func(m proto.Manifest) bool {
+		return m.State.Ended() || m.State == proto.StateValidating
+	})
 	for i, m := range open {
 		if ctx.Err() != nil {
-			return append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf("there was time for %d of %d unfinished runs", i, len(open)), Mend: "run promptmill doctor nearer to the bus"})
+			return append(list, finding{
+				Name:   name,
+				Status: doubtful,
+				Detail: fmt.Sprintf("there was time for %d of %d unfinished runs", i, len(open)),
+				Mend:   "run promptmill doctor nearer to the bus",
+			})
 		}
+
 		list = append(list, v.run(ctx, m)...)
 	}
+
 	if len(list) == 0 {
-		f := finding{Name: name, Status: fine, Detail: fmt.Sprintf("%d on the bus, %d of them unfinished", len(all), len(open))}
+		f := finding{
+			Name:   name,
+			Status: fine,
+			Detail: fmt.Sprintf("%d on the bus, %d of them unfinished", len(all), len(open)),
+		}
 		switch {
 		case v.blind:
 			f.Detail += ", streams as they should be; this user may not see consumers"
 		case len(open) > 0:
 			f.Detail += ", streams and consumers as they should be"
 		}
+
 		list = append(list, f)
 	}
+
 	return list
 }
 
@@ -166,8 +220,14 @@ func (v *visit) runs(ctx context.Context) (list []finding) {
 func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 	name := "run " + m.Run
 	warn := func(mend, format string, args ...any) {
-		list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf(format, args...), Mend: mend})
+		list = append(list, finding{
+			Name:   name,
+			Status: doubtful,
+			Detail: fmt.Sprintf(format, args...),
+			Mend:   mend,
+		})
 	}
+
 	const again = "start promptmill serve, collect or run again: it makes what is missing"
 	for _, want := range bus.RunStreams(m.Run, bus.Limits{}) {
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
@@ -179,11 +239,15 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 			warn("", "stream %s: %v", want.Name, refusal(err))
 			continue
 		}
+
 		if changed := streamDrift(info.Config, want); len(changed) > 0 {
-			warn("set it back with nats stream edit "+want.Name+", or delete the run and submit it again", "stream %s: %s", want.Name, strings.Join(changed, ", "))
+			warn("set it back with nats stream edit "+want.Name+", or delete the run and submit it again",
+				"stream %s: %s", want.Name, strings.Join(changed, ", "))
 		}
+
 		list = append(list, copies(name, want.Name, info)...)
 	}
+
 	for _, model := range m.Models() {
 		want := bus.ConsumerConfig(m.Run, model)
 		stream := proto.WorkStream(m.Run)
@@ -199,11 +263,13 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 			warn("", "consumer %s of model %q: %v", want.Durable, model, err)
 		default:
 			if changed := consumerDrift(info.Config, want); len(changed) > 0 {
-				warn(fmt.Sprintf("nats consumer rm %s %s, then start promptmill serve, collect or run again: it makes a new one, and no shard is lost", stream, want.Durable),
+				warn(fmt.Sprintf("nats consumer rm %s %s, then start promptmill serve, collect or run again: it makes a new one, and no shard is lost",
+					stream, want.Durable),
 					"consumer %s of model %q: %s", want.Durable, model, strings.Join(changed, ", "))
 			}
 		}
 	}
+
 	return list
 }
 
@@ -212,19 +278,29 @@ func copies(name, stream string, info jetstream.StreamInfo) (list []finding) {
 	if info.Cluster == nil || info.Cluster.Name == "" {
 		return nil // not a cluster
 	}
+
 	warn := func(mend, format string, args ...any) {
-		list = append(list, finding{Name: name, Status: doubtful, Detail: fmt.Sprintf(format, args...), Mend: mend})
+		list = append(list, finding{
+			Name:   name,
+			Status: doubtful,
+			Detail: fmt.Sprintf(format, args...),
+			Mend:   mend,
+		})
 	}
 	if info.Config.Replicas < 2 {
-		warn("nats stream edit "+stream+" --replicas 3; promptmill takes --replicas 3 for new runs", "stream %s has one copy in cluster %s: it is away with its server", stream, info.Cluster.Name)
+		warn("nats stream edit "+stream+" --replicas 3; promptmill takes --replicas 3 for new runs",
+			"stream %s has one copy in cluster %s: it is away with its server", stream, info.Cluster.Name)
 	}
+
 	if info.Cluster.Leader == "" {
 		warn("start the servers that are away: more than half of them must be there", "stream %s has no leader", stream)
 	}
+
 	for _, peer := range info.Cluster.Replicas {
 		if peer.Offline || !peer.Current {
 			warn("look at that server", "the copy of stream %s on server %s is away or behind", stream, peer.Name)
 		}
 	}
+
 	return list
 }

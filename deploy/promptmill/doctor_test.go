@@ -28,15 +28,18 @@ import (
 
 func TestCheckThatHangs(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})
 		defer close(stuck)
+
 		begin := time.Now()
 		c := check{"disk", 15 * time.Second, func(context.Context) []finding { <-stuck; return nil }}
 		found := <-c.begin(t.Context())
 		if len(found) != 1 || found[0].Status != broken || found[0].Detail != "it hangs: no answer within 15s" {
 			t.Errorf("got %+v", found)
 		}
+
 		if took := time.Since(begin); took != 16*time.Second {
 			t.Errorf("took %s", took)
 		}
@@ -45,6 +48,7 @@ func TestCheckThatHangs(t *testing.T) {
 
 func TestCheckIsToldThatItsTimeIsOver(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		c := check{"bus", time.Second, func(ctx context.Context) []finding {
 			<-ctx.Done()
@@ -59,6 +63,7 @@ func TestCheckIsToldThatItsTimeIsOver(t *testing.T) {
 // The order is that of the checks, not that in which they end.
 func TestFindingsComeInOrder(t *testing.T) {
 	t.Parallel()
+
 	last := make(chan struct{})
 	var out bytes.Buffer
 	err := examine(t.Context(), environment{stdout: &out}, false, []check{
@@ -74,6 +79,7 @@ func TestFindingsComeInOrder(t *testing.T) {
 	if codeOf(err) != exitError {
 		t.Errorf("exit code %d", codeOf(err))
 	}
+
 	const want = "warn  a               one\n" +
 		"                      do this\n" +
 		"                      or that\n" +
@@ -87,8 +93,10 @@ func TestFindingsComeInOrder(t *testing.T) {
 
 func TestCtrlCEndsDoctor(t *testing.T) {
 	t.Parallel()
+
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
+
 	err := examine(t.Context(), environment{stdout: &bytes.Buffer{}, signals: signals}, false, []check{
 		{"a", time.Minute, func(ctx context.Context) []finding { <-ctx.Done(); return nil }},
 	})
@@ -99,6 +107,7 @@ func TestCtrlCEndsDoctor(t *testing.T) {
 
 func TestDoctorExitCode(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		list []finding
@@ -107,7 +116,10 @@ func TestDoctorExitCode(t *testing.T) {
 		{"nothing wrong", []finding{{Status: fine}}, exitOK},
 		{"a warning is no failure", []finding{{Status: doubtful}}, exitOK},
 		{"a failure", []finding{{Status: broken}, {Status: fine}}, exitError},
-		{"what a flag names is away", []finding{{Status: broken}, {Status: broken, unreachable: true}}, exitUnreachable},
+		{"what a flag names is away", []finding{
+			{Status: broken},
+			{Status: broken, unreachable: true},
+		}, exitUnreachable},
 	} {
 		d := diagnosis{Checks: tt.list}
 		d.OK = d.count(broken) == 0
@@ -119,11 +131,13 @@ func TestDoctorExitCode(t *testing.T) {
 
 func TestThresholds(t *testing.T) {
 	t.Parallel()
+
 	account := func(most int64, stored, reserved uint64) jetstream.AccountInfo {
 		a := jetstream.AccountInfo{}
 		a.Limits.MaxStore, a.Store, a.ReservedStore = most, stored, reserved
 		return a
 	}
+
 	limits := bus.Limits{WorkBytes: 100, ResultsBytes: 100}
 	strict, floor := place{what: "output", need: 1000, strict: true}, place{what: "state", need: 1000}
 	for _, tt := range []struct {
@@ -140,7 +154,11 @@ func TestThresholds(t *testing.T) {
 		{"room for one more run", storeRoom(account(1000, 0, 800), limits), fine},
 		{"no room: set aside", storeRoom(account(1000, 0, 801), limits), doubtful},
 		{"no room: stored", storeRoom(account(1000, 801, 0), limits), doubtful},
-		{"no room for three copies", storeRoom(account(1000, 0, 800), bus.Limits{WorkBytes: 100, ResultsBytes: 100, Replicas: 3}), doubtful},
+		{"no room for three copies", storeRoom(account(1000, 0, 800), bus.Limits{
+			WorkBytes:    100,
+			ResultsBytes: 100,
+			Replicas:     3,
+		}), doubtful},
 		{"files for all requests", judgeFiles(2048+otherFiles, 2048), fine},
 		{"files for one fewer", judgeFiles(2048+otherFiles-1, 2048), doubtful},
 		{"space as estimated", strict.judge(1000, 0), fine},
@@ -160,6 +178,7 @@ func TestThresholds(t *testing.T) {
 
 func TestAtLeast(t *testing.T) {
 	t.Parallel()
+
 	for version, want := range map[string]bool{
 		"2.11.0": true, "2.15.2": true, "3.0.0": true, "2.12.0-RC.1": true, "built by hand": true,
 		"2.10.29": false, "2.9.1": false, "1.99.0": false,
@@ -172,12 +191,29 @@ func TestAtLeast(t *testing.T) {
 
 func TestSizesAndTimesInWords(t *testing.T) {
 	t.Parallel()
-	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 9950: "10 kB", 999_499: "999 kB", 999_500: "1.0 MB", 82_000_000_000: "82 GB", 1 << 62: "4.6 EB"} {
+
+	for n, want := range map[int64]string{
+		0:              "0 B",
+		999:            "999 B",
+		1000:           "1.0 kB",
+		9949:           "9.9 kB",
+		9950:           "10 kB",
+		999_499:        "999 kB",
+		999_500:        "1.0 MB",
+		82_000_000_000: "82 GB",
+		1 << 62:        "4.6 EB",
+	} {
 		if got := size(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
-	for d, want := range map[time.Duration]string{0: "0.0 ms", 340 * time.Microsecond: "0.3 ms", 62 * time.Millisecond: "62 ms", 2500 * time.Millisecond: "2.5 s"} {
+
+	for d, want := range map[time.Duration]string{
+		0:                       "0.0 ms",
+		340 * time.Microsecond:  "0.3 ms",
+		62 * time.Millisecond:   "62 ms",
+		2500 * time.Millisecond: "2.5 s",
+	} {
 		if got := brief(d); got != want {
 			t.Errorf("%s: %s, want %s", d, got, want)
 		}
@@ -186,21 +222,31 @@ func TestSizesAndTimesInWords(t *testing.T) {
 
 func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	if err := bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateInProgress, Input: proto.Input{Requests: 3, Models: map[string]int{"a": 1, "b": 2}}}
+
+	m := proto.Manifest{
+		Schema: proto.ManifestSchema,
+		Run:    "r",
+		State:  proto.StateInProgress,
+		Input:  proto.Input{Requests: 3, Models: map[string]int{"a": 1, "b": 2}},
+	}
 	if err := bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
+
 	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := runs.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
+
 	look := func() map[verdict][]string {
 		found := map[verdict][]string{}
 		for _, f := range lookAtBus(t.Context(), &link{conn: js.Conn(), js: js, name: "bus"}, "") {
@@ -208,6 +254,7 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 		}
 		return found
 	}
+
 	found := look()
 	if len(found[doubtful])+len(found[broken]) > 0 {
 		t.Fatalf("as made: %q", found)
@@ -219,32 +266,39 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), work); err != nil {
 		t.Fatal(err)
 	}
+
 	consumer := bus.ConsumerConfig("r", "a")
 	consumer.MaxDeliver, consumer.AckWait = 5, time.Hour
 	if _, err := js.UpdateConsumer(t.Context(), work.Name, consumer); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := js.DeleteConsumer(t.Context(), work.Name, proto.ConsumerName("b")); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := js.DeleteStream(t.Context(), proto.ResultsStream("r")); err != nil {
 		t.Fatal(err)
 	}
+
 	presence, err := js.Stream(t.Context(), "KV_"+proto.PresenceBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cfg := presence.CachedInfo().Config
 	cfg.MaxAge = time.Hour
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
+
 	found = look()
 	want := []string{
 		"buckets: promptmill_presence is not as promptmill makes it: max_age is 1h0m0s instead of 15s",
 		"run r: stream pm_r_results is missing",
 		"run r: stream pm_r_work: max_msgs is 10 instead of -1, max_bytes is not set, so nothing holds the producer back",
-		"run r: consumer " + proto.ConsumerName("a") + ` of model "a": ack_wait is 1h0m0s instead of 30s, max_deliver is 5 instead of -1`,
+		"run r: consumer " + proto.ConsumerName("a") +
+			` of model "a": ack_wait is 1h0m0s instead of 30s, max_deliver is 5 instead of -1`,
 		"run r: consumer " + proto.ConsumerName("b") + ` of model "b" is missing`,
 	}
 	if diff := cmp.Diff(want, found[doubtful]); diff != "" || len(found[broken]) > 0 {
@@ -254,6 +308,7 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 
 func TestCopiesInACluster(t *testing.T) {
 	t.Parallel()
+
 	info := func(copies int, c jetstream.ClusterInfo) jetstream.StreamInfo {
 		return jetstream.StreamInfo{Config: jetstream.StreamConfig{Replicas: copies}, Cluster: &c}
 	}
@@ -263,11 +318,23 @@ func TestCopiesInACluster(t *testing.T) {
 		want string // in the detail of the one finding
 	}{
 		{"a single server", info(1, jetstream.ClusterInfo{Leader: "a"}), ""},
-		{"three copies", info(3, jetstream.ClusterInfo{Name: "c", Leader: "a", Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true}}}), ""},
+		{"three copies", info(3, jetstream.ClusterInfo{
+			Name:     "c",
+			Leader:   "a",
+			Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true}},
+		}), ""},
 		{"one copy", info(1, jetstream.ClusterInfo{Name: "c", Leader: "a"}), "one copy"},
 		{"no leader", info(3, jetstream.ClusterInfo{Name: "c"}), "no leader"},
-		{"a copy behind", info(3, jetstream.ClusterInfo{Name: "c", Leader: "a", Replicas: []*jetstream.PeerInfo{{Name: "b"}}}), "server b is away or behind"},
-		{"a copy away", info(3, jetstream.ClusterInfo{Name: "c", Leader: "a", Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true, Offline: true}}}), "server b is away or behind"},
+		{"a copy behind", info(3, jetstream.ClusterInfo{
+			Name:     "c",
+			Leader:   "a",
+			Replicas: []*jetstream.PeerInfo{{Name: "b"}},
+		}), "server b is away or behind"},
+		{"a copy away", info(3, jetstream.ClusterInfo{
+			Name:     "c",
+			Leader:   "a",
+			Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true, Offline: true}},
+		}), "server b is away or behind"},
 	} {
 		list := copies("x", "s", tt.info)
 		if (tt.want == "") != (len(list) == 0) || len(list) > 0 && !strings.Contains(list[0].Detail, tt.want) {
@@ -278,6 +345,7 @@ func TestCopiesInACluster(t *testing.T) {
 
 func TestTryModel(t *testing.T) {
 	t.Parallel()
+
 	// answers is what a server says to each path; 404 to others.
 	type answers map[string]int
 	for _, tt := range []struct {
@@ -287,34 +355,41 @@ func TestTryModel(t *testing.T) {
 		words   string
 	}{
 		{"a chat model", answers{"/v1/chat/completions": 200}, fine, "m answered /v1/chat/completions in "},
-		{"a base model without a chat template", answers{"/v1/chat/completions": 400, "/v1/completions": 200}, fine, "answered /v1/completions"},
+		{"a base model without a chat template", answers{"/v1/chat/completions": 400, "/v1/completions": 200}, fine,
+			"answered /v1/completions"},
 		{"a model of embeddings", answers{"/v1/embeddings": 200}, fine, "answered /v1/embeddings"},
 		{"a model that ranks", answers{"/v1/rerank": 200}, fine, "answered /v1/rerank"},
 		{"a model that scores", answers{"/v1/score": 200}, fine, "answered /v1/score"},
 		{"a key is missing", answers{"/v1/chat/completions": 401}, broken, "refuses the key: status 401"},
 		{"busy", answers{"/v1/chat/completions": 503}, doubtful, "is busy: status 503, it says {}"},
-		{"nothing works", answers{"/v1/chat/completions": 500}, broken, "m of URL answers nothing that was tried; /v1/chat/completions: status 500, it says {}"},
+		{"nothing works", answers{"/v1/chat/completions": 500}, broken,
+			"m of URL answers nothing that was tried; /v1/chat/completions: status 500, it says {}"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				status, ok := tt.answers[r.URL.Path]
 				if !ok {
 					status = 404
 				}
+
 				w.WriteHeader(status)
 				if status == 200 {
 					fmt.Fprint(w, `{"choices":[{"text":"yes"}],"data":[{"embedding":[1],"score":1}]}`)
 					return
 				}
+
 				fmt.Fprint(w, "it\nsays {}")
 			}))
 			defer s.Close()
+
 			server, err := modelserver.New(s.URL, "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer server.Close()
+
 			f := tryModel(t.Context(), server, modelserver.Info{}, "m")
 			if f.Status != tt.want || !strings.Contains(strings.ReplaceAll(f.Detail, s.URL, "URL"), tt.words) {
 				t.Errorf("got %+v", f)
@@ -325,13 +400,18 @@ func TestTryModel(t *testing.T) {
 
 func TestTryModelWithoutAnswer(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"detail":"no"}`) }))
+
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"detail":"no"}`)
+	}))
 	defer s.Close()
+
 	server, err := modelserver.New(s.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
+
 	f := tryModel(t.Context(), server, modelserver.Info{}, "m")
 	if f.Status != broken || !strings.Contains(f.Detail, `/v1/chat/completions: status 200, {"detail":"no"}`) {
 		t.Errorf("got %+v", f)
@@ -340,6 +420,7 @@ func TestTryModelWithoutAnswer(t *testing.T) {
 
 func TestTryModelThatHangs(t *testing.T) {
 	t.Parallel()
+
 	asked := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) // only then is it seen that the client has gone
@@ -347,20 +428,24 @@ func TestTryModelThatHangs(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer s.Close()
+
 	server, err := modelserver.New(s.URL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-asked; cancel() }()
-	if f := tryModel(ctx, server, modelserver.Info{}, "m"); f.Status != broken || !strings.Contains(f.Detail, "did not answer /v1/chat/completions in time") {
+	if f := tryModel(ctx, server, modelserver.Info{}, "m"); f.Status != broken ||
+		!strings.Contains(f.Detail, "did not answer /v1/chat/completions in time") {
 		t.Errorf("got %+v", f)
 	}
 }
 
 func TestModelThatIsLoadedIsAsked(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		models []modelserver.Model
@@ -378,6 +463,7 @@ func TestModelThatIsLoadedIsAsked(t *testing.T) {
 
 func TestEstimateOfSpace(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	line := `{"prompt":"` + strings.Repeat("x", 1000-14) + "\"}\n" // 1,000 bytes
 	write := func(name string, lines int, packed bool) string {
@@ -390,12 +476,15 @@ func TestEstimateOfSpace(t *testing.T) {
 			text = e.EncodeAll(text, nil)
 			e.Close()
 		}
+
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		return path
 	}
+
 	small, large, packed := write("small", 10, false), write("large", 10_000, false), write("packed", 100, true)
 	for _, tt := range []struct {
 		name   string
@@ -408,13 +497,16 @@ func TestEstimateOfSpace(t *testing.T) {
 		{"several", []string{small, packed}, space{110, 110_000, true}},
 	} {
 		got, err := estimateSpace(tt.inputs)
-		if off := got.requests - tt.want.requests; err != nil || off < -10 || off > 10 || got.text != tt.want.text || got.exact != tt.want.exact {
+		if off := got.requests - tt.want.requests; err != nil || off < -10 || off > 10 || got.text != tt.want.text ||
+			got.exact != tt.want.exact {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
 		}
 	}
+
 	if _, err := estimateSpace([]string{"-"}); codeOf(err) != exitUsage {
 		t.Errorf("standard input: %v", err)
 	}
+
 	if got := (space{requests: 1_500_000}).output(); got != 4_000_000_000 {
 		t.Errorf("1.5 million requests: %d bytes", got)
 	}
@@ -431,7 +523,9 @@ func TestColourOnlyOnATerminal(t *testing.T) {
 func TestFailedKeepsTheHint(t *testing.T) {
 	t.Parallel()
 	f := failed("bus", &failure{exitUnreachable, errors.New("away"), "start it"})
-	if diff := cmp.Diff(finding{"bus", broken, "away", "start it", true}, f, cmp.AllowUnexported(finding{})); diff != "" {
+	if diff := cmp.Diff(
+		finding{"bus", broken, "away", "start it", true}, f, cmp.AllowUnexported(finding{}),
+	); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -439,6 +533,7 @@ func TestFailedKeepsTheHint(t *testing.T) {
 // A load balancer with two servers behind it is seen at the first look.
 func TestDoctorSeesSeveralServers(t *testing.T) {
 	t.Parallel()
+
 	for _, started := range [][]int{{50, 80}, {50, 50}} {
 		var asked atomic.Int64
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -447,18 +542,24 @@ func TestDoctorSeesSeveralServers(t *testing.T) {
 				fmt.Fprint(w, `{"object":"list","data":[{"id":"m","owned_by":"vllm"}]}`)
 			case "/metrics":
 				n := int(asked.Add(1)) % 2
-				fmt.Fprintf(w, "vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nprocess_start_time_seconds %d\n", started[n])
+				fmt.Fprintf(w,
+					"vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nprocess_start_time_seconds %d\n",
+					started[n])
 			default:
 				w.WriteHeader(http.StatusNotFound)
 			}
 		}))
+
 		t.Cleanup(server.Close)
+
 		var details []string
 		for _, f := range lookAtNamedServer(t.Context(), server.URL, "", "m", true, nil) {
 			details = append(details, string(f.Status)+" "+f.Detail)
 		}
+
 		text := strings.Join(details, "\n")
-		want := "warn " + server.URL + " leads to more than one server (the start time went back), so concurrency is found more slowly"
+		want := "warn " + server.URL +
+			" leads to more than one server (the start time went back), so concurrency is found more slowly"
 		if strings.Contains(text, want) != (started[0] != started[1]) {
 			t.Errorf("with start times %v:\n%s", started, text)
 		}

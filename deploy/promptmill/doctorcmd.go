@@ -29,9 +29,25 @@ func doctorCommand(env environment) *cli.Command {
 			eachAddressFlag(),
 			apiKeyFlag(),
 			modelCAFlag(),
-			&cli.StringFlag{Name: "model", Usage: "model to ask", DefaultText: "one that the server has", Sources: flagEnv("model")},
-			&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "requests at a model server at once that this machine must be able to hold", Sources: flagEnv("max-concurrency")},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "where the output will be", DefaultText: "this folder", Sources: flagEnv("output")},
+			&cli.StringFlag{
+				Name:        "model",
+				Usage:       "model to ask",
+				DefaultText: "one that the server has",
+				Sources:     flagEnv("model"),
+			},
+			&cli.IntFlag{
+				Name:    "max-concurrency",
+				Value:   limit.DefaultMax,
+				Usage:   "requests at a model server at once that this machine must be able to hold",
+				Sources: flagEnv("max-concurrency"),
+			},
+			&cli.StringFlag{
+				Name:        "output",
+				Aliases:     []string{"o"},
+				Usage:       "where the output will be",
+				DefaultText: "this folder",
+				Sources:     flagEnv("output"),
+			},
 		}, busFlags(), []cli.Flag{jsonFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			checks, err := checksOf(env, c)
@@ -48,26 +64,32 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 	if err := checkDoctorFlags(c); err != nil {
 		return nil, err
 	}
+
 	state, err := stateOf(env, c)
 	if err != nil {
 		return nil, err
 	}
+
 	var inputs []string
 	if c.Args().Present() {
 		if inputs, err = parseInputs(c); err != nil {
 			return nil, err
 		}
 	}
+
 	screen, err := newScreen(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return nil, err
 	}
+
 	log := newLog(c, screen)
 	urls := c.StringSlice("url")
+
 	options, err := serverOptions(c, log)
 	if err != nil {
 		return nil, err
 	}
+
 	checks := []check{
 		{"versions", time.Second, func(context.Context) []finding { return []finding{versions()} }},
 		{"bus", 30 * time.Second, func(ctx context.Context) []finding { return lookAtBuses(ctx, env, c, state, log) }},
@@ -77,11 +99,13 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 			return lookAtNamedServer(ctx, url, c.String("api-key"), c.String("model"), c.Bool("each-address"), options)
 		}})
 	}
+
 	if len(urls) == 0 {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
 			return lookForServers(ctx, c.String("api-key"), c.String("model"), options)
 		}})
 	}
+
 	return append(checks,
 		check{"disk", 15 * time.Second, func(context.Context) []finding {
 			return lookAtDisks(state, c.String("output"), inputs, external(c))
@@ -99,9 +123,11 @@ func checkDoctorFlags(c *cli.Command) error {
 			return usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
 		}
 	}
+
 	if n := c.Int("max-concurrency"); n < 1 {
 		return usage("", "--max-concurrency %d: must be at least 1", n)
 	}
+
 	return checkServerFlags(c, c.StringSlice("url"))
 }
 
@@ -112,6 +138,7 @@ func lookAtBuses(ctx context.Context, env environment, c *cli.Command, state str
 	if external(c) {
 		role = proto.RoleReader // whatever is named will do
 	}
+
 	links, err := connectAll(ctx, env, c, role, log)
 	switch {
 	case err == nil:
@@ -119,15 +146,22 @@ func lookAtBuses(ctx context.Context, env environment, c *cli.Command, state str
 		return []finding{failed("bus", err)}
 	default:
 		return []finding{
-			{Name: "bus", Status: doubtful, Detail: err.Error(), Mend: "promptmill run starts its own; to share one, promptmill serve starts it, and --join or --nats names another"},
+			{
+				Name:   "bus",
+				Status: doubtful,
+				Detail: err.Error(),
+				Mend:   "promptmill run starts its own; to share one, promptmill serve starts it, and --join or --nats names another",
+			},
 			ownBus(ctx, state),
 		}
 	}
+
 	var list []finding
 	for _, l := range links {
 		list = append(list, lookAtBus(ctx, l, roleOf(c, role))...)
 		l.close()
 	}
+
 	return list
 }
 
@@ -140,6 +174,7 @@ func roleOf(c *cli.Command, local proto.Role) proto.Role {
 	case external(c):
 		return ""
 	}
+
 	return local
 }
 
@@ -148,10 +183,12 @@ func roleOf(c *cli.Command, local proto.Role) proto.Role {
 func examine(ctx context.Context, env environment, asJSON bool, checks []check) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+
 	var results []<-chan []finding
 	for _, c := range checks {
 		results = append(results, c.begin(ctx))
 	}
+
 	d := diagnosis{SchemaVersion: 1}
 	paint := painter(env)
 	for _, result := range results {
@@ -167,6 +204,7 @@ func examine(ctx context.Context, env environment, asJSON bool, checks []check) 
 			return &failure{exitInterrupted, errors.New("interrupted"), ""}
 		}
 	}
+
 	d.OK = d.count(broken) == 0
 	if asJSON {
 		if err := printJSON(env.stdout, d); err != nil {
@@ -175,5 +213,6 @@ func examine(ctx context.Context, env environment, asJSON bool, checks []check) 
 	} else {
 		fmt.Fprintf(env.stdout, "%d ok, %d to look at, %d failed\n", d.count(fine), d.count(doubtful), d.count(broken))
 	}
+
 	return d.err()
 }

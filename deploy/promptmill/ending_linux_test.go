@@ -50,7 +50,11 @@ var finalSteps = []deathStep{
 	{name: "the page gets its name", call: renameCalls, path: "out.report.html.tmp"},
 	{name: "the history is synced", call: "fsync", path: "state/history.jsonl"},
 	{name: "the journal is removed", call: unlinkCalls, path: "out.part.zst"},
-	{name: "the work stream is deleted", call: renameCalls, path: "@/nats/jetstream/" + proto.OwnerAccount + "/streams/pm_" + endRun + "_work"},
+	{
+		name: "the work stream is deleted",
+		call: renameCalls,
+		path: "@/nats/jetstream/" + proto.OwnerAccount + "/streams/pm_" + endRun + "_work",
+	},
 	{name: "the bus's file is removed", call: unlinkCalls, path: "@/bus.json"},
 	{name: "the state is removed", call: unlinkCalls, path: "@"},
 	{name: "the store is removed", call: unlinkCalls, path: "@/nats"},
@@ -80,14 +84,17 @@ var retrySteps = []deathStep{
 // reports whether the step was reached.
 func (c command) diesAt(step deathStep, args ...string) bool {
 	c.t.Helper()
+
 	program, err := exec.LookPath("promptmill")
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	path := filepath.Join(c.dir, step.path)
 	if rest, ok := strings.CutPrefix(step.path, "@"); ok {
 		path = runStateDir(c.state, filepath.Join(c.dir, "out")) + rest
 	}
+
 	trace := []string{"-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=" + step.call,
 		"-e", "inject=" + step.call + ":signal=KILL", program}
 	cmd := exec.Command("strace", append(trace, args...)...)
@@ -96,17 +103,24 @@ func (c command) diesAt(step deathStep, args ...string) bool {
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == syscall.SIGKILL {
 		return true
 	}
+
 	c.t.Logf("%s: not reached, exit code %d:\n%s", step.name, code, out)
+
 	return false
 }
 
 // checkLeft fails the test if anything else than the files of a complete run is there.
 func (c command) checkLeft(failures bool) {
 	c.t.Helper()
-	want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md", "state", "state/history.jsonl", "state/identity.pem"}
+
+	want := []string{
+		"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md", "state",
+		"state/history.jsonl", "state/identity.pem",
+	}
 	if failures {
 		want = append(want, "out.errors.jsonl.zst")
 	}
+
 	slices.Sort(want)
 	got := c.left()
 	slices.Sort(got)
@@ -126,10 +140,17 @@ func needStrace(t *testing.T) {
 // it to a whole output and leaves nothing else, and so does --retry after that.
 func TestKilledAtEachStep(t *testing.T) {
 	t.Parallel()
+
 	needStrace(t)
-	faulty := []string{"run", "in.jsonl", "-o", "out.jsonl.zst", "--run", endRun, "--sim", "--sim-ttft", "1ms", "--sim-tpot", "0s",
-		"--sim-faults", "context=0.5", "--flush", "100ms", "--progress", "none"}
-	good := slices.DeleteFunc(slices.Clone(faulty), func(arg string) bool { return arg == "--sim-faults" || arg == "context=0.5" })
+	faulty := []string{
+		"run", "in.jsonl", "-o", "out.jsonl.zst", "--run", endRun, "--sim", "--sim-ttft", "1ms", "--sim-tpot", "0s",
+		"--sim-faults", "context=0.5", "--flush", "100ms", "--progress", "none",
+	}
+
+	good := slices.DeleteFunc(slices.Clone(faulty), func(arg string) bool {
+		return arg == "--sim-faults" || arg == "context=0.5"
+	})
+
 	retry := append(slices.Clone(good), "--retry")
 
 	t.Run("run", func(t *testing.T) {
@@ -137,12 +158,14 @@ func TestKilledAtEachStep(t *testing.T) {
 			if testing.Short() && i%3 > 0 {
 				continue
 			}
+
 			t.Run(step.name, func(t *testing.T) {
 				c := newCommand(t)
 				c.input("in.jsonl", 40)
 				if !c.diesAt(step, faulty...) {
 					t.Fatal("the step was not reached")
 				}
+
 				c.expect(exitFailed, "", faulty...)
 				c.proved("in.jsonl")
 				c.checkLeft(true)
@@ -153,11 +176,13 @@ func TestKilledAtEachStep(t *testing.T) {
 			})
 		}
 	})
+
 	t.Run("retry", func(t *testing.T) {
 		for i, step := range slices.Concat(retrySteps, finalSteps) {
 			if testing.Short() && i%3 > 0 {
 				continue
 			}
+
 			t.Run(step.name, func(t *testing.T) {
 				c := newCommand(t)
 				c.input("in.jsonl", 40)
@@ -165,6 +190,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				if !c.diesAt(step, retry...) {
 					t.Fatal("the step was not reached")
 				}
+
 				c.expect(exitOK, "40 answered, 0 failed", retry...)
 				c.proved("in.jsonl")
 				c.checkLeft(false)
@@ -172,6 +198,7 @@ func TestKilledAtEachStep(t *testing.T) {
 			})
 		}
 	})
+
 	t.Run("retry, then run", func(t *testing.T) {
 		for _, step := range slices.Concat(retrySteps[:2], finalSteps[len(finalSteps)-4:]) {
 			t.Run(step.name, func(t *testing.T) {
@@ -181,6 +208,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				if !c.diesAt(step, retry...) {
 					t.Fatal("the step was not reached")
 				}
+
 				// What was not begun is as it was; what was done is done.
 				_, code := c.run(good...)
 				c.proved("in.jsonl")
@@ -194,12 +222,15 @@ func TestKilledAtEachStep(t *testing.T) {
 // bus, once the same command comes again, and keeps nothing that belongs to others.
 func TestEndOnOthersBus(t *testing.T) {
 	t.Parallel()
+
 	needStrace(t)
 	c := newCommand(t)
 	_, url := startNATS(t)
 	m := newModel(t, sim.Config{Tokens: 5})
 	in := c.input("in.jsonl", 40)
-	args := []string{"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--run", endRun, "--nats", url, "--progress", "none"}
+	args := []string{
+		"run", in, "--url", m.url, "-o", "out.jsonl.zst", "--run", endRun, "--nats", url, "--progress", "none",
+	}
 	if !c.diesAt(deathStep{name: "the state is removed", call: unlinkCalls, path: "@"}, args...) {
 		t.Fatal("the step was not reached")
 	}
@@ -218,19 +249,26 @@ func TestEndOnOthersBus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	change(func(m *proto.Manifest) { m.State, m.EndedAt = proto.StateFinalizing, nil })
-	if err := bus.EnsureStreams(t.Context(), js, ended, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, ended, bus.Limits{
+		WorkBytes:    1 << 20,
+		ResultsBytes: 1 << 20,
+	}); err != nil {
 		t.Fatal(err)
 	}
 
 	c.expect(exitOK, "complete already", args...)
+
 	got, err := runs.Get(t.Context(), endRun)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if got.State != proto.StateCompleted || got.EndedAt == nil || got.Counts.Done != 40 {
 		t.Errorf("the bus has it as %s, ended %v, %d done", got.State, got.EndedAt, got.Counts.Done)
 	}
+
 	if _, err := js.Stream(t.Context(), proto.WorkStream(endRun)); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("the work stream is there: %v", err)
 	}
@@ -240,6 +278,7 @@ func TestEndOnOthersBus(t *testing.T) {
 	if err := os.MkdirAll(runStateDir(c.state, filepath.Join(c.dir, "out")), 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	c.expect(exitOK, "complete already", args...)
 	if got, err := runs.Get(t.Context(), endRun); err != nil || got.State != proto.StateInProgress {
 		t.Errorf("another run of that name is %s (%v)", got.State, err)
@@ -248,15 +287,19 @@ func TestEndOnOthersBus(t *testing.T) {
 
 func openJetStream(t *testing.T, url string) jetstream.JetStream {
 	t.Helper()
+
 	nc, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(nc.Close)
+
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return js
 }
 
@@ -273,25 +316,31 @@ func openRuns(t *testing.T, js jetstream.JetStream) *bus.RunStore {
 // the report with them, and the bus hears of the end.
 func TestCollectorKilledAtEachStep(t *testing.T) {
 	t.Parallel()
+
 	needStrace(t)
 	_, url := startNATS(t)
 	m := newModel(t, sim.Config{Tokens: 5})
 	js := openJetStream(t, url)
-	steps := slices.DeleteFunc(slices.Clone(finalSteps), func(s deathStep) bool { return strings.Contains(s.path, "@") || s.path == "state" })
+	steps := slices.DeleteFunc(slices.Clone(finalSteps), func(s deathStep) bool {
+		return strings.Contains(s.path, "@") || s.path == "state"
+	})
 	for i, step := range append(steps, deathStep{name: "the copy of the input is removed"}) {
 		if testing.Short() && i%4 > 0 {
 			continue
 		}
+
 		for _, by := range []string{"serve", "collect"} {
 			t.Run(by+": "+step.name, func(t *testing.T) {
 				c := newCommand(t)
 				in := c.input("in.jsonl", 40)
 				c.must("submit", in, "--model", "sim", "--run", "out", "--nats", url)
 				c.start("worker", "--url", m.url, "--nats", url)
+
 				args := []string{"serve", "--dir", ".", "--nats", url, "--flush", "100ms"}
 				if by == "collect" {
 					args = []string{"collect", "out", "--nats", url, "--flush", "100ms", "--progress", "none"}
 				}
+
 				runs := openRuns(t, js)
 				inputs := filepath.Join(c.state, "serve", "runs-elsewhere", "out")
 				if step.call != "" {
@@ -305,6 +354,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 						m.State, m.EndedAt = proto.StateFinalizing, nil
 						return nil
 					}))
+
 					must(t, os.MkdirAll(inputs, 0o700))
 					must(t, os.WriteFile(filepath.Join(inputs, "input-0"), nil, 0o600))
 				}
@@ -314,19 +364,26 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 					m, err := runs.Get(t.Context(), "out")
 					return err == nil && m.State == proto.StateCompleted
 				})
+
 				if by == "collect" {
 					next.Wait()
 					inputs = runStateDir(c.state, filepath.Join(c.dir, "out"))
 				}
-				poll(t, patience, "the end of the copy of the input", func() bool { return !exists(inputs) || by == "collect" && step.call == "" })
+
+				poll(t, patience, "the end of the copy of the input", func() bool {
+					return !exists(inputs) || by == "collect" && step.call == ""
+				})
+
 				c.proved(in)
 				got := slices.DeleteFunc(c.left(), func(name string) bool { return strings.HasPrefix(name, "state") })
 				want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md"}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("what is left (-want +got):\n%s", diff)
 				}
+
 				killHard(next)
 				c.must("delete", "out", "--nats", url)
+
 				for _, stream := range []string{proto.WorkStream("out"), proto.ResultsStream("out")} {
 					if _, err := js.Stream(t.Context(), stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
 						t.Errorf("%s is there (%v)", stream, err)
@@ -341,11 +398,13 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 // deleted, and so does the same command; what has a manifest, or never was deleted, stays.
 func TestDeletionCutShort(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	_, url := startNATS(t)
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
+
 	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{}))
 	runs := openRuns(t, l.js)
 	limits := bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
@@ -357,10 +416,17 @@ func TestDeletionCutShort(t *testing.T) {
 	for _, run := range []string{"deleted", "again", "there", "asked"} {
 		add(run)
 	}
+
 	for _, run := range []string{"deleted", "again", "asked"} { // and no more than that
 		must(t, runs.Delete(t.Context(), run))
 	}
-	must(t, runs.Create(t.Context(), proto.Manifest{Schema: proto.ManifestSchema, Run: "again", State: proto.StateCompleted}))
+
+	must(t, runs.Create(t.Context(), proto.Manifest{
+		Schema: proto.ManifestSchema,
+		Run:    "again",
+		State:  proto.StateCompleted,
+	}))
+
 	must(t, bus.EnsureStreams(t.Context(), l.js, proto.Manifest{Run: "lost"}, limits))
 	left := func() (names []string) {
 		for name := range l.js.StreamNames(t.Context()).Name() {
@@ -374,15 +440,19 @@ func TestDeletionCutShort(t *testing.T) {
 
 	c.expect(exitOK, "run asked is deleted", "delete", "asked", "--nats", url)
 	c.expect(exitError, "there is no run asked", "delete", "asked", "--nats", url)
+
 	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
 		t.Errorf("after the command (-want +got):\n%s", diff)
 	}
+
 	screen, err := newScreen(os.Stderr, "none", os.Getenv)
 	must(t, err)
 	must(t, sweepDeleted(t.Context(), l, runs, time.Hour, screen))
+
 	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
 		t.Errorf("young streams (-want +got):\n%s", diff)
 	}
+
 	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))
 	if diff := cmp.Diff([]string{"again", "lost", "there"}, left()); diff != "" {
 		t.Errorf("after the sweep (-want +got):\n%s", diff)
@@ -401,6 +471,7 @@ func TestDeletionCutShort(t *testing.T) {
 // Standard input is not left on the disk by a submit that was killed.
 func TestSubmitLeavesNoInput(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	_, url := startNATS(t)
 	in := c.input("in.jsonl", 3)
@@ -409,6 +480,7 @@ func TestSubmitLeavesNoInput(t *testing.T) {
 		must(t, err)
 		return list
 	}
+
 	open := c.prepare("submit", "-", "--model", "sim", "--nats", url)
 	_, err := open.StdinPipe() // nothing comes
 	must(t, err)
@@ -419,19 +491,24 @@ func TestSubmitLeavesNoInput(t *testing.T) {
 	file, err := os.Open(filepath.Join(c.dir, in))
 	must(t, err)
 	defer file.Close()
+
 	whole.Stdin = file
 	must(t, whole.Run())
+
 	if got := copies(); len(got) != 1 {
 		t.Errorf("copies %v: want that of the living one", got)
 	}
+
 	killHard(open)
 
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
+
 	whole = c.prepare("submit", "-", "--model", "sim", "--nats", url)
 	whole.Stdin = file
 	must(t, whole.Run())
+
 	if got := copies(); len(got) != 0 {
 		t.Errorf("copies %v are left", got)
 	}
@@ -441,6 +518,7 @@ func TestSubmitLeavesNoInput(t *testing.T) {
 // bucket of manifests.
 func TestTidyingFails(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	_, url := startNATS(t)
 	m := newModel(t, sim.Config{Tokens: 5})
@@ -453,14 +531,21 @@ func TestTidyingFails(t *testing.T) {
 	if err := js.DeleteKeyValue(context.Background(), proto.RunsBucket); err != nil {
 		t.Fatal(err)
 	}
+
 	m.sim.Hang(false)
 	if code := waitExit(t, cmd, out, patience); code != exitOK || !strings.Contains(out.String(), "WRN failed to") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
+
 	c.proved(in)
-	want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md", "state", "state/history.jsonl"}
+
+	want := []string{
+		"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md", "state",
+		"state/history.jsonl",
+	}
 	if diff := cmp.Diff(want, c.left()); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
+
 	c.expect(exitOK, "complete already", args...)
 }

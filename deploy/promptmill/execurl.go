@@ -72,6 +72,7 @@ func findServer(list []simpleCommand) (server simpleCommand) {
 			server = c
 		}
 	}
+
 	return server
 }
 
@@ -92,6 +93,7 @@ func (c simpleCommand) listens() (host, port string) {
 			host, port = h, p
 		}
 	}
+
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() || c.elsewhere() {
 		host = "localhost"
 	}
@@ -99,6 +101,7 @@ func (c simpleCommand) listens() (host, port string) {
 	if named := c.port(); named != "" {
 		port = named
 	}
+
 	return host, port
 }
 
@@ -119,20 +122,26 @@ func (c simpleCommand) port() string {
 			}
 		}
 	}
+
 	for _, name := range []string{"--port", "--server-port", "--http-port"} {
 		if port := c.option(name); isPort(port) {
 			return port
 		}
 	}
+
 	if _, port, err := net.SplitHostPort(c.option("--listen")); err == nil && isPort(port) {
 		return port
 	}
+
 	if port := c.option("-p"); isPort(port) && !c.elsewhere() {
 		return port
 	}
-	if port := cmp.Or(c.set[llamaPort], os.Getenv(llamaPort)); isPort(port) && c.program() == "llama-server" && !c.elsewhere() {
+
+	if port := cmp.Or(c.set[llamaPort], os.Getenv(llamaPort)); isPort(port) && c.program() == "llama-server" &&
+		!c.elsewhere() {
 		return port
 	}
+
 	return ""
 }
 
@@ -146,6 +155,7 @@ func (c simpleCommand) option(name string) (value string) {
 			value = after
 		}
 	}
+
 	return value
 }
 
@@ -168,12 +178,14 @@ func readScript(script string) (list []simpleCommand) {
 		if !ok {
 			return true
 		}
+
 		c := simpleCommand{set: map[string]string{}}
 		for _, a := range call.Assigns {
 			if value, err := expand.Literal(cfg, a.Value); err == nil && a.Name != nil {
 				c.set[a.Name.Value] = value
 			}
 		}
+
 		for _, word := range call.Args {
 			fields, err := expand.Fields(cfg, word)
 			if err != nil { // what a command would print, for example
@@ -181,13 +193,16 @@ func readScript(script string) (list []simpleCommand) {
 			}
 			c.words = append(c.words, fields...)
 		}
+
 		if inner := c.script(); inner != "" {
 			list = append(list, readScript(inner)...)
 		} else if len(c.words) > 0 {
 			list = append(list, c)
 		}
+
 		return true
 	})
+
 	return list
 }
 
@@ -197,11 +212,13 @@ func (c simpleCommand) script() string {
 		if !slices.Contains([]string{"sh", "bash", "dash", "zsh", "ksh"}, path.Base(word)) {
 			continue
 		}
+
 		for j := i + 1; j+1 < len(c.words) && strings.HasPrefix(c.words[j], "-"); j++ {
 			if !strings.HasPrefix(c.words[j], "--") && strings.HasSuffix(c.words[j], "c") {
 				return c.words[j+1]
 			}
 		}
 	}
+
 	return ""
 }

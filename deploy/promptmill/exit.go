@@ -70,6 +70,7 @@ func complain(w io.Writer, err error) {
 	if ok && f.err == nil {
 		return
 	}
+
 	fmt.Fprintf(w, "promptmill: error: %s\n", printableLines(err.Error()))
 	if ok && f.hint != "" {
 		fmt.Fprintf(w, "promptmill: hint: %s\n", printableLines(f.hint))

@@ -16,17 +16,24 @@ import (
 
 func historyCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "history", Usage: "list the runs that have ended, on this machine or on a bus",
+		Name:  "history",
+		Usage: "list the runs that have ended, on this machine or on a bus",
 		Flags: append(busFlags(), jsonFlag(),
-			&cli.BoolFlag{Name: "bus", Usage: "those that the bus still has, whoever collected them", Sources: flagEnv("bus")}),
+			&cli.BoolFlag{
+				Name:    "bus",
+				Usage:   "those that the bus still has, whoever collected them",
+				Sources: flagEnv("bus"),
+			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			list, err := past(ctx, env, c)
 			if err != nil {
 				return err
 			}
+
 			if c.Bool("json") {
 				return printJSON(env.stdout, list)
 			}
+
 			return printHistory(env.stdout, list)
 		},
 	}
@@ -43,16 +50,20 @@ func past(ctx context.Context, env environment, c *cli.Command) ([]history.Entry
 		known, err := history.Load(state)
 		return append(list, known...), err
 	}
+
 	all, _, err := survey(ctx, env, c)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, r := range all {
 		if r.State.Ended() {
 			list = append(list, entryOf(r.Manifest))
 		}
 	}
+
 	slices.SortStableFunc(list, func(a, b history.Entry) int { return a.Timestamp.Compare(b.Timestamp) })
+
 	return list, nil
 }
 
@@ -60,8 +71,14 @@ func past(ctx context.Context, env environment, c *cli.Command) ([]history.Entry
 // among it.
 func entryOf(m proto.Manifest) history.Entry {
 	e := history.Entry{
-		TestID: m.Run, Timestamp: m.CreatedAt, Model: few(m.Models(), 3), InputSHA256: m.Input.SHA256, NumRequests: m.Input.Requests,
-		SuccessCount: m.Counts.Done - m.Counts.Failed, FailureCount: m.Counts.Failed, Status: m.State,
+		TestID:       m.Run,
+		Timestamp:    m.CreatedAt,
+		Model:        few(m.Models(), 3),
+		InputSHA256:  m.Input.SHA256,
+		NumRequests:  m.Input.Requests,
+		SuccessCount: m.Counts.Done - m.Counts.Failed,
+		FailureCount: m.Counts.Failed,
+		Status:       m.State,
 	}
 	if len(m.Input.Files) > 0 {
 		e.InputFile = m.Input.Files[0].Path
@@ -69,6 +86,7 @@ func entryOf(m proto.Manifest) history.Entry {
 	if m.EndedAt != nil {
 		e.TotalTimeSeconds = max(0, m.EndedAt.Sub(m.CreatedAt).Seconds()) // by two clocks
 	}
+
 	return e
 }
 
@@ -77,16 +95,22 @@ func printHistory(w io.Writer, list []history.Entry) error {
 		_, err := fmt.Fprintln(w, "no runs have ended")
 		return err
 	}
+
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "RUN\tBEGAN\tMODEL\tREQUESTS\tFAILED\tTIME\tTOK/S\tOUT TOK/S\tSTATUS\tMETADATA")
+
 	for _, e := range list {
 		worked := e.TotalTimeSeconds
 		if e.InferenceTimeSeconds != nil {
 			worked = *e.InferenceTimeSeconds
 		}
-		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
-			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond), orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, shorten(e.Meta))
+
+		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n",
+			e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
+			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond),
+			orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, shorten(e.Meta))
 	}
+
 	return t.Flush()
 }
 

@@ -11,6 +11,7 @@ import (
 // below nothing.
 func TestTimesByTwoClocks(t *testing.T) {
 	t.Parallel()
+
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for ended, want := range map[time.Duration]float64{time.Minute: 60, -time.Hour: 0} {
 		end := begin.Add(ended)
@@ -18,6 +19,7 @@ func TestTimesByTwoClocks(t *testing.T) {
 			t.Errorf("ended %s after it began, it took %v s, want %v s", ended, got, want)
 		}
 	}
+
 	for ago, want := range map[time.Duration]string{90 * time.Second: "1m", -time.Hour: "0s"} {
 		if got := age(ago); got != want {
 			t.Errorf("%s ago is %s, want %s", ago, got, want)

@@ -35,21 +35,25 @@ func loadIdentity(state string) (*identity, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
+
 	path := filepath.Join(state, identityFile)
 	id, err := readIdentity(path)
 	if !errors.Is(err, os.ErrNotExist) {
 		return id, err
 	}
+
 	data, err := newIdentity()
 	if err != nil {
 		return nil, fmt.Errorf("make the bus's certificate: %w", err)
 	}
+
 	// By temporary file and link, so that two processes that start at once agree.
 	tmp, err := os.CreateTemp(state, identityFile+".*")
 	if err != nil {
 		return nil, fmt.Errorf("store the bus's certificate: %w", err)
 	}
 	defer os.Remove(tmp.Name())
+
 	_, err = tmp.Write(data)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
 		err = os.Link(tmp.Name(), path)
@@ -57,6 +61,7 @@ func loadIdentity(state string) (*identity, error) {
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("store the bus's certificate: %w", err)
 	}
+
 	return readIdentity(path)
 }
 
@@ -66,33 +71,47 @@ func newIdentity() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
 		return nil, err
 	}
+
 	// Our own clients pin the certificate itself: its names and its dates say nothing to
 	// them. Other programs look for the name that they connect to.
-	names, addresses := []string{"promptmill", "localhost", hostName()}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	names, addresses := []string{
+		"promptmill", "localhost", hostName(),
+	}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	for _, a := range machineAddresses() {
 		addresses = append(addresses, net.ParseIP(a))
 	}
+
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "promptmill"}, DNSNames: names, IPAddresses: addresses,
-		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "promptmill"},
+		DNSNames:     names,
+		IPAddresses:  addresses,
+		NotBefore:    time.Unix(0, 0),
+		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
+
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		return nil, err
 	}
+
 	keyBytes, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
 	}
+
 	var secret [32]byte
 	rand.Read(secret[:]) // never fails (crypto/rand, Go 1.24)
 	out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
 	out = append(out, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyBytes})...)
+
 	return append(out, pem.EncodeToMemory(&pem.Block{Type: "PROMPTMILL SECRET", Bytes: secret[:]})...), nil
 }
 
@@ -101,23 +120,29 @@ func readIdentity(path string) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the bus's certificate: %w", err)
 	}
+
 	id := &identity{}
 	if id.cert, err = tls.X509KeyPair(data, data); err != nil {
-		return nil, withHint(fmt.Errorf("read the bus's certificate %s: %w", path, err), "delete it: a new one is made, and old join strings end")
+		return nil, withHint(fmt.Errorf("read the bus's certificate %s: %w", path, err),
+			"delete it: a new one is made, and old join strings end")
 	}
+
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "PROMPTMILL SECRET" && copy(id.secret[:], block.Bytes) == len(id.secret) {
 			return id, nil
 		}
 	}
-	return nil, withHint(fmt.Errorf("read the bus's certificate %s: there is no secret in it", path), "delete it: a new one is made, and old join strings end")
+
+	return nil, withHint(fmt.Errorf("read the bus's certificate %s: there is no secret in it", path),
+		"delete it: a new one is made, and old join strings end")
 }
 
 // writeCertificate writes the certificate, without its key, for programs that want to
 // check it, and returns the file's path.
 func (id *identity) writeCertificate(state string) (string, error) {
 	path := filepath.Join(state, "certificate.pem")
-	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.cert.Certificate[0]}), 0o644)
+	return path, os.WriteFile(path,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.cert.Certificate[0]}), 0o644)
 }
 
 // join is the way in for a role.

@@ -14,6 +14,7 @@ import (
 // The identity is made once, whoever needs it first, and is the same for all.
 func TestIdentityIsMadeOnce(t *testing.T) {
 	t.Parallel()
+
 	state := filepath.Join(t.TempDir(), "deep", "state") // made, too
 	ids := make([]*identity, 16)
 	var group sync.WaitGroup
@@ -25,30 +26,37 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 			}
 		})
 	}
+
 	group.Wait()
 	if t.Failed() {
 		return
 	}
+
 	later, err := loadIdentity(state)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, id := range ids {
 		if id.secret != later.secret || !bytes.Equal(id.cert.Certificate[0], later.cert.Certificate[0]) {
 			t.Fatal("two that began at once have different identities")
 		}
 	}
+
 	if later.secret == [32]byte{} {
 		t.Error("the secret is empty")
 	}
+
 	files, err := os.ReadDir(state)
 	if err != nil || len(files) != 1 {
 		t.Errorf("want the one file in %s, there are %v (%v)", state, files, err)
 	}
+
 	info, err := os.Stat(filepath.Join(state, identityFile))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if mode := info.Mode().Perm(); mode != 0o600 {
 		t.Errorf("the file's mode is %o: others can read the key", mode)
 	}
@@ -58,6 +66,7 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 // joined by what the one file says.
 func TestProcessesShareTheIdentity(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	in := c.input("in.jsonl", 10)
 	_, first := c.start("run", in, "-o", "a.jsonl.zst", "--sim", "--sim-ttft", "1m", "--listen", "127.0.0.1:0")
@@ -66,29 +75,37 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 	for _, out := range []*lockedBuffer{first, second} {
 		said = append(said, joinOf(t, out))
 	}
+
 	for i, text := range said {
-		if stdout, stderr, code := c.output("list", "--join", text); code != exitOK || strings.Count(stdout, "in_progress") != 1 {
+		if stdout, stderr, code := c.output("list", "--join", text); code != exitOK ||
+			strings.Count(stdout, "in_progress") != 1 {
 			t.Errorf("join string %d: exit code %d:\n%s%s", i, code, stdout, stderr)
 		}
 	}
+
 	stdout, stderr, code := c.output("join")
 	if code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
+
 	for _, text := range said {
 		if !strings.Contains(stdout, text+"\n") {
 			t.Errorf("join does not print\n%s\nbut\n%s", text, stdout)
 		}
 	}
+
 	a, b := parseJoin(t, said[0]), parseJoin(t, said[1])
 	if a.Fingerprint != b.Fingerprint || a.Token != b.Token {
 		t.Error("the two have different identities")
 	}
+
 	// One that only looks sees both; one that makes something wants to know where.
 	if stdout, stderr, code := c.output("list"); code != exitOK || strings.Count(stdout, "in_progress") != 2 {
 		t.Errorf("list: exit code %d:\n%s%s", code, stdout, stderr)
 	}
-	if _, stderr, code := c.output("submit", in, "--model", "sim"); code != exitUsage || !strings.Contains(stderr, "2 buses run on this machine: 127.0.0.1:") {
+
+	if _, stderr, code := c.output("submit", in, "--model", "sim"); code != exitUsage ||
+		!strings.Contains(stderr, "2 buses run on this machine: 127.0.0.1:") {
 		t.Errorf("submit: exit code %d:\n%s", code, stderr)
 	}
 }
@@ -96,12 +113,14 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 // joinOf is the join string that a process has printed, once it has.
 func joinOf(t *testing.T, out *lockedBuffer) (text string) {
 	t.Helper()
+
 	poll(t, pollTime, "a join string", func() bool {
 		_, after, found := strings.Cut(out.String(), "promptmill worker --join ")
 		var whole bool
 		text, _, whole = strings.Cut(after, "\n")
 		return found && whole
 	})
+
 	return text
 }
 
@@ -118,10 +137,12 @@ func parseJoin(t *testing.T, text string) proto.Join {
 // strings would end: it is said what to do.
 func TestIdentityDamaged(t *testing.T) {
 	t.Parallel()
+
 	whole, err := newIdentity()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	secret := bytes.Index(whole, []byte("-----BEGIN PROMPTMILL SECRET"))
 	short := []byte("-----BEGIN PROMPTMILL SECRET-----\nAAAA\n-----END PROMPTMILL SECRET-----\n")
 	for _, test := range []struct {
@@ -139,30 +160,39 @@ func TestIdentityDamaged(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			if err := os.MkdirAll(c.state, 0o755); err != nil {
 				t.Fatal(err)
 			}
+
 			path := filepath.Join(c.state, identityFile)
 			if err := os.WriteFile(path, test.data, 0o600); err != nil {
 				t.Fatal(err)
 			}
+
 			stdout, stderr, code := c.output("serve", "--listen", "127.0.0.1:0")
 			if code != exitError || stdout != "" {
 				t.Errorf("exit code %d, on standard output %q", code, stdout)
 			}
-			for _, want := range []string{"promptmill: error: ", path, "promptmill: hint: delete it: a new one is made, and old join strings end"} {
+
+			for _, want := range []string{
+				"promptmill: error: ", path, "promptmill: hint: delete it: a new one is made, and old join strings end",
+			} {
 				if !strings.Contains(stderr, want) {
 					t.Errorf("%q was not said:\n%s", want, stderr)
 				}
 			}
+
 			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, test.data) {
 				t.Errorf("the file was changed (%v)", err)
 			}
+
 			// The hint is good.
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
+
 			c.serve()
 		})
 	}
@@ -191,14 +221,17 @@ func onlyBlock(t *testing.T, data []byte, index int) []byte {
 // the others'.
 func TestJoinStringsOfRoles(t *testing.T) {
 	t.Parallel()
+
 	id, err := loadIdentity(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	other, err := loadIdentity(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	texts, tokens := map[string]bool{}, map[[proto.TokenSize]byte]bool{}
 	for _, of := range []*identity{id, other} {
 		for _, role := range proto.Roles() {
@@ -207,11 +240,13 @@ func TestJoinStringsOfRoles(t *testing.T) {
 			if again := of.join(role, []string{"127.0.0.1:4333"}); again.String() != j.String() {
 				t.Errorf("%s: two strings of the same", role)
 			}
+
 			if back := parseJoin(t, j.String()); back.Role != role || back.Token != j.Token {
 				t.Errorf("%s: comes back as %s", role, back.Role)
 			}
 		}
 	}
+
 	if want := 2 * len(proto.Roles()); len(texts) != want || len(tokens) != want {
 		t.Errorf("%d strings and %d tokens of %d roles of two identities", len(texts), len(tokens), want)
 	}

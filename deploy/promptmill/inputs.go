@@ -19,13 +19,42 @@ import (
 func inputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "model", Usage: "model for requests that name none", Sources: flagEnv("model")},
-		&cli.StringFlag{Name: "override-model", Usage: "send all requests to the model `NAME`, whatever they name", Sources: flagEnv("override-model")},
-		&cli.StringSliceFlag{Name: "set", Usage: "body field `KEY=JSON` for requests that lack it (repeatable)", Sources: flagEnv("set")},
-		&cli.BoolFlag{Name: "skip-invalid", Usage: "write refused input lines as failed requests and run the others", Sources: flagEnv("skip-invalid")},
-		&cli.IntFlag{Name: "shard-size", Value: 32, Usage: "requests in a shard, at most", Sources: flagEnv("shard-size")},
-		&cli.BoolFlag{Name: "group-by-prefix", Usage: "have requests that begin alike (half of the prompt or more) find that in the model server's prompt cache; it pays with llama.cpp, and with vLLM and SGLang where the beginnings do not all fit the cache", Sources: flagEnv("group-by-prefix")},
-		&cli.StringFlag{Name: "schema", Usage: "JSON Schema `FILE` that each answer must match", Sources: flagEnv("schema")},
-		&cli.FloatFlag{Name: "retry-truncated", Usage: "run answers that were cut off again, with `N` times the tokens", Sources: flagEnv("retry-truncated")},
+		&cli.StringFlag{
+			Name:    "override-model",
+			Usage:   "send all requests to the model `NAME`, whatever they name",
+			Sources: flagEnv("override-model"),
+		},
+		&cli.StringSliceFlag{
+			Name:    "set",
+			Usage:   "body field `KEY=JSON` for requests that lack it (repeatable)",
+			Sources: flagEnv("set"),
+		},
+		&cli.BoolFlag{
+			Name:    "skip-invalid",
+			Usage:   "write refused input lines as failed requests and run the others",
+			Sources: flagEnv("skip-invalid"),
+		},
+		&cli.IntFlag{
+			Name:    "shard-size",
+			Value:   32,
+			Usage:   "requests in a shard, at most",
+			Sources: flagEnv("shard-size"),
+		},
+		&cli.BoolFlag{
+			Name:    "group-by-prefix",
+			Usage:   "have requests that begin alike (half of the prompt or more) find that in the model server's prompt cache; it pays with llama.cpp, and with vLLM and SGLang where the beginnings do not all fit the cache",
+			Sources: flagEnv("group-by-prefix"),
+		},
+		&cli.StringFlag{
+			Name:    "schema",
+			Usage:   "JSON Schema `FILE` that each answer must match",
+			Sources: flagEnv("schema"),
+		},
+		&cli.FloatFlag{
+			Name:    "retry-truncated",
+			Usage:   "run answers that were cut off again, with `N` times the tokens",
+			Sources: flagEnv("retry-truncated"),
+		},
 		&cli.StringFlag{Name: "run", Usage: "id of the run; made up if not given", Sources: flagEnv("run")},
 	}
 }
@@ -36,46 +65,63 @@ const shardBytes = 256 << 10
 // parseSettings reads the input flags.
 func parseSettings(c *cli.Command) (proto.Settings, error) {
 	s := proto.Settings{
-		Model: c.String("model"), OverrideModel: c.String("override-model"), SkipInvalid: c.Bool("skip-invalid"), ShardSize: c.Int("shard-size"), ShardBytes: shardBytes,
+		Model:         c.String("model"),
+		OverrideModel: c.String("override-model"),
+		SkipInvalid:   c.Bool("skip-invalid"),
+		ShardSize:     c.Int("shard-size"),
+		ShardBytes:    shardBytes,
 		GroupByPrefix: c.Bool("group-by-prefix"),
 	}
 	if s.GroupByPrefix {
 		s.ShardBytes *= 4 // what begins alike is often long
 	}
+
 	if s.Model != "" && s.OverrideModel != "" {
-		return s, usage("leave out one of them", "--model is for requests that name no model, and --override-model for all")
+		return s, usage("leave out one of them",
+			"--model is for requests that name no model, and --override-model for all")
 	}
+
 	if s.ShardSize < 1 || s.ShardSize > proto.MaxShardSize {
 		return s, usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
 	}
+
 	if id := c.String("run"); id != "" {
 		if err := proto.CheckRunID(id); err != nil {
 			return s, usage("", "--run: %w", err)
 		}
 	}
-	if s.RetryTruncated = c.Float("retry-truncated"); c.IsSet("retry-truncated") && !(s.RetryTruncated > 1 && s.RetryTruncated <= 1000) {
-		return s, usage("for example --retry-truncated 4", "--retry-truncated %g: must be more than 1, and 1000 at most", s.RetryTruncated)
+
+	if s.RetryTruncated = c.Float("retry-truncated"); c.IsSet("retry-truncated") &&
+		!(s.RetryTruncated > 1 && s.RetryTruncated <= 1000) {
+		return s, usage("for example --retry-truncated 4",
+			"--retry-truncated %g: must be more than 1, and 1000 at most", s.RetryTruncated)
 	}
+
 	var err error
 	if s.Schema, err = parseSchema(c.String("schema")); err != nil {
 		return s, err
 	}
+
 	for _, set := range c.StringSlice("set") {
 		key, value, ok := strings.Cut(set, "=")
 		if !ok || key == "" {
 			return s, usage("for example --set temperature=0", "--set %q: want KEY=JSON", set)
 		}
+
 		if key == "model" || key == "stream" {
 			return s, usage("the model has --model NAME; answers cannot be streamed", "--set %s is not possible", key)
 		}
+
 		if !jsontext.Value(value).IsValid() {
 			value = string(proto.Quote(value)) // --set stop=END means the text
 		}
 		if s.Set == nil {
 			s.Set = map[string]string{}
 		}
+
 		s.Set[key] = strings.NewReplacer("\n", " ", "\r", " ").Replace(value)
 	}
+
 	return s, nil
 }
 
@@ -84,17 +130,21 @@ func parseSchema(path string) (json.RawMessage, error) {
 	if path == "" {
 		return nil, nil
 	}
+
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, usage("", "--schema %s: %w", path, unwrapPath(err))
 	}
+
 	if _, err := answer.NewSchema(text); err != nil {
 		return nil, usage("", "--schema %s: %w", path, err)
 	}
+
 	var compact bytes.Buffer // as the manifest will have it, so that both compare
 	if err := json.Compact(&compact, text); err != nil {
 		return nil, usage("", "--schema %s: %w", path, err)
 	}
+
 	return compact.Bytes(), nil
 }
 
@@ -104,6 +154,7 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 	if len(args) == 0 {
 		return nil, usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
 	}
+
 	for _, arg := range args {
 		if arg == "-" {
 			if len(args) > 1 {
@@ -111,42 +162,68 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 			}
 			return []string{"-"}, nil
 		}
+
 		path, err := filepath.Abs(arg)
 		if err != nil {
 			return nil, err
 		}
+
 		info, err := os.Stat(path)
 		if err != nil {
 			return nil, usage("", "input %s: %w", arg, unwrapPath(err))
 		}
+
 		if info.IsDir() {
 			return nil, usage("name the files in it", "input %s is a folder", arg)
 		}
+
 		if !info.Mode().IsRegular() {
-			return nil, usage("pipe it in, with - as the input", "input %s is not a regular file, and must be read twice", arg)
+			return nil, usage("pipe it in, with - as the input",
+				"input %s is not a regular file, and must be read twice", arg)
 		}
+
 		inputs = append(inputs, path)
 	}
+
 	return inputs, nil
 }
 
 // termsFlags say what the owner of a run wants of the bus.
 func termsFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "priority", Usage: "workers take from the run of the highest priority first", Sources: flagEnv("priority")},
-		&cli.DurationFlag{Name: "expires", Usage: "what has no answer after this `TIME` (such as 24h) fails as batch_expired", Sources: flagEnv("expires")},
-		&cli.DurationFlag{Name: "keep", Value: 24 * time.Hour, Usage: "how long the run stays on the bus after its end", Sources: flagEnv("keep")},
-		&cli.BoolFlag{Name: "keep-results", Usage: "keep all results on the bus for readers to come, however many", Sources: flagEnv("keep-results")},
+		&cli.IntFlag{
+			Name:    "priority",
+			Usage:   "workers take from the run of the highest priority first",
+			Sources: flagEnv("priority"),
+		},
+		&cli.DurationFlag{
+			Name:    "expires",
+			Usage:   "what has no answer after this `TIME` (such as 24h) fails as batch_expired",
+			Sources: flagEnv("expires"),
+		},
+		&cli.DurationFlag{
+			Name:    "keep",
+			Value:   24 * time.Hour,
+			Usage:   "how long the run stays on the bus after its end",
+			Sources: flagEnv("keep"),
+		},
+		&cli.BoolFlag{
+			Name:    "keep-results",
+			Usage:   "keep all results on the bus for readers to come, however many",
+			Sources: flagEnv("keep-results"),
+		},
 	}
 }
 
 func parseTerms(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
 	t := proto.RunPolicy{
-		Priority: c.Int("priority"), KeepSeconds: int64(c.Duration("keep").Seconds()), KeepResults: c.Bool("keep-results"),
+		Priority: c.Int("priority"), KeepSeconds: int64(c.Duration("keep").Seconds()),
+		KeepResults: c.Bool("keep-results"),
 	}
 	if c.Duration("keep") < 0 {
 		return t, usage("", "--keep %s: must not be negative", c.Duration("keep"))
 	}
+
 	if c.IsSet("expires") {
 		if c.Duration("expires") <= 0 {
 			return t, usage("", "--expires %s: must be more than 0", c.Duration("expires"))
@@ -154,14 +231,25 @@ func parseTerms(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
 		at := now.UTC().Add(c.Duration("expires"))
 		t.ExpiresAt = &at
 	}
+
 	return t, nil
 }
 
 // listenFlags say where a bus of ours listens.
 func listenFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "listen", Usage: "let other boxes join at this `HOST:PORT`, such as 0.0.0.0:4333", DefaultText: "this machine alone", Sources: flagEnv("listen")},
-		&cli.StringFlag{Name: "advertise", Usage: "what other boxes call this one, `HOST[:PORT]`", DefaultText: "its addresses", Sources: flagEnv("advertise")},
+		&cli.StringFlag{
+			Name:        "listen",
+			Usage:       "let other boxes join at this `HOST:PORT`, such as 0.0.0.0:4333",
+			DefaultText: "this machine alone",
+			Sources:     flagEnv("listen"),
+		},
+		&cli.StringFlag{
+			Name:        "advertise",
+			Usage:       "what other boxes call this one, `HOST[:PORT]`",
+			DefaultText: "its addresses",
+			Sources:     flagEnv("advertise"),
+		},
 	}
 }
 
@@ -170,11 +258,14 @@ func parseListen(c *cli.Command, otherwise string) (listenAt, error) {
 	if c.IsSet("listen") {
 		l.address = c.String("listen")
 	}
+
 	if external(c) && c.IsSet("listen") {
 		return l, usage("leave out one of them", "--listen makes a bus, and --nats or --join uses another")
 	}
+
 	if _, _, err := splitAddress(l.address); err != nil {
 		return l, usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.address, err)
 	}
+
 	return l, nil
 }

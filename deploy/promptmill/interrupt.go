@@ -31,12 +31,16 @@ func catchSignals() <-chan os.Signal {
 
 // interrupt ends ctx at the first signal, and the process at the second. doing is what is
 // done after the first, safe is what is not lost at either.
-func interrupt(ctx context.Context, env environment, screen *screen, stop context.CancelCauseFunc, doing string, safe func() string) {
+func interrupt(
+	ctx context.Context, env environment, screen *screen, stop context.CancelCauseFunc, doing string,
+	safe func() string,
+) {
 	select {
 	case <-env.signals:
 	case <-ctx.Done():
 		return
 	}
+
 	screen.say("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
 	stop(errInterrupted)
 
@@ -61,6 +65,7 @@ func (r *runner) safe() string {
 	if more := p.Received.Done - p.Durable; more > 0 {
 		text += fmt.Sprintf(", and %d more results are on the bus", more)
 	}
+
 	return text + "; the same command goes on from there"
 }
 
@@ -77,6 +82,7 @@ func untilSignal(ctx context.Context, env environment) (context.Context, func())
 		case <-ctx.Done():
 		}
 	}()
+
 	return ctx, func() {
 		stop(nil)
 		<-done
@@ -92,6 +98,7 @@ func endAtSignal(c *cli.Command, env environment) {
 	c.Action = func(ctx context.Context, c *cli.Command) error {
 		ended := make(chan struct{})
 		defer close(ended)
+
 		go func() {
 			select {
 			case <-env.signals:
@@ -99,6 +106,7 @@ func endAtSignal(c *cli.Command, env environment) {
 			case <-ended:
 			}
 		}()
+
 		return action(ctx, c)
 	}
 }
@@ -109,6 +117,7 @@ func endAtSignal(c *cli.Command, env environment) {
 func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest, state *collector.State) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	found, stream, bounds := roaring.New(), proto.ResultsStream(m.Run), m.Bounds()
 	next := state.Position.Seq + 1
 	take := func(msg *jetstream.RawStreamMsg) {
@@ -123,10 +132,12 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 
 	// By direct gets, since a role may make no consumer of its own.
 	for {
-		messages, err := jetstreamext.GetBatch(ctx, js, stream, 1024, jetstreamext.GetBatchSeq(next), jetstreamext.GetBatchMaxBytes(8<<20))
+		messages, err := jetstreamext.GetBatch(ctx, js, stream, 1024, jetstreamext.GetBatchSeq(next),
+			jetstreamext.GetBatchMaxBytes(8<<20))
 		if err != nil {
 			break
 		}
+
 		before := next
 		for msg, err := range messages {
 			if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
@@ -135,15 +146,20 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 			bus.AsPublished(msg.Header)
 			take(msg)
 		}
+
 		if next > before {
 			continue
 		}
+
 		msg, err := bus.NextMessage(ctx, js, stream, next, proto.ResultsSubject(m.Run, "*"))
 		if err != nil {
 			break
 		}
+
 		take(msg)
 	}
+
 	found.AndNot(state.Done)
+
 	return int(found.GetCardinality())
 }

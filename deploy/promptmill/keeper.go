@@ -48,21 +48,27 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	m, err := runs.Get(ctx, k.run)
 	if err != nil {
 		return nil, err
 	}
+
 	if m.State == proto.StateValidating {
 		return nil, fmt.Errorf("run %s: %w", k.run, errUnsubmitted)
 	}
+
 	if err := k.checkFree(ctx); err != nil {
 		return nil, err
 	}
+
 	if err := checkOutput(k.output); err != nil {
 		return nil, err
 	}
+
 	problem := m.Problem
 	m.Problem = "" // the journal keeps the manifest
+
 	journal, err := k.journal(ctx, m)
 	if errors.Is(err, errWritten) {
 		defer k.forgetInput()
@@ -71,41 +77,62 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	defer journal.Close()
+
 	if err := claimOutput(journal, k.output); err != nil {
 		return nil, err
 	}
+
 	if err := bus.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
 		return nil, err
 	}
+
 	if problem != "" {
 		if err := noteProblem(ctx, runs, m, ""); err != nil {
 			return nil, err
 		}
 	}
+
 	if err := k.publishMissing(ctx, runs, m, journal.State()); err != nil {
 		return nil, err
 	}
+
 	c := collector.New(collector.Config{
-		JS: k.link.js, Journal: journal, Output: k.output, Host: hostName(), Limits: k.link.limits, Flush: k.flush, Format: k.format,
+		JS:      k.link.js,
+		Journal: journal,
+		Output:  k.output,
+		Host:    hostName(),
+		Limits:  k.link.limits,
+		Flush:   k.flush,
+		Format:  k.format,
 		Written: func() { k.reports.writeOf(k.output, k.log) },
 		Input:   runInput{m, func() ([]string, error) { return k.input(ctx, m) }},
-		Meta:    collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()}, Log: k.log,
+		Meta:    collector.Origin{Platform: "OpenAI-compatible servers", Version: versionText()},
+		Log:     k.log,
 	})
+
 	p := producer.New(producer.Config{
-		JS: k.link.js, Run: k.run, Yield: true, Log: k.log,
+		JS:    k.link.js,
+		Run:   k.run,
+		Yield: true,
+		Log:   k.log,
 		Files: func(ctx context.Context) ([]string, error) { return k.input(ctx, m) },
 	})
 	if k.measured != nil {
 		defer k.measured.addRun(namedRun{k.run, p, c})()
 	}
+
 	if k.show != nil {
 		k.show(m, c)
 	}
+
 	if err := (crew{producer: p, collector: c}).run(ctx); err != nil {
 		return nil, err
 	}
+
 	k.forgetInput()
+
 	return readMeta(k.output)
 }
 
@@ -114,10 +141,12 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 func (k *keeper) checkFree(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+
 	presence, err := bus.OpenPresence(ctx, k.link.js)
 	if err != nil {
 		return err
 	}
+
 	who, there, err := presence.CollectorOf(ctx, k.run)
 	if err == nil && there && who != k.info() {
 		err = fmt.Errorf("%w: into %s", proto.ErrCollected, who)
@@ -133,27 +162,34 @@ func (k *keeper) info() proto.CollectorInfo {
 
 // publishMissing has only the requests published that have no line in the journal, if the
 // run was submitted again because the bus had lost it. Its submit waits for that.
-func (k *keeper) publishMissing(ctx context.Context, runs *bus.RunStore, m proto.Manifest, state *collector.State) error {
+func (k *keeper) publishMissing(
+	ctx context.Context, runs *bus.RunStore, m proto.Manifest, state *collector.State,
+) error {
 	if m.Publish.Round > 0 || m.Publish.Done || state.Done.IsEmpty() || state.Manifest.CreatedAt.Equal(m.CreatedAt) {
 		return nil
 	}
+
 	end, err := collector.EndOfResults(ctx, k.link.js, k.run)
 	if err != nil {
 		return err
 	}
+
 	if end.Created.Equal(state.Position.Created) {
 		return nil // these lines came since it was submitted again
 	}
+
 	work, err := k.link.js.Stream(ctx, proto.WorkStream(k.run))
 	if err != nil {
 		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(k.run), err)
 	}
 
 	missing := collector.Missing(state.Done, m.Input.Requests)
-	k.log.Warn().Uint64("requests", missing.GetCardinality()).Msg("the bus had lost the run; publishing only the requests that have no line")
+	k.log.Warn().Uint64("requests", missing.GetCardinality()).
+		Msg("the bus had lost the run; publishing only the requests that have no line")
 	if !missing.IsEmpty() {
 		return collector.StartRound(ctx, k.link.js, runs, k.run, work.CachedInfo().State.LastSeq, missing)
 	}
+
 	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Publish.Done = true })
 }
 
@@ -179,6 +215,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 			return nil, err // before it is opened: that would cut off its torn end
 		}
 	}
+
 	j, err := collector.OpenJournal(k.output.Journal())
 	if errors.Is(err, collector.ErrUndescribed) {
 		// The bus has the run, and most results still. Serve has nobody to ask; run, which
@@ -202,12 +239,14 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return j, err
 	}
+
 	if !exists(k.output.Meta()) {
 		if err := foreign(k.output); err != nil {
 			return nil, othersFiles{err}
 		}
 		return createJournal(k.output, m)
 	}
+
 	meta, err := readMeta(k.output)
 	if errors.Is(err, proto.ErrFormat) || errors.Is(err, metadata.ErrFormat) {
 		err = othersFiles{err}
@@ -215,22 +254,29 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 	if err != nil {
 		return nil, withHint(err, metaHint(err))
 	}
+
 	if meta.TestID != k.run {
-		return nil, othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID), "choose another output with -o")}
+		return nil, othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID),
+			"choose another output with -o")}
 	}
+
 	if err := k.same(k.output.Results(), *meta.Manifest, m); err != nil {
 		return nil, err
 	}
+
 	if err := checkWritten(k.output, meta); err != nil {
 		return nil, err
 	}
+
 	if meta.Manifest.Retries == m.Retries {
 		return nil, errWritten
 	}
+
 	at, err := collector.EndOfResults(ctx, k.link.js, k.run)
 	if err != nil {
 		return nil, err
 	}
+
 	return collector.Reopen(k.output, meta, m, at)
 }
 
@@ -243,7 +289,8 @@ func (e othersFiles) Unwrap() error { return e.error }
 // sameJournal refuses to go on with a journal of another run than m.
 func (k *keeper) sameJournal(then, m proto.Manifest) error {
 	if then.Run != k.run {
-		return othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), then.Run), "choose another output with -o")}
+		return othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), then.Run),
+			"choose another output with -o")}
 	}
 
 	return k.same(k.output.Journal(), then, m)
@@ -256,7 +303,8 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 	if text == "" {
 		return nil
 	}
-	return othersFiles{withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text), "move it away, or choose another output with -o")}
+	return othersFiles{withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text),
+		"move it away, or choose another output with -o")}
 }
 
 // noteProblem notes on the bus what keeps a run from being collected, or that nothing does.
@@ -301,12 +349,15 @@ func (k *keeper) settle(ctx context.Context, runs *bus.RunStore) (*metadata.Run,
 	if err != nil {
 		return nil, err
 	}
+
 	if err := k.output.RemoveLeft(); err != nil {
 		k.log.Warn().Err(err).Msg("failed to remove temporary files")
 	}
+
 	if !exists(k.output.ReportHTML()) {
 		k.reports.write(meta, k.output, k.log)
 	}
+
 	return meta, settleRun(ctx, k.link, runs, meta)
 }
 
@@ -315,6 +366,7 @@ func (k *keeper) settle(ctx context.Context, runs *bus.RunStore) (*metadata.Run,
 func settleRun(ctx context.Context, l *link, runs *bus.RunStore, meta *metadata.Run) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+
 	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
 		if !m.State.Ended() {
 			m.State, m.EndedAt, m.Counts = meta.Status, meta.Manifest.EndedAt, meta.Manifest.Counts
@@ -335,13 +387,17 @@ func settleRun(ctx context.Context, l *link, runs *bus.RunStore, meta *metadata.
 func (k *keeper) input(ctx context.Context, m proto.Manifest) ([]string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	if k.files != nil {
 		return k.files, nil
 	}
+
 	if !m.Input.Stored {
 		// The paths are of whoever wrote the manifest, and may name any file of this box.
-		return nil, withHint(fmt.Errorf("the input of run %s is not on the bus", k.run), "run the promptmill run command that made it again, where its input is")
+		return nil, withHint(fmt.Errorf("the input of run %s is not on the bus", k.run),
+			"run the promptmill run command that made it again, where its input is")
 	}
+
 	var files []string
 	for i := range m.Input.Files {
 		path := filepath.Join(k.dir, proto.InputObject(i))
@@ -350,7 +406,9 @@ func (k *keeper) input(ctx context.Context, m proto.Manifest) ([]string, error) 
 		}
 		files = append(files, path)
 	}
+
 	k.files = files
+
 	return files, nil
 }
 
@@ -358,10 +416,14 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	if exists(path) {
 		return nil
 	}
+
 	if err := makeState(k.reports.state, k.dir); err != nil {
 		return err
 	}
-	return writeWhole(path, 0o600, func(w io.Writer) error { return bus.NewObjectStore(k.link.js, k.run).Copy(ctx, w, object) })
+
+	return writeWhole(path, 0o600, func(w io.Writer) error {
+		return bus.NewObjectStore(k.link.js, k.run).Copy(ctx, w, object)
+	})
 }
 
 // hostName is what this machine is called.

@@ -14,45 +14,60 @@ import (
 // another one with its name, be it complete or not.
 func TestRunNamedAsAnother(t *testing.T) {
 	t.Parallel()
+
 	for _, test := range []struct {
 		name      string
 		completed bool
 	}{{"complete", true}, {"not complete", false}} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			_, said := c.serve()
 			c.must("submit", c.input("one.jsonl", 5), "--model", "sim", "--run", "r")
+
 			left := filepath.Join(c.dir, "r.part.zst")
 			if test.completed {
 				left = filepath.Join(c.dir, "r.jsonl.zst")
 				c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
 				c.ended("r", pollTime)
 			}
+
 			poll(t, pollTime, "the output", func() bool { return exists(left) })
 			c.must("delete", "r", "--force")
 			poll(t, pollTime, "serve to let go of the run", func() bool {
 				return test.completed || strings.Contains(said.String(), "run r was deleted")
 			})
+
 			before, err := os.ReadFile(left)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.expect(exitError, "is refused by its collector: "+left, "submit", c.input("two.jsonl", 8), "--model", "sim", "--run", "r", "--wait")
+
+			c.expect(exitError, "is refused by its collector: "+left, "submit", c.input("two.jsonl", 8),
+				"--model", "sim", "--run", "r", "--wait")
 			poll(t, pollTime, "a refusal", func() bool {
 				return strings.Contains(said.String(), left+" is of an earlier run r, made from another input")
 			})
+
 			if after, err := os.ReadFile(left); err != nil || !bytes.Equal(before, after) {
 				t.Errorf("what the earlier run has left was changed (%v)", err)
 			}
+
 			// The same input under this name is another matter: the bus may have lost the run.
 			c.must("delete", "r", "--force")
 			c.must("submit", "one.jsonl", "--model", "sim", "--run", "r")
+
 			if !test.completed {
 				c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
 			}
+
 			c.ended("r", pollTime)
-			poll(t, pollTime, "the end of the run", func() bool { m, ok := c.manifest("r"); return ok && m.State.Ended() })
+			poll(t, pollTime, "the end of the run", func() bool {
+				m, ok := c.manifest("r")
+				return ok && m.State.Ended()
+			})
+
 			c.verified("one.jsonl", "r")
 		})
 	}
@@ -61,6 +76,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 // Who cannot collect a run leaves it to who does, and ends it for nobody.
 func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	t.Parallel()
+
 	_, url := startNATS(t)
 	c := newCommand(t)
 	one, said := c.start("serve", "--nats", url)
@@ -77,7 +93,10 @@ func TestServeLeavesTheRunOfAnother(t *testing.T) {
 
 	// Nor does it while that one is away.
 	must(t, one.Process.Signal(os.Interrupt))
-	poll(t, pollTime, "the other one to try", func() bool { return strings.Contains(said.String(), "was not written by promptmill") })
+	poll(t, pollTime, "the other one to try", func() bool {
+		return strings.Contains(said.String(), "was not written by promptmill")
+	})
+
 	state := func() string { return c.must("status", "r", "--nats", url) }
 	poll(t, pollTime, "the problem", func() bool { return strings.Contains(state(), "it is not collected: ") })
 	c.start("serve", "--nats", url)
@@ -87,12 +106,14 @@ func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	if text := state(); strings.Contains(text, "problem") {
 		t.Error(text)
 	}
+
 	c.verified("in.jsonl", "r")
 }
 
 // A run that another process has completed is not collected once more.
 func TestServeLeavesWhatAnotherHasCompleted(t *testing.T) {
 	t.Parallel()
+
 	_, url := startNATS(t)
 	c, other := newCommand(t), newCommand(t)
 	_, said := c.start("serve", "--nats", url)
@@ -103,40 +124,48 @@ func TestServeLeavesWhatAnotherHasCompleted(t *testing.T) {
 	poll(t, pollTime, "the other one", func() bool {
 		return strings.Contains(said.String(), "the run is being collected by another process: into ")
 	})
+
 	c.start("worker", "--nats", url, "--url", newModel(t, sim.Config{Tokens: 5}).url)
 	c.ended("r", pollTime)
 	poll(t, pollTime, "the other one to let go of the run", func() bool {
 		return strings.Contains(said.String(), "run r is completed, in ")
 	})
+
 	for _, name := range other.left() {
 		if strings.HasPrefix(name, "r.") {
 			t.Errorf("it made %s", name)
 		}
 	}
+
 	c.verified("in.jsonl", "r")
 }
 
 // A journal that is damaged at its beginning is put aside, and the run is collected anew.
 func TestDamagedJournalIsPutAside(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	serving, _ := c.serve()
 	journal := filepath.Join(c.dir, "r.part.zst")
 	c.must("submit", c.input("in.jsonl", 200), "--model", "sim", "--run", "r")
 	poll(t, pollTime, "the journal", func() bool { return exists(journal) })
 	killHard(serving)
+
 	text, err := os.ReadFile(journal)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	text[9] ^= 1 // in the tag of the first frame, which describes the run
 	if err := os.WriteFile(journal, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	c.serve()
 	c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
 	c.ended("r", pollTime)
 	c.verified("in.jsonl", "r")
+
 	if !exists(journal + ".damaged") {
 		t.Error("the damaged journal is gone")
 	}

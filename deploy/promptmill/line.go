@@ -44,9 +44,11 @@ func (l line) cut(cells int) (out line) {
 	if l.width() <= cells {
 		return l
 	}
+
 	if cells--; cells < 0 {
 		return nil
 	}
+
 	for _, s := range l {
 		kept := cutText(s.text, cells)
 		if len(kept) < len(s.text) {
@@ -55,6 +57,7 @@ func (l line) cut(cells int) (out line) {
 		out = append(out, s)
 		cells -= textWidth(kept)
 	}
+
 	return out
 }
 
@@ -68,6 +71,7 @@ func (l line) String() string {
 		}
 		b.WriteString(s.colour + s.text + normal)
 	}
+
 	return b.String()
 }
 
@@ -135,6 +139,7 @@ func printableArgs(args []any) []any {
 			}
 		}
 	}
+
 	return clean
 }
 
@@ -192,6 +197,7 @@ func table(rows [][]span) []line {
 			}
 		}
 	}
+
 	lines := make([]line, len(rows))
 	for i, row := range rows {
 		gap := 0
@@ -199,12 +205,15 @@ func table(rows [][]span) []line {
 			if s.text == "" && columns[j] == 0 {
 				continue
 			}
+
 			if s.text != "" {
 				lines[i] = append(lines[i], span{text: strings.Repeat(" ", gap)}, s)
 				gap = 0
 			}
+
 			gap += columns[j] - textWidth(s.text) + 2
 		}
 	}
+
 	return lines
 }

@@ -28,9 +28,29 @@ var ours = regexp.MustCompile(`\x1b\[(\d+A\r|J|K|3[1-3]m|0m)`)
 // What others chose is printed without what moves the cursor or makes a line of its own.
 func TestForeignTextIsPrintable(t *testing.T) {
 	t.Parallel()
-	manifest := proto.Manifest{Run: hostile, State: proto.State(hostile), CreatedAt: time.Now(), Output: hostile, Input: proto.Input{Models: map[string]int{hostile: 1}}}
-	status := runStatus{Manifest: manifest, Missing: []string{hostile}, Problem: hostile, Collector: &proto.CollectorInfo{Host: hostile, Output: hostile}}
-	worker := proto.WorkerInfo{Name: hostile, Models: []string{hostile}, Version: hostile, GPU: []proto.GPU{{Name: hostile}}}
+
+	manifest := proto.Manifest{
+		Run:       hostile,
+		State:     proto.State(hostile),
+		CreatedAt: time.Now(),
+		Output:    hostile,
+		Input:     proto.Input{Models: map[string]int{hostile: 1}},
+	}
+
+	status := runStatus{
+		Manifest:  manifest,
+		Missing:   []string{hostile},
+		Problem:   hostile,
+		Collector: &proto.CollectorInfo{Host: hostile, Output: hostile},
+	}
+
+	worker := proto.WorkerInfo{
+		Name:    hostile,
+		Models:  []string{hostile},
+		Version: hostile,
+		GPU:     []proto.GPU{{Name: hostile}},
+	}
+
 	onScreen := func(mode string, use func(*screen)) func(io.Writer) {
 		return func(w io.Writer) {
 			use(&screen{mode: mode, colour: true, size: func() (int, int) { return 200, 24 }, out: w})
@@ -45,19 +65,32 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		{"status", func(w io.Writer) { printRun(w, status) }, 10},
 		{"workers", func(w io.Writer) { printWorkers(w, []proto.WorkerInfo{worker}) }, 2},
 		{"history", func(w io.Writer) {
-			printHistory(w, []history.Entry{{TestID: hostile, Model: hostile, Status: proto.State(hostile), Meta: hostile}})
+			printHistory(w, []history.Entry{{
+				TestID: hostile,
+				Model:  hostile,
+				Status: proto.State(hostile),
+				Meta:   hostile,
+			}})
 		}, 2},
 		{"doctor", func(w io.Writer) {
-			finding{Name: hostile, Status: broken, Detail: hostile}.print(w, func(verdict) string { return "\x1b[31mfail\x1b[0m" })
+			finding{Name: hostile, Status: broken, Detail: hostile}.print(w, func(verdict) string {
+				return "\x1b[31mfail\x1b[0m"
+			})
 		}, 1},
 		{"what doctor advises", func(w io.Writer) {
 			finding{Status: broken, Mend: hostile}.print(w, func(verdict) string { return "fail" })
 		}, 0},
 		{"an error and its hint", func(w io.Writer) { complain(w, usage(hostile, "%s", hostile)) }, 0},
 		{"a refused line", onScreen("plain", func(s *screen) {
-			refuse(s, producer.Report{Problems: []producer.Problem{{File: hostile, Line: 1, CustomID: hostile, Reason: hostile}}, Count: 1}, 1, nil)
+			refuse(s, producer.Report{Problems: []producer.Problem{{
+				File:     hostile,
+				Line:     1,
+				CustomID: hostile,
+				Reason:   hostile,
+			}}, Count: 1}, 1, nil)
 		}), 1},
-		{"a message", onScreen("plain", func(s *screen) { s.say("%s, %v, %q", hostile, errors.New(hostile), hostile) }), 1},
+		{"a message", onScreen("plain", func(s *screen) { s.say("%s, %v, %q", hostile, errors.New(hostile), hostile) }),
+			1},
 		{"a message above the block", onScreen("bar", func(s *screen) {
 			s.draw(text(hostile))
 			s.say("%s", hostile)
@@ -89,12 +122,15 @@ func TestForeignTextIsPrintable(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var b bytes.Buffer
 			tt.print(&b)
+
 			got := ours.ReplaceAllString(b.String(), "")
 			if !strings.Contains(got, "title") || !strings.Contains(got, "forged") {
 				t.Errorf("the text is not there: %q", got)
 			}
+
 			if bad := strings.Map(func(r rune) rune {
 				if unicode.IsPrint(r) || r == '\n' {
 					return -1
@@ -103,6 +139,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 			}, got); bad != "" {
 				t.Errorf("%q in %q", bad, got)
 			}
+
 			if n := strings.Count(got, "\n"); tt.lines > 0 && n != tt.lines {
 				t.Errorf("%d lines, want %d: %q", n, tt.lines, got)
 			}
@@ -123,6 +160,7 @@ func TestForeignTextInJSON(t *testing.T) {
 
 func TestPrintable(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ text, want string }{
 		{"plain text, žluťoučký 你好 👋", "plain text, žluťoučký 你好 👋"},
 		{"a\tb\r\nc\u3000d\u00a0e\u2028f", "a b  c d e f"},
@@ -133,6 +171,7 @@ func TestPrintable(t *testing.T) {
 			t.Errorf("%q is printed %q, want %q", tt.text, got, tt.want)
 		}
 	}
+
 	if got := printableLines("a\n\x1bb\r\n"); got != "a\n?b \n" {
 		t.Errorf("lines are printed %q", got)
 	}

@@ -14,8 +14,14 @@ func main() {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	os.Exit(run(context.Background(), environment{
-		args: ownArguments(), getenv: os.Getenv, signals: catchSignals(), asked: asked, exit: os.Exit,
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		args:    ownArguments(),
+		getenv:  os.Getenv,
+		signals: catchSignals(),
+		asked:   asked,
+		exit:    os.Exit,
+		stdin:   os.Stdin,
+		stdout:  os.Stdout,
+		stderr:  os.Stderr,
 	}))
 }
 

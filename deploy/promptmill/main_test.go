@@ -43,10 +43,12 @@ func newCommand(t *testing.T) command {
 // start starts the process.
 func (c command) start(args ...string) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
+
 	path, err := exec.LookPath("promptmill") // testscript.Main has put it there
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	cmd := exec.Command(path, args...)
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+c.state)
@@ -56,10 +58,12 @@ func (c command) start(args ...string) (*exec.Cmd, *lockedBuffer) {
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+
 	c.t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+
 	return cmd, out
 }
 
@@ -74,6 +78,7 @@ func (c command) run(args ...string) (string, int) {
 // left is all that lies in the command's folder.
 func (c command) left() (names []string) {
 	c.t.Helper()
+
 	err := filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && path != c.dir {
 			names = append(names, strings.TrimPrefix(path, c.dir+"/"))
@@ -83,6 +88,7 @@ func (c command) left() (names []string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	return names
 }
 
@@ -105,12 +111,15 @@ func must(t *testing.T, err error) {
 // waitExit waits for a process and returns its exit code.
 func waitExit(t *testing.T, cmd *exec.Cmd, out *lockedBuffer, within time.Duration) int {
 	t.Helper()
+
 	timer := time.AfterFunc(within, func() { cmd.Process.Signal(syscall.SIGQUIT) })
 	defer timer.Stop()
+
 	cmd.Wait()
 	if strings.Contains(out.String(), "SIGQUIT") {
 		t.Fatalf("not done within %s:\n%s", within, out)
 	}
+
 	return cmd.ProcessState.ExitCode()
 }
 
@@ -135,20 +144,26 @@ func (b *lockedBuffer) String() string {
 // input writes a file of n requests, the i-th with a prompt of its own.
 func (c command) input(name string, n int) string {
 	c.t.Helper()
+
 	file, err := os.Create(filepath.Join(c.dir, name))
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	w := bufio.NewWriter(file)
 	for i := range n {
-		fmt.Fprintf(w, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]}\n", i, i)
+		fmt.Fprintf(w, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]}\n",
+			i, i)
 	}
+
 	if err := w.Flush(); err != nil {
 		c.t.Fatal(err)
 	}
+
 	if err := file.Close(); err != nil {
 		c.t.Fatal(err)
 	}
+
 	return name
 }
 
@@ -164,6 +179,7 @@ type model struct {
 
 func newModel(t *testing.T, cfg sim.Config) *model {
 	t.Helper()
+
 	cfg.Models = []string{"sim"} // the one of the requests, which name none
 	m := &model{sim: sim.New(cfg)}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -171,8 +187,10 @@ func newModel(t *testing.T, cfg sim.Config) *model {
 		defer m.count(-1)
 		m.sim.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(s.Close)
 	m.url = s.URL
+
 	return m
 }
 

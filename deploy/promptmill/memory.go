@@ -19,11 +19,14 @@ func limitMemory(ctx context.Context, getenv func(string) string) {
 	if getenv("GOMEMLIMIT") != "" {
 		return
 	}
+
 	before := debug.SetMemoryLimit(memoryLimit)
 	defer debug.SetMemoryLimit(before)
+
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-tick.C:

@@ -22,7 +22,11 @@ import (
 
 func metricsFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "metrics", Usage: "serve Prometheus metrics at `[HOST]:PORT`; without a host, to this machine alone", Sources: flagEnv("metrics")},
+		&cli.StringFlag{
+			Name:    "metrics",
+			Usage:   "serve Prometheus metrics at `[HOST]:PORT`; without a host, to this machine alone",
+			Sources: flagEnv("metrics"),
+		},
 	}
 }
 
@@ -54,7 +58,9 @@ var _ prometheus.Collector = (*exporter)(nil)
 func (e *exporter) addWorker(w namedWorker) (remove func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	e.workers = append(e.workers, w)
+
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -66,7 +72,9 @@ func (e *exporter) addWorker(w namedWorker) (remove func()) {
 func (e *exporter) addRun(r namedRun) (remove func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	e.runs = append(e.runs, r)
+
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -79,15 +87,17 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	metricRequests    = describe("worker_requests_total", "Requests that got their result.", "worker", "outcome")
-	metricFailures    = describe("worker_failed_attempts_total", "Attempts that failed, or brought an answer that was asked for again.", "worker", "reason")
+	metricRequests = describe("worker_requests_total", "Requests that got their result.", "worker", "outcome")
+	metricFailures = describe("worker_failed_attempts_total",
+		"Attempts that failed, or brought an answer that was asked for again.", "worker", "reason")
 	metricAttempt     = describe("worker_attempt_seconds", "Time of an attempt at the model server.", "worker")
 	metricInFlight    = describe("worker_in_flight", "Requests at the model server.", "worker")
 	metricLimit       = describe("worker_limit", "Requests that may be at the model server at once.", "worker")
 	metricReady       = describe("worker_ready", "1 if the model server takes requests.", "worker")
 	metricTokens      = describe("worker_tokens_total", "Tokens, as the answers tell.", "worker", "direction")
 	metricAcks        = describe("worker_shards_acked_total", "Shards acknowledged.", "worker")
-	metricRedelivered = describe("worker_shards_redelivered_total", "Shards that another had worked on before.", "worker")
+	metricRedelivered = describe("worker_shards_redelivered_total",
+		"Shards that another had worked on before.", "worker")
 
 	metricPublished = describe("producer_shards_published_total", "Shards published by this process.", "run")
 	metricFull      = describe("producer_waiting", "1 while the work stream is full.", "run")
@@ -107,9 +117,11 @@ func (e *exporter) Describe(chan<- *prometheus.Desc) {}
 func (e *exporter) Collect(out chan<- prometheus.Metric) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	counter := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
 	}
+
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
@@ -118,9 +130,11 @@ func (e *exporter) Collect(out chan<- prometheus.Metric) {
 		failed := s.Failed.Load()
 		counter(metricRequests, float64(max(0, s.Done.Load()-failed)), w.name, "answered")
 		counter(metricRequests, float64(failed), w.name, "failed")
+
 		for reason, n := range s.Reasons() {
 			counter(metricFailures, float64(n), w.name, reason)
 		}
+
 		out <- latencyMetric(s.Latency(), w.name)
 		gauge(metricInFlight, float64(s.InFlight.Load()), w.name)
 		gauge(metricLimit, float64(w.limiter.Limit()), w.name)
@@ -130,11 +144,13 @@ func (e *exporter) Collect(out chan<- prometheus.Metric) {
 		counter(metricAcks, float64(s.Shards.Load()), w.name)
 		counter(metricRedelivered, float64(s.Redelivered.Load()), w.name)
 	}
+
 	for _, r := range e.runs {
 		if r.producer != nil {
 			counter(metricPublished, float64(r.producer.Stats().Shards.Load()), r.id)
 			gauge(metricFull, one(r.producer.Stats().Full.Load()), r.id)
 		}
+
 		p := r.collector.Progress()
 		gauge(metricTotal, float64(p.Total), r.id)
 		counter(metricLines, float64(p.Received.Done-p.Received.Failed), r.id, "answered")
@@ -168,14 +184,17 @@ func startMetrics(c *cli.Command, e *exporter) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
+
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, usage("for example --metrics :9100", "--metrics %s: %w", address, err)
 	}
+
 	listener, err := net.Listen("tcp", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port))
 	if err != nil {
 		return nil, withHint(fmt.Errorf("serve metrics: %w", err), "choose another address with --metrics")
 	}
+
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(e, collectors.NewGoCollector())
 	mux := http.NewServeMux()
@@ -183,6 +202,7 @@ func startMetrics(c *cli.Command, e *exporter) (stop func(), err error) {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) }) // ends with an error when it is closed
+
 	return func() {
 		server.Close()
 		serving.Wait()

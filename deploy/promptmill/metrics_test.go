@@ -28,15 +28,18 @@ func loopbackPort(t *testing.T) string {
 // the histogram: values by name and labels, as they are written. nil: nothing is served.
 func scrape(t *testing.T, port string) map[string]float64 {
 	t.Helper()
+
 	res, err := http.Get("http://127.0.0.1" + port + "/metrics")
 	if err != nil {
 		return nil
 	}
 	defer res.Body.Close()
+
 	text, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("%s, %v: %s", res.Status, err, text)
 	}
+
 	values := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
@@ -44,10 +47,12 @@ func scrape(t *testing.T, port string) map[string]float64 {
 		if !ours || strings.Contains(line, "_bucket{") {
 			continue
 		}
+
 		if values[name+"}"], err = strconv.ParseFloat(value, 64); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
 	}
+
 	return values
 }
 
@@ -62,31 +67,44 @@ func only(values map[string]float64, word string) map[string]float64 {
 // metrics say just that. Nobody but this machine can read them.
 func TestMetricsOfRun(t *testing.T) {
 	t.Parallel()
+
 	const requests = 100
 	c := newCommand(t)
-	model, held := sim.New(sim.Config{Models: []string{"sim"}, Slots: 16, TTFT: 5 * time.Millisecond, Tokens: 10}), make(chan struct{})
+	model, held := sim.New(sim.Config{
+		Models: []string{"sim"},
+		Slots:  16,
+		TTFT:   5 * time.Millisecond,
+		Tokens: 10,
+	}), make(chan struct{})
+
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && model.Succeeded() == requests-1 {
 			<-held
 		}
 		model.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(server.Close)
 	in, port := c.input("in.jsonl", requests), loopbackPort(t)
-	run, out := c.startAs(nil, "run", in, "--run", "r", "--url", server.URL, "--concurrency", "1", "-o", "out.jsonl.zst", "--flush", "50ms",
+	run, out := c.startAs(nil, "run", in, "--run", "r", "--url", server.URL, "--concurrency", "1",
+		"-o", "out.jsonl.zst", "--flush", "50ms",
 		"--shard-size", "10", "--progress", "none", "--metrics", port)
+
 	var got map[string]float64
 	poll(t, pollTime, "all requests but one", func() bool {
 		got = scrape(t, port)
 		return got[`collector_durable_lines{run="r"}`] == requests-1
 	})
+
 	name := fmt.Sprintf("worker=%q", hostName())
 	lines := sum(t, c.journal("out"), "")
 	delete(got, "worker_attempt_seconds_sum{"+name+"}") // is a time
+
 	shards := got[`producer_shards_published_total{run="r"}`]
 	if shards < requests/10 {
 		t.Errorf("%g shards of at most 10 requests were published", shards)
 	}
+
 	want := map[string]float64{
 		`worker_requests_total{outcome="answered",` + name + `}`: requests - 1,
 		`worker_requests_total{outcome="failed",` + name + `}`:   0,
@@ -111,12 +129,14 @@ func TestMetricsOfRun(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
+
 	if address := elsewhere(t); address != "" {
 		if conn, err := net.Dial("tcp", address+port); err == nil {
 			conn.Close()
 			t.Errorf("others can read the metrics at %s%s", address, port)
 		}
 	}
+
 	close(held)
 	if code := waitExit(t, run, out, patience); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
@@ -132,11 +152,13 @@ type sums struct {
 // sum adds up the lines of a worker, or of all.
 func sum(t *testing.T, lines map[string][]byte, worker string) sums {
 	t.Helper()
+
 	s := sums{reasons: map[string]float64{}}
 	for _, text := range lines {
 		if worker != "" && workerOf(t, text) != worker {
 			continue
 		}
+
 		var line struct {
 			Response struct {
 				Body struct {
@@ -155,35 +177,42 @@ func sum(t *testing.T, lines map[string][]byte, worker string) sums {
 		if err := json.Unmarshal(text, &line); err != nil {
 			t.Fatalf("%v: %s", err, text)
 		}
+
 		if line.Response.Status == http.StatusOK {
 			s.answered++
 		} else {
 			s.failed++
 		}
+
 		s.attempts += line.Promptmill.Attempts
 		s.in += line.Response.Body.Usage.In
 		s.out += line.Response.Body.Usage.Out
+
 		for reason := range strings.SplitSeq(line.Promptmill.Retried, ",") {
 			if reason != "" {
 				s.reasons[reason]++
 			}
 		}
 	}
+
 	return s
 }
 
 // elsewhere is an address of this machine that is not the loopback's, or "".
 func elsewhere(t *testing.T) string {
 	t.Helper()
+
 	all, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, a := range all {
 		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && !ip.IP.IsLoopback() {
 			return ip.IP.String()
 		}
 	}
+
 	return ""
 }
 
@@ -192,20 +221,34 @@ func elsewhere(t *testing.T) string {
 // runs that it collects, as long as it does.
 func TestMetricsOfBoxes(t *testing.T) {
 	t.Parallel()
+
 	const requests = 300
 	c := newCommand(t)
-	m := newModel(t, sim.Config{Slots: 8, TTFT: 30 * time.Millisecond, Tokens: 10, Seed: 3, Faults: sim.Faults{"500": 0.08, "garbage": 0.08, "context": 0.05}})
+	m := newModel(t, sim.Config{
+		Slots:  8,
+		TTFT:   30 * time.Millisecond,
+		Tokens: 10,
+		Seed:   3,
+		Faults: sim.Faults{"500": 0.08, "garbage": 0.08, "context": 0.05},
+	})
+
 	serve, one, two := loopbackPort(t), loopbackPort(t), loopbackPort(t)
 	c.serve("--metrics", serve)
-	first, said := c.startAs(nil, "worker", "--name", "one", "--url", m.url, "--concurrency", "8", "--grace", "1ms", "--metrics", one)
+	first, said := c.startAs(nil, "worker", "--name", "one", "--url", m.url, "--concurrency", "8", "--grace", "1ms",
+		"--metrics", one)
 	in := c.input("in.jsonl", requests)
 	c.must("submit", in, "--run", "r", "--model", "sim", "--shard-size", "50")
-	poll(t, pollTime, "answers", func() bool { return scrape(t, one)[`worker_requests_total{outcome="answered",worker="one"}`] >= 70 })
+	poll(t, pollTime, "answers", func() bool {
+		return scrape(t, one)[`worker_requests_total{outcome="answered",worker="one"}`] >= 70
+	})
+
 	terminate(t, first, said)
 	poll(t, pollTime, "all lines of the first box", func() bool {
 		got, lines := scrape(t, serve), c.journal("r")
-		return float64(len(lines)) == got[`collector_lines_total{outcome="answered",run="r"}`]+got[`collector_lines_total{outcome="failed",run="r"}`]
+		return float64(len(lines)) == got[`collector_lines_total{outcome="answered",run="r"}`]+
+			got[`collector_lines_total{outcome="failed",run="r"}`]
 	})
+
 	got, want := scrape(t, serve), sum(t, c.journal("r"), "")
 	for name, value := range map[string]float64{
 		`collector_requests{run="r"}`:                       requests,
@@ -225,17 +268,21 @@ func TestMetricsOfBoxes(t *testing.T) {
 	poll(t, pollTime, "the end of the run's metrics", func() bool { return len(scrape(t, serve)) == 0 })
 	lines := c.lines("r.jsonl.zst")
 	maps.Copy(lines, c.lines("r.errors.jsonl.zst"))
+
 	want, got = sum(t, lines, "two"), scrape(t, two)
 	if want.failed == 0 || want.reasons["500"] == 0 || want.reasons["invalid_response"] == 0 {
 		t.Fatalf("the second box had not all faults: %+v", want)
 	}
+
 	reasons := map[string]float64{}
 	for reason, n := range want.reasons {
 		reasons[fmt.Sprintf("worker_failed_attempts_total{reason=%q,worker=%q}", reason, "two")] = n
 	}
+
 	if diff := cmp.Diff(reasons, only(got, "failed_attempts")); diff != "" {
 		t.Errorf("failed attempts (-want +got):\n%s", diff)
 	}
+
 	for name, value := range map[string]float64{
 		`worker_requests_total{outcome="answered",worker="two"}`: want.answered,
 		`worker_requests_total{outcome="failed",worker="two"}`:   want.failed,
@@ -249,9 +296,11 @@ func TestMetricsOfBoxes(t *testing.T) {
 			t.Errorf("%s is %g, and should be %g", name, got[name], value)
 		}
 	}
+
 	if n := got[`worker_shards_redelivered_total{worker="two"}`]; n < 1 {
 		t.Errorf("%g shards were begun by the other box", n)
 	}
+
 	if n := got[`worker_attempt_seconds_sum{worker="two"}`]; n < want.answered*0.02 {
 		t.Errorf("%g attempts took %g s in all", want.attempts, n)
 	}
@@ -260,22 +309,31 @@ func TestMetricsOfBoxes(t *testing.T) {
 // An address that cannot be had is refused before anything is begun.
 func TestMetricsAddress(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	in := c.input("in.jsonl", 3)
+
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
+
 	taken := busy.Addr().String()
 	for address, want := range map[string]struct {
 		code int
 		said string
 	}{
-		taken:  {exitError, "promptmill: error: serve metrics: listen tcp " + taken + ": bind: address already in use\npromptmill: hint: choose another address with --metrics\n"},
-		"9100": {exitUsage, "promptmill: error: --metrics 9100: address 9100: missing port in address\npromptmill: hint: for example --metrics :9100\n"},
+		taken: {exitError, "promptmill: error: serve metrics: listen tcp " + taken +
+			": bind: address already in use\npromptmill: hint: choose another address with --metrics\n"},
+		"9100": {exitUsage,
+			"promptmill: error: --metrics 9100: address 9100: missing port in address\npromptmill: hint: for example --metrics :9100\n"},
 	} {
-		for _, args := range [][]string{{"run", in, "--sim"}, {"serve", "--listen", "127.0.0.1:0"}, {"worker", "--sim"}} {
+		for _, args := range [][]string{
+			{"run", in, "--sim"},
+			{"serve", "--listen", "127.0.0.1:0"},
+			{"worker", "--sim"},
+		} {
 			text, code := c.run(append(args, "--metrics", address)...)
 			if diff := cmp.Diff(want.said, text); code != want.code || diff != "" {
 				t.Errorf("%s --metrics %s: exit code %d (-want +got):\n%s", args[0], address, code, diff)

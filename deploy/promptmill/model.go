@@ -28,33 +28,85 @@ import (
 // modelFlags say where the model server is and how requests are run there.
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "exec", Usage: "start the model server with this `COMMAND`, and keep it running", Sources: flagEnv("exec")},
+		&cli.StringFlag{
+			Name:    "exec",
+			Usage:   "start the model server with this `COMMAND`, and keep it running",
+			Sources: flagEnv("exec"),
+		},
 		eachAddressFlag(),
 		apiKeyFlag(),
 		modelCAFlag(),
-		&cli.IntFlag{Name: "concurrency", Usage: "requests at once at each model server", DefaultText: "found out", Sources: flagEnv("concurrency")},
-		&cli.IntFlag{Name: "max-concurrency", Value: limit.DefaultMax, Usage: "the most that is tried to find that out", Sources: flagEnv("max-concurrency")},
-		&cli.IntFlag{Name: "attempts", Value: 5, Usage: "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter", Sources: flagEnv("attempts")},
-		&cli.DurationFlag{Name: "timeout", Value: 30 * time.Minute, Usage: "of one attempt", Sources: flagEnv("timeout")},
-		&cli.DurationFlag{Name: "stall", Value: 5 * time.Minute, Usage: "a model server that makes no progress for so long counts as hung", Sources: flagEnv("stall")},
-		&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "to finish requests in flight after Ctrl-C", Sources: flagEnv("grace")},
+		&cli.IntFlag{
+			Name:        "concurrency",
+			Usage:       "requests at once at each model server",
+			DefaultText: "found out",
+			Sources:     flagEnv("concurrency"),
+		},
+		&cli.IntFlag{
+			Name:    "max-concurrency",
+			Value:   limit.DefaultMax,
+			Usage:   "the most that is tried to find that out",
+			Sources: flagEnv("max-concurrency"),
+		},
+		&cli.IntFlag{
+			Name:    "attempts",
+			Value:   5,
+			Usage:   "attempts for each request, at most; a refusal for too many requests (429, 503, 529) counts a quarter",
+			Sources: flagEnv("attempts"),
+		},
+		&cli.DurationFlag{
+			Name:    "timeout",
+			Value:   30 * time.Minute,
+			Usage:   "of one attempt",
+			Sources: flagEnv("timeout"),
+		},
+		&cli.DurationFlag{
+			Name:    "stall",
+			Value:   5 * time.Minute,
+			Usage:   "a model server that makes no progress for so long counts as hung",
+			Sources: flagEnv("stall"),
+		},
+		&cli.DurationFlag{
+			Name:    "grace",
+			Value:   30 * time.Second,
+			Usage:   "to finish requests in flight after Ctrl-C",
+			Sources: flagEnv("grace"),
+		},
 	}
 }
 
 func urlFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "url", Usage: "an OpenAI-compatible model server (repeatable)", DefaultText: "found on this machine", Sources: flagEnv("url")}
+	return &cli.StringSliceFlag{
+		Name:        "url",
+		Usage:       "an OpenAI-compatible model server (repeatable)",
+		DefaultText: "found on this machine",
+		Sources:     flagEnv("url"),
+	}
 }
 
 func eachAddressFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "each-address", Value: true, Usage: "take each private address of the name in a --url for a server; =false: they lead to one server or load balancer", Sources: flagEnv("each-address")}
+	return &cli.BoolFlag{
+		Name:    "each-address",
+		Value:   true,
+		Usage:   "take each private address of the name in a --url for a server; =false: they lead to one server or load balancer",
+		Sources: flagEnv("each-address"),
+	}
 }
 
 func apiKeyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "api-key", Usage: "API key of the model server; better given as PROMPTMILL_API_KEY", Sources: flagEnv("api-key")}
+	return &cli.StringFlag{
+		Name:    "api-key",
+		Usage:   "API key of the model server; better given as PROMPTMILL_API_KEY",
+		Sources: flagEnv("api-key"),
+	}
 }
 
 func modelCAFlag() cli.Flag {
-	return &cli.StringFlag{Name: "model-ca", Usage: "certificates (PEM `FILE`) to trust for https model servers, besides the system's", Sources: flagEnv("model-ca")}
+	return &cli.StringFlag{
+		Name:    "model-ca",
+		Usage:   "certificates (PEM `FILE`) to trust for https model servers, besides the system's",
+		Sources: flagEnv("model-ca"),
+	}
 }
 
 // serverOptions are what the flags say of every model server.
@@ -64,17 +116,22 @@ func serverOptions(c *cli.Command, log zerolog.Logger) ([]modelserver.Option, er
 	if file == "" {
 		return options, nil
 	}
+
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, usage("", "--model-ca %s: %w", file, unwrapPath(err))
 	}
+
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool() // this system has none
 	}
+
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, usage("it is the file that begins with -----BEGIN CERTIFICATE-----", "--model-ca %s: there is no certificate in it", file)
+		return nil, usage("it is the file that begins with -----BEGIN CERTIFICATE-----",
+			"--model-ca %s: there is no certificate in it", file)
 	}
+
 	return append(options, modelserver.WithRoots(roots)), nil
 }
 
@@ -83,25 +140,31 @@ func checkModelFlags(c *cli.Command, urls ...string) error {
 	if err := checkServerFlags(c, urls); err != nil {
 		return err
 	}
+
 	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
 		if c.Int(name) < 1 && (name != "concurrency" || c.IsSet(name)) {
 			return usage("", "--%s %d: must be at least 1", name, c.Int(name))
 		}
 	}
+
 	if c.IsSet("concurrency") && c.IsSet("max-concurrency") {
 		return usage("leave out one of them", "--concurrency fixes what --max-concurrency bounds")
 	}
+
 	for _, name := range []string{"timeout", "stall", "grace"} {
 		if c.Duration(name) <= 0 {
 			return usage("", "--%s %s: must be more than 0", name, c.Duration(name))
 		}
 	}
+
 	if c.Bool("sim") && (c.IsSet("url") || c.IsSet("exec")) {
 		return usage("leave out one of them", "--sim excludes --url and --exec")
 	}
+
 	if c.IsSet("exec") && strings.TrimSpace(c.String("exec")) == "" {
 		return usage(`for example --exec "vllm serve MODEL"`, "--exec: there is no command")
 	}
+
 	return nil
 }
 
@@ -110,19 +173,24 @@ func checkServerFlags(c *cli.Command, urls []string) error {
 	if _, err := modelserver.CleanKey(c.String("api-key")); err != nil {
 		return usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
 	}
+
 	named := map[string]bool{}
 	for _, url := range urls {
 		s, err := modelserver.New(url, "")
 		if err != nil {
 			return usage("", "--url: %w", err)
 		}
+
 		s.Close()
 		if named[s.URL()] {
 			return usage("name each model server once", "--url %s is given twice", s.URL())
 		}
+
 		named[s.URL()] = true
 	}
+
 	_, err := serverOptions(c, zerolog.Nop())
+
 	return err
 }
 
@@ -132,10 +200,13 @@ func newLimiter(c *cli.Command, servers int, log zerolog.Logger) *limit.Limiter 
 	most := maxConnections(c.Bool("sim")) / servers
 	if n := c.Int("concurrency"); n > 0 {
 		if n > most {
-			log.Warn().Int("concurrency", n).Int("at_once", most).Msg("this process may not open as many files as that needs; having fewer requests at once (ulimit -n raises that)")
+			log.Warn().Int("concurrency", n).Int("at_once", most).Msg(
+				"this process may not open as many files as that needs; having fewer requests at once (ulimit -n raises that)",
+			)
 		}
 		return limit.Fixed(min(n, most))
 	}
+
 	return limit.New(limit.Config{Max: min(c.Int("max-concurrency"), most)})
 }
 
@@ -150,6 +221,7 @@ func maxConnections(simulated bool) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &allowed); err != nil {
 		return limit.DefaultMax
 	}
+
 	open := 0
 	if list, err := os.ReadDir("/dev/fd"); err == nil {
 		open = len(list)
@@ -160,6 +232,7 @@ func maxConnections(simulated bool) int {
 	if simulated {
 		left /= 2
 	}
+
 	return max(1, left)
 }
 
@@ -185,13 +258,16 @@ var errNoModels = errors.New("no model server found")
 // openModels starts the simulated model server, or the one of --exec, or takes those
 // of the URLs, or looks for some on this machine. It returns an error that wraps
 // errNoModels if there is none.
-func openModels(ctx context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger) (*models, error) {
+func openModels(
+	ctx context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger,
+) (*models, error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m := &models{stop: stop, ended: make(chan error, 1), cards: gpu.New(log)}
 	if err := m.open(ctx, running, c, urls, state, simulated, log); err != nil {
 		m.close()
 		return nil, err
 	}
+
 	m.running.Go(func() {
 		if err := m.cards.Run(running); errors.Is(err, gpu.ErrNone) {
 			log.Info().Err(err).Msg("no GPU readings")
@@ -199,29 +275,37 @@ func openModels(ctx context.Context, c *cli.Command, urls []string, state string
 			log.Warn().Err(err).Msg("no GPU readings")
 		}
 	})
+
 	return m, nil
 }
 
-func (m *models) open(ctx, running context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger) error {
+func (m *models) open(
+	ctx, running context.Context, c *cli.Command, urls []string, state string, simulated []string, log zerolog.Logger,
+) error {
 	key := c.String("api-key")
 	options, err := serverOptions(c, log)
 	if err != nil {
 		return err
 	}
+
 	switch {
 	case c.Bool("sim"):
 		cfg, err := simConfig(c, simulated)
 		if err != nil {
 			return err
 		}
+
 		if m.sim, err = startSim("127.0.0.1:0", cfg); err != nil {
 			return err
 		}
+
 		urls = []string{m.sim.url}
 	case c.IsSet("exec"):
 		if len(urls) > 1 {
-			return usage("give the one at which the command's server answers", "--exec starts one model server, and there are %d --url", len(urls))
+			return usage("give the one at which the command's server answers",
+				"--exec starts one model server, and there are %d --url", len(urls))
 		}
+
 		if len(urls) == 0 {
 			urls = []string{execURL(c.String("exec"))}
 		}
@@ -232,8 +316,10 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 			return &failure{exitUnreachable, fmt.Errorf("%w: tried %s", errNoModels, strings.Join(tried, ", ")),
 				`start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`}
 		}
+
 		return nil
 	}
+
 	m.key, m.options = key, options
 	each := c.Bool("each-address") && !c.Bool("sim") && !c.IsSet("exec")
 	for _, url := range urls {
@@ -241,9 +327,11 @@ func (m *models) open(ctx, running context.Context, c *cli.Command, urls []strin
 			return err // checked before
 		}
 	}
+
 	if c.IsSet("exec") {
 		return m.start(ctx, running, c.String("exec"), state, log)
 	}
+
 	return nil
 }
 
@@ -257,6 +345,7 @@ func (m *models) add(ctx context.Context, url string, each bool) error {
 	if len(addresses) < 2 {
 		addresses = []netip.Addr{{}}
 	}
+
 	n := &serverName{url, map[netip.Addr]*modelserver.Server{}, map[netip.Addr]int{}}
 	for _, at := range addresses {
 		s, err := m.atAddress(url, at)
@@ -266,9 +355,11 @@ func (m *models) add(ctx context.Context, url string, each bool) error {
 		n.servers[at] = s
 		m.servers = append(m.servers, s)
 	}
+
 	if each {
 		m.names = append(m.names, n)
 	}
+
 	return nil
 }
 
@@ -286,12 +377,16 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 	if _, err := m.servers[0].Look(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
 		return usage("stop it, or leave out --exec to use it", "a server answers at %s already", m.servers[0].URL())
 	}
+
 	if err := makeState(filepath.Dir(state), state); err != nil {
 		return err
 	}
+
 	m.log = filepath.Join(state, "server.log")
 	m.process = supervise.New(supervise.Config{
-		Command: pinPort(command), LogFile: m.log, Log: log,
+		Command: pinPort(command),
+		LogFile: m.log,
+		Log:     log,
 		Ready: func(ctx context.Context) error {
 			_, err := m.servers[0].Look(ctx)
 			if errors.Is(err, modelserver.ErrUnreachable) {
@@ -300,7 +395,9 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 			return nil
 		},
 	})
+
 	m.running.Go(func() { m.ended <- m.process.Run(running) })
+
 	return nil
 }
 
@@ -310,12 +407,15 @@ func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, e
 	begin, shown := time.Now(), time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	for {
 		info, err := m.look(ctx)
-		waits := errors.Is(err, modelserver.ErrLoading) || m.process != nil && errors.Is(err, modelserver.ErrUnreachable)
+		waits := errors.Is(err, modelserver.ErrLoading) ||
+			m.process != nil && errors.Is(err, modelserver.ErrUnreachable)
 		if !waits {
 			return info, err
 		}
+
 		select {
 		case err := <-m.ended:
 			return info, &failure{exitUnreachable, err, "fix the command of --exec; its whole log is " + shorten(m.log)}
@@ -339,6 +439,7 @@ func (m *models) look(ctx context.Context) (modelserver.Info, error) {
 	for i, s := range m.servers {
 		looks.Go(func() { infos[i], errs[i] = s.Look(ctx) })
 	}
+
 	looks.Wait()
 
 	var answered []modelserver.Info
@@ -349,15 +450,19 @@ func (m *models) look(ctx context.Context) (modelserver.Info, error) {
 			silent = cmp.Or(silent, err)
 		}
 	}
+
 	if len(answered) > 0 {
 		return modelserver.Together(answered), silent
 	}
+
 	if i := slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, modelserver.ErrLoading) }); i >= 0 {
 		return infos[i], errs[i]
 	}
+
 	if len(errs) > 1 {
 		return infos[0], fmt.Errorf("%w; none of the %d servers answers", errs[0], len(errs))
 	}
+
 	return infos[0], errs[0]
 }
 
@@ -379,10 +484,12 @@ func (m *models) inWords() string {
 		}
 		urls = append(urls, s.URL())
 	}
+
 	what := "server at "
 	if len(urls) > 1 {
 		what = "servers at "
 	}
+
 	return strings.TrimSpace(strings.Join(flavours, " and ") + " " + what + few(urls, most))
 }
 
@@ -391,6 +498,7 @@ func (m *models) inWords() string {
 func (m *models) follow(ctx context.Context, w *worker.Worker, screen *screen) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	shown := time.Now()
 	for {
 		select {
@@ -412,9 +520,11 @@ func (m *models) follow(ctx context.Context, w *worker.Worker, screen *screen) e
 func (m *models) close() {
 	m.stop()
 	m.running.Wait()
+
 	for _, s := range m.servers {
 		s.Close()
 	}
+
 	if m.sim != nil {
 		m.sim.stop()
 	}

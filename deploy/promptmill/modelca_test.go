@@ -15,6 +15,7 @@ import (
 // name it is said.
 func TestModelCA(t *testing.T) {
 	t.Parallel()
+
 	server := httptest.NewTLSServer(sim.New(sim.Config{Models: []string{"sim"}, Tokens: 5}))
 	t.Cleanup(server.Close)
 	c := newCommand(t)
@@ -24,6 +25,7 @@ func TestModelCA(t *testing.T) {
 	if err := os.WriteFile(ca, certificate, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -38,7 +40,8 @@ func TestModelCA(t *testing.T) {
 		{[]string{"doctor", "--model-ca", ca}, exitOK, "sim answered /v1/chat/completions"},
 		{[]string{"run", in, "--model-ca", ca}, exitOK, "3 answered, 0 failed"},
 	} {
-		if said, code := c.run(append(tt.args, "--url", server.URL)...); code != tt.code || !strings.Contains(said, tt.said) {
+		if said, code := c.run(append(tt.args, "--url", server.URL)...); code != tt.code ||
+			!strings.Contains(said, tt.said) {
 			t.Errorf("%v: exit code %d\n%s", tt.args, code, said)
 		}
 	}

@@ -25,6 +25,7 @@ type lister struct {
 
 func newLister(t *testing.T, status int, list string) *lister {
 	t.Helper()
+
 	l := &lister{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -36,14 +37,19 @@ func newLister(t *testing.T, status int, list string) *lister {
 			json.NewDecoder(r.Body).Decode(&body)
 			l.mu.Lock()
 			defer l.mu.Unlock()
+
 			l.asked = append(l.asked, body.Model)
-			fmt.Fprintf(w, `{"id":"chatcmpl-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}`, len(l.asked), body.Model)
+			fmt.Fprintf(w,
+				`{"id":"chatcmpl-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}`,
+				len(l.asked), body.Model)
 		default:
 			w.WriteHeader(http.StatusNotFound)
 		}
 	}))
+
 	t.Cleanup(s.Close)
 	l.url = s.URL
+
 	return l
 }
 
@@ -51,7 +57,8 @@ func newLister(t *testing.T, status int, list string) *lister {
 func (l *lister) models() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	names := slices.DeleteFunc(slices.Clone(l.asked), func(name string) bool { return name == "" }) // that is no request
+	// that is no request
+	names := slices.DeleteFunc(slices.Clone(l.asked), func(name string) bool { return name == "" })
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), " ")
 }
@@ -59,17 +66,21 @@ func (l *lister) models() string {
 // naming writes an input whose lines name models, or none where a name is empty.
 func (c command) naming(name string, models ...string) string {
 	c.t.Helper()
+
 	var text strings.Builder
 	for i, model := range models {
 		member := ""
 		if model != "" {
 			member = fmt.Sprintf(`,"model":%q`, model)
 		}
-		fmt.Fprintf(&text, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]%s}\n", i, i, member)
+		fmt.Fprintf(&text,
+			"{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]%s}\n", i, i, member)
 	}
+
 	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text.String()), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
+
 	return name
 }
 
@@ -83,6 +94,7 @@ const (
 // Models are taken as servers list them: under several names, by patterns, or not at all.
 func TestModelsAsServersListThem(t *testing.T) {
 	t.Parallel()
+
 	for name, tt := range map[string]struct {
 		status int
 		list   string
@@ -95,26 +107,37 @@ func TestModelsAsServersListThem(t *testing.T) {
 		"Ollama's only model":      {200, ollamaList, []string{""}, nil, exitOK, "1 answered", "llama3:latest"},
 		"Ollama's without its tag": {200, ollamaList, []string{"llama3"}, nil, exitOK, "1 answered", "llama3"},
 		"several names of one":     {200, namesList, []string{"", "b"}, nil, exitOK, "2 answered", "a b"},
-		"two":                      {200, twoList, []string{""}, nil, exitUsage, "hint: name one with --model; there are Qwen/Qwen3-8B, y", ""},
-		"one that is not there":    {200, twoList, []string{"z"}, nil, exitUsage, "hint: start a server with that model, or send all requests to another with --override-model NAME", ""},
-		"another case":             {200, twoList, []string{"qwen/qwen3-8b"}, nil, exitUsage, "hint: did you mean Qwen/Qwen3-8B? Else start", ""},
-		"without its maker":        {200, twoList, []string{"Qwen3-8B"}, nil, exitUsage, "hint: did you mean Qwen/Qwen3-8B? Else start", ""},
-		"a pattern":                {200, patternsList, []string{"openai/m", "y"}, nil, exitOK, "2 answered", "openai/m y"},
-		"no pattern's":             {200, patternsList, []string{"azure/m"}, nil, exitUsage, `the server has openai/*, y`, ""},
-		"all sent to one":          {200, twoList, []string{"z", "", "y"}, []string{"--override-model", "y"}, exitOK, "3 answered", "y"},
-		"all sent to none":         {200, twoList, []string{"y"}, []string{"--override-model", "z"}, exitUsage, `1 requests name the model "z"`, ""},
-		"a model and all":          {200, twoList, []string{"y"}, []string{"--override-model", "y", "--model", "y"}, exitUsage, "hint: leave out one of them", ""},
-		"an empty list":            {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
-		"null":                     {200, `{"object":"list","data":null}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
-		"no list":                  {404, `{}`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
-		"a list for a key":         {401, `{}`, []string{""}, nil, exitUnreachable, "hint: set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model", ""},
-		"a list for a key only":    {403, `{}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
-		"a list that fails":        {500, `oops`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
+		"two": {200, twoList, []string{""}, nil, exitUsage,
+			"hint: name one with --model; there are Qwen/Qwen3-8B, y", ""},
+		"one that is not there": {200, twoList, []string{"z"}, nil, exitUsage,
+			"hint: start a server with that model, or send all requests to another with --override-model NAME", ""},
+		"another case": {200, twoList, []string{"qwen/qwen3-8b"}, nil, exitUsage,
+			"hint: did you mean Qwen/Qwen3-8B? Else start", ""},
+		"without its maker": {200, twoList, []string{"Qwen3-8B"}, nil, exitUsage,
+			"hint: did you mean Qwen/Qwen3-8B? Else start", ""},
+		"a pattern": {200, patternsList, []string{"openai/m", "y"}, nil, exitOK,
+			"2 answered", "openai/m y"},
+		"no pattern's": {200, patternsList, []string{"azure/m"}, nil, exitUsage,
+			`the server has openai/*, y`, ""},
+		"all sent to one": {200, twoList, []string{"z", "", "y"}, []string{"--override-model", "y"}, exitOK,
+			"3 answered", "y"},
+		"all sent to none": {200, twoList, []string{"y"}, []string{"--override-model", "z"}, exitUsage,
+			`1 requests name the model "z"`, ""},
+		"a model and all": {200, twoList, []string{"y"}, []string{"--override-model", "y", "--model", "y"},
+			exitUsage, "hint: leave out one of them", ""},
+		"an empty list": {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
+		"null":          {200, `{"object":"list","data":null}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
+		"no list":       {404, `{}`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
+		"a list for a key": {401, `{}`, []string{""}, nil, exitUnreachable,
+			"hint: set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model", ""},
+		"a list for a key only": {403, `{}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
+		"a list that fails":     {500, `oops`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l, c := newLister(t, tt.status, tt.list), newCommand(t)
-			said, code := c.run(append([]string{"run", c.naming("in.jsonl", tt.models...), "--url", l.url}, tt.args...)...)
+			said, code := c.run(append([]string{"run", c.naming("in.jsonl", tt.models...), "--url", l.url},
+				tt.args...)...)
 			if code != tt.code || !strings.Contains(said, tt.said) || l.models() != tt.asked {
 				t.Errorf("exit code %d, asked for %q\n%s", code, l.models(), said)
 			}
@@ -125,12 +148,15 @@ func TestModelsAsServersListThem(t *testing.T) {
 // Which model all requests go to is a setting of the run.
 func TestOverrideModelIsKept(t *testing.T) {
 	t.Parallel()
+
 	l, c := newLister(t, 200, twoList), newCommand(t)
 	in := c.naming("in.jsonl", "y")
 	c.must("run", in, "--url", l.url, "--override-model", "Qwen/Qwen3-8B")
-	if said, code := c.run("run", in, "--url", l.url); code != exitError || !strings.Contains(said, "--override-model was Qwen/Qwen3-8B and is none now") {
+	if said, code := c.run("run", in, "--url", l.url); code != exitError ||
+		!strings.Contains(said, "--override-model was Qwen/Qwen3-8B and is none now") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}
+
 	c.must("run", in, "--url", l.url, "--override-model", "Qwen/Qwen3-8B")
 	if l.models() != "Qwen/Qwen3-8B" {
 		t.Errorf("asked for %q", l.models())
@@ -141,6 +167,7 @@ func TestOverrideModelIsKept(t *testing.T) {
 // that all workers have.
 func TestModelsOnABus(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	c.serve()
 	l := newLister(t, 200, ollamaList)
@@ -151,6 +178,7 @@ func TestModelsOnABus(t *testing.T) {
 	c.ended("default", pollTime)
 	c.must("submit", c.naming("named.jsonl", "llama3", "llama3:latest"), "--run", "named")
 	c.ended("named", pollTime)
+
 	if l.models() != "llama3 llama3:latest" {
 		t.Errorf("asked for %q", l.models())
 	}
@@ -165,7 +193,9 @@ func TestModelsOnABus(t *testing.T) {
 	if gateway.models() != "openai/m openai/n" {
 		t.Errorf("asked for %q", gateway.models())
 	}
-	if said, code := c.run("submit", c.naming("none.jsonl", ""), "--run", "none"); code != exitUsage || !strings.Contains(said, "hint: name one with --model; there are llama3, llama3:latest, openai/*, y") {
+
+	if said, code := c.run("submit", c.naming("none.jsonl", ""), "--run", "none"); code != exitUsage ||
+		!strings.Contains(said, "hint: name one with --model; there are llama3, llama3:latest, openai/*, y") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}
 }

@@ -17,6 +17,7 @@ import (
 // once, is killed and started again, and nothing of this needs a flag.
 func TestModelServerFoundAndKilled(t *testing.T) {
 	t.Parallel()
+
 	const requests, slots = 450, 16
 	flavours := map[string]func(*testing.T){}
 	for _, tt := range []struct {
@@ -41,21 +42,31 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			busy := func(s sample) bool { return s.State == "running" && s.InFlight >= slots-2 } // between two answers
 			awaitSample(t, out, "all slots in use", busy)
 			killHard(server)
-			awaitSample(t, out, "the death noticed", func(s sample) bool { return strings.HasPrefix(s.State, "waiting for the model server") })
+			awaitSample(t, out, "the death noticed", func(s sample) bool {
+				return strings.HasPrefix(s.State, "waiting for the model server")
+			})
+
 			b.serve()
 			awaitSample(t, out, "all slots in use again", busy)
+
 			if code := waitExit(t, run, out, patience); code != exitOK {
 				t.Fatalf("exit code %d:\n%s", code, out)
 			}
-			if want := fmt.Sprintf(" for %s server at http://localhost:%d", tt.platform, tt.port); !strings.Contains(out.String(), want) {
+
+			if want := fmt.Sprintf(
+				" for %s server at http://localhost:%d", tt.platform, tt.port,
+			); !strings.Contains(out.String(), want) {
 				t.Errorf("%q was not said", want)
 			}
+
 			b.verified(in, "out")
 			meta := b.meta("out")
 			r := meta.Results
 			if !strings.HasPrefix(meta.Platform, tt.platform) || r.SuccessCount != requests || r.FailureCount != 0 {
-				t.Errorf("%q answered %d and failed %d of %d requests", meta.Platform, r.SuccessCount, r.FailureCount, requests)
+				t.Errorf("%q answered %d and failed %d of %d requests",
+					meta.Platform, r.SuccessCount, r.FailureCount, requests)
 			}
+
 			// Dying with a server is not held against a request, and the only trouble was that.
 			delete(r.AttemptFailures, "server_died")
 			if r.Attempts != requests || len(r.AttemptFailures) > 0 {
@@ -63,6 +74,7 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			}
 		}
 	}
+
 	together(t, flavours)
 }
 
@@ -85,21 +97,26 @@ func newModelBox(t *testing.T, flavour sim.Flavour, port, slots int) modelBox {
 func (b modelBox) serve() *exec.Cmd {
 	b.t.Helper()
 	server, said := b.network.start(b.command, "box", b.args...)
-	poll(b.t, pollTime, "the model server", func() bool { return strings.Contains(said.String(), "simulated model server on ") })
+	poll(b.t, pollTime, "the model server", func() bool {
+		return strings.Contains(said.String(), "simulated model server on ")
+	})
 	return server
 }
 
 // awaitSample waits until --progress json tells something new that is ok.
 func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(sample) bool) {
 	t.Helper()
+
 	from := len(out.String())
 	poll(t, pollTime, what, func() bool {
 		for line := range strings.Lines(out.String()[from:]) {
 			var s sample
-			if json.Unmarshal([]byte(line), &s) == nil && s.Type == "progress" && ok(s) { // others are log lines, or cut
+			// others are log lines, or cut
+			if json.Unmarshal([]byte(line), &s) == nil && s.Type == "progress" && ok(s) {
 				return true
 			}
 		}
+
 		return false
 	})
 }
@@ -107,15 +124,19 @@ func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(sample) b
 // Where no model server is, the message says where one was looked for and what to do.
 func TestNoModelServer(t *testing.T) {
 	t.Parallel()
+
 	n, c := newNetwork(t, "box"), newCommand(t)
 	in := c.input("in.jsonl", 3)
 	const hint = `start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`
+
 	run, out := n.start(c, "box", "run", in)
 	if code := waitExit(t, run, out, patience); code != exitUnreachable {
 		t.Errorf("exit code %d", code)
 	}
+
 	for _, want := range []string{
-		"error: no model server found: tried http://localhost:8000, http://localhost:30000, http://localhost:8080, http://localhost:9931, http://localhost:11434, http://localhost:1234\n", "hint: " + hint,
+		"error: no model server found: tried http://localhost:8000, http://localhost:30000, http://localhost:8080, http://localhost:9931, http://localhost:11434, http://localhost:1234\n",
+		"hint: " + hint,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not said:\n%s", want, out)
@@ -127,23 +148,33 @@ func TestNoModelServer(t *testing.T) {
 	_, bus := n.start(c, "box", "serve", "--listen", "127.0.0.1:0", "--metrics", ":8080")
 	poll(t, pollTime, "the bus", func() bool { return strings.Contains(bus.String(), "serving ") })
 	_, said := n.start(c, "box", "worker", "--name", "box")
-	poll(t, pollTime, "the wait for a model server", func() bool { return strings.Contains(said.String(), "waiting for one to come (or "+hint+")") })
-	if want := "list models of http://localhost:8080: status 404 Not Found, http://localhost:9931, http://localhost:11434, http://localhost:1234;"; !strings.Contains(said.String(), want) {
+	poll(t, pollTime, "the wait for a model server", func() bool {
+		return strings.Contains(said.String(), "waiting for one to come (or "+hint+")")
+	})
+
+	if want := "list models of http://localhost:8080: status 404 Not Found, http://localhost:9931, http://localhost:11434, http://localhost:1234;"; !strings.Contains(said.String(),
+		want) {
 		t.Errorf("%q was not said:\n%s", want, said)
 	}
+
 	n.start(c, "box", "sim", "--sim-flavour", "ollama", "--listen", "127.0.0.1:11434", "--model", "sim")
-	poll(t, pollTime, "the model server", func() bool { return strings.Contains(said.String(), "model server http://localhost:11434") })
+	poll(t, pollTime, "the model server", func() bool {
+		return strings.Contains(said.String(), "model server http://localhost:11434")
+	})
 }
 
 // Two model servers on one box: run takes one and says so.
 func TestTwoModelServersFound(t *testing.T) {
 	t.Parallel()
+
 	b := newModelBox(t, sim.Ollama, 11434, 16)
 	b.serve()
 	b.args = []string{"sim"} // as it is by default
 	b.serve()
+
 	run, out := b.network.start(b.command, "box", "run", b.input("in.jsonl", 3), "--model", "sim")
-	if code := waitExit(t, run, out, patience); code != exitOK || !strings.Contains(out.String(), "found 2 model servers, using http://localhost:8000; --url names another") {
+	if code := waitExit(t, run, out, patience); code != exitOK ||
+		!strings.Contains(out.String(), "found 2 model servers, using http://localhost:8000; --url names another") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 }

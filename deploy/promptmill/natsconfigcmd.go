@@ -13,7 +13,8 @@ import (
 
 func natsConfigCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "nats-config", Usage: "print the accounts, users and permissions for a NATS server of yours",
+		Name:  "nats-config",
+		Usage: "print the accounts, users and permissions for a NATS server of yours",
 		Description: "Put the text into a file, include it in the server's configuration, and set the\n" +
 			"passwords in the server's environment. JetStream has to be on.",
 		Action: func(context.Context, *cli.Command) error { return writeNATSConfig(env.stdout) },
@@ -27,10 +28,15 @@ func writeNATSConfig(w io.Writer) error {
 	fmt.Fprintf(&b, "# promptmill's accounts and users. Passwords come from the environment of nats-server.\n")
 	fmt.Fprintf(&b, "max_payload: %d\n", maxPayload)
 	fmt.Fprintf(&b, "max_pending: %d\n", 256<<20)
-	err := proto.WriteAccounts(&b, func(user string) string { return "$PROMPTMILL_" + strings.ToUpper(user) + "_PASSWORD" })
+
+	err := proto.WriteAccounts(&b, func(user string) string {
+		return "$PROMPTMILL_" + strings.ToUpper(user) + "_PASSWORD"
+	})
 	if err != nil {
 		return err
 	}
+
 	_, err = io.WriteString(w, b.String())
+
 	return err
 }

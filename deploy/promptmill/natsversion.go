@@ -13,12 +13,17 @@ var oldestServer = [2]int{2, 11}
 // data.
 func checkServer(version string, log zerolog.Logger) error {
 	if !atLeast(version, oldestServer) {
-		return &failure{exitUnreachable, finalError{fmt.Errorf("the server is NATS %s, and promptmill needs %d.%d or later", version, oldestServer[0], oldestServer[1])},
-			"update nats-server, best to 2.15.3 or later"}
+		return &failure{
+			exitUnreachable, finalError{fmt.Errorf("the server is NATS %s, and promptmill needs %d.%d or later",
+				version, oldestServer[0], oldestServer[1])},
+			"update nats-server, best to 2.15.3 or later",
+		}
 	}
+
 	if losesStreams(version) {
 		log.Warn().Str("nats", version).Msg(lossOfStreams)
 	}
+
 	return nil
 }
 
@@ -38,6 +43,7 @@ func losesStreams(version string) bool {
 	case major == 2 && minor == 14:
 		return patch < 10
 	}
+
 	return true
 }
 

@@ -14,6 +14,7 @@ import (
 
 func TestCheckServer(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		version       string
 		refused, warn bool
@@ -39,9 +40,11 @@ func TestCheckServer(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		err := checkServer(tt.version, zerolog.New(&log))
-		if f, ok := errors.AsType[*failure](err); ok != tt.refused || ok && (f.code != exitUnreachable || !strings.Contains(f.Error(), tt.version) || f.hint == "") {
+		if f, ok := errors.AsType[*failure](err); ok != tt.refused ||
+			ok && (f.code != exitUnreachable || !strings.Contains(f.Error(), tt.version) || f.hint == "") {
 			t.Errorf("%s: %v, refused %v", tt.version, err, tt.refused)
 		}
+
 		if warned := strings.Count(log.String(), lossOfStreams); warned != map[bool]int{true: 1}[tt.warn] {
 			t.Errorf("%s: warned %d times", tt.version, warned)
 		}
@@ -51,18 +54,25 @@ func TestCheckServer(t *testing.T) {
 // oldServer is a NATS server of a version that answers nothing but that it is there.
 func oldServer(t *testing.T, version string) (url string) {
 	t.Helper()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
+
 	go func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
+
 			go func() {
 				defer conn.Close()
-				fmt.Fprintf(conn, "INFO {\"server_id\":\"x\",\"version\":%q,\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"jetstream\":true}\r\n", version)
+
+				fmt.Fprintf(conn,
+					"INFO {\"server_id\":\"x\",\"version\":%q,\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"jetstream\":true}\r\n",
+					version)
+
 				for lines := bufio.NewScanner(conn); lines.Scan(); {
 					if strings.HasPrefix(lines.Text(), "PING") {
 						fmt.Fprint(conn, "PONG\r\n")
@@ -71,21 +81,37 @@ func oldServer(t *testing.T, version string) (url string) {
 			}()
 		}
 	}()
+
 	return "nats://" + l.Addr().String()
 }
 
 // Every command refuses a server that is too old, at once.
 func TestOldServerIsRefused(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	in := c.input("in.jsonl", 3)
 	url := oldServer(t, "2.9.25")
 	for _, args := range [][]string{
-		{"run", in, "--sim"}, {"serve"}, {"worker", "--sim"}, {"submit", in, "--model", "m"}, {"collect", "r", "-o", "o.jsonl.zst"},
-		{"list"}, {"status"}, {"workers"}, {"tail", "r"}, {"pause", "r"}, {"resume", "r"}, {"cancel", "r"}, {"retry", "r"}, {"delete", "r"},
+		{"run", in, "--sim"},
+		{"serve"},
+		{"worker", "--sim"},
+		{"submit", in, "--model", "m"},
+		{"collect", "r", "-o", "o.jsonl.zst"},
+		{"list"},
+		{"status"},
+		{"workers"},
+		{"tail", "r"},
+		{"pause", "r"},
+		{"resume", "r"},
+		{"cancel", "r"},
+		{"retry", "r"},
+		{"delete", "r"},
 	} {
 		_, said, code := c.output(append(args, "--nats", url)...)
-		if code != exitUnreachable || !strings.Contains(said, "error: the server is NATS 2.9.25, and promptmill needs 2.11 or later") || !strings.Contains(said, "hint: update nats-server") {
+		if code != exitUnreachable ||
+			!strings.Contains(said, "error: the server is NATS 2.9.25, and promptmill needs 2.11 or later") ||
+			!strings.Contains(said, "hint: update nats-server") {
 			t.Errorf("%s: exit code %d:\n%s", args[0], code, said)
 		}
 	}

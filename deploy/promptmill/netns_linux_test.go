@@ -29,7 +29,9 @@ func TestBoxCutOff(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED with -short: it takes longer than shards wait for a box")
 	}
+
 	t.Parallel()
+
 	s := newSite(t, 5000)
 	s.during("nothing happens", func() { s.after(400) })
 	s.during("a box is cut off for longer than the ack wait", func() {
@@ -41,23 +43,27 @@ func TestBoxCutOff(t *testing.T) {
 		}
 		s.network.plug("box1", true)
 	})
+
 	s.during("the box is back", func() {
 		begin, before := time.Now(), s.writtenBy("box1")
 		// More than it may have had when it was cut off.
 		poll(t, patience, "new results of the box", func() bool { return s.writtenBy("box1") >= before+150 })
 		t.Logf("the box works again %s after it could", time.Since(begin).Round(time.Millisecond))
 	})
+
 	meta := s.finish()
 	// What the box had is run by the other too, and the box sends it every 10 s until it
 	// is confirmed.
 	if most := int64(6 * 2 * 64); meta.Results.DuplicatesDropped > most {
-		t.Errorf("%d lines were dropped, more than the %d that a box may have sent", meta.Results.DuplicatesDropped, most)
+		t.Errorf("%d lines were dropped, more than the %d that a box may have sent",
+			meta.Results.DuplicatesDropped, most)
 	}
 }
 
 // The head is cut off from all boxes for a while: everybody waits, and goes on.
 func TestHeadCutOff(t *testing.T) {
 	t.Parallel()
+
 	s := newSite(t, 2000)
 	s.during("nothing happens", func() { s.after(300) })
 	s.during("the head is cut off", func() {
@@ -68,6 +74,7 @@ func TestHeadCutOff(t *testing.T) {
 		}
 		s.network.plug("head", true)
 	})
+
 	s.during("the head is back", func() { s.after(300) })
 	s.finish()
 }
@@ -76,8 +83,10 @@ func TestHeadCutOff(t *testing.T) {
 // their old join strings.
 func TestServeKilledUnderLoad(t *testing.T) {
 	t.Parallel()
+
 	s := newSite(t, 2000)
 	s.during("nothing happens", func() { s.after(300) })
+
 	for range 2 {
 		s.during("serve is killed and started again", func() {
 			killHard(s.serving)
@@ -85,6 +94,7 @@ func TestServeKilledUnderLoad(t *testing.T) {
 			s.after(300)
 		})
 	}
+
 	s.finish()
 }
 
@@ -103,12 +113,15 @@ const networkPrefix = "promptmill-test-"
 // where that is not possible.
 func newNetwork(t *testing.T, hosts ...string) *network {
 	t.Helper()
+
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: only root can make network namespaces")
 	}
+
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("SKIPPED: there is no command ip (of iproute2) here")
 	}
+
 	forgetOldNetworks()
 	n := &network{t: t, name: fmt.Sprintf("%s%d-%d-", networkPrefix, os.Getpid(), networks.Add(1))}
 	all := append([]string{"switch"}, hosts...)
@@ -117,16 +130,19 @@ func newNetwork(t *testing.T, hosts ...string) *network {
 			exec.Command("ip", "netns", "del", n.name+host).Run() // the links go with it
 		}
 	})
+
 	for _, host := range all {
 		if out, err := exec.Command("ip", "netns", "add", n.name+host).CombinedOutput(); err != nil {
 			t.Skipf("SKIPPED: network namespaces cannot be made here: %v: %s", err, out)
 		}
 		n.ip("-n", n.name+host, "link", "set", "lo", "up")
 	}
+
 	sw := n.name + "switch"
 	if out, err := exec.Command("ip", "-n", sw, "link", "add", "br0", "type", "bridge").CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: bridges cannot be made here: %v: %s", err, out)
 	}
+
 	n.ip("-n", sw, "link", "set", "br0", "up")
 	for i, host := range hosts {
 		n.ip("-n", sw, "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", n.name+host)
@@ -134,6 +150,7 @@ func newNetwork(t *testing.T, hosts ...string) *network {
 		n.ip("-n", n.name+host, "addr", "add", fmt.Sprintf("10.77.0.%d/24", i+1), "dev", "eth0")
 		n.ip("-n", n.name+host, "link", "set", "eth0", "up")
 	}
+
 	return n
 }
 
@@ -143,6 +160,7 @@ func forgetOldNetworks() {
 	if err != nil {
 		return
 	}
+
 	for line := range strings.Lines(string(out)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
 		rest, ours := strings.CutPrefix(name, networkPrefix)
@@ -178,7 +196,8 @@ func (n *network) start(c command, host string, args ...string) (*exec.Cmd, *loc
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return c.launch(nil, exec.Command("ip", append([]string{"netns", "exec", n.name + host, path}, args...)...)) // ip becomes it
+	// ip becomes it
+	return c.launch(nil, exec.Command("ip", append([]string{"netns", "exec", n.name + host, path}, args...)...))
 }
 
 // site is a head that serves a run and two boxes that work for it, each with a model
@@ -204,28 +223,37 @@ var joinString = regexp.MustCompile(`--join (pm1_\S+)`)
 // newSite starts a run.
 func newSite(t *testing.T, requests int) *site {
 	t.Helper()
+
 	s := &site{t: t, network: newNetwork(t, "head", "box1", "box2"), command: newCommand(t), requests: requests}
 	s.in = s.command.input("in.jsonl", requests)
 	s.output = collector.Output(filepath.Join(s.command.dir, "r"))
+
 	join := s.serve()
 	for i := range s.boxes {
 		name := fmt.Sprintf("box%d", i+1)
 		_, s.boxes[i] = s.network.start(s.command, name, "worker", "--name", name, "--join", join,
-			"--sim", "--sim-slots", "64", "--sim-ttft", "1s", "--sim-tpot", "0s", "--sim-spread", "0.2", "--sim-tokens", "20")
+			"--sim", "--sim-slots", "64", "--sim-ttft", "1s", "--sim-tpot", "0s", "--sim-spread", "0.2",
+			"--sim-tokens", "20")
 	}
-	submit, said := s.network.start(s.command, "head", "submit", s.in, "--run", "r", "--model", "sim", "--progress", "none")
+
+	submit, said := s.network.start(s.command, "head", "submit", s.in, "--run", "r", "--model", "sim",
+		"--progress", "none")
 	if code := waitExit(t, submit, said, patience); code != exitOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
+
 	ctx, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop)
+
 	go s.lines.follow(ctx, func() int { return int(s.journal()) })
+
 	return s
 }
 
 // serve starts the head's process and returns its join string.
 func (s *site) serve() (join string) {
 	s.t.Helper()
+
 	s.serving, s.said = s.network.start(s.command, "head", "serve", "--listen", "10.77.0.1:4333", "--flush", "200ms")
 	poll(s.t, patience, "a join string", func() bool {
 		if found := joinString.FindStringSubmatch(s.said.String()); found != nil {
@@ -233,6 +261,7 @@ func (s *site) serve() (join string) {
 		}
 		return join != ""
 	})
+
 	return join
 }
 
@@ -248,6 +277,7 @@ func (s *site) journal() int64 {
 // written is the number of requests with a line in the journal.
 func (s *site) written() int {
 	s.t.Helper()
+
 	if size := s.journal(); size != s.counted {
 		p, err := verify(s.t.Context(), []string{filepath.Join(s.command.dir, s.in)}, s.output, true)
 		if err != nil {
@@ -255,23 +285,27 @@ func (s *site) written() int {
 		}
 		s.counted, s.done = size, p.Answered+p.Failed
 	}
+
 	return s.done
 }
 
 // writtenBy is the number of lines in the journal that are a box's.
 func (s *site) writtenBy(box string) (n int) {
 	s.t.Helper()
+
 	file, err := producer.Open(s.output.Journal())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
+
 	lines := producer.NewLineReader(file)
 	for {
 		line, err := lines.Next()
 		if err != nil {
 			return n // of the last frame, which may be on its way
 		}
+
 		if strings.Contains(string(line), `"worker":"`+box+`"`) {
 			n++
 		}
@@ -288,32 +322,47 @@ func (s *site) after(more int) {
 // during tells how long nothing was written while something happened.
 func (s *site) during(what string, happens func()) {
 	s.t.Helper()
+
 	begin, before := time.Now(), s.written()
 	happens()
+
 	if exists(s.output.Meta()) {
 		s.t.Fatalf("the run was over before this was: %s", what)
 	}
-	s.t.Logf("%s: %s in all, %d results, none for %s at most", what, time.Since(begin).Round(time.Millisecond), s.written()-before, s.lines.longest(begin).Round(time.Millisecond))
+
+	s.t.Logf("%s: %s in all, %d results, none for %s at most", what, time.Since(begin).Round(time.Millisecond),
+		s.written()-before, s.lines.longest(begin).Round(time.Millisecond))
 }
 
 // finish waits for the run's end and checks its files.
 func (s *site) finish() *metadata.Run {
 	t := s.t
 	t.Helper()
+
 	begin := time.Now()
-	poll(t, patience, "the end of the run", func() bool { return exists(s.output.Meta()) && !exists(s.output.Journal()) })
-	t.Logf("the rest: %s, no results for %s at most", time.Since(begin).Round(time.Millisecond), s.lines.longest(begin).Round(time.Millisecond))
+	poll(t, patience, "the end of the run", func() bool {
+		return exists(s.output.Meta()) && !exists(s.output.Journal())
+	})
+
+	t.Logf("the rest: %s, no results for %s at most",
+		time.Since(begin).Round(time.Millisecond), s.lines.longest(begin).Round(time.Millisecond))
+
 	if text, code := s.command.run("verify", s.in, filepath.Base(s.output.Results())); code != exitOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
+
 	meta, err := readMeta(s.output)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := meta.Results
 	if r.SuccessCount != s.requests || r.FailureCount != 0 || meta.Status != proto.StateCompleted {
 		t.Errorf("%s: %d answered, %d failed of %d", meta.Status, r.SuccessCount, r.FailureCount, s.requests)
 	}
-	t.Logf("%d lines dropped, %d rounds, %.0f s in all", r.DuplicatesDropped, meta.Manifest.Publish.Round, r.TotalTimeSeconds)
+
+	t.Logf("%d lines dropped, %d rounds, %.0f s in all",
+		r.DuplicatesDropped, meta.Manifest.Publish.Round, r.TotalTimeSeconds)
+
 	return meta
 }

@@ -34,14 +34,17 @@ func (s *screen) show(ctx context.Context, v *view) {
 func (s *screen) follow(ctx context.Context, name string, look func() sample) {
 	s.setRuns(true)
 	defer s.setRuns(false)
+
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
+
 	var t track
 	begin := time.Now()
 	due, shown := begin, false
 	if s.mode == "plain" {
 		due = begin.Add(plainFirst)
 	}
+
 	for {
 		v := t.add(look())
 		s.now(v.plain(name))
@@ -57,11 +60,13 @@ func (s *screen) follow(ctx context.Context, name string, look func() sample) {
 			s.say("%s  %s", now.Format(time.TimeOnly), v.plain(name))
 			due, shown = due.Add(plainEvery), true
 		}
+
 		select {
 		case <-tick.C:
 			continue
 		case <-ctx.Done():
 		}
+
 		switch v := t.add(look()); {
 		case s.mode == "bar":
 			s.draw()
@@ -70,6 +75,7 @@ func (s *screen) follow(ctx context.Context, name string, look func() sample) {
 		case shown:
 			s.say("%s  %s", time.Now().Format(time.TimeOnly), v.plain(name))
 		}
+
 		return
 	}
 }
@@ -81,10 +87,15 @@ func (s *screen) summary(meta *metadata.Run, out collector.Output, inputs []stri
 	if meta.Status != proto.StateCompleted {
 		done = string(meta.Status)
 	}
-	s.say("%s: %d answered, %d failed, in %s", done, res.SuccessCount, res.FailureCount, (time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))
+
+	s.say("%s: %d answered, %d failed, in %s", done, res.SuccessCount, res.FailureCount,
+		(time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))
+
 	if res.ThroughputRequestsPerSec != nil && res.OutputTokensPerSec != nil {
-		s.say("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out", *res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
+		s.say("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out",
+			*res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
 	}
+
 	s.causes(meta, out.Errors())
 	s.files(meta, out, inputs)
 }
@@ -95,12 +106,14 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 	if meta.Test.ErrorFile != nil {
 		s.say("  errors    %s", shorten(out.Errors()))
 	}
+
 	s.say("  metadata  %s", shorten(out.Meta()))
 	for _, path := range []string{out.ReportMarkdown(), out.ReportHTML()} {
 		if exists(path) {
 			s.say("  report    %s", shorten(path))
 		}
 	}
+
 	if len(inputs) > 0 && inputs[0] != "-" {
 		words := []string{"promptmill", "verify"}
 		for _, input := range inputs {
@@ -109,6 +122,7 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 			}
 			words = append(words, input)
 		}
+
 		s.say("prove it:   %s", report.ShellWords(append(words, shorten(out.Results()))...))
 	}
 }
@@ -119,11 +133,13 @@ func shorten(path string) string {
 	if err != nil {
 		return path
 	}
+
 	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
 		if rel[0] == '-' {
 			return "./" + rel // else it would be taken for a flag
 		}
 		return rel
 	}
+
 	return path
 }

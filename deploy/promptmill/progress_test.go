@@ -30,10 +30,13 @@ func busy() sample {
 		if tokens > 0 {
 			w.OutputTokPerS = &tokens
 		}
+
 		return w
 	}
+
 	bare := told(proto.WorkerInfo{Name: "mac", Flavour: "Ollama", Ready: true, InFlight: 2, PerSecond: 0.25})
 	waits := told(proto.WorkerInfo{Name: "a-box-with-a-very-long-name.example.com"})
+
 	return sample{
 		Total: 100000, Done: 62011, Failed: 3, Retries: 1131, InFlight: 130, Workers: 4,
 		RequestsPerS: 8.12, InputTokPerS: 912.4, OutputTokPerS: 1912.3,
@@ -44,10 +47,12 @@ func busy() sample {
 
 func TestBlock(t *testing.T) {
 	t.Parallel()
+
 	few := busy()
 	few.Failed, few.Retries, few.ByWorker = 0, 0, few.ByWorker[:1]
 	waiting := busy()
 	waiting.State, waiting.ByWorker = "waiting for a worker that serves a-model", nil
+
 	for _, c := range []struct {
 		name          string
 		sample        sample
@@ -87,10 +92,12 @@ a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-mo
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+
 			var got strings.Builder
 			for _, l := range c.sample.block("a-long-name-of-an-input.jsonl", c.width, c.height) {
 				got.WriteString("\n" + l.plain().String())
 			}
+
 			if diff := cmp.Diff(c.want, got.String()); diff != "" {
 				t.Error(diff)
 			}
@@ -110,12 +117,15 @@ func TestPlainLine(t *testing.T) {
 // Programs read these names.
 func TestProgressJSON(t *testing.T) {
 	t.Parallel()
+
 	v := busy()
 	v.Type, v.Time, v.Run, v.ByWorker = "progress", "2026-01-02T03:04:05Z", "r", v.ByWorker[2:3]
+
 	got, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want := `{"type":"progress","time":"2026-01-02T03:04:05Z","run":"r","total":100000,"done":62011,"failed":3,"durable":0,"retries":1131,` +
 		`"in_flight":130,"workers":4,"requests_per_s":8.12,"input_tokens_per_s":912.4,"output_tokens_per_s":1912.3,` +
 		`"remaining_s":4350,"remaining_low_s":3900,"remaining_high_s":4800,"state":"running",` +
@@ -128,6 +138,7 @@ func TestProgressJSON(t *testing.T) {
 
 func TestInterval(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		low, high float64
 		want      string
@@ -153,6 +164,7 @@ func TestInterval(t *testing.T) {
 
 func TestLineWidth(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		text  string
 		cells int
@@ -177,16 +189,20 @@ func TestLineWidth(t *testing.T) {
 // A screen writes what a mode wants and when it wants it.
 func TestProgressModes(t *testing.T) {
 	t.Parallel()
+
 	line := func(at string, done int, left string) string {
-		return fmt.Sprintf("%s  in.jsonl  %d%%  %d/100  %s  1.0 req/s  0.0 tok/s in  0.0 out  0 in flight\n", at, done, done, left)
+		return fmt.Sprintf("%s  in.jsonl  %d%%  %d/100  %s  1.0 req/s  0.0 tok/s in  0.0 out  0 in flight\n",
+			at, done, done, left)
 	}
 	for _, c := range []struct{ mode, want string }{
-		{"plain", line("00:00:05", 5, "time left not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") + "answer: " + line("00:00:40", 40, "left 1m00s") + line("00:00:40", 40, "left 1m00s")},
+		{"plain", line("00:00:05", 5, "time left not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") +
+			"answer: " + line("00:00:40", 40, "left 1m00s") + line("00:00:40", 40, "left 1m00s")},
 		{"none", "answer: " + line("00:00:40", 40, "left 1m00s")},
 		{"json", strings.Repeat("progress\n", 41) + "message\nprogress\n"},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
 				begin := time.Now()
@@ -194,13 +210,22 @@ func TestProgressModes(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				asked := make(chan os.Signal)
 				go s.answer(ctx, asked)
+
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
+
 					s.follow(ctx, "in.jsonl", func() sample {
-						return sample{Type: "progress", Total: 100, Done: int(time.Since(begin).Seconds()), State: "running", at: time.Now()}
+						return sample{
+							Type:  "progress",
+							Total: 100,
+							Done:  int(time.Since(begin).Seconds()),
+							State: "running",
+							at:    time.Now(),
+						}
 					})
 				}()
+
 				time.Sleep(40*time.Second + sampleEvery/2)
 				synctest.Wait()
 				before := out.Len()
@@ -209,6 +234,7 @@ func TestProgressModes(t *testing.T) {
 				answer := out.Len()
 				stop()
 				<-ended
+
 				got := out.String()
 				if c.mode == "json" {
 					var types strings.Builder
@@ -219,10 +245,12 @@ func TestProgressModes(t *testing.T) {
 						}
 						types.WriteString(v.Type + "\n")
 					}
+
 					got = types.String()
 				} else {
 					got = got[:before] + "answer: " + got[before:answer] + got[answer:]
 				}
+
 				if diff := cmp.Diff(c.want, got); diff != "" {
 					t.Error(diff)
 				}
@@ -234,6 +262,7 @@ func TestProgressModes(t *testing.T) {
 // Log lines scroll above the block, and an end takes it away.
 func TestScreenBlock(t *testing.T) {
 	t.Parallel()
+
 	var out bytes.Buffer
 	width := 20
 	s := &screen{mode: "bar", out: &out, runs: true, size: func() (int, int) { return width, 4 }}
@@ -244,6 +273,7 @@ func TestScreenBlock(t *testing.T) {
 		}
 		out.Reset()
 	}
+
 	s.draw(line{{text: "one "}, {"red", red}}, text("two"), text("three: has no room"))
 	wrote("a block", "one red\x1b[K\ntwo\x1b[K\n")
 	s.say("a message")
@@ -263,24 +293,30 @@ func TestScreenBlock(t *testing.T) {
 // Who wants no escape sequences gets none.
 func TestNoBlock(t *testing.T) {
 	t.Parallel()
+
 	file, err := os.Create(t.TempDir() + "/stderr")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
+
 	for _, c := range []struct{ mode, noColour, want string }{
 		{"auto", "", "plain"}, // no terminal
 		{"bar", "", "bar"},
 		{"bar", "1", "bar"},
 	} {
-		s, err := newScreen(file, c.mode, func(name string) string { return map[string]string{"NO_COLOR": c.noColour}[name] })
+		s, err := newScreen(file, c.mode, func(name string) string {
+			return map[string]string{"NO_COLOR": c.noColour}[name]
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if s.mode != c.want || s.colour != (c.noColour == "") {
 			t.Errorf("%v: %s, colours %v", c, s.mode, s.colour)
 		}
 	}
+
 	if _, err := newScreen(file, "fancy", os.Getenv); codeOf(err) != exitUsage {
 		t.Errorf("an unknown mode: %v", err)
 	}
@@ -289,14 +325,23 @@ func TestNoBlock(t *testing.T) {
 // A sample counts the workers that may do the run's requests, and says what it waits for.
 func TestLook(t *testing.T) {
 	t.Parallel()
+
 	ready := func(name, model string) proto.WorkerInfo {
 		return proto.WorkerInfo{Name: name, Ready: true, Models: []string{model}, InFlight: 3, PerSecond: 1}
 	}
+
 	loading := proto.WorkerInfo{Name: "loading", Models: []string{"m"}}
 	m := proto.Manifest{Run: "r", Input: proto.Input{Models: map[string]int{"m": 10}}}
-	counts := collector.Progress{Total: 10, Durable: 4, Received: proto.Counts{Done: 6, Failed: 2, Skipped: 1, Attempts: 9}}
+	counts := collector.Progress{Total: 10, Durable: 4, Received: proto.Counts{
+		Done:     6,
+		Failed:   2,
+		Skipped:  1,
+		Attempts: 9,
+	}}
+
 	finishing := counts
 	finishing.Finishing = true
+
 	for _, c := range []struct {
 		name     string
 		workers  []proto.WorkerInfo
@@ -306,27 +351,42 @@ func TestLook(t *testing.T) {
 		inFlight int64
 		names    []string
 	}{
-		{"two boxes, one of which works for others", []proto.WorkerInfo{ready("a", "m"), ready("b", "other")}, proto.StateInProgress, counts, "running", 3, []string{"a"}},
-		{"one loads, one works", []proto.WorkerInfo{loading, ready("a", "m")}, proto.StateInProgress, counts, "running", 3, []string{"loading", "a"}},
-		{"none is ready", []proto.WorkerInfo{loading}, proto.StateInProgress, counts, "waiting for a worker that serves m", 0, []string{"loading"}},
+		{"two boxes, one of which works for others", []proto.WorkerInfo{ready("a", "m"), ready("b", "other")},
+			proto.StateInProgress, counts, "running", 3, []string{"a"}},
+		{"one loads, one works", []proto.WorkerInfo{loading, ready("a", "m")}, proto.StateInProgress, counts, "running",
+			3, []string{"loading", "a"}},
+		{"none is ready", []proto.WorkerInfo{loading}, proto.StateInProgress, counts,
+			"waiting for a worker that serves m", 0, []string{"loading"}},
 		{"none is there", nil, proto.StateInProgress, counts, "waiting for a worker that serves m", 0, nil},
 		{"paused", []proto.WorkerInfo{ready("a", "m")}, proto.StatePaused, counts, "paused", 3, []string{"a"}},
-		{"the files are written", []proto.WorkerInfo{ready("a", "m")}, proto.StateInProgress, finishing, "writing the output files", 3, []string{"a"}},
+		{"the files are written", []proto.WorkerInfo{ready("a", "m")}, proto.StateInProgress, finishing,
+			"writing the output files", 3, []string{"a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			v := &view{run: m, workers: c.workers, state: c.state, asked: true, counts: func() collector.Progress { return c.counts }}
+
+			v := &view{
+				run:     m,
+				workers: c.workers,
+				state:   c.state,
+				asked:   true,
+				counts:  func() collector.Progress { return c.counts },
+			}
+
 			got := v.look()
 			var names []string
 			for _, w := range got.ByWorker {
 				names = append(names, w.Name)
 			}
+
 			if diff := cmp.Diff(c.names, names); diff != "" {
 				t.Error(diff)
 			}
+
 			if got.State != c.want || got.InFlight != c.inFlight || got.Workers != len(names) {
 				t.Errorf("%q with %d in flight at %d workers", got.State, got.InFlight, got.Workers)
 			}
+
 			// 9 attempts for the 5 that were run.
 			if got.Done != 6 || got.Failed != 2 || got.Durable != 4 || got.Retries != 4 {
 				t.Errorf("%+v", got)

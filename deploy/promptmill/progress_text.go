@@ -17,6 +17,7 @@ func (v sample) block(name string, width, height int) []line {
 	} else {
 		block = append(block, append(text("  "), rates...))
 	}
+
 	workers := v.ByWorker
 	room := height - len(block)
 	if len(workers) > room { // those that do not work are what somebody looks for
@@ -27,14 +28,17 @@ func (v sample) block(name string, width, height int) []line {
 		})
 		workers = workers[:room]
 	}
+
 	var rows [][]span
 	for _, w := range workers {
 		rows = append(rows, w.row())
 	}
+
 	block = append(block, table(rows)...)
 	if more := len(v.ByWorker) - len(workers); more > 0 {
 		block = append(block, text(fmt.Sprintf("  and %d more workers", more)))
 	}
+
 	return block
 }
 
@@ -47,6 +51,7 @@ func (v sample) headline(name string, width int) line {
 	if textWidth(before)+cells+2+textWidth(after) > width {
 		bar = ""
 	}
+
 	return text(before + bar + after)
 }
 
@@ -59,6 +64,7 @@ func (v sample) progress() string {
 	case v.RemainingS != nil:
 		left = "left " + interval(*v.RemainingLowS, *v.RemainingHighS)
 	}
+
 	return fmt.Sprintf("%d%%  %s/%s  %s", v.percent(), grouped(v.Done), grouped(v.Total), left)
 }
 
@@ -74,6 +80,7 @@ func (v sample) rates() line {
 	if v.Retries > 0 {
 		l = append(l, span{text: "retried " + grouped(int(v.Retries)) + "  "})
 	}
+
 	return append(l, span{text: fmt.Sprintf("%s req/s  %s tok/s in  %s out  %s in flight",
 		rate(v.RequestsPerS), rate(v.InputTokPerS), rate(v.OutputTokPerS), grouped(int(v.InFlight)))})
 }
@@ -94,10 +101,12 @@ func (w atWorker) row() []span {
 	if w.WaitsFor != "" {
 		return append(row, span{w.WaitsFor, yellow})
 	}
+
 	flight := strconv.FormatInt(w.InFlight, 10)
 	if w.Concurrency > 0 {
 		flight += "/" + strconv.Itoa(w.Concurrency)
 	}
+
 	cells := []string{flight, "", "", "", ""}
 	if w.RequestsPerS != nil {
 		cells[1] = rate(*w.RequestsPerS) + " req/s"
@@ -111,9 +120,11 @@ func (w atWorker) row() []span {
 	if w.GPUPowerWatts != nil {
 		cells[4] = fmt.Sprintf("%.0f W", *w.GPUPowerWatts)
 	}
+
 	for _, c := range cells {
 		row = append(row, span{text: c})
 	}
+
 	return row
 }
 
@@ -139,17 +150,23 @@ func grouped(n int) string {
 func interval(low, high float64) string {
 	var step time.Duration
 	for _, s := range []struct{ below, step time.Duration }{
-		{48 * time.Hour, time.Hour}, {10 * time.Hour, 10 * time.Minute}, {10 * time.Minute, time.Minute}, {time.Minute, 10 * time.Second}, {0, time.Second},
+		{48 * time.Hour, time.Hour},
+		{10 * time.Hour, 10 * time.Minute},
+		{10 * time.Minute, time.Minute},
+		{time.Minute, 10 * time.Second},
+		{0, time.Second},
 	} {
 		if high >= s.below.Seconds() {
 			step = s.step
 			break
 		}
 	}
+
 	a, b := rounded(low, step), rounded(high, step)
 	if a == b || high <= 1.05*low {
 		return rounded((low+high)/2, step)
 	}
+
 	return a + "-" + b
 }
 
@@ -166,5 +183,6 @@ func rounded(seconds float64, step time.Duration) string {
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 	}
+
 	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 }

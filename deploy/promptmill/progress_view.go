@@ -83,10 +83,12 @@ func (v *view) ask(ctx context.Context) {
 	if err != nil {
 		return
 	}
+
 	runs, err := bus.OpenRuns(ctx, v.link.js)
 	if err != nil {
 		return
 	}
+
 	for ; ctx.Err() == nil; sleep(ctx, 2*time.Second) {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		all, err := presence.Workers(asking)
@@ -95,6 +97,7 @@ func (v *view) ask(ctx context.Context) {
 		if err != nil || runErr != nil {
 			continue
 		}
+
 		v.mu.Lock()
 		v.asked, v.state, v.workers = true, m.State, all
 		v.mu.Unlock()
@@ -105,15 +108,25 @@ func (v *view) ask(ctx context.Context) {
 func (v *view) look() sample {
 	now, got := time.Now(), v.counts()
 	out := sample{
-		Type: "progress", Time: now.UTC().Format(time.RFC3339), Run: v.run.Run, Total: got.Total,
-		Done: got.Received.Done, Failed: got.Received.Failed, Durable: got.Durable, State: "running",
+		Type:    "progress",
+		Time:    now.UTC().Format(time.RFC3339),
+		Run:     v.run.Run,
+		Total:   got.Total,
+		Done:    got.Received.Done,
+		Failed:  got.Received.Failed,
+		Durable: got.Durable,
+		State:   "running",
 		// Attempts beyond the first.
-		Retries: max(0, got.Received.Attempts-int64(got.Received.Done-got.Received.Skipped)),
-		at:      now, inputTokens: got.Received.PromptTokens, outputTokens: got.Received.CompletionTokens,
-		ByWorker: []atWorker{},
+		Retries:      max(0, got.Received.Attempts-int64(got.Received.Done-got.Received.Skipped)),
+		at:           now,
+		inputTokens:  got.Received.PromptTokens,
+		outputTokens: got.Received.CompletionTokens,
+		ByWorker:     []atWorker{},
 	}
+
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
 	var others []proto.WorkerInfo
 	ours := make([]proto.WorkerInfo, len(v.own))
 	for _, w := range proto.Labelled(v.workers) {
@@ -125,6 +138,7 @@ func (v *view) look() sample {
 			others = append(others, w)
 		}
 	}
+
 	ready := slices.ContainsFunc(others, func(w proto.WorkerInfo) bool { return w.Ready })
 	retries := int64(0)
 	for i, w := range v.own {
@@ -133,18 +147,22 @@ func (v *view) look() sample {
 		retries += w.worker.Stats().Retries.Load()
 		ready = ready || at.WaitsFor == ""
 	}
+
 	// Those of requests that have no line yet are not among the attempts.
 	out.Retries = max(out.Retries, retries)
 	if !ready && len(v.own) > 0 {
 		out.State = out.ByWorker[0].WaitsFor
 	}
+
 	for _, w := range others {
 		out.ByWorker = append(out.ByWorker, told(w))
 	}
+
 	out.Workers = len(out.ByWorker)
 	for _, w := range out.ByWorker {
 		out.InFlight += w.InFlight
 	}
+
 	switch missing, _ := missingModels(v.run, others); {
 	case got.Finishing || v.state == proto.StateFinalizing:
 		out.State = "writing the output files"
@@ -153,6 +171,7 @@ func (v *view) look() sample {
 	case len(v.own) == 0 && v.asked && len(missing) > 0:
 		out.State = "waiting for a worker that serves " + strings.Join(missing, ", ")
 	}
+
 	return out
 }
 
@@ -169,26 +188,38 @@ func (n namedWorker) now(announced proto.WorkerInfo, now time.Time) atWorker {
 	stats := n.worker.Stats()
 	info, _ := n.worker.Info()
 	w.own, w.Name, w.Flavour, w.WaitsFor = true, cmp.Or(announced.Name, n.name), info.Flavour, ""
-	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), n.limiter.Limit(), stats.Done.Load(), stats.TokensOut.Load()
+	w.InFlight, w.Concurrency, w.done, w.outputTokens = stats.InFlight.Load(), n.limiter.Limit(), stats.Done.Load(),
+		stats.TokensOut.Load()
+
 	if why, since := n.worker.Waiting(); why != "" {
 		w.WaitsFor = fmt.Sprintf("%s %s", why, now.Sub(since).Round(time.Second))
 	} else if stats.Stalled.Load() {
 		w.WaitsFor = "waiting for the bus"
 	}
+
 	return w
 }
 
 // told is a worker as it has announced itself.
 func told(i proto.WorkerInfo) atWorker {
-	w := atWorker{Name: i.Name, Flavour: i.Flavour, InFlight: i.InFlight, Concurrency: i.Concurrency, RequestsPerS: &i.PerSecond, GPUs: len(i.GPU)}
+	w := atWorker{
+		Name:         i.Name,
+		Flavour:      i.Flavour,
+		InFlight:     i.InFlight,
+		Concurrency:  i.Concurrency,
+		RequestsPerS: &i.PerSecond,
+		GPUs:         len(i.GPU),
+	}
 	if !i.Ready {
 		w.WaitsFor = "waiting for its model server"
 	}
+
 	for _, g := range i.GPU {
 		w.GPUMemoryBytes += g.MemoryBytes
 		w.GPUMemoryUsedBytes = metadata.Sum(w.GPUMemoryUsedBytes, g.MemoryUsedBytes)
 		w.GPUPowerWatts = metadata.Sum(w.GPUPowerWatts, g.PowerWatts)
 	}
+
 	return w
 }
 
@@ -205,28 +236,35 @@ type track struct {
 func (t *track) add(v sample) sample {
 	t.left.add(v.at, v.Done, v.Total, int(v.InFlight), v.State == "running")
 	if low, high, ok := t.left.interval(); ok && v.State == "running" {
-		v.RemainingS, v.RemainingLowS, v.RemainingHighS = new(math.Round((low+high)/2)), new(math.Round(low)), new(math.Round(high))
+		v.RemainingS, v.RemainingLowS, v.RemainingHighS = new(math.Round((low+high)/2)), new(math.Round(low)),
+			new(math.Round(high))
 	}
+
 	t.window = append(t.window, v)
 	for len(t.window) > 2 && v.at.Sub(t.window[1].at) >= rateWindow {
 		t.window = t.window[1:]
 	}
+
 	first := t.window[0]
 	seconds := v.at.Sub(first.at).Seconds()
 	if seconds <= 0 {
 		return v
 	}
+
 	v.RequestsPerS = float64(v.Done-first.Done) / seconds
 	v.InputTokPerS = float64(v.inputTokens-first.inputTokens) / seconds
 	v.OutputTokPerS = float64(v.outputTokens-first.outputTokens) / seconds
+
 	for i := range v.ByWorker { // those of this process come first, always in the same order
 		w := &v.ByWorker[i]
 		if !w.own {
 			break
 		}
+
 		before := first.ByWorker[i]
 		w.RequestsPerS = new(float64(w.done-before.done) / seconds)
 		w.OutputTokPerS = new(float64(w.outputTokens-before.outputTokens) / seconds)
 	}
+
 	return v
 }

@@ -35,6 +35,7 @@ var refusals = map[string]struct {
 // refusing is a model server that answers a request, or refuses it with what its prompt names.
 func refusing(t *testing.T) string {
 	t.Helper()
+
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		for prompt, refusal := range refusals {
@@ -44,13 +45,17 @@ func refusing(t *testing.T) string {
 				return
 			}
 		}
+
 		if strings.HasSuffix(r.URL.Path, "/models") {
 			io.WriteString(w, `{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"me"}]}`)
 			return
 		}
-		io.WriteString(w, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","logprobs":null,`+
-			`"message":{"role":"assistant","content":"yes","refusal":null}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`)
+
+		io.WriteString(w,
+			`{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","logprobs":null,`+
+				`"message":{"role":"assistant","content":"yes","refusal":null}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`)
 	}))
+
 	t.Cleanup(server.Close)
 
 	return server.URL
@@ -59,13 +64,17 @@ func refusing(t *testing.T) string {
 // The types of OpenAI's SDKs decode each line of the output, whatever servers refuse with.
 func TestOthersReadTheOutput(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	var input strings.Builder
 	for prompt := range refusals {
-		input.WriteString(`{"custom_id":"` + prompt + `","model":"m","messages":[{"role":"user","content":"` + prompt + `"}]}` + "\n")
+		input.WriteString(`{"custom_id":"` + prompt + `","model":"m","messages":[{"role":"user","content":"` +
+			prompt + `"}]}` + "\n")
 	}
+
 	input.WriteString(`{"custom_id":"good","model":"m","messages":[{"role":"user","content":"hello"}]}` + "\n")
 	must(t, os.WriteFile(filepath.Join(c.dir, "in.jsonl"), []byte(input.String()), 0o644))
+
 	if text, code := c.run("run", "in.jsonl", "-o", "out.jsonl.zst", "--url", refusing(t)); code != exitFailed {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
@@ -79,11 +88,13 @@ func TestOthersReadTheOutput(t *testing.T) {
 					Body       json.RawMessage `json:"body"`
 				} `json:"response"`
 			}
+
 			must(t, json.Unmarshal(text, &line))
 			if line.Response == nil {
 				t.Errorf("%s has no response: %s", custom, text)
 				continue
 			}
+
 			read++
 			body := line.Response.Body
 			if custom == "good" {
@@ -93,10 +104,12 @@ func TestOthersReadTheOutput(t *testing.T) {
 				}
 				continue
 			}
+
 			var refusal openai.ErrorResponse
 			if err := json.Unmarshal(body, &refusal); err != nil {
 				t.Errorf("%s: %v in %s", custom, err, body)
 			}
+
 			if want := refusals[custom]; custom == "detail" || custom == "openai" {
 				if string(body) != want.body {
 					t.Errorf("%s: %s, want it as it came", custom, body)
@@ -106,6 +119,7 @@ func TestOthersReadTheOutput(t *testing.T) {
 			}
 		}
 	}
+
 	if want := len(refusals) + 1; read != want {
 		t.Errorf("%d lines were read, want %d", read, want)
 	}
@@ -127,10 +141,12 @@ for name in sys.argv[1:]:
 // python runs a program that needs a module, which the machine may lack.
 func python(t *testing.T, module, program string, args ...string) {
 	t.Helper()
+
 	if err := exec.Command("python3", "-c", "import "+module).Run(); err != nil {
 		t.Logf("left out what needs Python's module %s: %v", module, err)
 		return
 	}
+
 	if out, err := exec.Command("python3", append([]string{"-c", program}, args...)...).CombinedOutput(); err != nil {
 		t.Errorf("Python's %s: %v\n%s", module, err, out)
 	}
@@ -140,24 +156,29 @@ func python(t *testing.T, module, program string, args ...string) {
 // in one call reads one frame, gives an error then, and not the first part as if it were all.
 func TestOneShotReaders(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	var input strings.Builder
 	for range 3000 {
 		input.WriteString(`{"model":"m","prompt":"` + strings.Repeat("x", 100) + `"}` + "\n")
 	}
+
 	must(t, os.WriteFile(filepath.Join(c.dir, "in.jsonl"), []byte(input.String()), 0o644))
 	journal := filepath.Join(c.dir, "cut.part.zst")
-	cmd, _ := c.start("run", "in.jsonl", "-o", "cut.jsonl.zst", "--sim", "--sim-ttft", "5ms", "--sim-tpot", "0s", "--flush", "50ms")
+	cmd, _ := c.start("run", "in.jsonl", "-o", "cut.jsonl.zst", "--sim", "--sim-ttft", "5ms", "--sim-tpot", "0s",
+		"--flush", "50ms")
 	poll(t, pollTime, "some lines", func() bool { return countLines(t, journal) > 20 })
 	must(t, cmd.Process.Kill())
 	cmd.Wait()
 	must(t, exec.Command("cp", journal, filepath.Join(c.dir, "journal.zst")).Run())
-	c.must("run", "in.jsonl", "-o", "seekable.jsonl.zst", "--seekable", "--sim", "--sim-ttft", "1ms", "--sim-tpot", "0s", "--sim-tokens", "400")
+	c.must("run", "in.jsonl", "-o", "seekable.jsonl.zst", "--seekable", "--sim", "--sim-ttft", "1ms",
+		"--sim-tpot", "0s", "--sim-tokens", "400")
 
 	for _, name := range []string{"journal.zst", "seekable.jsonl.zst"} {
 		if n := countLines(t, filepath.Join(c.dir, name)); n == 0 {
 			t.Errorf("%s has no lines", name)
 		}
+
 		python(t, "zstandard", `
 import sys, zstandard
 data, lines = open(sys.argv[1], "rb").read(), int(sys.argv[2])
@@ -178,14 +199,17 @@ assert text.count(b"\n") == lines, "lines are left out of a stream"
 // that is being written may be torn.
 func countLines(t *testing.T, path string) int {
 	t.Helper()
+
 	file, err := os.Open(path)
 	if err != nil {
 		return 0
 	}
 	defer file.Close()
+
 	dec, err := zstd.NewReader(file)
 	must(t, err)
 	defer dec.Close()
+
 	text, _ := io.ReadAll(dec)
 
 	return bytes.Count(text, []byte("\n"))

@@ -17,8 +17,11 @@ import (
 func TestRunOverALlamaServer(t *testing.T) {
 	binary, model := os.Getenv("PROMPTMILL_TEST_LLAMA_SERVER"), os.Getenv("PROMPTMILL_TEST_LLAMA_MODEL")
 	if binary == "" || model == "" {
-		t.Skip("PROMPTMILL_TEST_LLAMA_SERVER and PROMPTMILL_TEST_LLAMA_MODEL do not name a llama-server and a small GGUF file")
+		t.Skip(
+			"PROMPTMILL_TEST_LLAMA_SERVER and PROMPTMILL_TEST_LLAMA_MODEL do not name a llama-server and a small GGUF file",
+		)
 	}
+
 	const embeddings = `{"custom_id":"e%d","input":"item %d"}`
 	one := []string{"-m", model, "--alias", "tiny"}
 	for _, tt := range []struct {
@@ -32,15 +35,32 @@ func TestRunOverALlamaServer(t *testing.T) {
 		{name: "defaults", start: one, said: "200 answered, 0 failed"},
 		{name: "metrics", start: append(one, "-np", "8", "--metrics"), said: "200 answered, 0 failed"},
 		{name: "no slots", start: append(one, "--no-slots"), said: "200 answered, 0 failed"},
-		{name: "embeddings", start: append(one, "--embeddings", "--pooling", "mean"), line: embeddings, said: "200 answered, 0 failed"},
-		{name: "not for embeddings", start: one, line: embeddings, code: exitUnreachable, said: "Start it with `--embeddings`"},
+		{
+			name:  "embeddings",
+			start: append(one, "--embeddings", "--pooling", "mean"),
+			line:  embeddings,
+			said:  "200 answered, 0 failed",
+		},
+		{
+			name:  "not for embeddings",
+			start: one,
+			line:  embeddings,
+			code:  exitUnreachable,
+			said:  "Start it with `--embeddings`",
+		},
 		{name: "the key", start: append(one, "--api-key", "k"), key: "k", said: "200 answered, 0 failed"},
-		{name: "no key", start: append(one, "--api-key", "k"), code: exitUnreachable, said: "401 Unauthorized: it wants a key"},
+		{
+			name:  "no key",
+			start: append(one, "--api-key", "k"),
+			code:  exitUnreachable,
+			said:  "401 Unauthorized: it wants a key",
+		},
 		{
 			name:  "a router",
 			start: []string{"--models-dir", filepath.Dir(model)},
-			line:  `{"custom_id":"r%d","model":"` + strings.TrimSuffix(filepath.Base(model), ".gguf") + `","prompt":"item %d","max_tokens":8}`,
-			said:  "200 answered, 0 failed",
+			line: `{"custom_id":"r%d","model":"` + strings.TrimSuffix(filepath.Base(model), ".gguf") +
+				`","prompt":"item %d","max_tokens":8}`,
+			said: "200 answered, 0 failed",
 		},
 		{
 			name:  "slots that share too small a cache",
@@ -48,18 +68,27 @@ func TestRunOverALlamaServer(t *testing.T) {
 			line:  `{"custom_id":"c%d","prompt":"%d ` + strings.Repeat("w1 ", 400) + `","max_tokens":8}`,
 			said:  "200 answered, 0 failed",
 		},
-		{name: "long prompts", start: append(one, "-c", "512"), line: `{"custom_id":"l%d","prompt":"%d ` + strings.Repeat("w1 ", 600) + `"}`, code: exitFailed, said: "exceeds the available context size"},
+		{
+			name:  "long prompts",
+			start: append(one, "-c", "512"),
+			line:  `{"custom_id":"l%d","prompt":"%d ` + strings.Repeat("w1 ", 600) + `"}`,
+			code:  exitFailed,
+			said:  "exceeds the available context size",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			url := startServer(t, binary, append(tt.start, "-t", "1"))
 			t.Setenv("PROMPTMILL_API_KEY", tt.key)
 			c := newCommand(t)
+
 			line := tt.line
 			if line == "" {
 				line = `{"custom_id":"q%d","messages":[{"role":"user","content":"question %d"}],"max_tokens":8}`
 			}
+
 			c.requests("in.jsonl", 200, line)
 			c.expect(tt.code, tt.said, "run", "in.jsonl", "-o", "out.jsonl.zst", "--url", url)
+
 			if tt.code == exitOK {
 				c.expect(exitOK, "proved", "verify", "in.jsonl", "out.jsonl.zst")
 			}
@@ -73,15 +102,19 @@ func TestRunOverAVLLM(t *testing.T) {
 	if url == "" {
 		t.Skip("PROMPTMILL_TEST_VLLM does not name the URL of a vLLM that serves a model as \"tiny\", with --max-model-len 1024")
 	}
+
 	c := newCommand(t)
-	c.requests("in.jsonl", 100, `{"custom_id":"q%d","messages":[{"role":"user","content":"question %d"}],"max_tokens":4}`)
+	c.requests("in.jsonl", 100,
+		`{"custom_id":"q%d","messages":[{"role":"user","content":"question %d"}],"max_tokens":4}`)
 	c.expect(exitOK, "100 answered, 0 failed", "run", "in.jsonl", "-o", "out.jsonl.zst", "--url", url)
 	c.expect(exitOK, "proved", "verify", "in.jsonl", "out.jsonl.zst")
 	c.requests("embed.jsonl", 100, `{"custom_id":"e%d","input":"item %d"}`)
-	c.expect(exitUnreachable, "refuses all requests: POST /v1/embeddings: status 404", "run", "embed.jsonl", "--url", url)
+	c.expect(exitUnreachable, "refuses all requests: POST /v1/embeddings: status 404",
+		"run", "embed.jsonl", "--url", url)
 	c.requests("long.jsonl", 2, `{"custom_id":"l%d","prompt":"%d `+strings.Repeat("w1 ", 1500)+`"}`)
 	c.expect(exitFailed, "maximum context length is 1024 tokens", "run", "long.jsonl", "--url", url)
-	c.expect(exitUsage, "the server has tiny", "run", "in.jsonl", "-o", "other.jsonl.zst", "--model", "nobody", "--url", url)
+	c.expect(exitUsage, "the server has tiny", "run", "in.jsonl", "-o", "other.jsonl.zst",
+		"--model", "nobody", "--url", url)
 }
 
 // requests writes a file of n lines, each with its number twice.
@@ -98,11 +131,13 @@ func (c command) requests(name string, n int, format string) {
 // loaded its model.
 func startServer(t *testing.T, binary string, args []string) string {
 	t.Helper()
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	port := listener.Addr().(*net.TCPAddr).Port
 	must(t, listener.Close())
-	cmd, out := exec.Command(binary, append(args, "--host", "127.0.0.1", "--port", strconv.Itoa(port))...), &lockedBuffer{}
+	cmd, out := exec.Command(binary,
+		append(args, "--host", "127.0.0.1", "--port", strconv.Itoa(port))...), &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = endWithTest()
 	must(t, cmd.Start())
@@ -110,6 +145,7 @@ func startServer(t *testing.T, binary string, args []string) string {
 		cmd.Process.Signal(os.Interrupt) // so that a router ends its servers
 		waitExit(t, cmd, out, patience)
 	})
+
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
 	poll(t, patience, "the model loaded", func() bool {
 		res, err := http.Get(url + "/health")
@@ -119,5 +155,6 @@ func startServer(t *testing.T, binary string, args []string) string {
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
+
 	return url
 }

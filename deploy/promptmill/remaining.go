@@ -54,10 +54,12 @@ func (r *remaining) add(at time.Time, done, total, inFlight int, working bool) {
 		r.begun, r.filled, r.got = false, 0, 0
 		return
 	}
+
 	left := total - done
 	if left > inFlight { // while the last ones end, the rate falls
 		r.fill(passed, fresh)
 	}
+
 	low, high, ok := r.estimate(left, inFlight)
 	switch {
 	case ok && !r.known:
@@ -88,26 +90,32 @@ func (r *remaining) fill(passed time.Duration, fresh int) {
 		r.begun = fresh > 0
 		return
 	}
+
 	if r.size == 0 {
 		r.size = smallestBlock
 	}
+
 	r.filled += passed
 	r.got += fresh
 	if r.filled < r.size {
 		return
 	}
+
 	r.blocks = append(r.blocks, float64(r.got)/r.filled.Seconds())
 	r.filled, r.got = 0, 0
 	if len(r.blocks) < mostBlocks {
 		return
 	}
+
 	if mean, _ := moments(r.blocks); r.size >= blockTime && mean*r.size.Seconds() >= blockRequests {
 		r.blocks = r.blocks[1:]
 		return
 	}
+
 	for i := range mostBlocks / 2 {
 		r.blocks[i] = (r.blocks[2*i] + r.blocks[2*i+1]) / 2
 	}
+
 	r.blocks = r.blocks[:mostBlocks/2]
 	r.size *= 2
 }
@@ -117,11 +125,13 @@ func (r *remaining) estimate(left, inFlight int) (low, high float64, ok bool) {
 	if len(r.blocks) < 2*fewestBlocks {
 		return 0, 0, false
 	}
+
 	steady := steadyState(r.blocks)
 	mean, variance := moments(steady)
 	if mean <= 0 {
 		return 0, 0, false
 	}
+
 	n, size := float64(len(steady)), r.size.Seconds()
 	expected := float64(left) / mean
 	future := max(1, expected/size) // blocks to come
@@ -130,13 +140,16 @@ func (r *remaining) estimate(left, inFlight int) (low, high float64, ok bool) {
 	if factor > widestFactor {
 		return 0, 0, false
 	}
+
 	tail := 0.0
 	if left > inFlight {
 		r.latency = float64(inFlight) / mean
 	}
+
 	if last := min(left, inFlight); last > 0 {
 		tail = r.latency * (math.Log(float64(last)) + 2)
 	}
+
 	return expected / factor, expected*factor + tail, true
 }
 
@@ -149,6 +162,7 @@ func steadyState(blocks []float64) []float64 {
 			best, least = cut, e
 		}
 	}
+
 	return blocks[best:]
 }
 
@@ -157,10 +171,12 @@ func moments(list []float64) (mean, variance float64) {
 	for _, x := range list {
 		mean += x
 	}
+
 	mean /= float64(len(list))
 	for _, x := range list {
 		variance += (x - mean) * (x - mean)
 	}
+
 	return mean, variance / float64(len(list)-1)
 }
 
@@ -170,11 +186,14 @@ func inflation(blocks []float64, mean, variance float64) float64 {
 	if variance == 0 {
 		return 1
 	}
+
 	covariance := 0.0
 	for i := range len(blocks) - 1 {
 		covariance += (blocks[i] - mean) * (blocks[i+1] - mean)
 	}
+
 	rho := min(max(0, covariance/(variance*float64(len(blocks)-1))), 0.8)
+
 	return (1 + rho) / (1 - rho)
 }
 

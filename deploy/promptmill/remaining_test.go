@@ -39,14 +39,17 @@ func (s simulated) follow(seed uint64, already int) []moment {
 				first = i
 			}
 		}
+
 		begin := free[first]
 		if begin >= s.stop && begin < s.on { // what is in flight ends, nothing begins
 			begin = s.on
 		}
+
 		free[first] = begin + s.length(r, begin)
 		ends = append(ends, free[first])
 		end = max(end, free[first])
 	}
+
 	slices.Sort(ends)
 	var rem remaining
 	var list []moment
@@ -57,13 +60,16 @@ func (s simulated) follow(seed uint64, already int) []moment {
 		for ends[done] <= m.at {
 			done++
 		}
+
 		m.done = done
 		m.working = m.at < s.stop || m.at >= s.on
 		left := s.requests - m.done
-		rem.add(start.Add(time.Duration(m.at*float64(time.Second))), already+m.done, already+s.requests, min(left, s.slots), m.working)
+		rem.add(start.Add(time.Duration(m.at*float64(time.Second))), already+m.done, already+s.requests,
+			min(left, s.slots), m.working)
 		m.low, m.high, m.known = rem.interval()
 		list = append(list, m)
 	}
+
 	return list
 }
 
@@ -74,14 +80,35 @@ func exponential(mean float64) func(*rand.Rand, float64) float64 {
 // A time must never be negative nor jump, whatever the server does.
 func TestRemainingNeverJumps(t *testing.T) {
 	t.Parallel()
+
 	servers := map[string]simulated{
-		"steady":      {slots: 32, requests: 4000, length: exponential(4)},
-		"warming up":  {slots: 32, requests: 4000, length: func(r *rand.Rand, at float64) float64 { return (4 + 20*math.Exp(-at/60)) * r.ExpFloat64() }},
-		"slower":      {slots: 32, requests: 4000, length: func(r *rand.Rand, at float64) float64 { return (4 + at/60) * r.ExpFloat64() }},
-		"faster":      {slots: 32, requests: 4000, length: func(r *rand.Rand, at float64) float64 { return 8 / (1 + at/200) * r.ExpFloat64() }},
-		"in bursts":   {slots: 64, requests: 2000, length: func(r *rand.Rand, _ float64) float64 { return 15 + r.Float64()/10 }},
-		"heavy tails": {slots: 32, requests: 2000, length: func(r *rand.Rand, _ float64) float64 { return math.Exp(1 + 1.2*r.NormFloat64()) }},
-		"paused":      {slots: 32, requests: 4000, length: exponential(4), stop: 200, on: 900},
+		"steady": {slots: 32, requests: 4000, length: exponential(4)},
+		"warming up": {
+			slots:    32,
+			requests: 4000,
+			length:   func(r *rand.Rand, at float64) float64 { return (4 + 20*math.Exp(-at/60)) * r.ExpFloat64() },
+		},
+		"slower": {
+			slots:    32,
+			requests: 4000,
+			length:   func(r *rand.Rand, at float64) float64 { return (4 + at/60) * r.ExpFloat64() },
+		},
+		"faster": {
+			slots:    32,
+			requests: 4000,
+			length:   func(r *rand.Rand, at float64) float64 { return 8 / (1 + at/200) * r.ExpFloat64() },
+		},
+		"in bursts": {
+			slots:    64,
+			requests: 2000,
+			length:   func(r *rand.Rand, _ float64) float64 { return 15 + r.Float64()/10 },
+		},
+		"heavy tails": {
+			slots:    32,
+			requests: 2000,
+			length:   func(r *rand.Rand, _ float64) float64 { return math.Exp(1 + 1.2*r.NormFloat64()) },
+		},
+		"paused": {slots: 32, requests: 4000, length: exponential(4), stop: 200, on: 900},
 		"hanging": {slots: 32, requests: 4000, length: func(r *rand.Rand, at float64) float64 {
 			if at > 200 && at < 204 {
 				return 120
@@ -98,15 +125,18 @@ func TestRemainingNeverJumps(t *testing.T) {
 	for name, server := range servers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			var before moment
 			shown := 0
 			for _, m := range server.follow(1, 100) {
 				if before.known && !m.known {
 					t.Fatalf("at %.2f s it is not known any more", m.at)
 				}
+
 				if m.low < 0 || m.high < m.low || math.IsNaN(m.low) || math.IsInf(m.high, 0) {
 					t.Fatalf("at %.2f s: %f to %f", m.at, m.low, m.high)
 				}
+
 				passed := m.at - before.at
 				if before.known && m.working {
 					for _, b := range [][2]float64{{before.low, m.low}, {before.high, m.high}} {
@@ -115,14 +145,18 @@ func TestRemainingNeverJumps(t *testing.T) {
 						}
 					}
 				}
+
 				if before.known && !m.working && (m.low != before.low || m.high != before.high) {
 					t.Fatalf("at %.2f s: moved in a pause", m.at)
 				}
+
 				if m.known {
 					shown++
 				}
+
 				before = m
 			}
+
 			if shown == 0 {
 				t.Error("never known")
 			}
@@ -136,42 +170,58 @@ func covered(list []moment) (hits, known int) {
 		if !m.known {
 			continue
 		}
+
 		known++
 		if truth := m.end - m.at; truth >= m.low-0.5 && truth <= m.high+0.5 {
 			hits++
 		}
 	}
+
 	return hits, known
 }
 
 func TestRemainingHoldsTheTruth(t *testing.T) {
 	const seeds = 20
 	t.Parallel()
+
 	for name, server := range map[string]simulated{
 		"exponential": {slots: 32, requests: 3000, length: exponential(4)},
-		"equal":       {slots: 32, requests: 3000, length: func(r *rand.Rand, _ float64) float64 { return 3.8 + 0.4*r.Float64() }},
-		"slow":        {slots: 4, requests: 300, length: exponential(10)},
-		"fast":        {slots: 64, requests: 8000, length: exponential(0.5)},
-		"log-normal":  {slots: 32, requests: 3000, length: func(r *rand.Rand, _ float64) float64 { return math.Exp(1 + 0.8*r.NormFloat64()) }},
+		"equal": {
+			slots:    32,
+			requests: 3000,
+			length:   func(r *rand.Rand, _ float64) float64 { return 3.8 + 0.4*r.Float64() },
+		},
+		"slow": {slots: 4, requests: 300, length: exponential(10)},
+		"fast": {slots: 64, requests: 8000, length: exponential(0.5)},
+		"log-normal": {
+			slots:    32,
+			requests: 3000,
+			length:   func(r *rand.Rand, _ float64) float64 { return math.Exp(1 + 0.8*r.NormFloat64()) },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			hits, known, all := 0, 0, 0
 			widths := map[string]float64{}
 			for seed := range uint64(seeds) {
 				list := server.follow(seed, 0)
 				h, k := covered(list)
 				hits, known, all = hits+h, known+k, all+len(list)
+
 				for _, p := range []int{30, 60, 90} {
 					m := list[len(list)*p/100]
 					widths[fmt.Sprint(p)] += (m.high - m.low) / seeds
 				}
 			}
+
 			part := float64(hits) / float64(known)
-			t.Logf("%.1f%% of %d moments, known in %.0f%% of the time; widths %v", 100*part, known, 100*float64(known)/float64(all), widths)
+			t.Logf("%.1f%% of %d moments, known in %.0f%% of the time; widths %v",
+				100*part, known, 100*float64(known)/float64(all), widths)
 			if part < 0.85 {
 				t.Errorf("the truth is in %.1f%% of the intervals, want 85%%", 100*part)
 			}
+
 			if widths["90"] > widths["60"] || widths["60"] > widths["30"] {
 				t.Errorf("the interval does not narrow: %v", widths)
 			}

@@ -14,12 +14,19 @@ import (
 
 func reportCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "report", Usage: "write what a run has come to, with conclusions and estimates", ArgsUsage: "META...",
+		Name:      "report",
+		Usage:     "write what a run has come to, with conclusions and estimates",
+		ArgsUsage: "META...",
 		Description: "META is a run's NAME.meta.json, or the output beside it, or a file of another tool that\n" +
 			"uses the same names. Every run leaves NAME.report.md and NAME.report.html; this command\n" +
 			"writes them anew, with another baseline or other prices.",
 		Flags: slices.Concat(reportFlags(), []cli.Flag{
-			&cli.IntFlag{Name: "workers", Usage: "estimate for `N` workers", DefaultText: "as many as the run had", Sources: flagEnv("workers")},
+			&cli.IntFlag{
+				Name:        "workers",
+				Usage:       "estimate for `N` workers",
+				DefaultText: "as many as the run had",
+				Sources:     flagEnv("workers"),
+			},
 		}, writingFlags(), []cli.Flag{stateFlag()}),
 		Action: func(_ context.Context, c *cli.Command) error { return writeReport(env, c) },
 	}
@@ -29,44 +36,63 @@ func writeReport(env environment, c *cli.Command) error {
 	if !c.Args().Present() {
 		return usage("for example: promptmill report NAME.meta.json", "want the metadata of a run")
 	}
+
 	if c.Int("workers") < 0 {
 		return usage("", "--workers %d: must not be negative", c.Int("workers"))
 	}
+
 	to, err := parseWriting(env, c)
 	if err != nil {
 		return err
 	}
+
 	if to.format == "html" && c.Args().Len() > 1 {
 		return usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
 	}
+
 	r, err := parseReports(c)
 	if err != nil {
 		return err
 	}
+
 	r.options.Workers = c.Int("workers")
 	if r.state, err = stateOf(env, c); err != nil {
 		return err
 	}
+
 	var list []*report.Report
 	for _, name := range c.Args().Slice() {
 		path, run, err := openMeta(name)
 		if err != nil {
 			return err
 		}
+
 		made, err := r.of(path, run)
 		if err != nil {
 			return err
 		}
+
 		list = append(list, made)
 	}
+
 	return to.write(list...)
 }
 
 // writingFlags say where a report goes, and in which form.
 func writingFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE` instead of standard output", Sources: flagEnv("output")},
-		&cli.StringFlag{Name: "format", Usage: "`FORMAT`: md, html or json", DefaultText: "that of FILE's name, or md", Sources: flagEnv("format")},
+		&cli.StringFlag{
+			Name:    "output",
+			Aliases: []string{"o"},
+			Usage:   "write to `FILE` instead of standard output",
+			Sources: flagEnv("output"),
+		},
+		&cli.StringFlag{
+			Name:        "format",
+			Usage:       "`FORMAT`: md, html or json",
+			DefaultText: "that of FILE's name, or md",
+			Sources:     flagEnv("format"),
+		},
 		&cli.BoolFlag{Name: "json", Usage: "the same as --format json", Sources: flagEnv("json")},
 	}
 }
@@ -89,10 +115,12 @@ func parseWriting(env environment, c *cli.Command) (writing, error) {
 			w.format = "json"
 		}
 	}
+
 	switch w.format {
 	case "md", "html", "json":
 		return w, nil
 	}
+
 	return w, usage("", "--format %q: want md, html or json", w.format)
 }
 
@@ -105,15 +133,18 @@ func (w writing) write(list ...*report.Report) error {
 					return err
 				}
 			}
+
 			write := map[string]func(io.Writer) error{"md": r.Markdown, "html": r.HTML, "json": r.JSON}[w.format]
 			if err := write(to); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	}
 	if w.path == "" {
 		return all(w.stdout)
 	}
+
 	return writeWhole(w.path, 0o666, all)
 }

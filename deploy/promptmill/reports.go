@@ -21,11 +21,36 @@ import (
 // reportFlags say what stands in a report besides the run.
 func reportFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "baseline", Usage: "compare with the run of this `META`", DefaultText: "the last run of another model on the same input", Sources: flagEnv("baseline")},
-		&cli.StringFlag{Name: "estimate", Usage: "how long `N,...` requests would take", DefaultText: "100,5000,50000,200000", Sources: flagEnv("estimate")},
-		&cli.FloatFlag{Name: "price-in", Usage: "`PRICE` of a million prompt tokens at an API", DefaultText: "unknown", Sources: flagEnv("price-in")},
-		&cli.FloatFlag{Name: "price-out", Usage: "`PRICE` of a million completion tokens there", DefaultText: "unknown", Sources: flagEnv("price-out")},
-		&cli.FloatFlag{Name: "price-kwh", Usage: "`PRICE` of a kilowatt-hour", DefaultText: "unknown", Sources: flagEnv("price-kwh")},
+		&cli.StringFlag{
+			Name:        "baseline",
+			Usage:       "compare with the run of this `META`",
+			DefaultText: "the last run of another model on the same input",
+			Sources:     flagEnv("baseline"),
+		},
+		&cli.StringFlag{
+			Name:        "estimate",
+			Usage:       "how long `N,...` requests would take",
+			DefaultText: "100,5000,50000,200000",
+			Sources:     flagEnv("estimate"),
+		},
+		&cli.FloatFlag{
+			Name:        "price-in",
+			Usage:       "`PRICE` of a million prompt tokens at an API",
+			DefaultText: "unknown",
+			Sources:     flagEnv("price-in"),
+		},
+		&cli.FloatFlag{
+			Name:        "price-out",
+			Usage:       "`PRICE` of a million completion tokens there",
+			DefaultText: "unknown",
+			Sources:     flagEnv("price-out"),
+		},
+		&cli.FloatFlag{
+			Name:        "price-kwh",
+			Usage:       "`PRICE` of a kilowatt-hour",
+			DefaultText: "unknown",
+			Sources:     flagEnv("price-kwh"),
+		},
 	}
 }
 
@@ -39,21 +64,30 @@ func parseReports(c *cli.Command) (r reports, err error) {
 	if r.options.Estimates, err = parseEstimates(c.String("estimate")); err != nil {
 		return r, err
 	}
-	for name, price := range map[string]**float64{"price-in": &r.options.Prices.In, "price-out": &r.options.Prices.Out, "price-kwh": &r.options.Prices.KWh} {
+
+	for name, price := range map[string]**float64{
+		"price-in":  &r.options.Prices.In,
+		"price-out": &r.options.Prices.Out,
+		"price-kwh": &r.options.Prices.KWh,
+	} {
 		if !c.IsSet(name) {
 			continue
 		}
+
 		if v := c.Float(name); !(v >= 0 && v <= 1e9) {
 			return r, usage("", "--%s %g: must not be negative", name, v)
 		}
+
 		*price = new(c.Float(name))
 	}
+
 	if name := c.String("baseline"); name != "" {
 		r.options.BaselinePath, r.options.Baseline, err = openMeta(name)
 		if err != nil {
 			return r, fmt.Errorf("--baseline: %w", err)
 		}
 	}
+
 	return r, nil
 }
 
@@ -61,13 +95,16 @@ func parseEstimates(list string) (counts []int, err error) {
 	if list == "" {
 		return nil, nil
 	}
+
 	for part := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || n < 1 || n > 1e12 {
-			return nil, usage("for example --estimate 5000,200000", "--estimate %s: %q is no number of requests", list, part)
+			return nil, usage("for example --estimate 5000,200000",
+				"--estimate %s: %q is no number of requests", list, part)
 		}
 		counts = append(counts, n)
 	}
+
 	return counts, nil
 }
 
@@ -78,13 +115,16 @@ func openMeta(name string) (path string, run *metadata.Run, err error) {
 	if exists(out.Meta()) {
 		path = out.Meta()
 	}
+
 	run, err = metadata.Read(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return path, nil, usage("promptmill history lists the runs of this machine", "there is neither %s nor %s", name, out.Meta())
+		return path, nil, usage("promptmill history lists the runs of this machine",
+			"there is neither %s nor %s", name, out.Meta())
 	case errors.Is(err, metadata.ErrFormat):
 		return path, nil, withHint(err, "want NAME.meta.json, or the NAME.jsonl.zst beside it")
 	}
+
 	return path, run, err
 }
 
@@ -97,6 +137,7 @@ func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		for _, e := range history.Baselines(list, run) {
 			if baseline, err := metadata.Read(e.Meta); err == nil && baseline.TestID == e.TestID { // else it was moved
 				o.BaselinePath, o.Baseline = e.Meta, baseline
@@ -104,6 +145,7 @@ func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
 			}
 		}
 	}
+
 	return report.Build(run, o), nil
 }
 
@@ -112,11 +154,13 @@ func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
 func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logger) {
 	made, err := r.of(out.Meta(), run)
 	if err == nil {
-		err = errors.Join(writeWhole(out.ReportMarkdown(), 0o666, made.Markdown), writeWhole(out.ReportHTML(), 0o666, made.HTML))
+		err = errors.Join(writeWhole(out.ReportMarkdown(), 0o666, made.Markdown),
+			writeWhole(out.ReportHTML(), 0o666, made.HTML))
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
 	}
+
 	if err := history.Append(r.state, history.Of(out.Meta(), run)); err != nil {
 		log.Warn().Err(err).Msg("failed to note the run in the history")
 	}

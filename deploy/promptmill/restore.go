@@ -19,27 +19,34 @@ func (s *serving) restoreLost(ctx context.Context) error {
 	if err != nil || len(journals) == 0 {
 		return err // the pattern is good
 	}
+
 	deleted, err := s.runs.Deleted(ctx)
 	if err != nil {
 		return err
 	}
+
 	for _, path := range journals {
 		m, err := collector.ReadManifest(path)
-		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended || slices.Contains(deleted, m.Run) || exists(s.deletedMark(m.Run)) {
+		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended ||
+			slices.Contains(deleted, m.Run) || exists(s.deletedMark(m.Run)) {
 			continue // it is another program's, is run's, or was deleted
 		}
+
 		_, err = s.runs.Get(ctx, m.Run)
 		if !errors.Is(err, proto.ErrNoRun) {
 			continue // a manifest that cannot be read is there
 		}
+
 		err = errElsewhere
 		if s.own {
 			err = s.restore(ctx, m.Run)
 		}
 		if err != nil {
-			s.screen.say("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s", m.Run, err, path, m.Run)
+			s.screen.say("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s",
+				m.Run, err, path, m.Run)
 		}
 	}
+
 	return nil
 }
 
@@ -56,6 +63,7 @@ func (s *serving) noteDeleted(ctx context.Context, run string) {
 	if err == nil && !slices.Contains(deleted, run) {
 		return
 	}
+
 	mark := s.deletedMark(run)
 	if err == nil {
 		err = makeState(s.reports.state, filepath.Dir(mark))
@@ -64,7 +72,8 @@ func (s *serving) noteDeleted(ctx context.Context, run string) {
 		err = os.WriteFile(mark, nil, 0o600)
 	}
 	if err != nil {
-		s.log.Warn().Err(err).Str("run", run).Msg("failed to note that the run was deleted; should the bus lose its store, it would go on")
+		s.log.Warn().Err(err).Str("run", run).
+			Msg("failed to note that the run was deleted; should the bus lose its store, it would go on")
 	}
 }
 
@@ -76,35 +85,46 @@ func (s *serving) restore(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
+
 	state := journal.State()
 	m, missing := state.Manifest, collector.Missing(state.Done, state.Manifest.Input.Requests)
+
 	if err := journal.Close(); err != nil {
 		return err
 	}
+
 	files, err := k.input(ctx, m)
 	if err != nil {
 		return err
 	}
+
 	if err := bus.EnsureStreams(ctx, s.link.js, m, s.link.limits); err != nil {
 		return err
 	}
+
 	for i, path := range files {
 		if err := s.putBack(ctx, run, proto.InputObject(i), path); err != nil {
 			return err
 		}
 	}
+
 	work, err := bus.FindStream(ctx, s.link.js, proto.WorkStream(run))
 	if err != nil {
 		return err
 	}
+
 	m.State, m.Publish = proto.StateInProgress, proto.PublishState{Round: m.Publish.Round, Done: true}
 	if err := s.runs.Create(ctx, m); err != nil {
 		return err
 	}
-	s.screen.say("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line", run, missing.GetCardinality(), m.Input.Requests)
+
+	s.screen.say("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line",
+		run, missing.GetCardinality(), m.Input.Requests)
+
 	if missing.IsEmpty() {
 		return nil
 	}
+
 	return collector.StartRound(ctx, s.link.js, s.runs, run, work.CachedInfo().State.LastSeq, missing)
 }
 
@@ -115,10 +135,12 @@ func (s *serving) putBack(ctx context.Context, run, object, path string) error {
 	if err != nil || has {
 		return err
 	}
+
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+
 	return objects.PutReader(ctx, object, file)
 }

@@ -33,6 +33,7 @@ const secretPrompt = "SECRET-PROMPT"
 
 func newVictim(t *testing.T) *victim {
 	t.Helper()
+
 	dir, ctx := t.TempDir(), t.Context()
 	b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
 	must(t, err)
@@ -44,15 +45,18 @@ func newVictim(t *testing.T) *victim {
 		Schema: proto.ManifestSchema, Run: "victim", CreatedAt: time.Now(), State: proto.StateInProgress,
 		Input: proto.Input{Requests: 2, Models: map[string]int{"m": 2}},
 	}
+
 	must(t, runs.Create(ctx, m))
 	must(t, bus.EnsureStreams(ctx, b.js, m, b.limits))
 	presence, err := bus.OpenPresence(ctx, b.js)
 	must(t, err)
 	must(t, presence.AcquireCollector(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
+
 	for _, shard := range []string{"0-0", "0-1"} {
 		_, err = b.js.Publish(ctx, proto.WorkSubject("victim", "m", shard), []byte(secretPrompt))
 		must(t, err)
 	}
+
 	_, err = b.js.Publish(ctx, proto.ResultsSubject("victim", "0-1"), []byte("result"))
 	must(t, err)
 	_, err = b.js.Publish(ctx, "pm.victim.answers.large", []byte("answer"))
@@ -64,34 +68,44 @@ func newVictim(t *testing.T) *victim {
 	must(t, err)
 	msg, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
 	must(t, err)
+
 	return &victim{embeddedBus: b, ack: msg.Reply()}
 }
 
 // state is what there is on the bus, by stream and consumer.
 func (v *victim) state(t *testing.T) map[string]string {
 	t.Helper()
+
 	all := map[string]string{}
 	streams := v.js.ListStreams(t.Context())
 	for s := range streams.Info() {
-		all[s.Config.Name] = fmt.Sprintf("%+v, messages %d to %d, %d of them", s.Config, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs)
+		all[s.Config.Name] = fmt.Sprintf("%+v, messages %d to %d, %d of them",
+			s.Config, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs)
 		if s.Config.MaxAge > 0 { // its messages go by themselves
 			all[s.Config.Name] = fmt.Sprintf("%+v, messages to %d", s.Config, s.State.LastSeq)
 		}
+
 		stream, err := v.js.Stream(t.Context(), s.Config.Name)
 		must(t, err)
+
 		consumers := stream.ListConsumers(t.Context())
 		for c := range consumers.Info() {
-			all[s.Config.Name+"/"+c.Name] = fmt.Sprintf("delivered %d, acknowledged %d, out %d, paused %v", c.Delivered.Consumer, c.AckFloor.Consumer, c.NumAckPending, c.Paused)
+			all[s.Config.Name+"/"+c.Name] = fmt.Sprintf("delivered %d, acknowledged %d, out %d, paused %v",
+				c.Delivered.Consumer, c.AckFloor.Consumer, c.NumAckPending, c.Paused)
 		}
+
 		must(t, consumers.Err())
 	}
+
 	must(t, streams.Err())
+
 	return all
 }
 
 // as connects with the join string of a role, over TLS, and notes all that it hears.
 func (v *victim) as(t *testing.T, role proto.Role) (*link, func() string) {
 	t.Helper()
+
 	j, err := proto.ParseJoin(v.join(role))
 	must(t, err)
 	l, err := joinBus(j, zerolog.Nop())
@@ -105,8 +119,10 @@ func (v *victim) as(t *testing.T, role proto.Role) (*link, func() string) {
 		defer mu.Unlock()
 		fmt.Fprintf(&heard, "%s: %v %s\n", m.Subject, m.Header, m.Data)
 	})
+
 	must(t, err)
 	must(t, l.conn.Flush())
+
 	return l, func() string {
 		must(t, l.conn.Flush())
 		mu.Lock()
@@ -146,10 +162,17 @@ func targets(ack string) []string {
 // aimed are requests that a role may make, whose answer is to go to a target.
 func aimed(role proto.Role, target string) (list []attempt) {
 	add := func(what, subject, data string) {
-		list = append(list, attempt{what: what + ", answered to " + target, subject: subject, data: data, reply: target})
+		list = append(list, attempt{
+			what:    what + ", answered to " + target,
+			subject: subject,
+			data:    data,
+			reply:   target,
+		})
 	}
+
 	add("get by sequence", "$JS.API.DIRECT.GET.KV_promptmill_readers", `{"seq":1}`)
-	add("get the last", "$JS.API.DIRECT.GET.KV_promptmill_readers", `{"last_by_subj":"$KV.promptmill_readers.victim.mine"}`)
+	add("get the last", "$JS.API.DIRECT.GET.KV_promptmill_readers",
+		`{"last_by_subj":"$KV.promptmill_readers.victim.mine"}`)
 	add("get the last, by subject", "$JS.API.DIRECT.GET.KV_promptmill_readers.$KV.promptmill_readers.victim.mine", "")
 	add("get the next", "$JS.API.DIRECT.GET.KV_promptmill_readers", `{"seq":1,"next_by_subj":">"}`)
 	add("get a batch", "$JS.API.DIRECT.GET.KV_promptmill_readers", `{"seq":1,"batch":10}`)
@@ -157,6 +180,7 @@ func aimed(role proto.Role, target string) (list []attempt) {
 	add("get a result", "$JS.API.DIRECT.GET.pm_victim_results.pm.victim.results.0-1", "")
 	add("look at a stream", "$JS.API.STREAM.INFO.pm_victim_work", "")
 	add("look at the account", "$JS.API.INFO", "")
+
 	switch role {
 	case proto.RoleReader:
 		add("store a position", "$KV.promptmill_readers.victim.mine", "x")
@@ -165,6 +189,7 @@ func aimed(role proto.Role, target string) (list []attempt) {
 		add("look at a consumer", "$JS.API.CONSUMER.INFO.pm_victim_work."+proto.ConsumerName("m"), "")
 		add("get a message from the leader", "$JS.API.STREAM.MSG.GET.KV_promptmill_readers", `{"seq":1}`)
 	}
+
 	return list
 }
 
@@ -177,9 +202,14 @@ func forbidden() (list []attempt) {
 		}
 		list = append(list, attempt{what: what, subject: subject, data: data, header: h})
 	}
+
 	model := proto.ConsumerName("m")
-	for _, stream := range []string{"KV_promptmill_readers", "KV_promptmill_runs", "KV_promptmill_presence", "pm_victim_results", "pm_victim_answers", "pm_victim_work", "OBJ_pm_victim_objects"} {
-		push := fmt.Sprintf(`{"stream_name":%q,"config":{"name":"x","durable_name":"x","deliver_policy":"all","ack_policy":"none","deliver_subject":"pm.victim.results.0-0"}}`, stream)
+	for _, stream := range []string{
+		"KV_promptmill_readers", "KV_promptmill_runs", "KV_promptmill_presence", "pm_victim_results",
+		"pm_victim_answers", "pm_victim_work", "OBJ_pm_victim_objects",
+	} {
+		push := fmt.Sprintf(`{"stream_name":%q,"config":{"name":"x","durable_name":"x","deliver_policy":"all","ack_policy":"none","deliver_subject":"pm.victim.results.0-0"}}`,
+			stream)
 		add("make a push consumer", "$JS.API.CONSUMER.CREATE."+stream+".x", push)
 		add("make a push consumer with a filter", "$JS.API.CONSUMER.CREATE."+stream+".x.>", push)
 		add("make a nameless push consumer", "$JS.API.CONSUMER.CREATE."+stream, push)
@@ -193,8 +223,11 @@ func forbidden() (list []attempt) {
 		add("move its leader", "$JS.API.STREAM.LEADER.STEPDOWN."+stream, "")
 		add("list its consumers", "$JS.API.CONSUMER.LIST."+stream, "")
 	}
-	add("make a stream of all", "$JS.API.STREAM.CREATE.forged", `{"name":"forged","subjects":["forged"],"sources":[{"name":"pm_victim_work"}]}`)
-	add("make a stream that republishes", "$JS.API.STREAM.CREATE.forged", `{"name":"forged","subjects":["forged"],"republish":{"dest":"pm.victim.results.0-0"}}`)
+
+	add("make a stream of all", "$JS.API.STREAM.CREATE.forged",
+		`{"name":"forged","subjects":["forged"],"sources":[{"name":"pm_victim_work"}]}`)
+	add("make a stream that republishes", "$JS.API.STREAM.CREATE.forged",
+		`{"name":"forged","subjects":["forged"],"republish":{"dest":"pm.victim.results.0-0"}}`)
 	add("delete a consumer", "$JS.API.CONSUMER.DELETE.pm_victim_work."+model, "")
 	add("pause a consumer", "$JS.API.CONSUMER.PAUSE.pm_victim_work."+model, `{"pause_until":"2100-01-01T00:00:00Z"}`)
 	add("unpin a consumer", "$JS.API.CONSUMER.UNPIN.pm_victim_work."+model, `{"group":"x"}`)
@@ -211,6 +244,7 @@ func forbidden() (list []attempt) {
 	add("store a part of the input", "$O.pm_victim_objects.C.x", "x")
 	add("answer to another role", "_INBOX_collector.x.y", "x")
 	add("answer in the server's name", "_R_.x.y", "x")
+
 	return list
 }
 
@@ -220,6 +254,7 @@ func bent(role proto.Role) (list []attempt) {
 	if role == proto.RoleWorker {
 		subject = "$KV.promptmill_presence.worker.mine"
 	}
+
 	for _, header := range [][2]string{
 		{"Nats-Rollup", "all"},
 		{"Nats-Rollup", "sub"},
@@ -233,8 +268,14 @@ func bent(role proto.Role) (list []attempt) {
 		{"Nats-Incr", "1"},
 		{"Nats-Expected-Stream", "pm_victim_work"},
 	} {
-		list = append(list, attempt{what: "store with " + header[0] + ": " + header[1], subject: subject, data: "x", header: nats.Header{header[0]: {header[1]}}})
+		list = append(list, attempt{
+			what:    "store with " + header[0] + ": " + header[1],
+			subject: subject,
+			data:    "x",
+			header:  nats.Header{header[0]: {header[1]}},
+		})
 	}
+
 	return list
 }
 
@@ -242,6 +283,7 @@ func bent(role proto.Role) (list []attempt) {
 // a run changes but what its role says, and a reader sees no prompt.
 func TestRolesHold(t *testing.T) {
 	t.Parallel()
+
 	own := map[proto.Role][]string{ // streams that a role may write to
 		proto.RoleReader: {"KV_promptmill_readers"},
 		proto.RoleWorker: {"KV_promptmill_presence", "pm_victim_results", "pm_victim_answers"},
@@ -249,34 +291,44 @@ func TestRolesHold(t *testing.T) {
 	for role, mine := range own {
 		t.Run(string(role), func(t *testing.T) {
 			t.Parallel()
+
 			v := newVictim(t)
 			before := v.state(t)
+
 			list := slices.Concat(forbidden(), bent(role))
 			for _, target := range targets(v.ack) {
 				list = append(list, aimed(role, target)...)
 			}
+
 			for _, a := range list {
 				if hidden := hides(before, v.state(t), mine); hidden != "" {
 					t.Fatal("something has changed by itself:", hidden)
 				}
+
 				l, heard := v.as(t, role)
 				store(t, role, l)
+
 				msg := &nats.Msg{Subject: a.subject, Reply: a.reply, Header: a.header, Data: []byte(a.data)}
 				if msg.Reply == "" {
 					msg.Reply = role.InboxPrefix() + ".mine.1"
 				}
+
 				if err := l.conn.PublishMsg(msg); err != nil {
 					t.Errorf("%s: %v", a.what, err)
 				}
+
 				settle(t, l)
 				if changed := hides(before, v.state(t), mine); changed != "" {
 					t.Fatalf("the %s can %s (%s):\n%s", role, a.what, a.subject, changed)
 				}
+
 				if role == proto.RoleReader && strings.Contains(heard(), secretPrompt) {
 					t.Errorf("the %s reads prompts: %s (%s)", role, a.what, a.subject)
 				}
+
 				l.close()
 			}
+
 			t.Logf("%d attempts", len(list))
 		})
 	}
@@ -298,7 +350,8 @@ func store(t *testing.T, role proto.Role, l *link) {
 func settle(t *testing.T, l *link) {
 	t.Helper()
 	for range 2 { // also what came of the first
-		if _, err := l.js.Stream(t.Context(), "KV_promptmill_runs"); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		if _, err := l.js.Stream(t.Context(), "KV_promptmill_runs"); err != nil &&
+			!errors.Is(err, nats.ErrConnectionClosed) {
 			t.Fatal(err)
 		}
 	}
@@ -323,6 +376,7 @@ func pick(state map[string]string, but []string) map[string]string {
 // What a reader may not ask for has no answer, not even an empty one.
 func TestReaderSeesNoPrompts(t *testing.T) {
 	t.Parallel()
+
 	v := newVictim(t)
 	l, heard := v.as(t, proto.RoleReader)
 	for _, a := range []attempt{
@@ -335,16 +389,23 @@ func TestReaderSeesNoPrompts(t *testing.T) {
 		{subject: "$JS.API.STREAM.MSG.GET.OBJ_pm_victim_objects", data: `{"seq":1}`},
 		{subject: "$JS.API.CONSUMER.MSG.NEXT.pm_victim_work." + proto.ConsumerName("m"), data: `{"batch":1}`},
 	} {
-		must(t, l.conn.PublishMsg(&nats.Msg{Subject: a.subject, Reply: proto.RoleReader.InboxPrefix() + ".mine.1", Data: []byte(a.data)}))
+		must(t, l.conn.PublishMsg(&nats.Msg{
+			Subject: a.subject,
+			Reply:   proto.RoleReader.InboxPrefix() + ".mine.1",
+			Data:    []byte(a.data),
+		}))
 		settle(t, l)
 	}
+
 	for _, subject := range []string{"pm.>", "pm.victim.work.>", ">", "$O.>", "_INBOX_worker.>"} {
 		_, err := l.conn.Subscribe(subject, func(m *nats.Msg) { t.Errorf("the reader hears %s", m.Subject) })
 		must(t, err)
 	}
+
 	_, err := v.js.Publish(t.Context(), proto.WorkSubject("victim", "m", "0-2"), []byte(secretPrompt))
 	must(t, err)
 	settle(t, l)
+
 	if text := heard(); strings.Contains(text, secretPrompt) {
 		t.Errorf("the reader reads prompts:\n%s", text)
 	}
@@ -354,8 +415,10 @@ func TestReaderSeesNoPrompts(t *testing.T) {
 // to, they show nothing.
 func TestAimsWorkWithinAnAccount(t *testing.T) {
 	t.Parallel()
+
 	v := newVictim(t)
 	store(t, proto.RoleReader, v.link)
+
 	before := v.state(t)
 	for _, a := range aimed(proto.RoleReader, "pm.victim.results.0-0")[:5] {
 		must(t, v.conn.PublishMsg(&nats.Msg{Subject: a.subject, Reply: a.reply, Data: []byte(a.data)}))
@@ -368,10 +431,12 @@ func TestAimsWorkWithinAnAccount(t *testing.T) {
 // A role's connections are counted.
 func TestRolesAreBounded(t *testing.T) {
 	t.Parallel()
+
 	v := newVictim(t)
 	l, _ := v.as(t, proto.RoleReader)
 	ctx, cancel := context.WithTimeout(t.Context(), pollTime)
 	defer cancel()
+
 	for ctx.Err() == nil && l.conn.LastError() == nil {
 		for range 100 {
 			if _, err := l.conn.SubscribeSync(proto.RoleReader.InboxPrefix() + ".x"); err != nil {
@@ -380,6 +445,7 @@ func TestRolesAreBounded(t *testing.T) {
 		}
 		l.conn.Flush()
 	}
+
 	if err := l.conn.LastError(); err == nil || !strings.Contains(err.Error(), "maximum subscriptions exceeded") {
 		t.Errorf("subscriptions without end: %v", err)
 	}
@@ -389,23 +455,35 @@ func TestRolesAreBounded(t *testing.T) {
 // bounds of this one.
 func TestStoreOfEarlierVersion(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
-	opts := &server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: filepath.Join(dir, "nats")}
+	opts := &server.Options{
+		DontListen: true,
+		NoSigs:     true,
+		NoLog:      true,
+		JetStream:  true,
+		StoreDir:   filepath.Join(dir, "nats"),
+	}
+
 	s, err := server.NewServer(opts)
 	must(t, err)
 	s.Start()
 	if !s.ReadyForConnections(pollTime) {
 		t.Fatal("the server does not get ready")
 	}
+
 	conn, err := nats.Connect("", nats.InProcessServer(s))
 	must(t, err)
 	js, err := jetstream.New(conn)
 	must(t, err)
+
 	for _, bucket := range []string{proto.RunsBucket, proto.ReadersBucket} {
 		_, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: bucket})
 		must(t, err)
 	}
-	_, err = js.Publish(t.Context(), "$KV.promptmill_runs.old", []byte(`{"schema":1,"run":"old","state":"in_progress"}`))
+
+	_, err = js.Publish(t.Context(), "$KV.promptmill_runs.old",
+		[]byte(`{"schema":1,"run":"old","state":"in_progress"}`))
 	must(t, err)
 	conn.Close()
 	s.Shutdown()
@@ -420,11 +498,13 @@ func TestStoreOfEarlierVersion(t *testing.T) {
 		if _, err := runs.Get(t.Context(), "old"); errors.Is(err, proto.ErrNoRun) { // its format may be another
 			t.Error(err)
 		}
+
 		stream, err := b.js.Stream(t.Context(), "KV_"+proto.ReadersBucket)
 		must(t, err)
 		if cfg := stream.CachedInfo().Config; cfg.AllowRollup || cfg.MaxBytes <= 0 {
 			t.Errorf("positions of readers: %+v", cfg)
 		}
+
 		b.stop()
 	}
 }

@@ -18,32 +18,55 @@ import (
 
 func runCommand(env environment) *cli.Command {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder", Sources: flagEnv("output")},
+		&cli.StringFlag{
+			Name:    "output",
+			Aliases: []string{"o"},
+			Usage:   "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder",
+			Sources: flagEnv("output"),
+		},
 		urlFlag(),
-		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
+		&cli.StringFlag{
+			Name:    "progress",
+			Value:   "auto",
+			Usage:   "auto, bar, plain, json or none",
+			Sources: flagEnv("progress"),
+		},
 		&cli.BoolFlag{Name: "json", Usage: "print the metadata on stdout at the end", Sources: flagEnv("json")},
-		&cli.BoolFlag{Name: "retry", Usage: "if the run is complete, run its failed requests again", Sources: flagEnv("retry")},
-		&cli.BoolFlag{Name: "sim", Usage: "answer by a simulated model server, for trying things out", Sources: flagEnv("sim")},
+		&cli.BoolFlag{
+			Name:    "retry",
+			Usage:   "if the run is complete, run its failed requests again",
+			Sources: flagEnv("retry"),
+		},
+		&cli.BoolFlag{
+			Name:    "sim",
+			Usage:   "answer by a simulated model server, for trying things out",
+			Sources: flagEnv("sim"),
+		},
 	}
+
 	return &cli.Command{
 		Name:      "run",
 		Usage:     "run files of prompts: bus, producer, worker and collector in one process",
 		ArgsUsage: "INPUT...",
 		Description: "INPUT is JSONL in OpenAI's batch format, or with one request body a line\n" +
 			"(messages, prompt or input), plain, gzip or zstd; \"-\" is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(),
+			metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseRunOptions(env, c)
 			if err != nil {
 				return err
 			}
+
 			screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
 			if err != nil {
 				return err
 			}
+
 			o.log = newLog(c, screen)
 			r := &runner{options: o, env: env, screen: screen}
 			defer screen.close()
+
 			meta, err := r.run(ctx)
 			screen.close()
 			if meta != nil && c.Bool("json") {
@@ -53,6 +76,7 @@ func runCommand(env environment) *cli.Command {
 					return jsonErr
 				}
 			}
+
 			return screen.failed(err)
 		},
 	}
@@ -82,45 +106,63 @@ type runOptions struct {
 
 func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	o := runOptions{
-		runID: c.String("run"), grace: c.Duration("grace"), flush: c.Duration("flush"),
-		format: formatOf(c),
-		sim:    c.Bool("sim"), retry: c.Bool("retry"), shared: external(c) || c.IsSet("listen"), command: c,
+		runID:   c.String("run"),
+		grace:   c.Duration("grace"),
+		flush:   c.Duration("flush"),
+		format:  formatOf(c),
+		sim:     c.Bool("sim"),
+		retry:   c.Bool("retry"),
+		shared:  external(c) || c.IsSet("listen"),
+		command: c,
 	}
+
 	var err error
 	if o.settings, err = parseSettings(c); err != nil {
 		return o, err
 	}
+
 	o.urls = c.StringSlice("url")
 	if err := checkModelFlags(c, o.urls...); err != nil {
 		return o, err
 	}
+
 	o.settings.Simulated, o.settings.Capacity = o.sim, cmp.Or(c.Int("concurrency"), oneBox)*max(1, len(o.urls))
 	if o.shared {
 		o.settings.Capacity = max(o.settings.Capacity, manyBoxes)
 	}
+
 	if o.listen, err = parseListen(c, loopback.address); err != nil {
 		return o, err
 	}
+
 	if o.terms, err = parseTerms(c, time.Now()); err != nil {
 		return o, err
 	}
+
 	if o.reports, err = parseReports(c); err != nil {
 		return o, err
 	}
+
 	o.terms.Attended = true
 	if o.retry && external(c) {
-		return o, usage("promptmill retry RUN, and then promptmill collect RUN -o OUT", "--retry is not possible on a bus of many runs")
+		return o, usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
+			"--retry is not possible on a bus of many runs")
 	}
+
 	if collectsOnly(c) && (c.Bool("sim") || c.String("exec") != "" || len(o.urls) > 0) {
-		return o, usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
-			"a collector on this bus takes no requests, so this command cannot run them itself")
+		return o,
+			usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
+				"a collector on this bus takes no requests, so this command cannot run them itself")
 	}
+
 	if o.flush <= 0 {
 		return o, usage("", "--flush %s: must be more than 0", o.flush)
 	}
+
 	if err := o.parsePaths(env, c); err != nil {
 		return o, err
 	}
+
 	return o, nil
 }
 
@@ -139,23 +181,30 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 	if o.inputs, err = parseInputs(c); err != nil {
 		return err
 	}
+
 	if c.String("output") == "" && o.inputs[0] == "-" {
 		return usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
+
 	base := filepath.Base(o.inputs[0])
 	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
 		base = strings.TrimSuffix(base, suffix)
 	}
+
 	if o.output, err = outputOf(c, base+".results"+collector.OutputSuffix); err != nil {
 		return err
 	}
+
 	if err := checkInputs(o.output, o.inputs); err != nil {
 		return err
 	}
+
 	if o.state, err = stateOf(env, c); err != nil {
 		return err
 	}
+
 	o.reports.state = o.state
 	o.stateDir = runStateDir(o.state, string(o.output))
+
 	return nil
 }

@@ -56,7 +56,9 @@ var errInterrupted = errors.New("interrupted")
 func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, r.env, r.screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace), r.safe)
+
+	go interrupt(ctx, r.env, r.screen, stop,
+		fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace), r.safe)
 	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
@@ -65,11 +67,13 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	left := exists(r.options.stateDir)
 	lock, err := lockState(r.options.state, r.options.stateDir)
 	if errors.Is(err, errLocked) {
-		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err), "wait for it, stop that process, or choose another output with -o")
+		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err),
+			"wait for it, stop that process, or choose another output with -o")
 	}
 	if err != nil {
 		return nil, err
 	}
+
 	defer lock.Close()
 	defer r.forgetStart(left)
 
@@ -85,6 +89,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 	defer unmeasure()
+
 	if fromStdin {
 		if r.stdin, err = copyStdin(ctx, r.env.stdin, r.options.stateDir); err != nil {
 			return nil, r.explain(ctx, err)
@@ -109,17 +114,21 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	case errors.Is(err, collector.ErrLocked):
 		err = unwritable(err)
 	case errors.Is(err, proto.ErrFormat):
-		err = withHint(err, "it is no journal of this version of promptmill: move it away, or choose another output with -o")
+		err = withHint(err,
+			"it is no journal of this version of promptmill: move it away, or choose another output with -o")
 	}
+
 	if r.journal != nil {
 		defer r.journal.Close()
 	}
 	if r.models != nil {
 		defer r.models.close()
 	}
+
 	if err != nil {
 		return nil, r.explain(ctx, err)
 	}
+
 	if err := r.work(ctx); err != nil {
 		_, refused := errors.AsType[*worker.RefusedError](err)
 		switch {
@@ -130,12 +139,15 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		}
 		return nil, r.explain(ctx, err)
 	}
+
 	meta, err := readMeta(r.options.output)
 	if err != nil {
 		return nil, err
 	}
+
 	r.finish()
 	r.screen.summary(meta, r.options.output, r.options.command.Args().Slice())
+
 	return meta, failedError(meta)
 }
 
@@ -168,30 +180,39 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 	if exists(out.Journal()) {
 		return nil, nil
 	}
+
 	if !exists(out.Meta()) {
 		return nil, foreign(out)
 	}
+
 	meta, err := readMeta(out)
 	if err != nil {
 		return nil, withHint(err, metaHint(err))
 	}
+
 	if err := r.same(ctx, *meta.Manifest); err != nil {
 		return nil, err
 	}
+
 	if err := checkWritten(out, meta); err != nil {
 		return nil, err
 	}
+
 	r.settle(ctx, meta, left)
 	if r.options.retry && meta.Results.FailureCount > 0 {
 		return nil, r.reopen(meta)
 	}
+
 	r.finish()
 	if !exists(out.ReportHTML()) {
 		r.options.reports.write(meta, out, r.options.log)
 	}
-	r.screen.say("complete already: run %s of %s, %d answered, %d failed", meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
+
+	r.screen.say("complete already: run %s of %s, %d answered, %d failed",
+		meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
 	r.screen.causes(meta, r.options.output.Errors())
 	r.screen.files(meta, r.options.output, r.options.command.Args().Slice())
+
 	return meta, failedError(meta)
 }
 
@@ -202,11 +223,15 @@ func foreign(out collector.Output) error {
 		if err != nil {
 			continue
 		}
+
 		if !info.Mode().IsRegular() {
 			return checkOutput(out)
 		}
-		return withHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path), "move it away, or choose another output with -o")
+
+		return withHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path),
+			"move it away, or choose another output with -o")
 	}
+
 	return nil
 }
 
@@ -216,7 +241,8 @@ func checkWritten(out collector.Output, meta *metadata.Run) error {
 	err := out.CheckWritten(meta)
 	if errors.Is(err, collector.ErrNotWritten) {
 		return withHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
-			"put the file back, or remove "+shorten(out.Meta())+" and what is left of the output to run all of it again")
+			"put the file back, or remove "+shorten(out.Meta())+
+				" and what is left of the output to run all of it again")
 	}
 
 	return err
@@ -228,6 +254,7 @@ func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
 	if err := r.options.output.RemoveLeft(); err != nil {
 		r.options.log.Warn().Err(err).Msg("failed to remove temporary files")
 	}
+
 	if !left {
 		return
 	}
@@ -235,9 +262,11 @@ func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
 	if external(r.options.command) {
 		if err := r.settleBus(ctx, meta); err != nil {
 			r.untidy = true
-			r.options.log.Warn().Err(err).Msg("failed to note the end of the run on the bus; the same command tries it again")
+			r.options.log.Warn().Err(err).
+				Msg("failed to note the end of the run on the bus; the same command tries it again")
 		}
 	}
+
 	// A bus of before has the answers of before, those that failed among them.
 	if err := clearState(r.options.stateDir, r.options.inputs); err != nil {
 		r.options.log.Warn().Err(err).Msg("failed to remove the state of the complete run; it can be deleted")
@@ -259,16 +288,19 @@ func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
 	if err != nil {
 		return err
 	}
+
 	m, err := runs.Get(ctx, meta.TestID)
 	switch {
 	case errors.Is(err, proto.ErrNoRun):
 	case err != nil:
 		return err
-	case m.CreatedAt.Equal(meta.Manifest.CreatedAt) && m.Retries == meta.Manifest.Retries: // else another run has the name
+	case m.CreatedAt.Equal(meta.Manifest.CreatedAt) && m.Retries == meta.Manifest.Retries:
+		// else another run has the name
 		if err := settleRun(ctx, l, runs, meta); err != nil {
 			return err
 		}
 	}
+
 	return sweep(ctx, l, runs, time.Now(), r.screen)
 }
 
@@ -278,17 +310,24 @@ func (r *runner) reopen(meta *metadata.Run) error {
 	if err := checkOutput(r.options.output); err != nil {
 		return err
 	}
+
 	if meta.Config.Plain {
-		return withHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain), "run the failed lines of the input again, with another output")
+		return withHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain),
+			"run the failed lines of the input again, with another output")
 	}
+
 	m := *meta.Manifest
-	m.State, m.EndedAt, m.Policy.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt, proto.PublishState{}
+	m.State, m.EndedAt, m.Policy.ExpiresAt, m.Publish = proto.StateInProgress, nil, r.options.terms.ExpiresAt,
+		proto.PublishState{}
 	m.Retries++
+
 	j, err := collector.Reopen(r.options.output, meta, m, collector.Position{})
 	if err != nil {
 		return err
 	}
+
 	r.screen.say("running the %d failed requests again", meta.Results.FailureCount)
+
 	return j.Close()
 }
 
@@ -297,18 +336,25 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 	o := r.options
 	const mend = "give the same command as then, or choose another output with -o"
 	if o.runID != "" && o.runID != m.Run {
-		return &failure{exitError, fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend}
+		return &failure{
+			exitError, fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend,
+		}
 	}
+
 	want, has := o.settings, m.Settings
 	if want.Model == "" {
 		want.Model = has.Model // found on the server when the run began
 	}
+
 	if text := changed(has, want); text != "" {
 		return &failure{exitError, fmt.Errorf("%s belongs to run %s, %s", o.output.Results(), m.Run, text), mend}
 	}
+
 	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
-		r.screen.say("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them", has.ShardSize, has.GroupByPrefix)
+		r.screen.say("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them",
+			has.ShardSize, has.GroupByPrefix)
 	}
+
 	return r.sameInput(ctx, m.Input, mend)
 }
 
@@ -321,22 +367,26 @@ func changed(then, now proto.Settings) string {
 	}{
 		{"--sim", then.Simulated, now.Simulated, then.Simulated == now.Simulated},
 		{"--model", then.Model, now.Model, then.Model == now.Model},
-		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"), then.OverrideModel == now.OverrideModel},
+		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"),
+			then.OverrideModel == now.OverrideModel},
 		{"--set", then.Set, now.Set, maps.Equal(then.Set, now.Set)},
 		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
 		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
-		{"--schema", schemaText(then.Schema), schemaText(now.Schema), schemaText(then.Schema) == schemaText(now.Schema)},
+		{"--schema", schemaText(then.Schema), schemaText(now.Schema),
+			schemaText(then.Schema) == schemaText(now.Schema)},
 	} {
 		if !d.same {
 			return fmt.Sprintf("which had other settings: %s was %v and is %v now", d.name, d.then, d.now)
 		}
 	}
+
 	return ""
 }
 
 // otherInput says that an input is not the one of then.
 func otherInput(then, now string) string {
-	return fmt.Sprintf("made from another input: its text had a SHA-256 that begins with %.12s, now it begins with %.12s", then, now)
+	return fmt.Sprintf("made from another input: its text had a SHA-256 that begins with %.12s, now it begins with %.12s",
+		then, now)
 }
 
 // schemaText is the schema of a run, or "none". The metadata has it with line breaks.
@@ -359,6 +409,7 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 		}
 		same = in.Files[i].Path == r.options.inputs[i] && producer.Unchanged(in.Files[i], info)
 	}
+
 	if same {
 		return nil
 	}
@@ -367,9 +418,13 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 	if err != nil {
 		return err
 	}
+
 	if sum != in.SHA256 {
-		return &failure{exitError, fmt.Errorf("%s was %s", r.options.output.Results(), otherInput(in.SHA256, sum)), mend}
+		return &failure{
+			exitError, fmt.Errorf("%s was %s", r.options.output.Results(), otherInput(in.SHA256, sum)), mend,
+		}
 	}
+
 	return nil
 }
 
@@ -379,12 +434,15 @@ func (r *runner) resume(ctx context.Context) error {
 	if err := r.same(ctx, state.Manifest); err != nil {
 		return err
 	}
+
 	if err := r.keepStdin(); err != nil {
 		return err
 	}
+
 	if err := checkOutput(r.options.output); err != nil {
 		return err
 	}
+
 	if err := claimOutput(r.journal, r.options.output); err != nil {
 		return err
 	}
@@ -395,13 +453,18 @@ func (r *runner) resume(ctx context.Context) error {
 			state.Manifest.Input.Files[i].Path = path
 		}
 	}
+
 	if state.Cut > 0 {
 		r.screen.say("cut %d torn bytes off %s", state.Cut, r.options.output.Journal())
 	}
-	r.screen.say("resuming run %s: %d of %d requests have their line", state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
+
+	r.screen.say("resuming run %s: %d of %d requests have their line",
+		state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
+
 	if err := r.connect(ctx, state.Manifest.Models()); err != nil {
 		return err
 	}
+
 	return r.served(state.Manifest.Input)
 }
 
@@ -415,6 +478,7 @@ func (r *runner) begin(ctx context.Context) error {
 	if err := checkOutput(o.output); err != nil {
 		return err
 	}
+
 	named := o.settings.Model != "" || o.settings.OverrideModel != ""
 	if o.sim && !named {
 		o.settings.Model = "sim"
@@ -426,49 +490,66 @@ func (r *runner) begin(ctx context.Context) error {
 			o.settings.Model = r.serves.Default()
 		}
 	}
+
 	m := proto.Manifest{
-		Schema: proto.ManifestSchema, Run: o.runID, State: proto.StateInProgress,
-		CreatedAt: time.Now().UTC(), Settings: o.settings, Policy: o.terms,
+		Schema:    proto.ManifestSchema,
+		Run:       o.runID,
+		State:     proto.StateInProgress,
+		CreatedAt: time.Now().UTC(),
+		Settings:  o.settings,
+		Policy:    o.terms,
 	}
 	if m.Run == "" {
 		m.Run = proto.NewRunID(m.CreatedAt)
 	}
+
 	var problems producer.Report
 	var err error
 	m.Input, problems, err = producer.Validate(ctx, o.inputs, o.settings, r.screen.validating)
 	if err != nil {
 		return unreadable(err, o.inputs)
 	}
+
 	if problems.Count > 0 && !o.settings.SkipInvalid {
 		if errors.Is(r.unlisted, modelserver.ErrLocked) && lackOnlyModels(problems) {
-			return &failure{exitUnreachable, r.unlisted, "set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model"}
+			return &failure{
+				exitUnreachable, r.unlisted,
+				"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model",
+			}
 		}
 		return refuse(r.screen, problems, m.Input.Requests, r.serves.Names())
 	}
+
 	if o.sim {
 		if err := r.connect(ctx, m.Models()); err != nil {
 			return err
 		}
 	}
+
 	if err := r.served(m.Input); err != nil {
 		return err
 	}
+
 	if r.journal, err = createJournal(o.output, m); err != nil {
 		if _, ok := errors.AsType[*failure](err); ok {
 			return err
 		}
 		return withHint(err, "choose another output with -o")
 	}
+
 	if exists(o.output.Meta()) || foreign(o.output) != nil {
 		// Another process, with another state folder, began and completed it meanwhile.
-		return withHint(errors.Join(fmt.Errorf("another promptmill has just written %s", o.output.Results()), r.journal.Remove()),
+		return withHint(errors.Join(fmt.Errorf("another promptmill has just written %s", o.output.Results()),
+			r.journal.Remove()),
 			"run the same command again to see what it is, or choose another output with -o")
 	}
+
 	if r.models == nil {
 		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
 	} else {
 		r.screen.say("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), atOnce(o.command))
 	}
+
 	return nil
 }
 
@@ -497,16 +578,20 @@ func refuse(screen *screen, p producer.Report, requests int, served []string) er
 	for _, problem := range p.Problems {
 		screen.say("%s", problem)
 	}
+
 	if p.Count > len(p.Problems) {
 		screen.say("... and %d more", p.Count-len(p.Problems))
 	}
+
 	if p.Count == producer.MaxBad {
 		screen.say("... and no further line was read")
 	}
+
 	hint := "fix them, or give --skip-invalid to run the others and have these in the errors file"
 	if len(served) > 0 && slices.ContainsFunc(p.Problems, lacksModel) {
 		hint = "name one with --model; there are " + strings.Join(served, ", ")
 	}
+
 	return usage(hint,
 		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
 }
@@ -517,6 +602,7 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	if collectsOnly(o.command) {
 		return nil // others work
 	}
+
 	r.models, err = openModels(ctx, o.command, o.urls, o.stateDir, simulated, o.log)
 	if errors.Is(err, errNoModels) && o.shared {
 		return nil // others work
@@ -524,13 +610,17 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	if err != nil {
 		return err
 	}
+
 	if found := r.models.servers; len(found) > 1 && len(o.urls) == 0 {
 		r.screen.say("found %d model servers, using %s; --url names another, or several", len(found), found[0].URL())
 		r.models.keepFirst()
 	}
+
 	if r.models.process != nil {
-		r.screen.say("starting the model server of --exec, and waiting for it at %s; --url names another place", r.models.servers[0].URL())
+		r.screen.say("starting the model server of --exec, and waiting for it at %s; --url names another place",
+			r.models.servers[0].URL())
 	}
+
 	info, err := r.models.ready(ctx, r.screen)
 	if errors.Is(err, modelserver.ErrUnreachable) {
 		return &failure{exitUnreachable, err, "start your model server, name it with --url, or try --sim"}
@@ -542,7 +632,9 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 		o.log.Warn().Err(err).Msg("the model server does not say what it serves")
 		r.unlisted = err
 	}
+
 	r.serves = info
+
 	return nil
 }
 
@@ -564,16 +656,21 @@ func (r *runner) served(in proto.Input) error {
 	if r.options.shared {
 		return nil
 	}
+
 	has := "server has"
 	if r.models != nil && len(r.models.servers) > 1 {
 		has = "servers that answer have"
 	}
+
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
 		if !proto.Serves(names, model) {
-			return usage(otherModel(model, names)+"start a server with that model, or send all requests to another with --override-model NAME",
-				"%d requests name the model %q, but the %s %s", in.Models[model], model, has, cmp.Or(strings.Join(names, ", "), "none"))
+			return usage(otherModel(model, names)+
+				"start a server with that model, or send all requests to another with --override-model NAME",
+				"%d requests name the model %q, but the %s %s",
+				in.Models[model], model, has, cmp.Or(strings.Join(names, ", "), "none"))
 		}
 	}
+
 	return nil
 }
 
@@ -610,57 +707,87 @@ func (r *runner) work(ctx context.Context) error {
 		defer own.stop()
 		l = own.link
 	}
+
 	if err := makeBuckets(ctx, l, o.log); err != nil {
 		return err
 	}
+
 	if err := r.prepare(ctx, l, own != nil && !o.shared); err != nil {
 		return err
 	}
+
 	if own != nil && o.shared {
 		r.screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
 	}
+
 	m := r.journal.State().Manifest
 	log := o.log.With().Str("run", m.Run).Logger()
 	files := func(context.Context) ([]string, error) { return o.inputs, nil } // whatever the manifest on the bus names
 	parts := crew{
-		producer: producer.New(producer.Config{JS: l.js, Run: m.Run, Files: files, Validated: !r.resumed, Log: log}),
-		models:   m.Models(),
-		log:      log,
+		producer: producer.New(producer.Config{
+			JS:        l.js,
+			Run:       m.Run,
+			Files:     files,
+			Validated: !r.resumed,
+			Log:       log,
+		}),
+		models: m.Models(),
+		log:    log,
 	}
 	if own != nil {
 		parts.also = append(parts.also, own.watch)
 	}
+
 	view := &view{run: m, link: l}
 	if r.models != nil {
 		r.hire(&parts, view, l, log)
 	}
+
 	parts.collector = collector.New(collector.Config{
-		JS: l.js, Journal: r.journal, Output: o.output, Host: hostName(), Limits: l.limits, Flush: o.flush, Format: o.format,
+		JS:      l.js,
+		Journal: r.journal,
+		Output:  o.output,
+		Host:    hostName(),
+		Limits:  l.limits,
+		Flush:   o.flush,
+		Format:  o.format,
 		Written: func() { o.reports.writeOf(o.output, o.log) },
 		Input:   runInput{m, func() ([]string, error) { return o.inputs, nil }},
-		Meta:    collector.Origin{Platform: r.platform(), Version: versionText(), Concurrency: o.command.Int("concurrency")}, Log: log,
+		Meta: collector.Origin{
+			Platform:    r.platform(),
+			Version:     versionText(),
+			Concurrency: o.command.Int("concurrency"),
+		},
+		Log: log,
 	})
+
 	r.collecting.Store(parts.collector)
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
+
 	view.counts = parts.collector.Progress
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup
 	show.Go(func() { r.screen.show(showing, view) })
 	defer show.Wait()
 	defer hide()
+
 	if err := parts.run(ctx); err != nil {
 		return err
 	}
+
 	if own != nil {
 		own.awaitReaders(10 * time.Second)
 		return nil
 	}
+
 	// The output is whole: the bus can do no more to it.
 	tidying, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer stop()
+
 	if err := tidy(tidying, l, r.screen); err != nil {
 		r.options.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}
+
 	return nil
 }
 
@@ -687,6 +814,7 @@ func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
 	if err := bus.ResetConsumers(ctx, l.js, m); err != nil {
 		return err
 	}
+
 	presence, err := bus.OpenPresence(ctx, l.js)
 	if err != nil {
 		return err
@@ -700,24 +828,29 @@ func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
 func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
+
 	runs, err := bus.OpenRuns(ctx, l.js)
 	if err != nil {
 		return err
 	}
+
 	now, err := runs.Get(ctx, m.Run)
 	known := err == nil
 	if err != nil && !errors.Is(err, proto.ErrNoRun) {
 		return err
 	}
+
 	if known {
 		if err := r.sameRun(now, m); err != nil {
 			return err
 		}
+
 		if alone {
 			if err := forgetOthers(ctx, l, m); err != nil {
 				return err
 			}
 		}
+
 		err = runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 			now.Input.Files = m.Input.Files
 			if now.State != proto.StatePaused && now.State != proto.StateCancelling {
@@ -728,32 +861,39 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		if err != nil {
 			return err
 		}
+
 		if now.State == proto.StatePaused {
 			r.screen.say("the run is paused: promptmill resume %s", m.Run)
 		}
 	}
+
 	if err := bus.EnsureStreams(ctx, l.js, m, l.limits); err != nil {
 		return err
 	}
+
 	if known {
 		if n := countResults(ctx, l.js, m, state); n > 0 {
 			r.screen.say("%d more are on the bus, with their results", n)
 		}
 		return nil
 	}
+
 	if !r.resumed || state.Done.IsEmpty() {
 		return runs.Create(ctx, m)
 	}
+
 	// The bus does not know of the run: it has lost its store, or the run had ended and
 	// its failed requests are run again. The files have the truth.
 	missing := collector.Missing(state.Done, m.Input.Requests)
 	if m.Retries == 0 {
 		r.screen.say("the bus's store is gone: publishing the %d requests that lack a line", missing.GetCardinality())
 	}
+
 	m.Publish.Done = true
 	if err := runs.Create(ctx, m); err != nil || missing.IsEmpty() {
 		return err
 	}
+
 	return collector.StartRound(ctx, l.js, runs, m.Run, 0, missing)
 }
 
@@ -768,6 +908,7 @@ func (r *runner) sameRun(there, m proto.Manifest) error {
 	if text == "" && !r.resumed && there.State.Ended() {
 		text = fmt.Sprintf("which is %s", there.State)
 	}
+
 	if text == "" {
 		return nil
 	}
@@ -791,9 +932,11 @@ func (r *runner) keepStdin() error {
 	if r.stdin == nil {
 		return nil
 	}
+
 	if err := r.stdin.keep(); err != nil {
 		return err
 	}
+
 	r.options.inputs = []string{r.stdin.path}
 
 	return nil
@@ -807,20 +950,28 @@ func (r *runner) samples() (list []proto.Request) {
 	if done.IsEmpty() {
 		return nil
 	}
+
 	in, err := producer.NewReader(r.options.inputs, r.journal.State().Manifest.Settings, nil)
 	if err != nil {
 		return nil // the producer is going to say so
 	}
 	defer in.Close()
+
 	for len(list) < min(enough, int(done.GetCardinality())) {
 		item, err := in.Next()
 		if err != nil {
 			return list
 		}
+
 		if item.Err == nil && done.Contains(item.Index) {
-			list = append(list, proto.Request{Index: item.Index, URL: strings.Clone(item.URL), Body: bytes.Clone(item.Body)})
+			list = append(list, proto.Request{
+				Index: item.Index,
+				URL:   strings.Clone(item.URL),
+				Body:  bytes.Clone(item.Body),
+			})
 		}
 	}
+
 	return list
 }
 
@@ -841,6 +992,7 @@ func (r *runner) explain(ctx context.Context, err error) error {
 		s := r.journal.State()
 		done = fmt.Sprintf(": %d of %d requests have their line", s.Counts.Done, s.Manifest.Input.Requests)
 	}
+
 	refused, _ := errors.AsType[*worker.RefusedError](err)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
@@ -852,18 +1004,26 @@ func (r *runner) explain(ctx context.Context, err error) error {
 			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")
 	case refused != nil:
 		if !exists(r.options.output.Journal()) {
-			return &failure{exitUnreachable, fmt.Errorf("%w; no request was run", refused), refused.Fix() + ", then run the same command again"}
+			return &failure{
+				exitUnreachable, fmt.Errorf("%w; no request was run", refused),
+				refused.Fix() + ", then run the same command again",
+			}
 		}
 		return &failure{exitUnreachable, fmt.Errorf("%w%s", refused, done), refused.Fix() + ", then " + again}
 	case errors.Is(err, collector.ErrDeleted):
-		return withHint(fmt.Errorf("%w by another process%s", err, done), "run the same command again to begin it anew on the bus; what is done is kept")
+		return withHint(fmt.Errorf("%w by another process%s", err, done),
+			"run the same command again to begin it anew on the bus; what is done is kept")
 	case errors.Is(err, errBusStore):
-		return &failure{exitUnreachable, fmt.Errorf("%w (%s)%s", err, r.options.stateDir, done), "free space on that disk, then " + again}
+		return &failure{
+			exitUnreachable, fmt.Errorf("%w (%s)%s", err, r.options.stateDir, done),
+			"free space on that disk, then " + again,
+		}
 	case errors.Is(err, syscall.ENOSPC):
 		return withHint(fmt.Errorf("%w%s", err, done), "free space on that disk, then "+again)
 	case codeOf(err) != exitError || r.journal == nil:
 		return err
 	}
+
 	return withDefault(outputError(err), "fix that, then "+again)
 }
 
@@ -881,9 +1041,11 @@ func readMeta(out collector.Output) (*metadata.Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
+
 	if meta.Manifest == nil {
 		return nil, fmt.Errorf("read metadata %s: %w: another program wrote it", out.Meta(), proto.ErrFormat)
 	}
+
 	if meta.Manifest.Schema != proto.ManifestSchema {
 		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), proto.SchemaError(meta.Manifest.Schema))
 	}
@@ -896,8 +1058,10 @@ func failedError(meta *metadata.Run) error {
 	if meta.Results.FailureCount == 0 {
 		return nil
 	}
-	return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		report.ShellWords("zstd", "-dc", shorten(*meta.Test.ErrorFile)) + " shows why"}
+	return &failure{
+		exitFailed, fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
+		report.ShellWords("zstd", "-dc", shorten(*meta.Test.ErrorFile)) + " shows why",
+	}
 }
 
 func exists(path string) bool {

@@ -19,6 +19,7 @@ import (
 // the second is kept, with an error if it does not match either.
 func TestSchema(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	var mu sync.Mutex
 	asked := map[string]int{}
@@ -31,10 +32,12 @@ func TestSchema(t *testing.T) {
 			io.WriteString(w, `{"object":"list","data":[{"id":"m","object":"model"}]}`)
 			return
 		}
+
 		var request struct{ Messages []struct{ Content string } }
 		if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
 			t.Error(err)
 		}
+
 		prompt := request.Messages[0].Content
 		mu.Lock()
 		asked[prompt]++
@@ -45,8 +48,12 @@ func TestSchema(t *testing.T) {
 		if good {
 			text = fmt.Sprintf(`{"try":%d}`, n)
 		}
-		fmt.Fprintf(w, `{"choices":[{"message":{"role":"assistant","content":%s},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`, proto.Quote(text))
+
+		fmt.Fprintf(w,
+			`{"choices":[{"message":{"role":"assistant","content":%s},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`,
+			proto.Quote(text))
 	}))
+
 	t.Cleanup(model.Close)
 	for name, text := range map[string]string{
 		"schema.json": `{"type": "object", "properties": {"try": {"type": "integer"}}, "required": ["try"]}`,
@@ -59,12 +66,15 @@ func TestSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	args := []string{"run", "in.jsonl", "--url", model.URL, "-o", "out.jsonl.zst", "--schema", "schema.json"}
 	text, code := c.run(args...)
 	if code != exitFailed || !strings.Contains(text, "1 of 3 requests failed") {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
+
 	c.verified("in.jsonl", "out")
+
 	answered, failed := c.lines("out.jsonl.zst"), c.lines("out.errors.jsonl.zst")
 	for _, tt := range []struct {
 		id, code, message, answer string
@@ -80,13 +90,18 @@ func TestSchema(t *testing.T) {
 		if err := json.Unmarshal(tt.line, &line); err != nil {
 			t.Fatalf("%s: %v: %q", tt.id, err, tt.line)
 		}
-		if line.Error.Code != tt.code || line.Error.Message != tt.message || !strings.Contains(string(tt.line), tt.answer) {
-			t.Errorf("the line of %q: want answer %s, error %q %q, have\n%s", tt.id, tt.answer, tt.code, tt.message, tt.line)
+
+		if line.Error.Code != tt.code || line.Error.Message != tt.message ||
+			!strings.Contains(string(tt.line), tt.answer) {
+			t.Errorf("the line of %q: want answer %s, error %q %q, have\n%s",
+				tt.id, tt.answer, tt.code, tt.message, tt.line)
 		}
 	}
+
 	if again := c.meta("out").Results.AttemptFailures[proto.CodeSchemaMismatch]; again != 2 {
 		t.Errorf("%d answers were asked for again, want 2", again)
 	}
+
 	if text, code := c.run(args...); code != exitFailed || !strings.Contains(text, "complete already") {
 		t.Errorf("the same command again: exit code %d:\n%s", code, text)
 	}

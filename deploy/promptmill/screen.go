@@ -41,6 +41,7 @@ func newScreen(out *os.File, mode string, getenv func(string) string) (*screen, 
 	default:
 		return nil, usage("", "--progress %q: want auto, bar, plain, json or none", mode)
 	}
+
 	size := func() (int, int) {
 		width, height, err := term.GetSize(int(out.Fd()))
 		if err != nil || width <= 0 || height <= 0 {
@@ -48,28 +49,39 @@ func newScreen(out *os.File, mode string, getenv func(string) string) (*screen, 
 		}
 		return width, height
 	}
-	return &screen{mode: mode, colour: getenv("NO_COLOR") == "", size: size, out: out}, nil
+
+	return &screen{
+		mode:   mode,
+		colour: getenv("NO_COLOR") == "",
+		size:   size,
+		out:    out,
+	}, nil
 }
 
 // Write writes log lines.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	n := len(p)
 	if s.mode != "json" {
 		p = []byte(printableLines(string(p)))
 	}
+
 	if len(s.block) == 0 {
 		_, err := s.out.Write(p)
 		return n, err
 	}
+
 	block := s.block
 	if !s.runs {
 		block = nil // a clock comes again by itself, or it is over
 	}
+
 	if err := s.redraw(p, block); err != nil {
 		return 0, err
 	}
+
 	return n, nil
 }
 
@@ -94,13 +106,21 @@ func (s *screen) failed(err error) error {
 	if s.mode != "json" || err == nil {
 		return err
 	}
+
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
 		f = &failure{exitError, err, ""}
 	}
+
 	if f.err != nil {
-		s.json(map[string]any{"type": "error", "text": err.Error(), "hint": f.hint, "exit_code": f.code})
+		s.json(map[string]any{
+			"type":      "error",
+			"text":      err.Error(),
+			"hint":      f.hint,
+			"exit_code": f.code,
+		})
 	}
+
 	return &failure{code: f.code}
 }
 
@@ -116,18 +136,22 @@ func (s *screen) draw(block ...line) {
 func (s *screen) redraw(above []byte, block []line) error {
 	width, height := s.size()
 	var b bytes.Buffer
+
 	// A terminal that became narrower has wrapped the lines.
 	rows := 0
 	for _, l := range s.block {
 		rows += max(1, (l.width()+width-1)/width)
 	}
+
 	if rows > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\r", rows)
 	}
+
 	if len(above) > 0 {
 		b.WriteString("\x1b[J")
 		b.Write(above)
 	}
+
 	s.block = s.block[:0:0]
 	for _, l := range block[:min(len(block), max(1, height-2))] {
 		l = l.printable().cut(width - 1) // what fills the last cell makes some terminals wrap
@@ -137,10 +161,13 @@ func (s *screen) redraw(above []byte, block []line) error {
 		}
 		b.WriteString(l.String() + "\x1b[K\n")
 	}
+
 	if rows > 0 {
 		b.WriteString("\x1b[J")
 	}
+
 	_, err := s.out.Write(b.Bytes())
+
 	return err
 }
 
@@ -166,6 +193,7 @@ func (s *screen) answer(ctx context.Context, asked <-chan os.Signal) {
 			if status == "" {
 				status = "starting"
 			}
+
 			s.say("%s  %s", time.Now().Format(time.TimeOnly), status)
 		case <-ctx.Done():
 			return

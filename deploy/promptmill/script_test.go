@@ -14,6 +14,7 @@ import (
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
+
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -33,8 +34,10 @@ func changeConsumer(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := joinBus(id.join(proto.RoleCollector, []string{localBuses(state)[0].here()}), zerolog.Nop())
 	ts.Check(err)
 	defer l.close()
+
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
+
 	cfg := bus.ConsumerConfig(args[0], args[1])
 	cfg.AckWait = time.Hour
 	_, err = l.js.UpdateConsumer(ctx, proto.WorkStream(args[0]), cfg)

@@ -16,6 +16,7 @@ func ownArguments() []string {
 	for i, arg := range os.Args {
 		args[i] = strings.Clone(arg)
 	}
+
 	for i, end := 1, len(os.Args); i < end && follows(os.Args[i-1], os.Args[i]); i++ {
 		flag, value, joined := strings.Cut(os.Args[i], "=")
 		switch {
@@ -25,6 +26,7 @@ func ownArguments() []string {
 			wipe(secretOf(flag, os.Args[i+1]))
 		}
 	}
+
 	return args
 }
 
@@ -34,6 +36,7 @@ func secretOf(flag, value string) string {
 	if !strings.HasPrefix(flag, "-") {
 		return ""
 	}
+
 	switch strings.TrimLeft(flag, "-") {
 	case "join", "api-key":
 		return value
@@ -46,6 +49,7 @@ func secretOf(flag, value string) string {
 			return value
 		}
 	}
+
 	return ""
 }
 
@@ -58,6 +62,7 @@ func shown(urls string) string {
 			list[i] = modelserver.Redact(text)
 		}
 	}
+
 	return strings.Join(list, ",")
 }
 

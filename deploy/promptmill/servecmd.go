@@ -32,7 +32,12 @@ func serveCommand(env environment) *cli.Command {
 		Description: "Runs are submitted to it with promptmill submit, and each one's answers are written\n" +
 			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringFlag{Name: "dir", Value: ".", Usage: "folder of the output files", Sources: flagEnv("dir")},
+			&cli.StringFlag{
+				Name:    "dir",
+				Value:   ".",
+				Usage:   "folder of the output files",
+				Sources: flagEnv("dir"),
+			},
 		}, outputFlags(), reportFlags(), listenFlags(), metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return serve(ctx, env, c) },
 	}
@@ -44,19 +49,40 @@ func makeBuckets(ctx context.Context, l *link, log zerolog.Logger) error {
 	if err := bus.CreateBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
+
 	if err := bus.UpgradeBuckets(ctx, l.js, l.limits); err != nil {
-		log.Warn().Err(err).Msg("what an earlier version of promptmill has made on the bus stays as it is: its roles allow more")
+		log.Warn().Err(err).Msg(
+			"what an earlier version of promptmill has made on the bus stays as it is: its roles allow more",
+		)
 	}
+
 	return nil
 }
 
 // outputFlags say how output files are written.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.DurationFlag{Name: "flush", Value: 5 * time.Second, Usage: "an answer is in the output file after this at most", Sources: flagEnv("flush")},
-		&cli.BoolFlag{Name: "ordered", Usage: "write the output in the order of the input", Sources: flagEnv("ordered")},
-		&cli.BoolFlag{Name: "seekable", Usage: "write the zstd seekable format instead of one frame", Sources: flagEnv("seekable")},
-		&cli.BoolFlag{Name: "plain", Usage: "leave out the key \"promptmill\" of the output lines", Sources: flagEnv("plain")},
+		&cli.DurationFlag{
+			Name:    "flush",
+			Value:   5 * time.Second,
+			Usage:   "an answer is in the output file after this at most",
+			Sources: flagEnv("flush"),
+		},
+		&cli.BoolFlag{
+			Name:    "ordered",
+			Usage:   "write the output in the order of the input",
+			Sources: flagEnv("ordered"),
+		},
+		&cli.BoolFlag{
+			Name:    "seekable",
+			Usage:   "write the zstd seekable format instead of one frame",
+			Sources: flagEnv("seekable"),
+		},
+		&cli.BoolFlag{
+			Name:    "plain",
+			Usage:   "leave out the key \"promptmill\" of the output lines",
+			Sources: flagEnv("plain"),
+		},
 	}
 }
 
@@ -87,48 +113,71 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	if c.Duration("flush") <= 0 {
 		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
 	}
+
 	at, err := parseListen(c, serveAddress)
 	if err != nil {
 		return err
 	}
+
 	dir, err := filepath.Abs(c.String("dir"))
 	if err != nil {
 		return err
 	}
+
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usage("make it first", "the folder of the outputs, %s, is not there", dir)
 	}
+
 	state, err := stateOf(env, c)
 	if err != nil {
 		return err
 	}
+
 	reports, err := parseReports(c)
 	if err != nil {
 		return err
 	}
+
 	reports.state = state
 	screen, err := newScreen(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return err
 	}
+
 	log := newLog(c, screen)
 	go limitMemory(ctx, env.getenv)
 	stateDir := filepath.Join(state, "serve")
 	lock, err := lockState(state, stateDir)
 	if errors.Is(err, errLocked) {
-		return withHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err), "stop it, or give another --state DIR")
+		return withHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),
+			"stop it, or give another --state DIR")
 	}
 	if err != nil {
 		return err
 	}
+
 	defer lock.Close()
-	s := &serving{dir: dir, state: stateDir, format: formatOf(c), flush: c.Duration("flush"), reports: reports, screen: screen, log: log, kept: map[string]bool{}, measured: &exporter{}}
+
+	s := &serving{
+		dir:      dir,
+		state:    stateDir,
+		format:   formatOf(c),
+		flush:    c.Duration("flush"),
+		reports:  reports,
+		screen:   screen,
+		log:      log,
+		kept:     map[string]bool{},
+		measured: &exporter{},
+	}
+
 	unmeasure, err := startMetrics(c, s.measured)
 	if err != nil {
 		return err
 	}
 	defer unmeasure()
+
 	sayOwnBus(env, c, screen)
+
 	var own *embeddedBus
 	if external(c) {
 		if s.link, err = connect(ctx, env, c, proto.RoleCollector, log); err != nil {
@@ -142,15 +191,19 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		defer own.stop()
 		s.link, s.own = own.link, true
 	}
+
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+
 	go interrupt(ctx, env, screen, stop, "syncing what has come", nothingLost)
 	if err := makeBuckets(ctx, s.link, log); err != nil {
 		return err
 	}
+
 	if s.runs, err = bus.OpenRuns(ctx, s.link.js); err != nil {
 		return err
 	}
+
 	if own != nil {
 		if err := s.runs.SetLimits(ctx, own.limits); err != nil {
 			return err
@@ -160,18 +213,26 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	} else {
 		screen.say("serving the runs on %s, output in %s", s.link.name, dir)
 	}
+
 	if err := s.restoreLost(ctx); err != nil {
 		return err
 	}
+
 	s.forgetInputs()
 	err = s.serve(ctx, own)
+
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		screen.say("stopped; promptmill serve goes on where it was")
 		return nil // a signal is how it ends
 	}
+
 	if errors.Is(err, errBusStore) {
-		return &failure{exitUnreachable, fmt.Errorf("%w (%s)", err, stateDir), "free space on that disk, then start promptmill serve again; nothing is lost"}
+		return &failure{
+			exitUnreachable, fmt.Errorf("%w (%s)", err, stateDir),
+			"free space on that disk, then start promptmill serve again; nothing is lost",
+		}
 	}
+
 	return err
 }
 
@@ -181,6 +242,7 @@ func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 	if own != nil {
 		group.Go(func() error { return own.watch(working) })
 	}
+
 	group.Go(func() error {
 		return s.runs.FollowAll(working, func(all map[string]proto.Manifest) {
 			for _, m := range all {
@@ -190,6 +252,7 @@ func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 			}
 		})
 	})
+
 	group.Go(func() error {
 		for round := 0; ; round++ {
 			if round%60 == 0 { // in ten minutes; each run that was ever deleted is looked for
@@ -197,16 +260,20 @@ func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 					s.log.Warn().Err(err).Msg("failed to delete what is left of deleted runs; trying again later")
 				}
 			}
+
 			if err := sweep(working, s.link, s.runs, time.Now(), s.screen); err != nil && working.Err() == nil {
 				s.log.Warn().Err(err).Msg("delete runs whose time on the bus is over; trying on")
 			}
+
 			if err := sleep(working, 10*time.Second); err != nil {
 				return err
 			}
 		}
 	})
+
 	err := group.Wait()
 	s.tasks.Wait()
+
 	return err
 }
 
@@ -226,11 +293,13 @@ func (s *serving) forgetInputs() {
 	if err != nil {
 		return // there is none
 	}
+
 	for _, e := range entries {
 		out := collector.Output(filepath.Join(s.dir, e.Name()))
 		if !exists(out.Meta()) || exists(out.Journal()) {
 			continue
 		}
+
 		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			s.log.Warn().Err(err).Msg("failed to remove the copy of an input; it can be deleted")
 		}
@@ -242,9 +311,11 @@ func (s *serving) forgetInputs() {
 func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.kept[m.Run] {
 		return
 	}
+
 	s.kept[m.Run] = true
 	s.tasks.Go(func() {
 		defer func() {
@@ -252,18 +323,22 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			defer s.mu.Unlock()
 			delete(s.kept, m.Run)
 		}()
+
 		k := s.keeperOf(m.Run)
 		k.show = func(proto.Manifest, *collector.Collector) {
 			os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
 		}
+
 		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))
+
 		var before string
 		for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
 			meta, err := k.keep(ctx)
 			switch {
 			case err == nil:
 				r := meta.Results
-				s.screen.say("run %s is %s: %d answered, %d failed, in %s", m.Run, meta.Status, r.SuccessCount, r.FailureCount, k.output.Results())
+				s.screen.say("run %s is %s: %d answered, %d failed, in %s",
+					m.Run, meta.Status, r.SuccessCount, r.FailureCount, k.output.Results())
 				return
 			case ctx.Err() != nil:
 				return
@@ -272,22 +347,28 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				s.noteDeleted(ctx, m.Run)
 				return
 			}
+
 			if _, others := errors.AsType[othersFiles](err); others {
 				if k.refuseRun(ctx, s.runs, m, err.Error()) {
 					s.screen.say("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
 					return
 				}
 			}
+
 			if text := err.Error(); text != before { // once
 				before = text
 				s.screen.say("run %s: %v; trying again", m.Run, err)
+
 				if errors.Is(err, proto.ErrCollected) {
 					text = "" // no problem of the run's
 				}
+
 				if err := noteProblem(ctx, s.runs, m, text); err != nil {
-					s.log.Warn().Err(err).Str("run", m.Run).Msg("failed to note on the bus why the run is not collected")
+					s.log.Warn().Err(err).Str("run", m.Run).
+						Msg("failed to note on the bus why the run is not collected")
 				}
 			}
+
 			sleep(ctx, pause)
 			if now, err := s.runs.Get(ctx, m.Run); err == nil && now.State.Ended() && now.Output != k.info().String() {
 				s.screen.say("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
@@ -299,7 +380,8 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 
 // refusedFix says how to go on with a run that serve has refused.
 func refusedFix(run string) string {
-	return "promptmill delete " + run + ", then submit it again with another --run, or with this one once the files are moved away"
+	return "promptmill delete " + run +
+		", then submit it again with another --run, or with this one once the files are moved away"
 }
 
 // keeperOf is the keeper of a run.
@@ -330,19 +412,25 @@ func tidy(ctx context.Context, l *link, screen *screen) error {
 func sweep(ctx context.Context, l *link, runs *bus.RunStore, now time.Time, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+
 	list, err := runs.List(ctx)
 	if err != nil {
 		return err
 	}
+
 	for _, m := range list {
-		if !m.State.Ended() || m.EndedAt == nil || now.Before(m.EndedAt.Add(time.Duration(m.Policy.KeepSeconds)*time.Second)) {
+		if !m.State.Ended() || m.EndedAt == nil ||
+			now.Before(m.EndedAt.Add(time.Duration(m.Policy.KeepSeconds)*time.Second)) {
 			continue
 		}
+
 		if err := deleteRun(ctx, l, runs, m); err != nil {
 			return err
 		}
+
 		screen.say("run %s has left the bus: it ended %s ago", m.Run, age(now.Sub(*m.EndedAt)))
 	}
+
 	return nil
 }
 
@@ -355,10 +443,12 @@ const leftAge = time.Minute
 func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Duration, screen *screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+
 	deleted, err := runs.Deleted(ctx)
 	if err != nil {
 		return err
 	}
+
 	if len(deleted) == 0 {
 		return nil
 	}
@@ -368,28 +458,35 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 	there := map[string]bool{}
 	listing, stop := context.WithTimeout(ctx, 5*time.Second) // what is not allowed has no answer
 	defer stop()
+
 	streams := l.js.StreamNames(listing)
 	for name := range streams.Name() {
 		there[name] = true
 	}
+
 	listed := streams.Err() == nil
 	for _, run := range deleted {
 		has := func(s jetstream.StreamConfig) bool { return there[s.Name] }
 		if listed && !slices.ContainsFunc(bus.RunStreams(run, bus.Limits{}), has) {
 			continue
 		}
+
 		left, err := bus.OrphanedStreams(ctx, l.js, run, age)
 		if err != nil {
 			return err
 		}
+
 		if len(left) == 0 {
 			continue
 		}
+
 		if err := bus.DeleteStreams(ctx, l.js, run); err != nil {
 			return err
 		}
+
 		screen.say("run %s had been deleted, and what was left of it has left the bus", run)
 	}
+
 	return nil
 }
 
@@ -397,6 +494,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil

@@ -34,12 +34,15 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 	if err != nil {
 		return nil, err
 	}
+
 	links, err := connectAll(ctx, env, c, role, newLog(c, screen))
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+
 	var list []*session
 	for _, l := range links {
 		s := &session{link: l}
@@ -53,10 +56,15 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 		if err != nil {
 			closeSessions(list)
 			l.close()
-			return nil, &failure{exitUnreachable, fmt.Errorf("look at the bus %s: %w", l.name, err), "does it have JetStream, and do these credentials allow it?"}
+			return nil, &failure{
+				exitUnreachable, fmt.Errorf("look at the bus %s: %w", l.name, err),
+				"does it have JetStream, and do these credentials allow it?",
+			}
 		}
+
 		list = append(list, s)
 	}
+
 	return list, nil
 }
 
@@ -71,14 +79,17 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 	if c.Args().Len() != 1 {
 		return nil, proto.Manifest{}, usage("promptmill list shows the runs", "want the id of one run")
 	}
+
 	list, err := openSessions(ctx, env, c, role)
 	if err != nil {
 		return nil, proto.Manifest{}, err
 	}
+
 	type hit struct {
 		s *session
 		m proto.Manifest
 	}
+
 	var hits []hit
 	var known []string
 	for _, s := range list {
@@ -88,12 +99,14 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 			hits = []hit{{s, m}}
 			break
 		}
+
 		runs, err := s.runs.List(asking)
 		cancel()
 		if err != nil {
 			closeSessions(list)
 			return nil, proto.Manifest{}, &failure{exitUnreachable, err, ""}
 		}
+
 		for _, m := range runs {
 			known = append(known, m.Run)
 			if strings.Contains(m.Run, c.Args().First()) {
@@ -101,17 +114,29 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 			}
 		}
 	}
+
 	if len(hits) != 1 {
 		closeSessions(list)
 		if len(hits) == 0 {
 			if len(known) == 0 {
-				return nil, proto.Manifest{}, &failure{exitError, fmt.Errorf("there is no run %s: the bus has none", c.Args().First()), "promptmill submit makes one"}
+				return nil, proto.Manifest{}, &failure{
+					exitError, fmt.Errorf("there is no run %s: the bus has none", c.Args().First()),
+					"promptmill submit makes one",
+				}
 			}
-			return nil, proto.Manifest{}, &failure{exitError, fmt.Errorf("there is no run %s; there are %s", c.Args().First(), strings.Join(known[max(0, len(known)-10):], ", ")), ""}
+
+			return nil, proto.Manifest{}, &failure{
+				exitError, fmt.Errorf("there is no run %s; there are %s",
+					c.Args().First(), strings.Join(known[max(0, len(known)-10):], ", ")), "",
+			}
 		}
-		return nil, proto.Manifest{}, usage("write more of its id", "%d runs are called %s in part", len(hits), c.Args().First())
+
+		return nil, proto.Manifest{}, usage("write more of its id", "%d runs are called %s in part",
+			len(hits), c.Args().First())
 	}
+
 	closeSessions(slices.DeleteFunc(list, func(s *session) bool { return s == hits[0].s }))
+
 	return hits[0].s, hits[0].m, nil
 }
 
@@ -123,6 +148,7 @@ func missingModels(m proto.Manifest, workers []proto.WorkerInfo) (missing, serve
 			served = append(served, w.Models...)
 		}
 	}
+
 	slices.Sort(served)
 	for _, model := range m.Models() {
 		has := func(w proto.WorkerInfo) bool { return w.Ready && proto.Serves(w.Models, model) }
@@ -130,6 +156,7 @@ func missingModels(m proto.Manifest, workers []proto.WorkerInfo) (missing, serve
 			missing = append(missing, model)
 		}
 	}
+
 	return missing, slices.Compact(served)
 }
 

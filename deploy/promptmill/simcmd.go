@@ -18,26 +18,109 @@ import (
 // simDefaults is the server that --sim starts: about 4 answers a second from each of
 // its 64 slots, so that a small file is done in seconds and a large one can be
 // interrupted.
-var simDefaults = sim.Config{Slots: 64, TTFT: 80 * time.Millisecond, TPOT: 4 * time.Millisecond, Spread: 0.3, Tokens: 40, Swap: 5 * time.Second, Seed: 1}
+var simDefaults = sim.Config{
+	Slots:  64,
+	TTFT:   80 * time.Millisecond,
+	TPOT:   4 * time.Millisecond,
+	Spread: 0.3,
+	Tokens: 40,
+	Swap:   5 * time.Second,
+	Seed:   1,
+}
 
 func simFlags() []cli.Flag {
 	d := simDefaults
+
 	return []cli.Flag{
-		&cli.StringFlag{Name: "sim-flavour", Value: string(sim.VLLM), Usage: "what the simulated server looks like: " + flavourList(), Sources: flagEnv("sim-flavour")},
-		&cli.IntFlag{Name: "sim-slots", Value: d.Slots, Usage: "requests it runs at once; more wait", Sources: flagEnv("sim-slots")},
-		&cli.IntFlag{Name: "sim-knee", Usage: "requests it runs at full speed; more share it", DefaultText: "all slots", Sources: flagEnv("sim-knee")},
-		&cli.IntFlag{Name: "sim-kv", Usage: "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew", DefaultText: "no bound", Sources: flagEnv("sim-kv")},
-		&cli.FloatFlag{Name: "sim-rate", Usage: "requests a second that a proxy in front of it lets through; more are refused with 429", DefaultText: "any number", Sources: flagEnv("sim-rate")},
-		&cli.IntFlag{Name: "sim-queue", Usage: "requests that may wait; more are refused", DefaultText: "no bound", Sources: flagEnv("sim-queue")},
-		&cli.IntFlag{Name: "sim-prefix-cache", Usage: "tokens of prompts it keeps, as its kind does: blocks that all requests share (vllm, sglang), or each slot's last prompt, and so many tokens in the host's memory (llama.cpp; ollama: just the slots'); a prompt that begins like them takes less of the time to the first token", DefaultText: "none", Sources: flagEnv("sim-prefix-cache")},
-		&cli.DurationFlag{Name: "sim-ttft", Value: d.TTFT, Usage: "its mean time to the first token", Sources: flagEnv("sim-ttft")},
-		&cli.DurationFlag{Name: "sim-tpot", Value: d.TPOT, Usage: "its mean time for each further token", Sources: flagEnv("sim-tpot")},
-		&cli.FloatFlag{Name: "sim-spread", Value: d.Spread, Usage: "spread of these times: 0.3 is 30% more or less at most", Sources: flagEnv("sim-spread")},
-		&cli.IntFlag{Name: "sim-tokens", Value: d.Tokens, Usage: "its mean answer in tokens", Sources: flagEnv("sim-tokens")},
-		&cli.IntFlag{Name: "sim-hold", Usage: "models it can have loaded at once (llama.cpp, ollama, lmstudio); for another it unloads one", DefaultText: "all", Sources: flagEnv("sim-hold")},
-		&cli.DurationFlag{Name: "sim-swap", Value: d.Swap, Usage: "time that it takes to load another model, with --sim-hold", Sources: flagEnv("sim-swap")},
-		&cli.StringFlag{Name: "sim-faults", Usage: "its faults as NAME=RATE,...: all, " + strings.Join(sim.FaultNames, ", "), Sources: flagEnv("sim-faults")},
-		&cli.Uint64Flag{Name: "sim-seed", Value: d.Seed, Usage: "seed of its answers and faults", Sources: flagEnv("sim-seed")},
+		&cli.StringFlag{
+			Name:    "sim-flavour",
+			Value:   string(sim.VLLM),
+			Usage:   "what the simulated server looks like: " + flavourList(),
+			Sources: flagEnv("sim-flavour"),
+		},
+		&cli.IntFlag{
+			Name:    "sim-slots",
+			Value:   d.Slots,
+			Usage:   "requests it runs at once; more wait",
+			Sources: flagEnv("sim-slots"),
+		},
+		&cli.IntFlag{
+			Name:        "sim-knee",
+			Usage:       "requests it runs at full speed; more share it",
+			DefaultText: "all slots",
+			Sources:     flagEnv("sim-knee"),
+		},
+		&cli.IntFlag{
+			Name:        "sim-kv",
+			Usage:       "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew",
+			DefaultText: "no bound",
+			Sources:     flagEnv("sim-kv"),
+		},
+		&cli.FloatFlag{
+			Name:        "sim-rate",
+			Usage:       "requests a second that a proxy in front of it lets through; more are refused with 429",
+			DefaultText: "any number",
+			Sources:     flagEnv("sim-rate"),
+		},
+		&cli.IntFlag{
+			Name:        "sim-queue",
+			Usage:       "requests that may wait; more are refused",
+			DefaultText: "no bound",
+			Sources:     flagEnv("sim-queue"),
+		},
+		&cli.IntFlag{
+			Name:        "sim-prefix-cache",
+			Usage:       "tokens of prompts it keeps, as its kind does: blocks that all requests share (vllm, sglang), or each slot's last prompt, and so many tokens in the host's memory (llama.cpp; ollama: just the slots'); a prompt that begins like them takes less of the time to the first token",
+			DefaultText: "none",
+			Sources:     flagEnv("sim-prefix-cache"),
+		},
+		&cli.DurationFlag{
+			Name:    "sim-ttft",
+			Value:   d.TTFT,
+			Usage:   "its mean time to the first token",
+			Sources: flagEnv("sim-ttft"),
+		},
+		&cli.DurationFlag{
+			Name:    "sim-tpot",
+			Value:   d.TPOT,
+			Usage:   "its mean time for each further token",
+			Sources: flagEnv("sim-tpot"),
+		},
+		&cli.FloatFlag{
+			Name:    "sim-spread",
+			Value:   d.Spread,
+			Usage:   "spread of these times: 0.3 is 30% more or less at most",
+			Sources: flagEnv("sim-spread"),
+		},
+		&cli.IntFlag{
+			Name:    "sim-tokens",
+			Value:   d.Tokens,
+			Usage:   "its mean answer in tokens",
+			Sources: flagEnv("sim-tokens"),
+		},
+		&cli.IntFlag{
+			Name:        "sim-hold",
+			Usage:       "models it can have loaded at once (llama.cpp, ollama, lmstudio); for another it unloads one",
+			DefaultText: "all",
+			Sources:     flagEnv("sim-hold"),
+		},
+		&cli.DurationFlag{
+			Name:    "sim-swap",
+			Value:   d.Swap,
+			Usage:   "time that it takes to load another model, with --sim-hold",
+			Sources: flagEnv("sim-swap"),
+		},
+		&cli.StringFlag{
+			Name:    "sim-faults",
+			Usage:   "its faults as NAME=RATE,...: all, " + strings.Join(sim.FaultNames, ", "),
+			Sources: flagEnv("sim-faults"),
+		},
+		&cli.Uint64Flag{
+			Name:    "sim-seed",
+			Value:   d.Seed,
+			Usage:   "seed of its answers and faults",
+			Sources: flagEnv("sim-seed"),
+		},
 	}
 }
 
@@ -54,32 +137,53 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	if !slices.Contains(sim.Flavours, flavour) {
 		return sim.Config{}, usage("", "--sim-flavour %q: must be one of %s", flavour, flavourList())
 	}
+
 	for _, name := range []string{"sim-slots", "sim-tokens"} {
 		if c.Int(name) < 1 {
 			return sim.Config{}, usage("", "--%s %d: must be at least 1", name, c.Int(name))
 		}
 	}
+
 	if rate := c.Float("sim-rate"); !(rate >= 0) {
 		return sim.Config{}, usage("", "--sim-rate %g: must be at least 0", rate)
 	}
+
 	if hold := c.Int("sim-hold"); hold != 0 {
 		switch {
 		case hold < 0:
 			return sim.Config{}, usage("", "--sim-hold %d: must be at least 1", hold)
 		case !flavour.Swaps():
-			return sim.Config{}, usage("choose --sim-flavour llama.cpp, ollama or lmstudio", "--sim-hold: %s has all of its models loaded", flavour)
+			return sim.Config{}, usage("choose --sim-flavour llama.cpp, ollama or lmstudio",
+				"--sim-hold: %s has all of its models loaded", flavour)
 		case len(models) == 0:
 			return sim.Config{}, usage("name them with --model", "--sim-hold: the server has no models of its own")
 		}
 	}
+
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
 	if err != nil {
 		return sim.Config{}, usage("", "--sim-faults: %w", err)
 	}
+
 	return sim.Config{
-		Flavour: flavour, Models: models, Slots: c.Int("sim-slots"), Knee: c.Int("sim-knee"), KV: c.Int("sim-kv"), Queue: c.Int("sim-queue"), Rate: c.Float("sim-rate"), Prefix: c.Int("sim-prefix-cache"),
-		TTFT: c.Duration("sim-ttft"), TPOT: c.Duration("sim-tpot"), Spread: c.Float("sim-spread"), Tokens: c.Int("sim-tokens"),
-		Hold: c.Int("sim-hold"), Swap: c.Duration("sim-swap"), Metrics: true, Pooling: true, Seed: c.Uint64("sim-seed"), Faults: faults,
+		Flavour: flavour,
+		Models:  models,
+		Slots:   c.Int("sim-slots"),
+		Knee:    c.Int("sim-knee"),
+		KV:      c.Int("sim-kv"),
+		Queue:   c.Int("sim-queue"),
+		Rate:    c.Float("sim-rate"),
+		Prefix:  c.Int("sim-prefix-cache"),
+		TTFT:    c.Duration("sim-ttft"),
+		TPOT:    c.Duration("sim-tpot"),
+		Spread:  c.Float("sim-spread"),
+		Tokens:  c.Int("sim-tokens"),
+		Hold:    c.Int("sim-hold"),
+		Swap:    c.Duration("sim-swap"),
+		Metrics: true,
+		Pooling: true,
+		Seed:    c.Uint64("sim-seed"),
+		Faults:  faults,
 	}, nil
 }
 
@@ -92,25 +196,45 @@ func simCommand(env environment) *cli.Command {
 		Usage: "a simulated model server, for trying things out",
 		Flags: append(simFlags(),
 			// Only a process of its own can be away and die.
-			&cli.DurationFlag{Name: "sim-load", Usage: "time that it takes to load its model first", Sources: flagEnv("sim-load")},
-			&cli.StringFlag{Name: "sim-poison", Usage: "a prompt that contains this `TEXT` kills the server", Sources: flagEnv("sim-poison")},
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8000", Usage: "address to listen on", Sources: flagEnv("listen")},
-			&cli.StringSliceFlag{Name: "model", Usage: "model to serve (repeatable); any if not given", Sources: flagEnv("model")},
+			&cli.DurationFlag{
+				Name:    "sim-load",
+				Usage:   "time that it takes to load its model first",
+				Sources: flagEnv("sim-load"),
+			},
+			&cli.StringFlag{
+				Name:    "sim-poison",
+				Usage:   "a prompt that contains this `TEXT` kills the server",
+				Sources: flagEnv("sim-poison"),
+			},
+			&cli.StringFlag{
+				Name:    "listen",
+				Value:   "127.0.0.1:8000",
+				Usage:   "address to listen on",
+				Sources: flagEnv("listen"),
+			},
+			&cli.StringSliceFlag{
+				Name:    "model",
+				Usage:   "model to serve (repeatable); any if not given",
+				Sources: flagEnv("model"),
+			},
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cfg, err := simConfig(c, c.StringSlice("model"))
 			if err != nil {
 				return err
 			}
+
 			cfg.Load, cfg.Poison = c.Duration("sim-load"), c.String("sim-poison")
 			cfg.Die = func() {
 				fmt.Fprintln(env.stderr, "simulated model server: killed by a prompt")
 				env.exit(exitKilled)
 			}
+
 			server, loading := sim.New(cfg), time.Duration(0)
 			if !cfg.Flavour.ListensLoading() {
 				loading = cfg.Load
 			}
+
 			select {
 			case <-time.After(loading):
 			case <-env.signals:
@@ -118,16 +242,20 @@ func simCommand(env environment) *cli.Command {
 			case <-ctx.Done():
 				return nil
 			}
+
 			s, err := serveSim(c.String("listen"), server)
 			if err != nil {
 				return err
 			}
+
 			fmt.Fprintf(env.stderr, "simulated model server on %s, %d slots; stop it with Ctrl-C\n", s.url, cfg.Slots)
 			select {
 			case <-env.signals:
 			case <-ctx.Done():
 			}
+
 			s.stop()
+
 			return nil
 		},
 	}
@@ -146,12 +274,14 @@ func serveSim(addr string, server *sim.Server) (*simServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the simulated model server: %w", err)
 	}
+
 	s := &simServer{url: "http://" + listener.Addr().String(), http: &http.Server{Handler: server}}
 	go func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			panic(err) // the listener is ours alone
 		}
 	}()
+
 	return s, nil
 }
 

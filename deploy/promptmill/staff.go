@@ -46,10 +46,13 @@ func (s *staff) work(ctx context.Context) error {
 	s.group, ctx = errgroup.WithContext(ctx)
 	s.stop = map[*modelserver.Server]context.CancelFunc{}
 	s.said = map[string]*worker.Said{}
+
 	for i, server := range s.models.servers {
 		s.hire(ctx, server, s.models.workerName(s.name, i))
 	}
+
 	s.group.Go(func() error { return s.followNames(ctx) })
+
 	return s.group.Wait()
 }
 
@@ -57,9 +60,11 @@ func (s *staff) work(ctx context.Context) error {
 func (s *staff) hire(ctx context.Context, server *modelserver.Server, name string) {
 	cfg := workerConfig(s.command, s.models, server, s.link, s.state, s.log.With().Str("server", server.URL()).Logger())
 	cfg.Name = name
+
 	if s.said[server.URL()] == nil {
 		s.said[server.URL()] = &worker.Said{}
 	}
+
 	cfg.Said = s.said[server.URL()]
 	s.screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, s.link.name, server.URL(), atOnce(s.command))
 	w := worker.New(cfg)
@@ -76,6 +81,7 @@ func (s *staff) hire(ctx context.Context, server *modelserver.Server, name strin
 		}
 		return err
 	})
+
 	s.group.Go(func() error { return s.models.follow(working, w, s.screen) })
 }
 
@@ -83,17 +89,20 @@ func (s *staff) hire(ctx context.Context, server *modelserver.Server, name strin
 func (s *staff) followNames(ctx context.Context) error {
 	tick := time.NewTicker(lookUpEvery)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
+
 		for _, n := range s.models.names {
 			found, err := modelserver.Addresses(ctx, n.url)
 			if err != nil {
 				continue // what is there may be there still
 			}
+
 			come, gone := n.changes(found)
 			for _, at := range come {
 				server, err := s.models.atAddress(n.url, at)
@@ -103,13 +112,16 @@ func (s *staff) followNames(ctx context.Context) error {
 				n.servers[at] = server
 				s.hire(ctx, server, fmt.Sprintf("%s-%d", s.name, s.hired+1))
 			}
+
 			for _, at := range gone {
 				server := n.servers[at]
 				delete(n.servers, at)
+
 				why := "is no address of its name any more"
 				if !at.IsValid() {
 					why = "has several addresses now"
 				}
+
 				s.screen.say("%s %s; its worker finishes what is in flight", server.URL(), why)
 				s.stop[server]()
 				delete(s.stop, server)
@@ -133,11 +145,13 @@ func (n *serverName) changes(found []netip.Addr) (come, gone []netip.Addr) {
 	if len(found) == 0 || n.servers[none] != nil && len(found) == 1 {
 		return nil, nil
 	}
+
 	for _, at := range found {
 		if n.servers[at] == nil {
 			come = append(come, at)
 		}
 	}
+
 	for at := range n.servers {
 		switch {
 		case slices.Contains(found, at):
@@ -149,6 +163,8 @@ func (n *serverName) changes(found []netip.Addr) (come, gone []netip.Addr) {
 			n.missed[at]++
 		}
 	}
+
 	slices.SortFunc(gone, netip.Addr.Compare)
+
 	return come, gone
 }

@@ -14,6 +14,7 @@ import (
 // name itself.
 func TestServersComeAndGo(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name  string
 		began string
@@ -22,8 +23,10 @@ func TestServersComeAndGo(t *testing.T) {
 	}{
 		{"nothing changes", "10.0.0.1 10.0.0.2", []string{"10.0.0.1 10.0.0.2"}, "10.0.0.1 10.0.0.2"},
 		{"one more", "10.0.0.1 10.0.0.2", []string{"10.0.0.1 10.0.0.2 10.0.0.3"}, "10.0.0.1 10.0.0.2 10.0.0.3"},
-		{"one moves", "10.0.0.1 10.0.0.2", []string{"10.0.0.1 10.0.0.3", "10.0.0.1 10.0.0.3", "10.0.0.1 10.0.0.3"}, "10.0.0.1 10.0.0.3"},
-		{"one is not found for a moment", "10.0.0.1 10.0.0.2", []string{"10.0.0.1", "10.0.0.1", "10.0.0.1 10.0.0.2", "10.0.0.1", "10.0.0.1"}, "10.0.0.1 10.0.0.2"},
+		{"one moves", "10.0.0.1 10.0.0.2", []string{"10.0.0.1 10.0.0.3", "10.0.0.1 10.0.0.3", "10.0.0.1 10.0.0.3"},
+			"10.0.0.1 10.0.0.3"},
+		{"one is not found for a moment", "10.0.0.1 10.0.0.2",
+			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1 10.0.0.2", "10.0.0.1", "10.0.0.1"}, "10.0.0.1 10.0.0.2"},
 		{"one is left", "10.0.0.1 10.0.0.2", []string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1"},
 		{"none is found", "10.0.0.1 10.0.0.2", []string{"", "", "", ""}, "10.0.0.1 10.0.0.2"},
 		{"one server that moves", "-", []string{"10.0.0.1", "10.0.0.2"}, "-"},
@@ -33,23 +36,28 @@ func TestServersComeAndGo(t *testing.T) {
 		for _, at := range parseAddresses(tt.began) {
 			n.servers[at] = &modelserver.Server{}
 		}
+
 		for _, found := range tt.found {
 			come, gone := n.changes(parseAddresses(found))
 			for _, at := range come {
 				n.servers[at] = &modelserver.Server{}
 			}
+
 			for _, at := range gone {
 				delete(n.servers, at)
 			}
 		}
+
 		left := map[netip.Addr]bool{}
 		for at := range n.servers {
 			left[at] = true
 		}
+
 		want := map[netip.Addr]bool{}
 		for _, at := range parseAddresses(tt.want) {
 			want[at] = true
 		}
+
 		if diff := cmp.Diff(want, left, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}

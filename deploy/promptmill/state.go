@@ -57,15 +57,18 @@ func makeState(state, dir string) error {
 	if err != nil {
 		return withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
+
 	if onlyState(state) {
 		closeFolder(state) // not if it is another user's: what lies in it is closed anyway
 	}
+
 	return nil
 }
 
 // longestStore is the longest path in a folder of state: a consumer's file in the bus's
 // store, of a run with the longest id and a model with the longest token.
-var longestStore = filepath.Join("nats", "jetstream", proto.OwnerAccount, "streams", proto.ResultsStream(strings.Repeat("r", proto.MaxRunID)),
+var longestStore = filepath.Join("nats", "jetstream", proto.OwnerAccount, "streams",
+	proto.ResultsStream(strings.Repeat("r", proto.MaxRunID)),
 	"obs", proto.ConsumerName(strings.Repeat("m", 100)), "meta.inf.tmp")
 
 // checkStateLength refuses a folder of state whose paths would be too long for the
@@ -73,7 +76,8 @@ var longestStore = filepath.Join("nats", "jetstream", proto.OwnerAccount, "strea
 func checkStateLength(dir string) error {
 	path := filepath.Join(dir, longestStore)
 	if _, err := os.Stat(path); errors.Is(err, syscall.ENAMETOOLONG) {
-		return usage("choose a shorter path with --state DIR", "the state folder %s is too deep: the bus needs paths of %d bytes in it", dir, len(path))
+		return usage("choose a shorter path with --state DIR",
+			"the state folder %s is too deep: the bus needs paths of %d bytes in it", dir, len(path))
 	}
 	return nil
 }
@@ -93,7 +97,9 @@ var ourState = regexp.MustCompile(`^(identity\.pem.*|certificate\.pem|history\.j
 // onlyState reports whether a folder holds nothing that is not ours.
 func onlyState(state string) bool {
 	entries, err := os.ReadDir(state)
-	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !ourState.MatchString(e.Name()) })
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return !ourState.MatchString(e.Name())
+	})
 }
 
 // lockFile is the file in a folder of state that carries its lock.
@@ -108,10 +114,12 @@ func lockState(state, dir string) (*os.File, error) {
 	if err := checkStateLength(dir); err != nil {
 		return nil, err
 	}
+
 	for {
 		if err := makeState(state, dir); err != nil {
 			return nil, err
 		}
+
 		path := filepath.Join(dir, lockFile)
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
@@ -135,9 +143,11 @@ func lockState(state, dir string) (*os.File, error) {
 			file.Close()
 			continue // the one that had it has just removed the folder
 		}
+
 		if file.Truncate(0) == nil {
 			fmt.Fprint(file, os.Getpid()) // for that message alone: a full disk is no matter
 		}
+
 		return file, nil
 	}
 }
@@ -179,11 +189,14 @@ func defaultState(getenv func(string) string) (string, error) {
 	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "promptmill"), nil
 	}
+
 	if home := getenv("HOME"); home != "" {
 		return filepath.Join(home, ".local", "state", "promptmill"), nil
 	}
+
 	if runtime.GOOS == "windows" {
 		return "", usage("", "promptmill does not run on Windows")
 	}
+
 	return "", usage("give --state DIR", "there is no home folder to keep state in")
 }

@@ -31,6 +31,7 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 		return nil, fmt.Errorf("copy standard input: %w", err)
 	}
 	defer file.Close()
+
 	s.path = file.Name()
 
 	size, err := copyUntil(ctx, file, stdin)
@@ -77,9 +78,11 @@ func (s *stdinCopy) keep() error {
 	if s.path == s.kept {
 		return nil
 	}
+
 	if err := os.Rename(s.path, s.kept); err != nil {
 		return fmt.Errorf("keep the copy of standard input: %w", err)
 	}
+
 	s.path = s.kept
 
 	return nil
@@ -98,6 +101,7 @@ func (s *stdinCopy) removeStale() {
 	if err != nil {
 		return // creating a file says why
 	}
+
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), spoolFile+"-") {
 			os.Remove(filepath.Join(filepath.Dir(s.kept), e.Name()))

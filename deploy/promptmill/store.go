@@ -41,6 +41,7 @@ func storedStreams(store string) (names []string, err error) {
 		if err != nil {
 			return err
 		}
+
 		inside, err := filepath.Rel(path, top)
 		above := err == nil && inside == "." || err == nil && !strings.HasPrefix(inside, "..")
 		stream := filepath.Dir(path) == top
@@ -50,20 +51,25 @@ func storedStreams(store string) (names []string, err error) {
 			}
 			return readable(path, d)
 		}
+
 		if stream && strings.HasPrefix(d.Name(), ".") { // on its way out
 			return fs.SkipDir
 		}
+
 		if stream {
 			names = append(names, d.Name())
 		}
+
 		if err := writable(path); err != nil {
 			return err
 		}
+
 		return nil
 	})
 	if err != nil {
 		return nil, errStore(store, err)
 	}
+
 	return names, nil
 }
 
@@ -72,6 +78,7 @@ func readable(path string, d fs.DirEntry) error {
 	if !d.Type().IsRegular() {
 		return nil
 	}
+
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) { // temporary
 		return nil
@@ -79,6 +86,7 @@ func readable(path string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
+
 	return file.Close()
 }
 
@@ -90,30 +98,39 @@ func (b *embeddedBus) recoverStreams(ctx context.Context, names []string, said *
 		if err == nil {
 			continue
 		}
+
 		why := said.about(name)
 		cfg, ours := bus.StreamConfig(name, b.limits)
 		if ours && errors.Is(err, jetstream.ErrStreamNotFound) && damaged(why) {
 			if _, err = b.js.CreateStream(ctx, cfg); err == nil {
-				log.Warn().Str("stream", name).Str("cause", why).Msg("the description of a stream is damaged; made it again")
+				log.Warn().Str("stream", name).Str("cause", why).
+					Msg("the description of a stream is damaged; made it again")
 				continue
 			}
 		}
+
 		if why != "" {
 			err = errors.New(why)
 		}
+
 		return errStore(b.dir, fmt.Errorf("stream %s: %w", name, err))
 	}
+
 	return nil
 }
 
 // damaged reports whether a server says that the description of a stream is. It can be
 // made again; what merely cannot be read now must not be.
 func damaged(why string) bool {
-	for _, text := range []string{"Missing stream metafile", "Missing stream checksum", "checksums do not match", "Error unmarshalling stream metafile"} {
+	for _, text := range []string{
+		"Missing stream metafile", "Missing stream checksum", "checksums do not match",
+		"Error unmarshalling stream metafile",
+	} {
 		if strings.Contains(why, text) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -141,11 +158,13 @@ func (w *serverWords) add(text string) {
 func (w *serverWords) about(stream string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for _, text := range w.list {
 		if strings.Contains(text, stream) {
 			return text
 		}
 	}
+
 	return ""
 }
 

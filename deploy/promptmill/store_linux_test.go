@@ -22,6 +22,7 @@ import (
 // many open files; 0: as they are.
 func (c command) bound(files int, args ...string) (string, int) {
 	c.t.Helper()
+
 	cmd := c.prepare(args...)
 	var outer []string
 	if os.Geteuid() == 0 {
@@ -31,6 +32,7 @@ func (c command) bound(files int, args ...string) (string, int) {
 		}
 		outer = append(outer, setpriv, "--bounding-set=-dac_override,-dac_read_search")
 	}
+
 	if files > 0 {
 		prlimit, err := exec.LookPath("prlimit")
 		if err != nil {
@@ -38,46 +40,57 @@ func (c command) bound(files int, args ...string) (string, int) {
 		}
 		outer = append(outer, prlimit, fmt.Sprintf("--nofile=%d:%d", files, files))
 	}
+
 	if len(outer) > 0 {
 		cmd.Path, cmd.Args = outer[0], append(outer, append([]string{cmd.Path}, cmd.Args[1:]...)...)
 	}
+
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	must(c.t, cmd.Start())
 	enough := time.AfterFunc(pollTime, func() { cmd.Process.Kill() }) // it has started
 	defer enough.Stop()
+
 	err := cmd.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return out.String(), exit.ExitCode()
 	}
+
 	must(c.t, err)
+
 	return out.String(), exitOK
 }
 
 // tree is all that lies in a folder: kinds, sizes and permissions.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
+
 	all := map[string]string{}
 	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+
 		info, err := d.Info()
 		if err != nil {
 			return err
 		}
+
 		all[path] = info.Mode().String()
 		if d.Type().IsRegular() {
 			all[path] += fmt.Sprint(" ", info.Size())
 		}
+
 		return nil
 	}))
+
 	return all
 }
 
 // A bus does not start on a store that it cannot read whole, and changes nothing there.
 func TestStoreThatCannotBeRead(t *testing.T) {
 	t.Parallel()
+
 	const bucket = "KV_promptmill_runs"
 	chmod := func(paths ...string) func(*testing.T, string) {
 		return func(t *testing.T, streams string) {
@@ -88,6 +101,7 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 			t.Cleanup(func() { os.Chmod(path, info.Mode()) })
 		}
 	}
+
 	replace := func(paths ...string) func(*testing.T, string) {
 		return func(t *testing.T, streams string) {
 			path := filepath.Join(append([]string{streams}, paths...)...)
@@ -102,7 +116,8 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 		says   string
 	}{
 		{"a denied block of messages", chmod(bucket, "msgs", "1.blk"), 0, "1.blk: permission denied"},
-		{"a denied block of a work stream", chmod("pm_r_work", "msgs", "1.blk"), 0, "pm_r_work/msgs/1.blk: permission denied"},
+		{"a denied block of a work stream", chmod("pm_r_work", "msgs", "1.blk"), 0,
+			"pm_r_work/msgs/1.blk: permission denied"},
 		{"a denied description", chmod(bucket, "meta.inf"), 0, "meta.inf: permission denied"},
 		{"denied messages", chmod(bucket, "msgs"), 0, "msgs: permission denied"},
 		{"a denied stream", chmod("pm_r_results"), 0, "pm_r_results: permission denied"},
@@ -117,21 +132,29 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			serving, said := c.serve()
 			c.must("submit", c.input("in.jsonl", 50), "--model", "m", "--run", "r")
-			poll(t, pollTime, "the journal", func() bool { return exists(collector.Output(filepath.Join(c.dir, "r")).Journal()) })
+			poll(t, pollTime, "the journal", func() bool {
+				return exists(collector.Output(filepath.Join(c.dir, "r")).Journal())
+			})
+
 			terminate(t, serving, said)
 			store := filepath.Join(c.state, "serve", "nats")
 			tt.damage(t, streamsFolder(store))
+
 			before := map[string]string{}
 			if tt.files > 0 || os.Geteuid() == 0 { // who may look at it
 				before = tree(t, store)
 			}
+
 			out, code := c.bound(tt.files, "serve", "--listen", "127.0.0.1:0")
-			if code != exitUnreachable || !strings.Contains(out, tt.says) || !strings.Contains(out, "hint: nothing was changed") {
+			if code != exitUnreachable || !strings.Contains(out, tt.says) ||
+				!strings.Contains(out, "hint: nothing was changed") {
 				t.Errorf("exit code %d, want %d and %q:\n%s", code, exitUnreachable, tt.says, out)
 			}
+
 			if len(before) > 0 {
 				if diff := cmp.Diff(before, tree(t, store)); diff != "" {
 					t.Errorf("the store has changed:\n%s", diff)
@@ -144,17 +167,21 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 // A stream whose description alone is damaged has its messages.
 func TestStoreDescribedAgain(t *testing.T) {
 	t.Parallel()
+
 	for name, damage := range map[string]func(t *testing.T, stream string){
 		"damaged": func(t *testing.T, stream string) {
 			must(t, os.WriteFile(filepath.Join(stream, "meta.inf"), []byte("x"), 0o600))
 		},
-		"gone":           func(t *testing.T, stream string) { must(t, os.Remove(filepath.Join(stream, "meta.inf"))) },
-		"without a sum":  func(t *testing.T, stream string) { must(t, os.Remove(filepath.Join(stream, "meta.sum"))) },
-		"nothing at all": func(t *testing.T, stream string) { must(t, os.Truncate(filepath.Join(stream, "meta.inf"), 0)) },
+		"gone":          func(t *testing.T, stream string) { must(t, os.Remove(filepath.Join(stream, "meta.inf"))) },
+		"without a sum": func(t *testing.T, stream string) { must(t, os.Remove(filepath.Join(stream, "meta.sum"))) },
+		"nothing at all": func(t *testing.T, stream string) {
+			must(t, os.Truncate(filepath.Join(stream, "meta.inf"), 0))
+		},
 	} {
 		for _, stream := range []string{"KV_promptmill_runs", "pm_out_work", "OBJ_pm_out_objects"} {
 			t.Run(name+" "+stream, func(t *testing.T) {
 				t.Parallel()
+
 				c := newCommand(t)
 				serving, said := c.serve()
 				in := c.input("in.jsonl", 50)
@@ -177,6 +204,7 @@ func TestStoreDescribedAgain(t *testing.T) {
 // What the bus has lost goes on from its journal if its input is there, and is named if not.
 func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 	t.Parallel()
+
 	const requests = 300
 	for _, tt := range []struct {
 		name    string
@@ -186,14 +214,18 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 		says    string
 		again   bool // it is to be submitted again
 	}{
-		{"the manifests", []string{"KV_promptmill_runs"}, false, false, "the bus has lost it; going on from its journal", false},
-		{"the messages of manifests", []string{"KV_promptmill_runs/msgs"}, false, false, "the bus has lost it; going on from its journal", false},
-		{"all, with a copy of the input", []string{"."}, false, true, "the bus has lost it; going on from its journal", false},
+		{"the manifests", []string{"KV_promptmill_runs"}, false, false,
+			"the bus has lost it; going on from its journal", false},
+		{"the messages of manifests", []string{"KV_promptmill_runs/msgs"}, false, false,
+			"the bus has lost it; going on from its journal", false},
+		{"all, with a copy of the input", []string{"."}, false, true,
+			"the bus has lost it; going on from its journal", false},
 		{"all, without a copy", []string{"."}, false, false, "cannot go on: copy the input from the bus", true},
 		{"all, of a run that was deleted", []string{"."}, true, true, "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			m := newModel(t, sim.Config{Slots: 8, TTFT: 20 * time.Millisecond, Tokens: 5})
 			serving, said := c.serve()
@@ -201,6 +233,7 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 			in := c.input("in.jsonl", requests)
 			c.must("submit", in, "--model", "sim", "--run", "out")
 			poll(t, pollTime, "lines in the journal", func() bool { return len(c.journal("out")) > 20 })
+
 			if tt.copied {
 				dir := filepath.Join(c.state, "serve", "runs", "out")
 				must(t, os.MkdirAll(dir, 0o700))
@@ -208,33 +241,44 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 				must(t, err)
 				must(t, os.WriteFile(filepath.Join(dir, "input-0"), data, 0o600))
 			}
+
 			if tt.deleted {
 				c.must("delete", "out", "--force")
-				poll(t, pollTime, "serve to say so", func() bool { return exists(filepath.Join(c.state, "serve", "deleted", "out")) })
+				poll(t, pollTime, "serve to say so", func() bool {
+					return exists(filepath.Join(c.state, "serve", "deleted", "out"))
+				})
 			}
+
 			terminate(t, working, workSaid)
 			terminate(t, serving, said)
 			before := c.journal("out")
+
 			for _, path := range tt.lost {
 				must(t, os.RemoveAll(filepath.Join(streamsFolder(filepath.Join(c.state, "serve", "nats")), path)))
 			}
+
 			_, said = c.serve()
 			c.start("worker", "--url", m.url)
+
 			if tt.deleted {
 				if list, _, _ := c.output("list"); strings.Contains(list, "out") {
 					t.Errorf("what was deleted is back:\n%s", list)
 				}
 				return
 			}
+
 			if !strings.Contains(said.String(), tt.says) && tt.says != "" {
 				poll(t, pollTime, tt.says, func() bool { return strings.Contains(said.String(), tt.says) })
 			}
+
 			if tt.again {
 				c.must("submit", in, "--model", "sim", "--run", "out")
 			}
+
 			c.ended("out", pollTime)
 			c.verified(in, "out")
 			c.keeps("out", before)
+
 			if asked := int(m.sim.Succeeded()); !tt.again && asked > requests+64 {
 				t.Errorf("the model was asked %d times for %d requests", asked, requests)
 			}

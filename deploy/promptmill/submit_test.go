@@ -18,42 +18,59 @@ import (
 // the next one with the same input, and by no other.
 func TestSubmitGoesOn(t *testing.T) {
 	t.Parallel()
+
 	for _, test := range []struct {
 		name    string
 		streams bool // were made already
 	}{{"killed at once", false}, {"killed with its streams made", true}} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			c.serve()
 			in, other := c.input("in.jsonl", 20), c.input("other.jsonl", 21)
 			s := c.producer()
 			m := proto.Manifest{
-				Schema: proto.ManifestSchema, Run: "r", State: proto.StateValidating, CreatedAt: time.Now().Add(-time.Minute),
-				Settings: proto.Settings{Model: "sim"}, Policy: proto.RunPolicy{KeepSeconds: 60},
+				Schema:    proto.ManifestSchema,
+				Run:       "r",
+				State:     proto.StateValidating,
+				CreatedAt: time.Now().Add(-time.Minute),
+				Settings:  proto.Settings{Model: "sim"},
+				Policy:    proto.RunPolicy{KeepSeconds: 60},
 			}
+
 			var err error
-			if m.Input, _, err = producer.Validate(t.Context(), []string{filepath.Join(c.dir, in)}, m.Settings, nil); err != nil {
+			if m.Input, _, err = producer.Validate(
+				t.Context(), []string{filepath.Join(c.dir, in)}, m.Settings, nil,
+			); err != nil {
 				t.Fatal(err)
 			}
+
 			if err := s.runs.Create(t.Context(), m); err != nil {
 				t.Fatal(err)
 			}
+
 			if test.streams {
 				if err := bus.EnsureStreams(t.Context(), s.js, m, s.limits); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			if said := c.must("status"); !strings.Contains(said, "! r: its submit stores the input, or was stopped") {
 				t.Errorf("status says nothing of it:\n%s", said)
 			}
-			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exitError || !strings.Contains(said, "made from another input") {
+
+			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exitError ||
+				!strings.Contains(said, "made from another input") {
 				t.Errorf("another input: exit code %d\n%s", code, said)
 			}
+
 			c.must("submit", in, "--model", "sim", "--run", "r")
-			if said, code := c.run("submit", in, "--model", "sim", "--run", "r"); code != exitError || !strings.Contains(said, "there is a run r on the bus already") {
+			if said, code := c.run("submit", in, "--model", "sim", "--run", "r"); code != exitError ||
+				!strings.Contains(said, "there is a run r on the bus already") {
 				t.Errorf("once more: exit code %d\n%s", code, said)
 			}
+
 			c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)
 			c.ended("r", pollTime)
 			c.verified(in, "r")
@@ -64,6 +81,7 @@ func TestSubmitGoesOn(t *testing.T) {
 // Two submits of the same run at the same time: one begins it, the other says so.
 func TestSubmitTwice(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	c.serve()
 	s := c.producer()
@@ -71,9 +89,11 @@ func TestSubmitTwice(t *testing.T) {
 	if err := s.announce(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := s.announce(t.Context(), m); err != nil {
 		t.Errorf("go on with it: %v", err)
 	}
+
 	err := s.runs.Update(t.Context(), "r", func(now *proto.Manifest) error {
 		now.State = proto.StateInProgress
 		return nil
@@ -81,6 +101,7 @@ func TestSubmitTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := s.publishRun(t.Context(), m, nil, false); err != errTaken {
 		t.Errorf("a run that is in progress is submitted again: %v", err)
 	}
@@ -89,18 +110,23 @@ func TestSubmitTwice(t *testing.T) {
 // producer is a connection to the bus of serve, as one who submits.
 func (c command) producer() *session {
 	c.t.Helper()
+
 	id, err := loadIdentity(c.state)
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	l, err := joinBus(id.join(proto.RoleProducer, []string{localBuses(c.state)[0].here()}), zerolog.Nop())
 	if err != nil {
 		c.t.Fatal(err)
 	}
+
 	c.t.Cleanup(l.close)
+
 	s := &session{link: l}
 	if s.runs, err = bus.OpenRuns(c.t.Context(), l.js); err != nil {
 		c.t.Fatal(err)
 	}
+
 	return s
 }

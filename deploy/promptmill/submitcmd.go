@@ -25,55 +25,81 @@ import (
 
 func submitCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "submit", Usage: "put a run on a bus and return", ArgsUsage: "INPUT...",
+		Name:      "submit",
+		Usage:     "put a run on a bus and return",
+		ArgsUsage: "INPUT...",
 		Description: "Checks the input, stores it on the bus and publishes it. Who serves the bus (promptmill\n" +
 			"serve) collects the answers, or promptmill collect does, or this command with --wait -o.",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{Name: "wait", Usage: "until the run has ended", Sources: flagEnv("wait")},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "with --wait: collect the run into `NAME.jsonl.zst` here", Sources: flagEnv("output")},
-			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, plain, json or none", Sources: flagEnv("progress")},
-		}, inputFlags(), termsFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
+			&cli.StringFlag{
+				Name:    "output",
+				Aliases: []string{"o"},
+				Usage:   "with --wait: collect the run into `NAME.jsonl.zst` here",
+				Sources: flagEnv("output"),
+			},
+			&cli.StringFlag{
+				Name:    "progress",
+				Value:   "auto",
+				Usage:   "auto, bar, plain, json or none",
+				Sources: flagEnv("progress"),
+			},
+		}, inputFlags(), termsFlags(), outputFlags(), reportFlags(), metricsFlags(), busFlags(),
+			[]cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error { return submit(ctx, env, c) },
 	}
 }
 
 func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	if c.IsSet("output") && !c.Bool("wait") {
-		return usage("give --wait too, or leave -o out and let promptmill serve collect the run", "-o needs this command to stay")
+		return usage("give --wait too, or leave -o out and let promptmill serve collect the run",
+			"-o needs this command to stay")
 	}
+
 	settings, err := parseSettings(c)
 	if err != nil {
 		return err
 	}
+
 	terms, err := parseTerms(c, time.Now())
 	if err != nil {
 		return err
 	}
+
 	terms.Attended = c.IsSet("output")
 	if _, err := parseReports(c); err != nil { // before anything is on the bus
 		return err
 	}
+
 	inputs, err := parseInputs(c)
 	if err != nil {
 		return err
 	}
+
 	var out collector.Output
 	if terms.Attended {
 		if out, err = outputOf(c, ""); err != nil {
 			return err
 		}
+
 		if err := checkInputs(out, inputs); err != nil {
 			return err
 		}
-		for _, path := range []string{out.Journal(), out.Meta(), out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML()} {
+
+		for _, path := range []string{
+			out.Journal(), out.Meta(), out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML(),
+		} {
 			if exists(path) {
-				return withHint(fmt.Errorf("%s is there already, of another run", path), "choose another output with -o")
+				return withHint(fmt.Errorf("%s is there already, of another run", path),
+					"choose another output with -o")
 			}
 		}
+
 		if err := checkOutput(out); err != nil {
 			return err
 		}
 	}
+
 	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
 	if err != nil {
 		return err
@@ -82,6 +108,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		screen.close()
 		err = screen.failed(err)
 	}()
+
 	whole := ctx
 	ctx, signalsToNext := untilSignal(ctx, env)
 	defer signalsToNext()
@@ -96,55 +123,72 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	if terms.Attended {
 		role = proto.RoleCollector
 	}
+
 	l, err := connect(ctx, env, c, role, log)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+
 	if inputs[0] == "-" {
 		dir, forget, err := makeSpool(env, c)
 		if err != nil {
 			return err
 		}
 		defer forget()
+
 		input, err := copyStdin(ctx, env.stdin, dir)
 		if err != nil {
 			return err
 		}
+
 		inputs = []string{input.path}
 	}
+
 	if err := bus.CreateBuckets(ctx, l.js, l.limits); err != nil {
 		return err
 	}
+
 	s := &session{link: l}
 	if s.runs, err = bus.OpenRuns(ctx, l.js); err != nil {
 		return err
 	}
+
 	if s.presence, err = bus.OpenPresence(ctx, l.js); err != nil {
 		return err
 	}
+
 	m, err := s.prepareRun(ctx, c, screen, inputs, settings, terms)
 	if err != nil {
 		return err
 	}
+
 	if err := s.publishRun(ctx, m, inputs, c.IsSet("run")); err != nil {
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
-			return withHint(fmt.Errorf("the bus has no room for another run: %w", err), "promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
+			return withHint(fmt.Errorf("the bus has no room for another run: %w", err),
+				"promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
 		}
+
 		if errors.Is(err, proto.ErrInputChanged) {
-			return withHint(err, "promptmill delete --force "+m.Run+" takes away what is there of it, then submit the input as it is now")
+			return withHint(err, "promptmill delete --force "+m.Run+
+				" takes away what is there of it, then submit the input as it is now")
 		}
 		if errors.Is(err, errTaken) {
 			return withHint(err, "promptmill status "+m.Run+" shows it; or choose another --run")
 		}
-		return withDefault(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+m.Run+" takes away what is there of it")
+
+		return withDefault(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+
+			m.Run+" takes away what is there of it")
 	}
+
 	signalsToNext()
 	ctx = whole
 	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
+
 	if terms.Attended {
 		return collectRun(ctx, env, c, l, m.Run, out, c.Args().Slice())
 	}
+
 	if c.Bool("json") {
 		if m, err = s.runs.Get(ctx, m.Run); err != nil {
 			return err
@@ -153,6 +197,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 			return err
 		}
 	}
+
 	if !s.served(ctx, m.Run) {
 		now, err := s.runs.Get(ctx, m.Run)
 		if err == nil && now.State == proto.StateFailed {
@@ -160,10 +205,12 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 		screen.say("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT%s", m.Run, ".jsonl.zst")
 	}
+
 	screen.say("look at it: promptmill status %s", m.Run)
 	if c.Bool("wait") {
 		return s.wait(ctx, env, screen, m)
 	}
+
 	return nil
 }
 
@@ -184,6 +231,7 @@ func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err 
 	if err != nil {
 		return "", nil, err
 	}
+
 	left, _ := filepath.Glob(filepath.Join(state, "submit-*")) // the pattern is good
 	for _, dir := range left {
 		if lock, err := lockState(state, dir); err == nil {
@@ -195,13 +243,16 @@ func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err 
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return "", nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
+
 	if dir, err = os.MkdirTemp(state, "submit-"); err != nil {
 		return "", nil, fmt.Errorf("spool standard input: %w", err)
 	}
+
 	lock, err := lockState(state, dir)
 	if err != nil {
 		return "", nil, err
 	}
+
 	return dir, func() { os.RemoveAll(dir); lock.Close() }, nil
 }
 
@@ -219,38 +270,52 @@ func (s *session) served(ctx context.Context, run string) bool {
 			return false
 		}
 	}
+
 	return false
 }
 
 // prepareRun checks the input and makes the manifest.
-func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen, inputs []string, settings proto.Settings, terms proto.RunPolicy) (proto.Manifest, error) {
+func (s *session) prepareRun(
+	ctx context.Context, c *cli.Command, screen *screen, inputs []string, settings proto.Settings,
+	terms proto.RunPolicy,
+) (proto.Manifest, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	workers, err := s.presence.Workers(asking)
 	cancel()
 	if err != nil {
 		return proto.Manifest{}, &failure{exitUnreachable, err, ""}
 	}
+
 	if settings.Model == "" && settings.OverrideModel == "" {
 		settings.Model = defaultModel(workers)
 	}
+
 	for _, w := range workers {
 		settings.Capacity += w.Concurrency
 	}
+
 	settings.Capacity = max(settings.Capacity, manyBoxes)
 	now := time.Now().UTC()
 	m := proto.Manifest{
-		Schema: proto.ManifestSchema, Run: cmp.Or(c.String("run"), proto.NewRunID(now)), State: proto.StateValidating,
-		CreatedAt: now, Settings: settings, Policy: terms,
+		Schema:    proto.ManifestSchema,
+		Run:       cmp.Or(c.String("run"), proto.NewRunID(now)),
+		State:     proto.StateValidating,
+		CreatedAt: now,
+		Settings:  settings,
+		Policy:    terms,
 	}
+
 	var problems producer.Report
 	m.Input, problems, err = producer.Validate(ctx, inputs, settings, screen.validating)
 	if err != nil {
 		return m, unreadable(err, inputs)
 	}
+
 	if problems.Count > 0 && !settings.SkipInvalid {
 		_, served := missingModels(m, workers)
 		return m, refuse(screen, problems, m.Input.Requests, served)
 	}
+
 	old, err := s.runs.Get(ctx, m.Run)
 	switch {
 	case errors.Is(err, proto.ErrNoRun) || err == nil && halfSubmitted(old, m): // the first to use the id, or to go on
@@ -258,10 +323,17 @@ func (s *session) prepareRun(ctx context.Context, c *cli.Command, screen *screen
 	case err != nil:
 		return m, err
 	case old.State == proto.StateValidating:
-		return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s", m.Run, cmp.Or(difference(old, m), "with another --keep-results")),
-			"choose another --run, or promptmill delete --force " + m.Run}
+		return m, &failure{
+			exitError, fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s",
+				m.Run, cmp.Or(difference(old, m), "with another --keep-results")),
+			"choose another --run, or promptmill delete --force " + m.Run,
+		}
 	}
-	return m, &failure{exitError, fmt.Errorf("there is a run %s on the bus already%s", m.Run, ofWhich(old, m)), "choose another --run, or leave it out"}
+
+	return m, &failure{
+		exitError, fmt.Errorf("there is a run %s on the bus already%s", m.Run, ofWhich(old, m)),
+		"choose another --run, or leave it out",
+	}
 }
 
 // ofWhich says in what a run on the bus is another than the one that was to be, if it is.
@@ -281,11 +353,14 @@ func defaultModel(workers []proto.WorkerInfo) (model string) {
 		if its == "" && len(w.Models) == 1 && !proto.IsPattern(w.Models[0]) { // of a worker that is older than this
 			its = w.Models[0]
 		}
+
 		if its == "" || model != "" && model != its {
 			return ""
 		}
+
 		model = its
 	}
+
 	return model
 }
 
@@ -293,7 +368,8 @@ func defaultModel(workers []proto.WorkerInfo) (model string) {
 // before all of the input was on the bus. Should that one be alive, both store the same,
 // and one of them begins the run.
 func halfSubmitted(old, m proto.Manifest) bool {
-	return old.State == proto.StateValidating && difference(old, m) == "" && old.Policy.KeepResults == m.Policy.KeepResults
+	return old.State == proto.StateValidating && difference(old, m) == "" &&
+		old.Policy.KeepResults == m.Policy.KeepResults
 }
 
 // announce puts the manifest on the bus, as validating, so that whoever looks sees what
@@ -303,6 +379,7 @@ func (s *session) announce(ctx context.Context, m proto.Manifest) error {
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return err
 	}
+
 	return s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if !halfSubmitted(*now, m) {
 			return errTaken
@@ -322,17 +399,21 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	if err := s.announce(ctx, m); err != nil {
 		return err
 	}
+
 	if err := bus.EnsureStreams(ctx, s.js, m, s.limits); err != nil {
 		return err
 	}
+
 	for i, path := range inputs {
 		if err := s.store(ctx, m.Run, proto.InputObject(i), path); err != nil {
 			return err
 		}
 	}
+
 	if err := checkUnchanged(ctx, m.Input); err != nil {
 		return err
 	}
+
 	err := s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if now.State != proto.StateValidating {
 			return errTaken
@@ -343,29 +424,42 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	if err != nil {
 		return err
 	}
+
 	if again {
 		if taken, err := s.awaitCollector(ctx, m.Run); err != nil || taken {
 			return err
 		}
 	}
+
 	files := func(context.Context) ([]string, error) { return inputs, nil } // whatever the manifest on the bus names
-	p := producer.New(producer.Config{JS: s.js, Run: m.Run, Files: files, Once: true, Validated: true})
+	p := producer.New(producer.Config{
+		JS:        s.js,
+		Run:       m.Run,
+		Files:     files,
+		Once:      true,
+		Validated: true,
+	})
+
 	publishing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+
 	go func() {
 		for sleep(publishing, 200*time.Millisecond) == nil {
 			if !p.Stats().Full.Load() {
 				continue
 			}
+
 			if _, ok, err := s.presence.CollectorOf(publishing, m.Run); err == nil && ok {
 				stop(errOthersPublish)
 				return
 			}
 		}
 	}()
+
 	if err := p.Run(publishing); err != nil && !errors.Is(err, errOthersPublish) {
 		return err
 	}
+
 	return nil
 }
 
@@ -378,15 +472,18 @@ const collectorTime = 5 * time.Second
 func (s *session) awaitCollector(ctx context.Context, run string) (taken bool, err error) {
 	waiting, stop := context.WithTimeout(ctx, collectorTime)
 	defer stop()
+
 	for {
 		_, there, err := s.presence.CollectorOf(waiting, run)
 		if err == nil && there || sleep(waiting, 100*time.Millisecond) != nil {
 			break
 		}
 	}
+
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
+
 	now, err := s.runs.Get(ctx, run)
 	if err != nil {
 		return false, err
@@ -405,17 +502,21 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}
+
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}
 	defer file.Close()
+
 	objects := bus.NewObjectStore(s.js, run)
 	if packed {
 		return objects.PutReader(ctx, object, file)
 	}
+
 	r, w := io.Pipe()
 	defer r.Close()
+
 	go func() {
 		enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
 		if err == nil {
@@ -425,6 +526,7 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 		}
 		w.CloseWithError(err)
 	}()
+
 	return objects.PutReader(ctx, object, r)
 }
 
@@ -432,12 +534,14 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 func (s *session) wait(ctx context.Context, env environment, screen *screen, m proto.Manifest) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+
 	go interrupt(ctx, env, screen, stop, "the run goes on without this command", nothingLost)
 	go screen.answer(ctx, env.asked)
 	var counts atomic.Pointer[proto.Counts]
 	counts.Store(&m.Counts)
 	showing, hide := context.WithCancel(ctx)
 	defer hide()
+
 	var show sync.WaitGroup
 	show.Go(func() {
 		screen.show(showing, &view{run: m, link: s.link, counts: func() collector.Progress {
@@ -445,40 +549,59 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 			return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
 		}})
 	})
+
 	errEnded := errors.New("ended")
 	last, problem := m, ""
 	err := s.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
 		last = now
 		counts.Store(&now.Counts)
+
 		if text := now.Problem; text != "" && text != problem && !now.State.Ended() {
 			screen.say("run %s is not collected: %s; its collector tries again", now.Run, text)
 		}
+
 		problem = now.Problem
 		if now.State.Ended() {
 			return errEnded
 		}
+
 		return nil
 	})
+
 	hide()
 	show.Wait()
+
 	m = last
 	if errors.Is(context.Cause(ctx), errInterrupted) {
-		return &failure{exitInterrupted, errors.New("not waiting any longer; the run goes on"), "promptmill status " + m.Run}
+		return &failure{
+			exitInterrupted, errors.New("not waiting any longer; the run goes on"), "promptmill status " + m.Run,
+		}
 	}
+
 	if !errors.Is(err, errEnded) {
 		return err
 	}
+
 	if m.State == proto.StateFailed {
 		return refusedRun(m)
 	}
-	screen.say("run %s is %s: %d answered, %d failed, in %s", m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
+
+	screen.say("run %s is %s: %d answered, %d failed, in %s",
+		m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
+
 	if m.Counts.Failed > 0 {
-		return &failure{exitFailed, fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests), "promptmill retry " + m.Run}
+		return &failure{
+			exitFailed, fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests),
+			"promptmill retry " + m.Run,
+		}
 	}
+
 	return nil
 }
 
 // refusedRun is the error of a run that its collector has refused.
 func refusedRun(m proto.Manifest) error {
-	return &failure{exitError, fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run)}
+	return &failure{
+		exitError, fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run),
+	}
 }

@@ -16,17 +16,21 @@ import (
 // A sweep asks no more of the bus for the runs that were deleted long ago.
 func TestSweepOfManyDeleted(t *testing.T) {
 	t.Parallel()
+
 	_, url := startNATS(t)
 	l, err := dial(url, zerolog.Nop())
 	must(t, err)
 	defer l.close()
+
 	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{}))
+
 	runs := openRuns(t, l.js)
 	for i := range 100 {
 		run := fmt.Sprintf("r%d", i)
 		must(t, runs.Create(t.Context(), proto.Manifest{Schema: proto.ManifestSchema, Run: run}))
 		must(t, runs.Delete(t.Context(), run))
 	}
+
 	screen, err := newScreen(os.Stderr, "none", os.Getenv)
 	must(t, err)
 	sent := l.conn.Stats().OutMsgs

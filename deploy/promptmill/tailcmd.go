@@ -15,27 +15,37 @@ import (
 
 func tailCommand(env environment) *cli.Command {
 	return &cli.Command{
-		Name: "tail", Usage: "print the results of a run as JSONL while they come, each once", ArgsUsage: "RUN",
+		Name:      "tail",
+		Usage:     "print the results of a run as JSONL while they come, each once",
+		ArgsUsage: "RUN",
 		Description: "Begins with the first result that the bus has, and ends with the run. With --as NAME\n" +
 			"the bus remembers what was printed, and the next tail with that name goes on there.",
 		Flags: append(busFlags(),
 			&cli.BoolFlag{Name: "new", Usage: "only what comes from now on", Sources: flagEnv("new")},
-			&cli.StringFlag{Name: "as", Usage: "`NAME` under which the bus remembers what was printed", Sources: flagEnv("as")}),
+			&cli.StringFlag{
+				Name:    "as",
+				Usage:   "`NAME` under which the bus remembers what was printed",
+				Sources: flagEnv("as"),
+			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if name := c.String("as"); name != "" && proto.CheckRunID(name) != nil {
 				return usage("", "--as %q: only letters, digits, '-' and '_' are allowed", name)
 			}
+
 			s, m, err := openRun(ctx, env, c, proto.RoleReader)
 			if err != nil {
 				return err
 			}
 			defer s.close()
+
 			screen, err := newScreen(env.stderr, "plain", env.getenv)
 			if err != nil {
 				return err
 			}
+
 			ctx, stop := context.WithCancelCause(ctx)
 			defer stop(nil)
+
 			go func() {
 				select {
 				case <-env.signals:
@@ -43,7 +53,15 @@ func tailCommand(env environment) *cli.Command {
 				case <-ctx.Done():
 				}
 			}()
-			r := collector.NewReader(collector.ReaderConfig{JS: s.js, Run: m.Run, Name: c.String("as"), New: c.Bool("new"), Log: newLog(c, screen)})
+
+			r := collector.NewReader(collector.ReaderConfig{
+				JS:   s.js,
+				Run:  m.Run,
+				Name: c.String("as"),
+				New:  c.Bool("new"),
+				Log:  newLog(c, screen),
+			})
+
 			out := bufio.NewWriterSize(env.stdout, 1<<20)
 			missed, m, err := r.Run(ctx, func(lines []byte) error {
 				if _, err := out.Write(lines); err != nil {
@@ -51,9 +69,11 @@ func tailCommand(env environment) *cli.Command {
 				}
 				return out.Flush() // who reads wants it now; a message has up to 16 lines
 			})
+
 			if n := r.Dropped(); n > 0 {
 				screen.say("left out %d results that do not fit the run", n)
 			}
+
 			switch {
 			case errors.Is(err, errInterrupted):
 				return &failure{exitInterrupted, errors.New("interrupted"), ""}
@@ -64,10 +84,14 @@ func tailCommand(env environment) *cli.Command {
 			case err != nil:
 				return fmt.Errorf("read the results of run %s: %w", m.Run, err)
 			}
+
 			if n := missed.GetCardinality(); n > 0 {
-				return withHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s", n, firstRanges(missed.ToArray(), 10)),
-					"they are in "+m.Output+collector.OutputSuffix+" or its errors file; promptmill submit --keep-results keeps all for readers")
+				return withHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
+					n, firstRanges(missed.ToArray(), 10)),
+					"they are in "+m.Output+collector.OutputSuffix+
+						" or its errors file; promptmill submit --keep-results keeps all for readers")
 			}
+
 			return nil
 		},
 	}
@@ -84,5 +108,6 @@ func firstRanges(seqs []uint32, most int) string {
 			}
 		}
 	}
+
 	return text
 }

@@ -23,37 +23,46 @@ type terminal struct {
 // escape sequences and all, in the file raw.
 func newTerminal(t *testing.T, width, height int, env []string, command string) terminal {
 	t.Helper()
+
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("tmux is not there: what progress looks like in a terminal is not tested")
 	}
+
 	dir, err := os.MkdirTemp("", "pm") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	term := terminal{t, dir}
 	t.Cleanup(func() {
 		term.tmux("kill-server")
 		os.RemoveAll(dir)
 	})
+
 	script := fmt.Sprintf("cd %s; until [ -e go ]; do sleep 0.05; done\n%s\necho exit $?\nexec sleep 120", dir, command)
 	if err := os.WriteFile(filepath.Join(dir, "script"), []byte(script), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	args := []string{"new-session", "-d", "-x", strconv.Itoa(width), "-y", strconv.Itoa(height)}
 	for _, e := range append(env, "PROMPTMILL_STATE="+dir+"/state", "PATH="+os.Getenv("PATH")) {
 		args = append(args, "-e", e)
 	}
+
 	term.tmux(append(args, "sh "+dir+"/script")...)
 	term.tmux("pipe-pane", "-O", "cat >"+dir+"/raw")
+
 	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	return term
 }
 
 func (term terminal) tmux(args ...string) string {
 	term.t.Helper()
-	out, err := exec.Command("tmux", append([]string{"-u", "-f", "/dev/null", "-S", term.dir + "/tmux"}, args...)...).CombinedOutput()
+	out, err := exec.Command("tmux", append([]string{"-u", "-f", "/dev/null", "-S", term.dir + "/tmux"}, args...)...).
+		CombinedOutput()
 	if err != nil {
 		term.t.Errorf("tmux %s: %v: %s", args, err, out)
 	}
@@ -64,6 +73,7 @@ func (term terminal) tmux(args ...string) string {
 // sees on the way may a block be torn.
 func (term terminal) see(pattern string) []string {
 	term.t.Helper()
+
 	wanted := regexp.MustCompile(pattern)
 	var screen string
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -71,6 +81,7 @@ func (term terminal) see(pattern string) []string {
 		if wanted.MatchString(screen) {
 			return strings.Split(screen, "\n")
 		}
+
 		if time.Now().After(end) {
 			term.t.Fatalf("no %q:\n%s", pattern, screen)
 		}
@@ -79,19 +90,24 @@ func (term terminal) see(pattern string) []string {
 
 var (
 	headline  = regexp.MustCompile(`^in\.jsonl  (█*░*  )?\d+%  [\d,]+/[\d,]+  \S.*$`)
-	ratesLine = regexp.MustCompile(`^  (failed [\d,]+  )?(retried [\d,]+  )?[\d.,]+ req/s  [\d.,]+ tok/s in  [\d.,]+ out  \d+ in flight$`)
-	rowLine   = regexp.MustCompile(`^  \S+  vLLM  \d+(/\d+)?  [\d.,]+ req/s  [\d.,]+ tok/s`)
+	ratesLine = regexp.MustCompile(
+		`^  (failed [\d,]+  )?(retried [\d,]+  )?[\d.,]+ req/s  [\d.,]+ tok/s in  [\d.,]+ out  \d+ in flight$`,
+	)
+	rowLine = regexp.MustCompile(`^  \S+  vLLM  \d+(/\d+)?  [\d.,]+ req/s  [\d.,]+ tok/s`)
 )
 
 // whole fails unless the lines end in one whole block of some lines, and hold no other.
 func (term terminal) whole(lines []string, width, rows int) {
 	term.t.Helper()
+
 	bad := len(lines) < rows
 	for i, l := range lines {
 		at := i - (len(lines) - rows)
 		bad = bad || textWidth(l) >= width && at >= 0
-		bad = bad || headline.MatchString(l) != (at == 0) || at == rows-1 && !rowLine.MatchString(l) || at == 1 && rows == 3 && !ratesLine.MatchString(l)
+		bad = bad || headline.MatchString(l) != (at == 0) || at == rows-1 && !rowLine.MatchString(l) ||
+			at == 1 && rows == 3 && !ratesLine.MatchString(l)
 	}
+
 	if bad {
 		term.t.Errorf("no whole block in %d columns:\n%s", width, strings.Join(lines, "\n"))
 	}
@@ -101,9 +117,11 @@ func (term terminal) whole(lines []string, width, rows int) {
 // lines that come between; and in the end it is gone.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
+
 	c := newCommand(t)
 	in := filepath.Join(c.dir, c.input("in.jsonl", 1500))
-	run := "echo $$ >pid; exec promptmill run " + in + " -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 100ms --sim-faults 503=0.02,context=0.01 --verbose"
+	run := "echo $$ >pid; exec promptmill run " + in +
+		" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 100ms --sim-faults 503=0.02,context=0.01 --verbose"
 	term := newTerminal(t, 80, 24, []string{"NO_COLOR=", "TERM=tmux"}, "sh -c '"+run+"'")
 	term.whole(term.see(`failed [\s\S]* tok/s\s*$`), 80, 3)
 	term.tmux("resize-window", "-x", "200", "-y", "24")
@@ -115,14 +133,18 @@ func TestTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
+
 	term.see(`\d\d:\d\d:\d\d  in\.jsonl  \d+%`)
+
 	lines := term.see(`exit 3`)
 	for _, l := range lines {
 		if headline.MatchString(l) || rowLine.MatchString(l) {
@@ -130,10 +152,12 @@ func TestTerminal(t *testing.T) {
 			break
 		}
 	}
+
 	raw, err := os.ReadFile(filepath.Join(term.dir, "raw"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !strings.Contains(string(raw), red+"failed ") {
 		t.Error("what failed is not red")
 	}
@@ -143,18 +167,26 @@ func TestTerminal(t *testing.T) {
 // lines.
 func TestPlainTerminal(t *testing.T) {
 	t.Parallel()
-	for name, env := range map[string][]string{"dumb": {"NO_COLOR=", "TERM=dumb"}, "no colour": {"NO_COLOR=1", "TERM=tmux"}} {
+
+	for name, env := range map[string][]string{
+		"dumb":      {"NO_COLOR=", "TERM=dumb"},
+		"no colour": {"NO_COLOR=1", "TERM=tmux"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			c := newCommand(t)
 			in := filepath.Join(c.dir, c.input("in.jsonl", 1000))
 			// tmux sets TERM itself.
-			term := newTerminal(t, 80, 24, env, env[1]+" promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 0s --sim-tpot 1ms")
+			term := newTerminal(t, 80, 24, env,
+				env[1]+" promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 0s --sim-tpot 1ms")
 			term.see(`done: 1000 answered[\s\S]*exit 0`)
+
 			raw, err := os.ReadFile(filepath.Join(term.dir, "raw"))
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if strings.Contains(string(raw), "\x1b") {
 				t.Errorf("escape sequences:\n%q", raw)
 			}

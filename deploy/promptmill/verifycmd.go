@@ -60,7 +60,11 @@ func verifyCommand(env environment) *cli.Command {
 			"With --answers it compares more: the hash of the request that was answered, which each\n" +
 			"line has, and the model that the answer names. Nothing can say whether an answer is good.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "answers", Usage: "also compare the request that each line answers, and its model", Sources: flagEnv("answers")},
+			&cli.BoolFlag{
+				Name:    "answers",
+				Usage:   "also compare the request that each line answers, and its model",
+				Sources: flagEnv("answers"),
+			},
 			&cli.BoolFlag{Name: "json", Usage: "print the counts as JSON", Sources: flagEnv("json")},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -68,13 +72,16 @@ func verifyCommand(env environment) *cli.Command {
 			if len(args) == 0 {
 				args = []string{""}
 			}
+
 			inputs, last := args[:len(args)-1], args[len(args)-1]
 			name, ok := strings.CutSuffix(last, collector.OutputSuffix)
 			if !ok {
 				name, ok = strings.CutSuffix(last, collector.JournalSuffix)
 			}
+
 			if !ok || len(inputs) == 0 {
-				return usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst", "want input files and, last, an output file that ends in %s", collector.OutputSuffix)
+				return usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst",
+					"want input files and, last, an output file that ends in %s", collector.OutputSuffix)
 			}
 
 			if inputs[0] == "-" {
@@ -97,6 +104,7 @@ func verifyCommand(env environment) *cli.Command {
 			if c.Bool("json") {
 				return errors.Join(json.NewEncoder(env.stdout).Encode(p), p.err())
 			}
+
 			p.print(env.stdout)
 
 			return p.err()
@@ -109,10 +117,12 @@ func verifyStdin(ctx context.Context, env environment, inputs []string) (path st
 	if len(inputs) > 1 {
 		return "", nil, usage("", "standard input cannot be mixed with files")
 	}
+
 	dir, err := os.MkdirTemp("", "promptmill-")
 	if err != nil {
 		return "", nil, fmt.Errorf("copy standard input: %w", err)
 	}
+
 	discard = func() { os.RemoveAll(dir) }
 
 	input, err := copyStdin(ctx, env.stdin, dir)
@@ -126,11 +136,14 @@ func verifyStdin(ctx context.Context, env environment, inputs []string) (path st
 
 // print writes what was found, for people.
 func (p proof) print(w io.Writer) {
-	fmt.Fprintf(w, "%d requests: %d answered, %d failed, %d without a line, %d lines too many, %d lines of no request\n",
+	fmt.Fprintf(w,
+		"%d requests: %d answered, %d failed, %d without a line, %d lines too many, %d lines of no request\n",
 		p.Requests, p.Answered, p.Failed, p.Missing, p.Repeated, p.Unknown)
+
 	if p.Answers != nil {
 		p.Answers.print(w)
 	}
+
 	for _, example := range p.Examples {
 		printf(w, "  %s\n", example)
 	}
@@ -138,9 +151,11 @@ func (p proof) print(w io.Writer) {
 	switch {
 	case !p.Complete:
 	case p.Answers == nil:
-		fmt.Fprintln(w, "proved: each request has exactly one line with its custom_id (--answers also compares what was answered)")
+		fmt.Fprintln(w,
+			"proved: each request has exactly one line with its custom_id (--answers also compares what was answered)")
 	case p.Answers.Unhashed == p.Answered+p.Failed: // as --plain writes them
-		fmt.Fprintln(w, "proved: each request has exactly one line with its custom_id; the lines do not say which text they answer")
+		fmt.Fprintln(w,
+			"proved: each request has exactly one line with its custom_id; the lines do not say which text they answer")
 	case p.Answers.whole():
 		fmt.Fprintln(w, "proved: each request has exactly one line, which answers the text of the input")
 	}
@@ -162,6 +177,7 @@ func (a answerProof) print(w io.Writer) {
 			fmt.Fprintf(w, ", %d %s", part.count, part.text)
 		}
 	}
+
 	fmt.Fprintln(w)
 }
 
@@ -235,8 +251,10 @@ func newVerifier(inputs []string, out collector.Output, answers bool) (*verifier
 	v.Answers = &answerProof{}
 	m, err := outputManifest(out)
 	if err != nil {
-		return nil, withHint(fmt.Errorf("read the settings of the run: %w", err), "without --answers only the custom_ids are compared")
+		return nil, withHint(fmt.Errorf("read the settings of the run: %w", err),
+			"without --answers only the custom_ids are compared")
 	}
+
 	v.settings = m.Settings
 
 	return v, nil
@@ -247,6 +265,7 @@ func outputManifest(out collector.Output) (proto.Manifest, error) {
 	if exists(out.Journal()) {
 		return collector.ReadManifest(out.Journal())
 	}
+
 	meta, err := readMeta(out)
 	if err != nil {
 		return proto.Manifest{}, err
@@ -262,6 +281,7 @@ func (v *verifier) compare(ctx context.Context) error {
 		return err
 	}
 	defer in.Close()
+
 	if err := v.readInput(ctx, in); err != nil {
 		return err
 	}
@@ -271,6 +291,7 @@ func (v *verifier) compare(ctx context.Context) error {
 		if path != v.output.Journal() && exists(v.output.Journal()) {
 			continue // the journal has all lines; the files are being written
 		}
+
 		err := v.readOutput(ctx, path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -278,8 +299,10 @@ func (v *verifier) compare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		found = true
 	}
+
 	if !found {
 		return usage("", "there is neither %s nor %s", v.output.Results(), v.output.Journal())
 	}
@@ -307,6 +330,7 @@ func (v *verifier) readInput(ctx context.Context, in *producer.Reader) error {
 		if !repeated && v.Answers != nil {
 			w.model, w.hash = v.modelIndex(item.Model), item.Hash()
 		}
+
 		w.refusals = w.refusals || repeated || item.Err != nil
 		w.lines++
 		v.wanted[key] = w
@@ -342,12 +366,14 @@ func (v *verifier) readOutput(ctx context.Context, path string) error {
 	var scan proto.Scanner
 	for {
 		text, err := lines.Next()
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && strings.HasSuffix(path, collector.JournalSuffix) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) &&
+			strings.HasSuffix(path, collector.JournalSuffix) {
 			return nil // the last frame of a journal may be on its way
 		}
 		if err != nil {
 			return err
 		}
+
 		if lines.Line()%4096 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -361,10 +387,13 @@ func (v *verifier) readOutput(ctx context.Context, path string) error {
 			v.example("%s:%d: %v", path, lines.Line(), err)
 			continue
 		}
+
 		if other := line.OtherRequest(); other != "" {
 			v.Swapped++
-			v.example("%s:%d: the line of %s has the response %s, which is another request's", path, lines.Line(), line.CustomID, other)
+			v.example("%s:%d: the line of %s has the response %s, which is another request's",
+				path, lines.Line(), line.CustomID, other)
 		}
+
 		v.crossOff(line, fmt.Sprintf("%s:%d", path, lines.Line()))
 	}
 }
@@ -389,6 +418,7 @@ func (v *verifier) crossOff(line proto.Line, at string) {
 		v.example("%s: one line too many for %s", at, line.CustomID)
 		return
 	}
+
 	w.lines--
 	v.wanted[key] = w
 
@@ -417,11 +447,13 @@ func (v *verifier) compareAnswer(w wantedLine, line proto.Line, at string) {
 	if len(line.Model) == 0 || string(line.Model) == v.names[w.model] {
 		return
 	}
+
 	if _, ok := v.models[string(line.Model)]; ok {
 		a.OtherModel++
 		v.example("%s: %s asked for the model %s, and %s has answered", at, line.CustomID, v.names[w.model], line.Model)
 		return
 	}
+
 	a.Renamed++
 }
 
@@ -435,9 +467,11 @@ func (v *verifier) nameMissing(in *producer.Reader) error {
 	if v.Missing == 0 {
 		return nil
 	}
+
 	if err := in.Seek(proto.Checkpoint{}); err != nil {
 		return err
 	}
+
 	for len(v.Examples) < maxExamples {
 		item, err := in.Next()
 		if errors.Is(err, io.EOF) {

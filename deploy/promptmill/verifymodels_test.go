@@ -12,8 +12,10 @@ import (
 // An input may name more models than a run can have: each stays the one that it is.
 func TestVerifyManyModels(t *testing.T) {
 	t.Parallel()
+
 	v, err := newVerifier(nil, collector.Output("out"), false)
 	must(t, err)
+
 	for range 2 {
 		for i := range 1000 {
 			name := fmt.Sprintf("m%d", i)
@@ -28,8 +30,11 @@ func TestVerifyManyModels(t *testing.T) {
 // model server gave that.
 func TestVerifySwappedResponse(t *testing.T) {
 	t.Parallel()
+
 	line := func(seq int, custom, requestID string) string {
-		return fmt.Sprintf(`{"id":"batch_req_r_%d","custom_id":"%s","response":{"status_code":200,"request_id":%q,"body":{}},"error":null}`+"\n", seq, custom, requestID)
+		return fmt.Sprintf(`{"id":"batch_req_r_%d","custom_id":"%s","response":{"status_code":200,"request_id":%q,"body":{}},"error":null}`+
+			"\n",
+			seq, custom, requestID)
 	}
 	for _, tt := range []struct {
 		name    string
@@ -44,13 +49,16 @@ func TestVerifySwappedResponse(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			dir := t.TempDir()
 			in, out := filepath.Join(dir, "in.jsonl"), collector.Output(filepath.Join(dir, "out"))
-			must(t, os.WriteFile(in, []byte(`{"custom_id":"a","prompt":"1"}`+"\n"+`{"custom_id":"b","prompt":"2"}`+"\n"), 0o644))
+			must(t, os.WriteFile(in, []byte(`{"custom_id":"a","prompt":"1"}`+"\n"+
+				`{"custom_id":"b","prompt":"2"}`+"\n"), 0o644))
 			must(t, os.WriteFile(out.Results(), []byte(tt.lines), 0o644))
 			p, err := verify(t.Context(), []string{in}, out, false)
 			must(t, err)
-			if p.Swapped != tt.swapped || p.Complete != (tt.swapped == 0) || (p.err() == nil) != (tt.swapped == 0) || len(p.Examples) != tt.swapped {
+			if p.Swapped != tt.swapped || p.Complete != (tt.swapped == 0) || (p.err() == nil) != (tt.swapped == 0) ||
+				len(p.Examples) != tt.swapped {
 				t.Errorf("%+v, %v; want %d swapped", p, p.err(), tt.swapped)
 			}
 		})

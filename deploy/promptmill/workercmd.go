@@ -27,8 +27,17 @@ func workerCommand(env environment) *cli.Command {
 			"stopped. It waits for the model server, and for the bus when that goes away.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
-			&cli.StringFlag{Name: "name", Usage: "what to call this worker", DefaultText: "the host's name", Sources: flagEnv("name")},
-			&cli.BoolFlag{Name: "sim", Usage: "answer by a simulated model server, for trying things out", Sources: flagEnv("sim")},
+			&cli.StringFlag{
+				Name:        "name",
+				Usage:       "what to call this worker",
+				DefaultText: "the host's name",
+				Sources:     flagEnv("name"),
+			},
+			&cli.BoolFlag{
+				Name:    "sim",
+				Usage:   "answer by a simulated model server, for trying things out",
+				Sources: flagEnv("sim"),
+			},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error { return runWorker(ctx, env, c) },
 	}
@@ -38,17 +47,21 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	if err := checkModelFlags(c, c.StringSlice("url")...); err != nil {
 		return err
 	}
+
 	if n := len(c.String("name")); n > maxWorkerName {
 		return usage("", "--name: %d bytes, of %d at most", n, maxWorkerName)
 	}
+
 	state, err := stateOf(env, c)
 	if err != nil {
 		return err
 	}
+
 	screen, err := newScreen(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return err
 	}
+
 	log := newLog(c, screen)
 	measured := &exporter{}
 	unmeasure, err := startMetrics(c, measured)
@@ -56,26 +69,36 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 	defer unmeasure()
+
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go interrupt(ctx, env, screen, stop, fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")), nothingLost)
+
+	go interrupt(ctx, env, screen, stop,
+		fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")), nothingLost)
 	name := cmp.Or(c.String("name"), hostName())
 	l, err := awaitBus(ctx, env, c, proto.RoleWorker, screen, log)
+
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
 	}
+
 	if err != nil {
 		return err
 	}
+
 	defer l.close()
+
 	m, err := awaitModels(ctx, c, screen, filepath.Join(state, "worker-"+name), log)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
 	}
+
 	if err != nil {
 		return err
 	}
+
 	defer m.close()
+
 	closed := make(chan struct{})
 	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
 	workers := &staff{
@@ -88,15 +111,20 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		name:     name,
 		state:    state,
 	}
+
 	err = workers.work(ctx)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		screen.say("stopped; what was not finished goes to other workers")
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
-		return &failure{exitUnreachable, fmt.Errorf("the bus at %s does not let this worker in any more: %w", l.name, cmp.Or(l.away.givenUp(), l.conn.LastError(), err, nats.ErrConnectionClosed)),
-			"take the join string that promptmill join prints there now"}
+		return &failure{
+			exitUnreachable, fmt.Errorf("the bus at %s does not let this worker in any more: %w",
+				l.name, cmp.Or(l.away.givenUp(), l.conn.LastError(), err, nats.ErrConnectionClosed)),
+			"take the join string that promptmill join prints there now",
+		}
 	}
+
 	return err
 }
 
@@ -105,16 +133,20 @@ const maxWorkerName = proto.MaxWorkerName - len("-1000")
 
 // awaitModels opens the model servers. Where none is named and none is found, it waits
 // for one to come.
-func awaitModels(ctx context.Context, c *cli.Command, screen *screen, state string, log zerolog.Logger) (*models, error) {
+func awaitModels(
+	ctx context.Context, c *cli.Command, screen *screen, state string, log zerolog.Logger,
+) (*models, error) {
 	for said := false; ; said = true {
 		m, err := openModels(ctx, c, c.StringSlice("url"), state, nil, log)
 		if !errors.Is(err, errNoModels) || ctx.Err() != nil {
 			return m, err
 		}
+
 		if !said {
 			f, _ := errors.AsType[*failure](err)
 			screen.say("%v; waiting for one to come (or %s)", err, f.hint)
 		}
+
 		sleep(ctx, 2*time.Second)
 	}
 }
@@ -125,15 +157,29 @@ const memoryFile = "servers.json"
 
 // workerConfig is the configuration of a worker at a server, as the flags want it. state is the
 // state folder.
-func workerConfig(c *cli.Command, m *models, server *modelserver.Server, l *link, state string, log zerolog.Logger) worker.Config {
+func workerConfig(
+	c *cli.Command, m *models, server *modelserver.Server, l *link, state string, log zerolog.Logger,
+) worker.Config {
 	var memory *limit.Memory
 	if !c.Bool("sim") { // whose URL is another one each time
 		memory = limit.NewMemory(filepath.Join(state, memoryFile))
 	}
+
 	return worker.Config{
-		JS: l.js, Server: server, Limiter: newLimiter(c, len(m.servers), log), Process: m.process, Cards: m.cards.Now,
-		Name: hostName(), Host: hostName(), Version: versionText(), Memory: memory,
-		Attempts: c.Int("attempts"), Timeout: c.Duration("timeout"), Stall: c.Duration("stall"), Grace: c.Duration("grace"), Log: log,
+		JS:       l.js,
+		Server:   server,
+		Limiter:  newLimiter(c, len(m.servers), log),
+		Process:  m.process,
+		Cards:    m.cards.Now,
+		Name:     hostName(),
+		Host:     hostName(),
+		Version:  versionText(),
+		Memory:   memory,
+		Attempts: c.Int("attempts"),
+		Timeout:  c.Duration("timeout"),
+		Stall:    c.Duration("stall"),
+		Grace:    c.Duration("grace"),
+		Log:      log,
 	}
 }
 

@@ -46,6 +46,7 @@ func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) e
 	if fitsInto(msg, limit) {
 		return nil
 	}
+
 	name := "results-" + msg.Header.Get(proto.HeaderShard) + "-" + nuid.Next()
 	chunk := make([]byte, min(chunkSize, int(limit/2)))
 	r := bytes.NewReader(msg.Data)
@@ -58,15 +59,18 @@ func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) e
 				return fmt.Errorf("store a large answer of run %s: %w", a.run, err)
 			}
 		}
+
 		if err == io.EOF {
 			break
 		}
 	}
+
 	sum := sha256.Sum256(msg.Data)
 	msg.Header.Set(proto.HeaderObject, name)
 	msg.Header.Set(proto.HeaderSize, strconv.Itoa(len(msg.Data)))
 	msg.Header.Set(proto.HeaderDigest, hex.EncodeToString(sum[:]))
 	msg.Data = nil
+
 	return nil
 }
 
@@ -77,10 +81,12 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 	if name == "" {
 		return data, nil
 	}
+
 	size, err := strconv.ParseUint(h.Get(proto.HeaderSize), 10, 63)
 	if err != nil || size > maxPayload || proto.CheckRunID(name) != nil { // a name is a token, too
 		return nil, fmt.Errorf("large answer of run %s: %w: no name or length that can be", a.run, proto.ErrFormat)
 	}
+
 	// The length is a stranger's word: memory is taken for what is there.
 	var buf bytes.Buffer
 	for at, parts := uint64(0), uint64(0); uint64(buf.Len()) < size; parts++ {
@@ -91,17 +97,23 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 		if err != nil {
 			return nil, fmt.Errorf("read a large answer of run %s: %w", a.run, err)
 		}
+
 		at = msg.Sequence
 		buf.Write(msg.Data)
 	}
+
 	if sum := sha256.Sum256(buf.Bytes()); hex.EncodeToString(sum[:]) != h.Get(proto.HeaderDigest) {
-		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 is not what it was", a.run, proto.ErrFormat)
+		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 is not what it was",
+			a.run, proto.ErrFormat)
 	}
+
 	return buf.Bytes(), nil
 }
 
 // part returns the first message of an answer from a sequence on, after so many before it.
-func (a *AnswerStore) part(ctx context.Context, name string, seq, before uint64) (msg *jetstream.RawStreamMsg, err error) {
+func (a *AnswerStore) part(
+	ctx context.Context, name string, seq, before uint64,
+) (msg *jetstream.RawStreamMsg, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		msg, err = NextMessage(ctx, a.js, proto.AnswersStream(a.run), seq, a.subject(name))
 		if errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, errNoCopy) {
@@ -112,6 +124,7 @@ func (a *AnswerStore) part(ctx context.Context, name string, seq, before uint64)
 	if err == nil && proto.IsServerReply(msg.Header) {
 		err = proto.NewFieldError("headers", "a part of the answer %s has those of a server", name)
 	}
+
 	return msg, err
 }
 
@@ -130,9 +143,11 @@ func (a *AnswerStore) askLeader(ctx context.Context, name string, parts uint64) 
 	if err != nil {
 		return err
 	}
+
 	if info.State.Subjects[a.subject(name)] <= parts {
 		return jetstream.ErrMsgNotFound
 	}
+
 	return errNoCopy
 }
 

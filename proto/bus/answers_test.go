@@ -15,6 +15,7 @@ import (
 
 func TestAnswers(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 	a := bus.NewAnswerStore(js, "r")
@@ -25,9 +26,12 @@ func TestAnswers(t *testing.T) {
 		for range 2 { // the second time it is out already
 			must(t, a.Offload(t.Context(), msg, limit))
 		}
-		if moved := msg.Header.Get(proto.HeaderObject) != ""; moved != (size > limit-64<<10) || moved && len(msg.Data) > 0 {
+
+		if moved := msg.Header.Get(proto.HeaderObject) != ""; moved != (size > limit-64<<10) ||
+			moved && len(msg.Data) > 0 {
 			t.Errorf("%d bytes: out of the message %v, %d bytes left", size, moved, len(msg.Data))
 		}
+
 		if got, err := a.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want {
 			t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
 		}
@@ -37,11 +41,13 @@ func TestAnswers(t *testing.T) {
 // What a message says of its answer is held against what is there.
 func TestAnswersDamaged(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 	a := bus.NewAnswerStore(js, "r")
 	large := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
 	must(t, a.Offload(t.Context(), large, 128<<10))
+
 	for what, change := range map[string]func(h nats.Header){
 		"no length":          func(h nats.Header) { h.Del(proto.HeaderSize) },
 		"a negative length":  func(h nats.Header) { h.Set(proto.HeaderSize, "-1") },
@@ -58,11 +64,13 @@ func TestAnswersDamaged(t *testing.T) {
 		for key, values := range large.Header {
 			h[key] = values
 		}
+
 		change(h)
 		if got, err := a.Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
 			t.Errorf("%s: %d bytes, %v; want an error that says that it is lost", what, len(got), err)
 		}
 	}
+
 	if _, err := bus.NewAnswerStore(js, "no-run").Payload(t.Context(), large.Header, nil); !bus.IsUnrecoverable(err) {
 		t.Errorf("of another run: %v", err)
 	}
@@ -72,16 +80,19 @@ func TestAnswersDamaged(t *testing.T) {
 // the bus, and reports whether it has.
 func proxy(t *testing.T, js jetstream.JetStream, answer func(question *nats.Msg) bool) jetstream.JetStream {
 	t.Helper()
+
 	conn := js.Conn()
 	sub, err := conn.Subscribe("proxy.>", func(msg *nats.Msg) {
 		if !answer(msg) {
 			conn.PublishRequest("$JS.API."+strings.TrimPrefix(msg.Subject, "proxy."), msg.Reply, msg.Data)
 		}
 	})
+
 	must(t, err)
 	t.Cleanup(func() { sub.Unsubscribe() })
 	behind, err := jetstream.NewWithAPIPrefix(conn, "proxy")
 	must(t, err)
+
 	return behind
 }
 
@@ -89,6 +100,7 @@ func proxy(t *testing.T, js jetstream.JetStream, answer func(question *nats.Msg)
 // and the stream's leader is asked only where a part is not there.
 func TestAnswersOfCopyBehind(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		status string
@@ -96,6 +108,7 @@ func TestAnswersOfCopyBehind(t *testing.T) {
 	}{{"all are there", "", 0}, {"a copy that is behind", "404 Message Not Found", 2}, {"no copy", "503", 2}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			_, js := prototest.Server(t)
 			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 			msg := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
@@ -106,14 +119,21 @@ func TestAnswersOfCopyBehind(t *testing.T) {
 					infos++
 					return false
 				}
+
 				gets++
 				if gets < 2 || gets >= 2+tt.times {
 					return false
 				}
+
 				status, text, _ := strings.Cut(tt.status, " ")
-				js.Conn().PublishMsg(&nats.Msg{Subject: question.Reply, Header: nats.Header{"Status": {status}, "Description": {text}}})
+				js.Conn().PublishMsg(&nats.Msg{Subject: question.Reply, Header: nats.Header{
+					"Status":      {status},
+					"Description": {text},
+				}})
+
 				return true
 			})
+
 			got, err := bus.NewAnswerStore(behind, "r").Payload(t.Context(), msg.Header, nil)
 			if err != nil || len(got) != answerSize || infos > 0 != (tt.times > 0) {
 				t.Errorf("%d bytes, %v; the leader was asked %d times", len(got), err, infos)

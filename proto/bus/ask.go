@@ -26,14 +26,18 @@ const requestTimeout = 2 * time.Second
 // with each question.
 func retryNoLeader(ctx context.Context, ask func(context.Context) error) error {
 	begin := time.Now()
-	return retryNoLeaderFor(ctx, electionTime, func() time.Duration { return max(requestTimeout, time.Since(begin)/3) }, ask)
+	return retryNoLeaderFor(ctx, electionTime,
+		func() time.Duration { return max(requestTimeout, time.Since(begin)/3) }, ask)
 }
 
 // retryNoLeaderFor is untilLed for so long, where the answer to the next question may take as long
 // as each says.
-func retryNoLeaderFor(ctx context.Context, most time.Duration, each func() time.Duration, ask func(context.Context) error) error {
+func retryNoLeaderFor(
+	ctx context.Context, most time.Duration, each func() time.Duration, ask func(context.Context) error,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
+
 	for {
 		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
 		asking, stop := context.WithTimeout(ctx, each())
@@ -42,6 +46,7 @@ func retryNoLeaderFor(ctx context.Context, most time.Duration, each func() time.
 		if err == nil || ctx.Err() != nil || !isNoLeader(err) {
 			return err
 		}
+
 		select {
 		case <-next:
 		case <-ctx.Done():
@@ -62,6 +67,7 @@ func isNoLeader(err error) bool {
 		}
 		return false
 	}
+
 	// Where nobody hears other questions, there is no JetStream, and waiting is in vain.
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errNoCopy)
 }
@@ -76,11 +82,14 @@ func FindStream(ctx context.Context, js jetstream.JetStream, name string) (strea
 	if err != nil {
 		return nil, fmt.Errorf("look at stream %s: %w", name, err)
 	}
+
 	return stream, nil
 }
 
 // FindConsumer looks a consumer up, as [FindStream] does a stream.
-func FindConsumer(ctx context.Context, js jetstream.JetStream, stream, name string) (consumer jetstream.Consumer, err error) {
+func FindConsumer(
+	ctx context.Context, js jetstream.JetStream, stream, name string,
+) (consumer jetstream.Consumer, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		consumer, err = js.Consumer(ctx, stream, name)
 		return err
@@ -88,6 +97,7 @@ func FindConsumer(ctx context.Context, js jetstream.JetStream, stream, name stri
 	if err != nil {
 		return nil, fmt.Errorf("look for consumer %s of stream %s: %w", name, stream, err)
 	}
+
 	return consumer, nil
 }
 
@@ -103,6 +113,7 @@ func makeStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.Strea
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return nil // made by another process, just now
 	}
+
 	return err
 }
 
@@ -119,6 +130,7 @@ func PurgeStream(ctx context.Context, js jetstream.JetStream, name string, opts 
 	if err != nil {
 		return fmt.Errorf("purge stream %s: %w", name, err)
 	}
+
 	return nil
 }
 
@@ -153,8 +165,10 @@ func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id 
 	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
 	begin := time.Now()
 	each := func() time.Duration { return max(requestTimeout+lineTime(len(msg.Data)), time.Since(begin)/3) }
+
 	return retryNoLeaderFor(ctx, most, each, func(ctx context.Context) error {
-		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always), jetstream.WithRetryWait(wait))
+		_, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(always),
+			jetstream.WithRetryWait(wait))
 		return err
 	})
 }

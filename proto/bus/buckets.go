@@ -22,6 +22,7 @@ func Buckets(l Limits) []jetstream.StreamConfig {
 		if l.ResultsBytes > 0 { // on a small disk
 			size = min(size, max(l.ResultsBytes/4, 1<<20))
 		}
+
 		cfg := jetstream.StreamConfig{
 			Name:              "KV_" + name,
 			Description:       "promptmill: " + holds,
@@ -40,8 +41,10 @@ func Buckets(l Limits) []jetstream.StreamConfig {
 		if ttl > 0 {
 			cfg.Duplicates = min(cfg.Duplicates, ttl)
 		}
+
 		return cfg
 	}
+
 	return []jetstream.StreamConfig{
 		bucket(proto.RunsBucket, "manifests", 64<<20, 4<<20, 0),
 		bucket(proto.PresenceBucket, "workers and collectors", 16<<20, 256<<10, proto.PresenceTTL),
@@ -54,11 +57,13 @@ func Buckets(l Limits) []jetstream.StreamConfig {
 func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
+
 	for _, cfg := range Buckets(l) {
 		if err := makeStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("make bucket %s: %w", strings.TrimPrefix(cfg.Name, "KV_"), err)
 		}
 	}
+
 	return nil
 }
 
@@ -68,6 +73,7 @@ func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error 
 func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
+
 	for _, want := range Buckets(l) {
 		err := updateStream(ctx, js, want.Name, func(has *jetstream.StreamConfig, state jetstream.StreamState) {
 			if has.MaxBytes <= 0 {
@@ -82,32 +88,42 @@ func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error
 			return err
 		}
 	}
+
 	runs, err := OpenRuns(ctx, js)
 	if err != nil {
 		return err
 	}
+
 	list, err := runs.List(ctx)
 	if err != nil {
 		return err
 	}
+
 	for _, m := range list {
 		for _, name := range []string{proto.WorkStream(m.Run), objectsStream(m.Run)} {
-			err := updateStream(ctx, js, name, func(has *jetstream.StreamConfig, _ jetstream.StreamState) { has.AllowDirect = false })
+			err := updateStream(ctx, js, name, func(has *jetstream.StreamConfig, _ jetstream.StreamState) {
+				has.AllowDirect = false
+			})
 			if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 				return err
 			}
 		}
 	}
+
 	return nil
 }
 
 // updateStream changes a stream's configuration, if that makes a difference.
-func updateStream(ctx context.Context, js jetstream.JetStream, name string, change func(*jetstream.StreamConfig, jetstream.StreamState)) error {
+func updateStream(
+	ctx context.Context, js jetstream.JetStream, name string,
+	change func(*jetstream.StreamConfig, jetstream.StreamState),
+) error {
 	return retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			return fmt.Errorf("look at stream %s: %w", name, err)
 		}
+
 		info := stream.CachedInfo()
 		cfg := info.Config
 		change(&cfg, info.State)
@@ -115,9 +131,11 @@ func updateStream(ctx context.Context, js jetstream.JetStream, name string, chan
 			cfg.AllowRollup == info.Config.AllowRollup && cfg.AllowDirect == info.Config.AllowDirect {
 			return nil
 		}
+
 		if _, err := js.UpdateStream(ctx, cfg); err != nil {
 			return fmt.Errorf("change stream %s: %w", name, err)
 		}
+
 		return nil
 	})
 }
@@ -134,7 +152,9 @@ type entry struct {
 // a sequence, and the sequence of the last of them. A bucket keeps one message for each
 // key, so these are all that changed since. Where no copy of the bucket answers, it is
 // waited for, 30 s.
-func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys string, seq uint64) (entries []entry, last uint64, err error) {
+func entriesAfter(
+	ctx context.Context, js jetstream.JetStream, bucket, keys string, seq uint64,
+) (entries []entry, last uint64, err error) {
 	last = seq
 	subject := "$KV." + bucket + "." + keys
 	at := map[string]int{} // of the entry of each key: one that changes while we read comes twice
@@ -143,6 +163,7 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 		if proto.IsServerReply(msg.Header) {
 			return
 		}
+
 		e := entry{
 			key:     strings.TrimPrefix(msg.Subject, "$KV."+bucket+"."),
 			value:   msg.Data,
@@ -163,19 +184,23 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 			if err != nil {
 				return err
 			}
+
 			got := false
 			for msg, err := range messages {
 				if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
 					break // the end, or a message that was published with the headers of an answer
 				}
+
 				// What was pending when the server began; what came then is read by the next.
 				more, got = msg.Header.Get(numPendingHeader) != "0", true
 				AsPublished(msg.Header)
 				take(msg)
 			}
+
 			if got {
 				return nil
 			}
+
 			msg, err := NextMessage(ctx, js, "KV_"+bucket, last+1, subject)
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				more = false
@@ -185,12 +210,14 @@ func entriesAfter(ctx context.Context, js jetstream.JetStream, bucket, keys stri
 				more = true
 				take(msg)
 			}
+
 			return err
 		})
 		if err != nil {
 			return nil, seq, fmt.Errorf("read bucket %s: %w", bucket, err)
 		}
 	}
+
 	return entries, last, nil
 }
 
@@ -203,13 +230,16 @@ func findBucket(ctx context.Context, js jetstream.JetStream, bucket string) erro
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", bucket, err)
 	}
+
 	return nil
 }
 
 // lastEntry is the entry of a key, and its revision. It returns
 // [jetstream.ErrKeyNotFound] where there is none; the revision is that of the mark then
 // if it was deleted. Where no copy of the bucket answers, it is waited for, 30 s.
-func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) (value []byte, revision uint64, err error) {
+func lastEntry(
+	ctx context.Context, js jetstream.JetStream, bucket, key string,
+) (value []byte, revision uint64, err error) {
 	var msg *jetstream.RawStreamMsg
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		msg, err = LastMessage(ctx, js, "KV_"+bucket, "$KV."+bucket+"."+key)
@@ -221,10 +251,12 @@ func lastEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) 
 	case err != nil:
 		return nil, 0, err
 	case proto.IsServerReply(msg.Header):
-		return nil, msg.Sequence, proto.NewFieldError("headers", "a server sent the entry %s as the answer to a question", proto.Excerpt(key))
+		return nil, msg.Sequence, proto.NewFieldError("headers",
+			"a server sent the entry %s as the answer to a question", proto.Excerpt(key))
 	case msg.Header.Get("KV-Operation") != "" || msg.Header.Get("Nats-Marker-Reason") != "":
 		return nil, msg.Sequence, jetstream.ErrKeyNotFound
 	}
+
 	return msg.Data, msg.Sequence, nil
 }
 
@@ -238,10 +270,12 @@ func createEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 	case !errors.Is(err, jetstream.ErrKeyNotFound):
 		return err
 	}
+
 	err = updateEntry(ctx, js, bucket, key, value, revision)
 	if wrongLastSequence(err) {
 		return jetstream.ErrKeyExists // since this moment
 	}
+
 	return err
 }
 
@@ -263,6 +297,7 @@ func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 	if lookErr == nil && now.Header.Get(jetstream.MsgIDHeader) == id {
 		return nil
 	}
+
 	return err
 }
 

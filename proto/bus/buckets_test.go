@@ -16,6 +16,7 @@ import (
 // what is in it.
 func TestUpdateOlder(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	for _, bucket := range []string{proto.RunsBucket, proto.PresenceBucket, proto.ReadersBucket} {
 		cfg := jetstream.KeyValueConfig{Bucket: bucket, History: 1}
@@ -25,6 +26,7 @@ func TestUpdateOlder(t *testing.T) {
 		_, err := js.CreateKeyValue(t.Context(), cfg)
 		must(t, err)
 	}
+
 	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
 	runs, err := bus.OpenRuns(t.Context(), js)
 	must(t, err)
@@ -40,6 +42,7 @@ func TestUpdateOlder(t *testing.T) {
 	for range 2 {
 		must(t, bus.UpgradeBuckets(t.Context(), js, bus.Limits{}))
 	}
+
 	for _, want := range bus.Buckets(bus.Limits{}) {
 		stream, err := js.Stream(t.Context(), want.Name)
 		must(t, err)
@@ -48,6 +51,7 @@ func TestUpdateOlder(t *testing.T) {
 			t.Errorf("%s is %+v, want %+v", want.Name, has, want)
 		}
 	}
+
 	for _, name := range []string{proto.WorkStream("r"), "OBJ_" + proto.ObjectsBucket("r")} {
 		stream, err := js.Stream(t.Context(), name)
 		must(t, err)
@@ -55,9 +59,11 @@ func TestUpdateOlder(t *testing.T) {
 			t.Errorf("%s allows direct gets", name)
 		}
 	}
+
 	if list, err := runs.List(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("runs %v, %v", list, err)
 	}
+
 	if got, err := bus.NewObjectStore(js, "r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
 		t.Errorf("object %q, %v", got, err)
 	}
@@ -66,8 +72,10 @@ func TestUpdateOlder(t *testing.T) {
 // One client can neither empty a bucket by a header nor fill the disk with it.
 func TestBucketsHoldTheirWritersBack(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{ResultsBytes: 4 << 20}))
+
 	for _, bucket := range bus.Buckets(bus.Limits{}) {
 		subject := strings.TrimSuffix(bucket.Subjects[0], ">")
 		put := func(key, value string, rollup string) error {
@@ -79,24 +87,29 @@ func TestBucketsHoldTheirWritersBack(t *testing.T) {
 			_, err := js.PublishMsg(t.Context(), msg)
 			return err
 		}
+
 		must(t, put("a", "x", ""))
 		for _, rollup := range []string{"all", "sub"} {
 			if put("b", "x", rollup) == nil {
 				t.Errorf("%s: rolled up", bucket.Name)
 			}
 		}
+
 		if put("b", strings.Repeat("x", 2<<20), "") == nil {
 			t.Errorf("%s takes a value of 2 MiB", bucket.Name)
 		}
+
 		full := false
 		for i := range 30 {
 			full = full || put(strings.Repeat("k", i+1), strings.Repeat("x", 200<<10), "") != nil
 		}
+
 		stream, err := js.Stream(t.Context(), bucket.Name)
 		must(t, err)
 		if size := stream.CachedInfo().State.Bytes; !full || size > 1<<20 {
 			t.Errorf("%s took %d bytes (refused: %v)", bucket.Name, size, full)
 		}
+
 		if _, err := stream.GetLastMsgForSubject(t.Context(), subject+"a"); err != nil {
 			t.Errorf("%s: %v", bucket.Name, err)
 		}

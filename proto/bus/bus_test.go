@@ -27,25 +27,31 @@ type testBus struct {
 
 func newBus(t *testing.T) *testBus {
 	t.Helper()
+
 	opts := &server.Options{
 		DontListen: true, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: t.TempDir(), SyncInterval: time.Second,
 	}
+
 	var accounts strings.Builder
 	must(t, proto.WriteAccounts(&accounts, func(string) string { return "secret" }))
 	must(t, opts.ProcessConfigString(accounts.String()))
+
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.Start()
 	t.Cleanup(func() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
+
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the server does not get ready")
 	}
+
 	b := &testBus{server: s}
 	b.admin = b.as(t, admin)
 	must(t, bus.CreateBuckets(t.Context(), b.admin, bus.Limits{}))
@@ -56,6 +62,7 @@ func newBus(t *testing.T) *testBus {
 	must(t, bus.EnsureStreams(t.Context(), b.admin, m, limits))
 	b.publish(t, proto.WorkSubject("r", "m", "0-0"), "shard")
 	b.publish(t, proto.ResultsSubject("r", "0-0"), "result")
+
 	return b
 }
 
@@ -73,19 +80,23 @@ type client struct {
 
 func (b *testBus) as(t *testing.T, role proto.Role) *client {
 	t.Helper()
+
 	closed := make(chan struct{})
 	nc, err := nats.Connect("", nats.InProcessServer(b.server), nats.NoReconnect(),
 		nats.UserInfo(string(role), "secret"), nats.CustomInboxPrefix(role.InboxPrefix()),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // not to standard error; refused looks
 		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+
 	must(t, err)
 	t.Cleanup(func() {
 		nc.Close()
 		<-closed
 	})
+
 	// What is refused has no answer: a test must not wait for it long.
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(500*time.Millisecond))
 	must(t, err)
+
 	return &client{JetStream: js, role: role}
 }
 

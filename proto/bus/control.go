@@ -30,7 +30,8 @@ func (r *RunStore) Resume(ctx context.Context, run string) error {
 // other request.
 func (r *RunStore) Cancel(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
-		return moveState(m, proto.StateCancelling, proto.StateValidating, proto.StateInProgress, proto.StatePaused, proto.StateCancelling)
+		return moveState(m, proto.StateCancelling, proto.StateValidating, proto.StateInProgress, proto.StatePaused,
+			proto.StateCancelling)
 	})
 }
 
@@ -41,12 +42,17 @@ func (r *RunStore) Retry(ctx context.Context, run string) error {
 		if m.State.Ended() && m.Counts.Failed == 0 {
 			return fmt.Errorf("run %s: %w: none of its requests failed", run, ErrState)
 		}
-		if err := moveState(m, proto.StateInProgress, proto.StateCompleted, proto.StateCancelled, proto.StateExpired); err != nil {
+
+		if err := moveState(
+			m, proto.StateInProgress, proto.StateCompleted, proto.StateCancelled, proto.StateExpired,
+		); err != nil {
 			return err
 		}
+
 		m.Retries++
 		m.EndedAt, m.Policy.ExpiresAt = nil, nil
 		m.Publish.Done = true // until its collector says what is missing
+
 		return nil
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 func TestControl(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	states := []proto.State{
 		proto.StateValidating, proto.StateFailed, proto.StateInProgress, proto.StatePaused, proto.StateFinalizing,
@@ -31,28 +32,35 @@ func TestControl(t *testing.T) {
 		{"pause", runs.Pause, []proto.State{proto.StateInProgress, proto.StatePaused}, proto.StatePaused},
 		{"resume", runs.Resume, []proto.State{proto.StateInProgress, proto.StatePaused}, proto.StateInProgress},
 		// Once the files are being written it is too late.
-		{"cancel", runs.Cancel, []proto.State{proto.StateValidating, proto.StateInProgress, proto.StatePaused, proto.StateCancelling}, proto.StateCancelling},
+		{"cancel", runs.Cancel, []proto.State{
+			proto.StateValidating, proto.StateInProgress, proto.StatePaused, proto.StateCancelling,
+		}, proto.StateCancelling},
 		// A run whose input was refused has nothing to try again.
-		{"retry", runs.Retry, []proto.State{proto.StateCompleted, proto.StateCancelled, proto.StateExpired}, proto.StateInProgress},
+		{"retry", runs.Retry, []proto.State{proto.StateCompleted, proto.StateCancelled, proto.StateExpired},
+			proto.StateInProgress},
 	} {
 		for _, state := range states {
 			t.Run(tt.name+" "+string(state), func(t *testing.T) {
 				t.Parallel()
+
 				m := manifest(tt.name + "-" + string(state))
 				m.State, m.Counts.Failed = state, 1
 				create(t, runs, m)
 				err := tt.change(t.Context(), m.Run)
 				got, getErr := runs.Get(t.Context(), m.Run)
 				must(t, getErr)
+
 				if slices.Contains(tt.from, state) {
 					if err != nil || got.State != tt.to {
 						t.Errorf("state %s, %v; want %s", got.State, err, tt.to)
 					}
 					return
 				}
+
 				if !errors.Is(err, bus.ErrState) || !strings.Contains(err.Error(), m.Run) {
 					t.Errorf("error %v; want ErrState and the run", err)
 				}
+
 				if diff := cmp.Diff(m, got); diff != "" {
 					t.Errorf("what was refused was done (-before +after):\n%s", diff)
 				}
@@ -63,6 +71,7 @@ func TestControl(t *testing.T) {
 
 func TestControlOfNoRun(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	for name, change := range map[string]func(context.Context, string) error{
 		"pause": runs.Pause, "resume": runs.Resume, "cancel": runs.Cancel, "retry": runs.Retry,
@@ -75,6 +84,7 @@ func TestControlOfNoRun(t *testing.T) {
 
 func TestRetry(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	then := time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)
 	m := manifest("r")
@@ -84,10 +94,12 @@ func TestRetry(t *testing.T) {
 	if err := runs.Retry(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := runs.Get(t.Context(), "r")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want := m
 	want.State, want.Retries = proto.StateInProgress, 2
 	want.EndedAt, want.Policy.ExpiresAt = nil, nil
@@ -95,6 +107,7 @@ func TestRetry(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
+
 	// The second of two who ask at once.
 	if err := runs.Retry(t.Context(), "r"); !errors.Is(err, bus.ErrState) {
 		t.Errorf("retry of a run that goes again: %v; want ErrState", err)
@@ -103,15 +116,20 @@ func TestRetry(t *testing.T) {
 
 func TestRetryOfNothing(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
-	for _, state := range []proto.State{proto.StateCompleted, proto.StateCancelled, proto.StateExpired, proto.StateFailed} {
+	for _, state := range []proto.State{
+		proto.StateCompleted, proto.StateCancelled, proto.StateExpired, proto.StateFailed,
+	} {
 		m := manifest(string(state))
 		m.State, m.EndedAt = state, &m.CreatedAt
 		create(t, runs, m)
+
 		err := runs.Retry(t.Context(), m.Run)
 		if !errors.Is(err, bus.ErrState) || !strings.Contains(err.Error(), "none of its requests failed") {
 			t.Errorf("retry of a %s run without failures: %v", state, err)
 		}
+
 		if got, err := runs.Get(t.Context(), m.Run); err != nil || !cmp.Equal(m, got) {
 			t.Errorf("a refused retry made of it %+v, %v", got, err)
 		}

@@ -21,7 +21,9 @@ import (
 // own behind those that the message has. So a message that was published with such
 // headers would have the library take it for the end of the stream, or for another, and
 // its reader would stay there for ever.
-func NextMessage(ctx context.Context, js jetstream.JetStream, stream string, from uint64, subject string) (*jetstream.RawStreamMsg, error) {
+func NextMessage(
+	ctx context.Context, js jetstream.JetStream, stream string, from uint64, subject string,
+) (*jetstream.RawStreamMsg, error) {
 	question, err := json.Marshal(map[string]any{"seq": from, "next_by_subj": subject})
 	if err != nil {
 		return nil, err
@@ -39,12 +41,15 @@ func LastMessage(ctx context.Context, js jetstream.JetStream, stream, subject st
 // of a cluster answer once they have caught up.
 var errNoCopy = fmt.Errorf("%w: no copy of the stream is there that is up to date", nats.ErrNoResponders)
 
-func getDirect(ctx context.Context, js jetstream.JetStream, of string, question []byte) (*jetstream.RawStreamMsg, error) {
+func getDirect(
+	ctx context.Context, js jetstream.JetStream, of string, question []byte,
+) (*jetstream.RawStreamMsg, error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, directTime)
 		defer cancel()
 	}
+
 	nc, prefix := js.Conn(), jetstream.DefaultAPIPrefix
 	switch options := js.Options(); {
 	case options.APIPrefix != "":
@@ -67,6 +72,7 @@ func getDirect(ctx context.Context, js jetstream.JetStream, of string, question 
 	if err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
+
 	return stored(msg)
 }
 
@@ -83,8 +89,10 @@ func getApart(ctx context.Context, nc *nats.Conn, subject string, question []byt
 		return nil, err
 	}
 	defer sub.Unsubscribe()
+
 	again := time.NewTimer(askCopyAgain)
 	defer again.Stop()
+
 	for wait := 2 * askCopyAgain; ; wait *= 2 {
 		again.Reset(wait)
 		if err := nc.PublishRequest(subject, inbox, question); err != nil {
@@ -120,6 +128,7 @@ func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 			return nil, fmt.Errorf("get a stored message: status %q: %s", status, msg.Header.Get(descriptionHeader))
 		}
 	}
+
 	at, err := time.Parse(time.RFC3339Nano, last(msg.Header, jetstream.TimeStampHeaer))
 	if err != nil {
 		return nil, errors.New("get a stored message: its time is unreadable")
@@ -132,7 +141,9 @@ func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 		Header:   msg.Header,
 		Data:     msg.Data,
 	}
+
 	AsPublished(raw.Header)
+
 	return raw, nil
 }
 

@@ -19,9 +19,15 @@ import (
 // reads manifests sees that they were not put there.
 func TestAimedManifest(t *testing.T) {
 	t.Parallel()
+
 	runs, js := openRuns(t)
 	create(t, runs, manifest("a"), manifest("b"))
-	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "own", Subjects: []string{"own"}, AllowDirect: true})
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name:        "own",
+		Subjects:    []string{"own"},
+		AllowDirect: true,
+	})
+
 	must(t, err)
 	m := manifest("a")
 	m.State = proto.StateCancelling
@@ -34,6 +40,7 @@ func TestAimedManifest(t *testing.T) {
 		_, err := runs.Get(t.Context(), "a")
 		return errors.Is(err, proto.ErrFormat)
 	})
+
 	list, err := runs.List(t.Context())
 	if err != nil || len(list) != 1 || list[0].Run != "b" {
 		t.Errorf("%d runs are listed (%v), want b alone", len(list), err)
@@ -43,6 +50,7 @@ func TestAimedManifest(t *testing.T) {
 // An announcement with the headers of a server's answer hides none behind it.
 func TestAnnouncementsWithHeaders(t *testing.T) {
 	t.Parallel()
+
 	for name, header := range map[string]nats.Header{
 		"a number":              {"Nats-Sequence": {"1"}},
 		"no number":             {"Nats-Sequence": {"x"}},
@@ -56,15 +64,22 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			_, js := openRuns(t)
 			presence, err := bus.OpenPresence(t.Context(), js)
 			must(t, err)
 			must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
+
 			for _, key := range []string{"x", "y"} {
-				_, err = js.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV." + proto.PresenceBucket + ".worker." + key, Header: header})
+				_, err = js.PublishMsg(t.Context(), &nats.Msg{
+					Subject: "$KV." + proto.PresenceBucket + ".worker." + key,
+					Header:  header,
+				})
 				must(t, err)
 			}
+
 			must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: "b", Name: "b"}))
+
 			workers, err := presence.Workers(t.Context())
 			if err != nil || len(workers) != 2 || workers[0].ID != "a" || workers[1].ID != "b" {
 				t.Errorf("workers %+v (%v), want a and b", workers, err)
@@ -77,6 +92,7 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 // nobody.
 func TestAnswerPartsWithHeaders(t *testing.T) {
 	t.Parallel()
+
 	for name, header := range map[string]nats.Header{
 		"the first number": {"Nats-Sequence": {"0"}},
 		"no time":          {"Nats-Time-Stamp": {"x"}},
@@ -85,12 +101,18 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			_, js := openRuns(t)
-			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}))
+			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), bus.Limits{
+				WorkBytes:    1 << 20,
+				ResultsBytes: 1 << 20,
+			}))
+
 			for range 2 {
 				_, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "pm.r.answers.results-0-0-x", Header: header})
 				must(t, err)
 			}
+
 			h := nats.Header{proto.HeaderObject: {"results-0-0-x"}, proto.HeaderSize: {"5"}, proto.HeaderDigest: {"00"}}
 			if _, err := bus.NewAnswerStore(js, "r").Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
 				t.Errorf("Payload: %v, want one that is lost for good", err)
@@ -103,27 +125,32 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 // stream that was asked may be on a node that has just died.
 func TestDirectGetIsAskedAgain(t *testing.T) {
 	t.Parallel()
+
 	_, js := prototest.Server(t)
 	asked := 0
 	sub, err := js.Conn().Subscribe("$JS.API.DIRECT.GET.away", func(msg *nats.Msg) {
 		if asked++; asked < 2 {
 			return
 		}
+
 		answer := nats.NewMsg(msg.Reply)
 		answer.Header.Set("Nats-Sequence", "7")
 		answer.Header.Set("Nats-Time-Stamp", time.Now().UTC().Format(time.RFC3339Nano))
 		answer.Data = []byte("stored")
 		msg.RespondMsg(answer)
 	})
+
 	must(t, err)
 	defer sub.Unsubscribe()
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
 	msg, err := bus.NextMessage(ctx, js, "away", 1, ">")
 	if err != nil || msg.Sequence != 7 || string(msg.Data) != "stored" {
 		t.Fatalf("%+v, %v", msg, err)
 	}
+
 	if asked != 2 {
 		t.Errorf("asked %d times", asked)
 	}
@@ -133,6 +160,7 @@ func TestDirectGetIsAskedAgain(t *testing.T) {
 // not made again.
 func TestUpdateConfirmedLate(t *testing.T) {
 	t.Parallel()
+
 	_, js := openRuns(t)
 	runs, err := bus.OpenRuns(t.Context(), &deaf{JetStream: js, lose: 1})
 	must(t, err)
@@ -143,6 +171,7 @@ func TestUpdateConfirmedLate(t *testing.T) {
 		m.Retries++
 		return nil
 	}))
+
 	m, err := runs.Get(t.Context(), "a")
 	must(t, err)
 	if changes != 1 || m.Retries != 1 {

@@ -11,11 +11,14 @@ import (
 // A worker that was killed and started again is one; clones that live are several.
 func TestDropDead(t *testing.T) {
 	t.Parallel()
+
 	at := func(id string, seconds int) proto.WorkerInfo {
 		return proto.WorkerInfo{ID: id, Name: "gpu1", Host: "h", Server: "s", ReceivedAt: time.Unix(int64(seconds), 0)}
 	}
+
 	other := at("other", 0)
 	other.Server = "another"
+
 	for _, tt := range []struct {
 		name    string
 		workers []proto.WorkerInfo
@@ -27,10 +30,12 @@ func TestDropDead(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var got []string
 			for _, w := range dropDead(tt.workers) {
 				got = append(got, w.ID)
 			}
+
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("%q are there, want %q", got, tt.want)
 			}

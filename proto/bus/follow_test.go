@@ -20,6 +20,7 @@ type told map[string]proto.State
 // followAll follows all runs until the test ends or stop is called, which waits for it.
 func followAll(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func()) {
 	t.Helper()
+
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	all, ended := make(chan told), make(chan error, 1)
@@ -29,12 +30,14 @@ func followAll(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func())
 			for run, m := range manifests {
 				now[run] = m.State
 			}
+
 			select {
 			case all <- now:
 			case <-ctx.Done():
 			}
 		})
 	}()
+
 	stop = func() {
 		t.Helper()
 		cancel(errStop)
@@ -42,11 +45,13 @@ func followAll(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func())
 			t.Errorf("follow ends with %v; want the context's cause", err)
 		}
 	}
+
 	return all, stop
 }
 
 func next(t *testing.T, says <-chan told) told {
 	t.Helper()
+
 	select {
 	case now := <-says:
 		return now
@@ -59,12 +64,14 @@ func next(t *testing.T, says <-chan told) told {
 // until reads what is told until it is want. What was before may be told again.
 func until(t *testing.T, says <-chan told, want told) {
 	t.Helper()
+
 	deadline := time.Now().Add(time.Minute)
 	for {
 		now := next(t, says)
 		if cmp.Equal(want, now) {
 			return
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatalf("the last that was told is %v; want %v", now, want)
 		}
@@ -73,12 +80,15 @@ func until(t *testing.T, says <-chan told, want told) {
 
 func TestFollowAll(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	says, stop := followAll(t, runs)
 	defer stop()
+
 	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
 		t.Errorf("no runs (-want +got):\n%s", diff)
 	}
+
 	create(t, runs, manifest("a"))
 	until(t, says, told{"a": proto.StateInProgress})
 	create(t, runs, manifest("b"))
@@ -96,12 +106,14 @@ func TestFollowAll(t *testing.T) {
 // Who is told of a part of the runs would think that the others are gone.
 func TestFollowAllBeginsWithAll(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("a"), manifest("gone"), manifest("b"), manifest("c"))
 	must(t, runs.Delete(t.Context(), "gone"))
 	must(t, runs.Pause(t.Context(), "b"))
 	says, stop := followAll(t, runs)
 	defer stop()
+
 	want := told{"a": proto.StateInProgress, "b": proto.StatePaused, "c": proto.StateInProgress}
 	if diff := cmp.Diff(want, next(t, says)); diff != "" {
 		t.Errorf("the first that is told (-want +got):\n%s", diff)
@@ -110,11 +122,13 @@ func TestFollowAllBeginsWithAll(t *testing.T) {
 
 func TestFollowAllOfDeletedRuns(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("gone"))
 	must(t, runs.Delete(t.Context(), "gone"))
 	says, stop := followAll(t, runs)
 	defer stop()
+
 	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
 		t.Errorf("the first that is told (-want +got):\n%s", diff)
 	}
@@ -122,6 +136,7 @@ func TestFollowAllOfDeletedRuns(t *testing.T) {
 
 func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
 	t.Parallel()
+
 	runs, js := openRuns(t)
 	kv, err := js.KeyValue(t.Context(), proto.RunsBucket)
 	must(t, err)
@@ -130,14 +145,17 @@ func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
 		_, err := kv.PutString(t.Context(), key, value)
 		must(t, err)
 	}
+
 	put("junk", "junk")
 	put("newer", `{"schema":4,"run":"newer","state":"in_progress"}`)
 	create(t, runs, manifest("a"))
 	says, stop := followAll(t, runs)
 	defer stop()
+
 	if diff := cmp.Diff(told{"a": proto.StateInProgress}, next(t, says)); diff != "" {
 		t.Errorf("the first that is told (-want +got):\n%s", diff)
 	}
+
 	put("junk2", "")
 	create(t, runs, manifest("b"))
 	until(t, says, told{"a": proto.StateInProgress, "b": proto.StateInProgress})
@@ -147,6 +165,7 @@ func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
 // again after wholeEvery too is not tested: it takes 15 s.
 func TestFollowAllAfterReconnect(t *testing.T) {
 	t.Parallel()
+
 	b := newBus(t)
 	nc, err := nats.Connect("", nats.InProcessServer(b.server), nats.UserInfo(string(worker), "secret"),
 		nats.CustomInboxPrefix(worker.InboxPrefix()), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0))
@@ -157,12 +176,14 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 		nc.Close()
 		<-closed
 	})
+
 	js, err := jetstream.New(nc)
 	must(t, err)
 	runs, err := bus.OpenRuns(t.Context(), js)
 	must(t, err)
 	says, stop := followAll(t, runs)
 	defer stop()
+
 	until(t, says, told{"r": proto.StateInProgress})
 
 	// No message says that this happens.
@@ -182,20 +203,24 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 // What FollowAll gives out is the caller's: it must not change behind its back.
 func TestFollowAllGivesCopies(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("a"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	times := 0
 	err := runs.FollowAll(ctx, func(all map[string]proto.Manifest) {
 		if _, ok := all["a"]; !ok {
 			t.Errorf("after the caller has changed its map: %v", all)
 		}
+
 		delete(all, "a")
 		if times++; times == 2 {
 			cancel()
 			return
 		}
+
 		create(t, runs, manifest("b"))
 	})
 	if !errors.Is(err, context.Canceled) {

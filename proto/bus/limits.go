@@ -32,15 +32,19 @@ func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
 	if err != nil {
 		return fmt.Errorf("tell the limits of runs: %w", err)
 	}
+
 	cfg := bucket.CachedInfo().Config
 	if cfg.Metadata = maps.Clone(cfg.Metadata); cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}
 	}
+
 	cfg.Metadata[workLimit] = strconv.FormatInt(l.WorkBytes, 10)
 	cfg.Metadata[resultsLimit] = strconv.FormatInt(l.ResultsBytes, 10)
+
 	if _, err := r.js.UpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("tell the limits of runs: %w", err)
 	}
+
 	return nil
 }
 
@@ -56,11 +60,13 @@ func (l Limits) clamp(ctx context.Context, js jetstream.JetStream) (Limits, erro
 	if err != nil {
 		return l, fmt.Errorf("read the limits of runs: %w", err)
 	}
+
 	told := bucket.CachedInfo().Config.Metadata
 	for key, bytes := range map[string]*int64{workLimit: &l.WorkBytes, resultsLimit: &l.ResultsBytes} {
 		if most, err := strconv.ParseInt(told[key], 10, 64); err == nil && most > 0 {
 			*bytes = min(*bytes, max(most, leastLimit))
 		}
 	}
+
 	return l, nil
 }

@@ -13,6 +13,7 @@ import (
 
 func TestToldLimits(t *testing.T) {
 	t.Parallel()
+
 	own := bus.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20}
 	for _, tt := range []struct {
 		name string
@@ -20,12 +21,17 @@ func TestToldLimits(t *testing.T) {
 		want bus.Limits
 	}{
 		{"nobody told any", nil, own},
-		{"lower ones hold", []bus.Limits{{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}}, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
+		{"lower ones hold", []bus.Limits{{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
+			bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
 		{"higher ones raise nothing", []bus.Limits{{WorkBytes: 1 << 30, ResultsBytes: 1 << 30}}, own},
-		{"the last ones hold", []bus.Limits{{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}, {WorkBytes: 2 << 20, ResultsBytes: 3 << 20}}, bus.Limits{WorkBytes: 2 << 20, ResultsBytes: 3 << 20}},
+		{"the last ones hold", []bus.Limits{
+			{WorkBytes: 1 << 20, ResultsBytes: 1 << 20},
+			{WorkBytes: 2 << 20, ResultsBytes: 3 << 20},
+		}, bus.Limits{WorkBytes: 2 << 20, ResultsBytes: 3 << 20}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			runs, js := openRuns(t)
 			create(t, runs, manifest("before"))
 			config := func(name string) jetstream.StreamConfig {
@@ -33,18 +39,28 @@ func TestToldLimits(t *testing.T) {
 				must(t, err)
 				return stream.CachedInfo().Config
 			}
+
 			before := config("KV_" + proto.RunsBucket)
 			for _, l := range tt.told {
 				must(t, runs.SetLimits(t.Context(), l))
 			}
-			if diff := cmp.Diff(before, config("KV_"+proto.RunsBucket), cmpopts.IgnoreFields(before, "Metadata")); diff != "" {
+
+			if diff := cmp.Diff(
+				before, config("KV_"+proto.RunsBucket), cmpopts.IgnoreFields(before, "Metadata"),
+			); diff != "" {
 				t.Errorf("the bucket is another (-before +after):\n%s", diff)
 			}
+
 			if _, err := runs.Get(t.Context(), "before"); err != nil {
 				t.Error(err)
 			}
+
 			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), own))
-			got := bus.Limits{WorkBytes: config(proto.WorkStream("r")).MaxBytes, ResultsBytes: config(proto.ResultsStream("r")).MaxBytes}
+
+			got := bus.Limits{
+				WorkBytes:    config(proto.WorkStream("r")).MaxBytes,
+				ResultsBytes: config(proto.ResultsStream("r")).MaxBytes,
+			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("limits of the streams (-want +got):\n%s", diff)
 			}

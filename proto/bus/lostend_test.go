@@ -46,13 +46,16 @@ func (r *replica) InProcessConn() (net.Conn, error) {
 // serve speaks NATS until the client is gone.
 func (r *replica) serve(conn net.Conn) {
 	defer conn.Close()
+
 	fmt.Fprint(conn, `INFO {"server_id":"r","version":"2.12.0","proto":1,"headers":true,"max_payload":1048576}`+"\r\n")
+
 	sids := map[string]string{} // of subscriptions, by subject
 	for in := bufio.NewReader(conn); ; {
 		line, err := in.ReadString('\n')
 		if err != nil {
 			return
 		}
+
 		switch words := strings.Fields(line); words[0] {
 		case "PING":
 			fmt.Fprint(conn, "PONG\r\n")
@@ -61,15 +64,18 @@ func (r *replica) serve(conn net.Conn) {
 		case "PUB":
 			size, body := 0, []byte(nil)
 			fmt.Sscan(words[len(words)-1], &size)
+
 			body = make([]byte, size+len("\r\n"))
 			if _, err := io.ReadFull(in, body); err != nil {
 				return
 			}
+
 			to := words[2]
 			sid, ok := sids[to]
 			if !ok {
 				sid = sids[to[:strings.LastIndex(to, ".")+1]+"*"]
 			}
+
 			head, answer := r.answer(words[1], body)
 			fmt.Fprintf(conn, "HMSG %s %s %d %d\r\n%s%s\r\n", to, sid, len(head), len(head)+len(answer), head, answer)
 		}
@@ -79,14 +85,16 @@ func (r *replica) serve(conn net.Conn) {
 // answer returns the header and the body of the answer to a question.
 func (r *replica) answer(subject string, body []byte) (head, answer string) {
 	if strings.HasPrefix(subject, "$JS.API.STREAM.INFO.") {
-		return "NATS/1.0\r\n\r\n", fmt.Sprintf(`{"config":{"name":"KV_%s","num_replicas":3,"max_msgs_per_subject":1,"allow_direct":true},"created":%q}`,
-			proto.RunsBucket, r.created.Format(time.RFC3339Nano))
+		return "NATS/1.0\r\n\r\n",
+			fmt.Sprintf(`{"config":{"name":"KV_%s","num_replicas":3,"max_msgs_per_subject":1,"allow_direct":true},"created":%q}`,
+				proto.RunsBucket, r.created.Format(time.RFC3339Nano))
 	}
 
 	var asked struct{ Seq, Batch uint64 }
 	json.Unmarshal(body, &asked)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	const beyond = 100 // all sequences
 	for seq := asked.Seq; seq < beyond && asked.Batch == 0; seq++ {
 		if key, ok := r.keys[seq]; ok {
@@ -95,6 +103,7 @@ func (r *replica) answer(subject string, body []byte) (head, answer string) {
 				proto.RunsBucket, proto.RunsBucket, key, seq, r.created.Format(time.RFC3339Nano)), string(text)
 		}
 	}
+
 	return "NATS/1.0 404 Message Not Found\r\n\r\n", ""
 }
 
@@ -102,6 +111,7 @@ func (r *replica) answer(subject string, body []byte) (head, answer string) {
 // server's store is as it is from then on.
 func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		r := &replica{created: time.Now(), keys: map[uint64]string{1: "a", 3: "b"}}
 		nc, err := nats.Connect("", nats.InProcessServer(r))
@@ -112,15 +122,22 @@ func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
 			nc.Close()
 			<-closed
 		})
+
 		js, err := jetstream.New(nc)
 		must(t, err)
 		runs, err := bus.OpenRuns(t.Context(), js)
 		must(t, err)
 		says, stop := followAll(t, runs)
 		defer stop()
-		both, lost := told{"a": proto.StateInProgress, "b": proto.StateInProgress}, told{"a": proto.StateInProgress, "new": proto.StateInProgress}
+
+		both, lost := told{
+			"a": proto.StateInProgress,
+			"b": proto.StateInProgress,
+		}, told{"a": proto.StateInProgress, "new": proto.StateInProgress}
+
 		hear := func(what string, during time.Duration, want told) (after time.Duration) {
 			t.Helper()
+
 			begin := time.Now()
 			for end := time.After(during); ; {
 				select {
@@ -136,6 +153,7 @@ func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
 				}
 			}
 		}
+
 		hear("all copies are the same", time.Second, both)
 
 		r.hold(map[uint64]string{1: "a"})
@@ -144,7 +162,8 @@ func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
 		hear("the copy has caught up", 20*time.Second, both)
 
 		r.hold(map[uint64]string{1: "a", 2: "new"})
-		if after := hear("the bucket has lost its end", time.Minute, lost); after < 15*time.Second || after > 40*time.Second {
+		if after := hear("the bucket has lost its end", time.Minute, lost); after < 15*time.Second ||
+			after > 40*time.Second {
 			t.Errorf("what the bucket has now is told after %s", after)
 		}
 	})

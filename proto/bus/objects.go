@@ -33,16 +33,20 @@ func NewObjectStore(js jetstream.JetStream, run string) *ObjectStore {
 func (o *ObjectStore) Put(ctx context.Context, name string, data []byte) error {
 	sum := sha256.New()
 	sum.Write(data)
+
 	before, err := o.find(ctx, name)
 	if err == nil && before.Digest == jetstream.GetObjectDigestValue(sum) && o.whole(ctx, before) {
 		return nil
 	}
+
 	if putErr := o.PutReader(ctx, name, bytes.NewReader(data)); putErr != nil {
 		return putErr
 	}
+
 	if err == nil {
 		o.purge(ctx, before)
 	}
+
 	return nil
 }
 
@@ -52,6 +56,7 @@ func (o *ObjectStore) whole(ctx context.Context, info *jetstream.ObjectInfo) boo
 	if !proto.IsToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
 		return false
 	}
+
 	var state *jetstream.StreamInfo
 	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
@@ -60,6 +65,7 @@ func (o *ObjectStore) whole(ctx context.Context, info *jetstream.ObjectInfo) boo
 		}
 		return err
 	})
+
 	return err == nil && state.State.Subjects[chunks(info)] == uint64(info.Chunks)
 }
 
@@ -76,6 +82,7 @@ func (o *ObjectStore) find(ctx context.Context, name string) (info *jetstream.Ob
 	if err != nil {
 		return nil, fmt.Errorf("look for object %s of run %s: %w", name, o.run, err)
 	}
+
 	return info, nil
 }
 
@@ -96,11 +103,13 @@ func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) e
 		}
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
+
 	size := min(chunkSize, int(o.js.Conn().MaxPayload()/2))
 	info := jetstream.ObjectInfo{
 		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)}},
 		Bucket:     bucket, NUID: nuid.Next(),
 	}
+
 	err := o.putChunks(ctx, &info, r, make([]byte, size))
 	if err == nil {
 		err = o.putInfo(ctx, info)
@@ -108,7 +117,9 @@ func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) e
 	if err == nil {
 		return nil
 	}
+
 	o.purge(ctx, &info)
+
 	return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
 }
 
@@ -141,6 +152,7 @@ func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo,
 				return err
 			}
 		}
+
 		if err == io.EOF {
 			info.Digest = jetstream.GetObjectDigestValue(sum)
 			return nil
@@ -182,6 +194,7 @@ func (o *ObjectStore) Has(ctx context.Context, name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	return o.whole(ctx, info), nil
 }
 
@@ -217,13 +230,17 @@ func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error 
 	if err != nil {
 		return err
 	}
+
 	stream, err := FindStream(ctx, o.js, "OBJ_"+proto.ObjectsBucket(o.run))
 	if err != nil {
 		return fmt.Errorf("open objects of run %s: %w", o.run, err)
 	}
+
 	if !proto.IsToken(info.NUID) {
-		return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewFieldError("object", "its chunks are under %q", proto.Excerpt(info.NUID)))
+		return fmt.Errorf("read object %s of run %s: %w",
+			name, o.run, proto.NewFieldError("object", "its chunks are under %q", proto.Excerpt(info.NUID)))
 	}
+
 	sum, at, size := sha256.New(), uint64(0), uint64(0)
 	for left := info.Chunks; left > 0; left-- {
 		var msg *jetstream.RawStreamMsg
@@ -239,18 +256,24 @@ func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error 
 		if err != nil {
 			return fmt.Errorf("read object %s of run %s: %w", name, o.run, err)
 		}
+
 		if size += uint64(len(msg.Data)); msg.Sequence <= at || size > info.Size {
-			return fmt.Errorf("read object %s of run %s: %w", name, o.run, proto.NewFieldError("object", "it has more than the %d bytes that it says", info.Size))
+			return fmt.Errorf("read object %s of run %s: %w",
+				name, o.run, proto.NewFieldError("object", "it has more than the %d bytes that it says", info.Size))
 		}
+
 		at = msg.Sequence
 		sum.Write(msg.Data)
+
 		if _, err := w.Write(msg.Data); err != nil {
 			return fmt.Errorf("copy object %s of run %s: %w", name, o.run, err)
 		}
 	}
+
 	if jetstream.GetObjectDigestValue(sum) != info.Digest {
 		return fmt.Errorf("read object %s of run %s: %w: its SHA-256 is not what it was", name, o.run, proto.ErrFormat)
 	}
+
 	return nil
 }
 
@@ -272,6 +295,7 @@ func (o *ObjectStore) Delete(ctx context.Context, name string) error {
 	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) && !errors.Is(err, jetstream.ErrObjectNotFound) {
 		return fmt.Errorf("delete object %s of run %s: %w", name, o.run, err)
 	}
+
 	return nil
 }
 
@@ -281,11 +305,14 @@ func (o *ObjectStore) Offload(ctx context.Context, msg *nats.Msg, name string, l
 	if fitsInto(msg, limit) {
 		return nil
 	}
+
 	if err := o.Put(ctx, name, msg.Data); err != nil {
 		return err
 	}
+
 	msg.Header.Set(proto.HeaderObject, name)
 	msg.Data = nil
+
 	return nil
 }
 
@@ -295,7 +322,9 @@ func fitsInto(msg *nats.Msg, limit int64) bool {
 	return int64(len(msg.Data)) <= limit-headers
 }
 
-// IsUnrecoverable reports whether an error of [ObjectStore] or [AnswerStore] says that the object is not there or damaged, so that trying again is in vain.
+// IsUnrecoverable reports whether an error of [ObjectStore] or [AnswerStore] says that the
+// object is not there or damaged, so that trying again is in vain.
 func IsUnrecoverable(err error) bool {
-	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, proto.ErrFormat)
+	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) ||
+		errors.Is(err, proto.ErrFormat)
 }

@@ -48,6 +48,7 @@ func state(t *testing.T, stream jetstream.Stream) jetstream.StreamState {
 
 func TestObjectsRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	o, _, _ := openObjects(t)
 	for _, tt := range []struct {
 		name string // of the object too: it need not be a token
@@ -86,18 +87,22 @@ func (w *writes) Write(b []byte) (int, error) {
 
 func TestObjectsCopy(t *testing.T) {
 	t.Parallel()
+
 	o, stream, js := openObjects(t)
 	want := pattern(3*chunk + 1)
 	must(t, o.Put(t.Context(), "other", pattern(chunk)))
 	must(t, o.Put(t.Context(), "x", want))
 	must(t, o.Put(t.Context(), "another", pattern(chunk)))
+
 	var w writes
 	if err := o.Copy(t.Context(), &w, "x"); err != nil || !bytes.Equal(w.Bytes(), want) {
 		t.Errorf("%d bytes of %d, %v", w.Len(), len(want), err)
 	}
+
 	if w.n != 4 { // it must not take the memory of the whole
 		t.Errorf("%d writes of 4 chunks", w.n)
 	}
+
 	if n := state(t, stream).Consumers; n != 0 { // not all who read may make them
 		t.Errorf("%d consumers", n)
 	}
@@ -106,21 +111,26 @@ func TestObjectsCopy(t *testing.T) {
 	if err := o.Copy(t.Context(), &w, "x"); !errors.Is(err, io.ErrShortWrite) || w.n != 3 {
 		t.Errorf("after %d writes, the third of which fails: %v", w.n, err)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := o.Copy(ctx, io.Discard, "x"); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the context's end: %v", err)
 	}
+
 	if err := o.Copy(t.Context(), io.Discard, "nothing"); !errors.Is(err, jetstream.ErrObjectNotFound) {
 		t.Errorf("no object: %v", err)
 	}
-	if err := bus.NewObjectStore(js, "no-run").Copy(t.Context(), io.Discard, "x"); !errors.Is(err, jetstream.ErrBucketNotFound) {
+
+	if err := bus.NewObjectStore(js, "no-run").Copy(t.Context(), io.Discard, "x"); !errors.Is(err,
+		jetstream.ErrBucketNotFound) {
 		t.Errorf("no store: %v", err)
 	}
 }
 
 func TestObjectsDamaged(t *testing.T) {
 	t.Parallel()
+
 	o, stream, js := openObjects(t)
 	// The first message of an object is its first chunk.
 	put := func(name string, size int) (seq uint64, subject string) {
@@ -139,8 +149,10 @@ func TestObjectsDamaged(t *testing.T) {
 	if _, err := o.Get(t.Context(), "damaged"); !errors.Is(err, proto.ErrFormat) {
 		t.Errorf("a chunk that was changed: %v; want ErrFormat", err)
 	}
+
 	seq, _ = put("lost", 2*chunk)
 	must(t, stream.DeleteMsg(t.Context(), seq))
+
 	if got, err := o.Get(t.Context(), "lost"); err == nil {
 		t.Errorf("an object without its first chunk is read as %d bytes", len(got))
 	}
@@ -162,7 +174,12 @@ func TestObjectsDamaged(t *testing.T) {
 	must(t, err)
 	last, err := stream.GetMsg(t.Context(), state(t, stream).LastSeq)
 	must(t, err)
-	_, err = js.PublishMsg(t.Context(), &nats.Msg{Subject: last.Subject, Header: nats.Header{"Nats-Rollup": {"sub"}}, Data: data})
+	_, err = js.PublishMsg(t.Context(), &nats.Msg{
+		Subject: last.Subject,
+		Header:  nats.Header{"Nats-Rollup": {"sub"}},
+		Data:    data,
+	})
+
 	must(t, err)
 	if _, err := o.Get(t.Context(), "swapped"); !errors.Is(err, proto.ErrFormat) {
 		t.Errorf("another digest: %v; want ErrFormat", err)
@@ -172,6 +189,7 @@ func TestObjectsDamaged(t *testing.T) {
 // What has lost a part is stored anew, and the rest of it taken away.
 func TestObjectsPutMends(t *testing.T) {
 	t.Parallel()
+
 	o, stream, _ := openObjects(t)
 	data := pattern(2*chunk + 1)
 	must(t, o.Put(t.Context(), "x", data))
@@ -181,6 +199,7 @@ func TestObjectsPutMends(t *testing.T) {
 	if got, err := o.Get(t.Context(), "x"); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
+
 	if n := state(t, stream).Msgs; n != whole {
 		t.Errorf("%d messages, want the %d of one object", n, whole)
 	}
@@ -188,19 +207,24 @@ func TestObjectsPutMends(t *testing.T) {
 
 func TestObjectsPutStoresOnce(t *testing.T) {
 	t.Parallel()
+
 	o, stream, _ := openObjects(t)
 	data := pattern(chunk + 1)
 	must(t, o.Put(t.Context(), "x", data))
+
 	once := state(t, stream)
 	if once.Msgs != 3 { // two chunks, and what it is
 		t.Errorf("%d messages", once.Msgs)
 	}
+
 	must(t, o.Put(t.Context(), "x", data))
 	if again := state(t, stream); again.LastSeq != once.LastSeq {
 		t.Errorf("put again it is stored again: %d messages more", again.LastSeq-once.LastSeq)
 	}
+
 	must(t, o.Delete(t.Context(), "x"))
 	must(t, o.Put(t.Context(), "x", data)) // the name of a deleted object is free
+
 	if got, err := o.Get(t.Context(), "x"); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
@@ -213,6 +237,7 @@ func (r reading) Read([]byte) (int, error) { return r() }
 
 func TestObjectsPutReaderFails(t *testing.T) {
 	t.Parallel()
+
 	o, stream, _ := openObjects(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	for _, tt := range []struct {
@@ -227,13 +252,17 @@ func TestObjectsPutReaderFails(t *testing.T) {
 		if tt.read != nil {
 			rest = reading(tt.read)
 		}
-		if err := o.PutReader(ctx, "x", io.MultiReader(bytes.NewReader(pattern(2*chunk)), rest)); !errors.Is(err, tt.err) {
+
+		if err := o.PutReader(ctx, "x", io.MultiReader(bytes.NewReader(pattern(2*chunk)), rest)); !errors.Is(err,
+			tt.err) {
 			t.Errorf("error %v; want %v", err, tt.err)
 		}
 	}
+
 	if _, err := o.Get(t.Context(), "x"); !errors.Is(err, jetstream.ErrObjectNotFound) {
 		t.Errorf("half an object: %v", err)
 	}
+
 	if n := state(t, stream).Msgs; n != 0 {
 		t.Errorf("%d messages of half an object stay", n)
 	}

@@ -29,6 +29,7 @@ func (l *isNoLeader) KeyValue(ctx context.Context, _ string) (jetstream.KeyValue
 // A question that was dropped is asked again, and not for ever.
 func TestOpenAsksAgain(t *testing.T) {
 	t.Parallel()
+
 	for _, test := range []struct {
 		name  string
 		drops int
@@ -40,12 +41,14 @@ func TestOpenAsksAgain(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
 				_, err := bus.OpenRuns(t.Context(), &isNoLeader{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
 					t.Errorf("OpenRuns: %v after %s", err, time.Since(begin))
 				}
+
 				begin = time.Now()
 				_, err = bus.OpenPresence(t.Context(), &isNoLeader{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {

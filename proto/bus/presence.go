@@ -47,22 +47,29 @@ func (p *Presence) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
+
 	var workers []proto.WorkerInfo
 	leftOut := 0
 	for _, e := range entries {
 		if e.deleted {
 			continue
 		}
+
 		w, err := proto.ReadWorker(e.key, e.value)
 		if err != nil {
 			leftOut++
 			continue
 		}
+
 		w.ReceivedAt = e.at
 		workers = append(workers, w)
 	}
+
 	p.leftOut.Store(int64(leftOut))
-	slices.SortFunc(workers, func(a, b proto.WorkerInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(workers, func(a, b proto.WorkerInfo) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+
 	return dropDead(workers), nil
 }
 
@@ -78,6 +85,7 @@ func (p *Presence) AcquireCollector(ctx context.Context, run string, c proto.Col
 	if err != nil {
 		return err
 	}
+
 	for begin := time.Now(); ; {
 		now, has, revision, err := p.collectorOf(ctx, run)
 		switch {
@@ -90,6 +98,7 @@ func (p *Presence) AcquireCollector(ctx context.Context, run string, c proto.Col
 		default:
 			err = createEntry(ctx, p.js, proto.PresenceBucket, key, data)
 		}
+
 		switch {
 		case err == nil:
 			return nil
@@ -117,7 +126,9 @@ func (p *Presence) CollectorOf(ctx context.Context, run string) (proto.Collector
 	return c, ok, err
 }
 
-func (p *Presence) collectorOf(ctx context.Context, run string) (c proto.CollectorInfo, ok bool, revision uint64, err error) {
+func (p *Presence) collectorOf(
+	ctx context.Context, run string,
+) (c proto.CollectorInfo, ok bool, revision uint64, err error) {
 	value, revision, err := lastEntry(ctx, p.js, proto.PresenceBucket, "collector."+run)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return c, false, 0, nil
@@ -128,9 +139,11 @@ func (p *Presence) collectorOf(ctx context.Context, run string) (c proto.Collect
 	if err != nil {
 		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
 	}
+
 	if c, err = proto.ReadCollector(value); err != nil {
 		return proto.CollectorInfo{}, false, revision, nil
 	}
+
 	return c, true, revision, nil
 }
 
@@ -139,9 +152,11 @@ func (p *Presence) put(ctx context.Context, key string, value any) error {
 	if err != nil {
 		return err
 	}
+
 	if err := putEntry(ctx, p.js, proto.PresenceBucket, key, data); err != nil {
 		return fmt.Errorf("announce %s: %w", key, err)
 	}
+
 	return nil
 }
 
@@ -155,7 +170,8 @@ const deadAfter = proto.PresenceTTL / 2
 func dropDead(workers []proto.WorkerInfo) []proto.WorkerInfo {
 	return slices.DeleteFunc(slices.Clone(workers), func(dead proto.WorkerInfo) bool {
 		return slices.ContainsFunc(workers, func(w proto.WorkerInfo) bool {
-			return w.Name == dead.Name && w.Host == dead.Host && w.Server == dead.Server && w.ReceivedAt.Sub(dead.ReceivedAt) > deadAfter
+			return w.Name == dead.Name && w.Host == dead.Host && w.Server == dead.Server &&
+				w.ReceivedAt.Sub(dead.ReceivedAt) > deadAfter
 		})
 	})
 }

@@ -17,6 +17,7 @@ import (
 
 func openPresence(t *testing.T) *bus.Presence {
 	t.Helper()
+
 	_, js := openRuns(t)
 	presence, err := bus.OpenPresence(t.Context(), js)
 	must(t, err)
@@ -27,11 +28,13 @@ func openPresence(t *testing.T) *bus.Presence {
 	if status.TTL() != proto.PresenceTTL {
 		t.Fatalf("announcements stand for %v, want %v", status.TTL(), proto.PresenceTTL)
 	}
+
 	return presence
 }
 
 func TestWorkers(t *testing.T) {
 	t.Parallel()
+
 	presence := openPresence(t)
 	list := func() (names []string) {
 		workers, err := presence.Workers(t.Context())
@@ -44,20 +47,25 @@ func TestWorkers(t *testing.T) {
 	if got := list(); got != nil {
 		t.Errorf("workers %q on a new bus", got)
 	}
+
 	// Some of the names cannot stand in a subject.
 	for _, name := range []string{"gpu2", "gpu1:0", "ящик", "box.1 *", "gpu10", "gpu1"} {
 		must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{Name: name}))
 	}
+
 	must(t, presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h"})) // is no worker
 	if diff := cmp.Diff([]string{"box.1 *", "gpu1", "gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
+
 	for _, name := range []string{"gpu1", "box.1 *", "gpu1"} { // once more is no error
 		must(t, presence.RemoveWorker(t.Context(), name))
 	}
+
 	if diff := cmp.Diff([]string{"gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
 		t.Errorf("workers after two have gone (-want +got):\n%s", diff)
 	}
+
 	must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{Name: "gpu1"}))
 	if got := list(); len(got) != 5 {
 		t.Errorf("workers %q after one has come back", got)
@@ -66,33 +74,55 @@ func TestWorkers(t *testing.T) {
 
 func TestWorkerRoundTrip(t *testing.T) {
 	t.Parallel()
+
 	presence := openPresence(t)
 	want := proto.WorkerInfo{
-		Name: "gpu1", Host: "h", Version: "v1", Server: "http://127.0.0.1:8000", Models: []string{"m", "org/n"},
-		Concurrency: 64, InFlight: 3, Done: 5, PerSecond: 1.5, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Flavour: "vLLM", ServerVersion: "0.11.0", LoadSeconds: new(81.5), Waiting: new(int64(0)),
-		MemoryBytes: proto.ServerMemory{Weights: new(int64(14 << 30)), KVCache: new(int64(100 << 30))},
+		Name:          "gpu1",
+		Host:          "h",
+		Version:       "v1",
+		Server:        "http://127.0.0.1:8000",
+		Models:        []string{"m", "org/n"},
+		Concurrency:   64,
+		InFlight:      3,
+		Done:          5,
+		PerSecond:     1.5,
+		Since:         time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Flavour:       "vLLM",
+		ServerVersion: "0.11.0",
+		LoadSeconds:   new(81.5),
+		Waiting:       new(int64(0)),
+		MemoryBytes:   proto.ServerMemory{Weights: new(int64(14 << 30)), KVCache: new(int64(100 << 30))},
 		GPU: []proto.GPU{
 			{Name: "H200", MemoryBytes: 139 << 30},
 			{
-				Index: 1, Name: "H200", MemoryBytes: 139 << 30, MemoryUsedBytes: new(int64(130 << 30)), PowerWatts: new(612.5),
-				UtilizationPercent: new(0.0), TemperatureC: new(61.0), EnergyJoules: new(12345.6),
+				Index:              1,
+				Name:               "H200",
+				MemoryBytes:        139 << 30,
+				MemoryUsedBytes:    new(int64(130 << 30)),
+				PowerWatts:         new(612.5),
+				UtilizationPercent: new(0.0),
+				TemperatureC:       new(61.0),
+				EnergyJoules:       new(12345.6),
 			},
 		},
 		Runs: map[string]proto.RunUsage{"r": {Requests: 5, EnergyJoules: new(11000.5)}, "s": {}},
 	}
+
 	must(t, presence.Heartbeat(t.Context(), want))
 	want.Ready, want.Done = true, 6
 	must(t, presence.Heartbeat(t.Context(), want)) // the latest stands
 	got, err := presence.Workers(t.Context())
 	must(t, err)
-	if diff := cmp.Diff([]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ReceivedAt")); diff != "" {
+	if diff := cmp.Diff(
+		[]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ReceivedAt"),
+	); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 }
 
 func TestCollector(t *testing.T) {
 	t.Parallel()
+
 	presence := openPresence(t)
 	is := func(want proto.CollectorInfo, announced bool) {
 		t.Helper()
@@ -101,12 +131,15 @@ func TestCollector(t *testing.T) {
 			t.Errorf("the collector is %v, %v, %v; want %v, %v", got, ok, err, want, announced)
 		}
 	}
+
 	is(proto.CollectorInfo{}, false)
+
 	first := proto.CollectorInfo{Host: "h", Output: "/a"}
 	for range 3 { // it renews its announcement
 		must(t, presence.AcquireCollector(t.Context(), "r", first))
 		is(first, true)
 	}
+
 	for _, second := range []proto.CollectorInfo{
 		{Host: "h", Output: "/b"},
 		{Host: "h2", Output: "/a"}, // the same path elsewhere is another file
@@ -115,14 +148,17 @@ func TestCollector(t *testing.T) {
 		if !errors.Is(err, proto.ErrCollected) || !strings.Contains(err.Error(), first.String()) {
 			t.Errorf("a second collector: %v; want ErrCollected and who it is", err)
 		}
+
 		is(first, true)
 		must(t, presence.AcquireCollector(t.Context(), "other", second)) // another run is free
 		must(t, presence.ReleaseCollector(t.Context(), "other"))
 	}
+
 	for range 2 { // once more is no error
 		must(t, presence.ReleaseCollector(t.Context(), "r"))
 		is(proto.CollectorInfo{}, false)
 	}
+
 	second := proto.CollectorInfo{Host: "h2", Output: "/b"}
 	must(t, presence.AcquireCollector(t.Context(), "r", second))
 	is(second, true)
@@ -130,6 +166,7 @@ func TestCollector(t *testing.T) {
 
 func TestCollectorsAtOnce(t *testing.T) {
 	t.Parallel()
+
 	presence := openPresence(t)
 	for i := range 20 {
 		run := fmt.Sprintf("r%d", i)
@@ -137,6 +174,7 @@ func TestCollectorsAtOnce(t *testing.T) {
 			must(t, presence.AcquireCollector(t.Context(), run, proto.CollectorInfo{Host: "before"}))
 			must(t, presence.ReleaseCollector(t.Context(), run))
 		}
+
 		var errs [2]error
 		var wg sync.WaitGroup
 		for n := range errs {
@@ -144,14 +182,18 @@ func TestCollectorsAtOnce(t *testing.T) {
 				errs[n] = presence.AcquireCollector(t.Context(), run, proto.CollectorInfo{Host: fmt.Sprint(n)})
 			})
 		}
+
 		wg.Wait()
+
 		winner := 0
 		if errs[0] != nil {
 			winner = 1
 		}
+
 		if errs[winner] != nil || !errors.Is(errs[1-winner], proto.ErrCollected) {
 			t.Fatalf("%s: two at once: %v, and %v; want one nil and one ErrCollected", run, errs[0], errs[1])
 		}
+
 		got, ok, err := presence.CollectorOf(t.Context(), run)
 		if err != nil || !ok || got.Host != fmt.Sprint(winner) {
 			t.Errorf("%s: %d has won, and the collector is %v, %v, %v", run, winner, got, ok, err)
@@ -163,11 +205,13 @@ func TestCollectorsAtOnce(t *testing.T) {
 // nobody from collecting.
 func TestForgedAnnouncements(t *testing.T) {
 	t.Parallel()
+
 	_, js := openRuns(t)
 	presence, err := bus.OpenPresence(t.Context(), js)
 	must(t, err)
 	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
 	must(t, err)
+
 	for key, text := range map[string]string{
 		"worker.a": `{`, "worker.b": `[]`, "worker.c": `{"id":"d"}`, "worker.e": `{"id":"e","concurrency":-1}`,
 		"worker.f": `{"id":"f","name":"` + strings.Repeat("x", 1000) + `"}`, "collector.r": `no JSON`,
@@ -175,22 +219,28 @@ func TestForgedAnnouncements(t *testing.T) {
 		_, err := kv.Put(t.Context(), key, []byte(text))
 		must(t, err)
 	}
+
 	for _, id := range []string{"one", "two"} {
 		must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: id, Name: "gpu1"}))
 	}
+
 	workers, err := presence.Workers(t.Context())
 	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" || presence.LeftOut() != 5 {
 		t.Errorf("workers %+v, %d left out (%v)", workers, presence.LeftOut(), err)
 	}
+
 	if who, ok, err := presence.CollectorOf(t.Context(), "r"); ok || err != nil {
 		t.Errorf("the collector is %s (%v)", who, err)
 	}
+
 	mine := proto.CollectorInfo{Host: "h", Output: "/o"}
 	must(t, presence.AcquireCollector(t.Context(), "r", mine))
 	if who, ok, err := presence.CollectorOf(t.Context(), "r"); who != mine || !ok || err != nil {
 		t.Errorf("the collector is %s, %v (%v)", who, ok, err)
 	}
-	if err := presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err, proto.ErrCollected) {
+
+	if err := presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err,
+		proto.ErrCollected) {
 		t.Errorf("a second collector: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 func TestRolesCanDoTheirWork(t *testing.T) {
 	t.Parallel()
+
 	for role, work := range map[proto.Role]func(*testing.T, *testBus, *client){
 		proto.RoleProducer:  produce,
 		proto.RoleWorker:    work,
@@ -42,6 +43,7 @@ func produce(t *testing.T, _ *testBus, c *client) {
 	must(t, err)
 	m := manifest("new")
 	create(t, runs, m)
+
 	for range 2 { // a producer that starts again finds them
 		must(t, bus.EnsureStreams(ctx, c, m, limits))
 	}
@@ -49,17 +51,23 @@ func produce(t *testing.T, _ *testBus, c *client) {
 	subject := proto.WorkSubject("new", "org/n", "0-0")
 	_, err = c.Publish(ctx, subject, []byte("shard"), jetstream.WithExpectLastSequence(0))
 	must(t, err)
+
 	_, err = c.Publish(ctx, subject, []byte("shard"), jetstream.WithExpectLastSequence(0))
-	if api, ok := errors.AsType[*jetstream.APIError](err); !ok || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+	if api, ok := errors.AsType[*jetstream.APIError](err); !ok ||
+		api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
 		t.Errorf("a shard is published twice: %v", err)
 	}
-	future, err := c.PublishMsgAsync(nats.NewMsg(proto.WorkSubject("new", "m", "0-1")), jetstream.WithExpectLastSequence(1))
+
+	future, err := c.PublishMsgAsync(nats.NewMsg(proto.WorkSubject("new", "m", "0-1")),
+		jetstream.WithExpectLastSequence(1))
 	must(t, err)
+
 	select {
 	case <-future.Ok():
 	case err := <-future.Err():
 		t.Fatal(err)
 	}
+
 	putAndGet(t, c, "new", "work-0-0")
 
 	must(t, runs.Pause(ctx, "new"))
@@ -89,6 +97,7 @@ func work(t *testing.T, b *testBus, c *client) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("follow all: %v", err)
 	}
+
 	presence, err := bus.OpenPresence(ctx, c)
 	must(t, err)
 	must(t, presence.Heartbeat(ctx, proto.WorkerInfo{Name: "gpu 1"}))
@@ -97,10 +106,12 @@ func work(t *testing.T, b *testBus, c *client) {
 	msg := c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m"))
 	must(t, msg.InProgress())
 	must(t, msg.Nak())
+
 	msg = c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m"))
 	if meta, err := msg.Metadata(); err != nil || meta.NumDelivered != 2 {
 		t.Errorf("delivery %+v, %v", meta, err)
 	}
+
 	offload(t, c, "r")
 
 	subject := proto.ResultsSubject("r", "0-0")
@@ -115,6 +126,7 @@ func work(t *testing.T, b *testBus, c *client) {
 	if string(first.Data) != "result" || string(last.Data) != "again" {
 		t.Errorf("results %q to %q", first.Data, last.Data)
 	}
+
 	must(t, msg.DoubleAck(ctx))
 	b.publish(t, proto.WorkSubject("r", "m", "0-1"), "unreadable")
 	must(t, c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m")).TermWithReason("unreadable"))
@@ -132,27 +144,33 @@ func collect(t *testing.T, b *testBus, c *client) {
 
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
 	must(t, err)
+
 	for range 2 { // the second time for a collector that starts again
 		_, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 			Name: proto.CollectorConsumer, AckPolicy: jetstream.AckNonePolicy,
 			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 1,
 			MemoryStorage: true, InactiveThreshold: time.Minute,
 		})
+
 		must(t, err)
 		if msg := c.fetch(t, proto.ResultsStream("r"), proto.CollectorConsumer); string(msg.Data()) != "result" {
 			t.Errorf("result %q", msg.Data())
 		}
+
 		must(t, stream.DeleteConsumer(ctx, proto.CollectorConsumer))
 	}
+
 	must(t, stream.Purge(ctx, jetstream.WithPurgeSequence(2)))
 	must(t, bus.NewObjectStore(c, "new").Delete(ctx, "work-0-0"))
 	must(t, bus.ResetConsumers(ctx, c, manifest("r")))
 	runs, err := bus.OpenRuns(ctx, c)
 	must(t, err)
+
 	for _, run := range []string{"r", "new"} {
 		must(t, bus.DeleteStreams(ctx, c, run))
 		must(t, runs.Delete(ctx, run))
 	}
+
 	must(t, presence.ReleaseCollector(ctx, "r"))
 }
 
@@ -160,10 +178,13 @@ func collect(t *testing.T, b *testBus, c *client) {
 func read(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
 	look(t, c)
+
 	large := offload(t, b.admin, "r")
-	if got, err := bus.NewAnswerStore(c, "r").Payload(ctx, large.Header, large.Data); err != nil || len(got) != answerSize {
+	if got, err := bus.NewAnswerStore(c, "r").Payload(ctx, large.Header, large.Data); err != nil ||
+		len(got) != answerSize {
 		t.Errorf("large answer of %d bytes, %v", len(got), err)
 	}
+
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
 	must(t, err)
 	msg, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject("pm.r.results.*"))
@@ -171,6 +192,7 @@ func read(t *testing.T, b *testBus, c *client) {
 	if string(msg.Data) != "result" {
 		t.Errorf("result %q", msg.Data)
 	}
+
 	coming, err := c.Conn().SubscribeSync("pm.*.results.>")
 	must(t, err)
 	must(t, c.Conn().Flush())
@@ -193,11 +215,13 @@ func read(t *testing.T, b *testBus, c *client) {
 // look asks for the state of all.
 func look(t *testing.T, c *client) {
 	t.Helper()
+
 	runs, err := bus.OpenRuns(t.Context(), c)
 	must(t, err)
 	if list, err := runs.List(t.Context()); err != nil || len(list) == 0 {
 		t.Errorf("runs %v, %v", list, err)
 	}
+
 	presence, err := bus.OpenPresence(t.Context(), c)
 	must(t, err)
 	_, err = presence.Workers(t.Context())
@@ -211,22 +235,27 @@ const answerSize = 300 << 10
 // offload stores an answer that does not fit into its message, and reads it.
 func offload(t *testing.T, c *client, run string) *nats.Msg {
 	t.Helper()
+
 	answers, want := bus.NewAnswerStore(c, run), strings.Repeat("x", answerSize)
 	msg := proto.EncodeResults(run, "0-0", []uint32{0}, []byte(want))
 	must(t, answers.Offload(t.Context(), msg, 256<<10))
-	if got, err := answers.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want || len(msg.Data) > 0 {
+	if got, err := answers.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want ||
+		len(msg.Data) > 0 {
 		t.Errorf("large answer of %d bytes, %v; %d bytes are left in the message", len(got), err, len(msg.Data))
 	}
+
 	return msg
 }
 
 // putAndGet stores an object of two chunks, twice as after a crash, and reads it.
 func putAndGet(t *testing.T, c *client, run, name string) {
 	t.Helper()
+
 	objects, want := bus.NewObjectStore(c, run), strings.Repeat("x", 200<<10)
 	for range 2 {
 		must(t, objects.Put(t.Context(), name, []byte(want)))
 	}
+
 	if got, err := objects.Get(t.Context(), name); err != nil || string(got) != want {
 		t.Errorf("object of %d bytes, %v", len(got), err)
 	}

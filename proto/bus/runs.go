@@ -44,7 +44,9 @@ func (r *RunStore) get(ctx context.Context, run string) (proto.Manifest, uint64,
 	if err != nil {
 		return proto.Manifest{}, 0, fmt.Errorf("read manifest of run %s: %w", run, err)
 	}
+
 	m, err := proto.ParseManifest(run, value)
+
 	return m, revision, err
 }
 
@@ -54,9 +56,11 @@ func (r *RunStore) Create(ctx context.Context, m proto.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("manifest of run %s: %w", m.Run, err)
 	}
+
 	if err := createEntry(ctx, r.js, proto.RunsBucket, m.Run, data); err != nil {
 		return fmt.Errorf("store manifest of run %s: %w", m.Run, err)
 	}
+
 	return nil
 }
 
@@ -68,13 +72,16 @@ func (r *RunStore) Update(ctx context.Context, run string, change func(*proto.Ma
 		if err != nil {
 			return err
 		}
+
 		if err := change(&m); err != nil {
 			return err
 		}
+
 		data, err := json.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("manifest of run %s: %w", run, err)
 		}
+
 		err = updateEntry(ctx, r.js, proto.RunsBucket, run, data, revision)
 		if err == nil {
 			return nil
@@ -82,6 +89,7 @@ func (r *RunStore) Update(ctx context.Context, run string, change func(*proto.Ma
 		if !wrongLastSequence(err) {
 			return fmt.Errorf("store manifest of run %s: %w", run, err)
 		}
+
 		// Somebody else was faster, or the copy of the bucket that answered is behind.
 		if err := sleep(ctx, conflictPause); err != nil {
 			return err
@@ -95,6 +103,7 @@ const conflictPause = 10 * time.Millisecond
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil
@@ -105,7 +114,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Delete removes a run's manifest.
 func (r *RunStore) Delete(ctx context.Context, run string) error {
-	if err := deleteEntry(ctx, r.js, proto.RunsBucket, run); err != nil { // leaves a mark, as a purge does, which needs a right to roll up
+	// leaves a mark, as a purge does, which needs a right to roll up
+	if err := deleteEntry(ctx, r.js, proto.RunsBucket, run); err != nil {
 		return fmt.Errorf("delete manifest of run %s: %w", run, err)
 	}
 	return nil
@@ -118,6 +128,7 @@ func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
+
 	var list []proto.Manifest
 	for _, e := range entries {
 		if e.deleted {
@@ -127,9 +138,11 @@ func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 			list = append(list, m)
 		}
 	}
+
 	slices.SortFunc(list, func(a, b proto.Manifest) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Run, b.Run))
 	})
+
 	return list, nil
 }
 
@@ -139,12 +152,14 @@ func (r *RunStore) Deleted(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list deleted runs: %w", err)
 	}
+
 	var list []string
 	for _, e := range entries {
 		if e.deleted && proto.CheckRunID(e.key) == nil {
 			list = append(list, e.key)
 		}
 	}
+
 	return list, nil
 }
 
@@ -156,10 +171,12 @@ func (r *RunStore) Follow(ctx context.Context, run string, changed func(proto.Ma
 		if len(entries) == 0 || entries[len(entries)-1].deleted {
 			return nil
 		}
+
 		m, err := proto.ParseManifest(run, entries[len(entries)-1].value)
 		if err != nil {
 			return err
 		}
+
 		return changed(m)
 	})
 }
@@ -169,20 +186,25 @@ func (r *RunStore) Follow(ctx context.Context, run string, changed func(proto.Ma
 // program, are left out.
 func (r *RunStore) FollowAll(ctx context.Context, changed func(map[string]proto.Manifest)) error {
 	all := map[string]proto.Manifest{}
+
 	return r.follow(ctx, ">", func(entries []entry, whole bool) error {
 		if whole {
 			clear(all)
 		}
+
 		for _, e := range entries {
 			delete(all, e.key)
 			if e.deleted {
 				continue
 			}
+
 			if m, err := proto.ParseManifest(e.key, e.value); err == nil {
 				all[e.key] = m
 			}
 		}
+
 		changed(maps.Clone(all))
+
 		return nil
 	})
 }
@@ -215,8 +237,10 @@ func (r *RunStore) follow(ctx context.Context, keys string, each func(entries []
 		return fmt.Errorf("follow bucket %s: %w", proto.RunsBucket, err)
 	}
 	defer sub.Unsubscribe()
+
 	back := conn.StatusChanged(nats.CONNECTED)
 	defer conn.RemoveStatusListener(back)
+
 	view := view{js: r.js, keys: keys}
 	for woken := false; ; {
 		entries, whole, err := view.readUntil(ctx, back)
@@ -225,12 +249,15 @@ func (r *RunStore) follow(ctx context.Context, keys string, each func(entries []
 				return err
 			}
 		}
+
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+
 		if conn.IsClosed() {
 			return fmt.Errorf("follow bucket %s: %w", proto.RunsBucket, nats.ErrConnectionClosed)
 		}
+
 		wait := pollEvery
 		switch {
 		case errors.Is(err, errReconnected):
@@ -240,6 +267,7 @@ func (r *RunStore) follow(ctx context.Context, keys string, each func(entries []
 		case woken:
 			wait = lookAgain
 		}
+
 		woken = false
 		next := time.NewTimer(wait)
 		select {
@@ -250,6 +278,7 @@ func (r *RunStore) follow(ctx context.Context, keys string, each func(entries []
 			view.readAll = time.Time{}
 		case <-next.C:
 		}
+
 		next.Stop()
 	}
 }
@@ -272,11 +301,13 @@ var errReconnected = errors.New("the connection was lost meanwhile")
 func (v *view) readUntil(ctx context.Context, back <-chan nats.Status) (entries []entry, whole bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		entries, whole, err = v.read(ctx)
 	}()
+
 	select {
 	case <-done:
 		return entries, whole, err
@@ -294,14 +325,17 @@ func (v *view) read(ctx context.Context) (entries []entry, whole bool, err error
 		entries, v.last, err = entriesAfter(ctx, v.js, proto.RunsBucket, v.keys, v.last)
 		return entries, false, err
 	}
+
 	stream, err := FindStream(ctx, v.js, "KV_"+proto.RunsBucket)
 	if err != nil {
 		return nil, false, err
 	}
+
 	entries, last, err := entriesAfter(ctx, v.js, proto.RunsBucket, v.keys, 0)
 	if err != nil {
 		return nil, false, err
 	}
+
 	info := stream.CachedInfo()
 	if info.Config.Replicas > 1 && info.Created.Equal(v.created) && last < v.last {
 		// The copy that answered is behind, and what is known is newer; or the bucket has lost
@@ -313,7 +347,9 @@ func (v *view) read(ctx context.Context) (entries []entry, whole bool, err error
 			return nil, false, nil
 		}
 	}
+
 	v.created, v.last, v.readAll, v.behind = info.Created, last, time.Now(), time.Time{}
+
 	return entries, true, nil
 }
 

@@ -29,14 +29,17 @@ func manifest(run string) proto.Manifest {
 // openRuns gives a test a bus with all its buckets.
 func openRuns(t *testing.T) (*bus.RunStore, jetstream.JetStream) {
 	t.Helper()
+
 	_, js := prototest.Server(t)
 	if err := bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
 		t.Fatal(err)
 	}
+
 	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return runs, js
 }
 
@@ -52,30 +55,37 @@ func create(t *testing.T, runs *bus.RunStore, manifests ...proto.Manifest) {
 
 func TestRunsCreateAndGet(t *testing.T) {
 	t.Parallel()
+
 	runs, js := openRuns(t)
 	if _, err := runs.Get(t.Context(), "r"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("a run that is not there: %v", err)
 	}
+
 	nothing := func(*proto.Manifest) error { return nil }
 	if err := runs.Update(t.Context(), "r", nothing); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("update of a run that is not there: %v", err)
 	}
+
 	want := manifest("r")
 	if err := runs.Create(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := runs.Create(t.Context(), want); err == nil {
 		t.Error("a run is created twice")
 	}
+
 	// Another process opens the bucket that is there.
 	runs, err := bus.OpenRuns(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := runs.Get(t.Context(), "r")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
@@ -83,6 +93,7 @@ func TestRunsCreateAndGet(t *testing.T) {
 
 func TestParseManifestErrors(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, text string }{
 		{"no JSON", `{`},
 		{"an older schema", `{"schema":1,"run":"r"}`},
@@ -101,8 +112,10 @@ func TestParseManifestErrors(t *testing.T) {
 
 func TestRunsUpdateLosesNothing(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("r"))
+
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -117,7 +130,9 @@ func TestRunsUpdateLosesNothing(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
+
 	got, err := runs.Get(t.Context(), "r")
 	if err != nil || got.Counts.Done != 200 {
 		t.Errorf("%d updates of 200 are there (%v)", got.Counts.Done, err)
@@ -126,8 +141,10 @@ func TestRunsUpdateLosesNothing(t *testing.T) {
 
 func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("r"))
+
 	err := runs.Update(t.Context(), "r", func(m *proto.Manifest) error {
 		m.State = proto.StateFailed
 		return proto.ErrConflict
@@ -135,6 +152,7 @@ func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 	if !errors.Is(err, proto.ErrConflict) {
 		t.Errorf("error %v", err)
 	}
+
 	if got, err := runs.Get(t.Context(), "r"); err != nil || got.State != proto.StateInProgress {
 		t.Errorf("state %s, %v", got.State, err)
 	}
@@ -142,30 +160,37 @@ func TestRunsUpdateStopsAtChangesError(t *testing.T) {
 
 func TestRunsList(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	if list, err := runs.List(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("no runs: %v, %v", list, err)
 	}
+
 	at := func(run string, seconds int) proto.Manifest {
 		m := manifest(run)
 		m.CreatedAt = m.CreatedAt.Add(time.Duration(seconds) * time.Second)
 		return m
 	}
+
 	create(t, runs, at("c", 1), at("a", 2), at("gone", 1), at("b", 2), at("z", 0))
 	if err := runs.Delete(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := runs.Pause(t.Context(), "z"); err != nil { // a change does not make it younger
 		t.Fatal(err)
 	}
+
 	list, err := runs.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var got []string
 	for _, m := range list {
 		got = append(got, m.Run)
 	}
+
 	// The oldest first, those of one moment by name.
 	if diff := cmp.Diff([]string{"z", "c", "a", "b"}, got); diff != "" {
 		t.Errorf("runs (-want +got):\n%s", diff)
@@ -174,27 +199,34 @@ func TestRunsList(t *testing.T) {
 
 func TestRunsDelete(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("r"), manifest("other"))
+
 	for range 2 { // who crashed in between deletes again
 		if err := runs.Delete(t.Context(), "r"); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	if _, err := runs.Get(t.Context(), "r"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("a deleted run: %v", err)
 	}
+
 	if err := runs.Pause(t.Context(), "r"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("change of a deleted run: %v", err)
 	}
+
 	if _, err := runs.Get(t.Context(), "other"); err != nil {
 		t.Errorf("another run: %v", err)
 	}
+
 	create(t, runs, manifest("r")) // the name is free again
 }
 
 func TestRunsFollow(t *testing.T) {
 	t.Parallel()
+
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("r"))
 	errSeen := errors.New("seen")
@@ -204,6 +236,7 @@ func TestRunsFollow(t *testing.T) {
 		if m.State == proto.StatePaused {
 			return errSeen
 		}
+
 		// Only after the first call: what was before it need not be told.
 		return runs.Update(t.Context(), "r", func(m *proto.Manifest) error {
 			m.State = proto.StatePaused
@@ -213,6 +246,7 @@ func TestRunsFollow(t *testing.T) {
 	if !errors.Is(err, errSeen) {
 		t.Errorf("error %v", err)
 	}
+
 	if diff := cmp.Diff([]proto.State{proto.StateInProgress, proto.StatePaused}, states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
@@ -227,10 +261,12 @@ func TestRunsFollow(t *testing.T) {
 // A connection that is closed for good ends the watch with an error to be read.
 func TestRunsFollowConnectionClosed(t *testing.T) {
 	t.Parallel()
+
 	runs, js := openRuns(t)
 	create(t, runs, manifest("r"))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
 	err := runs.Follow(ctx, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "%!") {
 		t.Errorf("error %v", err)

@@ -64,6 +64,7 @@ func AnswersStreamConfig(run string, l Limits) jetstream.StreamConfig {
 // direct gets.
 func ObjectsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 	bucket := "$O." + proto.ObjectsBucket(run)
+
 	return jetstream.StreamConfig{
 		Name:        objectsStream(run),
 		Description: "promptmill: input and large requests of run " + run,
@@ -111,11 +112,13 @@ func StreamConfig(name string, l Limits) (jetstream.StreamConfig, bool) {
 			list = append(list, RunStreams(rest[:i], l)...)
 		}
 	}
+
 	for _, cfg := range list {
 		if cfg.Name == name {
 			return cfg, true
 		}
 	}
+
 	return jetstream.StreamConfig{}, false
 }
 
@@ -128,14 +131,17 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 	if err != nil {
 		return err
 	}
+
 	if m.Policy.KeepResults {
 		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
+
 	for _, cfg := range RunStreams(m.Run, l) {
 		if err := makeStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
 	}
+
 	for _, model := range m.Models() {
 		err := retryNoLeader(ctx, func(ctx context.Context) error {
 			_, err := js.Consumer(ctx, proto.WorkStream(m.Run), proto.ConsumerName(model))
@@ -148,6 +154,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 			return fmt.Errorf("create consumer %s: %w", proto.ConsumerName(model), err)
 		}
 	}
+
 	return nil
 }
 
@@ -159,10 +166,12 @@ func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifes
 		err := retryNoLeader(ctx, func(ctx context.Context) error {
 			return js.DeleteConsumer(ctx, proto.WorkStream(m.Run), proto.ConsumerName(model))
 		})
-		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) &&
+			!errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("delete consumer %s: %w", proto.ConsumerName(model), err)
 		}
 	}
+
 	return nil
 }
 
@@ -173,17 +182,22 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 			return err
 		}
 	}
-	err := PurgeStream(ctx, js, "KV_"+proto.ReadersBucket, jetstream.WithPurgeSubject("$KV."+proto.ReadersBucket+"."+run+".>"))
+
+	err := PurgeStream(ctx, js, "KV_"+proto.ReadersBucket,
+		jetstream.WithPurgeSubject("$KV."+proto.ReadersBucket+"."+run+".>"))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("delete positions of readers of run %s: %w", run, err)
 	}
+
 	return nil
 }
 
 // OrphanedStreams names what is on the bus of a run that has no manifest any more, and is of
 // some age by the clock of the bus: the streams of a run may be made just before its
 // manifest.
-func OrphanedStreams(ctx context.Context, js jetstream.JetStream, run string, age time.Duration) (names []string, err error) {
+func OrphanedStreams(
+	ctx context.Context, js jetstream.JetStream, run string, age time.Duration,
+) (names []string, err error) {
 	for _, cfg := range RunStreams(run, Limits{}) {
 		stream, err := FindStream(ctx, js, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -192,9 +206,11 @@ func OrphanedStreams(ctx context.Context, js jetstream.JetStream, run string, ag
 		if err != nil {
 			return nil, err
 		}
+
 		if info := stream.CachedInfo(); info.TimeStamp.Sub(info.Created) >= age {
 			names = append(names, cfg.Name)
 		}
 	}
+
 	return names, nil
 }

@@ -13,5 +13,7 @@ import (
 // is stored by then, the channel is gone, and the goroutine waits for ever
 // (jetstream/publish.go resetPendingAcksOnReconnect, object.go Put; v1.55.0).
 func Main(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(
+		"github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect",
+	))
 }

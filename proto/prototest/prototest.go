@@ -14,6 +14,7 @@ import (
 // it with a client. Both end with the test.
 func Server(t testing.TB) (*server.Server, jetstream.JetStream) {
 	t.Helper()
+
 	s, err := server.NewServer(&server.Options{
 		DontListen:   true, // tests run side by side and need no ports
 		NoSigs:       true,
@@ -26,29 +27,35 @@ func Server(t testing.TB) (*server.Server, jetstream.JetStream) {
 	if err != nil {
 		t.Fatalf("make the server: %v", err)
 	}
+
 	s.Start()
 	t.Cleanup(func() {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
+
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the server does not get ready")
 	}
+
 	// A test that ends must not try to reach its server again.
 	nc, err := nats.Connect("", nats.InProcessServer(s), nats.NoReconnect())
 	if err != nil {
 		t.Fatalf("connect: %v", err)
 	}
+
 	closed := make(chan struct{})
 	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
 	t.Cleanup(func() { // before the server's, so that no goroutine outlives the test
 		nc.Close()
 		<-closed
 	})
+
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatalf("open JetStream: %v", err)
 	}
+
 	return s, js
 }
 
@@ -56,6 +63,7 @@ func Server(t testing.TB) (*server.Server, jetstream.JetStream) {
 // time. what is what the test waits for.
 func Poll(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
+
 	deadline := time.Now().Add(within)
 	for !ok() {
 		if time.Now().After(deadline) {

@@ -46,9 +46,11 @@ func Read(endpoint string, request, body []byte) (Content, error) {
 		s.Reset(nil) // keep no body
 		scanners.Put(s)
 	}()
+
 	if proto.TooDeep(body) {
 		return Content{}, errTooDeep
 	}
+
 	s.Reset(body)
 	if s.Kind() == '[' && isListed(endpoint) { // so SGLang, llama.cpp and TEI rank
 		f := found{bare: readItems(s, endpoint)}
@@ -57,6 +59,7 @@ func Read(endpoint string, request, body []byte) (Content, error) {
 		}
 		return f.judge(s, endpoint, request, Content{}), nil
 	}
+
 	var f found
 	var c Content
 	for s.Enter(); s.Next(); {
@@ -90,9 +93,11 @@ func Read(endpoint string, request, body []byte) (Content, error) {
 			f.isChunk = bytes.HasSuffix(object, []byte(".chunk"))
 		}
 	}
+
 	if err := s.End(); err != nil {
 		return Content{}, err
 	}
+
 	return f.judge(s, endpoint, request, c), nil
 }
 
@@ -134,6 +139,7 @@ func (f *found) judge(s *proto.Scanner, endpoint string, request []byte, c Conte
 	if c.Text = f.first.text; f.choices.n == 0 {
 		c.Text = f.written
 	}
+
 	var l list
 	var name string
 	switch endpoint {
@@ -152,6 +158,7 @@ func (f *found) judge(s *proto.Scanner, endpoint string, request []byte, c Conte
 		if l.n == 0 && c.Finish != "" {
 			l = list{n: 1, silent: true} // one that ended before it wrote anything has no output
 		}
+
 		l.silent = l.silent && !isCut(c.Finish)
 		switch {
 		case isFailure(c.Finish):
@@ -164,9 +171,11 @@ func (f *found) judge(s *proto.Scanner, endpoint string, request []byte, c Conte
 	default:
 		l, name = f.choices, "choice"
 	}
+
 	if l.gaveUp == "" && isFailure(f.status) {
 		l.gaveUp = f.status
 	}
+
 	switch {
 	case f.isError:
 		c.Problem = "the answer is an error"
@@ -185,6 +194,7 @@ func (f *found) judge(s *proto.Scanner, endpoint string, request []byte, c Conte
 	default:
 		c.Problem = countOf(s, endpoint, request).compare(l, name)
 	}
+
 	return c
 }
 
@@ -207,11 +217,13 @@ func isFailure(finish string) bool {
 	case "", "stop", "length": // nearly all
 		return false
 	}
+
 	finish = strings.ToLower(finish)
 	switch finish {
 	case "abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout", "insufficient_system_resource":
 		return true
 	}
+
 	return strings.HasSuffix(finish, "_error")
 }
 
@@ -234,6 +246,7 @@ func readChoices(s *proto.Scanner) (l list, first choice) {
 		s.Value()
 		return l, first
 	}
+
 	for s.EnterArray(); s.NextElement(); l.n++ {
 		var c choice
 		if s.Kind() == '{' {
@@ -242,6 +255,7 @@ func readChoices(s *proto.Scanner) (l list, first choice) {
 		if l.n == 0 {
 			first = c
 		}
+
 		switch {
 		case c.isError:
 			l.gaveUp = "error"
@@ -250,8 +264,10 @@ func readChoices(s *proto.Scanner) (l list, first choice) {
 		case !c.has:
 			l.lacks = "a choice has neither a message nor a text"
 		}
+
 		l.silent = l.silent || c.silent
 	}
+
 	return l, first
 }
 
@@ -276,9 +292,11 @@ func readChoice(s *proto.Scanner) choice {
 			c.isError = readError(s)
 		}
 	}
+
 	// Filters leave out the message, or all that is in it.
 	c.has = c.has || c.finish == "content_filter"
 	c.silent = c.silent && !isCut(c.finish)
+
 	return c
 }
 
@@ -298,7 +316,8 @@ func readMessage(s *proto.Scanner) message {
 			var says bool
 			m.text, says = readContent(s)
 			m.says = m.says || says
-		case "refusal", "reasoning", "reasoning_content", "reasoning_details", "tool_calls", "function_call", "audio", "images":
+		case "refusal", "reasoning", "reasoning_content", "reasoning_details", "tool_calls", "function_call",
+			"audio", "images":
 			if s.Kind() == 'n' {
 				s.Value()
 				continue
@@ -308,6 +327,7 @@ func readMessage(s *proto.Scanner) message {
 			m.kind = string(text(s))
 		}
 	}
+
 	return m
 }
 
@@ -318,10 +338,12 @@ func readContent(s *proto.Scanner) (all []byte, says bool) {
 		all = text(s)
 		return all, all != nil
 	}
+
 	for s.EnterArray(); s.NextElement(); {
 		if s.Kind() != '{' {
 			continue
 		}
+
 		says = true
 		var kind, part []byte
 		for s.Enter(); s.Next(); {
@@ -332,10 +354,12 @@ func readContent(s *proto.Scanner) (all []byte, says bool) {
 				part = text(s)
 			}
 		}
+
 		if string(kind) == "output_text" || string(kind) == "text" {
 			all = join(all, part)
 		}
 	}
+
 	return all, says
 }
 
@@ -345,20 +369,24 @@ func readOutput(s *proto.Scanner) (l list, written []byte) {
 		s.Value()
 		return l, nil
 	}
+
 	l.silent = true
 	for s.EnterArray(); s.NextElement(); l.n++ {
 		if s.Kind() != '{' {
 			l.lacks = "an item of the output is no object"
 			continue
 		}
+
 		m := readMessage(s)
 		if m.members == 0 {
 			l.lacks = "an item of the output is empty"
 		}
+
 		// Calls and thoughts are items of a kind of their own.
 		l.silent = l.silent && !m.says && (m.kind == "message" || m.kind == "")
 		written = join(written, m.text)
 	}
+
 	return l, written
 }
 
@@ -368,12 +396,14 @@ func readItems(s *proto.Scanner, endpoint string) (l list) {
 		s.Value()
 		return l
 	}
+
 	for s.EnterArray(); s.NextElement(); l.n++ {
 		l.flat = s.Kind() == '0'
 		if !readItem(s, endpoint, &l) {
 			l.lacks = "an item of the answer has no embedding and no score"
 		}
 	}
+
 	return l
 }
 
@@ -383,6 +413,7 @@ func readItem(s *proto.Scanner, endpoint string, l *list) bool {
 	if s.Kind() != '{' {
 		return areNumbers(s.Value())
 	}
+
 	has := false
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
@@ -397,6 +428,7 @@ func readItem(s *proto.Scanner, endpoint string, l *list) bool {
 			}
 		}
 	}
+
 	return has
 }
 
@@ -416,6 +448,7 @@ func areNumbers(raw []byte) bool {
 		}
 		return bytes.ContainsAny(raw, "0123456789")
 	}
+
 	return raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'
 }
 
@@ -425,6 +458,7 @@ func isBase64(text []byte) bool {
 	if len(text) < 8 || len(text)%4 != 0 {
 		return false
 	}
+
 	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("=")), []byte("="))
 	for _, c := range text {
 		switch {
@@ -433,6 +467,7 @@ func isBase64(text []byte) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -442,12 +477,14 @@ func readError(s *proto.Scanner) bool {
 	if s.Kind() != '{' {
 		return !readEmpty(s)
 	}
+
 	isError, good := false, false
 	for s.Enter(); s.Next(); {
 		if string(s.Name()) != "code" || s.Kind() == '{' || s.Kind() == '[' {
 			isError = !readEmpty(s) || isError
 			continue
 		}
+
 		code := s.Value()
 		switch strings.ToLower(strings.Trim(string(code), `"`)) {
 		case "0", "200", "ok", "success":
@@ -457,6 +494,7 @@ func readError(s *proto.Scanner) bool {
 			isError = true
 		}
 	}
+
 	return isError && !good
 }
 
@@ -476,10 +514,12 @@ func readEmpty(s *proto.Scanner) bool {
 		}
 		return empty
 	}
+
 	switch string(s.Value()) {
 	case "null", "false", "0", `""`:
 		return true
 	}
+
 	return false
 }
 
@@ -488,12 +528,14 @@ func member(s *proto.Scanner, name string) string {
 	if s.Kind() != '{' {
 		return ""
 	}
+
 	var found []byte
 	for s.Enter(); s.Next(); {
 		if string(s.Name()) == name {
 			found = text(s)
 		}
 	}
+
 	return string(found)
 }
 

@@ -13,7 +13,8 @@ import (
 // vllmChat is a chat completion as vLLM 0.11 sends it, of about 1.2 KB.
 var vllmChat = `{"id":"chatcmpl-8f14e45fceea167a5a36dedd4bea2543","object":"chat.completion","created":1730000000,` +
 	`"model":"meta-llama/Llama-3.1-8B-Instruct","choices":[{"index":0,"message":{"role":"assistant","content":"` +
-	strings.Repeat("The customer asks for help with an order. ", 14) + `\n\nIt was \"late\".","refusal":null,"annotations":null,` +
+	strings.Repeat("The customer asks for help with an order. ", 14) +
+	`\n\nIt was \"late\".","refusal":null,"annotations":null,` +
 	`"audio":null,"function_call":null,"tool_calls":[],"reasoning_content":null},"logprobs":null,"finish_reason":"stop",` +
 	`"stop_reason":null,"token_ids":null}],"service_tier":null,"system_fingerprint":null,"usage":{"prompt_tokens":31,` +
 	`"total_tokens":231,"completion_tokens":200,"prompt_tokens_details":null},"prompt_logprobs":null,"prompt_token_ids":null,` +
@@ -64,19 +65,26 @@ var answers = []struct {
 	{"content in parts", chat,
 		`{"choices":[{"message":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"text":"a","type":"text"},{"type":"text","text":"b"}]},"finish_reason":"stop"}]}`,
 		Content{Finish: "stop", Text: []byte("ab")}},
-	{"no choices", chat, `{"object":"chat.completion","choices":[],"usage":null}`, Content{Problem: "the answer has no choice"}},
-	{"choices that are null", chat, `{"choices":null,"object":"chat.completion"}`, Content{Problem: "the answer has no choice"}},
-	{"a choice that is no object", chat, `{"choices":[null,1,"x",[{"finish_reason":"stop"}]]}`, Content{Problem: "a choice has neither a message nor a text"}},
-	{"a choice without a reason", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":null}]}`, Content{Text: []byte("a")}},
-	{"a message that is null", chat, `{"choices":[{"message":null,"finish_reason":"stop"}]}`, Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+	{"no choices", chat, `{"object":"chat.completion","choices":[],"usage":null}`,
+		Content{Problem: "the answer has no choice"}},
+	{"choices that are null", chat, `{"choices":null,"object":"chat.completion"}`,
+		Content{Problem: "the answer has no choice"}},
+	{"a choice that is no object", chat, `{"choices":[null,1,"x",[{"finish_reason":"stop"}]]}`,
+		Content{Problem: "a choice has neither a message nor a text"}},
+	{"a choice without a reason", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":null}]}`,
+		Content{Text: []byte("a")}},
+	{"a message that is null", chat, `{"choices":[{"message":null,"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
 	{"of two members the last counts", chat,
 		`{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"choices":[{"message":{"content":"b"},"message":{"content":"c"},"finish_reason":"stop","finish_reason":"length"},{}]}`,
 		Content{Finish: "length", Text: []byte("c"), Problem: "a choice has neither a message nor a text"}},
-	{"names with escapes", chat, `{"\u0063hoices":[{"mess\u0061ge":{"cont\u0065nt":"a"}}]}`, Content{Text: []byte("a")}},
+	{"names with escapes", chat, `{"\u0063hoices":[{"mess\u0061ge":{"cont\u0065nt":"a"}}]}`,
+		Content{Text: []byte("a")}},
 	{"an embedding", embeddings,
 		`{"id":"embd-1","object":"list","created":1741600000,"model":"e5","data":[{"index":0,"object":"embedding","embedding":[0.01,-2.5e-3]},{"index":1,"object":"embedding","embedding":[-0]}],"usage":{"prompt_tokens":4,"total_tokens":4}}`,
 		Content{PromptTokens: 4}},
-	{"scores", score, `{"id":"score-1","object":"list","data":[{"index":0,"object":"score","score":0.97}],"usage":{}}`, Content{}},
+	{"scores", score, `{"id":"score-1","object":"list","data":[{"index":0,"object":"score","score":0.97}],"usage":{}}`,
+		Content{}},
 	{"a ranking", rerank,
 		`{"id":"rerank-1","model":"bge","usage":{"total_tokens":56},"results":[{"index":1,"document":{"text":"x"},"relevance_score":0.99},{"index":0,"document":{"text":"y"},"relevance_score":0.01}]}`,
 		Content{}},
@@ -92,115 +100,216 @@ var answers = []struct {
 	{"a response that was filtered", responses,
 		`{"incomplete_details":{"reason":"content_filter"},"object":"response","output":[],"status":"incomplete"}`,
 		Content{Finish: "content_filter"}},
-	{"a response that was aborted", responses, `{"object":"response","status":"cancelled","output":[]}`, Content{Finish: "abort", Problem: "the server gave the request up (abort)", GaveUp: true}},
+	{"a response that was aborted", responses, `{"object":"response","status":"cancelled","output":[]}`,
+		Content{Finish: "abort", Problem: "the server gave the request up (abort)", GaveUp: true}},
 	{"a response that failed", responses,
 		`{"object":"response","status":"failed","error":{"code":"server_error","message":"x"},"output":[]}`,
 		Content{Finish: "failed", Problem: "the answer is an error"}},
-	{"an error of vLLM", chat, `{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}`, Content{Problem: "the answer is an error"}},
-	{"an error of an older vLLM", chat, `{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`, Content{Problem: "the answer is an error"}},
-	{"an error of TGI", chat, `{"error":"Input validation error","error_type":"validation"}`, Content{Problem: "the answer is an error"}},
-	{"an error between choices", chat, `{"error":{},"choices":[{"text":"a"}],"error":null}`, Content{Text: []byte("a")}},
-	{"something else", chat, `{"output":"text","data":{"a":[1]},"results":null,"status":"ok"}`, Content{Finish: "ok", Problem: "the answer has no choice"}},
-	{"no choice of an error of FastAPI", chat, `{"detail":"upstream model is not available"}`, Content{Problem: "the answer has no choice"}},
-	{"no choice of a gateway's refusal", chat, `{"code":"rate_limit_daily","message":"try again tomorrow"}`, Content{Problem: "the answer has no choice"}},
-	{"an empty choice", chat, `{"id":"c1","object":"chat.completion","choices":[{}],"usage":null}`, Content{Problem: "a choice has neither a message nor a text"}},
+	{"an error of vLLM", chat, `{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}`,
+		Content{Problem: "the answer is an error"}},
+	{"an error of an older vLLM", chat,
+		`{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`,
+		Content{Problem: "the answer is an error"}},
+	{"an error of TGI", chat, `{"error":"Input validation error","error_type":"validation"}`,
+		Content{Problem: "the answer is an error"}},
+	{"an error between choices", chat, `{"error":{},"choices":[{"text":"a"}],"error":null}`,
+		Content{Text: []byte("a")}},
+	{"something else", chat, `{"output":"text","data":{"a":[1]},"results":null,"status":"ok"}`,
+		Content{Finish: "ok", Problem: "the answer has no choice"}},
+	{"no choice of an error of FastAPI", chat, `{"detail":"upstream model is not available"}`,
+		Content{Problem: "the answer has no choice"}},
+	{"no choice of a gateway's refusal", chat, `{"code":"rate_limit_daily","message":"try again tomorrow"}`,
+		Content{Problem: "the answer has no choice"}},
+	{"an empty choice", chat, `{"id":"c1","object":"chat.completion","choices":[{}],"usage":null}`,
+		Content{Problem: "a choice has neither a message nor a text"}},
 	{"a null for a choice", chat, `{"choices":[null]}`, Content{Problem: "a choice has neither a message nor a text"}},
-	{"an empty message", chat, `{"choices":[{"message":{},"finish_reason":"stop"}]}`, Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
-	{"a piece of a stream", chat, `{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"},"finish_reason":null}]}`, Content{Problem: "a choice has neither a message nor a text"}},
-	{"what LiteLLM makes of nothing", chat, `{"choices":[{"finish_reason":"stop","index":0,"message":{"content":null,"role":"assistant"}}],"usage":{"completion_tokens":0,"prompt_tokens":0}}`,
+	{"an empty message", chat, `{"choices":[{"message":{},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+	{"a piece of a stream", chat,
+		`{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"},"finish_reason":null}]}`,
+		Content{Problem: "a choice has neither a message nor a text"}},
+	{"what LiteLLM makes of nothing", chat,
+		`{"choices":[{"finish_reason":"stop","index":0,"message":{"content":null,"role":"assistant"}}],"usage":{"completion_tokens":0,"prompt_tokens":0}}`,
 		Content{Finish: "stop", Problem: "the answer has no content"}},
-	{"a model that ended at once", chat, `{"choices":[{"message":{"role":"assistant","content":null,"reasoning":null,"tool_calls":[]},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
+	{"a model that ended at once", chat,
+		`{"choices":[{"message":{"role":"assistant","content":null,"reasoning":null,"tool_calls":[]},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
 		Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
-	{"an empty text", chat, `{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte{}}},
-	{"a thought that was cut off", chat, `{"choices":[{"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"length"}]}`, Content{Finish: "length"}},
-	{"a thought", chat, `{"choices":[{"message":{"content":null,"reasoning":"hm"},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
-	{"a refusal", chat, `{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
-	{"a refusal in parts", chat, `{"choices":[{"message":{"content":[{"type":"refusal","refusal":"no"}]},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
-	{"a sound", chat, `{"choices":[{"message":{"content":null,"audio":{"id":"a","data":"UklG"}},"finish_reason":"stop"}]}`, Content{Finish: "stop"}},
-	{"a call of a function", chat, `{"choices":[{"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}`, Content{Finish: "function_call"}},
-	{"calls that are not there", chat, `{"choices":[{"message":{"content":null,"tool_calls":[]},"finish_reason":"tool_calls"}]}`, Content{Finish: "tool_calls", Problem: "the answer has no content"}},
-	{"a filter that leaves nothing", chat, `{"choices":[{"index":0,"finish_reason":"content_filter","content_filter_results":{"hate":{"filtered":true}}}]}`, Content{Finish: "content_filter"}},
-	{"a text for a chat", chat, `{"choices":[{"text":"a","finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a")}},
-	{"a message for a completion", completions, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a")}},
-	{"an empty completion", completions, `{"choices":[{"text":"","finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte{}}},
-	{"a completion that is null", completions, `{"choices":[{"text":null,"finish_reason":"stop"}]}`, Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
-	{"the second choice was aborted", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"content":"b"},"finish_reason":"abort"}]}`,
+	{"an empty text", chat, `{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte{}}},
+	{"a thought that was cut off", chat,
+		`{"choices":[{"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"length"}]}`,
+		Content{Finish: "length"}},
+	{"a thought", chat, `{"choices":[{"message":{"content":null,"reasoning":"hm"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop"}},
+	{"a refusal", chat, `{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop"}},
+	{"a refusal in parts", chat,
+		`{"choices":[{"message":{"content":[{"type":"refusal","refusal":"no"}]},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop"}},
+	{"a sound", chat,
+		`{"choices":[{"message":{"content":null,"audio":{"id":"a","data":"UklG"}},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop"}},
+	{"a call of a function", chat,
+		`{"choices":[{"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}`,
+		Content{Finish: "function_call"}},
+	{"calls that are not there", chat,
+		`{"choices":[{"message":{"content":null,"tool_calls":[]},"finish_reason":"tool_calls"}]}`,
+		Content{Finish: "tool_calls", Problem: "the answer has no content"}},
+	{"a filter that leaves nothing", chat,
+		`{"choices":[{"index":0,"finish_reason":"content_filter","content_filter_results":{"hate":{"filtered":true}}}]}`,
+		Content{Finish: "content_filter"}},
+	{"a text for a chat", chat, `{"choices":[{"text":"a","finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a")}},
+	{"a message for a completion", completions, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a")}},
+	{"an empty completion", completions, `{"choices":[{"text":"","finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte{}}},
+	{"a completion that is null", completions, `{"choices":[{"text":null,"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+	{"the second choice was aborted", chat,
+		`{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"content":"b"},"finish_reason":"abort"}]}`,
 		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (abort)", GaveUp: true}},
 	{"an error of vLLM's engine", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}`,
 		Content{Finish: "error", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
 	{"a time limit of TensorRT-LLM", completions, `{"choices":[{"text":"a","finish_reason":"timeout"}]}`,
-		Content{Finish: "timeout", Text: []byte("a"), Problem: "the server gave the request up (timeout)", GaveUp: true}},
-	{"a provider of OpenRouter that failed", chat, `{"choices":[{"error":{"code":502,"message":"bad gateway"},"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{
+			Finish:  "timeout",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (timeout)",
+			GaveUp:  true,
+		}},
+	{"a provider of OpenRouter that failed", chat,
+		`{"choices":[{"error":{"code":502,"message":"bad gateway"},"message":{"content":"a"},"finish_reason":"stop"}]}`,
 		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
-	{"a reason that is a number", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":1}]}`, Content{Finish: "1", Text: []byte("a")}},
+	{"a reason that is a number", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":1}]}`,
+		Content{Finish: "1", Text: []byte("a")}},
 
 	{"an error that is null", chat, `{"error":null,"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
 	{"an error that is a text of nothing", chat, `{"error":"","choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
 	{"an error that is false", chat, `{"error":false,"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
 	{"an error that is a list of nothing", chat, `{"error":[],"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error of empty members", chat, `{"error":{"code":null,"message":"","details":[{}]},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error beside a choice", chat, `{"error":{"code":null,"message":"x"},"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
-	{"an error that is true", chat, `{"error":true,"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
-	{"an error that is told twice", chat, `{"error":"x","error":null,"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error of empty members", chat, `{"error":{"code":null,"message":"","details":[{}]},"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a")}},
+	{"an error beside a choice", chat, `{"error":{"code":null,"message":"x"},"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error that is true", chat, `{"error":true,"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error that is told twice", chat, `{"error":"x","error":null,"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a"), Problem: "the answer is an error"}},
 
-	{"an answer cut in an emoji", chat, `{"choices":[{"message":{"content":"cut in an emoji \ud83d"},"finish_reason":"length"}]}`, Content{Finish: "length", Text: []byte("cut in an emoji \ufffd")}},
-	{"numbers in other forms", chat, `{"created":1E5,"x":[-0,1e400,123456789012345678901234567890],"choices":[{"text":"a"}],"usage":{"prompt_tokens":5.0,"completion_tokens":2e0}}`,
+	{"an answer cut in an emoji", chat,
+		`{"choices":[{"message":{"content":"cut in an emoji \ud83d"},"finish_reason":"length"}]}`,
+		Content{Finish: "length", Text: []byte("cut in an emoji \ufffd")}},
+	{"numbers in other forms", chat,
+		`{"created":1E5,"x":[-0,1e400,123456789012345678901234567890],"choices":[{"text":"a"}],"usage":{"prompt_tokens":5.0,"completion_tokens":2e0}}`,
 		Content{Text: []byte("a"), PromptTokens: 5, CompletionTokens: 2}},
 
 	{"a reason that ends in error", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"engine_error"}]}`,
-		Content{Finish: "engine_error", Text: []byte("a"), Problem: "the server gave the request up (engine_error)", GaveUp: true}},
+		Content{
+			Finish:  "engine_error",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (engine_error)",
+			GaveUp:  true,
+		}},
 	{"a chat that failed", chat, `{"status":"failed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
 		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (failed)", GaveUp: true}},
-	{"a chat with a good status", chat, `{"status":"completed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a")}},
-	{"embeddings that failed", embeddings, `{"status":"error","data":[{"embedding":[1]}]}`, Content{Finish: "error", Problem: "the server gave the request up (error)", GaveUp: true}},
-	{"a chunk of a stream", chat, `{"object":"chat.completion.chunk","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
+	{"a chat with a good status", chat,
+		`{"status":"completed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a")}},
+	{"embeddings that failed", embeddings, `{"status":"error","data":[{"embedding":[1]}]}`,
+		Content{Finish: "error", Problem: "the server gave the request up (error)", GaveUp: true}},
+	{"a chunk of a stream", chat,
+		`{"object":"chat.completion.chunk","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
 		Content{Finish: "stop", Text: []byte("a"), Problem: "the answer is a part of a stream"}},
-	{"an error of code 200", chat, `{"error":{"code":200,"message":"OK"},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error of code 0", chat, `{"error":{"message":"fine","code":0},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error of code success", chat, `{"error":{"code":"success","message":"done"},"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error of code 500", chat, `{"error":{"code":500},"choices":[{"text":"a"}]}`, Content{Text: []byte("a"), Problem: "the answer is an error"}},
-	{"an error of code 200 and no answer", chat, `{"error":{"code":200,"message":"OK"}}`, Content{Problem: "the answer has no choice"}},
-	{"an error of a choice of code 0", chat, `{"choices":[{"error":{"code":0,"message":"OK"},"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"a response that a server failed", responses, `{"status":"incomplete","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
-		Content{Finish: "server_error", Text: []byte("a"), Problem: "the server gave the request up (server_error)", GaveUp: true}},
-	{"a complete response that a server failed", responses, `{"status":"completed","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
-		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (server_error)", GaveUp: true}},
+	{"an error of code 200", chat, `{"error":{"code":200,"message":"OK"},"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a")}},
+	{"an error of code 0", chat, `{"error":{"message":"fine","code":0},"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a")}},
+	{"an error of code success", chat, `{"error":{"code":"success","message":"done"},"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a")}},
+	{"an error of code 500", chat, `{"error":{"code":500},"choices":[{"text":"a"}]}`,
+		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+	{"an error of code 200 and no answer", chat, `{"error":{"code":200,"message":"OK"}}`,
+		Content{Problem: "the answer has no choice"}},
+	{"an error of a choice of code 0", chat, `{"choices":[{"error":{"code":0,"message":"OK"},"text":"a"}]}`,
+		Content{Text: []byte("a")}},
+	{"a response that a server failed", responses,
+		`{"status":"incomplete","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
+		Content{
+			Finish:  "server_error",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (server_error)",
+			GaveUp:  true,
+		}},
+	{"a complete response that a server failed", responses,
+		`{"status":"completed","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
+		Content{
+			Finish:  "stop",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (server_error)",
+			GaveUp:  true,
+		}},
 
-	{"an embedding that is NaN as a text", embeddings, `{"data":[{"embedding":"NaN"}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"an embedding that is a word", embeddings, `{"data":[{"embedding":"no embed"}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that is NaN as a text", embeddings, `{"data":[{"embedding":"NaN"}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that is a word", embeddings, `{"data":[{"embedding":"no embed"}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
 	{"an embedding with escapes in base64", embeddings, `{"data":[{"embedding":"AAC\/Pw=="}]}`, Content{}},
-	{"an embedding of texts", embeddings, `{"data":[{"embedding":["1","2"]}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"a ranking of texts", rerank, `{"results":[{"index":0,"relevance_score":"NaN"}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"a ranking in base64", rerank, `{"results":[{"index":0,"relevance_score":"AACAPw=="}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"a ranking of lists of texts", rerank, `[["x1"]]`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"scores that are true", score, `{"scores":[[true,1]]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding of texts", embeddings, `{"data":[{"embedding":["1","2"]}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking of texts", rerank, `{"results":[{"index":0,"relevance_score":"NaN"}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking in base64", rerank, `{"results":[{"index":0,"relevance_score":"AACAPw=="}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking of lists of texts", rerank, `[["x1"]]`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"scores that are true", score, `{"scores":[[true,1]]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
 	{"no embeddings", embeddings, `{"object":"list","data":[]}`, Content{Problem: "the answer has no embedding"}},
 	{"a refusal of an embedding", embeddings, `{"detail":"no"}`, Content{Problem: "the answer has no embedding"}},
 	{"embeddings in base64", embeddings, `{"data":[{"embedding":"AACAPw=="}]}`, Content{}},
 	{"embeddings of each token", embeddings, `{"data":[{"embedding":[[0.1],[0.2]]}]}`, Content{}},
-	{"an embedding of nothing", embeddings, `{"data":[{"embedding":[1]},{"embedding":[]}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"an embedding that was NaN", embeddings, `{"data":[{"embedding":[0.5,null]}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"an embedding that is null", embeddings, `{"data":[null]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"a chat for an embedding", embeddings, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`, Content{Finish: "stop", Text: []byte("a"), Problem: "the answer has no embedding"}},
+	{"an embedding of nothing", embeddings, `{"data":[{"embedding":[1]},{"embedding":[]}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that was NaN", embeddings, `{"data":[{"embedding":[0.5,null]}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding that is null", embeddings, `{"data":[null]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a chat for an embedding", embeddings, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
+		Content{Finish: "stop", Text: []byte("a"), Problem: "the answer has no embedding"}},
 
-	{"a ranking of SGLang", rerank, `[{"score": 0.9, "document": "a", "index": 0, "meta_info": {"prompt_tokens": 5}}, {"score": -0.1, "index": 1}]`, Content{}},
+	{"a ranking of SGLang", rerank,
+		`[{"score": 0.9, "document": "a", "index": 0, "meta_info": {"prompt_tokens": 5}}, {"score": -0.1, "index": 1}]`,
+		Content{}},
 	{"a ranking of TEI", rerank, " [{\"index\":1,\"score\":0.99}]\n", Content{}},
 	{"a ranking of Cohere", rerank, `{"results":[{"index":1,"relevance_score":0.99}],"meta":{}}`, Content{}},
 	{"a ranking of nothing", rerank, `[]`, Content{Problem: "the answer has no score"}},
-	{"a ranking without scores", rerank, `[{"index":0}]`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"a ranking of NaN", rerank, `{"results":[{"index":0,"relevance_score":null}]}`, Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"scores of SGLang", score, `{"scores":[[0.1,0.9],[0.5,0.5]],"model":"m","usage":null,"object":"scoring"}`, Content{}},
+	{"a ranking without scores", rerank, `[{"index":0}]`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"a ranking of NaN", rerank, `{"results":[{"index":0,"relevance_score":null}]}`,
+		Content{Problem: "an item of the answer has no embedding and no score"}},
+	{"scores of SGLang", score, `{"scores":[[0.1,0.9],[0.5,0.5]],"model":"m","usage":null,"object":"scoring"}`,
+		Content{}},
 	{"scores that are null", score, `{"scores":null,"object":"scoring"}`, Content{Problem: "the answer has no score"}},
 	{"scores as a list", score, `[0.1, 1e-5]`, Content{}},
 
-	{"a response that waits", responses, `{"object":"response","status":"queued","output":[]}`, Content{Finish: "queued", Problem: "the response is queued"}},
-	{"a response that goes on", responses, `{"object":"response","status":"in_progress","output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
+	{"a response that waits", responses, `{"object":"response","status":"queued","output":[]}`,
+		Content{Finish: "queued", Problem: "the response is queued"}},
+	{"a response that goes on", responses,
+		`{"object":"response","status":"in_progress","output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
 		Content{Finish: "in_progress", Text: []byte("a"), Problem: "the response is in_progress"}},
-	{"a response without output", responses, `{"object":"response","status":"completed","output":[]}`, Content{Finish: "stop", Problem: "the answer has no content"}},
-	{"a response that ended at once", responses, `{"status":"completed","output":[],"usage":{"input_tokens":9,"output_tokens":1}}`, Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
-	{"a response that calls", responses, `{"status":"completed","output":[{"type":"function_call","name":"f","arguments":"{}"}]}`, Content{Finish: "stop"}},
-	{"a response of an empty item", responses, `{"status":"completed","output":[{}]}`, Content{Finish: "stop", Problem: "an item of the output is empty"}},
-	{"a response of null", responses, `{"status":"completed","output":[null]}`, Content{Finish: "stop", Problem: "an item of the output is no object"}},
+	{"a response without output", responses, `{"object":"response","status":"completed","output":[]}`,
+		Content{Finish: "stop", Problem: "the answer has no content"}},
+	{"a response that ended at once", responses,
+		`{"status":"completed","output":[],"usage":{"input_tokens":9,"output_tokens":1}}`,
+		Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
+	{"a response that calls", responses,
+		`{"status":"completed","output":[{"type":"function_call","name":"f","arguments":"{}"}]}`,
+		Content{Finish: "stop"}},
+	{"a response of an empty item", responses, `{"status":"completed","output":[{}]}`,
+		Content{Finish: "stop", Problem: "an item of the output is empty"}},
+	{"a response of null", responses, `{"status":"completed","output":[null]}`,
+		Content{Finish: "stop", Problem: "an item of the output is no object"}},
 	{"a response in one text", responses, `{"output_text":"a"}`, Content{Text: []byte("a")}},
 	{"no response", responses, `{}`, Content{Problem: "the answer has no output"}},
 
@@ -209,17 +318,21 @@ var answers = []struct {
 
 func TestRead(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range answers {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			body := []byte(tt.body)
 			got, err := Read(tt.endpoint, nil, body)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("content (-want +got):\n%s", diff)
 			}
+
 			if string(body) != tt.body {
 				t.Errorf("the body is now %s", body)
 			}
@@ -229,13 +342,15 @@ func TestRead(t *testing.T) {
 
 func TestReadRefuses(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, body, want string }{
 		{"nothing", "", "JSON ends in the middle (after 0 bytes)"},
 		{"an array", `[{"index":0,"score":1}]`, "not a JSON object"},
 		{"an HTML page", "<html>", "broken JSON at byte 1: "},
 		{"a body cut in a text", `{"choices":[{"message":{"content":"abc`, "JSON ends in the middle (after 38 bytes)"},
 		{"a body cut after the choices", `{"choices":[]`, "JSON ends in the middle (after 13 bytes)"},
-		{"a body nested too deep", `{"choices":[{"text":"a"}],"x":` + strings.Repeat("[", proto.MaxDepth) + strings.Repeat("]", proto.MaxDepth) + "}", "JSON is nested too deep"},
+		{"a body nested too deep", `{"choices":[{"text":"a"}],"x":` + strings.Repeat("[", proto.MaxDepth) +
+			strings.Repeat("]", proto.MaxDepth) + "}", "JSON is nested too deep"},
 		{"a number that is none", `{"choices":[{"logprob":-Infinity}]}`, "broken JSON at byte 25: "},
 		{"two bodies", `{"choices":[]}{}`, "text after the JSON object at byte 15"},
 		{"a broken value that nobody reads", `{"usage":{"a":01}}`, "broken JSON at byte "},
@@ -243,10 +358,12 @@ func TestReadRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			got, err := Read(chat, nil, []byte(tt.body))
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
+
 			if diff := cmp.Diff(Content{}, got); diff != "" {
 				t.Errorf("content (-want +got):\n%s", diff)
 			}
@@ -256,6 +373,7 @@ func TestReadRefuses(t *testing.T) {
 
 func TestReadAtTheSameTime(t *testing.T) {
 	t.Parallel()
+
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -269,6 +387,7 @@ func TestReadAtTheSameTime(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 }
 
@@ -276,17 +395,23 @@ func FuzzRead(f *testing.F) {
 	for _, tt := range answers {
 		f.Add(tt.endpoint, []byte(tt.body))
 	}
-	for _, text := range []string{`[]`, `[{"score":0}]{}`, `{"choices":[{"message":{"content":"a`, `{"choices":[}`, `{"a":1}{}`, `{"output":[{"content":[{"text":1}]}]}`, "{\"\\ud83d\":\"\xff\"}"} {
+
+	for _, text := range []string{
+		`[]`, `[{"score":0}]{}`, `{"choices":[{"message":{"content":"a`, `{"choices":[}`, `{"a":1}{}`,
+		`{"output":[{"content":[{"text":1}]}]}`, "{\"\\ud83d\":\"\xff\"}",
+	} {
 		for _, endpoint := range proto.Endpoints {
 			f.Add(endpoint, []byte(text))
 		}
 	}
+
 	f.Fuzz(func(t *testing.T, endpoint string, body []byte) {
 		before := string(body)
 		c, err := Read(endpoint, nil, body)
 		if string(body) != before {
 			t.Fatal("the body has changed")
 		}
+
 		// What is one whole JSON value is for proto.Scanner to say.
 		var s proto.Scanner
 		s.Reset(body)
@@ -297,6 +422,7 @@ func FuzzRead(f *testing.F) {
 			for s.Enter(); s.Next(); {
 			}
 		}
+
 		if want := s.End(); (err == nil) != (want == nil && !proto.TooDeep(body)) {
 			t.Errorf("error %v, the scanner says %v", err, want)
 		}
@@ -306,6 +432,7 @@ func FuzzRead(f *testing.F) {
 			}
 			return
 		}
+
 		// Whatever is an answer comes out of its line as one. A line that cannot be read would
 		// be dropped by the collector, and its request be run for ever.
 		line := proto.AppendResult(nil, proto.Result{CustomID: []byte(`"a"`), Status: 200, Body: proto.OneLine(body)})
@@ -313,17 +440,21 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q is taken, and its line is not: %v", before, err)
 		}
-		if !l.OK || l.PromptTokens != c.PromptTokens || l.CompletionTokens != c.CompletionTokens || l.Finish != c.Finish {
+
+		if !l.OK || l.PromptTokens != c.PromptTokens || l.CompletionTokens != c.CompletionTokens ||
+			l.Finish != c.Finish {
 			t.Fatalf("%q is read as %+v, and its line as %+v", before, c, l)
 		}
 	})
 }
 
 func BenchmarkRead(b *testing.B) {
-	request := []byte(`{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat("What is this? ", 200) + `"}]}`)
+	request := []byte(`{"model":"m","messages":[{"role":"user","content":"` +
+		strings.Repeat("What is this? ", 200) + `"}]}`)
 	body := []byte(vllmChat)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
+
 	for b.Loop() {
 		if _, err := Read(chat, request, body); err != nil {
 			b.Fatal(err)

@@ -35,10 +35,12 @@ func countOf(s *proto.Scanner, endpoint string, request []byte) count {
 	if !Counted(endpoint, request) {
 		return count{}
 	}
+
 	w := readWanted(s, request)
 	if s.End() != nil {
 		return count{}
 	}
+
 	switch endpoint {
 	case "/v1/chat/completions":
 		return count{least: w.n}
@@ -56,6 +58,7 @@ func countOf(s *proto.Scanner, endpoint string, request []byte) count {
 		n := w.pairs()
 		return count{least: n, most: n, indexed: true}
 	}
+
 	return count{}
 }
 
@@ -67,9 +70,11 @@ func mayHaveN(request []byte) bool {
 		if i < 0 || len(request) < i+3 {
 			return false
 		}
+
 		if request[i+1] == 'n' && request[i+2] == '"' {
 			return true
 		}
+
 		request = request[i+1:]
 	}
 }
@@ -86,6 +91,7 @@ func readWanted(s *proto.Scanner, request []byte) wanted {
 	w := wanted{n: 1, top: math.MaxInt}
 	embeds := false
 	s.Reset(request)
+
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "prompt":
@@ -112,9 +118,11 @@ func readWanted(s *proto.Scanner, request []byte) wanted {
 			}
 		}
 	}
+
 	if embeds {
 		w.prompt = 0
 	}
+
 	return w
 }
 
@@ -140,6 +148,7 @@ func readTexts(s *proto.Scanner) (n int) {
 		s.Value()
 		return 0
 	}
+
 	var kind byte
 	mixed := false
 	for s.EnterArray(); s.NextElement(); n++ {
@@ -148,6 +157,7 @@ func readTexts(s *proto.Scanner) (n int) {
 		}
 		mixed = mixed || s.Kind() != kind
 	}
+
 	switch {
 	case mixed:
 		return 0
@@ -156,6 +166,7 @@ func readTexts(s *proto.Scanner) (n int) {
 	case kind == '"', kind == '[':
 		return n
 	}
+
 	return 0
 }
 
@@ -192,7 +203,9 @@ func (c count) compare(l list, name string) string {
 	case !c.indexed || len(l.indexes) == 0:
 		return ""
 	}
+
 	slices.Sort(l.indexes)
+
 	n := len(l.indexes)
 	switch {
 	case l.indexes[0] < 0 || l.indexes[n-1] >= c.most:
@@ -200,5 +213,6 @@ func (c count) compare(l list, name string) string {
 	case len(slices.Compact(l.indexes)) < n:
 		return "the answer has an index twice"
 	}
+
 	return ""
 }

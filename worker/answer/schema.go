@@ -30,15 +30,18 @@ func NewSchema(text []byte) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the JSON Schema: %w", err)
 	}
+
 	if err := checkNumbers(doc, ""); err != nil {
 		return nil, fmt.Errorf("read the JSON Schema: %w", err)
 	}
+
 	const url = "schema:///"
 	c := jsonschema.NewCompiler()
 	c.UseLoader(noLoader{})
 	if err := c.AddResource(url, doc); err != nil {
 		return nil, fmt.Errorf("read the JSON Schema: %w", err)
 	}
+
 	compiled, err := c.Compile(url)
 	if invalid, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
 		if cause, ok := errors.AsType[*jsonschema.ValidationError](invalid.Err); ok {
@@ -48,6 +51,7 @@ func NewSchema(text []byte) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile the JSON Schema: %w", err)
 	}
+
 	return &Schema{compiled}, nil
 }
 
@@ -74,13 +78,16 @@ func (s *Schema) Check(text []byte) error {
 	case err != nil:
 		return oneLine("not JSON: " + err.Error())
 	}
+
 	if err := checkNumbers(value, ""); err != nil {
 		return oneLine(err.Error())
 	}
+
 	err = s.compiled.Validate(value)
 	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
 		return oneLine(describe(invalid))
 	}
+
 	return err
 }
 
@@ -106,6 +113,7 @@ func checkNumbers(value any, where string) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -115,7 +123,9 @@ func describe(e *jsonschema.ValidationError) string {
 	for _, cause := range e.Causes {
 		causes = append(causes, describe(cause))
 	}
+
 	slices.Sort(causes) // the library goes through objects in no order
+
 	causes = slices.Compact(causes)
 	switch e.ErrorKind.(type) {
 	case *kind.AnyOf, *kind.OneOf:
@@ -125,9 +135,11 @@ func describe(e *jsonschema.ValidationError) string {
 	case *kind.PropertyNames: // its causes do not say where
 		causes = nil
 	}
+
 	if len(causes) > 0 {
 		return strings.Join(causes, "; ")
 	}
+
 	leaf := *e
 	leaf.Causes = nil
 	out := leaf.BasicOutput()
@@ -138,6 +150,7 @@ func describe(e *jsonschema.ValidationError) string {
 	case *kind.Const:
 		what = "must be " + inJSON(k.Want)
 	}
+
 	return cmp.Or(out.InstanceLocation, "/") + ": " + what
 }
 
@@ -155,13 +168,16 @@ func oneLine(text string) error {
 		}
 		return r
 	}, text)
+
 	const most = 300
 	if len(text) <= most {
 		return errors.New(text)
 	}
+
 	cut := most - len("...")
 	for !utf8.RuneStart(text[cut]) {
 		cut--
 	}
+
 	return errors.New(text[:cut] + "...")
 }

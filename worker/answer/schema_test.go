@@ -38,6 +38,7 @@ func mustSchema(t testing.TB, text string) *Schema {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
+
 	s := mustSchema(t, person)
 	for _, tt := range []struct{ name, text, want string }{
 		{"a match", `{"name":"Ada","age":36,"friends":[{"since":1833}],"mood":null,"pet":null}`, ""},
@@ -45,32 +46,41 @@ func TestCheck(t *testing.T) {
 		{"a whole number may be written with a fraction", `{"name":"Ada","age":36.0}`, ""},
 
 		{"a wrong type", `{"name":"Ada","age":"36"}`, "/age: got string, want integer"},
-		{"a wrong type deep inside", `{"name":"Ada","age":36,"friends":[{},{"since":true}]}`, "/friends/1/since: got boolean, want integer"},
+		{"a wrong type deep inside", `{"name":"Ada","age":36,"friends":[{},{"since":true}]}`,
+			"/friends/1/since: got boolean, want integer"},
 		{"a wrong type of all", `["Ada"]`, "/: got array, want object"},
 		{"a member that is not there", `{"name":"Ada"}`, "/: missing property 'age'"},
 		{"a member too many", `{"name":"Ada","age":36,"x":1}`, "/: additional properties 'x' not allowed"},
-		{"a value out of the list", `{"name":"Ada","age":36,"mood":"so so"}`, `/mood: must be one of ["good","bad",null]`},
+		{"a value out of the list", `{"name":"Ada","age":36,"mood":"so so"}`,
+			`/mood: must be one of ["good","bad",null]`},
 		{"a number too small", `{"name":"Ada","age":-1}`, "/age: minimum: got -1, want 0"},
 		{"a text without its pattern", `{"name":"ada","age":36}`, "/name: 'ada' does not match pattern '^[A-Z]'"},
-		{"several, in order", `{"pet":null,"name":"","age":"x"}`, "/age: got string, want integer; /name: '' does not match pattern '^[A-Z]'; /name: minLength: got 0, want 1"},
-		{"none of several", `{"name":"Ada","age":36,"pet":{"name":"Rex"}}`, "(/pet: got object, want null or /pet: missing property 'species')"},
+		{"several, in order", `{"pet":null,"name":"","age":"x"}`,
+			"/age: got string, want integer; /name: '' does not match pattern '^[A-Z]'; /name: minLength: got 0, want 1"},
+		{"none of several", `{"name":"Ada","age":36,"pet":{"name":"Rex"}}`,
+			"(/pet: got object, want null or /pet: missing property 'species')"},
 		{"a value other than the only one", `{"name":"Ada","age":36,"kind":1}`, `/kind: must be {"a":[null]}`},
 		{"items that are equal", `{"name":"Ada","age":36,"friends":[{},{}]}`, "/friends: items at 0 and 1 are equal"},
 
 		{"no text", " \n", "not JSON: there is no text"},
 		{"prose", "Here you are: {}", "not JSON: invalid character 'H' looking for beginning of value"},
-		{"a fence", "```json\n{\"name\":\"Ada\",\"age\":36}\n```", "not JSON: invalid character '`' looking for beginning of value"},
+		{"a fence", "```json\n{\"name\":\"Ada\",\"age\":36}\n```",
+			"not JSON: invalid character '`' looking for beginning of value"},
 		{"a text that was cut", `{"name":"Ada","age":3`, "not JSON: it ends in the middle"},
 		{"two values", `{"name":"Ada","age":36} {}`, "not JSON: invalid character after top-level value"},
-		{"a number whose digits would fill the memory", `{"name":"Ada","age":1e99999999}`, "/age: number 1e99999999 is out of range"},
-		{"a number next to zero", `{"name":"Ada","age":1E-99999999999999999999}`, "/age: number 1E-99999999999999999999 is out of range"},
+		{"a number whose digits would fill the memory", `{"name":"Ada","age":1e99999999}`,
+			"/age: number 1e99999999 is out of range"},
+		{"a number next to zero", `{"name":"Ada","age":1E-99999999999999999999}`,
+			"/age: number 1E-99999999999999999999 is out of range"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			got := ""
 			if err := s.Check([]byte(tt.text)); err != nil {
 				got = err.Error()
 			}
+
 			if got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
@@ -80,6 +90,7 @@ func TestCheck(t *testing.T) {
 
 func TestCheckIsShort(t *testing.T) {
 	t.Parallel()
+
 	s := mustSchema(t, person)
 	for _, text := range []string{
 		`{"name":"` + strings.Repeat("é", 400) + `","age":36}`,
@@ -91,6 +102,7 @@ func TestCheckIsShort(t *testing.T) {
 		if err == nil {
 			t.Fatalf("matches: %.50s", text)
 		}
+
 		if got := err.Error(); len(got) > 300 || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\r\u2028") {
 			t.Errorf("%d bytes: %q", len(got), got)
 		}
@@ -99,6 +111,7 @@ func TestCheckIsShort(t *testing.T) {
 
 func TestCheckAtTheSameTime(t *testing.T) {
 	t.Parallel()
+
 	s := mustSchema(t, person)
 	var wg sync.WaitGroup
 	for range 8 {
@@ -113,20 +126,24 @@ func TestCheckAtTheSameTime(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 }
 
 func TestNewSchemaRefuses(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", ``, "read the JSON Schema: EOF"},
 		{"a text that is not JSON", `{type: object}`, "read the JSON Schema: invalid character 't'"},
 		{"a value that is no schema", `5`, "compile the JSON Schema: /: got number, want "},
-		{"a type that is none", `{"properties":{"a":{"type":"int"}}}`, "compile the JSON Schema: (/properties/a/type: "},
+		{"a type that is none", `{"properties":{"a":{"type":"int"}}}`,
+			"compile the JSON Schema: (/properties/a/type: "},
 		{"a pattern that Go does not know", `{"pattern":"(?=a)"}`, "compile the JSON Schema: /pattern: "},
 		{"a reference to nowhere", `{"$ref":"#/$defs/a"}`, "compile the JSON Schema: "},
 		{"a draft of somebody else's", `{"$schema":"https://example.invalid/schema"}`, "compile the JSON Schema: "},
-		{"a bound out of range", `{"maximum":1e9999999}`, "read the JSON Schema: /maximum: number 1e9999999 is out of range"},
+		{"a bound out of range", `{"maximum":1e9999999}`,
+			"read the JSON Schema: /maximum: number 1e9999999 is out of range"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -140,6 +157,7 @@ func TestNewSchemaRefuses(t *testing.T) {
 
 func TestNewSchemaFetchesNothing(t *testing.T) {
 	t.Parallel()
+
 	asked := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -148,16 +166,21 @@ func TestNewSchemaFetchesNothing(t *testing.T) {
 		}
 	}))
 	defer server.Close()
+
 	file := filepath.Join(t.TempDir(), "other.json")
 	if err := os.WriteFile(file, []byte(`{"type":"string"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range []string{server.URL + "/other.json", "file://" + file, file, "other.json", "//example.invalid/a"} {
+
+	for _, ref := range []string{
+		server.URL + "/other.json", "file://" + file, file, "other.json", "//example.invalid/a",
+	} {
 		_, err := NewSchema([]byte(`{"properties":{"a":{"$ref":"` + ref + `"}}}`))
 		if err == nil || !strings.Contains(err.Error(), "may only refer to itself") {
 			t.Errorf("%s: error %v", ref, err)
 		}
 	}
+
 	select {
 	case path := <-asked:
 		t.Errorf("%s was fetched", path)
@@ -167,11 +190,16 @@ func TestNewSchemaFetchesNothing(t *testing.T) {
 
 func TestNewSchemaKnowsTheDrafts(t *testing.T) {
 	t.Parallel()
-	for _, draft := range []string{"http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema"} {
+
+	for _, draft := range []string{
+		"http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#",
+		"https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema",
+	} {
 		s := mustSchema(t, `{"$schema":"`+draft+`","type":"object","properties":{"schema":{"$ref":"`+draft+`"}}}`)
 		if err := s.Check([]byte(`{"schema":{"type":"string"}}`)); err != nil {
 			t.Errorf("%s: %v", draft, err)
 		}
+
 		if s.Check([]byte(`{"schema":{"type":"text"}}`)) == nil {
 			t.Errorf("%s: a wrong schema matches", draft)
 		}
@@ -180,15 +208,21 @@ func TestNewSchemaKnowsTheDrafts(t *testing.T) {
 
 func FuzzCheck(f *testing.F) {
 	s := mustSchema(f, person)
-	for _, text := range []string{`{"name":"Ada","age":36}`, `{"name":"","age":1e400,"friends":[{},{}]}`, "```json\n{}\n```", `[`, `{"age":-0.0}`, `{"\u0000":1}`} {
+	for _, text := range []string{
+		`{"name":"Ada","age":36}`, `{"name":"","age":1e400,"friends":[{},{}]}`, "```json\n{}\n```", `[`,
+		`{"age":-0.0}`, `{"\u0000":1}`,
+	} {
 		f.Add([]byte(text))
 	}
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		err := s.Check(text)
 		if err == nil {
 			return
 		}
-		if got := err.Error(); got == "" || len(got) > 300 || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\r") {
+
+		if got := err.Error(); got == "" || len(got) > 300 || !utf8.ValidString(got) ||
+			strings.ContainsAny(got, "\n\r") {
 			t.Errorf("%d bytes: %q", len(got), got)
 		}
 	})

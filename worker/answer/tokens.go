@@ -19,8 +19,10 @@ func MoreTokens(body []byte, factor float64) (out []byte, ok bool) {
 	if !(factor > 0) {
 		return body, false
 	}
+
 	var s proto.Scanner
 	s.Reset(body)
+
 	from := 0
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
@@ -31,13 +33,16 @@ func MoreTokens(body []byte, factor float64) (out []byte, ok bool) {
 			if err != nil || n <= 0 || more > mostTokens {
 				continue
 			}
+
 			out = append(out, body[from:s.Offset()-len(raw)]...)
 			out = strconv.AppendInt(out, int64(more), 10)
 			from = s.Offset()
 		}
 	}
+
 	if s.End() != nil || out == nil {
 		return body, false
 	}
+
 	return append(out, body[from:]...), true
 }

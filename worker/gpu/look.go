@@ -21,6 +21,7 @@ func look(ctx context.Context, command string) (cards []Reading, driver string, 
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrNone, err)
 	}
+
 	cmd := exec.CommandContext(ctx, path, "--query-gpu=driver_version,"+query, "--format=csv,noheader,nounits")
 	cmd.WaitDelay = time.Second // for its pipes, if it is a script and has children
 	out, err := cmd.CombinedOutput()
@@ -33,6 +34,7 @@ func look(ctx context.Context, command string) (cards []Reading, driver string, 
 			message = strings.TrimSpace(line)
 		}
 	}
+
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
 	case ok && slices.Contains(noCards, exit.ExitCode()):
@@ -44,5 +46,6 @@ func look(ctx context.Context, command string) (cards []Reading, driver string, 
 	case len(cards) == 0:
 		return nil, "", fmt.Errorf("nvidia-smi: it names no card: %s", message)
 	}
+
 	return cards, driver, nil
 }

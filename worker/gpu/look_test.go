@@ -31,6 +31,7 @@ func TestLookFindsNothing(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
+
 	if _, _, err := look(t.Context(), "/nowhere/nvidia-smi"); !errors.Is(err, ErrNone) {
 		t.Errorf("no nvidia-smi: %v", err)
 	}

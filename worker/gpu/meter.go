@@ -23,7 +23,9 @@ func (m *meter) add(watts float64, at time.Time) (uncounted time.Duration) {
 			uncounted = passed
 		}
 	}
+
 	m.watts, m.at = watts, at
+
 	return uncounted
 }
 

@@ -32,8 +32,10 @@ func (o *output) Write(p []byte) (int, error) {
 			o.line(strings.TrimSpace(string(o.part)))
 			o.part = o.part[:0]
 		}
+
 		p = rest
 	}
+
 	return n, nil
 }
 
@@ -52,12 +54,15 @@ func (o *output) line(text string) {
 		o.message = cmp.Or(text, o.message)
 		return
 	}
+
 	o.message = ""
 	now := time.Now()
 	o.watch.count(r, now)
+
 	if slices.ContainsFunc(o.readings, func(have Reading) bool { return have.Index == r.Index }) {
 		o.publish(now)
 	}
+
 	o.readings = append(o.readings, r)
 	if len(o.readings) == count {
 		o.publish(now)

@@ -41,6 +41,7 @@ func watts(w *Watch) []float64 {
 		}
 		all = append(all, *card.PowerWatts)
 	}
+
 	return all
 }
 
@@ -54,6 +55,7 @@ func joules(w *Watch) []float64 {
 		}
 		all = append(all, *card.Joules)
 	}
+
 	return all
 }
 
@@ -64,6 +66,7 @@ func line(index, power, count string) []byte {
 
 func TestThreeSecondsOfTwoCards(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutput()
 		for i, text := range slices.Collect(strings.Lines(recorded(t))) {
@@ -72,15 +75,31 @@ func TestThreeSecondsOfTwoCards(t *testing.T) {
 			}
 			o.Write([]byte(text))
 		}
+
 		want := []Card{{
-			Reading: Reading{Index: 0, UUID: "GPU-c836056b-0000-4000-8000-000000000000", Name: "NVIDIA H200", MemoryBytes: 143771 << 20,
-				PowerWatts: new(76.53), UtilizationPercent: new(0.0), TemperatureC: new(32.0)},
+			Reading: Reading{
+				Index:              0,
+				UUID:               "GPU-c836056b-0000-4000-8000-000000000000",
+				Name:               "NVIDIA H200",
+				MemoryBytes:        143771 << 20,
+				PowerWatts:         new(76.53),
+				UtilizationPercent: new(0.0),
+				TemperatureC:       new(32.0),
+			},
 			Joules: new((119.15+77.90)/2 + (77.90+76.53)/2),
 		}, {
-			Reading: Reading{Index: 1, UUID: "GPU-4b63c6f1-0000-4000-8000-000000000001", Name: "NVIDIA H200", MemoryBytes: 143771 << 20,
-				PowerWatts: new(78.11), UtilizationPercent: new(0.0), TemperatureC: new(31.0)},
+			Reading: Reading{
+				Index:              1,
+				UUID:               "GPU-4b63c6f1-0000-4000-8000-000000000001",
+				Name:               "NVIDIA H200",
+				MemoryBytes:        143771 << 20,
+				PowerWatts:         new(78.11),
+				UtilizationPercent: new(0.0),
+				TemperatureC:       new(31.0),
+			},
 			Joules: new((110.99+78.29)/2 + (78.29+78.11)/2),
 		}}
+
 		almost := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-9 })
 		if diff := cmp.Diff(want, o.watch.Now(), almost); diff != "" {
 			t.Errorf("cards (-want +got):\n%s", diff)
@@ -90,6 +109,7 @@ func TestThreeSecondsOfTwoCards(t *testing.T) {
 
 func TestASetIsComplete(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name  string
 		lines []string // index, power, count
@@ -99,17 +119,21 @@ func TestASetIsComplete(t *testing.T) {
 		{"not before", []string{"0 10 2", "1 11 2", "0 20 2"}, []float64{10, 11}},
 		{"each time", []string{"0 10 2", "1 11 2", "0 20 2", "1 21 2"}, []float64{20, 21}},
 		{"in any order", []string{"1 11 2", "0 10 2"}, []float64{10, 11}},
-		{"when a card comes again, if there is no number of cards", []string{"0 10 [N/A]", "1 11 [N/A]", "0 20 [N/A]"}, []float64{10, 11}},
-		{"when a card comes again, if one is lost", []string{"0 10 3", "1 11 3", "0 20 3", "1 21 3"}, []float64{10, 11}},
+		{"when a card comes again, if there is no number of cards", []string{"0 10 [N/A]", "1 11 [N/A]", "0 20 [N/A]"},
+			[]float64{10, 11}},
+		{"when a card comes again, if one is lost", []string{"0 10 3", "1 11 3", "0 20 3", "1 21 3"},
+			[]float64{10, 11}},
 		{"not with the first of several cards", []string{"0 10 [N/A]"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			o := newOutput()
 			for _, fields := range tt.lines {
 				f := strings.Fields(fields)
 				o.Write(line(f[0], f[1], f[2]))
 			}
+
 			if diff := cmp.Diff(tt.want, watts(o.watch)); diff != "" {
 				t.Errorf("watts (-want +got):\n%s", diff)
 			}
@@ -119,10 +143,12 @@ func TestASetIsComplete(t *testing.T) {
 
 func TestEnergyIsThePowerOverTheTime(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutput()
 		var log bytes.Buffer
 		o.watch.log = zerolog.New(&log)
+
 		for _, step := range []struct {
 			says  string
 			after time.Duration
@@ -146,6 +172,7 @@ func TestEnergyIsThePowerOverTheTime(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", step.says, diff)
 			}
 		}
+
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"seconds":5.001`) {
 			t.Errorf("the gap is not noted once: %s", got)
 		}
@@ -154,6 +181,7 @@ func TestEnergyIsThePowerOverTheTime(t *testing.T) {
 
 func TestEnergyBelongsToTheCardNotToTheIndex(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutput()
 		for range 2 {
@@ -161,6 +189,7 @@ func TestEnergyBelongsToTheCardNotToTheIndex(t *testing.T) {
 			o.Write(line("1", "300", "2"))
 			time.Sleep(time.Second)
 		}
+
 		// Card 0 is lost, nvidia-smi begins again and calls the other one 0.
 		o = &output{watch: o.watch}
 		o.Write(bytes.Replace(line("0", "300", "1"), []byte("GPU-0"), []byte("GPU-1"), 1))
@@ -172,20 +201,27 @@ func TestEnergyBelongsToTheCardNotToTheIndex(t *testing.T) {
 
 func TestAnOldReadingIsNotNow(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutput()
 		if cards := o.watch.Now(); cards != nil {
 			t.Errorf("cards before the first reading: %+v", cards)
 		}
+
 		o.Write(line("0", "100", "1"))
 		time.Sleep(time.Second)
 		o.Write(line("0", "100", "1"))
 		time.Sleep(longestGap)
+
 		if got := watts(o.watch)[0]; got != 100 {
 			t.Errorf("%g W after 5 s", got)
 		}
+
 		time.Sleep(time.Millisecond)
-		want := []Card{{Reading: Reading{UUID: "GPU-0", Name: "NVIDIA H200", MemoryBytes: 143771 << 20}, Joules: new(100.0)}}
+
+		want := []Card{
+			{Reading: Reading{UUID: "GPU-0", Name: "NVIDIA H200", MemoryBytes: 143771 << 20}, Joules: new(100.0)},
+		}
 		if diff := cmp.Diff(want, o.watch.Now()); diff != "" {
 			t.Errorf("cards after more than 5 s (-want +got):\n%s", diff)
 		}

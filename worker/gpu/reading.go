@@ -30,16 +30,20 @@ const query = "index,uuid,name,memory.total,memory.used,power.draw,utilization.g
 // the line is anything else: nvidia-smi writes messages between them.
 func parse(line string) (r Reading, count int, ok bool) {
 	fields := strings.Split(line, ", ")
-	if len(fields) != strings.Count(query, ",")+1 || !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl) {
+	if len(fields) != strings.Count(query, ",")+1 || !utf8.ValidString(line) ||
+		strings.ContainsFunc(line, unicode.IsControl) {
 		return r, 0, false
 	}
+
 	for i, field := range fields {
 		fields[i] = strings.TrimSpace(field)
 	}
+
 	index, err := strconv.ParseUint(fields[0], 10, 16)
 	if err != nil {
 		return r, 0, false
 	}
+
 	r.Index, ok = int(index), true
 	r.UUID, r.Name = known(fields[1]), known(fields[2])
 	r.MemoryBytes, r.MemoryUsedBytes = mebibytes(fields[3], &ok), mebibytes(fields[4], &ok)
@@ -49,9 +53,11 @@ func parse(line string) (r Reading, count int, ok bool) {
 	if n := number(fields[8], &ok); n != nil {
 		count = int(min(*n, math.MaxUint16))
 	}
+
 	if !ok {
 		return Reading{}, 0, false
 	}
+
 	return r, count, true
 }
 
@@ -61,10 +67,12 @@ func known(field string) string {
 	if strings.HasPrefix(field, "[") && strings.HasSuffix(field, "]") {
 		return ""
 	}
+
 	switch field {
 	case "N/A", "Not Supported", "Unknown Error", "GPU is lost", "ERR!":
 		return ""
 	}
+
 	return field
 }
 
@@ -75,11 +83,13 @@ func number(field string, ok *bool) *float64 {
 	if text == "" && field != "" {
 		return nil
 	}
+
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(n >= 0 && n <= math.MaxInt32) {
 		*ok = false
 		return nil
 	}
+
 	return &n
 }
 

@@ -9,29 +9,54 @@ import (
 
 func TestParse(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, line string
 		want       Reading
 		count      int
 	}{
 		{"a card", "1, GPU-8a17c2d0-3b5e-4f6a-9c1d-2e7f8091a2b3, NVIDIA H200, 143771, 1031, 412.53, 97, 61, 2",
-			Reading{Index: 1, UUID: "GPU-8a17c2d0-3b5e-4f6a-9c1d-2e7f8091a2b3", Name: "NVIDIA H200", MemoryBytes: 143771 << 20, MemoryUsedBytes: 1031 << 20,
-				PowerWatts: new(412.53), UtilizationPercent: new(97.0), TemperatureC: new(61.0)}, 2},
+			Reading{
+				Index:              1,
+				UUID:               "GPU-8a17c2d0-3b5e-4f6a-9c1d-2e7f8091a2b3",
+				Name:               "NVIDIA H200",
+				MemoryBytes:        143771 << 20,
+				MemoryUsedBytes:    1031 << 20,
+				PowerWatts:         new(412.53),
+				UtilizationPercent: new(97.0),
+				TemperatureC:       new(61.0),
+			}, 2},
 		{"one whose memory is the machine's own", "0, GPU-1, NVIDIA GB10, [N/A], [N/A], 4.51, 0, 41, 1",
-			Reading{UUID: "GPU-1", Name: "NVIDIA GB10", PowerWatts: new(4.51), UtilizationPercent: new(0.0), TemperatureC: new(41.0)}, 1},
+			Reading{
+				UUID:               "GPU-1",
+				Name:               "NVIDIA GB10",
+				PowerWatts:         new(4.51),
+				UtilizationPercent: new(0.0),
+				TemperatureC:       new(41.0),
+			}, 1},
 		{"one that does not tell its power", "0, GPU-1, NVIDIA GeForce GT 710, 2002, 3, [Not Supported], N/A, 30, 1",
-			Reading{UUID: "GPU-1", Name: "NVIDIA GeForce GT 710", MemoryBytes: 2002 << 20, MemoryUsedBytes: 3 << 20, TemperatureC: new(30.0)}, 1},
-		{"one with an error", "0, GPU-1, NVIDIA A100, 81920, [Unknown Error], [Unknown Error], [Unknown Error], ERR!, 1",
+			Reading{
+				UUID:            "GPU-1",
+				Name:            "NVIDIA GeForce GT 710",
+				MemoryBytes:     2002 << 20,
+				MemoryUsedBytes: 3 << 20,
+				TemperatureC:    new(30.0),
+			}, 1},
+		{"one with an error",
+			"0, GPU-1, NVIDIA A100, 81920, [Unknown Error], [Unknown Error], [Unknown Error], ERR!, 1",
 			Reading{UUID: "GPU-1", Name: "NVIDIA A100", MemoryBytes: 81920 << 20}, 1},
-		{"one that is lost", "3, [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [N/A]",
+		{"one that is lost",
+			"3, [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost], [N/A]",
 			Reading{Index: 3}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			got, count, ok := parse(tt.line)
 			if !ok || count != tt.count {
 				t.Fatalf("ok %v, %d cards", ok, count)
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("reading (-want +got):\n%s", diff)
 			}
@@ -41,6 +66,7 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
+
 	for _, line := range []string{
 		"",
 		"No devices were found",
@@ -68,23 +94,29 @@ func TestParseRefuses(t *testing.T) {
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte(recorded(f)), uint8(7))
 	f.Add([]byte("No devices were found\n"), uint8(3))
-	f.Add([]byte("0, GPU-1, NVIDIA GB10, [N/A], [N/A], 4.51, 0, 41, 1\r\n0, GPU-1, NVIDIA GB10, [N/A], [N/A], [N/A], 0, 41, 0"), uint8(200))
+	f.Add([]byte(
+		"0, GPU-1, NVIDIA GB10, [N/A], [N/A], 4.51, 0, 41, 1\r\n0, GPU-1, NVIDIA GB10, [N/A], [N/A], [N/A], 0, 41, 0",
+	), uint8(200))
+
 	f.Add([]byte(strings.Repeat("x", longestLine+9)+"\n0, GPU-1, H, 1, 1, 1, 1, 1, 1\n"), uint8(0))
 	f.Fuzz(func(t *testing.T, text []byte, cut uint8) {
 		// Cut in pieces or not, the same is read.
 		whole, pieces := newOutput(), newOutput()
 		whole.Write(text)
+
 		for rest := text; len(rest) > 0; {
 			n := min(len(rest), int(cut)+1)
 			pieces.Write(rest[:n])
 			rest = rest[n:]
 		}
+
 		for _, o := range []*output{whole, pieces} {
 			o.end()
 			if len(o.part) > longestLine || len(o.message) > longestLine {
 				t.Fatalf("%d bytes kept, a message of %d", len(o.part), len(o.message))
 			}
 		}
+
 		a, b := whole.watch.Now(), pieces.watch.Now()
 		for i := range a {
 			if i > 0 && a[i].Index <= a[i-1].Index {
@@ -94,7 +126,9 @@ func FuzzOutput(f *testing.F) {
 				t.Errorf("%f J", *a[i].Joules)
 			}
 		}
-		noEnergy := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Joules" }, cmp.Ignore()) // it goes by the clock
+
+		// it goes by the clock
+		noEnergy := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Joules" }, cmp.Ignore())
 		if diff := cmp.Diff(a, b, noEnergy); diff != "" || whole.message != pieces.message {
 			t.Errorf("messages %q and %q, cards:\n%s", whole.message, pieces.message, diff)
 		}

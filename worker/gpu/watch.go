@@ -64,18 +64,27 @@ func New(log zerolog.Logger) *Watch {
 func (w *Watch) Now() []Card {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	stale := time.Since(w.at) > longestGap
 	var cards []Card
 	for _, r := range w.cards {
 		if stale {
-			r = Reading{Index: r.Index, Name: r.Name, UUID: r.UUID, MemoryBytes: r.MemoryBytes}
+			r = Reading{
+				Index:       r.Index,
+				Name:        r.Name,
+				UUID:        r.UUID,
+				MemoryBytes: r.MemoryBytes,
+			}
 		}
+
 		card := Card{Reading: r}
 		if m := w.meters[key(r)]; m != nil {
 			card.Joules = m.energy()
 		}
+
 		cards = append(cards, card)
 	}
+
 	return cards
 }
 
@@ -88,12 +97,15 @@ func (w *Watch) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNone, err)
 	}
+
 	if !w.running.CompareAndSwap(false, true) {
 		return errors.New("the graphics cards are being read already")
 	}
+
 	w.mu.Lock()
 	w.cards, w.meters = nil, make(map[string]*meter)
 	w.mu.Unlock()
+
 	done := make(chan error, 1)
 	go func() {
 		// The kernel kills nvidia-smi when the thread that started it ends, so the thread
@@ -103,11 +115,13 @@ func (w *Watch) Run(ctx context.Context) error {
 		w.running.Store(false)
 		done <- err
 	}()
+
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 	}
+
 	select {
 	case err := <-done:
 		return err
@@ -122,25 +136,31 @@ func (w *Watch) keep(ctx context.Context, path string) error {
 	for {
 		began := time.Now()
 		out, err := w.watch(ctx, path)
+
 		if ctx.Err() != nil {
 			return nil
 		}
+
 		seen = seen || out.complete
 		if errors.Is(err, ErrNone) && !seen {
 			return err
 		}
+
 		if time.Since(began) > againLast {
 			wait, last = w.again, ""
 		}
+
 		if err.Error() != last { // say it once
 			last = err.Error()
 			w.log.Warn().Err(err).Msg("nvidia-smi ended, it is started again")
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
+
 		wait = min(2*wait, againLast)
 	}
 }
@@ -154,6 +174,7 @@ func (w *Watch) watch(ctx context.Context, path string) (*output, error) {
 	cmd.WaitDelay = time.Second // for its pipes, if it is a script and has children
 	err := cmd.Run()
 	out.end()
+
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:
@@ -161,9 +182,11 @@ func (w *Watch) watch(ctx context.Context, path string) (*output, error) {
 	case ok && slices.Contains(noCards, exit.ExitCode()) && !out.complete:
 		err = ErrNone
 	}
+
 	if out.message != "" {
 		err = fmt.Errorf("%w: %s", err, out.message)
 	}
+
 	return out, err
 }
 
@@ -183,15 +206,19 @@ func (w *Watch) count(r Reading, at time.Time) {
 	if r.PowerWatts == nil {
 		return
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	m := w.meters[key(r)]
 	if m == nil {
 		m = new(meter)
 		w.meters[key(r)] = m
 	}
+
 	if gap := m.add(*r.PowerWatts, at); gap > 0 {
-		w.log.Warn().Int("gpu", r.Index).Float64("seconds", gap.Seconds()).Msg("the graphics card was not read for a while, its energy is not counted")
+		w.log.Warn().Int("gpu", r.Index).Float64("seconds", gap.Seconds()).
+			Msg("the graphics card was not read for a while, its energy is not counted")
 	}
 }
 

@@ -21,18 +21,22 @@ const patience = 2 * time.Minute
 // $dir, where it notes each start in the file starts.
 func fake(t *testing.T, script string) (path string) {
 	t.Helper()
+
 	if _, err := os.Stat("/bin/sh"); err != nil {
 		t.Skip("no shell")
 	}
+
 	dir := t.TempDir()
 	path = filepath.Join(dir, "nvidia-smi")
 	script = "#!/bin/sh\ndir='" + dir + "'\necho $$ >>$dir/starts\n" + script
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(filepath.Join(dir, "two.csv"), []byte(recorded(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	return path
 }
 
@@ -56,10 +60,12 @@ func newWatch(path string) *Watch {
 // run runs a watch until the test says so. stop waits for its end.
 func run(t *testing.T, w *Watch) (stop func() error) {
 	t.Helper()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	t.Cleanup(cancel)
+
 	return func() error {
 		cancel()
 		return <-done
@@ -96,34 +102,44 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func TestRunReadsUntilTheEnd(t *testing.T) {
 	t.Parallel()
+
 	path := fake(t, `echo "$@" >$dir/args; cat $dir/two.csv; exec sleep 600`)
 	w := newWatch(path)
 	stop := run(t, w)
 	eventually(t, "no two cards", func() bool { return len(w.Now()) == 2 })
+
 	for i, card := range w.Now() {
-		if card.Index != i || card.Name == "" || card.UUID == "" || card.MemoryBytes < 1<<30 || card.PowerWatts == nil || card.Joules == nil {
+		if card.Index != i || card.Name == "" || card.UUID == "" || card.MemoryBytes < 1<<30 ||
+			card.PowerWatts == nil || card.Joules == nil {
 			t.Errorf("card %+v", card)
 		}
 	}
+
 	if err := w.Run(t.Context()); err == nil || errors.Is(err, ErrNone) {
 		t.Errorf("a second Run next to the first: %v", err)
 	}
+
 	if err := stop(); err != nil {
 		t.Errorf("at the end: %v", err)
 	}
+
 	pids := starts(t, path)
 	if len(pids) != 1 {
 		t.Errorf("started %d times", len(pids))
 	}
+
 	if _, err := os.Stat("/proc/self"); err == nil {
 		if _, err := os.Stat("/proc/" + pids[0]); err == nil {
 			t.Error("the process is still there, or is not reaped")
 		}
 	}
+
 	args, err := os.ReadFile(filepath.Join(filepath.Dir(path), "args"))
-	if want := "--query-gpu=" + query + " --format=csv,noheader,nounits --loop=1\n"; err != nil || string(args) != want {
+	if want := "--query-gpu=" + query + " --format=csv,noheader,nounits --loop=1\n"; err != nil ||
+		string(args) != want {
 		t.Errorf("arguments %q, %v", args, err)
 	}
+
 	if err := run(t, w)(); err != nil {
 		t.Errorf("a second Run after the first: %v", err)
 	}
@@ -131,11 +147,13 @@ func TestRunReadsUntilTheEnd(t *testing.T) {
 
 func TestRunStartsItAgain(t *testing.T) {
 	t.Parallel()
+
 	path := fake(t, `mkdir $dir/lock || echo two >$dir/overlap
 cat $dir/two.csv
 rmdir $dir/lock
 test $(wc -l <$dir/starts) -lt 4 && { echo "Unable to determine the device handle for GPU 0000:9E:00.0: GPU is lost."; exit 15; }
 exec sleep 600`)
+
 	w := newWatch(path)
 	log := new(lockedBuffer)
 	w.log = zerolog.New(log)
@@ -144,38 +162,48 @@ exec sleep 600`)
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
+
 	if len(w.Now()) != 2 {
 		t.Errorf("cards %+v", w.Now())
 	}
+
 	if _, err := os.Stat(filepath.Join(filepath.Dir(path), "overlap")); err == nil {
 		t.Error("two at a time")
 	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "exit status 15: Unable to determine") {
+
+	if got := log.String(); strings.Count(got, "\n") != 1 ||
+		!strings.Contains(got, "exit status 15: Unable to determine") {
 		t.Errorf("the end is not said once: %s", got)
 	}
 }
 
 func TestRunWithoutCards(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, script, want string }{
 		{"no device", "echo 'No devices were found'; exit 6", "no graphics cards: No devices were found"},
-		{"no driver", "echo \"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\"\necho; exit 9",
+		{"no driver",
+			"echo \"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\"\necho; exit 9",
 			"no graphics cards: NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."},
-		{"no library, said on stderr", "printf 'cannot find libnvidia-ml.so' >&2; exit 12", "no graphics cards: cannot find libnvidia-ml.so"},
+		{"no library, said on stderr", "printf 'cannot find libnvidia-ml.so' >&2; exit 12",
+			"no graphics cards: cannot find libnvidia-ml.so"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			path := fake(t, tt.script)
 			w := newWatch(path)
 			err := w.Run(t.Context())
 			if !errors.Is(err, ErrNone) || err.Error() != tt.want {
 				t.Errorf("error %v", err)
 			}
+
 			if n := len(starts(t, path)); n != 1 || w.Now() != nil {
 				t.Errorf("started %d times, cards %v", n, w.Now())
 			}
 		})
 	}
+
 	t.Run("no nvidia-smi", func(t *testing.T) {
 		t.Parallel()
 		w := newWatch(filepath.Join(t.TempDir(), "nvidia-smi"))
@@ -188,6 +216,7 @@ func TestRunWithoutCards(t *testing.T) {
 // A card that is lost takes nvidia-smi with it: that is no machine without cards.
 func TestRunGoesOnWhenTheCardsAreGone(t *testing.T) {
 	t.Parallel()
+
 	path := fake(t, `test $(wc -l <$dir/starts) -gt 1 && { echo 'No devices were found'; exit 6; }
 cat $dir/two.csv; exit 15`)
 	w := newWatch(path)
@@ -200,14 +229,20 @@ cat $dir/two.csv; exit 15`)
 
 func TestRunEndsThoughAChildHoldsThePipe(t *testing.T) {
 	t.Parallel()
+
 	path := fake(t, "cat $dir/two.csv; sleep 30 & echo $! >$dir/child; wait")
 	w := newWatch(path)
 	stop := run(t, w)
 	child := filepath.Join(filepath.Dir(path), "child")
-	eventually(t, "no child", func() bool { text, _ := os.ReadFile(child); return strings.HasSuffix(string(text), "\n") })
+	eventually(t, "no child", func() bool {
+		text, _ := os.ReadFile(child)
+		return strings.HasSuffix(string(text), "\n")
+	})
+
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
+
 	pid, _ := os.ReadFile(child)
 	exec.Command("kill", strings.TrimSpace(string(pid))).Run()
 }
@@ -215,11 +250,14 @@ func TestRunEndsThoughAChildHoldsThePipe(t *testing.T) {
 // TestRunOnThisMachine reads the cards that are there, if any are.
 func TestRunOnThisMachine(t *testing.T) {
 	t.Parallel()
+
 	w := New(zerolog.Nop())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
+
 	for deadline := time.Now().Add(patience); ; {
 		select {
 		case err := <-done:
@@ -229,14 +267,17 @@ func TestRunOnThisMachine(t *testing.T) {
 			t.Fatal(err)
 		case <-time.After(10 * time.Millisecond):
 		}
+
 		if cards := w.Now(); len(cards) > 0 && (cards[0].PowerWatts == nil || *cards[0].Joules > 0) {
 			t.Logf("%d cards, the first: %+v", len(cards), cards[0])
 			break
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatalf("no readings: %+v", w.Now())
 		}
 	}
+
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -91,27 +91,33 @@ func (l *Limiter) step(now time.Time) {
 	case l.led(now):
 		return
 	}
+
 	m, c := l.meter, &l.climb
 	need := max(l.limit, roundRequests)
 	if m.n < need || now.Sub(m.since) < roundTime {
 		return
 	}
+
 	// Behind a load balancer the replicas have more or fewer requests by chance, so that a few
 	// requests say little.
 	near := l.gauges.ignored && c.rate > 0 && m.rate() < nearly*c.rate
-	if (c.phase != growing || near) && c.settled && m.n < maxRounds*need && now.Sub(m.since) < longRound && m.doubt() > max(sure, c.gap(m.rate())/3) {
+	if (c.phase != growing || near) && c.settled && m.n < maxRounds*need && now.Sub(m.since) < longRound &&
+		m.doubt() > max(sure, c.gap(m.rate())/3) {
 		return
 	}
+
 	if m.meanLoad() < 0.9*float64(l.limit) { // too few requests to say what the limit does
 		l.meter = meter{since: now}
 		return
 	}
+
 	rate := m.rate()
 	if !c.settled && (c.phase == probing || c.rate > 0 && rate < clear*c.rate) {
 		c.settled = true
 		l.meter = meter{since: now}
 		return
 	}
+
 	switch c.phase {
 	case growing:
 		if c.rate == 0 || rate >= pays*c.rate {
@@ -121,6 +127,7 @@ func (l *Limiter) step(now time.Time) {
 				return
 			}
 		}
+
 		high := l.limit
 		c.hold(now)
 		c.high, c.above = high, rate
@@ -132,11 +139,13 @@ func (l *Limiter) step(now time.Time) {
 			l.set(min(2*c.high, l.top(now)), now)
 			return
 		}
+
 		c.high = 0
 		if !c.note(rate, now) {
 			l.meter = meter{since: now}
 			return
 		}
+
 		l.try(now)
 	case probing:
 		l.judge(rate, now)
@@ -167,6 +176,7 @@ func (c *climb) hold(now time.Time) {
 	} else {
 		c.down = stepDown
 	}
+
 	c.phase, c.rate, c.best, c.high = holding, 0, 0, 0
 	c.restUp, c.restDown = restFirst, restFirst
 	c.nextUp, c.nextDown = now.Add(c.restUp), now
@@ -196,14 +206,17 @@ func (c *climb) note(rate float64, now time.Time) bool {
 		c.rate, c.best, c.was = rate, rate, 0
 		return true
 	}
+
 	if rate < 0.8*c.rate || rate > 1.25*c.rate {
 		c.rate, c.best, c.was, c.changed = 0, 0, c.rate, now
 		c.restUp, c.restDown = restFirst, restFirst
 		c.down, c.nextDown = 0.5, time.Time{}
 		return false
 	}
+
 	c.rate += (rate - c.rate) / 3
 	c.best = max(c.rate, 0.999*c.best)
+
 	return true
 }
 
@@ -211,6 +224,7 @@ func (c *climb) note(rate float64, now time.Time) bool {
 func (l *Limiter) try(now time.Time) {
 	c := &l.climb
 	c.base = l.limit
+
 	want := 0
 	switch {
 	case !now.Before(c.nextDown) && l.limit > l.cfg.Min:
@@ -218,10 +232,12 @@ func (l *Limiter) try(now time.Time) {
 	case !now.Before(c.nextUp) && l.limit < l.top(now):
 		want = min(l.top(now), max(l.limit+1, int(float64(l.limit)*stepUp)))
 	}
+
 	if want == 0 {
 		l.meter = meter{since: now}
 		return
 	}
+
 	c.phase, c.tried = probing, now
 	l.set(want, now)
 }
@@ -251,6 +267,7 @@ func (l *Limiter) judge(rate float64, now time.Time) {
 		c.restDown = min(3*c.restDown, restDown)
 		c.nextDown = now.Add(max(c.restDown, c.afford(rate, now)))
 	}
+
 	c.phase = holding
 	l.set(c.base, now)
 }

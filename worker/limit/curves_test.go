@@ -54,13 +54,17 @@ func server(slots int) sim.EngineConfig {
 // before each. No two requests begin or end in the same nanosecond: who is first would be
 // the choice of Go's scheduler, which decides otherwise on a machine that is busy, and the
 // figures with it.
-func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change func(second int, e *sim.Engine)) []second {
+func drive(
+	t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change func(second int, e *sim.Engine),
+) []second {
 	t.Helper()
+
 	e, gate := sim.NewEngine(c.engine), cmp.Or(c.gate, &sim.Gate{})
 	engines := []*sim.Engine{e}
 	for len(engines) < c.replicas {
 		engines = append(engines, sim.NewEngine(c.engine))
 	}
+
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var done, answers, refused atomic.Int64
@@ -70,6 +74,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			time.Sleep(c.stop + c.stopped - passed)
 		}
 	}
+
 	all.Go(func() {
 		time.Sleep(time.Nanosecond) // after whoever looks in the same millisecond
 		for ctx.Err() == nil {
@@ -78,6 +83,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			time.Sleep(BeatEvery)
 		}
 	})
+
 	random := rand.New(rand.NewPCG(1, 2))
 	for range c.others {
 		all.Go(func() {
@@ -86,29 +92,37 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			}
 		})
 	}
+
 	all.Go(func() {
 		for turn := time.Duration(1); ; turn = turn%turns + 1 {
 			awake()
+
 			s, err := l.Acquire(ctx)
 			if err != nil {
 				return
 			}
+
 			awake()
 			n := c.least + random.IntN(c.most-c.least+1)
 			unlucky := c.unlucky > 0 && random.Float64() < c.unlucky
+
 			work := n
 			if c.noise {
 				work = (c.least + c.most) / 2
 			}
+
 			all.Go(func() {
 				time.Sleep(turn)
+
 				err := sim.ErrBusy
 				if !unlucky && gate.Enter() {
 					err = engines[int(turn)%len(engines)].Run(ctx, 100, n)
 					gate.Leave()
 				}
+
 				time.Sleep(turn)
 				awake()
+
 				switch {
 				case err == nil:
 					done.Add(int64(n))
@@ -124,6 +138,7 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			})
 		}
 	})
+
 	told := 0
 	observe := func() {
 		told++
@@ -131,8 +146,16 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 		if c.engine.KV > 0 {
 			kv = load.KVUsage
 		}
-		l.Observe(Gauges{Running: load.Running, Waiting: load.Waiting, KVUsage: kv, Preemptions: float64(load.Preemptions), Tokens: float64(load.Tokens)})
+
+		l.Observe(Gauges{
+			Running:     load.Running,
+			Waiting:     load.Waiting,
+			KVUsage:     kv,
+			Preemptions: float64(load.Preemptions),
+			Tokens:      float64(load.Tokens),
+		})
 	}
+
 	all.Go(func() {
 		for gauges && ctx.Err() == nil {
 			time.Sleep(l.ObserveEvery())
@@ -140,12 +163,14 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			observe()
 		}
 	})
+
 	var out []second
 	last := int64(0)
 	for i := range seconds {
 		if change != nil {
 			change(i, e)
 		}
+
 		now := second{}
 		for range 4 {
 			time.Sleep(250 * time.Millisecond)
@@ -154,12 +179,15 @@ func drive(t *testing.T, c curve, l *Limiter, gauges bool, seconds int, change f
 			now.limit += float64(l.Limit()) / 4
 			now.inFlight += float64(l.InFlight()) / 4
 		}
+
 		now.tokens, last = float64(done.Load()-last), done.Load()
 		now.answers, now.refused = float64(answers.Swap(0)), float64(refused.Swap(0))
 		out = append(out, now)
 	}
+
 	stop()
 	all.Wait()
+
 	return out
 }
 
@@ -174,6 +202,7 @@ func mean(list []second) (m second) {
 		m.answers += s.answers / n
 		m.refused += s.refused / n
 	}
+
 	return m
 }
 
@@ -190,23 +219,56 @@ func reaches(list []second, rate float64) int {
 func curves() []curve {
 	var list []curve
 	for _, k := range []int{1, 8, 64, 256, 1024} {
-		list = append(list, curve{name: fmt.Sprint(k, " slots"), engine: server(k), least: 50, most: 150, best: []int{k, k + k/16 + 1}, slots: k})
+		list = append(list, curve{
+			name:   fmt.Sprint(k, " slots"),
+			engine: server(k),
+			least:  50,
+			most:   150,
+			best:   []int{k, k + k/16 + 1},
+			slots:  k,
+		})
 	}
+
 	for _, k := range []int{1, 4, 64} {
 		jam := server(k)
 		jam.Jam = 0.25
 		for _, told := range []bool{false, true} {
-			list = append(list, curve{name: fmt.Sprintf("%d slots, a request that waits costs a quarter, told=%v", k, told), engine: jam, least: 50, most: 150, best: []int{k}, slots: k, told: told})
+			list = append(list, curve{
+				name:   fmt.Sprintf("%d slots, a request that waits costs a quarter, told=%v", k, told),
+				engine: jam,
+				least:  50,
+				most:   150,
+				best:   []int{k},
+				slots:  k,
+				told:   told,
+			})
 		}
 	}
+
 	knee, thrash, kv := server(512), server(512), server(1024)
 	knee.Knee, thrash.Knee, thrash.Thrash, kv.KV = 64, 64, 0.2, 50_000
+
 	return append(list,
 		curve{name: "knee at 64 of 512 slots", engine: knee, least: 50, most: 150, best: []int{64, 72}},
 		curve{name: "worse beyond 64", engine: thrash, least: 50, most: 150, best: []int{64, 70}},
-		curve{name: "256 slots, answers of five seconds", engine: sim.EngineConfig{Slots: 256, TTFT: time.Second, TPOT: 40 * time.Millisecond}, least: 50, most: 150, best: []int{256, 272}, slots: 256},
+		curve{
+			name:   "256 slots, answers of five seconds",
+			engine: sim.EngineConfig{Slots: 256, TTFT: time.Second, TPOT: 40 * time.Millisecond},
+			least:  50,
+			most:   150,
+			best:   []int{256, 272},
+			slots:  256,
+		},
 		curve{name: "linear", engine: server(100_000), least: 50, most: 150, best: []int{DefaultMax}},
-		curve{name: "noisy, 64 slots", engine: server(64), least: 20, most: 180, noise: true, best: []int{64, 70}, slots: 64},
+		curve{
+			name:   "noisy, 64 slots",
+			engine: server(64),
+			least:  20,
+			most:   180,
+			noise:  true,
+			best:   []int{64, 70},
+			slots:  64,
+		},
 		curve{name: "bound by memory, with preemption", engine: kv, least: 200, most: 800, best: []int{130, 140, 160}},
 	)
 }
@@ -215,28 +277,35 @@ func curves() []curve {
 // server's queue.
 func TestCurves(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range curves() {
 		for _, gauges := range []bool{true, false} {
 			if c.engine.Jam > 0 && !gauges && !c.told {
 				continue // nothing says how many run
 			}
+
 			t.Run(fmt.Sprintf("%s/gauges=%v", c.name, gauges), func(t *testing.T) {
 				t.Parallel()
+
 				synctest.Test(t, func(t *testing.T) {
 					best := 0.0
 					for _, n := range c.best {
 						best = max(best, mean(drive(t, c, Fixed(n), false, 60, nil)[10:]).tokens)
 					}
+
 					seconds := 210
 					if !gauges { // it tries limits beside the best one from time to time
 						seconds = 390
 					}
+
 					l := New(Config{})
 					if c.told {
 						l.Slots(c.slots)
 					}
+
 					got := drive(t, c, l, gauges, seconds, nil)
 					steady := mean(got[90:])
+
 					within := 60
 					switch {
 					case gauges && c.engine.Jam == 0:
@@ -244,14 +313,19 @@ func TestCurves(t *testing.T) {
 					case gauges, c.slots == 1024:
 						within = 30
 					}
+
 					at := reaches(got, 0.9*best)
-					t.Logf("%.3f of the best fixed limit, 90%% after %d s; limit %.1f, %.1f waiting", steady.tokens/best, at, steady.limit, steady.waiting)
+					t.Logf("%.3f of the best fixed limit, 90%% after %d s; limit %.1f, %.1f waiting",
+						steady.tokens/best, at, steady.limit, steady.waiting)
+
 					if steady.tokens < 0.97*best {
 						t.Errorf("%.3f of the best fixed limit", steady.tokens/best)
 					}
+
 					if at > within {
 						t.Errorf("90%% after %d s, want %d", at, within)
 					}
+
 					if most := max(2, 0.1*float64(c.slots)); gauges && c.slots > 0 && steady.waiting > most {
 						t.Errorf("%.1f requests wait in the server, want %.1f at most", steady.waiting, most)
 					}
@@ -264,8 +338,14 @@ func TestCurves(t *testing.T) {
 // A run of a few seconds gets most of what its server can do, too.
 func TestFirstSeconds(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
-		c := curve{engine: sim.EngineConfig{Slots: 64, TTFT: 80 * time.Millisecond, TPOT: 4 * time.Millisecond}, least: 28, most: 52}
+		c := curve{
+			engine: sim.EngineConfig{Slots: 64, TTFT: 80 * time.Millisecond, TPOT: 4 * time.Millisecond},
+			least:  28,
+			most:   52,
+		}
+
 		best := mean(drive(t, c, Fixed(67), false, 20, nil)[10:]).answers
 		got := mean(drive(t, c, New(Config{}), true, 2, nil)).answers
 		t.Logf("%.0f answers/s of %.0f in the first two seconds", got, best)
@@ -278,9 +358,11 @@ func TestFirstSeconds(t *testing.T) {
 // A server that refuses what it cannot queue is not asked for much more.
 func TestOverload(t *testing.T) {
 	t.Parallel()
+
 	for _, gauges := range []bool{true, false} {
 		t.Run(fmt.Sprintf("gauges=%v", gauges), func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				c := curve{engine: server(64), least: 50, most: 150}
 				c.engine.Queue = 8
@@ -298,6 +380,7 @@ func TestOverload(t *testing.T) {
 // A few refusals at random, as proxies give them, do not lower the limit.
 func TestRandomRefusals(t *testing.T) {
 	t.Parallel()
+
 	l := New(Config{Start: 64})
 	for i := range 10_000 {
 		s, _, ok := l.tryAcquire()
@@ -306,6 +389,7 @@ func TestRandomRefusals(t *testing.T) {
 		}
 		l.Release(s, Outcome{Overload: i%20 == 0})
 	}
+
 	if got := l.Limit(); got != 64 {
 		t.Errorf("limit %d after 5%% of refusals", got)
 	}
@@ -314,9 +398,11 @@ func TestRandomRefusals(t *testing.T) {
 // The limit follows a server whose slots and speed change.
 func TestDrift(t *testing.T) {
 	t.Parallel()
+
 	for _, gauges := range []bool{true, false} {
 		t.Run(fmt.Sprintf("gauges=%v", gauges), func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				c := curve{engine: server(64), least: 50, most: 150}
 				got := drive(t, c, New(Config{}), gauges, 660, func(i int, e *sim.Engine) {
@@ -331,16 +417,23 @@ func TestDrift(t *testing.T) {
 						}
 					})
 				})
-				for i, want := range []struct{ rate, slots float64 }{{5500, 64}, {22_000, 256}, {8000, 256}, {2750, 32}} {
+				for i, want := range []struct{ rate, slots float64 }{
+					{5500, 64},
+					{22_000, 256},
+					{8000, 256},
+					{2750, 32},
+				} {
 					end := 120 * (i + 1)
 					if i == 3 {
 						end = len(got) // its queue of eight seconds makes each step slow
 					}
+
 					m := mean(got[end-60 : end])
 					t.Logf("part %d: %.0f tokens/s at a limit of %.1f", i, m.tokens, m.limit)
 					if m.tokens < 0.95*want.rate {
 						t.Errorf("part %d: %.0f tokens/s, want %.0f", i, m.tokens, want.rate)
 					}
+
 					if most := 1.5 * want.slots; m.limit > most {
 						t.Errorf("part %d: limit %.1f, want %.1f at most", i, m.limit, most)
 					}
@@ -353,12 +446,14 @@ func TestDrift(t *testing.T) {
 // With another client at the server, our part of its queue stays short.
 func TestSecondClient(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		c := curve{engine: server(64), least: 50, most: 150, others: 40}
 		steady := mean(drive(t, c, New(Config{}), true, 120, nil)[60:])
 		t.Logf("limit %.1f, %.1f waiting", steady.limit, steady.waiting)
 		if steady.limit < 20 || steady.limit > 32 || steady.waiting > 8 {
-			t.Errorf("limit %.1f, %.1f waiting; 24 slots are free of the other client's requests", steady.limit, steady.waiting)
+			t.Errorf("limit %.1f, %.1f waiting; 24 slots are free of the other client's requests",
+				steady.limit, steady.waiting)
 		}
 	})
 }
@@ -367,14 +462,23 @@ func TestSecondClient(t *testing.T) {
 // the same.
 func TestStopped(t *testing.T) {
 	t.Parallel()
+
 	engine := sim.EngineConfig{Slots: 64, TTFT: 300 * time.Millisecond, TPOT: 5 * time.Millisecond}
 	for _, gauges := range []bool{true, false} {
-		for _, stop := range []int{500, 1800, 2100, 2500, 3600, 4100, 5200, 14_000} { // ms; half of them leave a limit of 4 to 16 if nobody beats
+		// ms; half of them leave a limit of 4 to 16 if nobody beats
+		for _, stop := range []int{500, 1800, 2100, 2500, 3600, 4100, 5200, 14_000} {
 			for _, stopped := range []time.Duration{1100 * time.Millisecond, 12 * time.Second, 10 * time.Minute} {
 				t.Run(fmt.Sprintf("gauges=%v/after %d ms for %v", gauges, stop, stopped), func(t *testing.T) {
 					t.Parallel()
+
 					synctest.Test(t, func(t *testing.T) {
-						c := curve{engine: engine, least: 50, most: 150, stop: time.Duration(stop) * time.Millisecond, stopped: stopped}
+						c := curve{
+							engine:  engine,
+							least:   50,
+							most:    150,
+							stop:    time.Duration(stop) * time.Millisecond,
+							stopped: stopped,
+						}
 						if m := mean(drive(t, c, New(Config{}), gauges, 60, nil)[45:]); m.limit < 58 {
 							t.Errorf("a limit of %.1f after it, of 64", m.limit)
 						}

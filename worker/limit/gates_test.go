@@ -12,6 +12,7 @@ import (
 // A limit on the rate is met at the rate, and left soon after it is lifted.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		engine sim.EngineConfig
@@ -20,10 +21,15 @@ func TestRateLimit(t *testing.T) {
 		share  float64 // of the rate
 		from   int     // second, when it has been found
 	}{
-		{"short answers", sim.EngineConfig{Slots: 64, TTFT: 40 * time.Millisecond, TPOT: 2 * time.Millisecond}, 20, 5, 0.95, 20},
+		{"short answers", sim.EngineConfig{Slots: 64, TTFT: 40 * time.Millisecond, TPOT: 2 * time.Millisecond},
+			20, 5, 0.95, 20},
 		{"answers of a second", server(64), 20, 5, 0.95, 20},
 		{"answers of a second, no burst", server(64), 20, 0, 0.85, 20},
-		{"answers of five seconds", sim.EngineConfig{Slots: 256, TTFT: 500 * time.Millisecond, TPOT: 45 * time.Millisecond}, 20, 5, 0.95, 60},
+		{"answers of five seconds", sim.EngineConfig{
+			Slots: 256,
+			TTFT:  500 * time.Millisecond,
+			TPOT:  45 * time.Millisecond,
+		}, 20, 5, 0.95, 60},
 		{"five a second", server(64), 5, 5, 0.95, 20},
 		{"two hundred a second", server(1024), 200, 50, 0.95, 20},
 	} {
@@ -31,6 +37,7 @@ func TestRateLimit(t *testing.T) {
 			for _, start := range []int{8, 64} {
 				t.Run(fmt.Sprintf("%s/gauges=%v/from %d", tt.name, gauges, start), func(t *testing.T) {
 					t.Parallel()
+
 					synctest.Test(t, func(t *testing.T) {
 						const lifted = 180
 						c := curve{engine: tt.engine, least: 50, most: 150, gate: &sim.Gate{}}
@@ -40,11 +47,14 @@ func TestRateLimit(t *testing.T) {
 								c.gate.Limit(0, 0, 0)
 							}
 						})
+
 						limited := mean(got[tt.from:lifted])
-						t.Logf("%.2f answers/s and %.2f refusals/s of %.0f; limit %.1f", limited.answers, limited.refused, tt.rate, limited.limit)
+						t.Logf("%.2f answers/s and %.2f refusals/s of %.0f; limit %.1f",
+							limited.answers, limited.refused, tt.rate, limited.limit)
 						if limited.answers < tt.share*tt.rate {
 							t.Errorf("%.2f answers/s, want %.2f", limited.answers, tt.share*tt.rate)
 						}
+
 						if limited.refused > 0.3*tt.rate {
 							t.Errorf("%.2f refusals/s, want %.2f at most", limited.refused, 0.3*tt.rate)
 						}
@@ -65,17 +75,20 @@ func TestRateLimit(t *testing.T) {
 // A limit on requests at once is met as such.
 func TestAtOnceLimit(t *testing.T) {
 	t.Parallel()
+
 	for _, n := range []int{1, 4, 16} {
 		for _, gauges := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%d/gauges=%v", n, gauges), func(t *testing.T) {
 				t.Parallel()
+
 				synctest.Test(t, func(t *testing.T) {
 					c := curve{engine: server(64), least: 50, most: 150, gate: &sim.Gate{}}
 					c.gate.Limit(0, 0, n)
 					best := mean(drive(t, c, Fixed(n), false, 60, nil)[10:])
 					all := drive(t, c, New(Config{}), gauges, 240, nil)
 					got := mean(all[30:])
-					t.Logf("%.3f of the best fixed limit at %.1f, %.2f refusals/s", got.tokens/best.tokens, got.limit, got.refused)
+					t.Logf("%.3f of the best fixed limit at %.1f, %.2f refusals/s",
+						got.tokens/best.tokens, got.limit, got.refused)
 					if got.tokens < 0.95*best.tokens {
 						t.Errorf("%.3f of the best fixed limit", got.tokens/best.tokens)
 					}
@@ -89,9 +102,11 @@ func TestAtOnceLimit(t *testing.T) {
 // until these are ignored and after that.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
+
 	for _, slots := range []int{8, 64} {
 		t.Run(fmt.Sprintf("%d slots each", slots), func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				c := curve{engine: server(slots), least: 50, most: 150, replicas: 2}
 				best := mean(drive(t, c, Fixed(2*slots+2), false, 60, nil)[10:]).tokens
@@ -101,8 +116,10 @@ func TestReplicas(t *testing.T) {
 						l.IgnoreGauges()
 					}
 				})
+
 				steady := mean(got[45:])
-				t.Logf("%.3f of a fixed limit at %.1f, 90%% after %d s", steady.tokens/best, steady.limit, reaches(got, 0.9*best))
+				t.Logf("%.3f of a fixed limit at %.1f, 90%% after %d s",
+					steady.tokens/best, steady.limit, reaches(got, 0.9*best))
 				if steady.tokens < 0.95*best {
 					t.Errorf("%.3f of a fixed limit", steady.tokens/best)
 				}
@@ -114,9 +131,11 @@ func TestReplicas(t *testing.T) {
 // Refusals that come at random, however slowly requests come, do not slow them.
 func TestVainRefusals(t *testing.T) {
 	t.Parallel()
+
 	for _, gauges := range []bool{true, false} {
 		t.Run(fmt.Sprintf("gauges=%v", gauges), func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				c := curve{engine: server(64), least: 50, most: 150, unlucky: 0.4}
 				best := mean(drive(t, c, Fixed(66), false, 60, nil)[10:]).tokens

@@ -83,11 +83,13 @@ func (g *gauges) pause(until time.Time) { g.paused = until }
 func (l *Limiter) ObserveEvery() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	g := &l.gauges
 	grows := l.climb.phase == growing && !g.queued && !g.ignored && l.overload.stance == open && l.cfg.Min < l.cfg.Max
 	if grows && (l.inFlight == 0 || l.inFlight >= l.limit-l.limit/10 || time.Since(g.changed) < 2*settleTime) {
 		return observeSoon
 	}
+
 	return observeEvery
 }
 
@@ -95,25 +97,31 @@ func (l *Limiter) ObserveEvery() time.Duration {
 func (l *Limiter) Observe(now Gauges) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	at, g, c := l.advance(), &l.gauges, &l.climb
 	if g.ignored {
 		return
 	}
+
 	known := !g.at.IsZero()
 	g.at, g.counted = at, now.Tokens >= 0
+
 	if l.cfg.Min == l.cfg.Max || l.overload.stance == limiting {
 		return
 	}
+
 	// What we have in the queue is our part of all that is at the server.
 	part := 1.0
 	if all := now.Running + now.Waiting; all > l.inFlight {
 		part = float64(l.inFlight) / float64(all)
 	}
+
 	queue := int(math.Ceil(part * float64(now.Waiting)))
 	want := max(1, int(queueShare*part*float64(now.Running)))
 	if l.spare.none {
 		want = 0
 	}
+
 	// A queue comes and goes. What stands is the least of it over some time (as CoDel
 	// tells a bad queue from a good one, RFC 8289).
 	filling := float64(now.Running) > 1.02*float64(g.running)
@@ -126,12 +134,15 @@ func (l *Limiter) Observe(now Gauges) {
 			g.empty = 0
 		}
 	}
+
 	g.standing = min(queue, slices.Min(g.queues[:]))
 	standing := g.standing
+
 	lost := now.Preemptions - g.preemptions
 	if !known || lost < 0 || g.ended > max(2*l.limit, 100) {
 		g.ended, g.preemptions = 0, now.Preemptions
 	}
+
 	switch {
 	case known && lost > 1 && lost > preempted*float64(max(g.ended, l.limit/2)) && at.Sub(g.braked) > brakeTime:
 		g.ended, g.preemptions, g.braked = 0, now.Preemptions, at
@@ -179,6 +190,7 @@ func (l *Limiter) follow(now Gauges, at time.Time) {
 	if now.KVUsage > 0 {
 		factor = min(factor, max(1+firstStep/2, kvFull/now.KVUsage))
 	}
+
 	if at.Sub(g.braked) < tightTime {
 		factor = 1 + firstStep/2
 		g.paused = at.Add(brakeTime / 2)
@@ -186,6 +198,7 @@ func (l *Limiter) follow(now Gauges, at time.Time) {
 		g.queued, g.grow = false, 0
 		l.climb.phase, l.climb.rate = growing, 0
 	}
+
 	l.move(max(l.limit+1, int(factor*float64(l.limit))), at)
 }
 
@@ -195,13 +208,16 @@ func (l *Limiter) double(now Gauges, at time.Time) {
 	if now.Running < l.inFlight-max(1, l.inFlight/10) {
 		return // some are on their way yet
 	}
+
 	if l.limit < readily {
 		l.grow(min(2*l.limit, readily), now, at)
 		return
 	}
+
 	if now.Tokens < 0 {
 		return // the answers decide
 	}
+
 	if !g.tokensSince {
 		g.tokens, g.tokensAt, g.tokensSince = now.Tokens, at, true
 		return
@@ -212,6 +228,7 @@ func (l *Limiter) double(now Gauges, at time.Time) {
 	if passed < proveTime || c.rate > 0 && rate < 1.3*c.rate && passed < doubtTime {
 		return
 	}
+
 	if c.rate > 0 && rate < pays*c.rate {
 		// It has room for more, but makes no more of it. What it does at the base is
 		// measured anew, on single requests.
@@ -220,6 +237,7 @@ func (l *Limiter) double(now Gauges, at time.Time) {
 		l.move(c.base, at)
 		return
 	}
+
 	c.rate = rate
 	l.grow(2*l.limit, now, at)
 }
@@ -230,12 +248,14 @@ func (l *Limiter) grow(n int, now Gauges, at time.Time) {
 	if now.KVUsage > 0 {
 		n = min(n, int(kvFull/now.KVUsage*float64(base)))
 	}
+
 	if n*20 < base*21 || base >= l.top(at) {
 		c.base = base
 		c.hold(at)
 		l.gauges.grow = firstStep
 		return
 	}
+
 	l.move(n, at)
 	c.base = base
 }

@@ -51,15 +51,24 @@ func New(cfg Config) *Limiter {
 	if cfg.Max == 0 {
 		cfg.Max = DefaultMax
 	}
+
 	cfg.Max = max(cfg.Min, cfg.Max)
 	if cfg.Start == 0 {
 		cfg.Start = 8
 	}
+
 	now := time.Now()
-	l := &Limiter{cfg: cfg, free: make(chan struct{}, 1), max: cfg.Max, at: now}
+	l := &Limiter{
+		cfg:  cfg,
+		free: make(chan struct{}, 1),
+		max:  cfg.Max,
+		at:   now,
+	}
+
 	l.overload.since = now
 	l.set(cfg.Start, now)
 	l.climb.first, l.climb.base = l.limit, l.limit
+
 	return l
 }
 
@@ -81,10 +90,12 @@ func (l *Limiter) Acquire(ctx context.Context) (Slot, error) {
 		if ok {
 			return s, nil
 		}
+
 		var paced <-chan time.Time
 		if wait > 0 {
 			paced = time.After(wait)
 		}
+
 		select {
 		case <-l.free:
 		case <-paced:
@@ -99,13 +110,16 @@ func (l *Limiter) Acquire(ctx context.Context) (Slot, error) {
 func (l *Limiter) tryAcquire() (s Slot, wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if l.inFlight >= l.limit {
 		return Slot{}, 0, false
 	}
+
 	now, v := l.advance(), &l.overload
 	if v.stance != open {
 		l.judgeWindow(now)
 	}
+
 	if v.stance == paced {
 		if wait := v.pace.wait(now); wait > 0 {
 			return Slot{}, wait, false
@@ -117,6 +131,7 @@ func (l *Limiter) tryAcquire() (s Slot, wait time.Duration, ok bool) {
 	s = Slot{begin: now, area: l.area, others: l.inFlight}
 	l.inFlight++
 	l.wake()
+
 	return s, 0, true
 }
 
@@ -135,16 +150,20 @@ type Outcome struct {
 func (l *Limiter) Release(s Slot, o Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	now := l.advance()
 	l.inFlight--
 	defer l.wake()
+
 	if l.overload.add(s, o, l.limit, now) {
 		l.refuse(now)
 		return
 	}
+
 	if l.cfg.Min == l.cfg.Max || l.overload.stance == limiting {
 		return
 	}
+
 	l.gauges.ended++
 	if o.Work > 0 && !s.begin.Before(l.meter.since) {
 		l.meter.add(now.Sub(s.begin).Seconds(), l.area-s.area, o.Work)
@@ -158,16 +177,19 @@ func (l *Limiter) Release(s Slot, o Outcome) {
 func (l *Limiter) Lower() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	now := l.advance()
 	if l.limit <= 1 || now.Sub(l.lowered) < settleTime {
 		return false
 	}
+
 	l.lowered = now
 	l.max = max(1, min(l.limit, l.inFlight+1)*3/4)
 	l.cfg.Max = l.max
 	l.cfg.Min = min(l.cfg.Min, l.max)
 	l.climb.base = min(l.climb.base, l.max)
 	l.set(l.max, now)
+
 	return true
 }
 
@@ -191,9 +213,11 @@ func (l *Limiter) InFlight() int {
 func (l *Limiter) Slots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if l.gauges.ignored { // these are of one of several servers, too
 		return
 	}
+
 	if n <= 0 || n == l.slots {
 		return
 	}
@@ -210,12 +234,15 @@ func (l *Limiter) Slots(n int) {
 func (l *Limiter) Begin(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	c := &l.climb
 	if n < 1 || l.cfg.Min == l.cfg.Max || l.slots > 0 || c.phase != growing || c.rate > 0 || l.limit != c.first {
 		return false
 	}
+
 	l.set(n, l.advance())
 	c.first, c.base = l.limit, l.limit
+
 	return true
 }
 
@@ -223,6 +250,7 @@ func (l *Limiter) Begin(n int) bool {
 func (l *Limiter) Found() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	switch {
 	case l.cfg.Min == l.cfg.Max, l.slots > 0, l.overload.stance != open:
 		return 0
@@ -231,6 +259,7 @@ func (l *Limiter) Found() int {
 	case l.climb.phase == growing:
 		return 0
 	}
+
 	return l.climb.base
 }
 
@@ -272,12 +301,13 @@ func (l *Limiter) noticeGap(now time.Time) {
 }
 
 // IgnoreGauges has [Limiter.Observe] and [Limiter.Slots] do nothing from now on: the gauges are
-// not those of one server, as when a load balancer answers with another replica's each time. What was concluded
-// from them is dropped. The search begins again by climbing on answers, at no less than
-// Config.Start.
+// not those of one server, as when a load balancer answers with another replica's each time.
+// What was concluded from them is dropped. The search begins again by climbing on answers, at
+// no less than Config.Start.
 func (l *Limiter) IgnoreGauges() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	now := l.advance()
 	if l.gauges.ignored {
 		return
@@ -299,14 +329,17 @@ func (l *Limiter) restart(now time.Time) {
 	if c.phase != probing {
 		c.base = max(c.base, l.limit)
 	}
+
 	c.phase, c.rate, c.best = growing, 0, 0
 	g.at, g.queues, g.empty, g.grow, g.queued = time.Time{}, [4]int{}, 0, firstStep, false
 	g.changed, g.tokensSince = now, false
 	l.overload.reset(now)
 	l.spare = spare{}
+
 	if l.slots > 0 {
 		c.base = l.max
 	}
+
 	l.set(c.base, now)
 }
 

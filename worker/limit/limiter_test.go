@@ -9,11 +9,13 @@ import (
 
 func TestFixed(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		l := Fixed(2)
 		if l.Limit() != 2 || Fixed(0).Limit() != 1 {
 			t.Errorf("limits %d and %d, want 2 and 1", l.Limit(), Fixed(0).Limit())
 		}
+
 		var slot Slot
 		for range 2 {
 			var err error
@@ -21,15 +23,19 @@ func TestFixed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+
 		if _, err := l.Acquire(ctx); err == nil {
 			t.Error("a third slot of two")
 		}
+
 		time.AfterFunc(time.Second, func() { l.Release(slot, Outcome{Overload: true}) })
 		if _, err := l.Acquire(t.Context()); err != nil {
 			t.Errorf("no slot after Release: %v", err)
 		}
+
 		l.Observe(Gauges{Running: 2, Waiting: 10})
 		if l.Limit() != 2 || l.InFlight() != 2 {
 			t.Errorf("limit %d, %d in flight", l.Limit(), l.InFlight())
@@ -40,6 +46,7 @@ func TestFixed(t *testing.T) {
 // All who wait get their turn, however the slots become free.
 func TestManyWait(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		l := Fixed(3)
 		const n = 100
@@ -55,10 +62,12 @@ func TestManyWait(t *testing.T) {
 				done <- struct{}{}
 			}()
 		}
+
 		begin := time.Now()
 		for range n {
 			<-done
 		}
+
 		if took := time.Since(begin); took != 34*time.Second || l.InFlight() != 0 {
 			t.Errorf("100 seconds of work in 3 slots took %v; %d in flight", took, l.InFlight())
 		}
@@ -68,15 +77,18 @@ func TestManyWait(t *testing.T) {
 // A server that tells its slots gets as many requests, and one that waits there.
 func TestSlotsTold(t *testing.T) {
 	t.Parallel()
+
 	l := New(Config{})
 	l.Slots(4)
 	if got := l.Limit(); got != 5 {
 		t.Errorf("limit %d for 4 slots, want 5", got)
 	}
+
 	l.Slots(0) // it does not say
 	if got := l.Limit(); got != 5 {
 		t.Errorf("limit %d", got)
 	}
+
 	fixed := Fixed(3)
 	fixed.Slots(8)
 	if got := fixed.Limit(); got != 3 {
@@ -87,6 +99,7 @@ func TestSlotsTold(t *testing.T) {
 // The slots of one of several servers bound nothing, neither those told before nor those after.
 func TestSlotsIgnored(t *testing.T) {
 	t.Parallel()
+
 	l := New(Config{})
 	l.Slots(4)
 	l.IgnoreGauges()
@@ -99,6 +112,7 @@ func TestSlotsIgnored(t *testing.T) {
 // Without enough requests to fill it, the limit stays: they say nothing about it.
 func TestNoDemand(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Config{})
 		for range 1000 {
@@ -106,10 +120,12 @@ func TestNoDemand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			time.Sleep(100 * time.Millisecond)
 			l.Observe(Gauges{Running: 1, KVUsage: -1, Tokens: -1})
 			l.Release(slot, Outcome{Work: 100})
 		}
+
 		if got := l.Limit(); got != 8 {
 			t.Errorf("limit %d with one request at a time, want 8", got)
 		}
@@ -119,6 +135,7 @@ func TestNoDemand(t *testing.T) {
 // A process that cannot have more connections lowers the limit, of a fixed one too, for good.
 func TestLower(t *testing.T) {
 	t.Parallel()
+
 	for _, l := range []*Limiter{Fixed(200), New(Config{Start: 200})} {
 		synctest.Test(t, func(t *testing.T) {
 			l.lowered, l.at = time.Time{}, time.Now()
@@ -127,22 +144,28 @@ func TestLower(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+
 			if !l.Lower() || l.Limit() != 30 {
 				t.Errorf("limit %d, want 30: three quarters of 40 and one", l.Limit())
 			}
+
 			if l.Lower() { // others see the same at the same time
 				t.Errorf("limit %d after a second call", l.Limit())
 			}
+
 			time.Sleep(time.Second)
 			l.Slots(100)
 			l.Observe(Gauges{Running: 30})
+
 			if l.Limit() != 30 {
 				t.Errorf("limit %d after a while", l.Limit())
 			}
+
 			for range 10 {
 				time.Sleep(time.Second)
 				l.Lower()
 			}
+
 			if l.Limit() < 1 {
 				t.Errorf("limit %d", l.Limit())
 			}
@@ -153,6 +176,7 @@ func TestLower(t *testing.T) {
 // Gauges that are ignored move nothing, and what came of them is dropped.
 func TestIgnoreGauges(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Config{Start: 8})
 		for range 8 {
@@ -160,11 +184,13 @@ func TestIgnoreGauges(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		queue := Gauges{Running: 2, Waiting: 40, KVUsage: -1, Tokens: -1}
 		for range 8 {
 			time.Sleep(500 * time.Millisecond)
 			l.Observe(queue)
 		}
+
 		if got := l.Limit(); got >= 8 {
 			t.Fatalf("limit %d with a queue of 40; the test needs one that is lower than 8", got)
 		}
@@ -173,10 +199,12 @@ func TestIgnoreGauges(t *testing.T) {
 		if got := l.Limit(); got != 8 {
 			t.Errorf("limit %d after IgnoreGauges, want 8", got)
 		}
+
 		for range 8 {
 			time.Sleep(500 * time.Millisecond)
 			l.Observe(queue)
 		}
+
 		if got := l.Limit(); got != 8 {
 			t.Errorf("limit %d after gauges that are ignored, want 8", got)
 		}

@@ -60,6 +60,7 @@ func (m *Memory) AtOnce(key string) int {
 func (m *Memory) Keep(key string, n int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	all := m.read()
 	all.Servers[key] = memoryOf{n, time.Now().UTC().Truncate(time.Second)}
 	for len(all.Servers) > memoryMost {
@@ -69,6 +70,7 @@ func (m *Memory) Keep(key string, n int) error {
 				oldest = key
 			}
 		}
+
 		delete(all.Servers, oldest)
 	}
 
@@ -76,9 +78,11 @@ func (m *Memory) Keep(key string, n int) error {
 	if err != nil {
 		return err
 	}
+
 	if err := replaceFile(m.path, text); err != nil {
 		return fmt.Errorf("keep the number of requests at once: %w", err)
 	}
+
 	return nil
 }
 
@@ -99,9 +103,11 @@ func (m *Memory) read() memories {
 			delete(all.Servers, key)
 		}
 	}
+
 	if all.Servers == nil {
 		all.Servers = map[string]memoryOf{}
 	}
+
 	return all
 }
 
@@ -110,10 +116,12 @@ func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
+
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
+
 	_, err = f.Write(text)
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -124,5 +132,6 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		os.Remove(f.Name())
 	}
+
 	return err
 }

@@ -11,20 +11,24 @@ import (
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "state", "servers.json")
 		a, b := MemoryKey("http://a:8000", "vLLM", "m"), MemoryKey("http://a:8000", "vLLM", "other")
 		if a == b || a == MemoryKey("http://a:8000", "vLLMm") {
 			t.Error("two servers have one key")
 		}
+
 		if got := NewMemory(path).AtOnce(a); got != 0 {
 			t.Errorf("%d of a server that was never met", got)
 		}
+
 		for _, n := range []int{30, 67} {
 			if err := NewMemory(path).Keep(a, n); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		m := NewMemory(path)
 		if m.AtOnce(a) != 67 || m.AtOnce(b) != 0 {
 			t.Errorf("%d and %d, want 67 and 0", m.AtOnce(a), m.AtOnce(b))
@@ -36,13 +40,16 @@ func TestMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		if m.AtOnce(a) != 0 || m.AtOnce("0") != 1 || m.AtOnce("255") != 256 {
 			t.Errorf("%d, %d and %d, want 0, 1 and 256: the oldest goes", m.AtOnce(a), m.AtOnce("0"), m.AtOnce("255"))
 		}
+
 		time.Sleep(memoryAge + time.Second)
 		if got := m.AtOnce("255"); got != 0 {
 			t.Errorf("%d after a month", got)
 		}
+
 		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); len(left) != 1 {
 			t.Errorf("files %v", left)
 		}
@@ -60,6 +67,7 @@ func FuzzMemory(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		m := NewMemory(path)
 		n := m.AtOnce("k")
 		l := New(Config{Max: 100})
@@ -67,6 +75,7 @@ func FuzzMemory(f *testing.F) {
 		if got := l.Limit(); n < 0 || got < 1 || got > 100 {
 			t.Errorf("%d from the file, limit %d", n, got)
 		}
+
 		if err := m.Keep("k", 7); err != nil || m.AtOnce("k") != 7 {
 			t.Errorf("%d after %v", m.AtOnce("k"), err)
 		}
@@ -77,10 +86,12 @@ func FuzzMemory(f *testing.F) {
 // same when the server takes less or more now.
 func TestBegin(t *testing.T) {
 	t.Parallel()
+
 	for _, slots := range []int{256, 64, 1024} {
 		for _, gauges := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%d slots/gauges=%v", slots, gauges), func(t *testing.T) {
 				t.Parallel()
+
 				synctest.Test(t, func(t *testing.T) {
 					c := curve{engine: server(slots), least: 50, most: 150}
 					best := mean(drive(t, c, Fixed(slots+slots/16), false, 60, nil)[10:]).tokens
@@ -88,10 +99,12 @@ func TestBegin(t *testing.T) {
 					l.Begin(256)
 					got := drive(t, c, l, gauges, 180, nil)
 					steady, at := mean(got[60:]), reaches(got, 0.9*best)
-					t.Logf("%.3f of the best fixed limit, 90%% after %d s; limit %.1f, found %d", steady.tokens/best, at, steady.limit, l.Found())
+					t.Logf("%.3f of the best fixed limit, 90%% after %d s; limit %.1f, found %d",
+						steady.tokens/best, at, steady.limit, l.Found())
 					if steady.tokens < 0.97*best || slots <= 256 && at > 2 {
 						t.Errorf("%.3f of the best fixed limit, 90%% after %d s", steady.tokens/best, at)
 					}
+
 					if l.Found() < slots || l.Found() > 3*slots/2 {
 						t.Errorf("found %d", l.Found())
 					}

@@ -27,6 +27,7 @@ func (m *meter) add(seconds, area, work float64) {
 	if seconds <= 0 || area <= 0 {
 		return
 	}
+
 	used := seconds * seconds / area
 	m.n++
 	m.work += work

@@ -91,9 +91,11 @@ func (v *overload) add(s Slot, o Outcome, limit int, now time.Time) bool {
 	if !o.Overload {
 		v.answered++
 	}
+
 	if s.begin.Before(v.since) {
 		return false
 	}
+
 	v.ended++
 	if o.Overload {
 		v.refused++
@@ -101,6 +103,7 @@ func (v *overload) add(s Slot, o Outcome, limit int, now time.Time) bool {
 		v.full += float64(s.others)
 		v.fulls++
 	}
+
 	if v.stance != open {
 		return false
 	}
@@ -109,9 +112,11 @@ func (v *overload) add(s Slot, o Outcome, limit int, now time.Time) bool {
 	if o.Overload && v.refused >= refusedLeast && float64(v.refused) > refused*float64(most) {
 		return !now.Before(v.ignored)
 	}
+
 	if v.ended >= most {
 		v.reset(now)
 	}
+
 	return false
 }
 
@@ -131,6 +136,7 @@ func (l *Limiter) refuse(now time.Time) {
 		next: now,
 		step: growMost / 2, // the first estimate is rough
 	}
+
 	v.silent, v.cuts, v.loose = false, 0, now
 	v.found, v.full, v.fulls = time.Time{}, 0, 0
 	v.reset(now)
@@ -147,6 +153,7 @@ func (l *Limiter) judgeWindow(now time.Time) {
 		}
 		return
 	}
+
 	taken := v.begun - v.refused
 	all := v.begun > 0 && taken == 0 && v.answered == 0 && l.inFlight == 0
 	if passed < windowTime || taken < windowLeast && v.refused > 0 && passed < windowMost && !all && !v.silent {
@@ -159,6 +166,7 @@ func (l *Limiter) judgeWindow(now time.Time) {
 	if binds {
 		v.loose = now
 	}
+
 	switch {
 	case v.begun == 0 && v.silent: // the next one waits still
 	case all: // a proxy whose server is away, or a limit that counts in long windows
@@ -177,6 +185,7 @@ func (l *Limiter) judgeWindow(now time.Time) {
 			v.pace.grow(now)
 		}
 	}
+
 	v.reset(now)
 }
 
@@ -190,13 +199,16 @@ func (l *Limiter) slow(rate, share float64, now time.Time) {
 		v.cutBegun += v.begun
 		v.cutRefused += v.refused
 	}
+
 	if v.cuts > 2 && v.pace.rate < inVain*v.first && float64(v.cutRefused) > inVainShare*v.share*float64(v.cutBegun) {
 		v.stance, v.pace, v.ignored = open, pacer{}, now.Add(ignoreTime)
 		return
 	}
+
 	if v.cuts == 1 {
 		rate = max(rate, v.pace.clean)
 	}
+
 	v.pace.cut(rate, now)
 
 	atOnce := int(math.Round(v.full / float64(v.fulls)))

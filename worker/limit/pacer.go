@@ -44,10 +44,12 @@ func (p *pacer) take(now time.Time) {
 	if p.rate == 0 {
 		return
 	}
+
 	gap := time.Duration(float64(time.Second) / p.rate)
 	if p.next.Before(now.Add(-gap)) {
 		p.next = now
 	}
+
 	p.next = p.next.Add(gap)
 }
 
@@ -65,9 +67,11 @@ func (p *pacer) grow(now time.Time) {
 	if p.held {
 		p.clean = p.rate
 	}
+
 	if now.Before(p.still) {
 		return
 	}
+
 	p.rate *= 1 + p.step
 	p.step = min(growMost, 2*p.step)
 	if p.step >= growAnew {

@@ -36,20 +36,25 @@ func (l *Limiter) weigh(now time.Time) {
 	if l.overload.stance != open || now.Sub(l.gauges.braked) < tightTime {
 		return
 	}
+
 	if s.next.IsZero() {
 		s.next = now.Add(spareFirst)
 	}
+
 	need := max(l.limit, spareRequests)
 	if now.Before(s.next) || m.n < need || now.Sub(m.since) < roundTime {
 		return
 	}
+
 	gap := 0.0
 	if s.tries {
 		gap = math.Abs(m.rate()/s.rate - 1)
 	}
+
 	if m.n < maxRounds*need && now.Sub(m.since) < longRound && m.doubt() > max(sure, gap/3) {
 		return
 	}
+
 	if m.meanLoad() < 0.9*float64(l.limit) {
 		l.meter = meter{since: now}
 		return
@@ -61,6 +66,7 @@ func (l *Limiter) weigh(now time.Time) {
 		if s.none {
 			waiting = max(1, int(queueShare*float64(l.limit)))
 		}
+
 		s.flip(l, waiting, now)
 		return
 	}
@@ -70,6 +76,7 @@ func (l *Limiter) weigh(now time.Time) {
 	if !s.none {
 		pays = spareCosts
 	}
+
 	if m.rate() >= pays*s.rate {
 		s.rest = spareRest
 	} else {
@@ -78,6 +85,7 @@ func (l *Limiter) weigh(now time.Time) {
 		s.flip(l, 0, now)
 		l.move(s.limit, now)
 	}
+
 	s.next = now.Add(s.rest)
 }
 

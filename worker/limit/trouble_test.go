@@ -11,6 +11,7 @@ import (
 // Whatever a server goes through, it has all that it can take ten seconds later.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
+
 	const begin, end = 60, 80
 	for _, tt := range []struct {
 		name   string
@@ -53,6 +54,7 @@ func TestTrouble(t *testing.T) {
 		for _, gauges := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/gauges=%v", tt.name, gauges), func(t *testing.T) {
 				t.Parallel()
+
 				synctest.Test(t, func(t *testing.T) {
 					c := curve{engine: server(64), least: 50, most: 150, gate: &sim.Gate{}}
 					got := drive(t, c, New(Config{}), gauges, 130, func(i int, e *sim.Engine) {
@@ -63,6 +65,7 @@ func TestTrouble(t *testing.T) {
 							tt.change(e, c.gate, false)
 						}
 					})
+
 					before, after := mean(got[begin-20:begin]).tokens, mean(got[end+10:end+30])
 					t.Logf("%.3f of before; limit %.1f", after.tokens/before, after.limit)
 					if after.tokens < 0.9*tt.faster*before {
@@ -78,9 +81,11 @@ func TestTrouble(t *testing.T) {
 // takes in between.
 func TestSwaps(t *testing.T) {
 	t.Parallel()
+
 	for _, gauges := range []bool{true, false} {
 		t.Run(fmt.Sprintf("gauges=%v", gauges), func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				c := curve{engine: server(64), least: 50, most: 150}
 				swap := func(i int, e *sim.Engine) {
@@ -91,6 +96,7 @@ func TestSwaps(t *testing.T) {
 						}
 					})
 				}
+
 				best := mean(drive(t, c, Fixed(67), false, 150, swap)[60:]).tokens
 				got := mean(drive(t, c, New(Config{}), gauges, 300, swap)[60:])
 				t.Logf("%.3f of the best fixed limit at %.1f", got.tokens/best, got.limit)

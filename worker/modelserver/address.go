@@ -48,22 +48,28 @@ func findAddresses(ctx context.Context, base string, find lookUp) ([]netip.Addr,
 	if err != nil {
 		return nil, err
 	}
+
 	u, err := url.Parse(p.origin)
 	if err != nil {
 		return nil, err
 	}
+
 	if _, err := netip.ParseAddr(u.Hostname()); err == nil {
 		return nil, nil
 	}
+
 	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); proxy != nil || err != nil {
 		return nil, nil
 	}
+
 	limited, cancel := context.WithTimeout(ctx, lookUpTimeout)
 	defer cancel()
+
 	all, err := find(limited, "ip", u.Hostname())
 	if err != nil {
 		return nil, err
 	}
+
 	return serversAmong(all), nil
 }
 
@@ -77,11 +83,14 @@ func serversAmong(all []netip.Addr) []netip.Addr {
 		if isPublic(a) {
 			return nil
 		}
+
 		if len(list) == 0 || a.Is4() == list[0].Is4() {
 			list = append(list, a)
 		}
 	}
+
 	slices.SortFunc(list, netip.Addr.Compare)
+
 	return slices.Compact(list)
 }
 

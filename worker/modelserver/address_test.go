@@ -18,6 +18,7 @@ import (
 
 func TestAddresses(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name  string
 		base  string // empty: http://llm:8000
@@ -44,26 +45,31 @@ func TestAddresses(t *testing.T) {
 		if base == "" {
 			base = "http://llm:8000"
 		}
-		got, err := findAddresses(t.Context(), base, func(context.Context, string, string) (list []netip.Addr, err error) {
-			for text := range strings.FieldsSeq(tt.found) {
-				list = append(list, netip.MustParseAddr(text))
-			}
-			return list, nil
-		})
+
+		got, err := findAddresses(t.Context(), base,
+			func(context.Context, string, string) (list []netip.Addr, err error) {
+				for text := range strings.FieldsSeq(tt.found) {
+					list = append(list, netip.MustParseAddr(text))
+				}
+				return list, nil
+			})
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+
 		var texts []string
 		for _, a := range got {
 			texts = append(texts, a.String())
 		}
+
 		if diff := cmp.Diff(tt.want, strings.Join(texts, " ")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
 
 	unknown := errors.New("no such host")
-	_, err := findAddresses(t.Context(), "http://llm:8000", func(context.Context, string, string) ([]netip.Addr, error) { return nil, unknown })
+	_, err := findAddresses(t.Context(), "http://llm:8000",
+		func(context.Context, string, string) ([]netip.Addr, error) { return nil, unknown })
 	if !errors.Is(err, unknown) {
 		t.Errorf("of a name that is not known: %v", err)
 	}
@@ -73,6 +79,7 @@ func TestAddresses(t *testing.T) {
 // them and in TLS.
 func TestWithAddress(t *testing.T) {
 	t.Parallel()
+
 	const body = `{"object":"list","data":[{"id":"m"}]}`
 	var mu sync.Mutex
 	var hosts, names []string
@@ -82,10 +89,12 @@ func TestWithAddress(t *testing.T) {
 		hosts, names = append(hosts, r.Host), append(names, r.TLS.ServerName)
 		w.Write([]byte(body))
 	}))
+
 	listener, err := net.Listen("tcp", "127.0.0.2:0") // nothing else is there
 	if err != nil {
 		t.Skip("this system has no 127.0.0.2: ", err)
 	}
+
 	server.Listener.Close()
 	server.Listener = listener
 	server.TLS = &tls.Config{}
@@ -99,20 +108,25 @@ func TestWithAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(s.Close)
 	if a := s.Post(t.Context(), "/v1/chat/completions", []byte("{}")); a.Err != nil || string(a.Body) != body {
 		t.Errorf("posted: %s, %v", a.Body, a.Err)
 	}
+
 	if _, err := s.Look(t.Context()); err != nil {
 		t.Errorf("looked at: %v", err)
 	}
+
 	mu.Lock()
 	defer mu.Unlock()
+
 	for i := range hosts {
 		if hosts[i] != "example.com:"+port || names[i] != "example.com" {
 			t.Errorf("request %d was for the host %q, by TLS for %q", i, hosts[i], names[i])
 		}
 	}
+
 	if want := "https://example.com:" + port + " (127.0.0.2)"; s.URL() != want {
 		t.Errorf("it is called %s, want %s", s.URL(), want)
 	}

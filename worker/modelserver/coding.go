@@ -23,10 +23,12 @@ func (a *Answer) unpack(most int64) {
 	if a.Err != nil || len(coded) == 0 {
 		return
 	}
+
 	codings := strings.Split(strings.Join(coded, ","), ",")
 	for i := len(codings) - 1; i >= 0 && a.Err == nil && len(a.Body) > 0; i-- {
 		a.Body, a.Err = undo(strings.ToLower(strings.TrimSpace(codings[i])), a.Body, most)
 	}
+
 	if a.Err != nil && a.Status >= 300 {
 		a.Body, a.Err = []byte(a.Err.Error()), nil
 	}
@@ -41,6 +43,7 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 	if coding == "" || coding == "identity" {
 		return body, nil
 	}
+
 	r, err := unpacker(coding, body)
 	if err != nil {
 		return nil, err
@@ -51,6 +54,7 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
 	}
+
 	rest, err := io.Copy(io.Discard, io.LimitReader(r, most+1-int64(len(text))))
 	size := int64(len(text)) + rest
 	switch {
@@ -67,10 +71,12 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer again.Close()
+
 	text = make([]byte, size)
 	if _, err := io.ReadFull(again, text); err != nil {
 		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
 	}
+
 	return text, nil
 }
 
@@ -83,7 +89,9 @@ func unpacker(coding string, body []byte) (r io.ReadCloser, err error) {
 		r, err = zlib.NewReader(bytes.NewReader(body))
 	case "zstd":
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20)); err == nil {
+		if z, err = zstd.NewReader(
+			bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20),
+		); err == nil {
 			r = z.IOReadCloser()
 		}
 	default:
@@ -92,5 +100,6 @@ func unpacker(coding string, body []byte) (r io.ReadCloser, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
 	}
+
 	return r, nil
 }

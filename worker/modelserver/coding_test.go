@@ -17,6 +17,7 @@ import (
 // pack packs a text in a coding.
 func pack(t testing.TB, coding string, text []byte) []byte {
 	t.Helper()
+
 	var b bytes.Buffer
 	var w io.WriteCloser
 	switch coding {
@@ -33,18 +34,22 @@ func pack(t testing.TB, coding string, text []byte) []byte {
 	default:
 		return text
 	}
+
 	if _, err := w.Write(text); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	return b.Bytes()
 }
 
 // None of this is asked for, and comes all the same.
 func TestCodings(t *testing.T) {
 	t.Parallel()
+
 	text := []byte(strings.Repeat(`{"a":1}`, 100))
 	for _, tt := range []struct {
 		name, header string
@@ -63,7 +68,8 @@ func TestCodings(t *testing.T) {
 		{"nothing in it", "gzip", nil, 200, "", ""},
 		{"br", "br", text, 200, "", `content coding "br"`},
 		{"br and gzip", "br, gzip", pack(t, "gzip", text), 200, "", `content coding "br"`},
-		{"an error in br", "br", text, 400, `the answer cannot be unpacked: it has the content coding "br", which was not asked for`, ""},
+		{"an error in br", "br", text, 400,
+			`the answer cannot be unpacked: it has the content coding "br", which was not asked for`, ""},
 		{"not gzip", "gzip", text, 200, "", "should be gzip"},
 		{"gzip cut", "gzip", pack(t, "gzip", text)[:20], 200, "", "should be gzip"},
 		{"zstd cut", "zstd", pack(t, "zstd", text)[:15], 200, "", "should be zstd"},
@@ -81,6 +87,7 @@ func TestCodings(t *testing.T) {
 				}
 				continue
 			}
+
 			if a.Err != nil || a.Status != tt.status || string(a.Body) != tt.want {
 				t.Errorf("%s: status %d, body %q, %v", tt.name, a.Status, a.Body, a.Err)
 			}
@@ -90,8 +97,13 @@ func TestCodings(t *testing.T) {
 
 func TestCodingsHaveABound(t *testing.T) {
 	t.Parallel()
+
 	for _, coding := range []string{"gzip", "deflate", "zstd"} {
-		a := Answer{Status: 200, Header: http.Header{"Content-Encoding": {coding}}, Body: pack(t, coding, make([]byte, 1001))}
+		a := Answer{
+			Status: 200,
+			Header: http.Header{"Content-Encoding": {coding}},
+			Body:   pack(t, coding, make([]byte, 1001)),
+		}
 		if a.unpack(1000); !errors.Is(a.Err, ErrTooLong) {
 			t.Errorf("%s: %v", coding, a.Err)
 		}
@@ -121,6 +133,7 @@ func TestLongPackedAnswers(t *testing.T) {
 // What a server says of itself comes packed as well.
 func TestLookAtAPackedList(t *testing.T) {
 	t.Parallel()
+
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/models" {
 			w.WriteHeader(404)
@@ -129,6 +142,7 @@ func TestLookAtAPackedList(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		w.Write(pack(t, "gzip", []byte(somebodysModels)))
 	}))
+
 	info, err := s.Look(t.Context())
 	if err != nil || len(info.Models) != 1 {
 		t.Errorf("%v, %v", info.Models, err)
@@ -139,8 +153,10 @@ func FuzzUndo(f *testing.F) {
 	for _, coding := range []string{"gzip", "deflate", "zstd", "br"} {
 		f.Add(coding, pack(f, coding, []byte(`{"a":1}`)))
 	}
+
 	f.Fuzz(func(t *testing.T, coding string, body []byte) {
-		if text, err := undo(coding, body, 1<<20); err == nil && len(text) > 1<<20 && coding != "" && coding != "identity" {
+		if text, err := undo(coding, body, 1<<20); err == nil && len(text) > 1<<20 && coding != "" &&
+			coding != "identity" {
 			t.Errorf("%s: %d bytes", coding, len(text))
 		}
 	})

@@ -47,12 +47,21 @@ func newConn(c, tcp net.Conn) (*conn, error) {
 		c.Close()
 		return nil, errors.New("the connection has no socket")
 	}
+
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
-	made := &conn{Conn: c, tcp: tcp, raw: raw, made: time.Now(), since: time.Now()}
+
+	made := &conn{
+		Conn:  c,
+		tcp:   tcp,
+		raw:   raw,
+		made:  time.Now(),
+		since: time.Now(),
+	}
+
 	made.in = bufio.NewReaderSize(made, 16<<10)
 	made.check = func(fd uintptr) bool {
 		if made.secure() { // what is there is TLS's
@@ -62,6 +71,7 @@ func newConn(c, tcp net.Conn) (*conn, error) {
 		}
 		return true
 	}
+
 	return made, nil
 }
 
@@ -96,10 +106,12 @@ func (c *conn) look() sight {
 		}
 		c.in.Discard(len(text))
 	}
+
 	for {
 		if err := c.raw.Read(c.check); err != nil {
 			return ended
 		}
+
 		switch {
 		case c.failed == syscall.EINTR:
 			continue
@@ -112,6 +124,7 @@ func (c *conn) look() sight {
 		case c.secure(): // perhaps it is TLS's own, such as a ticket
 			return c.await(time.Millisecond)
 		}
+
 		if s := meaning(c.seen[:c.got]); s != quiet {
 			return s
 		}
@@ -122,6 +135,7 @@ func (c *conn) look() sight {
 func (c *conn) await(most time.Duration) sight {
 	c.SetReadDeadline(time.Now().Add(most))
 	defer c.SetReadDeadline(time.Time{})
+
 	c.left = maxHeader
 	for {
 		_, err := c.in.Peek(1)
@@ -136,6 +150,7 @@ func (c *conn) await(most time.Duration) sight {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return quiet
 		}
+
 		return ended
 	}
 }
@@ -168,10 +183,12 @@ func (c *conn) exchange(w *wire, path string, id, digest uint64, body []byte) (a
 	c.left = maxHeader
 	err := c.skipLineEnds()
 	began = time.Now()
+
 	var res *http.Response
 	if err == nil {
 		res, err = http.ReadResponse(c.in, posted)
 	}
+
 	for err == nil && res.StatusCode/100 == 1 && res.StatusCode != http.StatusSwitchingProtocols {
 		res, err = http.ReadResponse(c.in, posted)
 	}
@@ -181,10 +198,13 @@ func (c *conn) exchange(w *wire, path string, id, digest uint64, body []byte) (a
 		}
 		return Answer{Err: err}, began, false
 	}
+
 	c.left = math.MaxInt64
 	a = Answer{Status: res.StatusCode, Header: res.Header}
 	a.Body, a.Err = readAll(res, maxAnswer)
-	return a, began, unsent == nil && a.Err == nil && !res.Close && res.StatusCode >= 200 && res.StatusCode != http.StatusRequestTimeout
+
+	return a, began, unsent == nil && a.Err == nil && !res.Close && res.StatusCode >= 200 &&
+		res.StatusCode != http.StatusRequestTimeout
 }
 
 // skipLineEnds waits for the first byte of an answer, and passes over line ends that old
@@ -198,6 +218,7 @@ func (c *conn) skipLineEnds() error {
 		if err != nil || first[0] != '\r' && first[0] != '\n' || c.uses == 1 {
 			return err
 		}
+
 		c.in.Discard(1)
 	}
 }

@@ -20,9 +20,10 @@ var usual = []string{
 // findTimeout is how long a server on this machine may take to say what it is.
 const findTimeout = 2 * time.Second
 
-// Find looks for model servers on the usual ports of this machine. found are those
-// that list models, or say that they load one, in the order of these ports. tried says of each other port that it is no model server, or only its URL
-// where nothing answers. key is sent to all of them.
+// Find looks for model servers on the usual ports of this machine. found are those that list
+// models, or say that they load one, in the order of these ports. tried says of each other port
+// that it is no model server, or only its URL where nothing answers. key is sent to all of
+// them.
 func Find(ctx context.Context, key string, options ...Option) (found []*Server, tried []string) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
@@ -39,6 +40,7 @@ func find(ctx context.Context, key string, urls []string, options ...Option) (fo
 			}
 		})
 	}
+
 	looks.Wait()
 	for i, err := range errs {
 		switch {
@@ -50,7 +52,9 @@ func find(ctx context.Context, key string, urls []string, options ...Option) (fo
 		default:
 			tried = append(tried, err.Error())
 		}
+
 		servers[i].Close()
 	}
+
 	return found, tried
 }

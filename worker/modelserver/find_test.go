@@ -12,11 +12,13 @@ import (
 
 func TestFind(t *testing.T) {
 	t.Parallel()
+
 	begin := func(h http.Handler) string {
 		server := httptest.NewServer(h)
 		t.Cleanup(server.Close)
 		return server.URL
 	}
+
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	vllm := begin(newVLLM(t))
@@ -33,11 +35,14 @@ func TestFind(t *testing.T) {
 		t.Cleanup(s.Close)
 		found = append(found, s.URL())
 	}
+
 	if diff := cmp.Diff([]string{vllm, loading, ollama}, found); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
+
 	want := []string{
-		"list models of " + webApp + ": the answer is no such list: invalid character '<' looking for beginning of value",
+		"list models of " + webApp +
+			": the answer is no such list: invalid character '<' looking for beginning of value",
 		gone.URL,
 		"list models of " + noPage + ": status 404 Not Found",
 		"list models of " + locked + ": status 401 Unauthorized: it wants a key",
@@ -51,10 +56,15 @@ func TestFind(t *testing.T) {
 // A port that accepts and says nothing does not hold up the search.
 func TestFindDoesNotHang(t *testing.T) {
 	t.Parallel()
-	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	}))
+
 	t.Cleanup(silent.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+
 	if found, tried := find(ctx, "", []string{silent.URL}); len(found) != 0 || len(tried) != 1 {
 		t.Errorf("found %v, tried %v", found, tried)
 	}

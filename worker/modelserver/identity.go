@@ -70,6 +70,7 @@ type slotCount struct {
 func (i *identity) addSlots(g glimpse, busy, all int) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+
 	c := &i.slots
 	if i.several != "" || c.settled || all == 0 || g.inFlight < int64(all) {
 		return i.several
@@ -78,17 +79,20 @@ func (i *identity) addSlots(g glimpse, busy, all int) string {
 	if c.looks == 0 {
 		c.since, c.answers = g.at, g.answers
 	}
+
 	c.looks++
 	c.busy += busy
 	c.all += all
 	if c.looks < slotLooks {
 		return ""
 	}
+
 	c.settled = true
 	quick := float64(g.answers-c.answers) > slotAnswers*float64(all)*g.at.Sub(c.since).Seconds()
 	if !quick && float64(c.busy) < busyLeast*float64(c.all) {
 		i.several = "slots are free while there are requests for all"
 	}
+
 	return i.several
 }
 
@@ -103,6 +107,7 @@ func (i *identity) wantsSlots() bool {
 func (i *identity) add(g glimpse) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+
 	if i.several != "" {
 		return i.several
 	}
@@ -122,6 +127,7 @@ func (i *identity) add(g glimpse) string {
 	case g.lacks(i.base):
 		i.several = "fewer tokens are counted than the answers have"
 	}
+
 	return i.several
 }
 
@@ -132,6 +138,7 @@ func (g glimpse) jumps(last glimpse) bool {
 			return true
 		}
 	}
+
 	// One that is not there yet may only have had no request: SGLang names it with its first.
 	there := strings.Split(g.engines, ",")
 	for engine := range strings.SplitSeq(last.engines, ",") {
@@ -139,6 +146,7 @@ func (g glimpse) jumps(last glimpse) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -147,7 +155,8 @@ func (g glimpse) jumps(last glimpse) bool {
 // than these are waited for.
 func (g glimpse) lacks(base glimpse) bool {
 	const tokens = 0
-	if g.counters[tokens] < 0 || base.counters[tokens] < 0 || g.answers-base.answers < max(answersLeast, 8*base.inFlight) {
+	if g.counters[tokens] < 0 || base.counters[tokens] < 0 ||
+		g.answers-base.answers < max(answersLeast, 8*base.inFlight) {
 		return false
 	}
 	return g.counters[tokens]-base.counters[tokens] < countedLeast*float64(g.answered-base.answered)

@@ -28,6 +28,7 @@ type seen struct {
 
 func TestIdentity(t *testing.T) {
 	t.Parallel()
+
 	const (
 		back   = "the start time went back"
 		jumps  = "counters jump back and forth"
@@ -40,30 +41,110 @@ func TestIdentity(t *testing.T) {
 		want  string
 	}{
 		{"one server", []seen{{tokens: 100}, {tokens: 200}, {tokens: 200}, {tokens: 300}}, nobody},
-		{"one that tells its start", []seen{{started: 50, tokens: 100}, {started: 50, tokens: 200}, {started: 50.3, tokens: 300}, {started: 50, tokens: 400}}, nobody},
-		{"a restart", []seen{{started: 50, tokens: 900}, {started: 80, tokens: 0}, {started: 80, tokens: 100}, {started: 80, tokens: 1000}}, nobody},
-		{"many restarts", []seen{{started: 50, tokens: 900}, {started: 80, tokens: 1}, {started: 90, tokens: 0}, {started: 100, tokens: 2}}, nobody},
-		{"a restart of one that does not tell its start", []seen{{tokens: 900}, {tokens: 0}, {tokens: 500}, {tokens: 1000}}, nobody},
-		{"two of them, with loading between", []seen{{tokens: 900}, {tokens: 0}, {after: 2 * time.Minute, tokens: 500}, {tokens: 1}}, nobody},
-		{"two of them, that were seen", []seen{{tokens: 900}, {away: true}, {tokens: 0}, {tokens: 500}, {away: true}, {tokens: 1}, {tokens: 2}}, nobody},
-		{"another machine takes over, with a clock that is behind", []seen{{started: 50, tokens: 900}, {away: true}, {started: 20, tokens: 0}, {started: 20, tokens: 9}}, nobody},
-		{"another number of engines after a restart", []seen{{engines: "0", tokens: 9}, {engines: "0,1", tokens: 1}, {engines: "0,1", tokens: 5}}, nobody},
-		{"engines that come with their first requests", []seen{{tokens: 1}, {engines: "0", tokens: 2}, {engines: "0,2", tokens: 3}, {engines: "0,1,2", tokens: 4}}, nobody},
+		{"one that tells its start", []seen{
+			{started: 50, tokens: 100},
+			{started: 50, tokens: 200},
+			{started: 50.3, tokens: 300},
+			{started: 50, tokens: 400},
+		}, nobody},
+		{"a restart", []seen{
+			{started: 50, tokens: 900},
+			{started: 80, tokens: 0},
+			{started: 80, tokens: 100},
+			{started: 80, tokens: 1000},
+		}, nobody},
+		{"many restarts", []seen{
+			{started: 50, tokens: 900},
+			{started: 80, tokens: 1},
+			{started: 90, tokens: 0},
+			{started: 100, tokens: 2},
+		}, nobody},
+		{"a restart of one that does not tell its start", []seen{
+			{tokens: 900},
+			{tokens: 0},
+			{tokens: 500},
+			{tokens: 1000},
+		}, nobody},
+		{"two of them, with loading between", []seen{
+			{tokens: 900},
+			{tokens: 0},
+			{after: 2 * time.Minute, tokens: 500},
+			{tokens: 1},
+		}, nobody},
+		{"two of them, that were seen", []seen{
+			{tokens: 900},
+			{away: true},
+			{tokens: 0},
+			{tokens: 500},
+			{away: true},
+			{tokens: 1},
+			{tokens: 2},
+		}, nobody},
+		{"another machine takes over, with a clock that is behind", []seen{
+			{started: 50, tokens: 900},
+			{away: true},
+			{started: 20, tokens: 0},
+			{started: 20, tokens: 9},
+		}, nobody},
+		{"another number of engines after a restart", []seen{
+			{engines: "0", tokens: 9},
+			{engines: "0,1", tokens: 1},
+			{engines: "0,1", tokens: 5},
+		}, nobody},
+		{"engines that come with their first requests", []seen{
+			{tokens: 1},
+			{engines: "0", tokens: 2},
+			{engines: "0,2", tokens: 3},
+			{engines: "0,1,2", tokens: 4},
+		}, nobody},
 		{"no counters", []seen{{tokens: -1}, {tokens: -1, answers: 900, answered: 9000}, {tokens: -1}}, nobody},
 
-		{"start times that alternate", []seen{{started: 50, tokens: 100}, {started: 80, tokens: 100}, {started: 50, tokens: 100}}, back},
+		{"start times that alternate", []seen{
+			{started: 50, tokens: 100},
+			{started: 80, tokens: 100},
+			{started: 50, tokens: 100},
+		}, back},
 		{"an older one at once", []seen{{started: 80, tokens: 100}, {started: 50, tokens: 200}}, back},
-		{"one of three is asked seldom", []seen{{started: 50}, {started: 50}, {started: 50}, {started: 80}, {started: 80}, {started: 80}, {started: 60}}, back},
+		{"one of three is asked seldom", []seen{
+			{started: 50},
+			{started: 50},
+			{started: 50},
+			{started: 80},
+			{started: 80},
+			{started: 80},
+			{started: 60},
+		}, back},
 		{"counters that alternate", []seen{{tokens: 900}, {tokens: 300}, {tokens: 950}, {tokens: 350}}, jumps},
-		{"counters that fall now and then", []seen{{tokens: 900}, {tokens: 300}, {tokens: 350}, {tokens: 950}, {tokens: 990}, {tokens: 400}}, jumps},
-		{"engines that alternate", []seen{{engines: "0", tokens: 1}, {engines: "1", tokens: 2}, {engines: "0", tokens: 3}}, jumps},
+		{"counters that fall now and then", []seen{
+			{tokens: 900},
+			{tokens: 300},
+			{tokens: 350},
+			{tokens: 950},
+			{tokens: 990},
+			{tokens: 400},
+		}, jumps},
+		{"engines that alternate", []seen{
+			{engines: "0", tokens: 1},
+			{engines: "1", tokens: 2},
+			{engines: "0", tokens: 3},
+		}, jumps},
 		{"nobody forgets it", []seen{{started: 80}, {started: 50}, {away: true}, {started: 50}, {started: 50}}, back},
 
-		{"all that was answered is counted", []seen{{tokens: 0}, {tokens: 10_000, answers: 100, answered: 9000}}, nobody},
+		{"all that was answered is counted", []seen{
+			{tokens: 0},
+			{tokens: 10_000, answers: 100, answered: 9000},
+		}, nobody},
 		{"half of it is", []seen{{tokens: 0}, {tokens: 5000, answers: 100, answered: 9500}}, lacks},
 		{"too few answers to say so", []seen{{tokens: 0}, {tokens: 50, answers: 20, answered: 2000}}, nobody},
-		{"what was in flight was counted before", []seen{{tokens: 6000, inFlight: 60}, {tokens: 10_000, answers: 100, answered: 9500}}, nobody},
-		{"since the restart all is counted", []seen{{tokens: 9000, answers: 100, answered: 9000}, {tokens: 0, answers: 100, answered: 9000}, {tokens: 9000, answers: 200, answered: 18_000}}, nobody},
+		{"what was in flight was counted before", []seen{
+			{tokens: 6000, inFlight: 60},
+			{tokens: 10_000, answers: 100, answered: 9500},
+		}, nobody},
+		{"since the restart all is counted", []seen{
+			{tokens: 9000, answers: 100, answered: 9000},
+			{tokens: 0, answers: 100, answered: 9000},
+			{tokens: 9000, answers: 200, answered: 18_000},
+		}, nobody},
 	} {
 		var i identity
 		got, at := "", time.Now()
@@ -73,6 +154,7 @@ func TestIdentity(t *testing.T) {
 				i.away()
 				continue
 			}
+
 			got = i.add(glimpse{
 				at:       at,
 				started:  p.started,
@@ -83,6 +165,7 @@ func TestIdentity(t *testing.T) {
 				inFlight: p.inFlight,
 			})
 		}
+
 		if got != tt.want || i.isSeveral() != (tt.want != "") {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
@@ -92,6 +175,7 @@ func TestIdentity(t *testing.T) {
 // Slots that are free while there are requests for all of them are not all there are.
 func TestSlotsOfSeveral(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name     string
 		busy     []int // of four slots, again and again
@@ -110,11 +194,14 @@ func TestSlotsOfSeveral(t *testing.T) {
 		at := time.Now()
 		for n := range 3 * slotLooks {
 			at = at.Add(500 * time.Millisecond)
-			i.addSlots(glimpse{at: at, inFlight: tt.inFlight, answers: tt.answers * int64(n)}, tt.busy[n%len(tt.busy)], 4)
+			i.addSlots(glimpse{at: at, inFlight: tt.inFlight, answers: tt.answers * int64(n)},
+				tt.busy[n%len(tt.busy)], 4)
 		}
+
 		if i.isSeveral() != tt.several {
 			t.Errorf("%s: it is several: %t", tt.name, i.isSeveral())
 		}
+
 		if i.wantsSlots() != (tt.inFlight < 4) {
 			t.Errorf("%s: it is asked for its slots for ever", tt.name)
 		}
@@ -137,6 +224,7 @@ func FuzzIdentity(f *testing.F) {
 			g.counters[1] += float64(random.Int64N(1000))
 			g.answered += tokens * 9 / 10
 			g.answers += random.Int64N(10)
+
 			if random.IntN(40) == 0 {
 				at = at.Add(time.Minute) // it loads
 				g.counters = [3]float64{0, 0, -1}
@@ -144,6 +232,7 @@ func FuzzIdentity(f *testing.F) {
 					g.started = float64(at.Unix())
 				}
 			}
+
 			g.at = at
 			if why := i.add(g); why != "" {
 				t.Fatalf("one server counts as several: %s", why)
@@ -172,6 +261,7 @@ func (b *balanced) run(n int) error {
 	if b.busy == nil {
 		b.busy, b.random = make([]int, len(b.engines)), rand.New(rand.NewPCG(3, 4))
 	}
+
 	b.sent++
 	at := b.sent % len(b.engines)
 	switch b.policy {
@@ -180,12 +270,15 @@ func (b *balanced) run(n int) error {
 	case "least busy":
 		at = slices.Index(b.busy, slices.Min(b.busy))
 	}
+
 	b.busy[at]++
 	b.mu.Unlock()
 	err := b.engines[at].Run(context.Background(), 100, n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	b.busy[at]--
+
 	return err
 }
 
@@ -194,12 +287,15 @@ func (b *balanced) glimpse(answers, answered, inFlight int64) (glimpse, sim.Load
 	if b.asking == nil {
 		b.asking = rand.New(rand.NewPCG(5, 6))
 	}
+
 	b.asked++
 	n := b.asked % len(b.engines)
 	if b.policy == "random" {
 		n = b.asking.IntN(len(b.engines))
 	}
+
 	load := b.engines[n].Load()
+
 	return glimpse{
 		at:       time.Now(),
 		started:  b.started[n],
@@ -213,7 +309,9 @@ func (b *balanced) glimpse(answers, answered, inFlight int64) (glimpse, sim.Load
 
 // drive has a limiter keep the engines busy, and returns the tokens a second after the first
 // seconds, and the limit then. after says when they were found to be several.
-func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (rate, limits float64, after time.Duration) {
+func (b *balanced) drive(
+	t *testing.T, l *limit.Limiter, seconds, settle int,
+) (rate, limits float64, after time.Duration) {
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var answers, answered atomic.Int64
@@ -224,6 +322,7 @@ func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (r
 			if err != nil {
 				return
 			}
+
 			n := 10 + random.IntN(51)
 			all.Go(func() {
 				if b.run(n) != nil {
@@ -246,19 +345,31 @@ func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (r
 		if half >= 2*settle {
 			limits += float64(l.Limit()) / float64(2*(seconds-settle))
 		}
+
 		g, load := b.glimpse(answers.Load(), answered.Load(), int64(l.InFlight()))
 		if i.add(g) == "" {
-			l.Observe(limit.Gauges{Running: load.Running, Waiting: load.Waiting, KVUsage: -1, Preemptions: float64(load.Preemptions), Tokens: float64(load.Tokens)})
+			l.Observe(limit.Gauges{
+				Running:     load.Running,
+				Waiting:     load.Waiting,
+				KVUsage:     -1,
+				Preemptions: float64(load.Preemptions),
+				Tokens:      float64(load.Tokens),
+			})
+
 			continue
 		}
+
 		if after == 0 {
 			after = time.Since(begin)
 		}
+
 		l.IgnoreGauges()
 	}
+
 	rate = float64(answered.Load()-first) / float64(seconds-settle)
 	stop()
 	all.Wait()
+
 	return rate, limits, after
 }
 
@@ -266,6 +377,7 @@ func (b *balanced) drive(t *testing.T, l *limit.Limiter, seconds, settle int) (r
 // whatever shows that they are two.
 func TestBalanced(t *testing.T) {
 	t.Parallel()
+
 	const seconds, settle = 150, 30
 	engines := func() []*sim.Engine {
 		cfg := sim.EngineConfig{Slots: 8, TTFT: 50 * time.Millisecond, TPOT: 5 * time.Millisecond}
@@ -287,6 +399,7 @@ func TestBalanced(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				direct := 0.0
 				for _, e := range engines() {
@@ -302,8 +415,10 @@ func TestBalanced(t *testing.T) {
 				for range tt.before {
 					b.engines[0].Run(t.Context(), 1, 100)
 				}
+
 				rate, limits, after := b.drive(t, limit.New(limit.Config{}), seconds, settle)
-				text := fmt.Sprintf("%.3f of both by themselves, limit %.1f, several after %v", rate/direct, limits, after)
+				text := fmt.Sprintf("%.3f of both by themselves, limit %.1f, several after %v",
+					rate/direct, limits, after)
 				t.Log(text)
 				if rate < 0.95*direct || limits < 15 || after == 0 || after > 30*time.Second {
 					t.Error(text)

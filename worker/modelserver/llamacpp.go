@@ -73,20 +73,24 @@ func (l *llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
 	if errors.Is(err, ErrLoading) {
 		return err
 	}
+
 	info.Version, info.Slots = told.Build, max(told.Slots, 0)
 	if err == nil {
 		l.router.Store(told.Role == "router")
 	}
+
 	if l.router.Load() {
 		l.describeRouter(ctx, s, info)
 		info.Holds = info.fewer(told.Most)
 		return nil
 	}
+
 	for i := range info.Models {
 		if m := &info.Models[i]; m.ContextLength == 0 {
 			m.ContextLength = told.Settings.NCtx
 		}
 	}
+
 	return nil
 }
 
@@ -98,10 +102,12 @@ func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
 		if !slices.Contains(info.Loaded, m.ID) {
 			continue
 		}
+
 		var told llamaAnswer
 		if s.getJSON(ctx, ofModel("/props", m.ID), &told) != nil {
 			continue
 		}
+
 		info.Slots += max(told.Slots, 0)
 		if m.ContextLength == 0 {
 			m.ContextLength = told.Settings.NCtx
@@ -129,12 +135,14 @@ func (*llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error
 	var told []struct {
 		Busy bool `json:"is_processing"`
 	}
+
 	err = s.getJSON(ctx, "/slots", &told)
 	for _, slot := range told {
 		if slot.Busy {
 			busy++
 		}
 	}
+
 	return busy, len(told), err
 }
 
@@ -146,7 +154,13 @@ func (*llamaCPP) loadRouter(ctx context.Context, s *Server, remedy string) (Load
 		return Load{}, err
 	}
 
-	sum, pages := Load{KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1}, 0
+	sum, pages := Load{
+		KVUsage:      -1,
+		Preemptions:  -1,
+		Tokens:       -1,
+		PromptTokens: -1,
+	}, 0
+
 	loaded, _ := list.loaded()
 	for _, model := range loaded {
 		page, err := s.page(ctx, ofModel(metricsPage, model), &llamaGauges, remedy)
@@ -156,13 +170,16 @@ func (*llamaCPP) loadRouter(ctx context.Context, s *Server, remedy string) (Load
 		case err != nil:
 			return Load{}, err
 		}
+
 		l := page.load()
 		sum.Running += l.Running
 		sum.Waiting += l.Waiting
 		pages++
 	}
+
 	if pages == 0 {
 		return Load{}, errNotNow
 	}
+
 	return sum, nil
 }

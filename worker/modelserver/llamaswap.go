@@ -30,6 +30,8 @@ func (l *llamaSwap) describe(ctx context.Context, s *Server, info *Info) error {
 			}
 		}
 	}
+
 	info.Holds = l.holds(info)
+
 	return nil
 }

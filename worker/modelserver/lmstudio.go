@@ -44,6 +44,7 @@ func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 	if err != nil {
 		return nil
 	}
+
 	for _, told := range models {
 		i := slices.IndexFunc(info.Models, func(m Model) bool { return m.ID == told.ID })
 		if i < 0 || told.State != "loaded" {
@@ -52,9 +53,11 @@ func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 		info.Models[i].ContextLength = max(told.ContextLength, 0)
 		info.Loaded = append(info.Loaded, told.ID)
 	}
+
 	info.Holds = l.holds(info)
 
 	info.Slots = lmStudioSlots(ctx, s)
+
 	return nil
 }
 
@@ -71,10 +74,12 @@ func lmStudioSlots(ctx context.Context, s *Server) (slots int) {
 	if s.getJSON(ctx, "/api/v1/models", &told) != nil {
 		return 0
 	}
+
 	for _, m := range told.Models {
 		for _, instance := range m.Loaded {
 			slots += max(instance.Config.Parallel, 0)
 		}
 	}
+
 	return slots
 }

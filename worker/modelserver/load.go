@@ -40,8 +40,10 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	if known == nil {
 		return Load{}, fmt.Errorf("%w: it was not looked at yet", ErrNoGauges)
 	}
+
 	limited, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+
 	load, err := known.flavour.load(limited, s)
 	switch {
 	case err == nil:
@@ -52,6 +54,7 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	case errors.Is(err, ErrUnreachable):
 		s.identity.away()
 	}
+
 	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
 }
 
@@ -63,12 +66,15 @@ func (s *Server) LookAtSlots(ctx context.Context) (several string) {
 	if known == nil || !s.identity.wantsSlots() {
 		return ""
 	}
+
 	f, ok := known.flavour.(*llamaCPP)
 	if !ok {
 		return ""
 	}
+
 	limited, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+
 	g := s.glimpse(Load{})
 	busy, all, err := f.slots(limited, s)
 	switch {
@@ -77,6 +83,7 @@ func (s *Server) LookAtSlots(ctx context.Context) (several string) {
 	case limited.Err() == nil && !errors.Is(err, ErrUnreachable): // it was started with --no-slots
 		s.identity.settleSlots()
 	}
+
 	return ""
 }
 

@@ -66,6 +66,7 @@ func (i Info) Default() string {
 			only = m.ID
 		}
 	}
+
 	return only
 }
 
@@ -74,10 +75,12 @@ func (i Info) Names() []string {
 	if len(i.Models) == 0 && (i.Models == nil || i.Flavour != (&ollama{}).name()) {
 		return nil
 	}
+
 	names := []string{}
 	for _, m := range i.Models {
 		names = append(names, m.ID)
 	}
+
 	return names
 }
 
@@ -87,17 +90,20 @@ func Together(list []Info) Info {
 	if len(list) == 1 {
 		return list[0]
 	}
+
 	sum := Info{Flavour: list[0].Flavour, Models: []Model{}}
 	for _, info := range list {
 		if info.Names() == nil { // it may have any
 			return Info{Flavour: list[0].Flavour}
 		}
+
 		for _, m := range info.Models {
 			if !slices.ContainsFunc(sum.Models, func(has Model) bool { return has.ID == m.ID }) {
 				sum.Models = append(sum.Models, m)
 			}
 		}
 	}
+
 	return sum
 }
 
@@ -163,13 +169,16 @@ func (k kind) as(sign string) *known {
 func (s *Server) Look(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+
 	if err := s.greet(ctx); err != nil {
 		return Info{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+
 	list, sign, err := s.list(ctx)
 	if mayServe(err) && s.answers(ctx) {
 		err = errors.New(strings.Replace(err.Error(), ErrUnreachable.Error()+": ", "", 1) + "; but it answers requests")
 	}
+
 	before := s.known.Load()
 	switch {
 	case errors.Is(err, ErrUnreachable):
@@ -179,10 +188,12 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 			again.sign = "" // another may come in its place
 			s.known.Store(&again)
 		}
+
 		info := Info{}
 		if errors.Is(err, ErrLoading) {
 			info.Flavour = (&llamaCPP{}).name()
 		}
+
 		return info, err
 	case err != nil:
 		if before == nil {
@@ -194,12 +205,15 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 		before = s.recognise(ctx, list, sign)
 		s.known.Store(before)
 	}
+
 	info := Info{Flavour: before.flavour.name(), Models: list.models()}
 	info.Loaded, info.Loading = list.loaded()
 	err = before.flavour.describe(ctx, s, &info)
+
 	if s.Several() {
 		info.forgetFigures()
 	}
+
 	return info, err
 }
 
@@ -244,6 +258,7 @@ func (l modelList) loaded() (loaded []string, loading bool) {
 		if json.Unmarshal(c.Status, &status) != nil {
 			continue
 		}
+
 		switch status.Value {
 		case "loaded", "sleeping": // one that sleeps wakes with its next request
 			loaded = append(loaded, c.ID)
@@ -251,6 +266,7 @@ func (l modelList) loaded() (loaded []string, loading bool) {
 			loading = true
 		}
 	}
+
 	return loaded, loading
 }
 
@@ -261,6 +277,7 @@ func (s *Server) greet(ctx context.Context) error {
 	if w == nil || w.greeted.Load() {
 		return nil
 	}
+
 	c, err := w.connect(ctx, true)
 	if errors.Is(err, errSpokeFirst) {
 		return err
@@ -268,6 +285,7 @@ func (s *Server) greet(ctx context.Context) error {
 	if err == nil {
 		c.Close()
 	}
+
 	return nil // what else there is, the questions find
 }
 
@@ -289,23 +307,29 @@ func (s *Server) answers(ctx context.Context) bool {
 func (s *Server) list(ctx context.Context) (list modelList, sign string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+
 	a, err := s.get(ctx, "/v1/models")
 	if err != nil {
 		return list, "", fmt.Errorf("list models of %s: %w", s.URL(), err)
 	}
+
 	if a.Status == http.StatusUnauthorized || a.Status == http.StatusForbidden {
 		return list, "", fmt.Errorf("list models of %s: status %s: %w", s.URL(), status(a.Status), ErrLocked)
 	}
+
 	if a.Status != http.StatusOK {
 		return list, "", fmt.Errorf("list models of %s: status %s", s.URL(), status(a.Status))
 	}
+
 	if list, err = parseList(a.Body); err != nil {
 		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.URL(), err)
 	}
+
 	owners := make([]string, len(list.cards))
 	for i, c := range list.cards {
 		owners[i] = c.OwnedBy
 	}
+
 	return list, a.Header.Get("Server") + "|" + strings.Join(slices.Compact(owners), ","), nil
 }
 
@@ -313,9 +337,11 @@ func parseList(body []byte) (list modelList, err error) {
 	if err = json.Unmarshal(body, &list); err != nil {
 		return list, err
 	}
+
 	if err = json.Unmarshal(list.Data, &list.cards); err != nil { // also when there is no such member
 		return list, err
 	}
+
 	// What has no id cannot be asked for, and what is listed twice is one model.
 	listed, seen := len(list.cards), map[string]bool{}
 	list.cards = slices.DeleteFunc(list.cards, func(c card) bool {
@@ -340,7 +366,13 @@ func (l modelList) models() []Model {
 		}
 	}
 	for i, c := range l.cards {
-		m := Model{ID: c.ID, AliasOf: l.aliasOf(i), ContextLength: max(c.MaxModelLen, c.Meta.NCtx, 0), SizeBytes: max(c.Meta.Size, 0)}
+		m := Model{
+			ID:            c.ID,
+			AliasOf:       l.aliasOf(i),
+			ContextLength: max(c.MaxModelLen, c.Meta.NCtx, 0),
+			SizeBytes:     max(c.Meta.Size, 0),
+		}
+
 		add(m)
 		for _, alias := range c.Aliases {
 			if m.ID = alias; alias != c.ID {
@@ -349,6 +381,7 @@ func (l modelList) models() []Model {
 			}
 		}
 	}
+
 	return models
 }
 
@@ -377,6 +410,7 @@ func (s *Server) recognise(ctx context.Context, list modelList, sign string) *kn
 		if k.page == "" {
 			continue
 		}
+
 		text, asked := pages[k.page]
 		if !asked {
 			a, err := s.fetchPage(ctx, k.page, "")
@@ -386,6 +420,7 @@ func (s *Server) recognise(ctx context.Context, list modelList, sign string) *kn
 			}
 			pages[k.page] = text
 		}
+
 		if page := read(text, k.gauges); page.found[running] != nil {
 			return k.as(sign)
 		}
@@ -395,14 +430,18 @@ func (s *Server) recognise(ctx context.Context, list modelList, sign string) *kn
 		if k.asks == nil {
 			continue
 		}
+
 		is, err := k.asks(ctx, s)
 		if is {
 			return k.as(sign)
 		}
+
 		away = away || errors.Is(err, ErrUnreachable)
 	}
+
 	if away {
 		return &known{flavour: plain{}} // it could not say now
 	}
+
 	return &known{sign: sign, flavour: plain{}}
 }

@@ -15,6 +15,7 @@ import (
 
 func TestLook(t *testing.T) {
 	t.Parallel()
+
 	qwen := []Model{{"Qwen/Qwen3-8B", 40960, 0, ""}, {"adapter", 0, 0, ""}}
 	llama := []Model{{"qwen", 8192, 2492680192, ""}, {"q", 8192, 2492680192, "qwen"}}
 	for _, tt := range []struct {
@@ -22,53 +23,103 @@ func TestLook(t *testing.T) {
 		server *fake
 		want   Info
 	}{
-		{"vLLM", newVLLM(t), Info{Flavour: "vLLM", Version: "0.29.0", Models: qwen, WeightBytes: 32e9, GPUMemoryUtilization: 0.92}},
-		{"vLLM that answers only what it must", without(newVLLM(t), "/version", "/metrics"), Info{Flavour: "vLLM", Models: qwen}},
+		{"vLLM", newVLLM(t), Info{
+			Flavour:              "vLLM",
+			Version:              "0.29.0",
+			Models:               qwen,
+			WeightBytes:          32e9,
+			GPUMemoryUtilization: 0.92,
+		}},
+		{"vLLM that answers only what it must", without(newVLLM(t), "/version", "/metrics"),
+			Info{Flavour: "vLLM", Models: qwen}},
 		{"vLLM behind something that renames its models", with(newVLLM(t), "/v1/models", reply{body: somebodysModels}),
-			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{{ID: "gpt"}}, WeightBytes: 32e9, GPUMemoryUtilization: 0.92}},
+			Info{
+				Flavour:              "vLLM",
+				Version:              "0.29.0",
+				Models:               []Model{{ID: "gpt"}},
+				WeightBytes:          32e9,
+				GPUMemoryUtilization: 0.92,
+			}},
 		{"SGLang", newSGLang(t), Info{
 			Flavour: "SGLang", Version: "0.5.9", Models: []Model{{ID: "m", ContextLength: 32768}},
 			LoadSeconds: 6.1, WeightBytes: 3 << 29, CacheBytes: 1 << 28,
 		}},
-		{"an older SGLang without metrics", with(without(newSGLang(t), "/server_info", "/metrics"), "/get_server_info", reply{body: sglangInfo}), Info{
-			Flavour: "SGLang", Version: "0.5.9", Models: []Model{{ID: "m", ContextLength: 32768}}, WeightBytes: 3 << 29, CacheBytes: 1 << 28,
-		}},
-		{"SGLang whose scheduler fails to answer", with(newSGLang(t), "/server_info", reply{500, "Internal Server Error"}),
+		{"an older SGLang without metrics",
+			with(without(newSGLang(t), "/server_info", "/metrics"), "/get_server_info", reply{body: sglangInfo}), Info{
+				Flavour:     "SGLang",
+				Version:     "0.5.9",
+				Models:      []Model{{ID: "m", ContextLength: 32768}},
+				WeightBytes: 3 << 29,
+				CacheBytes:  1 << 28,
+			}},
+		{"SGLang whose scheduler fails to answer",
+			with(newSGLang(t), "/server_info", reply{500, "Internal Server Error"}),
 			Info{Flavour: "SGLang", Models: []Model{{ID: "m", ContextLength: 32768}}, LoadSeconds: 6.1}},
 		{"llama.cpp", newLlamaCPP(t), Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: llama, Slots: 4}},
 		{"an older llama.cpp, whose list has no context", with(newLlamaCPP(t), "/v1/models",
 			reply{body: `{"object":"list","data":[{"id":"/models/q.gguf","object":"model","created":1,"owned_by":"llamacpp","meta":{"n_ctx_train":40960,"size":5}}]}`}),
-			Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: []Model{{"/models/q.gguf", 8192, 5, ""}}, Slots: 4}},
+			Info{
+				Flavour: "llama.cpp",
+				Version: "b8681-Debian",
+				Models:  []Model{{"/models/q.gguf", 8192, 5, ""}},
+				Slots:   4,
+			}},
 		{"llama.cpp with a model not loaded", with(newLlamaCPP(t), "/v1/models",
 			reply{body: `{"object":"list","data":[{"id":"a","object":"model","owned_by":"llamacpp","created":1,"status":{"value":"unloaded"}},{"id":"b","owned_by":"llamacpp","meta":null}]}`}),
-			Info{Flavour: "llama.cpp", Version: "b8681-Debian", Models: []Model{{ID: "a", ContextLength: 8192}, {ID: "b", ContextLength: 8192}}, Slots: 4}},
-		{"llama.cpp under another owner", with(without(newLlamaCPP(t), "/props"), "/v1/models", reply{body: somebodysModels}),
+			Info{
+				Flavour: "llama.cpp",
+				Version: "b8681-Debian",
+				Models:  []Model{{ID: "a", ContextLength: 8192}, {ID: "b", ContextLength: 8192}},
+				Slots:   4,
+			}},
+		{"llama.cpp under another owner",
+			with(without(newLlamaCPP(t), "/props"), "/v1/models", reply{body: somebodysModels}),
 			Info{Flavour: "llama.cpp", Models: []Model{{ID: "gpt"}}}},
 		{"Ollama", newOllama(t), Info{
-			Flavour: "Ollama", Version: "0.20.1", GPUBytes: 3e9, Notes: ollamaNotes, Holds: 1, Loaded: []string{"llama3.2:latest"},
-			Models: []Model{{"llama3.2:latest", 4096, 2019393189, ""}, {"hf.co/unsloth/Qwen3:Q4_K_M", 0, 2500000000, ""}, {"llama3.2", 4096, 2019393189, "llama3.2:latest"}},
+			Flavour:  "Ollama",
+			Version:  "0.20.1",
+			GPUBytes: 3e9,
+			Notes:    ollamaNotes,
+			Holds:    1,
+			Loaded:   []string{"llama3.2:latest"},
+			Models: []Model{
+				{"llama3.2:latest", 4096, 2019393189, ""},
+				{"hf.co/unsloth/Qwen3:Q4_K_M", 0, 2500000000, ""},
+				{"llama3.2", 4096, 2019393189, "llama3.2:latest"},
+			},
 		}},
-		{"Ollama with a model of somebody called vllm", with(without(newOllama(t), "/api/tags", "/api/ps"), "/v1/models",
-			reply{body: `{"object":"list","data":[{"id":"vllm/x:1","owned_by":"vllm"},{"id":"y:1","owned_by":"library"}]}`}),
-			Info{Flavour: "Ollama", Version: "0.20.1", Models: []Model{{ID: "vllm/x:1"}, {ID: "y:1"}}, Notes: ollamaNotes, Holds: 1}},
-		{"Ollama with no models has none", with(newOllama(t), "/v1/models", reply{body: `{"object":"list","data":null}`}),
+		{"Ollama with a model of somebody called vllm",
+			with(without(newOllama(t), "/api/tags", "/api/ps"), "/v1/models",
+				reply{body: `{"object":"list","data":[{"id":"vllm/x:1","owned_by":"vllm"},{"id":"y:1","owned_by":"library"}]}`}),
+			Info{
+				Flavour: "Ollama",
+				Version: "0.20.1",
+				Models:  []Model{{ID: "vllm/x:1"}, {ID: "y:1"}},
+				Notes:   ollamaNotes,
+				Holds:   1,
+			}},
+		{"Ollama with no models has none",
+			with(newOllama(t), "/v1/models", reply{body: `{"object":"list","data":null}`}),
 			Info{Flavour: "Ollama", Version: "0.20.1", Models: []Model{}, GPUBytes: 3e9, Notes: ollamaNotes}},
 		{"somebody else's", &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}},
 			Info{Flavour: "OpenAI-compatible", Models: []Model{{ID: "gpt"}}}},
 		{"somebody else's that says OK to everything", &fake{replies: map[string]reply{
 			"/v1/models": {body: somebodysModels}, "/metrics": {body: page404}, "/api/version": {body: page404},
 		}}, Info{Flavour: "OpenAI-compatible", Models: []Model{{ID: "gpt"}}}},
-		{"somebody else's with an empty list takes any model", &fake{replies: map[string]reply{"/v1/models": {body: `{"object":"list","data":[]}`}}},
+		{"somebody else's with an empty list takes any model",
+			&fake{replies: map[string]reply{"/v1/models": {body: `{"object":"list","data":[]}`}}},
 			Info{Flavour: "OpenAI-compatible"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			s := serve(t, tt.server)
 			for range 2 { // the second is of a known server
 				info, err := s.Look(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				if diff := cmp.Diff(tt.want, info); diff != "" {
 					t.Errorf("info (-want +got):\n%s", diff)
 				}
@@ -79,36 +130,54 @@ func TestLook(t *testing.T) {
 
 func TestLookFails(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name             string
 		server           *fake
 		away, loading    bool
 		flavour, message string
 	}{
-		{"llama.cpp loads", &fake{header: "llama.cpp", replies: map[string]reply{"/v1/models": {503, llamaLoading}}}, true, true, "llama.cpp", "loads"},
-		{"an older llama.cpp loads, but lists its model", with(newLlamaCPP(t), "/props", reply{503, llamaLoading}), true, true, "llama.cpp", "loads"},
-		{"the engine behind vLLM's front end has died", with(newVLLM(t), "/health", reply{503, ""}), true, false, "vLLM", "/health says status 503"},
-		{"a proxy misses its server", &fake{replies: map[string]reply{"/v1/models": {502, page404}}}, true, false, "", "502 Bad Gateway"},
+		{"llama.cpp loads", &fake{header: "llama.cpp", replies: map[string]reply{"/v1/models": {503, llamaLoading}}},
+			true, true, "llama.cpp", "loads"},
+		{"an older llama.cpp loads, but lists its model", with(newLlamaCPP(t), "/props", reply{503, llamaLoading}),
+			true, true, "llama.cpp", "loads"},
+		{"the engine behind vLLM's front end has died", with(newVLLM(t), "/health", reply{503, ""}), true, false,
+			"vLLM", "/health says status 503"},
+		{"a proxy misses its server", &fake{replies: map[string]reply{"/v1/models": {502, page404}}}, true, false, "",
+			"502 Bad Gateway"},
 		{"a proxy says later", &fake{replies: map[string]reply{"/v1/models": {503, page404}}}, true, false, "", "503"},
-		{"its list fails, and requests do not", &fake{replies: map[string]reply{"/v1/models": {500, "oops"}}}, false, false, "OpenAI-compatible", "status 500 Internal Server Error; but it answers requests"},
-		{"all of it fails", &fake{replies: map[string]reply{"/v1/models": {500, "oops"}, "/v1/chat/completions": {500, "oops"}}}, true, false, "", "500"},
+		{"its list fails, and requests do not", &fake{replies: map[string]reply{"/v1/models": {500, "oops"}}}, false,
+			false, "OpenAI-compatible", "status 500 Internal Server Error; but it answers requests"},
+		{"all of it fails", &fake{replies: map[string]reply{
+			"/v1/models":           {500, "oops"},
+			"/v1/chat/completions": {500, "oops"},
+		}}, true, false, "", "500"},
 		{"no list", &fake{}, false, false, "OpenAI-compatible", "404 Not Found"},
-		{"the key is wrong", with(newVLLM(t), "/v1/models", reply{401, `{"error":"Unauthorized"}`}), false, false, "OpenAI-compatible", "401"},
-		{"a redirect", &fake{replies: map[string]reply{"/v1/models": {307, ""}}}, false, false, "OpenAI-compatible", "307"},
-		{"a web page", &fake{replies: map[string]reply{"/v1/models": {200, page404}}}, false, false, "OpenAI-compatible", "no such list"},
-		{"other JSON", &fake{replies: map[string]reply{"/v1/models": {200, `{"status":"ok"}`}}}, false, false, "OpenAI-compatible", "no such list"},
-		{"a JSON list", &fake{replies: map[string]reply{"/v1/models": {200, `[]`}}}, false, false, "OpenAI-compatible", "no such list"},
-		{"a list of other things", &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[{"name":"x"}]}`}}}, false, false, "OpenAI-compatible", "without an id"},
+		{"the key is wrong", with(newVLLM(t), "/v1/models", reply{401, `{"error":"Unauthorized"}`}), false, false,
+			"OpenAI-compatible", "401"},
+		{"a redirect", &fake{replies: map[string]reply{"/v1/models": {307, ""}}}, false, false,
+			"OpenAI-compatible", "307"},
+		{"a web page", &fake{replies: map[string]reply{"/v1/models": {200, page404}}}, false, false,
+			"OpenAI-compatible", "no such list"},
+		{"other JSON", &fake{replies: map[string]reply{"/v1/models": {200, `{"status":"ok"}`}}}, false, false,
+			"OpenAI-compatible", "no such list"},
+		{"a JSON list", &fake{replies: map[string]reply{"/v1/models": {200, `[]`}}}, false, false, "OpenAI-compatible",
+			"no such list"},
+		{"a list of other things", &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[{"name":"x"}]}`}}},
+			false, false, "OpenAI-compatible", "without an id"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			info, err := serve(t, tt.server).Look(t.Context())
 			if err == nil {
 				t.Fatal("there is no error")
 			}
-			if errors.Is(err, ErrUnreachable) != tt.away || errors.Is(err, ErrLoading) != tt.loading || !strings.Contains(err.Error(), tt.message) {
+			if errors.Is(err, ErrUnreachable) != tt.away || errors.Is(err, ErrLoading) != tt.loading ||
+				!strings.Contains(err.Error(), tt.message) {
 				t.Errorf("error %v", err)
 			}
+
 			if info.Flavour != tt.flavour {
 				t.Errorf("flavour %q, want %q", info.Flavour, tt.flavour)
 			}
@@ -118,10 +187,13 @@ func TestLookFails(t *testing.T) {
 
 func TestLookAtNothing(t *testing.T) {
 	t.Parallel()
+
 	gone := httptest.NewServer(nil)
 	gone.Close()
+
 	s := connect(t, gone.URL, "")
-	if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLoading) || s.Flavour() != "" {
+	if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLoading) ||
+		s.Flavour() != "" {
 		t.Errorf("error %v, flavour %q", err, s.Flavour())
 	}
 }
@@ -129,15 +201,19 @@ func TestLookAtNothing(t *testing.T) {
 // A server that fails to list its models is what it was before.
 func TestFailedListKeepsFlavour(t *testing.T) {
 	t.Parallel()
+
 	server := newVLLM(t)
 	s := serve(t, server)
 	if _, err := s.Look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	server.set("/v1/models", reply{403, "no"})
-	if info, err := s.Look(t.Context()); err == nil || errors.Is(err, ErrUnreachable) || info.Flavour != "vLLM" || s.Flavour() != "vLLM" {
+	if info, err := s.Look(t.Context()); err == nil || errors.Is(err, ErrUnreachable) || info.Flavour != "vLLM" ||
+		s.Flavour() != "vLLM" {
 		t.Errorf("%+v, %v", info, err)
 	}
+
 	if _, err := s.Load(t.Context()); err != nil {
 		t.Errorf("its load: %v", err)
 	}
@@ -147,6 +223,7 @@ func TestFailedListKeepsFlavour(t *testing.T) {
 // silence.
 func TestServerBecomesAnother(t *testing.T) {
 	t.Parallel()
+
 	for _, silence := range []bool{false, true} {
 		server := newVLLM(t)
 		s := serve(t, server)
@@ -156,12 +233,14 @@ func TestServerBecomesAnother(t *testing.T) {
 				t.Fatalf("%+v, %v, want %s", info, err, want)
 			}
 		}
+
 		look("vLLM")
 		if silence {
 			server.set("/v1/models", reply{502, ""})
 			if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("error %v", err)
 			}
+
 			// It looks the same in its list, and is known by its gauges only.
 			server.set("/v1/models", reply{body: somebodysModels})
 			server.set("/metrics", reply{body: golden(t, "llamacpp.txt")})
@@ -172,12 +251,15 @@ func TestServerBecomesAnother(t *testing.T) {
 			server.set("/metrics", reply{body: golden(t, "vllm.txt")})
 			look("vLLM")
 		}
+
 		server.set("/v1/models", reply{body: llamaModels})
 		server.set("/metrics", reply{body: golden(t, "llamacpp.txt")})
 		look("llama.cpp")
+
 		if load, err := s.Load(t.Context()); err != nil || load.Running != 4 {
 			t.Errorf("load %+v, %v", load, err)
 		}
+
 		server.set("/v1/models", reply{body: ollamaModels})
 		look("Ollama")
 	}
@@ -186,6 +268,7 @@ func TestServerBecomesAnother(t *testing.T) {
 // A server that was too busy to say what it is gets asked again.
 func TestBusyServerIsRecognisedLater(t *testing.T) {
 	t.Parallel()
+
 	server := with(with(newVLLM(t), "/v1/models", reply{body: somebodysModels}), "/metrics", reply{500, ""})
 	s := serve(t, server)
 	for _, want := range []string{"OpenAI-compatible", "vLLM"} {
@@ -199,6 +282,7 @@ func TestBusyServerIsRecognisedLater(t *testing.T) {
 // What a server is not is asked once.
 func TestLookAsksLittle(t *testing.T) {
 	t.Parallel()
+
 	server := &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}}
 	s := serve(t, server)
 	for i := range 5 {
@@ -209,6 +293,7 @@ func TestLookAsksLittle(t *testing.T) {
 			t.Errorf("look %d asks %d things that the server does not have", i, n)
 		}
 	}
+
 	sglang := newSGLang(t)
 	s = serve(t, sglang)
 	s.Look(t.Context())
@@ -219,6 +304,7 @@ func TestLookAsksLittle(t *testing.T) {
 
 func TestKeyIsSent(t *testing.T) {
 	t.Parallel()
+
 	server := newVLLM(t)
 	h := httptest.NewServer(server)
 	t.Cleanup(h.Close)
@@ -233,14 +319,18 @@ func TestKeyIsSent(t *testing.T) {
 
 // FuzzList must neither panic, nor take what has no names for a list.
 func FuzzList(f *testing.F) {
-	for _, seed := range []string{vllmModels, sglangModels, llamaModels, ollamaModels, somebodysModels, `{"data":null}`, `{}`, page404} {
+	for _, seed := range []string{
+		vllmModels, sglangModels, llamaModels, ollamaModels, somebodysModels, `{"data":null}`, `{}`, page404,
+	} {
 		f.Add([]byte(seed))
 	}
+
 	f.Fuzz(func(t *testing.T, body []byte) {
 		list, err := parseList(body)
 		if err != nil {
 			return
 		}
+
 		for _, m := range list.models() {
 			if m.ID == "" || m.ContextLength < 0 || m.SizeBytes < 0 {
 				t.Errorf("model %+v", m)
@@ -252,13 +342,16 @@ func FuzzList(f *testing.F) {
 // A list that does not come says nothing of the requests. The wait for it is bounded.
 func TestListHangs(t *testing.T) {
 	t.Parallel()
+
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/models" {
 			<-r.Context().Done()
 		}
 	}))
+
 	ctx, cancel := context.WithTimeout(t.Context(), 2*lookTimeout)
 	defer cancel()
+
 	if _, err := s.Look(ctx); err == nil || errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 		t.Errorf("error %v", err)
 	}
@@ -266,13 +359,15 @@ func TestListHangs(t *testing.T) {
 
 func TestDefault(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, list, owner, want string }{
 		{"one", `{"id":"m"}`, "x", "m"},
 		{"two", `{"id":"m"},{"id":"n"}`, "x", ""},
 		{"none", ``, "x", ""},
 		{"a pattern", `{"id":"openai/*"}`, "x", ""},
 		{"several names of vLLM", `{"id":"a","root":"/m"},{"id":"b","root":"/m"}`, "vllm", "a"},
-		{"several names and an adapter", `{"id":"a","root":"/m"},{"id":"b","root":"/m"},{"id":"l","root":"/l","parent":"a"}`, "vllm", ""},
+		{"several names and an adapter",
+			`{"id":"a","root":"/m"},{"id":"b","root":"/m"},{"id":"l","root":"/l","parent":"a"}`, "vllm", ""},
 		{"no root", `{"id":"a","root":null},{"id":"b","root":null}`, "x", ""},
 		{"llama.cpp's aliases", `{"id":"a","aliases":["a","b","c"]}`, "llamacpp", "a"},
 		{"one that is listed twice", `{"id":"m"},{"id":"m"}`, "x", "m"},
@@ -284,10 +379,12 @@ func TestDefault(t *testing.T) {
 		{"two of Ollama's", `{"id":"llama3:latest"},{"id":"llama3:8b"}`, "library", ""},
 	} {
 		list := strings.ReplaceAll(tt.list, `"id"`, fmt.Sprintf(`"owned_by":%q,"id"`, tt.owner))
-		info, err := serve(t, &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[` + list + `]}`}}}).Look(t.Context())
+		info, err := serve(t, &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[` + list + `]}`}}}).
+			Look(t.Context())
 		if err != nil || info.Default() != tt.want {
 			t.Errorf("%s: %q, %v", tt.name, info.Default(), err)
 		}
+
 		names := slices.Sorted(slices.Values(info.Names()))
 		if once := slices.Compact(slices.Clone(names)); len(once) != len(names) || slices.Contains(names, "") {
 			t.Errorf("%s: names %q", tt.name, names)
@@ -297,6 +394,7 @@ func TestDefault(t *testing.T) {
 
 func TestSlotsNote(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		info Info
 		want string

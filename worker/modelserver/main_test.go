@@ -35,17 +35,22 @@ type fake struct {
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if f.asked == nil {
 		f.asked, f.keys = map[string]int{}, map[string]bool{}
 	}
+
 	f.asked[r.URL.Path]++
 	f.keys[r.Header.Get("Authorization")] = true
+
 	if f.header != "" {
 		w.Header().Set("Server", f.header)
 	}
+
 	if kind := f.types[r.URL.Path]; kind != "" {
 		w.Header().Set("Content-Type", kind)
 	}
+
 	a, ok := f.replies[r.URL.RequestURI()]
 	if !ok {
 		a, ok = f.replies[r.URL.Path]
@@ -53,9 +58,11 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		a = reply{404, `{"detail":"Not Found"}`}
 	}
+
 	if a.status != 0 {
 		w.WriteHeader(a.status)
 	}
+
 	w.Write([]byte(a.body))
 }
 
@@ -145,7 +152,10 @@ func newLlamaCPP(t testing.TB) *fake {
 
 func newOllama(testing.TB) *fake {
 	return &fake{replies: map[string]reply{
-		"/v1/models": {body: ollamaModels}, "/api/version": {body: `{"version":"0.20.1"}`}, "/api/tags": {body: ollamaTags}, "/api/ps": {body: ollamaPs},
+		"/v1/models":   {body: ollamaModels},
+		"/api/version": {body: `{"version":"0.20.1"}`},
+		"/api/tags":    {body: ollamaTags},
+		"/api/ps":      {body: ollamaPs},
 	}}
 }
 

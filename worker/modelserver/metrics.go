@@ -31,7 +31,10 @@ const (
 )
 
 // names are what people call the fields.
-var names = [fields]string{"running", "waiting", "waiting for a reason", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes", "load seconds", "GPU memory utilization", "start time"}
+var names = [fields]string{
+	"running", "waiting", "waiting for a reason", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes",
+	"load seconds", "GPU memory utilization", "start time",
+}
 
 // gaugeNames is what a flavour calls its numbers.
 type gaugeNames struct {
@@ -72,11 +75,13 @@ func (s *Server) page(ctx context.Context, path string, names *gaugeNames, remed
 	if err != nil {
 		return p, err
 	}
+
 	for _, f := range []field{running, waiting} {
 		if p.found[f] == nil {
 			return p, lacks(path, f, remedy)
 		}
 	}
+
 	return p, nil
 }
 
@@ -99,15 +104,18 @@ func (s *Server) fetchPage(ctx context.Context, path, remedy string) (Answer, er
 	if err != nil {
 		return a, err
 	}
+
 	switch {
 	case a.Status == http.StatusBadRequest && saysUnloaded(a.Body):
 		return a, fmt.Errorf("%w: %s says status %s", errNotNow, path, status(a.Status))
 	case a.Status != http.StatusOK:
 		return a, noGauges(path, "says status "+status(a.Status), remedy)
 	}
+
 	if kind := a.Header.Get("Content-Type"); !isMetrics(kind) {
 		return a, noGauges(path, "is "+proto.Printable(kind)+", not a page of metrics", remedy)
 	}
+
 	return a, nil
 }
 
@@ -124,9 +132,11 @@ func (s *Server) readPage(ctx context.Context, path string, names *gaugeNames, r
 	if at, err := strconv.ParseFloat(a.Header.Get("Process-Start-Time-Unix"), 64); err == nil && at > 0 {
 		p.add(started, nil, at/1e6)
 	}
+
 	if p.found[waiting] == nil && p.found[waitingForReason] != nil {
 		p.found[waiting] = []sample{{most: p.sum(waitingForReason)}}
 	}
+
 	return p, nil
 }
 
@@ -153,28 +163,35 @@ func read(text []byte, names *gaugeNames) page {
 		if end < 0 {
 			continue
 		}
+
 		f, ok := names.fields[string(line[:end])]
 		if !ok && string(line[:end]) == startTime {
 			f, ok = started, true
 		}
+
 		if !ok {
 			continue
 		}
+
 		labels, rest := cutLabels(line[end:])
 		parts := bytes.Fields(rest)
 		if len(parts) == 0 {
 			continue
 		}
+
 		number := parts[0]
 		if f == gpuShare {
 			number = label(labels, `gpu_memory_utilization="`)
 		}
+
 		value, err := strconv.ParseFloat(string(number), 64)
 		if err != nil || !(value >= 0 && value <= 1e15) { // nor NaN
 			continue
 		}
+
 		p.add(f, names.replica(labels), value)
 	}
+
 	return p
 }
 
@@ -184,6 +201,7 @@ func cutLabels(text []byte) (labels, rest []byte) {
 	if text[0] != '{' {
 		return nil, text
 	}
+
 	quoted := false
 	for i := 1; i < len(text); i++ {
 		switch text[i] {
@@ -197,6 +215,7 @@ func cutLabels(text []byte) (labels, rest []byte) {
 			}
 		}
 	}
+
 	return nil, nil
 }
 
@@ -211,6 +230,7 @@ func (n *gaugeNames) replica(labels []byte) (name []byte) {
 			name = bytes.Join([][]byte{name, part}, []byte(" "))
 		}
 	}
+
 	return name
 }
 
@@ -222,6 +242,7 @@ func label(labels []byte, name string) []byte {
 		if i < 0 {
 			return nil
 		}
+
 		i += from
 		from = i + len(name)
 		if i == 0 || labels[i-1] == ',' || labels[i-1] == ' ' {
@@ -239,6 +260,7 @@ func (p *page) add(f field, replica []byte, value float64) {
 			return
 		}
 	}
+
 	p.found[f] = append(p.found[f], sample{replica, value, value})
 }
 
@@ -284,6 +306,7 @@ func (p page) load(wanted ...field) Load {
 		}
 		return value
 	}
+
 	l := Load{
 		Running:      int(p.total(running)),
 		Waiting:      int(p.total(waiting)),
@@ -299,5 +322,6 @@ func (p page) load(wanted ...field) Load {
 			l.Missing = append(l.Missing, names[f])
 		}
 	}
+
 	return l
 }

@@ -11,6 +11,7 @@ import (
 
 func TestRead(t *testing.T) {
 	t.Parallel()
+
 	const name = "vllm:num_requests_running"
 	for _, tt := range []struct {
 		name, text string
@@ -26,13 +27,15 @@ func TestRead(t *testing.T) {
 		{"a brace in a label", name + `{model_name="}"} 3` + "\n", 3},
 		{"a quoted quote in a label", name + `{model_name="\"} 9"} 3` + "\n", 3},
 		{"a backslash at a label's end", name + `{model_name="\\"} 3` + "\n", 3},
-		{"OpenMetrics", "# TYPE " + name + " gauge\n# UNIT " + name + " \n" + name + `{engine="0"} 3 1758500000.123` + "\n# EOF\n", 3},
+		{"OpenMetrics", "# TYPE " + name + " gauge\n# UNIT " + name + " \n" + name + `{engine="0"} 3 1758500000.123` +
+			"\n# EOF\n", 3},
 		{"an exemplar with a time", name + `{engine="0"} 3 1758500000.1 # {trace_id="x"} 9 1758500000.1` + "\n", 3},
 		{"an exemplar", name + `{engine="0"} 3 # {engine="1"} 9` + "\n", 3},
 		{"engines", name + "{engine=\"0\"} 3\n" + name + "{engine=\"1\"} 4\n", 7},
 		{"an engine that is named twice", name + "{engine=\"0\"} 3\n" + name + "{engine=\"0\"} 4\n", 4},
 		{"a label that ends like another", name + "{moe_dp_rank=\"0\"} 3\n" + name + "{moe_dp_rank=\"1\"} 4\n", 4},
-		{"a label within a label", name + `{a="x,dp_rank=\"1\"",dp_rank="0"} 3` + "\n" + name + `{dp_rank="0"} 4` + "\n", 4},
+		{"a label within a label", name + `{a="x,dp_rank=\"1\"",dp_rank="0"} 3` + "\n" + name +
+			`{dp_rank="0"} 4` + "\n", 4},
 		{"comments", "# HELP " + name + " 9\n# TYPE " + name + " gauge\n", -1},
 		{"a longer name", name + "_total 3\n", -1},
 		{"not a number", name + " NaN\n", -1},
@@ -51,6 +54,7 @@ func TestRead(t *testing.T) {
 		if p.found[running] == nil {
 			got = -1
 		}
+
 		if got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
@@ -66,30 +70,37 @@ var anyGauges = func() (all gaugeNames) {
 			all.replicas = append(all.replicas, k.gauges.replicas...)
 		}
 	}
+
 	return all
 }()
 
 // Every name is read, and no flavour has another's.
 func TestGaugeNames(t *testing.T) {
 	t.Parallel()
+
 	for name, f := range anyGauges.fields {
-		text := fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n", name, name)
+		text := fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n",
+			name, name)
 		p := read(text, &anyGauges)
 		for other := range fields {
 			if (p.found[other] != nil) != (other == f) {
 				t.Errorf("%s: found %v of %s", name, p.found[other], names[other])
 			}
 		}
+
 		prefix := strings.FieldsFunc(name, func(r rune) bool { return r == ':' || r == '_' })[0]
 		for _, k := range kinds {
 			if k.gauges == nil || f == started {
 				continue
 			}
-			if _, has := k.gauges.fields[name]; has != (read(text, k.gauges).found[f] != nil) || has && !strings.HasPrefix(k.page, "/") {
+
+			if _, has := k.gauges.fields[name]; has != (read(text, k.gauges).found[f] != nil) ||
+				has && !strings.HasPrefix(k.page, "/") {
 				t.Errorf("%s, of %s: %v", name, prefix, has)
 			}
 		}
 	}
+
 	both := read([]byte("vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.5\n"), &vllmGauges)
 	if load := both.load(); load.KVUsage != 0.5 {
 		t.Errorf("under two names, the usage is %v", load.KVUsage)
@@ -99,13 +110,15 @@ func TestGaugeNames(t *testing.T) {
 // vLLM tells some of its settings as labels of a number that means nothing.
 func TestReadLabel(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, labels string
 		want         float64 // 0: nothing is found
 	}{
 		{"among others", `{cache_dtype="auto",gpu_memory_utilization="0.92",num_gpu_blocks="7"}`, 0.92},
 		{"the first", `{gpu_memory_utilization="1"}`, 1},
-		{"engines that have the same", `{engine="0",gpu_memory_utilization="0.9"} 1` + "\n" + `vllm:cache_config_info{engine="1",gpu_memory_utilization="0.9"}`, 0.9},
+		{"engines that have the same", `{engine="0",gpu_memory_utilization="0.9"} 1` + "\n" +
+			`vllm:cache_config_info{engine="1",gpu_memory_utilization="0.9"}`, 0.9},
 		{"behind a label that ends like it", `{old_gpu_memory_utilization="0.1",gpu_memory_utilization="0.9"}`, 0.9},
 		{"not told", `{num_gpu_blocks="7"}`, 0},
 		{"no labels", ``, 0},
@@ -122,9 +135,13 @@ func TestReadLabel(t *testing.T) {
 
 // FuzzRead must not find what cannot be.
 func FuzzRead(f *testing.F) {
-	for _, name := range []string{"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt", "tensorrt.txt", "dynamo.txt", "lmdeploy.txt", "tgi.txt", "sglang-gateway.txt", "vllm-openmetrics.txt"} {
+	for _, name := range []string{
+		"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt", "tensorrt.txt", "dynamo.txt", "lmdeploy.txt",
+		"tgi.txt", "sglang-gateway.txt", "vllm-openmetrics.txt",
+	} {
 		f.Add([]byte(golden(f, name)))
 	}
+
 	f.Add([]byte(`vllm:num_requests_running{a="\`))
 	f.Add([]byte("vllm:num_requests_running{"))
 	f.Add([]byte(`vllm:cache_config_info{gpu_memory_utilization="} 1`))
@@ -134,11 +151,13 @@ func FuzzRead(f *testing.F) {
 		if l.Running < 0 || l.Waiting < 0 {
 			t.Errorf("%+v", l)
 		}
+
 		for _, v := range []float64{l.KVUsage, l.Preemptions, l.Tokens, l.PromptTokens} {
 			if v != -1 && !(v >= 0) {
 				t.Errorf("%+v", l)
 			}
 		}
+
 		if l.KVUsage > 1 {
 			t.Errorf("%+v", l)
 		}
@@ -151,9 +170,11 @@ func FuzzLabel(f *testing.F) {
 	for _, seed := range []string{"m", `"`, `\`, "}", "} 7\n", `,engine="1"`, "\n", "{"} {
 		f.Add(seed)
 	}
+
 	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 	f.Fuzz(func(t *testing.T, value string) {
-		text := fmt.Sprintf("vllm:num_requests_running{model_name=\"%s\",engine=\"0\"} 3\nvllm:num_requests_running{engine=\"0\"} 2\n", escape.Replace(value))
+		text := fmt.Sprintf("vllm:num_requests_running{model_name=\"%s\",engine=\"0\"} 3\nvllm:num_requests_running{engine=\"0\"} 2\n",
+			escape.Replace(value))
 		p := read([]byte(text), &vllmGauges)
 		if diff := cmp.Diff([]string{"0 3 5"}, replicas(p, running)); diff != "" {
 			t.Errorf("%s(-want +got):\n%s", text, diff)
@@ -171,12 +192,17 @@ func replicas(p page, f field) (list []string) {
 func BenchmarkRead(b *testing.B) {
 	var page strings.Builder
 	page.WriteString(golden(b, "vllm.txt"))
+
 	for i := 0; page.Len() < 200<<10; i++ {
-		fmt.Fprintf(&page, "vllm:request_decode_time_seconds_bucket{engine=\"0\",le=\"%d.0\",model_name=\"Qwen/Qwen3-8B\"} %d.0\n", i, i)
+		fmt.Fprintf(&page,
+			"vllm:request_decode_time_seconds_bucket{engine=\"0\",le=\"%d.0\",model_name=\"Qwen/Qwen3-8B\"} %d.0\n",
+			i, i)
 	}
+
 	text := []byte(page.String())
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
+
 	for b.Loop() {
 		read(text, &vllmGauges)
 	}

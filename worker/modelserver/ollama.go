@@ -34,9 +34,11 @@ var ollamaNotes = []string{
 func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	info.Version, _ = o.version(ctx, s)
 	info.Notes = ollamaNotes
+
 	if info.Models == nil {
 		info.Models = []Model{} // it lists all that it has
 	}
+
 	type models struct {
 		Models []struct {
 			Name          string
@@ -45,17 +47,21 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 			ContextLength int   `json:"context_length"`
 		}
 	}
+
 	var files, loaded models
 	s.getJSON(ctx, "/api/tags", &files)
 	s.getJSON(ctx, "/api/ps", &loaded)
+
 	sizes, contexts := map[string]int64{}, map[string]int{}
 	for _, m := range files.Models {
 		sizes[m.Name] = m.Size
 	}
+
 	for _, m := range loaded.Models {
 		contexts[m.Name] = m.ContextLength
 		info.GPUBytes += m.SizeVRAM
 	}
+
 	for i := range info.Models {
 		m := &info.Models[i]
 		m.SizeBytes, m.ContextLength = sizes[m.ID], contexts[m.ID]
@@ -63,6 +69,7 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 			info.Loaded = append(info.Loaded, m.ID)
 		}
 	}
+
 	info.Holds = o.holds(info)
 	for _, m := range info.Models {
 		if short, ok := strings.CutSuffix(m.ID, ":latest"); ok { // it answers to both
@@ -70,6 +77,7 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 			info.Models = append(info.Models, m)
 		}
 	}
+
 	return nil
 }
 

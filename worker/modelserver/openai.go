@@ -27,11 +27,13 @@ type swaps struct {
 func (s *swaps) holds(info *Info) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	went := slices.ContainsFunc(s.loaded, func(id string) bool { return !slices.Contains(info.Loaded, id) })
 	came := slices.ContainsFunc(info.Loaded, func(id string) bool { return !slices.Contains(s.loaded, id) })
 	if n := len(info.Loaded); n > s.most || went && came {
 		s.most = n
 	}
+
 	s.loaded = slices.Clone(info.Loaded)
 
 	return info.fewer(max(1, s.most))
@@ -45,9 +47,11 @@ func (i *Info) fewer(most int) int {
 			all++
 		}
 	}
+
 	if 0 < most && most < all {
 		return most
 	}
+
 	return 0
 }
 

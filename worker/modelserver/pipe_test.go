@@ -37,6 +37,7 @@ func (f *flow) change(how func()) {
 func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	most = math.MaxInt64
 	if !f.deadline.IsZero() {
 		most = time.Until(f.deadline)
@@ -52,6 +53,7 @@ func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duratio
 	case f.ended:
 		return 0, nil, 0, io.EOF
 	}
+
 	return 0, f.changed, most, nil
 }
 
@@ -70,11 +72,13 @@ func (p *pipe) Read(b []byte) (int, error) {
 		if changed == nil {
 			return n, err
 		}
+
 		wait := time.NewTimer(most)
 		select {
 		case <-changed:
 		case <-wait.C:
 		}
+
 		wait.Stop()
 	}
 }
@@ -88,6 +92,7 @@ func (p *pipe) Write(b []byte) (n int, err error) {
 		p.out.bytes = append(p.out.bytes, b...)
 		n = len(b)
 	})
+
 	return n, err
 }
 
@@ -130,6 +135,7 @@ func newPipeConn(p *pipe) *conn {
 		}
 		return true
 	}
+
 	return c
 }
 
@@ -138,10 +144,12 @@ func newPipeConn(p *pipe) *conn {
 // the server after another.
 func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Conn, in *bufio.Reader)) *Server {
 	t.Helper()
+
 	s, err := New("http://127.0.0.1:1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var served sync.WaitGroup
 	s.given.wire.open = func(context.Context) (*conn, error) {
 		time.Sleep(made)
@@ -151,11 +159,14 @@ func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Co
 			time.Sleep(there)
 			serve(server, bufio.NewReader(server))
 		})
+
 		return newPipeConn(client), nil
 	}
+
 	t.Cleanup(func() {
 		s.Close()
 		served.Wait()
 	})
+
 	return s
 }

@@ -34,29 +34,36 @@ func parsePlace(text string) (p place, user *url.Userinfo, err error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return p, nil, fmt.Errorf("model server URL %q: must look like http://host:port", Redact(text))
 	}
+
 	p.origin = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 	p.version = "/v1"
+
 	if u.RawQuery != "" {
 		p.query = "?" + u.RawQuery
 	}
 
 	parts := slices.DeleteFunc(strings.Split(u.EscapedPath(), "/"), func(part string) bool { return part == "" })
 	versioned := func() bool { return len(parts) > 0 && versionPart.MatchString(parts[len(parts)-1]) }
+
 	cut := cutEndpoint(parts)
 	if n := len(parts); cut == nil && n > 1 && parts[n-1] == "models" && versionPart.MatchString(parts[n-2]) {
 		cut = parts[:n-1]
 	}
+
 	if cut != nil {
 		parts = cut
 		p.version = "" // what stands before an endpoint is all there is
 	}
+
 	if versioned() {
 		p.version = "/" + parts[len(parts)-1]
 		parts = parts[:len(parts)-1]
 	}
+
 	for _, part := range parts {
 		p.prefix += "/" + part
 	}
+
 	return p, u.User, nil
 }
 
@@ -87,12 +94,15 @@ func (p *place) target(path string) string {
 	if query != "" && strings.Contains(path, "?") {
 		query = "&" + query[1:]
 	}
+
 	if to, ok := p.moved[path]; ok {
 		return to + query
 	}
+
 	if rest, ok := strings.CutPrefix(path, "/v1/"); ok && p.version != "/v1" {
 		return p.prefix + p.version + "/" + rest + query
 	}
+
 	return p.prefix + path + query
 }
 
@@ -106,14 +116,17 @@ func (p *place) redirected(path, target, location string) (to place, next string
 	if err != nil {
 		return to, "", false
 	}
+
 	u, err := from.Parse(location)
 	if err != nil || location == "" || !sameHost(from, u) || strings.ContainsFunc(u.RequestURI(), unprintable) {
 		return to, "", false
 	}
+
 	to = *p
 	if to.origin = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(); to.origin != p.origin {
 		to.wire = nil
 	}
+
 	where := cmp.Or(u.EscapedPath(), "/")
 	next = where + p.query
 	if u.RawQuery != "" {
@@ -128,11 +141,14 @@ func (p *place) redirected(path, target, location string) (to place, next string
 			return to, next, true
 		}
 	}
+
 	to.moved = maps.Clone(p.moved)
 	if to.moved == nil {
 		to.moved = map[string]string{}
 	}
+
 	to.moved[path] = where
+
 	return to, next, true
 }
 
@@ -148,6 +164,7 @@ func sameHost(from, to *url.URL) bool {
 	case from.Scheme == to.Scheme:
 		return port(from) == port(to)
 	}
+
 	return from.Scheme == "http" && to.Scheme == "https"
 }
 
@@ -158,9 +175,11 @@ func authorization(user *url.Userinfo, key string) string {
 		password, _ := user.Password()
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
 	}
+
 	if key != "" {
 		return "Bearer " + key
 	}
+
 	return ""
 }
 
@@ -171,9 +190,11 @@ func CleanKey(key string) (string, error) {
 	if word, rest, ok := strings.Cut(key, " "); ok && strings.EqualFold(word, "bearer") {
 		key = strings.TrimSpace(rest)
 	}
+
 	if strings.ContainsFunc(key, unprintable) {
 		return "", fmt.Errorf("the key has white space, a line end or another character in it that no header can have")
 	}
+
 	return key, nil
 }
 
@@ -193,6 +214,7 @@ func Redact(text string) string {
 		}
 		return text
 	}
+
 	u.User = nil
 	pairs := strings.Split(u.RawQuery, "&")
 	for i, pair := range pairs {
@@ -200,7 +222,9 @@ func Redact(text string) string {
 			pairs[i] = name + "=xxxxx"
 		}
 	}
+
 	u.RawQuery = strings.Join(pairs, "&")
+
 	return u.String()
 }
 

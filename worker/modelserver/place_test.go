@@ -16,6 +16,7 @@ import (
 
 func TestTarget(t *testing.T) {
 	t.Parallel()
+
 	const chat = "/v1/chat/completions"
 	for _, tt := range []struct{ url, path, want string }{
 		{"http://h", chat, "http://h/v1/chat/completions"},
@@ -46,23 +47,29 @@ func TestTarget(t *testing.T) {
 }
 
 func FuzzParsePlace(f *testing.F) {
-	for _, text := range []string{"http://h:1/v1/", "http://u:secret@h/api/v4?key=secret", "https://[::1%25a]/v1/models", "http://h/%2f/score?%"} {
+	for _, text := range []string{
+		"http://h:1/v1/", "http://u:secret@h/api/v4?key=secret", "https://[::1%25a]/v1/models", "http://h/%2f/score?%",
+	} {
 		f.Add(text)
 	}
+
 	f.Fuzz(func(t *testing.T, text string) {
 		p, _, err := parsePlace(text)
 		if err != nil {
 			return
 		}
+
 		full := p.origin + p.target("/v1/chat/completions")
 		u, err := url.Parse(full)
 		if err != nil {
 			t.Fatalf("%q makes %q: %v", text, full, err)
 		}
+
 		again, _, err := parsePlace(full)
 		if err != nil || again.origin+again.target("/v1/embeddings") != p.origin+p.target("/v1/embeddings") {
 			t.Errorf("%q makes %q, which makes %q, %v", text, full, again.origin+again.target("/v1/embeddings"), err)
 		}
+
 		if !strings.HasSuffix(u.EscapedPath(), "/chat/completions") || u.User != nil {
 			t.Errorf("%q makes %q", text, full)
 		}
@@ -71,24 +78,32 @@ func FuzzParsePlace(f *testing.F) {
 
 func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ url, want string }{
 		{"http://bob:secret@h/v1", "http://h"},
 		{"http://secret@h/v1", "http://h"},
 		{"http://h?api-version=2024-02-01&api-key=secret&x=1", "http://h?api-version=2024-02-01&api-key=xxxxx&x=1"},
-		{"https://h/api/v4?subscription_key=secret&sig=secret&Token=secret", "https://h/api/v4?subscription_key=xxxxx&sig=xxxxx&Token=xxxxx"},
+		{"https://h/api/v4?subscription_key=secret&sig=secret&Token=secret",
+			"https://h/api/v4?subscription_key=xxxxx&sig=xxxxx&Token=xxxxx"},
 	} {
 		s := connect(t, tt.url, "")
 		if s.URL() != tt.want {
 			t.Errorf("%s is shown as %s", tt.url, s.URL())
 		}
 	}
-	for _, bad := range []string{"http://bob:secret@h:port/", "bob:secret@h", "http://bob:secret@[::1", "ftp://h?key=secret", "http://bob:secret@h/%zz?key=secret", "http://bob:se@cret@h/%zz"} {
+
+	for _, bad := range []string{
+		"http://bob:secret@h:port/", "bob:secret@h", "http://bob:secret@[::1", "ftp://h?key=secret",
+		"http://bob:secret@h/%zz?key=secret", "http://bob:se@cret@h/%zz",
+	} {
 		if _, err := New(bad, ""); err == nil || strings.Contains(err.Error(), "cret") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
+
 	gone := httptest.NewServer(nil)
 	gone.Close()
+
 	s := connect(t, strings.Replace(gone.URL, "http://", "http://bob:secret@", 1)+"/?api-key=secret", "")
 	for _, s := range []*Server{s, byNetHTTP(s)} {
 		a := s.Post(t.Context(), "/v1/score", nil)
@@ -103,11 +118,13 @@ func TestNoSecretIsShown(t *testing.T) {
 
 func TestAuthorization(t *testing.T) {
 	t.Parallel()
+
 	var got atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		got.Store(r.Header.Get("Authorization") + " " + r.URL.RawQuery)
 	}))
 	defer server.Close()
+
 	for _, tt := range []struct{ user, query, key, want string }{
 		{"", "", "", " "},
 		{"", "", "key-1", "Bearer key-1 "},
@@ -127,10 +144,12 @@ func TestAuthorization(t *testing.T) {
 				t.Errorf("%q with key %q: %q", tt.user+tt.query, tt.key, got.Load())
 			}
 		}
+
 		if s.given.wire == nil {
 			t.Errorf("%q goes by net/http", tt.user+tt.query)
 		}
 	}
+
 	for _, key := range []string{"two words", "key\x00", "line\nend", "ключ"} {
 		if _, err := New("http://h", key); err == nil || strings.Contains(err.Error(), key) {
 			t.Errorf("key %q: %v", key, err)
@@ -142,13 +161,16 @@ func TestAuthorization(t *testing.T) {
 // asked for once.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
+
 	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(w, r.Body)
 	}))
+
 	t.Cleanup(secure.Close)
 	var other atomic.Int64
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { other.Add(1) }))
 	t.Cleanup(elsewhere.Close)
+
 	for _, tt := range []struct {
 		name     string
 		status   int
@@ -175,6 +197,7 @@ func TestRedirects(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var asked atomic.Int64
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
@@ -186,9 +209,11 @@ func TestRedirects(t *testing.T) {
 					w.WriteHeader(tt.status)
 					return
 				}
+
 				w.Write(body)
 			}))
 			defer server.Close()
+
 			for _, wired := range []bool{true, false} {
 				var said lockedBuffer
 				s, err := New(server.URL, "key-1", WithLog(zerolog.New(&said)), WithRoots(rootsOf(secure)))
@@ -196,10 +221,12 @@ func TestRedirects(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer s.Close()
+
 				size := 10
 				if !wired {
 					size = maxWired + 1
 				}
+
 				asked.Store(0)
 				for range 3 {
 					body := bytes.Repeat([]byte("a"), size)
@@ -207,19 +234,23 @@ func TestRedirects(t *testing.T) {
 					if a.Err != nil || a.Status != tt.want || a.Status == 200 && !bytes.Equal(a.Body, body) {
 						t.Errorf("wired %v: status %d, %d bytes, %v", wired, a.Status, len(a.Body), a.Err)
 					}
+
 					if a.Status != 200 && a.Location() != tt.location {
 						t.Errorf("wired %v: location %q", wired, a.Location())
 					}
 				}
+
 				if asked.Load() != tt.asked {
 					t.Errorf("wired %v: asked %d times", wired, asked.Load())
 				}
+
 				if n := strings.Count(said.String(), "redirects"); tt.want == 200 && n != 1 || n > 1 {
 					t.Errorf("wired %v: said %s", wired, said.String())
 				}
 			}
 		})
 	}
+
 	t.Cleanup(func() {
 		if n := other.Load(); n > 0 {
 			t.Errorf("another server was asked %d times", n)
@@ -230,10 +261,12 @@ func TestRedirects(t *testing.T) {
 // What a server is asked for, request by request, when it redirects more than once.
 func TestRedirectsInTurn(t *testing.T) {
 	t.Parallel()
+
 	type hop struct {
 		status   int
 		location string
 	}
+
 	for _, tt := range []struct {
 		name string
 		base string
@@ -283,12 +316,14 @@ func TestRedirectsInTurn(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var mu sync.Mutex
 			var asked []string
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				io.Copy(io.Discard, r.Body)
 				mu.Lock()
 				defer mu.Unlock()
+
 				asked = append(asked, r.URL.RequestURI())
 				if h, ok := tt.hops[r.URL.Path]; ok {
 					w.Header().Set("Location", h.location)
@@ -296,6 +331,7 @@ func TestRedirectsInTurn(t *testing.T) {
 				}
 			}))
 			defer server.Close()
+
 			for _, size := range []int{10, maxWired + 1} {
 				s := connect(t, server.URL+tt.base, "")
 				var got []string
@@ -303,11 +339,13 @@ func TestRedirectsInTurn(t *testing.T) {
 					if a := s.Post(t.Context(), path, make([]byte, size)); a.Err != nil || a.Status != 200 {
 						t.Errorf("%s: status %d, %v", path, a.Status, a.Err)
 					}
+
 					mu.Lock()
 					got = append(got, strings.Join(asked, " "))
 					asked = nil
 					mu.Unlock()
 				}
+
 				if got := strings.Join(got, "; "); got != tt.want {
 					t.Errorf("with %d bytes: asked %s\nwant  %s", size, got, tt.want)
 				}

@@ -82,9 +82,11 @@ func New(base, key string, options ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if key, err = CleanKey(key); err != nil {
 		return nil, err
 	}
+
 	s := &Server{
 		authorization: authorization(user, key),
 		dialer:        &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second},
@@ -93,6 +95,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 	for _, set := range options {
 		set(s)
 	}
+
 	at.wire = s.wireTo(at)
 	s.given = at
 	s.http = &http.Transport{
@@ -107,6 +110,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 		WriteBufferSize:    16 << 10,
 		ReadBufferSize:     16 << 10,
 	}
+
 	return s, nil
 }
 
@@ -116,13 +120,16 @@ func (s *Server) wireTo(at place) *wire {
 	if err != nil || strings.ContainsFunc(at.query, unprintable) {
 		return nil
 	}
+
 	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u}); proxy != nil || err != nil {
 		return nil
 	}
+
 	w := newWire(u, s.authorization, s.dialer, s.roots, s.log)
 	if w != nil {
 		w.address = s.pinned(w.address)
 	}
+
 	return w
 }
 
@@ -177,6 +184,7 @@ const maxHops = 5
 func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
+
 	p := s.place()
 	target := p.target(path)
 	for hop := 0; ; hop++ {
@@ -184,10 +192,12 @@ func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
 		if hop == maxHops {
 			return a
 		}
+
 		to, next := s.follow(p, path, target, a)
 		if to == nil {
 			return a
 		}
+
 		p, target = to, next
 	}
 }
@@ -198,18 +208,22 @@ func (s *Server) post(ctx context.Context, p *place, path, target string, body [
 		a.unpack(maxAnswer)
 		return a
 	}
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.origin+target, bytes.NewReader(body))
 	if err != nil {
 		return Answer{Err: err}
 	}
+
 	digest := requestDigest(target, body)
 	id := nextRequestID(digest)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", requestIDPrefix+strconv.FormatUint(id, 36))
+
 	a := s.send(req, maxAnswer)
 	if a.Err == nil && otherRequest(a, id, digest) {
 		a = Answer{Err: errOtherRequest}
 	}
+
 	return a
 }
 
@@ -220,27 +234,34 @@ func (s *Server) follow(p *place, path, target string, a Answer) (to *place, nex
 	if a.Err != nil || a.Status != http.StatusTemporaryRedirect && a.Status != http.StatusPermanentRedirect {
 		return nil, ""
 	}
+
 	there, next, ok := p.redirected(path, target, a.Header.Get("Location"))
 	if !ok {
 		return nil, ""
 	}
+
 	if a.Status == http.StatusTemporaryRedirect {
-		s.sayRedirected(a, "the model server redirects each request for now; with the new place as --url they need one step less")
+		s.sayRedirected(a,
+			"the model server redirects each request for now; with the new place as --url they need one step less")
 		return &there, next
 	}
 
 	s.moving.Lock()
 	defer s.moving.Unlock()
+
 	if s.place() != p { // another request has been there already, or this one is on a detour
 		return &there, next
 	}
+
 	if there.wire == nil {
 		there.wire = s.wireTo(there)
 		p.wire.closeIdle()
 		p.wire.closeApart()
 	}
+
 	s.moved.Store(&there)
 	s.sayRedirected(a, "the model server redirects; using its new place from now on")
+
 	return &there, next
 }
 
@@ -255,16 +276,20 @@ func (s *Server) send(req *http.Request, most int64) Answer {
 	if s.authorization != "" {
 		req.Header.Set("Authorization", s.authorization)
 	}
+
 	req.Header.Set("Accept-Encoding", "identity")
+
 	res, err := s.http.RoundTrip(req) // redirects are answers here
 	if err != nil {
 		op := req.Method[:1] + strings.ToLower(req.Method[1:])
 		return Answer{Err: &url.Error{Op: op, URL: Redact(req.URL.String()), Err: trustHint(err)}}
 	}
 	defer res.Body.Close()
+
 	a := Answer{Status: res.StatusCode, Header: res.Header}
 	a.Body, a.Err = readAll(res, most)
 	a.unpack(most)
+
 	return a
 }
 
@@ -284,15 +309,18 @@ func readAll(res *http.Response, most int64) ([]byte, error) {
 	if res.ContentLength > most {
 		return nil, fmt.Errorf("%w: of %d bytes, %d are read at most", ErrTooLong, res.ContentLength, most)
 	}
+
 	if res.ContentLength >= 0 {
 		body := make([]byte, res.ContentLength)
 		_, err := io.ReadFull(res.Body, body)
 		return body, err
 	}
+
 	body, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	if err == nil && int64(len(body)) > most {
 		err = fmt.Errorf("%w: longer than %d bytes", ErrTooLong, most)
 	}
+
 	return body, err
 }
 
@@ -312,18 +340,23 @@ func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error)
 		if err != nil {
 			return Answer{}, err
 		}
+
 		if accept != "" {
 			req.Header.Set("Accept", accept)
 		}
+
 		if a = s.send(req, maxTold); hop == maxHops {
 			break
 		}
+
 		to, next := s.follow(p, path, target, a)
 		if to == nil {
 			break
 		}
+
 		p, target = to, next
 	}
+
 	switch {
 	case errors.Is(a.Err, ErrTooLong):
 		return a, a.Err
@@ -336,6 +369,7 @@ func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error)
 	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // that one is llama.cpp's for "not switched on"
 		return a, fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, status(a.Status))
 	}
+
 	return a, nil
 }
 
@@ -345,9 +379,11 @@ func (s *Server) getJSON(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return err
 	}
+
 	if a.Status != http.StatusOK {
 		return fmt.Errorf("%s says status %s", path, status(a.Status))
 	}
+
 	return json.Unmarshal(a.Body, v)
 }
 

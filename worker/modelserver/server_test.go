@@ -14,6 +14,7 @@ import (
 
 func TestNew(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ url, want string }{
 		{"http://localhost:8000", "http://localhost:8000"},
 		{"http://localhost:8000/", "http://localhost:8000"},
@@ -42,13 +43,17 @@ func TestNew(t *testing.T) {
 // A body goes out, and an answer comes back, as it is.
 func TestPost(t *testing.T) {
 	t.Parallel()
+
 	long := bytes.Repeat([]byte("long "), 100_000)
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" || r.Header.Get("Authorization") != "" {
+		if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" ||
+			r.Header.Get("Authorization") != "" {
 			t.Errorf("%s with %v", r.Method, r.Header)
 		}
+
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Request-Id", "id-1")
+
 		switch r.URL.Path {
 		case "/v1/refused":
 			w.WriteHeader(http.StatusTeapot)
@@ -58,6 +63,7 @@ func TestPost(t *testing.T) {
 			http.Redirect(w, r, "/v1/refused", http.StatusTemporaryRedirect)
 			return
 		}
+
 		w.Write(body)
 	}))
 	for _, tt := range []struct {
@@ -72,11 +78,14 @@ func TestPost(t *testing.T) {
 		{"/v1/refused", []byte("{}"), 418},
 	} {
 		a := s.Post(t.Context(), tt.path, tt.body)
-		if a.Err != nil || a.Status != tt.status || !bytes.Equal(a.Body, tt.body) || a.Header.Get("X-Request-Id") != "id-1" {
+		if a.Err != nil || a.Status != tt.status || !bytes.Equal(a.Body, tt.body) ||
+			a.Header.Get("X-Request-Id") != "id-1" {
 			t.Errorf("%s: status %d, %d bytes, %v", tt.path, a.Status, len(a.Body), a.Err)
 		}
 	}
-	if a := s.Post(t.Context(), "/v1/redirect", []byte("{}")); a.Err != nil || a.Status != 418 || string(a.Body) != "{}" {
+
+	if a := s.Post(t.Context(), "/v1/redirect", []byte("{}")); a.Err != nil || a.Status != 418 ||
+		string(a.Body) != "{}" {
 		t.Errorf("redirect: status %d, body %q, %v", a.Status, a.Body, a.Err)
 	}
 }
@@ -84,6 +93,7 @@ func TestPost(t *testing.T) {
 // The errors are the HTTP client's own: what is tried again depends on them.
 func TestPostErrors(t *testing.T) {
 	t.Parallel()
+
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/hang":
@@ -94,17 +104,22 @@ func TestPostErrors(t *testing.T) {
 			io.WriteString(w, "{")
 		}
 	}))
+
 	gone := httptest.NewServer(nil)
 	gone.Close()
+
 	var opErr *net.OpError
 	if a := connect(t, gone.URL, "").Post(t.Context(), "/", nil); !errors.As(a.Err, &opErr) || opErr.Op != "dial" {
 		t.Errorf("connection refused: %v", a.Err)
 	}
+
 	if a := s.Post(t.Context(), "/short", nil); !errors.Is(a.Err, io.ErrUnexpectedEOF) {
 		t.Errorf("answer cut: %v", a.Err)
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+
 	if a := s.Post(ctx, "/hang", []byte("{}")); !errors.Is(a.Err, context.DeadlineExceeded) {
 		t.Errorf("no answer in time: %v", a.Err)
 	}
@@ -112,6 +127,7 @@ func TestPostErrors(t *testing.T) {
 
 func TestReadAllHasABound(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		length int64

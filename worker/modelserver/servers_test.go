@@ -48,15 +48,23 @@ func newRouter(t testing.TB) *fake {
 
 func newTensorRT(t testing.TB) *fake {
 	return &fake{header: "uvicorn", replies: map[string]reply{
-		"/v1/models": {body: tensorRTModels}, "/version": {body: `{"version":"1.2.0"}`}, "/metrics": {body: `[{"iter":1,"numActiveRequests":3}]`}, tensorRTPage: {body: golden(t, "tensorrt.txt")},
+		"/v1/models": {body: tensorRTModels},
+		"/version":   {body: `{"version":"1.2.0"}`},
+		"/metrics":   {body: `[{"iter":1,"numActiveRequests":3}]`},
+		tensorRTPage: {body: golden(t, "tensorrt.txt")},
 	}}
 }
 
 func newStudio(testing.TB) *fake {
 	return &fake{
 		replies: map[string]reply{
-			"/v1/models": {body: studioModels}, "/api/v0/models": {body: studioStates}, "/api/v1/models": {body: studioV1},
-			"/metrics": {body: studioUnknown}, "/api/version": {body: studioUnknown}, "/engine_metrics": {body: studioUnknown}, tensorRTPage: {body: studioUnknown},
+			"/v1/models":      {body: studioModels},
+			"/api/v0/models":  {body: studioStates},
+			"/api/v1/models":  {body: studioV1},
+			"/metrics":        {body: studioUnknown},
+			"/api/version":    {body: studioUnknown},
+			"/engine_metrics": {body: studioUnknown},
+			tensorRTPage:      {body: studioUnknown},
 		},
 		types: map[string]string{"/metrics": "application/json; charset=utf-8"},
 	}
@@ -65,6 +73,7 @@ func newStudio(testing.TB) *fake {
 // Each server is recognised, and said of it what it tells.
 func TestServers(t *testing.T) {
 	t.Parallel()
+
 	named := func(models ...string) (list []Model) {
 		for _, id := range models {
 			list = append(list, Model{ID: id})
@@ -80,61 +89,180 @@ func TestServers(t *testing.T) {
 	}{
 		{"TensorRT-LLM", newTensorRT(t), Info{Flavour: "TensorRT-LLM", Version: "1.2.0", Models: named("m")},
 			Load{Running: 16, Waiting: 3, KVUsage: 0.25, Preemptions: -1, Tokens: 2560, PromptTokens: 4000}, nil},
-		{"TensorRT-LLM without its page", without(newTensorRT(t), tensorRTPage), Info{Flavour: "TensorRT-LLM", Version: "1.2.0", Models: named("m")}, Load{}, ErrNoGauges},
-		{"Dynamo", &fake{replies: map[string]reply{"/v1/models": {body: dynamoModels}, "/metrics": {body: golden(t, "dynamo.txt")}}},
+		{"TensorRT-LLM without its page", without(newTensorRT(t), tensorRTPage),
+			Info{Flavour: "TensorRT-LLM", Version: "1.2.0", Models: named("m")}, Load{}, ErrNoGauges},
+		{"Dynamo", &fake{replies: map[string]reply{
+			"/v1/models": {body: dynamoModels},
+			"/metrics":   {body: golden(t, "dynamo.txt")},
+		}},
 			Info{Flavour: "Dynamo", Models: named("m", "n")},
 			Load{Running: 15, KVUsage: -1, Preemptions: -1, Tokens: 1000, PromptTokens: 412, Engines: "m,n"}, nil},
-		{"another of NVIDIA's", &fake{replies: map[string]reply{"/v1/models": {body: dynamoModels}}}, Info{Flavour: "OpenAI-compatible", Models: named("m", "n")}, Load{}, ErrNoGauges},
-		{"LMDeploy", &fake{replies: map[string]reply{"/v1/models": {body: lmDeployModels}, "/metrics": {body: golden(t, "lmdeploy.txt")}}},
+		{"another of NVIDIA's", &fake{replies: map[string]reply{"/v1/models": {body: dynamoModels}}},
+			Info{Flavour: "OpenAI-compatible", Models: named("m", "n")}, Load{}, ErrNoGauges},
+		{"LMDeploy", &fake{replies: map[string]reply{
+			"/v1/models": {body: lmDeployModels},
+			"/metrics":   {body: golden(t, "lmdeploy.txt")},
+		}},
 			Info{Flavour: "LMDeploy", Models: named("m")},
-			Load{Running: 11, Waiting: 1, KVUsage: 0.375, Preemptions: -1, Tokens: 300, PromptTokens: 100, Engines: "0,1"}, nil},
-		{"TGI", &fake{replies: map[string]reply{"/v1/models": {body: tgiModels}, "/metrics": {body: golden(t, "tgi.txt")}, "/info": {body: tgiInfo}}},
+			Load{
+				Running:      11,
+				Waiting:      1,
+				KVUsage:      0.375,
+				Preemptions:  -1,
+				Tokens:       300,
+				PromptTokens: 100,
+				Engines:      "0,1",
+			}, nil},
+		{"TGI", &fake{replies: map[string]reply{
+			"/v1/models": {body: tgiModels},
+			"/metrics":   {body: golden(t, "tgi.txt")},
+			"/info":      {body: tgiInfo},
+		}},
 			Info{Flavour: "TGI", Version: "3.3.6", Models: []Model{{ID: "org/m", ContextLength: 4096}}},
 			Load{Running: 8, Waiting: 2, KVUsage: -1, Preemptions: -1, Tokens: 840, PromptTokens: 2100}, nil},
-		{"SGLang's gateway", &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}, "/engine_metrics": {body: golden(t, "sglang-gateway.txt")}}},
+		{"SGLang's gateway", &fake{replies: map[string]reply{
+			"/v1/models":      {body: somebodysModels},
+			"/engine_metrics": {body: golden(t, "sglang-gateway.txt")},
+		}},
 			Info{Flavour: "SGLang", Models: named("gpt")},
-			Load{Running: 10, Waiting: 2, KVUsage: 0.5, Preemptions: -1, Tokens: 250, PromptTokens: -1, Engines: "http://10.0.0.1:30000,http://10.0.0.2:30000", Missing: []string{"preemptions", "prompt tokens"}}, nil},
+			Load{
+				Running:      10,
+				Waiting:      2,
+				KVUsage:      0.5,
+				Preemptions:  -1,
+				Tokens:       250,
+				PromptTokens: -1,
+				Engines:      "http://10.0.0.1:30000,http://10.0.0.2:30000",
+				Missing:      []string{"preemptions", "prompt tokens"},
+			}, nil},
 		{"LM Studio", newStudio(t),
-			Info{Flavour: "LM Studio", Models: []Model{{ID: "a"}, {ID: "b", ContextLength: 8192}}, Loaded: []string{"b"}, Holds: 1, Slots: 4}, Load{}, ErrNoGauges},
-		{"LM Studio that has all of its models loaded", with(newStudio(t), "/api/v0/models", reply{body: strings.ReplaceAll(studioStates, "not-loaded", "loaded")}),
-			Info{Flavour: "LM Studio", Models: []Model{{ID: "a"}, {ID: "b", ContextLength: 8192}}, Loaded: []string{"a", "b"}, Slots: 4}, Load{}, ErrNoGauges},
+			Info{
+				Flavour: "LM Studio",
+				Models:  []Model{{ID: "a"}, {ID: "b", ContextLength: 8192}},
+				Loaded:  []string{"b"},
+				Holds:   1,
+				Slots:   4,
+			}, Load{}, ErrNoGauges},
+		{"LM Studio that has all of its models loaded",
+			with(newStudio(t), "/api/v0/models", reply{body: strings.ReplaceAll(studioStates, "not-loaded", "loaded")}),
+			Info{
+				Flavour: "LM Studio",
+				Models:  []Model{{ID: "a"}, {ID: "b", ContextLength: 8192}},
+				Loaded:  []string{"a", "b"},
+				Slots:   4,
+			}, Load{}, ErrNoGauges},
 		{"llama-swap", &fake{replies: map[string]reply{"/v1/models": {body: swapModels}}},
-			Info{Flavour: "llama-swap", Models: []Model{{ID: "a", ContextLength: 4096}, {ID: "b"}}, Loaded: []string{"a"}, Holds: 1}, Load{}, ErrNoGauges},
-		{"an older llama-swap", &fake{replies: map[string]reply{"/v1/models": {body: swapOldModels}, "/running": {body: swapRunning}}},
-			Info{Flavour: "llama-swap", Models: named("a", "b"), Loaded: []string{"b"}, Loading: true, Holds: 1}, Load{}, ErrNoGauges},
-		{"KoboldCpp, which answers as Ollama does", &fake{replies: map[string]reply{"/v1/models": {body: koboldModels}, "/api/version": {body: `{"version":"0.7.0"}`}}},
+			Info{
+				Flavour: "llama-swap",
+				Models:  []Model{{ID: "a", ContextLength: 4096}, {ID: "b"}},
+				Loaded:  []string{"a"},
+				Holds:   1,
+			}, Load{}, ErrNoGauges},
+		{"an older llama-swap", &fake{replies: map[string]reply{
+			"/v1/models": {body: swapOldModels},
+			"/running":   {body: swapRunning},
+		}},
+			Info{
+				Flavour: "llama-swap",
+				Models:  named("a", "b"),
+				Loaded:  []string{"b"},
+				Loading: true,
+				Holds:   1,
+			}, Load{}, ErrNoGauges},
+		{"KoboldCpp, which answers as Ollama does", &fake{replies: map[string]reply{
+			"/v1/models":   {body: koboldModels},
+			"/api/version": {body: `{"version":"0.7.0"}`},
+		}},
 			Info{Flavour: "KoboldCpp", Models: named("koboldcpp/m")}, Load{}, ErrNoGauges},
 		{"a router of llama.cpp", newRouter(t), Info{
-			Flavour: "llama.cpp", Version: "b11434-0", Slots: 4, Holds: 1, Loaded: []string{"a"}, Loading: true,
-			Models: []Model{{ID: "a", ContextLength: 8192, SizeBytes: 5}, {ID: "b/c"}, {ID: "c", AliasOf: "b/c"}, {ID: "d"}},
+			Flavour: "llama.cpp",
+			Version: "b11434-0",
+			Slots:   4,
+			Holds:   1,
+			Loaded:  []string{"a"},
+			Loading: true,
+			Models: []Model{
+				{ID: "a", ContextLength: 8192, SizeBytes: 5},
+				{ID: "b/c"},
+				{ID: "c", AliasOf: "b/c"},
+				{ID: "d"},
+			},
 		}, Load{Running: 4, Waiting: 1, KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1}, nil},
-		{"a router of llama.cpp that has room for all", with(newRouter(t), "/props", reply{body: strings.Replace(routerProps, `"max_instances":1`, `"max_instances":4`, 1)}), Info{
-			Flavour: "llama.cpp", Version: "b11434-0", Slots: 4, Loaded: []string{"a"}, Loading: true,
-			Models: []Model{{ID: "a", ContextLength: 8192, SizeBytes: 5}, {ID: "b/c"}, {ID: "c", AliasOf: "b/c"}, {ID: "d"}},
+		{"a router of llama.cpp that has room for all", with(newRouter(t), "/props",
+			reply{body: strings.Replace(routerProps, `"max_instances":1`, `"max_instances":4`, 1)}), Info{
+			Flavour: "llama.cpp",
+			Version: "b11434-0",
+			Slots:   4,
+			Loaded:  []string{"a"},
+			Loading: true,
+			Models: []Model{
+				{ID: "a", ContextLength: 8192, SizeBytes: 5},
+				{ID: "b/c"},
+				{ID: "c", AliasOf: "b/c"},
+				{ID: "d"},
+			},
 		}, Load{Running: 4, Waiting: 1, KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1}, nil},
-		{"a router of llama.cpp without --metrics", with(newRouter(t), "/metrics?model=a&autoload=false", reply{501, llamaNoMetrics}), Info{
-			Flavour: "llama.cpp", Version: "b11434-0", Slots: 4, Holds: 1, Loaded: []string{"a"}, Loading: true,
-			Models: []Model{{ID: "a", ContextLength: 8192, SizeBytes: 5}, {ID: "b/c"}, {ID: "c", AliasOf: "b/c"}, {ID: "d"}},
-		}, Load{}, ErrNoGauges},
-		{"a router of llama.cpp whose model was unloaded meanwhile", with(newRouter(t), "/metrics?model=a&autoload=false", reply{400, routerUnloaded}), Info{
-			Flavour: "llama.cpp", Version: "b11434-0", Slots: 4, Holds: 1, Loaded: []string{"a"}, Loading: true,
-			Models: []Model{{ID: "a", ContextLength: 8192, SizeBytes: 5}, {ID: "b/c"}, {ID: "c", AliasOf: "b/c"}, {ID: "d"}},
-		}, Load{}, errNotNow},
-		{"vLLM that says what waits by reason alone, in OpenMetrics", with(newVLLM(t), "/metrics", reply{body: golden(t, "vllm-openmetrics.txt")}),
-			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{{ID: "Qwen/Qwen3-8B", ContextLength: 40960}, {ID: "adapter"}}},
-			Load{Running: 12, Waiting: 5, KVUsage: -1, Preemptions: 2, Tokens: 700, PromptTokens: -1, Engines: "0", Missing: []string{"KV usage", "prompt tokens"}}, nil},
+		{"a router of llama.cpp without --metrics",
+			with(newRouter(t), "/metrics?model=a&autoload=false", reply{501, llamaNoMetrics}), Info{
+				Flavour: "llama.cpp",
+				Version: "b11434-0",
+				Slots:   4,
+				Holds:   1,
+				Loaded:  []string{"a"},
+				Loading: true,
+				Models: []Model{
+					{ID: "a", ContextLength: 8192, SizeBytes: 5},
+					{ID: "b/c"},
+					{ID: "c", AliasOf: "b/c"},
+					{ID: "d"},
+				},
+			}, Load{}, ErrNoGauges},
+		{"a router of llama.cpp whose model was unloaded meanwhile",
+			with(newRouter(t), "/metrics?model=a&autoload=false", reply{400, routerUnloaded}), Info{
+				Flavour: "llama.cpp",
+				Version: "b11434-0",
+				Slots:   4,
+				Holds:   1,
+				Loaded:  []string{"a"},
+				Loading: true,
+				Models: []Model{
+					{ID: "a", ContextLength: 8192, SizeBytes: 5},
+					{ID: "b/c"},
+					{ID: "c", AliasOf: "b/c"},
+					{ID: "d"},
+				},
+			}, Load{}, errNotNow},
+		{"vLLM that says what waits by reason alone, in OpenMetrics",
+			with(newVLLM(t), "/metrics", reply{body: golden(t, "vllm-openmetrics.txt")}),
+			Info{Flavour: "vLLM", Version: "0.29.0", Models: []Model{
+				{ID: "Qwen/Qwen3-8B", ContextLength: 40960},
+				{ID: "adapter"},
+			}},
+			Load{
+				Running:      12,
+				Waiting:      5,
+				KVUsage:      -1,
+				Preemptions:  2,
+				Tokens:       700,
+				PromptTokens: -1,
+				Engines:      "0",
+				Missing:      []string{"KV usage", "prompt tokens"},
+			}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			s := serve(t, tt.server)
 			info, err := s.Look(t.Context())
 			if diff := cmp.Diff(tt.info, info); err != nil || diff != "" {
 				t.Fatalf("%v, info (-want +got):\n%s", err, diff)
 			}
+
 			load, err := s.Load(t.Context())
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("error %v, want %v", err, tt.err)
 			}
+
 			if diff := cmp.Diff(tt.load, load, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 				t.Errorf("load (-want +got):\n%s", diff)
 			}
@@ -145,6 +273,7 @@ func TestServers(t *testing.T) {
 // trtllm-serve tells each iteration once, to whoever asks first.
 func TestTensorRTKeepsItsIterations(t *testing.T) {
 	t.Parallel()
+
 	server := newTensorRT(t)
 	s := serve(t, server)
 	for range 2 {
@@ -155,6 +284,7 @@ func TestTensorRTKeepsItsIterations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if n := server.count("/metrics"); n > 0 {
 		t.Errorf("/metrics was asked for %d times", n)
 	}
@@ -163,15 +293,20 @@ func TestTensorRTKeepsItsIterations(t *testing.T) {
 // A router is never asked in a way that makes it load a model.
 func TestRouterLoadsNothing(t *testing.T) {
 	t.Parallel()
+
 	server := newRouter(t)
 	server.set("/v1/models", reply{body: strings.ReplaceAll(routerModels, `"loaded"`, `"unloaded"`)})
+
 	s := serve(t, server)
 	if info, err := s.Look(t.Context()); err != nil || info.Slots != 0 {
 		t.Errorf("%+v, %v", info, err)
 	}
-	if _, err := s.Load(t.Context()); !errors.Is(err, errNotNow) || errors.Is(err, ErrNoGauges) || errors.Is(err, ErrUnreachable) {
+
+	if _, err := s.Load(t.Context()); !errors.Is(err, errNotNow) || errors.Is(err, ErrNoGauges) ||
+		errors.Is(err, ErrUnreachable) {
 		t.Errorf("error %v", err)
 	}
+
 	if n := server.count("/metrics"); n > 0 {
 		t.Errorf("/metrics was asked for %d times", n)
 	}
@@ -180,6 +315,7 @@ func TestRouterLoadsNothing(t *testing.T) {
 // A page is read as metrics only if its type may be that.
 func TestContentTypes(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		kind string
 		good bool
@@ -194,12 +330,15 @@ func TestContentTypes(t *testing.T) {
 	} {
 		server := newVLLM(t)
 		server.types = map[string]string{"/metrics": tt.kind}
+
 		s := serve(t, server)
 		if _, err := s.Look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+
 		_, err := s.Load(t.Context())
-		if good := err == nil; good != tt.good || !good && (!errors.Is(err, ErrNoGauges) || !strings.Contains(err.Error(), tt.kind[:9])) {
+		if good := err == nil; good != tt.good ||
+			!good && (!errors.Is(err, ErrNoGauges) || !strings.Contains(err.Error(), tt.kind[:9])) {
 			t.Errorf("%s: %v", tt.kind, err)
 		}
 	}
@@ -208,6 +347,7 @@ func TestContentTypes(t *testing.T) {
 // How many models a server holds is learned from what it was seen to have loaded.
 func TestHolds(t *testing.T) {
 	t.Parallel()
+
 	var known swaps
 	for _, tt := range []struct {
 		loaded string
@@ -225,7 +365,13 @@ func TestHolds(t *testing.T) {
 		{"a b c", 3},
 		{"a b c d", 0}, // all
 	} {
-		info := Info{Models: []Model{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}, {ID: "alias", AliasOf: "a"}}, Loaded: strings.Fields(tt.loaded)}
+		info := Info{Models: []Model{
+			{ID: "a"},
+			{ID: "b"},
+			{ID: "c"},
+			{ID: "d"},
+			{ID: "alias", AliasOf: "a"},
+		}, Loaded: strings.Fields(tt.loaded)}
 		if got := known.holds(&info); got != tt.want {
 			t.Errorf("with %q loaded it holds %d, want %d", tt.loaded, got, tt.want)
 		}
@@ -235,6 +381,7 @@ func TestHolds(t *testing.T) {
 // Which servers count tokens only when a request ends, also after they were away.
 func TestCountsAtEndWhileAway(t *testing.T) {
 	t.Parallel()
+
 	for name, tt := range map[string]struct {
 		server *fake
 		want   bool
@@ -249,6 +396,7 @@ func TestCountsAtEndWhileAway(t *testing.T) {
 		if s.CountsAtEnd() {
 			t.Errorf("%s: before it was looked at", name)
 		}
+
 		list := tt.server.replies["/v1/models"]
 		for _, models := range []reply{list, {502, ""}} {
 			tt.server.set("/v1/models", models)

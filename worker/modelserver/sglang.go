@@ -75,6 +75,7 @@ func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
 	// What a scheduler says of itself comes when it has the time, and need not come.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	// All else in that answer, such as the API key, must not get into any message.
 	var told struct {
 		Version string
@@ -86,11 +87,13 @@ func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
 	if s.getJSON(ctx, "/server_info", &told) != nil && s.getJSON(ctx, "/get_server_info", &told) != nil {
 		return nil
 	}
+
 	info.Version = told.Version
 	for _, state := range told.States {
 		info.WeightBytes += int64(state.Memory.Weight * (1 << 30))
 		info.CacheBytes += int64(state.Memory.KVCache * (1 << 30))
 	}
+
 	return nil
 }
 
@@ -115,10 +118,12 @@ func (*sgLang) loads(ctx context.Context, s *Server) (Load, error) {
 			Usage   float64 `json:"token_usage"`
 		}
 	}
+
 	err := s.getJSON(ctx, "/v1/loads", &told)
 	if errors.Is(err, ErrUnreachable) {
 		return Load{}, err
 	}
+
 	load := Load{Preemptions: -1, Tokens: -1, PromptTokens: -1}
 	for _, rank := range told.Loads {
 		if rank.Running == nil || rank.Waiting == nil {
@@ -128,9 +133,12 @@ func (*sgLang) loads(ctx context.Context, s *Server) (Load, error) {
 		load.Waiting += *rank.Waiting
 		load.KVUsage += rank.Usage / float64(len(told.Loads))
 	}
+
 	if err != nil || len(told.Loads) == 0 { // none: it has them, but cannot read them
 		return Load{}, fmt.Errorf("%w: start SGLang with --enable-metrics", ErrNoGauges)
 	}
+
 	load.Missing = []string{"preemptions", "tokens", "prompt tokens"}
+
 	return load, nil
 }

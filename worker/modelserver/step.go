@@ -49,6 +49,7 @@ func (w *wire) doubts(c *conn, a Answer, id, digest uint64, begin, began time.Ti
 		w.outOfStep("an answer carries the id of another request")
 		return refused
 	}
+
 	repeats := c.repeats(a.Body) && a.Status == http.StatusOK
 	first := c.uses == 1 && c.watched // nothing came before the request: what comes first is the answer
 	switch {
@@ -85,6 +86,7 @@ func (w *wire) doubts(c *conn, a Answer, id, digest uint64, begin, began time.Ti
 			return refused
 		}
 	}
+
 	return accepted
 }
 
@@ -141,13 +143,16 @@ func (w *wire) outOfStep(how string) {
 	if w.once.Swap(true) {
 		return
 	}
+
 	w.log.Warn().Str("server", w.origin).Str("seen", how).
 		Msg("the model server, or a proxy before it, sends answers that nobody asked for; using each connection for one request only")
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for _, c := range w.idle {
 		c.Close()
 	}
+
 	w.idle = nil
 }
 
@@ -157,16 +162,20 @@ func (w *wire) watch(c *conn, took time.Duration) {
 	w.mu.Lock()
 	w.apart[c] = struct{}{}
 	w.mu.Unlock()
+
 	go func() {
 		seen := c.await(3*w.took() + 50*time.Millisecond)
 		if seen == stray {
 			w.outOfStep("a second answer came to one request")
 		}
+
 		w.mu.Lock()
 		delete(w.apart, c)
+
 		if seen == quiet {
 			w.clear(took)
 		}
+
 		w.mu.Unlock()
 		c.Close()
 	}()
@@ -254,11 +263,13 @@ func otherRequest(a Answer, id, digest uint64) bool {
 	if sent := a.Header["X-Request-Id"]; len(sent) > 0 && strings.HasPrefix(sent[0], requestIDPrefix) {
 		return !answersRequest(sent[0], id, digest)
 	}
+
 	const most = 256 // an id is at the beginning
 	if i := bytes.Index(a.Body[:min(len(a.Body), most)], []byte(requestIDPrefix)); i >= 0 {
 		end := min(len(a.Body), i+len(requestIDPrefix)+maxDigits+1)
 		return !answersRequest(string(a.Body[i:end]), id, digest)
 	}
+
 	return false
 }
 
@@ -269,9 +280,13 @@ const maxDigits = 13
 // stand in the answer to the one with this id.
 func answersRequest(text string, id, digest uint64) bool {
 	text = text[len(requestIDPrefix):]
-	if n := strings.IndexFunc(text, func(r rune) bool { return !('0' <= r && r <= '9' || 'a' <= r && r <= 'z') }); n >= 0 {
+	if n := strings.IndexFunc(text, func(r rune) bool {
+		return !('0' <= r && r <= '9' || 'a' <= r && r <= 'z')
+	}); n >= 0 {
 		text = text[:n]
 	}
+
 	named, err := strconv.ParseUint(text, 36, 64)
+
 	return err == nil && (named == id || recentRequests.has(named, digest))
 }

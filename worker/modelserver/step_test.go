@@ -22,7 +22,8 @@ import (
 
 // message is an answer on the wire.
 func message(status int, body string) string {
-	return fmt.Sprintf("HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+	return fmt.Sprintf("HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		status, len(body), body)
 }
 
 // sumOf is what the servers of these tests answer to a request.
@@ -48,6 +49,7 @@ func nothing(string) (text string) { return "" }
 // has its own times.
 func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Server, *lockedBuffer) {
 	t.Helper()
+
 	s := listenInBubble(t, far, far, func(c net.Conn, in *bufio.Reader) {
 		io.WriteString(c, e.greeting)
 		for k := 1; ; k++ {
@@ -55,17 +57,21 @@ func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Server,
 			if !ok {
 				return
 			}
+
 			time.Sleep(takes)
 			answer := message(200, sumOf(body))
 			io.WriteString(c, answer)
+
 			if k%7 == e.first && e.behind != nil {
 				time.Sleep(after)
 				io.WriteString(c, e.behind(answer))
 			}
 		}
 	})
+
 	var said lockedBuffer
 	s.given.wire.log = zerolog.New(&said)
+
 	return s, &said
 }
 
@@ -91,6 +97,7 @@ func (l *lockedBuffer) String() string {
 // and those that are none.
 func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
 	t.Helper()
+
 	var others, errs atomic.Int64
 	var clients sync.WaitGroup
 	for i := range slots {
@@ -106,7 +113,9 @@ func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
 			}
 		})
 	}
+
 	clients.Wait()
+
 	return others.Load(), errs.Load()
 }
 
@@ -114,6 +123,7 @@ func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
 // be, or be refusals, until the server is found out.
 func TestOutOfStep(t *testing.T) {
 	t.Parallel()
+
 	const slots = 8
 	for _, tt := range []struct {
 		name   string
@@ -138,6 +148,7 @@ func TestOutOfStep(t *testing.T) {
 							if wrong+failed > 0 {
 								t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 							}
+
 							if n := strings.Count(said.String(), `"level":"warn"`); tt.warned && n != 1 || n > 1 {
 								t.Errorf("%d warnings: %s", n, said)
 							}
@@ -153,6 +164,7 @@ func TestOutOfStep(t *testing.T) {
 // new connections: no answer of it is taken, be it near or far away.
 func TestGreeting(t *testing.T) {
 	t.Parallel()
+
 	for _, greeting := range []string{another(""), "hello", message(400, "{}")} {
 		for _, far := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprintf("%.12q from a server %s away", greeting, far), func(t *testing.T) {
@@ -162,12 +174,16 @@ func TestGreeting(t *testing.T) {
 					if wrong > 0 || failed != 16 {
 						t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 					}
+
 					if a := s.Post(t.Context(), "/", nil); !errors.Is(a.Err, errSpokeFirst) {
 						t.Errorf("error %v", a.Err)
 					}
-					if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) || !errors.Is(err, errSpokeFirst) {
+
+					if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) ||
+						!errors.Is(err, errSpokeFirst) {
 						t.Errorf("look: %v", err)
 					}
+
 					if !strings.Contains(said.String(), "nobody asked for") {
 						t.Errorf("%s", said)
 					}
@@ -180,6 +196,7 @@ func TestGreeting(t *testing.T) {
 // An answer that carries the id of another request is not taken, wherever the id stands.
 func TestIDOfAnotherRequest(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		answer func(id string) string
@@ -193,6 +210,7 @@ func TestIDOfAnotherRequest(t *testing.T) {
 		for _, wired := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, wired %v", tt.name, wired), func(t *testing.T) {
 				t.Parallel()
+
 				var mu sync.Mutex
 				before, n := "", 0
 				s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
@@ -201,27 +219,32 @@ func TestIDOfAnotherRequest(t *testing.T) {
 						if err != nil {
 							return
 						}
+
 						io.Copy(io.Discard, req.Body)
 						id := req.Header.Get("X-Request-Id")
 						mu.Lock()
+
 						if n++; n == 3 || n == 4 && wired { // the wire asks once more
 							io.WriteString(c, tt.answer(before))
 						} else {
 							io.WriteString(c, tt.answer(id))
 							before = id
 						}
+
 						mu.Unlock()
 					}
 				})
 				if !wired {
 					s = byNetHTTP(s)
 				}
+
 				for i := range 5 {
 					a := s.Post(t.Context(), "/", fmt.Appendf(nil, "[%d]", i))
 					want := error(nil)
 					if i == 2 {
 						want = ErrOutOfStep
 					}
+
 					if !errors.Is(a.Err, want) {
 						t.Errorf("request %d: error %v", i, a.Err)
 					}
@@ -235,6 +258,7 @@ func TestIDOfAnotherRequest(t *testing.T) {
 // same: it is the right one, and connections are used again.
 func TestAnswerOfTheSameRequest(t *testing.T) {
 	t.Parallel()
+
 	for _, wired := range []bool{true, false} {
 		var kept sync.Map // by path and body
 		var opened atomic.Int64
@@ -245,6 +269,7 @@ func TestAnswerOfTheSameRequest(t *testing.T) {
 				if err != nil {
 					return
 				}
+
 				body, _ := io.ReadAll(req.Body)
 				id, _ := kept.LoadOrStore(req.URL.Path+string(body), req.Header.Get("X-Request-Id"))
 				io.WriteString(c, message(200, `{"id":"chatcmpl-`+id.(string)+`"}`))
@@ -253,11 +278,13 @@ func TestAnswerOfTheSameRequest(t *testing.T) {
 		if !wired {
 			s = byNetHTTP(s)
 		}
+
 		for i := range 12 {
 			if a := s.Post(t.Context(), "/", fmt.Appendf(nil, "[%d]", i%3)); a.Err != nil {
 				t.Errorf("wired %v: request %d: %v", wired, i, a.Err)
 			}
 		}
+
 		if n := opened.Load(); wired && n > 3 {
 			t.Errorf("%d connections", n)
 		}
@@ -266,6 +293,7 @@ func TestAnswerOfTheSameRequest(t *testing.T) {
 		id, _ := kept.Load("/[0]")
 		kept.Store("/other[0]", id)
 		kept.Store("/[9]", id)
+
 		for _, tt := range []struct{ path, body string }{{"/other", "[0]"}, {"/", "[9]"}} {
 			if a := s.Post(t.Context(), tt.path, []byte(tt.body)); !errors.Is(a.Err, ErrOutOfStep) {
 				t.Errorf("wired %v: %s %s: error %v", wired, tt.path, tt.body, a.Err)
@@ -277,11 +305,13 @@ func TestAnswerOfTheSameRequest(t *testing.T) {
 // Only so many requests are remembered, and one that is not is another.
 func TestDigests(t *testing.T) {
 	t.Parallel()
+
 	var d digests
 	last := uint64(len(d.ring)) + 5
 	for id := uint64(1); id <= last; id++ {
 		d.add(id, id+100)
 	}
+
 	for _, tt := range []struct {
 		id, digest uint64
 		want       bool
@@ -301,6 +331,7 @@ func TestDigests(t *testing.T) {
 // An id in a body ends where its digits end, also behind the part that is searched.
 func TestIDInBody(t *testing.T) {
 	t.Parallel()
+
 	const id = 123456789
 	own := string(strconv.AppendUint([]byte(requestIDPrefix), id, 36))
 	for _, tt := range []struct {
@@ -325,6 +356,7 @@ func TestIDInBody(t *testing.T) {
 // The same answer to another request is looked at, to the same request it is not.
 func TestRepeats(t *testing.T) {
 	t.Parallel()
+
 	var c conn
 	for i, tt := range []struct {
 		digest uint64
@@ -348,10 +380,12 @@ func TestRepeats(t *testing.T) {
 // A server of one thread that keeps its connections open is not asked on two at once.
 func TestOneThread(t *testing.T) {
 	t.Parallel()
+
 	var busy sync.Mutex
 	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		busy.Lock()
 		defer busy.Unlock()
+
 		for {
 			body, ok := hear(in)
 			if !ok {
@@ -369,6 +403,7 @@ func TestOneThread(t *testing.T) {
 // more often that was seen, the longer it is remembered.
 func TestClear(t *testing.T) {
 	t.Parallel()
+
 	var w wire
 	slow := func() (answers int) {
 		for ; w.fast(); answers++ {
@@ -376,19 +411,24 @@ func TestClear(t *testing.T) {
 		}
 		return answers
 	}
+
 	slow()
+
 	last := 0
 	for range 5 {
 		w.clear(time.Millisecond)
 		if !w.fast() {
 			t.Fatal("a server that was fast counts as slow")
 		}
+
 		answers := slow()
 		if answers < last*3/2 {
 			t.Errorf("forgotten after %d answers, %d the time before", answers, last)
 		}
+
 		last = answers
 	}
+
 	w.clear(50 * time.Millisecond)
 	if w.least.Load() > int64(20*time.Millisecond) {
 		t.Error("a slow answer has raised the least time")

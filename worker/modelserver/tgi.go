@@ -33,10 +33,12 @@ func (tgi) describe(ctx context.Context, s *Server, info *Info) error {
 	if s.getJSON(ctx, "/info", &told) != nil {
 		return nil
 	}
+
 	info.Version = told.Version
 	for i := range info.Models {
 		info.Models[i].ContextLength = max(told.Most, 0)
 	}
+
 	return nil
 }
 

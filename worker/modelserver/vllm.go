@@ -37,14 +37,17 @@ func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
 	if _, err := s.get(ctx, "/health"); err != nil {
 		return err
 	}
+
 	var told struct{ Version string }
 	if s.getJSON(ctx, "/version", &told) == nil {
 		info.Version = told.Version
 	}
+
 	if page, err := v.page(ctx, s); err == nil {
 		info.WeightBytes = int64(page.total(weightBytes))
 		info.GPUMemoryUtilization = page.most(gpuShare)
 	}
+
 	return nil
 }
 

@@ -75,6 +75,7 @@ func newWire(u *url.URL, authorization string, dialer *net.Dialer, roots *x509.C
 	if !unescaped(u.Host) || !unescaped(u.Path) {
 		return nil
 	}
+
 	w := &wire{
 		origin:  u.Scheme + "://" + u.Host,
 		address: withPort(u.Host, "80"),
@@ -92,8 +93,10 @@ func newWire(u *url.URL, authorization string, dialer *net.Dialer, roots *x509.C
 			ClientSessionCache: tls.NewLRUClientSessionCache(0),
 		}
 	}
+
 	w.open = w.dial
 	w.setHeader(u.Host, authorization)
+
 	return w
 }
 
@@ -119,7 +122,8 @@ func withPort(host, port string) string {
 // unescaped reports whether a host or a path can stand in a request as it is.
 func unescaped(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/-._:[]", r))
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+			strings.ContainsRune("/-._:[]", r))
 	})
 }
 
@@ -139,9 +143,11 @@ func (w *wire) post(ctx context.Context, path string, body []byte) Answer {
 			a = Answer{Err: errOtherRequest}
 		}
 	}
+
 	if a.Err != nil {
 		a.Err = w.explain(ctx, path, a.Err)
 	}
+
 	return a
 }
 
@@ -158,6 +164,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	if err != nil {
 		return Answer{Err: err}, true
 	}
+
 	digest := requestDigest(path, body)
 	id := nextRequestID(digest)
 	stop := context.AfterFunc(ctx, func() { c.Close() })
@@ -169,6 +176,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	if a.Err == nil {
 		d = w.doubts(c, a, id, digest, begin, began)
 	}
+
 	again = stop() && again
 	switch {
 	case d == apart && again:
@@ -180,6 +188,7 @@ func (w *wire) ask(ctx context.Context, path string, body []byte, alone bool) (a
 	default:
 		c.Close()
 	}
+
 	return a, d == accepted || d == lastOne
 }
 
@@ -191,16 +200,19 @@ func (w *wire) connect(ctx context.Context, alone bool) (*conn, error) {
 		if c == nil {
 			break
 		}
+
 		seen := c.look()
 		if seen == quiet {
 			return c, nil
 		}
+
 		c.Close()
 		if seen == stray {
 			w.outOfStep("bytes came on an idle connection")
 			alone = true
 		}
 	}
+
 	begin := time.Now()
 	c, err := w.open(ctx)
 	if err != nil || !alone && w.greeted.Load() {
@@ -213,18 +225,26 @@ func (w *wire) connect(ctx context.Context, alone bool) (*conn, error) {
 	case <-time.After(soonAfter + min(time.Since(begin), time.Second)):
 	case <-ctx.Done():
 	}
+
 	switch c.look() {
 	case quiet:
 		c.watched = true
 		w.greeted.Store(true)
 	case ended:
 		c.Close()
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: c.RemoteAddr(), Err: errClosedFirst} // nothing was sent
+
+		return nil, &net.OpError{
+			Op:   "dial",
+			Net:  "tcp",
+			Addr: c.RemoteAddr(),
+			Err:  errClosedFirst,
+		} // nothing was sent
 	case stray:
 		w.outOfStep("bytes came on a new connection")
 		c.Close()
 		return nil, errSpokeFirst
 	}
+
 	return c, nil
 }
 
@@ -232,13 +252,16 @@ func (w *wire) connect(ctx context.Context, alone bool) (*conn, error) {
 func (w *wire) take() *conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	n := len(w.idle) - 1
 	if n < 0 {
 		return nil
 	}
+
 	c := w.idle[n]
 	w.idle[n] = nil
 	w.idle = w.idle[:n]
+
 	return c
 }
 
@@ -248,16 +271,26 @@ func (w *wire) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if w.secure == nil {
 		return newConn(tcp, tcp)
 	}
+
 	c := tls.Client(tcp, w.secure)
 	shaking, cancel := context.WithTimeout(ctx, w.dialer.Timeout)
 	defer cancel()
+
 	if err := c.HandshakeContext(shaking); err != nil {
 		tcp.Close()
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: tcp.RemoteAddr(), Err: trustHint(err)} // nothing was sent
+
+		return nil, &net.OpError{
+			Op:   "dial",
+			Net:  "tcp",
+			Addr: tcp.RemoteAddr(),
+			Err:  trustHint(err),
+		} // nothing was sent
 	}
+
 	return newConn(c, tcp)
 }
 
@@ -267,9 +300,11 @@ func (w *wire) keep(c *conn, took time.Duration) {
 	c.since = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.learn(took)
 	w.soon.earn()
 	w.same.earn()
+
 	w.idle = append(w.idle, c)
 	if c.since.Sub(w.idle[0].since) > maxIdle {
 		w.idle = slices.DeleteFunc(w.idle, func(old *conn) bool {
@@ -292,12 +327,14 @@ func (w *wire) drop(c *conn) {
 	if now.Sub(w.dropping) > time.Second {
 		w.dropping, w.dropped = now, 0
 	}
+
 	w.dropped++
 	many := w.dropped > most
 	w.mu.Unlock()
 	if tcp, ok := c.tcp.(*net.TCPConn); ok && many {
 		tcp.SetLinger(0)
 	}
+
 	c.Close()
 }
 
@@ -306,11 +343,14 @@ func (w *wire) closeIdle() {
 	if w == nil {
 		return
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for _, c := range w.idle {
 		c.Close()
 	}
+
 	w.idle = nil
 }
 
@@ -319,8 +359,10 @@ func (w *wire) closeApart() {
 	if w == nil {
 		return
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for c := range w.apart {
 		c.Close()
 	}

@@ -23,19 +23,24 @@ func BenchmarkPost(b *testing.B) {
 				if err != nil {
 					return
 				}
+
 				if len(line) == 2 {
 					break
 				}
+
 				if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 					length, _ = strconv.Atoi(string(bytes.TrimSpace(value)))
 				}
 			}
+
 			if _, err := io.CopyN(io.Discard, in, int64(length)); err != nil {
 				return
 			}
+
 			c.Write(append(fmt.Appendf(answer, "chatcmpl-%015d", n), text...))
 		}
 	})
+
 	b.ReportAllocs()
 	for b.Loop() {
 		if a := s.Post(b.Context(), "/v1/chat/completions", text); a.Err != nil || len(a.Body) != 4120 {

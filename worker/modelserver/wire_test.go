@@ -22,10 +22,12 @@ import (
 // listen has each connection served by a function, and closes it then.
 func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server {
 	t.Helper()
+
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var served sync.WaitGroup
 	served.Go(func() {
 		for {
@@ -33,6 +35,7 @@ func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server 
 			if err != nil {
 				return
 			}
+
 			served.Go(func() {
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(30 * time.Second))
@@ -40,12 +43,14 @@ func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server 
 			})
 		}
 	})
+
 	s := connect(t, "http://"+l.Addr().String(), "")
 	t.Cleanup(func() {
 		s.Close()
 		l.Close()
 		served.Wait()
 	})
+
 	return s
 }
 
@@ -103,15 +108,18 @@ func byNetHTTP(s *Server) *Server {
 // agree fails the test if net/http makes something else of what the server says.
 func agree(t *testing.T, s *Server) {
 	t.Helper()
+
 	other := byNetHTTP(s)
 	got, want := s.Post(t.Context(), "/", []byte("{}")), other.Post(t.Context(), "/", []byte("{}"))
 	s.Close() // net/http might use a connection again before it sees that it is closed
 	if (got.Err == nil) != (want.Err == nil) {
 		t.Fatalf("error %v, of net/http %v", got.Err, want.Err)
 	}
+
 	if got.Err != nil {
 		got.Body, want.Body = nil, nil // as far as it came
 	}
+
 	got.Err, want.Err = nil, nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-net/http +wire):\n%s", diff)
@@ -120,6 +128,7 @@ func agree(t *testing.T, s *Server) {
 
 func TestWireAgreesWithNetHTTP(t *testing.T) {
 	t.Parallel()
+
 	for name, reply := range replies {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -135,11 +144,13 @@ func FuzzWire(f *testing.F) {
 	for _, reply := range replies {
 		f.Add([]byte(reply))
 	}
+
 	var reply atomic.Pointer[[]byte]
 	s := listen(f, func(c *net.TCPConn, in *bufio.Reader) {
 		hear(in)
 		c.Write(*reply.Load())
 	})
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if bytes.HasPrefix(text, []byte("HTTP/1.1 101")) || bytes.Contains(text, []byte("\nHTTP/1.1 101")) {
 			t.Skip("net/http hands over the connection")
@@ -151,6 +162,7 @@ func FuzzWire(f *testing.F) {
 
 func TestWireRefusesALongHeader(t *testing.T) {
 	t.Parallel()
+
 	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		hear(in)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
@@ -169,6 +181,7 @@ func TestWireRefusesALongHeader(t *testing.T) {
 // are requests at a time.
 func TestWireKeepsConnections(t *testing.T) {
 	t.Parallel()
+
 	var opened atomic.Int64
 	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		opened.Add(1)
@@ -180,6 +193,7 @@ func TestWireKeepsConnections(t *testing.T) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		}
 	})
+
 	var clients sync.WaitGroup
 	for i := range 8 {
 		clients.Go(func() {
@@ -191,6 +205,7 @@ func TestWireKeepsConnections(t *testing.T) {
 			}
 		})
 	}
+
 	clients.Wait()
 	if n := opened.Load(); n > 8 {
 		t.Errorf("%d connections", n)
@@ -200,6 +215,7 @@ func TestWireKeepsConnections(t *testing.T) {
 // A server may close a connection that is idle, or say something on it, at any time.
 func TestWireLeavesAStaleConnection(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		end  func(c *net.TCPConn)
@@ -210,6 +226,7 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			end, ended := make(chan struct{}), make(chan struct{})
 			s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				hear(in)
@@ -222,8 +239,10 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 			if a := s.Post(t.Context(), "/", nil); a.Err != nil {
 				t.Fatal(a.Err)
 			}
+
 			end <- struct{}{}
 			<-ended
+
 			go func() { end <- struct{}{}; <-ended }()
 			if a := s.Post(t.Context(), "/", nil); a.Err != nil {
 				t.Errorf("after the connection ended: %v", a.Err)
@@ -235,32 +254,38 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 // What was sent is not sent again: the model may have answered it.
 func TestWireSendsOnce(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, part string }{
 		{"closed before the answer", ""},
 		{"closed within the answer", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var heard atomic.Int64
 			s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				for range 2 {
 					if _, ok := hear(in); !ok {
 						return
 					}
+
 					if heard.Add(1) == 2 {
 						io.WriteString(c, tt.part)
 						c.SetLinger(0)
 						return
 					}
+
 					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				}
 			})
 			if a := s.Post(t.Context(), "/", nil); a.Err != nil {
 				t.Fatal(a.Err)
 			}
+
 			if a := s.Post(t.Context(), "/", nil); a.Err == nil {
 				t.Error("no error")
 			}
+
 			if n := heard.Load(); n != 2 {
 				t.Errorf("%d requests came for 2", n)
 			}
@@ -270,6 +295,7 @@ func TestWireSendsOnce(t *testing.T) {
 
 func TestWireEndsWithItsContext(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, part string }{
 		{"before the answer", ""},
 		{"within the header", "HTTP/1.1 200 OK\r\nContent-"},
@@ -277,6 +303,7 @@ func TestWireEndsWithItsContext(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			ctx, cancel := context.WithCancel(t.Context())
 			s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				hear(in)
@@ -287,6 +314,7 @@ func TestWireEndsWithItsContext(t *testing.T) {
 			if a := s.Post(ctx, "/", nil); !errors.Is(a.Err, context.Canceled) {
 				t.Errorf("error %v", a.Err)
 			}
+
 			if n := len(s.given.wire.idle); n != 0 {
 				t.Errorf("%d connections are kept", n)
 			}
@@ -297,6 +325,7 @@ func TestWireEndsWithItsContext(t *testing.T) {
 // A server may refuse a request before it has read it.
 func TestWireHearsAnEarlyAnswer(t *testing.T) {
 	t.Parallel()
+
 	for _, size := range []int{maxWired, 32 << 20} {
 		s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 			in.ReadSlice('\n')
@@ -312,6 +341,7 @@ func TestWireHearsAnEarlyAnswer(t *testing.T) {
 
 func TestWireIsForPlainHosts(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		url, key string
 		want     bool
@@ -328,15 +358,19 @@ func TestWireIsForPlainHosts(t *testing.T) {
 		{"http://[fe80::1%25eth0]", "", false, ""},
 	} {
 		w := connect(t, tt.url, tt.key).given.wire
-		if (w != nil) != tt.want || w != nil && (w.address != tt.address || (w.secure != nil) != strings.HasPrefix(tt.url, "https")) {
+		if (w != nil) != tt.want || w != nil &&
+			(w.address != tt.address || (w.secure != nil) != strings.HasPrefix(tt.url, "https")) {
 			t.Errorf("%s with key %q: %+v", tt.url, tt.key, w)
 		}
 	}
+
 	if _, err := New("http://localhost", "key\r\nX: y"); err == nil {
 		t.Error("a key with a line end is taken")
 	}
+
 	s := connect(t, "http://localhost", "")
-	if w := s.given.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) || w.takes("/", make([]byte, maxWired+1)) || !w.takes("/v1/chat/completions", nil) {
+	if w := s.given.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) ||
+		w.takes("/", make([]byte, maxWired+1)) || !w.takes("/v1/chat/completions", nil) {
 		t.Error("takes what it should not, or not what it should")
 	}
 }
@@ -345,35 +379,42 @@ func TestWireIsForPlainHosts(t *testing.T) {
 // headers. Each has an id of its own.
 func TestWireSendsWhatNetHTTPSends(t *testing.T) {
 	t.Parallel()
+
 	type seen struct {
 		Host, Path string
 		Header     http.Header
 		Body       string
 	}
+
 	var got []seen
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got = append(got, seen{r.Host, r.URL.Path, r.Header, string(body)})
 	}))
 	defer server.Close()
+
 	s := connect(t, server.URL+"/models/a/v1", "key-1")
 	for _, s := range []*Server{s, byNetHTTP(s)} {
 		if a := s.Post(t.Context(), "/v1/score", []byte("{}")); a.Err != nil {
 			t.Fatal(a.Err)
 		}
 	}
+
 	ids := map[string]bool{}
 	for _, r := range got {
 		ids[r.Header.Get("X-Request-Id")] = true
 		r.Header.Del("X-Request-Id")
 		r.Header.Del("Connection")
 	}
+
 	if diff := cmp.Diff(got[1], got[0]); diff != "" {
 		t.Errorf("(-net/http +wire):\n%s", diff)
 	}
+
 	if len(ids) != 2 || ids[""] {
 		t.Errorf("ids %v", ids)
 	}
+
 	if h := got[0].Header; h.Get("Accept-Encoding") != "identity" || h.Get("Authorization") != "Bearer key-1" {
 		t.Errorf("header %v", h)
 	}
@@ -382,6 +423,7 @@ func TestWireSendsWhatNetHTTPSends(t *testing.T) {
 // A connection that the server closes before it is asked anything has sent nothing.
 func TestWireFindsANewConnectionClosed(t *testing.T) {
 	t.Parallel()
+
 	var heard atomic.Int64
 	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		c.CloseWrite()
@@ -391,10 +433,12 @@ func TestWireFindsANewConnectionClosed(t *testing.T) {
 	})
 	for range 2 {
 		a := s.Post(t.Context(), "/", nil)
-		if opErr, ok := errors.AsType[*net.OpError](a.Err); !ok || opErr.Op != "dial" || !errors.Is(a.Err, errClosedFirst) {
+		if opErr, ok := errors.AsType[*net.OpError](a.Err); !ok || opErr.Op != "dial" ||
+			!errors.Is(a.Err, errClosedFirst) {
 			t.Errorf("error %v", a.Err)
 		}
 	}
+
 	if n := heard.Load(); n != 0 {
 		t.Errorf("%d requests were sent", n)
 	}
@@ -403,10 +447,12 @@ func TestWireFindsANewConnectionClosed(t *testing.T) {
 // A connection that cannot be used is closed.
 func TestNewConnCloses(t *testing.T) {
 	t.Parallel()
+
 	near, far := net.Pipe()
 	if _, err := newConn(near, near); err == nil {
 		t.Fatal("no error")
 	}
+
 	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the other end reads: %v", err)
 	}
@@ -415,9 +461,11 @@ func TestNewConnCloses(t *testing.T) {
 // A connection that is watched for a second answer outlives the idle ones.
 func TestCloseIdle(t *testing.T) {
 	t.Parallel()
+
 	s := listen(t, func(_ *net.TCPConn, in *bufio.Reader) {
 		hear(in) // until the client is gone
 	})
+
 	w := s.given.wire
 	open := func() *conn {
 		c, err := w.dial(t.Context())
@@ -426,6 +474,7 @@ func TestCloseIdle(t *testing.T) {
 		}
 		return c
 	}
+
 	idle, watched := open(), open()
 	w.keep(idle, time.Millisecond)
 	w.apart[watched] = struct{}{}
@@ -434,6 +483,7 @@ func TestCloseIdle(t *testing.T) {
 	if idle.SetDeadline(time.Time{}) == nil || watched.SetDeadline(time.Time{}) != nil {
 		t.Error("the wrong connections are closed")
 	}
+
 	s.Close()
 	if watched.SetDeadline(time.Time{}) == nil {
 		t.Error("a watched connection stays open")

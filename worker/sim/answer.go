@@ -25,6 +25,7 @@ func parseRequest(body []byte) (request, error) {
 	var r request
 	var s proto.Scanner
 	s.Reset(body)
+
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "model":
@@ -51,6 +52,7 @@ func parseRequest(body []byte) (request, error) {
 			}
 		}
 	}
+
 	return r, s.End()
 }
 
@@ -69,6 +71,7 @@ func (r request) parts(path string) int {
 		}
 		return n
 	}
+
 	return max(countTexts(r.prompt), countTexts(r.others))
 }
 
@@ -78,9 +81,11 @@ func countTexts(raw []byte) int {
 	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil || len(list) == 0 {
 		return 1
 	}
+
 	if c := list[0][0]; c == '-' || c >= '0' && c <= '9' {
 		return 1 // the tokens of one text
 	}
+
 	return len(list)
 }
 
@@ -106,11 +111,14 @@ func (c Config) plan(r request) plan {
 	h := fnv.New64a()
 	h.Write(r.prompt)
 	p := plan{hash: h.Sum64() ^ c.Seed, promptTokens: tokensOf(r.prompt)}
+
 	// Lengths spread evenly between half and one and a half of the mean.
 	p.completionTokens = max(1, c.Tokens/2+int(p.hash%uint64(c.Tokens+1)))
+
 	if r.maxTokens > 0 {
 		p.limit(r.maxTokens)
 	}
+
 	return p
 }
 
@@ -140,11 +148,13 @@ func (p plan) appendUsage(body []byte) []byte {
 func (p plan) text() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%016x", p.hash)
+
 	for i, x := 0, p.hash; i < p.completionTokens-1; i++ {
 		x = x*6364136223846793005 + 1442695040888963407
 		text.WriteByte(' ')
 		text.WriteString(words[x>>33%uint64(len(words))])
 	}
+
 	return text.String()
 }
 
@@ -175,6 +185,7 @@ func (s *Server) answer(p plan, path string, r request, finish string) ([]byte, 
 			finish = "stop"
 		}
 	}
+
 	return p.answer(path, r, finish)
 }
 
@@ -184,22 +195,28 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 	switch path {
 	case "/v1/chat/completions":
 		// By hand: go-openai's type writes fields that only Azure has.
-		body := fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,"choices":[`, id, proto.Quote(r.model))
+		body := fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,"choices":[`,
+			id, proto.Quote(r.model))
 		for i := range r.parts(path) {
 			if i > 0 {
 				body = append(body, ',')
 			}
-			body = fmt.Appendf(body, `{"index":%d,"message":{"role":"assistant","content":%s},"finish_reason":%q}`, i, proto.Quote(p.part(i).text()), finish)
+			body = fmt.Appendf(body, `{"index":%d,"message":{"role":"assistant","content":%s},"finish_reason":%q}`,
+				i, proto.Quote(p.part(i).text()), finish)
 		}
+
 		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/completions":
-		body := fmt.Appendf(nil, `{"id":"cmpl-%s","object":"text_completion","created":0,"model":%s,"choices":[`, id, proto.Quote(r.model))
+		body := fmt.Appendf(nil, `{"id":"cmpl-%s","object":"text_completion","created":0,"model":%s,"choices":[`,
+			id, proto.Quote(r.model))
 		for i := range r.parts(path) {
 			if i > 0 {
 				body = append(body, ',')
 			}
-			body = fmt.Appendf(body, `{"text":%s,"index":%d,"finish_reason":%q}`, proto.Quote(p.part(i).text()), i, finish)
+			body = fmt.Appendf(body, `{"text":%s,"index":%d,"finish_reason":%q}`,
+				proto.Quote(p.part(i).text()), i, finish)
 		}
+
 		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/embeddings":
 		usage := openai.Usage{PromptTokens: p.promptTokens, TotalTokens: p.promptTokens}
@@ -207,8 +224,12 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 		for i := range data {
 			data[i] = openai.Embedding{Object: "embedding", Index: i, Embedding: p.part(i).vector()}
 		}
+
 		return json.Marshal(openai.EmbeddingResponse{
-			Object: "list", Model: openai.EmbeddingModel(r.model), Usage: usage, Data: data,
+			Object: "list",
+			Model:  openai.EmbeddingModel(r.model),
+			Usage:  usage,
+			Data:   data,
 		})
 	case "/v1/rerank", "/v1/score": // as vLLM has them
 		name, items := "data", make([]object, r.parts(path))
@@ -218,21 +239,38 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 				name, items[i] = "results", object{"index": i, "relevance_score": p.part(i).score()}
 			}
 		}
+
 		return json.Marshal(object{
-			"id": "score-" + id, "object": "list", "model": r.model, name: items,
-			"usage": object{"prompt_tokens": p.promptTokens, "total_tokens": p.promptTokens},
+			"id":     "score-" + id,
+			"object": "list",
+			"model":  r.model,
+			name:     items,
+			"usage":  object{"prompt_tokens": p.promptTokens, "total_tokens": p.promptTokens},
 		})
 	default: // responses: the few fields that clients look at
 		status, details := "completed", any(nil)
 		if finish == "length" {
 			status, details = "incomplete", object{"reason": "max_output_tokens"}
 		}
+
 		return json.Marshal(object{
-			"id": "resp-" + id, "object": "response", "model": r.model, "status": status, "incomplete_details": details,
-			"output": []object{{"type": "message", "role": "assistant", "content": []object{{"type": "output_text", "text": p.text()}}}},
+			"id":                 "resp-" + id,
+			"object":             "response",
+			"model":              r.model,
+			"status":             status,
+			"incomplete_details": details,
+			"output": []object{
+				{
+					"type":    "message",
+					"role":    "assistant",
+					"content": []object{{"type": "output_text", "text": p.text()}},
+				},
+			},
 			"usage": object{
-				"input_tokens": p.promptTokens, "input_tokens_details": object{"cached_tokens": p.cachedTokens},
-				"output_tokens": p.completionTokens, "total_tokens": p.promptTokens + p.completionTokens,
+				"input_tokens":         p.promptTokens,
+				"input_tokens_details": object{"cached_tokens": p.cachedTokens},
+				"output_tokens":        p.completionTokens,
+				"total_tokens":         p.promptTokens + p.completionTokens,
 			},
 		})
 	}

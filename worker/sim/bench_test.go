@@ -12,7 +12,8 @@ func BenchmarkServerWithoutLatency(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, chat, strings.NewReader(`{"model":"m","messages":"a"}`)))
+			s.ServeHTTP(httptest.NewRecorder(),
+				httptest.NewRequest(http.MethodPost, chat, strings.NewReader(`{"model":"m","messages":"a"}`)))
 		}
 	})
 }

@@ -12,8 +12,9 @@ import (
 
 // EngineConfig is how the simulated GPU works.
 type EngineConfig struct {
-	Slots  int           // requests that run at once; others wait, first in first out. Defaults to 256.
-	Knee   int           // as many run at full speed; with more, each is slower, so that tokens/s stay flat. 0: no knee.
+	Slots int // requests that run at once; others wait, first in first out. Defaults to 256.
+	// as many run at full speed; with more, each is slower, so that tokens/s stay flat. 0: no knee.
+	Knee   int
 	Thrash float64       // tokens/s even fall beyond the knee: by this fraction at twice the knee, and so on
 	Jam    float64       // the part of its speed that it loses while requests wait
 	TTFT   time.Duration // time to the first token, at full speed
@@ -121,25 +122,31 @@ func (e *Engine) run(ctx context.Context, j *job) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	j.completion, j.factor = max(1, j.completion), max(0, j.factor)
 	if done, err := e.enter(j); done {
 		return err
 	}
+
 	select {
 	case <-j.done:
 		return j.err
 	case <-ctx.Done():
 	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	e.settle()
 	select {
 	case <-j.done:
 		return j.err
 	default:
 	}
+
 	e.remove(j)
 	e.settle()
+
 	return context.Cause(ctx)
 }
 
@@ -147,16 +154,20 @@ func (e *Engine) run(ctx context.Context, j *job) error {
 func (e *Engine) enter(j *job) (done bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	if e.dead {
 		return true, errDead
 	}
+
 	if e.cfg.KV > 0 && j.prompt+j.completion > e.cfg.KV {
 		return true, ErrTooLong
 	}
+
 	if e.cache == nil && len(e.running) == 0 && e.waiting.Len() == 0 && e.cfg.TTFT <= 0 && e.cfg.TPOT <= 0 && !e.hung {
 		e.count(j, j.completion)
 		return true, nil // for free: the usual case of a server without latency
 	}
+
 	e.settle() // as it was before
 	j.done = make(chan struct{})
 	j.place = e.waiting.PushBack(j)
@@ -165,6 +176,7 @@ func (e *Engine) enter(j *job) (done bool, err error) {
 		e.remove(j)
 		return true, ErrBusy
 	}
+
 	return false, nil
 }
 
@@ -173,9 +185,11 @@ func (e *Engine) enter(j *job) (done bool, err error) {
 func (e *Engine) Set(change func(*EngineConfig)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	e.settle()
 	change(&e.cfg)
 	e.cfg.setDefaults()
+
 	for _, j := range e.running {
 		done := e.progress - j.begin
 		share, further := min(1, done/max(j.ttft, 1)), max(0, done-j.ttft)/max(j.tpot, 1)
@@ -183,6 +197,7 @@ func (e *Engine) Set(change func(*EngineConfig)) {
 		j.begin = e.progress - share*j.ttft - further*j.tpot
 		j.end += j.begin
 	}
+
 	heap.Init(&e.running)
 	e.settle()
 }
@@ -191,11 +206,19 @@ func (e *Engine) Set(change func(*EngineConfig)) {
 func (e *Engine) Load() Load {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	e.settle()
+
 	load := Load{
-		Running: len(e.running), Waiting: e.waiting.Len(), KVUsage: float64(len(e.running)) / float64(2*e.cfg.Slots),
-		Preemptions: e.preemptions, PromptTokens: e.promptTokens, CachedTokens: e.cachedTokens, Tokens: e.tokens,
-		CacheQueries: e.cacheQueries, CacheHits: e.cacheHits,
+		Running:      len(e.running),
+		Waiting:      e.waiting.Len(),
+		KVUsage:      float64(len(e.running)) / float64(2*e.cfg.Slots),
+		Preemptions:  e.preemptions,
+		PromptTokens: e.promptTokens,
+		CachedTokens: e.cachedTokens,
+		Tokens:       e.tokens,
+		CacheQueries: e.cacheQueries,
+		CacheHits:    e.cacheHits,
 	}
 	for _, j := range e.running {
 		if n := e.generated(j); n > 0 {
@@ -204,9 +227,11 @@ func (e *Engine) Load() Load {
 			load.Tokens += int64(n)
 		}
 	}
+
 	if e.cfg.KV > 0 {
 		load.KVUsage = min(1, float64(e.held())/float64(e.cfg.KV))
 	}
+
 	return load
 }
 
@@ -236,18 +261,22 @@ func (e *Engine) hang(on bool) {
 func (e *Engine) kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	e.settle()
 	e.dead = true
+
 	for len(e.running) > 0 {
 		j := e.running[0]
 		e.remove(j)
 		e.finish(j, errDead)
 	}
+
 	for e.waiting.Len() > 0 {
 		j := e.waiting.Front().Value.(*job)
 		e.remove(j)
 		e.finish(j, errDead)
 	}
+
 	e.settle()
 }
 
@@ -258,12 +287,14 @@ func (e *Engine) settle() {
 	for {
 		e.complete()
 		e.admit()
+
 		next, ok := e.next()
 		if ok && next.After(now) {
 			e.forward(now)
 			e.alarm(next.Sub(now))
 			return
 		}
+
 		if !ok {
 			e.forward(now)
 			if e.timer != nil {
@@ -271,6 +302,7 @@ func (e *Engine) settle() {
 			}
 			return
 		}
+
 		e.forward(next)
 	}
 }
@@ -281,6 +313,7 @@ func (e *Engine) alarm(after time.Duration) {
 		e.timer.Reset(after)
 		return
 	}
+
 	e.timer = time.AfterFunc(after, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -305,6 +338,7 @@ func (e *Engine) speed() float64 {
 	if knee > 0 && n > knee {
 		speed *= knee / n * math.Pow(1-e.cfg.Thrash, (n-knee)/knee)
 	}
+
 	return max(speed, 1e-4) // so that it ends some day
 }
 
@@ -313,11 +347,13 @@ func (e *Engine) next() (time.Time, bool) {
 	if len(e.running) == 0 || e.hung {
 		return time.Time{}, false
 	}
+
 	left := math.Ceil((e.running[0].end - e.progress) / e.speed())
 	next := e.at.Add(time.Duration(max(0, left)))
 	if e.cfg.KV > 0 && e.check.Before(next) {
 		next = e.check
 	}
+
 	return next, true
 }
 
@@ -352,6 +388,7 @@ func (e *Engine) admit() {
 			preempted = true
 		}
 	}
+
 	for (!preempted || len(e.running) == 0) && e.waiting.Len() > 0 && len(e.running) < e.cfg.Slots {
 		j := e.waiting.Front().Value.(*job)
 		if e.cfg.KV > 0 && j.prompt+j.completion > e.cfg.KV { // it has shrunk
@@ -359,9 +396,11 @@ func (e *Engine) admit() {
 			e.finish(j, ErrTooLong)
 			continue
 		}
+
 		if e.cfg.KV > 0 && held+j.prompt+1 > e.cfg.KV {
 			break
 		}
+
 		e.remove(j)
 		held += j.prompt + 1
 		e.recall(j)
@@ -372,14 +411,17 @@ func (e *Engine) admit() {
 		j.order = e.admitted
 		heap.Push(&e.running, j)
 	}
+
 	if e.cfg.KV == 0 || len(e.running) == 0 {
 		return
 	}
+
 	// All grow by a token at a time, so it cannot be full before.
 	wait := time.Duration(float64(e.cfg.KV-held) / float64(len(e.running)) * float64(e.cfg.TPOT) / e.speed())
 	if preempted {
 		wait = 0
 	}
+
 	e.check = e.at.Add(max(wait, step))
 }
 
@@ -409,9 +451,11 @@ func (e *Engine) remove(j *job) {
 		j.place = nil
 		return
 	}
+
 	j.answered = e.generated(j)
 	e.count(j, j.answered)
 	heap.Remove(&e.running, j.index)
+
 	if e.cache != nil {
 		e.cache.end(j)
 	}
@@ -437,6 +481,7 @@ func (e *Engine) generated(j *job) int {
 	case j.tpot <= 0:
 		return j.completion
 	}
+
 	return min(j.completion, 1+int(after/j.tpot))
 }
 

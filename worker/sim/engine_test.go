@@ -24,6 +24,7 @@ func crowd(ctx context.Context, e *Engine, n, prompt, completion int) (stop func
 			}
 		})
 	}
+
 	return func() { cancel(); clients.Wait() }
 }
 
@@ -43,6 +44,7 @@ func near(t *testing.T, what string, got, want, within float64) {
 
 func TestRunTakesItsTimeToTheNanosecond(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{TTFT: time.Second, TPOT: 100 * time.Millisecond})
 		var clients sync.WaitGroup
@@ -50,26 +52,31 @@ func TestRunTakesItsTimeToTheNanosecond(t *testing.T) {
 			clients.Go(func() {
 				time.Sleep(time.Duration(i) * 33 * time.Millisecond)
 				begin := time.Now()
+
 				if err := e.Run(t.Context(), 1, 11); err != nil {
 					t.Error(err)
 				}
+
 				if got := time.Since(begin); got != 2*time.Second {
 					t.Errorf("1 s and 10 tokens of 100 ms take %v", got)
 				}
 			})
 		}
+
 		clients.Wait()
 	})
 }
 
 func TestLoadCountsTokensAsTheyCome(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{Slots: 1, TTFT: time.Second, TPOT: 100 * time.Millisecond, KV: 1000})
 		done := make(chan error, 2)
 		for range 2 {
 			go func() { done <- e.Run(t.Context(), 90, 10) }()
 		}
+
 		synctest.Wait()
 		for _, tt := range []struct {
 			name string
@@ -77,9 +84,26 @@ func TestLoadCountsTokensAsTheyCome(t *testing.T) {
 			want Load
 		}{
 			{"prefill", 999 * time.Millisecond, Load{Running: 1, Waiting: 1, KVUsage: 0.091}},
-			{"the first token", time.Millisecond, Load{Running: 1, Waiting: 1, KVUsage: 0.091, PromptTokens: 90, Tokens: 1}},
-			{"the fourth token", 350 * time.Millisecond, Load{Running: 1, Waiting: 1, KVUsage: 0.094, PromptTokens: 90, Tokens: 4}},
-			{"the second's prefill", 600 * time.Millisecond, Load{Running: 1, KVUsage: 0.091, PromptTokens: 90, Tokens: 10}},
+			{"the first token", time.Millisecond, Load{
+				Running:      1,
+				Waiting:      1,
+				KVUsage:      0.091,
+				PromptTokens: 90,
+				Tokens:       1,
+			}},
+			{"the fourth token", 350 * time.Millisecond, Load{
+				Running:      1,
+				Waiting:      1,
+				KVUsage:      0.094,
+				PromptTokens: 90,
+				Tokens:       4,
+			}},
+			{"the second's prefill", 600 * time.Millisecond, Load{
+				Running:      1,
+				KVUsage:      0.091,
+				PromptTokens: 90,
+				Tokens:       10,
+			}},
 			{"the end", 2 * time.Second, Load{PromptTokens: 180, Tokens: 20}},
 		} {
 			time.Sleep(tt.wait)
@@ -87,6 +111,7 @@ func TestLoadCountsTokensAsTheyCome(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 			}
 		}
+
 		for range 2 {
 			if err := <-done; err != nil {
 				t.Error(err)
@@ -97,9 +122,11 @@ func TestLoadCountsTokensAsTheyCome(t *testing.T) {
 
 func TestTokensPerSecondRiseToTheKnee(t *testing.T) {
 	t.Parallel()
+
 	cfg := EngineConfig{Slots: 1024, Knee: 100, TTFT: 20 * time.Millisecond, TPOT: 20 * time.Millisecond}
 	thrashing := cfg
 	thrashing.Thrash = 0.3
+
 	for _, tt := range []struct {
 		name    string
 		cfg     EngineConfig
@@ -118,6 +145,7 @@ func TestTokensPerSecondRiseToTheKnee(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				e := NewEngine(tt.cfg)
 				stop := crowd(t.Context(), e, tt.running, 100, 100)
@@ -131,6 +159,7 @@ func TestTokensPerSecondRiseToTheKnee(t *testing.T) {
 
 func TestTheNewestIsPreemptedWhenTheCacheIsFull(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		// Two fit with 50 tokens each of their 100.
 		e := NewEngine(EngineConfig{TPOT: 10 * time.Millisecond, KV: 300})
@@ -147,17 +176,22 @@ func TestTheNewestIsPreemptedWhenTheCacheIsFull(t *testing.T) {
 				defer mu.Unlock()
 				ends[name] = time.Since(begin).Round(100 * time.Millisecond)
 			})
+
 			synctest.Wait()
 		}
+
 		time.Sleep(400 * time.Millisecond)
 		if got := e.Load(); got.Running != 2 || got.Waiting != 1 || got.Preemptions != 0 {
 			t.Errorf("before the cache is full: %+v", got)
 		}
+
 		clients.Wait()
 		got := e.Load()
+
 		if ends["older"] != time.Second || ends["newer"] <= time.Second || ends["third"] <= ends["newer"] {
 			t.Errorf("ends %v: want the older undisturbed, and the preempted before the third", ends)
 		}
+
 		if got.Preemptions == 0 || got.Tokens <= 300 || got.Running != 0 || got.KVUsage != 0 {
 			t.Errorf("%+v: want preemptions, and their tokens counted on top of 300", got)
 		}
@@ -166,12 +200,21 @@ func TestTheNewestIsPreemptedWhenTheCacheIsFull(t *testing.T) {
 
 func TestPreemptionCostsTokensPerSecond(t *testing.T) {
 	t.Parallel()
+
 	// Useful tokens of as many clients as fit, and of too many.
 	useful := func(clients int) (rate float64, preemptions int64) {
 		synctest.Test(t, func(t *testing.T) {
-			e := NewEngine(EngineConfig{Slots: 256, Knee: 32, TTFT: 200 * time.Millisecond, TPOT: 20 * time.Millisecond, KV: 32 * 600})
+			e := NewEngine(EngineConfig{
+				Slots: 256,
+				Knee:  32,
+				TTFT:  200 * time.Millisecond,
+				TPOT:  20 * time.Millisecond,
+				KV:    32 * 600,
+			})
+
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+
 			var done int
 			var mu sync.Mutex
 			var all sync.WaitGroup
@@ -184,13 +227,16 @@ func TestPreemptionCostsTokensPerSecond(t *testing.T) {
 					}
 				})
 			}
+
 			time.Sleep(5 * time.Minute)
 			cancel()
 			all.Wait()
 			rate, preemptions = float64(done)/300, e.Load().Preemptions
 		})
+
 		return rate, preemptions
 	}
+
 	fit, none := useful(32)
 	crowded, many := useful(200)
 	if none != 0 || many == 0 || crowded > 0.95*fit {
@@ -200,22 +246,26 @@ func TestPreemptionCostsTokensPerSecond(t *testing.T) {
 
 func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{Slots: 2, Queue: 3, TTFT: time.Second})
 		errs := make(chan error, 10)
 		for range 10 {
 			go func() { errs <- e.Run(t.Context(), 1, 1) }()
 		}
+
 		synctest.Wait()
 		if got := e.Load(); got.Running != 2 || got.Waiting != 3 {
 			t.Errorf("%+v", got)
 		}
+
 		busy := 0
 		for range 10 {
 			if errors.Is(<-errs, ErrBusy) {
 				busy++
 			}
 		}
+
 		if busy != 5 {
 			t.Errorf("%d of 10 are refused, want 5", busy)
 		}
@@ -224,6 +274,7 @@ func TestQueueIsBounded(t *testing.T) {
 
 func TestClientsLeave(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{Slots: 1, TTFT: time.Second, TPOT: time.Second})
 		left := errors.New("left")
@@ -231,6 +282,7 @@ func TestClientsLeave(t *testing.T) {
 			cancel context.CancelCauseFunc
 			err    chan error
 		}
+
 		enter := func() client {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			c := client{cancel, make(chan error, 1)}
@@ -238,24 +290,31 @@ func TestClientsLeave(t *testing.T) {
 			synctest.Wait()
 			return c
 		}
+
 		running, waiting, last := enter(), enter(), enter()
 		defer last.cancel(nil)
+
 		time.Sleep(2500 * time.Millisecond)
 		waiting.cancel(left)
 		running.cancel(left)
+
 		if err := <-waiting.err; !errors.Is(err, left) {
 			t.Errorf("the waiting: %v", err)
 		}
+
 		if err := <-running.err; !errors.Is(err, left) {
 			t.Errorf("the running: %v", err)
 		}
+
 		if diff := cmp.Diff(Load{Running: 1, KVUsage: 0.5, PromptTokens: 1, Tokens: 2}, e.Load()); diff != "" {
 			t.Errorf("load (-want +got):\n%s", diff)
 		}
+
 		begin := time.Now()
 		if err := <-last.err; err != nil || time.Since(begin) != 10*time.Second {
 			t.Errorf("the last: %v after %v", err, time.Since(begin))
 		}
+
 		last.cancel(left)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(left)
@@ -267,11 +326,13 @@ func TestClientsLeave(t *testing.T) {
 
 func TestTooLongForTheCache(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{TPOT: 10 * time.Millisecond, KV: 100})
 		if err := e.Run(t.Context(), 50, 51); !errors.Is(err, ErrTooLong) {
 			t.Errorf("101 of 100 tokens: %v", err)
 		}
+
 		errs := make(chan error, 1)
 		go func() { errs <- e.Run(t.Context(), 50, 50) }()
 		time.Sleep(200 * time.Millisecond)
@@ -284,23 +345,28 @@ func TestTooLongForTheCache(t *testing.T) {
 
 func TestSetChangesTheSpeedOfThoseThatRun(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		after  time.Duration // of 1 s and 10 tokens of 100 ms
 		change func(*EngineConfig)
 		want   time.Duration
 	}{
-		{"slower, in the middle of the tokens", 1500 * time.Millisecond, func(c *EngineConfig) { c.TTFT *= 2; c.TPOT *= 2 }, 2500 * time.Millisecond},
-		{"faster, in the middle of the prefill", 500 * time.Millisecond, func(c *EngineConfig) { c.TTFT /= 2; c.TPOT /= 2 }, 1250 * time.Millisecond},
+		{"slower, in the middle of the tokens", 1500 * time.Millisecond,
+			func(c *EngineConfig) { c.TTFT *= 2; c.TPOT *= 2 }, 2500 * time.Millisecond},
+		{"faster, in the middle of the prefill", 500 * time.Millisecond,
+			func(c *EngineConfig) { c.TTFT /= 2; c.TPOT /= 2 }, 1250 * time.Millisecond},
 		{"at once", 1500 * time.Millisecond, func(c *EngineConfig) { c.TTFT, c.TPOT = 0, 0 }, 1500 * time.Millisecond},
 		{"fewer slots", time.Second, func(c *EngineConfig) { c.Slots = 1 }, 2 * time.Second},
 		{"a knee", time.Second, func(c *EngineConfig) { c.Knee = 1 }, 3 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
 				e := NewEngine(EngineConfig{TTFT: time.Second, TPOT: 100 * time.Millisecond})
 				begin := time.Now()
+
 				var clients sync.WaitGroup
 				for range 2 {
 					clients.Go(func() {
@@ -309,12 +375,14 @@ func TestSetChangesTheSpeedOfThoseThatRun(t *testing.T) {
 						}
 					})
 				}
+
 				time.Sleep(tt.after)
 				before := e.Load().Tokens
 				e.Set(tt.change)
 				if after := e.Load().Tokens; tt.name != "at once" && after != before {
 					t.Errorf("%d tokens before, %d after", before, after)
 				}
+
 				clients.Wait()
 				near(t, "end", time.Since(begin).Seconds(), tt.want.Seconds(), 1e-6)
 			})
@@ -324,12 +392,15 @@ func TestSetChangesTheSpeedOfThoseThatRun(t *testing.T) {
 
 func TestMoreSlotsAdmitTheWaiting(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{Slots: 1, TTFT: time.Second})
 		stop := crowd(t.Context(), e, 8, 1, 1)
 		defer stop()
+
 		synctest.Wait()
 		e.Set(func(c *EngineConfig) { c.Slots = 5 })
+
 		if got := e.Load(); got.Running != 5 || got.Waiting != 3 {
 			t.Errorf("%+v", got)
 		}
@@ -338,22 +409,35 @@ func TestMoreSlotsAdmitTheWaiting(t *testing.T) {
 
 func TestThousandsOnAFullCache(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
-		e := NewEngine(EngineConfig{Slots: 4096, Knee: 512, TTFT: 200 * time.Millisecond, TPOT: 20 * time.Millisecond, KV: 2000 * 400})
+		e := NewEngine(EngineConfig{
+			Slots: 4096,
+			Knee:  512,
+			TTFT:  200 * time.Millisecond,
+			TPOT:  20 * time.Millisecond,
+			KV:    2000 * 400,
+		})
+
 		stop := crowd(t.Context(), e, 4000, 200, 400)
 		time.Sleep(30 * time.Second)
+
 		var before Load
 		for range 30 {
 			time.Sleep(time.Second)
+
 			now := e.Load()
 			if now.Running < 1000 || now.Running+now.Waiting != 4000 || now.KVUsage < 0.9 {
 				t.Errorf("%+v", now)
 			}
+
 			if now.Tokens < before.Tokens || now.Preemptions < before.Preemptions {
 				t.Errorf("%+v after %+v", now, before)
 			}
+
 			before = now
 		}
+
 		stop()
 		if got := e.Load(); got.Running != 0 || got.Waiting != 0 || got.Tokens < 1_000_000 || got.Preemptions == 0 {
 			t.Errorf("at the end: %+v", got)

@@ -43,6 +43,7 @@ func ParseFaults(s string) (Faults, error) {
 	if s == "" {
 		return faults, nil
 	}
+
 	total := 0.0
 	for part := range strings.SplitSeq(s, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
@@ -50,6 +51,7 @@ func ParseFaults(s string) (Faults, error) {
 		if err != nil || !(rate >= 0 && rate <= 1) { // so that NaN is refused too
 			return nil, fmt.Errorf("fault %q: want NAME=RATE with a rate from 0 to 1", part)
 		}
+
 		total += rate
 		if name == "all" {
 			for _, each := range cured {
@@ -57,14 +59,18 @@ func ParseFaults(s string) (Faults, error) {
 			}
 			continue
 		}
+
 		if !slices.Contains(FaultNames, name) {
 			return nil, fmt.Errorf("fault %q: known are all, %s", name, strings.Join(FaultNames, ", "))
 		}
+
 		faults[name] += rate
 	}
+
 	if total > 1 {
 		return nil, fmt.Errorf("faults %q: the rates add up to more than 1", s)
 	}
+
 	return faults, nil
 }
 
@@ -74,6 +80,7 @@ func (f Faults) draw(r *rand.Rand) string {
 	if len(f) == 0 {
 		return ""
 	}
+
 	x := r.Float64()
 	for _, name := range FaultNames {
 		if x < f[name] {
@@ -81,6 +88,7 @@ func (f Faults) draw(r *rand.Rand) string {
 		}
 		x -= f[name]
 	}
+
 	return ""
 }
 
@@ -112,18 +120,29 @@ func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, re
 		fmt.Fprint(w, `{"id": "chatcmpl-1", "choices": [`)
 	case "empty":
 	case "nochoices":
-		s.writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{}})
+		s.writeJSON(w, http.StatusOK, object{
+			"id":      "chatcmpl-1",
+			"object":  "chat.completion",
+			"model":   req.model,
+			"choices": []object{},
+		})
 	case "abort":
-		s.writeJSON(w, http.StatusOK, object{"id": "chatcmpl-1", "object": "chat.completion", "model": req.model, "choices": []object{
-			{"index": 0, "message": object{"role": "assistant", "content": ""}, "finish_reason": "abort"},
-		}})
+		s.writeJSON(w, http.StatusOK, object{
+			"id":     "chatcmpl-1",
+			"object": "chat.completion",
+			"model":  req.model,
+			"choices": []object{
+				{"index": 0, "message": object{"role": "assistant", "content": ""}, "finish_reason": "abort"},
+			},
+		})
 	case "401":
 		s.refuse(w, http.StatusUnauthorized, "invalid_api_key", "the key is wrong")
 	case "login":
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body></body></html>\n")
 	case "unsupported":
-		s.refuse(w, http.StatusNotImplemented, "not_supported_error", "This server does not support it. Start it with `--it`")
+		s.refuse(w, http.StatusNotImplemented, "not_supported_error",
+			"This server does not support it. Start it with `--it`")
 	case "context":
 		s.refuseLength(w, s.context()+5000, 0)
 	}

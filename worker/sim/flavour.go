@@ -61,7 +61,12 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 			card["owned_by"], card["root"], card["max_model_len"] = string(s.cfg.Flavour), name, s.context()
 		case LlamaCPP:
 			card["owned_by"] = "llamacpp"
-			card["meta"] = object{"n_ctx": s.context(), "n_ctx_train": 1 << 20, "n_params": parameters, "size": weightBytes}
+			card["meta"] = object{
+				"n_ctx":       s.context(),
+				"n_ctx_train": 1 << 20,
+				"n_params":    parameters,
+				"size":        weightBytes,
+			}
 			if s.shelf != nil {
 				card["status"] = object{"value": s.shelf.state(name), "args": []string{}}
 			}
@@ -74,8 +79,10 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 		default:
 			card["owned_by"] = "promptmill"
 		}
+
 		data = append(data, card)
 	}
+
 	s.writeJSON(w, http.StatusOK, object{"object": "list", "data": data})
 }
 
@@ -105,19 +112,27 @@ func (s *Server) routesSGLang() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
+
 	s.tell("/get_model_info", func() any {
 		return object{"model_path": s.model(), "tokenizer_path": s.model(), "is_generation": true}
 	})
+
 	info := func() any {
 		cfg := s.engine.config()
+
 		return object{
-			"version": version, "model_path": s.model(), "served_model_name": s.model(), "context_length": s.context(),
-			"max_running_requests": cfg.Slots, "max_total_num_tokens": cfg.KV,
+			"version":              version,
+			"model_path":           s.model(),
+			"served_model_name":    s.model(),
+			"context_length":       s.context(),
+			"max_running_requests": cfg.Slots,
+			"max_total_num_tokens": cfg.KV,
 			"internal_states": []object{{"memory_usage": object{
 				"weight": float64(weightBytes) / (1 << 30), "kvcache": float64(cfg.KV*tokenBytes) / (1 << 30),
 			}}},
 		}
 	}
+
 	s.tell("/get_server_info", info)
 	s.tell("/server_info", info) // its newer name
 	s.mux.HandleFunc("GET /metrics", s.metricsSGLang)
@@ -127,45 +142,67 @@ func (s *Server) routesLlamaCPP() {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.refuse(w, http.StatusNotFound, "not_found_error", "File Not Found")
 	})
+
 	s.tell("/health", func() any { return object{"status": "ok"} })
 	s.mux.HandleFunc("GET /props", func(w http.ResponseWriter, r *http.Request) {
 		if s.shelf != nil && !r.URL.Query().Has("model") {
 			s.writeJSON(w, http.StatusOK, object{
-				"role": "router", "max_instances": s.cfg.Hold, "models_autoload": true, "model_path": "none", "build_info": version,
+				"role":                        "router",
+				"max_instances":               s.cfg.Hold,
+				"models_autoload":             true,
+				"model_path":                  "none",
+				"build_info":                  version,
 				"default_generation_settings": object{"n_ctx": 0},
 			})
+
 			return
 		}
+
 		if !s.routed(w, r) {
 			return
 		}
+
 		s.writeJSON(w, http.StatusOK, object{
-			"total_slots": s.engine.config().Slots, "model_path": s.model(), "build_info": version,
+			"total_slots":                 s.engine.config().Slots,
+			"model_path":                  s.model(),
+			"build_info":                  version,
 			"default_generation_settings": object{"n_ctx": s.context()},
 		})
 	})
+
 	s.mux.HandleFunc("GET /slots", func(w http.ResponseWriter, r *http.Request) {
 		if !s.routed(w, r) {
 			return
 		}
+
 		slots, load := make([]object, s.engine.config().Slots), s.engine.Load()
 		if load.Running >= len(slots) && r.FormValue("fail_on_no_slot") != "" {
 			s.refuse(w, http.StatusServiceUnavailable, "unavailable_error", "no slot available")
 			return
 		}
+
 		for i := range slots {
-			slots[i] = object{"id": i, "n_ctx": s.context(), "speculative": false, "is_processing": i < load.Running}
+			slots[i] = object{
+				"id":            i,
+				"n_ctx":         s.context(),
+				"speculative":   false,
+				"is_processing": i < load.Running,
+			}
 		}
+
 		s.writeJSON(w, http.StatusOK, slots)
 	})
+
 	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		if !s.routed(w, r) {
 			return
 		}
+
 		if !s.cfg.Metrics {
 			s.refuse(w, http.StatusNotImplemented, "not_supported_error", notStarted("metrics endpoint", "--metrics"))
 			return
 		}
+
 		s.metricsLlamaCPP(w)
 	})
 }
@@ -177,6 +214,7 @@ func (s *Server) routed(w http.ResponseWriter, r *http.Request) bool {
 	if s.shelf == nil {
 		return true
 	}
+
 	model := r.FormValue("model")
 	switch {
 	case model == "":
@@ -195,7 +233,9 @@ func (s *Server) routed(w http.ResponseWriter, r *http.Request) bool {
 		s.refuseEvicted(w, "Could not establish connection")
 		return false
 	}
+
 	s.shelf.leave(m)
+
 	return true
 }
 
@@ -209,15 +249,21 @@ func (s *Server) routesOllama() {
 		}
 		return object{"models": models}
 	})
+
 	s.tell("/api/ps", func() any {
 		models := []object{}
 		for _, name := range s.loadedModels() {
 			size := weightBytes + s.engine.config().KV*tokenBytes
 			models = append(models, object{
-				"name": name, "model": name, "size": size, "size_vram": size, "context_length": s.context(),
-				"expires_at": time.Now().Add(5 * time.Minute),
+				"name":           name,
+				"model":          name,
+				"size":           size,
+				"size_vram":      size,
+				"context_length": s.context(),
+				"expires_at":     time.Now().Add(5 * time.Minute),
 			})
 		}
+
 		return object{"models": models}
 	})
 }
@@ -230,11 +276,13 @@ func (s *Server) loadedModels() (names []string) {
 	case s.shelf == nil:
 		return s.cfg.Models[:1]
 	}
+
 	for _, name := range s.cfg.Models {
 		if s.shelf.state(name) == "loaded" {
 			names = append(names, name)
 		}
 	}
+
 	return names
 }
 
@@ -252,27 +300,43 @@ func (s *Server) routesLMStudio() {
 	s.tell("/api/v0/models", func() any {
 		data := []object{}
 		for _, name := range s.cfg.Models {
-			card := object{"id": name, "object": "model", "type": "llm", "state": "not-loaded", "max_context_length": 1 << 20}
+			card := object{
+				"id":                 name,
+				"object":             "model",
+				"type":               "llm",
+				"state":              "not-loaded",
+				"max_context_length": 1 << 20,
+			}
 			if s.shelf == nil || s.shelf.state(name) == "loaded" {
 				card["state"], card["loaded_context_length"] = "loaded", s.context()
 			}
+
 			data = append(data, card)
 		}
+
 		return object{"object": "list", "data": data}
 	})
+
 	s.tell("/api/v1/models", func() any {
 		models := []object{}
 		for _, name := range s.cfg.Models {
 			instances := []object{}
 			if s.shelf == nil || s.shelf.state(name) == "loaded" {
-				instances = append(instances, object{"id": name, "config": object{"context_length": s.context(), "parallel": s.engine.config().Slots}})
+				instances = append(instances, object{
+					"id":     name,
+					"config": object{"context_length": s.context(), "parallel": s.engine.config().Slots},
+				})
 			}
+
 			models = append(models, object{"type": "llm", "key": name, "loaded_instances": instances})
 		}
+
 		return object{"models": models}
 	})
+
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.writeJSON(w, http.StatusOK, object{"error": fmt.Sprintf("Unexpected endpoint or method. (%s %s)", r.Method, r.URL.Path)})
+		s.writeJSON(w, http.StatusOK, object{"error": fmt.Sprintf("Unexpected endpoint or method. (%s %s)",
+			r.Method, r.URL.Path)})
 	})
 }
 

@@ -30,9 +30,11 @@ func (g *Gate) Limit(rate float64, burst, atOnce int) {
 func (g *Gate) Enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	if g.atOnce > 0 && g.inside >= g.atOnce {
 		return false
 	}
+
 	if g.rate > 0 {
 		now := time.Now()
 		g.spent = max(0, g.spent-g.rate*now.Sub(g.at).Seconds())
@@ -40,9 +42,12 @@ func (g *Gate) Enter() bool {
 		if g.spent > float64(g.burst) {
 			return false
 		}
+
 		g.spent++
 	}
+
 	g.inside++
+
 	return true
 }
 

@@ -26,14 +26,19 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:prefix_cache_queries_total", "counter", float64(load.CacheQueries)},
 		{"vllm:prefix_cache_hits_total", "counter", float64(load.CacheHits)},
 	})
+
 	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.model())+`,reason="capacity"}`, []metric{
 		{"vllm:num_requests_waiting_by_reason", "gauge", float64(load.Waiting)},
 	})
+
 	writeMetrics(w, `{engine="0",finished_reason="stop",model_name=`+strconv.Quote(s.model())+`}`, []metric{
 		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
 	})
-	writeMetrics(w, `{cache_dtype="auto",engine="0",gpu_memory_utilization="0.9"}`, []metric{{"vllm:cache_config_info", "gauge", 1}})
-	fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.2f\n", float64(s.started.UnixMilli())/1e3)
+
+	writeMetrics(w, `{cache_dtype="auto",engine="0",gpu_memory_utilization="0.9"}`,
+		[]metric{{"vllm:cache_config_info", "gauge", 1}})
+	fmt.Fprintf(w, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.2f\n",
+		float64(s.started.UnixMilli())/1e3)
 }
 
 // metricsSGLang counts the tokens of requests that have ended, as SGLang does.

@@ -9,6 +9,7 @@ import (
 // A worker takes the answers to requests of many parts, and they have as many.
 func TestAnswerOfParts(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, path, body string
 		parts            int
@@ -24,13 +25,16 @@ func TestAnswerOfParts(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			r, err := parseRequest([]byte(tt.body))
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if parts := r.parts(tt.path); parts != tt.parts {
 				t.Errorf("%d parts, want %d", parts, tt.parts)
 			}
+
 			w := post(t.Context(), New(Config{}), tt.path, tt.body)
 			if c, err := answer.Read(tt.path, []byte(tt.body), w.Body.Bytes()); err != nil || c.Problem != "" {
 				t.Errorf("problem %q, error %v: %s", c.Problem, err, w.Body)

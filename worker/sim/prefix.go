@@ -28,7 +28,13 @@ func newPromptCache(flavour Flavour, tokens, slots int) promptCache {
 	case flavour == Ollama:
 		return &slotCache{slots: make([]slot, slots)}
 	}
-	return &blockCache{most: tokens / block, early: flavour == VLLM, blocks: map[uint64]*list.Element{}, used: list.New()}
+
+	return &blockCache{
+		most:   tokens / block,
+		early:  flavour == VLLM,
+		blocks: map[uint64]*list.Element{},
+		used:   list.New(),
+	}
 }
 
 // block is how many tokens of a prompt are cached as one, as vLLM does.
@@ -82,6 +88,7 @@ func (c *blockCache) start(j *job, progress float64) (cached int, wait float64) 
 			wait = max(wait, left)
 		}
 	}
+
 	return cached, wait
 }
 
@@ -97,10 +104,12 @@ func (c *blockCache) use(hash uint64, by *reading) *reading {
 	}
 
 	c.used.MoveToFront(e)
+
 	b := e.Value.(*cachedBlock)
 	if b.by.lost {
 		b.by = by
 	}
+
 	return b.by
 }
 
@@ -168,19 +177,23 @@ func (c *slotCache) start(j *job, _ float64) (cached int, wait float64) {
 		c.slots = append(c.slots, slot{})
 		at = len(c.slots) - 1
 	}
+
 	s := &c.slots[at]
 	if common == 0 || 2*common < s.tokens() { // most of what it has would be lost
 		c.save(s.kept)
 		c.load(s, j.text)
 	}
+
 	cached = s.common(j.text)
 	s.kept, s.busy = kept{text: j.text}, true
 	j.slot = at
+
 	for _, other := range c.slots {
 		if !other.busy {
 			c.save(other.kept)
 		}
 	}
+
 	return cached, 0
 }
 
@@ -192,16 +205,20 @@ func (c *slotCache) choose(text []byte) (at, common int) {
 		if s.busy {
 			continue
 		}
+
 		if n := s.common(text); float64(n) > most {
 			at, common, most = i, n, float64(n)
 		}
+
 		if oldest < 0 || s.used < c.slots[oldest].used {
 			oldest = i
 		}
 	}
+
 	if at < 0 {
 		at = oldest
 	}
+
 	return at, common
 }
 
@@ -210,6 +227,7 @@ func (c *slotCache) save(k kept) {
 	if k.tokens() == 0 || k.tokens() > c.most {
 		return
 	}
+
 	has := func(a, b kept) bool {
 		return len(a.text) >= len(b.text) && string(a.text[:len(b.text)]) == string(b.text)
 	}
@@ -222,10 +240,12 @@ func (c *slotCache) save(k kept) {
 	for _, other := range c.host {
 		total += other.tokens()
 	}
+
 	for total > c.most {
 		total -= c.host[0].tokens()
 		c.host = c.host[1:]
 	}
+
 	c.host = append(c.host, k)
 }
 
@@ -236,6 +256,7 @@ func (c *slotCache) load(s *slot, text []byte) {
 		n := float64(k.common(text))
 		return n / float64(max(1, k.tokens())), n / float64(tokensOf(text))
 	}
+
 	best := -1
 	bestUsed, bestFits := share(s.kept)
 	for i, k := range c.host {
@@ -243,6 +264,7 @@ func (c *slotCache) load(s *slot, text []byte) {
 			best, bestUsed, bestFits = i, used, fits
 		}
 	}
+
 	if best >= 0 {
 		s.kept = c.host[best]
 		c.host = slices.Delete(c.host, best, best+1)

@@ -47,6 +47,7 @@ var wordCount = regexp.MustCompile(`\((\d+) words\)`)
 // send asks a server the same, and returns its answer.
 func (e exchange) send(t *testing.T, url string) exchange {
 	t.Helper()
+
 	method, body := http.MethodGet, []byte(nil)
 	if e.Body != nil {
 		method, body = http.MethodPost, e.Body
@@ -54,6 +55,7 @@ func (e exchange) send(t *testing.T, url string) exchange {
 		if json.Unmarshal(e.Body, &text) == nil {
 			body = []byte(text)
 		}
+
 		body = wordCount.ReplaceAllFunc(body, func(m []byte) []byte {
 			n, _ := strconv.Atoi(string(wordCount.FindSubmatch(m)[1]))
 			list := make([]string, n)
@@ -63,58 +65,74 @@ func (e exchange) send(t *testing.T, url string) exchange {
 			return []byte(strings.Join(list, " "))
 		})
 	}
+
 	req, err := http.NewRequestWithContext(t.Context(), method, url+e.Path, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	req.Header.Set("Content-Type", "application/json")
+
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	defer res.Body.Close()
+
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if !json.Valid(answer) {
 		answer, _ = json.Marshal(string(answer))
 	}
+
 	e.Status, e.Type, e.Close, e.Answer = res.StatusCode, res.Header.Get("Content-Type"), res.Close, answer
+
 	return e
 }
 
 func readRecording(t *testing.T, name string) recording {
 	t.Helper()
+
 	text, err := os.ReadFile(filepath.Join("testdata", "real", name))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var r recording
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
+
 	return r
 }
 
 // The simulated servers answer as the real ones did that testdata/real names.
 func TestAnswersAreThoseOfRealServers(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name  string
 		cfg   Config
 		other []string // what it answers and the real one does not
 	}{
-		// A real vLLM either generates or embeds and ranks, by its model. The simulated one does all.
+		// A real vLLM either generates or embeds and ranks, by its model. The simulated one
+		// does all.
 		{"vllm.json", Config{Flavour: VLLM}, []string{"embeddings", "rerank", "score"}},
 		{"llamacpp.json", Config{Flavour: LlamaCPP, Metrics: true}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			tt.cfg.Models, tt.cfg.Slots, tt.cfg.KV, tt.cfg.Prefix, tt.cfg.Tokens = []string{"tiny"}, 4, 1024, 1<<16, 2000
+
+			tt.cfg.Models, tt.cfg.Slots, tt.cfg.KV, tt.cfg.Prefix, tt.cfg.Tokens = []string{"tiny"}, 4, 1024, 1<<
+				16, 2000
 			server := httptest.NewServer(New(tt.cfg))
 			defer server.Close()
+
 			for _, want := range readRecording(t, tt.name).Answers {
 				if slices.Contains(tt.other, want.Name) {
 					continue
@@ -137,24 +155,30 @@ func compareAnswers(want, got exchange, same bool) (differences []string) {
 		differ("status", want.Status, fmt.Sprint(got.Status, " ", string(got.Answer)))
 		return differences
 	}
+
 	if got.Type != want.Type {
 		differ("content type", want.Type, got.Type)
 	}
+
 	if got.Close != want.Close {
 		differ("close", want.Close, got.Close)
 	}
+
 	var a, b any
 	if json.Unmarshal(want.Answer, &a) != nil || json.Unmarshal(got.Answer, &b) != nil {
 		differ("answer", string(want.Answer), string(got.Answer))
 		return differences
 	}
+
 	if page, ok := a.(string); ok && page != "" {
 		text, _ := b.(string)
 		return append(differences, compareMetrics(page, text)...)
 	}
+
 	good, members, has := want.Status == http.StatusOK, map[string]string{}, map[string]string{}
 	flatten(members, "", a)
 	flatten(has, "", b)
+
 	for path, got := range has {
 		if got == "null" {
 			continue // as good as absent
@@ -163,22 +187,28 @@ func compareAnswers(want, got exchange, same bool) (differences []string) {
 			differ(path, want, got)
 		}
 	}
+
 	for path, want := range members {
 		if _, ok := has[path]; !ok && want != "null" && (same || !good || slices.Contains(readByUs, path)) {
 			differ(path, want, "nothing")
 		}
 	}
+
 	return differences
 }
 
 // readByUs are the members of good answers that promptmill reads.
 var readByUs = []string{
-	".choices[].message.content", ".choices[].text", ".choices[].finish_reason", ".choices[].index", ".model", ".object", ".id",
-	".usage.prompt_tokens", ".usage.completion_tokens", ".usage.total_tokens", ".usage.prompt_tokens_details.cached_tokens",
+	".choices[].message.content", ".choices[].text", ".choices[].finish_reason", ".choices[].index", ".model",
+	".object", ".id",
+	".usage.prompt_tokens", ".usage.completion_tokens", ".usage.total_tokens",
+	".usage.prompt_tokens_details.cached_tokens",
 	".usage.input_tokens", ".usage.output_tokens", ".usage.input_tokens_details.cached_tokens",
 	".status", ".incomplete_details.reason", ".output[].content[].text", ".output[].content[].type",
-	".data[].id", ".data[].owned_by", ".data[].max_model_len", ".data[].meta.n_ctx", ".data[].meta.n_ctx_train", ".data[].meta.n_params", ".data[].meta.size",
-	".version", ".total_slots", ".build_info", ".model_path", ".default_generation_settings.n_ctx", "[].is_processing", "[].id", "[].n_ctx",
+	".data[].id", ".data[].owned_by", ".data[].max_model_len", ".data[].meta.n_ctx", ".data[].meta.n_ctx_train",
+	".data[].meta.n_params", ".data[].meta.size",
+	".version", ".total_slots", ".build_info", ".model_path", ".default_generation_settings.n_ctx", "[].is_processing",
+	"[].id", "[].n_ctx",
 }
 
 // flatten lists the members of a value with their kinds, or with what they say where a
@@ -215,11 +245,16 @@ func alike(path, want, got string, good bool) bool {
 		return want == "null"
 	case !isText:
 		return want == got || want == "null"
-	case good && !slices.Contains([]string{".object", ".choices[].finish_reason", ".status", ".incomplete_details.reason", ".data[].owned_by", ".data[].object"}, path):
+	case good && !slices.Contains([]string{
+		".object", ".choices[].finish_reason", ".status", ".incomplete_details.reason", ".data[].owned_by",
+		".data[].object",
+	}, path):
 		return true
-	case strings.Contains(wantText, "validation error") || strings.Contains(wantText, "parse_error") || wantText == "body.N":
+	case strings.Contains(wantText, "validation error") || strings.Contains(wantText, "parse_error") ||
+		wantText == "body.N":
 		return gotText != ""
 	}
+
 	return wantText == gotText
 }
 
@@ -229,15 +264,18 @@ func compareMetrics(page, other string) (differences []string) {
 	if len(has) == 0 {
 		return []string{"no metrics: " + other}
 	}
+
 	for name, labels := range has {
 		all, ok := want[name]
 		for _, label := range labels {
 			ok = ok && slices.Contains(all, label)
 		}
+
 		if !ok {
 			differences = append(differences, fmt.Sprintf("metric %s: want of %v, got %v", name, all, labels))
 		}
 	}
+
 	return differences
 }
 
@@ -250,16 +288,19 @@ func metricsOf(page string) map[string][]string {
 			metrics[name] = []string{kind}
 			continue
 		}
+
 		name, rest, ok := strings.Cut(strings.TrimSpace(line), "{")
 		if !ok || metrics[name] == nil {
 			continue
 		}
+
 		for _, m := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(rest, -1) {
 			if !slices.Contains(metrics[name], m[1]) {
 				metrics[name] = append(metrics[name], m[1])
 			}
 		}
 	}
+
 	return metrics
 }
 
@@ -286,13 +327,17 @@ func TestRealServersAnswerAsRecorded(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
+
 			info, err := client.Look(t.Context())
-			if err != nil || info.Flavour != tt.flavour || len(info.Models) != 1 || info.Models[0].ID != "tiny" || info.Models[0].ContextLength != 1024 {
+			if err != nil || info.Flavour != tt.flavour || len(info.Models) != 1 || info.Models[0].ID != "tiny" ||
+				info.Models[0].ContextLength != 1024 {
 				t.Errorf("it is taken for %+v, %v", info, err)
 			}
+
 			if load, err := client.Load(t.Context()); err != nil || load.Running != 0 || load.Waiting != 0 {
 				t.Errorf("its load is %+v, %v", load, err)
 			}
+
 			recorded := readRecording(t, tt.name)
 			for i, want := range recorded.Answers {
 				got := want.send(t, url)
@@ -300,18 +345,22 @@ func TestRealServersAnswerAsRecorded(t *testing.T) {
 					recorded.Answers[i] = shorten(got)
 					continue
 				}
+
 				for _, difference := range compareAnswers(want, got, true) {
 					t.Errorf("%s, which is %s: %s: %s", info.Flavour, info.Version, want.Name, difference)
 				}
 			}
+
 			if !*record {
 				return
 			}
+
 			recorded.Server = tt.flavour + " " + info.Version
 			text, err := json.MarshalIndent(recorded, "", "\t")
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if err := os.WriteFile(filepath.Join("testdata", "real", tt.name), append(text, '\n'), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -322,33 +371,44 @@ func TestRealServersAnswerAsRecorded(t *testing.T) {
 // startLlamaServer starts the llama.cpp server that the environment names.
 func startLlamaServer(t *testing.T) string {
 	t.Helper()
+
 	binary, model := os.Getenv("PROMPTMILL_TEST_LLAMA_SERVER"), os.Getenv("PROMPTMILL_TEST_LLAMA_MODEL")
 	if binary == "" || model == "" {
-		t.Skip("PROMPTMILL_TEST_LLAMA_SERVER and PROMPTMILL_TEST_LLAMA_MODEL do not name a llama-server and a small GGUF file")
+		t.Skip(
+			"PROMPTMILL_TEST_LLAMA_SERVER and PROMPTMILL_TEST_LLAMA_MODEL do not name a llama-server and a small GGUF file",
+		)
 	}
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	port := listener.Addr().(*net.TCPAddr).Port
 	listener.Close()
-	cmd := exec.CommandContext(t.Context(), binary, "-m", filepath.Base(model), "--alias", "tiny", "-c", "1024", "--metrics", "-t", "1",
+	cmd := exec.CommandContext(t.Context(), binary, "-m", filepath.Base(model), "--alias", "tiny", "-c", "1024",
+		"--metrics", "-t", "1",
 		"--host", "127.0.0.1", "--port", strconv.Itoa(port))
+
 	cmd.Dir = filepath.Dir(model)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		cmd.Wait()
 		close(ended)
 	}()
+
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		<-ended
 	})
+
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if res, err := http.Get(url + "/health"); err == nil {
@@ -357,11 +417,13 @@ func startLlamaServer(t *testing.T) string {
 				return url
 			}
 		}
+
 		select {
 		case <-ended:
 			t.Fatalf("llama-server has ended:\n%s", &said)
 		default:
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatal("llama-server does not answer")
 		}
@@ -374,6 +436,7 @@ func shorten(e exchange) exchange {
 	if json.Unmarshal(e.Answer, &value) != nil {
 		return e
 	}
+
 	var cut func(any) any
 	cut = func(value any) any {
 		switch v := value.(type) {
@@ -390,19 +453,24 @@ func shorten(e exchange) exchange {
 				return strings.ToValidUTF8(v[:100], "")
 			}
 		}
+
 		return value
 	}
 	if page, ok := value.(string); ok {
 		var kept strings.Builder
 		for line := range strings.Lines(page) {
-			if !strings.Contains(line, "_bucket{") && !strings.Contains(line, "_created") && !strings.HasPrefix(line, "# HELP") {
+			if !strings.Contains(line, "_bucket{") && !strings.Contains(line, "_created") &&
+				!strings.HasPrefix(line, "# HELP") {
 				kept.WriteString(line)
 			}
 		}
+
 		value = kept.String()
 	} else {
 		value = cut(value)
 	}
+
 	e.Answer, _ = json.Marshal(value)
+
 	return e
 }

@@ -19,14 +19,20 @@ import (
 
 // Config is how a simulated server behaves.
 type Config struct {
-	Flavour Flavour       // what it looks like. Defaults to VLLM.
-	Models  []string      // that it serves. None means any.
-	Slots   int           // requests answered at once; others wait. Defaults to 256.
-	Knee    int           // of [EngineConfig]: as many run at full speed. 0: all do.
-	KV      int           // tokens of cache, the longest prompt and answer too. 0: no bound, and a context of a million tokens.
-	Rate    float64       // requests a second that a proxy in front of it lets through, and RateBurst at once; more are refused. 0: any number.
-	Queue   int           // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
-	Prefix  int           // tokens of prompts that it keeps, for those that begin in the same way; with llama.cpp, in the host's memory, beside each slot's last; with Ollama, each slot's last alone. 0: none.
+	Flavour Flavour  // what it looks like. Defaults to VLLM.
+	Models  []string // that it serves. None means any.
+	Slots   int      // requests answered at once; others wait. Defaults to 256.
+	Knee    int      // of [EngineConfig]: as many run at full speed. 0: all do.
+	// tokens of cache, the longest prompt and answer too. 0: no bound, and a context of a
+	// million tokens.
+	KV int
+	// requests a second that a proxy in front of it lets through, and RateBurst at once; more
+	// are refused. 0: any number.
+	Rate  float64
+	Queue int // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
+	// tokens of prompts that it keeps, for those that begin in the same way; with llama.cpp, in
+	// the host's memory, beside each slot's last; with Ollama, each slot's last alone. 0: none.
+	Prefix  int
 	TTFT    time.Duration // mean time to the first token, of a prompt of which nothing is cached
 	TPOT    time.Duration // mean time for each further token
 	Spread  float64       // of both times: 0.2 means 20% more or less at most
@@ -35,7 +41,9 @@ type Config struct {
 	Hold    int           // models that it can have loaded at once (llama.cpp's router, Ollama, LM Studio). 0: all are.
 	Swap    time.Duration // that it takes to load another one of these
 	Metrics bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
-	Pooling bool          // llama.cpp only: started with --embeddings and --reranking. The others embed and rank with any model.
+	// llama.cpp only: started with --embeddings and --reranking. The others embed and rank with
+	// any model.
+	Pooling bool
 	Seed    uint64
 	Faults  Faults
 	Luck    uint64 // and Seed decide which requests meet a fault; the answers follow from Seed alone
@@ -78,16 +86,33 @@ func New(cfg Config) *Server {
 	if cfg.Tokens <= 0 {
 		cfg.Tokens = 100
 	}
+
 	s := &Server{
-		cfg: cfg, started: time.Now(), ready: time.Now().Add(cfg.Load), mux: http.NewServeMux(), died: make(chan struct{}), random: rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
-		engine: NewEngine(EngineConfig{Slots: cfg.Slots, Knee: cfg.Knee, KV: cfg.KV, Queue: cfg.Queue, TTFT: cfg.TTFT, TPOT: cfg.TPOT}),
+		cfg:     cfg,
+		started: time.Now(),
+		ready:   time.Now().Add(cfg.Load),
+		mux:     http.NewServeMux(),
+		died:    make(chan struct{}),
+		random:  rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
+		engine: NewEngine(EngineConfig{
+			Slots: cfg.Slots,
+			Knee:  cfg.Knee,
+			KV:    cfg.KV,
+			Queue: cfg.Queue,
+			TTFT:  cfg.TTFT,
+			TPOT:  cfg.TPOT,
+		}),
 	}
+
 	s.gate.Limit(cfg.Rate, RateBurst, 0)
 	s.engine.cache = newPromptCache(cfg.Flavour, cfg.Prefix, s.engine.cfg.Slots)
+
 	if cfg.Hold > 0 {
 		s.shelf = newShelf(cfg.Hold, cfg.Swap, cfg.Flavour == LlamaCPP)
 	}
+
 	s.routes()
+
 	return s
 }
 
@@ -131,9 +156,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reset()
 	default:
 	}
+
 	if s.cfg.Flavour == LlamaCPP {
 		w.Header().Set("Server", "llama.cpp")
 	}
+
 	if s.loading() && s.cfg.Flavour != Ollama {
 		if s.cfg.Flavour != LlamaCPP {
 			reset() // it would not even listen
@@ -141,6 +168,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")
 		return
 	}
+
 	s.mux.ServeHTTP(w, r)
 }
 
@@ -154,16 +182,20 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+
 	if !s.gate.Enter() {
 		http.Error(w, "429 Too Many Requests", http.StatusTooManyRequests)
 		return
 	}
+
 	defer s.gate.Leave()
+
 	req, err := parseRequest(body)
 	if err != nil {
 		s.refuseBody(w, err)
 		return
 	}
+
 	if s.cfg.Poison != "" && bytes.Contains(req.prompt, []byte(s.cfg.Poison)) {
 		s.Kill()
 		if s.cfg.Die != nil {
@@ -171,23 +203,28 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 		}
 		reset()
 	}
+
 	if !s.serves(req.model) {
 		s.refuseModel(w, req.model)
 		return
 	}
+
 	fault, factor := s.draw()
 	if fault != "" && fault != "truncated" && !s.engine.hangs() {
 		s.commit(fault, w, r, req)
 		return
 	}
+
 	p := s.cfg.plan(req)
 	if s.tooLong(&p, req) {
 		s.refuseLength(w, p.promptTokens, req.maxTokens)
 		return
 	}
+
 	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
 		return // the client has gone
 	}
+
 	ctx := r.Context()
 	if s.shelf != nil {
 		m, err := s.shelf.take(ctx, s.fullName(req.model))
@@ -198,10 +235,13 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return // the client has gone
 		}
+
 		defer s.shelf.leave(m)
+
 		var cut context.CancelCauseFunc
 		ctx, cut = context.WithCancelCause(ctx)
 		defer cut(nil)
+
 		go func() {
 			select {
 			case <-m.gone:
@@ -210,7 +250,14 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 			}
 		}()
 	}
-	j := &job{prompt: p.promptTokens, completion: p.completionTokens, factor: factor, text: req.prompt}
+
+	j := &job{
+		prompt:     p.promptTokens,
+		completion: p.completionTokens,
+		factor:     factor,
+		text:       req.prompt,
+	}
+
 	err = s.engine.run(ctx, j)
 	p.cachedTokens = j.cached
 	switch {
@@ -228,18 +275,22 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		return // the client has gone
 	}
+
 	finish := "stop"
 	if p.cut {
 		finish = "length"
 	}
+
 	answer, err := s.answer(p, r.URL.Path, req, finish)
 	if err != nil {
 		s.refuse(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 		return
 	}
+
 	if fault == "truncated" {
 		truncate(w, answer)
 	}
+
 	s.succeeded.Add(1)
 	s.promptTokens.Add(int64(p.promptTokens))
 	s.tokens.Add(int64(p.completionTokens))
@@ -297,7 +348,9 @@ func (s *Server) tooLong(p *plan, req request) bool {
 			return true
 		}
 	}
+
 	p.limit(length - p.promptTokens)
+
 	return false
 }
 
@@ -315,8 +368,10 @@ func (s *Server) loaded(ctx context.Context) bool {
 	if !s.loading() {
 		return true
 	}
+
 	timer := time.NewTimer(time.Until(s.ready))
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 		return true
@@ -341,6 +396,7 @@ func (s *Server) routes() {
 			s.mux.HandleFunc("POST "+path, s.generate)
 		}
 	}
+
 	s.mux.HandleFunc("GET /v1/models", s.models)
 	switch s.cfg.Flavour {
 	case VLLM:
@@ -360,7 +416,9 @@ func (s *Server) routes() {
 
 // tell registers a question that is answered with JSON.
 func (s *Server) tell(path string, answer func() any) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, answer()) })
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		s.writeJSON(w, http.StatusOK, answer())
+	})
 }
 
 func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
@@ -369,10 +427,12 @@ func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+
 	w.Header().Set("Content-Type", s.cfg.Flavour.jsonType())
 	if s.cfg.Flavour == LlamaCPP && status >= http.StatusBadRequest {
 		w.Header().Set("Connection", "close")
 	}
+
 	w.WriteHeader(status)
 	w.Write(body)
 }

@@ -38,8 +38,16 @@ type loadedModel struct {
 }
 
 func newShelf(most int, load time.Duration, evicts bool) *shelf {
-	s := &shelf{most: most, load: load, evicts: evicts, line: make(chan struct{}, 1), changed: make(chan struct{})}
+	s := &shelf{
+		most:    most,
+		load:    load,
+		evicts:  evicts,
+		line:    make(chan struct{}, 1),
+		changed: make(chan struct{}),
+	}
+
 	s.line <- struct{}{}
+
 	return s
 }
 
@@ -65,6 +73,7 @@ func (s *shelf) take(ctx context.Context, name string) (m *loadedModel, err erro
 				return nil, ctx.Err()
 			}
 		}
+
 		select {
 		case <-m.ready:
 			return m, nil
@@ -83,12 +92,14 @@ func (s *shelf) take(ctx context.Context, name string) (m *loadedModel, err erro
 func (s *shelf) find(name string) (m *loadedModel, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if i := slices.IndexFunc(s.loaded, func(m *loadedModel) bool { return m.name == name }); i >= 0 {
 		m = s.loaded[i]
 		s.loaded = append(slices.Delete(s.loaded, i, i+1), m)
 		m.busy++
 		return m, nil
 	}
+
 	if len(s.loaded) == s.most {
 		i := slices.IndexFunc(s.loaded, func(m *loadedModel) bool { return s.evicts || m.busy == 0 })
 		if i < 0 {
@@ -98,10 +109,17 @@ func (s *shelf) find(name string) (m *loadedModel, wait <-chan struct{}) {
 		s.loaded = slices.Delete(s.loaded, i, i+1)
 	}
 
-	m = &loadedModel{name: name, busy: 1, ready: make(chan struct{}), gone: make(chan struct{})}
+	m = &loadedModel{
+		name:  name,
+		busy:  1,
+		ready: make(chan struct{}),
+		gone:  make(chan struct{}),
+	}
+
 	s.loaded = append(s.loaded, m)
 	s.swaps.Add(1)
 	time.AfterFunc(s.load, func() { close(m.ready) })
+
 	return m, nil
 }
 
@@ -119,10 +137,12 @@ func (s *shelf) leave(m *loadedModel) {
 func (s *shelf) state(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for _, m := range s.loaded {
 		if m.name != name {
 			continue
 		}
+
 		select {
 		case <-m.ready:
 			return "loaded"
@@ -130,5 +150,6 @@ func (s *shelf) state(name string) string {
 			return "loading"
 		}
 	}
+
 	return "unloaded"
 }

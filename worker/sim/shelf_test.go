@@ -13,6 +13,7 @@ import (
 // What becomes of requests for two models at a server that holds one.
 func TestSwaps(t *testing.T) {
 	t.Parallel()
+
 	const swap, answer = 10 * time.Second, time.Second
 	for _, tt := range []struct {
 		name    string
@@ -24,16 +25,29 @@ func TestSwaps(t *testing.T) {
 		took    time.Duration // all of them
 	}{
 		{"one model", LlamaCPP, 1, []string{"a", "a"}, []string{"", ""}, 1, swap + answer},
-		{"a router unloads what is being loaded", LlamaCPP, 1, []string{"a", "b"}, []string{"proxy error: Could not establish connection", ""}, 2, swap + answer + 100*time.Millisecond},
-		{"a router that holds both", LlamaCPP, 2, []string{"a", "b"}, []string{"", ""}, 2, swap + answer + 100*time.Millisecond},
-		{"Ollama ends the requests of one first", Ollama, 1, []string{"a", "b"}, []string{"", ""}, 2, 2 * (swap + answer)},
-		{"and has the others wait in line", Ollama, 1, []string{"a", "b", "a"}, []string{"", "", ""}, 3, 3 * (swap + answer)},
+		{"a router unloads what is being loaded", LlamaCPP, 1, []string{"a", "b"},
+			[]string{"proxy error: Could not establish connection", ""}, 2, swap + answer + 100*time.Millisecond},
+		{"a router that holds both", LlamaCPP, 2, []string{"a", "b"}, []string{"", ""}, 2,
+			swap + answer + 100*time.Millisecond},
+		{"Ollama ends the requests of one first", Ollama, 1, []string{"a", "b"}, []string{"", ""}, 2,
+			2 * (swap + answer)},
+		{"and has the others wait in line", Ollama, 1, []string{"a", "b", "a"}, []string{"", "", ""}, 3,
+			3 * (swap + answer)},
 		{"so does LM Studio", LMStudio, 1, []string{"a", "b"}, []string{"", ""}, 2, 2 * (swap + answer)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			synctest.Test(t, func(t *testing.T) {
-				s := New(Config{Flavour: tt.flavour, Models: []string{"a", "b"}, TTFT: answer, Tokens: 1, Hold: tt.hold, Swap: swap})
+				s := New(Config{
+					Flavour: tt.flavour,
+					Models:  []string{"a", "b"},
+					TTFT:    answer,
+					Tokens:  1,
+					Hold:    tt.hold,
+					Swap:    swap,
+				})
+
 				begin := time.Now()
 				got := make([]*httptest.ResponseRecorder, len(tt.models))
 				var clients sync.WaitGroup
@@ -41,13 +55,16 @@ func TestSwaps(t *testing.T) {
 					clients.Go(func() { got[i] = post(t.Context(), s, chat, `{"model":"`+model+`","max_tokens":1}`) })
 					time.Sleep(100 * time.Millisecond)
 				}
+
 				clients.Wait()
 				for i, bad := range tt.bad {
 					switch code, body := got[i].Code, got[i].Body.String(); {
-					case bad == "" && code != http.StatusOK, bad != "" && (code != http.StatusInternalServerError || body != bad):
+					case bad == "" && code != http.StatusOK,
+						bad != "" && (code != http.StatusInternalServerError || body != bad):
 						t.Errorf("request %d: %d %s, want %q", i, code, body, bad)
 					}
 				}
+
 				if took := time.Since(begin); s.Swaps() != tt.swaps || took != tt.took {
 					t.Errorf("%d models were loaded, in %s; want %d, in %s", s.Swaps(), took, tt.swaps, tt.took)
 				}
@@ -59,6 +76,7 @@ func TestSwaps(t *testing.T) {
 // A router that unloads a model cuts its requests off, and a client that leaves is let go.
 func TestSwapCutsOff(t *testing.T) {
 	t.Parallel()
+
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{Flavour: LlamaCPP, Models: []string{"a", "b"}, TTFT: time.Minute, Hold: 1, Swap: time.Second})
 		var cut *httptest.ResponseRecorder
@@ -73,9 +91,11 @@ func TestSwapCutsOff(t *testing.T) {
 		if cut.Code != http.StatusInternalServerError || cut.Body.String() != "proxy error: Failed to read connection" {
 			t.Errorf("%d %s", cut.Code, cut.Body)
 		}
+
 		if state := s.shelf.state("b"); state != "loading" {
 			t.Errorf("b is %s", state)
 		}
+
 		time.Sleep(time.Second)
 		for model, want := range map[string]string{"a": "unloaded", "b": "loaded"} {
 			if state := s.shelf.state(model); state != want {

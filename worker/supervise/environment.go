@@ -8,7 +8,10 @@ import (
 
 // secretVariables let promptmill into its bus and its model servers. Those that begin with
 // NATS_ do, too.
-var secretVariables = []string{"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "PROMPTMILL_NATS", "PROMPTMILL_NATS_USER", "PROMPTMILL_NATS_CREDS"}
+var secretVariables = []string{
+	"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "PROMPTMILL_NATS", "PROMPTMILL_NATS_USER",
+	"PROMPTMILL_NATS_CREDS",
+}
 
 // environment is what the server's processes get of ours: all but the secrets, unless the
 // command names one, as in "vllm serve --api-key $PROMPTMILL_API_KEY".

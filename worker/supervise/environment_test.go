@@ -7,16 +7,25 @@ import (
 
 // The server gets no secret of ours, but for those that its command names.
 func TestEnvironment(t *testing.T) {
-	for _, name := range []string{"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "NATS_PASSWORD", "NATS_URL", "HF_TOKEN"} {
+	for _, name := range []string{
+		"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "NATS_PASSWORD", "NATS_URL", "HF_TOKEN",
+	} {
 		t.Setenv(name, "value-of-"+name)
 	}
+
 	b := newBench(t, `env > environment; : > up; exec sleep 1000 > alive`)
 	b.cfg.Command += " --api-key $PROMPTMILL_API_KEY"
 	b.run(t)
 	b.await(t, Ready, 1)
+
 	got := b.read(t, "environment")
 	for name, want := range map[string]bool{
-		"HF_TOKEN": true, "PROMPTMILL_API_KEY": true, "PROMPTMILL_JOIN": false, "PROMPTMILL_URL": false, "NATS_PASSWORD": false, "NATS_URL": false,
+		"HF_TOKEN":           true,
+		"PROMPTMILL_API_KEY": true,
+		"PROMPTMILL_JOIN":    false,
+		"PROMPTMILL_URL":     false,
+		"NATS_PASSWORD":      false,
+		"NATS_URL":           false,
 	} {
 		if strings.Contains(got, "value-of-"+name) != want {
 			t.Errorf("%s: %v\n%s", name, !want, got)

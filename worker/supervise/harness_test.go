@@ -45,23 +45,29 @@ type bench struct {
 // newBench makes the script, which runs in the bench's folder.
 func newBench(t *testing.T, body string) *bench {
 	t.Helper()
+
 	b := &bench{dir: t.TempDir(), log: &syncBuffer{}, done: make(chan error, 1)}
 	if err := syscall.Mkfifo(b.path("alive"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	var err error
 	if b.alive, err = os.OpenFile(b.path("alive"), os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { b.alive.Close() })
 	if err := os.WriteFile(b.path("server.sh"), []byte("cd \"$DIR\"\n"+body), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	b.Process = New(Config{
 		Command: fmt.Sprintf("DIR='%s' sh '%s'", b.dir, b.path("server.sh")), LogFile: b.path("server.log"),
 		Ready: exists(b.path("up")), Grace: time.Minute, Log: zerolog.New(b.log),
 	})
+
 	b.tuning = quick
+
 	return b
 }
 
@@ -69,8 +75,10 @@ func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
 func (b *bench) run(t *testing.T) {
 	t.Helper()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	b.cancel = cancel
+
 	go func() { b.done <- b.Run(ctx) }()
 	t.Cleanup(func() {
 		b.cancel()
@@ -81,6 +89,7 @@ func (b *bench) run(t *testing.T) {
 // result waits for Run to return.
 func (b *bench) result(t *testing.T) error {
 	t.Helper()
+
 	select {
 	case err := <-b.done:
 		b.done <- err
@@ -94,6 +103,7 @@ func (b *bench) result(t *testing.T) error {
 // await waits for a phase of a start.
 func (b *bench) await(t *testing.T, phase Phase, starts int) Status {
 	t.Helper()
+
 	timeout := time.After(time.Minute)
 	for {
 		changed := b.Changed()
@@ -101,6 +111,7 @@ func (b *bench) await(t *testing.T, phase Phase, starts int) Status {
 		if status.Phase == phase && status.Starts == starts {
 			return status
 		}
+
 		select {
 		case <-changed:
 		case err := <-b.done:
@@ -133,10 +144,12 @@ func (b *bench) read(t *testing.T, name string) string {
 // kill kills the process whose id is in a file.
 func (b *bench) kill(t *testing.T, name string) {
 	t.Helper()
+
 	pid, err := strconv.Atoi(strings.TrimSpace(b.read(t, name)))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

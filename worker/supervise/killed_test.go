@@ -24,11 +24,13 @@ type supervisor struct {
 
 func newSupervisor(t *testing.T, command string) *supervisor {
 	t.Helper()
+
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer write.Close()
+
 	t.Cleanup(func() { read.Close() })
 	s := &supervisor{Cmd: exec.Command(os.Args[0]), alive: read}
 	s.Dir = t.TempDir()
@@ -38,14 +40,17 @@ func newSupervisor(t *testing.T, command string) *supervisor {
 	if s.stdin, err = s.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
+
 	stdout, err := s.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.stdout = bufio.NewReader(stdout)
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	return s
 }
 
@@ -70,12 +75,14 @@ const stubborn = `sh -c 'trap "" TERM INT HUP; sleep 1000 & (sleep 1000) & echo 
 
 func TestKilledWithAllProcesses(t *testing.T) {
 	t.Parallel()
+
 	s := newSupervisor(t, stubborn)
 	s.awaitReady(t)
 	s.Process.Kill()
 	s.Wait()
 	s.allDead(t)
-	if log, err := os.ReadFile(s.Dir + "/server.log"); err != nil || !strings.HasSuffix(string(log), "the log survives\n") {
+	if log, err := os.ReadFile(s.Dir + "/server.log"); err != nil ||
+		!strings.HasSuffix(string(log), "the log survives\n") {
 		t.Errorf("log %q, %v", log, err)
 	}
 }
@@ -83,6 +90,7 @@ func TestKilledWithAllProcesses(t *testing.T) {
 // The kill comes at any moment of a start, which takes some milliseconds.
 func TestKilledWhileItStarts(t *testing.T) {
 	t.Parallel()
+
 	for n := range 24 {
 		t.Run(fmt.Sprintf("after %d ms", n), func(t *testing.T) {
 			t.Parallel()
@@ -98,14 +106,17 @@ func TestKilledWhileItStarts(t *testing.T) {
 // them. A dead one that is not reaped would look like one that cannot be killed.
 func TestOrphansAreReaped(t *testing.T) {
 	t.Parallel()
+
 	s := newSupervisor(t, `sh -c '(trap "" TERM; touch up; exec sleep 1000) & trap "exit 0" TERM; wait'`)
 	s.awaitReady(t)
 	s.stdin.Close()
 	if err := s.Wait(); err != nil {
 		t.Error(err)
 	}
+
 	if log := s.stderr.String(); strings.Contains(log, "still there") {
 		t.Errorf("supervisor says:\n%s", log)
 	}
+
 	s.allDead(t)
 }

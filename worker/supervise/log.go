@@ -32,21 +32,26 @@ func openLog(path, command string, limit int64) (*logFile, error) {
 			return nil, fmt.Errorf("put the full log of the model server aside: %w", err)
 		}
 	}
+
 	// For the user alone: the command may hold a key, and servers log prompts.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log of the model server: %w", err)
 	}
+
 	head := fmt.Sprintf("promptmill: %s: %s\n", time.Now().Format(time.RFC3339), strings.ReplaceAll(command, "\n", " "))
 	if !endsLine(file) { // the last start was killed as it wrote
 		head = "\n" + head
 	}
+
 	file.WriteString(head) // a full disk does not keep the server from running
+
 	info, err := file.Stat()
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("open the log of the model server: %w", err)
 	}
+
 	return &logFile{File: file, begin: info.Size(), read: info.Size()}, nil
 }
 
@@ -71,12 +76,15 @@ func (l *logFile) follow(line func([]byte)) {
 		if end == 0 && n == len(buf) {
 			end = n
 		}
+
 		if end == 0 {
 			return
 		}
+
 		for part := range bytes.FieldsFuncSeq(buf[:end], func(r rune) bool { return r == '\r' || r == '\n' }) {
 			line(part)
 		}
+
 		l.read += int64(end)
 	}
 }
@@ -87,6 +95,7 @@ func (l *logFile) last() string {
 	if err != nil {
 		return ""
 	}
+
 	from := max(l.begin, info.Size()-lastBytes)
 	buf := make([]byte, max(0, info.Size()-from))
 	n, _ := l.ReadAt(buf, from)
@@ -95,10 +104,12 @@ func (l *logFile) last() string {
 	if from > l.begin && len(lines) > 1 {
 		lines = lines[1:] // cut
 	}
+
 	lines = lines[max(0, len(lines)-lastLines):]
 	for i, line := range lines { // of a progress bar, what a terminal would show
 		line = strings.TrimRight(line, "\r")
 		lines[i] = line[strings.LastIndexByte(line, '\r')+1:]
 	}
+
 	return strings.Join(lines, "\n")
 }

@@ -34,6 +34,7 @@ func content(t *testing.T, path string) string {
 
 func TestLogIsKeptAndPutAside(t *testing.T) {
 	t.Parallel()
+
 	path := filepath.Join(t.TempDir(), "server.log")
 	const head = "promptmill: TIME: vllm serve x\n"
 	mustOpen(t, path, 200).WriteString("one\n")
@@ -43,15 +44,18 @@ func TestLogIsKeptAndPutAside(t *testing.T) {
 	if diff := cmp.Diff(kept, content(t, path)); diff != "" {
 		t.Errorf("log kept (-want +got):\n%s", diff)
 	}
+
 	if last := log.last(); last != "" {
 		t.Errorf("last lines %q are those of the start before", last)
 	}
+
 	long := strings.Repeat("x", 200) + "\n"
 	log.WriteString(long)
 	mustOpen(t, path, 200)
 	if diff := cmp.Diff(kept+long, content(t, path+".1")); diff != "" {
 		t.Errorf("log put aside (-want +got):\n%s", diff)
 	}
+
 	if diff := cmp.Diff(head, content(t, path)); diff != "" {
 		t.Errorf("new log (-want +got):\n%s", diff)
 	}
@@ -59,6 +63,7 @@ func TestLogIsKeptAndPutAside(t *testing.T) {
 
 func TestFollowLog(t *testing.T) {
 	t.Parallel()
+
 	log := mustOpen(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
 	long := strings.Repeat("x", 64<<10)
 	for _, step := range []struct {
@@ -83,11 +88,13 @@ func TestFollowLog(t *testing.T) {
 
 func TestLastLines(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct{ name, write, want string }{
 		{"few", "one\ntwo\n", "one\ntwo"},
 		{"no end of line", "one\ntwo", "one\ntwo"},
 		{"a progress bar", "Loading: 0%\rLoading: 50%\r\nTraceback\r\n", "Loading: 50%\nTraceback"},
-		{"4 KB at most, of whole lines", strings.Repeat("x", 5000) + "\n" + strings.Repeat("y", 4000) + "\nz\n", strings.Repeat("y", 4000) + "\nz"},
+		{"4 KB at most, of whole lines", strings.Repeat("x", 5000) + "\n" + strings.Repeat("y", 4000) + "\nz\n",
+			strings.Repeat("y", 4000) + "\nz"},
 		{"one line is too long", strings.Repeat("x", 5000) + "\n", strings.Repeat("x", lastBytes-1)},
 		{"not text", "one \xff\n", "one "},
 	} {

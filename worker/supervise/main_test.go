@@ -25,15 +25,18 @@ func TestMain(m *testing.M) {
 
 func superviseUntilEOF(command string) int {
 	adopt()
+
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
+
 	p := New(Config{
 		Command: command, LogFile: "server.log", Ready: exists("up"),
 		Grace: 50 * time.Millisecond, Log: zerolog.New(os.Stderr),
 	})
+
 	p.tuning = quick
 	go func() {
 		for {
@@ -44,9 +47,11 @@ func superviseUntilEOF(command string) int {
 			<-changed
 		}
 	}()
+
 	if err := p.Run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+
 	return 0
 }

@@ -21,8 +21,9 @@ type Memory struct {
 const size = `([\d.]+) ?([KMGT])i?B\b`
 
 var (
-	weightsLine = regexp.MustCompile(`(?:Model loading|Loading model weights) took ` + size + `|model weights take ` + size)
-	cacheLine   = regexp.MustCompile(`Available KV cache memory: ` + size + `|reserved for KV Cache is ` + size +
+	weightsLine = regexp.MustCompile(`(?:Model loading|Loading model weights) took ` + size +
+		`|model weights take ` + size)
+	cacheLine = regexp.MustCompile(`Available KV cache memory: ` + size + `|reserved for KV Cache is ` + size +
 		`|kv_cache_size=` + size + `|reserved ` + size + ` memory for KV Cache`)
 	graphsLine = regexp.MustCompile(`Graph capturing finished in [\d.]+ secs?, took ` + size)
 	tokensLine = regexp.MustCompile(`KV cache size: ([\d,]+) tokens`)
@@ -43,18 +44,23 @@ func (m *memoryReader) line(line []byte) {
 	if n := bytesIn(weightsLine.FindSubmatch(line)); n > 0 {
 		m.Weights = max(m.Weights, n)
 	}
+
 	if n := bytesIn(cacheLine.FindSubmatch(line)); n > 0 {
 		m.KVCache = least(m.KVCache, n)
 	}
+
 	if n := bytesIn(graphsLine.FindSubmatch(line)); n > 0 {
 		m.Graphs = max(m.Graphs, n)
 	}
+
 	if match := tokensLine.FindSubmatch(line); match != nil {
 		m.KVTokens = least(m.KVTokens, count(match[1]))
 	}
+
 	if match := blocksLine.FindSubmatch(line); match != nil {
 		m.blocks = count(match[1])
 	}
+
 	if match := concurrencyLine.FindSubmatch(line); match != nil && m.blocks > 0 {
 		requests, _ := strconv.ParseFloat(string(match[2]), 64)
 		block := math.Round(requests * float64(count(match[1])) / float64(m.blocks))
@@ -79,12 +85,14 @@ func bytesIn(match [][]byte) int64 {
 		if match[i] == nil {
 			continue
 		}
+
 		number, err := strconv.ParseFloat(string(match[i]), 64)
 		shift := 10 * (1 + strings.IndexByte("KMGT", match[i+1][0]))
 		if n := number * float64(int64(1)<<shift); err == nil && n < 1<<50 {
 			return int64(n)
 		}
 	}
+
 	return 0
 }
 

@@ -76,13 +76,16 @@ GPU KV cache size: ,,, tokens`,
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range startups {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			var m memoryReader
 			for line := range strings.SplitSeq(tt.text, "\n") {
 				m.line([]byte(line))
 			}
+
 			if diff := cmp.Diff(tt.want, m.Memory); diff != "" {
 				t.Errorf("memory (-want +got):\n%s", diff)
 			}
@@ -95,6 +98,7 @@ func FuzzMemory(f *testing.F) {
 	for _, s := range startups {
 		f.Add(s.text)
 	}
+
 	f.Fuzz(func(t *testing.T, text string) {
 		var m memoryReader
 		for line := range strings.SplitSeq(text, "\n") {
@@ -104,6 +108,7 @@ func FuzzMemory(f *testing.F) {
 				t.Errorf("%q once: %+v, twice: %+v", line, once, m)
 			}
 		}
+
 		for _, n := range []int64{m.Weights, m.KVCache, m.Graphs, m.KVTokens} {
 			if n < 0 || n > 1<<60 {
 				t.Errorf("%+v", m)

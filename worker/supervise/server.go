@@ -45,6 +45,7 @@ func start(command string, out *os.File) (*server, error) {
 		return nil, err
 	}
 	defer read.Close()
+
 	s := &server{pipe: write, exited: make(chan struct{})}
 	s.guard = exec.Command("/bin/sh", "-c", guardScript)
 	s.guard.Stdin = read
@@ -54,16 +55,19 @@ func start(command string, out *os.File) (*server, error) {
 		write.Close()
 		return nil, fmt.Errorf("start the guard: %w", err)
 	}
+
 	s.leader = exec.Command("/bin/sh", "-c", leaderScript+command)
 	s.leader.Stdout, s.leader.Stderr = out, out
 	s.leader.Env = environment(command)
 	s.leader.ExtraFiles = []*os.File{write}
 	s.leader.SysProcAttr = leaderAttributes()
+
 	started := make(chan error)
 	go func() {
 		// "Parent death" is the end of the thread that forked.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+
 		err := s.leader.Start()
 		started <- err
 		if err == nil {
@@ -71,11 +75,14 @@ func start(command string, out *os.File) (*server, error) {
 			close(s.exited)
 		}
 	}()
+
 	if err := <-started; err != nil {
 		s.dismissGuard()
 		return nil, err
 	}
+
 	s.group = s.leader.Process.Pid
+
 	return s, nil
 }
 
@@ -92,12 +99,15 @@ func (s *server) end(grace, killWait time.Duration) bool {
 		s.signal(syscall.SIGTERM)
 		gone = s.awaitGone(grace)
 	}
+
 	if !gone {
 		s.signal(syscall.SIGKILL)
 		gone = s.awaitGone(killWait)
 	}
+
 	<-s.exited // however long it takes: until then it may have the GPU and the port
 	s.dismissGuard()
+
 	return gone
 }
 
@@ -109,17 +119,20 @@ func (s *server) signal(sig syscall.Signal) { syscall.Kill(-s.group, sig) }
 func (s *server) awaitGone(within time.Duration) bool {
 	timeout := time.NewTimer(within)
 	defer timeout.Stop()
+
 	select {
 	case <-s.exited:
 	case <-timeout.C:
 		return false
 	}
+
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		// As process 1 of a container, we inherit the leader's children.
 		syscall.Wait4(-s.group, nil, syscall.WNOHANG, nil)
 		if errors.Is(syscall.Kill(-s.group, 0), syscall.ESRCH) {
 			return true
 		}
+
 		select {
 		case <-time.After(pause):
 		case <-timeout.C:

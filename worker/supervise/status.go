@@ -58,6 +58,7 @@ func (p *Process) Changed() <-chan struct{} {
 func (p *Process) set(change func(*Status)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	before := p.status.Phase
 	change(&p.status)
 	if p.status.Phase != before {

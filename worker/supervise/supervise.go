@@ -50,10 +50,15 @@ type tuning struct {
 }
 
 var usual = tuning{
-	poll: 250 * time.Millisecond, pollLater: time.Second, fresh: 30 * time.Second,
-	pauseMin: time.Second, pauseMax: time.Minute, steady: 5 * time.Minute,
-	readyWait: 5 * time.Second, killWait: 10 * time.Second,
-	maxLog: 64 << 20,
+	poll:      250 * time.Millisecond,
+	pollLater: time.Second,
+	fresh:     30 * time.Second,
+	pauseMin:  time.Second,
+	pauseMax:  time.Minute,
+	steady:    5 * time.Minute,
+	readyWait: 5 * time.Second,
+	killWait:  10 * time.Second,
+	maxLog:    64 << 20,
 }
 
 // New returns a server that is not started yet.
@@ -61,10 +66,15 @@ func New(cfg Config) *Process {
 	if cfg.Grace <= 0 {
 		cfg.Grace = 10 * time.Second
 	}
+
 	cfg.Command = strings.TrimSpace(cfg.Command)
+
 	return &Process{
-		cfg: cfg, tuning: usual, restart: make(chan string, 1),
-		status: Status{Phase: Stopped, Since: time.Now()}, changed: make(chan struct{}),
+		cfg:     cfg,
+		tuning:  usual,
+		restart: make(chan string, 1),
+		status:  Status{Phase: Stopped, Since: time.Now()},
+		changed: make(chan struct{}),
 	}
 }
 
@@ -74,39 +84,50 @@ func New(cfg Config) *Process {
 // without becoming ready. Run is called once.
 func (p *Process) Run(ctx context.Context) error {
 	defer p.set(func(s *Status) { s.Phase = Stopped })
+
 	if p.cfg.Command == "" {
 		return fmt.Errorf("%w: there is no command", ErrStart)
 	}
+
 	// A server that was there before would be taken for ours, which dies for want of
 	// its port, again and again.
 	if p.ready(ctx) == nil {
 		return fmt.Errorf("%w: another one answers already where it is to listen", ErrStart)
 	}
+
 	pause, unready, everReady := p.pauseMin, 0, false
 	for ctx.Err() == nil {
 		end := p.live(ctx)
 		if ctx.Err() != nil {
 			break
 		}
+
 		switch {
 		case end.ready:
 			everReady, unready = true, 0
 		case !end.restarted:
 			unready++
 		}
+
 		if unready == maxUnready || unready > 0 && !everReady {
 			return end.error(p.cfg.LogFile, unready)
 		}
+
 		if end.readyFor >= p.steady {
 			pause = p.pauseMin
 		}
-		p.cfg.Log.Warn().Str("exit", end.exit).Dur("wait_ms", pause).Msg("the model server has ended; starting it again")
+
+		p.cfg.Log.Warn().Str("exit", end.exit).Dur("wait_ms", pause).
+			Msg("the model server has ended; starting it again")
+
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
+
 		pause = min(2*pause, p.pauseMax)
 	}
+
 	return nil
 }
 
@@ -116,9 +137,11 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) Restart(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if !p.status.Phase.running() {
 		return
 	}
+
 	select {
 	case p.restart <- reason:
 	default: // it is being killed already
@@ -139,9 +162,11 @@ func (e ending) error(logFile string, times int) error {
 	if times > 1 {
 		err = fmt.Errorf("%w: it ended %d times in a row before it was ready: %s", ErrStart, times, e.exit)
 	}
+
 	if e.lines == "" {
 		return fmt.Errorf("%w; its log is %s", err, logFile)
 	}
+
 	return fmt.Errorf("%w; its log, %s, ends with:\n%s", err, logFile, e.lines)
 }
 
@@ -153,11 +178,13 @@ func (p *Process) live(ctx context.Context) ending {
 		return p.neverStarted(err)
 	}
 	defer log.Close()
+
 	begun := time.Now()
 	s, err := start(p.cfg.Command, log.File)
 	if err != nil {
 		return p.neverStarted(err)
 	}
+
 	p.begin()
 	p.cfg.Log.Info().Str("log", p.cfg.LogFile).Int("pid", s.group).Msg("started the model server")
 
@@ -167,6 +194,7 @@ func (p *Process) live(ctx context.Context) ending {
 		defer close(watched)
 		p.watch(watch, log, begun)
 	}()
+
 	var end ending
 	var grace time.Duration
 	select {
@@ -177,22 +205,29 @@ func (p *Process) live(ctx context.Context) ending {
 	case <-ctx.Done():
 		grace = p.cfg.Grace
 	}
+
 	stop()
 	<-watched
+
 	if status := p.Status(); status.Phase == Ready {
 		end.ready, end.readyFor = true, time.Since(status.Since)
 	}
+
 	if ctx.Err() == nil { // at once, and not when the group is gone: nobody shall send it requests
 		p.set(func(s *Status) { s.Phase, s.LastExit = Waiting, end.exit })
 	}
+
 	if !s.end(grace, p.killWait) {
 		p.cfg.Log.Warn().Int("pid", s.group).Msg("some processes of the model server are still there though killed")
 	}
+
 	if grace > 0 {
 		end.exit = s.exit()
 		p.set(func(s *Status) { s.LastExit = end.exit })
 	}
+
 	end.lines = log.last()
+
 	return end
 }
 
@@ -215,9 +250,11 @@ func (p *Process) watch(ctx context.Context, log *logFile, begun time.Time) {
 			p.cfg.Log.Info().Dur("load_ms", took).Msg("the model server is ready")
 			return
 		}
+
 		if time.Since(begun) > p.fresh {
 			every = p.pollLater
 		}
+
 		select {
 		case <-time.After(every):
 		case <-ctx.Done():

@@ -15,6 +15,7 @@ import (
 
 func TestReadyAfterAMoment(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, `echo "INFO [gpu_model_runner.py:4879] Model loading took 2.5 GiB memory and 60.297843 seconds"
 		sleep 0.1
 		echo "INFO [kv_cache_utils.py:1708] GPU KV cache size: 20,992 tokens" >&2
@@ -23,18 +24,23 @@ func TestReadyAfterAMoment(t *testing.T) {
 	if got := b.Status(); got.Phase != Stopped || got.Since.IsZero() {
 		t.Errorf("before the start: %+v", got)
 	}
+
 	b.run(t)
+
 	status := b.await(t, Ready, 1)
 	if status.LoadTime < 100*time.Millisecond || status.LoadTime > time.Minute {
 		t.Errorf("load time %v", status.LoadTime)
 	}
+
 	if want := (Memory{Weights: 5 << 29, KVTokens: 20992}); status.Memory != want {
 		t.Errorf("memory %+v, want %+v", status.Memory, want)
 	}
+
 	b.cancel()
 	if err := b.result(t); err != nil {
 		t.Error(err)
 	}
+
 	if got := b.Status(); got.Phase != Stopped || got.LastExit != "signal: terminated" {
 		t.Errorf("at the end: %+v", got)
 	}
@@ -42,6 +48,7 @@ func TestReadyAfterAMoment(t *testing.T) {
 
 func TestNoUseInStarting(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		change func(*bench)
@@ -52,16 +59,19 @@ func TestNoUseInStarting(t *testing.T) {
 		{"not a program", func(b *bench) { b.cfg.Command = "no-such-server --port 1" }, "no-such-server"},
 		{"a quote without end", func(b *bench) { b.cfg.Command = "vllm 'serve" }, "server.log, ends with:"},
 		{"no folder for the log", func(b *bench) { b.cfg.LogFile = b.path("no/server.log") }, "no such file"},
-		{"another server on the port", func(b *bench) { b.cfg.Ready = func(context.Context) error { return nil } }, "another one"},
+		{"another server on the port",
+			func(b *bench) { b.cfg.Ready = func(context.Context) error { return nil } }, "another one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, "exit 3")
 			tt.change(b)
 			b.run(t)
 			if err := b.result(t); !errors.Is(err, ErrStart) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
+
 			if got := b.Status().Phase; got != Stopped {
 				t.Errorf("phase %s", got)
 			}
@@ -71,18 +81,22 @@ func TestNoUseInStarting(t *testing.T) {
 
 func TestErrorHasTheLastLines(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, `for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23; do echo "line $n."; done
 		exit 1`)
 	b.run(t)
+
 	err := b.result(t)
 	if err == nil {
 		t.Fatal("no error")
 	}
+
 	_, lines, _ := strings.Cut(err.Error(), "\n")
 	var want []string
 	for n := 4; n <= 23; n++ {
 		want = append(want, fmt.Sprintf("line %d.", n))
 	}
+
 	if diff := cmp.Diff(want, strings.Split(lines, "\n")); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
@@ -90,6 +104,7 @@ func TestErrorHasTheLastLines(t *testing.T) {
 
 func TestStartedAgain(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name string
 		end  func(*testing.T, *bench)
@@ -100,6 +115,7 @@ func TestStartedAgain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			// Only the first leader has a child, and the pipe.
 			b := newBench(t, `[ -e up ] && exec sleep 1000
 				exec 4>alive
@@ -108,18 +124,23 @@ func TestStartedAgain(t *testing.T) {
 				echo $$ >pid
 				touch up
 				wait`)
+
 			b.Restart("not running")
 			b.run(t)
 			b.await(t, Ready, 1)
 			tt.end(t, b)
+
 			if got := b.await(t, Ready, 2); got.LastExit != tt.exit {
 				t.Errorf("last exit %q, want %q", got.LastExit, tt.exit)
 			}
+
 			b.allDead(t)
 			b.cancel()
+
 			if err := b.result(t); err != nil {
 				t.Error(err)
 			}
+
 			b.Restart("stopped")
 			if got := b.Status(); got.Phase != Stopped || got.Starts != 2 {
 				t.Errorf("at the end: %+v", got)
@@ -130,20 +151,27 @@ func TestStartedAgain(t *testing.T) {
 
 func TestGivesUpOnAServerThatIsReadyNoMore(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, `[ -e broken ] && exit 4
 		echo $$ >pid
 		touch up
 		exec sleep 1000`)
+
 	b.run(t)
 	b.await(t, Ready, 1)
+
 	if err := errors.Join(os.WriteFile(b.path("broken"), nil, 0o600), os.Remove(b.path("up"))); err != nil {
 		t.Fatal(err)
 	}
+
 	b.kill(t, "pid")
+
 	err := b.result(t)
-	if !errors.Is(err, ErrStart) || !strings.Contains(err.Error(), "5 times in a row before it was ready: exit status 4") {
+	if !errors.Is(err, ErrStart) ||
+		!strings.Contains(err.Error(), "5 times in a row before it was ready: exit status 4") {
 		t.Errorf("error %v", err)
 	}
+
 	if got := b.Status().Starts; got != 6 {
 		t.Errorf("%d starts", got)
 	}
@@ -151,17 +179,21 @@ func TestGivesUpOnAServerThatIsReadyNoMore(t *testing.T) {
 
 func TestRestartWhileLoadingIsNoFailure(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, `exec sleep 1000`)
 	b.run(t)
+
 	for n := range 2 * maxUnready {
 		b.await(t, Loading, n+1)
 		b.Restart("it loads for too long")
 	}
+
 	b.await(t, Loading, 2*maxUnready+1)
 }
 
 func TestPauses(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		steady time.Duration
@@ -172,15 +204,19 @@ func TestPauses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, `touch up
 				exec sleep 1000`)
 			b.steady = tt.steady
 			b.run(t)
+
 			for n := range tt.want {
 				b.await(t, Ready, n+1)
 				b.Restart("test")
 			}
+
 			b.await(t, Ready, len(tt.want)+1)
+
 			var got []float64
 			for line := range strings.Lines(b.log.String()) {
 				var event struct {
@@ -189,10 +225,12 @@ func TestPauses(t *testing.T) {
 				if err := json.Unmarshal([]byte(line), &event); err != nil {
 					t.Fatal(err)
 				}
+
 				if event.Wait != nil {
 					got = append(got, *event.Wait)
 				}
 			}
+
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("pauses in ms (-want +got):\n%s", diff)
 			}
@@ -204,6 +242,7 @@ func TestPauses(t *testing.T) {
 // comes as it is started.
 func TestEnd(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name, script string
 		grace        time.Duration
@@ -228,6 +267,7 @@ func TestEnd(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, "exec 4>alive\n"+tt.script)
 			b.cfg.Grace = tt.grace
 			b.run(t)
@@ -236,12 +276,15 @@ func TestEnd(t *testing.T) {
 			if err := b.result(t); err != nil {
 				t.Error(err)
 			}
+
 			if got := b.Status().LastExit; got != tt.exit {
 				t.Errorf("exit %q, want %q", got, tt.exit)
 			}
+
 			if log := b.read(t, "server.log"); strings.Contains(tt.script, "bye") != strings.HasSuffix(log, "bye\n") {
 				t.Errorf("log:\n%s", log)
 			}
+
 			b.allDead(t)
 		})
 	}
