@@ -58,7 +58,7 @@ type Collector struct {
 	frame    *frame
 	writes   chan *frame
 	clock    *clock
-	dropped  proto.Dropped
+	dropped  proto.DropCounter
 	gap      [2]time.Time // nobody collected between; its beginning moves on with the results that came in it
 
 	ending atomic.Pointer[ending] // set when the run is to end before it is complete
@@ -306,7 +306,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 // open reads a message of results, as far as its lines. The error says whether it can
 // never be read: [bus.IsUnrecoverable].
 func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, err error) {
-	batch, err = c.bounds.Batch(msg.Subject(), msg.Headers())
+	batch, err = c.bounds.ParseBatch(msg.Subject(), msg.Headers())
 	if err != nil {
 		return batch, nil, err
 	}
@@ -325,7 +325,7 @@ func (c *Collector) open(msg jetstream.Msg) (batch proto.Batch, lines [][]byte, 
 		}
 	}
 
-	lines, err = batch.Lines(payload)
+	lines, err = batch.SplitLines(payload)
 
 	return batch, lines, err
 }
@@ -335,7 +335,7 @@ func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
 	whole, size := true, 0
 	for i, seq := range batch.Indexes {
 		size += len(lines[i])
-		info, err := batch.Line(&c.scan, i, lines[i])
+		info, err := batch.ParseLine(&c.scan, i, lines[i])
 		if err != nil {
 			c.drop(subject, info.Worker, err)
 			whole = false

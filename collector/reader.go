@@ -40,7 +40,7 @@ type Reader struct {
 	saved    time.Time
 	dirty    bool
 	scan     proto.Scanner
-	dropped  proto.Dropped
+	dropped  proto.DropCounter
 }
 
 // spot is how far a reader has come.
@@ -163,7 +163,7 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 			break // the end, or a message that was published with the headers of an answer
 		}
 
-		bus.AsPublished(msg.Header)
+		bus.StripServerHeaders(msg.Header)
 		if err := r.give(asking, m, msg, &out, write); err != nil {
 			return n, err
 		}
@@ -270,7 +270,7 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 	}
 
 	for i, seq := range batch.Indexes {
-		info, err := batch.Line(&r.scan, i, lines[i])
+		info, err := batch.ParseLine(&r.scan, i, lines[i])
 		if err != nil {
 			r.drop(msg.Subject, info.Worker, err)
 			continue
@@ -306,7 +306,7 @@ func (r *Reader) take(ctx context.Context, m proto.Manifest, msg *jetstream.RawS
 func (r *Reader) open(
 	ctx context.Context, m proto.Manifest, msg *jetstream.RawStreamMsg,
 ) (batch proto.Batch, lines [][]byte, err error) {
-	batch, err = m.Bounds().Batch(msg.Subject, msg.Header)
+	batch, err = m.Bounds().ParseBatch(msg.Subject, msg.Header)
 	if err != nil {
 		return batch, nil, err
 	}
@@ -331,7 +331,7 @@ func (r *Reader) open(
 		}
 	}
 
-	lines, err = batch.Lines(payload)
+	lines, err = batch.SplitLines(payload)
 
 	return batch, lines, err
 }

@@ -233,7 +233,7 @@ func StartRound(
 	}
 
 	round := m.Publish.Round + 1
-	name := proto.RetryObject(round, nuid.Next())
+	name := proto.MissingObject(round, nuid.Next())
 	if err := bus.NewObjectStore(js, run).Put(ctx, name, data); err != nil {
 		return err
 	}

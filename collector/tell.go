@@ -120,7 +120,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 		err = errors.Join(err, c.look(ctx))
 		c.clock.answered(time.Now(), err)
 		switch {
-		case errors.Is(err, proto.ErrCollected) || errors.Is(err, ErrDeleted):
+		case errors.Is(err, proto.ErrLeaseHeld) || errors.Is(err, ErrDeleted):
 			return err
 		case err != nil && ctx.Err() == nil:
 			c.cfg.Log.Warn().Err(err).Msg("exchange news with the bus; trying on")

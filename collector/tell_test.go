@@ -78,7 +78,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 					cfg.Output = b.out
 				}
 			})
-			if err := refused.wait(); !errors.Is(err, proto.ErrCollected) {
+			if err := refused.wait(); !errors.Is(err, proto.ErrLeaseHeld) {
 				t.Errorf("a second collector: %v, want ErrCollected", err)
 			}
 
@@ -127,7 +127,7 @@ func TestCollectorLosesItsClaim(t *testing.T) {
 	c.waitDurable(2)
 	other := proto.CollectorInfo{Host: "other", Output: "/elsewhere"}
 	b.take(other)
-	if err := c.wait(); !errors.Is(err, proto.ErrCollected) {
+	if err := c.wait(); !errors.Is(err, proto.ErrLeaseHeld) {
 		t.Errorf("Run: %v, want ErrCollected", err)
 	}
 

@@ -19,10 +19,10 @@ func DescribeFile(path string, info fs.FileInfo) proto.File {
 	return f
 }
 
-// Unchanged reports whether a file is the one of then, with the contents of then, as far
+// IsUnchanged reports whether a file is the one of then, with the contents of then, as far
 // as that can be known without reading it. A file system that gives no inode and change
 // time is never sure.
-func Unchanged(then proto.File, info fs.FileInfo) bool {
+func IsUnchanged(then proto.File, info fs.FileInfo) bool {
 	now := DescribeFile(then.Path, info)
 
 	return then.Inode != 0 && now.Inode == then.Inode && now.Bytes == then.Bytes &&

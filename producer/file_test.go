@@ -33,7 +33,7 @@ func TestUnchanged(t *testing.T) {
 		t.Skip("this system gives no inodes")
 	}
 
-	if !Unchanged(then, info) {
+	if !IsUnchanged(then, info) {
 		t.Error("a file that nobody touched has changed")
 	}
 
@@ -47,7 +47,7 @@ func TestUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if _, info = describe(path); Unchanged(then, info) {
+	if _, info = describe(path); IsUnchanged(then, info) {
 		t.Error("another file of the same size and time is taken for the first")
 	}
 
@@ -60,7 +60,7 @@ func TestUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if _, info = describe(path); !Unchanged(then, info) {
+		if _, info = describe(path); !IsUnchanged(then, info) {
 			break
 		}
 
@@ -69,7 +69,7 @@ func TestUnchanged(t *testing.T) {
 		}
 	}
 
-	if Unchanged(proto.File{Bytes: info.Size(), ModTime: info.ModTime().UTC()}, info) {
+	if IsUnchanged(proto.File{Bytes: info.Size(), ModTime: info.ModTime().UTC()}, info) {
 		t.Error("without an inode nobody can be sure")
 	}
 }

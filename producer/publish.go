@@ -124,7 +124,7 @@ func await(ctx context.Context, s sent) error {
 		return errNoAck
 	}
 
-	timeout := time.NewTimer(bus.AckTime(len(s.msg.Data), time.Since(s.first)))
+	timeout := time.NewTimer(bus.AckTimeout(len(s.msg.Data), time.Since(s.first)))
 	defer timeout.Stop()
 
 	select {
@@ -145,7 +145,7 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 	// The others fail too, or are stored, and then they are not sent twice. Where the first
 	// was waited for in vain, they had as much time.
 	if !errors.Is(cause, errNoAck) {
-		others, cancel := context.WithTimeout(ctx, bus.AckTime(p.bytes, 0))
+		others, cancel := context.WithTimeout(ctx, bus.AckTimeout(p.bytes, 0))
 		defer cancel()
 		for _, s := range p.window[1:] {
 			await(others, s)

@@ -75,8 +75,8 @@ func (r *Reader) Seek(p proto.Checkpoint) error {
 	return r.open(p.Offset, p.Line)
 }
 
-// Point is where the next request begins. Its Shard is not the reader's to know.
-func (r *Reader) Point() proto.Checkpoint {
+// Checkpoint is where the next request begins. Its Shard is not the reader's to know.
+func (r *Reader) Checkpoint() proto.Checkpoint {
 	p := r.at
 	if r.lines != nil {
 		p.Offset, p.Line = r.lines.Offset(), r.lines.Line()

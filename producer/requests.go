@@ -26,7 +26,7 @@ func Requests(files []string, m proto.Manifest, wanted *roaring.Bitmap) iter.Seq
 			item, err := r.Next()
 			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("%w: it ends after %d requests, %d of those wanted come later",
-					proto.ErrInputChanged, r.Point().Index, left)
+					proto.ErrInputChanged, r.Checkpoint().Index, left)
 			}
 			if err != nil {
 				yield(proto.Request{}, err)

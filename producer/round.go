@@ -42,7 +42,7 @@ func (r *rounder) publishAll(ctx context.Context) error {
 		item, err := r.in.Next()
 		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w: it had %d requests and has %d now",
-				proto.ErrInputChanged, r.m.Input.Requests, r.in.Point().Index)
+				proto.ErrInputChanged, r.m.Input.Requests, r.in.Checkpoint().Index)
 		}
 		if err != nil {
 			return err
@@ -195,7 +195,7 @@ func (r *rounder) note(ctx context.Context) error {
 	}
 
 	if r.point.Shard == 0 && r.clean() {
-		r.point = r.in.Point()
+		r.point = r.in.Checkpoint()
 		r.point.Shard = r.cut.index
 		r.point.Digest = r.digest
 	}

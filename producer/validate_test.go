@@ -247,7 +247,7 @@ func TestReaderSeek(t *testing.T) {
 	walker := newReader()
 	for i := range 13 {
 		other := newReader()
-		if err := other.Seek(walker.Point()); err != nil {
+		if err := other.Seek(walker.Checkpoint()); err != nil {
 			t.Fatal(err)
 		}
 

@@ -148,7 +148,7 @@ func grouping(
 		}
 
 		if r.clean() {
-			point := in.Point()
+			point := in.Checkpoint()
 			point.Shard = r.cut.index
 			points = append(points, point)
 		}

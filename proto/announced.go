@@ -27,9 +27,9 @@ func (w WorkerInfo) Key() string {
 	return WorkerKey(w.Name)
 }
 
-// ReadWorker reads a worker's announcement under a key of [PresenceBucket]. Its error is
+// ParseWorkerInfo reads a worker's announcement under a key of [PresenceBucket]. Its error is
 // of the type [FieldError] where it cannot be true: sums are made of these numbers.
-func ReadWorker(key string, value []byte) (WorkerInfo, error) {
+func ParseWorkerInfo(key string, value []byte) (WorkerInfo, error) {
 	var w WorkerInfo
 	if len(value) > maxAnnouncement {
 		return WorkerInfo{}, NewFieldError("announcement", "%d bytes", len(value))
@@ -100,8 +100,8 @@ func (w WorkerInfo) check(key string) error {
 // isAmount reports whether a number is unknown, or one from 0 to most.
 func isAmount(n *float64, most float64) bool { return n == nil || *n >= 0 && *n <= most }
 
-// ReadCollector reads the announcement of a run's collector.
-func ReadCollector(value []byte) (CollectorInfo, error) {
+// ParseCollectorInfo reads the announcement of a run's collector.
+func ParseCollectorInfo(value []byte) (CollectorInfo, error) {
 	var c CollectorInfo
 	if err := json.Unmarshal(value, &c); err != nil {
 		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)

@@ -39,11 +39,11 @@ func TestReadWorker(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			if w, err := ReadWorker("worker.abcd2345", []byte(good)); err != nil || w.Name != "gpu1" {
+			if w, err := ParseWorkerInfo("worker.abcd2345", []byte(good)); err != nil || w.Name != "gpu1" {
 				t.Fatalf("ReadWorker = %+v, %v", w, err)
 			}
 
-			if w, err := ReadWorker(
+			if w, err := ParseWorkerInfo(
 				"worker.abcd2345", []byte(strings.Replace(good, tt.old, tt.new, 1)),
 			); !errors.Is(err, ErrFormat) {
 				t.Errorf("ReadWorker = %+v, %v; want ErrFormat", w, err)
@@ -52,11 +52,11 @@ func TestReadWorker(t *testing.T) {
 	}
 
 	// One without an id is known by its name.
-	if _, err := ReadWorker("worker.gpu-1", []byte(`{"name":"gpu 1"}`)); err != nil {
+	if _, err := ParseWorkerInfo("worker.gpu-1", []byte(`{"name":"gpu 1"}`)); err != nil {
 		t.Errorf("ReadWorker: %v", err)
 	}
 
-	if _, err := ReadWorker("worker.gpu2", []byte(`{"name":"gpu1"}`)); !errors.Is(err, ErrFormat) {
+	if _, err := ParseWorkerInfo("worker.gpu2", []byte(`{"name":"gpu1"}`)); !errors.Is(err, ErrFormat) {
 		t.Errorf("under the name of another: %v", err)
 	}
 }
@@ -68,7 +68,7 @@ func FuzzReadWorker(f *testing.F) {
 	))
 
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		w, err := ReadWorker(key, value)
+		w, err := ParseWorkerInfo(key, value)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatalf("ReadWorker: %v", err)
@@ -90,7 +90,7 @@ func FuzzReadWorker(f *testing.F) {
 func FuzzReadCollector(f *testing.F) {
 	f.Add([]byte(`{"host":"h","output":"/o"}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		if c, err := ReadCollector(value); err != nil && !errors.Is(err, ErrFormat) || len(c.Output) > maxText {
+		if c, err := ParseCollectorInfo(value); err != nil && !errors.Is(err, ErrFormat) || len(c.Output) > maxText {
 			t.Fatalf("ReadCollector = %+v, %v", c, err)
 		}
 	})

@@ -36,9 +36,9 @@ type Batch struct {
 	prefix string // of the lines' ids
 }
 
-// Batch reads the subject and the headers of a message of results. Its error is of the
+// ParseBatch reads the subject and the headers of a message of results. Its error is of the
 // type [FieldError] where they do not fit the run.
-func (b Bounds) Batch(subject string, h nats.Header) (Batch, error) {
+func (b Bounds) ParseBatch(subject string, h nats.Header) (Batch, error) {
 	if err := b.checkShard(ResultsSubject(b.Run, h.Get(HeaderShard)), subject, h); err != nil {
 		return Batch{}, err
 	}
@@ -119,8 +119,8 @@ func IsServerReply(h nats.Header) bool {
 	return false
 }
 
-// Lines cuts the batch's payload into its lines.
-func (b Batch) Lines(payload []byte) ([][]byte, error) {
+// SplitLines cuts the batch's payload into its lines.
+func (b Batch) SplitLines(payload []byte) ([][]byte, error) {
 	lines, err := SplitLines(payload, len(b.Indexes))
 	if err != nil {
 		return nil, &FieldError{Field: "lines", Why: err.Error()}
@@ -128,9 +128,9 @@ func (b Batch) Lines(payload []byte) ([][]byte, error) {
 	return lines, nil
 }
 
-// Line reads the i-th line of the batch. Its error is of the type [FieldError]; what could be
+// ParseLine reads the i-th line of the batch. Its error is of the type [FieldError]; what could be
 // read of the line is returned with it, for it may name its sender.
-func (b Batch) Line(s *Scanner, i int, line []byte) (Line, error) {
+func (b Batch) ParseLine(s *Scanner, i int, line []byte) (Line, error) {
 	l, head, err := scanLine(s, line)
 	if err != nil {
 		return l, &FieldError{Field: "line", Why: err.Error()}

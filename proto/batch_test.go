@@ -89,7 +89,7 @@ func TestBatchHeaders(t *testing.T) {
 				tt.change(tt.msg)
 			}
 
-			batch, err := runOf100.Batch(tt.msg.Subject, tt.msg.Header)
+			batch, err := runOf100.ParseBatch(tt.msg.Subject, tt.msg.Header)
 			if tt.field == "" && err == nil {
 				if batch.Shard != tt.msg.Header.Get(HeaderShard) ||
 					FormatIndexes(batch.Indexes) != tt.msg.Header.Get(HeaderIndexes) {
@@ -138,18 +138,18 @@ func TestBatchLines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			batch, err := runOf100.Batch("pm.r.results.0-1", batchOf(7).Header)
+			batch, err := runOf100.ParseBatch("pm.r.results.0-1", batchOf(7).Header)
 			if err != nil {
 				t.Fatal(err)
 			}
 
 			line := strings.Replace(good, tt.old, tt.new, 1) + "\n"
-			lines, err := batch.Lines([]byte(line))
+			lines, err := batch.SplitLines([]byte(line))
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			l, err := batch.Line(new(Scanner), 0, lines[0])
+			l, err := batch.ParseLine(new(Scanner), 0, lines[0])
 			if tt.field == "" && err == nil && l.Index == 7 {
 				return
 			}
@@ -159,7 +159,7 @@ func TestBatchLines(t *testing.T) {
 		})
 	}
 
-	batch, err := runOf100.Batch("pm.r.results.0-1", batchOf(7, 8).Header)
+	batch, err := runOf100.ParseBatch("pm.r.results.0-1", batchOf(7, 8).Header)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestBatchLines(t *testing.T) {
 	for _, payload := range []string{
 		"", "\n", good + "\n", good + "\n" + good, good + "\n" + good + "\n" + good + "\n",
 	} {
-		if _, err := batch.Lines([]byte(payload)); ErrorField(err) != "lines" {
+		if _, err := batch.SplitLines([]byte(payload)); ErrorField(err) != "lines" {
 			t.Errorf("lines of %d bytes: %v", len(payload), err)
 		}
 	}
@@ -180,12 +180,12 @@ func TestBatchOfAnEnding(t *testing.T) {
 	for code, fits := range map[string]bool{CodeCancelled: true, CodeExpired: true, CodeTimeout: false} {
 		line := AppendResult(nil, Result{Run: "r", Index: 7, CustomID: []byte(`"c"`), Err: &ResultError{Code: code}})
 		msg := EncodeResults("r", EndingShard(StateExpired, 1), []uint32{7}, line)
-		batch, err := runOf100.Batch(msg.Subject, msg.Header)
+		batch, err := runOf100.ParseBatch(msg.Subject, msg.Header)
 		if err != nil || !batch.Ending {
 			t.Fatalf("Batch = %+v, %v", batch, err)
 		}
 
-		if _, err := batch.Line(new(Scanner), 0, msg.Data); (err == nil) != fits {
+		if _, err := batch.ParseLine(new(Scanner), 0, msg.Data); (err == nil) != fits {
 			t.Errorf("a line with the code %s: %v", code, err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestBoundsShard(t *testing.T) {
 				tt.change(tt.msg)
 			}
 
-			s, err := runOf100.Shard("m", tt.msg.Subject, tt.msg.Header, tt.msg.Data)
+			s, err := runOf100.ParseShard("m", tt.msg.Subject, tt.msg.Header, tt.msg.Data)
 			if tt.fits != (err == nil) || err != nil && !errors.Is(err, ErrFormat) {
 				t.Errorf("Shard = %+v, %v", s, err)
 			}
@@ -272,7 +272,7 @@ func TestBoundsMark(t *testing.T) {
 				tt.change(msg)
 			}
 
-			m, err := runOf100.DeliveryNote("0-1", msg.Subject, msg.Header, requests)
+			m, err := runOf100.ParseDeliveryNote("0-1", msg.Subject, msg.Header, requests)
 			if tt.fits != (err == nil) || err != nil && !errors.Is(err, ErrFormat) {
 				t.Errorf("Mark = %+v, %v", m, err)
 			}
@@ -283,7 +283,7 @@ func TestBoundsMark(t *testing.T) {
 func TestDropped(t *testing.T) {
 	t.Parallel()
 
-	var d Dropped
+	var d DropCounter
 	var first []string
 	for _, one := range [][2]string{{"id", "a"}, {"id", "a"}, {"id", "b"}, {"subject", "a"}, {"id", "a"}} {
 		if d.Add(one[0], one[1]) {
@@ -312,7 +312,7 @@ func FuzzBatch(f *testing.F) {
 			HeaderSource:  {source},
 		}
 
-		batch, err := runOf100.Batch(subject, h)
+		batch, err := runOf100.ParseBatch(subject, h)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatalf("Batch: %v", err)
@@ -324,13 +324,13 @@ func FuzzBatch(f *testing.F) {
 			t.Fatalf("Batch = %+v on %s", batch, subject)
 		}
 
-		lines, err := batch.Lines(payload)
+		lines, err := batch.SplitLines(payload)
 		if err != nil {
 			return
 		}
 
 		for i, line := range lines {
-			l, err := batch.Line(new(Scanner), i, line)
+			l, err := batch.ParseLine(new(Scanner), i, line)
 			if err == nil && l.Index != int64(batch.Indexes[i]) {
 				t.Fatalf("line %q for request %d", line, batch.Indexes[i])
 			}

@@ -14,6 +14,6 @@ var (
 	ErrConflict = errors.New("the run was changed by another process")
 	// ErrInputChanged is returned when the input of a run is not what validation has read.
 	ErrInputChanged = errors.New("the input was changed since it was validated")
-	// ErrCollected is returned when another process collects a run.
-	ErrCollected = errors.New("the run is being collected by another process")
+	// ErrLeaseHeld is returned when another process collects a run.
+	ErrLeaseHeld = errors.New("the run is being collected by another process")
 )

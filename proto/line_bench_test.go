@@ -44,12 +44,12 @@ func BenchmarkBatchLine(b *testing.B) {
 
 	var s Scanner
 	for b.Loop() {
-		batch, err := bounds.Batch(msg.Subject, msg.Header)
+		batch, err := bounds.ParseBatch(msg.Subject, msg.Header)
 		if err != nil {
 			b.Fatal(err)
 		}
 
-		if _, err := batch.Line(&s, 0, line); err != nil {
+		if _, err := batch.ParseLine(&s, 0, line); err != nil {
 			b.Fatal(err)
 		}
 	}

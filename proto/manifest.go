@@ -311,9 +311,9 @@ var states = []State{
 
 const missingObject = "missing-"
 
-// RetryObject names the object with the requests of a round of publishing. unique makes
+// MissingObject names the object with the requests of a round of publishing. unique makes
 // it one that nothing ever replaces, since shards are cut by it.
-func RetryObject(round int, unique string) string {
+func MissingObject(round int, unique string) string {
 	return fmt.Sprintf("%s%d-%s", missingObject, round, unique)
 }
 

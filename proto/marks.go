@@ -51,9 +51,9 @@ func EncodeDeliveryNote(run, shard string, m DeliveryNote) *nats.Msg {
 // maxDeaths is the most deaths of a model server that a mark may tell of one request.
 const maxDeaths = 1000
 
-// DeliveryNote reads the mark of a shard that has the requests, in ascending order. Its error is
+// ParseDeliveryNote reads the mark of a shard that has the requests, in ascending order. Its error is
 // of the type [FieldError] where the mark does not fit.
-func (b Bounds) DeliveryNote(shard, subject string, h nats.Header, requests []Request) (DeliveryNote, error) {
+func (b Bounds) ParseDeliveryNote(shard, subject string, h nats.Header, requests []Request) (DeliveryNote, error) {
 	if err := b.checkShard(ResultsSubject(b.Run, shard), subject, h); err != nil {
 		return DeliveryNote{}, err
 	}

@@ -91,9 +91,9 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	return s, nil
 }
 
-// Shard reads a shard for a model, as [DecodeShard] does, and holds it against the run.
+// ParseShard reads a shard for a model, as [DecodeShard] does, and holds it against the run.
 // Its error is of the type [FieldError] where the shard does not fit.
-func (b Bounds) Shard(model, subject string, h nats.Header, payload []byte) (Shard, error) {
+func (b Bounds) ParseShard(model, subject string, h nats.Header, payload []byte) (Shard, error) {
 	id := h.Get(HeaderShard)
 	if err := b.checkShard(WorkSubject(b.Run, model, id), subject, h); err != nil {
 		return Shard{}, err

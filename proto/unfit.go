@@ -23,20 +23,20 @@ func NewFieldError(field, format string, args ...any) error {
 	return &FieldError{Field: field, Why: fmt.Sprintf(format, args...)}
 }
 
-// maxSenders bounds what [Dropped] remembers, since senders choose their names.
+// maxSenders bounds what [DropCounter] remembers, since senders choose their names.
 const maxSenders = 256
 
-// Dropped counts messages that did not fit and were dropped. It says which is the first
+// DropCounter counts messages that did not fit and were dropped. It says which is the first
 // of its kind and sender, so that a flood of them makes one line in a log. Its zero value
 // is ready, and safe for concurrent use.
-type Dropped struct {
+type DropCounter struct {
 	mu    sync.Mutex
 	count int64
 	known map[string]bool
 }
 
 // Add counts a message. field is the [FieldError.Field] of its error.
-func (d *Dropped) Add(field, sender string) (first bool) {
+func (d *DropCounter) Add(field, sender string) (first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -57,7 +57,7 @@ func (d *Dropped) Add(field, sender string) (first bool) {
 }
 
 // Count is how many were dropped.
-func (d *Dropped) Count() int64 {
+func (d *DropCounter) Count() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.count

@@ -500,7 +500,7 @@ func (w *Worker) open(
 		return nil, nil
 	}
 
-	shard, err := f.bounds.Shard(model, msg.Subject(), msg.Headers(), payload)
+	shard, err := f.bounds.ParseShard(model, msg.Subject(), msg.Headers(), payload)
 	if err != nil {
 		// Nobody can ever run it. Its requests are found missing, and published again.
 		if w.dropped.Add(proto.ErrorField(err), f.run) {

@@ -315,7 +315,7 @@ func (h *held) await(ctx context.Context, s stored) error {
 		return errNoAck
 	}
 
-	timeout := time.NewTimer(time.Until(s.last.Add(bus.AckTime(len(s.msg.Data), s.last.Sub(s.first)))))
+	timeout := time.NewTimer(time.Until(s.last.Add(bus.AckTimeout(len(s.msg.Data), s.last.Sub(s.first)))))
 	defer timeout.Stop()
 
 	select {

@@ -99,7 +99,7 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 // nothing. It returns an error if the message could be read another time.
 func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, requests []proto.Request) error {
 	if proto.IsDeliveryNote(msg.Header) {
-		mark, err := h.feed.bounds.DeliveryNote(h.id, msg.Subject, msg.Header, requests)
+		mark, err := h.feed.bounds.ParseDeliveryNote(h.id, msg.Subject, msg.Header, requests)
 		if err != nil {
 			h.drop(msg.Subject, nil, err)
 			return nil
@@ -120,7 +120,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 
 	var scan proto.Scanner
 	for i, seq := range batch.Indexes {
-		line, err := batch.Line(&scan, i, lines[i])
+		line, err := batch.ParseLine(&scan, i, lines[i])
 		if err == nil {
 			err = answers(requests, seq, line)
 		}
@@ -137,7 +137,7 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 
 // open reads a message of results, as far as its lines.
 func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
-	batch, err = h.feed.bounds.Batch(msg.Subject, msg.Header)
+	batch, err = h.feed.bounds.ParseBatch(msg.Subject, msg.Header)
 	if err != nil {
 		return batch, nil, err
 	}
@@ -147,7 +147,7 @@ func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch pro
 		return batch, nil, err
 	}
 
-	lines, err = batch.Lines(payload)
+	lines, err = batch.SplitLines(payload)
 
 	return batch, lines, err
 }

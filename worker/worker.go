@@ -67,7 +67,7 @@ type Worker struct {
 	suspects suspects
 	refusals refusals
 	cutoffs  cutoffs
-	dropped  proto.Dropped // messages that did not fit their run
+	dropped  proto.DropCounter // messages that did not fit their run
 	shares   shares
 	latency  latency
 	others   others        // the fetch loop's

@@ -227,7 +227,7 @@ func collectRun(
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return &failure{exitInterrupted, errors.New("interrupted"), again}
-	case errors.Is(err, proto.ErrCollected):
+	case errors.Is(err, proto.ErrLeaseHeld):
 		return withHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
 	case errors.Is(err, collector.ErrDeleted):
 		return fmt.Errorf("%w by another process; what was done is in %s", err, shorten(out.Journal()))

@@ -41,7 +41,7 @@ func checkUnchanged(ctx context.Context, in proto.Input) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", proto.ErrInputChanged, err)
 		}
-		same = same && producer.Unchanged(f, info)
+		same = same && producer.IsUnchanged(f, info)
 		paths = append(paths, f.Path)
 	}
 

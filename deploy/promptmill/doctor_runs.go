@@ -20,7 +20,7 @@ import (
 func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
 	const name = "buckets"
 	missing := 0
-	all := bus.Buckets(bus.Limits{})
+	all := bus.BucketConfigs(bus.Limits{})
 	for _, want := range all {
 		bucket := strings.TrimPrefix(want.Name, "KV_")
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
@@ -229,7 +229,7 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 	}
 
 	const again = "start promptmill serve, collect or run again: it makes what is missing"
-	for _, want := range bus.RunStreams(m.Run, bus.Limits{}) {
+	for _, want := range bus.RunStreamConfigs(m.Run, bus.Limits{}) {
 		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):

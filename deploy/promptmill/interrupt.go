@@ -125,7 +125,7 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 		if proto.IsDeliveryNote(msg.Header) {
 			return
 		}
-		if batch, err := bounds.Batch(msg.Subject, msg.Header); err == nil { // else the collector leaves it out, too
+		if batch, err := bounds.ParseBatch(msg.Subject, msg.Header); err == nil { // else the collector leaves it out, too
 			found.AddMany(batch.Indexes)
 		}
 	}
@@ -143,7 +143,7 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 			if err != nil || len(msg.Header[jetstream.SequenceHeader]) != 1 {
 				break // the end, or a message that was published with the headers of an answer
 			}
-			bus.AsPublished(msg.Header)
+			bus.StripServerHeaders(msg.Header)
 			take(msg)
 		}
 

@@ -149,7 +149,7 @@ func (k *keeper) checkFree(ctx context.Context) error {
 
 	who, there, err := presence.CollectorOf(ctx, k.run)
 	if err == nil && there && who != k.info() {
-		err = fmt.Errorf("%w: into %s", proto.ErrCollected, who)
+		err = fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, who)
 	}
 
 	return err
@@ -202,7 +202,7 @@ func (k *keeper) forgetInput() {
 }
 
 // errUnsubmitted says that nobody can collect a run yet.
-var errUnsubmitted = fmt.Errorf("%w: its input is not on the bus yet", bus.ErrState)
+var errUnsubmitted = fmt.Errorf("%w: its input is not on the bus yet", bus.ErrWrongState)
 
 // errWritten says that the output files of a run are there.
 var errWritten = errors.New("the output is written already")

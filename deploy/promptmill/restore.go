@@ -20,7 +20,7 @@ func (s *serving) restoreLost(ctx context.Context) error {
 		return err // the pattern is good
 	}
 
-	deleted, err := s.runs.Deleted(ctx)
+	deleted, err := s.runs.ListDeleted(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *serving) deletedMark(run string) string { return filepath.Join(s.state,
 // noteDeleted makes the mark of a run that was deleted, unless the bus does not say so: it
 // may have lost the manifest.
 func (s *serving) noteDeleted(ctx context.Context, run string) {
-	deleted, err := s.runs.Deleted(ctx)
+	deleted, err := s.runs.ListDeleted(ctx)
 	if err == nil && !slices.Contains(deleted, run) {
 		return
 	}

@@ -407,7 +407,7 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 		if err != nil {
 			return usage("", "input: %w", err)
 		}
-		same = in.Files[i].Path == r.options.inputs[i] && producer.Unchanged(in.Files[i], info)
+		same = in.Files[i].Path == r.options.inputs[i] && producer.IsUnchanged(in.Files[i], info)
 	}
 
 	if same {

@@ -359,7 +359,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				before = text
 				s.screen.say("run %s: %v; trying again", m.Run, err)
 
-				if errors.Is(err, proto.ErrCollected) {
+				if errors.Is(err, proto.ErrLeaseHeld) {
 					text = "" // no problem of the run's
 				}
 
@@ -444,7 +444,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 
-	deleted, err := runs.Deleted(ctx)
+	deleted, err := runs.ListDeleted(ctx)
 	if err != nil {
 		return err
 	}
@@ -467,7 +467,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 	listed := streams.Err() == nil
 	for _, run := range deleted {
 		has := func(s jetstream.StreamConfig) bool { return there[s.Name] }
-		if listed && !slices.ContainsFunc(bus.RunStreams(run, bus.Limits{}), has) {
+		if listed && !slices.ContainsFunc(bus.RunStreamConfigs(run, bus.Limits{}), has) {
 			continue
 		}
 

@@ -100,7 +100,7 @@ func (b *embeddedBus) recoverStreams(ctx context.Context, names []string, said *
 		}
 
 		why := said.about(name)
-		cfg, ours := bus.StreamConfig(name, b.limits)
+		cfg, ours := bus.StreamConfigByName(name, b.limits)
 		if ours && errors.Is(err, jetstream.ErrStreamNotFound) && damaged(why) {
 			if _, err = b.js.CreateStream(ctx, cfg); err == nil {
 				log.Warn().Str("stream", name).Str("cause", why).

@@ -144,11 +144,11 @@ func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) erro
 	return nil
 }
 
-// AckTime is how long the confirmation of a message with so many bytes may take, which was
+// AckTimeout is how long the confirmation of a message with so many bytes may take, which was
 // sent for the first time so long ago, until it is sent again. What was on its way to a node
 // that died is never confirmed; nor is what comes while there is no leader, if others listen.
 // What goes over a thin line takes its time.
-func AckTime(bytes int, since time.Duration) time.Duration {
+func AckTimeout(bytes int, since time.Duration) time.Duration {
 	return max(2*requestTimeout+lineTime(bytes), since/3)
 }
 

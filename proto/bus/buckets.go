@@ -15,9 +15,9 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// Buckets are the streams of the key-value buckets that all runs share. The library's own
+// BucketConfigs are the streams of the key-value buckets that all runs share. The library's own
 // are without bounds, and let every writer empty the bucket by a header (Nats-Rollup).
-func Buckets(l Limits) []jetstream.StreamConfig {
+func BucketConfigs(l Limits) []jetstream.StreamConfig {
 	bucket := func(name, holds string, size, value int64, ttl time.Duration) jetstream.StreamConfig {
 		if l.ResultsBytes > 0 { // on a small disk
 			size = min(size, max(l.ResultsBytes/4, 1<<20))
@@ -52,13 +52,13 @@ func Buckets(l Limits) []jetstream.StreamConfig {
 	}
 }
 
-// CreateBuckets makes the [Buckets] that are not there. A cluster that has no leader now
+// CreateBuckets makes the [BucketConfigs] that are not there. A cluster that has no leader now
 // is waited for, 30 s.
 func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 
-	for _, cfg := range Buckets(l) {
+	for _, cfg := range BucketConfigs(l) {
 		if err := makeStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("make bucket %s: %w", strings.TrimPrefix(cfg.Name, "KV_"), err)
 		}
@@ -74,7 +74,7 @@ func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 
-	for _, want := range Buckets(l) {
+	for _, want := range BucketConfigs(l) {
 		err := updateStream(ctx, js, want.Name, func(has *jetstream.StreamConfig, state jetstream.StreamState) {
 			if has.MaxBytes <= 0 {
 				has.MaxBytes = max(want.MaxBytes, 2*int64(state.Bytes))
@@ -193,7 +193,7 @@ func entriesAfter(
 
 				// What was pending when the server began; what came then is read by the next.
 				more, got = msg.Header.Get(numPendingHeader) != "0", true
-				AsPublished(msg.Header)
+				StripServerHeaders(msg.Header)
 				take(msg)
 			}
 

@@ -43,7 +43,7 @@ func TestUpdateOlder(t *testing.T) {
 		must(t, bus.UpgradeBuckets(t.Context(), js, bus.Limits{}))
 	}
 
-	for _, want := range bus.Buckets(bus.Limits{}) {
+	for _, want := range bus.BucketConfigs(bus.Limits{}) {
 		stream, err := js.Stream(t.Context(), want.Name)
 		must(t, err)
 		has := stream.CachedInfo().Config
@@ -76,7 +76,7 @@ func TestBucketsHoldTheirWritersBack(t *testing.T) {
 	_, js := prototest.Server(t)
 	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{ResultsBytes: 4 << 20}))
 
-	for _, bucket := range bus.Buckets(bus.Limits{}) {
+	for _, bucket := range bus.BucketConfigs(bus.Limits{}) {
 		subject := strings.TrimSuffix(bucket.Subjects[0], ">")
 		put := func(key, value string, rollup string) error {
 			msg := nats.NewMsg(subject + key)

@@ -7,9 +7,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// ErrState is returned when a run cannot be changed as wanted in the state that it is
+// ErrWrongState is returned when a run cannot be changed as wanted in the state that it is
 // in.
-var ErrState = errors.New("not possible in this state")
+var ErrWrongState = errors.New("not possible in this state")
 
 // Pause keeps workers from taking shards of a run; what is at a model server is
 // finished.
@@ -40,7 +40,7 @@ func (r *RunStore) Cancel(ctx context.Context, run string) error {
 func (r *RunStore) Retry(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		if m.State.Ended() && m.Counts.Failed == 0 {
-			return fmt.Errorf("run %s: %w: none of its requests failed", run, ErrState)
+			return fmt.Errorf("run %s: %w: none of its requests failed", run, ErrWrongState)
 		}
 
 		if err := moveState(
@@ -64,5 +64,5 @@ func moveState(m *proto.Manifest, to proto.State, from ...proto.State) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("run %s: %w: it is %s", m.Run, ErrState, m.State)
+	return fmt.Errorf("run %s: %w: it is %s", m.Run, ErrWrongState, m.State)
 }

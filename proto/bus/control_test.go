@@ -57,7 +57,7 @@ func TestControl(t *testing.T) {
 					return
 				}
 
-				if !errors.Is(err, bus.ErrState) || !strings.Contains(err.Error(), m.Run) {
+				if !errors.Is(err, bus.ErrWrongState) || !strings.Contains(err.Error(), m.Run) {
 					t.Errorf("error %v; want ErrState and the run", err)
 				}
 
@@ -109,7 +109,7 @@ func TestRetry(t *testing.T) {
 	}
 
 	// The second of two who ask at once.
-	if err := runs.Retry(t.Context(), "r"); !errors.Is(err, bus.ErrState) {
+	if err := runs.Retry(t.Context(), "r"); !errors.Is(err, bus.ErrWrongState) {
 		t.Errorf("retry of a run that goes again: %v; want ErrState", err)
 	}
 }
@@ -126,7 +126,7 @@ func TestRetryOfNothing(t *testing.T) {
 		create(t, runs, m)
 
 		err := runs.Retry(t.Context(), m.Run)
-		if !errors.Is(err, bus.ErrState) || !strings.Contains(err.Error(), "none of its requests failed") {
+		if !errors.Is(err, bus.ErrWrongState) || !strings.Contains(err.Error(), "none of its requests failed") {
 			t.Errorf("retry of a %s run without failures: %v", state, err)
 		}
 

@@ -142,7 +142,7 @@ func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 		Data:     msg.Data,
 	}
 
-	AsPublished(raw.Header)
+	StripServerHeaders(raw.Header)
 
 	return raw, nil
 }
@@ -155,9 +155,9 @@ func last(h nats.Header, name string) string {
 	return values[len(values)-1]
 }
 
-// AsPublished takes away from the headers of a message that was got directly what the
+// StripServerHeaders takes away from the headers of a message that was got directly what the
 // server has added to those that it was published with.
-func AsPublished(h nats.Header) {
+func StripServerHeaders(h nats.Header) {
 	for _, name := range addedHeaders {
 		switch values := h[name]; len(values) {
 		case 0:

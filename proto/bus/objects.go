@@ -245,7 +245,7 @@ func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error 
 	for left := info.Chunks; left > 0; left-- {
 		var msg *jetstream.RawStreamMsg
 		begin := time.Now()
-		each := func() time.Duration { return AckTime(chunkSize, time.Since(begin)) }
+		each := func() time.Duration { return AckTimeout(chunkSize, time.Since(begin)) }
 		err := retryNoLeaderFor(ctx, electionTime, each, func(ctx context.Context) error {
 			msg, err = stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
 			return err

@@ -55,7 +55,7 @@ func (p *Presence) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 			continue
 		}
 
-		w, err := proto.ReadWorker(e.key, e.value)
+		w, err := proto.ParseWorkerInfo(e.key, e.value)
 		if err != nil {
 			leftOut++
 			continue
@@ -77,7 +77,7 @@ func (p *Presence) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 // they were listed last.
 func (p *Presence) LeftOut() int { return int(p.leftOut.Load()) }
 
-// AcquireCollector announces who collects a run. It fails with [proto.ErrCollected] if somebody
+// AcquireCollector announces who collects a run. It fails with [proto.ErrLeaseHeld] if somebody
 // else does.
 func (p *Presence) AcquireCollector(ctx context.Context, run string, c proto.CollectorInfo) error {
 	key := "collector." + run
@@ -92,7 +92,7 @@ func (p *Presence) AcquireCollector(ctx context.Context, run string, c proto.Col
 		case err != nil:
 			return err
 		case has && now != c:
-			return fmt.Errorf("%w: into %s", proto.ErrCollected, now)
+			return fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, now)
 		case revision > 0: // ours, or one that nobody can read
 			err = updateEntry(ctx, p.js, proto.PresenceBucket, key, data, revision)
 		default:
@@ -105,7 +105,7 @@ func (p *Presence) AcquireCollector(ctx context.Context, run string, c proto.Col
 		case !errors.Is(err, jetstream.ErrKeyExists) && !wrongLastSequence(err):
 			return fmt.Errorf("announce the collector of run %s: %w", run, err)
 		case time.Since(begin) > copyLag || sleep(ctx, lookAgain) != nil:
-			return fmt.Errorf("%w, since this moment", proto.ErrCollected)
+			return fmt.Errorf("%w, since this moment", proto.ErrLeaseHeld)
 		}
 		// Somebody else's, which is there in a moment; or ours, and the copy of the bucket that
 		// answered is behind.
@@ -140,7 +140,7 @@ func (p *Presence) collectorOf(
 		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
 	}
 
-	if c, err = proto.ReadCollector(value); err != nil {
+	if c, err = proto.ParseCollectorInfo(value); err != nil {
 		return proto.CollectorInfo{}, false, revision, nil
 	}
 

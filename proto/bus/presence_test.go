@@ -145,7 +145,7 @@ func TestCollector(t *testing.T) {
 		{Host: "h2", Output: "/a"}, // the same path elsewhere is another file
 	} {
 		err := presence.AcquireCollector(t.Context(), "r", second)
-		if !errors.Is(err, proto.ErrCollected) || !strings.Contains(err.Error(), first.String()) {
+		if !errors.Is(err, proto.ErrLeaseHeld) || !strings.Contains(err.Error(), first.String()) {
 			t.Errorf("a second collector: %v; want ErrCollected and who it is", err)
 		}
 
@@ -190,7 +190,7 @@ func TestCollectorsAtOnce(t *testing.T) {
 			winner = 1
 		}
 
-		if errs[winner] != nil || !errors.Is(errs[1-winner], proto.ErrCollected) {
+		if errs[winner] != nil || !errors.Is(errs[1-winner], proto.ErrLeaseHeld) {
 			t.Fatalf("%s: two at once: %v, and %v; want one nil and one ErrCollected", run, errs[0], errs[1])
 		}
 
@@ -240,7 +240,7 @@ func TestForgedAnnouncements(t *testing.T) {
 	}
 
 	if err := presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err,
-		proto.ErrCollected) {
+		proto.ErrLeaseHeld) {
 		t.Errorf("a second collector: %v", err)
 	}
 }

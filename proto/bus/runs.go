@@ -146,8 +146,8 @@ func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 	return list, nil
 }
 
-// Deleted returns the ids of the runs that were taken off the bus.
-func (r *RunStore) Deleted(ctx context.Context) ([]string, error) {
+// ListDeleted returns the ids of the runs that were taken off the bus.
+func (r *RunStore) ListDeleted(ctx context.Context) ([]string, error) {
 	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {
 		return nil, fmt.Errorf("list deleted runs: %w", err)

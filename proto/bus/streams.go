@@ -93,8 +93,8 @@ func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 	}
 }
 
-// RunStreams are the streams of a run.
-func RunStreams(run string, l Limits) []jetstream.StreamConfig {
+// RunStreamConfigs are the streams of a run.
+func RunStreamConfigs(run string, l Limits) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		ResultsStreamConfig(run, l),
 		WorkStreamConfig(run, l),
@@ -103,13 +103,13 @@ func RunStreams(run string, l Limits) []jetstream.StreamConfig {
 	}
 }
 
-// StreamConfig is how a stream or a bucket of ours that has a name is made; false: it is
+// StreamConfigByName is how a stream or a bucket of ours that has a name is made; false: it is
 // none of ours.
-func StreamConfig(name string, l Limits) (jetstream.StreamConfig, bool) {
-	list := Buckets(l)
+func StreamConfigByName(name string, l Limits) (jetstream.StreamConfig, bool) {
+	list := BucketConfigs(l)
 	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "OBJ_"), "pm_"); ok {
 		if i := strings.LastIndexByte(rest, '_'); i > 0 {
-			list = append(list, RunStreams(rest[:i], l)...)
+			list = append(list, RunStreamConfigs(rest[:i], l)...)
 		}
 	}
 
@@ -136,7 +136,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 		l.ResultsBytes = -1 // nothing is purged, so a bound would stop the run for good
 	}
 
-	for _, cfg := range RunStreams(m.Run, l) {
+	for _, cfg := range RunStreamConfigs(m.Run, l) {
 		if err := makeStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
@@ -177,7 +177,7 @@ func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifes
 
 // DeleteStreams removes a run's streams from the bus, and where its readers were.
 func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) error {
-	for _, cfg := range RunStreams(run, Limits{}) {
+	for _, cfg := range RunStreamConfigs(run, Limits{}) {
 		if err := DeleteStream(ctx, js, cfg.Name); err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 func OrphanedStreams(
 	ctx context.Context, js jetstream.JetStream, run string, age time.Duration,
 ) (names []string, err error) {
-	for _, cfg := range RunStreams(run, Limits{}) {
+	for _, cfg := range RunStreamConfigs(run, Limits{}) {
 		stream, err := FindStream(ctx, js, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue

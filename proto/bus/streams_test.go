@@ -187,7 +187,7 @@ func TestDeleteStreams(t *testing.T) {
 		left = append(left, name)
 	}
 
-	if len(left) != len(bus.RunStreams("other", limits)) { // those of the other run
+	if len(left) != len(bus.RunStreamConfigs("other", limits)) { // those of the other run
 		t.Errorf("streams left: %v", left)
 	}
 
