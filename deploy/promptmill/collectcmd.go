@@ -211,7 +211,7 @@ func collectRun(
 		flush:    c.Duration("flush"),
 		reports:  reports,
 		dir:      filepath.Join(runStateDir(state, string(out)), "input"),
-		log:      newLog(c, screen),
+		log:      newLog(c.Bool("verbose"), screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
 			show.Go(func() { screen.show(showing, &view{run: m, counts: got.Progress, link: l}) })
 		},

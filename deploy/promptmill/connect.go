@@ -191,9 +191,9 @@ func busFlags() []cli.Flag { return busFlagsOf("PROMPTMILL_NATS", "NATS_URL") }
 func ownBusFlags() []cli.Flag { return busFlagsOf("PROMPTMILL_NATS") }
 
 // sayOwnBus says that NATS_URL is not used, if it is set.
-func sayOwnBus(env environment, c *cli.Command, screen *screen) {
-	if env.getenv("NATS_URL") != "" && !external(c) {
-		screen.say("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", c.Name)
+func sayOwnBus(env environment, o connectOptions, screen *screen) {
+	if env.getenv("NATS_URL") != "" && !o.External() {
+		screen.say("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", o.Command)
 	}
 }
 
@@ -269,21 +269,68 @@ func stateOf(env environment, c *cli.Command) (string, error) {
 	return defaultState(env.getenv)
 }
 
-// external reports whether a command names a bus that is there already.
-func external(c *cli.Command) bool { return c.String("join") != "" || c.String("nats") != "" }
+// connectOptions say which bus a command uses, and as whom. Without Join and URL that is the
+// one bus that runs on this machine.
+type connectOptions struct {
+	// Join is a join string. It comes before URL.
+	Join string
+	// URL is the URL of a NATS server, or several with commas.
+	URL string
+	// User is a user of that server, or USER:PASSWORD.
+	User string
+	// Password is the password of User, if User has none.
+	Password string
+	// Credentials is a file of NATS credentials.
+	Credentials string
+	// CA is a file of certificates to trust for the server.
+	CA string
+	// Certificate is the file of the client's certificate.
+	Certificate string
+	// Key is the file of its key. Defaults to Certificate.
+	Key string
+	// Replicas is how many copies each stream has that is made on the server. Defaults to 1.
+	Replicas int
+	// State is the state folder, where the buses of this machine are found. Empty if there is
+	// neither a --state nor a home folder.
+	State string
+	// Command is the name of the command, for errors.
+	Command string
+}
 
-// collectsOnly reports whether a run's connection to its bus is that of a collector, which
-// takes no shards. A user of another name of somebody's own server may do all.
-func collectsOnly(c *cli.Command) bool {
-	user, _, _ := strings.Cut(c.String("nats-user"), ":")
+// parseConnect reads the flags of the bus.
+func parseConnect(env environment, c *cli.Command) connectOptions {
+	state, _ := stateOf(env, c) // matters only where no bus is named; connectAll has the error then
 
-	return c.String("join") != "" || c.String("nats") != "" && proto.Role(user) == proto.RoleCollector
+	return connectOptions{
+		Join:        c.String("join"),
+		URL:         c.String("nats"),
+		User:        c.String("nats-user"),
+		Password:    env.getenv("NATS_PASSWORD"),
+		Credentials: c.String("nats-creds"),
+		CA:          c.String("tls-ca"),
+		Certificate: c.String("tls-cert"),
+		Key:         c.String("tls-key"),
+		Replicas:    c.Int("replicas"), // 0 where the command has no such flag
+		State:       state,
+		Command:     c.Name,
+	}
+}
+
+// External reports whether the options name a bus.
+func (o connectOptions) External() bool { return o.Join != "" || o.URL != "" }
+
+// CollectsOnly reports whether a run's connection to its bus is that of a collector, which
+// takes no shards. A user of another name of a NATS server may do all.
+func (o connectOptions) CollectsOnly() bool {
+	user, _, _ := strings.Cut(o.User, ":")
+
+	return o.Join != "" || o.URL != "" && proto.Role(user) == proto.RoleCollector
 }
 
 // connect connects to the bus that a command names, as a role, or to the one bus that
 // runs on this machine.
-func connect(ctx context.Context, env environment, c *cli.Command, role proto.Role, log zerolog.Logger) (*link, error) {
-	list, err := connectAll(ctx, env, c, role, log)
+func connect(o connectOptions, role proto.Role, log zerolog.Logger) (*link, error) {
+	list, err := connectAll(o, role, log)
 	if err != nil {
 		return nil, err
 	}
@@ -305,13 +352,13 @@ func connect(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 // awaitBus is connect that waits for a bus that does not answer. A bus that refuses is not
 // waited for, nor one that nobody has named.
 func awaitBus(
-	ctx context.Context, env environment, c *cli.Command, role proto.Role, screen *screen, log zerolog.Logger,
+	ctx context.Context, o connectOptions, role proto.Role, screen *screen, log zerolog.Logger,
 ) (*link, error) {
 	var said time.Time
 	for attempts := 1; ; attempts++ {
-		l, err := connect(ctx, env, c, role, log)
+		l, err := connect(o, role, log)
 		f, ok := errors.AsType[*failure](err)
-		if !ok || f.code != exitUnreachable || !external(c) {
+		if !ok || f.code != exitUnreachable || !o.External() {
 			return l, err
 		}
 
@@ -332,24 +379,22 @@ func awaitBus(
 
 // connectAll connects to the bus that a command names, or to all that run on this
 // machine, at least one.
-func connectAll(
-	ctx context.Context, env environment, c *cli.Command, role proto.Role, log zerolog.Logger,
-) ([]*link, error) {
+func connectAll(o connectOptions, role proto.Role, log zerolog.Logger) ([]*link, error) {
 	var opts []nats.Option
 	if role == proto.RoleReader {
 		opts = append(opts, nats.Name(readerName))
 	}
 
 	switch {
-	case c.String("join") != "": // before --nats, which NATS_URL may have set for other programs
-		j, err := proto.ParseJoin(c.String("join"))
+	case o.Join != "": // before the URL, which NATS_URL may have set for other programs
+		j, err := proto.ParseJoin(o.Join)
 		if err != nil {
 			return nil, usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
 		}
 
 		if !j.Role.Covers(role) {
 			return nil, usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
-				"this join string lets in a %s, and %s needs one of a %s", j.Role, c.Name, role)
+				"this join string lets in a %s, and %s needs one of a %s", j.Role, o.Command, role)
 		}
 
 		l, err := joinBus(j, log, opts...)
@@ -358,22 +403,21 @@ func connectAll(
 		}
 
 		return []*link{l}, nil
-	case c.String("nats") != "":
-		l, err := connectExternal(env, c, role, log, opts...)
+	case o.URL != "":
+		l, err := connectExternal(o, role, log, opts...)
 		if err != nil {
 			return nil, err
 		}
 		return []*link{l}, nil
 	}
 
-	state, err := stateOf(env, c)
-	if err != nil {
-		return nil, err
+	if o.State == "" {
+		return nil, errNoState()
 	}
 
 	var list []*link
-	for _, b := range localBuses(state) {
-		id, err := loadIdentity(state)
+	for _, b := range localBuses(o.State) {
+		id, err := loadIdentity(o.State)
 		if err != nil {
 			return nil, err
 		}
@@ -503,35 +547,35 @@ func isFailure(err error) bool {
 
 // connectExternal connects to a NATS server that is there already.
 func connectExternal(
-	env environment, c *cli.Command, role proto.Role, log zerolog.Logger, opts ...nats.Option,
+	o connectOptions, role proto.Role, log zerolog.Logger, opts ...nats.Option,
 ) (*link, error) {
 	// A user called as one of our roles may listen for answers where that role may.
-	if user, _, _ := strings.Cut(c.String("nats-user"), ":"); slices.Contains(proto.Roles(), proto.Role(user)) {
+	if user, _, _ := strings.Cut(o.User, ":"); slices.Contains(proto.Roles(), proto.Role(user)) {
 		role = proto.Role(user)
 	}
 
 	opts = append(opts, nats.CustomInboxPrefix(role.InboxPrefix()))
-	if file := c.String("nats-creds"); file != "" {
-		if _, err := os.Stat(file); err != nil {
+	if o.Credentials != "" {
+		if _, err := os.Stat(o.Credentials); err != nil {
 			return nil, usage("", "--nats-creds: %w", err)
 		}
-		opts = append(opts, nats.UserCredentials(file))
+		opts = append(opts, nats.UserCredentials(o.Credentials))
 	}
 
-	if user := c.String("nats-user"); user != "" {
-		name, password, _ := strings.Cut(user, ":")
-		opts = append(opts, nats.UserInfo(name, cmp.Or(password, env.getenv("NATS_PASSWORD"))))
+	if o.User != "" {
+		name, password, _ := strings.Cut(o.User, ":")
+		opts = append(opts, nats.UserInfo(name, cmp.Or(password, o.Password)))
 	}
 
-	if file := c.String("tls-ca"); file != "" {
-		opts = append(opts, nats.RootCAs(file))
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
 	}
 
-	if file := c.String("tls-cert"); file != "" {
-		opts = append(opts, nats.ClientCert(file, cmp.Or(c.String("tls-key"), file)))
+	if o.Certificate != "" {
+		opts = append(opts, nats.ClientCert(o.Certificate, cmp.Or(o.Key, o.Certificate)))
 	}
 
-	l, err := dial(c.String("nats"), log, opts...)
+	l, err := dial(o.URL, log, opts...)
 	switch {
 	case err == nil:
 	case isFailure(err):
@@ -539,7 +583,7 @@ func connectExternal(
 	case errors.Is(err, nats.ErrAuthorization):
 		return nil, &failure{
 			exitUnreachable, finalError{fmt.Errorf("the NATS server at %s refuses these credentials",
-				shown(c.String("nats")))},
+				shown(o.URL))},
 			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE",
 		}
 	default:
@@ -547,22 +591,22 @@ func connectExternal(
 			e.URL = shown(e.URL)
 		}
 		return nil, &failure{
-			exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", shown(c.String("nats")), err),
+			exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", shown(o.URL), err),
 			"is it running, and is the URL right?",
 		}
 	}
 
-	if n := c.Int("replicas"); n > 0 { // 0 also where the command has no such flag
-		l.limits.Replicas = n
+	if o.Replicas > 0 {
+		l.limits.Replicas = o.Replicas
 	}
 
 	return l, nil
 }
 
 // newLog is a command's log: lines for people, or objects among those of --progress json.
-func newLog(c *cli.Command, screen *screen) zerolog.Logger {
+func newLog(verbose bool, screen *screen) zerolog.Logger {
 	level := zerolog.WarnLevel
-	if c.Bool("verbose") {
+	if verbose {
 		level = zerolog.DebugLevel
 	}
 

@@ -82,7 +82,8 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 		return nil, err
 	}
 
-	log := newLog(c, screen)
+	log := newLog(c.Bool("verbose"), screen)
+	connection := parseConnect(env, c)
 	urls := c.StringSlice("url")
 
 	options, err := serverOptions(c, log)
@@ -92,7 +93,7 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 
 	checks := []check{
 		{"versions", time.Second, func(context.Context) []finding { return []finding{versions()} }},
-		{"bus", 30 * time.Second, func(ctx context.Context) []finding { return lookAtBuses(ctx, env, c, state, log) }},
+		{"bus", 30 * time.Second, func(ctx context.Context) []finding { return lookAtBuses(ctx, connection, log) }},
 	}
 	for _, url := range urls {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
@@ -108,7 +109,7 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 
 	return append(checks,
 		check{"disk", 15 * time.Second, func(context.Context) []finding {
-			return lookAtDisks(state, c.String("output"), inputs, external(c))
+			return lookAtDisks(state, c.String("output"), inputs, connection.External())
 		}},
 		check{"open files", time.Second, func(context.Context) []finding {
 			return []finding{openFiles(c.Int("max-concurrency") * max(1, len(urls)))}
@@ -133,16 +134,16 @@ func checkDoctorFlags(c *cli.Command) error {
 
 // lookAtBuses looks at the bus that a command names, or at all of this machine, or
 // tries what run would do.
-func lookAtBuses(ctx context.Context, env environment, c *cli.Command, state string, log zerolog.Logger) []finding {
+func lookAtBuses(ctx context.Context, o connectOptions, log zerolog.Logger) []finding {
 	role := proto.RoleCollector // it sees the most
-	if external(c) {
+	if o.External() {
 		role = proto.RoleReader // whatever is named will do
 	}
 
-	links, err := connectAll(ctx, env, c, role, log)
+	links, err := connectAll(o, role, log)
 	switch {
 	case err == nil:
-	case external(c):
+	case o.External():
 		return []finding{failed("bus", err)}
 	default:
 		return []finding{
@@ -152,13 +153,13 @@ func lookAtBuses(ctx context.Context, env environment, c *cli.Command, state str
 				Detail: err.Error(),
 				Mend:   "promptmill run starts its own; to share one, promptmill serve starts it, and --join or --nats names another",
 			},
-			ownBus(ctx, state),
+			ownBus(ctx, o.State),
 		}
 	}
 
 	var list []finding
 	for _, l := range links {
-		list = append(list, lookAtBus(ctx, l, roleOf(c, role))...)
+		list = append(list, lookAtBus(ctx, l, roleOf(o, role))...)
 		l.close()
 	}
 
@@ -166,12 +167,12 @@ func lookAtBuses(ctx context.Context, env environment, c *cli.Command, state str
 }
 
 // roleOf is the role that a command has on its bus, or "" if it is not known.
-func roleOf(c *cli.Command, local proto.Role) proto.Role {
+func roleOf(o connectOptions, local proto.Role) proto.Role {
 	switch {
-	case c.String("join") != "":
-		j, _ := proto.ParseJoin(c.String("join")) // checked before
+	case o.Join != "":
+		j, _ := proto.ParseJoin(o.Join) // checked before
 		return j.Role
-	case external(c):
+	case o.External():
 		return ""
 	}
 

@@ -259,7 +259,7 @@ func parseListen(c *cli.Command, otherwise string) (listenAt, error) {
 		l.address = c.String("listen")
 	}
 
-	if external(c) && c.IsSet("listen") {
+	if (c.String("join") != "" || c.String("nats") != "") && c.IsSet("listen") {
 		return l, usage("leave out one of them", "--listen makes a bus, and --nats or --join uses another")
 	}
 

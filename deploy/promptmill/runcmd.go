@@ -63,7 +63,7 @@ func runCommand(env environment) *cli.Command {
 				return err
 			}
 
-			o.log = newLog(c, screen)
+			o.log = newLog(c.Bool("verbose"), screen)
 			r := &runner{options: o, env: env, screen: screen}
 			defer screen.close()
 
@@ -84,37 +84,40 @@ func runCommand(env environment) *cli.Command {
 
 // runOptions is the command line of run.
 type runOptions struct {
-	inputs   []string // absolute paths, or "-"
-	output   collector.Output
-	state    string // folder
-	stateDir string // of this run alone
-	settings proto.Settings
-	terms    proto.RunPolicy
-	reports  reports
-	listen   listenAt
-	shared   bool // boxes other than this one may work for the run
-	retry    bool
-	urls     []string // of the model servers, if they are named
-	runID    string
-	grace    time.Duration
-	flush    time.Duration
-	format   collector.Format
-	sim      bool
-	command  *cli.Command // for the simulated server's flags
-	log      zerolog.Logger
+	inputs     []string // absolute paths, or "-"
+	output     collector.Output
+	state      string // folder
+	stateDir   string // of this run alone
+	settings   proto.Settings
+	terms      proto.RunPolicy
+	reports    reports
+	listen     listenAt
+	connection connectOptions
+	shared     bool // boxes other than this one may work for the run
+	retry      bool
+	urls       []string // of the model servers, if they are named
+	runID      string
+	grace      time.Duration
+	flush      time.Duration
+	format     collector.Format
+	sim        bool
+	command    *cli.Command // for the simulated server's flags
+	log        zerolog.Logger
 }
 
 func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	o := runOptions{
-		runID:   c.String("run"),
-		grace:   c.Duration("grace"),
-		flush:   c.Duration("flush"),
-		format:  formatOf(c),
-		sim:     c.Bool("sim"),
-		retry:   c.Bool("retry"),
-		shared:  external(c) || c.IsSet("listen"),
-		command: c,
+		runID:      c.String("run"),
+		grace:      c.Duration("grace"),
+		flush:      c.Duration("flush"),
+		format:     formatOf(c),
+		sim:        c.Bool("sim"),
+		retry:      c.Bool("retry"),
+		connection: parseConnect(env, c),
+		command:    c,
 	}
+
+	o.shared = o.connection.External() || c.IsSet("listen")
 
 	var err error
 	if o.settings, err = parseSettings(c); err != nil {
@@ -144,12 +147,12 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	}
 
 	o.terms.Attended = true
-	if o.retry && external(c) {
+	if o.retry && o.connection.External() {
 		return o, usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
 			"--retry is not possible on a bus of many runs")
 	}
 
-	if collectsOnly(c) && (c.Bool("sim") || c.String("exec") != "" || len(o.urls) > 0) {
+	if o.connection.CollectsOnly() && (c.Bool("sim") || c.String("exec") != "" || len(o.urls) > 0) {
 		return o,
 			usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
 				"a collector on this bus takes no requests, so this command cannot run them itself")

@@ -259,7 +259,7 @@ func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
 		return
 	}
 
-	if external(r.options.command) {
+	if r.options.connection.External() {
 		if err := r.settleBus(ctx, meta); err != nil {
 			r.untidy = true
 			r.options.log.Warn().Err(err).
@@ -275,7 +275,7 @@ func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
 
 // settleBus notes the end of a complete run on a bus that is not ours.
 func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
-	l, err := connect(ctx, r.env, r.options.command, proto.RoleCollector, r.options.log)
+	l, err := connect(r.options.connection, proto.RoleCollector, r.options.log)
 	if err != nil {
 		return err
 	}
@@ -599,7 +599,7 @@ func refuse(screen *screen, p producer.Report, requests int, served []string) er
 // connect finds the model server, or starts one.
 func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	o := r.options
-	if collectsOnly(o.command) {
+	if o.connection.CollectsOnly() {
 		return nil // others work
 	}
 
@@ -692,9 +692,9 @@ func (r *runner) work(ctx context.Context) error {
 	var own *embeddedBus // the embedded one, if there is
 	var l *link
 	var err error
-	sayOwnBus(r.env, o.command, r.screen)
-	if external(o.command) {
-		l, err = connect(ctx, r.env, o.command, proto.RoleCollector, o.log)
+	sayOwnBus(r.env, o.connection, r.screen)
+	if o.connection.External() {
+		l, err = connect(o.connection, proto.RoleCollector, o.log)
 		if err != nil {
 			return err
 		}
@@ -917,7 +917,7 @@ func (r *runner) sameRun(there, m proto.Manifest) error {
 	if !there.State.Ended() {
 		fix += " --force"
 	}
-	if !external(r.options.command) {
+	if !r.options.connection.External() {
 		fix = "remove " + r.options.stateDir + " to begin again"
 	}
 	if !r.resumed { // else the journal has the id

@@ -144,7 +144,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 
-	log := newLog(c, screen)
+	log := newLog(c.Bool("verbose"), screen)
 	go limitMemory(ctx, env.getenv)
 	stateDir := filepath.Join(state, "serve")
 	lock, err := lockState(state, stateDir)
@@ -176,11 +176,12 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 	defer unmeasure()
 
-	sayOwnBus(env, c, screen)
+	connection := parseConnect(env, c)
+	sayOwnBus(env, connection, screen)
 
 	var own *embeddedBus
-	if external(c) {
-		if s.link, err = connect(ctx, env, c, proto.RoleCollector, log); err != nil {
+	if connection.External() {
+		if s.link, err = connect(connection, proto.RoleCollector, log); err != nil {
 			return err
 		}
 		defer s.link.close()

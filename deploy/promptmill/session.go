@@ -35,7 +35,7 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 		return nil, err
 	}
 
-	links, err := connectAll(ctx, env, c, role, newLog(c, screen))
+	links, err := connectAll(parseConnect(env, c), role, newLog(c.Bool("verbose"), screen))
 	if err != nil {
 		return nil, err
 	}

@@ -194,9 +194,13 @@ func defaultState(getenv func(string) string) (string, error) {
 		return filepath.Join(home, ".local", "state", "promptmill"), nil
 	}
 
-	if runtime.GOOS == "windows" {
-		return "", usage("", "promptmill does not run on Windows")
-	}
+	return "", errNoState()
+}
 
-	return "", usage("give --state DIR", "there is no home folder to keep state in")
+// errNoState is the error of a command that needs state and has no place for it.
+func errNoState() error {
+	if runtime.GOOS == "windows" {
+		return usage("", "promptmill does not run on Windows")
+	}
+	return usage("give --state DIR", "there is no home folder to keep state in")
 }

@@ -118,13 +118,13 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 	}()
 
-	log := newLog(c, screen)
+	log := newLog(c.Bool("verbose"), screen)
 	role := proto.RoleProducer
 	if terms.Attended {
 		role = proto.RoleCollector
 	}
 
-	l, err := connect(ctx, env, c, role, log)
+	l, err := connect(parseConnect(env, c), role, log)
 	if err != nil {
 		return err
 	}

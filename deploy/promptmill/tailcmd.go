@@ -59,7 +59,7 @@ func tailCommand(env environment) *cli.Command {
 				Run:  m.Run,
 				Name: c.String("as"),
 				New:  c.Bool("new"),
-				Log:  newLog(c, screen),
+				Log:  newLog(c.Bool("verbose"), screen),
 			})
 
 			out := bufio.NewWriterSize(env.stdout, 1<<20)

@@ -62,7 +62,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 
-	log := newLog(c, screen)
+	log := newLog(c.Bool("verbose"), screen)
 	measured := &exporter{}
 	unmeasure, err := startMetrics(c, measured)
 	if err != nil {
@@ -76,7 +76,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	go interrupt(ctx, env, screen, stop,
 		fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")), nothingLost)
 	name := cmp.Or(c.String("name"), hostName())
-	l, err := awaitBus(ctx, env, c, proto.RoleWorker, screen, log)
+	l, err := awaitBus(ctx, parseConnect(env, c), proto.RoleWorker, screen, log)
 
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
