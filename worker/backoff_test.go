@@ -25,7 +25,7 @@ func TestBackoff(t *testing.T) {
 
 			least, most := tt.ceiling, time.Duration(0)
 			for range 1000 {
-				d := backoff(tt.attempts)
+				d := backoffDelay(tt.attempts)
 				least, most = min(least, d), max(most, d)
 			}
 

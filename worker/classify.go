@@ -30,8 +30,8 @@ const (
 	loading                // the server loads the model, or another in its place; the attempt does not count
 )
 
-// judged is an attempt's result and what follows from it.
-type judged struct {
+// classification is an attempt's result and what follows from it.
+type classification struct {
 	verdict  verdict
 	after    time.Duration  // the least wait before a retry
 	reason   string         // of a retry: a status or an error code
@@ -53,42 +53,42 @@ type judged struct {
 }
 
 // ok reports whether the result is an answer.
-func (j judged) ok() bool {
+func (j classification) ok() bool {
 	return j.result.Err == nil && j.result.Status >= 200 && j.result.Status < 300
 }
 
 // mayMeanAll reports whether the server may answer all requests so.
-func (j judged) mayMeanAll() bool { return j.verdict == barred || j.page != "" }
+func (j classification) mayMeanAll() bool { return j.verdict == barred || j.page != "" }
 
-// judge classifies an answer of an endpoint to a request's body. It is the one place that
+// classify classifies an answer of an endpoint to a request's body. It is the one place that
 // decides what is tried again.
-func judge(endpoint string, request []byte, a modelserver.Answer) judged {
+func classify(endpoint string, request []byte, a modelserver.Answer) classification {
 	if errors.Is(a.Err, modelserver.ErrTooLong) && a.Status >= 300 { // the status is worth more than its body
 		a.Body, a.Err = []byte(a.Err.Error()), nil
 	}
 
 	if a.Err != nil {
-		return judgeError(a)
+		return classifyError(a)
 	}
 
 	if a.Status < 100 || a.Status > 599 {
-		return noStatus(a)
+		return classifyBadStatus(a)
 	}
 
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
-	j := judged{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
+	j := classification{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
 	content, problem := answer.Read(endpoint, request, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
-		return j.good(a, content, problem)
+		return j.classifyAnswer(a, content, problem)
 	}
 
 	if body := proto.OneLine(bytes.Clone(a.Body)); problem == nil && bytes.HasPrefix(body, []byte("{")) {
 		j.result.Body = body
 	} else {
-		j.result.Body = errorObject(a.Status, a.Body)
+		j.result.Body = makeErrorObject(a.Status, a.Body)
 	}
 
-	r := rule(a.Status, a.Body)
+	r := findRuling(a.Status, a.Body)
 	if j.verdict = r.verdict; j.verdict == final {
 		return j
 	}
@@ -99,16 +99,16 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 		j.after = retryAfter(a.Header, time.Now())
 	case barred:
 		j.location, j.fix = proto.Printable(a.Location()), r.fix
-		j.overload = a.Status == http.StatusTooManyRequests // perhaps of this minute: see [Worker.settle]
+		j.overload = a.Status == http.StatusTooManyRequests // perhaps of this minute: see [Worker.settleRefusals]
 		if j.after = retryAfter(a.Header, time.Now()); j.overload && j.after > 0 {
 			j.verdict = retry // what has no credit left does not say when to come again
 		}
 	case retry:
 		j.after = retryAfter(a.Header, time.Now())
-		j.overload = isOverload(a.Status) || isCrowded(a.Status, a.Body)
+		j.overload = isOverloadStatus(a.Status) || isCacheFull(a.Status, a.Body)
 		// vLLM's front end answers 500 when its engine has died, and ends soon after.
-		j.crash = a.Status >= 500 && !j.overload && !isTimeout(a.Status)
-		j.cut = isTimeout(a.Status) || a.Status == http.StatusBadGateway
+		j.crash = a.Status >= 500 && !j.overload && !isTimeoutStatus(a.Status)
+		j.cut = isTimeoutStatus(a.Status) || a.Status == http.StatusBadGateway
 	}
 
 	return j
@@ -117,10 +117,10 @@ func judge(endpoint string, request []byte, a modelserver.Answer) judged {
 // maxMessage is how much of a refusal that is no object its result keeps, in bytes.
 const maxMessage = 4 << 10
 
-// errorObject is what stands for a refusal that is no JSON object (an HTML page of a proxy, a
+// makeErrorObject is what stands for a refusal that is no JSON object (an HTML page of a proxy, a
 // plain text, nothing), in OpenAI's form (components/schemas/Error of its OpenAPI document,
 // where the code is a string): the types of its SDKs decode nothing else.
-func errorObject(status int, body []byte) []byte {
+func makeErrorObject(status int, body []byte) []byte {
 	text := strings.TrimSpace(string(body))
 	if said, err := proto.Unquote([]byte(text)); err == nil {
 		text = strings.TrimSpace(string(said)) // it is a JSON string
@@ -137,12 +137,12 @@ func errorObject(status int, body []byte) []byte {
 	return append(object, `"}}`...)
 }
 
-// noStatus is what follows from a status that HTTP does not have (RFC 9110, 15). No result can
+// classifyBadStatus is what follows from a status that HTTP does not have (RFC 9110, 15). No result can
 // carry one, so it is an error; the status line may have been garbled on its way.
-func noStatus(a modelserver.Answer) judged {
+func classifyBadStatus(a modelserver.Answer) classification {
 	code := proto.CodeInvalidResponse
 	message := fmt.Sprintf("status %03d is none of HTTP: %s", a.Status, excerpt(a.Body))
-	return judged{
+	return classification{
 		verdict: retry,
 		reason:  code,
 		result:  proto.Result{Err: &proto.ResultError{Code: code, Message: message}},
@@ -152,9 +152,9 @@ func noStatus(a modelserver.Answer) judged {
 // byteOrderMark may stand before JSON, and is no part of it (RFC 8259, 8.1).
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// good looks at what came under a good status: it must be an answer of the endpoint.
+// classifyAnswer looks at what came under a good status: it must be an answer of the endpoint.
 // Servers say 200 before they know how it ends.
-func (j judged) good(a modelserver.Answer, content answer.Content, problem error) judged {
+func (j classification) classifyAnswer(a modelserver.Answer, content answer.Content, problem error) classification {
 	code, page := proto.CodeInvalidResponse, ""
 	switch {
 	case problem != nil:
@@ -192,9 +192,9 @@ func isWhole(body []byte) bool {
 	return len(body) > 1 && (body[0] == '{' && body[len(body)-1] == '}' || body[0] == '[' && body[len(body)-1] == ']')
 }
 
-func judgeError(a modelserver.Answer) judged {
+func classifyError(a modelserver.Answer) classification {
 	err := a.Err
-	j := judged{verdict: retry, reason: proto.CodeConnection}
+	j := classification{verdict: retry, reason: proto.CodeConnection}
 	opErr, ok := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):

@@ -110,7 +110,7 @@ func TestJudge(t *testing.T) {
 			t.Parallel()
 
 			h := http.Header{"X-Request-Id": {"id-1"}}
-			j := judge("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
+			j := classify("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
 			if j.verdict != tt.verdict {
 				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
 			}
@@ -150,7 +150,7 @@ func TestQuotaThatComesBack(t *testing.T) {
 		Header: http.Header{"Retry-After": {"3"}},
 		Body:   []byte(`{"error":{"message":"You exceeded your current quota"}}`),
 	}
-	if j := judge("/v1/completions", nil, a); j.verdict != retry || !j.overload || j.after != 3*time.Second {
+	if j := classify("/v1/completions", nil, a); j.verdict != retry || !j.overload || j.after != 3*time.Second {
 		t.Errorf("verdict %d, overload %t, after %s", j.verdict, j.overload, j.after)
 	}
 }
@@ -168,7 +168,7 @@ func TestJudgeRetryAfter(t *testing.T) {
 		{"of no use where nothing is tried again", "7", 400, 0, 0},
 	} {
 		h := http.Header{"Retry-After": {tt.value}}
-		if got := judge("/v1/completions", nil, modelserver.Answer{
+		if got := classify("/v1/completions", nil, modelserver.Answer{
 			Status: tt.status,
 			Header: h,
 		}).after; got < tt.least || got > tt.most {
@@ -181,7 +181,7 @@ func TestJudgeLongBody(t *testing.T) {
 	t.Parallel()
 
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
-	j := judge("/v1/completions", nil, modelserver.Answer{
+	j := classify("/v1/completions", nil, modelserver.Answer{
 		Status: 200,
 		Header: http.Header{"X-Request-Id": {long}},
 		Body:   []byte(long),
@@ -190,7 +190,7 @@ func TestJudgeLongBody(t *testing.T) {
 		t.Errorf("message of %d bytes", got)
 	}
 
-	if j = judge("/v1/completions", nil, modelserver.Answer{
+	if j = classify("/v1/completions", nil, modelserver.Answer{
 		Status: 200,
 		Header: http.Header{"X-Request-Id": {long}},
 		Body:   []byte(`{"choices":[{"text":"a"}]}`),
@@ -204,13 +204,13 @@ func TestJudgeTooLong(t *testing.T) {
 	t.Parallel()
 
 	err := fmt.Errorf("%w: longer than 7 bytes when unpacked", modelserver.ErrTooLong)
-	j := judge("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
+	j := classify("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
 	if j.verdict != final || j.crash || j.reason != "" || j.result.Err.Code != proto.CodeTooLarge ||
 		!strings.Contains(j.result.Err.Message, "longer than 7 bytes") {
 		t.Errorf("an answer that is too long is judged %+v", j)
 	}
 
-	if j = judge("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); j.verdict != retry ||
+	if j = classify("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); j.verdict != retry ||
 		j.reason != "503" {
 		t.Errorf("a refusal that is too long is judged %+v", j)
 	}
@@ -238,7 +238,7 @@ func TestJudgeLost(t *testing.T) {
 		{"our own time", modelserver.Answer{Err: context.DeadlineExceeded}, false, false},
 		{"never sent", modelserver.Answer{Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, false, false},
 	} {
-		if j := judge("/v1/completions", nil, tt.answer); j.crash != tt.crash || j.cut != tt.cut {
+		if j := classify("/v1/completions", nil, tt.answer); j.crash != tt.crash || j.cut != tt.cut {
 			t.Errorf("%s: crash %t, cut %t; want %t, %t", tt.name, j.crash, j.cut, tt.crash, tt.cut)
 		}
 	}
@@ -260,7 +260,7 @@ func TestJudgeMalformed(t *testing.T) {
 		{"an error, which passes", `{"detail":"busy"}`, `{"detail":"busy"}`, false},
 	} {
 		answer := func(body string) string {
-			return judge("/v1/completions", nil, modelserver.Answer{Status: 200, Body: []byte(body)}).malformed
+			return classify("/v1/completions", nil, modelserver.Answer{Status: 200, Body: []byte(body)}).malformed
 		}
 		if first, second := answer(tt.first), answer(tt.second); (first != "" && first == second) != tt.want {
 			t.Errorf("%s: %q and %q", tt.name, first, second)
@@ -324,7 +324,7 @@ func TestJudgeErrors(t *testing.T) {
 				t.Fatal("there is no error")
 			}
 
-			j := judge("/v1/completions", nil, modelserver.Answer{Err: tt.err})
+			j := classify("/v1/completions", nil, modelserver.Answer{Err: tt.err})
 			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
 				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
 			}
@@ -343,7 +343,7 @@ func TestJudgeOpenFiles(t *testing.T) {
 			Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)},
 		}
 
-		j := judge("/v1/completions", nil, modelserver.Answer{Err: err})
+		j := classify("/v1/completions", nil, modelserver.Answer{Err: err})
 		if j.verdict != unsent || j.ours != (errno != syscall.ECONNREFUSED) || j.crash {
 			t.Errorf("%v: %+v", errno, j)
 		}
@@ -355,7 +355,7 @@ func TestJudgePart(t *testing.T) {
 	t.Parallel()
 
 	request := []byte(`{"model":"m","input":["a","b"]}`)
-	j := judge("/v1/embeddings", request, modelserver.Answer{
+	j := classify("/v1/embeddings", request, modelserver.Answer{
 		Status: 200,
 		Body:   []byte(`{"data":[{"index":0,"embedding":[1]}]}`),
 	})
@@ -363,7 +363,7 @@ func TestJudgePart(t *testing.T) {
 		t.Errorf("one of two embeddings is judged %+v", j)
 	}
 
-	j = judge("/v1/embeddings", request, modelserver.Answer{
+	j = classify("/v1/embeddings", request, modelserver.Answer{
 		Status: 200,
 		Body:   []byte(`{"data":[{"index":1,"embedding":[1]},{"index":0,"embedding":[1]}]}`),
 	})

@@ -31,7 +31,7 @@ type feed struct {
 	sources  map[string]*source
 	schema   *answer.Schema // that answers must match; nil: any
 	more     float64        // times the tokens, for an answer that was cut off; 0: it stays as it is
-	budget   budget         // of further attempts
+	budget   retryBudget    // of further attempts
 
 	calls     context.Context // of its requests at the model server; ends with the run
 	cut       context.CancelFunc
@@ -103,8 +103,8 @@ func (w *Worker) follow(ctx, calls context.Context) error {
 				delete(w.feeds.runs, run)
 			}
 
-			w.drop(func(t *task) bool { return t.shard.feed == f })
-			w.dropDoubted(func(t *task) bool { return t.shard.feed == f })
+			w.dropTasks(func(t *task) bool { return t.shard.feed == f })
+			w.dropStalled(func(t *task) bool { return t.shard.feed == f })
 		}
 
 		// While its files are written, the collector waits to hear what the run has cost.
@@ -154,10 +154,10 @@ func (w *Worker) newFeed(m proto.Manifest) *feed {
 	return f
 }
 
-// drop hands back the tasks that wait, for a slot or for what a refusal means, and of
+// dropTasks hands back the tasks that wait, for a slot or for what a refusal means, and of
 // which gone is true.
-func (w *Worker) drop(gone func(*task) bool) {
-	for _, t := range slices.Concat(w.queue.remove(gone), w.suspects.take(gone), w.cutoffs.take(gone)) {
+func (w *Worker) dropTasks(gone func(*task) bool) {
+	for _, t := range slices.Concat(w.queue.remove(gone), w.quarantined.take(gone), w.cutoffs.take(gone)) {
 		t.handBack()
 	}
 	for _, a := range w.refusals.take(func(a refusal) bool { return gone(a.task) }) {

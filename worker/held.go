@@ -167,9 +167,9 @@ func (h *held) start(requests []proto.Request, past past) {
 		case t.Refused != "":
 			t.finish(proto.Result{Err: &proto.ResultError{Code: proto.CodeInvalidRequest, Message: t.Refused}}, 0)
 		case past.poison(t.Index):
-			t.poisoned("the worker", max(past.lost, past.alone[t.Index]))
+			t.failPoisoned("the worker", max(past.lost, past.alone[t.Index]))
 		case t.deaths > 0:
-			h.w.suspects.add(t)
+			h.w.quarantined.add(t)
 			h.w.queue.nudge()
 		case !h.w.queue.push(t):
 			t.handBack()
@@ -177,7 +177,7 @@ func (h *held) start(requests []proto.Request, past past) {
 	}
 
 	if h.feed.paused.Load() { // perhaps since a moment, and nobody has seen these
-		h.w.drop(func(t *task) bool { return t.shard == h })
+		h.w.dropTasks(func(t *task) bool { return t.shard == h })
 	}
 }
 

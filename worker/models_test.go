@@ -102,7 +102,7 @@ func TestModelListChanges(t *testing.T) {
 	}
 
 	now.Store(servers[1])
-	w.look(t.Context()) // as it does every ten seconds
+	w.probeServer(t.Context()) // as it does every ten seconds
 	b.await("s")
 	b.fill("r", "a", 8, 16, 8)
 	b.fill("s", "b", 8, 16, 8)
@@ -174,7 +174,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the list", func() bool { return w.models() != nil })
 	broken.Store(true)
-	w.look(t.Context())
+	w.probeServer(t.Context())
 	b.addRun("other", 0, "b")
 	b.fill("other", "b", 0, 8, 8)
 	b.addRun("ours", 0, "a")

@@ -13,23 +13,23 @@ import (
 // task is a request on its way to a result.
 type task struct {
 	proto.Request
-	hash     uint64 // of the request as it came, whatever is sent later
-	single   bool   // its body says nothing of how many parts the answer has
-	shard    *held
-	arrived  time.Time
-	first    time.Time // when the first attempt began
-	attempts int
-	refused  int       // of them, by a server that has too many requests
-	reasons  []string  // of the attempts that failed
-	loading  time.Time // when the server was first loading its model, of a request that waits for that
-	deaths   int       // of the model server, or the worker, while it had this request
+	hash      uint64 // of the request as it came, whatever is sent later
+	single    bool   // its body says nothing of how many parts the answer has
+	shard     *held
+	arrived   time.Time
+	first     time.Time // when the first attempt began
+	attempts  int
+	overloads int       // of them, by a server that has too many requests
+	reasons   []string  // of the attempts that failed
+	loading   time.Time // when the server was first loading its model, of a request that waits for that
+	deaths    int       // of the model server, or the worker, while it had this request
 
-	spared     int           // attempts that a proxy had no server for, perhaps
-	cuts       int           // attempts that something in front of the server cut off
-	malformed  string        // why the last attempt's answer was no JSON
-	mismatched bool          // it had an answer that does not match the schema
-	kept       *proto.Result // an answer that was cut off, should there be no better one
-	keptTook   time.Duration
+	spared        int           // attempts that a proxy had no server for, perhaps
+	cutOffs       int           // attempts that something in front of the server cut off
+	malformed     string        // why the last attempt's answer was no JSON
+	mismatched    bool          // it had an answer that does not match the schema
+	truncated     *proto.Result // an answer that was cut off, should there be no better one
+	truncatedTook time.Duration
 
 	// Where requests are grouped. The queue's lock guards them.
 	path     []*beginning // of its prompt, each longer than the one before; nil: it is in no group
@@ -38,8 +38,8 @@ type task struct {
 	fills    *beginning   // it goes for want of another, and else would wait for this
 }
 
-// counted is the body that an answer is compared with, nil if there is nothing to compare.
-func (t *task) counted() []byte {
+// countedBody is the body that an answer is compared with, nil if there is nothing to compare.
+func (t *task) countedBody() []byte {
 	if t.single {
 		return nil
 	}
@@ -50,8 +50,8 @@ func (t *task) counted() []byte {
 // many requests says nothing about this one, and takes it a moment later.
 const refusalsPerAttempt = 4
 
-// spent is how many of its attempts the task has used up.
-func (t *task) spent() int { return t.attempts - t.refused + t.refused/refusalsPerAttempt }
+// attemptsUsed is how many of its attempts the task has used up.
+func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/refusalsPerAttempt }
 
 // queue holds the tasks that wait for a slot, first in first out, and those that
 // wait for their next attempt.

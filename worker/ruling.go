@@ -11,7 +11,7 @@ import (
 // ruling says what a refusal of a kind means for the request that got it.
 type ruling struct {
 	from, to int            // the statuses it is for
-	says     *regexp.Regexp // what the server's message must have; nil: whatever it says
+	pattern  *regexp.Regexp // what the server's message must have; nil: whatever it says
 	verdict  verdict
 	fix      string // of a refusal of all requests; "": what [RefusedError.Fix] says of its status
 }
@@ -35,7 +35,7 @@ var rulings = []ruling{
 	// Not now. vLLM, SGLang and Ollama say 503 when their queue is full, Dynamo 529; TGI says
 	// 424 when the model's part failed; nginx 499 when it gave up. 504 and 524 are a proxy's.
 	// but not OpenAI's and LiteLLM's
-	{400, 429, says(`exceeded your current quota|budget has been exceeded`), barred, fixCredit},
+	{400, 429, messagePattern(`exceeded your current quota|budget has been exceeded`), barred, fixCredit},
 	{408, 409, nil, retry, ""},
 	{424, 425, nil, retry, ""},
 	{429, 429, nil, retry, ""},
@@ -45,9 +45,9 @@ var rulings = []ruling{
 	// router has unloaded it for another one, or asked it too early ("model name=m is not
 	// running", "proxy error: Could not establish connection"), as llama-swap does ("process is
 	// not ready", internal/process/process_command.go). The request has reached no model.
-	{503, 503, says(`^loading model$|process is not ready$`), loading, ""},
-	{400, 400, says(`^model name=.* is not running$`), loading, ""},
-	{500, 500, says(`^proxy error: could not establish connection$`), loading, ""},
+	{503, 503, messagePattern(`^loading model$|process is not ready$`), loading, ""},
+	{400, 400, messagePattern(`^model name=.* is not running$`), loading, ""},
+	{500, 500, messagePattern(`^proxy error: could not establish connection$`), loading, ""},
 
 	// Perhaps all: who asks, what for, and where. See [refusals].
 	{0, 199, nil, barred, ""},
@@ -62,16 +62,16 @@ var rulings = []ruling{
 	// A model that the server lacks or has not loaded, where that is not said with 404:
 	// LiteLLM's "Invalid model name passed in", llama.cpp's router ("model not found", "model
 	// is not loaded"), LM Studio ("No models loaded").
-	{400, 422, says(`\bmodels?\b.*(not found|does ?n[o']t exist|not loaded|not available|is unknown)`),
+	{400, 422, messagePattern(`\bmodels?\b.*(not found|does ?n[o']t exist|not loaded|not available|is unknown)`),
 		barred, fixModel},
-	{400, 422, says(`(no|unknown|unsupported) (such )?model|no models? (is )?loaded|invalid model name`),
+	{400, 422, messagePattern(`(no|unknown|unsupported) (such )?model|no models? (is )?loaded|invalid model name`),
 		barred, fixModel},
-	{400, 400, says(`api.?key`), barred, "set PROMPTMILL_API_KEY to a key that the server takes"}, // Google
+	{400, 400, messagePattern(`api.?key`), barred, "set PROMPTMILL_API_KEY to a key that the server takes"}, // Google
 
 	// Ollama ("x" does not support chat), SGLang (add --is-embedding), LM Studio (Model is not
 	// embedding), vLLM ("auto" tool choice requires --enable-auto-tool-choice): a model of
 	// another kind, or a server that was started for something else.
-	{400, 400, says(`does not support|not (appear to be an? )?embedding|requires --[a-z]`), barred, fixAble},
+	{400, 400, messagePattern(`does not support|not (appear to be an? )?embedding|requires --[a-z]`), barred, fixAble},
 
 	// What the server, as it was started, cannot do. llama.cpp: not_supported_error; vLLM and
 	// SGLang: NotImplementedError; Ollama passes on llama.cpp's. 505, 506, 508 and 510 are of
@@ -84,16 +84,16 @@ var rulings = []ruling{
 	// llama.cpp says 500 to what is wrong with the request, wherever its code throws a
 	// runtime_error: an input that cannot be split and is longer than a batch, a chat that its
 	// template refuses, two grammars ...
-	{500, 500, says(`too large to process`), final, ""},
-	{500, 500, says(`jinja exception|conversation roles must|cannot use both json_schema and grammar`), final, ""},
+	{500, 500, messagePattern(`too large to process`), final, ""},
+	{500, 500, messagePattern(`jinja exception|conversation roles must|cannot use both json_schema and grammar`), final, ""},
 
 	// ... and to what it was not started for.
-	{500, 500, says(`input is not supported|requires --jinja|does not (support )?logits computation`), barred, fixAble},
-	{500, 500, says(`may be incompatible with your version of ollama`), barred,
+	{500, 500, messagePattern(`input is not supported|requires --jinja|does not (support )?logits computation`), barred, fixAble},
+	{500, 500, messagePattern(`may be incompatible with your version of ollama`), barred,
 		"update Ollama, or pull the model again"},
 
 	// SGLang says 503 to a request with a priority, which would pass without.
-	{503, 503, says(`using priority is disabled`), barred,
+	{503, 503, messagePattern(`using priority is disabled`), barred,
 		"leave out priority, or start SGLang with --enable-priority-scheduling"},
 }
 
@@ -104,21 +104,21 @@ const (
 	fixCredit = "the account at the server has no credit: add some, or set PROMPTMILL_API_KEY to the key of another account"
 )
 
-func says(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + pattern) }
+func messagePattern(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + pattern) }
 
-// rule says what follows from a status that is no success, with the body of its answer.
-func rule(status int, body []byte) ruling {
+// findRuling says what follows from a status that is no success, with the body of its answer.
+func findRuling(status int, body []byte) ruling {
 	text, read := "", false
 	for _, r := range rulings {
 		if status < r.from || status > r.to {
 			continue
 		}
 
-		if r.says != nil && !read {
+		if r.pattern != nil && !read {
 			text, read = proto.ErrorText(body), true
 		}
 
-		if r.says == nil || r.says.MatchString(text) {
+		if r.pattern == nil || r.pattern.MatchString(text) {
 			return r
 		}
 	}
@@ -130,23 +130,23 @@ func rule(status int, body []byte) ruling {
 	return ruling{verdict: final}
 }
 
-// isOverload reports whether a status says that the server has too many requests.
-func isOverload(status int) bool {
+// isOverloadStatus reports whether a status says that the server has too many requests.
+func isOverloadStatus(status int) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == 529
 }
 
-// isCrowded reports whether the requests that llama.cpp runs do not fit its cache together, which
+// isCacheFull reports whether the requests that llama.cpp runs do not fit its cache together, which
 // its slots share by default. It then fails all that run (server-context.cpp, decode), though each
 // may fit alone.
-func isCrowded(status int, body []byte) bool {
-	return status == http.StatusInternalServerError && crowded.MatchString(proto.ErrorText(body))
+func isCacheFull(status int, body []byte) bool {
+	return status == http.StatusInternalServerError && cacheFullMessage.MatchString(proto.ErrorText(body))
 }
 
-var crowded = says(`^context size has been exceeded`)
+var cacheFullMessage = messagePattern(`^context size has been exceeded`)
 
-// isTimeout reports whether a status says that something in front of the server has waited
+// isTimeoutStatus reports whether a status says that something in front of the server has waited
 // long enough for it: a gateway (504), Cloudflare (524), LiteLLM (408).
-func isTimeout(status int) bool {
+func isTimeoutStatus(status int) bool {
 	return status == http.StatusRequestTimeout || status == http.StatusGatewayTimeout || status == 524
 }
 

@@ -43,7 +43,7 @@ func TestRulings(t *testing.T) {
 			t.Parallel()
 
 			want, ok := verdicts[tt.Verdict]
-			j := judge("/v1/chat/completions", nil, modelserver.Answer{Status: tt.Status, Body: []byte(tt.Body)})
+			j := classify("/v1/chat/completions", nil, modelserver.Answer{Status: tt.Status, Body: []byte(tt.Body)})
 			if j.verdict != want || !ok {
 				t.Errorf("%s: verdict %d, want %s", tt.Body, j.verdict, tt.Verdict)
 			}
@@ -64,12 +64,12 @@ func TestRulingsApply(t *testing.T) {
 	for _, r := range rulings {
 		applies := false
 		for _, a := range all {
-			got := rule(a.Status, []byte(a.Body))
-			applies = applies || got.from == r.from && got.to == r.to && got.says == r.says
+			got := findRuling(a.Status, []byte(a.Body))
+			applies = applies || got.from == r.from && got.to == r.to && got.pattern == r.pattern
 		}
 
 		if !applies {
-			t.Errorf("no answer is ruled by %d to %d, %v", r.from, r.to, r.says)
+			t.Errorf("no answer is ruled by %d to %d, %v", r.from, r.to, r.pattern)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func TestCrowdedCacheIsOverload(t *testing.T) {
 		`{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`: true,
 		`{"error":{"code":500,"message":"Compute error.","type":"server_error"}}`:                  false,
 	} {
-		j := judge("/v1/chat/completions", nil, modelserver.Answer{Status: 500, Body: []byte(body)})
+		j := classify("/v1/chat/completions", nil, modelserver.Answer{Status: 500, Body: []byte(body)})
 		if j.verdict != retry || j.overload != want || j.crash == want {
 			t.Errorf("%s: verdict %d, overload %v, crash %v", body, j.verdict, j.overload, j.crash)
 		}

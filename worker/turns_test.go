@@ -289,12 +289,12 @@ func TestLoadingForever(t *testing.T) {
 
 	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
 	w, long := New(b.cfg), &task{shard: &held{feed: &feed{}}}
-	if !w.awaitModel(long, judged{}) {
+	if !w.awaitModel(long, classification{}) {
 		t.Error("the first refusal costs an attempt")
 	}
 
 	long.loading = long.loading.Add(-loadingMost)
-	if w.awaitModel(long, judged{}) {
+	if w.awaitModel(long, classification{}) {
 		t.Error("a refusal after long costs no attempt")
 	}
 

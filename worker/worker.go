@@ -39,9 +39,9 @@ type Config struct {
 	Grace    time.Duration // to finish what is in flight after a stop. Defaults to 30 s.
 	Log      zerolog.Logger
 
-	// Said is kept for the next worker at the same server, so that nothing is said twice of it.
+	// Notices is kept for the next worker at the same server, so that nothing is said twice of it.
 	// Defaults to one of the worker's own.
-	Said *Said
+	Notices *Notices
 
 	// StopRefused has Run return a [RefusedError] when the model server refuses all
 	// requests and never took one, instead of waiting until it does.
@@ -58,31 +58,31 @@ type Worker struct {
 	runs   *bus.RunStore
 	queue  *queue
 	feeds  feeds
-	health health
+	health serverHealth
 	stats  Stats
 	made   time.Time
 	stop   context.CancelCauseFunc // of Run
 
-	recalled recalled
-	suspects suspects
-	refusals refusals
-	cutoffs  cutoffs
-	dropped  proto.DropCounter // messages that did not fit their run
-	shares   shares
-	latency  latency
-	others   others        // the fetch loop's
-	turns    modelTurns    // of models, where the server has not all of them at once
-	held     atomic.Int64  // requests held that have no result yet
-	inHand   atomic.Int64  // shards that are neither acknowledged nor handed back
-	rate     rate          // of the fetch loop
-	longPull time.Duration // that a pull waits where something must come, or nothing else is there
-	changed  chan struct{} // has one element after something changed for the fetch loop
-	idle     chan struct{} // has one element after the last request held got its result
-	looks    chan struct{} // has one element for each shard whose results are looked for now
-	shards   sync.WaitGroup
-	attempts sync.WaitGroup // under way
-	trials   chan trial     // attempts for hands that have nothing to do
-	hands    sync.WaitGroup // the goroutines that make attempts
+	savedLimit   savedLimit
+	quarantined  quarantine
+	refusals     refusals
+	cutoffs      cutoffs
+	dropped      proto.DropCounter // messages that did not fit their run
+	shares       shares
+	latency      latency
+	others       others        // the fetch loop's
+	turns        modelTurns    // of models, where the server has not all of them at once
+	held         atomic.Int64  // requests held that have no result yet
+	inHand       atomic.Int64  // shards that are neither acknowledged nor handed back
+	rate         rate          // of the fetch loop
+	longPull     time.Duration // that a pull waits where something must come, or nothing else is there
+	changed      chan struct{} // has one element after something changed for the fetch loop
+	idle         chan struct{} // has one element after the last request held got its result
+	looks        chan struct{} // has one element for each shard whose results are looked for now
+	shards       sync.WaitGroup
+	attempts     sync.WaitGroup  // under way
+	attemptJobs  chan attemptJob // attempts for hands that have nothing to do
+	attemptLoops sync.WaitGroup  // the goroutines that make attempts
 }
 
 // maxLooks is how many shards' results are looked for at a time. Each question needs a
@@ -97,23 +97,23 @@ func New(cfg Config) *Worker {
 	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
 	w := &Worker{
-		cfg:      cfg,
-		id:       proto.NewWorkerID(),
-		made:     time.Now(),
-		queue:    newQueue(),
-		feeds:    feeds{runs: map[string]*feed{}},
-		changed:  make(chan struct{}, 1),
-		idle:     make(chan struct{}, 1),
-		trials:   make(chan trial),
-		looks:    make(chan struct{}, maxLooks),
-		longPull: 500 * time.Millisecond,
-		turns:    modelTurns{long: turnLong, urgent: turnUrgent},
+		cfg:         cfg,
+		id:          proto.NewWorkerID(),
+		made:        time.Now(),
+		queue:       newQueue(),
+		feeds:       feeds{runs: map[string]*feed{}},
+		changed:     make(chan struct{}, 1),
+		idle:        make(chan struct{}, 1),
+		attemptJobs: make(chan attemptJob),
+		looks:       make(chan struct{}, maxLooks),
+		longPull:    500 * time.Millisecond,
+		turns:       modelTurns{long: turnLong, urgent: turnUrgent},
 	}
 
 	w.queue.groups.crowded = w.wake
 	w.refusals.full = make(chan struct{}, 1)
-	w.health.said = cmp.Or(cfg.Said, &Said{})
-	w.health.renew()
+	w.health.notices = cmp.Or(cfg.Notices, &Notices{})
+	w.health.newEpoch()
 
 	return w
 }
@@ -149,13 +149,13 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cutBus()
 
 	w.others.presence = presence
-	w.health.progress(time.Now()) // from now on it must make some
-	w.look(ctx)
+	w.health.recordProgress(time.Now()) // from now on it must make some
+	w.probeServer(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { w.watchServer(ctx) })
 	loops.Go(func() { w.watchLoad(ctx) })
 	loops.Go(func() { w.watchRefusals(ctx) })
-	loops.Go(func() { w.beat(ctx) })
+	loops.Go(func() { w.watchProcess(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
 	loops.Go(func() { w.fetch(ctx, busCtx) })
 	loops.Go(func() { w.announce(ctx, presence) })
@@ -167,14 +167,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 
 	loops.Wait()
-	w.remember()
+	w.saveLimit()
 	grace := time.AfterFunc(w.cfg.Grace, cutCalls)
 	w.attempts.Wait()
 	grace.Stop()
-	close(w.trials)
-	w.hands.Wait()
-	w.drop(func(*task) bool { return true }) // suspects, if the server died meanwhile
-	w.dropDoubted(func(*task) bool { return true })
+	close(w.attemptJobs)
+	w.attemptLoops.Wait()
+	w.dropTasks(func(*task) bool { return true }) // suspects, if the server died meanwhile
+	w.dropStalled(func(*task) bool { return true })
 
 	for _, a := range w.refusals.close() {
 		a.task.handBack()
@@ -225,8 +225,8 @@ func (w *Worker) openBus(ctx context.Context) (presence *bus.Presence, err error
 // dispatch gives each task a slot, in order; suspects first.
 func (w *Worker) dispatch(ctx context.Context) {
 	for {
-		if w.suspects.any() && !w.Down() {
-			w.quarantine(ctx)
+		if w.quarantined.any() && !w.Down() {
+			w.runIsolated(ctx)
 		}
 
 		t, ok := w.queue.pop(ctx)
@@ -269,7 +269,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 		}
 
 		// The era first: if the server hangs from now on, that ends it.
-		era := w.health.era()
+		era := w.health.epoch()
 		switch {
 		case t.shard.feed.paused.Load():
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
@@ -286,11 +286,11 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 
 		w.attempts.Add(1)
 
-		a := trial{era, t, slot}
+		a := attemptJob{era, t, slot}
 		select {
-		case w.trials <- a:
+		case w.attemptJobs <- a:
 		default: // all are busy
-			w.hands.Go(func() { w.hand(a) })
+			w.attemptLoops.Go(func() { w.runAttempts(a) })
 		}
 
 		return
@@ -299,19 +299,19 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 	t.handBack()
 }
 
-// trial is an attempt to be made.
-type trial struct {
-	era  context.Context
-	task *task
-	slot limit.Slot
+// attemptJob is an attempt to be made.
+type attemptJob struct {
+	epoch context.Context
+	task  *task
+	slot  limit.Slot
 }
 
-// hand makes attempts, one after the other. A goroutine that stays has a stack that is
+// runAttempts makes attempts, one after the other. A goroutine that stays has a stack that is
 // large enough for an HTTP request: to grow a new one for each cost 7% of what the whole
 // exchange does.
-func (w *Worker) hand(a trial) {
-	for more := true; more; a, more = <-w.trials {
-		w.attempt(a.era, a.task, a.slot)
+func (w *Worker) runAttempts(a attemptJob) {
+	for more := true; more; a, more = <-w.attemptJobs {
+		w.runAttempt(a.epoch, a.task, a.slot)
 		w.attempts.Done()
 	}
 }

@@ -36,8 +36,8 @@ type staff struct {
 	state    string // folder
 
 	group *errgroup.Group
-	hired int                     // so far
-	said  map[string]*worker.Said // of each server, by its URL: it may go and come again
+	hired int                        // so far
+	said  map[string]*worker.Notices // of each server, by its URL: it may go and come again
 	stop  map[*modelserver.Server]context.CancelFunc
 }
 
@@ -45,7 +45,7 @@ type staff struct {
 func (s *staff) work(ctx context.Context) error {
 	s.group, ctx = errgroup.WithContext(ctx)
 	s.stop = map[*modelserver.Server]context.CancelFunc{}
-	s.said = map[string]*worker.Said{}
+	s.said = map[string]*worker.Notices{}
 
 	for i, server := range s.models.servers {
 		s.hire(ctx, server, s.models.workerName(s.name, i))
@@ -62,10 +62,10 @@ func (s *staff) hire(ctx context.Context, server *modelserver.Server, name strin
 	cfg.Name = name
 
 	if s.said[server.URL()] == nil {
-		s.said[server.URL()] = &worker.Said{}
+		s.said[server.URL()] = &worker.Notices{}
 	}
 
-	cfg.Said = s.said[server.URL()]
+	cfg.Notices = s.said[server.URL()]
 	s.screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, s.link.name, server.URL(), atOnce(s.command))
 	w := worker.New(cfg)
 	remove := s.measured.addWorker(namedWorker{cfg.Name, cfg.Limiter, w})

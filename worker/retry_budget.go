@@ -15,22 +15,22 @@ const (
 	budgetPatience = 30 * time.Second
 )
 
-// budget is how many further attempts a run may make at a server.
-type budget struct {
+// retryBudget is how many further attempts a run may make at a server.
+type retryBudget struct {
 	mu    sync.Mutex
 	spent float64   // of budgetMost
 	next  time.Time // of an attempt that nothing pays for
 }
 
-// put pays for one more attempt.
-func (b *budget) put() {
+// Deposit pays for one more attempt.
+func (b *retryBudget) Deposit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.spent = max(0, b.spent-1)
 }
 
-// take takes one attempt, and returns how long it must wait: 0 while there are some.
-func (b *budget) take(now time.Time) time.Duration {
+// Withdraw takes one attempt, and returns how long it must wait: 0 while there are some.
+func (b *retryBudget) Withdraw(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 

@@ -57,7 +57,7 @@ func TestSlowServer(t *testing.T) {
 func TestPatienceEnds(t *testing.T) {
 	t.Parallel()
 
-	var h health
+	var h serverHealth
 	if got := h.double(time.Minute, time.Hour); got != 2*time.Minute {
 		t.Fatalf("patience of %v", got)
 	}

@@ -11,9 +11,9 @@ import (
 // attempt. These are attempts of that request, and an answer is not thrown away: so a server
 // that is only slow gets done, and a request that never ends does not keep a run from ending.
 
-// doubt is what the worker does about a server that may hang or be slow. The health's lock
+// hangProbe is what the worker does about a server that may hang or be slow. The health's lock
 // guards it.
-type doubt struct {
+type hangProbe struct {
 	counts   bool          // the server counts tokens while it works: there is no doubt
 	patience time.Duration // without an answer; 0: the usual
 	quick    int           // answers in a row that came within the usual time
@@ -21,8 +21,8 @@ type doubt struct {
 	trying   bool          // now
 }
 
-// take takes the task out if wanted is true of it and the server does not have it now.
-func (d *doubt) take(wanted func(*task) bool) *task {
+// takeTask takes the task out if wanted is true of it and the server does not have it now.
+func (d *hangProbe) takeTask(wanted func(*task) bool) *task {
 	t := d.task
 	if t == nil || d.trying || !wanted(t) {
 		return nil
@@ -32,21 +32,21 @@ func (d *doubt) take(wanted func(*task) bool) *task {
 }
 
 // count notes whether the server counts its tokens while it works.
-func (h *health) count(counts bool) {
+func (h *serverHealth) count(counts bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.doubt.counts = counts
+	h.hangProbe.counts = counts
 }
 
 // patience is how long the server may make no progress until it counts as hung, and whether
 // there is doubt about that.
-func (h *health) patience(usual time.Duration) (patience time.Duration, doubted bool) {
+func (h *serverHealth) patience(usual time.Duration) (patience time.Duration, doubted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.doubt.counts {
+	if h.hangProbe.counts {
 		return usual, false
 	}
-	return max(usual, h.doubt.patience), true
+	return max(usual, h.hangProbe.patience), true
 }
 
 // quickEnough is how many answers in a row must come within the usual time until the server
@@ -55,12 +55,12 @@ const quickEnough = 32
 
 // answered notes that the server has answered a request, and whether within the usual time.
 // A server that was only slow for a while has the usual patience again after some of these.
-func (h *health) answered(now time.Time, quick bool) {
+func (h *serverHealth) answered(now time.Time, quick bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	h.moved = now
-	d := &h.doubt
+	h.lastProgress = now
+	d := &h.hangProbe
 	switch {
 	case d.patience == 0:
 	case !quick:
@@ -73,21 +73,21 @@ func (h *health) answered(now time.Time, quick bool) {
 }
 
 // double gives the server twice the time, up to the most, and returns it.
-func (h *health) double(patience, most time.Duration) time.Duration {
+func (h *serverHealth) double(patience, most time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.doubt.patience = max(patience, min(2*patience, most))
-	h.doubt.quick = 0
-	return h.doubt.patience
+	h.hangProbe.patience = max(patience, min(2*patience, most))
+	h.hangProbe.quick = 0
+	return h.hangProbe.patience
 }
 
-// cutOff goes on with a task that the server had when it was found to hang. Others may have
+// endStalled goes on with a task that the server had when it was found to hang. Others may have
 // a server that answers it. If there is doubt, the smallest stays, to be sent again.
-func (w *Worker) cutOff(t *task, took time.Duration) {
+func (w *Worker) endStalled(t *task, took time.Duration) {
 	h := &w.health
-	h.remember(t.Request)
+	h.offerCanary(t.Request)
 	h.mu.Lock()
-	d, back := &h.doubt, t
+	d, back := &h.hangProbe, t
 	doubted := !d.counts && w.cfg.Process == nil
 	if doubted {
 		w.countStall(t, took)
@@ -108,7 +108,7 @@ func (w *Worker) cutOff(t *task, took time.Duration) {
 // time.
 func (w *Worker) countStall(t *task, took time.Duration) {
 	w.stats.attempt(took, "stall")
-	if t.spent()+1 >= w.cfg.Attempts {
+	if t.attemptsUsed()+1 >= w.cfg.Attempts {
 		return
 	}
 	w.stats.Retries.Add(1)
@@ -116,66 +116,66 @@ func (w *Worker) countStall(t *task, took time.Duration) {
 	t.reasons = append(t.reasons, "stall")
 }
 
-// dropDoubted hands back the task that waits to be sent again, if gone is true of it.
-func (w *Worker) dropDoubted(gone func(*task) bool) {
+// dropStalled hands back the task that waits to be sent again, if gone is true of it.
+func (w *Worker) dropStalled(gone func(*task) bool) {
 	h := &w.health
 	h.mu.Lock()
-	t := h.doubt.take(gone)
+	t := h.hangProbe.takeTask(gone)
 	h.mu.Unlock()
 	if t != nil {
 		t.handBack()
 	}
 }
 
-// tryDoubted sends a request again to a server that may hang or be slow. It reports whether
+// startHangProbe sends a request again to a server that may hang or be slow. It reports whether
 // there is one to send, or on its way.
-func (w *Worker) tryDoubted() bool {
+func (w *Worker) startHangProbe() bool {
 	h := &w.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	d := &h.doubt
+	d := &h.hangProbe
 	if d.task == nil || d.trying {
 		return d.task != nil
 	}
 
 	d.trying = true
 	t, patience := d.task, max(d.patience, w.cfg.Stall)
-	if t.spent()+1 >= w.cfg.Attempts {
+	if t.attemptsUsed()+1 >= w.cfg.Attempts {
 		patience = w.cfg.Timeout
 	}
 
-	w.attempts.Go(func() { w.sendDoubted(t, patience) })
+	w.attempts.Go(func() { w.runHangProbe(t, patience) })
 
 	return true
 }
 
-// sendDoubted sends the task again, and decides what follows for it and for the server.
-func (w *Worker) sendDoubted(t *task, patience time.Duration) {
+// runHangProbe sends the task again, and decides what follows for it and for the server.
+func (w *Worker) runHangProbe(t *task, patience time.Duration) {
 	begin, calls := time.Now(), t.shard.feed.calls
 	call, cancel := context.WithTimeout(calls, patience)
 	w.stats.InFlight.Add(1)
-	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
+	j := classify(t.URL, t.countedBody(), w.cfg.Server.Post(call, t.URL, t.Body))
 	w.stats.InFlight.Add(-1)
 	cancel()
 	took := time.Since(begin)
 
 	h := &w.health
-	answered, last := j.verdict == final || j.result.Status != 0, t.spent()+1 >= w.cfg.Attempts
+	answered, last := j.verdict == final || j.result.Status != 0, t.attemptsUsed()+1 >= w.cfg.Attempts
 	cut := !answered && calls.Err() != nil
 	again := !answered && !cut && (j.verdict == unsent || !last)
 	h.mu.Lock()
-	h.doubt.trying = false
+	h.hangProbe.trying = false
 	if !again {
-		h.doubt.task = nil
+		h.hangProbe.task = nil
 	}
 
 	h.mu.Unlock()
 
 	switch {
 	case answered:
-		w.up()
-		w.decide(calls, t, j, begin, took)
+		w.markUp()
+		w.decideNext(calls, t, j, begin, took)
 	case cut:
 		t.handBack()
 	case j.verdict == unsent: // the server has gone
@@ -183,7 +183,7 @@ func (w *Worker) sendDoubted(t *task, patience time.Duration) {
 		w.countStall(t, took)
 		h.double(patience, w.cfg.Timeout)
 	default: // it had its time; others may not take so long
-		w.conclude(t, j, took)
-		w.reopen()
+		w.finishAttempt(t, j, took)
+		w.reopenServer()
 	}
 }

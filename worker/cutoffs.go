@@ -48,8 +48,8 @@ const cutHint = "raise its time limit (nginx: proxy_read_timeout, haproxy: timeo
 	"Traefik: responseHeaderTimeout, AWS ALB: idle timeout, 60 s by default), give the model server's own address as --url, " +
 	"or ask for shorter answers: --set max_tokens=N"
 
-// cutText says that answers are cut off.
-func cutText(after time.Duration) string {
+// cutOffText says that answers are cut off.
+func cutOffText(after time.Duration) string {
 	digits := 0
 	if after < 10*time.Second {
 		digits = 1
@@ -85,8 +85,8 @@ type cutoffs struct {
 	still   time.Time // until then most does not go up
 }
 
-// near reports whether two times are the same, as time limits go.
-func near(a, b time.Duration) bool {
+// sameDuration reports whether two times are the same, as time limits go.
+func sameDuration(a, b time.Duration) bool {
 	return (a - b).Abs() <= max(cutJitter, time.Duration(cutSame*float64(min(a, b))))
 }
 
@@ -94,7 +94,7 @@ func near(a, b time.Duration) bool {
 // timeout says that something said so.
 func (c *cutoffs) is(took time.Duration, timeout bool) bool {
 	after := time.Duration(c.after.Load())
-	return after > 0 && (near(after, took) || timeout && took > after)
+	return after > 0 && (sameDuration(after, took) || timeout && took > after)
 }
 
 // note takes in an attempt that ended without an answer, and may have been cut off. It
@@ -124,7 +124,7 @@ func (c *cutoffs) note(begin time.Time, took time.Duration, timeout bool) (cut, 
 	c.ages = append(c.ages, took)
 	sorted := slices.Sorted(slices.Values(c.ages))
 	for i := 0; i+cutSeen <= len(sorted); i++ {
-		if first, last := sorted[i], sorted[i+cutSeen-1]; near(first, last) && first <= took && took <= last {
+		if first, last := sorted[i], sorted[i+cutSeen-1]; sameDuration(first, last) && first <= took && took <= last {
 			c.after.Store(int64(first))
 			c.ages, c.latest, c.row = nil, time.Now(), cutSeen-1
 			c.count(begin, true)
@@ -150,7 +150,7 @@ func (c *cutoffs) answered(begin time.Time, took time.Duration) (forgotten bool)
 	c.count(begin, false)
 
 	after := time.Duration(c.after.Load())
-	if forgotten = after > 0 && took > after && !near(after, took); forgotten {
+	if forgotten = after > 0 && took > after && !sameDuration(after, took); forgotten {
 		c.after.Store(0)
 		c.most.Store(0)
 		c.refused = false
@@ -244,7 +244,7 @@ func (c *cutoffs) cutFirst(begin time.Time) {
 
 // ended notes that a task has got its result, or goes back to the bus.
 func (c *cutoffs) ended(t *task) {
-	if t.cuts > 0 {
+	if t.cutOffs > 0 {
 		c.open.Add(-1)
 	}
 }
@@ -261,7 +261,7 @@ func (c *cutoffs) put(t *task) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if t.cuts > 1 {
+	if t.cutOffs > 1 {
 		c.again++
 	}
 
@@ -301,30 +301,30 @@ func (c *cutoffs) close() []*task {
 	return c.take(func(*task) bool { return true })
 }
 
-// isCut reports whether an attempt that ended without an answer was cut off, and says so once.
-func (w *Worker) isCut(j judged, begin time.Time, took time.Duration) bool {
-	cut, news := w.cutoffs.note(begin, took, isTimeout(j.result.Status))
+// recordCutOff reports whether an attempt that ended without an answer was cut off, and says so once.
+func (w *Worker) recordCutOff(j classification, begin time.Time, took time.Duration) bool {
+	cut, news := w.cutoffs.note(begin, took, isTimeoutStatus(j.result.Status))
 	if news {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("hint", cutHint).
-			Msg(cutText(time.Duration(w.cutoffs.after.Load())) +
+			Msg(cutOffText(time.Duration(w.cutoffs.after.Load())) +
 				"; what is cut off is sent again at the end, with fewer at once")
 	}
 	return cut
 }
 
-// putCut puts a task aside that was cut off, or gives it up.
-func (w *Worker) putCut(t *task, j judged, begin time.Time, took time.Duration) {
-	w.health.progress(time.Now()) // the server may well have been at work
+// setCutOffAside puts a task aside that was cut off, or gives it up.
+func (w *Worker) setCutOffAside(t *task, j classification, begin time.Time, took time.Duration) {
+	w.health.recordProgress(time.Now()) // the server may well have been at work
 	t.attempts++
 
-	if t.cuts++; t.cuts == 1 {
+	if t.cutOffs++; t.cutOffs == 1 {
 		w.cutoffs.cutFirst(begin)
 	}
 
 	w.stats.attempt(took, proto.CodeCutOff)
 
 	few := w.cutoffs.most.Load()
-	if t.cuts >= cutTries && few > 0 && int(few) <= w.fewest() || t.spent() >= w.cfg.Attempts {
+	if t.cutOffs >= cutTries && few > 0 && int(few) <= w.fewestAtOnce() || t.attemptsUsed() >= w.cfg.Attempts {
 		t.finish(w.cutResult(t, j), took)
 		return
 	}
@@ -337,7 +337,7 @@ func (w *Worker) putCut(t *task, j judged, begin time.Time, took time.Duration) 
 		return
 	}
 
-	if w.isStuck(false) {
+	if w.cutsOffEverything(false) {
 		w.cutoffs.waits.Store(true)
 	}
 
@@ -351,9 +351,9 @@ func (w *Worker) putCut(t *task, j judged, begin time.Time, took time.Duration) 
 }
 
 // cutResult is what becomes of a task that is given up: the answer that it had, or why it has none.
-func (w *Worker) cutResult(t *task, j judged) proto.Result {
-	if t.kept != nil {
-		return *t.kept
+func (w *Worker) cutResult(t *task, j classification) proto.Result {
+	if t.truncated != nil {
+		return *t.truncated
 	}
 
 	last := fmt.Sprint("status ", j.result.Status)
@@ -363,16 +363,16 @@ func (w *Worker) cutResult(t *task, j judged) proto.Result {
 
 	return proto.Result{Err: &proto.ResultError{
 		Code:    proto.CodeCutOff,
-		Message: fmt.Sprintf("%s, this one %d times: %s", cutText(time.Duration(w.cutoffs.after.Load())), t.cuts, last),
+		Message: fmt.Sprintf("%s, this one %d times: %s", cutOffText(time.Duration(w.cutoffs.after.Load())), t.cutOffs, last),
 	}}
 }
 
-// fewest is how many at once are the last that is tried.
-func (w *Worker) fewest() int { return max(1, w.cfg.Limiter.Limit()/8) }
+// fewestAtOnce is how many at once are the last that is tried.
+func (w *Worker) fewestAtOnce() int { return max(1, w.cfg.Limiter.Limit()/8) }
 
-// isStuck reports whether nothing comes through any more, as far as can be told with many at
+// cutsOffEverything reports whether nothing comes through any more, as far as can be told with many at
 // once. alone says that nothing else is left.
-func (w *Worker) isStuck(alone bool) bool {
+func (w *Worker) cutsOffEverything(alone bool) bool {
 	c := &w.cutoffs
 	c.mu.Lock()
 	row, again, refused := c.row, c.again, c.refused
@@ -387,8 +387,8 @@ func (w *Worker) isStuck(alone bool) bool {
 	return never && row > 0 && (alone || refused || row >= cutNever)
 }
 
-// tryCut sends again what was cut off, when it is time for that.
-func (w *Worker) tryCut() {
+// retryCutOffs sends again what was cut off, when it is time for that.
+func (w *Worker) retryCutOffs() {
 	c := &w.cutoffs
 	c.mu.Lock()
 	n, probing := len(c.aside), c.probing
@@ -408,7 +408,7 @@ func (w *Worker) tryCut() {
 
 	// Nothing else is left, and nothing is on its way.
 	alone := settled && w.held.Load() == int64(n)+w.refusals.n.Load()
-	stuck := w.isStuck(alone)
+	stuck := w.cutsOffEverything(alone)
 	c.waits.Store(stuck)
 
 	if w.stats.InFlight.Load() > 0 || w.Down() {
@@ -417,7 +417,7 @@ func (w *Worker) tryCut() {
 
 	switch {
 	case stuck:
-		w.probe()
+		w.startCutOffProbe()
 	case alone:
 		w.sendFewer()
 	}
@@ -429,15 +429,15 @@ func (w *Worker) sendFewer() {
 	c := &w.cutoffs
 	c.mu.Lock()
 
-	most := w.fewest()
-	if slices.ContainsFunc(c.aside, func(t *task) bool { return t.cuts == 1 }) {
+	most := w.fewestAtOnce()
+	if slices.ContainsFunc(c.aside, func(t *task) bool { return t.cutOffs == 1 }) {
 		most = max(1, w.cfg.Limiter.Limit()/2)
 	}
 
 	c.hold(most, cutStill)
 	c.fewer = true
 	c.mu.Unlock()
-	w.release()
+	w.releaseCutOffs()
 }
 
 // letGo lets as many requests be at the server as the limiter says, after what was cut off has
@@ -451,15 +451,15 @@ func (c *cutoffs) letGo() {
 	}
 }
 
-// release queues all that was put aside.
-func (w *Worker) release() {
+// releaseCutOffs queues all that was put aside.
+func (w *Worker) releaseCutOffs() {
 	for _, t := range w.cutoffs.take(func(*task) bool { return true }) {
-		w.later(t, 0)
+		w.requeueAfter(t, 0)
 	}
 }
 
-// probe sends the smallest of what was cut off alone.
-func (w *Worker) probe() {
+// startCutOffProbe sends the smallest of what was cut off alone.
+func (w *Worker) startCutOffProbe() {
 	c := &w.cutoffs
 	var t *task
 	c.mu.Lock()
@@ -474,7 +474,7 @@ func (w *Worker) probe() {
 	c.mu.Unlock()
 
 	if t != nil && len(c.take(func(other *task) bool { return other == t })) == 1 {
-		w.attempts.Go(func() { w.sendAlone(t) })
+		w.attempts.Go(func() { w.runCutOffProbe(t) })
 		return
 	}
 
@@ -492,12 +492,12 @@ func (c *cutoffs) endProbe(most int) {
 	c.waits.Store(false)
 }
 
-// sendAlone sends a task with nothing beside it, and decides whether anything comes through.
-func (w *Worker) sendAlone(t *task) {
-	begin, calls, era := time.Now(), t.shard.feed.calls, w.health.era()
+// runCutOffProbe sends a task with nothing beside it, and decides whether anything comes through.
+func (w *Worker) runCutOffProbe(t *task) {
+	begin, calls, era := time.Now(), t.shard.feed.calls, w.health.epoch()
 	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
-	j := judge(t.URL, t.Body, w.cfg.Server.Post(call, t.URL, t.Body))
+	j := classify(t.URL, t.Body, w.cfg.Server.Post(call, t.URL, t.Body))
 	w.stats.InFlight.Add(-1)
 	cancel()
 	took := time.Since(begin)
@@ -509,12 +509,12 @@ func (w *Worker) sendAlone(t *task) {
 		c.mu.Lock()
 		c.probing = false
 		c.mu.Unlock()
-	case j.verdict == retry && j.cut && c.is(took, isTimeout(j.result.Status)):
-		w.refuseCut(t, j)
+	case j.verdict == retry && j.cut && c.is(took, isTimeoutStatus(j.result.Status)):
+		w.giveUpCutOffs(t, j)
 	case j.verdict == unsent, j.cut && took < cutLeast, j.result.Status == 0 && era.Err() != nil:
 		// there is no server just now
 		if era.Err() == nil {
-			w.look(calls)
+			w.probeServer(calls)
 		}
 
 		if !c.put(t) {
@@ -526,13 +526,13 @@ func (w *Worker) sendAlone(t *task) {
 		c.mu.Unlock()
 	default: // with fewer at once, some come through
 		c.endProbe(max(1, w.cfg.Limiter.Limit()/4))
-		w.release()
-		w.decide(calls, t, j, begin, took)
+		w.releaseCutOffs()
+		w.decideNext(calls, t, j, begin, took)
 	}
 }
 
-// cutsAll reports whether the latest of those that were sent for the first time were all cut off.
-func (w *Worker) cutsAll() bool {
+// cutsOffNewRequests reports whether the latest of those that were sent for the first time were all cut off.
+func (w *Worker) cutsOffNewRequests() bool {
 	passed := w.made.Add(time.Duration(w.refusals.latest.Load()))
 	c := &w.cutoffs
 	c.mu.Lock()
@@ -541,11 +541,11 @@ func (w *Worker) cutsAll() bool {
 		!slices.ContainsFunc(c.first, func(begin time.Time) bool { return !begin.After(passed) })
 }
 
-// refuseCut goes on when not even one request alone came through: a run stops, and a worker
+// giveUpCutOffs goes on when not even one request alone came through: a run stops, and a worker
 // waits. One that has had answers gives up those that were tried with fewer at once; so does a
 // run where others that were sent for the first time come through: these take too long each by
 // itself.
-func (w *Worker) refuseCut(t *task, j judged) {
+func (w *Worker) giveUpCutOffs(t *task, j classification) {
 	c := &w.cutoffs
 	err := &RefusedError{
 		Server:   w.cfg.Server.URL(),
@@ -556,7 +556,7 @@ func (w *Worker) refuseCut(t *task, j judged) {
 
 	s := w.refusals.sample.Load()
 	answers := s != nil && s.answered
-	if w.cfg.StopRefused && (!answers || w.cutsAll()) {
+	if w.cfg.StopRefused && (!answers || w.cutsOffNewRequests()) {
 		w.stop(err) // nothing is sent any more
 		t.handBack()
 		return
@@ -564,8 +564,8 @@ func (w *Worker) refuseCut(t *task, j judged) {
 
 	if answers {
 		t.attempts++
-		t.cuts++ // not for the first time
-		for _, t := range append(c.take(func(t *task) bool { return t.cuts > 1 }), t) {
+		t.cutOffs++ // not for the first time
+		for _, t := range append(c.take(func(t *task) bool { return t.cutOffs > 1 }), t) {
 			t.finish(w.cutResult(t, j), 0)
 		}
 
@@ -574,7 +574,7 @@ func (w *Worker) refuseCut(t *task, j judged) {
 	}
 
 	t.handBack()
-	w.refuse(err)
+	w.markRefusing(err)
 	c.endProbe(1)
 	c.mu.Lock()
 	c.refused = true

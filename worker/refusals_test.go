@@ -469,7 +469,7 @@ func TestPutAsideEndsOnce(t *testing.T) {
 	for range 4 {
 		putters.Go(func() {
 			for range n / 4 {
-				w.putAside(&task{shard: shard}, judged{verdict: barred}, 0)
+				w.setAside(&task{shard: shard}, classification{verdict: barred}, 0)
 			}
 		})
 

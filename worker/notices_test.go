@@ -46,19 +46,19 @@ func TestSaidOnce(t *testing.T) {
 
 			t.Cleanup(front.Close)
 			said := &tally{text: tt.text}
-			kept := &Said{}
+			kept := &Notices{}
 
 			b := newBench(t, front.URL)
 			for life := range uint32(2) {
 				b = b.at(front.URL)
-				b.cfg.Log, b.cfg.Said, b.cfg.Run = zerolog.New(said), kept, "r"
+				b.cfg.Log, b.cfg.Notices, b.cfg.Run = zerolog.New(said), kept, "r"
 				b.fill("r", "m", life*2*n, life*2*n+n, 1)
 				w, stop := b.start()
 				prototest.Poll(t, patience, "all to be done", func() bool { return w.Stats().Done.Load() == n })
 				away.Store(true)
-				w.look(t.Context())
+				w.probeServer(t.Context())
 				away.Store(false)
-				w.look(t.Context())
+				w.probeServer(t.Context())
 				b.fill("r", "m", life*2*n+n, life*2*n+2*n, 1)
 				b.await("r")
 				stop()

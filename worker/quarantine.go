@@ -20,26 +20,26 @@ import (
 // aloneAfter is after how many deaths a request runs alone.
 const aloneAfter = 2
 
-// suspects are tasks that the model server had when it died.
-type suspects struct {
+// quarantine are tasks that the model server had when it died.
+type quarantine struct {
 	mu    sync.Mutex
 	tasks []*task
 }
 
-func (s *suspects) add(tasks ...*task) {
+func (s *quarantine) add(tasks ...*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tasks = append(s.tasks, tasks...)
 }
 
-func (s *suspects) any() bool {
+func (s *quarantine) any() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.tasks) > 0
 }
 
 // take takes out the tasks of which wanted is true.
-func (s *suspects) take(wanted func(*task) bool) (out []*task) {
+func (s *quarantine) take(wanted func(*task) bool) (out []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -56,7 +56,7 @@ func (s *suspects) take(wanted func(*task) bool) (out []*task) {
 
 // group takes out those that may run together: first those with one death, a few at a
 // time, then the others, one by one.
-func (s *suspects) group() []*task {
+func (s *quarantine) group() []*task {
 	s.mu.Lock()
 
 	n, left := 0, 1
@@ -80,34 +80,34 @@ func (s *suspects) group() []*task {
 	})
 }
 
-// charge notes that the server died while it had the task.
-func (w *Worker) charge(t *task) {
+// recordCrash notes that the server died while it had the task.
+func (w *Worker) recordCrash(t *task) {
 	t.deaths++
 	t.reasons = append(t.reasons, "server_died")
 	w.stats.Retries.Add(1)
 	if t.deaths > aloneAfter {
-		t.poisoned("the model server", t.deaths)
+		t.failPoisoned("the model server", t.deaths)
 		return
 	}
 
-	w.suspects.add(t)
+	w.quarantined.add(t)
 	w.queue.nudge()
 }
 
-// poisoned gives up a task.
-func (t *task) poisoned(victim string, deaths int) {
+// failPoisoned gives up a task.
+func (t *task) failPoisoned(victim string, deaths int) {
 	t.finish(proto.Result{Err: &proto.ResultError{
 		Code:    proto.CodePoison,
 		Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other", victim, deaths),
 	}}, 0)
 }
 
-// quarantine runs suspects, and nothing beside them, until there are none or the server
+// runIsolated runs suspects, and nothing beside them, until there are none or the server
 // is down.
-func (w *Worker) quarantine(ctx context.Context) {
+func (w *Worker) runIsolated(ctx context.Context) {
 	w.attempts.Wait()
 	for ctx.Err() == nil && !w.Down() {
-		group := w.suspects.group()
+		group := w.quarantined.group()
 		if len(group) == 0 {
 			return
 		}
@@ -116,7 +116,7 @@ func (w *Worker) quarantine(ctx context.Context) {
 			Msg("running apart what the model server died of")
 
 		for _, t := range group {
-			if t.deaths >= aloneAfter && !t.shard.announceAlone(ctx, t.Index) {
+			if t.deaths >= aloneAfter && !t.shard.markIsolated(ctx, t.Index) {
 				t.handBack()
 				continue
 			}
@@ -127,9 +127,9 @@ func (w *Worker) quarantine(ctx context.Context) {
 	}
 }
 
-// announceAlone tells those who get the shard next, should we die of it, that a request
+// markIsolated tells those who get the shard next, should we die of it, that a request
 // ran alone. It returns false if that cannot be stored.
-func (h *held) announceAlone(ctx context.Context, seq uint32) bool {
+func (h *held) markIsolated(ctx context.Context, seq uint32) bool {
 	_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
 		_, err := h.w.cfg.JS.PublishMsg(ctx,
 			proto.EncodeDeliveryNote(h.feed.run, h.id, proto.DeliveryNote{Isolated: int64(seq)}))

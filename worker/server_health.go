@@ -27,45 +27,45 @@ const (
 // downGrace is how long a worker keeps what it holds while its model server is down.
 const downGrace = 30 * time.Second
 
-// health is how the model server does.
-type health struct {
-	mu       sync.Mutex
-	why      string // it takes no requests; empty: it does
-	since    time.Time
-	hung     bool           // it must prove that it answers requests before it gets more
-	canary   *proto.Request // one that it did not answer while it hung
-	refusing bool           // all requests; watchRefusals finds out when it takes one again
-	starts   int            // of our process, when it hung
-	doubt    doubt          // of a server that answers nothing
-	info     modelserver.Info
-	known    bool // info is
-	calls    context.Context
-	cut      context.CancelFunc // of calls
-	said     *Said
+// serverHealth is how the model server does.
+type serverHealth struct {
+	mu        sync.Mutex
+	why       string // it takes no requests; empty: it does
+	since     time.Time
+	hung      bool           // it must prove that it answers requests before it gets more
+	canary    *proto.Request // one that it did not answer while it hung
+	refusing  bool           // all requests; watchRefusals finds out when it takes one again
+	starts    int            // of our process, when it hung
+	hangProbe hangProbe      // of a server that answers nothing
+	info      modelserver.Info
+	known     bool // info is
+	epochCtx  context.Context
+	endEpoch  context.CancelFunc // of calls
+	notices   *Notices
 	// When the server did something last, and when it was complained of. (A number in
 	// their place would follow steps of the wall clock.)
-	moved, complained time.Time
-	beat              time.Time // when this process was last seen to run; zero: it is not watched
+	lastProgress, lastWarned time.Time
+	beat                     time.Time // when this process was last seen to run; zero: it is not watched
 
 	asking  sync.Mutex
 	asked   time.Time             // when the last question began
 	waiting atomic.Pointer[int64] // requests in its queue; nil: it does not tell
 }
 
-// era ends when the server is found to hang.
-func (h *health) era() context.Context {
+// epoch ends when the server is found to hang.
+func (h *serverHealth) epoch() context.Context {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.calls
+	return h.epochCtx
 }
 
-// beat notes again and again that this process runs, until ctx ends.
-func (w *Worker) beat(ctx context.Context) {
+// watchProcess notes again and again that this process runs, until ctx ends.
+func (w *Worker) watchProcess(ctx context.Context) {
 	tick := time.NewTicker(limit.BeatEvery)
 	defer tick.Stop()
 
 	for {
-		w.health.ran(time.Now())
+		w.health.recordRunning(time.Now())
 		w.cfg.Limiter.Beat()
 		select {
 		case <-tick.C:
@@ -75,47 +75,47 @@ func (w *Worker) beat(ctx context.Context) {
 	}
 }
 
-// ran notes that this process runs. A time in which it did not is none in which the
+// recordRunning notes that this process runs. A time in which it did not is none in which the
 // server made no progress.
-func (h *health) ran(now time.Time) {
+func (h *serverHealth) recordRunning(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
 	if !h.beat.IsZero() && now.Sub(h.beat) > limit.MissedBeat {
-		h.moved = now
+		h.lastProgress = now
 	}
 	if now.After(h.beat) {
 		h.beat = now
 	}
 }
 
-// renew begins an era.
-func (h *health) renew() {
+// newEpoch begins an era.
+func (h *serverHealth) newEpoch() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.calls, h.cut = context.WithCancel(context.Background())
+	h.epochCtx, h.endEpoch = context.WithCancel(context.Background())
 }
 
-// progress notes that the server does something.
-func (h *health) progress(now time.Time) {
+// recordProgress notes that the server does something.
+func (h *serverHealth) recordProgress(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.moved = now
+	h.lastProgress = now
 }
 
-// complain reports whether it is time to complain of the server, and notes that.
-func (h *health) complain(now time.Time) bool {
+// mayWarn reports whether it is time to complain of the server, and notes that.
+func (h *serverHealth) mayWarn(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.complained.IsZero() && now.Sub(h.complained) <= time.Minute {
+	if !h.lastWarned.IsZero() && now.Sub(h.lastWarned) <= time.Minute {
 		return false
 	}
-	h.complained = now
+	h.lastWarned = now
 	return true
 }
 
-// remember keeps the smallest of the requests that the server hangs on, to try it with.
-func (h *health) remember(r proto.Request) {
+// offerCanary keeps the smallest of the requests that the server hangs on, to try it with.
+func (h *serverHealth) offerCanary(r proto.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.canary == nil || len(r.Body) < len(h.canary.Body) {
@@ -125,22 +125,22 @@ func (h *health) remember(r proto.Request) {
 
 // expired reports whether the server has been down for so long that what waits for it
 // goes to others.
-func (h *health) expired(now time.Time) bool {
+func (h *serverHealth) expired(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.why != "" && (h.hung || h.refusing || now.Sub(h.since) > downGrace)
 }
 
-// once reports whether something is said of the server for the first time.
-func (h *health) once(text string) bool { return h.said.once(text) }
+// firstTime reports whether something is said of the server for the first time.
+func (h *serverHealth) firstTime(text string) bool { return h.notices.firstTime(text) }
 
-// Said is what was said of a model server that is said once only. The zero value is nothing.
-type Said struct {
+// Notices is what was said of a model server that is said once only. The zero value is nothing.
+type Notices struct {
 	mu    sync.Mutex
 	texts map[string]bool
 }
 
-func (s *Said) once(text string) bool {
+func (s *Notices) firstTime(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -188,8 +188,8 @@ func (w *Worker) Info() (modelserver.Info, bool) {
 	return w.health.info, w.health.known
 }
 
-// down notes that the server gets no requests from now on.
-func (w *Worker) down(why string, err error) {
+// markDown notes that the server gets no requests from now on.
+func (w *Worker) markDown(why string, err error) {
 	h := &w.health
 	h.mu.Lock()
 
@@ -207,16 +207,16 @@ func (w *Worker) down(why string, err error) {
 	}
 }
 
-// up notes that the server answers. That it answers questions about itself is no progress: one
+// markUp notes that the server answers. That it answers questions about itself is no progress: one
 // that hangs does, too.
-func (w *Worker) up() {
+func (w *Worker) markUp() {
 	h := &w.health
 	h.mu.Lock()
 	before, since := h.why, h.since
-	waits := h.doubt.take(func(*task) bool { return true })
+	waits := h.hangProbe.takeTask(func(*task) bool { return true })
 	h.why, h.hung, h.refusing, h.canary = "", false, false, nil
 	if before != "" {
-		h.moved = time.Now()
+		h.lastProgress = time.Now()
 	}
 
 	h.mu.Unlock()
@@ -228,7 +228,7 @@ func (w *Worker) up() {
 	}
 
 	if waits != nil {
-		w.later(waits, 0)
+		w.requeueAfter(waits, 0)
 	}
 }
 
@@ -247,27 +247,27 @@ func (w *Worker) watchServer(ctx context.Context) {
 
 		if down := w.Down(); down || time.Since(last) >= askEvery {
 			last = time.Now()
-			w.look(ctx)
-			w.remember()
+			w.probeServer(ctx)
+			w.saveLimit()
 			w.noteSlots()
 		}
 
 		if w.health.expired(time.Now()) {
-			w.drop(func(*task) bool { return true })
+			w.dropTasks(func(*task) bool { return true })
 		}
 	}
 }
 
-// look asks the server what it is. It returns the error that it had.
-func (w *Worker) look(ctx context.Context) error {
+// probeServer asks the server what it is. It returns the error that it had.
+func (w *Worker) probeServer(ctx context.Context) error {
 	h := &w.health
 	h.asking.Lock()
 	defer h.asking.Unlock()
 	h.asked = time.Now()
-	return w.lookNow(ctx)
+	return w.probeLocked(ctx)
 }
 
-func (w *Worker) lookNow(ctx context.Context) error {
+func (w *Worker) probeLocked(ctx context.Context) error {
 	info, err := w.cfg.Server.Look(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -278,7 +278,7 @@ func (w *Worker) lookNow(ctx context.Context) error {
 		return nil // the server may be as before
 	}
 	if errors.Is(err, modelserver.ErrLoading) {
-		w.down("loading", err)
+		w.markDown("loading", err)
 		return err
 	}
 	if errors.Is(err, modelserver.ErrUnreachable) {
@@ -286,17 +286,17 @@ func (w *Worker) lookNow(ctx context.Context) error {
 		if w.cutoffs.recent(time.Now()) {
 			why = "waiting: what is in front of the model server takes it for down, having cut answers off"
 		}
-		w.down(why, err)
+		w.markDown(why, err)
 		return err
 	}
 	if err != nil { // a server that answers without a list may still serve: as before
 		w.cfg.Log.Debug().Err(err).Msg("the model server does not say what it serves")
 	} else {
-		w.learn(info)
+		w.updateInfo(info)
 	}
 
-	if w.proven(ctx) {
-		w.up()
+	if w.verifyRecovered(ctx) {
+		w.markUp()
 	}
 
 	w.wake()
@@ -304,23 +304,23 @@ func (w *Worker) lookNow(ctx context.Context) error {
 	return nil
 }
 
-// learn takes in what the server says of itself.
-func (w *Worker) learn(info modelserver.Info) {
+// updateInfo takes in what the server says of itself.
+func (w *Worker) updateInfo(info modelserver.Info) {
 	h := &w.health
 	h.mu.Lock()
 	h.info, h.known = info, true
 	h.mu.Unlock()
 
 	if info.Loading {
-		h.progress(time.Now())
+		h.recordProgress(time.Now())
 	}
 
 	w.cfg.Limiter.Slots(info.Slots)
-	w.recall(info)
+	w.resumeLimit(info)
 	w.queue.share(sharingOf(info.Flavour), info.Slots)
 
 	for _, note := range info.Notes {
-		if h.once(note) {
+		if h.firstTime(note) {
 			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)
 		}
 	}
@@ -331,15 +331,15 @@ func (w *Worker) noteSlots() {
 	info, _ := w.Info()
 	note := info.SlotsNote()
 	busy, held := w.stats.InFlight.Load(), w.held.Load()
-	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.once("slots") {
+	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.firstTime("slots") {
 		return
 	}
 	w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Msg(note)
 }
 
-// proven reports whether a server that hung has shown that it does not any more: it has
+// verifyRecovered reports whether a server that hung has shown that it does not any more: it has
 // been started anew, or it answers a request. Its health check proves nothing.
-func (w *Worker) proven(ctx context.Context) bool {
+func (w *Worker) verifyRecovered(ctx context.Context) bool {
 	h := &w.health
 	h.mu.Lock()
 	hung, refusing, since, canary, starts := h.hung, h.refusing, h.since, h.canary, h.starts
@@ -357,7 +357,7 @@ func (w *Worker) proven(ctx context.Context) bool {
 		return s.Starts > starts && s.Phase == supervise.Ready
 	}
 
-	if w.tryDoubted() {
+	if w.startHangProbe() {
 		return false // it says so itself
 	}
 
@@ -371,9 +371,9 @@ func (w *Worker) proven(ctx context.Context) bool {
 	return w.cfg.Server.Post(ctx, canary.URL, canary.Body).Err == nil
 }
 
-// died finds out whether the server died while it had a request, which began at a time
+// confirmCrash finds out whether the server died while it had a request, which began at a time
 // and ended without an answer.
-func (w *Worker) died(ctx context.Context, begin time.Time) bool {
+func (w *Worker) confirmCrash(ctx context.Context, begin time.Time) bool {
 	h := &w.health
 	ended := time.Now()
 	h.asking.Lock()
@@ -392,7 +392,7 @@ func (w *Worker) died(ctx context.Context, begin time.Time) bool {
 
 	h.asked = time.Now()
 
-	return errors.Is(w.lookNow(ctx), modelserver.ErrUnreachable)
+	return errors.Is(w.probeLocked(ctx), modelserver.ErrUnreachable)
 }
 
 // watchLoad follows the server's gauges, and notices when it hangs, until ctx ends.
@@ -407,7 +407,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 
 		now := time.Now()
 		if w.Down() || w.stats.InFlight.Load() == 0 {
-			w.health.progress(now)
+			w.health.recordProgress(now)
 			continue
 		}
 
@@ -417,14 +417,14 @@ func (w *Worker) watchLoad(ctx context.Context) {
 			case errors.Is(err, modelserver.ErrNoGauges):
 				retry = now.Add(time.Minute)
 				w.health.waiting.Store(nil)
-				if w.health.once("gauges") {
+				if w.health.firstTime("gauges") {
 					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).
 						Msg("finding the number of requests at once by the rate of answers")
 				}
 			case err == nil:
 				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsAtEnd())
 				if tokens.fresh(load.Tokens + max(0, load.PromptTokens)) { // a long prompt has no tokens yet
-					w.health.progress(now)
+					w.health.recordProgress(now)
 				}
 
 				if load.Several != "" {
@@ -464,7 +464,7 @@ func (c *counted) fresh(tokens float64) bool {
 // ignoreGauges has the number of requests at once found by the answers from now on, since the
 // gauges are those of one of several servers.
 func (w *Worker) ignoreGauges(ctx context.Context, why string) {
-	if !w.health.once("several") {
+	if !w.health.firstTime("several") {
 		return
 	}
 
@@ -475,7 +475,7 @@ func (w *Worker) ignoreGauges(ctx context.Context, why string) {
 			" come from more than one server: finding the number of requests at once " +
 			"by the rate of answers; give each server with --url to run it at its best")
 
-	w.look(ctx) // what it says of itself is less from now on
+	w.probeServer(ctx) // what it says of itself is less from now on
 }
 
 // dropIdle closes idle connections if the server has made no progress for a moment: one of
@@ -483,7 +483,7 @@ func (w *Worker) ignoreGauges(ctx context.Context, why string) {
 func (w *Worker) dropIdle(now time.Time) {
 	h := &w.health
 	h.mu.Lock()
-	still := now.Sub(h.moved)
+	still := now.Sub(h.lastProgress)
 	h.mu.Unlock()
 	if still > askMissing {
 		w.cfg.Server.CloseIdle()
@@ -492,7 +492,7 @@ func (w *Worker) dropIdle(now time.Time) {
 
 // observe hands the gauges to the limiter.
 func (w *Worker) observe(load modelserver.Load) {
-	if len(load.Missing) > 0 && w.health.once("missing") {
+	if len(load.Missing) > 0 && w.health.firstTime("missing") {
 		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Str("missing", strings.Join(load.Missing, ", ")).
 			Msg("the model server does not tell all that its kind does")
 	}
@@ -523,9 +523,9 @@ func (w *Worker) observe(load modelserver.Load) {
 // times what its answers take, and twice as long each time that it has answered nothing.
 func (w *Worker) noticeHang(now time.Time) {
 	h := &w.health
-	h.ran(now)
+	h.recordRunning(now)
 	h.mu.Lock()
-	still := now.Sub(h.moved)
+	still := now.Sub(h.lastProgress)
 	h.mu.Unlock()
 
 	patience, doubted := h.patience(max(w.cfg.Stall, 3*w.latency.high()))
@@ -540,17 +540,17 @@ func (w *Worker) noticeHang(now time.Time) {
 			err, h.double(patience, w.cfg.Timeout).Round(time.Second), w.cfg.Stall)
 	}
 
-	w.down("the model server hangs", err)
+	w.markDown("the model server hangs", err)
 	h.mu.Lock()
 	h.hung, h.canary = true, nil
-	cut := h.cut
+	cut := h.endEpoch
 
 	if w.cfg.Process != nil {
 		h.starts = w.cfg.Process.Status().Starts
 	}
 
 	h.mu.Unlock()
-	h.renew()
+	h.newEpoch()
 	cut()
 
 	if w.cfg.Process != nil {

@@ -7,17 +7,17 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// recalled is what the worker knows of the memory of how many requests at once its server
+// savedLimit is what the worker knows of the memory of how many requests at once its server
 // takes. The lock for asking the server guards it.
-type recalled struct {
+type savedLimit struct {
 	key   string // of the server; "" before it has said what it is
 	kept  int
 	wrote bool // by this process, which also says that the server was met
 }
 
-// recall begins the search for the number of requests at once where it ended last time.
-func (w *Worker) recall(info modelserver.Info) {
-	r := &w.recalled
+// resumeLimit begins the search for the number of requests at once where it ended last time.
+func (w *Worker) resumeLimit(info modelserver.Info) {
+	r := &w.savedLimit
 	if w.cfg.Memory == nil {
 		return
 	}
@@ -44,13 +44,13 @@ func memoryKey(url string, info modelserver.Info) string {
 	return limit.MemoryKey(parts...)
 }
 
-// remember keeps how many requests at once the server takes, if that has been found out and is
+// saveLimit keeps how many requests at once the server takes, if that has been found out and is
 // not what is kept already, give or take a few.
-func (w *Worker) remember() {
+func (w *Worker) saveLimit() {
 	w.health.asking.Lock()
 	defer w.health.asking.Unlock()
 
-	r, n := &w.recalled, w.cfg.Limiter.Found()
+	r, n := &w.savedLimit, w.cfg.Limiter.Found()
 	same := r.wrote && n <= r.kept+r.kept/10 && n >= r.kept-r.kept/10
 	if r.key == "" || n == 0 || same {
 		return

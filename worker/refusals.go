@@ -53,7 +53,7 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	if e.CutAfter > 0 {
-		return fmt.Sprintf("%s: POST %s at %s, not even one alone came through", cutText(e.CutAfter), e.Path, e.Server)
+		return fmt.Sprintf("%s: POST %s at %s, not even one alone came through", cutOffText(e.CutAfter), e.Path, e.Server)
 	}
 
 	text := fmt.Sprintf("the model server at %s refuses all requests: POST %s: status %s", e.Server, e.Path,
@@ -99,11 +99,11 @@ func (e *RefusedError) Fix() string {
 
 // refusals are the answers that were put aside, and what decides about them.
 type refusals struct {
-	n      atomic.Int64            // put aside
-	enough atomic.Bool             // to decide what they mean
-	full   chan struct{}           // has one element after enough became true
-	latest atomic.Int64            // when the latest request that was let in began, since the worker was made
-	sample atomic.Pointer[request] // one that was let in
+	n      atomic.Int64                    // put aside
+	enough atomic.Bool                     // to decide what they mean
+	full   chan struct{}                   // has one element after enough became true
+	latest atomic.Int64                    // when the latest request that was let in began, since the worker was made
+	sample atomic.Pointer[admittedRequest] // one that was let in
 
 	mu     sync.Mutex
 	aside  []refusal
@@ -114,22 +114,22 @@ type refusals struct {
 // refusal is an answer that was put aside.
 type refusal struct {
 	task  *task
-	j     judged
+	j     classification
 	took  time.Duration
 	ended time.Duration // since the worker was made
 }
 
-// request is one that the server has let in, and what it took.
-type request struct {
+// admittedRequest is one that the server has let in, and what it took.
+type admittedRequest struct {
 	url      string
 	body     []byte
 	answered bool
 	took     time.Duration
 }
 
-// admit notes that the server let in a request that began at a time. This is in the way of
+// admitRequest notes that the server let in a request that began at a time. This is in the way of
 // each answer.
-func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
+func (w *Worker) admitRequest(t *task, j classification, begin time.Time, took time.Duration) {
 	r := &w.refusals
 	at := int64(begin.Sub(w.made))
 	for old := r.latest.Load(); at > old && !r.latest.CompareAndSwap(old, at); old = r.latest.Load() {
@@ -137,7 +137,7 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 
 	// The quickest of those answered is the cheapest to send again.
 	if s := r.sample.Load(); s == nil || j.ok() && (!s.answered || took < s.took/4) {
-		r.sample.Store(&request{
+		r.sample.Store(&admittedRequest{
 			url:      t.URL,
 			body:     slices.Clone(t.Body),
 			answered: j.ok(),
@@ -146,18 +146,18 @@ func (w *Worker) admit(t *task, j judged, begin time.Time, took time.Duration) {
 	}
 
 	if r.n.Load() > 0 {
-		w.settle(time.Duration(at))
+		w.settleRefusals(time.Duration(at))
 	}
 
 	if j.ok() && w.cutoffs.answered(begin, took) {
-		w.release()
+		w.releaseCutOffs()
 	}
 }
 
-// settle makes results of the refusals that came before a request began that was let in. A
+// settleRefusals makes results of the refusals that came before a request began that was let in. A
 // page is tried again, and so is a 429: the quota that it says is used up is then one of a
 // minute, for which Gemini has the words that OpenAI has for an account without credit.
-func (w *Worker) settle(begin time.Duration) {
+func (w *Worker) settleRefusals(begin time.Duration) {
 	for _, a := range w.refusals.take(func(a refusal) bool { return a.ended < begin }) {
 		switch {
 		case a.j.page != "":
@@ -167,12 +167,12 @@ func (w *Worker) settle(begin time.Duration) {
 			a.j.verdict, a.j.reason = final, ""
 		}
 
-		w.conclude(a.task, a.j, a.took)
+		w.finishAttempt(a.task, a.j, a.took)
 	}
 }
 
-// putAside keeps a refusal until it is known whom it means.
-func (w *Worker) putAside(t *task, j judged, took time.Duration) {
+// setAside keeps a refusal until it is known whom it means.
+func (w *Worker) setAside(t *task, j classification, took time.Duration) {
 	r := &w.refusals
 	r.mu.Lock()
 
@@ -197,7 +197,7 @@ func (w *Worker) putAside(t *task, j judged, took time.Duration) {
 	}
 
 	if latest := time.Duration(r.latest.Load()); latest > 0 { // perhaps of one that has just ended
-		w.settle(latest)
+		w.settleRefusals(latest)
 	}
 
 	w.wake()
@@ -227,7 +227,7 @@ func (r *refusals) count() {
 
 	surely := 0
 	for _, a := range r.aside {
-		if isSure(a.j.result.Status) {
+		if refusesSurely(a.j.result.Status) {
 			surely++
 		}
 	}
@@ -242,9 +242,9 @@ func (r *refusals) count() {
 	}
 }
 
-// isSure reports whether a refusal with a status can hardly mean a single request. A page
+// refusesSurely reports whether a refusal with a status can hardly mean a single request. A page
 // has none.
-func isSure(status int) bool {
+func refusesSurely(status int) bool {
 	switch status {
 	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
 		return false
@@ -284,8 +284,8 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 		}
 
 		if !w.health.isRefusing() {
-			w.tryCut()
-			if w.refusals.n.Load() > 0 && !w.Down() && time.Since(tried) >= refusedPause && w.weigh(ctx) {
+			w.retryCutOffs()
+			if w.refusals.n.Load() > 0 && !w.Down() && time.Since(tried) >= refusedPause && w.judgeRefusals(ctx) {
 				tried = time.Now()
 			}
 			continue
@@ -299,11 +299,11 @@ func (w *Worker) watchRefusals(ctx context.Context) {
 		case refused == nil && err == nil:
 			pause = refusedPause
 			w.refusals.forgive()
-			w.up()
+			w.markUp()
 		case refused == nil && w.refusals.sample.Load() == nil:
 			// Nothing was ever let in: what the bus has now may be.
 			pause = min(2*pause, refusedPauses)
-			w.reopen()
+			w.reopenServer()
 		default:
 			pause = min(2*pause, refusedPauses)
 		}
@@ -331,11 +331,11 @@ func (w *Worker) sendSample(ctx context.Context, page *proto.Request) (refused *
 	for _, s := range samples {
 		begin := time.Now()
 		limited, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
-		j := judge(s.URL, s.Body, w.cfg.Server.Post(limited, s.URL, s.Body))
+		j := classify(s.URL, s.Body, w.cfg.Server.Post(limited, s.URL, s.Body))
 		cancel()
 		switch {
 		case j.verdict == final:
-			w.admit(&task{Request: s}, j, begin, time.Since(begin))
+			w.admitRequest(&task{Request: s}, j, begin, time.Since(begin))
 			return nil, nil
 		case j.mayMeanAll():
 			refused, err = w.refusedBy(s.URL, j), nil
@@ -348,7 +348,7 @@ func (w *Worker) sendSample(ctx context.Context, page *proto.Request) (refused *
 }
 
 // refusedBy puts a refusal into words.
-func (w *Worker) refusedBy(path string, j judged) *RefusedError {
+func (w *Worker) refusedBy(path string, j classification) *RefusedError {
 	e := &RefusedError{
 		Server:   w.cfg.Server.URL(),
 		Path:     path,
@@ -364,9 +364,9 @@ func (w *Worker) refusedBy(path string, j judged) *RefusedError {
 	return e
 }
 
-// weigh finds out whether the server refuses all requests, if there are refusals enough,
+// judgeRefusals finds out whether the server refuses all requests, if there are refusals enough,
 // or nothing else that could tell. It reports whether it has asked.
-func (w *Worker) weigh(ctx context.Context) bool {
+func (w *Worker) judgeRefusals(ctx context.Context) bool {
 	r := &w.refusals
 	r.mu.Lock()
 	all := slices.Clone(r.aside)
@@ -399,14 +399,14 @@ func (w *Worker) weigh(ctx context.Context) bool {
 	if w.cfg.StopRefused && r.sample.Load() == nil {
 		w.stop(refused)
 	} else {
-		w.refuse(refused)
+		w.markRefusing(refused)
 	}
 
 	return true
 }
 
-// refuse notes that the server refuses all requests, and hands back those put aside.
-func (w *Worker) refuse(err *RefusedError) {
+// markRefusing notes that the server refuses all requests, and hands back those put aside.
+func (w *Worker) markRefusing(err *RefusedError) {
 	h, r := &w.health, &w.refusals
 	r.mu.Lock()
 	fresh := r.said != err.Error()
@@ -442,18 +442,18 @@ func (r *refusals) forgive() {
 	r.said = ""
 }
 
-// reopen lets requests through to a server that may take others than it had.
-func (w *Worker) reopen() {
+// reopenServer lets requests through to a server that may take others than it had.
+func (w *Worker) reopenServer() {
 	h := &w.health
 	h.mu.Lock()
 	h.why, h.hung, h.refusing = "", false, false
-	h.moved = time.Now()
+	h.lastProgress = time.Now()
 	h.mu.Unlock()
 	w.wake()
 	w.queue.nudge()
 }
 
-func (h *health) isRefusing() bool {
+func (h *serverHealth) isRefusing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.refusing

@@ -11,9 +11,9 @@ import (
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
-// attempt runs a task once, in a slot that it gives back. era ends when the server is
+// runAttempt runs a task once, in a slot that it gives back. era ends when the server is
 // found to hang.
-func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
+func (w *Worker) runAttempt(era context.Context, t *task, slot limit.Slot) {
 	begin := time.Now()
 	if t.attempts == 0 && t.deaths == 0 {
 		t.first = begin
@@ -22,7 +22,7 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 	calls := t.shard.feed.calls
 	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
-	j := judge(t.URL, t.counted(), w.cfg.Server.Post(call, t.URL, t.Body))
+	j := classify(t.URL, t.countedBody(), w.cfg.Server.Post(call, t.URL, t.Body))
 	cancel()
 	w.stats.InFlight.Add(-1)
 
@@ -40,27 +40,27 @@ func (w *Worker) attempt(era context.Context, t *task, slot limit.Slot) {
 		t.handBack()
 		return
 	case era.Err() != nil: // the server hangs: perhaps another does not
-		w.cutOff(t, took)
+		w.endStalled(t, took)
 		return
 	}
 
 	if j.ours {
 		w.lowerLimit()
-		w.later(t, backoff(1))
+		w.requeueAfter(t, backoffDelay(1))
 		return
 	}
 
 	if j.verdict == unsent {
-		w.down("waiting for the model server", errors.New(j.result.Err.Message))
-		w.later(t, backoff(1))
+		w.markDown("waiting for the model server", errors.New(j.result.Err.Message))
+		w.requeueAfter(t, backoffDelay(1))
 		return
 	}
 
-	w.decide(calls, t, j, begin, took)
+	w.decideNext(calls, t, j, begin, took)
 }
 
-// decide goes on with a task that the server had, and that ended one way or the other.
-func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Time, took time.Duration) {
+// decideNext goes on with a task that the server had, and that ended one way or the other.
+func (w *Worker) decideNext(calls context.Context, t *task, j classification, begin time.Time, took time.Duration) {
 	if j.verdict == retry && w.decideLost(calls, t, j, begin, took) {
 		return
 	}
@@ -76,13 +76,13 @@ func (w *Worker) decide(calls context.Context, t *task, j judged, begin time.Tim
 		}
 		j.verdict = retry
 	case j.mayMeanAll():
-		w.putAside(t, j, took)
+		w.setAside(t, j, took)
 		return
 	case j.verdict == final:
-		w.admit(t, j, begin, took)
+		w.admitRequest(t, j, begin, took)
 	}
 
-	w.conclude(t, j, took)
+	w.finishAttempt(t, j, took)
 }
 
 // loadingMost is how long a request's model may be loaded until its attempts count: by then,
@@ -91,7 +91,7 @@ const loadingMost = 15 * time.Minute
 
 // awaitModel has a task tried again, at no cost, whose model the server is loading. It returns
 // false after that has taken too long.
-func (w *Worker) awaitModel(t *task, j judged) bool {
+func (w *Worker) awaitModel(t *task, j classification) bool {
 	now := time.Now()
 	if t.loading.IsZero() {
 		t.loading = now
@@ -102,7 +102,7 @@ func (w *Worker) awaitModel(t *task, j judged) bool {
 	}
 
 	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Msg("the server loads the model; trying again")
-	w.later(t, max(j.after, backoff(1)))
+	w.requeueAfter(t, max(j.after, backoffDelay(1)))
 
 	return true
 }
@@ -110,19 +110,19 @@ func (w *Worker) awaitModel(t *task, j judged) bool {
 // decideLost goes on with a task whose attempt was lost: the server has died of it, or something
 // in front of the server has cut it off, or has taken the server out for that. It returns false
 // if none of these is so.
-func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time.Time, took time.Duration) bool {
+func (w *Worker) decideLost(calls context.Context, t *task, j classification, begin time.Time, took time.Duration) bool {
 	marked := (j.cut || j.overload) && w.cutoffs.recent(time.Now())
 	switch {
-	case (j.crash || marked && j.overload) && w.died(calls, begin):
-		if w.cutoffs.recent(time.Now()) && w.spare(t) { // perhaps since this moment
+	case (j.crash || marked && j.overload) && w.confirmCrash(calls, begin):
+		if w.cutoffs.recent(time.Now()) && w.requeueSpared(t) { // perhaps since this moment
 			return true
 		}
 		w.stats.attempt(took, "server_died")
-		w.charge(t)
-	case j.cut && w.isCut(j, begin, took):
-		w.putCut(t, j, begin, took)
+		w.recordCrash(t)
+	case j.cut && w.recordCutOff(j, begin, took):
+		w.setCutOffAside(t, j, begin, took)
 	case marked && j.result.Status == http.StatusBadGateway && took < cutLeast: // there is a server again
-		return w.spare(t)
+		return w.requeueSpared(t)
 	default:
 		return false
 	}
@@ -130,14 +130,14 @@ func (w *Worker) decideLost(calls context.Context, t *task, j judged, begin time
 	return true
 }
 
-// spare has a task tried again, at no cost, that a proxy may have had no server for. It does so
+// requeueSpared has a task tried again, at no cost, that a proxy may have had no server for. It does so
 // only so often: the task may be what the server dies of.
-func (w *Worker) spare(t *task) bool {
+func (w *Worker) requeueSpared(t *task) bool {
 	if t.spared == cutSpared {
 		return false
 	}
 	t.spared++
-	w.later(t, backoff(1))
+	w.requeueAfter(t, backoffDelay(1))
 	return true
 }
 
@@ -147,21 +147,21 @@ func (w *Worker) lowerLimit() {
 	if !w.cfg.Limiter.Lower() {
 		return
 	}
-	if w.health.once("files") {
+	if w.health.firstTime("files") {
 		w.cfg.Log.Warn().Int("at_once", w.cfg.Limiter.Limit()).
 			Msg("this process may not open more files; having fewer requests at once (ulimit -n raises that)")
 	}
 }
 
-// conclude ends a task with the result of its attempt, or has it tried again.
-func (w *Worker) conclude(t *task, j judged, took time.Duration) {
+// finishAttempt ends a task with the result of its attempt, or has it tried again.
+func (w *Worker) finishAttempt(t *task, j classification, took time.Duration) {
 	t.attempts++
 	if j.verdict == final {
 		w.latency.add(took)
 		w.stats.TokensIn.Add(j.content.PromptTokens)
 		w.stats.TokensOut.Add(j.content.CompletionTokens)
 		w.cfg.Server.Answered(j.content.CompletionTokens)
-		j = w.check(t, j, took)
+		j = w.checkAnswer(t, j, took)
 	}
 
 	if j.malformed != "" && j.malformed == t.malformed {
@@ -170,13 +170,13 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 
 	t.malformed = j.malformed
 	if j.overload {
-		t.refused++
+		t.overloads++
 	}
 
 	w.stats.attempt(took, j.reason)
-	if j.verdict == final || t.spent() >= w.cfg.Attempts {
-		if t.kept != nil && !j.ok() {
-			j.result, took = *t.kept, t.keptTook // the first answer, cut off as it is, is better than none
+	if j.verdict == final || t.attemptsUsed() >= w.cfg.Attempts {
+		if t.truncated != nil && !j.ok() {
+			j.result, took = *t.truncated, t.truncatedTook // the first answer, cut off as it is, is better than none
 		}
 		t.finish(j.result, took)
 		return
@@ -185,29 +185,29 @@ func (w *Worker) conclude(t *task, j judged, took time.Duration) {
 	w.stats.Retries.Add(1)
 	t.reasons = append(t.reasons, j.reason)
 
-	wait := max(j.after, backoff(t.attempts), t.shard.feed.budget.take(time.Now()))
+	wait := max(j.after, backoffDelay(t.attempts), t.shard.feed.budget.Withdraw(time.Now()))
 	if wait > budgetPatience {
-		w.sayBroken(j)
+		w.warnFailing(j)
 	}
 
 	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Int("attempt", t.attempts).
 		Dur("wait_ms", wait).Msg("retry")
-	w.later(t, wait)
+	w.requeueAfter(t, wait)
 }
 
-// check looks at an answer as the run's settings want it: was it cut off, does it match
+// checkAnswer looks at an answer as the run's settings want it: was it cut off, does it match
 // the schema. Either is a reason to ask once more.
-func (w *Worker) check(t *task, j judged, took time.Duration) judged {
+func (w *Worker) checkAnswer(t *task, j classification, took time.Duration) classification {
 	f := t.shard.feed
 	if !j.ok() {
 		return j
 	}
 
-	f.budget.put()
-	if f.more > 0 && j.content.Finish == "length" && t.kept == nil {
+	f.budget.Deposit()
+	if f.more > 0 && j.content.Finish == "length" && t.truncated == nil {
 		if body, ok := answer.MoreTokens(t.Body, f.more); ok {
 			result := j.result
-			t.kept, t.keptTook, t.Body = &result, took, body
+			t.truncated, t.truncatedTook, t.Body = &result, took, body
 			j.verdict, j.reason = retry, "length"
 			return j
 		}
@@ -236,18 +236,18 @@ func (w *Worker) check(t *task, j judged, took time.Duration) judged {
 	return j
 }
 
-// sayBroken says, once in a while, that nearly all attempts fail.
-func (w *Worker) sayBroken(j judged) {
-	if w.health.complain(time.Now()) {
+// warnFailing says, once in a while, that nearly all attempts fail.
+func (w *Worker) warnFailing(j classification) {
+	if w.health.mayWarn(time.Now()) {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("reason", j.reason).
 			Str("answer", excerpt(j.result.Body)).
 			Msg("the model server fails more requests than it answers; trying slowly")
 	}
 }
 
-// later queues a task again after a wait, or hands it back when the worker stops or
+// requeueAfter queues a task again after a wait, or hands it back when the worker stops or
 // its run is not worked for any more.
-func (w *Worker) later(t *task, wait time.Duration) {
+func (w *Worker) requeueAfter(t *task, wait time.Duration) {
 	if t.shard.feed.paused.Load() || !w.queue.pushAfter(t, wait) {
 		t.handBack()
 	}

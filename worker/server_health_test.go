@@ -44,14 +44,14 @@ func TestHangOfSteppedClock(t *testing.T) {
 			w := New(Config{Server: server, Stall: time.Minute})
 			before := time.Now()
 			now := prototest.Stepped(t, before.Add(tt.after), tt.step)
-			w.health.progress(before)
-			w.health.complain(before)
+			w.health.recordProgress(before)
+			w.health.mayWarn(before)
 			w.noticeHang(now)
 			if w.Down() != tt.hung {
 				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)
 			}
 
-			if again := w.health.complain(now); again != tt.again {
+			if again := w.health.mayWarn(now); again != tt.again {
 				t.Errorf("it is complained of again: %t, want %t", again, tt.again)
 			}
 		})
@@ -69,8 +69,8 @@ func TestStoppedIsNoHang(t *testing.T) {
 
 	w := New(Config{Server: server, Stall: time.Minute})
 	now := time.Now()
-	w.health.progress(now)
-	w.health.ran(now)
+	w.health.recordProgress(now)
+	w.health.recordRunning(now)
 
 	now = now.Add(time.Hour)
 	if w.noticeHang(now); w.Down() {
@@ -79,7 +79,7 @@ func TestStoppedIsNoHang(t *testing.T) {
 
 	for range 4 * 61 {
 		now = now.Add(limit.BeatEvery)
-		w.health.ran(now)
+		w.health.recordRunning(now)
 	}
 
 	if w.noticeHang(now); !w.Down() {
@@ -115,10 +115,10 @@ func TestLookIsNoProgress(t *testing.T) {
 			b.cfg.Stall = time.Minute
 			b.cfg.Limiter = limit.New(limit.Config{})
 			w := New(b.cfg)
-			w.health.progress(time.Now().Add(-2 * time.Minute))
+			w.health.recordProgress(time.Now().Add(-2 * time.Minute))
 
 			for range 2 {
-				if err := w.look(t.Context()); err != nil {
+				if err := w.probeServer(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
