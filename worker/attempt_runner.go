@@ -15,19 +15,19 @@ import (
 // found to hang.
 func (w *Worker) runAttempt(era context.Context, t *task, slot limit.Slot) {
 	begin := time.Now()
-	if t.attempts == 0 && t.deaths == 0 {
-		t.first = begin
+	if t.attempts == 0 && t.crashes == 0 {
+		t.firstAttempt = begin
 	}
 
-	calls := t.shard.feed.calls
-	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
+	calls := t.shard.run.requests
+	call, cancel := context.WithTimeout(t.shard.run.requestsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
 	j := classify(t.URL, t.countedBody(), w.cfg.Server.Post(call, t.URL, t.Body))
 	cancel()
 	w.stats.InFlight.Add(-1)
 
-	if t.path != nil {
-		w.queue.ended(t, j.ok(), time.Since(begin))
+	if t.prefixes != nil {
+		w.queue.markEnded(t, j.ok(), time.Since(begin))
 	}
 
 	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload, After: j.after})
@@ -66,7 +66,7 @@ func (w *Worker) decideNext(calls context.Context, t *task, j classification, be
 	}
 
 	if j.verdict != loading {
-		t.loading = time.Time{}
+		t.loadingSince = time.Time{}
 	}
 
 	switch {
@@ -93,11 +93,11 @@ const loadingMost = 15 * time.Minute
 // false after that has taken too long.
 func (w *Worker) awaitModel(t *task, j classification) bool {
 	now := time.Now()
-	if t.loading.IsZero() {
-		t.loading = now
+	if t.loadingSince.IsZero() {
+		t.loadingSince = now
 	}
 
-	if now.Sub(t.loading) > loadingMost {
+	if now.Sub(t.loadingSince) > loadingMost {
 		return false
 	}
 
@@ -117,7 +117,7 @@ func (w *Worker) decideLost(calls context.Context, t *task, j classification, be
 		if w.cutoffs.recent(time.Now()) && w.requeueSpared(t) { // perhaps since this moment
 			return true
 		}
-		w.stats.attempt(took, "server_died")
+		w.stats.recordAttempt(took, "server_died")
 		w.recordCrash(t)
 	case j.cut && w.recordCutOff(j, begin, took):
 		w.setCutOffAside(t, j, begin, took)
@@ -173,7 +173,7 @@ func (w *Worker) finishAttempt(t *task, j classification, took time.Duration) {
 		t.overloads++
 	}
 
-	w.stats.attempt(took, j.reason)
+	w.stats.recordAttempt(took, j.reason)
 	if j.verdict == final || t.attemptsUsed() >= w.cfg.Attempts {
 		if t.truncated != nil && !j.ok() {
 			j.result, took = *t.truncated, t.truncatedTook // the first answer, cut off as it is, is better than none
@@ -185,7 +185,7 @@ func (w *Worker) finishAttempt(t *task, j classification, took time.Duration) {
 	w.stats.Retries.Add(1)
 	t.reasons = append(t.reasons, j.reason)
 
-	wait := max(j.after, backoffDelay(t.attempts), t.shard.feed.budget.Withdraw(time.Now()))
+	wait := max(j.after, backoffDelay(t.attempts), t.shard.run.budget.Withdraw(time.Now()))
 	if wait > budgetPatience {
 		w.warnFailing(j)
 	}
@@ -198,14 +198,14 @@ func (w *Worker) finishAttempt(t *task, j classification, took time.Duration) {
 // checkAnswer looks at an answer as the run's settings want it: was it cut off, does it match
 // the schema. Either is a reason to ask once more.
 func (w *Worker) checkAnswer(t *task, j classification, took time.Duration) classification {
-	f := t.shard.feed
+	f := t.shard.run
 	if !j.ok() {
 		return j
 	}
 
 	f.budget.Deposit()
-	if f.more > 0 && j.content.Finish == "length" && t.truncated == nil {
-		if body, ok := answer.MoreTokens(t.Body, f.more); ok {
+	if f.moreTokens > 0 && j.content.Finish == "length" && t.truncated == nil {
+		if body, ok := answer.MoreTokens(t.Body, f.moreTokens); ok {
 			result := j.result
 			t.truncated, t.truncatedTook, t.Body = &result, took, body
 			j.verdict, j.reason = retry, "length"
@@ -248,7 +248,7 @@ func (w *Worker) warnFailing(j classification) {
 // requeueAfter queues a task again after a wait, or hands it back when the worker stops or
 // its run is not worked for any more.
 func (w *Worker) requeueAfter(t *task, wait time.Duration) {
-	if t.shard.feed.paused.Load() || !w.queue.pushAfter(t, wait) {
+	if t.shard.run.paused.Load() || !w.queue.pushAfter(t, wait) {
 		t.handBack()
 	}
 }

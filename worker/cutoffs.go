@@ -321,7 +321,7 @@ func (w *Worker) setCutOffAside(t *task, j classification, begin time.Time, took
 		w.cutoffs.cutFirst(begin)
 	}
 
-	w.stats.attempt(took, proto.CodeCutOff)
+	w.stats.recordAttempt(took, proto.CodeCutOff)
 
 	few := w.cutoffs.most.Load()
 	if t.cutOffs >= cutTries && few > 0 && int(few) <= w.fewestAtOnce() || t.attemptsUsed() >= w.cfg.Attempts {
@@ -341,13 +341,13 @@ func (w *Worker) setCutOffAside(t *task, j classification, begin time.Time, took
 		w.cutoffs.waits.Store(true)
 	}
 
-	if t.shard.feed.paused.Load() { // perhaps since a moment; others may have taken it out
+	if t.shard.run.paused.Load() { // perhaps since a moment; others may have taken it out
 		for _, t := range w.cutoffs.take(func(other *task) bool { return other == t }) {
 			t.handBack()
 		}
 	}
 
-	w.wake()
+	w.wakeFetcher()
 }
 
 // cutResult is what becomes of a task that is given up: the answer that it had, or why it has none.
@@ -407,7 +407,7 @@ func (w *Worker) retryCutOffs() {
 	}
 
 	// Nothing else is left, and nothing is on its way.
-	alone := settled && w.held.Load() == int64(n)+w.refusals.n.Load()
+	alone := settled && w.heldRequests.Load() == int64(n)+w.refusals.n.Load()
 	stuck := w.cutsOffEverything(alone)
 	c.waits.Store(stuck)
 
@@ -494,8 +494,8 @@ func (c *cutoffs) endProbe(most int) {
 
 // runCutOffProbe sends a task with nothing beside it, and decides whether anything comes through.
 func (w *Worker) runCutOffProbe(t *task) {
-	begin, calls, era := time.Now(), t.shard.feed.calls, w.health.epoch()
-	call, cancel := context.WithTimeout(t.shard.feed.callsIn(era), w.cfg.Timeout)
+	begin, calls, era := time.Now(), t.shard.run.requests, w.health.epoch()
+	call, cancel := context.WithTimeout(t.shard.run.requestsIn(era), w.cfg.Timeout)
 	w.stats.InFlight.Add(1)
 	j := classify(t.URL, t.Body, w.cfg.Server.Post(call, t.URL, t.Body))
 	w.stats.InFlight.Add(-1)

@@ -107,7 +107,7 @@ func (w *Worker) endStalled(t *task, took time.Duration) {
 // countStall counts an attempt that was cut off. The last attempt is left: it gets all its
 // time.
 func (w *Worker) countStall(t *task, took time.Duration) {
-	w.stats.attempt(took, "stall")
+	w.stats.recordAttempt(took, "stall")
 	if t.attemptsUsed()+1 >= w.cfg.Attempts {
 		return
 	}
@@ -152,7 +152,7 @@ func (w *Worker) startHangProbe() bool {
 
 // runHangProbe sends the task again, and decides what follows for it and for the server.
 func (w *Worker) runHangProbe(t *task, patience time.Duration) {
-	begin, calls := time.Now(), t.shard.feed.calls
+	begin, calls := time.Now(), t.shard.run.requests
 	call, cancel := context.WithTimeout(calls, patience)
 	w.stats.InFlight.Add(1)
 	j := classify(t.URL, t.countedBody(), w.cfg.Server.Post(call, t.URL, t.Body))

@@ -20,7 +20,7 @@ import (
 func TestWorkerLooksBounded(t *testing.T) {
 	t.Parallel()
 
-	const shards = maxLooks + 40
+	const shards = maxLookups + 40
 	b := newBench(t, serve(t, sim.New(sim.Config{})))
 	conn := b.js.Conn()
 	var asked atomic.Int64
@@ -55,11 +55,11 @@ func TestWorkerLooksBounded(t *testing.T) {
 	b.cfg.Limiter = limit.Fixed(2 * shards)
 	b.fill("r", "m", 0, shards, 1)
 	w, stop := b.start()
-	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.held.Load() == shards })
-	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLooks })
+	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.heldRequests.Load() == shards })
+	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLookups })
 
-	if n := asked.Load(); n != maxLooks {
-		t.Errorf("%d questions at a time, want %d", n, maxLooks)
+	if n := asked.Load(); n != maxLookups {
+		t.Errorf("%d questions at a time, want %d", n, maxLookups)
 	}
 
 	mu.Lock()

@@ -152,7 +152,7 @@ func TestRunComesLater(t *testing.T) {
 	b.addRun("s", 0, "m")
 	b.fill("s", "m", 0, 8, 8)
 	b.await("s")
-	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.Load() == 0 })
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.heldRequests.Load() == 0 })
 	stop()
 	b.lines("s", 8)
 }
@@ -172,7 +172,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	})))
 
 	w, stop := b.start()
-	prototest.Poll(t, patience, "the list", func() bool { return w.models() != nil })
+	prototest.Poll(t, patience, "the list", func() bool { return w.servedModels() != nil })
 	broken.Store(true)
 	w.probeServer(t.Context())
 	b.addRun("other", 0, "b")

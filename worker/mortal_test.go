@@ -193,7 +193,7 @@ func TestServerHangs(t *testing.T) {
 		return why == "the model server hangs"
 	})
 
-	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.held.Load() == 0 })
+	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.heldRequests.Load() == 0 })
 	if sent := w.Stats().InFlight.Load(); sent != 0 {
 		t.Errorf("%d requests are at the server that hangs", sent)
 	}
@@ -262,7 +262,7 @@ func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	helper := New(b.cfg)
 	for range 4 {
 		msg := b.take("r", "m")
-		helper.giveBack("r", msg, "0-0", nil, 0)
+		helper.returnShard("r", msg, "0-0", nil, 0)
 	}
 
 	g := &gauge{Handler: newGate(sim.New(sim.Config{}))}

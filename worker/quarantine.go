@@ -61,7 +61,7 @@ func (s *quarantine) group() []*task {
 
 	n, left := 0, 1
 	for _, t := range s.tasks {
-		if t.deaths < aloneAfter {
+		if t.crashes < aloneAfter {
 			n++
 		}
 	}
@@ -72,7 +72,7 @@ func (s *quarantine) group() []*task {
 	}
 
 	return s.take(func(t *task) bool {
-		if left == 0 || n > 0 && t.deaths >= aloneAfter {
+		if left == 0 || n > 0 && t.crashes >= aloneAfter {
 			return false
 		}
 		left--
@@ -82,16 +82,16 @@ func (s *quarantine) group() []*task {
 
 // recordCrash notes that the server died while it had the task.
 func (w *Worker) recordCrash(t *task) {
-	t.deaths++
+	t.crashes++
 	t.reasons = append(t.reasons, "server_died")
 	w.stats.Retries.Add(1)
-	if t.deaths > aloneAfter {
-		t.failPoisoned("the model server", t.deaths)
+	if t.crashes > aloneAfter {
+		t.failPoisoned("the model server", t.crashes)
 		return
 	}
 
 	w.quarantined.add(t)
-	w.queue.nudge()
+	w.queue.wake()
 }
 
 // failPoisoned gives up a task.
@@ -112,11 +112,11 @@ func (w *Worker) runIsolated(ctx context.Context) {
 			return
 		}
 
-		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].deaths).
+		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].crashes).
 			Msg("running apart what the model server died of")
 
 		for _, t := range group {
-			if t.deaths >= aloneAfter && !t.shard.markIsolated(ctx, t.Index) {
+			if t.crashes >= aloneAfter && !t.shard.markIsolated(ctx, t.Index) {
 				t.handBack()
 				continue
 			}
@@ -129,10 +129,10 @@ func (w *Worker) runIsolated(ctx context.Context) {
 
 // markIsolated tells those who get the shard next, should we die of it, that a request
 // ran alone. It returns false if that cannot be stored.
-func (h *held) markIsolated(ctx context.Context, seq uint32) bool {
+func (h *shardJob) markIsolated(ctx context.Context, seq uint32) bool {
 	_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
 		_, err := h.w.cfg.JS.PublishMsg(ctx,
-			proto.EncodeDeliveryNote(h.feed.run, h.id, proto.DeliveryNote{Isolated: int64(seq)}))
+			proto.EncodeDeliveryNote(h.run.id, h.id, proto.DeliveryNote{Isolated: int64(seq)}))
 		return struct{}{}, err
 	})
 	if err != nil {

@@ -189,7 +189,7 @@ func (w *Worker) setAside(t *task, j classification, took time.Duration) {
 		return
 	}
 
-	if t.shard.feed.paused.Load() { // perhaps since a moment; others may have taken it out
+	if t.shard.run.paused.Load() { // perhaps since a moment; others may have taken it out
 		for _, a := range r.take(func(a refusal) bool { return a.task == t }) {
 			a.task.handBack()
 		}
@@ -200,7 +200,7 @@ func (w *Worker) setAside(t *task, j classification, took time.Duration) {
 		w.settleRefusals(latest)
 	}
 
-	w.wake()
+	w.wakeFetcher()
 }
 
 // take takes out the refusals of which wanted is true.
@@ -376,7 +376,7 @@ func (w *Worker) judgeRefusals(ctx context.Context) bool {
 	}
 
 	last := all[len(all)-1].ended
-	alone := w.held.Load() == int64(len(all)) && time.Since(w.made)-last > refusedSettle
+	alone := w.heldRequests.Load() == int64(len(all)) && time.Since(w.made)-last > refusedSettle
 	if !r.enough.Load() && !alone {
 		return false
 	}
@@ -449,8 +449,8 @@ func (w *Worker) reopenServer() {
 	h.why, h.hung, h.refusing = "", false, false
 	h.lastProgress = time.Now()
 	h.mu.Unlock()
-	w.wake()
-	w.queue.nudge()
+	w.wakeFetcher()
+	w.queue.wake()
 }
 
 func (h *serverHealth) isRefusing() bool {

@@ -338,11 +338,11 @@ func TestRefusedForAWhile(t *testing.T) {
 		return strings.Contains(why, "refuses all requests")
 	})
 
-	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.Load() == 0 })
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.heldRequests.Load() == 0 })
 	before := g.posts.Load()
 	prototest.Poll(t, patience, "the server to be tried", func() bool { return g.posts.Load() > before })
 
-	if info := w.announcement(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
+	if info := w.workerInfo(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
 		t.Errorf("the worker says ready %t, %q", info.Ready, info.Problem)
 	}
 
@@ -460,9 +460,9 @@ func TestPutAsideEndsOnce(t *testing.T) {
 
 	const n = 20000
 	w := New(Config{})
-	f := &feed{}
+	f := &activeRun{}
 	f.paused.Store(true)
-	shard := &held{w: w, feed: f, lines: make(chan outcome, 2*n)}
+	shard := &shardJob{w: w, run: f, outcomes: make(chan outcome, 2*n)}
 
 	done := make(chan struct{})
 	var putters, takers sync.WaitGroup
@@ -492,7 +492,7 @@ func TestPutAsideEndsOnce(t *testing.T) {
 	close(done)
 	takers.Wait()
 
-	if got := len(shard.lines); got != n {
+	if got := len(shard.outcomes); got != n {
 		t.Errorf("%d tasks ended %d times", n, got)
 	}
 }

@@ -223,8 +223,8 @@ func (w *Worker) markUp() {
 	if before != "" {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
 			Msg("the model server answers")
-		w.wake()
-		w.queue.nudge()
+		w.wakeFetcher()
+		w.queue.wake()
 	}
 
 	if waits != nil {
@@ -299,7 +299,7 @@ func (w *Worker) probeLocked(ctx context.Context) error {
 		w.markUp()
 	}
 
-	w.wake()
+	w.wakeFetcher()
 
 	return nil
 }
@@ -317,7 +317,7 @@ func (w *Worker) updateInfo(info modelserver.Info) {
 
 	w.cfg.Limiter.Slots(info.Slots)
 	w.resumeLimit(info)
-	w.queue.share(sharingOf(info.Flavour), info.Slots)
+	w.queue.setSharing(sharingOf(info.Flavour), info.Slots)
 
 	for _, note := range info.Notes {
 		if h.firstTime(note) {
@@ -330,7 +330,7 @@ func (w *Worker) updateInfo(info modelserver.Info) {
 func (w *Worker) noteSlots() {
 	info, _ := w.Info()
 	note := info.SlotsNote()
-	busy, held := w.stats.InFlight.Load(), w.held.Load()
+	busy, held := w.stats.InFlight.Load(), w.heldRequests.Load()
 	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.firstTime("slots") {
 		return
 	}
@@ -514,7 +514,7 @@ func (w *Worker) observe(load modelserver.Load) {
 		Tokens:      tokens,
 	})
 	if w.cfg.Limiter.Limit() > before {
-		w.wake()
+		w.wakeFetcher()
 	}
 }
 
@@ -528,7 +528,7 @@ func (w *Worker) noticeHang(now time.Time) {
 	still := now.Sub(h.lastProgress)
 	h.mu.Unlock()
 
-	patience, doubted := h.patience(max(w.cfg.Stall, 3*w.latency.high()))
+	patience, doubted := h.patience(max(w.cfg.Stall, 3*w.latency.upperEstimate()))
 	if still < patience {
 		return
 	}

@@ -35,9 +35,9 @@ type Histogram struct {
 // longer is in Count alone.
 var LatencyBounds = [...]float64{0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800}
 
-// attempt counts an attempt at the model server. reason says why it is followed by
+// recordAttempt counts an attempt at the model server. reason says why it is followed by
 // another; empty: it is not.
-func (s *Stats) attempt(took time.Duration, reason string) {
+func (s *Stats) recordAttempt(took time.Duration, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 

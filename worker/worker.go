@@ -56,8 +56,8 @@ type Worker struct {
 	cfg    Config
 	id     string // of this process
 	runs   *bus.RunStore
-	queue  *queue
-	feeds  feeds
+	queue  *requestQueue
+	active activeRuns
 	health serverHealth
 	stats  Stats
 	made   time.Time
@@ -68,26 +68,26 @@ type Worker struct {
 	refusals     refusals
 	cutoffs      cutoffs
 	dropped      proto.DropCounter // messages that did not fit their run
-	shares       shares
-	latency      latency
-	others       others        // the fetch loop's
+	usage        usage
+	latency      latencyEstimate
+	peers        peers         // the fetch loop's
 	turns        modelTurns    // of models, where the server has not all of them at once
-	held         atomic.Int64  // requests held that have no result yet
-	inHand       atomic.Int64  // shards that are neither acknowledged nor handed back
-	rate         rate          // of the fetch loop
+	heldRequests atomic.Int64  // requests held that have no result yet
+	shardsInHand atomic.Int64  // shards that are neither acknowledged nor handed back
+	rate         prefetchRate  // of the fetch loop
 	longPull     time.Duration // that a pull waits where something must come, or nothing else is there
 	changed      chan struct{} // has one element after something changed for the fetch loop
 	idle         chan struct{} // has one element after the last request held got its result
-	looks        chan struct{} // has one element for each shard whose results are looked for now
+	lookups      chan struct{} // has one element for each shard whose results are looked for now
 	shards       sync.WaitGroup
 	attempts     sync.WaitGroup  // under way
 	attemptJobs  chan attemptJob // attempts for hands that have nothing to do
 	attemptLoops sync.WaitGroup  // the goroutines that make attempts
 }
 
-// maxLooks is how many shards' results are looked for at a time. Each question needs a
+// maxLookups is how many shards' results are looked for at a time. Each question needs a
 // subscription, and a bus allows a connection only so many.
-const maxLooks = 64
+const maxLookups = 64
 
 // New returns a worker.
 func New(cfg Config) *Worker {
@@ -100,17 +100,17 @@ func New(cfg Config) *Worker {
 		cfg:         cfg,
 		id:          proto.NewWorkerID(),
 		made:        time.Now(),
-		queue:       newQueue(),
-		feeds:       feeds{runs: map[string]*feed{}},
+		queue:       newRequestQueue(),
+		active:      activeRuns{runs: map[string]*activeRun{}},
 		changed:     make(chan struct{}, 1),
 		idle:        make(chan struct{}, 1),
 		attemptJobs: make(chan attemptJob),
-		looks:       make(chan struct{}, maxLooks),
+		lookups:     make(chan struct{}, maxLookups),
 		longPull:    500 * time.Millisecond,
-		turns:       modelTurns{long: turnLong, urgent: turnUrgent},
+		turns:       modelTurns{maxTurn: maxTurn, minTurn: minTurn},
 	}
 
-	w.queue.groups.crowded = w.wake
+	w.queue.prefixes.onPark = w.wakeFetcher
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.notices = cmp.Or(cfg.Notices, &Notices{})
 	w.health.newEpoch()
@@ -148,7 +148,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	busCtx, cutBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutBus()
 
-	w.others.presence = presence
+	w.peers.presence = presence
 	w.health.recordProgress(time.Now()) // from now on it must make some
 	w.probeServer(ctx)
 	var loops sync.WaitGroup
@@ -157,9 +157,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.watchRefusals(ctx) })
 	loops.Go(func() { w.watchProcess(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
-	loops.Go(func() { w.fetch(ctx, busCtx) })
+	loops.Go(func() { w.fetchLoop(ctx, busCtx) })
 	loops.Go(func() { w.announce(ctx, presence) })
-	loops.Go(func() { w.follow(ctx, calls) })
+	loops.Go(func() { w.followRuns(ctx, calls) })
 	<-ctx.Done()
 
 	for _, t := range w.queue.close() {
@@ -255,7 +255,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			continue
 		}
 
-		if t.path != nil && !w.queue.awaitSlot(ctx) {
+		if t.prefixes != nil && !w.queue.awaitSlot(ctx) {
 			break
 		}
 
@@ -264,14 +264,14 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			break
 		}
 
-		if t.path != nil && t.deaths == 0 {
-			t = w.queue.instead(ctx, t)
+		if t.prefixes != nil && t.crashes == 0 {
+			t = w.queue.pickForSlot(ctx, t)
 		}
 
 		// The era first: if the server hangs from now on, that ends it.
 		era := w.health.epoch()
 		switch {
-		case t.shard.feed.paused.Load():
+		case t.shard.run.paused.Load():
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			t.handBack()
 			return
@@ -280,8 +280,8 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			continue
 		}
 
-		if t.path != nil {
-			w.queue.sent(t)
+		if t.prefixes != nil {
+			w.queue.markSent(t)
 		}
 
 		w.attempts.Add(1)
@@ -316,47 +316,47 @@ func (w *Worker) runAttempts(a attemptJob) {
 	}
 }
 
-// wake tells the fetch loop that something has changed.
-func (w *Worker) wake() {
+// wakeFetcher tells the fetch loop that something has changed.
+func (w *Worker) wakeFetcher() {
 	select {
 	case w.changed <- struct{}{}:
 	default:
 	}
 }
 
-// ahead is how much work is held beyond the slots, so that no slot waits for the bus:
+// prefetchTime is how much work is held beyond the slots, so that no slot waits for the bus:
 // what the model answers in this time, as it has answered lately.
-const ahead = 50 * time.Millisecond
+const prefetchTime = 50 * time.Millisecond
 
-// rate measures how many requests end in the time that is held ahead.
-type rate struct {
-	since time.Time
-	ended int64 // at since
-	ahead int
+// prefetchRate measures how many requests end in the time that is held ahead.
+type prefetchRate struct {
+	since    time.Time
+	ended    int64 // at since
+	requests int
 }
 
-// measure brings the rate up to date.
-func (r *rate) measure(ended int64, now time.Time) {
-	if passed := now.Sub(r.since); passed >= 2*ahead {
-		r.ahead = int(float64(ended-r.ended) * float64(ahead) / float64(passed))
+// update brings the rate up to date.
+func (r *prefetchRate) update(ended int64, now time.Time) {
+	if passed := now.Sub(r.since); passed >= 2*prefetchTime {
+		r.requests = int(float64(ended-r.ended) * float64(prefetchTime) / float64(passed))
 		r.since, r.ended = now, ended
 	}
 }
 
-// room is how many more requests the worker wants: so many that all slots are taken,
+// capacity is how many more requests the worker wants: so many that all slots are taken,
 // and those held ahead. A pull brings whole shards, so it may come to hold the rest of
 // a shard more. What waits for its next attempt takes no room, up to a bound, nor does
 // what was refused and may have company, or what waits for another request of its group.
-func (w *Worker) room() int {
-	w.rate.measure(w.stats.Done.Load(), time.Now())
-	want := w.cfg.Limiter.Limit() + max(1, w.rate.ahead)
-	held := int(w.held.Load())
-	waits := w.mayWait()
-	idle := w.queue.delayed() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + waits
+func (w *Worker) capacity() int {
+	w.rate.update(w.stats.Done.Load(), time.Now())
+	want := w.cfg.Limiter.Limit() + max(1, w.rate.requests)
+	held := int(w.heldRequests.Load())
+	waits := w.parkedAllowance()
+	idle := w.queue.delayedCount() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + waits
 
 	most := max(8*want, 2*refusedMaybe)
 	if waits > 0 {
-		most = max(most, fewGroups)
+		most = max(most, minGroupedRequests)
 	}
 
 	return min(want-(held-idle), most-held)

@@ -286,7 +286,7 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 					server.Succeeded(), w.Stats().Redelivered.Load())
 			}
 
-			if share := w.shares.now(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
+			if share := w.usage.snapshot(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
 				t.Errorf("the run's share is %+v", share)
 			}
 		})
@@ -386,7 +386,7 @@ func TestWorkerStops(t *testing.T) {
 		t.Errorf("results %v, want those of 0 and 1", got)
 	}
 
-	if open, slots := w.held.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
+	if open, slots := w.heldRequests.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
 		t.Errorf("%d requests are held and %d slots taken", open, slots)
 	}
 
@@ -401,7 +401,7 @@ func TestWorkerStops(t *testing.T) {
 }
 
 // isClosed is for tests.
-func (q *queue) isClosed() bool {
+func (q *requestQueue) isClosed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.closed

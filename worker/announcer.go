@@ -9,8 +9,8 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// models are the models that the server lists; nil: it does not tell, any are tried.
-func (w *Worker) models() []string {
+// servedModels are the models that the server lists; nil: it does not tell, any are tried.
+func (w *Worker) servedModels() []string {
 	info, known := w.Info()
 	if !known {
 		return nil
@@ -28,7 +28,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 	since, then, done := time.Now().UTC(), time.Now(), w.stats.Done.Load()
 	perSecond := 0.0
 	for {
-		info := w.announcement()
+		info := w.workerInfo()
 		info.Since, info.PerSecond = since, perSecond
 
 		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
@@ -64,8 +64,8 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 	}
 }
 
-// announcement is what the bus is told of the worker now.
-func (w *Worker) announcement() proto.WorkerInfo {
+// workerInfo is what the bus is told of the worker now.
+func (w *Worker) workerInfo() proto.WorkerInfo {
 	server, _ := w.Info()
 	problem, _ := w.Waiting()
 	info := proto.WorkerInfo{
@@ -79,24 +79,24 @@ func (w *Worker) announcement() proto.WorkerInfo {
 		Problem:              proto.Printable(problem),
 		Flavour:              server.Flavour,
 		ServerVersion:        server.Version,
-		Models:               w.models(),
+		Models:               w.servedModels(),
 		DefaultModel:         server.Default(),
 		ContextLength:        contextLengths(server.Models),
-		GPUMemoryUtilization: known(server.GPUMemoryUtilization),
-		LoadSeconds:          known(server.LoadSeconds),
-		MemoryBytes:          proto.ServerMemory{Weights: known(server.WeightBytes), KVCache: known(server.CacheBytes)},
+		GPUMemoryUtilization: pointerTo(server.GPUMemoryUtilization),
+		LoadSeconds:          pointerTo(server.LoadSeconds),
+		MemoryBytes:          proto.ServerMemory{Weights: pointerTo(server.WeightBytes), KVCache: pointerTo(server.CacheBytes)},
 		Slots:                server.Slots,
 		Concurrency:          w.cfg.Limiter.Limit(),
 		InFlight:             w.stats.InFlight.Load(),
 		Waiting:              w.health.waiting.Load(),
-		Shards:               new(w.inHand.Load()),
+		Shards:               new(w.shardsInHand.Load()),
 		Done:                 w.stats.Done.Load(),
 		LatencySeconds:       w.latency.mean().Seconds(),
 	}
 	if p := w.cfg.Process; p != nil { // what it saw itself is the better
 		s := p.Status()
 		if s.LoadTime > 0 {
-			info.LoadSeconds = known(s.LoadTime.Seconds())
+			info.LoadSeconds = pointerTo(s.LoadTime.Seconds())
 		}
 
 		for _, told := range []struct {
@@ -108,7 +108,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 			{&info.MemoryBytes.Graphs, s.Memory.Graphs},
 		} {
 			if told.bytes > 0 {
-				*told.into = known(told.bytes)
+				*told.into = pointerTo(told.bytes)
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 				Name:               c.Name,
 				UUID:               c.UUID,
 				MemoryBytes:        c.MemoryBytes,
-				MemoryUsedBytes:    known(c.MemoryUsedBytes),
+				MemoryUsedBytes:    pointerTo(c.MemoryUsedBytes),
 				PowerWatts:         c.PowerWatts,
 				UtilizationPercent: c.UtilizationPercent,
 				TemperatureC:       c.TemperatureC,
@@ -129,7 +129,7 @@ func (w *Worker) announcement() proto.WorkerInfo {
 		}
 	}
 
-	info.Runs = w.shares.now(info.GPU)
+	info.Runs = w.usage.snapshot(info.GPU)
 
 	return info
 }
@@ -145,8 +145,8 @@ func contextLengths(models []modelserver.Model) map[string]int {
 	return lengths
 }
 
-// known is a value that is not zero, or null.
-func known[T comparable](v T) *T {
+// pointerTo is a value that is not zero, or null.
+func pointerTo[T comparable](v T) *T {
 	var zero T
 	if v == zero {
 		return nil

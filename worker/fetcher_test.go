@@ -87,9 +87,9 @@ func TestHigherPriorityFirst(t *testing.T) {
 
 			b.announceRun(urgent)
 			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
-				w.feeds.mu.Lock()
-				defer w.feeds.mu.Unlock()
-				return w.feeds.runs["high"] != nil
+				w.active.mu.Lock()
+				defer w.active.mu.Unlock()
+				return w.active.runs["high"] != nil
 			})
 
 			close(l.gate)
@@ -160,7 +160,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 			w, _ := b.start()
 			most := int64(0)
 			prototest.Poll(t, patience, "some of the requests to be done", func() bool {
-				most = max(most, w.held.Load())
+				most = max(most, w.heldRequests.Load())
 				return w.stats.Done.Load() >= tt.enough
 			})
 
@@ -185,8 +185,8 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	b.announceRun(m)
 	w, _ := b.start()
 	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.count("r") == 16 })
-	if most := int64(1 + 4*32); w.held.Load() > most {
-		t.Errorf("%d requests held, want at most %d", w.held.Load(), most)
+	if most := int64(1 + 4*32); w.heldRequests.Load() > most {
+		t.Errorf("%d requests held, want at most %d", w.heldRequests.Load(), most)
 	}
 }
 
@@ -195,20 +195,20 @@ func TestCallsIn(t *testing.T) {
 	t.Parallel()
 
 	calls, cut := context.WithCancel(t.Context())
-	f := &feed{calls: calls}
+	f := &activeRun{requests: calls}
 	first, end := context.WithCancel(t.Context())
 	second, endSecond := context.WithCancel(t.Context())
 	defer endSecond()
 
-	a := f.callsIn(first)
-	if f.callsIn(first) != a {
+	a := f.requestsIn(first)
+	if f.requestsIn(first) != a {
 		t.Error("a second request of the era has another parent")
 	}
 
 	end()
 	<-a.Done()
 
-	b := f.callsIn(second)
+	b := f.requestsIn(second)
 	if err := b.Err(); err != nil {
 		t.Fatalf("in the next era: %v", err)
 	}

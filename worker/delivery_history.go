@@ -14,48 +14,48 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// past is what became of a shard before this worker got it.
-type past struct {
-	done   map[uint32]bool
-	deaths map[uint32]int // of model servers, while they had a request
-	alone  map[uint32]int // how often a request was run alone and never ended
-	lost   int            // deliveries after which the worker gave no sign of life
+// deliveryHistory is what became of a shard before this worker got it.
+type deliveryHistory struct {
+	done     map[uint32]bool
+	crashes  map[uint32]int // of model servers, while they had a request
+	isolated map[uint32]int // how often a request was run alone and never ended
+	unacked  int            // deliveries after which the worker gave no sign of life
 }
 
-// deathsOf is how often a server, or a worker, died while it had a request. A worker
+// crashCount is how often a server, or a worker, died while it had a request. A worker
 // that vanishes once proves nothing: boxes do. But the third chance of a request is
 // alone, and so is the one after a worker has vanished with it.
-func (p past) deathsOf(seq uint32) int {
-	n := p.deaths[seq]
-	if p.alone[seq] > 0 {
+func (p deliveryHistory) crashCount(seq uint32) int {
+	n := p.crashes[seq]
+	if p.isolated[seq] > 0 {
 		n = max(n, aloneAfter)
 	}
-	if p.lost >= aloneAfter {
-		n = max(n, p.lost)
+	if p.unacked >= aloneAfter {
+		n = max(n, p.unacked)
 	}
 
 	return n
 }
 
-// missing returns the requests that have no result on the bus yet, and what else is
+// findMissing returns the requests that have no result on the bus yet, and what else is
 // told of the shard there. Every shard is asked about: neither a delivery count nor a
 // fresh connection proves that nobody worked on it before, and the question costs one
 // round trip for a whole shard.
-func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.Request, past, error) {
-	p := past{done: map[uint32]bool{}, deaths: map[uint32]int{}, alone: map[uint32]int{}}
+func (h *shardJob) findMissing(ctx context.Context, requests []proto.Request) ([]proto.Request, deliveryHistory, error) {
+	p := deliveryHistory{done: map[uint32]bool{}, crashes: map[uint32]int{}, isolated: map[uint32]int{}}
 	if meta, err := h.msg.Metadata(); err == nil {
-		p.lost = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
+		p.unacked = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
 	}
 
 	select {
-	case h.w.looks <- struct{}{}:
-		defer func() { <-h.w.looks }()
+	case h.w.lookups <- struct{}{}:
+		defer func() { <-h.w.lookups }()
 	case <-ctx.Done():
 		return requests, p, context.Cause(ctx)
 	}
 
-	js, stream := h.w.cfg.JS, proto.ResultsStream(h.feed.run)
-	subject := proto.ResultsSubject(h.feed.run, h.id)
+	js, stream := h.w.cfg.JS, proto.ResultsStream(h.run.id)
+	subject := proto.ResultsSubject(h.run.id, h.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return bus.LastMessage(ctx, js, stream, subject)
 	})
@@ -65,9 +65,9 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 		return requests, p, fmt.Errorf("look for results of shard %s: %w", h.id, err)
 	}
 
-	if !fresh || p.lost > 0 {
+	if !fresh || p.unacked > 0 {
 		h.w.stats.Redelivered.Add(1)
-		h.w.shares.redelivered(h.feed.run)
+		h.w.usage.countRedelivery(h.run.id)
 	}
 
 	if fresh {
@@ -86,7 +86,7 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 		}
 
 		at = msg.Sequence + 1
-		if err := h.read(ctx, &p, msg, requests); err != nil {
+		if err := h.applyMessage(ctx, &p, msg, requests); err != nil {
 			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
 		}
 	}
@@ -94,24 +94,24 @@ func (h *held) missing(ctx context.Context, requests []proto.Request) ([]proto.R
 	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return p.done[r.Index] }), p, nil
 }
 
-// read takes in a message of the shard's results subject. What it says keeps requests from
+// applyMessage takes in a message of the shard's results subject. What it says keeps requests from
 // being run, so it is held against the shard, and what the collector drops counts for
 // nothing. It returns an error if the message could be read another time.
-func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, requests []proto.Request) error {
+func (h *shardJob) applyMessage(ctx context.Context, p *deliveryHistory, msg *jetstream.RawStreamMsg, requests []proto.Request) error {
 	if proto.IsDeliveryNote(msg.Header) {
-		mark, err := h.feed.bounds.ParseDeliveryNote(h.id, msg.Subject, msg.Header, requests)
+		mark, err := h.run.bounds.ParseDeliveryNote(h.id, msg.Subject, msg.Header, requests)
 		if err != nil {
-			h.drop(msg.Subject, nil, err)
+			h.countDropped(msg.Subject, nil, err)
 			return nil
 		}
 
-		p.mark(mark)
+		p.applyNote(mark)
 		return nil
 	}
 
-	batch, lines, err := h.open(ctx, msg)
+	batch, lines, err := h.openBatch(ctx, msg)
 	if bus.IsUnrecoverable(err) {
-		h.drop(msg.Subject, nil, err)
+		h.countDropped(msg.Subject, nil, err)
 		return nil
 	}
 	if err != nil {
@@ -122,10 +122,10 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 	for i, seq := range batch.Indexes {
 		line, err := batch.ParseLine(&scan, i, lines[i])
 		if err == nil {
-			err = answers(requests, seq, line)
+			err = checkResult(requests, seq, line)
 		}
 		if err != nil {
-			h.drop(msg.Subject, line.Worker, err)
+			h.countDropped(msg.Subject, line.Worker, err)
 			continue
 		}
 
@@ -135,14 +135,14 @@ func (h *held) read(ctx context.Context, p *past, msg *jetstream.RawStreamMsg, r
 	return nil
 }
 
-// open reads a message of results, as far as its lines.
-func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
-	batch, err = h.feed.bounds.ParseBatch(msg.Subject, msg.Header)
+// openBatch reads a message of results, as far as its lines.
+func (h *shardJob) openBatch(ctx context.Context, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
+	batch, err = h.run.bounds.ParseBatch(msg.Subject, msg.Header)
 	if err != nil {
 		return batch, nil, err
 	}
 
-	payload, err := h.feed.answers.Payload(ctx, msg.Header, msg.Data)
+	payload, err := h.run.answers.Payload(ctx, msg.Header, msg.Data)
 	if err != nil {
 		return batch, nil, err
 	}
@@ -152,8 +152,8 @@ func (h *held) open(ctx context.Context, msg *jetstream.RawStreamMsg) (batch pro
 	return batch, lines, err
 }
 
-// answers says why a line cannot be the result of a request of the shard, or nil.
-func answers(requests []proto.Request, seq uint32, line proto.Line) error {
+// checkResult says why a line cannot be the result of a request of the shard, or nil.
+func checkResult(requests []proto.Request, seq uint32, line proto.Line) error {
 	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int {
 		return cmp.Compare(r.Index, seq)
 	})
@@ -172,38 +172,38 @@ func answers(requests []proto.Request, seq uint32, line proto.Line) error {
 	return nil
 }
 
-// drop counts a message, or a line of one, that does not fit. The first of a kind and a
+// countDropped counts a message, or a line of one, that does not fit. The first of a kind and a
 // worker is logged.
-func (h *held) drop(subject string, worker []byte, err error) {
+func (h *shardJob) countDropped(subject string, worker []byte, err error) {
 	if h.w.dropped.Add(proto.ErrorField(err), string(worker)) {
 		h.w.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).
 			Msg("ignored earlier results of a shard that do not fit it; more of this kind are only counted")
 	}
 }
 
-// mark takes in a note of a worker that had the shard before.
-func (p *past) mark(m proto.DeliveryNote) {
+// applyNote takes in a note of a worker that had the shard before.
+func (p *deliveryHistory) applyNote(m proto.DeliveryNote) {
 	if !m.Returned {
-		p.alone[uint32(m.Isolated)]++
+		p.isolated[uint32(m.Isolated)]++
 		return
 	}
 
-	p.lost--
-	clear(p.alone)
+	p.unacked--
+	clear(p.isolated)
 
 	for seq, n := range m.Crashes {
 		// Whatever it says, the request gets the chance that decides: alone, here.
-		p.deaths[seq] = max(p.deaths[seq], min(n, aloneAfter))
+		p.crashes[seq] = max(p.crashes[seq], min(n, aloneAfter))
 	}
 }
 
-// poison reports whether workers died of a request alone. One may only have been away for
+// isPoison reports whether workers died of a request alone. One may only have been away for
 // a while, and be at work on it still.
-func (p past) poison(seq uint32) bool { return p.alone[seq] >= 2 }
+func (p deliveryHistory) isPoison(seq uint32) bool { return p.isolated[seq] >= 2 }
 
-// giveBack hands a shard back to the bus, after a wait, and notes that nobody died of
+// returnShard hands a shard back to the bus, after a wait, and notes that nobody died of
 // it, but for the deaths of model servers. The note is a hint, and not waited for.
-func (w *Worker) giveBack(run string, msg jetstream.Msg, shard string, deaths map[uint32]int, wait time.Duration) {
+func (w *Worker) returnShard(run string, msg jetstream.Msg, shard string, deaths map[uint32]int, wait time.Duration) {
 	if shard != "" {
 		if _, err := w.cfg.JS.PublishMsgAsync(
 			proto.EncodeDeliveryNote(run, shard, proto.DeliveryNote{Returned: true, Crashes: deaths}),

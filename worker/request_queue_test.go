@@ -13,7 +13,7 @@ import (
 
 func numbered(seq uint32) *task { return &task{Request: proto.Request{Index: seq}} }
 
-func popped(t *testing.T, q *queue, n int) (seqs []uint32) {
+func popped(t *testing.T, q *requestQueue, n int) (seqs []uint32) {
 	t.Helper()
 
 	for range n {
@@ -37,7 +37,7 @@ func checkSeqs(t *testing.T, want, got []uint32) {
 func TestQueueFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 
-	q := newQueue()
+	q := newRequestQueue()
 	q.push(numbered(1), numbered(2))
 	checkSeqs(t, []uint32{1}, popped(t, q, 1))
 	q.push(numbered(3))
@@ -50,11 +50,11 @@ func TestQueuePushAfter(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		q, begin := newQueue(), time.Now()
+		q, begin := newRequestQueue(), time.Now()
 		q.pushAfter(numbered(2), 2*time.Second)
 		q.pushAfter(numbered(1), time.Second)
-		if q.delayed() != 2 {
-			t.Errorf("%d delayed, want 2", q.delayed())
+		if q.delayedCount() != 2 {
+			t.Errorf("%d delayed, want 2", q.delayedCount())
 		}
 
 		checkSeqs(t, []uint32{1}, popped(t, q, 1))
@@ -67,8 +67,8 @@ func TestQueuePushAfter(t *testing.T) {
 			t.Errorf("the second comes after %v", got)
 		}
 
-		if q.delayed() != 0 {
-			t.Errorf("%d delayed, want none", q.delayed())
+		if q.delayedCount() != 0 {
+			t.Errorf("%d delayed, want none", q.delayedCount())
 		}
 	})
 }
@@ -78,12 +78,12 @@ func TestQueuePopWaits(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		end  func(q *queue, cancel func())
+		end  func(q *requestQueue, cancel func())
 		ok   bool
 	}{
-		{"for a task", func(q *queue, _ func()) { q.push(numbered(1)) }, true},
-		{"for the context's end", func(_ *queue, cancel func()) { cancel() }, false},
-		{"for close", func(q *queue, _ func()) { q.close() }, false},
+		{"for a task", func(q *requestQueue, _ func()) { q.push(numbered(1)) }, true},
+		{"for the context's end", func(_ *requestQueue, cancel func()) { cancel() }, false},
+		{"for close", func(q *requestQueue, _ func()) { q.close() }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -92,7 +92,7 @@ func TestQueuePopWaits(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 
-				q, back := newQueue(), false
+				q, back := newRequestQueue(), false
 				var ok bool
 				go func() {
 					_, ok = q.pop(ctx)
@@ -119,7 +119,7 @@ func TestQueueClose(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue()
+		q := newRequestQueue()
 		q.push(numbered(0), numbered(1), numbered(2))
 		q.pushAfter(numbered(3), time.Second)
 		popped(t, q, 1)

@@ -24,16 +24,16 @@ func ask(document string, question int) []byte {
 
 // grouped is a queue of a run whose requests are grouped.
 type grouped struct {
-	*queue
+	*requestQueue
 	t     *testing.T
-	shard *held
+	shard *shardJob
 	took  time.Duration // of each request
 }
 
-func newGrouped(t *testing.T, how sharing, slots int) *grouped {
+func newGrouped(t *testing.T, how cacheSharing, slots int) *grouped {
 	t.Helper()
-	g := &grouped{queue: newQueue(), t: t, shard: &held{model: "m", feed: &feed{run: "r"}}}
-	g.share(how, slots)
+	g := &grouped{requestQueue: newRequestQueue(), t: t, shard: &shardJob{model: "m", run: &activeRun{id: "r"}}}
+	g.setSharing(how, slots)
 	return g
 }
 
@@ -49,7 +49,7 @@ func (g *grouped) add(names ...string) {
 		}
 	}
 
-	g.enter(tasks)
+	g.register(tasks)
 	if !g.push(tasks...) {
 		g.t.Fatal("the queue is closed")
 	}
@@ -64,8 +64,8 @@ func (g *grouped) send(want string) *task {
 		g.t.Fatal("pop ends")
 	}
 
-	t = g.instead(g.t.Context(), t)
-	g.sent(t)
+	t = g.pickForSlot(g.t.Context(), t)
+	g.markSent(t)
 	if string(t.CustomID) != want {
 		g.t.Errorf("%s goes, want %s", t.CustomID, want)
 	}
@@ -75,21 +75,21 @@ func (g *grouped) send(want string) *task {
 
 // end has a task end.
 func (g *grouped) end(t *task, answered bool) {
-	g.ended(t, answered, g.took)
+	g.markEnded(t, answered, g.took)
 	if answered {
-		g.leave(t)
+		g.unregister(t)
 	}
 }
 
 func TestGroupsOneGoesFirst(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesComputed, 0)
+	g := newGrouped(t, sharesComputedPrefixes, 0)
 	g.add("a1", "a2", "b1", "a3", "b2", "c1")
 	a := g.send("a1")
 	g.send("b1")
 	g.send("c1")
-	if n := g.parked(); n != 3 {
+	if n := g.parkedCount(); n != 3 {
 		t.Errorf("%d wait, want 3", n)
 	}
 
@@ -116,8 +116,8 @@ func TestGroupsOneAfterTheOtherInSlots(t *testing.T) {
 	g.send("d1")
 	g.end(a, true)
 	g.send("a3")
-	if g.parked() != 0 {
-		t.Errorf("%d wait", g.parked())
+	if g.parkedCount() != 0 {
+		t.Errorf("%d wait", g.parkedCount())
 	}
 }
 
@@ -154,8 +154,8 @@ func TestGroupsSoonDone(t *testing.T) {
 		{15, 10, 2, 2, true},
 		{90, 10, 1, 0, false}, // nobody goes before it
 	} {
-		g := groups{cold: tt.cold, warm: tt.warm}
-		if got := g.soonDone(&beginning{busy: tt.busy, waiting: make([]*task, tt.waiting)}); got != tt.want {
+		g := prefixGroups{firstTime: tt.cold, followerTime: tt.warm}
+		if got := g.isSoonServed(&promptPrefix{busy: tt.busy, waiting: make([]*task, tt.waiting)}); got != tt.want {
 			t.Errorf("%+v: %t", tt, got)
 		}
 	}
@@ -164,7 +164,7 @@ func TestGroupsSoonDone(t *testing.T) {
 func TestGroupsAfterAFailure(t *testing.T) {
 	t.Parallel()
 
-	for _, how := range []sharing{sharesComputed, sharesIdleSlots} {
+	for _, how := range []cacheSharing{sharesComputedPrefixes, sharesIdleSlots} {
 		g := newGrouped(t, how, 0)
 		g.add("a1", "a2", "a3")
 		a := g.send("a1")
@@ -172,7 +172,7 @@ func TestGroupsAfterAFailure(t *testing.T) {
 		g.send("b1")
 		g.end(a, false)
 		g.send("a2") // it leads now
-		if n := g.parked(); n != 1 {
+		if n := g.parkedCount(); n != 1 {
 			t.Errorf("%d wait for it, want 1", n)
 		}
 
@@ -180,7 +180,7 @@ func TestGroupsAfterAFailure(t *testing.T) {
 		g.add("c1")
 		g.send("c1")
 
-		if n := g.parked(); n != 2 {
+		if n := g.parkedCount(); n != 2 {
 			t.Errorf("%d wait for it, want that which failed too", n)
 		}
 	}
@@ -190,16 +190,16 @@ func TestGroupsAfterAFailure(t *testing.T) {
 func TestGroupsAfterOneWasHandedBack(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesComputed, 0)
+	g := newGrouped(t, sharesComputedPrefixes, 0)
 	g.add("a1", "a2", "a3", "b1")
 	a, _ := g.pop(t.Context())
 	g.send("b1")
-	g.leave(a)
+	g.unregister(a)
 	g.send("a2")
 
 	out := g.remove(func(t *task) bool { return string(t.CustomID) == "a3" })
-	if len(out) != 1 || g.parked() != 0 {
-		t.Errorf("%d taken out, %d wait", len(out), g.parked())
+	if len(out) != 1 || g.parkedCount() != 0 {
+		t.Errorf("%d taken out, %d wait", len(out), g.parkedCount())
 	}
 }
 
@@ -217,14 +217,14 @@ func TestGroupsDecideLate(t *testing.T) {
 	}
 
 	g.add("b1", "b2")
-	if got := g.instead(t.Context(), fills); string(got.CustomID) != "b1" || g.parked() != 1 {
-		t.Errorf("%s goes, want that of another group; %d wait", got.CustomID, g.parked())
+	if got := g.pickForSlot(t.Context(), fills); string(got.CustomID) != "b1" || g.parkedCount() != 1 {
+		t.Errorf("%s goes, want that of another group; %d wait", got.CustomID, g.parkedCount())
 	}
 
 	g.add("c1")
 	leads, _ := g.pop(t.Context())
 	g.end(a, true)
-	if got := g.instead(t.Context(), leads); string(got.CustomID) != "a2" {
+	if got := g.pickForSlot(t.Context(), leads); string(got.CustomID) != "a2" {
 		t.Errorf("%s goes, want that which follows a1", got.CustomID)
 	}
 
@@ -236,9 +236,9 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		g := newGrouped(t, sharesComputed, 0)
+		g := newGrouped(t, sharesComputedPrefixes, 0)
 		asked := 0
-		g.groups.crowded = func() { asked++ }
+		g.prefixes.onPark = func() { asked++ }
 		g.add("a1", "a2", "a3", "a4")
 		g.send("a1")
 		begin := time.Now()
@@ -247,11 +247,11 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 			t.Errorf("it goes after %v, want at once: the bus has no more", took)
 		}
 
-		g.fetched(true)
+		g.noteFetched(true)
 		before := asked
 
 		go func() {
-			time.Sleep(fillAfter / 2)
+			time.Sleep(fillerWait / 2)
 			g.add("b1")
 		}()
 
@@ -261,21 +261,21 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 		}
 
 		go func() {
-			parks := g.parks()
-			time.Sleep(fillAfter / 2)
-			g.full(parks)
+			parks := g.parkCount()
+			time.Sleep(fillerWait / 2)
+			g.noteFull(parks)
 		}()
 
 		begin = time.Now()
 		g.send("a3")
-		if took := time.Since(begin); took != fillAfter/2 {
+		if took := time.Since(begin); took != fillerWait/2 {
 			t.Errorf("it goes after %v, want as soon as there is no room for more", took)
 		}
 
 		begin = time.Now()
 		g.send("a4")
-		if took := time.Since(begin); took != fillAfter {
-			t.Errorf("it goes after %v, want %v", took, fillAfter)
+		if took := time.Since(begin); took != fillerWait {
+			t.Errorf("it goes after %v, want %v", took, fillerWait)
 		}
 	})
 }
@@ -309,7 +309,7 @@ func TestGroupsAwaitSlot(t *testing.T) {
 func TestGroupsNeedMuchInCommon(t *testing.T) {
 	t.Parallel()
 
-	long := strings.Repeat("x", 4*stretch)
+	long := strings.Repeat("x", 4*prefixBytes)
 	for _, tt := range []struct {
 		name   string
 		a, b   string
@@ -318,18 +318,18 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 		{"the same document", `{"messages":"` + long + `1"}`, `{"messages":"` + long + `2"}`, 1},
 		{"wherever it stands", `{"messages":"` + long + `1"}`, `{"top_p":1,"messages":"` + long + `2"}`, 1},
 		{"tools", `{"messages":"1","tools":"` + long + `"}`, `{"tools":"` + long + `","messages":"2"}`, 1},
-		{"less than half", `{"messages":"` + long + strings.Repeat("a", 5*stretch) + `"}`,
-			`{"messages":"` + long + strings.Repeat("b", 5*stretch) + `"}`, 0},
+		{"less than half", `{"messages":"` + long + strings.Repeat("a", 5*prefixBytes) + `"}`,
+			`{"messages":"` + long + strings.Repeat("b", 5*prefixBytes) + `"}`, 0},
 		{"short", `{"messages":"1"}`, `{"messages":"1"}`, 0},
 		{"none", `{}`, ``, 0},
 	} {
-		g := newGrouped(t, sharesComputed, 0)
+		g := newGrouped(t, sharesComputedPrefixes, 0)
 		tasks := []*task{
 			{Request: proto.Request{Body: []byte(tt.a)}, shard: g.shard},
 			{Request: proto.Request{Body: []byte(tt.b)}, shard: g.shard},
 		}
 
-		g.enter(tasks)
+		g.register(tasks)
 		g.push(tasks...)
 		g.push(numbered(3))
 
@@ -337,7 +337,7 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 			g.pop(t.Context())
 		}
 
-		if n := g.parked(); n != tt.parked {
+		if n := g.parkedCount(); n != tt.parked {
 			t.Errorf("%s: %d wait, want %d", tt.name, n, tt.parked)
 		}
 	}
@@ -349,7 +349,7 @@ func TestGroupsLoseNothing(t *testing.T) {
 
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		g := newGrouped(t, sharing(random.IntN(2)), random.IntN(5))
+		g := newGrouped(t, cacheSharing(random.IntN(2)), random.IntN(5))
 		var there []*task
 		in, out := 0, 0
 		for in < 60 || out < in {
@@ -363,14 +363,14 @@ func TestGroupsLoseNothing(t *testing.T) {
 				g.add(names...)
 			case n < 6 && g.waits() && len(there) < 5:
 				task, _ := g.pop(t.Context())
-				task = g.instead(t.Context(), task)
+				task = g.pickForSlot(t.Context(), task)
 				if random.IntN(5) == 0 { // its run is paused
-					g.leave(task)
+					g.unregister(task)
 					out++
 					continue
 				}
 
-				g.sent(task)
+				g.markSent(task)
 				there = append(there, task)
 			case n < 9 && len(there) > 0:
 				i := random.IntN(len(there))
@@ -385,7 +385,7 @@ func TestGroupsLoseNothing(t *testing.T) {
 				}
 			case n == 9 && random.IntN(10) == 0:
 				for _, task := range g.remove(func(*task) bool { return random.IntN(2) == 0 }) {
-					g.leave(task)
+					g.unregister(task)
 					out++
 				}
 			}
@@ -395,10 +395,10 @@ func TestGroupsLoseNothing(t *testing.T) {
 			}
 		}
 
-		if gr := &g.groups; len(gr.known) != 0 || len(gr.held) != 0 || gr.parked != 0 || gr.there != 0 ||
+		if gr := &g.prefixes; len(gr.known) != 0 || len(gr.waiting) != 0 || gr.parked != 0 || gr.atServer != 0 ||
 			len(g.first) != 0 {
 			t.Fatalf("seed %d: left are %d beginnings, %d groups, %d that wait, %d at the server, %d that follow",
-				seed, len(gr.known), len(gr.held), gr.parked, gr.there, len(g.first))
+				seed, len(gr.known), len(gr.waiting), gr.parked, gr.atServer, len(g.first))
 		}
 	}
 }
@@ -410,13 +410,13 @@ func (g *grouped) waits() bool {
 
 	t := g.next()
 	if t != nil {
-		g.groups.yield(t, false)
+		g.prefixes.unmarkBusy(t, false)
 		g.first, t.follows = slices.Insert(g.first, 0, t), true
-		g.groups.reserve(t)
+		g.prefixes.markBusy(t)
 		return true
 	}
 
-	if t = g.groups.fill(); t != nil {
+	if t = g.prefixes.takeFiller(); t != nil {
 		g.putBack(t)
 	}
 

@@ -186,7 +186,7 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 
 			b := newRuns(t, serve(t, server))
 			b.addWhole("long", 0, n, "a")
-			w, stop := b.start(func(w *Worker) { w.turns.long, w.turns.urgent = tt.long, tt.urgent })
+			w, stop := b.start(func(w *Worker) { w.turns.maxTurn, w.turns.minTurn = tt.long, tt.urgent })
 			prototest.Poll(t, patience, "the first run's work", func() bool { return w.Stats().Done.Load() > 0 })
 			b.addWhole("other", tt.priority, 4, "b")
 			b.await("other")
@@ -288,12 +288,12 @@ func TestLoadingForever(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
-	w, long := New(b.cfg), &task{shard: &held{feed: &feed{}}}
+	w, long := New(b.cfg), &task{shard: &shardJob{run: &activeRun{}}}
 	if !w.awaitModel(long, classification{}) {
 		t.Error("the first refusal costs an attempt")
 	}
 
-	long.loading = long.loading.Add(-loadingMost)
+	long.loadingSince = long.loadingSince.Add(-loadingMost)
 	if w.awaitModel(long, classification{}) {
 		t.Error("a refusal after long costs no attempt")
 	}
@@ -322,43 +322,43 @@ func TestTurnIsOver(t *testing.T) {
 	}{
 		{"it had no work yet", modelTurn{model: "a"}, false, true, true, false},
 		{"it gets no work", modelTurn{model: "a"}, false, false, false, true},
-		{"it works", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Second)}, true, false, true, false},
-		{"only other attempts are waited for", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Minute)},
+		{"it works", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Second)}, true, false, true, false},
+		{"only other attempts are waited for", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Minute)},
 			true, false, true, true},
-		{"likewise, with more work", modelTurn{model: "a", began: ago(time.Hour), flight: ago(time.Minute)}, true,
+		{"likewise, with more work", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Minute)}, true,
 			true, true, false},
-		{"all is done", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Millisecond)}, false,
+		{"all is done", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Millisecond)}, false,
 			false, true, true},
-		{"all that there is yet is done", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Millisecond)},
+		{"all that there is yet is done", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Millisecond)},
 			false, false, false, false},
-		{"nothing has come for a while", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Minute)}, false,
+		{"nothing has come for a while", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Minute)}, false,
 			false, false, true},
-		{"there is more", modelTurn{model: "a", began: ago(time.Hour), active: ago(time.Minute)}, false,
+		{"there is more", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Minute)}, false,
 			true, true, false},
-		{"others wait, and it is done", modelTurn{model: "a", began: ago(time.Hour), ends: true}, false,
+		{"others wait, and it is done", modelTurn{model: "a", began: ago(time.Hour), ending: true}, false,
 			true, true, true},
 		{"others wait, and it is not", modelTurn{
-			model:  "a",
-			began:  ago(time.Hour),
-			flight: ago(time.Second),
-			ends:   true,
+			model:        "a",
+			began:        ago(time.Hour),
+			lastInFlight: ago(time.Second),
+			ending:       true,
 		}, true, true, true, false},
 	} {
 		names := modelNames{{ID: "a"}, {ID: "alias", AliasOf: "a"}}
-		f := &feed{run: "r", models: []string{"alias"}}
+		f := &activeRun{id: "r", models: []string{"alias"}}
 		f.published.Store(tt.published)
 
-		w := &Worker{feeds: feeds{runs: map[string]*feed{"r": f}}}
+		w := &Worker{active: activeRuns{runs: map[string]*activeRun{"r": f}}}
 		if tt.held {
-			w.turns.hold("alias", 1)
+			w.turns.addShards("alias", 1)
 		}
 
-		var list []pullFrom
+		var list []pullCandidate
 		if tt.listed {
-			list = []pullFrom{{feed: f, source: &source{model: "alias"}}}
+			list = []pullCandidate{{run: f, source: &shardSource{model: "alias"}}}
 		}
 
-		if got := w.isOver(&tt.turn, list, names, now); got != tt.want {
+		if got := w.isTurnOver(&tt.turn, list, names, now); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
@@ -374,7 +374,7 @@ func TestSwapsText(t *testing.T) {
 		{1, 3, "this server holds 1 model at a time: the run's 3 models are worked on one after the other, 2 changes"},
 		{2, 3, "this server holds 2 models at a time: the run's 3 models are worked on one after the other, 1 change"},
 	} {
-		if got := swapsText(tt.holds, tt.models); got != tt.want {
+		if got := modelSwapsText(tt.holds, tt.models); got != tt.want {
 			t.Errorf("%q, want %q", got, tt.want)
 		}
 	}

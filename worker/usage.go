@@ -7,46 +7,46 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// shares are what the worker spends on each run: requests, and the energy of the GPUs,
+// usage are what the worker spends on each run: requests, and the energy of the GPUs,
 // which goes to the runs by the requests that ended since the last look.
-type shares struct {
-	mu     sync.Mutex
-	runs   map[string]proto.RunUsage
-	fresh  map[string]int64 // requests since the last look
-	joules float64          // at the last look
-	seen   bool
+type usage struct {
+	mu           sync.Mutex
+	runs         map[string]proto.RunUsage
+	unattributed map[string]int64 // requests since the last look
+	joules       float64          // at the last look
+	seen         bool
 }
 
-// ended counts a request of a run that the model server had.
-func (s *shares) ended(run string) {
+// countRequest counts a request of a run that the model server had.
+func (s *usage) countRequest(run string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.make()
+	s.ensureMaps()
 	r := s.runs[run]
 	r.Requests++
 	s.runs[run] = r
-	s.fresh[run]++
+	s.unattributed[run]++
 }
 
-// redelivered counts a shard of a run that somebody had before.
-func (s *shares) redelivered(run string) {
+// countRedelivery counts a shard of a run that somebody had before.
+func (s *usage) countRedelivery(run string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.make()
+	s.ensureMaps()
 	r := s.runs[run]
 	r.Redeliveries++
 	s.runs[run] = r
 }
 
-func (s *shares) make() {
+func (s *usage) ensureMaps() {
 	if s.runs == nil {
-		s.runs, s.fresh = map[string]proto.RunUsage{}, map[string]int64{}
+		s.runs, s.unattributed = map[string]proto.RunUsage{}, map[string]int64{}
 	}
 }
 
-// now is what was spent on each run until now. The energy of a time without any
+// snapshot is what was spent on each run until now. The energy of a time without any
 // request's end waits for the next: long answers take it, too.
-func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
+func (s *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -63,12 +63,12 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 	}
 
 	requests := int64(0)
-	for _, n := range s.fresh {
+	for _, n := range s.unattributed {
 		requests += n
 	}
 
 	if known && requests > 0 {
-		for run, n := range s.fresh {
+		for run, n := range s.unattributed {
 			r := s.runs[run]
 			spent := (total - s.joules) * float64(n) / float64(requests)
 			if r.EnergyJoules != nil {
@@ -80,7 +80,7 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 		}
 
 		s.joules = total
-		clear(s.fresh)
+		clear(s.unattributed)
 	}
 
 	told := maps.Clone(s.runs)
@@ -94,10 +94,10 @@ func (s *shares) now(cards []proto.GPU) map[string]proto.RunUsage {
 	return told
 }
 
-// keep drops the runs of which wanted is false: they are over.
-func (s *shares) keep(wanted func(run string) bool) {
+// retain drops the runs of which wanted is false: they are over.
+func (s *usage) retain(wanted func(run string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.runs, func(run string, _ proto.RunUsage) bool { return !wanted(run) })
-	maps.DeleteFunc(s.fresh, func(run string, _ int64) bool { return !wanted(run) })
+	maps.DeleteFunc(s.unattributed, func(run string, _ int64) bool { return !wanted(run) })
 }

@@ -13,16 +13,16 @@ import (
 // task is a request on its way to a result.
 type task struct {
 	proto.Request
-	hash      uint64 // of the request as it came, whatever is sent later
-	single    bool   // its body says nothing of how many parts the answer has
-	shard     *held
-	arrived   time.Time
-	first     time.Time // when the first attempt began
-	attempts  int
-	overloads int       // of them, by a server that has too many requests
-	reasons   []string  // of the attempts that failed
-	loading   time.Time // when the server was first loading its model, of a request that waits for that
-	deaths    int       // of the model server, or the worker, while it had this request
+	hash         uint64 // of the request as it came, whatever is sent later
+	single       bool   // its body says nothing of how many parts the answer has
+	shard        *shardJob
+	arrived      time.Time
+	firstAttempt time.Time // when the first attempt began
+	attempts     int
+	overloads    int       // of them, by a server that has too many requests
+	reasons      []string  // of the attempts that failed
+	loadingSince time.Time // when the server was first loading its model, of a request that waits for that
+	crashes      int       // of the model server, or the worker, while it had this request
 
 	spared        int           // attempts that a proxy had no server for, perhaps
 	cutOffs       int           // attempts that something in front of the server cut off
@@ -32,10 +32,10 @@ type task struct {
 	truncatedTook time.Duration
 
 	// Where requests are grouped. The queue's lock guards them.
-	path     []*beginning // of its prompt, each longer than the one before; nil: it is in no group
-	reserved bool         // it counts as busy
-	follows  bool         // it has waited for one that has ended, and goes now
-	fills    *beginning   // it goes for want of another, and else would wait for this
+	prefixes []*promptPrefix // of its prompt, each longer than the one before; nil: it is in no group
+	busy     bool            // it counts as busy
+	follows  bool            // it has waited for one that has ended, and goes now
+	filler   *promptPrefix   // it goes for want of another, and else would wait for this
 }
 
 // countedBody is the body that an answer is compared with, nil if there is nothing to compare.
@@ -46,37 +46,37 @@ func (t *task) countedBody() []byte {
 	return t.Body
 }
 
-// refusalsPerAttempt is how many refusals count as one attempt. A server that has too
+// overloadsPerAttempt is how many refusals count as one attempt. A server that has too
 // many requests says nothing about this one, and takes it a moment later.
-const refusalsPerAttempt = 4
+const overloadsPerAttempt = 4
 
 // attemptsUsed is how many of its attempts the task has used up.
-func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/refusalsPerAttempt }
+func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/overloadsPerAttempt }
 
-// queue holds the tasks that wait for a slot, first in first out, and those that
+// requestQueue holds the tasks that wait for a slot, first in first out, and those that
 // wait for their next attempt.
-type queue struct {
-	mu      sync.Mutex
-	tasks   []*task
-	head    int
-	first   []*task // go before the others: they follow one of their group
-	groups  groups
-	waiting map[*task]*time.Timer
-	closed  bool
-	nudged  bool
-	ready   chan struct{} // has one element while tasks may be there
+type requestQueue struct {
+	mu       sync.Mutex
+	tasks    []*task
+	head     int
+	first    []*task // go before the others: they follow one of their group
+	prefixes prefixGroups
+	delayed  map[*task]*time.Timer
+	closed   bool
+	woken    bool
+	ready    chan struct{} // has one element while tasks may be there
 }
 
-func newQueue() *queue {
-	return &queue{
-		waiting: map[*task]*time.Timer{},
-		ready:   make(chan struct{}, 1),
-		groups:  groups{seed: maphash.MakeSeed(), known: map[uint64]*beginning{}, crowded: func() {}},
+func newRequestQueue() *requestQueue {
+	return &requestQueue{
+		delayed:  map[*task]*time.Timer{},
+		ready:    make(chan struct{}, 1),
+		prefixes: prefixGroups{seed: maphash.MakeSeed(), known: map[uint64]*promptPrefix{}, onPark: func() {}},
 	}
 }
 
 // push adds tasks. It returns false, and does not take them, after close.
-func (q *queue) push(tasks ...*task) bool {
+func (q *requestQueue) push(tasks ...*task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
@@ -91,7 +91,7 @@ func (q *queue) push(tasks ...*task) bool {
 }
 
 // pushAfter adds a task after a wait. It returns false after close.
-func (q *queue) pushAfter(t *task, wait time.Duration) bool {
+func (q *requestQueue) pushAfter(t *task, wait time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
@@ -99,15 +99,15 @@ func (q *queue) pushAfter(t *task, wait time.Duration) bool {
 		return false
 	}
 
-	q.waiting[t] = time.AfterFunc(wait, func() {
+	q.delayed[t] = time.AfterFunc(wait, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 
-		if _, ok := q.waiting[t]; !ok {
+		if _, ok := q.delayed[t]; !ok {
 			return // close has returned it
 		}
 
-		delete(q.waiting, t)
+		delete(q.delayed, t)
 		q.tasks = append(q.tasks, t)
 		q.signal()
 	})
@@ -117,7 +117,7 @@ func (q *queue) pushAfter(t *task, wait time.Duration) bool {
 
 // pop takes the first task, waiting for one. It returns nil after nudge, and false when
 // ctx ends or the queue is closed. One goroutine may call it.
-func (q *queue) pop(ctx context.Context) (*task, bool) {
+func (q *requestQueue) pop(ctx context.Context) (*task, bool) {
 	for {
 		q.mu.Lock()
 		if q.closed {
@@ -127,7 +127,7 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 
 		t := q.next()
 		if t == nil {
-			t = q.groups.fill() // perhaps: see instead
+			t = q.prefixes.takeFiller() // perhaps: see instead
 		}
 
 		if t != nil {
@@ -135,8 +135,8 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 			return t, true
 		}
 
-		if q.nudged {
-			q.nudged = false
+		if q.woken {
+			q.woken = false
 			q.mu.Unlock()
 			return nil, true
 		}
@@ -152,7 +152,7 @@ func (q *queue) pop(ctx context.Context) (*task, bool) {
 
 // next takes out the first task that need not wait for another of its group, nil if there
 // is none.
-func (q *queue) next() *task {
+func (q *requestQueue) next() *task {
 	if len(q.first) > 0 {
 		t := q.first[0]
 		q.first = slices.Delete(q.first, 0, 1)
@@ -166,7 +166,7 @@ func (q *queue) next() *task {
 			q.tasks, q.head = q.tasks[:0], 0
 		}
 
-		if t.path == nil || !q.groups.park(t) {
+		if t.prefixes == nil || !q.prefixes.parkIfShared(t) {
 			return t
 		}
 	}
@@ -174,34 +174,34 @@ func (q *queue) next() *task {
 	return nil
 }
 
-// nudge has pop return without a task, if there is none.
-func (q *queue) nudge() {
+// wake has pop return without a task, if there is none.
+func (q *requestQueue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.nudged = true
+	q.woken = true
 	q.signal()
 }
 
 // close ends the queue and returns all tasks that are in it.
-func (q *queue) close() []*task {
+func (q *requestQueue) close() []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	rest := slices.Concat(q.first, q.groups.sweep(func(*task) bool { return true }), q.tasks[q.head:])
-	for t, timer := range q.waiting {
+	rest := slices.Concat(q.first, q.prefixes.removeParked(func(*task) bool { return true }), q.tasks[q.head:])
+	for t, timer := range q.delayed {
 		timer.Stop()
 		rest = append(rest, t)
 	}
 
 	q.first, q.tasks, q.head, q.closed = nil, nil, 0, true
-	clear(q.waiting)
+	clear(q.delayed)
 	q.signal()
 
 	return rest
 }
 
 // remove takes out the tasks of which gone is true and returns them.
-func (q *queue) remove(gone func(*task) bool) []*task {
+func (q *requestQueue) remove(gone func(*task) bool) []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
@@ -215,7 +215,7 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 	}
 
 	q.tasks, q.head = rest, 0
-	out = append(out, q.groups.sweep(gone)...)
+	out = append(out, q.prefixes.removeParked(gone)...)
 	q.first = slices.DeleteFunc(q.first, func(t *task) bool {
 		if gone(t) {
 			out = append(out, t)
@@ -224,10 +224,10 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 		return false
 	})
 
-	for t, timer := range q.waiting {
+	for t, timer := range q.delayed {
 		if gone(t) {
 			timer.Stop()
-			delete(q.waiting, t)
+			delete(q.delayed, t)
 			out = append(out, t)
 		}
 	}
@@ -235,21 +235,21 @@ func (q *queue) remove(gone func(*task) bool) []*task {
 	return out
 }
 
-// delayed is the number of tasks that wait for their next attempt.
-func (q *queue) delayed() int {
+// delayedCount is the number of tasks that wait for their next attempt.
+func (q *requestQueue) delayedCount() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting)
+	return len(q.delayed)
 }
 
-// parked is the number of tasks that wait for another one of their group.
-func (q *queue) parked() int {
+// parkedCount is the number of tasks that wait for another one of their group.
+func (q *requestQueue) parkedCount() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.groups.parked
+	return q.prefixes.parked
 }
 
-func (q *queue) signal() {
+func (q *requestQueue) signal() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
