@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // version is set by the release build: -ldflags "-X main.version=v1.2.3".
@@ -49,16 +51,16 @@ func run(ctx context.Context, env environment) int {
 
 	err := app.Run(ctx, env.args)
 	if err != nil {
-		complain(env.stderr, err)
+		printError(env.stderr, err)
 	}
 
-	return codeOf(err)
+	return exit.Code(err)
 }
 
 // setUsageErrors makes wrong flags usage errors of ours, with a pointer to the help.
 func setUsageErrors(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
-		return usage(c.FullName()+" --help shows all flags", "%w", err)
+		return exit.Usage(c.FullName()+" --help shows all flags", "%w", err)
 	}
 
 	for _, sub := range c.Commands {
@@ -68,7 +70,7 @@ func setUsageErrors(c *cli.Command) {
 	if c.Action == nil {
 		c.Action = func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return usage("promptmill --help lists the commands", "there is no command %q", c.Args().First())
+				return exit.Usage("promptmill --help lists the commands", "there is no command %q", c.Args().First())
 			}
 			return cli.ShowRootCommandHelp(c)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -86,7 +87,7 @@ func TestWorkerIsRefused(t *testing.T) {
 		}(), "it was revoked"},
 	} {
 		out, code := c.run("worker", "--sim", "--join", tt.join)
-		if code != exitUnreachable || !strings.Contains(out, tt.says) ||
+		if code != exit.CodeUnreachable || !strings.Contains(out, tt.says) ||
 			!strings.Contains(out, "promptmill join prints there now") {
 			t.Errorf("%s: exit code %d:\n%s", tt.name, code, out)
 		}
@@ -118,7 +119,7 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	other.serve("--listen", address)
 
 	code := waitExit(t, working, said, otherFor+time.Minute)
-	if code != exitUnreachable || !strings.Contains(said.String(), "what answers there has another certificate") ||
+	if code != exit.CodeUnreachable || !strings.Contains(said.String(), "what answers there has another certificate") ||
 		!strings.Contains(said.String(), "hint: take the join string that promptmill join prints there now") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}

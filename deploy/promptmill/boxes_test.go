@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -429,7 +430,7 @@ func TestReaderStandsStill(t *testing.T) {
 		t.Errorf("%d bytes: they fit into the pipe, so the reader never stood still", len(text))
 	}
 
-	if code := waitExit(t, reader, stderr, pollTime); code != exitOK {
+	if code := waitExit(t, reader, stderr, pollTime); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 

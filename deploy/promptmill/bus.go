@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -83,13 +84,14 @@ func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logge
 
 	host, port, err := splitAddress(listen.address)
 	if err != nil {
-		return nil, usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.address, err)
+		return nil, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.address, err)
 	}
 
 	if port > 0 { // the server itself only says that it does not get ready
 		l, err := net.Listen("tcp", listen.address)
 		if err != nil {
-			return nil, withHint(fmt.Errorf("start the bus: %w", err), "choose another port with --listen HOST:PORT")
+			return nil, exit.WithHint(fmt.Errorf("start the bus: %w", err),
+				"choose another port with --listen HOST:PORT")
 		}
 		l.Close()
 	}
@@ -384,7 +386,7 @@ func roomFor(dir string) (int64, error) {
 	}
 
 	if room < 1<<20 {
-		return 0, withHint(fmt.Errorf("the disk of %s is full: %d bytes are free", dir, room),
+		return 0, exit.WithHint(fmt.Errorf("the disk of %s is full: %d bytes are free", dir, room),
 			"free some space, or choose another disk with --state DIR")
 	}
 

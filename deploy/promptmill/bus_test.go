@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -131,9 +132,9 @@ func TestPasswordOnlyToTheRightServer(t *testing.T) {
 				l.close()
 				t.Fatal("joined what is no bus")
 			}
-			if codeOf(err) != exitUnreachable || !strings.Contains(err.Error(), test.want) ||
+			if exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), test.want) ||
 				!strings.Contains(err.Error(), i.address) {
-				t.Errorf("exit code %d: %v", codeOf(err), err)
+				t.Errorf("exit code %d: %v", exit.Code(err), err)
 			}
 
 			told, conns := i.heard()
@@ -167,7 +168,7 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 
 		for _, args := range commands {
 			stdout, stderr, code := c.output(append(args, "--join", join)...)
-			if code != exitUnreachable || stdout != "" || !strings.Contains(stderr, want) ||
+			if code != exit.CodeUnreachable || stdout != "" || !strings.Contains(stderr, want) ||
 				!strings.Contains(stderr, "promptmill: hint: ") {
 				t.Errorf("%s: %s: exit code %d:\n%s%s", what, args[0], code, stdout, stderr)
 			}
@@ -213,13 +214,13 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 		}
 
 		stdout, stderr, code := c.output("list", "--join", text)
-		if code != exitUsage || stdout != "" || !strings.Contains(stderr, "error: --join: not a join string: ") ||
+		if code != exit.CodeUsage || stdout != "" || !strings.Contains(stderr, "error: --join: not a join string: ") ||
 			!strings.Contains(stderr, "hint: paste all of it") {
 			t.Errorf("%s: exit code %d:\n%s%s", text, code, stdout, stderr)
 		}
 	}
 
-	if _, stderr, code := c.output("list", "--join", "\n  "+fresh+" \n"); code != exitOK { // as it is pasted
+	if _, stderr, code := c.output("list", "--join", "\n  "+fresh+" \n"); code != exit.CodeOK { // as it is pasted
 		t.Errorf("with blanks around it: exit code %d:\n%s", code, stderr)
 	}
 }
@@ -231,13 +232,13 @@ func TestBusCannotBegin(t *testing.T) {
 	c := newCommand(t)
 	_, out := c.serve()
 	address := parseJoin(t, joinOf(t, out)).Addresses[0]
-	if text, code := c.run("serve", "--listen", "127.0.0.1:0"); code != exitError ||
+	if text, code := c.run("serve", "--listen", "127.0.0.1:0"); code != exit.CodeError ||
 		!strings.Contains(text, "another promptmill serve is running with this state folder") {
 		t.Errorf("the same state: exit code %d:\n%s", code, text)
 	}
 
 	elsewhere := newCommand(t)
-	if text, code := elsewhere.run("serve", "--listen", address); code != exitError || !strings.Contains(text,
+	if text, code := elsewhere.run("serve", "--listen", address); code != exit.CodeError || !strings.Contains(text,
 		"address already in use") || !strings.Contains(text, "choose another port with --listen") {
 		t.Errorf("the same port: exit code %d:\n%s", code, text)
 	}
@@ -429,7 +430,7 @@ func TestNATSConfigUsers(t *testing.T) {
 	c.must("list", "--nats", s.ClientURL(), "--nats-user", "reader")
 
 	_, stderr, code := c.output("list", "--nats", s.ClientURL(), "--nats-user", "worker")
-	if code != exitUnreachable || !strings.Contains(stderr, "refuses these credentials") ||
+	if code != exit.CodeUnreachable || !strings.Contains(stderr, "refuses these credentials") ||
 		!strings.Contains(stderr, "hint: give --nats-creds FILE, --nats-user USER") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -217,7 +218,7 @@ func loseNode(t *testing.T, d death) {
 
 	code := waitExit(t, running, said, patience)
 	stall, took := written.longest(begin), time.Since(begin)
-	if code != exitOK {
+	if code != exit.CodeOK {
 		t.Errorf("exit code %d:\n%s", code, said)
 		return
 	}
@@ -241,7 +242,7 @@ func loseNode(t *testing.T, d death) {
 		t.Errorf("%.1f s count as idle", idle)
 	}
 
-	if text, code := c.run("verify", in, out.Results()); code != exitOK {
+	if text, code := c.run("verify", in, out.Results()); code != exit.CodeOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
 

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -193,7 +194,7 @@ func killHard(cmd *exec.Cmd) {
 func terminate(t *testing.T, cmd *exec.Cmd, out *lockedBuffer) {
 	t.Helper()
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := waitExit(t, cmd, out, patience); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeOK {
 		t.Errorf("%s ends with code %d:\n%s", strings.Join(cmd.Args[1:], " "), code, out)
 	}
 }
@@ -275,7 +276,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 	submit, said := c.startAs(nil, append([]string{
 		"submit", in, "--replicas", "3", "--run", "r", "--model", "sim", "--progress", "none",
 	}, bus...)...)
-	if code := waitExit(t, submit, said, patience); code != exitOK {
+	if code := waitExit(t, submit, said, patience); code != exit.CodeOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
 
@@ -350,7 +351,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 		return strings.Contains(serveSaid.String(), "run r is completed: 5000 answered, 0 failed")
 	})
 
-	if text, code := c.run("verify", in, filepath.Join("out", "r.jsonl.zst")); code != exitOK {
+	if text, code := c.run("verify", in, filepath.Join("out", "r.jsonl.zst")); code != exit.CodeOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
 
@@ -382,7 +383,7 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	const requests, big = 1000, 300_000
 	c := newCommand(t)
 	text, code := c.run("nats-config")
-	if code != exitOK {
+	if code != exit.CodeOK {
 		t.Fatalf("nats-config: exit code %d:\n%s", code, text)
 	}
 
@@ -418,7 +419,7 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	done := func(role proto.Role, args ...string) string {
 		t.Helper()
 		cmd, said := as(role, args...)
-		if code := waitExit(t, cmd, said, patience); code != exitOK {
+		if code := waitExit(t, cmd, said, patience); code != exit.CodeOK {
 			t.Fatalf("%s as %s: exit code %d:\n%s", strings.Join(args, " "), role, code, said)
 		}
 		return said.String()
@@ -429,7 +430,7 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	appendBigRequest(t, filepath.Join(c.dir, in), big)
 	replicas := fmt.Sprint(size)
 
-	if text, code := c.run("list", "--nats", urls[0]); code != exitUnreachable {
+	if text, code := c.run("list", "--nats", urls[0]); code != exit.CodeUnreachable {
 		t.Errorf("list without a user: exit code %d:\n%s", code, text)
 	}
 
@@ -445,7 +446,7 @@ func natsConfigIsEnough(t *testing.T, size int) {
 
 	for _, run := range []string{"r", "wait"} {
 		poll(t, patience, "the end of run "+run, func() bool { return exists(filepath.Join(c.dir, run+".meta.json")) })
-		if text, code := c.run("verify", in, run+".jsonl.zst"); code != exitOK {
+		if text, code := c.run("verify", in, run+".jsonl.zst"); code != exit.CodeOK {
 			t.Errorf("verify: exit code %d:\n%s", code, text)
 		}
 	}

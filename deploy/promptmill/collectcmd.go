@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -66,11 +67,11 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			example = filepath.Join(name, "results"+collector.OutputSuffix)
 		} else if err == nil && !info.Mode().IsRegular() {
-			return "", usage("promptmill tail prints the answers of a run as they come",
+			return "", exit.Usage("promptmill tail prints the answers of a run as they come",
 				"-o %s: a run writes several files, and cannot write into a device or a pipe", name)
 		}
 
-		return "", usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name,
+		return "", exit.Usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name,
 			collector.OutputSuffix)
 	}
 
@@ -80,7 +81,7 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 	}
 
 	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
-		return "", usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
+		return "", exit.Usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
 	}
 
 	return collector.Output(strings.TrimSuffix(name, collector.OutputSuffix)), nil
@@ -95,7 +96,7 @@ func checkInputs(out collector.Output, inputs []string) error {
 		}
 
 		if path := out.Holds(info); path != "" {
-			return usage("choose another output with -o",
+			return exit.Usage("choose another output with -o",
 				"the input %s is the file %s, which the run would write", shorten(input), shorten(path))
 		}
 	}
@@ -130,7 +131,7 @@ func claimOutput(j *collector.Journal, out collector.Output) error { return unwr
 // outputError gives what became of an output while a run worked its hint.
 func outputError(err error) error {
 	if errors.Is(err, collector.ErrRedirected) {
-		return withHint(err,
+		return exit.WithHint(err,
 			"put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
 	}
 
@@ -143,17 +144,18 @@ func unwritable(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENAMETOOLONG):
-		return usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix,
+		return exit.Usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix,
 			"the output %w", err)
 	case errors.Is(err, collector.ErrOthersLink):
-		return usage("delete it, or choose another output with -o", "the output %w", err)
+		return exit.Usage("delete it, or choose another output with -o", "the output %w", err)
 	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOneFile):
-		return usage("choose another output with -o", "the output %w", err)
+		return exit.Usage("choose another output with -o", "the output %w", err)
 	case errors.Is(err, collector.ErrClaimed), errors.Is(err, collector.ErrLocked):
-		return withHint(fmt.Errorf("the output %w", err), "choose another output with -o, or let that run end first")
+		return exit.WithHint(fmt.Errorf("the output %w", err),
+			"choose another output with -o, or let that run end first")
 	}
 
-	return withHint(fmt.Errorf("the output %w", err),
+	return exit.WithHint(fmt.Errorf("the output %w", err),
 		"make room or let this user write there, or choose another output with -o")
 }
 
@@ -162,7 +164,7 @@ func collectRun(
 	ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string,
 ) (err error) {
 	if c.Duration("flush") <= 0 {
-		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
+		return exit.Usage("", "--flush %s: must be more than 0", c.Duration("flush"))
 	}
 
 	state, err := stateOf(env, c)
@@ -226,19 +228,19 @@ func collectRun(
 	again := "run promptmill collect " + run + " -o " + shorten(out.Results()) + " to go on; nothing is lost"
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		return &failure{exitInterrupted, errors.New("interrupted"), again}
+		return exit.Interrupted(errors.New("interrupted"), again)
 	case errors.Is(err, proto.ErrLeaseHeld):
-		return withHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
+		return exit.WithHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
 	case errors.Is(err, collector.ErrDeleted):
 		return fmt.Errorf("%w by another process; what was done is in %s", err, shorten(out.Journal()))
 	case errors.Is(err, collector.ErrLocked):
 		return unwritable(err)
 	case errors.Is(err, errUnsubmitted):
-		return withHint(err,
+		return exit.WithHint(err,
 			"wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+
 				run+" goes on")
 	case err != nil:
-		return withDefault(outputError(err), "fix that, then "+again)
+		return exit.WithDefaultHint(outputError(err), "fix that, then "+again)
 	}
 
 	screen.summary(meta, out, inputs)

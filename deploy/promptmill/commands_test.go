@@ -17,6 +17,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -74,7 +75,7 @@ func (c command) output(args ...string) (stdout, stderr string, code int) {
 func (c command) must(args ...string) string {
 	c.t.Helper()
 	stdout, stderr, code := c.output(args...)
-	if code != exitOK {
+	if code != exit.CodeOK {
 		c.t.Fatalf("promptmill %s: exit code %d:\n%s%s", strings.Join(args, " "), code, stdout, stderr)
 	}
 	return stdout
@@ -184,7 +185,7 @@ func (c command) manifest(run string) (m proto.Manifest, ok bool) {
 	c.t.Helper()
 
 	stdout, _, code := c.output("list", "--json")
-	if code != exitOK {
+	if code != exit.CodeOK {
 		return m, false
 	}
 
@@ -210,7 +211,7 @@ func (c command) workers(n int) []proto.WorkerInfo {
 	poll(c.t, pollTime, fmt.Sprintf("%d workers", n), func() bool {
 		stdout, _, code := c.output("workers", "--json")
 		all = nil
-		if code != exitOK || json.Unmarshal([]byte(stdout), &all) != nil || len(all) != n {
+		if code != exit.CodeOK || json.Unmarshal([]byte(stdout), &all) != nil || len(all) != n {
 			return false
 		}
 
@@ -340,7 +341,7 @@ func TestCollectByHand(t *testing.T) {
 	m := newModel(t, sim.Config{Slots: 64, TTFT: 40 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", requests)
 	_, stderr, code := c.output("submit", in, "--model", "sim", "--run", "out", "--nats", url)
-	if code != exitOK || !strings.Contains(stderr, "nobody collects it yet") {
+	if code != exit.CodeOK || !strings.Contains(stderr, "nobody collects it yet") {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 
@@ -360,7 +361,7 @@ func TestCollectByHand(t *testing.T) {
 	cmd, out := c.start(collect...)
 	poll(t, pollTime, "more lines", func() bool { return len(c.journal("out")) > len(before) })
 	cmd.Process.Signal(syscall.SIGINT)
-	if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted ||
+	if code := waitExit(t, cmd, out, pollTime); code != exit.CodeInterrupted ||
 		!strings.Contains(out.String(), "promptmill collect out -o out.jsonl.zst") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
@@ -369,7 +370,7 @@ func TestCollectByHand(t *testing.T) {
 		t.Error("all was collected before the interrupt: the test is too slow")
 	}
 
-	if text, code := c.run(collect...); code != exitOK {
+	if text, code := c.run(collect...); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
 
@@ -381,7 +382,7 @@ func TestCollectByHand(t *testing.T) {
 	}
 
 	// The same once more says that all is done, and changes nothing.
-	if text, code := c.run(collect...); code != exitOK || !strings.Contains(text, "done: 3000 answered") {
+	if text, code := c.run(collect...); code != exit.CodeOK || !strings.Contains(text, "done: 3000 answered") {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 }
@@ -427,7 +428,7 @@ func TestRunWithoutModelServer(t *testing.T) {
 	m := newModel(t, sim.Config{Tokens: 5})
 	elsewhere.start("worker", "--url", m.url, "--name", "box", "--join", join)
 
-	if code := waitExit(t, cmd, out, patience); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -439,7 +440,7 @@ func TestRunWithoutModelServer(t *testing.T) {
 	}
 
 	// On one box alone, a server that is not there is an error at once.
-	if text, code := c.run("run", in, "-o", "alone.jsonl.zst"); code != exitUnreachable {
+	if text, code := c.run("run", in, "-o", "alone.jsonl.zst"); code != exit.CodeUnreachable {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 }
@@ -464,7 +465,7 @@ func TestTailGoesOn(t *testing.T) {
 	poll(t, pollTime, "lines", func() bool { return strings.Count(stdout.String(), "\n") > 100 })
 	reader.Process.Signal(syscall.SIGINT)
 
-	if code := waitExit(t, reader, stderr, pollTime); code != exitInterrupted {
+	if code := waitExit(t, reader, stderr, pollTime); code != exit.CodeInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 
@@ -507,7 +508,7 @@ func TestTailNew(t *testing.T) {
 	poll(t, pollTime, "the reader", func() bool { return asked(t, s, readerName) > 20 })
 	c.start("worker", "--url", b.url, "--nats", url, "--name", "b")
 
-	if code := waitExit(t, reader, stderr, patience); code != exitOK {
+	if code := waitExit(t, reader, stderr, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 
@@ -541,10 +542,11 @@ func TestSignals(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"submit", in, "--model", "sim", "--run", "out", "--wait"}, "look at it: ", exitInterrupted,
+		{[]string{"submit", in, "--model", "sim", "--run", "out", "--wait"}, "look at it: ", exit.CodeInterrupted,
 			"promptmill status out"},
-		{[]string{"status", "out", "--watch"}, "in_progress", exitOK, ""},
-		{[]string{"worker", "--url", "http://127.0.0.1:9"}, "worker ", exitOK, "stopping: finishing what is in flight"},
+		{[]string{"status", "out", "--watch"}, "in_progress", exit.CodeOK, ""},
+		{[]string{"worker", "--url", "http://127.0.0.1:9"}, "worker ", exit.CodeOK,
+			"stopping: finishing what is in flight"},
 	} {
 		cmd, out := c.start(test.args...)
 		poll(t, pollTime, test.args[0], func() bool { return strings.Contains(out.String(), test.up) })
@@ -559,11 +561,12 @@ func TestSignals(t *testing.T) {
 	}
 
 	server.Process.Signal(syscall.SIGTERM)
-	if code := waitExit(t, server, said, pollTime); code != exitOK || !strings.Contains(said.String(), "stopping: ") {
+	if code := waitExit(t, server, said, pollTime); code != exit.CodeOK ||
+		!strings.Contains(said.String(), "stopping: ") {
 		t.Errorf("serve: exit code %d:\n%s", code, said)
 	}
 
-	if text, code := c.run("list"); code != exitUnreachable {
+	if text, code := c.run("list"); code != exit.CodeUnreachable {
 		t.Errorf("list: exit code %d:\n%s", code, text)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 func compareCommand(env environment) *cli.Command {
@@ -18,7 +19,7 @@ func compareCommand(env environment) *cli.Command {
 		Flags: writingFlags(),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Len() < 2 {
-				return usage("for example: promptmill compare A.meta.json B.meta.json",
+				return exit.Usage("for example: promptmill compare A.meta.json B.meta.json",
 					"want the metadata of two runs or more")
 			}
 

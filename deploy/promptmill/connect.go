@@ -23,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -345,7 +346,7 @@ func connect(o connectOptions, role proto.Role, log zerolog.Logger) (*link, erro
 		l.close()
 	}
 
-	return nil, usage("choose one: promptmill join prints the join string of each",
+	return nil, exit.Usage("choose one: promptmill join prints the join string of each",
 		"%d buses run on this machine: %s", len(list), strings.Join(names, ", "))
 }
 
@@ -357,8 +358,7 @@ func awaitBus(
 	var said time.Time
 	for attempts := 1; ; attempts++ {
 		l, err := connect(o, role, log)
-		f, ok := errors.AsType[*failure](err)
-		if !ok || f.code != exitUnreachable || !o.External() {
+		if exit.Code(err) != exit.CodeUnreachable || !o.External() {
 			return l, err
 		}
 
@@ -368,7 +368,7 @@ func awaitBus(
 
 		if time.Since(said) >= sayEvery {
 			said = time.Now()
-			screen.say("%v; waiting for it (%s)", err, f.hint)
+			screen.say("%v; waiting for it (%s)", err, exit.Hint(err))
 		}
 
 		if err := sleep(ctx, reconnectDelay(attempts)); err != nil {
@@ -389,11 +389,12 @@ func connectAll(o connectOptions, role proto.Role, log zerolog.Logger) ([]*link,
 	case o.Join != "": // before the URL, which NATS_URL may have set for other programs
 		j, err := proto.ParseJoin(o.Join)
 		if err != nil {
-			return nil, usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
+			return nil, exit.Usage("paste all of it, as promptmill serve or run --listen has printed it",
+				"--join: %w", err)
 		}
 
 		if !j.Role.Covers(role) {
-			return nil, usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
+			return nil, exit.Usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
 				"this join string lets in a %s, and %s needs one of a %s", j.Role, o.Command, role)
 		}
 
@@ -428,8 +429,8 @@ func connectAll(o connectOptions, role proto.Role, log zerolog.Logger) ([]*link,
 	}
 
 	if len(list) == 0 {
-		return nil, &failure{exitUnreachable, errors.New("no bus runs on this machine"),
-			"start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL"}
+		return nil, exit.Unreachable(errors.New("no bus runs on this machine"),
+			"start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL")
 	}
 
 	return list, nil
@@ -483,28 +484,25 @@ func joinBus(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*link, erro
 	if err == nil {
 		return l, nil
 	}
-	if isFailure(err) {
+	if exit.IsError(err) {
 		return nil, err
 	}
 
 	refused, other := joinErrors(urls, err, opts)
 	switch {
 	case refused:
-		return nil, &failure{
-			exitUnreachable, finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked", where)},
-			"take the one that promptmill join prints there now",
-		}
+		return nil, exit.Unreachable(finalError{fmt.Errorf("the bus at %s refuses this join string: it was revoked",
+			where)},
+			"take the one that promptmill join prints there now")
 	case other:
-		return nil, &failure{
-			exitUnreachable,
-			finalError{fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate",
+		return nil,
+			exit.Unreachable(finalError{fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate",
 				where)},
-			"the string is old, or of another machine: take the one that promptmill join prints there now",
-		}
+				"the string is old, or of another machine: take the one that promptmill join prints there now")
 	}
 
-	return nil, &failure{exitUnreachable, fmt.Errorf("no bus answers at %s: %w", where, err),
-		"is promptmill serve, or run --listen, running there, and does a firewall let this port through?"}
+	return nil, exit.Unreachable(fmt.Errorf("no bus answers at %s: %w", where, err),
+		"is promptmill serve, or run --listen, running there, and does a firewall let this port through?")
 }
 
 // joinErrors says more of why no address could be joined: the client gives only the error
@@ -540,11 +538,6 @@ func joinErrors(urls []string, last error, opts []nats.Option) (refused, other b
 	return refused, others == len(errs)
 }
 
-func isFailure(err error) bool {
-	_, ok := errors.AsType[*failure](err)
-	return ok
-}
-
 // connectExternal connects to a NATS server that is there already.
 func connectExternal(
 	o connectOptions, role proto.Role, log zerolog.Logger, opts ...nats.Option,
@@ -557,7 +550,7 @@ func connectExternal(
 	opts = append(opts, nats.CustomInboxPrefix(role.InboxPrefix()))
 	if o.Credentials != "" {
 		if _, err := os.Stat(o.Credentials); err != nil {
-			return nil, usage("", "--nats-creds: %w", err)
+			return nil, exit.Usage("", "--nats-creds: %w", err)
 		}
 		opts = append(opts, nats.UserCredentials(o.Credentials))
 	}
@@ -578,22 +571,18 @@ func connectExternal(
 	l, err := dial(o.URL, log, opts...)
 	switch {
 	case err == nil:
-	case isFailure(err):
+	case exit.IsError(err):
 		return nil, err
 	case errors.Is(err, nats.ErrAuthorization):
-		return nil, &failure{
-			exitUnreachable, finalError{fmt.Errorf("the NATS server at %s refuses these credentials",
-				shown(o.URL))},
-			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE",
-		}
+		return nil, exit.Unreachable(finalError{fmt.Errorf("the NATS server at %s refuses these credentials",
+			shown(o.URL))},
+			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE")
 	default:
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			e.URL = shown(e.URL)
 		}
-		return nil, &failure{
-			exitUnreachable, fmt.Errorf("connect to the NATS server at %s: %w", shown(o.URL), err),
-			"is it running, and is the URL right?",
-		}
+		return nil, exit.Unreachable(fmt.Errorf("connect to the NATS server at %s: %w", shown(o.URL), err),
+			"is it running, and is the URL right?")
 	}
 
 	if o.Replicas > 0 {

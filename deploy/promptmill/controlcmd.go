@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -84,7 +85,7 @@ func deleteCommand(env environment) *cli.Command {
 			defer s.close()
 
 			if !m.State.Ended() && !c.Bool("force") {
-				return withHint(fmt.Errorf("run %s is %s", m.Run, m.State),
+				return exit.WithHint(fmt.Errorf("run %s is %s", m.Run, m.State),
 					"promptmill cancel "+m.Run+" first, or give --force")
 			}
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -50,7 +51,7 @@ func TestKilledManyTimes(t *testing.T) {
 			}
 
 			text, code := c.run(args...)
-			if code != exitOK {
+			if code != exit.CodeOK {
 				t.Fatalf("exit code %d:\n%s", code, text)
 			}
 
@@ -102,7 +103,7 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 	}
 
 	cmd, out := c.start(args...)
-	if code := waitExit(t, cmd, out, patience); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -127,7 +128,7 @@ func TestKilledRunUnderAnotherName(t *testing.T) {
 	must(t, os.Symlink(".", filepath.Join(c.dir, "way")))
 	args := []string{"run", in, "--url", m.url, "--flush", "100ms", "--progress", "none", "-o"}
 	c.killAfter(m, 500, append(args, "way/out.jsonl.zst")...)
-	c.expect(exitOK, "done: 2000 answered", append(args, "out.jsonl.zst")...)
+	c.expect(exit.CodeOK, "done: 2000 answered", append(args, "out.jsonl.zst")...)
 	c.proved(in)
 }
 
@@ -150,12 +151,12 @@ func TestStoreDeletedWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if code := waitExit(t, cmd, out, patience); code != exitUnreachable ||
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeUnreachable ||
 		!strings.Contains(out.String(), "the bus cannot write its store") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
-	if text, code := c.run(args...); code != exitOK {
+	if text, code := c.run(args...); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
 
@@ -165,7 +166,7 @@ func TestStoreDeletedWhileRunning(t *testing.T) {
 // proved fails the test unless the output holds each request exactly once.
 func (c command) proved(in string) {
 	c.t.Helper()
-	if text, code := c.run("verify", in, "out.jsonl.zst"); code != exitOK {
+	if text, code := c.run("verify", in, "out.jsonl.zst"); code != exit.CodeOK {
 		c.t.Fatalf("verify: exit code %d:\n%s", code, text)
 	}
 }
@@ -181,7 +182,7 @@ func TestInterrupted(t *testing.T) {
 	cmd, out := c.start(args...)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 500 })
 	cmd.Process.Signal(syscall.SIGTERM)
-	if code := waitExit(t, cmd, out, patience); code != exitInterrupted {
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -193,7 +194,7 @@ func TestInterrupted(t *testing.T) {
 		}
 	}
 
-	if text, code := c.run(args...); code != exitOK {
+	if text, code := c.run(args...); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
 
@@ -228,7 +229,7 @@ func TestInterruptedTwice(t *testing.T) {
 	poll(t, patience, "the stop", func() bool { return strings.Contains(out.String(), "stopping: ") })
 	cmd.Process.Signal(stop)
 
-	if code := waitExit(t, cmd, out, 20*time.Second); code != exitInterrupted {
+	if code := waitExit(t, cmd, out, 20*time.Second); code != exit.CodeInterrupted {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -300,7 +301,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 			}
 
 			cmd.Process.Signal(tt.signal)
-			if code := waitExit(t, cmd, out, pollTime); code != exitInterrupted {
+			if code := waitExit(t, cmd, out, pollTime); code != exit.CodeInterrupted {
 				t.Errorf("exit code %d:\n%s", code, out)
 			}
 		})
@@ -320,7 +321,7 @@ func TestHangupIgnored(t *testing.T) {
 	cmd, out := c.launch(nil, nohup)
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 10 })
 	cmd.Process.Signal(syscall.SIGHUP)
-	if code := waitExit(t, cmd, out, patience); code != exitOK {
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -339,7 +340,7 @@ func TestSecondProcessRefused(t *testing.T) {
 	poll(t, patience, "answers", func() bool { return m.sim.Succeeded() > 10 })
 
 	second, said := c.start(args...)
-	if code := waitExit(t, second, said, patience); code != exitError || !strings.Contains(said.String(),
+	if code := waitExit(t, second, said, patience); code != exit.CodeError || !strings.Contains(said.String(),
 		fmt.Sprintf("another promptmill is working on this output: locked by process %d\n", first.Process.Pid)) {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
@@ -348,12 +349,12 @@ func TestSecondProcessRefused(t *testing.T) {
 	elsewhere.state = filepath.Join(c.dir, "other-state")
 
 	third, said := elsewhere.start(args...)
-	if code := waitExit(t, third, said, patience); code != exitError ||
+	if code := waitExit(t, third, said, patience); code != exit.CodeError ||
 		!strings.Contains(said.String(), "another promptmill is writing this output") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 
-	if code := waitExit(t, first, out, patience); code != exitOK {
+	if code := waitExit(t, first, out, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -75,12 +76,12 @@ func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 	free()
 
 	cmd, said = c.start(args...)
-	if got := waitExit(t, cmd, said, patience); got != exitOK {
+	if got := waitExit(t, cmd, said, patience); got != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", got, said)
 	}
 
 	cmd, said = c.start("verify", in, out)
-	if got := waitExit(t, cmd, said, patience); got != exitOK {
+	if got := waitExit(t, cmd, said, patience); got != exit.CodeOK {
 		t.Fatalf("verify: exit code %d:\n%s", got, said)
 	}
 }
@@ -88,14 +89,14 @@ func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 func TestOutputDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "8m")
-	fullDisk(t, newCommand(t), disk, exitError, "no space left on device", "out.part.zst")
+	fullDisk(t, newCommand(t), disk, exit.CodeError, "no space left on device", "out.part.zst")
 }
 
 func TestStoreDiskFull(t *testing.T) {
 	t.Parallel()
 	c := newCommand(t)
 	c.state = smallDisk(t, "32m")
-	fullDisk(t, c, c.state, exitUnreachable, "the bus cannot write its store", "free space on that disk")
+	fullDisk(t, c, c.state, exit.CodeUnreachable, "the bus cannot write its store", "free space on that disk")
 }
 
 // The bus sets aside what the streams of a run may grow to. Who submits does not know how

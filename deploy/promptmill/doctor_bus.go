@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -93,9 +94,8 @@ func (v *visit) server() finding {
 	f := finding{Name: "bus", Status: fine}
 	trip, err := v.conn.RTT()
 	if err != nil {
-		return failed("bus", &failure{
-			exitUnreachable, fmt.Errorf("%s does not answer: %w", v.name, err), "look at the server's log",
-		})
+		return failed("bus", exit.Unreachable(fmt.Errorf("%s does not answer: %w", v.name, err),
+			"look at the server's log"))
 	}
 
 	f.Detail = fmt.Sprintf("%s, NATS %s, %s", v.name, v.conn.ConnectedServerVersion(), brief(trip))

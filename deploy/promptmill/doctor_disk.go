@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 )
 
@@ -176,7 +177,7 @@ func estimateSpace(inputs []string) (space, error) {
 	all := space{exact: true}
 	for _, path := range inputs {
 		if path == "-" {
-			return all, usage("name a file", "how large standard input is cannot be told before it is read")
+			return all, exit.Usage("name a file", "how large standard input is cannot be told before it is read")
 		}
 
 		s, err := sampleFile(path)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // verdict is what a check thinks of what it found.
@@ -34,17 +35,13 @@ type finding struct {
 
 // failed is the finding that something ended in an error.
 func failed(name string, err error) finding {
-	f := finding{
+	return finding{
 		Name:        name,
 		Status:      broken,
 		Detail:      err.Error(),
-		unreachable: codeOf(err) == exitUnreachable,
+		Mend:        exit.Hint(err),
+		unreachable: exit.Code(err) == exit.CodeUnreachable,
 	}
-	if told, ok := errors.AsType[*failure](err); ok {
-		f.Mend = told.hint
-	}
-
-	return f
 }
 
 // The layout of a line: verdict, name, detail.
@@ -98,9 +95,9 @@ func (d diagnosis) count(v verdict) (n int) {
 func (d diagnosis) err() error {
 	switch {
 	case slices.ContainsFunc(d.Checks, func(f finding) bool { return f.Status == broken && f.unreachable }):
-		return &failure{code: exitUnreachable}
+		return exit.Reported(exit.CodeUnreachable)
 	case !d.OK:
-		return &failure{code: exitError}
+		return exit.Reported(exit.CodeError)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -76,8 +77,8 @@ func TestFindingsComeInOrder(t *testing.T) {
 			return []finding{{Name: "b", Status: fine, Detail: "two"}, {Name: "c", Status: broken, Detail: "three"}}
 		}},
 	})
-	if codeOf(err) != exitError {
-		t.Errorf("exit code %d", codeOf(err))
+	if exit.Code(err) != exit.CodeError {
+		t.Errorf("exit code %d", exit.Code(err))
 	}
 
 	const want = "warn  a               one\n" +
@@ -100,8 +101,8 @@ func TestCtrlCEndsDoctor(t *testing.T) {
 	err := examine(t.Context(), environment{stdout: &bytes.Buffer{}, signals: signals}, false, []check{
 		{"a", time.Minute, func(ctx context.Context) []finding { <-ctx.Done(); return nil }},
 	})
-	if codeOf(err) != exitInterrupted {
-		t.Errorf("exit code %d", codeOf(err))
+	if exit.Code(err) != exit.CodeInterrupted {
+		t.Errorf("exit code %d", exit.Code(err))
 	}
 }
 
@@ -113,17 +114,17 @@ func TestDoctorExitCode(t *testing.T) {
 		list []finding
 		want int
 	}{
-		{"nothing wrong", []finding{{Status: fine}}, exitOK},
-		{"a warning is no failure", []finding{{Status: doubtful}}, exitOK},
-		{"a failure", []finding{{Status: broken}, {Status: fine}}, exitError},
+		{"nothing wrong", []finding{{Status: fine}}, exit.CodeOK},
+		{"a warning is no failure", []finding{{Status: doubtful}}, exit.CodeOK},
+		{"a failure", []finding{{Status: broken}, {Status: fine}}, exit.CodeError},
 		{"what a flag names is away", []finding{
 			{Status: broken},
 			{Status: broken, unreachable: true},
-		}, exitUnreachable},
+		}, exit.CodeUnreachable},
 	} {
 		d := diagnosis{Checks: tt.list}
 		d.OK = d.count(broken) == 0
-		if got := codeOf(d.err()); got != tt.want {
+		if got := exit.Code(d.err()); got != tt.want {
 			t.Errorf("%s: exit code %d, want %d", tt.name, got, tt.want)
 		}
 	}
@@ -503,7 +504,7 @@ func TestEstimateOfSpace(t *testing.T) {
 		}
 	}
 
-	if _, err := estimateSpace([]string{"-"}); codeOf(err) != exitUsage {
+	if _, err := estimateSpace([]string{"-"}); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("standard input: %v", err)
 	}
 
@@ -522,7 +523,7 @@ func TestColourOnlyOnATerminal(t *testing.T) {
 
 func TestFailedKeepsTheHint(t *testing.T) {
 	t.Parallel()
-	f := failed("bus", &failure{exitUnreachable, errors.New("away"), "start it"})
+	f := failed("bus", exit.Unreachable(errors.New("away"), "start it"))
 	if diff := cmp.Diff(
 		finding{"bus", broken, "away", "start it", true}, f, cmp.AllowUnexported(finding{}),
 	); diff != "" {

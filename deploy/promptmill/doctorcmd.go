@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
 )
@@ -121,12 +122,12 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 func checkDoctorFlags(c *cli.Command) error {
 	if join := c.String("join"); join != "" {
 		if _, err := proto.ParseJoin(join); err != nil {
-			return usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
+			return exit.Usage("paste all of it, as promptmill serve or run --listen has printed it", "--join: %w", err)
 		}
 	}
 
 	if n := c.Int("max-concurrency"); n < 1 {
-		return usage("", "--max-concurrency %d: must be at least 1", n)
+		return exit.Usage("", "--max-concurrency %d: must be at least 1", n)
 	}
 
 	return checkServerFlags(c, c.StringSlice("url"))
@@ -202,7 +203,7 @@ func examine(ctx context.Context, env environment, asJSON bool, checks []check) 
 				}
 			}
 		case <-env.signals:
-			return &failure{exitInterrupted, errors.New("interrupted"), ""}
+			return exit.Interrupted(errors.New("interrupted"), "")
 		}
 	}
 

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -166,11 +167,11 @@ func TestKilledAtEachStep(t *testing.T) {
 					t.Fatal("the step was not reached")
 				}
 
-				c.expect(exitFailed, "", faulty...)
+				c.expect(exit.CodeFailed, "", faulty...)
 				c.proved("in.jsonl")
 				c.checkLeft(true)
-				c.expect(exitFailed, "complete already", faulty...)
-				c.expect(exitOK, "done: 40 answered, 0 failed", retry...)
+				c.expect(exit.CodeFailed, "complete already", faulty...)
+				c.expect(exit.CodeOK, "done: 40 answered, 0 failed", retry...)
 				c.proved("in.jsonl")
 				c.checkLeft(false)
 			})
@@ -186,15 +187,15 @@ func TestKilledAtEachStep(t *testing.T) {
 			t.Run(step.name, func(t *testing.T) {
 				c := newCommand(t)
 				c.input("in.jsonl", 40)
-				c.expect(exitFailed, "", faulty...)
+				c.expect(exit.CodeFailed, "", faulty...)
 				if !c.diesAt(step, retry...) {
 					t.Fatal("the step was not reached")
 				}
 
-				c.expect(exitOK, "40 answered, 0 failed", retry...)
+				c.expect(exit.CodeOK, "40 answered, 0 failed", retry...)
 				c.proved("in.jsonl")
 				c.checkLeft(false)
-				c.expect(exitOK, "complete already", retry...)
+				c.expect(exit.CodeOK, "complete already", retry...)
 			})
 		}
 	})
@@ -204,7 +205,7 @@ func TestKilledAtEachStep(t *testing.T) {
 			t.Run(step.name, func(t *testing.T) {
 				c := newCommand(t)
 				c.input("in.jsonl", 40)
-				c.expect(exitFailed, "", faulty...)
+				c.expect(exit.CodeFailed, "", faulty...)
 				if !c.diesAt(step, retry...) {
 					t.Fatal("the step was not reached")
 				}
@@ -212,7 +213,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				// What was not begun is as it was; what was done is done.
 				_, code := c.run(good...)
 				c.proved("in.jsonl")
-				c.checkLeft(code == exitFailed)
+				c.checkLeft(code == exit.CodeFailed)
 			})
 		}
 	})
@@ -258,7 +259,7 @@ func TestEndOnOthersBus(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	c.expect(exitOK, "complete already", args...)
+	c.expect(exit.CodeOK, "complete already", args...)
 
 	got, err := runs.Get(t.Context(), endRun)
 	if err != nil {
@@ -279,7 +280,7 @@ func TestEndOnOthersBus(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	c.expect(exitOK, "complete already", args...)
+	c.expect(exit.CodeOK, "complete already", args...)
 	if got, err := runs.Get(t.Context(), endRun); err != nil || got.State != proto.StateInProgress {
 		t.Errorf("another run of that name is %s (%v)", got.State, err)
 	}
@@ -438,8 +439,8 @@ func TestDeletionCutShort(t *testing.T) {
 		return names
 	}
 
-	c.expect(exitOK, "run asked is deleted", "delete", "asked", "--nats", url)
-	c.expect(exitError, "there is no run asked", "delete", "asked", "--nats", url)
+	c.expect(exit.CodeOK, "run asked is deleted", "delete", "asked", "--nats", url)
+	c.expect(exit.CodeError, "there is no run asked", "delete", "asked", "--nats", url)
 
 	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
 		t.Errorf("after the command (-want +got):\n%s", diff)
@@ -533,7 +534,8 @@ func TestTidyingFails(t *testing.T) {
 	}
 
 	m.sim.Hang(false)
-	if code := waitExit(t, cmd, out, patience); code != exitOK || !strings.Contains(out.String(), "WRN failed to") {
+	if code := waitExit(t, cmd, out, patience); code != exit.CodeOK ||
+		!strings.Contains(out.String(), "WRN failed to") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -547,5 +549,5 @@ func TestTidyingFails(t *testing.T) {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
 
-	c.expect(exitOK, "complete already", args...)
+	c.expect(exit.CodeOK, "complete already", args...)
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -206,7 +207,7 @@ func testExecKilled(t *testing.T) {
 	})
 
 	run, out = c.startAs(nil, args...)
-	if code := waitExit(t, run, out, patience); code != exitOK {
+	if code := waitExit(t, run, out, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 
@@ -259,7 +260,7 @@ func testPoison(t *testing.T) {
 	run, out := c.startAs(nil, "run", "in.jsonl", "--url", "http://"+address, "-o", "out.jsonl.zst",
 		"--progress", "none",
 		"--exec", "sh -c 'while :; do "+server+"; done'")
-	if code := waitExit(t, run, out, patience); code != exitFailed ||
+	if code := waitExit(t, run, out, patience); code != exit.CodeFailed ||
 		!strings.Contains(out.String(), "error: 1 of 200 requests failed") {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}

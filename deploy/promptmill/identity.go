@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -33,7 +34,7 @@ const identityFile = "identity.pem"
 // To take all join strings back, delete the file.
 func loadIdentity(state string) (*identity, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
-		return nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+		return nil, exit.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
 
 	path := filepath.Join(state, identityFile)
@@ -123,7 +124,7 @@ func readIdentity(path string) (*identity, error) {
 
 	id := &identity{}
 	if id.cert, err = tls.X509KeyPair(data, data); err != nil {
-		return nil, withHint(fmt.Errorf("read the bus's certificate %s: %w", path, err),
+		return nil, exit.WithHint(fmt.Errorf("read the bus's certificate %s: %w", path, err),
 			"delete it: a new one is made, and old join strings end")
 	}
 
@@ -133,7 +134,7 @@ func readIdentity(path string) (*identity, error) {
 		}
 	}
 
-	return nil, withHint(fmt.Errorf("read the bus's certificate %s: there is no secret in it", path),
+	return nil, exit.WithHint(fmt.Errorf("read the bus's certificate %s: there is no secret in it", path),
 		"delete it: a new one is made, and old join strings end")
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -77,14 +78,14 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 	}
 
 	for i, text := range said {
-		if stdout, stderr, code := c.output("list", "--join", text); code != exitOK ||
+		if stdout, stderr, code := c.output("list", "--join", text); code != exit.CodeOK ||
 			strings.Count(stdout, "in_progress") != 1 {
 			t.Errorf("join string %d: exit code %d:\n%s%s", i, code, stdout, stderr)
 		}
 	}
 
 	stdout, stderr, code := c.output("join")
-	if code != exitOK {
+	if code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 
@@ -100,11 +101,11 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 	}
 
 	// One that only looks sees both; one that makes something wants to know where.
-	if stdout, stderr, code := c.output("list"); code != exitOK || strings.Count(stdout, "in_progress") != 2 {
+	if stdout, stderr, code := c.output("list"); code != exit.CodeOK || strings.Count(stdout, "in_progress") != 2 {
 		t.Errorf("list: exit code %d:\n%s%s", code, stdout, stderr)
 	}
 
-	if _, stderr, code := c.output("submit", in, "--model", "sim"); code != exitUsage ||
+	if _, stderr, code := c.output("submit", in, "--model", "sim"); code != exit.CodeUsage ||
 		!strings.Contains(stderr, "2 buses run on this machine: 127.0.0.1:") {
 		t.Errorf("submit: exit code %d:\n%s", code, stderr)
 	}
@@ -172,7 +173,7 @@ func TestIdentityDamaged(t *testing.T) {
 			}
 
 			stdout, stderr, code := c.output("serve", "--listen", "127.0.0.1:0")
-			if code != exitError || stdout != "" {
+			if code != exit.CodeError || stdout != "" {
 				t.Errorf("exit code %d, on standard output %q", code, stdout)
 			}
 

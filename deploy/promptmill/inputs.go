@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/answer"
 )
@@ -77,23 +78,23 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 	}
 
 	if s.Model != "" && s.OverrideModel != "" {
-		return s, usage("leave out one of them",
+		return s, exit.Usage("leave out one of them",
 			"--model is for requests that name no model, and --override-model for all")
 	}
 
 	if s.ShardSize < 1 || s.ShardSize > proto.MaxShardSize {
-		return s, usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
+		return s, exit.Usage("", "--shard-size %d: must be from 1 to %d", s.ShardSize, proto.MaxShardSize)
 	}
 
 	if id := c.String("run"); id != "" {
 		if err := proto.CheckRunID(id); err != nil {
-			return s, usage("", "--run: %w", err)
+			return s, exit.Usage("", "--run: %w", err)
 		}
 	}
 
 	if s.RetryTruncated = c.Float("retry-truncated"); c.IsSet("retry-truncated") &&
 		!(s.RetryTruncated > 1 && s.RetryTruncated <= 1000) {
-		return s, usage("for example --retry-truncated 4",
+		return s, exit.Usage("for example --retry-truncated 4",
 			"--retry-truncated %g: must be more than 1, and 1000 at most", s.RetryTruncated)
 	}
 
@@ -105,11 +106,12 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 	for _, set := range c.StringSlice("set") {
 		key, value, ok := strings.Cut(set, "=")
 		if !ok || key == "" {
-			return s, usage("for example --set temperature=0", "--set %q: want KEY=JSON", set)
+			return s, exit.Usage("for example --set temperature=0", "--set %q: want KEY=JSON", set)
 		}
 
 		if key == "model" || key == "stream" {
-			return s, usage("the model has --model NAME; answers cannot be streamed", "--set %s is not possible", key)
+			return s, exit.Usage("the model has --model NAME; answers cannot be streamed",
+				"--set %s is not possible", key)
 		}
 
 		if !jsontext.Value(value).IsValid() {
@@ -133,16 +135,16 @@ func parseSchema(path string) (json.RawMessage, error) {
 
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, usage("", "--schema %s: %w", path, unwrapPath(err))
+		return nil, exit.Usage("", "--schema %s: %w", path, unwrapPath(err))
 	}
 
 	if _, err := answer.NewSchema(text); err != nil {
-		return nil, usage("", "--schema %s: %w", path, err)
+		return nil, exit.Usage("", "--schema %s: %w", path, err)
 	}
 
 	var compact bytes.Buffer // as the manifest will have it, so that both compare
 	if err := json.Compact(&compact, text); err != nil {
-		return nil, usage("", "--schema %s: %w", path, err)
+		return nil, exit.Usage("", "--schema %s: %w", path, err)
 	}
 
 	return compact.Bytes(), nil
@@ -152,13 +154,13 @@ func parseSchema(path string) (json.RawMessage, error) {
 func parseInputs(c *cli.Command) (inputs []string, err error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
-		return nil, usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
+		return nil, exit.Usage("for example: promptmill "+c.Name+" prompts.jsonl", "no input file given")
 	}
 
 	for _, arg := range args {
 		if arg == "-" {
 			if len(args) > 1 {
-				return nil, usage("", "standard input cannot be mixed with files")
+				return nil, exit.Usage("", "standard input cannot be mixed with files")
 			}
 			return []string{"-"}, nil
 		}
@@ -170,15 +172,15 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, usage("", "input %s: %w", arg, unwrapPath(err))
+			return nil, exit.Usage("", "input %s: %w", arg, unwrapPath(err))
 		}
 
 		if info.IsDir() {
-			return nil, usage("name the files in it", "input %s is a folder", arg)
+			return nil, exit.Usage("name the files in it", "input %s is a folder", arg)
 		}
 
 		if !info.Mode().IsRegular() {
-			return nil, usage("pipe it in, with - as the input",
+			return nil, exit.Usage("pipe it in, with - as the input",
 				"input %s is not a regular file, and must be read twice", arg)
 		}
 
@@ -221,12 +223,12 @@ func parseTerms(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
 		KeepResults: c.Bool("keep-results"),
 	}
 	if c.Duration("keep") < 0 {
-		return t, usage("", "--keep %s: must not be negative", c.Duration("keep"))
+		return t, exit.Usage("", "--keep %s: must not be negative", c.Duration("keep"))
 	}
 
 	if c.IsSet("expires") {
 		if c.Duration("expires") <= 0 {
-			return t, usage("", "--expires %s: must be more than 0", c.Duration("expires"))
+			return t, exit.Usage("", "--expires %s: must be more than 0", c.Duration("expires"))
 		}
 		at := now.UTC().Add(c.Duration("expires"))
 		t.ExpiresAt = &at
@@ -260,11 +262,11 @@ func parseListen(c *cli.Command, otherwise string) (listenAt, error) {
 	}
 
 	if (c.String("join") != "" || c.String("nats") != "") && c.IsSet("listen") {
-		return l, usage("leave out one of them", "--listen makes a bus, and --nats or --join uses another")
+		return l, exit.Usage("leave out one of them", "--listen makes a bus, and --nats or --join uses another")
 	}
 
 	if _, _, err := splitAddress(l.address); err != nil {
-		return l, usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.address, err)
+		return l, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.address, err)
 	}
 
 	return l, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -46,7 +47,7 @@ func interrupt(
 
 	<-env.signals
 	screen.say("stopped: %s", safe())
-	env.exit(exitInterrupted)
+	env.exit(exit.CodeInterrupted)
 }
 
 // nothingLost is what is safe where there is nothing to count.
@@ -102,7 +103,7 @@ func endAtSignal(c *cli.Command, env environment) {
 		go func() {
 			select {
 			case <-env.signals:
-				env.exit(exitInterrupted)
+				env.exit(exit.CodeInterrupted)
 			case <-ended:
 			}
 		}()
@@ -125,7 +126,9 @@ func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest,
 		if proto.IsDeliveryNote(msg.Header) {
 			return
 		}
-		if batch, err := bounds.ParseBatch(msg.Subject, msg.Header); err == nil { // else the collector leaves it out, too
+
+		// else the collector leaves it out, too
+		if batch, err := bounds.ParseBatch(msg.Subject, msg.Header); err == nil {
 			found.AddMany(batch.Indexes)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -46,7 +47,7 @@ func joinCommand(env environment) *cli.Command {
 			}
 
 			if !slices.Contains(proto.Roles(), role) {
-				return usage("want worker, producer, collector or reader", "there is no role %q", role)
+				return exit.Usage("want worker, producer, collector or reader", "there is no role %q", role)
 			}
 
 			state, err := stateOf(env, c)
@@ -61,9 +62,7 @@ func joinCommand(env environment) *cli.Command {
 
 			buses := localBuses(state)
 			if len(buses) == 0 {
-				return &failure{
-					exitUnreachable, errors.New("no bus runs on this machine"), "promptmill serve starts one",
-				}
+				return exit.Unreachable(errors.New("no bus runs on this machine"), "promptmill serve starts one")
 			}
 
 			for _, b := range buses {

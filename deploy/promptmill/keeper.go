@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -228,7 +229,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		j, err = nil, fmt.Errorf("%s: %w", k.output.Journal(), os.ErrNotExist)
 	}
 	if errors.Is(err, proto.ErrFormat) {
-		return nil, othersFiles{withHint(err, "move it away, or choose another output with -o")}
+		return nil, othersFiles{exit.WithHint(err, "move it away, or choose another output with -o")}
 	}
 	if err == nil {
 		if err := k.sameJournal(j.State().Manifest, m); err != nil {
@@ -252,11 +253,11 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		err = othersFiles{err}
 	}
 	if err != nil {
-		return nil, withHint(err, metaHint(err))
+		return nil, exit.WithHint(err, metaHint(err))
 	}
 
 	if meta.TestID != k.run {
-		return nil, othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID),
+		return nil, othersFiles{exit.WithHint(fmt.Errorf("%s belongs to run %s", k.output.Results(), meta.TestID),
 			"choose another output with -o")}
 	}
 
@@ -289,7 +290,7 @@ func (e othersFiles) Unwrap() error { return e.error }
 // sameJournal refuses to go on with a journal of another run than m.
 func (k *keeper) sameJournal(then, m proto.Manifest) error {
 	if then.Run != k.run {
-		return othersFiles{withHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), then.Run),
+		return othersFiles{exit.WithHint(fmt.Errorf("%s belongs to run %s", k.output.Journal(), then.Run),
 			"choose another output with -o")}
 	}
 
@@ -303,7 +304,7 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 	if text == "" {
 		return nil
 	}
-	return othersFiles{withHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text),
+	return othersFiles{exit.WithHint(fmt.Errorf("%s is of an earlier run %s, %s", path, k.run, text),
 		"move it away, or choose another output with -o")}
 }
 
@@ -394,7 +395,7 @@ func (k *keeper) input(ctx context.Context, m proto.Manifest) ([]string, error) 
 
 	if !m.Input.Stored {
 		// The paths are of whoever wrote the manifest, and may name any file of this box.
-		return nil, withHint(fmt.Errorf("the input of run %s is not on the bus", k.run),
+		return nil, exit.WithHint(fmt.Errorf("the input of run %s is not on the bus", k.run),
 			"run the promptmill run command that made it again, where its input is")
 	}
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -44,7 +45,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			c.expect(exitError, "is refused by its collector: "+left, "submit", c.input("two.jsonl", 8),
+			c.expect(exit.CodeError, "is refused by its collector: "+left, "submit", c.input("two.jsonl", 8),
 				"--model", "sim", "--run", "r", "--wait")
 			poll(t, pollTime, "a refusal", func() bool {
 				return strings.Contains(said.String(), left+" is of an earlier run r, made from another input")

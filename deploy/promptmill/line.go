@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"golang.org/x/text/width"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // line is a line of text for a terminal.
@@ -113,12 +115,24 @@ func runeWidth(r rune) int {
 }
 
 // What others chose (names, models, custom_ids, answers of servers) is printed through
-// printf, [screen.say] and complain alone, so that it can neither move the cursor nor make
+// printf, [screen.say] and printError alone, so that it can neither move the cursor nor make
 // a line look like another's. JSON has escapes of its own.
 
 // printf prints a line for people.
 func printf(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, format, printableArgs(args)...)
+}
+
+// printError prints an error and its hint for a person, unless it has been reported.
+func printError(w io.Writer, err error) {
+	if exit.IsReported(err) {
+		return
+	}
+
+	fmt.Fprintf(w, "promptmill: error: %s\n", printableLines(err.Error()))
+	if hint := exit.Hint(err); hint != "" {
+		fmt.Fprintf(w, "promptmill: hint: %s\n", printableLines(hint))
+	}
 }
 
 // printableArgs are arguments of a format in which all texts are printable.

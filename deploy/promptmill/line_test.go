@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -80,7 +81,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		{"what doctor advises", func(w io.Writer) {
 			finding{Status: broken, Mend: hostile}.print(w, func(verdict) string { return "fail" })
 		}, 0},
-		{"an error and its hint", func(w io.Writer) { complain(w, usage(hostile, "%s", hostile)) }, 0},
+		{"an error and its hint", func(w io.Writer) { printError(w, exit.Usage(hostile, "%s", hostile)) }, 0},
 		{"a refused line", onScreen("plain", func(s *screen) {
 			refuse(s, producer.Report{Problems: []producer.Problem{{
 				File:     hostile,

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
@@ -187,12 +188,12 @@ func startMetrics(c *cli.Command, e *exporter) (stop func(), err error) {
 
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, usage("for example --metrics :9100", "--metrics %s: %w", address, err)
+		return nil, exit.Usage("for example --metrics :9100", "--metrics %s: %w", address, err)
 	}
 
 	listener, err := net.Listen("tcp", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port))
 	if err != nil {
-		return nil, withHint(fmt.Errorf("serve metrics: %w", err), "choose another address with --metrics")
+		return nil, exit.WithHint(fmt.Errorf("serve metrics: %w", err), "choose another address with --metrics")
 	}
 
 	registry := prometheus.NewPedanticRegistry()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -138,7 +139,7 @@ func TestMetricsOfRun(t *testing.T) {
 	}
 
 	close(held)
-	if code := waitExit(t, run, out, patience); code != exitOK {
+	if code := waitExit(t, run, out, patience); code != exit.CodeOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 }
@@ -324,9 +325,9 @@ func TestMetricsAddress(t *testing.T) {
 		code int
 		said string
 	}{
-		taken: {exitError, "promptmill: error: serve metrics: listen tcp " + taken +
+		taken: {exit.CodeError, "promptmill: error: serve metrics: listen tcp " + taken +
 			": bind: address already in use\npromptmill: hint: choose another address with --metrics\n"},
-		"9100": {exitUsage,
+		"9100": {exit.CodeUsage,
 			"promptmill: error: --metrics 9100: address 9100: missing port in address\npromptmill: hint: for example --metrics :9100\n"},
 	} {
 		for _, args := range [][]string{

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/gpu"
 	"github.com/promptmill/promptmill/worker/limit"
@@ -119,7 +120,7 @@ func serverOptions(c *cli.Command, log zerolog.Logger) ([]modelserver.Option, er
 
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, usage("", "--model-ca %s: %w", file, unwrapPath(err))
+		return nil, exit.Usage("", "--model-ca %s: %w", file, unwrapPath(err))
 	}
 
 	roots, err := x509.SystemCertPool()
@@ -128,7 +129,7 @@ func serverOptions(c *cli.Command, log zerolog.Logger) ([]modelserver.Option, er
 	}
 
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, usage("it is the file that begins with -----BEGIN CERTIFICATE-----",
+		return nil, exit.Usage("it is the file that begins with -----BEGIN CERTIFICATE-----",
 			"--model-ca %s: there is no certificate in it", file)
 	}
 
@@ -143,26 +144,26 @@ func checkModelFlags(c *cli.Command, urls ...string) error {
 
 	for _, name := range []string{"concurrency", "max-concurrency", "attempts"} {
 		if c.Int(name) < 1 && (name != "concurrency" || c.IsSet(name)) {
-			return usage("", "--%s %d: must be at least 1", name, c.Int(name))
+			return exit.Usage("", "--%s %d: must be at least 1", name, c.Int(name))
 		}
 	}
 
 	if c.IsSet("concurrency") && c.IsSet("max-concurrency") {
-		return usage("leave out one of them", "--concurrency fixes what --max-concurrency bounds")
+		return exit.Usage("leave out one of them", "--concurrency fixes what --max-concurrency bounds")
 	}
 
 	for _, name := range []string{"timeout", "stall", "grace"} {
 		if c.Duration(name) <= 0 {
-			return usage("", "--%s %s: must be more than 0", name, c.Duration(name))
+			return exit.Usage("", "--%s %s: must be more than 0", name, c.Duration(name))
 		}
 	}
 
 	if c.Bool("sim") && (c.IsSet("url") || c.IsSet("exec")) {
-		return usage("leave out one of them", "--sim excludes --url and --exec")
+		return exit.Usage("leave out one of them", "--sim excludes --url and --exec")
 	}
 
 	if c.IsSet("exec") && strings.TrimSpace(c.String("exec")) == "" {
-		return usage(`for example --exec "vllm serve MODEL"`, "--exec: there is no command")
+		return exit.Usage(`for example --exec "vllm serve MODEL"`, "--exec: there is no command")
 	}
 
 	return nil
@@ -171,19 +172,19 @@ func checkModelFlags(c *cli.Command, urls ...string) error {
 // checkServerFlags refuses what cannot be a model server, a key or its certificates.
 func checkServerFlags(c *cli.Command, urls []string) error {
 	if _, err := modelserver.CleanKey(c.String("api-key")); err != nil {
-		return usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
+		return exit.Usage("", "--api-key or PROMPTMILL_API_KEY: %w", err)
 	}
 
 	named := map[string]bool{}
 	for _, url := range urls {
 		s, err := modelserver.New(url, "")
 		if err != nil {
-			return usage("", "--url: %w", err)
+			return exit.Usage("", "--url: %w", err)
 		}
 
 		s.Close()
 		if named[s.URL()] {
-			return usage("name each model server once", "--url %s is given twice", s.URL())
+			return exit.Usage("name each model server once", "--url %s is given twice", s.URL())
 		}
 
 		named[s.URL()] = true
@@ -302,7 +303,7 @@ func (m *models) open(
 		urls = []string{m.sim.url}
 	case c.IsSet("exec"):
 		if len(urls) > 1 {
-			return usage("give the one at which the command's server answers",
+			return exit.Usage("give the one at which the command's server answers",
 				"--exec starts one model server, and there are %d --url", len(urls))
 		}
 
@@ -313,8 +314,8 @@ func (m *models) open(
 		found, tried := modelserver.Find(ctx, key, options...)
 		m.servers = found
 		if len(found) == 0 {
-			return &failure{exitUnreachable, fmt.Errorf("%w: tried %s", errNoModels, strings.Join(tried, ", ")),
-				`start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`}
+			return exit.Unreachable(fmt.Errorf("%w: tried %s", errNoModels, strings.Join(tried, ", ")),
+				`start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`)
 		}
 
 		return nil
@@ -375,7 +376,8 @@ func (m *models) atAddress(url string, at netip.Addr) (*modelserver.Server, erro
 // start starts the model server of --exec.
 func (m *models) start(ctx, running context.Context, command, state string, log zerolog.Logger) error {
 	if _, err := m.servers[0].Look(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
-		return usage("stop it, or leave out --exec to use it", "a server answers at %s already", m.servers[0].URL())
+		return exit.Usage("stop it, or leave out --exec to use it",
+			"a server answers at %s already", m.servers[0].URL())
 	}
 
 	if err := makeState(filepath.Dir(state), state); err != nil {
@@ -418,7 +420,7 @@ func (m *models) ready(ctx context.Context, screen *screen) (modelserver.Info, e
 
 		select {
 		case err := <-m.ended:
-			return info, &failure{exitUnreachable, err, "fix the command of --exec; its whole log is " + shorten(m.log)}
+			return info, exit.Unreachable(err, "fix the command of --exec; its whole log is "+shorten(m.log))
 		case <-ctx.Done():
 			return info, context.Cause(ctx)
 		case now := <-tick.C:
@@ -504,7 +506,7 @@ func (m *models) follow(ctx context.Context, w *worker.Worker, screen *screen) e
 		select {
 		case err := <-m.ended:
 			if err != nil {
-				return &failure{exitUnreachable, err, "fix the command of --exec; its whole log is " + shorten(m.log)}
+				return exit.Unreachable(err, "fix the command of --exec; its whole log is "+shorten(m.log))
 			}
 		case <-ctx.Done():
 			return nil

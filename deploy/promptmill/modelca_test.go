@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -31,14 +32,14 @@ func TestModelCA(t *testing.T) {
 		code int
 		said string
 	}{
-		{[]string{"run", in}, exitUnreachable, "--model-ca FILE names the certificates to trust"},
-		{[]string{"run", in, "--model-ca", in}, exitUsage, "there is no certificate in it"},
-		{[]string{"run", in, "--model-ca", "none.pem"}, exitUsage, "--model-ca none.pem: no such file"},
-		{[]string{"worker", "--model-ca", "none.pem"}, exitUsage, "--model-ca none.pem: no such file"},
-		{[]string{"doctor", "--model-ca", "none.pem"}, exitUsage, "--model-ca none.pem: no such file"},
-		{[]string{"doctor"}, exitUnreachable, "--model-ca FILE names the certificates to trust"},
-		{[]string{"doctor", "--model-ca", ca}, exitOK, "sim answered /v1/chat/completions"},
-		{[]string{"run", in, "--model-ca", ca}, exitOK, "3 answered, 0 failed"},
+		{[]string{"run", in}, exit.CodeUnreachable, "--model-ca FILE names the certificates to trust"},
+		{[]string{"run", in, "--model-ca", in}, exit.CodeUsage, "there is no certificate in it"},
+		{[]string{"run", in, "--model-ca", "none.pem"}, exit.CodeUsage, "--model-ca none.pem: no such file"},
+		{[]string{"worker", "--model-ca", "none.pem"}, exit.CodeUsage, "--model-ca none.pem: no such file"},
+		{[]string{"doctor", "--model-ca", "none.pem"}, exit.CodeUsage, "--model-ca none.pem: no such file"},
+		{[]string{"doctor"}, exit.CodeUnreachable, "--model-ca FILE names the certificates to trust"},
+		{[]string{"doctor", "--model-ca", ca}, exit.CodeOK, "sim answered /v1/chat/completions"},
+		{[]string{"run", in, "--model-ca", ca}, exit.CodeOK, "3 answered, 0 failed"},
 	} {
 		if said, code := c.run(append(tt.args, "--url", server.URL)...); code != tt.code ||
 			!strings.Contains(said, tt.said) {

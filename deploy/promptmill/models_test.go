@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // lister is a model server that lists models as it is told, answers for all, and notes
@@ -104,34 +106,34 @@ func TestModelsAsServersListThem(t *testing.T) {
 		said   string
 		asked  string
 	}{
-		"Ollama's only model":      {200, ollamaList, []string{""}, nil, exitOK, "1 answered", "llama3:latest"},
-		"Ollama's without its tag": {200, ollamaList, []string{"llama3"}, nil, exitOK, "1 answered", "llama3"},
-		"several names of one":     {200, namesList, []string{"", "b"}, nil, exitOK, "2 answered", "a b"},
-		"two": {200, twoList, []string{""}, nil, exitUsage,
+		"Ollama's only model":      {200, ollamaList, []string{""}, nil, exit.CodeOK, "1 answered", "llama3:latest"},
+		"Ollama's without its tag": {200, ollamaList, []string{"llama3"}, nil, exit.CodeOK, "1 answered", "llama3"},
+		"several names of one":     {200, namesList, []string{"", "b"}, nil, exit.CodeOK, "2 answered", "a b"},
+		"two": {200, twoList, []string{""}, nil, exit.CodeUsage,
 			"hint: name one with --model; there are Qwen/Qwen3-8B, y", ""},
-		"one that is not there": {200, twoList, []string{"z"}, nil, exitUsage,
+		"one that is not there": {200, twoList, []string{"z"}, nil, exit.CodeUsage,
 			"hint: start a server with that model, or send all requests to another with --override-model NAME", ""},
-		"another case": {200, twoList, []string{"qwen/qwen3-8b"}, nil, exitUsage,
+		"another case": {200, twoList, []string{"qwen/qwen3-8b"}, nil, exit.CodeUsage,
 			"hint: did you mean Qwen/Qwen3-8B? Else start", ""},
-		"without its maker": {200, twoList, []string{"Qwen3-8B"}, nil, exitUsage,
+		"without its maker": {200, twoList, []string{"Qwen3-8B"}, nil, exit.CodeUsage,
 			"hint: did you mean Qwen/Qwen3-8B? Else start", ""},
-		"a pattern": {200, patternsList, []string{"openai/m", "y"}, nil, exitOK,
+		"a pattern": {200, patternsList, []string{"openai/m", "y"}, nil, exit.CodeOK,
 			"2 answered", "openai/m y"},
-		"no pattern's": {200, patternsList, []string{"azure/m"}, nil, exitUsage,
+		"no pattern's": {200, patternsList, []string{"azure/m"}, nil, exit.CodeUsage,
 			`the server has openai/*, y`, ""},
-		"all sent to one": {200, twoList, []string{"z", "", "y"}, []string{"--override-model", "y"}, exitOK,
+		"all sent to one": {200, twoList, []string{"z", "", "y"}, []string{"--override-model", "y"}, exit.CodeOK,
 			"3 answered", "y"},
-		"all sent to none": {200, twoList, []string{"y"}, []string{"--override-model", "z"}, exitUsage,
+		"all sent to none": {200, twoList, []string{"y"}, []string{"--override-model", "z"}, exit.CodeUsage,
 			`1 requests name the model "z"`, ""},
 		"a model and all": {200, twoList, []string{"y"}, []string{"--override-model", "y", "--model", "y"},
-			exitUsage, "hint: leave out one of them", ""},
-		"an empty list": {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
-		"null":          {200, `{"object":"list","data":null}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
-		"no list":       {404, `{}`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
-		"a list for a key": {401, `{}`, []string{""}, nil, exitUnreachable,
+			exit.CodeUsage, "hint: leave out one of them", ""},
+		"an empty list": {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exit.CodeOK, "1 answered", "z"},
+		"null":          {200, `{"object":"list","data":null}`, []string{"z"}, nil, exit.CodeOK, "1 answered", "z"},
+		"no list":       {404, `{}`, []string{"z"}, nil, exit.CodeOK, "does not say what it serves", "z"},
+		"a list for a key": {401, `{}`, []string{""}, nil, exit.CodeUnreachable,
 			"hint: set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model", ""},
-		"a list for a key only": {403, `{}`, []string{"z"}, nil, exitOK, "1 answered", "z"},
-		"a list that fails":     {500, `oops`, []string{"z"}, nil, exitOK, "does not say what it serves", "z"},
+		"a list for a key only": {403, `{}`, []string{"z"}, nil, exit.CodeOK, "1 answered", "z"},
+		"a list that fails":     {500, `oops`, []string{"z"}, nil, exit.CodeOK, "does not say what it serves", "z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -152,7 +154,7 @@ func TestOverrideModelIsKept(t *testing.T) {
 	l, c := newLister(t, 200, twoList), newCommand(t)
 	in := c.naming("in.jsonl", "y")
 	c.must("run", in, "--url", l.url, "--override-model", "Qwen/Qwen3-8B")
-	if said, code := c.run("run", in, "--url", l.url); code != exitError ||
+	if said, code := c.run("run", in, "--url", l.url); code != exit.CodeError ||
 		!strings.Contains(said, "--override-model was Qwen/Qwen3-8B and is none now") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}
@@ -194,7 +196,7 @@ func TestModelsOnABus(t *testing.T) {
 		t.Errorf("asked for %q", gateway.models())
 	}
 
-	if said, code := c.run("submit", c.naming("none.jsonl", ""), "--run", "none"); code != exitUsage ||
+	if said, code := c.run("submit", c.naming("none.jsonl", ""), "--run", "none"); code != exit.CodeUsage ||
 		!strings.Contains(said, "hint: name one with --model; there are llama3, llama3:latest, openai/*, y") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}

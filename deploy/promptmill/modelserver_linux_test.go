@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -49,7 +50,7 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			b.serve()
 			awaitSample(t, out, "all slots in use again", busy)
 
-			if code := waitExit(t, run, out, patience); code != exitOK {
+			if code := waitExit(t, run, out, patience); code != exit.CodeOK {
 				t.Fatalf("exit code %d:\n%s", code, out)
 			}
 
@@ -130,7 +131,7 @@ func TestNoModelServer(t *testing.T) {
 	const hint = `start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`
 
 	run, out := n.start(c, "box", "run", in)
-	if code := waitExit(t, run, out, patience); code != exitUnreachable {
+	if code := waitExit(t, run, out, patience); code != exit.CodeUnreachable {
 		t.Errorf("exit code %d", code)
 	}
 
@@ -173,7 +174,7 @@ func TestTwoModelServersFound(t *testing.T) {
 	b.serve()
 
 	run, out := b.network.start(b.command, "box", "run", b.input("in.jsonl", 3), "--model", "sim")
-	if code := waitExit(t, run, out, patience); code != exitOK ||
+	if code := waitExit(t, run, out, patience); code != exit.CodeOK ||
 		!strings.Contains(out.String(), "found 2 model servers, using http://localhost:8000; --url names another") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // oldestServer is the oldest NATS server that has all that is used, major and minor.
@@ -13,11 +15,9 @@ var oldestServer = [2]int{2, 11}
 // data.
 func checkServer(version string, log zerolog.Logger) error {
 	if !atLeast(version, oldestServer) {
-		return &failure{
-			exitUnreachable, finalError{fmt.Errorf("the server is NATS %s, and promptmill needs %d.%d or later",
-				version, oldestServer[0], oldestServer[1])},
-			"update nats-server, best to 2.15.3 or later",
-		}
+		return exit.Unreachable(finalError{fmt.Errorf("the server is NATS %s, and promptmill needs %d.%d or later",
+			version, oldestServer[0], oldestServer[1])},
+			"update nats-server, best to 2.15.3 or later")
 	}
 
 	if losesStreams(version) {

@@ -3,13 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 func TestCheckServer(t *testing.T) {
@@ -40,8 +41,9 @@ func TestCheckServer(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		err := checkServer(tt.version, zerolog.New(&log))
-		if f, ok := errors.AsType[*failure](err); ok != tt.refused ||
-			ok && (f.code != exitUnreachable || !strings.Contains(f.Error(), tt.version) || f.hint == "") {
+		if refused := err != nil; refused != tt.refused ||
+			refused && (exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), tt.version) ||
+				exit.Hint(err) == "") {
 			t.Errorf("%s: %v, refused %v", tt.version, err, tt.refused)
 		}
 
@@ -109,7 +111,7 @@ func TestOldServerIsRefused(t *testing.T) {
 		{"delete", "r"},
 	} {
 		_, said, code := c.output(append(args, "--nats", url)...)
-		if code != exitUnreachable ||
+		if code != exit.CodeUnreachable ||
 			!strings.Contains(said, "error: the server is NATS 2.9.25, and promptmill needs 2.11 or later") ||
 			!strings.Contains(said, "hint: update nats-server") {
 			t.Errorf("%s: exit code %d:\n%s", args[0], code, said)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -238,7 +239,7 @@ func newSite(t *testing.T, requests int) *site {
 
 	submit, said := s.network.start(s.command, "head", "submit", s.in, "--run", "r", "--model", "sim",
 		"--progress", "none")
-	if code := waitExit(t, submit, said, patience); code != exitOK {
+	if code := waitExit(t, submit, said, patience); code != exit.CodeOK {
 		t.Fatalf("submit: exit code %d:\n%s", code, said)
 	}
 
@@ -347,7 +348,7 @@ func (s *site) finish() *metadata.Run {
 	t.Logf("the rest: %s, no results for %s at most",
 		time.Since(begin).Round(time.Millisecond), s.lines.longest(begin).Round(time.Millisecond))
 
-	if text, code := s.command.run("verify", s.in, filepath.Base(s.output.Results())); code != exitOK {
+	if text, code := s.command.run("verify", s.in, filepath.Base(s.output.Results())); code != exit.CodeOK {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
 

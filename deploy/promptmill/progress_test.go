@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -317,7 +318,7 @@ func TestNoBlock(t *testing.T) {
 		}
 	}
 
-	if _, err := newScreen(file, "fancy", os.Getenv); codeOf(err) != exitUsage {
+	if _, err := newScreen(file, "fancy", os.Getenv); exit.Code(err) != exit.CodeUsage {
 		t.Errorf("an unknown mode: %v", err)
 	}
 }

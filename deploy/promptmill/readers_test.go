@@ -15,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/sashabaranov/go-openai"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // refusals are what servers and proxies refuse requests with, by the prompt.
@@ -75,7 +77,7 @@ func TestOthersReadTheOutput(t *testing.T) {
 	input.WriteString(`{"custom_id":"good","model":"m","messages":[{"role":"user","content":"hello"}]}` + "\n")
 	must(t, os.WriteFile(filepath.Join(c.dir, "in.jsonl"), []byte(input.String()), 0o644))
 
-	if text, code := c.run("run", "in.jsonl", "-o", "out.jsonl.zst", "--url", refusing(t)); code != exitFailed {
+	if text, code := c.run("run", "in.jsonl", "-o", "out.jsonl.zst", "--url", refusing(t)); code != exit.CodeFailed {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
 

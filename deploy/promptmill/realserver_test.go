@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // A llama.cpp server that the environment names answers a run however it is started, or the
@@ -45,14 +47,14 @@ func TestRunOverALlamaServer(t *testing.T) {
 			name:  "not for embeddings",
 			start: one,
 			line:  embeddings,
-			code:  exitUnreachable,
+			code:  exit.CodeUnreachable,
 			said:  "Start it with `--embeddings`",
 		},
 		{name: "the key", start: append(one, "--api-key", "k"), key: "k", said: "200 answered, 0 failed"},
 		{
 			name:  "no key",
 			start: append(one, "--api-key", "k"),
-			code:  exitUnreachable,
+			code:  exit.CodeUnreachable,
 			said:  "401 Unauthorized: it wants a key",
 		},
 		{
@@ -72,7 +74,7 @@ func TestRunOverALlamaServer(t *testing.T) {
 			name:  "long prompts",
 			start: append(one, "-c", "512"),
 			line:  `{"custom_id":"l%d","prompt":"%d ` + strings.Repeat("w1 ", 600) + `"}`,
-			code:  exitFailed,
+			code:  exit.CodeFailed,
 			said:  "exceeds the available context size",
 		},
 	} {
@@ -89,8 +91,8 @@ func TestRunOverALlamaServer(t *testing.T) {
 			c.requests("in.jsonl", 200, line)
 			c.expect(tt.code, tt.said, "run", "in.jsonl", "-o", "out.jsonl.zst", "--url", url)
 
-			if tt.code == exitOK {
-				c.expect(exitOK, "proved", "verify", "in.jsonl", "out.jsonl.zst")
+			if tt.code == exit.CodeOK {
+				c.expect(exit.CodeOK, "proved", "verify", "in.jsonl", "out.jsonl.zst")
 			}
 		})
 	}
@@ -106,14 +108,14 @@ func TestRunOverAVLLM(t *testing.T) {
 	c := newCommand(t)
 	c.requests("in.jsonl", 100,
 		`{"custom_id":"q%d","messages":[{"role":"user","content":"question %d"}],"max_tokens":4}`)
-	c.expect(exitOK, "100 answered, 0 failed", "run", "in.jsonl", "-o", "out.jsonl.zst", "--url", url)
-	c.expect(exitOK, "proved", "verify", "in.jsonl", "out.jsonl.zst")
+	c.expect(exit.CodeOK, "100 answered, 0 failed", "run", "in.jsonl", "-o", "out.jsonl.zst", "--url", url)
+	c.expect(exit.CodeOK, "proved", "verify", "in.jsonl", "out.jsonl.zst")
 	c.requests("embed.jsonl", 100, `{"custom_id":"e%d","input":"item %d"}`)
-	c.expect(exitUnreachable, "refuses all requests: POST /v1/embeddings: status 404",
+	c.expect(exit.CodeUnreachable, "refuses all requests: POST /v1/embeddings: status 404",
 		"run", "embed.jsonl", "--url", url)
 	c.requests("long.jsonl", 2, `{"custom_id":"l%d","prompt":"%d `+strings.Repeat("w1 ", 1500)+`"}`)
-	c.expect(exitFailed, "maximum context length is 1024 tokens", "run", "long.jsonl", "--url", url)
-	c.expect(exitUsage, "the server has tiny", "run", "in.jsonl", "-o", "other.jsonl.zst",
+	c.expect(exit.CodeFailed, "maximum context length is 1024 tokens", "run", "long.jsonl", "--url", url)
+	c.expect(exit.CodeUsage, "the server has tiny", "run", "in.jsonl", "-o", "other.jsonl.zst",
 		"--model", "nobody", "--url", url)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 func reportCommand(env environment) *cli.Command {
@@ -34,11 +35,11 @@ func reportCommand(env environment) *cli.Command {
 
 func writeReport(env environment, c *cli.Command) error {
 	if !c.Args().Present() {
-		return usage("for example: promptmill report NAME.meta.json", "want the metadata of a run")
+		return exit.Usage("for example: promptmill report NAME.meta.json", "want the metadata of a run")
 	}
 
 	if c.Int("workers") < 0 {
-		return usage("", "--workers %d: must not be negative", c.Int("workers"))
+		return exit.Usage("", "--workers %d: must not be negative", c.Int("workers"))
 	}
 
 	to, err := parseWriting(env, c)
@@ -47,7 +48,7 @@ func writeReport(env environment, c *cli.Command) error {
 	}
 
 	if to.format == "html" && c.Args().Len() > 1 {
-		return usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
+		return exit.Usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
 	}
 
 	r, err := parseReports(c)
@@ -121,7 +122,7 @@ func parseWriting(env environment, c *cli.Command) (writing, error) {
 		return w, nil
 	}
 
-	return w, usage("", "--format %q: want md, html or json", w.format)
+	return w, exit.Usage("", "--format %q: want md, html or json", w.format)
 }
 
 // write writes reports, one after the other.

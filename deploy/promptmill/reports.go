@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // reportFlags say what stands in a report besides the run.
@@ -75,7 +76,7 @@ func parseReports(c *cli.Command) (r reports, err error) {
 		}
 
 		if v := c.Float(name); !(v >= 0 && v <= 1e9) {
-			return r, usage("", "--%s %g: must not be negative", name, v)
+			return r, exit.Usage("", "--%s %g: must not be negative", name, v)
 		}
 
 		*price = new(c.Float(name))
@@ -99,7 +100,7 @@ func parseEstimates(list string) (counts []int, err error) {
 	for part := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || n < 1 || n > 1e12 {
-			return nil, usage("for example --estimate 5000,200000",
+			return nil, exit.Usage("for example --estimate 5000,200000",
 				"--estimate %s: %q is no number of requests", list, part)
 		}
 		counts = append(counts, n)
@@ -119,10 +120,10 @@ func openMeta(name string) (path string, run *metadata.Run, err error) {
 	run, err = metadata.Read(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return path, nil, usage("promptmill history lists the runs of this machine",
+		return path, nil, exit.Usage("promptmill history lists the runs of this machine",
 			"there is neither %s nor %s", name, out.Meta())
 	case errors.Is(err, metadata.ErrFormat):
-		return path, nil, withHint(err, "want NAME.meta.json, or the NAME.jsonl.zst beside it")
+		return path, nil, exit.WithHint(err, "want NAME.meta.json, or the NAME.jsonl.zst beside it")
 	}
 
 	return path, run, err

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -148,18 +149,18 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 
 	o.terms.Attended = true
 	if o.retry && o.connection.External() {
-		return o, usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
+		return o, exit.Usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
 			"--retry is not possible on a bus of many runs")
 	}
 
 	if o.connection.CollectsOnly() && (c.Bool("sim") || c.String("exec") != "" || len(o.urls) > 0) {
 		return o,
-			usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
+			exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
 				"a collector on this bus takes no requests, so this command cannot run them itself")
 	}
 
 	if o.flush <= 0 {
-		return o, usage("", "--flush %s: must be more than 0", o.flush)
+		return o, exit.Usage("", "--flush %s: must be more than 0", o.flush)
 	}
 
 	if err := o.parsePaths(env, c); err != nil {
@@ -186,7 +187,7 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 	}
 
 	if c.String("output") == "" && o.inputs[0] == "-" {
-		return usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
+		return exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
 
 	base := filepath.Base(o.inputs[0])

@@ -23,6 +23,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -67,7 +68,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	left := exists(r.options.stateDir)
 	lock, err := lockState(r.options.state, r.options.stateDir)
 	if errors.Is(err, errLocked) {
-		return nil, withHint(fmt.Errorf("another promptmill is working on this output: %w", err),
+		return nil, exit.WithHint(fmt.Errorf("another promptmill is working on this output: %w", err),
 			"wait for it, stop that process, or choose another output with -o")
 	}
 	if err != nil {
@@ -114,7 +115,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	case errors.Is(err, collector.ErrLocked):
 		err = unwritable(err)
 	case errors.Is(err, proto.ErrFormat):
-		err = withHint(err,
+		err = exit.WithHint(err,
 			"it is no journal of this version of promptmill: move it away, or choose another output with -o")
 	}
 
@@ -187,7 +188,7 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 
 	meta, err := readMeta(out)
 	if err != nil {
-		return nil, withHint(err, metaHint(err))
+		return nil, exit.WithHint(err, metaHint(err))
 	}
 
 	if err := r.same(ctx, *meta.Manifest); err != nil {
@@ -228,7 +229,8 @@ func foreign(out collector.Output) error {
 			return checkOutput(out)
 		}
 
-		return withHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path),
+		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone",
+			path),
 			"move it away, or choose another output with -o")
 	}
 
@@ -240,7 +242,7 @@ func foreign(out collector.Output) error {
 func checkWritten(out collector.Output, meta *metadata.Run) error {
 	err := out.CheckWritten(meta)
 	if errors.Is(err, collector.ErrNotWritten) {
-		return withHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
+		return exit.WithHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
 			"put the file back, or remove "+shorten(out.Meta())+
 				" and what is left of the output to run all of it again")
 	}
@@ -312,7 +314,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 	}
 
 	if meta.Config.Plain {
-		return withHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain),
+		return exit.WithHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain),
 			"run the failed lines of the input again, with another output")
 	}
 
@@ -336,9 +338,7 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 	o := r.options
 	const mend = "give the same command as then, or choose another output with -o"
 	if o.runID != "" && o.runID != m.Run {
-		return &failure{
-			exitError, fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend,
-		}
+		return exit.WithHint(fmt.Errorf("%s belongs to run %s, not to %s", o.output.Results(), m.Run, o.runID), mend)
 	}
 
 	want, has := o.settings, m.Settings
@@ -347,7 +347,7 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 	}
 
 	if text := changed(has, want); text != "" {
-		return &failure{exitError, fmt.Errorf("%s belongs to run %s, %s", o.output.Results(), m.Run, text), mend}
+		return exit.WithHint(fmt.Errorf("%s belongs to run %s, %s", o.output.Results(), m.Run, text), mend)
 	}
 
 	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
@@ -405,7 +405,7 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 	for i := 0; same && i < len(in.Files); i++ {
 		info, err := os.Stat(r.options.inputs[i])
 		if err != nil {
-			return usage("", "input: %w", err)
+			return exit.Usage("", "input: %w", err)
 		}
 		same = in.Files[i].Path == r.options.inputs[i] && producer.IsUnchanged(in.Files[i], info)
 	}
@@ -420,9 +420,7 @@ func (r *runner) sameInput(ctx context.Context, in proto.Input, mend string) err
 	}
 
 	if sum != in.SHA256 {
-		return &failure{
-			exitError, fmt.Errorf("%s was %s", r.options.output.Results(), otherInput(in.SHA256, sum)), mend,
-		}
+		return exit.WithHint(fmt.Errorf("%s was %s", r.options.output.Results(), otherInput(in.SHA256, sum)), mend)
 	}
 
 	return nil
@@ -512,10 +510,8 @@ func (r *runner) begin(ctx context.Context) error {
 
 	if problems.Count > 0 && !o.settings.SkipInvalid {
 		if errors.Is(r.unlisted, modelserver.ErrLocked) && lackOnlyModels(problems) {
-			return &failure{
-				exitUnreachable, r.unlisted,
-				"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model",
-			}
+			return exit.Unreachable(r.unlisted,
+				"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model")
 		}
 		return refuse(r.screen, problems, m.Input.Requests, r.serves.Names())
 	}
@@ -531,15 +527,15 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	if r.journal, err = createJournal(o.output, m); err != nil {
-		if _, ok := errors.AsType[*failure](err); ok {
+		if exit.IsError(err) {
 			return err
 		}
-		return withHint(err, "choose another output with -o")
+		return exit.WithHint(err, "choose another output with -o")
 	}
 
 	if exists(o.output.Meta()) || foreign(o.output) != nil {
 		// Another process, with another state folder, began and completed it meanwhile.
-		return withHint(errors.Join(fmt.Errorf("another promptmill has just written %s", o.output.Results()),
+		return exit.WithHint(errors.Join(fmt.Errorf("another promptmill has just written %s", o.output.Results()),
 			r.journal.Remove()),
 			"run the same command again to see what it is, or choose another output with -o")
 	}
@@ -557,9 +553,9 @@ func (r *runner) begin(ctx context.Context) error {
 func unreadable(err error, inputs []string) error {
 	switch {
 	case errors.Is(err, producer.ErrEmpty):
-		return usage("", "%s: %w", strings.Join(inputs, ", "), err)
+		return exit.Usage("", "%s: %w", strings.Join(inputs, ", "), err)
 	case errors.Is(err, producer.ErrDamaged):
-		return usage("", "%w", err)
+		return exit.Usage("", "%w", err)
 	}
 	return err
 }
@@ -592,7 +588,7 @@ func refuse(screen *screen, p producer.Report, requests int, served []string) er
 		hint = "name one with --model; there are " + strings.Join(served, ", ")
 	}
 
-	return usage(hint,
+	return exit.Usage(hint,
 		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
 }
 
@@ -623,9 +619,9 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 
 	info, err := r.models.ready(ctx, r.screen)
 	if errors.Is(err, modelserver.ErrUnreachable) {
-		return &failure{exitUnreachable, err, "start your model server, name it with --url, or try --sim"}
+		return exit.Unreachable(err, "start your model server, name it with --url, or try --sim")
 	}
-	if codeOf(err) == exitUnreachable || ctx.Err() != nil {
+	if exit.Code(err) == exit.CodeUnreachable || ctx.Err() != nil {
 		return err
 	}
 	if err != nil { // a server that answers, but has no list: it may still serve
@@ -664,7 +660,7 @@ func (r *runner) served(in proto.Input) error {
 
 	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
 		if !proto.Serves(names, model) {
-			return usage(otherModel(model, names)+
+			return exit.Usage(otherModel(model, names)+
 				"start a server with that model, or send all requests to another with --override-model NAME",
 				"%d requests name the model %q, but the %s %s",
 				in.Models[model], model, has, cmp.Or(strings.Join(names, ", "), "none"))
@@ -924,7 +920,7 @@ func (r *runner) sameRun(there, m proto.Manifest) error {
 		fix = "choose another --run, or " + fix
 	}
 
-	return withHint(fmt.Errorf("%w: the bus has a run %s already, %s", errOtherRun, m.Run, text), fix)
+	return exit.WithHint(fmt.Errorf("%w: the bus has a run %s already, %s", errOtherRun, m.Run, text), fix)
 }
 
 // keepStdin makes the copy of standard input that of the run.
@@ -996,35 +992,31 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	refused, _ := errors.AsType[*worker.RefusedError](err)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		return &failure{exitInterrupted, fmt.Errorf("interrupted%s", done), again}
+		return exit.Interrupted(fmt.Errorf("interrupted%s", done), again)
 	case errors.Is(err, errOtherRun):
 		return err
 	case errors.Is(err, proto.ErrInputChanged):
-		return withHint(fmt.Errorf("%w%s; nothing final was written", err, done),
+		return exit.WithHint(fmt.Errorf("%w%s; nothing final was written", err, done),
 			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")
 	case refused != nil:
 		if !exists(r.options.output.Journal()) {
-			return &failure{
-				exitUnreachable, fmt.Errorf("%w; no request was run", refused),
-				refused.Fix() + ", then run the same command again",
-			}
+			return exit.Unreachable(fmt.Errorf("%w; no request was run", refused),
+				refused.Fix()+", then run the same command again")
 		}
-		return &failure{exitUnreachable, fmt.Errorf("%w%s", refused, done), refused.Fix() + ", then " + again}
+		return exit.Unreachable(fmt.Errorf("%w%s", refused, done), refused.Fix()+", then "+again)
 	case errors.Is(err, collector.ErrDeleted):
-		return withHint(fmt.Errorf("%w by another process%s", err, done),
+		return exit.WithHint(fmt.Errorf("%w by another process%s", err, done),
 			"run the same command again to begin it anew on the bus; what is done is kept")
 	case errors.Is(err, errBusStore):
-		return &failure{
-			exitUnreachable, fmt.Errorf("%w (%s)%s", err, r.options.stateDir, done),
-			"free space on that disk, then " + again,
-		}
+		return exit.Unreachable(fmt.Errorf("%w (%s)%s", err, r.options.stateDir, done),
+			"free space on that disk, then "+again)
 	case errors.Is(err, syscall.ENOSPC):
-		return withHint(fmt.Errorf("%w%s", err, done), "free space on that disk, then "+again)
-	case codeOf(err) != exitError || r.journal == nil:
+		return exit.WithHint(fmt.Errorf("%w%s", err, done), "free space on that disk, then "+again)
+	case exit.Code(err) != exit.CodeError || r.journal == nil:
 		return err
 	}
 
-	return withDefault(outputError(err), "fix that, then "+again)
+	return exit.WithDefaultHint(outputError(err), "fix that, then "+again)
 }
 
 // metaHint says how to go on with metadata that cannot be read.
@@ -1058,10 +1050,8 @@ func failedError(meta *metadata.Run) error {
 	if meta.Results.FailureCount == 0 {
 		return nil
 	}
-	return &failure{
-		exitFailed, fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		report.ShellWords("zstd", "-dc", shorten(*meta.Test.ErrorFile)) + " shows why",
-	}
+	return exit.RequestsFailed(fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
+		report.ShellWords("zstd", "-dc", shorten(*meta.Test.ErrorFile))+" shows why")
 }
 
 func exists(path string) bool {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -69,7 +70,7 @@ func TestSchema(t *testing.T) {
 
 	args := []string{"run", "in.jsonl", "--url", model.URL, "-o", "out.jsonl.zst", "--schema", "schema.json"}
 	text, code := c.run(args...)
-	if code != exitFailed || !strings.Contains(text, "1 of 3 requests failed") {
+	if code != exit.CodeFailed || !strings.Contains(text, "1 of 3 requests failed") {
 		t.Fatalf("exit code %d:\n%s", code, text)
 	}
 
@@ -102,7 +103,7 @@ func TestSchema(t *testing.T) {
 		t.Errorf("%d answers were asked for again, want 2", again)
 	}
 
-	if text, code := c.run(args...); code != exitFailed || !strings.Contains(text, "complete already") {
+	if text, code := c.run(args...); code != exit.CodeFailed || !strings.Contains(text, "complete already") {
 		t.Errorf("the same command again: exit code %d:\n%s", code, text)
 	}
 }

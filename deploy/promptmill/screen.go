@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // screen is the one writer to stderr while a run goes on: log lines and messages
@@ -39,7 +40,7 @@ func newScreen(out *os.File, mode string, getenv func(string) string) (*screen, 
 		}
 	case "bar", "plain", "json", "none":
 	default:
-		return nil, usage("", "--progress %q: want auto, bar, plain, json or none", mode)
+		return nil, exit.Usage("", "--progress %q: want auto, bar, plain, json or none", mode)
 	}
 
 	size := func() (int, int) {
@@ -107,21 +108,16 @@ func (s *screen) failed(err error) error {
 		return err
 	}
 
-	f, ok := errors.AsType[*failure](err)
-	if !ok {
-		f = &failure{exitError, err, ""}
-	}
-
-	if f.err != nil {
+	if !exit.IsReported(err) {
 		s.json(map[string]any{
 			"type":      "error",
 			"text":      err.Error(),
-			"hint":      f.hint,
-			"exit_code": f.code,
+			"hint":      exit.Hint(err),
+			"exit_code": exit.Code(err),
 		})
 	}
 
-	return &failure{code: f.code}
+	return exit.Reported(exit.Code(err))
 }
 
 // draw shows the live block; no lines take it away.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -111,7 +112,7 @@ type serving struct {
 
 func serve(ctx context.Context, env environment, c *cli.Command) error {
 	if c.Duration("flush") <= 0 {
-		return usage("", "--flush %s: must be more than 0", c.Duration("flush"))
+		return exit.Usage("", "--flush %s: must be more than 0", c.Duration("flush"))
 	}
 
 	at, err := parseListen(c, serveAddress)
@@ -125,7 +126,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return usage("make it first", "the folder of the outputs, %s, is not there", dir)
+		return exit.Usage("make it first", "the folder of the outputs, %s, is not there", dir)
 	}
 
 	state, err := stateOf(env, c)
@@ -149,7 +150,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	stateDir := filepath.Join(state, "serve")
 	lock, err := lockState(state, stateDir)
 	if errors.Is(err, errLocked) {
-		return withHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),
+		return exit.WithHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),
 			"stop it, or give another --state DIR")
 	}
 	if err != nil {
@@ -228,10 +229,8 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 
 	if errors.Is(err, errBusStore) {
-		return &failure{
-			exitUnreachable, fmt.Errorf("%w (%s)", err, stateDir),
-			"free space on that disk, then start promptmill serve again; nothing is lost",
-		}
+		return exit.Unreachable(fmt.Errorf("%w (%s)", err, stateDir),
+			"free space on that disk, then start promptmill serve again; nothing is lost")
 	}
 
 	return err

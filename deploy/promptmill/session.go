@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -56,10 +57,8 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 		if err != nil {
 			closeSessions(list)
 			l.close()
-			return nil, &failure{
-				exitUnreachable, fmt.Errorf("look at the bus %s: %w", l.name, err),
-				"does it have JetStream, and do these credentials allow it?",
-			}
+			return nil, exit.Unreachable(fmt.Errorf("look at the bus %s: %w", l.name, err),
+				"does it have JetStream, and do these credentials allow it?")
 		}
 
 		list = append(list, s)
@@ -77,7 +76,7 @@ func closeSessions(list []*session) {
 // openRun opens the bus that has a run, which may be named by a part of its id.
 func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Role) (*session, proto.Manifest, error) {
 	if c.Args().Len() != 1 {
-		return nil, proto.Manifest{}, usage("promptmill list shows the runs", "want the id of one run")
+		return nil, proto.Manifest{}, exit.Usage("promptmill list shows the runs", "want the id of one run")
 	}
 
 	list, err := openSessions(ctx, env, c, role)
@@ -104,7 +103,7 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 		cancel()
 		if err != nil {
 			closeSessions(list)
-			return nil, proto.Manifest{}, &failure{exitUnreachable, err, ""}
+			return nil, proto.Manifest{}, exit.Unreachable(err, "")
 		}
 
 		for _, m := range runs {
@@ -119,19 +118,16 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 		closeSessions(list)
 		if len(hits) == 0 {
 			if len(known) == 0 {
-				return nil, proto.Manifest{}, &failure{
-					exitError, fmt.Errorf("there is no run %s: the bus has none", c.Args().First()),
-					"promptmill submit makes one",
-				}
+				return nil, proto.Manifest{}, exit.WithHint(fmt.Errorf("there is no run %s: the bus has none",
+					c.Args().First()),
+					"promptmill submit makes one")
 			}
 
-			return nil, proto.Manifest{}, &failure{
-				exitError, fmt.Errorf("there is no run %s; there are %s",
-					c.Args().First(), strings.Join(known[max(0, len(known)-10):], ", ")), "",
-			}
+			return nil, proto.Manifest{}, fmt.Errorf("there is no run %s; there are %s",
+				c.Args().First(), strings.Join(known[max(0, len(known)-10):], ", "))
 		}
 
-		return nil, proto.Manifest{}, usage("write more of its id", "%d runs are called %s in part",
+		return nil, proto.Manifest{}, exit.Usage("write more of its id", "%d runs are called %s in part",
 			len(hits), c.Args().First())
 	}
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -135,34 +136,34 @@ func flavourList() string {
 func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	flavour := sim.Flavour(c.String("sim-flavour"))
 	if !slices.Contains(sim.Flavours, flavour) {
-		return sim.Config{}, usage("", "--sim-flavour %q: must be one of %s", flavour, flavourList())
+		return sim.Config{}, exit.Usage("", "--sim-flavour %q: must be one of %s", flavour, flavourList())
 	}
 
 	for _, name := range []string{"sim-slots", "sim-tokens"} {
 		if c.Int(name) < 1 {
-			return sim.Config{}, usage("", "--%s %d: must be at least 1", name, c.Int(name))
+			return sim.Config{}, exit.Usage("", "--%s %d: must be at least 1", name, c.Int(name))
 		}
 	}
 
 	if rate := c.Float("sim-rate"); !(rate >= 0) {
-		return sim.Config{}, usage("", "--sim-rate %g: must be at least 0", rate)
+		return sim.Config{}, exit.Usage("", "--sim-rate %g: must be at least 0", rate)
 	}
 
 	if hold := c.Int("sim-hold"); hold != 0 {
 		switch {
 		case hold < 0:
-			return sim.Config{}, usage("", "--sim-hold %d: must be at least 1", hold)
+			return sim.Config{}, exit.Usage("", "--sim-hold %d: must be at least 1", hold)
 		case !flavour.Swaps():
-			return sim.Config{}, usage("choose --sim-flavour llama.cpp, ollama or lmstudio",
+			return sim.Config{}, exit.Usage("choose --sim-flavour llama.cpp, ollama or lmstudio",
 				"--sim-hold: %s has all of its models loaded", flavour)
 		case len(models) == 0:
-			return sim.Config{}, usage("name them with --model", "--sim-hold: the server has no models of its own")
+			return sim.Config{}, exit.Usage("name them with --model", "--sim-hold: the server has no models of its own")
 		}
 	}
 
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
 	if err != nil {
-		return sim.Config{}, usage("", "--sim-faults: %w", err)
+		return sim.Config{}, exit.Usage("", "--sim-faults: %w", err)
 	}
 
 	return sim.Config{

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -55,7 +56,7 @@ func makeState(state, dir string) error {
 		err = closeFolder(dir)
 	}
 	if err != nil {
-		return withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+		return exit.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
 
 	if onlyState(state) {
@@ -76,7 +77,7 @@ var longestStore = filepath.Join("nats", "jetstream", proto.OwnerAccount, "strea
 func checkStateLength(dir string) error {
 	path := filepath.Join(dir, longestStore)
 	if _, err := os.Stat(path); errors.Is(err, syscall.ENAMETOOLONG) {
-		return usage("choose a shorter path with --state DIR",
+		return exit.Usage("choose a shorter path with --state DIR",
 			"the state folder %s is too deep: the bus needs paths of %d bytes in it", dir, len(path))
 	}
 	return nil
@@ -200,7 +201,7 @@ func defaultState(getenv func(string) string) (string, error) {
 // errNoState is the error of a command that needs state and has no place for it.
 func errNoState() error {
 	if runtime.GOOS == "windows" {
-		return usage("", "promptmill does not run on Windows")
+		return exit.Usage("", "promptmill does not run on Windows")
 	}
-	return usage("give --state DIR", "there is no home folder to keep state in")
+	return exit.Usage("give --state DIR", "there is no home folder to keep state in")
 }

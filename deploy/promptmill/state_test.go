@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/promptmill/promptmill/deploy/exit"
 )
 
 // A path to the state that is too long for the bus's store is refused before anything is
@@ -26,7 +28,7 @@ func TestStateFolderTooDeep(t *testing.T) {
 		strings.Repeat("r", 64),
 	}
 
-	c.expect(exitUsage, "is too deep",
+	c.expect(exit.CodeUsage, "is too deep",
 		append(run, "-o", "refused.jsonl.zst", "--state", filepath.Join(deep, strings.Repeat("d", 200)))...)
 
 	if got := c.left(); len(got) != 1 {
@@ -41,7 +43,7 @@ func TestStateFolderTooDeep(t *testing.T) {
 		}
 	}
 
-	c.expect(exitOK, "done: 3 answered", append(run, "-o", "out.jsonl.zst", "--state", deep)...)
+	c.expect(exit.CodeOK, "done: 3 answered", append(run, "-o", "out.jsonl.zst", "--state", deep)...)
 }
 
 func TestOnlyState(t *testing.T) {

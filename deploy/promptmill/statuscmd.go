@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -184,12 +185,12 @@ func (s *session) survey(
 
 	runs, err := s.runs.List(ctx)
 	if err != nil {
-		return nil, nil, &failure{exitUnreachable, err, ""}
+		return nil, nil, exit.Unreachable(err, "")
 	}
 
 	workers, err := s.presence.Workers(ctx)
 	if err != nil {
-		return nil, nil, &failure{exitUnreachable, err, ""}
+		return nil, nil, exit.Unreachable(err, "")
 	}
 
 	all := []runStatus{}

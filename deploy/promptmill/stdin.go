@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 )
 
@@ -48,7 +49,7 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 
 	if size == 0 {
 		s.discard()
-		return nil, usage("give the same input again to go on with a run", "standard input: %w", producer.ErrEmpty)
+		return nil, exit.Usage("give the same input again to go on with a run", "standard input: %w", producer.ErrEmpty)
 	}
 
 	return s, nil

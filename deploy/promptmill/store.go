@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -25,7 +26,7 @@ const storeHint = "nothing was changed: give this user the right to read and wri
 
 // errStore is a failure of a store at the start of a bus.
 func errStore(store string, err error) error {
-	return &failure{exitUnreachable, fmt.Errorf("the bus's store %s cannot be used: %w", store, err), storeHint}
+	return exit.Unreachable(fmt.Errorf("the bus's store %s cannot be used: %w", store, err), storeHint)
 }
 
 // streamsFolder is where a store has its streams, a folder for each.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -58,7 +59,7 @@ func (c command) bound(files int, args ...string) (string, int) {
 
 	must(c.t, err)
 
-	return out.String(), exitOK
+	return out.String(), exit.CodeOK
 }
 
 // tree is all that lies in a folder: kinds, sizes and permissions.
@@ -150,9 +151,9 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 			}
 
 			out, code := c.bound(tt.files, "serve", "--listen", "127.0.0.1:0")
-			if code != exitUnreachable || !strings.Contains(out, tt.says) ||
+			if code != exit.CodeUnreachable || !strings.Contains(out, tt.says) ||
 				!strings.Contains(out, "hint: nothing was changed") {
-				t.Errorf("exit code %d, want %d and %q:\n%s", code, exitUnreachable, tt.says, out)
+				t.Errorf("exit code %d, want %d and %q:\n%s", code, exit.CodeUnreachable, tt.says, out)
 			}
 
 			if len(before) > 0 {

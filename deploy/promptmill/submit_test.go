@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -60,13 +61,13 @@ func TestSubmitGoesOn(t *testing.T) {
 				t.Errorf("status says nothing of it:\n%s", said)
 			}
 
-			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exitError ||
+			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exit.CodeError ||
 				!strings.Contains(said, "made from another input") {
 				t.Errorf("another input: exit code %d\n%s", code, said)
 			}
 
 			c.must("submit", in, "--model", "sim", "--run", "r")
-			if said, code := c.run("submit", in, "--model", "sim", "--run", "r"); code != exitError ||
+			if said, code := c.run("submit", in, "--model", "sim", "--run", "r"); code != exit.CodeError ||
 				!strings.Contains(said, "there is a run r on the bus already") {
 				t.Errorf("once more: exit code %d\n%s", code, said)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -52,7 +53,7 @@ func submitCommand(env environment) *cli.Command {
 
 func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	if c.IsSet("output") && !c.Bool("wait") {
-		return usage("give --wait too, or leave -o out and let promptmill serve collect the run",
+		return exit.Usage("give --wait too, or leave -o out and let promptmill serve collect the run",
 			"-o needs this command to stay")
 	}
 
@@ -90,7 +91,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 			out.Journal(), out.Meta(), out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML(),
 		} {
 			if exists(path) {
-				return withHint(fmt.Errorf("%s is there already, of another run", path),
+				return exit.WithHint(fmt.Errorf("%s is there already, of another run", path),
 					"choose another output with -o")
 			}
 		}
@@ -165,20 +166,21 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 
 	if err := s.publishRun(ctx, m, inputs, c.IsSet("run")); err != nil {
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
-			return withHint(fmt.Errorf("the bus has no room for another run: %w", err),
+			return exit.WithHint(fmt.Errorf("the bus has no room for another run: %w", err),
 				"promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
 		}
 
 		if errors.Is(err, proto.ErrInputChanged) {
-			return withHint(err, "promptmill delete --force "+m.Run+
+			return exit.WithHint(err, "promptmill delete --force "+m.Run+
 				" takes away what is there of it, then submit the input as it is now")
 		}
 		if errors.Is(err, errTaken) {
-			return withHint(err, "promptmill status "+m.Run+" shows it; or choose another --run")
+			return exit.WithHint(err, "promptmill status "+m.Run+" shows it; or choose another --run")
 		}
 
-		return withDefault(err, "the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+
-			m.Run+" takes away what is there of it")
+		return exit.WithDefaultHint(err,
+			"the same promptmill submit with --run "+m.Run+" goes on, promptmill delete --force "+
+				m.Run+" takes away what is there of it")
 	}
 
 	signalsToNext()
@@ -217,11 +219,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 // interruptedSubmit is the error of a submit that a signal ended before all was on the bus.
 // The hint of err says how to go on, if something is there already.
 func interruptedSubmit(err error) error {
-	hint := "nothing is on the bus"
-	if f, ok := errors.AsType[*failure](err); ok && f.hint != "" {
-		hint = f.hint
-	}
-	return &failure{exitInterrupted, errInterrupted, hint}
+	return exit.Interrupted(errInterrupted, cmp.Or(exit.Hint(err), "nothing is on the bus"))
 }
 
 // makeSpool makes a folder for standard input that is there for as long as this process,
@@ -241,7 +239,8 @@ func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err 
 	}
 
 	if err := os.MkdirAll(state, 0o700); err != nil {
-		return "", nil, withHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+		return "", nil, exit.WithHint(fmt.Errorf("make the state folder: %w", err),
+			"choose another place with --state DIR")
 	}
 
 	if dir, err = os.MkdirTemp(state, "submit-"); err != nil {
@@ -283,7 +282,7 @@ func (s *session) prepareRun(
 	workers, err := s.presence.Workers(asking)
 	cancel()
 	if err != nil {
-		return proto.Manifest{}, &failure{exitUnreachable, err, ""}
+		return proto.Manifest{}, exit.Unreachable(err, "")
 	}
 
 	if settings.Model == "" && settings.OverrideModel == "" {
@@ -323,17 +322,13 @@ func (s *session) prepareRun(
 	case err != nil:
 		return m, err
 	case old.State == proto.StateValidating:
-		return m, &failure{
-			exitError, fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s",
-				m.Run, cmp.Or(difference(old, m), "with another --keep-results")),
-			"choose another --run, or promptmill delete --force " + m.Run,
-		}
+		return m, exit.WithHint(fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s",
+			m.Run, cmp.Or(difference(old, m), "with another --keep-results")),
+			"choose another --run, or promptmill delete --force "+m.Run)
 	}
 
-	return m, &failure{
-		exitError, fmt.Errorf("there is a run %s on the bus already%s", m.Run, ofWhich(old, m)),
-		"choose another --run, or leave it out",
-	}
+	return m, exit.WithHint(fmt.Errorf("there is a run %s on the bus already%s", m.Run, ofWhich(old, m)),
+		"choose another --run, or leave it out")
 }
 
 // ofWhich says in what a run on the bus is another than the one that was to be, if it is.
@@ -573,9 +568,7 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 
 	m = last
 	if errors.Is(context.Cause(ctx), errInterrupted) {
-		return &failure{
-			exitInterrupted, errors.New("not waiting any longer; the run goes on"), "promptmill status " + m.Run,
-		}
+		return exit.Interrupted(errors.New("not waiting any longer; the run goes on"), "promptmill status "+m.Run)
 	}
 
 	if !errors.Is(err, errEnded) {
@@ -590,10 +583,8 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 		m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
 
 	if m.Counts.Failed > 0 {
-		return &failure{
-			exitFailed, fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests),
-			"promptmill retry " + m.Run,
-		}
+		return exit.RequestsFailed(fmt.Errorf("%d of %d requests failed", m.Counts.Failed, m.Input.Requests),
+			"promptmill retry "+m.Run)
 	}
 
 	return nil
@@ -601,7 +592,5 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 
 // refusedRun is the error of a run that its collector has refused.
 func refusedRun(m proto.Manifest) error {
-	return &failure{
-		exitError, fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run),
-	}
+	return exit.WithHint(fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -29,7 +30,7 @@ func tailCommand(env environment) *cli.Command {
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if name := c.String("as"); name != "" && proto.CheckRunID(name) != nil {
-				return usage("", "--as %q: only letters, digits, '-' and '_' are allowed", name)
+				return exit.Usage("", "--as %q: only letters, digits, '-' and '_' are allowed", name)
 			}
 
 			s, m, err := openRun(ctx, env, c, proto.RoleReader)
@@ -76,7 +77,7 @@ func tailCommand(env environment) *cli.Command {
 
 			switch {
 			case errors.Is(err, errInterrupted):
-				return &failure{exitInterrupted, errors.New("interrupted"), ""}
+				return exit.Interrupted(errors.New("interrupted"), "")
 			case errors.Is(err, syscall.EPIPE): // who reads has had enough
 				return nil
 			case errors.Is(err, proto.ErrNoRun):
@@ -86,7 +87,7 @@ func tailCommand(env environment) *cli.Command {
 			}
 
 			if n := missed.GetCardinality(); n > 0 {
-				return withHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
+				return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
 					n, firstRanges(missed.ToArray(), 10)),
 					"they are in "+m.Output+collector.OutputSuffix+
 						" or its errors file; promptmill submit --keep-results keeps all for readers")

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -80,7 +81,7 @@ func verifyCommand(env environment) *cli.Command {
 			}
 
 			if !ok || len(inputs) == 0 {
-				return usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst",
+				return exit.Usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst",
 					"want input files and, last, an output file that ends in %s", collector.OutputSuffix)
 			}
 
@@ -95,7 +96,7 @@ func verifyCommand(env environment) *cli.Command {
 
 			p, err := verify(ctx, inputs, collector.Output(name), c.Bool("answers"))
 			if errors.Is(err, os.ErrNotExist) {
-				return usage("", "%w", err)
+				return exit.Usage("", "%w", err)
 			}
 			if err != nil {
 				return err
@@ -115,7 +116,7 @@ func verifyCommand(env environment) *cli.Command {
 // verifyStdin copies standard input, which is read twice.
 func verifyStdin(ctx context.Context, env environment, inputs []string) (path string, discard func(), err error) {
 	if len(inputs) > 1 {
-		return "", nil, usage("", "standard input cannot be mixed with files")
+		return "", nil, exit.Usage("", "standard input cannot be mixed with files")
 	}
 
 	dir, err := os.MkdirTemp("", "promptmill-")
@@ -251,7 +252,7 @@ func newVerifier(inputs []string, out collector.Output, answers bool) (*verifier
 	v.Answers = &answerProof{}
 	m, err := outputManifest(out)
 	if err != nil {
-		return nil, withHint(fmt.Errorf("read the settings of the run: %w", err),
+		return nil, exit.WithHint(fmt.Errorf("read the settings of the run: %w", err),
 			"without --answers only the custom_ids are compared")
 	}
 
@@ -304,7 +305,7 @@ func (v *verifier) compare(ctx context.Context) error {
 	}
 
 	if !found {
-		return usage("", "there is neither %s nor %s", v.output.Results(), v.output.Journal())
+		return exit.Usage("", "there is neither %s nor %s", v.output.Results(), v.output.Journal())
 	}
 
 	v.Missing = v.Requests - v.Answered - v.Failed + v.Repeated + v.Unknown

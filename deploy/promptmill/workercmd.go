@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
@@ -49,7 +50,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	}
 
 	if n := len(c.String("name")); n > maxWorkerName {
-		return usage("", "--name: %d bytes, of %d at most", n, maxWorkerName)
+		return exit.Usage("", "--name: %d bytes, of %d at most", n, maxWorkerName)
 	}
 
 	state, err := stateOf(env, c)
@@ -118,11 +119,9 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		screen.say("stopped; what was not finished goes to other workers")
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
-		return &failure{
-			exitUnreachable, fmt.Errorf("the bus at %s does not let this worker in any more: %w",
-				l.name, cmp.Or(l.away.givenUp(), l.conn.LastError(), err, nats.ErrConnectionClosed)),
-			"take the join string that promptmill join prints there now",
-		}
+		return exit.Unreachable(fmt.Errorf("the bus at %s does not let this worker in any more: %w",
+			l.name, cmp.Or(l.away.givenUp(), l.conn.LastError(), err, nats.ErrConnectionClosed)),
+			"take the join string that promptmill join prints there now")
 	}
 
 	return err
@@ -143,8 +142,7 @@ func awaitModels(
 		}
 
 		if !said {
-			f, _ := errors.AsType[*failure](err)
-			screen.say("%v; waiting for one to come (or %s)", err, f.hint)
+			screen.say("%v; waiting for one to come (or %s)", err, exit.Hint(err))
 		}
 
 		sleep(ctx, 2*time.Second)

@@ -1,0 +1,116 @@
+// Package exit has the exit codes of promptmill's commands and the error that carries one.
+//
+// An [Error] adds two things to an error: the code with which the process ends, and a hint for
+// the person who reads it. The code that knows the cause makes the error ([Unreachable],
+// [Usage]); a caller adds a hint if it knows more ([WithHint]) or if there is none yet
+// ([WithDefaultHint]); the command prints both, once, and ends with [Code].
+//
+// A hint is an instruction: it says what to do next, in one line, without a full stop, and
+// quotes commands as they are typed. It never repeats the error.
+package exit
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Exit codes of all commands.
+const (
+	CodeOK          = 0
+	CodeError       = 1
+	CodeUsage       = 2   // wrong command line, or an input with bad lines
+	CodeFailed      = 3   // done, but some requests failed
+	CodeUnreachable = 4   // the bus or the model server
+	CodeInterrupted = 130 // the same command resumes
+)
+
+// Error is an error with an exit code and a hint.
+type Error struct {
+	code int
+	err  error // nil: it has been reported
+	hint string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.err == nil {
+		return "exit code " + strconv.Itoa(e.code)
+	}
+	return e.err.Error()
+}
+
+// Unwrap returns the error without its code and hint.
+func (e *Error) Unwrap() error { return e.err }
+
+// Usage returns an error of the command line or of the input. The hint may be empty.
+func Usage(hint, format string, args ...any) error {
+	return &Error{code: CodeUsage, err: fmt.Errorf(format, args...), hint: hint}
+}
+
+// Unreachable returns the error of a bus or a model server that cannot be used. The hint may
+// be empty.
+func Unreachable(err error, hint string) error {
+	return &Error{code: CodeUnreachable, err: err, hint: hint}
+}
+
+// Interrupted returns the error of a command that a signal has ended. The hint may be empty.
+func Interrupted(err error, hint string) error {
+	return &Error{code: CodeInterrupted, err: err, hint: hint}
+}
+
+// RequestsFailed returns the error of a run that is done, but has failed requests.
+func RequestsFailed(err error, hint string) error {
+	return &Error{code: CodeFailed, err: err, hint: hint}
+}
+
+// Reported returns the error of a command that has printed all there is to say.
+func Reported(code int) error { return &Error{code: code} }
+
+// WithHint gives an error a hint and keeps its exit code. It returns nil for nil.
+func WithHint(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{code: Code(err), err: err, hint: hint}
+}
+
+// WithDefaultHint is [WithHint] for an error that has no hint yet: one that was made nearer to
+// the cause knows more.
+func WithDefaultHint(err error, hint string) error {
+	if Hint(err) != "" {
+		return err
+	}
+	return WithHint(err, hint)
+}
+
+// Code returns the exit code of an error: that of the outermost [Error] in its chain.
+func Code(err error) int {
+	if err == nil {
+		return CodeOK
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.code
+	}
+	return CodeError
+}
+
+// Hint returns the hint of the outermost [Error] in the chain, or an empty string.
+func Hint(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.hint
+	}
+	return ""
+}
+
+// IsError reports whether the chain has an [Error].
+func IsError(err error) bool {
+	_, ok := errors.AsType[*Error](err)
+	return ok
+}
+
+// IsReported reports whether the command has printed the error itself, see [Reported].
+func IsReported(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.err == nil
+}
