@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -254,7 +255,7 @@ func (b *bench) end(s *session, state proto.State) metadata.Run {
 	}
 
 	seqs := map[string]int{}
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	for path, ok := range map[string]bool{b.out.Results(): true, b.out.Errors(): false} {
 		if _, err := os.Stat(path); !ok && errors.Is(err, os.ErrNotExist) {
 			continue // none has failed

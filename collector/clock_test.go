@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -261,7 +262,7 @@ func TestInterruptedNineTimes(t *testing.T) {
 					}
 				})
 
-				info, err := proto.ParseLine(new(proto.Scanner), line)
+				info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 				must(t, err)
 				f.add(seq, line, info)
 			}

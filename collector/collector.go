@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Config is what a collector needs. JS, Journal, Output, Input and Limits are required.
@@ -54,7 +55,7 @@ type Collector struct {
 	fleet    *fleet
 	source   source
 	seen     *roaring.Bitmap // requests that have a line, synced or not
-	scan     proto.Scanner
+	scan     jsonscan.Scanner
 	frame    *frame
 	writes   chan *frame
 	clock    *clock

@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 var born = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
@@ -91,7 +92,7 @@ func workerOf(seq uint32) string { return fmt.Sprintf("w%d", seq/4) }
 func tallyOf(seqs ...uint32) *Tally {
 	t := &Tally{}
 	for _, seq := range seqs {
-		if info, err := proto.ParseLine(new(proto.Scanner), lineOf(seq, 0)); err == nil && info.OK {
+		if info, err := proto.ParseLine(new(jsonscan.Scanner), lineOf(seq, 0)); err == nil && info.OK {
 			t.measure(info)
 		} else {
 			t.example(info.ErrorCode, func() string { return customID(info) })
@@ -170,7 +171,7 @@ func appendFrame(t *testing.T, j *Journal, position uint64, seqs ...uint32) {
 	t.Helper()
 
 	f := &frame{position: Position{Created: born, Seq: position, Time: born.Add(time.Duration(position))}}
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	for _, seq := range seqs {
 		line := lineOf(seq, 0)
 		info, err := proto.ParseLine(&scan, line)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // BenchmarkFrame is what the collector does with a line from the bus, but for the
@@ -21,7 +22,7 @@ func BenchmarkFrame(b *testing.B) {
 			`"},"finish_reason":"stop"}],"usage":{"prompt_tokens":812,"completion_tokens":301,"total_tokens":1113}}`),
 	})
 
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	b.SetBytes(int64(len(line)))
 
 	f := &frame{}

@@ -9,6 +9,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // errForeignLines is returned when the journal had lines that answer other requests than
@@ -98,7 +99,7 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 func (c *Collector) compareLines(
 	ctx context.Context, first uint32, wanted []proto.Digest, foreign *roaring.Bitmap,
 ) error {
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	last := first + uint32(len(wanted)) - 1
 
 	return c.cfg.Journal.each(ctx, first, last, func(seq uint32, _ bool, line []byte) error {
@@ -151,7 +152,7 @@ func (j *Journal) drop(requests *roaring.Bitmap) error {
 // writeRest appends a frame without the lines of some requests.
 func (j *Journal) writeRest(h header, seqs []uint32, text []byte, without *roaring.Bitmap) error {
 	var (
-		scan proto.Scanner
+		scan jsonscan.Scanner
 		rest frame
 		i    int
 	)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // ReaderConfig is what a reader needs. JS and Run are required.
@@ -39,7 +40,7 @@ type Reader struct {
 	settled  bool // the spot is in the stream that is there
 	saved    time.Time
 	dirty    bool
-	scan     proto.Scanner
+	scan     jsonscan.Scanner
 	dropped  proto.DropCounter
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -254,7 +255,7 @@ func TestReaderSlow(t *testing.T) {
 func numbers(t *testing.T, lines string) (seqs []uint32) {
 	t.Helper()
 
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	for line := range strings.Lines(lines) {
 		info, err := proto.ParseLine(&scan, []byte(line))
 		must(t, err)

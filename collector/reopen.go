@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // newSuffix is what the name of a journal ends in that is being filled.
@@ -85,7 +86,7 @@ func (j *Journal) fill(out Output, meta *metadata.Run, at Position) error {
 	}
 	defer dec.Close()
 
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	f, lines := &frame{}, bufio.NewReaderSize(dec, 1<<20)
 	seen := roaring.New()
 	workers := stintsOf(meta) // what they have spent is spent

@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -72,7 +73,7 @@ func TestRetry(t *testing.T) {
 
 			want := tallyOf(0, 1, 3, 4)
 			add := func(line []byte) {
-				info, err := proto.ParseLine(new(proto.Scanner), line)
+				info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 				must(t, err)
 				want.add(info, "w2")
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Tally counts output lines by what they say of how their requests went. Each count is
@@ -127,7 +128,7 @@ func (t *Tally) measure(l proto.Line) {
 
 // customID is a line's custom_id for people.
 func customID(l proto.Line) string {
-	text, err := proto.Unquote(l.CustomID)
+	text, err := jsonscan.Unquote(l.CustomID)
 	if err != nil {
 		text = l.CustomID
 	}

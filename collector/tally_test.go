@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // resultLine is the output line of a result, changed from an answer at the first attempt.
@@ -82,7 +83,7 @@ func TestTally(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			info, err := proto.ParseLine(new(proto.Scanner), tt.line)
+			info, err := proto.ParseLine(new(jsonscan.Scanner), tt.line)
 			must(t, err)
 			f := &frame{}
 			f.add(0, tt.line, info)
@@ -102,7 +103,7 @@ func TestTallyMeasures(t *testing.T) {
 	t.Parallel()
 
 	var whole Tally
-	scan := new(proto.Scanner)
+	scan := new(jsonscan.Scanner)
 	for part := range 10 {
 		f := &frame{}
 		for i := range 10 {
@@ -174,7 +175,7 @@ func TestTallyOfUnknownTokens(t *testing.T) {
 		{"an embedding", `{"data":[],"usage":{"prompt_tokens":10,"total_tokens":10}}`, new(int64(0))},
 	} {
 		line := resultLine(0, func(r *proto.Result) { r.Body, r.Latency = []byte(tt.body), time.Second })
-		info, err := proto.ParseLine(new(proto.Scanner), line)
+		info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 		must(t, err)
 		var tally Tally
 		tally.add(info, "w")
@@ -290,7 +291,7 @@ func TestTallyOfOldJournal(t *testing.T) {
 	b := newBench(t, 6, 16<<20)
 	j := open(t, b.out.Journal())
 	f := &frame{position: Position{Created: b.stream(proto.ResultsStream("r")).Created}}
-	info, err := proto.ParseLine(new(proto.Scanner), lineOf(0, 0))
+	info, err := proto.ParseLine(new(jsonscan.Scanner), lineOf(0, 0))
 	must(t, err)
 	f.add(0, lineOf(0, 0), info)
 	seqs, lines := f.lines()

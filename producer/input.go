@@ -15,8 +15,8 @@ import (
 // MaxLine is the longest line of an input file in bytes.
 const MaxLine = 64 << 20
 
-// errTooLong is the fault of a line of more than [MaxLine] bytes.
-var errTooLong = fmt.Errorf("line is longer than %d MiB", MaxLine>>20)
+// ErrLineTooLong is the fault of a line of more than [MaxLine] bytes.
+var ErrLineTooLong = fmt.Errorf("line is longer than %d MiB", MaxLine>>20)
 
 // Open opens an input or output file of promptmill and unpacks it if it is
 // compressed: gzip and zstd are known by their first bytes, whatever the name.
@@ -150,8 +150,8 @@ func (g *gunzip) skipZeros() error {
 	}
 }
 
-// Packed reports whether a file is gzip or zstd.
-func Packed(path string) (bool, error) {
+// IsCompressed reports whether a file is gzip or zstd.
+func IsCompressed(path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
@@ -219,7 +219,7 @@ func (l *LineReader) Next() ([]byte, error) {
 		l.skipBlank()
 
 		line, err := l.read()
-		if err != nil && !errors.Is(err, errTooLong) {
+		if err != nil && !errors.Is(err, ErrLineTooLong) {
 			return nil, err
 		}
 
@@ -292,7 +292,7 @@ func (l *LineReader) read() ([]byte, error) {
 
 	if len(l.long) > MaxLine {
 		l.long = nil
-		return nil, errTooLong
+		return nil, ErrLineTooLong
 	}
 
 	return l.long, nil

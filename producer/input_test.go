@@ -101,7 +101,7 @@ func TestLineReaderGoesOnBehindALongLine(t *testing.T) {
 		t.Fatalf("line %q, %v", line, err)
 	}
 
-	if _, err := l.Next(); !errors.Is(err, errTooLong) || l.Line() != 2 {
+	if _, err := l.Next(); !errors.Is(err, ErrLineTooLong) || l.Line() != 2 {
 		t.Fatalf("line %d: %v", l.Line(), err)
 	}
 
@@ -109,7 +109,7 @@ func TestLineReaderGoesOnBehindALongLine(t *testing.T) {
 		t.Fatalf("line %d %q, offset %d, %v", l.Line(), line, l.Offset(), err)
 	}
 
-	if _, err := l.Next(); !errors.Is(err, errTooLong) { // without a line feed
+	if _, err := l.Next(); !errors.Is(err, ErrLineTooLong) { // without a line feed
 		t.Fatalf("the last line: %v", err)
 	}
 
@@ -269,16 +269,16 @@ func TestPacked(t *testing.T) {
 		{"all of the magic of gzip", "\x1f\x8b", true},
 		{"three bytes of zstd", "\x28\xb5\x2f", false},
 	} {
-		if got, err := Packed(writeFile(t, tt.name, tt.content)); got != tt.want || err != nil {
+		if got, err := IsCompressed(writeFile(t, tt.name, tt.content)); got != tt.want || err != nil {
 			t.Errorf("%s: Packed = %v, %v; want %v", tt.name, got, err, tt.want)
 		}
 	}
 
-	if _, err := Packed(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := IsCompressed(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v, want fs.ErrNotExist", err)
 	}
 
-	if _, err := Packed(t.TempDir()); err == nil {
+	if _, err := IsCompressed(t.TempDir()); err == nil {
 		t.Error("a folder is no file, packed or not")
 	}
 }

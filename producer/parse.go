@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // ErrNoModel is what is wrong with a line that names no model, where there is no other.
@@ -21,7 +22,7 @@ var ErrNoModel = errors.New("no model: name it in the body, or for all lines wit
 // A member that is null is not there: tables that become JSON lines have null where a row
 // has no value.
 type Parser struct {
-	scan        proto.Scanner
+	scan        jsonscan.Scanner
 	model       string
 	override    bool   // the model that a line names does not count
 	modelMember []byte // `"model":"NAME"`
@@ -55,7 +56,7 @@ func NewParser(s proto.Settings) (*Parser, error) {
 		p.model, p.override = s.OverrideModel, true
 	}
 
-	p.modelMember = append([]byte(`"model":`), proto.Quote(p.model)...)
+	p.modelMember = append([]byte(`"model":`), jsonscan.Quote(p.model)...)
 	for name, value := range s.Set {
 		if name == "model" || name == "stream" {
 			return nil, fmt.Errorf("set %s: the model has a setting of its own, and answers cannot be streamed", name)
@@ -65,7 +66,7 @@ func NewParser(s proto.Settings) (*Parser, error) {
 			return nil, fmt.Errorf("set %s: %q is not JSON on one line", name, value)
 		}
 
-		member := append(append(proto.Quote(name), ':'), value...)
+		member := append(append(jsonscan.Quote(name), ':'), value...)
 		p.set = append(p.set, setField{name, member, []byte(value)})
 	}
 
@@ -93,7 +94,7 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 		return r, "", err
 	}
 
-	if f.method != nil && !strings.EqualFold(string(proto.Text(f.method)), "POST") {
+	if f.method != nil && !strings.EqualFold(string(jsonscan.Text(f.method)), "POST") {
 		return r, "", fmt.Errorf("method %s: only \"POST\" is known", f.method)
 	}
 
@@ -117,8 +118,8 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 		r.Body = slices.Concat([]byte("{"), bytes.Join(f.rest, []byte(",")), []byte("}"))
 	}
 
-	if proto.TooDeep(r.Body) {
-		return r, "", fmt.Errorf("the body is nested deeper than %d levels", proto.MaxDepth)
+	if jsonscan.TooDeep(r.Body) {
+		return r, "", fmt.Errorf("the body is nested deeper than %d levels", jsonscan.MaxDepth)
 	}
 
 	model, r.Body, err = p.complete(r.Body, f.model)
@@ -133,7 +134,7 @@ func (f fields) id(err error) ([]byte, error) {
 		return nil, err
 	}
 
-	text, textErr := proto.Unquote(f.customID)
+	text, textErr := jsonscan.Unquote(f.customID)
 	switch {
 	case textErr == nil && len(text) > 0:
 		return f.customID, err
@@ -145,7 +146,7 @@ func (f fields) id(err error) ([]byte, error) {
 	}
 
 	if c := f.customID[0]; c == '-' || c >= '0' && c <= '9' {
-		return proto.Quote(string(f.customID)), err
+		return jsonscan.Quote(string(f.customID)), err
 	}
 
 	return nil, err
@@ -165,7 +166,7 @@ func isNull(value []byte) bool { return len(value) > 0 && value[0] == 'n' }
 // isTrue reports whether a model server takes a JSON value for true. Pydantic, with which
 // vLLM and SGLang read requests, takes 1 and some texts as well.
 func isTrue(value []byte) bool {
-	text := proto.Text(value)
+	text := jsonscan.Text(value)
 	if text == nil {
 		text = value
 	}
@@ -346,7 +347,7 @@ func (p *Parser) endpoint(f fields) (string, error) {
 			return p.url, nil
 		}
 
-		url := endpointOf(string(proto.Text(f.url)))
+		url := endpointOf(string(jsonscan.Text(f.url)))
 		if url == "" {
 			return "", fmt.Errorf("url %s: known are %s", f.url, strings.Join(proto.Endpoints, ", "))
 		}
@@ -421,10 +422,10 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 			add = append(add, p.modelMember)
 		}
 
-		model = proto.Quote(p.model)
+		model = jsonscan.Quote(p.model)
 	}
 
-	name, err := proto.Unquote(model)
+	name, err := jsonscan.Unquote(model)
 	if err != nil || len(name) == 0 {
 		return "", nil, fmt.Errorf("model %s: must be a text that is not empty", model)
 	}

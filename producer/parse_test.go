@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 func newParser(t testing.TB, s proto.Settings) *Parser {
@@ -355,7 +356,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q lacks a member that was set", r.Body)
 		}
 
-		got, err := proto.ParseRequest(new(proto.Scanner), proto.AppendRequest(nil, r))
+		got, err := proto.ParseRequest(new(jsonscan.Scanner), proto.AppendRequest(nil, r))
 		if err != nil || string(got.Body) != string(r.Body) || string(got.CustomID) != string(r.CustomID) ||
 			got.URL != r.URL {
 			t.Fatalf("%q comes off the bus as %+v, %v", r.Body, got, err)

@@ -103,7 +103,7 @@ func (r *Reader) Next() (Item, error) {
 			r.Close()
 			r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
 			continue
-		case err != nil && !errors.Is(err, errTooLong):
+		case err != nil && !errors.Is(err, ErrLineTooLong):
 			return Item{}, err
 		}
 

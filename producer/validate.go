@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // MaxProblems is how many refused lines a report lists; the others are counted.
@@ -151,7 +152,7 @@ func HashID(raw []byte) [16]byte {
 
 // idText is the custom_id without quotes and escapes.
 func idText(raw []byte) []byte {
-	id, err := proto.Unquote(raw)
+	id, err := jsonscan.Unquote(raw)
 	if err != nil { // not possible after parsing
 		return raw
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // A window is as large as the memory that a producer may take, so that it holds many
@@ -22,7 +23,7 @@ const (
 type window struct {
 	mostRequests, mostBytes int
 
-	scan     proto.Scanner
+	scan     jsonscan.Scanner
 	requests []prompted
 	bytes    int
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Bounds are what who receives messages of a run knows of it. All that comes over the bus
@@ -130,7 +131,7 @@ func (b Batch) SplitLines(payload []byte) ([][]byte, error) {
 
 // ParseLine reads the i-th line of the batch. Its error is of the type [FieldError]; what could be
 // read of the line is returned with it, for it may name its sender.
-func (b Batch) ParseLine(s *Scanner, i int, line []byte) (Line, error) {
+func (b Batch) ParseLine(s *jsonscan.Scanner, i int, line []byte) (Line, error) {
 	l, head, err := scanLine(s, line)
 	if err != nil {
 		return l, &FieldError{Field: "line", Why: err.Error()}

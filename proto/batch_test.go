@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // batchOf is a message of results of the shard 0-1 of the run r, which has 100 requests.
@@ -149,7 +150,7 @@ func TestBatchLines(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			l, err := batch.ParseLine(new(Scanner), 0, lines[0])
+			l, err := batch.ParseLine(new(jsonscan.Scanner), 0, lines[0])
 			if tt.field == "" && err == nil && l.Index == 7 {
 				return
 			}
@@ -185,7 +186,7 @@ func TestBatchOfAnEnding(t *testing.T) {
 			t.Fatalf("Batch = %+v, %v", batch, err)
 		}
 
-		if _, err := batch.ParseLine(new(Scanner), 0, msg.Data); (err == nil) != fits {
+		if _, err := batch.ParseLine(new(jsonscan.Scanner), 0, msg.Data); (err == nil) != fits {
 			t.Errorf("a line with the code %s: %v", code, err)
 		}
 	}
@@ -330,7 +331,7 @@ func FuzzBatch(f *testing.F) {
 		}
 
 		for i, line := range lines {
-			l, err := batch.ParseLine(new(Scanner), i, line)
+			l, err := batch.ParseLine(new(jsonscan.Scanner), i, line)
 			if err == nil && l.Index != int64(batch.Indexes[i]) {
 				t.Fatalf("line %q for request %d", line, batch.Indexes[i])
 			}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Hash is the XXH64 of the request's line as [AppendRequest] writes it, without its line
@@ -43,7 +44,7 @@ func (d *Digest) Add(seq uint32, customID []byte, hash uint64) {
 
 // DigestOf is the digest of one request. A custom_id is the same in all its spellings.
 func DigestOf(seq uint32, customID []byte, hash uint64) Digest {
-	if text := Text(customID); text != nil {
+	if text := jsonscan.Text(customID); text != nil {
 		customID = text
 	}
 

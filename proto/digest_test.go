@@ -2,6 +2,7 @@ package proto
 
 import (
 	"encoding/json"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"math/rand/v2"
 	"testing"
 )
@@ -37,7 +38,7 @@ func TestRequestHash(t *testing.T) {
 
 	r := Request{CustomID: []byte(`"a"`), URL: "/v1/completions", Body: []byte(`{"model":"m","prompt":"hi"}`)}
 	line := AppendRequest(nil, r)
-	read, err := ParseRequest(new(Scanner), line)
+	read, err := ParseRequest(new(jsonscan.Scanner), line)
 	if err != nil || read.Hash() != r.Hash() {
 		t.Errorf("the hash of what is read is %x, want %x (%v)", read.Hash(), r.Hash(), err)
 	}

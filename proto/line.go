@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"math"
 	"strconv"
 )
@@ -44,7 +45,7 @@ type Line struct {
 
 // ParseLine reads an output line, with or without its line feed and with or
 // without promptmill's extras, and checks that it is one.
-func ParseLine(s *Scanner, line []byte) (Line, error) {
+func ParseLine(s *jsonscan.Scanner, line []byte) (Line, error) {
 	l, _, err := scanLine(s, line)
 	return l, err
 }
@@ -54,7 +55,7 @@ type lineHead struct {
 	failed bool // it has an error
 }
 
-func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
+func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err error) {
 	l = Line{Index: -1, LatencyMS: -1}
 	var sawResponse, sawError, failed bool
 	s.Reset(line)
@@ -122,7 +123,7 @@ func scanLine(s *Scanner, line []byte) (l Line, head lineHead, err error) {
 
 // scanAnswer reads the answer's body that comes next. Chat and completions have
 // choices, the responses API has a status.
-func scanAnswer(s *Scanner, l *Line) {
+func scanAnswer(s *jsonscan.Scanner, l *Line) {
 	var choice, cut, status string
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
@@ -132,7 +133,7 @@ func scanAnswer(s *Scanner, l *Line) {
 				l.PromptTokens, l.CompletionTokens, l.CachedTokens = u.Prompt, u.Completion, u.Cached
 			}
 		case "model":
-			l.Model = Text(s.Value())
+			l.Model = jsonscan.Text(s.Value())
 		case "choices":
 			if s.Kind() == '[' {
 				choice = scanChoices(s)
@@ -168,7 +169,7 @@ func FinishOfResponse(status, reason string) string {
 }
 
 // scanChoices reads why the first choice of the list that comes next has ended.
-func scanChoices(s *Scanner) (finish string) {
+func scanChoices(s *jsonscan.Scanner) (finish string) {
 	first := true
 	for s.EnterArray(); s.NextElement(); first = false {
 		if !first || s.Kind() != '{' {
@@ -186,7 +187,7 @@ func scanChoices(s *Scanner) (finish string) {
 }
 
 // ScanFinish reads the finish_reason that comes next. SGLang's own form is an object.
-func ScanFinish(s *Scanner) string {
+func ScanFinish(s *jsonscan.Scanner) string {
 	if s.Kind() == '{' {
 		return scanMember(s, "type")
 	}
@@ -194,7 +195,7 @@ func ScanFinish(s *Scanner) string {
 }
 
 // scanMember reads one member of the object that comes next.
-func scanMember(s *Scanner, name string) (value string) {
+func scanMember(s *jsonscan.Scanner, name string) (value string) {
 	for s.Enter(); s.Next(); {
 		if string(s.Name()) == name {
 			value = word(s.Value())
@@ -215,7 +216,7 @@ type Usage struct {
 // ScanUsage reads the token counts from an answer's usage, the object that comes next.
 // Chat and completions name them prompt_tokens and completion_tokens, the responses API
 // input_tokens and output_tokens.
-func ScanUsage(s *Scanner) (u Usage) {
+func ScanUsage(s *jsonscan.Scanner) (u Usage) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "prompt_tokens", "input_tokens":
@@ -239,21 +240,21 @@ func ScanUsage(s *Scanner) (u Usage) {
 }
 
 // scanExtras reads promptmill's own object, which comes next.
-func scanExtras(s *Scanner, l *Line) {
+func scanExtras(s *jsonscan.Scanner, l *Line) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "index":
 			l.Index = parseInt(s.Value())
 		case "worker":
-			l.Worker = Text(s.Value())
+			l.Worker = jsonscan.Text(s.Value())
 		case "attempts":
 			l.Attempts = parseInt(s.Value())
 		case "retried":
-			l.Retried = Text(s.Value())
+			l.Retried = jsonscan.Text(s.Value())
 		case "latency_ms":
 			l.LatencyMS = parseInt(s.Value())
 		case "request_hash":
-			l.RequestHash, l.Hashed = parseHash(Text(s.Value()))
+			l.RequestHash, l.Hashed = parseHash(jsonscan.Text(s.Value()))
 		}
 	}
 }
@@ -309,7 +310,7 @@ func word(raw []byte) string {
 	}
 
 	if raw[0] == '"' {
-		raw = Text(raw)
+		raw = jsonscan.Text(raw)
 	}
 
 	if w, ok := words[string(raw)]; ok {

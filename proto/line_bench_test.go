@@ -2,6 +2,7 @@ package proto
 
 import (
 	"fmt"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ func chatLine(run string, seq uint32) []byte {
 	body := fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion","created":1767322800,"model":"m","choices":[{"index":0,`+
 		`"message":{"role":"assistant","content":%s,"refusal":null,"tool_calls":[]},"logprobs":null,"finish_reason":"stop","stop_reason":null}],`+
 		`"usage":{"prompt_tokens":120,"total_tokens":420,"completion_tokens":300,"prompt_tokens_details":null},"kv_transfer_params":null}`,
-		Quote(strings.Repeat("An answer of some length.\n", 37)))
+		jsonscan.Quote(strings.Repeat("An answer of some length.\n", 37)))
 
 	return AppendResult(nil, Result{
 		Run: run, Index: seq, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
@@ -25,7 +26,7 @@ func BenchmarkParseLine(b *testing.B) {
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
 
-	var s Scanner
+	var s jsonscan.Scanner
 	for b.Loop() {
 		if _, err := ParseLine(&s, line); err != nil {
 			b.Fatal(err)
@@ -42,7 +43,7 @@ func BenchmarkBatchLine(b *testing.B) {
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
 
-	var s Scanner
+	var s jsonscan.Scanner
 	for b.Loop() {
 		batch, err := bounds.ParseBatch(msg.Subject, msg.Header)
 		if err != nil {

@@ -2,11 +2,13 @@ package proto
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 func TestParseLine(t *testing.T) {
@@ -165,7 +167,7 @@ func TestParseLine(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			got, err := ParseLine(new(Scanner), tt.line)
+			got, err := ParseLine(new(jsonscan.Scanner), tt.line)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +197,7 @@ func TestParseLineErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got, err := ParseLine(new(Scanner), []byte(tt.line)); !errors.Is(err, ErrFormat) {
+			if got, err := ParseLine(new(jsonscan.Scanner), []byte(tt.line)); !errors.Is(err, ErrFormat) {
 				t.Errorf("ParseLine = %v, %v; want ErrFormat", got, err)
 			}
 		})
@@ -213,7 +215,7 @@ func FuzzParseLine(f *testing.F) {
 		"", "", 0)
 	f.Add(`{`, "", "", 0)
 	f.Fuzz(func(t *testing.T, body, worker, reason string, status int) {
-		var s Scanner
+		var s jsonscan.Scanner
 		// Whatever comes must be refused in good order or read.
 		if got, err := ParseLine(&s, []byte(body)); err != nil && !errors.Is(err, ErrFormat) {
 			t.Fatalf("%v does not wrap ErrFormat", err)
@@ -264,4 +266,34 @@ func FuzzParseLine(f *testing.F) {
 			t.Fatalf("%q is stripped to %q", line, stripped)
 		}
 	})
+}
+
+// A body that is not too deep can be read as a part of any line, and by encoding/json.
+func TestTooDeep(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		name, value string
+		want        bool
+	}{
+		{"as deep as may be", strings.Repeat("[", jsonscan.MaxDepth) + strings.Repeat("]", jsonscan.MaxDepth), false},
+		{"one deeper", strings.Repeat("[", jsonscan.MaxDepth+1) + strings.Repeat("]", jsonscan.MaxDepth+1), true},
+		{"objects", strings.Repeat(`{"a":`, jsonscan.MaxDepth+1) + "1" + strings.Repeat("}", jsonscan.MaxDepth+1), true},
+		{"many side by side", "[" + strings.Repeat("[],", 2*jsonscan.MaxDepth) + "1]", false},
+		{"brackets in a text", `["\"` + strings.Repeat("[", 2*jsonscan.MaxDepth) + `"]`, false},
+		{"nothing", "", false},
+	} {
+		if got := jsonscan.TooDeep([]byte(tt.value)); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+
+		if tt.want || tt.value == "" {
+			continue
+		}
+
+		line := AppendResult(nil, Result{CustomID: []byte(`"a"`), Status: 200, Body: []byte(tt.value)})
+		if l, err := ParseLine(new(jsonscan.Scanner), line); err != nil || !l.OK || !json.Valid(line) {
+			t.Errorf("%s: its line cannot be read: %v", tt.name, err)
+		}
+	}
 }

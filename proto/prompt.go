@@ -1,5 +1,7 @@
 package proto
 
+import "github.com/promptmill/promptmill/proto/jsonscan"
+
 // Prompt is what a request's prompt is made of, in the order in which a server's chat
 // template puts it together: tools and instructions come before all messages. They are
 // JSON as it stands in the body; nil if absent.
@@ -9,7 +11,7 @@ type Prompt struct {
 }
 
 // FindPrompt finds the prompt in a request's body, whose memory it shares.
-func FindPrompt(scan *Scanner, body []byte) Prompt {
+func FindPrompt(scan *jsonscan.Scanner, body []byte) Prompt {
 	var p Prompt
 	scan.Reset(body)
 

@@ -1,6 +1,9 @@
 package proto
 
-import "testing"
+import (
+	"github.com/promptmill/promptmill/proto/jsonscan"
+	"testing"
+)
 
 func TestFindPrompt(t *testing.T) {
 	t.Parallel()
@@ -13,7 +16,7 @@ func TestFindPrompt(t *testing.T) {
 		{``, ``, ``, ``},
 		{`{"prompt":`, ``, ``, ``},
 	} {
-		var scan Scanner
+		var scan jsonscan.Scanner
 		p := FindPrompt(&scan, []byte(tt.body))
 		if string(p.Tools) != tt.tools || string(p.Instructions) != tt.instructions || string(p.Text) != tt.text {
 			t.Errorf("%s: tools %s, instructions %s, text %s", tt.body, p.Tools, p.Instructions, p.Text)
@@ -26,7 +29,7 @@ func FuzzFindPrompt(f *testing.F) {
 	f.Add([]byte(`{"messages":[],"tools":null}`))
 	f.Add([]byte(`{"prompt":`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var scan Scanner
+		var scan jsonscan.Scanner
 		p := FindPrompt(&scan, body)
 		if n := len(p.Tools) + len(p.Instructions) + len(p.Text); n > len(body) {
 			t.Errorf("%d bytes of a prompt in %d", n, len(body))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"slices"
 	"unicode/utf8"
 )
@@ -41,7 +42,7 @@ func AppendRequest(dst []byte, r Request) []byte {
 	dst = append(dst, r.CustomID...)
 	if r.Refused != "" {
 		dst = append(dst, `,"promptmill_refused":`...)
-		dst = append(dst, Quote(r.Refused)...)
+		dst = append(dst, jsonscan.Quote(r.Refused)...)
 		return append(dst, "}\n"...)
 	}
 
@@ -62,7 +63,7 @@ const (
 
 // ParseRequest reads what [AppendRequest] writes, in any order and spacing. The
 // request's parts point into line.
-func ParseRequest(s *Scanner, line []byte) (Request, error) {
+func ParseRequest(s *jsonscan.Scanner, line []byte) (Request, error) {
 	if r, ok := parseOwn(line); ok {
 		return r, nil
 	}
@@ -93,7 +94,7 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 	}
 
 	if refused != nil {
-		text, err := Unquote(refused)
+		text, err := jsonscan.Unquote(refused)
 		if err != nil || len(text) == 0 {
 			return Request{}, errors.New("request line: promptmill_refused is not a text")
 		}
@@ -101,7 +102,7 @@ func ParseRequest(s *Scanner, line []byte) (Request, error) {
 		return r, nil
 	}
 
-	text, err := Unquote(url)
+	text, err := jsonscan.Unquote(url)
 	if err != nil {
 		return Request{}, fmt.Errorf("request line: url: %w", err)
 	}
@@ -160,7 +161,7 @@ func isObject(text []byte) bool {
 				return i == len(text)-1
 			}
 		case '"':
-			n := stringEnd(text[i+1:])
+			n := jsonscan.StringEnd(text[i+1:])
 			if n < 0 {
 				return false
 			}
@@ -169,25 +170,4 @@ func isObject(text []byte) bool {
 	}
 
 	return false
-}
-
-// stringEnd is the length of a JSON string from after its first quote to its last one,
-// or -1.
-func stringEnd(text []byte) int {
-	for i := 0; ; {
-		n := bytes.IndexByte(text[i:], '"')
-		if n < 0 {
-			return -1
-		}
-
-		i += n + 1
-		slashes := 0
-		for slashes < i-1 && text[i-2-slashes] == '\\' {
-			slashes++
-		}
-
-		if slashes%2 == 0 {
-			return i
-		}
-	}
 }

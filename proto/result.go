@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Codes of errors in result lines that promptmill itself gives. Batch errors of the
@@ -74,7 +75,7 @@ func AppendResult(dst []byte, r Result) []byte {
 		dst = strconv.AppendInt(dst, int64(r.Status), 10)
 		dst = append(dst, `,"request_id":`...)
 		if r.RequestID != "" {
-			dst = append(dst, Quote(r.RequestID)...)
+			dst = append(dst, jsonscan.Quote(r.RequestID)...)
 		} else {
 			dst = append(dst, `"req_`...)
 			dst = append(dst, r.Run...)
@@ -90,9 +91,9 @@ func AppendResult(dst []byte, r Result) []byte {
 
 	if r.Err != nil {
 		dst = append(dst, `,"error":{"code":`...)
-		dst = append(dst, Quote(r.Err.Code)...)
+		dst = append(dst, jsonscan.Quote(r.Err.Code)...)
 		dst = append(dst, `,"message":`...)
-		dst = append(dst, Quote(r.Err.Message)...)
+		dst = append(dst, jsonscan.Quote(r.Err.Message)...)
 		dst = append(dst, '}')
 	} else {
 		dst = append(dst, `,"error":null`...)
@@ -102,7 +103,7 @@ func AppendResult(dst []byte, r Result) []byte {
 	dst = append(dst, `{"index":`...)
 	dst = strconv.AppendUint(dst, uint64(r.Index), 10)
 	dst = append(dst, `,"worker":`...)
-	dst = append(dst, Quote(r.Worker)...)
+	dst = append(dst, jsonscan.Quote(r.Worker)...)
 	dst = append(dst, `,"attempts":`...)
 	dst = strconv.AppendInt(dst, int64(r.Attempts), 10)
 	dst = append(dst, `,"queued_ms":`...)
@@ -115,7 +116,7 @@ func AppendResult(dst []byte, r Result) []byte {
 	if len(r.Reasons) > 0 {
 		// In one string: see StripExtras.
 		dst = append(dst, `,"retried":`...)
-		dst = append(dst, Quote(strings.Join(r.Reasons, ","))...)
+		dst = append(dst, jsonscan.Quote(strings.Join(r.Reasons, ","))...)
 	}
 
 	return append(dst, "}}\n"...)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // MaxShardSize is the most requests that a shard may hold.
@@ -69,7 +70,7 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	}
 
 	s := Shard{ID: id, Requests: make([]Request, 0, len(seqs))}
-	var scan Scanner
+	var scan jsonscan.Scanner
 	for line := range bytes.Lines(lines) {
 		if len(s.Requests) == len(seqs) {
 			return Shard{}, fmt.Errorf("shard %s: %w: more lines than numbers", id, ErrFormat)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // oddBodies must come back byte for byte.
@@ -22,7 +23,7 @@ var oddBodies = []string{
 func TestRequestRoundTrip(t *testing.T) {
 	t.Parallel()
 
-	var s Scanner
+	var s jsonscan.Scanner
 	for _, body := range oddBodies {
 		want := Request{CustomID: []byte(`"a\u0062"`), URL: "/v1/completions", Body: []byte(body)}
 		got, err := ParseRequest(&s, AppendRequest(nil, want))
@@ -50,7 +51,7 @@ func TestParseRequestErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := ParseRequest(new(Scanner), []byte(tt.line))
+			_, err := ParseRequest(new(jsonscan.Scanner), []byte(tt.line))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v; want %q", err, tt.want)
 			}
@@ -76,7 +77,7 @@ func FuzzParseRequest(f *testing.F) {
 		}
 
 		// A space before the colon, so that it is read as any JSON.
-		want, err := ParseRequest(new(Scanner), bytes.Replace(line, []byte(":"), []byte(" :"), 1))
+		want, err := ParseRequest(new(jsonscan.Scanner), bytes.Replace(line, []byte(":"), []byte(" :"), 1))
 		if err != nil {
 			return // what parseOwn does not check
 		}
@@ -96,7 +97,7 @@ func BenchmarkParseRequest(b *testing.B) {
 	for name, line := range map[string][]byte{"own": line, "JSON": bytes.Replace(line, []byte(":"), []byte(" :"), 1)} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			var s Scanner
+			var s jsonscan.Scanner
 			for b.Loop() {
 				if _, err := ParseRequest(&s, line); err != nil {
 					b.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/worker/answer"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -122,7 +123,7 @@ const maxMessage = 4 << 10
 // where the code is a string): the types of its SDKs decode nothing else.
 func makeErrorObject(status int, body []byte) []byte {
 	text := strings.TrimSpace(string(body))
-	if said, err := proto.Unquote([]byte(text)); err == nil {
+	if said, err := jsonscan.Unquote([]byte(text)); err == nil {
 		text = strings.TrimSpace(string(said)) // it is a JSON string
 	}
 
@@ -130,7 +131,7 @@ func makeErrorObject(status int, body []byte) []byte {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "..."
 	}
 
-	object := append([]byte(`{"error":{"message":`), proto.Quote(cmp.Or(text, "the answer has no body"))...)
+	object := append([]byte(`{"error":{"message":`), jsonscan.Quote(cmp.Or(text, "the answer has no body"))...)
 	object = append(object, `,"type":"`+proto.CodeInvalidResponse+`","param":null,"code":"`...)
 	object = strconv.AppendInt(object, int64(status), 10)
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // deliveryHistory is what became of a shard before this worker got it.
@@ -118,7 +119,7 @@ func (h *shardJob) applyMessage(ctx context.Context, p *deliveryHistory, msg *je
 		return err
 	}
 
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	for i, seq := range batch.Indexes {
 		line, err := batch.ParseLine(&scan, i, lines[i])
 		if err == nil {
@@ -160,7 +161,7 @@ func checkResult(requests []proto.Request, seq uint32, line proto.Line) error {
 	switch {
 	case !found:
 		return &proto.FieldError{Field: proto.HeaderIndexes, Why: fmt.Sprintf("the shard has no request %d", seq)}
-	case !proto.SameText(line.CustomID, requests[i].CustomID):
+	case !jsonscan.SameText(line.CustomID, requests[i].CustomID):
 		return &proto.FieldError{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
 	case line.RequestHash != requests[i].Hash():
 		return &proto.FieldError{

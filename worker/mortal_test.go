@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -118,7 +119,7 @@ func TestPoisonFailsAlone(t *testing.T) {
 	b.fill("r", "m", 0, n, 32)
 	w, stop := b.start()
 	got := b.finish(w, stop, n)
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	for seq, lines := range got {
 		info, err := proto.ParseLine(&scan, []byte(lines[0]))
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // A run may ask that requests which begin alike meet in a server's prompt cache. Those
@@ -85,7 +86,7 @@ type prefixGroups struct {
 
 // register notes that the worker holds tasks, before any of them is pushed.
 func (q *requestQueue) register(tasks []*task) {
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	paths := make([][]uint64, len(tasks))
 	for i, t := range tasks {
 		paths[i] = q.prefixes.prefixHashes(&scan, t)
@@ -114,7 +115,7 @@ func (q *requestQueue) register(tasks []*task) {
 
 // prefixHashes are those of the beginnings of a task's prompt, each longer than the one before.
 // Prompts of different runs or models have nothing in common.
-func (g *prefixGroups) prefixHashes(scan *proto.Scanner, t *task) (list []uint64) {
+func (g *prefixGroups) prefixHashes(scan *jsonscan.Scanner, t *task) (list []uint64) {
 	var h maphash.Hash
 	h.SetSeed(g.seed)
 	h.WriteString(t.shard.run.id)

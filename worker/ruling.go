@@ -6,6 +6,7 @@ import (
 	"regexp"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // ruling says what a refusal of a kind means for the request that got it.
@@ -156,5 +157,5 @@ func pageTitle(body []byte) string {
 	if len(body) == 0 || body[0] == '{' || body[0] == '[' {
 		return ""
 	}
-	return proto.ErrorText(proto.Quote(string(body)))
+	return proto.ErrorText(jsonscan.Quote(string(body)))
 }

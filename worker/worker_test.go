@@ -18,6 +18,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -53,7 +54,7 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 
 			w, stop := b.start()
 			got := b.finish(w, stop, n)
-			var scan proto.Scanner
+			var scan jsonscan.Scanner
 			failed := 0
 			for seq, lines := range got {
 				info, err := proto.ParseLine(&scan, []byte(lines[0]))

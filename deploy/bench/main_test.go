@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -109,7 +110,7 @@ func TestInputs(t *testing.T) {
 			}
 
 			ids, beginnings, changes, last := map[string]bool{}, map[string]bool{}, 0, ""
-			var scan proto.Scanner
+			var scan jsonscan.Scanner
 			for line := range bytes.Lines(text) {
 				r, err := proto.ParseRequest(&scan, line)
 				if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 const (
@@ -122,7 +123,7 @@ func readSayings(file io.Reader) map[string]*sayings {
 	}
 	defer plain.Close()
 
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	lines := bufio.NewReaderSize(plain, 1<<16)
 	for range causesRead {
 		line, err := lines.ReadBytes('\n')

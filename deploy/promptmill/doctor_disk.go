@@ -213,7 +213,7 @@ func sampleFile(path string) (space, error) {
 	}
 
 	info, err := os.Stat(path)
-	packed, err2 := producer.Packed(path)
+	packed, err2 := producer.IsCompressed(path)
 	if err := errors.Join(err, err2); err != nil {
 		return space{}, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/worker/answer"
 )
 
@@ -115,7 +116,7 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		}
 
 		if !jsontext.Value(value).IsValid() {
-			value = string(proto.Quote(value)) // --set stop=END means the text
+			value = string(jsonscan.Quote(value)) // --set stop=END means the text
 		}
 		if s.Set == nil {
 			s.Set = map[string]string{}

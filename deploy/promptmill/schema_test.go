@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Answers that match --schema are answers. One that does not is asked for once more;
@@ -52,7 +53,7 @@ func TestSchema(t *testing.T) {
 
 		fmt.Fprintf(w,
 			`{"choices":[{"message":{"role":"assistant","content":%s},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`,
-			proto.Quote(text))
+			jsonscan.Quote(text))
 	}))
 
 	t.Cleanup(model.Close)

@@ -493,7 +493,7 @@ var errOthersPublish = errors.New("the run's collector publishes the rest")
 
 // store puts an input file into the run's object store, packed if it is not.
 func (s *session) store(ctx context.Context, run, object, path string) error {
-	packed, err := producer.Packed(path)
+	packed, err := producer.IsCompressed(path)
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // proof is what verify found.
@@ -364,7 +365,7 @@ func (v *verifier) readOutput(ctx context.Context, path string) error {
 	defer file.Close()
 
 	lines := producer.NewLineReader(file)
-	var scan proto.Scanner
+	var scan jsonscan.Scanner
 	for {
 		text, err := lines.Next()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) &&

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // Content is what an answer's body says about the answer.
@@ -41,13 +42,13 @@ var errTooDeep = errors.New("JSON is nested too deep")
 // not as they should be count as not there; of a member that is there twice, the last
 // counts. What it takes, [proto.ParseLine] reads in a line.
 func Read(endpoint string, request, body []byte) (Content, error) {
-	s := scanners.Get().(*proto.Scanner)
+	s := scanners.Get().(*jsonscan.Scanner)
 	defer func() {
 		s.Reset(nil) // keep no body
 		scanners.Put(s)
 	}()
 
-	if proto.TooDeep(body) {
+	if jsonscan.TooDeep(body) {
 		return Content{}, errTooDeep
 	}
 
@@ -101,7 +102,7 @@ func Read(endpoint string, request, body []byte) (Content, error) {
 	return f.judge(s, endpoint, request, c), nil
 }
 
-var scanners = sync.Pool{New: func() any { return new(proto.Scanner) }}
+var scanners = sync.Pool{New: func() any { return new(jsonscan.Scanner) }}
 
 // isListed reports whether an endpoint may answer with an array of items.
 func isListed(endpoint string) bool {
@@ -134,7 +135,7 @@ type list struct {
 // judge says whether what was found is an answer of the endpoint. The members are those
 // that vLLM, SGLang, llama.cpp, TEI, Ollama, LiteLLM and Cohere send. Servers mix chat and
 // completions, and so does this.
-func (f *found) judge(s *proto.Scanner, endpoint string, request []byte, c Content) Content {
+func (f *found) judge(s *jsonscan.Scanner, endpoint string, request []byte, c Content) Content {
 	c.Finish = cmp.Or(f.first.finish, proto.FinishOfResponse(f.status, f.reason))
 	if c.Text = f.first.text; f.choices.n == 0 {
 		c.Text = f.written
@@ -241,7 +242,7 @@ type choice struct {
 }
 
 // readChoices reads the first of an array of choices, and looks at all.
-func readChoices(s *proto.Scanner) (l list, first choice) {
+func readChoices(s *jsonscan.Scanner) (l list, first choice) {
 	if s.Kind() != '[' {
 		s.Value()
 		return l, first
@@ -271,7 +272,7 @@ func readChoices(s *proto.Scanner) (l list, first choice) {
 	return l, first
 }
 
-func readChoice(s *proto.Scanner) choice {
+func readChoice(s *jsonscan.Scanner) choice {
 	var c choice
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
@@ -308,7 +309,7 @@ type message struct {
 	says    bool // there is a text, which may be empty, a call, a thought, a refusal, a sound or a picture
 }
 
-func readMessage(s *proto.Scanner) message {
+func readMessage(s *jsonscan.Scanner) message {
 	var m message
 	for s.Enter(); s.Next(); m.members++ {
 		switch string(s.Name()) {
@@ -333,7 +334,7 @@ func readMessage(s *proto.Scanner) message {
 
 // readContent reads a text, or an array of parts of which the texts are taken: not what
 // the model thought (reasoning_text) or refused, though that is said, too.
-func readContent(s *proto.Scanner) (all []byte, says bool) {
+func readContent(s *jsonscan.Scanner) (all []byte, says bool) {
 	if s.Kind() != '[' {
 		all = text(s)
 		return all, all != nil
@@ -364,7 +365,7 @@ func readContent(s *proto.Scanner) (all []byte, says bool) {
 }
 
 // readOutput reads what was written in the items of a response.
-func readOutput(s *proto.Scanner) (l list, written []byte) {
+func readOutput(s *jsonscan.Scanner) (l list, written []byte) {
 	if s.Kind() != '[' {
 		s.Value()
 		return l, nil
@@ -391,7 +392,7 @@ func readOutput(s *proto.Scanner) (l list, written []byte) {
 }
 
 // readItems looks at an array of embeddings, scores or rankings.
-func readItems(s *proto.Scanner, endpoint string) (l list) {
+func readItems(s *jsonscan.Scanner, endpoint string) (l list) {
 	if s.Kind() != '[' {
 		s.Value()
 		return l
@@ -409,7 +410,7 @@ func readItems(s *proto.Scanner, endpoint string) (l list) {
 
 // readItem reports whether an item of a list has numbers: an object with them, or they
 // themselves.
-func readItem(s *proto.Scanner, endpoint string, l *list) bool {
+func readItem(s *jsonscan.Scanner, endpoint string, l *list) bool {
 	if s.Kind() != '{' {
 		return areNumbers(s.Value())
 	}
@@ -419,7 +420,7 @@ func readItem(s *proto.Scanner, endpoint string, l *list) bool {
 		switch string(s.Name()) {
 		case "embedding", "embeddings":
 			raw := s.Value()
-			has = areNumbers(raw) || endpoint == "/v1/embeddings" && isBase64(proto.Text(raw))
+			has = areNumbers(raw) || endpoint == "/v1/embeddings" && isBase64(jsonscan.Text(raw))
 		case "score", "relevance_score":
 			has = areNumbers(s.Value())
 		case "index":
@@ -473,7 +474,7 @@ func isBase64(text []byte) bool {
 
 // readError reads a member that has an error, and reports whether it says that something
 // failed. Gateways also put there that nothing did: a code of 200, 0 or success.
-func readError(s *proto.Scanner) bool {
+func readError(s *jsonscan.Scanner) bool {
 	if s.Kind() != '{' {
 		return !readEmpty(s)
 	}
@@ -500,7 +501,7 @@ func readError(s *proto.Scanner) bool {
 
 // readEmpty reads a value and reports whether there is nothing in it: null, false, 0, "",
 // [], {}, or an array or object of only these.
-func readEmpty(s *proto.Scanner) bool {
+func readEmpty(s *jsonscan.Scanner) bool {
 	empty := true
 	switch s.Kind() {
 	case '{':
@@ -524,7 +525,7 @@ func readEmpty(s *proto.Scanner) bool {
 }
 
 // member reads a text out of an object, "" if it is not there.
-func member(s *proto.Scanner, name string) string {
+func member(s *jsonscan.Scanner, name string) string {
 	if s.Kind() != '{' {
 		return ""
 	}
@@ -540,7 +541,7 @@ func member(s *proto.Scanner, name string) string {
 }
 
 // text reads a string, nil if it is something else.
-func text(s *proto.Scanner) []byte { return proto.Text(s.Value()) }
+func text(s *jsonscan.Scanner) []byte { return jsonscan.Text(s.Value()) }
 
 // join appends a text to another without writing into the body, of which both may be parts.
 func join(a, b []byte) []byte {

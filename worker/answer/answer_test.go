@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // vllmChat is a chat completion as vLLM 0.11 sends it, of about 1.2 KB.
@@ -349,8 +350,8 @@ func TestReadRefuses(t *testing.T) {
 		{"an HTML page", "<html>", "broken JSON at byte 1: "},
 		{"a body cut in a text", `{"choices":[{"message":{"content":"abc`, "JSON ends in the middle (after 38 bytes)"},
 		{"a body cut after the choices", `{"choices":[]`, "JSON ends in the middle (after 13 bytes)"},
-		{"a body nested too deep", `{"choices":[{"text":"a"}],"x":` + strings.Repeat("[", proto.MaxDepth) +
-			strings.Repeat("]", proto.MaxDepth) + "}", "JSON is nested too deep"},
+		{"a body nested too deep", `{"choices":[{"text":"a"}],"x":` + strings.Repeat("[", jsonscan.MaxDepth) +
+			strings.Repeat("]", jsonscan.MaxDepth) + "}", "JSON is nested too deep"},
 		{"a number that is none", `{"choices":[{"logprob":-Infinity}]}`, "broken JSON at byte 25: "},
 		{"two bodies", `{"choices":[]}{}`, "text after the JSON object at byte 15"},
 		{"a broken value that nobody reads", `{"usage":{"a":01}}`, "broken JSON at byte "},
@@ -412,8 +413,8 @@ func FuzzRead(f *testing.F) {
 			t.Fatal("the body has changed")
 		}
 
-		// What is one whole JSON value is for proto.Scanner to say.
-		var s proto.Scanner
+		// What is one whole JSON value is for the scanner to decide.
+		var s jsonscan.Scanner
 		s.Reset(body)
 		if s.Kind() == '[' && isListed(endpoint) {
 			for s.EnterArray(); s.NextElement(); {
@@ -423,7 +424,7 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 
-		if want := s.End(); (err == nil) != (want == nil && !proto.TooDeep(body)) {
+		if want := s.End(); (err == nil) != (want == nil && !jsonscan.TooDeep(body)) {
 			t.Errorf("error %v, the scanner says %v", err, want)
 		}
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // count is of how many parts a whole answer to a request is: choices, embeddings or scores.
@@ -31,7 +31,7 @@ func Counted(endpoint string, request []byte) bool {
 
 // countOf reads out of a request's body what a whole answer has. Where the request has a form
 // that is not known, or that servers understand differently, nothing is known.
-func countOf(s *proto.Scanner, endpoint string, request []byte) count {
+func countOf(s *jsonscan.Scanner, endpoint string, request []byte) count {
 	if !Counted(endpoint, request) {
 		return count{}
 	}
@@ -87,7 +87,7 @@ type wanted struct {
 	n, top                   int
 }
 
-func readWanted(s *proto.Scanner, request []byte) wanted {
+func readWanted(s *jsonscan.Scanner, request []byte) wanted {
 	w := wanted{n: 1, top: math.MaxInt}
 	embeds := false
 	s.Reset(request)
@@ -138,7 +138,7 @@ func (w wanted) pairs() int {
 // readTexts reads a text, a list of texts, a list of tokens, or a list of such lists, and
 // returns how many texts that are. A list of other things, or of several kinds, is for each
 // server something else.
-func readTexts(s *proto.Scanner) (n int) {
+func readTexts(s *jsonscan.Scanner) (n int) {
 	switch s.Kind() {
 	case '"':
 		s.Value()
@@ -171,7 +171,7 @@ func readTexts(s *proto.Scanner) (n int) {
 }
 
 // readLength returns how many elements the array has that comes next, 0 if it is none.
-func readLength(s *proto.Scanner) (n int) {
+func readLength(s *jsonscan.Scanner) (n int) {
 	if s.Kind() != '[' {
 		s.Value()
 		return 0
@@ -182,7 +182,7 @@ func readLength(s *proto.Scanner) (n int) {
 }
 
 // readWhole reads a whole number above zero, 0 if it is something else.
-func readWhole(s *proto.Scanner) int {
+func readWhole(s *jsonscan.Scanner) int {
 	f, err := strconv.ParseFloat(string(s.Value()), 64)
 	if err != nil || f != math.Trunc(f) || f < 1 || f > 1e6 {
 		return 0

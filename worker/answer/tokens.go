@@ -4,7 +4,7 @@ import (
 	"math"
 	"strconv"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // mostTokens is where a JSON number stops being exact for many readers.
@@ -20,7 +20,7 @@ func MoreTokens(body []byte, factor float64) (out []byte, ok bool) {
 		return body, false
 	}
 
-	var s proto.Scanner
+	var s jsonscan.Scanner
 	s.Reset(body)
 
 	from := 0

@@ -8,7 +8,7 @@ import (
 
 	openai "github.com/sashabaranov/go-openai"
 
-	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // request is what the server reads of a body.
@@ -23,13 +23,13 @@ type request struct {
 
 func parseRequest(body []byte) (request, error) {
 	var r request
-	var s proto.Scanner
+	var s jsonscan.Scanner
 	s.Reset(body)
 
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "model":
-			text, err := proto.Unquote(s.Value())
+			text, err := jsonscan.Unquote(s.Value())
 			if err != nil {
 				return r, fmt.Errorf("model: %w", err)
 			}
@@ -196,25 +196,25 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 	case "/v1/chat/completions":
 		// By hand: go-openai's type writes fields that only Azure has.
 		body := fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,"choices":[`,
-			id, proto.Quote(r.model))
+			id, jsonscan.Quote(r.model))
 		for i := range r.parts(path) {
 			if i > 0 {
 				body = append(body, ',')
 			}
 			body = fmt.Appendf(body, `{"index":%d,"message":{"role":"assistant","content":%s},"finish_reason":%q}`,
-				i, proto.Quote(p.part(i).text()), finish)
+				i, jsonscan.Quote(p.part(i).text()), finish)
 		}
 
 		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/completions":
 		body := fmt.Appendf(nil, `{"id":"cmpl-%s","object":"text_completion","created":0,"model":%s,"choices":[`,
-			id, proto.Quote(r.model))
+			id, jsonscan.Quote(r.model))
 		for i := range r.parts(path) {
 			if i > 0 {
 				body = append(body, ',')
 			}
 			body = fmt.Appendf(body, `{"text":%s,"index":%d,"finish_reason":%q}`,
-				proto.Quote(p.part(i).text()), i, finish)
+				jsonscan.Quote(p.part(i).text()), i, finish)
 		}
 
 		return p.appendUsage(append(body, "],"...)), nil

@@ -1,8 +1,7 @@
-package proto
+package jsonscan
 
 import (
 	"bytes"
-	"encoding/json"
 	"strconv"
 	"strings"
 	"testing"
@@ -356,36 +355,6 @@ func TestUnquoteHalfPairs(t *testing.T) {
 	for _, raw := range []string{"", `"`, "5", "null", `["a"]`} {
 		if got := Text([]byte(raw)); got != nil {
 			t.Errorf("the text of %s is %q", raw, got)
-		}
-	}
-}
-
-// A body that is not too deep can be read as a part of any line, and by encoding/json.
-func TestTooDeep(t *testing.T) {
-	t.Parallel()
-
-	for _, tt := range []struct {
-		name, value string
-		want        bool
-	}{
-		{"as deep as may be", strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth), false},
-		{"one deeper", strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1), true},
-		{"objects", strings.Repeat(`{"a":`, MaxDepth+1) + "1" + strings.Repeat("}", MaxDepth+1), true},
-		{"many side by side", "[" + strings.Repeat("[],", 2*MaxDepth) + "1]", false},
-		{"brackets in a text", `["\"` + strings.Repeat("[", 2*MaxDepth) + `"]`, false},
-		{"nothing", "", false},
-	} {
-		if got := TooDeep([]byte(tt.value)); got != tt.want {
-			t.Errorf("%s: %v", tt.name, got)
-		}
-
-		if tt.want || tt.value == "" {
-			continue
-		}
-
-		line := AppendResult(nil, Result{CustomID: []byte(`"a"`), Status: 200, Body: []byte(tt.value)})
-		if l, err := ParseLine(new(Scanner), line); err != nil || !l.OK || !json.Valid(line) {
-			t.Errorf("%s: its line cannot be read: %v", tt.name, err)
 		}
 	}
 }

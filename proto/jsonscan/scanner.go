@@ -1,4 +1,4 @@
-package proto
+package jsonscan
 
 import (
 	"bytes"
@@ -261,7 +261,7 @@ func TooDeep(value []byte) bool {
 		case '}', ']':
 			depth--
 		case '"':
-			i += max(0, stringEnd(value[i+1:]))
+			i += max(0, StringEnd(value[i+1:]))
 		}
 	}
 
@@ -311,4 +311,25 @@ func SameText(a, b []byte) bool {
 func Quote(s string) []byte {
 	raw, _ := jsontext.AppendQuote(nil, s) // its only error is invalid UTF-8, replaced already
 	return raw
+}
+
+// StringEnd is the length of a JSON string from after its first quote to its last one,
+// or -1.
+func StringEnd(text []byte) int {
+	for i := 0; ; {
+		n := bytes.IndexByte(text[i:], '"')
+		if n < 0 {
+			return -1
+		}
+
+		i += n + 1
+		slashes := 0
+		for slashes < i-1 && text[i-2-slashes] == '\\' {
+			slashes++
+		}
+
+		if slashes%2 == 0 {
+			return i
+		}
+	}
 }

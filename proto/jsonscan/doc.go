@@ -1,0 +1,7 @@
+// Package jsonscan looks into JSON without decoding it. A [Scanner] walks the members of an
+// object and gives out values as parts of the input, at about 1 GB/s, so that the bodies of
+// requests and answers pass through promptmill byte for byte.
+//
+// It knows nothing of promptmill: package openai reads the answers of model servers with it,
+// and package proto the lines of requests and results.
+package jsonscan
