@@ -1,0 +1,220 @@
+package main
+
+import (
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// documents returns the text of each Markdown file of the repository, by its path from the
+// top.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+
+	top := filepath.Join("..", "..")
+	texts := map[string]string{}
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && path != top):
+			return fs.SkipDir
+		case d.IsDir() || filepath.Ext(path) != ".md":
+			return nil
+		}
+
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+
+		name, err := filepath.Rel(top, path)
+		texts[name] = string(text)
+
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, name := range []string{"README.md", "CONTRIBUTING.md", filepath.Join("proto", "README.md")} {
+		if texts[name] == "" {
+			t.Fatalf("%s is missing or empty; found %d documents", name, len(texts))
+		}
+	}
+
+	return texts
+}
+
+var (
+	markdownLink   = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	markdownTitle  = regexp.MustCompile(`(?m)^#+ +(.*)$`)
+	markdownFenced = regexp.MustCompile("(?ms)^```.*?^```")
+	codeBlockLine  = regexp.MustCompile(`(?m)^ {4}.*$`)
+)
+
+// anchors returns the anchors of a document's headings, as GitHub makes them.
+func anchors(text string) map[string]bool {
+	found := map[string]bool{}
+	for _, title := range markdownTitle.FindAllStringSubmatch(markdownFenced.ReplaceAllString(text, ""), -1) {
+		anchor := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_':
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, title[1])
+		found[anchor] = true
+	}
+
+	return found
+}
+
+// Relative links in documents lead to files that are there, and to headings in them.
+//
+// The cache of go test does not notice changes of documents, which lie outside this module:
+// run it with -count=1.
+func TestDocumentsLinks(t *testing.T) {
+	texts := documents(t)
+
+	links := 0
+	for name, text := range texts {
+		text = markdownFenced.ReplaceAllString(text, "")
+		text = codeBlockLine.ReplaceAllString(text, "")
+
+		for _, link := range markdownLink.FindAllStringSubmatch(text, -1) {
+			target, anchor, _ := strings.Cut(link[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+
+			links++
+			path := name
+			if target != "" {
+				path = filepath.Join(filepath.Dir(name), target)
+			}
+
+			if !exists(filepath.Join("..", "..", path)) {
+				t.Errorf("%s: the link (%s) leads to no file", name, link[1])
+				continue
+			}
+
+			if anchor != "" && !anchors(texts[path])[anchor] {
+				t.Errorf("%s: the link (%s) leads to no heading of %s", name, link[1], path)
+			}
+		}
+	}
+
+	if links < 20 {
+		t.Errorf("only %d relative links found: the pattern does not match them", links)
+	}
+}
+
+// othersFlags are flags of other programs that documents name.
+var othersFlags = strings.Fields(`
+	--cache-ram --disable-metrics --enable-cache-report --enable-metrics --enable-prompt-tokens-details --host
+	--inbox-prefix --long --max-model-len --metrics --models-max --port --raw --scale --served-model-name
+	--threads-http --allow-empty`)
+
+var (
+	documentFlag  = regexp.MustCompile(`(?:^|[\s\x60("'|/])(--[a-z][a-z0-9-]*)`)
+	commandInHelp = regexp.MustCompile(`(?m)^   ([a-z][a-z-]*)(?:, [a-z])? {2,}`)
+	flagInHelp    = regexp.MustCompile(`(?m)^   (--[a-z][a-z-]*)`)
+	flagInSource  = regexp.MustCompile(`flags\.[A-Za-z0-9]+\((?:&[a-zA-Z.]+, )?"([a-z-]+)"`)
+	shownCommand  = regexp.MustCompile(`(?m)\b(promptmill [a-z-]+|deploy/chaos|deploy/bench) (.*)$`)
+)
+
+// flagsOfCommands returns the flags in the help of each command.
+func flagsOfCommands(t *testing.T) map[string][]string {
+	t.Helper()
+
+	help := func(args ...string) string {
+		out, err := exec.Command("promptmill", args...).Output()
+		if err != nil {
+			t.Fatalf("promptmill %s: %v", strings.Join(args, " "), err)
+		}
+		return string(out)
+	}
+
+	flags := map[string][]string{}
+	for _, command := range commandInHelp.FindAllStringSubmatch(help("help"), -1) {
+		if command[1] == "help" {
+			continue
+		}
+		for _, flag := range flagInHelp.FindAllStringSubmatch(help(command[1], "--help"), -1) {
+			flags[command[1]] = append(flags[command[1]], flag[1])
+		}
+	}
+
+	if len(flags) < 20 || len(flags["run"]) < 40 {
+		t.Fatalf("help lists %d commands, and %d flags of run: the patterns do not match it", len(flags), len(flags["run"]))
+	}
+
+	return flags
+}
+
+// flagsOfTools returns the flags of chaos and of bench.
+func flagsOfTools(t *testing.T) map[string][]string {
+	t.Helper()
+
+	flags := map[string][]string{}
+	for _, tool := range []string{"chaos", "bench"} {
+		source, err := os.ReadFile(filepath.Join("..", tool, "main.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range flagInSource.FindAllStringSubmatch(string(source), -1) {
+			flags[tool] = append(flags[tool], "--"+flag[1])
+		}
+		if len(flags[tool]) < 4 {
+			t.Fatalf("%s has %d flags: the pattern does not match its source", tool, len(flags[tool]))
+		}
+	}
+
+	return flags
+}
+
+// Every flag that a document names exists; one that it shows with a command is the
+// command's.
+func TestDocumentsFlags(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts each command for its help")
+	}
+
+	flags := flagsOfCommands(t)
+	maps.Copy(flags, flagsOfTools(t))
+	known := append(slices.Concat(slices.Collect(maps.Values(flags))...), othersFlags...)
+
+	for name, text := range documents(t) {
+		for _, flag := range documentFlag.FindAllStringSubmatch(text, -1) {
+			if !slices.Contains(known, flag[1]) {
+				t.Errorf("%s names %s, which no command has", name, flag[1])
+			}
+		}
+
+		for _, line := range shownCommand.FindAllStringSubmatch(text, -1) {
+			command := strings.TrimPrefix(strings.TrimPrefix(line[1], "promptmill "), "deploy/")
+			has, ok := flags[command]
+			if !ok {
+				continue
+			}
+
+			arguments, _, _ := strings.Cut(line[2], "`")
+			arguments, _, _ = strings.Cut(arguments, "# ")
+			for _, flag := range documentFlag.FindAllStringSubmatch(" "+arguments, -1) {
+				if !slices.Contains(has, flag[1]) && !slices.Contains(othersFlags, flag[1]) {
+					t.Errorf("%s shows %q, but %s has no %s", name, line[0], line[1], flag[1])
+				}
+			}
+		}
+	}
+}
