@@ -40,7 +40,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 
 		told := time.Now()
 		select {
-		case <-w.idle:
+		case <-w.held.drained:
 			sleep(ctx, time.Second-time.Since(told)) // it could be so after each request of a slow run
 			continue
 		case <-ctx.Done():

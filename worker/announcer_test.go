@@ -117,13 +117,13 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 	}
 }
 
-// signal is a log that tells of a message.
-type signal struct {
+// messageWatch is a log that closes seen when a message is written.
+type messageWatch struct {
 	text string
 	seen chan struct{}
 }
 
-func (s signal) Write(p []byte) (int, error) {
+func (s messageWatch) Write(p []byte) (int, error) {
 	if strings.Contains(string(p), s.text) {
 		close(s.seen)
 	}
@@ -135,7 +135,7 @@ func TestWorkerWaitsForBus(t *testing.T) {
 	t.Parallel()
 
 	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
-	waits := signal{"waiting", make(chan struct{})}
+	waits := messageWatch{"waiting", make(chan struct{})}
 	b.cfg.Log = zerolog.New(waits)
 	w, stop := b.start()
 	<-waits.seen
@@ -149,7 +149,7 @@ func TestWorkerWaitsForBus(t *testing.T) {
 func TestWorkerStopsBeforeBus(t *testing.T) {
 	t.Parallel()
 	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
-	waits := signal{"waiting", make(chan struct{})}
+	waits := messageWatch{"waiting", make(chan struct{})}
 	b.cfg.Log = zerolog.New(waits)
 	_, stop := b.start()
 	<-waits.seen

@@ -322,7 +322,7 @@ func (b *bench) lines(run string, n int) map[uint32][]string {
 // idle checks that a worker holds nothing any more.
 func (b *bench) idle(w *Worker) {
 	b.t.Helper()
-	if open, slots := w.heldRequests.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
+	if open, slots := w.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
 		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end",
 			open, slots, w.stats.InFlight.Load())
 	}

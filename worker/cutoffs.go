@@ -347,7 +347,7 @@ func (w *Worker) setCutOffAside(t *task, j classification, begin time.Time, took
 		}
 	}
 
-	w.wakeFetcher()
+	w.fetchWake.notify()
 }
 
 // cutResult is what becomes of a task that is given up: the answer that it had, or why it has none.
@@ -407,7 +407,7 @@ func (w *Worker) retryCutOffs() {
 	}
 
 	// Nothing else is left, and nothing is on its way.
-	alone := settled && w.heldRequests.Load() == int64(n)+w.refusals.n.Load()
+	alone := settled && w.held.load() == int64(n)+w.refusals.n.Load()
 	stuck := w.cutsOffEverything(alone)
 	c.waits.Store(stuck)
 

@@ -127,7 +127,7 @@ func (w *Worker) followRuns(ctx, calls context.Context) error {
 			f.published.Store(m.Publish.Done)
 		}
 
-		w.wakeFetcher()
+		w.fetchWake.notify()
 	})
 }
 
@@ -321,7 +321,7 @@ func (w *Worker) awaitChange(ctx context.Context, most time.Duration) {
 	t := time.NewTimer(most)
 	defer t.Stop()
 	select {
-	case <-w.changed:
+	case <-w.fetchWake:
 	case <-t.C:
 	case <-ctx.Done():
 	}
@@ -441,13 +441,13 @@ func (w *Worker) startShard(busCtx context.Context, f *activeRun, model string, 
 
 	const one = 1 // what does not fit into a message travels alone
 	f.requestsTaken += one
-	w.addHeld(one)
+	w.held.add(one)
 	w.turns.addShards(model, 1)
 	w.shards.Go(func() {
 		defer w.endShard(model)
 
 		h, requests := w.openShard(busCtx, f, model, msg)
-		w.addHeld(-one)
+		w.held.add(-one)
 		if h == nil {
 			w.queue.noteOpened()
 			return
@@ -463,7 +463,7 @@ func (w *Worker) startShard(busCtx context.Context, f *activeRun, model string, 
 func (w *Worker) endShard(model string) {
 	w.shardsInHand.Add(-1)
 	w.turns.addShards(model, -1)
-	w.wakeFetcher() // the next model may have its turn
+	w.fetchWake.notify() // the next model may have its turn
 }
 
 // readPayload is a shard's payload. Only the shard's own object is read for it.
@@ -510,7 +510,7 @@ func (w *Worker) openShard(
 		return nil, nil
 	}
 
-	w.addHeld(len(shard.Requests))
+	w.held.add(len(shard.Requests))
 
 	return &shardJob{
 		w:      w,

@@ -160,7 +160,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 			w, _ := b.start()
 			most := int64(0)
 			prototest.Poll(t, patience, "some of the requests to be done", func() bool {
-				most = max(most, w.heldRequests.Load())
+				most = max(most, w.held.load())
 				return w.stats.Done.Load() >= tt.enough
 			})
 
@@ -185,8 +185,8 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	b.announceRun(m)
 	w, _ := b.start()
 	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.count("r") == 16 })
-	if most := int64(1 + 4*32); w.heldRequests.Load() > most {
-		t.Errorf("%d requests held, want at most %d", w.heldRequests.Load(), most)
+	if most := int64(1 + 4*32); w.held.load() > most {
+		t.Errorf("%d requests held, want at most %d", w.held.load(), most)
 	}
 }
 

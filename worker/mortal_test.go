@@ -194,7 +194,7 @@ func TestServerHangs(t *testing.T) {
 		return why == "the model server hangs"
 	})
 
-	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.heldRequests.Load() == 0 })
+	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.held.load() == 0 })
 	if sent := w.Stats().InFlight.Load(); sent != 0 {
 		t.Errorf("%d requests are at the server that hangs", sent)
 	}

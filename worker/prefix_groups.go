@@ -269,7 +269,7 @@ func (q *requestQueue) releaseFollowers(t *task, slot bool) {
 			q.first = append(q.first, other)
 		}
 
-		q.signal()
+		q.ready.notify()
 	}
 }
 
@@ -439,7 +439,7 @@ func (q *requestQueue) markEnded(t *task, answered bool, took time.Duration) {
 	q.prefixes.unmarkBusy(t, answered)
 	t.follows = false
 	q.releaseFollowers(t, q.prefixes.sharing == sharesIdleSlots)
-	q.signal()
+	q.ready.notify()
 }
 
 // parkCount is how often a task began to wait.
@@ -455,7 +455,7 @@ func (q *requestQueue) noteFetched(more bool) {
 	defer q.mu.Unlock()
 	q.prefixes.more = more
 	if q.prefixes.parked > 0 {
-		q.signal()
+		q.ready.notify()
 	}
 }
 
@@ -465,14 +465,14 @@ func (q *requestQueue) noteFull(parks int) {
 	defer q.mu.Unlock()
 	q.prefixes.parksSeen = parks
 	if q.prefixes.parked > 0 {
-		q.signal()
+		q.ready.notify()
 	}
 }
 
 // noteOpened notes that a shard has its tasks, or none.
 func (q *requestQueue) noteOpened() {
 	if q.prefixes.opening.Add(-1) == 0 {
-		q.signal()
+		q.ready.notify()
 	}
 }
 

@@ -200,7 +200,7 @@ func (w *Worker) setAside(t *task, j classification, took time.Duration) {
 		w.settleRefusals(latest)
 	}
 
-	w.wakeFetcher()
+	w.fetchWake.notify()
 }
 
 // take takes out the refusals of which wanted is true.
@@ -376,7 +376,7 @@ func (w *Worker) judgeRefusals(ctx context.Context) bool {
 	}
 
 	last := all[len(all)-1].ended
-	alone := w.heldRequests.Load() == int64(len(all)) && time.Since(w.made)-last > refusedSettle
+	alone := w.held.load() == int64(len(all)) && time.Since(w.made)-last > refusedSettle
 	if !r.enough.Load() && !alone {
 		return false
 	}
@@ -449,7 +449,7 @@ func (w *Worker) reopenServer() {
 	h.why, h.hung, h.refusing = "", false, false
 	h.lastProgress = time.Now()
 	h.mu.Unlock()
-	w.wakeFetcher()
+	w.fetchWake.notify()
 	w.queue.wake()
 }
 

@@ -338,7 +338,7 @@ func TestRefusedForAWhile(t *testing.T) {
 		return strings.Contains(why, "refuses all requests")
 	})
 
-	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.heldRequests.Load() == 0 })
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.load() == 0 })
 	before := g.posts.Load()
 	prototest.Poll(t, patience, "the server to be tried", func() bool { return g.posts.Load() > before })
 

@@ -64,13 +64,13 @@ type requestQueue struct {
 	delayed  map[*task]*time.Timer
 	closed   bool
 	woken    bool
-	ready    chan struct{} // has one element while tasks may be there
+	ready    signal // while tasks may be there
 }
 
 func newRequestQueue() *requestQueue {
 	return &requestQueue{
 		delayed:  map[*task]*time.Timer{},
-		ready:    make(chan struct{}, 1),
+		ready:    newSignal(),
 		prefixes: prefixGroups{seed: maphash.MakeSeed(), known: map[uint64]*promptPrefix{}, onPark: func() {}},
 	}
 }
@@ -85,7 +85,7 @@ func (q *requestQueue) push(tasks ...*task) bool {
 	}
 
 	q.tasks = append(q.tasks, tasks...)
-	q.signal()
+	q.ready.notify()
 
 	return true
 }
@@ -109,7 +109,7 @@ func (q *requestQueue) pushAfter(t *task, wait time.Duration) bool {
 
 		delete(q.delayed, t)
 		q.tasks = append(q.tasks, t)
-		q.signal()
+		q.ready.notify()
 	})
 
 	return true
@@ -179,7 +179,7 @@ func (q *requestQueue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.woken = true
-	q.signal()
+	q.ready.notify()
 }
 
 // close ends the queue and returns all tasks that are in it.
@@ -195,7 +195,7 @@ func (q *requestQueue) close() []*task {
 
 	q.first, q.tasks, q.head, q.closed = nil, nil, 0, true
 	clear(q.delayed)
-	q.signal()
+	q.ready.notify()
 
 	return rest
 }
@@ -247,11 +247,4 @@ func (q *requestQueue) parkedCount() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.prefixes.parked
-}
-
-func (q *requestQueue) signal() {
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
 }

@@ -223,7 +223,7 @@ func (w *Worker) markUp() {
 	if before != "" {
 		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
 			Msg("the model server answers")
-		w.wakeFetcher()
+		w.fetchWake.notify()
 		w.queue.wake()
 	}
 
@@ -299,7 +299,7 @@ func (w *Worker) probeLocked(ctx context.Context) error {
 		w.markUp()
 	}
 
-	w.wakeFetcher()
+	w.fetchWake.notify()
 
 	return nil
 }
@@ -330,7 +330,7 @@ func (w *Worker) updateInfo(info modelserver.Info) {
 func (w *Worker) noteSlots() {
 	info, _ := w.Info()
 	note := info.SlotsNote()
-	busy, held := w.stats.InFlight.Load(), w.heldRequests.Load()
+	busy, held := w.stats.InFlight.Load(), w.held.load()
 	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.firstTime("slots") {
 		return
 	}
@@ -514,7 +514,7 @@ func (w *Worker) observe(load modelserver.Load) {
 		Tokens:      tokens,
 	})
 	if w.cfg.Limiter.Limit() > before {
-		w.wakeFetcher()
+		w.fetchWake.notify()
 	}
 }
 

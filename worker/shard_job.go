@@ -60,10 +60,10 @@ func (h *shardJob) runRequests(ctx context.Context, requests []proto.Request) {
 	defer h.beat.stop()
 
 	todo, past, err := h.findMissing(ctx, requests)
-	h.w.addHeld(len(todo) - len(requests)) // what has its result already needs no room
+	h.w.held.add(len(todo) - len(requests)) // what has its result already needs no room
 	if err != nil {
 		h.w.queue.noteOpened()
-		h.w.addHeld(-len(todo))
+		h.w.held.add(-len(todo))
 
 		if ctx.Err() == nil {
 			h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("hand shard back: cannot see which results it has")
@@ -82,7 +82,7 @@ func (h *shardJob) runRequests(ctx context.Context, requests []proto.Request) {
 		select {
 		case o := <-h.outcomes:
 			n++
-			h.w.addHeld(-1)
+			h.w.held.add(-1)
 
 			if o.line == nil {
 				handedBack++
@@ -118,20 +118,6 @@ func (h *shardJob) runRequests(ctx context.Context, requests []proto.Request) {
 	}
 
 	h.ackShard(ctx)
-}
-
-// addHeld adds to the number of requests held.
-func (w *Worker) addHeld(n int) {
-	if w.heldRequests.Add(int64(n)) == 0 {
-		select {
-		case w.idle <- struct{}{}:
-		default:
-		}
-	}
-
-	if n < 0 {
-		w.wakeFetcher()
-	}
 }
 
 // withTimeout gives a question to the bus a deadline.

@@ -70,14 +70,13 @@ type Worker struct {
 	dropped      proto.DropCounter // messages that did not fit their run
 	usage        usage
 	latency      latencyEstimate
-	peers        peers         // the fetch loop's
-	turns        modelTurns    // of models, where the server has not all of them at once
-	heldRequests atomic.Int64  // requests held that have no result yet
+	peers        peers      // the fetch loop's
+	turns        modelTurns // of models, where the server has not all of them at once
+	held         *heldCounter
 	shardsInHand atomic.Int64  // shards that are neither acknowledged nor handed back
 	rate         prefetchRate  // of the fetch loop
 	longPull     time.Duration // that a pull waits where something must come, or nothing else is there
-	changed      chan struct{} // has one element after something changed for the fetch loop
-	idle         chan struct{} // has one element after the last request held got its result
+	fetchWake    signal        // after something changed for the fetch loop
 	lookups      chan struct{} // has one element for each shard whose results are looked for now
 	shards       sync.WaitGroup
 	attempts     sync.WaitGroup  // under way
@@ -102,15 +101,15 @@ func New(cfg Config) *Worker {
 		made:        time.Now(),
 		queue:       newRequestQueue(),
 		active:      activeRuns{runs: map[string]*activeRun{}},
-		changed:     make(chan struct{}, 1),
-		idle:        make(chan struct{}, 1),
+		fetchWake:   newSignal(),
 		attemptJobs: make(chan attemptJob),
 		lookups:     make(chan struct{}, maxLookups),
 		longPull:    500 * time.Millisecond,
 		turns:       modelTurns{maxTurn: maxTurn, minTurn: minTurn},
 	}
 
-	w.queue.prefixes.onPark = w.wakeFetcher
+	w.held = newHeldCounter(w.fetchWake)
+	w.queue.prefixes.onPark = w.fetchWake.notify
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.notices = cmp.Or(cfg.Notices, &Notices{})
 	w.health.newEpoch()
@@ -316,14 +315,6 @@ func (w *Worker) runAttempts(a attemptJob) {
 	}
 }
 
-// wakeFetcher tells the fetch loop that something has changed.
-func (w *Worker) wakeFetcher() {
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-}
-
 // prefetchTime is how much work is held beyond the slots, so that no slot waits for the bus:
 // what the model answers in this time, as it has answered lately.
 const prefetchTime = 50 * time.Millisecond
@@ -350,7 +341,7 @@ func (r *prefetchRate) update(ended int64, now time.Time) {
 func (w *Worker) capacity() int {
 	w.rate.update(w.stats.Done.Load(), time.Now())
 	want := w.cfg.Limiter.Limit() + max(1, w.rate.requests)
-	held := int(w.heldRequests.Load())
+	held := int(w.held.load())
 	waits := w.parkedAllowance()
 	idle := w.queue.delayedCount() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + waits
 

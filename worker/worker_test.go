@@ -387,7 +387,7 @@ func TestWorkerStops(t *testing.T) {
 		t.Errorf("results %v, want those of 0 and 1", got)
 	}
 
-	if open, slots := w.heldRequests.Load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
+	if open, slots := w.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
 		t.Errorf("%d requests are held and %d slots taken", open, slots)
 	}
 

@@ -1,0 +1,29 @@
+package worker
+
+import "sync/atomic"
+
+// heldCounter counts the requests that the worker holds: they came in a shard, and have
+// neither a result nor been handed back.
+type heldCounter struct {
+	n       atomic.Int64
+	drained signal // after the last of them ended
+	freed   signal // after some of them ended
+}
+
+func newHeldCounter(freed signal) *heldCounter {
+	return &heldCounter{drained: newSignal(), freed: freed}
+}
+
+// load returns the number of requests held.
+func (c *heldCounter) load() int64 { return c.n.Load() }
+
+// add adds n, which may be negative, to the number of requests held.
+func (c *heldCounter) add(n int) {
+	if c.n.Add(int64(n)) == 0 {
+		c.drained.notify()
+	}
+
+	if n < 0 {
+		c.freed.notify()
+	}
+}
