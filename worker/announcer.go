@@ -15,7 +15,7 @@ func (w *Worker) servedModels() []string {
 	if !known {
 		return nil
 	}
-	return info.Names()
+	return info.ModelNames()
 }
 
 // announce tells the bus of the worker until ctx ends, and then takes that back. It does
@@ -74,13 +74,13 @@ func (w *Worker) workerInfo() proto.WorkerInfo {
 		Host:                 w.cfg.Host,
 		Version:              w.cfg.Version,
 		Server:               w.cfg.Server.URL(),
-		SeveralServers:       w.cfg.Server.Several(),
+		SeveralServers:       w.cfg.Server.Replicated(),
 		Ready:                !w.Down(),
 		Problem:              proto.Printable(problem),
 		Flavour:              server.Flavour,
 		ServerVersion:        server.Version,
 		Models:               w.servedModels(),
-		DefaultModel:         server.Default(),
+		DefaultModel:         server.DefaultModel(),
 		ContextLength:        contextLengths(server.Models),
 		GPUMemoryUtilization: pointerTo(server.GPUMemoryUtilization),
 		LoadSeconds:          pointerTo(server.LoadSeconds),

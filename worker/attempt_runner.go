@@ -160,7 +160,7 @@ func (w *Worker) finishAttempt(t *task, j classification, took time.Duration) {
 		w.latency.add(took)
 		w.stats.TokensIn.Add(j.content.PromptTokens)
 		w.stats.TokensOut.Add(j.content.CompletionTokens)
-		w.cfg.Server.Answered(j.content.CompletionTokens)
+		w.cfg.Server.CountAnswer(j.content.CompletionTokens)
 		j = w.checkAnswer(t, j, took)
 	}
 

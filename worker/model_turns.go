@@ -97,18 +97,18 @@ func (names modelNames) resolve(name string) string {
 func (w *Worker) limitToTurns(ctx context.Context, list []pullCandidate) []pullCandidate {
 	info, _ := w.Info()
 	t, names := &w.turns, modelNames(info.Models)
-	if info.Holds == 0 {
+	if info.MaxLoaded == 0 {
 		t.list = nil
 		return list
 	}
 
-	w.warnModelSwaps(list, info.Holds, names)
+	w.warnModelSwaps(list, info.MaxLoaded, names)
 
 	now := time.Now()
 	t.list = slices.DeleteFunc(t.list, func(turn *modelTurn) bool { return w.isTurnOver(turn, list, names, now) })
 	w.endTurnForOthers(ctx, list, names, now)
 
-	for len(t.list) < info.Holds {
+	for len(t.list) < info.MaxLoaded {
 		model, found := t.chooseModel(list, names, info.Loaded)
 		if !found {
 			break

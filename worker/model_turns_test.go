@@ -76,13 +76,13 @@ func TestModelsTakeTurns(t *testing.T) {
 
 			const n = 200
 			server := sim.New(sim.Config{
-				Flavour: flavour,
-				Models:  []string{"a", "b"},
-				Slots:   4,
-				TTFT:    10 * time.Millisecond,
-				Hold:    1,
-				Swap:    300 * time.Millisecond,
-				Metrics: true,
+				Flavour:   flavour,
+				Models:    []string{"a", "b"},
+				Slots:     4,
+				TTFT:      10 * time.Millisecond,
+				MaxLoaded: 1,
+				SwapTime:  300 * time.Millisecond,
+				Metrics:   true,
 			})
 
 			m := &mixed{Handler: server}
@@ -125,12 +125,12 @@ func TestModelsWithoutTurns(t *testing.T) {
 	}{
 		{"vLLM with two names", sim.Config{Models: []string{"a", "b"}}, []string{"a", "b"}, true},
 		{"a router that holds both", sim.Config{
-			Flavour: sim.LlamaCPP,
-			Models:  []string{"a", "b"},
-			Hold:    2,
-			Metrics: true,
+			Flavour:   sim.LlamaCPP,
+			Models:    []string{"a", "b"},
+			MaxLoaded: 2,
+			Metrics:   true,
 		}, []string{"a", "b"}, true},
-		{"Ollama's two names of a model", sim.Config{Flavour: sim.Ollama, Models: []string{"a:latest", "b"}, Hold: 1},
+		{"Ollama's two names of a model", sim.Config{Flavour: sim.Ollama, Models: []string{"a:latest", "b"}, MaxLoaded: 1},
 			[]string{"a", "a:latest"}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,12 +176,12 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 
 			const n = 300
 			server := sim.New(sim.Config{
-				Flavour: sim.Ollama,
-				Models:  []string{"a", "b"},
-				Slots:   4,
-				TTFT:    20 * time.Millisecond,
-				Hold:    1,
-				Swap:    50 * time.Millisecond,
+				Flavour:   sim.Ollama,
+				Models:    []string{"a", "b"},
+				Slots:     4,
+				TTFT:      20 * time.Millisecond,
+				MaxLoaded: 1,
+				SwapTime:  50 * time.Millisecond,
 			})
 
 			b := newRuns(t, serve(t, server))
@@ -213,12 +213,12 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 
 	const n = 120
 	cfg := sim.Config{
-		Flavour: sim.LlamaCPP,
-		Models:  []string{"a", "b", "c"},
-		Slots:   4,
-		TTFT:    10 * time.Millisecond,
-		Hold:    1,
-		Swap:    100 * time.Millisecond,
+		Flavour:   sim.LlamaCPP,
+		Models:    []string{"a", "b", "c"},
+		Slots:     4,
+		TTFT:      10 * time.Millisecond,
+		MaxLoaded: 1,
+		SwapTime:  100 * time.Millisecond,
 	}
 
 	first, second := sim.New(cfg), sim.New(cfg)

@@ -27,8 +27,8 @@ func (w *Worker) resumeLimit(info modelserver.Info) {
 		return
 	}
 
-	r.key, r.kept, r.wrote = key, w.cfg.Memory.AtOnce(key), false
-	if r.kept > 0 && w.cfg.Limiter.Begin(r.kept) {
+	r.key, r.kept, r.wrote = key, w.cfg.Memory.Load(key), false
+	if r.kept > 0 && w.cfg.Limiter.StartAt(r.kept) {
 		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Int("at_once", w.cfg.Limiter.Limit()).
 			Msg("beginning with as many requests at once as this server took the last time")
 	}
@@ -56,7 +56,7 @@ func (w *Worker) saveLimit() {
 		return
 	}
 
-	if err := w.cfg.Memory.Keep(r.key, n); err != nil {
+	if err := w.cfg.Memory.Store(r.key, n); err != nil {
 		w.cfg.Log.Debug().Err(err).Msg("the number of requests at once is found anew at the next start")
 	}
 

@@ -268,7 +268,7 @@ func (w *Worker) probeServer(ctx context.Context) error {
 }
 
 func (w *Worker) probeLocked(ctx context.Context) error {
-	info, err := w.cfg.Server.Look(ctx)
+	info, err := w.cfg.Server.Probe(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -315,7 +315,7 @@ func (w *Worker) updateInfo(info modelserver.Info) {
 		h.recordProgress(time.Now())
 	}
 
-	w.cfg.Limiter.Slots(info.Slots)
+	w.cfg.Limiter.SetSlots(info.Slots)
 	w.resumeLimit(info)
 	w.queue.setSharing(sharingOf(info.Flavour), info.Slots)
 
@@ -422,18 +422,18 @@ func (w *Worker) watchLoad(ctx context.Context) {
 						Msg("finding the number of requests at once by the rate of answers")
 				}
 			case err == nil:
-				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsAtEnd())
+				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsTokensAtEnd())
 				if tokens.fresh(load.Tokens + max(0, load.PromptTokens)) { // a long prompt has no tokens yet
 					w.health.recordProgress(now)
 				}
 
-				if load.Several != "" {
-					w.ignoreGauges(ctx, load.Several)
+				if load.ReplicaEvidence != "" {
+					w.ignoreGauges(ctx, load.ReplicaEvidence)
 				} else {
 					w.observe(load)
 				}
 			}
-		} else if why := w.cfg.Server.LookAtSlots(ctx); why != "" {
+		} else if why := w.cfg.Server.ProbeSlots(ctx); why != "" {
 			w.ignoreGauges(ctx, why)
 		}
 
@@ -501,7 +501,7 @@ func (w *Worker) observe(load modelserver.Load) {
 	w.health.waiting.Store(&waiting)
 
 	tokens := load.Tokens
-	if w.cfg.Server.CountsAtEnd() {
+	if w.cfg.Server.CountsTokensAtEnd() {
 		tokens = -1 // it says little of what the server does now
 	}
 

@@ -46,16 +46,16 @@ func serveModel(args []string) error {
 	}
 
 	s := sim.New(sim.Config{
-		Flavour: sim.Flavour(args[2]),
-		Models:  []string{modelName},
-		Slots:   modelSlots,
-		TTFT:    150 * time.Millisecond,
-		TPOT:    5 * time.Millisecond,
-		Spread:  0.3,
-		Tokens:  modelTokens,
-		Seed:    modelSeed,
-		Luck:    luck,
-		Faults:  faults,
+		Flavour:   sim.Flavour(args[2]),
+		Models:    []string{modelName},
+		Slots:     modelSlots,
+		TTFT:      150 * time.Millisecond,
+		TPOT:      5 * time.Millisecond,
+		Spread:    0.3,
+		Tokens:    modelTokens,
+		Seed:      modelSeed,
+		FaultSeed: luck,
+		Faults:    faults,
 	})
 
 	listener, err := net.Listen("tcp", args[0])

@@ -120,7 +120,7 @@ func (s *staying) serve(models []string) bool {
 	for _, model := range models {
 		may := func(w *worker.Worker) bool {
 			info, _ := w.Info()
-			return model == "" || proto.Serves(info.Names(), model) // lines that are refused have none
+			return model == "" || proto.Serves(info.ModelNames(), model) // lines that are refused have none
 		}
 		if !slices.ContainsFunc(s.workers, may) {
 			return false

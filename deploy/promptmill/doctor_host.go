@@ -62,7 +62,7 @@ func judgeFiles(limit, requests uint64) finding {
 // lookAtGPUs looks at the graphics cards. To have none is no fault: the model server
 // may be elsewhere, or not need any.
 func lookAtGPUs(ctx context.Context) finding {
-	cards, driver, err := gpu.Look(ctx)
+	cards, driver, err := gpu.Query(ctx)
 	switch {
 	case errors.Is(err, gpu.ErrNone):
 		return finding{Name: "GPU", Status: fine, Detail: "none that nvidia-smi knows of; runs have no GPU readings"}

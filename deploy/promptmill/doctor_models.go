@@ -59,7 +59,7 @@ func lookForServers(ctx context.Context, key, model string, options []modelserve
 // something.
 func lookAtServer(ctx context.Context, s *modelserver.Server, model string) []finding {
 	f := finding{Name: "model server", Status: fine, Detail: s.URL()}
-	info, err := s.Look(ctx)
+	info, err := s.Probe(ctx)
 	switch {
 	case errors.Is(err, modelserver.ErrLoading):
 		f.Status, f.Detail, f.Mend = doubtful, s.URL()+" loads its model", "wait until it has; promptmill waits, too"
@@ -117,12 +117,12 @@ func gauges(ctx context.Context, s *modelserver.Server) finding {
 	const readings = 6 // of two servers behind a load balancer, nearly always both are among them
 	for range readings {
 		load, err := s.Load(ctx)
-		if load.Several != "" {
+		if load.ReplicaEvidence != "" {
 			return finding{
 				Name:   "model load",
 				Status: doubtful,
 				Detail: fmt.Sprintf("%s leads to more than one server (%s), so concurrency is found more slowly",
-					s.URL(), load.Several),
+					s.URL(), load.ReplicaEvidence),
 				Mend: "give each server with --url",
 			}
 		}

@@ -341,7 +341,7 @@ func (m *models) open(
 func (m *models) add(ctx context.Context, url string, each bool) error {
 	var addresses []netip.Addr
 	if each {
-		addresses, _ = modelserver.Addresses(ctx, url)
+		addresses, _ = modelserver.LookupAddresses(ctx, url)
 	}
 	if len(addresses) < 2 {
 		addresses = []netip.Addr{{}}
@@ -375,7 +375,7 @@ func (m *models) atAddress(url string, at netip.Addr) (*modelserver.Server, erro
 
 // start starts the model server of --exec.
 func (m *models) start(ctx, running context.Context, command, state string, log zerolog.Logger) error {
-	if _, err := m.servers[0].Look(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
+	if _, err := m.servers[0].Probe(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
 		return exit.Usage("stop it, or leave out --exec to use it",
 			"a server answers at %s already", m.servers[0].URL())
 	}
@@ -390,7 +390,7 @@ func (m *models) start(ctx, running context.Context, command, state string, log 
 		LogFile: m.log,
 		Log:     log,
 		Ready: func(ctx context.Context) error {
-			_, err := m.servers[0].Look(ctx)
+			_, err := m.servers[0].Probe(ctx)
 			if errors.Is(err, modelserver.ErrUnreachable) {
 				return err
 			}
@@ -439,7 +439,7 @@ func (m *models) look(ctx context.Context) (modelserver.Info, error) {
 	infos, errs := make([]modelserver.Info, len(m.servers)), make([]error, len(m.servers))
 	var looks sync.WaitGroup
 	for i, s := range m.servers {
-		looks.Go(func() { infos[i], errs[i] = s.Look(ctx) })
+		looks.Go(func() { infos[i], errs[i] = s.Probe(ctx) })
 	}
 
 	looks.Wait()
@@ -454,7 +454,7 @@ func (m *models) look(ctx context.Context) (modelserver.Info, error) {
 	}
 
 	if len(answered) > 0 {
-		return modelserver.Together(answered), silent
+		return modelserver.MergeInfos(answered), silent
 	}
 
 	if i := slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, modelserver.ErrLoading) }); i >= 0 {

@@ -485,7 +485,7 @@ func (r *runner) begin(ctx context.Context) error {
 			return err
 		}
 		if !named {
-			o.settings.Model = r.serves.Default()
+			o.settings.Model = r.serves.DefaultModel()
 		}
 	}
 
@@ -509,11 +509,11 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	if problems.Count > 0 && !o.settings.SkipInvalid {
-		if errors.Is(r.unlisted, modelserver.ErrLocked) && lackOnlyModels(problems) {
+		if errors.Is(r.unlisted, modelserver.ErrKeyRequired) && lackOnlyModels(problems) {
 			return exit.Unreachable(r.unlisted,
 				"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model")
 		}
-		return refuse(r.screen, problems, m.Input.Requests, r.serves.Names())
+		return refuse(r.screen, problems, m.Input.Requests, r.serves.ModelNames())
 	}
 
 	if o.sim {
@@ -648,7 +648,7 @@ func (r *runner) platform() string {
 // served refuses requests for models that the server does not have: they would wait
 // for ever.
 func (r *runner) served(in proto.Input) error {
-	names := r.serves.Names()
+	names := r.serves.ModelNames()
 	if r.options.shared {
 		return nil
 	}

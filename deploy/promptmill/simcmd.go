@@ -20,13 +20,13 @@ import (
 // its 64 slots, so that a small file is done in seconds and a large one can be
 // interrupted.
 var simDefaults = sim.Config{
-	Slots:  64,
-	TTFT:   80 * time.Millisecond,
-	TPOT:   4 * time.Millisecond,
-	Spread: 0.3,
-	Tokens: 40,
-	Swap:   5 * time.Second,
-	Seed:   1,
+	Slots:    64,
+	TTFT:     80 * time.Millisecond,
+	TPOT:     4 * time.Millisecond,
+	Spread:   0.3,
+	Tokens:   40,
+	SwapTime: 5 * time.Second,
+	Seed:     1,
 }
 
 func simFlags() []cli.Flag {
@@ -107,7 +107,7 @@ func simFlags() []cli.Flag {
 		},
 		&cli.DurationFlag{
 			Name:    "sim-swap",
-			Value:   d.Swap,
+			Value:   d.SwapTime,
 			Usage:   "time that it takes to load another model, with --sim-hold",
 			Sources: flagEnv("sim-swap"),
 		},
@@ -153,7 +153,7 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 		switch {
 		case hold < 0:
 			return sim.Config{}, exit.Usage("", "--sim-hold %d: must be at least 1", hold)
-		case !flavour.Swaps():
+		case !flavour.SwapsModels():
 			return sim.Config{}, exit.Usage("choose --sim-flavour llama.cpp, ollama or lmstudio",
 				"--sim-hold: %s has all of its models loaded", flavour)
 		case len(models) == 0:
@@ -167,24 +167,24 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 	}
 
 	return sim.Config{
-		Flavour: flavour,
-		Models:  models,
-		Slots:   c.Int("sim-slots"),
-		Knee:    c.Int("sim-knee"),
-		KV:      c.Int("sim-kv"),
-		Queue:   c.Int("sim-queue"),
-		Rate:    c.Float("sim-rate"),
-		Prefix:  c.Int("sim-prefix-cache"),
-		TTFT:    c.Duration("sim-ttft"),
-		TPOT:    c.Duration("sim-tpot"),
-		Spread:  c.Float("sim-spread"),
-		Tokens:  c.Int("sim-tokens"),
-		Hold:    c.Int("sim-hold"),
-		Swap:    c.Duration("sim-swap"),
-		Metrics: true,
-		Pooling: true,
-		Seed:    c.Uint64("sim-seed"),
-		Faults:  faults,
+		Flavour:   flavour,
+		Models:    models,
+		Slots:     c.Int("sim-slots"),
+		Knee:      c.Int("sim-knee"),
+		KV:        c.Int("sim-kv"),
+		Queue:     c.Int("sim-queue"),
+		Rate:      c.Float("sim-rate"),
+		Prefix:    c.Int("sim-prefix-cache"),
+		TTFT:      c.Duration("sim-ttft"),
+		TPOT:      c.Duration("sim-tpot"),
+		Spread:    c.Float("sim-spread"),
+		Tokens:    c.Int("sim-tokens"),
+		MaxLoaded: c.Int("sim-hold"),
+		SwapTime:  c.Duration("sim-swap"),
+		Metrics:   true,
+		Pooling:   true,
+		Seed:      c.Uint64("sim-seed"),
+		Faults:    faults,
 	}, nil
 }
 
@@ -226,13 +226,13 @@ func simCommand(env environment) *cli.Command {
 			}
 
 			cfg.Load, cfg.Poison = c.Duration("sim-load"), c.String("sim-poison")
-			cfg.Die = func() {
+			cfg.OnDeath = func() {
 				fmt.Fprintln(env.stderr, "simulated model server: killed by a prompt")
 				env.exit(exitKilled)
 			}
 
 			server, loading := sim.New(cfg), time.Duration(0)
-			if !cfg.Flavour.ListensLoading() {
+			if !cfg.Flavour.ListensWhileLoading() {
 				loading = cfg.Load
 			}
 

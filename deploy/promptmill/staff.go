@@ -98,7 +98,7 @@ func (s *staff) followNames(ctx context.Context) error {
 		}
 
 		for _, n := range s.models.names {
-			found, err := modelserver.Addresses(ctx, n.url)
+			found, err := modelserver.LookupAddresses(ctx, n.url)
 			if err != nil {
 				continue // what is there may be there still
 			}

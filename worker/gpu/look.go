@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// Look reads the cards once, by index, with the version of their driver. The error wraps
+// Query reads the cards once, by index, with the version of their driver. The error wraps
 // [ErrNone] if there is no nvidia-smi or if it finds no card.
-func Look(ctx context.Context) (cards []Reading, driver string, err error) {
-	return look(ctx, "nvidia-smi")
+func Query(ctx context.Context) (cards []Reading, driver string, err error) {
+	return runQuery(ctx, "nvidia-smi")
 }
 
-func look(ctx context.Context, command string) (cards []Reading, driver string, err error) {
+func runQuery(ctx context.Context, command string) (cards []Reading, driver string, err error) {
 	path, err := exec.LookPath(command)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrNone, err)
 	}
 
-	cmd := exec.CommandContext(ctx, path, "--query-gpu=driver_version,"+query, "--format=csv,noheader,nounits")
+	cmd := exec.CommandContext(ctx, path, "--query-gpu=driver_version,"+queryFields, "--format=csv,noheader,nounits")
 	cmd.WaitDelay = time.Second // for its pipes, if it is a script and has children
 	out, err := cmd.CombinedOutput()
 	var message string
 	for line := range strings.Lines(string(out)) {
 		version, rest, _ := strings.Cut(strings.TrimSpace(line), ", ")
-		if r, _, ok := parse(rest); ok {
-			cards, driver = append(cards, r), known(version)
+		if r, _, ok := parseReading(rest); ok {
+			cards, driver = append(cards, r), knownField(version)
 		} else {
 			message = strings.TrimSpace(line)
 		}
@@ -37,7 +37,7 @@ func look(ctx context.Context, command string) (cards []Reading, driver string, 
 
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
-	case ok && slices.Contains(noCards, exit.ExitCode()):
+	case ok && slices.Contains(noCardExits, exit.ExitCode()):
 		return nil, "", fmt.Errorf("%w: %s", ErrNone, message)
 	case ctx.Err() != nil:
 		return nil, "", fmt.Errorf("nvidia-smi: %w", context.Cause(ctx))

@@ -10,7 +10,7 @@ import (
 // fork of another test still has it open.
 
 func TestLook(t *testing.T) {
-	cards, driver, err := look(t.Context(), fake(t, `sed 's/^/570.86.15, /' "$dir/two.csv"`))
+	cards, driver, err := runQuery(t.Context(), fake(t, `sed 's/^/570.86.15, /' "$dir/two.csv"`))
 	if err != nil || driver != "570.86.15" || len(cards) < 2 || cards[0].MemoryBytes == 0 {
 		t.Errorf("got %+v, driver %q, %v", cards, driver, err)
 	}
@@ -26,13 +26,13 @@ func TestLookFindsNothing(t *testing.T) {
 		{"another failure", "echo lost; exit 15", "exit status 15: lost", false},
 		{"not a line of it", "echo hello", "it names no card: hello", false},
 	} {
-		_, _, err := look(t.Context(), fake(t, tt.script))
+		_, _, err := runQuery(t.Context(), fake(t, tt.script))
 		if err == nil || errors.Is(err, ErrNone) != tt.none || !strings.Contains(err.Error(), tt.words) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 
-	if _, _, err := look(t.Context(), "/nowhere/nvidia-smi"); !errors.Is(err, ErrNone) {
+	if _, _, err := runQuery(t.Context(), "/nowhere/nvidia-smi"); !errors.Is(err, ErrNone) {
 		t.Errorf("no nvidia-smi: %v", err)
 	}
 }

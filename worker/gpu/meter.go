@@ -6,16 +6,16 @@ import "time"
 // gone straight from the one to the other.
 const longestGap = 5 * time.Second
 
-// meter adds up the energy of one card. Its zero value has seen no power yet.
-type meter struct {
+// energyMeter adds up the energy of one card. Its zero value has seen no power yet.
+type energyMeter struct {
 	joules float64
 	watts  float64
 	at     time.Time // of the last reading of the power
 }
 
-// add takes a reading of the power. It returns the time that it could not count, since
+// addPower takes a reading of the power. It returns the time that it could not count, since
 // the last reading was too long ago.
-func (m *meter) add(watts float64, at time.Time) (uncounted time.Duration) {
+func (m *energyMeter) addPower(watts float64, at time.Time) (uncounted time.Duration) {
 	if !m.at.IsZero() {
 		if passed := at.Sub(m.at); passed <= longestGap {
 			m.joules += (m.watts + watts) / 2 * passed.Seconds()
@@ -29,8 +29,8 @@ func (m *meter) add(watts float64, at time.Time) (uncounted time.Duration) {
 	return uncounted
 }
 
-// energy is what was added up, in joules; nil if no power was ever read.
-func (m *meter) energy() *float64 {
+// totalJoules is what was added up, in joules; nil if no power was ever read.
+func (m *energyMeter) totalJoules() *float64 {
 	if m.at.IsZero() {
 		return nil
 	}

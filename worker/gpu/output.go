@@ -29,7 +29,7 @@ func (o *output) Write(p []byte) (int, error) {
 		o.part = append(o.part, line...)
 		o.part = o.part[:min(len(o.part), longestLine)]
 		if whole {
-			o.line(strings.TrimSpace(string(o.part)))
+			o.parseLine(strings.TrimSpace(string(o.part)))
 			o.part = o.part[:0]
 		}
 
@@ -39,17 +39,17 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// end takes what came after the last whole line: it may be cut, so it is no reading.
-func (o *output) end() {
+// flushLine takes what came after the last whole line: it may be cut, so it is no reading.
+func (o *output) flushLine() {
 	if text := strings.TrimSpace(string(o.part)); text != "" {
 		o.message = text
 	}
 }
 
-// line takes a line. A set of readings is complete when there is one of each card, or,
+// parseLine takes a line. A set of readings is complete when there is one of each card, or,
 // where that number is not told or not kept, when a card comes again.
-func (o *output) line(text string) {
-	r, count, ok := parse(text)
+func (o *output) parseLine(text string) {
+	r, count, ok := parseReading(text)
 	if !ok {
 		o.message = cmp.Or(text, o.message)
 		return
@@ -57,20 +57,20 @@ func (o *output) line(text string) {
 
 	o.message = ""
 	now := time.Now()
-	o.watch.count(r, now)
+	o.watch.addEnergy(r, now)
 
 	if slices.ContainsFunc(o.readings, func(have Reading) bool { return have.Index == r.Index }) {
-		o.publish(now)
+		o.publishSet(now)
 	}
 
 	o.readings = append(o.readings, r)
 	if len(o.readings) == count {
-		o.publish(now)
+		o.publishSet(now)
 	}
 }
 
-func (o *output) publish(now time.Time) {
+func (o *output) publishSet(now time.Time) {
 	slices.SortFunc(o.readings, func(a, b Reading) int { return cmp.Compare(a.Index, b.Index) })
-	o.watch.set(o.readings, now)
+	o.watch.setReadings(o.readings, now)
 	o.readings, o.complete = nil, true
 }

@@ -27,7 +27,7 @@ func recorded(t testing.TB) string {
 // newOutput is an output of a watch that runs.
 func newOutput() *output {
 	w := New(zerolog.Nop())
-	w.meters = make(map[string]*meter)
+	w.meters = make(map[string]*energyMeter)
 	return &output{watch: w}
 }
 

@@ -19,18 +19,18 @@ type Reading struct {
 	PowerWatts, UtilizationPercent, TemperatureC *float64
 }
 
-// query is what is asked of nvidia-smi, in the order in which [parse] reads it.
-const query = "index,uuid,name,memory.total,memory.used,power.draw,utilization.gpu,temperature.gpu,count"
+// queryFields is what is asked of nvidia-smi, in the order in which [parseReading] reads it.
+const queryFields = "index,uuid,name,memory.total,memory.used,power.draw,utilization.gpu,temperature.gpu,count"
 
-// parse reads a line such as
+// parseReading reads a line such as
 //
 //	0, GPU-5c3f0d4e-..., NVIDIA H200, 143771, 4, 76.02, 0, 29, 2
 //
 // of which the last field is the number of cards, 0 if it does not tell. ok is false if
 // the line is anything else: nvidia-smi writes messages between them.
-func parse(line string) (r Reading, count int, ok bool) {
+func parseReading(line string) (r Reading, count int, ok bool) {
 	fields := strings.Split(line, ", ")
-	if len(fields) != strings.Count(query, ",")+1 || !utf8.ValidString(line) ||
+	if len(fields) != strings.Count(queryFields, ",")+1 || !utf8.ValidString(line) ||
 		strings.ContainsFunc(line, unicode.IsControl) {
 		return r, 0, false
 	}
@@ -45,12 +45,12 @@ func parse(line string) (r Reading, count int, ok bool) {
 	}
 
 	r.Index, ok = int(index), true
-	r.UUID, r.Name = known(fields[1]), known(fields[2])
-	r.MemoryBytes, r.MemoryUsedBytes = mebibytes(fields[3], &ok), mebibytes(fields[4], &ok)
-	r.PowerWatts = number(fields[5], &ok)
-	r.UtilizationPercent = number(fields[6], &ok)
-	r.TemperatureC = number(fields[7], &ok)
-	if n := number(fields[8], &ok); n != nil {
+	r.UUID, r.Name = knownField(fields[1]), knownField(fields[2])
+	r.MemoryBytes, r.MemoryUsedBytes = parseMebibytes(fields[3], &ok), parseMebibytes(fields[4], &ok)
+	r.PowerWatts = parseNumber(fields[5], &ok)
+	r.UtilizationPercent = parseNumber(fields[6], &ok)
+	r.TemperatureC = parseNumber(fields[7], &ok)
+	if n := parseNumber(fields[8], &ok); n != nil {
 		count = int(min(*n, math.MaxUint16))
 	}
 
@@ -61,9 +61,9 @@ func parse(line string) (r Reading, count int, ok bool) {
 	return r, count, true
 }
 
-// known is a field, or "" where nvidia-smi says why it has none: [N/A],
+// knownField is a field, or "" where nvidia-smi says why it has none: [N/A],
 // [Not Supported], [Unknown Error], [GPU is lost], and some of them without brackets.
-func known(field string) string {
+func knownField(field string) string {
 	if strings.HasPrefix(field, "[") && strings.HasSuffix(field, "]") {
 		return ""
 	}
@@ -76,10 +76,10 @@ func known(field string) string {
 	return field
 }
 
-// number reads a number that is not below zero, nil if it is not known. It takes ok back
+// parseNumber reads a number that is not below zero, nil if it is not known. It takes ok back
 // if the field is anything else.
-func number(field string, ok *bool) *float64 {
-	text := known(field)
+func parseNumber(field string, ok *bool) *float64 {
+	text := knownField(field)
 	if text == "" && field != "" {
 		return nil
 	}
@@ -93,8 +93,8 @@ func number(field string, ok *bool) *float64 {
 	return &n
 }
 
-func mebibytes(field string, ok *bool) int64 {
-	if n := number(field, ok); n != nil {
+func parseMebibytes(field string, ok *bool) int64 {
+	if n := parseNumber(field, ok); n != nil {
 		return int64(*n) << 20
 	}
 	return 0

@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			got, count, ok := parse(tt.line)
+			got, count, ok := parseReading(tt.line)
 			if !ok || count != tt.count {
 				t.Fatalf("ok %v, %d cards", ok, count)
 			}
@@ -85,7 +85,7 @@ func TestParseRefuses(t *testing.T) {
 		"0, GPU-1, NVIDIA \xff H200, 143771, 4, 76.02, 0, 29, 1",  //
 		"0, GPU-1, NVIDIA H200, 143771, 4, 76.02, 0, 29, 1\n1, G", //
 	} {
-		if r, count, ok := parse(line); ok || count != 0 || r != (Reading{}) {
+		if r, count, ok := parseReading(line); ok || count != 0 || r != (Reading{}) {
 			t.Errorf("%q: %+v, %d", line, r, count)
 		}
 	}
@@ -111,7 +111,7 @@ func FuzzOutput(f *testing.F) {
 		}
 
 		for _, o := range []*output{whole, pieces} {
-			o.end()
+			o.flushLine()
 			if len(o.part) > longestLine || len(o.message) > longestLine {
 				t.Fatalf("%d bytes kept, a message of %d", len(o.part), len(o.message))
 			}

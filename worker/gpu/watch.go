@@ -23,8 +23,8 @@ var ErrNone = errors.New("no graphics cards")
 // The waits before nvidia-smi is started again double from the first, up to the last.
 // One that ran for the last is not held to have failed at once.
 const (
-	againFirst = time.Second
-	againLast  = time.Minute
+	restartWaitMin = time.Second
+	restartWaitMax = time.Minute
 )
 
 // endWait is how long [Watch.Run] waits for a killed nvidia-smi. One that hangs in its
@@ -42,20 +42,20 @@ type Card struct {
 
 // Watch keeps the latest readings of all cards.
 type Watch struct {
-	log     zerolog.Logger
-	command string        // a path, or a name to look for
-	again   time.Duration // the first wait before a restart
-	running atomic.Bool
+	log         zerolog.Logger
+	command     string        // a path, or a name to look for
+	restartWait time.Duration // the first wait before a restart
+	running     atomic.Bool
 
 	mu     sync.Mutex
 	cards  []Reading // the last complete set
 	at     time.Time // when it was complete
-	meters map[string]*meter
+	meters map[string]*energyMeter
 }
 
 // New returns a watch that has seen no cards yet.
 func New(log zerolog.Logger) *Watch {
-	return &Watch{log: log, command: "nvidia-smi", again: againFirst}
+	return &Watch{log: log, command: "nvidia-smi", restartWait: restartWaitMin}
 }
 
 // Now returns the cards as they were read last, by index; nil before the first reading.
@@ -78,8 +78,8 @@ func (w *Watch) Now() []Card {
 		}
 
 		card := Card{Reading: r}
-		if m := w.meters[key(r)]; m != nil {
-			card.Joules = m.energy()
+		if m := w.meters[cardKey(r)]; m != nil {
+			card.Joules = m.totalJoules()
 		}
 
 		cards = append(cards, card)
@@ -103,7 +103,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 
 	w.mu.Lock()
-	w.cards, w.meters = nil, make(map[string]*meter)
+	w.cards, w.meters = nil, make(map[string]*energyMeter)
 	w.mu.Unlock()
 
 	done := make(chan error, 1)
@@ -111,7 +111,7 @@ func (w *Watch) Run(ctx context.Context) error {
 		// The kernel kills nvidia-smi when the thread that started it ends, so the thread
 		// has to stay: it is never unlocked, and ends with this goroutine.
 		runtime.LockOSThread()
-		err := w.keep(ctx, path)
+		err := w.keepRunning(ctx, path)
 		w.running.Store(false)
 		done <- err
 	}()
@@ -130,12 +130,12 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// keep starts nvidia-smi again and again until ctx ends.
-func (w *Watch) keep(ctx context.Context, path string) error {
-	wait, seen, last := w.again, false, ""
+// keepRunning starts nvidia-smi again and again until ctx ends.
+func (w *Watch) keepRunning(ctx context.Context, path string) error {
+	wait, seen, last := w.restartWait, false, ""
 	for {
 		began := time.Now()
-		out, err := w.watch(ctx, path)
+		out, err := w.runOnce(ctx, path)
 
 		if ctx.Err() != nil {
 			return nil
@@ -146,8 +146,8 @@ func (w *Watch) keep(ctx context.Context, path string) error {
 			return err
 		}
 
-		if time.Since(began) > againLast {
-			wait, last = w.again, ""
+		if time.Since(began) > restartWaitMax {
+			wait, last = w.restartWait, ""
 		}
 
 		if err.Error() != last { // say it once
@@ -161,25 +161,25 @@ func (w *Watch) keep(ctx context.Context, path string) error {
 		case <-time.After(wait):
 		}
 
-		wait = min(2*wait, againLast)
+		wait = min(2*wait, restartWaitMax)
 	}
 }
 
-// watch runs nvidia-smi to its end and says why it ended.
-func (w *Watch) watch(ctx context.Context, path string) (*output, error) {
+// runOnce runs nvidia-smi to its end and says why it ended.
+func (w *Watch) runOnce(ctx context.Context, path string) (*output, error) {
 	out := &output{watch: w}
-	cmd := exec.CommandContext(ctx, path, "--query-gpu="+query, "--format=csv,noheader,nounits", "--loop=1")
+	cmd := exec.CommandContext(ctx, path, "--query-gpu="+queryFields, "--format=csv,noheader,nounits", "--loop=1")
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = endWithUs()
+	cmd.SysProcAttr = dieWithParent()
 	cmd.WaitDelay = time.Second // for its pipes, if it is a script and has children
 	err := cmd.Run()
-	out.end()
+	out.flushLine()
 
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:
 		err = errors.New("it ended by itself")
-	case ok && slices.Contains(noCards, exit.ExitCode()) && !out.complete:
+	case ok && slices.Contains(noCardExits, exit.ExitCode()) && !out.complete:
 		err = ErrNone
 	}
 
@@ -190,19 +190,19 @@ func (w *Watch) watch(ctx context.Context, path string) (*output, error) {
 	return out, err
 }
 
-// noCards are nvidia-smi's exit codes for: no device was found, the driver is not
+// noCardExits are nvidia-smi's exit codes for: no device was found, the driver is not
 // loaded, and its library is not there.
-var noCards = []int{6, 9, 12}
+var noCardExits = []int{6, 9, 12}
 
-// set takes a complete set of readings.
-func (w *Watch) set(readings []Reading, at time.Time) {
+// setReadings takes a complete set of readings.
+func (w *Watch) setReadings(readings []Reading, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cards, w.at = readings, at
 }
 
-// count adds a reading to the energy of its card.
-func (w *Watch) count(r Reading, at time.Time) {
+// addEnergy adds a reading to the energy of its card.
+func (w *Watch) addEnergy(r Reading, at time.Time) {
 	if r.PowerWatts == nil {
 		return
 	}
@@ -210,20 +210,20 @@ func (w *Watch) count(r Reading, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
-	m := w.meters[key(r)]
+	m := w.meters[cardKey(r)]
 	if m == nil {
-		m = new(meter)
-		w.meters[key(r)] = m
+		m = new(energyMeter)
+		w.meters[cardKey(r)] = m
 	}
 
-	if gap := m.add(*r.PowerWatts, at); gap > 0 {
+	if gap := m.addPower(*r.PowerWatts, at); gap > 0 {
 		w.log.Warn().Int("gpu", r.Index).Float64("seconds", gap.Seconds()).
 			Msg("the graphics card was not read for a while, its energy is not counted")
 	}
 }
 
-// key tells cards apart. An index may go over to another card when one fails.
-func key(r Reading) string {
+// cardKey tells cards apart. An index may go over to another card when one fails.
+func cardKey(r Reading) string {
 	if r.UUID != "" {
 		return r.UUID
 	}

@@ -53,7 +53,7 @@ func starts(t *testing.T, path string) []string {
 // newWatch is a watch with a fake.
 func newWatch(path string) *Watch {
 	w := New(zerolog.Nop())
-	w.command, w.again = path, time.Millisecond
+	w.command, w.restartWait = path, time.Millisecond
 	return w
 }
 
@@ -135,7 +135,7 @@ func TestRunReadsUntilTheEnd(t *testing.T) {
 	}
 
 	args, err := os.ReadFile(filepath.Join(filepath.Dir(path), "args"))
-	if want := "--query-gpu=" + query + " --format=csv,noheader,nounits --loop=1\n"; err != nil ||
+	if want := "--query-gpu=" + queryFields + " --format=csv,noheader,nounits --loop=1\n"; err != nil ||
 		string(args) != want {
 		t.Errorf("arguments %q, %v", args, err)
 	}

@@ -300,7 +300,7 @@ func TestCurves(t *testing.T) {
 
 					l := New(Config{})
 					if c.told {
-						l.Slots(c.slots)
+						l.SetSlots(c.slots)
 					}
 
 					got := drive(t, c, l, gauges, seconds, nil)

@@ -207,10 +207,10 @@ func (l *Limiter) InFlight() int {
 	return l.inFlight
 }
 
-// Slots tells how many requests the server runs at once, if it says so: more never help.
+// SetSlots tells how many requests the server runs at once, if it says so: more never help.
 // One more waits there at first, so that a slot is never empty for the time that an answer and
 // the next request travel; what that brings is measured.
-func (l *Limiter) Slots(n int) {
+func (l *Limiter) SetSlots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
@@ -229,9 +229,9 @@ func (l *Limiter) Slots(n int) {
 	l.set(l.max, now)
 }
 
-// Begin begins the search at a limit that was found before, if it has found nothing yet and the
+// StartAt begins the search at a limit that was found before, if it has found nothing yet and the
 // server says nothing of its slots. It reports whether it does. Below 1 the limit is unknown.
-func (l *Limiter) Begin(n int) bool {
+func (l *Limiter) StartAt(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
@@ -300,7 +300,7 @@ func (l *Limiter) noticeGap(now time.Time) {
 	l.restart(now)
 }
 
-// IgnoreGauges has [Limiter.Observe] and [Limiter.Slots] do nothing from now on: the gauges are
+// IgnoreGauges has [Limiter.Observe] and [Limiter.SetSlots] do nothing from now on: the gauges are
 // not those of one server, as when a load balancer answers with another replica's each time.
 // What was concluded from them is dropped. The search begins again by climbing on answers, at
 // no less than Config.Start.

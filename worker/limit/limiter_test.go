@@ -79,18 +79,18 @@ func TestSlotsTold(t *testing.T) {
 	t.Parallel()
 
 	l := New(Config{})
-	l.Slots(4)
+	l.SetSlots(4)
 	if got := l.Limit(); got != 5 {
 		t.Errorf("limit %d for 4 slots, want 5", got)
 	}
 
-	l.Slots(0) // it does not say
+	l.SetSlots(0) // it does not say
 	if got := l.Limit(); got != 5 {
 		t.Errorf("limit %d", got)
 	}
 
 	fixed := Fixed(3)
-	fixed.Slots(8)
+	fixed.SetSlots(8)
 	if got := fixed.Limit(); got != 3 {
 		t.Errorf("a fixed limit of 3 became %d", got)
 	}
@@ -101,9 +101,9 @@ func TestSlotsIgnored(t *testing.T) {
 	t.Parallel()
 
 	l := New(Config{})
-	l.Slots(4)
+	l.SetSlots(4)
 	l.IgnoreGauges()
-	l.Slots(4)
+	l.SetSlots(4)
 	if l.Limit() < 8 || l.max != DefaultMax {
 		t.Errorf("limit %d, at most %d", l.Limit(), l.max)
 	}
@@ -154,7 +154,7 @@ func TestLower(t *testing.T) {
 			}
 
 			time.Sleep(time.Second)
-			l.Slots(100)
+			l.SetSlots(100)
 			l.Observe(Gauges{Running: 30})
 
 			if l.Limit() != 30 {

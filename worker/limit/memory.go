@@ -49,15 +49,15 @@ func MemoryKey(parts ...string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// AtOnce is how many requests at once a server was found to take; 0 if that is unknown.
-func (m *Memory) AtOnce(key string) int {
+// Load is how many requests at once a server was found to take; 0 if that is unknown.
+func (m *Memory) Load(key string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.read().Servers[key].AtOnce
 }
 
-// Keep notes how many requests at once a server takes.
-func (m *Memory) Keep(key string, n int) error {
+// Store notes how many requests at once a server takes.
+func (m *Memory) Store(key string, n int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 

@@ -19,34 +19,34 @@ func TestMemory(t *testing.T) {
 			t.Error("two servers have one key")
 		}
 
-		if got := NewMemory(path).AtOnce(a); got != 0 {
+		if got := NewMemory(path).Load(a); got != 0 {
 			t.Errorf("%d of a server that was never met", got)
 		}
 
 		for _, n := range []int{30, 67} {
-			if err := NewMemory(path).Keep(a, n); err != nil {
+			if err := NewMemory(path).Store(a, n); err != nil {
 				t.Fatal(err)
 			}
 		}
 
 		m := NewMemory(path)
-		if m.AtOnce(a) != 67 || m.AtOnce(b) != 0 {
-			t.Errorf("%d and %d, want 67 and 0", m.AtOnce(a), m.AtOnce(b))
+		if m.Load(a) != 67 || m.Load(b) != 0 {
+			t.Errorf("%d and %d, want 67 and 0", m.Load(a), m.Load(b))
 		}
 
 		for i := range memoryMost {
 			time.Sleep(time.Second)
-			if err := m.Keep(fmt.Sprint(i), i+1); err != nil {
+			if err := m.Store(fmt.Sprint(i), i+1); err != nil {
 				t.Fatal(err)
 			}
 		}
 
-		if m.AtOnce(a) != 0 || m.AtOnce("0") != 1 || m.AtOnce("255") != 256 {
-			t.Errorf("%d, %d and %d, want 0, 1 and 256: the oldest goes", m.AtOnce(a), m.AtOnce("0"), m.AtOnce("255"))
+		if m.Load(a) != 0 || m.Load("0") != 1 || m.Load("255") != 256 {
+			t.Errorf("%d, %d and %d, want 0, 1 and 256: the oldest goes", m.Load(a), m.Load("0"), m.Load("255"))
 		}
 
 		time.Sleep(memoryAge + time.Second)
-		if got := m.AtOnce("255"); got != 0 {
+		if got := m.Load("255"); got != 0 {
 			t.Errorf("%d after a month", got)
 		}
 
@@ -69,15 +69,15 @@ func FuzzMemory(f *testing.F) {
 		}
 
 		m := NewMemory(path)
-		n := m.AtOnce("k")
+		n := m.Load("k")
 		l := New(Config{Max: 100})
-		l.Begin(n)
+		l.StartAt(n)
 		if got := l.Limit(); n < 0 || got < 1 || got > 100 {
 			t.Errorf("%d from the file, limit %d", n, got)
 		}
 
-		if err := m.Keep("k", 7); err != nil || m.AtOnce("k") != 7 {
-			t.Errorf("%d after %v", m.AtOnce("k"), err)
+		if err := m.Store("k", 7); err != nil || m.Load("k") != 7 {
+			t.Errorf("%d after %v", m.Load("k"), err)
 		}
 	})
 }
@@ -96,7 +96,7 @@ func TestBegin(t *testing.T) {
 					c := curve{engine: server(slots), least: 50, most: 150}
 					best := mean(drive(t, c, Fixed(slots+slots/16), false, 60, nil)[10:]).tokens
 					l := New(Config{})
-					l.Begin(256)
+					l.StartAt(256)
 					got := drive(t, c, l, gauges, 180, nil)
 					steady, at := mean(got[60:]), reaches(got, 0.9*best)
 					t.Logf("%.3f of the best fixed limit, 90%% after %d s; limit %.1f, found %d",

@@ -14,13 +14,13 @@ import (
 // is sent names the host as before: in its Host header, and in TLS.
 func WithAddress(at netip.Addr) Option { return func(s *Server) { s.at = at } }
 
-// dial connects to an address of the server's host.
-func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return s.dialer.DialContext(ctx, network, s.pinned(address))
+// dialServer connects to an address of the server's host.
+func (s *Server) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.dialer.DialContext(ctx, network, s.pinAddress(address))
 }
 
-// pinned is host and port with the host's address that is to be used.
-func (s *Server) pinned(address string) string {
+// pinAddress is host and port with the host's address that is to be used.
+func (s *Server) pinAddress(address string) string {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil || !s.at.IsValid() {
 		return address
@@ -28,23 +28,23 @@ func (s *Server) pinned(address string) string {
 	return net.JoinHostPort(s.at.String(), port)
 }
 
-// lookUp is how the addresses of a name are found.
-type lookUp func(ctx context.Context, network, host string) ([]netip.Addr, error)
+// resolveFunc is how the addresses of a name are found.
+type resolveFunc func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// lookUpTimeout bounds looking for a name's addresses.
-const lookUpTimeout = 5 * time.Second
+// resolveTimeout bounds looking for a name's addresses.
+const resolveTimeout = 5 * time.Second
 
-// Addresses are those of the name in a model server's URL, of which each is a server of its
+// LookupAddresses are those of the name in a model server's URL, of which each is a server of its
 // own: a headless service, or a name that DNS gives in turns. Of a host with an address of each
 // family it is one of them. There are none where the name must be left as it is: if it is an
 // address, or is reached through a proxy; or if an address is public, since names in the open
 // with several have load balancers there. The error is that of looking for them.
-func Addresses(ctx context.Context, base string) ([]netip.Addr, error) {
-	return findAddresses(ctx, base, net.DefaultResolver.LookupNetIP)
+func LookupAddresses(ctx context.Context, base string) ([]netip.Addr, error) {
+	return resolveAddresses(ctx, base, net.DefaultResolver.LookupNetIP)
 }
 
-func findAddresses(ctx context.Context, base string, find lookUp) ([]netip.Addr, error) {
-	p, _, err := parsePlace(base)
+func resolveAddresses(ctx context.Context, base string, find resolveFunc) ([]netip.Addr, error) {
+	p, _, err := parseBaseURL(base)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func findAddresses(ctx context.Context, base string, find lookUp) ([]netip.Addr,
 		return nil, nil
 	}
 
-	limited, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	limited, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 
 	all, err := find(limited, "ip", u.Hostname())
@@ -70,13 +70,13 @@ func findAddresses(ctx context.Context, base string, find lookUp) ([]netip.Addr,
 		return nil, err
 	}
 
-	return serversAmong(all), nil
+	return selectServers(all), nil
 }
 
-// serversAmong are the addresses of a name that are servers of their own. They come in the order
+// selectServers are the addresses of a name that are servers of their own. They come in the order
 // in which this host reaches them best (RFC 6724). A host with both families has one of each, so
 // that those of the first one's are all there are.
-func serversAmong(all []netip.Addr) []netip.Addr {
+func selectServers(all []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range all {
 		a = a.Unmap()
@@ -94,11 +94,11 @@ func serversAmong(all []netip.Addr) []netip.Addr {
 	return slices.Compact(list)
 }
 
-// shared is the network of hosts behind the address of a carrier (RFC 6598); Tailscale and
+// carrierNAT is the network of hosts behind the address of a carrier (RFC 6598); Tailscale and
 // some clusters have theirs there.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
 // isPublic reports whether an address is for the whole internet.
 func isPublic(a netip.Addr) bool {
-	return !(a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || shared.Contains(a))
+	return !(a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || carrierNAT.Contains(a))
 }

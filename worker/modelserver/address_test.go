@@ -46,7 +46,7 @@ func TestAddresses(t *testing.T) {
 			base = "http://llm:8000"
 		}
 
-		got, err := findAddresses(t.Context(), base,
+		got, err := resolveAddresses(t.Context(), base,
 			func(context.Context, string, string) (list []netip.Addr, err error) {
 				for text := range strings.FieldsSeq(tt.found) {
 					list = append(list, netip.MustParseAddr(text))
@@ -68,7 +68,7 @@ func TestAddresses(t *testing.T) {
 	}
 
 	unknown := errors.New("no such host")
-	_, err := findAddresses(t.Context(), "http://llm:8000",
+	_, err := resolveAddresses(t.Context(), "http://llm:8000",
 		func(context.Context, string, string) ([]netip.Addr, error) { return nil, unknown })
 	if !errors.Is(err, unknown) {
 		t.Errorf("of a name that is not known: %v", err)
@@ -114,7 +114,7 @@ func TestWithAddress(t *testing.T) {
 		t.Errorf("posted: %s, %v", a.Body, a.Err)
 	}
 
-	if _, err := s.Look(t.Context()); err != nil {
+	if _, err := s.Probe(t.Context()); err != nil {
 		t.Errorf("looked at: %v", err)
 	}
 

@@ -15,10 +15,10 @@ import (
 // ErrCoding is returned for an answer in a content coding that cannot be undone.
 var ErrCoding = errors.New("the answer cannot be unpacked")
 
-// unpack undoes the content codings of an answer (RFC 9110, 8.4). None is asked for, and
+// decodeBody undoes the content codings of an answer (RFC 9110, 8.4). None is asked for, and
 // some proxies pack all the same. The body of an error that cannot be unpacked says so
 // itself: the status is worth more than its body.
-func (a *Answer) unpack(most int64) {
+func (a *Answer) decodeBody(most int64) {
 	coded := a.Header["Content-Encoding"]
 	if a.Err != nil || len(coded) == 0 {
 		return
@@ -26,7 +26,7 @@ func (a *Answer) unpack(most int64) {
 
 	codings := strings.Split(strings.Join(coded, ","), ",")
 	for i := len(codings) - 1; i >= 0 && a.Err == nil && len(a.Body) > 0; i-- {
-		a.Body, a.Err = undo(strings.ToLower(strings.TrimSpace(codings[i])), a.Body, most)
+		a.Body, a.Err = decodeCoding(strings.ToLower(strings.TrimSpace(codings[i])), a.Body, most)
 	}
 
 	if a.Err != nil && a.Status >= 300 {
@@ -34,23 +34,23 @@ func (a *Answer) unpack(most int64) {
 	}
 }
 
-// unpackedAtOnce is how much is unpacked before it is known how much there is in all, so that
+// decodeAtOnce is how much is unpacked before it is known how much there is in all, so that
 // what is packed very tight takes no memory.
-const unpackedAtOnce = 4 << 20
+const decodeAtOnce = 4 << 20
 
-// undo undoes one coding of a body, of which most bytes are unpacked.
-func undo(coding string, body []byte, most int64) ([]byte, error) {
+// decodeCoding undoes one coding of a body, of which most bytes are unpacked.
+func decodeCoding(coding string, body []byte, most int64) ([]byte, error) {
 	if coding == "" || coding == "identity" {
 		return body, nil
 	}
 
-	r, err := unpacker(coding, body)
+	r, err := newDecoder(coding, body)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
 
-	text, err := io.ReadAll(io.LimitReader(r, min(most, unpackedAtOnce)))
+	text, err := io.ReadAll(io.LimitReader(r, min(most, decodeAtOnce)))
 	if err != nil {
 		return nil, fmt.Errorf("%w: it should be %s: %w", ErrCoding, coding, err)
 	}
@@ -66,7 +66,7 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 		return text, nil
 	}
 
-	again, err := unpacker(coding, body)
+	again, err := newDecoder(coding, body)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +80,8 @@ func undo(coding string, body []byte, most int64) ([]byte, error) {
 	return text, nil
 }
 
-// unpacker reads what a body in a coding holds.
-func unpacker(coding string, body []byte) (r io.ReadCloser, err error) {
+// newDecoder reads what a body in a coding holds.
+func newDecoder(coding string, body []byte) (r io.ReadCloser, err error) {
 	switch coding {
 	case "gzip", "x-gzip":
 		r, err = gzip.NewReader(bytes.NewReader(body))

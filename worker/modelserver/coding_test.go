@@ -104,7 +104,7 @@ func TestCodingsHaveABound(t *testing.T) {
 			Header: http.Header{"Content-Encoding": {coding}},
 			Body:   pack(t, coding, make([]byte, 1001)),
 		}
-		if a.unpack(1000); !errors.Is(a.Err, ErrTooLong) {
+		if a.decodeBody(1000); !errors.Is(a.Err, ErrTooLong) {
 			t.Errorf("%s: %v", coding, a.Err)
 		}
 	}
@@ -115,14 +115,14 @@ func TestLongPackedAnswers(t *testing.T) {
 	const most = 64 << 20
 	long := bytes.Repeat([]byte("0123456789abcdef"), 10<<16)
 	for _, coding := range []string{"gzip", "deflate", "zstd"} {
-		if text, err := undo(coding, pack(t, coding, long), most); err != nil || !bytes.Equal(text, long) {
+		if text, err := decodeCoding(coding, pack(t, coding, long), most); err != nil || !bytes.Equal(text, long) {
 			t.Errorf("%s: %d bytes, %v", coding, len(text), err)
 		}
 
 		bomb := pack(t, coding, make([]byte, most+1))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := undo(coding, bomb, most)
+		_, err := decodeCoding(coding, bomb, most)
 		runtime.ReadMemStats(&after)
 		if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrTooLong) || took > most/2 {
 			t.Errorf("%s: %v, with %d bytes of memory", coding, err, took)
@@ -143,7 +143,7 @@ func TestLookAtAPackedList(t *testing.T) {
 		w.Write(pack(t, "gzip", []byte(somebodysModels)))
 	}))
 
-	info, err := s.Look(t.Context())
+	info, err := s.Probe(t.Context())
 	if err != nil || len(info.Models) != 1 {
 		t.Errorf("%v, %v", info.Models, err)
 	}
@@ -155,7 +155,7 @@ func FuzzUndo(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, coding string, body []byte) {
-		if text, err := undo(coding, body, 1<<20); err == nil && len(text) > 1<<20 && coding != "" &&
+		if text, err := decodeCoding(coding, body, 1<<20); err == nil && len(text) > 1<<20 && coding != "" &&
 			coding != "identity" {
 			t.Errorf("%s: %d bytes", coding, len(text))
 		}

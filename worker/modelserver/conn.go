@@ -201,7 +201,7 @@ func (c *conn) exchange(w *wire, path string, id, digest uint64, body []byte) (a
 
 	c.left = math.MaxInt64
 	a = Answer{Status: res.StatusCode, Header: res.Header}
-	a.Body, a.Err = readAll(res, maxAnswer)
+	a.Body, a.Err = readBody(res, maxAnswer)
 
 	return a, began, unsent == nil && a.Err == nil && !res.Close && res.StatusCode >= 200 &&
 		res.StatusCode != http.StatusRequestTimeout

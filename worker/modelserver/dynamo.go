@@ -5,12 +5,12 @@ import "context"
 // dynamo is the frontend of NVIDIA Dynamo, in front of engines of its own.
 type dynamo struct{}
 
-// dynamoKind goes by the gauges: the owner of its models, "nvidia", is others' as well
+// dynamoSpec goes by the gauges: the owner of its models, "nvidia", is others' as well
 // (lib/llm/src/http/service/openai.rs, list_models_openai).
-var dynamoKind = kind{
-	make:   func() flavour { return dynamo{} },
-	gauges: &dynamoGauges,
-	page:   metricsPage,
+var dynamoSpec = flavourSpec{
+	newFlavour:  func() flavour { return dynamo{} },
+	gauges:      &dynamoGauges,
+	metricsPath: metricsPath,
 }
 
 // dynamoGauges: lib/runtime/src/metrics/prometheus_names.rs, frontend_service. What is in
@@ -18,7 +18,7 @@ var dynamoKind = kind{
 // queue: each request counts as such until its first token, also while its prompt is
 // computed (lib/llm/src/http/service/metrics.rs, HttpQueueGuard); of embeddings, all do.
 var dynamoGauges = gaugeNames{
-	fields: map[string]field{
+	fields: map[string]metricField{
 		"dynamo_frontend_inflight_requests":         running,
 		"dynamo_frontend_output_tokens_total":       tokens,
 		"dynamo_frontend_input_sequence_tokens_sum": promptTokens,
@@ -30,11 +30,11 @@ func (dynamo) name() string { return "Dynamo" }
 
 func (dynamo) describe(context.Context, *Server, *Info) error { return nil }
 
-// load has nothing that waits, so that what one more request brings decides.
-func (dynamo) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := s.readPage(ctx, metricsPage, &dynamoGauges, "")
+// readLoad has nothing that waits, so that what one more request brings decides.
+func (dynamo) readLoad(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.readPage(ctx, metricsPath, &dynamoGauges, "")
 	if err == nil && page.found[running] == nil {
-		err = lacks(metricsPage, running, "")
+		err = missingFieldError(metricsPath, running, "")
 	}
-	return page.load(tokens, promptTokens), err
+	return page.toLoad(tokens, promptTokens), err
 }

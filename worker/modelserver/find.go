@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// usual are the addresses that servers have by default.
-var usual = []string{
+// defaultURLs are the addresses that servers have by default.
+var defaultURLs = []string{
 	"http://localhost:8000",  // vLLM, TensorRT-LLM, Dynamo
 	"http://localhost:30000", // SGLang
 	"http://localhost:8080",  // llama.cpp, llama-swap
@@ -27,16 +27,16 @@ const findTimeout = 2 * time.Second
 func Find(ctx context.Context, key string, options ...Option) (found []*Server, tried []string) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	return find(ctx, key, usual, options...)
+	return probeURLs(ctx, key, defaultURLs, options...)
 }
 
-func find(ctx context.Context, key string, urls []string, options ...Option) (found []*Server, tried []string) {
+func probeURLs(ctx context.Context, key string, urls []string, options ...Option) (found []*Server, tried []string) {
 	servers, errs := make([]*Server, len(urls)), make([]error, len(urls))
 	var looks sync.WaitGroup
 	for i, url := range urls {
 		looks.Go(func() {
 			if servers[i], errs[i] = New(url, key, options...); errs[i] == nil {
-				_, errs[i] = servers[i].Look(ctx)
+				_, errs[i] = servers[i].Probe(ctx)
 			}
 		})
 	}

@@ -29,7 +29,7 @@ func TestFind(t *testing.T) {
 	broken := begin(&fake{replies: map[string]reply{"/v1/models": {503, page404}}})
 	ollama := begin(newOllama(t))
 
-	servers, tried := find(t.Context(), "", []string{webApp, vllm, gone.URL, loading, noPage, locked, broken, ollama})
+	servers, tried := probeURLs(t.Context(), "", []string{webApp, vllm, gone.URL, loading, noPage, locked, broken, ollama})
 	var found []string
 	for _, s := range servers {
 		t.Cleanup(s.Close)
@@ -65,14 +65,14 @@ func TestFindDoesNotHang(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 
-	if found, tried := find(ctx, "", []string{silent.URL}); len(found) != 0 || len(tried) != 1 {
+	if found, tried := probeURLs(ctx, "", []string{silent.URL}); len(found) != 0 || len(tried) != 1 {
 		t.Errorf("found %v, tried %v", found, tried)
 	}
 }
 
 func TestUsualPorts(t *testing.T) {
 	t.Parallel()
-	for _, url := range usual {
+	for _, url := range defaultURLs {
 		if s, err := New(url, ""); err != nil || s.URL() != url {
 			t.Errorf("%s: %v", url, err)
 		}

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// identity finds out whether the pages of metrics that one URL gives are those of one server.
+// replicaDetector finds out whether the pages of metrics that one URL gives are those of one server.
 // Behind a load balancer each is another replica's: its gauges are a part of the load, and its
 // counters jump back and forth. A restart of the only server is not taken for that: its start
 // time is newer, or its counters fall once.
 //
 // The time at which a model was "created" is no sign: vLLM, SGLang and llama.cpp give the time
 // of the answer there.
-type identity struct {
-	mu      sync.Mutex
-	several string // why they are of more than one server; empty: nothing says so
+type replicaDetector struct {
+	mu       sync.Mutex
+	evidence string // why they are of more than one server; empty: nothing says so
 
 	known   bool // last and base are
-	last    glimpse
-	base    glimpse   // the first of what may be one process
-	started float64   // the newest start time
-	jumped  time.Time // when the page was last another one than before
+	last    processSample
+	base    processSample // the first of what may be one process
+	started float64       // the newest start time
+	jumped  time.Time     // when the page was last another one than before
 
-	slots slotCount
+	slots slotSurvey
 }
 
-// glimpse is what one page says of the process that it comes from, and what came of its
+// processSample is what one page says of the process that it comes from, and what came of its
 // server up to then.
-type glimpse struct {
+type processSample struct {
 	at       time.Time
 	started  float64    // in seconds of a clock of its host; 0: unknown
 	engines  string     // the names of its engines
@@ -41,98 +41,98 @@ type glimpse struct {
 }
 
 const (
-	sameStart = 1.0 // seconds that the start times of one process may differ by
-	// jumpsWithin is the time in which two jumps are no restarts: loading a model takes longer.
-	jumpsWithin = time.Minute
-	// countedLeast is the part of the answers' tokens that a server must have counted itself.
+	startTolerance = 1.0 // seconds that the start times of one process may differ by
+	// restartTime is the time in which two jumps are no restarts: loading a model takes longer.
+	restartTime = time.Minute
+	// minCountedShare is the part of the answers' tokens that a server must have counted itself.
 	// Of two that take turns, each counts a half.
-	countedLeast = 0.7
-	answersLeast = 64
-	// busyLeast is the part of the slots that must be busy while there are requests for all of
+	minCountedShare = 0.7
+	minAnswers      = 64
+	// minBusyShare is the part of the slots that must be busy while there are requests for all of
 	// them. Of two servers with four slots, five requests keep 0.6 busy.
-	busyLeast = 0.72
-	slotLooks = 10
-	// slotAnswers is how many answers a second a slot may give until it is no sign that it was
+	minBusyShare   = 0.72
+	minSlotSamples = 10
+	// maxAnswersPerSlot is how many answers a second a slot may give until it is no sign that it was
 	// found free: it is so between two of them.
-	slotAnswers = 10.0
+	maxAnswersPerSlot = 10.0
 )
 
-// slotCount sums up looks at the slots of a server that has no page of metrics.
-type slotCount struct {
-	looks     int
+// slotSurvey sums up looks at the slots of a server that has no page of metrics.
+type slotSurvey struct {
+	samples   int
 	busy, all int
 	since     time.Time // the first look
 	answers   int64     // then
 	settled   bool      // it is known whether it is one server
 }
 
-// addSlots takes in a look at the slots, and returns why they are of more than one server, or "".
-func (i *identity) addSlots(g glimpse, busy, all int) string {
+// observeSlots takes in a look at the slots, and returns why they are of more than one server, or "".
+func (i *replicaDetector) observeSlots(g processSample, busy, all int) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 
 	c := &i.slots
-	if i.several != "" || c.settled || all == 0 || g.inFlight < int64(all) {
-		return i.several
+	if i.evidence != "" || c.settled || all == 0 || g.inFlight < int64(all) {
+		return i.evidence
 	}
 
-	if c.looks == 0 {
+	if c.samples == 0 {
 		c.since, c.answers = g.at, g.answers
 	}
 
-	c.looks++
+	c.samples++
 	c.busy += busy
 	c.all += all
-	if c.looks < slotLooks {
+	if c.samples < minSlotSamples {
 		return ""
 	}
 
 	c.settled = true
-	quick := float64(g.answers-c.answers) > slotAnswers*float64(all)*g.at.Sub(c.since).Seconds()
-	if !quick && float64(c.busy) < busyLeast*float64(c.all) {
-		i.several = "slots are free while there are requests for all"
+	quick := float64(g.answers-c.answers) > maxAnswersPerSlot*float64(all)*g.at.Sub(c.since).Seconds()
+	if !quick && float64(c.busy) < minBusyShare*float64(c.all) {
+		i.evidence = "slots are free while there are requests for all"
 	}
 
-	return i.several
+	return i.evidence
 }
 
 // wantsSlots reports whether another look at the slots could say something.
-func (i *identity) wantsSlots() bool {
+func (i *replicaDetector) wantsSlots() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.several == "" && !i.slots.settled
+	return i.evidence == "" && !i.slots.settled
 }
 
-// add takes in a page, and returns why the pages are of more than one server, or "".
-func (i *identity) add(g glimpse) string {
+// observe takes in a page, and returns why the pages are of more than one server, or "".
+func (i *replicaDetector) observe(g processSample) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 
-	if i.several != "" {
-		return i.several
+	if i.evidence != "" {
+		return i.evidence
 	}
 
 	last, known := i.last, i.known
 	i.last, i.known = g, true
 	switch {
-	case g.started > 0 && g.started < i.started-sameStart:
-		i.several = "the start time went back"
-	case g.started > i.started+sameStart || !known:
+	case g.started > 0 && g.started < i.started-startTolerance:
+		i.evidence = "the start time went back"
+	case g.started > i.started+startTolerance || !known:
 		i.started, i.base = max(i.started, g.started), g
-	case g.jumps(last):
-		if !i.jumped.IsZero() && g.at.Sub(i.jumped) < jumpsWithin {
-			i.several = "counters jump back and forth"
+	case g.differsFrom(last):
+		if !i.jumped.IsZero() && g.at.Sub(i.jumped) < restartTime {
+			i.evidence = "counters jump back and forth"
 		}
 		i.jumped, i.base = g.at, g
-	case g.lacks(i.base):
-		i.several = "fewer tokens are counted than the answers have"
+	case g.missesAnswers(i.base):
+		i.evidence = "fewer tokens are counted than the answers have"
 	}
 
-	return i.several
+	return i.evidence
 }
 
-// jumps reports whether a page cannot be of the process that the last one was of.
-func (g glimpse) jumps(last glimpse) bool {
+// differsFrom reports whether a page cannot be of the process that the last one was of.
+func (g processSample) differsFrom(last processSample) bool {
 	for n, count := range g.counters {
 		if count >= 0 && count < last.counters[n] {
 			return true
@@ -150,36 +150,36 @@ func (g glimpse) jumps(last glimpse) bool {
 	return false
 }
 
-// lacks reports whether the process has counted far fewer tokens since base than came in
+// missesAnswers reports whether the process has counted far fewer tokens since base than came in
 // answers. What was in flight at base was counted in part before, so that many more answers
 // than these are waited for.
-func (g glimpse) lacks(base glimpse) bool {
+func (g processSample) missesAnswers(base processSample) bool {
 	const tokens = 0
 	if g.counters[tokens] < 0 || base.counters[tokens] < 0 ||
-		g.answers-base.answers < max(answersLeast, 8*base.inFlight) {
+		g.answers-base.answers < max(minAnswers, 8*base.inFlight) {
 		return false
 	}
-	return g.counters[tokens]-base.counters[tokens] < countedLeast*float64(g.answered-base.answered)
+	return g.counters[tokens]-base.counters[tokens] < minCountedShare*float64(g.answered-base.answered)
 }
 
-// settleSlots notes that the slots are not told.
-func (i *identity) settleSlots() {
+// skipSlots notes that the slots are not told.
+func (i *replicaDetector) skipSlots() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.slots.settled = true
 }
 
-// away notes that the server could not be reached: another process may come in its place, on a
+// forgetProcess notes that the server could not be reached: another process may come in its place, on a
 // machine with another clock.
-func (i *identity) away() {
+func (i *replicaDetector) forgetProcess() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.known, i.started, i.slots = false, 0, slotCount{}
+	i.known, i.started, i.slots = false, 0, slotSurvey{}
 }
 
-// isSeveral reports whether the pages are of more than one server.
-func (i *identity) isSeveral() bool {
+// isReplicated reports whether the pages are of more than one server.
+func (i *replicaDetector) isReplicated() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.several != ""
+	return i.evidence != ""
 }

@@ -146,16 +146,16 @@ func TestIdentity(t *testing.T) {
 			{tokens: 9000, answers: 200, answered: 18_000},
 		}, nobody},
 	} {
-		var i identity
+		var i replicaDetector
 		got, at := "", time.Now()
 		for _, p := range tt.pages {
 			at = at.Add(max(p.after, time.Second))
 			if p.away {
-				i.away()
+				i.forgetProcess()
 				continue
 			}
 
-			got = i.add(glimpse{
+			got = i.observe(processSample{
 				at:       at,
 				started:  p.started,
 				engines:  p.engines,
@@ -166,7 +166,7 @@ func TestIdentity(t *testing.T) {
 			})
 		}
 
-		if got != tt.want || i.isSeveral() != (tt.want != "") {
+		if got != tt.want || i.isReplicated() != (tt.want != "") {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -190,16 +190,16 @@ func TestSlotsOfSeveral(t *testing.T) {
 		{"two servers", []int{2, 3}, 5, 4, true},
 		{"three servers", []int{1, 2, 2}, 5, 4, true},
 	} {
-		var i identity
+		var i replicaDetector
 		at := time.Now()
-		for n := range 3 * slotLooks {
+		for n := range 3 * minSlotSamples {
 			at = at.Add(500 * time.Millisecond)
-			i.addSlots(glimpse{at: at, inFlight: tt.inFlight, answers: tt.answers * int64(n)},
+			i.observeSlots(processSample{at: at, inFlight: tt.inFlight, answers: tt.answers * int64(n)},
 				tt.busy[n%len(tt.busy)], 4)
 		}
 
-		if i.isSeveral() != tt.several {
-			t.Errorf("%s: it is several: %t", tt.name, i.isSeveral())
+		if i.isReplicated() != tt.several {
+			t.Errorf("%s: it is several: %t", tt.name, i.isReplicated())
 		}
 
 		if i.wantsSlots() != (tt.inFlight < 4) {
@@ -215,8 +215,8 @@ func FuzzIdentity(f *testing.F) {
 	f.Add(uint64(2), false)
 	f.Fuzz(func(t *testing.T, seed uint64, tells bool) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		var i identity
-		at, g := time.Unix(1000, 0), glimpse{counters: [3]float64{0, 0, -1}}
+		var i replicaDetector
+		at, g := time.Unix(1000, 0), processSample{counters: [3]float64{0, 0, -1}}
 		for range 300 {
 			at = at.Add(500 * time.Millisecond)
 			tokens := random.Int64N(1000)
@@ -234,7 +234,7 @@ func FuzzIdentity(f *testing.F) {
 			}
 
 			g.at = at
-			if why := i.add(g); why != "" {
+			if why := i.observe(g); why != "" {
 				t.Fatalf("one server counts as several: %s", why)
 			}
 		}
@@ -283,7 +283,7 @@ func (b *balanced) run(n int) error {
 }
 
 // glimpse is the page of one of them.
-func (b *balanced) glimpse(answers, answered, inFlight int64) (glimpse, sim.Load) {
+func (b *balanced) glimpse(answers, answered, inFlight int64) (processSample, sim.Load) {
 	if b.asking == nil {
 		b.asking = rand.New(rand.NewPCG(5, 6))
 	}
@@ -296,7 +296,7 @@ func (b *balanced) glimpse(answers, answered, inFlight int64) (glimpse, sim.Load
 
 	load := b.engines[n].Load()
 
-	return glimpse{
+	return processSample{
 		at:       time.Now(),
 		started:  b.started[n],
 		engines:  "0",
@@ -335,7 +335,7 @@ func (b *balanced) drive(
 		}
 	})
 
-	var i identity
+	var i replicaDetector
 	begin, first := time.Now(), int64(0)
 	for half := range 2 * seconds {
 		time.Sleep(500 * time.Millisecond)
@@ -347,7 +347,7 @@ func (b *balanced) drive(
 		}
 
 		g, load := b.glimpse(answers.Load(), answered.Load(), int64(l.InFlight()))
-		if i.add(g) == "" {
+		if i.observe(g) == "" {
 			l.Observe(limit.Gauges{
 				Running:     load.Running,
 				Waiting:     load.Waiting,

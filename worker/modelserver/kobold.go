@@ -1,11 +1,11 @@
 package modelserver
 
 // kobold is KoboldCpp. It answers what Ollama does, and must not be taken for it.
-type kobold struct{ plain }
+type kobold struct{ openAI }
 
-var koboldKind = kind{
-	make:  func() flavour { return kobold{} },
-	owner: "koboldcpp", // koboldcpp.py
+var koboldSpec = flavourSpec{
+	newFlavour: func() flavour { return kobold{} },
+	owner:      "koboldcpp", // koboldcpp.py
 }
 
 func (kobold) name() string { return "KoboldCpp" }

@@ -20,18 +20,18 @@ type llamaCPP struct {
 	router atomic.Bool // as last looked
 }
 
-var llamaKind = kind{
-	make:   func() flavour { return &llamaCPP{} },
-	owner:  "llamacpp",  // tools/server/server-context.cpp
-	header: "llama.cpp", // server-http.cpp
-	gauges: &llamaGauges,
-	page:   metricsPage,
+var llamaSpec = flavourSpec{
+	newFlavour:   func() flavour { return &llamaCPP{} },
+	owner:        "llamacpp",  // tools/server/server-context.cpp
+	serverHeader: "llama.cpp", // server-http.cpp
+	gauges:       &llamaGauges,
+	metricsPath:  metricsPath,
 
 	countsAtEnd: true, // server-context.cpp, on_prediction
 }
 
 // llamaGauges: tools/server/README.md.
-var llamaGauges = gaugeNames{fields: map[string]field{
+var llamaGauges = gaugeNames{fields: map[string]metricField{
 	"llamacpp:requests_processing":    running,
 	"llamacpp:requests_deferred":      waiting,
 	"llamacpp:kv_cache_usage_ratio":   kvUsage, // until 2025
@@ -56,8 +56,8 @@ func (i Info) SlotsNote() string {
 
 func (*llamaCPP) name() string { return "llama.cpp" }
 
-// llamaAnswer is what /props answers.
-type llamaAnswer struct {
+// llamaProps is what /props answers.
+type llamaProps struct {
 	Slots    int    `json:"total_slots"`
 	Build    string `json:"build_info"`
 	Role     string // "router"
@@ -68,7 +68,7 @@ type llamaAnswer struct {
 }
 
 func (l *llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
-	var told llamaAnswer
+	var told llamaProps
 	err := s.getJSON(ctx, "/props", &told)
 	if errors.Is(err, ErrLoading) {
 		return err
@@ -81,7 +81,7 @@ func (l *llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
 
 	if l.router.Load() {
 		l.describeRouter(ctx, s, info)
-		info.Holds = info.fewer(told.Most)
+		info.MaxLoaded = info.capLoaded(told.Most)
 		return nil
 	}
 
@@ -103,8 +103,8 @@ func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
 			continue
 		}
 
-		var told llamaAnswer
-		if s.getJSON(ctx, ofModel("/props", m.ID), &told) != nil {
+		var told llamaProps
+		if s.getJSON(ctx, modelPath("/props", m.ID), &told) != nil {
 			continue
 		}
 
@@ -115,23 +115,23 @@ func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
 	}
 }
 
-// ofModel is a path of a router for one of its models, which is not loaded for that.
-func ofModel(path, model string) string {
+// modelPath is a path of a router for one of its models, which is not loaded for that.
+func modelPath(path, model string) string {
 	return path + "?model=" + url.QueryEscape(model) + "&autoload=false"
 }
 
-// load takes as long as the batch that is being decoded: the gauges wait for it.
-func (l *llamaCPP) load(ctx context.Context, s *Server) (Load, error) {
+// readLoad takes as long as the batch that is being decoded: the gauges wait for it.
+func (l *llamaCPP) readLoad(ctx context.Context, s *Server) (Load, error) {
 	const remedy = "start llama.cpp with --metrics"
 	if l.router.Load() {
-		return l.loadRouter(ctx, s, remedy)
+		return l.readRouterLoad(ctx, s, remedy)
 	}
-	page, err := s.page(ctx, metricsPage, &llamaGauges, remedy)
-	return page.load(tokens, promptTokens), err
+	page, err := s.readGauges(ctx, metricsPath, &llamaGauges, remedy)
+	return page.toLoad(tokens, promptTokens), err
 }
 
-// slots counts those that work. Without --no-slots they are told, with or without --metrics.
-func (*llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error) {
+// countSlots counts those that work. Without --no-slots they are told, with or without --metrics.
+func (*llamaCPP) countSlots(ctx context.Context, s *Server) (busy, all int, err error) {
 	var told []struct {
 		Busy bool `json:"is_processing"`
 	}
@@ -146,10 +146,10 @@ func (*llamaCPP) slots(ctx context.Context, s *Server) (busy, all int, err error
 	return busy, len(told), err
 }
 
-// loadRouter adds up what the loaded models' servers say. Their counters come and go with
+// readRouterLoad adds up what the loaded models' servers say. Their counters come and go with
 // them, so that there are none for all.
-func (*llamaCPP) loadRouter(ctx context.Context, s *Server, remedy string) (Load, error) {
-	list, _, err := s.list(ctx)
+func (*llamaCPP) readRouterLoad(ctx context.Context, s *Server, remedy string) (Load, error) {
+	list, _, err := s.listModels(ctx)
 	if err != nil {
 		return Load{}, err
 	}
@@ -161,9 +161,9 @@ func (*llamaCPP) loadRouter(ctx context.Context, s *Server, remedy string) (Load
 		PromptTokens: -1,
 	}, 0
 
-	loaded, _ := list.loaded()
+	loaded, _ := list.loadedModels()
 	for _, model := range loaded {
-		page, err := s.page(ctx, ofModel(metricsPage, model), &llamaGauges, remedy)
+		page, err := s.readGauges(ctx, modelPath(metricsPath, model), &llamaGauges, remedy)
 		switch {
 		case errors.Is(err, errNotNow): // it was unloaded meanwhile
 			continue
@@ -171,7 +171,7 @@ func (*llamaCPP) loadRouter(ctx context.Context, s *Server, remedy string) (Load
 			return Load{}, err
 		}
 
-		l := page.load()
+		l := page.toLoad()
 		sum.Running += l.Running
 		sum.Waiting += l.Waiting
 		pages++

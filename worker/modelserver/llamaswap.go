@@ -5,13 +5,13 @@ import "context"
 // llamaSwap starts a server for the model that a request names, and stops others for that, as
 // its configuration has it (config.example.yaml, routing). It tells nothing of their load.
 type llamaSwap struct {
-	plain
-	swaps
+	openAI
+	swapTracker
 }
 
-var llamaSwapKind = kind{
-	make:  func() flavour { return &llamaSwap{} },
-	owner: "llama-swap", // internal/server/api.go, handleListModels
+var llamaSwapSpec = flavourSpec{
+	newFlavour: func() flavour { return &llamaSwap{} },
+	owner:      "llama-swap", // internal/server/api.go, handleListModels
 }
 
 func (*llamaSwap) name() string { return "llama-swap" }
@@ -31,7 +31,7 @@ func (l *llamaSwap) describe(ctx context.Context, s *Server, info *Info) error {
 		}
 	}
 
-	info.Holds = l.holds(info)
+	info.MaxLoaded = l.observeLoaded(info)
 
 	return nil
 }

@@ -5,16 +5,16 @@ import "context"
 // lmDeploy has gauges unless it was started with --disable-metrics.
 type lmDeploy struct{}
 
-var lmDeployKind = kind{
-	make:   func() flavour { return lmDeploy{} },
-	owner:  "lmdeploy", // lmdeploy/serve/openai/protocol.py, ModelCard
-	gauges: &lmDeployGauges,
-	page:   metricsPage,
+var lmDeploySpec = flavourSpec{
+	newFlavour:  func() flavour { return lmDeploy{} },
+	owner:       "lmdeploy", // lmdeploy/serve/openai/protocol.py, ModelCard
+	gauges:      &lmDeployGauges,
+	metricsPath: metricsPath,
 }
 
 // lmDeployGauges: lmdeploy/metrics/loggers.py, 0.16.
 var lmDeployGauges = gaugeNames{
-	fields: map[string]field{
+	fields: map[string]metricField{
 		"lmdeploy:num_requests_running":    running,
 		"lmdeploy:num_requests_waiting":    waiting,
 		"lmdeploy:gpu_cache_usage_perc":    kvUsage,
@@ -28,7 +28,7 @@ func (lmDeploy) name() string { return "LMDeploy" }
 
 func (lmDeploy) describe(context.Context, *Server, *Info) error { return nil }
 
-func (lmDeploy) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := s.page(ctx, metricsPage, &lmDeployGauges, "start LMDeploy without --disable-metrics")
-	return page.load(kvUsage, tokens, promptTokens), err
+func (lmDeploy) readLoad(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.readGauges(ctx, metricsPath, &lmDeployGauges, "start LMDeploy without --disable-metrics")
+	return page.toLoad(kvUsage, tokens, promptTokens), err
 }

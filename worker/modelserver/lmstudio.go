@@ -10,16 +10,16 @@ import (
 // 1_developer/0_core/ttl-and-auto-evict.md). It has no gauges. To what it does not know it
 // answers 200 with an error.
 type lmStudio struct {
-	plain
-	swaps
+	openAI
+	swapTracker
 }
 
-// lmStudioKind goes by a list that only LM Studio has: its models' owner is
+// lmStudioSpec goes by a list that only LM Studio has: its models' owner is
 // "organization_owner".
-var lmStudioKind = kind{
-	make: func() flavour { return &lmStudio{} },
-	asks: func(ctx context.Context, s *Server) (bool, error) {
-		models, err := lmStudioModels(ctx, s)
+var lmStudioSpec = flavourSpec{
+	newFlavour: func() flavour { return &lmStudio{} },
+	probe: func(ctx context.Context, s *Server) (bool, error) {
+		models, err := fetchLMStudioModels(ctx, s)
 		return slices.ContainsFunc(models, func(m lmStudioModel) bool { return m.State != "" }), err
 	},
 }
@@ -33,14 +33,14 @@ type lmStudioModel struct {
 	ContextLength int    `json:"loaded_context_length"`
 }
 
-func lmStudioModels(ctx context.Context, s *Server) ([]lmStudioModel, error) {
+func fetchLMStudioModels(ctx context.Context, s *Server) ([]lmStudioModel, error) {
 	var told struct{ Data []lmStudioModel }
 	err := s.getJSON(ctx, "/api/v0/models", &told)
 	return told.Data, err
 }
 
 func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
-	models, err := lmStudioModels(ctx, s)
+	models, err := fetchLMStudioModels(ctx, s)
 	if err != nil {
 		return nil
 	}
@@ -54,16 +54,16 @@ func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 		info.Loaded = append(info.Loaded, told.ID)
 	}
 
-	info.Holds = l.holds(info)
+	info.MaxLoaded = l.observeLoaded(info)
 
-	info.Slots = lmStudioSlots(ctx, s)
+	info.Slots = fetchLMStudioSlots(ctx, s)
 
 	return nil
 }
 
-// lmStudioSlots is how many requests the loaded models run at once, which only newer versions
+// fetchLMStudioSlots is how many requests the loaded models run at once, which only newer versions
 // say (1_developer/2_rest/list.md).
-func lmStudioSlots(ctx context.Context, s *Server) (slots int) {
+func fetchLMStudioSlots(ctx context.Context, s *Server) (slots int) {
 	var told struct {
 		Models []struct {
 			Loaded []struct {

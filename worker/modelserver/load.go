@@ -26,17 +26,17 @@ type Load struct {
 
 	Started float64 // when its process did, in seconds of a clock of its host; 0 unknown
 	Engines string  // the names of the replicas that this process has
-	// Several says why the readings come from more than one server, as they do behind a load
+	// ReplicaEvidence says why the readings come from more than one server, as they do behind a load
 	// balancer. Then each is of one of them. Empty: nothing says so.
-	Several string
+	ReplicaEvidence string
 }
 
-// Load reads the gauges now, with one request. [Server.Look] must have been called
+// Load reads the gauges now, with one request. [Server.Probe] must have been called
 // before. The error wraps [ErrNoGauges] if the server has none, and then says how to
 // get them where that is known, and [ErrUnreachable] if it is away. Any other error,
 // such as a server that is too busy to answer in 3 s, leaves it unknown for this time.
 func (s *Server) Load(ctx context.Context) (Load, error) {
-	known := s.known.Load()
+	known := s.recognized.Load()
 	if known == nil {
 		return Load{}, fmt.Errorf("%w: it was not looked at yet", ErrNoGauges)
 	}
@@ -44,26 +44,26 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	limited, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 
-	load, err := known.flavour.load(limited, s)
+	load, err := known.flavour.readLoad(limited, s)
 	switch {
 	case err == nil:
-		load.Several = s.identity.add(s.glimpse(load))
+		load.ReplicaEvidence = s.replicas.observe(s.sampleProcess(load))
 		return load, nil
 	case limited.Err() != nil: // late is not away: llama.cpp answers when its batch is done
 		return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), limited.Err())
 	case errors.Is(err, ErrUnreachable):
-		s.identity.away()
+		s.replicas.forgetProcess()
 	}
 
 	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
 }
 
-// LookAtSlots finds out whether the server is several ones behind a load balancer where it has
+// ProbeSlots finds out whether the server is several ones behind a load balancer where it has
 // no gauges, and returns why it is, or "". llama.cpp tells its slots without --metrics, and
 // bounds by them how many requests are sent. It asks only until that is known.
-func (s *Server) LookAtSlots(ctx context.Context) (several string) {
-	known := s.known.Load()
-	if known == nil || !s.identity.wantsSlots() {
+func (s *Server) ProbeSlots(ctx context.Context) (several string) {
+	known := s.recognized.Load()
+	if known == nil || !s.replicas.wantsSlots() {
 		return ""
 	}
 
@@ -75,21 +75,21 @@ func (s *Server) LookAtSlots(ctx context.Context) (several string) {
 	limited, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 
-	g := s.glimpse(Load{})
-	busy, all, err := f.slots(limited, s)
+	g := s.sampleProcess(Load{})
+	busy, all, err := f.countSlots(limited, s)
 	switch {
 	case err == nil:
-		return s.identity.addSlots(g, busy, all)
+		return s.replicas.observeSlots(g, busy, all)
 	case limited.Err() == nil && !errors.Is(err, ErrUnreachable): // it was started with --no-slots
-		s.identity.settleSlots()
+		s.replicas.skipSlots()
 	}
 
 	return ""
 }
 
-// glimpse is what a reading says of the process that it comes from.
-func (s *Server) glimpse(l Load) glimpse {
-	return glimpse{
+// sampleProcess is what a reading says of the process that it comes from.
+func (s *Server) sampleProcess(l Load) processSample {
+	return processSample{
 		at:       time.Now(),
 		started:  l.Started,
 		engines:  l.Engines,
@@ -100,12 +100,12 @@ func (s *Server) glimpse(l Load) glimpse {
 	}
 }
 
-// Several reports whether the readings come from more than one server.
-func (s *Server) Several() bool { return s.identity.isSeveral() }
+// Replicated reports whether the readings come from more than one server.
+func (s *Server) Replicated() bool { return s.replicas.isReplicated() }
 
-// Answered notes an answer of the server and the tokens that it says it has, which the
+// CountAnswer notes an answer of the server and the tokens that it says it has, which the
 // server's own counter is compared with.
-func (s *Server) Answered(tokens int64) {
+func (s *Server) CountAnswer(tokens int64) {
 	s.answeredTokens.Add(tokens)
 	s.answeredRequests.Add(1)
 }

@@ -73,7 +73,7 @@ func TestLoad(t *testing.T) {
 			t.Parallel()
 
 			s := serve(t, tt.server)
-			if _, err := s.Look(t.Context()); err != nil {
+			if _, err := s.Probe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 
@@ -132,7 +132,7 @@ func TestLoadFails(t *testing.T) {
 			t.Parallel()
 
 			s := serve(t, tt.server)
-			if _, err := s.Look(t.Context()); err != nil {
+			if _, err := s.Probe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 
@@ -152,7 +152,7 @@ func TestSimulatedServer(t *testing.T) {
 	t.Parallel()
 
 	s := serve(t, sim.New(sim.Config{Models: []string{"m"}}))
-	info, err := s.Look(t.Context())
+	info, err := s.Probe(t.Context())
 	if err != nil || info.Flavour != "vLLM" || info.Version == "" || len(info.Models) != 1 || info.Models[0].ID != "m" {
 		t.Errorf("%+v, %v", info, err)
 	}
@@ -193,15 +193,15 @@ func TestCountsAtEnd(t *testing.T) {
 			t.Parallel()
 
 			s := serve(t, tt.server)
-			if s.CountsAtEnd() {
+			if s.CountsTokensAtEnd() {
 				t.Error("true of a server that nobody has looked at")
 			}
 
-			if _, err := s.Look(t.Context()); err != nil {
+			if _, err := s.Probe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 
-			if got := s.CountsAtEnd(); got != tt.atEnd {
+			if got := s.CountsTokensAtEnd(); got != tt.atEnd {
 				t.Errorf("%v, want %v", got, tt.atEnd)
 			}
 		})
@@ -222,7 +222,7 @@ func TestSGLangGetsMetrics(t *testing.T) {
 	server := without(newSGLang(t), "/metrics")
 	s := serve(t, server)
 	for _, want := range []int{5, 20} {
-		if _, err := s.Look(t.Context()); err != nil {
+		if _, err := s.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 
@@ -239,7 +239,7 @@ func TestLoadOfServerThatIsGone(t *testing.T) {
 
 	server := httptest.NewServer(newVLLM(t))
 	s := connect(t, server.URL, "")
-	if _, err := s.Look(t.Context()); err != nil {
+	if _, err := s.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -261,7 +261,7 @@ func TestLateLoadIsNotAway(t *testing.T) {
 		}
 		server.ServeHTTP(w, r)
 	}))
-	if _, err := s.Look(t.Context()); err != nil {
+	if _, err := s.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 

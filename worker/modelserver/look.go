@@ -15,10 +15,10 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// lookTimeout bounds all questions of one look, and listTimeout the one for the models.
+// probeTimeout bounds all questions of one look, and listTimeout the one for the models.
 const (
-	lookTimeout = 10 * time.Second
-	listTimeout = 5 * time.Second
+	probeTimeout = 10 * time.Second
+	listTimeout  = 5 * time.Second
 )
 
 // Info is what a server says that it is and serves. What it does not say is zero.
@@ -33,11 +33,11 @@ type Info struct {
 	GPUBytes    int64    // GPU memory of the loaded models in all, where only that is told
 	Notes       []string // what its user should know; always the same texts, to be said once
 
-	// Holds is how many of its models the server can have loaded at once, as far as it is known,
+	// MaxLoaded is how many of its models the server can have loaded at once, as far as it is known,
 	// if that may be fewer than it lists: for another one it unloads one. 0: it has all of them.
-	Holds   int
-	Loaded  []string // IDs of the models that it has loaded, if it says so
-	Loading bool     // it loads another one now
+	MaxLoaded int
+	Loaded    []string // IDs of the models that it has loaded, if it says so
+	Loading   bool     // it loads another one now
 
 	// GPUMemoryUtilization is the part of each GPU's memory that vLLM was started to take.
 	GPUMemoryUtilization float64
@@ -52,10 +52,10 @@ type Model struct {
 	AliasOf string
 }
 
-// Default is the model for requests that name none: the only one that the server has,
+// DefaultModel is the model for requests that name none: the only one that the server has,
 // under the first of its names, or "" if there is none, several, or names that stand for
 // many.
-func (i Info) Default() string {
+func (i Info) DefaultModel() string {
 	only := ""
 	for _, m := range i.Models {
 		switch {
@@ -70,8 +70,8 @@ func (i Info) Default() string {
 	return only
 }
 
-// Names are the models that the server lists; nil if any may be tried.
-func (i Info) Names() []string {
+// ModelNames are the models that the server lists; nil if any may be tried.
+func (i Info) ModelNames() []string {
 	if len(i.Models) == 0 && (i.Models == nil || i.Flavour != (&ollama{}).name()) {
 		return nil
 	}
@@ -84,16 +84,16 @@ func (i Info) Names() []string {
 	return names
 }
 
-// Together is what some servers have together: each model once. Where they are several, it is
+// MergeInfos is what some servers have together: each model once. Where they are several, it is
 // of the first one's flavour and has no figures.
-func Together(list []Info) Info {
+func MergeInfos(list []Info) Info {
 	if len(list) == 1 {
 		return list[0]
 	}
 
 	sum := Info{Flavour: list[0].Flavour, Models: []Model{}}
 	for _, info := range list {
-		if info.Names() == nil { // it may have any
+		if info.ModelNames() == nil { // it may have any
 			return Info{Flavour: list[0].Flavour}
 		}
 
@@ -113,80 +113,80 @@ type flavour interface {
 	// describe adds what this kind of server tells beyond its list of models. Only
 	// that it is not ready is an error; what it fails to tell stays unknown.
 	describe(ctx context.Context, s *Server, info *Info) error
-	// load reads the gauges with one question.
-	load(ctx context.Context, s *Server) (Load, error)
+	// readLoad reads the gauges with one question.
+	readLoad(ctx context.Context, s *Server) (Load, error)
 }
 
-// kind is how the servers of a flavour are recognised.
-type kind struct {
-	make   func() flavour
-	owner  string      // of the models in its list; empty: it says nothing
-	header string      // "Server", of its answers; empty: likewise
-	gauges *gaugeNames // that nothing else has; nil: it has none
-	page   string      // where these are
+// flavourSpec is how the servers of a flavour are recognised.
+type flavourSpec struct {
+	newFlavour   func() flavour
+	owner        string      // of the models in its list; empty: it says nothing
+	serverHeader string      // "Server", of its answers; empty: likewise
+	gauges       *gaugeNames // that nothing else has; nil: it has none
+	metricsPath  string      // where these are
 	// countsAtEnd says that the counter of tokens moves only when a request ends.
 	countsAtEnd bool
-	// asks asks what only this flavour answers so; nil: there is nothing.
-	asks func(ctx context.Context, s *Server) (bool, error)
+	// probe asks what only this flavour answers so; nil: there is nothing.
+	probe func(ctx context.Context, s *Server) (bool, error)
 }
 
-// kinds are the flavours, in the order in which a server is compared with them. Ollama comes
+// flavours are the flavours, in the order in which a server is compared with them. Ollama comes
 // first, for the others may be namespaces in its registry.
-var kinds = []kind{
-	ollamaKind,
-	vllmKind,
-	sglangKind,
-	sglangGatewayKind,
-	llamaKind,
-	tensorRTKind,
-	dynamoKind,
-	lmDeployKind,
-	tgiKind,
-	llamaSwapKind,
-	koboldKind,
-	lmStudioKind,
+var flavours = []flavourSpec{
+	ollamaSpec,
+	vllmSpec,
+	sglangSpec,
+	sglangGatewaySpec,
+	llamaSpec,
+	tensorRTSpec,
+	dynamoSpec,
+	lmDeploySpec,
+	tgiSpec,
+	llamaSwapSpec,
+	koboldSpec,
+	lmStudioSpec,
 }
 
-// known is what a server was recognised as, and by which sign.
-type known struct {
+// recognized is what a server was recognised as, and by which sign.
+type recognized struct {
 	sign    string // of the list of models; empty: look again
 	flavour flavour
 
 	countsAtEnd bool
 }
 
-// as is a server of the kind that was recognised by a sign.
-func (k kind) as(sign string) *known {
-	return &known{sign: sign, flavour: k.make(), countsAtEnd: k.countsAtEnd}
+// recognizedBy is a server of the kind that was recognised by a sign.
+func (k flavourSpec) recognizedBy(sign string) *recognized {
+	return &recognized{sign: sign, flavour: k.newFlavour(), countsAtEnd: k.countsAtEnd}
 }
 
-// Look asks the server what it is and what it serves. The flavour is remembered for
+// Probe asks the server what it is and what it serves. The flavour is remembered for
 // [Server.Load]; a server that becomes another one is recognised again.
 //
 // The error wraps [ErrUnreachable] when the server is not there or not ready, and
 // [ErrLoading] when it says that it loads. Any other error means that it answers but
 // does not tell what it serves; it may serve nevertheless.
-func (s *Server) Look(ctx context.Context) (Info, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+func (s *Server) Probe(ctx context.Context) (Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 
-	if err := s.greet(ctx); err != nil {
+	if err := s.checkSilence(ctx); err != nil {
 		return Info{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 
-	list, sign, err := s.list(ctx)
-	if mayServe(err) && s.answers(ctx) {
+	list, sign, err := s.listModels(ctx)
+	if mayServeAnyway(err) && s.respondsToPost(ctx) {
 		err = errors.New(strings.Replace(err.Error(), ErrUnreachable.Error()+": ", "", 1) + "; but it answers requests")
 	}
 
-	before := s.known.Load()
+	before := s.recognized.Load()
 	switch {
 	case errors.Is(err, ErrUnreachable):
-		s.identity.away()
+		s.replicas.forgetProcess()
 		if before != nil {
 			again := *before
 			again.sign = "" // another may come in its place
-			s.known.Store(&again)
+			s.recognized.Store(&again)
 		}
 
 		info := Info{}
@@ -197,35 +197,35 @@ func (s *Server) Look(ctx context.Context) (Info, error) {
 		return info, err
 	case err != nil:
 		if before == nil {
-			before = &known{flavour: plain{}}
-			s.known.Store(before)
+			before = &recognized{flavour: openAI{}}
+			s.recognized.Store(before)
 		}
 		return Info{Flavour: before.flavour.name()}, err
 	case before == nil || before.sign != sign:
-		before = s.recognise(ctx, list, sign)
-		s.known.Store(before)
+		before = s.recognizeFlavour(ctx, list, sign)
+		s.recognized.Store(before)
 	}
 
-	info := Info{Flavour: before.flavour.name(), Models: list.models()}
-	info.Loaded, info.Loading = list.loaded()
+	info := Info{Flavour: before.flavour.name(), Models: list.toModels()}
+	info.Loaded, info.Loading = list.loadedModels()
 	err = before.flavour.describe(ctx, s, &info)
 
-	if s.Several() {
-		info.forgetFigures()
+	if s.Replicated() {
+		info.clearFigures()
 	}
 
 	return info, err
 }
 
-// forgetFigures drops what is true of one server only, where several answer.
-func (i *Info) forgetFigures() {
+// clearFigures drops what is true of one server only, where several answer.
+func (i *Info) clearFigures() {
 	i.Slots, i.LoadSeconds = 0, 0
 	i.WeightBytes, i.CacheBytes, i.GPUBytes, i.GPUMemoryUtilization = 0, 0, 0, 0
 }
 
 // Flavour is what the server was recognised as, "" before it was looked at.
 func (s *Server) Flavour() string {
-	if k := s.known.Load(); k != nil {
+	if k := s.recognized.Load(); k != nil {
 		return k.flavour.name()
 	}
 	return ""
@@ -234,10 +234,10 @@ func (s *Server) Flavour() string {
 // modelList is an answer of /v1/models, with what the flavours add to it.
 type modelList struct {
 	Data  json.RawMessage // null with an Ollama that has no models
-	cards []card
+	cards []modelCard
 }
 
-type card struct {
+type modelCard struct {
 	ID          string
 	Root        string   // vLLM: what was loaded, under each of its names
 	Aliases     []string // llama.cpp
@@ -250,9 +250,9 @@ type card struct {
 	Status json.RawMessage // llama.cpp's router and llama-swap: an object with a value
 }
 
-// loaded are the models that are loaded, as far as the list says so, and whether another one
+// loadedModels are the models that are loaded, as far as the list says so, and whether another one
 // is being loaded.
-func (l modelList) loaded() (loaded []string, loading bool) {
+func (l modelList) loadedModels() (loaded []string, loading bool) {
 	for _, c := range l.cards {
 		var status struct{ Value string }
 		if json.Unmarshal(c.Status, &status) != nil {
@@ -270,10 +270,10 @@ func (l modelList) loaded() (loaded []string, loading bool) {
 	return loaded, loading
 }
 
-// greet finds out once whether the server speaks before it is asked: nothing that it
+// checkSilence finds out once whether the server speaks before it is asked: nothing that it
 // answers can be told from that.
-func (s *Server) greet(ctx context.Context) error {
-	w := s.place().wire
+func (s *Server) checkSilence(ctx context.Context) error {
+	w := s.currentBase().wire
 	if w == nil || w.greeted.Load() {
 		return nil
 	}
@@ -289,39 +289,39 @@ func (s *Server) greet(ctx context.Context) error {
 	return nil // what else there is, the questions find
 }
 
-// mayServe reports whether a server that fails to list its models may work apart from that:
+// mayServeAnyway reports whether a server that fails to list its models may work apart from that:
 // the list fails, or does not come, though there is a connection.
-func mayServe(err error) bool {
+func mayServeAnyway(err error) bool {
 	opErr, ok := errors.AsType[*net.OpError](err)
-	return errors.Is(err, errFails) || errors.Is(err, context.DeadlineExceeded) && !(ok && opErr.Op == "dial")
+	return errors.Is(err, errInternal) || errors.Is(err, context.DeadlineExceeded) && !(ok && opErr.Op == "dial")
 }
 
-// answers reports whether the server says something to a request that has nothing in it,
+// respondsToPost reports whether the server says something to a request that has nothing in it,
 // be it that this is none.
-func (s *Server) answers(ctx context.Context) bool {
+func (s *Server) respondsToPost(ctx context.Context) bool {
 	a := s.Post(ctx, "/v1/chat/completions", []byte("{}"))
 	return a.Err == nil && a.Status < 500
 }
 
-// list asks for the models. sign tells servers apart by the look of their answer.
-func (s *Server) list(ctx context.Context) (list modelList, sign string, err error) {
+// listModels asks for the models. sign tells servers apart by the look of their answer.
+func (s *Server) listModels(ctx context.Context) (list modelList, sign string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 
-	a, err := s.get(ctx, "/v1/models")
+	a, err := s.getPath(ctx, "/v1/models")
 	if err != nil {
 		return list, "", fmt.Errorf("list models of %s: %w", s.URL(), err)
 	}
 
 	if a.Status == http.StatusUnauthorized || a.Status == http.StatusForbidden {
-		return list, "", fmt.Errorf("list models of %s: status %s: %w", s.URL(), status(a.Status), ErrLocked)
+		return list, "", fmt.Errorf("list models of %s: status %s: %w", s.URL(), statusText(a.Status), ErrKeyRequired)
 	}
 
 	if a.Status != http.StatusOK {
-		return list, "", fmt.Errorf("list models of %s: status %s", s.URL(), status(a.Status))
+		return list, "", fmt.Errorf("list models of %s: status %s", s.URL(), statusText(a.Status))
 	}
 
-	if list, err = parseList(a.Body); err != nil {
+	if list, err = parseModelList(a.Body); err != nil {
 		return list, "", fmt.Errorf("list models of %s: the answer is no such list: %w", s.URL(), err)
 	}
 
@@ -333,7 +333,7 @@ func (s *Server) list(ctx context.Context) (list modelList, sign string, err err
 	return list, a.Header.Get("Server") + "|" + strings.Join(slices.Compact(owners), ","), nil
 }
 
-func parseList(body []byte) (list modelList, err error) {
+func parseModelList(body []byte) (list modelList, err error) {
 	if err = json.Unmarshal(body, &list); err != nil {
 		return list, err
 	}
@@ -344,7 +344,7 @@ func parseList(body []byte) (list modelList, err error) {
 
 	// What has no id cannot be asked for, and what is listed twice is one model.
 	listed, seen := len(list.cards), map[string]bool{}
-	list.cards = slices.DeleteFunc(list.cards, func(c card) bool {
+	list.cards = slices.DeleteFunc(list.cards, func(c modelCard) bool {
 		again := seen[c.ID]
 		seen[c.ID] = true
 		return c.ID == "" || again
@@ -356,9 +356,9 @@ func parseList(body []byte) (list modelList, err error) {
 	return list, nil
 }
 
-// models are those listed, each name once, nil for an empty list: a server that names none
+// toModels are those listed, each name once, nil for an empty list: a server that names none
 // may take any name.
-func (l modelList) models() []Model {
+func (l modelList) toModels() []Model {
 	var models []Model
 	add := func(m Model) {
 		if m.ID != "" && !slices.ContainsFunc(models, func(has Model) bool { return has.ID == m.ID }) {
@@ -395,53 +395,53 @@ func (l modelList) aliasOf(i int) string {
 	return ""
 }
 
-// recognise tells the flavour by what the server says of itself: in its list of models, in a
+// recognizeFlavour tells the flavour by what the server says of itself: in its list of models, in a
 // header, by the names of its gauges, and at last by what only one flavour answers.
-func (s *Server) recognise(ctx context.Context, list modelList, sign string) *known {
-	for _, k := range kinds {
-		owns := k.owner != "" && slices.ContainsFunc(list.cards, func(c card) bool { return c.OwnedBy == k.owner })
-		if owns || k.header != "" && strings.HasPrefix(sign, k.header+"|") {
-			return k.as(sign)
+func (s *Server) recognizeFlavour(ctx context.Context, list modelList, sign string) *recognized {
+	for _, k := range flavours {
+		owns := k.owner != "" && slices.ContainsFunc(list.cards, func(c modelCard) bool { return c.OwnedBy == k.owner })
+		if owns || k.serverHeader != "" && strings.HasPrefix(sign, k.serverHeader+"|") {
+			return k.recognizedBy(sign)
 		}
 	}
 
 	away, pages := false, map[string][]byte{}
-	for _, k := range kinds {
-		if k.page == "" {
+	for _, k := range flavours {
+		if k.metricsPath == "" {
 			continue
 		}
 
-		text, asked := pages[k.page]
+		text, asked := pages[k.metricsPath]
 		if !asked {
-			a, err := s.fetchPage(ctx, k.page, "")
+			a, err := s.fetchPage(ctx, k.metricsPath, "")
 			away = away || errors.Is(err, ErrUnreachable)
 			if err == nil {
 				text = a.Body
 			}
-			pages[k.page] = text
+			pages[k.metricsPath] = text
 		}
 
-		if page := read(text, k.gauges); page.found[running] != nil {
-			return k.as(sign)
+		if page := parsePage(text, k.gauges); page.found[running] != nil {
+			return k.recognizedBy(sign)
 		}
 	}
 
-	for _, k := range kinds {
-		if k.asks == nil {
+	for _, k := range flavours {
+		if k.probe == nil {
 			continue
 		}
 
-		is, err := k.asks(ctx, s)
+		is, err := k.probe(ctx, s)
 		if is {
-			return k.as(sign)
+			return k.recognizedBy(sign)
 		}
 
 		away = away || errors.Is(err, ErrUnreachable)
 	}
 
 	if away {
-		return &known{flavour: plain{}} // it could not say now
+		return &recognized{flavour: openAI{}} // it could not say now
 	}
 
-	return &known{sign: sign, flavour: plain{}}
+	return &recognized{sign: sign, flavour: openAI{}}
 }

@@ -76,12 +76,12 @@ func TestLook(t *testing.T) {
 			with(without(newLlamaCPP(t), "/props"), "/v1/models", reply{body: somebodysModels}),
 			Info{Flavour: "llama.cpp", Models: []Model{{ID: "gpt"}}}},
 		{"Ollama", newOllama(t), Info{
-			Flavour:  "Ollama",
-			Version:  "0.20.1",
-			GPUBytes: 3e9,
-			Notes:    ollamaNotes,
-			Holds:    1,
-			Loaded:   []string{"llama3.2:latest"},
+			Flavour:   "Ollama",
+			Version:   "0.20.1",
+			GPUBytes:  3e9,
+			Notes:     ollamaNotes,
+			MaxLoaded: 1,
+			Loaded:    []string{"llama3.2:latest"},
 			Models: []Model{
 				{"llama3.2:latest", 4096, 2019393189, ""},
 				{"hf.co/unsloth/Qwen3:Q4_K_M", 0, 2500000000, ""},
@@ -92,11 +92,11 @@ func TestLook(t *testing.T) {
 			with(without(newOllama(t), "/api/tags", "/api/ps"), "/v1/models",
 				reply{body: `{"object":"list","data":[{"id":"vllm/x:1","owned_by":"vllm"},{"id":"y:1","owned_by":"library"}]}`}),
 			Info{
-				Flavour: "Ollama",
-				Version: "0.20.1",
-				Models:  []Model{{ID: "vllm/x:1"}, {ID: "y:1"}},
-				Notes:   ollamaNotes,
-				Holds:   1,
+				Flavour:   "Ollama",
+				Version:   "0.20.1",
+				Models:    []Model{{ID: "vllm/x:1"}, {ID: "y:1"}},
+				Notes:     ollamaNotes,
+				MaxLoaded: 1,
 			}},
 		{"Ollama with no models has none",
 			with(newOllama(t), "/v1/models", reply{body: `{"object":"list","data":null}`}),
@@ -115,7 +115,7 @@ func TestLook(t *testing.T) {
 
 			s := serve(t, tt.server)
 			for range 2 { // the second is of a known server
-				info, err := s.Look(t.Context())
+				info, err := s.Probe(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -169,7 +169,7 @@ func TestLookFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			info, err := serve(t, tt.server).Look(t.Context())
+			info, err := serve(t, tt.server).Probe(t.Context())
 			if err == nil {
 				t.Fatal("there is no error")
 			}
@@ -192,7 +192,7 @@ func TestLookAtNothing(t *testing.T) {
 	gone.Close()
 
 	s := connect(t, gone.URL, "")
-	if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLoading) ||
+	if _, err := s.Probe(t.Context()); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLoading) ||
 		s.Flavour() != "" {
 		t.Errorf("error %v, flavour %q", err, s.Flavour())
 	}
@@ -204,12 +204,12 @@ func TestFailedListKeepsFlavour(t *testing.T) {
 
 	server := newVLLM(t)
 	s := serve(t, server)
-	if _, err := s.Look(t.Context()); err != nil {
+	if _, err := s.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
 	server.set("/v1/models", reply{403, "no"})
-	if info, err := s.Look(t.Context()); err == nil || errors.Is(err, ErrUnreachable) || info.Flavour != "vLLM" ||
+	if info, err := s.Probe(t.Context()); err == nil || errors.Is(err, ErrUnreachable) || info.Flavour != "vLLM" ||
 		s.Flavour() != "vLLM" {
 		t.Errorf("%+v, %v", info, err)
 	}
@@ -229,7 +229,7 @@ func TestServerBecomesAnother(t *testing.T) {
 		s := serve(t, server)
 		look := func(want string) {
 			t.Helper()
-			if info, err := s.Look(t.Context()); err != nil || info.Flavour != want {
+			if info, err := s.Probe(t.Context()); err != nil || info.Flavour != want {
 				t.Fatalf("%+v, %v, want %s", info, err, want)
 			}
 		}
@@ -237,7 +237,7 @@ func TestServerBecomesAnother(t *testing.T) {
 		look("vLLM")
 		if silence {
 			server.set("/v1/models", reply{502, ""})
-			if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) {
+			if _, err := s.Probe(t.Context()); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("error %v", err)
 			}
 
@@ -246,7 +246,7 @@ func TestServerBecomesAnother(t *testing.T) {
 			server.set("/metrics", reply{body: golden(t, "llamacpp.txt")})
 			look("llama.cpp")
 			server.set("/v1/models", reply{502, ""})
-			s.Look(t.Context())
+			s.Probe(t.Context())
 			server.set("/v1/models", reply{body: somebodysModels})
 			server.set("/metrics", reply{body: golden(t, "vllm.txt")})
 			look("vLLM")
@@ -272,7 +272,7 @@ func TestBusyServerIsRecognisedLater(t *testing.T) {
 	server := with(with(newVLLM(t), "/v1/models", reply{body: somebodysModels}), "/metrics", reply{500, ""})
 	s := serve(t, server)
 	for _, want := range []string{"OpenAI-compatible", "vLLM"} {
-		if info, err := s.Look(t.Context()); err != nil || info.Flavour != want {
+		if info, err := s.Probe(t.Context()); err != nil || info.Flavour != want {
 			t.Errorf("%+v, %v, want %s", info, err, want)
 		}
 		server.set("/metrics", reply{body: golden(t, "vllm.txt")})
@@ -286,7 +286,7 @@ func TestLookAsksLittle(t *testing.T) {
 	server := &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}}
 	s := serve(t, server)
 	for i := range 5 {
-		if _, err := s.Look(t.Context()); err != nil {
+		if _, err := s.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if n := server.count("/metrics") + server.count("/api/version"); i > 0 && n != 0 {
@@ -296,7 +296,7 @@ func TestLookAsksLittle(t *testing.T) {
 
 	sglang := newSGLang(t)
 	s = serve(t, sglang)
-	s.Look(t.Context())
+	s.Probe(t.Context())
 	if n := sglang.count("/health") + sglang.count("/health_generate"); n != 0 {
 		t.Errorf("SGLang was asked for its health %d times", n)
 	}
@@ -309,7 +309,7 @@ func TestKeyIsSent(t *testing.T) {
 	h := httptest.NewServer(server)
 	t.Cleanup(h.Close)
 	s := connect(t, h.URL, "sesame")
-	s.Look(t.Context())
+	s.Probe(t.Context())
 	s.Load(t.Context())
 	s.Post(t.Context(), "/v1/chat/completions", []byte("{}"))
 	if diff := cmp.Diff(map[string]bool{"Bearer sesame": true}, server.keys); diff != "" {
@@ -326,12 +326,12 @@ func FuzzList(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, body []byte) {
-		list, err := parseList(body)
+		list, err := parseModelList(body)
 		if err != nil {
 			return
 		}
 
-		for _, m := range list.models() {
+		for _, m := range list.toModels() {
 			if m.ID == "" || m.ContextLength < 0 || m.SizeBytes < 0 {
 				t.Errorf("model %+v", m)
 			}
@@ -349,10 +349,10 @@ func TestListHangs(t *testing.T) {
 		}
 	}))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*lookTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*probeTimeout)
 	defer cancel()
 
-	if _, err := s.Look(ctx); err == nil || errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+	if _, err := s.Probe(ctx); err == nil || errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 		t.Errorf("error %v", err)
 	}
 }
@@ -380,12 +380,12 @@ func TestDefault(t *testing.T) {
 	} {
 		list := strings.ReplaceAll(tt.list, `"id"`, fmt.Sprintf(`"owned_by":%q,"id"`, tt.owner))
 		info, err := serve(t, &fake{replies: map[string]reply{"/v1/models": {200, `{"data":[` + list + `]}`}}}).
-			Look(t.Context())
-		if err != nil || info.Default() != tt.want {
-			t.Errorf("%s: %q, %v", tt.name, info.Default(), err)
+			Probe(t.Context())
+		if err != nil || info.DefaultModel() != tt.want {
+			t.Errorf("%s: %q, %v", tt.name, info.DefaultModel(), err)
 		}
 
-		names := slices.Sorted(slices.Values(info.Names()))
+		names := slices.Sorted(slices.Values(info.ModelNames()))
 		if once := slices.Compact(slices.Clone(names)); len(once) != len(names) || slices.Contains(names, "") {
 			t.Errorf("%s: names %q", tt.name, names)
 		}

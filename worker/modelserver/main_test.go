@@ -120,7 +120,7 @@ const (
 		`{"dp_rank":1,"num_running_reqs":2,"num_waiting_reqs":0,"token_usage":0.25}]}`
 	llamaModels = `{"models":[{"name":"qwen","model":"qwen","modified_at":"","size":"","digest":"","type":"model","tags":[""],"capabilities":["completion"],"details":{"format":"gguf"}}],"object":"list",` +
 		`"data":[{"id":"qwen","aliases":["qwen","q"],"tags":[],"object":"model","created":1758500000,"owned_by":"llamacpp","meta":{"vocab_type":2,"n_vocab":151936,"n_ctx":8192,"n_ctx_train":40960,"n_embd":2560,"n_params":4022468096,"size":2492680192,"ftype":"Q4_K - Medium"}}]}`
-	llamaProps      = `{"default_generation_settings":{"params":{"seed":4294967295},"n_ctx":8192},"total_slots":4,"model_alias":"qwen","model_path":"/models/qwen.gguf","modalities":{"vision":false,"audio":false},"endpoint_slots":true,"endpoint_metrics":true,"build_info":"b8681-Debian","is_sleeping":false}`
+	llamaPropsBody  = `{"default_generation_settings":{"params":{"seed":4294967295},"n_ctx":8192},"total_slots":4,"model_alias":"qwen","model_path":"/models/qwen.gguf","modalities":{"vision":false,"audio":false},"endpoint_slots":true,"endpoint_metrics":true,"build_info":"b8681-Debian","is_sleeping":false}`
 	llamaLoading    = `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`
 	llamaNoMetrics  = "{\"error\":{\"code\":501,\"message\":\"This server does not support metrics endpoint. Start it with `--metrics`\",\"type\":\"not_supported_error\"}}"
 	ollamaModels    = `{"object":"list","data":[{"id":"llama3.2:latest","object":"model","created":1758500000,"owned_by":"library"},{"id":"hf.co/unsloth/Qwen3:Q4_K_M","object":"model","created":1758500000,"owned_by":"unsloth"}]}`
@@ -146,7 +146,7 @@ func newSGLang(t testing.TB) *fake {
 
 func newLlamaCPP(t testing.TB) *fake {
 	return &fake{header: "llama.cpp", replies: map[string]reply{
-		"/v1/models": {body: llamaModels}, "/props": {body: llamaProps}, "/metrics": {body: golden(t, "llamacpp.txt")},
+		"/v1/models": {body: llamaModels}, "/props": {body: llamaPropsBody}, "/metrics": {body: golden(t, "llamacpp.txt")},
 	}}
 }
 

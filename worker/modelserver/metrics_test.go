@@ -49,8 +49,8 @@ func TestRead(t *testing.T) {
 		{"nothing", "", -1},
 		{"empty lines", "\n\n" + name + " 3\n\n", 3},
 	} {
-		p := read([]byte(tt.text), &anyGauges)
-		got := p.total(running)
+		p := parsePage([]byte(tt.text), &anyGauges)
+		got := p.sumReplicas(running)
 		if p.found[running] == nil {
 			got = -1
 		}
@@ -63,8 +63,8 @@ func TestRead(t *testing.T) {
 
 // anyGauges are the names of all flavours.
 var anyGauges = func() (all gaugeNames) {
-	all.fields = map[string]field{startTime: started}
-	for _, k := range kinds {
+	all.fields = map[string]metricField{startTime: started}
+	for _, k := range flavours {
 		if k.gauges != nil {
 			maps.Copy(all.fields, k.gauges.fields)
 			all.replicas = append(all.replicas, k.gauges.replicas...)
@@ -81,28 +81,28 @@ func TestGaugeNames(t *testing.T) {
 	for name, f := range anyGauges.fields {
 		text := fmt.Appendf(nil, "# TYPE %s gauge\n%s{model_name=\"m\",gpu_memory_utilization=\"0.5\"} 0.5\n",
 			name, name)
-		p := read(text, &anyGauges)
-		for other := range fields {
+		p := parsePage(text, &anyGauges)
+		for other := range fieldCount {
 			if (p.found[other] != nil) != (other == f) {
-				t.Errorf("%s: found %v of %s", name, p.found[other], names[other])
+				t.Errorf("%s: found %v of %s", name, p.found[other], fieldNames[other])
 			}
 		}
 
 		prefix := strings.FieldsFunc(name, func(r rune) bool { return r == ':' || r == '_' })[0]
-		for _, k := range kinds {
+		for _, k := range flavours {
 			if k.gauges == nil || f == started {
 				continue
 			}
 
-			if _, has := k.gauges.fields[name]; has != (read(text, k.gauges).found[f] != nil) ||
-				has && !strings.HasPrefix(k.page, "/") {
+			if _, has := k.gauges.fields[name]; has != (parsePage(text, k.gauges).found[f] != nil) ||
+				has && !strings.HasPrefix(k.metricsPath, "/") {
 				t.Errorf("%s, of %s: %v", name, prefix, has)
 			}
 		}
 	}
 
-	both := read([]byte("vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.5\n"), &vllmGauges)
-	if load := both.load(); load.KVUsage != 0.5 {
+	both := parsePage([]byte("vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.5\n"), &vllmGauges)
+	if load := both.toLoad(); load.KVUsage != 0.5 {
 		t.Errorf("under two names, the usage is %v", load.KVUsage)
 	}
 }
@@ -126,8 +126,8 @@ func TestReadLabel(t *testing.T) {
 		{"empty", `{gpu_memory_utilization=""}`, 0},
 		{"below zero", `{gpu_memory_utilization="-0.5"}`, 0},
 	} {
-		p := read([]byte("vllm:cache_config_info"+tt.labels+" 1.0\n"), &vllmGauges)
-		if got := p.most(gpuShare); got != tt.want || (p.found[gpuShare] == nil) != (got == 0) {
+		p := parsePage([]byte("vllm:cache_config_info"+tt.labels+" 1.0\n"), &vllmGauges)
+		if got := p.maxValue(gpuShare); got != tt.want || (p.found[gpuShare] == nil) != (got == 0) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
@@ -146,8 +146,8 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("vllm:num_requests_running{"))
 	f.Add([]byte(`vllm:cache_config_info{gpu_memory_utilization="} 1`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p := read(text, &anyGauges)
-		l := p.load(kvUsage, tokens)
+		p := parsePage(text, &anyGauges)
+		l := p.toLoad(kvUsage, tokens)
 		if l.Running < 0 || l.Waiting < 0 {
 			t.Errorf("%+v", l)
 		}
@@ -175,14 +175,14 @@ func FuzzLabel(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		text := fmt.Sprintf("vllm:num_requests_running{model_name=\"%s\",engine=\"0\"} 3\nvllm:num_requests_running{engine=\"0\"} 2\n",
 			escape.Replace(value))
-		p := read([]byte(text), &vllmGauges)
+		p := parsePage([]byte(text), &vllmGauges)
 		if diff := cmp.Diff([]string{"0 3 5"}, replicas(p, running)); diff != "" {
 			t.Errorf("%s(-want +got):\n%s", text, diff)
 		}
 	})
 }
 
-func replicas(p page, f field) (list []string) {
+func replicas(p metricsPage, f metricField) (list []string) {
 	for _, s := range p.found[f] {
 		list = append(list, fmt.Sprintf("%s %v %v", s.replica, s.most, s.sum))
 	}
@@ -204,6 +204,6 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 
 	for b.Loop() {
-		read(text, &vllmGauges)
+		parsePage(text, &vllmGauges)
 	}
 }

@@ -9,15 +9,15 @@ import (
 // models it can have loaded: that depends on their sizes and on OLLAMA_MAX_LOADED_MODELS
 // (server/sched.go, processPending).
 type ollama struct {
-	plain
-	swaps
+	openAI
+	swapTracker
 }
 
-var ollamaKind = kind{
-	make:  func() flavour { return &ollama{} },
-	owner: "library",
-	asks: func(ctx context.Context, s *Server) (bool, error) {
-		version, err := (&ollama{}).version(ctx, s)
+var ollamaSpec = flavourSpec{
+	newFlavour: func() flavour { return &ollama{} },
+	owner:      "library",
+	probe: func(ctx context.Context, s *Server) (bool, error) {
+		version, err := (&ollama{}).fetchVersion(ctx, s)
 		return version != "", err
 	},
 }
@@ -32,7 +32,7 @@ var ollamaNotes = []string{
 }
 
 func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
-	info.Version, _ = o.version(ctx, s)
+	info.Version, _ = o.fetchVersion(ctx, s)
 	info.Notes = ollamaNotes
 
 	if info.Models == nil {
@@ -70,7 +70,7 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 		}
 	}
 
-	info.Holds = o.holds(info)
+	info.MaxLoaded = o.observeLoaded(info)
 	for _, m := range info.Models {
 		if short, ok := strings.CutSuffix(m.ID, ":latest"); ok { // it answers to both
 			m.ID, m.AliasOf = short, m.ID
@@ -81,7 +81,7 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-func (*ollama) version(ctx context.Context, s *Server) (string, error) {
+func (*ollama) fetchVersion(ctx context.Context, s *Server) (string, error) {
 	var told struct{ Version string }
 	err := s.getJSON(ctx, "/api/version", &told)
 	return told.Version, err

@@ -6,25 +6,25 @@ import (
 	"sync"
 )
 
-// plain is a server of which only the common interface is known. Ollama builds on it.
-type plain struct{}
+// openAI is a server of which only the common interface is known. Ollama builds on it.
+type openAI struct{}
 
-func (plain) name() string                                   { return "OpenAI-compatible" }
-func (plain) describe(context.Context, *Server, *Info) error { return nil }
-func (plain) load(context.Context, *Server) (Load, error)    { return Load{}, ErrNoGauges }
+func (openAI) name() string                                    { return "OpenAI-compatible" }
+func (openAI) describe(context.Context, *Server, *Info) error  { return nil }
+func (openAI) readLoad(context.Context, *Server) (Load, error) { return Load{}, ErrNoGauges }
 
-// swaps is a part of servers that unload a model to load another, and do not tell how many
+// swapTracker is a part of servers that unload a model to load another, and do not tell how many
 // they can have at once.
-type swaps struct {
+type swapTracker struct {
 	mu     sync.Mutex
 	most   int      // that were seen at once
 	loaded []string // as last looked
 }
 
-// holds is how many models the server can have loaded, at least 1, as far as was seen; 0 of a
+// observeLoaded is how many models the server can have loaded, at least 1, as far as was seen; 0 of a
 // server that has no others. One that went while another came had to make room: then it is as
 // many as there are now, whatever there was of smaller ones. Each look asks it.
-func (s *swaps) holds(info *Info) int {
+func (s *swapTracker) observeLoaded(info *Info) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -36,11 +36,11 @@ func (s *swaps) holds(info *Info) int {
 
 	s.loaded = slices.Clone(info.Loaded)
 
-	return info.fewer(max(1, s.most))
+	return info.capLoaded(max(1, s.most))
 }
 
-// fewer is a number of models, if it is one and the server has more, or else 0.
-func (i *Info) fewer(most int) int {
+// capLoaded is a number of models, if it is one and the server has more, or else 0.
+func (i *Info) capLoaded(most int) int {
 	all := 0
 	for _, m := range i.Models {
 		if m.AliasOf == "" {
@@ -55,9 +55,9 @@ func (i *Info) fewer(most int) int {
 	return 0
 }
 
-// CountsAtEnd reports whether the server's counter of tokens moves only when a request ends, so
+// CountsTokensAtEnd reports whether the server's counter of tokens moves only when a request ends, so
 // that a counter that stands still is no sign of a server that does.
-func (s *Server) CountsAtEnd() bool {
-	known := s.known.Load()
+func (s *Server) CountsTokensAtEnd() bool {
+	known := s.recognized.Load()
 	return known != nil && known.countsAtEnd
 }

@@ -151,7 +151,7 @@ func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Co
 	}
 
 	var served sync.WaitGroup
-	s.given.wire.open = func(context.Context) (*conn, error) {
+	s.givenBase.wire.open = func(context.Context) (*conn, error) {
 		time.Sleep(made)
 		client, server := newPipe()
 		served.Go(func() {

@@ -14,8 +14,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// place is where a server is, as its URL says it or a permanent redirect. It does not change.
-type place struct {
+// baseURL is where a server is, as its URL says it or a permanent redirect. It does not change.
+type baseURL struct {
 	origin  string            // scheme, host and port
 	prefix  string            // of all paths
 	version string            // what stands for "/v1" in the paths of the API
@@ -27,9 +27,9 @@ type place struct {
 // versionPart is a part of a path that is the version of an API.
 var versionPart = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
-// parsePlace reads a server's URL as people have it: with or without "/v1" or another
+// parseBaseURL reads a server's URL as people have it: with or without "/v1" or another
 // version, "/models" behind that, or an endpoint at its end.
-func parsePlace(text string) (p place, user *url.Userinfo, err error) {
+func parseBaseURL(text string) (p baseURL, user *url.Userinfo, err error) {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return p, nil, fmt.Errorf("model server URL %q: must look like http://host:port", Redact(text))
@@ -78,9 +78,9 @@ func cutEndpoint(parts []string) []string {
 	return nil
 }
 
-// base is the URL for people, without version if that is the usual one, and without
+// displayURL is the URL for people, without version if that is the usual one, and without
 // secrets.
-func (p *place) base() string {
+func (p *baseURL) displayURL() string {
 	base := p.origin + p.prefix
 	if p.version != "/v1" {
 		base += p.version
@@ -88,8 +88,8 @@ func (p *place) base() string {
 	return Redact(base + p.query)
 }
 
-// target is the path and query to ask for, of a path such as "/v1/chat/completions".
-func (p *place) target(path string) string {
+// resolvePath is the path and query to ask for, of a path such as "/v1/chat/completions".
+func (p *baseURL) resolvePath(path string) string {
 	query := p.query
 	if query != "" && strings.Contains(path, "?") {
 		query = "&" + query[1:]
@@ -106,19 +106,19 @@ func (p *place) target(path string) string {
 	return p.prefix + path + query
 }
 
-// redirected is where a request for a path goes that was sent to a target and redirected from
+// resolveRedirect is where a request for a path goes that was sent to a target and redirected from
 // there: to is the server's place if all its requests go that way, next the target of this
 // one. It is not ok if that is another host, which must get neither the key nor the prompts.
 // The query that the URL gives is kept, unless the redirect has one: that is for this request
 // alone.
-func (p *place) redirected(path, target, location string) (to place, next string, ok bool) {
+func (p *baseURL) resolveRedirect(path, target, location string) (to baseURL, next string, ok bool) {
 	from, err := url.Parse(p.origin + target)
 	if err != nil {
 		return to, "", false
 	}
 
 	u, err := from.Parse(location)
-	if err != nil || location == "" || !sameHost(from, u) || strings.ContainsFunc(u.RequestURI(), unprintable) {
+	if err != nil || location == "" || !isSameHost(from, u) || strings.ContainsFunc(u.RequestURI(), unprintable) {
 		return to, "", false
 	}
 
@@ -134,7 +134,7 @@ func (p *place) redirected(path, target, location string) (to place, next string
 	}
 
 	if p.moved[path] == "" {
-		usual, _, _ := strings.Cut(p.target(path), "?")
+		usual, _, _ := strings.Cut(p.resolvePath(path), "?")
 		end, ours := strings.CutPrefix(usual, p.prefix)
 		if prefix, ok := strings.CutSuffix(where, end); ok && ours {
 			to.prefix, to.moved = prefix, nil
@@ -152,9 +152,9 @@ func (p *place) redirected(path, target, location string) (to place, next string
 	return to, next, true
 }
 
-// sameHost reports whether a redirect stays with the host: with its port, or from http to
+// isSameHost reports whether a redirect stays with the host: with its port, or from http to
 // https.
-func sameHost(from, to *url.URL) bool {
+func isSameHost(from, to *url.URL) bool {
 	port := func(u *url.URL) string {
 		return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
@@ -168,9 +168,9 @@ func sameHost(from, to *url.URL) bool {
 	return from.Scheme == "http" && to.Scheme == "https"
 }
 
-// authorization is the header that lets requests in. What the URL says is for this server,
+// authorizationHeader is the header that lets requests in. What the URL says is for this server,
 // and goes before the key, which may be for several.
-func authorization(user *url.Userinfo, key string) string {
+func authorizationHeader(user *url.Userinfo, key string) string {
 	if user != nil {
 		password, _ := user.Password()
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))

@@ -39,8 +39,8 @@ func TestTarget(t *testing.T) {
 		{"http://u:p@h/v1", chat, "http://h/v1/chat/completions"},
 		{" http://h/v1\n", chat, "http://h/v1/chat/completions"},
 	} {
-		p, _, err := parsePlace(tt.url)
-		if got := p.origin + p.target(tt.path); err != nil || got != tt.want {
+		p, _, err := parseBaseURL(tt.url)
+		if got := p.origin + p.resolvePath(tt.path); err != nil || got != tt.want {
 			t.Errorf("%s of %s is %s, %v; want %s", tt.path, tt.url, got, err, tt.want)
 		}
 	}
@@ -54,20 +54,20 @@ func FuzzParsePlace(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, text string) {
-		p, _, err := parsePlace(text)
+		p, _, err := parseBaseURL(text)
 		if err != nil {
 			return
 		}
 
-		full := p.origin + p.target("/v1/chat/completions")
+		full := p.origin + p.resolvePath("/v1/chat/completions")
 		u, err := url.Parse(full)
 		if err != nil {
 			t.Fatalf("%q makes %q: %v", text, full, err)
 		}
 
-		again, _, err := parsePlace(full)
-		if err != nil || again.origin+again.target("/v1/embeddings") != p.origin+p.target("/v1/embeddings") {
-			t.Errorf("%q makes %q, which makes %q, %v", text, full, again.origin+again.target("/v1/embeddings"), err)
+		again, _, err := parseBaseURL(full)
+		if err != nil || again.origin+again.resolvePath("/v1/embeddings") != p.origin+p.resolvePath("/v1/embeddings") {
+			t.Errorf("%q makes %q, which makes %q, %v", text, full, again.origin+again.resolvePath("/v1/embeddings"), err)
 		}
 
 		if !strings.HasSuffix(u.EscapedPath(), "/chat/completions") || u.User != nil {
@@ -107,7 +107,7 @@ func TestNoSecretIsShown(t *testing.T) {
 	s := connect(t, strings.Replace(gone.URL, "http://", "http://bob:secret@", 1)+"/?api-key=secret", "")
 	for _, s := range []*Server{s, byNetHTTP(s)} {
 		a := s.Post(t.Context(), "/v1/score", nil)
-		_, err := s.Look(t.Context())
+		_, err := s.Probe(t.Context())
 		for _, err := range []error{a.Err, err} {
 			if err == nil || strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v", err)
@@ -140,12 +140,12 @@ func TestAuthorization(t *testing.T) {
 			if a := s.Post(t.Context(), "/v1/score", nil); a.Err != nil || got.Load() != tt.want {
 				t.Errorf("%q with key %q: %q, %v", tt.user+tt.query, tt.key, got.Load(), a.Err)
 			}
-			if s.Look(t.Context()); got.Load() != tt.want {
+			if s.Probe(t.Context()); got.Load() != tt.want {
 				t.Errorf("%q with key %q: %q", tt.user+tt.query, tt.key, got.Load())
 			}
 		}
 
-		if s.given.wire == nil {
+		if s.givenBase.wire == nil {
 			t.Errorf("%q goes by net/http", tt.user+tt.query)
 		}
 	}

@@ -31,7 +31,7 @@ func TestCertificates(t *testing.T) {
 	defer server.Close()
 
 	s := connect(t, server.URL, "key-1")
-	_, err := s.Look(t.Context())
+	_, err := s.Probe(t.Context())
 	for _, err := range []error{
 		s.Post(t.Context(), "/v1/score", nil).Err, byNetHTTP(s).Post(t.Context(), "/v1/score", nil).Err, err,
 	} {
@@ -50,11 +50,11 @@ func TestCertificates(t *testing.T) {
 	}
 	defer trusting.Close()
 
-	if trusting.given.wire == nil {
+	if trusting.givenBase.wire == nil {
 		t.Error("goes by net/http")
 	}
 
-	_, err = trusting.Look(t.Context())
+	_, err = trusting.Probe(t.Context())
 	for _, err := range []error{
 		trusting.Post(t.Context(), "/v1/score", nil).Err,
 		byNetHTTP(trusting).Post(t.Context(), "/v1/score", nil).Err, err,

@@ -27,8 +27,8 @@ import (
 // maxAnswer is the longest answer that is read, in bytes. maxTold is the same of what
 // the server tells of itself.
 const (
-	maxAnswer = bus.MaxAnswer
-	maxTold   = 16 << 20
+	maxAnswer   = bus.MaxAnswer
+	maxMetadata = 16 << 20
 )
 
 var (
@@ -38,28 +38,28 @@ var (
 	// ErrLoading is returned by a model server that is there and loads its model. It
 	// wraps ErrUnreachable.
 	ErrLoading = fmt.Errorf("%w: it loads its model", ErrUnreachable)
-	// ErrLocked is returned by a model server that lists its models only for a key.
-	ErrLocked = errors.New("it wants a key")
-	// errFails is returned where a part of the server may work and another does not.
-	errFails = fmt.Errorf("%w", ErrUnreachable)
+	// ErrKeyRequired is returned by a model server that lists its models only for a key.
+	ErrKeyRequired = errors.New("it wants a key")
+	// errInternal is returned where a part of the server may work and another does not.
+	errInternal = fmt.Errorf("%w", ErrUnreachable)
 	// ErrNoGauges is returned when the model server does not tell its load.
 	ErrNoGauges = errors.New("model server does not tell its load")
 )
 
 // Server is an OpenAI-compatible model server. It is safe for concurrent use.
 type Server struct {
-	given         place                 // as its URL says
-	moved         atomic.Pointer[place] // as it says itself; nil: it stays
-	moving        sync.Mutex            // held to set moved
-	redirects     atomic.Bool           // it was said that it does
-	authorization string
-	roots         *x509.CertPool // nil: the system's
-	at            netip.Addr     // of its host; not valid: any that it has
-	dialer        *net.Dialer
-	http          *http.Transport
-	log           zerolog.Logger
-	known         atomic.Pointer[known]
-	identity      identity
+	givenBase      baseURL                 // as its URL says
+	movedBase      atomic.Pointer[baseURL] // as it says itself; nil: it stays
+	moveMu         sync.Mutex              // held to set moved
+	redirectLogged atomic.Bool             // it was said that it does
+	authorization  string
+	roots          *x509.CertPool // nil: the system's
+	at             netip.Addr     // of its host; not valid: any that it has
+	dialer         *net.Dialer
+	http           *http.Transport
+	log            zerolog.Logger
+	recognized     atomic.Pointer[recognized]
+	replicas       replicaDetector
 
 	answeredTokens, answeredRequests, inFlight atomic.Int64
 }
@@ -78,7 +78,7 @@ func WithRoots(roots *x509.CertPool) Option { return func(s *Server) { s.roots =
 // request; a user and password are sent, too, and never shown. key, if not empty, is sent
 // as bearer token where the URL has no user.
 func New(base, key string, options ...Option) (*Server, error) {
-	at, user, err := parsePlace(base)
+	at, user, err := parseBaseURL(base)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 	}
 
 	s := &Server{
-		authorization: authorization(user, key),
+		authorization: authorizationHeader(user, key),
 		dialer:        &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second},
 		log:           zerolog.Nop(),
 	}
@@ -97,10 +97,10 @@ func New(base, key string, options ...Option) (*Server, error) {
 	}
 
 	at.wire = s.wireTo(at)
-	s.given = at
+	s.givenBase = at
 	s.http = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         s.dial,
+		DialContext:         s.dialServer,
 		TLSClientConfig:     &tls.Config{RootCAs: s.roots},
 		TLSHandshakeTimeout: s.dialer.Timeout,
 		// A connection that is used once cannot be out of step, and an idle one does not keep
@@ -115,7 +115,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 }
 
 // wireTo returns the wire to a place, nil if that is left to net/http.
-func (s *Server) wireTo(at place) *wire {
+func (s *Server) wireTo(at baseURL) *wire {
 	u, err := url.Parse(at.origin + at.prefix)
 	if err != nil || strings.ContainsFunc(at.query, unprintable) {
 		return nil
@@ -127,33 +127,33 @@ func (s *Server) wireTo(at place) *wire {
 
 	w := newWire(u, s.authorization, s.dialer, s.roots, s.log)
 	if w != nil {
-		w.address = s.pinned(w.address)
+		w.address = s.pinAddress(w.address)
 	}
 
 	return w
 }
 
-// place is where the server is, as far as it is known.
-func (s *Server) place() *place {
-	if p := s.moved.Load(); p != nil {
+// currentBase is where the server is, as far as it is known.
+func (s *Server) currentBase() *baseURL {
+	if p := s.movedBase.Load(); p != nil {
 		return p
 	}
-	return &s.given
+	return &s.givenBase
 }
 
 // URL is the server's base URL for people, without "/v1" and without secrets; with its address
 // behind it, where it is one of several of the host.
 func (s *Server) URL() string {
 	if s.at.IsValid() {
-		return s.given.base() + " (" + s.at.String() + ")"
+		return s.givenBase.displayURL() + " (" + s.at.String() + ")"
 	}
-	return s.given.base()
+	return s.givenBase.displayURL()
 }
 
 // Close drops all connections that have no request.
 func (s *Server) Close() {
 	s.CloseIdle()
-	for _, p := range []*place{&s.given, s.place()} {
+	for _, p := range []*baseURL{&s.givenBase, s.currentBase()} {
 		p.wire.closeApart()
 	}
 }
@@ -161,7 +161,7 @@ func (s *Server) Close() {
 // CloseIdle drops idle connections. Those that are watched for a second answer stay.
 func (s *Server) CloseIdle() {
 	s.http.CloseIdleConnections()
-	for _, p := range []*place{&s.given, s.place()} {
+	for _, p := range []*baseURL{&s.givenBase, s.currentBase()} {
 		p.wire.closeIdle()
 	}
 }
@@ -185,15 +185,15 @@ func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
 
-	p := s.place()
-	target := p.target(path)
+	p := s.currentBase()
+	target := p.resolvePath(path)
 	for hop := 0; ; hop++ {
-		a := s.post(ctx, p, path, target, body)
+		a := s.postOnce(ctx, p, path, target, body)
 		if hop == maxHops {
 			return a
 		}
 
-		to, next := s.follow(p, path, target, a)
+		to, next := s.followRedirect(p, path, target, a)
 		if to == nil {
 			return a
 		}
@@ -202,10 +202,10 @@ func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
 	}
 }
 
-func (s *Server) post(ctx context.Context, p *place, path, target string, body []byte) Answer {
+func (s *Server) postOnce(ctx context.Context, p *baseURL, path, target string, body []byte) Answer {
 	if p.wire.takes(path, body) {
 		a := p.wire.post(ctx, target, body)
-		a.unpack(maxAnswer)
+		a.decodeBody(maxAnswer)
 		return a
 	}
 
@@ -219,7 +219,7 @@ func (s *Server) post(ctx context.Context, p *place, path, target string, body [
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", requestIDPrefix+strconv.FormatUint(id, 36))
 
-	a := s.send(req, maxAnswer)
+	a := s.roundTrip(req, maxAnswer)
 	if a.Err == nil && otherRequest(a, id, digest) {
 		a = Answer{Err: errOtherRequest}
 	}
@@ -227,29 +227,29 @@ func (s *Server) post(ctx context.Context, p *place, path, target string, body [
 	return a
 }
 
-// follow returns where a request goes that was sent to a place and a target there, nil if its
+// followRedirect returns where a request goes that was sent to a place and a target there, nil if its
 // answer is no redirect to go after. A permanent redirect from the server's place is its new
 // one; what comes after a temporary redirect is not.
-func (s *Server) follow(p *place, path, target string, a Answer) (to *place, next string) {
+func (s *Server) followRedirect(p *baseURL, path, target string, a Answer) (to *baseURL, next string) {
 	if a.Err != nil || a.Status != http.StatusTemporaryRedirect && a.Status != http.StatusPermanentRedirect {
 		return nil, ""
 	}
 
-	there, next, ok := p.redirected(path, target, a.Header.Get("Location"))
+	there, next, ok := p.resolveRedirect(path, target, a.Header.Get("Location"))
 	if !ok {
 		return nil, ""
 	}
 
 	if a.Status == http.StatusTemporaryRedirect {
-		s.sayRedirected(a,
+		s.warnRedirect(a,
 			"the model server redirects each request for now; with the new place as --url they need one step less")
 		return &there, next
 	}
 
-	s.moving.Lock()
-	defer s.moving.Unlock()
+	s.moveMu.Lock()
+	defer s.moveMu.Unlock()
 
-	if s.place() != p { // another request has been there already, or this one is on a detour
+	if s.currentBase() != p { // another request has been there already, or this one is on a detour
 		return &there, next
 	}
 
@@ -259,20 +259,20 @@ func (s *Server) follow(p *place, path, target string, a Answer) (to *place, nex
 		p.wire.closeApart()
 	}
 
-	s.moved.Store(&there)
-	s.sayRedirected(a, "the model server redirects; using its new place from now on")
+	s.movedBase.Store(&there)
+	s.warnRedirect(a, "the model server redirects; using its new place from now on")
 
 	return &there, next
 }
 
-// sayRedirected says of the first redirect where it leads.
-func (s *Server) sayRedirected(a Answer, what string) {
-	if !s.redirects.Swap(true) {
+// warnRedirect says of the first redirect where it leads.
+func (s *Server) warnRedirect(a Answer, what string) {
+	if !s.redirectLogged.Swap(true) {
 		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg(what)
 	}
 }
 
-func (s *Server) send(req *http.Request, most int64) Answer {
+func (s *Server) roundTrip(req *http.Request, most int64) Answer {
 	if s.authorization != "" {
 		req.Header.Set("Authorization", s.authorization)
 	}
@@ -282,19 +282,19 @@ func (s *Server) send(req *http.Request, most int64) Answer {
 	res, err := s.http.RoundTrip(req) // redirects are answers here
 	if err != nil {
 		op := req.Method[:1] + strings.ToLower(req.Method[1:])
-		return Answer{Err: &url.Error{Op: op, URL: Redact(req.URL.String()), Err: trustHint(err)}}
+		return Answer{Err: &url.Error{Op: op, URL: Redact(req.URL.String()), Err: addTrustHint(err)}}
 	}
 	defer res.Body.Close()
 
 	a := Answer{Status: res.StatusCode, Header: res.Header}
-	a.Body, a.Err = readAll(res, most)
-	a.unpack(most)
+	a.Body, a.Err = readBody(res, most)
+	a.decodeBody(most)
 
 	return a
 }
 
-// trustHint says of an error what to do where the server's certificate is not trusted.
-func trustHint(err error) error {
+// addTrustHint says of an error what to do where the server's certificate is not trusted.
+func addTrustHint(err error) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return fmt.Errorf("%w; --model-ca FILE names the certificates to trust", err)
 	}
@@ -304,8 +304,8 @@ func trustHint(err error) error {
 // ErrTooLong is returned for an answer that is longer than one that is read.
 var ErrTooLong = errors.New("answer is too long")
 
-// readAll reads an answer's body into a buffer of its size, when that is told.
-func readAll(res *http.Response, most int64) ([]byte, error) {
+// readBody reads an answer's body into a buffer of its size, when that is told.
+func readBody(res *http.Response, most int64) ([]byte, error) {
 	if res.ContentLength > most {
 		return nil, fmt.Errorf("%w: of %d bytes, %d are read at most", ErrTooLong, res.ContentLength, most)
 	}
@@ -324,17 +324,17 @@ func readAll(res *http.Response, most int64) ([]byte, error) {
 	return body, err
 }
 
-// get asks for something that the server tells of itself. The error wraps
+// getPath asks for something that the server tells of itself. The error wraps
 // [ErrUnreachable] when there is no answer, or one that says not now.
-func (s *Server) get(ctx context.Context, path string) (Answer, error) {
-	return s.getAs(ctx, path, "")
+func (s *Server) getPath(ctx context.Context, path string) (Answer, error) {
+	return s.getAccepting(ctx, path, "")
 }
 
-// getAs is get for an answer of a content type, as an Accept header has it; empty: any.
-func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error) {
+// getAccepting is get for an answer of a content type, as an Accept header has it; empty: any.
+func (s *Server) getAccepting(ctx context.Context, path, accept string) (Answer, error) {
 	var a Answer
-	p := s.place()
-	target := p.target(path)
+	p := s.currentBase()
+	target := p.resolvePath(path)
 	for hop := 0; ; hop++ {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.origin+target, nil)
 		if err != nil {
@@ -345,11 +345,11 @@ func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error)
 			req.Header.Set("Accept", accept)
 		}
 
-		if a = s.send(req, maxTold); hop == maxHops {
+		if a = s.roundTrip(req, maxMetadata); hop == maxHops {
 			break
 		}
 
-		to, next := s.follow(p, path, target, a)
+		to, next := s.followRedirect(p, path, target, a)
 		if to == nil {
 			break
 		}
@@ -362,12 +362,12 @@ func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error)
 		return a, a.Err
 	case a.Err != nil:
 		return a, fmt.Errorf("%w: %w", ErrUnreachable, a.Err)
-	case a.Status == http.StatusServiceUnavailable && saysLoading(a.Body):
+	case a.Status == http.StatusServiceUnavailable && isLoadingError(a.Body):
 		return a, ErrLoading
 	case a.Status == http.StatusInternalServerError:
-		return a, fmt.Errorf("%w: %s says status %s", errFails, path, status(a.Status))
+		return a, fmt.Errorf("%w: %s says status %s", errInternal, path, statusText(a.Status))
 	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // that one is llama.cpp's for "not switched on"
-		return a, fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, status(a.Status))
+		return a, fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, statusText(a.Status))
 	}
 
 	return a, nil
@@ -375,34 +375,34 @@ func (s *Server) getAs(ctx context.Context, path, accept string) (Answer, error)
 
 // getJSON asks for something in JSON, and wants a good status.
 func (s *Server) getJSON(ctx context.Context, path string, v any) error {
-	a, err := s.get(ctx, path)
+	a, err := s.getPath(ctx, path)
 	if err != nil {
 		return err
 	}
 
 	if a.Status != http.StatusOK {
-		return fmt.Errorf("%s says status %s", path, status(a.Status))
+		return fmt.Errorf("%s says status %s", path, statusText(a.Status))
 	}
 
 	return json.Unmarshal(a.Body, v)
 }
 
-// saysLoading tells llama.cpp's answer while it loads from what a proxy says of a
+// isLoadingError tells llama.cpp's answer while it loads from what a proxy says of a
 // server that is away.
-func saysLoading(body []byte) bool {
+func isLoadingError(body []byte) bool {
 	var reply struct {
 		Error struct{ Type string }
 	}
 	return json.Unmarshal(body, &reply) == nil && reply.Error.Type == "unavailable_error"
 }
 
-// saysUnloaded reports whether a refusal is that of llama.cpp's router for a model that is not
+// isUnloadedError reports whether a refusal is that of llama.cpp's router for a model that is not
 // loaded, or not any more (tools/server/server-models.cpp, router_validate_model and
 // proxy_request).
-func saysUnloaded(body []byte) bool {
+func isUnloadedError(body []byte) bool {
 	return bytes.Contains(body, []byte("model is not loaded")) || bytes.Contains(body, []byte("is not running"))
 }
 
-func status(code int) string {
+func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprint(code, " ", http.StatusText(code)))
 }

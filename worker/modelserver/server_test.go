@@ -140,7 +140,7 @@ func TestReadAllHasABound(t *testing.T) {
 		{"not told, too long", -1, "12345", false},
 	} {
 		res := &http.Response{ContentLength: tt.length, Body: io.NopCloser(bytes.NewReader([]byte(tt.body)))}
-		if body, err := readAll(res, 4); (err == nil) != tt.good || tt.good && string(body) != tt.body {
+		if body, err := readBody(res, 4); (err == nil) != tt.good || tt.good && string(body) != tt.body {
 			t.Errorf("%s: %q, %v", tt.name, body, err)
 		}
 	}

@@ -39,7 +39,7 @@ func newRouter(t testing.TB) *fake {
 	return &fake{header: "llama.cpp", replies: map[string]reply{
 		"/v1/models":                          {body: routerModels},
 		"/props":                              {body: routerProps},
-		"/props?model=a&autoload=false":       {body: llamaProps},
+		"/props?model=a&autoload=false":       {body: llamaPropsBody},
 		"/metrics":                            {400, routerNoModel},
 		"/metrics?model=a&autoload=false":     {body: golden(t, "llamacpp.txt")},
 		"/metrics?model=b%2Fc&autoload=false": {400, routerUnloaded},
@@ -48,23 +48,23 @@ func newRouter(t testing.TB) *fake {
 
 func newTensorRT(t testing.TB) *fake {
 	return &fake{header: "uvicorn", replies: map[string]reply{
-		"/v1/models": {body: tensorRTModels},
-		"/version":   {body: `{"version":"1.2.0"}`},
-		"/metrics":   {body: `[{"iter":1,"numActiveRequests":3}]`},
-		tensorRTPage: {body: golden(t, "tensorrt.txt")},
+		"/v1/models":        {body: tensorRTModels},
+		"/version":          {body: `{"version":"1.2.0"}`},
+		"/metrics":          {body: `[{"iter":1,"numActiveRequests":3}]`},
+		tensorRTMetricsPath: {body: golden(t, "tensorrt.txt")},
 	}}
 }
 
 func newStudio(testing.TB) *fake {
 	return &fake{
 		replies: map[string]reply{
-			"/v1/models":      {body: studioModels},
-			"/api/v0/models":  {body: studioStates},
-			"/api/v1/models":  {body: studioV1},
-			"/metrics":        {body: studioUnknown},
-			"/api/version":    {body: studioUnknown},
-			"/engine_metrics": {body: studioUnknown},
-			tensorRTPage:      {body: studioUnknown},
+			"/v1/models":        {body: studioModels},
+			"/api/v0/models":    {body: studioStates},
+			"/api/v1/models":    {body: studioV1},
+			"/metrics":          {body: studioUnknown},
+			"/api/version":      {body: studioUnknown},
+			"/engine_metrics":   {body: studioUnknown},
+			tensorRTMetricsPath: {body: studioUnknown},
 		},
 		types: map[string]string{"/metrics": "application/json; charset=utf-8"},
 	}
@@ -89,7 +89,7 @@ func TestServers(t *testing.T) {
 	}{
 		{"TensorRT-LLM", newTensorRT(t), Info{Flavour: "TensorRT-LLM", Version: "1.2.0", Models: named("m")},
 			Load{Running: 16, Waiting: 3, KVUsage: 0.25, Preemptions: -1, Tokens: 2560, PromptTokens: 4000}, nil},
-		{"TensorRT-LLM without its page", without(newTensorRT(t), tensorRTPage),
+		{"TensorRT-LLM without its page", without(newTensorRT(t), tensorRTMetricsPath),
 			Info{Flavour: "TensorRT-LLM", Version: "1.2.0", Models: named("m")}, Load{}, ErrNoGauges},
 		{"Dynamo", &fake{replies: map[string]reply{
 			"/v1/models": {body: dynamoModels},
@@ -137,11 +137,11 @@ func TestServers(t *testing.T) {
 			}, nil},
 		{"LM Studio", newStudio(t),
 			Info{
-				Flavour: "LM Studio",
-				Models:  []Model{{ID: "a"}, {ID: "b", ContextLength: 8192}},
-				Loaded:  []string{"b"},
-				Holds:   1,
-				Slots:   4,
+				Flavour:   "LM Studio",
+				Models:    []Model{{ID: "a"}, {ID: "b", ContextLength: 8192}},
+				Loaded:    []string{"b"},
+				MaxLoaded: 1,
+				Slots:     4,
 			}, Load{}, ErrNoGauges},
 		{"LM Studio that has all of its models loaded",
 			with(newStudio(t), "/api/v0/models", reply{body: strings.ReplaceAll(studioStates, "not-loaded", "loaded")}),
@@ -153,21 +153,21 @@ func TestServers(t *testing.T) {
 			}, Load{}, ErrNoGauges},
 		{"llama-swap", &fake{replies: map[string]reply{"/v1/models": {body: swapModels}}},
 			Info{
-				Flavour: "llama-swap",
-				Models:  []Model{{ID: "a", ContextLength: 4096}, {ID: "b"}},
-				Loaded:  []string{"a"},
-				Holds:   1,
+				Flavour:   "llama-swap",
+				Models:    []Model{{ID: "a", ContextLength: 4096}, {ID: "b"}},
+				Loaded:    []string{"a"},
+				MaxLoaded: 1,
 			}, Load{}, ErrNoGauges},
 		{"an older llama-swap", &fake{replies: map[string]reply{
 			"/v1/models": {body: swapOldModels},
 			"/running":   {body: swapRunning},
 		}},
 			Info{
-				Flavour: "llama-swap",
-				Models:  named("a", "b"),
-				Loaded:  []string{"b"},
-				Loading: true,
-				Holds:   1,
+				Flavour:   "llama-swap",
+				Models:    named("a", "b"),
+				Loaded:    []string{"b"},
+				Loading:   true,
+				MaxLoaded: 1,
 			}, Load{}, ErrNoGauges},
 		{"KoboldCpp, which answers as Ollama does", &fake{replies: map[string]reply{
 			"/v1/models":   {body: koboldModels},
@@ -175,12 +175,12 @@ func TestServers(t *testing.T) {
 		}},
 			Info{Flavour: "KoboldCpp", Models: named("koboldcpp/m")}, Load{}, ErrNoGauges},
 		{"a router of llama.cpp", newRouter(t), Info{
-			Flavour: "llama.cpp",
-			Version: "b11434-0",
-			Slots:   4,
-			Holds:   1,
-			Loaded:  []string{"a"},
-			Loading: true,
+			Flavour:   "llama.cpp",
+			Version:   "b11434-0",
+			Slots:     4,
+			MaxLoaded: 1,
+			Loaded:    []string{"a"},
+			Loading:   true,
 			Models: []Model{
 				{ID: "a", ContextLength: 8192, SizeBytes: 5},
 				{ID: "b/c"},
@@ -204,12 +204,12 @@ func TestServers(t *testing.T) {
 		}, Load{Running: 4, Waiting: 1, KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1}, nil},
 		{"a router of llama.cpp without --metrics",
 			with(newRouter(t), "/metrics?model=a&autoload=false", reply{501, llamaNoMetrics}), Info{
-				Flavour: "llama.cpp",
-				Version: "b11434-0",
-				Slots:   4,
-				Holds:   1,
-				Loaded:  []string{"a"},
-				Loading: true,
+				Flavour:   "llama.cpp",
+				Version:   "b11434-0",
+				Slots:     4,
+				MaxLoaded: 1,
+				Loaded:    []string{"a"},
+				Loading:   true,
 				Models: []Model{
 					{ID: "a", ContextLength: 8192, SizeBytes: 5},
 					{ID: "b/c"},
@@ -219,12 +219,12 @@ func TestServers(t *testing.T) {
 			}, Load{}, ErrNoGauges},
 		{"a router of llama.cpp whose model was unloaded meanwhile",
 			with(newRouter(t), "/metrics?model=a&autoload=false", reply{400, routerUnloaded}), Info{
-				Flavour: "llama.cpp",
-				Version: "b11434-0",
-				Slots:   4,
-				Holds:   1,
-				Loaded:  []string{"a"},
-				Loading: true,
+				Flavour:   "llama.cpp",
+				Version:   "b11434-0",
+				Slots:     4,
+				MaxLoaded: 1,
+				Loaded:    []string{"a"},
+				Loading:   true,
 				Models: []Model{
 					{ID: "a", ContextLength: 8192, SizeBytes: 5},
 					{ID: "b/c"},
@@ -253,7 +253,7 @@ func TestServers(t *testing.T) {
 			t.Parallel()
 
 			s := serve(t, tt.server)
-			info, err := s.Look(t.Context())
+			info, err := s.Probe(t.Context())
 			if diff := cmp.Diff(tt.info, info); err != nil || diff != "" {
 				t.Fatalf("%v, info (-want +got):\n%s", err, diff)
 			}
@@ -277,7 +277,7 @@ func TestTensorRTKeepsItsIterations(t *testing.T) {
 	server := newTensorRT(t)
 	s := serve(t, server)
 	for range 2 {
-		if _, err := s.Look(t.Context()); err != nil {
+		if _, err := s.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Load(t.Context()); err != nil {
@@ -298,7 +298,7 @@ func TestRouterLoadsNothing(t *testing.T) {
 	server.set("/v1/models", reply{body: strings.ReplaceAll(routerModels, `"loaded"`, `"unloaded"`)})
 
 	s := serve(t, server)
-	if info, err := s.Look(t.Context()); err != nil || info.Slots != 0 {
+	if info, err := s.Probe(t.Context()); err != nil || info.Slots != 0 {
 		t.Errorf("%+v, %v", info, err)
 	}
 
@@ -332,7 +332,7 @@ func TestContentTypes(t *testing.T) {
 		server.types = map[string]string{"/metrics": tt.kind}
 
 		s := serve(t, server)
-		if _, err := s.Look(t.Context()); err != nil {
+		if _, err := s.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 
@@ -348,7 +348,7 @@ func TestContentTypes(t *testing.T) {
 func TestHolds(t *testing.T) {
 	t.Parallel()
 
-	var known swaps
+	var known swapTracker
 	for _, tt := range []struct {
 		loaded string
 		want   int
@@ -372,7 +372,7 @@ func TestHolds(t *testing.T) {
 			{ID: "d"},
 			{ID: "alias", AliasOf: "a"},
 		}, Loaded: strings.Fields(tt.loaded)}
-		if got := known.holds(&info); got != tt.want {
+		if got := known.observeLoaded(&info); got != tt.want {
 			t.Errorf("with %q loaded it holds %d, want %d", tt.loaded, got, tt.want)
 		}
 	}
@@ -393,15 +393,15 @@ func TestCountsAtEndWhileAway(t *testing.T) {
 		"Ollama":       {newOllama(t), false},
 	} {
 		s := serve(t, tt.server)
-		if s.CountsAtEnd() {
+		if s.CountsTokensAtEnd() {
 			t.Errorf("%s: before it was looked at", name)
 		}
 
 		list := tt.server.replies["/v1/models"]
 		for _, models := range []reply{list, {502, ""}} {
 			tt.server.set("/v1/models", models)
-			s.Look(t.Context())
-			if got := s.CountsAtEnd(); got != tt.want {
+			s.Probe(t.Context())
+			if got := s.CountsTokensAtEnd(); got != tt.want {
 				t.Errorf("%s, after status %d: %v", name, models.status, got)
 			}
 		}

@@ -14,25 +14,25 @@ import (
 // most important ones elsewhere. It is never asked for /health or /health_generate:
 // they generate a token.
 type sgLang struct {
-	where  string      // its page of gauges
-	noPage atomic.Bool // as last looked: there is no page of gauges
+	metricsPath string      // its page of gauges
+	noPage      atomic.Bool // as last looked: there is no page of gauges
 }
 
-var sglangKind = kind{
-	make:   func() flavour { return &sgLang{where: metricsPage} },
-	owner:  "sglang", // sglang/srt/entrypoints/openai/protocol.py, ModelCard
-	gauges: &sglangGauges,
-	page:   metricsPage,
+var sglangSpec = flavourSpec{
+	newFlavour:  func() flavour { return &sgLang{metricsPath: metricsPath} },
+	owner:       "sglang", // sglang/srt/entrypoints/openai/protocol.py, ModelCard
+	gauges:      &sglangGauges,
+	metricsPath: metricsPath,
 
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
-// sglangGatewayKind is SGLang's router, which has the pages of its servers as one
+// sglangGatewaySpec is SGLang's router, which has the pages of its servers as one
 // (sgl-model-gateway/src/server.rs).
-var sglangGatewayKind = kind{
-	make:   func() flavour { return &sgLang{where: "/engine_metrics"} },
-	gauges: &sglangGauges,
-	page:   "/engine_metrics",
+var sglangGatewaySpec = flavourSpec{
+	newFlavour:  func() flavour { return &sgLang{metricsPath: "/engine_metrics"} },
+	gauges:      &sglangGauges,
+	metricsPath: "/engine_metrics",
 
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
@@ -42,7 +42,7 @@ var sglangGatewayKind = kind{
 // and a priority's are a part of all. The gateway writes the names without colons, and adds
 // the address of each server (sgl-model-gateway/src/core/metrics_aggregator.rs).
 var sglangGauges = gaugeNames{
-	fields: bothSpellings(map[string]field{
+	fields: bothSpellings(map[string]metricField{
 		"sglang:num_running_reqs":             running,
 		"sglang:num_queue_reqs":               waiting,
 		"sglang:token_usage":                  kvUsage,
@@ -57,7 +57,7 @@ var sglangGauges = gaugeNames{
 }
 
 // bothSpellings adds to names with a colon those with an underscore in its place.
-func bothSpellings(fields map[string]field) map[string]field {
+func bothSpellings(fields map[string]metricField) map[string]metricField {
 	both := maps.Clone(fields)
 	for name, f := range fields {
 		both[strings.ReplaceAll(name, ":", "_")] = f
@@ -68,9 +68,9 @@ func bothSpellings(fields map[string]field) map[string]field {
 func (*sgLang) name() string { return "SGLang" }
 
 func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
-	page, err := l.page(ctx, s)
+	page, err := l.readPage(ctx, s)
 	l.noPage.Store(errors.Is(err, ErrNoGauges))
-	info.LoadSeconds = page.most(loadSeconds)
+	info.LoadSeconds = page.maxValue(loadSeconds)
 
 	// What a scheduler says of itself comes when it has the time, and need not come.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -97,20 +97,20 @@ func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-func (l *sgLang) load(ctx context.Context, s *Server) (Load, error) {
+func (l *sgLang) readLoad(ctx context.Context, s *Server) (Load, error) {
 	if l.noPage.Load() {
-		return l.loads(ctx, s)
+		return l.readSchedulerLoads(ctx, s)
 	}
-	page, err := l.page(ctx, s)
-	return page.load(kvUsage, preemptions, tokens, promptTokens), err
+	page, err := l.readPage(ctx, s)
+	return page.toLoad(kvUsage, preemptions, tokens, promptTokens), err
 }
 
-func (l *sgLang) page(ctx context.Context, s *Server) (page, error) {
-	return s.page(ctx, l.where, &sglangGauges, "start SGLang with --enable-metrics")
+func (l *sgLang) readPage(ctx context.Context, s *Server) (metricsPage, error) {
+	return s.readGauges(ctx, l.metricsPath, &sglangGauges, "start SGLang with --enable-metrics")
 }
 
-// loads reads what every scheduler publishes for routers (entrypoints/v1_loads.py).
-func (*sgLang) loads(ctx context.Context, s *Server) (Load, error) {
+// readSchedulerLoads reads what every scheduler publishes for routers (entrypoints/v1_loads.py).
+func (*sgLang) readSchedulerLoads(ctx context.Context, s *Server) (Load, error) {
 	var told struct {
 		Loads []struct {
 			Running *int    `json:"num_running_reqs"`

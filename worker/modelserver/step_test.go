@@ -70,7 +70,7 @@ func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Server,
 	})
 
 	var said lockedBuffer
-	s.given.wire.log = zerolog.New(&said)
+	s.givenBase.wire.log = zerolog.New(&said)
 
 	return s, &said
 }
@@ -179,7 +179,7 @@ func TestGreeting(t *testing.T) {
 						t.Errorf("error %v", a.Err)
 					}
 
-					if _, err := s.Look(t.Context()); !errors.Is(err, ErrUnreachable) ||
+					if _, err := s.Probe(t.Context()); !errors.Is(err, ErrUnreachable) ||
 						!errors.Is(err, errSpokeFirst) {
 						t.Errorf("look: %v", err)
 					}

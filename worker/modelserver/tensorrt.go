@@ -8,20 +8,20 @@ import "context"
 // here.
 type tensorRT struct{}
 
-var tensorRTKind = kind{
-	make:   func() flavour { return tensorRT{} },
-	owner:  "tensorrt_llm", // serve/openai_protocol.py, ModelCard
-	gauges: &tensorRTGauges,
-	page:   tensorRTPage,
+var tensorRTSpec = flavourSpec{
+	newFlavour:  func() flavour { return tensorRT{} },
+	owner:       "tensorrt_llm", // serve/openai_protocol.py, ModelCard
+	gauges:      &tensorRTGauges,
+	metricsPath: tensorRTMetricsPath,
 
 	countsAtEnd: true, // metrics/collector.py, log_request_metrics_dict
 }
 
-// tensorRTPage: openai_server.py, mount_metrics.
-const tensorRTPage = "/prometheus/metrics"
+// tensorRTMetricsPath: openai_server.py, mount_metrics.
+const tensorRTMetricsPath = "/prometheus/metrics"
 
 // tensorRTGauges: tensorrt_llm/metrics/collector.py.
-var tensorRTGauges = gaugeNames{fields: map[string]field{
+var tensorRTGauges = gaugeNames{fields: map[string]metricField{
 	"trtllm_num_requests_running":    running,
 	"trtllm_num_requests_waiting":    waiting,
 	"trtllm_kv_cache_utilization":    kvUsage,
@@ -39,8 +39,8 @@ func (tensorRT) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-func (tensorRT) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := s.page(ctx, tensorRTPage, &tensorRTGauges,
+func (tensorRT) readLoad(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.readGauges(ctx, tensorRTMetricsPath, &tensorRTGauges,
 		"start trtllm-serve with return_perf_metrics and enable_iter_perf_stats set to true in its --config")
-	return page.load(kvUsage, tokens, promptTokens), err
+	return page.toLoad(kvUsage, tokens, promptTokens), err
 }

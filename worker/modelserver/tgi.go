@@ -5,18 +5,18 @@ import "context"
 // tgi is Hugging Face's text-generation-inference.
 type tgi struct{}
 
-// tgiKind goes by the gauges: the owner of its model is the model itself (router/src/server.rs).
-var tgiKind = kind{
-	make:   func() flavour { return tgi{} },
-	gauges: &tgiGauges,
-	page:   metricsPage,
+// tgiSpec goes by the gauges: the owner of its model is the model itself (router/src/server.rs).
+var tgiSpec = flavourSpec{
+	newFlavour:  func() flavour { return tgi{} },
+	gauges:      &tgiGauges,
+	metricsPath: metricsPath,
 
 	countsAtEnd: true,
 }
 
 // tgiGauges: backends/v3/src/backend.rs and queue.rs, router/src/infer, 3.3. Tokens are
 // counted when a request ends.
-var tgiGauges = gaugeNames{fields: map[string]field{
+var tgiGauges = gaugeNames{fields: map[string]metricField{
 	"tgi_batch_current_size":           running,
 	"tgi_queue_size":                   waiting,
 	"tgi_request_generated_tokens_sum": tokens,
@@ -42,11 +42,11 @@ func (tgi) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-// load: before its first request it has no gauges at all.
-func (tgi) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := s.readPage(ctx, metricsPage, &tgiGauges, "")
+// readLoad: before its first request it has no gauges at all.
+func (tgi) readLoad(ctx context.Context, s *Server) (Load, error) {
+	page, err := s.readPage(ctx, metricsPath, &tgiGauges, "")
 	if err == nil && page.found[waiting] == nil && page.found[running] == nil {
 		err = errNotNow
 	}
-	return page.load(), err
+	return page.toLoad(), err
 }

@@ -5,17 +5,17 @@ import "context"
 // vLLM does not listen while it loads, so that it has no state of its own for that.
 type vLLM struct{}
 
-var vllmKind = kind{
-	make:   func() flavour { return vLLM{} },
-	owner:  "vllm", // vllm/entrypoints/openai/engine/protocol.py, ModelCard
-	gauges: &vllmGauges,
-	page:   metricsPage,
+var vllmSpec = flavourSpec{
+	newFlavour:  func() flavour { return vLLM{} },
+	owner:       "vllm", // vllm/entrypoints/openai/engine/protocol.py, ModelCard
+	gauges:      &vllmGauges,
+	metricsPath: metricsPath,
 }
 
 // vllmGauges: vllm/v1/metrics/loggers.py. By reason (capacity, deferred) it says the parts of
 // what waits: they are its sum, and never added to it.
 var vllmGauges = gaugeNames{
-	fields: map[string]field{
+	fields: map[string]metricField{
 		"vllm:num_requests_running":           running,
 		"vllm:num_requests_waiting":           waiting,
 		"vllm:num_requests_waiting_by_reason": waitingForReason,
@@ -34,7 +34,7 @@ func (vLLM) name() string { return "vLLM" }
 
 func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
 	// The front end outlives an engine that has died, and lists its models still.
-	if _, err := s.get(ctx, "/health"); err != nil {
+	if _, err := s.getPath(ctx, "/health"); err != nil {
 		return err
 	}
 
@@ -43,20 +43,20 @@ func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
 		info.Version = told.Version
 	}
 
-	if page, err := v.page(ctx, s); err == nil {
-		info.WeightBytes = int64(page.total(weightBytes))
-		info.GPUMemoryUtilization = page.most(gpuShare)
+	if page, err := v.readPage(ctx, s); err == nil {
+		info.WeightBytes = int64(page.sumReplicas(weightBytes))
+		info.GPUMemoryUtilization = page.maxValue(gpuShare)
 	}
 
 	return nil
 }
 
-func (v vLLM) load(ctx context.Context, s *Server) (Load, error) {
-	page, err := v.page(ctx, s)
-	return page.load(kvUsage, preemptions, tokens, promptTokens), err
+func (v vLLM) readLoad(ctx context.Context, s *Server) (Load, error) {
+	page, err := v.readPage(ctx, s)
+	return page.toLoad(kvUsage, preemptions, tokens, promptTokens), err
 }
 
-// page: with --disable-log-stats it has a page, but not one gauge of vLLM on it.
-func (vLLM) page(ctx context.Context, s *Server) (page, error) {
-	return s.page(ctx, metricsPage, &vllmGauges, "start vLLM without --disable-log-stats")
+// readPage: with --disable-log-stats it has a page, but not one gauge of vLLM on it.
+func (vLLM) readPage(ctx context.Context, s *Server) (metricsPage, error) {
+	return s.readGauges(ctx, metricsPath, &vllmGauges, "start vLLM without --disable-log-stats")
 }

@@ -287,7 +287,7 @@ func (w *wire) dial(ctx context.Context) (*conn, error) {
 			Op:   "dial",
 			Net:  "tcp",
 			Addr: tcp.RemoteAddr(),
-			Err:  trustHint(err),
+			Err:  addTrustHint(err),
 		} // nothing was sent
 	}
 

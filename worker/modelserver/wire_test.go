@@ -100,8 +100,8 @@ var replies = map[string]string{
 
 // byNetHTTP is a server that is asked without the wire.
 func byNetHTTP(s *Server) *Server {
-	other := &Server{given: s.given, authorization: s.authorization, http: s.http}
-	other.given.wire = nil
+	other := &Server{givenBase: s.givenBase, authorization: s.authorization, http: s.http}
+	other.givenBase.wire = nil
 	return other
 }
 
@@ -315,7 +315,7 @@ func TestWireEndsWithItsContext(t *testing.T) {
 				t.Errorf("error %v", a.Err)
 			}
 
-			if n := len(s.given.wire.idle); n != 0 {
+			if n := len(s.givenBase.wire.idle); n != 0 {
 				t.Errorf("%d connections are kept", n)
 			}
 		})
@@ -357,7 +357,7 @@ func TestWireIsForPlainHosts(t *testing.T) {
 		{"http://bücher.example", "", false, ""},
 		{"http://[fe80::1%25eth0]", "", false, ""},
 	} {
-		w := connect(t, tt.url, tt.key).given.wire
+		w := connect(t, tt.url, tt.key).givenBase.wire
 		if (w != nil) != tt.want || w != nil &&
 			(w.address != tt.address || (w.secure != nil) != strings.HasPrefix(tt.url, "https")) {
 			t.Errorf("%s with key %q: %+v", tt.url, tt.key, w)
@@ -369,7 +369,7 @@ func TestWireIsForPlainHosts(t *testing.T) {
 	}
 
 	s := connect(t, "http://localhost", "")
-	if w := s.given.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) ||
+	if w := s.givenBase.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) ||
 		w.takes("/", make([]byte, maxWired+1)) || !w.takes("/v1/chat/completions", nil) {
 		t.Error("takes what it should not, or not what it should")
 	}
@@ -466,7 +466,7 @@ func TestCloseIdle(t *testing.T) {
 		hear(in) // until the client is gone
 	})
 
-	w := s.given.wire
+	w := s.givenBase.wire
 	open := func() *conn {
 		c, err := w.dial(t.Context())
 		if err != nil {

@@ -56,8 +56,8 @@ func parseRequest(body []byte) (request, error) {
 	return r, s.End()
 }
 
-// parts is how many choices, embeddings or scores the answer of an endpoint has.
-func (r request) parts(path string) int {
+// countParts is how many choices, embeddings or scores the answer of an endpoint has.
+func (r request) countParts(path string) int {
 	const most = 10_000 // of what a few bytes can ask for
 	switch path {
 	case "/v1/chat/completions":
@@ -89,8 +89,8 @@ func countTexts(raw []byte) int {
 	return len(list)
 }
 
-// part is the plan of one part of the answer.
-func (p plan) part(i int) plan {
+// partPlan is the plan of one part of the answer.
+func (p plan) partPlan(i int) plan {
 	p.hash += uint64(i)
 	return p
 }
@@ -107,16 +107,16 @@ type plan struct {
 var words = strings.Fields("billing refund login outage delivery invoice account password urgent question " +
 	"the customer asks for help with an order that was late and wants to know when it arrives")
 
-func (c Config) plan(r request) plan {
+func (c Config) planAnswer(r request) plan {
 	h := fnv.New64a()
 	h.Write(r.prompt)
-	p := plan{hash: h.Sum64() ^ c.Seed, promptTokens: tokensOf(r.prompt)}
+	p := plan{hash: h.Sum64() ^ c.Seed, promptTokens: countTokens(r.prompt)}
 
 	// Lengths spread evenly between half and one and a half of the mean.
 	p.completionTokens = max(1, c.Tokens/2+int(p.hash%uint64(c.Tokens+1)))
 
 	if r.maxTokens > 0 {
-		p.limit(r.maxTokens)
+		p.limitTokens(r.maxTokens)
 	}
 
 	return p
@@ -125,10 +125,10 @@ func (c Config) plan(r request) plan {
 // bytesPerToken is how much of a prompt is a token.
 const bytesPerToken = 4
 
-func tokensOf(prompt []byte) int { return max(1, len(prompt)/bytesPerToken) }
+func countTokens(prompt []byte) int { return max(1, len(prompt)/bytesPerToken) }
 
-// limit cuts the answer to a number of tokens.
-func (p *plan) limit(tokens int) {
+// limitTokens cuts the answer to a number of tokens.
+func (p *plan) limitTokens(tokens int) {
 	if p.completionTokens >= tokens {
 		p.completionTokens, p.cut = tokens, true
 	}
@@ -144,8 +144,8 @@ func (p plan) appendUsage(body []byte) []byte {
 	return append(body, "}}"...)
 }
 
-// text is the answer's, a word a token.
-func (p plan) text() string {
+// answerText is the answer's, a word a token.
+func (p plan) answerText() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%016x", p.hash)
 
@@ -158,8 +158,8 @@ func (p plan) text() string {
 	return text.String()
 }
 
-// vector is an embedding.
-func (p plan) vector() []float32 {
+// embedding is an embedding.
+func (p plan) embedding() []float32 {
 	vector := make([]float32, 64)
 	for i, x := 0, p.hash; i < len(vector); i++ {
 		x = x*6364136223846793005 + 1442695040888963407
@@ -168,61 +168,61 @@ func (p plan) vector() []float32 {
 	return vector
 }
 
-// score is a number from 0 to 1.
-func (p plan) score() float64 { return float64(p.hash>>11) / (1 << 53) }
+// relevance is a number from 0 to 1.
+func (p plan) relevance() float64 { return float64(p.hash>>11) / (1 << 53) }
 
-// answer makes the body of a good answer as the flavour does. llama.cpp answers in its own
+// encodeAnswer makes the body of a good answer as the flavour does. llama.cpp answers in its own
 // model's name, whatever the request asks for, always says how much was cached, and lets a
 // response that it has cut off pass as complete. vLLM says it with --enable-prompt-tokens-details.
-func (s *Server) answer(p plan, path string, r request, finish string) ([]byte, error) {
+func (s *Server) encodeAnswer(p plan, path string, r request, finish string) ([]byte, error) {
 	p.saysCached = s.cfg.Prefix > 0
 	if s.cfg.Flavour == LlamaCPP {
 		p.saysCached = true
 		if len(s.cfg.Models) > 0 {
-			r.model = s.model()
+			r.model = s.modelName()
 		}
 		if path == "/v1/responses" {
 			finish = "stop"
 		}
 	}
 
-	return p.answer(path, r, finish)
+	return p.encode(path, r, finish)
 }
 
-// answer makes the body of a good answer for an endpoint.
-func (p plan) answer(path string, r request, finish string) ([]byte, error) {
+// encode makes the body of a good answer for an endpoint.
+func (p plan) encode(path string, r request, finish string) ([]byte, error) {
 	id := fmt.Sprintf("%016x", p.hash)
 	switch path {
 	case "/v1/chat/completions":
 		// By hand: go-openai's type writes fields that only Azure has.
 		body := fmt.Appendf(nil, `{"id":"chatcmpl-%s","object":"chat.completion","created":0,"model":%s,"choices":[`,
 			id, jsonscan.Quote(r.model))
-		for i := range r.parts(path) {
+		for i := range r.countParts(path) {
 			if i > 0 {
 				body = append(body, ',')
 			}
 			body = fmt.Appendf(body, `{"index":%d,"message":{"role":"assistant","content":%s},"finish_reason":%q}`,
-				i, jsonscan.Quote(p.part(i).text()), finish)
+				i, jsonscan.Quote(p.partPlan(i).answerText()), finish)
 		}
 
 		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/completions":
 		body := fmt.Appendf(nil, `{"id":"cmpl-%s","object":"text_completion","created":0,"model":%s,"choices":[`,
 			id, jsonscan.Quote(r.model))
-		for i := range r.parts(path) {
+		for i := range r.countParts(path) {
 			if i > 0 {
 				body = append(body, ',')
 			}
 			body = fmt.Appendf(body, `{"text":%s,"index":%d,"finish_reason":%q}`,
-				jsonscan.Quote(p.part(i).text()), i, finish)
+				jsonscan.Quote(p.partPlan(i).answerText()), i, finish)
 		}
 
 		return p.appendUsage(append(body, "],"...)), nil
 	case "/v1/embeddings":
 		usage := openai.Usage{PromptTokens: p.promptTokens, TotalTokens: p.promptTokens}
-		data := make([]openai.Embedding, r.parts(path))
+		data := make([]openai.Embedding, r.countParts(path))
 		for i := range data {
-			data[i] = openai.Embedding{Object: "embedding", Index: i, Embedding: p.part(i).vector()}
+			data[i] = openai.Embedding{Object: "embedding", Index: i, Embedding: p.partPlan(i).embedding()}
 		}
 
 		return json.Marshal(openai.EmbeddingResponse{
@@ -232,11 +232,11 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 			Data:   data,
 		})
 	case "/v1/rerank", "/v1/score": // as vLLM has them
-		name, items := "data", make([]object, r.parts(path))
+		name, items := "data", make([]object, r.countParts(path))
 		for i := range items {
-			items[i] = object{"index": i, "object": "score", "score": p.part(i).score()}
+			items[i] = object{"index": i, "object": "score", "score": p.partPlan(i).relevance()}
 			if path == "/v1/rerank" {
-				name, items[i] = "results", object{"index": i, "relevance_score": p.part(i).score()}
+				name, items[i] = "results", object{"index": i, "relevance_score": p.partPlan(i).relevance()}
 			}
 		}
 
@@ -263,7 +263,7 @@ func (p plan) answer(path string, r request, finish string) ([]byte, error) {
 				{
 					"type":    "message",
 					"role":    "assistant",
-					"content": []object{{"type": "output_text", "text": p.text()}},
+					"content": []object{{"type": "output_text", "text": p.answerText()}},
 				},
 			},
 			"usage": object{

@@ -115,16 +115,16 @@ func (c *EngineConfig) setDefaults() {
 // request is preempted. It loses its tokens and waits, as the first of the queue, to
 // begin anew.
 func (e *Engine) Run(ctx context.Context, promptTokens, completionTokens int) error {
-	return e.run(ctx, &job{prompt: promptTokens, completion: completionTokens, factor: 1})
+	return e.runJob(ctx, &job{prompt: promptTokens, completion: completionTokens, factor: 1})
 }
 
-func (e *Engine) run(ctx context.Context, j *job) error {
+func (e *Engine) runJob(ctx context.Context, j *job) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 
 	j.completion, j.factor = max(1, j.completion), max(0, j.factor)
-	if done, err := e.enter(j); done {
+	if done, err := e.enqueueJob(j); done {
 		return err
 	}
 
@@ -137,21 +137,21 @@ func (e *Engine) run(ctx context.Context, j *job) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.settle()
+	e.catchUp()
 	select {
 	case <-j.done:
 		return j.err
 	default:
 	}
 
-	e.remove(j)
-	e.settle()
+	e.removeJob(j)
+	e.catchUp()
 
 	return context.Cause(ctx)
 }
 
-// enter puts a request into the engine, and tells whether it is done already.
-func (e *Engine) enter(j *job) (done bool, err error) {
+// enqueueJob puts a request into the engine, and tells whether it is done already.
+func (e *Engine) enqueueJob(j *job) (done bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
@@ -164,16 +164,16 @@ func (e *Engine) enter(j *job) (done bool, err error) {
 	}
 
 	if e.cache == nil && len(e.running) == 0 && e.waiting.Len() == 0 && e.cfg.TTFT <= 0 && e.cfg.TPOT <= 0 && !e.hung {
-		e.count(j, j.completion)
+		e.countJob(j, j.completion)
 		return true, nil // for free: the usual case of a server without latency
 	}
 
-	e.settle() // as it was before
+	e.catchUp() // as it was before
 	j.done = make(chan struct{})
 	j.place = e.waiting.PushBack(j)
-	e.settle()
+	e.catchUp()
 	if j.place != nil && e.cfg.Queue > 0 && e.waiting.Len() > e.cfg.Queue {
-		e.remove(j)
+		e.removeJob(j)
 		return true, ErrBusy
 	}
 
@@ -186,20 +186,20 @@ func (e *Engine) Set(change func(*EngineConfig)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.settle()
+	e.catchUp()
 	change(&e.cfg)
 	e.cfg.setDefaults()
 
 	for _, j := range e.running {
 		done := e.progress - j.begin
 		share, further := min(1, done/max(j.ttft, 1)), max(0, done-j.ttft)/max(j.tpot, 1)
-		e.time(j)
+		e.setTimes(j)
 		j.begin = e.progress - share*j.ttft - further*j.tpot
 		j.end += j.begin
 	}
 
 	heap.Init(&e.running)
-	e.settle()
+	e.catchUp()
 }
 
 // Load returns how busy the engine is now.
@@ -207,7 +207,7 @@ func (e *Engine) Load() Load {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.settle()
+	e.catchUp()
 
 	load := Load{
 		Running:      len(e.running),
@@ -221,7 +221,7 @@ func (e *Engine) Load() Load {
 		CacheHits:    e.cacheHits,
 	}
 	for _, j := range e.running {
-		if n := e.generated(j); n > 0 {
+		if n := e.generatedTokens(j); n > 0 {
 			load.PromptTokens += int64(j.prompt)
 			load.CachedTokens += int64(j.cached)
 			load.Tokens += int64(n)
@@ -229,32 +229,32 @@ func (e *Engine) Load() Load {
 	}
 
 	if e.cfg.KV > 0 {
-		load.KVUsage = min(1, float64(e.held())/float64(e.cfg.KV))
+		load.KVUsage = min(1, float64(e.heldTokens())/float64(e.cfg.KV))
 	}
 
 	return load
 }
 
-// config is how the engine works now.
-func (e *Engine) config() EngineConfig {
+// currentConfig is how the engine works now.
+func (e *Engine) currentConfig() EngineConfig {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.cfg
 }
 
-func (e *Engine) hangs() bool {
+func (e *Engine) isHung() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.hung
 }
 
-// hang stops the engine, or lets it go on. It takes requests meanwhile.
-func (e *Engine) hang(on bool) {
+// setHung stops the engine, or lets it go on. It takes requests meanwhile.
+func (e *Engine) setHung(on bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.settle()
+	e.catchUp()
 	e.hung = on
-	e.settle()
+	e.catchUp()
 }
 
 // kill ends all requests, those to come too, with errDead.
@@ -262,53 +262,53 @@ func (e *Engine) kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.settle()
+	e.catchUp()
 	e.dead = true
 
 	for len(e.running) > 0 {
 		j := e.running[0]
-		e.remove(j)
-		e.finish(j, errDead)
+		e.removeJob(j)
+		e.finishJob(j, errDead)
 	}
 
 	for e.waiting.Len() > 0 {
 		j := e.waiting.Front().Value.(*job)
-		e.remove(j)
-		e.finish(j, errDead)
+		e.removeJob(j)
+		e.finishJob(j, errDead)
 	}
 
-	e.settle()
+	e.catchUp()
 }
 
-// settle brings the engine up to now, event by event, so that it is as exact when its
+// catchUp brings the engine up to now, event by event, so that it is as exact when its
 // timer is late, and sets the timer for the next event.
-func (e *Engine) settle() {
+func (e *Engine) catchUp() {
 	now := time.Now()
 	for {
-		e.complete()
-		e.admit()
+		e.finishDone()
+		e.admitWaiting()
 
-		next, ok := e.next()
+		next, ok := e.nextEvent()
 		if ok && next.After(now) {
-			e.forward(now)
-			e.alarm(next.Sub(now))
+			e.passTime(now)
+			e.setTimer(next.Sub(now))
 			return
 		}
 
 		if !ok {
-			e.forward(now)
+			e.passTime(now)
 			if e.timer != nil {
 				e.timer.Stop()
 			}
 			return
 		}
 
-		e.forward(next)
+		e.passTime(next)
 	}
 }
 
-// alarm sets the timer. A ring too many does no harm.
-func (e *Engine) alarm(after time.Duration) {
+// setTimer sets the timer. A ring too many does no harm.
+func (e *Engine) setTimer(after time.Duration) {
 	if e.timer != nil {
 		e.timer.Reset(after)
 		return
@@ -317,20 +317,20 @@ func (e *Engine) alarm(after time.Duration) {
 	e.timer = time.AfterFunc(after, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.settle()
+		e.catchUp()
 	})
 }
 
-// forward lets time pass in which nothing happens.
-func (e *Engine) forward(to time.Time) {
+// passTime lets time pass in which nothing happens.
+func (e *Engine) passTime(to time.Time) {
 	if len(e.running) > 0 && !e.hung {
-		e.progress += float64(to.Sub(e.at)) * e.speed()
+		e.progress += float64(to.Sub(e.at)) * e.currentSpeed()
 	}
 	e.at = to
 }
 
-// speed is the part of full speed at which each request runs.
-func (e *Engine) speed() float64 {
+// currentSpeed is the part of full speed at which each request runs.
+func (e *Engine) currentSpeed() float64 {
 	n, knee, speed := float64(len(e.running)), float64(e.cfg.Knee), 1.0
 	if e.waiting.Len() > 0 {
 		speed -= e.cfg.Jam
@@ -342,13 +342,13 @@ func (e *Engine) speed() float64 {
 	return max(speed, 1e-4) // so that it ends some day
 }
 
-// next is when something happens: the first request is done, or the cache may be full.
-func (e *Engine) next() (time.Time, bool) {
+// nextEvent is when something happens: the first request is done, or the cache may be full.
+func (e *Engine) nextEvent() (time.Time, bool) {
 	if len(e.running) == 0 || e.hung {
 		return time.Time{}, false
 	}
 
-	left := math.Ceil((e.running[0].end - e.progress) / e.speed())
+	left := math.Ceil((e.running[0].end - e.progress) / e.currentSpeed())
 	next := e.at.Add(time.Duration(max(0, left)))
 	if e.cfg.KV > 0 && e.check.Before(next) {
 		next = e.check
@@ -357,16 +357,16 @@ func (e *Engine) next() (time.Time, bool) {
 	return next, true
 }
 
-// complete ends those that are done, to half a nanosecond.
-func (e *Engine) complete() {
+// finishDone ends those that are done, to half a nanosecond.
+func (e *Engine) finishDone() {
 	for !e.hung && len(e.running) > 0 && e.running[0].end <= e.progress+0.5 {
 		j := e.running[0]
-		e.remove(j)
-		e.finish(j, nil)
+		e.removeJob(j)
+		e.finishJob(j, nil)
 	}
 }
 
-func (e *Engine) finish(j *job, err error) {
+func (e *Engine) finishJob(j *job, err error) {
 	j.err = err
 	close(j.done)
 }
@@ -374,15 +374,15 @@ func (e *Engine) finish(j *job, err error) {
 // step is how often the cache is looked at when it is about full.
 const step = 10 * time.Millisecond
 
-// admit makes room in the cache, and fills the free slots if there was room.
-func (e *Engine) admit() {
+// admitWaiting makes room in the cache, and fills the free slots if there was room.
+func (e *Engine) admitWaiting() {
 	held, preempted := 0, false
 	if e.cfg.KV > 0 {
-		held = e.held()
+		held = e.heldTokens()
 		for held > e.cfg.KV {
-			j := e.newest()
-			held -= j.prompt + max(1, e.generated(j))
-			e.remove(j)
+			j := e.newestJob()
+			held -= j.prompt + max(1, e.generatedTokens(j))
+			e.removeJob(j)
 			j.place = e.waiting.PushFront(j)
 			e.preemptions++
 			preempted = true
@@ -392,8 +392,8 @@ func (e *Engine) admit() {
 	for (!preempted || len(e.running) == 0) && e.waiting.Len() > 0 && len(e.running) < e.cfg.Slots {
 		j := e.waiting.Front().Value.(*job)
 		if e.cfg.KV > 0 && j.prompt+j.completion > e.cfg.KV { // it has shrunk
-			e.remove(j)
-			e.finish(j, ErrTooLong)
+			e.removeJob(j)
+			e.finishJob(j, ErrTooLong)
 			continue
 		}
 
@@ -401,10 +401,10 @@ func (e *Engine) admit() {
 			break
 		}
 
-		e.remove(j)
+		e.removeJob(j)
 		held += j.prompt + 1
-		e.recall(j)
-		e.time(j)
+		e.consultCache(j)
+		e.setTimes(j)
 		j.begin = e.progress
 		j.end += j.begin
 		e.admitted++
@@ -417,7 +417,7 @@ func (e *Engine) admit() {
 	}
 
 	// All grow by a token at a time, so it cannot be full before.
-	wait := time.Duration(float64(e.cfg.KV-held) / float64(len(e.running)) * float64(e.cfg.TPOT) / e.speed())
+	wait := time.Duration(float64(e.cfg.KV-held) / float64(len(e.running)) * float64(e.cfg.TPOT) / e.currentSpeed())
 	if preempted {
 		wait = 0
 	}
@@ -425,44 +425,44 @@ func (e *Engine) admit() {
 	e.check = e.at.Add(max(wait, step))
 }
 
-// recall looks up how much of a request's prompt is there: never all, since the first
+// consultCache looks up how much of a request's prompt is there: never all, since the first
 // token of the answer follows from the last of the prompt.
-func (e *Engine) recall(j *job) {
+func (e *Engine) consultCache(j *job) {
 	if e.cache == nil {
 		return
 	}
-	cached, wait := e.cache.start(j, e.progress)
+	cached, wait := e.cache.startJob(j, e.progress)
 	j.cached, j.wait = min(cached, j.prompt-1), wait
 	e.cacheQueries += int64(j.prompt)
 	e.cacheHits += int64(j.cached)
 }
 
-// time sets a request's times, its end as if it began at 0.
-func (e *Engine) time(j *job) {
+// setTimes sets a request's times, its end as if it began at 0.
+func (e *Engine) setTimes(j *job) {
 	unread := 1 - float64(j.cached)/float64(max(1, j.prompt))
 	j.ttft, j.tpot = max(j.wait, j.factor*unread*float64(e.cfg.TTFT)), j.factor*float64(e.cfg.TPOT)
 	j.end = j.ttft + float64(j.completion-1)*j.tpot
 }
 
-// remove takes a request out of the queue or off the GPU.
-func (e *Engine) remove(j *job) {
+// removeJob takes a request out of the queue or off the GPU.
+func (e *Engine) removeJob(j *job) {
 	if j.place != nil {
 		e.waiting.Remove(j.place)
 		j.place = nil
 		return
 	}
 
-	j.answered = e.generated(j)
-	e.count(j, j.answered)
+	j.answered = e.generatedTokens(j)
+	e.countJob(j, j.answered)
 	heap.Remove(&e.running, j.index)
 
 	if e.cache != nil {
-		e.cache.end(j)
+		e.cache.endJob(j)
 	}
 }
 
-// count counts the tokens of a request that does not run any more.
-func (e *Engine) count(j *job, generated int) {
+// countJob counts the tokens of a request that does not run any more.
+func (e *Engine) countJob(j *job, generated int) {
 	if generated > 0 {
 		e.promptTokens += int64(j.prompt)
 		e.cachedTokens += int64(j.cached)
@@ -470,8 +470,8 @@ func (e *Engine) count(j *job, generated int) {
 	}
 }
 
-// generated is the number of tokens that a running request has.
-func (e *Engine) generated(j *job) int {
+// generatedTokens is the number of tokens that a running request has.
+func (e *Engine) generatedTokens(j *job) int {
 	after := e.progress + 0.5 - j.begin - j.ttft
 	switch {
 	case e.hung && j.end <= e.progress+0.5: // it takes no time, but the engine hangs
@@ -485,16 +485,16 @@ func (e *Engine) generated(j *job) int {
 	return min(j.completion, 1+int(after/j.tpot))
 }
 
-// held is the number of tokens in the cache.
-func (e *Engine) held() int {
+// heldTokens is the number of tokens in the cache.
+func (e *Engine) heldTokens() int {
 	n := 0
 	for _, j := range e.running {
-		n += j.prompt + max(1, e.generated(j))
+		n += j.prompt + max(1, e.generatedTokens(j))
 	}
 	return n
 }
 
-func (e *Engine) newest() *job {
+func (e *Engine) newestJob() *job {
 	last := e.running[0]
 	for _, j := range e.running {
 		if j.order > last.order {

@@ -74,9 +74,9 @@ func ParseFaults(s string) (Faults, error) {
 	return faults, nil
 }
 
-// draw picks a fault or "". Faults have the order of FaultNames, so that a seed
+// pick picks a fault or "". Faults have the order of FaultNames, so that a seed
 // always draws the same ones.
-func (f Faults) draw(r *rand.Rand) string {
+func (f Faults) pick(r *rand.Rand) string {
 	if len(f) == 0 {
 		return ""
 	}
@@ -92,8 +92,8 @@ func (f Faults) draw(r *rand.Rand) string {
 	return ""
 }
 
-// commit answers with a fault. Truncation is not one of these: it needs the answer.
-func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, req request) {
+// injectFault answers with a fault. Truncation is not one of these: it needs the answer.
+func (s *Server) injectFault(fault string, w http.ResponseWriter, r *http.Request, req request) {
 	switch fault {
 	case "429":
 		w.Header().Set("Retry-After", "0")
@@ -105,12 +105,12 @@ func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, re
 	case "529":
 		s.refuse(w, 529, "overloaded", "all workers are busy")
 	case "reset":
-		reset()
+		resetConnection()
 	case "hang":
 		select {
 		case <-r.Context().Done():
 		case <-s.died:
-			reset()
+			resetConnection()
 		}
 	case "html":
 		w.Header().Set("Content-Type", "text/html")
@@ -144,15 +144,15 @@ func (s *Server) commit(fault string, w http.ResponseWriter, r *http.Request, re
 		s.refuse(w, http.StatusNotImplemented, "not_supported_error",
 			"This server does not support it. Start it with `--it`")
 	case "context":
-		s.refuseLength(w, s.context()+5000, 0)
+		s.refuseLength(w, s.contextLength()+5000, 0)
 	}
 }
 
-// truncate sends a part of an answer under the length of the whole.
-func truncate(w http.ResponseWriter, body []byte) {
+// writeTruncated sends a part of an answer under the length of the whole.
+func writeTruncated(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body[:len(body)/2])
 	http.NewResponseController(w).Flush()
 	time.Sleep(time.Millisecond) // let the part get out before the connection is cut
-	reset()
+	resetConnection()
 }

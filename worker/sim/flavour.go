@@ -24,9 +24,9 @@ const (
 // Flavours are all of them.
 var Flavours = []Flavour{VLLM, SGLang, LlamaCPP, Ollama, TensorRT, LMStudio, Plain}
 
-// ListensLoading tells whether such a server listens while it loads its model. One that
+// ListensWhileLoading tells whether such a server listens while it loads its model. One that
 // does not resets all connections as long, which is as near as a handler gets.
-func (f Flavour) ListensLoading() bool { return f == LlamaCPP || f == Ollama }
+func (f Flavour) ListensWhileLoading() bool { return f == LlamaCPP || f == Ollama }
 
 // jsonType is the content type of its JSON.
 func (f Flavour) jsonType() string {
@@ -36,8 +36,8 @@ func (f Flavour) jsonType() string {
 	return "application/json"
 }
 
-// Swaps tells whether such a server may have fewer models loaded than it lists.
-func (f Flavour) Swaps() bool { return f == LlamaCPP || f == Ollama || f == LMStudio }
+// SwapsModels tells whether such a server may have fewer models loaded than it lists.
+func (f Flavour) SwapsModels() bool { return f == LlamaCPP || f == Ollama || f == LMStudio }
 
 // version is what the simulated servers say theirs is.
 const version = "promptmill-sim"
@@ -51,24 +51,24 @@ const (
 
 type object = map[string]any
 
-// models lists the models, none when any is taken.
-func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+// listModels lists the models, none when any is taken.
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
 	data := []object{}
 	for _, name := range s.cfg.Models {
 		card := object{"id": name, "object": "model", "created": 0}
 		switch s.cfg.Flavour {
 		case VLLM, SGLang:
-			card["owned_by"], card["root"], card["max_model_len"] = string(s.cfg.Flavour), name, s.context()
+			card["owned_by"], card["root"], card["max_model_len"] = string(s.cfg.Flavour), name, s.contextLength()
 		case LlamaCPP:
 			card["owned_by"] = "llamacpp"
 			card["meta"] = object{
-				"n_ctx":       s.context(),
+				"n_ctx":       s.contextLength(),
 				"n_ctx_train": 1 << 20,
 				"n_params":    parameters,
 				"size":        weightBytes,
 			}
-			if s.shelf != nil {
-				card["status"] = object{"value": s.shelf.state(name), "args": []string{}}
+			if s.pool != nil {
+				card["status"] = object{"value": s.pool.modelState(name), "args": []string{}}
 			}
 		case Ollama:
 			card["owned_by"] = "library"
@@ -86,25 +86,25 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, http.StatusOK, object{"object": "list", "data": data})
 }
 
-// model is what the server calls its model where it must.
-func (s *Server) model() string {
+// modelName is what the server calls its model where it must.
+func (s *Server) modelName() string {
 	if len(s.cfg.Models) > 0 {
 		return s.cfg.Models[0]
 	}
 	return "sim"
 }
 
-func (s *Server) routesVLLM() {
+func (s *Server) routeVLLM() {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.writeJSON(w, http.StatusNotFound, object{"detail": "Not Found"})
 	})
-	s.tell("/version", func() any { return object{"version": version} })
-	s.mux.HandleFunc("GET /health", ok)
-	s.mux.HandleFunc("GET /metrics", s.metricsVLLM)
+	s.handleJSON("/version", func() any { return object{"version": version} })
+	s.mux.HandleFunc("GET /health", answerOK)
+	s.mux.HandleFunc("GET /metrics", s.writeVLLMMetrics)
 }
 
-func (s *Server) routesSGLang() {
-	s.mux.HandleFunc("GET /health", ok)
+func (s *Server) routeSGLang() {
+	s.mux.HandleFunc("GET /health", answerOK)
 	s.mux.HandleFunc("GET /health_generate", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 		defer cancel()
@@ -113,18 +113,18 @@ func (s *Server) routesSGLang() {
 		}
 	})
 
-	s.tell("/get_model_info", func() any {
-		return object{"model_path": s.model(), "tokenizer_path": s.model(), "is_generation": true}
+	s.handleJSON("/get_model_info", func() any {
+		return object{"model_path": s.modelName(), "tokenizer_path": s.modelName(), "is_generation": true}
 	})
 
 	info := func() any {
-		cfg := s.engine.config()
+		cfg := s.engine.currentConfig()
 
 		return object{
 			"version":              version,
-			"model_path":           s.model(),
-			"served_model_name":    s.model(),
-			"context_length":       s.context(),
+			"model_path":           s.modelName(),
+			"served_model_name":    s.modelName(),
+			"context_length":       s.contextLength(),
 			"max_running_requests": cfg.Slots,
 			"max_total_num_tokens": cfg.KV,
 			"internal_states": []object{{"memory_usage": object{
@@ -133,22 +133,22 @@ func (s *Server) routesSGLang() {
 		}
 	}
 
-	s.tell("/get_server_info", info)
-	s.tell("/server_info", info) // its newer name
-	s.mux.HandleFunc("GET /metrics", s.metricsSGLang)
+	s.handleJSON("/get_server_info", info)
+	s.handleJSON("/server_info", info) // its newer name
+	s.mux.HandleFunc("GET /metrics", s.writeSGLangMetrics)
 }
 
-func (s *Server) routesLlamaCPP() {
+func (s *Server) routeLlamaCPP() {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.refuse(w, http.StatusNotFound, "not_found_error", "File Not Found")
 	})
 
-	s.tell("/health", func() any { return object{"status": "ok"} })
+	s.handleJSON("/health", func() any { return object{"status": "ok"} })
 	s.mux.HandleFunc("GET /props", func(w http.ResponseWriter, r *http.Request) {
-		if s.shelf != nil && !r.URL.Query().Has("model") {
+		if s.pool != nil && !r.URL.Query().Has("model") {
 			s.writeJSON(w, http.StatusOK, object{
 				"role":                        "router",
-				"max_instances":               s.cfg.Hold,
+				"max_instances":               s.cfg.MaxLoaded,
 				"models_autoload":             true,
 				"model_path":                  "none",
 				"build_info":                  version,
@@ -158,24 +158,24 @@ func (s *Server) routesLlamaCPP() {
 			return
 		}
 
-		if !s.routed(w, r) {
+		if !s.routeToModel(w, r) {
 			return
 		}
 
 		s.writeJSON(w, http.StatusOK, object{
-			"total_slots":                 s.engine.config().Slots,
-			"model_path":                  s.model(),
+			"total_slots":                 s.engine.currentConfig().Slots,
+			"model_path":                  s.modelName(),
 			"build_info":                  version,
-			"default_generation_settings": object{"n_ctx": s.context()},
+			"default_generation_settings": object{"n_ctx": s.contextLength()},
 		})
 	})
 
 	s.mux.HandleFunc("GET /slots", func(w http.ResponseWriter, r *http.Request) {
-		if !s.routed(w, r) {
+		if !s.routeToModel(w, r) {
 			return
 		}
 
-		slots, load := make([]object, s.engine.config().Slots), s.engine.Load()
+		slots, load := make([]object, s.engine.currentConfig().Slots), s.engine.Load()
 		if load.Running >= len(slots) && r.FormValue("fail_on_no_slot") != "" {
 			s.refuse(w, http.StatusServiceUnavailable, "unavailable_error", "no slot available")
 			return
@@ -184,7 +184,7 @@ func (s *Server) routesLlamaCPP() {
 		for i := range slots {
 			slots[i] = object{
 				"id":            i,
-				"n_ctx":         s.context(),
+				"n_ctx":         s.contextLength(),
 				"speculative":   false,
 				"is_processing": i < load.Running,
 			}
@@ -194,7 +194,7 @@ func (s *Server) routesLlamaCPP() {
 	})
 
 	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		if !s.routed(w, r) {
+		if !s.routeToModel(w, r) {
 			return
 		}
 
@@ -203,15 +203,15 @@ func (s *Server) routesLlamaCPP() {
 			return
 		}
 
-		s.metricsLlamaCPP(w)
+		s.writeLlamaCPPMetrics(w)
 	})
 }
 
-// routed reports whether a question to a router can be answered by the server of a model, and
+// routeToModel reports whether a question to a router can be answered by the server of a model, and
 // refuses it otherwise. Unless it says autoload=false, it has the model loaded, and perhaps
 // another unloaded (tools/server/server-models.cpp, proxy_get).
-func (s *Server) routed(w http.ResponseWriter, r *http.Request) bool {
-	if s.shelf == nil {
+func (s *Server) routeToModel(w http.ResponseWriter, r *http.Request) bool {
+	if s.pool == nil {
 		return true
 	}
 
@@ -220,29 +220,29 @@ func (s *Server) routed(w http.ResponseWriter, r *http.Request) bool {
 	case model == "":
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "model name is missing from the request")
 		return false
-	case !s.serves(model):
+	case !s.servesModel(model):
 		s.refuseModel(w, model)
 		return false
-	case r.FormValue("autoload") == "false" && s.shelf.state(model) == "unloaded":
+	case r.FormValue("autoload") == "false" && s.pool.modelState(model) == "unloaded":
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "model is not loaded")
 		return false
 	}
 
-	m, err := s.shelf.take(r.Context(), model)
+	m, err := s.pool.acquire(r.Context(), model)
 	if err != nil {
 		s.refuseEvicted(w, "Could not establish connection")
 		return false
 	}
 
-	s.shelf.leave(m)
+	s.pool.release(m)
 
 	return true
 }
 
-func (s *Server) routesOllama() {
+func (s *Server) routeOllama() {
 	s.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "Ollama is running") })
-	s.tell("/api/version", func() any { return object{"version": version} })
-	s.tell("/api/tags", func() any {
+	s.handleJSON("/api/version", func() any { return object{"version": version} })
+	s.handleJSON("/api/tags", func() any {
 		models := []object{}
 		for _, name := range s.cfg.Models {
 			models = append(models, object{"name": name, "model": name, "size": weightBytes})
@@ -250,16 +250,16 @@ func (s *Server) routesOllama() {
 		return object{"models": models}
 	})
 
-	s.tell("/api/ps", func() any {
+	s.handleJSON("/api/ps", func() any {
 		models := []object{}
 		for _, name := range s.loadedModels() {
-			size := weightBytes + s.engine.config().KV*tokenBytes
+			size := weightBytes + s.engine.currentConfig().KV*tokenBytes
 			models = append(models, object{
 				"name":           name,
 				"model":          name,
 				"size":           size,
 				"size_vram":      size,
-				"context_length": s.context(),
+				"context_length": s.contextLength(),
 				"expires_at":     time.Now().Add(5 * time.Minute),
 			})
 		}
@@ -271,14 +271,14 @@ func (s *Server) routesOllama() {
 // loadedModels are those that Ollama has loaded: the first, unless it loads one for another.
 func (s *Server) loadedModels() (names []string) {
 	switch {
-	case s.loading() || len(s.cfg.Models) == 0:
+	case s.isLoading() || len(s.cfg.Models) == 0:
 		return nil
-	case s.shelf == nil:
+	case s.pool == nil:
 		return s.cfg.Models[:1]
 	}
 
 	for _, name := range s.cfg.Models {
-		if s.shelf.state(name) == "loaded" {
+		if s.pool.modelState(name) == "loaded" {
 			names = append(names, name)
 		}
 	}
@@ -286,18 +286,18 @@ func (s *Server) loadedModels() (names []string) {
 	return names
 }
 
-// routesTensorRT: trtllm-serve tells each iteration once at /metrics, which is always too late
+// routeTensorRT: trtllm-serve tells each iteration once at /metrics, which is always too late
 // here.
-func (s *Server) routesTensorRT() {
-	s.mux.HandleFunc("GET /health", ok)
-	s.tell("/version", func() any { return object{"version": version} })
-	s.tell("/metrics", func() any { return []object{} })
-	s.mux.HandleFunc("GET /prometheus/metrics", s.metricsTensorRT)
+func (s *Server) routeTensorRT() {
+	s.mux.HandleFunc("GET /health", answerOK)
+	s.handleJSON("/version", func() any { return object{"version": version} })
+	s.handleJSON("/metrics", func() any { return []object{} })
+	s.mux.HandleFunc("GET /prometheus/metrics", s.writeTensorRTMetrics)
 }
 
-// routesLMStudio: what it does not know gets an error with a good status.
-func (s *Server) routesLMStudio() {
-	s.tell("/api/v0/models", func() any {
+// routeLMStudio: what it does not know gets an error with a good status.
+func (s *Server) routeLMStudio() {
+	s.handleJSON("/api/v0/models", func() any {
 		data := []object{}
 		for _, name := range s.cfg.Models {
 			card := object{
@@ -307,8 +307,8 @@ func (s *Server) routesLMStudio() {
 				"state":              "not-loaded",
 				"max_context_length": 1 << 20,
 			}
-			if s.shelf == nil || s.shelf.state(name) == "loaded" {
-				card["state"], card["loaded_context_length"] = "loaded", s.context()
+			if s.pool == nil || s.pool.modelState(name) == "loaded" {
+				card["state"], card["loaded_context_length"] = "loaded", s.contextLength()
 			}
 
 			data = append(data, card)
@@ -317,14 +317,14 @@ func (s *Server) routesLMStudio() {
 		return object{"object": "list", "data": data}
 	})
 
-	s.tell("/api/v1/models", func() any {
+	s.handleJSON("/api/v1/models", func() any {
 		models := []object{}
 		for _, name := range s.cfg.Models {
 			instances := []object{}
-			if s.shelf == nil || s.shelf.state(name) == "loaded" {
+			if s.pool == nil || s.pool.modelState(name) == "loaded" {
 				instances = append(instances, object{
 					"id":     name,
-					"config": object{"context_length": s.context(), "parallel": s.engine.config().Slots},
+					"config": object{"context_length": s.contextLength(), "parallel": s.engine.currentConfig().Slots},
 				})
 			}
 
@@ -340,4 +340,4 @@ func (s *Server) routesLMStudio() {
 	})
 }
 
-func ok(http.ResponseWriter, *http.Request) {}
+func answerOK(http.ResponseWriter, *http.Request) {}

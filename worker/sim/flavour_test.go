@@ -25,7 +25,7 @@ func TestEndpointsOfTheFlavours(t *testing.T) {
 	}
 
 	servers["metrics"] = New(Config{Flavour: LlamaCPP, Metrics: true})
-	servers["router"] = New(Config{Flavour: LlamaCPP, Models: []string{"m"}, Hold: 1, Metrics: true})
+	servers["router"] = New(Config{Flavour: LlamaCPP, Models: []string{"m"}, MaxLoaded: 1, Metrics: true})
 	time.Sleep(time.Microsecond)
 
 	for _, tt := range []struct {
@@ -297,7 +297,7 @@ func TestLoading(t *testing.T) {
 					}
 				}
 
-				if flavour.ListensLoading() != (body != "reset") {
+				if flavour.ListensWhileLoading() != (body != "reset") {
 					t.Error("it listens and does not, while it loads")
 				}
 
@@ -337,7 +337,7 @@ func TestTheyAreTakenForWhatTheySimulate(t *testing.T) {
 				}
 				defer client.Close()
 
-				info, err := client.Look(t.Context())
+				info, err := client.Probe(t.Context())
 				if err != nil || info.Flavour != want {
 					t.Errorf("%s, %v; want %s", info.Flavour, err, want)
 				}

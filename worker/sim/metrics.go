@@ -12,10 +12,10 @@ type metric struct {
 	value      float64
 }
 
-func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) writeVLLMMetrics(w http.ResponseWriter, _ *http.Request) {
 	load := s.engine.Load()
 	w.Header().Set("Content-Type", "text/plain; version=1.0.0; charset=utf-8")
-	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.model())+`}`, []metric{
+	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.modelName())+`}`, []metric{
 		{"vllm:num_requests_running", "gauge", float64(load.Running)},
 		{"vllm:num_requests_waiting", "gauge", float64(load.Waiting)},
 		{"vllm:kv_cache_usage_perc", "gauge", load.KVUsage},
@@ -27,11 +27,11 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		{"vllm:prefix_cache_hits_total", "counter", float64(load.CacheHits)},
 	})
 
-	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.model())+`,reason="capacity"}`, []metric{
+	writeMetrics(w, `{engine="0",model_name=`+strconv.Quote(s.modelName())+`,reason="capacity"}`, []metric{
 		{"vllm:num_requests_waiting_by_reason", "gauge", float64(load.Waiting)},
 	})
 
-	writeMetrics(w, `{engine="0",finished_reason="stop",model_name=`+strconv.Quote(s.model())+`}`, []metric{
+	writeMetrics(w, `{engine="0",finished_reason="stop",model_name=`+strconv.Quote(s.modelName())+`}`, []metric{
 		{"vllm:request_success_total", "counter", float64(s.succeeded.Load())},
 	})
 
@@ -41,11 +41,11 @@ func (s *Server) metricsVLLM(w http.ResponseWriter, _ *http.Request) {
 		float64(s.started.UnixMilli())/1e3)
 }
 
-// metricsSGLang counts the tokens of requests that have ended, as SGLang does.
-func (s *Server) metricsSGLang(w http.ResponseWriter, _ *http.Request) {
-	load, cfg := s.engine.Load(), s.engine.config()
+// writeSGLangMetrics counts the tokens of requests that have ended, as SGLang does.
+func (s *Server) writeSGLangMetrics(w http.ResponseWriter, _ *http.Request) {
+	load, cfg := s.engine.Load(), s.engine.currentConfig()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	writeMetrics(w, `{model_name=`+strconv.Quote(s.model())+`,engine_type="unified",tp_rank="0",pp_rank="0"}`, []metric{
+	writeMetrics(w, `{model_name=`+strconv.Quote(s.modelName())+`,engine_type="unified",tp_rank="0",pp_rank="0"}`, []metric{
 		{"sglang:num_running_reqs", "gauge", float64(load.Running)},
 		{"sglang:num_queue_reqs", "gauge", float64(load.Waiting)},
 		{"sglang:token_usage", "gauge", load.KVUsage},
@@ -57,9 +57,9 @@ func (s *Server) metricsSGLang(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// metricsLlamaCPP counts the prompts that are read, without what was cached, and the tokens
+// writeLlamaCPPMetrics counts the prompts that are read, without what was cached, and the tokens
 // of answers that have ended, as llama.cpp does.
-func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
+func (s *Server) writeLlamaCPPMetrics(w http.ResponseWriter) {
 	load := s.engine.Load()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	w.Header().Set("Process-Start-Time-Unix", strconv.FormatInt(s.started.UnixMicro(), 10))
@@ -72,10 +72,10 @@ func (s *Server) metricsLlamaCPP(w http.ResponseWriter) {
 	})
 }
 
-// metricsTensorRT counts the tokens of requests that have ended, as trtllm-serve does.
-func (s *Server) metricsTensorRT(w http.ResponseWriter, _ *http.Request) {
+// writeTensorRTMetrics counts the tokens of requests that have ended, as trtllm-serve does.
+func (s *Server) writeTensorRTMetrics(w http.ResponseWriter, _ *http.Request) {
 	load := s.engine.Load()
-	writeMetrics(w, `{engine_type="trtllm",model_name=`+strconv.Quote(s.model())+`}`, []metric{
+	writeMetrics(w, `{engine_type="trtllm",model_name=`+strconv.Quote(s.modelName())+`}`, []metric{
 		{"trtllm_num_requests_running", "gauge", float64(load.Running)},
 		{"trtllm_num_requests_waiting", "gauge", float64(load.Waiting)},
 		{"trtllm_kv_cache_utilization", "gauge", load.KVUsage},

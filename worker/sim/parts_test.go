@@ -31,7 +31,7 @@ func TestAnswerOfParts(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			if parts := r.parts(tt.path); parts != tt.parts {
+			if parts := r.countParts(tt.path); parts != tt.parts {
 				t.Errorf("%d parts, want %d", parts, tt.parts)
 			}
 

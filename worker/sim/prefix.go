@@ -9,13 +9,13 @@ import (
 // promptCache is what a server keeps of the prompts that it has read. The engine calls it
 // under its lock.
 type promptCache interface {
-	// start takes in the prompt of a request that begins to run. It returns how many of its
+	// startJob takes in the prompt of a request that begins to run. It returns how many of its
 	// tokens are there, and for how long, as progress, others of them are still computed by
 	// another request.
-	start(j *job, progress float64) (cached int, wait float64)
+	startJob(j *job, progress float64) (cached int, wait float64)
 
-	// end notes that a request does not run any more. Its answered is how far it came.
-	end(j *job)
+	// endJob notes that a request does not run any more. Its answered is how far it came.
+	endJob(j *job)
 }
 
 // newPromptCache returns the cache of a flavour, nil for none.
@@ -24,9 +24,9 @@ func newPromptCache(flavour Flavour, tokens, slots int) promptCache {
 	case tokens <= 0:
 		return nil
 	case flavour == LlamaCPP:
-		return &slotCache{slots: make([]slot, slots), similar: slotSimilarity, most: tokens}
+		return &slotCache{slots: make([]promptSlot, slots), similar: slotSimilarity, most: tokens}
 	case flavour == Ollama:
-		return &slotCache{slots: make([]slot, slots)}
+		return &slotCache{slots: make([]promptSlot, slots)}
 	}
 
 	return &blockCache{
@@ -67,21 +67,21 @@ type reading struct {
 	lost bool // it stopped before the prompt was read
 }
 
-// left is how much longer the prompt is read, as progress.
-func (r *reading) left(progress float64) float64 {
+// timeLeft is how much longer the prompt is read, as progress.
+func (r *reading) timeLeft(progress float64) float64 {
 	if r.over {
 		return 0
 	}
 	return max(0, r.job.begin+r.job.ttft-progress-0.5)
 }
 
-func (c *blockCache) start(j *job, progress float64) (cached int, wait float64) {
+func (c *blockCache) startJob(j *job, progress float64) (cached int, wait float64) {
 	j.reading = &reading{job: j}
 	h, missed := fnv.New64a(), false
 	for text := j.text; len(text) >= block*bytesPerToken; text = text[block*bytesPerToken:] {
 		h.Write(text[:block*bytesPerToken])
-		by := c.use(h.Sum64(), j.reading)
-		left := by.left(progress)
+		by := c.touchBlock(h.Sum64(), j.reading)
+		left := by.timeLeft(progress)
 		missed = missed || by == j.reading || left > 0 && !c.early
 		if !missed {
 			cached += block
@@ -92,8 +92,8 @@ func (c *blockCache) start(j *job, progress float64) (cached int, wait float64) 
 	return cached, wait
 }
 
-// use uses a block and returns who computes it, or has. If nobody has, it is by.
-func (c *blockCache) use(hash uint64, by *reading) *reading {
+// touchBlock uses a block and returns who computes it, or has. If nobody has, it is by.
+func (c *blockCache) touchBlock(hash uint64, by *reading) *reading {
 	e, ok := c.blocks[hash]
 	if !ok {
 		c.blocks[hash] = c.used.PushFront(&cachedBlock{hash, by})
@@ -113,7 +113,7 @@ func (c *blockCache) use(hash uint64, by *reading) *reading {
 	return b.by
 }
 
-func (c *blockCache) end(j *job) {
+func (c *blockCache) endJob(j *job) {
 	j.reading.over, j.reading.lost = true, j.answered == 0
 }
 
@@ -131,37 +131,37 @@ const slotSimilarity = 0.1
 // takes the slot with the longest common beginning however short that is
 // (runner/ollamarunner/cache.go, findLongestCacheSlot).
 type slotCache struct {
-	slots   []slot
+	slots   []promptSlot
 	similar float64 // part of a prompt that a slot must have
 	most    int     // tokens of host memory; 0: none
 	clock   int     // of uses
 
-	host []kept // the oldest first
+	host []cachedPrompt // the oldest first
 }
 
-// slot is a sequence of the server's.
-type slot struct {
-	kept
+// promptSlot is a sequence of the server's.
+type promptSlot struct {
+	cachedPrompt
 	busy bool
 	used int // when it was idle again
 }
 
-// kept is a prompt with its answer. The next prompt differs from it where the answer
+// cachedPrompt is a prompt with its answer. The next prompt differs from it where the answer
 // begins at the latest.
-type kept struct {
+type cachedPrompt struct {
 	text   []byte
 	answer int // tokens
 }
 
-func (k kept) tokens() int {
+func (k cachedPrompt) tokenCount() int {
 	if len(k.text) == 0 {
 		return 0
 	}
-	return tokensOf(k.text) + k.answer
+	return countTokens(k.text) + k.answer
 }
 
-// common is how many tokens two prompts share from their beginning.
-func (k kept) common(text []byte) int {
+// commonTokens is how many tokens two prompts share from their beginning.
+func (k cachedPrompt) commonTokens(text []byte) int {
 	n := min(len(k.text), len(text))
 	for i := range n {
 		if k.text[i] != text[i] {
@@ -171,42 +171,42 @@ func (k kept) common(text []byte) int {
 	return n / bytesPerToken
 }
 
-func (c *slotCache) start(j *job, _ float64) (cached int, wait float64) {
-	at, common := c.choose(j.text)
+func (c *slotCache) startJob(j *job, _ float64) (cached int, wait float64) {
+	at, common := c.chooseSlot(j.text)
 	if at < 0 { // the engine has more slots than it began with
-		c.slots = append(c.slots, slot{})
+		c.slots = append(c.slots, promptSlot{})
 		at = len(c.slots) - 1
 	}
 
 	s := &c.slots[at]
-	if common == 0 || 2*common < s.tokens() { // most of what it has would be lost
-		c.save(s.kept)
-		c.load(s, j.text)
+	if common == 0 || 2*common < s.tokenCount() { // most of what it has would be lost
+		c.saveToHost(s.cachedPrompt)
+		c.loadFromHost(s, j.text)
 	}
 
-	cached = s.common(j.text)
-	s.kept, s.busy = kept{text: j.text}, true
+	cached = s.commonTokens(j.text)
+	s.cachedPrompt, s.busy = cachedPrompt{text: j.text}, true
 	j.slot = at
 
 	for _, other := range c.slots {
 		if !other.busy {
-			c.save(other.kept)
+			c.saveToHost(other.cachedPrompt)
 		}
 	}
 
 	return cached, 0
 }
 
-// choose returns the idle slot for a prompt, and how much of it that has; 0 for one that
+// chooseSlot returns the idle slot for a prompt, and how much of it that has; 0 for one that
 // was not used for the longest time. It returns -1 if there is none.
-func (c *slotCache) choose(text []byte) (at, common int) {
-	at, oldest, most := -1, -1, c.similar*float64(tokensOf(text))
+func (c *slotCache) chooseSlot(text []byte) (at, common int) {
+	at, oldest, most := -1, -1, c.similar*float64(countTokens(text))
 	for i, s := range c.slots {
 		if s.busy {
 			continue
 		}
 
-		if n := s.common(text); float64(n) > most {
+		if n := s.commonTokens(text); float64(n) > most {
 			at, common, most = i, n, float64(n)
 		}
 
@@ -222,43 +222,43 @@ func (c *slotCache) choose(text []byte) (at, common int) {
 	return at, common
 }
 
-// save copies a prompt to the host's memory.
-func (c *slotCache) save(k kept) {
-	if k.tokens() == 0 || k.tokens() > c.most {
+// saveToHost copies a prompt to the host's memory.
+func (c *slotCache) saveToHost(k cachedPrompt) {
+	if k.tokenCount() == 0 || k.tokenCount() > c.most {
 		return
 	}
 
-	has := func(a, b kept) bool {
+	has := func(a, b cachedPrompt) bool {
 		return len(a.text) >= len(b.text) && string(a.text[:len(b.text)]) == string(b.text)
 	}
-	if slices.ContainsFunc(c.host, func(other kept) bool { return has(other, k) }) {
+	if slices.ContainsFunc(c.host, func(other cachedPrompt) bool { return has(other, k) }) {
 		return
 	}
 
-	c.host = slices.DeleteFunc(c.host, func(other kept) bool { return has(k, other) })
-	total := k.tokens()
+	c.host = slices.DeleteFunc(c.host, func(other cachedPrompt) bool { return has(k, other) })
+	total := k.tokenCount()
 	for _, other := range c.host {
-		total += other.tokens()
+		total += other.tokenCount()
 	}
 
 	for total > c.most {
-		total -= c.host[0].tokens()
+		total -= c.host[0].tokenCount()
 		c.host = c.host[1:]
 	}
 
 	c.host = append(c.host, k)
 }
 
-// load moves the prompt that fits best from the host's memory to a slot, if it fits
+// loadFromHost moves the prompt that fits best from the host's memory to a slot, if it fits
 // better than the slot's. One of which little would be used stays.
-func (c *slotCache) load(s *slot, text []byte) {
-	share := func(k kept) (used, fits float64) {
-		n := float64(k.common(text))
-		return n / float64(max(1, k.tokens())), n / float64(tokensOf(text))
+func (c *slotCache) loadFromHost(s *promptSlot, text []byte) {
+	share := func(k cachedPrompt) (used, fits float64) {
+		n := float64(k.commonTokens(text))
+		return n / float64(max(1, k.tokenCount())), n / float64(countTokens(text))
 	}
 
 	best := -1
-	bestUsed, bestFits := share(s.kept)
+	bestUsed, bestFits := share(s.cachedPrompt)
 	for i, k := range c.host {
 		if used, fits := share(k); used >= 0.25 && used > bestUsed && fits > bestFits {
 			best, bestUsed, bestFits = i, used, fits
@@ -266,16 +266,16 @@ func (c *slotCache) load(s *slot, text []byte) {
 	}
 
 	if best >= 0 {
-		s.kept = c.host[best]
+		s.cachedPrompt = c.host[best]
 		c.host = slices.Delete(c.host, best, best+1)
 	}
 }
 
-func (c *slotCache) end(j *job) {
+func (c *slotCache) endJob(j *job) {
 	s := &c.slots[j.slot]
 	c.clock++
 	s.answer, s.busy, s.used = j.answered, false, c.clock
 	if j.answered == 0 { // the prompt was not read to its end
-		s.kept = kept{}
+		s.cachedPrompt = cachedPrompt{}
 	}
 }

@@ -30,13 +30,13 @@ func checkCache(t *testing.T, cache promptCache, steps []prompted) {
 			if !step.lost {
 				j.answered = 4
 			}
-			cache.end(j)
+			cache.endJob(j)
 			continue
 		}
 
-		j := &job{text: []byte(step.begin), prompt: tokensOf([]byte(step.begin)), begin: now, ttft: 1.5e9}
+		j := &job{text: []byte(step.begin), prompt: countTokens([]byte(step.begin)), begin: now, ttft: 1.5e9}
 		jobs[i] = j
-		if got, _ := cache.start(j, now); got != step.want {
+		if got, _ := cache.startJob(j, now); got != step.want {
 			t.Errorf("step %d: %d tokens of the prompt were there, want %d", i, got, step.want)
 		}
 	}
@@ -212,7 +212,7 @@ func TestSlotCache(t *testing.T) {
 
 			held := 0
 			for _, k := range cache.host {
-				held += k.tokens()
+				held += k.tokenCount()
 			}
 
 			if held > tt.host {

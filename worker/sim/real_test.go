@@ -328,7 +328,7 @@ func TestRealServersAnswerAsRecorded(t *testing.T) {
 			}
 			defer client.Close()
 
-			info, err := client.Look(t.Context())
+			info, err := client.Probe(t.Context())
 			if err != nil || info.Flavour != tt.flavour || len(info.Models) != 1 || info.Models[0].ID != "tiny" ||
 				info.Models[0].ContextLength != 1024 {
 				t.Errorf("it is taken for %+v, %v", info, err)

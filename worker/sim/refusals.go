@@ -120,7 +120,7 @@ func (s *Server) refuseModel(w http.ResponseWriter, model string) {
 // refuseLength answers that the context is too short: a final answer, which a client
 // must not try again.
 func (s *Server) refuseLength(w http.ResponseWriter, prompt, most int) {
-	length := s.context()
+	length := s.contextLength()
 	switch {
 	case s.cfg.Flavour == LlamaCPP:
 		s.writeJSON(w, http.StatusBadRequest, object{"error": object{

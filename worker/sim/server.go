@@ -32,28 +32,28 @@ type Config struct {
 	Queue int // requests that may wait; one more is refused. 0: no bound, as always with llama.cpp.
 	// tokens of prompts that it keeps, for those that begin in the same way; with llama.cpp, in
 	// the host's memory, beside each slot's last; with Ollama, each slot's last alone. 0: none.
-	Prefix  int
-	TTFT    time.Duration // mean time to the first token, of a prompt of which nothing is cached
-	TPOT    time.Duration // mean time for each further token
-	Spread  float64       // of both times: 0.2 means 20% more or less at most
-	Tokens  int           // mean completion length in tokens. Defaults to 100.
-	Load    time.Duration // it loads its model for as long after New
-	Hold    int           // models that it can have loaded at once (llama.cpp's router, Ollama, LM Studio). 0: all are.
-	Swap    time.Duration // that it takes to load another one of these
-	Metrics bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
+	Prefix    int
+	TTFT      time.Duration // mean time to the first token, of a prompt of which nothing is cached
+	TPOT      time.Duration // mean time for each further token
+	Spread    float64       // of both times: 0.2 means 20% more or less at most
+	Tokens    int           // mean completion length in tokens. Defaults to 100.
+	Load      time.Duration // it loads its model for as long after New
+	MaxLoaded int           // models that it can have loaded at once (llama.cpp's router, Ollama, LM Studio). 0: all are.
+	SwapTime  time.Duration // that it takes to load another one of these
+	Metrics   bool          // llama.cpp only: started with --metrics. The others need nothing for theirs.
 	// llama.cpp only: started with --embeddings and --reranking. The others embed and rank with
 	// any model.
-	Pooling bool
-	Seed    uint64
-	Faults  Faults
-	Luck    uint64 // and Seed decide which requests meet a fault; the answers follow from Seed alone
+	Pooling   bool
+	Seed      uint64
+	Faults    Faults
+	FaultSeed uint64 // and Seed decide which requests meet a fault; the answers follow from Seed alone
 
 	// Poison is what a prompt must contain to kill the server, as by [Server.Kill].
 	// Empty: nothing does.
 	Poison string
-	// Die is called when a prompt kills the server. It must not wait for requests to
+	// OnDeath is called when a prompt kills the server. It must not wait for requests to
 	// end. Optional.
-	Die func()
+	OnDeath func()
 }
 
 // Server is a simulated model server. It is an http.Handler.
@@ -64,7 +64,7 @@ type Server struct {
 	engine  *Engine
 	gate    Gate
 	mux     *http.ServeMux
-	shelf   *shelf // nil: it has all its models
+	pool    *modelPool // nil: it has all its models
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -93,7 +93,7 @@ func New(cfg Config) *Server {
 		ready:   time.Now().Add(cfg.Load),
 		mux:     http.NewServeMux(),
 		died:    make(chan struct{}),
-		random:  rand.New(rand.NewPCG(cfg.Seed, 1+cfg.Luck)),
+		random:  rand.New(rand.NewPCG(cfg.Seed, 1+cfg.FaultSeed)),
 		engine: NewEngine(EngineConfig{
 			Slots: cfg.Slots,
 			Knee:  cfg.Knee,
@@ -107,21 +107,21 @@ func New(cfg Config) *Server {
 	s.gate.Limit(cfg.Rate, RateBurst, 0)
 	s.engine.cache = newPromptCache(cfg.Flavour, cfg.Prefix, s.engine.cfg.Slots)
 
-	if cfg.Hold > 0 {
-		s.shelf = newShelf(cfg.Hold, cfg.Swap, cfg.Flavour == LlamaCPP)
+	if cfg.MaxLoaded > 0 {
+		s.pool = newModelPool(cfg.MaxLoaded, cfg.SwapTime, cfg.Flavour == LlamaCPP)
 	}
 
-	s.routes()
+	s.registerRoutes()
 
 	return s
 }
 
 // Swaps is how many models were loaded, one in the place of another or the first.
 func (s *Server) Swaps() int64 {
-	if s.shelf == nil {
+	if s.pool == nil {
 		return 0
 	}
-	return s.shelf.swaps.Load()
+	return s.pool.swaps.Load()
 }
 
 // RateBurst is how many requests more than Config.Rate the proxy lets through once.
@@ -138,7 +138,7 @@ func (s *Server) Engine() *Engine { return s.engine }
 
 // Hang makes the server hang as a GPU does, or ends that: it takes requests and answers
 // all questions about itself, but not one token comes. Clients that leave are let go.
-func (s *Server) Hang(on bool) { s.engine.hang(on) }
+func (s *Server) Hang(on bool) { s.engine.setHung(on) }
 
 // Kill ends the server as a crash does: every connection with a request is reset, from
 // now on too. There is no way back but New.
@@ -153,7 +153,7 @@ func (s *Server) Kill() {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-s.died:
-		reset()
+		resetConnection()
 	default:
 	}
 
@@ -161,9 +161,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "llama.cpp")
 	}
 
-	if s.loading() && s.cfg.Flavour != Ollama {
+	if s.isLoading() && s.cfg.Flavour != Ollama {
 		if s.cfg.Flavour != LlamaCPP {
-			reset() // it would not even listen
+			resetConnection() // it would not even listen
 		}
 		s.refuse(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")
 		return
@@ -172,12 +172,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-func (s *Server) loading() bool { return s.cfg.Load > 0 && time.Now().Before(s.ready) }
+func (s *Server) isLoading() bool { return s.cfg.Load > 0 && time.Now().Before(s.ready) }
 
-// reset ends the connection without an answer.
-func reset() { panic(http.ErrAbortHandler) }
+// resetConnection ends the connection without an answer.
+func resetConnection() { panic(http.ErrAbortHandler) }
 
-func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
+func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -198,36 +198,36 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 
 	if s.cfg.Poison != "" && bytes.Contains(req.prompt, []byte(s.cfg.Poison)) {
 		s.Kill()
-		if s.cfg.Die != nil {
-			s.cfg.Die()
+		if s.cfg.OnDeath != nil {
+			s.cfg.OnDeath()
 		}
-		reset()
+		resetConnection()
 	}
 
-	if !s.serves(req.model) {
+	if !s.servesModel(req.model) {
 		s.refuseModel(w, req.model)
 		return
 	}
 
-	fault, factor := s.draw()
-	if fault != "" && fault != "truncated" && !s.engine.hangs() {
-		s.commit(fault, w, r, req)
+	fault, factor := s.drawFault()
+	if fault != "" && fault != "truncated" && !s.engine.isHung() {
+		s.injectFault(fault, w, r, req)
 		return
 	}
 
-	p := s.cfg.plan(req)
-	if s.tooLong(&p, req) {
+	p := s.cfg.planAnswer(req)
+	if s.exceedsContext(&p, req) {
 		s.refuseLength(w, p.promptTokens, req.maxTokens)
 		return
 	}
 
-	if s.cfg.Flavour == Ollama && !s.loaded(r.Context()) {
+	if s.cfg.Flavour == Ollama && !s.awaitLoaded(r.Context()) {
 		return // the client has gone
 	}
 
 	ctx := r.Context()
-	if s.shelf != nil {
-		m, err := s.shelf.take(ctx, s.fullName(req.model))
+	if s.pool != nil {
+		m, err := s.pool.acquire(ctx, s.fullName(req.model))
 		if errors.Is(err, errEvicted) {
 			s.refuseEvicted(w, "Could not establish connection")
 			return
@@ -236,7 +236,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 			return // the client has gone
 		}
 
-		defer s.shelf.leave(m)
+		defer s.pool.release(m)
 
 		var cut context.CancelCauseFunc
 		ctx, cut = context.WithCancelCause(ctx)
@@ -258,14 +258,14 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 		text:       req.prompt,
 	}
 
-	err = s.engine.run(ctx, j)
+	err = s.engine.runJob(ctx, j)
 	p.cachedTokens = j.cached
 	switch {
 	case errors.Is(err, ErrBusy):
 		s.refuseBusy(w)
 		return
 	case errors.Is(err, errDead):
-		reset()
+		resetConnection()
 	case errors.Is(err, errEvicted):
 		s.refuseEvicted(w, "Failed to read connection")
 		return
@@ -281,14 +281,14 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 		finish = "length"
 	}
 
-	answer, err := s.answer(p, r.URL.Path, req, finish)
+	answer, err := s.encodeAnswer(p, r.URL.Path, req, finish)
 	if err != nil {
 		s.refuse(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 		return
 	}
 
 	if fault == "truncated" {
-		truncate(w, answer)
+		writeTruncated(w, answer)
 	}
 
 	s.succeeded.Add(1)
@@ -298,10 +298,10 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer)
 }
 
-// serves tells whether a request may name a model. llama.cpp does not look at the name.
-func (s *Server) serves(model string) bool {
+// servesModel tells whether a request may name a model. llama.cpp does not look at the name.
+func (s *Server) servesModel(model string) bool {
 	names := s.cfg.Models
-	return len(names) == 0 || s.cfg.Flavour == LlamaCPP && s.shelf == nil || slices.Contains(names, model) ||
+	return len(names) == 0 || s.cfg.Flavour == LlamaCPP && s.pool == nil || slices.Contains(names, model) ||
 		s.cfg.Flavour == Ollama && !strings.Contains(model, ":") && slices.Contains(names, model+":latest")
 }
 
@@ -313,21 +313,21 @@ func (s *Server) fullName(model string) string {
 	return model
 }
 
-// draw picks a request's fault, and the factor of its times.
-func (s *Server) draw() (fault string, factor float64) {
+// drawFault picks a request's fault, and the factor of its times.
+func (s *Server) drawFault() (fault string, factor float64) {
 	if len(s.cfg.Faults) == 0 && s.cfg.Spread == 0 {
 		return "", 1
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cfg.Faults.draw(s.random), 1 + s.cfg.Spread*(2*s.random.Float64()-1)
+	return s.cfg.Faults.pick(s.random), 1 + s.cfg.Spread*(2*s.random.Float64()-1)
 }
 
-// tooLong tells whether a request does not fit the context. An answer that does not is
+// exceedsContext tells whether a request does not fit the context. An answer that does not is
 // cut, but where the request asks for so many tokens: SGLang refuses it then, vLLM only what
 // no prompt leaves room for. Ollama cuts the prompt too.
-func (s *Server) tooLong(p *plan, req request) bool {
-	length := s.context()
+func (s *Server) exceedsContext(p *plan, req request) bool {
+	length := s.contextLength()
 	switch s.cfg.Flavour {
 	case Ollama:
 		p.promptTokens = min(p.promptTokens, length-1)
@@ -349,23 +349,23 @@ func (s *Server) tooLong(p *plan, req request) bool {
 		}
 	}
 
-	p.limit(length - p.promptTokens)
+	p.limitTokens(length - p.promptTokens)
 
 	return false
 }
 
-// context is the number of tokens that a prompt and its answer may have.
-func (s *Server) context() int {
+// contextLength is the number of tokens that a prompt and its answer may have.
+func (s *Server) contextLength() int {
 	if s.cfg.KV > 0 {
 		return max(2, s.cfg.KV)
 	}
 	return 1 << 20
 }
 
-// loaded waits until the model is loaded, as a request does with Ollama. It returns
+// awaitLoaded waits until the model is loaded, as a request does with Ollama. It returns
 // false when the client goes away first.
-func (s *Server) loaded(ctx context.Context) bool {
-	if !s.loading() {
+func (s *Server) awaitLoaded(ctx context.Context) bool {
+	if !s.isLoading() {
 		return true
 	}
 
@@ -382,8 +382,8 @@ func (s *Server) loaded(ctx context.Context) bool {
 	}
 }
 
-// routes registers what the flavour answers.
-func (s *Server) routes() {
+// registerRoutes registers what the flavour answers.
+func (s *Server) registerRoutes() {
 	for _, path := range proto.Endpoints {
 		switch {
 		case s.cfg.Flavour == Ollama && (path == "/v1/rerank" || path == "/v1/score"):
@@ -393,29 +393,29 @@ func (s *Server) routes() {
 		case s.cfg.Flavour == LlamaCPP && !s.cfg.Pooling && path == "/v1/rerank":
 			s.refuseFeature(path, "reranking", "--reranking")
 		default:
-			s.mux.HandleFunc("POST "+path, s.generate)
+			s.mux.HandleFunc("POST "+path, s.handleRequest)
 		}
 	}
 
-	s.mux.HandleFunc("GET /v1/models", s.models)
+	s.mux.HandleFunc("GET /v1/models", s.listModels)
 	switch s.cfg.Flavour {
 	case VLLM:
-		s.routesVLLM()
+		s.routeVLLM()
 	case SGLang:
-		s.routesSGLang()
+		s.routeSGLang()
 	case LlamaCPP:
-		s.routesLlamaCPP()
+		s.routeLlamaCPP()
 	case Ollama:
-		s.routesOllama()
+		s.routeOllama()
 	case TensorRT:
-		s.routesTensorRT()
+		s.routeTensorRT()
 	case LMStudio:
-		s.routesLMStudio()
+		s.routeLMStudio()
 	}
 }
 
-// tell registers a question that is answered with JSON.
-func (s *Server) tell(path string, answer func() any) {
+// handleJSON registers a question that is answered with JSON.
+func (s *Server) handleJSON(path string, answer func() any) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 		s.writeJSON(w, http.StatusOK, answer())
 	})

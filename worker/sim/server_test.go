@@ -273,7 +273,7 @@ func TestFaultRates(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	counts := map[string]int{}
 	for range 10_000 {
-		counts[faults.draw(r)]++
+		counts[faults.pick(r)]++
 	}
 
 	for _, name := range append(slices.Clone(cured), "context") {
@@ -429,7 +429,7 @@ func TestPoisonKills(t *testing.T) {
 	t.Parallel()
 
 	died := make(chan struct{})
-	s := New(Config{TTFT: time.Hour, Slots: 1, Poison: "arsenic", Die: func() { close(died) }})
+	s := New(Config{TTFT: time.Hour, Slots: 1, Poison: "arsenic", OnDeath: func() { close(died) }})
 	server := httptest.NewServer(s)
 	defer server.Close()
 

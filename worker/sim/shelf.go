@@ -12,15 +12,15 @@ import (
 // errEvicted means that a request's model was unloaded for another one.
 var errEvicted = errors.New("the model was unloaded")
 
-// shelf is what a server has loaded that cannot have all of its models at once.
-type shelf struct {
-	most int           // models
-	load time.Duration // that loading one takes
+// modelPool is what a server has loaded that cannot have all of its models at once.
+type modelPool struct {
+	most     int           // models
+	loadTime time.Duration // that loading one takes
 	// evicts says that a model is unloaded though it has requests, which then fail
 	// (llama.cpp's router until August 2026). If not, whoever wants another model waits for
 	// these, and everybody else behind it (Ollama's server/sched.go, processPending).
 	evicts bool
-	line   chan struct{} // has one element while nobody waits for room
+	turn   chan struct{} // has one element while nobody waits for room
 
 	swaps atomic.Int64 // models loaded
 
@@ -37,34 +37,34 @@ type loadedModel struct {
 	gone  chan struct{} // closed when it is unloaded
 }
 
-func newShelf(most int, load time.Duration, evicts bool) *shelf {
-	s := &shelf{
-		most:    most,
-		load:    load,
-		evicts:  evicts,
-		line:    make(chan struct{}, 1),
-		changed: make(chan struct{}),
+func newModelPool(most int, load time.Duration, evicts bool) *modelPool {
+	s := &modelPool{
+		most:     most,
+		loadTime: load,
+		evicts:   evicts,
+		turn:     make(chan struct{}, 1),
+		changed:  make(chan struct{}),
 	}
 
-	s.line <- struct{}{}
+	s.turn <- struct{}{}
 
 	return s
 }
 
-// take waits until a model is loaded, and keeps it so until leave. The error is errEvicted, or
+// acquire waits until a model is loaded, and keeps it so until leave. The error is errEvicted, or
 // the context's.
-func (s *shelf) take(ctx context.Context, name string) (m *loadedModel, err error) {
+func (s *modelPool) acquire(ctx context.Context, name string) (m *loadedModel, err error) {
 	if !s.evicts {
 		select {
-		case <-s.line:
-			defer func() { s.line <- struct{}{} }()
+		case <-s.turn:
+			defer func() { s.turn <- struct{}{} }()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 
 	for {
-		m, wait := s.find(name)
+		m, wait := s.findOrLoad(name)
 		if m == nil {
 			select {
 			case <-wait:
@@ -78,18 +78,18 @@ func (s *shelf) take(ctx context.Context, name string) (m *loadedModel, err erro
 		case <-m.ready:
 			return m, nil
 		case <-m.gone:
-			s.leave(m)
+			s.release(m)
 			return nil, errEvicted
 		case <-ctx.Done():
-			s.leave(m)
+			s.release(m)
 			return nil, ctx.Err()
 		}
 	}
 }
 
-// find returns a model, which is loaded if it is not there. If there is no room for it, wait
+// findOrLoad returns a model, which is loaded if it is not there. If there is no room for it, wait
 // is closed when there may be.
-func (s *shelf) find(name string) (m *loadedModel, wait <-chan struct{}) {
+func (s *modelPool) findOrLoad(name string) (m *loadedModel, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -118,13 +118,13 @@ func (s *shelf) find(name string) (m *loadedModel, wait <-chan struct{}) {
 
 	s.loaded = append(s.loaded, m)
 	s.swaps.Add(1)
-	time.AfterFunc(s.load, func() { close(m.ready) })
+	time.AfterFunc(s.loadTime, func() { close(m.ready) })
 
 	return m, nil
 }
 
-// leave ends a request of a model.
-func (s *shelf) leave(m *loadedModel) {
+// release ends a request of a model.
+func (s *modelPool) release(m *loadedModel) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.busy--; m.busy == 0 {
@@ -133,8 +133,8 @@ func (s *shelf) leave(m *loadedModel) {
 	}
 }
 
-// state is "loaded", "loading" or "unloaded".
-func (s *shelf) state(name string) string {
+// modelState is "loaded", "loading" or "unloaded".
+func (s *modelPool) modelState(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 

@@ -40,12 +40,12 @@ func TestSwaps(t *testing.T) {
 
 			synctest.Test(t, func(t *testing.T) {
 				s := New(Config{
-					Flavour: tt.flavour,
-					Models:  []string{"a", "b"},
-					TTFT:    answer,
-					Tokens:  1,
-					Hold:    tt.hold,
-					Swap:    swap,
+					Flavour:   tt.flavour,
+					Models:    []string{"a", "b"},
+					TTFT:      answer,
+					Tokens:    1,
+					MaxLoaded: tt.hold,
+					SwapTime:  swap,
 				})
 
 				begin := time.Now()
@@ -78,7 +78,7 @@ func TestSwapCutsOff(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{Flavour: LlamaCPP, Models: []string{"a", "b"}, TTFT: time.Minute, Hold: 1, Swap: time.Second})
+		s := New(Config{Flavour: LlamaCPP, Models: []string{"a", "b"}, TTFT: time.Minute, MaxLoaded: 1, SwapTime: time.Second})
 		var cut *httptest.ResponseRecorder
 		var clients sync.WaitGroup
 		clients.Go(func() { cut = post(t.Context(), s, chat, `{"model":"a"}`) })
@@ -92,13 +92,13 @@ func TestSwapCutsOff(t *testing.T) {
 			t.Errorf("%d %s", cut.Code, cut.Body)
 		}
 
-		if state := s.shelf.state("b"); state != "loading" {
+		if state := s.pool.modelState("b"); state != "loading" {
 			t.Errorf("b is %s", state)
 		}
 
 		time.Sleep(time.Second)
 		for model, want := range map[string]string{"a": "unloaded", "b": "loaded"} {
-			if state := s.shelf.state(model); state != want {
+			if state := s.pool.modelState(model); state != want {
 				t.Errorf("%s is %s", model, state)
 			}
 		}

@@ -13,9 +13,9 @@ var secretVariables = []string{
 	"PROMPTMILL_NATS_CREDS",
 }
 
-// environment is what the server's processes get of ours: all but the secrets, unless the
+// serverEnvironment is what the server's processes get of ours: all but the secrets, unless the
 // command names one, as in "vllm serve --api-key $PROMPTMILL_API_KEY".
-func environment(command string) []string {
+func serverEnvironment(command string) []string {
 	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
 		secret := slices.Contains(secretVariables, name) || strings.HasPrefix(name, "NATS_")

@@ -40,7 +40,7 @@ func openLog(path, command string, limit int64) (*logFile, error) {
 	}
 
 	head := fmt.Sprintf("promptmill: %s: %s\n", time.Now().Format(time.RFC3339), strings.ReplaceAll(command, "\n", " "))
-	if !endsLine(file) { // the last start was killed as it wrote
+	if !endsWithNewline(file) { // the last start was killed as it wrote
 		head = "\n" + head
 	}
 
@@ -55,7 +55,7 @@ func openLog(path, command string, limit int64) (*logFile, error) {
 	return &logFile{File: file, begin: info.Size(), read: info.Size()}, nil
 }
 
-func endsLine(file *os.File) bool {
+func endsWithNewline(file *os.File) bool {
 	info, err := file.Stat()
 	if err != nil || info.Size() == 0 {
 		return true
@@ -65,10 +65,10 @@ func endsLine(file *os.File) bool {
 	return last[0] == '\n'
 }
 
-// follow calls line with each whole line that was written since the last call. The
+// readNewLines calls line with each whole line that was written since the last call. The
 // states of a progress bar, which end with a carriage return, count as lines. A line
 // longer than 64 KiB comes in parts.
-func (l *logFile) follow(line func([]byte)) {
+func (l *logFile) readNewLines(line func([]byte)) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, _ := l.ReadAt(buf, l.read)
@@ -89,8 +89,8 @@ func (l *logFile) follow(line func([]byte)) {
 	}
 }
 
-// last returns the last lines of this start, fit for a terminal.
-func (l *logFile) last() string {
+// tailLines returns the last lines of this start, fit for a terminal.
+func (l *logFile) tailLines() string {
 	info, err := l.Stat()
 	if err != nil {
 		return ""

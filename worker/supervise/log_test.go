@@ -45,7 +45,7 @@ func TestLogIsKeptAndPutAside(t *testing.T) {
 		t.Errorf("log kept (-want +got):\n%s", diff)
 	}
 
-	if last := log.last(); last != "" {
+	if last := log.tailLines(); last != "" {
 		t.Errorf("last lines %q are those of the start before", last)
 	}
 
@@ -79,7 +79,7 @@ func TestFollowLog(t *testing.T) {
 	} {
 		log.WriteString(step.write)
 		var got []string
-		log.follow(func(line []byte) { got = append(got, string(line)) })
+		log.readNewLines(func(line []byte) { got = append(got, string(line)) })
 		if diff := cmp.Diff(step.want, got); diff != "" {
 			t.Errorf("lines after %.30q (-want +got):\n%s", step.write, diff)
 		}
@@ -102,7 +102,7 @@ func TestLastLines(t *testing.T) {
 			t.Parallel()
 			log := mustOpen(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
 			log.WriteString(tt.write)
-			if diff := cmp.Diff(tt.want, log.last()); diff != "" {
+			if diff := cmp.Diff(tt.want, log.tailLines()); diff != "" {
 				t.Errorf("last lines (-want +got):\n%s", diff)
 			}
 		})

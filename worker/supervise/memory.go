@@ -40,47 +40,47 @@ type memoryReader struct {
 	blocks int64
 }
 
-func (m *memoryReader) line(line []byte) {
-	if n := bytesIn(weightsLine.FindSubmatch(line)); n > 0 {
+func (m *memoryReader) parseLine(line []byte) {
+	if n := parseSize(weightsLine.FindSubmatch(line)); n > 0 {
 		m.Weights = max(m.Weights, n)
 	}
 
-	if n := bytesIn(cacheLine.FindSubmatch(line)); n > 0 {
-		m.KVCache = least(m.KVCache, n)
+	if n := parseSize(cacheLine.FindSubmatch(line)); n > 0 {
+		m.KVCache = minKnown(m.KVCache, n)
 	}
 
-	if n := bytesIn(graphsLine.FindSubmatch(line)); n > 0 {
+	if n := parseSize(graphsLine.FindSubmatch(line)); n > 0 {
 		m.Graphs = max(m.Graphs, n)
 	}
 
 	if match := tokensLine.FindSubmatch(line); match != nil {
-		m.KVTokens = least(m.KVTokens, count(match[1]))
+		m.KVTokens = minKnown(m.KVTokens, parseCount(match[1]))
 	}
 
 	if match := blocksLine.FindSubmatch(line); match != nil {
-		m.blocks = count(match[1])
+		m.blocks = parseCount(match[1])
 	}
 
 	if match := concurrencyLine.FindSubmatch(line); match != nil && m.blocks > 0 {
 		requests, _ := strconv.ParseFloat(string(match[2]), 64)
-		block := math.Round(requests * float64(count(match[1])) / float64(m.blocks))
+		block := math.Round(requests * float64(parseCount(match[1])) / float64(m.blocks))
 		if block <= 1<<16 {
-			m.KVTokens = least(m.KVTokens, m.blocks*int64(block))
+			m.KVTokens = minKnown(m.KVTokens, m.blocks*int64(block))
 		}
 	}
 }
 
-// least is the smaller of two numbers of which 0 is not known.
-func least(a, b int64) int64 {
+// minKnown is the smaller of two numbers of which 0 is not known.
+func minKnown(a, b int64) int64 {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}
 	return min(a, b)
 }
 
-// bytesIn is the size in a match of one of several patterns, of which each has a
+// parseSize is the size in a match of one of several patterns, of which each has a
 // number and a unit; 0 if there is none that could be true.
-func bytesIn(match [][]byte) int64 {
+func parseSize(match [][]byte) int64 {
 	for i := 1; i+1 < len(match); i += 2 {
 		if match[i] == nil {
 			continue
@@ -96,8 +96,8 @@ func bytesIn(match [][]byte) int64 {
 	return 0
 }
 
-// count reads a number such as 123,456; 0 if it could not be true.
-func count(digits []byte) int64 {
+// parseCount reads a number such as 123,456; 0 if it could not be true.
+func parseCount(digits []byte) int64 {
 	n, err := strconv.ParseInt(strings.ReplaceAll(string(digits), ",", ""), 10, 64)
 	if err != nil || n > 1<<40 {
 		return 0

@@ -83,7 +83,7 @@ func TestMemory(t *testing.T) {
 
 			var m memoryReader
 			for line := range strings.SplitSeq(tt.text, "\n") {
-				m.line([]byte(line))
+				m.parseLine([]byte(line))
 			}
 
 			if diff := cmp.Diff(tt.want, m.Memory); diff != "" {
@@ -102,9 +102,9 @@ func FuzzMemory(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		var m memoryReader
 		for line := range strings.SplitSeq(text, "\n") {
-			m.line([]byte(line))
+			m.parseLine([]byte(line))
 			once := m
-			if m.line([]byte(line)); m != once {
+			if m.parseLine([]byte(line)); m != once {
 				t.Errorf("%q once: %+v, twice: %+v", line, once, m)
 			}
 		}

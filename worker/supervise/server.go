@@ -37,9 +37,9 @@ type server struct {
 	exited chan struct{} // closed when the leader is reaped
 }
 
-// start starts the guard and the server, which writes to out by its own descriptor: so
+// startServer starts the guard and the server, which writes to out by its own descriptor: so
 // what it logs costs us nothing, and is kept though we die.
-func start(command string, out *os.File) (*server, error) {
+func startServer(command string, out *os.File) (*server, error) {
 	read, write, err := os.Pipe() // both ends are closed in other programs that we start
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func start(command string, out *os.File) (*server, error) {
 	s := &server{pipe: write, exited: make(chan struct{})}
 	s.guard = exec.Command("/bin/sh", "-c", guardScript)
 	s.guard.Stdin = read
-	s.guard.Env = environment("")
+	s.guard.Env = serverEnvironment("")
 	s.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.guard.Start(); err != nil {
 		write.Close()
@@ -58,7 +58,7 @@ func start(command string, out *os.File) (*server, error) {
 
 	s.leader = exec.Command("/bin/sh", "-c", leaderScript+command)
 	s.leader.Stdout, s.leader.Stderr = out, out
-	s.leader.Env = environment(command)
+	s.leader.Env = serverEnvironment(command)
 	s.leader.ExtraFiles = []*os.File{write}
 	s.leader.SysProcAttr = leaderAttributes()
 
@@ -86,22 +86,22 @@ func start(command string, out *os.File) (*server, error) {
 	return s, nil
 }
 
-// exit says how the leader ended, once it has.
-func (s *server) exit() string { return s.leader.ProcessState.String() }
+// exitStatus says how the leader ended, once it has.
+func (s *server) exitStatus() string { return s.leader.ProcessState.String() }
 
-// end ends the whole process group and waits until it is gone. With a grace, the group
+// terminate ends the whole process group and waits until it is gone. With a grace, the group
 // has that time to end by itself. It returns false when a process that is not the
 // leader is still there killWait after it was killed: one that hangs in the GPU's
 // driver, or a dead one that process 1 does not reap.
-func (s *server) end(grace, killWait time.Duration) bool {
+func (s *server) terminate(grace, killWait time.Duration) bool {
 	gone := false
 	if grace > 0 {
-		s.signal(syscall.SIGTERM)
+		s.signalGroup(syscall.SIGTERM)
 		gone = s.awaitGone(grace)
 	}
 
 	if !gone {
-		s.signal(syscall.SIGKILL)
+		s.signalGroup(syscall.SIGKILL)
 		gone = s.awaitGone(killWait)
 	}
 
@@ -111,8 +111,8 @@ func (s *server) end(grace, killWait time.Duration) bool {
 	return gone
 }
 
-// signal signals the group, if it is still there.
-func (s *server) signal(sig syscall.Signal) { syscall.Kill(-s.group, sig) }
+// signalGroup signals the group, if it is still there.
+func (s *server) signalGroup(sig syscall.Signal) { syscall.Kill(-s.group, sig) }
 
 // awaitGone waits until the group is gone, for a time. Only the end of the leader is
 // told by the kernel; the others have to be polled for.

@@ -27,7 +27,7 @@ const (
 	Waiting Phase = "waiting" // ended; it is cleared away, and started again after a pause
 )
 
-func (p Phase) running() bool { return p == Loading || p == Ready }
+func (p Phase) isRunning() bool { return p == Loading || p == Ready }
 
 // Status is how a server is doing.
 type Status struct {
@@ -54,8 +54,8 @@ func (p *Process) Changed() <-chan struct{} {
 	return p.changed
 }
 
-// set changes the status.
-func (p *Process) set(change func(*Status)) {
+// updateStatus changes the status.
+func (p *Process) updateStatus(change func(*Status)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -68,10 +68,10 @@ func (p *Process) set(change func(*Status)) {
 	}
 }
 
-// begin notes that the process is started. A restart asked for before meant the one
+// recordStart notes that the process is started. A restart asked for before meant the one
 // before.
-func (p *Process) begin() {
-	p.set(func(s *Status) {
+func (p *Process) recordStart() {
+	p.updateStatus(func(s *Status) {
 		select {
 		case <-p.restart:
 		default:

@@ -49,7 +49,7 @@ type tuning struct {
 	maxLog              int64         // bytes
 }
 
-var usual = tuning{
+var defaultTuning = tuning{
 	poll:      250 * time.Millisecond,
 	pollLater: time.Second,
 	fresh:     30 * time.Second,
@@ -71,7 +71,7 @@ func New(cfg Config) *Process {
 
 	return &Process{
 		cfg:     cfg,
-		tuning:  usual,
+		tuning:  defaultTuning,
 		restart: make(chan string, 1),
 		status:  Status{Phase: Stopped, Since: time.Now()},
 		changed: make(chan struct{}),
@@ -83,7 +83,7 @@ func New(cfg Config) *Process {
 // the log, when the server dies before it was ever ready, or dies five times in a row
 // without becoming ready. Run is called once.
 func (p *Process) Run(ctx context.Context) error {
-	defer p.set(func(s *Status) { s.Phase = Stopped })
+	defer p.updateStatus(func(s *Status) { s.Phase = Stopped })
 
 	if p.cfg.Command == "" {
 		return fmt.Errorf("%w: there is no command", ErrStart)
@@ -91,13 +91,13 @@ func (p *Process) Run(ctx context.Context) error {
 
 	// A server that was there before would be taken for ours, which dies for want of
 	// its port, again and again.
-	if p.ready(ctx) == nil {
+	if p.checkReady(ctx) == nil {
 		return fmt.Errorf("%w: another one answers already where it is to listen", ErrStart)
 	}
 
 	pause, unready, everReady := p.pauseMin, 0, false
 	for ctx.Err() == nil {
-		end := p.live(ctx)
+		end := p.runOnce(ctx)
 		if ctx.Err() != nil {
 			break
 		}
@@ -110,7 +110,7 @@ func (p *Process) Run(ctx context.Context) error {
 		}
 
 		if unready == maxUnready || unready > 0 && !everReady {
-			return end.error(p.cfg.LogFile, unready)
+			return end.startError(p.cfg.LogFile, unready)
 		}
 
 		if end.readyFor >= p.steady {
@@ -138,7 +138,7 @@ func (p *Process) Restart(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
-	if !p.status.Phase.running() {
+	if !p.status.Phase.isRunning() {
 		return
 	}
 
@@ -148,8 +148,8 @@ func (p *Process) Restart(reason string) {
 	}
 }
 
-// ending is how one life of the server ended.
-type ending struct {
+// outcome is how one life of the server ended.
+type outcome struct {
 	ready     bool
 	readyFor  time.Duration
 	restarted bool   // by Restart
@@ -157,7 +157,7 @@ type ending struct {
 	lines     string // the last of the log
 }
 
-func (e ending) error(logFile string, times int) error {
+func (e outcome) startError(logFile string, times int) error {
 	err := fmt.Errorf("%w: %s", ErrStart, e.exit)
 	if times > 1 {
 		err = fmt.Errorf("%w: it ended %d times in a row before it was ready: %s", ErrStart, times, e.exit)
@@ -170,36 +170,36 @@ func (e ending) error(logFile string, times int) error {
 	return fmt.Errorf("%w; its log, %s, ends with:\n%s", err, logFile, e.lines)
 }
 
-// live starts the server and waits for its end, which it brings about when ctx ends
+// runOnce starts the server and waits for its end, which it brings about when ctx ends
 // or a restart is asked for.
-func (p *Process) live(ctx context.Context) ending {
+func (p *Process) runOnce(ctx context.Context) outcome {
 	log, err := openLog(p.cfg.LogFile, p.cfg.Command, p.maxLog)
 	if err != nil {
-		return p.neverStarted(err)
+		return p.recordStartFailure(err)
 	}
 	defer log.Close()
 
 	begun := time.Now()
-	s, err := start(p.cfg.Command, log.File)
+	s, err := startServer(p.cfg.Command, log.File)
 	if err != nil {
-		return p.neverStarted(err)
+		return p.recordStartFailure(err)
 	}
 
-	p.begin()
+	p.recordStart()
 	p.cfg.Log.Info().Str("log", p.cfg.LogFile).Int("pid", s.group).Msg("started the model server")
 
 	watch, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		p.watch(watch, log, begun)
+		p.awaitReady(watch, log, begun)
 	}()
 
-	var end ending
+	var end outcome
 	var grace time.Duration
 	select {
 	case <-s.exited:
-		end.exit = s.exit()
+		end.exit = s.exitStatus()
 	case reason := <-p.restart:
 		end.restarted, end.exit = true, "killed: "+reason
 	case <-ctx.Done():
@@ -214,39 +214,39 @@ func (p *Process) live(ctx context.Context) ending {
 	}
 
 	if ctx.Err() == nil { // at once, and not when the group is gone: nobody shall send it requests
-		p.set(func(s *Status) { s.Phase, s.LastExit = Waiting, end.exit })
+		p.updateStatus(func(s *Status) { s.Phase, s.LastExit = Waiting, end.exit })
 	}
 
-	if !s.end(grace, p.killWait) {
+	if !s.terminate(grace, p.killWait) {
 		p.cfg.Log.Warn().Int("pid", s.group).Msg("some processes of the model server are still there though killed")
 	}
 
 	if grace > 0 {
-		end.exit = s.exit()
-		p.set(func(s *Status) { s.LastExit = end.exit })
+		end.exit = s.exitStatus()
+		p.updateStatus(func(s *Status) { s.LastExit = end.exit })
 	}
 
-	end.lines = log.last()
+	end.lines = log.tailLines()
 
 	return end
 }
 
-func (p *Process) neverStarted(err error) ending {
-	p.set(func(s *Status) { s.Phase, s.LastExit = Waiting, err.Error() })
-	return ending{exit: err.Error()}
+func (p *Process) recordStartFailure(err error) outcome {
+	p.updateStatus(func(s *Status) { s.Phase, s.LastExit = Waiting, err.Error() })
+	return outcome{exit: err.Error()}
 }
 
-// watch reads the log of the server that was started at begun, until it is ready or ctx
+// awaitReady reads the log of the server that was started at begun, until it is ready or ctx
 // ends.
-func (p *Process) watch(ctx context.Context, log *logFile, begun time.Time) {
+func (p *Process) awaitReady(ctx context.Context, log *logFile, begun time.Time) {
 	var told memoryReader
 	for every := p.poll; ; {
-		err := p.ready(ctx)
-		log.follow(told.line)
-		p.set(func(s *Status) { s.Memory = told.Memory })
+		err := p.checkReady(ctx)
+		log.readNewLines(told.parseLine)
+		p.updateStatus(func(s *Status) { s.Memory = told.Memory })
 		if err == nil {
 			took := time.Since(begun)
-			p.set(func(s *Status) { s.Phase, s.LoadTime = Ready, took })
+			p.updateStatus(func(s *Status) { s.Phase, s.LoadTime = Ready, took })
 			p.cfg.Log.Info().Dur("load_ms", took).Msg("the model server is ready")
 			return
 		}
@@ -263,7 +263,7 @@ func (p *Process) watch(ctx context.Context, log *logFile, begun time.Time) {
 	}
 }
 
-func (p *Process) ready(ctx context.Context) error {
+func (p *Process) checkReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.readyWait)
 	defer cancel()
 	return p.cfg.Ready(ctx)
