@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// The check holds what is left of a run against its input. It shares no code with the
+// The check compares the files of a run with its input. It shares no code with the
 // collector, and knows of the model servers only how an answer follows from a prompt.
 
-// findings are what is wrong, in words.
+// findings are broken promises, in words.
 type findings []string
 
 const mostFindings = 20
@@ -32,9 +32,9 @@ func (f *findings) add(format string, args ...any) {
 // be given up.
 const poisonAfter = 3
 
-// tooLong reports whether a body is the refusal of an answer of tooMuch tokens, in the words of
+// isTooLong reports whether a body is the refusal of an answer of tooMuch tokens, in the words of
 // vLLM or of the others.
-func tooLong(body []byte) bool {
+func isTooLong(body []byte) bool {
 	text := string(body)
 	return strings.Contains(text, fmt.Sprintf("max_tokens=%d cannot be greater than max_model_len=", tooMuch)) ||
 		strings.Contains(text, "maximum context length")
@@ -42,7 +42,7 @@ func tooLong(body []byte) bool {
 
 // checkLine looks whether a line is the right one for its request, and returns the
 // request's number, or -1.
-func checkLine(where string, input []wanted, l line, found *findings) int {
+func checkLine(where string, input []expected, l line, found *findings) int {
 	seq := l.Extras.Seq
 	if seq < 0 || seq >= len(input) || input[seq].customID != l.CustomID {
 		found.add("%s: a line of request %d, %q, which is not in the input", where, seq, l.CustomID)
@@ -52,14 +52,14 @@ func checkLine(where string, input []wanted, l line, found *findings) int {
 	want := input[seq]
 	switch {
 	case want.refused:
-		if l.Error != nil || l.Response == nil || l.Response.Status != 400 || !tooLong(l.Response.Body) {
-			found.add("%s: %s was not refused by the model server as it must be: %s", where, l.CustomID, l.outcome())
+		if l.Error != nil || l.Response == nil || l.Response.Status != 400 || !isTooLong(l.Response.Body) {
+			found.add("%s: %s was not refused by the model server as it must be: %s", where, l.CustomID, l.describe())
 		}
 		return seq
 	case l.Error != nil && l.Error.Code == "poison" && want.deaths >= poisonAfter:
-		return seq // by what was done to the servers it looks just like one that kills them
-	case !l.good():
-		found.add("%s: %s failed: %s", where, l.CustomID, l.outcome())
+		return seq // the killed servers make it look like a poison request
+	case !l.isAnswered():
+		found.add("%s: %s failed: %s", where, l.CustomID, l.describe())
 		return seq
 	}
 
@@ -79,20 +79,20 @@ func checkLine(where string, input []wanted, l line, found *findings) int {
 	err := json.Unmarshal(l.Response.Body, &answer)
 	if err != nil || len(answer.Choices) != 1 || answer.ID != "chatcmpl-"+want.answer || answer.Usage.In != want.in ||
 		answer.Usage.Out != want.out {
-		found.add("%s: %s has the wrong answer: want %s, got %s", where, l.CustomID, want.answer, l.outcome())
+		found.add("%s: %s has the wrong answer: want %s, got %s", where, l.CustomID, want.answer, l.describe())
 		return seq
 	}
 
 	words := strings.Fields(answer.Choices[0].Message.Content)
 	if int64(len(words)) != want.out || words[0] != want.answer {
-		found.add("%s: %s has an answer of another text: %s", where, l.CustomID, l.outcome())
+		found.add("%s: %s has an answer of another text: %s", where, l.CustomID, l.describe())
 	}
 
 	return seq
 }
 
-// outcome is a line's in short.
-func (l line) outcome() string {
+// describe is a line's in short.
+func (l line) describe() string {
 	text := ""
 	if l.Response != nil {
 		text = fmt.Sprintf("status %d, %s", l.Response.Status, l.Response.Body)
@@ -104,9 +104,9 @@ func (l line) outcome() string {
 	return text[:min(len(text), 300)]
 }
 
-// checkOnce wants each request to have one line at most, and the right one. It returns
+// checkNoDuplicates wants each request to have one line at most, and the right one. It returns
 // which have one.
-func checkOnce(where string, input []wanted, lines []line, found *findings) map[int]bool {
+func checkNoDuplicates(where string, input []expected, lines []line, found *findings) map[int]bool {
 	seen := map[int]bool{}
 	for _, l := range lines {
 		seq := checkLine(where, input, l, found)
@@ -119,8 +119,8 @@ func checkOnce(where string, input []wanted, lines []line, found *findings) map[
 	return seen
 }
 
-// checkAll wants each request to have a line.
-func checkAll(where string, input []wanted, seen map[int]bool, found *findings) {
+// checkNoneMissing wants each request to have a line.
+func checkNoneMissing(where string, input []expected, seen map[int]bool, found *findings) {
 	for seq, want := range input {
 		if !seen[seq] {
 			found.add("%s: %s has no line", where, want.customID)
@@ -128,7 +128,7 @@ func checkAll(where string, input []wanted, seen map[int]bool, found *findings) 
 	}
 }
 
-// output is what a complete run has left.
+// output holds the files of a complete run.
 type output struct {
 	results, errors []line
 	bytes           int64 // of the files
@@ -137,7 +137,7 @@ type output struct {
 	elapsed         time.Duration // since before the run began, by a clock that is right
 }
 
-// meta is what is held against the rest of a run's metadata.
+// meta holds the parts of the metadata that are checked against the rest.
 type meta struct {
 	Status string `json:"status"`
 	TestID string `json:"test_id"`
@@ -172,8 +172,8 @@ type meta struct {
 }
 
 // checkOutput holds the files of a complete run against its input and each other.
-func checkOutput(run string, input []wanted, o output, found *findings) {
-	checkAll(run, input, checkOnce(run, input, slices.Concat(o.results, o.errors), found), found)
+func checkOutput(run string, input []expected, o output, found *findings) {
+	checkNoneMissing(run, input, checkNoDuplicates(run, input, slices.Concat(o.results, o.errors), found), found)
 	m, r := o.meta, o.meta.Results
 	same := func(what string, told, want any) {
 		if fmt.Sprint(told) != fmt.Sprint(want) {
@@ -192,8 +192,8 @@ func checkOutput(run string, input []wanted, o output, found *findings) {
 	}
 
 	for _, l := range o.results {
-		if !l.good() {
-			found.add("%s: the line of %s is among the answers: %s", run, l.CustomID, l.outcome())
+		if !l.isAnswered() {
+			found.add("%s: the line of %s is among the answers: %s", run, l.CustomID, l.describe())
 		} else if seq := l.Extras.Seq; seq >= 0 && seq < len(input) {
 			in, out = in+input[seq].in, out+input[seq].out
 		}
@@ -247,7 +247,7 @@ func checkTimes(run string, o output, found *findings) {
 	}
 
 	if r.Latency == nil || r.Tokens == nil || r.Requests == nil {
-		found.add("%s: the metadata tell no latency or throughput", run)
+		found.add("%s: the metadata have no latency or throughput", run)
 		return
 	}
 
@@ -262,19 +262,19 @@ func checkTimes(run string, o output, found *findings) {
 }
 
 // checkReader wants a reader that was killed now and then to have got each line of a
-// run. No life of it gives a line twice. A life may begin with what the lives before
+// run. No incarnation prints a line twice. An incarnation may begin with lines that those before
 // gave last, in the same order, since they were killed before they could remember it.
-// forgot are the lives that began with nothing remembered, after the bus lost its store.
-func checkReader(input []wanted, lives [][]line, forgot []int, found *findings) (again int, seen map[int]bool) {
+// forgot lists the incarnations that began without a cursor, after the bus lost its store.
+func checkReader(input []expected, lives [][]line, forgot []int, found *findings) (again int, seen map[int]bool) {
 	seen = map[int]bool{}
 	var given []int // requests, in the order of the stream
 	for i, lines := range lives {
-		where := fmt.Sprintf("reader's life %d", i+1)
+		where := fmt.Sprintf("reader's incarnation %d", i+1)
 		if slices.Contains(forgot, i) {
 			given = nil
 		}
 
-		maps.Copy(seen, checkOnce(where, input, lines, found))
+		maps.Copy(seen, checkNoDuplicates(where, input, lines, found))
 		if len(lines) == 0 {
 			continue
 		}

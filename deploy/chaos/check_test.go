@@ -17,11 +17,11 @@ import (
 
 // evidence is a run of five requests, the last of which is refused, and all is well
 // with it.
-func evidence(t *testing.T) (input []wanted, o output) {
+func evidence(t *testing.T) (input []expected, o output) {
 	t.Helper()
 
 	for i := range 5 {
-		w := wanted{
+		w := expected{
 			customID: fmt.Sprintf("q-%d", i),
 			answer:   fmt.Sprintf("%016x", i+100),
 			in:       10,
@@ -75,9 +75,9 @@ func TestCheckOutput(t *testing.T) {
 	t.Parallel()
 
 	tests := []struct {
-		name string
-		harm func(o *output)
-		want string // in what is found; empty: nothing is
+		name  string
+		spoil func(o *output)
+		want  string // in what is found; empty: nothing is
 	}{
 		{"all is well", func(*output) {}, ""},
 		{"a lost line", func(o *output) { o.results = o.results[:3] }, "q-3 has no line"},
@@ -127,7 +127,7 @@ func TestCheckOutput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			input, o := evidence(t)
-			test.harm(&o)
+			test.spoil(&o)
 			var found findings
 			checkOutput("run", input, o, &found)
 			wantFinding(t, found, test.want)
@@ -146,7 +146,7 @@ func wantFinding(t *testing.T, found findings, want string) {
 func TestCheckLogs(t *testing.T) {
 	t.Parallel()
 
-	f := &fleet{dir: t.TempDir(), begin: time.Now().Add(-time.Minute)}
+	f := &deployment{layout: layout{t.TempDir()}, begin: time.Now().Add(-time.Minute)}
 	if err := os.Mkdir(filepath.Join(f.dir, "logs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -159,11 +159,11 @@ func TestCheckLogs(t *testing.T) {
 			"24h0m1s"},
 		{"panic: no more", "no more"},
 	} {
-		if err := os.WriteFile(f.log("worker1"), []byte(tt.text+"\n"), 0o644); err != nil {
+		if err := os.WriteFile(f.logPath("worker1"), []byte(tt.text+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		var found findings
-		f.checkLogs(&found)
+		(&auditor{f, &found}).checkLogs()
 		wantFinding(t, found, tt.want)
 	}
 }
@@ -204,7 +204,7 @@ func TestCheckReader(t *testing.T) {
 
 			var found findings
 			_, read := checkReader(input, lives, test.forgot, &found)
-			checkAll("reader", input, read, &found)
+			checkNoneMissing("reader", input, read, &found)
 			wantFinding(t, found, test.want)
 		})
 	}
@@ -311,22 +311,22 @@ func TestCheckPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	kill := harm{what: "kill model1 for 2s", models: []string{"worker1"}}
-	faults := harm{what: "faults model2 for 2s", models: []string{"worker2"}}
-	worker := harm{what: "kill worker1 for 2s", workers: []string{"worker1"}}
+	kill := disruption{what: "kill model1 for 2s", models: []string{"worker1"}}
+	faults := disruption{what: "faults model2 for 2s", models: []string{"worker2"}}
+	worker := disruption{what: "kill worker1 for 2s", workers: []string{"worker1"}}
 	for _, tt := range []struct {
-		harms []harm
-		fault bool
+		disruptions []disruption
+		fault       bool
 	}{
-		{[]harm{kill, faults}, false},
-		{[]harm{kill, kill, worker}, true},
-		{[]harm{faults, worker, worker}, true},
+		{[]disruption{kill, faults}, false},
+		{[]disruption{kill, kill, worker}, true},
+		{[]disruption{faults, worker, worker}, true},
 		{nil, true},
 	} {
-		input[1].deaths = harmed{harms: tt.harms}.modelDeaths()
+		input[1].deaths = disruptions{list: tt.disruptions}.countModelCrashes()
 		var found findings
 		if seq := checkLine("here", input, lines[0], &found); seq != 1 || (len(found) > 0) != tt.fault {
-			t.Errorf("%v: request %d, findings %q", tt.harms, seq, found)
+			t.Errorf("%v: request %d, findings %q", tt.disruptions, seq, found)
 		}
 	}
 }

@@ -153,8 +153,8 @@ func clockNames(s shape) []string {
 	return append(append(s.nodeNames(), s.workerNames()...), "serve", "reader")
 }
 
-// stepsOf are the steps that a part's clock may make.
-func stepsOf(s shape, part string) []time.Duration {
+// clockStepsOf are the steps that a part's clock may make.
+func clockStepsOf(s shape, part string) []time.Duration {
 	ahead := 24 * time.Hour
 	switch {
 	case slices.Contains(storeNames(s), part):
@@ -169,16 +169,16 @@ func stepsOf(s shape, part string) []time.Duration {
 	return slices.DeleteFunc(slices.Clone(steps), func(d time.Duration) bool { return d > ahead })
 }
 
-// itsClock has all else happen to a part while its clock is wrong.
-func itsClock(target string) []string { return []string{"clock of " + target} }
+// conflictsOfClock has all else happen to a part while its clock is wrong.
+func conflictsOfClock(target string) []string { return []string{"clock of " + target} }
 
-func (f *fleet) doClock(e event) error { return f.step(e, e.by) }
+func injectClockStep(d *deployment, e event) error { return d.stepClock(e, e.clockStep) }
 
-func (f *fleet) undoClock(e event) error { return f.step(e, 0) }
+func clearClockStep(d *deployment, e event) error { return d.stepClock(e, 0) }
 
-func (f *fleet) step(e event, by time.Duration) error {
-	if f.timeless != nil {
-		return f.timeless
+func (d *deployment) stepClock(e event, by time.Duration) error {
+	if d.clockSkipped != nil {
+		return d.clockSkipped
 	}
-	return setClock(f.clock(e.target), by)
+	return setClock(d.clockPath(e.target), by)
 }

@@ -119,12 +119,12 @@ func TestStepsFitTheirProcess(t *testing.T) {
 
 	first, last := map[string]time.Duration{}, map[string]time.Duration{}
 	for seed := range uint64(100) {
-		for _, e := range plan(shape{seed: seed, time: 5 * time.Minute, workers: 1, nodes: int(seed%2) * 3}) {
-			if (e.by != 0) != (e.deed.name == "clock") {
-				t.Errorf("seed %d: %s is by %s", seed, e, e.by)
+		for _, e := range makePlan(shape{seed: seed, time: 5 * time.Minute, workers: 1, nodes: int(seed%2) * 3}) {
+			if (e.clockStep != 0) != (e.kind.name == "clock") {
+				t.Errorf("seed %d: %s is by %s", seed, e, e.clockStep)
 			}
 			part := fmt.Sprintf("%s, %d nodes", e.target, seed%2*3)
-			first[part], last[part] = min(first[part], e.by), max(last[part], e.by)
+			first[part], last[part] = min(first[part], e.clockStep), max(last[part], e.clockStep)
 		}
 	}
 

@@ -11,13 +11,14 @@ import (
 // diskBytes is the size of a disk. The bus sets aside a part of it for each stream.
 const diskBytes = 8 << 30
 
-// disk is a small file system of its own in memory, if we are allowed to have one.
+// disk is a small file system in memory, or a plain folder where no file system can be mounted.
 type disk struct {
-	path string
-	err  error // why it is a mere folder
+	path    string
+	mounted bool
+	skip    skipped // why it is not mounted
 }
 
-// mountDisk makes a disk. It needs a mount namespace of our own: see reexec.
+// mountDisk makes a disk. It needs a mount namespace: see runInNamespace.
 func mountDisk(path string) (*disk, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, err
@@ -25,20 +26,23 @@ func mountDisk(path string) (*disk, error) {
 
 	d := &disk{path: path}
 	if os.Getenv(namespaceEnv) == "" {
-		d.err = skipped("there are no disks of our own here")
+		d.skip = "this process has no mount namespace"
 		return d, nil
 	}
 
 	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, fmt.Sprintf("size=%d", diskBytes)); err != nil {
-		d.err = skipped(fmt.Sprintf("mount tmpfs: %v", err))
+		d.skip = skipped(fmt.Sprintf("mount tmpfs: %v", err))
+		return d, nil
 	}
+
+	d.mounted = true
 
 	return d, nil
 }
 
 func (d *disk) remount(flags uintptr, options string) error {
-	if d.err != nil {
-		return d.err
+	if !d.mounted {
+		return d.skip
 	}
 	if err := syscall.Mount("", d.path, "", syscall.MS_REMOUNT|flags, options); err != nil {
 		return fmt.Errorf("remount %s %s: %w", d.path, options, err)
@@ -46,8 +50,8 @@ func (d *disk) remount(flags uintptr, options string) error {
 	return nil
 }
 
-// fill leaves no space on the disk.
-func (d *disk) fill() error {
+// fillUp leaves no space on the disk.
+func (d *disk) fillUp() error {
 	var used syscall.Statfs_t
 	if err := syscall.Statfs(d.path, &used); err != nil {
 		return err
@@ -58,24 +62,24 @@ func (d *disk) fill() error {
 	// What is written meanwhile does not fit into the size.
 	for try := int64(0); ; try++ {
 		err := d.remount(0, fmt.Sprintf("size=%d", size+try*(64<<10)))
-		if err == nil || try == 100 || d.err != nil {
+		if err == nil || try == 100 || !d.mounted {
 			return err
 		}
 	}
 }
 
-func (d *disk) readOnly() error { return d.remount(syscall.MS_RDONLY, "") }
+func (d *disk) makeReadOnly() error { return d.remount(syscall.MS_RDONLY, "") }
 
-// mend makes it as it was.
-func (d *disk) mend() error {
-	if d.err != nil {
+// restore makes the disk writable and large again.
+func (d *disk) restore() error {
+	if !d.mounted {
 		return nil
 	}
 	return d.remount(0, fmt.Sprintf("size=%d", diskBytes))
 }
 
 func (d *disk) unmount() error {
-	if d.err != nil {
+	if !d.mounted {
 		return nil
 	}
 	return syscall.Unmount(d.path, 0)
@@ -84,9 +88,9 @@ func (d *disk) unmount() error {
 // namespaceEnv says that this process has a mount namespace of its own.
 const namespaceEnv = "PROMPTMILL_CHAOS_NAMESPACE"
 
-// reexec runs this program again in a mount namespace of its own, which ends with it, and
+// runInNamespace runs this program again in a mount namespace of its own, which ends with it, and
 // hands on the signals that ask for the end. It returns the error of not being allowed to.
-func reexec() (code int, err error) {
+func runInNamespace() (code int, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -133,8 +137,8 @@ func reexec() (code int, err error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// leftBehind tells which processes of a program there still are.
-func leftBehind(program string) (pids []string) {
+// listLeftProcesses lists the processes of a program that still run.
+func listLeftProcesses(program string) (pids []string) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil

@@ -32,15 +32,15 @@ func writeInput(path, run string, requests int, random *rand.Rand) error {
 		fmt.Fprintf(w,
 			`{"custom_id":"%s-%d","method":"POST","url":"/v1/chat/completions","body":{"model":%q,"messages":[{"role":"user","content":"%s %d \u0000 \ud83d\ude00 ü \/ %s"}],"x":12345678901234567890%s}}`+
 				"\n",
-			run, i, modelName, run, i, filler(random), more)
+			run, i, modelName, run, i, randomText(random), more)
 	}
 
 	return w.Flush()
 }
 
-// filler is the rest of a prompt: short for most, and more than a bus takes in one
+// randomText is the rest of a prompt: short for most, and more than a bus takes in one
 // message for a few.
-func filler(random *rand.Rand) string {
+func randomText(random *rand.Rand) string {
 	switch n := random.IntN(2000); {
 	case n == 0:
 		noise := make([]byte, 1_200_000)

@@ -1,11 +1,11 @@
-// Command chaos runs a real deployment of promptmill and does to it what the world
+// Command chaos runs a real deployment of promptmill and injects the faults of the real world
 // does, by a plan that follows from a seed. Then it proves, with code of its own, that
 // each request has exactly one line, with the right answer.
 //
 //	go run ./deploy/chaos --seed 1 --for 10m
 //	go run ./deploy/chaos --seeds 1-60 --for 60s
 //
-// On a machine without Go, with the programs made before:
+// On a machine without Go, with the programs built before:
 //
 //	go run ./deploy/chaos --build programs
 //	programs/chaos --bin programs/promptmill --seed 1
@@ -39,10 +39,10 @@ func main() {
 		}
 	}
 
-	os.Exit(chaos(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(runChaos(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// options are what the command line says.
+// options are the command line's.
 type options struct {
 	shape       shape
 	first, last uint64 // seeds, if there are several
@@ -69,20 +69,20 @@ func (o options) withSeed(seed uint64) options {
 // fewestPorts are enough for two deployments, one after the other.
 const fewestPorts = 100
 
-func parse(args []string, stderr io.Writer) (o options, err error) {
+func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is said once, by who gets it
+	flags.SetOutput(io.Discard) // the caller prints the error
 	flags.Uint64Var(&o.shape.seed, "seed", rand.Uint64N(1_000_000),
 		"the `seed` of the plan and the input; by default any")
 	seeds := flags.String("seeds", "", "several seeds, `A-B`, one after the other, with a line for each")
-	flags.DurationVar(&o.shape.time, "for", time.Minute, "how long the deployment is hurt")
+	flags.DurationVar(&o.shape.time, "for", time.Minute, "how long faults are injected")
 	flags.IntVar(&o.shape.requests, "requests", 0, "of each of the two runs (default 40 a second)")
 	flags.IntVar(&o.shape.workers, "workers", 3, "how many, each with a model server")
 	flags.StringVar(&o.cluster, "cluster", "auto",
 		"`yes`: a bus of three nodes, no: that of serve, auto: as the seed says")
 	only := flags.String("only", "", "kinds of events, `NAME,...`; by default all")
 	flags.StringVar(&o.dir, "dir", "", "`folder` of all files and logs; kept in any case (default a temporary one)")
-	flags.StringVar(&o.bin, "bin", "", "the promptmill to hurt, a `file` (default one that is built)")
+	flags.StringVar(&o.bin, "bin", "", "the promptmill to test, a `file` (default one that is built)")
 	flags.StringVar(&o.build, "build", "",
 		"only build promptmill and chaos into a `folder`, for --bin on a machine without Go")
 	within := flags.String("ports", "20000-29999",
@@ -118,7 +118,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	}
 
 	for _, name := range o.shape.only {
-		if i := slices.IndexFunc(deeds, func(d *deed) bool { return d.name == name }); i < 0 || deeds[i].weight == 0 {
+		if i := slices.IndexFunc(faultKinds, func(d *faultKind) bool { return d.name == name }); i < 0 ||
+			faultKinds[i].weight == 0 {
 			return o, fmt.Errorf("--only %s: there is no such kind of event", name)
 		}
 	}
@@ -151,9 +152,9 @@ func makeEmpty(flag, dir string) error {
 	return err
 }
 
-// chaos returns the exit code: 0 if all promises were kept, 1 if not, 2 for usage.
-func chaos(args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
+// runChaos returns the exit code: 0 if all promises were kept, 1 if not, 2 for usage.
+func runChaos(args []string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -168,7 +169,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 
 	if os.Getenv(namespaceEnv) == "" {
 		// The seed is drawn by the one who works.
-		code, err := reexec()
+		code, err := runInNamespace()
 		if err == nil {
 			return code
 		}
@@ -193,29 +194,29 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	if bin := filepath.Join(o.dir, "bin"); o.bin != "" {
 		built, err = copyPrograms(ctx, o.bin, bin)
 	} else {
-		built, err = build(ctx, bin)
+		built, err = buildPrograms(ctx, bin)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
 
-	if built.timeless != nil {
-		fmt.Fprintln(stdout, built.timeless)
+	if built.clockSkipped != nil {
+		fmt.Fprintln(stdout, built.clockSkipped)
 	}
 
 	code := 0
 	for seed := o.first; seed <= o.last && ctx.Err() == nil; seed++ {
 		one := o.withSeed(seed)
 		if !o.several {
-			if _, found := one.hurt(ctx, built, stdout); len(found) > 0 {
+			if _, found := one.runSeed(ctx, built, stdout); len(found) > 0 {
 				return 1
 			}
 			break
 		}
 
 		one.dir = filepath.Join(o.dir, fmt.Sprintf("seed-%d", seed))
-		text, ok := one.hurtAside(ctx, built)
+		text, ok := one.runSeedToFile(ctx, built)
 		if !ok {
 			code = 1
 		}
@@ -241,14 +242,14 @@ func buildOnly(dir string, stdout, stderr io.Writer) (code int) {
 		return 2
 	}
 
-	built, err := build(context.Background(), dir)
+	built, err := buildPrograms(context.Background(), dir)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
 
-	if built.timeless != nil {
-		fmt.Fprintln(stdout, built.timeless)
+	if built.clockSkipped != nil {
+		fmt.Fprintln(stdout, built.clockSkipped)
 	}
 
 	os.RemoveAll(filepath.Join(dir, "overlay")) // it has served
@@ -256,8 +257,8 @@ func buildOnly(dir string, stdout, stderr io.Writer) (code int) {
 	return 0
 }
 
-// hurtAside hurts a deployment with a history in a file, and returns its end in one line.
-func (o options) hurtAside(ctx context.Context, built programs) (text string, ok bool) {
+// runSeedToFile runs a deployment with its history in a file, and returns its result in one line.
+func (o options) runSeedToFile(ctx context.Context, built programs) (text string, ok bool) {
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return err.Error(), false
 	}
@@ -270,7 +271,7 @@ func (o options) hurtAside(ctx context.Context, built programs) (text string, ok
 	defer history.Close()
 
 	begin := time.Now()
-	text, found := o.hurt(ctx, built, history)
+	text, found := o.runSeed(ctx, built, history)
 	if len(found) > 0 {
 		return fmt.Sprintf("FAILED after %.0fs, %d findings, in %s; the first: %s",
 			time.Since(begin).Seconds(), len(found), path, found[0]), false
@@ -279,18 +280,20 @@ func (o options) hurtAside(ctx context.Context, built programs) (text string, ok
 	return fmt.Sprintf("ok after %.0fs: %s", time.Since(begin).Seconds(), text), true
 }
 
-// hurt hurts one deployment, and tells how it went. It returns the figures in one line, and
-// what is wrong.
-func (o options) hurt(ctx context.Context, built programs, history io.Writer) (figures string, found findings) {
+// runSeed runs one deployment and writes its history. It returns the figures in one line, and
+// the findings.
+func (o options) runSeed(ctx context.Context, built programs, history io.Writer) (figures string, found findings) {
 	bus := "the bus of serve"
 	if o.shape.nodes > 0 {
 		bus = fmt.Sprintf("a bus of %d nodes", o.shape.nodes)
 	}
 
-	fmt.Fprintf(history, "seed %d: %s, %d workers and model servers, 2 runs of %d requests, hurt for %s; files in %s\n",
+	fmt.Fprintf(history,
+		"seed %d: %s, %d workers and model servers, 2 runs of %d requests, faults for %s; files in %s\n",
 		o.shape.seed, bus, o.shape.workers, o.shape.requests, o.shape.time, o.dir)
-	events := plan(o.shape)
-	figures, found = run(ctx, o, built, events, history)
+
+	events := makePlan(o.shape)
+	figures, found = runDeployment(ctx, o, built, events, history)
 	if len(found) == 0 {
 		if !o.keep {
 			os.RemoveAll(o.dir)
@@ -305,7 +308,7 @@ func (o options) hurt(ctx context.Context, built programs, history io.Writer) (f
 
 	fmt.Fprintf(history,
 		"the plan was:\n%sthe logs are in %s\nonce more: go run ./deploy/chaos --seed %d --for %s --requests %d --workers %d --cluster %s%s\n",
-		text(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers,
+		formatPlan(events), filepath.Join(o.dir, "logs"), o.shape.seed, o.shape.time, o.shape.requests, o.shape.workers,
 		map[bool]string{true: "yes", false: "no"}[o.shape.nodes > 0], onlyFlag(o.shape.only))
 
 	return figures, found

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	prototest.Main(m)
 }
 
-// Short runs of real deployments that are hurt: by all kinds of events, and by those who
+// Short runs of real deployments with faults: of all kinds, and those of connections that
 // misbehave.
 func TestChaos(t *testing.T) {
 	if testing.Short() {
@@ -110,7 +110,7 @@ func TestWrongFlags(t *testing.T) {
 		{"--build", "."},
 	} {
 		var out, said bytes.Buffer
-		if code := chaos(args, &out, &said); code != 2 || said.Len() == 0 || out.Len() > 0 {
+		if code := runChaos(args, &out, &said); code != 2 || said.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%v: exit code %d, said %q and %q", args, code, out.String(), said.String())
 		}
 	}

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// shape is what a deployment is made of. Two runs are submitted to it, a and b, and one
+// shape describes a deployment. Two runs are submitted to it, a and b, and one
 // reader reads a downstream.
 type shape struct {
 	seed     uint64
-	time     time.Duration // in which it is hurt
+	time     time.Duration // of faults
 	requests int           // of each run
 	workers  int           // each with a model server of its own
 	nodes    int           // of a cluster; 0: serve has its own bus
@@ -21,24 +21,24 @@ type shape struct {
 
 // event is something that happens to a part of the deployment.
 type event struct {
-	at     time.Duration // since the beginning
-	length time.Duration // until it is undone; 0: there is nothing to undo
-	deed   *deed
-	target string
-	by     time.Duration // how far a clock is put forward, or back
-	dice   uint64        // for what is left to chance in it
+	at        time.Duration // since the beginning
+	duration  time.Duration // until it is undone; 0: there is nothing to undo
+	kind      *faultKind
+	target    string
+	clockStep time.Duration // how far a clock is put forward, or back
+	seed      uint64        // of its random choices
 }
 
 func (e event) String() string {
-	text := e.deed.name
+	text := e.kind.name
 	if e.target != "" {
 		text += " " + e.target
 	}
-	if e.by != 0 {
-		text += fmt.Sprintf(" by %+gs", e.by.Seconds())
+	if e.clockStep != 0 {
+		text += fmt.Sprintf(" by %+gs", e.clockStep.Seconds())
 	}
-	if e.length > 0 {
-		text += fmt.Sprintf(" for %s", e.length)
+	if e.duration > 0 {
+		text += fmt.Sprintf(" for %s", e.duration)
 	}
 
 	return text
@@ -50,30 +50,30 @@ const (
 	longGap  = 5 * time.Second
 )
 
-// plan draws the events of a deployment. It follows from the shape alone.
-func plan(s shape) (events []event) {
+// makePlan draws the events of a deployment. It follows from the shape alone.
+func makePlan(s shape) (events []event) {
 	random := rand.New(rand.NewPCG(s.seed, 1))
-	kinds := slices.DeleteFunc(slices.Clone(deeds), func(d *deed) bool {
+	kinds := slices.DeleteFunc(slices.Clone(faultKinds), func(d *faultKind) bool {
 		return d.weight == 0 || len(s.only) > 0 && !slices.Contains(s.only, d.name)
 	})
 
 	busy := map[string]time.Duration{} // until when something happens to a part
 	second := event{
 		at:     s.time / 5,
-		deed:   deedNamed("submit"),
+		kind:   findFaultKind("submit"),
 		target: "b",
-		dice:   random.Uint64(),
+		seed:   random.Uint64(),
 	}
 
-	events = append(events, event{deed: deedNamed("submit"), target: "a", dice: random.Uint64()}, second)
-	for at := longGap; ; at += between(random, shortGap, longGap) {
+	events = append(events, event{kind: findFaultKind("submit"), target: "a", seed: random.Uint64()}, second)
+	for at := longGap; ; at += drawTime(random, shortGap, longGap) {
 		if at >= s.time {
 			break
 		}
 
-		d := draw(random, kinds)
+		d := drawKind(random, kinds)
 		targets := slices.DeleteFunc(d.targets(s), func(target string) bool {
-			return slices.ContainsFunc(d.harms(target), func(part string) bool { return busy[part] > at })
+			return slices.ContainsFunc(d.conflicts(target), func(part string) bool { return busy[part] > at })
 		})
 		if len(targets) == 0 {
 			continue
@@ -81,25 +81,25 @@ func plan(s shape) (events []event) {
 
 		e := event{
 			at:     at,
-			deed:   d,
+			kind:   d,
 			target: targets[random.IntN(len(targets))],
-			dice:   random.Uint64(),
+			seed:   random.Uint64(),
 		}
-		if d.long > 0 {
-			e.length = between(random, d.short, d.long)
+		if d.maxTime > 0 {
+			e.duration = drawTime(random, d.minTime, d.maxTime)
 			if d.lasting && random.IntN(8) == 0 { // longer than a shard waits for a worker
-				e.length += 30 * time.Second
+				e.duration += 30 * time.Second
 			}
-			e.length = min(e.length, s.time-at)
+			e.duration = min(e.duration, s.time-at)
 		}
 
 		if d.steps != nil {
 			amounts := d.steps(s, e.target)
-			e.by = amounts[e.dice%uint64(len(amounts))]
+			e.clockStep = amounts[e.seed%uint64(len(amounts))]
 		}
 
-		for _, part := range d.harms(e.target) {
-			busy[part] = at + e.length + d.rest
+		for _, part := range d.conflicts(e.target) {
+			busy[part] = at + e.duration + d.rest
 		}
 
 		events = append(events, e)
@@ -110,13 +110,13 @@ func plan(s shape) (events []event) {
 	return events
 }
 
-// between draws a time in tenths of a second.
-func between(random *rand.Rand, from, to time.Duration) time.Duration {
+// drawTime draws a time in tenths of a second.
+func drawTime(random *rand.Rand, from, to time.Duration) time.Duration {
 	return (from + time.Duration(random.Int64N(int64(to-from)+1))).Round(100 * time.Millisecond)
 }
 
-// draw draws a kind of deed by weight.
-func draw(random *rand.Rand, kinds []*deed) *deed {
+// drawKind draws a kind of fault by weight.
+func drawKind(random *rand.Rand, kinds []*faultKind) *faultKind {
 	total := 0
 	for _, d := range kinds {
 		total += d.weight
@@ -132,22 +132,22 @@ func draw(random *rand.Rand, kinds []*deed) *deed {
 	panic("unreachable")
 }
 
-func deedNamed(name string) *deed {
-	return deeds[slices.IndexFunc(deeds, func(d *deed) bool { return d.name == name })]
+func findFaultKind(name string) *faultKind {
+	return faultKinds[slices.IndexFunc(faultKinds, func(d *faultKind) bool { return d.name == name })]
 }
 
 // Names of parts.
 
-func numbered(what string, n int) (names []string) {
+func numberedNames(what string, n int) (names []string) {
 	for i := range n {
 		names = append(names, fmt.Sprintf("%s%d", what, i+1))
 	}
 	return names
 }
 
-func (s shape) workerNames() []string { return numbered("worker", s.workers) }
-func (s shape) modelNames() []string  { return numbered("model", s.workers) }
-func (s shape) nodeNames() []string   { return numbered("node", s.nodes) }
+func (s shape) workerNames() []string { return numberedNames("worker", s.workers) }
+func (s shape) modelNames() []string  { return numberedNames("model", s.workers) }
+func (s shape) nodeNames() []string   { return numberedNames("node", s.nodes) }
 
 // processNames are the parts that are processes all the time.
 func (s shape) processNames() []string {
@@ -169,8 +169,8 @@ func (s shape) linkNames() (names []string) {
 	return names
 }
 
-// text is a plan for people.
-func text(events []event) string {
+// formatPlan is a plan for people.
+func formatPlan(events []event) string {
 	var b strings.Builder
 	for _, e := range events {
 		fmt.Fprintf(&b, "%7.1fs  %s\n", e.at.Seconds(), e)

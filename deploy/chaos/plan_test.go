@@ -9,13 +9,13 @@ func TestPlanFollowsFromSeed(t *testing.T) {
 	t.Parallel()
 
 	s := shape{seed: 5, time: 10 * time.Minute, workers: 3}
-	first := text(plan(s))
-	if again := text(plan(s)); again != first {
+	first := formatPlan(makePlan(s))
+	if again := formatPlan(makePlan(s)); again != first {
 		t.Errorf("the same seed has another plan:\n%s\nand\n%s", first, again)
 	}
 
 	s.seed = 6
-	if other := text(plan(s)); other == first {
+	if other := formatPlan(makePlan(s)); other == first {
 		t.Error("another seed has the same plan")
 	}
 }
@@ -26,12 +26,12 @@ func TestPlanIsFair(t *testing.T) {
 	seen, last := map[string]bool{}, time.Duration(0)
 	for seed := range uint64(50) {
 		s := shape{seed: seed, time: 5 * time.Minute, workers: 3, nodes: int(seed%2) * 3}
-		events := plan(s)
+		events := makePlan(s)
 		type span struct{ from, to time.Duration }
 
 		spans := map[string][]span{}
 		for i, e := range events {
-			seen[e.deed.name] = true
+			seen[e.kind.name] = true
 			if i > 0 && e.at < events[i-1].at {
 				t.Errorf("seed %d: %s comes after a later event", seed, e)
 			}
@@ -40,24 +40,24 @@ func TestPlanIsFair(t *testing.T) {
 				t.Errorf("seed %d: %s has no target", seed, e)
 			}
 
-			if e.at+e.length > s.time {
+			if e.at+e.duration > s.time {
 				t.Errorf("seed %d: %s is not undone in the end", seed, e)
 			}
 
-			if e.deed.undo == nil {
+			if e.kind.clear == nil {
 				continue
 			}
 
-			for _, part := range e.deed.harms(e.target) {
+			for _, part := range e.kind.conflicts(e.target) {
 				for _, other := range spans[part] {
-					if e.at < other.to && other.from < e.at+e.length {
-						t.Errorf("seed %d: %s comes while %s is hurt already", seed, e, part)
+					if e.at < other.to && other.from < e.at+e.duration {
+						t.Errorf("seed %d: %s comes while %s has a fault already", seed, e, part)
 					}
 				}
-				spans[part] = append(spans[part], span{e.at, e.at + e.length})
+				spans[part] = append(spans[part], span{e.at, e.at + e.duration})
 			}
 
-			last = max(last, e.length)
+			last = max(last, e.duration)
 		}
 
 		if n := len(events); n < 50 {
@@ -65,7 +65,7 @@ func TestPlanIsFair(t *testing.T) {
 		}
 	}
 
-	for _, d := range deeds {
+	for _, d := range faultKinds {
 		if !seen[d.name] {
 			t.Errorf("no seed has a %s", d.name)
 		}
@@ -80,8 +80,13 @@ func TestPlanOfSomeKinds(t *testing.T) {
 	t.Parallel()
 
 	for seed := range uint64(10) {
-		for _, e := range plan(shape{seed: seed, time: time.Minute, workers: 3, only: []string{"kill", "used id"}}) {
-			if name := e.deed.name; name != "submit" && name != "kill" && name != "used id" {
+		for _, e := range makePlan(shape{
+			seed:    seed,
+			time:    time.Minute,
+			workers: 3,
+			only:    []string{"kill", "used id"},
+		}) {
+			if name := e.kind.name; name != "submit" && name != "kill" && name != "used id" {
 				t.Errorf("seed %d: %s", seed, e)
 			}
 		}

@@ -15,45 +15,45 @@ import (
 )
 
 // process is a part of the deployment. As under systemd, it is started again whenever
-// it ends, unless it was told to stay down or its work is done.
+// it ends, unless it is to stay down or its work is done.
 type process struct {
-	name  string
-	fleet *fleet
-	args  func() (path string, args []string) // of its next life
-	// output, if it is not nil, makes the file for stdout of each life.
+	name       string
+	deployment *deployment
+	args       func() (path string, args []string) // of its next incarnation
+	// output, if it is not nil, makes the file for stdout of each incarnation.
 	output func() (*os.File, error)
-	// works says that exit code 0 is the end of its work, and not of one life.
+	// works says that exit code 0 ends its work, and not only one incarnation.
 	works bool
 
-	alive chan struct{} // holds one element, which who takes it may live with
+	alive chan struct{} // holds one element while the process may run
 	done  chan struct{} // closed when its work is done
 	kept  sync.WaitGroup
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
-	dying bool // by a deed
+	dying bool // by a fault
 }
 
-// restartPause is between two lives.
+// restartPause is the time between two incarnations.
 const restartPause = 500 * time.Millisecond
 
-func (f *fleet) process(name string, args func() (string, []string)) *process {
+func (d *deployment) addProcess(name string, args func() (string, []string)) *process {
 	p := &process{
-		name:  name,
-		fleet: f,
-		args:  args,
-		alive: make(chan struct{}, 1),
-		done:  make(chan struct{}),
+		name:       name,
+		deployment: d,
+		args:       args,
+		alive:      make(chan struct{}, 1),
+		done:       make(chan struct{}),
 	}
 
 	p.alive <- struct{}{}
-	f.processes[name] = p
+	d.processes[name] = p
 
 	return p
 }
 
-// keep starts the process, again and again until ctx ends.
-func (p *process) keep(ctx context.Context) {
+// runUntil starts the process, again and again until ctx ends.
+func (p *process) runUntil(ctx context.Context) {
 	p.kept.Go(func() {
 		said, since := "", time.Time{}
 		for {
@@ -63,7 +63,7 @@ func (p *process) keep(ctx context.Context) {
 				return
 			}
 
-			err := p.live()
+			err := p.runOnce()
 			p.alive <- struct{}{}
 			switch {
 			case ctx.Err() != nil:
@@ -74,10 +74,10 @@ func (p *process) keep(ctx context.Context) {
 			case errors.Is(err, errWanted):
 			case fmt.Sprint(err) != said || time.Since(since) > 10*time.Second:
 				said, since = fmt.Sprint(err), time.Now()
-				p.fleet.say("%s ended by itself: %v; started again", p.name, cmp.Or(err, errNone))
+				p.deployment.logf("%s ended by itself: %v; started again", p.name, cmp.Or(err, errNone))
 			}
 
-			if pause(ctx, restartPause) != nil {
+			if sleep(ctx, restartPause) != nil {
 				return
 			}
 		}
@@ -85,27 +85,28 @@ func (p *process) keep(ctx context.Context) {
 }
 
 var (
-	errWanted = errors.New("a deed has ended it")
+	errWanted = errors.New("a fault ended it")
 	errNone   = errors.New("exit status 0")
 )
 
-// live lives once and tells how that ended.
-func (p *process) live() error {
-	log, err := os.OpenFile(p.fleet.log(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+// runOnce runs one incarnation and returns how it ended.
+func (p *process) runOnce() error {
+	log, err := os.OpenFile(p.deployment.logPath(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 
 	path, args := p.args()
-	fmt.Fprintf(log, "--- %s: %s %v\n", p.fleet.elapsed(), filepath.Base(path), args)
-	path, args = p.fleet.limited(p.name, path, args)
+	fmt.Fprintf(log, "--- %s: %s %v\n", p.deployment.elapsed(), filepath.Base(path), args)
+	path, args = p.deployment.withFileLimit(p.name, path, args)
 	cmd := exec.Command(path, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.fleet.dir, log, log, childAttributes()
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.deployment.dir, log, log, childAttributes()
 
-	cmd.Env = slices.Concat(os.Environ(), p.fleet.nodesEnv, []string{"PROMPTMILL_STATE=" + p.fleet.state()})
-	if p.fleet.timeless == nil {
-		cmd.Env = append(cmd.Env, clockEnv+"="+p.fleet.clock(p.name))
+	cmd.Env = slices.Concat(os.Environ(), p.deployment.nodesEnv,
+		[]string{"PROMPTMILL_STATE=" + p.deployment.clientState()})
+	if p.deployment.clockSkipped == nil {
+		cmd.Env = append(cmd.Env, clockEnv+"="+p.deployment.clockPath(p.name))
 	}
 
 	if p.output != nil {
@@ -163,7 +164,7 @@ func (p *process) kill() {
 	}
 }
 
-// start ends what kill or end began.
+// start lets the process run again after kill or terminate.
 func (p *process) start() {
 	select {
 	case p.alive <- struct{}{}:
@@ -174,9 +175,9 @@ func (p *process) start() {
 // errLate is the error of a process that does not end when it is asked to.
 var errLate = errors.New("it has not ended in time")
 
-// end asks the process to end and keeps it down. Its stacks are in its log if it
+// terminate asks the process to end and keeps it down. Its stacks are in its log if it
 // does not end within the time.
-func (p *process) end(within time.Duration) error {
+func (p *process) terminate(within time.Duration) error {
 	p.signal(syscall.SIGCONT)
 
 	asked := p.signal(syscall.SIGTERM)
@@ -188,7 +189,7 @@ func (p *process) end(within time.Duration) error {
 			return nil
 		case <-late:
 			p.signal(syscall.SIGQUIT)
-			pause(context.Background(), time.Second)
+			sleep(context.Background(), time.Second)
 			p.kill()
 			return fmt.Errorf("%s: %w (%s)", p.name, errLate, within)
 		case <-time.After(10 * time.Millisecond):
@@ -197,8 +198,8 @@ func (p *process) end(within time.Duration) error {
 	}
 }
 
-// pause waits, and returns the cause of ctx's end if that comes first.
-func pause(ctx context.Context, d time.Duration) error {
+// sleep waits, and returns the cause of ctx's end if that comes first.
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
 		return nil

@@ -15,51 +15,51 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// submit has a producer submit a run until the bus has it. Up to two are killed before,
+// startProducer has a producer submit a run until the bus has it. Up to two are killed before,
 // at some moment.
-func (f *fleet) submit(run string, dice uint64) {
-	args := []string{"submit", f.input(run), "--run", run, "--model", modelName, "--progress", "none"}
+func (d *deployment) startProducer(run string, dice uint64) {
+	args := []string{"submit", d.inputPath(run), "--run", run, "--model", modelName, "--progress", "none"}
 	if run == "b" {
 		args = append(args, "--group-by-prefix") // its shards are in another order than its input
 	}
 
-	f.submitting.Go(func() {
-		f.producing.Lock()
-		defer f.producing.Unlock()
+	d.submitting.Go(func() {
+		d.producing.Lock()
+		defer d.producing.Unlock()
 
-		for kills, first := dice%3, true; f.stop.Err() == nil; first = false {
+		for kills, first := dice%3, true; d.stop.Err() == nil; first = false {
 			timeout := 30 * time.Second
 			if kills > 0 {
 				kills--
 				timeout = time.Duration(dice>>8%400) * time.Millisecond
 			}
 
-			_, err := f.command(timeout, "submit-bus", proto.RoleProducer, args...)
-			if err == nil || f.settled(run) {
+			_, err := d.runPromptmill(timeout, "submit-bus", proto.RoleProducer, args...)
+			if err == nil || d.isSettled(run) {
 				if err == nil || !first { // else it was there
-					f.published(run)
+					d.notePublished(run)
 				}
 				break
 			}
 
-			pause(f.stop, restartPause)
+			sleep(d.stop, restartPause)
 		}
 
-		f.say("run %s is on the bus", run)
-		f.mu.Lock()
-		defer f.mu.Unlock()
+		d.logf("run %s is on the bus", run)
+		d.mu.Lock()
+		defer d.mu.Unlock()
 
-		f.submitted = append(f.submitted, run)
+		d.submitted = append(d.submitted, run)
 		if run == "a" {
-			f.reading.Do(func() { f.processes["reader"].keep(f.stop) })
+			d.reading.Do(func() { d.processes["reader"].runUntil(d.stop) })
 		}
 	})
 }
 
-// settled reports whether a run is on the bus, and takes away what there is of one
+// isSettled reports whether a run is on the bus, and removes the parts of one
 // whose producer died too early.
-func (f *fleet) settled(run string) bool {
-	text, err := f.command(30*time.Second, "submit-bus", proto.RoleReader, "list", "--json")
+func (d *deployment) isSettled(run string) bool {
+	text, err := d.runPromptmill(30*time.Second, "submit-bus", proto.RoleReader, "list", "--json")
 	var list []struct{ Run, State string }
 	if err != nil || json.Unmarshal(text, &list) != nil {
 		return false
@@ -69,31 +69,35 @@ func (f *fleet) settled(run string) bool {
 		if r.Run == run && r.State != string(proto.StateValidating) {
 			return true
 		}
+
 		if r.Run == run {
-			f.command(30*time.Second, "submit-bus", proto.RoleCollector, "delete", "--force", run) // or the next time
+			// or the next time
+			d.runPromptmill(30*time.Second, "submit-bus", proto.RoleCollector, "delete", "--force", run)
 		}
 	}
 
 	return false
 }
 
-// command runs a command of promptmill over a link to the bus, and kills it after some
-// time. It returns what it said on stdout.
-func (f *fleet) command(timeout time.Duration, link string, role proto.Role, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(f.stop, timeout)
+// runPromptmill runs a command of promptmill over a link to the bus, and kills it after some
+// time. It returns stdout.
+func (d *deployment) runPromptmill(
+	timeout time.Duration, link string, role proto.Role, args ...string,
+) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(d.stop, timeout)
 	defer cancel()
 
-	log, err := os.OpenFile(f.log("commands"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(d.logPath("commands"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
 
-	fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), args)
-	cmd := exec.CommandContext(ctx, f.promptmill, append(args, f.bus(link, role)...)...)
+	fmt.Fprintf(log, "--- %s: %v\n", d.elapsed(), args)
+	cmd := exec.CommandContext(ctx, d.promptmill, append(args, d.busFlags(link, role)...)...)
 	var said bytes.Buffer
-	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = f.dir, io.MultiWriter(log, &said), childAttributes()
-	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+f.state())
+	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = d.dir, io.MultiWriter(log, &said), childAttributes()
+	cmd.Env = append(os.Environ(), "PROMPTMILL_STATE="+d.clientState())
 
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -101,55 +105,55 @@ func (f *fleet) command(timeout time.Duration, link string, role proto.Role, arg
 	}
 
 	if err != nil {
-		fmt.Fprintf(log, "--- %s: %v\n", f.elapsed(), err)
+		fmt.Fprintf(log, "--- %s: %v\n", d.elapsed(), err)
 	}
 
 	return out, err
 }
 
-// lose takes note that the bus has lost its store, and of what the collector's files
+// noteStoreLoss records that the bus lost its store, and what the collector's files
 // have of the runs. Nobody writes to these files now.
-func (f *fleet) lose() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (d *deployment) noteStoreLoss() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 
-	f.stored = time.Now()
+	d.storeLostAt = time.Now()
 	for _, run := range []string{"a", "b"} {
-		if !f.complete(run) {
-			f.did.losses = append(f.did.losses, f.lossOf(run))
+		if !d.isComplete(run) {
+			d.disrupted.losses = append(d.disrupted.losses, d.readStoreLoss(run))
 		}
 	}
 }
 
-// damaged takes note that the collector's files were damaged: what the bus had before it
-// lost its store is nowhere now.
-func (f *fleet) damaged() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// noteJournalDamage records that the collector's files were damaged: the answers that the bus
+// had before it lost its store is nowhere now.
+func (d *deployment) noteJournalDamage() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, run := range []string{"a", "b"} {
-		if !f.stored.IsZero() && !f.complete(run) {
-			f.did.losses = append(f.did.losses, f.lossOf(run))
+		if !d.storeLostAt.IsZero() && !d.isComplete(run) {
+			d.disrupted.losses = append(d.disrupted.losses, d.readStoreLoss(run))
 		}
 	}
 }
 
-// published takes note that a producer has put a whole run on the bus. After the loss of the
+// notePublished takes note that a producer has put a whole run on the bus. After the loss of the
 // store that is all of it again, whatever the collector has: a producer does not know.
-func (f *fleet) published(run string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.stored.IsZero() {
-		f.did.losses = append(f.did.losses, loss{run: run, at: f.stored})
+func (d *deployment) notePublished(run string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.storeLostAt.IsZero() {
+		d.disrupted.losses = append(d.disrupted.losses, storeLoss{run: run, at: d.storeLostAt})
 	}
 }
 
-// lossOf is what is lost of a run whose answers before the store's end are in the
+// readStoreLoss returns the loss of a run whose answers before the store's end are in the
 // collector's file alone. The caller holds mu.
-func (f *fleet) lossOf(run string) loss {
-	l := loss{run: run, at: f.stored, kept: map[int]bool{}}
-	lines, err := readJournal(f.file(run, ".part.zst"))
+func (d *deployment) readStoreLoss(run string) storeLoss {
+	l := storeLoss{run: run, at: d.storeLostAt, kept: map[int]bool{}}
+	lines, err := readJournal(d.runFile(run, ".part.zst"))
 	if err != nil {
-		fmt.Fprintf(f.history, "read the journal of %s: %v\n", run, err)
+		fmt.Fprintf(d.history, "read the journal of %s: %v\n", run, err)
 	}
 
 	for _, line := range lines {
@@ -159,21 +163,21 @@ func (f *fleet) lossOf(run string) loss {
 	return l
 }
 
-// forget has the producers come again with what is not complete, after the bus has lost
+// resubmitAll starts the producers of incomplete runs again, after the bus lost
 // its store.
-func (f *fleet) forget() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (d *deployment) resubmitAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 
-	f.forgot = append(f.forgot, f.lives)
+	d.afterStoreLoss = append(d.afterStoreLoss, d.incarnations)
 	// What the collector's file has of a run need not come on the bus again.
-	f.unread = f.unread || slices.Contains(f.submitted, "a")
+	d.readerCannotFinish = d.readerCannotFinish || slices.Contains(d.submitted, "a")
 
-	for _, run := range f.submitted {
-		if !f.complete(run) {
-			f.submit(run, 0)
+	for _, run := range d.submitted {
+		if !d.isComplete(run) {
+			d.startProducer(run, 0)
 		}
 	}
 
-	f.submitted = nil
+	d.submitted = nil
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// run starts a deployment, hurts it by the plan, and returns the figures of what came of it,
-// and what is wrong.
-func run(
+// runDeployment starts a deployment, injects the faults of the plan, and returns the figures
+// and the findings.
+func runDeployment(
 	ctx context.Context, o options, built programs, events []event, history io.Writer,
 ) (figures string, found findings) {
 	stop, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	f := &fleet{
+	d := &deployment{
 		shape:          o.shape,
-		dir:            o.dir,
+		layout:         layout{o.dir},
 		history:        history,
 		programs:       built,
 		processes:      map[string]*process{},
@@ -34,105 +34,105 @@ func run(
 		metricsAddress: map[string]string{},
 		joins:          map[proto.Role]proto.Join{},
 		faults:         map[string]string{},
-		luck:           map[string]uint64{},
+		faultSeeds:     map[string]uint64{},
 		files:          map[string]int{},
 		aside:          map[string]string{},
 		locks:          map[string]*sync.Mutex{},
 	}
 	defer func() {
-		f.shutDown(cancel, &found)
+		d.shutDown(cancel, &found)
 		if len(found) > 0 || o.keep {
-			f.save()
+			d.saveDisks()
 		}
-		f.unmount()
+		d.unmountDisks()
 	}()
 
-	if err := f.start(stop); err != nil {
+	if err := d.start(stop); err != nil {
 		found.add("start: %v", err)
 		return "", found
 	}
 
-	f.play(ctx, events, &found)
+	d.playPlan(ctx, events, &found)
 	if ctx.Err() != nil {
 		found.add("interrupted")
 		return "", found
 	}
 
-	f.say("all is healed")
-	f.await(ctx, &found)
+	d.logf("all faults are cleared")
+	d.awaitEnd(ctx, &found)
 
 	if ctx.Err() != nil {
 		found.add("interrupted")
 		return "", found
 	}
 
-	figures = f.check(&found)
-	f.say("%s", figures)
+	figures = (&auditor{d, &found}).checkAll()
+	d.logf("%s", figures)
 
 	return figures, found
 }
 
-// play does what the plan says, and looks at the files from time to time.
-func (f *fleet) play(ctx context.Context, events []event, found *findings) {
+// playPlan injects the faults of the plan, and checks the journals at half time.
+func (d *deployment) playPlan(ctx context.Context, events []event, found *findings) {
 	var deeds sync.WaitGroup
 	var mu sync.Mutex
 	fail := func(e event, err error) {
 		if s, ok := errors.AsType[skipped](err); ok {
-			f.say("%s: %v", e, s)
+			d.logf("%s: %v", e, s)
 		} else if err != nil {
 			mu.Lock()
 			defer mu.Unlock()
-			f.say("%s: %v", e, err)
+			d.logf("%s: %v", e, err)
 			found.add("%s: %v", e, err)
 		}
 	}
 
-	checkpoint := time.AfterFunc(f.shape.time/2, func() {
+	checkpoint := time.AfterFunc(d.shape.time/2, func() {
 		mu.Lock()
 		defer mu.Unlock()
-		f.checkpoint(found)
+		(&auditor{d, found}).checkJournals()
 	})
 	defer checkpoint.Stop()
 
 	for _, e := range events {
-		if pause(ctx, time.Until(f.begin.Add(e.at))) != nil {
+		if sleep(ctx, time.Until(d.begin.Add(e.at))) != nil {
 			break
 		}
 
-		f.say("%s", e)
+		d.logf("%s", e)
 		deeds.Go(func() {
-			// A deed may take longer than planned, such as the end of a busy part. The next
+			// A fault may take longer than planned, such as the end of a busy part. The next
 			// one to the same part waits for it.
-			for _, part := range e.deed.harms(e.target) {
-				lock := f.lock(part)
+			for _, part := range e.kind.conflicts(e.target) {
+				lock := d.lockOf(part)
 				lock.Lock()
 				defer lock.Unlock()
 			}
 
-			h := f.shape.harmBy(e)
+			h := d.shape.disruptionBy(e)
 			h.from = time.Now()
-			fail(e, e.deed.do(f, e))
+			fail(e, e.kind.inject(d, e))
 
-			if e.deed.undo != nil {
-				pause(ctx, time.Until(f.begin.Add(e.at+e.length)))
-				fail(e, e.deed.undo(f, e))
+			if e.kind.clear != nil {
+				sleep(ctx, time.Until(d.begin.Add(e.at+e.duration)))
+				fail(e, e.kind.clear(d, e))
 			}
 
 			h.to = time.Now()
-			f.harmed(h)
+			d.addDisruption(h)
 		})
 	}
 
-	pause(ctx, time.Until(f.begin.Add(f.shape.time)))
-	if late := 5 * time.Minute; !waited(ctx, late, deeds.Wait) && ctx.Err() == nil {
+	sleep(ctx, time.Until(d.begin.Add(d.shape.time)))
+	if late := 5 * time.Minute; !awaitWithin(ctx, late, deeds.Wait) && ctx.Err() == nil {
 		mu.Lock()
 		defer mu.Unlock()
-		found.add("what was done to the deployment is not over %s after its time", late)
+		found.add("a fault is not over %s after its time", late)
 	}
 }
 
-// waited waits for something that has no deadline of its own, and reports whether it came.
-func waited(ctx context.Context, most time.Duration, wait func()) bool {
+// awaitWithin waits for something that has no deadline of its own, and reports whether it came.
+func awaitWithin(ctx context.Context, most time.Duration, wait func()) bool {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -149,60 +149,60 @@ func waited(ctx context.Context, most time.Duration, wait func()) bool {
 	return false
 }
 
-// await waits for the end of all work, and asks for the stacks of those who are late.
-func (f *fleet) await(ctx context.Context, found *findings) {
+// awaitEnd waits for the end of all work, and makes late processes print their stacks.
+func (d *deployment) awaitEnd(ctx context.Context, found *findings) {
 	begin := time.Now()
-	late := begin.Add(2*time.Minute + time.Duration(f.shape.requests)*40*time.Millisecond)
-	if !waited(ctx, time.Until(late), f.submitting.Wait) {
+	late := begin.Add(2*time.Minute + time.Duration(d.shape.requests)*40*time.Millisecond)
+	if !awaitWithin(ctx, time.Until(late), d.submitting.Wait) {
 		found.add("a run could not be submitted")
 	}
 
 	for time.Now().Before(late) && ctx.Err() == nil {
-		if f.complete("a") && f.complete("b") && f.read() {
-			f.say("both runs are complete, and the reader has all that it can get, %.1fs after the last harm",
+		if d.isComplete("a") && d.isComplete("b") && d.readerIsDone() {
+			d.logf("both runs are complete, and the reader has all that it can get, %.1fs after the last fault",
 				time.Since(begin).Seconds())
 			return
 		}
-		pause(ctx, 100*time.Millisecond)
+		sleep(ctx, 100*time.Millisecond)
 	}
 
 	if ctx.Err() != nil {
 		return
 	}
 
-	found.add("not done %s after the last harm: run a complete: %t, run b: %t",
-		time.Since(begin).Round(time.Second), f.complete("a"), f.complete("b"))
-	f.command(30*time.Second, "submit-bus", proto.RoleReader, "status")
+	found.add("not done %s after the last fault: run a complete: %t, run b: %t",
+		time.Since(begin).Round(time.Second), d.isComplete("a"), d.isComplete("b"))
+	d.runPromptmill(30*time.Second, "submit-bus", proto.RoleReader, "status")
 
-	for _, p := range f.processes {
+	for _, p := range d.processes {
 		p.signal(syscall.SIGQUIT)
 	}
 
-	pause(ctx, time.Second)
+	sleep(ctx, time.Second)
 }
 
-// read reports whether the reader has all that it can get.
-func (f *fleet) read() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// readerIsDone reports whether the reader has all that it can get.
+func (d *deployment) readerIsDone() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 
 	select {
-	case <-f.processes["reader"].done:
+	case <-d.processes["reader"].done:
 		return true
 	default:
-		return f.unread
+		return d.readerCannotFinish
 	}
 }
 
-// shutDown ends all parts as an operator does, and looks that nobody stays.
-func (f *fleet) shutDown(cancel context.CancelFunc, found *findings) {
+// shutDown ends all parts as an operator does, and checks that no process stays.
+func (d *deployment) shutDown(cancel context.CancelFunc, found *findings) {
 	var mu sync.Mutex
 	all := func(names ...string) {
 		var ending sync.WaitGroup
 		for _, name := range names {
-			if p := f.processes[name]; p != nil {
+			if p := d.processes[name]; p != nil {
 				ending.Go(func() {
-					if err := p.end(endTime); err != nil {
+					if err := p.terminate(endTime); err != nil {
 						mu.Lock()
 						defer mu.Unlock()
 						found.add("%v", err)
@@ -214,42 +214,42 @@ func (f *fleet) shutDown(cancel context.CancelFunc, found *findings) {
 		ending.Wait()
 	}
 
-	all(append(f.shape.workerNames(), "reader")...)
+	all(append(d.shape.workerNames(), "reader")...)
 	all("serve")
 	cancel()
-	all(append(f.shape.nodeNames(), f.shape.modelNames()...)...)
-	f.submitting.Wait()
+	all(append(d.shape.nodeNames(), d.shape.modelNames()...)...)
+	d.submitting.Wait()
 
-	for _, p := range f.processes {
+	for _, p := range d.processes {
 		p.kept.Wait()
 	}
 
-	for _, l := range f.links {
+	for _, l := range d.links {
 		l.close()
 	}
 
-	for _, pid := range leftBehind(f.promptmill) {
+	for _, pid := range listLeftProcesses(d.promptmill) {
 		found.add("process %s of promptmill is left", pid)
 	}
 
-	f.checkLogs(found)
+	(&auditor{d, found}).checkLogs()
 }
 
-// save copies what lies on disks of our own to where it outlives us.
-func (f *fleet) save() {
-	for name, path := range f.diskPaths() {
-		if err := os.CopyFS(filepath.Join(f.dir, "left", name), os.DirFS(path)); err != nil &&
+// saveDisks copies the files on disks of our own into the folder of the deployment.
+func (d *deployment) saveDisks() {
+	for name, path := range d.diskPaths() {
+		if err := os.CopyFS(filepath.Join(d.dir, "left", name), os.DirFS(path)); err != nil &&
 			!errors.Is(err, os.ErrNotExist) {
-			fmt.Fprintf(f.history, "keep what is on disk %s: %v\n", name, err)
+			fmt.Fprintf(d.history, "keep what is on disk %s: %v\n", name, err)
 		}
 	}
 }
 
-// unmount takes the disks of our own away.
-func (f *fleet) unmount() {
-	for name, d := range f.disks {
-		if err := d.unmount(); err != nil {
-			fmt.Fprintf(f.history, "disk %s stays mounted: %v\n", name, err)
+// unmountDisks takes the disks of our own away.
+func (d *deployment) unmountDisks() {
+	for name, disk := range d.disks {
+		if err := disk.unmount(); err != nil {
+			fmt.Fprintf(d.history, "disk %s stays mounted: %v\n", name, err)
 		}
 	}
 }

@@ -20,17 +20,17 @@ import (
 
 const forged = "FORGED"
 
-// foreigner is a connection of one who misbehaves, for as long as an event lasts.
+// foreigner is a connection with a join string that misbehaves for the time of an event.
 type foreigner struct {
-	fleet  *fleet
-	conn   *nats.Conn
-	random *rand.Rand
-	run    string // that it is after
-	other  string
+	deployment *deployment
+	conn       *nats.Conn
+	random     *rand.Rand
+	run        string // that it is after
+	other      string
 }
 
-// enter connects as a role. A bus that is away cannot be hurt.
-func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
+// joinAsForeigner connects as a role. It is skipped while the bus is down.
+func (d *deployment) joinAsForeigner(role proto.Role, dice uint64) (*foreigner, error) {
 	opts := []nats.Option{
 		nats.Name("a foreign " + string(role)), nats.Timeout(2 * time.Second),
 		nats.CustomInboxPrefix(role.InboxPrefix()),
@@ -39,8 +39,8 @@ func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 	}
 
 	scheme, user := "nats://", nats.UserInfo(string(role), password)
-	if f.shape.nodes == 0 {
-		j := f.joins[role]
+	if d.shape.nodes == 0 {
+		j := d.joins[role]
 		scheme, user = "tls://", nats.UserInfo(j.User(), j.Password())
 		opts = append(opts, nats.Secure(&tls.Config{
 			InsecureSkipVerify: true, // its name means nothing; the certificate itself is compared
@@ -53,18 +53,18 @@ func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 		}))
 	}
 
-	conn, err := nats.Connect(scheme+strings.Join(f.goals, ","+scheme), append(opts, user)...)
+	conn, err := nats.Connect(scheme+strings.Join(d.busAddresses, ","+scheme), append(opts, user)...)
 	if err != nil {
 		return nil, skipped(fmt.Sprintf("the bus is away: %v", err))
 	}
 
 	random := rand.New(rand.NewPCG(dice, 4))
 	who := &foreigner{
-		fleet:  f,
-		conn:   conn,
-		random: random,
-		run:    "a",
-		other:  "b",
+		deployment: d,
+		conn:       conn,
+		random:     random,
+		run:        "a",
+		other:      "b",
 	}
 	if random.IntN(2) == 0 {
 		who.run, who.other = "b", "a"
@@ -73,33 +73,33 @@ func (f *fleet) enter(role proto.Role, dice uint64) (*foreigner, error) {
 	return who, nil
 }
 
-// misbehave does one thing after the other until the event is over.
-func (f *fleet) misbehave(role proto.Role, e event, deeds []func(*foreigner)) error {
-	who, err := f.enter(role, e.dice)
+// runForeigner does one thing after the other until the event is over.
+func (d *deployment) runForeigner(role proto.Role, e event, deeds []func(*foreigner)) error {
+	who, err := d.joinAsForeigner(role, e.seed)
 	if err != nil {
 		return err
 	}
 	defer who.conn.Close()
 
-	for end := f.begin.Add(e.at + e.length); time.Now().Before(end) && pause(f.stop, 20*time.Millisecond) == nil; {
+	for end := d.begin.Add(e.at + e.duration); time.Now().Before(end) && sleep(d.stop, 20*time.Millisecond) == nil; {
 		deeds[who.random.IntN(len(deeds))](who)
 	}
 
-	who.conn.FlushTimeout(time.Second) // or it is lost, as is what it says
+	who.conn.FlushTimeout(time.Second) // or its last messages are lost
 
 	return nil
 }
 
-func (f *fleet) doForeignWorker(e event) error {
-	return f.misbehave(proto.RoleWorker, e, workersDeeds)
+func injectForeignWorker(d *deployment, e event) error {
+	return d.runForeigner(proto.RoleWorker, e, workersDeeds)
 }
 
-func (f *fleet) doForeignReader(e event) error {
-	return f.misbehave(proto.RoleReader, e, readersDeeds)
+func injectForeignReader(d *deployment, e event) error {
+	return d.runForeigner(proto.RoleReader, e, readersDeeds)
 }
 
-// ask sends a request and waits for the answer for a moment.
-func (w *foreigner) ask(subject string, body string) *nats.Msg {
+// sendRequest sends a request and waits for the answer for a moment.
+func (w *foreigner) sendRequest(subject string, body string) *nats.Msg {
 	answer, err := w.conn.Request(subject, []byte(body), 300*time.Millisecond)
 	if err != nil {
 		return nil
@@ -108,22 +108,24 @@ func (w *foreigner) ask(subject string, body string) *nats.Msg {
 	return answer
 }
 
-// lineOf is an output line with an answer that nobody gave.
-func lineOf(run string, seq uint64, customID string) string {
+// forgeLine returns an output line with an answer that no server gave.
+func forgeLine(run string, seq uint64, customID string) string {
 	return fmt.Sprintf(`{"id":"batch_req_%s_%d","custom_id":%q,"response":{"status_code":200,"request_id":"","body":{"id":"chatcmpl-%s","object":"chat.completion","model":"m",`+
 		`"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}},`+
 		`"error":null,"promptmill":{"index":%d,"worker":"%s","attempts":1,"queued_ms":1,"latency_ms":1}}`+"\n", run,
 		seq, customID, forged, forged, seq, forged)
 }
 
-// request is the number of a request of the run.
-func (w *foreigner) request() uint64 { return w.random.Uint64N(uint64(w.fleet.shape.requests)) }
+// randomRequest is the number of a request of the run.
+func (w *foreigner) randomRequest() uint64 {
+	return w.random.Uint64N(uint64(w.deployment.shape.requests))
+}
 
-// shard is the id of one that may be there.
-func (w *foreigner) shard() string { return fmt.Sprintf("0-%d", w.random.IntN(20)) }
+// randomShard is the id of one that may be there.
+func (w *foreigner) randomShard() string { return fmt.Sprintf("0-%d", w.random.IntN(20)) }
 
-// result publishes a result message.
-func (w *foreigner) result(shard, seqs, lines string, more ...string) {
+// publishResult publishes a result message.
+func (w *foreigner) publishResult(shard, seqs, lines string, more ...string) {
 	m := nats.NewMsg(proto.ResultsSubject(w.run, shard))
 	m.Data = []byte(lines)
 	m.Header.Set(proto.HeaderVersion, proto.Version)
@@ -137,49 +139,50 @@ func (w *foreigner) result(shard, seqs, lines string, more ...string) {
 	w.conn.PublishMsg(m) // refused ones are well
 }
 
-// named is a request's line under the name of another.
-func (w *foreigner) named(seq uint64, customID string) {
-	w.result(w.shard(), fmt.Sprint(seq), lineOf(w.run, seq, customID))
+// publishLine is a request's line under the name of another.
+func (w *foreigner) publishLine(seq uint64, customID string) {
+	w.publishResult(w.randomShard(), fmt.Sprint(seq), forgeLine(w.run, seq, customID))
 }
 
 // workersDeeds are what a foreign worker does. None of its lines is of the request that it
 // says, so none may be taken.
 var workersDeeds = []func(*foreigner){
 	func(w *foreigner) { // the custom_id of another request
-		seq := w.request()
-		w.named(seq, fmt.Sprintf("%s-%d", w.run, seq+1))
+		seq := w.randomRequest()
+		w.publishLine(seq, fmt.Sprintf("%s-%d", w.run, seq+1))
 	},
-	func(w *foreigner) { w.named(w.request(), "nobody") },
+	func(w *foreigner) { w.publishLine(w.randomRequest(), "nobody") },
 	func(w *foreigner) { // a request that is not there
-		seq := uint64(w.fleet.shape.requests) + w.random.Uint64N(5)
-		w.named(seq, fmt.Sprintf("%s-%d", w.run, seq))
+		seq := uint64(w.deployment.shape.requests) + w.random.Uint64N(5)
+		w.publishLine(seq, fmt.Sprintf("%s-%d", w.run, seq))
 	},
 	func(w *foreigner) {
-		w.result(w.shard(), "4294967295", lineOf(w.run, 4294967295, w.run+"-4294967295"))
+		w.publishResult(w.randomShard(), "4294967295", forgeLine(w.run, 4294967295, w.run+"-4294967295"))
 	},
 	func(w *foreigner) { // a line of the other run
-		seq := w.request()
-		w.named(seq, fmt.Sprintf("%s-%d", w.other, seq))
+		seq := w.randomRequest()
+		w.publishLine(seq, fmt.Sprintf("%s-%d", w.other, seq))
 	},
 	func(w *foreigner) { // of a shard that is not there, or not a worker's
-		seq := w.request()
+		seq := w.randomRequest()
 		shards := []string{
 			"0-99999", "77-0", "cancelled-0", "expired-1", "x", "0", "0-0-0", "-1-0", strings.Repeat("9", 200),
 		}
-		w.result(shards[w.random.IntN(len(shards))], fmt.Sprint(seq),
-			lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq)))
+		w.publishResult(shards[w.random.IntN(len(shards))], fmt.Sprint(seq),
+			forgeLine(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq)))
 	},
 	func(w *foreigner) { // numbers that are not those of the lines
-		seq := w.request()
+		seq := w.randomRequest()
 		seqs := []string{
 			"0-4294967295", "5-1", "x", "", "1,1", "0-", "-1", "99999999999999999999", fmt.Sprintf("%d-%d", seq, seq+3),
 			strings.Repeat("1,", 30_000), fmt.Sprint(seq + 1),
 		}
-		w.result(w.shard(), seqs[w.random.IntN(len(seqs))], lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7)))
+		w.publishResult(w.randomShard(), seqs[w.random.IntN(len(seqs))],
+			forgeLine(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7)))
 	},
 	func(w *foreigner) { // headers that contradict the rest
-		seq := w.request()
-		line := lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7))
+		seq := w.randomRequest()
+		line := forgeLine(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq+7))
 		headers := [][]string{
 			{proto.HeaderVersion, "3"},
 			{proto.HeaderVersion, ""},
@@ -195,24 +198,24 @@ var workersDeeds = []func(*foreigner){
 			{"Nats-Expected-Last-Sequence", "0"},
 		}
 
-		w.result(w.shard(), fmt.Sprint(seq), line, headers[w.random.IntN(len(headers))]...)
+		w.publishResult(w.randomShard(), fmt.Sprint(seq), line, headers[w.random.IntN(len(headers))]...)
 	},
-	func(w *foreigner) { // what is no line
+	func(w *foreigner) { // payloads that are not lines
 		texts := []string{
 			"", "\n", "null\n", "{}\n", "[]\n", "\x00\xff\n", `{"custom_id":1}` + "\n",
 			`{"promptmill":{"index":"` + forged + `"}}` + "\n",
-			strings.Repeat("[", 200_000) + "\n", strings.TrimSuffix(lineOf(w.run, 0, w.run+"-1"), "\n"),
-			strings.Repeat(lineOf(w.run, 0, w.run+"-1"), 500),
+			strings.Repeat("[", 200_000) + "\n", strings.TrimSuffix(forgeLine(w.run, 0, w.run+"-1"), "\n"),
+			strings.Repeat(forgeLine(w.run, 0, w.run+"-1"), 500),
 		}
-		w.result(w.shard(), fmt.Sprint(w.request()), texts[w.random.IntN(len(texts))])
+		w.publishResult(w.randomShard(), fmt.Sprint(w.randomRequest()), texts[w.random.IntN(len(texts))])
 	},
 	func(w *foreigner) { // marks
 		marks := []string{
 			"returned 99999999999=1", "returned x", "returned =", "isolated", "isolated -1", "isolated x", "nonsense",
 			"returned " + strings.Repeat("1=1 ", 20_000),
-			fmt.Sprintf("returned %d=1000", uint64(w.fleet.shape.requests)+w.request()),
+			fmt.Sprintf("returned %d=1000", uint64(w.deployment.shape.requests)+w.randomRequest()),
 		}
-		w.result(w.shard(), "", "", proto.HeaderDelivery, marks[w.random.IntN(len(marks))])
+		w.publishResult(w.randomShard(), "", "", proto.HeaderDelivery, marks[w.random.IntN(len(marks))])
 	},
 	func(w *foreigner) { // announcements
 		values := []string{
@@ -225,7 +228,8 @@ var workersDeeds = []func(*foreigner){
 		}
 
 		keys := []string{"w", forged, "x.y", "=", "-"}
-		w.ask("$KV."+proto.PresenceBucket+".worker."+keys[w.random.IntN(len(keys))], values[w.random.IntN(len(values))])
+		w.sendRequest("$KV."+proto.PresenceBucket+".worker."+keys[w.random.IntN(len(keys))],
+			values[w.random.IntN(len(values))])
 	},
 	func(w *foreigner) { // shards of others: done, handed back, given up
 		ends := []string{"+ACK", "-NAK", "+TERM", "+WPI"}
@@ -239,18 +243,18 @@ var workersDeeds = []func(*foreigner){
 // keep its position; nothing that it sends may come elsewhere.
 var readersDeeds = []func(*foreigner){
 	func(w *foreigner) { // a result, by the answer to a question
-		seq := w.request()
-		line := lineOf(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq))
+		seq := w.randomRequest()
+		line := forgeLine(w.run, seq, fmt.Sprintf("%s-%d", w.run, seq))
 		m := nats.NewMsg("$KV." + proto.ReadersBucket + "." + w.run + "." + forged)
 		m.Data = []byte(line)
 		m.Header.Set(proto.HeaderVersion, proto.Version)
 		m.Header.Set(proto.HeaderShard, "0-0")
 		m.Header.Set(proto.HeaderIndexes, fmt.Sprint(seq))
 		w.conn.PublishMsg(m)
-		w.aim("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+m.Subject+`"}`, proto.ResultsSubject(w.run, "0-0"))
+		w.aimReply("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+m.Subject+`"}`, proto.ResultsSubject(w.run, "0-0"))
 	},
 	func(w *foreigner) { // a manifest, in the same way
-		answer := w.ask("$JS.API.DIRECT.GET.KV_"+proto.RunsBucket,
+		answer := w.sendRequest("$JS.API.DIRECT.GET.KV_"+proto.RunsBucket,
 			`{"last_by_subj":"$KV.`+proto.RunsBucket+`.`+w.run+`"}`)
 		if answer == nil || !strings.Contains(string(answer.Data), `"in_progress"`) {
 			return
@@ -258,30 +262,30 @@ var readersDeeds = []func(*foreigner){
 
 		subject := "$KV." + proto.ReadersBucket + ".x." + forged
 		w.conn.Publish(subject, []byte(strings.Replace(string(answer.Data), `"in_progress"`, `"cancelling"`, 1)))
-		w.aim("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+subject+`"}`, "$KV."+proto.RunsBucket+"."+w.run)
+		w.aimReply("KV_"+proto.ReadersBucket, `{"last_by_subj":"`+subject+`"}`, "$KV."+proto.RunsBucket+"."+w.run)
 	},
 	func(w *foreigner) { // a manifest or a result sent as it is
 		w.conn.Publish("$KV."+proto.RunsBucket+"."+w.run, []byte(`{}`))
-		w.named(w.request(), forged)
+		w.publishLine(w.randomRequest(), forged)
 	},
 	func(w *foreigner) { // answers that delete or make things, if their subject is a request
 		for _, goal := range []string{
 			"$JS.API.STREAM.DELETE." + proto.WorkStream(w.run), "$JS.API.STREAM.PURGE." + proto.ResultsStream(w.run),
 			proto.WorkSubject(w.run, modelName, "0-9"),
 		} {
-			w.aim(proto.ResultsStream(w.run), `{"seq":1}`, goal)
-			w.ask(goal, "")
+			w.aimReply(proto.ResultsStream(w.run), `{"seq":1}`, goal)
+			w.sendRequest(goal, "")
 		}
 	},
 	func(w *foreigner) { // the prompts
 		for _, stream := range []string{proto.WorkStream(w.run), "OBJ_" + proto.ObjectsBucket(w.run)} {
 			for _, question := range []string{`{"seq":1,"next_by_subj":">"}`, `{"seq":2}`} {
 				for _, by := range []string{"$JS.API.DIRECT.GET.", "$JS.API.STREAM.MSG.GET."} {
-					if answer := w.ask(by+stream, question); answer != nil &&
+					if answer := w.sendRequest(by+stream, question); answer != nil &&
 						answer.Header.Get(proto.HeaderShard) != "" {
-						w.fleet.mu.Lock()
-						w.fleet.overheard++
-						w.fleet.mu.Unlock()
+						w.deployment.mu.Lock()
+						w.deployment.foreignShards++
+						w.deployment.mu.Unlock()
 					}
 				}
 			}
@@ -289,7 +293,7 @@ var readersDeeds = []func(*foreigner){
 	},
 	func(w *foreigner) { // many positions, and large ones
 		for range 20 {
-			w.ask(fmt.Sprintf("$KV.%s.%s.%s%d", proto.ReadersBucket, w.run, forged, w.random.IntN(10_000)),
+			w.sendRequest(fmt.Sprintf("$KV.%s.%s.%s%d", proto.ReadersBucket, w.run, forged, w.random.IntN(10_000)),
 				strings.Repeat("x", 1+w.random.IntN(60_000)))
 		}
 	},
@@ -300,7 +304,7 @@ var readersDeeds = []func(*foreigner){
 				`"durable_name":"` + name + `"`,
 				`"deliver_subject":"` + proto.WorkSubject(w.run, modelName, "0-1") + `"`,
 			} {
-				w.ask(fmt.Sprintf("$JS.API.CONSUMER.CREATE.KV_%s.%s.$KV.%s.>", bucket, name, bucket),
+				w.sendRequest(fmt.Sprintf("$JS.API.CONSUMER.CREATE.KV_%s.%s.$KV.%s.>", bucket, name, bucket),
 					fmt.Sprintf(`{"stream_name":"KV_%s","config":{"name":%q,"filter_subject":"$KV.%s.>","deliver_policy":"all","ack_policy":"none",%s}}`,
 						bucket, name, bucket, more))
 			}
@@ -308,44 +312,44 @@ var readersDeeds = []func(*foreigner){
 	},
 }
 
-// aim asks a stream for a message, to be sent to a subject.
-func (w *foreigner) aim(stream, question, subject string) {
+// aimReply asks a stream for a message, to be sent to a subject.
+func (w *foreigner) aimReply(stream, question, subject string) {
 	m := nats.NewMsg("$JS.API.DIRECT.GET." + stream)
 	m.Data, m.Reply = []byte(question), subject
 	w.conn.PublishMsg(m)
 }
 
 // checkForeign wants no mark of a foreign client in any output, no prompt read by a reader,
-// and commands that show what there is.
-func (f *fleet) checkForeign(found *findings) {
-	if f.overheard > 0 {
-		found.add("a foreign reader read %d shards", f.overheard)
+// and commands that list the bus.
+func (a *auditor) checkForeign() {
+	if a.foreignShards > 0 {
+		a.found.add("a foreign reader read %d shards", a.foreignShards)
 	}
 
 	for _, args := range [][]string{{"workers"}, {"status", "a"}, {"status"}, {"list"}} {
 		code, said := -1, ""
 		// a bus that was away at the end is back soon
-		for late := time.Now().Add(settling); code != 0 && time.Now().Before(late); {
-			code, said = f.attempt(30*time.Second, "reader-bus", proto.RoleReader, args...)
+		for late := time.Now().Add(settleTime); code != 0 && time.Now().Before(late); {
+			code, said = a.runCommand(30*time.Second, "reader-bus", proto.RoleReader, args...)
 		}
 
 		if code != 0 {
-			found.add("promptmill %s: exit code %d: %s", strings.Join(args, " "), code, errorOf(said))
+			a.found.add("promptmill %s: exit code %d: %s", strings.Join(args, " "), code, errorText(said))
 		}
 	}
 
-	missing := f.shape.workerNames()
-	for late := time.Now().Add(settling); len(missing) > 0 &&
-		time.Now().Before(late); pause(f.stop, 200*time.Millisecond) {
-		text, err := f.command(30*time.Second, "reader-bus", proto.RoleReader, "workers")
+	missing := a.shape.workerNames()
+	for late := time.Now().Add(settleTime); len(missing) > 0 &&
+		time.Now().Before(late); sleep(a.stop, 200*time.Millisecond) {
+		text, err := a.runPromptmill(30*time.Second, "reader-bus", proto.RoleReader, "workers")
 		if err == nil {
-			missing = slices.DeleteFunc(f.shape.workerNames(), func(name string) bool {
+			missing = slices.DeleteFunc(a.shape.workerNames(), func(name string) bool {
 				return strings.Contains(string(text), name)
 			})
 		}
 	}
 
 	if len(missing) > 0 {
-		found.add("promptmill workers does not show %v", missing)
+		a.found.add("promptmill workers does not show %v", missing)
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 // changedRun is such a run.
 type changedRun struct {
-	fleet *fleet
+	fleet *deployment
 	name  string
 	dir   string
 	model string // address
@@ -28,8 +28,8 @@ type changedRun struct {
 
 const changedRequests = 3000
 
-// waysToChange are what may become of the input: with the run dead, or going on.
-var waysToChange = []struct {
+// inputChanges are the changes of an input, of a dead run or of one that works.
+var inputChanges = []struct {
 	name       string
 	dead, lost bool // the run is killed before; its bus has lost its store
 	change     func(path string, lines [][]byte) error
@@ -40,20 +40,20 @@ var waysToChange = []struct {
 	}},
 	{"the last prompts are changed in place", false, false, func(path string, lines [][]byte) error {
 		n := len(lines) / 6
-		return writeAt(path, renew(bytes.Join(lines[len(lines)-n:], nil)), (len(lines)-n)*len(lines[0]))
+		return writeAt(path, replaceText(bytes.Join(lines[len(lines)-n:], nil)), (len(lines)-n)*len(lines[0]))
 	}},
 	{"the file is cut off", false, false, func(path string, lines [][]byte) error {
 		return os.Truncate(path, int64(len(lines)/2*len(lines[0])))
 	}},
-	{"another file of the same size and time", true, false, replace},
-	{"another file of the same size and time, and the bus has lost its store", true, true, replace},
+	{"another file of the same size and time", true, false, replaceFile},
+	{"another file of the same size and time, and the bus has lost its store", true, true, replaceFile},
 	{"a line more", true, false, func(path string, lines [][]byte) error {
 		return writeAt(path, bytes.Replace(lines[0], []byte(`"c-`), []byte(`"d-`), 1), len(lines)*len(lines[0]))
 	}},
 }
 
-// renew makes other prompts of the same length.
-func renew(text []byte) []byte { return bytes.ReplaceAll(text, []byte("first"), []byte("other")) }
+// replaceText makes other prompts of the same length.
+func replaceText(text []byte) []byte { return bytes.ReplaceAll(text, []byte("first"), []byte("other")) }
 
 func writeAt(path string, data []byte, at int) error {
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -64,14 +64,14 @@ func writeAt(path string, data []byte, at int) error {
 	return errors.Join(err, file.Close())
 }
 
-// replace puts another file in the place of the input, with its size and time.
-func replace(path string, lines [][]byte) error {
+// replaceFile puts another file in the place of the input, with its size and time.
+func replaceFile(path string, lines [][]byte) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 
-	if err := os.WriteFile(path+".new", renew(bytes.Join(lines, nil)), 0o644); err != nil {
+	if err := os.WriteFile(path+".new", replaceText(bytes.Join(lines, nil)), 0o644); err != nil {
 		return err
 	}
 
@@ -82,29 +82,29 @@ func replace(path string, lines [][]byte) error {
 	return os.Rename(path+".new", path)
 }
 
-// doChange runs a third run and changes its input.
-func (f *fleet) doChange(e event) error {
-	way := waysToChange[e.dice%uint64(len(waysToChange))]
-	f.mu.Lock()
-	f.changed++
-	name := fmt.Sprintf("changed-%d", f.changed)
-	f.mu.Unlock()
+// injectInputChange runs a third run and changes its input.
+func injectInputChange(d *deployment, e event) error {
+	way := inputChanges[e.seed%uint64(len(inputChanges))]
+	d.mu.Lock()
+	d.changedRuns++
+	name := fmt.Sprintf("changed-%d", d.changedRuns)
+	d.mu.Unlock()
 
 	r := &changedRun{
-		fleet: f,
+		fleet: d,
 		name:  name,
-		dir:   filepath.Join(f.dir, "aside", name),
+		dir:   filepath.Join(d.dir, "aside", name),
 		model: freeAddress(),
 	}
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return err
 	}
 
-	ctx, cancel := context.WithTimeout(f.stop, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(d.stop, 3*time.Minute)
 	defer cancel()
 
-	text, err := r.hurt(ctx, way.dead, way.lost, time.Duration(e.dice>>8%300)*time.Millisecond, way.change)
-	if ctx.Err() != nil && f.stop.Err() != nil {
+	text, err := r.changeInput(ctx, way.dead, way.lost, time.Duration(e.seed>>8%300)*time.Millisecond, way.change)
+	if ctx.Err() != nil && d.stop.Err() != nil {
 		return nil // all is over
 	}
 
@@ -112,7 +112,7 @@ func (f *fleet) doChange(e event) error {
 		return fmt.Errorf("%s: %s: %w", name, way.name, err)
 	}
 
-	f.say("%s: %s: %s", name, way.name, text)
+	d.logf("%s: %s: %s", name, way.name, text)
 
 	return nil
 }
@@ -120,8 +120,8 @@ func (f *fleet) doChange(e event) error {
 func (r *changedRun) input() string  { return filepath.Join(r.dir, "in.jsonl") }
 func (r *changedRun) output() string { return filepath.Join(r.dir, "out.jsonl.zst") }
 
-// lines are the input as it was at first.
-func (r *changedRun) lines() (lines [][]byte) {
+// inputLines are the input as it was at first.
+func (r *changedRun) inputLines() (lines [][]byte) {
 	for i := range changedRequests {
 		lines = append(lines,
 			fmt.Appendf(nil,
@@ -133,9 +133,9 @@ func (r *changedRun) lines() (lines [][]byte) {
 	return lines
 }
 
-// hurt begins the run, changes its input some time after it has been read for the first time,
-// and tells how the run ended.
-func (r *changedRun) hurt(
+// changeInput begins the run, changes its input some time after it has been read for the first
+// time, and returns how the run ended.
+func (r *changedRun) changeInput(
 	ctx context.Context, dead, lost bool, after time.Duration, change func(string, [][]byte) error,
 ) (string, error) {
 	server, err := r.serve(ctx)
@@ -147,7 +147,7 @@ func (r *changedRun) hurt(
 		server.Wait()
 	}()
 
-	lines := r.lines()
+	lines := r.inputLines()
 	if err := os.WriteFile(r.input(), bytes.Join(lines, nil), 0o644); err != nil {
 		return "", err
 	}
@@ -167,10 +167,10 @@ func (r *changedRun) hurt(
 		return "", err
 	}
 
-	for !journaled(r.output()) && pause(ctx, 5*time.Millisecond) == nil { // it has been validated
+	for !hasJournal(r.output()) && sleep(ctx, 5*time.Millisecond) == nil { // it has been validated
 	}
 
-	if err := pause(ctx, after); err != nil {
+	if err := sleep(ctx, after); err != nil {
 		return "", err
 	}
 
@@ -208,7 +208,7 @@ func (r *changedRun) hurt(
 		return "it has the answers of the first input", r.check(input)
 	}
 
-	if code != 1 && code != 2 || !strings.Contains(errorOf(said), "input") {
+	if code != 1 && code != 2 || !strings.Contains(errorText(said), "input") {
 		return "", fmt.Errorf("the run ended with %d, without a word on the input: %s (%w)", code, said, err)
 	}
 
@@ -223,27 +223,28 @@ func (r *changedRun) hurt(
 
 	again := r.command(ctx)
 	if err := again.Run(); err != nil {
-		return "", fmt.Errorf("refused (%s), and with the first input again: %w: %s", errorOf(said), err, again.Stderr)
+		return "", fmt.Errorf("refused (%s), and with the first input again: %w: %s",
+			errorText(said), err, again.Stderr)
 	}
 
-	return "refused: " + errorOf(said), r.check(input)
+	return "refused: " + errorText(said), r.check(input)
 }
 
-// journaled reports whether an output has been begun.
-func journaled(output string) bool {
+// hasJournal reports whether an output has been begun.
+func hasJournal(output string) bool {
 	_, err := os.Stat(strings.TrimSuffix(output, ".jsonl.zst") + ".part.zst")
 	return err == nil
 }
 
 // check holds the output against the requests of the first input.
-func (r *changedRun) check(input []wanted) error {
+func (r *changedRun) check(input []expected) error {
 	var found findings
 	lines, err := readOutput(r.output())
 	if err != nil {
 		return err
 	}
 
-	checkAll(r.name, input, checkOnce(r.name, input, lines, &found), &found)
+	checkNoneMissing(r.name, input, checkNoDuplicates(r.name, input, lines, &found), &found)
 	if len(found) > 0 {
 		return fmt.Errorf("exit code 0, and %d of %d lines; %s",
 			len(lines), len(input), strings.Join(found[:min(3, len(found))], "; "))
@@ -262,7 +263,7 @@ func (r *changedRun) command(ctx context.Context) *exec.Cmd {
 
 // serve starts the model server, a fast one.
 func (r *changedRun) serve(ctx context.Context) (*exec.Cmd, error) {
-	log, err := os.Create(r.fleet.log(r.name + "-model"))
+	log, err := os.Create(r.fleet.logPath(r.name + "-model"))
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +282,7 @@ func (r *changedRun) serve(ctx context.Context) (*exec.Cmd, error) {
 			return cmd, answer.Body.Close()
 		}
 
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

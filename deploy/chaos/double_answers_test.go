@@ -22,7 +22,7 @@ func TestAnswersTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	connections := &twiceListener{Listener: listener}
+	connections := &doublingListener{Listener: listener}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"id":"chatcmpl-%s"}`, r.URL.Path[1:])
 	})}
@@ -79,7 +79,7 @@ func TestAnswersTwice(t *testing.T) {
 func TestSwapped(t *testing.T) {
 	t.Parallel()
 
-	twice := harm{
+	twice := disruption{
 		what:     "answers twice model1",
 		models:   []string{"worker1"},
 		from:     at(10),
@@ -91,14 +91,14 @@ func TestSwapped(t *testing.T) {
 		name   string
 		worker string
 		end    float64 // when the answer that was taken was given
-		twice  []harm
+		twice  []disruption
 		n      int
 		want   string
 	}{
-		{"all is well", "", 15, []harm{twice}, 0, ""},
-		{"then, by that server", "worker1", 15, []harm{twice}, 2, ""},
-		{"before", "worker1", 5, []harm{twice}, 0, "q-0 has the wrong answer"},
-		{"by another server", "worker2", 15, []harm{twice}, 0, "q-0 has the wrong answer"},
+		{"all is well", "", 15, []disruption{twice}, 0, ""},
+		{"then, by that server", "worker1", 15, []disruption{twice}, 2, ""},
+		{"before", "worker1", 5, []disruption{twice}, 0, "q-0 has the wrong answer"},
+		{"by another server", "worker2", 15, []disruption{twice}, 0, "q-0 has the wrong answer"},
 		{"no server answered twice", "worker1", 15, nil, 0, "q-0 has the wrong answer"},
 	}
 	for _, test := range tests {
@@ -120,7 +120,7 @@ func TestSwapped(t *testing.T) {
 			}
 
 			var found findings
-			borne, n := swapped(map[string][]wanted{"run": input}, map[string][]line{"run": o.results}, executed,
+			borne, n := findSwapped(map[string][]expected{"run": input}, map[string][]line{"run": o.results}, executed,
 				test.twice, &found)
 			checkOutput("run", borne["run"], o, &found)
 			wantFinding(t, found, test.want)
@@ -134,11 +134,11 @@ func TestSwapped(t *testing.T) {
 func TestTooManySwapped(t *testing.T) {
 	t.Parallel()
 
-	var input []wanted
+	var input []expected
 	var lines []line
 	executed := map[string][]execution{}
 	for i := range mostInFlight + 2 {
-		w := wanted{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i)}
+		w := expected{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i)}
 		input = append(input, w)
 		executed[w.answer] = []execution{by("worker1", 14, 15)}
 		var l line
@@ -151,10 +151,10 @@ func TestTooManySwapped(t *testing.T) {
 		lines = append(lines, l)
 	}
 
-	twice := harm{models: []string{"worker1"}, from: at(10), to: at(20)}
+	twice := disruption{models: []string{"worker1"}, from: at(10), to: at(20)}
 	var found findings
-	borne, n := swapped(map[string][]wanted{"run": input}, map[string][]line{"run": lines}, executed,
-		[]harm{twice}, &found)
+	borne, n := findSwapped(map[string][]expected{"run": input}, map[string][]line{"run": lines}, executed,
+		[]disruption{twice}, &found)
 	wantFinding(t, found, "34 answers were taken for those of other requests")
 	if n != mostInFlight+2 || slices.Collect(maps.Keys(borne))[0] != "run" {
 		t.Errorf("%d are borne", n)

@@ -36,10 +36,10 @@ func serveNATS(args []string) error {
 	return nil
 }
 
-// password is that of all users of a cluster's nodes.
+// password is the password of all users of a cluster's nodes.
 const password = "chaos"
 
-// passwordName is how promptmill's configuration for a NATS server names a password.
+// passwordName matches the names of passwords in promptmill's configuration for a NATS server.
 var passwordName = regexp.MustCompile(`\$(PROMPTMILL_\w+_PASSWORD)`)
 
 // writeNodes writes the configurations of the nodes of a cluster into dir, with the users

@@ -14,8 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// wanted is what must become of a request.
-type wanted struct {
+// expected is the outcome that a request must have.
+type expected struct {
 	customID string
 	refused  bool   // by the model server, for good
 	answer   string // its id, without a prefix; all texts begin with it
@@ -23,14 +23,14 @@ type wanted struct {
 	deaths   int    // of model servers until now, whatever they had then
 }
 
-// readInput tells what must become of each request of an input file.
-func readInput(path string) ([]wanted, error) {
+// readInput returns the expected outcome of each request of an input file.
+func readInput(path string) ([]expected, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 
-	var list []wanted
+	var list []expected
 	for text := range bytes.Lines(data) {
 		var request struct {
 			CustomID string `json:"custom_id"`
@@ -46,7 +46,7 @@ func readInput(path string) ([]wanted, error) {
 		h := fnv.New64a()
 		h.Write(request.Body.Messages)
 		hash := h.Sum64() ^ modelSeed
-		list = append(list, wanted{
+		list = append(list, expected{
 			customID: request.CustomID,
 			refused:  request.Body.MaxTokens >= tooMuch,
 			answer:   fmt.Sprintf("%016x", hash),
@@ -80,10 +80,12 @@ type line struct {
 	bytes int64
 }
 
-func (l line) good() bool { return l.Error == nil && l.Response != nil && l.Response.Status == 200 }
+func (l line) isAnswered() bool {
+	return l.Error == nil && l.Response != nil && l.Response.Status == 200
+}
 
-// answer is the id of its answer, without a prefix.
-func (l line) answer() string {
+// answerText is the id of its answer, without a prefix.
+func (l line) answerText() string {
 	var body struct {
 		ID string `json:"id"`
 	}
@@ -151,8 +153,8 @@ func readOutput(path string) ([]line, error) {
 	return list, nil
 }
 
-// readJournal reads what a run has so far, of a file that is being written and may be
-// damaged: what cannot be read is left out. It jumps over the skippable frames by
+// readJournal reads the lines of a journal that is being written and may be
+// damaged: it leaves out the parts that it cannot read. It jumps over the skippable frames by
 // itself.
 func readJournal(path string) ([]line, error) {
 	data, err := os.ReadFile(path)

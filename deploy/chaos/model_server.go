@@ -63,7 +63,7 @@ func serveModel(args []string) error {
 		return err
 	}
 
-	connections := &twiceListener{Listener: listener}
+	connections := &doublingListener{Listener: listener}
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /chaos", func(_ http.ResponseWriter, r *http.Request) {
@@ -82,7 +82,7 @@ func serveModel(args []string) error {
 	})
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer, begin := &heard{ResponseWriter: w}, time.Now()
+		answer, begin := &recordingWriter{ResponseWriter: w}, time.Now()
 		s.ServeHTTP(answer, r) // one that is cut off half-way ends in a panic
 		if id, ok := strings.CutPrefix(string(answer.begin), `{"id":"chatcmpl-`); ok && len(id) >= 16 {
 			writeExecution(log, id[:16], begin, time.Now())
@@ -92,13 +92,13 @@ func serveModel(args []string) error {
 	return http.Serve(connections, mux)
 }
 
-// heard keeps the beginning of an answer.
-type heard struct {
+// recordingWriter keeps the beginning of an answer.
+type recordingWriter struct {
 	http.ResponseWriter
 	begin []byte
 }
 
-func (h *heard) Write(p []byte) (int, error) {
+func (h *recordingWriter) Write(p []byte) (int, error) {
 	if h.begin == nil {
 		h.begin = bytes.Clone(p[:min(len(p), 40)])
 	}
@@ -106,4 +106,4 @@ func (h *heard) Write(p []byte) (int, error) {
 }
 
 // Unwrap is for http.ResponseController.
-func (h *heard) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+func (h *recordingWriter) Unwrap() http.ResponseWriter { return h.ResponseWriter }

@@ -12,12 +12,12 @@ import (
 func TestWaysToChange(t *testing.T) {
 	t.Parallel()
 
-	for _, way := range waysToChange {
+	for _, way := range inputChanges {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 
 			path := filepath.Join(t.TempDir(), "in.jsonl")
-			lines := (&changedRun{}).lines()
+			lines := (&changedRun{}).inputLines()
 			first := bytes.Join(lines, nil)
 			if err := os.WriteFile(path, first, 0o644); err != nil {
 				t.Fatal(err)

@@ -16,8 +16,8 @@ import (
 // A model server, or a proxy before it, that answers some requests twice: whoever takes
 // the second answer for that of the next request has the wrong one.
 
-// twiceListener makes connections that may answer twice.
-type twiceListener struct {
+// doublingListener makes connections that may answer twice.
+type doublingListener struct {
 	net.Listener
 
 	mu     sync.Mutex
@@ -25,24 +25,24 @@ type twiceListener struct {
 	random *rand.Rand
 }
 
-func (l *twiceListener) Accept() (net.Conn, error) {
+func (l *doublingListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
 
-	return &twiceConn{Conn: conn, listener: l}, nil
+	return &doublingConn{Conn: conn, listener: l}, nil
 }
 
-// set has a part of the answers come twice, by numbers that follow from the dice.
-func (l *twiceListener) set(rate float64, dice uint64) {
+// set makes a share of the answers come twice, by numbers that follow from the seed.
+func (l *doublingListener) set(rate float64, dice uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rate, l.random = rate, rand.New(rand.NewPCG(dice, 5))
 }
 
 // draw says whether an answer comes twice, and how long after the first time.
-func (l *twiceListener) draw() (twice bool, after time.Duration) {
+func (l *doublingListener) draw() (twice bool, after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.rate == 0 || l.random.Float64() >= l.rate {
@@ -52,14 +52,14 @@ func (l *twiceListener) draw() (twice bool, after time.Duration) {
 	return true, time.Duration(l.random.Int64N(int64(5 * time.Millisecond)))
 }
 
-// twiceConn writes some answers twice.
-type twiceConn struct {
+// doublingConn writes some answers twice.
+type doublingConn struct {
 	net.Conn
-	listener *twiceListener
+	listener *doublingListener
 	mu       sync.Mutex // so that no answer comes within another
 }
 
-func (c *twiceConn) Write(p []byte) (int, error) {
+func (c *doublingConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -80,7 +80,7 @@ func (c *twiceConn) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// isAnswer reports whether what is written at once is one whole answer to a request for a
+// isAnswer reports whether one write is a whole answer to a request for a
 // completion.
 func isAnswer(p []byte) bool {
 	head, body, ok := bytes.Cut(p, []byte("\r\n\r\n"))
@@ -95,19 +95,19 @@ func isAnswer(p []byte) bool {
 	return err == nil && n == len(body)
 }
 
-// doTwice has a model server answer every tenth request twice.
-func (f *fleet) doTwice(e event) error {
-	return f.twice(e, 0.1)
+// injectDoubleAnswers has a model server answer every tenth request twice.
+func injectDoubleAnswers(d *deployment, e event) error {
+	return d.setDoubleAnswers(e, 0.1)
 }
 
-func (f *fleet) undoTwice(e event) error {
-	return f.twice(e, 0)
+func clearDoubleAnswers(d *deployment, e event) error {
+	return d.setDoubleAnswers(e, 0)
 }
 
-func (f *fleet) twice(e event, rate float64) error {
-	query := url.Values{"twice": {fmt.Sprint(rate)}, "dice": {fmt.Sprint(e.dice)}}
+func (d *deployment) setDoubleAnswers(e event, rate float64) error {
+	query := url.Values{"twice": {fmt.Sprint(rate)}, "dice": {fmt.Sprint(e.seed)}}
 	client := http.Client{Timeout: 2 * time.Second}
-	answer, err := client.Post("http://"+f.modelAddress[e.target]+"/chaos?"+query.Encode(), "", nil)
+	answer, err := client.Post("http://"+d.modelAddress[e.target]+"/chaos?"+query.Encode(), "", nil)
 	if err != nil {
 		return nil //nolint:nilerr // a server that is away answers nothing
 	}
@@ -115,21 +115,22 @@ func (f *fleet) twice(e event, rate float64) error {
 	return answer.Body.Close()
 }
 
-// swapped looks for lines with the answer of another request, from a model server that
+// findSwapped looks for lines with the answer of another request, from a model server that
 // answered twice then. Such a second answer may be taken once on each connection before it is
 // found out; more is not borne. It returns the inputs as these lines have them, and how many
 // lines there are.
-func swapped(
-	inputs map[string][]wanted, lines map[string][]line, executed map[string][]execution, twice []harm, found *findings,
-) (borne map[string][]wanted, n int) {
-	byAnswer := map[string]wanted{}
+func findSwapped(
+	inputs map[string][]expected, lines map[string][]line, executed map[string][]execution, twice []disruption,
+	found *findings,
+) (borne map[string][]expected, n int) {
+	byAnswer := map[string]expected{}
 	for _, input := range inputs {
 		for _, w := range input {
 			byAnswer[w.answer] = w
 		}
 	}
 
-	borne, most := map[string][]wanted{}, map[string]int{}
+	borne, most := map[string][]expected{}, map[string]int{}
 	for _, h := range twice {
 		most[h.models[0]] += mostInFlight
 	}
@@ -143,16 +144,16 @@ func swapped(
 				continue
 			}
 
-			other, ok := byAnswer[l.answer()]
+			other, ok := byAnswer[l.answerText()]
 			switch {
 			case l.Response.Status == 400: // which one's refusal it is, it does not say
-				other, ok = wanted{refused: true}, !input[seq].refused && most[l.Extras.Worker] > 0
+				other, ok = expected{refused: true}, !input[seq].refused && most[l.Extras.Worker] > 0
 			case other.answer == input[seq].answer:
 				ok = false
 			default:
 				other.refused = false
-				ok = ok && slices.ContainsFunc(twice, func(h harm) bool {
-					return h.models[0] == l.Extras.Worker && slices.ContainsFunc(executed[other.answer], h.loses)
+				ok = ok && slices.ContainsFunc(twice, func(h disruption) bool {
+					return h.models[0] == l.Extras.Worker && slices.ContainsFunc(executed[other.answer], h.mayLose)
 				})
 			}
 

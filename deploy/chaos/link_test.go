@@ -76,26 +76,26 @@ func TestLink(t *testing.T) {
 		t.Fatalf("a good link: %v", err)
 	}
 
-	l.set(hurt{hang: true})
+	l.setToxic(toxic{hang: true})
 	if err := ask(conn, moment); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a link that hangs: %v", err)
 	}
 
-	l.set(hurt{})
+	l.setToxic(toxic{})
 	conn.SetReadDeadline(time.Now().Add(long))
 
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Errorf("what was sent while the link hung: %v", err)
 	}
 
-	l.set(hurt{delay: moment})
+	l.setToxic(toxic{delay: moment})
 
 	begin := time.Now()
 	if err := ask(conn, long); err != nil || time.Since(begin) < 2*moment {
 		t.Errorf("a slow link: %v after %s", err, time.Since(begin))
 	}
 
-	l.set(hurt{cut: true})
+	l.setToxic(toxic{cut: true})
 	if err := ask(conn, long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a link that is cut: %v", err)
 	}
@@ -104,18 +104,18 @@ func TestLink(t *testing.T) {
 		t.Errorf("a new connection over a link that is cut: %v", err)
 	}
 
-	l.set(hurt{loss: 1e9})
+	l.setToxic(toxic{loss: 1e9})
 	if err := anew(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a link that loses all: %v", err)
 	}
 
-	l.set(hurt{})
+	l.setToxic(toxic{})
 	if err := anew(); err != nil {
-		t.Errorf("a link that is healed: %v", err)
+		t.Errorf("a link without its toxic: %v", err)
 	}
 }
 
-// How far each flow comes follows from the dice, however its bytes are cut.
+// How far each flow comes follows from the seed, however its bytes are cut.
 func TestLossFollowsFromDice(t *testing.T) {
 	t.Parallel()
 
@@ -126,10 +126,10 @@ func TestLossFollowsFromDice(t *testing.T) {
 		}
 		defer l.close()
 
-		l.set(hurt{loss: 1.0 / 20_000, dice: dice})
+		l.setToxic(toxic{loss: 1.0 / 20_000, seed: dice})
 		for range 50 {
 			w, n := &flow{}, 0
-			for l.pass(w, piece) {
+			for l.awaitPass(w, piece) {
 				n += piece
 			}
 			bytes = append(bytes, n/1000)

@@ -16,14 +16,14 @@ func at(seconds float64) time.Time {
 
 // by is an execution at a worker.
 func by(worker string, begin, end float64) execution {
-	return execution{worker: worker, begin: at(begin), end: at(end)}
+	return execution{worker: worker, start: at(begin), end: at(end)}
 }
 
 func TestCheckExecuted(t *testing.T) {
 	t.Parallel()
 
-	kill := func(worker string, from, to float64) harm {
-		return harm{
+	kill := func(worker string, from, to float64) disruption {
+		return disruption{
 			what:     "kill " + worker,
 			workers:  []string{worker},
 			from:     at(from),
@@ -35,42 +35,42 @@ func TestCheckExecuted(t *testing.T) {
 	tests := []struct {
 		name           string
 		list           []execution // of the first request
-		harms          []harm
-		losses         []loss
+		disruptions    []disruption
+		losses         []storeLoss
 		again, allowed int
 		want           string
 	}{
 		{"once", []execution{by("worker1", 1, 2)}, nil, nil, 0, 0, ""},
 		{"in flight when its worker died", []execution{by("worker1", 1, 2), by("worker2", 31, 32)},
-			[]harm{kill("worker1", 1.5, 3)}, nil, 1, 1, ""},
+			[]disruption{kill("worker1", 1.5, 3)}, nil, 1, 1, ""},
 		{"answered, not stored, when its worker died", []execution{by("worker1", 1, 2), by("worker1", 31, 32)},
-			[]harm{kill("worker1", 2.3, 3)}, nil, 1, 1, ""},
+			[]disruption{kill("worker1", 2.3, 3)}, nil, 1, 1, ""},
 		{"in flight when another worker died", []execution{by("worker1", 1, 2), by("worker1", 31, 32)},
-			[]harm{kill("worker2", 1.5, 3)}, nil, 1, 0, "q-0 was answered again"},
+			[]disruption{kill("worker2", 1.5, 3)}, nil, 1, 0, "q-0 was answered again"},
 		{"stored long before its worker died", []execution{
 			by("worker1", 1, 2), by("worker2", 31, 32),
-		}, []harm{kill("worker1", 5, 6)}, nil, 1, 0,
+		}, []disruption{kill("worker1", 5, 6)}, nil, 1, 0,
 			"q-0 was answered again by the server of worker2, though nothing had happened to its answer before: worker1 1.00s-2.00s, worker2 31.00s-32.00s"},
-		{"again while its second worker is hurt", []execution{by("worker1", 1, 2), by("worker2", 31, 32)},
-			[]harm{kill("worker2", 31.5, 35)}, nil, 1, 1, "q-0 was answered again"},
-		{"again without any harm", []execution{by("worker1", 1, 2), by("worker1", 3, 4)}, nil, nil, 1, 0,
+		{"again while its second worker fails", []execution{by("worker1", 1, 2), by("worker2", 31, 32)},
+			[]disruption{kill("worker2", 31.5, 35)}, nil, 1, 1, "q-0 was answered again"},
+		{"again without any disruption", []execution{by("worker1", 1, 2), by("worker1", 3, 4)}, nil, nil, 1, 0,
 			"q-0 was answered again"},
 		{"once too often", []execution{by("worker1", 1, 2), by("worker2", 31, 32), by("worker2", 40, 41)},
-			[]harm{kill("worker1", 1.5, 3)}, nil, 2, 1, "q-0 was answered again"},
+			[]disruption{kill("worker1", 1.5, 3)}, nil, 2, 1, "q-0 was answered again"},
 		{"lost twice", []execution{by("worker1", 1, 2), by("worker2", 31, 32), by("worker2", 61, 62)},
-			[]harm{kill("worker1", 1.5, 3), kill("worker2", 31.5, 33)}, nil, 2, 2, ""},
+			[]disruption{kill("worker1", 1.5, 3), kill("worker2", 31.5, 33)}, nil, 2, 2, ""},
 		{"the first worker was away, and did not know", []execution{by("worker2", 31, 32), by("worker1", 45, 46)},
-			[]harm{kill("worker1", 1, 44)}, nil, 1, 1, ""},
+			[]disruption{kill("worker1", 1, 44)}, nil, 1, 1, ""},
 		{"the first worker was away, and had long been back", []execution{by("worker2", 31, 32), by("worker1", 70, 71)},
-			[]harm{kill("worker1", 1, 44)}, nil, 1, 0, "q-0 was answered again"},
+			[]disruption{kill("worker1", 1, 44)}, nil, 1, 0, "q-0 was answered again"},
 		{"its answer went with the store", []execution{by("worker1", 1, 2), by("worker1", 31, 32)}, nil,
-			[]loss{{run: "run", at: at(20), kept: map[int]bool{1: true}}}, 1, 1, ""},
+			[]storeLoss{{run: "run", at: at(20), kept: map[int]bool{1: true}}}, 1, 1, ""},
 		{"its line was in the journal when the store was lost", []execution{by("worker1", 1, 2), by("worker1", 31, 32)},
-			nil, []loss{{run: "run", at: at(20), kept: map[int]bool{0: true}}}, 1, 0, "q-0 was answered again"},
+			nil, []storeLoss{{run: "run", at: at(20), kept: map[int]bool{0: true}}}, 1, 0, "q-0 was answered again"},
 		{"the store of another run was lost", []execution{by("worker1", 1, 2), by("worker1", 31, 32)}, nil,
-			[]loss{{run: "other", at: at(20)}}, 1, 0, "q-0 was answered again"},
+			[]storeLoss{{run: "other", at: at(20)}}, 1, 0, "q-0 was answered again"},
 		{"it was answered after the store was lost", []execution{by("worker1", 21, 22), by("worker1", 31, 32)}, nil,
-			[]loss{{run: "run", at: at(20)}}, 1, 0, "q-0 was answered again"},
+			[]storeLoss{{run: "run", at: at(20)}}, 1, 0, "q-0 was answered again"},
 		{"never", nil, nil, nil, 0, 0, "q-0 was never answered"},
 	}
 	for _, test := range tests {
@@ -89,8 +89,8 @@ func TestCheckExecuted(t *testing.T) {
 			}
 
 			var found findings
-			again, allowed := checkExecuted(map[string][]wanted{"run": input}, map[string][]wanted{"run": input},
-				executed, harmed{test.harms, test.losses}, at(0), &found)
+			again, allowed := checkExecuted(map[string][]expected{"run": input}, map[string][]expected{"run": input},
+				executed, disruptions{test.disruptions, test.losses}, at(0), &found)
 			wantFinding(t, found, test.want)
 			if again != test.again {
 				t.Errorf("%d again, want %d", again, test.again)
@@ -103,7 +103,7 @@ func TestCheckExecuted(t *testing.T) {
 	}
 
 	var found findings
-	checkExecuted(nil, nil, map[string][]execution{"x": {by("worker1", 1, 2)}}, harmed{}, at(0), &found)
+	checkExecuted(nil, nil, map[string][]execution{"x": {by("worker1", 1, 2)}}, disruptions{}, at(0), &found)
 	wantFinding(t, found, "x is of no request")
 }
 
@@ -113,16 +113,16 @@ func TestShardRunAgain(t *testing.T) {
 	t.Parallel()
 
 	const size = 32
-	var input []wanted
+	var input []expected
 	executed := map[string][]execution{}
 	for i := range size {
-		w := wanted{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i)}
+		w := expected{customID: fmt.Sprintf("q-%d", i), answer: fmt.Sprintf("%016x", i)}
 		input = append(input, w)
 		begin := float64(i) * 0.25 // one after the other, each takes half a second
 		executed[w.answer] = []execution{by("worker1", begin, begin+0.5), by("worker2", 40+begin, 40.5+begin)}
 	}
 
-	death := harm{
+	death := disruption{
 		what:     "kill worker1",
 		workers:  []string{"worker1"},
 		from:     at(size * 0.25),
@@ -131,8 +131,8 @@ func TestShardRunAgain(t *testing.T) {
 	}
 
 	var found findings
-	again, allowed := checkExecuted(map[string][]wanted{"run": input}, map[string][]wanted{"run": input}, executed,
-		harmed{harms: []harm{death}}, at(0), &found)
+	again, allowed := checkExecuted(map[string][]expected{"run": input}, map[string][]expected{"run": input}, executed,
+		disruptions{list: []disruption{death}}, at(0), &found)
 	// Those that ended within the second before its death, or were in flight.
 	if want := 5; again != size || allowed != want {
 		t.Errorf("%d again, of %d that were in flight; want %d and %d", again, allowed, size, want)
@@ -171,9 +171,9 @@ func TestHarmTo(t *testing.T) {
 		{"submit-bus", 0, nil, nil},
 	}
 	for _, test := range tests {
-		h := shape{workers: 3, nodes: test.nodes}.harmTo(test.part)
+		h := shape{workers: 3, nodes: test.nodes}.disruptionOf(test.part)
 		if !slices.Equal(h.workers, test.workers) || !slices.Equal(h.models, test.models) {
-			t.Errorf("%s, %d nodes: harm to the workers %v and the model servers of %v, want %v and %v",
+			t.Errorf("%s, %d nodes: disruption of the workers %v and the model servers of %v, want %v and %v",
 				test.part, test.nodes, h.workers, h.models, test.workers, test.models)
 		}
 	}
