@@ -11,6 +11,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
 // Item is one input line that counts as a request.
@@ -34,7 +35,7 @@ type Reader struct {
 	repeated *roaring.Bitmap
 	at       proto.Checkpoint
 	in       io.Closer
-	lines    *LineReader
+	lines    *jsonl.Reader
 	idBuf    []byte
 }
 
@@ -72,7 +73,7 @@ func (r *Reader) Seek(p proto.Checkpoint) error {
 	if p.File >= len(r.files) {
 		return nil
 	}
-	return r.open(p.Offset, p.Line)
+	return r.openFile(p.Offset, p.Line)
 }
 
 // Checkpoint is where the next request begins. Its Shard is not the reader's to know.
@@ -92,7 +93,7 @@ func (r *Reader) Next() (Item, error) {
 			if r.at.File >= len(r.files) {
 				return Item{}, io.EOF
 			}
-			if err := r.open(0, 0); err != nil {
+			if err := r.openFile(0, 0); err != nil {
 				return Item{}, err
 			}
 		}
@@ -103,7 +104,7 @@ func (r *Reader) Next() (Item, error) {
 			r.Close()
 			r.at = proto.Checkpoint{File: r.at.File + 1, Index: r.at.Index}
 			continue
-		case err != nil && !errors.Is(err, ErrLineTooLong):
+		case err != nil && !errors.Is(err, jsonl.ErrLineTooLong):
 			return Item{}, err
 		}
 
@@ -150,20 +151,13 @@ func (r *Reader) Close() {
 	}
 }
 
-func (r *Reader) open(offset int64, line int) error {
-	in, err := Open(r.files[r.at.File])
+// openFile opens the current file at an offset in its text, before which there are some lines.
+func (r *Reader) openFile(offset int64, line int) error {
+	path := r.files[r.at.File]
+
+	in, err := jsonl.OpenAt(path, offset)
 	if err != nil {
 		return err
-	}
-
-	if seeker, ok := in.(io.Seeker); ok && offset > 0 {
-		_, err = seeker.Seek(offset, io.SeekStart)
-	} else if offset > 0 { // packed: the way leads through the text
-		_, err = io.CopyN(io.Discard, in, offset)
-	}
-	if err != nil {
-		in.Close()
-		return fmt.Errorf("go to byte %d of %s: %w", offset, r.files[r.at.File], err)
 	}
 
 	r.in = in
@@ -172,10 +166,10 @@ func (r *Reader) open(offset int64, line int) error {
 		text = io.TeeReader(in, r.tee)
 	}
 
-	r.lines = &LineReader{r: newBuffer(text), offset: offset, line: line}
-	if magic, _ := r.lines.r.Peek(4); offset == 0 && (isGzip(magic) || isZstd(magic)) {
+	r.lines = jsonl.NewReaderAt(text, offset, line)
+	if offset == 0 && r.lines.IsCompressed() {
 		r.Close()
-		return fmt.Errorf("read %s: %w: it is packed twice; unpack it once", r.files[r.at.File], ErrDamaged)
+		return fmt.Errorf("read %s: %w: it is packed twice; unpack it once", path, jsonl.ErrDamaged)
 	}
 
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 // names gathers what Requests gives, at most so many, and the error that it ends with.
@@ -52,7 +53,7 @@ func TestRequests(t *testing.T) {
 		{"an end that is not reached is no fault", []uint32{0, 9}, 1, []string{`0 "a"`}},
 	} {
 		for kind, pack := range map[string]func(testing.TB, string) string{
-			"plain": func(_ testing.TB, text string) string { return text }, "gzip": gzipped, "zstd": zstded,
+			"plain": func(_ testing.TB, text string) string { return text }, "gzip": prototest.Gzip, "zstd": prototest.Zstd,
 		} {
 			t.Run(tt.name+", "+kind, func(t *testing.T) {
 				t.Parallel()
@@ -75,7 +76,7 @@ func TestRequests(t *testing.T) {
 func TestRequestsErrors(t *testing.T) {
 	t.Parallel()
 
-	packed := gzipped(t, lines(1000))
+	packed := prototest.Gzip(t, lines(1000))
 	good := writeFile(t, "good", lines(3))
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, tt := range []struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
@@ -179,7 +180,7 @@ func (c *counter) Write(p []byte) (int, error) {
 func Checksum(ctx context.Context, files []string) (string, error) {
 	sum := sha256.New()
 	for _, path := range files {
-		in, err := Open(path)
+		in, err := jsonl.Open(path)
 		if err != nil {
 			return "", err
 		}

@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
+	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 func good(id, model string) string {
@@ -36,7 +38,7 @@ func TestValidate(t *testing.T) {
 	first := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "n") + "broken\r\n" + good("a", "m")
 	// no line feed; b again
 	second := "\xef\xbb\xbf" + good("c", "m") + "\xef\xbb\xbf" + `{"custom_id":"\u0062","model":"m","messages":[]}`
-	files := []string{writeFile(t, "1.jsonl", first), writeFile(t, "2.jsonl", gzipped(t, second))}
+	files := []string{writeFile(t, "1.jsonl", first), writeFile(t, "2.jsonl", prototest.Gzip(t, second))}
 	in, report, err := Validate(t.Context(), files, proto.Settings{}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +119,7 @@ func TestValidateErrors(t *testing.T) {
 	}{
 		{"an empty file", writeFile(t, "in", ""), ErrEmpty, ""},
 		{"blank lines alone", writeFile(t, "in", "\n \r\n"), ErrEmpty, ""},
-		{"a packed file of nothing", writeFile(t, "in", gzipped(t, "")), ErrEmpty, ""},
+		{"a packed file of nothing", writeFile(t, "in", prototest.Gzip(t, "")), ErrEmpty, ""},
 		{"a missing file", t.TempDir() + "/missing", fs.ErrNotExist, ""},
 		{"too many models", writeFile(t, "in", models.String()), nil, "more than 256 models"},
 	} {
@@ -149,7 +151,7 @@ func TestValidateLongLines(t *testing.T) {
 	}
 
 	long(50 << 20)
-	long(MaxLine)
+	long(jsonl.MaxLine)
 	fmt.Fprint(f, good("a", "m"))
 
 	in, report, err := Validate(t.Context(), []string{f.Name()}, proto.Settings{}, nil)
@@ -185,7 +187,7 @@ func TestValidateStops(t *testing.T) {
 func TestValidateStopsBetweenRequests(t *testing.T) {
 	t.Parallel()
 
-	file := writeFile(t, "in.zst", zstded(t, strings.Repeat("\n", 1<<20)+good("a", "m")))
+	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("\n", 1<<20)+good("a", "m")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if in, _, err := Validate(ctx, []string{file}, proto.Settings{}, nil); !errors.Is(err, context.Canceled) ||
@@ -197,7 +199,7 @@ func TestValidateStopsBetweenRequests(t *testing.T) {
 // Neither does a file of something else cost memory for each of its lines.
 func TestValidateStopsAtBadLines(t *testing.T) {
 	t.Parallel()
-	file := writeFile(t, "in.zst", zstded(t, strings.Repeat("1\n", MaxBad+100)))
+	file := writeFile(t, "in.zst", prototest.Zstd(t, strings.Repeat("1\n", MaxBad+100)))
 	in, report, err := Validate(t.Context(), []string{file}, proto.Settings{}, nil)
 	if err != nil || report.Count != MaxBad || in.Requests != MaxBad {
 		t.Errorf("%d of %d lines, error %v", report.Count, in.Requests, err)
@@ -206,7 +208,7 @@ func TestValidateStopsAtBadLines(t *testing.T) {
 
 func TestValidatePackedTwice(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{gzipped(t, zstded(t, "{}")), zstded(t, gzipped(t, "{}"))} {
+	for _, text := range []string{prototest.Gzip(t, prototest.Zstd(t, "{}")), prototest.Zstd(t, prototest.Gzip(t, "{}"))} {
 		_, _, err := Validate(t.Context(), []string{writeFile(t, "in.gz", text)}, proto.Settings{}, nil)
 		if err == nil || !strings.Contains(err.Error(), "in.gz: the file cannot be unpacked: it is packed twice") {
 			t.Errorf("error %v", err)
@@ -219,7 +221,7 @@ func TestReaderSeek(t *testing.T) {
 	t.Parallel()
 
 	text := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "m") + "broken\n" + good("c", "m")
-	files := []string{writeFile(t, "1", text), writeFile(t, "2", gzipped(t, text)), writeFile(t, "3", zstded(t, text))}
+	files := []string{writeFile(t, "1", text), writeFile(t, "2", prototest.Gzip(t, text)), writeFile(t, "3", prototest.Zstd(t, text))}
 	newReader := func() *Reader {
 		r, err := NewReader(files, proto.Settings{}, nil)
 		if err != nil {
@@ -278,5 +280,25 @@ func BenchmarkValidate(b *testing.B) {
 		if err != nil || in.Requests != lines || report.Count != 0 {
 			b.Fatal(in.Requests, report.Count, err)
 		}
+	}
+}
+
+// A bomb of blank lines goes by as fast as other text.
+func BenchmarkBlankLines(b *testing.B) {
+	const size = 64 << 20
+	for _, bm := range []struct{ name, line string }{
+		{"feeds", "\n"}, {"returns", "\r\n"}, {"spaces", strings.Repeat(" ", 200) + "\n"}, {"one line", " "},
+	} {
+		file := writeFile(b, "in.zst",
+			prototest.Zstd(b, strings.Repeat(bm.line, size/len(bm.line))+"\n{\"prompt\":\"\",\"model\":\"m\"}\n"))
+		b.Run(bm.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				if in, _, err := Validate(b.Context(), []string{file}, proto.Settings{}, nil); err != nil ||
+					in.Models["m"] != 1 {
+					b.Fatal(in, err)
+				}
+			}
+		})
 	}
 }

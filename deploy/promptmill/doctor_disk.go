@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
 // place is a folder that a run writes to.
@@ -192,7 +192,7 @@ func estimateSpace(inputs []string) (space, error) {
 }
 
 func sampleFile(path string) (space, error) {
-	in, err := producer.Open(path)
+	in, err := jsonl.Open(path)
 	if err != nil {
 		return space{}, err
 	}
@@ -213,7 +213,7 @@ func sampleFile(path string) (space, error) {
 	}
 
 	info, err := os.Stat(path)
-	packed, err2 := producer.IsCompressed(path)
+	packed, err2 := jsonl.IsCompressed(path)
 	if err := errors.Join(err, err2); err != nil {
 		return space{}, err
 	}

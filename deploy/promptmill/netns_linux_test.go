@@ -18,9 +18,9 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
 // A box that is cut off for longer than its shards wait for it, while its model
@@ -294,13 +294,13 @@ func (s *site) written() int {
 func (s *site) writtenBy(box string) (n int) {
 	s.t.Helper()
 
-	file, err := producer.Open(s.output.Journal())
+	file, err := jsonl.Open(s.output.Journal())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
 
-	lines := producer.NewLineReader(file)
+	lines := jsonl.NewReader(file)
 	for {
 		line, err := lines.Next()
 		if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -554,7 +555,7 @@ func unreadable(err error, inputs []string) error {
 	switch {
 	case errors.Is(err, producer.ErrEmpty):
 		return exit.Usage("", "%s: %w", strings.Join(inputs, ", "), err)
-	case errors.Is(err, producer.ErrDamaged):
+	case errors.Is(err, jsonl.ErrDamaged):
 		return exit.Usage("", "%w", err)
 	}
 	return err

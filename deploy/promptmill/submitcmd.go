@@ -22,6 +22,7 @@ import (
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
 func submitCommand(env environment) *cli.Command {
@@ -493,7 +494,7 @@ var errOthersPublish = errors.New("the run's collector publishes the rest")
 
 // store puts an input file into the run's object store, packed if it is not.
 func (s *session) store(ctx context.Context, run, object, path string) error {
-	packed, err := producer.IsCompressed(path)
+	packed, err := jsonl.IsCompressed(path)
 	if err != nil {
 		return fmt.Errorf("read the input: %w", err)
 	}

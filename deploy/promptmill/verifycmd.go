@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
@@ -358,13 +359,13 @@ func (v *verifier) modelIndex(name string) uint32 {
 
 // readOutput crosses off the lines of a file.
 func (v *verifier) readOutput(ctx context.Context, path string) error {
-	file, err := producer.Open(path)
+	file, err := jsonl.Open(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 
-	lines := producer.NewLineReader(file)
+	lines := jsonl.NewReader(file)
 	var scan jsonscan.Scanner
 	for {
 		text, err := lines.Next()

@@ -1,0 +1,227 @@
+package jsonl
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrDamaged is wrapped by the errors of a compressed file that cannot be decompressed, however
+// often it is read.
+var ErrDamaged = errors.New("the file cannot be unpacked")
+
+// maxWindow is how far back a zstd file may refer in its text, in bytes, and so about the memory
+// that it takes. It is what zstd itself allows unless --long says otherwise.
+const maxWindow = 128 << 20
+
+// Open opens a file and decompresses it if it is gzip or zstd, which are known by their first
+// bytes, whatever the name. Errors name the file, and wrap [ErrDamaged] if it is damaged.
+func Open(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+
+	if info, err := f.Stat(); err != nil || info.IsDir() {
+		f.Close()
+		return nil, errors.Join(err, &os.PathError{
+			Op:   "read",
+			Path: path,
+			Err:  errors.New("is a directory; name a file of JSON lines"),
+		})
+	}
+
+	buf := newBuffer(f)
+	magic, _ := buf.Peek(magicSize) // a shorter file is neither
+
+	switch {
+	case isGzip(magic):
+		z, err := newGzipReader(buf)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("unpack %s: %w", path, explainError(err, "gzip"))
+		}
+		return file{z, func() { f.Close() }, path, "gzip"}, nil
+
+	case isZstd(magic):
+		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("unpack %s: %w", path, explainError(err, "zstd"))
+		}
+		return file{z, func() { z.Close(); f.Close() }, path, "zstd"}, nil
+
+	default:
+		if _, err := f.Seek(0, io.SeekStart); err != nil { // a pipe: only buf has the bytes peeked at
+			return file{buf, func() { f.Close() }, path, ""}, nil
+		}
+		return f, nil
+	}
+}
+
+// OpenAt opens a file as [Open] does, from an offset in its decompressed text on.
+func OpenAt(path string, offset int64) (io.ReadCloser, error) {
+	in, err := Open(path)
+	if err != nil || offset == 0 {
+		return in, err
+	}
+
+	if seeker, ok := in.(io.Seeker); ok {
+		_, err = seeker.Seek(offset, io.SeekStart)
+	} else { // a compressed file has to be read up to there
+		_, err = io.CopyN(io.Discard, in, offset)
+	}
+	if err != nil {
+		in.Close()
+		return nil, fmt.Errorf("go to byte %d of %s: %w", offset, path, err)
+	}
+
+	return in, nil
+}
+
+// IsCompressed reports whether a file is gzip or zstd.
+func IsCompressed(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+
+	var magic [magicSize]byte
+
+	n, err := io.ReadFull(f, magic[:])
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+
+	return isCompressed(magic[:n]), nil
+}
+
+// magicSize is how many bytes at the start of a file show its format.
+const magicSize = 4
+
+func isCompressed(magic []byte) bool { return isGzip(magic) || isZstd(magic) }
+
+func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) } // RFC 1952, 2.3.1
+
+// isZstd knows both kinds of frames (RFC 8878, 3.1).
+func isZstd(magic []byte) bool {
+	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
+		len(magic) == magicSize && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18})
+}
+
+// file names itself in the errors of its reader.
+type file struct {
+	r      io.Reader
+	close  func()
+	path   string
+	format string // empty: plain
+}
+
+// Read implements [io.Reader].
+func (f file) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read %s: %w", f.path, explainError(err, f.format))
+	}
+
+	return n, err
+}
+
+// Close implements [io.Closer].
+func (f file) Close() error {
+	f.close()
+	return nil
+}
+
+// explainError adds to an error of a compressed file what is wrong with the file.
+func explainError(err error, format string) error {
+	switch {
+	case format == "":
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: it is cut off, its %s data ends in the middle: %w", ErrDamaged, format, err)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("%w: it was packed with a window of more than %d MiB; unpack it with zstd -d --long=31",
+			ErrDamaged, maxWindow>>20)
+	case errors.Is(err, errTrailingData), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader),
+		errors.Is(err, zstd.ErrCRCMismatch), errors.Is(err, zstd.ErrMagicMismatch):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+
+	return err
+}
+
+var errTrailingData = errors.New("something other than gzip follows the gzip data")
+
+// gzipReader reads the members of a gzip file, and the zeros that a tape or a disk image has put
+// behind them, as gzip(1) does.
+type gzipReader struct {
+	*gzip.Reader
+	buf *bufio.Reader
+}
+
+func newGzipReader(buf *bufio.Reader) (*gzipReader, error) {
+	z, err := gzip.NewReader(buf)
+	if err != nil {
+		return nil, err
+	}
+
+	z.Multistream(false)
+
+	return &gzipReader{z, buf}, nil
+}
+
+// Read implements [io.Reader].
+func (g *gzipReader) Read(p []byte) (int, error) {
+	for {
+		n, err := g.Reader.Read(p)
+		if err == io.EOF {
+			err = g.nextMember()
+		}
+		if n > 0 || err != nil || len(p) == 0 {
+			return n, err
+		} // else an empty member
+	}
+}
+
+// nextMember starts with the next member. It returns [io.EOF] if there is none.
+func (g *gzipReader) nextMember() error {
+	magic, err := g.buf.Peek(2)
+	if len(magic) == 0 {
+		return err
+	}
+
+	if !isGzip(magic) {
+		return g.skipZeros()
+	}
+
+	if err := g.Reset(g.buf); err != nil {
+		return err
+	}
+
+	g.Multistream(false)
+
+	return nil
+}
+
+// skipZeros reads to the end of the file, before which there may be zeros alone.
+func (g *gzipReader) skipZeros() error {
+	for {
+		c, err := g.buf.ReadByte()
+		if err != nil {
+			return err
+		}
+
+		if c != 0 {
+			return errTrailingData
+		}
+	}
+}
