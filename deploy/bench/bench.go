@@ -16,7 +16,7 @@ type bench struct {
 	self   string // this program, for its children
 	stderr io.Writer
 	inputs map[inputKind]string // paths, of the section
-	stops  []func()             // end what the section has started
+	stops  []func()             // that end the processes of the section
 }
 
 // section is a table: variants of one thing, measured in turn.
@@ -26,7 +26,7 @@ type section struct {
 	variants    func(context.Context, *bench) ([]variant, error)
 }
 
-// column is what is measured.
+// column is a measured quantity.
 type column struct {
 	name string
 	// against makes the column a ratio: the one of another column in the row so named,
@@ -41,16 +41,16 @@ type variant struct {
 	once func(context.Context) ([]sample, error)
 }
 
-// sample is what one round says of a row, in the order of the columns that are measured.
+// sample holds the figures of a row from one round, in the order of the measured columns.
 type sample struct {
 	row    string
 	values []float64
 }
 
-// measure does a section's rounds. In each round every variant has its turn, so that a
+// measureSection does a section's rounds. In each round every variant has its turn, so that a
 // machine that is slow for a while is slow for all of them.
-func (b *bench) measure(ctx context.Context, s section) (Table, error) {
-	defer b.clean()
+func (b *bench) measureSection(ctx context.Context, s section) (Table, error) {
+	defer b.removeCaches()
 
 	b.inputs = map[inputKind]string{}
 	variants, err := s.variants(ctx, b)
@@ -79,7 +79,7 @@ func (b *bench) measure(ctx context.Context, s section) (Table, error) {
 			samples = append(samples, got...)
 		}
 
-		t.add(s.columns, samples)
+		t.addSamples(s.columns, samples)
 	}
 
 	order := make([]string, len(variants))
@@ -87,13 +87,13 @@ func (b *bench) measure(ctx context.Context, s section) (Table, error) {
 		order[i] = v.name
 	}
 
-	t.sort(order)
+	t.sortRows(order)
 
 	return t, nil
 }
 
-// clean ends and removes what a section has left.
-func (b *bench) clean() {
+// removeCaches ends the processes and removes the files of a section.
+func (b *bench) removeCaches() {
 	for i := len(b.stops) - 1; i >= 0; i-- {
 		b.stops[i]()
 	}
@@ -103,27 +103,27 @@ func (b *bench) clean() {
 	}
 }
 
-// folder makes a folder for one run, and remove, which takes it away.
-func (b *bench) folder() (dir string, remove func(), err error) {
+// makeFolder makes a folder for one run, and remove, which takes it away.
+func (b *bench) makeFolder() (dir string, remove func(), err error) {
 	if dir, err = os.MkdirTemp(b.dir, "run-"); err != nil {
 		return "", nil, fmt.Errorf("make a folder to work in: %w", err)
 	}
 	return dir, func() { os.RemoveAll(dir) }, nil
 }
 
-// pick is a number for the go as it is: small for a quick one.
-func (b *bench) pick(full, quick int) int {
+// pickSize is a number for the go as it is: small for a quick one.
+func (b *bench) pickSize(full, quick int) int {
 	if b.quick {
 		return quick
 	}
 	return full
 }
 
-// skip says aloud what is not measured.
-func (b *bench) skip(what, why string) { fmt.Fprintf(b.stderr, "SKIPPED: %s: %s\n", what, why) }
+// logSkip reports a section that is not measured.
+func (b *bench) logSkip(what, why string) { fmt.Fprintf(b.stderr, "SKIPPED: %s: %s\n", what, why) }
 
-// version is what the promptmill says of itself.
-func (b *bench) version(ctx context.Context) string {
+// readVersion returns the version that the promptmill reports.
+func (b *bench) readVersion(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, b.promptmill, "version").Output()
 	if err != nil {
 		return "unknown"

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// boxes are runs on 1, 2, 4, 8 and 16 boxes, for ten seconds each, or two.
-func boxes(_ context.Context, b *bench) ([]variant, error) {
+// listBoxes are runs on 1, 2, 4, 8 and 16 boxes, for ten seconds each, or two.
+func listBoxes(_ context.Context, b *bench) ([]variant, error) {
 	counts := []int{1, 2, 4, 8, 16}
 	if b.quick {
 		counts = []int{1, 4}
 	}
-	return each(counts, func(n int) variant {
+	return mapSlice(counts, func(n int) variant {
 		return variant{boxesName(n), func(ctx context.Context) ([]sample, error) { return b.runBoxes(ctx, n) }}
 	}), nil
 }
@@ -28,42 +28,42 @@ func boxesName(n int) string {
 	return fmt.Sprint(n, " boxes")
 }
 
-// boxPerSecond is what one box answers.
+// boxPerSecond is the rate of one box.
 const boxPerSecond = 64
 
 func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
-	requests := n * boxPerSecond * b.pick(10, 2)
-	in, err := b.input(inputKind{requests: requests, size: 4096})
+	requests := n * boxPerSecond * b.pickSize(10, 2)
+	in, err := b.makeInput(inputKind{requests: requests, size: 4096})
 	if err != nil {
 		return nil, err
 	}
 
-	dir, remove, err := b.folder()
+	dir, remove, err := b.makeFolder()
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
 
-	serve, err := b.start(ctx, dir, b.promptmill, "serve", "--listen", "127.0.0.1:0")
+	serve, err := b.startProcess(ctx, dir, b.promptmill, "serve", "--listen", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	defer serve.stop()
 
-	if _, err := serve.await(ctx, "serving on"); err != nil {
+	if _, err := serve.awaitLine(ctx, "serving on"); err != nil {
 		return nil, err
 	}
 
 	var workers []*process
 	for i := range n {
-		url, server, err := b.server(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150",
+		url, server, err := b.startServer(ctx, "--sim-ttft", "500ms", "--sim-tpot", "0s", "--sim-tokens", "150",
 			"--sim-slots", "32")
 		if err != nil {
 			return nil, err
 		}
 		defer server.stop()
 
-		w, err := b.start(ctx, dir, b.promptmill, "worker", "--url", url, "--concurrency", "32",
+		w, err := b.startProcess(ctx, dir, b.promptmill, "worker", "--url", url, "--concurrency", "32",
 			"--name", fmt.Sprintf("box%02d", i))
 		if err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 		workers = append(workers, w)
 	}
 
-	err = poll(ctx, "the workers", func() bool {
+	err = awaitCondition(ctx, "the workers", func() bool {
 		cmd := exec.CommandContext(ctx, b.promptmill, "workers", "--json", "--state", dir)
 		out, err := cmd.Output()
 		var list []struct{}
@@ -83,12 +83,12 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 		return nil, err
 	}
 
-	if _, err := b.finish(ctx, dir, b.promptmill, "submit", in, "--run", "r", "--progress", "none"); err != nil {
+	if _, err := b.runProcess(ctx, dir, b.promptmill, "submit", in, "--run", "r", "--progress", "none"); err != nil {
 		return nil, err
 	}
 
 	path := filepath.Join(dir, "r.meta.json")
-	err = poll(ctx, "the end of the run", func() bool {
+	err = awaitCondition(ctx, "the end of the run", func() bool {
 		_, err := os.Stat(path)
 		return err == nil
 	})
@@ -114,8 +114,8 @@ func (b *bench) runBoxes(ctx context.Context, n int) ([]sample, error) {
 	}}}, nil
 }
 
-// poll waits until something is so.
-func poll(ctx context.Context, what string, ok func() bool) error {
+// awaitCondition waits until something is so.
+func awaitCondition(ctx context.Context, what string, ok func() bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %s", patience))
 	defer cancel()
 

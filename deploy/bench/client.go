@@ -40,11 +40,11 @@ func runClient(ctx context.Context, args []string, _ io.Writer) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	in := &bodies{lines: bufio.NewReaderSize(file, 64<<10)}
+	in := &bodyReader{lines: bufio.NewReaderSize(file, 64<<10)}
 	var clients sync.WaitGroup
 	for range concurrency {
 		clients.Go(func() {
-			if err := post(ctx, &http.Client{Transport: transport}, args[0]+"/v1/chat/completions", in); err != nil {
+			if err := postBodies(ctx, &http.Client{Transport: transport}, args[0]+"/v1/chat/completions", in); err != nil {
 				fail(err)
 			}
 		})
@@ -55,14 +55,14 @@ func runClient(ctx context.Context, args []string, _ io.Writer) error {
 	return context.Cause(ctx)
 }
 
-// bodies are the bodies of an input, for many to take from.
-type bodies struct {
+// bodyReader are the bodies of an input, for many to take from.
+type bodyReader struct {
 	mu    sync.Mutex
 	lines *bufio.Reader
 }
 
 // next reads the next body into a buffer.
-func (b *bodies) next(buf []byte) ([]byte, error) {
+func (b *bodyReader) next(buf []byte) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
@@ -81,7 +81,7 @@ func (b *bodies) next(buf []byte) ([]byte, error) {
 
 var bodyKey = []byte(`"body":`)
 
-func post(ctx context.Context, client *http.Client, url string, in *bodies) error {
+func postBodies(ctx context.Context, client *http.Client, url string, in *bodyReader) error {
 	var buf []byte
 	for {
 		line, err := in.next(buf)

@@ -17,12 +17,12 @@ var clientColumns = []column{
 	{name: "CPU us/req"}, {name: "CPU x Go client", against: goClient, of: "CPU us/req"}, {name: "peak MB"},
 }
 
-// clients are the Go client, the Python script and promptmill at one server. The script
+// compareClients are the Go client, the Python script and promptmill at one server. The script
 // gets fewer requests.
-func (b *bench) clients(
+func (b *bench) compareClients(
 	ctx context.Context, kind inputKind, scripted, concurrency int, sim ...string,
 ) ([]variant, error) {
-	url, err := b.standing(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150"},
+	url, err := b.sharedServer(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150"},
 		sim...)...)
 	if err != nil {
 		return nil, err
@@ -44,11 +44,11 @@ func (b *bench) clients(
 
 	list := []variant{
 		compare(goClient, kind.requests, func(ctx context.Context) (usage, float64, error) {
-			in, err := b.input(kind)
+			in, err := b.makeInput(kind)
 			if err != nil {
 				return usage{}, 0, err
 			}
-			u, err := b.finish(ctx, b.dir, b.self, "client", url, in, fmt.Sprint(concurrency))
+			u, err := b.runProcess(ctx, b.dir, b.self, "client", url, in, fmt.Sprint(concurrency))
 			return u, 0, err
 		}),
 		compare("promptmill", kind.requests, func(ctx context.Context) (usage, float64, error) {
@@ -59,7 +59,7 @@ func (b *bench) clients(
 
 	python, ok := findPython(ctx)
 	if !ok {
-		b.skip("the Python script", "no python3 with aiohttp here (Debian: apt-get install python3-aiohttp)")
+		b.logSkip("the Python script", "no python3 with aiohttp here (Debian: apt-get install python3-aiohttp)")
 		return list, nil
 	}
 
@@ -69,11 +69,11 @@ func (b *bench) clients(
 	}
 
 	return append(list, compare("Python, aiohttp", scripted, func(ctx context.Context) (usage, float64, error) {
-		in, err := b.input(inputKind{requests: scripted, size: kind.size})
+		in, err := b.makeInput(inputKind{requests: scripted, size: kind.size})
 		if err != nil {
 			return usage{}, 0, err
 		}
-		u, err := b.finish(ctx, b.dir, python, path, url, in, filepath.Join(b.dir, "answers.jsonl"),
+		u, err := b.runProcess(ctx, b.dir, python, path, url, in, filepath.Join(b.dir, "answers.jsonl"),
 			fmt.Sprint(concurrency))
 		return u, 0, err
 	})), nil

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// inputKind is what an input is like.
+// inputKind describes an input.
 type inputKind struct {
 	requests, size int // size: bytes of a request, about
 	prefixes       int // the requests share as many beginnings, of four fifths of their size; 0: none
@@ -19,11 +19,11 @@ type inputKind struct {
 
 var words = strings.Fields("the customer wrote that payment failed after an update and asks for a refund of order number since delivery was late again this month")
 
-// frame is what an input line has besides its prompt, in bytes, about.
+// frame is the size of an input line besides its prompt, in bytes, about.
 const frame = 130
 
-// text appends words to a length. Equal numbers make equal texts.
-func text(dst []byte, length int, x uint64) []byte {
+// appendText appends words to a length. Equal numbers make equal texts.
+func appendText(dst []byte, length int, x uint64) []byte {
 	for end := len(dst) + length; len(dst) < end; {
 		x = x*6364136223846793005 + 1442695040888963407
 		dst = append(append(dst, words[x>>33%uint64(len(words))]...), ' ')
@@ -31,9 +31,9 @@ func text(dst []byte, length int, x uint64) []byte {
 	return dst
 }
 
-// input writes an input, if the section has none of its kind yet, and returns its path.
+// makeInput writes an input, if the section has none of its kind yet, and returns its path.
 // It is written line by line: see [process].
-func (b *bench) input(kind inputKind) (string, error) {
+func (b *bench) makeInput(kind inputKind) (string, error) {
 	if path, ok := b.inputs[kind]; ok {
 		return path, nil
 	}
@@ -58,11 +58,11 @@ func (b *bench) input(kind inputKind) (string, error) {
 				n = order[i]
 			}
 			beginning = kind.size * 4 / 5
-			content = text(content, beginning, uint64(n*kind.prefixes/kind.requests))
+			content = appendText(content, beginning, uint64(n*kind.prefixes/kind.requests))
 		}
 
 		content = fmt.Appendf(content, "%d ", n)
-		content = text(content, max(0, kind.size-beginning-frame), uint64(n))
+		content = appendText(content, max(0, kind.size-beginning-frame), uint64(n))
 		prompt.Write(content)
 		fmt.Fprintf(w,
 			`{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim","messages":[{"role":"user","content":"%s"}]}}`+

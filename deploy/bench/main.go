@@ -22,7 +22,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := runBench(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -37,8 +37,8 @@ type options struct {
 	dir        string // for everything that is written meanwhile
 }
 
-// run executes a command line and returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// runBench executes a command line and returns the exit code.
+func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && children[args[0]] != nil {
 		if err := children[args[0]](ctx, args[1:], stdout); err != nil {
 			fmt.Fprintln(stderr, err)
@@ -64,8 +64,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// children are what the bench runs as processes of its own, so that their CPU time and
-// memory can be told apart.
+// children run as separate processes, so that their CPU time and
+// memory are measured apart.
 var children = map[string]func(ctx context.Context, args []string, stdout io.Writer) error{
 	"client": runClient,
 	"broker": runBroker,
@@ -74,7 +74,7 @@ var children = map[string]func(ctx context.Context, args []string, stdout io.Wri
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	o := options{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is said once, by who gets it
+	flags.SetOutput(io.Discard) // the caller prints the error
 	flags.BoolVar(&o.quick, "quick", false, "a look of about a minute, in small numbers and one round")
 	flags.IntVar(&o.repeat, "repeat", 0, "rounds of each section; by default 3, or 1 with --quick")
 	only := flags.String("only", "", "sections, with commas between: "+strings.Join(sectionNames(), ", "))
@@ -123,7 +123,7 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) (err e
 	defer os.RemoveAll(o.dir)
 
 	if o.promptmill == "" {
-		if o.promptmill, err = build(ctx, o.dir); err != nil {
+		if o.promptmill, err = buildPromptmill(ctx, o.dir); err != nil {
 			return err
 		}
 	}
@@ -136,14 +136,14 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) (err e
 	report := Report{
 		Schema:     ReportSchema,
 		Machine:    thisMachine(),
-		Promptmill: b.version(ctx),
+		Promptmill: b.readVersion(ctx),
 		Quick:      o.quick,
 		Rounds:     o.repeat,
 	}
 
 	err = b.measureSections(ctx, &report, stdout)
 	if o.json != "" {
-		err = errors.Join(err, report.write(o.json))
+		err = errors.Join(err, report.writeFile(o.json))
 	}
 
 	return err
@@ -159,13 +159,13 @@ func (b *bench) measureSections(ctx context.Context, report *Report, stdout io.W
 			continue
 		}
 
-		t, err := b.measure(ctx, s)
+		t, err := b.measureSection(ctx, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 
 		report.Tables = append(report.Tables, t)
-		if err := t.print(stdout); err != nil {
+		if err := t.printText(stdout); err != nil {
 			return err
 		}
 	}
@@ -173,8 +173,8 @@ func (b *bench) measureSections(ctx context.Context, report *Report, stdout io.W
 	return nil
 }
 
-// build builds the promptmill of this source tree.
-func build(ctx context.Context, dir string) (string, error) {
+// buildPromptmill builds the promptmill of this source tree.
+func buildPromptmill(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "promptmill")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/promptmill/promptmill/deploy/promptmill")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -36,7 +36,7 @@ func TestWrongCommandLines(t *testing.T) {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
 			var stderr bytes.Buffer
-			if code := run(t.Context(), strings.Fields(tt.args), &bytes.Buffer{}, &stderr); code != 2 ||
+			if code := runBench(t.Context(), strings.Fields(tt.args), &bytes.Buffer{}, &stderr); code != 2 ||
 				!strings.Contains(stderr.String(), tt.says) {
 				t.Errorf("code %d: %s", code, &stderr)
 			}
@@ -50,7 +50,7 @@ func TestPrefixes(t *testing.T) {
 
 	path := filepath.Join(t.TempDir(), "figures.json")
 	var stdout, stderr bytes.Buffer
-	if code := run(
+	if code := runBench(
 		t.Context(), []string{"--quick", "--only", "prefixes", "--json", path}, &stdout, &stderr,
 	); code != 0 {
 		t.Fatalf("code %d: %s", code, &stderr)
@@ -99,7 +99,7 @@ func TestInputs(t *testing.T) {
 		{requests: 20, size: 4096, prefixes: 4, sorted: true},
 	} {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
-			path, err := b.input(kind)
+			path, err := b.makeInput(kind)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,7 +143,7 @@ func TestInputs(t *testing.T) {
 		})
 	}
 
-	again, err := b.input(inputKind{requests: 20, size: 150})
+	again, err := b.makeInput(inputKind{requests: 20, size: 150})
 	if err != nil || len(b.inputs) != 3 || again != b.inputs[inputKind{requests: 20, size: 150}] {
 		t.Errorf("an input is made twice: %v, %v", b.inputs, err)
 	}

@@ -1,4 +1,4 @@
 package main
 
-// maxrssUnit is what the system counts a process's peak memory in, in bytes.
+// maxrssUnit is the system's unit of a process's peak memory, in bytes.
 const maxrssUnit = 1 << 10

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// meta is what the bench reads of a run's metadata.
+// meta holds the parts of a run's metadata that the bench reads.
 type meta struct {
 	Results struct {
 		SuccessCount int     `json:"success_count"`

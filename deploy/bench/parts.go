@@ -5,56 +5,56 @@ import (
 	"path/filepath"
 )
 
-// apart is what each part of a run took, as a process of its own.
-type apart struct {
+// partUsage holds the usage of each part of a run, each a process.
+type partUsage struct {
 	broker, producer, worker, collector usage
 	meta                                meta
 }
 
-// runApart does a run with all parts apart.
-func (b *bench) runApart(ctx context.Context, url string, kind inputKind, collect ...string) (a apart, err error) {
-	in, err := b.input(kind)
+// runParts does a run with all parts apart.
+func (b *bench) runParts(ctx context.Context, url string, kind inputKind, collect ...string) (a partUsage, err error) {
+	in, err := b.makeInput(kind)
 	if err != nil {
 		return a, err
 	}
 
-	dir, remove, err := b.folder()
+	dir, remove, err := b.makeFolder()
 	if err != nil {
 		return a, err
 	}
 	defer remove()
 
-	broker, err := b.start(ctx, dir, b.self, "broker", filepath.Join(dir, "nats"))
+	broker, err := b.startProcess(ctx, dir, b.self, "broker", filepath.Join(dir, "nats"))
 	if err != nil {
 		return a, err
 	}
 	defer broker.stop()
 
-	line, err := broker.await(ctx, "nats://")
+	line, err := broker.awaitLine(ctx, "nats://")
 	if err != nil {
 		return a, err
 	}
 
 	bus := line[len("broker on "):]
-	worker, err := b.start(ctx, dir, b.promptmill, "worker", "--nats", bus, "--url", url,
+	worker, err := b.startProcess(ctx, dir, b.promptmill, "worker", "--nats", bus, "--url", url,
 		"--concurrency", "64", "--name", "w")
 	if err != nil {
 		return a, err
 	}
 	defer worker.stop()
 
-	producer, err := b.start(ctx, dir, b.promptmill, "submit", in, "--nats", bus, "--run", "r", "--progress", "none")
+	producer, err := b.startProcess(ctx, dir, b.promptmill, "submit", in, "--nats", bus, "--run", "r", "--progress", "none")
 	if err != nil {
 		return a, err
 	}
 	defer producer.stop()
 
-	if _, err := producer.await(ctx, "are on the bus"); err != nil {
+	if _, err := producer.awaitLine(ctx, "are on the bus"); err != nil {
 		return a, err
 	}
 
 	args := append([]string{"collect", "r", "-o", "out.jsonl.zst", "--nats", bus, "--progress", "none"}, collect...)
-	if a.collector, err = b.finish(ctx, dir, b.promptmill, args...); err != nil {
+	if a.collector, err = b.runProcess(ctx, dir, b.promptmill, args...); err != nil {
 		return a, err
 	}
 
@@ -68,16 +68,16 @@ func (b *bench) runApart(ctx context.Context, url string, kind inputKind, collec
 	return a, err
 }
 
-func parts(ctx context.Context, b *bench) ([]variant, error) {
-	url, err := b.standing(ctx, "--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150")
+func listParts(ctx context.Context, b *bench) ([]variant, error) {
+	url, err := b.sharedServer(ctx, "--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150")
 	if err != nil {
 		return nil, err
 	}
 
-	kind := inputKind{requests: b.pick(50_000, 4_000), size: 4096}
+	kind := inputKind{requests: b.pickSize(50_000, 4_000), size: 4096}
 
 	return []variant{{"a run", func(ctx context.Context) ([]sample, error) {
-		a, err := b.runApart(ctx, url, kind)
+		a, err := b.runParts(ctx, url, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -98,16 +98,16 @@ func parts(ctx context.Context, b *bench) ([]variant, error) {
 	}}}, nil
 }
 
-func results(ctx context.Context, b *bench) ([]variant, error) {
-	url, err := b.standing(ctx, "--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150")
+func listResults(ctx context.Context, b *bench) ([]variant, error) {
+	url, err := b.sharedServer(ctx, "--sim-ttft", "0s", "--sim-tpot", "0s", "--sim-tokens", "150")
 	if err != nil {
 		return nil, err
 	}
 
-	kind := inputKind{requests: b.pick(50_000, 4_000), size: 150}
+	kind := inputKind{requests: b.pickSize(50_000, 4_000), size: 150}
 	collected := func(name string, flags ...string) variant {
 		return variant{name, func(ctx context.Context) ([]sample, error) {
-			a, err := b.runApart(ctx, url, kind, flags...)
+			a, err := b.runParts(ctx, url, kind, flags...)
 			if err != nil {
 				return nil, err
 			}

@@ -10,28 +10,33 @@ import (
 	"strings"
 )
 
-// prefixes are runs of requests that share their beginnings: mixed, mixed and grouped by
+// listPrefixes are runs of requests that share their beginnings: mixed, mixed and grouped by
 // promptmill, and grouped in the file.
-func prefixes(ctx context.Context, b *bench) ([]variant, error) {
-	kind := inputKind{requests: b.pick(2048, 512), size: 4096, prefixes: b.pick(32, 16)}
+func listPrefixes(ctx context.Context, b *bench) ([]variant, error) {
+	kind := inputKind{requests: b.pickSize(2048, 512), size: 4096, prefixes: b.pickSize(32, 16)}
 	sorted := kind
 	sorted.sorted = true
 
-	list := []variant{b.cached("mixed", kind), b.cached("sorted in the file", sorted)}
-	if help, err := exec.CommandContext(ctx, b.promptmill, "run", "--help").Output(); err != nil ||
-		!strings.Contains(string(help), "--group-by-prefix") {
-		b.skip("--group-by-prefix", "this promptmill does not have it")
+	list := []variant{b.compareCaching("mixed", kind), b.compareCaching("sorted in the file", sorted)}
+
+	help, err := exec.CommandContext(ctx, b.promptmill, "run", "--help").Output()
+	if err != nil {
+		return nil, fmt.Errorf("read the help of promptmill run: %w", err)
+	}
+
+	if !strings.Contains(string(help), "--group-by-prefix") {
+		b.logSkip("--group-by-prefix", "this promptmill does not have it")
 		return list, nil
 	}
 
-	return append(list, b.cached("mixed, --group-by-prefix", kind, "--group-by-prefix")), nil
+	return append(list, b.compareCaching("mixed, --group-by-prefix", kind, "--group-by-prefix")), nil
 }
 
-// cached is a run at a fresh server that keeps the beginnings of a quarter of the
+// compareCaching returns a run at a fresh server that keeps the beginnings of a quarter of the
 // prompts' kinds.
-func (b *bench) cached(name string, kind inputKind, flags ...string) variant {
+func (b *bench) compareCaching(name string, kind inputKind, flags ...string) variant {
 	return variant{name, func(ctx context.Context) ([]sample, error) {
-		url, server, err := b.server(ctx, "--sim-ttft", "100ms", "--sim-tpot", "0s", "--sim-tokens", "40",
+		url, server, err := b.startServer(ctx, "--sim-ttft", "100ms", "--sim-tpot", "0s", "--sim-tokens", "40",
 			"--sim-slots", "32",
 			"--sim-prefix-cache", fmt.Sprint(kind.prefixes/4*kind.size/4))
 		if err != nil {
@@ -44,7 +49,7 @@ func (b *bench) cached(name string, kind inputKind, flags ...string) variant {
 			return nil, err
 		}
 
-		asked, hits, err := cacheCounts(ctx, url)
+		asked, hits, err := readCacheCounts(ctx, url)
 		if err != nil {
 			return nil, err
 		}
@@ -53,9 +58,9 @@ func (b *bench) cached(name string, kind inputKind, flags ...string) variant {
 	}}
 }
 
-// cacheCounts reads how many tokens of prompts a server was asked for and had, as vLLM
+// readCacheCounts reads how many tokens of prompts a server was asked for and had, as vLLM
 // tells it.
-func cacheCounts(ctx context.Context, url string) (asked, hits float64, err error) {
+func readCacheCounts(ctx context.Context, url string) (asked, hits float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
 		return 0, 0, err

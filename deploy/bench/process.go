@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// process is a child. Its memory is told by the system as no less than what this
+// process is a child. The system reports its memory as no less than what this
 // program had when it started it, so this program keeps little.
 type process struct {
 	cmd   *exec.Cmd
@@ -27,7 +27,7 @@ type process struct {
 	usage usage // after its end
 }
 
-// usage is what a process took.
+// usage holds the CPU time and memory of a process.
 type usage struct {
 	wall, cpu time.Duration // cpu: user and system
 	peak      int64         // memory, in bytes
@@ -40,8 +40,8 @@ func (u usage) perRequest(requests int) float64 {
 
 func (u usage) peakMB() float64 { return float64(u.peak) / 1e6 }
 
-// start starts a child in a folder.
-func (b *bench) start(ctx context.Context, dir, path string, args ...string) (*process, error) {
+// startProcess starts a child in a folder.
+func (b *bench) startProcess(ctx context.Context, dir, path string, args ...string) (*process, error) {
 	p := &process{
 		cmd:   exec.CommandContext(ctx, path, args...),
 		ended: make(chan struct{}),
@@ -63,7 +63,7 @@ func (b *bench) start(ctx context.Context, dir, path string, args ...string) (*p
 
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			p.hear(lines.Text())
+			p.addLine(lines.Text())
 		}
 
 		io.Copy(io.Discard, out) // behind a line that is too long
@@ -85,7 +85,7 @@ func (b *bench) start(ctx context.Context, dir, path string, args ...string) (*p
 	return p, nil
 }
 
-func (p *process) hear(line string) {
+func (p *process) addLine(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -99,11 +99,11 @@ func (p *process) hear(line string) {
 	}
 }
 
-// patience is how long anything is waited for.
+// patience bounds each wait.
 const patience = 5 * time.Minute
 
-// await waits for a line with a text, and returns it.
-func (p *process) await(ctx context.Context, text string) (string, error) {
+// awaitLine waits for a line with a text, and returns it.
+func (p *process) awaitLine(ctx context.Context, text string) (string, error) {
 	late := time.After(patience)
 	for {
 		p.mu.Lock()
@@ -119,9 +119,9 @@ func (p *process) await(ctx context.Context, text string) (string, error) {
 		select {
 		case <-p.news:
 		case <-p.ended:
-			return "", p.failure("ended too early")
+			return "", p.describeFailure("ended too early")
 		case <-late:
-			return "", p.failure(fmt.Sprintf("has not said %q in %s", text, patience))
+			return "", p.describeFailure(fmt.Sprintf("has not said %q in %s", text, patience))
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
 		}
@@ -132,42 +132,42 @@ func (p *process) await(ctx context.Context, text string) (string, error) {
 func (p *process) wait() (usage, error) {
 	<-p.ended
 	if p.err != nil {
-		return p.usage, p.failure(p.err.Error())
+		return p.usage, p.describeFailure(p.err.Error())
 	}
 	return p.usage, nil
 }
 
-// stop tells the child to end, and waits.
+// stop ends the child and waits for it.
 func (p *process) stop() usage {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	<-p.ended
 	return p.usage
 }
 
-func (p *process) failure(what string) error {
+func (p *process) describeFailure(what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return fmt.Errorf("%s: %s\n%s", strings.Join(p.cmd.Args, " "), what, strings.Join(p.said, "\n"))
 }
 
-// finish runs a child to its end.
-func (b *bench) finish(ctx context.Context, dir, path string, args ...string) (usage, error) {
-	p, err := b.start(ctx, dir, path, args...)
+// runProcess runs a child to its end.
+func (b *bench) runProcess(ctx context.Context, dir, path string, args ...string) (usage, error) {
+	p, err := b.startProcess(ctx, dir, path, args...)
 	if err != nil {
 		return usage{}, err
 	}
 	return p.wait()
 }
 
-// server starts a simulated model server with its flags, and returns its URL.
-func (b *bench) server(ctx context.Context, args ...string) (url string, p *process, err error) {
-	p, err = b.start(ctx, b.dir, b.promptmill,
+// startServer starts a simulated model server with its flags, and returns its URL.
+func (b *bench) startServer(ctx context.Context, args ...string) (url string, p *process, err error) {
+	p, err = b.startProcess(ctx, b.dir, b.promptmill,
 		append([]string{"sim", "--listen", "127.0.0.1:0", "--model", "sim", "--sim-spread", "0"}, args...)...)
 	if err != nil {
 		return "", nil, err
 	}
 
-	line, err := p.await(ctx, "http://")
+	line, err := p.awaitLine(ctx, "http://")
 	if err != nil {
 		return "", nil, err
 	}
@@ -178,9 +178,9 @@ func (b *bench) server(ctx context.Context, args ...string) (url string, p *proc
 	return "http://" + address, p, nil
 }
 
-// standing is server for one that stays until the section ends.
-func (b *bench) standing(ctx context.Context, args ...string) (string, error) {
-	url, p, err := b.server(ctx, args...)
+// sharedServer is server for one that stays until the section ends.
+func (b *bench) sharedServer(ctx context.Context, args ...string) (string, error) {
+	url, p, err := b.startServer(ctx, args...)
 	if err == nil {
 		b.stops = append(b.stops, func() { p.stop() })
 	}

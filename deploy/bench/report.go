@@ -77,8 +77,8 @@ func (r Report) printHead(w io.Writer) error {
 	return err
 }
 
-// write writes the report as JSON.
-func (r Report) write(path string) error {
+// writeFile writes the report as JSON.
+func (r Report) writeFile(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err

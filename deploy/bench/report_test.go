@@ -17,13 +17,13 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func example() Report {
 	columns := []column{{name: "req/s"}, {name: "x base", against: "base", of: "req/s"}, {name: "peak MB"}}
 	compared := newTable(section{name: "compared", about: "two at one server", columns: columns})
-	compared.add(columns, []sample{{"other", []float64{50, 9.5}}, {"base", []float64{100, 20}}})
-	compared.add(columns, []sample{{"base", []float64{400, 21}}, {"other", []float64{100, 8.5}}})
-	compared.add(columns, []sample{{"other", []float64{90, math.NaN()}}, {"base", []float64{120, 22}}})
-	compared.sort([]string{"base", "other"})
+	compared.addSamples(columns, []sample{{"other", []float64{50, 9.5}}, {"base", []float64{100, 20}}})
+	compared.addSamples(columns, []sample{{"base", []float64{400, 21}}, {"other", []float64{100, 8.5}}})
+	compared.addSamples(columns, []sample{{"other", []float64{90, math.NaN()}}, {"base", []float64{120, 22}}})
+	compared.sortRows([]string{"base", "other"})
 	columns = []column{{name: "share", against: "nobody", of: "share"}}
 	alone := newTable(section{name: "alone", about: "against a row that is not there", columns: columns})
-	alone.add(columns, []sample{{row: "é"}})
+	alone.addSamples(columns, []sample{{row: "é"}})
 
 	return Report{
 		Schema:     ReportSchema,
@@ -44,13 +44,13 @@ func TestReport(t *testing.T) {
 	}
 
 	for _, table := range report.Tables {
-		if err := table.print(&text); err != nil {
+		if err := table.printText(&text); err != nil {
 			t.Fatal(err)
 		}
 	}
 
 	path := filepath.Join(t.TempDir(), "report.json")
-	if err := report.write(path); err != nil {
+	if err := report.writeFile(path); err != nil {
 		t.Fatal(err)
 	}
 

@@ -13,7 +13,7 @@ var sections = []section{
 		about:   "4 KB requests and 1.2 KB answers, 64 at once, at a server that answers at once",
 		columns: clientColumns,
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			return b.clients(ctx, inputKind{requests: b.pick(50_000, 4_000), size: 4096}, b.pick(5_000, 1_000), 64)
+			return b.compareClients(ctx, inputKind{requests: b.pickSize(50_000, 4_000), size: 4096}, b.pickSize(5_000, 1_000), 64)
 		},
 	},
 	{
@@ -21,8 +21,8 @@ var sections = []section{
 		about:   "the same, 256 at once, at a server of 256 slots that takes a second for each",
 		columns: clientColumns,
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			n := b.pick(20*256, 3*256)
-			return b.clients(ctx, inputKind{requests: n, size: 4096}, n, 256, "--sim-ttft", "1s", "--sim-slots", "256")
+			n := b.pickSize(20*256, 3*256)
+			return b.compareClients(ctx, inputKind{requests: n, size: 4096}, n, 256, "--sim-ttft", "1s", "--sim-slots", "256")
 		},
 	},
 	{
@@ -34,7 +34,7 @@ var sections = []section{
 			{name: "share", against: "all", of: "CPU us/req"},
 			{name: "peak MB"},
 		},
-		variants: parts,
+		variants: listParts,
 	},
 	{
 		name:  "boxes",
@@ -48,16 +48,16 @@ var sections = []section{
 			{name: "workers CPU us/req"},
 			{name: "serve peak MB"},
 		},
-		variants: boxes,
+		variants: listBoxes,
 	},
 	{
 		name:    "requests",
 		about:   "requests of 150 bytes, answers of 8 tokens, no latency",
 		columns: []column{{name: "req/s"}, {name: "CPU us/req"}, {name: "peak MB"}},
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			return b.runs(ctx, []string{"--sim-tokens", "8"},
-				each([]int{b.pick(10_000, 1_000), b.pick(100_000, 4_000), b.pick(1_000_000, 16_000)},
-					func(n int) one { return one{fmt.Sprint(n), inputKind{requests: n, size: 150}, nil} })...)
+			return b.compareRuns(ctx, []string{"--sim-tokens", "8"},
+				mapSlice([]int{b.pickSize(10_000, 1_000), b.pickSize(100_000, 4_000), b.pickSize(1_000_000, 16_000)},
+					func(n int) runCase { return runCase{fmt.Sprint(n), inputKind{requests: n, size: 150}, nil} })...)
 		},
 	},
 	{
@@ -65,11 +65,11 @@ var sections = []section{
 		about:   "requests of a size, answers of 1.2 KB, no latency",
 		columns: []column{{name: "req/s"}, {name: "CPU us/req"}, {name: "peak MB"}, {name: "MB/s"}},
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			return b.runs(ctx, []string{"--sim-tokens", "150"},
-				one{"1 KB", inputKind{requests: b.pick(20_000, 2_000), size: 1 << 10}, nil},
-				one{"4 KB", inputKind{requests: b.pick(20_000, 2_000), size: 4 << 10}, nil},
-				one{"64 KB", inputKind{requests: b.pick(3_000, 300), size: 64 << 10}, nil},
-				one{"1 MB", inputKind{requests: b.pick(300, 30), size: 1 << 20}, nil})
+			return b.compareRuns(ctx, []string{"--sim-tokens", "150"},
+				runCase{"1 KB", inputKind{requests: b.pickSize(20_000, 2_000), size: 1 << 10}, nil},
+				runCase{"4 KB", inputKind{requests: b.pickSize(20_000, 2_000), size: 4 << 10}, nil},
+				runCase{"64 KB", inputKind{requests: b.pickSize(3_000, 300), size: 64 << 10}, nil},
+				runCase{"1 MB", inputKind{requests: b.pickSize(300, 30), size: 1 << 20}, nil})
 		},
 	},
 	{
@@ -77,9 +77,9 @@ var sections = []section{
 		about:   "1 KB requests in shards of at most so many, no latency",
 		columns: []column{{name: "req/s"}, {name: "CPU us/req"}, {name: "peak MB"}},
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			return b.runs(ctx, []string{"--sim-tokens", "150"}, each([]int{1, 8, 32, 128}, func(n int) one {
-				return one{
-					fmt.Sprint("--shard-size ", n), inputKind{requests: b.pick(20_000, 2_000), size: 1 << 10},
+			return b.compareRuns(ctx, []string{"--sim-tokens", "150"}, mapSlice([]int{1, 8, 32, 128}, func(n int) runCase {
+				return runCase{
+					fmt.Sprint("--shard-size ", n), inputKind{requests: b.pickSize(20_000, 2_000), size: 1 << 10},
 					[]string{"--shard-size", fmt.Sprint(n)},
 				}
 			})...)
@@ -89,7 +89,7 @@ var sections = []section{
 		name:     "prefixes",
 		about:    "requests with few beginnings, at a server that keeps a quarter of these; 32 slots, 100 ms for what it has not kept",
 		columns:  []column{{name: "req/s"}, {name: "% of prompts cached"}},
-		variants: prefixes,
+		variants: listPrefixes,
 	},
 	{
 		name:  "results",
@@ -100,7 +100,7 @@ var sections = []section{
 			{name: "CPU us/req"},
 			{name: "MB/s of a core"},
 		},
-		variants: results,
+		variants: listResults,
 	},
 }
 
@@ -111,28 +111,28 @@ func sectionNames() (names []string) {
 	return names
 }
 
-func each[T, U any](list []T, make func(T) U) (out []U) {
+func mapSlice[T, U any](list []T, convert func(T) U) (out []U) {
 	for _, v := range list {
-		out = append(out, make(v))
+		out = append(out, convert(v))
 	}
 	return out
 }
 
-// one is a run of promptmill: an input, and flags.
-type one struct {
+// runCase is a run of promptmill: an input, and flags.
+type runCase struct {
 	name  string
 	input inputKind
 	flags []string
 }
 
-// runs are variants of promptmill run at one server.
-func (b *bench) runs(ctx context.Context, sim []string, list ...one) ([]variant, error) {
-	url, err := b.standing(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s"}, sim...)...)
+// compareRuns returns variants of promptmill run at one server.
+func (b *bench) compareRuns(ctx context.Context, sim []string, list ...runCase) ([]variant, error) {
+	url, err := b.sharedServer(ctx, append([]string{"--sim-ttft", "0s", "--sim-tpot", "0s"}, sim...)...)
 	if err != nil {
 		return nil, err
 	}
 
-	return each(list, func(o one) variant {
+	return mapSlice(list, func(o runCase) variant {
 		return variant{o.name, func(ctx context.Context) ([]sample, error) {
 			r, err := b.promptmillRun(ctx, url, o.input, 64, o.flags...)
 			if err != nil {
@@ -150,8 +150,8 @@ func (b *bench) runs(ctx context.Context, sim []string, list ...one) ([]variant,
 	}), nil
 }
 
-// ran is what a run of promptmill took and said.
-type ran struct {
+// runResult holds the usage and the metadata of a run of promptmill.
+type runResult struct {
 	usage usage
 	meta  meta
 }
@@ -159,13 +159,13 @@ type ran struct {
 // promptmillRun does one whole run, from the start of the process to its end.
 func (b *bench) promptmillRun(
 	ctx context.Context, url string, kind inputKind, concurrency int, flags ...string,
-) (r ran, err error) {
-	in, err := b.input(kind)
+) (r runResult, err error) {
+	in, err := b.makeInput(kind)
 	if err != nil {
 		return r, err
 	}
 
-	dir, remove, err := b.folder()
+	dir, remove, err := b.makeFolder()
 	if err != nil {
 		return r, err
 	}
@@ -174,7 +174,7 @@ func (b *bench) promptmillRun(
 	args := append([]string{
 		"run", in, "-o", "out.jsonl.zst", "--url", url, "--concurrency", fmt.Sprint(concurrency), "--progress", "none",
 	}, flags...)
-	if r.usage, err = b.finish(ctx, dir, b.promptmill, args...); err != nil {
+	if r.usage, err = b.runProcess(ctx, dir, b.promptmill, args...); err != nil {
 		return r, err
 	}
 

@@ -13,8 +13,8 @@ type Stat struct {
 	Values []float64 `json:"values"` // in the order of the rounds
 }
 
-// statOf sums up values, of which there is at least one.
-func statOf(values []float64) Stat {
+// newStat sums up values, of which there is at least one.
+func newStat(values []float64) Stat {
 	sorted := slices.Sorted(slices.Values(values))
 	middle := len(sorted) / 2
 	median := sorted[middle]
@@ -32,15 +32,15 @@ func statOf(values []float64) Stat {
 
 // String is the median, and the spread if there is one.
 func (s Stat) String() string {
-	text := figure(s.Median)
-	if low, high := figure(s.Min), figure(s.Max); low != high {
+	text := formatFigure(s.Median)
+	if low, high := formatFigure(s.Min), formatFigure(s.Max); low != high {
 		text += " (" + low + "-" + high + ")"
 	}
 	return text
 }
 
-// figure prints a number to three digits, and whole numbers beyond them in full.
-func figure(v float64) string {
+// formatFigure prints a number to three digits, and whole numbers beyond them in full.
+func formatFigure(v float64) string {
 	switch {
 	case v >= 99.95 || v == float64(int64(v)):
 		return strconv.FormatFloat(v, 'f', 0, 64)

@@ -25,7 +25,7 @@ func TestStat(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			got := statOf(tt.values)
+			got := newStat(tt.values)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("stat (-want +got):\n%s", diff)
 			}
@@ -53,7 +53,7 @@ func TestFigureHasThreeDigits(t *testing.T) {
 		123456.7: "123457",
 		64:       "64",
 	} {
-		if got := figure(v); got != want {
+		if got := formatFigure(v); got != want {
 			t.Errorf("figure(%g) = %q, want %q", v, got, want)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Table is what a section found.
+// Table holds the figures of a section.
 type Table struct {
 	Name    string   `json:"name"`
 	About   string   `json:"about"`
@@ -21,7 +21,7 @@ type Table struct {
 // Row is one thing that was measured.
 type Row struct {
 	Name    string          `json:"name"`
-	Figures map[string]Stat `json:"figures"` // by column; what does not apply is not there
+	Figures map[string]Stat `json:"figures"` // by column; absent where a column does not apply
 }
 
 func newTable(s section) Table {
@@ -32,8 +32,8 @@ func newTable(s section) Table {
 	return t
 }
 
-// add takes in the samples of a round. A value that is not a number does not apply.
-func (t *Table) add(columns []column, samples []sample) {
+// addSamples takes in the samples of a round. A value that is not a number does not apply.
+func (t *Table) addSamples(columns []column, samples []sample) {
 	values := make(map[string]map[string]float64, len(samples)) // by row and column
 	for _, s := range samples {
 		row, rest := map[string]float64{}, s.values
@@ -47,7 +47,7 @@ func (t *Table) add(columns []column, samples []sample) {
 	}
 
 	for _, s := range samples {
-		row := t.row(s.row)
+		row := t.findRow(s.row)
 		for _, c := range columns {
 			v := values[s.row][c.name]
 			if c.against != "" {
@@ -58,13 +58,13 @@ func (t *Table) add(columns []column, samples []sample) {
 			}
 
 			if !math.IsNaN(v) && !math.IsInf(v, 0) {
-				row.Figures[c.name] = statOf(append(row.Figures[c.name].Values, v))
+				row.Figures[c.name] = newStat(append(row.Figures[c.name].Values, v))
 			}
 		}
 	}
 }
 
-func (t *Table) row(name string) *Row {
+func (t *Table) findRow(name string) *Row {
 	i := slices.IndexFunc(t.Rows, func(r Row) bool { return r.Name == name })
 	if i < 0 {
 		i = len(t.Rows)
@@ -73,8 +73,8 @@ func (t *Table) row(name string) *Row {
 	return &t.Rows[i]
 }
 
-// sort puts the rows in the order of the names; others stay behind them as they are.
-func (t *Table) sort(names []string) {
+// sortRows puts the rows in the order of the names; others stay behind them as they are.
+func (t *Table) sortRows(names []string) {
 	place := func(r Row) int {
 		if i := slices.Index(names, r.Name); i >= 0 {
 			return i
@@ -84,8 +84,8 @@ func (t *Table) sort(names []string) {
 	slices.SortStableFunc(t.Rows, func(a, b Row) int { return cmp.Compare(place(a), place(b)) })
 }
 
-// print writes the table as text, each column as wide as it must be.
-func (t Table) print(w io.Writer) error {
+// printText writes the table as text, each column as wide as it must be.
+func (t Table) printText(w io.Writer) error {
 	lines := [][]string{append([]string{""}, t.Columns...)}
 	for _, r := range t.Rows {
 		line := []string{r.Name}
