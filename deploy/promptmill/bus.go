@@ -21,6 +21,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -59,7 +61,7 @@ const (
 // listens.
 func startBus(state, dir string, listen listenAt, shared bool, log zerolog.Logger) (*embeddedBus, error) {
 	store := filepath.Join(dir, "nats")
-	if err := makeState(state, store); err != nil {
+	if err := statedir.Make(state, store); err != nil {
 		return nil, err
 	}
 
@@ -198,7 +200,7 @@ func (b *embeddedBus) awaitReady(said *serverWords) error {
 // server looks for them in a folder of the account's name.
 func moveStore(store string) error {
 	from, to := filepath.Join(store, "jetstream", "$G"), filepath.Join(store, "jetstream", proto.OwnerAccount)
-	if !exists(from) || exists(to) {
+	if !files.Exists(from) || files.Exists(to) {
 		return nil
 	}
 

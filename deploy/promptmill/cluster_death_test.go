@@ -22,6 +22,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -325,7 +326,7 @@ func natsRelease(t *testing.T, version string) string {
 	building.Lock()
 	defer building.Unlock()
 
-	if exists(program) {
+	if files.Exists(program) {
 		return program
 	}
 

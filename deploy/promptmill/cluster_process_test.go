@@ -22,6 +22,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -303,7 +304,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 			what, time.Since(begin).Round(time.Millisecond),
 			answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
 
-		if exists(filepath.Join(c.dir, "out", "r.meta.json")) {
+		if files.Exists(filepath.Join(c.dir, "out", "r.meta.json")) {
 			t.Fatalf("the run was over before this was: %s", what)
 		}
 	}
@@ -342,7 +343,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 	during("the leader of the results stream is killed, and comes back", killLeader(proto.ResultsStream("r")))
 	m.sim.Hang(false)
 	begin := time.Now()
-	poll(t, patience, "the end of the run", func() bool { return exists(filepath.Join(c.dir, "out", "r.meta.json")) })
+	poll(t, patience, "the end of the run", func() bool { return files.Exists(filepath.Join(c.dir, "out", "r.meta.json")) })
 	t.Logf("the rest: %s, no answers for %s at most, nothing written for %s at most",
 		time.Since(begin).Round(time.Millisecond),
 		answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
@@ -445,7 +446,7 @@ func natsConfigIsEnough(t *testing.T, size int) {
 		"--progress", "none", "--wait")
 
 	for _, run := range []string{"r", "wait"} {
-		poll(t, patience, "the end of run "+run, func() bool { return exists(filepath.Join(c.dir, run+".meta.json")) })
+		poll(t, patience, "the end of run "+run, func() bool { return files.Exists(filepath.Join(c.dir, run+".meta.json")) })
 		if text, code := c.run("verify", in, run+".jsonl.zst"); code != exit.CodeOK {
 			t.Errorf("verify: exit code %d:\n%s", code, text)
 		}

@@ -16,6 +16,8 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -97,7 +99,7 @@ func checkInputs(out collector.Output, inputs []string) error {
 
 		if path := out.Holds(info); path != "" {
 			return exit.Usage("choose another output with -o",
-				"the input %s is the file %s, which the run would write", shorten(input), shorten(path))
+				"the input %s is the file %s, which the run would write", files.Short(input), files.Short(path))
 		}
 	}
 
@@ -198,7 +200,7 @@ func collectRun(
 	defer hide()
 
 	measured := &exporter{}
-	unmeasure, err := startMetrics(c, measured)
+	unmeasure, err := startMetrics(c.String("metrics"), measured)
 	if err != nil {
 		return err
 	}
@@ -212,7 +214,7 @@ func collectRun(
 		format:   formatOf(c),
 		flush:    c.Duration("flush"),
 		reports:  reports,
-		dir:      filepath.Join(runStateDir(state, string(out)), "input"),
+		dir:      filepath.Join(statedir.ForOutput(state, string(out)), "input"),
 		log:      newLog(c.Bool("verbose"), screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
 			show.Go(func() { screen.show(showing, &view{run: m, counts: got.Progress, link: l}) })
@@ -225,14 +227,14 @@ func collectRun(
 	show.Wait()
 	screen.close()
 
-	again := "run promptmill collect " + run + " -o " + shorten(out.Results()) + " to go on; nothing is lost"
+	again := "run promptmill collect " + run + " -o " + files.Short(out.Results()) + " to go on; nothing is lost"
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return exit.Interrupted(errors.New("interrupted"), again)
 	case errors.Is(err, proto.ErrLeaseHeld):
 		return exit.WithHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
 	case errors.Is(err, collector.ErrDeleted):
-		return fmt.Errorf("%w by another process; what was done is in %s", err, shorten(out.Journal()))
+		return fmt.Errorf("%w by another process; what was done is in %s", err, files.Short(out.Journal()))
 	case errors.Is(err, collector.ErrLocked):
 		return unwritable(err)
 	case errors.Is(err, errUnsubmitted):

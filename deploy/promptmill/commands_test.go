@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -94,7 +95,7 @@ func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 func (c command) ended(run string, within time.Duration) *metadata.Run {
 	c.t.Helper()
 	out := collector.Output(filepath.Join(c.dir, run))
-	poll(c.t, within, "the end of run "+run, func() bool { return exists(out.Meta()) && !exists(out.Journal()) })
+	poll(c.t, within, "the end of run "+run, func() bool { return files.Exists(out.Meta()) && !files.Exists(out.Journal()) })
 	return c.meta(run)
 }
 
@@ -391,7 +392,7 @@ func TestCollectByHand(t *testing.T) {
 func (c command) journal(run string) map[string][]byte {
 	c.t.Helper()
 	path := run + ".part.zst"
-	if !exists(filepath.Join(c.dir, path)) {
+	if !files.Exists(filepath.Join(c.dir, path)) {
 		return nil
 	}
 	return c.lines(path)

@@ -24,6 +24,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -267,7 +268,7 @@ func stateOf(env environment, c *cli.Command) (string, error) {
 	if state := c.String("state"); state != "" {
 		return filepath.Abs(state)
 	}
-	return defaultState(env.getenv)
+	return statedir.Default(env.getenv)
 }
 
 // connectOptions say which bus a command uses, and as whom. Without Join and URL that is the
@@ -413,7 +414,7 @@ func connectAll(o connectOptions, role proto.Role, log zerolog.Logger) ([]*link,
 	}
 
 	if o.State == "" {
-		return nil, errNoState()
+		return nil, statedir.NoHomeError()
 	}
 
 	var list []*link

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/answer"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -19,15 +20,13 @@ import (
 const modelLimit = 2 * time.Minute
 
 // lookAtNamedServer looks at a model server that a flag names, or at each of its addresses.
-func lookAtNamedServer(
-	ctx context.Context, url, key, model string, each bool, options []modelserver.Option,
-) (list []finding) {
-	m := &models{key: key, options: options}
-	if err := m.add(ctx, url, each); err != nil {
+func lookAtNamedServer(ctx context.Context, cfg modelservers.Config, url, model string) (list []finding) {
+	_, servers, err := cfg.Resolve(ctx, url)
+	if err != nil {
 		return []finding{failed("model server", err)}
 	}
 
-	for _, s := range m.servers {
+	for _, s := range servers {
 		list = append(list, lookAtServer(ctx, s, model)...)
 		s.Close()
 	}

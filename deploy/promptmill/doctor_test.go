@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -554,7 +555,7 @@ func TestDoctorSeesSeveralServers(t *testing.T) {
 		t.Cleanup(server.Close)
 
 		var details []string
-		for _, f := range lookAtNamedServer(t.Context(), server.URL, "", "m", true, nil) {
+		for _, f := range lookAtNamedServer(t.Context(), modelservers.Config{}, server.URL, "m") {
 			details = append(details, string(f.Status)+" "+f.Detail)
 		}
 

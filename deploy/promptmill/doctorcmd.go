@@ -85,12 +85,14 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 
 	log := newLog(c.Bool("verbose"), screen)
 	connection := parseConnect(env, c)
-	urls := c.StringSlice("url")
 
-	options, err := serverOptions(c, log)
+	servers, err := parseServers(c)
 	if err != nil {
 		return nil, err
 	}
+
+	servers.Log = log
+	urls, options := servers.URLs, servers.Options()
 
 	checks := []check{
 		{"versions", time.Second, func(context.Context) []finding { return []finding{versions()} }},
@@ -98,13 +100,13 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 	}
 	for _, url := range urls {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
-			return lookAtNamedServer(ctx, url, c.String("api-key"), c.String("model"), c.Bool("each-address"), options)
+			return lookAtNamedServer(ctx, servers, url, c.String("model"))
 		}})
 	}
 
 	if len(urls) == 0 {
 		checks = append(checks, check{"model server", modelLimit, func(ctx context.Context) []finding {
-			return lookForServers(ctx, c.String("api-key"), c.String("model"), options)
+			return lookForServers(ctx, servers.APIKey, c.String("model"), options)
 		}})
 	}
 
@@ -130,7 +132,9 @@ func checkDoctorFlags(c *cli.Command) error {
 		return exit.Usage("", "--max-concurrency %d: must be at least 1", n)
 	}
 
-	return checkServerFlags(c, c.StringSlice("url"))
+	_, err := parseServers(c)
+
+	return err
 }
 
 // lookAtBuses looks at the bus that a command names, or at all of this machine, or

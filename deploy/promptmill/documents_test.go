@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // documents returns the text of each Markdown file of the repository, by its path from the
@@ -103,7 +105,7 @@ func TestDocumentsLinks(t *testing.T) {
 				path = filepath.Join(filepath.Dir(name), target)
 			}
 
-			if !exists(filepath.Join("..", "..", path)) {
+			if !files.Exists(filepath.Join("..", "..", path)) {
 				t.Errorf("%s: the link (%s) leads to no file", name, link[1])
 				continue
 			}

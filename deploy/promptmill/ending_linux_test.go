@@ -19,6 +19,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -93,7 +95,7 @@ func (c command) diesAt(step deathStep, args ...string) bool {
 
 	path := filepath.Join(c.dir, step.path)
 	if rest, ok := strings.CutPrefix(step.path, "@"); ok {
-		path = runStateDir(c.state, filepath.Join(c.dir, "out")) + rest
+		path = statedir.ForOutput(c.state, filepath.Join(c.dir, "out")) + rest
 	}
 
 	trace := []string{"-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=" + step.call,
@@ -276,7 +278,7 @@ func TestEndOnOthersBus(t *testing.T) {
 
 	// A run of that name that came later is not touched.
 	change(func(m *proto.Manifest) { m.State, m.CreatedAt = proto.StateInProgress, m.CreatedAt.AddDate(0, 0, 1) })
-	if err := os.MkdirAll(runStateDir(c.state, filepath.Join(c.dir, "out")), 0o700); err != nil {
+	if err := os.MkdirAll(statedir.ForOutput(c.state, filepath.Join(c.dir, "out")), 0o700); err != nil {
 		t.Fatal(err)
 	}
 
@@ -368,11 +370,11 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 
 				if by == "collect" {
 					next.Wait()
-					inputs = runStateDir(c.state, filepath.Join(c.dir, "out"))
+					inputs = statedir.ForOutput(c.state, filepath.Join(c.dir, "out"))
 				}
 
 				poll(t, patience, "the end of the copy of the input", func() bool {
-					return !exists(inputs) || by == "collect" && step.call == ""
+					return !files.Exists(inputs) || by == "collect" && step.call == ""
 				})
 
 				c.proved(in)

@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/files"
+
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/history"
@@ -108,7 +110,7 @@ func printHistory(w io.Writer, list []history.Entry) error {
 		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n",
 			e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
 			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond),
-			orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, shorten(e.Meta))
+			orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, files.Short(e.Meta))
 	}
 
 	return t.Flush()

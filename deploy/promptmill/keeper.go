@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -241,7 +244,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		return j, err
 	}
 
-	if !exists(k.output.Meta()) {
+	if !files.Exists(k.output.Meta()) {
 		if err := foreign(k.output); err != nil {
 			return nil, othersFiles{err}
 		}
@@ -310,7 +313,7 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 
 // noteProblem notes on the bus what keeps a run from being collected, or that nothing does.
 func noteProblem(ctx context.Context, runs *bus.RunStore, m proto.Manifest, text string) error {
-	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = cutBytes(text, maxProblem) })
+	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = strings.ToValidUTF8(text[:min(len(text), maxProblem)], "") })
 }
 
 // refuseRun ends a run that cannot be collected, unless another collector has begun to. It
@@ -320,7 +323,7 @@ func (k *keeper) refuseRun(ctx context.Context, runs *bus.RunStore, m proto.Mani
 	err := updateSame(ctx, runs, m, func(now *proto.Manifest) {
 		if refused = now.Output == "" || now.Output == k.info().String(); refused {
 			ended := time.Now().UTC()
-			now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, cutBytes(text, maxProblem)
+			now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, strings.ToValidUTF8(text[:min(len(text), maxProblem)], "")
 		}
 	})
 
@@ -355,7 +358,7 @@ func (k *keeper) settle(ctx context.Context, runs *bus.RunStore) (*metadata.Run,
 		k.log.Warn().Err(err).Msg("failed to remove temporary files")
 	}
 
-	if !exists(k.output.ReportHTML()) {
+	if !files.Exists(k.output.ReportHTML()) {
 		k.reports.write(meta, k.output, k.log)
 	}
 
@@ -414,15 +417,15 @@ func (k *keeper) input(ctx context.Context, m proto.Manifest) ([]string, error) 
 }
 
 func (k *keeper) copy(ctx context.Context, object, path string) error {
-	if exists(path) {
+	if files.Exists(path) {
 		return nil
 	}
 
-	if err := makeState(k.reports.state, k.dir); err != nil {
+	if err := statedir.Make(k.reports.state, k.dir); err != nil {
 		return err
 	}
 
-	return writeWhole(path, 0o600, func(w io.Writer) error {
+	return files.Write(path, 0o600, func(w io.Writer) error {
 		return bus.NewObjectStore(k.link.js, k.run).Copy(ctx, w, object)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -34,7 +35,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 				c.ended("r", pollTime)
 			}
 
-			poll(t, pollTime, "the output", func() bool { return exists(left) })
+			poll(t, pollTime, "the output", func() bool { return files.Exists(left) })
 			c.must("delete", "r", "--force")
 			poll(t, pollTime, "serve to let go of the run", func() bool {
 				return test.completed || strings.Contains(said.String(), "run r was deleted")
@@ -83,7 +84,7 @@ func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	one, said := c.start("serve", "--nats", url)
 	poll(t, pollTime, "serve", func() bool { return strings.Contains(said.String(), "serving the runs") })
 	c.must("submit", c.input("in.jsonl", 50), "--model", "sim", "--run", "r", "--nats", url)
-	poll(t, pollTime, "the journal", func() bool { return exists(filepath.Join(c.dir, "r.part.zst")) })
+	poll(t, pollTime, "the journal", func() bool { return files.Exists(filepath.Join(c.dir, "r.part.zst")) })
 
 	other := newCommand(t)
 	must(t, os.WriteFile(filepath.Join(other.dir, "r.jsonl.zst"), []byte("of another program"), 0o644))
@@ -120,7 +121,7 @@ func TestServeLeavesWhatAnotherHasCompleted(t *testing.T) {
 	_, said := c.start("serve", "--nats", url)
 	poll(t, pollTime, "serve", func() bool { return strings.Contains(said.String(), "serving the runs") })
 	c.must("submit", c.input("in.jsonl", 50), "--model", "sim", "--run", "r", "--nats", url)
-	poll(t, pollTime, "the journal", func() bool { return exists(filepath.Join(c.dir, "r.part.zst")) })
+	poll(t, pollTime, "the journal", func() bool { return files.Exists(filepath.Join(c.dir, "r.part.zst")) })
 	_, said = other.start("serve", "--nats", url)
 	poll(t, pollTime, "the other one", func() bool {
 		return strings.Contains(said.String(), "the run is being collected by another process: into ")
@@ -149,7 +150,7 @@ func TestDamagedJournalIsPutAside(t *testing.T) {
 	serving, _ := c.serve()
 	journal := filepath.Join(c.dir, "r.part.zst")
 	c.must("submit", c.input("in.jsonl", 200), "--model", "sim", "--run", "r")
-	poll(t, pollTime, "the journal", func() bool { return exists(journal) })
+	poll(t, pollTime, "the journal", func() bool { return files.Exists(journal) })
 	killHard(serving)
 
 	text, err := os.ReadFile(journal)
@@ -167,7 +168,7 @@ func TestDamagedJournalIsPutAside(t *testing.T) {
 	c.ended("r", pollTime)
 	c.verified("in.jsonl", "r")
 
-	if !exists(journal + ".damaged") {
+	if !files.Exists(journal + ".damaged") {
 		t.Error("the damaged journal is gone")
 	}
 }

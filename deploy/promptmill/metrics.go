@@ -180,8 +180,7 @@ func latencyMetric(h worker.Histogram, labels ...string) prometheus.Metric {
 }
 
 // startMetrics serves metrics where --metrics wants them, until stop is called.
-func startMetrics(c *cli.Command, e *exporter) (stop func(), err error) {
-	address := c.String("metrics")
+func startMetrics(address string, e *exporter) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}

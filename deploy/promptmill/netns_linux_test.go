@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -327,7 +328,7 @@ func (s *site) during(what string, happens func()) {
 	begin, before := time.Now(), s.written()
 	happens()
 
-	if exists(s.output.Meta()) {
+	if files.Exists(s.output.Meta()) {
 		s.t.Fatalf("the run was over before this was: %s", what)
 	}
 
@@ -342,7 +343,7 @@ func (s *site) finish() *metadata.Run {
 
 	begin := time.Now()
 	poll(t, patience, "the end of the run", func() bool {
-		return exists(s.output.Meta()) && !exists(s.output.Journal())
+		return files.Exists(s.output.Meta()) && !files.Exists(s.output.Journal())
 	})
 
 	t.Logf("the rest: %s, no results for %s at most",

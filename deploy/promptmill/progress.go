@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/promptmill/promptmill/deploy/files"
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
@@ -102,15 +103,15 @@ func (s *screen) summary(meta *metadata.Run, out collector.Output, inputs []stri
 
 // files names the output files and the commands to look at them.
 func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string) {
-	s.say("  results   %s", shorten(out.Results()))
+	s.say("  results   %s", files.Short(out.Results()))
 	if meta.Test.ErrorFile != nil {
-		s.say("  errors    %s", shorten(out.Errors()))
+		s.say("  errors    %s", files.Short(out.Errors()))
 	}
 
-	s.say("  metadata  %s", shorten(out.Meta()))
+	s.say("  metadata  %s", files.Short(out.Meta()))
 	for _, path := range []string{out.ReportMarkdown(), out.ReportHTML()} {
-		if exists(path) {
-			s.say("  report    %s", shorten(path))
+		if files.Exists(path) {
+			s.say("  report    %s", files.Short(path))
 		}
 	}
 
@@ -123,23 +124,6 @@ func (s *screen) files(meta *metadata.Run, out collector.Output, inputs []string
 			words = append(words, input)
 		}
 
-		s.say("prove it:   %s", report.ShellWords(append(words, shorten(out.Results()))...))
+		s.say("prove it:   %s", report.ShellWords(append(words, files.Short(out.Results()))...))
 	}
-}
-
-// shorten is a path as seen from the working directory, if that is shorter.
-func shorten(path string) string {
-	here, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-
-	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
-		if rel[0] == '-' {
-			return "./" + rel // else it would be taken for a flag
-		}
-		return rel
-	}
-
-	return path
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 func reportCommand(env environment) *cli.Command {
@@ -147,5 +148,5 @@ func (w writing) write(list ...*report.Report) error {
 		return all(w.stdout)
 	}
 
-	return writeWhole(w.path, 0o666, all)
+	return files.Write(w.path, 0o666, all)
 }

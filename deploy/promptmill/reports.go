@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 )
 
 // reportFlags say what stands in a report besides the run.
@@ -113,7 +112,7 @@ func parseEstimates(list string) (counts []int, err error) {
 func openMeta(name string) (path string, run *metadata.Run, err error) {
 	path = name
 	out := collector.Output(strings.TrimSuffix(name, collector.OutputSuffix))
-	if exists(out.Meta()) {
+	if files.Exists(out.Meta()) {
 		path = out.Meta()
 	}
 
@@ -155,8 +154,8 @@ func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
 func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logger) {
 	made, err := r.of(out.Meta(), run)
 	if err == nil {
-		err = errors.Join(writeWhole(out.ReportMarkdown(), 0o666, made.Markdown),
-			writeWhole(out.ReportHTML(), 0o666, made.HTML))
+		err = errors.Join(files.Write(out.ReportMarkdown(), 0o666, made.Markdown),
+			files.Write(out.ReportHTML(), 0o666, made.HTML))
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
@@ -175,14 +174,4 @@ func (r reports) writeOf(out collector.Output, log zerolog.Logger) {
 		return
 	}
 	r.write(run, out, log)
-}
-
-// writeWhole writes a file with permissions mode, less the umask. It appears under its
-// name when it is whole.
-func writeWhole(path string, mode fs.FileMode, write func(io.Writer) error) error {
-	file, err := collector.CreateFile(path, mode)
-	if err != nil {
-		return err
-	}
-	return file.Commit(write(file))
 }

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
+
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -28,7 +31,7 @@ func (s *serving) restoreLost(ctx context.Context) error {
 	for _, path := range journals {
 		m, err := collector.ReadManifest(path)
 		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended ||
-			slices.Contains(deleted, m.Run) || exists(s.deletedMark(m.Run)) {
+			slices.Contains(deleted, m.Run) || files.Exists(s.deletedMark(m.Run)) {
 			continue // it is another program's, is run's, or was deleted
 		}
 
@@ -66,7 +69,7 @@ func (s *serving) noteDeleted(ctx context.Context, run string) {
 
 	mark := s.deletedMark(run)
 	if err == nil {
-		err = makeState(s.reports.state, filepath.Dir(mark))
+		err = statedir.Make(s.reports.state, filepath.Dir(mark))
 	}
 	if err == nil {
 		err = os.WriteFile(mark, nil, 0o600)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -65,6 +67,7 @@ func runCommand(env environment) *cli.Command {
 			}
 
 			o.log = newLog(c.Bool("verbose"), screen)
+			o.servers.Log = o.log
 			r := &runner{options: o, env: env, screen: screen}
 			defer screen.close()
 
@@ -93,29 +96,28 @@ type runOptions struct {
 	terms      proto.RunPolicy
 	reports    reports
 	listen     listenAt
+	servers    modelservers.Config
+	workers    workerOptions
+	metrics    string
+	args       []string // the inputs, as they were named
 	connection connectOptions
 	shared     bool // boxes other than this one may work for the run
 	retry      bool
-	urls       []string // of the model servers, if they are named
 	runID      string
-	grace      time.Duration
 	flush      time.Duration
 	format     collector.Format
-	sim        bool
-	command    *cli.Command // for the simulated server's flags
 	log        zerolog.Logger
 }
 
 func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 	o := runOptions{
 		runID:      c.String("run"),
-		grace:      c.Duration("grace"),
 		flush:      c.Duration("flush"),
 		format:     formatOf(c),
-		sim:        c.Bool("sim"),
 		retry:      c.Bool("retry"),
 		connection: parseConnect(env, c),
-		command:    c,
+		metrics:    c.String("metrics"),
+		args:       c.Args().Slice(),
 	}
 
 	o.shared = o.connection.External() || c.IsSet("listen")
@@ -125,12 +127,12 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 		return o, err
 	}
 
-	o.urls = c.StringSlice("url")
-	if err := checkModelFlags(c, o.urls...); err != nil {
+	if o.servers, o.workers, err = parseModels(c); err != nil {
 		return o, err
 	}
 
-	o.settings.Simulated, o.settings.Capacity = o.sim, cmp.Or(c.Int("concurrency"), oneBox)*max(1, len(o.urls))
+	o.settings.Simulated = o.servers.Sim != nil
+	o.settings.Capacity = cmp.Or(o.workers.Concurrency, oneBox) * max(1, len(o.servers.URLs))
 	if o.shared {
 		o.settings.Capacity = max(o.settings.Capacity, manyBoxes)
 	}
@@ -153,7 +155,7 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 			"--retry is not possible on a bus of many runs")
 	}
 
-	if o.connection.CollectsOnly() && (c.Bool("sim") || c.String("exec") != "" || len(o.urls) > 0) {
+	if o.connection.CollectsOnly() && (o.servers.Sim != nil || o.servers.Command != "" || len(o.servers.URLs) > 0) {
 		return o,
 			exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
 				"a collector on this bus takes no requests, so this command cannot run them itself")
@@ -208,7 +210,8 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 	}
 
 	o.reports.state = o.state
-	o.stateDir = runStateDir(o.state, string(o.output))
+	o.stateDir = statedir.ForOutput(o.state, string(o.output))
+	o.servers.StateDir = o.stateDir
 
 	return nil
 }

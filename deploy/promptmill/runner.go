@@ -24,6 +24,9 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -44,7 +47,7 @@ type runner struct {
 
 	collecting atomic.Pointer[collector.Collector] // once it does
 	untidy     bool                                // the bus has not heard of the end of the run
-	models     *models                             // nil if only others work
+	models     *modelservers.Set                   // nil if only others work
 	serves     modelserver.Info                    // what the server has
 	unlisted   error                               // why it does not say what it has
 
@@ -60,15 +63,15 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	defer stop(nil)
 
 	go interrupt(ctx, r.env, r.screen, stop,
-		fmt.Sprintf("finishing what is in flight, at most %s", r.options.grace), r.safe)
+		fmt.Sprintf("finishing what is in flight, at most %s", r.options.workers.Grace), r.safe)
 	go r.screen.answer(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
 	// What an earlier process did not come to remove. If it completed the run, the bus may
 	// not have heard of that.
-	left := exists(r.options.stateDir)
-	lock, err := lockState(r.options.state, r.options.stateDir)
-	if errors.Is(err, errLocked) {
+	left := files.Exists(r.options.stateDir)
+	lock, err := statedir.Lock(r.options.state, r.options.stateDir)
+	if errors.Is(err, statedir.ErrLocked) {
 		return nil, exit.WithHint(fmt.Errorf("another promptmill is working on this output: %w", err),
 			"wait for it, stop that process, or choose another output with -o")
 	}
@@ -86,7 +89,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		}
 	}
 
-	unmeasure, err := startMetrics(r.options.command, &r.measured)
+	unmeasure, err := startMetrics(r.options.metrics, &r.measured)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +127,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		defer r.journal.Close()
 	}
 	if r.models != nil {
-		defer r.models.close()
+		defer r.models.Close()
 	}
 
 	if err != nil {
@@ -148,7 +151,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	}
 
 	r.finish()
-	r.screen.summary(meta, r.options.output, r.options.command.Args().Slice())
+	r.screen.summary(meta, r.options.output, r.options.args)
 
 	return meta, failedError(meta)
 }
@@ -168,22 +171,22 @@ func (r *runner) finish() {
 // input, and the folder itself, but not the log of a model server that did not start.
 // left says that the folder was there before.
 func (r *runner) forgetStart(left bool) {
-	if r.untidy || (left || r.journal != nil) && exists(r.options.output.Journal()) {
+	if r.untidy || (left || r.journal != nil) && files.Exists(r.options.output.Journal()) {
 		return
 	}
 	os.Remove(filepath.Join(r.options.stateDir, spoolFile))
-	dropState(r.options.stateDir)
+	statedir.RemoveEmpty(r.options.stateDir)
 }
 
 // already finds out whether the output is complete, and whether it is this run's. left
 // says that the process that completed it may have died before it had tidied up.
 func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) {
 	out := r.options.output
-	if exists(out.Journal()) {
+	if files.Exists(out.Journal()) {
 		return nil, nil
 	}
 
-	if !exists(out.Meta()) {
+	if !files.Exists(out.Meta()) {
 		return nil, foreign(out)
 	}
 
@@ -206,14 +209,14 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 	}
 
 	r.finish()
-	if !exists(out.ReportHTML()) {
+	if !files.Exists(out.ReportHTML()) {
 		r.options.reports.write(meta, out, r.options.log)
 	}
 
 	r.screen.say("complete already: run %s of %s, %d answered, %d failed",
 		meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
 	r.screen.causes(meta, r.options.output.Errors())
-	r.screen.files(meta, r.options.output, r.options.command.Args().Slice())
+	r.screen.files(meta, r.options.output, r.options.args)
 
 	return meta, failedError(meta)
 }
@@ -244,7 +247,7 @@ func checkWritten(out collector.Output, meta *metadata.Run) error {
 	err := out.CheckWritten(meta)
 	if errors.Is(err, collector.ErrNotWritten) {
 		return exit.WithHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
-			"put the file back, or remove "+shorten(out.Meta())+
+			"put the file back, or remove "+files.Short(out.Meta())+
 				" and what is left of the output to run all of it again")
 	}
 
@@ -271,7 +274,7 @@ func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
 	}
 
 	// A bus of before has the answers of before, those that failed among them.
-	if err := clearState(r.options.stateDir, r.options.inputs); err != nil {
+	if err := statedir.Clear(r.options.stateDir, r.options.inputs); err != nil {
 		r.options.log.Warn().Err(err).Msg("failed to remove the state of the complete run; it can be deleted")
 	}
 }
@@ -479,9 +482,9 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	named := o.settings.Model != "" || o.settings.OverrideModel != ""
-	if o.sim && !named {
+	if o.servers.Sim != nil && !named {
 		o.settings.Model = "sim"
-	} else if !o.sim {
+	} else if o.servers.Sim == nil {
 		if err := r.connect(ctx, nil); err != nil {
 			return err
 		}
@@ -517,7 +520,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return refuse(r.screen, problems, m.Input.Requests, r.serves.ModelNames())
 	}
 
-	if o.sim {
+	if o.servers.Sim != nil {
 		if err := r.connect(ctx, m.Models()); err != nil {
 			return err
 		}
@@ -534,7 +537,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return exit.WithHint(err, "choose another output with -o")
 	}
 
-	if exists(o.output.Meta()) || foreign(o.output) != nil {
+	if files.Exists(o.output.Meta()) || foreign(o.output) != nil {
 		// Another process, with another state folder, began and completed it meanwhile.
 		return exit.WithHint(errors.Join(fmt.Errorf("another promptmill has just written %s", o.output.Results()),
 			r.journal.Remove()),
@@ -544,7 +547,7 @@ func (r *runner) begin(ctx context.Context) error {
 	if r.models == nil {
 		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
 	} else {
-		r.screen.say("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), atOnce(o.command))
+		r.screen.say("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), o.workers)
 	}
 
 	return nil
@@ -600,25 +603,31 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 		return nil // others work
 	}
 
-	r.models, err = openModels(ctx, o.command, o.urls, o.stateDir, simulated, o.log)
-	if errors.Is(err, errNoModels) && o.shared {
+	cfg := o.servers
+	if cfg.Sim != nil {
+		server := *cfg.Sim
+		server.Models, cfg.Sim = simulated, &server
+	}
+
+	r.models, err = modelservers.Open(ctx, cfg)
+	if errors.Is(err, modelservers.ErrNone) && o.shared {
 		return nil // others work
 	}
 	if err != nil {
 		return err
 	}
 
-	if found := r.models.servers; len(found) > 1 && len(o.urls) == 0 {
+	if found := r.models.Servers; len(found) > 1 && len(cfg.URLs) == 0 {
 		r.screen.say("found %d model servers, using %s; --url names another, or several", len(found), found[0].URL())
-		r.models.keepFirst()
+		r.models.KeepFirst()
 	}
 
-	if r.models.process != nil {
+	if r.models.Process != nil {
 		r.screen.say("starting the model server of --exec, and waiting for it at %s; --url names another place",
-			r.models.servers[0].URL())
+			r.models.Servers[0].URL())
 	}
 
-	info, err := r.models.ready(ctx, r.screen)
+	info, err := r.models.AwaitReady(ctx, r.screen.loading())
 	if errors.Is(err, modelserver.ErrUnreachable) {
 		return exit.Unreachable(err, "start your model server, name it with --url, or try --sim")
 	}
@@ -640,10 +649,7 @@ func (r *runner) platform() string {
 	if r.models == nil {
 		return "OpenAI-compatible servers"
 	}
-	if r.options.sim {
-		return "promptmill's simulated server"
-	}
-	return r.models.inWords()
+	return r.models.String()
 }
 
 // served refuses requests for models that the server does not have: they would wait
@@ -655,7 +661,7 @@ func (r *runner) served(in proto.Input) error {
 	}
 
 	has := "server has"
-	if r.models != nil && len(r.models.servers) > 1 {
+	if r.models != nil && len(r.models.Servers) > 1 {
 		has = "servers that answer have"
 	}
 
@@ -753,7 +759,7 @@ func (r *runner) work(ctx context.Context) error {
 		Meta: collector.Origin{
 			Platform:    r.platform(),
 			Version:     versionText(),
-			Concurrency: o.command.Int("concurrency"),
+			Concurrency: o.workers.Concurrency,
 		},
 		Log: log,
 	})
@@ -790,15 +796,15 @@ func (r *runner) work(ctx context.Context) error {
 
 // hire adds a worker for each model server.
 func (r *runner) hire(parts *crew, view *view, l *link, log zerolog.Logger) {
-	o, samples := r.options, r.samples()
-	for i, server := range r.models.servers {
-		cfg := workerConfig(o.command, r.models, server, l, o.state, log)
-		cfg.Name = r.models.workerName(cfg.Name, i)
+	o, samples, loading := r.options, r.samples(), r.screen.loading()
+	for i, server := range r.models.Servers {
+		cfg := o.workers.workerConfig(l.js, r.models, server, o.state, log)
+		cfg.Name = workerName(cfg.Name, i, len(r.models.Servers))
 		cfg.Run, cfg.StopRefused, cfg.Samples = view.run.Run, !o.shared, samples
 		w := worker.New(cfg)
 		named := namedWorker{cfg.Name, cfg.Limiter, w}
 		parts.workers = append(parts.workers, w)
-		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.follow(ctx, w, r.screen) })
+		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.Watch(ctx, w, server, loading) })
 		view.own = append(view.own, named)
 		r.measured.addWorker(named)
 	}
@@ -1000,7 +1006,7 @@ func (r *runner) explain(ctx context.Context, err error) error {
 		return exit.WithHint(fmt.Errorf("%w%s; nothing final was written", err, done),
 			"put the input back as it was and run the same command again: answers to other lines are found and run again. Or choose another output with -o")
 	case refused != nil:
-		if !exists(r.options.output.Journal()) {
+		if !files.Exists(r.options.output.Journal()) {
 			return exit.Unreachable(fmt.Errorf("%w; no request was run", refused),
 				refused.Fix()+", then run the same command again")
 		}
@@ -1052,10 +1058,5 @@ func failedError(meta *metadata.Run) error {
 		return nil
 	}
 	return exit.RequestsFailed(fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		report.ShellWords("zstd", "-dc", shorten(*meta.Test.ErrorFile))+" shows why")
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+		report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile))+" shows why")
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/modelservers"
 )
 
 // screen is the one writer to stderr while a run goes on: log lines and messages
@@ -218,6 +219,25 @@ func (s *screen) clock(what string, passed time.Duration, shown *time.Time) {
 	case s.mode != "bar" && time.Since(*shown) >= plainEvery:
 		*shown = time.Now()
 		s.say("%s", status)
+	}
+}
+
+// loading returns what shows how long model servers load: a clock for each.
+func (s *screen) loading() modelservers.Loading {
+	var mu sync.Mutex
+	shown := map[string]time.Time{} // by URL
+
+	return func(url, what string, waited time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+
+		last, ok := shown[url]
+		if !ok {
+			last = time.Now().Add(-waited)
+		}
+
+		s.clock(what, waited, &last)
+		shown[url] = last
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -148,8 +150,8 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	log := newLog(c.Bool("verbose"), screen)
 	go limitMemory(ctx, env.getenv)
 	stateDir := filepath.Join(state, "serve")
-	lock, err := lockState(state, stateDir)
-	if errors.Is(err, errLocked) {
+	lock, err := statedir.Lock(state, stateDir)
+	if errors.Is(err, statedir.ErrLocked) {
 		return exit.WithHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),
 			"stop it, or give another --state DIR")
 	}
@@ -171,7 +173,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		measured: &exporter{},
 	}
 
-	unmeasure, err := startMetrics(c, s.measured)
+	unmeasure, err := startMetrics(c.String("metrics"), s.measured)
 	if err != nil {
 		return err
 	}
@@ -296,7 +298,7 @@ func (s *serving) forgetInputs() {
 
 	for _, e := range entries {
 		out := collector.Output(filepath.Join(s.dir, e.Name()))
-		if !exists(out.Meta()) || exists(out.Journal()) {
+		if !files.Exists(out.Meta()) || files.Exists(out.Journal()) {
 			continue
 		}
 

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -133,7 +131,8 @@ func flavourList() string {
 	return strings.Join(names, ", ")
 }
 
-func simConfig(c *cli.Command, models []string) (sim.Config, error) {
+// parseSim reads and checks the flags of the simulated model server.
+func parseSim(c *cli.Command) (sim.Config, error) {
 	flavour := sim.Flavour(c.String("sim-flavour"))
 	if !slices.Contains(sim.Flavours, flavour) {
 		return sim.Config{}, exit.Usage("", "--sim-flavour %q: must be one of %s", flavour, flavourList())
@@ -149,16 +148,12 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 		return sim.Config{}, exit.Usage("", "--sim-rate %g: must be at least 0", rate)
 	}
 
-	if hold := c.Int("sim-hold"); hold != 0 {
-		switch {
-		case hold < 0:
-			return sim.Config{}, exit.Usage("", "--sim-hold %d: must be at least 1", hold)
-		case !flavour.SwapsModels():
-			return sim.Config{}, exit.Usage("choose --sim-flavour llama.cpp, ollama or lmstudio",
-				"--sim-hold: %s has all of its models loaded", flavour)
-		case len(models) == 0:
-			return sim.Config{}, exit.Usage("name them with --model", "--sim-hold: the server has no models of its own")
-		}
+	switch hold := c.Int("sim-hold"); {
+	case hold < 0:
+		return sim.Config{}, exit.Usage("", "--sim-hold %d: must be at least 1", hold)
+	case hold > 0 && !flavour.SwapsModels():
+		return sim.Config{}, exit.Usage("choose --sim-flavour llama.cpp, ollama or lmstudio",
+			"--sim-hold: %s has all of its models loaded", flavour)
 	}
 
 	faults, err := sim.ParseFaults(c.String("sim-faults"))
@@ -168,7 +163,6 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 
 	return sim.Config{
 		Flavour:   flavour,
-		Models:    models,
 		Slots:     c.Int("sim-slots"),
 		Knee:      c.Int("sim-knee"),
 		KV:        c.Int("sim-kv"),
@@ -186,6 +180,14 @@ func simConfig(c *cli.Command, models []string) (sim.Config, error) {
 		Seed:      c.Uint64("sim-seed"),
 		Faults:    faults,
 	}, nil
+}
+
+// checkHold refuses a number of loaded models for a server that has no models of its own.
+func checkHold(cfg sim.Config) error {
+	if cfg.MaxLoaded > 0 && len(cfg.Models) == 0 {
+		return exit.Usage("name them with --model", "--sim-hold: the server has no models of its own")
+	}
+	return nil
 }
 
 // exitKilled is what the shell says of a process that ended as by kill -9.
@@ -220,8 +222,13 @@ func simCommand(env environment) *cli.Command {
 			},
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg, err := simConfig(c, c.StringSlice("model"))
+			cfg, err := parseSim(c)
 			if err != nil {
+				return err
+			}
+
+			cfg.Models = c.StringSlice("model")
+			if err := checkHold(cfg); err != nil {
 				return err
 			}
 
@@ -244,46 +251,20 @@ func simCommand(env environment) *cli.Command {
 				return nil
 			}
 
-			s, err := serveSim(c.String("listen"), server)
+			s, err := modelservers.StartSim(c.String("listen"), server)
 			if err != nil {
 				return err
 			}
 
-			fmt.Fprintf(env.stderr, "simulated model server on %s, %d slots; stop it with Ctrl-C\n", s.url, cfg.Slots)
+			fmt.Fprintf(env.stderr, "simulated model server on %s, %d slots; stop it with Ctrl-C\n", s.URL, cfg.Slots)
 			select {
 			case <-env.signals:
 			case <-ctx.Done():
 			}
 
-			s.stop()
+			s.Stop()
 
 			return nil
 		},
 	}
 }
-
-// simServer is a simulated model server that listens.
-type simServer struct {
-	url  string
-	http *http.Server
-}
-
-func startSim(addr string, cfg sim.Config) (*simServer, error) { return serveSim(addr, sim.New(cfg)) }
-
-func serveSim(addr string, server *sim.Server) (*simServer, error) {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("start the simulated model server: %w", err)
-	}
-
-	s := &simServer{url: "http://" + listener.Addr().String(), http: &http.Server{Handler: server}}
-	go func() {
-		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			panic(err) // the listener is ours alone
-		}
-	}()
-
-	return s, nil
-}
-
-func (s *simServer) stop() { s.http.Close() }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -138,7 +139,7 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 			serving, said := c.serve()
 			c.must("submit", c.input("in.jsonl", 50), "--model", "m", "--run", "r")
 			poll(t, pollTime, "the journal", func() bool {
-				return exists(collector.Output(filepath.Join(c.dir, "r")).Journal())
+				return files.Exists(collector.Output(filepath.Join(c.dir, "r")).Journal())
 			})
 
 			terminate(t, serving, said)
@@ -246,7 +247,7 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 			if tt.deleted {
 				c.must("delete", "out", "--force")
 				poll(t, pollTime, "serve to say so", func() bool {
-					return exists(filepath.Join(c.state, "serve", "deleted", "out"))
+					return files.Exists(filepath.Join(c.state, "serve", "deleted", "out"))
 				})
 			}
 

@@ -19,6 +19,8 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -91,7 +93,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		for _, path := range []string{
 			out.Journal(), out.Meta(), out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML(),
 		} {
-			if exists(path) {
+			if files.Exists(path) {
 				return exit.WithHint(fmt.Errorf("%s is there already, of another run", path),
 					"choose another output with -o")
 			}
@@ -233,7 +235,7 @@ func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err 
 
 	left, _ := filepath.Glob(filepath.Join(state, "submit-*")) // the pattern is good
 	for _, dir := range left {
-		if lock, err := lockState(state, dir); err == nil {
+		if lock, err := statedir.Lock(state, dir); err == nil {
 			os.RemoveAll(dir)
 			lock.Close()
 		}
@@ -248,7 +250,7 @@ func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err 
 		return "", nil, fmt.Errorf("spool standard input: %w", err)
 	}
 
-	lock, err := lockState(state, dir)
+	lock, err := statedir.Lock(state, dir)
 	if err != nil {
 		return "", nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -44,7 +45,7 @@ func TestSweepOfManyDeleted(t *testing.T) {
 func TestLongestStoreIsTheBus(t *testing.T) {
 	t.Parallel()
 	v := newVictim(t)
-	folder, _, _ := strings.Cut(longestStore, "pm_")
+	folder, _, _ := strings.Cut(statedir.LongestPath, "pm_")
 	if _, err := os.Stat(filepath.Join(filepath.Dir(v.dir), folder, proto.ResultsStream("victim"))); err != nil {
 		t.Error(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -265,7 +266,7 @@ func newVerifier(inputs []string, out collector.Output, answers bool) (*verifier
 
 // outputManifest reads what the files of a run say of it, complete or not.
 func outputManifest(out collector.Output) (proto.Manifest, error) {
-	if exists(out.Journal()) {
+	if files.Exists(out.Journal()) {
 		return collector.ReadManifest(out.Journal())
 	}
 
@@ -291,7 +292,7 @@ func (v *verifier) compare(ctx context.Context) error {
 
 	found := false
 	for _, path := range []string{v.output.Results(), v.output.Errors(), v.output.Journal()} {
-		if path != v.output.Journal() && exists(v.output.Journal()) {
+		if path != v.output.Journal() && files.Exists(v.output.Journal()) {
 			continue // the journal has all lines; the files are being written
 		}
 

@@ -10,14 +10,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/worker"
-	"github.com/promptmill/promptmill/worker/limit"
-	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 func workerCommand(env environment) *cli.Command {
@@ -40,32 +37,69 @@ func workerCommand(env environment) *cli.Command {
 				Sources: flagEnv("sim"),
 			},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
-		Action: func(ctx context.Context, c *cli.Command) error { return runWorker(ctx, env, c) },
+		Action: func(ctx context.Context, c *cli.Command) error {
+			o, err := parseWorker(env, c)
+			if err != nil {
+				return err
+			}
+			return runWorker(ctx, env, o)
+		},
 	}
 }
 
-func runWorker(ctx context.Context, env environment, c *cli.Command) error {
-	if err := checkModelFlags(c, c.StringSlice("url")...); err != nil {
-		return err
+// workerCommandOptions are the flags of the worker command.
+type workerCommandOptions struct {
+	connection connectOptions
+	servers    modelservers.Config
+	workers    workerOptions
+	name       string
+	state      string
+	metrics    string
+	verbose    bool
+}
+
+// parseWorker reads and checks the flags of the worker command.
+func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err error) {
+	o = workerCommandOptions{
+		connection: parseConnect(env, c),
+		name:       cmp.Or(c.String("name"), hostName()),
+		metrics:    c.String("metrics"),
+		verbose:    c.Bool("verbose"),
+	}
+
+	if o.servers, o.workers, err = parseModels(c); err != nil {
+		return o, err
+	}
+
+	if o.servers.Sim != nil {
+		if err := checkHold(*o.servers.Sim); err != nil {
+			return o, err
+		}
 	}
 
 	if n := len(c.String("name")); n > maxWorkerName {
-		return exit.Usage("", "--name: %d bytes, of %d at most", n, maxWorkerName)
+		return o, exit.Usage("", "--name: %d bytes, of %d at most", n, maxWorkerName)
 	}
 
-	state, err := stateOf(env, c)
-	if err != nil {
-		return err
+	if o.state, err = stateOf(env, c); err != nil {
+		return o, err
 	}
 
+	o.servers.StateDir = filepath.Join(o.state, "worker-"+o.name)
+
+	return o, nil
+}
+
+func runWorker(ctx context.Context, env environment, o workerCommandOptions) error {
 	screen, err := newScreen(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return err
 	}
 
-	log := newLog(c.Bool("verbose"), screen)
+	log := newLog(o.verbose, screen)
+	o.servers.Log = log
 	measured := &exporter{}
-	unmeasure, err := startMetrics(c, measured)
+	unmeasure, err := startMetrics(o.metrics, measured)
 	if err != nil {
 		return err
 	}
@@ -75,9 +109,8 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 	defer stop(nil)
 
 	go interrupt(ctx, env, screen, stop,
-		fmt.Sprintf("finishing what is in flight, at most %s", c.Duration("grace")), nothingLost)
-	name := cmp.Or(c.String("name"), hostName())
-	l, err := awaitBus(ctx, parseConnect(env, c), proto.RoleWorker, screen, log)
+		fmt.Sprintf("finishing what is in flight, at most %s", o.workers.Grace), nothingLost)
+	l, err := awaitBus(ctx, o.connection, proto.RoleWorker, screen, log)
 
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
@@ -89,7 +122,7 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 
 	defer l.close()
 
-	m, err := awaitModels(ctx, c, screen, filepath.Join(state, "worker-"+name), log)
+	servers, err := awaitModels(ctx, o.servers, screen)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
 	}
@@ -98,22 +131,23 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 
-	defer m.close()
+	defer servers.Close()
 
 	closed := make(chan struct{})
 	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
-	workers := &staff{
-		command:  c,
-		models:   m,
-		link:     l,
-		screen:   screen,
-		log:      log,
-		measured: measured,
-		name:     name,
-		state:    state,
+	pool := &workerPool{
+		options: o.workers,
+		servers: servers,
+		link:    l,
+		screen:  screen,
+		loading: screen.loading(),
+		log:     log,
+		metrics: measured,
+		name:    o.name,
+		state:   o.state,
 	}
 
-	err = workers.work(ctx)
+	err = pool.run(ctx)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		screen.say("stopped; what was not finished goes to other workers")
@@ -130,15 +164,12 @@ func runWorker(ctx context.Context, env environment, c *cli.Command) error {
 // maxWorkerName leaves room for the number of each of several servers.
 const maxWorkerName = proto.MaxWorkerName - len("-1000")
 
-// awaitModels opens the model servers. Where none is named and none is found, it waits
-// for one to come.
-func awaitModels(
-	ctx context.Context, c *cli.Command, screen *screen, state string, log zerolog.Logger,
-) (*models, error) {
+// awaitModels opens the model servers. Where none is named and none is found, it waits for one.
+func awaitModels(ctx context.Context, cfg modelservers.Config, screen *screen) (*modelservers.Set, error) {
 	for said := false; ; said = true {
-		m, err := openModels(ctx, c, c.StringSlice("url"), state, nil, log)
-		if !errors.Is(err, errNoModels) || ctx.Err() != nil {
-			return m, err
+		servers, err := modelservers.Open(ctx, cfg)
+		if !errors.Is(err, modelservers.ErrNone) || ctx.Err() != nil {
+			return servers, err
 		}
 
 		if !said {
@@ -147,52 +178,4 @@ func awaitModels(
 
 		sleep(ctx, 2*time.Second)
 	}
-}
-
-// memoryFile is what keeps, in the state folder, how many requests at once model servers were
-// found to take.
-const memoryFile = "servers.json"
-
-// workerConfig is the configuration of a worker at a server, as the flags want it. state is the
-// state folder.
-func workerConfig(
-	c *cli.Command, m *models, server *modelserver.Server, l *link, state string, log zerolog.Logger,
-) worker.Config {
-	var memory *limit.Memory
-	if !c.Bool("sim") { // whose URL is another one each time
-		memory = limit.NewMemory(filepath.Join(state, memoryFile))
-	}
-
-	return worker.Config{
-		JS:       l.js,
-		Server:   server,
-		Limiter:  newLimiter(c, len(m.servers), log),
-		Process:  m.process,
-		Cards:    m.cards.Now,
-		Name:     hostName(),
-		Host:     hostName(),
-		Version:  versionText(),
-		Memory:   memory,
-		Attempts: c.Int("attempts"),
-		Timeout:  c.Duration("timeout"),
-		Stall:    c.Duration("stall"),
-		Grace:    c.Duration("grace"),
-		Log:      log,
-	}
-}
-
-// workerName is the name of the worker at the i-th server.
-func (m *models) workerName(name string, i int) string {
-	if len(m.servers) == 1 {
-		return name
-	}
-	return fmt.Sprintf("%s-%d", name, i+1)
-}
-
-// atOnce says how many requests will be at a model server at once.
-func atOnce(c *cli.Command) string {
-	if n := c.Int("concurrency"); n > 0 {
-		return fmt.Sprintf("%d requests at once", n)
-	}
-	return "as many requests at once as it can use"
 }

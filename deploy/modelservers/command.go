@@ -1,4 +1,4 @@
-package main
+package modelservers
 
 import (
 	"cmp"
@@ -37,10 +37,10 @@ var usualPorts = map[string]string{
 	"koboldcpp":                "5001",
 }
 
-// execURL is where the server of a command answers: at the host and port that it names, or
+// commandURL is where the server of a command answers: at the host and port that it names, or
 // else at the usual port of its program, which is the first that it names: models have such
 // names too.
-func execURL(command string) string {
+func commandURL(command string) string {
 	c := findServer(readScript(command))
 	host, port := c.listens()
 

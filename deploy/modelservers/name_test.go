@@ -1,4 +1,4 @@
-package main
+package modelservers
 
 import (
 	"net/netip"
@@ -32,24 +32,24 @@ func TestServersComeAndGo(t *testing.T) {
 		{"one server that moves", "-", []string{"10.0.0.1", "10.0.0.2"}, "-"},
 		{"one server becomes two", "-", []string{"10.0.0.1", "10.0.0.1 10.0.0.2"}, "10.0.0.1 10.0.0.2"},
 	} {
-		n := &serverName{"http://llm", map[netip.Addr]*modelserver.Server{}, map[netip.Addr]int{}}
+		n := NewName("http://llm")
 		for _, at := range parseAddresses(tt.began) {
-			n.servers[at] = &modelserver.Server{}
+			n.Servers[at] = &modelserver.Server{}
 		}
 
 		for _, found := range tt.found {
-			come, gone := n.changes(parseAddresses(found))
+			come, gone := n.Changes(parseAddresses(found))
 			for _, at := range come {
-				n.servers[at] = &modelserver.Server{}
+				n.Servers[at] = &modelserver.Server{}
 			}
 
 			for _, at := range gone {
-				delete(n.servers, at)
+				delete(n.Servers, at)
 			}
 		}
 
 		left := map[netip.Addr]bool{}
-		for at := range n.servers {
+		for at := range n.Servers {
 			left[at] = true
 		}
 

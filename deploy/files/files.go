@@ -1,0 +1,45 @@
+// Package files has what commands and the pipeline do with the names of files.
+package files
+
+import (
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/promptmill/promptmill/collector"
+)
+
+// Exists reports whether there is a file or a folder at path.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Short returns a path as seen from the working directory, if that is shorter. A shell does not
+// take it for a flag.
+func Short(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+
+	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
+		if rel[0] == '-' {
+			return "./" + rel
+		}
+		return rel
+	}
+
+	return path
+}
+
+// Write writes a file with permissions mode, less the umask. The file appears under its name
+// once it is whole.
+func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	file, err := collector.CreateFile(path, mode)
+	if err != nil {
+		return err
+	}
+	return file.Commit(write(file))
+}

@@ -1,0 +1,423 @@
+// Package modelservers opens the model servers that a process works with. [Open] takes those that
+// are named, starts one from a command, starts a simulated one, or looks for some on this machine:
+//
+//	Config ──Open──> Set ──Servers──> one worker each
+//	                  ├── Process      the server that Config.Command started, kept running
+//	                  ├── simulated server, if Config.Sim wants one
+//	                  └── GPU readings of this host, for the workers
+//
+// A [Set] owns all of that: [Set.Close] stops what Open started and waits for it. [Set.AwaitReady]
+// waits while a server loads, and [Set.Watch] ends with an error when the started server gives up.
+// Where a name in a URL has several addresses, each address is a server of its own; [Set.Names] has
+// the names, so that a caller can look them up again as servers come and go.
+package modelservers
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/gpu"
+	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/sim"
+	"github.com/promptmill/promptmill/worker/supervise"
+)
+
+// ErrNone is returned when no model server was found on this machine.
+var ErrNone = errors.New("no model server found")
+
+// Config says which model servers to use.
+type Config struct {
+	// URLs are OpenAI-compatible model servers. Defaults to those that are found at the usual
+	// ports of this machine, or to where the server of Command answers.
+	URLs []string
+	// OneAddress takes the name in a URL for one server or load balancer. Defaults to false:
+	// each private address of the name is a server.
+	OneAddress bool
+	// APIKey is sent to the servers. Defaults to none.
+	APIKey string
+	// Roots are the certificates to trust for https. Defaults to those of the system.
+	Roots *x509.CertPool
+	// Command starts the model server, in a shell, and starts it again when it ends. Defaults to
+	// none: the servers run already.
+	Command string
+	// StateDir is the folder for the log of Command's server. Required with Command. It lies in
+	// a state folder.
+	StateDir string
+	// Sim, if not nil, starts a simulated model server, and excludes URLs and Command.
+	Sim *sim.Config
+	// Log gets warnings. The zero value discards them.
+	Log zerolog.Logger
+}
+
+// Validate returns an error that names the field of a value that cannot be used.
+func (c Config) Validate() error {
+	if _, err := modelserver.CleanKey(c.APIKey); err != nil {
+		return fmt.Errorf("modelservers: Config.APIKey: %w", err)
+	}
+
+	for _, url := range c.URLs {
+		s, err := modelserver.New(url, "")
+		if err != nil {
+			return fmt.Errorf("modelservers: Config.URLs: %w", err)
+		}
+		s.Close()
+	}
+
+	switch {
+	case c.Sim != nil && (len(c.URLs) > 0 || c.Command != ""):
+		return errors.New("modelservers: Config.Sim excludes Config.URLs and Config.Command")
+	case c.Command != "" && len(c.URLs) > 1:
+		return fmt.Errorf("modelservers: Config.Command starts one server, and Config.URLs has %d", len(c.URLs))
+	case c.Command != "" && c.StateDir == "":
+		return errors.New("modelservers: Config.StateDir is required with Config.Command")
+	}
+
+	return nil
+}
+
+// Options returns the options of each server.
+func (c Config) Options() []modelserver.Option {
+	options := []modelserver.Option{modelserver.WithLog(c.Log)}
+	if c.Roots != nil {
+		options = append(options, modelserver.WithRoots(c.Roots))
+	}
+	return options
+}
+
+// Loading is called about once a second while a server loads: with its URL, with what it does in
+// words, and for how long it has done so.
+type Loading func(url, what string, waited time.Duration)
+
+// Set is the model servers of a process.
+type Set struct {
+	// Servers are the servers that are used, in the order of the URLs.
+	Servers []*modelserver.Server
+	// Names are the names in the URLs whose addresses are servers.
+	Names []*Name
+	// Process is the process of the only server, or nil if it is not ours.
+	Process *supervise.Process
+
+	cfg     Config
+	logFile string // of the process
+	sim     *SimServer
+	cards   *gpu.Watch
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	ended   chan error // gets what ended the process
+}
+
+// Open opens the servers. The end of ctx ends the search for them, not the servers. The error
+// wraps [ErrNone] if there is none.
+func Open(ctx context.Context, cfg Config) (*Set, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Set{
+		cfg:   cfg,
+		stop:  stop,
+		ended: make(chan error, 1),
+		cards: gpu.New(cfg.Log),
+	}
+	if err := s.open(ctx, running); err != nil {
+		s.Close()
+		return nil, err
+	}
+
+	s.running.Go(func() {
+		if err := s.cards.Run(running); errors.Is(err, gpu.ErrNone) {
+			cfg.Log.Info().Err(err).Msg("no GPU readings")
+		} else if err != nil {
+			cfg.Log.Warn().Err(err).Msg("no GPU readings")
+		}
+	})
+
+	return s, nil
+}
+
+// open finds or starts the servers. What it starts ends with running.
+func (s *Set) open(ctx, running context.Context) error {
+	urls := s.cfg.URLs
+
+	switch {
+	case s.cfg.Sim != nil:
+		server, err := StartSim("127.0.0.1:0", sim.New(*s.cfg.Sim))
+		if err != nil {
+			return err
+		}
+		s.sim, urls = server, []string{server.URL}
+	case s.cfg.Command != "":
+		if len(urls) == 0 {
+			urls = []string{commandURL(s.cfg.Command)}
+		}
+	case len(urls) == 0:
+		found, tried := modelserver.Find(ctx, s.cfg.APIKey, s.cfg.Options()...)
+		s.Servers = found
+		if len(found) == 0 {
+			return exit.Unreachable(fmt.Errorf("%w: tried %s", ErrNone, strings.Join(tried, ", ")),
+				`start one, name it with --url, have it started with --exec "vllm serve MODEL", or try --sim`)
+		}
+
+		return nil
+	}
+
+	if s.cfg.Sim != nil || s.cfg.Command != "" {
+		s.cfg.OneAddress = true // a server of this machine
+	}
+
+	for _, url := range urls {
+		name, servers, err := s.cfg.Resolve(ctx, url)
+		if err != nil {
+			return err
+		}
+
+		s.Servers = append(s.Servers, servers...)
+		if !s.cfg.OneAddress {
+			s.Names = append(s.Names, name)
+		}
+	}
+
+	if s.cfg.Command != "" {
+		return s.startCommand(ctx, running)
+	}
+
+	return nil
+}
+
+// Resolve returns the model server at a URL, or those at the addresses of the name in it, unless
+// Config.OneAddress is set. A name whose addresses cannot be found is one server. The caller closes
+// the servers.
+func (c Config) Resolve(ctx context.Context, url string) (*Name, []*modelserver.Server, error) {
+	var addresses []netip.Addr
+	if !c.OneAddress {
+		addresses, _ = modelserver.LookupAddresses(ctx, url)
+	}
+	if len(addresses) < 2 {
+		addresses = []netip.Addr{{}}
+	}
+
+	name := NewName(url)
+	var servers []*modelserver.Server
+	for _, address := range addresses {
+		server, err := c.connect(url, address)
+		if err != nil {
+			return nil, nil, err
+		}
+		name.Servers[address] = server
+		servers = append(servers, server)
+	}
+
+	return name, servers, nil
+}
+
+// connect returns the model server at a URL, at one address of its name if that is valid.
+func (c Config) connect(url string, address netip.Addr) (*modelserver.Server, error) {
+	options := c.Options()
+	if address.IsValid() {
+		options = append(options, modelserver.WithAddress(address))
+	}
+	return modelserver.New(url, c.APIKey, options...)
+}
+
+// Connect returns the model server at an address of the name in a URL. The caller closes it.
+func (s *Set) Connect(url string, address netip.Addr) (*modelserver.Server, error) {
+	return s.cfg.connect(url, address)
+}
+
+// startCommand starts the model server of Config.Command.
+func (s *Set) startCommand(ctx, running context.Context) error {
+	server := s.Servers[0]
+	if _, err := server.Probe(ctx); !errors.Is(err, modelserver.ErrUnreachable) {
+		return exit.Usage("stop it, or leave out --exec to use it", "a server answers at %s already", server.URL())
+	}
+
+	if err := statedir.Make(filepath.Dir(s.cfg.StateDir), s.cfg.StateDir); err != nil {
+		return err
+	}
+
+	s.logFile = filepath.Join(s.cfg.StateDir, "server.log")
+	s.Process = supervise.New(supervise.Config{
+		Command: pinPort(s.cfg.Command),
+		LogFile: s.logFile,
+		Log:     s.cfg.Log,
+		Ready: func(ctx context.Context) error {
+			_, err := server.Probe(ctx)
+			if errors.Is(err, modelserver.ErrUnreachable) {
+				return err
+			}
+			return nil
+		},
+	})
+
+	s.running.Go(func() { s.ended <- s.Process.Run(running) })
+
+	return nil
+}
+
+// AwaitReady waits until a server takes requests, while one loads, and reports that to loading if
+// it is not nil. It returns what all servers have that take requests by then.
+func (s *Set) AwaitReady(ctx context.Context, loading Loading) (modelserver.Info, error) {
+	begin := time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+
+	for {
+		info, err := s.lookAtAll(ctx)
+		waits := errors.Is(err, modelserver.ErrLoading) ||
+			s.Process != nil && errors.Is(err, modelserver.ErrUnreachable)
+		if !waits {
+			return info, err
+		}
+
+		select {
+		case err := <-s.ended:
+			return info, s.commandError(err)
+		case <-ctx.Done():
+			return info, context.Cause(ctx)
+		case now := <-tick.C:
+			what, url := "loading", s.Servers[0].URL()
+			if !errors.Is(err, modelserver.ErrLoading) {
+				what = "loading: nothing answers at " + url + " yet,"
+			}
+
+			if loading != nil {
+				loading(url, what, now.Sub(begin))
+			}
+		}
+	}
+}
+
+// commandError is the error of a started server that has given up.
+func (s *Set) commandError(err error) error {
+	return exit.Unreachable(err, "fix the command of --exec; its whole log is "+files.Short(s.logFile))
+}
+
+// lookAtAll asks all servers what they have. The error is that of a server that answers if there
+// is one, or of one that loads, or else of the first.
+func (s *Set) lookAtAll(ctx context.Context) (modelserver.Info, error) {
+	infos, errs := make([]modelserver.Info, len(s.Servers)), make([]error, len(s.Servers))
+	var looks sync.WaitGroup
+	for i, server := range s.Servers {
+		looks.Go(func() { infos[i], errs[i] = server.Probe(ctx) })
+	}
+
+	looks.Wait()
+
+	var answered []modelserver.Info
+	var silent error // of a server that answers without saying what it has
+	for i, err := range errs {
+		if !errors.Is(err, modelserver.ErrUnreachable) {
+			answered = append(answered, infos[i])
+			silent = cmp.Or(silent, err)
+		}
+	}
+
+	if len(answered) > 0 {
+		return modelserver.MergeInfos(answered), silent
+	}
+
+	if i := slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, modelserver.ErrLoading) }); i >= 0 {
+		return infos[i], errs[i]
+	}
+
+	if len(errs) > 1 {
+		return infos[0], fmt.Errorf("%w; none of the %d servers answers", errs[0], len(errs))
+	}
+
+	return infos[0], errs[0]
+}
+
+// KeepFirst closes all servers but the first.
+func (s *Set) KeepFirst() {
+	for _, server := range s.Servers[1:] {
+		server.Close()
+	}
+	s.Servers = s.Servers[:1]
+}
+
+// Simulated reports whether the server is a simulated one of this process.
+func (s *Set) Simulated() bool { return s.sim != nil }
+
+// Cards returns the GPUs of this host, as they are now.
+func (s *Set) Cards() []gpu.Card { return s.cards.Now() }
+
+// String describes the servers: what runs there, and where.
+func (s *Set) String() string {
+	if s.sim != nil {
+		return "promptmill's simulated server"
+	}
+
+	const shown = 3 // URLs
+	var flavours, urls []string
+	for _, server := range s.Servers {
+		if f := server.Flavour(); f != "" && !slices.Contains(flavours, f) {
+			flavours = append(flavours, f)
+		}
+		urls = append(urls, server.URL())
+	}
+
+	what := "server at "
+	if len(urls) > 1 {
+		what = "servers at "
+	}
+
+	list := strings.Join(urls[:min(len(urls), shown)], ", ")
+	if more := len(urls) - shown; more > 0 {
+		list = fmt.Sprintf("%s and %d more", list, more)
+	}
+
+	return strings.TrimSpace(strings.Join(flavours, " and ") + " " + what + list)
+}
+
+// Watch reports to loading, if it is not nil, for how long the server of a worker loads, until ctx
+// ends. It returns an error when the started server gives up.
+func (s *Set) Watch(ctx context.Context, w *worker.Worker, server *modelserver.Server, loading Loading) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+
+	for {
+		select {
+		case err := <-s.ended:
+			if err != nil {
+				return s.commandError(err)
+			}
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if why, since := w.Waiting(); why == "loading" && loading != nil {
+				loading(server.URL(), why, now.Sub(since))
+			}
+		}
+	}
+}
+
+// Close stops what Open started, waits for it, and closes the servers.
+func (s *Set) Close() {
+	s.stop()
+	s.running.Wait()
+
+	for _, server := range s.Servers {
+		server.Close()
+	}
+
+	if s.sim != nil {
+		s.sim.Stop()
+	}
+}

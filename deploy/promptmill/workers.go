@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// workerOptions say how workers run requests at their model servers.
+type workerOptions struct {
+	// Concurrency is the number of requests in flight at each model server. Defaults to 0: each
+	// worker finds it.
+	Concurrency int
+	// MaxConcurrency is the largest number that a worker tries. Defaults to limit.DefaultMax.
+	MaxConcurrency int
+	// Attempts is the maximum number of tries per request. A 429, 503 or 529 counts as a
+	// quarter. Defaults to 5.
+	Attempts int
+	// Timeout is the longest time of one attempt. Defaults to 30 minutes.
+	Timeout time.Duration
+	// Stall is the time without any progress after which a model server counts as hung. Defaults
+	// to 5 minutes.
+	Stall time.Duration
+	// Grace is the time to finish requests in flight after a stop. Defaults to 30 s.
+	Grace time.Duration
+}
+
+// String describes how many requests a model server gets at once.
+func (o workerOptions) String() string {
+	if o.Concurrency > 0 {
+		return fmt.Sprintf("%d requests at once", o.Concurrency)
+	}
+	return "as many requests at once as it can use"
+}
+
+// newLimiter returns the limiter of one of some model servers. It has no more requests in flight
+// than this process may have connections.
+func (o workerOptions) newLimiter(servers *modelservers.Set, log zerolog.Logger) *limit.Limiter {
+	most := maxConnections(servers.Simulated()) / len(servers.Servers)
+	if n := o.Concurrency; n > 0 {
+		if n > most {
+			log.Warn().Int("concurrency", n).Int("at_once", most).Msg(
+				"this process may not open as many files as that needs; having fewer requests at once (ulimit -n raises that)",
+			)
+		}
+		return limit.Fixed(min(n, most))
+	}
+
+	ceiling := o.MaxConcurrency
+	if ceiling == 0 {
+		ceiling = limit.DefaultMax
+	}
+
+	return limit.New(limit.Config{Max: min(ceiling, most)})
+}
+
+// reservedFiles is how many files are kept for all but requests: connections to the bus, its
+// store, the journal and the outputs.
+const reservedFiles = 64
+
+// maxConnections returns how many connections to model servers this process can have. Each takes
+// two files where the server is simulated, and so in this process.
+func maxConnections(simulated bool) int {
+	var allowed syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &allowed); err != nil {
+		return limit.DefaultMax
+	}
+
+	open := 0
+	if list, err := os.ReadDir("/dev/fd"); err == nil {
+		open = len(list)
+	}
+
+	most := int(min(allowed.Cur, 1<<20))
+	left := most - open - min(reservedFiles, most/4)
+	if simulated {
+		left /= 2
+	}
+
+	return max(1, left)
+}
+
+// memoryFile is the file in the state folder that keeps how many requests in flight model servers
+// were found to take.
+const memoryFile = "servers.json"
+
+// workerConfig returns the configuration of a worker at a server. state is the state folder.
+func (o workerOptions) workerConfig(
+	js jetstream.JetStream, servers *modelservers.Set, server *modelserver.Server, state string, log zerolog.Logger,
+) worker.Config {
+	var memory *limit.Memory
+	if !servers.Simulated() { // whose URL is another one each time
+		memory = limit.NewMemory(filepath.Join(state, memoryFile))
+	}
+
+	return worker.Config{
+		JS:       js,
+		Server:   server,
+		Limiter:  o.newLimiter(servers, log),
+		Process:  servers.Process,
+		Cards:    servers.Cards,
+		Name:     hostName(),
+		Host:     hostName(),
+		Version:  versionText(),
+		Memory:   memory,
+		Attempts: o.Attempts,
+		Timeout:  o.Timeout,
+		Stall:    o.Stall,
+		Grace:    o.Grace,
+		Log:      log,
+	}
+}
+
+// workerName returns the name of the worker at the i-th of some servers.
+func workerName(name string, i, servers int) string {
+	if servers == 1 {
+		return name
+	}
+	return fmt.Sprintf("%s-%d", name, i+1)
+}
+
+// lookUpEvery is how often a pool looks up the names of its model servers.
+const lookUpEvery = 10 * time.Second
+
+// workerPool runs a worker at each model server, while servers come and go under the names in
+// their URLs.
+type workerPool struct {
+	options workerOptions
+	servers *modelservers.Set
+	link    *link
+	screen  *screen
+	loading modelservers.Loading
+	log     zerolog.Logger
+	metrics *exporter
+	name    string
+	state   string // folder
+
+	group   *errgroup.Group
+	started int                        // so far
+	notices map[string]*worker.Notices // of each server, by its URL: it may go and come again
+	stop    map[*modelserver.Server]context.CancelFunc
+}
+
+// run runs the workers until ctx ends.
+func (p *workerPool) run(ctx context.Context) error {
+	p.group, ctx = errgroup.WithContext(ctx)
+	p.stop = map[*modelserver.Server]context.CancelFunc{}
+	p.notices = map[string]*worker.Notices{}
+
+	for i, server := range p.servers.Servers {
+		p.startWorker(ctx, server, workerName(p.name, i, len(p.servers.Servers)))
+	}
+
+	p.group.Go(func() error { return p.followNames(ctx) })
+
+	return p.group.Wait()
+}
+
+// startWorker starts the worker of a model server. It ends with ctx, or when the server goes.
+func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server, name string) {
+	log := p.log.With().Str("server", server.URL()).Logger()
+	cfg := p.options.workerConfig(p.link.js, p.servers, server, p.state, log)
+	cfg.Name = name
+
+	if p.notices[server.URL()] == nil {
+		p.notices[server.URL()] = &worker.Notices{}
+	}
+
+	cfg.Notices = p.notices[server.URL()]
+	p.screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.name, server.URL(), p.options)
+	w := worker.New(cfg)
+	remove := p.metrics.addWorker(namedWorker{cfg.Name, cfg.Limiter, w})
+
+	working, stop := context.WithCancel(ctx)
+	p.started++
+	p.stop[server] = stop
+
+	p.group.Go(func() error {
+		defer stop()
+		err := w.Run(working)
+		server.Close()
+		if ctx.Err() == nil { // the server has gone
+			remove()
+		}
+		return err
+	})
+
+	p.group.Go(func() error { return p.servers.Watch(working, w, server, p.loading) })
+}
+
+// followNames looks up the names of the model servers again and again, until ctx ends.
+func (p *workerPool) followNames(ctx context.Context) error {
+	tick := time.NewTicker(lookUpEvery)
+	defer tick.Stop()
+
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+
+		for _, name := range p.servers.Names {
+			found, err := modelserver.LookupAddresses(ctx, name.URL)
+			if err != nil {
+				continue // the servers may be there still
+			}
+
+			if err := p.applyChanges(ctx, name, found); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// applyChanges starts the workers of servers that have come, and stops those of servers that have
+// gone, when some addresses of a name are found.
+func (p *workerPool) applyChanges(ctx context.Context, name *modelservers.Name, found []netip.Addr) error {
+	come, gone := name.Changes(found)
+
+	for _, address := range come {
+		server, err := p.servers.Connect(name.URL, address)
+		if err != nil {
+			return err
+		}
+		name.Servers[address] = server
+		p.startWorker(ctx, server, fmt.Sprintf("%s-%d", p.name, p.started+1))
+	}
+
+	for _, address := range gone {
+		server := name.Servers[address]
+		delete(name.Servers, address)
+
+		why := "is no address of its name any more"
+		if !address.IsValid() {
+			why = "has several addresses now"
+		}
+
+		p.screen.say("%s %s; its worker finishes what is in flight", server.URL(), why)
+		p.stop[server]()
+		delete(p.stop, server)
+	}
+
+	return nil
+}
