@@ -153,7 +153,7 @@ func TestNamesakes(t *testing.T) {
 				if w.EnergyJoules != nil {
 					joules = *w.EnergyJoules
 				}
-				got = append(got, worker{w.Called(), *w.Requests, joules, len(w.Sessions)})
+				got = append(got, worker{w.DisplayName(), *w.Requests, joules, len(w.Sessions)})
 			}
 
 			if diff := cmp.Diff(tt.want, got); diff != "" {

@@ -13,18 +13,18 @@ const (
 	mostBlocks = 16
 	// mostMemory leaves something learnt however alike neighbouring blocks are.
 	mostMemory = 0.9
-	// reach is how many times its length the run is taken to speak for, which is
+	// reach is the longest job that the run speaks for, in lengths of the run, which is
 	// as far as the tests measure how often the interval holds the truth.
 	reach = 4
-	// slowest is how slow a server is taken to be at the beginning, at most.
+	// slowest bounds how slow a server is taken to be at the beginning.
 	slowest = 0.1
 )
 
-// measure sets what the draws need of the steady part. Its variance is estimated by
+// measureSpread sets what the draws need of the steady part. Its variance is estimated by
 // a block bootstrap (Künsch 1989), with blocks that go around the end so that each
 // point is drawn as often (Politis and Romano 1992).
-func (s *series) measure() {
-	done, seconds := sums(s.steady)
+func (s *series) measureSpread() {
+	done, seconds := sumPoints(s.steady)
 	if done == 0 {
 		return
 	}
@@ -47,25 +47,25 @@ func (s *series) measure() {
 		s.block = max(int(math.Ceil(share)), n/fewestBlocks, 1)
 	}
 
-	if k := s.blocks(); k >= fewestBlocks {
+	if k := s.countBlocks(); k >= fewestBlocks {
 		var spread float64
-		spread, s.memory = s.alike()
+		spread, s.memory = s.fitSpread()
 		s.noise = spread * math.Sqrt(done/float64(n)*float64(s.block))
-		s.unsure = min(1, spread*widening(k)*math.Sqrt((1+s.memory)/(1-s.memory)/float64(k)))
+		s.unsure = min(1, spread*tFactor(k)*math.Sqrt((1+s.memory)/(1-s.memory)/float64(k)))
 	}
 }
 
-// blocks is how many of them fit into the steady part.
-func (s *series) blocks() int {
+// countBlocks returns how many blocks fit into the steady part.
+func (s *series) countBlocks() int {
 	if s.block == 0 {
 		return 0
 	}
 	return len(s.steady) / s.block
 }
 
-// needed is how many requests would do for a steady part of the fewest blocks, had
+// neededBlocks returns how many requests give a steady part of the fewest blocks, had
 // the start-up taken half of the run.
-func (s *series) needed() int {
+func (s *series) neededBlocks() int {
 	var point float64 // requests in one, since blocks are of whole points
 	if len(s.steady) > 0 {
 		point = s.rate * s.length / float64(len(s.steady))
@@ -74,11 +74,11 @@ func (s *series) needed() int {
 	return int(math.Ceil(min(2*steady+s.concurrency, most)))
 }
 
-// alike returns by how much blocks differ, over their mean, and how much one is
-// like the next: their correlation, which is what a drift leaves and a bootstrap
+// fitSpread returns by how much blocks differ, over their mean, and how much one is
+// like the next: their correlation, which a drift leaves and a bootstrap
 // that takes blocks for strangers would miss. Estimated from k blocks it is too
 // small by (1+4r)/k (Marriott and Pope 1954).
-func (s *series) alike() (spread, memory float64) {
+func (s *series) fitSpread() (spread, memory float64) {
 	last := len(s.steady) - s.block
 	off := make([]float64, last+1)
 	var squares, products float64
@@ -96,16 +96,16 @@ func (s *series) alike() (spread, memory float64) {
 	}
 
 	r := products / squares
-	r += (1 + 4*r) / float64(s.blocks())
+	r += (1 + 4*r) / float64(s.countBlocks())
 
 	return math.Sqrt(squares), min(max(r, 0), mostMemory)
 }
 
-// widening makes up for the few blocks that the spread is judged by: the degree of
+// tFactor makes up for the few blocks that the spread is judged by: the degree of
 // freedom that went into the mean, and Student's 95% point over the normal one
 // (Abramowitz and Stegun 26.7.5). Blocks that overlap are worth half as many again
 // (Meketon and Schmeiser 1984).
-func widening(blocks int) float64 {
+func tFactor(blocks int) float64 {
 	const z = 1.6449
 	k := float64(blocks)
 	v := 1.5 * (k - 1)
@@ -113,15 +113,15 @@ func widening(blocks int) float64 {
 	return t / z * math.Sqrt(k/(k-1))
 }
 
-// walk draws blocks one after the other, and the same one again as often as they
+// blockWalk draws blocks one after the other, and the same one again as often as they
 // remember.
-type walk struct {
+type blockWalk struct {
 	*series
 	rng  *rand.Rand
 	from int // -1 before the first
 }
 
-func (w *walk) next() (done, seconds float64) {
+func (w *blockWalk) next() (done, seconds float64) {
 	if again := w.rng.Float64() < w.memory; !again || w.from < 0 {
 		w.from = w.rng.IntN(len(w.steady))
 	}
@@ -129,36 +129,36 @@ func (w *walk) next() (done, seconds float64) {
 	return w.done[to] - w.done[w.from], w.secs[to] - w.secs[w.from]
 }
 
-// replicate is the time that one job of so many requests takes as chance may have
+// drawReplicate draws the time of one job of a number of requests, as chance may have
 // it, with workers whose rates are unsure by spread. The draws are the same for
 // every job, so that a longer one never takes less time.
-func (s *series) replicate(i uint64, job, spread float64) float64 {
+func (s *series) drawReplicate(i uint64, job, spread float64) float64 {
 	rng := rand.New(rand.NewPCG(s.seed, i))
-	tail := s.drain.draw(rng, job)
+	tail := s.drain.drawTail(rng, job)
 
 	// What the rate would have been, had the run been another.
-	w := walk{series: s, rng: rng, from: -1}
+	w := blockWalk{series: s, rng: rng, from: -1}
 	var done, seconds float64
-	for range s.blocks() {
+	for range s.countBlocks() {
 		d, t := w.next()
 		done, seconds = done+d, seconds+t
 	}
 
-	off := math.Log(max(done/seconds/s.rate, 1e-3)) * widening(s.blocks())
+	off := math.Log(max(done/seconds/s.rate, 1e-3)) * tFactor(s.countBlocks())
 	speed := math.Exp(off + spread*rng.NormFloat64())
 
 	// It cannot take less than the run took for as many with more behind them,
 	// which counts for a job that is over before the start-up is.
-	least := s.reached(^i, job, speed)
-	took := max(least, s.drained(s.reached(^i, job-s.drain.requests, speed), tail))
+	least := s.requestsAfter(^i, job, speed)
+	took := max(least, s.drainTime(s.requestsAfter(^i, job-s.drain.requests, speed), tail))
 
 	// Nobody knows when in an interval something happened.
 	return max(took/2, took+s.steady[0].Seconds*(rng.Float64()-0.5))
 }
 
-// drained is when a tail is over that begins then. In the start-up, requests take as
+// drainTime returns when a tail that begins at a time is over. In the start-up, requests take as
 // much longer as the server is slower with as many of them in flight.
-func (s *series) drained(at, tail float64) float64 {
+func (s *series) drainTime(at, tail float64) float64 {
 	var from float64
 	for i, p := range s.start {
 		to := from + p.Seconds
@@ -175,9 +175,9 @@ func (s *series) drained(at, tail float64) float64 {
 	return at + tail
 }
 
-// slowness sets how fast the server was in each point of the start-up, 1 as later on,
+// findSlowness sets how fast the server was in each point of the start-up, 1 as later on,
 // by Little's law over as many points as a request takes.
-func (s *series) slowness() {
+func (s *series) findSlowness() {
 	s.pace = make([]float64, len(s.start))
 	for i := range s.start {
 		var done, inFlight, seconds float64
@@ -195,8 +195,8 @@ func (s *series) slowness() {
 	}
 }
 
-// reached is when so many requests are done while there are more to send.
-func (s *series) reached(i uint64, requests, speed float64) float64 {
+// requestsAfter returns when a number of requests is done while there are more to send.
+func (s *series) requestsAfter(i uint64, requests, speed float64) float64 {
 	if requests <= 0 {
 		return 0
 	}
@@ -218,8 +218,8 @@ func (s *series) reached(i uint64, requests, speed float64) float64 {
 		at, requests = at+p.Seconds, requests-done
 	}
 
-	w := walk{series: s, rng: rng, from: -1}
-	for range reach * s.blocks() {
+	w := blockWalk{series: s, rng: rng, from: -1}
+	for range reach * s.countBlocks() {
 		done, seconds := w.next()
 		if done *= speed; requests <= done {
 			return at + seconds*requests/done

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// drain is how long the last requests take once there are none left to send: the
+// drain models the time of the last requests once there are none left to send: the
 // longest of what each of them still has to go. One run shows one such longest,
 // and the next run's is as likely to be longer as shorter, so it is drawn from a
 // Pareto tail fitted to the few that took the longest (Hill 1975).
@@ -30,7 +30,7 @@ const (
 func newDrain(tail []Point, longest float64) drain {
 	var d drain
 	var at float64
-	total, _ := sums(tail)
+	total, _ := sumPoints(tail)
 	keep := min(1, mostWaits/max(total, 1))
 	for _, p := range tail {
 		n := int(math.Ceil(p.Done * keep))
@@ -59,8 +59,8 @@ func newDrain(tail []Point, longest float64) drain {
 	return d
 }
 
-// draw is how long the last so many requests of another job take.
-func (d drain) draw(rng *rand.Rand, requests float64) float64 {
+// drawTail draws the time of the last requests of another job.
+func (d drain) drawTail(rng *rand.Rand, requests float64) float64 {
 	u, shape := rng.Float64(), 0.0
 	for range d.fitted {
 		shape += d.shape * rng.ExpFloat64() / float64(d.fitted)

@@ -1,4 +1,4 @@
-// Package estimate says how long a job of so many requests would take, judged
+// Package estimate predicts how long a job of a number of requests takes, judged
 // from the time series of a run that has been, as an interval that holds the
 // truth nine times in ten.
 //
@@ -24,23 +24,23 @@ import (
 	"slices"
 )
 
-// Point is what happened in one interval of a run.
+// Point holds the figures of one interval of a run.
 type Point struct {
 	Seconds  float64 // length of the interval
 	Done     float64 // requests done in it
 	InFlight float64 // requests at the server in it
 }
 
-// paused says that nothing was at the server: the run was interrupted, which says
+// isPaused says that nothing was at the server: the run was interrupted, which says
 // nothing of the fleet's speed.
-func (p Point) paused() bool { return p.Done == 0 && p.InFlight == 0 }
+func (p Point) isPaused() bool { return p.Done == 0 && p.InFlight == 0 }
 
-func (p Point) valid() bool {
+func (p Point) isValid() bool {
 	return p.Seconds >= least && p.Seconds <= most && p.InFlight >= 0 && p.InFlight <= most &&
 		(p.Done == 0 || p.Done >= least && p.Done <= most)
 }
 
-// Run is what is known of a run. Unknown is zero, but for Requests.
+// Run is the input of an estimate. Zero means unknown, except for Requests.
 type Run struct {
 	// Points are the run's intervals in order, of equal length but for the last.
 	// Without them there is no interval, only the naive estimate.
@@ -61,18 +61,18 @@ type Run struct {
 type Problem string
 
 const (
-	// NoProblem: there is an interval.
+	// NoProblem means that there is an interval.
 	NoProblem Problem = ""
-	// TooFew requests were done to fill the server and keep it full: fewer than
-	// three for each that was in flight, or fewer than a hundred.
+	// TooFew means that too few requests were done to fill the server and keep it full:
+	// fewer than three for each that was in flight, or fewer than a hundred.
 	TooFew Problem = "too few requests"
-	// NoSeries was kept of the run, so its rate may have been anything on the way.
+	// NoSeries means that the run has no time series, so its rate may have varied.
 	NoSeries Problem = "no time series"
-	// TooShort was the steady part to tell its rate from chance.
+	// TooShort means that the steady part was too short to separate its rate from chance.
 	TooShort Problem = "no steady part long enough"
 )
 
-// Estimate is how long a job would take. Times are in seconds and leave out the
+// Estimate is the predicted time of a job. Times are in seconds and leave out the
 // loading of the model.
 type Estimate struct {
 	Requests int
@@ -101,7 +101,7 @@ const (
 	replicates = 500
 )
 
-// Of estimates the time of a job of so many requests on so many workers, where 0
+// Of estimates the time of a job of a number of requests on a number of workers, where 0
 // means as many as the run had. The same run gives the same answer each time, and
 // more requests never take less time.
 //
@@ -114,7 +114,7 @@ func Of(run Run, requests, workers int) Estimate {
 		e.Workers = run.Workers
 	}
 
-	s := split(run)
+	s := newSeries(run)
 	scale := 1.0 // jobs of that many requests on the fleet as it was
 	if run.Workers > 0 && e.Workers > 0 {
 		scale = float64(run.Workers) / float64(e.Workers)
@@ -125,15 +125,15 @@ func Of(run Run, requests, workers int) Estimate {
 		e.Naive = s.seconds / float64(run.Requests) * job
 	}
 
-	e.Problem, e.Needed = s.problem(run)
+	e.Problem, e.Needed = s.findProblem(run)
 	if e.Problem != NoProblem || requests == 0 {
 		return e
 	}
 
-	spread := workerSpread(run, e.Workers)
+	spread := spreadOfWorkers(run, e.Workers)
 	times := make([]float64, replicates)
 	for i := range times {
-		times[i] = s.replicate(uint64(i), job, spread)
+		times[i] = s.drawReplicate(uint64(i), job, spread)
 	}
 
 	slices.Sort(times)
@@ -144,16 +144,16 @@ func Of(run Run, requests, workers int) Estimate {
 	return e
 }
 
-// problem says why the run cannot be judged by, and how many requests would do.
-func (s *series) problem(run Run) (Problem, int) {
+// findProblem says why the run cannot be judged by, and how many requests would do.
+func (s *series) findProblem(run Run) (Problem, int) {
 	few := max(fewest, int(math.Ceil(3*min(s.concurrency, most))))
 	switch {
 	case run.Requests < few:
 		return TooFew, few
 	case len(run.Points) == 0:
 		return NoSeries, 0
-	case s.blocks() < fewestBlocks:
-		if needed := max(few, s.needed()); needed > run.Requests {
+	case s.countBlocks() < fewestBlocks:
+		if needed := max(few, s.neededBlocks()); needed > run.Requests {
 			return TooShort, needed
 		}
 		return TooShort, 2 * min(run.Requests, most)
@@ -162,29 +162,29 @@ func (s *series) problem(run Run) (Problem, int) {
 	return NoProblem, 0
 }
 
-// unknownSpread is how far the rates of two workers are taken to differ where the
+// unknownSpread is the assumed difference between the rates of two workers where the
 // run had only one, or they are not known.
 const unknownSpread = 0.1
 
-// workerSpread is the standard deviation of the log of the rate that comes from
+// spreadOfWorkers is the standard deviation of the log of the rate that comes from
 // having other workers than the run had. With workers that spread by s around
 // their mean, that of M differs from that of W by s²|1/W - 1/M|, be it that some
 // are left out (sampling without replacement) or that new ones join.
-func workerSpread(run Run, workers int) float64 {
+func spreadOfWorkers(run Run, workers int) float64 {
 	if run.Workers <= 0 || workers <= 0 || workers == run.Workers {
 		return 0
 	}
 
 	s := unknownSpread
-	if cv, ok := variation(run.WorkerRates); ok {
+	if cv, ok := variationOf(run.WorkerRates); ok {
 		s = cv
 	}
 
 	return s * math.Sqrt(math.Abs(1/float64(run.Workers)-1/float64(workers)))
 }
 
-// variation is the standard deviation over the mean, at most 1.
-func variation(rates []float64) (float64, bool) {
+// variationOf is the standard deviation over the mean, at most 1.
+func variationOf(rates []float64) (float64, bool) {
 	var sum float64
 	for _, r := range rates {
 		if !(r >= 0 && r <= most) {

@@ -235,7 +235,7 @@ func FuzzOf(f *testing.F) {
 		}
 
 		if e.Problem != NoProblem && (e.High != 0 || e.Problem != NoSeries && e.Needed <= min(requests, most)) {
-			t.Fatalf("a problem with an interval, or that a run such as this would mend: %+v", e)
+			t.Fatalf("a problem with an interval, or a problem that such a run would solve: %+v", e)
 		}
 	})
 }

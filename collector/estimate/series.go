@@ -30,15 +30,15 @@ type series struct {
 	seed       uint64
 }
 
-// split takes a run apart.
-func split(run Run) *series {
-	s := &series{seconds: known(run.Seconds), concurrency: known(run.Concurrency)}
-	active, total := s.active(run.Points)
+// newSeries takes a run apart.
+func newSeries(run Run) *series {
+	s := &series{seconds: finiteOrZero(run.Seconds), concurrency: finiteOrZero(run.Concurrency)}
+	active, total := s.activePoints(run.Points)
 	if len(active) == 0 {
 		return s
 	}
 
-	s.seed = fingerprint(active)
+	s.seed = seedOf(active)
 
 	// All have been sent off once no more are left than can be in flight.
 	end := len(active)
@@ -47,17 +47,17 @@ func split(run Run) *series {
 	}
 
 	s.tail = active[end:]
-	s.latency = known(run.MeanLatency)
+	s.latency = finiteOrZero(run.MeanLatency)
 	if s.latency == 0 {
 		s.latency = littlesLatency(active)
 	}
 
 	begin := warmUp(active[:end])
 	s.start, s.steady = active[:begin], active[begin:end]
-	s.slowness()
-	s.measure()
+	s.findSlowness()
+	s.measureSpread()
 
-	longest := known(run.MaxLatency)
+	longest := finiteOrZero(run.MaxLatency)
 	if len(s.tail) == 0 { // it was shorter than an interval
 		s.tail = []Point{{Seconds: max(longest, s.latency), Done: min(s.concurrency, total)}}
 	}
@@ -67,12 +67,12 @@ func split(run Run) *series {
 	return s
 }
 
-// active leaves out what is not the fleet's speed, and returns the requests done
+// activePoints leaves out what is not the fleet's speed, and returns the requests done
 // as well. It sets the figures that the run does not know.
-func (s *series) active(points []Point) (active []Point, total float64) {
+func (s *series) activePoints(points []Point) (active []Point, total float64) {
 	var seconds, mostInFlight float64
 	for _, p := range points {
-		if !p.valid() || p.paused() {
+		if !p.isValid() || p.isPaused() {
 			continue
 		}
 
@@ -110,7 +110,7 @@ func littlesLatency(points []Point) float64 {
 	return inFlight / done
 }
 
-// warmUp is how many points to leave out at the beginning until the rate is
+// warmUp returns how many points to leave out at the beginning until the rate is
 // steady: as many as make the standard error of the rest's mean the smallest (the
 // marginal standard error rule, White 1997), over means of five points (MSER-5,
 // White, Cobb and Spratt 2000), and as many again: where the rule cuts, what is
@@ -121,7 +121,7 @@ func warmUp(points []Point) int {
 	n := len(points) / batch
 	means := make([]float64, n)
 	for i := range means {
-		done, seconds := sums(points[i*batch : (i+1)*batch])
+		done, seconds := sumPoints(points[i*batch : (i+1)*batch])
 		means[i] = done / seconds
 	}
 
@@ -138,7 +138,7 @@ func warmUp(points []Point) int {
 	return min(2*at, n/2) * batch
 }
 
-func sums(points []Point) (done, seconds float64) {
+func sumPoints(points []Point) (done, seconds float64) {
 	for _, p := range points {
 		done += p.Done
 		seconds += p.Seconds
@@ -146,16 +146,16 @@ func sums(points []Point) (done, seconds float64) {
 	return done, seconds
 }
 
-// known is f where it can be believed, else 0.
-func known(f float64) float64 {
+// finiteOrZero is f where it can be believed, else 0.
+func finiteOrZero(f float64) float64 {
 	if f > 0 && f <= most {
 		return f
 	}
 	return 0
 }
 
-// fingerprint seeds the draws, so that the same run gives the same estimate.
-func fingerprint(points []Point) uint64 {
+// seedOf seeds the draws, so that the same run gives the same estimate.
+func seedOf(points []Point) uint64 {
 	h := fnv.New64a()
 	var b [8]byte
 	for _, p := range points {

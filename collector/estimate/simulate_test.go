@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// law is how a simulated server behaves: each of its slots takes the next request
+// law describes a simulated server: each of its slots takes the next request
 // as soon as it has done the last.
 type law struct {
 	slots  int
@@ -14,7 +14,7 @@ type law struct {
 	speed  func(*rand.Rand) func(second int) (now float64) // of all slots, 1 is full; nil is always full
 }
 
-// each calls done for each of so many requests with the times, in seconds, at which
+// each calls done for each request with the times, in seconds, at which
 // it was begun and done.
 func (l law) each(rng *rand.Rand, requests int, done func(from, to float64)) {
 	clock := func(work float64) float64 { return work }
@@ -92,7 +92,7 @@ func (l law) run(rng *rand.Rand, requests int) Run {
 	return r
 }
 
-// takes is how long one more job takes the same server.
+// takes returns the time of one more job at the same server.
 func (l law) takes(rng *rand.Rand, requests int) float64 {
 	var end float64
 	l.each(rng, requests, func(_, to float64) { end = max(end, to) })
@@ -121,7 +121,7 @@ func warming(seconds float64) func(*rand.Rand) func(int) float64 {
 }
 
 // drifting servers' speeds wander by that much in the log, and forget where they
-// were after so many seconds (an Ornstein-Uhlenbeck process).
+// were after a number of seconds (an Ornstein-Uhlenbeck process).
 func drifting(by, seconds float64) func(*rand.Rand) func(int) float64 {
 	return func(rng *rand.Rand) func(int) float64 {
 		at, keep := by*rng.NormFloat64(), math.Exp(-1/seconds)

@@ -18,7 +18,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Entry is a run that has ended. The names are those of the metadata; what is unknown
+// Entry is a run that has ended. The names are the metadata's; what is unknown
 // is null.
 type Entry struct {
 	TestID                   string      `json:"test_id"`
@@ -85,7 +85,7 @@ func Append(stateDir string, e Entry) error {
 	}
 
 	line = append(line, '\n')
-	if torn(file) {
+	if endsTorn(file) {
 		line = append([]byte{'\n'}, line...)
 	}
 
@@ -100,8 +100,8 @@ func Append(stateDir string, e Entry) error {
 	return nil
 }
 
-// torn reports whether the last line has no end: the machine went down as it was written.
-func torn(file *os.File) bool {
+// endsTorn reports whether the last line has no end: the machine went down as it was written.
+func endsTorn(file *os.File) bool {
 	info, err := file.Stat()
 	if err != nil || info.Size() == 0 {
 		return false
@@ -124,7 +124,7 @@ func Load(stateDir string) ([]Entry, error) {
 
 	defer file.Close()
 
-	list, err := read(file)
+	list, err := readEntries(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
@@ -132,7 +132,7 @@ func Load(stateDir string) ([]Entry, error) {
 	return list, nil
 }
 
-func read(r io.Reader) ([]Entry, error) {
+func readEntries(r io.Reader) ([]Entry, error) {
 	type key struct{ id, meta string }
 	var all []Entry
 	last := map[key]int{}

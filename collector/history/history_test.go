@@ -162,7 +162,7 @@ func TestBaselinesAreOtherModelsOnTheInput(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"test_id":"a","meta":"b"}` + "\n\n{\n" + `{"test_id":"a","meta":"b"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		list, err := read(bytes.NewReader(text))
+		list, err := readEntries(bytes.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -215,6 +215,6 @@ func TestMetadataIsReadAsItWasWritten(t *testing.T) {
 	}
 
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s; -update writes it anew:\n%s", path, d)
+		t.Errorf("%s; -update rewrites it:\n%s", path, d)
 	}
 }

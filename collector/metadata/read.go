@@ -50,7 +50,7 @@ func Parse(text []byte) (*Run, error) {
 	var r Run
 	dated := struct {
 		*Run
-		Timestamp moment `json:"timestamp"` // instead of the run's own
+		Timestamp flexibleTime `json:"timestamp"` // instead of the run's own
 	}{Run: &r}
 	if err := json.Unmarshal(text, &dated); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -66,28 +66,28 @@ func Parse(text []byte) (*Run, error) {
 		return nil, fmt.Errorf("%w: a count or a time is below zero", ErrFormat)
 	}
 
-	if err := r.Series.check(); err != nil {
+	if err := r.Series.validate(); err != nil {
 		return nil, err
 	}
 
-	r.fill()
+	r.fillDerived()
 
 	return &r, nil
 }
 
-// moment is a time in any of the forms that tools write: with or without a zone, which
+// flexibleTime is a time in any of the forms that tools write: with or without a zone, which
 // is then taken to be UTC. A time in another form is as good as none.
-type moment time.Time
+type flexibleTime time.Time
 
-func (m *moment) UnmarshalJSON(text []byte) error {
+func (m *flexibleTime) UnmarshalJSON(text []byte) error {
 	var s string
 	if json.Unmarshal(text, &s) != nil {
-		return nil
+		s = "" // another type than a string
 	}
 
 	for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateTime} {
 		if t, err := time.Parse(form, s); err == nil {
-			*m = moment(t)
+			*m = flexibleTime(t)
 			return nil
 		}
 	}
@@ -95,8 +95,8 @@ func (m *moment) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// fill computes what follows from the rest.
-func (r *Run) fill() {
+// fillDerived computes what follows from the rest.
+func (r *Run) fillDerived() {
 	if r.Test.NumRequests == 0 {
 		r.Test.NumRequests = r.Results.SuccessCount + r.Results.FailureCount
 	}

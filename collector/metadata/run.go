@@ -1,4 +1,4 @@
-// Package metadata is what is known of a run in the end: NAME.meta.json.
+// Package metadata is the record of a run: NAME.meta.json.
 //
 // The names test_id to status, and those in config, test and results that stand in
 // schema.json as of other tools, are those of files that existed before promptmill, so
@@ -35,11 +35,11 @@ type Run struct {
 	Workers       []Worker    `json:"workers"`
 	Series        *Series     `json:"series"`
 	Versions      Versions    `json:"versions"`
-	// Manifest is what promptmill needs to go on with the run; null if it is of another tool.
+	// Manifest is what promptmill needs to resume the run; null if another tool made it.
 	Manifest *proto.Manifest `json:"manifest"`
 }
 
-// Config is how the run was made.
+// Config holds the settings of the run.
 type Config struct {
 	Concurrency *int `json:"concurrency"` // null: found out as it ran
 	// context length of the model in tokens, the shortest among the workers
@@ -73,18 +73,18 @@ type Results struct {
 	SuccessCount         int      `json:"success_count"`
 	FailureCount         int      `json:"failure_count"`
 	ModelLoadTimeSeconds *float64 `json:"model_load_time_seconds"` // the longest
-	// InferenceTimeSeconds is how long the run was worked on. Of the TotalTimeSeconds
-	// from its beginning to its end, IdleTimeSeconds were spent with nobody at work (it
+	// InferenceTimeSeconds is the time in which workers worked on the run. Of the TotalTimeSeconds
+	// from its beginning to its end, IdleTimeSeconds were spent without work (it
 	// was paused, or there was no worker, or no model server), and LostTimeSeconds with
-	// nobody to collect and no result coming, after an interruption.
+	// no collector and no result, after an interruption.
 	InferenceTimeSeconds float64  `json:"inference_time_seconds"`
 	TotalTimeSeconds     float64  `json:"total_time_seconds"`
 	IdleTimeSeconds      *float64 `json:"idle_time_seconds"`
 	LostTimeSeconds      *float64 `json:"lost_time_seconds"`
 
 	PromptTokens *int64 `json:"prompt_tokens"`
-	// CachedPromptTokens are those of the prompt tokens that came from the prefix caches of
-	// model servers, as far as answers tell; null if none tells of any.
+	// CachedPromptTokens are the prompt tokens that came from the prefix caches of
+	// model servers, as far as answers report them; null if none does.
 	CachedPromptTokens       *int64   `json:"cached_prompt_tokens"`
 	CompletionTokens         *int64   `json:"completion_tokens"`
 	TotalTokens              *int64   `json:"total_tokens"`
@@ -101,14 +101,14 @@ type Results struct {
 	// run was worked on: the sum of their latencies over that time (Little's law).
 	MeanConcurrentRequests *float64 `json:"mean_concurrent_requests"`
 
-	// Of the answered requests. The latency is that of the last attempt.
+	// Of the answered requests. The latency is of the last attempt.
 	LatencySeconds             *Distribution `json:"latency_seconds"`
 	PromptTokensPerRequest     *Distribution `json:"prompt_tokens_per_request"`
 	CompletionTokensPerRequest *Distribution `json:"completion_tokens_per_request"`
 	Slowest                    []Outlier     `json:"slowest"` // by latency, a few
 	Longest                    []Outlier     `json:"longest"` // by completion tokens, a few
 
-	// EnergyJoules is what the workers' cards took for the run; null if that of any of
+	// EnergyJoules is the energy of the workers' cards for the run; null if the energy of any of
 	// them is unknown.
 	EnergyJoules              *float64 `json:"energy_joules"`
 	JoulesPer1000OutputTokens *float64 `json:"joules_per_1000_output_tokens"`
@@ -148,11 +148,11 @@ type Distribution struct {
 type Outlier struct {
 	CustomID         string  `json:"custom_id"`
 	LatencySeconds   float64 `json:"latency_seconds"`
-	CompletionTokens *int64  `json:"completion_tokens"` // null: the answer does not tell its usage
+	CompletionTokens *int64  `json:"completion_tokens"` // null: the answer does not report its usage
 }
 
 // Worker is a worker that took part in the run, over all its stints. What does not
-// change with time is as it was told last.
+// change with time is as it was reported last.
 type Worker struct {
 	ID   string `json:"id,omitempty"` // of its latest process; empty: unknown
 	Name string `json:"name"`         // several may have one
@@ -164,12 +164,12 @@ type Worker struct {
 	Models   []string `json:"models"`
 	Requests *int64   `json:"requests"` // in the output, by this worker
 	GPUs     []GPU    `json:"gpus"`
-	// EnergyJoules is what its cards took for the run. It is as good as the last
-	// announcement, and null where those tell of less than 95% of the requests.
+	// EnergyJoules is the energy of its cards for the run. It is as good as the last
+	// announcement, and null where the announcements cover less than 95% of the requests.
 	EnergyJoules         *float64           `json:"energy_joules"`
 	ModelLoadTimeSeconds *float64           `json:"model_load_time_seconds"`
 	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
-	// Slots are those of its model server; null: it does not tell how many it has.
+	// Slots are the slots of its model server; null: it does not report them.
 	Slots *Slots `json:"slots,omitempty"`
 	// SeveralServers says that its URL led to more than one server, as behind a load balancer.
 	// What one of them said of its memory, its slots and its load time is left out.
@@ -177,8 +177,8 @@ type Worker struct {
 	Sessions       []WorkerSession `json:"sessions"` // one for each time that it was started
 }
 
-// Called is what people are shown of the worker.
-func (w Worker) Called() string {
+// DisplayName is the worker's name for people.
+func (w Worker) DisplayName() string {
 	if w.Label != "" {
 		return w.Label
 	}
@@ -188,9 +188,9 @@ func (w Worker) Called() string {
 // Slots are the requests that a model server runs at once, while others wait, and how many
 // were taken while the run was collected.
 type Slots struct {
-	Count int `json:"count"` // as told last
+	Count int `json:"count"` // as reported last
 	// Readings are the announcements of the worker with requests in flight, between which
-	// requests of the run ended. FullReadings are those that had at least Count in flight.
+	// requests of the run ended. FullReadings are the readings with at least Count in flight.
 	Readings     int64 `json:"readings"`
 	FullReadings int64 `json:"full_readings"`
 }
@@ -213,12 +213,12 @@ type GPU struct {
 type WorkerSession struct {
 	ID    string    `json:"id,omitempty"` // of the process; empty: unknown
 	Since time.Time `json:"since"`
-	// First and Last are when the bus got its first and its last announcement that was heard.
+	// First and Last are when the bus got the first and the last announcement that was read.
 	First        time.Time `json:"first_heard,omitzero"`
 	Last         time.Time `json:"last_heard,omitzero"`
 	Version      *string   `json:"version"`
 	Platform     *string   `json:"platform"`
-	Requests     *int64    `json:"requests"`     // of the run, as it told
+	Requests     *int64    `json:"requests"`     // of the run, as it reported
 	Redeliveries *int64    `json:"redeliveries"` // shards of the run that came to it after another had them
 	EnergyJoules *float64  `json:"energy_joules"`
 }

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// MaxPoints is how many points a [Series] has at most.
+// MaxPoints bounds the points of a [Series].
 const MaxPoints = 2000
 
-// Series is what happened in a run, interval by interval, all of one length. Its
-// columns are of equal length. A time in which nobody collected is filled with what
+// Series holds the figures of a run by interval, all of one length. Its
+// columns are of equal length. A time without a collector is filled with what
 // came in it, if anything did.
 type Series struct {
 	Start            time.Time `json:"start"`            // of the first interval
@@ -20,7 +20,7 @@ type Series struct {
 	PromptTokens     []int64   `json:"prompt_tokens"`
 	CompletionTokens []int64   `json:"completion_tokens"`
 	// InFlight is the most requests seen at the model servers, and MemoryUsedBytes the
-	// most memory of their cards in use; null where nobody looked.
+	// most memory of their cards in use; null without a reading.
 	InFlight        []*int64 `json:"in_flight"`
 	MemoryUsedBytes []*int64 `json:"memory_used_bytes"`
 }
@@ -60,7 +60,7 @@ func (s *Series) Add(at time.Time, p Point) {
 
 	i := max(0, int(at.Sub(s.Start)/time.Second)) / s.IntervalSeconds
 	for i >= MaxPoints {
-		s.double()
+		s.doubleInterval()
 		i /= 2
 	}
 
@@ -70,10 +70,10 @@ func (s *Series) Add(at time.Time, p Point) {
 		s.InFlight, s.MemoryUsedBytes = append(s.InFlight, nil), append(s.MemoryUsedBytes, nil)
 	}
 
-	s.add(i, p)
+	s.addAt(i, p)
 }
 
-func (s *Series) add(i int, p Point) {
+func (s *Series) addAt(i int, p Point) {
 	s.Requests[i] += p.Requests
 	s.Failed[i] += p.Failed
 	s.PromptTokens[i] += p.PromptTokens
@@ -91,14 +91,14 @@ func (s *Series) Merge(other *Series) {
 	}
 }
 
-// double doubles the intervals.
-func (s *Series) double() {
+// doubleInterval doubles the intervals.
+func (s *Series) doubleInterval() {
 	n := (s.Len() + 1) / 2
 	for i := range s.Len() {
 		p := s.At(i)
 		s.Requests[i], s.Failed[i], s.PromptTokens[i], s.CompletionTokens[i], s.InFlight[i], s.MemoryUsedBytes[i] = 0,
 			0, 0, 0, nil, nil
-		s.add(i/2, p)
+		s.addAt(i/2, p)
 	}
 
 	s.Requests, s.Failed, s.PromptTokens, s.CompletionTokens = s.Requests[:n], s.Failed[:n], s.PromptTokens[:n],
@@ -107,8 +107,8 @@ func (s *Series) double() {
 	s.IntervalSeconds *= 2
 }
 
-// check is for a series from a file.
-func (s *Series) check() error {
+// validate is for a series from a file.
+func (s *Series) validate() error {
 	if s == nil {
 		return nil
 	}

@@ -74,8 +74,8 @@ func TestSeriesOfParts(t *testing.T) {
 				}
 
 				if s.Len() > MaxPoints || time.Duration(s.Len()*s.IntervalSeconds)*time.Second < length/2 ||
-					s.check() != nil {
-					t.Errorf("%s: %d points of %d s for %v: %v", name, s.Len(), s.IntervalSeconds, length, s.check())
+					s.validate() != nil {
+					t.Errorf("%s: %d points of %d s for %v: %v", name, s.Len(), s.IntervalSeconds, length, s.validate())
 				}
 			}
 

@@ -16,8 +16,8 @@ type Named struct {
 	Run  *metadata.Run
 }
 
-// name is what the run is called beside others.
-func (n Named) name() string {
+// displayName is the run's name beside others.
+func (n Named) displayName() string {
 	return cmp.Or(n.Run.TestID, strings.TrimSuffix(filepath.Base(n.Path), ".meta.json"))
 }
 
@@ -26,8 +26,10 @@ func (n Named) name() string {
 func Compare(runs []Named) *Report {
 	runs = slices.Clone(runs)
 	slices.SortStableFunc(runs, func(a, b Named) int {
-		return cmp.Or(cmp.Compare(orNone(b.Run.Results.OutputTokensPerSec), orNone(a.Run.Results.OutputTokensPerSec)),
-			cmp.Compare(orNone(b.Run.Results.ThroughputRequestsPerSec), orNone(a.Run.Results.ThroughputRequestsPerSec)))
+		return cmp.Or(cmp.Compare(valueOrNaN(b.Run.Results.OutputTokensPerSec),
+			valueOrNaN(a.Run.Results.OutputTokensPerSec)),
+			cmp.Compare(valueOrNaN(b.Run.Results.ThroughputRequestsPerSec),
+				valueOrNaN(a.Run.Results.ThroughputRequestsPerSec)))
 	})
 
 	r := &Report{
@@ -40,41 +42,41 @@ func Compare(runs []Named) *Report {
 		return r
 	}
 
-	for _, s := range []Section{speeds(runs), loads(runs), others(runs)} {
-		r.add(s)
+	for _, s := range []Section{buildSpeeds(runs), buildLoads(runs), buildOthers(runs)} {
+		r.addSection(s)
 	}
 
 	for _, n := range runs[1:] {
 		b := &builder{run: n.Run, Options: Options{Baseline: runs[0].Run}}
-		if text := speed(b); text != "" {
-			r.Conclusions = append(r.Conclusions, Conclusion{"speed", n.name() + ": " + text})
+		if text := concludeSpeed(b); text != "" {
+			r.Conclusions = append(r.Conclusions, Conclusion{"speed", n.displayName() + ": " + text})
 		}
 	}
 
 	return r
 }
 
-// orNone orders the unknown behind all that is known.
-func orNone(v *float64) float64 {
+// valueOrNaN orders the unknown behind all that is known.
+func valueOrNaN(v *float64) float64 {
 	if v == nil {
 		return -1
 	}
 	return *v
 }
 
-// side is a table with a row for each run, which is named in the first two columns.
-func side(id, title string, runs []Named, columns []Column, cells func(Named) []Cell) Section {
+// buildSideBySide is a table with a row for each run, which is named in the first two columns.
+func buildSideBySide(id, title string, runs []Named, columns []Column, cells func(Named) []Cell) Section {
 	s := Section{ID: id, Title: title, Columns: append([]Column{{Name: "Run"}, {Name: "Model"}}, columns...)}
 	for _, n := range runs {
-		s.add(n.name(), append([]Cell{words(n.Run.Model)}, cells(n)...)...)
+		s.addRow(n.displayName(), append([]Cell{textCell(n.Run.Model)}, cells(n)...)...)
 	}
 	return s
 }
 
-func speeds(runs []Named) Section {
+func buildSpeeds(runs []Named) Section {
 	first := runs[0].Run
 	marked := false
-	s := side("speed", "Speed", runs, []Column{
+	s := buildSideBySide("speed", "Speed", runs, []Column{
 		{Name: "Output tok/s", Number: true},
 		{Name: "Difference", Number: true},
 		{Name: "Total tok/s", Number: true},
@@ -84,37 +86,41 @@ func speeds(runs []Named) Section {
 		{Name: "Input"},
 	}, func(n Named) []Cell {
 		r := n.Run.Results
-		tokens, requests, interval := words("first"), words("first"), Cell{}
+		tokens, requests, interval := textCell("first"), textCell("first"), Cell{}
 		if n.Run != first {
-			tokens = figure(difference(r.OutputTokensPerSec, first.Results.OutputTokensPerSec), change)
-			requests = figure(difference(r.ThroughputRequestsPerSec, first.Results.ThroughputRequestsPerSec), change)
+			tokens = figureCell(relativeChange(r.OutputTokensPerSec, first.Results.OutputTokensPerSec), formatChange)
+			requests = figureCell(relativeChange(r.ThroughputRequestsPerSec, first.Results.ThroughputRequestsPerSec),
+				formatChange)
+
 			interval = unknown
 			if low, high, ok := speedInterval(n.Run, first); ok {
-				interval = words(change(low) + " to " + change(high))
+				interval = textCell(formatChange(low) + " to " + formatChange(high))
 			}
 		}
 
-		input := words("the same")
-		if known, same := sameInput(n.Run, first); n.Run != first && !known {
+		input := textCell("the same")
+		if known, same := compareInputs(n.Run, first); n.Run != first && !known {
 			input = unknown
 		} else if known && !same {
-			input, marked = words("another (!)"), true
+			input, marked = textCell("another (!)"), true
 		}
 
-		return []Cell{figure(r.OutputTokensPerSec, amount), tokens, figure(r.ThroughputTokensPerSec, amount),
-			figure(r.ThroughputRequestsPerSec, amount), requests, interval, input}
+		return []Cell{
+			figureCell(r.OutputTokensPerSec, formatAmount), tokens, figureCell(r.ThroughputTokensPerSec, formatAmount),
+			figureCell(r.ThroughputRequestsPerSec, formatAmount), requests, interval, input,
+		}
 	})
 
-	s.note("Differences are from the first run. The interval is that of the difference in requests per second, and holds it nine times in ten were both run again; it is unknown where a run is too short to tell.")
+	s.addNote("Differences are from the first run. The interval is for the difference in requests per second: it would hold nine times in ten if both ran again; it is unknown where a run is too short to tell.")
 	if marked {
-		s.note("(!) A run on another input says little about this one.")
+		s.addNote("(!) A run on another input says little about this one.")
 	}
 
 	return s
 }
 
-func loads(runs []Named) Section {
-	return side("requests", "Requests", runs, []Column{
+func buildLoads(runs []Named) Section {
+	return buildSideBySide("requests", "Requests", runs, []Column{
 		{Name: "Requests", Number: true},
 		{Name: "Success rate", Number: true},
 		{Name: "Inference time", Number: true},
@@ -125,17 +131,20 @@ func loads(runs []Named) Section {
 		{Name: "P99 E2EL (ms)", Number: true},
 	}, func(n Named) []Cell {
 		r := n.Run.Results
+
 		return []Cell{
-			number(requests(n.Run)), answered(n.Run), figure(&r.InferenceTimeSeconds, shortly),
-			figure(whole(r.PromptTokens), integer), figure(whole(r.CachedPromptTokens), integer),
-			figure(whole(r.CompletionTokens), integer), figure(median(r.LatencySeconds), milliseconds),
-			figure(p99(r.LatencySeconds), milliseconds),
+			countCell(countRequests(n.Run)), answeredCell(n.Run), figureCell(&r.InferenceTimeSeconds, formatShort),
+			figureCell(toFloat(r.PromptTokens), formatInteger),
+			figureCell(toFloat(r.CachedPromptTokens), formatInteger),
+			figureCell(toFloat(r.CompletionTokens), formatInteger),
+			figureCell(medianOf(r.LatencySeconds), formatMilliseconds),
+			figureCell(p99Of(r.LatencySeconds), formatMilliseconds),
 		}
 	})
 }
 
-func others(runs []Named) Section {
-	return side("machines", "Machines", runs, []Column{
+func buildOthers(runs []Named) Section {
+	return buildSideBySide("machines", "Machines", runs, []Column{
 		{Name: "Workers", Number: true},
 		{Name: "Load time", Number: true},
 		{Name: "Model size", Number: true},
@@ -146,16 +155,17 @@ func others(runs []Named) Section {
 	}, func(n Named) []Cell {
 		workers := unknown
 		if n.Run.Workers != nil {
-			workers = number(len(n.Run.Workers))
+			workers = countCell(len(n.Run.Workers))
 		}
 
 		r := n.Run.Results
 
 		return []Cell{
-			workers, figure(r.ModelLoadTimeSeconds, shortly), figure(whole(weights(n.Run)), size),
-			figure(whole(memoryUsed(n.Run)), size),
-			figure(r.JoulesPer1000OutputTokens, amount), words(cmp.Or(n.Run.Platform, unknown.Text)),
-			words(date(n.Run.Timestamp)),
+			workers, figureCell(r.ModelLoadTimeSeconds, formatShort),
+			figureCell(toFloat(maxWeights(n.Run)), formatSize),
+			figureCell(toFloat(maxMemoryUsed(n.Run)), formatSize),
+			figureCell(r.JoulesPer1000OutputTokens, formatAmount), textCell(cmp.Or(n.Run.Platform, unknown.Text)),
+			textCell(formatDate(n.Run.Timestamp)),
 		}
 	})
 }

@@ -12,22 +12,22 @@ import (
 // estimated is an estimate of how long a number of requests would take.
 type estimated = estimate.Estimate
 
-// estimate makes the estimates once: rules want them, too.
-func (b *builder) estimate() {
+// addEstimate makes the estimates once, since rules use them too.
+func (b *builder) addEstimate() {
 	counts := b.Estimates
 	if len(counts) == 0 {
 		counts = DefaultEstimates
 	}
 
-	run := observed(b.run)
+	run := newEstimateRun(b.run)
 	for _, n := range counts {
 		b.estimates = append(b.estimates, estimate.Of(run, n, b.Workers))
 	}
 }
 
-// observed is what the estimates are made from.
-func observed(m *metadata.Run) estimate.Run {
-	run := estimate.Run{Requests: requests(m), Seconds: m.Results.InferenceTimeSeconds, Workers: len(m.Workers)}
+// newEstimateRun returns the input of the estimates.
+func newEstimateRun(m *metadata.Run) estimate.Run {
+	run := estimate.Run{Requests: countRequests(m), Seconds: m.Results.InferenceTimeSeconds, Workers: len(m.Workers)}
 	for _, w := range m.Workers {
 		if w.Requests == nil || m.Results.InferenceTimeSeconds <= 0 {
 			run.WorkerRates = nil
@@ -52,38 +52,38 @@ func observed(m *metadata.Run) estimate.Run {
 		return run
 	}
 
-	gaps, inFlight := gapsOf(m.Series), 1.0
+	gaps, inFlight := findGaps(m.Series), 1.0
 	for i := range m.Series.Len() {
 		p := m.Series.At(i)
 		point := estimate.Point{Seconds: float64(m.Series.IntervalSeconds), Done: float64(p.Requests)}
 		if p.InFlight != nil && *p.InFlight > 0 {
 			inFlight = float64(*p.InFlight)
 		}
-		if !gaps[i] { // nobody looks at each interval: what was seen last holds
+		if !gaps[i] { // not each interval has a reading: the last one holds
 			point.InFlight = inFlight
 		}
 
 		run.Points = append(run.Points, point)
 	}
 
-	trim(run.Points, m)
+	trimPoints(run.Points, m)
 
 	return run
 }
 
-// trim shortens the first interval and the last by what of them was before the run and
+// trimPoints shortens the first interval and the last by what of them was before the run and
 // after it. Intervals begin at whole seconds, and runs do not. The time of the work
 // leaves out what passed before it, so that too much may seem to be after the run: what
 // is left of the last interval is no faster than the fastest of the others.
-func trim(points []estimate.Point, m *metadata.Run) {
+func trimPoints(points []estimate.Point, m *metadata.Run) {
 	first, last := &points[0], &points[len(points)-1]
 	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
 		first.Seconds -= before
 	}
 
 	r := m.Results
-	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + orZero(r.IdleTimeSeconds) +
-		orZero(r.LostTimeSeconds)) * float64(time.Second)))
+	end := m.Timestamp.Add(time.Duration((r.InferenceTimeSeconds + valueOrZero(r.IdleTimeSeconds) +
+		valueOrZero(r.LostTimeSeconds)) * float64(time.Second)))
 	over := m.Series.Start.Add(time.Duration(len(points)*m.Series.IntervalSeconds) * time.Second).Sub(end).Seconds()
 	if over <= 0 || over >= last.Seconds {
 		return
@@ -102,16 +102,16 @@ func trim(points []estimate.Point, m *metadata.Run) {
 	last.Seconds = left
 }
 
-func orZero(v *float64) float64 {
+func valueOrZero(v *float64) float64 {
 	if v == nil {
 		return 0
 	}
 	return *v
 }
 
-// estimates are how long other numbers of requests would take.
-func estimates(b *builder) Section {
-	s := Section{ID: "estimates", Title: "Estimates", Columns: columns("Time", "90% interval", "Naive")}
+// buildEstimates estimates the time of other numbers of requests.
+func buildEstimates(b *builder) Section {
+	s := Section{ID: "estimates", Title: "Estimates", Columns: newColumns("Time", "90% interval", "Naive")}
 	s.Columns[0].Name = "Requests"
 
 	if b.run.Results.SuccessCount == 0 { // how soon requests fail is no speed
@@ -121,44 +121,44 @@ func estimates(b *builder) Section {
 	for _, e := range b.estimates {
 		naive := unknown
 		if e.Naive > 0 {
-			naive = figure(&e.Naive, duration)
+			naive = figureCell(&e.Naive, formatDuration)
 		}
 
 		if e.Problem != estimate.NoProblem {
-			s.add(count(int64(e.Requests)), words("no estimate"), words("none"), naive)
+			s.addRow(formatCount(int64(e.Requests)), textCell("no estimate"), textCell("none"), naive)
 			continue
 		}
 
-		s.add(count(int64(e.Requests)), figure(&e.Median, duration),
-			words(duration(e.Low)+" to "+duration(e.High)), naive)
+		s.addRow(formatCount(int64(e.Requests)), figureCell(&e.Median, formatDuration),
+			textCell(formatDuration(e.Low)+" to "+formatDuration(e.High)), naive)
 	}
 
-	if text := noEstimate(b); text != "" {
-		s.note("%s", text)
+	if text := explainNoEstimate(b); text != "" {
+		s.addNote("%s", text)
 	}
 
-	s.note("%s", fleet(b))
-	s.note("The naive figure stretches the time of this run, as if it had no start-up and no tail.")
+	s.addNote("%s", describeWorkers(b))
+	s.addNote("The naive figure stretches the time of this run, as if it had no start-up and no tail.")
 
 	return s
 }
 
-// fleet says whom the estimates are for.
-func fleet(b *builder) string {
+// describeWorkers says whom the estimates are for.
+func describeWorkers(b *builder) string {
 	had := int64(len(b.run.Workers))
 	switch {
 	case b.Workers > 0 && had > 0 && int64(b.Workers) != had:
 		return fmt.Sprintf("For %s; the run had %s. It is taken that they share no bottleneck. Loading the model is left out.",
-			plural(int64(b.Workers), "worker"), count(had))
+			formatPlural(int64(b.Workers), "worker"), formatCount(had))
 	case had > 0:
-		return fmt.Sprintf("For %s, as the run had. Loading the model is left out.", plural(had, "worker"))
+		return fmt.Sprintf("For %s, as the run had. Loading the model is left out.", formatPlural(had, "worker"))
 	}
 
 	return "For the workers that the run had. Loading the model is left out."
 }
 
-// noEstimate says why there is no estimate, and what would do; empty if there is one.
-func noEstimate(b *builder) string {
+// explainNoEstimate says why there is no estimate, and what would do; empty if there is one.
+func explainNoEstimate(b *builder) string {
 	if len(b.estimates) == 0 || b.estimates[0].Problem == estimate.NoProblem || b.run.Results.SuccessCount == 0 {
 		return ""
 	}
@@ -167,7 +167,7 @@ func noEstimate(b *builder) string {
 	var text string
 	switch e.Problem {
 	case estimate.TooFew:
-		text = are(int64(requests(b.run))) + " too few for an estimate"
+		text = isOrAre(int64(countRequests(b.run))) + " too few for an estimate"
 	case estimate.NoSeries:
 		return "No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."
 	default:
@@ -175,14 +175,14 @@ func noEstimate(b *builder) string {
 	}
 
 	if e.Needed > 0 {
-		text += fmt.Sprintf(": a run of %s would do", plural(int64(e.Needed), "request"))
+		text += fmt.Sprintf(": a run of %s would do", formatPlural(int64(e.Needed), "request"))
 	}
 
 	return text + "."
 }
 
-// are begins a sentence about a number of requests; small numbers are words there.
-func are(n int64) string {
+// isOrAre begins a sentence about a number of requests; small numbers are words there.
+func isOrAre(n int64) string {
 	small := []string{
 		"No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
 	}
@@ -193,16 +193,16 @@ func are(n int64) string {
 		return small[n] + " requests are"
 	}
 
-	return count(n) + " requests are"
+	return formatCount(n) + " requests are"
 }
 
-// speedInterval is how much faster, in requests per second, run is than the baseline:
+// speedInterval returns how much faster run is than the baseline, in requests per second:
 // an interval that holds the difference nine times in ten were both run again. It is
 // known if both runs are long enough to be estimated. The errors of the two estimates
 // are independent, so their logarithms add as squares do.
 func speedInterval(run, baseline *metadata.Run) (low, high float64, ok bool) {
-	a := estimate.Of(observed(run), requests(run), 0)
-	b := estimate.Of(observed(baseline), requests(baseline), 0)
+	a := estimate.Of(newEstimateRun(run), countRequests(run), 0)
+	b := estimate.Of(newEstimateRun(baseline), countRequests(baseline), 0)
 	if run.Results.SuccessCount == 0 || baseline.Results.SuccessCount == 0 || a.Problem != estimate.NoProblem ||
 		b.Problem != estimate.NoProblem || min(a.Low, b.Low) <= 0 {
 		return 0, 0, false

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// count writes a whole number with commas.
-func count(n int64) string { return commas(strconv.FormatInt(n, 10)) }
+// formatCount writes a whole number with commas.
+func formatCount(n int64) string { return groupDigits(strconv.FormatInt(n, 10)) }
 
-// commas groups the digits before the decimal point by three.
-func commas(digits string) string {
+// groupDigits groups the digits before the decimal point by three.
+func groupDigits(digits string) string {
 	sign, rest := "", digits
 	if strings.HasPrefix(rest, "-") {
 		sign, rest = "-", rest[1:]
@@ -29,67 +29,67 @@ func commas(digits string) string {
 	return sign + whole
 }
 
-// plural is a count of things.
-func plural(n int64, thing string) string {
+// formatPlural is a count of things.
+func formatPlural(n int64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	return count(n) + " " + thing + "s"
+	return formatCount(n) + " " + thing + "s"
 }
 
-// fixedTo writes a number with so many decimals.
-func fixedTo(v float64, decimals int) string {
-	return commas(strconv.FormatFloat(v, 'f', decimals, 64))
+// formatFixed writes a number with a fixed count of decimals.
+func formatFixed(v float64, decimals int) string {
+	return groupDigits(strconv.FormatFloat(v, 'f', decimals, 64))
 }
 
-// amount writes a number to about three digits, and all digits before the point.
-func amount(v float64) string {
+// formatAmount writes a number to about three digits, and all digits before the point.
+func formatAmount(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 99.95:
-		return fixedTo(v, 0)
+		return formatFixed(v, 0)
 	case a >= 9.995:
-		return fixedTo(v, 1)
+		return formatFixed(v, 1)
 	case a >= 0.0995 || a == 0:
-		return fixedTo(v, 2)
+		return formatFixed(v, 2)
 	}
 
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
-func tokensPerSecond(v float64) string   { return amount(v) + " tok/s" }
-func requestsPerSecond(v float64) string { return amount(v) + " req/s" }
-func integer(v float64) string           { return fixedTo(v, 0) }
+func formatTokenRate(v float64) string   { return formatAmount(v) + " tok/s" }
+func formatRequestRate(v float64) string { return formatAmount(v) + " req/s" }
+func formatInteger(v float64) string     { return formatFixed(v, 0) }
 
-// shortly writes a time in seconds.
-func shortly(v float64) string {
+// formatShort writes a time in seconds.
+func formatShort(v float64) string {
 	switch {
 	case v >= 99.95 || v == 0:
-		return fixedTo(v, 0) + " s"
+		return formatFixed(v, 0) + " s"
 	case v >= 0.995:
-		return fixedTo(v, 1) + " s"
+		return formatFixed(v, 1) + " s"
 	}
 	return strconv.FormatFloat(v, 'g', 2, 64) + " s"
 }
 
-// seconds writes a time in seconds and, if it is long, in what people count in.
-func seconds(v float64) string {
+// formatSeconds writes a time in seconds and, if it is long, in what people count in.
+func formatSeconds(v float64) string {
 	if v < 120 {
-		return shortly(v)
+		return formatShort(v)
 	}
-	return shortly(v) + " (" + duration(v) + ")"
+	return formatShort(v) + " (" + formatDuration(v) + ")"
 }
 
-// duration writes a time in the unit that people would give it in.
-func duration(v float64) string {
+// formatDuration writes a time in the unit that people would give it in.
+func formatDuration(v float64) string {
 	in := func(unit float64, name string) string {
 		if v/unit < 9.95 {
-			return fixedTo(v/unit, 1) + " " + name
+			return formatFixed(v/unit, 1) + " " + name
 		}
-		return fixedTo(v/unit, 0) + " " + name
+		return formatFixed(v/unit, 0) + " " + name
 	}
 	switch {
 	case v < 60:
-		return shortly(v)
+		return formatShort(v)
 	case v < 90*60:
 		return in(60, "min")
 	case v < 72*3600:
@@ -99,28 +99,28 @@ func duration(v float64) string {
 	return in(24*3600, "days")
 }
 
-// milliseconds writes a time that is given in seconds.
-func milliseconds(v float64) string { return amount(v * 1000) }
+// formatMilliseconds writes a time that is given in seconds.
+func formatMilliseconds(v float64) string { return formatAmount(v * 1000) }
 
-// size writes a number of bytes.
-func size(v float64) string {
+// formatSize writes a number of bytes.
+func formatSize(v float64) string {
 	for _, u := range []string{"B", "KiB", "MiB", "GiB"} {
 		if math.Abs(v) < 1024 {
 			if u == "B" {
-				return fixedTo(v, 0) + " B"
+				return formatFixed(v, 0) + " B"
 			}
-			return amount(v) + " " + u
+			return formatAmount(v) + " " + u
 		}
 
 		v /= 1024
 	}
 
-	return amount(v) + " TiB"
+	return formatAmount(v) + " TiB"
 }
 
-// share writes part of a whole in percent, with so many digits that it says neither 0%
+// formatShare writes part of a whole in percent, with enough digits to say neither 0%
 // nor 100% unless it is none or all. The whole is not nothing.
-func share(part, whole int64) string {
+func formatShare(part, whole int64) string {
 	p := 100 * float64(part) / float64(whole)
 	for decimals := 0; ; decimals++ {
 		text := strconv.FormatFloat(p, 'f', decimals, 64)
@@ -133,11 +133,11 @@ func share(part, whole int64) string {
 	}
 }
 
-// change writes how much more something is than something else: 0.5 is +50%.
-func change(v float64) string {
+// formatChange writes how much more something is than something else: 0.5 is +50%.
+func formatChange(v float64) string {
 	switch p := 100 * v; {
 	case math.Abs(p) >= 1000:
-		return fmt.Sprintf("x%s", amount(v+1))
+		return fmt.Sprintf("x%s", formatAmount(v+1))
 	case math.Abs(p) >= 9.95:
 		return fmt.Sprintf("%+.0f%%", p)
 	case math.Abs(p) < 0.05:
@@ -147,24 +147,24 @@ func change(v float64) string {
 	}
 }
 
-// times writes a factor.
-func times(v float64) string { return withoutZeros(amount(v)) + " times" }
+// formatTimes writes a factor.
+func formatTimes(v float64) string { return trimZeros(formatAmount(v)) + " times" }
 
-// withoutZeros takes zeros from the end of a fraction.
-func withoutZeros(digits string) string {
+// trimZeros takes zeros from the end of a fraction.
+func trimZeros(digits string) string {
 	if strings.Contains(digits, ".") {
 		digits = strings.TrimRight(strings.TrimRight(digits, "0"), ".")
 	}
 	return digits
 }
 
-// plain writes a number of few digits as it is.
-func plain(v float64) string { return withoutZeros(fixedTo(v, 3)) }
+// formatPlain writes a number of few digits as it is.
+func formatPlain(v float64) string { return trimZeros(formatFixed(v, 3)) }
 
-// money writes an amount of money to the hundredth, or to two digits if it is less.
-func money(v float64) string {
+// formatMoney writes an amount of money to the hundredth, or to two digits if it is less.
+func formatMoney(v float64) string {
 	if v != 0 && math.Abs(v) < 0.1 {
 		return strconv.FormatFloat(v, 'g', 2, 64)
 	}
-	return fixedTo(v, 2)
+	return formatFixed(v, 2)
 }

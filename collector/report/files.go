@@ -11,43 +11,43 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// about is how the run was made.
-func about(b *builder) Section {
+// buildAbout describes the input and the settings of the run.
+func buildAbout(b *builder) Section {
 	s := Section{ID: "about", Title: "Set-up", Columns: []Column{{}, {}}}
 	run := b.run
 	row := func(name, text string) {
 		if text != "" {
-			s.add(name, words(text))
+			s.addRow(name, textCell(text))
 		}
 	}
 
 	row("Run", run.TestID)
 	row("Model", run.Model)
 	row("Model server", run.Platform)
-	row("Input", strings.Join(inputs(b), ", "))
+	row("Input", strings.Join(listInputs(b), ", "))
 	row("SHA-256 of the input", run.Test.InputSHA256)
 
 	if n := run.Test.InputBytes; n != nil {
-		row("Size of the input", size(float64(*n)))
+		row("Size of the input", formatSize(float64(*n)))
 	}
 
 	if n := run.Config.MaxModelLen; n != nil {
-		row("Context length", plural(int64(*n), "token"))
+		row("Context length", formatPlural(int64(*n), "token"))
 	}
 
 	if u := run.Config.GPUMemoryUtilization; u != nil {
-		row("GPU memory utilisation", amount(*u))
+		row("GPU memory utilisation", formatAmount(*u))
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(run.Config.Sampling)) {
-		row(name, parameter(run.Config.Sampling[name], run.Test.NumRequests))
+		row(name, formatParameter(run.Config.Sampling[name], run.Test.NumRequests))
 	}
 
 	if r := run.Results; r.OutputBytes > 0 {
-		text := size(float64(r.OutputBytes))
+		text := formatSize(float64(r.OutputBytes))
 		if r.OutputBytesUncompressed > 0 {
-			text += fmt.Sprintf(", %s unpacked (%s : 1)", size(float64(r.OutputBytesUncompressed)),
-				amount(float64(r.OutputBytesUncompressed)/float64(r.OutputBytes)))
+			text += fmt.Sprintf(", %s unpacked (%s : 1)", formatSize(float64(r.OutputBytesUncompressed)),
+				formatAmount(float64(r.OutputBytesUncompressed)/float64(r.OutputBytes)))
 		}
 		row("Size of the output", text)
 	}
@@ -59,11 +59,11 @@ func about(b *builder) Section {
 	return s
 }
 
-// parameter is what the requests say of a sampling parameter.
-func parameter(p proto.Parameter, all int) string {
+// formatParameter lists the values of a sampling parameter.
+func formatParameter(p proto.Parameter, all int) string {
 	var values []string
 	for _, v := range p.Values {
-		values = append(values, inJSON(v))
+		values = append(values, formatJSON(v))
 	}
 
 	text := strings.Join(values, ", ")
@@ -71,14 +71,14 @@ func parameter(p proto.Parameter, all int) string {
 		text += ", ..."
 	}
 	if p.Requests < all {
-		text += fmt.Sprintf(" (in %s)", plural(int64(p.Requests), "request"))
+		text += fmt.Sprintf(" (in %s)", formatPlural(int64(p.Requests), "request"))
 	}
 
 	return text
 }
 
-// inJSON is a value in one line, the beginning if it is long.
-func inJSON(v json.RawMessage) string {
+// formatJSON is a value in one line, the beginning if it is long.
+func formatJSON(v json.RawMessage) string {
 	text := []rune(strings.Join(strings.Fields(string(v)), " "))
 	if len(text) > 60 {
 		return string(text[:57]) + "..."
@@ -86,7 +86,7 @@ func inJSON(v json.RawMessage) string {
 	return string(text)
 }
 
-func inputs(b *builder) []string {
+func listInputs(b *builder) []string {
 	if len(b.run.Test.InputFiles) > 0 {
 		return b.run.Test.InputFiles
 	}
@@ -96,41 +96,41 @@ func inputs(b *builder) []string {
 	return nil
 }
 
-// files are what the run has left.
-func files(b *builder) Section {
+// buildFiles lists the files of the run.
+func buildFiles(b *builder) Section {
 	s := Section{ID: "files", Title: "Files", Columns: []Column{{}, {}}}
 	t := b.run.Test
 	if t.OutputFile != "" {
-		s.add("Results", words(t.OutputFile))
+		s.addRow("Results", textCell(t.OutputFile))
 	}
 
 	if t.ErrorFile != nil {
-		s.add("Errors", words(*t.ErrorFile))
+		s.addRow("Errors", textCell(*t.ErrorFile))
 	}
 
 	if b.Path != "" {
-		s.add("Metadata", words(b.Path))
+		s.addRow("Metadata", textCell(b.Path))
 	}
 
 	return s
 }
 
-// next are the commands to type next, the most urgent first.
-func (b *builder) next() []Command {
+// nextCommands are the commands to type next, the most urgent first.
+func (b *builder) nextCommands() []Command {
 	list := []Command{}
 	add := func(why string, args ...string) {
 		list = append(list, Command{why, "promptmill " + ShellWords(args...)})
 	}
-	if t := b.run.Test; ours(b.run) && t.OutputFile != "" && len(inputs(b)) > 0 {
+	if t := b.run.Test; isOurs(b.run) && t.OutputFile != "" && len(listInputs(b)) > 0 {
 		switch {
 		case b.run.Results.FailureCount > 0 && b.run.Manifest.Policy.Attended:
 			add("To run the failed requests again",
-				slices.Concat([]string{"run"}, inputs(b), []string{"-o", t.OutputFile, "--retry"})...)
+				slices.Concat([]string{"run"}, listInputs(b), []string{"-o", t.OutputFile, "--retry"})...)
 		case b.run.Results.FailureCount > 0:
 			add("To run the failed requests again", "retry", b.run.TestID)
 		default:
 			add("To prove that each request has its one line",
-				slices.Concat([]string{"verify"}, inputs(b), []string{t.OutputFile})...)
+				slices.Concat([]string{"verify"}, listInputs(b), []string{t.OutputFile})...)
 		}
 	}
 
@@ -150,7 +150,7 @@ func (b *builder) next() []Command {
 func ShellWords(args ...string) string {
 	var quoted []string
 	for _, a := range args {
-		if strings.ContainsFunc(a, unprintable) {
+		if strings.ContainsFunc(a, isUnprintable) {
 			quoted = append(quoted, escapeWord(a))
 			continue
 		}
@@ -168,7 +168,7 @@ func ShellWords(args ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-func unprintable(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError }
+func isUnprintable(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError }
 
 // escapeWord is a word in those quotes of bash and zsh that know escapes.
 func escapeWord(s string) string {
@@ -180,7 +180,7 @@ func escapeWord(s string) string {
 		switch {
 		case r == '\'' || r == '\\':
 			b.WriteString("\\" + s[:n])
-		case unprintable(r):
+		case isUnprintable(r):
 			for i := range n {
 				fmt.Fprintf(&b, "\\%03o", s[i])
 			}

@@ -67,7 +67,7 @@ func TestReportsAreAsTheyWere(t *testing.T) {
 			}
 
 			if d := cmp.Diff(string(want), got.String()); d != "" {
-				t.Errorf("%s; -update writes it anew:\n%s", path, d)
+				t.Errorf("%s; -update rewrites it:\n%s", path, d)
 			}
 		}
 	}

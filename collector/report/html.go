@@ -15,7 +15,7 @@ var pageStyle string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"style": func() template.CSS { return template.CSS(pageStyle) },
-	"line":  oneLine,
+	"line":  joinLines,
 }).Parse(pageText))
 
 // HTML writes the report as one page that needs nothing else.

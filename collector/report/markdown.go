@@ -12,27 +12,27 @@ import (
 // read as they are, too.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n", escaped(r.Title))
+	fmt.Fprintf(&b, "# %s\n", escapeMarkdown(r.Title))
 
 	if r.Subtitle != "" {
-		fmt.Fprintf(&b, "\n%s\n", paragraph(r.Subtitle))
+		fmt.Fprintf(&b, "\n%s\n", escapeParagraph(r.Subtitle))
 	}
 
 	if len(r.Conclusions) > 0 {
 		b.WriteString("\n")
 		for _, c := range r.Conclusions {
-			fmt.Fprintf(&b, "- %s\n", paragraph(c.Text))
+			fmt.Fprintf(&b, "- %s\n", escapeParagraph(c.Text))
 		}
 	}
 
 	for _, s := range r.Sections {
-		s.markdown(&b)
+		s.writeMarkdown(&b)
 	}
 
 	if len(r.Next) > 0 {
 		b.WriteString("\n## Next\n")
 		for _, c := range r.Next {
-			fmt.Fprintf(&b, "\n%s:\n\n%s\n", paragraph(c.Why), fenced(c.Line))
+			fmt.Fprintf(&b, "\n%s:\n\n%s\n", escapeParagraph(c.Why), fenceCode(c.Line))
 		}
 	}
 
@@ -41,37 +41,37 @@ func (r *Report) Markdown(w io.Writer) error {
 	return err
 }
 
-func (s Section) markdown(b *strings.Builder) {
+func (s Section) writeMarkdown(b *strings.Builder) {
 	if len(s.Rows)+len(s.Notes) == 0 || len(s.Rows) == 0 && len(s.Plots) > 0 {
 		return // it is to be seen
 	}
 
-	fmt.Fprintf(b, "\n## %s\n", escaped(s.Title))
+	fmt.Fprintf(b, "\n## %s\n", escapeMarkdown(s.Title))
 	if len(s.Rows) > 0 {
 		table := make([][]string, 1, len(s.Rows)+1)
 		for _, c := range s.Columns {
-			table[0] = append(table[0], escaped(c.Name))
+			table[0] = append(table[0], escapeMarkdown(c.Name))
 		}
 
 		for _, row := range s.Rows {
 			var cells []string
 			for _, c := range row {
-				cells = append(cells, escaped(c.Text))
+				cells = append(cells, escapeMarkdown(c.Text))
 			}
 			table = append(table, cells)
 		}
 
 		b.WriteString("\n")
-		s.rows(b, table)
+		s.writeRows(b, table)
 	}
 
 	for _, note := range s.Notes {
-		fmt.Fprintf(b, "\n%s\n", paragraph(note))
+		fmt.Fprintf(b, "\n%s\n", escapeParagraph(note))
 	}
 }
 
-// rows writes a table, the first of whose rows is the head.
-func (s Section) rows(b *strings.Builder, table [][]string) {
+// writeRows writes a table, the first of whose rows is the head.
+func (s Section) writeRows(b *strings.Builder, table [][]string) {
 	width := make([]int, len(s.Columns))
 	for _, row := range table {
 		for i, cell := range row {
@@ -109,12 +109,12 @@ func (s Section) rows(b *strings.Builder, table [][]string) {
 	}
 }
 
-// escaped is foreign text that Markdown and HTML in it see as text, in one line.
-func escaped(text string) string {
+// escapeMarkdown is foreign text that Markdown and HTML in it see as text, in one line.
+func escapeMarkdown(text string) string {
 	var b strings.Builder
-	text = oneLine(text)
+	text = joinLines(text)
 	for i, r := range text {
-		if strings.ContainsRune("\\`*[]<>|~&", r) || r == '_' && edge(text, i) {
+		if strings.ContainsRune("\\`*[]<>|~&", r) || r == '_' && isWordEdge(text, i) {
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)
@@ -123,9 +123,9 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// paragraph is foreign text that begins a line.
-func paragraph(text string) string {
-	text = strings.TrimSpace(escaped(text))
+// escapeParagraph is foreign text that begins a line.
+func escapeParagraph(text string) string {
+	text = strings.TrimSpace(escapeMarkdown(text))
 	mark := strings.TrimLeft(text, "0123456789") // of a list, such as 1.
 	if strings.ContainsAny(text[:min(1, len(text))], "#+-=") {
 		return "\\" + text
@@ -138,17 +138,17 @@ func paragraph(text string) string {
 	return text
 }
 
-// edge reports whether the underscore at i is at the edge of a word: within one it
+// isWordEdge reports whether the underscore at i is at the edge of a word: within one it
 // emphasises nothing.
-func edge(text string, i int) bool {
+func isWordEdge(text string, i int) bool {
 	before, _ := utf8.DecodeLastRuneInString(text[:i])
 	after, _ := utf8.DecodeRuneInString(text[i+1:])
 	inWord := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' }
 	return !inWord(before) || !inWord(after)
 }
 
-// oneLine makes spaces of what would break a line, hide or turn around text.
-func oneLine(text string) string {
+// joinLines makes spaces of what would break a line, hide or turn around text.
+func joinLines(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
@@ -157,11 +157,11 @@ func oneLine(text string) string {
 	}, strings.ToValidUTF8(text, "\uFFFD"))
 }
 
-// fenced is a block of code.
-func fenced(text string) string {
+// fenceCode is a block of code.
+func fenceCode(text string) string {
 	fence := "```"
 	for strings.Contains(text, fence) {
 		fence += "`"
 	}
-	return fence + "sh\n" + oneLine(text) + "\n" + fence
+	return fence + "sh\n" + joinLines(text) + "\n" + fence
 }

@@ -16,7 +16,7 @@ type Plot struct {
 	Line  string // path of the means
 	Band  string // path around the least and the most, empty if they are the means
 	Grid  string // path of the lines at the ticks
-	Gaps  []Gap  // times in which nobody was at work
+	Gaps  []Gap  // times without work
 	Ticks []Tick // from the bottom up
 	Times []Tick // from the left
 }
@@ -36,8 +36,8 @@ const (
 	columnsOfPlot = 300
 )
 
-// overTime are the plots of the series.
-func overTime(b *builder) Section {
+// buildPlots are the plots of the series.
+func buildPlots(b *builder) Section {
 	s := Section{ID: "plots", Title: "Over time"}
 	series := b.run.Series
 	if series.Len() < 3 {
@@ -45,7 +45,7 @@ func overTime(b *builder) Section {
 	}
 
 	n, every := series.Len(), float64(max(1, series.IntervalSeconds))
-	gaps := gapsOf(series)
+	gaps := findGaps(series)
 	add := func(title string, format func(float64) string, of func(metadata.Point) *float64) {
 		values, most := make([]float64, n), 0.0
 		for i := range n {
@@ -57,7 +57,7 @@ func overTime(b *builder) Section {
 		}
 
 		if most > 0 {
-			s.Plots = append(s.Plots, draw(title, values, gaps, most, float64(n)*every, format))
+			s.Plots = append(s.Plots, drawPlot(title, values, gaps, most, float64(n)*every, format))
 		}
 	}
 
@@ -66,15 +66,15 @@ func overTime(b *builder) Section {
 	}
 
 	add("Output token throughput (tok/s)",
-		integer, perSecond(func(p metadata.Point) int64 { return p.CompletionTokens }))
+		formatInteger, perSecond(func(p metadata.Point) int64 { return p.CompletionTokens }))
 
 	if len(s.Plots) == 0 {
-		add("Request throughput (req/s)", plain, perSecond(func(p metadata.Point) int64 { return p.Requests }))
+		add("Request throughput (req/s)", formatPlain, perSecond(func(p metadata.Point) int64 { return p.Requests }))
 	}
 
-	add("Failed requests (req/s)", plain, perSecond(func(p metadata.Point) int64 { return p.Failed }))
-	add("Requests in flight", integer, func(p metadata.Point) *float64 { return whole(p.InFlight) })
-	add("Memory in use (GiB)", plain, func(p metadata.Point) *float64 {
+	add("Failed requests (req/s)", formatPlain, perSecond(func(p metadata.Point) int64 { return p.Failed }))
+	add("Requests in flight", formatInteger, func(p metadata.Point) *float64 { return toFloat(p.InFlight) })
+	add("Memory in use (GiB)", formatPlain, func(p metadata.Point) *float64 {
 		if p.MemoryUsedBytes == nil {
 			return nil
 		}
@@ -83,7 +83,7 @@ func overTime(b *builder) Section {
 
 	for _, gap := range gaps {
 		if gap && len(s.Plots) > 0 {
-			s.note("Shaded: nobody was at work, or nobody collected.")
+			s.addNote("Shaded: no worker was at work, or no collector ran.")
 			break
 		}
 	}
@@ -91,10 +91,10 @@ func overTime(b *builder) Section {
 	return s
 }
 
-// gapsOf tells of each interval whether it is in a time in which nothing came and no
+// findGaps reports for each interval whether it is in a time without results in which no
 // request was seen at a model server. That takes somebody who looked, at least at other
 // times.
-func gapsOf(s *metadata.Series) []bool {
+func findGaps(s *metadata.Series) []bool {
 	gaps := make([]bool, s.Len())
 	looked := false
 	for i := range gaps {
@@ -120,12 +120,12 @@ func gapsOf(s *metadata.Series) []bool {
 	return gaps
 }
 
-// draw draws values that are NaN where they are unknown. Many are drawn as their means,
+// drawPlot draws values that are NaN where they are unknown. Many are drawn as their means,
 // and as a band from the least to the most of those that fall on one place.
-func draw(title string, values []float64, gaps []bool, most, seconds float64, format func(float64) string) Plot {
+func drawPlot(title string, values []float64, gaps []bool, most, seconds float64, format func(float64) string) Plot {
 	p := Plot{Title: title}
-	top := p.scale(most, format)
-	p.times(seconds)
+	top := p.addScale(most, format)
+	p.addTimes(seconds)
 
 	n := len(values)
 	for i := 0; i < n; i++ {
@@ -192,8 +192,8 @@ func draw(title string, values []float64, gaps []bool, most, seconds float64, fo
 	return p
 }
 
-// scale sets the ticks and returns what is at the top.
-func (p *Plot) scale(most float64, format func(float64) string) float64 {
+// addScale sets the ticks and returns what is at the top.
+func (p *Plot) addScale(most float64, format func(float64) string) float64 {
 	step := math.Pow(10, math.Floor(math.Log10(most)))
 	for _, f := range []float64{0.2, 0.5, 1, 2, 5} {
 		if most/(f*step) <= 4 {
@@ -211,8 +211,8 @@ func (p *Plot) scale(most float64, format func(float64) string) float64 {
 	return top
 }
 
-// times sets the ticks of the time.
-func (p *Plot) times(seconds float64) {
+// addTimes sets the ticks of the time.
+func (p *Plot) addTimes(seconds float64) {
 	steps := []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400}
 	step := steps[0]
 	for i := 1; i < len(steps) && seconds/step > 5; i++ {
@@ -225,15 +225,15 @@ func (p *Plot) times(seconds float64) {
 
 	for v := 0.0; v <= seconds; v += step {
 		if at := 100 * v / seconds; at <= 95 { // or the label would not fit
-			p.Times = append(p.Times, Tick{clock(v), at})
+			p.Times = append(p.Times, Tick{formatClock(v), at})
 		}
 	}
 
 	p.Times[0].Text = "0"
 }
 
-// clock is a time of whole seconds, as short as can be: 10s, 1m30s, 2h.
-func clock(seconds float64) string {
+// formatClock is a time of whole seconds, as short as can be: 10s, 1m30s, 2h.
+func formatClock(seconds float64) string {
 	text := time.Duration(seconds * float64(time.Second)).String()
 	if short, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = short + "m"

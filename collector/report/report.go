@@ -16,7 +16,7 @@ import (
 // Version is the version of the JSON form.
 const Version = 1
 
-// Report is what is said of a run, or of several. It is the JSON form, too.
+// Report describes a run, or compares several. It is also the JSON form.
 type Report struct {
 	SchemaVersion int          `json:"schema_version"`
 	TestID        string       `json:"test_id"` // the run; empty if there are several
@@ -77,7 +77,7 @@ type Options struct {
 // DefaultEstimates are the numbers of requests that people ask about.
 var DefaultEstimates = []int{100, 5_000, 50_000, 200_000}
 
-// Prices are what things cost, in any one currency; nil is unknown.
+// Prices are in any one currency; nil is unknown.
 type Prices struct {
 	In, Out *float64 // of a million tokens, prompt and completion
 	KWh     *float64 // of a kilowatt-hour
@@ -93,30 +93,31 @@ type builder struct {
 // Build makes the report of a run.
 func Build(run *metadata.Run, o Options) *Report {
 	b := &builder{run: run, Options: o}
-	b.estimate()
+	b.addEstimate()
 
 	r := &Report{
 		SchemaVersion: Version,
 		TestID:        run.TestID,
-		Title:         title(run),
-		Subtitle:      subtitle(run),
-		Conclusions:   b.conclude(),
+		Title:         buildTitle(run),
+		Subtitle:      buildSubtitle(run),
+		Conclusions:   b.drawConclusions(),
 		Sections:      []Section{},
-		Next:          b.next(),
+		Next:          b.nextCommands(),
 	}
 	for _, section := range []func(*builder) Section{
-		summary, comparison, overTime, result, perRequest, timing, latency, estimates, energy, memory,
-		failures, outliers, finishReasons, attempts, workers, about, files,
+		buildSummary, buildComparison, buildPlots, buildResult, buildPerRequest, buildTiming, buildLatency,
+		buildEstimates, buildEnergy, buildMemory,
+		buildFailures, buildOutliers, buildFinishReasons, buildAttempts, buildWorkers, buildAbout, buildFiles,
 	} {
 		if s := section(b); len(s.Rows)+len(s.Plots)+len(s.Notes) > 0 {
-			r.add(s)
+			r.addSection(s)
 		}
 	}
 
 	return r
 }
 
-func (r *Report) add(s Section) {
+func (r *Report) addSection(s Section) {
 	if s.Columns == nil {
 		s.Columns = []Column{}
 	}
@@ -130,24 +131,26 @@ func (r *Report) add(s Section) {
 	r.Sections = append(r.Sections, s)
 }
 
-// name is what a run is called in a sentence: its model, or else the run.
-func name(run *metadata.Run) string { return cmp.Or(run.Model, run.TestID, "a run without a name") }
+// modelName names a run in a sentence: by its model, or else by its id.
+func modelName(run *metadata.Run) string {
+	return cmp.Or(run.Model, run.TestID, "a run without a name")
+}
 
-// baseline is what the baseline is called beside the run, which may be of its model.
-func (b *builder) baseline() string {
+// baselineName names the baseline beside the run, which may have the same model.
+func (b *builder) baselineName() string {
 	if b.Baseline.Model == b.run.Model {
-		return cmp.Or(b.Baseline.TestID, name(b.Baseline))
+		return cmp.Or(b.Baseline.TestID, modelName(b.Baseline))
 	}
-	return name(b.Baseline)
+	return modelName(b.Baseline)
 }
 
-func title(run *metadata.Run) string {
-	return fmt.Sprintf("%s: %s", name(run), plural(int64(run.Test.NumRequests), "request"))
+func buildTitle(run *metadata.Run) string {
+	return fmt.Sprintf("%s: %s", modelName(run), formatPlural(int64(run.Test.NumRequests), "request"))
 }
 
-func subtitle(run *metadata.Run) string {
+func buildSubtitle(run *metadata.Run) string {
 	var parts []string
-	if run.TestID != "" && run.TestID != name(run) {
+	if run.TestID != "" && run.TestID != modelName(run) {
 		parts = append(parts, run.TestID)
 	}
 	if !run.Timestamp.IsZero() {
@@ -163,14 +166,14 @@ func subtitle(run *metadata.Run) string {
 	return strings.Join(parts, " · ")
 }
 
-// requests is how many requests of a run have ended.
-func requests(run *metadata.Run) int { return run.Results.SuccessCount + run.Results.FailureCount }
+// countRequests returns how many requests of a run have ended.
+func countRequests(run *metadata.Run) int { return run.Results.SuccessCount + run.Results.FailureCount }
 
-// ours reports whether promptmill wrote the metadata: then a count of 0 is known.
-func ours(run *metadata.Run) bool { return run.Manifest != nil }
+// isOurs reports whether promptmill wrote the metadata: then a count of 0 is known.
+func isOurs(run *metadata.Run) bool { return run.Manifest != nil }
 
-// columns are those of a table of names and figures.
-func columns(names ...string) []Column {
+// newColumns returns the columns of a table of names and figures.
+func newColumns(names ...string) []Column {
 	list := []Column{{}}
 	for _, n := range names {
 		list = append(list, Column{Name: n, Number: true})
@@ -178,59 +181,59 @@ func columns(names ...string) []Column {
 	return list
 }
 
-// words is a cell of text.
-func words(s string) Cell { return Cell{Text: s} }
+// textCell is a cell of text.
+func textCell(s string) Cell { return Cell{Text: s} }
 
 // unknown is the cell of what is not known.
 var unknown = Cell{Text: "unknown"}
 
-// figure is the cell of a number, or unknown.
-func figure(v *float64, format func(float64) string) Cell {
+// figureCell is the cell of a number, or unknown.
+func figureCell(v *float64, format func(float64) string) Cell {
 	if v == nil {
 		return unknown
 	}
 	return Cell{Text: format(*v), Value: v}
 }
 
-// number is the cell of a count.
-func number[N int | int64](n N) Cell {
-	return Cell{Text: count(int64(n)), Value: new(float64(n))}
+// countCell is the cell of a count.
+func countCell[N int | int64](n N) Cell {
+	return Cell{Text: formatCount(int64(n)), Value: new(float64(n))}
 }
 
-// part is the cell of a share in percent.
-func part(n, whole int64) Cell {
+// shareCell is the cell of a share in percent.
+func shareCell(n, whole int64) Cell {
 	if whole <= 0 {
 		return unknown
 	}
-	return Cell{Text: share(n, whole), Value: new(100 * float64(n) / float64(whole))}
+	return Cell{Text: formatShare(n, whole), Value: new(100 * float64(n) / float64(whole))}
 }
 
-// add adds a row.
-func (s *Section) add(name string, cells ...Cell) {
-	s.Rows = append(s.Rows, append([]Cell{words(name)}, cells...))
+// addRow adds a row.
+func (s *Section) addRow(name string, cells ...Cell) {
+	s.Rows = append(s.Rows, append([]Cell{textCell(name)}, cells...))
 }
 
-// known adds a row if its figure is known.
-func (s *Section) known(name string, v *float64, format func(float64) string) {
+// addKnownRow adds a row if its figure is known.
+func (s *Section) addKnownRow(name string, v *float64, format func(float64) string) {
 	if v != nil {
-		s.add(name, figure(v, format))
+		s.addRow(name, figureCell(v, format))
 	}
 }
 
-func (s *Section) note(format string, args ...any) {
+func (s *Section) addNote(format string, args ...any) {
 	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
 }
 
-// whole makes a float of a count that may be unknown.
-func whole(n *int64) *float64 {
+// toFloat makes a float of a count that may be unknown.
+func toFloat(n *int64) *float64 {
 	if n == nil {
 		return nil
 	}
 	return new(float64(*n))
 }
 
-// date is a time as tables show it.
-func date(t time.Time) string {
+// formatDate is a time as tables show it.
+func formatDate(t time.Time) string {
 	if t.IsZero() {
 		return unknown.Text
 	}

@@ -97,7 +97,7 @@ func TestThePageNeedsNothingElse(t *testing.T) {
 
 		for {
 			token, err := d.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -206,12 +206,12 @@ func TestGapsAndWhatIsNotSeen(t *testing.T) {
 			p.InFlight), append(series.MemoryUsedBytes, nil)
 	}
 
-	if d := cmp.Diff([]bool{5: true, 6: true, 7: true, 9: false}, gapsOf(series)); d != "" {
+	if d := cmp.Diff([]bool{5: true, 6: true, 7: true, 9: false}, findGaps(series)); d != "" {
 		t.Error(d)
 	}
 
 	var inFlight []float64
-	for _, p := range observed(&metadata.Run{Series: series}).Points {
+	for _, p := range newEstimateRun(&metadata.Run{Series: series}).Points {
 		inFlight = append(inFlight, p.InFlight)
 	}
 
@@ -223,8 +223,8 @@ func TestGapsAndWhatIsNotSeen(t *testing.T) {
 		series.InFlight[i] = nil
 	}
 
-	if d := cmp.Diff(make([]bool, 10), gapsOf(series)); d != "" {
-		t.Errorf("where nobody ever looked: %s", d)
+	if d := cmp.Diff(make([]bool, 10), findGaps(series)); d != "" {
+		t.Errorf("without a reading: %s", d)
 	}
 }
 
@@ -437,7 +437,7 @@ func TestTheFirstAndTheLastIntervalAreCut(t *testing.T) {
 		})
 
 		var got []float64
-		for _, p := range observed(run).Points {
+		for _, p := range newEstimateRun(run).Points {
 			got = append(got, math.Round(1000*p.Seconds)/1000)
 		}
 

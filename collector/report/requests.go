@@ -10,23 +10,23 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// tallied are names with their counts, the most frequent first.
-func tallied(counts map[string]int64) []string {
+// sortedByCount are names with their counts, the most frequent first.
+func sortedByCount(counts map[string]int64) []string {
 	return slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
 }
 
-func sum(counts map[string]int64) (n int64) {
+func sumCounts(counts map[string]int64) (n int64) {
 	for _, c := range counts {
 		n += c
 	}
 	return n
 }
 
-// called is a cause in words: that which is a number, or http_ and a number, is a
+// describeCause is a cause in words: that which is a number, or http_ and a number, is a
 // status of HTTP.
-func called(cause string) string {
+func describeCause(cause string) string {
 	status := strings.TrimPrefix(cause, "http_")
 	if n, err := strconv.Atoi(status); err == nil && n >= 100 && n <= 599 {
 		return "HTTP " + status
@@ -34,37 +34,38 @@ func called(cause string) string {
 	return cause
 }
 
-// failures are those that are in the errors file.
-func failures(b *builder) Section {
+// buildFailures counts the failed requests by cause.
+func buildFailures(b *builder) Section {
 	r := b.run.Results
 	s := Section{
 		ID:      "failures",
 		Title:   "Failures",
-		Columns: append(columns("Requests", "Share"), Column{Name: "For example"}),
+		Columns: append(newColumns("Requests", "Share"), Column{Name: "For example"}),
 	}
 
 	s.Columns[0].Name = "Cause"
-	for _, cause := range tallied(r.Failures) {
+	for _, cause := range sortedByCount(r.Failures) {
 		n := r.Failures[cause]
-		s.add(called(cause), number(n), part(n, int64(requests(b.run))), words(r.FailureExamples[cause]))
+		s.addRow(describeCause(cause), countCell(n), shareCell(n, int64(countRequests(b.run))),
+			textCell(r.FailureExamples[cause]))
 	}
 
 	return s
 }
 
-// outliers are single requests to look at.
-func outliers(b *builder) Section {
+// buildOutliers are single requests to look at.
+func buildOutliers(b *builder) Section {
 	s := Section{
 		ID:      "outliers",
 		Title:   "Slow and long answers",
-		Columns: append(columns("E2EL (ms)", "Generated tokens"), Column{Name: "Why it is here"}),
+		Columns: append(newColumns("E2EL (ms)", "Generated tokens"), Column{Name: "Why it is here"}),
 	}
 
 	s.Columns[0].Name = "custom_id"
 	add := func(why string, list []metadata.Outlier) {
 		for _, o := range list {
-			s.add(o.CustomID, figure(&o.LatencySeconds, milliseconds),
-				figure(whole(o.CompletionTokens), integer), words(why))
+			s.addRow(o.CustomID, figureCell(&o.LatencySeconds, formatMilliseconds),
+				figureCell(toFloat(o.CompletionTokens), formatInteger), textCell(why))
 		}
 	}
 
@@ -74,42 +75,43 @@ func outliers(b *builder) Section {
 	return s
 }
 
-// finishReasons are why answers ended.
-func finishReasons(b *builder) Section {
+// buildFinishReasons are why answers ended.
+func buildFinishReasons(b *builder) Section {
 	counts := b.run.Results.FinishReasons
-	s := Section{ID: "finish_reasons", Title: "Finish reasons", Columns: columns("Answers", "Share")}
-	for _, reason := range tallied(counts) {
-		s.add(reason, number(counts[reason]), part(counts[reason], sum(counts)))
+	s := Section{ID: "finish_reasons", Title: "Finish reasons", Columns: newColumns("Answers", "Share")}
+	for _, reason := range sortedByCount(counts) {
+		s.addRow(reason, countCell(counts[reason]), shareCell(counts[reason], sumCounts(counts)))
 	}
 	return s
 }
 
-// attempts are how often requests were tried, and why again.
-func attempts(b *builder) Section {
+// buildAttempts counts the attempts, and the causes of repeated ones.
+func buildAttempts(b *builder) Section {
 	r := b.run.Results
-	s := Section{ID: "attempts", Title: "Attempts", Columns: columns("Number", "Share")}
-	total := sum(r.AttemptsHistogram)
-	for _, n := range slices.SortedFunc(maps.Keys(r.AttemptsHistogram), byNumber) {
-		s.add("Requests that ended on attempt "+n, number(r.AttemptsHistogram[n]), part(r.AttemptsHistogram[n], total))
+	s := Section{ID: "attempts", Title: "Attempts", Columns: newColumns("Number", "Share")}
+	total := sumCounts(r.AttemptsHistogram)
+	for _, n := range slices.SortedFunc(maps.Keys(r.AttemptsHistogram), compareNumbers) {
+		s.addRow("Requests that ended on attempt "+n, countCell(r.AttemptsHistogram[n]),
+			shareCell(r.AttemptsHistogram[n], total))
 	}
 
-	for _, why := range tallied(r.AttemptFailures) {
-		s.add("Attempts repeated after "+called(why), number(r.AttemptFailures[why]),
-			part(r.AttemptFailures[why], max(r.Attempts, r.AttemptFailures[why])))
+	for _, why := range sortedByCount(r.AttemptFailures) {
+		s.addRow("Attempts repeated after "+describeCause(why), countCell(r.AttemptFailures[why]),
+			shareCell(r.AttemptFailures[why], max(r.Attempts, r.AttemptFailures[why])))
 	}
 
-	if ours(b.run) {
+	if isOurs(b.run) {
 		if r.Redeliveries != nil {
-			s.add("Shards delivered again", number(*r.Redeliveries), Cell{})
+			s.addRow("Shards delivered again", countCell(*r.Redeliveries), Cell{})
 		}
-		s.add("Duplicate answers dropped", number(r.DuplicatesDropped), Cell{})
+		s.addRow("Duplicate answers dropped", countCell(r.DuplicatesDropped), Cell{})
 	}
 
 	return s
 }
 
-// byNumber orders numbers in text.
-func byNumber(a, b string) int {
+// compareNumbers orders numbers in text.
+func compareNumbers(a, b string) int {
 	x, _ := strconv.Atoi(a)
 	y, _ := strconv.Atoi(b)
 	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a, b))

@@ -6,94 +6,95 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// result has the rows of vllm bench serve, under its names.
-func result(b *builder) Section {
-	s := Section{ID: "result", Title: "Benchmark result", Columns: columns("")}
+// buildResult has the rows of vllm bench serve, under its names.
+func buildResult(b *builder) Section {
+	s := Section{ID: "result", Title: "Benchmark result", Columns: newColumns("")}
 	r := b.run.Results
-	s.add("Successful requests", number(r.SuccessCount))
-	s.add("Failed requests", number(r.FailureCount))
+	s.addRow("Successful requests", countCell(r.SuccessCount))
+	s.addRow("Failed requests", countCell(r.FailureCount))
 
 	if c := b.run.Config.Concurrency; c != nil {
-		s.add("Maximum request concurrency", number(*c))
+		s.addRow("Maximum request concurrency", countCell(*c))
 	}
 
-	s.add("Benchmark duration (s)", figure(&r.InferenceTimeSeconds, amount))
-	s.known("Total input tokens", whole(r.PromptTokens), integer)
+	s.addRow("Benchmark duration (s)", figureCell(&r.InferenceTimeSeconds, formatAmount))
+	s.addKnownRow("Total input tokens", toFloat(r.PromptTokens), formatInteger)
 
 	if in, cached := r.PromptTokens, r.CachedPromptTokens; in != nil && cached != nil && *in > 0 {
-		s.add("Input tokens from a prefix cache", Cell{
-			Text:  count(*cached) + " (" + share(*cached, *in) + ")",
+		s.addRow("Input tokens from a prefix cache", Cell{
+			Text:  formatCount(*cached) + " (" + formatShare(*cached, *in) + ")",
 			Value: new(float64(*cached)),
 		})
-		s.note("From a prefix cache came at least these: not every model server tells.")
+		s.addNote("At least these came from a prefix cache: not every model server reports them.")
 	}
 
-	s.known("Total generated tokens", whole(r.CompletionTokens), integer)
-	s.known("Request throughput (req/s)", r.ThroughputRequestsPerSec, amount)
-	s.known("Peak request throughput (req/s)", r.PeakRequestsPerSec, amount)
-	s.known("Input token throughput (tok/s)", r.InputTokensPerSec, amount)
-	s.known("Output token throughput (tok/s)", r.OutputTokensPerSec, amount)
-	s.known("Peak output token throughput (tok/s)", r.PeakOutputTokensPerSec, amount)
-	s.known("Peak concurrent requests", whole(r.PeakConcurrentRequests), integer)
-	s.known("Mean concurrent requests", r.MeanConcurrentRequests, amount)
-	s.known("Total token throughput (tok/s)", r.ThroughputTokensPerSec, amount)
+	s.addKnownRow("Total generated tokens", toFloat(r.CompletionTokens), formatInteger)
+	s.addKnownRow("Request throughput (req/s)", r.ThroughputRequestsPerSec, formatAmount)
+	s.addKnownRow("Peak request throughput (req/s)", r.PeakRequestsPerSec, formatAmount)
+	s.addKnownRow("Input token throughput (tok/s)", r.InputTokensPerSec, formatAmount)
+	s.addKnownRow("Output token throughput (tok/s)", r.OutputTokensPerSec, formatAmount)
+	s.addKnownRow("Peak output token throughput (tok/s)", r.PeakOutputTokensPerSec, formatAmount)
+	s.addKnownRow("Peak concurrent requests", toFloat(r.PeakConcurrentRequests), formatInteger)
+	s.addKnownRow("Mean concurrent requests", r.MeanConcurrentRequests, formatAmount)
+	s.addKnownRow("Total token throughput (tok/s)", r.ThroughputTokensPerSec, formatAmount)
 
-	if text := tokensUnknown(b); text != "" {
-		s.note("%s", text)
+	if text := concludeTokensUnknown(b); text != "" {
+		s.addNote("%s", text)
 	}
 
 	return s
 }
 
-// perRequest is how the tokens are spread over the requests.
-func perRequest(b *builder) Section {
+// buildPerRequest shows the distribution of tokens over the requests.
+func buildPerRequest(b *builder) Section {
 	s := Section{ID: "tokens", Title: "Tokens of a request"}
 	in, out := b.run.Results.PromptTokensPerRequest, b.run.Results.CompletionTokensPerRequest
 	if in == nil && out == nil {
-		s.Columns = columns("Mean")
-		s.known("Input tokens", meanOf(b.run.Results.PromptTokens, b.run), amount)
-		s.known("Generated tokens", meanOf(b.run.Results.CompletionTokens, b.run), amount)
+		s.Columns = newColumns("Mean")
+		s.addKnownRow("Input tokens", meanPerRequest(b.run.Results.PromptTokens, b.run), formatAmount)
+		s.addKnownRow("Generated tokens", meanPerRequest(b.run.Results.CompletionTokens, b.run), formatAmount)
 		return s
 	}
 
-	s.Columns = columns("Mean", "Median", "P90", "P99", "Max")
+	s.Columns = newColumns("Mean", "Median", "P90", "P99", "Max")
 	for _, row := range []struct {
 		name string
 		of   *metadata.Distribution
 	}{{"Input tokens", in}, {"Generated tokens", out}} {
 		if d := row.of; d != nil {
-			s.add(row.name, figure(&d.Mean, amount), figure(&d.P50, integer), figure(&d.P90, integer),
-				figure(&d.P99, integer), figure(&d.Max, integer))
+			s.addRow(row.name, figureCell(&d.Mean, formatAmount), figureCell(&d.P50, formatInteger),
+				figureCell(&d.P90, formatInteger),
+				figureCell(&d.P99, formatInteger), figureCell(&d.Max, formatInteger))
 		}
 	}
 
 	return s
 }
 
-// timing is where the time went.
-func timing(b *builder) Section {
-	s := Section{ID: "timing", Title: "Timing", Columns: columns("")}
+// buildTiming is where the time went.
+func buildTiming(b *builder) Section {
+	s := Section{ID: "timing", Title: "Timing", Columns: newColumns("")}
 	r := b.run.Results
 	if r.TotalTimeSeconds > 0 {
-		s.known("Wall time, from beginning to end", &r.TotalTimeSeconds, seconds)
+		s.addKnownRow("Wall time, from beginning to end", &r.TotalTimeSeconds, formatSeconds)
 	}
 
-	s.known("Working", &r.InferenceTimeSeconds, seconds)
-	s.known("Idle: paused, or no worker or model server", r.IdleTimeSeconds, seconds)
+	s.addKnownRow("Working", &r.InferenceTimeSeconds, formatSeconds)
+	s.addKnownRow("Idle: paused, or no worker or model server", r.IdleTimeSeconds, formatSeconds)
 
-	if ours(b.run) || r.Interruptions > 0 {
-		s.known("Lost to interruptions", r.LostTimeSeconds, seconds)
-		s.add("Interruptions", number(r.Interruptions))
+	if isOurs(b.run) || r.Interruptions > 0 {
+		s.addKnownRow("Lost to interruptions", r.LostTimeSeconds, formatSeconds)
+		s.addRow("Interruptions", countCell(r.Interruptions))
 	}
 
-	s.known("Model load time", r.ModelLoadTimeSeconds, seconds)
+	s.addKnownRow("Model load time", r.ModelLoadTimeSeconds, formatSeconds)
 
 	return s
 }
 
-// latency has the rows of vllm bench serve for the time from a request to its answer.
-func latency(b *builder) Section {
-	s := Section{ID: "latency", Title: "End-to-end latency", Columns: columns("")}
+// buildLatency has the rows of vllm bench serve for the time from a request to its answer.
+func buildLatency(b *builder) Section {
+	s := Section{ID: "latency", Title: "End-to-end latency", Columns: newColumns("")}
 	d := b.run.Results.LatencySeconds
 	if d == nil {
 		return s
@@ -103,25 +104,26 @@ func latency(b *builder) Section {
 		name  string
 		value float64
 	}{{"Mean", d.Mean}, {"Median", d.P50}, {"P90", d.P90}, {"P99", d.P99}, {"Max", d.Max}} {
-		s.add(row.name+" E2EL (ms)", Cell{Text: milliseconds(row.value), Value: new(row.value * 1000)})
+		s.addRow(row.name+" E2EL (ms)", Cell{Text: formatMilliseconds(row.value), Value: new(row.value * 1000)})
 	}
 
 	return s
 }
 
-// energy is what the cards took, and what things cost.
-func energy(b *builder) Section {
-	s := Section{ID: "energy", Title: "Energy and cost", Columns: columns("")}
+// buildEnergy shows the energy of the cards, and the costs.
+func buildEnergy(b *builder) Section {
+	s := Section{ID: "energy", Title: "Energy and cost", Columns: newColumns("")}
 	r, p := b.run.Results, b.Prices
-	s.known("Energy", r.EnergyJoules, func(j float64) string { return amount(j/joulesPerKWh) + " kWh" })
-	s.known("Energy per 1,000 output tokens (J)", r.JoulesPer1000OutputTokens, amount)
+	s.addKnownRow("Energy", r.EnergyJoules, func(j float64) string { return formatAmount(j/joulesPerKWh) + " kWh" })
+	s.addKnownRow("Energy per 1,000 output tokens (J)", r.JoulesPer1000OutputTokens, formatAmount)
 	if p.KWh != nil {
-		s.add(fmt.Sprintf("Energy at %s per kWh", money(*p.KWh)), figure(energyCost(r.EnergyJoules, *p.KWh), money))
+		s.addRow(fmt.Sprintf("Energy at %s per kWh", formatMoney(*p.KWh)),
+			figureCell(energyCost(r.EnergyJoules, *p.KWh), formatMoney))
 	}
 
 	if p.In != nil || p.Out != nil {
-		s.add("The same tokens at an API", figure(tokenCost(r, p), money))
-		s.note("API prices per million tokens: %s in, %s out.", price(p.In), price(p.Out))
+		s.addRow("The same tokens at an API", figureCell(tokenCost(r, p), formatMoney))
+		s.addNote("API prices per million tokens: %s in, %s out.", formatPrice(p.In), formatPrice(p.Out))
 	}
 
 	return s
@@ -136,7 +138,7 @@ func energyCost(joules *float64, perKWh float64) *float64 {
 	return new(*joules / joulesPerKWh * perKWh)
 }
 
-// tokenCost is what the tokens would cost. A price that is not given counts nothing.
+// tokenCost returns the price of the tokens. An unknown price counts as 0.
 func tokenCost(r metadata.Results, p Prices) *float64 {
 	if r.PromptTokens == nil || r.CompletionTokens == nil {
 		return nil
@@ -153,51 +155,52 @@ func tokenCost(r metadata.Results, p Prices) *float64 {
 	return &cost
 }
 
-func price(p *float64) string {
+func formatPrice(p *float64) string {
 	if p == nil {
 		return "nothing"
 	}
-	return money(*p)
+	return formatMoney(*p)
 }
 
-// memory is what the model servers have the cards' memory for.
-func memory(b *builder) Section {
+// buildMemory shows how the model servers use the cards' memory.
+func buildMemory(b *builder) Section {
 	s := Section{
 		ID:      "memory",
 		Title:   "Memory",
-		Columns: columns("Weights", "KV cache", "CUDA graphs", "Most in use", "Of"),
+		Columns: newColumns("Weights", "KV cache", "CUDA graphs", "Most in use", "Of"),
 	}
 	for _, w := range b.run.Workers {
 		m := w.MemoryBytes
-		used, total := cards(w)
+		used, total := sumCardMemory(w)
 		if m.Weights == nil && m.KVCache == nil && m.Graphs == nil && used == nil {
 			continue
 		}
 
-		s.add(w.Called(), figure(whole(m.Weights), size), figure(whole(m.KVCache), size), figure(whole(m.Graphs), size),
-			figure(whole(used), size), figure(whole(total), size))
+		s.addRow(w.DisplayName(), figureCell(toFloat(m.Weights), formatSize),
+			figureCell(toFloat(m.KVCache), formatSize), figureCell(toFloat(m.Graphs), formatSize),
+			figureCell(toFloat(used), formatSize), figureCell(toFloat(total), formatSize))
 	}
 
 	return s
 }
 
-// cards is the memory of a worker's cards: the most in use, and all of it. It is null
+// sumCardMemory is the memory of a worker's cards: the most in use, and all of it. It is null
 // unless it is known of each.
-func cards(w metadata.Worker) (used, total *int64) {
+func sumCardMemory(w metadata.Worker) (used, total *int64) {
 	if len(w.GPUs) == 0 {
 		return nil, nil
 	}
 
 	used, total = new(int64(0)), new(int64(0))
 	for _, g := range w.GPUs {
-		used, total = plus(used, g.MemoryUsedBytesMax), plus(total, g.MemoryBytes)
+		used, total = addKnown(used, g.MemoryUsedBytesMax), addKnown(total, g.MemoryBytes)
 	}
 
 	return used, total
 }
 
-// plus is null if either is.
-func plus(a, b *int64) *int64 {
+// addKnown is null if either is.
+func addKnown(a, b *int64) *int64 {
 	if a == nil || b == nil {
 		return nil
 	}

@@ -40,7 +40,7 @@ func TestConclusions(t *testing.T) {
 		return metadata.Worker{Name: name, Requests: &requests, Sessions: []metadata.WorkerSession{{Since: since}}}
 	}
 
-	// at is a worker whose server was full in so many of ten announcements.
+	// at returns a worker whose server was full in a number of ten announcements.
 	at := func(name, platform string, slots int, full int64) metadata.Worker {
 		return metadata.Worker{
 			Name:     name,
@@ -126,7 +126,7 @@ func TestConclusions(t *testing.T) {
 		{"estimate", "no series", nil, nil,
 			"No estimate is possible: the metadata has no time series, so the rate may have been anything on the way."},
 
-		{"estimate", "too short for its concurrency, which nobody saw",
+		{"estimate", "too short for its concurrency, which is unknown",
 			func(r *metadata.Run) { r.Results.MeanConcurrentRequests = new(63.5) }, nil,
 			"100 requests are too few for an estimate: a run of 191 requests would do."},
 		{"estimate", "all have failed",
@@ -138,10 +138,10 @@ func TestConclusions(t *testing.T) {
 		{"tokens unknown", "some are known", func(r *metadata.Run) {
 			r.Manifest, r.Results.LatencySeconds = &proto.Manifest{}, &metadata.Distribution{}
 		}, nil,
-			"Some answers do not tell their usage: all totals and rates of tokens are without theirs, and so too low."},
+			"Some answers do not report their usage, so all totals and rates of tokens are too low."},
 		{"tokens unknown", "known", nil, nil, ""},
 		{"tokens unknown", "unknown", func(r *metadata.Run) { r.Results.TotalTokens = nil }, nil,
-			"How many tokens there were is not known: the answers do not tell their usage."},
+			"The number of tokens is unknown: the answers do not report their usage."},
 
 		{"cut off", "many", func(r *metadata.Run) {
 			r.Results.FinishReasons = map[string]int64{"stop": 92, "length": 8}
@@ -191,7 +191,7 @@ func TestConclusions(t *testing.T) {
 		{"few slots", "another server",
 			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "LM Studio", 4, 9)} }, nil,
 			"The model server of a runs 4 requests at once and was full for most of the run: load its model with Max Concurrent Predictions at 32 if it has the memory."},
-		{"few slots", "a server of which nobody knows how to get more",
+		{"few slots", "a server without a known way to more",
 			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "vLLM 0.11", 4, 9)} }, nil, ""},
 		{"few slots", "full for half of the run",
 			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 5)} }, nil, ""},
@@ -229,7 +229,7 @@ func TestConclusions(t *testing.T) {
 			r.Workers = []metadata.Worker{at("a", "llama.cpp b1", 4, 9)}
 			r.Workers[0].SeveralServers = true
 		}, nil, ""},
-		{"few slots", "nobody tells", func(r *metadata.Run) {
+		{"few slots", "unknown slots", func(r *metadata.Run) {
 			r.Workers = []metadata.Worker{worker("a", 100, before)}
 		}, nil, ""},
 		{"memory full", "full", func(r *metadata.Run) {

@@ -6,44 +6,45 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// summary is what one wants to know first.
-func summary(b *builder) Section {
-	s := Section{ID: "summary", Title: "Summary", Columns: columns("")}
+// buildSummary shows the most important figures.
+func buildSummary(b *builder) Section {
+	s := Section{ID: "summary", Title: "Summary", Columns: newColumns("")}
 	r := b.run.Results
-	s.add("Success rate", successRate(b.run))
-	s.add("Throughput", figure(r.ThroughputTokensPerSec, tokensPerSecond))
-	s.add("Requests per second", figure(r.ThroughputRequestsPerSec, requestsPerSecond))
-	s.add("Inference time", figure(&r.InferenceTimeSeconds, seconds))
-	s.add("Model load time", figure(r.ModelLoadTimeSeconds, seconds))
-	s.add("Model size", figure(whole(weights(b.run)), size))
-	s.add("Memory", figure(whole(memoryUsed(b.run)), size))
+	s.addRow("Success rate", successRateCell(b.run))
+	s.addRow("Throughput", figureCell(r.ThroughputTokensPerSec, formatTokenRate))
+	s.addRow("Requests per second", figureCell(r.ThroughputRequestsPerSec, formatRequestRate))
+	s.addRow("Inference time", figureCell(&r.InferenceTimeSeconds, formatSeconds))
+	s.addRow("Model load time", figureCell(r.ModelLoadTimeSeconds, formatSeconds))
+	s.addRow("Model size", figureCell(toFloat(maxWeights(b.run)), formatSize))
+	s.addRow("Memory", figureCell(toFloat(maxMemoryUsed(b.run)), formatSize))
 
 	return s
 }
 
-func successRate(run *metadata.Run) Cell {
-	rate := answered(run)
+func successRateCell(run *metadata.Run) Cell {
+	rate := answeredCell(run)
 	if rate.Value != nil {
-		rate.Text += fmt.Sprintf(" (%s of %s)", count(int64(run.Results.SuccessCount)), count(int64(requests(run))))
+		rate.Text += fmt.Sprintf(" (%s of %s)", formatCount(int64(run.Results.SuccessCount)),
+			formatCount(int64(countRequests(run))))
 	}
 	return rate
 }
 
-// answered is the part of the requests that were answered.
-func answered(run *metadata.Run) Cell {
-	return part(int64(run.Results.SuccessCount), int64(requests(run)))
+// answeredCell is the part of the requests that were answered.
+func answeredCell(run *metadata.Run) Cell {
+	return shareCell(int64(run.Results.SuccessCount), int64(countRequests(run)))
 }
 
-// weights is what the model takes of the cards' memory, at the worker that has most.
-func weights(run *metadata.Run) (most *int64) {
+// maxWeights returns the memory of the model's weights, at the worker with the most.
+func maxWeights(run *metadata.Run) (most *int64) {
 	for _, w := range run.Workers {
 		most = metadata.Most(most, w.MemoryBytes.Weights)
 	}
 	return most
 }
 
-// memoryUsed is the most memory that was in use on all cards together.
-func memoryUsed(run *metadata.Run) (most *int64) {
+// maxMemoryUsed is the most memory that was in use on all cards together.
+func maxMemoryUsed(run *metadata.Run) (most *int64) {
 	if run.Series != nil {
 		for _, m := range run.Series.MemoryUsedBytes {
 			most = metadata.Most(most, m)
@@ -79,97 +80,100 @@ func memoryUsed(run *metadata.Run) (most *int64) {
 	return &sum
 }
 
-// comparison holds the run against the baseline.
-func comparison(b *builder) Section {
+// buildComparison holds the run against the baseline.
+func buildComparison(b *builder) Section {
 	if b.Baseline == nil {
 		return Section{}
 	}
 
 	s := Section{
 		ID:      "comparison",
-		Title:   "Comparison with " + b.baseline(),
-		Columns: columns("This run", b.baseline(), "Difference"),
+		Title:   "Comparison with " + b.baselineName(),
+		Columns: newColumns("This run", b.baselineName(), "Difference"),
 	}
 
 	now, then := b.run.Results, b.Baseline.Results
-	s.add("Success rate", answered(b.run), answered(b.Baseline), Cell{})
+	s.addRow("Success rate", answeredCell(b.run), answeredCell(b.Baseline), Cell{})
 	row := func(name string, now, then *float64, format func(float64) string) {
 		if now != nil && then != nil {
-			s.add(name, figure(now, format), figure(then, format), figure(difference(now, then), change))
+			s.addRow(name, figureCell(now, format), figureCell(then, format),
+				figureCell(relativeChange(now, then), formatChange))
 		}
 	}
 
-	n, m := requests(b.run), requests(b.Baseline)
-	row("Throughput", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, tokensPerSecond)
-	row("Output token throughput", now.OutputTokensPerSec, then.OutputTokensPerSec, tokensPerSecond)
-	row("Requests per second", now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec, requestsPerSecond)
+	n, m := countRequests(b.run), countRequests(b.Baseline)
+	row("Throughput", now.ThroughputTokensPerSec, then.ThroughputTokensPerSec, formatTokenRate)
+	row("Output token throughput", now.OutputTokensPerSec, then.OutputTokensPerSec, formatTokenRate)
+	row("Requests per second", now.ThroughputRequestsPerSec, then.ThroughputRequestsPerSec, formatRequestRate)
 	if n == m {
-		row("Inference time", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, seconds)
+		row("Inference time", &now.InferenceTimeSeconds, &then.InferenceTimeSeconds, formatSeconds)
 	} else {
-		s.add("Inference time", figure(&now.InferenceTimeSeconds, seconds),
-			figure(&then.InferenceTimeSeconds, seconds), Cell{})
+		s.addRow("Inference time", figureCell(&now.InferenceTimeSeconds, formatSeconds),
+			figureCell(&then.InferenceTimeSeconds, formatSeconds), Cell{})
 	}
 
-	row("Model load time", now.ModelLoadTimeSeconds, then.ModelLoadTimeSeconds, shortly)
-	row("Mean generated tokens", meanOf(now.CompletionTokens, b.run), meanOf(then.CompletionTokens, b.Baseline), amount)
-	row("Median E2EL (ms)", median(now.LatencySeconds), median(then.LatencySeconds), milliseconds)
-	row("P99 E2EL (ms)", p99(now.LatencySeconds), p99(then.LatencySeconds), milliseconds)
-	row("Energy per 1,000 output tokens (J)", now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, amount)
-	row("Model size", whole(weights(b.run)), whole(weights(b.Baseline)), size)
-	row("Memory", whole(memoryUsed(b.run)), whole(memoryUsed(b.Baseline)), size)
+	row("Model load time", now.ModelLoadTimeSeconds, then.ModelLoadTimeSeconds, formatShort)
+	row("Mean generated tokens", meanPerRequest(now.CompletionTokens, b.run),
+		meanPerRequest(then.CompletionTokens, b.Baseline), formatAmount)
+	row("Median E2EL (ms)", medianOf(now.LatencySeconds), medianOf(then.LatencySeconds), formatMilliseconds)
+	row("P99 E2EL (ms)", p99Of(now.LatencySeconds), p99Of(then.LatencySeconds), formatMilliseconds)
+	row("Energy per 1,000 output tokens (J)",
+		now.JoulesPer1000OutputTokens, then.JoulesPer1000OutputTokens, formatAmount)
+	row("Model size", toFloat(maxWeights(b.run)), toFloat(maxWeights(b.Baseline)), formatSize)
+	row("Memory", toFloat(maxMemoryUsed(b.run)), toFloat(maxMemoryUsed(b.Baseline)), formatSize)
 
-	switch known, same := sameInput(b.run, b.Baseline); {
+	switch known, same := compareInputs(b.run, b.Baseline); {
 	case !known:
-		s.note("Whether both ran on the same input is not known.")
+		s.addNote("Whether both ran on the same input is not known.")
 	case !same:
-		s.note("The baseline ran on another input.")
+		s.addNote("The baseline ran on another input.")
 	}
 
 	if low, high, ok := speedInterval(b.run, b.Baseline); ok {
-		s.note("Were both run again, the difference in requests per second would be between %s and %s nine times in ten.",
-			change(low), change(high))
+		s.addNote("Were both run again, the difference in requests per second would be between %s and %s nine times in ten.",
+			formatChange(low), formatChange(high))
 	}
 
 	if n != m {
-		s.note("The baseline had %s, this run %s: times cannot be compared, rates can.",
-			plural(int64(m), "request"), count(int64(n)))
+		s.addNote("The baseline had %s, this run %s: times cannot be compared, rates can.",
+			formatPlural(int64(m), "request"), formatCount(int64(n)))
 	}
 
 	return s
 }
 
-// difference is how much more now is than then, as a part of then.
-func difference(now, then *float64) *float64 {
+// relativeChange returns the change from then to now, as a fraction of then.
+func relativeChange(now, then *float64) *float64 {
 	if now == nil || then == nil || *then <= 0 {
 		return nil
 	}
 	return new(*now / *then - 1)
 }
 
-// sameInput reports whether two runs had the same input, if that is known.
-func sameInput(a, b *metadata.Run) (known, same bool) {
+// compareInputs reports whether two runs had the same input, if that is known.
+func compareInputs(a, b *metadata.Run) (known, same bool) {
 	if a.Test.InputSHA256 == "" || b.Test.InputSHA256 == "" {
 		return false, false
 	}
 	return true, a.Test.InputSHA256 == b.Test.InputSHA256
 }
 
-// meanOf is the mean over the answered requests, if the total is of all of them.
-func meanOf(total *int64, run *metadata.Run) *float64 {
-	if total == nil || partlyCounted(run) {
+// meanPerRequest is the mean over the answered requests, if the total is of all of them.
+func meanPerRequest(total *int64, run *metadata.Run) *float64 {
+	if total == nil || hasPartialUsage(run) {
 		return nil
 	}
 	return metadata.Per(float64(*total), float64(run.Results.SuccessCount))
 }
 
-func median(d *metadata.Distribution) *float64 {
+func medianOf(d *metadata.Distribution) *float64 {
 	if d == nil {
 		return nil
 	}
 	return &d.P50
 }
 
-func p99(d *metadata.Distribution) *float64 {
+func p99Of(d *metadata.Distribution) *float64 {
 	if d == nil {
 		return nil
 	}

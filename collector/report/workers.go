@@ -7,8 +7,8 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// workers are who did the work.
-func workers(b *builder) Section {
+// buildWorkers lists the workers.
+func buildWorkers(b *builder) Section {
 	s := Section{ID: "workers", Title: "Workers", Columns: []Column{
 		{Name: "Worker"},
 		{Name: "Requests", Number: true},
@@ -31,38 +31,38 @@ func workers(b *builder) Section {
 	for _, w := range b.run.Workers {
 		done, rate := unknown, unknown
 		if w.Requests != nil {
-			done = part(*w.Requests, all)
-			rate = figure(metadata.Per(float64(*w.Requests), b.run.Results.InferenceTimeSeconds), amount)
+			done = shareCell(*w.Requests, all)
+			rate = figureCell(metadata.Per(float64(*w.Requests), b.run.Results.InferenceTimeSeconds), formatAmount)
 		}
 
-		s.add(w.Called(), figure(whole(w.Requests), integer), done, rate,
-			figure(w.EnergyJoules, func(j float64) string { return amount(j/joulesPerKWh) + " kWh" }),
-			figure(power(w), func(p float64) string { return integer(p) + " W" }),
-			figure(w.ModelLoadTimeSeconds, shortly), words(gpuNames(w)), words(orUnknown(w.Platform)))
+		s.addRow(w.DisplayName(), figureCell(toFloat(w.Requests), formatInteger), done, rate,
+			figureCell(w.EnergyJoules, func(j float64) string { return formatAmount(j/joulesPerKWh) + " kWh" }),
+			figureCell(meanPower(w), func(p float64) string { return formatInteger(p) + " W" }),
+			figureCell(w.ModelLoadTimeSeconds, formatShort), textCell(gpuNames(w)), textCell(textOrUnknown(w.Platform)))
 	}
 
-	if several := calledWhere(b.run.Workers, func(w metadata.Worker) bool {
+	if several := listWorkers(b.run.Workers, func(w metadata.Worker) bool {
 		return w.SeveralServers
 	}); len(several) > 0 {
-		s.note("The URL of %s leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these.",
-			among(several))
+		s.addNote("The URL of %s leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these.",
+			joinNames(several))
 	}
 
 	return s
 }
 
-// calledWhere are the names of the workers of which something is true.
-func calledWhere(workers []metadata.Worker, is func(metadata.Worker) bool) (names []string) {
+// listWorkers are the names of the workers of which something is true.
+func listWorkers(workers []metadata.Worker, is func(metadata.Worker) bool) (names []string) {
 	for _, w := range workers {
 		if is(w) {
-			names = append(names, w.Called())
+			names = append(names, w.DisplayName())
 		}
 	}
 	return names
 }
 
-// among names the first of some workers, and counts the others.
-func among(names []string) string {
+// joinNames names the first of some workers, and counts the others.
+func joinNames(names []string) string {
 	switch n := len(names) - 1; n {
 	case 0:
 		return names[0]
@@ -73,8 +73,8 @@ func among(names []string) string {
 	}
 }
 
-// power is the mean power of a worker's cards together.
-func power(w metadata.Worker) *float64 {
+// meanPower is the mean power of a worker's cards together.
+func meanPower(w metadata.Worker) *float64 {
 	var watts float64
 	for _, g := range w.GPUs {
 		if g.PowerWattsMean == nil {
@@ -113,7 +113,7 @@ func gpuNames(w metadata.Worker) string {
 	return strings.Join(names, ", ")
 }
 
-func orUnknown(s *string) string {
+func textOrUnknown(s *string) string {
 	if s == nil {
 		return unknown.Text
 	}

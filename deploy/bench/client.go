@@ -44,7 +44,9 @@ func runClient(ctx context.Context, args []string, _ io.Writer) error {
 	var clients sync.WaitGroup
 	for range concurrency {
 		clients.Go(func() {
-			if err := postBodies(ctx, &http.Client{Transport: transport}, args[0]+"/v1/chat/completions", in); err != nil {
+			if err := postBodies(
+				ctx, &http.Client{Transport: transport}, args[0]+"/v1/chat/completions", in,
+			); err != nil {
 				fail(err)
 			}
 		})

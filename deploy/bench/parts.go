@@ -43,7 +43,8 @@ func (b *bench) runParts(ctx context.Context, url string, kind inputKind, collec
 	}
 	defer worker.stop()
 
-	producer, err := b.startProcess(ctx, dir, b.promptmill, "submit", in, "--nats", bus, "--run", "r", "--progress", "none")
+	producer, err := b.startProcess(ctx, dir, b.promptmill, "submit", in, "--nats", bus, "--run", "r",
+		"--progress", "none")
 	if err != nil {
 		return a, err
 	}

@@ -13,7 +13,8 @@ var sections = []section{
 		about:   "4 KB requests and 1.2 KB answers, 64 at once, at a server that answers at once",
 		columns: clientColumns,
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			return b.compareClients(ctx, inputKind{requests: b.pickSize(50_000, 4_000), size: 4096}, b.pickSize(5_000, 1_000), 64)
+			return b.compareClients(ctx, inputKind{requests: b.pickSize(50_000, 4_000), size: 4096},
+				b.pickSize(5_000, 1_000), 64)
 		},
 	},
 	{
@@ -22,7 +23,8 @@ var sections = []section{
 		columns: clientColumns,
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
 			n := b.pickSize(20*256, 3*256)
-			return b.compareClients(ctx, inputKind{requests: n, size: 4096}, n, 256, "--sim-ttft", "1s", "--sim-slots", "256")
+			return b.compareClients(ctx, inputKind{requests: n, size: 4096}, n, 256, "--sim-ttft", "1s",
+				"--sim-slots", "256")
 		},
 	},
 	{
@@ -77,12 +79,13 @@ var sections = []section{
 		about:   "1 KB requests in shards of at most so many, no latency",
 		columns: []column{{name: "req/s"}, {name: "CPU us/req"}, {name: "peak MB"}},
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
-			return b.compareRuns(ctx, []string{"--sim-tokens", "150"}, mapSlice([]int{1, 8, 32, 128}, func(n int) runCase {
-				return runCase{
-					fmt.Sprint("--shard-size ", n), inputKind{requests: b.pickSize(20_000, 2_000), size: 1 << 10},
-					[]string{"--shard-size", fmt.Sprint(n)},
-				}
-			})...)
+			return b.compareRuns(ctx, []string{"--sim-tokens", "150"},
+				mapSlice([]int{1, 8, 32, 128}, func(n int) runCase {
+					return runCase{
+						fmt.Sprint("--shard-size ", n), inputKind{requests: b.pickSize(20_000, 2_000), size: 1 << 10},
+						[]string{"--shard-size", fmt.Sprint(n)},
+					}
+				})...)
 		},
 	},
 	{
