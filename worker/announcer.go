@@ -9,15 +9,6 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// servedModels are the models that the server lists; nil: it does not tell, any are tried.
-func (w *Worker) servedModels() []string {
-	info, known := w.Info()
-	if !known {
-		return nil
-	}
-	return info.ModelNames()
-}
-
 // announce tells the bus of the worker until ctx ends, and then takes that back. It does
 // so every few seconds, and soon after the last request it has is done, since a
 // collector may wait to hear what the run has cost.
@@ -31,9 +22,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 		info := w.workerInfo()
 		info.Since, info.PerSecond = since, perSecond
 
-		_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, p.Heartbeat(ctx, info)
-		})
+		err := callWithTimeout(ctx, func(ctx context.Context) error { return p.Heartbeat(ctx, info) })
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Debug().Err(err).Msg("announce the worker")
 		}
@@ -79,7 +68,7 @@ func (w *Worker) workerInfo() proto.WorkerInfo {
 		Problem:              proto.Printable(problem),
 		Flavour:              server.Flavour,
 		ServerVersion:        server.Version,
-		Models:               w.servedModels(),
+		Models:               w.fetch.servedModels(),
 		DefaultModel:         server.DefaultModel(),
 		ContextLength:        contextLengths(server.Models),
 		GPUMemoryUtilization: pointerTo(server.GPUMemoryUtilization),
@@ -89,7 +78,7 @@ func (w *Worker) workerInfo() proto.WorkerInfo {
 		Concurrency:          w.cfg.Limiter.Limit(),
 		InFlight:             w.stats.InFlight.Load(),
 		Waiting:              w.health.waiting.Load(),
-		Shards:               new(w.shardsInHand.Load()),
+		Shards:               new(w.jobs.inHand.total.Load()),
 		Done:                 w.stats.Done.Load(),
 		LatencySeconds:       w.latency.mean().Seconds(),
 	}

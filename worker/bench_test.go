@@ -177,7 +177,7 @@ func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
 	}
 
 	if b.longPull > 0 {
-		w.longPull = b.longPull
+		w.fetch.longPull = b.longPull
 	}
 
 	ctx, cancel := context.WithCancel(b.t.Context())

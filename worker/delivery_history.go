@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -15,104 +14,157 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// deliveryHistory is what became of a shard before this worker got it.
+// deliveryHistory is what became of a shard in its earlier deliveries. The maps are by request
+// index, and nil while they are empty.
 type deliveryHistory struct {
-	done     map[uint32]bool
-	crashes  map[uint32]int // of model servers, while they had a request
-	isolated map[uint32]int // how often a request was run alone and never ended
-	unacked  int            // deliveries after which the worker gave no sign of life
+	// done are the requests that have a result.
+	done map[uint32]bool
+
+	// crashes is how often a model server crashed while it had a request.
+	crashes map[uint32]int
+
+	// isolated is how often a request ran alone and never ended.
+	isolated map[uint32]int
+
+	// unacked is the number of deliveries after which the worker gave no sign of life.
+	unacked int
 }
 
-// crashCount is how often a server, or a worker, died while it had a request. A worker
+// crashCount returns how often a server, or a worker, crashed while it had a request. A worker
 // that vanishes once proves nothing: boxes do. But the third chance of a request is
 // alone, and so is the one after a worker has vanished with it.
-func (p deliveryHistory) crashCount(seq uint32) int {
-	n := p.crashes[seq]
-	if p.isolated[seq] > 0 {
+func (h deliveryHistory) crashCount(index uint32) int {
+	n := h.crashes[index]
+	if h.isolated[index] > 0 {
 		n = max(n, aloneAfter)
 	}
-	if p.unacked >= aloneAfter {
-		n = max(n, p.unacked)
+	if h.unacked >= aloneAfter {
+		n = max(n, h.unacked)
 	}
 
 	return n
 }
 
-// findMissing returns the requests that have no result on the bus yet, and what else is
-// told of the shard there. Every shard is asked about: neither a delivery count nor a
-// fresh connection proves that nobody worked on it before, and the question costs one
-// round trip for a whole shard.
-func (h *shardJob) findMissing(ctx context.Context, requests []proto.Request) ([]proto.Request, deliveryHistory, error) {
-	p := deliveryHistory{done: map[uint32]bool{}, crashes: map[uint32]int{}, isolated: map[uint32]int{}}
-	if meta, err := h.msg.Metadata(); err == nil {
-		p.unacked = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
+// isPoison reports whether workers died of a request that ran alone. One death is not enough:
+// that worker may only have been away for a while, and be at work on the request still.
+func (h deliveryHistory) isPoison(index uint32) bool { return h.isolated[index] >= 2 }
+
+// unfinished returns the requests that have no result.
+func (h deliveryHistory) unfinished(requests []proto.Request) []proto.Request {
+	if len(h.done) == 0 {
+		return requests
+	}
+	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return h.done[r.Index] })
+}
+
+// applyNote takes in the note of a worker that had the shard before.
+func (h *deliveryHistory) applyNote(n proto.DeliveryNote) {
+	if !n.Returned {
+		if h.isolated == nil {
+			h.isolated = map[uint32]int{}
+		}
+		h.isolated[uint32(n.Isolated)]++
+		return
 	}
 
+	h.unacked--
+	clear(h.isolated)
+
+	if h.crashes == nil && len(n.Crashes) > 0 {
+		h.crashes = map[uint32]int{}
+	}
+
+	for index, crashes := range n.Crashes {
+		// Whatever the note says, the request gets the chance that decides: alone, here.
+		h.crashes[index] = max(h.crashes[index], min(crashes, aloneAfter))
+	}
+}
+
+// setDone notes that a request has a result.
+func (h *deliveryHistory) setDone(index uint32) {
+	if h.done == nil {
+		h.done = map[uint32]bool{}
+	}
+	h.done[index] = true
+}
+
+// loadHistory reads from the bus which requests have a result, and the notes of workers that
+// had the shard before. It does so for every shard: neither a delivery count nor a fresh
+// connection proves that no worker had the shard before, and the lookup costs one round trip
+// for a whole shard.
+func (j *shardJob) loadHistory(ctx context.Context, requests []proto.Request) (deliveryHistory, error) {
+	var history deliveryHistory
+	if meta, err := j.msg.Metadata(); err == nil {
+		history.unacked = int(meta.NumDelivered) - 1 // a hint: a server that was killed forgets it
+	}
+
+	jobs := j.jobs
 	select {
-	case h.w.lookups <- struct{}{}:
-		defer func() { <-h.w.lookups }()
+	case jobs.lookups <- struct{}{}:
+		defer func() { <-jobs.lookups }()
 	case <-ctx.Done():
-		return requests, p, context.Cause(ctx)
+		return history, context.Cause(ctx)
 	}
 
-	js, stream := h.w.cfg.JS, proto.ResultsStream(h.run.id)
-	subject := proto.ResultsSubject(h.run.id, h.id)
+	stream, subject := proto.ResultsStream(j.run.id), proto.ResultsSubject(j.run.id, j.id)
 	last, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return bus.LastMessage(ctx, js, stream, subject)
+		return bus.LastMessage(ctx, jobs.js, stream, subject)
 	})
 
-	fresh := errors.Is(err, jetstream.ErrMsgNotFound)
-	if err != nil && !fresh {
-		return requests, p, fmt.Errorf("look for results of shard %s: %w", h.id, err)
+	isFirst := errors.Is(err, jetstream.ErrMsgNotFound)
+	if err != nil && !isFirst {
+		return history, fmt.Errorf("look up results of shard %s: %w", j.id, err)
 	}
 
-	if !fresh || p.unacked > 0 {
-		h.w.stats.Redelivered.Add(1)
-		h.w.usage.countRedelivery(h.run.id)
+	if !isFirst || history.unacked > 0 {
+		jobs.stats.Redelivered.Add(1)
+		jobs.usage.countRedelivery(j.run.id)
 	}
 
-	if fresh {
-		return requests, p, nil
+	if isFirst {
+		return history, nil
 	}
 
 	for at := uint64(1); at <= last.Sequence; {
 		msg, err := withTimeout(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-			return bus.NextMessage(ctx, js, stream, at, subject)
+			return bus.NextMessage(ctx, jobs.js, stream, at, subject)
 		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
 		}
 		if err != nil {
-			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
+			return history, fmt.Errorf("read results of shard %s: %w", j.id, err)
 		}
 
 		at = msg.Sequence + 1
-		if err := h.applyMessage(ctx, &p, msg, requests); err != nil {
-			return requests, p, fmt.Errorf("read results of shard %s: %w", h.id, err)
+		if err := j.applyMessage(ctx, &history, msg, requests); err != nil {
+			return history, fmt.Errorf("read results of shard %s: %w", j.id, err)
 		}
 	}
 
-	return slices.DeleteFunc(slices.Clone(requests), func(r proto.Request) bool { return p.done[r.Index] }), p, nil
+	return history, nil
 }
 
-// applyMessage takes in a message of the shard's results subject. What it says keeps requests from
-// being run, so it is held against the shard, and what the collector drops counts for
-// nothing. It returns an error if the message could be read another time.
-func (h *shardJob) applyMessage(ctx context.Context, p *deliveryHistory, msg *jetstream.RawStreamMsg, requests []proto.Request) error {
+// applyMessage takes in a message of the shard's results subject. The message may keep requests
+// from being run, so it is checked against the shard, and what the collector would drop is
+// ignored. It returns an error only if reading the message may succeed another time.
+func (j *shardJob) applyMessage(
+	ctx context.Context, history *deliveryHistory, msg *jetstream.RawStreamMsg, requests []proto.Request,
+) error {
 	if proto.IsDeliveryNote(msg.Header) {
-		mark, err := h.run.bounds.ParseDeliveryNote(h.id, msg.Subject, msg.Header, requests)
+		note, err := j.run.bounds.ParseDeliveryNote(j.id, msg.Subject, msg.Header, requests)
 		if err != nil {
-			h.countDropped(msg.Subject, nil, err)
+			j.countDropped(nil, err)
 			return nil
 		}
 
-		p.applyNote(mark)
+		history.applyNote(note)
 		return nil
 	}
 
-	batch, lines, err := h.openBatch(ctx, msg)
+	batch, lines, err := j.run.readBatch(ctx, msg)
 	if bus.IsUnrecoverable(err) {
-		h.countDropped(msg.Subject, nil, err)
+		j.countDropped(nil, err)
 		return nil
 	}
 	if err != nil {
@@ -120,102 +172,48 @@ func (h *shardJob) applyMessage(ctx context.Context, p *deliveryHistory, msg *je
 	}
 
 	var scan jsonscan.Scanner
-	for i, seq := range batch.Indexes {
+	for i, index := range batch.Indexes {
 		line, err := batch.ParseLine(&scan, i, lines[i])
 		if err == nil {
-			err = checkResult(requests, seq, line)
+			err = checkResult(requests, index, line)
 		}
 		if err != nil {
-			h.countDropped(msg.Subject, line.Worker, err)
+			j.countDropped(line.Worker, err)
 			continue
 		}
 
-		p.done[seq] = true
+		history.setDone(index)
 	}
 
 	return nil
 }
 
-// openBatch reads a message of results, as far as its lines.
-func (h *shardJob) openBatch(ctx context.Context, msg *jetstream.RawStreamMsg) (batch proto.Batch, lines [][]byte, err error) {
-	batch, err = h.run.bounds.ParseBatch(msg.Subject, msg.Header)
-	if err != nil {
-		return batch, nil, err
-	}
-
-	payload, err := h.run.answers.Payload(ctx, msg.Header, msg.Data)
-	if err != nil {
-		return batch, nil, err
-	}
-
-	lines, err = batch.SplitLines(payload)
-
-	return batch, lines, err
-}
-
-// checkResult says why a line cannot be the result of a request of the shard, or nil.
-func checkResult(requests []proto.Request, seq uint32, line proto.Line) error {
-	i, found := slices.BinarySearchFunc(requests, seq, func(r proto.Request, seq uint32) int {
-		return cmp.Compare(r.Index, seq)
+// checkResult returns why a line cannot be the result of a request of the shard, or nil.
+func checkResult(requests []proto.Request, index uint32, line proto.Line) error {
+	i, found := slices.BinarySearchFunc(requests, index, func(r proto.Request, index uint32) int {
+		return cmp.Compare(r.Index, index)
 	})
+
+	var field, why string
 	switch {
 	case !found:
-		return &proto.FieldError{Field: proto.HeaderIndexes, Why: fmt.Sprintf("the shard has no request %d", seq)}
+		field, why = proto.HeaderIndexes, fmt.Sprintf("the shard has no request %d", index)
 	case !jsonscan.SameText(line.CustomID, requests[i].CustomID):
-		return &proto.FieldError{Field: "custom_id", Why: fmt.Sprintf("that of another request than %d", seq)}
+		field, why = "custom_id", fmt.Sprintf("belongs to another request than %d", index)
 	case line.RequestHash != requests[i].Hash():
-		return &proto.FieldError{
-			Field: "promptmill.request_hash",
-			Why:   fmt.Sprintf("that of another request than %d", seq),
-		}
+		field, why = "promptmill.request_hash", fmt.Sprintf("belongs to another request than %d", index)
+	default:
+		return nil
 	}
 
-	return nil
+	return &proto.FieldError{Field: field, Why: why}
 }
 
-// countDropped counts a message, or a line of one, that does not fit. The first of a kind and a
-// worker is logged.
-func (h *shardJob) countDropped(subject string, worker []byte, err error) {
-	if h.w.dropped.Add(proto.ErrorField(err), string(worker)) {
-		h.w.cfg.Log.Warn().Err(err).Str("subject", subject).Str("worker", string(worker)).
+// countDropped counts a message, or a line of one, that does not fit. The first one of a kind
+// and a worker is logged.
+func (j *shardJob) countDropped(worker []byte, err error) {
+	if j.jobs.dropped.Add(proto.ErrorField(err), string(worker)) {
+		j.jobs.log.Warn().Err(err).Str("run", j.run.id).Str("shard", j.id).Str("worker", string(worker)).
 			Msg("ignored earlier results of a shard that do not fit it; more of this kind are only counted")
-	}
-}
-
-// applyNote takes in a note of a worker that had the shard before.
-func (p *deliveryHistory) applyNote(m proto.DeliveryNote) {
-	if !m.Returned {
-		p.isolated[uint32(m.Isolated)]++
-		return
-	}
-
-	p.unacked--
-	clear(p.isolated)
-
-	for seq, n := range m.Crashes {
-		// Whatever it says, the request gets the chance that decides: alone, here.
-		p.crashes[seq] = max(p.crashes[seq], min(n, aloneAfter))
-	}
-}
-
-// isPoison reports whether workers died of a request alone. One may only have been away for
-// a while, and be at work on it still.
-func (p deliveryHistory) isPoison(seq uint32) bool { return p.isolated[seq] >= 2 }
-
-// returnShard hands a shard back to the bus, after a wait, and notes that nobody died of
-// it, but for the deaths of model servers. The note is a hint, and not waited for.
-func (w *Worker) returnShard(run string, msg jetstream.Msg, shard string, deaths map[uint32]int, wait time.Duration) {
-	if shard != "" {
-		if _, err := w.cfg.JS.PublishMsgAsync(
-			proto.EncodeDeliveryNote(run, shard, proto.DeliveryNote{Returned: true, Crashes: deaths}),
-		); err != nil {
-			w.cfg.Log.Debug().Err(err).Str("shard", shard).Msg("note that a shard was handed back")
-		}
-	}
-
-	if wait > 0 {
-		msg.NakWithDelay(wait)
-	} else {
-		msg.Nak()
 	}
 }

@@ -89,7 +89,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
 				w.active.mu.Lock()
 				defer w.active.mu.Unlock()
-				return w.active.runs["high"] != nil
+				return w.active.byID["high"] != nil
 			})
 
 			close(l.gate)

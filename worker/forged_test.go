@@ -90,8 +90,8 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 			w, stop := b.start()
 			b.await("r")
 			stop()
-			if server.Succeeded() != 4 || w.dropped.Count() == 0 {
-				t.Errorf("%d requests were run, want 4; %d messages did not fit", server.Succeeded(), w.dropped.Count())
+			if server.Succeeded() != 4 || w.jobs.dropped.Count() == 0 {
+				t.Errorf("%d requests were run, want 4; %d messages did not fit", server.Succeeded(), w.jobs.dropped.Count())
 			}
 		})
 	}
@@ -140,8 +140,8 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 			w, stop := b.start()
 			prototest.Poll(t, patience, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
 			stop()
-			if server.Succeeded() != 0 || w.dropped.Count() != 1 || len(b.results()) != 0 {
-				t.Errorf("%d requests were run, and %d shards dropped", server.Succeeded(), w.dropped.Count())
+			if server.Succeeded() != 0 || w.jobs.dropped.Count() != 1 || len(b.results()) != 0 {
+				t.Errorf("%d requests were run, and %d shards dropped", server.Succeeded(), w.jobs.dropped.Count())
 			}
 		})
 	}

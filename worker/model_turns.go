@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -19,70 +20,66 @@ import (
 // have the turns of others meanwhile.
 
 const (
-	// maxTurn ends a turn that has work left where another run waits; turnUrgent where that
+	// maxTurn ends a turn that has work left where another run waits; minTurn where that run
 	// is more urgent. Loading a model may take minutes.
-	maxTurn       = 10 * time.Minute
-	minTurn       = time.Minute
-	turnsAskEvery = 5 * time.Second // between questions whether the others have work
-	// turnLinger is how long a turn goes on without work while its run is being published.
+	maxTurn = 10 * time.Minute
+	minTurn = time.Minute
+
+	// turnsAskEvery is the time between questions whether the others have work.
+	turnsAskEvery = 5 * time.Second
+
+	// turnLinger is how long a turn lasts without work while its run is being published.
 	turnLinger = 2 * time.Second
-	// turnQuiet ends a turn of which there are only requests that wait for another attempt.
+
+	// turnQuiet ends a turn that has only requests that wait for another attempt.
 	turnQuiet = 30 * time.Second
 )
 
-// modelTurns are the models whose work is taken now. The fetch loop has them, but for held.
+// modelTurns are the models whose work is taken now. The fetch loop alone uses them.
 type modelTurns struct {
-	list      []*modelTurn
-	nextModel string        // gets the next free place, if it has work
-	lastAsked time.Time     // for others' work
-	maxTurn   time.Duration // turnLong, but in tests
-	minTurn   time.Duration // likewise turnUrgent
+	runs   *activeRuns
+	inHand *shardCounter
+	stats  *Stats
+	log    zerolog.Logger
+	server string // its URL
 
-	mu     sync.Mutex
-	shards map[string]int // shards, by the model's name
+	// countPending asks the bus how many shards of a source no worker has.
+	countPending func(ctx context.Context, from pullCandidate) (int, error)
+
+	// maxTurn and minTurn are the constants of these names, except in tests.
+	maxTurn time.Duration
+	minTurn time.Duration
+
+	list []*modelTurn
+
+	// nextModel gets the next free place, if it has work.
+	nextModel string
+
+	// lastAsked is when the bus was last asked for the work of the others.
+	lastAsked time.Time
 }
 
-// modelTurn is that of one model.
+// modelTurn is the turn of one model.
 type modelTurn struct {
-	model        string
-	began        time.Time // with its first work; zero: it had none yet
-	lastActive   time.Time // when it was last seen to have work
-	lastInFlight time.Time // when a request was last seen at the server
-	ending       bool      // others wait: no more is taken
+	model string
+
+	// began is when its first work came; zero: it had none yet.
+	began time.Time
+
+	// lastActive is when it was last seen to have work, and lastInFlight when a request was last
+	// seen at the server.
+	lastActive   time.Time
+	lastInFlight time.Time
+
+	// ending is set when others wait: no more work is taken.
+	ending bool
 }
 
-// addShards counts shards of a model that are taken, or with -1 one that is done.
-func (t *modelTurns) addShards(model string, n int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-
-	if t.shards == nil {
-		t.shards = map[string]int{}
-	}
-
-	if t.shards[model] += n; t.shards[model] == 0 {
-		delete(t.shards, model)
-	}
-}
-
-// hasShards reports whether shards of a model are in hand, under any of its names.
-func (t *modelTurns) hasShards(model string, names modelNames) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-
-	for name := range t.shards {
-		if names.resolve(name) == model {
-			return true
-		}
-	}
-
-	return false
-}
-
-// modelNames tell which model a name stands for.
+// modelNames resolve aliases of models.
 type modelNames []modelserver.Model
 
-// resolve is the model that a name stands for, the name itself where nothing says so.
+// resolve returns the model that a name stands for, or the name itself if the server lists no
+// alias of that name.
 func (names modelNames) resolve(name string) string {
 	for _, m := range names {
 		if m.ID == name && m.AliasOf != "" {
@@ -92,21 +89,20 @@ func (names modelNames) resolve(name string) string {
 	return name
 }
 
-// limitToTurns leaves of the sources those whose model has its turn, or gets one. Where the
-// server has all of its models, that is each.
-func (w *Worker) limitToTurns(ctx context.Context, list []pullCandidate) []pullCandidate {
-	info, _ := w.Info()
-	t, names := &w.turns, modelNames(info.Models)
+// limit leaves in the list the sources whose model has its turn, or gets one. Where the server
+// has all of its models loaded, these are all sources.
+func (t *modelTurns) limit(ctx context.Context, list []pullCandidate, info modelserver.Info) []pullCandidate {
 	if info.MaxLoaded == 0 {
 		t.list = nil
 		return list
 	}
 
-	w.warnModelSwaps(list, info.MaxLoaded, names)
+	names := modelNames(info.Models)
+	t.warnSwaps(list, info, names)
 
 	now := time.Now()
-	t.list = slices.DeleteFunc(t.list, func(turn *modelTurn) bool { return w.isTurnOver(turn, list, names, now) })
-	w.endTurnForOthers(ctx, list, names, now)
+	t.list = slices.DeleteFunc(t.list, func(turn *modelTurn) bool { return t.isOver(turn, list, names, now) })
+	t.endForOthers(ctx, list, names, now)
 
 	for len(t.list) < info.MaxLoaded {
 		model, found := t.chooseModel(list, names, info.Loaded)
@@ -124,37 +120,46 @@ func (w *Worker) limitToTurns(ctx context.Context, list []pullCandidate) []pullC
 	})
 }
 
-// isTurnOver notes what a turn has, and reports whether that is nothing any more.
-func (w *Worker) isTurnOver(t *modelTurn, list []pullCandidate, names modelNames, now time.Time) bool {
-	listed := slices.ContainsFunc(list, func(from pullCandidate) bool { return names.resolve(from.source.model) == t.model })
-	if w.turns.hasShards(t.model, names) {
-		if t.began.IsZero() {
-			t.began, t.lastInFlight = now, now
+// hasTurn reports whether a model has a turn now.
+func (t *modelTurns) hasTurn(model string) bool {
+	return slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == model })
+}
+
+// isOver notes whether a turn has work, and reports whether the turn is over.
+func (t *modelTurns) isOver(turn *modelTurn, list []pullCandidate, names modelNames, now time.Time) bool {
+	listed := slices.ContainsFunc(list, func(from pullCandidate) bool {
+		return names.resolve(from.source.model) == turn.model
+	})
+
+	if t.inHand.has(turn.model, names) {
+		if turn.began.IsZero() {
+			turn.began, turn.lastInFlight = now, now
 		}
 
-		t.lastActive = now
-		if w.stats.InFlight.Load() > 0 {
-			t.lastInFlight = now
+		turn.lastActive = now
+		if t.stats.InFlight.Load() > 0 {
+			turn.lastInFlight = now
 		}
 
-		return now.Sub(t.lastInFlight) > turnQuiet && !listed
+		return now.Sub(turn.lastInFlight) > turnQuiet && !listed
 	}
 
-	if t.began.IsZero() {
+	if turn.began.IsZero() {
 		return !listed
 	}
 
-	return t.ending || !listed && (now.Sub(t.lastActive) > turnLinger || w.isPublished(t.model, names))
+	return turn.ending ||
+		!listed && (now.Sub(turn.lastActive) > turnLinger || t.runs.isPublished(turn.model, names))
 }
 
 // isPublished reports whether all runs that have a model are on the bus as a whole.
-func (w *Worker) isPublished(model string, names modelNames) bool {
-	w.active.mu.Lock()
-	defer w.active.mu.Unlock()
+func (a *activeRuns) isPublished(model string, names modelNames) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
-	for _, f := range w.active.runs {
-		has := slices.ContainsFunc(f.models, func(name string) bool { return names.resolve(name) == model })
-		if has && !f.paused.Load() && !f.published.Load() {
+	for _, run := range a.byID {
+		has := slices.ContainsFunc(run.models, func(name string) bool { return names.resolve(name) == model })
+		if has && !run.paused.Load() && !run.published.Load() {
 			return false
 		}
 	}
@@ -162,12 +167,12 @@ func (w *Worker) isPublished(model string, names modelNames) bool {
 	return true
 }
 
-// chooseModel is the model that gets the next turn: the one that was promised it, or one that is
-// loaded already, if no other is more urgent.
+// chooseModel returns the model that gets the next turn: the one to which it was promised, or
+// one that is loaded already, if no other is more urgent.
 func (t *modelTurns) chooseModel(list []pullCandidate, names modelNames, loaded []string) (model string, found bool) {
 	for _, from := range list {
 		name := names.resolve(from.source.model)
-		if name == "" || slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == name }) {
+		if name == "" || t.hasTurn(name) {
 			continue
 		}
 
@@ -190,11 +195,12 @@ func (t *modelTurns) chooseModel(list []pullCandidate, names modelNames, loaded 
 		return "", false
 	}
 
-	first := slices.IndexFunc(list, func(from pullCandidate) bool { return names.resolve(from.source.model) == model })
+	first := slices.IndexFunc(list, func(from pullCandidate) bool {
+		return names.resolve(from.source.model) == model
+	})
 	for _, from := range list[first:] {
 		name := names.resolve(from.source.model)
-		if from.priority == list[first].priority && slices.Contains(loaded, name) &&
-			!slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == name }) {
+		if from.priority == list[first].priority && slices.Contains(loaded, name) && !t.hasTurn(name) {
 			return name, true
 		}
 	}
@@ -202,10 +208,9 @@ func (t *modelTurns) chooseModel(list []pullCandidate, names modelNames, loaded 
 	return model, true
 }
 
-// endTurnForOthers ends a turn that has gone on for long if a run waits that is at least as urgent
-// and gets nothing. Its model has the next turn.
-func (w *Worker) endTurnForOthers(ctx context.Context, list []pullCandidate, names modelNames, now time.Time) {
-	t := &w.turns
+// endForOthers ends a turn that has lasted for long if a run waits that is at least as urgent
+// and gets nothing. The model of that run has the next turn.
+func (t *modelTurns) endForOthers(ctx context.Context, list []pullCandidate, names modelNames, now time.Time) {
 	if len(t.list) == 0 || now.Sub(t.lastAsked) < min(turnsAskEvery, t.minTurn) {
 		return
 	}
@@ -220,7 +225,7 @@ func (w *Worker) endTurnForOthers(ctx context.Context, list []pullCandidate, nam
 	least, served := 0, map[*activeRun]bool{} // the urgency of the oldest turn; the runs that have one
 	for _, from := range list {
 		model := names.resolve(from.source.model)
-		if slices.ContainsFunc(t.list, func(turn *modelTurn) bool { return turn.model == model }) {
+		if t.hasTurn(model) {
 			served[from.run] = true
 		}
 		if model == oldest.model {
@@ -234,62 +239,54 @@ func (w *Worker) endTurnForOthers(ctx context.Context, list []pullCandidate, nam
 			enough = t.minTurn
 		}
 
-		if served[from.run] || from.source.model == "" || from.priority < least || now.Sub(oldest.began) < enough ||
-			!w.hasPendingShards(ctx, from) {
+		if served[from.run] || from.source.model == "" || from.priority < least || now.Sub(oldest.began) < enough {
+			continue
+		}
+
+		if pending, err := t.countPending(ctx, from); err != nil || pending == 0 {
 			continue
 		}
 
 		oldest.ending, t.nextModel = true, names.resolve(from.source.model)
-		w.cfg.Log.Info().Str("model", t.nextModel).Str("run", from.run.id).
-			Msg("the server's models are changed, since another run waits for its own")
+		t.log.Info().Str("model", t.nextModel).Str("run", from.run.id).
+			Msg("changing the server's models: another run waits for its own")
 
 		return
 	}
 }
 
-// hasPendingShards asks the bus whether a source has shards that nobody has.
-func (w *Worker) hasPendingShards(ctx context.Context, from pullCandidate) bool {
-	if w.bindSource(ctx, from.run, from.source) != nil {
-		return false
-	}
-	info, err := from.source.consumer.Info(ctx)
-	return err == nil && info.NumPending > 0
-}
-
-// warnModelSwaps says once for a run that has more models than the server holds what that costs.
-func (w *Worker) warnModelSwaps(list []pullCandidate, holds int, names modelNames) {
+// warnSwaps logs once for a run that has more models than the server holds what that costs.
+func (t *modelTurns) warnSwaps(list []pullCandidate, info modelserver.Info, names modelNames) {
 	for _, from := range list {
-		if from.run.swapsWarned {
+		if from.run.fetch.swapsWarned {
 			continue
 		}
 
-		from.run.swapsWarned = true
-		models := map[string]bool{}
-		served := w.servedModels()
+		from.run.fetch.swapsWarned = true
+		served, models := info.ModelNames(), map[string]bool{}
 		for _, name := range from.run.models {
 			if name != "" && proto.Serves(served, name) {
 				models[names.resolve(name)] = true
 			}
 		}
 
-		if len(models) > holds {
-			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("run", from.run.id).
-				Msg(modelSwapsText(holds, len(models)))
+		if len(models) > info.MaxLoaded {
+			t.log.Warn().Str("server", t.server).Str("run", from.run.id).Msg(modelSwapsText(info.MaxLoaded, len(models)))
 		}
 	}
 }
 
-// modelSwapsText says what a run with more models than a server holds costs there.
+// modelSwapsText describes what a run with more models than a server holds costs there.
 func modelSwapsText(holds, models int) string {
-	one, change := "1 model", "1 change"
+	held, changes := "1 model", "1 change"
 	if holds > 1 {
-		one = fmt.Sprintf("%d models", holds)
+		held = fmt.Sprintf("%d models", holds)
 	}
 
 	if n := models - holds; n > 1 {
-		change = fmt.Sprintf("%d changes", n)
+		changes = fmt.Sprintf("%d changes", n)
 	}
 
 	return fmt.Sprintf("this server holds %s at a time: the run's %d models are worked on one after the other, %s",
-		one, models, change)
+		held, models, changes)
 }

@@ -186,7 +186,7 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 
 			b := newRuns(t, serve(t, server))
 			b.addWhole("long", 0, n, "a")
-			w, stop := b.start(func(w *Worker) { w.turns.maxTurn, w.turns.minTurn = tt.long, tt.urgent })
+			w, stop := b.start(func(w *Worker) { w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent })
 			prototest.Poll(t, patience, "the first run's work", func() bool { return w.Stats().Done.Load() > 0 })
 			b.addWhole("other", tt.priority, 4, "b")
 			b.await("other")
@@ -345,20 +345,24 @@ func TestTurnIsOver(t *testing.T) {
 		}, true, true, true, false},
 	} {
 		names := modelNames{{ID: "a"}, {ID: "alias", AliasOf: "a"}}
-		f := &activeRun{id: "r", models: []string{"alias"}}
-		f.published.Store(tt.published)
+		run := &activeRun{id: "r", models: []string{"alias"}}
+		run.published.Store(tt.published)
 
-		w := &Worker{active: activeRuns{runs: map[string]*activeRun{"r": f}}}
+		turns := modelTurns{
+			runs:   &activeRuns{byID: map[string]*activeRun{"r": run}},
+			inHand: &shardCounter{},
+			stats:  &Stats{},
+		}
 		if tt.held {
-			w.turns.addShards("alias", 1)
+			turns.inHand.add("alias", 1)
 		}
 
 		var list []pullCandidate
 		if tt.listed {
-			list = []pullCandidate{{run: f, source: &shardSource{model: "alias"}}}
+			list = []pullCandidate{{run: run, source: &shardSource{model: "alias"}}}
 		}
 
-		if got := w.isTurnOver(&tt.turn, list, names, now); got != tt.want {
+		if got := turns.isOver(&tt.turn, list, names, now); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}

@@ -172,7 +172,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	})))
 
 	w, stop := b.start()
-	prototest.Poll(t, patience, "the list", func() bool { return w.servedModels() != nil })
+	prototest.Poll(t, patience, "the list", func() bool { return w.fetch.servedModels() != nil })
 	broken.Store(true)
 	w.probeServer(t.Context())
 	b.addRun("other", 0, "b")

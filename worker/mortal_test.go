@@ -263,7 +263,7 @@ func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	helper := New(b.cfg)
 	for range 4 {
 		msg := b.take("r", "m")
-		helper.returnShard("r", msg, "0-0", nil, 0)
+		helper.jobs.returnShard("r", msg, "0-0", nil, 0)
 	}
 
 	g := &gauge{Handler: newGate(sim.New(sim.Config{}))}

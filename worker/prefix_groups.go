@@ -469,45 +469,12 @@ func (q *requestQueue) noteFull(parks int) {
 	}
 }
 
+// noteOpening notes that a shard has come, and has no tasks yet.
+func (q *requestQueue) noteOpening() { q.prefixes.opening.Add(1) }
+
 // noteOpened notes that a shard has its tasks, or none.
 func (q *requestQueue) noteOpened() {
 	if q.prefixes.opening.Add(-1) == 0 {
 		q.ready.notify()
 	}
-}
-
-// parkedAllowance is how many tasks the worker may hold, beyond what it has room for, since they wait
-// for others of their groups: all, if no other worker could run them, and otherwise its part
-// of what the bus has.
-func (w *Worker) parkedAllowance() int {
-	parked := w.queue.parkedCount()
-	if parked == 0 || len(w.peers.list) == 0 {
-		return parked
-	}
-
-	share, alone := 0, true
-	w.active.mu.Lock()
-	defer w.active.mu.Unlock()
-
-	for _, f := range w.active.runs {
-		for _, s := range f.sources {
-			beside := 0
-			for _, o := range w.peers.list {
-				if o.ID != w.id && o.Ready && proto.Serves(o.Models, s.model) {
-					beside++
-				}
-			}
-
-			if f.grouped {
-				share += s.waiting / (1 + beside)
-				alone = alone && beside == 0
-			}
-		}
-	}
-
-	if alone {
-		return parked
-	}
-
-	return min(parked, share)
 }

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/promptmill/promptmill/proto"
 )
@@ -125,20 +124,4 @@ func (w *Worker) runIsolated(ctx context.Context) {
 
 		w.attempts.Wait()
 	}
-}
-
-// markIsolated tells those who get the shard next, should we die of it, that a request
-// ran alone. It returns false if that cannot be stored.
-func (h *shardJob) markIsolated(ctx context.Context, seq uint32) bool {
-	_, err := withTimeout(ctx, func(ctx context.Context) (struct{}, error) {
-		_, err := h.w.cfg.JS.PublishMsg(ctx,
-			proto.EncodeDeliveryNote(h.run.id, h.id, proto.DeliveryNote{Isolated: int64(seq)}))
-		return struct{}{}, err
-	})
-	if err != nil {
-		h.w.cfg.Log.Warn().Err(err).Str("shard", h.id).Msg("note that a request runs alone")
-		sleep(ctx, time.Second)
-	}
-
-	return err == nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto/prototest"
 	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // gate is a model server that refuses the requests that it is to refuse.
@@ -459,10 +460,10 @@ func TestPutAsideEndsOnce(t *testing.T) {
 	t.Parallel()
 
 	const n = 20000
-	w := New(Config{})
+	w := New(Config{Server: new(modelserver.Server)})
 	f := &activeRun{}
 	f.paused.Store(true)
-	shard := &shardJob{w: w, run: f, outcomes: make(chan outcome, 2*n)}
+	shard := &shardJob{jobs: w.jobs, run: f, outcomes: make(chan outcome, 2*n)}
 
 	done := make(chan struct{})
 	var putters, takers sync.WaitGroup

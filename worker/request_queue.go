@@ -6,52 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/promptmill/promptmill/proto"
 )
-
-// task is a request on its way to a result.
-type task struct {
-	proto.Request
-	hash         uint64 // of the request as it came, whatever is sent later
-	single       bool   // its body says nothing of how many parts the answer has
-	shard        *shardJob
-	arrived      time.Time
-	firstAttempt time.Time // when the first attempt began
-	attempts     int
-	overloads    int       // of them, by a server that has too many requests
-	reasons      []string  // of the attempts that failed
-	loadingSince time.Time // when the server was first loading its model, of a request that waits for that
-	crashes      int       // of the model server, or the worker, while it had this request
-
-	spared        int           // attempts that a proxy had no server for, perhaps
-	cutOffs       int           // attempts that something in front of the server cut off
-	malformed     string        // why the last attempt's answer was no JSON
-	mismatched    bool          // it had an answer that does not match the schema
-	truncated     *proto.Result // an answer that was cut off, should there be no better one
-	truncatedTook time.Duration
-
-	// Where requests are grouped. The queue's lock guards them.
-	prefixes []*promptPrefix // of its prompt, each longer than the one before; nil: it is in no group
-	busy     bool            // it counts as busy
-	follows  bool            // it has waited for one that has ended, and goes now
-	filler   *promptPrefix   // it goes for want of another, and else would wait for this
-}
-
-// countedBody is the body that an answer is compared with, nil if there is nothing to compare.
-func (t *task) countedBody() []byte {
-	if t.single {
-		return nil
-	}
-	return t.Body
-}
-
-// overloadsPerAttempt is how many refusals count as one attempt. A server that has too
-// many requests says nothing about this one, and takes it a moment later.
-const overloadsPerAttempt = 4
-
-// attemptsUsed is how many of its attempts the task has used up.
-func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/overloadsPerAttempt }
 
 // requestQueue holds the tasks that wait for a slot, first in first out, and those that
 // wait for their next attempt.

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -57,7 +57,9 @@ type Worker struct {
 	id     string // of this process
 	runs   *bus.RunStore
 	queue  *requestQueue
-	active activeRuns
+	active *activeRuns
+	jobs   *shardJobs
+	fetch  *fetcher
 	health serverHealth
 	stats  Stats
 	made   time.Time
@@ -67,26 +69,14 @@ type Worker struct {
 	quarantined  quarantine
 	refusals     refusals
 	cutoffs      cutoffs
-	dropped      proto.DropCounter // messages that did not fit their run
 	usage        usage
 	latency      latencyEstimate
-	peers        peers      // the fetch loop's
-	turns        modelTurns // of models, where the server has not all of them at once
 	held         *heldCounter
-	shardsInHand atomic.Int64  // shards that are neither acknowledged nor handed back
-	rate         prefetchRate  // of the fetch loop
-	longPull     time.Duration // that a pull waits where something must come, or nothing else is there
-	fetchWake    signal        // after something changed for the fetch loop
-	lookups      chan struct{} // has one element for each shard whose results are looked for now
-	shards       sync.WaitGroup
+	fetchWake    signal          // after something changed for the fetch loop
 	attempts     sync.WaitGroup  // under way
 	attemptJobs  chan attemptJob // attempts for hands that have nothing to do
 	attemptLoops sync.WaitGroup  // the goroutines that make attempts
 }
-
-// maxLookups is how many shards' results are looked for at a time. Each question needs a
-// subscription, and a bus allows a connection only so many.
-const maxLookups = 64
 
 // New returns a worker.
 func New(cfg Config) *Worker {
@@ -100,16 +90,68 @@ func New(cfg Config) *Worker {
 		id:          proto.NewWorkerID(),
 		made:        time.Now(),
 		queue:       newRequestQueue(),
-		active:      activeRuns{runs: map[string]*activeRun{}},
 		fetchWake:   newSignal(),
 		attemptJobs: make(chan attemptJob),
-		lookups:     make(chan struct{}, maxLookups),
-		longPull:    500 * time.Millisecond,
-		turns:       modelTurns{maxTurn: maxTurn, minTurn: minTurn},
 	}
 
 	w.held = newHeldCounter(w.fetchWake)
 	w.queue.prefixes.onPark = w.fetchWake.notify
+	w.active = &activeRuns{
+		js:              cfg.JS,
+		log:             cfg.Log,
+		usage:           &w.usage,
+		only:            cfg.Run,
+		changed:         w.fetchWake,
+		handBackWaiting: w.handBackWaiting,
+		byID:            map[string]*activeRun{},
+	}
+
+	w.jobs = &shardJobs{
+		js:         cfg.JS,
+		log:        cfg.Log,
+		workerName: cfg.Name,
+		stats:      &w.stats,
+		usage:      &w.usage,
+		queue:      w.queue,
+		held:       w.held,
+		freed:      w.fetchWake,
+		isolate: func(t *task) {
+			w.quarantined.add(t)
+			w.queue.wake()
+		},
+		handBackWaiting: w.dropTasks,
+		taskEnded:       w.cutoffs.ended,
+		lookups:         make(chan struct{}, maxLookups),
+	}
+
+	w.fetch = &fetcher{
+		js:       cfg.JS,
+		log:      cfg.Log,
+		runs:     w.active,
+		jobs:     w.jobs,
+		queue:    w.queue,
+		held:     w.held,
+		limiter:  cfg.Limiter,
+		stats:    &w.stats,
+		latency:  &w.latency,
+		isDown:   w.Down,
+		info:     w.Info,
+		setAside: func() int { return int(w.refusals.n.Load() + w.cutoffs.n.Load()) },
+		changed:  w.fetchWake,
+		longPull: longPull,
+		peers:    peers{self: w.id},
+	}
+	w.fetch.turns = modelTurns{
+		runs:         w.active,
+		inHand:       &w.jobs.inHand,
+		stats:        &w.stats,
+		log:          cfg.Log,
+		server:       cfg.Server.URL(),
+		countPending: w.fetch.countPending,
+		maxTurn:      maxTurn,
+		minTurn:      minTurn,
+	}
+
 	w.refusals.full = make(chan struct{}, 1)
 	w.health.notices = cmp.Or(cfg.Notices, &Notices{})
 	w.health.newEpoch()
@@ -147,7 +189,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	busCtx, cutBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutBus()
 
-	w.peers.presence = presence
+	w.fetch.peers.presence = presence
 	w.health.recordProgress(time.Now()) // from now on it must make some
 	w.probeServer(ctx)
 	var loops sync.WaitGroup
@@ -156,9 +198,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.watchRefusals(ctx) })
 	loops.Go(func() { w.watchProcess(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
-	loops.Go(func() { w.fetchLoop(ctx, busCtx) })
+	loops.Go(func() { w.fetch.run(ctx, busCtx) })
 	loops.Go(func() { w.announce(ctx, presence) })
-	loops.Go(func() { w.followRuns(ctx, calls) })
+	loops.Go(func() { w.active.follow(ctx, calls, w.runs) })
 	<-ctx.Done()
 
 	for _, t := range w.queue.close() {
@@ -184,7 +226,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 
 	last := time.AfterFunc(5*time.Second, cutBus)
-	w.shards.Wait()
+	w.jobs.running.Wait()
 	last.Stop()
 
 	if refused, ok := errors.AsType[*RefusedError](context.Cause(ctx)); ok {
@@ -315,42 +357,21 @@ func (w *Worker) runAttempts(a attemptJob) {
 	}
 }
 
-// prefetchTime is how much work is held beyond the slots, so that no slot waits for the bus:
-// what the model answers in this time, as it has answered lately.
-const prefetchTime = 50 * time.Millisecond
-
-// prefetchRate measures how many requests end in the time that is held ahead.
-type prefetchRate struct {
-	since    time.Time
-	ended    int64 // at since
-	requests int
-}
-
-// update brings the rate up to date.
-func (r *prefetchRate) update(ended int64, now time.Time) {
-	if passed := now.Sub(r.since); passed >= 2*prefetchTime {
-		r.requests = int(float64(ended-r.ended) * float64(prefetchTime) / float64(passed))
-		r.since, r.ended = now, ended
+// dropTasks hands back the tasks for which gone is true, and which wait for a slot or until it is
+// known what a refusal means.
+func (w *Worker) dropTasks(gone func(*task) bool) {
+	for _, t := range slices.Concat(w.queue.remove(gone), w.quarantined.take(gone), w.cutoffs.take(gone)) {
+		t.handBack()
+	}
+	for _, a := range w.refusals.take(func(a refusal) bool { return gone(a.task) }) {
+		a.task.handBack()
 	}
 }
 
-// capacity is how many more requests the worker wants: so many that all slots are taken,
-// and those held ahead. A pull brings whole shards, so it may come to hold the rest of
-// a shard more. What waits for its next attempt takes no room, up to a bound, nor does
-// what was refused and may have company, or what waits for another request of its group.
-func (w *Worker) capacity() int {
-	w.rate.update(w.stats.Done.Load(), time.Now())
-	want := w.cfg.Limiter.Limit() + max(1, w.rate.requests)
-	held := int(w.held.load())
-	waits := w.parkedAllowance()
-	idle := w.queue.delayedCount() + int(w.refusals.n.Load()+w.cutoffs.n.Load()) + waits
-
-	most := max(8*want, 2*refusedMaybe)
-	if waits > 0 {
-		most = max(most, minGroupedRequests)
-	}
-
-	return min(want-(held-idle), most-held)
+// handBackWaiting hands back the tasks for which gone is true, and which wait for anything.
+func (w *Worker) handBackWaiting(gone func(*task) bool) {
+	w.dropTasks(gone)
+	w.dropStalled(gone)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// task is a request on its way to a result.
+type task struct {
+	proto.Request
+
+	shard        *shardJob
+	hash         uint64    // of the request as it came, whatever is sent later
+	single       bool      // the body does not say how many parts the answer has
+	arrived      time.Time // on this worker
+	firstAttempt time.Time // when the first attempt began
+
+	// attempts is the number of attempts so far; overloads of them were refused by a server
+	// that has too many requests.
+	attempts  int
+	overloads int
+
+	// reasons are those of the failed attempts.
+	reasons []string
+
+	// loadingSince is when the server was first loading the model of this request. It is zero
+	// unless the request waits for that.
+	loadingSince time.Time
+
+	// crashes is how often the model server, or the worker, crashed while it had this request.
+	crashes int
+
+	// spared is the number of attempts for which a proxy may have had no server.
+	spared int
+
+	// cutOffs is the number of attempts that something in front of the server cut off.
+	cutOffs int
+
+	// malformed is why the last attempt's answer was no JSON.
+	malformed string
+
+	// mismatched is set after an answer that does not match the schema.
+	mismatched bool
+
+	// truncated is an answer that reached its token limit. It becomes the result if no later
+	// attempt succeeds.
+	truncated     *proto.Result
+	truncatedTook time.Duration
+
+	// The fields below are used where requests are grouped by prefix. The lock of the queue
+	// guards them.
+
+	// prefixes are those of the prompt, each longer than the one before. It is nil outside
+	// groups.
+	prefixes []*promptPrefix
+
+	// busy is set while the task counts as busy in its prefixes.
+	busy bool
+
+	// follows is set for a task that waited for one that has ended, and may go now.
+	follows bool
+
+	// filler is the prefix that the task would wait for, if there were another task to take the
+	// free slot.
+	filler *promptPrefix
+}
+
+// countedBody returns the body that an answer is compared with, or nil if there is nothing to
+// compare.
+func (t *task) countedBody() []byte {
+	if t.single {
+		return nil
+	}
+	return t.Body
+}
+
+// overloadsPerAttempt is how many refusals count as one attempt. A server that has too
+// many requests says nothing about this one, and takes it a moment later.
+const overloadsPerAttempt = 4
+
+// attemptsUsed returns how many of its attempts the task has used up.
+func (t *task) attemptsUsed() int { return t.attempts - t.overloads + t.overloads/overloadsPerAttempt }
+
+// finish ends the task with its result.
+func (t *task) finish(r proto.Result, latency time.Duration) {
+	jobs := t.shard.jobs
+	jobs.endTask(t)
+
+	r.Run, r.Index, r.CustomID, r.RequestHash = t.shard.run.id, t.Index, t.CustomID, t.hash
+	r.Worker, r.Attempts, r.Reasons = jobs.workerName, t.attempts, t.reasons
+	r.Queued, r.Latency = t.firstAttempt.Sub(t.arrived), latency
+
+	if r.Err != nil || r.Status < 200 || r.Status >= 300 {
+		jobs.stats.Failed.Add(1)
+	}
+
+	if t.attempts > 0 || t.crashes > 0 {
+		jobs.usage.countRequest(t.shard.run.id)
+	}
+
+	size := len(r.Body) + len(r.CustomID) + len(r.Run) + len(r.RequestID) + len(r.Worker) + 256
+	t.shard.outcomes <- outcome{index: t.Index, line: proto.AppendResult(make([]byte, 0, size), r)}
+}
+
+// handBack ends the task without a result, so that another worker runs it.
+func (t *task) handBack() {
+	t.shard.jobs.endTask(t)
+	t.shard.outcomes <- outcome{index: t.Index, crashes: t.crashes}
+}
