@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 // version is set by the release build: -ldflags "-X main.version=v1.2.3".
@@ -51,7 +52,7 @@ func run(ctx context.Context, env environment) int {
 
 	err := app.Run(ctx, env.args)
 	if err != nil {
-		printError(env.stderr, err)
+		terminal.PrintError(env.stderr, err)
 	}
 
 	return exit.Code(err)

@@ -17,7 +17,9 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -180,20 +182,20 @@ func collectRun(
 	}
 
 	reports.state = state
-	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
+	screen, err := terminal.Open(env.stderr, c.String("progress"), env.getenv)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		screen.close()
-		err = screen.failed(err)
+		screen.Close()
+		err = screen.ReportError(err)
 	}()
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
 	go interrupt(ctx, env, screen, stop, "syncing what has come", nothingLost)
-	go screen.answer(ctx, env.asked)
+	go screen.PrintStatusOnSignal(ctx, env.asked)
 	go limitMemory(ctx, env.getenv)
 	var show sync.WaitGroup
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
@@ -217,7 +219,7 @@ func collectRun(
 		dir:      filepath.Join(statedir.ForOutput(state, string(out)), "input"),
 		log:      newLog(c.Bool("verbose"), screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
-			show.Go(func() { screen.show(showing, &view{run: m, counts: got.Progress, link: l}) })
+			show.Go(func() { progress.Show(showing, screen, &progress.Source{Run: m, Counts: got.Progress, JS: l.js}) })
 		},
 	}
 
@@ -225,7 +227,7 @@ func collectRun(
 	os.Remove(filepath.Dir(k.dir)) // once it is empty
 	hide()
 	show.Wait()
-	screen.close()
+	screen.Close()
 
 	again := "run promptmill collect " + run + " -o " + files.Short(out.Results()) + " to go on; nothing is lost"
 	switch {
@@ -245,7 +247,7 @@ func collectRun(
 		return exit.WithDefaultHint(outputError(err), "fix that, then "+again)
 	}
 
-	screen.summary(meta, out, inputs)
+	printSummary(screen, meta, out, inputs)
 	if err := tidy(context.WithoutCancel(ctx), l, screen); err != nil {
 		k.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -193,9 +194,9 @@ func busFlags() []cli.Flag { return busFlagsOf("PROMPTMILL_NATS", "NATS_URL") }
 func ownBusFlags() []cli.Flag { return busFlagsOf("PROMPTMILL_NATS") }
 
 // sayOwnBus says that NATS_URL is not used, if it is set.
-func sayOwnBus(env environment, o connectOptions, screen *screen) {
+func sayOwnBus(env environment, o connectOptions, screen *terminal.Screen) {
 	if env.getenv("NATS_URL") != "" && !o.External() {
-		screen.say("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", o.Command)
+		screen.Printf("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", o.Command)
 	}
 }
 
@@ -354,7 +355,7 @@ func connect(o connectOptions, role proto.Role, log zerolog.Logger) (*link, erro
 // awaitBus is connect that waits for a bus that does not answer. A bus that refuses is not
 // waited for, nor one that nobody has named.
 func awaitBus(
-	ctx context.Context, o connectOptions, role proto.Role, screen *screen, log zerolog.Logger,
+	ctx context.Context, o connectOptions, role proto.Role, screen *terminal.Screen, log zerolog.Logger,
 ) (*link, error) {
 	var said time.Time
 	for attempts := 1; ; attempts++ {
@@ -369,7 +370,7 @@ func awaitBus(
 
 		if time.Since(said) >= sayEvery {
 			said = time.Now()
-			screen.say("%v; waiting for it (%s)", err, exit.Hint(err))
+			screen.Printf("%v; waiting for it (%s)", err, exit.Hint(err))
 		}
 
 		if err := sleep(ctx, reconnectDelay(attempts)); err != nil {
@@ -594,13 +595,13 @@ func connectExternal(
 }
 
 // newLog is a command's log: lines for people, or objects among those of --progress json.
-func newLog(verbose bool, screen *screen) zerolog.Logger {
+func newLog(verbose bool, screen *terminal.Screen) zerolog.Logger {
 	level := zerolog.WarnLevel
 	if verbose {
 		level = zerolog.DebugLevel
 	}
 
-	if screen.mode == "json" {
+	if screen.Mode() == terminal.ModeJSON {
 		return zerolog.New(screen).Level(level).With().Str("type", "log").Timestamp().Logger()
 	}
 

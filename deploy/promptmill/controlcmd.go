@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -42,9 +43,10 @@ func controlCommands(env environment) []*cli.Command {
 					return printJSON(env.stdout, m)
 				}
 
-				printf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
+				terminal.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
 				if !m.State.Ended() && !s.served(ctx, m.Run) {
-					printf(env.stderr, "nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n",
+					terminal.Fprintf(env.stderr,
+						"nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n",
 						m.Run)
 				}
 
@@ -105,7 +107,7 @@ func printDeleted(env environment, c *cli.Command, run string) error {
 	if c.Bool("json") {
 		return printJSON(env.stdout, map[string]any{"run": run, "deleted": true})
 	}
-	printf(env.stderr, "run %s is deleted\n", run)
+	terminal.Fprintf(env.stderr, "run %s is deleted\n", run)
 	return nil
 }
 

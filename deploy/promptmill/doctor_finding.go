@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 // verdict is what a check thinks of what it found.
@@ -53,9 +54,9 @@ const (
 // print prints a finding and, on the next line, how to mend it.
 func (f finding) print(w io.Writer, paint func(verdict) string) {
 	fmt.Fprint(w, paint(f.Status))
-	printf(w, "  %-*s%s\n", nameWidth, f.Name, f.Detail)
+	terminal.Fprintf(w, "  %-*s%s\n", nameWidth, f.Name, f.Detail)
 	for line := range strings.Lines(f.Mend) {
-		printf(w, "%*s%s\n", indent, "", strings.TrimSuffix(line, "\n"))
+		terminal.Fprintf(w, "%*s%s\n", indent, "", strings.TrimSuffix(line, "\n"))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/answer"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -108,7 +109,7 @@ func inWords(info modelserver.Info) string {
 		names = append(names, name)
 	}
 
-	return text + ", models " + few(names, 5)
+	return text + ", models " + terminal.JoinFew(names, 5)
 }
 
 // gauges: does the server tell its load, if others of its kind do? And is it one server?

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
 )
@@ -78,7 +79,7 @@ func checksOf(env environment, c *cli.Command) ([]check, error) {
 		}
 	}
 
-	screen, err := newScreen(env.stderr, "plain", env.getenv)
+	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -448,7 +449,7 @@ func TestDeletionCutShort(t *testing.T) {
 		t.Errorf("after the command (-want +got):\n%s", diff)
 	}
 
-	screen, err := newScreen(os.Stderr, "none", os.Getenv)
+	screen, err := terminal.Open(os.Stderr, "none", os.Getenv)
 	must(t, err)
 	must(t, sweepDeleted(t.Context(), l, runs, time.Hour, screen))
 

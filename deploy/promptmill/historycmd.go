@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/terminal"
 
 	"github.com/urfave/cli/v3"
 
@@ -75,7 +76,7 @@ func entryOf(m proto.Manifest) history.Entry {
 	e := history.Entry{
 		TestID:       m.Run,
 		Timestamp:    m.CreatedAt,
-		Model:        few(m.Models(), 3),
+		Model:        terminal.JoinFew(m.Models(), 3),
 		InputSHA256:  m.Input.SHA256,
 		NumRequests:  m.Input.Requests,
 		SuccessCount: m.Counts.Done - m.Counts.Failed,
@@ -107,7 +108,7 @@ func printHistory(w io.Writer, list []history.Entry) error {
 			worked = *e.InferenceTimeSeconds
 		}
 
-		printf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n",
+		terminal.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n",
 			e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
 			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond),
 			orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, files.Short(e.Meta))

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -21,7 +22,7 @@ func TestTimesByTwoClocks(t *testing.T) {
 	}
 
 	for ago, want := range map[time.Duration]string{90 * time.Second: "1m", -time.Hour: "0s"} {
-		if got := age(ago); got != want {
+		if got := terminal.FormatAge(ago); got != want {
 			t.Errorf("%s ago is %s, want %s", ago, got, want)
 		}
 	}

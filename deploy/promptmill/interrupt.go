@@ -15,6 +15,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -33,7 +34,7 @@ func catchSignals() <-chan os.Signal {
 // interrupt ends ctx at the first signal, and the process at the second. doing is what is
 // done after the first, safe is what is not lost at either.
 func interrupt(
-	ctx context.Context, env environment, screen *screen, stop context.CancelCauseFunc, doing string,
+	ctx context.Context, env environment, screen *terminal.Screen, stop context.CancelCauseFunc, doing string,
 	safe func() string,
 ) {
 	select {
@@ -42,11 +43,11 @@ func interrupt(
 		return
 	}
 
-	screen.say("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
+	screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
 	stop(errInterrupted)
 
 	<-env.signals
-	screen.say("stopped: %s", safe())
+	screen.Printf("stopped: %s", safe())
 	env.exit(exit.CodeInterrupted)
 }
 

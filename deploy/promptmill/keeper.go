@@ -313,7 +313,9 @@ func (k *keeper) same(path string, then, now proto.Manifest) error {
 
 // noteProblem notes on the bus what keeps a run from being collected, or that nothing does.
 func noteProblem(ctx context.Context, runs *bus.RunStore, m proto.Manifest, text string) error {
-	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Problem = strings.ToValidUTF8(text[:min(len(text), maxProblem)], "") })
+	return updateSame(ctx, runs, m, func(now *proto.Manifest) {
+		now.Problem = strings.ToValidUTF8(text[:min(len(text), maxProblem)], "")
+	})
 }
 
 // refuseRun ends a run that cannot be collected, unless another collector has begun to. It
@@ -323,7 +325,8 @@ func (k *keeper) refuseRun(ctx context.Context, runs *bus.RunStore, m proto.Mani
 	err := updateSame(ctx, runs, m, func(now *proto.Manifest) {
 		if refused = now.Output == "" || now.Output == k.info().String(); refused {
 			ended := time.Now().UTC()
-			now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, strings.ToValidUTF8(text[:min(len(text), maxProblem)], "")
+			now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, strings.ToValidUTF8(text[:min(len(text),
+				maxProblem)], "")
 		}
 	})
 

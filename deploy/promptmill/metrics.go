@@ -16,9 +16,9 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/worker"
-	"github.com/promptmill/promptmill/worker/limit"
 )
 
 func metricsFlags() []cli.Flag {
@@ -29,13 +29,6 @@ func metricsFlags() []cli.Flag {
 			Sources: flagEnv("metrics"),
 		},
 	}
-}
-
-// namedWorker is a worker whose metrics are told.
-type namedWorker struct {
-	name    string
-	limiter *limit.Limiter
-	worker  *worker.Worker
 }
 
 // namedRun is a run that this process works on, but for its requests.
@@ -49,14 +42,14 @@ type namedRun struct {
 // form. The parts do not know of it.
 type exporter struct {
 	mu      sync.Mutex
-	workers []namedWorker
+	workers []progress.LocalWorker
 	runs    []namedRun
 }
 
 var _ prometheus.Collector = (*exporter)(nil)
 
 // addWorker adds a worker until the returned function is called.
-func (e *exporter) addWorker(w namedWorker) (remove func()) {
+func (e *exporter) addWorker(w progress.LocalWorker) (remove func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
@@ -65,7 +58,7 @@ func (e *exporter) addWorker(w namedWorker) (remove func()) {
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.workers = slices.DeleteFunc(e.workers, func(other namedWorker) bool { return other == w })
+		e.workers = slices.DeleteFunc(e.workers, func(other progress.LocalWorker) bool { return other == w })
 	}
 }
 
@@ -127,23 +120,23 @@ func (e *exporter) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	for _, w := range e.workers {
-		s := w.worker.Stats()
+		s := w.Worker.Stats()
 		failed := s.Failed.Load()
-		counter(metricRequests, float64(max(0, s.Done.Load()-failed)), w.name, "answered")
-		counter(metricRequests, float64(failed), w.name, "failed")
+		counter(metricRequests, float64(max(0, s.Done.Load()-failed)), w.Name, "answered")
+		counter(metricRequests, float64(failed), w.Name, "failed")
 
 		for reason, n := range s.Reasons() {
-			counter(metricFailures, float64(n), w.name, reason)
+			counter(metricFailures, float64(n), w.Name, reason)
 		}
 
-		out <- latencyMetric(s.Latency(), w.name)
-		gauge(metricInFlight, float64(s.InFlight.Load()), w.name)
-		gauge(metricLimit, float64(w.limiter.Limit()), w.name)
-		gauge(metricReady, one(!w.worker.Down()), w.name)
-		counter(metricTokens, float64(s.TokensIn.Load()), w.name, "in")
-		counter(metricTokens, float64(s.TokensOut.Load()), w.name, "out")
-		counter(metricAcks, float64(s.Shards.Load()), w.name)
-		counter(metricRedelivered, float64(s.Redelivered.Load()), w.name)
+		out <- latencyMetric(s.Latency(), w.Name)
+		gauge(metricInFlight, float64(s.InFlight.Load()), w.Name)
+		gauge(metricLimit, float64(w.Limiter.Limit()), w.Name)
+		gauge(metricReady, one(!w.Worker.Down()), w.Name)
+		counter(metricTokens, float64(s.TokensIn.Load()), w.Name, "in")
+		counter(metricTokens, float64(s.TokensOut.Load()), w.Name, "out")
+		counter(metricAcks, float64(s.Shards.Load()), w.Name)
+		counter(metricRedelivered, float64(s.Redelivered.Load()), w.Name)
 	}
 
 	for _, r := range e.runs {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -40,10 +41,12 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			in := b.input("in.jsonl", requests)
 			server := b.serve()
 			run, out := b.network.start(b.command, "box", "run", in, "-o", "out.jsonl.zst", "--progress", "json")
-			busy := func(s sample) bool { return s.State == "running" && s.InFlight >= slots-2 } // between two answers
+
+			// between two answers
+			busy := func(s progress.Sample) bool { return s.State == "running" && s.InFlight >= slots-2 }
 			awaitSample(t, out, "all slots in use", busy)
 			killHard(server)
-			awaitSample(t, out, "the death noticed", func(s sample) bool {
+			awaitSample(t, out, "the death noticed", func(s progress.Sample) bool {
 				return strings.HasPrefix(s.State, "waiting for the model server")
 			})
 
@@ -105,13 +108,13 @@ func (b modelBox) serve() *exec.Cmd {
 }
 
 // awaitSample waits until --progress json tells something new that is ok.
-func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(sample) bool) {
+func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(progress.Sample) bool) {
 	t.Helper()
 
 	from := len(out.String())
 	poll(t, pollTime, what, func() bool {
 		for line := range strings.Lines(out.String()[from:]) {
-			var s sample
+			var s progress.Sample
 			// others are log lines, or cut
 			if json.Unmarshal([]byte(line), &s) == nil && s.Type == "progress" && ok(s) {
 				return true

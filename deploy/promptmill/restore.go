@@ -45,7 +45,7 @@ func (s *serving) restoreLost(ctx context.Context) error {
 			err = s.restore(ctx, m.Run)
 		}
 		if err != nil {
-			s.screen.say("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s",
+			s.screen.Printf("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s",
 				m.Run, err, path, m.Run)
 		}
 	}
@@ -121,7 +121,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	s.screen.say("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line",
+	s.screen.Printf("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line",
 		run, missing.GetCardinality(), m.Input.Requests)
 
 	if missing.IsEmpty() {

@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -61,7 +62,7 @@ func runCommand(env environment) *cli.Command {
 				return err
 			}
 
-			screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
+			screen, err := terminal.Open(env.stderr, c.String("progress"), env.getenv)
 			if err != nil {
 				return err
 			}
@@ -69,10 +70,10 @@ func runCommand(env environment) *cli.Command {
 			o.log = newLog(c.Bool("verbose"), screen)
 			o.servers.Log = o.log
 			r := &runner{options: o, env: env, screen: screen}
-			defer screen.close()
+			defer screen.Close()
 
 			meta, err := r.run(ctx)
-			screen.close()
+			screen.Close()
 			if meta != nil && c.Bool("json") {
 				encoder := json.NewEncoder(env.stdout)
 				encoder.SetIndent("", "  ")
@@ -81,7 +82,7 @@ func runCommand(env environment) *cli.Command {
 				}
 			}
 
-			return screen.failed(err)
+			return screen.ReportError(err)
 		},
 	}
 }

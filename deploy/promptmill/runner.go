@@ -26,7 +26,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -39,7 +41,7 @@ import (
 type runner struct {
 	options runOptions
 	env     environment
-	screen  *screen
+	screen  *terminal.Screen
 
 	journal *collector.Journal
 	resumed bool
@@ -64,7 +66,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 
 	go interrupt(ctx, r.env, r.screen, stop,
 		fmt.Sprintf("finishing what is in flight, at most %s", r.options.workers.Grace), r.safe)
-	go r.screen.answer(ctx, r.env.asked)
+	go r.screen.PrintStatusOnSignal(ctx, r.env.asked)
 	go limitMemory(ctx, r.env.getenv)
 
 	// What an earlier process did not come to remove. If it completed the run, the bus may
@@ -151,7 +153,7 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 	}
 
 	r.finish()
-	r.screen.summary(meta, r.options.output, r.options.args)
+	printSummary(r.screen, meta, r.options.output, r.options.args)
 
 	return meta, failedError(meta)
 }
@@ -213,10 +215,10 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 		r.options.reports.write(meta, out, r.options.log)
 	}
 
-	r.screen.say("complete already: run %s of %s, %d answered, %d failed",
+	r.screen.Printf("complete already: run %s of %s, %d answered, %d failed",
 		meta.TestID, meta.Timestamp.Local().Format(time.DateTime), meta.Results.SuccessCount, meta.Results.FailureCount)
-	r.screen.causes(meta, r.options.output.Errors())
-	r.screen.files(meta, r.options.output, r.options.args)
+	printCauses(r.screen, meta, r.options.output.Errors())
+	printFiles(r.screen, meta, r.options.output, r.options.args)
 
 	return meta, failedError(meta)
 }
@@ -332,7 +334,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 		return err
 	}
 
-	r.screen.say("running the %d failed requests again", meta.Results.FailureCount)
+	r.screen.Printf("running the %d failed requests again", meta.Results.FailureCount)
 
 	return j.Close()
 }
@@ -355,7 +357,7 @@ func (r *runner) same(ctx context.Context, m proto.Manifest) error {
 	}
 
 	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
-		r.screen.say("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them",
+		r.screen.Printf("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them",
 			has.ShardSize, has.GroupByPrefix)
 	}
 
@@ -457,10 +459,10 @@ func (r *runner) resume(ctx context.Context) error {
 	}
 
 	if state.Cut > 0 {
-		r.screen.say("cut %d torn bytes off %s", state.Cut, r.options.output.Journal())
+		r.screen.Printf("cut %d torn bytes off %s", state.Cut, r.options.output.Journal())
 	}
 
-	r.screen.say("resuming run %s: %d of %d requests have their line",
+	r.screen.Printf("resuming run %s: %d of %d requests have their line",
 		state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
 
 	if err := r.connect(ctx, state.Manifest.Models()); err != nil {
@@ -507,7 +509,7 @@ func (r *runner) begin(ctx context.Context) error {
 
 	var problems producer.Report
 	var err error
-	m.Input, problems, err = producer.Validate(ctx, o.inputs, o.settings, r.screen.validating)
+	m.Input, problems, err = producer.Validate(ctx, o.inputs, o.settings, progress.ShowValidation(r.screen))
 	if err != nil {
 		return unreadable(err, o.inputs)
 	}
@@ -545,9 +547,9 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 
 	if r.models == nil {
-		r.screen.say("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
+		r.screen.Printf("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
 	} else {
-		r.screen.say("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), o.workers)
+		r.screen.Printf("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), o.workers)
 	}
 
 	return nil
@@ -574,17 +576,17 @@ func lackOnlyModels(p producer.Report) bool {
 }
 
 // refuse lists the lines that cannot be sent.
-func refuse(screen *screen, p producer.Report, requests int, served []string) error {
+func refuse(screen *terminal.Screen, p producer.Report, requests int, served []string) error {
 	for _, problem := range p.Problems {
-		screen.say("%s", problem)
+		screen.Printf("%s", problem)
 	}
 
 	if p.Count > len(p.Problems) {
-		screen.say("... and %d more", p.Count-len(p.Problems))
+		screen.Printf("... and %d more", p.Count-len(p.Problems))
 	}
 
 	if p.Count == producer.MaxBad {
-		screen.say("... and no further line was read")
+		screen.Printf("... and no further line was read")
 	}
 
 	hint := "fix them, or give --skip-invalid to run the others and have these in the errors file"
@@ -618,16 +620,16 @@ func (r *runner) connect(ctx context.Context, simulated []string) (err error) {
 	}
 
 	if found := r.models.Servers; len(found) > 1 && len(cfg.URLs) == 0 {
-		r.screen.say("found %d model servers, using %s; --url names another, or several", len(found), found[0].URL())
+		r.screen.Printf("found %d model servers, using %s; --url names another, or several", len(found), found[0].URL())
 		r.models.KeepFirst()
 	}
 
 	if r.models.Process != nil {
-		r.screen.say("starting the model server of --exec, and waiting for it at %s; --url names another place",
+		r.screen.Printf("starting the model server of --exec, and waiting for it at %s; --url names another place",
 			r.models.Servers[0].URL())
 	}
 
-	info, err := r.models.AwaitReady(ctx, r.screen.loading())
+	info, err := r.models.AwaitReady(ctx, showLoading(r.screen))
 	if errors.Is(err, modelserver.ErrUnreachable) {
 		return exit.Unreachable(err, "start your model server, name it with --url, or try --sim")
 	}
@@ -702,7 +704,7 @@ func (r *runner) work(ctx context.Context) error {
 			return err
 		}
 		defer l.close()
-		r.screen.say("using the bus at %s", l.name)
+		r.screen.Printf("using the bus at %s", l.name)
 	} else {
 		if own, err = startBus(o.state, o.stateDir, o.listen, false, o.log); err != nil {
 			return err
@@ -720,7 +722,7 @@ func (r *runner) work(ctx context.Context) error {
 	}
 
 	if own != nil && o.shared {
-		r.screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
+		r.screen.Printf("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
 	}
 
 	m := r.journal.State().Manifest
@@ -741,7 +743,7 @@ func (r *runner) work(ctx context.Context) error {
 		parts.also = append(parts.also, own.watch)
 	}
 
-	view := &view{run: m, link: l}
+	view := &progress.Source{Run: m, JS: l.js}
 	if r.models != nil {
 		r.hire(&parts, view, l, log)
 	}
@@ -767,10 +769,10 @@ func (r *runner) work(ctx context.Context) error {
 	r.collecting.Store(parts.collector)
 	defer r.measured.addRun(namedRun{m.Run, parts.producer, parts.collector})()
 
-	view.counts = parts.collector.Progress
+	view.Counts = parts.collector.Progress
 	showing, hide := context.WithCancel(context.Background())
 	var show sync.WaitGroup
-	show.Go(func() { r.screen.show(showing, view) })
+	show.Go(func() { progress.Show(showing, r.screen, view) })
 	defer show.Wait()
 	defer hide()
 
@@ -795,17 +797,20 @@ func (r *runner) work(ctx context.Context) error {
 }
 
 // hire adds a worker for each model server.
-func (r *runner) hire(parts *crew, view *view, l *link, log zerolog.Logger) {
-	o, samples, loading := r.options, r.samples(), r.screen.loading()
+func (r *runner) hire(parts *crew, view *progress.Source, l *link, log zerolog.Logger) {
+	o, samples, loading := r.options, r.samples(), showLoading(r.screen)
 	for i, server := range r.models.Servers {
 		cfg := o.workers.workerConfig(l.js, r.models, server, o.state, log)
 		cfg.Name = workerName(cfg.Name, i, len(r.models.Servers))
-		cfg.Run, cfg.StopRefused, cfg.Samples = view.run.Run, !o.shared, samples
+		cfg.Run, cfg.StopRefused, cfg.Samples = view.Run.Run, !o.shared, samples
 		w := worker.New(cfg)
-		named := namedWorker{cfg.Name, cfg.Limiter, w}
+		named := progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w}
 		parts.workers = append(parts.workers, w)
-		parts.also = append(parts.also, func(ctx context.Context) error { return r.models.Watch(ctx, w, server, loading) })
-		view.own = append(view.own, named)
+		parts.also = append(parts.also, func(ctx context.Context) error {
+			return r.models.Watch(ctx, w, server, loading)
+		})
+
+		view.Workers = append(view.Workers, named)
 		r.measured.addWorker(named)
 	}
 }
@@ -866,7 +871,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		}
 
 		if now.State == proto.StatePaused {
-			r.screen.say("the run is paused: promptmill resume %s", m.Run)
+			r.screen.Printf("the run is paused: promptmill resume %s", m.Run)
 		}
 	}
 
@@ -876,7 +881,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 
 	if known {
 		if n := countResults(ctx, l.js, m, state); n > 0 {
-			r.screen.say("%d more are on the bus, with their results", n)
+			r.screen.Printf("%d more are on the bus, with their results", n)
 		}
 		return nil
 	}
@@ -889,7 +894,8 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	// its failed requests are run again. The files have the truth.
 	missing := collector.Missing(state.Done, m.Input.Requests)
 	if m.Retries == 0 {
-		r.screen.say("the bus's store is gone: publishing the %d requests that lack a line", missing.GetCardinality())
+		r.screen.Printf("the bus's store is gone: publishing the %d requests that lack a line",
+			missing.GetCardinality())
 	}
 
 	m.Publish.Done = true

@@ -20,6 +20,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -103,7 +104,7 @@ type serving struct {
 	format   collector.Format
 	flush    time.Duration
 	reports  reports
-	screen   *screen
+	screen   *terminal.Screen
 	log      zerolog.Logger
 	measured *exporter
 
@@ -142,7 +143,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	}
 
 	reports.state = state
-	screen, err := newScreen(env.stderr, "plain", env.getenv)
+	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return err
 	}
@@ -212,10 +213,10 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		if err := s.runs.SetLimits(ctx, own.limits); err != nil {
 			return err
 		}
-		screen.say("serving on %s, output in %s", own.server.Addr(), dir)
-		screen.say("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
+		screen.Printf("serving on %s, output in %s", own.server.Addr(), dir)
+		screen.Printf("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
 	} else {
-		screen.say("serving the runs on %s, output in %s", s.link.name, dir)
+		screen.Printf("serving the runs on %s, output in %s", s.link.name, dir)
 	}
 
 	if err := s.restoreLost(ctx); err != nil {
@@ -226,7 +227,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	err = s.serve(ctx, own)
 
 	if errors.Is(context.Cause(ctx), errInterrupted) {
-		screen.say("stopped; promptmill serve goes on where it was")
+		screen.Printf("stopped; promptmill serve goes on where it was")
 		return nil // a signal is how it ends
 	}
 
@@ -331,7 +332,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
 		}
 
-		s.screen.say("run %s: %d requests of %s", m.Run, m.Input.Requests, few(m.Models(), 3))
+		s.screen.Printf("run %s: %d requests of %s", m.Run, m.Input.Requests, terminal.JoinFew(m.Models(), 3))
 
 		var before string
 		for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
@@ -339,27 +340,27 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 			switch {
 			case err == nil:
 				r := meta.Results
-				s.screen.say("run %s is %s: %d answered, %d failed, in %s",
+				s.screen.Printf("run %s is %s: %d answered, %d failed, in %s",
 					m.Run, meta.Status, r.SuccessCount, r.FailureCount, k.output.Results())
 				return
 			case ctx.Err() != nil:
 				return
 			case errors.Is(err, collector.ErrDeleted), errors.Is(err, proto.ErrNoRun):
-				s.screen.say("run %s was deleted; what was done is in %s", m.Run, k.output.Journal())
+				s.screen.Printf("run %s was deleted; what was done is in %s", m.Run, k.output.Journal())
 				s.noteDeleted(ctx, m.Run)
 				return
 			}
 
 			if _, others := errors.AsType[othersFiles](err); others {
 				if k.refuseRun(ctx, s.runs, m, err.Error()) {
-					s.screen.say("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
+					s.screen.Printf("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
 					return
 				}
 			}
 
 			if text := err.Error(); text != before { // once
 				before = text
-				s.screen.say("run %s: %v; trying again", m.Run, err)
+				s.screen.Printf("run %s: %v; trying again", m.Run, err)
 
 				if errors.Is(err, proto.ErrLeaseHeld) {
 					text = "" // no problem of the run's
@@ -373,7 +374,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 
 			sleep(ctx, pause)
 			if now, err := s.runs.Get(ctx, m.Run); err == nil && now.State.Ended() && now.Output != k.info().String() {
-				s.screen.say("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
+				s.screen.Printf("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
 				return // another process has ended it
 			}
 		}
@@ -402,7 +403,7 @@ func (s *serving) keeperOf(run string) *keeper {
 }
 
 // tidy sweeps once, for those who do not stay.
-func tidy(ctx context.Context, l *link, screen *screen) error {
+func tidy(ctx context.Context, l *link, screen *terminal.Screen) error {
 	runs, err := bus.OpenRuns(ctx, l.js)
 	if err != nil {
 		return err
@@ -411,7 +412,7 @@ func tidy(ctx context.Context, l *link, screen *screen) error {
 }
 
 // sweep deletes the ended runs that are not to be kept any longer.
-func sweep(ctx context.Context, l *link, runs *bus.RunStore, now time.Time, screen *screen) error {
+func sweep(ctx context.Context, l *link, runs *bus.RunStore, now time.Time, screen *terminal.Screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 
@@ -430,7 +431,7 @@ func sweep(ctx context.Context, l *link, runs *bus.RunStore, now time.Time, scre
 			return err
 		}
 
-		screen.say("run %s has left the bus: it ended %s ago", m.Run, age(now.Sub(*m.EndedAt)))
+		screen.Printf("run %s has left the bus: it ended %s ago", m.Run, terminal.FormatAge(now.Sub(*m.EndedAt)))
 	}
 
 	return nil
@@ -442,7 +443,7 @@ const leftAge = time.Minute
 // sweepDeleted finishes deletions that were cut short: a run that was taken off the bus
 // has no streams that are of some age. What was never deleted stays, though its manifest
 // is gone: a bus may have lost that.
-func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Duration, screen *screen) error {
+func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Duration, screen *terminal.Screen) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 
@@ -486,7 +487,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 			return err
 		}
 
-		screen.say("run %s had been deleted, and what was left of it has left the bus", run)
+		screen.Printf("run %s had been deleted, and what was left of it has left the bus", run)
 	}
 
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -31,7 +32,7 @@ const answerTime = 15 * time.Second
 
 // openSessions opens the buses that a command names or this machine runs.
 func openSessions(ctx context.Context, env environment, c *cli.Command, role proto.Role) ([]*session, error) {
-	screen, err := newScreen(env.stderr, "plain", env.getenv)
+	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -134,26 +135,6 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 	closeSessions(slices.DeleteFunc(list, func(s *session) bool { return s == hits[0].s }))
 
 	return hits[0].s, hits[0].m, nil
-}
-
-// missingModels are the models of a run that no ready worker serves, and those that
-// are served.
-func missingModels(m proto.Manifest, workers []proto.WorkerInfo) (missing, served []string) {
-	for _, w := range workers {
-		if w.Ready {
-			served = append(served, w.Models...)
-		}
-	}
-
-	slices.Sort(served)
-	for _, model := range m.Models() {
-		has := func(w proto.WorkerInfo) bool { return w.Ready && proto.Serves(w.Models, model) }
-		if model != "" && !slices.ContainsFunc(workers, has) {
-			missing = append(missing, model)
-		}
-	}
-
-	return missing, slices.Compact(served)
 }
 
 // printJSON prints a value for a program.

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -200,7 +202,7 @@ func (s *session) survey(
 		}
 
 		st := runStatus{Manifest: m}
-		st.Missing, st.Served = missingModels(m, workers)
+		st.Missing, st.Served = progress.MissingModels(m, workers)
 
 		if who, ok, err := s.presence.CollectorOf(ctx, m.Run); err == nil && ok {
 			st.Collector = &who
@@ -253,9 +255,9 @@ func printRuns(w io.Writer, all []runStatus) error {
 	fmt.Fprintln(t, "RUN\tSTATE\tDONE\tFAILED\tPRIORITY\tMODELS\tAGE")
 
 	for _, r := range all {
-		printf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n",
+		terminal.Fprintf(t, "%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\n",
 			r.Run, r.State, r.Counts.Done, r.Input.Requests, r.Counts.Failed, r.Policy.Priority,
-			few(r.Models(), 3), age(time.Since(r.CreatedAt)))
+			terminal.JoinFew(r.Models(), 3), terminal.FormatAge(time.Since(r.CreatedAt)))
 	}
 
 	if err := t.Flush(); err != nil {
@@ -264,7 +266,7 @@ func printRuns(w io.Writer, all []runStatus) error {
 
 	for _, r := range all {
 		if r.Problem != "" {
-			printf(w, "! %s: %s\n", r.Run, r.Problem)
+			terminal.Fprintf(w, "! %s: %s\n", r.Run, r.Problem)
 		}
 	}
 
@@ -273,7 +275,7 @@ func printRuns(w io.Writer, all []runStatus) error {
 
 func printRun(w io.Writer, r runStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { printf(t, name+"\t"+format+"\n", args...) }
+	line := func(name, format string, args ...any) { terminal.Fprintf(t, name+"\t"+format+"\n", args...) }
 	line("run", "%s", r.Run)
 	line("state", "%s", r.State)
 	line("requests", "%d, of these %d done, %d failed", r.Input.Requests, r.Counts.Done, r.Counts.Failed)
@@ -286,7 +288,8 @@ func printRun(w io.Writer, r runStatus) error {
 
 	line("tokens", "%d in, %d out", r.Counts.PromptTokens, r.Counts.CompletionTokens)
 	line("priority", "%d", r.Policy.Priority)
-	line("created", "%s (%s ago)", r.CreatedAt.Local().Format(time.DateTime), age(time.Since(r.CreatedAt)))
+	line("created", "%s (%s ago)", r.CreatedAt.Local().Format(time.DateTime),
+		terminal.FormatAge(time.Since(r.CreatedAt)))
 
 	if at := r.Policy.ExpiresAt; at != nil {
 		line("expires", "%s", at.Local().Format(time.DateTime))
@@ -338,7 +341,7 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 			state = "waiting for its model server"
 		}
 
-		models := few(i.Models, 3)
+		models := terminal.JoinFew(i.Models, 3)
 		if i.Models == nil {
 			models = "any"
 		}
@@ -348,8 +351,9 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 			gpu = fmt.Sprintf("%d x %s", len(i.GPU), i.GPU[0].Name)
 		}
 
-		printf(t, "%s\t%s\t%d/%d\t%.1f\t%d\t%s\t%s\t%s\t%s\n", i.Name, state, i.InFlight, i.Concurrency, i.PerSecond,
-			i.Done, models, gpu, i.Version, age(time.Since(i.Since)))
+		terminal.Fprintf(t, "%s\t%s\t%d/%d\t%.1f\t%d\t%s\t%s\t%s\t%s\n",
+			i.Name, state, i.InFlight, i.Concurrency, i.PerSecond,
+			i.Done, models, gpu, i.Version, terminal.FormatAge(time.Since(i.Since)))
 	}
 
 	if err := t.Flush(); err != nil {
@@ -367,34 +371,11 @@ func printWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 			if p == "" {
 				continue
 			}
-			if _, err := fmt.Fprintf(w, "! %s: %s\n", printable(i.Name), printable(p)); err != nil {
+			if _, err := fmt.Fprintf(w, "! %s: %s\n", terminal.Printable(i.Name), terminal.Printable(p)); err != nil {
 				return err
 			}
 		}
 	}
 
 	return nil
-}
-
-// few joins some names.
-func few(names []string, most int) string {
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-	}
-	return strings.Join(names, ", ")
-}
-
-// age is a time in one or two units. What is yet to come, by our clock, is no time ago.
-func age(d time.Duration) string {
-	d = max(0, d)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

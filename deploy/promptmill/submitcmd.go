@@ -20,7 +20,9 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -104,13 +106,13 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		}
 	}
 
-	screen, err := newScreen(env.stderr, c.String("progress"), env.getenv)
+	screen, err := terminal.Open(env.stderr, c.String("progress"), env.getenv)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		screen.close()
-		err = screen.failed(err)
+		screen.Close()
+		err = screen.ReportError(err)
 	}()
 
 	whole := ctx
@@ -188,7 +190,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 
 	signalsToNext()
 	ctx = whole
-	screen.say("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
+	screen.Printf("run %s: %d requests are on the bus", m.Run, m.Input.Requests)
 
 	if terms.Attended {
 		return collectRun(ctx, env, c, l, m.Run, out, c.Args().Slice())
@@ -208,10 +210,11 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		if err == nil && now.State == proto.StateFailed {
 			return refusedRun(now)
 		}
-		screen.say("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT%s", m.Run, ".jsonl.zst")
+		screen.Printf("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT%s",
+			m.Run, ".jsonl.zst")
 	}
 
-	screen.say("look at it: promptmill status %s", m.Run)
+	screen.Printf("look at it: promptmill status %s", m.Run)
 	if c.Bool("wait") {
 		return s.wait(ctx, env, screen, m)
 	}
@@ -278,7 +281,7 @@ func (s *session) served(ctx context.Context, run string) bool {
 
 // prepareRun checks the input and makes the manifest.
 func (s *session) prepareRun(
-	ctx context.Context, c *cli.Command, screen *screen, inputs []string, settings proto.Settings,
+	ctx context.Context, c *cli.Command, screen *terminal.Screen, inputs []string, settings proto.Settings,
 	terms proto.RunPolicy,
 ) (proto.Manifest, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
@@ -308,13 +311,13 @@ func (s *session) prepareRun(
 	}
 
 	var problems producer.Report
-	m.Input, problems, err = producer.Validate(ctx, inputs, settings, screen.validating)
+	m.Input, problems, err = producer.Validate(ctx, inputs, settings, progress.ShowValidation(screen))
 	if err != nil {
 		return m, unreadable(err, inputs)
 	}
 
 	if problems.Count > 0 && !settings.SkipInvalid {
-		_, served := missingModels(m, workers)
+		_, served := progress.MissingModels(m, workers)
 		return m, refuse(screen, problems, m.Input.Requests, served)
 	}
 
@@ -529,12 +532,12 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 }
 
 // wait shows a run's progress until it has ended.
-func (s *session) wait(ctx context.Context, env environment, screen *screen, m proto.Manifest) error {
+func (s *session) wait(ctx context.Context, env environment, screen *terminal.Screen, m proto.Manifest) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
 	go interrupt(ctx, env, screen, stop, "the run goes on without this command", nothingLost)
-	go screen.answer(ctx, env.asked)
+	go screen.PrintStatusOnSignal(ctx, env.asked)
 	var counts atomic.Pointer[proto.Counts]
 	counts.Store(&m.Counts)
 	showing, hide := context.WithCancel(ctx)
@@ -542,7 +545,7 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 
 	var show sync.WaitGroup
 	show.Go(func() {
-		screen.show(showing, &view{run: m, link: s.link, counts: func() collector.Progress {
+		progress.Show(showing, screen, &progress.Source{Run: m, JS: s.js, Counts: func() collector.Progress {
 			c := *counts.Load()
 			return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
 		}})
@@ -555,7 +558,7 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 		counts.Store(&now.Counts)
 
 		if text := now.Problem; text != "" && text != problem && !now.State.Ended() {
-			screen.say("run %s is not collected: %s; its collector tries again", now.Run, text)
+			screen.Printf("run %s is not collected: %s; its collector tries again", now.Run, text)
 		}
 
 		problem = now.Problem
@@ -582,7 +585,7 @@ func (s *session) wait(ctx context.Context, env environment, screen *screen, m p
 		return refusedRun(m)
 	}
 
-	screen.say("run %s is %s: %d answered, %d failed, in %s",
+	screen.Printf("run %s is %s: %d answered, %d failed, in %s",
 		m.Run, m.State, m.Counts.Done-m.Counts.Failed, m.Counts.Failed, m.Output)
 
 	if m.Counts.Failed > 0 {

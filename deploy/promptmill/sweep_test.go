@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -32,7 +33,7 @@ func TestSweepOfManyDeleted(t *testing.T) {
 		must(t, runs.Delete(t.Context(), run))
 	}
 
-	screen, err := newScreen(os.Stderr, "none", os.Getenv)
+	screen, err := terminal.Open(os.Stderr, "none", os.Getenv)
 	must(t, err)
 	sent := l.conn.Stats().OutMsgs
 	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))

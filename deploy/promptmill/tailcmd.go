@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -39,7 +40,7 @@ func tailCommand(env environment) *cli.Command {
 			}
 			defer s.close()
 
-			screen, err := newScreen(env.stderr, "plain", env.getenv)
+			screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 			if err != nil {
 				return err
 			}
@@ -72,7 +73,7 @@ func tailCommand(env environment) *cli.Command {
 			})
 
 			if n := r.Dropped(); n > 0 {
-				screen.say("left out %d results that do not fit the run", n)
+				screen.Printf("left out %d results that do not fit the run", n)
 			}
 
 			switch {

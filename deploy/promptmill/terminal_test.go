@@ -11,17 +11,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
-// terminal is a pane of tmux.
-type terminal struct {
+// tmuxPane is a pane of tmux.
+type tmuxPane struct {
 	t   *testing.T
 	dir string
 }
 
-// newTerminal starts a shell command in a terminal. What the command writes is kept,
+// openTmuxPane starts a shell command in a terminal. What the command writes is kept,
 // escape sequences and all, in the file raw.
-func newTerminal(t *testing.T, width, height int, env []string, command string) terminal {
+func openTmuxPane(t *testing.T, width, height int, env []string, command string) tmuxPane {
 	t.Helper()
 
 	if _, err := exec.LookPath("tmux"); err != nil {
@@ -33,7 +35,7 @@ func newTerminal(t *testing.T, width, height int, env []string, command string) 
 		t.Fatal(err)
 	}
 
-	term := terminal{t, dir}
+	term := tmuxPane{t, dir}
 	t.Cleanup(func() {
 		term.tmux("kill-server")
 		os.RemoveAll(dir)
@@ -59,7 +61,7 @@ func newTerminal(t *testing.T, width, height int, env []string, command string) 
 	return term
 }
 
-func (term terminal) tmux(args ...string) string {
+func (term tmuxPane) tmux(args ...string) string {
 	term.t.Helper()
 	out, err := exec.Command("tmux", append([]string{"-u", "-f", "/dev/null", "-S", term.dir + "/tmux"}, args...)...).
 		CombinedOutput()
@@ -71,7 +73,7 @@ func (term terminal) tmux(args ...string) string {
 
 // see waits until the pane shows a pattern, and returns its lines. In none of what it
 // sees on the way may a block be torn.
-func (term terminal) see(pattern string) []string {
+func (term tmuxPane) see(pattern string) []string {
 	term.t.Helper()
 
 	wanted := regexp.MustCompile(pattern)
@@ -97,13 +99,13 @@ var (
 )
 
 // whole fails unless the lines end in one whole block of some lines, and hold no other.
-func (term terminal) whole(lines []string, width, rows int) {
+func (term tmuxPane) whole(lines []string, width, rows int) {
 	term.t.Helper()
 
 	bad := len(lines) < rows
 	for i, l := range lines {
 		at := i - (len(lines) - rows)
-		bad = bad || textWidth(l) >= width && at >= 0
+		bad = bad || terminal.TextWidth(l) >= width && at >= 0
 		bad = bad || headline.MatchString(l) != (at == 0) || at == rows-1 && !rowLine.MatchString(l) ||
 			at == 1 && rows == 3 && !ratesLine.MatchString(l)
 	}
@@ -122,7 +124,7 @@ func TestTerminal(t *testing.T) {
 	in := filepath.Join(c.dir, c.input("in.jsonl", 1500))
 	run := "echo $$ >pid; exec promptmill run " + in +
 		" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 100ms --sim-faults 503=0.02,context=0.01 --verbose"
-	term := newTerminal(t, 80, 24, []string{"NO_COLOR=", "TERM=tmux"}, "sh -c '"+run+"'")
+	term := openTmuxPane(t, 80, 24, []string{"NO_COLOR=", "TERM=tmux"}, "sh -c '"+run+"'")
 	term.whole(term.see(`failed [\s\S]* tok/s\s*$`), 80, 3)
 	term.tmux("resize-window", "-x", "200", "-y", "24")
 	term.whole(term.see(`in\.jsonl .* failed .* in flight\n.* tok/s\s*$`), 200, 2)
@@ -158,7 +160,7 @@ func TestTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if !strings.Contains(string(raw), red+"failed ") {
+	if !strings.Contains(string(raw), terminal.Red+"failed ") {
 		t.Error("what failed is not red")
 	}
 }
@@ -178,7 +180,7 @@ func TestPlainTerminal(t *testing.T) {
 			c := newCommand(t)
 			in := filepath.Join(c.dir, c.input("in.jsonl", 1000))
 			// tmux sets TERM itself.
-			term := newTerminal(t, 80, 24, env,
+			term := openTmuxPane(t, 80, 24, env,
 				env[1]+" promptmill run "+in+" -o out.jsonl.zst --sim --concurrency 16 --sim-ttft 0s --sim-tpot 1ms")
 			term.see(`done: 1000 answered[\s\S]*exit 0`)
 

@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -149,7 +150,7 @@ func (p proof) print(w io.Writer) {
 	}
 
 	for _, example := range p.Examples {
-		printf(w, "  %s\n", example)
+		terminal.Fprintf(w, "  %s\n", example)
 	}
 
 	switch {

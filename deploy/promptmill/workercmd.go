@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -91,7 +92,7 @@ func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err e
 }
 
 func runWorker(ctx context.Context, env environment, o workerCommandOptions) error {
-	screen, err := newScreen(env.stderr, "plain", env.getenv)
+	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		servers: servers,
 		link:    l,
 		screen:  screen,
-		loading: screen.loading(),
+		loading: showLoading(screen),
 		log:     log,
 		metrics: measured,
 		name:    o.name,
@@ -150,7 +151,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	err = pool.run(ctx)
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		screen.say("stopped; what was not finished goes to other workers")
+		screen.Printf("stopped; what was not finished goes to other workers")
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
 		return exit.Unreachable(fmt.Errorf("the bus at %s does not let this worker in any more: %w",
@@ -165,7 +166,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 const maxWorkerName = proto.MaxWorkerName - len("-1000")
 
 // awaitModels opens the model servers. Where none is named and none is found, it waits for one.
-func awaitModels(ctx context.Context, cfg modelservers.Config, screen *screen) (*modelservers.Set, error) {
+func awaitModels(ctx context.Context, cfg modelservers.Config, screen *terminal.Screen) (*modelservers.Set, error) {
 	for said := false; ; said = true {
 		servers, err := modelservers.Open(ctx, cfg)
 		if !errors.Is(err, modelservers.ErrNone) || ctx.Err() != nil {
@@ -173,7 +174,7 @@ func awaitModels(ctx context.Context, cfg modelservers.Config, screen *screen) (
 		}
 
 		if !said {
-			screen.say("%v; waiting for one to come (or %s)", err, exit.Hint(err))
+			screen.Printf("%v; waiting for one to come (or %s)", err, exit.Hint(err))
 		}
 
 		sleep(ctx, 2*time.Second)

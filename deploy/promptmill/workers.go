@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -141,7 +143,7 @@ type workerPool struct {
 	options workerOptions
 	servers *modelservers.Set
 	link    *link
-	screen  *screen
+	screen  *terminal.Screen
 	loading modelservers.Loading
 	log     zerolog.Logger
 	metrics *exporter
@@ -180,9 +182,9 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	}
 
 	cfg.Notices = p.notices[server.URL()]
-	p.screen.say("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.name, server.URL(), p.options)
+	p.screen.Printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.name, server.URL(), p.options)
 	w := worker.New(cfg)
-	remove := p.metrics.addWorker(namedWorker{cfg.Name, cfg.Limiter, w})
+	remove := p.metrics.addWorker(progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w})
 
 	working, stop := context.WithCancel(ctx)
 	p.started++
@@ -249,7 +251,7 @@ func (p *workerPool) applyChanges(ctx context.Context, name *modelservers.Name, 
 			why = "has several addresses now"
 		}
 
-		p.screen.say("%s %s; its worker finishes what is in flight", server.URL(), why)
+		p.screen.Printf("%s %s; its worker finishes what is in flight", server.URL(), why)
 		p.stop[server]()
 		delete(p.stop, server)
 	}

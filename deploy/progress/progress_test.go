@@ -1,4 +1,4 @@
-package main
+package progress
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/collector"
-	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
 // busy is a run on four boxes, one of which waits.
-func busy() sample {
-	worker := func(name, flavour string, inFlight int64, perSecond, tokens float64) atWorker {
-		w := told(proto.WorkerInfo{
+func busy() Sample {
+	worker := func(name, flavour string, inFlight int64, perSecond, tokens float64) Worker {
+		w := announcedWorker(proto.WorkerInfo{
 			Name: name, Flavour: flavour, Ready: true, InFlight: inFlight, Concurrency: 64, PerSecond: perSecond,
 			GPU: []proto.GPU{
 				{MemoryBytes: 80 << 30, MemoryUsedBytes: new(int64(70 << 30)), PowerWatts: new(300.4)},
@@ -35,14 +35,14 @@ func busy() sample {
 		return w
 	}
 
-	bare := told(proto.WorkerInfo{Name: "mac", Flavour: "Ollama", Ready: true, InFlight: 2, PerSecond: 0.25})
-	waits := told(proto.WorkerInfo{Name: "a-box-with-a-very-long-name.example.com"})
+	bare := announcedWorker(proto.WorkerInfo{Name: "mac", Flavour: "Ollama", Ready: true, InFlight: 2, PerSecond: 0.25})
+	waits := announcedWorker(proto.WorkerInfo{Name: "a-box-with-a-very-long-name.example.com"})
 
-	return sample{
+	return Sample{
 		Total: 100000, Done: 62011, Failed: 3, Retries: 1131, InFlight: 130, Workers: 4,
 		RequestsPerS: 8.12, InputTokPerS: 912.4, OutputTokPerS: 1912.3,
 		RemainingS: new(4350.0), RemainingLowS: new(3900.0), RemainingHighS: new(4800.0), State: "running",
-		ByWorker: []atWorker{worker("here", "vLLM", 64, 12.3, 956), worker("box-2", "SGLang", 64, 4, 0), bare, waits},
+		ByWorker: []Worker{worker("here", "vLLM", 64, 12.3, 956), worker("box-2", "SGLang", 64, 4, 0), bare, waits},
 	}
 }
 
@@ -56,7 +56,7 @@ func TestBlock(t *testing.T) {
 
 	for _, c := range []struct {
 		name          string
-		sample        sample
+		sample        Sample
 		width, height int
 		want          string
 	}{
@@ -95,8 +95,8 @@ a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-mo
 			t.Parallel()
 
 			var got strings.Builder
-			for _, l := range c.sample.block("a-long-name-of-an-input.jsonl", c.width, c.height) {
-				got.WriteString("\n" + l.plain().String())
+			for _, l := range c.sample.Block("a-long-name-of-an-input.jsonl", c.width, c.height) {
+				got.WriteString("\n" + l.Plain().String())
 			}
 
 			if diff := cmp.Diff(c.want, got.String()); diff != "" {
@@ -108,7 +108,7 @@ a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-mo
 
 func TestPlainLine(t *testing.T) {
 	t.Parallel()
-	got := busy().plain("in\x1b[2J\n.jsonl")
+	got := busy().PlainText("in\x1b[2J\n.jsonl")
 	want := "in?[2J .jsonl  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -157,32 +157,8 @@ func TestInterval(t *testing.T) {
 		{172800, 270000, "2d00h-3d03h"},
 		{3600, 3780, "1h02m"}, // a twentieth
 	} {
-		if got := interval(c.low, c.high); got != c.want {
+		if got := formatInterval(c.low, c.high); got != c.want {
 			t.Errorf("%v to %v: %s, want %s", c.low, c.high, got, c.want)
-		}
-	}
-}
-
-func TestLineWidth(t *testing.T) {
-	t.Parallel()
-
-	for _, c := range []struct {
-		text  string
-		cells int
-		cut   string // to 5 cells
-	}{
-		{"abcde", 5, "abcde"},
-		{"abcdef", 6, "abcd…"},
-		{"日本語", 6, "日本…"},
-		{"a日本語", 7, "a日…"},                      // half a character has no room
-		{"e\u0301e\u0301", 2, "e\u0301e\u0301"}, // combining
-		{"█░█░█░", 6, "█░█░…"},
-	} {
-		if got := text(c.text).width(); got != c.cells {
-			t.Errorf("%q is %d cells wide, want %d", c.text, got, c.cells)
-		}
-		if got := text(c.text).cut(5).String(); got != c.cut {
-			t.Errorf("%q is cut to %q, want %q", c.text, got, c.cut)
 		}
 	}
 }
@@ -195,29 +171,32 @@ func TestProgressModes(t *testing.T) {
 		return fmt.Sprintf("%s  in.jsonl  %d%%  %d/100  %s  1.0 req/s  0.0 tok/s in  0.0 out  0 in flight\n",
 			at, done, done, left)
 	}
-	for _, c := range []struct{ mode, want string }{
-		{"plain", line("00:00:05", 5, "time left not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") +
+	for _, c := range []struct {
+		mode terminal.Mode
+		want string
+	}{
+		{terminal.ModePlain, line("00:00:05", 5, "time left not yet known") + line("00:00:35", 35, "left 1m00s-1m10s") +
 			"answer: " + line("00:00:40", 40, "left 1m00s") + line("00:00:40", 40, "left 1m00s")},
-		{"none", "answer: " + line("00:00:40", 40, "left 1m00s")},
-		{"json", strings.Repeat("progress\n", 41) + "message\nprogress\n"},
+		{terminal.ModeNone, "answer: " + line("00:00:40", 40, "left 1m00s")},
+		{terminal.ModeJSON, strings.Repeat("progress\n", 41) + "message\nprogress\n"},
 	} {
-		t.Run(c.mode, func(t *testing.T) {
+		t.Run(string(c.mode), func(t *testing.T) {
 			t.Parallel()
 
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
 				begin := time.Now()
-				s := &screen{mode: c.mode, out: &out}
+				s := terminal.New(terminal.Config{Out: &out, Mode: c.mode})
 				ctx, stop := context.WithCancel(t.Context())
 				asked := make(chan os.Signal)
-				go s.answer(ctx, asked)
+				go s.PrintStatusOnSignal(ctx, asked)
 
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
 
-					s.follow(ctx, "in.jsonl", func() sample {
-						return sample{
+					Follow(ctx, s, "in.jsonl", func() Sample {
+						return Sample{
 							Type:  "progress",
 							Total: 100,
 							Done:  int(time.Since(begin).Seconds()),
@@ -237,7 +216,7 @@ func TestProgressModes(t *testing.T) {
 				<-ended
 
 				got := out.String()
-				if c.mode == "json" {
+				if c.mode == terminal.ModeJSON {
 					var types strings.Builder
 					for l := range strings.Lines(got) {
 						var v struct{ Type string }
@@ -257,69 +236,6 @@ func TestProgressModes(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// Log lines scroll above the block, and an end takes it away.
-func TestScreenBlock(t *testing.T) {
-	t.Parallel()
-
-	var out bytes.Buffer
-	width := 20
-	s := &screen{mode: "bar", out: &out, runs: true, size: func() (int, int) { return width, 4 }}
-	wrote := func(what, want string) {
-		t.Helper()
-		if diff := cmp.Diff(want, out.String()); diff != "" {
-			t.Errorf("%s: %s", what, diff)
-		}
-		out.Reset()
-	}
-
-	s.draw(line{{text: "one "}, {"red", red}}, text("two"), text("three: has no room"))
-	wrote("a block", "one red\x1b[K\ntwo\x1b[K\n")
-	s.say("a message")
-	wrote("a message", "\x1b[2A\r\x1b[Ja message\none red\x1b[K\ntwo\x1b[K\n\x1b[J")
-	s.colour = true
-	s.draw(line{{text: "one "}, {"red", red}}, text("exactly twenty cells"))
-	wrote("colours, and a line too long", "\x1b[2A\rone \x1b[31mred\x1b[0m\x1b[K\nexactly twenty cel…\x1b[K\n\x1b[J")
-	width = 10
-	s.draw(text("one"))
-	wrote("what a narrower terminal has wrapped", "\x1b[3A\rone\x1b[K\n\x1b[J")
-	s.close()
-	wrote("the end", "\x1b[1A\r\x1b[J")
-	s.close()
-	wrote("the end again", "")
-}
-
-// Who wants no escape sequences gets none.
-func TestNoBlock(t *testing.T) {
-	t.Parallel()
-
-	file, err := os.Create(t.TempDir() + "/stderr")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-
-	for _, c := range []struct{ mode, noColour, want string }{
-		{"auto", "", "plain"}, // no terminal
-		{"bar", "", "bar"},
-		{"bar", "1", "bar"},
-	} {
-		s, err := newScreen(file, c.mode, func(name string) string {
-			return map[string]string{"NO_COLOR": c.noColour}[name]
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		if s.mode != c.want || s.colour != (c.noColour == "") {
-			t.Errorf("%v: %s, colours %v", c, s.mode, s.colour)
-		}
-	}
-
-	if _, err := newScreen(file, "fancy", os.Getenv); exit.Code(err) != exit.CodeUsage {
-		t.Errorf("an unknown mode: %v", err)
 	}
 }
 
@@ -366,15 +282,15 @@ func TestLook(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 
-			v := &view{
-				run:     m,
-				workers: c.workers,
-				state:   c.state,
-				asked:   true,
-				counts:  func() collector.Progress { return c.counts },
+			v := &Source{
+				Run:       m,
+				announced: c.workers,
+				state:     c.state,
+				polled:    true,
+				Counts:    func() collector.Progress { return c.counts },
 			}
 
-			got := v.look()
+			got := v.takeSample()
 			var names []string
 			for _, w := range got.ByWorker {
 				names = append(names, w.Name)

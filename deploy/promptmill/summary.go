@@ -10,11 +10,16 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
@@ -24,9 +29,56 @@ const (
 	causesRead  = 10_000 // failed lines, to find what servers said
 )
 
-// causes says why requests of a run failed: the most frequent causes, each with what a
+// printSummary says what a complete run has brought.
+func printSummary(s *terminal.Screen, meta *metadata.Run, out collector.Output, inputs []string) {
+	res := meta.Results
+	done := "done"
+	if meta.Status != proto.StateCompleted {
+		done = string(meta.Status)
+	}
+
+	s.Printf("%s: %d answered, %d failed, in %s", done, res.SuccessCount, res.FailureCount,
+		(time.Duration(res.InferenceTimeSeconds*1000) * time.Millisecond).Round(10*time.Millisecond))
+
+	if res.ThroughputRequestsPerSec != nil && res.OutputTokensPerSec != nil {
+		s.Printf("      %.1f requests/s, %.0f tokens/s in, %.0f tokens/s out",
+			*res.ThroughputRequestsPerSec, *res.InputTokensPerSec, *res.OutputTokensPerSec)
+	}
+
+	printCauses(s, meta, out.Errors())
+	printFiles(s, meta, out, inputs)
+}
+
+// printFiles names the output files and the commands to look at them.
+func printFiles(s *terminal.Screen, meta *metadata.Run, out collector.Output, inputs []string) {
+	s.Printf("  results   %s", files.Short(out.Results()))
+	if meta.Test.ErrorFile != nil {
+		s.Printf("  errors    %s", files.Short(out.Errors()))
+	}
+
+	s.Printf("  metadata  %s", files.Short(out.Meta()))
+	for _, path := range []string{out.ReportMarkdown(), out.ReportHTML()} {
+		if files.Exists(path) {
+			s.Printf("  report    %s", files.Short(path))
+		}
+	}
+
+	if len(inputs) > 0 && inputs[0] != "-" {
+		words := []string{"promptmill", "verify"}
+		for _, input := range inputs {
+			if input[0] == '-' {
+				input = "./" + input // else it would be taken for a flag
+			}
+			words = append(words, input)
+		}
+
+		s.Printf("prove it:   %s", report.ShellWords(append(words, files.Short(out.Results()))...))
+	}
+}
+
+// printCauses says why requests of a run failed: the most frequent causes, each with what a
 // server said.
-func (s *screen) causes(meta *metadata.Run, errorsFile string) {
+func printCauses(s *terminal.Screen, meta *metadata.Run, errorsFile string) {
 	counts := meta.Results.Failures
 	if len(counts) == 0 {
 		return
@@ -43,10 +95,10 @@ func (s *screen) causes(meta *metadata.Run, errorsFile string) {
 	})
 	for i, code := range list {
 		if i == causesShown {
-			s.say("  and other causes, of %d requests", sumOf(counts, list[i:]))
+			s.Printf("  and other causes, of %d requests", sumOf(counts, list[i:]))
 			break
 		}
-		s.say("  %d x %s%s", counts[code], calledCause(code), said[code].usual())
+		s.Printf("  %d x %s%s", counts[code], calledCause(code), said[code].usual())
 	}
 }
 
@@ -63,7 +115,7 @@ func calledCause(code string) string {
 	if status, ok := strings.CutPrefix(code, "http_"); ok {
 		return "HTTP " + status
 	}
-	return printable(code)
+	return terminal.Printable(code)
 }
 
 // sayings are what was said of one cause: texts that differ in numbers alone count as one.

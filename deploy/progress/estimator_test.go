@@ -1,4 +1,4 @@
-package main
+package progress
 
 import (
 	"fmt"
@@ -51,7 +51,7 @@ func (s simulated) follow(seed uint64, already int) []moment {
 	}
 
 	slices.Sort(ends)
-	var rem remaining
+	var rem timeEstimator
 	var list []moment
 	done := 0
 	start := time.Unix(0, 0)
@@ -64,7 +64,7 @@ func (s simulated) follow(seed uint64, already int) []moment {
 		m.done = done
 		m.working = m.at < s.stop || m.at >= s.on
 		left := s.requests - m.done
-		rem.add(start.Add(time.Duration(m.at*float64(time.Second))), already+m.done, already+s.requests,
+		rem.addSample(start.Add(time.Duration(m.at*float64(time.Second))), already+m.done, already+s.requests,
 			min(left, s.slots), m.working)
 		m.low, m.high, m.known = rem.interval()
 		list = append(list, m)

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
 // The end of a run says why requests failed, in the servers' words, without what could
@@ -62,8 +63,8 @@ func TestCauses(t *testing.T) {
 	}
 
 	var out bytes.Buffer
-	s := &screen{mode: "plain", out: &out}
-	s.causes(meta, path)
+	s := terminal.New(terminal.Config{Out: &out})
+	printCauses(s, meta, path)
 
 	want := `  29 x HTTP 400: maximum context length is 4096, got 5000 (and another message)
   7 x timeout: no answer [2J in 30m
@@ -78,7 +79,7 @@ func TestCauses(t *testing.T) {
 
 	out.Reset()
 	meta.Results.Failures = map[string]int64{"http_400": 2}
-	s.causes(meta, path+".gone")
+	printCauses(s, meta, path+".gone")
 
 	if got, want := out.String(), "  2 x HTTP 400\n"; got != want {
 		t.Errorf("without the file: %q, want %q", got, want)

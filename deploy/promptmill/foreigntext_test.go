@@ -15,6 +15,8 @@ import (
 	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -52,9 +54,14 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		GPU:     []proto.GPU{{Name: hostile}},
 	}
 
-	onScreen := func(mode string, use func(*screen)) func(io.Writer) {
+	onScreen := func(mode terminal.Mode, use func(*terminal.Screen)) func(io.Writer) {
 		return func(w io.Writer) {
-			use(&screen{mode: mode, colour: true, size: func() (int, int) { return 200, 24 }, out: w})
+			use(terminal.New(terminal.Config{
+				Out:    w,
+				Mode:   mode,
+				Colour: true,
+				Size:   func() (int, int) { return 200, 24 },
+			}))
 		}
 	}
 	for _, tt := range []struct {
@@ -81,8 +88,8 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		{"what doctor advises", func(w io.Writer) {
 			finding{Status: broken, Mend: hostile}.print(w, func(verdict) string { return "fail" })
 		}, 0},
-		{"an error and its hint", func(w io.Writer) { printError(w, exit.Usage(hostile, "%s", hostile)) }, 0},
-		{"a refused line", onScreen("plain", func(s *screen) {
+		{"an error and its hint", func(w io.Writer) { terminal.PrintError(w, exit.Usage(hostile, "%s", hostile)) }, 0},
+		{"a refused line", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
 			refuse(s, producer.Report{Problems: []producer.Problem{{
 				File:     hostile,
 				Line:     1,
@@ -90,29 +97,34 @@ func TestForeignTextIsPrintable(t *testing.T) {
 				Reason:   hostile,
 			}}, Count: 1}, 1, nil)
 		}), 1},
-		{"a message", onScreen("plain", func(s *screen) { s.say("%s, %v, %q", hostile, errors.New(hostile), hostile) }),
+		{"a message", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
+			s.Printf("%s, %v, %q", hostile, errors.New(hostile), hostile)
+		}),
 			1},
-		{"a message above the block", onScreen("bar", func(s *screen) {
-			s.draw(text(hostile))
-			s.say("%s", hostile)
+		{"a message above the block", onScreen(terminal.ModeBar, func(s *terminal.Screen) {
+			s.Draw(terminal.NewLine(hostile))
+			s.Printf("%s", hostile)
 		}), 0},
-		{"what goes on", onScreen("plain", func(s *screen) {
+		{"what goes on", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
 			begin := time.Time{}
-			s.clock(hostile, time.Second, &begin)
+			s.ShowClock(hostile, time.Second, &begin)
 		}), 1},
-		{"progress", onScreen("bar", func(s *screen) {
-			v := sample{State: hostile, ByWorker: []atWorker{{Name: hostile, Flavour: hostile, WaitsFor: hostile}}}
-			s.draw(v.block(hostile, 200, 24)...)
+		{"progress", onScreen(terminal.ModeBar, func(s *terminal.Screen) {
+			v := progress.Sample{
+				State:    hostile,
+				ByWorker: []progress.Worker{{Name: hostile, Flavour: hostile, WaitsFor: hostile}},
+			}
+			s.Draw(v.Block(hostile, 200, 24)...)
 		}), 2},
-		{"plain progress", onScreen("plain", func(s *screen) {
-			v := sample{State: hostile, ByWorker: []atWorker{{Name: hostile, WaitsFor: hostile}}}
-			s.say("%s", v.plain(hostile))
+		{"plain progress", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
+			v := progress.Sample{State: hostile, ByWorker: []progress.Worker{{Name: hostile, WaitsFor: hostile}}}
+			s.Printf("%s", v.PlainText(hostile))
 		}), 1},
-		{"a log line", onScreen("plain", func(s *screen) {
+		{"a log line", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
 			log := zerolog.New(zerolog.ConsoleWriter{Out: s, NoColor: true})
 			log.Warn().Err(errors.New(hostile)).Str("worker", hostile).Msg("it failed")
 		}), 1},
-		{"a log line of foreign text", onScreen("bar", func(s *screen) {
+		{"a log line of foreign text", onScreen(terminal.ModeBar, func(s *terminal.Screen) {
 			log := zerolog.New(zerolog.ConsoleWriter{Out: s, NoColor: true})
 			log.Warn().Msg(hostile)
 		}), 0},
@@ -145,35 +157,5 @@ func TestForeignTextIsPrintable(t *testing.T) {
 				t.Errorf("%d lines, want %d: %q", n, tt.lines, got)
 			}
 		})
-	}
-}
-
-// JSON has escapes of its own, and a program reads the text as it was.
-func TestForeignTextInJSON(t *testing.T) {
-	t.Parallel()
-	var b bytes.Buffer
-	s := &screen{mode: "json", out: &b}
-	s.say("%s", "a\x1b[2J\u202eb")
-	if want := `{"text":"a\u001b[2J` + "\u202e" + `b","type":"message"}` + "\n"; b.String() != want {
-		t.Errorf("got %s, want %s", b.String(), want)
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	t.Parallel()
-
-	for _, tt := range []struct{ text, want string }{
-		{"plain text, žluťoučký 你好 👋", "plain text, žluťoučký 你好 👋"},
-		{"a\tb\r\nc\u3000d\u00a0e\u2028f", "a b  c d e f"},
-		{"a\x1b[31mb\x00\x7f\u009b\u202e\u2066\ufeff", "a?[31mb??????"},
-		{"half a \xe4\xbd", "half a \ufffd\ufffd"},
-	} {
-		if got := printable(tt.text); got != tt.want {
-			t.Errorf("%q is printed %q, want %q", tt.text, got, tt.want)
-		}
-	}
-
-	if got := printableLines("a\n\x1bb\r\n"); got != "a\n?b \n" {
-		t.Errorf("lines are printed %q", got)
 	}
 }

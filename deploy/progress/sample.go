@@ -1,0 +1,116 @@
+package progress
+
+import (
+	"math"
+	"time"
+)
+
+// Sample is the state of a run at a moment, and the form of --progress json, whose names are
+// stable. A null value is unknown.
+type Sample struct {
+	// Type is "progress".
+	Type string `json:"type"`
+	Time string `json:"time"`
+	Run  string `json:"run"`
+
+	// Total is the number of requests, Done those that were answered or failed, and Durable those
+	// of Done that are in the synced output file.
+	Total   int `json:"total"`
+	Done    int `json:"done"`
+	Failed  int `json:"failed"`
+	Durable int `json:"durable"`
+
+	Retries  int64 `json:"retries"`
+	InFlight int64 `json:"in_flight"`
+	Workers  int   `json:"workers"`
+
+	// RequestsPerS and the rates of tokens are averages over the last 30 s.
+	RequestsPerS  float64 `json:"requests_per_s"`
+	InputTokPerS  float64 `json:"input_tokens_per_s"`
+	OutputTokPerS float64 `json:"output_tokens_per_s"`
+
+	// RemainingLowS and RemainingHighS are the ends of the interval that has the remaining time
+	// with 90% certainty, and RemainingS is its middle.
+	RemainingS     *float64 `json:"remaining_s"`
+	RemainingLowS  *float64 `json:"remaining_low_s"`
+	RemainingHighS *float64 `json:"remaining_high_s"`
+
+	// State is "running", another state, or the reason why nothing can be done.
+	State    string   `json:"state"`
+	ByWorker []Worker `json:"by_worker"`
+
+	at                        time.Time
+	inputTokens, outputTokens int64
+}
+
+// Worker is the state of a worker at a moment. Workers on other boxes announce theirs every few
+// seconds, for all of their runs together.
+type Worker struct {
+	Name string `json:"name"`
+	// Flavour is that of its model server. Empty if unknown.
+	Flavour string `json:"flavour"`
+	// WaitsFor says why it does not work. Empty if it does.
+	WaitsFor string `json:"waits_for"`
+
+	InFlight int64 `json:"in_flight"`
+	// Concurrency is the limit of InFlight. 0 if unknown.
+	Concurrency int `json:"concurrency"`
+
+	RequestsPerS  *float64 `json:"requests_per_s"`
+	OutputTokPerS *float64 `json:"output_tokens_per_s"`
+
+	// GPUs is the number of its GPUs. 0 if unknown. The next fields are their sums.
+	GPUs               int      `json:"gpus"`
+	GPUMemoryBytes     int64    `json:"gpu_memory_bytes"`
+	GPUMemoryUsedBytes *int64   `json:"gpu_memory_used_bytes"`
+	GPUPowerWatts      *float64 `json:"gpu_power_watts"`
+
+	isLocal            bool // in this process
+	done, outputTokens int64
+}
+
+// rateWindow is the time over which rates are averaged.
+const rateWindow = 30 * time.Second
+
+// rateTracker derives rates and the remaining time from successive samples.
+type rateTracker struct {
+	window    []Sample
+	remaining timeEstimator
+}
+
+// complete adds the rates and the remaining time to the next sample.
+func (t *rateTracker) complete(v Sample) Sample {
+	t.remaining.addSample(v.at, v.Done, v.Total, int(v.InFlight), v.State == "running")
+	if low, high, ok := t.remaining.interval(); ok && v.State == "running" {
+		v.RemainingS, v.RemainingLowS, v.RemainingHighS = new(math.Round((low+high)/2)), new(math.Round(low)),
+			new(math.Round(high))
+	}
+
+	t.window = append(t.window, v)
+	for len(t.window) > 2 && v.at.Sub(t.window[1].at) >= rateWindow {
+		t.window = t.window[1:]
+	}
+
+	first := t.window[0]
+	seconds := v.at.Sub(first.at).Seconds()
+	if seconds <= 0 {
+		return v
+	}
+
+	v.RequestsPerS = float64(v.Done-first.Done) / seconds
+	v.InputTokPerS = float64(v.inputTokens-first.inputTokens) / seconds
+	v.OutputTokPerS = float64(v.outputTokens-first.outputTokens) / seconds
+
+	for i := range v.ByWorker { // local workers are first, always in the same order
+		w := &v.ByWorker[i]
+		if !w.isLocal {
+			break
+		}
+
+		before := first.ByWorker[i]
+		w.RequestsPerS = new(float64(w.done-before.done) / seconds)
+		w.OutputTokPerS = new(float64(w.outputTokens-before.outputTokens) / seconds)
+	}
+
+	return v
+}

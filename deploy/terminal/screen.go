@@ -1,0 +1,292 @@
+// Package terminal writes what promptmill's commands print for people.
+//
+// A [Screen] is the one writer to stderr while a command works. Messages, log lines and a live
+// block of [Line] values, such as the progress of a run, go through it, so that none overwrites
+// another. Everything printed is made [Printable]: names and answers that others chose cannot
+// control the terminal.
+package terminal
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// PlainEvery is how often the status of a long step is printed where there is no live block.
+const PlainEvery = 30 * time.Second
+
+// Mode is how a screen shows what is in progress.
+type Mode string
+
+// Modes of a screen.
+const (
+	ModeBar   Mode = "bar"   // a live block on a terminal
+	ModePlain Mode = "plain" // lines
+	ModeJSON  Mode = "json"  // an object a line
+	ModeNone  Mode = "none"  // messages alone
+)
+
+// Config configures a screen.
+type Config struct {
+	// Out is where the screen writes. Required.
+	Out io.Writer
+	// Mode is how progress is shown. Defaults to ModePlain.
+	Mode Mode
+	// Colour allows colours.
+	Colour bool
+	// Size returns the size of the terminal in cells. Defaults to 80 x 24.
+	Size func() (width, height int)
+}
+
+// Screen is the one writer to stderr while a command works: log lines and messages scroll above
+// a live block on a terminal, and stand between plain lines elsewhere. Its methods are safe for
+// concurrent use.
+type Screen struct {
+	mode   Mode
+	colour bool
+	size   func() (width, height int)
+
+	// mu guards the fields below.
+	mu       sync.Mutex
+	out      io.Writer
+	block    []Line // the live block, as drawn
+	status   string // what is in progress, as a plain line
+	runShown bool   // a run is shown and has the block for itself
+}
+
+// New returns a screen.
+func New(cfg Config) *Screen {
+	s := &Screen{
+		mode:   cfg.Mode,
+		colour: cfg.Colour,
+		size:   cfg.Size,
+		out:    cfg.Out,
+	}
+	if s.mode == "" {
+		s.mode = ModePlain
+	}
+	if s.size == nil {
+		s.size = func() (int, int) { return 80, 24 }
+	}
+
+	return s
+}
+
+// Open returns the screen of a command whose --progress is auto, bar, plain, json or none. With
+// auto there is a live block on a terminal only, unless it is a dumb one or NO_COLOR is set.
+func Open(out *os.File, progress string, getenv func(string) string) (*Screen, error) {
+	mode := Mode(progress)
+	switch mode {
+	case "auto":
+		mode = ModePlain
+		if term.IsTerminal(int(out.Fd())) && getenv("TERM") != "dumb" && getenv("NO_COLOR") == "" {
+			mode = ModeBar
+		}
+	case ModeBar, ModePlain, ModeJSON, ModeNone:
+	default:
+		return nil, exit.Usage("", "--progress %q: want auto, bar, plain, json or none", progress)
+	}
+
+	return New(Config{
+		Out:    out,
+		Mode:   mode,
+		Colour: getenv("NO_COLOR") == "",
+		Size: func() (int, int) {
+			width, height, err := term.GetSize(int(out.Fd()))
+			if err != nil || width <= 0 || height <= 0 {
+				return 80, 24
+			}
+			return width, height
+		},
+	}), nil
+}
+
+// Mode returns how the screen shows progress.
+func (s *Screen) Mode() Mode { return s.mode }
+
+// Size returns the size of the terminal in cells.
+func (s *Screen) Size() (width, height int) { return s.size() }
+
+// Write writes log lines. It implements [io.Writer].
+func (s *Screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	n := len(p)
+	if s.mode != ModeJSON {
+		p = []byte(PrintableLines(string(p)))
+	}
+
+	if len(s.block) == 0 {
+		_, err := s.out.Write(p)
+		return n, err
+	}
+
+	block := s.block
+	if !s.runShown {
+		block = nil // a clock draws itself again, or it is over
+	}
+
+	if err := s.redraw(p, block); err != nil {
+		return 0, err
+	}
+
+	return n, nil
+}
+
+// Printf writes a message for the user, on a line of its own.
+func (s *Screen) Printf(format string, args ...any) {
+	if s.mode == ModeJSON {
+		s.WriteJSON(map[string]any{"type": "message", "text": fmt.Sprintf(format, args...)})
+		return
+	}
+	Fprintf(s, format+"\n", args...)
+}
+
+// WriteJSON writes a value as a line of JSON.
+func (s *Screen) WriteJSON(v any) {
+	if line, err := json.Marshal(v); err == nil {
+		s.Write(append(line, '\n'))
+	}
+}
+
+// ReportError reports the error that ends a command, if a program reads the screen: the caller
+// of the command would print lines for people. It returns the error that is left to print.
+func (s *Screen) ReportError(err error) error {
+	if s.mode != ModeJSON || err == nil {
+		return err
+	}
+
+	if !exit.IsReported(err) {
+		s.WriteJSON(map[string]any{
+			"type":      "error",
+			"text":      err.Error(),
+			"hint":      exit.Hint(err),
+			"exit_code": exit.Code(err),
+		})
+	}
+
+	return exit.Reported(exit.Code(err))
+}
+
+// Draw shows the live block. Without lines it removes the block.
+func (s *Screen) Draw(block ...Line) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.redraw(nil, block)
+}
+
+// Close removes the live block.
+func (s *Screen) Close() { s.Draw() }
+
+// redraw replaces the live block by the text that scrolls above it and by the new block. It
+// writes all at once, and line over line, so that nothing flickers.
+func (s *Screen) redraw(above []byte, block []Line) error {
+	width, height := s.size()
+	var b bytes.Buffer
+
+	// A terminal that became narrower has wrapped the lines.
+	rows := 0
+	for _, l := range s.block {
+		rows += max(1, (l.Width()+width-1)/width)
+	}
+
+	if rows > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r", rows)
+	}
+
+	if len(above) > 0 {
+		b.WriteString("\x1b[J")
+		b.Write(above)
+	}
+
+	s.block = s.block[:0:0]
+	for _, l := range block[:min(len(block), max(1, height-2))] {
+		l = l.makePrintable().cut(width - 1) // some terminals wrap a line that fills the last cell
+		s.block = append(s.block, l)
+		if !s.colour {
+			l = l.Plain()
+		}
+		b.WriteString(l.String() + "\x1b[K\n")
+	}
+
+	if rows > 0 {
+		b.WriteString("\x1b[J")
+	}
+
+	_, err := s.out.Write(b.Bytes())
+
+	return err
+}
+
+// SetStatus sets the status for [Screen.PrintStatusOnSignal].
+func (s *Screen) SetStatus(status string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status = status
+}
+
+// ShowStatus sets the status and shows it as the live block, if there is one and no run has it.
+func (s *Screen) ShowStatus(status string) {
+	s.SetStatus(status)
+	if s.mode == ModeBar && !s.isRunShown() {
+		s.Draw(NewLine(status))
+	}
+}
+
+// ShowClock shows how long a step takes: on a terminal all the time, elsewhere each PlainEvery
+// after *shown, which it sets. While a run is shown, the run's status has the step.
+func (s *Screen) ShowClock(step string, passed time.Duration, shown *time.Time) {
+	if s.isRunShown() {
+		return
+	}
+
+	status := fmt.Sprintf("%s %s", step, passed.Round(time.Second))
+	s.ShowStatus(status)
+
+	if s.mode != ModeBar && time.Since(*shown) >= PlainEvery {
+		*shown = time.Now()
+		s.Printf("%s", status)
+	}
+}
+
+// PrintStatusOnSignal prints the status at each signal until ctx ends.
+func (s *Screen) PrintStatusOnSignal(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-signals:
+			s.mu.Lock()
+			status := s.status
+			s.mu.Unlock()
+			if status == "" {
+				status = "starting"
+			}
+
+			s.Printf("%s  %s", time.Now().Format(time.TimeOnly), status)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// SetRunShown sets whether a run is shown, which then has the live block for itself.
+func (s *Screen) SetRunShown(shown bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runShown = shown
+}
+
+func (s *Screen) isRunShown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runShown
+}

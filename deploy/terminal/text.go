@@ -1,0 +1,110 @@
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// Fprintf prints a line for people. Texts that others chose (names, models, custom_ids, answers
+// of servers) are printed by Fprintf, [Screen.Printf] and [PrintError] alone, so that they can
+// neither move the cursor nor make a line look like one of ours. JSON has escapes of its own.
+func Fprintf(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, format, makePrintableArgs(args)...)
+}
+
+// PrintError prints an error and its hint for a person, unless it has been reported.
+func PrintError(w io.Writer, err error) {
+	if exit.IsReported(err) {
+		return
+	}
+
+	fmt.Fprintf(w, "promptmill: error: %s\n", PrintableLines(err.Error()))
+	if hint := exit.Hint(err); hint != "" {
+		fmt.Fprintf(w, "promptmill: hint: %s\n", PrintableLines(hint))
+	}
+}
+
+// makePrintableArgs returns the arguments of a format with all texts printable.
+func makePrintableArgs(args []any) []any {
+	clean := slices.Clone(args)
+	for i, arg := range clean {
+		switch arg := arg.(type) {
+		case time.Duration, time.Time:
+		case error:
+			clean[i] = Printable(arg.Error())
+		case fmt.Stringer:
+			clean[i] = Printable(arg.String())
+		case []byte:
+			clean[i] = Printable(string(arg))
+		default:
+			if v := reflect.ValueOf(arg); v.Kind() == reflect.String {
+				clean[i] = Printable(v.String())
+			}
+		}
+	}
+
+	return clean
+}
+
+// Printable returns a text on one line without characters that control the terminal: escape
+// sequences, the C1 controls, changes of the direction of writing.
+func Printable(s string) string { return strings.Map(makePrintableRune, s) }
+
+// PrintableLines is [Printable] for a text of several lines.
+func PrintableLines(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' {
+			return r
+		}
+		return makePrintableRune(r)
+	}, s)
+}
+
+func makePrintableRune(r rune) rune {
+	switch {
+	case unicode.IsPrint(r):
+		return r
+	case unicode.IsSpace(r):
+		return ' '
+	}
+	return '?'
+}
+
+// TruncateName returns a printable name of at most cells.
+func TruncateName(s string, cells int) string {
+	if s = Printable(s); TextWidth(s) > cells {
+		return cutText(s, cells-3) + "..."
+	}
+	return s
+}
+
+// JoinFew joins the first names and counts the rest.
+func JoinFew(names []string, most int) string {
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// FormatAge formats a time since an event in one or two units. An event that our clock has in
+// the future is 0s old.
+func FormatAge(d time.Duration) string {
+	d = max(0, d)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}

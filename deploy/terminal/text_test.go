@@ -1,0 +1,46 @@
+package terminal
+
+import "testing"
+
+func TestLineWidth(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		text  string
+		cells int
+		cut   string // to 5 cells
+	}{
+		{"abcde", 5, "abcde"},
+		{"abcdef", 6, "abcd…"},
+		{"日本語", 6, "日本…"},
+		{"a日本語", 7, "a日…"},                      // half a character has no room
+		{"e\u0301e\u0301", 2, "e\u0301e\u0301"}, // combining
+		{"█░█░█░", 6, "█░█░…"},
+	} {
+		if got := NewLine(c.text).Width(); got != c.cells {
+			t.Errorf("%q is %d cells wide, want %d", c.text, got, c.cells)
+		}
+		if got := NewLine(c.text).cut(5).String(); got != c.cut {
+			t.Errorf("%q is cut to %q, want %q", c.text, got, c.cut)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct{ text, want string }{
+		{"plain text, žluťoučký 你好 👋", "plain text, žluťoučký 你好 👋"},
+		{"a\tb\r\nc\u3000d\u00a0e\u2028f", "a b  c d e f"},
+		{"a\x1b[31mb\x00\x7f\u009b\u202e\u2066\ufeff", "a?[31mb??????"},
+		{"half a \xe4\xbd", "half a \ufffd\ufffd"},
+	} {
+		if got := Printable(tt.text); got != tt.want {
+			t.Errorf("%q is printed %q, want %q", tt.text, got, tt.want)
+		}
+	}
+
+	if got := PrintableLines("a\n\x1bb\r\n"); got != "a\n?b \n" {
+		t.Errorf("lines are printed %q", got)
+	}
+}
