@@ -1,8 +1,3 @@
-// Package limit finds how many requests a server should have at once: as many as let
-// it produce the most, and no more.
-//
-// A [Limiter] is told when requests begin and end and, where the server shows them,
-// its gauges. It knows nothing of HTTP, and needs no goroutine: each event moves it on.
 package limit
 
 import (
@@ -13,36 +8,34 @@ import (
 
 // Config bounds a limiter.
 type Config struct {
-	Min   int // requests at once, at least. Defaults to 1.
-	Max   int // at most. Defaults to 2,048. Equal to Min it makes a fixed limit.
-	Start int // at first. Defaults to 8.
+	// Min is the least number of requests in flight. Defaults to 1.
+	Min int
+	// Max is the greatest number of requests in flight. Defaults to [DefaultMax]; equal to Min
+	// it fixes the limit.
+	Max int
+	// Start is the limit at which the search starts. Defaults to 8.
+	Start int
 }
 
-// DefaultMax is the most requests at once that a limiter tries by default: twice what
-// vLLM runs at once on a large GPU.
+// DefaultMax is the default of Config.Max: twice the number of requests that vLLM runs at once
+// on a large GPU.
 const DefaultMax = 2048
 
-// Limiter decides how many requests are at a server at once. It is safe for
-// concurrent use.
+// defaultStart is the default of Config.Start.
+const defaultStart = 8
+
+// Limiter decides how many requests are at a server at once. It is safe for concurrent use.
 type Limiter struct {
-	cfg  Config
-	free chan struct{} // has one element after a slot may have become free
-
+	// mu guards the fields below, and all that they point to.
 	mu       sync.Mutex
-	limit    int
-	slots    int // of the server; 0: unknown
-	max      int // cfg.Max, or the server's slots and one more
-	inFlight int
-	area     float64   // the integral of inFlight over time, in request-seconds
-	at       time.Time // until then
-	beat     time.Time // the last one; zero: nobody beats
-	lowered  time.Time // by Lower, the last time
+	win      *window
+	climber  climber
+	gauges   gaugeController
+	trial    queueTrial
+	overload overloadController
 
-	meter    meter
-	climb    climb
-	overload overload
-	gauges   gauges
-	spare    spare
+	lastBeat time.Time // zero: Beat is not called
+	lowered  time.Time // last time by Lower
 }
 
 // New returns a limiter.
@@ -54,33 +47,40 @@ func New(cfg Config) *Limiter {
 
 	cfg.Max = max(cfg.Min, cfg.Max)
 	if cfg.Start == 0 {
-		cfg.Start = 8
+		cfg.Start = defaultStart
 	}
 
 	now := time.Now()
 	l := &Limiter{
-		cfg:  cfg,
-		free: make(chan struct{}, 1),
-		max:  cfg.Max,
-		at:   now,
+		win: &window{
+			free:    make(chan struct{}, 1),
+			min:     cfg.Min,
+			max:     cfg.Max,
+			top:     cfg.Max,
+			updated: now,
+		},
 	}
 
-	l.overload.since = now
-	l.set(cfg.Start, now)
-	l.climb.first, l.climb.base = l.limit, l.limit
+	l.climber.win = l.win
+	l.gauges.win, l.gauges.climber = l.win, &l.climber
+	l.trial.win, l.trial.gauges = l.win, &l.gauges
+	l.overload.win, l.overload.since = l.win, now
+
+	l.win.setLimit(cfg.Start, now)
+	l.climber.first, l.climber.base = l.win.limit, l.win.limit
 
 	return l
 }
 
-// Fixed returns a limiter of n slots, at least one, that stays as it is.
+// Fixed returns a limiter of n slots, at least one, that never changes its limit by itself.
 func Fixed(n int) *Limiter { return New(Config{Min: max(1, n), Max: max(1, n)}) }
 
-// Slot is a place at the server. What it remembers of its beginning tells at its end
-// how many others there were.
+// Slot is a place at the server. It remembers its start, from which Release computes how many
+// other requests were in flight meanwhile.
 type Slot struct {
-	begin  time.Time
-	area   float64
-	others int
+	begin            time.Time
+	inFlightIntegral float64
+	others           int // in flight at the start
 }
 
 // Acquire waits for a slot. It fails only when ctx ends.
@@ -97,7 +97,7 @@ func (l *Limiter) Acquire(ctx context.Context) (Slot, error) {
 		}
 
 		select {
-		case <-l.free:
+		case <-l.win.free:
 		case <-paced:
 		case <-ctx.Done():
 			return Slot{}, context.Cause(ctx)
@@ -105,205 +105,233 @@ func (l *Limiter) Acquire(ctx context.Context) (Slot, error) {
 	}
 }
 
-// tryAcquire takes a slot if there is one. Otherwise it returns how long to wait for the next
-// try, if that is known.
+// tryAcquire takes a slot if there is one. Otherwise it returns how long to wait before the
+// next try, if that is known.
 func (l *Limiter) tryAcquire() (s Slot, wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	if l.inFlight >= l.limit {
+	w, v := l.win, &l.overload
+	if w.inFlight >= w.limit {
 		return Slot{}, 0, false
 	}
 
-	now, v := l.advance(), &l.overload
-	if v.stance != open {
-		l.judgeWindow(now)
+	now := l.advance()
+	if ceiling := v.endWindow(now); ceiling > 0 {
+		l.holdUnder(ceiling, now)
 	}
 
-	if v.stance == paced {
-		if wait := v.pace.wait(now); wait > 0 {
+	if v.state == pacing {
+		if wait := v.pace.waitTime(now); wait > 0 {
 			return Slot{}, wait, false
 		}
 	}
 
 	v.begun++
-	v.pace.take(now)
-	s = Slot{begin: now, area: l.area, others: l.inFlight}
-	l.inFlight++
-	l.wake()
+	v.pace.takeTurn(now)
+
+	s = Slot{begin: now, inFlightIntegral: w.inFlightIntegral, others: w.inFlight}
+	w.inFlight++
+	w.wakeNext()
 
 	return s, 0, true
 }
 
-// Outcome is how a request ended.
+// Outcome is the result of a request.
 type Outcome struct {
-	// Work is what the server produced, in tokens or whatever else grows with the effort;
-	// 0 if the request failed.
+	// Work is what the server produced, in tokens or another unit that grows with the effort; 0
+	// if the request failed.
 	Work float64
-	// Overload says that the server refused the request because it has too many.
+	// Overload is set if the server refused the request because it has too many.
 	Overload bool
-	// After is how long the refusal asks to wait; 0 if it does not say.
+	// After is the wait that the refusal asks for; 0 if it asks for none.
 	After time.Duration
 }
 
-// Release gives a slot back.
+// Release returns a slot.
 func (l *Limiter) Release(s Slot, o Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	now := l.advance()
-	l.inFlight--
-	defer l.wake()
+	now, w := l.advance(), l.win
+	w.inFlight--
+	defer w.wakeNext()
 
-	if l.overload.add(s, o, l.limit, now) {
-		l.refuse(now)
+	if l.overload.countAnswer(s, o, now) {
+		now = now.Add(1) // a request that begins in this instant began before the refusals
+		if ceiling := l.overload.startPacing(now); ceiling > 0 {
+			l.holdUnder(ceiling, now)
+		}
 		return
 	}
 
-	if l.cfg.Min == l.cfg.Max || l.overload.stance == limiting {
+	if w.isFixed() || l.overload.state == trialing {
 		return
 	}
 
 	l.gauges.ended++
-	if o.Work > 0 && !s.begin.Before(l.meter.since) {
-		l.meter.add(now.Sub(s.begin).Seconds(), l.area-s.area, o.Work)
-		l.step(now)
+	if o.Work > 0 && !s.begin.Before(w.meter.since) {
+		w.meter.addRequest(now.Sub(s.begin).Seconds(), w.inFlightIntegral-s.inFlightIntegral, o.Work)
+		l.endRound(now)
 	}
 }
 
-// Lower takes a quarter of the limit away, of a fixed one too, and does not let it grow
-// beyond that again: this process has no room for more requests at once. It does so once in
-// a while, since many see that at the same time, and reports whether it did.
+// endRound passes what was measured to the controller that decides now.
+func (l *Limiter) endRound(now time.Time) {
+	gaugesDecide := l.gauges.decidesNow(now)
+	switch {
+	case l.win.slots > 0, gaugesDecide && l.gauges.queueBound:
+		if l.overload.state == accepting {
+			l.trial.compareRates(now)
+		}
+	case !gaugesDecide:
+		l.climber.endRound(now)
+	}
+}
+
+// holdUnder keeps the limit under a ceiling for a while, and lets no controller grow it meanwhile.
+func (l *Limiter) holdUnder(ceiling int, now time.Time) {
+	until := now.Add(ceilingTime)
+	l.win.holdUnder(ceiling, until)
+	l.overload.accept(now)
+	l.climber.coolDown(now, until, until.Add(upCooldown))
+	l.gauges.pauseUntil(until)
+
+	l.win.setLimit(ceiling, now)
+	l.climber.base = l.win.limit
+}
+
+// Lower reduces the limit by a quarter, a fixed one too, and does not let it grow beyond that
+// again: this process has no room for more requests at once. Many requests notice that at the
+// same time, so it acts at most once per settleTime, and reports whether it did.
 func (l *Limiter) Lower() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	now := l.advance()
-	if l.limit <= 1 || now.Sub(l.lowered) < settleTime {
+	now, w := l.advance(), l.win
+	if w.limit <= 1 || now.Sub(l.lowered) < settleTime {
 		return false
 	}
 
 	l.lowered = now
-	l.max = max(1, min(l.limit, l.inFlight+1)*3/4)
-	l.cfg.Max = l.max
-	l.cfg.Min = min(l.cfg.Min, l.max)
-	l.climb.base = min(l.climb.base, l.max)
-	l.set(l.max, now)
+	w.top = max(1, min(w.limit, w.inFlight+1)*3/4)
+	w.max = w.top
+	w.min = min(w.min, w.top)
+	l.climber.base = min(l.climber.base, w.top)
+	w.setLimit(w.top, now)
 
 	return true
 }
 
-// Limit is the number of slots as it is now.
+// Limit returns the current number of slots.
 func (l *Limiter) Limit() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.limit
+	return l.win.limit
 }
 
-// InFlight is the number of slots taken.
+// InFlight returns the number of slots in use.
 func (l *Limiter) InFlight() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.inFlight
+	return l.win.inFlight
 }
 
-// SetSlots tells how many requests the server runs at once, if it says so: more never help.
-// One more waits there at first, so that a slot is never empty for the time that an answer and
-// the next request travel; what that brings is measured.
+// SetSlots sets how many requests the server runs at once, if it reports that: more never help.
+// One more waits there at first, so that a slot is not empty while an answer and the next
+// request travel; a trial measures what that brings. Below 1 the number is unknown.
 func (l *Limiter) SetSlots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	if l.gauges.ignored { // these are of one of several servers, too
+	if l.gauges.ignored { // the slots, too, are those of one of several servers
 		return
 	}
 
-	if n <= 0 || n == l.slots {
+	w := l.win
+	if n <= 0 || n == w.slots {
 		return
 	}
 
 	now := time.Now()
-	l.slots, l.max, l.spare = n, min(l.cfg.Max, n+1), spare{}
-	l.climb.phase = holding
-	l.climb.rest(now)
-	l.set(l.max, now)
+	w.slots, w.top = n, min(w.max, n+1)
+	l.trial.reset()
+	l.climber.phase = holding
+	l.climber.coolDown(now, now.Add(upCooldown), now.Add(upCooldown))
+	w.setLimit(w.top, now)
 }
 
-// StartAt begins the search at a limit that was found before, if it has found nothing yet and the
-// server says nothing of its slots. It reports whether it does. Below 1 the limit is unknown.
+// StartAt starts the search at a limit that was found before, unless the search has already
+// found something or the server's slots are known. It reports whether it did. Below 1 the limit
+// is unknown.
 func (l *Limiter) StartAt(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	c := &l.climb
-	if n < 1 || l.cfg.Min == l.cfg.Max || l.slots > 0 || c.phase != growing || c.rate > 0 || l.limit != c.first {
+	w, c := l.win, &l.climber
+	if n < 1 || w.isFixed() || w.slots > 0 || c.phase != growing || c.rate > 0 || w.limit != c.first {
 		return false
 	}
 
-	l.set(n, l.advance())
-	c.first, c.base = l.limit, l.limit
+	w.setLimit(n, l.advance())
+	c.first, c.base = w.limit, w.limit
 
 	return true
 }
 
-// Found is the limit that the search has found; 0 while it searches, or if it does not.
+// Found returns the limit that the search has found; 0 while it searches, and for a limiter
+// that does not search.
 func (l *Limiter) Found() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
 	switch {
-	case l.cfg.Min == l.cfg.Max, l.slots > 0, l.overload.stance != open:
+	case l.win.isFixed(), l.win.slots > 0, l.overload.state != accepting:
 		return 0
-	case l.gauges.queued:
-		return l.limit
-	case l.climb.phase == growing:
+	case l.gauges.queueBound:
+		return l.win.limit
+	case l.climber.phase == growing:
 		return 0
 	}
 
-	return l.climb.base
+	return l.climber.base
 }
 
-// set changes the limit, and begins a round of measuring.
-func (l *Limiter) set(n int, now time.Time) {
-	n = max(l.cfg.Min, min(l.max, n))
-	l.climb.settled = n <= l.limit
-	l.limit = n
-	l.meter = meter{since: now}
-	l.wake()
-}
-
-// A process that is stopped (Ctrl-Z, a suspended job, a frozen machine) and goes on finds
-// that its requests took as long as it was away, which says nothing of the server.
-const (
-	// BeatEvery is how often [Limiter.Beat] has to be called, if it is called at all.
-	BeatEvery = 250 * time.Millisecond
-	// MissedBeat is the time without a beat after which the process counts as having been
-	// stopped.
-	MissedBeat = time.Second
-)
-
-// Beat tells the limiter that this process runs. What was measured across a time without
-// beats is left out, and the search begins again.
-func (l *Limiter) Beat() {
+// ObserveEvery returns how often gauges are worth reading now: while the limit grows, each
+// reading is a step.
+func (l *Limiter) ObserveEvery() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.advance()
-	l.beat = now
+
+	if l.overload.state == accepting && !l.win.isFixed() && l.gauges.isGrowing() {
+		return observeSoon
+	}
+
+	return observeEvery
 }
 
-// noticeGap begins the search again after a time in which this process did not run.
-func (l *Limiter) noticeGap(now time.Time) {
-	if l.beat.IsZero() || now.Sub(l.beat) < MissedBeat {
+// Observe takes the server's gauges, as often as ObserveEvery returns.
+func (l *Limiter) Observe(g Gauges) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	now := l.advance()
+	if l.gauges.ignored {
 		return
 	}
-	l.beat = now
-	l.restart(now)
+
+	first := l.gauges.recordReading(g, now)
+	if l.win.isFixed() || l.overload.state == trialing {
+		return
+	}
+
+	l.gauges.steerLimit(g, first, now)
 }
 
-// IgnoreGauges has [Limiter.Observe] and [Limiter.SetSlots] do nothing from now on: the gauges are
-// not those of one server, as when a load balancer answers with another replica's each time.
-// What was concluded from them is dropped. The search begins again by climbing on answers, at
-// no less than Config.Start.
+// IgnoreGauges makes [Limiter.Observe] and [Limiter.SetSlots] do nothing from now on: the
+// gauges are not those of one server, as when a load balancer returns another replica's each
+// time. What they led to is dropped. The search starts again with the climber, at no less than
+// Config.Start.
 func (l *Limiter) IgnoreGauges() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -313,52 +341,60 @@ func (l *Limiter) IgnoreGauges() {
 		return
 	}
 
-	l.gauges = gauges{ignored: true}
-	l.slots, l.max = 0, l.cfg.Max
-	l.climb.base = max(l.climb.base, l.climb.first)
+	l.gauges = gaugeController{win: l.win, climber: &l.climber, ignored: true}
+	l.win.slots, l.win.top = 0, l.win.max
+	l.climber.noisy = true
+	l.climber.base = max(l.climber.base, l.climber.first)
 	l.restart(now)
 }
 
-// restart begins the search again, at the limit that is known to be good.
-func (l *Limiter) restart(now time.Time) {
-	if l.cfg.Min == l.cfg.Max {
-		return
-	}
+// A process that was stopped (Ctrl-Z, a suspended job, a frozen machine) and continues finds
+// that its requests took as long as it was away, which says nothing about the server.
+const (
+	// BeatEvery is how often to call [Limiter.Beat], if at all.
+	BeatEvery = 250 * time.Millisecond
+	// MissedBeat is the time without a call of Beat after which the process counts as having
+	// been stopped.
+	MissedBeat = time.Second
+)
 
-	g, c := &l.gauges, &l.climb
-	if c.phase != probing {
-		c.base = max(c.base, l.limit)
-	}
-
-	c.phase, c.rate, c.best = growing, 0, 0
-	g.at, g.queues, g.empty, g.grow, g.queued = time.Time{}, [4]int{}, 0, firstStep, false
-	g.changed, g.tokensSince = now, false
-	l.overload.reset(now)
-	l.spare = spare{}
-
-	if l.slots > 0 {
-		c.base = l.max
-	}
-
-	l.set(c.base, now)
+// Beat records that this process runs. The limiter drops what it measured across a time without
+// beats, and starts the search again.
+func (l *Limiter) Beat() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.advance()
+	l.lastBeat = now
 }
 
-// advance brings the integral up to now.
+// advance brings the limiter up to now. It starts the search again after a time in which this
+// process did not run.
 func (l *Limiter) advance() time.Time {
 	now := time.Now()
-	l.noticeGap(now)
-	l.area += float64(l.inFlight) * now.Sub(l.at).Seconds()
-	l.at = now
+	if !l.lastBeat.IsZero() && now.Sub(l.lastBeat) >= MissedBeat {
+		l.lastBeat = now
+		l.restart(now)
+	}
+
+	l.win.advanceTo(now)
+
 	return now
 }
 
-// wake lets somebody who waits look for a slot. Who gets one wakes the next.
-func (l *Limiter) wake() {
-	if l.inFlight >= l.limit {
+// restart starts the search again, at the limit that is known to be good.
+func (l *Limiter) restart(now time.Time) {
+	if l.win.isFixed() {
 		return
 	}
-	select {
-	case l.free <- struct{}{}:
-	default:
+
+	l.climber.restart()
+	l.gauges.restart(now)
+	l.overload.startWindow(now)
+	l.trial.reset()
+
+	if l.win.slots > 0 {
+		l.climber.base = l.win.top
 	}
+
+	l.win.setLimit(l.climber.base, now)
 }

@@ -43,8 +43,8 @@ func TestFixed(t *testing.T) {
 	})
 }
 
-// All who wait get their turn, however the slots become free.
-func TestManyWait(t *testing.T) {
+// Every waiter gets a slot, however the slots become free.
+func TestAcquireMany(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
@@ -74,8 +74,8 @@ func TestManyWait(t *testing.T) {
 	})
 }
 
-// A server that tells its slots gets as many requests, and one that waits there.
-func TestSlotsTold(t *testing.T) {
+// A server that reports its slots gets that many requests, and one that waits there.
+func TestSetSlots(t *testing.T) {
 	t.Parallel()
 
 	l := New(Config{})
@@ -84,7 +84,7 @@ func TestSlotsTold(t *testing.T) {
 		t.Errorf("limit %d for 4 slots, want 5", got)
 	}
 
-	l.SetSlots(0) // it does not say
+	l.SetSlots(0) // unknown
 	if got := l.Limit(); got != 5 {
 		t.Errorf("limit %d", got)
 	}
@@ -96,20 +96,21 @@ func TestSlotsTold(t *testing.T) {
 	}
 }
 
-// The slots of one of several servers bound nothing, neither those told before nor those after.
-func TestSlotsIgnored(t *testing.T) {
+// The slots of one of several servers bound nothing, whether they were set before or after that
+// is known.
+func TestSetSlotsIgnored(t *testing.T) {
 	t.Parallel()
 
 	l := New(Config{})
 	l.SetSlots(4)
 	l.IgnoreGauges()
 	l.SetSlots(4)
-	if l.Limit() < 8 || l.max != DefaultMax {
-		t.Errorf("limit %d, at most %d", l.Limit(), l.max)
+	if l.Limit() < 8 || l.win.top != DefaultMax {
+		t.Errorf("limit %d, at most %d", l.Limit(), l.win.top)
 	}
 }
 
-// Without enough requests to fill it, the limit stays: they say nothing about it.
+// Without enough requests to fill it, the limit stays.
 func TestNoDemand(t *testing.T) {
 	t.Parallel()
 
@@ -132,13 +133,13 @@ func TestNoDemand(t *testing.T) {
 	})
 }
 
-// A process that cannot have more connections lowers the limit, of a fixed one too, for good.
+// A process that cannot have more connections lowers the limit for good, a fixed one too.
 func TestLower(t *testing.T) {
 	t.Parallel()
 
 	for _, l := range []*Limiter{Fixed(200), New(Config{Start: 200})} {
 		synctest.Test(t, func(t *testing.T) {
-			l.lowered, l.at = time.Time{}, time.Now()
+			l.lowered, l.win.updated = time.Time{}, time.Now()
 			for range 40 {
 				if _, err := l.Acquire(t.Context()); err != nil {
 					t.Fatal(err)
@@ -149,7 +150,7 @@ func TestLower(t *testing.T) {
 				t.Errorf("limit %d, want 30: three quarters of 40 and one", l.Limit())
 			}
 
-			if l.Lower() { // others see the same at the same time
+			if l.Lower() { // others notice the same at the same time
 				t.Errorf("limit %d after a second call", l.Limit())
 			}
 
@@ -173,7 +174,7 @@ func TestLower(t *testing.T) {
 	}
 }
 
-// Gauges that are ignored move nothing, and what came of them is dropped.
+// Gauges that are ignored move nothing, and what they led to is dropped.
 func TestIgnoreGauges(t *testing.T) {
 	t.Parallel()
 

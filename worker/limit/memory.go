@@ -13,60 +13,59 @@ import (
 	"time"
 )
 
-// Memory is a small file that keeps how many requests at once model servers were found to
-// take, as a place to begin at the next start. It is no more than that: what it says is
-// neither a bound nor a reason to stop searching. Several processes may have one file; the
-// last one to write it wins.
+// Memory is a small file with the limits that were found for model servers, where the next
+// search starts. It is no more than that: a limit from the file is neither a bound nor a reason
+// to stop searching. Several processes may share a file; the last one to write it wins.
 type Memory struct {
 	path string
-	mu   sync.Mutex
+	mu   sync.Mutex // serializes access to the file
 }
 
 const (
-	memoryMost  = 256                 // servers; those that were met longest ago go
-	memoryAge   = 30 * 24 * time.Hour // of what is believed
-	memoryBytes = 1 << 20             // of the file
+	maxMemoryServers = 256                 // the servers that were seen longest ago are dropped
+	maxMemoryAge     = 30 * 24 * time.Hour // older limits are not believed
+	maxMemoryBytes   = 1 << 20             // of the file
 )
 
-// memories is the file.
-type memories struct {
-	Servers map[string]memoryOf `json:"servers"`
+// memoryFile is the content of the file.
+type memoryFile struct {
+	Servers map[string]memoryEntry `json:"servers"`
 }
 
-// memoryOf is what is kept of one server.
-type memoryOf struct {
+// memoryEntry is the limit of one server.
+type memoryEntry struct {
 	AtOnce int       `json:"at_once"`
 	Seen   time.Time `json:"seen"`
 }
 
-// NewMemory returns the memory that a file holds, or will hold.
+// NewMemory returns the memory in a file, which need not exist.
 func NewMemory(path string) *Memory { return &Memory{path: path} }
 
-// MemoryKey names a server by all that makes it the same one: its URL, its kind, its models. It
-// is a hash, since a URL may have a password.
+// MemoryKey returns the key of a server, from all that makes it the same one: its URL, its
+// kind, its models. It is a hash, since a URL may have a password.
 func MemoryKey(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:12])
 }
 
-// Load is how many requests at once a server was found to take; 0 if that is unknown.
+// Load returns the limit that was found for a server; 0 if it is unknown.
 func (m *Memory) Load(key string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.read().Servers[key].AtOnce
+	return m.readFile().Servers[key].AtOnce
 }
 
-// Store notes how many requests at once a server takes.
+// Store saves the limit that was found for a server.
 func (m *Memory) Store(key string, n int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	all := m.read()
-	all.Servers[key] = memoryOf{n, time.Now().UTC().Truncate(time.Second)}
-	for len(all.Servers) > memoryMost {
+	all := m.readFile()
+	all.Servers[key] = memoryEntry{n, time.Now().UTC().Truncate(time.Second)}
+	for len(all.Servers) > maxMemoryServers {
 		oldest := ""
-		for key, kept := range all.Servers {
-			if oldest == "" || kept.Seen.Before(all.Servers[oldest].Seen) {
+		for key, entry := range all.Servers {
+			if oldest == "" || entry.Seen.Before(all.Servers[oldest].Seen) {
 				oldest = key
 			}
 		}
@@ -80,32 +79,32 @@ func (m *Memory) Store(key string, n int) error {
 	}
 
 	if err := replaceFile(m.path, text); err != nil {
-		return fmt.Errorf("keep the number of requests at once: %w", err)
+		return fmt.Errorf("store the limit of the model server: %w", err)
 	}
 
 	return nil
 }
 
-// read reads what the file holds and what can be believed of it. A file that is damaged is as
-// good as none.
-func (m *Memory) read() memories {
-	all := memories{}
+// readFile reads the file, without the limits that are not to be believed. A damaged file
+// counts as none.
+func (m *Memory) readFile() memoryFile {
+	all := memoryFile{}
 	if f, err := os.Open(m.path); err == nil {
-		if json.NewDecoder(io.LimitReader(f, memoryBytes)).Decode(&all) != nil {
-			all = memories{}
+		if json.NewDecoder(io.LimitReader(f, maxMemoryBytes)).Decode(&all) != nil {
+			all = memoryFile{}
 		}
 		f.Close()
 	}
 
 	now := time.Now()
-	for key, kept := range all.Servers {
-		if age := now.Sub(kept.Seen); kept.AtOnce < 1 || age < -memoryAge || age > memoryAge {
+	for key, entry := range all.Servers {
+		if age := now.Sub(entry.Seen); entry.AtOnce < 1 || age < -maxMemoryAge || age > maxMemoryAge {
 			delete(all.Servers, key)
 		}
 	}
 
 	if all.Servers == nil {
-		all.Servers = map[string]memoryOf{}
+		all.Servers = map[string]memoryEntry{}
 	}
 
 	return all
@@ -123,8 +122,8 @@ func replaceFile(path string, text []byte) error {
 	}
 
 	_, err = f.Write(text)
-	if closed := f.Close(); err == nil {
-		err = closed
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)

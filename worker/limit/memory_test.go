@@ -20,7 +20,7 @@ func TestMemory(t *testing.T) {
 		}
 
 		if got := NewMemory(path).Load(a); got != 0 {
-			t.Errorf("%d of a server that was never met", got)
+			t.Errorf("%d for a server that was never stored", got)
 		}
 
 		for _, n := range []int{30, 67} {
@@ -34,7 +34,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%d and %d, want 67 and 0", m.Load(a), m.Load(b))
 		}
 
-		for i := range memoryMost {
+		for i := range maxMemoryServers {
 			time.Sleep(time.Second)
 			if err := m.Store(fmt.Sprint(i), i+1); err != nil {
 				t.Fatal(err)
@@ -45,7 +45,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%d, %d and %d, want 0, 1 and 256: the oldest goes", m.Load(a), m.Load("0"), m.Load("255"))
 		}
 
-		time.Sleep(memoryAge + time.Second)
+		time.Sleep(maxMemoryAge + time.Second)
 		if got := m.Load("255"); got != 0 {
 			t.Errorf("%d after a month", got)
 		}
@@ -56,7 +56,7 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// Whatever the file holds, it is no more than a number to begin with.
+// Whatever the file holds, it is no more than a limit to start at.
 func FuzzMemory(f *testing.F) {
 	f.Add([]byte(`{"servers":{"k":{"at_once":64,"seen":"2026-11-28T12:00:00Z"}}}`))
 	f.Add([]byte(`{"servers":{"k":{"at_once":-1,"seen":"0001-01-01T00:00:00Z"}}}`))
@@ -82,9 +82,9 @@ func FuzzMemory(f *testing.F) {
 	})
 }
 
-// A search that begins where the last one ended is at its end at once, and finds out all the
-// same when the server takes less or more now.
-func TestBegin(t *testing.T) {
+// A search that starts where the last one ended is done at once, and still notices when the
+// server takes less or more now.
+func TestStartAt(t *testing.T) {
 	t.Parallel()
 
 	for _, slots := range []int{256, 64, 1024} {
@@ -93,12 +93,12 @@ func TestBegin(t *testing.T) {
 				t.Parallel()
 
 				synctest.Test(t, func(t *testing.T) {
-					c := curve{engine: server(slots), least: 50, most: 150}
-					best := mean(drive(t, c, Fixed(slots+slots/16), false, 60, nil)[10:]).tokens
+					c := scenario{engine: engineWith(slots), least: 50, most: 150}
+					best := meanOf(drive(t, c, Fixed(slots+slots/16), false, 60, nil)[10:]).tokens
 					l := New(Config{})
 					l.StartAt(256)
 					got := drive(t, c, l, gauges, 180, nil)
-					steady, at := mean(got[60:]), reaches(got, 0.9*best)
+					steady, at := meanOf(got[60:]), secondsUntil(got, 0.9*best)
 					t.Logf("%.3f of the best fixed limit, 90%% after %d s; limit %.1f, found %d",
 						steady.tokens/best, at, steady.limit, l.Found())
 					if steady.tokens < 0.97*best || slots <= 256 && at > 2 {

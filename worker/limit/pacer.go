@@ -2,36 +2,37 @@ package limit
 
 import "time"
 
-// pacer spaces the beginnings of requests, so that a server that allows so many in a second
-// gets as many. It saves up nothing, since what a server allows as a burst is its own affair.
+// Pacing.
+const (
+	minPace        = 0.1         // requests per second
+	silentRetry    = time.Second // between tries of a server that refuses everything
+	maxSilentRetry = time.Minute // even if the server asks for a longer wait
+	firstPaceStep  = 0.02
+	maxPaceStep    = 1.0
+	freePaceStep   = 0.3 // a rate that grows by this much was not near a limit
+	minPaceHold    = time.Second
+	maxPaceHold    = 3 * time.Second
+)
+
+// pacer spaces the beginnings of requests, so that a server that allows a number per second
+// gets that many. It saves nothing up: what a server allows as a burst is its own affair.
 //
 // The rate follows what the server takes, as TCP's follows what a path takes (Jacobson,
 // "Congestion Avoidance and Control", 1988): refusals set it to the rate of the requests that
-// were not refused, and without refusals it grows, slowly at first and then faster and
-// faster, so that a limit that was lifted is noticed within seconds.
+// were not refused, and without refusals it grows, slowly at first and then faster and faster,
+// so that a limit that was lifted is noticed within seconds.
 type pacer struct {
-	rate  float64   // requests that may begin in a second; 0: any number
-	next  time.Time // when the next one may
-	held  bool      // it has held one back in this window
-	clean float64   // the last rate at which nothing was refused
-	step  float64   // by which the rate grows next
-	still time.Time // until then it does not grow
-	rest  time.Duration
+	rate      float64   // requests per second; 0: any number
+	next      time.Time // beginning of the next request
+	held      bool      // a request was held back in this window
+	clean     float64   // the last rate at which nothing was refused
+	step      float64   // by which the rate grows next
+	holdUntil time.Time // before which it does not grow
+	hold      time.Duration
 }
 
-const (
-	slowest    = 0.1         // requests a second
-	silence    = time.Second // between tries of a server that refuses all
-	growFirst  = 0.02
-	growMost   = 1.0
-	growAnew   = 0.3 // a rate that grows by so much was not near a limit
-	restMin    = time.Second
-	restMax    = 3 * time.Second
-	silenceMax = time.Minute // a server that asks for a longer pause is asked then all the same
-)
-
-// wait is how long the next request has to wait; 0: it may begin.
-func (p *pacer) wait(now time.Time) time.Duration {
+// waitTime returns how long the next request has to wait; 0 if it may begin.
+func (p *pacer) waitTime(now time.Time) time.Duration {
 	if p.rate == 0 || !now.Before(p.next) {
 		return 0
 	}
@@ -39,8 +40,8 @@ func (p *pacer) wait(now time.Time) time.Duration {
 	return p.next.Sub(now)
 }
 
-// take notes that a request begins.
-func (p *pacer) take(now time.Time) {
+// takeTurn records that a request begins.
+func (p *pacer) takeTurn(now time.Time) {
 	if p.rate == 0 {
 		return
 	}
@@ -53,28 +54,28 @@ func (p *pacer) take(now time.Time) {
 	p.next = p.next.Add(gap)
 }
 
-// cut lowers the rate to what the server took.
-func (p *pacer) cut(rate float64, now time.Time) {
-	p.rate = max(slowest, min(p.rate, rate))
+// cutRate lowers the rate to what the server took.
+func (p *pacer) cutRate(rate float64, now time.Time) {
+	p.rate = max(minPace, min(p.rate, rate))
 	p.clean = min(p.clean, p.rate)
-	p.step = growFirst
-	p.rest = min(restMax, max(restMin, 2*p.rest))
-	p.still = now.Add(p.rest)
+	p.step = firstPaceStep
+	p.hold = min(maxPaceHold, max(minPaceHold, 2*p.hold))
+	p.holdUntil = now.Add(p.hold)
 }
 
-// grow raises the rate, since nothing was refused.
-func (p *pacer) grow(now time.Time) {
+// growRate raises the rate, since nothing was refused.
+func (p *pacer) growRate(now time.Time) {
 	if p.held {
 		p.clean = p.rate
 	}
 
-	if now.Before(p.still) {
+	if now.Before(p.holdUntil) {
 		return
 	}
 
 	p.rate *= 1 + p.step
-	p.step = min(growMost, 2*p.step)
-	if p.step >= growAnew {
-		p.rest = 0
+	p.step = min(maxPaceStep, 2*p.step)
+	if p.step >= freePaceStep {
+		p.hold = 0
 	}
 }

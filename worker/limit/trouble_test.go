@@ -8,7 +8,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// Whatever a server goes through, it has all that it can take ten seconds later.
+// Ten seconds after any trouble of a server, it has all requests that it can take.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 
@@ -16,7 +16,7 @@ func TestTrouble(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(e *sim.Engine, g *sim.Gate, trouble bool)
-		faster float64 // afterwards
+		faster float64 // than before, afterwards
 	}{
 		{"slow for a while", func(e *sim.Engine, _ *sim.Gate, trouble bool) {
 			e.Set(func(c *sim.EngineConfig) {
@@ -56,7 +56,7 @@ func TestTrouble(t *testing.T) {
 				t.Parallel()
 
 				synctest.Test(t, func(t *testing.T) {
-					c := curve{engine: server(64), least: 50, most: 150, gate: &sim.Gate{}}
+					c := scenario{engine: engineWith(64), least: 50, most: 150, gate: &sim.Gate{}}
 					got := drive(t, c, New(Config{}), gauges, 130, func(i int, e *sim.Engine) {
 						switch i {
 						case begin:
@@ -66,7 +66,7 @@ func TestTrouble(t *testing.T) {
 						}
 					})
 
-					before, after := mean(got[begin-20:begin]).tokens, mean(got[end+10:end+30])
+					before, after := meanOf(got[begin-20:begin]).tokens, meanOf(got[end+10:end+30])
 					t.Logf("%.3f of before; limit %.1f", after.tokens/before, after.limit)
 					if after.tokens < 0.9*tt.faster*before {
 						t.Errorf("%.3f of before, want %.1f", after.tokens/before, tt.faster)
@@ -79,7 +79,7 @@ func TestTrouble(t *testing.T) {
 
 // A server that loads another model every few seconds, and does nothing meanwhile, gets what it
 // takes in between.
-func TestSwaps(t *testing.T) {
+func TestModelSwaps(t *testing.T) {
 	t.Parallel()
 
 	for _, gauges := range []bool{true, false} {
@@ -87,7 +87,7 @@ func TestSwaps(t *testing.T) {
 			t.Parallel()
 
 			synctest.Test(t, func(t *testing.T) {
-				c := curve{engine: server(64), least: 50, most: 150}
+				c := scenario{engine: engineWith(64), least: 50, most: 150}
 				swap := func(i int, e *sim.Engine) {
 					e.Set(func(c *sim.EngineConfig) {
 						c.TTFT, c.TPOT = ttft, tpot
@@ -97,8 +97,8 @@ func TestSwaps(t *testing.T) {
 					})
 				}
 
-				best := mean(drive(t, c, Fixed(67), false, 150, swap)[60:]).tokens
-				got := mean(drive(t, c, New(Config{}), gauges, 300, swap)[60:])
+				best := meanOf(drive(t, c, Fixed(67), false, 150, swap)[60:]).tokens
+				got := meanOf(drive(t, c, New(Config{}), gauges, 300, swap)[60:])
 				t.Logf("%.3f of the best fixed limit at %.1f", got.tokens/best, got.limit)
 				if got.tokens < 0.95*best {
 					t.Errorf("%.3f of the best fixed limit", got.tokens/best)
