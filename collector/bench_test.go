@@ -55,9 +55,12 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 		t.Fatal(err)
 	}
 
-	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
+	opened, err := bus.Open(t.Context(), js)
+	if err != nil {
 		t.Fatal(err)
 	}
+
+	b.runs = opened.Runs
 
 	must(t, b.runs.Create(t.Context(), b.m))
 	b.makeStreams()

@@ -46,21 +46,22 @@ type Input interface {
 
 // Collector gathers the results of one run.
 type Collector struct {
-	cfg      Config
-	run      string
-	bounds   proto.Bounds
-	total    int
-	runs     *bus.RunStore
-	presence *bus.Presence
-	fleet    *fleet
-	source   source
-	seen     *roaring.Bitmap // requests that have a line, synced or not
-	scan     jsonscan.Scanner
-	frame    *frame
-	writes   chan *frame
-	clock    *clock
-	dropped  proto.DropCounter
-	gap      [2]time.Time // nobody collected between; its beginning moves on with the results that came in it
+	cfg        Config
+	run        string
+	bounds     proto.Bounds
+	total      int
+	runs       *bus.RunStore
+	leases     *bus.Leases
+	heartbeats *bus.Heartbeats
+	fleet      *fleet
+	source     source
+	seen       *roaring.Bitmap // requests that have a line, synced or not
+	scan       jsonscan.Scanner
+	frame      *frame
+	writes     chan *frame
+	clock      *clock
+	dropped    proto.DropCounter
+	gap        [2]time.Time // nobody collected between; its beginning moves on with the results that came in it
 
 	ending atomic.Pointer[ending] // set when the run is to end before it is complete
 
@@ -225,7 +226,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 		case err != nil:
 			c.clock.blind(begin, time.Now())
 			c.cfg.Log.Warn().Err(err).Msg("read results; trying on")
-			if err := sleep(ctx, 500*time.Millisecond); err != nil {
+			if err := bus.Sleep(ctx, 500*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -372,7 +373,7 @@ func (c *Collector) find(m *jetstream.MsgMetadata) {
 func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return bus.NewAnswerStore(c.cfg.JS, c.run).Payload(ctx, msg.Headers(), msg.Data())
+	return bus.New(c.cfg.JS).Answers(c.run).Payload(ctx, msg.Headers(), msg.Data())
 }
 
 // drop gives up on results that do not fit the run. Their requests are found missing in
@@ -445,16 +446,4 @@ func (c *Collector) write(stop func()) error {
 	}
 
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

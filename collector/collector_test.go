@@ -126,7 +126,7 @@ func byObject(name string, seqs ...uint32) *nats.Msg {
 func (b *bench) large(lines string, seqs ...uint32) *nats.Msg {
 	b.t.Helper()
 	msg := proto.EncodeResults("r", "0-1", seqs, []byte(lines))
-	must(b.t, bus.NewAnswerStore(b.js, "r").Offload(b.t.Context(), msg, 64))
+	must(b.t, bus.New(b.js).Answers("r").Offload(b.t.Context(), msg, 64))
 	return msg
 }
 
@@ -173,7 +173,7 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 			})
 
 			b.setPublished(func(m *proto.Manifest) {
-				data, err := bus.NewObjectStore(b.js, "r").Get(t.Context(), m.Publish.Missing)
+				data, err := bus.New(b.js).Objects("r").Get(t.Context(), m.Publish.Missing)
 				if err != nil {
 					t.Fatal(err)
 				}

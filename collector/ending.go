@@ -63,7 +63,7 @@ func (e *ender) step(ctx context.Context) error {
 	if !e.purged {
 		if err := e.purge(ctx); err != nil {
 			e.c.cfg.Log.Warn().Err(err).Msg("take the work of an ended run off the bus; trying on")
-			return sleep(ctx, time.Second)
+			return bus.Sleep(ctx, time.Second)
 		}
 		e.purged, e.begun = true, time.Now()
 	}
@@ -143,7 +143,7 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 	shard := proto.EndingShard(e.ending.state, e.batch)
 	for {
 		msg := proto.EncodeResults(e.c.run, shard, seqs, lines)
-		err := bus.NewAnswerStore(e.c.cfg.JS, e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
+		err := bus.New(e.c.cfg.JS).Answers(e.c.run).Offload(ctx, msg, e.c.cfg.JS.Conn().MaxPayload())
 		if err == nil {
 			_, err = e.c.cfg.JS.PublishMsg(ctx, msg)
 		}
@@ -157,13 +157,13 @@ func (e *ender) publish(ctx context.Context) (more bool, err error) {
 
 		// A full stream has to be read first; nobody is there who could, but us. The
 		// lines left out are published in the next iteration.
-		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.Code == 503 {
+		if bus.IsStreamFull(err) {
 			e.lines = max(1, e.lines/2) // should the stream be smaller than a message
 			return false, nil
 		}
 
 		e.c.cfg.Log.Warn().Err(err).Msg("publish the lines of an ended run; trying on")
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := bus.Sleep(ctx, time.Second); err != nil {
 			return false, err
 		}
 	}

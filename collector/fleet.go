@@ -11,6 +11,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // fleet is what is known of the workers, from their announcements. It is safe for
@@ -148,7 +149,7 @@ func (c *Collector) survey(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 
-	workers, err := c.presence.Workers(ctx)
+	workers, err := c.heartbeats.Workers(ctx)
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (c *Collector) lastWords(ctx context.Context) {
 		}
 
 		if t := c.cfg.Journal.State().Tally; t == nil || !c.fleet.behind(t.Workers) ||
-			sleep(ctx, 200*time.Millisecond) != nil {
+			bus.Sleep(ctx, 200*time.Millisecond) != nil {
 			return
 		}
 	}

@@ -82,7 +82,7 @@ func TestForgedResults(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 6, 16<<20)
-			objects := bus.NewObjectStore(b.js, "r")
+			objects := bus.New(b.js).Objects("r")
 			must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
 			b.publish("0-1", 2)
 			b.publishMsg(msg)

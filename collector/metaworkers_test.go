@@ -21,15 +21,15 @@ import (
 // announce does what a worker does every few seconds.
 func (b *bench) announce(workers ...proto.WorkerInfo) {
 	b.t.Helper()
-	p := b.presence()
+	p := b.bus()
 	for _, w := range workers {
-		must(b.t, p.Heartbeat(b.t.Context(), w))
+		must(b.t, p.Heartbeats.Send(b.t.Context(), w))
 	}
 }
 
 func (b *bench) gone(name string) {
 	b.t.Helper()
-	must(b.t, b.presence().RemoveWorker(b.t.Context(), name))
+	must(b.t, b.bus().Heartbeats.Remove(b.t.Context(), name))
 }
 
 // waitHeard waits until the collector knows of a worker's share.
@@ -320,7 +320,7 @@ func TestWorkersTellLate(t *testing.T) {
 	j := open(t, b.out.Journal())
 	appendFrame(t, j, 1, to(4)...)
 	c := New(Config{JS: b.js, Journal: j, Output: b.out})
-	c.presence = b.presence()
+	c.heartbeats = b.bus().Heartbeats
 	w := workerOn("w0", spent(1, 10))
 	w.GPU[0].EnergyJoules = new(500.0)
 	b.announce(w)

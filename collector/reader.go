@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -74,9 +73,12 @@ func NewReader(cfg ReaderConfig) *Reader {
 func (r *Reader) Run(
 	ctx context.Context, write func([]byte) error,
 ) (missed *roaring.Bitmap, m proto.Manifest, err error) {
-	if r.runs, err = bus.OpenRuns(ctx, r.cfg.JS); err != nil {
+	b, err := bus.Open(ctx, r.cfg.JS)
+	if err != nil {
 		return nil, m, err
 	}
+
+	r.runs = b.Runs
 
 	if m, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
 		return nil, m, err
@@ -117,7 +119,7 @@ func (r *Reader) Run(
 			return Missing(r.spot.seen, m.Input.Requests), m, nil
 		}
 
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := bus.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, m, err
 		}
 
@@ -327,7 +329,7 @@ func (r *Reader) open(
 
 	payload := msg.Data
 	if batch.Object != "" {
-		if payload, err = bus.NewAnswerStore(r.cfg.JS, r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
+		if payload, err = bus.New(r.cfg.JS).Answers(r.cfg.Run).Payload(ctx, msg.Header, msg.Data); err != nil {
 			return batch, nil, err
 		}
 	}
@@ -458,8 +460,7 @@ func (r *Reader) remember(ctx context.Context, now bool) error {
 	defer cancel()
 
 	revision, err := r.kv.Update(ctx, r.key(), data, r.revision)
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok &&
-		strings.Contains(api.Description, "wrong last sequence") {
+	if bus.IsWrongSequence(err) {
 		return fmt.Errorf("reader %s: %w", r.cfg.Name, ErrReader)
 	}
 

@@ -157,7 +157,7 @@ func (r *rounds) withNobody(ctx context.Context, m proto.Manifest) (bool, error)
 		return false, nil
 	}
 
-	workers, err := c.presence.Workers(ctx)
+	workers, err := c.heartbeats.Workers(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -234,7 +234,7 @@ func StartRound(
 
 	round := m.Publish.Round + 1
 	name := proto.MissingObject(round, nuid.Next())
-	if err := bus.NewObjectStore(js, run).Put(ctx, name, data); err != nil {
+	if err := bus.New(js).Objects(run).Put(ctx, name, data); err != nil {
 		return err
 	}
 

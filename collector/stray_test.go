@@ -109,7 +109,7 @@ func TestWithNobody(t *testing.T) {
 
 			b.announce(tt.workers...)
 			c := New(Config{JS: b.js, Journal: open(t, b.out.Journal())})
-			c.presence = b.presence()
+			c.heartbeats = b.bus().Heartbeats
 
 			got, err := (&rounds{c: c}).withNobody(t.Context(), b.m)
 			if err != nil || got != tt.want {
@@ -150,7 +150,7 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	b.loseShard("0-0")
 	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
 	c := New(Config{JS: b.js, Journal: open(t, b.out.Journal())})
-	c.presence, c.total = b.presence(), 4
+	c.heartbeats, c.total = b.bus().Heartbeats, 4
 
 	for _, tt := range []struct{ came, want bool }{{false, true}, {true, false}} {
 		r := &rounds{c: c, nobody: time.Now().Add(-strayTime - time.Second)}

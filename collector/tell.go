@@ -20,16 +20,14 @@ func (c *Collector) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 
-	var err error
-	if c.runs, err = bus.OpenRuns(ctx, c.cfg.JS); err != nil {
+	b, err := bus.Open(ctx, c.cfg.JS)
+	if err != nil {
 		return err
 	}
 
-	if c.presence, err = bus.OpenPresence(ctx, c.cfg.JS); err != nil {
-		return err
-	}
+	c.runs, c.leases, c.heartbeats = b.Runs, b.Leases, b.Heartbeats
 
-	if err := c.presence.AcquireCollector(ctx, c.run, c.info()); err != nil {
+	if err := c.leases.Acquire(ctx, c.run, c.info()); err != nil {
 		return err
 	}
 
@@ -66,9 +64,9 @@ func (c *Collector) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 
-	who, ok, err := c.presence.CollectorOf(ctx, c.run)
+	who, ok, err := c.leases.Holder(ctx, c.run)
 	if err == nil && ok && who == c.info() {
-		err = c.presence.ReleaseCollector(ctx, c.run)
+		err = c.leases.Release(ctx, c.run)
 	}
 	if err != nil {
 		c.cfg.Log.Debug().Err(err).Msg("take back the claim on the run")
@@ -109,7 +107,7 @@ func (c *Collector) tell(ctx context.Context, done <-chan struct{}) error {
 
 		if time.Since(claimed) >= proto.PresenceTTL/5 {
 			claimed = time.Now()
-			err = errors.Join(err, c.presence.AcquireCollector(ctx, c.run, c.info()))
+			err = errors.Join(err, c.leases.Acquire(ctx, c.run, c.info()))
 		}
 
 		if time.Since(surveyed) >= proto.PresenceTTL/5 {
@@ -186,7 +184,7 @@ func (c *Collector) forget(ctx context.Context, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 
-	objects := bus.NewObjectStore(c.cfg.JS, c.run)
+	objects := bus.New(c.cfg.JS).Objects(c.run)
 	for _, name := range names {
 		if err := objects.Delete(ctx, name); err != nil {
 			return err // it goes with the run
@@ -259,7 +257,7 @@ func (c *Collector) purgeAnswers(ctx context.Context, most int64) error {
 	c.unneeded = c.unneeded[n:]
 	c.mu.Unlock()
 
-	answers := bus.NewAnswerStore(c.cfg.JS, c.run)
+	answers := bus.New(c.cfg.JS).Answers(c.run)
 	for _, a := range old {
 		if err := answers.Purge(ctx, a.name); err != nil {
 			return err // what is left is deleted with the run

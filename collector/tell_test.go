@@ -32,19 +32,21 @@ func (b *bench) rival() *bench {
 
 func as(host string) func(*Config) { return func(cfg *Config) { cfg.Host = host } }
 
-func (b *bench) presence() *bus.Presence {
+func (b *bench) bus() *bus.Bus {
 	b.t.Helper()
-	p, err := bus.OpenPresence(b.t.Context(), b.js)
+
+	opened, err := bus.Open(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return p
+
+	return opened
 }
 
 // collectedBy checks who has announced to collect the run.
 func (b *bench) collectedBy(want proto.CollectorInfo) {
 	b.t.Helper()
-	if got, ok, err := b.presence().CollectorOf(b.t.Context(), "r"); err != nil || !ok || got != want {
+	if got, ok, err := b.bus().Leases.Holder(b.t.Context(), "r"); err != nil || !ok || got != want {
 		b.t.Errorf("the run is collected by %v (%v, %v), want %v", got, ok, err, want)
 	}
 }
@@ -101,7 +103,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 			b.publish("0-1", 2, 3)
 			second.finish(c)
 
-			if _, ok, err := b.presence().CollectorOf(t.Context(), "r"); ok || err != nil {
+			if _, ok, err := b.bus().Leases.Holder(t.Context(), "r"); ok || err != nil {
 				t.Errorf("a run that is complete is being collected (%v)", err)
 			}
 		})
@@ -111,10 +113,10 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 // take gives the run to another collector behind the back of the one that has it.
 func (b *bench) take(other proto.CollectorInfo) {
 	b.t.Helper()
-	p := b.presence()
+	p := b.bus()
 	prototest.Poll(b.t, patience, "the claim on the run", func() bool {
-		must(b.t, p.ReleaseCollector(b.t.Context(), "r"))
-		return p.AcquireCollector(b.t.Context(), "r", other) == nil // else the one that has it was faster
+		must(b.t, p.Leases.Release(b.t.Context(), "r"))
+		return p.Leases.Acquire(b.t.Context(), "r", other) == nil // else the one that has it was faster
 	})
 }
 
@@ -157,7 +159,7 @@ func TestCollectorForgetsRequests(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	objects := bus.NewObjectStore(b.js, "r")
+	objects := bus.New(b.js).Objects("r")
 	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
 		must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}

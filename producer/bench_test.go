@@ -56,9 +56,12 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 		t.Fatal(err)
 	}
 
-	if b.runs, err = bus.OpenRuns(t.Context(), js); err != nil {
+	opened, err := bus.Open(t.Context(), js)
+	if err != nil {
 		t.Fatal(err)
 	}
+
+	b.runs = opened.Runs
 
 	if err := b.runs.Create(t.Context(), b.m); err != nil {
 		t.Fatal(err)
@@ -123,7 +126,7 @@ func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
 		t.Fatal(err)
 	}
 
-	if err := bus.NewObjectStore(b.js, b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
+	if err := bus.New(b.js).Objects(b.m.Run).Put(t.Context(), "missing-1", data); err != nil {
 		t.Fatal(err)
 	}
 
@@ -167,7 +170,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 
 		payload := msg.Data
 		if name := msg.Header.Get(proto.HeaderObject); name != "" {
-			if payload, err = bus.NewObjectStore(b.js, b.m.Run).Get(t.Context(), name); err != nil {
+			if payload, err = bus.New(b.js).Objects(b.m.Run).Get(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 		}

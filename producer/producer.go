@@ -56,7 +56,7 @@ type Stats struct {
 func New(cfg Config) *Producer {
 	return &Producer{
 		cfg:           cfg,
-		objects:       bus.NewObjectStore(cfg.JS, cfg.Run),
+		objects:       bus.New(cfg.JS).Objects(cfg.Run),
 		groupRequests: groupRequests,
 		groupBytes:    groupBytes,
 		noteEvery:     time.Second,
@@ -83,9 +83,12 @@ func (p *Producer) Run(ctx context.Context) error {
 }
 
 func (p *Producer) publish(ctx context.Context) (err error) {
-	if p.runs, err = bus.OpenRuns(ctx, p.cfg.JS); err != nil {
+	b, err := bus.Open(ctx, p.cfg.JS)
+	if err != nil {
 		return err
 	}
+
+	p.runs = b.Runs
 
 	for {
 		m, err := p.nextRound(ctx)
@@ -104,7 +107,7 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 		switch {
 		case errors.Is(err, errLostShards):
 			p.cfg.Log.Warn().Err(err).Msg("publishing goes back to what the bus still has")
-			if err := sleep(ctx, time.Second); err != nil {
+			if err := bus.Sleep(ctx, time.Second); err != nil {
 				return err
 			}
 		case errors.Is(err, errNextRound) && p.cfg.Once:
@@ -129,21 +132,7 @@ func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
 
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		err := p.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
-			switch now.State {
-			case proto.StateInProgress, proto.StatePaused:
-			default:
-				return errEnded
-			}
-
-			if now.Publish.Round > m.Publish.Round {
-				return errNextRound
-			}
-
-			return nil
-		})
-
-		stop(err)
+		stop(p.awaitEndOfRound(ctx, m))
 	})
 
 	err := p.round(ctx, m)
@@ -174,7 +163,7 @@ func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 			last = now + 1 // never 0, the mark of the first time
 		}
 
-		if err := sleep(ctx, yieldTime); err != nil {
+		if err := bus.Sleep(ctx, yieldTime); err != nil {
 			return proto.Manifest{}, err
 		}
 	}
@@ -182,38 +171,47 @@ func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
 
 var (
 	errEnded     = errors.New("the run has ended")
-	errFound     = errors.New("a round to publish")
 	errNextRound = errors.New("the collector has begun another round")
 )
 
-// nextRound waits until the manifest asks for a round that is not published yet.
-func (p *Producer) nextRound(ctx context.Context) (proto.Manifest, error) {
-	var found proto.Manifest
-	err := p.runs.Follow(ctx, p.cfg.Run, func(m proto.Manifest) error {
-		switch m.State {
-		case proto.StateInProgress:
-			if m.Publish.Done && p.cfg.Once {
-				return errEnded
-			}
-
-			if m.Publish.Done {
-				return nil
-			}
-
-			found = m
-
-			return errFound
-		case proto.StateValidating, proto.StatePaused:
-			return nil
-		default:
+// awaitEndOfRound watches the run until it has ended, or its collector has begun another round.
+func (p *Producer) awaitEndOfRound(ctx context.Context, m proto.Manifest) error {
+	for now, err := range p.runs.Watch(ctx, m.Run) {
+		switch {
+		case err != nil:
+			return err
+		case now.State != proto.StateInProgress && now.State != proto.StatePaused:
 			return errEnded
+		case now.Publish.Round > m.Publish.Round:
+			return errNextRound
 		}
-	})
-	if errors.Is(err, errFound) {
-		return found, nil
 	}
 
-	return found, err
+	return nil
+}
+
+// nextRound waits until the manifest asks for a round that is not published yet.
+func (p *Producer) nextRound(ctx context.Context) (m proto.Manifest, err error) {
+	for m, err = range p.runs.Watch(ctx, p.cfg.Run) {
+		if err != nil {
+			return m, err
+		}
+
+		switch m.State {
+		case proto.StateInProgress:
+			if !m.Publish.Done {
+				return m, nil
+			}
+			if p.cfg.Once {
+				return m, errEnded
+			}
+		case proto.StateValidating, proto.StatePaused:
+		default:
+			return m, errEnded
+		}
+	}
+
+	return m, err
 }
 
 // round publishes what the round lacks in the work stream, and notes that it is done.

@@ -96,7 +96,7 @@ func (p *publisher) send(s *sent) error {
 
 // settle waits for the oldest shard of the window.
 func (p *publisher) settle(ctx context.Context) error {
-	err := await(ctx, p.window[0])
+	err := awaitAck(ctx, p.window[0])
 	if err == nil {
 		p.drop(1)
 		return nil
@@ -116,27 +116,9 @@ func (p *publisher) drop(n int) {
 	p.window = append(p.window[:0], p.window[n:]...)
 }
 
-var errNoAck = errors.New("no confirmation from the server")
-
-// await waits for a shard's confirmation. After some time the stream is asked instead.
-func await(ctx context.Context, s sent) error {
-	if s.ack == nil {
-		return errNoAck
-	}
-
-	timeout := time.NewTimer(bus.AckTimeout(len(s.msg.Data), time.Since(s.first)))
-	defer timeout.Stop()
-
-	select {
-	case <-s.ack.Ok():
-		return nil
-	case err := <-s.ack.Err():
-		return err
-	case <-timeout.C:
-		return errNoAck
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+// awaitAck waits for a shard's confirmation. After some time the stream is asked instead.
+func awaitAck(ctx context.Context, s sent) error {
+	return bus.AwaitAck(ctx, s.ack, bus.AckTimeout(len(s.msg.Data), time.Since(s.first)))
 }
 
 // recover finds out what of the window is stored and sends the rest again.
@@ -144,16 +126,16 @@ func (p *publisher) recover(ctx context.Context, cause error) error {
 	p.log.Debug().Err(cause).Int("window", len(p.window)).Msg("publish again")
 	// The others fail too, or are stored, and then they are not sent twice. Where the first
 	// was waited for in vain, they had as much time.
-	if !errors.Is(cause, errNoAck) {
+	if !errors.Is(cause, bus.ErrNoAck) {
 		others, cancel := context.WithTimeout(ctx, bus.AckTimeout(p.bytes, 0))
 		defer cancel()
 		for _, s := range p.window[1:] {
-			await(others, s)
+			awaitAck(others, s)
 		}
 	}
 
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if err := sleep(ctx, pause); err != nil {
+		if err := bus.Sleep(ctx, pause); err != nil {
 			return err
 		}
 
@@ -226,17 +208,5 @@ var errLostShards = errors.New("the bus has lost confirmed shards")
 func (p *publisher) tell(full bool) {
 	if p.stalled != nil {
 		p.stalled(full)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

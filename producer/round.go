@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // rounder is the state of publishing one round.
@@ -165,7 +166,7 @@ func (r *rounder) offload(ctx context.Context, msg *nats.Msg, name string) error
 		}
 
 		r.cfg.Log.Warn().Err(err).Msg("store a big shard; trying on")
-		if err := sleep(ctx, pause); err != nil {
+		if err := bus.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

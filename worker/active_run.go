@@ -134,36 +134,46 @@ type activeRuns struct {
 // follow keeps the runs as the manifests in store are, until ctx ends. requests is the parent
 // context of all requests at the model server.
 func (a *activeRuns) follow(ctx, requests context.Context, store *bus.RunStore) error {
-	return store.FollowAll(ctx, func(manifests map[string]proto.Manifest) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
+	for manifests, err := range store.WatchAll(ctx) {
+		if err != nil {
+			return err
+		}
+		a.update(manifests, requests)
+	}
 
-		a.stopPausedAndEnded(manifests)
+	return nil
+}
 
-		// A run that is being finalized stays: the collector waits for the last report of what
-		// the run has cost.
-		a.usage.retain(func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() })
+// update begins, pauses and ends runs as their manifests are now.
+func (a *activeRuns) update(manifests map[string]proto.Manifest, requests context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
-		for id, m := range manifests {
-			if m.State != proto.StateInProgress || a.only != "" && a.only != id {
-				continue
-			}
+	a.stopPausedAndEnded(manifests)
 
-			run := a.byID[id]
-			if run == nil {
-				run = newActiveRun(a.js, a.log, m)
-				run.requests, run.cancelRequests = context.WithCancel(requests)
-				a.byID[id] = run
-				a.log.Debug().Str("run", id).Msg("working for run")
-			}
+	// A run that is being finalized stays: the collector waits for the last report of what
+	// the run has cost.
+	a.usage.retain(func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() })
 
-			run.priority = m.Policy.Priority
-			run.paused.Store(false)
-			run.published.Store(m.Publish.Done)
+	for id, m := range manifests {
+		if m.State != proto.StateInProgress || a.only != "" && a.only != id {
+			continue
 		}
 
-		a.changed.notify()
-	})
+		run := a.byID[id]
+		if run == nil {
+			run = newActiveRun(a.js, a.log, m)
+			run.requests, run.cancelRequests = context.WithCancel(requests)
+			a.byID[id] = run
+			a.log.Debug().Str("run", id).Msg("working for run")
+		}
+
+		run.priority = m.Policy.Priority
+		run.paused.Store(false)
+		run.published.Store(m.Publish.Done)
+	}
+
+	a.changed.notify()
 }
 
 // stopPausedAndEnded stops work for the runs that are not in progress any more. The caller
@@ -195,8 +205,8 @@ func newActiveRun(js jetstream.JetStream, log zerolog.Logger, m proto.Manifest) 
 		models:           m.Models(),
 		grouped:          m.Settings.GroupByPrefix,
 		maxShardRequests: m.Settings.ShardSize,
-		objects:          bus.NewObjectStore(js, m.Run),
-		answers:          bus.NewAnswerStore(js, m.Run),
+		objects:          bus.New(js).Objects(m.Run),
+		answers:          bus.New(js).Answers(m.Run),
 		moreTokens:       m.Settings.RetryTruncated,
 		fetch:            fetchState{sources: map[string]*shardSource{}},
 	}

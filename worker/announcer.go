@@ -12,7 +12,7 @@ import (
 // announce tells the bus of the worker until ctx ends, and then takes that back. It does
 // so every few seconds, and soon after the last request it has is done, since a
 // collector may wait to hear what the run has cost.
-func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
+func (w *Worker) announce(ctx context.Context, heartbeats *bus.Heartbeats) {
 	tick := time.NewTicker(proto.PresenceTTL / 5)
 	defer tick.Stop()
 
@@ -22,7 +22,7 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 		info := w.workerInfo()
 		info.Since, info.PerSecond = since, perSecond
 
-		err := callWithTimeout(ctx, func(ctx context.Context) error { return p.Heartbeat(ctx, info) })
+		err := callWithTimeout(ctx, func(ctx context.Context) error { return heartbeats.Send(ctx, info) })
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Debug().Err(err).Msg("announce the worker")
 		}
@@ -30,13 +30,13 @@ func (w *Worker) announce(ctx context.Context, p *bus.Presence) {
 		told := time.Now()
 		select {
 		case <-w.held.drained:
-			sleep(ctx, time.Second-time.Since(told)) // it could be so after each request of a slow run
+			bus.Sleep(ctx, time.Second-time.Since(told)) // it could be so after each request of a slow run
 			continue
 		case <-ctx.Done():
 			// Not for long: it would be gone by itself.
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
-			if err := p.RemoveWorker(last, w.id); err != nil {
+			if err := heartbeats.Remove(last, w.id); err != nil {
 				w.cfg.Log.Debug().Err(err).Msg("take back the announcement")
 			}
 			return

@@ -20,12 +20,12 @@ import (
 func (b *bench) workers() []proto.WorkerInfo {
 	b.t.Helper()
 
-	p, err := bus.OpenPresence(b.t.Context(), b.js)
+	opened, err := bus.Open(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 
-	list, err := p.Workers(b.t.Context())
+	list, err := opened.Heartbeats.Workers(b.t.Context())
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -77,10 +77,12 @@ func (b *bench) makeBuckets() {
 		b.t.Fatal(err)
 	}
 
-	runs, err := bus.OpenRuns(b.t.Context(), b.js)
+	opened, err := bus.Open(b.t.Context(), b.js)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+
+	runs := opened.Runs
 
 	b.runs = runs
 }
@@ -133,7 +135,7 @@ func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.
 	b.t.Helper()
 
 	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
-	if err := bus.NewObjectStore(b.js, run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
+	if err := bus.New(b.js).Objects(run).Offload(b.t.Context(), msg, proto.ShardObject(id), limit); err != nil {
 		b.t.Fatal(err)
 	}
 
@@ -230,7 +232,7 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 			continue // a test put it there
 		}
 
-		payload, err := bus.NewAnswerStore(b.js, run).Payload(b.t.Context(), msg.Header, msg.Data)
+		payload, err := bus.New(b.js).Answers(run).Payload(b.t.Context(), msg.Header, msg.Data)
 		if err != nil {
 			b.t.Fatal(err)
 		}

@@ -85,7 +85,7 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 	for _, bucket := range []bool{false, true} {
 		b := newBench(t, serve(t, sim.New(sim.Config{})))
 		if bucket {
-			if err := bus.NewObjectStore(b.js, "r").Put(t.Context(), "other", nil); err != nil {
+			if err := bus.New(b.js).Objects("r").Put(t.Context(), "other", nil); err != nil {
 				t.Fatal(err)
 			}
 		}

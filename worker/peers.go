@@ -29,10 +29,10 @@ const (
 // peers are the other workers, as they were announced a moment ago. The fetch loop alone uses
 // them.
 type peers struct {
-	self      string // the id of this worker
-	presence  *bus.Presence
-	lastAsked time.Time
-	list      []proto.WorkerInfo
+	self       string // the id of this worker
+	heartbeats *bus.Heartbeats
+	lastAsked  time.Time
+	list       []proto.WorkerInfo
 }
 
 // refresh asks for the other workers, unless they are known from a moment ago.
@@ -42,7 +42,7 @@ func (p *peers) refresh(ctx context.Context) {
 	}
 
 	p.lastAsked = time.Now()
-	list, err := withTimeout(ctx, p.presence.Workers)
+	list, err := withTimeout(ctx, p.heartbeats.Workers)
 	if err != nil {
 		list = nil // in doubt this worker works
 	}

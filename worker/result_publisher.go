@@ -3,7 +3,6 @@ package worker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -155,25 +154,8 @@ func (p *resultPublisher) awaitStored(ctx context.Context) bool {
 	}
 }
 
-var errNoAck = errors.New("no confirmation from the server")
-
 // awaitAck waits for the confirmation that the batch is stored.
 func (b *pendingBatch) awaitAck(ctx context.Context) error {
-	if b.ack == nil {
-		return errNoAck
-	}
-
-	timeout := time.NewTimer(time.Until(b.lastSent.Add(bus.AckTimeout(len(b.msg.Data), b.lastSent.Sub(b.firstSent)))))
-	defer timeout.Stop()
-
-	select {
-	case <-b.ack.Ok():
-		return nil
-	case err := <-b.ack.Err():
-		return err
-	case <-timeout.C:
-		return errNoAck
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return bus.AwaitAck(ctx, b.ack,
+		time.Until(b.lastSent.Add(bus.AckTimeout(len(b.msg.Data), b.lastSent.Sub(b.firstSent)))))
 }

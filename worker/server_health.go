@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/supervise"
@@ -400,7 +401,7 @@ func (w *Worker) watchLoad(ctx context.Context) {
 	var tokens counted
 	var retry time.Time // after the server had no gauges
 	for {
-		sleep(ctx, w.cfg.Limiter.ObserveEvery())
+		bus.Sleep(ctx, w.cfg.Limiter.ObserveEvery())
 		if ctx.Err() != nil {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/answer"
 )
 
@@ -176,7 +177,7 @@ func (j *shardJob) markIsolated(ctx context.Context, index uint32) bool {
 	if err != nil {
 		j.jobs.log.Warn().Err(err).Str("run", j.run.id).Str("shard", j.id).
 			Msg("failed to store the note that a request runs alone; returning the request to the bus")
-		sleep(ctx, time.Second)
+		bus.Sleep(ctx, time.Second)
 	}
 
 	return err == nil

@@ -172,7 +172,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	ctx, w.stop = context.WithCancelCause(ctx)
 	defer w.stop(nil)
 
-	presence, err := w.openBus(ctx)
+	b, err := w.openBus(ctx)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
@@ -189,7 +189,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	busCtx, cutBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutBus()
 
-	w.fetch.peers.presence = presence
+	w.runs, w.fetch.peers.heartbeats = b.Runs, b.Heartbeats
 	w.health.recordProgress(time.Now()) // from now on it must make some
 	w.probeServer(ctx)
 	var loops sync.WaitGroup
@@ -199,7 +199,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.watchProcess(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
 	loops.Go(func() { w.fetch.run(ctx, busCtx) })
-	loops.Go(func() { w.announce(ctx, presence) })
+	loops.Go(func() { w.announce(ctx, b.Heartbeats) })
 	loops.Go(func() { w.active.follow(ctx, calls, w.runs) })
 	<-ctx.Done()
 
@@ -237,16 +237,13 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // openBus opens the buckets that all runs share, waiting for somebody to make them.
-func (w *Worker) openBus(ctx context.Context) (presence *bus.Presence, err error) {
+func (w *Worker) openBus(ctx context.Context) (b *bus.Bus, err error) {
 	for said := false; ctx.Err() == nil; said = true {
-		presence, err = withTimeout(ctx, func(ctx context.Context) (*bus.Presence, error) {
-			if w.runs, err = bus.OpenRuns(ctx, w.cfg.JS); err != nil {
-				return nil, err
-			}
-			return bus.OpenPresence(ctx, w.cfg.JS)
+		b, err = withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {
+			return bus.Open(ctx, w.cfg.JS)
 		})
 		if err == nil {
-			return presence, nil
+			return b, nil
 		}
 
 		if w.cfg.JS.Conn().IsClosed() {
@@ -257,7 +254,7 @@ func (w *Worker) openBus(ctx context.Context) (presence *bus.Presence, err error
 			w.cfg.Log.Warn().Err(err).Msg("the bus has no runs yet; waiting")
 		}
 
-		sleep(ctx, time.Second)
+		bus.Sleep(ctx, time.Second)
 	}
 
 	return nil, nil
@@ -292,7 +289,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 		}
 
 		if w.Down() || w.refusals.undecided() || w.cutoffs.full(w.cfg.Limiter) {
-			sleep(ctx, 50*time.Millisecond)
+			bus.Sleep(ctx, 50*time.Millisecond)
 			continue
 		}
 
@@ -372,11 +369,4 @@ func (w *Worker) dropTasks(gone func(*task) bool) {
 func (w *Worker) handBackWaiting(gone func(*task) bool) {
 	w.dropTasks(gone)
 	w.dropStalled(gone)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

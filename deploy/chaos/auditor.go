@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // auditor checks the files of a deployment against the promises of promptmill.
@@ -206,7 +208,7 @@ func (a *auditor) checkWorkersIdle() {
 	for _, name := range a.shape.workerNames() {
 		err := a.checkWorkerIdle(name)
 		for late := time.Now().Add(settleTime); err != nil && time.Now().Before(late); err = a.checkWorkerIdle(name) {
-			sleep(a.stop, 100*time.Millisecond)
+			bus.Sleep(a.stop, 100*time.Millisecond)
 		}
 		if err != nil {
 			a.found.add("%s: %v", name, err)

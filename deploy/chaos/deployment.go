@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // deployment is a deployment of real processes.
@@ -193,7 +194,7 @@ func (d *deployment) readJoinStrings(ctx context.Context) error {
 			return fmt.Errorf("ask serve for the way in: %w", err)
 		}
 
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := bus.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

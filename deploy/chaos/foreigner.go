@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Foreign clients come with a string that lets them in, and misbehave. What they send has a
@@ -81,7 +82,7 @@ func (d *deployment) runForeigner(role proto.Role, e event, deeds []func(*foreig
 	}
 	defer who.conn.Close()
 
-	for end := d.begin.Add(e.at + e.duration); time.Now().Before(end) && sleep(d.stop, 20*time.Millisecond) == nil; {
+	for end := d.begin.Add(e.at + e.duration); time.Now().Before(end) && bus.Sleep(d.stop, 20*time.Millisecond) == nil; {
 		deeds[who.random.IntN(len(deeds))](who)
 	}
 
@@ -340,7 +341,7 @@ func (a *auditor) checkForeign() {
 
 	missing := a.shape.workerNames()
 	for late := time.Now().Add(settleTime); len(missing) > 0 &&
-		time.Now().Before(late); sleep(a.stop, 200*time.Millisecond) {
+		time.Now().Before(late); bus.Sleep(a.stop, 200*time.Millisecond) {
 		text, err := a.runPromptmill(30*time.Second, "reader-bus", proto.RoleReader, "workers")
 		if err == nil {
 			missing = slices.DeleteFunc(a.shape.workerNames(), func(name string) bool {

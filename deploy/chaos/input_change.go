@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // An input that changes while a run reads it, or between two starts of the run: the run is
@@ -167,10 +169,10 @@ func (r *changedRun) changeInput(
 		return "", err
 	}
 
-	for !hasJournal(r.output()) && sleep(ctx, 5*time.Millisecond) == nil { // it has been validated
+	for !hasJournal(r.output()) && bus.Sleep(ctx, 5*time.Millisecond) == nil { // it has been validated
 	}
 
-	if err := sleep(ctx, after); err != nil {
+	if err := bus.Sleep(ctx, after); err != nil {
 		return "", err
 	}
 
@@ -282,7 +284,7 @@ func (r *changedRun) serve(ctx context.Context) (*exec.Cmd, error) {
 			return cmd, answer.Body.Close()
 		}
 
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := bus.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // process is a part of the deployment. As under systemd, it is started again whenever
@@ -77,7 +79,7 @@ func (p *process) runUntil(ctx context.Context) {
 				p.deployment.logf("%s ended by itself: %v; started again", p.name, cmp.Or(err, errNone))
 			}
 
-			if sleep(ctx, restartPause) != nil {
+			if bus.Sleep(ctx, restartPause) != nil {
 				return
 			}
 		}
@@ -189,21 +191,11 @@ func (p *process) terminate(within time.Duration) error {
 			return nil
 		case <-late:
 			p.signal(syscall.SIGQUIT)
-			sleep(context.Background(), time.Second)
+			bus.Sleep(context.Background(), time.Second)
 			p.kill()
 			return fmt.Errorf("%s: %w (%s)", p.name, errLate, within)
 		case <-time.After(10 * time.Millisecond):
 			asked = asked || p.signal(syscall.SIGTERM)
 		}
-	}
-}
-
-// sleep waits, and returns the cause of ctx's end if that comes first.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // startProducer has a producer submit a run until the bus has it. Up to two are killed before,
@@ -42,7 +43,7 @@ func (d *deployment) startProducer(run string, dice uint64) {
 				break
 			}
 
-			sleep(d.stop, restartPause)
+			bus.Sleep(d.stop, restartPause)
 		}
 
 		d.logf("run %s is on the bus", run)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // runDeployment starts a deployment, injects the faults of the plan, and returns the figures
@@ -95,7 +96,7 @@ func (d *deployment) playPlan(ctx context.Context, events []event, found *findin
 	defer checkpoint.Stop()
 
 	for _, e := range events {
-		if sleep(ctx, time.Until(d.begin.Add(e.at))) != nil {
+		if bus.Sleep(ctx, time.Until(d.begin.Add(e.at))) != nil {
 			break
 		}
 
@@ -114,7 +115,7 @@ func (d *deployment) playPlan(ctx context.Context, events []event, found *findin
 			fail(e, e.kind.inject(d, e))
 
 			if e.kind.clear != nil {
-				sleep(ctx, time.Until(d.begin.Add(e.at+e.duration)))
+				bus.Sleep(ctx, time.Until(d.begin.Add(e.at+e.duration)))
 				fail(e, e.kind.clear(d, e))
 			}
 
@@ -123,7 +124,7 @@ func (d *deployment) playPlan(ctx context.Context, events []event, found *findin
 		})
 	}
 
-	sleep(ctx, time.Until(d.begin.Add(d.shape.time)))
+	bus.Sleep(ctx, time.Until(d.begin.Add(d.shape.time)))
 	if late := 5 * time.Minute; !awaitWithin(ctx, late, deeds.Wait) && ctx.Err() == nil {
 		mu.Lock()
 		defer mu.Unlock()
@@ -163,7 +164,7 @@ func (d *deployment) awaitEnd(ctx context.Context, found *findings) {
 				time.Since(begin).Seconds())
 			return
 		}
-		sleep(ctx, 100*time.Millisecond)
+		bus.Sleep(ctx, 100*time.Millisecond)
 	}
 
 	if ctx.Err() != nil {
@@ -178,7 +179,7 @@ func (d *deployment) awaitEnd(ctx context.Context, found *findings) {
 		p.signal(syscall.SIGQUIT)
 	}
 
-	sleep(ctx, time.Second)
+	bus.Sleep(ctx, time.Second)
 }
 
 // readerIsDone reports whether the reader has all that it can get.

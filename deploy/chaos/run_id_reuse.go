@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // Who uses the id of a run again for another input must be refused, whatever state the run
@@ -133,7 +134,7 @@ func (a *auditor) checkReuseOfDeleted() {
 		a.otherInput("a"), "--run", "a",
 		"--progress", "none")
 	for late := time.Now().Add(settleTime); code == 0 && refused() == already; {
-		if sleep(a.stop, 100*time.Millisecond) != nil || time.Now().After(late) {
+		if bus.Sleep(a.stop, 100*time.Millisecond) != nil || time.Now().After(late) {
 			a.found.add(
 				"another input is submitted as run a, which is deleted: serve does not say that it has files of the first one",
 			)

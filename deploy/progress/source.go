@@ -53,12 +53,7 @@ type LocalWorker struct {
 
 // pollBus asks the bus for the workers and for the state of the run, until ctx ends.
 func (v *Source) pollBus(ctx context.Context) {
-	presence, err := bus.OpenPresence(ctx, v.JS)
-	if err != nil {
-		return
-	}
-
-	runs, err := bus.OpenRuns(ctx, v.JS)
+	b, err := bus.Open(ctx, v.JS)
 	if err != nil {
 		return
 	}
@@ -68,8 +63,8 @@ func (v *Source) pollBus(ctx context.Context) {
 
 	for {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		all, err := presence.Workers(asking)
-		m, runErr := runs.Get(asking, v.Run.Run)
+		all, err := b.Heartbeats.Workers(asking)
+		m, runErr := b.Runs.Get(asking, v.Run.Run)
 		cancel()
 
 		if err == nil && runErr == nil {

@@ -132,8 +132,9 @@ func loseNode(t *testing.T, d death) {
 
 	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}))
 	if d.phase == publishing {
-		runs, err := bus.OpenRuns(t.Context(), l.js)
+		opened, err := bus.Open(t.Context(), l.js)
 		must(t, err)
+		runs := opened.Runs
 		must(t, runs.SetLimits(t.Context(), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
 	}
 

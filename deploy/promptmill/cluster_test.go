@@ -114,7 +114,7 @@ func TestObjectStoredWithoutLeader(t *testing.T) {
 
 	data := make([]byte, 1_000_000) // several chunks
 	rand.NewChaCha8([32]byte{3}).Read(data)
-	objects := bus.NewObjectStore(js, "r")
+	objects := bus.New(js).Objects("r")
 	back := make(chan error, 1)
 	// Nobody listens for the first chunks: so it is while a leader is elected.
 	err := objects.PutReader(ctx, "big", &noticed{Reader: bytes.NewReader(data), begin: func() {
@@ -451,9 +451,12 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		t.Fatal(err)
 	}
 
-	if r.runs, err = bus.OpenRuns(ctx, r.link.js); err != nil {
+	opened, err := bus.Open(ctx, r.link.js)
+	if err != nil {
 		t.Fatal(err)
 	}
+
+	r.runs = opened.Runs
 
 	if err := bus.EnsureStreams(ctx, r.link.js, m, limits); err != nil {
 		t.Fatal(err)

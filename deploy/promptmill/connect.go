@@ -373,7 +373,7 @@ func awaitBus(
 			screen.Printf("%v; waiting for it (%s)", err, exit.Hint(err))
 		}
 
-		if err := sleep(ctx, reconnectDelay(attempts)); err != nil {
+		if err := bus.Sleep(ctx, reconnectDelay(attempts)); err != nil {
 			return nil, err
 		}
 	}

@@ -31,11 +31,11 @@ func controlCommands(env environment) []*cli.Command {
 				ctx, cancel := context.WithTimeout(ctx, answerTime)
 				defer cancel()
 
-				if err := do(s.runs, ctx, m.Run); err != nil {
+				if err := do(s.Runs, ctx, m.Run); err != nil {
 					return err
 				}
 
-				if m, err = s.runs.Get(ctx, m.Run); err != nil {
+				if m, err = s.Runs.Get(ctx, m.Run); err != nil {
 					return err
 				}
 
@@ -94,7 +94,7 @@ func deleteCommand(env environment) *cli.Command {
 			ctx, cancel := context.WithTimeout(ctx, answerTime)
 			defer cancel()
 
-			if err := deleteRun(ctx, s.link, s.runs, m); err != nil {
+			if err := deleteRun(ctx, s.link, s.Runs, m); err != nil {
 				return err
 			}
 
@@ -138,7 +138,7 @@ func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string
 
 	found := false
 	for _, s := range list {
-		_, err := s.runs.Get(ctx, run)
+		_, err := s.Runs.Get(ctx, run)
 		if !errors.Is(err, proto.ErrNoRun) {
 			continue
 		}

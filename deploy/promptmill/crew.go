@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker"
 )
 
@@ -93,7 +94,7 @@ func (c crew) goWithout(ctx context.Context, staying *staying, w *worker.Worker,
 			c.log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
 		}
 
-		if sleep(ctx, time.Second) != nil {
+		if bus.Sleep(ctx, time.Second) != nil {
 			return nil
 		}
 	}

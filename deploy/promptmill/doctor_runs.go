@@ -165,12 +165,12 @@ func consumerDrift(has, want jetstream.ConsumerConfig) []string {
 // runs looks at the streams and consumers of the runs that have not ended.
 func (v *visit) runs(ctx context.Context) (list []finding) {
 	const name = "runs"
-	bucket, err := bus.OpenRuns(ctx, v.js)
+	b, err := bus.Open(ctx, v.js)
 	var all []proto.Manifest
 	if err == nil {
 		listing, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
-		all, err = bucket.List(listing)
+		all, err = b.Runs.List(listing)
 	}
 	if err != nil {
 		return []finding{{

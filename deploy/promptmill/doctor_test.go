@@ -240,10 +240,12 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	runs, err := bus.OpenRuns(t.Context(), js)
+	opened, err := bus.Open(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
+
+	runs := opened.Runs
 
 	if err := runs.Create(t.Context(), m); err != nil {
 		t.Fatal(err)

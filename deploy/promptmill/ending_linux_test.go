@@ -309,10 +309,12 @@ func openJetStream(t *testing.T, url string) jetstream.JetStream {
 
 func openRuns(t *testing.T, js jetstream.JetStream) *bus.RunStore {
 	t.Helper()
-	runs, err := bus.OpenRuns(t.Context(), js)
+	opened, err := bus.Open(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
+
+	runs := opened.Runs
 	return runs
 }
 

@@ -48,10 +48,12 @@ type keeper struct {
 // keep works until the run has ended and its files are written, its report with them,
 // and returns its metadata.
 func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
-	runs, err := bus.OpenRuns(ctx, k.link.js)
+	b, err := bus.Open(ctx, k.link.js)
 	if err != nil {
 		return nil, err
 	}
+
+	runs := b.Runs
 
 	m, err := runs.Get(ctx, k.run)
 	if err != nil {
@@ -146,12 +148,12 @@ func (k *keeper) checkFree(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
-	presence, err := bus.OpenPresence(ctx, k.link.js)
+	b, err := bus.Open(ctx, k.link.js)
 	if err != nil {
 		return err
 	}
 
-	who, there, err := presence.CollectorOf(ctx, k.run)
+	who, there, err := b.Leases.Holder(ctx, k.run)
 	if err == nil && there && who != k.info() {
 		err = fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, who)
 	}
@@ -429,7 +431,7 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	}
 
 	return files.Write(path, 0o600, func(w io.Writer) error {
-		return bus.NewObjectStore(k.link.js, k.run).Copy(ctx, w, object)
+		return bus.New(k.link.js).Objects(k.run).Copy(ctx, w, object)
 	})
 }
 

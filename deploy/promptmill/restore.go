@@ -133,7 +133,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 
 // putBack stores a file of the input on the bus, unless it is there.
 func (s *serving) putBack(ctx context.Context, run, object, path string) error {
-	objects := bus.NewObjectStore(s.link.js, run)
+	objects := bus.New(s.link.js).Objects(run)
 	has, err := objects.Has(ctx, object)
 	if err != nil || has {
 		return err

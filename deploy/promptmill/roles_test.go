@@ -39,8 +39,9 @@ func newVictim(t *testing.T) *victim {
 	must(t, err)
 	t.Cleanup(b.stop)
 	must(t, bus.CreateBuckets(ctx, b.js, b.limits))
-	runs, err := bus.OpenRuns(ctx, b.js)
+	opened, err := bus.Open(ctx, b.js)
 	must(t, err)
+	runs := opened.Runs
 	m := proto.Manifest{
 		Schema: proto.ManifestSchema, Run: "victim", CreatedAt: time.Now(), State: proto.StateInProgress,
 		Input: proto.Input{Requests: 2, Models: map[string]int{"m": 2}},
@@ -48,9 +49,7 @@ func newVictim(t *testing.T) *victim {
 
 	must(t, runs.Create(ctx, m))
 	must(t, bus.EnsureStreams(ctx, b.js, m, b.limits))
-	presence, err := bus.OpenPresence(ctx, b.js)
-	must(t, err)
-	must(t, presence.AcquireCollector(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
+	must(t, opened.Leases.Acquire(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
 
 	for _, shard := range []string{"0-0", "0-1"} {
 		_, err = b.js.Publish(ctx, proto.WorkSubject("victim", "m", shard), []byte(secretPrompt))
@@ -61,7 +60,7 @@ func newVictim(t *testing.T) *victim {
 	must(t, err)
 	_, err = b.js.Publish(ctx, "pm.victim.answers.large", []byte("answer"))
 	must(t, err)
-	must(t, bus.NewObjectStore(b.js, "victim").Put(ctx, "input-0", []byte(secretPrompt)))
+	must(t, bus.New(b.js).Objects("victim").Put(ctx, "input-0", []byte(secretPrompt)))
 	_, err = b.js.Publish(ctx, "$KV.promptmill_readers.victim.other", []byte("position"))
 	must(t, err)
 	consumer, err := b.js.Consumer(ctx, proto.WorkStream("victim"), proto.ConsumerName("m"))
@@ -493,8 +492,9 @@ func TestStoreOfEarlierVersion(t *testing.T) {
 		b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
 		must(t, err)
 		must(t, makeBuckets(t.Context(), b.link, zerolog.Nop()))
-		runs, err := bus.OpenRuns(t.Context(), b.js)
+		opened, err := bus.Open(t.Context(), b.js)
 		must(t, err)
+		runs := opened.Runs
 		if _, err := runs.Get(t.Context(), "old"); errors.Is(err, proto.ErrNoRun) { // its format may be another
 			t.Error(err)
 		}

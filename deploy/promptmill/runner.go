@@ -289,13 +289,15 @@ func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
 	}
 	defer l.close()
 
-	runs, err := bus.OpenRuns(ctx, l.js)
+	b, err := bus.Open(ctx, l.js)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+
+	runs := b.Runs
 
 	m, err := runs.Get(ctx, meta.TestID)
 	switch {
@@ -823,12 +825,7 @@ func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
 		return err
 	}
 
-	presence, err := bus.OpenPresence(ctx, l.js)
-	if err != nil {
-		return err
-	}
-
-	return presence.ReleaseCollector(ctx, m.Run)
+	return bus.New(l.js).Leases.Release(ctx, m.Run)
 }
 
 // prepare puts the run on the bus, or what of it is not there (any more). alone says
@@ -837,10 +834,12 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
 
-	runs, err := bus.OpenRuns(ctx, l.js)
+	b, err := bus.Open(ctx, l.js)
 	if err != nil {
 		return err
 	}
+
+	runs := b.Runs
 
 	now, err := runs.Get(ctx, m.Run)
 	known := err == nil

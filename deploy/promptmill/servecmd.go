@@ -205,9 +205,12 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 
-	if s.runs, err = bus.OpenRuns(ctx, s.link.js); err != nil {
+	b, err := bus.Open(ctx, s.link.js)
+	if err != nil {
 		return err
 	}
+
+	s.runs = b.Runs
 
 	if own != nil {
 		if err := s.runs.SetLimits(ctx, own.limits); err != nil {
@@ -247,13 +250,19 @@ func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 	}
 
 	group.Go(func() error {
-		return s.runs.FollowAll(working, func(all map[string]proto.Manifest) {
+		for all, err := range s.runs.WatchAll(working) {
+			if err != nil {
+				return err
+			}
+
 			for _, m := range all {
 				if !m.State.Ended() && m.State != proto.StateValidating && !m.Policy.Attended {
 					s.keep(working, m)
 				}
 			}
-		})
+		}
+
+		return nil
 	})
 
 	group.Go(func() error {
@@ -268,7 +277,7 @@ func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
 				s.log.Warn().Err(err).Msg("delete runs whose time on the bus is over; trying on")
 			}
 
-			if err := sleep(working, 10*time.Second); err != nil {
+			if err := bus.Sleep(working, 10*time.Second); err != nil {
 				return err
 			}
 		}
@@ -372,7 +381,7 @@ func (s *serving) keep(ctx context.Context, m proto.Manifest) {
 				}
 			}
 
-			sleep(ctx, pause)
+			bus.Sleep(ctx, pause)
 			if now, err := s.runs.Get(ctx, m.Run); err == nil && now.State.Ended() && now.Output != k.info().String() {
 				s.screen.Printf("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
 				return // another process has ended it
@@ -404,11 +413,11 @@ func (s *serving) keeperOf(run string) *keeper {
 
 // tidy sweeps once, for those who do not stay.
 func tidy(ctx context.Context, l *link, screen *terminal.Screen) error {
-	runs, err := bus.OpenRuns(ctx, l.js)
+	b, err := bus.Open(ctx, l.js)
 	if err != nil {
 		return err
 	}
-	return sweep(ctx, l, runs, time.Now(), screen)
+	return sweep(ctx, l, b.Runs, time.Now(), screen)
 }
 
 // sweep deletes the ended runs that are not to be kept any longer.
@@ -491,17 +500,4 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 	}
 
 	return nil
-}
-
-// sleep waits, and returns the cause of ctx's end if that comes first.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -23,8 +23,7 @@ import (
 // them see it.
 type session struct {
 	*link
-	runs     *bus.RunStore
-	presence *bus.Presence
+	*bus.Bus
 }
 
 // answerTime is how long a command waits for the bus.
@@ -48,9 +47,7 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 	var list []*session
 	for _, l := range links {
 		s := &session{link: l}
-		if s.runs, err = bus.OpenRuns(ctx, l.js); err == nil {
-			s.presence, err = bus.OpenPresence(ctx, l.js)
-		}
+		s.Bus, err = bus.Open(ctx, l.js)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			l.close() // nobody has made a run there yet
 			continue
@@ -94,13 +91,13 @@ func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Ro
 	var known []string
 	for _, s := range list {
 		asking, cancel := context.WithTimeout(ctx, answerTime)
-		if m, err := s.runs.Get(asking, c.Args().First()); proto.CheckRunID(c.Args().First()) == nil && err == nil {
+		if m, err := s.Runs.Get(asking, c.Args().First()); proto.CheckRunID(c.Args().First()) == nil && err == nil {
 			cancel()
 			hits = []hit{{s, m}}
 			break
 		}
 
-		runs, err := s.runs.List(asking)
+		runs, err := s.Runs.List(asking)
 		cancel()
 		if err != nil {
 			closeSessions(list)

@@ -172,7 +172,7 @@ func survey(
 
 // sayLeftOut says if there are workers that the list lacks.
 func (s *session) sayLeftOut(env environment) {
-	if n := s.presence.LeftOut(); n > 0 {
+	if n := s.Heartbeats.Unreadable(); n > 0 {
 		fmt.Fprintf(env.stderr,
 			"left out %d announcements of workers that cannot be read, or cannot be true: of another version, or of somebody who should not be on the bus\n",
 			n)
@@ -185,12 +185,12 @@ func (s *session) survey(
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
-	runs, err := s.runs.List(ctx)
+	runs, err := s.Runs.List(ctx)
 	if err != nil {
 		return nil, nil, exit.Unreachable(err, "")
 	}
 
-	workers, err := s.presence.Workers(ctx)
+	workers, err := s.Heartbeats.Workers(ctx)
 	if err != nil {
 		return nil, nil, exit.Unreachable(err, "")
 	}
@@ -204,7 +204,7 @@ func (s *session) survey(
 		st := runStatus{Manifest: m}
 		st.Missing, st.Served = progress.MissingModels(m, workers)
 
-		if who, ok, err := s.presence.CollectorOf(ctx, m.Run); err == nil && ok {
+		if who, ok, err := s.Leases.Holder(ctx, m.Run); err == nil && ok {
 			st.Collector = &who
 		}
 

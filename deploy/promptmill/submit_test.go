@@ -47,7 +47,7 @@ func TestSubmitGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			if err := s.runs.Create(t.Context(), m); err != nil {
+			if err := s.Runs.Create(t.Context(), m); err != nil {
 				t.Fatal(err)
 			}
 
@@ -95,7 +95,7 @@ func TestSubmitTwice(t *testing.T) {
 		t.Errorf("go on with it: %v", err)
 	}
 
-	err := s.runs.Update(t.Context(), "r", func(now *proto.Manifest) error {
+	err := s.Runs.Update(t.Context(), "r", func(now *proto.Manifest) error {
 		now.State = proto.StateInProgress
 		return nil
 	})
@@ -124,10 +124,10 @@ func (c command) producer() *session {
 
 	c.t.Cleanup(l.close)
 
-	s := &session{link: l}
-	if s.runs, err = bus.OpenRuns(c.t.Context(), l.js); err != nil {
+	opened, err := bus.Open(c.t.Context(), l.js)
+	if err != nil {
 		c.t.Fatal(err)
 	}
 
-	return s
+	return &session{l, opened}
 }

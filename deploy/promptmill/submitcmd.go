@@ -155,14 +155,12 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		return err
 	}
 
-	s := &session{link: l}
-	if s.runs, err = bus.OpenRuns(ctx, l.js); err != nil {
+	b, err := bus.Open(ctx, l.js)
+	if err != nil {
 		return err
 	}
 
-	if s.presence, err = bus.OpenPresence(ctx, l.js); err != nil {
-		return err
-	}
+	s := &session{l, b}
 
 	m, err := s.prepareRun(ctx, c, screen, inputs, settings, terms)
 	if err != nil {
@@ -170,7 +168,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	}
 
 	if err := s.publishRun(ctx, m, inputs, c.IsSet("run")); err != nil {
-		if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == noStorage {
+		if bus.IsNoStorage(err) {
 			return exit.WithHint(fmt.Errorf("the bus has no room for another run: %w", err),
 				"promptmill delete ended runs, this one ("+m.Run+") with --force, or give the bus a larger disk")
 		}
@@ -197,7 +195,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	}
 
 	if c.Bool("json") {
-		if m, err = s.runs.Get(ctx, m.Run); err != nil {
+		if m, err = s.Runs.Get(ctx, m.Run); err != nil {
 			return err
 		}
 		if err := printJSON(env.stdout, m); err != nil {
@@ -206,7 +204,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 	}
 
 	if !s.served(ctx, m.Run) {
-		now, err := s.runs.Get(ctx, m.Run)
+		now, err := s.Runs.Get(ctx, m.Run)
 		if err == nil && now.State == proto.StateFailed {
 			return refusedRun(now)
 		}
@@ -261,17 +259,13 @@ func makeSpool(env environment, c *cli.Command) (dir string, forget func(), err 
 	return dir, func() { os.RemoveAll(dir); lock.Close() }, nil
 }
 
-// noStorage is the code of nats-server's JSStorageResourcesExceededErr:
-// what the server would have to set aside for a stream is more than it has.
-const noStorage jetstream.ErrorCode = 10047
-
 // served reports whether somebody begins to collect a run within a moment.
 func (s *session) served(ctx context.Context, run string) bool {
 	for range 15 {
-		if _, ok, err := s.presence.CollectorOf(ctx, run); err == nil && ok {
+		if _, ok, err := s.Leases.Holder(ctx, run); err == nil && ok {
 			return true
 		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
+		if bus.Sleep(ctx, 100*time.Millisecond) != nil {
 			return false
 		}
 	}
@@ -285,7 +279,7 @@ func (s *session) prepareRun(
 	terms proto.RunPolicy,
 ) (proto.Manifest, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
-	workers, err := s.presence.Workers(asking)
+	workers, err := s.Heartbeats.Workers(asking)
 	cancel()
 	if err != nil {
 		return proto.Manifest{}, exit.Unreachable(err, "")
@@ -321,7 +315,7 @@ func (s *session) prepareRun(
 		return m, refuse(screen, problems, m.Input.Requests, served)
 	}
 
-	old, err := s.runs.Get(ctx, m.Run)
+	old, err := s.Runs.Get(ctx, m.Run)
 	switch {
 	case errors.Is(err, proto.ErrNoRun) || err == nil && halfSubmitted(old, m): // the first to use the id, or to go on
 		return m, nil
@@ -376,12 +370,12 @@ func halfSubmitted(old, m proto.Manifest) bool {
 // announce puts the manifest on the bus, as validating, so that whoever looks sees what
 // the streams are for.
 func (s *session) announce(ctx context.Context, m proto.Manifest) error {
-	err := s.runs.Create(ctx, m)
+	err := s.Runs.Create(ctx, m)
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return err
 	}
 
-	return s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+	return s.Runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if !halfSubmitted(*now, m) {
 			return errTaken
 		}
@@ -415,7 +409,7 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 		return err
 	}
 
-	err := s.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+	err := s.Runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
 		if now.State != proto.StateValidating {
 			return errTaken
 		}
@@ -445,12 +439,12 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 	defer stop(nil)
 
 	go func() {
-		for sleep(publishing, 200*time.Millisecond) == nil {
+		for bus.Sleep(publishing, 200*time.Millisecond) == nil {
 			if !p.Stats().Full.Load() {
 				continue
 			}
 
-			if _, ok, err := s.presence.CollectorOf(publishing, m.Run); err == nil && ok {
+			if _, ok, err := s.Leases.Holder(publishing, m.Run); err == nil && ok {
 				stop(errOthersPublish)
 				return
 			}
@@ -475,8 +469,8 @@ func (s *session) awaitCollector(ctx context.Context, run string) (taken bool, e
 	defer stop()
 
 	for {
-		_, there, err := s.presence.CollectorOf(waiting, run)
-		if err == nil && there || sleep(waiting, 100*time.Millisecond) != nil {
+		_, there, err := s.Leases.Holder(waiting, run)
+		if err == nil && there || bus.Sleep(waiting, 100*time.Millisecond) != nil {
 			break
 		}
 	}
@@ -485,7 +479,7 @@ func (s *session) awaitCollector(ctx context.Context, run string) (taken bool, e
 		return false, context.Cause(ctx)
 	}
 
-	now, err := s.runs.Get(ctx, run)
+	now, err := s.Runs.Get(ctx, run)
 	if err != nil {
 		return false, err
 	}
@@ -510,7 +504,7 @@ func (s *session) store(ctx context.Context, run, object, path string) error {
 	}
 	defer file.Close()
 
-	objects := bus.NewObjectStore(s.js, run)
+	objects := s.Objects(run)
 	if packed {
 		return objects.PutReader(ctx, object, file)
 	}
@@ -551,10 +545,14 @@ func (s *session) wait(ctx context.Context, env environment, screen *terminal.Sc
 		}})
 	})
 
-	errEnded := errors.New("ended")
-	last, problem := m, ""
-	err := s.runs.Follow(ctx, m.Run, func(now proto.Manifest) error {
-		last = now
+	problem := ""
+	var err error
+	for now, watchErr := range s.Runs.Watch(ctx, m.Run) {
+		if err = watchErr; err != nil {
+			break
+		}
+
+		m = now
 		counts.Store(&now.Counts)
 
 		if text := now.Problem; text != "" && text != problem && !now.State.Ended() {
@@ -563,21 +561,18 @@ func (s *session) wait(ctx context.Context, env environment, screen *terminal.Sc
 
 		problem = now.Problem
 		if now.State.Ended() {
-			return errEnded
+			break
 		}
-
-		return nil
-	})
+	}
 
 	hide()
 	show.Wait()
 
-	m = last
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return exit.Interrupted(errors.New("not waiting any longer; the run goes on"), "promptmill status "+m.Run)
 	}
 
-	if !errors.Is(err, errEnded) {
+	if err != nil {
 		return err
 	}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 func workerCommand(env environment) *cli.Command {
@@ -177,6 +178,6 @@ func awaitModels(ctx context.Context, cfg modelservers.Config, screen *terminal.
 			screen.Printf("%v; waiting for one to come (or %s)", err, exit.Hint(err))
 		}
 
-		sleep(ctx, 2*time.Second)
+		bus.Sleep(ctx, 2*time.Second)
 	}
 }

@@ -33,11 +33,6 @@ const MaxAnswer = 256 << 20
 // of them with the longest answer. Whoever says more does not say the truth.
 const maxPayload = MaxAnswer + MaxAnswer/2
 
-// NewAnswerStore returns the large answers of a run.
-func NewAnswerStore(js jetstream.JetStream, run string) *AnswerStore {
-	return &AnswerStore{js: js, run: run}
-}
-
 func (a *AnswerStore) subject(name string) string { return "pm." + a.run + ".answers." + name }
 
 // Offload moves a message's payload out of it if the message would be larger than limit,

@@ -18,7 +18,7 @@ func TestAnswers(t *testing.T) {
 
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
-	a := bus.NewAnswerStore(js, "r")
+	a := bus.New(js).Answers("r")
 	const limit = 1 << 20
 	for _, size := range []int{0, 1, limit - 64<<10, limit - 64<<10 + 1, limit, 3*limit + 1} {
 		want := strings.Repeat("abc", size/3+1)[:size]
@@ -44,7 +44,7 @@ func TestAnswersDamaged(t *testing.T) {
 
 	_, js := prototest.Server(t)
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
-	a := bus.NewAnswerStore(js, "r")
+	a := bus.New(js).Answers("r")
 	large := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
 	must(t, a.Offload(t.Context(), large, 128<<10))
 
@@ -71,7 +71,7 @@ func TestAnswersDamaged(t *testing.T) {
 		}
 	}
 
-	if _, err := bus.NewAnswerStore(js, "no-run").Payload(t.Context(), large.Header, nil); !bus.IsUnrecoverable(err) {
+	if _, err := bus.New(js).Answers("no-run").Payload(t.Context(), large.Header, nil); !bus.IsUnrecoverable(err) {
 		t.Errorf("of another run: %v", err)
 	}
 }
@@ -112,7 +112,7 @@ func TestAnswersOfCopyBehind(t *testing.T) {
 			_, js := prototest.Server(t)
 			must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 			msg := proto.EncodeResults("r", "0-0", []uint32{1}, []byte(strings.Repeat("x", answerSize)))
-			must(t, bus.NewAnswerStore(js, "r").Offload(t.Context(), msg, 128<<10))
+			must(t, bus.New(js).Answers("r").Offload(t.Context(), msg, 128<<10))
 			gets, infos := 0, 0
 			behind := proxy(t, js, func(question *nats.Msg) bool {
 				if strings.Contains(question.Subject, "STREAM.INFO") {
@@ -134,7 +134,7 @@ func TestAnswersOfCopyBehind(t *testing.T) {
 				return true
 			})
 
-			got, err := bus.NewAnswerStore(behind, "r").Payload(t.Context(), msg.Header, nil)
+			got, err := bus.New(behind).Answers("r").Payload(t.Context(), msg.Header, nil)
 			if err != nil || len(got) != answerSize || infos > 0 != (tt.times > 0) {
 				t.Errorf("%d bytes, %v; the leader was asked %d times", len(got), err, infos)
 			}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,7 +42,7 @@ func retryNoLeaderFor(
 		asking, stop := context.WithTimeout(ctx, each())
 		err := ask(asking)
 		stop()
-		if err == nil || ctx.Err() != nil || !isNoLeader(err) {
+		if err == nil || ctx.Err() != nil || !IsNoLeader(err) {
 			return err
 		}
 
@@ -53,23 +52,6 @@ func retryNoLeaderFor(
 			return err
 		}
 	}
-}
-
-// isNoLeader reports whether an error is what a cluster without a leader gives: none of
-// its nodes answers, or the one that does says that it is not the one to ask.
-func isNoLeader(err error) bool {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch api.ErrorCode {
-		case 10005: // no place for all copies, among others because a node is away
-			return strings.Contains(api.Description, "peer offline")
-		case 10008, 10009: // not available now; not the leader
-			return true
-		}
-		return false
-	}
-
-	// Where nobody hears other questions, there is no JetStream, and waiting is in vain.
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, errNoCopy)
 }
 
 // FindStream looks a stream up, with its state as it is now. A cluster that has no leader

@@ -89,12 +89,7 @@ func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error
 		}
 	}
 
-	runs, err := OpenRuns(ctx, js)
-	if err != nil {
-		return err
-	}
-
-	list, err := runs.List(ctx)
+	list, err := New(js).Runs.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -221,19 +216,6 @@ func entriesAfter(
 	return entries, last, nil
 }
 
-// findBucket fails if a bucket is not there.
-func findBucket(ctx context.Context, js jetstream.JetStream, bucket string) error {
-	err := retryNoLeader(ctx, func(ctx context.Context) error {
-		_, err := js.KeyValue(ctx, bucket)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", bucket, err)
-	}
-
-	return nil
-}
-
 // lastEntry is the entry of a key, and its revision. It returns
 // [jetstream.ErrKeyNotFound] where there is none; the revision is that of the mark then
 // if it was deleted. Where no copy of the bucket answers, it is waited for, 30 s.
@@ -272,7 +254,7 @@ func createEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 	}
 
 	err = updateEntry(ctx, js, bucket, key, value, revision)
-	if wrongLastSequence(err) {
+	if IsWrongSequence(err) {
 		return jetstream.ErrKeyExists // since this moment
 	}
 
@@ -280,14 +262,14 @@ func createEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 }
 
 // updateEntry stores the entry of a key that is at a revision, or else returns an error of
-// which [wrongLastSequence] is true.
+// which [IsWrongSequence] is true.
 func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte, revision uint64) error {
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Data = value
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
 	id := nuid.Next()
 	err := publishOnce(ctx, js, msg, id)
-	if !wrongLastSequence(err) {
+	if !IsWrongSequence(err) {
 		return err
 	}
 

@@ -28,8 +28,9 @@ func TestUpdateOlder(t *testing.T) {
 	}
 
 	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
-	runs, err := bus.OpenRuns(t.Context(), js)
+	opened, err := bus.Open(t.Context(), js)
 	must(t, err)
+	runs := opened.Runs
 	create(t, runs, manifest("r"))
 	work := bus.WorkStreamConfig("r", limits)
 	work.AllowDirect = true
@@ -37,7 +38,7 @@ func TestUpdateOlder(t *testing.T) {
 	must(t, err)
 	_, err = js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: proto.ObjectsBucket("r")})
 	must(t, err)
-	must(t, bus.NewObjectStore(js, "r").Put(t.Context(), "x", []byte("x")))
+	must(t, bus.New(js).Objects("r").Put(t.Context(), "x", []byte("x")))
 
 	for range 2 {
 		must(t, bus.UpgradeBuckets(t.Context(), js, bus.Limits{}))
@@ -64,7 +65,7 @@ func TestUpdateOlder(t *testing.T) {
 		t.Errorf("runs %v, %v", list, err)
 	}
 
-	if got, err := bus.NewObjectStore(js, "r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
+	if got, err := bus.New(js).Objects("r").Get(t.Context(), "x"); err != nil || string(got) != "x" {
 		t.Errorf("object %q, %v", got, err)
 	}
 }

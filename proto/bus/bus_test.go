@@ -55,8 +55,9 @@ func newBus(t *testing.T) *testBus {
 	b := &testBus{server: s}
 	b.admin = b.as(t, admin)
 	must(t, bus.CreateBuckets(t.Context(), b.admin, bus.Limits{}))
-	b.runs, err = bus.OpenRuns(t.Context(), b.admin)
+	opened, err := bus.Open(t.Context(), b.admin)
 	must(t, err)
+	b.runs = opened.Runs
 	m := manifest("r")
 	create(t, b.runs, m)
 	must(t, bus.EnsureStreams(t.Context(), b.admin, m, limits))

@@ -2,14 +2,9 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"github.com/promptmill/promptmill/proto"
 )
-
-// ErrWrongState is returned when a run cannot be changed as wanted in the state that it is
-// in.
-var ErrWrongState = errors.New("not possible in this state")
 
 // Pause keeps workers from taking shards of a run; what is at a model server is
 // finished.

@@ -37,10 +37,6 @@ func LastMessage(ctx context.Context, js jetstream.JetStream, stream, subject st
 	return getDirect(ctx, js, stream+"."+subject, nil)
 }
 
-// errNoCopy says that no copy of a stream has answered that has what was asked for. Those
-// of a cluster answer once they have caught up.
-var errNoCopy = fmt.Errorf("%w: no copy of the stream is there that is up to date", nats.ErrNoResponders)
-
 func getDirect(
 	ctx context.Context, js jetstream.JetStream, of string, question []byte,
 ) (*jetstream.RawStreamMsg, error) {

@@ -66,9 +66,9 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 			t.Parallel()
 
 			_, js := openRuns(t)
-			presence, err := bus.OpenPresence(t.Context(), js)
+			opened, err := bus.Open(t.Context(), js)
 			must(t, err)
-			must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
+			must(t, opened.Heartbeats.Send(t.Context(), proto.WorkerInfo{ID: "a", Name: "a"}))
 
 			for _, key := range []string{"x", "y"} {
 				_, err = js.PublishMsg(t.Context(), &nats.Msg{
@@ -78,9 +78,9 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 				must(t, err)
 			}
 
-			must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: "b", Name: "b"}))
+			must(t, opened.Heartbeats.Send(t.Context(), proto.WorkerInfo{ID: "b", Name: "b"}))
 
-			workers, err := presence.Workers(t.Context())
+			workers, err := opened.Heartbeats.Workers(t.Context())
 			if err != nil || len(workers) != 2 || workers[0].ID != "a" || workers[1].ID != "b" {
 				t.Errorf("workers %+v (%v), want a and b", workers, err)
 			}
@@ -114,7 +114,7 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 			}
 
 			h := nats.Header{proto.HeaderObject: {"results-0-0-x"}, proto.HeaderSize: {"5"}, proto.HeaderDigest: {"00"}}
-			if _, err := bus.NewAnswerStore(js, "r").Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
+			if _, err := bus.New(js).Answers("r").Payload(t.Context(), h, nil); !bus.IsUnrecoverable(err) {
 				t.Errorf("Payload: %v, want one that is lost for good", err)
 			}
 		})
@@ -162,8 +162,9 @@ func TestUpdateConfirmedLate(t *testing.T) {
 	t.Parallel()
 
 	_, js := openRuns(t)
-	runs, err := bus.OpenRuns(t.Context(), &deaf{JetStream: js, lose: 1})
+	opened, err := bus.Open(t.Context(), &deaf{JetStream: js, lose: 1})
 	must(t, err)
+	runs := opened.Runs
 	create(t, runs, manifest("a"))
 	changes := 0
 	must(t, runs.Update(t.Context(), "a", func(m *proto.Manifest) error {

@@ -109,7 +109,7 @@ func (r *replica) answer(subject string, body []byte) (head, answer string) {
 
 // A copy that is behind is not believed for a while. A bucket that has lost its end with a
 // server's store is as it is from then on.
-func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
+func TestWatchAllOfBucketThatLostItsEnd(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
@@ -125,9 +125,10 @@ func TestFollowAllOfBucketThatLostItsEnd(t *testing.T) {
 
 		js, err := jetstream.New(nc)
 		must(t, err)
-		runs, err := bus.OpenRuns(t.Context(), js)
+		opened, err := bus.Open(t.Context(), js)
 		must(t, err)
-		says, stop := followAll(t, runs)
+		runs := opened.Runs
+		says, stop := startWatch(t, runs)
 		defer stop()
 
 		both, lost := told{

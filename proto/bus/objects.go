@@ -24,11 +24,6 @@ type ObjectStore struct {
 	run string
 }
 
-// NewObjectStore returns the object store of a run.
-func NewObjectStore(js jetstream.JetStream, run string) *ObjectStore {
-	return &ObjectStore{js: js, run: run}
-}
-
 // Put stores data under name, unless it is there already.
 func (o *ObjectStore) Put(ctx context.Context, name string, data []byte) error {
 	sum := sha256.New()
@@ -320,11 +315,4 @@ func (o *ObjectStore) Offload(ctx context.Context, msg *nats.Msg, name string, l
 func fitsInto(msg *nats.Msg, limit int64) bool {
 	const headers = 64 << 10 // room for the headers, and for what servers add on the way
 	return int64(len(msg.Data)) <= limit-headers
-}
-
-// IsUnrecoverable reports whether an error of [ObjectStore] or [AnswerStore] says that the
-// object is not there or damaged, so that trying again is in vain.
-func IsUnrecoverable(err error) bool {
-	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) ||
-		errors.Is(err, proto.ErrFormat)
 }

@@ -27,7 +27,7 @@ func openObjects(t *testing.T) (*bus.ObjectStore, jetstream.Stream, jetstream.Je
 	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), limits))
 	stream, err := js.Stream(t.Context(), "OBJ_"+proto.ObjectsBucket("r"))
 	must(t, err)
-	return bus.NewObjectStore(js, "r"), stream, js
+	return bus.New(js).Objects("r"), stream, js
 }
 
 // pattern is text without two chunks that are the same.
@@ -122,7 +122,7 @@ func TestObjectsCopy(t *testing.T) {
 		t.Errorf("no object: %v", err)
 	}
 
-	if err := bus.NewObjectStore(js, "no-run").Copy(t.Context(), io.Discard, "x"); !errors.Is(err,
+	if err := bus.New(js).Objects("no-run").Copy(t.Context(), io.Discard, "x"); !errors.Is(err,
 		jetstream.ErrBucketNotFound) {
 		t.Errorf("no store: %v", err)
 	}

@@ -44,15 +44,10 @@ func TestOpenAsksAgain(t *testing.T) {
 
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				_, err := bus.OpenRuns(t.Context(), &isNoLeader{drops: test.drops})
-				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
-					t.Errorf("OpenRuns: %v after %s", err, time.Since(begin))
-				}
 
-				begin = time.Now()
-				_, err = bus.OpenPresence(t.Context(), &isNoLeader{drops: test.drops})
+				_, err := bus.Open(t.Context(), &isNoLeader{drops: test.drops})
 				if !errors.Is(err, test.err) || time.Since(begin) != test.after {
-					t.Errorf("OpenPresence: %v after %s", err, time.Since(begin))
+					t.Errorf("Open: %v after %s", err, time.Since(begin))
 				}
 			})
 		})

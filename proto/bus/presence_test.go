@@ -15,11 +15,11 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-func openPresence(t *testing.T) *bus.Presence {
+func openBus(t *testing.T) *bus.Bus {
 	t.Helper()
 
 	_, js := openRuns(t)
-	presence, err := bus.OpenPresence(t.Context(), js)
+	b, err := bus.Open(t.Context(), js)
 	must(t, err)
 	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
 	must(t, err)
@@ -29,15 +29,15 @@ func openPresence(t *testing.T) *bus.Presence {
 		t.Fatalf("announcements stand for %v, want %v", status.TTL(), proto.PresenceTTL)
 	}
 
-	return presence
+	return b
 }
 
 func TestWorkers(t *testing.T) {
 	t.Parallel()
 
-	presence := openPresence(t)
+	b := openBus(t)
 	list := func() (names []string) {
-		workers, err := presence.Workers(t.Context())
+		workers, err := b.Heartbeats.Workers(t.Context())
 		must(t, err)
 		for _, w := range workers {
 			names = append(names, w.Name)
@@ -50,23 +50,23 @@ func TestWorkers(t *testing.T) {
 
 	// Some of the names cannot stand in a subject.
 	for _, name := range []string{"gpu2", "gpu1:0", "ящик", "box.1 *", "gpu10", "gpu1"} {
-		must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{Name: name}))
+		must(t, b.Heartbeats.Send(t.Context(), proto.WorkerInfo{Name: name}))
 	}
 
-	must(t, presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h"})) // is no worker
+	must(t, b.Leases.Acquire(t.Context(), "r", proto.CollectorInfo{Host: "h"})) // is no worker
 	if diff := cmp.Diff([]string{"box.1 *", "gpu1", "gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 
 	for _, name := range []string{"gpu1", "box.1 *", "gpu1"} { // once more is no error
-		must(t, presence.RemoveWorker(t.Context(), name))
+		must(t, b.Heartbeats.Remove(t.Context(), name))
 	}
 
 	if diff := cmp.Diff([]string{"gpu10", "gpu1:0", "gpu2", "ящик"}, list()); diff != "" {
 		t.Errorf("workers after two have gone (-want +got):\n%s", diff)
 	}
 
-	must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{Name: "gpu1"}))
+	must(t, b.Heartbeats.Send(t.Context(), proto.WorkerInfo{Name: "gpu1"}))
 	if got := list(); len(got) != 5 {
 		t.Errorf("workers %q after one has come back", got)
 	}
@@ -75,7 +75,7 @@ func TestWorkers(t *testing.T) {
 func TestWorkerRoundTrip(t *testing.T) {
 	t.Parallel()
 
-	presence := openPresence(t)
+	b := openBus(t)
 	want := proto.WorkerInfo{
 		Name:          "gpu1",
 		Host:          "h",
@@ -108,10 +108,10 @@ func TestWorkerRoundTrip(t *testing.T) {
 		Runs: map[string]proto.RunUsage{"r": {Requests: 5, EnergyJoules: new(11000.5)}, "s": {}},
 	}
 
-	must(t, presence.Heartbeat(t.Context(), want))
+	must(t, b.Heartbeats.Send(t.Context(), want))
 	want.Ready, want.Done = true, 6
-	must(t, presence.Heartbeat(t.Context(), want)) // the latest stands
-	got, err := presence.Workers(t.Context())
+	must(t, b.Heartbeats.Send(t.Context(), want)) // the latest stands
+	got, err := b.Heartbeats.Workers(t.Context())
 	must(t, err)
 	if diff := cmp.Diff(
 		[]proto.WorkerInfo{want}, got, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ReceivedAt"),
@@ -123,10 +123,10 @@ func TestWorkerRoundTrip(t *testing.T) {
 func TestCollector(t *testing.T) {
 	t.Parallel()
 
-	presence := openPresence(t)
+	b := openBus(t)
 	is := func(want proto.CollectorInfo, announced bool) {
 		t.Helper()
-		got, ok, err := presence.CollectorOf(t.Context(), "r")
+		got, ok, err := b.Leases.Holder(t.Context(), "r")
 		if err != nil || ok != announced || got != want {
 			t.Errorf("the collector is %v, %v, %v; want %v, %v", got, ok, err, want, announced)
 		}
@@ -136,7 +136,7 @@ func TestCollector(t *testing.T) {
 
 	first := proto.CollectorInfo{Host: "h", Output: "/a"}
 	for range 3 { // it renews its announcement
-		must(t, presence.AcquireCollector(t.Context(), "r", first))
+		must(t, b.Leases.Acquire(t.Context(), "r", first))
 		is(first, true)
 	}
 
@@ -144,42 +144,42 @@ func TestCollector(t *testing.T) {
 		{Host: "h", Output: "/b"},
 		{Host: "h2", Output: "/a"}, // the same path elsewhere is another file
 	} {
-		err := presence.AcquireCollector(t.Context(), "r", second)
+		err := b.Leases.Acquire(t.Context(), "r", second)
 		if !errors.Is(err, proto.ErrLeaseHeld) || !strings.Contains(err.Error(), first.String()) {
 			t.Errorf("a second collector: %v; want ErrCollected and who it is", err)
 		}
 
 		is(first, true)
-		must(t, presence.AcquireCollector(t.Context(), "other", second)) // another run is free
-		must(t, presence.ReleaseCollector(t.Context(), "other"))
+		must(t, b.Leases.Acquire(t.Context(), "other", second)) // another run is free
+		must(t, b.Leases.Release(t.Context(), "other"))
 	}
 
 	for range 2 { // once more is no error
-		must(t, presence.ReleaseCollector(t.Context(), "r"))
+		must(t, b.Leases.Release(t.Context(), "r"))
 		is(proto.CollectorInfo{}, false)
 	}
 
 	second := proto.CollectorInfo{Host: "h2", Output: "/b"}
-	must(t, presence.AcquireCollector(t.Context(), "r", second))
+	must(t, b.Leases.Acquire(t.Context(), "r", second))
 	is(second, true)
 }
 
 func TestCollectorsAtOnce(t *testing.T) {
 	t.Parallel()
 
-	presence := openPresence(t)
+	b := openBus(t)
 	for i := range 20 {
 		run := fmt.Sprintf("r%d", i)
 		if i%2 > 0 { // there was another, which leaves its mark in the bucket
-			must(t, presence.AcquireCollector(t.Context(), run, proto.CollectorInfo{Host: "before"}))
-			must(t, presence.ReleaseCollector(t.Context(), run))
+			must(t, b.Leases.Acquire(t.Context(), run, proto.CollectorInfo{Host: "before"}))
+			must(t, b.Leases.Release(t.Context(), run))
 		}
 
 		var errs [2]error
 		var wg sync.WaitGroup
 		for n := range errs {
 			wg.Go(func() {
-				errs[n] = presence.AcquireCollector(t.Context(), run, proto.CollectorInfo{Host: fmt.Sprint(n)})
+				errs[n] = b.Leases.Acquire(t.Context(), run, proto.CollectorInfo{Host: fmt.Sprint(n)})
 			})
 		}
 
@@ -194,7 +194,7 @@ func TestCollectorsAtOnce(t *testing.T) {
 			t.Fatalf("%s: two at once: %v, and %v; want one nil and one ErrCollected", run, errs[0], errs[1])
 		}
 
-		got, ok, err := presence.CollectorOf(t.Context(), run)
+		got, ok, err := b.Leases.Holder(t.Context(), run)
 		if err != nil || !ok || got.Host != fmt.Sprint(winner) {
 			t.Errorf("%s: %d has won, and the collector is %v, %v, %v", run, winner, got, ok, err)
 		}
@@ -207,7 +207,7 @@ func TestForgedAnnouncements(t *testing.T) {
 	t.Parallel()
 
 	_, js := openRuns(t)
-	presence, err := bus.OpenPresence(t.Context(), js)
+	b, err := bus.Open(t.Context(), js)
 	must(t, err)
 	kv, err := js.KeyValue(t.Context(), proto.PresenceBucket)
 	must(t, err)
@@ -221,25 +221,25 @@ func TestForgedAnnouncements(t *testing.T) {
 	}
 
 	for _, id := range []string{"one", "two"} {
-		must(t, presence.Heartbeat(t.Context(), proto.WorkerInfo{ID: id, Name: "gpu1"}))
+		must(t, b.Heartbeats.Send(t.Context(), proto.WorkerInfo{ID: id, Name: "gpu1"}))
 	}
 
-	workers, err := presence.Workers(t.Context())
-	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" || presence.LeftOut() != 5 {
-		t.Errorf("workers %+v, %d left out (%v)", workers, presence.LeftOut(), err)
+	workers, err := b.Heartbeats.Workers(t.Context())
+	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" || b.Heartbeats.Unreadable() != 5 {
+		t.Errorf("workers %+v, %d left out (%v)", workers, b.Heartbeats.Unreadable(), err)
 	}
 
-	if who, ok, err := presence.CollectorOf(t.Context(), "r"); ok || err != nil {
+	if who, ok, err := b.Leases.Holder(t.Context(), "r"); ok || err != nil {
 		t.Errorf("the collector is %s (%v)", who, err)
 	}
 
 	mine := proto.CollectorInfo{Host: "h", Output: "/o"}
-	must(t, presence.AcquireCollector(t.Context(), "r", mine))
-	if who, ok, err := presence.CollectorOf(t.Context(), "r"); who != mine || !ok || err != nil {
+	must(t, b.Leases.Acquire(t.Context(), "r", mine))
+	if who, ok, err := b.Leases.Holder(t.Context(), "r"); who != mine || !ok || err != nil {
 		t.Errorf("the collector is %s, %v (%v)", who, ok, err)
 	}
 
-	if err := presence.AcquireCollector(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err,
+	if err := b.Leases.Acquire(t.Context(), "r", proto.CollectorInfo{Host: "h", Output: "/p"}); !errors.Is(err,
 		proto.ErrLeaseHeld) {
 		t.Errorf("a second collector: %v", err)
 	}

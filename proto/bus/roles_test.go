@@ -39,8 +39,9 @@ func TestRolesCanDoTheirWork(t *testing.T) {
 func produce(t *testing.T, _ *testBus, c *client) {
 	ctx := t.Context()
 	look(t, c)
-	runs, err := bus.OpenRuns(ctx, c)
+	opened, err := bus.Open(ctx, c)
 	must(t, err)
+	runs := opened.Runs
 	m := manifest("new")
 	create(t, runs, m)
 
@@ -72,35 +73,34 @@ func produce(t *testing.T, _ *testBus, c *client) {
 
 	must(t, runs.Pause(ctx, "new"))
 	errSeen := errors.New("seen")
-	err = runs.Follow(ctx, "new", func(m proto.Manifest) error {
+	err = watch(ctx, runs, "new", func(m proto.Manifest) error {
 		if m.State == proto.StateCancelling {
 			return errSeen
 		}
 		return runs.Cancel(ctx, "new")
 	})
 	if !errors.Is(err, errSeen) {
-		t.Errorf("follow: %v", err)
+		t.Errorf("watch: %v", err)
 	}
 }
 
 // work takes the shard and stores a result.
 func work(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
-	runs, err := bus.OpenRuns(ctx, c)
+	opened, err := bus.Open(ctx, c)
 	must(t, err)
+	runs := opened.Runs
 	following, cancel := context.WithCancel(ctx)
-	err = runs.FollowAll(following, func(all map[string]proto.Manifest) {
+	err = watchAll(following, runs, func(all map[string]proto.Manifest) {
 		if _, ok := all["r"]; ok {
 			cancel()
 		}
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("follow all: %v", err)
+		t.Errorf("watch all: %v", err)
 	}
 
-	presence, err := bus.OpenPresence(ctx, c)
-	must(t, err)
-	must(t, presence.Heartbeat(ctx, proto.WorkerInfo{Name: "gpu 1"}))
+	must(t, opened.Heartbeats.Send(ctx, proto.WorkerInfo{Name: "gpu 1"}))
 
 	// Extended and handed back, it comes again.
 	msg := c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m"))
@@ -130,7 +130,7 @@ func work(t *testing.T, b *testBus, c *client) {
 	must(t, msg.DoubleAck(ctx))
 	b.publish(t, proto.WorkSubject("r", "m", "0-1"), "unreadable")
 	must(t, c.fetch(t, proto.WorkStream("r"), proto.ConsumerName("m")).TermWithReason("unreadable"))
-	must(t, presence.RemoveWorker(ctx, "gpu 1"))
+	must(t, opened.Heartbeats.Remove(ctx, "gpu 1"))
 }
 
 // collect takes the result of the run, makes one of its own, and cleans up.
@@ -138,9 +138,9 @@ func collect(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
 	produce(t, b, c)
 	read(t, b, c)
-	presence, err := bus.OpenPresence(ctx, c)
+	opened, err := bus.Open(ctx, c)
 	must(t, err)
-	must(t, presence.AcquireCollector(ctx, "r", proto.CollectorInfo{Host: "h", Output: "/o"}))
+	must(t, opened.Leases.Acquire(ctx, "r", proto.CollectorInfo{Host: "h", Output: "/o"}))
 
 	stream, err := c.Stream(ctx, proto.ResultsStream("r"))
 	must(t, err)
@@ -161,17 +161,16 @@ func collect(t *testing.T, b *testBus, c *client) {
 	}
 
 	must(t, stream.Purge(ctx, jetstream.WithPurgeSequence(2)))
-	must(t, bus.NewObjectStore(c, "new").Delete(ctx, "work-0-0"))
+	must(t, bus.New(c).Objects("new").Delete(ctx, "work-0-0"))
 	must(t, bus.ResetConsumers(ctx, c, manifest("r")))
-	runs, err := bus.OpenRuns(ctx, c)
-	must(t, err)
+	runs := opened.Runs
 
 	for _, run := range []string{"r", "new"} {
 		must(t, bus.DeleteStreams(ctx, c, run))
 		must(t, runs.Delete(ctx, run))
 	}
 
-	must(t, presence.ReleaseCollector(ctx, "r"))
+	must(t, opened.Leases.Release(ctx, "r"))
 }
 
 // read looks on, and remembers how far it has come.
@@ -180,7 +179,7 @@ func read(t *testing.T, b *testBus, c *client) {
 	look(t, c)
 
 	large := offload(t, b.admin, "r")
-	if got, err := bus.NewAnswerStore(c, "r").Payload(ctx, large.Header, large.Data); err != nil ||
+	if got, err := bus.New(c).Answers("r").Payload(ctx, large.Header, large.Data); err != nil ||
 		len(got) != answerSize {
 		t.Errorf("large answer of %d bytes, %v", len(got), err)
 	}
@@ -216,17 +215,16 @@ func read(t *testing.T, b *testBus, c *client) {
 func look(t *testing.T, c *client) {
 	t.Helper()
 
-	runs, err := bus.OpenRuns(t.Context(), c)
+	opened, err := bus.Open(t.Context(), c)
 	must(t, err)
+	runs := opened.Runs
 	if list, err := runs.List(t.Context()); err != nil || len(list) == 0 {
 		t.Errorf("runs %v, %v", list, err)
 	}
 
-	presence, err := bus.OpenPresence(t.Context(), c)
+	_, err = opened.Heartbeats.Workers(t.Context())
 	must(t, err)
-	_, err = presence.Workers(t.Context())
-	must(t, err)
-	_, _, err = presence.CollectorOf(t.Context(), "r")
+	_, _, err = opened.Leases.Holder(t.Context(), "r")
 	must(t, err)
 }
 
@@ -236,7 +234,7 @@ const answerSize = 300 << 10
 func offload(t *testing.T, c *client, run string) *nats.Msg {
 	t.Helper()
 
-	answers, want := bus.NewAnswerStore(c, run), strings.Repeat("x", answerSize)
+	answers, want := bus.New(c).Answers(run), strings.Repeat("x", answerSize)
 	msg := proto.EncodeResults(run, "0-0", []uint32{0}, []byte(want))
 	must(t, answers.Offload(t.Context(), msg, 256<<10))
 	if got, err := answers.Payload(t.Context(), msg.Header, msg.Data); err != nil || string(got) != want ||
@@ -251,7 +249,7 @@ func offload(t *testing.T, c *client, run string) *nats.Msg {
 func putAndGet(t *testing.T, c *client, run, name string) {
 	t.Helper()
 
-	objects, want := bus.NewObjectStore(c, run), strings.Repeat("x", 200<<10)
+	objects, want := bus.New(c).Objects(run), strings.Repeat("x", 200<<10)
 	for range 2 {
 		must(t, objects.Put(t.Context(), name, []byte(want)))
 	}

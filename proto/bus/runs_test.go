@@ -35,12 +35,12 @@ func openRuns(t *testing.T) (*bus.RunStore, jetstream.JetStream) {
 		t.Fatal(err)
 	}
 
-	runs, err := bus.OpenRuns(t.Context(), js)
+	opened, err := bus.Open(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	return runs, js
+	return opened.Runs, js
 }
 
 // create stores manifests.
@@ -76,10 +76,12 @@ func TestRunsCreateAndGet(t *testing.T) {
 	}
 
 	// Another process opens the bucket that is there.
-	runs, err := bus.OpenRuns(t.Context(), js)
+	opened, err := bus.Open(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
+
+	runs = opened.Runs
 
 	got, err := runs.Get(t.Context(), "r")
 	if err != nil {
@@ -224,14 +226,14 @@ func TestRunsDelete(t *testing.T) {
 	create(t, runs, manifest("r")) // the name is free again
 }
 
-func TestRunsFollow(t *testing.T) {
+func TestWatch(t *testing.T) {
 	t.Parallel()
 
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("r"))
 	errSeen := errors.New("seen")
 	var states []proto.State
-	err := runs.Follow(t.Context(), "r", func(m proto.Manifest) error {
+	err := watch(t.Context(), runs, "r", func(m proto.Manifest) error {
 		states = append(states, m.State)
 		if m.State == proto.StatePaused {
 			return errSeen
@@ -252,14 +254,14 @@ func TestRunsFollow(t *testing.T) {
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
-	err = runs.Follow(ctx, "r", func(proto.Manifest) error { cancel(); return nil })
+	err = watch(ctx, runs, "r", func(proto.Manifest) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v after the context's end", err)
 	}
 }
 
 // A connection that is closed for good ends the watch with an error to be read.
-func TestRunsFollowConnectionClosed(t *testing.T) {
+func TestWatchConnectionClosed(t *testing.T) {
 	t.Parallel()
 
 	runs, js := openRuns(t)
@@ -267,7 +269,7 @@ func TestRunsFollowConnectionClosed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
-	err := runs.Follow(ctx, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
+	err := watch(ctx, runs, "r", func(proto.Manifest) error { js.Conn().Close(); return nil })
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "%!") {
 		t.Errorf("error %v", err)
 	}

@@ -173,7 +173,7 @@ func TestDeleteStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := bus.NewObjectStore(js, "r").Put(t.Context(), "x", []byte("x")); err != nil {
+	if err := bus.New(js).Objects("r").Put(t.Context(), "x", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 
@@ -200,7 +200,7 @@ func TestObjects(t *testing.T) {
 	t.Parallel()
 
 	_, js := prototest.Server(t)
-	o := bus.NewObjectStore(js, "r")
+	o := bus.New(js).Objects("r")
 	if err := o.Delete(t.Context(), "x"); err != nil {
 		t.Errorf("delete before there is a store: %v", err)
 	}

@@ -14,18 +14,44 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// told is what FollowAll has said at one time: the state of each run.
+// told is what WatchAll has given at one time: the state of each run.
 type told map[string]proto.State
 
-// followAll follows all runs until the test ends or stop is called, which waits for it.
-func followAll(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func()) {
+// watch calls changed with the manifests of a run until it returns an error.
+func watch(ctx context.Context, runs *bus.RunStore, run string, changed func(proto.Manifest) error) error {
+	for m, err := range runs.Watch(ctx, run) {
+		if err == nil {
+			err = changed(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+
+	return errors.New("the watch ended without an error")
+}
+
+// watchAll calls changed with the manifests of all runs until ctx ends.
+func watchAll(ctx context.Context, runs *bus.RunStore, changed func(map[string]proto.Manifest)) error {
+	for all, err := range runs.WatchAll(ctx) {
+		if err != nil {
+			return err
+		}
+		changed(all)
+	}
+
+	return errors.New("the watch ended without an error")
+}
+
+// startWatch watches all runs until the test ends or stop is called, which waits for it.
+func startWatch(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func()) {
 	t.Helper()
 
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	all, ended := make(chan told), make(chan error, 1)
 	go func() {
-		ended <- runs.FollowAll(ctx, func(manifests map[string]proto.Manifest) {
+		ended <- watchAll(ctx, runs, func(manifests map[string]proto.Manifest) {
 			now := told{}
 			for run, m := range manifests {
 				now[run] = m.State
@@ -42,7 +68,7 @@ func followAll(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func())
 		t.Helper()
 		cancel(errStop)
 		if err := <-ended; !errors.Is(err, errStop) {
-			t.Errorf("follow ends with %v; want the context's cause", err)
+			t.Errorf("the watch ends with %v; want the context's cause", err)
 		}
 	}
 
@@ -78,11 +104,11 @@ func until(t *testing.T, says <-chan told, want told) {
 	}
 }
 
-func TestFollowAll(t *testing.T) {
+func TestWatchAll(t *testing.T) {
 	t.Parallel()
 
 	runs, _ := openRuns(t)
-	says, stop := followAll(t, runs)
+	says, stop := startWatch(t, runs)
 	defer stop()
 
 	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
@@ -104,14 +130,14 @@ func TestFollowAll(t *testing.T) {
 }
 
 // Who is told of a part of the runs would think that the others are gone.
-func TestFollowAllBeginsWithAll(t *testing.T) {
+func TestWatchAllBeginsWithAll(t *testing.T) {
 	t.Parallel()
 
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("a"), manifest("gone"), manifest("b"), manifest("c"))
 	must(t, runs.Delete(t.Context(), "gone"))
 	must(t, runs.Pause(t.Context(), "b"))
-	says, stop := followAll(t, runs)
+	says, stop := startWatch(t, runs)
 	defer stop()
 
 	want := told{"a": proto.StateInProgress, "b": proto.StatePaused, "c": proto.StateInProgress}
@@ -120,13 +146,13 @@ func TestFollowAllBeginsWithAll(t *testing.T) {
 	}
 }
 
-func TestFollowAllOfDeletedRuns(t *testing.T) {
+func TestWatchAllOfDeletedRuns(t *testing.T) {
 	t.Parallel()
 
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("gone"))
 	must(t, runs.Delete(t.Context(), "gone"))
-	says, stop := followAll(t, runs)
+	says, stop := startWatch(t, runs)
 	defer stop()
 
 	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
@@ -134,7 +160,7 @@ func TestFollowAllOfDeletedRuns(t *testing.T) {
 	}
 }
 
-func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
+func TestWatchAllLeavesOutWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 
 	runs, js := openRuns(t)
@@ -149,7 +175,7 @@ func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
 	put("junk", "junk")
 	put("newer", `{"schema":4,"run":"newer","state":"in_progress"}`)
 	create(t, runs, manifest("a"))
-	says, stop := followAll(t, runs)
+	says, stop := startWatch(t, runs)
 	defer stop()
 
 	if diff := cmp.Diff(told{"a": proto.StateInProgress}, next(t, says)); diff != "" {
@@ -163,7 +189,7 @@ func TestFollowAllLeavesOutWhatItCannotRead(t *testing.T) {
 
 // A server that comes back may have another bucket than the one before. That all is read
 // again after wholeEvery too is not tested: it takes 15 s.
-func TestFollowAllAfterReconnect(t *testing.T) {
+func TestWatchAllAfterReconnect(t *testing.T) {
 	t.Parallel()
 
 	b := newBus(t)
@@ -179,9 +205,10 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 
 	js, err := jetstream.New(nc)
 	must(t, err)
-	runs, err := bus.OpenRuns(t.Context(), js)
+	opened, err := bus.Open(t.Context(), js)
 	must(t, err)
-	says, stop := followAll(t, runs)
+	runs := opened.Runs
+	says, stop := startWatch(t, runs)
 	defer stop()
 
 	until(t, says, told{"r": proto.StateInProgress})
@@ -200,8 +227,8 @@ func TestFollowAllAfterReconnect(t *testing.T) {
 	}
 }
 
-// What FollowAll gives out is the caller's: it must not change behind its back.
-func TestFollowAllGivesCopies(t *testing.T) {
+// A map that WatchAll gives out is the caller's: it must not change behind its back.
+func TestWatchAllGivesCopies(t *testing.T) {
 	t.Parallel()
 
 	runs, _ := openRuns(t)
@@ -210,7 +237,7 @@ func TestFollowAllGivesCopies(t *testing.T) {
 	defer cancel()
 
 	times := 0
-	err := runs.FollowAll(ctx, func(all map[string]proto.Manifest) {
+	err := watchAll(ctx, runs, func(all map[string]proto.Manifest) {
 		if _, ok := all["a"]; !ok {
 			t.Errorf("after the caller has changed its map: %v", all)
 		}

@@ -1,0 +1,93 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Leases keep each run to one collector. A lease stands in [proto.PresenceBucket], under the key
+// collector.RUN, and ends by itself after [proto.PresenceTTL] unless it is acquired again.
+type Leases struct {
+	js jetstream.JetStream
+}
+
+// copyLag is how long a copy of a bucket may be behind the others.
+const copyLag = 5 * time.Second
+
+// Acquire takes or renews the lease of a run. It returns an error that wraps
+// [proto.ErrLeaseHeld] if another collector has it.
+func (l *Leases) Acquire(ctx context.Context, run string, c proto.CollectorInfo) error {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+
+	for begin := time.Now(); ; {
+		now, has, revision, err := l.find(ctx, run)
+
+		switch {
+		case err != nil:
+			return err
+		case has && now != c:
+			return fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, now)
+		case revision > 0: // ours, or one that is unreadable
+			err = updateEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run), data, revision)
+		default:
+			err = createEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run), data)
+		}
+
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jetstream.ErrKeyExists) && !IsWrongSequence(err):
+			return fmt.Errorf("announce the collector of run %s: %w", run, err)
+		case time.Since(begin) > copyLag || Sleep(ctx, lookAgain) != nil:
+			return fmt.Errorf("%w, since this moment", proto.ErrLeaseHeld)
+		}
+		// The lease of another collector, which shows in a moment; or ours, and the copy of the
+		// bucket that answered is behind.
+	}
+}
+
+// Release gives the lease of a run back.
+func (l *Leases) Release(ctx context.Context, run string) error {
+	return deleteEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))
+}
+
+// Holder returns the collector that has the lease of a run, if there is one.
+func (l *Leases) Holder(ctx context.Context, run string) (c proto.CollectorInfo, held bool, err error) {
+	c, held, _, err = l.find(ctx, run)
+	return c, held, err
+}
+
+func leaseKey(run string) string { return "collector." + run }
+
+// find returns the lease of a run and its revision. A lease that is unreadable keeps no
+// collector away, and has a revision nevertheless.
+func (l *Leases) find(
+	ctx context.Context, run string,
+) (c proto.CollectorInfo, held bool, revision uint64, err error) {
+	value, revision, err := lastEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))
+
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return c, false, 0, nil
+	case errors.Is(err, proto.ErrFormat):
+		return c, false, revision, nil
+	case err != nil:
+		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
+	}
+
+	if c, err = proto.ParseCollectorInfo(value); err != nil {
+		return proto.CollectorInfo{}, false, revision, nil
+	}
+
+	return c, true, revision, nil
+}
