@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,11 +13,15 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -34,7 +39,7 @@ type bench struct {
 	runs   *bus.RunStore
 	limits bus.Limits
 	m      proto.Manifest
-	out    Output
+	out    output.Prefix
 }
 
 // newBench makes a run, with a manifest changed by change.
@@ -43,7 +48,7 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 
 	server, js := prototest.Server(t)
 	b := &bench{
-		t: t, server: server, js: js, m: manifest(requests), out: Output(filepath.Join(t.TempDir(), "out")),
+		t: t, server: server, js: js, m: fixture.Manifest(requests), out: output.Prefix(filepath.Join(t.TempDir(), "out")),
 		limits: bus.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
 	}
 	for _, c := range change {
@@ -62,35 +67,72 @@ func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*pr
 
 	b.runs = opened.Runs
 
-	must(t, b.runs.Create(t.Context(), b.m))
+	fixture.Must(t, b.runs.Create(t.Context(), b.m))
 	b.makeStreams()
 
-	j, err := CreateJournal(b.out.Journal(), b.m)
+	j, err := journal.Create(b.out.Journal(), b.m)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	must(t, j.Close())
+	fixture.Must(t, j.Close())
 
 	return b
 }
 
-func must(t testing.TB, err error) {
+// openJournal opens a journal until the end of the test.
+func openJournal(t testing.TB, path string) *journal.Journal {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+
+	j, err := journal.Open(path)
+	fixture.Must(t, err)
+	t.Cleanup(func() { j.Close() })
+
+	return j
+}
+
+// appendLines appends a frame with the lines of requests to a journal.
+func appendLines(t testing.TB, j *journal.Journal, indexes ...uint32) {
+	t.Helper()
+
+	f := &journal.Frame{
+		Position: journal.Position{Created: fixture.Created, Sequence: 1, Time: fixture.Created.Add(1)},
+		At:       fixture.Created,
+		Worked:   time.Second,
 	}
+	for _, index := range indexes {
+		line := fixture.Line(index, 0)
+		info, err := proto.ParseLine(new(jsonscan.Scanner), line)
+		fixture.Must(t, err)
+		f.Add(index, line, info)
+	}
+
+	fixture.Must(t, j.Append(f))
+}
+
+// statsOf counts the lines of requests.
+func statsOf(indexes ...uint32) *journal.FrameStats {
+	s := &journal.FrameStats{}
+	for _, index := range indexes {
+		info, err := proto.ParseLine(new(jsonscan.Scanner), fixture.Line(index, 0))
+		if err != nil {
+			panic(err)
+		}
+		s.AddLine(info, fixture.Worker(index))
+	}
+
+	return s
 }
 
 func (b *bench) makeStreams() {
 	b.t.Helper()
-	must(b.t, bus.EnsureStreams(b.t.Context(), b.js, b.m, b.limits))
+	fixture.Must(b.t, bus.EnsureStreams(b.t.Context(), b.js, b.m, b.limits))
 }
 
 // makeResultsAnew replaces the results stream by an empty one.
 func (b *bench) makeResultsAnew() {
 	b.t.Helper()
-	must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r")))
+	fixture.Must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r")))
 	b.makeStreams()
 }
 
@@ -107,7 +149,7 @@ func (b *bench) stream(name string) *jetstream.StreamInfo {
 // publish stores one message with the lines of requests.
 func (b *bench) publish(shard string, seqs ...uint32) {
 	b.t.Helper()
-	b.publishMsg(proto.EncodeResults("r", shard, seqs, []byte(linesOf(either, seqs...))))
+	b.publishMsg(proto.EncodeResults("r", shard, seqs, []byte(fixture.Lines(fixture.Any, seqs...))))
 }
 
 func (b *bench) publishMsg(msg *nats.Msg) {
@@ -120,7 +162,7 @@ func (b *bench) publishMsg(msg *nats.Msg) {
 // update changes the run's manifest on the bus.
 func (b *bench) update(change func(*proto.Manifest)) {
 	b.t.Helper()
-	must(b.t, b.runs.Update(b.t.Context(), "r", func(m *proto.Manifest) error {
+	fixture.Must(b.t, b.runs.Update(b.t.Context(), "r", func(m *proto.Manifest) error {
 		change(m)
 		return nil
 	}))
@@ -145,7 +187,7 @@ type session struct {
 func (b *bench) start(change ...func(*Config)) *session {
 	b.t.Helper()
 
-	j := open(b.t, b.out.Journal())
+	j := openJournal(b.t, b.out.Journal())
 	cfg := Config{
 		JS:      b.js,
 		Journal: j,
@@ -224,7 +266,7 @@ func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 				}
 			}
 
-			r := requestOf(seq)
+			r := fixture.Request(seq)
 			id = append(id[:0], r.CustomID...)
 			r.CustomID = id
 			if !yield(r, nil) {
@@ -264,7 +306,7 @@ func (b *bench) end(s *session, state proto.State) metadata.Run {
 			continue // none has failed
 		}
 
-		for line := range strings.Lines(unpack(b.t, path)) {
+		for line := range strings.Lines(fixture.Unpack(b.t, path)) {
 			info, err := proto.ParseLine(&scan, []byte(line))
 			if err != nil || info.OK != ok {
 				b.t.Errorf("%s has the line %.200s (%v)", path, line, err)
@@ -283,7 +325,7 @@ func (b *bench) end(s *session, state proto.State) metadata.Run {
 		b.t.Errorf("lines of %d requests, want %d", len(seqs), b.m.Input.Requests)
 	}
 
-	checkAbsent(b.t, b.out.Journal())
+	fixture.CheckAbsent(b.t, b.out.Journal())
 
 	return b.meta()
 }
@@ -297,10 +339,21 @@ func (b *bench) meta() (meta metadata.Run) {
 		b.t.Fatal(err)
 	}
 
-	must(b.t, json.Unmarshal(text, &meta))
+	fixture.Must(b.t, json.Unmarshal(text, &meta))
 	if meta.Status != meta.Manifest.State {
 		b.t.Errorf("status %s of a run that is %s", meta.Status, meta.Manifest.State)
 	}
 
 	return meta
 }
+
+var compareBitmaps = cmp.Comparer(func(a, b *roaring.Bitmap) bool { return a.Equals(b) })
+
+// compareSketches compares what two sketches report.
+var compareSketches = cmp.Comparer(func(a, b *journal.Sketch) bool {
+	if a.Count() == 0 || b.Count() == 0 {
+		return a.Count() == b.Count()
+	}
+	return a.Count() == b.Count() && math.Abs(a.Sum()-b.Sum()) < 1e-6*(1+a.Sum()) &&
+		*a.Distribution(1, int(a.Count())) == *b.Distribution(1, int(b.Count()))
+})

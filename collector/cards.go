@@ -3,6 +3,7 @@ package collector
 import (
 	"strconv"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -28,7 +29,7 @@ func cardKey(host string, c proto.GPU) string {
 // hearing is a worker before and after an announcement.
 type hearing struct {
 	told          proto.WorkerInfo
-	before, after WorkerSession
+	before, after journal.WorkerSession
 	known         bool // it was heard before
 }
 
@@ -48,7 +49,7 @@ func (c *cards) share(run string, heard []hearing) {
 
 	c.ended = map[string]map[string]int64{}
 	for _, h := range heard {
-		c.ended[h.after.key()] = requestsOf(h.told)
+		c.ended[h.after.Key()] = requestsOf(h.told)
 	}
 
 	right, shares := make([]float64, len(heard)), make([]bool, len(heard))
@@ -77,15 +78,15 @@ func (c *cards) share(run string, heard []hearing) {
 
 	for i := range heard {
 		h := &heard[i]
-		if !shares[i] || h.after.Share == nil || h.after.Share.EnergyJoules == nil {
+		if !shares[i] || h.after.Usage == nil || h.after.Usage.EnergyJoules == nil {
 			continue
 		}
 
 		if own := joules(h.after) - joules(h.before); h.known {
-			h.after.Overlap += own - right[i]
+			h.after.OverlapJoules += own - right[i]
 		} else {
 			// What was before is not known: its part is that of its requests.
-			h.after.Overlap = own * (1 - partOf(i, heard, seers))
+			h.after.OverlapJoules = own * (1 - partOf(i, heard, seers))
 		}
 	}
 }
@@ -93,7 +94,7 @@ func (c *cards) share(run string, heard []hearing) {
 // freshOf are the requests of a worker that ended since it was heard last, by run. None,
 // if that is not known.
 func (c *cards) freshOf(h hearing) map[string]int64 {
-	before, known := c.ended[h.after.key()]
+	before, known := c.ended[h.after.Key()]
 	if !known {
 		return nil
 	}
@@ -126,7 +127,7 @@ func used(key string, heard []hearing, who []int) (most float64) {
 			if cardKey(h.told.Host, card) != key || card.EnergyJoules == nil {
 				continue
 			}
-			if meter := h.before.meterOf(card); meter != nil {
+			if meter := lastReading(h.before, card); meter != nil {
 				most = max(most, *card.EnergyJoules-*meter)
 			}
 		}
@@ -166,8 +167,8 @@ func partOf(i int, heard []hearing, seers map[string][]int) float64 {
 }
 
 // joules is what a stint's worker says to have spent on the run.
-func joules(s WorkerSession) float64 {
-	share := plus(s.Share, s.Past)
+func joules(s journal.WorkerSession) float64 {
+	share := journal.AddUsage(s.Usage, s.EarlierUsage)
 	if share == nil || share.EnergyJoules == nil {
 		return 0
 	}

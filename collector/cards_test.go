@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -14,7 +16,7 @@ import (
 // since the worker began. own is what it says to have spent on the run r.
 func seer(id, host, uuid string, meter float64, requests int64, own float64, others int64) proto.WorkerInfo {
 	return proto.WorkerInfo{
-		ID: id, Name: "gpu1", Host: host, Since: born,
+		ID: id, Name: "gpu1", Host: host, Since: fixture.Created,
 		GPU:  []proto.GPU{{Name: "H200", UUID: uuid, EnergyJoules: &meter}},
 		Runs: map[string]proto.RunUsage{"r": {Requests: requests, EnergyJoules: &own}, "s": {Requests: others}},
 	}
@@ -91,7 +93,7 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 			got := map[string]float64{}
 			for _, s := range f.all() {
 				got[s.ID] = 0
-				if share := s.share(); share != nil {
+				if share := s.TotalUsage(); share != nil {
 					got[s.ID] = math.Round(1000**share.EnergyJoules) / 1000
 				}
 			}
@@ -108,10 +110,14 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
 
-	stint := func(id string, first, last int, requests int64, joules float64) WorkerSession {
-		return WorkerSession{
-			ID: id, Name: "gpu1", Since: born.Add(time.Duration(first) * time.Second), Share: spent(requests, joules),
-			First: born.Add(time.Duration(first) * time.Second), Last: born.Add(time.Duration(last) * time.Second),
+	stint := func(id string, first, last int, requests int64, joules float64) journal.WorkerSession {
+		return journal.WorkerSession{
+			ID:        id,
+			Name:      "gpu1",
+			Since:     fixture.Created.Add(time.Duration(first) * time.Second),
+			Usage:     spent(requests, joules),
+			FirstSeen: fixture.Created.Add(time.Duration(first) * time.Second),
+			LastSeen:  fixture.Created.Add(time.Duration(last) * time.Second),
 		}
 	}
 
@@ -124,22 +130,22 @@ func TestNamesakes(t *testing.T) {
 
 	for _, tt := range []struct {
 		name     string
-		stints   []WorkerSession
+		stints   []journal.WorkerSession
 		requests int64
 		want     []worker
 	}{
-		{"one", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
-		{"started again", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7,
+		{"one", []journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
+		{"started again", []journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7,
 			[]worker{{"gpu1", 7, -1, 2}}},
-		{"two", []WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{
+		{"two", []journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{
 			{"gpu1 (aaaa)", 4, 40, 1},
 			{"gpu1 (bbbb)", 2, 20, 1},
 		}},
-		{"two, one of them started again", []WorkerSession{
+		{"two, one of them started again", []journal.WorkerSession{
 			stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20), stint("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
 		{"two that do not tell all: the one heard last has the rest",
-			[]WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{
+			[]journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{
 				{"gpu1 (aaaa)", 4, -1, 1},
 				{"gpu1 (bbbb)", 56, -1, 1},
 			}},

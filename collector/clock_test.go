@@ -11,7 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -119,10 +122,10 @@ func TestTimeLost(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 9, 16<<20)
-			j := open(t, b.out.Journal())
-			appendFrame(t, j, 1, 0, 1, 2)
-			must(t, j.append(header{Run: "r", At: time.Now().Add(-time.Hour).UTC()}, nil, nil))
-			must(t, j.Close())
+			j := openJournal(t, b.out.Journal())
+			appendLines(t, j, 0, 1, 2)
+			fixture.Must(t, j.Append(&journal.Frame{At: time.Now().Add(-time.Hour).UTC()}))
+			fixture.Must(t, j.Close())
 			before := j.State().Worked
 			rest := []uint32{3, 4, 5, 6, 7, 8}[len(tt.during):]
 
@@ -130,7 +133,10 @@ func TestTimeLost(t *testing.T) {
 				b.publish("0-1", tt.during...)
 			}
 
-			size := j.size
+			info, err := os.Stat(b.out.Journal())
+			fixture.Must(t, err)
+			size := info.Size()
+
 			c := b.start()
 			prototest.Poll(t, patience, "the session in the journal", func() bool {
 				info, err := os.Stat(b.out.Journal())
@@ -157,21 +163,23 @@ func TestTimeLost(t *testing.T) {
 func TestPausedAndInterrupted(t *testing.T) {
 	t.Parallel()
 
-	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
-	must(t, err)
-	must(t, j.append(header{Run: "r", At: time.Now().Add(-time.Hour)}, nil, nil))
+	path := filepath.Join(t.TempDir(), "out.part.zst")
+	j, err := journal.Create(path, fixture.Manifest(3))
+	fixture.Must(t, err)
+	fixture.Must(t, j.Append(&journal.Frame{At: time.Now().Add(-time.Hour)}))
 	c := New(Config{Journal: j})
 	c.clock = newClock(time.Now().Add(-time.Hour))
-	must(t, c.noteRest())
-	j = reopen(t, j)
-	must(t, j.begin())
+	fixture.Must(t, c.noteRest())
+	fixture.Must(t, j.Close())
+	j = openJournal(t, path)
+	fixture.Must(t, j.BeginSession())
 
 	s := j.State()
 	if s.Idle.Round(time.Minute) != time.Hour || s.Worked != 0 || s.Lost > time.Minute {
 		t.Errorf("of an hour's pause, %v are idle, %v worked and %v lost", s.Idle, s.Worked, s.Lost)
 	}
 
-	must(t, j.Close())
+	fixture.Must(t, j.Close())
 }
 
 // The time between the last result and the end of a session is no longer because the
@@ -179,16 +187,16 @@ func TestPausedAndInterrupted(t *testing.T) {
 func TestRestOfSteppedClock(t *testing.T) {
 	t.Parallel()
 
-	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
-	must(t, err)
+	j, err := journal.Create(filepath.Join(t.TempDir(), "out.part.zst"), fixture.Manifest(3))
+	fixture.Must(t, err)
 	c := New(Config{Journal: j})
 	c.clock = newClock(prototest.Stepped(t, time.Now(), -3600)) // as it was
-	must(t, c.noteRest())
+	fixture.Must(t, c.noteRest())
 	if s := j.State(); s.Worked+s.Idle > time.Minute {
 		t.Errorf("of a moment, %v are worked and %v idle", s.Worked, s.Idle)
 	}
 
-	must(t, j.Close())
+	fixture.Must(t, j.Close())
 }
 
 // Results that come while somebody collects say nothing of the time before, though the
@@ -196,14 +204,14 @@ func TestRestOfSteppedClock(t *testing.T) {
 func TestNothingFoundInWhatComesLate(t *testing.T) {
 	t.Parallel()
 
-	j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(3))
-	must(t, err)
+	j, err := journal.Create(filepath.Join(t.TempDir(), "out.part.zst"), fixture.Manifest(3))
+	fixture.Must(t, err)
 	c := New(Config{Journal: j})
-	c.gap, c.source.backlog = [2]time.Time{born, born.Add(time.Minute)}, 2
+	c.gap, c.source.backlog = [2]time.Time{fixture.Created, fixture.Created.Add(time.Minute)}, 2
 
 	var found []time.Duration
 	for i, at := range []time.Duration{-time.Second, 2 * time.Second, 30 * time.Second} {
-		c.find(&jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: uint64(i) + 1}, Timestamp: born.Add(at)})
+		c.find(&jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: uint64(i) + 1}, Timestamp: fixture.Created.Add(at)})
 		found = append(found, c.frame.found)
 	}
 
@@ -211,7 +219,7 @@ func TestNothingFoundInWhatComesLate(t *testing.T) {
 		t.Errorf("found after each message (-want +got):\n%s", diff)
 	}
 
-	must(t, j.Close())
+	fixture.Must(t, j.Close())
 }
 
 // A run takes no less in all than it was worked on, by whatever clocks it begins and ends.
@@ -221,20 +229,25 @@ func TestTotalOfSteppedClock(t *testing.T) {
 	for _, tt := range []struct {
 		after, want time.Duration
 	}{{time.Minute, time.Minute}, {-time.Hour, 6 * time.Second}} {
-		out := Output(filepath.Join(t.TempDir(), "out.jsonl.zst"))
-		m := manifest(3)
-		m.CreatedAt = born
-		j, err := CreateJournal(out.Journal(), m)
-		must(t, err)
-		must(t, j.append(header{Run: "r", At: born, Worked: 3000, Idle: 2000, Lost: 1000}, nil, nil))
-		must(t, os.WriteFile(out.Results(), nil, 0o644))
-		meta, err := New(Config{Journal: j, Output: out}).meta(born.Add(tt.after))
-		must(t, err)
+		out := output.Prefix(filepath.Join(t.TempDir(), "out.jsonl.zst"))
+		m := fixture.Manifest(3)
+		m.CreatedAt = fixture.Created
+		j, err := journal.Create(out.Journal(), m)
+		fixture.Must(t, err)
+		fixture.Must(t, j.Append(&journal.Frame{
+			At:     fixture.Created,
+			Worked: 3 * time.Second,
+			Idle:   2 * time.Second,
+			Lost:   time.Second,
+		}))
+		fixture.Must(t, os.WriteFile(out.Results(), nil, 0o644))
+		meta, err := New(Config{Journal: j, Output: out}).meta(fixture.Created.Add(tt.after))
+		fixture.Must(t, err)
 		if got := meta.Results.TotalTimeSeconds; got != tt.want.Seconds() {
 			t.Errorf("ended %s after it began, it took %v s, want %s", tt.after, got, tt.want)
 		}
 
-		must(t, j.Close())
+		fixture.Must(t, j.Close())
 	}
 }
 
@@ -243,44 +256,44 @@ func TestTotalOfSteppedClock(t *testing.T) {
 func TestInterruptedNineTimes(t *testing.T) {
 	t.Parallel()
 
-	run := func(interrupted bool) (*State, metadata.Results) {
-		j, err := CreateJournal(filepath.Join(t.TempDir(), "out.part.zst"), manifest(40))
-		must(t, err)
+	run := func(interrupted bool) (*journal.State, metadata.Results) {
+		path := filepath.Join(t.TempDir(), "out.part.zst")
+		j, err := journal.Create(path, fixture.Manifest(40))
+		fixture.Must(t, err)
 
 		for i := range uint32(10) {
-			f := &frame{
-				position: Position{Created: born, Seq: uint64(i) + 1, Time: born},
-				times:    times{worked: 3 * time.Second, idle: time.Second},
+			f := &journal.Frame{
+				Position: journal.Position{Created: fixture.Created, Sequence: uint64(i) + 1, Time: fixture.Created},
+				Worked:   3 * time.Second,
+				Idle:     time.Second,
 			}
 			for _, seq := range []uint32{4 * i, 4*i + 1, 4*i + 2, 4*i + 3} {
-				line := resultLine(seq, func(r *proto.Result) {
+				line := fixture.ResultLine(seq, func(r *proto.Result) {
 					r.Latency = time.Duration(seq*seq) * time.Millisecond
 					r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`,
 						3+seq, 100-seq)
 					if seq%7 == 0 {
-						fails("timeout", 5)(r)
+						fixture.FailWith("timeout", 5)(r)
 					}
 				})
 
 				info, err := proto.ParseLine(new(jsonscan.Scanner), line)
-				must(t, err)
-				f.add(seq, line, info)
+				fixture.Must(t, err)
+				f.Add(seq, line, info)
 			}
 
-			f.series.Add(born.Add(time.Duration(i)*7*time.Second), metadata.Point{
+			f.Series.Add(fixture.Created.Add(time.Duration(i)*7*time.Second), metadata.Point{
 				Requests:         4,
 				CompletionTokens: int64(i),
 				InFlight:         new(int64(9 - i)),
 			})
 
-			seqs, lines := f.lines()
-			h := f.header(seqs)
-			h.Run, h.At = "r", time.Now()
-			must(t, j.append(h, seqs, lines))
+			fixture.Must(t, j.Append(f))
 
 			if interrupted && i < 9 {
-				j = reopen(t, j)
-				must(t, j.begin())
+				fixture.Must(t, j.Close())
+				j = openJournal(t, path)
+				fixture.Must(t, j.BeginSession())
 			}
 		}
 
@@ -301,7 +314,7 @@ func TestInterruptedNineTimes(t *testing.T) {
 		t.Errorf("%d and %d sessions", one.Sessions, nine.Sessions)
 	}
 
-	diff := cmp.Diff(one, nine, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Lost", "Sessions"))
+	diff := cmp.Diff(one, nine, compareBitmaps, compareSketches, cmpopts.IgnoreFields(journal.State{}, "At", "Lost", "Sessions"))
 	if diff != "" || want.LatencySeconds == nil || one.Worked != 30*time.Second || one.Idle != 10*time.Second {
 		t.Errorf("state (-not interrupted +interrupted):\n%s", diff)
 	}

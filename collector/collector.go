@@ -14,7 +14,9 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -24,13 +26,13 @@ import (
 // Whoever makes or opens the journal claims the output for it ([Journal.Claim]).
 type Config struct {
 	JS      jetstream.JetStream
-	Journal *Journal
-	Output  Output
+	Journal *journal.Journal
+	Output  output.Prefix
 	Input   Input         // of the run
 	Host    string        // this machine's name, for those who look for the output
 	Limits  bus.Limits    // of the run's streams, should they have to be made again
 	Flush   time.Duration // a line is in the synced file after this at most. Defaults to 5 s.
-	Format  Format
+	Format  output.Format
 	Meta    Origin // what the metadata tells of the run's surroundings
 	Written func() // if not nil, called when the output files and the metadata are whole; again after a crash
 	Log     zerolog.Logger
@@ -57,8 +59,8 @@ type Collector struct {
 	source     source
 	seen       *roaring.Bitmap // requests that have a line, synced or not
 	scan       jsonscan.Scanner
-	frame      *frame
-	writes     chan *frame
+	frame      *pendingFrame
+	writes     chan *pendingFrame
 	clock      *clock
 	dropped    proto.DropCounter
 	gap        [2]time.Time // nobody collected between; its beginning moves on with the results that came in it
@@ -68,7 +70,7 @@ type Collector struct {
 	mu        sync.Mutex
 	received  proto.Counts
 	durable   proto.Counts
-	synced    Position
+	synced    journal.Position
 	finishing bool
 	unneeded  []largeAnswer   // on the bus, and synced by this process, the oldest first
 	spent     []string        // objects of requests whose results are synced
@@ -96,12 +98,12 @@ func New(cfg Config) *Collector {
 		run:      s.Manifest.Run,
 		bounds:   s.Manifest.Bounds(),
 		total:    s.Manifest.Input.Requests,
-		fleet:    newFleet(s.Manifest.Run, s.Workers),
+		fleet:    newFleet(s.Manifest.Run, s.WorkerSessions),
 		source:   source{js: cfg.JS, run: s.Manifest.Run, at: s.Position},
 		seen:     s.Done.Clone(),
-		frame:    &frame{},
+		frame:    &pendingFrame{},
 		clock:    newClock(time.Now()),
-		writes:   make(chan *frame, 1),
+		writes:   make(chan *pendingFrame, 1),
 		received: s.Counts,
 		durable:  s.Counts,
 		synced:   s.Position,
@@ -144,11 +146,11 @@ func (c *Collector) Run(ctx context.Context) error {
 
 		err := c.finish(ctx)
 		switch {
-		case errors.Is(err, errDamaged):
+		case isCorruption(err):
 			// Lines that were thought safe are not readable: they are fetched again.
 			c.cfg.Log.Error().Err(err).Msg("running the requests of damaged frames again")
-			if err := c.cfg.Journal.recover(true); err != nil {
-				return fmt.Errorf("collector: repair journal: %w", err)
+			if err := c.cfg.Journal.Repair(); err != nil {
+				return fmt.Errorf("collector: %w", err)
 			}
 		case errors.Is(err, errForeignLines):
 			c.cfg.Log.Error().Err(err).Msg("running the requests of these lines again")
@@ -179,7 +181,7 @@ const lastTelling = 2 * time.Second
 // gather reads results into the journal until no request lacks its line.
 func (c *Collector) gather(ctx context.Context) error {
 	c.clock = newClock(time.Now())
-	c.writes = make(chan *frame, 1)
+	c.writes = make(chan *pendingFrame, 1)
 	// The writer outlives ctx: what was taken off the bus is still synced then.
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
 	broken, stop := context.WithCancel(broken)
@@ -231,7 +233,7 @@ func (c *Collector) read(ctx, broken context.Context) error {
 			}
 		}
 
-		if c.frame.position.Seq > 0 && time.Since(c.frame.opened) >= c.cfg.Flush {
+		if c.frame.Position.Sequence > 0 && time.Since(c.frame.opened) >= c.cfg.Flush {
 			c.close()
 		}
 
@@ -266,7 +268,7 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		return err
 	}
 
-	before := c.frame.counts
+	before := c.frame.Counts
 	batch, lines, err := c.open(msg)
 	switch {
 	case bus.IsUnrecoverable(err):
@@ -279,13 +281,13 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		c.add(msg.Subject(), batch, lines)
 	}
 
-	fresh := c.frame.counts.Minus(before)
+	fresh := c.frame.Counts.Minus(before)
 	c.mu.Lock()
 	c.received.Add(fresh)
 	c.mu.Unlock()
 
 	if err == nil {
-		c.frame.series.Add(meta.Timestamp, metadata.Point{
+		c.frame.Series.Add(meta.Timestamp, metadata.Point{
 			Requests:         int64(fresh.Done),
 			Failed:           int64(fresh.Failed),
 			PromptTokens:     fresh.PromptTokens,
@@ -297,8 +299,8 @@ func (c *Collector) take(msg jetstream.Msg) error {
 		c.frame.opened = time.Now()
 	}
 
-	c.frame.position = Position{Created: c.source.at.Created, Seq: meta.Sequence.Stream, Time: meta.Timestamp}
-	if c.frame.full() {
+	c.frame.Position = journal.Position{Created: c.source.at.Created, Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
+	if c.frame.IsFull() {
 		c.close()
 	}
 
@@ -345,18 +347,18 @@ func (c *Collector) add(subject string, batch proto.Batch, lines [][]byte) {
 		}
 
 		if !c.seen.CheckedAdd(seq) {
-			c.frame.counts.Duplicates++
+			c.frame.Counts.Duplicates++
 			continue
 		}
 
-		c.frame.add(seq, lines[i], info)
+		c.frame.Add(seq, lines[i], info)
 	}
 
 	if batch.Source != "" && whole {
-		c.frame.spent = append(c.frame.spent, batch.Source)
+		c.frame.sources = append(c.frame.sources, batch.Source)
 	}
 	if batch.Object != "" && whole {
-		c.frame.large = append(c.frame.large, largeAnswer{batch.Object, int64(size)})
+		c.frame.answers = append(c.frame.answers, largeAnswer{batch.Object, int64(size)})
 	}
 }
 
@@ -380,7 +382,7 @@ func (c *Collector) large(msg jetstream.Msg) ([]byte, error) {
 // the end, and run again. The first of a kind and a worker, which may be unknown, is
 // logged.
 func (c *Collector) drop(subject string, worker []byte, err error) {
-	c.frame.counts.Dropped++
+	c.frame.Counts.Dropped++
 	if c.dropped.Add(proto.ErrorField(err), string(worker)) {
 		c.cfg.Log.Error().Err(err).Str("subject", subject).Str("worker", string(worker)).
 			Msg("dropped results that do not fit the run; more of this kind are only counted")
@@ -402,34 +404,32 @@ func (c *Collector) skip(msg *jetstream.RawStreamMsg) {
 		c.frame.opened = time.Now()
 	}
 
-	c.frame.position = Position{Created: c.source.at.Created, Seq: msg.Sequence, Time: msg.Time}
+	c.frame.Position = journal.Position{Created: c.source.at.Created, Sequence: msg.Sequence, Time: msg.Time}
 }
 
 // close hands the frame to the writer, which may make it wait: then the results
 // stream fills, and the workers wait too.
 func (c *Collector) close() {
-	if c.frame.position.Seq == 0 {
+	if c.frame.Position.Sequence == 0 {
 		return // nothing in it
 	}
 
-	c.frame.times = c.clock.take()
+	spent := c.clock.take()
+	c.frame.Worked, c.frame.Idle, c.frame.Lost = spent.worked+c.frame.found, spent.idle, -c.frame.found
 	c.mu.Lock()
-	c.frame.series.Merge(&c.sights)
+	c.frame.Series.Merge(&c.sights)
 	c.sights = metadata.Series{}
 	c.mu.Unlock()
 	c.writes <- c.frame
-	c.frame = &frame{}
+	c.frame = &pendingFrame{}
 }
 
 // write syncs frames to the journal. When it cannot, it stops the reader.
 func (c *Collector) write(stop func()) error {
 	for f := range c.writes {
-		seqs, lines := f.lines()
-		h := f.header(seqs)
-		h.Run, h.At = c.run, time.Now().UTC()
-		h.Workers = c.fleet.news(c.cfg.Journal.State(), f.tally, false)
+		f.WorkerSessions = c.fleet.news(c.cfg.Journal.State(), f.Stats, false)
 
-		err := c.cfg.Journal.append(h, seqs, lines)
+		err := c.cfg.Journal.Append(&f.Frame)
 		if err != nil {
 			stop()
 			for range c.writes { // the reader may have some more
@@ -440,10 +440,16 @@ func (c *Collector) write(stop func()) error {
 		state := c.cfg.Journal.State()
 		c.mu.Lock()
 		c.durable, c.synced = state.Counts, state.Position
-		c.spent = append(c.spent, f.spent...)
-		c.unneeded = append(c.unneeded, f.large...)
+		c.spent = append(c.spent, f.sources...)
+		c.unneeded = append(c.unneeded, f.answers...)
 		c.mu.Unlock()
 	}
 
 	return nil
+}
+
+// isCorruption reports whether an error is of a damaged journal.
+func isCorruption(err error) bool {
+	_, ok := errors.AsType[*journal.CorruptionError](err)
+	return ok
 }

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -50,7 +52,7 @@ func TestCollectorResumes(t *testing.T) {
 	c := b.start()
 	c.waitDurable(3)
 	c.stopped()
-	checkText(t, b.out.Journal(), linesOf(either, to(3)...))
+	fixture.CheckText(t, b.out.Journal(), fixture.Lines(fixture.Any, fixture.Indexes(3)...))
 
 	b.publish("0-1", 3, 4, 5)
 	c = b.start()
@@ -73,7 +75,7 @@ func TestCollectorSyncsAtStop(t *testing.T) {
 	c := b.start(func(cfg *Config) { cfg.Flush = time.Hour })
 	prototest.Poll(t, patience, "lines received", func() bool { return c.Progress().Received.Done == 2 })
 	c.stopped()
-	if j := open(t, b.out.Journal()); j.State().Counts.Done != 2 {
+	if j := openJournal(t, b.out.Journal()); j.State().Counts.Done != 2 {
 		t.Errorf("%d lines in the journal, want 2", j.State().Counts.Done)
 	}
 }
@@ -90,7 +92,7 @@ func TestCollectorStreamMadeAnew(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 8, 16<<20)
-			for _, seq := range to(5) {
+			for _, seq := range fixture.Indexes(5) {
 				b.publish("0-0", seq)
 			}
 
@@ -126,7 +128,7 @@ func byObject(name string, seqs ...uint32) *nats.Msg {
 func (b *bench) large(lines string, seqs ...uint32) *nats.Msg {
 	b.t.Helper()
 	msg := proto.EncodeResults("r", "0-1", seqs, []byte(lines))
-	must(b.t, bus.New(b.js).Answers("r").Offload(b.t.Context(), msg, 64))
+	fixture.Must(b.t, bus.New(b.js).Answers("r").Offload(b.t.Context(), msg, 64))
 	return msg
 }
 
@@ -134,7 +136,7 @@ func TestCollectorReadsLargeAnswers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
 	b.publish("0-0", 0, 1)
-	b.publishMsg(b.large(linesOf(either, 2, 3), 2, 3))
+	b.publishMsg(b.large(fixture.Lines(fixture.Any, 2, 3), 2, 3))
 	c := b.start()
 	b.finish(c)
 }
@@ -149,10 +151,10 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 	}{
 		{"no message at all", nil},
 		{"no headers", &nats.Msg{Subject: proto.ResultsSubject("r", "0-1"), Data: []byte("x")}},
-		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(linesOf(either, 2)))},
+		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(fixture.Lines(fixture.Any, 2)))},
 		{"broken lines", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte("{\n}\n"))},
 		{"numbers that the run does not have",
-			proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(linesOf(either, 2, 5)))},
+			proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(fixture.Lines(fixture.Any, 2, 5)))},
 		{"an answer that is not there", byObject("results-0-1-lost", 2, 5)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -233,5 +235,22 @@ func TestCollectorWaitsForWork(t *testing.T) {
 			b.publish("0-0", 0, 1)
 			b.finish(c)
 		})
+	}
+}
+
+// A journal that cannot be written ends the collector at once, though results are still
+// missing: its user tries again.
+func TestJournalThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+
+	b := newBench(t, 9, 16<<20)
+	b.publish("0-1", 0, 1, 2)
+
+	s := b.start(func(c *Config) {
+		fixture.Must(t, c.Journal.BeginSession())
+		fixture.Must(t, c.Journal.Close())
+	})
+	if err := s.wait(); err == nil || !strings.Contains(err.Error(), "write journal") {
+		t.Errorf("Run: %v, want the error of writing the journal", err)
 	}
 }

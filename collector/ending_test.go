@@ -11,6 +11,8 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -29,13 +31,13 @@ func TestCancelWritesTheRest(t *testing.T) {
 		}
 		// The first lines of the rest are in the stream by now, 20's and 23's among them.
 		_, err := b.js.PublishMsg(t.Context(),
-			proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(linesOf(either, 20, 23))))
+			proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(fixture.Lines(fixture.Any, 20, 23))))
 		return err
 	})
 
 	c := b.start(func(cfg *Config) { cfg.Input = late })
 	c.waitDurable(6)
-	must(t, b.runs.Cancel(t.Context(), "r"))
+	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
 	b.publish("0-0", 4, 5) // was on its way when the worker heard of it
 	meta := b.end(c, proto.StateCancelled)
 
@@ -47,7 +49,7 @@ func TestCancelWritesTheRest(t *testing.T) {
 	}
 
 	m, err := b.runs.Get(t.Context(), "r")
-	must(t, err)
+	fixture.Must(t, err)
 
 	for where, got := range map[string]proto.Manifest{"in the metadata": *meta.Manifest, "on the bus": m} {
 		if diff := cmp.Diff(want, got.Counts); diff != "" {
@@ -66,7 +68,7 @@ func TestCancelGoesOn(t *testing.T) {
 
 	b := newBench(t, 1200, 16<<20)
 	b.publish("0-0", 0, 1, 2)
-	must(t, b.runs.Cancel(t.Context(), "r"))
+	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
 	var c *session
 	started, reached := make(chan struct{}), make(chan struct{})
 	c = b.start(func(cfg *Config) {
@@ -89,7 +91,7 @@ func TestCancelGoesOn(t *testing.T) {
 		t.Errorf("%d messages of results, want one of them with lines of the rest", n)
 	}
 
-	checkAbsent(t, b.out.Results())
+	fixture.CheckAbsent(t, b.out.Results())
 
 	c = b.start()
 	meta := b.end(c, proto.StateCancelled)
@@ -117,7 +119,7 @@ func TestCancelInSmallStream(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, tt.requests, tt.bytes)
 			b.publish("0-0", 0, 1, 2)
-			must(t, b.runs.Cancel(t.Context(), "r"))
+			fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
 			c := b.start()
 			b.end(c, proto.StateCancelled)
 			b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
@@ -137,7 +139,7 @@ func TestCancelLongNames(t *testing.T) {
 		}
 	})
 
-	must(t, b.runs.Cancel(t.Context(), "r"))
+	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) { cfg.Input = in })
 	b.end(c, proto.StateCancelled)
 }
@@ -212,7 +214,7 @@ func TestEndingAfterCrash(t *testing.T) {
 			b.publish("0-0", 0, 1)
 			b.update(tt.end)
 
-			c := b.start(func(cfg *Config) { cfg.Output = Output(filepath.Join(t.TempDir(), "missing", "out")) })
+			c := b.start(func(cfg *Config) { cfg.Output = output.Prefix(filepath.Join(t.TempDir(), "missing", "out")) })
 			if err := c.wait(); !errors.Is(err, os.ErrNotExist) {
 				t.Fatalf("Run: %v, want that the output's folder is not there", err)
 			}
@@ -232,7 +234,7 @@ func TestEndingInputFails(t *testing.T) {
 
 	fault := errors.New("the input was moved")
 	b := newBench(t, 9, 16<<20)
-	must(t, b.runs.Cancel(t.Context(), "r"))
+	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) {
 		cfg.Input = input(func(seq uint32) error {
 			if seq == 4 {
@@ -247,5 +249,5 @@ func TestEndingInputFails(t *testing.T) {
 		t.Errorf("Run: %v, want %v and what it was for", err, fault)
 	}
 
-	checkAbsent(t, b.out.Results())
+	fixture.CheckAbsent(t, b.out.Results())
 }

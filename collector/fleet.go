@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -20,9 +21,9 @@ type fleet struct {
 	run string
 
 	mu     sync.Mutex
-	stints map[string]WorkerSession // by their keys
-	live   map[string]bool          // those that were announced when the bus was looked at last
-	noted  time.Time                // when the journal was told last
+	stints map[string]journal.WorkerSession // by their keys
+	live   map[string]bool                  // those that were announced when the bus was looked at last
+	noted  time.Time                        // when the journal was told last
 	cards  cards
 }
 
@@ -30,8 +31,8 @@ type fleet struct {
 // the time, and there may be hundreds.
 const noteEvery = time.Minute
 
-func newFleet(run string, known map[string]WorkerSession) *fleet {
-	f := &fleet{run: run, stints: map[string]WorkerSession{}}
+func newFleet(run string, known map[string]journal.WorkerSession) *fleet {
+	f := &fleet{run: run, stints: map[string]journal.WorkerSession{}}
 	maps.Copy(f.stints, known)
 	return f
 }
@@ -51,41 +52,41 @@ func (f *fleet) heard(workers []proto.WorkerInfo) {
 		before, known := f.stints[keyOf(w)]
 		if !known {
 			// A worker that dies again and again would fill the memory.
-			maps.DeleteFunc(f.stints, func(key string, s WorkerSession) bool {
-				return s.Name == w.Name && s.Share == nil && !f.live[key]
+			maps.DeleteFunc(f.stints, func(key string, s journal.WorkerSession) bool {
+				return s.Name == w.Name && s.Usage == nil && !f.live[key]
 			})
 		}
 
 		heard = append(heard, hearing{
 			told:   w,
 			before: before,
-			after:  before.heard(w, f.run),
+			after:  observeAnnouncement(before, w, f.run),
 			known:  known,
 		})
 	}
 
 	f.cards.share(f.run, heard)
 	for _, h := range heard {
-		f.stints[h.after.key()] = h.after
+		f.stints[h.after.Key()] = h.after
 	}
 }
 
 // keyOf is the key of the stint that an announcement is of.
 func keyOf(w proto.WorkerInfo) string {
-	return WorkerSession{ID: w.ID, Name: w.Name, Since: w.Since}.key()
+	return journal.WorkerSession{ID: w.ID, Name: w.Name, Since: w.Since}.Key()
 }
 
 // news are the stints that the journal should be told of: those of workers with a part
 // in the run that are not as the journal has them. Unless all is given, what the journal
 // knows in part has to wait for its time.
-func (f *fleet) news(s *State, fresh Tally, all bool) (news []WorkerSession) {
+func (f *fleet) news(s *journal.State, fresh journal.FrameStats, all bool) (news []journal.WorkerSession) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
 	all = all || time.Since(f.noted) >= noteEvery
 	for key, stint := range f.stints {
-		took := stint.Share != nil || fresh.Workers[stint.Name] > 0 || s.Tally != nil && s.Tally.Workers[stint.Name] > 0
-		before, known := s.Workers[key]
+		took := stint.Usage != nil || fresh.Workers[stint.Name] > 0 || s.Stats != nil && s.Stats.Workers[stint.Name] > 0
+		before, known := s.WorkerSessions[key]
 		if took && (!known || all && !reflect.DeepEqual(before, stint)) {
 			news = append(news, stint)
 		}
@@ -106,7 +107,7 @@ func (f *fleet) vanished(since time.Time) bool {
 	defer f.mu.Unlock()
 
 	for key, s := range f.stints {
-		if !f.live[key] && s.Last.After(since) {
+		if !f.live[key] && s.LastSeen.After(since) {
 			return true
 		}
 	}
@@ -115,7 +116,7 @@ func (f *fleet) vanished(since time.Time) bool {
 }
 
 // all are all stints, by the workers' names and starts.
-func (f *fleet) all() []WorkerSession {
+func (f *fleet) all() []journal.WorkerSession {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.SortedFunc(maps.Values(f.stints), byStart)
@@ -129,10 +130,10 @@ func (f *fleet) behind(requests map[string]int64) bool {
 
 	told, waiting := map[string]int64{}, map[string]bool{}
 	for key, s := range f.stints {
-		if share := s.share(); share != nil {
+		if share := s.TotalUsage(); share != nil {
 			told[s.Name] += share.Requests
 		}
-		waiting[s.Name] = waiting[s.Name] || f.live[key] && s.metered()
+		waiting[s.Name] = waiting[s.Name] || f.live[key] && isMetered(s)
 	}
 
 	for name, n := range requests {
@@ -209,7 +210,7 @@ func (c *Collector) lastWords(ctx context.Context) {
 			return
 		}
 
-		if t := c.cfg.Journal.State().Tally; t == nil || !c.fleet.behind(t.Workers) ||
+		if t := c.cfg.Journal.State().Stats; t == nil || !c.fleet.behind(t.Workers) ||
 			bus.Sleep(ctx, 200*time.Millisecond) != nil {
 			return
 		}
@@ -220,18 +221,18 @@ func (c *Collector) lastWords(ctx context.Context) {
 // ends before the run does, how the time since the last result was spent: it would count
 // as lost when the run goes on.
 func (c *Collector) noteRest() error {
-	h := header{Run: c.run, At: time.Now().UTC(), Workers: c.fleet.news(c.cfg.Journal.State(), Tally{}, true)}
+	f := &journal.Frame{At: time.Now().UTC(), WorkerSessions: c.fleet.news(c.cfg.Journal.State(), journal.FrameStats{}, true)}
 	if c.missing() > 0 {
-		c.clock.work(time.Now()) // h.At knows the wall clock only, which may have been put forward
+		c.clock.work(time.Now()) // f.At knows the wall clock only, which may have been put forward
 		spent := c.clock.take()
-		h.Worked, h.Idle = spent.worked.Milliseconds(), spent.idle.Milliseconds()
+		f.Worked, f.Idle = spent.worked, spent.idle
 	}
 
-	if len(h.Workers) == 0 && h.Worked == 0 && h.Idle == 0 {
+	if len(f.WorkerSessions) == 0 && f.Worked < time.Millisecond && f.Idle < time.Millisecond {
 		return nil
 	}
 
-	if err := c.cfg.Journal.append(h, nil, nil); err != nil {
+	if err := c.cfg.Journal.Append(f); err != nil {
 		return fmt.Errorf("note the workers and the time: %w", err)
 	}
 

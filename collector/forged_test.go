@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -66,7 +67,7 @@ func forged() map[string]*nats.Msg {
 func endedLines(seqs ...uint32) (lines []byte) {
 	for _, seq := range seqs {
 		lines = proto.AppendResult(lines, proto.Result{
-			Run: "r", Index: seq, CustomID: lineID(seq), Err: &proto.ResultError{Code: proto.CodeCancelled},
+			Run: "r", Index: seq, CustomID: fixture.CustomID(seq), Err: &proto.ResultError{Code: proto.CodeCancelled},
 		})
 	}
 	return lines
@@ -83,7 +84,7 @@ func TestForgedResults(t *testing.T) {
 
 			b := newBench(t, 6, 16<<20)
 			objects := bus.New(b.js).Objects("r")
-			must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
+			fixture.Must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
 			b.publish("0-1", 2)
 			b.publishMsg(msg)
 			b.publishMsg(msg)
@@ -104,7 +105,7 @@ func TestForgedResults(t *testing.T) {
 			meta := b.finish(c)
 			tl.finish(proto.StateCompleted, all(2, 3, 0, 1, 4, 5))
 
-			checkText(t, b.out.Results(), linesOf(succeeding, 2, 3, 0, 1, 4, 5))
+			fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, 2, 3, 0, 1, 4, 5))
 			if n := meta.Results.Dropped; n < 3 || n > 6 { // of a message with two lines each is one
 				t.Errorf("%d messages and lines were dropped, want 3 to 6", n)
 			}
@@ -137,11 +138,11 @@ func TestAimedResults(t *testing.T) {
 		AllowDirect: true,
 	})
 
-	must(t, err)
+	fixture.Must(t, err)
 	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(0, 1)))
 	msg.Subject = "own"
 	b.publishMsg(msg)
-	must(t, b.js.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"), []byte(`{"seq":1}`)))
+	fixture.Must(t, b.js.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"), []byte(`{"seq":1}`)))
 	prototest.Poll(t, patience, "the server's answer", func() bool {
 		return b.stream(proto.ResultsStream("r")).State.Msgs == 1
 	})

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -36,7 +38,7 @@ func (c *Collector) finish(ctx context.Context) error {
 		c.setState(ctx, proto.StateFinalizing) // else it stays cancelling, should we die now
 	}
 
-	if err := c.cfg.Journal.rewrite(ctx, c.cfg.Output, c.cfg.Format); err != nil {
+	if err := c.cfg.Journal.Rewrite(ctx, c.cfg.Output, c.cfg.Format); err != nil {
 		return fmt.Errorf("collector: write output files: %w", err)
 	}
 
@@ -57,7 +59,7 @@ func (c *Collector) finish(ctx context.Context) error {
 // tidy takes away what a complete run does not need any more. The files are whole, so
 // nothing that goes wrong here makes the run fail.
 func (c *Collector) tidy(ctx context.Context) {
-	if err := c.cfg.Output.RemoveLeft(); err != nil {
+	if err := c.cfg.Output.RemoveStale(); err != nil {
 		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")
 	}
 
@@ -125,7 +127,7 @@ func (c *Collector) writeMeta() error {
 		return fmt.Errorf("metadata: %w", err)
 	}
 
-	file, err := c.cfg.Journal.create(c.cfg.Output.Meta())
+	file, err := c.cfg.Journal.CreateFile(c.cfg.Output.Meta())
 	if err != nil {
 		return err
 	}
@@ -200,10 +202,11 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 	}
 
 	for file, sum := range files {
-		size, err := sumFile(file, sum)
+		hash, size, err := output.HashFile(file)
 		if err != nil {
 			return metadata.Run{}, fmt.Errorf("metadata: %w", err)
 		}
+		*sum = hash
 		meta.Results.OutputBytes += size
 	}
 
@@ -226,7 +229,7 @@ func (c *Collector) meta(now time.Time) (metadata.Run, error) {
 }
 
 // measure fills in what the tally and the series tell.
-func measure(r *metadata.Results, s *State) {
+func measure(r *metadata.Results, s *journal.State) {
 	for i := range s.Series.Len() {
 		p, seconds := s.Series.At(i), float64(s.Series.IntervalSeconds)
 		r.PeakRequestsPerSec = metadata.Most(r.PeakRequestsPerSec, new(float64(p.Requests)/seconds))
@@ -236,25 +239,25 @@ func measure(r *metadata.Results, s *State) {
 		r.PeakConcurrentRequests = metadata.Most(r.PeakConcurrentRequests, p.InFlight)
 	}
 
-	t := s.Tally
+	t := s.Stats
 	if t == nil {
 		return
 	}
 
 	const second = 1000 // of milliseconds
-	r.LatencySeconds = t.Latency.distribution(second, r.SuccessCount)
+	r.LatencySeconds = t.Latency.Distribution(second, r.SuccessCount)
 	if r.LatencySeconds != nil {
-		r.MeanConcurrentRequests = metadata.Per(t.Latency.sum()/second, r.InferenceTimeSeconds)
+		r.MeanConcurrentRequests = metadata.Per(t.Latency.Sum()/second, r.InferenceTimeSeconds)
 	}
 
 	if peak := r.PeakConcurrentRequests; peak != nil &&
-		(*peak == 0 || float64(*peak) < orEmpty(r.MeanConcurrentRequests)) {
+		(*peak == 0 || float64(*peak) < metadata.OrZero(r.MeanConcurrentRequests)) {
 		r.PeakConcurrentRequests = nil // the run was over before the workers told more
 	}
 
 	// Where some answers do not tell their usage, the others are no fair sample.
-	r.PromptTokensPerRequest = t.Prompt.distribution(1, r.SuccessCount)
-	r.CompletionTokensPerRequest = t.Completion.distribution(1, r.SuccessCount)
+	r.PromptTokensPerRequest = t.Prompt.Distribution(1, r.SuccessCount)
+	r.CompletionTokensPerRequest = t.Completion.Distribution(1, r.SuccessCount)
 
 	if t.CachedTokens > 0 {
 		r.CachedPromptTokens = &t.CachedTokens

@@ -6,19 +6,20 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
 // byStart orders stints by the names of the workers and by time.
-func byStart(a, b WorkerSession) int {
+func byStart(a, b journal.WorkerSession) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since))
 }
 
 // metaWorkers are the workers that took part in a run, by name. requests are those that
 // the output has from each name; nil: unknown.
-func metaWorkers(stints []WorkerSession, requests map[string]int64) []metadata.Worker {
-	byName := map[string][]WorkerSession{}
+func metaWorkers(stints []journal.WorkerSession, requests map[string]int64) []metadata.Worker {
+	byName := map[string][]journal.WorkerSession{}
 	for name := range requests {
 		byName[name] = nil
 	}
@@ -34,7 +35,7 @@ func metaWorkers(stints []WorkerSession, requests map[string]int64) []metadata.W
 
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		own := byName[name]
-		shared := slices.DeleteFunc(slices.Clone(own), func(s WorkerSession) bool { return s.Share == nil })
+		shared := slices.DeleteFunc(slices.Clone(own), func(s journal.WorkerSession) bool { return s.Usage == nil })
 		if len(shared) > 0 {
 			own = shared
 		} else if requests[name] == 0 {
@@ -56,7 +57,7 @@ func metaWorkers(stints []WorkerSession, requests map[string]int64) []metadata.W
 
 // namesakes are the workers of one name. The output tells how many requests are from the
 // name; which of several workers ran them, only these can tell.
-func namesakes(name string, stints []WorkerSession, requests map[string]int64) (list []metadata.Worker) {
+func namesakes(name string, stints []journal.WorkerSession, requests map[string]int64) (list []metadata.Worker) {
 	lives := livesOf(stints)
 	told := int64(0)
 	for _, life := range lives {
@@ -107,7 +108,7 @@ func settleRequests(list []metadata.Worker, total int64) {
 	for i := range list {
 		for j := range list[i].Sessions {
 			s := &list[i].Sessions[j]
-			s.Requests = new(orEmpty(s.Requests))
+			s.Requests = new(metadata.OrZero(s.Requests))
 			rest -= *s.Requests
 			stints = append(stints, s)
 		}
@@ -139,24 +140,24 @@ func settleRequests(list []metadata.Worker, total int64) {
 // livesOf puts the stints of one name together that are one worker's: it was started again
 // after it had ended. Those that were heard at the same time are of different workers. The
 // stints are in the order of their starts.
-func livesOf(stints []WorkerSession) (lives [][]WorkerSession) {
+func livesOf(stints []journal.WorkerSession) (lives [][]journal.WorkerSession) {
 	stints = slices.Clone(stints)
-	slices.SortStableFunc(stints, func(a, b WorkerSession) int { return a.First.Compare(b.First) })
+	slices.SortStableFunc(stints, func(a, b journal.WorkerSession) int { return a.FirstSeen.Compare(b.FirstSeen) })
 
 	for _, s := range stints {
-		after := func(life []WorkerSession) bool {
+		after := func(life []journal.WorkerSession) bool {
 			last := life[len(life)-1]
-			return last.Last.IsZero() || s.First.IsZero() || !last.Last.After(s.First)
+			return last.LastSeen.IsZero() || s.FirstSeen.IsZero() || !last.LastSeen.After(s.FirstSeen)
 		}
 		if i := slices.IndexFunc(lives, after); i >= 0 {
 			lives[i] = append(lives[i], s)
 		} else {
-			lives = append(lives, []WorkerSession{s})
+			lives = append(lives, []journal.WorkerSession{s})
 		}
 	}
 
 	if lives == nil {
-		return [][]WorkerSession{nil} // known by its lines alone
+		return [][]journal.WorkerSession{nil} // known by its lines alone
 	}
 
 	return lives
@@ -164,25 +165,25 @@ func livesOf(stints []WorkerSession) (lives [][]WorkerSession) {
 
 // sumStints takes in the worker's stints, the oldest first, and returns what it has spent
 // on the run in all, nil if that is not known.
-func sumStints(w *metadata.Worker, stints []WorkerSession) (spent *proto.RunUsage) {
+func sumStints(w *metadata.Worker, stints []journal.WorkerSession) (spent *proto.RunUsage) {
 	for _, s := range stints {
 		stint := metadata.WorkerSession{
 			ID:       s.ID,
 			Since:    s.Since,
-			First:    s.First,
-			Last:     s.Last,
+			First:    s.FirstSeen,
+			Last:     s.LastSeen,
 			Version:  orNull(s.Version),
 			Platform: orNull(s.Platform),
 		}
-		if share := s.share(); share != nil {
+		if share := s.TotalUsage(); share != nil {
 			stint.Requests, stint.EnergyJoules, stint.Redeliveries = &share.Requests, share.EnergyJoules,
 				&share.Redeliveries
-			spent = plus(spent, share)
+			spent = journal.AddUsage(spent, share)
 		}
 
 		w.Sessions = append(w.Sessions, stint)
-		w.Host, w.Version, w.Platform = newest(orNull(s.Host),
-			w.Host), newest(stint.Version, w.Version), newest(stint.Platform, w.Platform)
+		w.Host, w.Version, w.Platform = latest(orNull(s.Host),
+			w.Host), latest(stint.Version, w.Version), latest(stint.Platform, w.Platform)
 
 		if s.Models != nil {
 			w.Models = s.Models
@@ -192,14 +193,14 @@ func sumStints(w *metadata.Worker, stints []WorkerSession) (spent *proto.RunUsag
 			w.ModelLoadTimeSeconds, w.MemoryBytes, w.Slots = nil, proto.ServerMemory{}, nil
 		}
 
-		w.ModelLoadTimeSeconds = newest(s.LoadSeconds, w.ModelLoadTimeSeconds)
-		w.Slots = plusSlots(w.Slots, s.Slots)
-		w.MemoryBytes.Weights = newest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
-		w.MemoryBytes.KVCache = newest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
-		w.MemoryBytes.Graphs = newest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
+		w.ModelLoadTimeSeconds = latest(s.LoadSeconds, w.ModelLoadTimeSeconds)
+		w.Slots = addSlots(w.Slots, s.Slots)
+		w.MemoryBytes.Weights = latest(s.MemoryBytes.Weights, w.MemoryBytes.Weights)
+		w.MemoryBytes.KVCache = latest(s.MemoryBytes.KVCache, w.MemoryBytes.KVCache)
+		w.MemoryBytes.Graphs = latest(s.MemoryBytes.Graphs, w.MemoryBytes.Graphs)
 
 		for _, card := range s.GPUs {
-			i := entryOf(&w.GPUs, proto.GPU{Index: card.Index, Name: card.Name, UUID: card.UUID})
+			i := findCard(&w.GPUs, proto.GPU{Index: card.Index, Name: card.Name, UUID: card.UUID})
 			addCard(&w.GPUs[i], card)
 		}
 	}
@@ -209,7 +210,7 @@ func sumStints(w *metadata.Worker, stints []WorkerSession) (spent *proto.RunUsag
 
 // addCard takes in the card's readings of another stint.
 func addCard(c *metadata.GPU, d metadata.GPU) {
-	c.MemoryBytes = newest(d.MemoryBytes, c.MemoryBytes)
+	c.MemoryBytes = latest(d.MemoryBytes, c.MemoryBytes)
 	c.MemoryUsedBytesMax = metadata.Most(c.MemoryUsedBytesMax, d.MemoryUsedBytesMax)
 
 	if d.PowerWattsMean != nil {
@@ -221,48 +222,11 @@ func addCard(c *metadata.GPU, d metadata.GPU) {
 	}
 }
 
-// stintsOf are what a journal can go on from to the same metadata.
-func stintsOf(m *metadata.Run) (stints []WorkerSession) {
-	for _, w := range m.Workers {
-		for i, of := range w.Sessions {
-			s := WorkerSession{
-				ID:             of.ID,
-				Name:           w.Name,
-				First:          of.First,
-				Last:           of.Last,
-				Host:           orEmpty(w.Host),
-				Version:        orEmpty(of.Version),
-				Platform:       orEmpty(of.Platform),
-				Models:         w.Models,
-				Since:          of.Since,
-				LoadSeconds:    w.ModelLoadTimeSeconds,
-				MemoryBytes:    w.MemoryBytes,
-				SeveralServers: w.SeveralServers,
-			}
-			if of.Requests != nil {
-				s.Share = &proto.RunUsage{
-					Requests:     *of.Requests,
-					EnergyJoules: of.EnergyJoules,
-					Redeliveries: orEmpty(of.Redeliveries),
-				}
-			}
-
-			if i == len(w.Sessions)-1 {
-				s.GPUs, s.Slots = w.GPUs, w.Slots // of all stints; the cards' meters are forgotten
-			}
-
-			stints = append(stints, s)
-		}
-	}
-
-	return stints
-}
-
 // describe fills in what the workers tell.
-func describe(m *metadata.Run, stints []WorkerSession, s *State) {
+func describe(m *metadata.Run, stints []journal.WorkerSession, s *journal.State) {
 	var requests map[string]int64
 	unattributed := int64(s.Counts.Done - s.Counts.Skipped)
-	if t := s.Tally; t != nil {
+	if t := s.Stats; t != nil {
 		r := &m.Results
 		r.AttemptsHistogram, r.AttemptFailures = known(t.Attempts), known(t.Retried)
 		r.FinishReasons, r.Failures = known(t.Finish), known(t.Failures)
@@ -278,7 +242,7 @@ func describe(m *metadata.Run, stints []WorkerSession, s *State) {
 	var platforms []string
 	energy := new(0.0)
 	for _, w := range m.Workers {
-		if load := w.ModelLoadTimeSeconds; load != nil && *load > orEmpty(m.Results.ModelLoadTimeSeconds) {
+		if load := w.ModelLoadTimeSeconds; load != nil && *load > metadata.OrZero(m.Results.ModelLoadTimeSeconds) {
 			m.Results.ModelLoadTimeSeconds = load
 		}
 
@@ -312,15 +276,15 @@ func describe(m *metadata.Run, stints []WorkerSession, s *State) {
 
 // configure fills in what the workers that took part tell of their model servers, and
 // how often shards came to them that others had had before.
-func configure(m *metadata.Run, stints []WorkerSession, s *State) {
+func configure(m *metadata.Run, stints []journal.WorkerSession, s *journal.State) {
 	for _, stint := range stints {
-		share := stint.share()
-		if share == nil && (s.Tally == nil || s.Tally.Workers[stint.Name] == 0) {
+		share := stint.TotalUsage()
+		if share == nil && (s.Stats == nil || s.Stats.Workers[stint.Name] == 0) {
 			continue
 		}
 
 		if share != nil {
-			m.Results.Redeliveries = new(orEmpty(m.Results.Redeliveries) + share.Redeliveries)
+			m.Results.Redeliveries = new(metadata.OrZero(m.Results.Redeliveries) + share.Redeliveries)
 		}
 
 		for _, model := range s.Manifest.Models() {
@@ -329,7 +293,7 @@ func configure(m *metadata.Run, stints []WorkerSession, s *State) {
 			}
 		}
 
-		m.Config.GPUMemoryUtilization = newest(stint.GPUMemoryUtilization, m.Config.GPUMemoryUtilization)
+		m.Config.GPUMemoryUtilization = latest(stint.GPUMemoryUtilization, m.Config.GPUMemoryUtilization)
 	}
 }
 
@@ -347,11 +311,4 @@ func orNull[T comparable](v T) *T {
 		return nil
 	}
 	return &v
-}
-
-func orEmpty[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -23,21 +25,21 @@ func (b *bench) announce(workers ...proto.WorkerInfo) {
 	b.t.Helper()
 	p := b.bus()
 	for _, w := range workers {
-		must(b.t, p.Heartbeats.Send(b.t.Context(), w))
+		fixture.Must(b.t, p.Heartbeats.Send(b.t.Context(), w))
 	}
 }
 
 func (b *bench) gone(name string) {
 	b.t.Helper()
-	must(b.t, b.bus().Heartbeats.Remove(b.t.Context(), name))
+	fixture.Must(b.t, b.bus().Heartbeats.Remove(b.t.Context(), name))
 }
 
 // waitHeard waits until the collector knows of a worker's share.
 func (s *session) waitHeard(name string, requests int64) {
 	s.t.Helper()
 	prototest.Poll(s.t, patience, "the worker to be heard", func() bool {
-		return slices.ContainsFunc(s.fleet.all(), func(stint WorkerSession) bool {
-			return stint.Name == name && stint.Share != nil && stint.Share.Requests == requests
+		return slices.ContainsFunc(s.fleet.all(), func(stint journal.WorkerSession) bool {
+			return stint.Name == name && stint.Usage != nil && stint.Usage.Requests == requests
 		})
 	})
 }
@@ -48,48 +50,48 @@ func TestDescribe(t *testing.T) {
 	w0, w1 := stintOf("w0", 4, 40), stintOf("w1", 2, 60)
 	w1.Platform, w1.LoadSeconds = "SGLang 0.5", new(12.5)
 	before := stintOf("w1", 2, 100)
-	before.Since, before.LoadSeconds = born.Add(-time.Hour), new(80.0)
+	before.Since, before.LoadSeconds = fixture.Created.Add(-time.Hour), new(80.0)
 	silent := stintOf("w1", 2, 60)
-	silent.Share = &proto.RunUsage{Requests: 2}
+	silent.Usage = &proto.RunUsage{Requests: 2}
 	missing := w1
-	missing.Share = nil
+	missing.Usage = nil
 	idle := stintOf("idle", 0, 0)
-	idle.Share = nil
+	idle.Usage = nil
 
 	for _, tt := range []struct {
 		name     string
-		stints   []WorkerSession
-		change   func(*State)
+		stints   []journal.WorkerSession
+		change   func(*journal.State)
 		workers  []string
 		energy   *float64
 		platform string
 		load     *float64
 	}{
-		{"two workers", []WorkerSession{w0, w1}, nil, []string{"w0", "w1"}, new(100.0),
+		{"two workers", []journal.WorkerSession{w0, w1}, nil, []string{"w0", "w1"}, new(100.0),
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one has no part in it", []WorkerSession{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0),
+		{"one has no part in it", []journal.WorkerSession{idle, w0, w1}, nil, []string{"w0", "w1"}, new(100.0),
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one began twice", []WorkerSession{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0),
+		{"one began twice", []journal.WorkerSession{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0),
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one does not know its energy", []WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
-		{"one has not told", []WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil,
+		{"one does not know its energy", []journal.WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"one has not told", []journal.WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one was never heard", []WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"one was never heard", []journal.WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
 		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
-		{"one has told of a part only", []WorkerSession{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil,
+		{"one has told of a part only", []journal.WorkerSession{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines of nobody", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil,
+		{"lines of nobody", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines that were not counted", []WorkerSession{w0, w1}, func(s *State) { s.Tally = nil }, []string{"w0", "w1"},
+		{"lines that were not counted", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Stats = nil }, []string{"w0", "w1"},
 			nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"requests that were not run", []WorkerSession{w0, w1}, func(s *State) { s.Counts.Done++; s.Counts.Skipped++ },
+		{"requests that were not run", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++; s.Counts.Skipped++ },
 			[]string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"a run of nothing", nil, func(s *State) { *s = State{Tally: &Tally{}} }, nil, nil, "somewhere", nil},
+		{"a run of nothing", nil, func(s *journal.State) { *s = journal.State{Stats: &journal.FrameStats{}} }, nil, nil, "somewhere", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			s := &State{Counts: proto.Counts{Done: 6}, Tally: tallyOf(to(6)...)}
+			s := &journal.State{Counts: proto.Counts{Done: 6}, Stats: statsOf(fixture.Indexes(6)...)}
 			if tt.change != nil {
 				tt.change(s)
 			}
@@ -126,8 +128,8 @@ func TestMetaWorkerJSON(t *testing.T) {
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
-	got, err := json.MarshalIndent(metaWorkers([]WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
-	must(t, err)
+	got, err := json.MarshalIndent(metaWorkers([]journal.WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
+	fixture.Must(t, err)
 
 	want := `[
   {
@@ -196,9 +198,9 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	t.Parallel()
 
 	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
-	second.Since, second.Platform, second.Past = born.Add(time.Hour), "vLLM 0.12", spent(1, 2)
+	second.Since, second.Platform, second.EarlierUsage = fixture.Created.Add(time.Hour), "vLLM 0.12", spent(1, 2)
 
-	for i, s := range []*WorkerSession{&first, &second} {
+	for i, s := range []*journal.WorkerSession{&first, &second} {
 		s.LoadSeconds = new(float64(80 + i))
 		s.GPUs[0].MemoryUsedBytesMax, s.GPUs[0].EnergyJoules = new(int64(100-i)), new(10.5)
 		addPower(&s.GPUs[0], float64(400+100*i), int64(1+2*i))
@@ -213,7 +215,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	other := stintOf("x", 1, 5)
 	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
-	want := metaWorkers([]WorkerSession{first, second, other}, requests)
+	want := metaWorkers([]journal.WorkerSession{first, second, other}, requests)
 	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 ||
 		*gpu.MemoryUsedBytesMax != 100 {
 		t.Errorf("card %+v", gpu)
@@ -226,10 +228,10 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	}
 
 	text, err := json.Marshal(metadata.Run{Workers: want})
-	must(t, err)
+	fixture.Must(t, err)
 	var meta metadata.Run
-	must(t, json.Unmarshal(text, &meta))
-	if diff := cmp.Diff(want, metaWorkers(stintsOf(&meta), requests)); diff != "" {
+	fixture.Must(t, json.Unmarshal(text, &meta))
+	if diff := cmp.Diff(want, metaWorkers(journal.SessionsOf(&meta), requests)); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 }
@@ -240,13 +242,13 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 	t.Parallel()
 
 	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
-	second.Since, second.SeveralServers = born.Add(time.Hour), true
+	second.Since, second.SeveralServers = fixture.Created.Add(time.Hour), true
 	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{
 		Count:    4,
 		Readings: 1,
 	}
 
-	got := metaWorkers([]WorkerSession{first, second}, map[string]int64{"w": 7})[0]
+	got := metaWorkers([]journal.WorkerSession{first, second}, map[string]int64{"w": 7})[0]
 	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
 		got.Slots != nil {
 		t.Errorf("several servers: %t, with %v, %+v, %+v",
@@ -260,18 +262,18 @@ func TestManyWorkers(t *testing.T) {
 	const workers = 60
 	b := newBench(t, 4*workers, 16<<20)
 	for i := range uint32(workers) {
-		w := workerOn(workerOf(4*i), spent(4, 10))
+		w := workerOn(fixture.Worker(4*i), spent(4, 10))
 		w.ServerVersion = fmt.Sprintf("0.%d", 10+i%2)
 		b.announce(w)
 		b.publish(fmt.Sprint("0-", i), 4*i, 4*i+1, 4*i+2, 4*i+3)
 	}
 
 	meta := b.finish(b.start())
-	checkTally(t, tallyOf(to(4*workers)...), meta)
-	if len(meta.Workers) != workers || orEmpty(meta.Results.EnergyJoules) != 10*workers ||
+	checkStats(t, statsOf(fixture.Indexes(4*workers)...), meta)
+	if len(meta.Workers) != workers || metadata.OrZero(meta.Results.EnergyJoules) != 10*workers ||
 		meta.Platform != "vLLM 0.10, vLLM 0.11" {
 		t.Errorf("%d workers on %s that took %v J",
-			len(meta.Workers), meta.Platform, orEmpty(meta.Results.EnergyJoules))
+			len(meta.Workers), meta.Platform, metadata.OrZero(meta.Results.EnergyJoules))
 	}
 }
 
@@ -291,7 +293,7 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 
 	b.gone("w0")
 	again, other := workerOn("w1", spent(2, 15)), workerOn("w2", spent(3, 33))
-	again.Since = born.Add(time.Hour)
+	again.Since = fixture.Created.Add(time.Hour)
 	b.announce(again, other)
 	c = b.start()
 	c.waitHeard("w2", 3)
@@ -300,11 +302,11 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 	b.publish("0-1", 6, 7)
 	b.publish("0-2", 8, 9, 10, 11)
 	meta := b.finish(c)
-	checkTally(t, tallyOf(to(12)...), meta)
+	checkStats(t, statsOf(fixture.Indexes(12)...), meta)
 
 	var energies []float64
 	for _, w := range meta.Workers {
-		energies = append(energies, orEmpty(w.EnergyJoules))
+		energies = append(energies, metadata.OrZero(w.EnergyJoules))
 	}
 
 	if diff := cmp.Diff([]float64{40, 35, 44}, energies); diff != "" {
@@ -317,8 +319,8 @@ func TestWorkersTellLate(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	j := open(t, b.out.Journal())
-	appendFrame(t, j, 1, to(4)...)
+	j := openJournal(t, b.out.Journal())
+	appendLines(t, j, fixture.Indexes(4)...)
 	c := New(Config{JS: b.js, Journal: j, Output: b.out})
 	c.heartbeats = b.bus().Heartbeats
 	w := workerOn("w0", spent(1, 10))
@@ -336,7 +338,7 @@ func TestWorkersTellLate(t *testing.T) {
 	b.announce(w)
 	await(t, done, "the worker's last words")
 
-	if got := c.fleet.all(); len(got) != 1 || got[0].Share.Requests != 4 {
+	if got := c.fleet.all(); len(got) != 1 || got[0].Usage.Requests != 4 {
 		t.Errorf("the worker has told of %+v", got)
 	}
 }
@@ -351,13 +353,13 @@ func TestWorkersOfRetry(t *testing.T) {
 	b.finish(b.start())
 
 	first := b.meta()
-	if got := orEmpty(first.Results.EnergyJoules); got != 35 {
+	if got := metadata.OrZero(first.Results.EnergyJoules); got != 35 {
 		t.Errorf("the run took %v J, want 35", got)
 	}
 
 	b.gone("w9")
 
-	must(t, b.runs.Retry(t.Context(), "r"))
+	fixture.Must(t, b.runs.Retry(t.Context(), "r"))
 	b.reopen(&first)
 	b.makeStreams()
 	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same stint of w0
@@ -365,7 +367,7 @@ func TestWorkersOfRetry(t *testing.T) {
 	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
 
 	meta := b.finish(c)
-	if got := orEmpty(meta.Results.EnergyJoules); got != 47 {
+	if got := metadata.OrZero(meta.Results.EnergyJoules); got != 47 {
 		t.Errorf("the run took %v J with its retry, want 47", got)
 	}
 }
@@ -393,9 +395,9 @@ func TestMetaJSON(t *testing.T) {
 	b.publish("0-0", 0, 1)
 	b.finish(b.start())
 	text, err := os.ReadFile(b.out.Meta())
-	must(t, err)
+	fixture.Must(t, err)
 	var meta struct{ Results map[string]json.RawMessage }
-	must(t, json.Unmarshal(text, &meta))
+	fixture.Must(t, json.Unmarshal(text, &meta))
 
 	for name, want := range map[string]string{
 		"attempts_histogram":            `{"2":2}`,
@@ -407,7 +409,7 @@ func TestMetaJSON(t *testing.T) {
 		"model_load_time_seconds":       `null`,
 	} {
 		var got bytes.Buffer
-		must(t, json.Compact(&got, meta.Results[name]))
+		fixture.Must(t, json.Compact(&got, meta.Results[name]))
 		if got.String() != want {
 			t.Errorf("%s is %s, want %s", name, got.String(), want)
 		}
@@ -420,29 +422,29 @@ func TestConfigurationOfWorkers(t *testing.T) {
 	t.Parallel()
 
 	share := func(again int64) *proto.RunUsage { return &proto.RunUsage{Requests: 1, Redeliveries: again} }
-	s := &State{Manifest: manifest(6), Tally: tallyOf(to(6)...)}
+	s := &journal.State{Manifest: fixture.Manifest(6), Stats: statsOf(fixture.Indexes(6)...)}
 	var meta metadata.Run
-	configure(&meta, []WorkerSession{
+	configure(&meta, []journal.WorkerSession{
 		{
 			Name:                 "a",
-			Share:                share(2),
+			Usage:                share(2),
 			ContextLength:        map[string]int{"m": 4096, "other": 1},
 			GPUMemoryUtilization: new(0.9),
 		},
-		{Name: "b", Share: share(1), ContextLength: map[string]int{"m": 2048}},
+		{Name: "b", Usage: share(1), ContextLength: map[string]int{"m": 2048}},
 		{Name: "idle", ContextLength: map[string]int{"m": 5}, GPUMemoryUtilization: new(0.1)},
 	}, s)
 
 	c := meta.Config
-	if orEmpty(c.MaxModelLen) != 2048 || orEmpty(c.GPUMemoryUtilization) != 0.9 ||
-		orEmpty(meta.Results.Redeliveries) != 3 {
+	if metadata.OrZero(c.MaxModelLen) != 2048 || metadata.OrZero(c.GPUMemoryUtilization) != 0.9 ||
+		metadata.OrZero(meta.Results.Redeliveries) != 3 {
 		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries",
-			orEmpty(c.MaxModelLen), orEmpty(c.GPUMemoryUtilization), orEmpty(meta.Results.Redeliveries))
+			metadata.OrZero(c.MaxModelLen), metadata.OrZero(c.GPUMemoryUtilization), metadata.OrZero(meta.Results.Redeliveries))
 	}
 
 	meta = metadata.Run{}
-	describe(&meta, []WorkerSession{{Name: "a", Share: share(2)}, {Name: "b", Share: share(1)}}, s)
-	if n := orEmpty(meta.Results.Redeliveries); n != 3 {
+	describe(&meta, []journal.WorkerSession{{Name: "a", Usage: share(2)}, {Name: "b", Usage: share(1)}}, s)
+	if n := metadata.OrZero(meta.Results.Redeliveries); n != 3 {
 		t.Errorf("%d redeliveries, want 3", n)
 	}
 
@@ -458,10 +460,10 @@ func TestConfigurationOfWorkers(t *testing.T) {
 func TestPeakIsNotBelowTheMean(t *testing.T) {
 	t.Parallel()
 
-	s := &State{Tally: &Tally{}}
-	s.Series.Add(born, metadata.Point{Requests: 2, InFlight: new(int64(1))})
-	addTo(&s.Tally.Latency, 1000)
-	addTo(&s.Tally.Latency, 1000)
+	s := &journal.State{Stats: &journal.FrameStats{}}
+	s.Series.Add(fixture.Created, metadata.Point{Requests: 2, InFlight: new(int64(1))})
+	s.Stats.AddLine(proto.Line{OK: true, LatencyMS: 1000}, "")
+	s.Stats.AddLine(proto.Line{OK: true, LatencyMS: 1000}, "")
 
 	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
 		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
@@ -477,35 +479,35 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 func TestRequestsOfStintsAddUp(t *testing.T) {
 	t.Parallel()
 
-	heard := func(id string, requests int64, first, last int) WorkerSession {
-		s := WorkerSession{
-			ID:    id,
-			Name:  "w",
-			First: born.Add(time.Duration(first) * time.Second),
-			Last:  born.Add(time.Duration(last) * time.Second),
+	heard := func(id string, requests int64, first, last int) journal.WorkerSession {
+		s := journal.WorkerSession{
+			ID:        id,
+			Name:      "w",
+			FirstSeen: fixture.Created.Add(time.Duration(first) * time.Second),
+			LastSeen:  fixture.Created.Add(time.Duration(last) * time.Second),
 		}
 		if requests >= 0 {
-			s.Share = &proto.RunUsage{Requests: requests}
+			s.Usage = &proto.RunUsage{Requests: requests}
 		}
 
 		return s
 	}
 	for _, tt := range []struct {
 		name   string
-		stints []WorkerSession
+		stints []journal.WorkerSession
 		total  int64
 		want   map[string]int64 // by the id of the stint
 	}{
-		{"all was told", []WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
-		{"a short run", []WorkerSession{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
-		{"the last was not told", []WorkerSession{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
-		{"one that was started again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10,
+		{"all was told", []journal.WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"a short run", []journal.WorkerSession{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"the last was not told", []journal.WorkerSession{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
+		{"one that was started again", []journal.WorkerSession{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10,
 			map[string]int64{"a": 7, "b": 3}},
-		{"two at once", []WorkerSession{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10,
+		{"two at once", []journal.WorkerSession{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10,
 			map[string]int64{"a": 8, "b": 2}},
-		{"some were answered again", []WorkerSession{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10,
+		{"some were answered again", []journal.WorkerSession{heard("a", 7, 0, 5), heard("b", 6, 6, 9)}, 10,
 			map[string]int64{"a": 4, "b": 6}},
-		{"more than the first did", []WorkerSession{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10,
+		{"more than the first did", []journal.WorkerSession{heard("a", 2, 0, 5), heard("b", 12, 6, 9)}, 10,
 			map[string]int64{"a": 0, "b": 10}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

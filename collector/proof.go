@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +34,7 @@ func (c *Collector) prove(ctx context.Context) error {
 			proto.ErrFormat, c.cfg.Output.Journal(), s.Digest)
 	}
 
-	if err := c.cfg.Journal.drop(foreign); err != nil {
+	if err := c.cfg.Journal.Drop(foreign); err != nil {
 		return fmt.Errorf("take lines of other requests out of the journal: %w", err)
 	}
 
@@ -102,7 +101,7 @@ func (c *Collector) compareLines(
 	var scan jsonscan.Scanner
 	last := first + uint32(len(wanted)) - 1
 
-	return c.cfg.Journal.each(ctx, first, last, func(seq uint32, _ bool, line []byte) error {
+	return c.cfg.Journal.Lines(ctx, first, last, func(seq uint32, _ bool, line []byte) error {
 		info, err := proto.ParseLine(&scan, line)
 		if err != nil || !info.Hashed || proto.DigestOf(seq, info.CustomID, info.RequestHash) != wanted[seq-first] {
 			foreign.Add(seq)
@@ -110,73 +109,4 @@ func (c *Collector) compareLines(
 
 		return nil
 	})
-}
-
-// drop takes the lines of some requests out of the journal. Each frame keeps its place and
-// all that it says besides.
-func (j *Journal) drop(requests *roaring.Bitmap) error {
-	u, err := newUnpacker()
-	if err != nil {
-		return err
-	}
-	defer u.close()
-
-	err = j.replace(func(tmp *Journal) error {
-		_, _, err := j.frames(func(p place) error {
-			seqs, err := proto.ParseIndexes(p.Seqs, p.Counts.Done)
-			if err != nil {
-				return fmt.Errorf("frame at byte %d: %w", p.offset, err)
-			}
-
-			if !requests.Intersects(roaring.BitmapOf(seqs...)) {
-				return tmp.copyFrame(j.file, p)
-			}
-
-			text, err := u.unpack(j.file, p)
-			if err != nil {
-				return fmt.Errorf("frame at byte %d: %w", p.offset, err)
-			}
-
-			return tmp.writeRest(p.header, seqs, text, requests)
-		})
-
-		return err
-	})
-	if err != nil {
-		return err
-	}
-
-	return j.recover(false)
-}
-
-// writeRest appends a frame without the lines of some requests.
-func (j *Journal) writeRest(h header, seqs []uint32, text []byte, without *roaring.Bitmap) error {
-	var (
-		scan jsonscan.Scanner
-		rest frame
-		i    int
-	)
-	for line := range bytes.Lines(text) {
-		seq := seqs[i]
-		i++
-		if without.Contains(seq) {
-			continue
-		}
-
-		info, err := proto.ParseLine(&scan, line)
-		if err != nil {
-			return err
-		}
-
-		info.Worker = bytes.Clone(info.Worker)
-		rest.add(seq, line, info)
-	}
-
-	kept, lines := rest.lines()
-	of := rest.header(kept)
-	h.Seqs, h.Failed, h.Sizes, h.Tally, h.Digest = of.Seqs, of.Failed, of.Sizes, of.Tally, of.Digest
-	of.Counts.Duplicates, of.Counts.Dropped = h.Counts.Duplicates, h.Counts.Dropped
-	h.Counts = of.Counts
-
-	return j.write(h, lines)
 }

@@ -9,13 +9,14 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 // foreignLine is the line of a request with something that is another's.
 func foreignLine(seq uint32, old, new string) []byte {
-	return bytes.Replace(lineOf(seq, 0), []byte(old), []byte(new), 1)
+	return bytes.Replace(fixture.Line(seq, 0), []byte(old), []byte(new), 1)
 }
 
 // A line that answers another request than the one with its number does not complete that
@@ -23,14 +24,14 @@ func foreignLine(seq uint32, old, new string) []byte {
 func TestForeignLinesAreRunAgain(t *testing.T) {
 	t.Parallel()
 
-	hash := proto.FormatHash(requestOf(4).Hash())
+	hash := proto.FormatHash(fixture.Request(4).Hash())
 	for _, tt := range []struct {
 		name string
 		line []byte // of request 4
 	}{
-		{"the answer to another text", foreignLine(4, hash, proto.FormatHash(requestOf(5).Hash()))},
+		{"the answer to another text", foreignLine(4, hash, proto.FormatHash(fixture.Request(5).Hash()))},
 		{"another custom_id", foreignLine(4, `"custom_id":"c-4"`, `"custom_id":"c-5"`)},
-		{"both of another request", bytes.Replace(foreignLine(4, hash, proto.FormatHash(requestOf(5).Hash())),
+		{"both of another request", bytes.Replace(foreignLine(4, hash, proto.FormatHash(fixture.Request(5).Hash())),
 			[]byte(`:"c-4"`), []byte(`:"c-5"`), 1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 			b.publish("1-0", 4)
 			meta := b.finish(c)
 
-			if got := unpack(t, b.out.Results()); strings.Count(got, string(lineOf(4, 0))) != 1 {
+			if got := fixture.Unpack(t, b.out.Results()); strings.Count(got, string(fixture.Line(4, 0))) != 1 {
 				t.Errorf("the output lacks the line of request 4:\n%s", got)
 			}
 
@@ -97,39 +98,6 @@ func TestForeignLinesOfAChangedInput(t *testing.T) {
 		t.Errorf("Run: %v, want ErrInputChanged", err)
 	}
 
-	checkAbsent(t, b.out.Results())
-	checkAbsent(t, b.out.Meta())
-}
-
-// What a journal says besides its lines stays when some of them are dropped.
-func TestDropLines(t *testing.T) {
-	t.Parallel()
-
-	j, _, _ := newTestJournal(t, 10, []uint32{0, 1, 2}, []uint32{3, 4, 5}, []uint32{6})
-	before := *j.State()
-
-	if err := j.drop(roaring.BitmapOf(4, 6)); err != nil {
-		t.Fatal(err)
-	}
-
-	after := *j.State()
-	want := State{
-		Manifest: before.Manifest,
-		Done:     roaring.BitmapOf(0, 1, 2, 3, 5),
-		Digest:   digestOf(0, 1, 2, 3, 5),
-		Tally:    tallyOf(0, 1, 2, 3, 5),
-		Position: before.Position,
-		Worked:   before.Worked,
-		Sessions: before.Sessions,
-		Counts:   after.Counts,
-		Sizes:    after.Sizes,
-	}
-
-	checkState(t, want, &after)
-	if after.Counts.Done != 5 || after.Counts.Failed != 2 {
-		t.Errorf("%d lines of which %d failed, want 5 and 2", after.Counts.Done, after.Counts.Failed)
-	}
-
-	checkText(t, j.path, linesOf(either, 0, 1, 2, 3, 5))
-	checkState(t, want, reopen(t, j).State())
+	fixture.CheckAbsent(t, b.out.Results())
+	fixture.CheckAbsent(t, b.out.Meta())
 }

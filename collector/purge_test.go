@@ -6,6 +6,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -17,7 +19,7 @@ func (b *bench) fill(next uint32, seq func(n uint32) uint32) uint32 {
 
 	for ; int(next) < b.m.Input.Requests; next++ {
 		n := seq(next)
-		msg := proto.EncodeResults("r", "0-0", []uint32{n}, lineOf(n, 8<<10))
+		msg := proto.EncodeResults("r", "0-0", []uint32{n}, fixture.Line(n, 8<<10))
 		if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
 			return next
 		}
@@ -52,7 +54,7 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 	c := b.start()
 	created := b.stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
-		if err := c.purge(t.Context(), Position{Created: created, Seq: synced}); err != nil {
+		if err := c.purge(t.Context(), journal.Position{Created: created, Sequence: synced}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +84,7 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 			b := newBench(t, 1000, 256<<10)
 			half := 10 // not enough to purge for
 			for n := range uint32(half) {
-				b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, lineOf(tt.seq(n), 8<<10)))
+				b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, fixture.Line(tt.seq(n), 8<<10)))
 			}
 
 			c := b.start()
@@ -98,7 +100,7 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 			c = b.start()
 			prototest.Poll(t, patience, "room in the stream", func() bool {
 				_, err := b.js.PublishMsg(t.Context(),
-					proto.EncodeResults("r", "0-0", []uint32{999}, lineOf(999, 8<<10)))
+					proto.EncodeResults("r", "0-0", []uint32{999}, fixture.Line(999, 8<<10)))
 				return err == nil
 			})
 
@@ -120,7 +122,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = keep })
 			var names []string
 			for seq := range uint32(requests) {
-				msg := b.large(linesOf(either, seq), seq)
+				msg := b.large(fixture.Lines(fixture.Any, seq), seq)
 				b.publishMsg(msg)
 				names = append(names, msg.Header.Get(proto.HeaderObject))
 			}
@@ -130,14 +132,14 @@ func TestPurgeLargeAnswers(t *testing.T) {
 
 			parts := func(name string) uint64 {
 				stream, err := b.js.Stream(t.Context(), proto.AnswersStream("r"))
-				must(t, err)
+				fixture.Must(t, err)
 				subject := "pm.r.answers." + name
 				info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(subject))
-				must(t, err)
+				fixture.Must(t, err)
 				return info.State.Subjects[subject]
 			}
 			if keep {
-				must(t, c.purge(t.Context(), Position{})) // as it does once a second
+				fixture.Must(t, c.purge(t.Context(), journal.Position{})) // as it does once a second
 			} else {
 				prototest.Poll(t, patience, "the oldest answer to be purged", func() bool {
 					return parts(names[0]) == 0
@@ -171,8 +173,8 @@ func TestPurgeKeepsResults(t *testing.T) {
 
 	b.finish(c)
 	info := b.stream(proto.ResultsStream("r"))
-	synced := Position{Created: info.Created, Seq: info.State.LastSeq, Time: info.State.LastTime}
-	must(t, c.purge(t.Context(), synced)) // as it does once a second
+	synced := journal.Position{Created: info.Created, Sequence: info.State.LastSeq, Time: info.State.LastTime}
+	fixture.Must(t, c.purge(t.Context(), synced)) // as it does once a second
 
 	info = b.stream(proto.ResultsStream("r"))
 	if info.Config.MaxBytes != -1 || info.State.Msgs != requests {

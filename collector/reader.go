@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -45,14 +46,14 @@ type Reader struct {
 
 // spot is how far a reader has come.
 type spot struct {
-	Position
+	journal.Position
 	seen   *roaring.Bitmap // requests whose line was given out
 	failed *roaring.Bitmap // those of them whose line is of a failure
 }
 
 // memory is a spot as it is remembered. The bitmaps are in Roaring's portable format.
 type memory struct {
-	Position
+	journal.Position
 	Of     time.Time `json:"of"` // when the run was made: another may have its id later
 	Seen   []byte    `json:"seen"`
 	Failed []byte    `json:"failed"`
@@ -155,7 +156,7 @@ func (r *Reader) batch(ctx context.Context, m proto.Manifest, write func([]byte)
 	}
 
 	messages, err := jetstreamext.GetBatch(asking, r.cfg.JS, stream, 512,
-		jetstreamext.GetBatchSeq(r.spot.Seq+1), jetstreamext.GetBatchMaxBytes(8<<20))
+		jetstreamext.GetBatchSeq(r.spot.Sequence+1), jetstreamext.GetBatchMaxBytes(8<<20))
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", stream, err)
 	}
@@ -187,7 +188,7 @@ func (r *Reader) single(
 	ctx context.Context, m proto.Manifest, out *taken, write func([]byte) error,
 ) (n int, err error) {
 	stream := proto.ResultsStream(r.cfg.Run)
-	msg, err := bus.NextMessage(ctx, r.cfg.JS, stream, r.spot.Seq+1, proto.ResultsSubject(r.cfg.Run, "*"))
+	msg, err := bus.NextMessage(ctx, r.cfg.JS, stream, r.spot.Sequence+1, proto.ResultsSubject(r.cfg.Run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, r.settle(ctx) // the next turn reads the stream that is there now
 	}
@@ -224,7 +225,7 @@ func (r *Reader) give(
 		r.spot.failed.Remove(seq)
 	}
 
-	r.spot.Seq, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
+	r.spot.Sequence, r.spot.Time, r.dirty = msg.Sequence, msg.Time, true
 
 	return nil
 }
@@ -239,9 +240,9 @@ func (r *Reader) settle(ctx context.Context) error {
 
 	info := stream.CachedInfo()
 	if r.spot.Created.IsZero() && r.cfg.New {
-		r.spot.Seq = info.State.LastSeq
-	} else if !info.Created.Equal(r.spot.Created) || info.State.LastSeq < r.spot.Seq {
-		r.spot.Seq = 0
+		r.spot.Sequence = info.State.LastSeq
+	} else if !info.Created.Equal(r.spot.Created) || info.State.LastSeq < r.spot.Sequence {
+		r.spot.Sequence = 0
 	}
 
 	r.spot.Created, r.settled = info.Created, true

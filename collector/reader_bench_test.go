@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -13,14 +14,14 @@ func BenchmarkReader(b *testing.B) {
 	for _, size := range []int{1, proto.MaxBatch} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
 			bench := newBench(b, requests, 64<<20)
-			pad := length - len(lineOf(0, 0))
-			for seqs := to(requests); len(seqs) > 0; seqs = seqs[size:] {
+			pad := length - len(fixture.Line(0, 0))
+			for seqs := fixture.Indexes(requests); len(seqs) > 0; seqs = seqs[size:] {
 				var lines []byte
 				for _, seq := range seqs[:size] {
-					lines = append(lines, lineOf(seq, pad)...)
+					lines = append(lines, fixture.Line(seq, pad)...)
 				}
 				_, err := bench.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
-				must(b, err)
+				fixture.Must(b, err)
 			}
 
 			await(b, bench.js.PublishAsyncComplete(), "the results")

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -37,7 +38,7 @@ func TestReaderGoesOn(t *testing.T) {
 
 			b := newBench(t, requests, 16<<20)
 			for first := 0; first < requests; first += tt.size {
-				b.publish("0-0", to(requests)[first:first+tt.size]...)
+				b.publish("0-0", fixture.Indexes(requests)[first:first+tt.size]...)
 			}
 
 			var tl *tail
@@ -62,13 +63,13 @@ func TestReaderGoesOn(t *testing.T) {
 			b.setState(proto.StateCompleted)
 			tl = b.tail(named, nil)
 			tl.wait()
-			if diff := cmp.Diff(all(to(requests)...), first+tl.given()); diff != "" {
+			if diff := cmp.Diff(all(fixture.Indexes(requests)...), first+tl.given()); diff != "" {
 				t.Errorf("lines (-want +given by both):\n%.3000s", diff)
 			}
 
 			// Who comes once more gets nothing, and has missed nothing.
 			b.tail(named, nil).finish(proto.StateCompleted, "")
-			b.tail(ReaderConfig{Name: "y"}, nil).finish(proto.StateCompleted, all(to(requests)...))
+			b.tail(ReaderConfig{Name: "y"}, nil).finish(proto.StateCompleted, all(fixture.Indexes(requests)...))
 		})
 	}
 }
@@ -81,9 +82,9 @@ func TestReaderCrash(t *testing.T) {
 	b.publish("0-0", 0, 1)
 	b.publishEach(2, 3)
 	tl := b.tail(named, nil)
-	tl.waitGiven(all(to(4)...))
+	tl.waitGiven(all(fixture.Indexes(4)...))
 	kv, err := b.js.KeyValue(t.Context(), proto.ReadersBucket)
-	must(t, err)
+	fixture.Must(t, err)
 	var entry jetstream.KeyValueEntry
 	prototest.Poll(t, patience, "the position", func() bool {
 		entry, err = kv.Get(t.Context(), "r.x")
@@ -91,12 +92,12 @@ func TestReaderCrash(t *testing.T) {
 	})
 
 	b.publishEach(4, 5, 6)
-	tl.waitGiven(all(to(7)...))
+	tl.waitGiven(all(fixture.Indexes(7)...))
 	tl.stop()
 	b.publishEach(7, 8)
 	b.setState(proto.StateCompleted)
 	_, err = kv.Put(t.Context(), "r.x", entry.Value()) // as if it had not come to write the latest
-	must(t, err)
+	fixture.Must(t, err)
 	tl = b.tail(named, nil)
 	tl.wait()
 
@@ -106,7 +107,7 @@ func TestReaderCrash(t *testing.T) {
 	}
 
 	// What it has given is the end of the run, without a hole.
-	tl.check(all(to(9)[9-len(given):]...))
+	tl.check(all(fixture.Indexes(9)[9-len(given):]...))
 }
 
 // Lines that were not taken are given out by the next reader, and only those.
@@ -140,8 +141,8 @@ func TestReaderWriteFails(t *testing.T) {
 				t.Errorf("Run: %v, want %v", tl.err, fault)
 			}
 
-			tl.check(all(to(uint32(2 * tt.ok))...))
-			b.tail(named, nil).finish(proto.StateCompleted, all(to(12)[2*tt.ok:]...))
+			tl.check(all(fixture.Indexes(uint32(2 * tt.ok))...))
+			b.tail(named, nil).finish(proto.StateCompleted, all(fixture.Indexes(12)[2*tt.ok:]...))
 		})
 	}
 }
@@ -175,10 +176,10 @@ func TestReaderNameInUse(t *testing.T) {
 
 	b.publish("0-0", 2, 3)
 	b.setState(proto.StateCompleted)
-	second.finish(proto.StateCompleted, all(to(4)...))
+	second.finish(proto.StateCompleted, all(fixture.Indexes(4)...))
 
 	// Another name is another reader.
-	b.tail(ReaderConfig{Name: "y"}, nil).finish(proto.StateCompleted, all(to(4)...))
+	b.tail(ReaderConfig{Name: "y"}, nil).finish(proto.StateCompleted, all(fixture.Indexes(4)...))
 }
 
 // A run that is made anew under the id of one that was deleted has other results.
@@ -186,18 +187,18 @@ func TestReaderOfRunMadeAnew(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	b.publish("0-0", to(4)...)
+	b.publish("0-0", fixture.Indexes(4)...)
 	b.setState(proto.StateCompleted)
-	b.tail(named, nil).finish(proto.StateCompleted, all(to(4)...))
+	b.tail(named, nil).finish(proto.StateCompleted, all(fixture.Indexes(4)...))
 
-	must(t, b.runs.Delete(t.Context(), "r"))
-	must(t, bus.DeleteStreams(t.Context(), b.js, "r"))
-	b.m.CreatedAt = born.AddDate(0, 1, 0)
-	must(t, b.runs.Create(t.Context(), b.m))
+	fixture.Must(t, b.runs.Delete(t.Context(), "r"))
+	fixture.Must(t, bus.DeleteStreams(t.Context(), b.js, "r"))
+	b.m.CreatedAt = fixture.Created.AddDate(0, 1, 0)
+	fixture.Must(t, b.runs.Create(t.Context(), b.m))
 	b.makeStreams()
-	b.publish("0-0", to(4)...)
+	b.publish("0-0", fixture.Indexes(4)...)
 	b.setState(proto.StateCompleted)
-	b.tail(named, nil).finish(proto.StateCompleted, all(to(4)...))
+	b.tail(named, nil).finish(proto.StateCompleted, all(fixture.Indexes(4)...))
 }
 
 // What is remembered but cannot be read is not taken for nothing.
@@ -206,11 +207,11 @@ func TestReaderPositionUnreadable(t *testing.T) {
 
 	b := newBench(t, 4, 16<<20)
 	kv, err := b.js.KeyValue(t.Context(), proto.ReadersBucket)
-	must(t, err)
+	fixture.Must(t, err)
 
 	for _, text := range []string{"", "{}", "[", `{"seq":1,"seen":"AA"}`} {
 		_, err = kv.Put(t.Context(), "r.x", []byte(text))
-		must(t, err)
+		fixture.Must(t, err)
 		tl := b.tail(named, nil)
 		tl.wait()
 		if !errors.Is(tl.err, proto.ErrFormat) {

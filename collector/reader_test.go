@@ -11,13 +11,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-func all(seqs ...uint32) string { return linesOf(either, seqs...) }
+func all(seqs ...uint32) string { return fixture.Lines(fixture.Any, seqs...) }
 
 // From the first result to the end of the run each request's line comes once.
 func TestReaderGivesEachLineOnce(t *testing.T) {
@@ -50,17 +51,17 @@ func TestReaderOfEndedRun(t *testing.T) {
 
 	const requests = 2000 // more messages than are asked for at once
 	b := newBench(t, requests, 16<<20)
-	for _, seq := range to(requests) {
-		_, err := b.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", []uint32{seq}, lineOf(seq, 0)))
-		must(t, err)
+	for _, seq := range fixture.Indexes(requests) {
+		_, err := b.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", []uint32{seq}, fixture.Line(seq, 0)))
+		fixture.Must(t, err)
 	}
 
 	await(t, b.js.PublishAsyncComplete(), "the results")
 	b.setState(proto.StateCompleted)
-	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(to(requests)...))
+	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(fixture.Indexes(requests)...))
 }
 
-// What the collector would not take is not given out either.
+// What the collector would not take is not given out fixture.Any.
 func TestReaderSkipsJunk(t *testing.T) {
 	t.Parallel()
 
@@ -114,7 +115,7 @@ func TestReaderNew(t *testing.T) {
 		t.Errorf("the first line is of request %d, want one of the new", first)
 	}
 
-	tl.finish(proto.StateCompleted, all(to(next + 1)[first:]...)) // what is left out on purpose is not missed
+	tl.finish(proto.StateCompleted, all(fixture.Indexes(next + 1)[first:]...)) // what is left out on purpose is not missed
 }
 
 func TestReaderMissesWhatIsPurged(t *testing.T) {
@@ -126,7 +127,7 @@ func TestReaderMissesWhatIsPurged(t *testing.T) {
 		want, missed []uint32
 	}{
 		{"the front", 3, []uint32{4, 2, 5, 6, 9}, []uint32{0, 1, 3, 7, 8}},
-		{"all", 6, nil, to(10)},
+		{"all", 6, nil, fixture.Indexes(10)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -186,7 +187,7 @@ func TestReaderStreamMadeAnew(t *testing.T) {
 
 			want := []uint32{2, 3, 4, 5, 6, 7}
 			if tt.running {
-				want = to(8)
+				want = fixture.Indexes(8)
 			} else {
 				tl = b.tail(ReaderConfig{Name: "x"}, nil)
 			}
@@ -258,7 +259,7 @@ func numbers(t *testing.T, lines string) (seqs []uint32) {
 	var scan jsonscan.Scanner
 	for line := range strings.Lines(lines) {
 		info, err := proto.ParseLine(&scan, []byte(line))
-		must(t, err)
+		fixture.Must(t, err)
 		seqs = append(seqs, uint32(info.Index))
 	}
 
@@ -272,8 +273,8 @@ func TestReaderOfDeletedRun(t *testing.T) {
 	b.publish("0-0", 0)
 	tl := b.tail(ReaderConfig{}, nil)
 	tl.waitGiven(all(0))
-	must(t, b.runs.Delete(t.Context(), "r"))
-	must(t, bus.DeleteStreams(t.Context(), b.js, "r"))
+	fixture.Must(t, b.runs.Delete(t.Context(), "r"))
+	fixture.Must(t, bus.DeleteStreams(t.Context(), b.js, "r"))
 	tl.wait()
 	if !errors.Is(tl.err, proto.ErrNoRun) {
 		t.Errorf("Run: %v, want ErrNoRun", tl.err)
@@ -318,7 +319,7 @@ func TestReaderWithoutAnswer(t *testing.T) {
 		msg.RespondMsg(end)
 	})
 
-	must(t, err)
+	fixture.Must(t, err)
 	defer sub.Unsubscribe()
 
 	mute := &muteOnce{JetStream: b.js, deaf: other.Conn()}

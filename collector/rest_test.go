@@ -9,6 +9,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -49,9 +50,9 @@ func (b *bench) errorLines() map[uint32]errorLine {
 	b.t.Helper()
 
 	lines := map[uint32]errorLine{}
-	for text := range strings.Lines(unpack(b.t, b.out.Errors())) {
+	for text := range strings.Lines(fixture.Unpack(b.t, b.out.Errors())) {
 		var line errorLine
-		must(b.t, json.Unmarshal([]byte(text), &line))
+		fixture.Must(b.t, json.Unmarshal([]byte(text), &line))
 		lines[line.Extras.Seq] = line
 	}
 
@@ -66,7 +67,7 @@ func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
 	lines := b.errorLines()
 	for seq := range uint32(b.m.Input.Requests) {
 		line, failed := lines[seq]
-		if failed != (want(seq) || failing(seq)) {
+		if failed != (want(seq) || fixture.Failed(seq)) {
 			b.t.Errorf("request %d is among the failed: %v", seq, failed)
 			continue
 		}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -19,8 +21,8 @@ func answered(seq uint32) []byte {
 	return proto.AppendResult(nil, proto.Result{
 		Run:         "r",
 		Index:       seq,
-		CustomID:    lineID(seq),
-		RequestHash: requestOf(seq).Hash(),
+		CustomID:    fixture.CustomID(seq),
+		RequestHash: fixture.Request(seq).Hash(),
 		Status:      200,
 		Worker:      "w2",
 		Attempts:    1,
@@ -38,17 +40,17 @@ func TestRetry(t *testing.T) {
 		fails int
 	}{
 		{"all are answered now", answered(5), 0},
-		{"one fails once more", lineOf(5, 0), 1},
+		{"one fails once more", fixture.Line(5, 0), 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 6, 16<<20)
-			b.publish("0-0", to(6)...)
+			b.publish("0-0", fixture.Indexes(6)...)
 			b.finish(b.start())
 			first := b.meta()
 
-			must(t, b.runs.Retry(t.Context(), "r"))
+			fixture.Must(t, b.runs.Retry(t.Context(), "r"))
 			b.reopen(&first)
 			b.makeStreams() // the run's end has taken the work stream
 			c := b.start()
@@ -71,31 +73,31 @@ func TestRetry(t *testing.T) {
 				t.Errorf("counts %+v", counts)
 			}
 
-			want := tallyOf(0, 1, 3, 4)
+			want := statsOf(0, 1, 3, 4)
 			add := func(line []byte) {
 				info, err := proto.ParseLine(new(jsonscan.Scanner), line)
-				must(t, err)
-				want.add(info, "w2")
+				fixture.Must(t, err)
+				want.AddLine(info, "w2")
 			}
 
 			add(answered(2))
 			if tt.fails == 0 {
 				add(tt.again)
 			} else {
-				want.Add(*tallyOf(5))
+				want.Merge(*statsOf(5))
 			}
 
-			checkTally(t, want, meta)
+			checkStats(t, want, meta)
 			if meta.Manifest.Retries != 1 {
 				t.Errorf("%d retries, want 1", meta.Manifest.Retries)
 			}
 
 			if tt.fails == 0 {
-				checkText(t, b.out.Results(), linesOf(succeeding, to(6)...)+string(answered(2))+string(tt.again))
-				checkAbsent(t, b.out.Errors())
+				fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, fixture.Indexes(6)...)+string(answered(2))+string(tt.again))
+				fixture.CheckAbsent(t, b.out.Errors())
 			} else {
-				checkText(t, b.out.Results(), linesOf(succeeding, to(6)...)+string(answered(2)))
-				checkText(t, b.out.Errors(), string(tt.again))
+				fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, fixture.Indexes(6)...)+string(answered(2)))
+				fixture.CheckText(t, b.out.Errors(), string(tt.again))
 			}
 		})
 	}
@@ -106,16 +108,16 @@ func (b *bench) reopen(meta *metadata.Run) {
 	b.t.Helper()
 
 	m, err := b.runs.Get(b.t.Context(), "r")
-	must(b.t, err)
+	fixture.Must(b.t, err)
 	at, err := EndOfResults(b.t.Context(), b.js, "r")
-	must(b.t, err)
-	j, err := Reopen(b.out, meta, m, at)
-	must(b.t, err)
+	fixture.Must(b.t, err)
+	j, err := journal.CreateFromOutput(b.out, meta, m, at)
+	fixture.Must(b.t, err)
 	if _, err := os.Stat(b.out.Results()); err != nil {
 		b.t.Errorf("the output must stay until it is replaced: %v", err)
 	}
 
-	must(b.t, j.Close())
+	fixture.Must(b.t, j.Close())
 }
 
 // A request that failed has another line after a retry, and others have not.
@@ -123,9 +125,9 @@ func TestReaderAfterRetry(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 6, 16<<20)
-	b.publish("0-0", to(6)...)
+	b.publish("0-0", fixture.Indexes(6)...)
 	b.setState(proto.StateCompleted)
-	b.tail(ReaderConfig{Name: "x"}, nil).finish(proto.StateCompleted, all(to(6)...))
+	b.tail(ReaderConfig{Name: "x"}, nil).finish(proto.StateCompleted, all(fixture.Indexes(6)...))
 
 	b.update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
 	tl := b.tail(ReaderConfig{Name: "x"}, nil)
@@ -137,7 +139,7 @@ func TestReaderAfterRetry(t *testing.T) {
 	tl.finish(proto.StateCompleted, string(answered(2)))
 
 	// Who comes now gets both lines, in their order.
-	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(to(6)...)+string(answered(2)))
+	b.tail(ReaderConfig{}, nil).finish(proto.StateCompleted, all(fixture.Indexes(6)...)+string(answered(2)))
 }
 
 // A retry may begin while a reader is busy with what came before.
@@ -171,7 +173,7 @@ func TestEndOfResults(t *testing.T) {
 		before, after func(b *bench) // of EndOfResults
 		want          []uint64       // the messages that are read then, with two new ones
 	}{
-		{"there is none", func(b *bench) { must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r"))) },
+		{"there is none", func(b *bench) { fixture.Must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r"))) },
 			(*bench).makeStreams, []uint64{1, 2}},
 		{"an empty stream", func(b *bench) { b.makeResultsAnew() }, nil, []uint64{1, 2}},
 		{"a stream with results", nil, nil, []uint64{4, 5}},
@@ -193,7 +195,7 @@ func TestEndOfResults(t *testing.T) {
 			}
 
 			at, err := EndOfResults(t.Context(), b.js, "r")
-			must(t, err)
+			fixture.Must(t, err)
 
 			if tt.after != nil {
 				tt.after(b)
@@ -208,7 +210,7 @@ func TestEndOfResults(t *testing.T) {
 			prototest.Poll(t, patience, "the last message", func() bool {
 				_, err := s.fetch(t.Context(), 50*time.Millisecond, func(msg jetstream.Msg) error {
 					meta, err := msg.Metadata()
-					must(t, err)
+					fixture.Must(t, err)
 					got = append(got, meta.Sequence.Stream)
 					return nil
 				})
@@ -226,8 +228,8 @@ func TestEndOfResults(t *testing.T) {
 func (b *bench) purgeResults(before uint64) {
 	b.t.Helper()
 	stream, err := b.js.Stream(b.t.Context(), proto.ResultsStream("r"))
-	must(b.t, err)
-	must(b.t, stream.Purge(b.t.Context(), jetstream.WithPurgeSequence(before)))
+	fixture.Must(b.t, err)
+	fixture.Must(b.t, stream.Purge(b.t.Context(), jetstream.WithPurgeSequence(before)))
 }
 
 // Who cannot ask the bus must not take it for one without results.

@@ -115,7 +115,7 @@ func (r *rounds) drained(ctx context.Context, m proto.Manifest) (base uint64, ye
 	}
 
 	info := results.CachedInfo()
-	read := c.source.at.Created.Equal(info.Created) && c.source.at.Seq >= info.State.LastSeq
+	read := c.source.at.Created.Equal(info.Created) && c.source.at.Sequence >= info.State.LastSeq
 
 	return state.LastSeq, read || info.State.Msgs == 0, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -18,7 +19,7 @@ import (
 type source struct {
 	js       jetstream.JetStream
 	run      string
-	at       Position                      // of the last message handled
+	at       journal.Position              // of the last message handled
 	skipped  func(*jetstream.RawStreamMsg) // told of each message that cannot be delivered
 	consumer jetstream.Consumer
 	backlog  uint64    // the newest message when it began
@@ -69,7 +70,7 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 
 		n++
 		s.next++
-		s.at.Seq, s.at.Time = meta.Sequence.Stream, meta.Timestamp
+		s.at.Sequence, s.at.Time = meta.Sequence.Stream, meta.Timestamp
 	}
 	if err == nil && !errors.Is(batch.Error(), jetstream.ErrBatchCompleted) { // as many as were asked for
 		err = batch.Error()
@@ -134,11 +135,11 @@ func (s *source) connect(ctx context.Context) error {
 	info := stream.CachedInfo()
 	known, err := s.known(ctx, info)
 	if err != nil {
-		return fmt.Errorf("look for message %d of stream %s: %w", s.at.Seq, proto.ResultsStream(s.run), err)
+		return fmt.Errorf("look for message %d of stream %s: %w", s.at.Sequence, proto.ResultsStream(s.run), err)
 	}
 
 	if !known {
-		s.at = Position{Created: info.Created}
+		s.at = journal.Position{Created: info.Created}
 	}
 
 	if err := s.stepOver(ctx); err != nil {
@@ -176,7 +177,7 @@ func (s *source) create(ctx context.Context, stream jetstream.Stream, name strin
 		Name:              name,
 		AckPolicy:         jetstream.AckNonePolicy,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       s.at.Seq + 1,
+		OptStartSeq:       s.at.Sequence + 1,
 		MemoryStorage:     true,
 		Replicas:          1,
 		InactiveThreshold: time.Minute,
@@ -188,7 +189,7 @@ func (s *source) create(ctx context.Context, stream jetstream.Stream, name strin
 // ever delivers them.
 func (s *source) stepOver(ctx context.Context) error {
 	for {
-		msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq+1, proto.ResultsSubject(s.run, "*"))
+		msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Sequence+1, proto.ResultsSubject(s.run, "*"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -201,21 +202,21 @@ func (s *source) stepOver(ctx context.Context) error {
 		}
 
 		s.skipped(msg)
-		s.at.Seq, s.at.Time = msg.Sequence, msg.Time
+		s.at.Sequence, s.at.Time = msg.Sequence, msg.Time
 	}
 }
 
 // known reports whether the position's message is, or was, in the stream.
 func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, error) {
-	if s.at.Seq == 0 || !info.Created.Equal(s.at.Created) || info.State.LastSeq < s.at.Seq {
+	if s.at.Sequence == 0 || !info.Created.Equal(s.at.Created) || info.State.LastSeq < s.at.Sequence {
 		return false, nil
 	}
 
-	if s.at.Seq < info.State.FirstSeq {
+	if s.at.Sequence < info.State.FirstSeq {
 		return true, nil // purged, by ourselves
 	}
 
-	msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Seq, proto.ResultsSubject(s.run, "*"))
+	msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Sequence, proto.ResultsSubject(s.run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
@@ -223,5 +224,5 @@ func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, e
 		return false, err
 	}
 
-	return msg.Sequence == s.at.Seq && msg.Time.Equal(s.at.Time), nil
+	return msg.Sequence == s.at.Sequence && msg.Time.Equal(s.at.Time), nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -17,7 +18,7 @@ func TestSourceLosesItsConsumer(t *testing.T) {
 	b.publish("0-0", 0, 1, 2)
 	c := b.start()
 	c.waitDurable(3)
-	must(t, b.js.DeleteConsumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer))
+	fixture.Must(t, b.js.DeleteConsumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer))
 	b.publish("0-1", 3, 4)
 	b.publish("0-1", 5)
 	c.waitDurable(6)
@@ -41,9 +42,9 @@ func TestSourceMissesTheLast(t *testing.T) {
 		return err == nil
 	})
 
-	// Who pulls in the collector's stead takes a message away from it. It is either's.
+	// Who pulls in the collector's stead takes a message away from it. It is fixture.Any's.
 	thief, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
-	must(t, err)
+	fixture.Must(t, err)
 
 	sent := 0
 	for stolen := false; !stolen; {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -44,10 +45,10 @@ func TestStopWhileTheBusDoesNotAnswer(t *testing.T) {
 	b := newBench(t, 2, 16<<20)
 	var deaf atomic.Bool
 	nc, err := nats.Connect("", nats.InProcessServer(deafServer{b.server, &deaf}))
-	must(t, err)
+	fixture.Must(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
-	must(t, err)
+	fixture.Must(t, err)
 	b.publish("0-0", 0)
 	c := b.start(func(cfg *Config) { cfg.JS = js })
 	c.waitDurable(1)

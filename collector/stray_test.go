@@ -6,6 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -15,11 +16,11 @@ func (b *bench) loseShard(id string) {
 	b.t.Helper()
 
 	_, err := b.js.Publish(b.t.Context(), proto.WorkSubject("r", "m", id), []byte("shard"))
-	must(b.t, err)
+	fixture.Must(b.t, err)
 	consumer, err := b.js.Consumer(b.t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
-	must(b.t, err)
+	fixture.Must(b.t, err)
 	batch, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
-	must(b.t, err)
+	fixture.Must(b.t, err)
 
 	n := 0
 	for range batch.Messages() {
@@ -104,11 +105,11 @@ func TestWithNobody(t *testing.T) {
 
 			if tt.waiting {
 				_, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-1"), []byte("shard"))
-				must(t, err)
+				fixture.Must(t, err)
 			}
 
 			b.announce(tt.workers...)
-			c := New(Config{JS: b.js, Journal: open(t, b.out.Journal())})
+			c := New(Config{JS: b.js, Journal: openJournal(t, b.out.Journal())})
 			c.heartbeats = b.bus().Heartbeats
 
 			got, err := (&rounds{c: c}).withNobody(t.Context(), b.m)
@@ -149,7 +150,7 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	b := newBench(t, 4, 16<<20)
 	b.loseShard("0-0")
 	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
-	c := New(Config{JS: b.js, Journal: open(t, b.out.Journal())})
+	c := New(Config{JS: b.js, Journal: openJournal(t, b.out.Journal())})
 	c.heartbeats, c.total = b.bus().Heartbeats, 4
 
 	for _, tt := range []struct{ came, want bool }{{false, true}, {true, false}} {

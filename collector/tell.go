@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -45,7 +46,7 @@ func (c *Collector) begin(ctx context.Context) error {
 	}
 
 	before := c.cfg.Journal.State().At
-	if err := c.cfg.Journal.begin(); err != nil {
+	if err := c.cfg.Journal.BeginSession(); err != nil {
 		return err
 	}
 
@@ -197,7 +198,7 @@ func (c *Collector) forget(ctx context.Context, names []string) error {
 // purge makes room in the results stream once it is more than half full. The newer
 // half of the messages stays: workers look there for what a shard has done already,
 // and readers downstream have it as their slack.
-func (c *Collector) purge(ctx context.Context, synced Position) error {
+func (c *Collector) purge(ctx context.Context, synced journal.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
@@ -221,7 +222,7 @@ func (c *Collector) purge(ctx context.Context, synced Position) error {
 		return nil
 	}
 
-	upTo := min(synced.Seq, info.State.LastSeq-info.State.Msgs/2)
+	upTo := min(synced.Sequence, info.State.LastSeq-info.State.Msgs/2)
 	if upTo < info.State.FirstSeq {
 		return nil
 	}

@@ -9,6 +9,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -19,13 +22,13 @@ func (b *bench) rival() *bench {
 	b.t.Helper()
 
 	r := *b
-	r.out = Output(filepath.Join(b.t.TempDir(), "rival"))
-	j, err := CreateJournal(r.out.Journal(), r.m)
+	r.out = output.Prefix(filepath.Join(b.t.TempDir(), "rival"))
+	j, err := journal.Create(r.out.Journal(), r.m)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 
-	must(b.t, j.Close())
+	fixture.Must(b.t, j.Close())
 
 	return &r
 }
@@ -73,7 +76,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 
 			second := b.rival()
 			before, err := os.ReadFile(second.out.Journal())
-			must(t, err)
+			fixture.Must(t, err)
 
 			refused := second.start(as(tt.host), func(cfg *Config) {
 				if tt.sameOutput {
@@ -115,7 +118,7 @@ func (b *bench) take(other proto.CollectorInfo) {
 	b.t.Helper()
 	p := b.bus()
 	prototest.Poll(b.t, patience, "the claim on the run", func() bool {
-		must(b.t, p.Leases.Release(b.t.Context(), "r"))
+		fixture.Must(b.t, p.Leases.Release(b.t.Context(), "r"))
 		return p.Leases.Acquire(b.t.Context(), "r", other) == nil // else the one that has it was faster
 	})
 }
@@ -143,13 +146,13 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 	b.publish("0-0", 0, 1)
 	c := b.start()
 	c.waitDurable(2)
-	must(t, b.runs.Delete(t.Context(), "r"))
+	fixture.Must(t, b.runs.Delete(t.Context(), "r"))
 	if err := c.wait(); !errors.Is(err, ErrDeleted) {
 		t.Errorf("Run: %v, want ErrDeleted", err)
 	}
 
 	// What is synced stays.
-	if j := open(t, b.out.Journal()); j.State().Counts.Done != 2 {
+	if j := openJournal(t, b.out.Journal()); j.State().Counts.Done != 2 {
 		t.Errorf("%d lines in the journal, want 2", j.State().Counts.Done)
 	}
 }
@@ -161,16 +164,16 @@ func TestCollectorForgetsRequests(t *testing.T) {
 	b := newBench(t, 4, 16<<20)
 	objects := bus.New(b.js).Objects("r")
 	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
-		must(t, objects.Put(t.Context(), name, []byte("big requests")))
+		fixture.Must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}
 
-	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(linesOf(either, 0, 1)))
+	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.Lines(fixture.Any, 0, 1)))
 	msg.Header.Set(proto.HeaderSource, "work-0-0")
 	b.publishMsg(msg)
 	b.publish("0-1", 2)
 
 	for _, name := range []string{"work-0-1", "input-0"} { // not what shard 0-0 came in
-		msg := proto.EncodeResults("r", "0-0", []uint32{0}, []byte(linesOf(either, 0)))
+		msg := proto.EncodeResults("r", "0-0", []uint32{0}, []byte(fixture.Lines(fixture.Any, 0)))
 		msg.Header.Set(proto.HeaderSource, name)
 		b.publishMsg(msg)
 	}

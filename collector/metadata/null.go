@@ -24,3 +24,11 @@ func Sum[T int64 | float64](a, b *T) *T {
 	}
 	return new(*a + *b)
 }
+
+// OrZero returns a figure, or zero if it is unknown.
+func OrZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

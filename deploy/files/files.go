@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/atomicfile"
 )
 
 // Exists reports whether there is a file or a folder at path.
@@ -37,7 +37,7 @@ func Short(path string) string {
 // Write writes a file with permissions mode, less the umask. The file appears under its name
 // once it is whole.
 func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
-	file, err := collector.CreateFile(path, mode)
+	file, err := atomicfile.Create(path, mode)
 	if err != nil {
 		return err
 	}

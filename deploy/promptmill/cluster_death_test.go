@@ -20,7 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
@@ -153,7 +153,7 @@ func loseNode(t *testing.T, d death) {
 	model := newModel(t, sim.Config{Slots: 128, TTFT: 150 * time.Millisecond, Spread: 0.2, Tokens: 10})
 	model.sim.Hang(true)
 	in := c.noise("in.jsonl", requests)
-	out := collector.Output(filepath.Join(c.dir, "out"))
+	out := output.Prefix(filepath.Join(c.dir, "out"))
 
 	urls := []string{lost.url()} // which names the others
 	for _, n := range nodes {

@@ -25,6 +25,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -391,7 +393,7 @@ type clusterRun struct {
 	id        string
 	requests  int
 	input     string
-	output    collector.Output
+	output    output.Prefix
 	link      *link // of producer and collector
 	runs      *bus.RunStore
 	collector *collector.Collector
@@ -417,7 +419,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		id:       "run",
 		requests: requests,
 		input:    filepath.Join(dir, "in.jsonl"),
-		output:   collector.Output(filepath.Join(dir, "out")),
+		output:   output.Prefix(filepath.Join(dir, "out")),
 		model:    sim.New(sim.Config{Models: []string{"sim"}, Tokens: 20}),
 		said:     &lockedBuffer{},
 		ended:    make(chan error, 1),
@@ -466,15 +468,15 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		t.Fatal(err)
 	}
 
-	journal, err := collector.CreateJournal(r.output.Journal(), m)
+	j, err := journal.Create(r.output.Journal(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	t.Cleanup(func() { journal.Close() })
+	t.Cleanup(func() { j.Close() })
 	r.collector = collector.New(collector.Config{
 		JS:      r.link.js,
-		Journal: journal,
+		Journal: j,
 		Output:  r.output,
 		Host:    "test",
 		Limits:  limits,

@@ -14,6 +14,9 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
@@ -50,7 +53,7 @@ func collectCommand(env environment) *cli.Command {
 			defer s.close()
 
 			s.limits.Replicas = max(1, c.Int("replicas"))
-			out, err := outputOf(c, m.Run+collector.OutputSuffix)
+			out, err := outputOf(c, m.Run+output.ResultsSuffix)
 			if err != nil {
 				return err
 			}
@@ -61,22 +64,22 @@ func collectCommand(env environment) *cli.Command {
 }
 
 // outputOf is the output that -o names, or else name in the working directory.
-func outputOf(c *cli.Command, name string) (collector.Output, error) {
+func outputOf(c *cli.Command, name string) (output.Prefix, error) {
 	if out := c.String("output"); out != "" {
 		name = out
 	}
 
-	if !strings.HasSuffix(name, collector.OutputSuffix) {
-		example := name + collector.OutputSuffix
+	if !strings.HasSuffix(name, output.ResultsSuffix) {
+		example := name + output.ResultsSuffix
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			example = filepath.Join(name, "results"+collector.OutputSuffix)
+			example = filepath.Join(name, "results"+output.ResultsSuffix)
 		} else if err == nil && !info.Mode().IsRegular() {
 			return "", exit.Usage("promptmill tail prints the answers of a run as they come",
 				"-o %s: a run writes several files, and cannot write into a device or a pipe", name)
 		}
 
 		return "", exit.Usage("for example -o "+report.ShellWords(example), "-o %s: must end in %s", name,
-			collector.OutputSuffix)
+			output.ResultsSuffix)
 	}
 
 	name, err := filepath.Abs(name)
@@ -88,18 +91,18 @@ func outputOf(c *cli.Command, name string) (collector.Output, error) {
 		return "", exit.Usage("make it first", "the folder of the output, %s, is not there", filepath.Dir(name))
 	}
 
-	return collector.Output(strings.TrimSuffix(name, collector.OutputSuffix)), nil
+	return output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix)), nil
 }
 
 // checkInputs refuses an output of which a file is one of the inputs.
-func checkInputs(out collector.Output, inputs []string) error {
+func checkInputs(out output.Prefix, inputs []string) error {
 	for _, input := range inputs {
 		info, err := os.Stat(input)
 		if err != nil {
 			continue // standard input, or it is missed later
 		}
 
-		if path := out.Holds(info); path != "" {
+		if path := out.FindSame(info); path != "" {
 			return exit.Usage("choose another output with -o",
 				"the input %s is the file %s, which the run would write", files.Short(input), files.Short(path))
 		}
@@ -110,14 +113,14 @@ func checkInputs(out collector.Output, inputs []string) error {
 
 // checkOutput refuses an output that could not be written in the end, before anything is
 // done for it.
-func checkOutput(out collector.Output) error {
+func checkOutput(out output.Prefix) error {
 	return unwritable(out.Check())
 }
 
 // createJournal makes the journal of a new run, unless another run writes a file of the
 // output.
-func createJournal(out collector.Output, m proto.Manifest) (*collector.Journal, error) {
-	j, err := collector.CreateJournal(out.Journal(), m)
+func createJournal(out output.Prefix, m proto.Manifest) (*journal.Journal, error) {
+	j, err := journal.Create(out.Journal(), m)
 	if err != nil {
 		return nil, err
 	}
@@ -130,11 +133,11 @@ func createJournal(out collector.Output, m proto.Manifest) (*collector.Journal, 
 }
 
 // claimOutput keeps other runs from the files of the output.
-func claimOutput(j *collector.Journal, out collector.Output) error { return unwritable(j.Claim(out)) }
+func claimOutput(j *journal.Journal, out output.Prefix) error { return unwritable(j.Claim(out)) }
 
 // outputError gives what became of an output while a run worked its hint.
 func outputError(err error) error {
-	if errors.Is(err, collector.ErrRedirected) {
+	if errors.Is(err, output.ErrRedirected) {
 		return exit.WithHint(err,
 			"put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
 	}
@@ -148,13 +151,13 @@ func unwritable(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENAMETOOLONG):
-		return exit.Usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+collector.OutputSuffix,
+		return exit.Usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+output.ResultsSuffix,
 			"the output %w", err)
-	case errors.Is(err, collector.ErrOthersLink):
+	case errors.Is(err, atomicfile.ErrForeignLink):
 		return exit.Usage("delete it, or choose another output with -o", "the output %w", err)
-	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOneFile):
+	case errors.Is(err, atomicfile.ErrIrregular), errors.Is(err, output.ErrSameFile):
 		return exit.Usage("choose another output with -o", "the output %w", err)
-	case errors.Is(err, collector.ErrClaimed), errors.Is(err, collector.ErrLocked):
+	case errors.Is(err, output.ErrClaimed), errors.Is(err, atomicfile.ErrLocked):
 		return exit.WithHint(fmt.Errorf("the output %w", err),
 			"choose another output with -o, or let that run end first")
 	}
@@ -165,7 +168,7 @@ func unwritable(err error) error {
 
 // collectRun collects a run in the foreground, with progress and a summary.
 func collectRun(
-	ctx context.Context, env environment, c *cli.Command, l *link, run string, out collector.Output, inputs []string,
+	ctx context.Context, env environment, c *cli.Command, l *link, run string, out output.Prefix, inputs []string,
 ) (err error) {
 	if c.Duration("flush") <= 0 {
 		return exit.Usage("", "--flush %s: must be more than 0", c.Duration("flush"))
@@ -237,7 +240,7 @@ func collectRun(
 		return exit.WithHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
 	case errors.Is(err, collector.ErrDeleted):
 		return fmt.Errorf("%w by another process; what was done is in %s", err, files.Short(out.Journal()))
-	case errors.Is(err, collector.ErrLocked):
+	case errors.Is(err, atomicfile.ErrLocked):
 		return unwritable(err)
 	case errors.Is(err, errUnsubmitted):
 		return exit.WithHint(err,

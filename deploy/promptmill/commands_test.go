@@ -15,8 +15,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
@@ -94,7 +94,7 @@ func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 // them, in the working directory.
 func (c command) ended(run string, within time.Duration) *metadata.Run {
 	c.t.Helper()
-	out := collector.Output(filepath.Join(c.dir, run))
+	out := output.Prefix(filepath.Join(c.dir, run))
 	poll(c.t, within, "the end of run "+run, func() bool { return files.Exists(out.Meta()) && !files.Exists(out.Journal()) })
 	return c.meta(run)
 }
@@ -102,7 +102,7 @@ func (c command) ended(run string, within time.Duration) *metadata.Run {
 // meta is the metadata of a run whose files are written.
 func (c command) meta(run string) *metadata.Run {
 	c.t.Helper()
-	meta, err := readMeta(collector.Output(filepath.Join(c.dir, run)))
+	meta, err := readMeta(output.Prefix(filepath.Join(c.dir, run)))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func (c command) meta(run string) *metadata.Run {
 // verified fails the test unless the output of a run holds each request exactly once.
 func (c command) verified(in, run string) {
 	c.t.Helper()
-	c.must("verify", in, run+collector.OutputSuffix)
+	c.must("verify", in, run+output.ResultsSuffix)
 }
 
 // lines are the lines of a zstd file of ours, by their custom_id.
@@ -401,7 +401,7 @@ func (c command) journal(run string) map[string][]byte {
 // keeps fails the test unless the output of a run has these lines as they were.
 func (c command) keeps(run string, before map[string][]byte) {
 	c.t.Helper()
-	after := c.lines(run + collector.OutputSuffix)
+	after := c.lines(run + output.ResultsSuffix)
 	for id, line := range before {
 		if !bytes.Equal(after[id], line) {
 			c.t.Fatalf("the line of %s was\n%sand is\n%s", id, line, after[id])

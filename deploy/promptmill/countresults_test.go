@@ -6,7 +6,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -40,7 +40,7 @@ func TestCollectorCountsResults(t *testing.T) {
 		{3, nil, 3},
 		{7, nil, 0},
 	} {
-		state := &collector.State{Done: roaring.BitmapOf(tt.done...), Position: collector.Position{Seq: tt.after}}
+		state := &journal.State{Done: roaring.BitmapOf(tt.done...), Position: journal.Position{Sequence: tt.after}}
 		if got := countResults(t.Context(), l.js, m, state); got != tt.want {
 			t.Errorf("after message %d, without %v: %d results, want %d", tt.after, tt.done, got, tt.want)
 		}

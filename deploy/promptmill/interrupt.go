@@ -13,7 +13,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -116,12 +116,12 @@ func endAtSignal(c *cli.Command, env environment) {
 // countResults is how many requests that have no line in the journal have a result on the
 // bus: what the worker stored, and the collector did not come to write. It is for people,
 // so a bus that does not answer has none.
-func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest, state *collector.State) int {
+func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest, state *journal.State) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 
 	found, stream, bounds := roaring.New(), proto.ResultsStream(m.Run), m.Bounds()
-	next := state.Position.Seq + 1
+	next := state.Position.Sequence + 1
 	take := func(msg *jetstream.RawStreamMsg) {
 		next = msg.Sequence + 1
 		if proto.IsDeliveryNote(msg.Header) {

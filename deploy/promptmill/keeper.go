@@ -15,7 +15,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -29,8 +31,8 @@ import (
 type keeper struct {
 	link   *link
 	run    string
-	output collector.Output
-	format collector.Format
+	output output.Prefix
+	format output.Format
 	flush  time.Duration
 	dir    string // for a copy of the input
 	// reports say what to write when the run has ended.
@@ -75,7 +77,7 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	problem := m.Problem
 	m.Problem = "" // the journal keeps the manifest
 
-	journal, err := k.journal(ctx, m)
+	j, err := k.journal(ctx, m)
 	if errors.Is(err, errWritten) {
 		defer k.forgetInput()
 		return k.settle(ctx, runs)
@@ -84,9 +86,9 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 
-	defer journal.Close()
+	defer j.Close()
 
-	if err := claimOutput(journal, k.output); err != nil {
+	if err := claimOutput(j, k.output); err != nil {
 		return nil, err
 	}
 
@@ -100,13 +102,13 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 		}
 	}
 
-	if err := k.publishMissing(ctx, runs, m, journal.State()); err != nil {
+	if err := k.publishMissing(ctx, runs, m, j.State()); err != nil {
 		return nil, err
 	}
 
 	c := collector.New(collector.Config{
 		JS:      k.link.js,
-		Journal: journal,
+		Journal: j,
 		Output:  k.output,
 		Host:    hostName(),
 		Limits:  k.link.limits,
@@ -169,7 +171,7 @@ func (k *keeper) info() proto.CollectorInfo {
 // publishMissing has only the requests published that have no line in the journal, if the
 // run was submitted again because the bus had lost it. Its submit waits for that.
 func (k *keeper) publishMissing(
-	ctx context.Context, runs *bus.RunStore, m proto.Manifest, state *collector.State,
+	ctx context.Context, runs *bus.RunStore, m proto.Manifest, state *journal.State,
 ) error {
 	if m.Publish.Round > 0 || m.Publish.Done || state.Done.IsEmpty() || state.Manifest.CreatedAt.Equal(m.CreatedAt) {
 		return nil
@@ -215,15 +217,15 @@ var errWritten = errors.New("the output is written already")
 
 // journal opens the journal, or makes it: anew, or of the files that the run has left
 // when its failed requests are to be run again.
-func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Journal, error) {
-	if then, err := collector.ReadManifest(k.output.Journal()); err == nil {
+func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*journal.Journal, error) {
+	if then, err := journal.ReadManifest(k.output.Journal()); err == nil {
 		if err := k.sameJournal(then, m); err != nil {
 			return nil, err // before it is opened: that would cut off its torn end
 		}
 	}
 
-	j, err := collector.OpenJournal(k.output.Journal())
-	if errors.Is(err, collector.ErrUndescribed) {
+	j, err := journal.Open(k.output.Journal())
+	if _, ok := errors.AsType[*journal.CorruptionError](err); ok {
 		// The bus has the run, and most results still. Serve has nobody to ask; run, which
 		// knows less of whose file it is, leaves it to its user.
 		aside := k.output.Journal() + ".damaged"
@@ -283,7 +285,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*collector.Jour
 		return nil, err
 	}
 
-	return collector.Reopen(k.output, meta, m, at)
+	return journal.CreateFromOutput(k.output, meta, m, at)
 }
 
 // othersFiles is the error of an output whose files are of something else than the run:
@@ -359,7 +361,7 @@ func (k *keeper) settle(ctx context.Context, runs *bus.RunStore) (*metadata.Run,
 		return nil, err
 	}
 
-	if err := k.output.RemoveLeft(); err != nil {
+	if err := k.output.RemoveStale(); err != nil {
 		k.log.Warn().Err(err).Msg("failed to remove temporary files")
 	}
 

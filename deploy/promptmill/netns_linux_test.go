@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
@@ -210,7 +210,7 @@ type site struct {
 	command  command
 	in       string
 	requests int
-	output   collector.Output
+	output   output.Prefix
 	serving  *exec.Cmd
 	said     *lockedBuffer // by serve
 	boxes    [2]*lockedBuffer
@@ -228,7 +228,7 @@ func newSite(t *testing.T, requests int) *site {
 
 	s := &site{t: t, network: newNetwork(t, "head", "box1", "box2"), command: newCommand(t), requests: requests}
 	s.in = s.command.input("in.jsonl", requests)
-	s.output = collector.Output(filepath.Join(s.command.dir, "r"))
+	s.output = output.Prefix(filepath.Join(s.command.dir, "r"))
 
 	join := s.serve()
 	for i := range s.boxes {

@@ -10,9 +10,9 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
@@ -111,7 +111,7 @@ func parseEstimates(list string) (counts []int, err error) {
 // openMeta reads the metadata that is called so, or that of an output that is.
 func openMeta(name string) (path string, run *metadata.Run, err error) {
 	path = name
-	out := collector.Output(strings.TrimSuffix(name, collector.OutputSuffix))
+	out := output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix))
 	if files.Exists(out.Meta()) {
 		path = out.Meta()
 	}
@@ -151,7 +151,7 @@ func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
 
 // write writes the report of an ended run beside its metadata, and notes the run in the
 // history. The results are there: what goes wrong here is no more than a warning.
-func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logger) {
+func (r reports) write(run *metadata.Run, out output.Prefix, log zerolog.Logger) {
 	made, err := r.of(out.Meta(), run)
 	if err == nil {
 		err = errors.Join(files.Write(out.ReportMarkdown(), 0o666, made.Markdown),
@@ -167,7 +167,7 @@ func (r reports) write(run *metadata.Run, out collector.Output, log zerolog.Logg
 }
 
 // writeOf is write for the metadata that lies beside an output.
-func (r reports) writeOf(out collector.Output, log zerolog.Logger) {
+func (r reports) writeOf(out output.Prefix, log zerolog.Logger) {
 	run, err := readMeta(out)
 	if err != nil {
 		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
 
@@ -18,7 +20,7 @@ import (
 // restoreLost puts the runs back on the bus that have a journal and that the bus should
 // have, but has lost: with its store, or with a part of it. What cannot go on is named.
 func (s *serving) restoreLost(ctx context.Context) error {
-	journals, err := filepath.Glob(filepath.Join(s.dir, "*"+collector.JournalSuffix))
+	journals, err := filepath.Glob(filepath.Join(s.dir, "*"+output.JournalSuffix))
 	if err != nil || len(journals) == 0 {
 		return err // the pattern is good
 	}
@@ -29,8 +31,8 @@ func (s *serving) restoreLost(ctx context.Context) error {
 	}
 
 	for _, path := range journals {
-		m, err := collector.ReadManifest(path)
-		if err != nil || collector.Output(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended ||
+		m, err := journal.ReadManifest(path)
+		if err != nil || output.Prefix(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended ||
 			slices.Contains(deleted, m.Run) || files.Exists(s.deletedMark(m.Run)) {
 			continue // it is another program's, is run's, or was deleted
 		}
@@ -84,15 +86,15 @@ func (s *serving) noteDeleted(ctx context.Context, run string) {
 // published that have no line in the journal.
 func (s *serving) restore(ctx context.Context, run string) error {
 	k := s.keeperOf(run)
-	journal, err := collector.OpenJournal(k.output.Journal())
+	j, err := journal.Open(k.output.Journal())
 	if err != nil {
 		return err
 	}
 
-	state := journal.State()
+	state := j.State()
 	m, missing := state.Manifest, collector.Missing(state.Done, state.Manifest.Input.Requests)
 
-	if err := journal.Close(); err != nil {
+	if err := j.Close(); err != nil {
 		return err
 	}
 

@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -90,7 +90,7 @@ func runCommand(env environment) *cli.Command {
 // runOptions is the command line of run.
 type runOptions struct {
 	inputs     []string // absolute paths, or "-"
-	output     collector.Output
+	output     output.Prefix
 	state      string // folder
 	stateDir   string // of this run alone
 	settings   proto.Settings
@@ -106,7 +106,7 @@ type runOptions struct {
 	retry      bool
 	runID      string
 	flush      time.Duration
-	format     collector.Format
+	format     output.Format
 	log        zerolog.Logger
 }
 
@@ -198,7 +198,7 @@ func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
 		base = strings.TrimSuffix(base, suffix)
 	}
 
-	if o.output, err = outputOf(c, base+".results"+collector.OutputSuffix); err != nil {
+	if o.output, err = outputOf(c, base+".results"+output.ResultsSuffix); err != nil {
 		return err
 	}
 

@@ -21,7 +21,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
@@ -43,7 +46,7 @@ type runner struct {
 	env     environment
 	screen  *terminal.Screen
 
-	journal *collector.Journal
+	journal *journal.Journal
 	resumed bool
 	stdin   *stdinCopy // nil: the input is in files
 
@@ -109,16 +112,16 @@ func (r *runner) run(ctx context.Context) (*metadata.Run, error) {
 		}
 	}
 
-	r.journal, err = collector.OpenJournal(r.options.output.Journal())
+	r.journal, err = journal.Open(r.options.output.Journal())
 	switch {
 	case err == nil:
 		r.resumed = true
 		err = r.resume(ctx)
 	case errors.Is(err, os.ErrNotExist):
 		err = r.begin(ctx)
-	case errors.Is(err, collector.ErrIrregular), errors.Is(err, collector.ErrOthersLink):
+	case errors.Is(err, atomicfile.ErrIrregular), errors.Is(err, atomicfile.ErrForeignLink):
 		err = checkOutput(r.options.output)
-	case errors.Is(err, collector.ErrLocked):
+	case errors.Is(err, atomicfile.ErrLocked):
 		err = unwritable(err)
 	case errors.Is(err, proto.ErrFormat):
 		err = exit.WithHint(err,
@@ -224,7 +227,7 @@ func (r *runner) already(ctx context.Context, left bool) (*metadata.Run, error) 
 }
 
 // foreign refuses an output of which a file is there that no run of ours has described.
-func foreign(out collector.Output) error {
+func foreign(out output.Prefix) error {
 	for _, path := range []string{out.Results(), out.Errors(), out.ReportMarkdown(), out.ReportHTML()} {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -245,9 +248,9 @@ func foreign(out collector.Output) error {
 
 // checkWritten refuses a complete output whose files are not those of its metadata: nobody
 // may take them for its answers.
-func checkWritten(out collector.Output, meta *metadata.Run) error {
-	err := out.CheckWritten(meta)
-	if errors.Is(err, collector.ErrNotWritten) {
+func checkWritten(out output.Prefix, meta *metadata.Run) error {
+	err := out.CheckFiles(meta)
+	if errors.Is(err, output.ErrModified) {
 		return exit.WithHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
 			"put the file back, or remove "+files.Short(out.Meta())+
 				" and what is left of the output to run all of it again")
@@ -259,7 +262,7 @@ func checkWritten(out collector.Output, meta *metadata.Run) error {
 // settle does what the process that completed the run did not come to: it tells the bus
 // of the end, and removes temporary files and the state. What fails is a warning.
 func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
-	if err := r.options.output.RemoveLeft(); err != nil {
+	if err := r.options.output.RemoveStale(); err != nil {
 		r.options.log.Warn().Err(err).Msg("failed to remove temporary files")
 	}
 
@@ -322,7 +325,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 	}
 
 	if meta.Config.Plain {
-		return exit.WithHint(fmt.Errorf("%s: %w", r.options.output.Results(), collector.ErrPlain),
+		return exit.WithHint(fmt.Errorf("%s: %w", r.options.output.Results(), journal.ErrPlain),
 			"run the failed lines of the input again, with another output")
 	}
 
@@ -331,7 +334,7 @@ func (r *runner) reopen(meta *metadata.Run) error {
 		proto.PublishState{}
 	m.Retries++
 
-	j, err := collector.Reopen(r.options.output, meta, m, collector.Position{})
+	j, err := journal.CreateFromOutput(r.options.output, meta, m, journal.Position{})
 	if err != nil {
 		return err
 	}
@@ -460,8 +463,8 @@ func (r *runner) resume(ctx context.Context) error {
 		}
 	}
 
-	if state.Cut > 0 {
-		r.screen.Printf("cut %d torn bytes off %s", state.Cut, r.options.output.Journal())
+	if state.CutBytes > 0 {
+		r.screen.Printf("cut %d torn bytes off %s", state.CutBytes, r.options.output.Journal())
 	}
 
 	r.screen.Printf("resuming run %s: %d of %d requests have their line",
@@ -1040,7 +1043,7 @@ func metaHint(err error) string {
 }
 
 // readMeta reads the metadata of an output.
-func readMeta(out collector.Output) (*metadata.Run, error) {
+func readMeta(out output.Prefix) (*metadata.Run, error) {
 	meta, err := metadata.Read(out.Meta())
 	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)

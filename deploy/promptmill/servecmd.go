@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -90,8 +91,8 @@ func outputFlags() []cli.Flag {
 	}
 }
 
-func formatOf(c *cli.Command) collector.Format {
-	return collector.Format{Ordered: c.Bool("ordered"), Seekable: c.Bool("seekable"), Plain: c.Bool("plain")}
+func formatOf(c *cli.Command) output.Format {
+	return output.Format{Ordered: c.Bool("ordered"), Seekable: c.Bool("seekable"), Plain: c.Bool("plain")}
 }
 
 // serving is a server of all runs.
@@ -101,7 +102,7 @@ type serving struct {
 	runs     *bus.RunStore
 	dir      string // of the output files
 	state    string
-	format   collector.Format
+	format   output.Format
 	flush    time.Duration
 	reports  reports
 	screen   *terminal.Screen
@@ -307,7 +308,7 @@ func (s *serving) forgetInputs() {
 	}
 
 	for _, e := range entries {
-		out := collector.Output(filepath.Join(s.dir, e.Name()))
+		out := output.Prefix(filepath.Join(s.dir, e.Name()))
 		if !files.Exists(out.Meta()) || files.Exists(out.Journal()) {
 			continue
 		}
@@ -401,7 +402,7 @@ func (s *serving) keeperOf(run string) *keeper {
 	return &keeper{
 		link:     s.link,
 		run:      run,
-		output:   collector.Output(filepath.Join(s.dir, run)),
+		output:   output.Prefix(filepath.Join(s.dir, run)),
 		format:   s.format,
 		flush:    s.flush,
 		reports:  s.reports,

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -139,7 +139,7 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 			serving, said := c.serve()
 			c.must("submit", c.input("in.jsonl", 50), "--model", "m", "--run", "r")
 			poll(t, pollTime, "the journal", func() bool {
-				return files.Exists(collector.Output(filepath.Join(c.dir, "r")).Journal())
+				return files.Exists(output.Prefix(filepath.Join(c.dir, "r")).Journal())
 			})
 
 			terminate(t, serving, said)

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/progress"
@@ -82,7 +83,7 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		return err
 	}
 
-	var out collector.Output
+	var out output.Prefix
 	if terms.Attended {
 		if out, err = outputOf(c, ""); err != nil {
 			return err

@@ -15,8 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -30,7 +30,7 @@ const (
 )
 
 // printSummary says what a complete run has brought.
-func printSummary(s *terminal.Screen, meta *metadata.Run, out collector.Output, inputs []string) {
+func printSummary(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
 	res := meta.Results
 	done := "done"
 	if meta.Status != proto.StateCompleted {
@@ -50,7 +50,7 @@ func printSummary(s *terminal.Screen, meta *metadata.Run, out collector.Output, 
 }
 
 // printFiles names the output files and the commands to look at them.
-func printFiles(s *terminal.Screen, meta *metadata.Run, out collector.Output, inputs []string) {
+func printFiles(s *terminal.Screen, meta *metadata.Run, out output.Prefix, inputs []string) {
 	s.Printf("  results   %s", files.Short(out.Results()))
 	if meta.Test.ErrorFile != nil {
 		s.Printf("  errors    %s", files.Short(out.Errors()))

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -90,7 +91,7 @@ func tailCommand(env environment) *cli.Command {
 			if n := missed.GetCardinality(); n > 0 {
 				return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
 					n, firstRanges(missed.ToArray(), 10)),
-					"they are in "+m.Output+collector.OutputSuffix+
+					"they are in "+m.Output+output.ResultsSuffix+
 						" or its errors file; promptmill submit --keep-results keeps all for readers")
 			}
 

@@ -11,7 +11,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -59,7 +60,7 @@ func verifyCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "prove that each request has exactly one line in the output",
-		ArgsUsage: "INPUT... OUTPUT" + collector.OutputSuffix,
+		ArgsUsage: "INPUT... OUTPUT" + output.ResultsSuffix,
 		Description: "Reads the input and the output (results, errors, and the journal of a run that is\n" +
 			"not complete) and compares them by custom_id: each request must have exactly one line.\n" +
 			"With --answers it compares more: the hash of the request that was answered, which each\n" +
@@ -79,14 +80,14 @@ func verifyCommand(env environment) *cli.Command {
 			}
 
 			inputs, last := args[:len(args)-1], args[len(args)-1]
-			name, ok := strings.CutSuffix(last, collector.OutputSuffix)
+			name, ok := strings.CutSuffix(last, output.ResultsSuffix)
 			if !ok {
-				name, ok = strings.CutSuffix(last, collector.JournalSuffix)
+				name, ok = strings.CutSuffix(last, output.JournalSuffix)
 			}
 
 			if !ok || len(inputs) == 0 {
 				return exit.Usage("for example: promptmill verify prompts.jsonl prompts.results.jsonl.zst",
-					"want input files and, last, an output file that ends in %s", collector.OutputSuffix)
+					"want input files and, last, an output file that ends in %s", output.ResultsSuffix)
 			}
 
 			if inputs[0] == "-" {
@@ -98,7 +99,7 @@ func verifyCommand(env environment) *cli.Command {
 				inputs = []string{path}
 			}
 
-			p, err := verify(ctx, inputs, collector.Output(name), c.Bool("answers"))
+			p, err := verify(ctx, inputs, output.Prefix(name), c.Bool("answers"))
 			if errors.Is(err, os.ErrNotExist) {
 				return exit.Usage("", "%w", err)
 			}
@@ -212,7 +213,7 @@ func (p *proof) example(format string, args ...any) {
 type verifier struct {
 	proof
 	inputs   []string
-	output   collector.Output
+	output   output.Prefix
 	settings proto.Settings // of the run
 	wanted   map[[16]byte]wantedLine
 	models   map[string]uint32 // of the requests, by name
@@ -229,7 +230,7 @@ type wantedLine struct {
 
 // verify compares an input with an output, by custom_id and, if answers is set, by what
 // was answered.
-func verify(ctx context.Context, inputs []string, out collector.Output, answers bool) (proof, error) {
+func verify(ctx context.Context, inputs []string, out output.Prefix, answers bool) (proof, error) {
 	v, err := newVerifier(inputs, out, answers)
 	if err != nil {
 		return proof{}, err
@@ -240,7 +241,7 @@ func verify(ctx context.Context, inputs []string, out collector.Output, answers 
 }
 
 // newVerifier finds out how the run read its input, if its answers are to be looked at.
-func newVerifier(inputs []string, out collector.Output, answers bool) (*verifier, error) {
+func newVerifier(inputs []string, out output.Prefix, answers bool) (*verifier, error) {
 	v := &verifier{
 		proof:    proof{Examples: []string{}},
 		inputs:   inputs,
@@ -266,9 +267,9 @@ func newVerifier(inputs []string, out collector.Output, answers bool) (*verifier
 }
 
 // outputManifest reads what the files of a run say of it, complete or not.
-func outputManifest(out collector.Output) (proto.Manifest, error) {
+func outputManifest(out output.Prefix) (proto.Manifest, error) {
 	if files.Exists(out.Journal()) {
-		return collector.ReadManifest(out.Journal())
+		return journal.ReadManifest(out.Journal())
 	}
 
 	meta, err := readMeta(out)
@@ -372,7 +373,7 @@ func (v *verifier) readOutput(ctx context.Context, path string) error {
 	for {
 		text, err := lines.Next()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) &&
-			strings.HasSuffix(path, collector.JournalSuffix) {
+			strings.HasSuffix(path, output.JournalSuffix) {
 			return nil // the last frame of a journal may be on its way
 		}
 		if err != nil {

@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
 )
 
 // An input may name more models than a run can have: each stays the one that it is.
 func TestVerifyManyModels(t *testing.T) {
 	t.Parallel()
 
-	v, err := newVerifier(nil, collector.Output("out"), false)
+	v, err := newVerifier(nil, output.Prefix("out"), false)
 	must(t, err)
 
 	for range 2 {
@@ -51,7 +51,7 @@ func TestVerifySwappedResponse(t *testing.T) {
 			t.Parallel()
 
 			dir := t.TempDir()
-			in, out := filepath.Join(dir, "in.jsonl"), collector.Output(filepath.Join(dir, "out"))
+			in, out := filepath.Join(dir, "in.jsonl"), output.Prefix(filepath.Join(dir, "out"))
 			must(t, os.WriteFile(in, []byte(`{"custom_id":"a","prompt":"1"}`+"\n"+
 				`{"custom_id":"b","prompt":"2"}`+"\n"), 0o644))
 			must(t, os.WriteFile(out.Results(), []byte(tt.lines), 0o644))

@@ -1,4 +1,4 @@
-package collector
+package journal
 
 import (
 	"bytes"
@@ -16,34 +16,36 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 )
 
 // written makes the output of a complete run: the answers have bodies of pad bytes.
-func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *metadata.Run) {
+func written(t *testing.T, requests uint32, pad int, seekable bool) (output.Prefix, *metadata.Run) {
 	t.Helper()
 
 	var answered, failed bytes.Buffer
 	for seq := range requests {
-		if failing(seq) {
-			failed.Write(lineOf(seq, pad))
+		if fixture.Failed(seq) {
+			failed.Write(fixture.Line(seq, pad))
 		} else {
-			answered.Write(lineOf(seq, pad))
+			answered.Write(fixture.Line(seq, pad))
 		}
 	}
 
-	out := Output(filepath.Join(t.TempDir(), "out"))
+	out := output.Prefix(filepath.Join(t.TempDir(), "out"))
 	for path, text := range map[string]string{out.Results(): answered.String(), out.Errors(): failed.String()} {
 		l, err := new(Journal).createLines(path, int64(len(text)), seekable)
-		must(t, err)
+		fixture.Must(t, err)
 		for line := range strings.Lines(text) {
-			must(t, l.write([]byte(line)))
+			fixture.Must(t, l.WriteLine([]byte(line)))
 		}
-		must(t, l.commit())
+		fixture.Must(t, l.Finish())
 	}
 
-	must(t, os.WriteFile(out.Meta(), []byte("{}"), 0o644))
+	fixture.Must(t, os.WriteFile(out.Meta(), []byte("{}"), 0o644))
 	meta := &metadata.Run{
 		Timestamp: time.Now().Add(-time.Minute),
 		Test:      metadata.Test{NumRequests: int(requests)},
@@ -51,17 +53,17 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (Output, *me
 		Series:    &metadata.Series{},
 	}
 
-	meta.Series.Add(born.Add(time.Minute), metadata.Point{Requests: int64(requests)})
+	meta.Series.Add(fixture.Created.Add(time.Minute), metadata.Point{Requests: int64(requests)})
 
 	return out, meta
 }
 
 // folder is what lies in the folder of an output.
-func folder(t *testing.T, out Output) map[string]string {
+func folder(t *testing.T, out output.Prefix) map[string]string {
 	t.Helper()
 
 	files := map[string]string{}
-	must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".", func(path string, d fs.DirEntry, err error) error {
+	fixture.Must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -75,7 +77,7 @@ func folder(t *testing.T, out Output) map[string]string {
 
 // retried is a manifest of a run of which some requests are to be run again.
 func retried(requests int) proto.Manifest {
-	m := manifest(requests)
+	m := fixture.Manifest(requests)
 	m.Retries = 1
 	return m
 }
@@ -101,10 +103,10 @@ func TestReopen(t *testing.T) {
 
 			out, meta := written(t, tt.requests, tt.pad, tt.seekable)
 			before := folder(t, out)
-			at := Position{Created: born, Seq: 77, Time: born.Add(time.Hour)}
+			at := Position{Created: fixture.Created, Sequence: 77, Time: fixture.Created.Add(time.Hour)}
 			m := retried(int(tt.requests))
-			j, err := Reopen(out, meta, m, at)
-			must(t, err)
+			j, err := CreateFromOutput(out, meta, m, at)
+			fixture.Must(t, err)
 			t.Cleanup(func() { j.Close() })
 
 			n := int64(tt.requests / 3 * 2)
@@ -116,12 +118,12 @@ func TestReopen(t *testing.T) {
 				Position: at,
 				Counts:   proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
 				// the failed ones do not count any more
-				Tally: tallyOf(slices.DeleteFunc(to(tt.requests), failing)...),
+				Stats: statsOf(slices.DeleteFunc(fixture.Indexes(tt.requests), fixture.Failed)...),
 			}
 			for seq := range tt.requests {
-				if line := lineOf(seq, tt.pad); succeeding(seq) {
+				if line := fixture.Line(seq, tt.pad); fixture.Answered(seq) {
 					want.Done.Add(seq)
-					want.Digest += digestOf(seq)
+					want.Digest += fixture.Digest(seq)
 					want.Sizes.OK += int64(len(line))
 					want.Sizes.OKPlain += int64(len(proto.StripExtras(line)))
 				}
@@ -140,8 +142,11 @@ func TestReopen(t *testing.T) {
 			}
 
 			frames := 0
-			_, _, err = j.frames(func(p place) error {
-				if p.Packed > 0 {
+			r, err := j.newReader()
+			fixture.Must(t, err)
+
+			_, _, err = r.readFrames(func(f frameRef) error {
+				if f.Packed > 0 {
 					frames++
 				}
 				return nil
@@ -150,7 +155,7 @@ func TestReopen(t *testing.T) {
 				t.Errorf("%d frames of lines (%v), want %d", frames, err, tt.frames)
 			}
 
-			must(t, j.begin())
+			fixture.Must(t, j.BeginSession())
 			if n := j.State().Sessions; n != 4 {
 				t.Errorf("%d sessions, of which 3 are interruptions", n)
 			}
@@ -177,16 +182,16 @@ func TestReopenAfterCrash(t *testing.T) {
 			t.Parallel()
 
 			out, meta := written(t, 6, 0, false)
-			must(t, os.WriteFile(out.Journal()+".new", []byte(left), 0o644))
-			j, err := Reopen(out, meta, retried(6), Position{})
-			must(t, err)
-			checkAbsent(t, out.Journal()+".new")
-			if j = reopen(t, j); j.State().Counts.Done != 4 || j.State().Cut != 0 {
+			fixture.Must(t, os.WriteFile(out.Journal()+".new", []byte(left), 0o644))
+			j, err := CreateFromOutput(out, meta, retried(6), Position{})
+			fixture.Must(t, err)
+			fixture.CheckAbsent(t, out.Journal()+".new")
+			if j = reopen(t, j); j.State().Counts.Done != 4 || j.State().CutBytes != 0 {
 				t.Errorf("%d lines in the journal, and %d bytes cut; want 4 and 0",
-					j.State().Counts.Done, j.State().Cut)
+					j.State().Counts.Done, j.State().CutBytes)
 			}
 
-			checkText(t, out.Journal(), linesOf(succeeding, to(6)...))
+			fixture.CheckText(t, out.Journal(), fixture.Lines(fixture.Answered, fixture.Indexes(6)...))
 		})
 	}
 }
@@ -197,7 +202,7 @@ func TestReopenPlain(t *testing.T) {
 	out, meta := written(t, 6, 0, false)
 	meta.Config.Plain = true
 	before := folder(t, out)
-	if _, err := Reopen(out, meta, retried(6), Position{}); !errors.Is(err, ErrPlain) {
+	if _, err := CreateFromOutput(out, meta, retried(6), Position{}); !errors.Is(err, ErrPlain) {
 		t.Errorf("Reopen: %v, want ErrPlain", err)
 	}
 
@@ -214,15 +219,15 @@ func TestReopenDamaged(t *testing.T) {
 		return func(t *testing.T, path string) {
 			text := slices.Concat(lines...)
 			l, err := new(Journal).createLines(path, int64(len(text)), false)
-			must(t, err)
-			must(t, l.write(text))
-			must(t, l.commit())
+			fixture.Must(t, err)
+			fixture.Must(t, l.WriteLine(text))
+			fixture.Must(t, l.Finish())
 		}
 	}
 
 	size := func(t *testing.T, path string) int64 {
 		info, err := os.Stat(path)
-		must(t, err)
+		fixture.Must(t, err)
 		return info.Size()
 	}
 	for _, tt := range []struct {
@@ -230,18 +235,18 @@ func TestReopenDamaged(t *testing.T) {
 		damage func(t *testing.T, path string)
 		want   error // nil: any
 	}{
-		{"no results", func(t *testing.T, path string) { must(t, os.Remove(path)) }, os.ErrNotExist},
-		{"no zstd", func(t *testing.T, path string) { must(t, os.WriteFile(path, lineOf(0, 0), 0o644)) }, nil},
-		{"cut in the checksum", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)-1)) },
+		{"no results", func(t *testing.T, path string) { fixture.Must(t, os.Remove(path)) }, os.ErrNotExist},
+		{"no zstd", func(t *testing.T, path string) { fixture.Must(t, os.WriteFile(path, fixture.Line(0, 0), 0o644)) }, nil},
+		{"cut in the checksum", func(t *testing.T, path string) { fixture.Must(t, os.Truncate(path, size(t, path)-1)) },
 			io.ErrUnexpectedEOF},
-		{"cut in the lines", func(t *testing.T, path string) { must(t, os.Truncate(path, size(t, path)/2)) },
+		{"cut in the lines", func(t *testing.T, path string) { fixture.Must(t, os.Truncate(path, size(t, path)/2)) },
 			io.ErrUnexpectedEOF},
-		{"another checksum", func(t *testing.T, path string) { flip(t, path, size(t, path)-1) }, zstd.ErrCRCMismatch},
-		{"a line that is none", rewritten(lineOf(0, 0), []byte("{}\n")), proto.ErrFormat},
-		{"a line without a line feed", rewritten(lineOf(0, 0), bytes.TrimSpace(lineOf(1, 0))), nil},
-		{"a request twice", rewritten(lineOf(0, 0), lineOf(1, 0), lineOf(0, 0)), proto.ErrFormat},
-		{"a request too many", rewritten(lineOf(0, 0), lineOf(12, 0)), proto.ErrFormat},
-		{"a line without our extras", rewritten(proto.StripExtras(lineOf(0, 0))), proto.ErrFormat},
+		{"another checksum", func(t *testing.T, path string) { fixture.FlipBit(t, path, size(t, path)-1) }, zstd.ErrCRCMismatch},
+		{"a line that is none", rewritten(fixture.Line(0, 0), []byte("{}\n")), proto.ErrFormat},
+		{"a line without a line feed", rewritten(fixture.Line(0, 0), bytes.TrimSpace(fixture.Line(1, 0))), nil},
+		{"a request twice", rewritten(fixture.Line(0, 0), fixture.Line(1, 0), fixture.Line(0, 0)), proto.ErrFormat},
+		{"a request too many", rewritten(fixture.Line(0, 0), fixture.Line(12, 0)), proto.ErrFormat},
+		{"a line without our extras", rewritten(proto.StripExtras(fixture.Line(0, 0))), proto.ErrFormat},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -250,7 +255,7 @@ func TestReopenDamaged(t *testing.T) {
 			tt.damage(t, out.Results())
 			before := folder(t, out)
 
-			_, err := Reopen(out, meta, retried(12), Position{})
+			_, err := CreateFromOutput(out, meta, retried(12), Position{})
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) ||
 				!strings.Contains(err.Error(), out.Results()) {
 				t.Errorf("Reopen: %v, want %v and the name of the file", err, tt.want)
@@ -261,9 +266,9 @@ func TestReopenDamaged(t *testing.T) {
 			}
 
 			// It is no matter of locks: with a good file it works.
-			rewritten(lineOf(0, 0), lineOf(1, 0))(t, out.Results())
-			j, err := Reopen(out, meta, retried(12), Position{})
-			must(t, err)
+			rewritten(fixture.Line(0, 0), fixture.Line(1, 0))(t, out.Results())
+			j, err := CreateFromOutput(out, meta, retried(12), Position{})
+			fixture.Must(t, err)
 			j.Close()
 		})
 	}

@@ -1,9 +1,8 @@
-package collector
+package journal
 
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"os"
 	"testing"
@@ -11,20 +10,51 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
 
 func testHeader() header {
-	m := manifest(9)
+	m := fixture.Manifest(9)
 
 	return header{
-		Run: "r", Manifest: &m, Seqs: "0-3,7", Failed: "2", Bytes: 100, Packed: 4, CRC: 1 << 31,
-		Sizes:    Sizes{OK: 1, Failed: 2, OKPlain: 3, FailedPlain: 4},
-		Counts:   proto.Counts{Done: 5, Failed: 1, PromptTokens: 6, CompletionTokens: 7, Attempts: 8, Duplicates: 9},
-		Tally:    tallyOf(0, 1, 2, 3, 7),
-		Workers:  []WorkerSession{stintOf("gpu1", 3, 40)},
-		Position: Position{Created: born, Seq: 10, Time: born}, At: born, Worked: 11,
+		Run:            "r",
+		Manifest:       &m,
+		Indexes:        "0-3,7",
+		Failed:         "2",
+		Bytes:          100,
+		Packed:         4,
+		CRC:            1 << 31,
+		Sizes:          Sizes{OK: 1, Failed: 2, OKPlain: 3, FailedPlain: 4},
+		Counts:         proto.Counts{Done: 5, Failed: 1, PromptTokens: 6, CompletionTokens: 7, Attempts: 8, Duplicates: 9},
+		Stats:          statsOf(0, 1, 2, 3, 7),
+		WorkerSessions: []WorkerSession{testSession()},
+		Position:       Position{Created: fixture.Created, Sequence: 10, Time: fixture.Created},
+		At:             fixture.Created,
+		Worked:         11,
 	}
+}
+
+// testSession returns the session of a worker with one card.
+func testSession() WorkerSession {
+	return WorkerSession{
+		Name:      "gpu1",
+		Host:      "box",
+		Version:   "v1",
+		Platform:  "vLLM 0.11",
+		Since:     fixture.Created,
+		GPUs:      []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139 << 30))}},
+		Meters:    []*float64{nil},
+		Usage:     &proto.RunUsage{Requests: 3, EnergyJoules: new(40.0)},
+		FirstSeen: fixture.Created,
+		LastSeen:  fixture.Created,
+	}
+}
+
+// readerOf returns a reader of some bytes.
+func readerOf(data []byte) *frameReader {
+	return &frameReader{path: "test", file: bytes.NewReader(data), size: int64(len(data))}
 }
 
 func TestHeaderRoundTrip(t *testing.T) {
@@ -39,7 +69,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 
 	end := len(data)
 	data = append(data, "zstd and what is behind"...)
-	got, length, err := readHeader(bytes.NewReader(data), int64(len(prefix)), int64(len(data)))
+	got, length, err := readerOf(data).readHeader(int64(len(prefix)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +111,8 @@ func TestReadHeaderTorn(t *testing.T) {
 		data []byte
 	}{
 		{"nothing", nil},
-		{"only the fixed part", whole[:frameFixed]},
-		{"the text cut", whole[:frameFixed+9]},
+		{"only the fixed part", whole[:fixedSize]},
+		{"the text cut", whole[:fixedSize+9]},
 		{"the zstd frame cut", whole[:len(whole)-1]},
 		{"another magic number", with(0, 0x56)},
 		{"a length beyond the file", with(6, 1)},
@@ -97,8 +127,8 @@ func TestReadHeaderTorn(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if h, _, err := readHeader(bytes.NewReader(tt.data), 0, int64(len(tt.data))); !errors.Is(err, errTorn) {
-				t.Errorf("readHeader = %+v, %v; want errTorn", h, err)
+			if h, _, err := readerOf(tt.data).readHeader(0); !isCorruption(err) {
+				t.Errorf("readHeader = %+v, %v; want a CorruptionError", h, err)
 			}
 		})
 	}
@@ -118,13 +148,13 @@ func TestNextHeaderAcrossReads(t *testing.T) {
 		// A false magic number first must not end the search.
 		junk := append(binary.LittleEndian.AppendUint32(nil, frameMagic), make([]byte, before)...)
 		data := append(bytes.Clone(junk), frame...)
-		got, err := nextHeader(bytes.NewReader(data), 0, int64(len(data)))
+		got, err := readerOf(data).nextHeader(0)
 		if err != nil || got != int64(len(junk)) {
 			t.Errorf("with %d bytes before it: nextHeader = %d, %v; want %d", before, got, err, len(junk))
 		}
 	}
 
-	if got, err := nextHeader(bytes.NewReader(frame), 1, int64(len(frame))); got != -1 || err != nil {
+	if got, err := readerOf(frame).nextHeader(1); got != -1 || err != nil {
 		t.Errorf("nextHeader behind the last = %d, %v", got, err)
 	}
 }
@@ -143,20 +173,20 @@ func FuzzReadHeader(f *testing.F) {
 			return // callers give places in the file
 		}
 
-		r := &boundedReader{bytes.NewReader(data), len(data) + frameFixed}
-		h, length, err := readHeader(r, offset, int64(len(data)))
+		r := &boundedReader{bytes.NewReader(data), len(data) + fixedSize}
+		h, length, err := (&frameReader{path: "test", file: r, size: int64(len(data))}).readHeader(offset)
 		if r.left < 0 {
 			t.Fatal("it asks for more than the file has")
 		}
 
 		if err != nil {
-			if !errors.Is(err, errTorn) {
-				t.Fatalf("error %v is not errTorn", err)
+			if !isCorruption(err) {
+				t.Fatalf("error %v is no CorruptionError", err)
 			}
 			return
 		}
 
-		if length < frameFixed || h.Packed < 0 || offset+length+h.Packed > int64(len(data)) {
+		if length < fixedSize || h.Packed < 0 || offset+length+h.Packed > int64(len(data)) {
 			t.Fatalf("frame of %d and %d bytes at %d in a file of %d", length, h.Packed, offset, len(data))
 		}
 	})
@@ -174,8 +204,7 @@ func (r *boundedReader) ReadAt(p []byte, offset int64) (int, error) {
 }
 
 // A reader that takes the first frame's content size for that of all (python-zstandard's
-// decompress) must find none, in a journal that was written, cut and compacted, and in a seekable
-// file of several frames. A file of one frame says it.
+// decompress) must find none, in a journal that was written, cut and compacted.
 func TestFirstFrameHasNoSize(t *testing.T) {
 	t.Parallel()
 
@@ -189,39 +218,21 @@ func TestFirstFrameHasNoSize(t *testing.T) {
 
 	j, ends, _ := newTestJournal(t, 5, []uint32{0, 1}, []uint32{2}, []uint32{3, 4})
 	data, err := os.ReadFile(j.path)
-	must(t, err)
+	fixture.Must(t, err)
 	check("a journal", data, false)
 	j.Close()
-	flip(t, j.path, ends[1]+9)
+	fixture.FlipBit(t, j.path, ends[1]+9)
 
 	j = open(t, j.path)
-	if data, err = os.ReadFile(j.path); err != nil || j.State().Cut == 0 {
+	if data, err = os.ReadFile(j.path); err != nil || j.State().CutBytes == 0 {
 		t.Fatalf("nothing was cut out (%v)", err)
 	}
 
 	check("a journal that was compacted", data, false)
 
 	j = reopen(t, j)
-	if j.State().Cut != 0 {
-		t.Errorf("%d bytes were cut out of a whole journal", j.State().Cut)
-	}
-
-	for _, tt := range []struct {
-		name  string
-		lines int
-		whole bool
-	}{{"a seekable file of one frame", 1000, true}, {"one of several", 400_000, false}} {
-		var file bytes.Buffer
-		w, err := newSeekableWriter(&file)
-		must(t, err)
-
-		for range tt.lines {
-			_, err := w.Write([]byte("{\"custom_id\": 1}\n"))
-			must(t, err)
-		}
-
-		must(t, w.Close())
-		check(tt.name, file.Bytes(), tt.whole)
+	if j.State().CutBytes != 0 {
+		t.Errorf("%d bytes were cut out of a whole journal", j.State().CutBytes)
 	}
 }
 
@@ -229,17 +240,17 @@ func TestFirstFrameHasNoSize(t *testing.T) {
 func TestJournalStartDamaged(t *testing.T) {
 	t.Parallel()
 
-	for at := range int64(len(journalStart)) {
+	for at := range int64(len(fileStart)) {
 		j, _, _ := newTestJournal(t, 3, []uint32{0, 1}, []uint32{2})
 		j.Close()
-		flip(t, j.path, at)
+		fixture.FlipBit(t, j.path, at)
 
 		j = open(t, j.path)
 		if got := j.State().Done.GetCardinality(); got != 3 {
 			t.Errorf("byte %d: %d requests are done, want 3", at, got)
 		}
 
-		checkText(t, j.path, linesOf(either, 0, 1, 2))
+		fixture.CheckText(t, j.path, fixture.Lines(fixture.Any, 0, 1, 2))
 		if m, err := ReadManifest(j.path); err != nil || m.Run != "r" {
 			t.Errorf("byte %d: the manifest is of run %q, %v", at, m.Run, err)
 		}

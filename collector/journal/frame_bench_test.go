@@ -1,4 +1,4 @@
-package collector
+package journal
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ func BenchmarkFrame(b *testing.B) {
 	var scan jsonscan.Scanner
 	b.SetBytes(int64(len(line)))
 
-	f := &frame{}
+	f := &Frame{}
 	for i := range b.N {
 		info, err := proto.ParseLine(&scan, line)
 		if err != nil {
@@ -33,14 +33,14 @@ func BenchmarkFrame(b *testing.B) {
 		}
 
 		info.LatencyMS, info.CompletionTokens = int64(i%3000), int64(i%700)
-		f.add(uint32(i), line, info)
+		f.Add(uint32(i), line, info)
 
-		if f.full() {
-			seqs, _ := f.lines()
+		if f.IsFull() {
+			seqs, _ := f.sortLines()
 			if _, err := appendHeader(nil, f.header(seqs)); err != nil {
 				b.Fatal(err)
 			}
-			f = &frame{}
+			f = &Frame{}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package collector
+package output
 
 import (
 	"bytes"
@@ -12,20 +12,22 @@ import (
 // Constants of the zstd seekable format, version 0.1.0 (facebook/zstd,
 // contrib/seekable_format/zstd_seekable_compression_format.md).
 const (
-	seekTableMagic  = 0x184D2A5E
-	seekableMagic   = 0x8F92EAB1
-	seekFrameTarget = 4 << 20 // of content, about
+	seekTableMagic = 0x184D2A5E
+	seekableMagic  = 0x8F92EAB1
 )
+
+// seekFrameTarget is about the size of a frame's content, in bytes.
+const seekFrameTarget = 4 << 20
 
 // seekableWriter writes independent zstd frames, cut between writes, and at the end a
 // table of their sizes in a skippable frame.
 type seekableWriter struct {
 	w      io.Writer
 	enc    *zstd.Encoder
-	frame  []byte
-	packed bytes.Buffer
-	table  []byte
-	count  uint32
+	frame  []byte       // content of the frame that is being filled
+	packed bytes.Buffer // the frame before, compressed
+	table  []byte       // entries so far
+	count  uint32       // frames so far
 }
 
 func newSeekableWriter(w io.Writer) (*seekableWriter, error) {
@@ -41,14 +43,15 @@ func (s *seekableWriter) Write(p []byte) (int, error) {
 	if len(s.frame) < seekFrameTarget {
 		return len(p), nil
 	}
-	return len(p), s.flush(false)
+	return len(p), s.flushFrame(false)
 }
 
-// flush writes a frame. Only one that has all of the content says its size: a reader that
-// asks the first frame how large all is (python-zstandard's decompress) is to fail, instead of
-// leaving out the others.
-func (s *seekableWriter) flush(whole bool) error {
+// flushFrame writes a frame. Only a frame that has all of the content says its size: a
+// reader that takes the first frame's size for that of the whole file (python-zstandard's
+// decompress) must fail, instead of leaving out the others.
+func (s *seekableWriter) flushFrame(whole bool) error {
 	s.packed.Reset()
+
 	if whole {
 		s.enc.ResetContentSize(&s.packed, int64(len(s.frame)))
 	} else {
@@ -68,15 +71,16 @@ func (s *seekableWriter) flush(whole bool) error {
 	s.table = binary.LittleEndian.AppendUint32(s.table, uint32(len(s.frame)))
 	s.count++
 	s.frame = s.frame[:0]
+
 	_, err := s.w.Write(packed)
 
 	return err
 }
 
-// Close writes the rest and the table.
+// Close writes the last frame and the table.
 func (s *seekableWriter) Close() error {
 	if len(s.frame) > 0 || s.count == 0 {
-		if err := s.flush(s.count == 0); err != nil {
+		if err := s.flushFrame(s.count == 0); err != nil {
 			return err
 		}
 	}
@@ -87,6 +91,7 @@ func (s *seekableWriter) Close() error {
 	out = binary.LittleEndian.AppendUint32(out, s.count)
 	out = append(out, 0) // no checksums in the table: the frames have their own
 	out = binary.LittleEndian.AppendUint32(out, seekableMagic)
+
 	_, err := s.w.Write(out)
 
 	return err

@@ -1,4 +1,4 @@
-package collector
+package journal
 
 import (
 	"encoding/json"
@@ -6,35 +6,37 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 )
 
 // Equal is for cmp: two spreads are equal if they tell the same.
-func (s *spread) Equal(o *spread) bool {
+func (s *Sketch) Equal(o *Sketch) bool {
 	if s == nil || o == nil {
 		return s == o
 	}
-	return s.count() == o.count() && math.Abs(s.sum()-o.sum()) < 1e-6*(1+s.sum()) &&
-		*s.distribution(1, int(s.count())) == *o.distribution(1, int(o.count()))
+	return s.Count() == o.Count() && math.Abs(s.Sum()-o.Sum()) < 1e-6*(1+s.Sum()) &&
+		*s.Distribution(1, int(s.Count())) == *o.Distribution(1, int(o.Count()))
 }
 
 // Small numbers of tokens are told as they are.
-func TestSpreadOfSmallNumbers(t *testing.T) {
+func TestSketchOfSmallNumbers(t *testing.T) {
 	t.Parallel()
 
 	for v := range 100 {
-		var s *spread
-		addTo(&s, float64(v))
-		addTo(&s, float64(v))
-		addTo(&s, 1000)
-		if d := s.distribution(1, 3); d.P50 != float64(v) {
+		var s *Sketch
+		addValue(&s, float64(v))
+		addValue(&s, float64(v))
+		addValue(&s, 1000)
+		if d := s.Distribution(1, 3); d.P50 != float64(v) {
 			t.Errorf("the median of %d, %d and 1000 is %v", v, v, d.P50)
 		}
 	}
 }
 
-// The quantiles of a spread that was put together of parts, some of which were written
+// The quantiles of a Sketch that was put together of parts, some of which were written
 // and read, are those of all values, as near as promised.
-func TestSpread(t *testing.T) {
+func TestSketch(t *testing.T) {
 	t.Parallel()
 
 	random := rand.New(rand.NewPCG(3, 4))
@@ -45,27 +47,27 @@ func TestSpread(t *testing.T) {
 		"mostly 0":     func() float64 { return math.Floor(max(0, random.NormFloat64()-1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var whole *spread
+			var whole *Sketch
 			var values []float64
 			for part := range 40 {
-				var s *spread
+				var s *Sketch
 				for range 50 {
 					v := draw()
 					values = append(values, v)
-					addTo(&s, v)
+					addValue(&s, v)
 				}
 
 				if part%2 == 0 {
 					text, err := json.Marshal(s)
-					must(t, err)
-					s = new(spread)
-					must(t, json.Unmarshal(text, s))
+					fixture.Must(t, err)
+					s = new(Sketch)
+					fixture.Must(t, json.Unmarshal(text, s))
 				}
 
-				mergeTo(&whole, s)
+				mergeSketch(&whole, s)
 			}
 
-			mergeTo(&whole, nil)
+			mergeSketch(&whole, nil)
 			slices.Sort(values)
 
 			sum := 0.0
@@ -73,7 +75,7 @@ func TestSpread(t *testing.T) {
 				sum += v
 			}
 
-			d := whole.distribution(2, len(values))
+			d := whole.Distribution(2, len(values))
 			if math.Abs(d.Mean*2-sum/float64(len(values))) > 1e-6 || d.Max*2 != values[len(values)-1] {
 				t.Errorf("mean %v and most %v, want %v and %v",
 					d.Mean*2, d.Max*2, sum/float64(len(values)), values[len(values)-1])
@@ -81,23 +83,23 @@ func TestSpread(t *testing.T) {
 
 			for q, got := range map[float64]float64{0.5: d.P50, 0.9: d.P90, 0.99: d.P99} {
 				want := values[int(q*float64(len(values)-1))]
-				if math.Abs(2*got-want) > 1.01*spreadAccuracy*want {
+				if math.Abs(2*got-want) > 1.01*sketchAccuracy*want {
 					t.Errorf("quantile %v is %v, want %v", q, 2*got, want)
 				}
 			}
 		})
 	}
 
-	var none *spread
-	if none.distribution(1, 0) != nil || none.distribution(1, 5) != nil || none.count() != 0 || none.sum() != 0 {
+	var none *Sketch
+	if none.Distribution(1, 0) != nil || none.Distribution(1, 5) != nil || none.Count() != 0 || none.Sum() != 0 {
 		t.Error("nothing has a distribution")
 	}
 }
 
-func FuzzSpread(f *testing.F) {
-	var s *spread
-	addTo(&s, 0)
-	addTo(&s, 12)
+func FuzzSketch(f *testing.F) {
+	var s *Sketch
+	addValue(&s, 0)
+	addValue(&s, 12)
 
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -106,11 +108,11 @@ func FuzzSpread(f *testing.F) {
 
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var got spread
+		var got Sketch
 		if json.Unmarshal(text, &got) != nil || got.sketch == nil {
 			return
 		}
-		mergeTo(&s, &got)
-		got.distribution(1, int(got.count()))
+		mergeSketch(&s, &got)
+		got.Distribution(1, int(got.Count()))
 	})
 }

@@ -1,4 +1,4 @@
-package collector
+package atomicfile
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 
 // writeText writes a file as output files are written.
 func writeText(path, text string) error {
-	file, err := CreateFile(path, outputMode)
+	file, err := Create(path, 0o644)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func TestCreateFile(t *testing.T) {
 			},
 			want:  map[string]string{"out": "old", "precious": "old"},
 			links: []string{"out"},
-			err:   ErrOthersLink,
+			err:   ErrForeignLink,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -200,32 +200,6 @@ func TestCreateFileKeepsMode(t *testing.T) {
 	}
 }
 
-// What a living process is writing is not taken from it, and what it did not finish is
-// gone.
-func TestFileInUse(t *testing.T) {
-	t.Parallel()
-
-	out := Output(filepath.Join(t.TempDir(), "out"))
-	file, err := CreateFile(out.Results(), outputMode)
-	must(t, err)
-	if _, err := CreateFile(out.Results(), outputMode); !errors.Is(err, ErrLocked) {
-		t.Errorf("CreateFile: %v, want ErrLocked", err)
-	}
-
-	must(t, out.RemoveLeft())
-	if _, err := os.Stat(file.Name()); err != nil {
-		t.Errorf("the file that is being written: %v", err)
-	}
-
-	file.Abort()
-	file.Abort()
-	checkAbsent(t, file.Name())
-
-	if err := writeText(out.Results(), "text"); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestLockOfReplacedFile(t *testing.T) {
 	t.Parallel()
 
@@ -238,130 +212,9 @@ func TestLockOfReplacedFile(t *testing.T) {
 		file, err := os.Open(path)
 		must(t, err)
 		replace()
-		if err := lock(path, file); !errors.Is(err, errMoved) {
-			t.Errorf("lock: %v, want errMoved", err)
+		if err := Lock(path, file); !errors.Is(err, ErrReplaced) {
+			t.Errorf("lock: %v, want ErrReplaced", err)
 		}
-	}
-}
-
-func TestOutputCheck(t *testing.T) {
-	t.Parallel()
-
-	for _, tt := range []struct {
-		name    string
-		output  string // what the files begin with
-		prepare func(t *testing.T, dir string)
-		err     error
-	}{
-		{name: "a short name", output: "out"},
-		{name: "as long as can be", output: strings.Repeat("n", 255-len(".errors.jsonl.zst.tmp"))},
-		{
-			name:   "a byte longer",
-			output: strings.Repeat("n", 256-len(".errors.jsonl.zst.tmp")),
-			err:    syscall.ENAMETOOLONG,
-		},
-		{name: "longer than any file's", output: strings.Repeat("n", 255), err: syscall.ENAMETOOLONG},
-		{
-			name:   "too long where a link leads",
-			output: "out",
-			prepare: func(t *testing.T, dir string) {
-				must(t, os.Mkdir(dir+"/disk", 0o755))
-				must(t, os.Symlink("disk/"+strings.Repeat("n", 254), dir+"/out.jsonl.zst"))
-			},
-			err: syscall.ENAMETOOLONG,
-		},
-		{
-			name:    "a link into a folder that is not there",
-			output:  "out",
-			prepare: func(t *testing.T, dir string) { must(t, os.Symlink("none/real", dir+"/out.jsonl.zst")) },
-			err:     fs.ErrNotExist,
-		},
-		{
-			name:    "a folder has the name of the report",
-			output:  "out",
-			prepare: func(t *testing.T, dir string) { must(t, os.Mkdir(dir+"/out.report.md", 0o755)) },
-			err:     ErrIrregular,
-		},
-		{
-			name:    "a pipe has the name of the journal",
-			output:  "out",
-			prepare: func(t *testing.T, dir string) { must(t, syscall.Mkfifo(dir+"/out.part.zst", 0o600)) },
-			err:     ErrIrregular,
-		},
-		{
-			name:   "a folder that cannot be written",
-			output: "sub/out",
-			prepare: func(t *testing.T, dir string) {
-				must(t, os.Mkdir(dir+"/sub", 0o555))
-				if os.Geteuid() == 0 {
-					t.Skip("root can write everywhere")
-				}
-			},
-			err: fs.ErrPermission,
-		},
-		{name: "a folder that no file can be made in", output: "/proc/out", err: fs.ErrNotExist},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-
-			dir := t.TempDir()
-			if tt.prepare != nil {
-				tt.prepare(t, dir)
-			}
-
-			out := Output(tt.output)
-			if !filepath.IsAbs(tt.output) {
-				out = Output(filepath.Join(dir, tt.output))
-			}
-
-			before, err := os.ReadDir(dir)
-			must(t, err)
-
-			err = out.Check()
-			if !errors.Is(err, tt.err) || err != nil && !strings.Contains(err.Error(), "cannot be written: ") {
-				t.Errorf("Check: %v, want %v", err, tt.err)
-			}
-
-			after, err := os.ReadDir(dir)
-			must(t, err)
-			if len(before) != len(after) {
-				t.Errorf("Check has left something: %v, before %v", after, before)
-			}
-		})
-	}
-}
-
-// A journal whose name is a link lies where the link leads, at each of its ways.
-func TestJournalBehindLink(t *testing.T) {
-	t.Parallel()
-
-	dir := t.TempDir()
-	must(t, os.Mkdir(dir+"/disk", 0o755))
-	link, real := dir+"/out.part.zst", dir+"/disk/real"
-	must(t, os.Symlink("disk/real", link))
-	j, err := CreateJournal(link, manifest(3))
-	must(t, err)
-	if _, err := CreateJournal(link, manifest(3)); !errors.Is(err, ErrLocked) {
-		t.Errorf("CreateJournal over it: %v, want ErrLocked", err)
-	}
-
-	appendFrame(t, j, 1, 0)
-	appendFrame(t, j, 2, 1)
-	must(t, j.Close())
-	flip(t, real, j.size-1-int64(len(linesOf(either, 1)))/4) // so that it is cut
-
-	j = open(t, link)
-	if j.State().Counts.Done != 1 {
-		t.Errorf("%d lines, want 1", j.State().Counts.Done)
-	}
-
-	appendFrame(t, j, 2, 1)
-	checkText(t, link, linesOf(either, 0, 1))
-	must(t, j.Remove())
-	checkAbsent(t, real)
-
-	if _, err := os.Lstat(link); err != nil {
-		t.Errorf("the link: %v", err)
 	}
 }
 
@@ -373,12 +226,12 @@ func TestRemoveLeftOfAnother(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("left"), 0o644))
 	left, err := os.OpenFile(path, os.O_RDWR, 0)
 	must(t, err)
-	another, err := createLocked(path, 0o644)
+	another, err := CreateLocked(path, 0o644)
 	must(t, err)
-	defer unlock(another)
+	defer Unlock(another)
 
-	if err := removeOpened(path, left); !errors.Is(err, errMoved) {
-		t.Errorf("remove: %v, want errMoved", err)
+	if err := removeOpened(path, left); !errors.Is(err, ErrReplaced) {
+		t.Errorf("remove: %v, want ErrReplaced", err)
 	}
 
 	if _, err := os.Stat(path); err != nil {
@@ -386,27 +239,10 @@ func TestRemoveLeftOfAnother(t *testing.T) {
 	}
 }
 
-func TestRemoveLeft(t *testing.T) {
-	t.Parallel()
+func must(t testing.TB, err error) {
+	t.Helper()
 
-	out := Output(filepath.Join(t.TempDir(), "out"))
-	for _, path := range out.files() {
-		must(t, os.WriteFile(path, []byte("kept"), 0o644))
-		for _, suffix := range []string{tempSuffix, trySuffix, ".mine"} {
-			must(t, os.WriteFile(path+suffix, []byte("left"), 0o644))
-		}
-	}
-
-	must(t, os.WriteFile(out.Journal()+newSuffix, []byte("left"), 0o644))
-	must(t, out.RemoveLeft())
-
-	for name, text := range folder(t, out) {
-		if text != "kept" && !strings.HasSuffix(name, ".mine") {
-			t.Errorf("%s is there", name)
-		}
-	}
-
-	if got, want := len(folder(t, out)), 2*len(out.files()); got != want {
-		t.Errorf("%d files are there, want %d", got, want)
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -14,7 +15,7 @@ import (
 // workerOn is the announcement of a worker with one card, with requests in flight.
 func workerOn(name string, share *proto.RunUsage) proto.WorkerInfo {
 	w := proto.WorkerInfo{
-		Name: name, Host: "box", Version: "v1", Flavour: "vLLM", ServerVersion: "0.11", Since: born, InFlight: 1,
+		Name: name, Host: "box", Version: "v1", Flavour: "vLLM", ServerVersion: "0.11", Since: fixture.Created, InFlight: 1,
 		GPU: []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
 	}
 	if share != nil {
@@ -36,8 +37,8 @@ func again(requests int64, joules float64, redeliveries int64) *proto.RunUsage {
 }
 
 // stintOf is a stint of a worker that has spent so much.
-func stintOf(name string, requests int64, joules float64) WorkerSession {
-	return WorkerSession{}.heard(workerOn(name, spent(requests, joules)), "r")
+func stintOf(name string, requests int64, joules float64) journal.WorkerSession {
+	return observeAnnouncement(journal.WorkerSession{}, workerOn(name, spent(requests, joules)), "r")
 }
 
 func TestStintShare(t *testing.T) {
@@ -65,12 +66,12 @@ func TestStintShare(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			var s WorkerSession
+			var s journal.WorkerSession
 			for _, share := range tt.shares {
-				s = s.heard(workerOn("w", share), "r")
+				s = observeAnnouncement(s, workerOn("w", share), "r")
 			}
 
-			if diff := cmp.Diff(tt.want, s.share()); diff != "" {
+			if diff := cmp.Diff(tt.want, s.TotalUsage()); diff != "" {
 				t.Errorf("share (-want +got):\n%s", diff)
 			}
 		})
@@ -87,7 +88,7 @@ func TestStintOfSeveralServers(t *testing.T) {
 	several := workerOn("w", nil)
 	several.SeveralServers = true
 
-	got := WorkerSession{}.heard(one, "r").heard(several, "r")
+	got := observeAnnouncement(observeAnnouncement(journal.WorkerSession{}, one, "r"), several, "r")
 	if got.GPUMemoryUtilization != nil || got.LoadSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
 		got.Slots != nil {
 		t.Errorf("it is remembered: %v, %v, %+v, %+v",
@@ -109,12 +110,12 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 		return w
 	}
 
-	first := WorkerSession{}.heard(told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
-	down := first.heard(workerOn("w", nil), "r")
-	again := down.heard(told(0.5, map[string]int{"m": 2048}), "r")
+	first := observeAnnouncement(journal.WorkerSession{}, told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
+	down := observeAnnouncement(first, workerOn("w", nil), "r")
+	again := observeAnnouncement(down, told(0.5, map[string]int{"m": 2048}), "r")
 	for _, tt := range []struct {
 		name        string
-		stint       WorkerSession
+		stint       journal.WorkerSession
 		utilization float64
 		lengths     map[string]int
 	}{
@@ -130,7 +131,7 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 		}
 	}
 
-	if none := (WorkerSession{}).heard(workerOn("w", nil), "r"); none.ContextLength != nil ||
+	if none := observeAnnouncement(journal.WorkerSession{}, workerOn("w", nil), "r"); none.ContextLength != nil ||
 		none.GPUMemoryUtilization != nil {
 		t.Errorf("nothing was told, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
 	}
@@ -168,9 +169,9 @@ func TestStintSlots(t *testing.T) {
 		{"the worker counts anew", []proto.WorkerInfo{told(4, 5, 9), told(4, 5, 1)},
 			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
 	} {
-		var s WorkerSession
+		var s journal.WorkerSession
 		for _, w := range tt.told {
-			s = s.heard(w, "r")
+			s = observeAnnouncement(s, w, "r")
 		}
 
 		if diff := cmp.Diff(tt.want, s.Slots); diff != "" {
@@ -182,13 +183,13 @@ func TestStintSlots(t *testing.T) {
 func TestStintReadings(t *testing.T) {
 	t.Parallel()
 
-	var s WorkerSession
+	var s journal.WorkerSession
 	hear := func(inFlight int64, cards ...proto.GPU) {
 		w := workerOn("w", nil)
 		w.InFlight, w.GPU = inFlight, cards
 		before := s
-		s = s.heard(w, "r")
-		if diff := cmp.Diff(before, before.heard(proto.WorkerInfo{
+		s = observeAnnouncement(s, w, "r")
+		if diff := cmp.Diff(before, observeAnnouncement(before, proto.WorkerInfo{
 			Name:    before.Name,
 			Host:    before.Host,
 			Version: before.Version,
@@ -246,13 +247,16 @@ func TestFleetNews(t *testing.T) {
 	t.Parallel()
 
 	f := newFleet("r", nil)
-	state := &State{Tally: &Tally{Workers: map[string]int64{"named": 1}}}
-	names := func(fresh Tally, all bool) (names []string) {
+	state := &journal.State{
+		Stats:          &journal.FrameStats{Workers: map[string]int64{"named": 1}},
+		WorkerSessions: map[string]journal.WorkerSession{},
+	}
+	names := func(fresh journal.FrameStats, all bool) (names []string) {
 		news := f.news(state, fresh, all)
 		for _, s := range news {
 			names = append(names, s.Name)
+			state.WorkerSessions[s.Key()] = s
 		}
-		state.add(header{Workers: news}, nil)
 		return names
 	}
 
@@ -263,22 +267,21 @@ func TestFleetNews(t *testing.T) {
 		}
 	}
 
-	state.Done = roaring.New()
 	f.heard([]proto.WorkerInfo{
 		workerOn("a", spent(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil),
 	})
 
-	check("those with a part in the run", []string{"a", "named"}, names(Tally{}, false))
-	check("one more", []string{"fresh"}, names(Tally{Workers: map[string]int64{"fresh": 2}}, false))
+	check("those with a part in the run", []string{"a", "named"}, names(journal.FrameStats{}, false))
+	check("one more", []string{"fresh"}, names(journal.FrameStats{Workers: map[string]int64{"fresh": 2}}, false))
 	f.heard([]proto.WorkerInfo{workerOn("a", spent(2, 20)), workerOn("b", spent(1, 10))})
-	check("what is new, and old news for later", []string{"b"}, names(Tally{}, false))
+	check("what is new, and old news for later", []string{"b"}, names(journal.FrameStats{}, false))
 	f.noted = time.Now().Add(-noteEvery)
-	check("after a while", []string{"a"}, names(Tally{}, false))
+	check("after a while", []string{"a"}, names(journal.FrameStats{}, false))
 	f.heard([]proto.WorkerInfo{workerOn("a", spent(3, 30))})
-	check("at the end", []string{"a"}, names(Tally{}, true))
-	check("nothing new", nil, names(Tally{}, true))
+	check("at the end", []string{"a"}, names(journal.FrameStats{}, true))
+	check("nothing new", nil, names(journal.FrameStats{}, true))
 
-	if got := state.Workers[stintOf("a", 0, 1).key()].share().Requests; got != 3 {
+	if got := state.WorkerSessions[stintOf("a", 0, 1).Key()].TotalUsage().Requests; got != 3 {
 		t.Errorf("the journal knows of %d requests, want 3", got)
 	}
 }
@@ -293,11 +296,11 @@ func TestFleetForgets(t *testing.T) {
 		if i == 50 {
 			w.Runs = map[string]proto.RunUsage{"r": {Requests: 1}}
 		}
-		w.Since = born.Add(time.Duration(i))
+		w.Since = fixture.Created.Add(time.Duration(i))
 		f.heard([]proto.WorkerInfo{w})
 	}
 
-	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(born.Add(50)) || !got[1].Since.Equal(born.Add(99)) {
+	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(fixture.Created.Add(50)) || !got[1].Since.Equal(fixture.Created.Add(99)) {
 		t.Errorf("%d stints are known, want the one with a part in the run and the latest", len(got))
 	}
 }
@@ -312,11 +315,11 @@ func TestFleetBehind(t *testing.T) {
 	}
 
 	earlier := stintOf("w", 3, 30)
-	earlier.Since = born.Add(-time.Hour)
+	earlier.Since = fixture.Created.Add(-time.Hour)
 
 	for _, tt := range []struct {
 		name  string
-		known []WorkerSession
+		known []journal.WorkerSession
 		now   []proto.WorkerInfo
 		want  bool
 	}{
@@ -325,15 +328,15 @@ func TestFleetBehind(t *testing.T) {
 		{"it has told nothing", nil, []proto.WorkerInfo{metered(nil)}, true},
 		{"it has not told all", nil, []proto.WorkerInfo{metered(spent(4, 40))}, true},
 		{"it has told all", nil, []proto.WorkerInfo{metered(spent(5, 50))}, false},
-		{"all together", []WorkerSession{earlier}, []proto.WorkerInfo{metered(spent(2, 20))}, false},
-		{"it has gone", []WorkerSession{earlier}, nil, false},
+		{"all together", []journal.WorkerSession{earlier}, []proto.WorkerInfo{metered(spent(2, 20))}, false},
+		{"it has gone", []journal.WorkerSession{earlier}, nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
 			f := newFleet("r", nil)
 			for _, s := range tt.known {
-				f.stints[s.key()] = s
+				f.stints[s.Key()] = s
 			}
 
 			f.heard(tt.now)

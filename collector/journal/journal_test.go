@@ -1,17 +1,17 @@
-package collector
+package journal
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/internal/fixture"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -26,15 +26,15 @@ func TestJournalReplacedUnsynced(t *testing.T) {
 
 	j, _, _ := newTestJournal(t, 10, []uint32{5}, []uint32{2})
 	dir := filepath.Dir(j.path)
-	must(t, os.Chmod(dir, 0o300)) // a file can be renamed in it, and the folder not be opened
-	err := j.replace(func(tmp *Journal) error { return tmp.copyFrame(j.file, place{end: j.size}) })
-	must(t, os.Chmod(dir, 0o700))
+	fixture.Must(t, os.Chmod(dir, 0o300)) // a file can be renamed in it, and the folder not be opened
+	err := j.replaceFile(func(next *Journal) error { return next.copyFrame(j.file, frameRef{end: j.size}) })
+	fixture.Must(t, os.Chmod(dir, 0o700))
 	if !errors.Is(err, os.ErrPermission) {
 		t.Errorf("replace: %v, want ErrPermission", err)
 	}
 
 	appendFrame(t, j, 9, 7)
-	must(t, j.Close())
+	fixture.Must(t, j.Close())
 
 	if done := open(t, j.path).State().Done; !done.Equals(roaring.BitmapOf(2, 5, 7)) {
 		t.Errorf("%v have their line, want 2, 5 and 7", done)
@@ -48,7 +48,7 @@ func TestJournalHoldsItsState(t *testing.T) {
 	lines := []uint32{0, 5, 9, 2, 3} // those of a frame are sorted
 	size := func(want func(uint32) bool, plain bool) (n int64) {
 		for _, seq := range lines {
-			line := lineOf(seq, 0)
+			line := fixture.Line(seq, 0)
 			if plain {
 				line = proto.StripExtras(line)
 			}
@@ -61,23 +61,23 @@ func TestJournalHoldsItsState(t *testing.T) {
 	}
 
 	want := State{
-		Manifest: manifest(10), Done: roaring.BitmapOf(0, 2, 3, 5, 9), Sessions: 1, Worked: 2 * time.Second,
+		Manifest: fixture.Manifest(10), Done: roaring.BitmapOf(0, 2, 3, 5, 9), Sessions: 1, Worked: 2 * time.Second,
 		// 2 and 5 are refused, with answers that tell no usage.
 		Counts:   proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
-		Digest:   digestOf(0, 2, 3, 5, 9),
-		Tally:    tallyOf(lines...),
-		Sizes:    Sizes{size(succeeding, false), size(failing, false), size(succeeding, true), size(failing, true)},
-		Position: Position{Created: born, Seq: 2, Time: born.Add(2)},
+		Digest:   fixture.Digest(0, 2, 3, 5, 9),
+		Stats:    statsOf(lines...),
+		Sizes:    Sizes{size(fixture.Answered, false), size(fixture.Failed, false), size(fixture.Answered, true), size(fixture.Failed, true)},
+		Position: Position{Created: fixture.Created, Sequence: 2, Time: fixture.Created.Add(2)},
 	}
 
 	checkState(t, want, j.State())
 	j = reopen(t, j)
 	checkState(t, want, j.State())
-	checkText(t, j.path, linesOf(either, lines...))
+	fixture.CheckText(t, j.path, fixture.Lines(fixture.Any, lines...))
 
 	// A second session tells itself from the first, once.
 	for range 2 {
-		if err := j.begin(); err != nil {
+		if err := j.BeginSession(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,13 +109,13 @@ func TestJournalTornTail(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		torn, err := OpenJournal(path)
+		torn, err := Open(path)
 		if err != nil {
 			t.Fatalf("cut at byte %d: %v", cut, err)
 		}
 
 		want := states[whole]
-		want.Cut = cut - ends[whole]
+		want.CutBytes = cut - ends[whole]
 		if diff := cmp.Diff(want, torn.state, compareBitmaps); diff != "" {
 			t.Fatalf("cut at byte %d: state (-want +got):\n%s", cut, diff)
 		}
@@ -130,7 +130,7 @@ func TestJournalTornTail(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if torn, err = OpenJournal(path); err != nil {
+		if torn, err = Open(path); err != nil {
 			t.Fatalf("cut at byte %d and written on: %v", cut, err)
 		}
 
@@ -141,7 +141,7 @@ func TestJournalTornTail(t *testing.T) {
 		torn.Close()
 	}
 
-	checkText(t, path, linesOf(either, 0, 1, 4, 2, 3, 5))
+	fixture.CheckText(t, path, fixture.Lines(fixture.Any, 0, 1, 4, 2, 3, 5))
 }
 
 // A process that died while it made the journal leaves nothing to go on with.
@@ -160,11 +160,11 @@ func TestJournalCutInFirstFrame(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if _, err := OpenJournal(path); !errors.Is(err, os.ErrNotExist) {
+		if _, err := Open(path); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("cut at byte %d: %v, want os.ErrNotExist", cut, err)
 		}
 
-		checkAbsent(t, path)
+		fixture.CheckAbsent(t, path)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestCreateJournalOverCutFirstFrame(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	j, err := CreateJournal(path, manifest(1))
+	j, err := Create(path, fixture.Manifest(1))
 	if err != nil {
 		t.Fatalf("an empty file is no journal, but: %v", err)
 	}
@@ -200,8 +200,8 @@ func TestJournalFlippedBit(t *testing.T) {
 		{"highest bits of that length", 1, 7, true},
 		{"tag of a middle frame", 2, 8, true},
 		{"checksum of a middle frame's header", 1, 12, true},
-		{"header of a middle frame", 1, frameFixed + 9, true},
-		{"header of the last frame", 3, frameFixed + 9, false},
+		{"header of a middle frame", 1, fixedSize + 9, true},
+		{"header of the last frame", 3, fixedSize + 9, false},
 		{"contents of the last frame", 3, -3, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestJournalFlippedBit(t *testing.T) {
 				at = ends[tt.frame+1] + tt.offset
 			}
 
-			flip(t, j.path, at)
+			fixture.FlipBit(t, j.path, at)
 			j = open(t, j.path)
 			checkSurvivors(t, j, frames, tt.frame)
 
@@ -228,14 +228,14 @@ func TestJournalFlippedBit(t *testing.T) {
 				t.Errorf("position %v, want %v", got, want)
 			}
 
-			if want := ends[tt.frame+1] - ends[tt.frame]; j.State().Cut != want {
-				t.Errorf("cut %d bytes, want %d", j.State().Cut, want)
+			if want := ends[tt.frame+1] - ends[tt.frame]; j.State().CutBytes != want {
+				t.Errorf("cut %d bytes, want %d", j.State().CutBytes, want)
 			}
 
 			// What is lost comes again, and the lock is still there.
 			appendFrame(t, j, 9, frames[tt.frame]...)
-			if _, err := OpenJournal(j.path); !errors.Is(err, ErrLocked) {
-				t.Errorf("second OpenJournal: %v, want ErrLocked", err)
+			if _, err := Open(j.path); !errors.Is(err, atomicfile.ErrLocked) {
+				t.Errorf("second OpenJournal: %v, want atomicfile.ErrLocked", err)
 			}
 
 			j = reopen(t, j)
@@ -258,7 +258,7 @@ func checkSurvivors(t *testing.T, j *Journal, frames [][]uint32, lost int) {
 
 		done.AddMany(seqs)
 		for it := roaring.BitmapOf(seqs...).Iterator(); it.HasNext(); {
-			text += string(lineOf(it.Next(), 0))
+			text += string(fixture.Line(it.Next(), 0))
 		}
 	}
 
@@ -266,24 +266,24 @@ func checkSurvivors(t *testing.T, j *Journal, frames [][]uint32, lost int) {
 		t.Errorf("done: %v, want %v; counted %d", j.State().Done, done, j.State().Counts.Done)
 	}
 
-	checkText(t, j.path, text)
-	checkAbsent(t, j.path+".tmp")
+	fixture.CheckText(t, j.path, text)
+	fixture.CheckAbsent(t, j.path+".tmp")
 }
 
 func TestJournalLocked(t *testing.T) {
 	t.Parallel()
 
 	j, _, _ := newTestJournal(t, 1)
-	if _, err := OpenJournal(j.path); !errors.Is(err, ErrLocked) {
-		t.Errorf("OpenJournal: %v, want ErrLocked", err)
+	if _, err := Open(j.path); !errors.Is(err, atomicfile.ErrLocked) {
+		t.Errorf("OpenJournal: %v, want atomicfile.ErrLocked", err)
 	}
 
-	if _, err := CreateJournal(j.path, manifest(1)); !errors.Is(err, ErrLocked) {
-		t.Errorf("CreateJournal: %v, want ErrLocked", err)
+	if _, err := Create(j.path, fixture.Manifest(1)); !errors.Is(err, atomicfile.ErrLocked) {
+		t.Errorf("CreateJournal: %v, want atomicfile.ErrLocked", err)
 	}
 
 	j.Close()
-	if _, err := CreateJournal(j.path, manifest(1)); !errors.Is(err, os.ErrExist) {
+	if _, err := Create(j.path, fixture.Manifest(1)); !errors.Is(err, os.ErrExist) {
 		t.Errorf("CreateJournal over a journal that nobody has open: %v, want os.ErrExist", err)
 	}
 
@@ -301,7 +301,7 @@ func TestOpenJournalErrors(t *testing.T) {
 		return string(data)
 	}
 
-	m, future := manifest(1), manifest(1)
+	m, future := fixture.Manifest(1), fixture.Manifest(1)
 	future.Schema++
 
 	for _, tt := range []struct {
@@ -324,7 +324,7 @@ func TestOpenJournalErrors(t *testing.T) {
 			}
 
 			for i := range 2 { // the first must not have kept the lock
-				if _, err := OpenJournal(path); !errors.Is(err, proto.ErrFormat) {
+				if _, err := Open(path); !errors.Is(err, proto.ErrFormat) {
 					t.Errorf("OpenJournal %d: %v, want ErrFormat", i+1, err)
 				}
 			}
@@ -336,32 +336,41 @@ func TestOpenJournalErrors(t *testing.T) {
 		})
 	}
 
-	if _, err := OpenJournal(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v, want os.ErrNotExist", err)
 	}
 }
 
-func ExampleOutput() {
-	o := Output("dir/run")
-	fmt.Println(o.Results(), o.Errors(), o.Meta(), o.Journal())
-	// Output: dir/run.jsonl.zst dir/run.errors.jsonl.zst dir/run.meta.json dir/run.part.zst
-}
-
-// A journal that cannot be written ends the collector at once, though results are still
-// missing: its user tries again.
-func TestJournalThatCannotBeWritten(t *testing.T) {
+// A journal whose name is a link lies where the link leads, at each of its ways.
+func TestJournalBehindLink(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, 9, 16<<20)
-	b.publish("0-1", 0, 1, 2)
+	dir := t.TempDir()
+	fixture.Must(t, os.Mkdir(dir+"/disk", 0o755))
+	link, real := dir+"/out.part.zst", dir+"/disk/real"
+	fixture.Must(t, os.Symlink("disk/real", link))
+	j, err := Create(link, fixture.Manifest(3))
+	fixture.Must(t, err)
+	if _, err := Create(link, fixture.Manifest(3)); !errors.Is(err, atomicfile.ErrLocked) {
+		t.Errorf("CreateJournal over it: %v, want atomicfile.ErrLocked", err)
+	}
 
-	s := b.start(func(c *Config) {
-		readOnly, err := os.Open(b.out.Journal())
-		must(t, err)
-		must(t, c.Journal.file.Close())
-		c.Journal.file, c.Journal.old = readOnly, false // it has begun
-	})
-	if err := s.wait(); err == nil || !strings.Contains(err.Error(), "write journal") {
-		t.Errorf("Run: %v, want the error of writing the journal", err)
+	appendFrame(t, j, 1, 0)
+	appendFrame(t, j, 2, 1)
+	fixture.Must(t, j.Close())
+	fixture.FlipBit(t, real, j.size-1-int64(len(fixture.Lines(fixture.Any, 1)))/4) // so that it is cut
+
+	j = open(t, link)
+	if j.State().Counts.Done != 1 {
+		t.Errorf("%d lines, want 1", j.State().Counts.Done)
+	}
+
+	appendFrame(t, j, 2, 1)
+	fixture.CheckText(t, link, fixture.Lines(fixture.Any, 0, 1))
+	fixture.Must(t, j.Remove())
+	fixture.CheckAbsent(t, real)
+
+	if _, err := os.Lstat(link); err != nil {
+		t.Errorf("the link: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package collector
+package journal
 
 import (
 	"errors"
@@ -8,13 +8,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/output"
 )
 
 // claimed makes the journal of an output and claims its files.
-func claimed(t *testing.T, out Output) (*Journal, error) {
+func claimed(t *testing.T, out output.Prefix) (*Journal, error) {
 	t.Helper()
 
-	j, err := CreateJournal(out.Journal(), manifest(3))
+	j, err := Create(out.Journal(), fixture.Manifest(3))
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +32,7 @@ func claimed(t *testing.T, out Output) (*Journal, error) {
 func regularFiles(t *testing.T, dir string) (names []string) {
 	t.Helper()
 
-	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	fixture.Must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			names = append(names, path)
 		}
@@ -83,15 +87,15 @@ func TestClaim(t *testing.T) {
 			t.Parallel()
 
 			dir := t.TempDir()
-			must(t, os.Mkdir(filepath.Join(dir, "disk"), 0o755))
+			fixture.Must(t, os.Mkdir(filepath.Join(dir, "disk"), 0o755))
 
 			for link, to := range tt.links {
-				must(t, os.Symlink(to, filepath.Join(dir, link)))
+				fixture.Must(t, os.Symlink(to, filepath.Join(dir, link)))
 			}
 
-			first, second := Output(filepath.Join(dir, tt.first)), Output(filepath.Join(dir, tt.second))
+			first, second := output.Prefix(filepath.Join(dir, tt.first)), output.Prefix(filepath.Join(dir, tt.second))
 			j, err := claimed(t, first)
-			must(t, err)
+			fixture.Must(t, err)
 
 			check := func(when string, want error) {
 				t.Helper()
@@ -106,32 +110,32 @@ func TestClaim(t *testing.T) {
 				}
 
 				k, err := claimed(t, second)
-				if (err != nil) != (want != nil) || err != nil && !errors.Is(err, ErrClaimed) &&
-					!errors.Is(err, ErrLocked) && !errors.Is(err, os.ErrExist) {
+				if (err != nil) != (want != nil) || err != nil && !errors.Is(err, output.ErrClaimed) &&
+					!errors.Is(err, atomicfile.ErrLocked) && !errors.Is(err, os.ErrExist) {
 					t.Errorf("%s, Claim: %v, want %v", when, err, want)
 				}
 
 				if k != nil {
-					must(t, errors.Join(k.Remove(), k.Close()))
+					fixture.Must(t, errors.Join(k.Remove(), k.Close()))
 				}
 			}
 
 			want := error(nil)
 			if tt.shared {
-				want = ErrClaimed
+				want = output.ErrClaimed
 			}
 
 			check("while the first is at work", want)
 
-			must(t, j.Close())
+			fixture.Must(t, j.Close())
 			check("after the first was killed", want)
 
 			j = open(t, first.Journal())
-			must(t, j.Claim(first))
+			fixture.Must(t, j.Claim(first))
 			check("while the first goes on", want)
 
-			must(t, j.Remove())
-			must(t, j.Close())
+			fixture.Must(t, j.Remove())
+			fixture.Must(t, j.Close())
 			check("after the first", nil)
 
 			if left := regularFiles(t, dir); len(left) > 0 {
@@ -148,25 +152,25 @@ func TestClaimBesideOthersFiles(t *testing.T) {
 
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	must(t, os.WriteFile(at("a.jsonl.zst.lck"), []byte("4711\n"), 0o644))
-	must(t, os.Mkdir(at("a.meta.json.lck"), 0o755))
-	must(t, syscall.Mkfifo(at("a.report.md.lck"), 0o644))
-	must(t, os.Symlink("a.jsonl.zst.lck", at("a.errors.jsonl.zst.lck")))
-	must(t, os.Symlink("a.jsonl.zst", at("b.jsonl.zst")))
+	fixture.Must(t, os.WriteFile(at("a.jsonl.zst.lck"), []byte("4711\n"), 0o644))
+	fixture.Must(t, os.Mkdir(at("a.meta.json.lck"), 0o755))
+	fixture.Must(t, syscall.Mkfifo(at("a.report.md.lck"), 0o644))
+	fixture.Must(t, os.Symlink("a.jsonl.zst.lck", at("a.errors.jsonl.zst.lck")))
+	fixture.Must(t, os.Symlink("a.jsonl.zst", at("b.jsonl.zst")))
 
-	a := Output(at("a"))
-	must(t, a.Check())
+	a := output.Prefix(at("a"))
+	fixture.Must(t, a.Check())
 	j, err := claimed(t, a)
-	must(t, err)
-	must(t, errors.Join(j.Remove(), j.Close(), a.RemoveLeft()))
+	fixture.Must(t, err)
+	fixture.Must(t, errors.Join(j.Remove(), j.Close(), a.RemoveStale()))
 
-	j, err = claimed(t, Output(at("b")))
+	j, err = claimed(t, output.Prefix(at("b")))
 	if err == nil || !strings.Contains(err.Error(),
 		"a file is in the way that promptmill has not written: "+at("a.jsonl.zst.lck")) {
 		t.Errorf("a run that needs the name: %v", err)
 	}
 
-	must(t, errors.Join(j.Remove(), j.Close()))
+	fixture.Must(t, errors.Join(j.Remove(), j.Close()))
 	if text, err := os.ReadFile(at("a.jsonl.zst.lck")); string(text) != "4711\n" {
 		t.Errorf("it was changed to %q (%v)", text, err)
 	}
@@ -177,13 +181,13 @@ func TestClaimOfOneFile(t *testing.T) {
 	t.Parallel()
 
 	dir := t.TempDir()
-	out := Output(filepath.Join(dir, "out"))
-	must(t, os.Symlink("out.jsonl.zst", out.Errors()))
-	if err := out.Check(); !errors.Is(err, ErrOneFile) {
+	out := output.Prefix(filepath.Join(dir, "out"))
+	fixture.Must(t, os.Symlink("out.jsonl.zst", out.Errors()))
+	if err := out.Check(); !errors.Is(err, output.ErrSameFile) {
 		t.Errorf("Check: %v, want ErrOneFile", err)
 	}
 
-	if _, err := claimed(t, out); !errors.Is(err, ErrOneFile) {
+	if _, err := claimed(t, out); !errors.Is(err, output.ErrSameFile) {
 		t.Errorf("Claim: %v, want ErrOneFile", err)
 	}
 }
@@ -198,19 +202,19 @@ func TestRedirected(t *testing.T) {
 		after  func(t *testing.T, dir string)
 	}{
 		{"a link is made", func(*testing.T, string) {}, func(t *testing.T, dir string) {
-			must(t, os.Symlink("precious", dir+"/out.jsonl.zst"))
+			fixture.Must(t, os.Symlink("precious", dir+"/out.jsonl.zst"))
 		}},
 		{"a link is changed", func(t *testing.T, dir string) {
-			must(t, os.Symlink("real", dir+"/out.jsonl.zst"))
+			fixture.Must(t, os.Symlink("real", dir+"/out.jsonl.zst"))
 		}, func(t *testing.T, dir string) {
-			must(t, os.Remove(dir+"/out.jsonl.zst"))
-			must(t, os.Symlink("precious", dir+"/out.jsonl.zst"))
+			fixture.Must(t, os.Remove(dir+"/out.jsonl.zst"))
+			fixture.Must(t, os.Symlink("precious", dir+"/out.jsonl.zst"))
 		}},
 		{"a link of failures is made", func(*testing.T, string) {}, func(t *testing.T, dir string) {
-			must(t, os.Symlink("precious", dir+"/out.errors.jsonl.zst"))
+			fixture.Must(t, os.Symlink("precious", dir+"/out.errors.jsonl.zst"))
 		}},
 		{"a link of the report is made", func(*testing.T, string) {}, func(t *testing.T, dir string) {
-			must(t, os.Symlink("precious", dir+"/out.report.md"))
+			fixture.Must(t, os.Symlink("precious", dir+"/out.report.md"))
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -218,23 +222,23 @@ func TestRedirected(t *testing.T) {
 
 			dir := t.TempDir()
 			precious := filepath.Join(dir, "precious")
-			must(t, os.WriteFile(precious, []byte("not to be lost"), 0o644))
+			fixture.Must(t, os.WriteFile(precious, []byte("not to be lost"), 0o644))
 			tt.before(t, dir)
-			out := Output(filepath.Join(dir, "out"))
+			out := output.Prefix(filepath.Join(dir, "out"))
 			j, err := claimed(t, out)
-			must(t, err)
+			fixture.Must(t, err)
 			appendFrame(t, j, 3, 0, 1, 2)
 			tt.after(t, dir)
 
-			if err := j.rewrite(t.Context(), out, Format{}); !errors.Is(err, ErrRedirected) {
-				t.Errorf("rewrite: %v, want ErrRedirected", err)
+			if err := j.Rewrite(t.Context(), out, output.Format{}); !errors.Is(err, output.ErrRedirected) {
+				t.Errorf("rewrite: %v, want output.ErrRedirected", err)
 			}
 
 			if text, err := os.ReadFile(precious); err != nil || string(text) != "not to be lost" {
 				t.Errorf("the other file is %q, %v", text, err)
 			}
 
-			checkAbsent(t, precious+tempSuffix)
+			fixture.CheckAbsent(t, precious+atomicfile.TempSuffix)
 		})
 	}
 }
@@ -244,20 +248,20 @@ func TestRedirectedBeforeRename(t *testing.T) {
 	t.Parallel()
 
 	dir := t.TempDir()
-	out := Output(filepath.Join(dir, "out"))
+	out := output.Prefix(filepath.Join(dir, "out"))
 	j, err := claimed(t, out)
-	must(t, err)
-	file, err := j.create(out.Meta())
-	must(t, err)
-	must(t, os.Symlink("precious", out.Meta()))
+	fixture.Must(t, err)
+	file, err := j.CreateFile(out.Meta())
+	fixture.Must(t, err)
+	fixture.Must(t, os.Symlink("precious", out.Meta()))
 
-	if err := file.Commit(nil); !errors.Is(err, ErrRedirected) {
-		t.Errorf("Commit: %v, want ErrRedirected", err)
+	if err := file.Commit(nil); !errors.Is(err, output.ErrRedirected) {
+		t.Errorf("Commit: %v, want output.ErrRedirected", err)
 	}
 
-	if !isLink(out.Meta()) {
+	if info, err := os.Lstat(out.Meta()); err != nil || info.Mode()&fs.ModeSymlink == 0 {
 		t.Error("the link is gone")
 	}
 
-	checkAbsent(t, out.Meta()+tempSuffix)
+	fixture.CheckAbsent(t, out.Meta()+atomicfile.TempSuffix)
 }

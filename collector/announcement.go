@@ -1,0 +1,198 @@
+package collector
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// lastReading returns the latest reading of a card's energy meter; nil: unknown.
+func lastReading(s journal.WorkerSession, card proto.GPU) *float64 {
+	i := slices.IndexFunc(s.GPUs, isCard(card))
+	if i < 0 || i >= len(s.Meters) {
+		return nil
+	}
+	return s.Meters[i]
+}
+
+// isMetered reports whether the worker knows how much energy its cards use.
+func isMetered(s journal.WorkerSession) bool {
+	return slices.ContainsFunc(s.Meters, func(m *float64) bool { return m != nil })
+}
+
+// observeAnnouncement returns the session after an announcement of its worker.
+func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string) journal.WorkerSession {
+	next := journal.WorkerSession{
+		ID:             w.ID,
+		Name:           w.Name,
+		Host:           w.Host,
+		Version:        w.Version,
+		Platform:       strings.TrimSpace(w.Flavour + " " + w.ServerVersion),
+		Models:         w.Models,
+		Since:          w.Since,
+		LoadSeconds:    w.LoadSeconds,
+		MemoryBytes:    w.MemoryBytes,
+		SeveralServers: w.SeveralServers,
+		Usage:          s.Usage,
+		EarlierUsage:   s.EarlierUsage,
+		OverlapJoules:  s.OverlapJoules,
+		FirstSeen:      s.FirstSeen,
+		LastSeen:       w.ReceivedAt,
+	}
+	if next.FirstSeen.IsZero() {
+		next.FirstSeen = w.ReceivedAt
+	}
+
+	// A model server that is down for the moment reports nothing.
+	before := s
+	if w.SeveralServers { // what was reported before is of one of them
+		before = journal.WorkerSession{}
+	}
+
+	next.MemoryBytes.Weights = latest(w.MemoryBytes.Weights, before.MemoryBytes.Weights)
+	next.MemoryBytes.KVCache = latest(w.MemoryBytes.KVCache, before.MemoryBytes.KVCache)
+	next.MemoryBytes.Graphs = latest(w.MemoryBytes.Graphs, before.MemoryBytes.Graphs)
+	next.LoadSeconds = latest(w.LoadSeconds, before.LoadSeconds)
+	next.GPUMemoryUtilization = latest(w.GPUMemoryUtilization, before.GPUMemoryUtilization)
+
+	// Ollama reports those of loaded models only.
+	if next.ContextLength = s.ContextLength; len(w.ContextLength) > 0 {
+		next.ContextLength = map[string]int{}
+		maps.Copy(next.ContextLength, s.ContextLength)
+		maps.Copy(next.ContextLength, w.ContextLength)
+	}
+
+	if next.Platform == "" {
+		next.Platform = s.Platform
+	}
+	if next.Models == nil {
+		next.Models = s.Models
+	}
+
+	if usage := w.Runs[run]; usage != (proto.RunUsage{}) {
+		if s.Usage != nil && (usage.Requests < s.Usage.Requests || usage.Redeliveries < s.Usage.Redeliveries) {
+			next.EarlierUsage = journal.AddUsage(s.EarlierUsage, s.Usage) // the worker counts from 0 again
+		}
+		next.Usage = &usage
+	}
+
+	next.Slots = observeSlots(before.Slots, w, countRequests(next.TotalUsage()) > countRequests(s.TotalUsage()))
+	next.GPUs, next.Meters = slices.Clone(s.GPUs), slices.Clone(s.Meters)
+	for _, card := range w.GPU {
+		i := findCard(&next.GPUs, card)
+		for len(next.Meters) <= i {
+			next.Meters = append(next.Meters, nil)
+		}
+
+		observeCard(&next.GPUs[i], card, w.InFlight > 0, next.Meters[i])
+		next.Meters[i] = latest(card.EnergyJoules, next.Meters[i])
+	}
+
+	return next
+}
+
+// countRequests returns the number of requests of a usage, which may be nil.
+func countRequests(usage *proto.RunUsage) int64 { return metadata.OrZero(usage).Requests }
+
+// observeSlots returns the server's slots after an announcement. ended says that requests of
+// the run have ended since the announcement before. Without that, the slots may be in use by
+// another run, or the announcement may be the same one again.
+func observeSlots(before *metadata.Slots, w proto.WorkerInfo, ended bool) *metadata.Slots {
+	now := before
+	if w.Slots > 0 {
+		now = addSlots(before, &metadata.Slots{Count: w.Slots})
+	}
+
+	if now == nil || !ended || w.InFlight == 0 {
+		return now
+	}
+
+	read := metadata.Slots{Count: now.Count, Readings: now.Readings + 1, FullReadings: now.FullReadings}
+	if w.InFlight >= int64(now.Count) {
+		read.FullReadings++
+	}
+
+	return &read
+}
+
+// addSlots adds the readings of slots, either of which may be nil. The number of slots is
+// the later one. Readings of another number of slots do not count as full.
+func addSlots(before, after *metadata.Slots) *metadata.Slots {
+	switch {
+	case before == nil:
+		return after
+	case after == nil:
+		return before
+	}
+
+	sum := metadata.Slots{
+		Count:        after.Count,
+		Readings:     before.Readings + after.Readings,
+		FullReadings: after.FullReadings,
+	}
+	if before.Count == after.Count {
+		sum.FullReadings += before.FullReadings
+	}
+
+	return &sum
+}
+
+// latest returns the new value, or the old one if there is none.
+func latest[T any](now, before *T) *T {
+	if now != nil {
+		return now
+	}
+	return before
+}
+
+// findCard returns the place of a card in a list, to which it adds the card if need be.
+func findCard(cards *[]metadata.GPU, card proto.GPU) int {
+	i := slices.IndexFunc(*cards, isCard(card))
+	if i < 0 {
+		i = len(*cards)
+		*cards = append(*cards, metadata.GPU{Index: card.Index, Name: card.Name, UUID: card.UUID})
+	}
+	return i
+}
+
+// isCard returns a function that recognises a card.
+func isCard(card proto.GPU) func(metadata.GPU) bool {
+	return func(c metadata.GPU) bool { return c.Index == card.Index && c.Name == card.Name && c.UUID == card.UUID }
+}
+
+// observeCard adds a reading of the card. meter is the reading of its energy meter before.
+func observeCard(c *metadata.GPU, card proto.GPU, working bool, meter *float64) {
+	if card.MemoryBytes > 0 {
+		c.MemoryBytes = new(card.MemoryBytes)
+	}
+
+	c.MemoryUsedBytesMax = metadata.Most(c.MemoryUsedBytesMax, card.MemoryUsedBytes)
+	if card.PowerWatts != nil && working {
+		addPower(c, *card.PowerWatts, 1)
+	}
+
+	if card.EnergyJoules != nil && meter != nil {
+		addEnergy(c, max(0, *card.EnergyJoules-*meter))
+	}
+}
+
+// addPower adds the mean of some readings to the mean of all.
+func addPower(c *metadata.GPU, watts float64, readings int64) {
+	c.PowerReadings += readings
+	if c.PowerWattsMean != nil {
+		watts = *c.PowerWattsMean + (watts-*c.PowerWattsMean)*float64(readings)/float64(c.PowerReadings)
+	}
+	c.PowerWattsMean = &watts
+}
+
+// addEnergy adds the energy that the card has used.
+func addEnergy(c *metadata.GPU, joules float64) {
+	if c.EnergyJoules != nil {
+		joules += *c.EnergyJoules
+	}
+	c.EnergyJoules = &joules
+}

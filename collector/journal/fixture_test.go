@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
+)
+
+// statsOf counts the lines of requests another way.
+func statsOf(seqs ...uint32) *FrameStats {
+	s := &FrameStats{}
+	for _, seq := range seqs {
+		if info, err := proto.ParseLine(new(jsonscan.Scanner), fixture.Line(seq, 0)); err == nil && info.OK {
+			s.addMeasures(info)
+		} else {
+			s.addExample(info.ErrorCode, func() string { return displayID(info) })
+		}
+
+		addCount(&s.Attempts, "2", 1)
+		addCount(&s.Retried, "503", 1)
+		addCount(&s.Workers, fixture.Worker(seq), 1)
+
+		switch {
+		case fixture.Failed(seq):
+			addCount(&s.Failures, "http_400", 1)
+		case seq%2 == 1:
+			addCount(&s.Finish, "length", 1)
+		default:
+			addCount(&s.Finish, "stop", 1)
+		}
+	}
+
+	return s
+}
+
+// newTestJournal makes a journal with one frame for each list of requests. ends[i] is
+// the file's size after i frames of lines, and states[i] what it held then.
+func newTestJournal(t *testing.T, requests int, frames ...[]uint32) (j *Journal, ends []int64, states []State) {
+	t.Helper()
+
+	j, err := Create(filepath.Join(t.TempDir(), "out.part.zst"), fixture.Manifest(requests))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { j.Close() }) // closing twice does no harm
+	note := func() {
+		s := j.state
+		s.Done, s.Stats = s.Done.Clone(), &FrameStats{}
+		s.Stats.Merge(*j.state.Stats)
+		ends, states = append(ends, j.size), append(states, s)
+	}
+
+	note()
+	for i, seqs := range frames {
+		appendFrame(t, j, uint64(i+1), seqs...)
+		note()
+	}
+
+	return j, ends, states
+}
+
+func appendFrame(t *testing.T, j *Journal, position uint64, seqs ...uint32) {
+	t.Helper()
+
+	f := &Frame{
+		Position: Position{
+			Created:  fixture.Created,
+			Sequence: position,
+			Time:     fixture.Created.Add(time.Duration(position)),
+		},
+		At:     fixture.Created,
+		Worked: time.Second,
+	}
+	var scan jsonscan.Scanner
+	for _, seq := range seqs {
+		line := fixture.Line(seq, 0)
+		info, err := proto.ParseLine(&scan, line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Add(seq, line, info)
+	}
+
+	fixture.Must(t, j.Append(f))
+}
+
+// reopen closes a journal and opens it again.
+func reopen(t *testing.T, j *Journal) *Journal {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, j.path)
+}
+
+func open(t testing.TB, path string) *Journal {
+	t.Helper()
+	j, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+var compareBitmaps = cmp.Comparer(func(a, b *roaring.Bitmap) bool { return a.Equals(b) })
+
+func checkState(t *testing.T, want State, got *State) {
+	t.Helper()
+	// The times of the test itself are not compared.
+	if diff := cmp.Diff(want, *got, compareBitmaps, cmpopts.IgnoreFields(State{}, "At", "Idle", "Lost", "Series"),
+		cmpopts.SortSlices(func(a, b metadata.Outlier) bool { return a.CustomID < b.CustomID })); diff != "" {
+		t.Errorf("state (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,194 @@
+package journal
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonscan"
+)
+
+// ErrPlain is returned for an output that does not say which line is which request's.
+var ErrPlain = errors.New("the output was written with --plain, so its lines do not tell their requests' numbers")
+
+// CreateFromOutput makes a journal of the answered requests of a complete output, so that
+// the failed ones can be run again. meta is the output's metadata, m the run's manifest from
+// now on, and at the position after which results count: earlier ones are of the attempts
+// that failed. The output files stay until the journal is complete.
+func CreateFromOutput(
+	out output.Prefix, meta *metadata.Run, m proto.Manifest, at Position,
+) (*Journal, error) {
+	if meta.Config.Plain {
+		return nil, fmt.Errorf("%s: %w", out.Results(), ErrPlain)
+	}
+
+	path, err := atomicfile.FollowLinks(out.Journal())
+	if err != nil {
+		return nil, err
+	}
+
+	newPath := path + output.NewJournalSuffix
+
+	file, err := atomicfile.CreateLocked(newPath, output.Mode)
+	if err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+
+	j, err := initJournal(newPath, file, m)
+	if err != nil {
+		return nil, err
+	}
+
+	err = j.appendOutput(out, meta, at)
+	if err == nil {
+		err = os.Rename(newPath, path)
+	}
+	if err == nil {
+		j.path, j.resumed = path, true
+		err = atomicfile.SyncDir(path)
+	}
+	if err != nil {
+		os.Remove(newPath)
+		j.Close()
+		return nil, fmt.Errorf("reopen %s: %w", out.Results(), err)
+	}
+
+	return j, nil
+}
+
+// appendOutput appends the answered requests of an output.
+func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Position) error {
+	file, err := os.Open(out.Results())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+
+	// The journal holds the same answers, so it has the same permissions.
+	if err := j.file.Chmod(info.Mode().Perm()); err != nil {
+		return err
+	}
+
+	dec, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("zstd decoder: %w", err)
+	}
+	defer dec.Close()
+
+	var scan jsonscan.Scanner
+	frame, lines := frameOfHistory(meta), bufio.NewReaderSize(dec, 1<<20)
+	seen := roaring.New()
+
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			frame.Position = at
+			return j.Append(frame)
+		}
+		if err != nil {
+			return err
+		}
+
+		info, err := proto.ParseLine(&scan, line)
+		if err != nil {
+			return err
+		}
+
+		if !info.OK {
+			continue
+		}
+
+		if info.Index < 0 || info.Index >= int64(meta.Test.NumRequests) || !seen.CheckedAdd(uint32(info.Index)) {
+			return fmt.Errorf("%w: a line of request %d of %d", proto.ErrFormat, info.Index, meta.Test.NumRequests)
+		}
+
+		if !info.Hashed {
+			return fmt.Errorf("%w: the line of request %d has no request_hash", proto.ErrFormat, info.Index)
+		}
+
+		frame.Add(uint32(info.Index), line, info)
+		if frame.IsFull() {
+			if err := j.Append(frame); err != nil {
+				return err
+			}
+			frame = &Frame{}
+		}
+	}
+}
+
+// frameOfHistory returns a frame of what metadata says of the run until now, but for its
+// lines. The time since the run ended counts as idle.
+func frameOfHistory(meta *metadata.Run) *Frame {
+	r := meta.Results
+	lost := metadata.OrZero(r.LostTimeSeconds)
+	idle := time.Since(meta.Timestamp).Seconds() - r.InferenceTimeSeconds - lost
+
+	f := &Frame{
+		WorkerSessions:  SessionsOf(meta), // their usage stays
+		Worked:          seconds(r.InferenceTimeSeconds),
+		Idle:            seconds(max(0, idle)),
+		Lost:            seconds(lost),
+		earlierSessions: r.Interruptions - 1,
+	}
+	if meta.Series != nil {
+		f.Series = *meta.Series
+	}
+
+	return f
+}
+
+// seconds returns a duration of whole milliseconds.
+func seconds(s float64) time.Duration { return time.Duration(int64(1000*s)) * time.Millisecond }
+
+// SessionsOf returns worker sessions from which a journal arrives at the same metadata.
+func SessionsOf(meta *metadata.Run) (sessions []WorkerSession) {
+	for _, w := range meta.Workers {
+		for i, of := range w.Sessions {
+			s := WorkerSession{
+				ID:             of.ID,
+				Name:           w.Name,
+				FirstSeen:      of.First,
+				LastSeen:       of.Last,
+				Host:           metadata.OrZero(w.Host),
+				Version:        metadata.OrZero(of.Version),
+				Platform:       metadata.OrZero(of.Platform),
+				Models:         w.Models,
+				Since:          of.Since,
+				LoadSeconds:    w.ModelLoadTimeSeconds,
+				MemoryBytes:    w.MemoryBytes,
+				SeveralServers: w.SeveralServers,
+			}
+			if of.Requests != nil {
+				s.Usage = &proto.RunUsage{
+					Requests:     *of.Requests,
+					EnergyJoules: of.EnergyJoules,
+					Redeliveries: metadata.OrZero(of.Redeliveries),
+				}
+			}
+
+			if i == len(w.Sessions)-1 {
+				// Of all sessions. The readings of the cards' meters are forgotten.
+				s.GPUs, s.Slots = w.GPUs, w.Slots
+			}
+
+			sessions = append(sessions, s)
+		}
+	}
+
+	return sessions
+}

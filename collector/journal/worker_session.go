@@ -1,0 +1,85 @@
+package journal
+
+import (
+	"time"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// WorkerSession is a worker from one of its starts to its end, as its announcements
+// described it. A nil field is unknown. A WorkerSession is never changed, but replaced by a
+// newer one.
+type WorkerSession struct {
+	// ID is the id of the worker's process; empty: it has none.
+	ID      string `json:"id,omitempty"`
+	Name    string `json:"name"`
+	Host    string `json:"host"`
+	Version string `json:"version"`
+	// Platform is the flavour and the version of the worker's model server.
+	Platform string   `json:"platform"`
+	Models   []string `json:"models"`
+	// ContextLength is in tokens, by model.
+	ContextLength map[string]int `json:"context_length,omitempty"`
+	// GPUMemoryUtilization is from 0 to 1.
+	GPUMemoryUtilization *float64           `json:"gpu_memory_utilization"`
+	Since                time.Time          `json:"since"`
+	LoadSeconds          *float64           `json:"load_seconds"`
+	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
+	// Slots are those of the model server; nil unless it reports them.
+	Slots *metadata.Slots `json:"slots,omitempty"`
+	// SeveralServers says that the worker's URL leads to more than one model server.
+	SeveralServers bool           `json:"several_servers,omitempty"`
+	GPUs           []metadata.GPU `json:"gpus"`
+	// Meters are the latest readings of the cards' energy meters, in joules, in the order of
+	// GPUs. A nil reading has not been seen yet.
+	Meters []*float64 `json:"meters,omitempty"`
+	// Usage is what the worker says it has spent on the run; nil: nothing so far.
+	Usage *proto.RunUsage `json:"usage"`
+	// EarlierUsage is what it said before its counters began again.
+	EarlierUsage *proto.RunUsage `json:"earlier_usage,omitempty"`
+	// OverlapJoules are the joules in both that count for other workers, which see the same
+	// cards.
+	OverlapJoules float64 `json:"overlap_joules,omitempty"`
+	// FirstSeen and LastSeen are when the bus got the first and the last announcement that
+	// was read.
+	FirstSeen time.Time `json:"first_seen,omitzero"`
+	LastSeen  time.Time `json:"last_seen,omitzero"`
+}
+
+// Key identifies a session among all others of a run.
+func (s WorkerSession) Key() string {
+	if s.ID != "" {
+		return s.ID
+	}
+	return s.Name + " " + s.Since.UTC().Format(time.RFC3339Nano)
+}
+
+// TotalUsage returns what the worker has spent on the run in this session; nil: unknown.
+func (s WorkerSession) TotalUsage() *proto.RunUsage {
+	total := AddUsage(s.Usage, s.EarlierUsage)
+	if s.OverlapJoules == 0 || total == nil || total.EnergyJoules == nil {
+		return total
+	}
+	own := *total
+	own.EnergyJoules = new(max(0, *total.EnergyJoules-s.OverlapJoules))
+	return &own
+}
+
+// AddUsage returns the sum of two usages, either of which may be nil. If one has used an
+// unknown amount of energy, so have both.
+func AddUsage(a, b *proto.RunUsage) *proto.RunUsage {
+	switch {
+	case a == nil || *a == proto.RunUsage{}:
+		return b
+	case b == nil || *b == proto.RunUsage{}:
+		return a
+	}
+
+	sum := proto.RunUsage{Requests: a.Requests + b.Requests, Redeliveries: a.Redeliveries + b.Redeliveries}
+	if a.EnergyJoules != nil && b.EnergyJoules != nil {
+		sum.EnergyJoules = new(*a.EnergyJoules + *b.EnergyJoules)
+	}
+
+	return &sum
+}
