@@ -36,9 +36,6 @@ type activeRun struct {
 	// answer stays as it is.
 	moreTokens float64
 
-	// budget is that of further attempts.
-	budget retryBudget
-
 	// requests is the parent context of its requests at the model server. It ends with the run.
 	requests       context.Context
 	cancelRequests context.CancelFunc
@@ -113,9 +110,10 @@ func (r *activeRun) readBatch(
 
 // activeRuns are the runs that this worker works for. They follow the manifests on the bus.
 type activeRuns struct {
-	js    jetstream.JetStream
-	log   zerolog.Logger
-	usage *usage
+	js      jetstream.JetStream
+	log     zerolog.Logger
+	usage   *usage
+	budgets *retryBudgets
 
 	// only is the one run to work for; empty: all runs.
 	only string
@@ -153,7 +151,9 @@ func (a *activeRuns) update(manifests map[string]proto.Manifest, requests contex
 
 	// A run that is being finalized stays: the collector waits for the last report of what
 	// the run has cost.
-	a.usage.retain(func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() })
+	unfinished := func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() }
+	a.usage.retain(unfinished)
+	a.budgets.retain(unfinished)
 
 	for id, m := range manifests {
 		if m.State != proto.StateInProgress || a.only != "" && a.only != id {

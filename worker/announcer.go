@@ -77,7 +77,7 @@ func (w *Worker) workerInfo() proto.WorkerInfo {
 		Slots:                server.Slots,
 		Concurrency:          w.cfg.Limiter.Limit(),
 		InFlight:             w.stats.InFlight.Load(),
-		Waiting:              w.health.waiting.Load(),
+		Waiting:              w.server.load.waiting.Load(),
 		Shards:               new(w.jobs.inHand.total.Load()),
 		Done:                 w.stats.Done.Load(),
 		LatencySeconds:       w.latency.mean().Seconds(),

@@ -4,125 +4,198 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/answer"
 	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// runAttempt runs a task once, in a slot that it gives back. era ends when the server is
-// found to hang.
-func (w *Worker) runAttempt(era context.Context, t *task, slot limit.Slot) {
+const (
+	// maxLoadingTime is how long a request's model may be loaded until its attempts count: by
+	// then, another model may be kept from being loaded.
+	maxLoadingTime = 15 * time.Minute
+	// maxSpared is the number of attempts of a request that cost nothing since a proxy may have
+	// had no server for them.
+	maxSpared = 20
+)
+
+// attemptRunner makes the attempts: it sends a request to the model server, classifies the answer,
+// and then finishes the request, queues it again, or sets it aside until other requests show what
+// the answer means.
+type attemptRunner struct {
+	server     *modelserver.Server
+	limiter    *limit.Limiter
+	health     *serverHealth
+	queue      *requestQueue
+	admissions *admissions
+	refusals   *refusals
+	cutoffs    *cutoffs
+	stalled    *stalledTask
+	quarantine *quarantine
+	budgets    *retryBudgets
+	stats      *Stats
+	latency    *latencyEstimate
+	fetchWake  signal // notified when a request is set aside: that makes room
+	log        zerolog.Logger
+
+	maxAttempts int
+	timeout     time.Duration // of one attempt
+	stall       time.Duration // without progress, until the server counts as hung
+
+	jobs     chan attemptJob // for loops that have nothing to do
+	loops    sync.WaitGroup
+	underway sync.WaitGroup
+}
+
+// attemptJob is an attempt to be made, in a slot of the limiter that it gives back.
+type attemptJob struct {
+	epoch context.Context // ends when the server is found to hang
+	task  *task
+	slot  limit.Slot
+}
+
+// begin makes an attempt, and does not wait for its end.
+func (a *attemptRunner) begin(job attemptJob) {
+	a.underway.Add(1)
+
+	select {
+	case a.jobs <- job:
+	default: // all loops are busy
+		a.loops.Go(func() { a.loop(job) })
+	}
+}
+
+// loop makes attempts, one after the other. A goroutine that stays has a stack that is large
+// enough for an HTTP request: to grow a new one for each cost 7 % of the whole exchange.
+func (a *attemptRunner) loop(job attemptJob) {
+	for more := true; more; job, more = <-a.jobs {
+		a.run(job)
+		a.underway.Done()
+	}
+}
+
+// start runs an attempt of another kind, and does not wait for its end.
+func (a *attemptRunner) start(attempt func()) { a.underway.Go(attempt) }
+
+// wait waits until no attempt is under way.
+func (a *attemptRunner) wait() { a.underway.Wait() }
+
+// close ends the loops, after the last attempt.
+func (a *attemptRunner) close() {
+	a.underway.Wait()
+	close(a.jobs)
+	a.loops.Wait()
+}
+
+// run makes an attempt and decides what follows.
+func (a *attemptRunner) run(job attemptJob) {
+	t, run := job.task, job.task.shard.run
 	begin := time.Now()
 	if t.attempts == 0 && t.crashes == 0 {
 		t.firstAttempt = begin
 	}
 
-	calls := t.shard.run.requests
-	call, cancel := context.WithTimeout(t.shard.run.requestsIn(era), w.cfg.Timeout)
-	w.stats.InFlight.Add(1)
-	j := classify(t.URL, t.countedBody(), w.cfg.Server.Post(call, t.URL, t.Body))
-	cancel()
-	w.stats.InFlight.Add(-1)
+	c, took := a.send(run.requestsIn(job.epoch), t, a.timeout)
 
 	if t.prefixes != nil {
-		w.queue.markEnded(t, j.ok(), time.Since(begin))
+		a.queue.markEnded(t, c.ok(), took)
 	}
 
-	w.cfg.Limiter.Release(slot, limit.Outcome{Work: j.work, Overload: j.overload, After: j.after})
+	a.limiter.Release(job.slot, limit.Outcome{Work: c.work, Overload: c.overload, After: c.after})
+	a.cutoffs.recordFreedSlot()
 
-	took := time.Since(begin)
 	switch {
-	case j.verdict == final || j.result.Status != 0:
-		w.health.answered(time.Now(), took <= w.cfg.Stall)
-	case calls.Err() != nil: // cut off by the end of the grace period, or of the run
+	case c.isFromServer():
+		a.health.recordAnswer(time.Now(), took <= a.stall)
+	case run.requests.Err() != nil: // the end of the grace period, or of the run
 		t.handBack()
 		return
-	case era.Err() != nil: // the server hangs: perhaps another does not
-		w.endStalled(t, took)
+	case job.epoch.Err() != nil: // the server hangs; another one may not
+		a.endStalled(t, took)
 		return
 	}
 
-	if j.ours {
-		w.lowerLimit()
-		w.requeueAfter(t, backoffDelay(1))
+	if c.outOfFiles {
+		a.health.lowerLimit()
+		a.requeueAfter(t, backoffDelay(1))
 		return
 	}
 
-	if j.verdict == unsent {
-		w.markDown("waiting for the model server", errors.New(j.result.Err.Message))
-		w.requeueAfter(t, backoffDelay(1))
+	if c.verdict == unsent {
+		a.health.markDown("waiting for the model server", errors.New(c.result.Err.Message))
+		a.requeueAfter(t, backoffDelay(1))
 		return
 	}
 
-	w.decideNext(calls, t, j, begin, took)
+	a.decide(t, c, begin, took)
 }
 
-// decideNext goes on with a task that the server had, and that ended one way or the other.
-func (w *Worker) decideNext(calls context.Context, t *task, j classification, begin time.Time, took time.Duration) {
-	if j.verdict == retry && w.decideLost(calls, t, j, begin, took) {
+// send posts a task's request and classifies the answer. It returns how long that took.
+func (a *attemptRunner) send(
+	ctx context.Context, t *task, timeout time.Duration,
+) (c classification, took time.Duration) {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	a.stats.InFlight.Add(1)
+	defer a.stats.InFlight.Add(-1)
+
+	c = classify(t.URL, t.countedBody(), a.server.Post(ctx, t.URL, t.Body))
+
+	return c, time.Since(begin)
+}
+
+// decide decides what follows from an attempt that reached the server.
+func (a *attemptRunner) decide(t *task, c classification, begin time.Time, took time.Duration) {
+	if c.verdict == retry && a.decideLost(t, c, begin, took) {
 		return
 	}
 
-	if j.verdict != loading {
+	if c.verdict != loading {
 		t.loadingSince = time.Time{}
 	}
 
 	switch {
-	case j.verdict == loading:
-		if w.awaitModel(t, j) {
+	case c.verdict == loading:
+		if a.awaitModel(t, c) {
 			return
 		}
-		j.verdict = retry
-	case j.mayMeanAll():
-		w.setAside(t, j, took)
+		c.verdict = retry
+	case c.mayMeanAll():
+		a.setRefusalAside(t, c, took)
 		return
-	case j.verdict == final:
-		w.admitRequest(t, j, begin, took)
+	case c.verdict == final:
+		a.admit(t.Request, c, begin, took)
 	}
 
-	w.finishAttempt(t, j, took)
+	a.finishAttempt(t, c, took)
 }
 
-// loadingMost is how long a request's model may be loaded until its attempts count: by then,
-// another one may be kept from its own.
-const loadingMost = 15 * time.Minute
+// decideLost decides what follows from an attempt that was lost: the server has died of it, or
+// something in front of the server has cut it off, or has taken the server out for a cut-off. It
+// returns false if none of these is so.
+func (a *attemptRunner) decideLost(t *task, c classification, begin time.Time, took time.Duration) bool {
+	mayBeProxy := (c.maybeCutOff || c.overload) && a.cutoffs.isRecent(time.Now())
+	mayBeCrash := c.maybeCrash || mayBeProxy && c.overload
 
-// awaitModel has a task tried again, at no cost, whose model the server is loading. It returns
-// false after that has taken too long.
-func (w *Worker) awaitModel(t *task, j classification) bool {
-	now := time.Now()
-	if t.loadingSince.IsZero() {
-		t.loadingSince = now
-	}
-
-	if now.Sub(t.loadingSince) > loadingMost {
-		return false
-	}
-
-	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Msg("the server loads the model; trying again")
-	w.requeueAfter(t, max(j.after, backoffDelay(1)))
-
-	return true
-}
-
-// decideLost goes on with a task whose attempt was lost: the server has died of it, or something
-// in front of the server has cut it off, or has taken the server out for that. It returns false
-// if none of these is so.
-func (w *Worker) decideLost(calls context.Context, t *task, j classification, begin time.Time, took time.Duration) bool {
-	marked := (j.cut || j.overload) && w.cutoffs.recent(time.Now())
 	switch {
-	case (j.crash || marked && j.overload) && w.confirmCrash(calls, begin):
-		if w.cutoffs.recent(time.Now()) && w.requeueSpared(t) { // perhaps since this moment
+	case mayBeCrash && a.health.confirmCrash(t.shard.run.requests, begin):
+		if a.cutoffs.isRecent(time.Now()) && a.requeueSpared(t) { // it may have become so meanwhile
 			return true
 		}
-		w.stats.recordAttempt(took, "server_died")
-		w.recordCrash(t)
-	case j.cut && w.recordCutOff(j, begin, took):
-		w.setCutOffAside(t, j, begin, took)
-	case marked && j.result.Status == http.StatusBadGateway && took < cutLeast: // there is a server again
-		return w.requeueSpared(t)
+
+		a.stats.recordAttempt(took, "server_died")
+		a.recordCrash(t)
+	case c.maybeCutOff && a.isCutOff(c, begin, took):
+		a.setCutOffAside(t, c, begin, took)
+	case mayBeProxy && c.result.Status == http.StatusBadGateway && took < leastCutOffTime:
+		return a.requeueSpared(t) // the proxy has a server again
 	default:
 		return false
 	}
@@ -130,125 +203,302 @@ func (w *Worker) decideLost(calls context.Context, t *task, j classification, be
 	return true
 }
 
-// requeueSpared has a task tried again, at no cost, that a proxy may have had no server for. It does so
-// only so often: the task may be what the server dies of.
-func (w *Worker) requeueSpared(t *task) bool {
-	if t.spared == cutSpared {
+// awaitModel queues a task again, at no cost, whose model the server is loading. It returns false
+// if that has taken too long.
+func (a *attemptRunner) awaitModel(t *task, c classification) bool {
+	now := time.Now()
+	if t.loadingSince.IsZero() {
+		t.loadingSince = now
+	}
+
+	if now.Sub(t.loadingSince) > maxLoadingTime {
 		return false
 	}
-	t.spared++
-	w.requeueAfter(t, backoffDelay(1))
+
+	a.log.Debug().Str("run", t.shard.run.id).Uint32("index", t.Index).Str("reason", c.reason).
+		Msg("the server is loading the model; retrying")
+	a.requeueAfter(t, max(c.after, backoffDelay(1)))
+
 	return true
 }
 
-// lowerLimit has fewer requests at the server at once, since this process may not open more
-// files.
-func (w *Worker) lowerLimit() {
-	if !w.cfg.Limiter.Lower() {
+// requeueSpared queues a task again, at no cost, that a proxy may have had no server for. It
+// returns false if it has done so too often: the server may die of the task.
+func (a *attemptRunner) requeueSpared(t *task) bool {
+	if t.spared == maxSpared {
+		return false
+	}
+
+	t.spared++
+	a.requeueAfter(t, backoffDelay(1))
+
+	return true
+}
+
+// recordCrash records that the server died while it had the task.
+func (a *attemptRunner) recordCrash(t *task) {
+	t.crashes++
+	t.reasons = append(t.reasons, "server_died")
+	a.stats.Retries.Add(1)
+
+	if t.crashes > isolateAfter {
+		t.failPoisoned("the model server", t.crashes)
 		return
 	}
-	if w.health.firstTime("files") {
-		w.cfg.Log.Warn().Int("at_once", w.cfg.Limiter.Limit()).
-			Msg("this process may not open more files; having fewer requests at once (ulimit -n raises that)")
+
+	a.quarantine.add(t)
+	a.queue.wake()
+}
+
+// admit records that the server let in a request, and decides what that shows about others. Each
+// answer calls it.
+func (a *attemptRunner) admit(r proto.Request, c classification, begin time.Time, took time.Duration) {
+	a.admissions.record(r, c, begin, took)
+
+	if a.refusals.n.Load() > 0 {
+		a.settleRefusals(begin)
+	}
+
+	if c.ok() && a.cutoffs.recordAnswer(begin, took) {
+		a.releaseCutOffs()
 	}
 }
 
-// finishAttempt ends a task with the result of its attempt, or has it tried again.
-func (w *Worker) finishAttempt(t *task, j classification, took time.Duration) {
+// setRefusalAside keeps a refusal until other requests show whom it means.
+func (a *attemptRunner) setRefusalAside(t *task, c classification, took time.Duration) {
+	if !a.refusals.add(t, c, took) {
+		t.handBack()
+		return
+	}
+
+	if t.shard.run.paused.Load() { // it may have become so since; others may have taken the task
+		if a.refusals.takeTask(t) {
+			t.handBack()
+		}
+		return
+	}
+
+	if begin, ok := a.admissions.latestBegin(); ok { // the request may have ended since
+		a.settleRefusals(begin)
+	}
+
+	a.fetchWake.notify()
+}
+
+// settleRefusals finishes the refusals that came before a request began that was let in. A page is
+// tried again, and so is a 429: the quota that it says is used up is then one of a minute, for
+// which Gemini has the words that OpenAI has for an account without credit.
+func (a *attemptRunner) settleRefusals(begin time.Time) {
+	for _, r := range a.refusals.takeBefore(begin) {
+		c := r.classification
+		switch {
+		case c.page != "":
+		case c.overload:
+			c.verdict = retry
+		default:
+			c.verdict, c.reason = final, ""
+		}
+
+		a.finishAttempt(r.task, c, r.took)
+	}
+}
+
+// isCutOff reports whether an attempt that ended without an answer was cut off, and logs that once.
+func (a *attemptRunner) isCutOff(c classification, begin time.Time, took time.Duration) bool {
+	cut, isNew := a.cutoffs.recordLost(begin, took, isTimeoutStatus(c.result.Status))
+	if isNew {
+		a.log.Warn().Str("server", a.server.URL()).Str("hint", cutOffFix).
+			Msg(cutOffText(a.cutoffs.timeLimit()) + "; those requests are sent again at the end, with fewer at once")
+	}
+
+	return cut
+}
+
+// setCutOffAside keeps a task that was cut off until nothing else is left, or gives it up.
+func (a *attemptRunner) setCutOffAside(t *task, c classification, begin time.Time, took time.Duration) {
+	a.health.recordProgress(time.Now()) // the server may well have been at work
 	t.attempts++
-	if j.verdict == final {
-		w.latency.add(took)
-		w.stats.TokensIn.Add(j.content.PromptTokens)
-		w.stats.TokensOut.Add(j.content.CompletionTokens)
-		w.cfg.Server.CountAnswer(j.content.CompletionTokens)
-		j = w.checkAnswer(t, j, took)
+
+	if t.cutOffs++; t.cutOffs == 1 {
+		a.cutoffs.recordFirst(begin)
 	}
 
-	if j.malformed != "" && j.malformed == t.malformed {
-		j.verdict = final
+	a.stats.recordAttempt(took, proto.CodeCutOff)
+
+	if a.cutoffs.isHopeless(t) || t.attemptsUsed() >= a.maxAttempts {
+		t.finish(cutOffResult(t, c, a.cutoffs.timeLimit()), took)
+		return
 	}
 
-	t.malformed = j.malformed
-	if j.overload {
+	a.stats.Retries.Add(1)
+	t.reasons = append(t.reasons, proto.CodeCutOff)
+
+	if !a.cutoffs.add(t) {
+		t.handBack()
+		return
+	}
+
+	if a.cutoffs.cutsOffAll(false) {
+		a.cutoffs.setBlocked(true)
+	}
+
+	if t.shard.run.paused.Load() && a.cutoffs.takeTask(t) { // others may have taken the task
+		t.handBack()
+	}
+
+	a.fetchWake.notify()
+}
+
+// releaseCutOffs queues all requests again that were cut off.
+func (a *attemptRunner) releaseCutOffs() {
+	for _, t := range a.cutoffs.takeAll() {
+		a.requeueAfter(t, 0)
+	}
+}
+
+// endStalled decides what follows for a task that the server had when it was found to hang. Other
+// workers may have a server that answers it. If the server may only be slow, the smallest task
+// stays, to be sent again.
+func (a *attemptRunner) endStalled(t *task, took time.Duration) {
+	a.health.offerCanary(t.Request)
+
+	rest := t
+	if a.health.maybeSlow() {
+		a.countStall(t, took)
+		rest = a.stalled.offer(t)
+	}
+
+	if rest != nil {
+		rest.handBack()
+	}
+}
+
+// countStall counts an attempt that a hang ended. The last attempt of a task does not count: it
+// gets all its time.
+func (a *attemptRunner) countStall(t *task, took time.Duration) {
+	a.stats.recordAttempt(took, "stall")
+	if t.attemptsUsed()+1 >= a.maxAttempts {
+		return
+	}
+
+	a.stats.Retries.Add(1)
+	t.attempts++
+	t.reasons = append(t.reasons, "stall")
+}
+
+// releaseStalled queues the task again that waits to be sent to a server which may hang.
+func (a *attemptRunner) releaseStalled() {
+	if t := a.stalled.take(func(*task) bool { return true }); t != nil {
+		a.requeueAfter(t, 0)
+	}
+}
+
+// finishAttempt ends a task with the result of its attempt, or retries it.
+func (a *attemptRunner) finishAttempt(t *task, c classification, took time.Duration) {
+	t.attempts++
+	if c.verdict == final {
+		a.latency.add(took)
+		a.stats.TokensIn.Add(c.content.PromptTokens)
+		a.stats.TokensOut.Add(c.content.CompletionTokens)
+		a.server.CountAnswer(c.content.CompletionTokens)
+		c = a.checkAnswer(t, c, took)
+	}
+
+	if c.malformed != "" && c.malformed == t.malformed {
+		c.verdict = final
+	}
+
+	t.malformed = c.malformed
+	if c.overload {
 		t.overloads++
 	}
 
-	w.stats.recordAttempt(took, j.reason)
-	if j.verdict == final || t.attemptsUsed() >= w.cfg.Attempts {
-		if t.truncated != nil && !j.ok() {
-			j.result, took = *t.truncated, t.truncatedTook // the first answer, cut off as it is, is better than none
-		}
-		t.finish(j.result, took)
+	a.stats.recordAttempt(took, c.reason)
+
+	if c.verdict != final && t.attemptsUsed() < a.maxAttempts {
+		a.retry(t, c)
 		return
 	}
 
-	w.stats.Retries.Add(1)
-	t.reasons = append(t.reasons, j.reason)
-
-	wait := max(j.after, backoffDelay(t.attempts), t.shard.run.budget.Withdraw(time.Now()))
-	if wait > budgetPatience {
-		w.warnFailing(j)
+	if t.truncated != nil && !c.ok() { // the first answer, truncated as it is, is better than none
+		t.finish(*t.truncated, t.truncatedTook)
+		return
 	}
 
-	w.cfg.Log.Debug().Uint32("seq", t.Index).Str("reason", j.reason).Int("attempt", t.attempts).
-		Dur("wait_ms", wait).Msg("retry")
-	w.requeueAfter(t, wait)
+	t.finish(c.result, took)
 }
 
-// checkAnswer looks at an answer as the run's settings want it: was it cut off, does it match
-// the schema. Either is a reason to ask once more.
-func (w *Worker) checkAnswer(t *task, j classification, took time.Duration) classification {
-	f := t.shard.run
-	if !j.ok() {
-		return j
+// retry queues a task again for its next attempt.
+func (a *attemptRunner) retry(t *task, c classification) {
+	a.stats.Retries.Add(1)
+	t.reasons = append(t.reasons, c.reason)
+
+	run := t.shard.run.id
+	wait := max(c.after, backoffDelay(t.attempts), a.budgets.Withdraw(run, time.Now()))
+	if wait > failingServerWait {
+		a.warnFailing(c)
 	}
 
-	f.budget.Deposit()
-	if f.moreTokens > 0 && j.content.Finish == "length" && t.truncated == nil {
-		if body, ok := answer.MoreTokens(t.Body, f.moreTokens); ok {
-			result := j.result
+	a.log.Debug().Str("run", run).Uint32("index", t.Index).Str("reason", c.reason).Int("attempt", t.attempts).
+		Dur("wait_ms", wait).Msg("request failed; retrying")
+	a.requeueAfter(t, wait)
+}
+
+// checkAnswer checks an answer as the run's settings want it: whether it is complete, and whether
+// it matches the schema. If not, the request is sent once more.
+func (a *attemptRunner) checkAnswer(t *task, c classification, took time.Duration) classification {
+	if !c.ok() {
+		return c
+	}
+
+	run := t.shard.run
+	a.budgets.Deposit(run.id)
+
+	if run.moreTokens > 0 && c.content.Finish == "length" && t.truncated == nil {
+		if body, ok := answer.MoreTokens(t.Body, run.moreTokens); ok {
+			result := c.result
 			t.truncated, t.truncatedTook, t.Body = &result, took, body
-			j.verdict, j.reason = retry, "length"
-			return j
+			c.verdict, c.reason = retry, "length"
+			return c
 		}
 	}
 
-	if f.schema == nil {
-		return j
+	if run.schema == nil {
+		return c
 	}
 
 	err := errors.New("the answer has no text")
-	if j.content.Text != nil {
-		err = f.schema.Check(j.content.Text)
+	if c.content.Text != nil {
+		err = run.schema.Check(c.content.Text)
 	}
 	if err == nil {
-		return j
+		return c
 	}
 
-	j.reason = proto.CodeSchemaMismatch
-	j.result.Err = &proto.ResultError{Code: proto.CodeSchemaMismatch, Message: err.Error()}
+	c.reason = proto.CodeSchemaMismatch
+	c.result.Err = &proto.ResultError{Code: proto.CodeSchemaMismatch, Message: err.Error()}
 
 	if !t.mismatched {
 		t.mismatched = true
-		j.verdict = retry
+		c.verdict = retry
 	}
 
-	return j
+	return c
 }
 
-// warnFailing says, once in a while, that nearly all attempts fail.
-func (w *Worker) warnFailing(j classification) {
-	if w.health.mayWarn(time.Now()) {
-		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("reason", j.reason).
-			Str("answer", excerpt(j.result.Body)).
-			Msg("the model server fails more requests than it answers; trying slowly")
+// warnFailing logs, once in a while, that nearly all attempts fail.
+func (a *attemptRunner) warnFailing(c classification) {
+	if a.health.mayWarn(time.Now()) {
+		a.log.Warn().Str("server", a.server.URL()).Str("reason", c.reason).
+			Str("answer", excerpt(c.result.Body)).
+			Msg("the model server fails more requests than it answers; retrying slowly")
 	}
 }
 
-// requeueAfter queues a task again after a wait, or hands it back when the worker stops or
-// its run is not worked for any more.
-func (w *Worker) requeueAfter(t *task, wait time.Duration) {
-	if t.shard.run.paused.Load() || !w.queue.pushAfter(t, wait) {
+// requeueAfter queues a task again after a wait, or hands it back if the worker stops or its run
+// is paused or has ended.
+func (a *attemptRunner) requeueAfter(t *task, wait time.Duration) {
+	if t.shard.run.paused.Load() || !a.queue.pushAfter(t, wait) {
 		t.handBack()
 	}
 }

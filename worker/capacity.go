@@ -35,7 +35,7 @@ func (f *fetcher) capacity() int {
 	parked := f.parkedAllowance()
 	idle := f.queue.delayedCount() + f.setAside() + parked
 
-	most := max(8*want, 2*refusedMaybe)
+	most := max(8*want, 2*enoughRefusals)
 	if parked > 0 {
 		most = max(most, minGroupedRequests)
 	}

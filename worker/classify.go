@@ -20,49 +20,70 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// verdict says what follows from an attempt.
+// verdict is what follows from an attempt.
 type verdict int
 
 const (
-	final   verdict = iota // the result stands, answered or refused
-	retry                  // try again, if there are attempts left
-	unsent                 // the server was not reached; the attempt does not count
-	barred                 // it may mean all requests; what becomes of others decides
-	loading                // the server loads the model, or another in its place; the attempt does not count
+	// final: the result stands, answered or refused.
+	final verdict = iota
+	// retry: the request is sent again, if it has attempts left.
+	retry
+	// unsent: the server was not reached; the attempt does not count.
+	unsent
+	// barred: the refusal may mean all requests; other requests decide.
+	barred
+	// loading: the server is loading the model, or another in its place; the attempt does not count.
+	loading
 )
 
-// classification is an attempt's result and what follows from it.
+// classification is the result of an attempt, and what follows from it.
 type classification struct {
-	verdict  verdict
-	after    time.Duration  // the least wait before a retry
-	reason   string         // of a retry: a status or an error code
-	crash    bool           // the server may have died of it
-	ours     bool           // this process has no room for another connection
-	overload bool           // the server refused it because it has too many
-	cut      bool           // something in front of the server may have cut it off
-	work     float64        // what the server produced, in tokens
-	content  answer.Content // of a good answer
-	location string         // that a redirect names
-	fix      string         // of a refusal that may be of all requests, if its status does not say it
-	// page is what a page or a text says that came with a good status: a login, a notice of
-	// maintenance. It may mean all requests; if not, it is tried again.
+	verdict verdict
+	// result has a Status, a RequestID and a Body, or an Err, or all of them.
+	result proto.Result
+	// content is what a good answer has in it.
+	content answer.Content
+	// work is what the server produced, in tokens.
+	work float64
+
+	// reason is why a request is retried: a status or an error code.
+	reason string
+	// after is the least wait before a retry.
+	after time.Duration
+	// overload is true if the server refused the request since it has too many.
+	overload bool
+	// maybeCrash is true if the server may have died of the request.
+	maybeCrash bool
+	// maybeCutOff is true if something in front of the server may have cut the answer off.
+	maybeCutOff bool
+	// outOfFiles is true if this process may open no more connections.
+	outOfFiles bool
+
+	// location is where a redirect leads.
+	location string
+	// fix is what to do about a refusal that may mean all requests, if its status does not show it.
+	fix string
+	// page is the text of a page that came with a good status: a login, a notice of maintenance.
+	// It may mean all requests; if not, the request is retried.
 	page string
-	// malformed is why an answer that came whole is no JSON. Another try that gives the same
-	// will go on giving it: a logprob of -Infinity, a byte that is not UTF-8.
+	// malformed is why an answer that is complete is not JSON. If a retry gives the same, so will
+	// all others: a logprob of -Infinity, a byte that is not UTF-8.
 	malformed string
-	result    proto.Result // Status, RequestID and Body, or Err, or all of them
 }
 
 // ok reports whether the result is an answer.
-func (j classification) ok() bool {
-	return j.result.Err == nil && j.result.Status >= 200 && j.result.Status < 300
+func (c classification) ok() bool {
+	return c.result.Err == nil && c.result.Status >= 200 && c.result.Status < 300
 }
 
-// mayMeanAll reports whether the server may answer all requests so.
-func (j classification) mayMeanAll() bool { return j.verdict == barred || j.page != "" }
+// isFromServer reports whether the server, or what is in front of it, has answered.
+func (c classification) isFromServer() bool { return c.verdict == final || c.result.Status != 0 }
+
+// mayMeanAll reports whether the server may answer all requests in the same way.
+func (c classification) mayMeanAll() bool { return c.verdict == barred || c.page != "" }
 
 // classify classifies an answer of an endpoint to a request's body. It is the one place that
-// decides what is tried again.
+// decides what is retried.
 func classify(endpoint string, request []byte, a modelserver.Answer) classification {
 	if errors.Is(a.Err, modelserver.ErrTooLong) && a.Status >= 300 { // the status is worth more than its body
 		a.Body, a.Err = []byte(a.Err.Error()), nil
@@ -77,54 +98,54 @@ func classify(endpoint string, request []byte, a modelserver.Answer) classificat
 	}
 
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
-	j := classification{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
+	c := classification{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
 	content, problem := answer.Read(endpoint, request, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
-		return j.classifyAnswer(a, content, problem)
+		return c.classifyAnswer(a, content, problem)
 	}
 
 	if body := proto.OneLine(bytes.Clone(a.Body)); problem == nil && bytes.HasPrefix(body, []byte("{")) {
-		j.result.Body = body
+		c.result.Body = body
 	} else {
-		j.result.Body = makeErrorObject(a.Status, a.Body)
+		c.result.Body = makeErrorObject(a.Status, a.Body)
 	}
 
 	r := findRuling(a.Status, a.Body)
-	if j.verdict = r.verdict; j.verdict == final {
-		return j
+	if c.verdict = r.verdict; c.verdict == final {
+		return c
 	}
 
-	j.reason = strconv.Itoa(a.Status)
-	switch j.verdict {
+	c.reason = strconv.Itoa(a.Status)
+	switch c.verdict {
 	case loading:
-		j.after = retryAfter(a.Header, time.Now())
+		c.after = retryAfter(a.Header, time.Now())
 	case barred:
-		j.location, j.fix = proto.Printable(a.Location()), r.fix
-		j.overload = a.Status == http.StatusTooManyRequests // perhaps of this minute: see [Worker.settleRefusals]
-		if j.after = retryAfter(a.Header, time.Now()); j.overload && j.after > 0 {
-			j.verdict = retry // what has no credit left does not say when to come again
+		c.location, c.fix = proto.Printable(a.Location()), r.fix
+		c.overload = a.Status == http.StatusTooManyRequests // perhaps of this minute: see [attemptRunner.settleRefusals]
+		if c.after = retryAfter(a.Header, time.Now()); c.overload && c.after > 0 {
+			c.verdict = retry // an account without credit does not say when to come again
 		}
 	case retry:
-		j.after = retryAfter(a.Header, time.Now())
-		j.overload = isOverloadStatus(a.Status) || isCacheFull(a.Status, a.Body)
+		c.after = retryAfter(a.Header, time.Now())
+		c.overload = isOverloadStatus(a.Status) || isCacheFull(a.Status, a.Body)
 		// vLLM's front end answers 500 when its engine has died, and ends soon after.
-		j.crash = a.Status >= 500 && !j.overload && !isTimeoutStatus(a.Status)
-		j.cut = isTimeoutStatus(a.Status) || a.Status == http.StatusBadGateway
+		c.maybeCrash = a.Status >= 500 && !c.overload && !isTimeoutStatus(a.Status)
+		c.maybeCutOff = isTimeoutStatus(a.Status) || a.Status == http.StatusBadGateway
 	}
 
-	return j
+	return c
 }
 
-// maxMessage is how much of a refusal that is no object its result keeps, in bytes.
+// maxMessage is the length, in bytes, up to which a result keeps a refusal that is no object.
 const maxMessage = 4 << 10
 
-// makeErrorObject is what stands for a refusal that is no JSON object (an HTML page of a proxy, a
-// plain text, nothing), in OpenAI's form (components/schemas/Error of its OpenAPI document,
-// where the code is a string): the types of its SDKs decode nothing else.
+// makeErrorObject returns an object in place of a refusal that is no JSON object (an HTML page of
+// a proxy, a plain text, nothing). It has OpenAI's form (components/schemas/Error of its OpenAPI
+// document, where the code is a string), since the types of its SDKs decode nothing else.
 func makeErrorObject(status int, body []byte) []byte {
 	text := strings.TrimSpace(string(body))
-	if said, err := jsonscan.Unquote([]byte(text)); err == nil {
-		text = strings.TrimSpace(string(said)) // it is a JSON string
+	if unquoted, err := jsonscan.Unquote([]byte(text)); err == nil { // a JSON string
+		text = strings.TrimSpace(string(unquoted))
 	}
 
 	if len(text) > maxMessage {
@@ -138,8 +159,8 @@ func makeErrorObject(status int, body []byte) []byte {
 	return append(object, `"}}`...)
 }
 
-// classifyBadStatus is what follows from a status that HTTP does not have (RFC 9110, 15). No result can
-// carry one, so it is an error; the status line may have been garbled on its way.
+// classifyBadStatus classifies an answer with a status that HTTP does not have (RFC 9110, 15). No
+// result can carry one, so it is an error; the status line may have been garbled on its way.
 func classifyBadStatus(a modelserver.Answer) classification {
 	code := proto.CodeInvalidResponse
 	message := fmt.Sprintf("status %03d is none of HTTP: %s", a.Status, excerpt(a.Body))
@@ -153,14 +174,14 @@ func classifyBadStatus(a modelserver.Answer) classification {
 // byteOrderMark may stand before JSON, and is no part of it (RFC 8259, 8.1).
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// classifyAnswer looks at what came under a good status: it must be an answer of the endpoint.
-// Servers say 200 before they know how it ends.
-func (j classification) classifyAnswer(a modelserver.Answer, content answer.Content, problem error) classification {
+// classifyAnswer classifies what came with a good status: it must be an answer of the endpoint.
+// Servers send 200 before they know how the answer ends.
+func (c classification) classifyAnswer(a modelserver.Answer, content answer.Content, problem error) classification {
 	code, page := proto.CodeInvalidResponse, ""
 	switch {
 	case problem != nil:
 		if isWhole(a.Body) {
-			j.malformed = problem.Error()
+			c.malformed = problem.Error()
 		}
 		page = pageTitle(a.Body)
 	case content.GaveUp:
@@ -170,57 +191,57 @@ func (j classification) classifyAnswer(a modelserver.Answer, content answer.Cont
 	}
 
 	if problem != nil {
-		j.verdict, j.reason, j.page = retry, code, page
-		j.result = proto.Result{Err: &proto.ResultError{
+		c.verdict, c.reason, c.page = retry, code, page
+		c.result = proto.Result{Err: &proto.ResultError{
 			Code:    code,
 			Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerpt(a.Body)),
 		}}
-		return j
+		return c
 	}
 
-	j.result.Body = proto.OneLine(a.Body)
-	j.content = content
+	c.result.Body = proto.OneLine(a.Body)
+	c.content = content
 	// Reading a token of a prompt costs a server about a tenth of writing one.
-	j.work = max(1, float64(content.CompletionTokens)+float64(content.PromptTokens)/10)
+	c.work = max(1, float64(content.CompletionTokens)+float64(content.PromptTokens)/10)
 
-	return j
+	return c
 }
 
-// isWhole reports whether a text that is no JSON was meant to be, and did not end in the
-// middle.
+// isWhole reports whether a text that is not JSON begins and ends like JSON, and so was not cut.
 func isWhole(body []byte) bool {
 	body = bytes.TrimSpace(body)
 	return len(body) > 1 && (body[0] == '{' && body[len(body)-1] == '}' || body[0] == '[' && body[len(body)-1] == ']')
 }
 
+// classifyError classifies an attempt that ended with an error of the HTTP client.
 func classifyError(a modelserver.Answer) classification {
 	err := a.Err
-	j := classification{verdict: retry, reason: proto.CodeConnection}
+	c := classification{verdict: retry, reason: proto.CodeConnection}
 	opErr, ok := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		j.verdict, j.ours = unsent, true
+		c.verdict, c.outOfFiles = unsent, true
 	case ok && opErr.Op == "dial": // also when dialling took too long
-		j.verdict = unsent
+		c.verdict = unsent
 	case errors.Is(err, context.DeadlineExceeded):
-		j.reason = proto.CodeTimeout
-	case errors.Is(err, modelserver.ErrTooLong): // and would be again
-		j.verdict, j.reason = final, ""
-		j.result.Err = &proto.ResultError{Code: proto.CodeTooLarge, Message: err.Error()}
-		return j
+		c.reason = proto.CodeTimeout
+	case errors.Is(err, modelserver.ErrTooLong): // and the next one would be, too
+		c.verdict, c.reason = final, ""
+		c.result.Err = &proto.ResultError{Code: proto.CodeTooLarge, Message: err.Error()}
+		return c
 	case errors.Is(err, modelserver.ErrCoding), errors.Is(err, modelserver.ErrOutOfStep):
-		j.reason = proto.CodeInvalidResponse
+		c.reason = proto.CodeInvalidResponse
 	default:
-		j.crash = true
-		j.cut = a.Status == 0 // closed before the answer began
+		c.maybeCrash = true
+		c.maybeCutOff = a.Status == 0 // closed before the answer began
 	}
 
-	j.result.Err = &proto.ResultError{Code: j.reason, Message: err.Error()}
+	c.result.Err = &proto.ResultError{Code: c.reason, Message: err.Error()}
 
-	return j
+	return c
 }
 
-// excerpt is the beginning of an answer, for an error message.
+// excerpt returns the beginning of an answer, for an error message.
 func excerpt(body []byte) string {
 	const most = 300
 	if len(body) > most {
@@ -229,7 +250,7 @@ func excerpt(body []byte) string {
 	return string(body)
 }
 
-// printable keeps a request id from the server only if it can stand in a line.
+// printable returns a request id of the server, or "" if it is too long for a line or not UTF-8.
 func printable(id string) string {
 	if len(id) > 200 || !utf8.ValidString(id) {
 		return ""

@@ -110,32 +110,32 @@ func TestJudge(t *testing.T) {
 			t.Parallel()
 
 			h := http.Header{"X-Request-Id": {"id-1"}}
-			j := classify("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
-			if j.verdict != tt.verdict {
-				t.Errorf("verdict %d, want %d", j.verdict, tt.verdict)
+			c := classify("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
+			if c.verdict != tt.verdict {
+				t.Errorf("verdict %d, want %d", c.verdict, tt.verdict)
 			}
 
-			if (j.reason == "") != (tt.verdict == final) {
-				t.Errorf("reason %q", j.reason)
+			if (c.reason == "") != (tt.verdict == final) {
+				t.Errorf("reason %q", c.reason)
 			}
 
-			if j.result.Err != nil {
-				if diff := cmp.Diff(tt.want, j.result.Err.Code); diff != "" {
+			if c.result.Err != nil {
+				if diff := cmp.Diff(tt.want, c.result.Err.Code); diff != "" {
 					t.Errorf("code (-want +got):\n%s", diff)
 				}
 
-				if !strings.Contains(j.result.Err.Message, tt.body) || j.result.Status != 0 {
-					t.Errorf("result %+v, %q", j.result, j.result.Err.Message)
+				if !strings.Contains(c.result.Err.Message, tt.body) || c.result.Status != 0 {
+					t.Errorf("result %+v, %q", c.result, c.result.Err.Message)
 				}
 				return
 			}
 
-			if diff := cmp.Diff(tt.want, string(j.result.Body)); diff != "" {
+			if diff := cmp.Diff(tt.want, string(c.result.Body)); diff != "" {
 				t.Errorf("body (-want +got):\n%s", diff)
 			}
 
-			if j.result.Status != tt.status || j.result.RequestID != "id-1" {
-				t.Errorf("status %d, request id %q", j.result.Status, j.result.RequestID)
+			if c.result.Status != tt.status || c.result.RequestID != "id-1" {
+				t.Errorf("status %d, request id %q", c.result.Status, c.result.RequestID)
 			}
 		})
 	}
@@ -150,8 +150,8 @@ func TestQuotaThatComesBack(t *testing.T) {
 		Header: http.Header{"Retry-After": {"3"}},
 		Body:   []byte(`{"error":{"message":"You exceeded your current quota"}}`),
 	}
-	if j := classify("/v1/completions", nil, a); j.verdict != retry || !j.overload || j.after != 3*time.Second {
-		t.Errorf("verdict %d, overload %t, after %s", j.verdict, j.overload, j.after)
+	if c := classify("/v1/completions", nil, a); c.verdict != retry || !c.overload || c.after != 3*time.Second {
+		t.Errorf("verdict %d, overload %t, after %s", c.verdict, c.overload, c.after)
 	}
 }
 
@@ -181,20 +181,20 @@ func TestJudgeLongBody(t *testing.T) {
 	t.Parallel()
 
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
-	j := classify("/v1/completions", nil, modelserver.Answer{
+	c := classify("/v1/completions", nil, modelserver.Answer{
 		Status: 200,
 		Header: http.Header{"X-Request-Id": {long}},
 		Body:   []byte(long),
 	})
-	if got := len(j.result.Err.Message); got > 500 {
+	if got := len(c.result.Err.Message); got > 500 {
 		t.Errorf("message of %d bytes", got)
 	}
 
-	if j = classify("/v1/completions", nil, modelserver.Answer{
+	if c = classify("/v1/completions", nil, modelserver.Answer{
 		Status: 200,
 		Header: http.Header{"X-Request-Id": {long}},
 		Body:   []byte(`{"choices":[{"text":"a"}]}`),
-	}); j.result.RequestID != "" {
+	}); c.result.RequestID != "" {
 		t.Error("a request id of 10,000 bytes is kept")
 	}
 }
@@ -204,15 +204,15 @@ func TestJudgeTooLong(t *testing.T) {
 	t.Parallel()
 
 	err := fmt.Errorf("%w: longer than 7 bytes when unpacked", modelserver.ErrTooLong)
-	j := classify("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
-	if j.verdict != final || j.crash || j.reason != "" || j.result.Err.Code != proto.CodeTooLarge ||
-		!strings.Contains(j.result.Err.Message, "longer than 7 bytes") {
-		t.Errorf("an answer that is too long is judged %+v", j)
+	c := classify("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
+	if c.verdict != final || c.maybeCrash || c.reason != "" || c.result.Err.Code != proto.CodeTooLarge ||
+		!strings.Contains(c.result.Err.Message, "longer than 7 bytes") {
+		t.Errorf("an answer that is too long is judged %+v", c)
 	}
 
-	if j = classify("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); j.verdict != retry ||
-		j.reason != "503" {
-		t.Errorf("a refusal that is too long is judged %+v", j)
+	if c = classify("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); c.verdict != retry ||
+		c.reason != "503" {
+		t.Errorf("a refusal that is too long is judged %+v", c)
 	}
 }
 
@@ -238,8 +238,8 @@ func TestJudgeLost(t *testing.T) {
 		{"our own time", modelserver.Answer{Err: context.DeadlineExceeded}, false, false},
 		{"never sent", modelserver.Answer{Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, false, false},
 	} {
-		if j := classify("/v1/completions", nil, tt.answer); j.crash != tt.crash || j.cut != tt.cut {
-			t.Errorf("%s: crash %t, cut %t; want %t, %t", tt.name, j.crash, j.cut, tt.crash, tt.cut)
+		if c := classify("/v1/completions", nil, tt.answer); c.maybeCrash != tt.crash || c.maybeCutOff != tt.cut {
+			t.Errorf("%s: crash %t, cut %t; want %t, %t", tt.name, c.maybeCrash, c.maybeCutOff, tt.crash, tt.cut)
 		}
 	}
 }
@@ -324,9 +324,9 @@ func TestJudgeErrors(t *testing.T) {
 				t.Fatal("there is no error")
 			}
 
-			j := classify("/v1/completions", nil, modelserver.Answer{Err: tt.err})
-			if j.verdict != tt.verdict || j.result.Err.Code != tt.code || j.result.Err.Message == "" {
-				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, j.verdict, *j.result.Err, tt.verdict, tt.code)
+			c := classify("/v1/completions", nil, modelserver.Answer{Err: tt.err})
+			if c.verdict != tt.verdict || c.result.Err.Code != tt.code || c.result.Err.Message == "" {
+				t.Errorf("%v: verdict %d, %+v; want %d, %s", tt.err, c.verdict, *c.result.Err, tt.verdict, tt.code)
 			}
 		})
 	}
@@ -343,9 +343,9 @@ func TestJudgeOpenFiles(t *testing.T) {
 			Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)},
 		}
 
-		j := classify("/v1/completions", nil, modelserver.Answer{Err: err})
-		if j.verdict != unsent || j.ours != (errno != syscall.ECONNREFUSED) || j.crash {
-			t.Errorf("%v: %+v", errno, j)
+		c := classify("/v1/completions", nil, modelserver.Answer{Err: err})
+		if c.verdict != unsent || c.outOfFiles != (errno != syscall.ECONNREFUSED) || c.maybeCrash {
+			t.Errorf("%v: %+v", errno, c)
 		}
 	}
 }
@@ -355,19 +355,19 @@ func TestJudgePart(t *testing.T) {
 	t.Parallel()
 
 	request := []byte(`{"model":"m","input":["a","b"]}`)
-	j := classify("/v1/embeddings", request, modelserver.Answer{
+	c := classify("/v1/embeddings", request, modelserver.Answer{
 		Status: 200,
 		Body:   []byte(`{"data":[{"index":0,"embedding":[1]}]}`),
 	})
-	if j.ok() || j.verdict != retry || j.reason != proto.CodeInvalidResponse {
-		t.Errorf("one of two embeddings is judged %+v", j)
+	if c.ok() || c.verdict != retry || c.reason != proto.CodeInvalidResponse {
+		t.Errorf("one of two embeddings is judged %+v", c)
 	}
 
-	j = classify("/v1/embeddings", request, modelserver.Answer{
+	c = classify("/v1/embeddings", request, modelserver.Answer{
 		Status: 200,
 		Body:   []byte(`{"data":[{"index":1,"embedding":[1]},{"index":0,"embedding":[1]}]}`),
 	})
-	if !j.ok() || j.verdict != final {
-		t.Errorf("both embeddings are judged %+v", j)
+	if !c.ok() || c.verdict != final {
+		t.Errorf("both embeddings are judged %+v", c)
 	}
 }

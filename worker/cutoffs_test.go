@@ -153,9 +153,9 @@ func TestSomeCutOff(t *testing.T) {
 	b.fill("r", "m", 0, 40, 10)
 	w, stop := b.start()
 	b.await("r")
-	prototest.Poll(t, patience, "as many at once as before", func() bool { return w.cutoffs.most.Load() == 0 })
+	prototest.Poll(t, patience, "as many at once as before", func() bool { return w.server.cutoffs.throttle.limit.Load() == 0 })
 	got := b.finish(w, stop, 40)
-	if open := w.cutoffs.open.Load(); open != 0 {
+	if open := w.server.cutoffs.open.Load(); open != 0 {
 		t.Errorf("%d that were cut off have not ended", open)
 	}
 
@@ -168,7 +168,7 @@ func TestSomeCutOff(t *testing.T) {
 	}
 
 	// Some attempts are made before it is known.
-	if _, most := s.count(); most > cutTries+3 {
+	if _, most := s.count(); most > cutOffTries+3 {
 		t.Errorf("the server got one request %d times", most)
 	}
 }
@@ -375,17 +375,17 @@ func TestCutOffsNoted(t *testing.T) {
 		{"a longer answer later", []time.Duration{60 * s, 60 * s, 60 * s, -90 * s}, 0},
 		{"another limit", []time.Duration{60 * s, 60 * s, 60 * s, 30 * s, 30 * s, 30 * s}, 30 * s},
 	} {
-		var c cutoffs
+		c := cutoffs{changes: &broadcast{}}
 		news := 0
 		for _, end := range tt.ends {
 			if end < 0 {
-				c.answered(time.Now(), -end)
-			} else if _, fresh := c.note(time.Now(), end, true); fresh {
+				c.recordAnswer(time.Now(), -end)
+			} else if _, isNew := c.recordLost(time.Now(), end, true); isNew {
 				news++
 			}
 		}
 
-		if got := time.Duration(c.after.Load()); got != tt.want {
+		if got := c.timeLimit(); got != tt.want {
 			t.Errorf("%s: a limit of %v, want %v", tt.name, got, tt.want)
 		}
 
@@ -395,34 +395,32 @@ func TestCutOffsNoted(t *testing.T) {
 	}
 }
 
-// The number at once goes up while nothing is cut off, and down while most are.
-func TestCutOffsHold(t *testing.T) {
+// The concurrency goes up while nothing is cut off, and down while most are.
+func TestCutOffThrottle(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		var c cutoffs
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		var throttle cutoffThrottle
 
 		round := func(good, cut int) int64 {
 			time.Sleep(time.Second)
 			for range good {
-				c.count(time.Now(), false)
+				throttle.record(time.Now(), false)
 			}
 
 			for range cut {
-				c.count(time.Now(), true)
+				throttle.record(time.Now(), true)
 			}
 
-			return c.most.Load()
+			return throttle.limit.Load()
 		}
 
-		c.hold(2, 0)
+		throttle.set(2, 0)
 		if got := round(4, 0); got != 4 {
 			t.Errorf("%d at once after a round without a fault, want 4", got)
 		}
 
-		c.hold(8, 0)
+		throttle.set(8, 0)
 		for i, tt := range []struct{ good, cut, want int }{
 			{2, 6, 4},
 			{1, 3, 2},

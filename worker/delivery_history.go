@@ -36,9 +36,9 @@ type deliveryHistory struct {
 func (h deliveryHistory) crashCount(index uint32) int {
 	n := h.crashes[index]
 	if h.isolated[index] > 0 {
-		n = max(n, aloneAfter)
+		n = max(n, isolateAfter)
 	}
-	if h.unacked >= aloneAfter {
+	if h.unacked >= isolateAfter {
 		n = max(n, h.unacked)
 	}
 
@@ -76,7 +76,7 @@ func (h *deliveryHistory) applyNote(n proto.DeliveryNote) {
 
 	for index, crashes := range n.Crashes {
 		// Whatever the note says, the request gets the chance that decides: alone, here.
-		h.crashes[index] = max(h.crashes[index], min(crashes, aloneAfter))
+		h.crashes[index] = max(h.crashes[index], min(crashes, isolateAfter))
 	}
 }
 

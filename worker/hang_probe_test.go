@@ -53,29 +53,6 @@ func TestSlowServer(t *testing.T) {
 	}
 }
 
-// The patience with a slow server ends once it has answered quickly for a while.
-func TestPatienceEnds(t *testing.T) {
-	t.Parallel()
-
-	var h serverHealth
-	if got := h.double(time.Minute, time.Hour); got != 2*time.Minute {
-		t.Fatalf("patience of %v", got)
-	}
-
-	for i := range 3 * quickEnough {
-		h.answered(time.Now(), i%quickEnough > 0)
-	}
-
-	if got, _ := h.patience(time.Minute); got != 2*time.Minute {
-		t.Errorf("patience of %v while some answers are slow", got)
-	}
-
-	h.answered(time.Now(), true)
-	if got, _ := h.patience(time.Minute); got != time.Minute {
-		t.Errorf("patience of %v after %d quick answers", got, quickEnough)
-	}
-}
-
 // A request that is never answered has its attempts, the last with all its time, and then
 // fails. The others are answered.
 func TestRequestNeverEnds(t *testing.T) {

@@ -289,12 +289,12 @@ func TestLoadingForever(t *testing.T) {
 
 	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
 	w, long := New(b.cfg), &task{shard: &shardJob{run: &activeRun{}}}
-	if !w.awaitModel(long, classification{}) {
+	if !w.server.attempts.awaitModel(long, classification{}) {
 		t.Error("the first refusal costs an attempt")
 	}
 
-	long.loadingSince = long.loadingSince.Add(-loadingMost)
-	if w.awaitModel(long, classification{}) {
+	long.loadingSince = long.loadingSince.Add(-maxLoadingTime)
+	if w.server.attempts.awaitModel(long, classification{}) {
 		t.Error("a refusal after long costs no attempt")
 	}
 

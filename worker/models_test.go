@@ -102,7 +102,7 @@ func TestModelListChanges(t *testing.T) {
 	}
 
 	now.Store(servers[1])
-	w.probeServer(t.Context()) // as it does every ten seconds
+	w.server.health.probe(t.Context()) // as it does every ten seconds
 	b.await("s")
 	b.fill("r", "a", 8, 16, 8)
 	b.fill("s", "b", 8, 16, 8)
@@ -174,7 +174,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the list", func() bool { return w.fetch.servedModels() != nil })
 	broken.Store(true)
-	w.probeServer(t.Context())
+	w.server.health.probe(t.Context())
 	b.addRun("other", 0, "b")
 	b.fill("other", "b", 0, 8, 8)
 	b.addRun("ours", 0, "a")

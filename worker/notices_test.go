@@ -27,7 +27,7 @@ func TestSaidOnce(t *testing.T) {
 		{"llama.cpp without --metrics", sim.Config{Flavour: sim.LlamaCPP, Models: []string{"m"}},
 			"start llama.cpp with --metrics"},
 		{"LM Studio, which has no gauges", sim.Config{Flavour: sim.LMStudio, Models: []string{"m"}},
-			"by the rate of answers"},
+			"tuning concurrency by throughput"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -56,9 +56,9 @@ func TestSaidOnce(t *testing.T) {
 				w, stop := b.start()
 				prototest.Poll(t, patience, "all to be done", func() bool { return w.Stats().Done.Load() == n })
 				away.Store(true)
-				w.probeServer(t.Context())
+				w.server.health.probe(t.Context())
 				away.Store(false)
-				w.probeServer(t.Context())
+				w.server.health.probe(t.Context())
 				b.fill("r", "m", life*2*n+n, life*2*n+2*n, 1)
 				b.await("r")
 				stop()

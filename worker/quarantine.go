@@ -7,71 +7,76 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/rs/zerolog"
+
 	"github.com/promptmill/promptmill/proto"
 )
 
-// A request that kills the model server takes those with it that are there at the same
-// time, and would do so again and again. So what a server died of is searched like a
-// bad bulb: all that it had are suspects. They run in groups of the square root of their
-// number, with nothing beside them; those of a group that dies again run alone. What
-// kills a server alone, the third time, is given up, and nothing else.
+// A request that kills the model server takes those with it that are there at the same time, and
+// would do so again and again. So the request that did it is searched like a bad bulb: all that
+// the server had are suspects. They run in groups of the square root of their number, with nothing
+// beside them; those of a group that dies again run alone. A request that kills a server alone,
+// the third time, is given up, and no other.
 
-// aloneAfter is after how many deaths a request runs alone.
-const aloneAfter = 2
+// isolateAfter is the number of crashes after which a request runs alone.
+const isolateAfter = 2
 
-// quarantine are tasks that the model server had when it died.
+// quarantine holds the tasks that the model server had when it died, and runs them apart from
+// all others.
 type quarantine struct {
+	health *serverHealth
+	log    zerolog.Logger
+
+	// start begins an attempt at a task as soon as there is a slot.
+	start func(context.Context, *task)
+	// wait waits until no attempt is under way.
+	wait func()
+
+	// mu guards the fields below.
 	mu    sync.Mutex
 	tasks []*task
 }
 
-func (s *quarantine) add(tasks ...*task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tasks = append(s.tasks, tasks...)
+func (q *quarantine) add(tasks ...*task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tasks = append(q.tasks, tasks...)
 }
 
-func (s *quarantine) any() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.tasks) > 0
+func (q *quarantine) isEmpty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.tasks) == 0
 }
 
-// take takes out the tasks of which wanted is true.
-func (s *quarantine) take(wanted func(*task) bool) (out []*task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// take removes the tasks for which wanted returns true, and returns them.
+func (q *quarantine) take(wanted func(*task) bool) (taken []*task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 
-	s.tasks = slices.DeleteFunc(s.tasks, func(t *task) bool {
+	q.tasks = slices.DeleteFunc(q.tasks, func(t *task) bool {
 		if wanted(t) {
-			out = append(out, t)
+			taken = append(taken, t)
 			return true
 		}
 		return false
 	})
 
-	return out
+	return taken
 }
 
-// group takes out those that may run together: first those with one death, a few at a
-// time, then the others, one by one.
-func (s *quarantine) group() []*task {
-	s.mu.Lock()
+// takeGroup removes tasks that may run together, and returns them: first a few of those with one
+// crash, then the others, one by one.
+func (q *quarantine) takeGroup() []*task {
+	together := q.countTogether()
 
-	n, left := 0, 1
-	for _, t := range s.tasks {
-		if t.crashes < aloneAfter {
-			n++
-		}
+	left := 1
+	if together > 0 {
+		left = int(math.Ceil(math.Sqrt(float64(together))))
 	}
 
-	s.mu.Unlock()
-	if n > 0 {
-		left = int(math.Ceil(math.Sqrt(float64(n))))
-	}
-
-	return s.take(func(t *task) bool {
-		if left == 0 || n > 0 && t.crashes >= aloneAfter {
+	return q.take(func(t *task) bool {
+		if left == 0 || together > 0 && t.crashes >= isolateAfter {
 			return false
 		}
 		left--
@@ -79,49 +84,50 @@ func (s *quarantine) group() []*task {
 	})
 }
 
-// recordCrash notes that the server died while it had the task.
-func (w *Worker) recordCrash(t *task) {
-	t.crashes++
-	t.reasons = append(t.reasons, "server_died")
-	w.stats.Retries.Add(1)
-	if t.crashes > aloneAfter {
-		t.failPoisoned("the model server", t.crashes)
-		return
+// countTogether returns the number of tasks that may run together.
+func (q *quarantine) countTogether() (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	for _, t := range q.tasks {
+		if t.crashes < isolateAfter {
+			n++
+		}
 	}
 
-	w.quarantined.add(t)
-	w.queue.wake()
+	return n
 }
 
-// failPoisoned gives up a task.
-func (t *task) failPoisoned(victim string, deaths int) {
-	t.finish(proto.Result{Err: &proto.ResultError{
-		Code:    proto.CodePoison,
-		Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other", victim, deaths),
-	}}, 0)
-}
+// run runs the tasks, and nothing beside them, until there are none or the server is down.
+func (q *quarantine) run(ctx context.Context) {
+	q.wait()
 
-// runIsolated runs suspects, and nothing beside them, until there are none or the server
-// is down.
-func (w *Worker) runIsolated(ctx context.Context) {
-	w.attempts.Wait()
-	for ctx.Err() == nil && !w.Down() {
-		group := w.quarantined.group()
+	for ctx.Err() == nil && !q.health.isDown() {
+		group := q.takeGroup()
 		if len(group) == 0 {
 			return
 		}
 
-		w.cfg.Log.Info().Int("requests", len(group)).Int("deaths", group[0].crashes).
-			Msg("running apart what the model server died of")
+		q.log.Info().Int("requests", len(group)).Int("deaths", group[0].crashes).
+			Msg("isolating requests that were in flight when the model server crashed")
 
 		for _, t := range group {
-			if t.crashes >= aloneAfter && !t.shard.markIsolated(ctx, t.Index) {
+			if t.crashes >= isolateAfter && !t.shard.markIsolated(ctx, t.Index) {
 				t.handBack()
 				continue
 			}
-			w.begin(ctx, t)
+			q.start(ctx, t)
 		}
 
-		w.attempts.Wait()
+		q.wait()
 	}
+}
+
+// failPoisoned gives up a task that victim, the model server or the worker, died of.
+func (t *task) failPoisoned(victim string, deaths int) {
+	t.finish(proto.Result{Err: &proto.ResultError{
+		Code: proto.CodePoison,
+		Message: fmt.Sprintf("%s died %d times while it ran this request, the last time with no other",
+			victim, deaths),
+	}}, 0)
 }

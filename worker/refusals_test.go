@@ -89,7 +89,7 @@ func TestRunRefused(t *testing.T) {
 		{
 			status:   400,
 			requests: 200,
-			asked:    refusedMaybe + 8,
+			asked:    enoughRefusals + 8,
 			body:     `{"error":{"message":"Invalid model name passed in model=m"}}`,
 			error:    "status 400 Bad Request: Invalid model name",
 			fix:      "--override-model",
@@ -105,7 +105,7 @@ func TestRunRefused(t *testing.T) {
 		{
 			status:   501,
 			requests: 200,
-			asked:    refusedMaybe + 8,
+			asked:    enoughRefusals + 8,
 			body:     `{"error":{"code":501,"message":"Start it with --embeddings","type":"not_supported_error"}}`,
 			error:    "status 501 Not Implemented: Start it with --embeddings",
 			fix:      "start the server with what it says it lacks",
@@ -113,14 +113,14 @@ func TestRunRefused(t *testing.T) {
 		{
 			status:   505,
 			requests: 200,
-			asked:    refusedSurely + 8,
+			asked:    enoughSureRefusals + 8,
 			error:    "status 505 HTTP Version Not Supported",
 			fix:      "--url",
 		},
 		{
 			status:   200,
 			requests: 200,
-			asked:    refusedSurely + 8,
+			asked:    enoughSureRefusals + 8,
 			body:     login,
 			error:    "status 200 OK, with a page in place of an answer: Sign in to go on",
 			fix:      "login",
@@ -136,22 +136,22 @@ func TestRunRefused(t *testing.T) {
 		{
 			status:   401,
 			requests: 200,
-			asked:    refusedSurely + 8,
+			asked:    enoughSureRefusals + 8,
 			error:    "POST /v1/chat/completions: status 401 Unauthorized: you may not",
 			fix:      "PROMPTMILL_API_KEY",
 		},
 		{status: 403, requests: 1, asked: 1, error: "status 403 Forbidden: you may not", fix: "PROMPTMILL_API_KEY"},
-		{status: 404, requests: 200, asked: refusedMaybe + 8, error: "status 404 Not Found: you may not", fix: "--url"},
+		{status: 404, requests: 200, asked: enoughRefusals + 8, error: "status 404 Not Found: you may not", fix: "--url"},
 		{
 			status:   402,
 			requests: 200,
-			asked:    refusedSurely + 8,
+			asked:    enoughSureRefusals + 8,
 			error:    "status 402 Payment Required: you may not",
 			fix:      "no credit",
 		},
-		{status: 410, requests: 200, asked: refusedMaybe + 8, error: "status 410 Gone", fix: "--url"},
-		{status: 421, requests: 200, asked: refusedSurely + 8, error: "status 421 Misdirected Request", fix: "--url"},
-		{status: 426, requests: 200, asked: refusedSurely + 8, error: "status 426 Upgrade Required", fix: "https://"},
+		{status: 410, requests: 200, asked: enoughRefusals + 8, error: "status 410 Gone", fix: "--url"},
+		{status: 421, requests: 200, asked: enoughSureRefusals + 8, error: "status 421 Misdirected Request", fix: "--url"},
+		{status: 426, requests: 200, asked: enoughSureRefusals + 8, error: "status 426 Upgrade Required", fix: "https://"},
 		{
 			status:   302,
 			requests: 3,
@@ -445,11 +445,11 @@ func TestAnswerBeganBefore(t *testing.T) {
 	b := newBench(t, serve(t, g))
 	b.publish("0-0", chats(0, 4)...)
 	w, _ := b.start()
-	prototest.Poll(t, patience, "four refusals", func() bool { return w.refusals.n.Load() == 4 })
+	prototest.Poll(t, patience, "four refusals", func() bool { return w.server.refusals.n.Load() == 4 })
 	g.shut.Store(true)
 	close(release)
 	prototest.Poll(t, patience, "the answer", func() bool { return len(b.results()) == 1 })
-	prototest.Poll(t, patience, "the refusal to be noticed", func() bool { return w.health.isRefusing() })
+	prototest.Poll(t, patience, "the refusal to be noticed", func() bool { return w.server.health.isRefusing() })
 	if got := b.results(); len(got) != 1 {
 		t.Errorf("results %v", got)
 	}
@@ -470,13 +470,13 @@ func TestPutAsideEndsOnce(t *testing.T) {
 	for range 4 {
 		putters.Go(func() {
 			for range n / 4 {
-				w.setAside(&task{shard: shard}, classification{verdict: barred}, 0)
+				w.server.attempts.setRefusalAside(&task{shard: shard}, classification{verdict: barred}, 0)
 			}
 		})
 
 		takers.Go(func() {
 			for {
-				for _, a := range w.refusals.take(func(refusal) bool { return true }) {
+				for _, a := range w.server.refusals.take(func(refusal) bool { return true }) {
 					a.task.handBack()
 				}
 

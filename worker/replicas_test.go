@@ -155,10 +155,10 @@ func TestCounted(t *testing.T) {
 		{"two that hang", []float64{500, 90, 500, 90, 90, 500}, "++----"},
 		{"one of two hangs", []float64{500, 90, 500, 95, 500}, "++-+-"},
 	} {
-		var c counted
+		var tokens tokenReadings
 		got := ""
-		for _, r := range tt.readings {
-			if c.fresh(r) {
+		for _, reading := range tt.readings {
+			if tokens.isNew(reading) {
 				got += "+"
 			} else {
 				got += "-"

@@ -43,13 +43,12 @@ func TestRulings(t *testing.T) {
 			t.Parallel()
 
 			want, ok := verdicts[tt.Verdict]
-			j := classify("/v1/chat/completions", nil, modelserver.Answer{Status: tt.Status, Body: []byte(tt.Body)})
-			if j.verdict != want || !ok {
-				t.Errorf("%s: verdict %d, want %s", tt.Body, j.verdict, tt.Verdict)
+			c := classify("/v1/chat/completions", nil, modelserver.Answer{Status: tt.Status, Body: []byte(tt.Body)})
+			if c.verdict != want || !ok {
+				t.Errorf("%s: verdict %d, want %s", tt.Body, c.verdict, tt.Verdict)
 			}
 
-			w := &Worker{cfg: Config{Server: new(modelserver.Server)}}
-			if fix := w.refusedBy("/", j).Fix(); !strings.Contains(fix, tt.Fix) {
+			if fix := newRefusedError("http://h", "/", c).Fix(); !strings.Contains(fix, tt.Fix) {
 				t.Errorf("%s: the fix is %q, want %q in it", tt.Body, fix, tt.Fix)
 			}
 		})
@@ -82,9 +81,9 @@ func TestCrowdedCacheIsOverload(t *testing.T) {
 		`{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`: true,
 		`{"error":{"code":500,"message":"Compute error.","type":"server_error"}}`:                  false,
 	} {
-		j := classify("/v1/chat/completions", nil, modelserver.Answer{Status: 500, Body: []byte(body)})
-		if j.verdict != retry || j.overload != want || j.crash == want {
-			t.Errorf("%s: verdict %d, overload %v, crash %v", body, j.verdict, j.overload, j.crash)
+		c := classify("/v1/chat/completions", nil, modelserver.Answer{Status: 500, Body: []byte(body)})
+		if c.verdict != retry || c.overload != want || c.maybeCrash == want {
+			t.Errorf("%s: verdict %d, overload %v, crash %v", body, c.verdict, c.overload, c.maybeCrash)
 		}
 	}
 }

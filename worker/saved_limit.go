@@ -1,64 +1,100 @@
 package worker
 
 import (
+	"context"
 	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// savedLimit is what the worker knows of the memory of how many requests at once its server
-// takes. The lock for asking the server guards it.
+// saveLimitEvery is the time between two looks at whether the limit found is worth saving.
+const saveLimitEvery = 10 * time.Second
+
+// savedLimit begins the search for the concurrency limit where it ended the last time at this
+// server, and saves the limit that is found.
 type savedLimit struct {
-	key   string // of the server; "" before it has said what it is
-	kept  int
-	wrote bool // by this process, which also says that the server was met
+	memory  *limit.Memory // nil: nothing is saved
+	limiter *limit.Limiter
+	server  *modelserver.Server
+	log     zerolog.Logger
+
+	// mu guards the fields below.
+	mu sync.Mutex
+	// key identifies the server; empty until the server has reported what it is.
+	key   string
+	value int
+	// written is true once this process has saved a value, which also records that the server
+	// was met.
+	written bool
 }
 
-// resumeLimit begins the search for the number of requests at once where it ended last time.
-func (w *Worker) resumeLimit(info modelserver.Info) {
-	r := &w.savedLimit
-	if w.cfg.Memory == nil {
+// run saves the limit now and then, and once more when ctx ends.
+func (s *savedLimit) run(ctx context.Context) {
+	tick := time.NewTicker(saveLimitEvery)
+	defer tick.Stop()
+
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+
+		s.save()
+	}
+}
+
+// resume sets the limiter to the limit that was saved for the server, if there is one.
+func (s *savedLimit) resume(info modelserver.Info) {
+	if s.memory == nil {
 		return
 	}
 
-	key := memoryKey(w.cfg.Server.URL(), info)
-	if key == r.key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	key := memoryKey(s.server.URL(), info)
+	if key == s.key {
 		return
 	}
 
-	r.key, r.kept, r.wrote = key, w.cfg.Memory.Load(key), false
-	if r.kept > 0 && w.cfg.Limiter.StartAt(r.kept) {
-		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Int("at_once", w.cfg.Limiter.Limit()).
-			Msg("beginning with as many requests at once as this server took the last time")
+	s.key, s.value, s.written = key, s.memory.Load(key), false
+	if s.value > 0 && s.limiter.StartAt(s.value) {
+		s.log.Info().Str("server", s.server.URL()).Int("at_once", s.limiter.Limit()).
+			Msg("starting with the concurrency that this server took the last time")
 	}
 }
 
-// memoryKey is what makes a server the same one as at the last start.
+// memoryKey returns the key by which a server is recognized at the next start.
 func memoryKey(url string, info modelserver.Info) string {
 	parts := []string{url, info.Flavour}
 	for _, m := range info.Models {
 		parts = append(parts, m.ID)
 	}
+
 	slices.Sort(parts[2:])
+
 	return limit.MemoryKey(parts...)
 }
 
-// saveLimit keeps how many requests at once the server takes, if that has been found out and is
-// not what is kept already, give or take a few.
-func (w *Worker) saveLimit() {
-	w.health.asking.Lock()
-	defer w.health.asking.Unlock()
+// save stores the limit that was found, unless it is within 10 % of the one stored already.
+func (s *savedLimit) save() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 
-	r, n := &w.savedLimit, w.cfg.Limiter.Found()
-	same := r.wrote && n <= r.kept+r.kept/10 && n >= r.kept-r.kept/10
-	if r.key == "" || n == 0 || same {
+	found := s.limiter.Found()
+	same := s.written && found <= s.value+s.value/10 && found >= s.value-s.value/10
+	if s.key == "" || found == 0 || same {
 		return
 	}
 
-	if err := w.cfg.Memory.Store(r.key, n); err != nil {
-		w.cfg.Log.Debug().Err(err).Msg("the number of requests at once is found anew at the next start")
+	if err := s.memory.Store(s.key, found); err != nil {
+		s.log.Debug().Err(err).Msg("failed to save the concurrency limit; the next start searches for it again")
 	}
 
-	r.kept, r.wrote = n, true
+	s.value, s.written = found, true
 }

@@ -27,7 +27,7 @@ func TestRemember(t *testing.T) {
 	b := newBench(t, serve(t, server))
 	b.cfg.Memory = limit.NewMemory(filepath.Join(t.TempDir(), "servers.json"))
 	b.cfg.Limiter = limit.New(limit.Config{})
-	said := &tally{text: "as many requests at once as this server took the last time"}
+	said := &tally{text: "the concurrency that this server took the last time"}
 	b.cfg.Log = zerolog.New(said)
 	b.fill("r", "m", 0, 20_000, 32)
 	w, stop := b.start()
@@ -69,7 +69,7 @@ func TestNoteSlots(t *testing.T) {
 	said := &tally{text: "runs 2 requests at once"}
 	b.cfg.Log = zerolog.New(said)
 	w := New(b.cfg)
-	w.noteSlots()
+	w.server.load.noteSlots()
 	if said.n.Load() != 0 {
 		t.Error("it is said without any work")
 	}
@@ -80,11 +80,11 @@ func TestNoteSlots(t *testing.T) {
 	defer stop()
 
 	prototest.Poll(t, time.Minute, "it to be said", func() bool {
-		w.noteSlots()
+		w.server.load.noteSlots()
 		return said.n.Load() == 1
 	})
 
-	w.noteSlots()
+	w.server.load.noteSlots()
 	if n := said.n.Load(); n != 1 {
 		t.Errorf("it is said %d times", n)
 	}

@@ -3,239 +3,91 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/supervise"
 )
 
-// How often the model server is asked what it serves, while it answers and while it
-// does not.
 const (
-	askEvery   = 10 * time.Second
-	askMissing = time.Second
+	// probeEvery is the time between two probes of a server that answers.
+	probeEvery = 10 * time.Second
+	// probeDownEvery is the time between two probes of a server that is down.
+	probeDownEvery = time.Second
+	// downGrace is how long a worker keeps what it holds while its model server is down.
+	downGrace = 30 * time.Second
+	// warnEvery is the time between two warnings that a server fails most requests.
+	warnEvery = time.Minute
 )
 
-// downGrace is how long a worker keeps what it holds while its model server is down.
-const downGrace = 30 * time.Second
-
-// serverHealth is how the model server does.
+// serverHealth watches the model server. It probes the server and keeps whether it takes requests:
+// it is up, down, hung (it must show that it answers before it gets more), or it refuses all
+// requests. A hang ends an epoch, and with it all requests that the server has.
 type serverHealth struct {
-	mu        sync.Mutex
-	why       string // it takes no requests; empty: it does
-	since     time.Time
-	hung      bool           // it must prove that it answers requests before it gets more
-	canary    *proto.Request // one that it did not answer while it hung
-	refusing  bool           // all requests; watchRefusals finds out when it takes one again
-	starts    int            // of our process, when it hung
-	hangProbe hangProbe      // of a server that answers nothing
-	info      modelserver.Info
-	known     bool // info is
-	epochCtx  context.Context
-	endEpoch  context.CancelFunc // of calls
-	notices   *Notices
-	// When the server did something last, and when it was complained of. (A number in
-	// their place would follow steps of the wall clock.)
-	lastProgress, lastWarned time.Time
-	beat                     time.Time // when this process was last seen to run; zero: it is not watched
+	server  *modelserver.Server
+	process *supervise.Process // nil: another program runs the server
+	limiter *limit.Limiter
+	notices *Notices
+	stall   time.Duration
+	log     zerolog.Logger
+	changes *broadcast // of whether the server takes requests
 
-	asking  sync.Mutex
-	asked   time.Time             // when the last question began
-	waiting atomic.Pointer[int64] // requests in its queue; nil: it does not tell
+	// onInfo is called with each report of the server about itself.
+	onInfo func(modelserver.Info)
+	// onUp is called when requests may be sent, and again after each probe that confirms that.
+	onUp func()
+	// onRefusing is called when the server begins to refuse all requests.
+	onRefusing func()
+	// onExpired is called about once a second while the server has been down for so long that
+	// what waits for it goes to other workers.
+	onExpired func()
+	// resend sends a request again that a server which may only be slow did not answer. It
+	// reports whether there is one, and then marks the server up itself if that is answered.
+	resend func() bool
+	// isProxyDown reports whether a proxy may have taken the server out.
+	isProxyDown func(now time.Time) bool
+
+	// mu guards the fields below.
+	mu sync.Mutex
+	// problem is why the server takes no requests; empty: it takes them.
+	problem string
+	since   time.Time // of problem
+	// hung is true until a server that hung has shown that it answers.
+	hung bool
+	// refusing is true while the server refuses all requests. The refusalWatcher ends it.
+	refusing bool
+	// lastRefusal is the refusal that was logged last, so that it is logged once.
+	lastRefusal string
+	// canary is the smallest request that the server did not answer while it hung.
+	canary *proto.Request
+	// startsAtHang is the number of starts of our own process when it hung.
+	startsAtHang int
+	patience     hangPatience
+	info         modelserver.Info
+	hasInfo      bool
+	epochCtx     context.Context
+	endEpoch     context.CancelFunc // of epochCtx
+	// lastProgress is when the server last made progress. (A number of seconds in place of a
+	// time would follow steps of the wall clock.)
+	lastProgress time.Time
+	lastWarned   time.Time
+	// lastRan is when this process was last seen to run; zero: nothing watches it.
+	lastRan time.Time
+
+	// probing is held for the time of a probe. It guards probedAt.
+	probing  sync.Mutex
+	probedAt time.Time // when the last probe began
 }
 
-// epoch ends when the server is found to hang.
-func (h *serverHealth) epoch() context.Context {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.epochCtx
-}
-
-// watchProcess notes again and again that this process runs, until ctx ends.
-func (w *Worker) watchProcess(ctx context.Context) {
-	tick := time.NewTicker(limit.BeatEvery)
-	defer tick.Stop()
-
-	for {
-		w.health.recordRunning(time.Now())
-		w.cfg.Limiter.Beat()
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// recordRunning notes that this process runs. A time in which it did not is none in which the
-// server made no progress.
-func (h *serverHealth) recordRunning(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-
-	if !h.beat.IsZero() && now.Sub(h.beat) > limit.MissedBeat {
-		h.lastProgress = now
-	}
-	if now.After(h.beat) {
-		h.beat = now
-	}
-}
-
-// newEpoch begins an era.
-func (h *serverHealth) newEpoch() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.epochCtx, h.endEpoch = context.WithCancel(context.Background())
-}
-
-// recordProgress notes that the server does something.
-func (h *serverHealth) recordProgress(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lastProgress = now
-}
-
-// mayWarn reports whether it is time to complain of the server, and notes that.
-func (h *serverHealth) mayWarn(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.lastWarned.IsZero() && now.Sub(h.lastWarned) <= time.Minute {
-		return false
-	}
-	h.lastWarned = now
-	return true
-}
-
-// offerCanary keeps the smallest of the requests that the server hangs on, to try it with.
-func (h *serverHealth) offerCanary(r proto.Request) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.canary == nil || len(r.Body) < len(h.canary.Body) {
-		h.canary = &r
-	}
-}
-
-// expired reports whether the server has been down for so long that what waits for it
-// goes to others.
-func (h *serverHealth) expired(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.why != "" && (h.hung || h.refusing || now.Sub(h.since) > downGrace)
-}
-
-// firstTime reports whether something is said of the server for the first time.
-func (h *serverHealth) firstTime(text string) bool { return h.notices.firstTime(text) }
-
-// Notices is what was said of a model server that is said once only. The zero value is nothing.
-type Notices struct {
-	mu    sync.Mutex
-	texts map[string]bool
-}
-
-func (s *Notices) firstTime(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	if s.texts[text] {
-		return false
-	}
-
-	if s.texts == nil {
-		s.texts = map[string]bool{}
-	}
-
-	s.texts[text] = true
-
-	return true
-}
-
-// Waiting says why the model server gets no requests, and since when; "" if it does.
-func (w *Worker) Waiting() (why string, since time.Time) {
-	if p := w.cfg.Process; p != nil {
-		switch s := p.Status(); s.Phase {
-		case supervise.Loading:
-			return "loading", s.Since
-		case supervise.Waiting:
-			return "the model server died; starting it again", s.Since
-		}
-	}
-
-	w.health.mu.Lock()
-	defer w.health.mu.Unlock()
-
-	return w.health.why, w.health.since
-}
-
-// Down reports whether the model server gets no requests.
-func (w *Worker) Down() bool {
-	w.health.mu.Lock()
-	defer w.health.mu.Unlock()
-	return w.health.why != ""
-}
-
-// Info is what the model server says of itself, and whether it has said anything yet.
-func (w *Worker) Info() (modelserver.Info, bool) {
-	w.health.mu.Lock()
-	defer w.health.mu.Unlock()
-	return w.health.info, w.health.known
-}
-
-// markDown notes that the server gets no requests from now on.
-func (w *Worker) markDown(why string, err error) {
-	h := &w.health
-	h.mu.Lock()
-
-	fresh := h.why == ""
-	if fresh {
-		h.since = time.Now()
-	}
-	if !h.hung && !h.refusing {
-		h.why = why
-	}
-
-	h.mu.Unlock()
-	if fresh {
-		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Err(err).Msg(why)
-	}
-}
-
-// markUp notes that the server answers. That it answers questions about itself is no progress: one
-// that hangs does, too.
-func (w *Worker) markUp() {
-	h := &w.health
-	h.mu.Lock()
-	before, since := h.why, h.since
-	waits := h.hangProbe.takeTask(func(*task) bool { return true })
-	h.why, h.hung, h.refusing, h.canary = "", false, false, nil
-	if before != "" {
-		h.lastProgress = time.Now()
-	}
-
-	h.mu.Unlock()
-	if before != "" {
-		w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
-			Msg("the model server answers")
-		w.fetchWake.notify()
-		w.queue.wake()
-	}
-
-	if waits != nil {
-		w.requeueAfter(waits, 0)
-	}
-}
-
-// watchServer asks the model server what it is and whether it answers, until ctx ends.
-func (w *Worker) watchServer(ctx context.Context) {
-	tick := time.NewTicker(askMissing)
+// watch probes the server until ctx ends.
+func (h *serverHealth) watch(ctx context.Context) {
+	tick := time.NewTicker(probeDownEvery)
 	defer tick.Stop()
 
 	last := time.Now()
@@ -246,105 +98,90 @@ func (w *Worker) watchServer(ctx context.Context) {
 			return
 		}
 
-		if down := w.Down(); down || time.Since(last) >= askEvery {
+		if h.isDown() || time.Since(last) >= probeEvery {
 			last = time.Now()
-			w.probeServer(ctx)
-			w.saveLimit()
-			w.noteSlots()
+			h.probe(ctx)
 		}
 
-		if w.health.expired(time.Now()) {
-			w.dropTasks(func(*task) bool { return true })
+		if h.hasExpired(time.Now()) {
+			h.onExpired()
 		}
 	}
 }
 
-// probeServer asks the server what it is. It returns the error that it had.
-func (w *Worker) probeServer(ctx context.Context) error {
-	h := &w.health
-	h.asking.Lock()
-	defer h.asking.Unlock()
-	h.asked = time.Now()
-	return w.probeLocked(ctx)
+// probe asks the server what it is, and updates its state. It returns the error of the question.
+func (h *serverHealth) probe(ctx context.Context) error {
+	h.probing.Lock()
+	defer h.probing.Unlock()
+	return h.probeLocked(ctx)
 }
 
-func (w *Worker) probeLocked(ctx context.Context) error {
-	info, err := w.cfg.Server.Probe(ctx)
+func (h *serverHealth) probeLocked(ctx context.Context) error {
+	h.probedAt = time.Now()
+
+	info, err := h.server.Probe(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		w.lowerLimit()
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		h.lowerLimit()
 		return nil // the server may be as before
-	}
-	if errors.Is(err, modelserver.ErrLoading) {
-		w.markDown("loading", err)
+	case errors.Is(err, modelserver.ErrLoading):
+		h.markDown("loading", err)
 		return err
-	}
-	if errors.Is(err, modelserver.ErrUnreachable) {
-		why := "waiting for the model server"
-		if w.cutoffs.recent(time.Now()) {
-			why = "waiting: what is in front of the model server takes it for down, having cut answers off"
-		}
-		w.markDown(why, err)
+	case errors.Is(err, modelserver.ErrUnreachable):
+		h.markUnreachable(err)
 		return err
-	}
-	if err != nil { // a server that answers without a list may still serve: as before
-		w.cfg.Log.Debug().Err(err).Msg("the model server does not say what it serves")
-	} else {
-		w.updateInfo(info)
+	case err != nil: // a server that answers without a list of models may still serve them
+		h.log.Debug().Err(err).Msg("the model server does not list its models")
+	default:
+		h.updateInfo(info)
 	}
 
-	if w.verifyRecovered(ctx) {
-		w.markUp()
+	if h.verifyRecovered(ctx) {
+		h.markUp()
 	}
-
-	w.fetchWake.notify()
 
 	return nil
 }
 
-// updateInfo takes in what the server says of itself.
-func (w *Worker) updateInfo(info modelserver.Info) {
-	h := &w.health
+// markUnreachable records that the server cannot be reached.
+func (h *serverHealth) markUnreachable(err error) {
+	problem := "waiting for the model server"
+	if h.isProxyDown(time.Now()) {
+		problem = "waiting: the proxy in front of the model server takes it for down, after answers were cut off"
+	}
+	h.markDown(problem, err)
+}
+
+// updateInfo records what the server reports about itself.
+func (h *serverHealth) updateInfo(info modelserver.Info) {
 	h.mu.Lock()
-	h.info, h.known = info, true
+	h.info, h.hasInfo = info, true
 	h.mu.Unlock()
 
 	if info.Loading {
 		h.recordProgress(time.Now())
 	}
 
-	w.cfg.Limiter.SetSlots(info.Slots)
-	w.resumeLimit(info)
-	w.queue.setSharing(sharingOf(info.Flavour), info.Slots)
+	h.onInfo(info)
 
 	for _, note := range info.Notes {
-		if h.firstTime(note) {
-			w.cfg.Log.Warn().Str("server", w.cfg.Server.URL()).Msg(note)
+		if h.notices.firstTime(note) {
+			h.log.Warn().Str("server", h.server.URL()).Msg(note)
 		}
 	}
 }
 
-// noteSlots says once that the server's slots are what the work waits for, if they are.
-func (w *Worker) noteSlots() {
-	info, _ := w.Info()
-	note := info.SlotsNote()
-	busy, held := w.stats.InFlight.Load(), w.held.load()
-	if note == "" || busy < int64(info.Slots) || held <= busy || !w.health.firstTime("slots") {
-		return
-	}
-	w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Msg(note)
-}
-
-// verifyRecovered reports whether a server that hung has shown that it does not any more: it has
-// been started anew, or it answers a request. Its health check proves nothing.
-func (w *Worker) verifyRecovered(ctx context.Context) bool {
-	h := &w.health
+// verifyRecovered reports whether a server that hung has shown that it no longer does: it was
+// restarted, or it answers a request. Its health check proves nothing.
+func (h *serverHealth) verifyRecovered(ctx context.Context) bool {
 	h.mu.Lock()
-	hung, refusing, since, canary, starts := h.hung, h.refusing, h.since, h.canary, h.starts
+	hung, refusing, since, canary, starts := h.hung, h.refusing, h.since, h.canary, h.startsAtHang
 	h.mu.Unlock()
+
 	if refusing {
 		return false
 	}
@@ -353,208 +190,336 @@ func (w *Worker) verifyRecovered(ctx context.Context) bool {
 		return true
 	}
 
-	if p := w.cfg.Process; p != nil {
-		s := p.Status()
+	if h.process != nil {
+		s := h.process.Status()
 		return s.Starts > starts && s.Phase == supervise.Ready
 	}
 
-	if w.startHangProbe() {
-		return false // it says so itself
+	if h.resend() {
+		return false // that marks the server up itself
 	}
 
-	if canary == nil { // none of its requests has come back yet
+	if canary == nil { // none of the server's requests has come back yet
 		return time.Since(since) > downGrace
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, w.cfg.Stall)
+	ctx, cancel := context.WithTimeout(ctx, h.stall)
 	defer cancel()
 
-	return w.cfg.Server.Post(ctx, canary.URL, canary.Body).Err == nil
+	return h.server.Post(ctx, canary.URL, canary.Body).Err == nil
 }
 
-// confirmCrash finds out whether the server died while it had a request, which began at a time
-// and ended without an answer.
-func (w *Worker) confirmCrash(ctx context.Context, begin time.Time) bool {
-	h := &w.health
+// confirmCrash finds out whether the server died while it had a request that began at a time and
+// ended without an answer.
+func (h *serverHealth) confirmCrash(ctx context.Context, begin time.Time) bool {
 	ended := time.Now()
-	h.asking.Lock()
-	defer h.asking.Unlock()
+	h.probing.Lock()
+	defer h.probing.Unlock()
 
 	h.mu.Lock()
-	gone := h.why != "" && h.since.After(begin)
+	wentDown := h.problem != "" && h.since.After(begin)
 	h.mu.Unlock()
-	if gone {
+
+	if wentDown {
 		return true
 	}
 
-	if h.asked.After(ended) { // somebody else has asked meanwhile, and it answered
+	if h.probedAt.After(ended) { // the server has answered a probe since
 		return false
 	}
 
-	h.asked = time.Now()
-
-	return errors.Is(w.probeLocked(ctx), modelserver.ErrUnreachable)
+	return errors.Is(h.probeLocked(ctx), modelserver.ErrUnreachable)
 }
 
-// watchLoad follows the server's gauges, and notices when it hangs, until ctx ends.
-func (w *Worker) watchLoad(ctx context.Context) {
-	var tokens counted
-	var retry time.Time // after the server had no gauges
+// markDown records that the server gets no requests from now on.
+func (h *serverHealth) markDown(problem string, err error) {
+	h.mu.Lock()
+	wasUp := h.problem == ""
+	if wasUp {
+		h.since = time.Now()
+	}
+	if !h.hung && !h.refusing {
+		h.problem = problem
+	}
+	h.mu.Unlock()
+
+	h.changes.notify()
+
+	if wasUp {
+		h.log.Warn().Str("server", h.server.URL()).Err(err).Msg(problem)
+	}
+}
+
+// markUp records that the server answers. An answer to a question about itself is no progress: a
+// server that hangs gives that, too.
+func (h *serverHealth) markUp() {
+	h.mu.Lock()
+	wasDown, since := h.problem != "", h.since
+	h.problem, h.hung, h.refusing, h.canary = "", false, false, nil
+	if wasDown {
+		h.lastProgress = time.Now()
+	}
+	h.mu.Unlock()
+
+	if wasDown {
+		h.log.Warn().Str("server", h.server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
+			Msg("the model server answers")
+		h.changes.notify()
+	}
+
+	h.onUp()
+}
+
+// markHung records that the server hangs, and ends the epoch: all requests that the server has
+// are cut off.
+func (h *serverHealth) markHung(err error) {
+	h.markDown("the model server hangs", err)
+
+	h.mu.Lock()
+	h.hung, h.canary = true, nil
+	endEpoch := h.endEpoch
+	if h.process != nil {
+		h.startsAtHang = h.process.Status().Starts
+	}
+	h.mu.Unlock()
+
+	h.newEpoch()
+	endEpoch()
+	h.changes.notify()
+
+	if h.process != nil {
+		h.process.Restart(err.Error())
+	}
+}
+
+// markRefusing records that the server refuses all requests.
+func (h *serverHealth) markRefusing(err *RefusedError) {
+	h.mu.Lock()
+	isNew := h.lastRefusal != err.Error()
+	h.lastRefusal = err.Error()
+	if h.problem == "" {
+		h.since = time.Now()
+	}
+	h.problem, h.refusing = err.Error(), true
+	h.mu.Unlock()
+
+	h.changes.notify()
+
+	if isNew {
+		h.log.Warn().Err(err).Str("hint", err.Fix()).
+			Msg("the model server refuses all requests; waiting until it takes one")
+	}
+
+	h.onRefusing()
+}
+
+// markAccepting records that a server that refused all requests has taken one.
+func (h *serverHealth) markAccepting() {
+	h.mu.Lock()
+	h.lastRefusal = ""
+	h.mu.Unlock()
+
+	h.markUp()
+}
+
+// reopen lets requests through to a server that may take others than those that it had.
+func (h *serverHealth) reopen() {
+	h.mu.Lock()
+	h.problem, h.hung, h.refusing = "", false, false
+	h.lastProgress = time.Now()
+	h.mu.Unlock()
+
+	h.changes.notify()
+	h.onUp()
+}
+
+// isDown reports whether the server gets no requests.
+func (h *serverHealth) isDown() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.problem != ""
+}
+
+// isRefusing reports whether the server refuses all requests.
+func (h *serverHealth) isRefusing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.refusing
+}
+
+// hasExpired reports whether the server has been down for so long that what waits for it goes to
+// other workers.
+func (h *serverHealth) hasExpired(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.problem != "" && (h.hung || h.refusing || now.Sub(h.since) > downGrace)
+}
+
+// expiresIn returns the time until hasExpired returns true if nothing changes; 0: never.
+func (h *serverHealth) expiresIn(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if h.problem == "" {
+		return 0
+	}
+
+	return max(h.since.Add(downGrace).Sub(now), 0) + time.Millisecond
+}
+
+// status returns why the server gets no requests, and since when; "" if it gets them.
+func (h *serverHealth) status() (problem string, since time.Time) {
+	if h.process != nil {
+		switch s := h.process.Status(); s.Phase {
+		case supervise.Loading:
+			return "loading", s.Since
+		case supervise.Waiting:
+			return "the model server died; restarting it", s.Since
+		}
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	return h.problem, h.since
+}
+
+// latestInfo returns the server's last report about itself; false if there is none yet.
+func (h *serverHealth) latestInfo() (modelserver.Info, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.info, h.hasInfo
+}
+
+// epoch returns a context that ends when the server is found to hang.
+func (h *serverHealth) epoch() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.epochCtx
+}
+
+func (h *serverHealth) newEpoch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.epochCtx, h.endEpoch = context.WithCancel(context.Background())
+}
+
+// watchProcess records that this process runs, until ctx ends.
+func (h *serverHealth) watchProcess(ctx context.Context) {
+	tick := time.NewTicker(limit.BeatEvery)
+	defer tick.Stop()
+
 	for {
-		bus.Sleep(ctx, w.cfg.Limiter.ObserveEvery())
-		if ctx.Err() != nil {
+		h.recordRunning(time.Now())
+		h.limiter.Beat()
+
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			return
 		}
-
-		now := time.Now()
-		if w.Down() || w.stats.InFlight.Load() == 0 {
-			w.health.recordProgress(now)
-			continue
-		}
-
-		if now.After(retry) {
-			load, err := w.cfg.Server.Load(ctx)
-			switch {
-			case errors.Is(err, modelserver.ErrNoGauges):
-				retry = now.Add(time.Minute)
-				w.health.waiting.Store(nil)
-				if w.health.firstTime("gauges") {
-					w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Err(err).
-						Msg("finding the number of requests at once by the rate of answers")
-				}
-			case err == nil:
-				w.health.count(load.Tokens >= 0 && !w.cfg.Server.CountsTokensAtEnd())
-				if tokens.fresh(load.Tokens + max(0, load.PromptTokens)) { // a long prompt has no tokens yet
-					w.health.recordProgress(now)
-				}
-
-				if load.ReplicaEvidence != "" {
-					w.ignoreGauges(ctx, load.ReplicaEvidence)
-				} else {
-					w.observe(load)
-				}
-			}
-		} else if why := w.cfg.Server.ProbeSlots(ctx); why != "" {
-			w.ignoreGauges(ctx, why)
-		}
-
-		w.dropIdle(now)
-		w.noticeHang(now)
 	}
 }
 
-// counted are the last readings of the server's counter of tokens. Behind a load balancer they
-// are of several servers in turns, so that another reading than the last one alone is no
-// progress: all of them may hang.
-type counted struct {
-	last [64]float64
-	n    int
+// recordRunning records that this process runs. The server is not to blame for a time without
+// progress in which this process did not run.
+func (h *serverHealth) recordRunning(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if !h.lastRan.IsZero() && now.Sub(h.lastRan) > limit.MissedBeat {
+		h.lastProgress = now
+	}
+
+	if now.After(h.lastRan) {
+		h.lastRan = now
+	}
 }
 
-// fresh takes in a reading, and reports whether it is none of those before. Below 0 it is
-// unknown.
-func (c *counted) fresh(tokens float64) bool {
-	if tokens < 0 || slices.Contains(c.last[:min(c.n, len(c.last))], tokens) {
+// recordProgress records that the server does something.
+func (h *serverHealth) recordProgress(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastProgress = now
+}
+
+// recordAnswer records an answer to a request, and whether it came within the usual time.
+func (h *serverHealth) recordAnswer(now time.Time, quick bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastProgress = now
+	h.patience.recordAnswer(quick)
+}
+
+// recordCountsTokens records whether the server counts its tokens while it works.
+func (h *serverHealth) recordCountsTokens(counts bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.patience.countsTokens = counts
+}
+
+// idleFor returns how long the server has made no progress.
+func (h *serverHealth) idleFor(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Sub(h.lastProgress)
+}
+
+// hangLimit returns how long the server may make no progress, and whether it may only be slow if
+// it makes none for longer.
+func (h *serverHealth) hangLimit(usual time.Duration) (limit time.Duration, maybeSlow bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.patience.limit(usual)
+}
+
+// extendPatience gives the server twice the time that it had, most at the longest, and returns it.
+func (h *serverHealth) extendPatience(had, most time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.patience.double(had, most)
+}
+
+// maybeSlow reports whether a server that counts as hung may only be slow.
+func (h *serverHealth) maybeSlow() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.patience.countsTokens && h.process == nil
+}
+
+// offerCanary keeps the smallest of the requests that the server hangs on, to test it with.
+func (h *serverHealth) offerCanary(r proto.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if h.canary == nil || len(r.Body) < len(h.canary.Body) {
+		h.canary = &r
+	}
+}
+
+// mayWarn reports whether it is time for another warning that the server fails most requests, and
+// records that one is logged.
+func (h *serverHealth) mayWarn(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if !h.lastWarned.IsZero() && now.Sub(h.lastWarned) <= warnEvery {
 		return false
 	}
-	c.last[c.n%len(c.last)] = tokens
-	c.n++
+
+	h.lastWarned = now
+
 	return true
 }
 
-// ignoreGauges has the number of requests at once found by the answers from now on, since the
-// gauges are those of one of several servers.
-func (w *Worker) ignoreGauges(ctx context.Context, why string) {
-	if !w.health.firstTime("several") {
+// lowerLimit lowers the concurrency limit, since this process may open no more files.
+func (h *serverHealth) lowerLimit() {
+	if !h.limiter.Lower() {
 		return
 	}
 
-	w.health.waiting.Store(nil)
-	w.cfg.Limiter.IgnoreGauges()
-	w.cfg.Log.Warn().Str("seen", why).
-		Msg("the metrics of " + w.cfg.Server.URL() +
-			" come from more than one server: finding the number of requests at once " +
-			"by the rate of answers; give each server with --url to run it at its best")
-
-	w.probeServer(ctx) // what it says of itself is less from now on
-}
-
-// dropIdle closes idle connections if the server has made no progress for a moment: one of
-// one thread serves a connection that it keeps open, and nobody else.
-func (w *Worker) dropIdle(now time.Time) {
-	h := &w.health
-	h.mu.Lock()
-	still := now.Sub(h.lastProgress)
-	h.mu.Unlock()
-	if still > askMissing {
-		w.cfg.Server.CloseIdle()
-	}
-}
-
-// observe hands the gauges to the limiter.
-func (w *Worker) observe(load modelserver.Load) {
-	if len(load.Missing) > 0 && w.health.firstTime("missing") {
-		w.cfg.Log.Info().Str("server", w.cfg.Server.URL()).Str("missing", strings.Join(load.Missing, ", ")).
-			Msg("the model server does not tell all that its kind does")
-	}
-
-	waiting := int64(load.Waiting)
-	w.health.waiting.Store(&waiting)
-
-	tokens := load.Tokens
-	if w.cfg.Server.CountsTokensAtEnd() {
-		tokens = -1 // it says little of what the server does now
-	}
-
-	before := w.cfg.Limiter.Limit()
-	w.cfg.Limiter.Observe(limit.Gauges{
-		Running:     load.Running,
-		Waiting:     load.Waiting,
-		KVUsage:     load.KVUsage,
-		Preemptions: load.Preemptions,
-		Tokens:      tokens,
-	})
-	if w.cfg.Limiter.Limit() > before {
-		w.fetchWake.notify()
-	}
-}
-
-// noticeHang takes a server down that has requests and makes no progress. Without a
-// counter of tokens only whole answers are progress, so that a slow server gets three
-// times what its answers take, and twice as long each time that it has answered nothing.
-func (w *Worker) noticeHang(now time.Time) {
-	h := &w.health
-	h.recordRunning(now)
-	h.mu.Lock()
-	still := now.Sub(h.lastProgress)
-	h.mu.Unlock()
-
-	patience, doubted := h.patience(max(w.cfg.Stall, 3*w.latency.upperEstimate()))
-	if still < patience {
-		return
-	}
-
-	err := fmt.Errorf("it has %d requests and has answered none for %s",
-		w.stats.InFlight.Load(), still.Round(time.Second))
-	if doubted {
-		err = fmt.Errorf("%w; it may only be slow, since it counts no tokens while it works: it gets %s next; with a longer --stall than %s it gets more at once",
-			err, h.double(patience, w.cfg.Timeout).Round(time.Second), w.cfg.Stall)
-	}
-
-	w.markDown("the model server hangs", err)
-	h.mu.Lock()
-	h.hung, h.canary = true, nil
-	cut := h.endEpoch
-
-	if w.cfg.Process != nil {
-		h.starts = w.cfg.Process.Status().Starts
-	}
-
-	h.mu.Unlock()
-	h.newEpoch()
-	cut()
-
-	if w.cfg.Process != nil {
-		w.cfg.Process.Restart(err.Error())
+	if h.notices.firstTime("files") {
+		h.log.Warn().Int("at_once", h.limiter.Limit()).
+			Msg("this process may not open more files; lowered the concurrency limit (ulimit -n raises that of files)")
 	}
 }

@@ -44,14 +44,14 @@ func TestHangOfSteppedClock(t *testing.T) {
 			w := New(Config{Server: server, Stall: time.Minute})
 			before := time.Now()
 			now := prototest.Stepped(t, before.Add(tt.after), tt.step)
-			w.health.recordProgress(before)
-			w.health.mayWarn(before)
-			w.noticeHang(now)
+			w.server.health.recordProgress(before)
+			w.server.health.mayWarn(before)
+			w.server.load.detectHang(now)
 			if w.Down() != tt.hung {
 				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)
 			}
 
-			if again := w.health.mayWarn(now); again != tt.again {
+			if again := w.server.health.mayWarn(now); again != tt.again {
 				t.Errorf("it is complained of again: %t, want %t", again, tt.again)
 			}
 		})
@@ -69,20 +69,20 @@ func TestStoppedIsNoHang(t *testing.T) {
 
 	w := New(Config{Server: server, Stall: time.Minute})
 	now := time.Now()
-	w.health.recordProgress(now)
-	w.health.recordRunning(now)
+	w.server.health.recordProgress(now)
+	w.server.health.recordRunning(now)
 
 	now = now.Add(time.Hour)
-	if w.noticeHang(now); w.Down() {
+	if w.server.load.detectHang(now); w.Down() {
 		t.Error("the server hangs, after an hour in which nobody looked")
 	}
 
 	for range 4 * 61 {
 		now = now.Add(limit.BeatEvery)
-		w.health.recordRunning(now)
+		w.server.health.recordRunning(now)
 	}
 
-	if w.noticeHang(now); !w.Down() {
+	if w.server.load.detectHang(now); !w.Down() {
 		t.Error("the server does not hang, after a minute without an answer")
 	}
 }
@@ -115,15 +115,15 @@ func TestLookIsNoProgress(t *testing.T) {
 			b.cfg.Stall = time.Minute
 			b.cfg.Limiter = limit.New(limit.Config{})
 			w := New(b.cfg)
-			w.health.recordProgress(time.Now().Add(-2 * time.Minute))
+			w.server.health.recordProgress(time.Now().Add(-2 * time.Minute))
 
 			for range 2 {
-				if err := w.probeServer(t.Context()); err != nil {
+				if err := w.server.health.probe(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
 
-			w.noticeHang(time.Now())
+			w.server.load.detectHang(time.Now())
 			if w.Down() != tt.hung {
 				t.Errorf("it hangs: %t, want %t", w.Down(), tt.hung)
 			}

@@ -60,22 +60,14 @@ type Worker struct {
 	active *activeRuns
 	jobs   *shardJobs
 	fetch  *fetcher
-	health serverHealth
+	server *serverSide
 	stats  Stats
-	made   time.Time
 	stop   context.CancelCauseFunc // of Run
 
-	savedLimit   savedLimit
-	quarantined  quarantine
-	refusals     refusals
-	cutoffs      cutoffs
-	usage        usage
-	latency      latencyEstimate
-	held         *heldCounter
-	fetchWake    signal          // after something changed for the fetch loop
-	attempts     sync.WaitGroup  // under way
-	attemptJobs  chan attemptJob // attempts for hands that have nothing to do
-	attemptLoops sync.WaitGroup  // the goroutines that make attempts
+	usage     usage
+	latency   latencyEstimate
+	held      *heldCounter
+	fetchWake signal // after something changed for the fetch loop
 }
 
 // New returns a worker.
@@ -86,20 +78,30 @@ func New(cfg Config) *Worker {
 	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
 	w := &Worker{
-		cfg:         cfg,
-		id:          proto.NewWorkerID(),
-		made:        time.Now(),
-		queue:       newRequestQueue(),
-		fetchWake:   newSignal(),
-		attemptJobs: make(chan attemptJob),
+		cfg:       cfg,
+		id:        proto.NewWorkerID(),
+		queue:     newRequestQueue(),
+		fetchWake: newSignal(),
 	}
 
 	w.held = newHeldCounter(w.fetchWake)
 	w.queue.prefixes.onPark = w.fetchWake.notify
+	w.server = newServerSide(cfg, serverSideDeps{
+		created:      time.Now(),
+		queue:        w.queue,
+		stats:        &w.stats,
+		latency:      &w.latency,
+		held:         w.held,
+		fetchWake:    w.fetchWake,
+		stop:         func(err error) { w.stop(err) },
+		startAttempt: w.begin,
+	})
+
 	w.active = &activeRuns{
 		js:              cfg.JS,
 		log:             cfg.Log,
 		usage:           &w.usage,
+		budgets:         w.server.budgets,
 		only:            cfg.Run,
 		changed:         w.fetchWake,
 		handBackWaiting: w.handBackWaiting,
@@ -116,11 +118,11 @@ func New(cfg Config) *Worker {
 		held:       w.held,
 		freed:      w.fetchWake,
 		isolate: func(t *task) {
-			w.quarantined.add(t)
+			w.server.quarantine.add(t)
 			w.queue.wake()
 		},
-		handBackWaiting: w.dropTasks,
-		taskEnded:       w.cutoffs.ended,
+		handBackWaiting: w.handBackWaiting,
+		taskEnded:       w.server.cutoffs.ended,
 		lookups:         make(chan struct{}, maxLookups),
 	}
 
@@ -136,7 +138,7 @@ func New(cfg Config) *Worker {
 		latency:  &w.latency,
 		isDown:   w.Down,
 		info:     w.Info,
-		setAside: func() int { return int(w.refusals.n.Load() + w.cutoffs.n.Load()) },
+		setAside: func() int { return int(w.server.refusals.n.Load() + w.server.cutoffs.n.Load()) },
 		changed:  w.fetchWake,
 		longPull: longPull,
 		peers:    peers{self: w.id},
@@ -151,10 +153,6 @@ func New(cfg Config) *Worker {
 		maxTurn:      maxTurn,
 		minTurn:      minTurn,
 	}
-
-	w.refusals.full = make(chan struct{}, 1)
-	w.health.notices = cmp.Or(cfg.Notices, &Notices{})
-	w.health.newEpoch()
 
 	return w
 }
@@ -190,13 +188,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cutBus()
 
 	w.runs, w.fetch.peers.heartbeats = b.Runs, b.Heartbeats
-	w.health.recordProgress(time.Now()) // from now on it must make some
-	w.probeServer(ctx)
+	w.server.health.recordProgress(time.Now()) // from now on it must make some
+	w.server.health.probe(ctx)
 	var loops sync.WaitGroup
-	loops.Go(func() { w.watchServer(ctx) })
-	loops.Go(func() { w.watchLoad(ctx) })
-	loops.Go(func() { w.watchRefusals(ctx) })
-	loops.Go(func() { w.watchProcess(ctx) })
+	loops.Go(func() { w.server.run(ctx) })
 	loops.Go(func() { w.dispatch(ctx) })
 	loops.Go(func() { w.fetch.run(ctx, busCtx) })
 	loops.Go(func() { w.announce(ctx, b.Heartbeats) })
@@ -208,22 +203,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 
 	loops.Wait()
-	w.saveLimit()
 	grace := time.AfterFunc(w.cfg.Grace, cutCalls)
-	w.attempts.Wait()
+	w.server.close()
 	grace.Stop()
-	close(w.attemptJobs)
-	w.attemptLoops.Wait()
-	w.dropTasks(func(*task) bool { return true }) // suspects, if the server died meanwhile
-	w.dropStalled(func(*task) bool { return true })
-
-	for _, a := range w.refusals.close() {
-		a.task.handBack()
-	}
-
-	for _, t := range w.cutoffs.close() {
-		t.handBack()
-	}
 
 	last := time.AfterFunc(5*time.Second, cutBus)
 	w.jobs.running.Wait()
@@ -263,8 +245,8 @@ func (w *Worker) openBus(ctx context.Context) (b *bus.Bus, err error) {
 // dispatch gives each task a slot, in order; suspects first.
 func (w *Worker) dispatch(ctx context.Context) {
 	for {
-		if w.quarantined.any() && !w.Down() {
-			w.runIsolated(ctx)
+		if !w.server.quarantine.isEmpty() && !w.Down() {
+			w.server.quarantine.run(ctx)
 		}
 
 		t, ok := w.queue.pop(ctx)
@@ -280,19 +262,10 @@ func (w *Worker) dispatch(ctx context.Context) {
 	}
 }
 
-// begin runs a task as soon as there is a slot. While the model server is down the task
-// waits for it, and goes to others when that takes too long.
+// begin runs a task as soon as there is a slot. While the model server is down the task waits for
+// it, and goes to other workers if that takes too long.
 func (w *Worker) begin(ctx context.Context, t *task) {
-	for ctx.Err() == nil {
-		if w.health.expired(time.Now()) {
-			break
-		}
-
-		if w.Down() || w.refusals.undecided() || w.cutoffs.full(w.cfg.Limiter) {
-			bus.Sleep(ctx, 50*time.Millisecond)
-			continue
-		}
-
+	for w.server.gate.await(ctx) {
 		if t.prefixes != nil && !w.queue.awaitSlot(ctx) {
 			break
 		}
@@ -306,14 +279,16 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			t = w.queue.pickForSlot(ctx, t)
 		}
 
-		// The era first: if the server hangs from now on, that ends it.
-		era := w.health.epoch()
-		switch {
-		case t.shard.run.paused.Load():
+		// The epoch first: if the server hangs from now on, that ends it.
+		epoch := w.server.health.epoch()
+
+		if t.shard.run.paused.Load() {
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			t.handBack()
 			return
-		case w.Down(), w.refusals.undecided(), w.cutoffs.waits.Load(): // while there was no slot
+		}
+
+		if !w.server.gate.isOpen() { // it may have been closed while there was no slot
 			w.cfg.Limiter.Release(slot, limit.Outcome{})
 			continue
 		}
@@ -322,14 +297,7 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 			w.queue.markSent(t)
 		}
 
-		w.attempts.Add(1)
-
-		a := attemptJob{era, t, slot}
-		select {
-		case w.attemptJobs <- a:
-		default: // all are busy
-			w.attemptLoops.Go(func() { w.runAttempts(a) })
-		}
+		w.server.attempts.begin(attemptJob{epoch, t, slot})
 
 		return
 	}
@@ -337,36 +305,16 @@ func (w *Worker) begin(ctx context.Context, t *task) {
 	t.handBack()
 }
 
-// attemptJob is an attempt to be made.
-type attemptJob struct {
-	epoch context.Context
-	task  *task
-	slot  limit.Slot
-}
+// Waiting returns why the model server gets no requests, and since when; "" if it gets them.
+func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.health.status() }
 
-// runAttempts makes attempts, one after the other. A goroutine that stays has a stack that is
-// large enough for an HTTP request: to grow a new one for each cost 7% of what the whole
-// exchange does.
-func (w *Worker) runAttempts(a attemptJob) {
-	for more := true; more; a, more = <-w.attemptJobs {
-		w.runAttempt(a.epoch, a.task, a.slot)
-		w.attempts.Done()
-	}
-}
+// Down reports whether the model server gets no requests.
+func (w *Worker) Down() bool { return w.server.health.isDown() }
 
-// dropTasks hands back the tasks for which gone is true, and which wait for a slot or until it is
-// known what a refusal means.
-func (w *Worker) dropTasks(gone func(*task) bool) {
-	for _, t := range slices.Concat(w.queue.remove(gone), w.quarantined.take(gone), w.cutoffs.take(gone)) {
-		t.handBack()
-	}
-	for _, a := range w.refusals.take(func(a refusal) bool { return gone(a.task) }) {
-		a.task.handBack()
-	}
-}
+// Info returns what the model server reports about itself; false if it has reported nothing yet.
+func (w *Worker) Info() (modelserver.Info, bool) { return w.server.health.latestInfo() }
 
-// handBackWaiting hands back the tasks for which gone is true, and which wait for anything.
+// handBackWaiting hands back the tasks that wait and for which gone returns true.
 func (w *Worker) handBackWaiting(gone func(*task) bool) {
-	w.dropTasks(gone)
-	w.dropStalled(gone)
+	handBackAll(slices.Concat(w.queue.remove(gone), w.server.take(gone)))
 }

@@ -1,0 +1,174 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/limit"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+const (
+	// cutOffCheckEvery is the time between two looks at what is set aside.
+	cutOffCheckEvery = 250 * time.Millisecond
+	// cutOffSettleTime is the time after the last cut-off until what is set aside is sent again.
+	cutOffSettleTime = 2 * time.Second
+)
+
+// cutoffRetrier sends the requests that were cut off again: with fewer at once when nothing else
+// is left, and one alone if nothing comes through.
+type cutoffRetrier struct {
+	server     *modelserver.Server
+	limiter    *limit.Limiter
+	health     *serverHealth
+	cutoffs    *cutoffs
+	refusals   *refusals
+	admissions *admissions
+	attempts   *attemptRunner
+	stats      *Stats
+	held       *heldCounter
+
+	// stop ends the worker with an error; nil: it waits until the server answers a request.
+	stop func(error)
+}
+
+// run sends again what was cut off, until ctx ends.
+func (r *cutoffRetrier) run(ctx context.Context) {
+	tick := time.NewTicker(cutOffCheckEvery)
+	defer tick.Stop()
+
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+
+		if !r.health.isRefusing() {
+			r.retry()
+		}
+	}
+}
+
+// retry sends again what was cut off, if it is time for that.
+func (r *cutoffRetrier) retry() {
+	c := r.cutoffs
+	c.mu.Lock()
+	n, probing := len(c.aside), c.probing
+	settled := time.Since(c.detector.latest) > cutOffSettleTime
+	c.mu.Unlock()
+
+	if probing {
+		return
+	}
+
+	if n == 0 {
+		c.setBlocked(false)
+		if c.open.Load() == 0 {
+			c.liftThrottle()
+		}
+		return
+	}
+
+	// Only what is set aside is left, and nothing is on its way.
+	nothingElse := settled && r.held.load() == int64(n)+r.refusals.n.Load()
+	probe := c.cutsOffAll(nothingElse)
+	c.setBlocked(probe)
+
+	if r.stats.InFlight.Load() > 0 || r.health.isDown() {
+		return
+	}
+
+	switch {
+	case probe:
+		if t := c.beginProbe(); t != nil {
+			r.attempts.start(func() { r.sendAlone(t) })
+		}
+	case nothingElse:
+		c.throttleAside()
+		r.attempts.releaseCutOffs()
+	}
+}
+
+// sendAlone sends a task with nothing beside it, and decides whether anything comes through.
+func (r *cutoffRetrier) sendAlone(t *task) {
+	run, epoch := t.shard.run, r.health.epoch()
+	begin := time.Now()
+	c, took := r.attempts.send(run.requestsIn(epoch), t, r.attempts.timeout)
+
+	switch {
+	case c.result.Status == 0 && run.requests.Err() != nil: // the end of the run, or of the grace period
+		t.handBack()
+		r.cutoffs.abortProbe()
+
+	case c.verdict == retry && c.maybeCutOff && r.cutoffs.matches(took, isTimeoutStatus(c.result.Status)):
+		r.giveUp(t, c)
+
+	case c.verdict == unsent, c.maybeCutOff && took < leastCutOffTime, c.result.Status == 0 && epoch.Err() != nil:
+		if epoch.Err() == nil { // there may be no server just now
+			r.health.probe(run.requests)
+		}
+		if !r.cutoffs.add(t) {
+			t.handBack()
+		}
+		r.cutoffs.abortProbe()
+
+	default: // with fewer at once, some come through
+		r.cutoffs.endProbe(max(1, r.limiter.Limit()/4), false)
+		r.attempts.releaseCutOffs()
+		r.attempts.decide(t, c, begin, took)
+	}
+}
+
+// giveUp decides what follows when a request was cut off even alone. A run stops, and a worker
+// waits. A worker that has had answers fails the requests that were tried with fewer at once. A
+// run does the same if others come through at their first attempt: those that fail take too long
+// each by itself.
+func (r *cutoffRetrier) giveUp(t *task, c classification) {
+	err := &RefusedError{
+		Server:   r.server.URL(),
+		Path:     t.URL,
+		Status:   c.result.Status,
+		CutAfter: r.cutoffs.timeLimit(),
+	}
+
+	hasAnswer := r.admissions.hasAnswer()
+	switch {
+	case r.stop != nil && (!hasAnswer || r.cutoffs.cutsOffFirstAttempts()):
+		r.stop(err) // nothing is sent any more
+		t.handBack()
+
+	case hasAnswer:
+		t.attempts++
+		t.cutOffs++ // not for the first time
+		for _, t := range append(r.cutoffs.take(func(t *task) bool { return t.cutOffs > 1 }), t) {
+			t.finish(cutOffResult(t, c, r.cutoffs.timeLimit()), 0)
+		}
+		r.cutoffs.endProbe(max(1, r.limiter.Limit()/2), false)
+
+	default:
+		t.handBack()
+		r.health.markRefusing(err)
+		r.cutoffs.endProbe(1, true)
+	}
+}
+
+// cutOffResult returns the result of a task that is given up: the answer that it had, or why it
+// has none.
+func cutOffResult(t *task, c classification, timeLimit time.Duration) proto.Result {
+	if t.truncated != nil {
+		return *t.truncated
+	}
+
+	last := fmt.Sprint("status ", c.result.Status)
+	if c.result.Err != nil {
+		last = c.result.Err.Message
+	}
+
+	return proto.Result{Err: &proto.ResultError{
+		Code:    proto.CodeCutOff,
+		Message: fmt.Sprintf("%s, this one %d times: %s", cutOffText(timeLimit), t.cutOffs, last),
+	}}
+}

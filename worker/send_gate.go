@@ -1,0 +1,57 @@
+package worker
+
+import (
+	"context"
+	"time"
+)
+
+// sendGate holds requests back while the model server is down, while it is undecided what its
+// refusals mean, and while what is in front of it cuts answers off.
+type sendGate struct {
+	health     *serverHealth
+	refusals   *refusals
+	admissions *admissions
+	cutoffs    *cutoffs
+	changes    *broadcast // of whether it is open
+}
+
+// await waits until the gate is open and there is room for another request. It returns false if
+// ctx ends, or if the server has been down for so long that what waits goes to other workers.
+func (g *sendGate) await(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		changed := g.changes.changed()
+		if g.health.hasExpired(time.Now()) {
+			return false
+		}
+
+		if g.isOpen() && !g.cutoffs.isFull() {
+			return true
+		}
+
+		g.awaitChange(ctx, changed)
+	}
+
+	return false
+}
+
+// awaitChange waits for a change, or until a server that is down has been so for too long.
+func (g *sendGate) awaitChange(ctx context.Context, changed <-chan struct{}) {
+	var expired <-chan time.Time
+	if d := g.health.expiresIn(time.Now()); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		expired = timer.C
+	}
+
+	select {
+	case <-changed:
+	case <-expired:
+	case <-ctx.Done():
+	}
+}
+
+// isOpen reports whether requests may be sent, if there is room for them.
+func (g *sendGate) isOpen() bool {
+	undecided := g.refusals.enough.Load() && g.admissions.isEmpty()
+	return !g.health.isDown() && !undecided && !g.cutoffs.blocked.Load()
+}
