@@ -2,10 +2,9 @@ package proto
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"github.com/promptmill/promptmill/proto/jsonscan"
-	"math"
+	"github.com/promptmill/promptmill/proto/openai"
 	"strconv"
 )
 
@@ -23,7 +22,7 @@ type Line struct {
 	CompletionTokens int64
 	CachedTokens     int64 // those of the prompt that the server had read before; 0 if it does not say
 	// Finish is why the answer ended: the finish_reason of its first choice or, in the
-	// responses API, [FinishOfResponse]. Empty if it does not say.
+	// responses API, [openai.FinishOfResponse]. Empty if it does not say.
 	Finish string
 	// Model is the name that the answer has for its model; nil if it has none.
 	Model []byte
@@ -75,7 +74,7 @@ func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err erro
 
 			for s.Enter(); s.Next(); {
 				if string(s.Name()) == "code" {
-					l.ErrorCode = word(s.Value())
+					l.ErrorCode = internErrorCode(jsonscan.Word(s.Value()))
 				}
 			}
 		case "response":
@@ -87,11 +86,14 @@ func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err erro
 			for s.Enter(); s.Next(); {
 				switch {
 				case string(s.Name()) == "status_code":
-					l.Status = int(parseInt(s.Value()))
+					l.Status = int(jsonscan.Count(s.Value()))
 				case string(s.Name()) == "request_id":
 					l.RequestID = s.Value()
 				case string(s.Name()) == "body" && s.Kind() == '{':
-					scanAnswer(s, &l)
+					a := openai.ScanAnswer(s)
+					l.Model, l.Finish = a.Model, a.Finish
+					l.PromptTokens, l.CompletionTokens = a.Usage.Prompt, a.Usage.Completion
+					l.CachedTokens = a.Usage.Cached
 				}
 			}
 		case "promptmill":
@@ -121,203 +123,54 @@ func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err erro
 	return l, head, nil
 }
 
-// scanAnswer reads the answer's body that comes next. Chat and completions have
-// choices, the responses API has a status.
-func scanAnswer(s *jsonscan.Scanner, l *Line) {
-	var choice, cut, status string
-	for s.Enter(); s.Next(); {
-		switch string(s.Name()) {
-		case "usage":
-			if s.Kind() == '{' {
-				u := ScanUsage(s)
-				l.PromptTokens, l.CompletionTokens, l.CachedTokens = u.Prompt, u.Completion, u.Cached
-			}
-		case "model":
-			l.Model = jsonscan.Text(s.Value())
-		case "choices":
-			if s.Kind() == '[' {
-				choice = scanChoices(s)
-			}
-		case "incomplete_details":
-			if s.Kind() == '{' {
-				cut = scanMember(s, "reason")
-			}
-		case "status":
-			if s.Kind() == '"' {
-				status = word(s.Value())
-			}
-		}
-	}
-
-	l.Finish = cmp.Or(choice, FinishOfResponse(status, cut))
-}
-
-// FinishOfResponse says in the words of chat completions how an answer of the
-// responses API ended: completed is stop, cancelled is abort, incomplete is its reason
-// (max_output_tokens is length), any other status is itself.
-func FinishOfResponse(status, reason string) string {
-	switch {
-	case status == "completed":
-		return "stop"
-	case status == "cancelled": // so does vLLM when a request is aborted
-		return "abort"
-	case reason == "max_output_tokens":
-		return "length"
-	}
-
-	return cmp.Or(reason, status)
-}
-
-// scanChoices reads why the first choice of the list that comes next has ended.
-func scanChoices(s *jsonscan.Scanner) (finish string) {
-	first := true
-	for s.EnterArray(); s.NextElement(); first = false {
-		if !first || s.Kind() != '{' {
-			continue
-		}
-
-		for s.Enter(); s.Next(); {
-			if string(s.Name()) == "finish_reason" {
-				finish = ScanFinish(s)
-			}
-		}
-	}
-
-	return finish
-}
-
-// ScanFinish reads the finish_reason that comes next. SGLang's own form is an object.
-func ScanFinish(s *jsonscan.Scanner) string {
-	if s.Kind() == '{' {
-		return scanMember(s, "type")
-	}
-	return word(s.Value())
-}
-
-// scanMember reads one member of the object that comes next.
-func scanMember(s *jsonscan.Scanner, name string) (value string) {
-	for s.Enter(); s.Next(); {
-		if string(s.Name()) == name {
-			value = word(s.Value())
-		}
-	}
-	return value
-}
-
-// Usage is what an answer says that it took, in tokens. What it does not say is 0.
-type Usage struct {
-	Prompt, Completion int64
-	// Cached are those of the prompt that came from the server's prefix cache. vLLM tells
-	// with --enable-prompt-tokens-details, and only if there are any; SGLang with
-	// --enable-cache-report.
-	Cached int64
-}
-
-// ScanUsage reads the token counts from an answer's usage, the object that comes next.
-// Chat and completions name them prompt_tokens and completion_tokens, the responses API
-// input_tokens and output_tokens.
-func ScanUsage(s *jsonscan.Scanner) (u Usage) {
-	for s.Enter(); s.Next(); {
-		switch string(s.Name()) {
-		case "prompt_tokens", "input_tokens":
-			u.Prompt = parseTokens(s.Value())
-		case "completion_tokens", "output_tokens":
-			u.Completion = parseTokens(s.Value())
-		case "prompt_tokens_details", "input_tokens_details":
-			if s.Kind() != '{' {
-				continue
-			}
-
-			for s.Enter(); s.Next(); {
-				if string(s.Name()) == "cached_tokens" {
-					u.Cached = parseTokens(s.Value())
-				}
-			}
-		}
-	}
-
-	return u
-}
-
 // scanExtras reads promptmill's own object, which comes next.
 func scanExtras(s *jsonscan.Scanner, l *Line) {
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "index":
-			l.Index = parseInt(s.Value())
+			l.Index = jsonscan.Count(s.Value())
 		case "worker":
 			l.Worker = jsonscan.Text(s.Value())
 		case "attempts":
-			l.Attempts = parseInt(s.Value())
+			l.Attempts = jsonscan.Count(s.Value())
 		case "retried":
 			l.Retried = jsonscan.Text(s.Value())
 		case "latency_ms":
-			l.LatencyMS = parseInt(s.Value())
+			l.LatencyMS = jsonscan.Count(s.Value())
 		case "request_hash":
 			l.RequestHash, l.Hashed = parseHash(jsonscan.Text(s.Value()))
 		}
 	}
 }
 
-// parseInt reads a count. Writers in JavaScript and Lua have 12.0 or 1.2e1 for 12.
-func parseInt(raw []byte) int64 {
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil {
-		f, err := strconv.ParseFloat(string(raw), 64)
-		if err != nil || f != math.Trunc(f) || f < 0 || f > maxExact {
-			return 0 // not a count: the line is kept, its tokens are not
-		}
-		n = int64(f)
+// internErrorCode returns an error's code as a string. Those that most lines have cost no memory.
+func internErrorCode(code []byte) string {
+	switch string(code) {
+	case CodeInvalidRequest:
+		return CodeInvalidRequest
+	case CodeConnection:
+		return CodeConnection
+	case CodeTimeout:
+		return CodeTimeout
+	case CodeInvalidResponse:
+		return CodeInvalidResponse
+	case CodeCancelled:
+		return CodeCancelled
+	case CodeExpired:
+		return CodeExpired
+	case CodePoison:
+		return CodePoison
+	case CodeSchemaMismatch:
+		return CodeSchemaMismatch
+	case CodeAborted:
+		return CodeAborted
+	case CodeTooLarge:
+		return CodeTooLarge
+	case CodeCutOff:
+		return CodeCutOff
 	}
 
-	return max(0, n)
-}
-
-// mostTokens is far more than any answer takes, and so little that the sums of whole runs
-// stay in an int64.
-const mostTokens = 1e9
-
-// parseTokens reads a count of tokens. More than mostTokens is none.
-func parseTokens(raw []byte) int64 {
-	if n := parseInt(raw); n <= mostTokens {
-		return n
-	}
-	return 0
-}
-
-// maxExact is where a float64 stops being exact.
-const maxExact = 1 << 53
-
-// words are those that most lines have. They cost no memory.
-var words = map[string]string{}
-
-func init() {
-	for _, w := range []string{
-		"stop", "length", "tool_calls", "function_call", "content_filter", "abort",
-		"completed", "incomplete", "max_output_tokens",
-		CodeInvalidRequest, CodeConnection, CodeTimeout, CodeInvalidResponse, CodeCancelled, CodeExpired,
-		CodePoison, CodeSchemaMismatch, CodeAborted, CodeTooLarge, CodeCutOff,
-	} {
-		words[w] = w
-	}
-}
-
-// word is the text of a JSON value that should be a short string. Numbers and the like
-// stand for themselves; null, objects and arrays are empty.
-func word(raw []byte) string {
-	if len(raw) == 0 || raw[0] == 'n' || raw[0] == '{' || raw[0] == '[' {
-		return ""
-	}
-
-	if raw[0] == '"' {
-		raw = jsonscan.Text(raw)
-	}
-
-	if w, ok := words[string(raw)]; ok {
-		return w
-	}
-
-	return string(raw)
+	return string(code)
 }
 
 // OtherRequest is the name that promptmill has made up for the answer in a line, if that is the

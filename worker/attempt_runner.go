@@ -10,7 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/proto/openai"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -398,9 +398,9 @@ func (a *attemptRunner) finishAttempt(t *task, c classification, took time.Durat
 	t.attempts++
 	if c.verdict == final {
 		a.latency.add(took)
-		a.stats.TokensIn.Add(c.content.PromptTokens)
-		a.stats.TokensOut.Add(c.content.CompletionTokens)
-		a.server.CountAnswer(c.content.CompletionTokens)
+		a.stats.TokensIn.Add(c.content.Usage.Prompt)
+		a.stats.TokensOut.Add(c.content.Usage.Completion)
+		a.server.CountAnswer(c.content.Usage.Completion)
 		c = a.checkAnswer(t, c, took)
 	}
 
@@ -455,7 +455,7 @@ func (a *attemptRunner) checkAnswer(t *task, c classification, took time.Duratio
 	a.budgets.Deposit(run.id)
 
 	if run.moreTokens > 0 && c.content.Finish == "length" && t.truncated == nil {
-		if body, ok := answer.MoreTokens(t.Body, run.moreTokens); ok {
+		if body, ok := openai.RaiseTokenLimit(t.Body, run.moreTokens); ok {
 			result := c.result
 			t.truncated, t.truncatedTook, t.Body = &result, took, body
 			c.verdict, c.reason = retry, "length"

@@ -16,7 +16,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/proto/openai"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -42,7 +42,7 @@ type classification struct {
 	// result has a Status, a RequestID and a Body, or an Err, or all of them.
 	result proto.Result
 	// content is what a good answer has in it.
-	content answer.Content
+	content openai.Answer
 	// work is what the server produced, in tokens.
 	work float64
 
@@ -99,7 +99,7 @@ func classify(endpoint string, request []byte, a modelserver.Answer) classificat
 
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
 	c := classification{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
-	content, problem := answer.Read(endpoint, request, a.Body)
+	content, problem := openai.ReadAnswer(endpoint, request, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
 		return c.classifyAnswer(a, content, problem)
 	}
@@ -176,7 +176,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // classifyAnswer classifies what came with a good status: it must be an answer of the endpoint.
 // Servers send 200 before they know how the answer ends.
-func (c classification) classifyAnswer(a modelserver.Answer, content answer.Content, problem error) classification {
+func (c classification) classifyAnswer(a modelserver.Answer, content openai.Answer, problem error) classification {
 	code, page := proto.CodeInvalidResponse, ""
 	switch {
 	case problem != nil:
@@ -202,7 +202,7 @@ func (c classification) classifyAnswer(a modelserver.Answer, content answer.Cont
 	c.result.Body = proto.OneLine(a.Body)
 	c.content = content
 	// Reading a token of a prompt costs a server about a tenth of writing one.
-	c.work = max(1, float64(content.CompletionTokens)+float64(content.PromptTokens)/10)
+	c.work = max(1, float64(content.Usage.Completion)+float64(content.Usage.Prompt)/10)
 
 	return c
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/proto/openai"
 )
 
 // shardJob is a shard that this worker works on. Its one goroutine gathers the results,
@@ -85,7 +85,7 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 		tasks[i] = &task{
 			Request:      r,
 			hash:         r.Hash(),
-			single:       !answer.Counted(r.URL, r.Body),
+			single:       !openai.NeedsRequest(r.URL, r.Body),
 			shard:        j,
 			arrived:      now,
 			firstAttempt: now,

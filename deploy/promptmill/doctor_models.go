@@ -13,7 +13,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/proto/openai"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
@@ -215,7 +215,7 @@ func tryModel(ctx context.Context, s *modelserver.Server, info modelserver.Info,
 
 // isAnswer reports whether a worker would take the body as an answer to the request.
 func isAnswer(endpoint string, request, body []byte) bool {
-	content, err := answer.Read(endpoint, request, body)
+	content, err := openai.ReadAnswer(endpoint, request, body)
 	return err == nil && content.Problem == ""
 }
 

@@ -1,3 +1,4 @@
+// Package answer checks the text of a model's answer against a JSON Schema.
 package answer
 
 import (

@@ -3,7 +3,7 @@ package sim
 import (
 	"testing"
 
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/proto/openai"
 )
 
 // A worker takes the answers to requests of many parts, and they have as many.
@@ -36,7 +36,7 @@ func TestAnswerOfParts(t *testing.T) {
 			}
 
 			w := post(t.Context(), New(Config{}), tt.path, tt.body)
-			if c, err := answer.Read(tt.path, []byte(tt.body), w.Body.Bytes()); err != nil || c.Problem != "" {
+			if c, err := openai.ReadAnswer(tt.path, []byte(tt.body), w.Body.Bytes()); err != nil || c.Problem != "" {
 				t.Errorf("problem %q, error %v: %s", c.Problem, err, w.Body)
 			}
 		})

@@ -1,13 +1,15 @@
-package answer
+package openai_test
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/promptmill/promptmill/proto/openai"
 )
 
-func TestReadPart(t *testing.T) {
+func TestReadAnswerPart(t *testing.T) {
 	t.Parallel()
 
 	const (
@@ -111,7 +113,7 @@ func TestReadPart(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c, err := Read(tt.endpoint, []byte(tt.request), []byte(tt.body))
+			c, err := openai.ReadAnswer(tt.endpoint, []byte(tt.request), []byte(tt.body))
 			if err != nil || !strings.HasPrefix(c.Problem, tt.want) || tt.want == "" && c.Problem != "" {
 				t.Errorf("problem %q, error %v; want %q", c.Problem, err, tt.want)
 			}
@@ -119,7 +121,7 @@ func TestReadPart(t *testing.T) {
 	}
 }
 
-func FuzzReadPart(f *testing.F) {
+func FuzzReadAnswerPart(f *testing.F) {
 	f.Add(embeddings, []byte(`{"input":["a",[1]]}`), []byte(`{"data":[{"index":0,"embedding":"AACAPw=="}]}`))
 	f.Add(rerank, []byte(`{"documents":[{}],"top_n":1e400,"top_k":-1}`),
 		[]byte(`[{"index":-9,"score":1},{"index":null,"score":2}]`))
@@ -129,12 +131,12 @@ func FuzzReadPart(f *testing.F) {
 	f.Add(chat, []byte(`{"n":2}{`), []byte(`{"choices":[{"text":"a"}]}`))
 	f.Fuzz(func(t *testing.T, endpoint string, request, body []byte) {
 		asked, said := string(request), string(body)
-		c, err := Read(endpoint, request, body)
+		c, err := openai.ReadAnswer(endpoint, request, body)
 		if string(request) != asked || string(body) != said {
 			t.Fatal("the request or the body has changed")
 		}
 
-		alone, aloneErr := Read(endpoint, nil, body)
+		alone, aloneErr := openai.ReadAnswer(endpoint, nil, body)
 		if (err == nil) != (aloneErr == nil) {
 			t.Fatalf("error %v with the request, %v without", err, aloneErr)
 		}

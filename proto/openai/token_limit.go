@@ -1,4 +1,4 @@
-package answer
+package openai
 
 import (
 	"math"
@@ -7,15 +7,15 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// mostTokens is where a JSON number stops being exact for many readers.
-const mostTokens = 1 << 53
+// maxExact is where a JSON number stops being exact for many readers.
+const maxExact = 1 << 53
 
-// MoreTokens returns a request's body with its limit of completion tokens multiplied by
+// RaiseTokenLimit returns a request's body with its limit of completion tokens multiplied by
 // factor and rounded up, and every other byte as it was. The limits are max_tokens,
 // max_completion_tokens and max_output_tokens, as many as are there with a whole number
 // above zero. ok is false, and out is the body itself, if there is none, if the body is
 // not one JSON object, or if factor is not a number above zero.
-func MoreTokens(body []byte, factor float64) (out []byte, ok bool) {
+func RaiseTokenLimit(body []byte, factor float64) (out []byte, ok bool) {
 	if !(factor > 0) {
 		return body, false
 	}
@@ -30,7 +30,7 @@ func MoreTokens(body []byte, factor float64) (out []byte, ok bool) {
 			raw := s.Value()
 			n, err := strconv.ParseInt(string(raw), 10, 64) // no sign, no zeros before it: it is JSON
 			more := math.Ceil(float64(n) * factor)
-			if err != nil || n <= 0 || more > mostTokens {
+			if err != nil || n <= 0 || more > maxExact {
 				continue
 			}
 

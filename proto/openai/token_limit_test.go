@@ -1,4 +1,4 @@
-package answer
+package openai_test
 
 import (
 	"encoding/json"
@@ -6,9 +6,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/promptmill/promptmill/proto/openai"
 )
 
-func TestMoreTokens(t *testing.T) {
+func TestRaiseTokenLimit(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -56,7 +58,7 @@ func TestMoreTokens(t *testing.T) {
 			t.Parallel()
 
 			body := []byte(tt.body)
-			out, ok := MoreTokens(body, tt.factor)
+			out, ok := openai.RaiseTokenLimit(body, tt.factor)
 			if want := tt.want != ""; ok != want {
 				t.Fatalf("ok %v, want %v: %s", ok, want, out)
 			}
@@ -75,7 +77,7 @@ func TestMoreTokens(t *testing.T) {
 // digits is how a fuzz test finds what may differ.
 var digits = regexp.MustCompile(`[0-9]+`)
 
-func FuzzMoreTokens(f *testing.F) {
+func FuzzRaiseTokenLimit(f *testing.F) {
 	for _, body := range []string{
 		`{"model":"m","max_tokens":100}`, `{"max_tokens":1,"max_completion_tokens":20,"max_output_tokens":300}`,
 		`{"max_tokens":5,"max_tokens":6,"messages":[{"max_tokens":5}]}`, `{"max\u005ftokens" : 5 }`,
@@ -88,7 +90,7 @@ func FuzzMoreTokens(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, body []byte, factor float64) {
 		before := string(body)
-		out, ok := MoreTokens(body, factor)
+		out, ok := openai.RaiseTokenLimit(body, factor)
 		if string(body) != before {
 			t.Fatal("the body has changed")
 		}
@@ -122,14 +124,14 @@ func FuzzMoreTokens(f *testing.F) {
 	})
 }
 
-func BenchmarkMoreTokens(b *testing.B) {
+func BenchmarkRaiseTokenLimit(b *testing.B) {
 	body := []byte(`{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat("Say it again. ", 80) +
 		`"}],"max_tokens":100,"temperature":0}`)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 
 	for b.Loop() {
-		if _, ok := MoreTokens(body, 2); !ok {
+		if _, ok := openai.RaiseTokenLimit(body, 2); !ok {
 			b.Fatal("no limit")
 		}
 	}

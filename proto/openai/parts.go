@@ -1,4 +1,4 @@
-package answer
+package openai
 
 import (
 	"bytes"
@@ -11,60 +11,60 @@ import (
 )
 
 // count is of how many parts a whole answer to a request is: choices, embeddings or scores.
-type count struct {
+type partCount struct {
 	least, most int // 0: not known
 	indexed     bool
 }
 
-// Counted reports whether it depends on a request's body of how many parts a whole answer is.
-// Most requests are chats for one choice, of which the body need not be given to [Read]. To
-// look at a body is cheap soon after it was read, and not later.
-func Counted(endpoint string, request []byte) bool {
+// NeedsRequest reports whether the number of parts of a whole answer depends on a request's body.
+// Most requests are chats for one choice, whose body [ReadAnswer] does not need. Looking into a
+// body is cheap soon after it was read, and not later.
+func NeedsRequest(endpoint string, request []byte) bool {
 	switch endpoint {
 	case "/v1/responses":
 		return false
 	case "/v1/chat/completions":
-		return mayHaveN(request)
+		return containsN(request)
 	}
 	return len(request) > 0
 }
 
-// countOf reads out of a request's body what a whole answer has. Where the request has a form
-// that is not known, or that servers understand differently, nothing is known.
-func countOf(s *jsonscan.Scanner, endpoint string, request []byte) count {
-	if !Counted(endpoint, request) {
-		return count{}
+// countParts reads from a request's body how many parts a whole answer has. Of a request in a
+// form that is unknown, or that servers understand differently, nothing is known.
+func countParts(s *jsonscan.Scanner, endpoint string, request []byte) partCount {
+	if !NeedsRequest(endpoint, request) {
+		return partCount{}
 	}
 
-	w := readWanted(s, request)
+	w := readSizes(s, request)
 	if s.End() != nil {
-		return count{}
+		return partCount{}
 	}
 
 	switch endpoint {
 	case "/v1/chat/completions":
-		return count{least: w.n}
+		return partCount{least: w.n}
 	case "/v1/completions":
 		n := w.prompt * w.n
-		return count{least: n, most: n}
+		return partCount{least: n, most: n}
 	case "/v1/embeddings":
-		return count{least: w.input, most: w.input, indexed: true}
+		return partCount{least: w.input, most: w.input, indexed: true}
 	case "/v1/rerank":
 		if w.documents <= 0 {
-			return count{}
+			return partCount{}
 		}
-		return count{least: min(w.documents, w.top), most: w.documents, indexed: true}
+		return partCount{least: min(w.documents, w.top), most: w.documents, indexed: true}
 	case "/v1/score":
 		n := w.pairs()
-		return count{least: n, most: n, indexed: true}
+		return partCount{least: n, most: n, indexed: true}
 	}
 
-	return count{}
+	return partCount{}
 }
 
-// mayHaveN reports whether "n" stands in a request. bytes.Contains takes several times as long
+// containsN reports whether "n" stands in a request. bytes.Contains takes several times as long
 // for a long prompt after the many quotation marks of its head.
-func mayHaveN(request []byte) bool {
+func containsN(request []byte) bool {
 	for {
 		i := bytes.IndexByte(request, '"')
 		if i < 0 || len(request) < i+3 {
@@ -79,42 +79,43 @@ func mayHaveN(request []byte) bool {
 	}
 }
 
-// wanted are the numbers in a request: how many texts there are of each kind, and how many
-// answers to each. A member that is not there, or not understood, has 0.
-type wanted struct {
+// requestSizes are the numbers in a request: how many texts there are of each kind, and how many
+// answers to each. A member that is missing, or not understood, has 0.
+type requestSizes struct {
 	prompt, input, documents int
 	first, second, items     int // of a score: the two sides, or what SGLang calls items
 	n, top                   int
 }
 
-func readWanted(s *jsonscan.Scanner, request []byte) wanted {
-	w := wanted{n: 1, top: math.MaxInt}
+// readSizes reads the numbers in a request.
+func readSizes(s *jsonscan.Scanner, request []byte) requestSizes {
+	w := requestSizes{n: 1, top: math.MaxInt}
 	embeds := false
 	s.Reset(request)
 
 	for s.Enter(); s.Next(); {
 		switch string(s.Name()) {
 		case "prompt":
-			w.prompt = readTexts(s)
+			w.prompt = countTexts(s)
 		case "prompt_embeds": // vLLM's, which come on top of the prompts
 			embeds = s.Kind() != 'n'
 		case "input":
-			w.input = readTexts(s)
+			w.input = countTexts(s)
 		case "documents": // which may be objects
-			w.documents = readLength(s)
+			w.documents = countElements(s)
 		case "text_1", "data_1", "queries":
-			w.first = readTexts(s)
+			w.first = countTexts(s)
 		case "text_2", "data_2":
-			w.second = readTexts(s)
+			w.second = countTexts(s)
 		case "items":
-			w.items = readTexts(s)
+			w.items = countTexts(s)
 		case "n":
 			if s.Kind() != 'n' {
-				w.n = readWhole(s)
+				w.n = readPositive(s)
 			}
 		case "top_n", "top_k":
 			if s.Kind() != 'n' {
-				w.top = min(w.top, max(1, readWhole(s)))
+				w.top = min(w.top, max(1, readPositive(s)))
 			}
 		}
 	}
@@ -128,17 +129,17 @@ func readWanted(s *jsonscan.Scanner, request []byte) wanted {
 
 // pairs is the number of scores: one text is compared with each of the other side, or each
 // with its own (vLLM), or a query with all items (SGLang).
-func (w wanted) pairs() int {
+func (w requestSizes) pairs() int {
 	if second := max(w.second, w.documents); w.first > 0 && second > 0 {
 		return max(w.first, second)
 	}
 	return w.items
 }
 
-// readTexts reads a text, a list of texts, a list of tokens, or a list of such lists, and
+// countTexts reads a text, a list of texts, a list of tokens, or a list of such lists, and
 // returns how many texts that are. A list of other things, or of several kinds, is for each
 // server something else.
-func readTexts(s *jsonscan.Scanner) (n int) {
+func countTexts(s *jsonscan.Scanner) (n int) {
 	switch s.Kind() {
 	case '"':
 		s.Value()
@@ -170,8 +171,8 @@ func readTexts(s *jsonscan.Scanner) (n int) {
 	return 0
 }
 
-// readLength returns how many elements the array has that comes next, 0 if it is none.
-func readLength(s *jsonscan.Scanner) (n int) {
+// countElements returns how many elements the array has that comes next, 0 if it is none.
+func countElements(s *jsonscan.Scanner) (n int) {
 	if s.Kind() != '[' {
 		s.Value()
 		return 0
@@ -181,8 +182,8 @@ func readLength(s *jsonscan.Scanner) (n int) {
 	return n
 }
 
-// readWhole reads a whole number above zero, 0 if it is something else.
-func readWhole(s *jsonscan.Scanner) int {
+// readPositive reads a whole number above zero, 0 if it is something else.
+func readPositive(s *jsonscan.Scanner) int {
 	f, err := strconv.ParseFloat(string(s.Value()), 64)
 	if err != nil || f != math.Trunc(f) || f < 1 || f > 1e6 {
 		return 0
@@ -190,8 +191,8 @@ func readWhole(s *jsonscan.Scanner) int {
 	return int(f)
 }
 
-// compare says what of the parts is missing in a list, "" if nothing is.
-func (c count) compare(l list, name string) string {
+// compare returns what is wrong with the number of a list's parts, "" if nothing is.
+func (c partCount) compare(l itemList, name string) string {
 	switch {
 	case c.least <= 0:
 		return ""

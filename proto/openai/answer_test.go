@@ -1,6 +1,7 @@
-package answer
+package openai_test
 
 import (
+	"encoding/json"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
+	"github.com/promptmill/promptmill/proto/openai"
 )
 
 // vllmChat is a chat completion as vLLM 0.11 sends it, of about 1.2 KB.
@@ -30,150 +32,167 @@ const (
 	score       = "/v1/score"
 )
 
-var answers = []struct {
+// answerTest is the body of an answer and what is read of it, but for the model.
+type answerTest struct {
 	name, endpoint, body string
-	want                 Content
-}{
-	{"a chat completion of vLLM", chat, vllmChat, Content{Finish: "stop", PromptTokens: 31, CompletionTokens: 200,
+	want                 openai.Answer
+}
+
+// whole returns what is read of the body.
+func (t answerTest) whole() openai.Answer {
+	var body struct {
+		Model *string `json:"model"`
+	}
+	json.Unmarshal([]byte(t.body), &body) // an array has no model
+
+	if body.Model != nil {
+		t.want.Model = []byte(*body.Model)
+	}
+
+	return t.want
+}
+
+var answers = []answerTest{
+	{"a chat completion of vLLM", chat, vllmChat, openai.Answer{Finish: "stop", Usage: openai.Usage{Prompt: 31, Completion: 200},
 		Text: []byte(strings.Repeat("The customer asks for help with an order. ", 14) + "\n\nIt was \"late\".")}},
 	{"one of SGLang that reached its limit", chat,
 		`{"id":"0c1f","object":"chat.completion","created":1741600000,"model":"qwen","choices":[{"index":0,"message":{"role":"assistant","content":"Paris","reasoning_content":null,"tool_calls":null},"logprobs":null,"finish_reason":"length","matched_stop":null}],"usage":{"prompt_tokens":9,"total_tokens":10,"completion_tokens":1,"prompt_tokens_details":null},"metadata":{"weight_version":"default"}}`,
-		Content{Finish: "length", Text: []byte("Paris"), PromptTokens: 9, CompletionTokens: 1}},
+		openai.Answer{Finish: "length", Text: []byte("Paris"), Usage: openai.Usage{Prompt: 9, Completion: 1}}},
 	{"one that SGLang aborted", chat,
 		`{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"abort","matched_stop":null}]}`,
-		Content{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
 	{"one that SGLang aborted, the reason as an object", completions,
 		`{"choices":[{"index":0,"text":"","finish_reason":{"type":"abort","message":"Abort in waiting queue","status_code":503}}]}`,
-		Content{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
 	{"one of llama.cpp, the choices first", chat,
 		`{"choices":[{"finish_reason":"stop","index":0,"message":{"role":"assistant","content":"Hi! 👋"}}],"created":1757141666,"model":"gpt-3.5-turbo","system_fingerprint":"b6347-9e2b1e83c","object":"chat.completion","usage":{"completion_tokens":10,"prompt_tokens":12,"total_tokens":22},"id":"chatcmpl-UTfB","timings":{"prompt_n":12,"prompt_ms":65.5,"predicted_per_second":60.98}}`,
-		Content{Finish: "stop", Text: []byte("Hi! 👋"), PromptTokens: 12, CompletionTokens: 10}},
+		openai.Answer{Finish: "stop", Text: []byte("Hi! 👋"), Usage: openai.Usage{Prompt: 12, Completion: 10}}},
 	{"one of Ollama", chat,
 		"{\"id\":\"chatcmpl-529\",\"object\":\"chat.completion\",\"created\":1741600001,\"model\":\"llama3.2\",\"system_fingerprint\":\"fp_ollama\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"\\u003cb\\u003e\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":26,\"completion_tokens\":8,\"total_tokens\":34}}\n",
-		Content{Finish: "stop", Text: []byte("<b>"), PromptTokens: 26, CompletionTokens: 8}},
+		openai.Answer{Finish: "stop", Text: []byte("<b>"), Usage: openai.Usage{Prompt: 26, Completion: 8}}},
 	{"one of TGI", chat,
 		`{"object":"chat.completion","id":"","created":1741600002,"model":"HuggingFaceH4/zephyr-7b-beta","system_fingerprint":"3.0.0-native","choices":[{"index":0,"message":{"role":"assistant","content":"Deep"},"logprobs":null,"finish_reason":"eos_token"}],"usage":{"prompt_tokens":6,"completion_tokens":1,"total_tokens":7}}`,
-		Content{Finish: "eos_token", Text: []byte("Deep"), PromptTokens: 6, CompletionTokens: 1}},
+		openai.Answer{Finish: "eos_token", Text: []byte("Deep"), Usage: openai.Usage{Prompt: 6, Completion: 1}}},
 	{"a completion", completions,
 		`{"id":"cmpl-1","object":"text_completion","choices":[{"index":0,"text":" Paris\tis","logprobs":null,"finish_reason":"length","stop_reason":null,"prompt_logprobs":null}],"usage":{"prompt_tokens":5}}`,
-		Content{Finish: "length", Text: []byte(" Paris\tis"), PromptTokens: 5}},
+		openai.Answer{Finish: "length", Text: []byte(" Paris\tis"), Usage: openai.Usage{Prompt: 5}}},
 	{"tool calls have no content", chat,
 		`{"choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"weather","arguments":"{\"text\":\"x\"}"}}]},"finish_reason":"tool_calls"}]}`,
-		Content{Finish: "tool_calls"}},
+		openai.Answer{Finish: "tool_calls"}},
 	{"two choices", chat,
 		`{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"},{"index":1,"message":{"content":"b"},"finish_reason":"length"}]}`,
-		Content{Finish: "stop", Text: []byte("a")}},
+		openai.Answer{Finish: "stop", Text: []byte("a")}},
 	{"content in parts", chat,
 		`{"choices":[{"message":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"text":"a","type":"text"},{"type":"text","text":"b"}]},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("ab")}},
+		openai.Answer{Finish: "stop", Text: []byte("ab")}},
 	{"no choices", chat, `{"object":"chat.completion","choices":[],"usage":null}`,
-		Content{Problem: "the answer has no choice"}},
+		openai.Answer{Problem: "the answer has no choice"}},
 	{"choices that are null", chat, `{"choices":null,"object":"chat.completion"}`,
-		Content{Problem: "the answer has no choice"}},
+		openai.Answer{Problem: "the answer has no choice"}},
 	{"a choice that is no object", chat, `{"choices":[null,1,"x",[{"finish_reason":"stop"}]]}`,
-		Content{Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Problem: "a choice has neither a message nor a text"}},
 	{"a choice without a reason", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":null}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"a message that is null", chat, `{"choices":[{"message":null,"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
 	{"of two members the last counts", chat,
 		`{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"choices":[{"message":{"content":"b"},"message":{"content":"c"},"finish_reason":"stop","finish_reason":"length"},{}]}`,
-		Content{Finish: "length", Text: []byte("c"), Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Finish: "length", Text: []byte("c"), Problem: "a choice has neither a message nor a text"}},
 	{"names with escapes", chat, `{"\u0063hoices":[{"mess\u0061ge":{"cont\u0065nt":"a"}}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"an embedding", embeddings,
 		`{"id":"embd-1","object":"list","created":1741600000,"model":"e5","data":[{"index":0,"object":"embedding","embedding":[0.01,-2.5e-3]},{"index":1,"object":"embedding","embedding":[-0]}],"usage":{"prompt_tokens":4,"total_tokens":4}}`,
-		Content{PromptTokens: 4}},
+		openai.Answer{Usage: openai.Usage{Prompt: 4}}},
 	{"scores", score, `{"id":"score-1","object":"list","data":[{"index":0,"object":"score","score":0.97}],"usage":{}}`,
-		Content{}},
+		openai.Answer{}},
 	{"a ranking", rerank,
 		`{"id":"rerank-1","model":"bge","usage":{"total_tokens":56},"results":[{"index":1,"document":{"text":"x"},"relevance_score":0.99},{"index":0,"document":{"text":"y"},"relevance_score":0.01}]}`,
-		Content{}},
+		openai.Answer{}},
 	{"a response", responses,
 		`{"id":"resp_1","created_at":1741600000,"error":null,"incomplete_details":null,"instructions":null,"object":"response","output":[{"id":"rs_1","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"hm"}],"status":null},{"id":"msg_1","content":[{"annotations":[],"text":"a\"","type":"output_text","logprobs":null},{"annotations":[],"text":"b","type":"output_text"}],"role":"assistant","status":"completed","type":"message"}],"status":"completed","text":null,"usage":{"input_tokens":9,"output_tokens":3}}`,
-		Content{Finish: "stop", Text: []byte(`a"b`), PromptTokens: 9, CompletionTokens: 3}},
+		openai.Answer{Finish: "stop", Text: []byte(`a"b`), Usage: openai.Usage{Prompt: 9, Completion: 3}}},
 	{"a response of several messages does not write into the body", responses,
 		`{"object":"response","status":"completed","output":[{"content":[{"type":"output_text","text":"a"}]},{"content":[{"type":"output_text","text":"b"}]}]}`,
-		Content{Finish: "stop", Text: []byte("ab")}},
+		openai.Answer{Finish: "stop", Text: []byte("ab")}},
 	{"a response that reached its limit", responses,
 		`{"object":"response","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}`,
-		Content{Finish: "length"}},
+		openai.Answer{Finish: "length"}},
 	{"a response that was filtered", responses,
 		`{"incomplete_details":{"reason":"content_filter"},"object":"response","output":[],"status":"incomplete"}`,
-		Content{Finish: "content_filter"}},
+		openai.Answer{Finish: "content_filter"}},
 	{"a response that was aborted", responses, `{"object":"response","status":"cancelled","output":[]}`,
-		Content{Finish: "abort", Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{Finish: "abort", Problem: "the server gave the request up (abort)", GaveUp: true}},
 	{"a response that failed", responses,
 		`{"object":"response","status":"failed","error":{"code":"server_error","message":"x"},"output":[]}`,
-		Content{Finish: "failed", Problem: "the answer is an error"}},
+		openai.Answer{Finish: "failed", Problem: "the answer is an error"}},
 	{"an error of vLLM", chat, `{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}`,
-		Content{Problem: "the answer is an error"}},
+		openai.Answer{Problem: "the answer is an error"}},
 	{"an error of an older vLLM", chat,
 		`{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}`,
-		Content{Problem: "the answer is an error"}},
+		openai.Answer{Problem: "the answer is an error"}},
 	{"an error of TGI", chat, `{"error":"Input validation error","error_type":"validation"}`,
-		Content{Problem: "the answer is an error"}},
+		openai.Answer{Problem: "the answer is an error"}},
 	{"an error between choices", chat, `{"error":{},"choices":[{"text":"a"}],"error":null}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"something else", chat, `{"output":"text","data":{"a":[1]},"results":null,"status":"ok"}`,
-		Content{Finish: "ok", Problem: "the answer has no choice"}},
+		openai.Answer{Finish: "ok", Problem: "the answer has no choice"}},
 	{"no choice of an error of FastAPI", chat, `{"detail":"upstream model is not available"}`,
-		Content{Problem: "the answer has no choice"}},
+		openai.Answer{Problem: "the answer has no choice"}},
 	{"no choice of a gateway's refusal", chat, `{"code":"rate_limit_daily","message":"try again tomorrow"}`,
-		Content{Problem: "the answer has no choice"}},
+		openai.Answer{Problem: "the answer has no choice"}},
 	{"an empty choice", chat, `{"id":"c1","object":"chat.completion","choices":[{}],"usage":null}`,
-		Content{Problem: "a choice has neither a message nor a text"}},
-	{"a null for a choice", chat, `{"choices":[null]}`, Content{Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Problem: "a choice has neither a message nor a text"}},
+	{"a null for a choice", chat, `{"choices":[null]}`, openai.Answer{Problem: "a choice has neither a message nor a text"}},
 	{"an empty message", chat, `{"choices":[{"message":{},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
 	{"a piece of a stream", chat,
 		`{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"},"finish_reason":null}]}`,
-		Content{Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Problem: "a choice has neither a message nor a text"}},
 	{"what LiteLLM makes of nothing", chat,
 		`{"choices":[{"finish_reason":"stop","index":0,"message":{"content":null,"role":"assistant"}}],"usage":{"completion_tokens":0,"prompt_tokens":0}}`,
-		Content{Finish: "stop", Problem: "the answer has no content"}},
+		openai.Answer{Finish: "stop", Problem: "the answer has no content"}},
 	{"a model that ended at once", chat,
 		`{"choices":[{"message":{"role":"assistant","content":null,"reasoning":null,"tool_calls":[]},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
-		Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
+		openai.Answer{Finish: "stop", Usage: openai.Usage{Prompt: 9, Completion: 1}}},
 	{"an empty text", chat, `{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte{}}},
+		openai.Answer{Finish: "stop", Text: []byte{}}},
 	{"a thought that was cut off", chat,
 		`{"choices":[{"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"length"}]}`,
-		Content{Finish: "length"}},
+		openai.Answer{Finish: "length"}},
 	{"a thought", chat, `{"choices":[{"message":{"content":null,"reasoning":"hm"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop"}},
+		openai.Answer{Finish: "stop"}},
 	{"a refusal", chat, `{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop"}},
+		openai.Answer{Finish: "stop"}},
 	{"a refusal in parts", chat,
 		`{"choices":[{"message":{"content":[{"type":"refusal","refusal":"no"}]},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop"}},
+		openai.Answer{Finish: "stop"}},
 	{"a sound", chat,
 		`{"choices":[{"message":{"content":null,"audio":{"id":"a","data":"UklG"}},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop"}},
+		openai.Answer{Finish: "stop"}},
 	{"a call of a function", chat,
 		`{"choices":[{"message":{"content":null,"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}`,
-		Content{Finish: "function_call"}},
+		openai.Answer{Finish: "function_call"}},
 	{"calls that are not there", chat,
 		`{"choices":[{"message":{"content":null,"tool_calls":[]},"finish_reason":"tool_calls"}]}`,
-		Content{Finish: "tool_calls", Problem: "the answer has no content"}},
+		openai.Answer{Finish: "tool_calls", Problem: "the answer has no content"}},
 	{"a filter that leaves nothing", chat,
 		`{"choices":[{"index":0,"finish_reason":"content_filter","content_filter_results":{"hate":{"filtered":true}}}]}`,
-		Content{Finish: "content_filter"}},
+		openai.Answer{Finish: "content_filter"}},
 	{"a text for a chat", chat, `{"choices":[{"text":"a","finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a")}},
+		openai.Answer{Finish: "stop", Text: []byte("a")}},
 	{"a message for a completion", completions, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a")}},
+		openai.Answer{Finish: "stop", Text: []byte("a")}},
 	{"an empty completion", completions, `{"choices":[{"text":"","finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte{}}},
+		openai.Answer{Finish: "stop", Text: []byte{}}},
 	{"a completion that is null", completions, `{"choices":[{"text":null,"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
+		openai.Answer{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
 	{"the second choice was aborted", chat,
 		`{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"content":"b"},"finish_reason":"abort"}]}`,
-		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (abort)", GaveUp: true}},
 	{"an error of vLLM's engine", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}`,
-		Content{Finish: "error", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
+		openai.Answer{Finish: "error", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
 	{"a time limit of TensorRT-LLM", completions, `{"choices":[{"text":"a","finish_reason":"timeout"}]}`,
-		Content{
+		openai.Answer{
 			Finish:  "timeout",
 			Text:    []byte("a"),
 			Problem: "the server gave the request up (timeout)",
@@ -181,62 +200,62 @@ var answers = []struct {
 		}},
 	{"a provider of OpenRouter that failed", chat,
 		`{"choices":[{"error":{"code":502,"message":"bad gateway"},"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
+		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
 	{"a reason that is a number", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":1}]}`,
-		Content{Finish: "1", Text: []byte("a")}},
+		openai.Answer{Finish: "1", Text: []byte("a")}},
 
-	{"an error that is null", chat, `{"error":null,"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error that is a text of nothing", chat, `{"error":"","choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error that is false", chat, `{"error":false,"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
-	{"an error that is a list of nothing", chat, `{"error":[],"choices":[{"text":"a"}]}`, Content{Text: []byte("a")}},
+	{"an error that is null", chat, `{"error":null,"choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
+	{"an error that is a text of nothing", chat, `{"error":"","choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
+	{"an error that is false", chat, `{"error":false,"choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
+	{"an error that is a list of nothing", chat, `{"error":[],"choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
 	{"an error of empty members", chat, `{"error":{"code":null,"message":"","details":[{}]},"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"an error beside a choice", chat, `{"error":{"code":null,"message":"x"},"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
 	{"an error that is true", chat, `{"error":true,"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
 	{"an error that is told twice", chat, `{"error":"x","error":null,"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
 
 	{"an answer cut in an emoji", chat,
 		`{"choices":[{"message":{"content":"cut in an emoji \ud83d"},"finish_reason":"length"}]}`,
-		Content{Finish: "length", Text: []byte("cut in an emoji \ufffd")}},
+		openai.Answer{Finish: "length", Text: []byte("cut in an emoji \ufffd")}},
 	{"numbers in other forms", chat,
 		`{"created":1E5,"x":[-0,1e400,123456789012345678901234567890],"choices":[{"text":"a"}],"usage":{"prompt_tokens":5.0,"completion_tokens":2e0}}`,
-		Content{Text: []byte("a"), PromptTokens: 5, CompletionTokens: 2}},
+		openai.Answer{Text: []byte("a"), Usage: openai.Usage{Prompt: 5, Completion: 2}}},
 
 	{"a reason that ends in error", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"engine_error"}]}`,
-		Content{
+		openai.Answer{
 			Finish:  "engine_error",
 			Text:    []byte("a"),
 			Problem: "the server gave the request up (engine_error)",
 			GaveUp:  true,
 		}},
 	{"a chat that failed", chat, `{"status":"failed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (failed)", GaveUp: true}},
+		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (failed)", GaveUp: true}},
 	{"a chat with a good status", chat,
 		`{"status":"completed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a")}},
+		openai.Answer{Finish: "stop", Text: []byte("a")}},
 	{"embeddings that failed", embeddings, `{"status":"error","data":[{"embedding":[1]}]}`,
-		Content{Finish: "error", Problem: "the server gave the request up (error)", GaveUp: true}},
+		openai.Answer{Finish: "error", Problem: "the server gave the request up (error)", GaveUp: true}},
 	{"a chunk of a stream", chat,
 		`{"object":"chat.completion.chunk","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a"), Problem: "the answer is a part of a stream"}},
+		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the answer is a part of a stream"}},
 	{"an error of code 200", chat, `{"error":{"code":200,"message":"OK"},"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"an error of code 0", chat, `{"error":{"message":"fine","code":0},"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"an error of code success", chat, `{"error":{"code":"success","message":"done"},"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"an error of code 500", chat, `{"error":{"code":500},"choices":[{"text":"a"}]}`,
-		Content{Text: []byte("a"), Problem: "the answer is an error"}},
+		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
 	{"an error of code 200 and no answer", chat, `{"error":{"code":200,"message":"OK"}}`,
-		Content{Problem: "the answer has no choice"}},
+		openai.Answer{Problem: "the answer has no choice"}},
 	{"an error of a choice of code 0", chat, `{"choices":[{"error":{"code":0,"message":"OK"},"text":"a"}]}`,
-		Content{Text: []byte("a")}},
+		openai.Answer{Text: []byte("a")}},
 	{"a response that a server failed", responses,
 		`{"status":"incomplete","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
-		Content{
+		openai.Answer{
 			Finish:  "server_error",
 			Text:    []byte("a"),
 			Problem: "the server gave the request up (server_error)",
@@ -244,7 +263,7 @@ var answers = []struct {
 		}},
 	{"a complete response that a server failed", responses,
 		`{"status":"completed","incomplete_details":{"reason":"server_error"},"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
-		Content{
+		openai.Answer{
 			Finish:  "stop",
 			Text:    []byte("a"),
 			Problem: "the server gave the request up (server_error)",
@@ -252,72 +271,72 @@ var answers = []struct {
 		}},
 
 	{"an embedding that is NaN as a text", embeddings, `{"data":[{"embedding":"NaN"}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"an embedding that is a word", embeddings, `{"data":[{"embedding":"no embed"}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"an embedding with escapes in base64", embeddings, `{"data":[{"embedding":"AAC\/Pw=="}]}`, Content{}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
+	{"an embedding with escapes in base64", embeddings, `{"data":[{"embedding":"AAC\/Pw=="}]}`, openai.Answer{}},
 	{"an embedding of texts", embeddings, `{"data":[{"embedding":["1","2"]}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"a ranking of texts", rerank, `{"results":[{"index":0,"relevance_score":"NaN"}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"a ranking in base64", rerank, `{"results":[{"index":0,"relevance_score":"AACAPw=="}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"a ranking of lists of texts", rerank, `[["x1"]]`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"scores that are true", score, `{"scores":[[true,1]]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
-	{"no embeddings", embeddings, `{"object":"list","data":[]}`, Content{Problem: "the answer has no embedding"}},
-	{"a refusal of an embedding", embeddings, `{"detail":"no"}`, Content{Problem: "the answer has no embedding"}},
-	{"embeddings in base64", embeddings, `{"data":[{"embedding":"AACAPw=="}]}`, Content{}},
-	{"embeddings of each token", embeddings, `{"data":[{"embedding":[[0.1],[0.2]]}]}`, Content{}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
+	{"no embeddings", embeddings, `{"object":"list","data":[]}`, openai.Answer{Problem: "the answer has no embedding"}},
+	{"a refusal of an embedding", embeddings, `{"detail":"no"}`, openai.Answer{Problem: "the answer has no embedding"}},
+	{"embeddings in base64", embeddings, `{"data":[{"embedding":"AACAPw=="}]}`, openai.Answer{}},
+	{"embeddings of each token", embeddings, `{"data":[{"embedding":[[0.1],[0.2]]}]}`, openai.Answer{}},
 	{"an embedding of nothing", embeddings, `{"data":[{"embedding":[1]},{"embedding":[]}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"an embedding that was NaN", embeddings, `{"data":[{"embedding":[0.5,null]}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"an embedding that is null", embeddings, `{"data":[null]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"a chat for an embedding", embeddings, `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		Content{Finish: "stop", Text: []byte("a"), Problem: "the answer has no embedding"}},
+		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the answer has no embedding"}},
 
 	{"a ranking of SGLang", rerank,
 		`[{"score": 0.9, "document": "a", "index": 0, "meta_info": {"prompt_tokens": 5}}, {"score": -0.1, "index": 1}]`,
-		Content{}},
-	{"a ranking of TEI", rerank, " [{\"index\":1,\"score\":0.99}]\n", Content{}},
-	{"a ranking of Cohere", rerank, `{"results":[{"index":1,"relevance_score":0.99}],"meta":{}}`, Content{}},
-	{"a ranking of nothing", rerank, `[]`, Content{Problem: "the answer has no score"}},
+		openai.Answer{}},
+	{"a ranking of TEI", rerank, " [{\"index\":1,\"score\":0.99}]\n", openai.Answer{}},
+	{"a ranking of Cohere", rerank, `{"results":[{"index":1,"relevance_score":0.99}],"meta":{}}`, openai.Answer{}},
+	{"a ranking of nothing", rerank, `[]`, openai.Answer{Problem: "the answer has no score"}},
 	{"a ranking without scores", rerank, `[{"index":0}]`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"a ranking of NaN", rerank, `{"results":[{"index":0,"relevance_score":null}]}`,
-		Content{Problem: "an item of the answer has no embedding and no score"}},
+		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"scores of SGLang", score, `{"scores":[[0.1,0.9],[0.5,0.5]],"model":"m","usage":null,"object":"scoring"}`,
-		Content{}},
-	{"scores that are null", score, `{"scores":null,"object":"scoring"}`, Content{Problem: "the answer has no score"}},
-	{"scores as a list", score, `[0.1, 1e-5]`, Content{}},
+		openai.Answer{}},
+	{"scores that are null", score, `{"scores":null,"object":"scoring"}`, openai.Answer{Problem: "the answer has no score"}},
+	{"scores as a list", score, `[0.1, 1e-5]`, openai.Answer{}},
 
 	{"a response that waits", responses, `{"object":"response","status":"queued","output":[]}`,
-		Content{Finish: "queued", Problem: "the response is queued"}},
+		openai.Answer{Finish: "queued", Problem: "the response is queued"}},
 	{"a response that goes on", responses,
 		`{"object":"response","status":"in_progress","output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
-		Content{Finish: "in_progress", Text: []byte("a"), Problem: "the response is in_progress"}},
+		openai.Answer{Finish: "in_progress", Text: []byte("a"), Problem: "the response is in_progress"}},
 	{"a response without output", responses, `{"object":"response","status":"completed","output":[]}`,
-		Content{Finish: "stop", Problem: "the answer has no content"}},
+		openai.Answer{Finish: "stop", Problem: "the answer has no content"}},
 	{"a response that ended at once", responses,
 		`{"status":"completed","output":[],"usage":{"input_tokens":9,"output_tokens":1}}`,
-		Content{Finish: "stop", PromptTokens: 9, CompletionTokens: 1}},
+		openai.Answer{Finish: "stop", Usage: openai.Usage{Prompt: 9, Completion: 1}}},
 	{"a response that calls", responses,
 		`{"status":"completed","output":[{"type":"function_call","name":"f","arguments":"{}"}]}`,
-		Content{Finish: "stop"}},
+		openai.Answer{Finish: "stop"}},
 	{"a response of an empty item", responses, `{"status":"completed","output":[{}]}`,
-		Content{Finish: "stop", Problem: "an item of the output is empty"}},
+		openai.Answer{Finish: "stop", Problem: "an item of the output is empty"}},
 	{"a response of null", responses, `{"status":"completed","output":[null]}`,
-		Content{Finish: "stop", Problem: "an item of the output is no object"}},
-	{"a response in one text", responses, `{"output_text":"a"}`, Content{Text: []byte("a")}},
-	{"no response", responses, `{}`, Content{Problem: "the answer has no output"}},
+		openai.Answer{Finish: "stop", Problem: "an item of the output is no object"}},
+	{"a response in one text", responses, `{"output_text":"a"}`, openai.Answer{Text: []byte("a")}},
+	{"no response", responses, `{}`, openai.Answer{Problem: "the answer has no output"}},
 
-	{"nothing", chat, ` {} `, Content{Problem: "the answer has no choice"}},
+	{"nothing", chat, ` {} `, openai.Answer{Problem: "the answer has no choice"}},
 }
 
-func TestRead(t *testing.T) {
+func TestReadAnswer(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range answers {
@@ -325,13 +344,13 @@ func TestRead(t *testing.T) {
 			t.Parallel()
 
 			body := []byte(tt.body)
-			got, err := Read(tt.endpoint, nil, body)
+			got, err := openai.ReadAnswer(tt.endpoint, nil, body)
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("content (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tt.whole(), got); diff != "" {
+				t.Errorf("answer (-want +got):\n%s", diff)
 			}
 
 			if string(body) != tt.body {
@@ -341,7 +360,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func TestReadRefuses(t *testing.T) {
+func TestReadAnswerRefuses(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct{ name, body, want string }{
@@ -360,19 +379,19 @@ func TestReadRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			got, err := Read(chat, nil, []byte(tt.body))
+			got, err := openai.ReadAnswer(chat, nil, []byte(tt.body))
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
 
-			if diff := cmp.Diff(Content{}, got); diff != "" {
-				t.Errorf("content (-want +got):\n%s", diff)
+			if diff := cmp.Diff(openai.Answer{}, got); diff != "" {
+				t.Errorf("answer (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestReadAtTheSameTime(t *testing.T) {
+func TestReadAnswerAtTheSameTime(t *testing.T) {
 	t.Parallel()
 
 	var wg sync.WaitGroup
@@ -380,7 +399,7 @@ func TestReadAtTheSameTime(t *testing.T) {
 		wg.Go(func() {
 			for range 20 {
 				for _, tt := range answers {
-					if got, err := Read(tt.endpoint, nil, []byte(tt.body)); err != nil || !cmp.Equal(got, tt.want) {
+					if got, err := openai.ReadAnswer(tt.endpoint, nil, []byte(tt.body)); err != nil || !cmp.Equal(got, tt.whole()) {
 						t.Errorf("%s is read otherwise, error %v", tt.name, err)
 						return
 					}
@@ -392,7 +411,7 @@ func TestReadAtTheSameTime(t *testing.T) {
 	wg.Wait()
 }
 
-func FuzzRead(f *testing.F) {
+func FuzzReadAnswer(f *testing.F) {
 	for _, tt := range answers {
 		f.Add(tt.endpoint, []byte(tt.body))
 	}
@@ -408,7 +427,7 @@ func FuzzRead(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, endpoint string, body []byte) {
 		before := string(body)
-		c, err := Read(endpoint, nil, body)
+		c, err := openai.ReadAnswer(endpoint, nil, body)
 		if string(body) != before {
 			t.Fatal("the body has changed")
 		}
@@ -416,7 +435,7 @@ func FuzzRead(f *testing.F) {
 		// What is one whole JSON value is for the scanner to decide.
 		var s jsonscan.Scanner
 		s.Reset(body)
-		if s.Kind() == '[' && isListed(endpoint) {
+		if s.Kind() == '[' && (endpoint == rerank || endpoint == score || endpoint == embeddings) {
 			for s.EnterArray(); s.NextElement(); {
 			}
 		} else {
@@ -442,14 +461,14 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%q is taken, and its line is not: %v", before, err)
 		}
 
-		if !l.OK || l.PromptTokens != c.PromptTokens || l.CompletionTokens != c.CompletionTokens ||
+		if !l.OK || l.PromptTokens != c.Usage.Prompt || l.CompletionTokens != c.Usage.Completion ||
 			l.Finish != c.Finish {
 			t.Fatalf("%q is read as %+v, and its line as %+v", before, c, l)
 		}
 	})
 }
 
-func BenchmarkRead(b *testing.B) {
+func BenchmarkReadAnswer(b *testing.B) {
 	request := []byte(`{"model":"m","messages":[{"role":"user","content":"` +
 		strings.Repeat("What is this? ", 200) + `"}]}`)
 	body := []byte(vllmChat)
@@ -457,7 +476,7 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 
 	for b.Loop() {
-		if _, err := Read(chat, request, body); err != nil {
+		if _, err := openai.ReadAnswer(chat, request, body); err != nil {
 			b.Fatal(err)
 		}
 	}
