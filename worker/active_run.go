@@ -129,14 +129,13 @@ type activeRuns struct {
 	byID map[string]*activeRun
 }
 
-// follow keeps the runs as the manifests in store are, until ctx ends. requests is the parent
-// context of all requests at the model server.
-func (a *activeRuns) follow(ctx, requests context.Context, store *bus.RunStore) error {
-	for manifests, err := range store.WatchAll(ctx) {
+// follow keeps the runs as the manifests in store are, until the intake ends.
+func (a *activeRuns) follow(l lifetimes, store *bus.RunStore) error {
+	for manifests, err := range store.WatchAll(l.intake) {
 		if err != nil {
 			return err
 		}
-		a.update(manifests, requests)
+		a.update(manifests, l.requests)
 	}
 
 	return nil

@@ -171,9 +171,24 @@ func questions(run, model string, first, last uint32) (requests []proto.Request)
 // chats makes requests of the run "r".
 func chats(first, last uint32) []proto.Request { return questions("r", "m", first, last) }
 
+// newWorker returns a worker with a configuration that works.
+func newWorker(t *testing.T, cfg Config) *Worker {
+	t.Helper()
+
+	w, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return w
+}
+
+// noBus is the handle of a bus for a worker that does not run.
+type noBus struct{ jetstream.JetStream }
+
 // start runs the worker, changed before. The returned function stops it and waits for its end.
 func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
-	w = New(b.cfg)
+	w = newWorker(b.t, b.cfg)
 	for _, c := range change {
 		c(w)
 	}
@@ -324,7 +339,7 @@ func (b *bench) lines(run string, n int) map[uint32][]string {
 // idle checks that a worker holds nothing any more.
 func (b *bench) idle(w *Worker) {
 	b.t.Helper()
-	if open, slots := w.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
+	if open, slots := w.jobs.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
 		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end",
 			open, slots, w.stats.InFlight.Load())
 	}

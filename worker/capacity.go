@@ -28,12 +28,12 @@ func (r *prefetchRate) update(done int64, now time.Time) {
 // of a shard more. A request takes no room, up to a bound, while it waits for its next attempt,
 // for another request of its group, or until it is known what a refusal of it means.
 func (f *fetcher) capacity() int {
-	f.rate.update(f.stats.Done.Load(), time.Now())
+	f.rate.update(f.jobs.stats.Done.Load(), time.Now())
 
 	want := f.limiter.Limit() + max(1, f.rate.requests)
-	held := int(f.held.load())
+	held := int(f.jobs.held.load())
 	parked := f.parkedAllowance()
-	idle := f.queue.delayedCount() + f.setAside() + parked
+	idle := f.jobs.queue.delayedCount() + f.server.setAsideCount() + parked
 
 	most := max(8*want, 2*enoughRefusals)
 	if parked > 0 {
@@ -47,7 +47,7 @@ func (f *fetcher) capacity() int {
 // because they wait for others of their groups: all, if no other worker could run them, and
 // otherwise its part of what the bus has.
 func (f *fetcher) parkedAllowance() int {
-	parked := f.queue.parkedCount()
+	parked := f.jobs.queue.parkedCount()
 	if parked == 0 || len(f.peers.list) == 0 {
 		return parked
 	}

@@ -38,7 +38,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.held.load() <= slots+1 })
+	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.jobs.held.load() <= slots+1 })
 	close(l.gate)
 
 	// Another worker would get all shards now.
@@ -125,7 +125,7 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 			}
 
 			prototest.Poll(t, patience, "the requests to be cut off", func() bool {
-				return l.cuts() == slots && w.held.load() == 0
+				return l.cuts() == slots && w.jobs.held.load() == 0
 			})
 
 			close(l.gate)

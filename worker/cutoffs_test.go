@@ -109,7 +109,7 @@ func TestAllCutOff(t *testing.T) {
 				b.cfg.StopRefused, b.cfg.Attempts = true, 10
 				b.fill("r", "m", 0, requests, 10)
 
-				w := New(b.cfg)
+				w := newWorker(t, b.cfg)
 				err := w.Run(t.Context())
 				refused, ok := errors.AsType[*RefusedError](err)
 				if !ok || refused.CutAfter < 1200*time.Millisecond || refused.CutAfter > 2*time.Second {
@@ -215,7 +215,7 @@ func TestAllCutOffLater(t *testing.T) {
 	b := newBench(t, cutting(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
 	b.fill("r", "m", 0, 500, 10)
-	w := New(b.cfg)
+	w := newWorker(t, b.cfg)
 	err := w.Run(t.Context())
 	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.CutAfter == 0 {
 		t.Fatalf("Run: %v", err)
@@ -464,7 +464,7 @@ func TestBehindNginx(t *testing.T) {
 			b.fill("r", "m", 0, 30, 10)
 
 			if tt.name == "all" {
-				_, ok := errors.AsType[*RefusedError](New(b.cfg).Run(t.Context()))
+				_, ok := errors.AsType[*RefusedError](newWorker(t, b.cfg).Run(t.Context()))
 				if all, _ := s.count(); !ok || all > 60 || len(b.results()) != 0 {
 					t.Errorf("the run stops: %t, after %d requests", ok, all)
 				}

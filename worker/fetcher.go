@@ -13,7 +13,6 @@ import (
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/limit"
-	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
 // maxPullBytes bounds the bytes of one pull, so that a slow link does not make the server
@@ -35,20 +34,9 @@ type fetcher struct {
 	log     zerolog.Logger
 	runs    *activeRuns
 	jobs    *shardJobs
-	queue   *requestQueue
-	held    *heldCounter
 	limiter *limit.Limiter
-	stats   *Stats
+	server  *serverSide
 	latency *latencyEstimate
-
-	// isDown reports whether the model server gets no requests now, and info returns what it
-	// said of itself.
-	isDown func() bool
-	info   func() (modelserver.Info, bool)
-
-	// setAside returns the number of requests held that wait until it is known what the answers
-	// of the model server mean.
-	setAside func() int
 
 	// changed wakes the loop after something has changed for it.
 	changed signal
@@ -61,6 +49,36 @@ type fetcher struct {
 	rate  prefetchRate
 	peers peers
 	turns modelTurns
+}
+
+func newFetcher(
+	cfg Config, workerID string, runs *activeRuns, jobs *shardJobs, server *serverSide, latency *latencyEstimate,
+) *fetcher {
+	f := &fetcher{
+		js:       cfg.JS,
+		log:      cfg.Log,
+		runs:     runs,
+		jobs:     jobs,
+		limiter:  cfg.Limiter,
+		server:   server,
+		latency:  latency,
+		changed:  jobs.freed,
+		longPull: longPull,
+		peers:    peers{self: workerID},
+	}
+
+	f.turns = modelTurns{
+		runs:         runs,
+		inHand:       &jobs.inHand,
+		stats:        jobs.stats,
+		log:          cfg.Log,
+		server:       cfg.Server.URL(),
+		countPending: f.countPending,
+		maxTurn:      maxTurn,
+		minTurn:      minTurn,
+	}
+
+	return f
 }
 
 // fetchState is what the fetch loop knows of a run.
@@ -104,30 +122,30 @@ type shardSource struct {
 // pause lets nothing be pulled from the source for a while.
 func (s *shardSource) pause(d time.Duration) { s.retryAt = time.Now().Add(d) }
 
-// run pulls shards until ctx ends. busCtx bounds what their jobs do on the bus. The pull loop is
-// our own, and asks for just what fits: nats.go's prefetching hoards what other workers could
-// run.
-func (f *fetcher) run(ctx, busCtx context.Context) {
+// run pulls shards until the intake ends. The pull loop is our own, and asks for just what fits:
+// nats.go's prefetching hoards what other workers could run.
+func (f *fetcher) run(l lifetimes) {
+	ctx := l.intake
 	for ctx.Err() == nil {
-		parks := f.queue.parkCount()
+		parks := f.jobs.queue.parkCount()
 		if parks > 0 {
 			f.peers.refresh(ctx)
 		}
 
-		if f.isDown() || f.capacity() < max(1, f.rate.requests/4) {
-			f.queue.noteFull(parks)
+		if f.server.health.isDown() || f.capacity() < max(1, f.rate.requests/4) {
+			f.jobs.queue.noteFull(parks)
 			f.awaitChange(ctx, time.Second) // a delayed task may have come back, or the server
 			continue
 		}
 
 		list, all := f.listCandidates(ctx)
 		if len(list) == 0 {
-			f.queue.noteFetched(false)
+			f.jobs.queue.noteFetched(false)
 			f.awaitChange(ctx, 50*time.Millisecond)
 			continue
 		}
 
-		f.pullFirst(ctx, busCtx, list, all)
+		f.pullFirst(l, list, all)
 	}
 }
 
@@ -144,7 +162,7 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 		return yield
 	})
 
-	info, _ := f.info()
+	info, _ := f.server.health.latestInfo()
 
 	return f.turns.limit(ctx, list, info), all
 }
@@ -152,7 +170,7 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 // servedModels returns the names of the models that the server lists; nil: it does not list
 // them, and requests for any model are tried.
 func (f *fetcher) servedModels() []string {
-	info, known := f.info()
+	info, known := f.server.health.latestInfo()
 	if !known {
 		return nil
 	}
@@ -161,7 +179,7 @@ func (f *fetcher) servedModels() []string {
 
 // pullFirst pulls from the first source of the list. There is one pull at a time: what it
 // brings decides which source is next.
-func (f *fetcher) pullFirst(ctx, busCtx context.Context, list []pullCandidate, all int) {
+func (f *fetcher) pullFirst(l lifetimes, list []pullCandidate, all int) {
 	first := list[0]
 	requests, wait := fairShare(list, f.capacity()), shortPull
 	switch known := first.source.waiting; {
@@ -173,13 +191,13 @@ func (f *fetcher) pullFirst(ctx, busCtx context.Context, list []pullCandidate, a
 		requests, wait = min(requests, known), f.longPull
 	}
 
-	n, err := f.pull(ctx, busCtx, first, requests, wait)
-	f.queue.noteFetched(n > 0 && first.source.waiting > 0)
+	n, err := f.pull(l, first, requests, wait)
+	f.jobs.queue.noteFetched(n > 0 && first.source.waiting > 0)
 
 	switch {
 	case isGone(err):
 		first.source.pause(time.Second) // the run has ended, as its manifest will say
-	case err != nil && ctx.Err() == nil:
+	case err != nil && l.intake.Err() == nil:
 		f.log.Warn().Err(err).Str("run", first.run.id).Msg("failed to pull shards; retrying")
 		first.source.pause(time.Second)
 	case err == nil && n == 0 && all > 1:
@@ -207,10 +225,10 @@ func (f *fetcher) awaitChange(ctx context.Context, most time.Duration) {
 
 // pull asks for shards with about n requests and starts their jobs. It returns the number of
 // shards that came.
-func (f *fetcher) pull(ctx, busCtx context.Context, from pullCandidate, n int, wait time.Duration) (int, error) {
+func (f *fetcher) pull(l lifetimes, from pullCandidate, n int, wait time.Duration) (int, error) {
 	run, s := from.run, from.source
 	s.lastPull = time.Now()
-	if err := f.bind(ctx, run, s); err != nil {
+	if err := f.bind(l.intake, run, s); err != nil {
 		return 0, err
 	}
 
@@ -226,13 +244,13 @@ func (f *fetcher) pull(ctx, busCtx context.Context, from pullCandidate, n int, w
 
 	got := 0
 	for msg := range batch.Messages() {
-		if ctx.Err() != nil || run.paused.Load() {
+		if l.intake.Err() != nil || run.paused.Load() {
 			f.jobs.returnShard(run.id, msg, msg.Headers().Get(proto.HeaderShard), nil, 0)
 			continue
 		}
 
 		got++
-		if requests := f.jobs.start(busCtx, run, s.model, msg); requests > 0 {
+		if requests := f.jobs.start(l.bus, run, s.model, msg); requests > 0 {
 			run.fetch.requestsTaken += int64(requests)
 			s.recordShard(requests, len(msg.Data()))
 		}

@@ -87,9 +87,9 @@ func TestHigherPriorityFirst(t *testing.T) {
 
 			b.announceRun(urgent)
 			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
-				w.active.mu.Lock()
-				defer w.active.mu.Unlock()
-				return w.active.byID["high"] != nil
+				w.runs.mu.Lock()
+				defer w.runs.mu.Unlock()
+				return w.runs.byID["high"] != nil
 			})
 
 			close(l.gate)
@@ -160,7 +160,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 			w, _ := b.start()
 			most := int64(0)
 			prototest.Poll(t, patience, "some of the requests to be done", func() bool {
-				most = max(most, w.held.load())
+				most = max(most, w.jobs.held.load())
 				return w.stats.Done.Load() >= tt.enough
 			})
 
@@ -185,8 +185,8 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	b.announceRun(m)
 	w, _ := b.start()
 	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.count("r") == 16 })
-	if most := int64(1 + 4*32); w.held.load() > most {
-		t.Errorf("%d requests held, want at most %d", w.held.load(), most)
+	if most := int64(1 + 4*32); w.jobs.held.load() > most {
+		t.Errorf("%d requests held, want at most %d", w.jobs.held.load(), most)
 	}
 }
 

@@ -107,7 +107,7 @@ func TestStopInDoubt(t *testing.T) {
 	b.fill("r", "m", 0, 5, 5)
 	w, stop := b.start()
 	prototest.Poll(t, patience, "the request to be sent again", func() bool {
-		return w.Down() && w.stats.InFlight.Load() == 1 && w.held.load() == 1
+		return w.Down() && w.stats.InFlight.Load() == 1 && w.jobs.held.load() == 1
 	})
 
 	stop()

@@ -55,7 +55,7 @@ func TestWorkerLooksBounded(t *testing.T) {
 	b.cfg.Limiter = limit.Fixed(2 * shards)
 	b.fill("r", "m", 0, shards, 1)
 	w, stop := b.start()
-	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.held.load() == shards })
+	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.jobs.held.load() == shards })
 	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLookups })
 
 	if n := asked.Load(); n != maxLookups {

@@ -72,7 +72,7 @@ func TestWorkerCountsRedeliveries(t *testing.T) {
 		t.Errorf("%d shards were redelivered, want 1", got)
 	}
 
-	if got := w.usage.snapshot(nil)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
+	if got := w.jobs.usage.snapshot(nil)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
 		t.Errorf("the run's share is %+v", got)
 	}
 }

@@ -288,7 +288,7 @@ func TestLoadingForever(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
-	w, long := New(b.cfg), &task{shard: &shardJob{run: &activeRun{}}}
+	w, long := newWorker(t, b.cfg), &task{shard: &shardJob{run: &activeRun{}}}
 	if !w.server.attempts.awaitModel(long, classification{}) {
 		t.Error("the first refusal costs an attempt")
 	}

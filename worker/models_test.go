@@ -152,7 +152,7 @@ func TestRunComesLater(t *testing.T) {
 	b.addRun("s", 0, "m")
 	b.fill("s", "m", 0, 8, 8)
 	b.await("s")
-	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.load() == 0 })
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.jobs.held.load() == 0 })
 	stop()
 	b.lines("s", 8)
 }

@@ -194,7 +194,7 @@ func TestServerHangs(t *testing.T) {
 		return why == "the model server hangs"
 	})
 
-	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.held.load() == 0 })
+	prototest.Poll(t, patience, "the requests to go back", func() bool { return w.jobs.held.load() == 0 })
 	if sent := w.Stats().InFlight.Load(); sent != 0 {
 		t.Errorf("%d requests are at the server that hangs", sent)
 	}
@@ -260,7 +260,7 @@ func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	b.addRun("r", 0, "m")
 	b.fill("r", "m", 0, 8, 8)
 
-	helper := New(b.cfg)
+	helper := newWorker(t, b.cfg)
 	for range 4 {
 		msg := b.take("r", "m")
 		helper.jobs.returnShard("r", msg, "0-0", nil, 0)

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"hash/maphash"
 	"slices"
 	"sync/atomic"
@@ -11,27 +10,28 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// A run may ask that requests which begin alike meet in a server's prompt cache. Those
+// A run may ask that requests with the same prefix meet in a server's prompt cache. Those
 // that are sent together miss it: each computes what it has in common with the others. So
 // one of a group goes first, and the others follow when they find there what it left.
-// Other groups take the slots meanwhile. No slot stays free for it: if nothing else is to
-// be had, a request goes that could have waited.
+// Other groups take the slots meanwhile. No slot stays free for it: if there is no other
+// request, one goes that could have waited.
 
-// cacheSharing is what a server's prompt cache lets a request have of another one's prompt.
+// cacheSharing is which part of other prompts a request finds in a server's prompt cache.
 type cacheSharing int
 
 const (
-	// sharesComputedPrefixes is what is computed, for any number of requests, as with vLLM and SGLang.
-	// So it is where the cache is not known. (vLLM shares even what it is computing, but who
-	// comes so early takes up a slot until it is computed.)
+	// sharesComputedPrefixes is a cache that has all prefixes that were computed, for any number of
+	// requests, as with vLLM and SGLang. It is assumed where the cache is not known. (vLLM shares
+	// even what it is computing, but a request that comes so early takes up a slot until it is
+	// computed.)
 	sharesComputedPrefixes cacheSharing = iota
 
-	// sharesIdleSlots is the last prompt of a slot that has no request: one request after the
-	// other has it.
+	// sharesIdleSlots is a cache that has the last prompt of each slot without a request: one
+	// request after the other has it.
 	sharesIdleSlots
 )
 
-// sharingOf is how servers of a flavour share.
+// sharingOf returns how servers of a flavour share.
 func sharingOf(flavour string) cacheSharing {
 	if flavour == "llama.cpp" || flavour == "Ollama" {
 		return sharesIdleSlots
@@ -40,124 +40,135 @@ func sharingOf(flavour string) cacheSharing {
 }
 
 const (
-	// prefixBytes is how much of a prompt is compared at a time, in bytes: some 60 tokens. It is
-	// not worth a wait to share less.
+	// prefixBytes is how much of a prompt is compared at a time: some 60 tokens. It is not worth a
+	// wait to share less.
 	prefixBytes = 256
 
-	// maxPrefixes bounds how much of a prompt is compared.
+	// maxPrefixes bounds how many prefixes of a prompt are compared.
 	maxPrefixes = 1024
 
-	// minGroupedRequests is how many requests a worker may hold at least so that there are enough groups
-	// for its slots.
+	// minGroupedRequests is how many requests a worker may hold at least so that there are enough
+	// groups for its slots.
 	minGroupedRequests = 512
 
 	// fillerWait is how long a free slot waits at most for requests that are about to come.
 	fillerWait = 20 * time.Millisecond
 )
 
-// promptPrefix is a beginning of prompts that the worker holds.
+// promptPrefix is a prefix of prompts that the worker holds. The tasks that have it are a group.
 type promptPrefix struct {
-	hash     uint64
-	tasks    int     // held that begin so
-	busy     int     // of them, those at the server or about to go there
-	computed bool    // one of them has an answer
-	waiting  []*task // that share no more than this with others, and follow one that is busy
+	hash uint64
+
+	// tasks is the number of tasks held with this prefix. busy of them are at the server or about
+	// to go there.
+	tasks int
+	busy  int
+
+	// computed is set after one of the tasks was answered.
+	computed bool
+
+	// waiting are the tasks that share no longer prefix with others, and wait for one that is busy.
+	waiting []*task
 }
 
-// prefixGroups are the beginnings of what the worker holds. The queue's lock guards them.
+// prefixGroups are the prefixes of the tasks that the worker holds. The lock of the queue guards
+// them.
 type prefixGroups struct {
 	sharing cacheSharing
-	slots   int // of the server, if each has its prompt; 0: not known
 
-	seed     maphash.Seed
-	known    map[uint64]*promptPrefix
-	waiting  []*promptPrefix // that have tasks waiting, in the order in which they came to
-	parked   int             // tasks that wait, in all
-	atServer int             // tasks with a path at the server
+	// slots is the number of the server's slots, if each has its own prompt; 0: not known.
+	slots int
 
-	firstTime, followerTime time.Duration // that requests take which go first, and which follow; 0: not known
+	seed  maphash.Seed
+	known map[uint64]*promptPrefix
 
-	parks     int          // how often a task began to wait
-	onPark    func()       // tells the fetch loop of it
-	parksSeen int          // of these, what the fetch loop knew when it found no room for more; -1: it is to look
-	more      bool         // the bus has more, as far as the fetch loop knows
-	opening   atomic.Int32 // shards that have come, and have no tasks yet
+	// waiting are the prefixes that have waiting tasks, the first to get one first. parked is the
+	// number of these tasks.
+	waiting []*promptPrefix
+	parked  int
+
+	// atServer is the number of tasks with prefixes that are at the server.
+	atServer int
+
+	// firstTime is how long a request takes that goes first in its group, and followerTime one
+	// that follows; 0: not known.
+	firstTime    time.Duration
+	followerTime time.Duration
+
+	// parks is how often a task began to wait. onPark wakes the fetch loop each time.
+	parks  int
+	onPark func()
+
+	// parksSeen is the value of parks that the fetch loop knew when it found no room for more;
+	// -1: the loop has yet to look.
+	parksSeen int
+
+	// busHasMore is set if the bus has more requests, as far as the fetch loop knows.
+	busHasMore bool
+
+	// opening is the number of shards that have come and have no tasks yet. The lock does not
+	// guard it.
+	opening atomic.Int32
 }
 
-// register notes that the worker holds tasks, before any of them is pushed.
-func (q *requestQueue) register(tasks []*task) {
-	var scan jsonscan.Scanner
-	paths := make([][]uint64, len(tasks))
-	for i, t := range tasks {
-		paths[i] = q.prefixes.prefixHashes(&scan, t)
+// add notes that the worker holds a task. hashes are those of its prefixes.
+func (g *prefixGroups) add(t *task, hashes []uint64) {
+	if len(hashes) > 0 {
+		t.prefixes = make([]*promptPrefix, len(hashes))
 	}
 
-	q.mu.Lock()
-	defer q.mu.Unlock()
-
-	for i, t := range tasks {
-		if len(paths[i]) > 0 {
-			t.prefixes = make([]*promptPrefix, len(paths[i]))
+	for i, hash := range hashes {
+		p := g.known[hash]
+		if p == nil {
+			p = &promptPrefix{hash: hash}
+			g.known[hash] = p
 		}
 
-		for k, hash := range paths[i] {
-			b := q.prefixes.known[hash]
-			if b == nil {
-				b = &promptPrefix{hash: hash}
-				q.prefixes.known[hash] = b
-			}
-
-			b.tasks++
-			t.prefixes[k] = b
-		}
+		p.tasks++
+		t.prefixes[i] = p
 	}
 }
 
-// prefixHashes are those of the beginnings of a task's prompt, each longer than the one before.
-// Prompts of different runs or models have nothing in common.
-func (g *prefixGroups) prefixHashes(scan *jsonscan.Scanner, t *task) (list []uint64) {
-	var h maphash.Hash
-	h.SetSeed(g.seed)
-	h.WriteString(t.shard.run.id)
-	h.WriteByte(0)
-	h.WriteString(t.shard.model)
-	left := prefixBytes
-	p := proto.FindPrompt(scan, t.Body)
-	for _, part := range [][]byte{p.Tools, p.Instructions, p.Text} {
-		h.WriteByte(0)
-		for len(part) > 0 && len(list) < maxPrefixes {
-			n := min(left, len(part))
-			h.Write(part[:n])
-			part = part[n:]
-			if left -= n; left == 0 {
-				list = append(list, h.Sum64())
-				left = prefixBytes
-			}
-		}
-	}
-
-	return list
-}
-
-// unregister notes that the worker does not hold a task any more.
-func (q *requestQueue) unregister(t *task) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-
-	q.prefixes.unmarkBusy(t, false)
-	q.releaseFollowers(t, false)
-
-	for _, b := range t.prefixes {
-		if b.tasks--; b.tasks == 0 {
-			delete(q.prefixes.known, b.hash)
+// remove notes that the worker does not hold a task any more.
+func (g *prefixGroups) remove(t *task) {
+	for _, p := range t.prefixes {
+		if p.tasks--; p.tasks == 0 {
+			delete(g.known, p.hash)
 		}
 	}
 
 	t.prefixes = nil
 }
 
-// sharedPrefix is the longest beginning that a task shares with another one that is held, nil if
-// that is less than half of its prompt: what so many have in common comes to be in every
+// hashPrefixes returns the hashes of the prefixes of a task's prompt, each longer than the one
+// before. Prompts of different runs or models have nothing in common.
+func (g *prefixGroups) hashPrefixes(scan *jsonscan.Scanner, t *task) (hashes []uint64) {
+	var h maphash.Hash
+	h.SetSeed(g.seed)
+	h.WriteString(t.shard.run.id)
+	h.WriteByte(0)
+	h.WriteString(t.shard.model)
+
+	left := prefixBytes
+	prompt := proto.FindPrompt(scan, t.Body)
+	for _, part := range [][]byte{prompt.Tools, prompt.Instructions, prompt.Text} {
+		h.WriteByte(0)
+		for len(part) > 0 && len(hashes) < maxPrefixes {
+			n := min(left, len(part))
+			h.Write(part[:n])
+			part = part[n:]
+			if left -= n; left == 0 {
+				hashes = append(hashes, h.Sum64())
+				left = prefixBytes
+			}
+		}
+	}
+
+	return hashes
+}
+
+// sharedPrefix returns the longest prefix that a task shares with another one that is held, or
+// nil if that is less than half of its prompt: what so many have in common comes to be in every
 // slot, and among the blocks, by itself.
 func (t *task) sharedPrefix() *promptPrefix {
 	for i := len(t.prefixes) - 1; i >= 0 && 2*(i+1) >= len(t.prefixes); i-- {
@@ -168,44 +179,50 @@ func (t *task) sharedPrefix() *promptPrefix {
 	return nil
 }
 
-// parkIfShared has a task wait if it is better to, and otherwise reserves its place in its group.
+// parkIfShared lets a task wait if that is better, and reports it. Otherwise it marks the task
+// busy.
 func (g *prefixGroups) parkIfShared(t *task) bool {
-	b := t.sharedPrefix()
-	if b == nil || b.busy == 0 || g.sharing == sharesComputedPrefixes && b.computed {
+	p := t.sharedPrefix()
+	if p == nil || p.busy == 0 || g.sharing == sharesComputedPrefixes && p.computed {
 		g.markBusy(t)
 		return false
 	}
-	g.parkAt(b, t, len(b.waiting))
+
+	g.park(p, t, len(p.waiting))
+
 	return true
 }
 
-func (g *prefixGroups) parkAt(b *promptPrefix, t *task, at int) {
-	if len(b.waiting) == 0 {
-		g.waiting = append(g.waiting, b)
+// park lets a task wait for a prefix, in the place at.
+func (g *prefixGroups) park(p *promptPrefix, t *task, at int) {
+	if len(p.waiting) == 0 {
+		g.waiting = append(g.waiting, p)
 	}
-	b.waiting = slices.Insert(b.waiting, at, t)
+
+	p.waiting = slices.Insert(p.waiting, at, t)
 	g.parked++
 	g.parks++
 	g.onPark()
 }
 
-// unpark takes tasks out of those that wait for a beginning.
-func (g *prefixGroups) unpark(b *promptPrefix, n int) []*task {
-	out := slices.Clone(b.waiting[:n])
-	b.waiting = slices.Delete(b.waiting, 0, n)
+// unpark takes out the first n tasks that wait for a prefix.
+func (g *prefixGroups) unpark(p *promptPrefix, n int) []*task {
+	out := slices.Clone(p.waiting[:n])
+	p.waiting = slices.Delete(p.waiting, 0, n)
 	g.parked -= n
-	if len(b.waiting) == 0 {
-		b.waiting = nil
-		g.waiting = slices.DeleteFunc(g.waiting, func(other *promptPrefix) bool { return other == b })
+
+	if len(p.waiting) == 0 {
+		p.waiting = nil
+		g.waiting = slices.DeleteFunc(g.waiting, func(other *promptPrefix) bool { return other == p })
 	}
 
 	return out
 }
 
-// removeParked takes out the tasks that wait and of which gone is true.
+// removeParked takes out the waiting tasks for which gone is true.
 func (g *prefixGroups) removeParked(gone func(*task) bool) (out []*task) {
-	for _, b := range g.waiting {
-		b.waiting = slices.DeleteFunc(b.waiting, func(t *task) bool {
+	for _, p := range g.waiting {
+		p.waiting = slices.DeleteFunc(p.waiting, func(t *task) bool {
 			if gone(t) {
 				out = append(out, t)
 				return true
@@ -214,47 +231,47 @@ func (g *prefixGroups) removeParked(gone func(*task) bool) (out []*task) {
 		})
 	}
 
-	g.waiting = slices.DeleteFunc(g.waiting, func(b *promptPrefix) bool { return len(b.waiting) == 0 })
+	g.waiting = slices.DeleteFunc(g.waiting, func(p *promptPrefix) bool { return len(p.waiting) == 0 })
 	g.parked -= len(out)
 
 	return out
 }
 
-// markBusy has others of a task's group wait for it.
+// markBusy lets the other tasks of a task's groups wait for it.
 func (g *prefixGroups) markBusy(t *task) {
 	if t.busy {
 		return
 	}
+
 	t.busy = true
-	for _, b := range t.prefixes {
-		b.busy++
+	for _, p := range t.prefixes {
+		p.busy++
 	}
 }
 
-// unmarkBusy takes that back. What an answered task begins with is computed.
+// unmarkBusy undoes markBusy. The prefixes of an answered task are computed.
 func (g *prefixGroups) unmarkBusy(t *task, answered bool) {
 	if !t.busy {
 		return
 	}
 
 	t.busy = false
-	for _, b := range t.prefixes {
-		b.busy--
-		b.computed = b.computed || answered
+	for _, p := range t.prefixes {
+		p.busy--
+		p.computed = p.computed || answered
 	}
 }
 
-// releaseFollowers lets those go that have waited for a task which has ended, or is gone: all that
-// find computed what they share, and otherwise one. If it freed a slot that has its prompt,
-// one goes there, whatever the other slots have.
-func (q *requestQueue) releaseFollowers(t *task, slot bool) {
-	g, one := &q.prefixes, false
-	for _, b := range slices.Backward(t.prefixes) {
-		n := min(1, len(b.waiting))
+// takeFollowers takes out tasks that waited for a task which has ended, or is gone: all that
+// find computed what they share, and otherwise one. If the task freed a slot that has its
+// prompt, one goes there, whatever the other slots have.
+func (g *prefixGroups) takeFollowers(t *task, freedSlot bool) (followers []*task) {
+	for _, p := range slices.Backward(t.prefixes) {
+		n := min(1, len(p.waiting))
 		switch {
-		case g.sharing != sharesIdleSlots && b.computed:
-			n = len(b.waiting)
-		case one || b.busy > 0 && !slot:
+		case g.sharing != sharesIdleSlots && p.computed:
+			n = len(p.waiting)
+		case len(followers) > 0 || p.busy > 0 && !freedSlot:
 			n = 0
 		}
 
@@ -262,28 +279,27 @@ func (q *requestQueue) releaseFollowers(t *task, slot bool) {
 			continue
 		}
 
-		one = true
-		for _, other := range g.unpark(b, n) {
-			g.markBusy(other)
-			other.follows = true
-			q.first = append(q.first, other)
+		for _, follower := range g.unpark(p, n) {
+			g.markBusy(follower)
+			follower.follows = true
+			followers = append(followers, follower)
 		}
-
-		q.ready.notify()
 	}
+
+	return followers
 }
 
-// takeFiller takes a task that could have waited: of the group that has waited longest, or,
-// where that opens another slot to them, of that of which the most wait.
+// takeFiller takes out a task that could have waited: of the group that has waited longest, or,
+// where that opens another slot to a group, of the group of which the most wait.
 func (g *prefixGroups) takeFiller() *task {
 	var best *promptPrefix
-	for _, b := range g.waiting {
+	for _, p := range g.waiting {
 		switch {
 		case g.sharing != sharesIdleSlots:
 			best = g.waiting[0]
-		case g.isSoonServed(b):
-		case best == nil || len(b.waiting) > len(best.waiting):
-			best = b
+		case g.isSoonServed(p):
+		case best == nil || len(p.waiting) > len(best.waiting):
+			best = p
 		}
 	}
 
@@ -298,183 +314,23 @@ func (g *prefixGroups) takeFiller() *task {
 	return t
 }
 
-// isSoonServed reports whether the slots that a group has will have answered those that wait
+// isSoonServed reports whether the slots that a group has will have answered the tasks that wait
 // before another slot has read what they share.
-func (g *prefixGroups) isSoonServed(b *promptPrefix) bool {
-	rounds := float64(len(b.waiting))/float64(max(1, b.busy)) + 0.5 // of a request in each, half of which is over
-	return b.busy > 0 && g.followerTime > 0 && float64(g.firstTime) >= rounds*float64(g.followerTime)
+func (g *prefixGroups) isSoonServed(p *promptPrefix) bool {
+	rounds := float64(len(p.waiting))/float64(max(1, p.busy)) + 0.5 // of a request in each, half of which is over
+	return p.busy > 0 && g.followerTime > 0 && float64(g.firstTime) >= rounds*float64(g.followerTime)
 }
 
-// recordTime takes in how long a task was at the server, which had read its beginning or had not.
+// recordTime takes in how long a task was at the server, which had read its prefix or had not.
 func (g *prefixGroups) recordTime(t *task, took time.Duration) {
 	mean := &g.firstTime
 	if t.follows {
 		mean = &g.followerTime
 	}
+
 	if *mean == 0 {
 		*mean = took
 	}
 
 	*mean += (took - *mean) / 8
-}
-
-// setSharing says how the server's cache shares, and how many slots it has.
-func (q *requestQueue) setSharing(how cacheSharing, slots int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.prefixes.sharing, q.prefixes.slots = how, slots
-}
-
-// awaitSlot waits until a slot of the server is free, where each has its prompt: what waits
-// at the server takes the next one, whatever that has. It returns false when ctx ends.
-func (q *requestQueue) awaitSlot(ctx context.Context) bool {
-	for {
-		q.mu.Lock()
-		g := &q.prefixes
-		free := g.sharing != sharesIdleSlots || g.slots == 0 || g.atServer < g.slots
-		q.mu.Unlock()
-		if free {
-			return true
-		}
-
-		select {
-		case <-q.ready:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// pickForSlot returns the task that a slot is for now that it is free: it may be another one
-// than when the wait for it began. Then that goes back. A task that could wait goes only if
-// the fetch loop has looked meanwhile, and found no other.
-func (q *requestQueue) pickForSlot(ctx context.Context, t *task) *task {
-	var late <-chan time.Time
-	for {
-		other, sure := q.tryExchange(t, late == nil)
-		if sure {
-			return other
-		}
-
-		if late == nil {
-			late = time.After(fillerWait)
-		}
-
-		select {
-		case <-q.ready:
-		case <-late:
-			return t
-		case <-ctx.Done():
-			return t
-		}
-	}
-}
-
-// tryExchange looks for a task that is better than one that could wait. It is sure if it has
-// one, or if no other is about to come.
-func (q *requestQueue) tryExchange(t *task, first bool) (other *task, sure bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-
-	g := &q.prefixes
-	if q.closed || t.follows {
-		return t, true
-	}
-
-	if len(q.first) > 0 || t.filler != nil {
-		other = q.next()
-	}
-
-	if other != nil {
-		q.putBack(t)
-		return other, true
-	}
-
-	if t.filler == nil || !g.more && g.opening.Load() == 0 {
-		return t, true
-	}
-
-	if first {
-		g.parksSeen = -1
-		g.onPark()
-	}
-
-	return t, g.parksSeen == g.parks && g.opening.Load() == 0
-}
-
-// putBack has a task that was to go wait again.
-func (q *requestQueue) putBack(t *task) {
-	q.prefixes.unmarkBusy(t, false)
-	switch b := t.filler; {
-	case b != nil:
-		t.filler = nil
-		q.prefixes.parkAt(b, t, 0)
-	case q.head > 0:
-		q.head--
-		q.tasks[q.head] = t
-	default:
-		q.tasks = slices.Insert(q.tasks, 0, t)
-	}
-}
-
-// markSent notes that a task goes to the server.
-func (q *requestQueue) markSent(t *task) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.prefixes.markBusy(t)
-	q.prefixes.atServer++
-	t.filler = nil
-}
-
-// markEnded notes that the server has ended a task, or lost it.
-func (q *requestQueue) markEnded(t *task, answered bool, took time.Duration) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-
-	q.prefixes.atServer--
-	if answered {
-		q.prefixes.recordTime(t, took)
-	}
-
-	q.prefixes.unmarkBusy(t, answered)
-	t.follows = false
-	q.releaseFollowers(t, q.prefixes.sharing == sharesIdleSlots)
-	q.ready.notify()
-}
-
-// parkCount is how often a task began to wait.
-func (q *requestQueue) parkCount() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.prefixes.parks
-}
-
-// noteFetched notes whether the bus has more.
-func (q *requestQueue) noteFetched(more bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.prefixes.more = more
-	if q.prefixes.parked > 0 {
-		q.ready.notify()
-	}
-}
-
-// noteFull notes that there is no room for more, although so many tasks began to wait.
-func (q *requestQueue) noteFull(parks int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.prefixes.parksSeen = parks
-	if q.prefixes.parked > 0 {
-		q.ready.notify()
-	}
-}
-
-// noteOpening notes that a shard has come, and has no tasks yet.
-func (q *requestQueue) noteOpening() { q.prefixes.opening.Add(1) }
-
-// noteOpened notes that a shard has its tasks, or none.
-func (q *requestQueue) noteOpened() {
-	if q.prefixes.opening.Add(-1) == 0 {
-		q.ready.notify()
-	}
 }

@@ -175,7 +175,7 @@ func TestRunRefused(t *testing.T) {
 			b.cfg.StopRefused = true
 			b.fill("r", "m", 0, tt.requests, 10)
 
-			w := New(b.cfg)
+			w := newWorker(t, b.cfg)
 			err := w.Run(t.Context())
 			refused, ok := errors.AsType[*RefusedError](err)
 			if !ok || !strings.Contains(err.Error(), tt.error) || !strings.Contains(refused.Fix(), tt.fix) {
@@ -339,11 +339,11 @@ func TestRefusedForAWhile(t *testing.T) {
 		return strings.Contains(why, "refuses all requests")
 	})
 
-	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.held.load() == 0 })
+	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.jobs.held.load() == 0 })
 	before := g.posts.Load()
 	prototest.Poll(t, patience, "the server to be tried", func() bool { return g.posts.Load() > before })
 
-	if info := w.workerInfo(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
+	if info := w.describe(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
 		t.Errorf("the worker says ready %t, %q", info.Ready, info.Problem)
 	}
 
@@ -402,7 +402,7 @@ func TestRefusedAfterSamples(t *testing.T) {
 		b := newBench(t, serve(t, g))
 		b.cfg.StopRefused, b.cfg.Samples = true, chats(1, 2)
 		b.publish("0-0", chats(5, 6)...)
-		w := New(b.cfg)
+		w := newWorker(t, b.cfg)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- w.Run(ctx) }()
@@ -460,7 +460,7 @@ func TestPutAsideEndsOnce(t *testing.T) {
 	t.Parallel()
 
 	const n = 20000
-	w := New(Config{Server: new(modelserver.Server)})
+	w := newWorker(t, Config{JS: noBus{}, Server: new(modelserver.Server), Limiter: limit.Fixed(1)})
 	f := &activeRun{}
 	f.paused.Store(true)
 	shard := &shardJob{jobs: w.jobs, run: f, outcomes: make(chan outcome, 2*n)}

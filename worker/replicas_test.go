@@ -81,7 +81,7 @@ func TestReplicas(t *testing.T) {
 					info.GPUMemoryUtilization == 0
 			})
 
-			if a := w.workerInfo(); !a.SeveralServers || a.Slots != 0 || a.Waiting != nil ||
+			if a := w.describe(); !a.SeveralServers || a.Slots != 0 || a.Waiting != nil ||
 				a.MemoryBytes != (proto.ServerMemory{}) {
 				t.Errorf("it is announced that there are several servers: %t; that %v wait in one with %d slots and %+v",
 					a.SeveralServers, a.Waiting, a.Slots, a.MemoryBytes)
@@ -130,7 +130,7 @@ func TestSlotsOfOneServer(t *testing.T) {
 		t.Errorf("limit %d for 4 slots; it is said %d times that there are several servers", got, said.n.Load())
 	}
 
-	if got := w.workerInfo().Slots; got != 4 {
+	if got := w.describe().Slots; got != 4 {
 		t.Errorf("%d slots are announced, want 4", got)
 	}
 

@@ -6,31 +6,44 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
 // requestQueue holds the tasks that wait for a slot, first in first out, and those that
-// wait for their next attempt.
+// wait for their next attempt. It knows which of them wait for another of their group.
 type requestQueue struct {
-	mu       sync.Mutex
-	tasks    []*task
-	head     int
-	first    []*task // go before the others: they follow one of their group
+	// ready is signaled when there may be something to pop.
+	ready signal
+
+	// mu guards the fields below.
+	mu sync.Mutex
+
+	// tasks wait for a slot, from head on. The tasks in first go before them: they follow one of
+	// their group.
+	tasks []*task
+	head  int
+	first []*task
+
+	// delayed wait for their next attempt.
+	delayed map[*task]*time.Timer
+
+	// prefixes has the tasks that wait for another of their group.
 	prefixes prefixGroups
-	delayed  map[*task]*time.Timer
-	closed   bool
-	woken    bool
-	ready    signal // while tasks may be there
+
+	closed bool
+	woken  bool
 }
 
 func newRequestQueue() *requestQueue {
 	return &requestQueue{
-		delayed:  map[*task]*time.Timer{},
 		ready:    newSignal(),
+		delayed:  map[*task]*time.Timer{},
 		prefixes: prefixGroups{seed: maphash.MakeSeed(), known: map[uint64]*promptPrefix{}, onPark: func() {}},
 	}
 }
 
-// push adds tasks. It returns false, and does not take them, after close.
+// push adds tasks. After close it returns false, and does not take them.
 func (q *requestQueue) push(tasks ...*task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -45,7 +58,7 @@ func (q *requestQueue) push(tasks ...*task) bool {
 	return true
 }
 
-// pushAfter adds a task after a wait. It returns false after close.
+// pushAfter adds a task after a wait. After close it returns false.
 func (q *requestQueue) pushAfter(t *task, wait time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -59,7 +72,7 @@ func (q *requestQueue) pushAfter(t *task, wait time.Duration) bool {
 		defer q.mu.Unlock()
 
 		if _, ok := q.delayed[t]; !ok {
-			return // close has returned it
+			return // close or remove has returned it
 		}
 
 		delete(q.delayed, t)
@@ -70,33 +83,15 @@ func (q *requestQueue) pushAfter(t *task, wait time.Duration) bool {
 	return true
 }
 
-// pop takes the first task, waiting for one. It returns nil after nudge, and false when
+// pop takes the first task, and waits for one. It returns nil after wake, and false when
 // ctx ends or the queue is closed. One goroutine may call it.
 func (q *requestQueue) pop(ctx context.Context) (*task, bool) {
 	for {
-		q.mu.Lock()
-		if q.closed {
-			q.mu.Unlock()
-			return nil, false
+		t, ok, wait := q.tryPop()
+		if !wait {
+			return t, ok
 		}
 
-		t := q.next()
-		if t == nil {
-			t = q.prefixes.takeFiller() // perhaps: see instead
-		}
-
-		if t != nil {
-			q.mu.Unlock()
-			return t, true
-		}
-
-		if q.woken {
-			q.woken = false
-			q.mu.Unlock()
-			return nil, true
-		}
-
-		q.mu.Unlock()
 		select {
 		case <-q.ready:
 		case <-ctx.Done():
@@ -105,8 +100,33 @@ func (q *requestQueue) pop(ctx context.Context) (*task, bool) {
 	}
 }
 
-// next takes out the first task that need not wait for another of its group, nil if there
-// is none.
+// tryPop is pop without the wait.
+func (q *requestQueue) tryPop() (t *task, ok, wait bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	if q.closed {
+		return nil, false, false
+	}
+
+	t = q.next()
+	if t == nil {
+		t = q.prefixes.takeFiller() // perhaps: see pickForSlot
+	}
+
+	switch {
+	case t != nil:
+		return t, true, false
+	case q.woken:
+		q.woken = false
+		return nil, true, false
+	}
+
+	return nil, false, true
+}
+
+// next takes out the first task that need not wait for another of its group, or returns nil if
+// there is none. The caller holds the lock.
 func (q *requestQueue) next() *task {
 	if len(q.first) > 0 {
 		t := q.first[0]
@@ -129,10 +149,11 @@ func (q *requestQueue) next() *task {
 	return nil
 }
 
-// wake has pop return without a task, if there is none.
+// wake lets pop return without a task, if there is none.
 func (q *requestQueue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	q.woken = true
 	q.ready.notify()
 }
@@ -155,51 +176,86 @@ func (q *requestQueue) close() []*task {
 	return rest
 }
 
-// remove takes out the tasks of which gone is true and returns them.
-func (q *requestQueue) remove(gone func(*task) bool) []*task {
+// remove takes out the tasks for which gone is true, and returns them.
+func (q *requestQueue) remove(gone func(*task) bool) (out []*task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	var out, rest []*task
-	for _, t := range q.tasks[q.head:] {
-		if gone(t) {
-			out = append(out, t)
-		} else {
-			rest = append(rest, t)
-		}
-	}
-
-	q.tasks, q.head = rest, 0
-	out = append(out, q.prefixes.removeParked(gone)...)
-	q.first = slices.DeleteFunc(q.first, func(t *task) bool {
+	take := func(t *task) bool {
 		if gone(t) {
 			out = append(out, t)
 			return true
 		}
 		return false
-	})
+	}
+
+	q.tasks, q.head = slices.DeleteFunc(slices.Clone(q.tasks[q.head:]), take), 0
+	out = append(out, q.prefixes.removeParked(gone)...)
+	q.first = slices.DeleteFunc(q.first, take)
 
 	for t, timer := range q.delayed {
-		if gone(t) {
+		if take(t) {
 			timer.Stop()
 			delete(q.delayed, t)
-			out = append(out, t)
 		}
 	}
 
 	return out
 }
 
-// delayedCount is the number of tasks that wait for their next attempt.
+// delayedCount returns the number of tasks that wait for their next attempt.
 func (q *requestQueue) delayedCount() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.delayed)
 }
 
-// parkedCount is the number of tasks that wait for another one of their group.
+// parkedCount returns the number of tasks that wait for another one of their group.
 func (q *requestQueue) parkedCount() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.prefixes.parked
+}
+
+// register notes that the worker holds tasks of a grouped run, before any of them is pushed.
+func (q *requestQueue) register(tasks []*task) {
+	var scan jsonscan.Scanner
+	hashes := make([][]uint64, len(tasks))
+	for i, t := range tasks {
+		hashes[i] = q.prefixes.hashPrefixes(&scan, t)
+	}
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	for i, t := range tasks {
+		q.prefixes.add(t, hashes[i])
+	}
+}
+
+// unregister notes that the worker does not hold a task any more.
+func (q *requestQueue) unregister(t *task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	q.prefixes.unmarkBusy(t, false)
+	q.releaseFollowers(t, false)
+	q.prefixes.remove(t)
+}
+
+// releaseFollowers queues the tasks that waited for a task which has ended, or is gone. The
+// caller holds the lock.
+func (q *requestQueue) releaseFollowers(t *task, freedSlot bool) {
+	followers := q.prefixes.takeFollowers(t, freedSlot)
+	if len(followers) > 0 {
+		q.first = append(q.first, followers...)
+		q.ready.notify()
+	}
+}
+
+// setSharing sets how the server's cache shares, and how many slots it has.
+func (q *requestQueue) setSharing(how cacheSharing, slots int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.prefixes.sharing, q.prefixes.slots = how, slots
 }

@@ -68,7 +68,7 @@ func TestNoteSlots(t *testing.T) {
 
 	said := &tally{text: "runs 2 requests at once"}
 	b.cfg.Log = zerolog.New(said)
-	w := New(b.cfg)
+	w := newWorker(t, b.cfg)
 	w.server.load.noteSlots()
 	if said.n.Load() != 0 {
 		t.Error("it is said without any work")

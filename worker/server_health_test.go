@@ -41,7 +41,7 @@ func TestHangOfSteppedClock(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			w := New(Config{Server: server, Stall: time.Minute})
+			w := newWorker(t, Config{JS: noBus{}, Server: server, Limiter: limit.Fixed(1), Stall: time.Minute})
 			before := time.Now()
 			now := prototest.Stepped(t, before.Add(tt.after), tt.step)
 			w.server.health.recordProgress(before)
@@ -67,7 +67,7 @@ func TestStoppedIsNoHang(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	w := New(Config{Server: server, Stall: time.Minute})
+	w := newWorker(t, Config{JS: noBus{}, Server: server, Limiter: limit.Fixed(1), Stall: time.Minute})
 	now := time.Now()
 	w.server.health.recordProgress(now)
 	w.server.health.recordRunning(now)
@@ -114,7 +114,7 @@ func TestLookIsNoProgress(t *testing.T) {
 
 			b.cfg.Stall = time.Minute
 			b.cfg.Limiter = limit.New(limit.Config{})
-			w := New(b.cfg)
+			w := newWorker(t, b.cfg)
 			w.server.health.recordProgress(time.Now().Add(-2 * time.Minute))
 
 			for range 2 {

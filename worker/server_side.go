@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -58,7 +57,6 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		stop = nil
 	}
 
-	notices := cmp.Or(cfg.Notices, &Notices{})
 	changes := &broadcast{}
 	admissions := &admissions{created: d.created, changes: changes}
 	s := &serverSide{
@@ -81,7 +79,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 			server:  cfg.Server,
 			process: cfg.Process,
 			limiter: cfg.Limiter,
-			notices: notices,
+			notices: cfg.Notices,
 			stall:   cfg.Stall,
 			log:     cfg.Log,
 			changes: changes,
@@ -103,7 +101,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		server:    cfg.Server,
 		limiter:   cfg.Limiter,
 		health:    s.health,
-		notices:   notices,
+		notices:   cfg.Notices,
 		stats:     d.stats,
 		latency:   d.latency,
 		held:      d.held,
@@ -232,6 +230,9 @@ func (s *serverSide) takeAside(wanted func(*task) bool) []*task {
 
 	return taken
 }
+
+// setAsideCount returns the number of tasks that were refused or cut off.
+func (s *serverSide) setAsideCount() int { return int(s.refusals.n.Load() + s.cutoffs.n.Load()) }
 
 func anyTask(*task) bool { return true }
 

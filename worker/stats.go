@@ -7,18 +7,34 @@ import (
 	"time"
 )
 
-// Stats is what a worker does. It may be read at any time.
+// Stats counts what a worker does. It may be read at any time.
 type Stats struct {
-	InFlight    atomic.Int64 // requests at the model server now
-	Done        atomic.Int64 // requests that got their result
-	Failed      atomic.Int64 // of these, results that are no answer
-	Retries     atomic.Int64 // attempts that were or will be followed by another
-	Shards      atomic.Int64 // acknowledged
-	Redelivered atomic.Int64 // shards that somebody had had before
-	TokensIn    atomic.Int64 // of prompts, as the answers tell
-	TokensOut   atomic.Int64 // generated, as the answers tell
-	Stalled     atomic.Bool  // the bus does not take results
+	// InFlight is the number of requests at the model server now.
+	InFlight atomic.Int64
 
+	// Done is the number of requests that got their result. Failed of these have an error, or a
+	// status that is no success.
+	Done   atomic.Int64
+	Failed atomic.Int64
+
+	// Retries is the number of attempts that were or will be followed by another.
+	Retries atomic.Int64
+
+	// Shards is the number of acknowledged shards.
+	Shards atomic.Int64
+
+	// Redelivered is the number of shards that a worker had had before.
+	Redelivered atomic.Int64
+
+	// TokensIn and TokensOut are the tokens of prompts and of completions, as the answers count
+	// them.
+	TokensIn  atomic.Int64
+	TokensOut atomic.Int64
+
+	// Stalled is set while the bus does not take results.
+	Stalled atomic.Bool
+
+	// mu guards the fields below.
 	mu      sync.Mutex
 	reasons map[string]int64
 	latency Histogram
@@ -26,17 +42,21 @@ type Stats struct {
 
 // Histogram counts attempts by how long they took.
 type Histogram struct {
-	Counts [len(LatencyBounds)]uint64 // attempts of at most the bound and more than the one before
-	Count  uint64                     // of all
-	Sum    time.Duration
+	// Counts has the attempts that took at most the bound of the same index in LatencyBounds,
+	// and longer than the bound before.
+	Counts [len(LatencyBounds)]uint64
+
+	// Count is the number of all attempts, and Sum the time that they took.
+	Count uint64
+	Sum   time.Duration
 }
 
-// LatencyBounds are the upper bounds of a histogram's counts, in seconds. What took
-// longer is in Count alone.
+// LatencyBounds are the upper bounds of a histogram's counts, in seconds. An attempt that took
+// longer than the last bound is in Count alone.
 var LatencyBounds = [...]float64{0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800}
 
-// recordAttempt counts an attempt at the model server. reason says why it is followed by
-// another; empty: it is not.
+// recordAttempt counts an attempt at the model server. reason is why the attempt is followed by
+// another one; empty: it is the last.
 func (s *Stats) recordAttempt(took time.Duration, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,14 +79,14 @@ func (s *Stats) recordAttempt(took time.Duration, reason string) {
 	}
 }
 
-// Reasons are how many attempts failed, by the reason.
+// Reasons returns how many attempts failed, by reason.
 func (s *Stats) Reasons() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.reasons)
 }
 
-// Latency is how long attempts took.
+// Latency returns how long attempts took.
 func (s *Stats) Latency() Histogram {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,97 +7,117 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// usage are what the worker spends on each run: requests, and the energy of the GPUs,
-// which goes to the runs by the requests that ended since the last look.
+// usage is what the worker spends on each run: requests, and the energy of the GPUs, which is
+// divided among the runs by the requests that ended since the last snapshot.
 type usage struct {
-	mu           sync.Mutex
-	runs         map[string]proto.RunUsage
-	unattributed map[string]int64 // requests since the last look
-	joules       float64          // at the last look
-	seen         bool
+	// mu guards the fields below.
+	mu   sync.Mutex
+	runs map[string]proto.RunUsage
+
+	// unattributed is the number of requests that ended since energy was last divided, by run.
+	unattributed map[string]int64
+
+	// joules is the energy that the GPUs had used when it was last divided; metered is set once
+	// that is known.
+	joules  float64
+	metered bool
+}
+
+func newUsage() *usage {
+	return &usage{runs: map[string]proto.RunUsage{}, unattributed: map[string]int64{}}
 }
 
 // countRequest counts a request of a run that the model server had.
-func (s *usage) countRequest(run string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ensureMaps()
-	r := s.runs[run]
+func (u *usage) countRequest(run string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	r := u.runs[run]
 	r.Requests++
-	s.runs[run] = r
-	s.unattributed[run]++
+	u.runs[run] = r
+	u.unattributed[run]++
 }
 
-// countRedelivery counts a shard of a run that somebody had before.
-func (s *usage) countRedelivery(run string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ensureMaps()
-	r := s.runs[run]
+// countRedelivery counts a shard of a run that a worker had before.
+func (u *usage) countRedelivery(run string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	r := u.runs[run]
 	r.Redeliveries++
-	s.runs[run] = r
+	u.runs[run] = r
 }
 
-func (s *usage) ensureMaps() {
-	if s.runs == nil {
-		s.runs, s.unattributed = map[string]proto.RunUsage{}, map[string]int64{}
+// snapshot returns what was spent on each run until now. Energy that was used while no request
+// ended waits for the next snapshot: long answers take it, too.
+func (u *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	if joules, known := totalJoules(cards); known {
+		u.divideEnergy(joules)
 	}
+
+	runs := maps.Clone(u.runs)
+	for run, r := range runs {
+		// A run without a request had only shards that were done already. Its energy is zero:
+		// an unknown one would hide what other workers spent.
+		if r.Requests == 0 {
+			r.EnergyJoules = new(0.0)
+			runs[run] = r
+		}
+	}
+
+	return runs
 }
 
-// snapshot is what was spent on each run until now. The energy of a time without any
-// request's end waits for the next: long answers take it, too.
-func (s *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	total, known := 0.0, false
+// totalJoules returns the energy that the GPUs have used, and whether any of them measures it.
+func totalJoules(cards []proto.GPU) (joules float64, known bool) {
 	for _, c := range cards {
 		if c.EnergyJoules != nil {
-			total += *c.EnergyJoules
+			joules += *c.EnergyJoules
 			known = true
 		}
 	}
+	return joules, known
+}
 
-	if known && !s.seen {
-		s.joules, s.seen = total, true // what was spent before the worker began
+// divideEnergy divides the energy used since the last time among the runs by their requests.
+// The caller holds the lock.
+func (u *usage) divideEnergy(joules float64) {
+	if !u.metered {
+		u.joules, u.metered = joules, true // what was used before the worker began is of no run
 	}
 
 	requests := int64(0)
-	for _, n := range s.unattributed {
+	for _, n := range u.unattributed {
 		requests += n
 	}
 
-	if known && requests > 0 {
-		for run, n := range s.unattributed {
-			r := s.runs[run]
-			spent := (total - s.joules) * float64(n) / float64(requests)
-			if r.EnergyJoules != nil {
-				spent += *r.EnergyJoules
-			}
-
-			r.EnergyJoules = &spent
-			s.runs[run] = r
-		}
-
-		s.joules = total
-		clear(s.unattributed)
+	if requests == 0 {
+		return
 	}
 
-	told := maps.Clone(s.runs)
-	for run, r := range told {
-		if r.Requests == 0 { // a shard that was done already; what is unknown would hide what others spent
-			r.EnergyJoules = new(0.0)
-			told[run] = r
+	for run, n := range u.unattributed {
+		r := u.runs[run]
+		spent := (joules - u.joules) * float64(n) / float64(requests)
+		if r.EnergyJoules != nil {
+			spent += *r.EnergyJoules
 		}
+
+		r.EnergyJoules = &spent
+		u.runs[run] = r
 	}
 
-	return told
+	u.joules = joules
+	clear(u.unattributed)
 }
 
-// retain drops the runs of which wanted is false: they are over.
-func (s *usage) retain(wanted func(run string) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.runs, func(run string, _ proto.RunUsage) bool { return !wanted(run) })
-	maps.DeleteFunc(s.unattributed, func(run string, _ int64) bool { return !wanted(run) })
+// retain drops the runs for which wanted is false: they are over.
+func (u *usage) retain(wanted func(run string) bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	maps.DeleteFunc(u.runs, func(run string, _ proto.RunUsage) bool { return !wanted(run) })
+	maps.DeleteFunc(u.unattributed, func(run string, _ int64) bool { return !wanted(run) })
 }

@@ -8,20 +8,20 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-func TestShares(t *testing.T) {
+func TestUsage(t *testing.T) {
 	t.Parallel()
 
 	meter := func(joules float64) []proto.GPU { return []proto.GPU{{EnergyJoules: &joules}, {}} }
-	var s usage
-	if got := s.snapshot(meter(100)); len(got) != 0 {
+	u := newUsage()
+	if got := u.snapshot(meter(100)); len(got) != 0 {
 		t.Errorf("before anything: %v", got)
 	}
 
-	s.countRedelivery("r")
-	s.countRedelivery("done already")
+	u.countRedelivery("r")
+	u.countRedelivery("done already")
 	check := func(what string, cards []proto.GPU, want map[string]proto.RunUsage) {
 		t.Helper()
-		if diff := cmp.Diff(want, s.snapshot(cards)); diff != "" {
+		if diff := cmp.Diff(want, u.snapshot(cards)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
@@ -31,36 +31,36 @@ func TestShares(t *testing.T) {
 	})
 
 	for _, run := range []string{"r", "other", "r", "r"} {
-		s.countRequest(run)
+		u.countRequest(run)
 	}
 
-	s.countRedelivery("r")
+	u.countRedelivery("r")
 	check("requests of two runs", meter(140), map[string]proto.RunUsage{
 		"r": {Requests: 3, EnergyJoules: new(30.0), Redeliveries: 2}, "other": {Requests: 1, EnergyJoules: new(10.0)},
 		"done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	})
 
-	s.retain(func(run string) bool { return run != "r" && run != "done already" })
-	s.countRequest("r")
-	check("one that goes on", meter(145), map[string]proto.RunUsage{
+	u.retain(func(run string) bool { return run != "r" && run != "done already" })
+	u.countRequest("r")
+	check("a run that goes on", meter(145), map[string]proto.RunUsage{
 		"r":     {Requests: 1, EnergyJoules: new(5.0)},
 		"other": {Requests: 1, EnergyJoules: new(10.0)},
 	})
 }
 
-func TestSharesWithoutMeters(t *testing.T) {
+func TestUsageWithoutMeters(t *testing.T) {
 	t.Parallel()
 
-	var s usage
-	s.countRedelivery("r")
-	s.countRedelivery("done already")
-	s.countRequest("r")
+	u := newUsage()
+	u.countRedelivery("r")
+	u.countRedelivery("done already")
+	u.countRequest("r")
 
 	want := map[string]proto.RunUsage{
 		"r":            {Requests: 1, Redeliveries: 1},
 		"done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	}
-	if diff := cmp.Diff(want, s.snapshot([]proto.GPU{{}})); diff != "" {
-		t.Errorf("shares (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, u.snapshot([]proto.GPU{{}})); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
 	}
 }

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,114 +8,80 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
-
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
-	"github.com/promptmill/promptmill/worker/gpu"
-	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
-	"github.com/promptmill/promptmill/worker/supervise"
 )
 
-// Config is what a worker needs. JS, Server and Limiter are required.
-type Config struct {
-	JS      jetstream.JetStream
-	Run     string // the one run to work for; empty: all that need a model of the server
-	Server  *modelserver.Server
-	Limiter *limit.Limiter
-	Memory  *limit.Memory      // of how many requests at once servers took before; nil: none
-	Process *supervise.Process // of the model server, if it is ours
-	Cards   func() []gpu.Card  // of the host, as they are now; nil: unknown
-	Name    string             // in the results and in its announcement. Defaults to "worker".
-	Host    string             // in its announcement
-	Version string             // of the program, in its announcement
-	// at most, for each request; refusals for too many requests count a quarter. Defaults to 5.
-	Attempts int
-	Timeout  time.Duration // of one attempt. Defaults to 30 minutes.
-	Stall    time.Duration // without any progress, until the model server counts as hung. Defaults to 5 minutes.
-	Grace    time.Duration // to finish what is in flight after a stop. Defaults to 30 s.
-	Log      zerolog.Logger
+// busGrace is the time that is left to store results, and to return shards, after the last
+// request has ended.
+const busGrace = 5 * time.Second
 
-	// Notices is kept for the next worker at the same server, so that nothing is said twice of it.
-	// Defaults to one of the worker's own.
-	Notices *Notices
-
-	// StopRefused has Run return a [RefusedError] when the model server refuses all
-	// requests and never took one, instead of waiting until it does.
-	StopRefused bool
-	// Samples are requests that a model server has answered before. They tell a server that
-	// refuses all requests from one that refuses the last few of a run.
-	Samples []proto.Request
-}
-
-// Worker runs requests at one model server.
+// Worker runs requests at one model server. The package comment describes its parts.
 type Worker struct {
-	cfg    Config
-	id     string // of this process
-	runs   *bus.RunStore
-	queue  *requestQueue
-	active *activeRuns
-	jobs   *shardJobs
-	fetch  *fetcher
-	server *serverSide
-	stats  Stats
-	stop   context.CancelCauseFunc // of Run
+	cfg   Config
+	id    string
+	stats Stats
 
-	usage     usage
-	latency   latencyEstimate
-	held      *heldCounter
-	fetchWake signal // after something changed for the fetch loop
+	// stop ends Run's context with an error that Run returns.
+	stop context.CancelCauseFunc
+
+	runs     *activeRuns
+	fetch    *fetcher
+	jobs     *shardJobs
+	queue    *requestQueue
+	dispatch *dispatcher
+	server   *serverSide
+	announce *announcer
 }
 
-// New returns a worker.
-func New(cfg Config) *Worker {
-	cfg.Name = cmp.Or(cfg.Name, "worker")
-	cfg.Attempts = cmp.Or(cfg.Attempts, 5)
-	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Minute)
-	cfg.Stall = cmp.Or(cfg.Stall, 5*time.Minute)
-	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
-	w := &Worker{
-		cfg:       cfg,
-		id:        proto.NewWorkerID(),
-		queue:     newRequestQueue(),
-		fetchWake: newSignal(),
+// lifetimes are the contexts of a worker's work. They end one after the other.
+type lifetimes struct {
+	// intake ends first. After it no more work is taken.
+	intake context.Context
+
+	// requests ends the requests in flight at the model server.
+	requests context.Context
+
+	// bus ends what the worker does on the bus.
+	bus context.Context
+}
+
+// New returns a worker. It returns an error that names the field of cfg which cannot work.
+func New(cfg Config) (*Worker, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 
-	w.held = newHeldCounter(w.fetchWake)
-	w.queue.prefixes.onPark = w.fetchWake.notify
+	cfg = cfg.withDefaults()
+	w := &Worker{cfg: cfg, id: proto.NewWorkerID(), queue: newRequestQueue()}
+	latency, wakeFetch := &latencyEstimate{}, newSignal()
+	held := newHeldCounter(wakeFetch)
+	w.queue.prefixes.onPark = wakeFetch.notify
+
+	w.dispatch = &dispatcher{queue: w.queue, limiter: cfg.Limiter}
 	w.server = newServerSide(cfg, serverSideDeps{
 		created:      time.Now(),
 		queue:        w.queue,
 		stats:        &w.stats,
-		latency:      &w.latency,
-		held:         w.held,
-		fetchWake:    w.fetchWake,
+		latency:      latency,
+		held:         held,
+		fetchWake:    wakeFetch,
 		stop:         func(err error) { w.stop(err) },
-		startAttempt: w.begin,
+		startAttempt: w.dispatch.begin,
 	})
+	w.dispatch.server = w.server
 
-	w.active = &activeRuns{
-		js:              cfg.JS,
-		log:             cfg.Log,
-		usage:           &w.usage,
-		budgets:         w.server.budgets,
-		only:            cfg.Run,
-		changed:         w.fetchWake,
-		handBackWaiting: w.handBackWaiting,
-		byID:            map[string]*activeRun{},
-	}
-
+	usage := newUsage()
 	w.jobs = &shardJobs{
 		js:         cfg.JS,
 		log:        cfg.Log,
 		workerName: cfg.Name,
 		stats:      &w.stats,
-		usage:      &w.usage,
+		usage:      usage,
 		queue:      w.queue,
-		held:       w.held,
-		freed:      w.fetchWake,
+		held:       held,
+		freed:      wakeFetch,
 		isolate: func(t *task) {
 			w.server.quarantine.add(t)
 			w.queue.wake()
@@ -126,46 +91,48 @@ func New(cfg Config) *Worker {
 		lookups:         make(chan struct{}, maxLookups),
 	}
 
-	w.fetch = &fetcher{
-		js:       cfg.JS,
-		log:      cfg.Log,
-		runs:     w.active,
-		jobs:     w.jobs,
-		queue:    w.queue,
-		held:     w.held,
-		limiter:  cfg.Limiter,
-		stats:    &w.stats,
-		latency:  &w.latency,
-		isDown:   w.Down,
-		info:     w.Info,
-		setAside: func() int { return int(w.server.refusals.n.Load() + w.server.cutoffs.n.Load()) },
-		changed:  w.fetchWake,
-		longPull: longPull,
-		peers:    peers{self: w.id},
-	}
-	w.fetch.turns = modelTurns{
-		runs:         w.active,
-		inHand:       &w.jobs.inHand,
-		stats:        &w.stats,
-		log:          cfg.Log,
-		server:       cfg.Server.URL(),
-		countPending: w.fetch.countPending,
-		maxTurn:      maxTurn,
-		minTurn:      minTurn,
+	w.runs = &activeRuns{
+		js:              cfg.JS,
+		log:             cfg.Log,
+		usage:           usage,
+		budgets:         w.server.budgets,
+		only:            cfg.Run,
+		changed:         wakeFetch,
+		handBackWaiting: w.handBackWaiting,
+		byID:            map[string]*activeRun{},
 	}
 
-	return w
+	w.fetch = newFetcher(cfg, w.id, w.runs, w.jobs, w.server, latency)
+	w.announce = &announcer{
+		workerID: w.id,
+		log:      cfg.Log,
+		stats:    &w.stats,
+		drained:  held.drained,
+		describe: w.describe,
+	}
+
+	return w, nil
 }
 
-// ID is the worker's own, new with each start. Several may have its name.
+// ID returns the worker's id. It is new with each start, while several workers may have the same
+// name.
 func (w *Worker) ID() string { return w.id }
 
-// Stats is what the worker does.
+// Stats returns the worker's counters.
 func (w *Worker) Stats() *Stats { return &w.stats }
 
-// Run works until ctx ends. Then it takes no more work, finishes what is in flight
-// within the grace period, hands back the rest and returns nil. It returns an error
-// when it cannot begin, and as Config.StopRefused says.
+// Waiting returns why the model server gets no requests, and since when; "" if it gets them.
+func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.health.status() }
+
+// Down reports whether the model server gets no requests.
+func (w *Worker) Down() bool { return w.server.health.isDown() }
+
+// Info returns what the model server reports about itself; false if it has reported nothing yet.
+func (w *Worker) Info() (modelserver.Info, bool) { return w.server.health.latestInfo() }
+
+// Run works until ctx ends. Then it takes no more work, finishes the requests in flight within
+// the grace period, returns the rest to the bus and returns nil. It returns an error if it cannot
+// begin, and a [RefusedError] as Config.StopRefused says.
 func (w *Worker) Run(ctx context.Context) error {
 	ctx, w.stop = context.WithCancelCause(ctx)
 	defer w.stop(nil)
@@ -179,37 +146,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 
-	// Three ends, one after the other: of taking work (ctx), of requests in flight
-	// (calls), and of talking to the bus (bus).
-	calls, cutCalls := context.WithCancel(context.WithoutCancel(ctx))
-	defer cutCalls()
-
-	busCtx, cutBus := context.WithCancel(context.WithoutCancel(ctx))
-	defer cutBus()
-
-	w.runs, w.fetch.peers.heartbeats = b.Runs, b.Heartbeats
-	w.server.health.recordProgress(time.Now()) // from now on it must make some
-	w.server.health.probe(ctx)
-	var loops sync.WaitGroup
-	loops.Go(func() { w.server.run(ctx) })
-	loops.Go(func() { w.dispatch(ctx) })
-	loops.Go(func() { w.fetch.run(ctx, busCtx) })
-	loops.Go(func() { w.announce(ctx, b.Heartbeats) })
-	loops.Go(func() { w.active.follow(ctx, calls, w.runs) })
-	<-ctx.Done()
-
-	for _, t := range w.queue.close() {
-		t.handBack()
-	}
-
-	loops.Wait()
-	grace := time.AfterFunc(w.cfg.Grace, cutCalls)
-	w.server.close()
-	grace.Stop()
-
-	last := time.AfterFunc(5*time.Second, cutBus)
-	w.jobs.running.Wait()
-	last.Stop()
+	w.work(ctx, b)
 
 	if refused, ok := errors.AsType[*RefusedError](context.Cause(ctx)); ok {
 		return refused
@@ -218,10 +155,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// openBus opens the buckets that all runs share, waiting for somebody to make them.
-func (w *Worker) openBus(ctx context.Context) (b *bus.Bus, err error) {
-	for said := false; ctx.Err() == nil; said = true {
-		b, err = withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {
+// openBus opens the buckets that all runs share, and waits until they have been made.
+func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
+	for warned := false; ctx.Err() == nil; warned = true {
+		b, err := withTimeout(ctx, func(ctx context.Context) (*bus.Bus, error) {
 			return bus.Open(ctx, w.cfg.JS)
 		})
 		if err == nil {
@@ -232,7 +169,7 @@ func (w *Worker) openBus(ctx context.Context) (b *bus.Bus, err error) {
 			return nil, err
 		}
 
-		if !said {
+		if !warned {
 			w.cfg.Log.Warn().Err(err).Msg("the bus has no runs yet; waiting")
 		}
 
@@ -242,77 +179,39 @@ func (w *Worker) openBus(ctx context.Context) (b *bus.Bus, err error) {
 	return nil, nil
 }
 
-// dispatch gives each task a slot, in order; suspects first.
-func (w *Worker) dispatch(ctx context.Context) {
-	for {
-		if !w.server.quarantine.isEmpty() && !w.Down() {
-			w.server.quarantine.run(ctx)
-		}
+// work runs all parts of the worker until ctx ends, and then stops them one after the other.
+func (w *Worker) work(ctx context.Context, b *bus.Bus) {
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
 
-		t, ok := w.queue.pop(ctx)
-		if !ok {
-			return
-		}
+	busCtx, cancelBus := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelBus()
 
-		if t == nil { // somebody wants to be looked at
-			continue
-		}
+	l := lifetimes{intake: ctx, requests: requests, bus: busCtx}
 
-		w.begin(ctx, t)
-	}
+	w.server.health.recordProgress(time.Now()) // the server has to make some from now on
+	w.server.health.probe(ctx)
+	w.fetch.peers.heartbeats = b.Heartbeats
+
+	var loops sync.WaitGroup
+	loops.Go(func() { w.runs.follow(l, b.Runs) })
+	loops.Go(func() { w.fetch.run(l) })
+	loops.Go(func() { w.dispatch.run(ctx) })
+	loops.Go(func() { w.server.run(ctx) })
+	loops.Go(func() { w.announce.run(ctx, b.Heartbeats) })
+	<-ctx.Done()
+
+	handBackAll(w.queue.close())
+	loops.Wait()
+
+	grace := time.AfterFunc(w.cfg.Grace, cancelRequests)
+	w.server.close()
+	grace.Stop()
+
+	grace = time.AfterFunc(busGrace, cancelBus)
+	w.jobs.running.Wait()
+	grace.Stop()
 }
-
-// begin runs a task as soon as there is a slot. While the model server is down the task waits for
-// it, and goes to other workers if that takes too long.
-func (w *Worker) begin(ctx context.Context, t *task) {
-	for w.server.gate.await(ctx) {
-		if t.prefixes != nil && !w.queue.awaitSlot(ctx) {
-			break
-		}
-
-		slot, err := w.cfg.Limiter.Acquire(ctx)
-		if err != nil {
-			break
-		}
-
-		if t.prefixes != nil && t.crashes == 0 {
-			t = w.queue.pickForSlot(ctx, t)
-		}
-
-		// The epoch first: if the server hangs from now on, that ends it.
-		epoch := w.server.health.epoch()
-
-		if t.shard.run.paused.Load() {
-			w.cfg.Limiter.Release(slot, limit.Outcome{})
-			t.handBack()
-			return
-		}
-
-		if !w.server.gate.isOpen() { // it may have been closed while there was no slot
-			w.cfg.Limiter.Release(slot, limit.Outcome{})
-			continue
-		}
-
-		if t.prefixes != nil {
-			w.queue.markSent(t)
-		}
-
-		w.server.attempts.begin(attemptJob{epoch, t, slot})
-
-		return
-	}
-
-	t.handBack()
-}
-
-// Waiting returns why the model server gets no requests, and since when; "" if it gets them.
-func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.health.status() }
-
-// Down reports whether the model server gets no requests.
-func (w *Worker) Down() bool { return w.server.health.isDown() }
-
-// Info returns what the model server reports about itself; false if it has reported nothing yet.
-func (w *Worker) Info() (modelserver.Info, bool) { return w.server.health.latestInfo() }
 
 // handBackWaiting hands back the tasks that wait and for which gone returns true.
 func (w *Worker) handBackWaiting(gone func(*task) bool) {

@@ -287,7 +287,7 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 					server.Succeeded(), w.Stats().Redelivered.Load())
 			}
 
-			if share := w.usage.snapshot(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
+			if share := w.jobs.usage.snapshot(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
 				t.Errorf("the run's share is %+v", share)
 			}
 		})
@@ -387,7 +387,7 @@ func TestWorkerStops(t *testing.T) {
 		t.Errorf("results %v, want those of 0 and 1", got)
 	}
 
-	if open, slots := w.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
+	if open, slots := w.jobs.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 {
 		t.Errorf("%d requests are held and %d slots taken", open, slots)
 	}
 

@@ -516,7 +516,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 
 		t.Cleanup(model.Close)
 		name := fmt.Sprintf("w%d", i+1)
-		w := worker.New(worker.Config{
+		w, err := worker.New(worker.Config{
 			JS:      c.connect(i, part(name)).js,
 			Server:  model,
 			Limiter: limit.Fixed(64),
@@ -524,6 +524,9 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 			Grace:   time.Second,
 			Log:     part(name),
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 
 		r.stats = append(r.stats, w.Stats())
 		r.parts.Go(func() {

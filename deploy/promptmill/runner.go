@@ -750,7 +750,9 @@ func (r *runner) work(ctx context.Context) error {
 
 	view := &progress.Source{Run: m, JS: l.js}
 	if r.models != nil {
-		r.hire(&parts, view, l, log)
+		if err := r.hire(&parts, view, l, log); err != nil {
+			return err
+		}
 	}
 
 	parts.collector = collector.New(collector.Config{
@@ -802,13 +804,18 @@ func (r *runner) work(ctx context.Context) error {
 }
 
 // hire adds a worker for each model server.
-func (r *runner) hire(parts *crew, view *progress.Source, l *link, log zerolog.Logger) {
+func (r *runner) hire(parts *crew, view *progress.Source, l *link, log zerolog.Logger) error {
 	o, samples, loading := r.options, r.samples(), showLoading(r.screen)
 	for i, server := range r.models.Servers {
 		cfg := o.workers.workerConfig(l.js, r.models, server, o.state, log)
 		cfg.Name = workerName(cfg.Name, i, len(r.models.Servers))
 		cfg.Run, cfg.StopRefused, cfg.Samples = view.Run.Run, !o.shared, samples
-		w := worker.New(cfg)
+
+		w, err := worker.New(cfg)
+		if err != nil {
+			return err
+		}
+
 		named := progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w}
 		parts.workers = append(parts.workers, w)
 		parts.also = append(parts.also, func(ctx context.Context) error {
@@ -818,6 +825,8 @@ func (r *runner) hire(parts *crew, view *progress.Source, l *link, log zerolog.L
 		view.Workers = append(view.Workers, named)
 		r.measured.addWorker(named)
 	}
+
+	return nil
 }
 
 // forgetOthers takes from the bus what a process has left there for itself that was killed:

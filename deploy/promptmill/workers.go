@@ -183,7 +183,13 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 
 	cfg.Notices = p.notices[server.URL()]
 	p.screen.Printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.name, server.URL(), p.options)
-	w := worker.New(cfg)
+
+	w, err := worker.New(cfg)
+	if err != nil {
+		p.group.Go(func() error { return err })
+		return
+	}
+
 	remove := p.metrics.addWorker(progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w})
 
 	working, stop := context.WithCancel(ctx)

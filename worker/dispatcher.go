@@ -1,0 +1,78 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/promptmill/promptmill/worker/limit"
+)
+
+// dispatcher takes the tasks out of the queue and starts an attempt at each as soon as the model
+// server has a slot for it. Its loop is one goroutine, so tasks begin in the order of the queue.
+type dispatcher struct {
+	queue   *requestQueue
+	limiter *limit.Limiter
+	server  *serverSide
+}
+
+// run starts attempts until ctx ends or the queue is closed. Requests in quarantine go first.
+func (d *dispatcher) run(ctx context.Context) {
+	for {
+		if !d.server.quarantine.isEmpty() && !d.server.health.isDown() {
+			d.server.quarantine.run(ctx)
+		}
+
+		t, ok := d.queue.pop(ctx)
+		if !ok {
+			return
+		}
+
+		if t == nil { // the quarantine may have requests now
+			continue
+		}
+
+		d.begin(ctx, t)
+	}
+}
+
+// begin starts an attempt at a task as soon as there is a slot. While the model server is down the
+// task waits for it, and goes to other workers if that takes too long.
+func (d *dispatcher) begin(ctx context.Context, t *task) {
+	for d.server.gate.await(ctx) {
+		if t.prefixes != nil && !d.queue.awaitSlot(ctx) {
+			break
+		}
+
+		slot, err := d.limiter.Acquire(ctx)
+		if err != nil {
+			break
+		}
+
+		if t.prefixes != nil && t.crashes == 0 {
+			t = d.queue.pickForSlot(ctx, t)
+		}
+
+		// The epoch first: if the server hangs from now on, that ends it.
+		epoch := d.server.health.epoch()
+
+		if t.shard.run.paused.Load() {
+			d.limiter.Release(slot, limit.Outcome{})
+			t.handBack()
+			return
+		}
+
+		if !d.server.gate.isOpen() { // it may have been closed while there was no slot
+			d.limiter.Release(slot, limit.Outcome{})
+			continue
+		}
+
+		if t.prefixes != nil {
+			d.queue.markSent(t)
+		}
+
+		d.server.attempts.begin(attemptJob{epoch, t, slot})
+
+		return
+	}
+
+	t.handBack()
+}

@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/gpu"
+	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/worker/supervise"
+)
+
+// describe returns what the worker is and does now, for its announcement.
+func (w *Worker) describe() proto.WorkerInfo {
+	server, _ := w.Info()
+	problem, _ := w.Waiting()
+	info := proto.WorkerInfo{
+		ID:                   w.id,
+		Name:                 w.cfg.Name,
+		Host:                 w.cfg.Host,
+		Version:              w.cfg.Version,
+		Server:               w.cfg.Server.URL(),
+		SeveralServers:       w.cfg.Server.Replicated(),
+		Ready:                !w.Down(),
+		Problem:              proto.Printable(problem),
+		Flavour:              server.Flavour,
+		ServerVersion:        server.Version,
+		Models:               w.fetch.servedModels(),
+		DefaultModel:         server.DefaultModel(),
+		ContextLength:        contextLengths(server.Models),
+		GPUMemoryUtilization: nonZero(server.GPUMemoryUtilization),
+		LoadSeconds:          nonZero(server.LoadSeconds),
+		MemoryBytes: proto.ServerMemory{
+			Weights: nonZero(server.WeightBytes),
+			KVCache: nonZero(server.CacheBytes),
+		},
+		Slots:          server.Slots,
+		Concurrency:    w.cfg.Limiter.Limit(),
+		InFlight:       w.stats.InFlight.Load(),
+		Waiting:        w.server.load.waiting.Load(),
+		Shards:         new(w.jobs.inHand.total.Load()),
+		Done:           w.stats.Done.Load(),
+		LatencySeconds: w.fetch.latency.mean().Seconds(),
+	}
+
+	if w.cfg.Process != nil {
+		addProcess(&info, w.cfg.Process.Status())
+	}
+
+	if w.cfg.Cards != nil {
+		info.GPU = gpuInfo(w.cfg.Cards())
+	}
+
+	info.Runs = w.jobs.usage.snapshot(info.GPU)
+
+	return info
+}
+
+// addProcess adds what the supervised process has measured. It is better than what the server
+// says of itself.
+func addProcess(info *proto.WorkerInfo, s supervise.Status) {
+	if s.LoadTime > 0 {
+		info.LoadSeconds = nonZero(s.LoadTime.Seconds())
+	}
+
+	for _, measured := range []struct {
+		into  **int64
+		bytes int64
+	}{
+		{&info.MemoryBytes.Weights, s.Memory.Weights},
+		{&info.MemoryBytes.KVCache, s.Memory.KVCache},
+		{&info.MemoryBytes.Graphs, s.Memory.Graphs},
+	} {
+		if measured.bytes > 0 {
+			*measured.into = nonZero(measured.bytes)
+		}
+	}
+}
+
+// gpuInfo returns the announcement of the host's GPUs.
+func gpuInfo(cards []gpu.Card) (list []proto.GPU) {
+	for _, c := range cards {
+		list = append(list, proto.GPU{
+			Index:              c.Index,
+			Name:               c.Name,
+			UUID:               c.UUID,
+			MemoryBytes:        c.MemoryBytes,
+			MemoryUsedBytes:    nonZero(c.MemoryUsedBytes),
+			PowerWatts:         c.PowerWatts,
+			UtilizationPercent: c.UtilizationPercent,
+			TemperatureC:       c.TemperatureC,
+			EnergyJoules:       c.Joules,
+		})
+	}
+
+	return list
+}
+
+// contextLengths returns the context lengths that the server reports, by model.
+func contextLengths(models []modelserver.Model) map[string]int {
+	lengths := map[string]int{}
+	for _, m := range models {
+		if m.ContextLength > 0 {
+			lengths[m.ID] = m.ContextLength
+		}
+	}
+	return lengths
+}
+
+// nonZero returns a pointer to a value, or nil for the zero value, which means unknown.
+func nonZero[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
