@@ -17,22 +17,24 @@
 //
 //	New ──▶ growing ──── a doubling brings nothing ──────▶ holding ◀──┐
 //	           ▲                                              │       │ no gain
-//	           └────── a probe up brings more ◀── probing ◀───┘───────┘
+//	           └────── a probe up brings more ◀── probing ◀───┴───────┘
 //
 // Refusals (429, 503, 529) interrupt both:
 //
-//		accepting ──── too many refusals ────▶ pacing ──── some remain ────▶ trialing
-//		    ▲                                    │ ▲                           │ │
-//		    ├──── the pace holds nothing back ───┘ └───────── no gain ─────────┘ │
-//		    └──────────── a gain: the limit stays under a ceiling ───────────────┘
+//	accepting ──── too many refusals ────▶ pacing ──── some remain ────▶ trialing
+//	    ▲                                    │ ▲                           │ │
+//	    ├──── the pace holds nothing back ───┘ └───────── no gain ─────────┘ │
+//	    └──────────── a gain: the limit stays under a ceiling ───────────────┘
 //
-//	  - growing doubles the limit while that brings more tokens per second. With gauges, the limit grows at once up to
-//	    64, and beyond that by the server's counter of tokens; without, by the tokens of single answers.
-//	  - queue-bound keeps a short queue at the server: the limit falls when requests wait there, and rises when the
-//	    queue runs empty. From time to time a trial shows whether no queue at all is better.
-//	  - holding stays at a limit that is known to be good, the base; probing tries a little less or a little more.
-//	  - pacing spaces requests, for a server that limits their rate. trialing drops the pace and lowers the limit, to
-//	    see whether the server limits requests in flight instead.
+// In these phases, the controllers do this:
+//
+//   - growing doubles the limit while that brings more tokens per second. With gauges, the limit grows at once up to
+//     64, and beyond that by the server's counter of tokens; without, by the tokens of single answers.
+//   - queue-bound keeps a short queue at the server: the limit falls when requests wait there, and rises when the
+//     queue runs empty. From time to time a trial shows whether no queue at all is better.
+//   - holding stays at a limit that is known to be good, the base; probing tries a little less or a little more.
+//   - pacing spaces requests, for a server that limits their rate. trialing drops the pace and lowers the limit, to
+//     see whether the server limits requests in flight instead.
 //
 // All controllers change the limit through one window, which also counts the requests in
 // flight and owns the meter of the current round of measuring. None of them knows the
