@@ -29,7 +29,8 @@ func TestFind(t *testing.T) {
 	broken := begin(&fake{replies: map[string]reply{"/v1/models": {503, page404}}})
 	ollama := begin(newOllama(t))
 
-	servers, tried := probeURLs(t.Context(), "", []string{webApp, vllm, gone.URL, loading, noPage, locked, broken, ollama})
+	servers, tried := probeURLs(t.Context(), "",
+		[]string{webApp, vllm, gone.URL, loading, noPage, locked, broken, ollama})
 	var found []string
 	for _, s := range servers {
 		t.Cleanup(s.Close)

@@ -26,8 +26,8 @@ type Load struct {
 
 	Started float64 // when its process did, in seconds of a clock of its host; 0 unknown
 	Engines string  // the names of the replicas that this process has
-	// ReplicaEvidence says why the readings come from more than one server, as they do behind a load
-	// balancer. Then each is of one of them. Empty: nothing says so.
+	// ReplicaEvidence says why the readings come from more than one server, as they do behind a
+	// load balancer. Then each is of one of them. Empty: nothing says so.
 	ReplicaEvidence string
 }
 

@@ -124,9 +124,9 @@ func TestLoadFails(t *testing.T) {
 		{"a proxy in front of SGLang misses it", without(newSGLang(t), "/metrics"),
 			map[string]reply{"/v1/loads": {502, page404}}, ErrUnreachable, "502"},
 		{"a proxy misses its server", newVLLM(t), map[string]reply{"/metrics": {502, page404}}, ErrUnreachable, "502"},
-		{"Ollama", newOllama(t), nil, ErrNoGauges, "does not tell"},
+		{"Ollama", newOllama(t), nil, ErrNoGauges, "does not report"},
 		{"somebody else's", &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}}, nil, ErrNoGauges,
-			"does not tell"},
+			"does not report"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

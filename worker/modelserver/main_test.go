@@ -146,7 +146,9 @@ func newSGLang(t testing.TB) *fake {
 
 func newLlamaCPP(t testing.TB) *fake {
 	return &fake{header: "llama.cpp", replies: map[string]reply{
-		"/v1/models": {body: llamaModels}, "/props": {body: llamaPropsBody}, "/metrics": {body: golden(t, "llamacpp.txt")},
+		"/v1/models": {body: llamaModels},
+		"/props":     {body: llamaPropsBody},
+		"/metrics":   {body: golden(t, "llamacpp.txt")},
 	}}
 }
 

@@ -1,19 +1,13 @@
 package modelserver
 
 import (
-	"bufio"
-	"bytes"
-	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
-
-	"github.com/rs/zerolog"
 )
 
 // A server with a certificate that is not trusted is not talked to, and the way to trust it
@@ -50,7 +44,7 @@ func TestCertificates(t *testing.T) {
 	}
 	defer trusting.Close()
 
-	if trusting.givenBase.wire == nil {
+	if trusting.givenBase.client == nil {
 		t.Error("goes by net/http")
 	}
 
@@ -62,69 +56,5 @@ func TestCertificates(t *testing.T) {
 		if err != nil {
 			t.Errorf("error %v", err)
 		}
-	}
-}
-
-// Connections with TLS are kept, and looked at, like others.
-func TestSecureWire(t *testing.T) {
-	t.Parallel()
-
-	var opened, heard atomic.Int64
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		if heard.Add(1) == 20 {
-			c, buffered, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-
-			answer := message(200, sumOf(body))
-			io.WriteString(buffered, answer+answer)
-			buffered.Flush()
-			io.Copy(io.Discard, bufio.NewReader(c))
-
-			return
-		}
-
-		io.WriteString(w, sumOf(body))
-	}))
-
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			opened.Add(1)
-		}
-	}
-
-	server.StartTLS()
-	defer server.Close()
-
-	var said lockedBuffer
-	s, err := New(server.URL, "", WithRoots(rootsOf(server)), WithLog(zerolog.New(&said)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-
-	post := func(n int) {
-		body := bytes.Repeat(fmt.Appendf(nil, "%d", n), 8<<10)
-		if a := s.Post(t.Context(), "/v1/score", body); a.Err != nil || string(a.Body) != sumOf(body) {
-			t.Errorf("%d: %q, %v", n, a.Body, a.Err)
-		}
-	}
-	for n := range 19 {
-		post(n)
-	}
-
-	if opened.Load() != 1 || said.String() != "" {
-		t.Errorf("%d connections; %s", opened.Load(), said.String())
-	}
-
-	post(19)
-	post(20)
-
-	if !strings.Contains(said.String(), "nobody asked for") {
-		t.Errorf("nothing was said: %q", said.String())
 	}
 }

@@ -8,12 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,44 +20,51 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
-// maxAnswer is the longest answer that is read, in bytes. maxTold is the same of what
-// the server tells of itself.
 const (
-	maxAnswer   = bus.MaxAnswer
-	maxMetadata = 16 << 20
+	maxAnswer   = bus.MaxAnswer // longest answer that is read, in bytes
+	maxMetadata = 16 << 20      // likewise, of what the server reports about itself
+	maxHops     = 5             // redirects of a request that are followed
 )
 
 var (
-	// ErrUnreachable is returned when no connection to the model server can be made,
-	// or it says that it cannot answer now.
+	// ErrUnreachable is returned when no connection to the model server can be made, or it
+	// reports that it cannot answer now.
 	ErrUnreachable = errors.New("model server not reachable")
-	// ErrLoading is returned by a model server that is there and loads its model. It
-	// wraps ErrUnreachable.
+	// ErrLoading is returned by a model server that is there and loads its model. It wraps
+	// ErrUnreachable.
 	ErrLoading = fmt.Errorf("%w: it loads its model", ErrUnreachable)
 	// ErrKeyRequired is returned by a model server that lists its models only for a key.
 	ErrKeyRequired = errors.New("it wants a key")
-	// errInternal is returned where a part of the server may work and another does not.
+	// ErrNoGauges is returned when the model server does not report its load.
+	ErrNoGauges = errors.New("model server does not report its load")
+	// ErrTooLong is returned for an answer that is longer than one that is read.
+	ErrTooLong = http1.ErrTooLong
+	// ErrOutOfStep is returned if the server sends answers that belong to other requests.
+	ErrOutOfStep = http1.ErrOutOfStep
+
+	// errInternal is returned where one part of the server fails and another may work.
 	errInternal = fmt.Errorf("%w", ErrUnreachable)
-	// ErrNoGauges is returned when the model server does not tell its load.
-	ErrNoGauges = errors.New("model server does not tell its load")
 )
 
 // Server is an OpenAI-compatible model server. It is safe for concurrent use.
 type Server struct {
-	givenBase      baseURL                 // as its URL says
-	movedBase      atomic.Pointer[baseURL] // as it says itself; nil: it stays
-	moveMu         sync.Mutex              // held to set moved
-	redirectLogged atomic.Bool             // it was said that it does
-	authorization  string
-	roots          *x509.CertPool // nil: the system's
-	at             netip.Addr     // of its host; not valid: any that it has
-	dialer         *net.Dialer
-	http           *http.Transport
-	log            zerolog.Logger
-	recognized     atomic.Pointer[recognized]
-	replicas       replicaDetector
+	givenBase     baseURL // from its URL
+	authorization string
+	roots         *x509.CertPool // nil: the system's
+	at            netip.Addr     // of its host; not valid: any that it has
+	dialer        *net.Dialer
+	http          *http.Transport
+	log           zerolog.Logger
+
+	moveMu         sync.Mutex              // held to set movedBase
+	movedBase      atomic.Pointer[baseURL] // after a permanent redirect; nil: there was none
+	redirectLogged atomic.Bool
+
+	recognized atomic.Pointer[recognized]
+	replicas   replicaDetector
 
 	answeredTokens, answeredRequests, inFlight atomic.Int64
 }
@@ -67,16 +72,16 @@ type Server struct {
 // Option is a setting of a [Server].
 type Option func(*Server)
 
-// WithLog has the server's oddities written to a log.
+// WithLog sets the log that receives the server's oddities. Defaults to no log.
 func WithLog(log zerolog.Logger) Option { return func(s *Server) { s.log = log } }
 
-// WithRoots names the certificates to trust in place of the system's.
+// WithRoots sets the certificates to trust. Defaults to the system's.
 func WithRoots(roots *x509.CertPool) Option { return func(s *Server) { s.roots = roots } }
 
-// New returns the model server at a URL such as "http://localhost:8000", with or without
-// "/v1" or another version, or one of its endpoints, at its end. A query is sent with each
-// request; a user and password are sent, too, and never shown. key, if not empty, is sent
-// as bearer token where the URL has no user.
+// New returns the model server at a URL such as "http://localhost:8000", with or without "/v1"
+// or another version, or one of its endpoints, at its end. A query is sent with each request; a
+// user and password are sent, too, and never shown. key, if not empty, is sent as bearer token
+// if the URL has no user.
 func New(base, key string, options ...Option) (*Server, error) {
 	at, user, err := parseBaseURL(base)
 	if err != nil {
@@ -96,7 +101,7 @@ func New(base, key string, options ...Option) (*Server, error) {
 		set(s)
 	}
 
-	at.wire = s.wireTo(at)
+	at.client = s.newClient(at)
 	s.givenBase = at
 	s.http = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -114,10 +119,10 @@ func New(base, key string, options ...Option) (*Server, error) {
 	return s, nil
 }
 
-// wireTo returns the wire to a place, nil if that is left to net/http.
-func (s *Server) wireTo(at baseURL) *wire {
+// newClient returns the HTTP/1.1 client for a base URL; nil if that is left to net/http.
+func (s *Server) newClient(at baseURL) *http1.Client {
 	u, err := url.Parse(at.origin + at.prefix)
-	if err != nil || strings.ContainsFunc(at.query, unprintable) {
+	if err != nil || strings.ContainsFunc(at.query, isUnprintable) {
 		return nil
 	}
 
@@ -125,24 +130,27 @@ func (s *Server) wireTo(at baseURL) *wire {
 		return nil
 	}
 
-	w := newWire(u, s.authorization, s.dialer, s.roots, s.log)
-	if w != nil {
-		w.address = s.pinAddress(w.address)
-	}
-
-	return w
+	return http1.New(http1.Config{
+		URL:           u,
+		Addr:          s.at,
+		Authorization: s.authorization,
+		Dialer:        s.dialer,
+		Roots:         s.roots,
+		MaxBody:       maxAnswer,
+		Log:           s.log,
+	})
 }
 
-// currentBase is where the server is, as far as it is known.
+// currentBase returns the base URL after permanent redirects.
 func (s *Server) currentBase() *baseURL {
-	if p := s.movedBase.Load(); p != nil {
-		return p
+	if b := s.movedBase.Load(); b != nil {
+		return b
 	}
 	return &s.givenBase
 }
 
-// URL is the server's base URL for people, without "/v1" and without secrets; with its address
-// behind it, where it is one of several of the host.
+// URL returns the server's base URL for people, without "/v1" and without secrets; with its
+// address behind it, if it is one of several of the host.
 func (s *Server) URL() string {
 	if s.at.IsValid() {
 		return s.givenBase.displayURL() + " (" + s.at.String() + ")"
@@ -150,24 +158,24 @@ func (s *Server) URL() string {
 	return s.givenBase.displayURL()
 }
 
-// Close drops all connections that have no request.
+// Close closes all connections that have no request.
 func (s *Server) Close() {
-	s.CloseIdle()
-	for _, p := range []*baseURL{&s.givenBase, s.currentBase()} {
-		p.wire.closeApart()
+	s.http.CloseIdleConnections()
+	for _, b := range []*baseURL{&s.givenBase, s.currentBase()} {
+		b.client.Close()
 	}
 }
 
-// CloseIdle drops idle connections. Those that are watched for a second answer stay.
+// CloseIdle closes idle connections. Those that are watched for a second answer stay.
 func (s *Server) CloseIdle() {
 	s.http.CloseIdleConnections()
-	for _, p := range []*baseURL{&s.givenBase, s.currentBase()} {
-		p.wire.closeIdle()
+	for _, b := range []*baseURL{&s.givenBase, s.currentBase()} {
+		b.client.CloseIdle()
 	}
 }
 
-// Answer is what came of one request: an HTTP answer that was read to its end, or Err,
-// which wraps those of the network, of its end and of the context.
+// Answer is the result of a request: an HTTP answer that was read to its end, or Err, which
+// wraps the errors of the network, of its end and of the context.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -175,67 +183,81 @@ type Answer struct {
 	Err    error
 }
 
-// maxHops is how many redirects of a request are followed.
-const maxHops = 5
+// Location returns the target of a redirect that was not followed; empty for other answers.
+func (a Answer) Location() string {
+	if a.Status < http.StatusMultipleChoices || a.Status >= http.StatusBadRequest {
+		return ""
+	}
+	return Redact(a.Header.Get("Location"))
+}
 
-// Post sends a request's body as it is and reads the answer. A redirect that keeps the
-// method is followed where it stays with the host: a permanent one (308) is remembered, a
-// temporary one (307) is asked for each time.
+// Post sends a request's body as it is and reads the answer. A redirect that keeps the method
+// is followed if it stays with the host: a permanent one (308) is remembered, a temporary one
+// (307) is followed each time.
 func (s *Server) Post(ctx context.Context, path string, body []byte) Answer {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
 
-	p := s.currentBase()
-	target := p.resolvePath(path)
+	b := s.currentBase()
+	target := b.resolvePath(path)
 	for hop := 0; ; hop++ {
-		a := s.postOnce(ctx, p, path, target, body)
+		a := s.postOnce(ctx, b, path, target, body)
 		if hop == maxHops {
 			return a
 		}
 
-		to, next := s.followRedirect(p, path, target, a)
+		to, next := s.followRedirect(b, path, target, a)
 		if to == nil {
 			return a
 		}
 
-		p, target = to, next
+		b, target = to, next
 	}
 }
 
-func (s *Server) postOnce(ctx context.Context, p *baseURL, path, target string, body []byte) Answer {
-	if p.wire.takes(path, body) {
-		a := p.wire.post(ctx, target, body)
+// postOnce posts without following a redirect: with the base URL's own client where that can,
+// and otherwise with net/http.
+func (s *Server) postOnce(ctx context.Context, b *baseURL, path, target string, body []byte) Answer {
+	if b.client.CanPost(path, body) {
+		res, err := b.client.Post(ctx, target, body)
+		a := Answer{
+			Status: res.Status,
+			Header: res.Header,
+			Body:   res.Body,
+			Err:    addTrustHint(err),
+		}
+
 		a.decodeBody(maxAnswer)
+
 		return a
 	}
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.origin+target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.origin+target, bytes.NewReader(body))
 	if err != nil {
 		return Answer{Err: err}
 	}
 
-	digest := requestDigest(target, body)
-	id := nextRequestID(digest)
+	id := http1.NewRequestID(target, body)
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Request-Id", requestIDPrefix+strconv.FormatUint(id, 36))
+	req.Header.Set("X-Request-Id", id.String())
 
 	a := s.roundTrip(req, maxAnswer)
-	if a.Err == nil && otherRequest(a, id, digest) {
-		a = Answer{Err: errOtherRequest}
+	if a.Err == nil && id.IsOther(a.Header, a.Body) {
+		a = Answer{Err: http1.ErrOtherRequest}
 	}
 
 	return a
 }
 
-// followRedirect returns where a request goes that was sent to a place and a target there, nil if its
-// answer is no redirect to go after. A permanent redirect from the server's place is its new
-// one; what comes after a temporary redirect is not.
-func (s *Server) followRedirect(p *baseURL, path, target string, a Answer) (to *baseURL, next string) {
+// followRedirect returns where a request goes that was sent to a target; nil if its answer is
+// no redirect to follow. A permanent redirect from the server's base URL is its new one; what
+// comes after a temporary redirect is not.
+func (s *Server) followRedirect(b *baseURL, path, target string, a Answer) (to *baseURL, next string) {
 	if a.Err != nil || a.Status != http.StatusTemporaryRedirect && a.Status != http.StatusPermanentRedirect {
 		return nil, ""
 	}
 
-	there, next, ok := p.resolveRedirect(path, target, a.Header.Get("Location"))
+	there, next, ok := b.resolveRedirect(path, target, a.Header.Get("Location"))
 	if !ok {
 		return nil, ""
 	}
@@ -249,14 +271,13 @@ func (s *Server) followRedirect(p *baseURL, path, target string, a Answer) (to *
 	s.moveMu.Lock()
 	defer s.moveMu.Unlock()
 
-	if s.currentBase() != p { // another request has been there already, or this one is on a detour
+	if s.currentBase() != b { // another request was there before, or this one is on a detour
 		return &there, next
 	}
 
-	if there.wire == nil {
-		there.wire = s.wireTo(there)
-		p.wire.closeIdle()
-		p.wire.closeApart()
+	if there.client == nil {
+		there.client = s.newClient(there)
+		b.client.Close()
 	}
 
 	s.movedBase.Store(&there)
@@ -265,21 +286,23 @@ func (s *Server) followRedirect(p *baseURL, path, target string, a Answer) (to *
 	return &there, next
 }
 
-// warnRedirect says of the first redirect where it leads.
-func (s *Server) warnRedirect(a Answer, what string) {
+// warnRedirect logs where the first redirect leads.
+func (s *Server) warnRedirect(a Answer, message string) {
 	if !s.redirectLogged.Swap(true) {
-		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg(what)
+		s.log.Warn().Str("server", s.URL()).Str("location", a.Location()).Msg(message)
 	}
 }
 
-func (s *Server) roundTrip(req *http.Request, most int64) Answer {
+// roundTrip sends a request with net/http and reads at most limit bytes of its answer. A
+// redirect is an answer here.
+func (s *Server) roundTrip(req *http.Request, limit int64) Answer {
 	if s.authorization != "" {
 		req.Header.Set("Authorization", s.authorization)
 	}
 
 	req.Header.Set("Accept-Encoding", "identity")
 
-	res, err := s.http.RoundTrip(req) // redirects are answers here
+	res, err := s.http.RoundTrip(req)
 	if err != nil {
 		op := req.Method[:1] + strings.ToLower(req.Method[1:])
 		return Answer{Err: &url.Error{Op: op, URL: Redact(req.URL.String()), Err: addTrustHint(err)}}
@@ -287,13 +310,13 @@ func (s *Server) roundTrip(req *http.Request, most int64) Answer {
 	defer res.Body.Close()
 
 	a := Answer{Status: res.StatusCode, Header: res.Header}
-	a.Body, a.Err = readBody(res, most)
-	a.decodeBody(most)
+	a.Body, a.Err = http1.ReadBody(res, limit)
+	a.decodeBody(limit)
 
 	return a
 }
 
-// addTrustHint says of an error what to do where the server's certificate is not trusted.
+// addTrustHint adds to an error about a certificate that is not trusted how to trust it.
 func addTrustHint(err error) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return fmt.Errorf("%w; --model-ca FILE names the certificates to trust", err)
@@ -301,42 +324,19 @@ func addTrustHint(err error) error {
 	return err
 }
 
-// ErrTooLong is returned for an answer that is longer than one that is read.
-var ErrTooLong = errors.New("answer is too long")
-
-// readBody reads an answer's body into a buffer of its size, when that is told.
-func readBody(res *http.Response, most int64) ([]byte, error) {
-	if res.ContentLength > most {
-		return nil, fmt.Errorf("%w: of %d bytes, %d are read at most", ErrTooLong, res.ContentLength, most)
-	}
-
-	if res.ContentLength >= 0 {
-		body := make([]byte, res.ContentLength)
-		_, err := io.ReadFull(res.Body, body)
-		return body, err
-	}
-
-	body, err := io.ReadAll(io.LimitReader(res.Body, most+1))
-	if err == nil && int64(len(body)) > most {
-		err = fmt.Errorf("%w: longer than %d bytes", ErrTooLong, most)
-	}
-
-	return body, err
-}
-
-// getPath asks for something that the server tells of itself. The error wraps
-// [ErrUnreachable] when there is no answer, or one that says not now.
+// getPath asks for something that the server reports about itself. The error wraps
+// [ErrUnreachable] when there is no answer, or one that means "not now".
 func (s *Server) getPath(ctx context.Context, path string) (Answer, error) {
 	return s.getAccepting(ctx, path, "")
 }
 
-// getAccepting is get for an answer of a content type, as an Accept header has it; empty: any.
+// getAccepting is getPath with an Accept header; empty: none.
 func (s *Server) getAccepting(ctx context.Context, path, accept string) (Answer, error) {
 	var a Answer
-	p := s.currentBase()
-	target := p.resolvePath(path)
+	b := s.currentBase()
+	target := b.resolvePath(path)
 	for hop := 0; ; hop++ {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.origin+target, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.origin+target, nil)
 		if err != nil {
 			return Answer{}, err
 		}
@@ -349,31 +349,36 @@ func (s *Server) getAccepting(ctx context.Context, path, accept string) (Answer,
 			break
 		}
 
-		to, next := s.followRedirect(p, path, target, a)
+		to, next := s.followRedirect(b, path, target, a)
 		if to == nil {
 			break
 		}
 
-		p, target = to, next
+		b, target = to, next
 	}
 
-	switch {
-	case errors.Is(a.Err, ErrTooLong):
-		return a, a.Err
-	case a.Err != nil:
-		return a, fmt.Errorf("%w: %w", ErrUnreachable, a.Err)
-	case a.Status == http.StatusServiceUnavailable && isLoadingError(a.Body):
-		return a, ErrLoading
-	case a.Status == http.StatusInternalServerError:
-		return a, fmt.Errorf("%w: %s says status %s", errInternal, path, statusText(a.Status))
-	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // that one is llama.cpp's for "not switched on"
-		return a, fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, statusText(a.Status))
-	}
-
-	return a, nil
+	return a, checkAnswer(path, a)
 }
 
-// getJSON asks for something in JSON, and wants a good status.
+// checkAnswer returns the error of an answer that reports nothing about the server.
+func checkAnswer(path string, a Answer) error {
+	switch {
+	case errors.Is(a.Err, ErrTooLong):
+		return a.Err
+	case a.Err != nil:
+		return fmt.Errorf("%w: %w", ErrUnreachable, a.Err)
+	case a.Status == http.StatusServiceUnavailable && isLoadingError(a.Body):
+		return ErrLoading
+	case a.Status == http.StatusInternalServerError:
+		return fmt.Errorf("%w: %s says status %s", errInternal, path, statusText(a.Status))
+	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // llama.cpp answers 501 for "not switched on"
+		return fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, statusText(a.Status))
+	}
+
+	return nil
+}
+
+// getJSON asks for something in JSON. A status other than 200 is an error.
 func (s *Server) getJSON(ctx context.Context, path string, v any) error {
 	a, err := s.getPath(ctx, path)
 	if err != nil {
@@ -387,8 +392,8 @@ func (s *Server) getJSON(ctx context.Context, path string, v any) error {
 	return json.Unmarshal(a.Body, v)
 }
 
-// isLoadingError tells llama.cpp's answer while it loads from what a proxy says of a
-// server that is away.
+// isLoadingError distinguishes llama.cpp's answer while it loads from a proxy's about a server
+// that is away.
 func isLoadingError(body []byte) bool {
 	var reply struct {
 		Error struct{ Type string }
@@ -396,13 +401,14 @@ func isLoadingError(body []byte) bool {
 	return json.Unmarshal(body, &reply) == nil && reply.Error.Type == "unavailable_error"
 }
 
-// isUnloadedError reports whether a refusal is that of llama.cpp's router for a model that is not
-// loaded, or not any more (tools/server/server-models.cpp, router_validate_model and
+// isUnloadedError reports whether a refusal is that of llama.cpp's router for a model that is
+// not loaded, or not any more (tools/server/server-models.cpp, router_validate_model and
 // proxy_request).
 func isUnloadedError(body []byte) bool {
 	return bytes.Contains(body, []byte("model is not loaded")) || bytes.Contains(body, []byte("is not running"))
 }
 
+// statusText returns a status code with its text.
 func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprint(code, " ", http.StatusText(code)))
 }

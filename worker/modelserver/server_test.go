@@ -124,24 +124,3 @@ func TestPostErrors(t *testing.T) {
 		t.Errorf("no answer in time: %v", a.Err)
 	}
 }
-
-func TestReadAllHasABound(t *testing.T) {
-	t.Parallel()
-
-	for _, tt := range []struct {
-		name   string
-		length int64
-		body   string
-		good   bool
-	}{
-		{"told, short enough", 4, "1234", true},
-		{"told, too long", 5, "12345", false},
-		{"not told, short enough", -1, "1234", true},
-		{"not told, too long", -1, "12345", false},
-	} {
-		res := &http.Response{ContentLength: tt.length, Body: io.NopCloser(bytes.NewReader([]byte(tt.body)))}
-		if body, err := readBody(res, 4); (err == nil) != tt.good || tt.good && string(body) != tt.body {
-			t.Errorf("%s: %q, %v", tt.name, body, err)
-		}
-	}
-}

@@ -1,4 +1,4 @@
-package modelserver
+package http1
 
 import (
 	"bufio"
@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,10 +45,10 @@ func nothing(string) (text string) { return "" }
 // after the answer. It returns what it has warned of as well. Its time is synctest's: how soon
 // things come one after the other is all that there is to tell them by, and a busy machine
 // has its own times.
-func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Server, *lockedBuffer) {
+func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Client, *lockedBuffer) {
 	t.Helper()
 
-	s := listenInBubble(t, far, far, func(c net.Conn, in *bufio.Reader) {
+	client := listenInBubble(t, far, far, func(c net.Conn, in *bufio.Reader) {
 		io.WriteString(c, e.greeting)
 		for k := 1; ; k++ {
 			body, ok := hear(in)
@@ -70,9 +68,9 @@ func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Server,
 	})
 
 	var said lockedBuffer
-	s.givenBase.wire.log = zerolog.New(&said)
+	client.log = zerolog.New(&said)
 
-	return s, &said
+	return client, &said
 }
 
 // lockedBuffer is a log that several write.
@@ -95,7 +93,7 @@ func (l *lockedBuffer) String() string {
 
 // ask sends requests in several slots, and counts the answers that are of another request
 // and those that are none.
-func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
+func ask(t *testing.T, client *Client, slots, each int) (wrong, failed int64) {
 	t.Helper()
 
 	var others, errs atomic.Int64
@@ -104,7 +102,7 @@ func ask(t *testing.T, s *Server, slots, each int) (wrong, failed int64) {
 		clients.Go(func() {
 			for j := range each {
 				body := fmt.Appendf(nil, `{"n":"%d %d"}`, i, j)
-				switch a := s.Post(t.Context(), "/v1/chat/completions", body); {
+				switch a := post(t.Context(), client, "/v1/chat/completions", body); {
 				case a.Err != nil || a.Status != 200:
 					errs.Add(1)
 				case string(a.Body) != sumOf(body):
@@ -143,8 +141,8 @@ func TestOutOfStep(t *testing.T) {
 				for _, first := range tt.first {
 					t.Run(fmt.Sprintf("%s, %s after the %dth of %s", tt.name, after, first, takes), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
-							s, said := outOfStep(t, extra{behind: tt.behind, first: first}, takes, after, 0)
-							wrong, failed := ask(t, s, slots, 20)
+							client, said := outOfStep(t, extra{behind: tt.behind, first: first}, takes, after, 0)
+							wrong, failed := ask(t, client, slots, 20)
 							if wrong+failed > 0 {
 								t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 							}
@@ -169,19 +167,18 @@ func TestGreeting(t *testing.T) {
 		for _, far := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprintf("%.12q from a server %s away", greeting, far), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					s, said := outOfStep(t, extra{greeting: greeting}, time.Millisecond, 0, far)
-					wrong, failed := ask(t, s, 8, 2)
+					client, said := outOfStep(t, extra{greeting: greeting}, time.Millisecond, 0, far)
+					wrong, failed := ask(t, client, 8, 2)
 					if wrong > 0 || failed != 16 {
 						t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 					}
 
-					if a := s.Post(t.Context(), "/", nil); !errors.Is(a.Err, errSpokeFirst) {
+					if a := post(t.Context(), client, "/", nil); !errors.Is(a.Err, ErrSpokeFirst) {
 						t.Errorf("error %v", a.Err)
 					}
 
-					if _, err := s.Probe(t.Context()); !errors.Is(err, ErrUnreachable) ||
-						!errors.Is(err, errSpokeFirst) {
-						t.Errorf("look: %v", err)
+					if err := client.CheckSilence(t.Context()); !errors.Is(err, ErrSpokeFirst) {
+						t.Errorf("check: %v", err)
 					}
 
 					if !strings.Contains(said.String(), "nobody asked for") {
@@ -189,166 +186,6 @@ func TestGreeting(t *testing.T) {
 					}
 				})
 			})
-		}
-	}
-}
-
-// An answer that carries the id of another request is not taken, wherever the id stands.
-func TestIDOfAnotherRequest(t *testing.T) {
-	t.Parallel()
-
-	for _, tt := range []struct {
-		name   string
-		answer func(id string) string
-	}{
-		{"in the header", func(id string) string {
-			return "HTTP/1.1 200 OK\r\nX-Request-Id: " + id + "\r\nContent-Length: 2\r\n\r\n{}"
-		}},
-		{"in the body", func(id string) string { return message(200, `{"id":"chatcmpl-`+id+`"}`) }},
-		{"in the body with more behind it", func(id string) string { return message(200, `{"id":"cmpl-`+id+`-0"}`) }},
-	} {
-		for _, wired := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, wired %v", tt.name, wired), func(t *testing.T) {
-				t.Parallel()
-
-				var mu sync.Mutex
-				before, n := "", 0
-				s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-					for {
-						req, err := http.ReadRequest(in)
-						if err != nil {
-							return
-						}
-
-						io.Copy(io.Discard, req.Body)
-						id := req.Header.Get("X-Request-Id")
-						mu.Lock()
-
-						if n++; n == 3 || n == 4 && wired { // the wire asks once more
-							io.WriteString(c, tt.answer(before))
-						} else {
-							io.WriteString(c, tt.answer(id))
-							before = id
-						}
-
-						mu.Unlock()
-					}
-				})
-				if !wired {
-					s = byNetHTTP(s)
-				}
-
-				for i := range 5 {
-					a := s.Post(t.Context(), "/", fmt.Appendf(nil, "[%d]", i))
-					want := error(nil)
-					if i == 2 {
-						want = ErrOutOfStep
-					}
-
-					if !errors.Is(a.Err, want) {
-						t.Errorf("request %d: error %v", i, a.Err)
-					}
-				}
-			})
-		}
-	}
-}
-
-// A proxy that keeps answers gives one, with the id that it has, to all requests that are the
-// same: it is the right one, and connections are used again.
-func TestAnswerOfTheSameRequest(t *testing.T) {
-	t.Parallel()
-
-	for _, wired := range []bool{true, false} {
-		var kept sync.Map // by path and body
-		var opened atomic.Int64
-		s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-			opened.Add(1)
-			for {
-				req, err := http.ReadRequest(in)
-				if err != nil {
-					return
-				}
-
-				body, _ := io.ReadAll(req.Body)
-				id, _ := kept.LoadOrStore(req.URL.Path+string(body), req.Header.Get("X-Request-Id"))
-				io.WriteString(c, message(200, `{"id":"chatcmpl-`+id.(string)+`"}`))
-			}
-		})
-		if !wired {
-			s = byNetHTTP(s)
-		}
-
-		for i := range 12 {
-			if a := s.Post(t.Context(), "/", fmt.Appendf(nil, "[%d]", i%3)); a.Err != nil {
-				t.Errorf("wired %v: request %d: %v", wired, i, a.Err)
-			}
-		}
-
-		if n := opened.Load(); wired && n > 3 {
-			t.Errorf("%d connections", n)
-		}
-
-		// The answer of another path or body is not.
-		id, _ := kept.Load("/[0]")
-		kept.Store("/other[0]", id)
-		kept.Store("/[9]", id)
-
-		for _, tt := range []struct{ path, body string }{{"/other", "[0]"}, {"/", "[9]"}} {
-			if a := s.Post(t.Context(), tt.path, []byte(tt.body)); !errors.Is(a.Err, ErrOutOfStep) {
-				t.Errorf("wired %v: %s %s: error %v", wired, tt.path, tt.body, a.Err)
-			}
-		}
-	}
-}
-
-// Only so many requests are remembered, and one that is not is another.
-func TestDigests(t *testing.T) {
-	t.Parallel()
-
-	var d digests
-	last := uint64(len(d.ring)) + 5
-	for id := uint64(1); id <= last; id++ {
-		d.add(id, id+100)
-	}
-
-	for _, tt := range []struct {
-		id, digest uint64
-		want       bool
-	}{
-		{last, last + 100, true},
-		{6, 106, true},
-		{5, 105, false},
-		{last, 105, false},
-		{last + 1, 106, false},
-	} {
-		if got := d.has(tt.id, tt.digest); got != tt.want {
-			t.Errorf("request %d with digest %d: %t", tt.id, tt.digest, got)
-		}
-	}
-}
-
-// An id in a body ends where its digits end, also behind the part that is searched.
-func TestIDInBody(t *testing.T) {
-	t.Parallel()
-
-	const id = 123456789
-	own := string(strconv.AppendUint([]byte(requestIDPrefix), id, 36))
-	for _, tt := range []struct {
-		body  string
-		other bool
-	}{
-		{own, false},
-		{own + `"`, false},
-		{own + "-0", false},
-		{own + "0", true},
-		{own[:len(own)-1], true},
-		{requestIDPrefix, true},
-		{requestIDPrefix + "zzzzzzzzzzzzzzzzzz", true},
-		{strings.Repeat(" ", 256-len(requestIDPrefix)) + own + `"`, false},
-	} {
-		if got := otherRequest(Answer{Body: []byte(tt.body)}, id, 1); got != tt.other {
-			t.Errorf("%q is of another request: %t", tt.body, got)
 		}
 	}
 }
@@ -370,8 +207,8 @@ func TestRepeats(t *testing.T) {
 		{3, "b", false},
 	} {
 		c.uses++
-		c.before, c.digest = c.digest, tt.digest
-		if got := c.repeats([]byte(tt.answer)); got != tt.want {
+		c.prevDigest, c.digest = c.digest, tt.digest
+		if got := c.repeatsLast([]byte(tt.answer)); got != tt.want {
 			t.Errorf("answer %d repeats: %t", i, got)
 		}
 	}
@@ -382,7 +219,7 @@ func TestOneThread(t *testing.T) {
 	t.Parallel()
 
 	var busy sync.Mutex
-	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		busy.Lock()
 		defer busy.Unlock()
 
@@ -394,7 +231,7 @@ func TestOneThread(t *testing.T) {
 			io.WriteString(c, message(200, sumOf(body)))
 		}
 	})
-	if wrong, failed := ask(t, s, 1, 50); wrong > 0 || failed > 0 {
+	if wrong, failed := ask(t, client, 1, 50); wrong > 0 || failed > 0 {
 		t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 	}
 }
@@ -404,10 +241,10 @@ func TestOneThread(t *testing.T) {
 func TestClear(t *testing.T) {
 	t.Parallel()
 
-	var w wire
+	var client Client
 	slow := func() (answers int) {
-		for ; w.fast(); answers++ {
-			w.learn(20 * time.Millisecond)
+		for ; client.isFast(); answers++ {
+			client.recordTime(20 * time.Millisecond)
 		}
 		return answers
 	}
@@ -416,8 +253,8 @@ func TestClear(t *testing.T) {
 
 	last := 0
 	for range 5 {
-		w.clear(time.Millisecond)
-		if !w.fast() {
+		client.recordFalseAlarm(time.Millisecond)
+		if !client.isFast() {
 			t.Fatal("a server that was fast counts as slow")
 		}
 
@@ -429,8 +266,8 @@ func TestClear(t *testing.T) {
 		last = answers
 	}
 
-	w.clear(50 * time.Millisecond)
-	if w.least.Load() > int64(20*time.Millisecond) {
+	client.recordFalseAlarm(50 * time.Millisecond)
+	if client.leastNanos.Load() > int64(20*time.Millisecond) {
 		t.Error("a slow answer has raised the least time")
 	}
 }

@@ -1,4 +1,4 @@
-package modelserver
+package http1
 
 import (
 	"bufio"
@@ -125,13 +125,13 @@ func (descriptor) Write(func(uintptr) bool) error  { return nil }
 
 // newPipeConn is a connection over a pipe. It is looked at as one over a socket is.
 func newPipeConn(p *pipe) *conn {
-	c := &conn{Conn: p, tcp: p, raw: descriptor{}, made: time.Now(), since: time.Now()}
+	c := &conn{Conn: p, tcp: p, raw: descriptor{}, madeAt: time.Now(), idleSince: time.Now()}
 	c.in = bufio.NewReaderSize(c, 16<<10)
-	c.check = func(uintptr) bool {
-		n, changed, _, err := p.in.read(c.seen[:])
-		c.got, c.failed = n, nil
+	c.peek = func(uintptr) bool {
+		n, changed, _, err := p.in.read(c.peeked[:])
+		c.peekedLen, c.peekErr = n, nil
 		if changed != nil || err == os.ErrDeadlineExceeded {
-			c.failed = syscall.EAGAIN
+			c.peekErr = syscall.EAGAIN
 		}
 		return true
 	}
@@ -142,16 +142,13 @@ func newPipeConn(p *pipe) *conn {
 // listenInBubble has each connection to a server in memory served by a function, in
 // synctest's time, and closes it then. A connection is made after a time, and is there for
 // the server after another.
-func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Conn, in *bufio.Reader)) *Server {
+func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Conn, in *bufio.Reader)) *Client {
 	t.Helper()
 
-	s, err := New("http://127.0.0.1:1", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := connect(t, "http://127.0.0.1:1")
 
 	var served sync.WaitGroup
-	s.givenBase.wire.open = func(context.Context) (*conn, error) {
+	client.openConn = func(context.Context) (*conn, error) {
 		time.Sleep(made)
 		client, server := newPipe()
 		served.Go(func() {
@@ -164,9 +161,9 @@ func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Co
 	}
 
 	t.Cleanup(func() {
-		s.Close()
+		client.Close()
 		served.Wait()
 	})
 
-	return s
+	return client
 }

@@ -1,15 +1,17 @@
-package modelserver
+package http1
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,10 +19,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
 )
 
 // listen has each connection served by a function, and closes it then.
-func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server {
+func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Client {
 	t.Helper()
 
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -44,14 +47,14 @@ func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server 
 		}
 	})
 
-	s := connect(t, "http://"+l.Addr().String(), "")
+	client := connect(t, "http://"+l.Addr().String())
 	t.Cleanup(func() {
-		s.Close()
+		client.Close()
 		l.Close()
 		served.Wait()
 	})
 
-	return s
+	return client
 }
 
 // hear reads a request and returns its body, or false at the end.
@@ -98,20 +101,70 @@ var replies = map[string]string{
 	"a header without colon":    "HTTP/1.1 200 OK\r\nContent-Length 2\r\n\r\n{}",
 }
 
-// byNetHTTP is a server that is asked without the wire.
-func byNetHTTP(s *Server) *Server {
-	other := &Server{givenBase: s.givenBase, authorization: s.authorization, http: s.http}
-	other.givenBase.wire = nil
-	return other
+// connect returns a client of the server at a URL.
+func connect(t testing.TB, text string) *Client {
+	t.Helper()
+	return connectWith(t, text, Config{Log: zerolog.Nop()})
 }
 
-// agree fails the test if net/http makes something else of what the server says.
-func agree(t *testing.T, s *Server) {
+// connectWith returns a client with a configuration in which the URL is missing.
+func connectWith(t testing.TB, text string, cfg Config) *Client {
 	t.Helper()
 
-	other := byNetHTTP(s)
-	got, want := s.Post(t.Context(), "/", []byte("{}")), other.Post(t.Context(), "/", []byte("{}"))
-	s.Close() // net/http might use a connection again before it sees that it is closed
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cfg.URL, cfg.Dialer, cfg.MaxBody = u, &net.Dialer{Timeout: 10 * time.Second}, maxBody
+	client := New(cfg)
+	t.Cleanup(client.Close)
+
+	return client
+}
+
+// maxBody is the longest answer that the tests read.
+const maxBody = 64 << 20
+
+// answer is what a post returns.
+type answer struct {
+	Response
+	Err error
+}
+
+// post posts with the client.
+func post(ctx context.Context, client *Client, path string, body []byte) answer {
+	res, err := client.Post(ctx, path, body)
+	return answer{res, err}
+}
+
+// postWithNetHTTP posts with net/http.
+func postWithNetHTTP(ctx context.Context, client *Client, path string, body []byte) answer {
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, client.origin+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{Err: err}
+	}
+
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return answer{Err: err}
+	}
+	defer res.Body.Close()
+
+	a := answer{Response: Response{Status: res.StatusCode, Header: res.Header}}
+	a.Body, a.Err = ReadBody(res, maxBody)
+
+	return a
+}
+
+// agree fails the test if net/http makes something else of what the server sends.
+func agree(t *testing.T, client *Client) {
+	t.Helper()
+
+	got := post(t.Context(), client, "/", []byte("{}"))
+	want := postWithNetHTTP(t.Context(), client, "/", []byte("{}"))
+	client.Close()
 	if (got.Err == nil) != (want.Err == nil) {
 		t.Fatalf("error %v, of net/http %v", got.Err, want.Err)
 	}
@@ -122,11 +175,11 @@ func agree(t *testing.T, s *Server) {
 
 	got.Err, want.Err = nil, nil
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-net/http +wire):\n%s", diff)
+		t.Errorf("(-net/http +http1):\n%s", diff)
 	}
 }
 
-func TestWireAgreesWithNetHTTP(t *testing.T) {
+func TestPostAgreesWithNetHTTP(t *testing.T) {
 	t.Parallel()
 
 	for name, reply := range replies {
@@ -140,13 +193,13 @@ func TestWireAgreesWithNetHTTP(t *testing.T) {
 	}
 }
 
-func FuzzWire(f *testing.F) {
+func FuzzPost(f *testing.F) {
 	for _, reply := range replies {
 		f.Add([]byte(reply))
 	}
 
 	var reply atomic.Pointer[[]byte]
-	s := listen(f, func(c *net.TCPConn, in *bufio.Reader) {
+	client := listen(f, func(c *net.TCPConn, in *bufio.Reader) {
 		hear(in)
 		c.Write(*reply.Load())
 	})
@@ -156,14 +209,14 @@ func FuzzWire(f *testing.F) {
 			t.Skip("net/http hands over the connection")
 		}
 		reply.Store(&text)
-		agree(t, s)
+		agree(t, client)
 	})
 }
 
-func TestWireRefusesALongHeader(t *testing.T) {
+func TestPostRefusesALongHeader(t *testing.T) {
 	t.Parallel()
 
-	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		hear(in)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 		for line := "X: " + strings.Repeat("x", 64<<10) + "\r\n"; ; {
@@ -172,18 +225,18 @@ func TestWireRefusesALongHeader(t *testing.T) {
 			}
 		}
 	})
-	if a := s.Post(t.Context(), "/", nil); !errors.Is(a.Err, errLongHeader) {
+	if a := post(t.Context(), client, "/", nil); !errors.Is(a.Err, errLongHeader) {
 		t.Errorf("error %v", a.Err)
 	}
 }
 
 // All requests, and all at once, get their own answers, on as many connections as there
 // are requests at a time.
-func TestWireKeepsConnections(t *testing.T) {
+func TestPostKeepsConnections(t *testing.T) {
 	t.Parallel()
 
 	var opened atomic.Int64
-	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		opened.Add(1)
 		for {
 			body, ok := hear(in)
@@ -199,7 +252,7 @@ func TestWireKeepsConnections(t *testing.T) {
 		clients.Go(func() {
 			for j := range 50 {
 				body := fmt.Appendf(nil, "%d %d", i, j)
-				if a := s.Post(t.Context(), "/", body); a.Err != nil || !bytes.Equal(a.Body, body) {
+				if a := post(t.Context(), client, "/", body); a.Err != nil || !bytes.Equal(a.Body, body) {
 					t.Errorf("%s: answer %q, %v", body, a.Body, a.Err)
 				}
 			}
@@ -213,7 +266,7 @@ func TestWireKeepsConnections(t *testing.T) {
 }
 
 // A server may close a connection that is idle, or say something on it, at any time.
-func TestWireLeavesAStaleConnection(t *testing.T) {
+func TestPostLeavesAStaleConnection(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -228,7 +281,7 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 			t.Parallel()
 
 			end, ended := make(chan struct{}), make(chan struct{})
-			s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				hear(in)
 				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				<-end
@@ -236,7 +289,7 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 				ended <- struct{}{}
 				hear(in)
 			})
-			if a := s.Post(t.Context(), "/", nil); a.Err != nil {
+			if a := post(t.Context(), client, "/", nil); a.Err != nil {
 				t.Fatal(a.Err)
 			}
 
@@ -244,7 +297,7 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 			<-ended
 
 			go func() { end <- struct{}{}; <-ended }()
-			if a := s.Post(t.Context(), "/", nil); a.Err != nil {
+			if a := post(t.Context(), client, "/", nil); a.Err != nil {
 				t.Errorf("after the connection ended: %v", a.Err)
 			}
 		})
@@ -252,7 +305,7 @@ func TestWireLeavesAStaleConnection(t *testing.T) {
 }
 
 // What was sent is not sent again: the model may have answered it.
-func TestWireSendsOnce(t *testing.T) {
+func TestPostSendsOnce(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct{ name, part string }{
@@ -263,7 +316,7 @@ func TestWireSendsOnce(t *testing.T) {
 			t.Parallel()
 
 			var heard atomic.Int64
-			s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				for range 2 {
 					if _, ok := hear(in); !ok {
 						return
@@ -278,11 +331,11 @@ func TestWireSendsOnce(t *testing.T) {
 					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				}
 			})
-			if a := s.Post(t.Context(), "/", nil); a.Err != nil {
+			if a := post(t.Context(), client, "/", nil); a.Err != nil {
 				t.Fatal(a.Err)
 			}
 
-			if a := s.Post(t.Context(), "/", nil); a.Err == nil {
+			if a := post(t.Context(), client, "/", nil); a.Err == nil {
 				t.Error("no error")
 			}
 
@@ -293,7 +346,7 @@ func TestWireSendsOnce(t *testing.T) {
 	}
 }
 
-func TestWireEndsWithItsContext(t *testing.T) {
+func TestPostEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct{ name, part string }{
@@ -305,134 +358,69 @@ func TestWireEndsWithItsContext(t *testing.T) {
 			t.Parallel()
 
 			ctx, cancel := context.WithCancel(t.Context())
-			s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				hear(in)
 				io.WriteString(c, tt.part)
 				cancel()
 				hear(in) // until the client is gone
 			})
-			if a := s.Post(ctx, "/", nil); !errors.Is(a.Err, context.Canceled) {
+			if a := post(ctx, client, "/", nil); !errors.Is(a.Err, context.Canceled) {
 				t.Errorf("error %v", a.Err)
 			}
 
-			if n := len(s.givenBase.wire.idle); n != 0 {
+			if n := len(client.idle); n != 0 {
 				t.Errorf("%d connections are kept", n)
 			}
 		})
 	}
 }
 
-// A server may refuse a request before it has read it.
-func TestWireHearsAnEarlyAnswer(t *testing.T) {
-	t.Parallel()
-
-	for _, size := range []int{maxWired, 32 << 20} {
-		s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-			in.ReadSlice('\n')
-			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-			c.CloseWrite()
-			io.Copy(io.Discard, in)
-		})
-		if a := s.Post(t.Context(), "/", make([]byte, size)); a.Err != nil || a.Status != 413 {
-			t.Errorf("%d bytes: status %d, %v", size, a.Status, a.Err)
-		}
-	}
-}
-
-func TestWireIsForPlainHosts(t *testing.T) {
+// A server whose host or path needs escaping is left to net/http.
+func TestNew(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
-		url, key string
-		want     bool
-		address  string
+		url     string
+		want    bool
+		address string
 	}{
-		{"http://localhost:8000", "", true, "localhost:8000"},
-		{"http://[::1]:8000/models/a", "key-1", true, "[::1]:8000"},
-		{"http://localhost", "", true, "localhost:80"},
-		{"https://localhost", "", true, "localhost:443"},
-		{"http://user:word@localhost", "", true, "localhost:80"},
-		{"http://localhost/?a=b", "", true, "localhost:80"},
-		{"http://localhost/a%20b", "", false, ""},
-		{"http://bücher.example", "", false, ""},
-		{"http://[fe80::1%25eth0]", "", false, ""},
+		{"http://localhost:8000", true, "localhost:8000"},
+		{"http://[::1]:8000/models/a", true, "[::1]:8000"},
+		{"http://localhost", true, "localhost:80"},
+		{"https://localhost", true, "localhost:443"},
+		{"http://user:word@localhost", true, "localhost:80"},
+		{"http://localhost/?a=b", true, "localhost:80"},
+		{"http://localhost/a%20b", false, ""},
+		{"http://bücher.example", false, ""},
+		{"http://[fe80::1%25eth0]", false, ""},
 	} {
-		w := connect(t, tt.url, tt.key).givenBase.wire
-		if (w != nil) != tt.want || w != nil &&
-			(w.address != tt.address || (w.secure != nil) != strings.HasPrefix(tt.url, "https")) {
-			t.Errorf("%s with key %q: %+v", tt.url, tt.key, w)
+		c := connect(t, tt.url)
+		if (c != nil) != tt.want || c != nil &&
+			(c.address != tt.address || (c.tlsConfig != nil) != strings.HasPrefix(tt.url, "https")) {
+			t.Errorf("%s: %+v", tt.url, c)
 		}
 	}
 
-	if _, err := New("http://localhost", "key\r\nX: y"); err == nil {
-		t.Error("a key with a line end is taken")
-	}
-
-	s := connect(t, "http://localhost", "")
-	if w := s.givenBase.wire; w.takes("/a b", nil) || w.takes("/a\r\nX: y", nil) ||
-		w.takes("/", make([]byte, maxWired+1)) || !w.takes("/v1/chat/completions", nil) {
-		t.Error("takes what it should not, or not what it should")
-	}
-}
-
-// The request is what net/http sends, but for the connection's end and the order of
-// headers. Each has an id of its own.
-func TestWireSendsWhatNetHTTPSends(t *testing.T) {
-	t.Parallel()
-
-	type seen struct {
-		Host, Path string
-		Header     http.Header
-		Body       string
-	}
-
-	var got []seen
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		got = append(got, seen{r.Host, r.URL.Path, r.Header, string(body)})
-	}))
-	defer server.Close()
-
-	s := connect(t, server.URL+"/models/a/v1", "key-1")
-	for _, s := range []*Server{s, byNetHTTP(s)} {
-		if a := s.Post(t.Context(), "/v1/score", []byte("{}")); a.Err != nil {
-			t.Fatal(a.Err)
-		}
-	}
-
-	ids := map[string]bool{}
-	for _, r := range got {
-		ids[r.Header.Get("X-Request-Id")] = true
-		r.Header.Del("X-Request-Id")
-		r.Header.Del("Connection")
-	}
-
-	if diff := cmp.Diff(got[1], got[0]); diff != "" {
-		t.Errorf("(-net/http +wire):\n%s", diff)
-	}
-
-	if len(ids) != 2 || ids[""] {
-		t.Errorf("ids %v", ids)
-	}
-
-	if h := got[0].Header; h.Get("Accept-Encoding") != "identity" || h.Get("Authorization") != "Bearer key-1" {
-		t.Errorf("header %v", h)
+	c := connect(t, "http://localhost")
+	if c.CanPost("/a b", nil) || c.CanPost("/a\r\nX: y", nil) ||
+		c.CanPost("/", make([]byte, MaxPostBody+1)) || !c.CanPost("/v1/chat/completions", nil) {
+		t.Error("CanPost is wrong")
 	}
 }
 
 // A connection that the server closes before it is asked anything has sent nothing.
-func TestWireFindsANewConnectionClosed(t *testing.T) {
+func TestPostFindsANewConnectionClosed(t *testing.T) {
 	t.Parallel()
 
 	var heard atomic.Int64
-	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		c.CloseWrite()
 		if _, ok := hear(in); ok {
 			heard.Add(1)
 		}
 	})
 	for range 2 {
-		a := s.Post(t.Context(), "/", nil)
+		a := post(t.Context(), client, "/", nil)
 		if opErr, ok := errors.AsType[*net.OpError](a.Err); !ok || opErr.Op != "dial" ||
 			!errors.Is(a.Err, errClosedFirst) {
 			t.Errorf("error %v", a.Err)
@@ -462,13 +450,12 @@ func TestNewConnCloses(t *testing.T) {
 func TestCloseIdle(t *testing.T) {
 	t.Parallel()
 
-	s := listen(t, func(_ *net.TCPConn, in *bufio.Reader) {
+	client := listen(t, func(_ *net.TCPConn, in *bufio.Reader) {
 		hear(in) // until the client is gone
 	})
 
-	w := s.givenBase.wire
 	open := func() *conn {
-		c, err := w.dial(t.Context())
+		c, err := client.dialConn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -476,16 +463,78 @@ func TestCloseIdle(t *testing.T) {
 	}
 
 	idle, watched := open(), open()
-	w.keep(idle, time.Millisecond)
-	w.apart[watched] = struct{}{}
+	client.keepIdle(idle, time.Millisecond)
+	client.doubted[watched] = struct{}{}
 
-	s.CloseIdle()
+	client.CloseIdle()
 	if idle.SetDeadline(time.Time{}) == nil || watched.SetDeadline(time.Time{}) != nil {
 		t.Error("the wrong connections are closed")
 	}
 
-	s.Close()
+	client.Close()
 	if watched.SetDeadline(time.Time{}) == nil {
 		t.Error("a watched connection stays open")
+	}
+}
+
+// Connections with TLS are kept, and looked at, like others.
+func TestPostOverTLS(t *testing.T) {
+	t.Parallel()
+
+	var opened, heard atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if heard.Add(1) == 20 {
+			c, buffered, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+
+			answer := message(200, sumOf(body))
+			io.WriteString(buffered, answer+answer)
+			buffered.Flush()
+			io.Copy(io.Discard, bufio.NewReader(c))
+
+			return
+		}
+
+		io.WriteString(w, sumOf(body))
+	}))
+
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+
+	server.StartTLS()
+	defer server.Close()
+
+	var said lockedBuffer
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	client := connectWith(t, server.URL, Config{Roots: roots, Log: zerolog.New(&said)})
+
+	postNumber := func(n int) {
+		body := bytes.Repeat(fmt.Appendf(nil, "%d", n), 8<<10)
+		if a := post(t.Context(), client, "/v1/score", body); a.Err != nil || string(a.Body) != sumOf(body) {
+			t.Errorf("%d: %q, %v", n, a.Body, a.Err)
+		}
+	}
+	for n := range 19 {
+		postNumber(n)
+	}
+
+	if opened.Load() != 1 || said.String() != "" {
+		t.Errorf("%d connections; %s", opened.Load(), said.String())
+	}
+
+	postNumber(19)
+	postNumber(20)
+
+	if !strings.Contains(said.String(), "nobody asked for") {
+		t.Errorf("nothing was said: %q", said.String())
 	}
 }

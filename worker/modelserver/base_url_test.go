@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/promptmill/promptmill/worker/modelserver/http1"
 	"github.com/rs/zerolog"
 )
 
@@ -67,7 +68,8 @@ func FuzzParsePlace(f *testing.F) {
 
 		again, _, err := parseBaseURL(full)
 		if err != nil || again.origin+again.resolvePath("/v1/embeddings") != p.origin+p.resolvePath("/v1/embeddings") {
-			t.Errorf("%q makes %q, which makes %q, %v", text, full, again.origin+again.resolvePath("/v1/embeddings"), err)
+			t.Errorf("%q makes %q, which makes %q, %v",
+				text, full, again.origin+again.resolvePath("/v1/embeddings"), err)
 		}
 
 		if !strings.HasSuffix(u.EscapedPath(), "/chat/completions") || u.User != nil {
@@ -145,7 +147,7 @@ func TestAuthorization(t *testing.T) {
 			}
 		}
 
-		if s.givenBase.wire == nil {
+		if s.givenBase.client == nil {
 			t.Errorf("%q goes by net/http", tt.user+tt.query)
 		}
 	}
@@ -224,7 +226,7 @@ func TestRedirects(t *testing.T) {
 
 				size := 10
 				if !wired {
-					size = maxWired + 1
+					size = http1.MaxPostBody + 1
 				}
 
 				asked.Store(0)
@@ -332,7 +334,7 @@ func TestRedirectsInTurn(t *testing.T) {
 			}))
 			defer server.Close()
 
-			for _, size := range []int{10, maxWired + 1} {
+			for _, size := range []int{10, http1.MaxPostBody + 1} {
 				s := connect(t, server.URL+tt.base, "")
 				var got []string
 				for _, path := range []string{"/v1/score", "/v1/score", "/v1/rerank"} {

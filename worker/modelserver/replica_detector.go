@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// replicaDetector finds out whether the pages of metrics that one URL gives are those of one server.
-// Behind a load balancer each is another replica's: its gauges are a part of the load, and its
-// counters jump back and forth. A restart of the only server is not taken for that: its start
-// time is newer, or its counters fall once.
+// replicaDetector finds out whether the pages of metrics that one URL gives are those of one
+// server. Behind a load balancer each is another replica's: its gauges are a part of the load,
+// and its counters jump back and forth. A restart of the only server is not taken for that: its
+// start time is newer, or its counters fall once.
 //
 // The time at which a model was "created" is no sign: vLLM, SGLang and llama.cpp give the time
 // of the answer there.
@@ -52,8 +52,8 @@ const (
 	// them. Of two servers with four slots, five requests keep 0.6 busy.
 	minBusyShare   = 0.72
 	minSlotSamples = 10
-	// maxAnswersPerSlot is how many answers a second a slot may give until it is no sign that it was
-	// found free: it is so between two of them.
+	// maxAnswersPerSlot is how many answers a second a slot may give until it is no sign that
+	// it was found free: it is so between two of them.
 	maxAnswersPerSlot = 10.0
 )
 
@@ -66,7 +66,8 @@ type slotSurvey struct {
 	settled   bool      // it is known whether it is one server
 }
 
-// observeSlots takes in a look at the slots, and returns why they are of more than one server, or "".
+// observeSlots takes in a look at the slots, and returns why they are of more than one server,
+// or "".
 func (i *replicaDetector) observeSlots(g processSample, busy, all int) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -169,8 +170,8 @@ func (i *replicaDetector) skipSlots() {
 	i.slots.settled = true
 }
 
-// forgetProcess notes that the server could not be reached: another process may come in its place, on a
-// machine with another clock.
+// forgetProcess notes that the server could not be reached: another process may come in its
+// place, on a machine with another clock.
 func (i *replicaDetector) forgetProcess() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -5,13 +5,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
 // baseURL is where a server is, as its URL says it or a permanent redirect. It does not change.
@@ -21,7 +21,7 @@ type baseURL struct {
 	version string            // what stands for "/v1" in the paths of the API
 	query   string            // of all requests, with its question mark
 	moved   map[string]string // paths that are elsewhere on this host, without query
-	wire    *wire             // nil: all goes by net/http
+	client  *http1.Client     // nil: all goes by net/http
 }
 
 // versionPart is a part of a path that is the version of an API.
@@ -118,13 +118,13 @@ func (p *baseURL) resolveRedirect(path, target, location string) (to baseURL, ne
 	}
 
 	u, err := from.Parse(location)
-	if err != nil || location == "" || !isSameHost(from, u) || strings.ContainsFunc(u.RequestURI(), unprintable) {
+	if err != nil || location == "" || !isSameHost(from, u) || strings.ContainsFunc(u.RequestURI(), isUnprintable) {
 		return to, "", false
 	}
 
 	to = *p
 	if to.origin = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(); to.origin != p.origin {
-		to.wire = nil
+		to.client = nil
 	}
 
 	where := cmp.Or(u.EscapedPath(), "/")
@@ -191,7 +191,7 @@ func CleanKey(key string) (string, error) {
 		key = strings.TrimSpace(rest)
 	}
 
-	if strings.ContainsFunc(key, unprintable) {
+	if strings.ContainsFunc(key, isUnprintable) {
 		return "", fmt.Errorf("the key has white space, a line end or another character in it that no header can have")
 	}
 
@@ -228,10 +228,5 @@ func Redact(text string) string {
 	return u.String()
 }
 
-// Location is where a redirect leads that was not followed; empty for other answers.
-func (a Answer) Location() string {
-	if a.Status < http.StatusMultipleChoices || a.Status >= http.StatusBadRequest {
-		return ""
-	}
-	return Redact(a.Header.Get("Location"))
-}
+// isUnprintable reports whether a rune cannot stand in a header's value, or is a space.
+func isUnprintable(r rune) bool { return r <= ' ' || r > '~' }
