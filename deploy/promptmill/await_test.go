@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -23,9 +25,9 @@ func freeAddress(t *testing.T) string {
 // joinOf is the join string of the bus that a command would start at an address.
 func (c command) joinOf(address string) string {
 	c.t.Helper()
-	id, err := loadIdentity(c.state)
+	id, err := localbus.LoadIdentity(c.state)
 	must(c.t, err)
-	return id.join(proto.RoleWorker, []string{address}).String()
+	return id.Join(proto.RoleWorker, []string{address}).String()
 }
 
 // A worker that comes before its bus waits for it, and says so once; when the bus is
@@ -47,7 +49,7 @@ func TestWorkerAwaitsItsBus(t *testing.T) {
 	c.ended("first", pollTime)
 	terminate(t, serving, out)
 	poll(t, pollTime, "the worker to miss it", func() bool {
-		return strings.Contains(said.String(), "the bus is away")
+		return strings.Contains(said.String(), "lost the bus")
 	})
 
 	c.serve("--listen", address)
@@ -118,7 +120,7 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	terminate(t, serving, out)
 	other.serve("--listen", address)
 
-	code := waitExit(t, working, said, otherFor+time.Minute)
+	code := waitExit(t, working, said, busconn.GiveUpAfter+time.Minute)
 	if code != exit.CodeUnreachable || !strings.Contains(said.String(), "what answers there has another certificate") ||
 		!strings.Contains(said.String(), "hint: take the join string that promptmill join prints there now") {
 		t.Errorf("exit code %d:\n%s", code, said)

@@ -2,152 +2,24 @@ package main
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/sim"
 )
-
-// impostor is a listener that begins as a NATS server does, and keeps what it is told.
-type impostor struct {
-	address string
-
-	mu    sync.Mutex
-	told  []byte // by clients: inside TLS, or in the clear
-	conns int
-}
-
-// newImpostor listens with a certificate, or without TLS if it is nil.
-func newImpostor(t *testing.T, cert *tls.Certificate) *impostor {
-	t.Helper()
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	i := &impostor{address: l.Addr().String()}
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() { i.talk(conn, cert) })
-		}
-	})
-
-	t.Cleanup(func() {
-		l.Close()
-		group.Wait()
-	})
-
-	return i
-}
-
-func (i *impostor) talk(conn net.Conn, cert *tls.Certificate) {
-	defer conn.Close()
-
-	conn.SetDeadline(time.Now().Add(pollTime))
-	i.mu.Lock()
-	i.conns++
-	i.mu.Unlock()
-	fmt.Fprintf(conn,
-		"INFO {\"server_id\":\"X\",\"version\":\"2.15.2\",\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"tls_required\":%t}\r\n",
-		cert != nil)
-
-	if cert != nil {
-		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*cert}})
-	}
-
-	buf := make([]byte, 4096)
-	for {
-		n, err := conn.Read(buf) // of TLS: the handshake, and then what is inside
-		i.mu.Lock()
-		i.told = append(i.told, buf[:n]...)
-		enough := bytes.Contains(i.told, []byte("PING\r\n"))
-		i.mu.Unlock()
-		if err != nil || enough {
-			return
-		}
-	}
-}
-
-// heard is what clients have said so far, and how many there were.
-func (i *impostor) heard() (string, int) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return string(i.told), i.conns
-}
-
-// The password goes to a server with the certificate of the join string, and to no
-// other: not to one with another certificate, and not to one without.
-func TestPasswordOnlyToTheRightServer(t *testing.T) {
-	t.Parallel()
-
-	right, err := loadIdentity(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	wrong, err := loadIdentity(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	for _, test := range []struct {
-		name string
-		cert *tls.Certificate
-		told bool
-		want string // in the error
-	}{
-		{"the right certificate", &right.cert, true, ""}, // so that silence of the others means something
-		{"another certificate", &wrong.cert, false, "another certificate"},
-		{"no TLS", nil, false, ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-
-			i := newImpostor(t, test.cert)
-			j := right.join(proto.RoleWorker, []string{i.address})
-			l, err := joinBus(j, zerolog.Nop())
-			if err == nil {
-				l.close()
-				t.Fatal("joined what is no bus")
-			}
-			if exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), test.want) ||
-				!strings.Contains(err.Error(), i.address) {
-				t.Errorf("exit code %d: %v", exit.Code(err), err)
-			}
-
-			told, conns := i.heard()
-			if conns == 0 {
-				t.Error("nobody came")
-			}
-
-			if strings.Contains(told, j.Password()) != test.told || !test.told && told != "" {
-				t.Errorf("the server was told %q", told)
-			}
-		})
-	}
-}
 
 // A join string is taken back by deleting the identity: at the same place another bus
 // runs then, which does not know it. That is another thing than a bus that is down.
@@ -185,7 +57,7 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 	}
 
 	stop()
-	if err := os.Remove(filepath.Join(c.state, identityFile)); err != nil {
+	if err := os.Remove(filepath.Join(c.state, localbus.IdentityFile)); err != nil {
 		t.Fatal(err)
 	}
 
@@ -246,40 +118,6 @@ func TestBusCannotBegin(t *testing.T) {
 	c.must("list")
 }
 
-// What a bus is called by, for those on this machine and elsewhere.
-func TestAddressesOfABus(t *testing.T) {
-	t.Parallel()
-
-	for _, test := range []struct {
-		listen, advertise string
-		want              string // the first
-		here              string
-	}{
-		{"127.0.0.1:4333", "", "127.0.0.1:4333", "127.0.0.1:4333"},
-		{"192.0.2.7:4333", "", "192.0.2.7:4333", "192.0.2.7:4333"},
-		{"192.0.2.7:4333", "head", "head:4333", "192.0.2.7:4333"},
-		{"0.0.0.0:4333", "head", "head:4333", "127.0.0.1:4333"},
-		{"0.0.0.0:4333", "head:9999", "head:9999", "127.0.0.1:4333"}, // a port that is forwarded
-		{"[::]:4333", "2001:db8::7", "[2001:db8::7]:4333", "127.0.0.1:4333"},
-		{":4333", "head", "head:4333", "127.0.0.1:4333"},
-	} {
-		if got := addressesOf(test.listen, test.advertise); len(got) != 1 || got[0] != test.want {
-			t.Errorf("listening at %s, advertised as %q: %v, want %s", test.listen, test.advertise, got, test.want)
-		}
-		if got := (localBus{Listen: test.listen}).here(); got != test.here {
-			t.Errorf("listening at %s: %s from here, want %s", test.listen, got, test.here)
-		}
-	}
-
-	// At all addresses: those of the machine, and last the one that always works here.
-	for _, listen := range []string{"0.0.0.0:4333", "[::]:4333", ":4333"} {
-		got := addressesOf(listen, "")
-		if len(got) != len(machineAddresses())+1 || got[len(got)-1] != "127.0.0.1:4333" {
-			t.Errorf("listening at %s: %v", listen, got)
-		}
-	}
-}
-
 // passwords sets those that nats-config asks for, and returns what each user gives as
 // --nats-user.
 func passwords(t *testing.T) map[string]string {
@@ -306,7 +144,7 @@ func natsConfig(t *testing.T) *server.Options {
 
 	dir := t.TempDir()
 	var text bytes.Buffer
-	if err := writeNATSConfig(&text); err != nil {
+	if err := natsserver.WriteConfig(&text); err != nil {
 		t.Fatal(err)
 	}
 
@@ -332,7 +170,7 @@ func TestNATSConfig(t *testing.T) {
 	passwords(t)
 
 	opts := natsConfig(t)
-	if opts.MaxPayload != maxPayload || opts.MaxPending != 256<<20 {
+	if opts.MaxPayload != natsserver.MaxPayload || opts.MaxPending != 256<<20 {
 		t.Errorf("payload %d, pending %d", opts.MaxPayload, opts.MaxPending)
 	}
 

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
@@ -130,9 +131,9 @@ func loseNode(t *testing.T, d death) {
 
 	lost := places[d.leads]
 
-	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}))
+	must(t, bus.CreateBuckets(t.Context(), l.JS, bus.Limits{Replicas: 3}))
 	if d.phase == publishing {
-		opened, err := bus.Open(t.Context(), l.js)
+		opened, err := bus.Open(t.Context(), l.JS)
 		must(t, err)
 		runs := opened.Runs
 		must(t, runs.SetLimits(t.Context(), bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 64 << 20}))
@@ -140,7 +141,7 @@ func loseNode(t *testing.T, d death) {
 
 	finalizing := make(chan struct{})
 	finalize := sync.OnceFunc(func() { close(finalizing) })
-	_, err := l.conn.Subscribe("$KV."+proto.RunsBucket+".r", func(msg *nats.Msg) {
+	_, err := l.Conn.Subscribe("$KV."+proto.RunsBucket+".r", func(msg *nats.Msg) {
 		var m proto.Manifest
 		if json.Unmarshal(msg.Data, &m) == nil && m.State == proto.StateFinalizing {
 			finalize()
@@ -168,7 +169,7 @@ func loseNode(t *testing.T, d death) {
 
 	manifest := func() (m proto.Manifest) {
 		if msg, err := bus.LastMessage(
-			t.Context(), l.js, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".r",
+			t.Context(), l.JS, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".r",
 		); err == nil {
 			m, _ = proto.ParseManifest("r", msg.Data)
 		}
@@ -176,8 +177,8 @@ func loseNode(t *testing.T, d death) {
 	}
 
 	poll(t, pollTime, "the run", func() bool { return manifest().Run != "" })
-	lead(t, l.js, proto.ResultsStream("r"), places["results"].name)
-	lead(t, l.js, proto.WorkStream("r"), places["work"].name)
+	lead(t, l.JS, proto.ResultsStream("r"), places["results"].name)
+	lead(t, l.JS, proto.WorkStream("r"), places["work"].name)
 
 	if d.phase != publishing {
 		poll(t, patience, "all shards on the bus", func() bool { return manifest().Publish.Done })
@@ -214,7 +215,7 @@ func loseNode(t *testing.T, d death) {
 		}
 	}
 
-	where := consumers(l.js)
+	where := consumers(l.JS)
 	begin := time.Now()
 	lost.cmd.Process.Signal(d.signal)
 
@@ -274,7 +275,7 @@ func (c command) noise(name string, n int) string {
 
 // startNATSRelease starts a cluster of three of a version of the server, and returns the
 // name of its leader.
-func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *link, leader string) {
+func startNATSRelease(t *testing.T, version string) (nodes []*natsNode, l *busconn.Connection, leader string) {
 	t.Helper()
 
 	program := natsRelease(t, version)

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
@@ -76,7 +77,9 @@ type natsNode struct {
 
 // startNATSNodes starts a server in each seat and waits until streams can be made by
 // who connects with opts.
-func startNATSNodes(t *testing.T, seats []clusterSeat, env []string, opts ...nats.Option) (nodes []*natsNode, l *link) {
+func startNATSNodes(
+	t *testing.T, seats []clusterSeat, env []string, opts ...nats.Option,
+) (nodes []*natsNode, l *busconn.Connection) {
 	t.Helper()
 	return startNATSProgram(t, "", seats, env, opts...)
 }
@@ -84,7 +87,7 @@ func startNATSNodes(t *testing.T, seats []clusterSeat, env []string, opts ...nat
 // startNATSProgram is startNATSNodes with another server than the one in the test binary.
 func startNATSProgram(
 	t *testing.T, program string, seats []clusterSeat, env []string, opts ...nats.Option,
-) (nodes []*natsNode, l *link) {
+) (nodes []*natsNode, l *busconn.Connection) {
 	t.Helper()
 
 	var urls []string
@@ -103,7 +106,7 @@ func startNATSProgram(
 
 	poll(t, patience, "a stream with a copy on each node", func() bool {
 		if l == nil {
-			l, _ = dial(strings.Join(urls, ","), zerolog.Nop(), opts...)
+			l, _ = busconn.Dial(strings.Join(urls, ","), zerolog.Nop(), opts...)
 		}
 
 		if l == nil {
@@ -113,12 +116,12 @@ func startNATSProgram(
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 
-		_, err := l.js.CreateStream(ctx, jetstream.StreamConfig{Name: "ready", Replicas: len(nodes)})
+		_, err := l.JS.CreateStream(ctx, jetstream.StreamConfig{Name: "ready", Replicas: len(nodes)})
 
-		return err == nil && l.js.DeleteStream(ctx, "ready") == nil
+		return err == nil && l.JS.DeleteStream(ctx, "ready") == nil
 	})
 
-	t.Cleanup(l.close)
+	t.Cleanup(l.Close)
 
 	return nodes, l
 }
@@ -311,7 +314,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 
 	killLeader := func(stream string) func() {
 		return func() {
-			leader := wholeStream(t, l.js, stream)
+			leader := wholeStream(t, l.JS, stream)
 			for _, n := range nodes {
 				if n.name == leader {
 					n.kill()
@@ -322,7 +325,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 				}
 			}
 
-			wholeStream(t, l.js, stream)
+			wholeStream(t, l.JS, stream)
 		}
 	}
 
@@ -343,7 +346,10 @@ func TestClusterProcessesKilled(t *testing.T) {
 	during("the leader of the results stream is killed, and comes back", killLeader(proto.ResultsStream("r")))
 	m.sim.Hang(false)
 	begin := time.Now()
-	poll(t, patience, "the end of the run", func() bool { return files.Exists(filepath.Join(c.dir, "out", "r.meta.json")) })
+	poll(t, patience, "the end of the run", func() bool {
+		return files.Exists(filepath.Join(c.dir, "out", "r.meta.json"))
+	})
+
 	t.Logf("the rest: %s, no answers for %s at most, nothing written for %s at most",
 		time.Since(begin).Round(time.Millisecond),
 		answers.longest(begin).Round(time.Millisecond), lines.longest(begin).Round(time.Millisecond))
@@ -446,7 +452,9 @@ func natsConfigIsEnough(t *testing.T, size int) {
 		"--progress", "none", "--wait")
 
 	for _, run := range []string{"r", "wait"} {
-		poll(t, patience, "the end of run "+run, func() bool { return files.Exists(filepath.Join(c.dir, run+".meta.json")) })
+		poll(t, patience, "the end of run "+run, func() bool {
+			return files.Exists(filepath.Join(c.dir, run+".meta.json"))
+		})
 		if text, code := c.run("verify", in, run+".jsonl.zst"); code != exit.CodeOK {
 			t.Errorf("verify: exit code %d:\n%s", code, text)
 		}

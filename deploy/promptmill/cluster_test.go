@@ -27,6 +27,7 @@ import (
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -79,7 +80,7 @@ func TestClusterNodesComeAndGo(t *testing.T) {
 
 	r.during("the leader of the work's consumer is away", func() { r.without(c.leaderOf(work, model)) })
 	r.during("the node that the collector talks to is away", func() {
-		r.without(c.node(r.link.conn.ConnectedServerName()))
+		r.without(c.node(r.link.Conn.ConnectedServerName()))
 	})
 
 	r.during("two of three nodes are away", func() {
@@ -174,8 +175,8 @@ func TestBucketsMadeWithoutLeader(t *testing.T) {
 	c.nodes[2].stop()
 	l := c.connect(0, zerolog.Nop())
 	made := make(chan error, 1)
-	go func() { made <- bus.CreateBuckets(t.Context(), l.js, bus.Limits{Replicas: 3}) }()
-	poll(t, patience, "the question on the bus", func() bool { return l.conn.Stats().OutMsgs > 0 })
+	go func() { made <- bus.CreateBuckets(t.Context(), l.JS, bus.Limits{Replicas: 3}) }()
+	poll(t, patience, "the question on the bus", func() bool { return l.Conn.Stats().OutMsgs > 0 })
 	c.nodes[1].start(t)
 	c.nodes[2].start(t)
 	if err := <-made; err != nil {
@@ -271,13 +272,13 @@ func startCluster(t *testing.T) *testCluster {
 		return false
 	})
 
-	c.js = c.connect(0, zerolog.Nop()).js
+	c.js = c.connect(0, zerolog.Nop()).JS
 
 	return c
 }
 
 // connect connects to the cluster as the program does, to the node first first.
-func (c *testCluster) connect(first int, log zerolog.Logger) *link {
+func (c *testCluster) connect(first int, log zerolog.Logger) *busconn.Connection {
 	c.t.Helper()
 
 	var urls []string
@@ -285,12 +286,12 @@ func (c *testCluster) connect(first int, log zerolog.Logger) *link {
 		urls = append(urls, c.nodes[(first+i)%len(c.nodes)].url())
 	}
 
-	l, err := dial(strings.Join(urls, ","), log)
+	l, err := busconn.Dial(strings.Join(urls, ","), log)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 
-	c.t.Cleanup(l.close)
+	c.t.Cleanup(l.Close)
 
 	return l
 }
@@ -394,7 +395,7 @@ type clusterRun struct {
 	requests  int
 	input     string
 	output    output.Prefix
-	link      *link // of producer and collector
+	link      *busconn.Connection // of producer and collector
 	runs      *bus.RunStore
 	collector *collector.Collector
 	model     *sim.Server
@@ -435,7 +436,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	ctx := t.Context()
 	r.link = c.connect(2, part("crew"))
 	limits := bus.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20, Replicas: 3}
-	if err := bus.CreateBuckets(ctx, r.link.js, bus.Limits{Replicas: 3}); err != nil {
+	if err := bus.CreateBuckets(ctx, r.link.JS, bus.Limits{Replicas: 3}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -453,14 +454,14 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		t.Fatal(err)
 	}
 
-	opened, err := bus.Open(ctx, r.link.js)
+	opened, err := bus.Open(ctx, r.link.JS)
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	r.runs = opened.Runs
 
-	if err := bus.EnsureStreams(ctx, r.link.js, m, limits); err != nil {
+	if err := bus.EnsureStreams(ctx, r.link.JS, m, limits); err != nil {
 		t.Fatal(err)
 	}
 
@@ -475,7 +476,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 
 	t.Cleanup(func() { j.Close() })
 	r.collector = collector.New(collector.Config{
-		JS:      r.link.js,
+		JS:      r.link.JS,
 		Journal: j,
 		Output:  r.output,
 		Host:    "test",
@@ -486,7 +487,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	})
 
 	parts := crew{
-		producer:  producer.New(producer.Config{JS: r.link.js, Run: r.id, Log: part("producer")}),
+		producer:  producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")}),
 		collector: r.collector,
 	}
 
@@ -517,7 +518,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		t.Cleanup(model.Close)
 		name := fmt.Sprintf("w%d", i+1)
 		w, err := worker.New(worker.Config{
-			JS:      c.connect(i, part(name)).js,
+			JS:      c.connect(i, part(name)).JS,
 			Server:  model,
 			Limiter: limit.Fixed(64),
 			Name:    name,

@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/progress"
@@ -50,15 +51,15 @@ func collectCommand(env environment) *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer s.close()
+			defer s.Close()
 
-			s.limits.Replicas = max(1, c.Int("replicas"))
+			s.Limits.Replicas = max(1, c.Int("replicas"))
 			out, err := outputOf(c, m.Run+output.ResultsSuffix)
 			if err != nil {
 				return err
 			}
 
-			return collectRun(ctx, env, c, s.link, m.Run, out, nil)
+			return collectRun(ctx, env, c, s.Connection, m.Run, out, nil)
 		},
 	}
 }
@@ -168,7 +169,8 @@ func unwritable(err error) error {
 
 // collectRun collects a run in the foreground, with progress and a summary.
 func collectRun(
-	ctx context.Context, env environment, c *cli.Command, l *link, run string, out output.Prefix, inputs []string,
+	ctx context.Context, env environment, c *cli.Command, l *busconn.Connection, run string, out output.Prefix,
+	inputs []string,
 ) (err error) {
 	if c.Duration("flush") <= 0 {
 		return exit.Usage("", "--flush %s: must be more than 0", c.Duration("flush"))
@@ -222,7 +224,7 @@ func collectRun(
 		dir:      filepath.Join(statedir.ForOutput(state, string(out)), "input"),
 		log:      newLog(c.Bool("verbose"), screen),
 		show: func(m proto.Manifest, got *collector.Collector) {
-			show.Go(func() { progress.Show(showing, screen, &progress.Source{Run: m, Counts: got.Progress, JS: l.js}) })
+			show.Go(func() { progress.Show(showing, screen, &progress.Source{Run: m, Counts: got.Progress, JS: l.JS}) })
 		},
 	}
 

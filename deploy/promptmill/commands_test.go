@@ -17,6 +17,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/proto"
@@ -95,7 +96,9 @@ func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 func (c command) ended(run string, within time.Duration) *metadata.Run {
 	c.t.Helper()
 	out := output.Prefix(filepath.Join(c.dir, run))
-	poll(c.t, within, "the end of run "+run, func() bool { return files.Exists(out.Meta()) && !files.Exists(out.Journal()) })
+	poll(c.t, within, "the end of run "+run, func() bool {
+		return files.Exists(out.Meta()) && !files.Exists(out.Journal())
+	})
 	return c.meta(run)
 }
 
@@ -506,7 +509,7 @@ func TestTailNew(t *testing.T) {
 	}
 
 	// It has found its place once it has asked for results that are not there.
-	poll(t, pollTime, "the reader", func() bool { return asked(t, s, readerName) > 20 })
+	poll(t, pollTime, "the reader", func() bool { return asked(t, s, busconn.ReaderName) > 20 })
 	c.start("worker", "--url", b.url, "--nats", url, "--name", "b")
 
 	if code := waitExit(t, reader, stderr, patience); code != exit.CodeOK {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -26,7 +27,7 @@ func controlCommands(env environment) []*cli.Command {
 				if err != nil {
 					return err
 				}
-				defer s.close()
+				defer s.Close()
 
 				ctx, cancel := context.WithTimeout(ctx, answerTime)
 				defer cancel()
@@ -84,7 +85,7 @@ func deleteCommand(env environment) *cli.Command {
 				}
 				return err
 			}
-			defer s.close()
+			defer s.Close()
 
 			if !m.State.Ended() && !c.Bool("force") {
 				return exit.WithHint(fmt.Errorf("run %s is %s", m.Run, m.State),
@@ -94,7 +95,7 @@ func deleteCommand(env environment) *cli.Command {
 			ctx, cancel := context.WithTimeout(ctx, answerTime)
 			defer cancel()
 
-			if err := deleteRun(ctx, s.link, s.Runs, m); err != nil {
+			if err := deleteRun(ctx, s.Connection, s.Runs, m); err != nil {
 				return err
 			}
 
@@ -114,11 +115,11 @@ func printDeleted(env environment, c *cli.Command, run string) error {
 // deleteRun takes a run off the bus. The manifest of an ended run goes last, so that
 // whoever deletes it next finds what a crash has left. That of another goes first: it is
 // what everybody follows, and who collects the run would make its streams again.
-func deleteRun(ctx context.Context, l *link, runs *bus.RunStore, m proto.Manifest) error {
+func deleteRun(ctx context.Context, l *busconn.Connection, runs *bus.RunStore, m proto.Manifest) error {
 	if !m.State.Ended() {
-		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, l.js, m.Run))
+		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, l.JS, m.Run))
 	}
-	if err := bus.DeleteStreams(ctx, l.js, m.Run); err != nil {
+	if err := bus.DeleteStreams(ctx, l.JS, m.Run); err != nil {
 		return err
 	}
 	return runs.Delete(ctx, m.Run)
@@ -143,9 +144,9 @@ func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string
 			continue
 		}
 
-		left, err := bus.OrphanedStreams(ctx, s.js, run, 0)
+		left, err := bus.OrphanedStreams(ctx, s.JS, run, 0)
 		if err == nil && len(left) > 0 {
-			found = bus.DeleteStreams(ctx, s.js, run) == nil || found
+			found = bus.DeleteStreams(ctx, s.JS, run) == nil || found
 		}
 	}
 

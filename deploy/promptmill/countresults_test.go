@@ -24,7 +24,7 @@ func TestCollectorCountsResults(t *testing.T) {
 		proto.EncodeDeliveryNote("victim", "0-0", proto.DeliveryNote{Returned: true}),
 		proto.EncodeResults("victim", "0-1", []uint32{1, 2, 3}, nil),
 	} {
-		_, err := v.js.PublishMsg(t.Context(), msg)
+		_, err := v.JS.PublishMsg(t.Context(), msg)
 		must(t, err)
 	}
 
@@ -41,12 +41,12 @@ func TestCollectorCountsResults(t *testing.T) {
 		{7, nil, 0},
 	} {
 		state := &journal.State{Done: roaring.BitmapOf(tt.done...), Position: journal.Position{Sequence: tt.after}}
-		if got := countResults(t.Context(), l.js, m, state); got != tt.want {
+		if got := countResults(t.Context(), l.JS, m, state); got != tt.want {
 			t.Errorf("after message %d, without %v: %d results, want %d", tt.after, tt.done, got, tt.want)
 		}
 	}
 
-	if err := l.conn.LastError(); err != nil {
+	if err := l.Conn.LastError(); err != nil {
 		t.Errorf("the bus refuses something: %v", err)
 	}
 }

@@ -15,14 +15,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // visit is a bus that is being looked at, by one question after the other.
 type visit struct {
-	*link
+	*busconn.Connection
 	role proto.Role // empty: not known
 
 	blind bool // it may not see consumers
@@ -32,9 +34,9 @@ type visit struct {
 }
 
 // lookAtBus makes all checks of a bus.
-func lookAtBus(ctx context.Context, l *link, role proto.Role) []finding {
-	v := &visit{link: l, role: role}
-	l.conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+func lookAtBus(ctx context.Context, l *busconn.Connection, role proto.Role) []finding {
+	v := &visit{Connection: l, role: role}
+	l.Conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		if errors.Is(err, nats.ErrPermissionViolation) && v.refuse != nil {
@@ -72,7 +74,7 @@ func ask[T any](ctx context.Context, v *visit, subject string) (answer T, err er
 	v.refuse = refuse
 	v.mu.Unlock()
 
-	msg, err := v.conn.RequestWithContext(ctx, "$JS.API."+subject, nil)
+	msg, err := v.Conn.RequestWithContext(ctx, "$JS.API."+subject, nil)
 	if err != nil {
 		return answer, cmp.Or(context.Cause(ctx), err)
 	}
@@ -92,22 +94,22 @@ func ask[T any](ctx context.Context, v *visit, subject string) (answer T, err er
 // server: is it near, and new enough?
 func (v *visit) server() finding {
 	f := finding{Name: "bus", Status: fine}
-	trip, err := v.conn.RTT()
+	trip, err := v.Conn.RTT()
 	if err != nil {
-		return failed("bus", exit.Unreachable(fmt.Errorf("%s does not answer: %w", v.name, err),
+		return failed("bus", exit.Unreachable(fmt.Errorf("%s does not answer: %w", v.Name, err),
 			"look at the server's log"))
 	}
 
-	f.Detail = fmt.Sprintf("%s, NATS %s, %s", v.name, v.conn.ConnectedServerVersion(), brief(trip))
-	if name := v.conn.ConnectedClusterName(); name != "" {
-		f.Detail += fmt.Sprintf(", cluster %s of %d known servers", name, len(v.conn.Servers()))
+	f.Detail = fmt.Sprintf("%s, NATS %s, %s", v.Name, v.Conn.ConnectedServerVersion(), brief(trip))
+	if name := v.Conn.ConnectedClusterName(); name != "" {
+		f.Detail += fmt.Sprintf(", cluster %s of %d known servers", name, len(v.Conn.Servers()))
 	}
 
 	if v.role != "" {
 		f.Detail += ", as " + string(v.role)
 	}
-	if losesStreams(v.conn.ConnectedServerVersion()) {
-		f.Status, f.Mend = doubtful, lossOfStreams
+	if busconn.LosesStreams(v.Conn.ConnectedServerVersion()) {
+		f.Status, f.Mend = doubtful, busconn.StreamLossNote
 	}
 
 	return f
@@ -123,12 +125,12 @@ func (v *visit) payload() finding {
 		Name:   "bus messages",
 		Status: fine,
 		Detail: fmt.Sprintf("of %d KiB at most (max_payload); what is larger goes through the object store",
-			v.conn.MaxPayload()>>10),
+			v.Conn.MaxPayload()>>10),
 	}
-	if v.conn.MaxPayload() < smallestPayload {
+	if v.Conn.MaxPayload() < smallestPayload {
 		f.Status, f.Mend = doubtful,
 			fmt.Sprintf("set max_payload: %d in the server's configuration: below %d KiB almost everything takes the long way",
-				maxPayload, smallestPayload>>10)
+				natsserver.MaxPayload, smallestPayload>>10)
 	}
 
 	return f
@@ -170,7 +172,7 @@ func (v *visit) jetStream(ctx context.Context) finding {
 		}
 	}
 
-	return storeRoom(account, v.limits)
+	return storeRoom(account, v.Limits)
 }
 
 // storeRoom judges what the account has left for the streams of another run. The
@@ -267,15 +269,15 @@ func ownBus(ctx context.Context, state string) finding {
 	defer os.RemoveAll(dir)
 
 	begin := time.Now()
-	b, err := startBus(dir, dir, loopback, false, zerolog.Nop())
+	b, err := natsserver.Start(natsserver.Config{State: dir, Dir: dir, Log: zerolog.Nop()})
 	if err != nil {
 		return failed(name, err)
 	}
-	defer b.stop()
+	defer b.Stop()
 
-	err = bus.CreateBuckets(ctx, b.js, b.limits)
+	err = bus.CreateBuckets(ctx, b.JS, b.Limits)
 	if err == nil {
-		err = bus.EnsureStreams(ctx, b.js, proto.Manifest{Run: "doctor"}, b.limits)
+		err = bus.EnsureStreams(ctx, b.JS, proto.Manifest{Run: "doctor"}, b.Limits)
 	}
 	if err != nil {
 		return failed(name, err)

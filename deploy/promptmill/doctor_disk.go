@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
@@ -40,7 +41,7 @@ func lookAtDisks(state, output string, inputs []string, external bool) []finding
 		how = e.String()
 		out.need, out.strict, store.need = e.output(), true, e.store()
 	} else {
-		out.need, store.need = maxWork, maxWork+maxResults
+		out.need, store.need = natsserver.MaxWorkBytes, natsserver.MaxWorkBytes+natsserver.MaxResultsBytes
 	}
 
 	if external {
@@ -62,7 +63,7 @@ func lookAtDisks(state, output string, inputs []string, external bool) []finding
 
 // look measures free space and the time of a sync.
 func (p place) look() finding {
-	free, err := freeBytes(p.dir)
+	free, err := natsserver.FreeBytes(p.dir)
 	if err != nil {
 		return failed("disk: "+p.what, err)
 	}
@@ -231,7 +232,9 @@ func sampleFile(path string) (space, error) {
 func (s space) output() int64 { return 2 * s.requests * assumedLine / assumedPacking }
 
 // store is what a bus of this run alone takes in bytes.
-func (s space) store() int64 { return min(s.text/assumedPacking, maxWork) + maxResults }
+func (s space) store() int64 {
+	return min(s.text/assumedPacking, natsserver.MaxWorkBytes) + natsserver.MaxResultsBytes
+}
 
 func (s space) String() string {
 	about := "about "

@@ -165,7 +165,7 @@ func consumerDrift(has, want jetstream.ConsumerConfig) []string {
 // runs looks at the streams and consumers of the runs that have not ended.
 func (v *visit) runs(ctx context.Context) (list []finding) {
 	const name = "runs"
-	b, err := bus.Open(ctx, v.js)
+	b, err := bus.Open(ctx, v.JS)
 	var all []proto.Manifest
 	if err == nil {
 		listing, cancel := context.WithTimeout(ctx, askTime)

@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/proto"
@@ -178,19 +179,6 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-func TestAtLeast(t *testing.T) {
-	t.Parallel()
-
-	for version, want := range map[string]bool{
-		"2.11.0": true, "2.15.2": true, "3.0.0": true, "2.12.0-RC.1": true, "built by hand": true,
-		"2.10.29": false, "2.9.1": false, "1.99.0": false,
-	} {
-		if got := atLeast(version, [2]int{2, 11}); got != want {
-			t.Errorf("%s: %v", version, got)
-		}
-	}
-}
-
 func TestSizesAndTimesInWords(t *testing.T) {
 	t.Parallel()
 
@@ -246,14 +234,13 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	}
 
 	runs := opened.Runs
-
 	if err := runs.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 
 	look := func() map[verdict][]string {
 		found := map[verdict][]string{}
-		for _, f := range lookAtBus(t.Context(), &link{conn: js.Conn(), js: js, name: "bus"}, "") {
+		for _, f := range lookAtBus(t.Context(), &busconn.Connection{Conn: js.Conn(), JS: js, Name: "bus"}, "") {
 			found[f.Status] = append(found[f.Status], f.Name+": "+f.Detail)
 		}
 		return found

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -140,13 +141,13 @@ func checkDoctorFlags(c *cli.Command) error {
 
 // lookAtBuses looks at the bus that a command names, or at all of this machine, or
 // tries what run would do.
-func lookAtBuses(ctx context.Context, o connectOptions, log zerolog.Logger) []finding {
+func lookAtBuses(ctx context.Context, o busconn.Options, log zerolog.Logger) []finding {
 	role := proto.RoleCollector // it sees the most
 	if o.External() {
 		role = proto.RoleReader // whatever is named will do
 	}
 
-	links, err := connectAll(o, role, log)
+	links, err := busconn.ConnectAll(o, role, log)
 	switch {
 	case err == nil:
 	case o.External():
@@ -166,14 +167,14 @@ func lookAtBuses(ctx context.Context, o connectOptions, log zerolog.Logger) []fi
 	var list []finding
 	for _, l := range links {
 		list = append(list, lookAtBus(ctx, l, roleOf(o, role))...)
-		l.close()
+		l.Close()
 	}
 
 	return list
 }
 
 // roleOf is the role that a command has on its bus, or "" if it is not known.
-func roleOf(o connectOptions, local proto.Role) proto.Role {
+func roleOf(o busconn.Options, local proto.Role) proto.Role {
 	switch {
 	case o.Join != "":
 		j, _ := proto.ParseJoin(o.Join) // checked before

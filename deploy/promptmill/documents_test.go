@@ -75,6 +75,7 @@ func anchors(text string) map[string]bool {
 			}
 			return -1
 		}, title[1])
+
 		found[anchor] = true
 	}
 
@@ -158,7 +159,8 @@ func flagsOfCommands(t *testing.T) map[string][]string {
 	}
 
 	if len(flags) < 20 || len(flags["run"]) < 40 {
-		t.Fatalf("help lists %d commands, and %d flags of run: the patterns do not match it", len(flags), len(flags["run"]))
+		t.Fatalf("help lists %d commands, and %d flags of run: the patterns do not match it",
+			len(flags), len(flags["run"]))
 	}
 
 	return flags
@@ -174,9 +176,11 @@ func flagsOfTools(t *testing.T) map[string][]string {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, flag := range flagInSource.FindAllStringSubmatch(string(source), -1) {
 			flags[tool] = append(flags[tool], "--"+flag[1])
 		}
+
 		if len(flags[tool]) < 4 {
 			t.Fatalf("%s has %d flags: the pattern does not match its source", tool, len(flags[tool]))
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -309,12 +310,14 @@ func openJetStream(t *testing.T, url string) jetstream.JetStream {
 
 func openRuns(t *testing.T, js jetstream.JetStream) *bus.RunStore {
 	t.Helper()
+
 	opened, err := bus.Open(t.Context(), js)
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	runs := opened.Runs
+
 	return runs
 }
 
@@ -407,17 +410,17 @@ func TestDeletionCutShort(t *testing.T) {
 
 	c := newCommand(t)
 	_, url := startNATS(t)
-	l, err := dial(url, zerolog.Nop())
+	l, err := busconn.Dial(url, zerolog.Nop())
 	must(t, err)
-	defer l.close()
+	defer l.Close()
 
-	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{}))
-	runs := openRuns(t, l.js)
+	must(t, bus.CreateBuckets(t.Context(), l.JS, bus.Limits{}))
+	runs := openRuns(t, l.JS)
 	limits := bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 	add := func(run string) {
 		m := proto.Manifest{Schema: proto.ManifestSchema, Run: run, State: proto.StateCompleted}
 		must(t, runs.Create(t.Context(), m))
-		must(t, bus.EnsureStreams(t.Context(), l.js, m, limits))
+		must(t, bus.EnsureStreams(t.Context(), l.JS, m, limits))
 	}
 	for _, run := range []string{"deleted", "again", "there", "asked"} {
 		add(run)
@@ -433,9 +436,9 @@ func TestDeletionCutShort(t *testing.T) {
 		State:  proto.StateCompleted,
 	}))
 
-	must(t, bus.EnsureStreams(t.Context(), l.js, proto.Manifest{Run: "lost"}, limits))
+	must(t, bus.EnsureStreams(t.Context(), l.JS, proto.Manifest{Run: "lost"}, limits))
 	left := func() (names []string) {
-		for name := range l.js.StreamNames(t.Context()).Name() {
+		for name := range l.JS.StreamNames(t.Context()).Name() {
 			if run, ok := strings.CutSuffix(name, "_results"); ok {
 				names = append(names, strings.TrimPrefix(run, "pm_"))
 			}
@@ -467,7 +470,7 @@ func TestDeletionCutShort(t *testing.T) {
 	// The manifest of an ended run goes last: a sweep that dies is gone on with.
 	m, err := runs.Get(t.Context(), "there")
 	must(t, err)
-	must(t, bus.DeleteStreams(t.Context(), l.js, "there"))
+	must(t, bus.DeleteStreams(t.Context(), l.JS, "there"))
 	must(t, deleteRun(t.Context(), l, runs, m))
 	if _, err := runs.Get(t.Context(), "there"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("the manifest: %v, want ErrNoRun", err)

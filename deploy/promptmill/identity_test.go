@@ -5,63 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto"
 )
-
-// The identity is made once, whoever needs it first, and is the same for all.
-func TestIdentityIsMadeOnce(t *testing.T) {
-	t.Parallel()
-
-	state := filepath.Join(t.TempDir(), "deep", "state") // made, too
-	ids := make([]*identity, 16)
-	var group sync.WaitGroup
-	for i := range ids {
-		group.Go(func() {
-			var err error
-			if ids[i], err = loadIdentity(state); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-
-	group.Wait()
-	if t.Failed() {
-		return
-	}
-
-	later, err := loadIdentity(state)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	for _, id := range ids {
-		if id.secret != later.secret || !bytes.Equal(id.cert.Certificate[0], later.cert.Certificate[0]) {
-			t.Fatal("two that began at once have different identities")
-		}
-	}
-
-	if later.secret == [32]byte{} {
-		t.Error("the secret is empty")
-	}
-
-	files, err := os.ReadDir(state)
-	if err != nil || len(files) != 1 {
-		t.Errorf("want the one file in %s, there are %v (%v)", state, files, err)
-	}
-
-	info, err := os.Stat(filepath.Join(state, identityFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if mode := info.Mode().Perm(); mode != 0o600 {
-		t.Errorf("the file's mode is %o: others can read the key", mode)
-	}
-}
 
 // Two processes that begin at once with a fresh state folder agree, and each can be
 // joined by what the one file says.
@@ -139,11 +88,7 @@ func parseJoin(t *testing.T, text string) proto.Join {
 func TestIdentityDamaged(t *testing.T) {
 	t.Parallel()
 
-	whole, err := newIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	whole := newIdentity(t)
 	secret := bytes.Index(whole, []byte("-----BEGIN PROMPTMILL SECRET"))
 	short := []byte("-----BEGIN PROMPTMILL SECRET-----\nAAAA\n-----END PROMPTMILL SECRET-----\n")
 	for _, test := range []struct {
@@ -157,7 +102,7 @@ func TestIdentityDamaged(t *testing.T) {
 		{"cut in the secret", whole[:secret+50]},
 		{"a secret that is too short", append(whole[:secret:secret], short...)},
 		{"a certificate that was changed", bytes.Replace(whole, []byte("MII"), []byte("AAA"), 1)},
-		{"another key", append(onlyBlock(t, whole, 0), onlyBlock(t, anotherIdentity(t), 1)...)},
+		{"another key", append(onlyBlock(t, whole, 0), onlyBlock(t, newIdentity(t), 1)...)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -167,7 +112,7 @@ func TestIdentityDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			path := filepath.Join(c.state, identityFile)
+			path := filepath.Join(c.state, localbus.IdentityFile)
 			if err := os.WriteFile(path, test.data, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -199,12 +144,16 @@ func TestIdentityDamaged(t *testing.T) {
 	}
 }
 
-func anotherIdentity(t *testing.T) []byte {
+// newIdentity returns the file of a new identity.
+func newIdentity(t *testing.T) []byte {
 	t.Helper()
-	data, err := newIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
+
+	state := t.TempDir()
+	_, err := localbus.LoadIdentity(state)
+	must(t, err)
+	data, err := os.ReadFile(filepath.Join(state, localbus.IdentityFile))
+	must(t, err)
+
 	return data
 }
 
@@ -216,39 +165,4 @@ func onlyBlock(t *testing.T, data []byte, index int) []byte {
 		t.Fatalf("no block %d in %d bytes", index, len(data))
 	}
 	return bytes.Join(parts[2*index:2*index+2], nil)
-}
-
-// Each role has a string of its own, that is the same tomorrow, and tells nothing of
-// the others'.
-func TestJoinStringsOfRoles(t *testing.T) {
-	t.Parallel()
-
-	id, err := loadIdentity(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	other, err := loadIdentity(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	texts, tokens := map[string]bool{}, map[[proto.TokenSize]byte]bool{}
-	for _, of := range []*identity{id, other} {
-		for _, role := range proto.Roles() {
-			j := of.join(role, []string{"127.0.0.1:4333"})
-			texts[j.String()], tokens[j.Token] = true, true
-			if again := of.join(role, []string{"127.0.0.1:4333"}); again.String() != j.String() {
-				t.Errorf("%s: two strings of the same", role)
-			}
-
-			if back := parseJoin(t, j.String()); back.Role != role || back.Token != j.Token {
-				t.Errorf("%s: comes back as %s", role, back.Role)
-			}
-		}
-	}
-
-	if want := 2 * len(proto.Roles()); len(texts) != want || len(tokens) != want {
-		t.Errorf("%d strings and %d tokens of %d roles of two identities", len(texts), len(tokens), want)
-	}
 }

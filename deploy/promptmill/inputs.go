@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/worker/answer"
@@ -256,18 +257,18 @@ func listenFlags() []cli.Flag {
 	}
 }
 
-func parseListen(c *cli.Command, otherwise string) (listenAt, error) {
-	l := listenAt{address: otherwise, advertise: c.String("advertise")}
+func parseListen(c *cli.Command, otherwise string) (natsserver.ListenAddress, error) {
+	l := natsserver.ListenAddress{Address: otherwise, Advertise: c.String("advertise")}
 	if c.IsSet("listen") {
-		l.address = c.String("listen")
+		l.Address = c.String("listen")
 	}
 
 	if (c.String("join") != "" || c.String("nats") != "") && c.IsSet("listen") {
 		return l, exit.Usage("leave out one of them", "--listen makes a bus, and --nats or --join uses another")
 	}
 
-	if _, _, err := splitAddress(l.address); err != nil {
-		return l, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.address, err)
+	if _, _, err := natsserver.ParseAddress(l.Address); err != nil {
+		return l, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", l.Address, err)
 	}
 
 	return l, nil

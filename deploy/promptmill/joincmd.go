@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -55,18 +56,18 @@ func joinCommand(env environment) *cli.Command {
 				return err
 			}
 
-			id, err := loadIdentity(state)
+			id, err := localbus.LoadIdentity(state)
 			if err != nil {
 				return err
 			}
 
-			buses := localBuses(state)
+			buses := localbus.List(state)
 			if len(buses) == 0 {
 				return exit.Unreachable(errors.New("no bus runs on this machine"), "promptmill serve starts one")
 			}
 
 			for _, b := range buses {
-				j := id.join(role, addressesOf(b.Listen, cmp.Or(c.String("advertise"), b.Advertise)))
+				j := id.Join(role, localbus.Addresses(b.Listen, cmp.Or(c.String("advertise"), b.Advertise)))
 				if strings.HasPrefix(b.Listen, "127.") {
 					fmt.Fprintln(env.stderr,
 						"this bus listens to this machine alone; start it with --listen HOST:PORT for others")
@@ -77,7 +78,7 @@ func joinCommand(env environment) *cli.Command {
 					continue
 				}
 
-				certificate, err := id.writeCertificate(state)
+				certificate, err := id.WriteCertificate(state)
 				if err != nil {
 					return err
 				}

@@ -18,6 +18,7 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
@@ -29,7 +30,7 @@ import (
 // keeper collects a run that is on a bus, and publishes what of it is not yet, or not
 // any more.
 type keeper struct {
-	link   *link
+	link   *busconn.Connection
 	run    string
 	output output.Prefix
 	format output.Format
@@ -50,7 +51,7 @@ type keeper struct {
 // keep works until the run has ended and its files are written, its report with them,
 // and returns its metadata.
 func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
-	b, err := bus.Open(ctx, k.link.js)
+	b, err := bus.Open(ctx, k.link.JS)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 		return nil, err
 	}
 
-	if err := bus.EnsureStreams(ctx, k.link.js, m, k.link.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, k.link.JS, m, k.link.Limits); err != nil {
 		return nil, err
 	}
 
@@ -107,11 +108,11 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	}
 
 	c := collector.New(collector.Config{
-		JS:      k.link.js,
+		JS:      k.link.JS,
 		Journal: j,
 		Output:  k.output,
 		Host:    hostName(),
-		Limits:  k.link.limits,
+		Limits:  k.link.Limits,
 		Flush:   k.flush,
 		Format:  k.format,
 		Written: func() { k.reports.writeOf(k.output, k.log) },
@@ -121,7 +122,7 @@ func (k *keeper) keep(ctx context.Context) (*metadata.Run, error) {
 	})
 
 	p := producer.New(producer.Config{
-		JS:    k.link.js,
+		JS:    k.link.JS,
 		Run:   k.run,
 		Yield: true,
 		Log:   k.log,
@@ -150,7 +151,7 @@ func (k *keeper) checkFree(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
-	b, err := bus.Open(ctx, k.link.js)
+	b, err := bus.Open(ctx, k.link.JS)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (k *keeper) publishMissing(
 		return nil
 	}
 
-	end, err := collector.EndOfResults(ctx, k.link.js, k.run)
+	end, err := collector.EndOfResults(ctx, k.link.JS, k.run)
 	if err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (k *keeper) publishMissing(
 		return nil // these lines came since it was submitted again
 	}
 
-	work, err := k.link.js.Stream(ctx, proto.WorkStream(k.run))
+	work, err := k.link.JS.Stream(ctx, proto.WorkStream(k.run))
 	if err != nil {
 		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(k.run), err)
 	}
@@ -195,7 +196,7 @@ func (k *keeper) publishMissing(
 	k.log.Warn().Uint64("requests", missing.GetCardinality()).
 		Msg("the bus had lost the run; publishing only the requests that have no line")
 	if !missing.IsEmpty() {
-		return collector.StartRound(ctx, k.link.js, runs, k.run, work.CachedInfo().State.LastSeq, missing)
+		return collector.StartRound(ctx, k.link.JS, runs, k.run, work.CachedInfo().State.LastSeq, missing)
 	}
 
 	return updateSame(ctx, runs, m, func(now *proto.Manifest) { now.Publish.Done = true })
@@ -280,7 +281,7 @@ func (k *keeper) journal(ctx context.Context, m proto.Manifest) (*journal.Journa
 		return nil, errWritten
 	}
 
-	at, err := collector.EndOfResults(ctx, k.link.js, k.run)
+	at, err := collector.EndOfResults(ctx, k.link.JS, k.run)
 	if err != nil {
 		return nil, err
 	}
@@ -374,7 +375,7 @@ func (k *keeper) settle(ctx context.Context, runs *bus.RunStore) (*metadata.Run,
 
 // settleRun notes on the bus that a run has ended, should the process that completed its
 // files have died before it did. A run that has left the bus needs nothing.
-func settleRun(ctx context.Context, l *link, runs *bus.RunStore, meta *metadata.Run) error {
+func settleRun(ctx context.Context, l *busconn.Connection, runs *bus.RunStore, meta *metadata.Run) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 
@@ -391,7 +392,7 @@ func settleRun(ctx context.Context, l *link, runs *bus.RunStore, meta *metadata.
 		return err
 	}
 
-	return bus.DeleteStream(ctx, l.js, proto.WorkStream(meta.TestID))
+	return bus.DeleteStream(ctx, l.JS, proto.WorkStream(meta.TestID))
 }
 
 // input returns copies of the files of the run's input, which is on the bus.
@@ -433,7 +434,7 @@ func (k *keeper) copy(ctx context.Context, object, path string) error {
 	}
 
 	return files.Write(path, 0o600, func(w io.Writer) error {
-		return bus.New(k.link.js).Objects(k.run).Copy(ctx, w, object)
+		return bus.New(k.link.JS).Objects(k.run).Copy(ctx, w, object)
 	})
 }
 

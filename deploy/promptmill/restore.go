@@ -103,7 +103,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	if err := bus.EnsureStreams(ctx, s.link.js, m, s.link.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, s.link.JS, m, s.link.Limits); err != nil {
 		return err
 	}
 
@@ -113,7 +113,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 		}
 	}
 
-	work, err := bus.FindStream(ctx, s.link.js, proto.WorkStream(run))
+	work, err := bus.FindStream(ctx, s.link.JS, proto.WorkStream(run))
 	if err != nil {
 		return err
 	}
@@ -130,12 +130,12 @@ func (s *serving) restore(ctx context.Context, run string) error {
 		return nil
 	}
 
-	return collector.StartRound(ctx, s.link.js, s.runs, run, work.CachedInfo().State.LastSeq, missing)
+	return collector.StartRound(ctx, s.link.JS, s.runs, run, work.CachedInfo().State.LastSeq, missing)
 }
 
 // putBack stores a file of the input on the bus, unless it is there.
 func (s *serving) putBack(ctx context.Context, run, object, path string) error {
-	objects := bus.New(s.link.js).Objects(run)
+	objects := bus.New(s.link.JS).Objects(run)
 	has, err := objects.Has(ctx, object)
 	if err != nil || has {
 		return err

@@ -18,6 +18,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -25,8 +27,9 @@ import (
 // victim is a run on a bus of its own that others try to get at: two shards, of which one
 // is out, a result, an input, a large answer, a collector and a reader.
 type victim struct {
-	*embeddedBus
-	ack string // of the shard that is out
+	*natsserver.Server
+	folder string // of the bus
+	ack    string // of the shard that is out
 }
 
 const secretPrompt = "SECRET-PROMPT"
@@ -35,11 +38,11 @@ func newVictim(t *testing.T) *victim {
 	t.Helper()
 
 	dir, ctx := t.TempDir(), t.Context()
-	b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
+	b, err := natsserver.Start(natsserver.Config{State: dir, Dir: dir, Shared: true, Log: zerolog.Nop()})
 	must(t, err)
-	t.Cleanup(b.stop)
-	must(t, bus.CreateBuckets(ctx, b.js, b.limits))
-	opened, err := bus.Open(ctx, b.js)
+	t.Cleanup(b.Stop)
+	must(t, bus.CreateBuckets(ctx, b.JS, b.Limits))
+	opened, err := bus.Open(ctx, b.JS)
 	must(t, err)
 	runs := opened.Runs
 	m := proto.Manifest{
@@ -48,27 +51,27 @@ func newVictim(t *testing.T) *victim {
 	}
 
 	must(t, runs.Create(ctx, m))
-	must(t, bus.EnsureStreams(ctx, b.js, m, b.limits))
+	must(t, bus.EnsureStreams(ctx, b.JS, m, b.Limits))
 	must(t, opened.Leases.Acquire(ctx, "victim", proto.CollectorInfo{Host: "h", Output: "/o"}))
 
 	for _, shard := range []string{"0-0", "0-1"} {
-		_, err = b.js.Publish(ctx, proto.WorkSubject("victim", "m", shard), []byte(secretPrompt))
+		_, err = b.JS.Publish(ctx, proto.WorkSubject("victim", "m", shard), []byte(secretPrompt))
 		must(t, err)
 	}
 
-	_, err = b.js.Publish(ctx, proto.ResultsSubject("victim", "0-1"), []byte("result"))
+	_, err = b.JS.Publish(ctx, proto.ResultsSubject("victim", "0-1"), []byte("result"))
 	must(t, err)
-	_, err = b.js.Publish(ctx, "pm.victim.answers.large", []byte("answer"))
+	_, err = b.JS.Publish(ctx, "pm.victim.answers.large", []byte("answer"))
 	must(t, err)
-	must(t, bus.New(b.js).Objects("victim").Put(ctx, "input-0", []byte(secretPrompt)))
-	_, err = b.js.Publish(ctx, "$KV.promptmill_readers.victim.other", []byte("position"))
+	must(t, bus.New(b.JS).Objects("victim").Put(ctx, "input-0", []byte(secretPrompt)))
+	_, err = b.JS.Publish(ctx, "$KV.promptmill_readers.victim.other", []byte("position"))
 	must(t, err)
-	consumer, err := b.js.Consumer(ctx, proto.WorkStream("victim"), proto.ConsumerName("m"))
+	consumer, err := b.JS.Consumer(ctx, proto.WorkStream("victim"), proto.ConsumerName("m"))
 	must(t, err)
 	msg, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
 	must(t, err)
 
-	return &victim{embeddedBus: b, ack: msg.Reply()}
+	return &victim{Server: b, folder: dir, ack: msg.Reply()}
 }
 
 // state is what there is on the bus, by stream and consumer.
@@ -76,7 +79,7 @@ func (v *victim) state(t *testing.T) map[string]string {
 	t.Helper()
 
 	all := map[string]string{}
-	streams := v.js.ListStreams(t.Context())
+	streams := v.JS.ListStreams(t.Context())
 	for s := range streams.Info() {
 		all[s.Config.Name] = fmt.Sprintf("%+v, messages %d to %d, %d of them",
 			s.Config, s.State.FirstSeq, s.State.LastSeq, s.State.Msgs)
@@ -84,7 +87,7 @@ func (v *victim) state(t *testing.T) map[string]string {
 			all[s.Config.Name] = fmt.Sprintf("%+v, messages to %d", s.Config, s.State.LastSeq)
 		}
 
-		stream, err := v.js.Stream(t.Context(), s.Config.Name)
+		stream, err := v.JS.Stream(t.Context(), s.Config.Name)
 		must(t, err)
 
 		consumers := stream.ListConsumers(t.Context())
@@ -102,28 +105,28 @@ func (v *victim) state(t *testing.T) map[string]string {
 }
 
 // as connects with the join string of a role, over TLS, and notes all that it hears.
-func (v *victim) as(t *testing.T, role proto.Role) (*link, func() string) {
+func (v *victim) as(t *testing.T, role proto.Role) (*busconn.Connection, func() string) {
 	t.Helper()
 
-	j, err := proto.ParseJoin(v.join(role))
+	j, err := proto.ParseJoin(v.JoinString(role))
 	must(t, err)
-	l, err := joinBus(j, zerolog.Nop())
+	l, err := busconn.Join(j, zerolog.Nop())
 	must(t, err)
-	t.Cleanup(l.close)
-	l.conn.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	t.Cleanup(l.Close)
+	l.Conn.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
 	var mu sync.Mutex
 	var heard bytes.Buffer
-	_, err = l.conn.Subscribe(role.InboxPrefix()+".>", func(m *nats.Msg) {
+	_, err = l.Conn.Subscribe(role.InboxPrefix()+".>", func(m *nats.Msg) {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Fprintf(&heard, "%s: %v %s\n", m.Subject, m.Header, m.Data)
 	})
 
 	must(t, err)
-	must(t, l.conn.Flush())
+	must(t, l.Conn.Flush())
 
 	return l, func() string {
-		must(t, l.conn.Flush())
+		must(t, l.Conn.Flush())
 		mu.Lock()
 		defer mu.Unlock()
 		return heard.String()
@@ -312,7 +315,7 @@ func TestRolesHold(t *testing.T) {
 					msg.Reply = role.InboxPrefix() + ".mine.1"
 				}
 
-				if err := l.conn.PublishMsg(msg); err != nil {
+				if err := l.Conn.PublishMsg(msg); err != nil {
 					t.Errorf("%s: %v", a.what, err)
 				}
 
@@ -325,7 +328,7 @@ func TestRolesHold(t *testing.T) {
 					t.Errorf("the %s reads prompts: %s (%s)", role, a.what, a.subject)
 				}
 
-				l.close()
+				l.Close()
 			}
 
 			t.Logf("%d attempts", len(list))
@@ -334,22 +337,22 @@ func TestRolesHold(t *testing.T) {
 }
 
 // store puts something there that a role could have sent elsewhere.
-func store(t *testing.T, role proto.Role, l *link) {
+func store(t *testing.T, role proto.Role, l *busconn.Connection) {
 	t.Helper()
 	if role == proto.RoleReader {
 		msg := proto.EncodeResults("victim", "0-0", []uint32{0}, []byte("{}\n"))
 		msg.Subject = "$KV.promptmill_readers.victim.mine"
-		_, err := l.js.PublishMsg(t.Context(), msg)
+		_, err := l.JS.PublishMsg(t.Context(), msg)
 		must(t, err)
 	}
 }
 
 // settle waits until the server has done what a connection has sent: a question that is
 // asked last is answered last.
-func settle(t *testing.T, l *link) {
+func settle(t *testing.T, l *busconn.Connection) {
 	t.Helper()
 	for range 2 { // also what came of the first
-		if _, err := l.js.Stream(t.Context(), "KV_promptmill_runs"); err != nil &&
+		if _, err := l.JS.Stream(t.Context(), "KV_promptmill_runs"); err != nil &&
 			!errors.Is(err, nats.ErrConnectionClosed) {
 			t.Fatal(err)
 		}
@@ -388,7 +391,7 @@ func TestReaderSeesNoPrompts(t *testing.T) {
 		{subject: "$JS.API.STREAM.MSG.GET.OBJ_pm_victim_objects", data: `{"seq":1}`},
 		{subject: "$JS.API.CONSUMER.MSG.NEXT.pm_victim_work." + proto.ConsumerName("m"), data: `{"batch":1}`},
 	} {
-		must(t, l.conn.PublishMsg(&nats.Msg{
+		must(t, l.Conn.PublishMsg(&nats.Msg{
 			Subject: a.subject,
 			Reply:   proto.RoleReader.InboxPrefix() + ".mine.1",
 			Data:    []byte(a.data),
@@ -397,11 +400,11 @@ func TestReaderSeesNoPrompts(t *testing.T) {
 	}
 
 	for _, subject := range []string{"pm.>", "pm.victim.work.>", ">", "$O.>", "_INBOX_worker.>"} {
-		_, err := l.conn.Subscribe(subject, func(m *nats.Msg) { t.Errorf("the reader hears %s", m.Subject) })
+		_, err := l.Conn.Subscribe(subject, func(m *nats.Msg) { t.Errorf("the reader hears %s", m.Subject) })
 		must(t, err)
 	}
 
-	_, err := v.js.Publish(t.Context(), proto.WorkSubject("victim", "m", "0-2"), []byte(secretPrompt))
+	_, err := v.JS.Publish(t.Context(), proto.WorkSubject("victim", "m", "0-2"), []byte(secretPrompt))
 	must(t, err)
 	settle(t, l)
 
@@ -416,12 +419,12 @@ func TestAimsWorkWithinAnAccount(t *testing.T) {
 	t.Parallel()
 
 	v := newVictim(t)
-	store(t, proto.RoleReader, v.link)
+	store(t, proto.RoleReader, v.Connection)
 
 	before := v.state(t)
 	for _, a := range aimed(proto.RoleReader, "pm.victim.results.0-0")[:5] {
-		must(t, v.conn.PublishMsg(&nats.Msg{Subject: a.subject, Reply: a.reply, Data: []byte(a.data)}))
-		settle(t, v.link)
+		must(t, v.Conn.PublishMsg(&nats.Msg{Subject: a.subject, Reply: a.reply, Data: []byte(a.data)}))
+		settle(t, v.Connection)
 		poll(t, pollTime, a.what, func() bool { return v.state(t)["pm_victim_results"] != before["pm_victim_results"] })
 		before = v.state(t)
 	}
@@ -436,16 +439,16 @@ func TestRolesAreBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), pollTime)
 	defer cancel()
 
-	for ctx.Err() == nil && l.conn.LastError() == nil {
+	for ctx.Err() == nil && l.Conn.LastError() == nil {
 		for range 100 {
-			if _, err := l.conn.SubscribeSync(proto.RoleReader.InboxPrefix() + ".x"); err != nil {
+			if _, err := l.Conn.SubscribeSync(proto.RoleReader.InboxPrefix() + ".x"); err != nil {
 				break
 			}
 		}
-		l.conn.Flush()
+		l.Conn.Flush()
 	}
 
-	if err := l.conn.LastError(); err == nil || !strings.Contains(err.Error(), "maximum subscriptions exceeded") {
+	if err := l.Conn.LastError(); err == nil || !strings.Contains(err.Error(), "maximum subscriptions exceeded") {
 		t.Errorf("subscriptions without end: %v", err)
 	}
 }
@@ -489,22 +492,23 @@ func TestStoreOfEarlierVersion(t *testing.T) {
 	s.WaitForShutdown()
 
 	for range 2 {
-		b, err := startBus(dir, dir, loopback, true, zerolog.Nop())
+		b, err := natsserver.Start(natsserver.Config{State: dir, Dir: dir, Shared: true, Log: zerolog.Nop()})
 		must(t, err)
-		must(t, makeBuckets(t.Context(), b.link, zerolog.Nop()))
-		opened, err := bus.Open(t.Context(), b.js)
+		must(t, makeBuckets(t.Context(), b.Connection, zerolog.Nop()))
+		opened, err := bus.Open(t.Context(), b.JS)
 		must(t, err)
+
 		runs := opened.Runs
 		if _, err := runs.Get(t.Context(), "old"); errors.Is(err, proto.ErrNoRun) { // its format may be another
 			t.Error(err)
 		}
 
-		stream, err := b.js.Stream(t.Context(), "KV_"+proto.ReadersBucket)
+		stream, err := b.JS.Stream(t.Context(), "KV_"+proto.ReadersBucket)
 		must(t, err)
 		if cfg := stream.CachedInfo().Config; cfg.AllowRollup || cfg.MaxBytes <= 0 {
 			t.Errorf("positions of readers: %+v", cfg)
 		}
 
-		b.stop()
+		b.Stop()
 	}
 }

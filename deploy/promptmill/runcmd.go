@@ -13,8 +13,10 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -96,12 +98,12 @@ type runOptions struct {
 	settings   proto.Settings
 	terms      proto.RunPolicy
 	reports    reports
-	listen     listenAt
+	listen     natsserver.ListenAddress
 	servers    modelservers.Config
 	workers    workerOptions
 	metrics    string
 	args       []string // the inputs, as they were named
-	connection connectOptions
+	connection busconn.Options
 	shared     bool // boxes other than this one may work for the run
 	retry      bool
 	runID      string
@@ -138,7 +140,7 @@ func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
 		o.settings.Capacity = max(o.settings.Capacity, manyBoxes)
 	}
 
-	if o.listen, err = parseListen(c, loopback.address); err != nil {
+	if o.listen, err = parseListen(c, natsserver.Loopback.Address); err != nil {
 		return o, err
 	}
 

@@ -26,9 +26,11 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -286,13 +288,13 @@ func (r *runner) settle(ctx context.Context, meta *metadata.Run, left bool) {
 
 // settleBus notes the end of a complete run on a bus that is not ours.
 func (r *runner) settleBus(ctx context.Context, meta *metadata.Run) error {
-	l, err := connect(r.options.connection, proto.RoleCollector, r.options.log)
+	l, err := busconn.Connect(r.options.connection, proto.RoleCollector, r.options.log)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.Close()
 
-	b, err := bus.Open(ctx, l.js)
+	b, err := bus.Open(ctx, l.JS)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil
 	}
@@ -699,23 +701,29 @@ func otherModel(model string, served []string) string {
 // work runs all parts until the collector has written the output.
 func (r *runner) work(ctx context.Context) error {
 	o := r.options
-	var own *embeddedBus // the embedded one, if there is
-	var l *link
+	var own *natsserver.Server // the embedded one, if there is
+	var l *busconn.Connection
 	var err error
-	sayOwnBus(r.env, o.connection, r.screen)
+	noteUnusedURL(r.env, o.connection, r.screen)
 	if o.connection.External() {
-		l, err = connect(o.connection, proto.RoleCollector, o.log)
+		l, err = busconn.Connect(o.connection, proto.RoleCollector, o.log)
 		if err != nil {
 			return err
 		}
-		defer l.close()
-		r.screen.Printf("using the bus at %s", l.name)
+		defer l.Close()
+		r.screen.Printf("using the bus at %s", l.Name)
 	} else {
-		if own, err = startBus(o.state, o.stateDir, o.listen, false, o.log); err != nil {
+		if own, err = natsserver.Start(natsserver.Config{
+			State:  o.state,
+			Dir:    o.stateDir,
+			Listen: o.listen,
+			Log:    o.log,
+		}); err != nil {
 			return err
 		}
-		defer own.stop()
-		l = own.link
+		defer own.Stop()
+
+		l = own.Connection
 	}
 
 	if err := makeBuckets(ctx, l, o.log); err != nil {
@@ -727,7 +735,8 @@ func (r *runner) work(ctx context.Context) error {
 	}
 
 	if own != nil && o.shared {
-		r.screen.Printf("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
+		r.screen.Printf("to add a box, run this there:\n  promptmill worker --join %s",
+			own.JoinString(proto.RoleWorker))
 	}
 
 	m := r.journal.State().Manifest
@@ -735,7 +744,7 @@ func (r *runner) work(ctx context.Context) error {
 	files := func(context.Context) ([]string, error) { return o.inputs, nil } // whatever the manifest on the bus names
 	parts := crew{
 		producer: producer.New(producer.Config{
-			JS:        l.js,
+			JS:        l.JS,
 			Run:       m.Run,
 			Files:     files,
 			Validated: !r.resumed,
@@ -745,10 +754,10 @@ func (r *runner) work(ctx context.Context) error {
 		log:    log,
 	}
 	if own != nil {
-		parts.also = append(parts.also, own.watch)
+		parts.also = append(parts.also, own.Watch)
 	}
 
-	view := &progress.Source{Run: m, JS: l.js}
+	view := &progress.Source{Run: m, JS: l.JS}
 	if r.models != nil {
 		if err := r.hire(&parts, view, l, log); err != nil {
 			return err
@@ -756,11 +765,11 @@ func (r *runner) work(ctx context.Context) error {
 	}
 
 	parts.collector = collector.New(collector.Config{
-		JS:      l.js,
+		JS:      l.JS,
 		Journal: r.journal,
 		Output:  o.output,
 		Host:    hostName(),
-		Limits:  l.limits,
+		Limits:  l.Limits,
 		Flush:   o.flush,
 		Format:  o.format,
 		Written: func() { o.reports.writeOf(o.output, o.log) },
@@ -788,7 +797,7 @@ func (r *runner) work(ctx context.Context) error {
 	}
 
 	if own != nil {
-		own.awaitReaders(10 * time.Second)
+		own.AwaitReaders(10 * time.Second)
 		return nil
 	}
 
@@ -804,10 +813,10 @@ func (r *runner) work(ctx context.Context) error {
 }
 
 // hire adds a worker for each model server.
-func (r *runner) hire(parts *crew, view *progress.Source, l *link, log zerolog.Logger) error {
+func (r *runner) hire(parts *crew, view *progress.Source, l *busconn.Connection, log zerolog.Logger) error {
 	o, samples, loading := r.options, r.samples(), showLoading(r.screen)
 	for i, server := range r.models.Servers {
-		cfg := o.workers.workerConfig(l.js, r.models, server, o.state, log)
+		cfg := o.workers.workerConfig(l.JS, r.models, server, o.state, log)
 		cfg.Name = workerName(cfg.Name, i, len(r.models.Servers))
 		cfg.Run, cfg.StopRefused, cfg.Samples = view.Run.Run, !o.shared, samples
 
@@ -832,21 +841,21 @@ func (r *runner) hire(parts *crew, view *progress.Source, l *link, log zerolog.L
 // forgetOthers takes from the bus what a process has left there for itself that was killed:
 // shards that are out, and its claim on the run, which names the output as it was called then,
 // on a host that may have another name now.
-func forgetOthers(ctx context.Context, l *link, m proto.Manifest) error {
-	if err := bus.ResetConsumers(ctx, l.js, m); err != nil {
+func forgetOthers(ctx context.Context, l *busconn.Connection, m proto.Manifest) error {
+	if err := bus.ResetConsumers(ctx, l.JS, m); err != nil {
 		return err
 	}
 
-	return bus.New(l.js).Leases.Release(ctx, m.Run)
+	return bus.New(l.JS).Leases.Release(ctx, m.Run)
 }
 
 // prepare puts the run on the bus, or what of it is not there (any more). alone says
 // that nobody else can have been working for it.
-func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
+func (r *runner) prepare(ctx context.Context, l *busconn.Connection, alone bool) error {
 	state := r.journal.State()
 	m := state.Manifest
 
-	b, err := bus.Open(ctx, l.js)
+	b, err := bus.Open(ctx, l.JS)
 	if err != nil {
 		return err
 	}
@@ -886,12 +895,12 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		}
 	}
 
-	if err := bus.EnsureStreams(ctx, l.js, m, l.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, l.JS, m, l.Limits); err != nil {
 		return err
 	}
 
 	if known {
-		if n := countResults(ctx, l.js, m, state); n > 0 {
+		if n := countResults(ctx, l.JS, m, state); n > 0 {
 			r.screen.Printf("%d more are on the bus, with their results", n)
 		}
 		return nil
@@ -914,7 +923,7 @@ func (r *runner) prepare(ctx context.Context, l *link, alone bool) error {
 		return err
 	}
 
-	return collector.StartRound(ctx, l.js, runs, m.Run, 0, missing)
+	return collector.StartRound(ctx, l.JS, runs, m.Run, 0, missing)
 }
 
 // errOtherRun is returned when the bus has another run of the id.
@@ -1031,7 +1040,7 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	case errors.Is(err, collector.ErrDeleted):
 		return exit.WithHint(fmt.Errorf("%w by another process%s", err, done),
 			"run the same command again to begin it anew on the bus; what is done is kept")
-	case errors.Is(err, errBusStore):
+	case errors.Is(err, natsserver.ErrStore):
 		return exit.Unreachable(fmt.Errorf("%w (%s)%s", err, r.options.stateDir, done),
 			"free space on that disk, then "+again)
 	case errors.Is(err, syscall.ENOSPC):

@@ -8,6 +8,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -29,17 +31,18 @@ func TestScripts(t *testing.T) {
 // hand: drift RUN MODEL.
 func changeConsumer(ts *testscript.TestScript, _ bool, args []string) {
 	state := ts.Getenv("PROMPTMILL_STATE")
-	id, err := loadIdentity(state)
+	id, err := localbus.LoadIdentity(state)
 	ts.Check(err)
-	l, err := joinBus(id.join(proto.RoleCollector, []string{localBuses(state)[0].here()}), zerolog.Nop())
+	l, err := busconn.Join(id.Join(proto.RoleCollector, []string{localbus.List(state)[0].LocalAddress()}),
+		zerolog.Nop())
 	ts.Check(err)
-	defer l.close()
+	defer l.Close()
 
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 
 	cfg := bus.ConsumerConfig(args[0], args[1])
 	cfg.AckWait = time.Hour
-	_, err = l.js.UpdateConsumer(ctx, proto.WorkStream(args[0]), cfg)
+	_, err = l.JS.UpdateConsumer(ctx, proto.WorkStream(args[0]), cfg)
 	ts.Check(err)
 }

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"net/url"
 	"os"
 	"strings"
 	"unsafe"
 
-	"github.com/promptmill/promptmill/worker/modelserver"
+	"github.com/promptmill/promptmill/deploy/busconn"
 )
 
 // ownArguments is the command line of this process. The secrets in it are wiped from what
@@ -45,25 +44,12 @@ func secretOf(flag, value string) string {
 			return password
 		}
 	case "url", "nats":
-		if shown(value) != value {
+		if busconn.RedactURLs(value) != value {
 			return value
 		}
 	}
 
 	return ""
-}
-
-// shown is a URL, or several with commas, without what is secret in them.
-func shown(urls string) string {
-	list := strings.Split(urls, ",")
-	for i, text := range list {
-		u, err := url.Parse(text)
-		if err != nil || u.User != nil || u.RawQuery != "" || strings.Contains(text, "@") {
-			list[i] = modelserver.Redact(text)
-		}
-	}
-
-	return strings.Join(list, ",")
 }
 
 // follows reports whether a text lies right behind another in memory, as the arguments do

@@ -18,8 +18,10 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -50,12 +52,12 @@ func serveCommand(env environment) *cli.Command {
 
 // makeBuckets makes the buckets of all runs, and brings what an earlier version has made up
 // to this one.
-func makeBuckets(ctx context.Context, l *link, log zerolog.Logger) error {
-	if err := bus.CreateBuckets(ctx, l.js, l.limits); err != nil {
+func makeBuckets(ctx context.Context, l *busconn.Connection, log zerolog.Logger) error {
+	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
 		return err
 	}
 
-	if err := bus.UpgradeBuckets(ctx, l.js, l.limits); err != nil {
+	if err := bus.UpgradeBuckets(ctx, l.JS, l.Limits); err != nil {
 		log.Warn().Err(err).Msg(
 			"what an earlier version of promptmill has made on the bus stays as it is: its roles allow more",
 		)
@@ -97,7 +99,7 @@ func formatOf(c *cli.Command) output.Format {
 
 // serving is a server of all runs.
 type serving struct {
-	link     *link
+	link     *busconn.Connection
 	own      bool // the bus is ours
 	runs     *bus.RunStore
 	dir      string // of the output files
@@ -182,20 +184,27 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	defer unmeasure()
 
 	connection := parseConnect(env, c)
-	sayOwnBus(env, connection, screen)
+	noteUnusedURL(env, connection, screen)
 
-	var own *embeddedBus
+	var own *natsserver.Server
 	if connection.External() {
-		if s.link, err = connect(connection, proto.RoleCollector, log); err != nil {
+		if s.link, err = busconn.Connect(connection, proto.RoleCollector, log); err != nil {
 			return err
 		}
-		defer s.link.close()
+		defer s.link.Close()
 	} else {
-		if own, err = startBus(state, stateDir, at, true, log); err != nil {
+		if own, err = natsserver.Start(natsserver.Config{
+			State:  state,
+			Dir:    stateDir,
+			Listen: at,
+			Shared: true,
+			Log:    log,
+		}); err != nil {
 			return err
 		}
-		defer own.stop()
-		s.link, s.own = own.link, true
+		defer own.Stop()
+
+		s.link, s.own = own.Connection, true
 	}
 
 	ctx, stop := context.WithCancelCause(ctx)
@@ -206,7 +215,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return err
 	}
 
-	b, err := bus.Open(ctx, s.link.js)
+	b, err := bus.Open(ctx, s.link.JS)
 	if err != nil {
 		return err
 	}
@@ -214,13 +223,13 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 	s.runs = b.Runs
 
 	if own != nil {
-		if err := s.runs.SetLimits(ctx, own.limits); err != nil {
+		if err := s.runs.SetLimits(ctx, own.Limits); err != nil {
 			return err
 		}
-		screen.Printf("serving on %s, output in %s", own.server.Addr(), dir)
-		screen.Printf("to add a box, run this there:\n  promptmill worker --join %s", own.join(proto.RoleWorker))
+		screen.Printf("serving on %s, output in %s", own.Addr(), dir)
+		screen.Printf("to add a box, run this there:\n  promptmill worker --join %s", own.JoinString(proto.RoleWorker))
 	} else {
-		screen.Printf("serving the runs on %s, output in %s", s.link.name, dir)
+		screen.Printf("serving the runs on %s, output in %s", s.link.Name, dir)
 	}
 
 	if err := s.restoreLost(ctx); err != nil {
@@ -235,7 +244,7 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 		return nil // a signal is how it ends
 	}
 
-	if errors.Is(err, errBusStore) {
+	if errors.Is(err, natsserver.ErrStore) {
 		return exit.Unreachable(fmt.Errorf("%w (%s)", err, stateDir),
 			"free space on that disk, then start promptmill serve again; nothing is lost")
 	}
@@ -244,10 +253,10 @@ func serve(ctx context.Context, env environment, c *cli.Command) error {
 }
 
 // serve keeps all runs until ctx ends.
-func (s *serving) serve(ctx context.Context, own *embeddedBus) error {
+func (s *serving) serve(ctx context.Context, own *natsserver.Server) error {
 	group, working := errgroup.WithContext(ctx)
 	if own != nil {
-		group.Go(func() error { return own.watch(working) })
+		group.Go(func() error { return own.Watch(working) })
 	}
 
 	group.Go(func() error {
@@ -413,8 +422,8 @@ func (s *serving) keeperOf(run string) *keeper {
 }
 
 // tidy sweeps once, for those who do not stay.
-func tidy(ctx context.Context, l *link, screen *terminal.Screen) error {
-	b, err := bus.Open(ctx, l.js)
+func tidy(ctx context.Context, l *busconn.Connection, screen *terminal.Screen) error {
+	b, err := bus.Open(ctx, l.JS)
 	if err != nil {
 		return err
 	}
@@ -422,7 +431,9 @@ func tidy(ctx context.Context, l *link, screen *terminal.Screen) error {
 }
 
 // sweep deletes the ended runs that are not to be kept any longer.
-func sweep(ctx context.Context, l *link, runs *bus.RunStore, now time.Time, screen *terminal.Screen) error {
+func sweep(
+	ctx context.Context, l *busconn.Connection, runs *bus.RunStore, now time.Time, screen *terminal.Screen,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 
@@ -453,7 +464,9 @@ const leftAge = time.Minute
 // sweepDeleted finishes deletions that were cut short: a run that was taken off the bus
 // has no streams that are of some age. What was never deleted stays, though its manifest
 // is gone: a bus may have lost that.
-func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Duration, screen *terminal.Screen) error {
+func sweepDeleted(
+	ctx context.Context, l *busconn.Connection, runs *bus.RunStore, age time.Duration, screen *terminal.Screen,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 
@@ -472,7 +485,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 	listing, stop := context.WithTimeout(ctx, 5*time.Second) // what is not allowed has no answer
 	defer stop()
 
-	streams := l.js.StreamNames(listing)
+	streams := l.JS.StreamNames(listing)
 	for name := range streams.Name() {
 		there[name] = true
 	}
@@ -484,7 +497,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 			continue
 		}
 
-		left, err := bus.OrphanedStreams(ctx, l.js, run, age)
+		left, err := bus.OrphanedStreams(ctx, l.JS, run, age)
 		if err != nil {
 			return err
 		}
@@ -493,7 +506,7 @@ func sweepDeleted(ctx context.Context, l *link, runs *bus.RunStore, age time.Dur
 			continue
 		}
 
-		if err := bus.DeleteStreams(ctx, l.js, run); err != nil {
+		if err := bus.DeleteStreams(ctx, l.JS, run); err != nil {
 			return err
 		}
 

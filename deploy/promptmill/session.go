@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -22,7 +23,7 @@ import (
 // session is a bus with the runs on it, as the commands that look at runs and change
 // them see it.
 type session struct {
-	*link
+	*busconn.Connection
 	*bus.Bus
 }
 
@@ -36,7 +37,7 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 		return nil, err
 	}
 
-	links, err := connectAll(parseConnect(env, c), role, newLog(c.Bool("verbose"), screen))
+	links, err := busconn.ConnectAll(parseConnect(env, c), role, newLog(c.Bool("verbose"), screen))
 	if err != nil {
 		return nil, err
 	}
@@ -46,16 +47,16 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 
 	var list []*session
 	for _, l := range links {
-		s := &session{link: l}
-		s.Bus, err = bus.Open(ctx, l.js)
+		s := &session{Connection: l}
+		s.Bus, err = bus.Open(ctx, l.JS)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			l.close() // nobody has made a run there yet
+			l.Close() // nobody has made a run there yet
 			continue
 		}
 		if err != nil {
 			closeSessions(list)
-			l.close()
-			return nil, exit.Unreachable(fmt.Errorf("look at the bus %s: %w", l.name, err),
+			l.Close()
+			return nil, exit.Unreachable(fmt.Errorf("look at the bus %s: %w", l.Name, err),
 				"does it have JetStream, and do these credentials allow it?")
 		}
 
@@ -67,7 +68,7 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 
 func closeSessions(list []*session) {
 	for _, s := range list {
-		s.close()
+		s.Close()
 	}
 }
 

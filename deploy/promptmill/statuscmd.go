@@ -109,7 +109,7 @@ func showStatus(ctx context.Context, env environment, c *cli.Command) (ended boo
 		if err != nil {
 			return false, err
 		}
-		defer s.close()
+		defer s.Close()
 
 		all, workers, err = s.survey(ctx, func(other proto.Manifest) bool { return other.Run == m.Run })
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -144,7 +145,7 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 
 			terminate(t, serving, said)
 			store := filepath.Join(c.state, "serve", "nats")
-			tt.damage(t, streamsFolder(store))
+			tt.damage(t, natsserver.StreamsFolder(store))
 
 			before := map[string]string{}
 			if tt.files > 0 || os.Geteuid() == 0 { // who may look at it
@@ -189,7 +190,7 @@ func TestStoreDescribedAgain(t *testing.T) {
 				in := c.input("in.jsonl", 50)
 				c.must("submit", in, "--model", "sim", "--run", "out")
 				terminate(t, serving, said)
-				damage(t, filepath.Join(streamsFolder(filepath.Join(c.state, "serve", "nats")), stream))
+				damage(t, filepath.Join(natsserver.StreamsFolder(filepath.Join(c.state, "serve", "nats")), stream))
 				_, said = c.serve()
 				m := newModel(t, sim.Config{})
 				c.start("worker", "--url", m.url)
@@ -256,7 +257,8 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 			before := c.journal("out")
 
 			for _, path := range tt.lost {
-				must(t, os.RemoveAll(filepath.Join(streamsFolder(filepath.Join(c.state, "serve", "nats")), path)))
+				must(t, os.RemoveAll(filepath.Join(natsserver.StreamsFolder(filepath.Join(c.state, "serve", "nats")),
+					path)))
 			}
 
 			_, said = c.serve()

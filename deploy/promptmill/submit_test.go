@@ -8,7 +8,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -52,7 +54,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			}
 
 			if test.streams {
-				if err := bus.EnsureStreams(t.Context(), s.js, m, s.limits); err != nil {
+				if err := bus.EnsureStreams(t.Context(), s.JS, m, s.Limits); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -112,19 +114,20 @@ func TestSubmitTwice(t *testing.T) {
 func (c command) producer() *session {
 	c.t.Helper()
 
-	id, err := loadIdentity(c.state)
+	id, err := localbus.LoadIdentity(c.state)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 
-	l, err := joinBus(id.join(proto.RoleProducer, []string{localBuses(c.state)[0].here()}), zerolog.Nop())
+	l, err := busconn.Join(id.Join(proto.RoleProducer, []string{localbus.List(c.state)[0].LocalAddress()}),
+		zerolog.Nop())
 	if err != nil {
 		c.t.Fatal(err)
 	}
 
-	c.t.Cleanup(l.close)
+	c.t.Cleanup(l.Close)
 
-	opened, err := bus.Open(c.t.Context(), l.js)
+	opened, err := bus.Open(c.t.Context(), l.JS)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/progress"
@@ -131,11 +132,11 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		role = proto.RoleCollector
 	}
 
-	l, err := connect(parseConnect(env, c), role, log)
+	l, err := busconn.Connect(parseConnect(env, c), role, log)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.Close()
 
 	if inputs[0] == "-" {
 		dir, forget, err := makeSpool(env, c)
@@ -152,11 +153,11 @@ func submit(ctx context.Context, env environment, c *cli.Command) (err error) {
 		inputs = []string{input.path}
 	}
 
-	if err := bus.CreateBuckets(ctx, l.js, l.limits); err != nil {
+	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
 		return err
 	}
 
-	b, err := bus.Open(ctx, l.js)
+	b, err := bus.Open(ctx, l.JS)
 	if err != nil {
 		return err
 	}
@@ -396,7 +397,7 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 		return err
 	}
 
-	if err := bus.EnsureStreams(ctx, s.js, m, s.limits); err != nil {
+	if err := bus.EnsureStreams(ctx, s.JS, m, s.Limits); err != nil {
 		return err
 	}
 
@@ -429,7 +430,7 @@ func (s *session) publishRun(ctx context.Context, m proto.Manifest, inputs []str
 
 	files := func(context.Context) ([]string, error) { return inputs, nil } // whatever the manifest on the bus names
 	p := producer.New(producer.Config{
-		JS:        s.js,
+		JS:        s.JS,
 		Run:       m.Run,
 		Files:     files,
 		Once:      true,
@@ -540,7 +541,7 @@ func (s *session) wait(ctx context.Context, env environment, screen *terminal.Sc
 
 	var show sync.WaitGroup
 	show.Go(func() {
-		progress.Show(showing, screen, &progress.Source{Run: m, JS: s.js, Counts: func() collector.Progress {
+		progress.Show(showing, screen, &progress.Source{Run: m, JS: s.JS, Counts: func() collector.Progress {
 			c := *counts.Load()
 			return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
 		}})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -20,13 +21,13 @@ func TestSweepOfManyDeleted(t *testing.T) {
 	t.Parallel()
 
 	_, url := startNATS(t)
-	l, err := dial(url, zerolog.Nop())
+	l, err := busconn.Dial(url, zerolog.Nop())
 	must(t, err)
-	defer l.close()
+	defer l.Close()
 
-	must(t, bus.CreateBuckets(t.Context(), l.js, bus.Limits{}))
+	must(t, bus.CreateBuckets(t.Context(), l.JS, bus.Limits{}))
 
-	runs := openRuns(t, l.js)
+	runs := openRuns(t, l.JS)
 	for i := range 100 {
 		run := fmt.Sprintf("r%d", i)
 		must(t, runs.Create(t.Context(), proto.Manifest{Schema: proto.ManifestSchema, Run: run}))
@@ -35,9 +36,9 @@ func TestSweepOfManyDeleted(t *testing.T) {
 
 	screen, err := terminal.Open(os.Stderr, "none", os.Getenv)
 	must(t, err)
-	sent := l.conn.Stats().OutMsgs
+	sent := l.Conn.Stats().OutMsgs
 	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))
-	if n := l.conn.Stats().OutMsgs - sent; n > 10 {
+	if n := l.Conn.Stats().OutMsgs - sent; n > 10 {
 		t.Errorf("a sweep asks the bus %d times", n)
 	}
 }
@@ -47,7 +48,7 @@ func TestLongestStoreIsTheBus(t *testing.T) {
 	t.Parallel()
 	v := newVictim(t)
 	folder, _, _ := strings.Cut(statedir.LongestPath, "pm_")
-	if _, err := os.Stat(filepath.Join(filepath.Dir(v.dir), folder, proto.ResultsStream("victim"))); err != nil {
+	if _, err := os.Stat(filepath.Join(v.folder, folder, proto.ResultsStream("victim"))); err != nil {
 		t.Error(err)
 	}
 }

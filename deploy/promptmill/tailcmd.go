@@ -39,7 +39,7 @@ func tailCommand(env environment) *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer s.close()
+			defer s.Close()
 
 			screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 			if err != nil {
@@ -58,7 +58,7 @@ func tailCommand(env environment) *cli.Command {
 			}()
 
 			r := collector.NewReader(collector.ReaderConfig{
-				JS:   s.js,
+				JS:   s.JS,
 				Run:  m.Run,
 				Name: c.String("as"),
 				New:  c.Bool("new"),

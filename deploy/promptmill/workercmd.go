@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -51,7 +52,7 @@ func workerCommand(env environment) *cli.Command {
 
 // workerCommandOptions are the flags of the worker command.
 type workerCommandOptions struct {
-	connection connectOptions
+	connection busconn.Options
 	servers    modelservers.Config
 	workers    workerOptions
 	name       string
@@ -112,7 +113,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 
 	go interrupt(ctx, env, screen, stop,
 		fmt.Sprintf("finishing what is in flight, at most %s", o.workers.Grace), nothingLost)
-	l, err := awaitBus(ctx, o.connection, proto.RoleWorker, screen, log)
+	l, err := busconn.Await(ctx, o.connection, proto.RoleWorker, screen.Printf, log)
 
 	if errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil
@@ -122,7 +123,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		return err
 	}
 
-	defer l.close()
+	defer l.Close()
 
 	servers, err := awaitModels(ctx, o.servers, screen)
 	if errors.Is(context.Cause(ctx), errInterrupted) {
@@ -136,7 +137,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	defer servers.Close()
 
 	closed := make(chan struct{})
-	l.conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
+	l.Conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
 	pool := &workerPool{
 		options: o.workers,
 		servers: servers,
@@ -156,7 +157,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
 		return exit.Unreachable(fmt.Errorf("the bus at %s does not let this worker in any more: %w",
-			l.name, cmp.Or(l.away.givenUp(), l.conn.LastError(), err, nats.ErrConnectionClosed)),
+			l.Name, cmp.Or(l.GaveUp(), l.Conn.LastError(), err, nats.ErrConnectionClosed)),
 			"take the join string that promptmill join prints there now")
 	}
 

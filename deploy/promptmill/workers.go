@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -142,7 +143,7 @@ const lookUpEvery = 10 * time.Second
 type workerPool struct {
 	options workerOptions
 	servers *modelservers.Set
-	link    *link
+	link    *busconn.Connection
 	screen  *terminal.Screen
 	loading modelservers.Loading
 	log     zerolog.Logger
@@ -174,7 +175,7 @@ func (p *workerPool) run(ctx context.Context) error {
 // startWorker starts the worker of a model server. It ends with ctx, or when the server goes.
 func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server, name string) {
 	log := p.log.With().Str("server", server.URL()).Logger()
-	cfg := p.options.workerConfig(p.link.js, p.servers, server, p.state, log)
+	cfg := p.options.workerConfig(p.link.JS, p.servers, server, p.state, log)
 	cfg.Name = name
 
 	if p.notices[server.URL()] == nil {
@@ -182,7 +183,7 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 	}
 
 	cfg.Notices = p.notices[server.URL()]
-	p.screen.Printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.name, server.URL(), p.options)
+	p.screen.Printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.Name, server.URL(), p.options)
 
 	w, err := worker.New(cfg)
 	if err != nil {

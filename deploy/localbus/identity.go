@@ -1,4 +1,4 @@
-package main
+package localbus
 
 import (
 	"crypto/ecdsa"
@@ -21,35 +21,38 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// identity is what this machine's buses prove themselves with, and the secrets of the
-// roles. It outlives runs, so that a join string once pasted stays good.
-type identity struct {
-	cert   tls.Certificate
-	secret [32]byte // the roles' tokens are made of it
+// Identity is the certificate of this machine's buses and the secret from which the passwords of
+// the roles are derived. It outlives runs, so a join string stays valid.
+type Identity struct {
+	// Certificate is the self-signed certificate with its key.
+	Certificate tls.Certificate
+
+	secret [32]byte
 }
 
-const identityFile = "identity.pem"
+// IdentityFile is the name of the identity's file in the state folder.
+const IdentityFile = "identity.pem"
 
-// loadIdentity reads the identity from the state folder, and makes it the first time.
-// To take all join strings back, delete the file.
-func loadIdentity(state string) (*identity, error) {
+// LoadIdentity reads the identity from the state folder and creates it the first time. Deleting
+// its file revokes all join strings.
+func LoadIdentity(state string) (*Identity, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, exit.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
 	}
 
-	path := filepath.Join(state, identityFile)
+	path := filepath.Join(state, IdentityFile)
 	id, err := readIdentity(path)
 	if !errors.Is(err, os.ErrNotExist) {
 		return id, err
 	}
 
-	data, err := newIdentity()
+	data, err := generateIdentity()
 	if err != nil {
 		return nil, fmt.Errorf("make the bus's certificate: %w", err)
 	}
 
-	// By temporary file and link, so that two processes that start at once agree.
-	tmp, err := os.CreateTemp(state, identityFile+".*")
+	// A temporary file and a link let two processes that start at once agree.
+	tmp, err := os.CreateTemp(state, IdentityFile+".*")
 	if err != nil {
 		return nil, fmt.Errorf("store the bus's certificate: %w", err)
 	}
@@ -66,8 +69,8 @@ func loadIdentity(state string) (*identity, error) {
 	return readIdentity(path)
 }
 
-// newIdentity makes a self-signed certificate, its key, and a secret, as PEM.
-func newIdentity() ([]byte, error) {
+// generateIdentity returns a self-signed certificate, its key and a secret as PEM.
+func generateIdentity() ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -78,12 +81,14 @@ func newIdentity() ([]byte, error) {
 		return nil, err
 	}
 
-	// Our own clients pin the certificate itself: its names and its dates say nothing to
-	// them. Other programs look for the name that they connect to.
-	names, addresses := []string{
-		"promptmill", "localhost", hostName(),
-	}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	for _, a := range machineAddresses() {
+	// Our own clients pin the certificate itself and ignore its names and dates. Other programs
+	// check the name that they connect to.
+	names, addresses := []string{"promptmill", "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		names = append(names, host)
+	}
+
+	for _, a := range MachineAddresses() {
 		addresses = append(addresses, net.ParseIP(a))
 	}
 
@@ -116,14 +121,14 @@ func newIdentity() ([]byte, error) {
 	return append(out, pem.EncodeToMemory(&pem.Block{Type: "PROMPTMILL SECRET", Bytes: secret[:]})...), nil
 }
 
-func readIdentity(path string) (*identity, error) {
+func readIdentity(path string) (*Identity, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the bus's certificate: %w", err)
 	}
 
-	id := &identity{}
-	if id.cert, err = tls.X509KeyPair(data, data); err != nil {
+	id := &Identity{}
+	if id.Certificate, err = tls.X509KeyPair(data, data); err != nil {
 		return nil, exit.WithHint(fmt.Errorf("read the bus's certificate %s: %w", path, err),
 			"delete it: a new one is made, and old join strings end")
 	}
@@ -138,17 +143,17 @@ func readIdentity(path string) (*identity, error) {
 		"delete it: a new one is made, and old join strings end")
 }
 
-// writeCertificate writes the certificate, without its key, for programs that want to
-// check it, and returns the file's path.
-func (id *identity) writeCertificate(state string) (string, error) {
+// WriteCertificate writes the certificate without its key into the state folder, for other programs
+// that check it, and returns the path of the file.
+func (id *Identity) WriteCertificate(state string) (string, error) {
 	path := filepath.Join(state, "certificate.pem")
 	return path, os.WriteFile(path,
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.cert.Certificate[0]}), 0o644)
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Certificate.Certificate[0]}), 0o644)
 }
 
-// join is the way in for a role.
-func (id *identity) join(role proto.Role, addresses []string) proto.Join {
-	j := proto.Join{Addresses: addresses, Role: role, Fingerprint: sha256.Sum256(id.cert.Certificate[0])}
+// Join returns the join string of a role for a bus at some addresses.
+func (id *Identity) Join(role proto.Role, addresses []string) proto.Join {
+	j := proto.Join{Addresses: addresses, Role: role, Fingerprint: sha256.Sum256(id.Certificate.Certificate[0])}
 	sum := sha256.Sum256(append(id.secret[:], role...))
 	copy(j.Token[:], sum[:])
 	return j

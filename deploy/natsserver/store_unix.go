@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package natsserver
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writable says why this user may not make files in a folder, or nil.
-func writable(dir string) error {
+// checkWritable returns an error if this user may not create files in a folder.
+func checkWritable(dir string) error {
 	if err := unix.Access(dir, unix.R_OK|unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}

@@ -1,0 +1,119 @@
+// Package busconn connects to a bus: to a server of the user's (a URL), to another machine's bus (a
+// join string), or to the one that runs on this machine.
+//
+// [Options] are what the flags of a command say, and [Connect] finds the bus that they mean. It
+// ends in [Join], which pins the certificate of the join string, or in [Dial]. A [Connection]
+// reconnects for as long as it takes. Only a bus that another one has replaced is given up, see
+// [Connection.GaveUp].
+package busconn
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// ReaderName is the name of connections that read results.
+const ReaderName = "promptmill reader"
+
+// SharedStreamBytes is the size of each stream of a run on a bus for many runs. The server sets it
+// aside, used or not. Results are the slack of readers.
+const SharedStreamBytes = 512 << 20
+
+// Connection is a connection to a bus. It stays connected until it is closed or, with a join
+// string, until only another bus answers at the addresses.
+type Connection struct {
+	// Conn and JS are the connection and its JetStream API.
+	Conn *nats.Conn
+	JS   jetstream.JetStream
+	// Limits are the limits of the streams of runs that are created over it.
+	Limits bus.Limits
+	// Name is the address of the server, for people.
+	Name string
+
+	away *absence
+}
+
+// Close closes the connection.
+func (l *Connection) Close() { l.Conn.Close() }
+
+// GaveUp returns why the connection was given up, or nil.
+func (l *Connection) GaveUp() error { return l.away.givenUpErr() }
+
+// finalError is an error of a bus that does not change while a command waits.
+type finalError struct{ error }
+
+// Unwrap returns the error.
+func (e finalError) Unwrap() error { return e.error }
+
+// reconnectDelay returns how long to wait before all addresses are tried again.
+func reconnectDelay(attempts int) time.Duration {
+	wait := min(time.Duration(attempts)*500*time.Millisecond, 5*time.Second)
+	return wait/2 + time.Duration(rand.Int64N(int64(wait)/2+1))
+}
+
+// Dial connects to a bus and reconnects whenever the connection is lost. It refuses a server that
+// is too old.
+func Dial(url string, log zerolog.Logger, opts ...nats.Option) (*Connection, error) {
+	l := &Connection{}
+	if err := l.connect(url, log, &absence{log: log}, opts...); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// connect opens the connection. away records the times in which the bus cannot be reached.
+func (l *Connection) connect(url string, log zerolog.Logger, away *absence, opts ...nats.Option) error {
+	opts = append([]nats.Option{
+		nats.Name("promptmill"), nats.MaxReconnects(-1), nats.CustomReconnectDelay(reconnectDelay),
+		nats.Timeout(5 * time.Second), nats.DontRandomize(),
+		// A node that vanishes silently is noticed after 8 to 12 s. A slow line may delay an
+		// answer for as long.
+		nats.PingInterval(4 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn().Err(err).Msg("error of the bus connection")
+		}),
+		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {
+			if !c.IsClosed() {
+				log.Warn().AnErr("cause", err).Msg("lost the bus; reconnecting")
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			log.Warn().Msg("reconnected to the bus")
+			away.end()
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { away.recordNoAnswer(err) }),
+	}, opts...)
+
+	conn, err := nats.Connect(url, opts...)
+	if err != nil {
+		return err
+	}
+
+	if err := CheckVersion(conn.ConnectedServerVersion(), log); err != nil {
+		conn.Close()
+		return err
+	}
+
+	js, err := jetstream.New(conn, jetstream.WithPublishAsyncTimeout(30*time.Second))
+	if err != nil {
+		conn.Close()
+		return err
+	}
+
+	away.setConnection(conn)
+	*l = Connection{
+		Conn:   conn,
+		JS:     js,
+		away:   away,
+		Limits: bus.Limits{WorkBytes: SharedStreamBytes, ResultsBytes: SharedStreamBytes},
+		Name:   conn.ConnectedAddr(),
+	}
+
+	return nil
+}

@@ -1,0 +1,143 @@
+package busconn
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// impostor is a listener that begins as a NATS server does, and keeps what it is told.
+type impostor struct {
+	address string
+
+	mu    sync.Mutex
+	told  []byte // by clients: inside TLS, or in the clear
+	conns int
+}
+
+// newImpostor listens with a certificate, or without TLS if it is nil.
+func newImpostor(t *testing.T, cert *tls.Certificate) *impostor {
+	t.Helper()
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	i := &impostor{address: l.Addr().String()}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() { i.talk(conn, cert) })
+		}
+	})
+
+	t.Cleanup(func() {
+		l.Close()
+		group.Wait()
+	})
+
+	return i
+}
+
+func (i *impostor) talk(conn net.Conn, cert *tls.Certificate) {
+	defer conn.Close()
+
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	i.mu.Lock()
+	i.conns++
+	i.mu.Unlock()
+	fmt.Fprintf(conn,
+		"INFO {\"server_id\":\"X\",\"version\":\"2.15.2\",\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"tls_required\":%t}\r\n",
+		cert != nil)
+
+	if cert != nil {
+		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*cert}})
+	}
+
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf) // of TLS: the handshake, and then what is inside
+		i.mu.Lock()
+		i.told = append(i.told, buf[:n]...)
+		enough := bytes.Contains(i.told, []byte("PING\r\n"))
+		i.mu.Unlock()
+		if err != nil || enough {
+			return
+		}
+	}
+}
+
+// heard is what clients have said so far, and how many there were.
+func (i *impostor) heard() (string, int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return string(i.told), i.conns
+}
+
+// The password goes to a server with the certificate of the join string, and to no
+// other: not to one with another certificate, and not to one without.
+func TestPasswordOnlyToTheRightServer(t *testing.T) {
+	t.Parallel()
+
+	right, err := localbus.LoadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	wrong, err := localbus.LoadIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, test := range []struct {
+		name string
+		cert *tls.Certificate
+		told bool
+		want string // in the error
+	}{
+		{"the right certificate", &right.Certificate, true, ""}, // so that silence of the others means something
+		{"another certificate", &wrong.Certificate, false, "another certificate"},
+		{"no TLS", nil, false, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+
+			i := newImpostor(t, test.cert)
+			j := right.Join(proto.RoleWorker, []string{i.address})
+			l, err := Join(j, zerolog.Nop())
+			if err == nil {
+				l.Close()
+				t.Fatal("joined what is no bus")
+			}
+			if exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), test.want) ||
+				!strings.Contains(err.Error(), i.address) {
+				t.Errorf("exit code %d: %v", exit.Code(err), err)
+			}
+
+			told, conns := i.heard()
+			if conns == 0 {
+				t.Error("nobody came")
+			}
+
+			if strings.Contains(told, j.Password()) != test.told || !test.told && told != "" {
+				t.Errorf("the server was told %q", told)
+			}
+		})
+	}
+}

@@ -1,0 +1,223 @@
+package busconn
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// Options are the bus of a command and its user there. Without Join and URL it is the one bus that
+// runs on this machine.
+type Options struct {
+	// Join is a join string. It takes precedence over URL.
+	Join string
+	// URL is the URL of a NATS server, or several with commas.
+	URL string
+	// User is a user of that server, or USER:PASSWORD.
+	User string
+	// Password is the password of User, if User has none.
+	Password string
+	// Credentials is a file of NATS credentials.
+	Credentials string
+	// CA is a file of certificates to trust for the server.
+	CA string
+	// Certificate is the file of the client's certificate.
+	Certificate string
+	// Key is the file of its key. Defaults to Certificate.
+	Key string
+	// Replicas is the number of copies of each stream that is created on the server. Defaults
+	// to 1.
+	Replicas int
+	// State is the state folder, which lists the buses of this machine. Empty if there is neither
+	// a --state nor a home folder.
+	State string
+	// Command is the name of the command, for errors.
+	Command string
+}
+
+// External reports whether the options name a bus.
+func (o Options) External() bool { return o.Join != "" || o.URL != "" }
+
+// CollectsOnly reports whether a run's connection to its bus is that of a collector, which
+// takes no shards. A user of another name of a NATS server may do all.
+func (o Options) CollectsOnly() bool {
+	user, _, _ := strings.Cut(o.User, ":")
+
+	return o.Join != "" || o.URL != "" && proto.Role(user) == proto.RoleCollector
+}
+
+// Connect connects to a bus as a role. Without a named bus, exactly one must run on this machine.
+func Connect(o Options, role proto.Role, log zerolog.Logger) (*Connection, error) {
+	list, err := ConnectAll(o, role, log)
+	if err != nil {
+		return nil, err
+	}
+
+	if len(list) == 1 {
+		return list[0], nil
+	}
+
+	var names []string
+	for _, l := range list {
+		names = append(names, l.Name)
+		l.Close()
+	}
+
+	return nil, exit.Usage("choose one: promptmill join prints the join string of each",
+		"%d buses run on this machine: %s", len(list), strings.Join(names, ", "))
+}
+
+// Await is [Connect] that waits until a named bus answers, and reports that now and then. It
+// does not wait for a bus that refuses the connection.
+func Await(
+	ctx context.Context, o Options, role proto.Role, report func(format string, args ...any), log zerolog.Logger,
+) (*Connection, error) {
+	var reported time.Time
+	for attempts := 1; ; attempts++ {
+		l, err := Connect(o, role, log)
+		if exit.Code(err) != exit.CodeUnreachable || !o.External() {
+			return l, err
+		}
+
+		if _, ok := errors.AsType[finalError](err); ok {
+			return nil, err
+		}
+
+		if time.Since(reported) >= warnEvery {
+			reported = time.Now()
+			report("%v; waiting for it (%s)", err, exit.Hint(err))
+		}
+
+		if err := bus.Sleep(ctx, reconnectDelay(attempts)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ConnectAll connects to the named bus, or to all that run on this machine. It returns at least one
+// connection.
+func ConnectAll(o Options, role proto.Role, log zerolog.Logger) ([]*Connection, error) {
+	var opts []nats.Option
+	if role == proto.RoleReader {
+		opts = append(opts, nats.Name(ReaderName))
+	}
+
+	switch {
+	case o.Join != "": // before the URL, which NATS_URL may have set for other programs
+		j, err := proto.ParseJoin(o.Join)
+		if err != nil {
+			return nil, exit.Usage("paste all of it, as promptmill serve or run --listen has printed it",
+				"--join: %w", err)
+		}
+
+		if !j.Role.Covers(role) {
+			return nil, exit.Usage("promptmill join "+string(role)+", on the machine of the bus, prints the right one",
+				"this join string lets in a %s, and %s needs one of a %s", j.Role, o.Command, role)
+		}
+
+		l, err := Join(j, log, opts...)
+		if err != nil {
+			return nil, err
+		}
+
+		return []*Connection{l}, nil
+	case o.URL != "":
+		l, err := connectURL(o, role, log, opts...)
+		if err != nil {
+			return nil, err
+		}
+		return []*Connection{l}, nil
+	}
+
+	if o.State == "" {
+		return nil, statedir.NoHomeError()
+	}
+
+	var list []*Connection
+	for _, b := range localbus.List(o.State) {
+		id, err := localbus.LoadIdentity(o.State)
+		if err != nil {
+			return nil, err
+		}
+
+		if l, err := Join(id.Join(role, []string{b.LocalAddress()}), log, opts...); err == nil {
+			list = append(list, l)
+		}
+	}
+
+	if len(list) == 0 {
+		return nil, exit.Unreachable(errors.New("no bus runs on this machine"),
+			"start one with promptmill serve or promptmill run, or name one with --join STRING or --nats URL")
+	}
+
+	return list, nil
+}
+
+// connectURL connects to a NATS server that is not ours.
+func connectURL(
+	o Options, role proto.Role, log zerolog.Logger, opts ...nats.Option,
+) (*Connection, error) {
+	// A user called as one of our roles may listen for answers where that role may.
+	if user, _, _ := strings.Cut(o.User, ":"); slices.Contains(proto.Roles(), proto.Role(user)) {
+		role = proto.Role(user)
+	}
+
+	opts = append(opts, nats.CustomInboxPrefix(role.InboxPrefix()))
+	if o.Credentials != "" {
+		if _, err := os.Stat(o.Credentials); err != nil {
+			return nil, exit.Usage("", "--nats-creds: %w", err)
+		}
+		opts = append(opts, nats.UserCredentials(o.Credentials))
+	}
+
+	if o.User != "" {
+		name, password, _ := strings.Cut(o.User, ":")
+		opts = append(opts, nats.UserInfo(name, cmp.Or(password, o.Password)))
+	}
+
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
+	}
+
+	if o.Certificate != "" {
+		opts = append(opts, nats.ClientCert(o.Certificate, cmp.Or(o.Key, o.Certificate)))
+	}
+
+	l, err := Dial(o.URL, log, opts...)
+	switch {
+	case err == nil:
+	case exit.IsError(err):
+		return nil, err
+	case errors.Is(err, nats.ErrAuthorization):
+		return nil, exit.Unreachable(finalError{fmt.Errorf("the NATS server at %s refuses these credentials",
+			RedactURLs(o.URL))},
+			"give --nats-creds FILE, --nats-user USER, or --tls-cert FILE")
+	default:
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			e.URL = RedactURLs(e.URL)
+		}
+		return nil, exit.Unreachable(fmt.Errorf("connect to the NATS server at %s: %w", RedactURLs(o.URL), err),
+			"is it running, and is the URL right?")
+	}
+
+	if o.Replicas > 0 {
+		l.Limits.Replicas = o.Replicas
+	}
+
+	return l, nil
+}

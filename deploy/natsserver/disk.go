@@ -1,0 +1,51 @@
+package natsserver
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+)
+
+// availableBytes returns how many bytes the store in dir may have: those that are free on its disk,
+// and its own.
+func availableBytes(dir string) (int64, error) {
+	room, err := FreeBytes(dir)
+	if err != nil {
+		return 0, err
+	}
+
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+
+		info, err := d.Info()
+		if err == nil {
+			room += info.Size()
+		}
+
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look at the bus's store: %w", err)
+	}
+
+	if room < 1<<20 {
+		return 0, exit.WithHint(fmt.Errorf("the disk of %s is full: %d bytes are free", dir, room),
+			"free some space, or choose another disk with --state DIR")
+	}
+
+	return room, nil
+}
+
+// FreeBytes returns how many bytes are free for this user on the disk of dir.
+func FreeBytes(dir string) (int64, error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
+	}
+	return int64(disk.Bavail) * int64(disk.Bsize), nil //nolint:unconvert // it is a uint32 on macOS
+}

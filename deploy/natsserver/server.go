@@ -1,0 +1,366 @@
+// Package natsserver runs the NATS server inside promptmill: the bus of a run that has none, and
+// the one of promptmill serve.
+//
+// [Start] checks the store, starts the server with promptmill's accounts, connects to it and
+// recovers its streams: a server that would start without some of them does not start.
+// [Server.Watch] reports a store that fails later.
+package natsserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/localbus"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// MaxPayload is the largest message that the server takes, in bytes.
+const MaxPayload = 16 << 20
+
+// maxPending is how many bytes the server holds back for a slow client before it drops it.
+const maxPending = 256 << 20
+
+// startTimeout is how long the server may take to start.
+const startTimeout = 60 * time.Second
+
+// Sizes of the streams of a bus for one run, in bytes. The collector keeps up, so results need
+// little.
+const (
+	MaxWorkBytes    = 1 << 30
+	MaxResultsBytes = 128 << 20
+)
+
+// Loopback is the default listen address: any port, for this machine alone.
+var Loopback = ListenAddress{Address: "127.0.0.1:0"}
+
+// ListenAddress is where a server listens and how other machines reach it.
+type ListenAddress struct {
+	// Address is HOST:PORT. Port 0 is any.
+	Address string
+	// Advertise is the HOST or HOST:PORT for other machines. Defaults to the addresses of this
+	// machine.
+	Advertise string
+}
+
+// Config configures a server.
+type Config struct {
+	// State is the state folder, which has the identity of this machine. Required.
+	State string
+	// Dir is the folder in State for the server's store and its bus file. Required.
+	Dir string
+	// Listen is where the server listens. Defaults to [Loopback].
+	Listen ListenAddress
+	// Shared sizes the streams for many runs instead of one.
+	Shared bool
+	// Log gets what the server logs. Defaults to none.
+	Log zerolog.Logger
+}
+
+// Server is an embedded NATS server with a connection to it.
+type Server struct {
+	*busconn.Connection
+
+	server   *server.Server
+	store    string // folder
+	file     string // the bus file
+	identity *localbus.Identity
+	listen   ListenAddress
+}
+
+// Start starts a server. It refuses a store that it cannot read or write as a whole, and one
+// whose streams it cannot recover.
+func Start(cfg Config) (*Server, error) {
+	if cfg.Listen.Address == "" {
+		cfg.Listen.Address = Loopback.Address
+	}
+
+	store := filepath.Join(cfg.Dir, "nats")
+	if err := statedir.Make(cfg.State, store); err != nil {
+		return nil, err
+	}
+
+	if err := moveStore(store); err != nil {
+		return nil, err
+	}
+
+	streams, err := findStreams(store)
+	if err != nil {
+		return nil, err
+	}
+
+	room, err := availableBytes(store)
+	if err != nil {
+		return nil, err
+	}
+
+	id, err := localbus.LoadIdentity(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+
+	opts, err := serverOptions(cfg.Listen, store, room, id)
+	if err != nil {
+		return nil, err
+	}
+
+	owner := rand.Text()
+	if err := addAccounts(opts, id, owner); err != nil {
+		return nil, fmt.Errorf("start the bus: %w", err)
+	}
+
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("start the bus: %w", err)
+	}
+
+	b := &Server{
+		server:   s,
+		store:    store,
+		file:     filepath.Join(cfg.Dir, localbus.FileName),
+		identity: id,
+		listen:   cfg.Listen,
+	}
+	if err := b.open(cfg, owner, streams, room); err != nil {
+		b.Stop()
+		return nil, err
+	}
+
+	return b, nil
+}
+
+// serverOptions returns the options of the server, without its accounts.
+func serverOptions(listen ListenAddress, store string, room int64, id *localbus.Identity) (*server.Options, error) {
+	host, port, err := ParseAddress(listen.Address)
+	if err != nil {
+		return nil, exit.Usage("for example --listen 0.0.0.0:4333", "--listen %s: %w", listen.Address, err)
+	}
+
+	if port > 0 { // the server itself only says that it does not get ready
+		l, err := net.Listen("tcp", listen.Address)
+		if err != nil {
+			return nil, exit.WithHint(fmt.Errorf("start the bus: %w", err),
+				"choose another port with --listen HOST:PORT")
+		}
+		l.Close()
+	}
+
+	return &server.Options{
+		ServerName: "promptmill",
+		Host:       host,
+		Port:       port,
+		NoSigs:     true,
+		TLSConfig:  &tls.Config{Certificates: []tls.Certificate{id.Certificate}, MinVersion: tls.VersionTLS13},
+		TLSTimeout: 10, // seconds: a busy box at the other end of the world
+		JetStream:  true,
+		StoreDir:   store,
+		// The limits of the streams hold first. A full disk would freeze a stream until the
+		// server restarts.
+		JetStreamMaxStore:  room * 9 / 10,
+		JetStreamMaxMemory: 64 << 20, // for short-lived consumers; streams are files
+		// A power cut may lose what was stored within this time; it is run again.
+		SyncInterval: time.Second,
+		MaxPayload:   MaxPayload,
+		MaxPending:   maxPending,
+		PingInterval: 20 * time.Second, // an unplugged box is gone within a minute
+	}, nil
+}
+
+// addAccounts adds promptmill's accounts with the passwords of the roles, and of the owner.
+func addAccounts(opts *server.Options, id *localbus.Identity, owner string) error {
+	var accounts strings.Builder
+	err := proto.WriteAccounts(&accounts, func(user string) string {
+		if user == proto.Owner {
+			return strconv.Quote(owner)
+		}
+		return strconv.Quote(id.Join(proto.Role(user), nil).Password())
+	})
+	if err != nil {
+		return err
+	}
+
+	return opts.ProcessConfigString(accounts.String())
+}
+
+// open starts the server, connects to it, recovers its streams and writes the bus file.
+func (b *Server) open(cfg Config, owner string, streams []string, room int64) error {
+	startup := newStartupLog()
+	b.server.SetLoggerV2(serverLog{cfg.Log.With().Str("part", "nats").Logger(), startup}, false, false, false)
+
+	go b.server.Start()
+
+	if err := b.awaitReady(startup); err != nil {
+		return err
+	}
+
+	if !b.server.JetStreamEnabled() {
+		return fmt.Errorf("start the bus: JetStream cannot use its store %s (is the disk full?)", b.store)
+	}
+
+	var err error
+	b.Connection, err = busconn.Dial("", cfg.Log, nats.InProcessServer(b.server), nats.UserInfo(proto.Owner, owner))
+	if err != nil {
+		return fmt.Errorf("start the bus: %w", err)
+	}
+
+	b.Limits = bus.Limits{WorkBytes: min(MaxWorkBytes, room/4), ResultsBytes: min(MaxResultsBytes, room/4)}
+	if cfg.Shared { // a disk should hold twenty runs
+		most := min(busconn.SharedStreamBytes, room/40)
+		b.Limits = bus.Limits{WorkBytes: most, ResultsBytes: most}
+	}
+
+	if err := b.recoverStreams(context.Background(), streams, startup, cfg.Log); err != nil {
+		return fmt.Errorf("start the bus: %w", err)
+	}
+
+	if err := b.writeFile(); err != nil {
+		return fmt.Errorf("start the bus: %w", err)
+	}
+
+	return nil
+}
+
+// awaitReady waits until the server takes connections or has given up.
+func (b *Server) awaitReady(startup *startupLog) error {
+	for end := time.Now().Add(startTimeout); time.Now().Before(end); {
+		if b.server.ReadyForConnections(100 * time.Millisecond) {
+			return nil
+		}
+
+		select {
+		case why := <-startup.fatal:
+			return storeError(b.store, errors.New(why))
+		default:
+		}
+	}
+
+	return fmt.Errorf("start the bus: not ready after %s", startTimeout)
+}
+
+// moveStore moves the streams of an earlier version to the account that owns them now: the
+// server looks for them in a folder with the name of the account.
+func moveStore(store string) error {
+	from, to := filepath.Join(store, "jetstream", "$G"), filepath.Join(store, "jetstream", proto.OwnerAccount)
+	if !files.Exists(from) || files.Exists(to) {
+		return nil
+	}
+
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("take over the bus's store of an earlier version: %w", err)
+	}
+
+	return nil
+}
+
+// writeFile writes the bus file, by which other processes of this machine find the server.
+func (b *Server) writeFile() error {
+	return localbus.Bus{PID: os.Getpid(), Listen: b.Addr(), Advertise: b.listen.Advertise}.Write(b.file)
+}
+
+// Addr returns the HOST:PORT at which the server listens.
+func (b *Server) Addr() string { return b.server.Addr().String() }
+
+// JoinString returns the join string for a role. Other machines can use it if the server listens
+// to them.
+func (b *Server) JoinString(role proto.Role) string {
+	return b.identity.Join(role, b.addresses()).String()
+}
+
+// addresses returns the addresses at which others reach the server.
+func (b *Server) addresses() []string {
+	_, port, _ := net.SplitHostPort(b.Addr())
+	host, _, _ := ParseAddress(b.listen.Address)
+	return localbus.Addresses(net.JoinHostPort(host, port), b.listen.Advertise)
+}
+
+// ParseAddress parses HOST:PORT. The port is negative if it may be any.
+func ParseAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("port %q is not a number from 0 to 65535", text)
+	}
+
+	if n == 0 {
+		return host, server.RANDOM_PORT, nil
+	}
+
+	return host, int(n), nil
+}
+
+// Stop ends the server and waits until its store is closed.
+func (b *Server) Stop() {
+	os.Remove(b.file)
+	if b.Connection != nil {
+		b.Conn.Close()
+	}
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
+}
+
+// ErrStore is returned by [Server.Watch] when the server cannot store messages any more.
+var ErrStore = errors.New("the bus cannot write its store")
+
+// Watch returns an error that wraps [ErrStore] when the server has lost its store or its disk is
+// full: its streams take no messages then until the server restarts. It returns the cause when
+// ctx ends.
+func (b *Server) Watch(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+
+	for bad := 0; ; {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+
+		if _, err := os.Stat(filepath.Join(b.store, "jetstream")); err != nil {
+			return fmt.Errorf("%w: %w", ErrStore, err)
+		}
+
+		h := b.server.Healthz(&server.HealthzOptions{})
+		if h.Error == "" {
+			bad = 0
+		} else if bad++; bad == 3 { // a stream that is being created or deleted fails a check or two
+			return fmt.Errorf("%w: %s", ErrStore, h.Error)
+		}
+	}
+}
+
+// AwaitReaders waits until no reader of results is connected, so that readers get the last ones.
+func (b *Server) AwaitReaders(most time.Duration) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		reading := false
+		if conns, err := b.server.Connz(&server.ConnzOptions{}); err == nil {
+			for _, c := range conns.Conns {
+				reading = reading || c.Name == busconn.ReaderName
+			}
+		}
+
+		if !reading {
+			return
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
+)
+
+// busFlags say how to reach a bus.
+func busFlags() []cli.Flag { return namedBusFlags("PROMPTMILL_NATS", "NATS_URL") }
+
+// ownBusFlags are those of the commands that start a bus unless they are told not to.
+// NATS_URL, which is there for other programs, does not tell them.
+func ownBusFlags() []cli.Flag { return namedBusFlags("PROMPTMILL_NATS") }
+
+// noteUnusedURL says that NATS_URL is not used, if it is set.
+func noteUnusedURL(env environment, o busconn.Options, screen *terminal.Screen) {
+	if env.getenv("NATS_URL") != "" && !o.External() {
+		screen.Printf("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", o.Command)
+	}
+}
+
+// namedBusFlags are the flags, with the environment variables of the one for a NATS server.
+func namedBusFlags(names ...string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name:    "join",
+			Usage:   "the string that promptmill serve or run --listen has printed",
+			Sources: flagEnv("join"),
+		},
+		&cli.StringFlag{
+			Name:    "nats",
+			Usage:   "`URL` of a NATS server, or several with commas",
+			Sources: variables(names...),
+		},
+		&cli.StringFlag{
+			Name:    "nats-creds",
+			Usage:   "credentials `FILE` for it",
+			Sources: variables("PROMPTMILL_NATS_CREDS", "NATS_CREDS"),
+		},
+		&cli.StringFlag{
+			Name:    "nats-user",
+			Usage:   "`USER` for it; the password is better given as NATS_PASSWORD than as USER:PASSWORD",
+			Sources: variables("PROMPTMILL_NATS_USER", "NATS_USER"),
+		},
+		&cli.StringFlag{
+			Name:    "tls-ca",
+			Usage:   "`FILE` with the certificates to trust for the bus; --model-ca is for model servers",
+			Sources: flagEnv("tls-ca"),
+		},
+		&cli.StringFlag{Name: "tls-cert", Usage: "client certificate `FILE`", Sources: flagEnv("tls-cert")},
+		&cli.StringFlag{
+			Name:    "tls-key",
+			Usage:   "its key `FILE`; by default that of the certificate",
+			Sources: flagEnv("tls-key"),
+		},
+		stateFlag(),
+		&cli.BoolFlag{
+			Name:    "verbose",
+			Aliases: []string{"v"},
+			Usage:   "say more",
+			Sources: flagEnv("verbose"),
+		},
+	}
+}
+
+// stateFlag is that of all commands that keep or look for something on this machine.
+func stateFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:        "state",
+		Usage:       "folder for state",
+		DefaultText: "$XDG_STATE_HOME/promptmill",
+		Sources:     flagEnv("state"),
+	}
+}
+
+// replicasFlag is for commands that make streams on a bus that is there already.
+func replicasFlag() cli.Flag {
+	return &cli.IntFlag{
+		Name:    "replicas",
+		Value:   1,
+		Usage:   "copies of each stream, on a cluster",
+		Sources: flagEnv("replicas"),
+	}
+}
+
+// stateOf is the state folder of a command.
+func stateOf(env environment, c *cli.Command) (string, error) {
+	if state := c.String("state"); state != "" {
+		return filepath.Abs(state)
+	}
+	return statedir.Default(env.getenv)
+}
+
+// parseConnect reads the flags of the bus.
+func parseConnect(env environment, c *cli.Command) busconn.Options {
+	state, _ := stateOf(env, c) // matters only where no bus is named; connectAll has the error then
+
+	return busconn.Options{
+		Join:        c.String("join"),
+		URL:         c.String("nats"),
+		User:        c.String("nats-user"),
+		Password:    env.getenv("NATS_PASSWORD"),
+		Credentials: c.String("nats-creds"),
+		CA:          c.String("tls-ca"),
+		Certificate: c.String("tls-cert"),
+		Key:         c.String("tls-key"),
+		Replicas:    c.Int("replicas"), // 0 where the command has no such flag
+		State:       state,
+		Command:     c.Name,
+	}
+}
