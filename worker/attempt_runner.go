@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -31,6 +30,7 @@ type attemptRunner struct {
 	server     *modelserver.Server
 	limiter    *limit.Limiter
 	health     *serverHealth
+	progress   *serverProgress
 	queue      *requestQueue
 	admissions *admissions
 	refusals   *refusals
@@ -46,50 +46,6 @@ type attemptRunner struct {
 	maxAttempts int
 	timeout     time.Duration // of one attempt
 	stall       time.Duration // without progress, until the server counts as hung
-
-	jobs     chan attemptJob // for loops that have nothing to do
-	loops    sync.WaitGroup
-	underway sync.WaitGroup
-}
-
-// attemptJob is an attempt to be made, in a slot of the limiter that it gives back.
-type attemptJob struct {
-	epoch context.Context // ends when the server is found to hang
-	task  *task
-	slot  limit.Slot
-}
-
-// begin makes an attempt, and does not wait for its end.
-func (a *attemptRunner) begin(job attemptJob) {
-	a.underway.Add(1)
-
-	select {
-	case a.jobs <- job:
-	default: // all loops are busy
-		a.loops.Go(func() { a.loop(job) })
-	}
-}
-
-// loop makes attempts, one after the other. A goroutine that stays has a stack that is large
-// enough for an HTTP request: to grow a new one for each cost 7 % of the whole exchange.
-func (a *attemptRunner) loop(job attemptJob) {
-	for more := true; more; job, more = <-a.jobs {
-		a.run(job)
-		a.underway.Done()
-	}
-}
-
-// start runs an attempt of another kind, and does not wait for its end.
-func (a *attemptRunner) start(attempt func()) { a.underway.Go(attempt) }
-
-// wait waits until no attempt is under way.
-func (a *attemptRunner) wait() { a.underway.Wait() }
-
-// close ends the loops, after the last attempt.
-func (a *attemptRunner) close() {
-	a.underway.Wait()
-	close(a.jobs)
-	a.loops.Wait()
 }
 
 // run makes an attempt and decides what follows.
@@ -111,7 +67,7 @@ func (a *attemptRunner) run(job attemptJob) {
 
 	switch {
 	case c.isFromServer():
-		a.health.recordAnswer(time.Now(), took <= a.stall)
+		a.progress.recordAnswer(time.Now(), took <= a.stall)
 	case run.requests.Err() != nil: // the end of the grace period, or of the run
 		t.handBack()
 		return
@@ -316,7 +272,7 @@ func (a *attemptRunner) isCutOff(c classification, begin time.Time, took time.Du
 
 // setCutOffAside keeps a task that was cut off until nothing else is left, or gives it up.
 func (a *attemptRunner) setCutOffAside(t *task, c classification, begin time.Time, took time.Duration) {
-	a.health.recordProgress(time.Now()) // the server may well have been at work
+	a.progress.record(time.Now()) // the server may well have been at work
 	t.attempts++
 
 	if t.cutOffs++; t.cutOffs == 1 {
@@ -363,7 +319,7 @@ func (a *attemptRunner) endStalled(t *task, took time.Duration) {
 	a.health.offerCanary(t.Request)
 
 	rest := t
-	if a.health.maybeSlow() {
+	if a.health.process == nil && a.progress.maybeSlow() {
 		a.countStall(t, took)
 		rest = a.stalled.offer(t)
 	}

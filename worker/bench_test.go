@@ -172,7 +172,7 @@ func questions(run, model string, first, last uint32) (requests []proto.Request)
 func chats(first, last uint32) []proto.Request { return questions("r", "m", first, last) }
 
 // newWorker returns a worker with a configuration that works.
-func newWorker(t *testing.T, cfg Config) *Worker {
+func newWorker(t testing.TB, cfg Config) *Worker {
 	t.Helper()
 
 	w, err := New(cfg)

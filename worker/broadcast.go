@@ -1,6 +1,10 @@
 package worker
 
-import "sync"
+import (
+	"context"
+	"sync"
+	"time"
+)
 
 // broadcast wakes all goroutines that wait for a change. The zero value is ready for use.
 type broadcast struct {
@@ -30,4 +34,30 @@ func (b *broadcast) notify() {
 		close(b.next)
 		b.next = nil
 	}
+}
+
+// await waits until there is work: until hasWork returns true, which is called after each change.
+// Then it waits for the next change, or for the time of every, since what is to be done may
+// depend on the time. It returns false if ctx ends.
+func (b *broadcast) await(ctx context.Context, every time.Duration, hasWork func() bool) bool {
+	changed := b.changed()
+	for !hasWork() {
+		select {
+		case <-changed:
+			changed = b.changed()
+		case <-ctx.Done():
+			return false
+		}
+	}
+
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+
+	return ctx.Err() == nil
 }

@@ -27,6 +27,8 @@ type cutoffRetrier struct {
 	refusals   *refusals
 	admissions *admissions
 	attempts   *attemptRunner
+	pool       *attemptPool
+	changes    *broadcast // of what is set aside
 	stats      *Stats
 	held       *heldCounter
 
@@ -36,20 +38,17 @@ type cutoffRetrier struct {
 
 // run sends again what was cut off, until ctx ends.
 func (r *cutoffRetrier) run(ctx context.Context) {
-	tick := time.NewTicker(cutOffCheckEvery)
-	defer tick.Stop()
-
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-
+	for r.changes.await(ctx, cutOffCheckEvery, r.hasWork) {
 		if !r.health.isRefusing() {
 			r.retry()
 		}
 	}
+}
+
+// hasWork reports whether something was cut off that has not ended, or is held back for that.
+func (r *cutoffRetrier) hasWork() bool {
+	c := r.cutoffs
+	return c.n.Load() > 0 || c.open.Load() > 0 || c.blocked.Load() || c.throttle.limit.Load() > 0
 }
 
 // retry sends again what was cut off, if it is time for that.
@@ -84,7 +83,7 @@ func (r *cutoffRetrier) retry() {
 	switch {
 	case probe:
 		if t := c.beginProbe(); t != nil {
-			r.attempts.start(func() { r.sendAlone(t) })
+			r.pool.startOther(func() { r.sendAlone(t) })
 		}
 	case nothingElse:
 		c.throttleAside()

@@ -58,7 +58,7 @@ func cutOffText(after time.Duration) string {
 type cutoffs struct {
 	limiter    *limit.Limiter
 	admissions *admissions
-	changes    *broadcast // of whether requests may be sent
+	changes    *broadcast // of n, and of whether requests may be sent
 	// hasSamples is true if a server has answered requests of the run before.
 	hasSamples bool
 
@@ -236,6 +236,7 @@ func (c *cutoffs) add(t *task) bool {
 
 	c.aside = append(c.aside, t)
 	c.n.Store(int64(len(c.aside)))
+	c.changes.notify()
 
 	return true
 }

@@ -69,7 +69,7 @@ func (d *dispatcher) begin(ctx context.Context, t *task) {
 			d.queue.markSent(t)
 		}
 
-		d.server.attempts.begin(attemptJob{epoch, t, slot})
+		d.server.pool.start(attemptJob{epoch, t, slot})
 
 		return
 	}

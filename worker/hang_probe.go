@@ -76,8 +76,10 @@ func (s *stalledTask) endSend(keep bool) {
 // hangProbe sends the stalled task again, to find out whether a server hangs or is slow.
 type hangProbe struct {
 	health   *serverHealth
+	progress *serverProgress
 	stalled  *stalledTask
 	attempts *attemptRunner
+	pool     *attemptPool
 }
 
 // start sends the stalled task again. It reports whether there is one, or one on its way.
@@ -87,12 +89,12 @@ func (p *hangProbe) start() bool {
 		return pending
 	}
 
-	patience, _ := p.health.hangLimit(p.attempts.stall)
+	patience := p.progress.patience(p.attempts.stall)
 	if p.isLastAttempt(t) {
 		patience = p.attempts.timeout
 	}
 
-	p.attempts.start(func() { p.send(t, patience) })
+	p.pool.startOther(func() { p.send(t, patience) })
 
 	return true
 }
@@ -120,7 +122,7 @@ func (p *hangProbe) send(t *task, patience time.Duration) {
 	case c.verdict == unsent: // the server is gone
 	case again:
 		p.attempts.countStall(t, took)
-		p.health.extendPatience(patience, p.attempts.timeout)
+		p.progress.extendPatience(patience, p.attempts.timeout)
 	default: // it had its time; others may not take so long
 		p.attempts.finishAttempt(t, c, took)
 		p.health.reopen()

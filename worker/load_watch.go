@@ -26,16 +26,17 @@ const (
 // loadWatch follows the gauges of the model server. It passes them to the limiter, and notices
 // when the server hangs.
 type loadWatch struct {
-	server  *modelserver.Server
-	limiter *limit.Limiter
-	health  *serverHealth
-	notices *Notices
-	stats   *Stats
-	latency *latencyEstimate
-	held    *heldCounter
-	stall   time.Duration
-	timeout time.Duration
-	log     zerolog.Logger
+	server   *modelserver.Server
+	limiter  *limit.Limiter
+	health   *serverHealth
+	progress *serverProgress
+	notices  *Notices
+	stats    *Stats
+	latency  *latencyEstimate
+	held     *heldCounter
+	stall    time.Duration
+	timeout  time.Duration
+	log      zerolog.Logger
 
 	// fetchWake is notified when the concurrency limit has gone up.
 	fetchWake signal
@@ -57,7 +58,7 @@ func (l *loadWatch) run(ctx context.Context) {
 
 		now := time.Now()
 		if l.health.isDown() || l.stats.InFlight.Load() == 0 {
-			l.health.recordProgress(now)
+			l.progress.record(now)
 			continue
 		}
 
@@ -91,9 +92,9 @@ func (l *loadWatch) readGauges(ctx context.Context, now time.Time) bool {
 		return true
 	}
 
-	l.health.recordCountsTokens(load.Tokens >= 0 && !l.server.CountsTokensAtEnd())
+	l.progress.setCountsTokens(load.Tokens >= 0 && !l.server.CountsTokensAtEnd())
 	if l.tokens.isNew(load.Tokens + max(0, load.PromptTokens)) { // a long prompt has no tokens yet
-		l.health.recordProgress(now)
+		l.progress.record(now)
 	}
 
 	if load.ReplicaEvidence != "" {
@@ -165,7 +166,7 @@ func (l *loadWatch) noteSlots() {
 // closeIdle closes idle connections if the server has made no progress for a moment: a server of
 // one thread serves only the connection that is kept open.
 func (l *loadWatch) closeIdle(now time.Time) {
-	if l.health.idleFor(now) > idleBeforeClose {
+	if l.progress.idleFor(now) > idleBeforeClose {
 		l.server.CloseIdle()
 	}
 }
@@ -174,18 +175,18 @@ func (l *loadWatch) closeIdle(now time.Time) {
 // of tokens only whole answers are progress. So a slow server gets three times what its answers
 // take, and twice as long each time that it has answered nothing.
 func (l *loadWatch) detectHang(now time.Time) {
-	l.health.recordRunning(now)
-	idle := l.health.idleFor(now)
+	l.progress.recordRunning(now)
+	idle := l.progress.idleFor(now)
 
-	allowed, maybeSlow := l.health.hangLimit(max(l.stall, 3*l.latency.upperEstimate()))
+	allowed := l.progress.patience(max(l.stall, 3*l.latency.upperEstimate()))
 	if idle < allowed {
 		return
 	}
 
 	err := fmt.Errorf("it has %d requests and has answered none for %s",
 		l.stats.InFlight.Load(), idle.Round(time.Second))
-	if maybeSlow {
-		next := l.health.extendPatience(allowed, l.timeout)
+	if l.progress.maybeSlow() {
+		next := l.progress.extendPatience(allowed, l.timeout)
 		err = fmt.Errorf("%w; it may only be slow, since it counts no tokens while it works: it gets %s next; "+
 			"with a longer --stall than %s it gets more at once", err, next.Round(time.Second), l.stall)
 	}

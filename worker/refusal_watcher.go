@@ -31,6 +31,7 @@ type refusalWatcher struct {
 	attempts   *attemptRunner
 	held       *heldCounter
 	timeout    time.Duration // of a request
+	changes    *broadcast    // of what is set aside, and of the server's state
 
 	// samples are requests that a server has answered before this worker started.
 	samples []proto.Request
@@ -40,18 +41,8 @@ type refusalWatcher struct {
 
 // run watches the refusals until ctx ends.
 func (w *refusalWatcher) run(ctx context.Context) {
-	tick := time.NewTicker(refusalCheckEvery)
-	defer tick.Stop()
-
 	wait, tried := refusingRetryFirst, time.Time{}
-	for {
-		select {
-		case <-tick.C:
-		case <-w.refusals.full:
-		case <-ctx.Done():
-			return
-		}
-
+	for w.changes.await(ctx, refusalCheckEvery, w.hasWork) {
 		if !w.health.isRefusing() {
 			mayAsk := w.refusals.n.Load() > 0 && !w.health.isDown() && time.Since(tried) >= refusingRetryFirst
 			if mayAsk && w.decide(ctx) {
@@ -73,6 +64,9 @@ func (w *refusalWatcher) run(ctx context.Context) {
 		tried = time.Now()
 	}
 }
+
+// hasWork reports whether something is set aside, or the server refuses all requests.
+func (w *refusalWatcher) hasWork() bool { return w.refusals.n.Load() > 0 || w.health.isRefusing() }
 
 // decide finds out whether the server refuses all requests, if there are enough refusals, or
 // nothing else is left that could show it. It reports whether it has asked the server.

@@ -35,14 +35,12 @@ const (
 
 // refusals holds the requests whose refusal may mean all requests.
 type refusals struct {
-	changes *broadcast // of enough
+	changes *broadcast // of n and enough
 
 	// n is the number of requests set aside.
 	n atomic.Int64
 	// enough is true if the refusals are enough to decide what they mean.
 	enough atomic.Bool
-	// full is notified when enough is true.
-	full signal
 
 	// mu guards the fields below.
 	mu     sync.Mutex
@@ -56,10 +54,6 @@ type refusal struct {
 	classification classification
 	took           time.Duration
 	ended          time.Time
-}
-
-func newRefusals(changes *broadcast) *refusals {
-	return &refusals{changes: changes, full: newSignal()}
 }
 
 // add sets a refusal aside. It returns false, and does not keep it, after close.
@@ -132,14 +126,8 @@ func (r *refusals) updateCounts() {
 		}
 	}
 
-	enough := sure >= enoughSureRefusals || len(r.aside) >= enoughRefusals
-	if r.enough.Swap(enough) != enough {
-		r.changes.notify()
-	}
-
-	if enough {
-		r.full.notify()
-	}
+	r.enough.Store(sure >= enoughSureRefusals || len(r.aside) >= enoughRefusals)
+	r.changes.notify()
 }
 
 // hardlyMeansOne reports whether a refusal with a status can hardly mean a single request. The

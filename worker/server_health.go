@@ -30,13 +30,14 @@ const (
 // it is up, down, hung (it must show that it answers before it gets more), or it refuses all
 // requests. A hang ends an epoch, and with it all requests that the server has.
 type serverHealth struct {
-	server  *modelserver.Server
-	process *supervise.Process // nil: another program runs the server
-	limiter *limit.Limiter
-	notices *Notices
-	stall   time.Duration
-	log     zerolog.Logger
-	changes *broadcast // of whether the server takes requests
+	server   *modelserver.Server
+	process  *supervise.Process // nil: another program runs the server
+	limiter  *limit.Limiter
+	progress *serverProgress
+	notices  *Notices
+	stall    time.Duration
+	log      zerolog.Logger
+	changes  *broadcast // of whether the server takes requests
 
 	// onInfo is called with each report of the server about itself.
 	onInfo func(modelserver.Info)
@@ -68,17 +69,13 @@ type serverHealth struct {
 	canary *proto.Request
 	// startsAtHang is the number of starts of our own process when it hung.
 	startsAtHang int
-	patience     hangPatience
 	info         modelserver.Info
 	hasInfo      bool
 	epochCtx     context.Context
 	endEpoch     context.CancelFunc // of epochCtx
-	// lastProgress is when the server last made progress. (A number of seconds in place of a
-	// time would follow steps of the wall clock.)
-	lastProgress time.Time
-	lastWarned   time.Time
-	// lastRan is when this process was last seen to run; zero: nothing watches it.
-	lastRan time.Time
+	// lastWarned is when a warning was last logged that the server fails most requests. (A number
+	// of seconds in place of a time would follow steps of the wall clock.)
+	lastWarned time.Time
 
 	// probing is held for the time of a probe. It guards probedAt.
 	probing  sync.Mutex
@@ -163,7 +160,7 @@ func (h *serverHealth) updateInfo(info modelserver.Info) {
 	h.mu.Unlock()
 
 	if info.Loading {
-		h.recordProgress(time.Now())
+		h.progress.record(time.Now())
 	}
 
 	h.onInfo(info)
@@ -256,12 +253,10 @@ func (h *serverHealth) markUp() {
 	h.mu.Lock()
 	wasDown, since := h.problem != "", h.since
 	h.problem, h.hung, h.refusing, h.canary = "", false, false, nil
-	if wasDown {
-		h.lastProgress = time.Now()
-	}
 	h.mu.Unlock()
 
 	if wasDown {
+		h.progress.record(time.Now())
 		h.log.Warn().Str("server", h.server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
 			Msg("the model server answers")
 		h.changes.notify()
@@ -326,9 +321,9 @@ func (h *serverHealth) markAccepting() {
 func (h *serverHealth) reopen() {
 	h.mu.Lock()
 	h.problem, h.hung, h.refusing = "", false, false
-	h.lastProgress = time.Now()
 	h.mu.Unlock()
 
+	h.progress.record(time.Now())
 	h.changes.notify()
 	h.onUp()
 }
@@ -410,7 +405,7 @@ func (h *serverHealth) watchProcess(ctx context.Context) {
 	defer tick.Stop()
 
 	for {
-		h.recordRunning(time.Now())
+		h.progress.recordRunning(time.Now())
 		h.limiter.Beat()
 
 		select {
@@ -419,72 +414,6 @@ func (h *serverHealth) watchProcess(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// recordRunning records that this process runs. The server is not to blame for a time without
-// progress in which this process did not run.
-func (h *serverHealth) recordRunning(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-
-	if !h.lastRan.IsZero() && now.Sub(h.lastRan) > limit.MissedBeat {
-		h.lastProgress = now
-	}
-
-	if now.After(h.lastRan) {
-		h.lastRan = now
-	}
-}
-
-// recordProgress records that the server does something.
-func (h *serverHealth) recordProgress(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lastProgress = now
-}
-
-// recordAnswer records an answer to a request, and whether it came within the usual time.
-func (h *serverHealth) recordAnswer(now time.Time, quick bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lastProgress = now
-	h.patience.recordAnswer(quick)
-}
-
-// recordCountsTokens records whether the server counts its tokens while it works.
-func (h *serverHealth) recordCountsTokens(counts bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.patience.countsTokens = counts
-}
-
-// idleFor returns how long the server has made no progress.
-func (h *serverHealth) idleFor(now time.Time) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return now.Sub(h.lastProgress)
-}
-
-// hangLimit returns how long the server may make no progress, and whether it may only be slow if
-// it makes none for longer.
-func (h *serverHealth) hangLimit(usual time.Duration) (limit time.Duration, maybeSlow bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.patience.limit(usual)
-}
-
-// extendPatience gives the server twice the time that it had, most at the longest, and returns it.
-func (h *serverHealth) extendPatience(had, most time.Duration) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.patience.double(had, most)
-}
-
-// maybeSlow reports whether a server that counts as hung may only be slow.
-func (h *serverHealth) maybeSlow() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return !h.patience.countsTokens && h.process == nil
 }
 
 // offerCanary keeps the smallest of the requests that the server hangs on, to test it with.

@@ -44,7 +44,7 @@ func TestHangOfSteppedClock(t *testing.T) {
 			w := newWorker(t, Config{JS: noBus{}, Server: server, Limiter: limit.Fixed(1), Stall: time.Minute})
 			before := time.Now()
 			now := prototest.Stepped(t, before.Add(tt.after), tt.step)
-			w.server.health.recordProgress(before)
+			w.server.progress.record(before)
 			w.server.health.mayWarn(before)
 			w.server.load.detectHang(now)
 			if w.Down() != tt.hung {
@@ -69,8 +69,8 @@ func TestStoppedIsNoHang(t *testing.T) {
 
 	w := newWorker(t, Config{JS: noBus{}, Server: server, Limiter: limit.Fixed(1), Stall: time.Minute})
 	now := time.Now()
-	w.server.health.recordProgress(now)
-	w.server.health.recordRunning(now)
+	w.server.progress.record(now)
+	w.server.progress.recordRunning(now)
 
 	now = now.Add(time.Hour)
 	if w.server.load.detectHang(now); w.Down() {
@@ -79,7 +79,7 @@ func TestStoppedIsNoHang(t *testing.T) {
 
 	for range 4 * 61 {
 		now = now.Add(limit.BeatEvery)
-		w.server.health.recordRunning(now)
+		w.server.progress.recordRunning(now)
 	}
 
 	if w.server.load.detectHang(now); !w.Down() {
@@ -115,7 +115,7 @@ func TestLookIsNoProgress(t *testing.T) {
 			b.cfg.Stall = time.Minute
 			b.cfg.Limiter = limit.New(limit.Config{})
 			w := newWorker(t, b.cfg)
-			w.server.health.recordProgress(time.Now().Add(-2 * time.Minute))
+			w.server.progress.record(time.Now().Add(-2 * time.Minute))
 
 			for range 2 {
 				if err := w.server.health.probe(t.Context()); err != nil {

@@ -22,10 +22,12 @@ import (
 //	                 +-> quarantine   in flight when the server died
 type serverSide struct {
 	health     *serverHealth
+	progress   *serverProgress
 	load       *loadWatch
 	saved      *savedLimit
 	gate       *sendGate
 	attempts   *attemptRunner
+	pool       *attemptPool
 	refusals   *refusals
 	cutoffs    *cutoffs
 	stalled    *stalledTask
@@ -38,7 +40,6 @@ type serverSide struct {
 
 // serverSideDeps is what the server side needs of its worker.
 type serverSideDeps struct {
-	created   time.Time // when the worker was
 	queue     *requestQueue
 	stats     *Stats
 	latency   *latencyEstimate
@@ -58,9 +59,11 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 	}
 
 	changes := &broadcast{}
-	admissions := &admissions{created: d.created, changes: changes}
+	progress := &serverProgress{}
+	admissions := &admissions{created: time.Now(), changes: changes}
 	s := &serverSide{
-		refusals: newRefusals(changes),
+		progress: progress,
+		refusals: &refusals{changes: changes},
 		stalled:  &stalledTask{},
 		budgets:  &retryBudgets{},
 		cutoffs: &cutoffs{
@@ -76,13 +79,14 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 			log:     cfg.Log,
 		},
 		health: &serverHealth{
-			server:  cfg.Server,
-			process: cfg.Process,
-			limiter: cfg.Limiter,
-			notices: cfg.Notices,
-			stall:   cfg.Stall,
-			log:     cfg.Log,
-			changes: changes,
+			server:   cfg.Server,
+			process:  cfg.Process,
+			limiter:  cfg.Limiter,
+			progress: progress,
+			notices:  cfg.Notices,
+			stall:    cfg.Stall,
+			log:      cfg.Log,
+			changes:  changes,
 		},
 		quarantine: &quarantine{
 			log:   cfg.Log,
@@ -101,6 +105,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		server:    cfg.Server,
 		limiter:   cfg.Limiter,
 		health:    s.health,
+		progress:  progress,
 		notices:   cfg.Notices,
 		stats:     d.stats,
 		latency:   d.latency,
@@ -114,6 +119,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		server:      cfg.Server,
 		limiter:     cfg.Limiter,
 		health:      s.health,
+		progress:    progress,
 		queue:       d.queue,
 		admissions:  admissions,
 		refusals:    s.refusals,
@@ -128,8 +134,8 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		maxAttempts: cfg.Attempts,
 		timeout:     cfg.Timeout,
 		stall:       cfg.Stall,
-		jobs:        make(chan attemptJob),
 	}
+	s.pool = newAttemptPool(s.attempts.run)
 	s.refusalWatcher = &refusalWatcher{
 		server:     cfg.Server,
 		health:     s.health,
@@ -138,6 +144,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		attempts:   s.attempts,
 		held:       d.held,
 		timeout:    cfg.Timeout,
+		changes:    changes,
 		samples:    cfg.Samples,
 		stop:       stop,
 	}
@@ -149,12 +156,14 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		refusals:   s.refusals,
 		admissions: admissions,
 		attempts:   s.attempts,
+		pool:       s.pool,
+		changes:    changes,
 		stats:      d.stats,
 		held:       d.held,
 		stop:       stop,
 	}
 
-	s.quarantine.health, s.quarantine.wait = s.health, s.attempts.wait
+	s.quarantine.health, s.quarantine.wait = s.health, s.pool.wait
 	s.watchHealth(cfg, d)
 
 	return s
@@ -162,7 +171,13 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 
 // watchHealth sets what follows from a change of the server's state.
 func (s *serverSide) watchHealth(cfg Config, d serverSideDeps) {
-	probe := &hangProbe{health: s.health, stalled: s.stalled, attempts: s.attempts}
+	probe := &hangProbe{
+		health:   s.health,
+		progress: s.progress,
+		stalled:  s.stalled,
+		attempts: s.attempts,
+		pool:     s.pool,
+	}
 
 	s.health.newEpoch()
 	s.health.resend = probe.start
@@ -200,7 +215,7 @@ func (s *serverSide) run(ctx context.Context) {
 // close waits for the attempts that are under way, and hands back all tasks that are left. After
 // it, nothing is set aside any more.
 func (s *serverSide) close() {
-	s.attempts.close()
+	s.pool.close()
 	handBackAll(s.take(anyTask))
 
 	for _, r := range s.refusals.close() {

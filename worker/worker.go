@@ -61,7 +61,6 @@ func New(cfg Config) (*Worker, error) {
 
 	w.dispatch = &dispatcher{queue: w.queue, limiter: cfg.Limiter}
 	w.server = newServerSide(cfg, serverSideDeps{
-		created:      time.Now(),
 		queue:        w.queue,
 		stats:        &w.stats,
 		latency:      latency,
@@ -189,7 +188,7 @@ func (w *Worker) work(ctx context.Context, b *bus.Bus) {
 
 	l := lifetimes{intake: ctx, requests: requests, bus: busCtx}
 
-	w.server.health.recordProgress(time.Now()) // the server has to make some from now on
+	w.server.progress.record(time.Now()) // the server has to make some from now on
 	w.server.health.probe(ctx)
 	w.fetch.peers.heartbeats = b.Heartbeats
 

@@ -9,21 +9,21 @@ import (
 func TestPatienceEnds(t *testing.T) {
 	t.Parallel()
 
-	var p hangPatience
-	if got := p.double(time.Minute, time.Hour); got != 2*time.Minute {
+	var p serverProgress
+	if got := p.extendPatience(time.Minute, time.Hour); got != 2*time.Minute {
 		t.Fatalf("patience of %v", got)
 	}
 
 	for i := range 3 * quickAnswersToReset {
-		p.recordAnswer(i%quickAnswersToReset > 0)
+		p.recordAnswer(time.Now(), i%quickAnswersToReset > 0)
 	}
 
-	if got, _ := p.limit(time.Minute); got != 2*time.Minute {
+	if got := p.patience(time.Minute); got != 2*time.Minute {
 		t.Errorf("patience of %v while some answers are slow", got)
 	}
 
-	p.recordAnswer(true)
-	if got, _ := p.limit(time.Minute); got != time.Minute {
+	p.recordAnswer(time.Now(), true)
+	if got := p.patience(time.Minute); got != time.Minute {
 		t.Errorf("patience of %v after %d quick answers", got, quickAnswersToReset)
 	}
 }
