@@ -14,67 +14,36 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
-	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonscan"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// patience is far more than anything takes: the machine may be busy.
-const patience = 3 * time.Minute
-
 // bench is a run of a collector on a bus, with a journal.
 type bench struct {
-	t      testing.TB
-	server *server.Server
-	js     jetstream.JetStream
-	runs   *bus.RunStore
-	limits bus.Limits
-	m      proto.Manifest
-	out    output.Prefix
+	*testrun.Run
+
+	out output.Prefix
 }
 
 // newBench makes a run, with a manifest changed by change.
 func newBench(t testing.TB, requests int, resultsBytes int64, change ...func(*proto.Manifest)) *bench {
 	t.Helper()
 
-	server, js := prototest.Server(t)
 	b := &bench{
-		t: t, server: server, js: js, m: fixture.Manifest(requests), out: output.Prefix(filepath.Join(t.TempDir(), "out")),
-		limits: bus.Limits{WorkBytes: 1 << 20, ResultsBytes: resultsBytes},
-	}
-	for _, c := range change {
-		c(&b.m)
+		Run: testrun.New(t, requests, resultsBytes, change...),
+		out: output.Prefix(filepath.Join(t.TempDir(), "out")),
 	}
 
-	var err error
-	if err = bus.CreateBuckets(t.Context(), js, bus.Limits{}); err != nil {
-		t.Fatal(err)
-	}
-
-	opened, err := bus.Open(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	b.runs = opened.Runs
-
-	fixture.Must(t, b.runs.Create(t.Context(), b.m))
-	b.makeStreams()
-
-	j, err := journal.Create(b.out.Journal(), b.m)
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	j, err := journal.Create(b.out.Journal(), b.Manifest)
+	fixture.Must(t, err)
 	fixture.Must(t, j.Close())
 
 	return b
@@ -124,56 +93,6 @@ func statsOf(indexes ...uint32) *journal.FrameStats {
 	return s
 }
 
-func (b *bench) makeStreams() {
-	b.t.Helper()
-	fixture.Must(b.t, bus.EnsureStreams(b.t.Context(), b.js, b.m, b.limits))
-}
-
-// makeResultsAnew replaces the results stream by an empty one.
-func (b *bench) makeResultsAnew() {
-	b.t.Helper()
-	fixture.Must(b.t, b.js.DeleteStream(b.t.Context(), proto.ResultsStream("r")))
-	b.makeStreams()
-}
-
-// stream is a stream of the run as it is now.
-func (b *bench) stream(name string) *jetstream.StreamInfo {
-	b.t.Helper()
-	s, err := b.js.Stream(b.t.Context(), name)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return s.CachedInfo()
-}
-
-// publish stores one message with the lines of requests.
-func (b *bench) publish(shard string, seqs ...uint32) {
-	b.t.Helper()
-	b.publishMsg(proto.EncodeResults("r", shard, seqs, []byte(fixture.Lines(fixture.Any, seqs...))))
-}
-
-func (b *bench) publishMsg(msg *nats.Msg) {
-	b.t.Helper()
-	if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// update changes the run's manifest on the bus.
-func (b *bench) update(change func(*proto.Manifest)) {
-	b.t.Helper()
-	fixture.Must(b.t, b.runs.Update(b.t.Context(), "r", func(m *proto.Manifest) error {
-		change(m)
-		return nil
-	}))
-}
-
-// setState is what the run's collector does, where a test has none.
-func (b *bench) setState(s proto.State) {
-	b.t.Helper()
-	b.update(func(m *proto.Manifest) { m.State = s })
-}
-
 // session is a collector at work, as a process of its own would be.
 type session struct {
 	*Collector
@@ -185,29 +104,29 @@ type session struct {
 
 // start runs a collector.
 func (b *bench) start(change ...func(*Config)) *session {
-	b.t.Helper()
+	b.T.Helper()
 
-	j := openJournal(b.t, b.out.Journal())
+	j := openJournal(b.T, b.out.Journal())
 	cfg := Config{
-		JS:      b.js,
+		JS:      b.JS,
 		Journal: j,
 		Output:  b.out,
 		Input:   input(nil),
-		Limits:  b.limits,
+		Limits:  b.Limits,
 		Flush:   20 * time.Millisecond,
 	}
 	for _, change := range change {
 		change(&cfg)
 	}
 
-	ctx, cut := context.WithCancel(b.t.Context())
-	s := &session{Collector: New(cfg), t: b.t, cut: cut, ended: make(chan struct{})}
+	ctx, cut := context.WithCancel(b.T.Context())
+	s := &session{Collector: New(cfg), t: b.T, cut: cut, ended: make(chan struct{})}
 	go func() {
 		s.err = errors.Join(s.Run(ctx), j.Close())
 		close(s.ended)
 	}()
 
-	b.t.Cleanup(func() { s.stop() })
+	b.T.Cleanup(func() { s.stop() })
 
 	return s
 }
@@ -222,14 +141,14 @@ func (s *session) stop() error {
 // wait waits until the collector ends by itself, and returns what Run did.
 func (s *session) wait() error {
 	s.t.Helper()
-	await(s.t, s.ended, "the collector's end")
+	testrun.Await(s.t, s.ended, "the collector's end")
 	return s.err
 }
 
 // waitDurable waits for lines in the synced output.
 func (s *session) waitDurable(n int) {
 	s.t.Helper()
-	prototest.Poll(s.t, patience, "lines on the disk", func() bool { return s.Progress().Durable == n })
+	prototest.Poll(s.t, testrun.Patience, "lines on the disk", func() bool { return s.Progress().Durable == n })
 }
 
 // stopped stops the collector, and checks that it was not broken.
@@ -237,16 +156,6 @@ func (s *session) stopped() {
 	s.t.Helper()
 	if err := s.stop(); !errors.Is(err, context.Canceled) {
 		s.t.Fatalf("Run: %v, want context.Canceled", err)
-	}
-}
-
-// await waits for a signal.
-func await(t testing.TB, signal <-chan struct{}, what string) {
-	t.Helper()
-	select {
-	case <-signal:
-	case <-time.After(patience):
-		t.Fatalf("after %v still waiting for %s", patience, what)
 	}
 }
 
@@ -278,25 +187,25 @@ func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 
 // finish waits for the end of the run and checks its output: each request's line once.
 func (b *bench) finish(s *session) metadata.Run {
-	b.t.Helper()
+	b.T.Helper()
 	return b.end(s, proto.StateCompleted)
 }
 
 // end is finish for a run that ends in another state.
 func (b *bench) end(s *session, state proto.State) metadata.Run {
-	b.t.Helper()
+	b.T.Helper()
 
 	if err := s.wait(); err != nil {
-		b.t.Errorf("Run: %v", err)
+		b.T.Errorf("Run: %v", err)
 	}
 
-	m, err := b.runs.Get(b.t.Context(), "r")
+	m, err := b.Bus.Runs.Get(b.T.Context(), "r")
 	if err != nil || m.State != state || m.EndedAt == nil {
-		b.t.Errorf("the run is %s, ended at %v (%v); want %s", m.State, m.EndedAt, err, state)
+		b.T.Errorf("the run is %s, ended at %v (%v); want %s", m.State, m.EndedAt, err, state)
 	}
 
-	if _, err := b.js.Stream(b.t.Context(), proto.WorkStream("r")); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		b.t.Errorf("the work stream of a run that has ended: %v, want none", err)
+	if _, err := b.JS.Stream(b.T.Context(), proto.WorkStream("r")); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		b.T.Errorf("the work stream of a run that has ended: %v, want none", err)
 	}
 
 	seqs := map[string]int{}
@@ -306,10 +215,10 @@ func (b *bench) end(s *session, state proto.State) metadata.Run {
 			continue // none has failed
 		}
 
-		for line := range strings.Lines(fixture.Unpack(b.t, path)) {
+		for line := range strings.Lines(fixture.Unpack(b.T, path)) {
 			info, err := proto.ParseLine(&scan, []byte(line))
 			if err != nil || info.OK != ok {
-				b.t.Errorf("%s has the line %.200s (%v)", path, line, err)
+				b.T.Errorf("%s has the line %.200s (%v)", path, line, err)
 			}
 			seqs[string(info.CustomID)]++
 		}
@@ -317,31 +226,31 @@ func (b *bench) end(s *session, state proto.State) metadata.Run {
 
 	for id, n := range seqs {
 		if n != 1 {
-			b.t.Errorf("request %s has %d lines", id, n)
+			b.T.Errorf("request %s has %d lines", id, n)
 		}
 	}
 
-	if len(seqs) != b.m.Input.Requests {
-		b.t.Errorf("lines of %d requests, want %d", len(seqs), b.m.Input.Requests)
+	if len(seqs) != b.Manifest.Input.Requests {
+		b.T.Errorf("lines of %d requests, want %d", len(seqs), b.Manifest.Input.Requests)
 	}
 
-	fixture.CheckAbsent(b.t, b.out.Journal())
+	fixture.CheckAbsent(b.T, b.out.Journal())
 
 	return b.meta()
 }
 
 // meta reads the metadata.
 func (b *bench) meta() (meta metadata.Run) {
-	b.t.Helper()
+	b.T.Helper()
 
 	text, err := os.ReadFile(b.out.Meta())
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 
-	fixture.Must(b.t, json.Unmarshal(text, &meta))
+	fixture.Must(b.T, json.Unmarshal(text, &meta))
 	if meta.Status != meta.Manifest.State {
-		b.t.Errorf("status %s of a run that is %s", meta.Status, meta.Manifest.State)
+		b.T.Errorf("status %s of a run that is %s", meta.Status, meta.Manifest.State)
 	}
 
 	return meta

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
@@ -130,7 +131,7 @@ func TestTimeLost(t *testing.T) {
 			rest := []uint32{3, 4, 5, 6, 7, 8}[len(tt.during):]
 
 			if len(tt.during) > 0 {
-				b.publish("0-1", tt.during...)
+				b.Publish("0-1", tt.during...)
 			}
 
 			info, err := os.Stat(b.out.Journal())
@@ -138,12 +139,12 @@ func TestTimeLost(t *testing.T) {
 			size := info.Size()
 
 			c := b.start()
-			prototest.Poll(t, patience, "the session in the journal", func() bool {
+			prototest.Poll(t, testrun.Patience, "the session in the journal", func() bool {
 				info, err := os.Stat(b.out.Journal())
 				return err == nil && info.Size() > size
 			})
 
-			b.publish("0-2", rest...)
+			b.Publish("0-2", rest...)
 			r := b.finish(c).Results
 			hour := time.Hour.Seconds()
 			worked, lost := r.InferenceTimeSeconds-before.Seconds(), *r.LostTimeSeconds

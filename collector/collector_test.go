@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
+	"github.com/promptmill/promptmill/collector/tail"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -19,10 +21,10 @@ func TestCollectorCompletes(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 8, 16<<20)
-	b.publish("0-0", 0, 1, 2, 3)
-	b.publish("0-0", 2, 3, 4) // two that are there
-	b.publish("0-0", 1)       // and one more
-	b.publish("0-1", 5, 6, 7)
+	b.Publish("0-0", 0, 1, 2, 3)
+	b.Publish("0-0", 2, 3, 4) // two that are there
+	b.Publish("0-0", 1)       // and one more
+	b.Publish("0-1", 5, 6, 7)
 	c := b.start()
 	meta := b.finish(c)
 	want := proto.Counts{Done: 8, Failed: 2, PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 3}
@@ -30,7 +32,7 @@ func TestCollectorCompletes(t *testing.T) {
 		t.Errorf("counts of the metadata (-want +got):\n%s", diff)
 	}
 
-	m, err := b.runs.Get(t.Context(), "r")
+	m, err := b.Bus.Runs.Get(t.Context(), "r")
 	if diff := cmp.Diff(want, m.Counts); diff != "" || err != nil {
 		t.Errorf("counts on the bus (-want +got, %v):\n%s", err, diff)
 	}
@@ -47,14 +49,14 @@ func TestCollectorResumes(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 6, 16<<20)
-	b.publish("0-0", 0, 1)
-	b.publish("0-0", 2)
+	b.Publish("0-0", 0, 1)
+	b.Publish("0-0", 2)
 	c := b.start()
 	c.waitDurable(3)
 	c.stopped()
-	fixture.CheckText(t, b.out.Journal(), fixture.Lines(fixture.Any, fixture.Indexes(3)...))
+	fixture.CheckText(t, b.out.Journal(), fixture.AllLines(fixture.Indexes(3)...))
 
-	b.publish("0-1", 3, 4, 5)
+	b.Publish("0-1", 3, 4, 5)
 	c = b.start()
 	meta := b.finish(c)
 	if got := meta.Results; got.DuplicatesDropped != 0 || got.Interruptions != 2 {
@@ -71,9 +73,9 @@ func TestCollectorSyncsAtStop(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 3, 16<<20)
-	b.publish("0-0", 0, 1)
+	b.Publish("0-0", 0, 1)
 	c := b.start(func(cfg *Config) { cfg.Flush = time.Hour })
-	prototest.Poll(t, patience, "lines received", func() bool { return c.Progress().Received.Done == 2 })
+	prototest.Poll(t, testrun.Patience, "lines received", func() bool { return c.Progress().Received.Done == 2 })
 	c.stopped()
 	if j := openJournal(t, b.out.Journal()); j.State().Counts.Done != 2 {
 		t.Errorf("%d lines in the journal, want 2", j.State().Counts.Done)
@@ -93,7 +95,7 @@ func TestCollectorStreamMadeAnew(t *testing.T) {
 
 			b := newBench(t, 8, 16<<20)
 			for _, seq := range fixture.Indexes(5) {
-				b.publish("0-0", seq)
+				b.Publish("0-0", seq)
 			}
 
 			c := b.start()
@@ -103,9 +105,9 @@ func TestCollectorStreamMadeAnew(t *testing.T) {
 				c.stopped()
 			}
 
-			b.makeResultsAnew()
-			b.publish("0-0", 3, 4, 5)
-			b.publish("0-0", 6, 7)
+			b.RecreateResults()
+			b.Publish("0-0", 3, 4, 5)
+			b.Publish("0-0", 6, 7)
 
 			if !tt.running {
 				c = b.start()
@@ -118,25 +120,11 @@ func TestCollectorStreamMadeAnew(t *testing.T) {
 	}
 }
 
-func byObject(name string, seqs ...uint32) *nats.Msg {
-	msg := proto.EncodeResults("r", "0-1", seqs, nil)
-	msg.Header.Set(proto.HeaderObject, name)
-	return msg
-}
-
-// large is a result message whose lines are in the stream of large answers.
-func (b *bench) large(lines string, seqs ...uint32) *nats.Msg {
-	b.t.Helper()
-	msg := proto.EncodeResults("r", "0-1", seqs, []byte(lines))
-	fixture.Must(b.t, bus.New(b.js).Answers("r").Offload(b.t.Context(), msg, 64))
-	return msg
-}
-
 func TestCollectorReadsLargeAnswers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, 16<<20)
-	b.publish("0-0", 0, 1)
-	b.publishMsg(b.large(fixture.Lines(fixture.Any, 2, 3), 2, 3))
+	b.Publish("0-0", 0, 1)
+	b.PublishMsg(b.LargeMsg(fixture.AllLines(2, 3), 2, 3))
 	c := b.start()
 	b.finish(c)
 }
@@ -151,31 +139,31 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 	}{
 		{"no message at all", nil},
 		{"no headers", &nats.Msg{Subject: proto.ResultsSubject("r", "0-1"), Data: []byte("x")}},
-		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(fixture.Lines(fixture.Any, 2)))},
+		{"a line too few", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte(fixture.AllLines(2)))},
 		{"broken lines", proto.EncodeResults("r", "0-1", []uint32{2, 5}, []byte("{\n}\n"))},
 		{"numbers that the run does not have",
-			proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(fixture.Lines(fixture.Any, 2, 5)))},
-		{"an answer that is not there", byObject("results-0-1-lost", 2, 5)},
+			proto.EncodeResults("r", "0-1", []uint32{6, 1 << 31}, []byte(fixture.AllLines(2, 5)))},
+		{"an answer that is not there", testrun.LostMsg("results-0-1-lost", 2, 5)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 6, 16<<20)
 			if tt.msg != nil {
-				b.publishMsg(tt.msg)
+				b.PublishMsg(tt.msg)
 			}
 
-			b.publish("0-0", 0, 1, 3, 4)
+			b.Publish("0-0", 0, 1, 3, 4)
 			c := b.start()
 			c.waitDurable(4)
 			b.setPublished(nil)
-			prototest.Poll(t, patience, "a round of publishing", func() bool {
-				m, err := b.runs.Get(t.Context(), "r")
+			prototest.Poll(t, testrun.Patience, "a round of publishing", func() bool {
+				m, err := b.Bus.Runs.Get(t.Context(), "r")
 				return err == nil && m.Publish.Round == 1
 			})
 
 			b.setPublished(func(m *proto.Manifest) {
-				data, err := bus.New(b.js).Objects("r").Get(t.Context(), m.Publish.Missing)
+				data, err := bus.New(b.JS).Objects("r").Get(t.Context(), m.Publish.Missing)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -186,7 +174,7 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 				}
 			})
 
-			b.publish("1-0", 2, 5)
+			b.Publish("1-0", 2, 5)
 			b.finish(c)
 		})
 	}
@@ -194,8 +182,8 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 
 // setPublished says for the producer that all shards of the round are stored.
 func (b *bench) setPublished(look func(*proto.Manifest)) {
-	b.t.Helper()
-	b.update(func(m *proto.Manifest) {
+	b.T.Helper()
+	b.Update(func(m *proto.Manifest) {
 		if look != nil {
 			look(m)
 		}
@@ -216,7 +204,7 @@ func TestCollectorWaitsForWork(t *testing.T) {
 
 			b := newBench(t, 2, 16<<20)
 			if tt.published {
-				if _, err := b.js.Publish(
+				if _, err := b.JS.Publish(
 					t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("shard"),
 				); err != nil {
 					t.Fatal(err)
@@ -226,13 +214,13 @@ func TestCollectorWaitsForWork(t *testing.T) {
 
 			c := b.start()
 			deadline := time.Now().Add(2500 * time.Millisecond) // it looks once a second
-			prototest.Poll(t, patience, "time to pass", func() bool { return time.Now().After(deadline) })
+			prototest.Poll(t, testrun.Patience, "time to pass", func() bool { return time.Now().After(deadline) })
 
-			if m, err := b.runs.Get(t.Context(), "r"); err != nil || m.Publish.Round != 0 {
+			if m, err := b.Bus.Runs.Get(t.Context(), "r"); err != nil || m.Publish.Round != 0 {
 				t.Errorf("round %d (%v), want 0", m.Publish.Round, err)
 			}
 
-			b.publish("0-0", 0, 1)
+			b.Publish("0-0", 0, 1)
 			b.finish(c)
 		})
 	}
@@ -244,7 +232,7 @@ func TestJournalThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 9, 16<<20)
-	b.publish("0-1", 0, 1, 2)
+	b.Publish("0-1", 0, 1, 2)
 
 	s := b.start(func(c *Config) {
 		fixture.Must(t, c.Journal.BeginSession())
@@ -252,5 +240,45 @@ func TestJournalThatCannotBeWritten(t *testing.T) {
 	})
 	if err := s.wait(); err == nil || !strings.Contains(err.Error(), "write journal") {
 		t.Errorf("Run: %v, want the error of writing the journal", err)
+	}
+}
+
+// Whatever a reader does, the run does not notice.
+func TestReaderSlow(t *testing.T) {
+	t.Parallel()
+
+	const requests = 150
+	b := newBench(t, requests, 256<<10) // far less than the run's results
+	release := make(chan struct{})
+	tl := b.StartReader(tail.Config{}, func(string) error {
+		<-release
+		return nil
+	})
+
+	c := b.start()
+	next := uint32(0)
+	prototest.Poll(t, testrun.Patience, "room for all results", func() bool {
+		next = b.fill(next, itself)
+		return next == requests
+	})
+
+	b.finish(c)
+	close(release)
+	tl.Wait()
+
+	if tl.Err != nil {
+		t.Fatal(tl.Err)
+	}
+
+	seen := tl.Missed.Clone()
+	given := fixture.ParseIndexes(t, tl.Given())
+	for _, seq := range given {
+		if !seen.CheckedAdd(seq) {
+			t.Errorf("request %d is given out twice, or missed although it is not", seq)
+		}
+	}
+
+	if seen.GetCardinality() != requests || len(given) == 0 || tl.Missed.IsEmpty() {
+		t.Errorf("given %v and missed %v of %d", given, tl.Missed, requests)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/proto"
@@ -73,7 +74,7 @@ func (e *ender) step(ctx context.Context) error {
 	}
 
 	if e.next == nil {
-		e.next, e.end = iter.Pull2(e.c.cfg.Input.Requests(Missing(e.c.seen, e.c.total)))
+		e.next, e.end = iter.Pull2(e.c.cfg.Input.Requests(roaring.Flip(e.c.seen, 0, uint64(e.c.total))))
 	}
 
 	for range endingMessages {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -22,23 +23,23 @@ func TestCancelWritesTheRest(t *testing.T) {
 
 	const requests = 1200 // several messages of lines
 	b := newBench(t, requests, 16<<20)
-	b.publish("0-0", 0, 1, 2, 3)
-	b.publish("0-0", 600, 601)
+	b.Publish("0-0", 0, 1, 2, 3)
+	b.Publish("0-0", 600, 601)
 	b.fillWork()
 	late := input(func(seq uint32) error {
 		if seq != 900 {
 			return b.noWork()
 		}
 		// The first lines of the rest are in the stream by now, 20's and 23's among them.
-		_, err := b.js.PublishMsg(t.Context(),
-			proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(fixture.Lines(fixture.Any, 20, 23))))
+		_, err := b.JS.PublishMsg(t.Context(),
+			proto.EncodeResults("r", "0-9", []uint32{20, 23}, []byte(fixture.AllLines(20, 23))))
 		return err
 	})
 
 	c := b.start(func(cfg *Config) { cfg.Input = late })
 	c.waitDurable(6)
-	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
-	b.publish("0-0", 4, 5) // was on its way when the worker heard of it
+	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
+	b.Publish("0-0", 4, 5) // was on its way when the worker heard of it
 	meta := b.end(c, proto.StateCancelled)
 
 	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 5 && seq != 600 && seq != 601 })
@@ -48,7 +49,7 @@ func TestCancelWritesTheRest(t *testing.T) {
 		PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 2,
 	}
 
-	m, err := b.runs.Get(t.Context(), "r")
+	m, err := b.Bus.Runs.Get(t.Context(), "r")
 	fixture.Must(t, err)
 
 	for where, got := range map[string]proto.Manifest{"in the metadata": *meta.Manifest, "on the bus": m} {
@@ -67,8 +68,8 @@ func TestCancelGoesOn(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 1200, 16<<20)
-	b.publish("0-0", 0, 1, 2)
-	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
+	b.Publish("0-0", 0, 1, 2)
+	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 	var c *session
 	started, reached := make(chan struct{}), make(chan struct{})
 	c = b.start(func(cfg *Config) {
@@ -84,10 +85,10 @@ func TestCancelGoesOn(t *testing.T) {
 
 	close(started)
 	c.waitDurable(3)
-	await(t, reached, "the lines of the rest")
+	testrun.Await(t, reached, "the lines of the rest")
 	c.stopped()
 
-	if n := b.stream(proto.ResultsStream("r")).State.Msgs; n != 2 {
+	if n := b.Stream(proto.ResultsStream("r")).State.Msgs; n != 2 {
 		t.Errorf("%d messages of results, want one of them with lines of the rest", n)
 	}
 
@@ -118,8 +119,8 @@ func TestCancelInSmallStream(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, tt.requests, tt.bytes)
-			b.publish("0-0", 0, 1, 2)
-			fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
+			b.Publish("0-0", 0, 1, 2)
+			fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 			c := b.start()
 			b.end(c, proto.StateCancelled)
 			b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
@@ -134,12 +135,12 @@ func TestCancelLongNames(t *testing.T) {
 	in := longInput(200 << 10)
 	b := newBench(t, 100, 64<<20, func(m *proto.Manifest) { // the server takes messages of 16 MB
 		m.Input.Digest = 0
-		for r := range in.Requests(Missing(roaring.New(), m.Input.Requests)) {
+		for r := range in.Requests(roaring.Flip(roaring.New(), 0, uint64(m.Input.Requests))) {
 			m.Input.Digest.Add(r.Index, r.CustomID, r.Hash())
 		}
 	})
 
-	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
+	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) { cfg.Input = in })
 	b.end(c, proto.StateCancelled)
 }
@@ -159,11 +160,11 @@ func TestExpiry(t *testing.T) {
 
 			at := time.Now().Add(tt.in)
 			b := newBench(t, 9, 16<<20, func(m *proto.Manifest) { m.Policy.ExpiresAt = &at })
-			b.publish("0-0", 0, 1, 2, 3)
+			b.Publish("0-0", 0, 1, 2, 3)
 			b.fillWork()
 			c := b.start(func(cfg *Config) { cfg.Input = input(func(uint32) error { return b.noWork() }) })
-			prototest.Poll(t, patience, "workers to be told", func() bool {
-				m, err := b.runs.Get(t.Context(), "r")
+			prototest.Poll(t, testrun.Patience, "workers to be told", func() bool {
+				m, err := b.Bus.Runs.Get(t.Context(), "r")
 				return err == nil && m.State == proto.StateFinalizing
 			})
 
@@ -185,7 +186,7 @@ func TestExpiryOfCompleteRun(t *testing.T) {
 	t.Parallel()
 	at := time.Now().Add(-time.Hour)
 	b := newBench(t, 4, 16<<20, func(m *proto.Manifest) { m.Policy.ExpiresAt = &at })
-	b.publish("0-0", 0, 1, 2, 3)
+	b.Publish("0-0", 0, 1, 2, 3)
 	c := b.start()
 	b.finish(c)
 }
@@ -211,8 +212,8 @@ func TestEndingAfterCrash(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 3, 16<<20)
-			b.publish("0-0", 0, 1)
-			b.update(tt.end)
+			b.Publish("0-0", 0, 1)
+			b.Update(tt.end)
 
 			c := b.start(func(cfg *Config) { cfg.Output = output.Prefix(filepath.Join(t.TempDir(), "missing", "out")) })
 			if err := c.wait(); !errors.Is(err, os.ErrNotExist) {
@@ -223,7 +224,7 @@ func TestEndingAfterCrash(t *testing.T) {
 				t.Fatalf("%d lines in the journal, want all", got)
 			}
 
-			b.update(tt.left)
+			b.Update(tt.left)
 			b.end(b.start(), tt.want)
 		})
 	}
@@ -234,7 +235,7 @@ func TestEndingInputFails(t *testing.T) {
 
 	fault := errors.New("the input was moved")
 	b := newBench(t, 9, 16<<20)
-	fixture.Must(t, b.runs.Cancel(t.Context(), "r"))
+	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) {
 		cfg.Input = input(func(seq uint32) error {
 			if seq == 4 {

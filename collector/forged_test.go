@@ -10,6 +10,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
+	"github.com/promptmill/promptmill/collector/tail"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -19,7 +21,7 @@ import (
 // deleted, or keep its readers where they are, if anybody took them for what they say.
 func forged() map[string]*nats.Msg {
 	honest := func(change func(*nats.Msg)) *nats.Msg {
-		msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(0, 1)))
+		msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(0, 1)))
 		change(msg)
 		return msg
 	}
@@ -38,8 +40,8 @@ func forged() map[string]*nats.Msg {
 	end.Header = nats.Header{"Status": {"204"}, "Description": {"EOB"}}
 
 	return map[string]*nats.Msg{
-		"lines of other requests":   proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(1, 0))),
-		"a line for another number": proto.EncodeResults("r", "0-0", []uint32{0}, []byte(all(3))),
+		"lines of other requests":   proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(1, 0))),
+		"a line for another number": proto.EncodeResults("r", "0-0", []uint32{0}, []byte(fixture.AllLines(3))),
 		"lines of another run":      payload("batch_req_r_", "batch_req_s_"),
 		"extras of other requests":  payload(`"index":`, `"index":1`),
 		"of another shard":          header(proto.HeaderShard, "0-1"),
@@ -83,27 +85,27 @@ func TestForgedResults(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 6, 16<<20)
-			objects := bus.New(b.js).Objects("r")
-			fixture.Must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(all(0, 1))))
-			b.publish("0-1", 2)
-			b.publishMsg(msg)
-			b.publishMsg(msg)
-			b.publish("0-1", 3)
-			b.publishMsg(msg)
+			objects := bus.New(b.JS).Objects("r")
+			fixture.Must(t, objects.Put(t.Context(), proto.InputObject(0), []byte(fixture.AllLines(0, 1))))
+			b.Publish("0-1", 2)
+			b.PublishMsg(msg)
+			b.PublishMsg(msg)
+			b.Publish("0-1", 3)
+			b.PublishMsg(msg)
 
 			var log bytes.Buffer
 			logged := func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }
 			c := b.start(logged)
 			c.waitDurable(2)
-			prototest.Poll(t, patience, "the last of them", func() bool { return c.Progress().Received.Dropped >= 3 })
+			prototest.Poll(t, testrun.Patience, "the last of them", func() bool { return c.Progress().Received.Dropped >= 3 })
 			c.stopped() // at a message of them
 			c = b.start()
-			tl := b.tail(ReaderConfig{}, nil)
-			tl.waitGiven(all(2, 3))
-			b.publish("0-0", 0, 1)
-			b.publish("0-1", 4, 5)
+			tl := b.StartReader(tail.Config{}, nil)
+			tl.WaitGiven(fixture.AllLines(2, 3))
+			b.Publish("0-0", 0, 1)
+			b.Publish("0-1", 4, 5)
 			meta := b.finish(c)
-			tl.finish(proto.StateCompleted, all(2, 3, 0, 1, 4, 5))
+			tl.Finish(proto.StateCompleted, fixture.AllLines(2, 3, 0, 1, 4, 5))
 
 			fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, 2, 3, 0, 1, 4, 5))
 			if n := meta.Results.Dropped; n < 3 || n > 6 { // of a message with two lines each is one
@@ -115,7 +117,7 @@ func TestForgedResults(t *testing.T) {
 				t.Errorf("the log says it %d times:\n%s", n, log.String())
 			}
 
-			if m, err := b.runs.Get(t.Context(), "r"); err != nil || m.Counts.Dropped != meta.Results.Dropped {
+			if m, err := b.Bus.Runs.Get(t.Context(), "r"); err != nil || m.Counts.Dropped != meta.Results.Dropped {
 				t.Errorf("the manifest has %d (%v), the metadata %d", m.Counts.Dropped, err, meta.Results.Dropped)
 			}
 
@@ -132,30 +134,30 @@ func TestAimedResults(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{
+	_, err := b.JS.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name:        "own",
 		Subjects:    []string{"own"},
 		AllowDirect: true,
 	})
 
 	fixture.Must(t, err)
-	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(all(0, 1)))
+	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(0, 1)))
 	msg.Subject = "own"
-	b.publishMsg(msg)
-	fixture.Must(t, b.js.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"), []byte(`{"seq":1}`)))
-	prototest.Poll(t, patience, "the server's answer", func() bool {
-		return b.stream(proto.ResultsStream("r")).State.Msgs == 1
+	b.PublishMsg(msg)
+	fixture.Must(t, b.JS.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"), []byte(`{"seq":1}`)))
+	prototest.Poll(t, testrun.Patience, "the server's answer", func() bool {
+		return b.Stream(proto.ResultsStream("r")).State.Msgs == 1
 	})
 
-	b.publish("0-0", 2, 3)
-	c, tl := b.start(), b.tail(ReaderConfig{}, nil)
+	b.Publish("0-0", 2, 3)
+	c, tl := b.start(), b.StartReader(tail.Config{}, nil)
 	c.waitDurable(2)
-	tl.waitGiven(all(2, 3))
-	b.publish("0-0", 0, 1)
+	tl.WaitGiven(fixture.AllLines(2, 3))
+	b.Publish("0-0", 0, 1)
 	if meta := b.finish(c); meta.Results.Dropped != 1 || meta.Results.DuplicatesDropped != 0 {
 		t.Errorf("%d messages were dropped, and %d lines came twice, want 1 and none",
 			meta.Results.Dropped, meta.Results.DuplicatesDropped)
 	}
 
-	tl.finish(proto.StateCompleted, all(2, 3, 0, 1))
+	tl.Finish(proto.StateCompleted, fixture.AllLines(2, 3, 0, 1))
 }

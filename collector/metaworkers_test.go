@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/proto"
@@ -22,22 +23,22 @@ import (
 
 // announce does what a worker does every few seconds.
 func (b *bench) announce(workers ...proto.WorkerInfo) {
-	b.t.Helper()
-	p := b.bus()
+	b.T.Helper()
+	p := b.Bus
 	for _, w := range workers {
-		fixture.Must(b.t, p.Heartbeats.Send(b.t.Context(), w))
+		fixture.Must(b.T, p.Heartbeats.Send(b.T.Context(), w))
 	}
 }
 
 func (b *bench) gone(name string) {
-	b.t.Helper()
-	fixture.Must(b.t, b.bus().Heartbeats.Remove(b.t.Context(), name))
+	b.T.Helper()
+	fixture.Must(b.T, b.Bus.Heartbeats.Remove(b.T.Context(), name))
 }
 
 // waitHeard waits until the collector knows of a worker's share.
 func (s *session) waitHeard(name string, requests int64) {
 	s.t.Helper()
-	prototest.Poll(s.t, patience, "the worker to be heard", func() bool {
+	prototest.Poll(s.t, testrun.Patience, "the worker to be heard", func() bool {
 		return slices.ContainsFunc(s.fleet.all(), func(stint journal.WorkerSession) bool {
 			return stint.Name == name && stint.Usage != nil && stint.Usage.Requests == requests
 		})
@@ -265,7 +266,7 @@ func TestManyWorkers(t *testing.T) {
 		w := workerOn(fixture.Worker(4*i), spent(4, 10))
 		w.ServerVersion = fmt.Sprintf("0.%d", 10+i%2)
 		b.announce(w)
-		b.publish(fmt.Sprint("0-", i), 4*i, 4*i+1, 4*i+2, 4*i+3)
+		b.Publish(fmt.Sprint("0-", i), 4*i, 4*i+1, 4*i+2, 4*i+3)
 	}
 
 	meta := b.finish(b.start())
@@ -283,8 +284,8 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 12, 16<<20)
-	b.publish("0-0", 0, 1, 2, 3)
-	b.publish("0-1", 4, 5)
+	b.Publish("0-0", 0, 1, 2, 3)
+	b.Publish("0-1", 4, 5)
 	b.announce(workerOn("w0", spent(4, 40)), workerOn("w1", spent(2, 20)))
 	c := b.start()
 	c.waitDurable(6)
@@ -299,8 +300,8 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 	c.waitHeard("w2", 3)
 	other.Runs["r"] = *spent(4, 44)
 	b.announce(other)
-	b.publish("0-1", 6, 7)
-	b.publish("0-2", 8, 9, 10, 11)
+	b.Publish("0-1", 6, 7)
+	b.Publish("0-2", 8, 9, 10, 11)
 	meta := b.finish(c)
 	checkStats(t, statsOf(fixture.Indexes(12)...), meta)
 
@@ -321,8 +322,8 @@ func TestWorkersTellLate(t *testing.T) {
 	b := newBench(t, 4, 16<<20)
 	j := openJournal(t, b.out.Journal())
 	appendLines(t, j, fixture.Indexes(4)...)
-	c := New(Config{JS: b.js, Journal: j, Output: b.out})
-	c.heartbeats = b.bus().Heartbeats
+	c := New(Config{JS: b.JS, Journal: j, Output: b.out})
+	c.heartbeats = b.Bus.Heartbeats
 	w := workerOn("w0", spent(1, 10))
 	w.GPU[0].EnergyJoules = new(500.0)
 	b.announce(w)
@@ -336,7 +337,7 @@ func TestWorkersTellLate(t *testing.T) {
 	(&session{Collector: c, t: t}).waitHeard("w0", 1)
 	w.Runs["r"] = *spent(4, 40)
 	b.announce(w)
-	await(t, done, "the worker's last words")
+	testrun.Await(t, done, "the worker's last words")
 
 	if got := c.fleet.all(); len(got) != 1 || got[0].Usage.Requests != 4 {
 		t.Errorf("the worker has told of %+v", got)
@@ -348,7 +349,7 @@ func TestWorkersOfRetry(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 3, 16<<20)
-	b.publish("0-0", 0, 1, 2)
+	b.Publish("0-0", 0, 1, 2)
 	b.announce(workerOn("w0", spent(3, 30)), workerOn("w9", spent(1, 5))) // of w9 all came too late
 	b.finish(b.start())
 
@@ -359,12 +360,12 @@ func TestWorkersOfRetry(t *testing.T) {
 
 	b.gone("w9")
 
-	fixture.Must(t, b.runs.Retry(t.Context(), "r"))
+	fixture.Must(t, b.Bus.Runs.Retry(t.Context(), "r"))
 	b.reopen(&first)
-	b.makeStreams()
+	b.CreateStreams()
 	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same stint of w0
 	c := b.start()
-	b.publishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, answered(2)))
+	b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, fixture.RetriedLine(2)))
 
 	meta := b.finish(c)
 	if got := metadata.OrZero(meta.Results.EnergyJoules); got != 47 {
@@ -377,9 +378,9 @@ func TestCollectorPassesOverMarks(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	b.publish("0-0", 0, 1)
-	b.publishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.DeliveryNote{Isolated: 2}))
-	b.publish("0-1", 2, 3)
+	b.Publish("0-0", 0, 1)
+	b.PublishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.DeliveryNote{Isolated: 2}))
+	b.Publish("0-1", 2, 3)
 	var log bytes.Buffer
 	b.finish(b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }))
 	if strings.Contains(log.String(), "drop results") {
@@ -392,7 +393,7 @@ func TestMetaJSON(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 2, 16<<20)
-	b.publish("0-0", 0, 1)
+	b.Publish("0-0", 0, 1)
 	b.finish(b.start())
 	text, err := os.ReadFile(b.out.Meta())
 	fixture.Must(t, err)

@@ -67,7 +67,7 @@ func (c *Collector) findForeign(ctx context.Context) (*roaring.Bitmap, error) {
 		return err
 	}
 
-	for r, err := range c.cfg.Input.Requests(Missing(roaring.New(), c.total)) {
+	for r, err := range c.cfg.Input.Requests(roaring.Flip(roaring.New(), 0, uint64(c.total))) {
 		if err != nil {
 			return nil, fmt.Errorf("compare the lines with the input: %w", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -38,19 +39,19 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 9, 16<<20)
-			b.update(func(m *proto.Manifest) { m.Publish.Done = true })
-			b.publish("0-0", 0, 1, 2, 3)
-			b.publishMsg(proto.EncodeResults("r", "0-1", []uint32{4}, tt.line))
-			b.publish("0-2", 5, 6, 7, 8)
+			b.Update(func(m *proto.Manifest) { m.Publish.Done = true })
+			b.Publish("0-0", 0, 1, 2, 3)
+			b.PublishMsg(proto.EncodeResults("r", "0-1", []uint32{4}, tt.line))
+			b.Publish("0-2", 5, 6, 7, 8)
 
 			c := b.start()
-			prototest.Poll(t, patience, "a round for the request", func() bool {
-				m, err := b.runs.Get(t.Context(), "r")
+			prototest.Poll(t, testrun.Patience, "a round for the request", func() bool {
+				m, err := b.Bus.Runs.Get(t.Context(), "r")
 				return err == nil && m.Publish.Round == 1
 			})
 
-			b.update(func(m *proto.Manifest) { m.Publish.Done = true })
-			b.publish("1-0", 4)
+			b.Update(func(m *proto.Manifest) { m.Publish.Done = true })
+			b.Publish("1-0", 4)
 			meta := b.finish(c)
 
 			if got := fixture.Unpack(t, b.out.Results()); strings.Count(got, string(fixture.Line(4, 0))) != 1 {
@@ -69,11 +70,11 @@ func TestLineWithoutHash(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 2, 16<<20)
-	b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{0}, foreignLine(0, `"request_hash":`, `"hash":`)))
-	b.publish("0-1", 1)
+	b.PublishMsg(proto.EncodeResults("r", "0-0", []uint32{0}, foreignLine(0, `"request_hash":`, `"hash":`)))
+	b.Publish("0-1", 1)
 	c := b.start()
 	c.waitDurable(1)
-	b.publish("0-2", 0)
+	b.Publish("0-2", 0)
 	b.finish(c)
 }
 
@@ -91,7 +92,7 @@ func TestForeignLinesOfAChangedInput(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 1, 16<<20)
-	b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{0}, foreignLine(0, `"c-0"`, `"c-1"`)))
+	b.PublishMsg(proto.EncodeResults("r", "0-0", []uint32{0}, foreignLine(0, `"c-0"`, `"c-1"`)))
 
 	c := b.start(func(cfg *Config) { cfg.Input = otherInput{} })
 	if err := c.wait(); !errors.Is(err, proto.ErrInputChanged) {

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -15,12 +16,12 @@ import (
 // fill publishes results of one request each until the stream is full or all are
 // there, and returns how many it took.
 func (b *bench) fill(next uint32, seq func(n uint32) uint32) uint32 {
-	b.t.Helper()
+	b.T.Helper()
 
-	for ; int(next) < b.m.Input.Requests; next++ {
+	for ; int(next) < b.Manifest.Input.Requests; next++ {
 		n := seq(next)
 		msg := proto.EncodeResults("r", "0-0", []uint32{n}, fixture.Line(n, 8<<10))
-		if _, err := b.js.PublishMsg(b.t.Context(), msg); err != nil {
+		if _, err := b.JS.PublishMsg(b.T.Context(), msg); err != nil {
 			return next
 		}
 	}
@@ -37,7 +38,7 @@ func TestPurgeMakesRoom(t *testing.T) {
 	b := newBench(t, 150, 256<<10)
 	c := b.start()
 	next := uint32(0)
-	prototest.Poll(t, patience, "room for all results", func() bool {
+	prototest.Poll(t, testrun.Patience, "room for all results", func() bool {
 		next = b.fill(next, itself)
 		return next == 150
 	})
@@ -52,14 +53,14 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 	b := newBench(t, 1000, 256<<10)
 	full := b.fill(0, func(n uint32) uint32 { return 3 * n })
 	c := b.start()
-	created := b.stream(proto.ResultsStream("r")).Created
+	created := b.Stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
 		if err := c.purge(t.Context(), journal.Position{Created: created, Sequence: synced}); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	state := b.stream(proto.ResultsStream("r")).State
+	state := b.Stream(proto.ResultsStream("r")).State
 	if state.FirstSeq <= uint64(full)/4 || state.Msgs < uint64(full)/3 || state.LastSeq != uint64(full) {
 		t.Errorf("of %d messages %d stay, the first is %d", full, state.Msgs, state.FirstSeq)
 	}
@@ -84,13 +85,13 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 			b := newBench(t, 1000, 256<<10)
 			half := 10 // not enough to purge for
 			for n := range uint32(half) {
-				b.publishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, fixture.Line(tt.seq(n), 8<<10)))
+				b.PublishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, fixture.Line(tt.seq(n), 8<<10)))
 			}
 
 			c := b.start()
 			c.waitDurable(min(half, tt.max))
 			full := b.fill(uint32(half), tt.seq)
-			prototest.Poll(t, patience, "all messages", func() bool {
+			prototest.Poll(t, testrun.Patience, "all messages", func() bool {
 				p := c.Progress().Received
 				return p.Done+int(p.Duplicates) >= int(full)
 			})
@@ -98,8 +99,8 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 			c.stopped()
 			b.fill(full, tt.seq) // should a purge have come in between
 			c = b.start()
-			prototest.Poll(t, patience, "room in the stream", func() bool {
-				_, err := b.js.PublishMsg(t.Context(),
+			prototest.Poll(t, testrun.Patience, "room in the stream", func() bool {
+				_, err := b.JS.PublishMsg(t.Context(),
 					proto.EncodeResults("r", "0-0", []uint32{999}, fixture.Line(999, 8<<10)))
 				return err == nil
 			})
@@ -122,8 +123,8 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = keep })
 			var names []string
 			for seq := range uint32(requests) {
-				msg := b.large(fixture.Lines(fixture.Any, seq), seq)
-				b.publishMsg(msg)
+				msg := b.LargeMsg(fixture.AllLines(seq), seq)
+				b.PublishMsg(msg)
 				names = append(names, msg.Header.Get(proto.HeaderObject))
 			}
 
@@ -131,7 +132,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			c.waitDurable(requests)
 
 			parts := func(name string) uint64 {
-				stream, err := b.js.Stream(t.Context(), proto.AnswersStream("r"))
+				stream, err := b.JS.Stream(t.Context(), proto.AnswersStream("r"))
 				fixture.Must(t, err)
 				subject := "pm.r.answers." + name
 				info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(subject))
@@ -141,7 +142,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			if keep {
 				fixture.Must(t, c.purge(t.Context(), journal.Position{})) // as it does once a second
 			} else {
-				prototest.Poll(t, patience, "the oldest answer to be purged", func() bool {
+				prototest.Poll(t, testrun.Patience, "the oldest answer to be purged", func() bool {
 					return parts(names[0]) == 0
 				})
 			}
@@ -154,7 +155,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 				t.Error("the newest answer is gone")
 			}
 
-			b.publish("0-2", requests)
+			b.Publish("0-2", requests)
 			b.finish(c)
 		})
 	}
@@ -172,11 +173,11 @@ func TestPurgeKeepsResults(t *testing.T) {
 	}
 
 	b.finish(c)
-	info := b.stream(proto.ResultsStream("r"))
+	info := b.Stream(proto.ResultsStream("r"))
 	synced := journal.Position{Created: info.Created, Sequence: info.State.LastSeq, Time: info.State.LastTime}
 	fixture.Must(t, c.purge(t.Context(), synced)) // as it does once a second
 
-	info = b.stream(proto.ResultsStream("r"))
+	info = b.Stream(proto.ResultsStream("r"))
 	if info.Config.MaxBytes != -1 || info.State.Msgs != requests {
 		t.Errorf("%d of %d messages are kept, in a stream of %d bytes", info.State.Msgs, requests, info.Config.MaxBytes)
 	}

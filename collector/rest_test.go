@@ -47,12 +47,12 @@ type errorLine struct {
 
 // errorLines are the lines of the requests that failed, by number.
 func (b *bench) errorLines() map[uint32]errorLine {
-	b.t.Helper()
+	b.T.Helper()
 
 	lines := map[uint32]errorLine{}
-	for text := range strings.Lines(fixture.Unpack(b.t, b.out.Errors())) {
+	for text := range strings.Lines(fixture.Unpack(b.T, b.out.Errors())) {
 		var line errorLine
-		fixture.Must(b.t, json.Unmarshal([]byte(text), &line))
+		fixture.Must(b.T, json.Unmarshal([]byte(text), &line))
 		lines[line.Extras.Seq] = line
 	}
 
@@ -62,41 +62,41 @@ func (b *bench) errorLines() map[uint32]errorLine {
 // checkNotRun checks that those requests that want is true for were not run, for a
 // reason with a code, and no others.
 func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
-	b.t.Helper()
+	b.T.Helper()
 
 	lines := b.errorLines()
-	for seq := range uint32(b.m.Input.Requests) {
+	for seq := range uint32(b.Manifest.Input.Requests) {
 		line, failed := lines[seq]
 		if failed != (want(seq) || fixture.Failed(seq)) {
-			b.t.Errorf("request %d is among the failed: %v", seq, failed)
+			b.T.Errorf("request %d is among the failed: %v", seq, failed)
 			continue
 		}
 
 		notRun := failed && line.Response == nil
 		if notRun != want(seq) {
-			b.t.Errorf("request %d was not run: %v, want %v", seq, notRun, want(seq))
+			b.T.Errorf("request %d was not run: %v, want %v", seq, notRun, want(seq))
 		}
 
 		if notRun && (line.Error == nil || line.Error.Code != code || line.Error.Message == "" ||
 			line.Extras.Attempts != 0) {
-			b.t.Errorf("request %d has the line %+v, want one with the code %s", seq, line, code)
+			b.T.Errorf("request %d has the line %+v, want one with the code %s", seq, line, code)
 		}
 	}
 }
 
 // fillWork stores shards that no worker takes.
 func (b *bench) fillWork() {
-	b.t.Helper()
+	b.T.Helper()
 	for _, shard := range []string{"0-0", "0-1", "0-2"} {
-		if _, err := b.js.Publish(b.t.Context(), proto.WorkSubject("r", "m", shard), []byte("shard")); err != nil {
-			b.t.Fatal(err)
+		if _, err := b.JS.Publish(b.T.Context(), proto.WorkSubject("r", "m", shard), []byte("shard")); err != nil {
+			b.T.Fatal(err)
 		}
 	}
 }
 
 // noWork returns an error if there are shards for workers.
 func (b *bench) noWork() error {
-	s, err := b.js.Stream(b.t.Context(), proto.WorkStream("r"))
+	s, err := b.JS.Stream(b.T.Context(), proto.WorkStream("r"))
 	if err == nil && s.CachedInfo().State.Msgs > 0 {
 		err = errors.New("shards are left to workers")
 	}

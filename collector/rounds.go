@@ -63,7 +63,7 @@ func (r *rounds) look(ctx context.Context) error {
 		return err
 	}
 
-	missing := Missing(c.seen, c.total)
+	missing := roaring.Flip(c.seen, 0, uint64(c.total))
 	if n := c.missing(); n == r.fruitful {
 		if r.vain++; r.vain >= maxVain {
 			return fmt.Errorf("%d requests, the first of them number %d, %w", n, missing.Minimum(), errInVain)
@@ -207,14 +207,6 @@ func (r *rounds) consumers(ctx context.Context, m proto.Manifest) error {
 	}
 
 	return nil
-}
-
-// Missing is the complement of done in a run of total requests.
-func Missing(done *roaring.Bitmap, total int) *roaring.Bitmap {
-	all := roaring.New()
-	all.AddRange(0, uint64(total))
-	all.AndNot(done)
-	return all
 }
 
 // StartRound tells the producer of a run to publish the missing requests. base is the

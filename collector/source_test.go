@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
@@ -15,14 +16,14 @@ func TestSourceLosesItsConsumer(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 8, 16<<20)
-	b.publish("0-0", 0, 1, 2)
+	b.Publish("0-0", 0, 1, 2)
 	c := b.start()
 	c.waitDurable(3)
-	fixture.Must(t, b.js.DeleteConsumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer))
-	b.publish("0-1", 3, 4)
-	b.publish("0-1", 5)
+	fixture.Must(t, b.JS.DeleteConsumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer))
+	b.Publish("0-1", 3, 4)
+	b.Publish("0-1", 5)
 	c.waitDurable(6)
-	b.publish("0-1", 6, 7)
+	b.Publish("0-1", 6, 7)
 	if meta := b.finish(c); meta.Results.DuplicatesDropped != 0 {
 		t.Errorf("%d messages were read twice", meta.Results.DuplicatesDropped)
 	}
@@ -36,21 +37,21 @@ func TestSourceMissesTheLast(t *testing.T) {
 	b := newBench(t, 200, 16<<20)
 	c := b.start()
 	var consumer jetstream.Consumer
-	prototest.Poll(t, patience, "the collector's consumer", func() (ok bool) {
+	prototest.Poll(t, testrun.Patience, "the collector's consumer", func() (ok bool) {
 		var err error
-		consumer, err = b.js.Consumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer)
+		consumer, err = b.JS.Consumer(t.Context(), proto.ResultsStream("r"), proto.CollectorConsumer)
 		return err == nil
 	})
 
 	// Who pulls in the collector's stead takes a message away from it. It is fixture.Any's.
-	thief, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
+	thief, err := consumer.Fetch(1, jetstream.FetchMaxWait(testrun.Patience))
 	fixture.Must(t, err)
 
 	sent := 0
 	for stolen := false; !stolen; {
-		b.publish("0-0", uint32(sent))
+		b.Publish("0-0", uint32(sent))
 		sent++
-		prototest.Poll(t, patience, "the message", func() bool {
+		prototest.Poll(t, testrun.Patience, "the message", func() bool {
 			select {
 			case <-thief.Messages():
 				stolen = true

@@ -59,16 +59,16 @@ func TestStatsAfterCrash(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 12, 16<<20)
-	b.publish("0-0", 0, 1)
+	b.Publish("0-0", 0, 1)
 	c := b.start()
 	c.waitDurable(2)
-	b.publish("0-0", 2, 3, 4)
+	b.Publish("0-0", 2, 3, 4)
 	c.waitDurable(5)
 	c.stopped()
 	b.tear(1) // the latest frame is not whole
 
-	b.publish("0-1", 4, 5, 6)
-	b.publish("0-2", 7, 8, 9, 10, 11)
+	b.Publish("0-1", 4, 5, 6)
+	b.Publish("0-2", 7, 8, 9, 10, 11)
 	meta := b.finish(b.start())
 	checkStats(t, statsOf(fixture.Indexes(12)...), meta)
 	if meta.Results.DuplicatesDropped != 1 {
@@ -78,12 +78,12 @@ func TestStatsAfterCrash(t *testing.T) {
 
 // tear cuts the last bytes off the journal.
 func (b *bench) tear(bytes int64) {
-	b.t.Helper()
-	j := openJournal(b.t, b.out.Journal())
+	b.T.Helper()
+	j := openJournal(b.T, b.out.Journal())
 	info, err := os.Stat(b.out.Journal())
-	fixture.Must(b.t, err)
-	fixture.Must(b.t, os.Truncate(b.out.Journal(), info.Size()-bytes))
-	fixture.Must(b.t, j.Close())
+	fixture.Must(b.T, err)
+	fixture.Must(b.T, os.Truncate(b.out.Journal(), info.Size()-bytes))
+	fixture.Must(b.T, j.Close())
 }
 
 // What an earlier program did not count stays unknown.
@@ -98,11 +98,11 @@ func TestStatsOfOldJournal(t *testing.T) {
 	// uncounted opens the journal as one of which a frame has no statistics.
 	uncounted := func(cfg *Config) { cfg.Journal.State().Stats = nil }
 
-	b.publish("0-0", 1, 2, 3)
+	b.Publish("0-0", 1, 2, 3)
 	c := b.start(uncounted)
 	c.waitDurable(4)
 	c.stopped() // and opened again
-	b.publish("0-0", 4, 5)
+	b.Publish("0-0", 4, 5)
 
 	r := b.finish(b.start(uncounted)).Results
 	if r.AttemptsHistogram != nil || r.AttemptFailures != nil || r.FinishReasons != nil || r.Failures != nil ||

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
@@ -44,17 +45,17 @@ func TestStopWhileTheBusDoesNotAnswer(t *testing.T) {
 
 	b := newBench(t, 2, 16<<20)
 	var deaf atomic.Bool
-	nc, err := nats.Connect("", nats.InProcessServer(deafServer{b.server, &deaf}))
+	nc, err := nats.Connect("", nats.InProcessServer(deafServer{b.Server, &deaf}))
 	fixture.Must(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	fixture.Must(t, err)
-	b.publish("0-0", 0)
+	b.Publish("0-0", 0)
 	c := b.start(func(cfg *Config) { cfg.JS = js })
 	c.waitDurable(1)
 
 	deaf.Store(true)
-	prototest.Poll(t, patience, "a question without an answer", func() bool {
+	prototest.Poll(t, testrun.Patience, "a question without an answer", func() bool {
 		c.clock.mu.Lock()
 		defer c.clock.mu.Unlock()
 		return c.clock.owes(time.Now())

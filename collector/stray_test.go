@@ -7,20 +7,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
 // loseShard publishes a shard, and takes it from its consumer without a word.
 func (b *bench) loseShard(id string) {
-	b.t.Helper()
+	b.T.Helper()
 
-	_, err := b.js.Publish(b.t.Context(), proto.WorkSubject("r", "m", id), []byte("shard"))
-	fixture.Must(b.t, err)
-	consumer, err := b.js.Consumer(b.t.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
-	fixture.Must(b.t, err)
-	batch, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
-	fixture.Must(b.t, err)
+	_, err := b.JS.Publish(b.T.Context(), proto.WorkSubject("r", "m", id), []byte("shard"))
+	fixture.Must(b.T, err)
+	consumer, err := b.JS.Consumer(b.T.Context(), proto.WorkStream("r"), proto.ConsumerName("m"))
+	fixture.Must(b.T, err)
+	batch, err := consumer.Fetch(1, jetstream.FetchMaxWait(testrun.Patience))
+	fixture.Must(b.T, err)
 
 	n := 0
 	for range batch.Messages() {
@@ -28,7 +29,7 @@ func (b *bench) loseShard(id string) {
 	}
 
 	if n != 1 {
-		b.t.Fatalf("%d shards came (%v), want 1", n, batch.Error())
+		b.T.Fatalf("%d shards came (%v), want 1", n, batch.Error())
 	}
 }
 
@@ -39,15 +40,15 @@ func TestStrayShardIsPublishedAgain(t *testing.T) {
 
 	b := newBench(t, 4, 16<<20)
 	b.loseShard("0-1")
-	b.publish("0-0", 0, 1)
+	b.Publish("0-0", 0, 1)
 	c := b.start()
 	c.waitDurable(2)
 	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
 	b.setPublished(nil)
 	lost := time.Now()
-	prototest.Poll(t, patience, "a round of publishing", func() bool {
+	prototest.Poll(t, testrun.Patience, "a round of publishing", func() bool {
 		b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
-		m, err := b.runs.Get(t.Context(), "r")
+		m, err := b.Bus.Runs.Get(t.Context(), "r")
 		return err == nil && m.Publish.Round == 1
 	})
 
@@ -56,7 +57,7 @@ func TestStrayShardIsPublishedAgain(t *testing.T) {
 	}
 
 	b.setPublished(nil)
-	b.publish("1-0", 2, 3)
+	b.Publish("1-0", 2, 3)
 	b.finish(c)
 }
 
@@ -104,15 +105,15 @@ func TestWithNobody(t *testing.T) {
 			b.loseShard("0-0")
 
 			if tt.waiting {
-				_, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-1"), []byte("shard"))
+				_, err := b.JS.Publish(t.Context(), proto.WorkSubject("r", "m", "0-1"), []byte("shard"))
 				fixture.Must(t, err)
 			}
 
 			b.announce(tt.workers...)
-			c := New(Config{JS: b.js, Journal: openJournal(t, b.out.Journal())})
-			c.heartbeats = b.bus().Heartbeats
+			c := New(Config{JS: b.JS, Journal: openJournal(t, b.out.Journal())})
+			c.heartbeats = b.Bus.Heartbeats
 
-			got, err := (&rounds{c: c}).withNobody(t.Context(), b.m)
+			got, err := (&rounds{c: c}).withNobody(t.Context(), b.Manifest)
 			if err != nil || got != tt.want {
 				t.Errorf("nobody has it: %t (%v), want %t", got, err, tt.want)
 			}
@@ -150,8 +151,8 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	b := newBench(t, 4, 16<<20)
 	b.loseShard("0-0")
 	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
-	c := New(Config{JS: b.js, Journal: openJournal(t, b.out.Journal())})
-	c.heartbeats, c.total = b.bus().Heartbeats, 4
+	c := New(Config{JS: b.JS, Journal: openJournal(t, b.out.Journal())})
+	c.heartbeats, c.total = b.Bus.Heartbeats, 4
 
 	for _, tt := range []struct{ came, want bool }{{false, true}, {true, false}} {
 		r := &rounds{c: c, nobody: time.Now().Add(-strayTime - time.Second)}
@@ -159,7 +160,7 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 			r.noteResults()
 		}
 
-		got, err := r.stray(t.Context(), b.m)
+		got, err := r.stray(t.Context(), b.Manifest)
 		if err != nil || got != tt.want {
 			t.Errorf("results have come: %t; lost %t (%v), want %t", tt.came, got, err, tt.want)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/proto"
@@ -19,38 +20,27 @@ import (
 
 // rival is another place that the run could be collected to.
 func (b *bench) rival() *bench {
-	b.t.Helper()
+	b.T.Helper()
 
 	r := *b
-	r.out = output.Prefix(filepath.Join(b.t.TempDir(), "rival"))
-	j, err := journal.Create(r.out.Journal(), r.m)
+	r.out = output.Prefix(filepath.Join(b.T.TempDir(), "rival"))
+	j, err := journal.Create(r.out.Journal(), r.Manifest)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 
-	fixture.Must(b.t, j.Close())
+	fixture.Must(b.T, j.Close())
 
 	return &r
 }
 
 func as(host string) func(*Config) { return func(cfg *Config) { cfg.Host = host } }
 
-func (b *bench) bus() *bus.Bus {
-	b.t.Helper()
-
-	opened, err := bus.Open(b.t.Context(), b.js)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-
-	return opened
-}
-
 // collectedBy checks who has announced to collect the run.
 func (b *bench) collectedBy(want proto.CollectorInfo) {
-	b.t.Helper()
-	if got, ok, err := b.bus().Leases.Holder(b.t.Context(), "r"); err != nil || !ok || got != want {
-		b.t.Errorf("the run is collected by %v (%v, %v), want %v", got, ok, err, want)
+	b.T.Helper()
+	if got, ok, err := b.Bus.Leases.Holder(b.T.Context(), "r"); err != nil || !ok || got != want {
+		b.T.Errorf("the run is collected by %v (%v, %v), want %v", got, ok, err, want)
 	}
 }
 
@@ -68,7 +58,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 4, 16<<20)
-			b.publish("0-0", 0, 1)
+			b.Publish("0-0", 0, 1)
 			c := b.start(as("box"))
 			c.waitDurable(2)
 			first := proto.CollectorInfo{Host: "box", Output: string(b.out)}
@@ -95,7 +85,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 
 			b.collectedBy(first)
 
-			m, err := b.runs.Get(t.Context(), "r")
+			m, err := b.Bus.Runs.Get(t.Context(), "r")
 			if err != nil || m.Output != first.String() {
 				t.Errorf("the bus says that the output is %s (%v), want %s", m.Output, err, first)
 			}
@@ -103,10 +93,10 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 			// Once the first has stopped, it may.
 			c.stopped()
 			c = second.start(as(tt.host))
-			b.publish("0-1", 2, 3)
+			b.Publish("0-1", 2, 3)
 			second.finish(c)
 
-			if _, ok, err := b.bus().Leases.Holder(t.Context(), "r"); ok || err != nil {
+			if _, ok, err := b.Bus.Leases.Holder(t.Context(), "r"); ok || err != nil {
 				t.Errorf("a run that is complete is being collected (%v)", err)
 			}
 		})
@@ -115,11 +105,11 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 
 // take gives the run to another collector behind the back of the one that has it.
 func (b *bench) take(other proto.CollectorInfo) {
-	b.t.Helper()
-	p := b.bus()
-	prototest.Poll(b.t, patience, "the claim on the run", func() bool {
-		fixture.Must(b.t, p.Leases.Release(b.t.Context(), "r"))
-		return p.Leases.Acquire(b.t.Context(), "r", other) == nil // else the one that has it was faster
+	b.T.Helper()
+	p := b.Bus
+	prototest.Poll(b.T, testrun.Patience, "the claim on the run", func() bool {
+		fixture.Must(b.T, p.Leases.Release(b.T.Context(), "r"))
+		return p.Leases.Acquire(b.T.Context(), "r", other) == nil // else the one that has it was faster
 	})
 }
 
@@ -127,7 +117,7 @@ func TestCollectorLosesItsClaim(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	b.publish("0-0", 0, 1)
+	b.Publish("0-0", 0, 1)
 	c := b.start(as("box"))
 	c.waitDurable(2)
 	other := proto.CollectorInfo{Host: "other", Output: "/elsewhere"}
@@ -143,10 +133,10 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	b.publish("0-0", 0, 1)
+	b.Publish("0-0", 0, 1)
 	c := b.start()
 	c.waitDurable(2)
-	fixture.Must(t, b.runs.Delete(t.Context(), "r"))
+	fixture.Must(t, b.Bus.Runs.Delete(t.Context(), "r"))
 	if err := c.wait(); !errors.Is(err, ErrDeleted) {
 		t.Errorf("Run: %v, want ErrDeleted", err)
 	}
@@ -162,24 +152,24 @@ func TestCollectorForgetsRequests(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 4, 16<<20)
-	objects := bus.New(b.js).Objects("r")
+	objects := bus.New(b.JS).Objects("r")
 	for _, name := range []string{"work-0-0", "work-0-1", "input-0"} {
 		fixture.Must(t, objects.Put(t.Context(), name, []byte("big requests")))
 	}
 
-	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.Lines(fixture.Any, 0, 1)))
+	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(0, 1)))
 	msg.Header.Set(proto.HeaderSource, "work-0-0")
-	b.publishMsg(msg)
-	b.publish("0-1", 2)
+	b.PublishMsg(msg)
+	b.Publish("0-1", 2)
 
 	for _, name := range []string{"work-0-1", "input-0"} { // not what shard 0-0 came in
-		msg := proto.EncodeResults("r", "0-0", []uint32{0}, []byte(fixture.Lines(fixture.Any, 0)))
+		msg := proto.EncodeResults("r", "0-0", []uint32{0}, []byte(fixture.AllLines(0)))
 		msg.Header.Set(proto.HeaderSource, name)
-		b.publishMsg(msg)
+		b.PublishMsg(msg)
 	}
 
 	c := b.start()
-	prototest.Poll(t, patience, "the end of the object", func() bool {
+	prototest.Poll(t, testrun.Patience, "the end of the object", func() bool {
 		_, err := objects.Get(t.Context(), "work-0-0")
 		return errors.Is(err, jetstream.ErrObjectNotFound)
 	})
@@ -192,7 +182,7 @@ func TestCollectorForgetsRequests(t *testing.T) {
 		t.Errorf("the object of a shard that is out: %v", err)
 	}
 
-	b.publish("0-1", 3)
+	b.Publish("0-1", 3)
 	b.finish(c)
 
 	if _, err := objects.Get(t.Context(), "input-0"); err != nil {

@@ -61,6 +61,11 @@ type State struct {
 	CutBytes int64
 }
 
+// Missing returns the requests that have no line.
+func (s *State) Missing() *roaring.Bitmap {
+	return roaring.Flip(s.Done, 0, uint64(s.Manifest.Input.Requests))
+}
+
 // Create makes the journal of a new run. It returns an error that wraps os.ErrExist if the
 // journal exists, and [atomicfile.ErrLocked] if it is in use.
 func Create(path string, m proto.Manifest) (*Journal, error) {

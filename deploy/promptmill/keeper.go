@@ -192,7 +192,7 @@ func (k *keeper) publishMissing(
 		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(k.run), err)
 	}
 
-	missing := collector.Missing(state.Done, m.Input.Requests)
+	missing := state.Missing()
 	k.log.Warn().Uint64("requests", missing.GetCardinality()).
 		Msg("the bus had lost the run; publishing only the requests that have no line")
 	if !missing.IsEmpty() {

@@ -92,7 +92,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 	}
 
 	state := j.State()
-	m, missing := state.Manifest, collector.Missing(state.Done, state.Manifest.Input.Requests)
+	m, missing := state.Manifest, state.Missing()
 
 	if err := j.Close(); err != nil {
 		return err

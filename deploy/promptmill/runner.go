@@ -912,7 +912,7 @@ func (r *runner) prepare(ctx context.Context, l *busconn.Connection, alone bool)
 
 	// The bus does not know of the run: it has lost its store, or the run had ended and
 	// its failed requests are run again. The files have the truth.
-	missing := collector.Missing(state.Done, m.Input.Requests)
+	missing := state.Missing()
 	if m.Retries == 0 {
 		r.screen.Printf("the bus's store is gone: publishing the %d requests that lack a line",
 			missing.GetCardinality())

@@ -9,8 +9,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/tail"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -57,13 +57,16 @@ func tailCommand(env environment) *cli.Command {
 				}
 			}()
 
-			r := collector.NewReader(collector.ReaderConfig{
+			r, err := tail.New(tail.Config{
 				JS:   s.JS,
 				Run:  m.Run,
 				Name: c.String("as"),
 				New:  c.Bool("new"),
 				Log:  newLog(c.Bool("verbose"), screen),
 			})
+			if err != nil {
+				return err
+			}
 
 			out := bufio.NewWriterSize(env.stdout, 1<<20)
 			missed, m, err := r.Run(ctx, func(lines []byte) error {

@@ -1,10 +1,12 @@
-package collector
+package tail_test
 
 import (
 	"fmt"
 	"testing"
 
 	"github.com/promptmill/promptmill/collector/internal/fixture"
+	"github.com/promptmill/promptmill/collector/internal/testrun"
+	"github.com/promptmill/promptmill/collector/tail"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -13,27 +15,29 @@ func BenchmarkReader(b *testing.B) {
 	const requests, length = 16 << 10, 1200
 	for _, size := range []int{1, proto.MaxBatch} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
-			bench := newBench(b, requests, 64<<20)
+			bench := testrun.New(b, requests, 64<<20)
 			pad := length - len(fixture.Line(0, 0))
 			for seqs := fixture.Indexes(requests); len(seqs) > 0; seqs = seqs[size:] {
 				var lines []byte
 				for _, seq := range seqs[:size] {
 					lines = append(lines, fixture.Line(seq, pad)...)
 				}
-				_, err := bench.js.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
+				_, err := bench.JS.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
 				fixture.Must(b, err)
 			}
 
-			await(b, bench.js.PublishAsyncComplete(), "the results")
-			bench.setState(proto.StateCompleted)
+			testrun.Await(b, bench.JS.PublishAsyncComplete(), "the results")
+			bench.SetState(proto.StateCompleted)
 
 			bytes := 0
 			for b.Loop() {
-				missed, _, err := NewReader(ReaderConfig{JS: bench.js, Run: "r"}).
-					Run(b.Context(), func(lines []byte) error {
-						bytes += len(lines)
-						return nil
-					})
+				reader, err := tail.New(tail.Config{JS: bench.JS, Run: "r"})
+				fixture.Must(b, err)
+
+				missed, _, err := reader.Run(b.Context(), func(lines []byte) error {
+					bytes += len(lines)
+					return nil
+				})
 				if err != nil || !missed.IsEmpty() {
 					b.Fatalf("missed %v (%v)", missed, err)
 				}

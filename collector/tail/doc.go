@@ -1,0 +1,15 @@
+// Package tail reads the results of a run while they come, as tail -f does with a file.
+//
+//	results stream --> Reader --> write(lines)
+//	                     |
+//	                     v
+//	                  cursor: what was read, under the reader's name
+//
+// A [Reader] gives out each request's line once, whatever comes twice on the bus. It asks
+// for stored messages and has no consumer, so the run does not notice it: a slow reader
+// misses what has left the bus, and returns which requests these are.
+//
+// A reader with a name stores its cursor on the bus, and the next reader of that name
+// resumes there. What it was given since the cursor was stored, a second at most, comes
+// again after a crash.
+package tail
