@@ -33,7 +33,7 @@ func (f *fetcher) capacity() int {
 	want := f.limiter.Limit() + max(1, f.rate.requests)
 	held := int(f.jobs.held.load())
 	parked := f.parkedAllowance()
-	idle := f.jobs.queue.delayedCount() + f.server.setAsideCount() + parked
+	idle := f.jobs.queue.delayedCount() + f.setAside() + parked
 
 	most := max(8*want, 2*enoughRefusals)
 	if parked > 0 {

@@ -35,8 +35,12 @@ type fetcher struct {
 	runs    *activeRuns
 	jobs    *shardJobs
 	limiter *limit.Limiter
-	server  *serverSide
+	health  *serverHealth
 	latency *latencyEstimate
+
+	// setAside returns the number of requests held that wait until it is known what the answers
+	// of the model server mean.
+	setAside func() int
 
 	// changed wakes the loop after something has changed for it.
 	changed signal
@@ -60,7 +64,8 @@ func newFetcher(
 		runs:     runs,
 		jobs:     jobs,
 		limiter:  cfg.Limiter,
-		server:   server,
+		health:   server.health,
+		setAside: server.setAsideCount,
 		latency:  latency,
 		changed:  jobs.freed,
 		longPull: longPull,
@@ -132,7 +137,7 @@ func (f *fetcher) run(l lifetimes) {
 			f.peers.refresh(ctx)
 		}
 
-		if f.server.health.isDown() || f.capacity() < max(1, f.rate.requests/4) {
+		if f.health.isDown() || f.capacity() < max(1, f.rate.requests/4) {
 			f.jobs.queue.noteFull(parks)
 			f.awaitChange(ctx, time.Second) // a delayed task may have come back, or the server
 			continue
@@ -162,7 +167,7 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 		return yield
 	})
 
-	info, _ := f.server.health.latestInfo()
+	info, _ := f.health.latestInfo()
 
 	return f.turns.limit(ctx, list, info), all
 }
@@ -170,7 +175,7 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 // servedModels returns the names of the models that the server lists; nil: it does not list
 // them, and requests for any model are tried.
 func (f *fetcher) servedModels() []string {
-	info, known := f.server.health.latestInfo()
+	info, known := f.health.latestInfo()
 	if !known {
 		return nil
 	}
