@@ -379,7 +379,7 @@ func TestCollectorPassesOverMarks(t *testing.T) {
 
 	b := newBench(t, 4, 16<<20)
 	b.Publish("0-0", 0, 1)
-	b.PublishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.DeliveryNote{Isolated: 2}))
+	b.PublishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.Isolating(2)))
 	b.Publish("0-1", 2, 3)
 	var log bytes.Buffer
 	b.finish(b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }))

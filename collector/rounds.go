@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -225,7 +225,7 @@ func StartRound(
 	}
 
 	round := m.Publish.Round + 1
-	name := proto.MissingObject(round, nuid.Next())
+	name := proto.MissingObject(round, rand.Text())
 	if err := bus.New(js).Objects(run).Put(ctx, name, data); err != nil {
 		return err
 	}

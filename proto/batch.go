@@ -2,7 +2,6 @@ package proto
 
 import (
 	"bytes"
-	"errors"
 	"strconv"
 	"strings"
 
@@ -216,21 +215,4 @@ func IsToken(text string) bool {
 		}
 	}
 	return text != "" && len(text) <= MaxRunID
-}
-
-// Excerpt shortens text from outside to 80 bytes, for an error that quotes it.
-func Excerpt(text string) string {
-	const most = 80
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
-}
-
-// ErrorField is what of a message an error says does not fit.
-func ErrorField(err error) string {
-	if u, ok := errors.AsType[*FieldError](err); ok {
-		return u.Field
-	}
-	return "object"
 }

@@ -266,7 +266,7 @@ func TestBoundsMark(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			msg := EncodeDeliveryNote("r", "0-1", DeliveryNote{Isolated: 3})
+			msg := EncodeDeliveryNote("r", "0-1", Isolating(3))
 			msg.Header.Set(HeaderDelivery, tt.mark)
 
 			if tt.change != nil {

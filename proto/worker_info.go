@@ -1,6 +1,9 @@
 package proto
 
 import (
+	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -10,104 +13,79 @@ const PresenceTTL = 15 * time.Second
 
 // WorkerInfo is a worker's announcement, under the key worker.ID.
 type WorkerInfo struct {
-	// ID is of the process, new with each start ([NewWorkerID]). One of another program
-	// that has none is known by its name.
-	ID      string `json:"id,omitempty"`
-	Name    string `json:"name"` // what people call it; several may have one name
+	// ID is of the process, new with each start ([NewWorkerID]). A worker of another program that
+	// has none is known by its name.
+	ID string `json:"id,omitempty"`
+	// Name is the name for people; several workers may have the same.
+	Name    string `json:"name"`
 	Host    string `json:"host"`
 	Version string `json:"version"`
-	Server  string `json:"server"` // URL of its model server
+
+	// Server is the URL of the worker's model server.
+	Server string `json:"server"`
 	// SeveralServers says that the URL leads to more than one server, as behind a load balancer.
-	// What one of them says of its memory, its slots and its queue is left out.
+	// The memory, slots and queue that one of them reports are left out.
 	SeveralServers bool `json:"several_servers,omitempty"`
-	// Flavour is the model server's kind, such as "vLLM", and ServerVersion its version;
-	// empty: unknown.
-	Flavour       string `json:"flavour"`
+	// Flavour is the model server's kind, such as "vLLM"; empty: unknown.
+	Flavour string `json:"flavour"`
+	// ServerVersion is the model server's version; empty: unknown.
 	ServerVersion string `json:"server_version"`
-	Ready         bool   `json:"ready"`             // its model server answers
-	Problem       string `json:"problem,omitempty"` // why it does not, in words
-	// Models are those that the model server lists, under all their names; [Serves] says
-	// what they stand for. Null: it does not tell, any are tried.
+	// Ready says that the model server answers.
+	Ready bool `json:"ready"`
+	// Problem is why it does not, in words.
+	Problem string `json:"problem,omitempty"`
+	// Models are those that the model server lists, under all their names; [Serves] says which
+	// models they stand for. Null: there is no list, and any model is tried.
 	Models []string `json:"models"`
-	// DefaultModel is the model of requests that name none: the only one that the server
-	// has, however many names it has; empty: it has several, or does not tell.
+	// DefaultModel is the model of requests that name none: the only one that the server has,
+	// however many names it has; empty: it has several, or does not report them.
 	DefaultModel string `json:"default_model,omitempty"`
-	// ContextLength is how many tokens a request and its answer may have, by model; only
-	// of those of which the model server tells.
+	// ContextLength is how many tokens a request and its answer may have, by model, of the models
+	// whose length the model server reports.
 	ContextLength map[string]int `json:"context_length,omitempty"`
 	// GPUMemoryUtilization is the part of each GPU's memory, 0 to 1, that the model server
-	// was started to take, which vLLM tells; null: unknown.
+	// was started to take, which vLLM reports; null: unknown.
 	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"`
 	// LoadSeconds is how long the model server took to load its model; null: unknown.
 	LoadSeconds *float64     `json:"load_seconds"`
 	MemoryBytes ServerMemory `json:"memory_bytes"`
-	// Slots are the requests that the model server runs at once, while others wait; 0: it does
-	// not tell.
-	Slots       int    `json:"slots,omitempty"`
-	Concurrency int    `json:"concurrency"` // requests in flight at most, as it is now
-	InFlight    int64  `json:"in_flight"`
-	Waiting     *int64 `json:"waiting"` // requests in the model server's queue; null: it does not tell
-	// Shards are those that it has, of all runs, until their results are stored and they are
-	// acknowledged or handed back; null: it does not tell.
-	Shards    *int64  `json:"shards,omitempty"`
-	Done      int64   `json:"done"` // requests since it began
+	// Slots are the requests that the model server runs at once, while others wait; 0: unknown.
+	Slots int `json:"slots,omitempty"`
+
+	// Concurrency is the limit of requests in flight, as it is now.
+	Concurrency int   `json:"concurrency"`
+	InFlight    int64 `json:"in_flight"`
+	// Waiting are the requests in the model server's queue; null: unknown.
+	Waiting *int64 `json:"waiting"`
+	// Shards are those that the worker has, of all runs, until their results are stored and they
+	// are acknowledged or returned; null: the worker does not report them.
+	Shards *int64 `json:"shards,omitempty"`
+	// Done are the requests since the worker began.
+	Done      int64   `json:"done"`
 	PerSecond float64 `json:"requests_per_second"`
-	// LatencySeconds is how long the model server takes for a request, of late.
-	LatencySeconds float64   `json:"latency_seconds"`
-	Since          time.Time `json:"since"` // when it began
-	GPU            []GPU     `json:"gpu"`   // null: unknown
-	// Runs are what it has spent on each run since it began. One that has ended may be
-	// left out, and begins at nothing should it go on; one that is gone from the bus has
-	// to be, since its id may be used again.
+	// LatencySeconds is how long the model server takes for a request, from the latest ones.
+	LatencySeconds float64 `json:"latency_seconds"`
+	// Since is when the worker began.
+	Since time.Time `json:"since"`
+	// GPU are the cards of its host; null: unknown.
+	GPU []GPU `json:"gpu"`
+	// Runs are what the worker has spent on each run since it began. A run that has ended may be
+	// left out, and starts from nothing should it continue; one that is gone from the bus has to
+	// be left out, since its id may be used again.
 	Runs map[string]RunUsage `json:"runs,omitempty"`
 
-	// ReceivedAt is when the bus got the announcement.
+	// ReceivedAt is when the bus received the announcement.
 	ReceivedAt time.Time `json:"-"`
 }
 
-// ServerMemory is what a model server has the GPUs' memory for, in bytes. What is null is
-// unknown.
-type ServerMemory struct {
-	Weights *int64 `json:"weights"`
-	KVCache *int64 `json:"kv_cache"`
-	Graphs  *int64 `json:"graphs"` // CUDA graphs
-}
+// Key is the key of [PresenceBucket] that the announcement stands under.
+func (w WorkerInfo) Key() string {
+	if w.ID != "" {
+		return WorkerKey(w.ID)
+	}
 
-// RunUsage is what a worker has spent on a run.
-type RunUsage struct {
-	// Requests are those that the model server had and that ended at this worker,
-	// answered or failed.
-	Requests int64 `json:"requests"`
-	// EnergyJoules is what its GPUs took for these requests, 0 for none; null: unknown.
-	EnergyJoules *float64 `json:"energy_joules"`
-	// Redeliveries are the shards that came to it after another, or it itself, had had
-	// them before.
-	Redeliveries int64 `json:"redeliveries,omitempty"`
+	return WorkerKey(w.Name)
 }
-
-// GPU is a graphics card of a worker's host. What is null is unknown, and so is a
-// MemoryBytes of 0.
-type GPU struct {
-	Index              int      `json:"index"` // the driver's number of the card
-	Name               string   `json:"name"`
-	UUID               string   `json:"uuid,omitempty"` // the same for all workers that see the card; empty: unknown
-	MemoryBytes        int64    `json:"memory_bytes"`
-	MemoryUsedBytes    *int64   `json:"memory_used_bytes"`
-	PowerWatts         *float64 `json:"power_watts"`
-	UtilizationPercent *float64 `json:"utilization_percent"`
-	TemperatureC       *float64 `json:"temperature_c"`
-	EnergyJoules       *float64 `json:"energy_joules"` // since the worker began
-}
-
-// CollectorInfo is the announcement of who collects a run, under the key
-// collector.RUN. It keeps a second collector away.
-type CollectorInfo struct {
-	Host   string `json:"host"`
-	Output string `json:"output"` // path of the output on that host, without its suffixes
-}
-
-// String names the collector's output for people.
-func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
 
 // WorkerKey returns the key of [PresenceBucket] under which a worker announces itself.
 func WorkerKey(id string) string {
@@ -117,4 +95,195 @@ func WorkerKey(id string) string {
 		}
 		return '-'
 	}, id)
+}
+
+// ServerMemory is what a model server uses the GPUs' memory for, in bytes. Null is unknown.
+type ServerMemory struct {
+	Weights *int64 `json:"weights"`
+	KVCache *int64 `json:"kv_cache"`
+	// Graphs are CUDA graphs.
+	Graphs *int64 `json:"graphs"`
+}
+
+// RunUsage is what a worker has spent on a run.
+type RunUsage struct {
+	// Requests are those that were sent to the model server and ended at this worker, answered or
+	// failed.
+	Requests int64 `json:"requests"`
+	// EnergyJoules is the energy of the GPUs for these requests, 0 for none; null: unknown.
+	EnergyJoules *float64 `json:"energy_joules"`
+	// Redeliveries are the shards that another worker, or this one, had had before.
+	Redeliveries int64 `json:"redeliveries,omitempty"`
+}
+
+// GPU is a graphics card of a worker's host. Null is unknown, and so is a MemoryBytes of 0.
+type GPU struct {
+	// Index is the driver's number of the card.
+	Index int    `json:"index"`
+	Name  string `json:"name"`
+	// UUID is the same for all workers that see the card; empty: unknown.
+	UUID               string   `json:"uuid,omitempty"`
+	MemoryBytes        int64    `json:"memory_bytes"`
+	MemoryUsedBytes    *int64   `json:"memory_used_bytes"`
+	PowerWatts         *float64 `json:"power_watts"`
+	UtilizationPercent *float64 `json:"utilization_percent"`
+	TemperatureC       *float64 `json:"temperature_c"`
+	// EnergyJoules is counted since the worker began.
+	EnergyJoules *float64 `json:"energy_joules"`
+}
+
+// CollectorInfo is the lease of a run's collector, under the key collector.RUN. It keeps a second
+// collector away.
+type CollectorInfo struct {
+	Host string `json:"host"`
+	// Output is the path of the output on that host, without its suffixes.
+	Output string `json:"output"`
+}
+
+// String names the collector's output for people.
+func (c CollectorInfo) String() string { return c.Host + ":" + c.Output }
+
+// Bounds of an announcement.
+const (
+	// MaxWorkerName is the longest name of a worker in bytes. Names of hosts are shorter.
+	MaxWorkerName = 256
+
+	maxAnnouncement = 1 << 20
+	maxText         = 4096    // bytes of a path, a URL or a sentence
+	maxListed       = 10_000  // models, runs, cards
+	maxInFlight     = 1 << 20 // requests
+	maxRate         = 1e9     // requests a second
+	maxJoules       = 1e15    // the energy of a thousand cards in thirty years
+)
+
+// ParseWorkerInfo reads a worker's announcement under a key of [PresenceBucket]. Its error is
+// of the type [FieldError] where the announcement cannot be true: its numbers are added up.
+func ParseWorkerInfo(key string, value []byte) (WorkerInfo, error) {
+	var w WorkerInfo
+	if len(value) > maxAnnouncement {
+		return WorkerInfo{}, NewFieldError("announcement", "%d bytes", len(value))
+	}
+
+	if err := json.Unmarshal(value, &w); err != nil {
+		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", Excerpt(key), ErrFormat, err)
+	}
+
+	if err := w.check(key); err != nil {
+		return WorkerInfo{}, fmt.Errorf("announcement %s: %w", Excerpt(key), err)
+	}
+
+	return w, nil
+}
+
+// check returns the first field that cannot be true.
+func (w WorkerInfo) check(key string) error {
+	texts := slices.Concat([]string{w.Host, w.Version, w.Server, w.Flavour, w.ServerVersion, w.Problem, w.DefaultModel},
+		w.Models)
+	for _, card := range w.GPU {
+		texts = append(texts, card.Name, card.UUID)
+	}
+
+	switch {
+	case key != w.Key():
+		return NewFieldError("id", "%q", Excerpt(w.ID))
+	case len(w.Name) > MaxWorkerName:
+		return NewFieldError("name", "%d bytes", len(w.Name))
+	case slices.ContainsFunc(texts, func(t string) bool { return len(t) > maxText }):
+		return NewFieldError("announcement", "a text of more than %d bytes", maxText)
+	case max(len(w.Models), len(w.ContextLength), len(w.Runs), len(w.GPU)) > maxListed:
+		return NewFieldError("announcement", "a list of more than %d", maxListed)
+	case w.Slots < 0 || w.Slots > maxInFlight:
+		return NewFieldError("slots", "%d", w.Slots)
+	case w.Concurrency < 0 || w.Concurrency > maxInFlight:
+		return NewFieldError("concurrency", "%d", w.Concurrency)
+	case w.InFlight < 0 || w.InFlight > maxInFlight || w.Done < 0:
+		return NewFieldError("in_flight", "%d, after %d requests", w.InFlight, w.Done)
+	case w.Shards != nil && (*w.Shards < 0 || *w.Shards > maxInFlight):
+		return NewFieldError("shards", "%d", *w.Shards)
+	case w.PerSecond < 0 || w.PerSecond > maxRate || w.LatencySeconds < 0 || w.LatencySeconds > maxSeconds:
+		return NewFieldError("requests_per_second", "%g, of %g s each", w.PerSecond, w.LatencySeconds)
+	}
+
+	for run, usage := range w.Runs {
+		if CheckRunID(run) != nil || usage.Requests < 0 || usage.Redeliveries < 0 ||
+			!isAmount(usage.EnergyJoules, maxJoules) {
+			return NewFieldError("runs", "%d requests of run %q", usage.Requests, Excerpt(run))
+		}
+	}
+
+	for _, card := range w.GPU {
+		if card.Index < 0 || card.MemoryBytes < 0 || card.MemoryUsedBytes != nil && *card.MemoryUsedBytes < 0 ||
+			!isAmount(card.EnergyJoules, maxJoules) || !isAmount(card.PowerWatts, maxJoules) {
+			return NewFieldError("gpu", "number %d with %d bytes", card.Index, card.MemoryBytes)
+		}
+	}
+
+	for model, length := range w.ContextLength {
+		if length < 0 {
+			return NewFieldError("context_length", "%d, of %q", length, Excerpt(model))
+		}
+	}
+
+	return nil
+}
+
+// isAmount reports whether a number is unknown, or one from 0 to most.
+func isAmount(n *float64, most float64) bool { return n == nil || *n >= 0 && *n <= most }
+
+// ParseCollectorInfo reads the lease of a run's collector.
+func ParseCollectorInfo(value []byte) (CollectorInfo, error) {
+	var c CollectorInfo
+	if err := json.Unmarshal(value, &c); err != nil {
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w: %w", ErrFormat, err)
+	}
+
+	if len(c.Host) > maxText || len(c.Output) > maxText || c == (CollectorInfo{}) {
+		return CollectorInfo{}, fmt.Errorf("announcement of a collector: %w",
+			NewFieldError("output", "%q", Excerpt(c.String())))
+	}
+
+	return c, nil
+}
+
+// Labels returns names of n workers for people: the name and, where several have it, a part of
+// the id that makes it unique.
+func Labels(n int, of func(i int) (name, id string)) []string {
+	const short = 4
+	count, begins := map[string]int{}, map[string]int{}
+
+	for i := range n {
+		name, id := of(i)
+		count[name]++
+		begins[name+"\x00"+id[:min(short, len(id))]]++
+	}
+
+	labels := make([]string, n)
+	for i := range n {
+		name, id := of(i)
+
+		labels[i] = name
+		if count[name] < 2 || id == "" {
+			continue
+		}
+
+		if begin := id[:min(short, len(id))]; begins[name+"\x00"+begin] == 1 {
+			id = begin
+		}
+
+		labels[i] = name + " (" + id + ")"
+	}
+
+	return labels
+}
+
+// Labelled returns announced workers with their [Labels] in place of their names, to be shown.
+func Labelled(workers []WorkerInfo) []WorkerInfo {
+	labels := Labels(len(workers), func(i int) (name, id string) { return workers[i].Name, workers[i].ID })
+
+	list := slices.Clone(workers)
+	for i := range list {
+		list[i].Name = labels[i]
+	}
+
+	return list
 }

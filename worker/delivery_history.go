@@ -59,11 +59,11 @@ func (h deliveryHistory) unfinished(requests []proto.Request) []proto.Request {
 
 // applyNote takes in the note of a worker that had the shard before.
 func (h *deliveryHistory) applyNote(n proto.DeliveryNote) {
-	if !n.Returned {
+	if n.Isolated {
 		if h.isolated == nil {
 			h.isolated = map[uint32]int{}
 		}
-		h.isolated[uint32(n.Isolated)]++
+		h.isolated[n.Index]++
 		return
 	}
 

@@ -39,7 +39,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 	}
 
 	mark := func(text string) *nats.Msg {
-		msg := proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Returned: true})
+		msg := proto.EncodeDeliveryNote("r", "0-0", proto.Returned(nil))
 		msg.Header.Set(proto.HeaderDelivery, text)
 		return msg
 	}

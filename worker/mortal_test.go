@@ -228,9 +228,9 @@ func TestShardThatKillsWorkers(t *testing.T) {
 		b.take("r", "m").Nak()
 	}
 
-	for _, seq := range []int64{3, 5, 5} {
+	for _, seq := range []uint32{3, 5, 5} {
 		if _, err := b.js.PublishMsg(
-			t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: seq}),
+			t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.Isolating(seq)),
 		); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +297,7 @@ func TestVanishedOnceIsNoPoison(t *testing.T) {
 	// bus gives it to another, which has not heard of the first one for a while.
 	b.take("r", "m").Nak()
 	if _, err := b.js.PublishMsg(
-		t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.DeliveryNote{Isolated: 0}),
+		t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.Isolating(0)),
 	); err != nil {
 		t.Fatal(err)
 	}

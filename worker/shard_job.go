@@ -168,7 +168,7 @@ func (j *shardJob) ackShard(ctx context.Context) {
 // markIsolated stores the note that a request runs alone, for the worker that gets the shard
 // next, should this one die of it. It returns false if the note cannot be stored.
 func (j *shardJob) markIsolated(ctx context.Context, index uint32) bool {
-	note := proto.EncodeDeliveryNote(j.run.id, j.id, proto.DeliveryNote{Isolated: int64(index)})
+	note := proto.EncodeDeliveryNote(j.run.id, j.id, proto.Isolating(index))
 
 	err := callWithTimeout(ctx, func(ctx context.Context) error {
 		_, err := j.jobs.js.PublishMsg(ctx, note)

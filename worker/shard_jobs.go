@@ -162,8 +162,7 @@ func (s *shardJobs) returnShard(
 	run string, msg jetstream.Msg, shard string, crashes map[uint32]int, wait time.Duration,
 ) {
 	if shard != "" {
-		note := proto.DeliveryNote{Returned: true, Crashes: crashes}
-		if _, err := s.js.PublishMsgAsync(proto.EncodeDeliveryNote(run, shard, note)); err != nil {
+		if _, err := s.js.PublishMsgAsync(proto.EncodeDeliveryNote(run, shard, proto.Returned(crashes))); err != nil {
 			s.log.Debug().Err(err).Str("run", run).Str("shard", shard).
 				Msg("failed to publish the note that a shard was returned")
 		}

@@ -21,7 +21,7 @@ func TestCollectorCountsResults(t *testing.T) {
 		{Subject: proto.ResultsSubject("victim", "0-0"), Header: nats.Header{"Status": {"404"}}},
 		{Subject: proto.ResultsSubject("victim", "0-0"), Header: nats.Header{"Nats-Sequence": {"1"}}},
 		proto.EncodeResults("victim", "0-0", []uint32{99}, nil), // of no request
-		proto.EncodeDeliveryNote("victim", "0-0", proto.DeliveryNote{Returned: true}),
+		proto.EncodeDeliveryNote("victim", "0-0", proto.Returned(nil)),
 		proto.EncodeResults("victim", "0-1", []uint32{1, 2, 3}, nil),
 	} {
 		_, err := v.JS.PublishMsg(t.Context(), msg)

@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -42,7 +42,7 @@ func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) e
 		return nil
 	}
 
-	name := "results-" + msg.Header.Get(proto.HeaderShard) + "-" + nuid.Next()
+	name := "results-" + msg.Header.Get(proto.HeaderShard) + "-" + rand.Text()
 	chunk := make([]byte, min(chunkSize, int(limit/2)))
 	r := bytes.NewReader(msg.Data)
 	for i := 0; ; i++ {

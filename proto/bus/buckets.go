@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
@@ -267,7 +267,7 @@ func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Data = value
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	id := nuid.Next()
+	id := rand.Text()
 	err := publishOnce(ctx, js, msg, id)
 	if !IsWrongSequence(err) {
 		return err
@@ -287,12 +287,12 @@ func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 func putEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte) error {
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Data = value
-	return publishOnce(ctx, js, msg, nuid.Next())
+	return publishOnce(ctx, js, msg, rand.Text())
 }
 
 // deleteEntry leaves a mark in place of the entry of a key.
 func deleteEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) error {
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Header.Set("KV-Operation", "DEL")
-	return publishOnce(ctx, js, msg, nuid.Next())
+	return publishOnce(ctx, js, msg, rand.Text())
 }

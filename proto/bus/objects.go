@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -102,7 +102,7 @@ func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) e
 	size := min(chunkSize, int(o.js.Conn().MaxPayload()/2))
 	info := jetstream.ObjectInfo{
 		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)}},
-		Bucket:     bucket, NUID: nuid.Next(),
+		Bucket:     bucket, NUID: rand.Text(),
 	}
 
 	err := o.putChunks(ctx, &info, r, make([]byte, size))

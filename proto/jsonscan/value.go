@@ -29,7 +29,7 @@ func TooDeep(value []byte) bool {
 		case '}', ']':
 			depth--
 		case '"':
-			i += max(0, StringEnd(value[i+1:]))
+			i += max(0, stringEnd(value[i+1:]))
 		}
 	}
 
@@ -81,9 +81,9 @@ func Quote(s string) []byte {
 	return raw
 }
 
-// StringEnd is the length of a JSON string from after its first quote to its last one,
+// stringEnd is the length of a JSON string from after its first quote to its last one,
 // or -1.
-func StringEnd(text []byte) int {
+func stringEnd(text []byte) int {
 	for i := 0; ; {
 		n := bytes.IndexByte(text[i:], '"')
 		if n < 0 {

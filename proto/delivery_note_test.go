@@ -8,14 +8,14 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-func TestMarks(t *testing.T) {
+func TestDeliveryNotes(t *testing.T) {
 	t.Parallel()
 
 	for _, m := range []DeliveryNote{
-		{Returned: true, Crashes: map[uint32]int{}, Isolated: -1},
-		{Returned: true, Crashes: map[uint32]int{7: 1, 4_000_000_000: 2}, Isolated: -1},
-		{Isolated: 0},
-		{Isolated: 4_000_000_000},
+		Returned(map[uint32]int{}),
+		Returned(map[uint32]int{7: 1, 4_000_000_000: 2}),
+		Isolating(0),
+		Isolating(4_000_000_000),
 	} {
 		msg := EncodeDeliveryNote("r", "0-1", m)
 		if !IsDeliveryNote(msg.Header) || msg.Subject != "pm.r.results.0-1" || len(msg.Data) != 0 {
@@ -28,16 +28,21 @@ func TestMarks(t *testing.T) {
 		}
 
 		if diff := cmp.Diff(m, got); diff != "" {
-			t.Errorf("mark (-want +got):\n%s", diff)
+			t.Errorf("note (-want +got):\n%s", diff)
 		}
 	}
 
+	var zero DeliveryNote
+	if got := EncodeDeliveryNote("r", "0-1", zero).Header.Get(HeaderDelivery); got != "returned" {
+		t.Errorf("the zero value is %q", got)
+	}
+
 	if IsDeliveryNote(EncodeResults("r", "0-1", []uint32{1}, nil).Header) {
-		t.Error("results are taken for a mark")
+		t.Error("results are taken for a delivery note")
 	}
 }
 
-func FuzzParseMark(f *testing.F) {
+func FuzzParseDeliveryNote(f *testing.F) {
 	for _, text := range []string{
 		"returned", "returned 1=2 3=1", "isolated 5", "isolated", "returned 1", "away", "isolated -1",
 		"returned 1=99999",
