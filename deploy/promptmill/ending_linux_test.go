@@ -330,6 +330,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 	_, url := startNATS(t)
 	m := newModel(t, sim.Config{Tokens: 5})
 	js := openJetStream(t, url)
+	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
 	steps := slices.DeleteFunc(slices.Clone(finalSteps), func(s deathStep) bool {
 		return strings.Contains(s.path, "@") || s.path == "state"
 	})
@@ -342,7 +343,8 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 			t.Run(by+": "+step.name, func(t *testing.T) {
 				c := newCommand(t)
 				in := c.input("in.jsonl", 40)
-				c.must("submit", in, "--model", "sim", "--run", "out", "--nats", url)
+				// It waits some seconds for a collector: not here, but beside the collector.
+				submit, said := c.start("submit", in, "--model", "sim", "--run", "out", "--nats", url)
 				c.start("worker", "--url", m.url, "--nats", url)
 
 				args := []string{"serve", "--dir", ".", "--nats", url, "--flush", "100ms"}
@@ -351,6 +353,11 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 				}
 
 				runs := openRuns(t, js)
+				poll(t, patience, "the run", func() bool {
+					m, err := runs.Get(t.Context(), "out")
+					return err == nil && m.State == proto.StateInProgress
+				})
+
 				inputs := filepath.Join(c.state, "serve", "runs-elsewhere", "out")
 				if step.call != "" {
 					if !c.diesAt(step, args...) {
@@ -382,6 +389,10 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 				poll(t, patience, "the end of the copy of the input", func() bool {
 					return !files.Exists(inputs) || by == "collect" && step.call == ""
 				})
+
+				if code := waitExit(t, submit, said, patience); code != exit.CodeOK {
+					t.Errorf("submit: exit code %d:\n%s", code, said)
+				}
 
 				c.proved(in)
 				got := slices.DeleteFunc(c.left(), func(name string) bool { return strings.HasPrefix(name, "state") })
