@@ -129,16 +129,15 @@ type activeRuns struct {
 	byID map[string]*activeRun
 }
 
-// follow keeps the runs as the manifests in store are, until the intake ends.
-func (a *activeRuns) follow(l lifetimes, store *bus.RunStore) error {
+// follow keeps the runs as the manifests in store are, until the intake ends or the connection is
+// closed.
+func (a *activeRuns) follow(l lifetimes, store *bus.RunStore) {
 	for manifests, err := range store.WatchAll(l.intake) {
 		if err != nil {
-			return err
+			return
 		}
 		a.update(manifests, l.requests)
 	}
-
-	return nil
 }
 
 // update begins, pauses and ends runs as their manifests are now.
