@@ -16,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// workers are the workers that are announced.
-func (b *bench) workers() []proto.WorkerInfo {
+// announcedWorkers are the workers that are announced.
+func (b *testBed) announcedWorkers() []proto.WorkerInfo {
 	b.t.Helper()
 
 	opened, err := bus.Open(b.t.Context(), b.js)
@@ -33,8 +33,8 @@ func (b *bench) workers() []proto.WorkerInfo {
 	return list
 }
 
-// refusing is the URL of a server that is not there.
-func refusing(t *testing.T) string {
+// unusedURL is the URL of a server that is not there.
+func unusedURL(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,19 +48,19 @@ func refusing(t *testing.T) string {
 func TestWorkerAnnouncesItself(t *testing.T) {
 	t.Parallel()
 
-	url := serve(t, sim.New(sim.Config{Models: []string{"a", "b"}}))
-	b := newRuns(t, url)
+	url := startServer(t, sim.New(sim.Config{Models: []string{"a", "b"}}))
+	b := newTestBed(t, url)
 	b.cfg.Name, b.cfg.Host, b.cfg.Version, b.cfg.Limiter = "Worker of a, b", "host", "v1", limit.Fixed(5)
-	down := b.at(refusing(t))
+	down := b.withServer(unusedURL(t))
 	down.cfg.Name = "down"
-	other := b.at(serve(t, sim.New(sim.Config{}))) // has no name
+	other := b.withServer(startServer(t, sim.New(sim.Config{}))) // has no name
 	var stops []func()
-	for _, b := range []*bench{b, down, other} {
-		_, stop := b.start()
+	for _, b := range []*testBed{b, down, other} {
+		_, stop := b.startWorker()
 		stops = append(stops, stop)
 	}
 
-	prototest.Poll(t, patience, "the announcements", func() bool { return len(b.workers()) == len(stops) })
+	prototest.Poll(t, patience, "the announcements", func() bool { return len(b.announcedWorkers()) == len(stops) })
 	want := []proto.WorkerInfo{
 		{
 			Name:                 "Worker of a, b",
@@ -95,7 +95,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 		},
 	}
 
-	list := b.workers()
+	list := b.announcedWorkers()
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(proto.WorkerInfo{}, "ID", "Since", "ReceivedAt")); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
@@ -111,7 +111,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 
 	for i, stop := range stops {
 		stop()
-		if got := len(b.workers()); got != len(stops)-i-1 {
+		if got := len(b.announcedWorkers()); got != len(stops)-i-1 {
 			t.Errorf("%d workers are announced after the end of %d of %d", got, i+1, len(stops))
 		}
 	}
@@ -134,24 +134,24 @@ func (s messageWatch) Write(p []byte) (int, error) {
 func TestWorkerWaitsForBus(t *testing.T) {
 	t.Parallel()
 
-	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
+	b := newEmptyBed(t).withServer(startServer(t, sim.New(sim.Config{})))
 	waits := messageWatch{"waiting", make(chan struct{})}
 	b.cfg.Log = zerolog.New(waits)
-	w, stop := b.start()
+	w, stop := b.startWorker()
 	<-waits.seen
-	b.makeBuckets()
+	b.createBuckets()
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, 8, 4)
-	b.finish(w, stop, 8)
+	b.publishRange("r", "m", 0, 8, 4)
+	b.finishRun(w, stop, 8)
 }
 
 // A worker that never found a bus ends when it is told to.
 func TestWorkerStopsBeforeBus(t *testing.T) {
 	t.Parallel()
-	b := newBus(t).at(serve(t, sim.New(sim.Config{})))
+	b := newEmptyBed(t).withServer(startServer(t, sim.New(sim.Config{})))
 	waits := messageWatch{"waiting", make(chan struct{})}
 	b.cfg.Log = zerolog.New(waits)
-	_, stop := b.start()
+	_, stop := b.startWorker()
 	<-waits.seen
 	stop()
 }

@@ -25,7 +25,7 @@ func BenchmarkAttempt(b *testing.B) {
 	w := newWorker(b, Config{JS: noBus{}, Server: server, Limiter: limit.Fixed(1)})
 	run := &activeRun{id: "r", requests: b.Context()}
 	shard := &shardJob{jobs: w.jobs, run: run, id: "0-0", outcomes: make(chan outcome, 1)}
-	request := chats(0, 0)[0]
+	request := chatRequests(0, 0)[0]
 
 	b.ReportAllocs()
 	for b.Loop() {

@@ -12,14 +12,14 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// bystander has a worker do a run of its own. Who did not begin anything by the end of
+// runBystander has a worker do a run of its own. Who did not begin anything by the end of
 // that does not begin anything.
-func (b *bench) bystander() {
+func (b *testBed) runBystander() {
 	b.t.Helper()
 	b.addRun("bystander", 0, "m")
-	b.fill("bystander", "m", 0, 16, 4)
-	b.await("bystander")
-	b.lines("bystander", 16)
+	b.publishRange("bystander", "m", 0, 16, 4)
+	b.awaitRun("bystander")
+	b.checkLines("bystander", 16)
 }
 
 // A pause gives the queued requests back, and lets those at the server end.
@@ -28,12 +28,12 @@ func TestPauseAndResume(t *testing.T) {
 
 	const slots, n = 4, 24
 	l := newGate(sim.New(sim.Config{}))
-	b := newRuns(t, serve(t, l))
+	b := newTestBed(t, startServer(t, l))
 	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(slots), time.Second
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, n, 12)
-	w, stop := b.start()
-	prototest.Poll(t, patience, "all slots to be taken", func() bool { return l.count("r") == slots })
+	b.publishRange("r", "m", 0, n, 12)
+	w, stop := b.startWorker()
+	prototest.Poll(t, patience, "all slots to be taken", func() bool { return l.countRun("r") == slots })
 	if err := b.runs.Pause(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestPauseAndResume(t *testing.T) {
 	close(l.gate)
 
 	// Another worker would get all shards now.
-	batch, err := b.consumer("r", "m").Fetch(n/12, jetstream.FetchMaxWait(patience/3))
+	batch, err := b.workConsumer("r", "m").Fetch(n/12, jetstream.FetchMaxWait(patience/3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatalf("%d shards are back on the bus, %v", len(shards), batch.Error())
 	}
 
-	begun := l.count("r")
+	begun := l.countRun("r")
 	if begun > slots {
 		t.Errorf("%d requests began, the worker has %d slots", begun, slots)
 	}
@@ -71,8 +71,8 @@ func TestPauseAndResume(t *testing.T) {
 		}
 	}
 
-	b.bystander()
-	if got := l.count("r"); got != begun {
+	b.runBystander()
+	if got := l.countRun("r"); got != begun {
 		t.Errorf("%d requests began during the pause", got-begun)
 	}
 
@@ -80,7 +80,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	b.finish(w, stop, n)
+	b.finishRun(w, stop, n)
 	l.checkOnce(t, "r", n)
 }
 
@@ -90,11 +90,11 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		end  func(ctx context.Context, b *bench) error
+		end  func(ctx context.Context, b *testBed) error
 	}{
-		{"cancelled", func(ctx context.Context, b *bench) error { return b.runs.Cancel(ctx, "r") }},
-		{"deleted", func(ctx context.Context, b *bench) error { return b.runs.Delete(ctx, "r") }},
-		{"paused and cancelled", func(ctx context.Context, b *bench) error {
+		{"cancelled", func(ctx context.Context, b *testBed) error { return b.runs.Cancel(ctx, "r") }},
+		{"deleted", func(ctx context.Context, b *testBed) error { return b.runs.Delete(ctx, "r") }},
+		{"paused and cancelled", func(ctx context.Context, b *testBed) error {
 			if err := b.runs.Pause(ctx, "r"); err != nil {
 				return err
 			}
@@ -106,18 +106,18 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 
 			const slots, answered = 4, 3
 			l := newGate(sim.New(sim.Config{}))
-			b := newRuns(t, serve(t, l))
+			b := newTestBed(t, startServer(t, l))
 			b.cfg.Limiter, b.cfg.Grace = limit.Fixed(slots), time.Second
 			b.addRun("r", 0, "m")
-			b.fill("r", "m", 0, 32, 8)
-			w, stop := b.start()
+			b.publishRange("r", "m", 0, 32, 8)
+			w, stop := b.startWorker()
 
 			for range answered {
 				l.gate <- struct{}{}
 			}
 
 			prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
-				return l.count("r") == slots+answered && len(b.resultsOf("r")) == answered
+				return l.countRun("r") == slots+answered && len(b.resultsOf("r")) == answered
 			})
 
 			if err := tt.end(t.Context(), b); err != nil {
@@ -125,15 +125,15 @@ func TestEndOfRunCutsRequests(t *testing.T) {
 			}
 
 			prototest.Poll(t, patience, "the requests to be cut off", func() bool {
-				return l.cuts() == slots && w.jobs.held.load() == 0
+				return l.cutCount() == slots && w.jobs.held.load() == 0
 			})
 
 			close(l.gate)
-			b.bystander()
+			b.runBystander()
 			stop()
-			b.idle(w)
+			b.checkIdle(w)
 
-			if got := l.count("r"); got != slots+answered {
+			if got := l.countRun("r"); got != slots+answered {
 				t.Errorf("%d requests began after the end", got-slots-answered)
 			}
 

@@ -72,11 +72,11 @@ func (s *slow) count() (all, most int) {
 	return all, most
 }
 
-// cutting is a proxy in front of a server that waits so long for an answer.
-func cutting(t *testing.T, server http.Handler, after time.Duration, closes bool) string {
+// startCutter is a proxy in front of a server that waits so long for an answer.
+func startCutter(t *testing.T, server http.Handler, after time.Duration, closes bool) string {
 	t.Helper()
 
-	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), after)
 		defer cancel()
 
@@ -105,9 +105,9 @@ func TestAllCutOff(t *testing.T) {
 				t.Parallel()
 
 				s := &slow{takes: func([]byte, int) time.Duration { return time.Hour }}
-				b := newBench(t, cutting(t, s, 1200*time.Millisecond, closes))
+				b := newRunBed(t, startCutter(t, s, 1200*time.Millisecond, closes))
 				b.cfg.StopRefused, b.cfg.Attempts = true, 10
-				b.fill("r", "m", 0, requests, 10)
+				b.publishRange("r", "m", 0, requests, 10)
 
 				w := newWorker(t, b.cfg)
 				err := w.Run(t.Context())
@@ -130,7 +130,7 @@ func TestAllCutOff(t *testing.T) {
 					t.Errorf("the server got %d requests", all)
 				}
 
-				b.idle(w)
+				b.checkIdle(w)
 			})
 		}
 	}
@@ -140,7 +140,7 @@ func TestAllCutOff(t *testing.T) {
 func TestSomeCutOff(t *testing.T) {
 	t.Parallel()
 
-	isLong := names("3", "7", "8", "21", "39")
+	isLong := mentions("3", "7", "8", "21", "39")
 	s := &slow{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
 			return time.Hour
@@ -148,22 +148,22 @@ func TestSomeCutOff(t *testing.T) {
 		return 10 * time.Millisecond
 	}}
 
-	b := newBench(t, cutting(t, s, time.Second, false))
+	b := newRunBed(t, startCutter(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Attempts = true, 10
-	b.fill("r", "m", 0, 40, 10)
-	w, stop := b.start()
-	b.await("r")
+	b.publishRange("r", "m", 0, 40, 10)
+	w, stop := b.startWorker()
+	b.awaitRun("r")
 	prototest.Poll(t, patience, "as many at once as before", func() bool { return w.server.cutoffs.throttle.limit.Load() == 0 })
-	got := b.finish(w, stop, 40)
+	got := b.finishRun(w, stop, 40)
 	if open := w.server.cutoffs.open.Load(); open != 0 {
 		t.Errorf("%d that were cut off have not ended", open)
 	}
 
-	for seq, lines := range got {
-		long := strings.Contains(" 3 7 8 21 39 ", fmt.Sprintf(" %d ", seq))
+	for index, lines := range got {
+		long := strings.Contains(" 3 7 8 21 39 ", fmt.Sprintf(" %d ", index))
 		if long != strings.Contains(lines[0],
 			`"code":"cut_off","message":"something in front of the model server cuts answers off after `) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 
@@ -188,14 +188,14 @@ func TestManyCutOff(t *testing.T) {
 		return 10 * time.Millisecond
 	}}
 
-	b := newBench(t, cutting(t, s, time.Second, false))
+	b := newRunBed(t, startCutter(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
-	b.fill("r", "m", 0, 250, 10)
+	b.publishRange("r", "m", 0, 250, 10)
 
-	w, stop := b.start()
-	for seq, lines := range b.finish(w, stop, 250) {
-		if long := seq%5 == 0; long != strings.Contains(lines[0], `"code":"cut_off"`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+	w, stop := b.startWorker()
+	for index, lines := range b.finishRun(w, stop, 250) {
+		if long := index%5 == 0; long != strings.Contains(lines[0], `"code":"cut_off"`) {
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
@@ -212,9 +212,9 @@ func TestAllCutOffLater(t *testing.T) {
 		return time.Hour
 	}}
 
-	b := newBench(t, cutting(t, s, time.Second, false))
+	b := newRunBed(t, startCutter(t, s, time.Second, false))
 	b.cfg.StopRefused, b.cfg.Limiter = true, limit.Fixed(64)
-	b.fill("r", "m", 0, 500, 10)
+	b.publishRange("r", "m", 0, 500, 10)
 	w := newWorker(t, b.cfg)
 	err := w.Run(t.Context())
 	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.CutAfter == 0 {
@@ -225,7 +225,7 @@ func TestAllCutOffLater(t *testing.T) {
 		t.Errorf("%d results, want 40", len(got))
 	}
 
-	b.idle(w)
+	b.checkIdle(w)
 }
 
 // What is cut off because there is too much at once is answered with less at once.
@@ -236,10 +236,10 @@ func TestCutOffAtOnce(t *testing.T) {
 		return time.Duration(atOnce) * 300 * time.Millisecond
 	}}
 
-	b := newBench(t, cutting(t, s, 1100*time.Millisecond, false))
+	b := newRunBed(t, startCutter(t, s, 1100*time.Millisecond, false))
 	b.cfg.StopRefused, b.cfg.Attempts = true, 10
-	b.fill("r", "m", 0, 24, 8)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 24, 8)
+	w, stop := b.startWorker()
 	b.finishAnswered(w, stop, 24)
 }
 
@@ -264,10 +264,10 @@ func TestAllCutOffButAlone(t *testing.T) {
 		return start(body, atOnce)
 	}
 
-	b := newBench(t, cutting(t, s, time.Second, true))
+	b := newRunBed(t, startCutter(t, s, time.Second, true))
 	b.cfg.StopRefused, b.cfg.Attempts = true, 10
-	b.fill("r", "m", 0, 12, 12)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 12, 12)
+	w, stop := b.startWorker()
 	b.finishAnswered(w, stop, 12)
 }
 
@@ -283,9 +283,9 @@ func TestCutOffForAWhile(t *testing.T) {
 		return time.Hour
 	}}
 
-	b := newBench(t, cutting(t, s, time.Second, false))
-	b.fill("r", "m", 0, 20, 10)
-	w, stop := b.start()
+	b := newRunBed(t, startCutter(t, s, time.Second, false))
+	b.publishRange("r", "m", 0, 20, 10)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the worker to wait", func() bool {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "cuts answers off after ")
@@ -300,7 +300,7 @@ func TestCutOffForAWhile(t *testing.T) {
 func TestProxyTakesTheServerOut(t *testing.T) {
 	t.Parallel()
 
-	isLong := names("1", "5")
+	isLong := mentions("1", "5")
 	s := &slow{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
 			return time.Hour
@@ -308,7 +308,7 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 		return 20 * time.Millisecond
 	}}
 
-	limited, err := url.Parse(cutting(t, s, time.Second, false))
+	limited, err := url.Parse(startCutter(t, s, time.Second, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 		return nil
 	}
 
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if time.Now().UnixMilli() < out.Load() {
 			http.Error(w, "no live upstreams", http.StatusBadGateway)
 			return
@@ -332,22 +332,22 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 
 	b.cfg.Attempts = 5
 	b.cfg.Limiter = limit.Fixed(2)
-	b.fill("r", "m", 0, 20, 10)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 20, 10)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the worker to wait for the proxy", func() bool {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "takes it for down")
 	})
 
-	for seq, lines := range b.finish(w, stop, 20) {
-		long := seq == 1 || seq == 5
+	for index, lines := range b.finishRun(w, stop, 20) {
+		long := index == 1 || index == 5
 		if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], `"502`) ||
 			long == strings.Contains(lines[0], `"status_code":200`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 
 		if !long && !strings.Contains(lines[0], `"attempts":1,`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
@@ -446,7 +446,7 @@ func TestBehindNginx(t *testing.T) {
 		name string
 		long func([]byte) bool
 	}{
-		{"some", names("3", "7")},
+		{"some", mentions("3", "7")},
 		{"all", func([]byte) bool { return true }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -459,9 +459,9 @@ func TestBehindNginx(t *testing.T) {
 				return 20 * time.Millisecond
 			}}
 
-			b := newBench(t, startNginx(t, nginx, serve(t, s), serve(t, s)))
+			b := newRunBed(t, startNginx(t, nginx, startServer(t, s), startServer(t, s)))
 			b.cfg.StopRefused, b.cfg.Attempts = true, 10
-			b.fill("r", "m", 0, 30, 10)
+			b.publishRange("r", "m", 0, 30, 10)
 
 			if tt.name == "all" {
 				_, ok := errors.AsType[*RefusedError](newWorker(t, b.cfg).Run(t.Context()))
@@ -471,12 +471,12 @@ func TestBehindNginx(t *testing.T) {
 				return
 			}
 
-			w, stop := b.start()
-			for seq, lines := range b.finish(w, stop, 30) {
-				long := seq == 3 || seq == 7
+			w, stop := b.startWorker()
+			for index, lines := range b.finishRun(w, stop, 30) {
+				long := index == 3 || index == 7
 				if strings.Contains(lines[0], "server_died") || strings.Contains(lines[0], proto.CodePoison) ||
 					long == strings.Contains(lines[0], `"status_code":200`) {
-					t.Errorf("request %d: %s", seq, lines[0])
+					t.Errorf("request %d: %s", index, lines[0])
 				}
 			}
 		})

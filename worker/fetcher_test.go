@@ -28,27 +28,27 @@ func TestRunsShareSlots(t *testing.T) {
 
 			const n = 320
 			l := newLedger(sim.New(sim.Config{TTFT: 100 * time.Millisecond}))
-			b := newRuns(t, serve(t, l))
+			b := newTestBed(t, startServer(t, l))
 			b.cfg.Limiter = limit.Fixed(16)
 
 			for run, size := range map[string]uint32{"r": tt.r, "s": tt.s} {
-				m := b.makeStreams(run, 0, "m")
-				b.fill(run, "m", 0, n, size)
-				b.announceRun(m)
+				m := b.createStreams(run, 0, "m")
+				b.publishRange(run, "m", 0, n, size)
+				b.createRun(m)
 			}
 
-			w, stop := b.start()
-			b.await("r")
-			b.await("s")
+			w, stop := b.startWorker()
+			b.awaitRun("r")
+			b.awaitRun("s")
 			stop()
-			b.idle(w)
+			b.checkIdle(w)
 
 			for _, run := range []string{"r", "s"} {
-				b.lines(run, n)
+				b.checkLines(run, n)
 				l.checkOnce(t, run, n)
 			}
 
-			share := float64(countOf("r", l.calls()[:n])) / n
+			share := float64(countCalls("r", l.calls()[:n])) / n
 			if share < 0.4 || share > 0.6 {
 				t.Errorf("one of two runs has a share of %.2f", share)
 			}
@@ -72,20 +72,20 @@ func TestHigherPriorityFirst(t *testing.T) {
 
 			const slots, n = 4, 96
 			l := newGate(sim.New(sim.Config{TTFT: 20 * time.Millisecond}))
-			b := newRuns(t, serve(t, l))
+			b := newTestBed(t, startServer(t, l))
 			b.cfg.Limiter = limit.Fixed(slots)
 			b.longPull = patience / 4 // however slow this machine is
 			b.addRun("low", 0, "m")
-			b.fill("low", "m", 0, n, 8)
-			urgent := b.makeStreams("high", 1, "m")
-			b.fill("high", "m", 0, n, tt.size)
-			w, stop := b.start()
+			b.publishRange("low", "m", 0, n, 8)
+			urgent := b.createStreams("high", 1, "m")
+			b.publishRange("high", "m", 0, n, tt.size)
+			w, stop := b.startWorker()
 
 			for range 10 { // the run of low priority goes on
 				l.gate <- struct{}{}
 			}
 
-			b.announceRun(urgent)
+			b.createRun(urgent)
 			prototest.Poll(t, patience, "the worker to know the urgent run", func() bool {
 				w.runs.mu.Lock()
 				defer w.runs.mu.Unlock()
@@ -93,13 +93,13 @@ func TestHigherPriorityFirst(t *testing.T) {
 			})
 
 			close(l.gate)
-			b.await("high")
-			b.await("low")
+			b.awaitRun("high")
+			b.awaitRun("low")
 			stop()
-			b.idle(w)
+			b.checkIdle(w)
 
 			for _, run := range []string{"low", "high"} {
-				b.lines(run, n)
+				b.checkLines(run, n)
 				l.checkOnce(t, run, n)
 			}
 
@@ -127,7 +127,7 @@ func checkBlock(t *testing.T, calls []call, slots int) {
 		last = i
 	}
 
-	if between := countOf("low", calls[first:last]); between > 2*slots {
+	if between := countCalls("low", calls[first:last]); between > 2*slots {
 		t.Errorf("%d requests of low priority begin among those of high priority", between)
 	}
 
@@ -151,13 +151,13 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 
 			// So slow that one request is held ahead, or two after a hiccup, which would
 			// still come to the same bound.
-			b := newRuns(t, serve(t, sim.New(sim.Config{Slots: 1, TTFT: 40 * time.Millisecond})))
+			b := newTestBed(t, startServer(t, sim.New(sim.Config{Slots: 1, TTFT: 40 * time.Millisecond})))
 			b.cfg.Limiter = limit.Fixed(tt.slots)
 			b.cfg.Grace = time.Millisecond
-			m := b.makeStreams("r", 0, "m")
-			b.fill("r", "m", 0, 20*tt.size, tt.size)
-			b.announceRun(m)
-			w, _ := b.start()
+			m := b.createStreams("r", 0, "m")
+			b.publishRange("r", "m", 0, 20*tt.size, tt.size)
+			b.createRun(m)
+			w, _ := b.startWorker()
 			most := int64(0)
 			prototest.Poll(t, patience, "some of the requests to be done", func() bool {
 				most = max(most, w.jobs.held.load())
@@ -176,15 +176,15 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	t.Parallel()
 
 	l := newGate(sim.New(sim.Config{}))
-	b := newRuns(t, serve(t, l))
+	b := newTestBed(t, startServer(t, l))
 	b.cfg.Limiter, b.cfg.Grace = limit.Fixed(16), time.Millisecond
-	m := b.makeStreams("r", 0, "m")
+	m := b.createStreams("r", 0, "m")
 	m.Settings.ShardSize = 32
-	b.fill("r", "m", 0, 1, 1)
-	b.fill("r", "m", 1, 641, 32)
-	b.announceRun(m)
-	w, _ := b.start()
-	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.count("r") == 16 })
+	b.publishRange("r", "m", 0, 1, 1)
+	b.publishRange("r", "m", 1, 641, 32)
+	b.createRun(m)
+	w, _ := b.startWorker()
+	prototest.Poll(t, patience, "the slots to be full", func() bool { return l.countRun("r") == 16 })
 	if most := int64(1 + 4*32); w.jobs.held.load() > most {
 		t.Errorf("%d requests held, want at most %d", w.jobs.held.load(), most)
 	}

@@ -17,15 +17,15 @@ import (
 func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 	t.Parallel()
 
-	lines := func(id string, seqs ...uint32) (text []byte) {
-		for _, seq := range seqs {
+	lines := func(id string, indexes ...uint32) (text []byte) {
+		for _, index := range indexes {
 			text = proto.AppendResult(text, proto.Result{
 				Run:         "r",
-				Index:       seq,
-				CustomID:    fmt.Appendf(nil, id, seq),
+				Index:       index,
+				CustomID:    fmt.Appendf(nil, id, index),
 				Status:      200,
 				Body:        []byte("{}"),
-				RequestHash: chats(seq, seq)[0].Hash(),
+				RequestHash: chatRequests(index, index)[0].Hash(),
 			})
 		}
 
@@ -51,7 +51,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 		{"lines of other requests", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"c-%d"`, 1, 0))},
 		{"lines of another input", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"other-%d"`, 0, 1))},
 		{"an answer to another question", honest(func(m *nats.Msg) {
-			for _, r := range chats(0, 1) {
+			for _, r := range chatRequests(0, 1) {
 				m.Data = bytes.ReplaceAll(m.Data, []byte(proto.FormatHash(r.Hash())),
 					[]byte(proto.FormatHash(r.Hash()+1)))
 			}
@@ -79,16 +79,16 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 			t.Parallel()
 
 			server := sim.New(sim.Config{})
-			b := newBench(t, serve(t, server))
+			b := newRunBed(t, startServer(t, server))
 			for range 2 {
 				if _, err := b.js.PublishMsg(t.Context(), tt.msg); err != nil {
 					t.Fatal(err)
 				}
 			}
 
-			b.publish("0-0", chats(0, 3)...)
-			w, stop := b.start()
-			b.await("r")
+			b.publishShard("0-0", chatRequests(0, 3)...)
+			w, stop := b.startWorker()
+			b.awaitRun("r")
 			stop()
 			if server.Succeeded() != 4 || w.jobs.dropped.Count() == 0 {
 				t.Errorf("%d requests were run, want 4; %d messages did not fit", server.Succeeded(), w.jobs.dropped.Count())
@@ -102,7 +102,7 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 	t.Parallel()
 
 	shard := func(change func(*nats.Msg)) *nats.Msg {
-		msg := proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(0, 3)})
+		msg := proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chatRequests(0, 3)})
 		change(msg)
 		return msg
 	}
@@ -116,7 +116,7 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 		msg  *nats.Msg
 	}{
 		{"numbers that the run does not have",
-			proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chats(1<<20, 1<<20+3)})},
+			proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chatRequests(1<<20, 1<<20+3)})},
 		{"another URL", renamed},
 		{"the id of another shard", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderShard, "0-1") })},
 		{"the id of an ending", shard(func(m *nats.Msg) {
@@ -132,13 +132,13 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 			t.Parallel()
 
 			server := sim.New(sim.Config{})
-			b := newBench(t, serve(t, server))
+			b := newRunBed(t, startServer(t, server))
 			if _, err := b.js.PublishMsg(t.Context(), tt.msg); err != nil {
 				t.Fatal(err)
 			}
 
-			w, stop := b.start()
-			prototest.Poll(t, patience, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
+			w, stop := b.startWorker()
+			prototest.Poll(t, patience, "the shard to be dropped", func() bool { return b.unackedShards("r") == 0 })
 			stop()
 			if server.Succeeded() != 0 || w.jobs.dropped.Count() != 1 || len(b.results()) != 0 {
 				t.Errorf("%d requests were run, and %d shards dropped", server.Succeeded(), w.jobs.dropped.Count())

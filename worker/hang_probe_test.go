@@ -23,7 +23,7 @@ func TestSlowServer(t *testing.T) {
 	t.Parallel()
 
 	var posts atomic.Int64
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
@@ -40,8 +40,8 @@ func TestSlowServer(t *testing.T) {
 	})))
 
 	b.cfg.Stall, b.cfg.Attempts = 200*time.Millisecond, 3
-	b.fill("r", "m", 0, 3, 3)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 3, 3)
+	w, stop := b.startWorker()
 	b.finishAnswered(w, stop, 3)
 
 	if n := posts.Load(); n > 9 {
@@ -58,14 +58,14 @@ func TestSlowServer(t *testing.T) {
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
 		}
 
 		body, _ := io.ReadAll(r.Body)
-		if names("0")(body) {
+		if mentions("0")(body) {
 			<-r.Context().Done()
 			return
 		}
@@ -75,17 +75,17 @@ func TestRequestNeverEnds(t *testing.T) {
 
 	b.cfg.Limiter = limit.Fixed(1)
 	b.cfg.Stall, b.cfg.Timeout, b.cfg.Attempts = 200*time.Millisecond, 2*time.Second, 2
-	b.fill("r", "m", 0, 5, 5)
+	b.publishRange("r", "m", 0, 5, 5)
 
-	w, stop := b.start()
-	for seq, lines := range b.finish(w, stop, 5) {
+	w, stop := b.startWorker()
+	for index, lines := range b.finishRun(w, stop, 5) {
 		want := `"status_code":200`
-		if seq == 0 {
+		if index == 0 {
 			want = `"code":"timeout"`
 		}
 
-		if !strings.Contains(lines[0], want) || seq == 0 && !strings.Contains(lines[0], `"attempts":2`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+		if !strings.Contains(lines[0], want) || index == 0 && !strings.Contains(lines[0], `"attempts":2`) {
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
@@ -94,7 +94,7 @@ func TestRequestNeverEnds(t *testing.T) {
 func TestStopInDoubt(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
@@ -104,14 +104,14 @@ func TestStopInDoubt(t *testing.T) {
 	})))
 
 	b.cfg.Stall, b.cfg.Grace = 200*time.Millisecond, 100*time.Millisecond
-	b.fill("r", "m", 0, 5, 5)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 5, 5)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the request to be sent again", func() bool {
 		return w.Down() && w.stats.InFlight.Load() == 1 && w.jobs.held.load() == 1
 	})
 
 	stop()
-	b.idle(w)
+	b.checkIdle(w)
 
 	if got := b.results(); len(got) != 0 {
 		t.Errorf("results %v", got)
@@ -165,15 +165,15 @@ func TestOneThread(t *testing.T) {
 		}
 	}()
 
-	b := newBench(t, "http://"+listener.Addr().String())
+	b := newRunBed(t, "http://"+listener.Addr().String())
 	b.cfg.Limiter = limit.Fixed(4)
-	b.fill("r", "m", 0, 40, 10)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 40, 10)
+	w, stop := b.startWorker()
 	begin := time.Now()
 
-	for seq, lines := range b.finish(w, stop, 40) {
+	for index, lines := range b.finishRun(w, stop, 40) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// ledger is a handler that writes down which requests of [questions] it gets.
+// ledger is a handler that writes down which requests of [makeRequests] it gets.
 type ledger struct {
 	http.Handler
 	gate chan struct{} // if not nil, each request waits for an element or its close
@@ -24,8 +24,8 @@ type ledger struct {
 }
 
 type call struct {
-	run string
-	seq uint32
+	run   string
+	index uint32
 }
 
 func newLedger(h http.Handler) *ledger { return &ledger{Handler: h, answered: map[call]int{}} }
@@ -50,7 +50,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	var c call
-	fmt.Sscanf(string(text), "%s question %d", &c.run, &c.seq)
+	fmt.Sscanf(string(text), "%s question %d", &c.run, &c.index)
 	l.mu.Lock()
 	l.begun = append(l.begun, c)
 	l.mu.Unlock()
@@ -84,10 +84,10 @@ func (l *ledger) calls() []call {
 	return slices.Clone(l.begun)
 }
 
-// count is the number of a run's requests that have begun.
-func (l *ledger) count(run string) int { return countOf(run, l.calls()) }
+// countRun is the number of a run's requests that have begun.
+func (l *ledger) countRun(run string) int { return countCalls(run, l.calls()) }
 
-func countOf(run string, calls []call) (n int) {
+func countCalls(run string, calls []call) (n int) {
 	for _, c := range calls {
 		if c.run == run {
 			n++
@@ -96,8 +96,8 @@ func countOf(run string, calls []call) (n int) {
 	return n
 }
 
-// cuts is the number of requests whose client went away before the answer.
-func (l *ledger) cuts() int {
+// cutCount is the number of requests whose client went away before the answer.
+func (l *ledger) cutCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cut
@@ -110,20 +110,20 @@ func (l *ledger) checkOnce(t *testing.T, run string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	for seq := range uint32(n) {
-		if times := l.answered[call{run, seq}]; times != 1 {
-			t.Errorf("request %d of %s was answered %d times", seq, run, times)
+	for index := range uint32(n) {
+		if times := l.answered[call{run, index}]; times != 1 {
+			t.Errorf("request %d of %s was answered %d times", index, run, times)
 		}
 	}
 }
 
-// gauge is a handler that knows how many requests it has had at once.
-type gauge struct {
+// concurrencyGauge is a handler that knows how many requests it has had at once.
+type concurrencyGauge struct {
 	http.Handler
 	now, most atomic.Int64
 }
 
-func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *concurrencyGauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost { // a question about the server
 		g.Handler.ServeHTTP(w, r)
 		return
@@ -142,8 +142,8 @@ func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.Handler.ServeHTTP(w, r)
 }
 
-// serve starts an HTTP server and returns its URL.
-func serve(t *testing.T, h http.Handler) string {
+// startServer starts an HTTP server and returns its URL.
+func startServer(t *testing.T, h http.Handler) string {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)

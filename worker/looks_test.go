@@ -21,7 +21,7 @@ func TestWorkerLooksBounded(t *testing.T) {
 	t.Parallel()
 
 	const shards = maxLookups + 40
-	b := newBench(t, serve(t, sim.New(sim.Config{})))
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
 	conn := b.js.Conn()
 	var asked atomic.Int64
 	var mu sync.Mutex
@@ -53,8 +53,8 @@ func TestWorkerLooksBounded(t *testing.T) {
 	}
 
 	b.cfg.Limiter = limit.Fixed(2 * shards)
-	b.fill("r", "m", 0, shards, 1)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, shards, 1)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.jobs.held.load() == shards })
 	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLookups })
 
@@ -70,5 +70,5 @@ func TestWorkerLooksBounded(t *testing.T) {
 	}
 
 	mu.Unlock()
-	b.finish(w, stop, shards)
+	b.finishRun(w, stop, shards)
 }

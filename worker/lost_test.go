@@ -16,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// ownBus gives the worker a connection of its own.
-func (b *bench) ownBus() *nats.Conn {
+// connectAlone gives the worker a connection of its own.
+func (b *testBed) connectAlone() *nats.Conn {
 	b.t.Helper()
 
 	closed := make(chan struct{})
@@ -41,7 +41,7 @@ func (b *bench) ownBus() *nats.Conn {
 
 // shortAckWait makes the run's streams with a consumer that gives shards out again
 // soon.
-func (b *bench) shortAckWait(run, model string, wait time.Duration) {
+func (b *testBed) shortAckWait(run, model string, wait time.Duration) {
 	b.t.Helper()
 
 	if _, err := b.js.CreateStream(
@@ -62,12 +62,12 @@ func (b *bench) shortAckWait(run, model string, wait time.Duration) {
 func TestWorkerCountsRedeliveries(t *testing.T) {
 	t.Parallel()
 
-	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, 8, 4)
-	b.take("r", "m").Nak()
-	w, stop := b.start()
-	b.finish(w, stop, 8)
+	b.publishRange("r", "m", 0, 8, 4)
+	b.takeShard("r", "m").Nak()
+	w, stop := b.startWorker()
+	b.finishRun(w, stop, 8)
 	if got := w.Stats().Redelivered.Load(); got != 1 {
 		t.Errorf("%d shards were redelivered, want 1", got)
 	}
@@ -83,43 +83,43 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 
 	const slots, answered, n = 4, 3, 32
 	stuck := newGate(sim.New(sim.Config{}))
-	lost := newRuns(t, serve(t, stuck))
+	lost := newTestBed(t, startServer(t, stuck))
 	lost.cfg.Name, lost.cfg.Limiter, lost.cfg.Grace = "lost", limit.Fixed(slots), time.Millisecond
 	lost.shortAckWait("r", "m", time.Second)
 	lost.addRun("r", 0, "m")
-	lost.fill("r", "m", 0, n, 8)
-	nc := lost.ownBus()
-	_, stop := lost.start()
+	lost.publishRange("r", "m", 0, n, 8)
+	nc := lost.connectAlone()
+	_, stop := lost.startWorker()
 
 	for range answered {
 		stuck.gate <- struct{}{}
 	}
 
 	prototest.Poll(t, patience, "all slots to be taken and the answers to be stored", func() bool {
-		return stuck.count("r") >= slots+answered && len(lost.results()) == answered
+		return stuck.countRun("r") >= slots+answered && len(lost.results()) == answered
 	})
 
 	nc.Close()
 
 	l := newLedger(sim.New(sim.Config{}))
-	b := lost.at(serve(t, l))
-	w, stop2 := b.start()
-	b.await("r")
+	b := lost.withServer(startServer(t, l))
+	w, stop2 := b.startWorker()
+	b.awaitRun("r")
 	stop2()
-	b.idle(w)
+	b.checkIdle(w)
 	stop()
 
 	got, fromLost := b.results(), 0
-	for seq := range uint32(n) {
-		if len(got[seq]) == 0 {
-			t.Errorf("request %d has no line", seq)
+	for index := range uint32(n) {
+		if len(got[index]) == 0 {
+			t.Errorf("request %d has no line", index)
 			continue
 		}
 
-		if strings.Contains(got[seq][0], `"worker":"lost"`) {
+		if strings.Contains(got[index][0], `"worker":"lost"`) {
 			fromLost++
-			if slices.Contains(l.calls(), call{"r", seq}) {
-				t.Errorf("request %d was run again although it had its result", seq)
+			if slices.Contains(l.calls(), call{"r", index}) {
+				t.Errorf("request %d was run again although it had its result", index)
 			}
 		}
 	}

@@ -15,16 +15,16 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// addWhole makes a run with all its shards on the bus, which are in turns for its models, a
+// addWholeRun makes a run with all its shards on the bus, which are in turns for its models, a
 // request each.
-func (b *bench) addWhole(run string, priority int, n uint32, models ...string) {
+func (b *testBed) addWholeRun(run string, priority int, n uint32, models ...string) {
 	b.t.Helper()
-	m := b.makeStreams(run, priority, models...)
+	m := b.createStreams(run, priority, models...)
 	m.Publish.Done = true
-	for seq := range n {
-		b.fill(run, models[int(seq)%len(models)], seq, seq+1, 1)
+	for index := range n {
+		b.publishRange(run, models[int(index)%len(models)], index, index+1, 1)
 	}
-	b.announceRun(m)
+	b.createRun(m)
 }
 
 // mixed watches whether a server has requests for several models at once.
@@ -86,19 +86,19 @@ func TestModelsTakeTurns(t *testing.T) {
 			})
 
 			m := &mixed{Handler: server}
-			b := newRuns(t, serve(t, m))
+			b := newTestBed(t, startServer(t, m))
 			said := &tally{text: "this server holds 1 model at a time: the run's 2 models are worked on one after the other, 1 change"}
 			b.cfg.Log = zerolog.New(said)
-			b.addWhole("r", 0, n, "a", "b")
+			b.addWholeRun("r", 0, n, "a", "b")
 
-			w, stop := b.start()
-			b.await("r")
+			w, stop := b.startWorker()
+			b.awaitRun("r")
 			stop()
-			b.idle(w)
+			b.checkIdle(w)
 
-			for seq, lines := range b.lines("r", n) {
+			for index, lines := range b.checkLines("r", n) {
 				if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
-					t.Errorf("request %d: %s", seq, lines[0])
+					t.Errorf("request %d: %s", index, lines[0])
 				}
 			}
 
@@ -139,15 +139,15 @@ func TestModelsWithoutTurns(t *testing.T) {
 			const n = 64
 			tt.server.Slots, tt.server.TTFT = 8, 20*time.Millisecond
 			m := &mixed{Handler: sim.New(tt.server)}
-			b := newRuns(t, serve(t, m))
+			b := newTestBed(t, startServer(t, m))
 			said := &tally{text: "this server holds"}
 			b.cfg.Log = zerolog.New(said)
-			b.addWhole("r", 0, n, tt.models...)
-			w, stop := b.start()
-			b.await("r")
+			b.addWholeRun("r", 0, n, tt.models...)
+			w, stop := b.startWorker()
+			b.awaitRun("r")
 			stop()
-			b.idle(w)
-			b.lines("r", n)
+			b.checkIdle(w)
+			b.checkLines("r", n)
 			if n := said.n.Load(); m.saw != tt.mix || n > 0 {
 				t.Errorf("two at once: %v; said %d times that they take turns", m.saw, n)
 			}
@@ -184,21 +184,21 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 				SwapTime:  50 * time.Millisecond,
 			})
 
-			b := newRuns(t, serve(t, server))
-			b.addWhole("long", 0, n, "a")
-			w, stop := b.start(func(w *Worker) { w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent })
+			b := newTestBed(t, startServer(t, server))
+			b.addWholeRun("long", 0, n, "a")
+			w, stop := b.startWorker(func(w *Worker) { w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent })
 			prototest.Poll(t, patience, "the first run's work", func() bool { return w.Stats().Done.Load() > 0 })
-			b.addWhole("other", tt.priority, 4, "b")
-			b.await("other")
-			if left := b.waiting("long"); (left == 0) != tt.waits {
+			b.addWholeRun("other", tt.priority, 4, "b")
+			b.awaitRun("other")
+			if left := b.unackedShards("long"); (left == 0) != tt.waits {
 				t.Errorf("%d shards of the first run were left when the other was done", left)
 			}
 
-			b.await("long")
+			b.awaitRun("long")
 			stop()
-			b.idle(w)
-			b.lines("long", n)
-			b.lines("other", 4)
+			b.checkIdle(w)
+			b.checkLines("long", n)
+			b.checkLines("other", 4)
 
 			if swaps, most := server.Swaps(), map[bool]int64{true: 2, false: 3}[tt.waits]; swaps != most {
 				t.Errorf("%d models were loaded, want %d", swaps, most)
@@ -222,17 +222,17 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 	}
 
 	first, second := sim.New(cfg), sim.New(cfg)
-	b := newRuns(t, serve(t, first))
-	other := b.at(serve(t, second))
-	b.addWhole("r", 0, n, "a", "b", "c")
-	w, stop := b.start()
-	w2, stop2 := other.start()
-	b.await("r")
+	b := newTestBed(t, startServer(t, first))
+	other := b.withServer(startServer(t, second))
+	b.addWholeRun("r", 0, n, "a", "b", "c")
+	w, stop := b.startWorker()
+	w2, stop2 := other.startWorker()
+	b.awaitRun("r")
 	stop()
 	stop2()
-	b.idle(w)
-	other.idle(w2)
-	b.lines("r", n)
+	b.checkIdle(w)
+	other.checkIdle(w2)
+	b.checkLines("r", n)
 	if one, two := first.Swaps(), second.Swaps(); one > 3 || two > 3 {
 		t.Errorf("%d and %d models were loaded, 3 at each would do", one, two)
 	}
@@ -253,7 +253,7 @@ func TestLoadingCostsNoAttempt(t *testing.T) {
 		`503 {"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`,
 	}
 
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.NotFound(w, r)
 			return
@@ -274,9 +274,9 @@ func TestLoadingCostsNoAttempt(t *testing.T) {
 	})))
 
 	b.cfg.Attempts = 1
-	b.publish("0-0", chats(0, 0)...)
-	w, stop := b.start()
-	got := b.finish(w, stop, 1)
+	b.publishShard("0-0", chatRequests(0, 0)...)
+	w, stop := b.startWorker()
+	got := b.finishRun(w, stop, 1)
 	if !strings.Contains(got[0][0], `"status_code":200`) || !strings.Contains(got[0][0], `"attempts":1,`) ||
 		w.Stats().Retries.Load() > 0 {
 		t.Errorf("line %s", got[0][0])
@@ -287,7 +287,7 @@ func TestLoadingCostsNoAttempt(t *testing.T) {
 func TestLoadingForever(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, sim.New(sim.Config{Models: []string{"m"}})))
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{Models: []string{"m"}})))
 	w, long := newWorker(t, b.cfg), &task{shard: &shardJob{run: &activeRun{}}}
 	if !w.server.attempts.awaitModel(long, classification{}) {
 		t.Error("the first refusal costs an attempt")

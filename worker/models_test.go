@@ -15,37 +15,37 @@ func TestWorkersServeTheirModels(t *testing.T) {
 	t.Parallel()
 
 	const n = 64
-	b := newRuns(t, serve(t, sim.New(sim.Config{Models: []string{"a"}})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{Models: []string{"a"}})))
 	b.cfg.Name = "of a"
-	other := b.at(serve(t, sim.New(sim.Config{Models: []string{"x", "b"}})))
+	other := b.withServer(startServer(t, sim.New(sim.Config{Models: []string{"x", "b"}})))
 	other.cfg.Name = "of b"
 	b.addRun("r", 0, "a", "b")
 	b.addRun("nobody", 0, "c")
-	b.fill("nobody", "c", 0, 8, 8)
-	b.fill("r", "a", 0, n/2, 8)
-	b.fill("r", "b", n/2, n, 8)
-	w, stop := b.start()
-	w2, stop2 := other.start()
-	b.await("r")
+	b.publishRange("nobody", "c", 0, 8, 8)
+	b.publishRange("r", "a", 0, n/2, 8)
+	b.publishRange("r", "b", n/2, n, 8)
+	w, stop := b.startWorker()
+	w2, stop2 := other.startWorker()
+	b.awaitRun("r")
 	stop()
 	stop2()
-	b.idle(w)
-	other.idle(w2)
+	b.checkIdle(w)
+	other.checkIdle(w2)
 
-	for seq, lines := range b.lines("r", n) {
+	for index, lines := range b.checkLines("r", n) {
 		want := `"worker":"of a"`
-		if seq >= n/2 {
+		if index >= n/2 {
 			want = `"worker":"of b"`
 		}
 
 		for _, line := range lines {
 			if !strings.Contains(line, want) || !strings.Contains(line, `"status_code":200`) {
-				t.Errorf("request %d, want %s: %s", seq, want, line)
+				t.Errorf("request %d, want %s: %s", index, want, line)
 			}
 		}
 	}
 
-	if got := b.delivered("nobody", "c"); got != 0 {
+	if got := b.deliveredShards("nobody", "c"); got != 0 {
 		t.Errorf("%d shards were pulled that nobody serves", got)
 	}
 }
@@ -62,7 +62,7 @@ func TestServerWithoutListServesAny(t *testing.T) {
 			t.Parallel()
 
 			server := sim.New(sim.Config{})
-			b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := newTestBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if tt.hide && r.Method == http.MethodGet {
 					http.NotFound(w, r)
 					return
@@ -71,10 +71,10 @@ func TestServerWithoutListServesAny(t *testing.T) {
 			})))
 
 			b.addRun("r", 0, "a", "b")
-			b.fill("r", "a", 0, 8, 4)
-			b.fill("r", "b", 8, 16, 4)
-			w, stop := b.start()
-			b.finish(w, stop, 16)
+			b.publishRange("r", "a", 0, 8, 4)
+			b.publishRange("r", "b", 8, 16, 4)
+			w, stop := b.startWorker()
+			b.finishRun(w, stop, 16)
 		})
 	}
 }
@@ -86,33 +86,33 @@ func TestModelListChanges(t *testing.T) {
 	servers := []*sim.Server{sim.New(sim.Config{Models: []string{"a"}}), sim.New(sim.Config{Models: []string{"b"}})}
 	var now atomic.Pointer[sim.Server]
 	now.Store(servers[0])
-	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newTestBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now.Load().ServeHTTP(w, r)
 	})))
 
 	b.addRun("r", 0, "a")
 	b.addRun("s", 0, "b")
-	b.fill("r", "a", 0, 8, 8)
-	b.fill("s", "b", 0, 8, 8)
-	w, stop := b.start()
-	b.await("r")
+	b.publishRange("r", "a", 0, 8, 8)
+	b.publishRange("s", "b", 0, 8, 8)
+	w, stop := b.startWorker()
+	b.awaitRun("r")
 
-	if got := b.delivered("s", "b"); got != 0 {
+	if got := b.deliveredShards("s", "b"); got != 0 {
 		t.Errorf("%d shards were pulled before the model was served", got)
 	}
 
 	now.Store(servers[1])
 	w.server.health.probe(t.Context()) // as it does every ten seconds
-	b.await("s")
-	b.fill("r", "a", 8, 16, 8)
-	b.fill("s", "b", 8, 16, 8)
-	b.await("s")
+	b.awaitRun("s")
+	b.publishRange("r", "a", 8, 16, 8)
+	b.publishRange("s", "b", 8, 16, 8)
+	b.awaitRun("s")
 	stop()
-	b.idle(w)
-	b.lines("r", 8)
-	b.lines("s", 16)
+	b.checkIdle(w)
+	b.checkLines("r", 8)
+	b.checkLines("s", 16)
 
-	if got := b.waiting("r"); got != 1 {
+	if got := b.unackedShards("r"); got != 1 {
 		t.Errorf("%d shards wait for the model that is served no longer, want 1", got)
 	}
 }
@@ -121,21 +121,21 @@ func TestModelListChanges(t *testing.T) {
 func TestWorkerOfOneRun(t *testing.T) {
 	t.Parallel()
 
-	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	b.cfg.Run = "s"
 
 	for run, priority := range map[string]int{"r": 1, "s": 0} {
 		b.addRun(run, priority, "m")
-		b.fill(run, "m", 0, 16, 4)
+		b.publishRange(run, "m", 0, 16, 4)
 	}
 
-	w, stop := b.start()
-	b.await("s")
+	w, stop := b.startWorker()
+	b.awaitRun("s")
 	stop()
-	b.idle(w)
-	b.lines("s", 16)
+	b.checkIdle(w)
+	b.checkLines("s", 16)
 
-	if got := b.delivered("r", "m"); got != 0 {
+	if got := b.deliveredShards("r", "m"); got != 0 {
 		t.Errorf("%d shards of another run were pulled", got)
 	}
 }
@@ -144,17 +144,17 @@ func TestWorkerOfOneRun(t *testing.T) {
 func TestRunComesLater(t *testing.T) {
 	t.Parallel()
 
-	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, 8, 8)
-	w, stop := b.start()
-	b.await("r")
+	b.publishRange("r", "m", 0, 8, 8)
+	w, stop := b.startWorker()
+	b.awaitRun("r")
 	b.addRun("s", 0, "m")
-	b.fill("s", "m", 0, 8, 8)
-	b.await("s")
+	b.publishRange("s", "m", 0, 8, 8)
+	b.awaitRun("s")
 	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.jobs.held.load() == 0 })
 	stop()
-	b.lines("s", 8)
+	b.checkLines("s", 8)
 }
 
 // A server that fails to list its models serves what it served before, not anything.
@@ -163,7 +163,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 
 	server := sim.New(sim.Config{Models: []string{"a"}})
 	var broken atomic.Bool
-	b := newRuns(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newTestBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if broken.Load() && r.Method == http.MethodGet {
 			http.Error(w, "no", http.StatusForbidden)
 			return
@@ -171,15 +171,15 @@ func TestFailedListKeepsModels(t *testing.T) {
 		server.ServeHTTP(w, r)
 	})))
 
-	w, stop := b.start()
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the list", func() bool { return w.fetch.servedModels() != nil })
 	broken.Store(true)
 	w.server.health.probe(t.Context())
 	b.addRun("other", 0, "b")
-	b.fill("other", "b", 0, 8, 8)
+	b.publishRange("other", "b", 0, 8, 8)
 	b.addRun("ours", 0, "a")
-	b.fill("ours", "a", 0, 8, 8)
-	b.await("ours")
+	b.publishRange("ours", "a", 0, 8, 8)
+	b.awaitRun("ours")
 	stop()
 
 	if got := len(b.resultsOf("other")); got > 0 {

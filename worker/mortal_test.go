@@ -114,20 +114,20 @@ func TestPoisonFailsAlone(t *testing.T) {
 	const n = 2000
 	m := newMortal(t, sim.New(sim.Config{TTFT: 20 * time.Millisecond, Tokens: 5}), `question 777"`,
 		300*time.Millisecond)
-	b := newBench(t, m.url())
+	b := newRunBed(t, m.url())
 	b.cfg.Limiter, b.cfg.Attempts = limit.Fixed(64), 2
-	b.fill("r", "m", 0, n, 32)
-	w, stop := b.start()
-	got := b.finish(w, stop, n)
+	b.publishRange("r", "m", 0, n, 32)
+	w, stop := b.startWorker()
+	got := b.finishRun(w, stop, n)
 	var scan jsonscan.Scanner
-	for seq, lines := range got {
+	for index, lines := range got {
 		info, err := proto.ParseLine(&scan, []byte(lines[0]))
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		if want := seq != 777; info.OK != want {
-			t.Errorf("request %d: %s", seq, lines[0])
+		if want := index != 777; info.OK != want {
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 
@@ -152,18 +152,18 @@ func TestServerVanishes(t *testing.T) {
 	const n = 64
 	gate := newGate(sim.New(sim.Config{}))
 	m := newMortal(t, gate, "", 500*time.Millisecond)
-	b := newBench(t, m.url())
+	b := newRunBed(t, m.url())
 	b.cfg.Attempts = 1
-	b.fill("r", "m", 0, n, 16)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, n, 16)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "all slots to be taken", func() bool { return w.Stats().InFlight.Load() == 8 })
 	m.die()
 	prototest.Poll(t, patience, "the worker to see it", w.Down)
 	close(gate.gate)
 
-	for seq, lines := range b.finish(w, stop, n) {
+	for index, lines := range b.finishRun(w, stop, n) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
@@ -177,7 +177,7 @@ func TestServerHangs(t *testing.T) {
 	var hangs atomic.Bool
 	hangs.Store(true)
 	server := sim.New(sim.Config{})
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && hangs.Load() {
 			io.Copy(io.Discard, r.Body) // only then does the server see the client go
 			<-r.Context().Done()
@@ -187,8 +187,8 @@ func TestServerHangs(t *testing.T) {
 	})))
 
 	b.cfg.Stall, b.cfg.Attempts = time.Second, 1
-	b.fill("r", "m", 0, n, 16)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, n, 16)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the hang to be noticed", func() bool {
 		why, _ := w.Waiting()
 		return why == "the model server hangs"
@@ -200,9 +200,9 @@ func TestServerHangs(t *testing.T) {
 	}
 
 	hangs.Store(false)
-	for seq, lines := range b.finish(w, stop, n) {
+	for index, lines := range b.finishRun(w, stop, n) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 
@@ -217,33 +217,33 @@ func TestServerHangs(t *testing.T) {
 func TestShardThatKillsWorkers(t *testing.T) {
 	t.Parallel()
 
-	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, 8, 8)
+	b.publishRange("r", "m", 0, 8, 8)
 
 	// Two workers take it and die; a third begins to run request 3 alone, and vanishes; two
 	// more begin to run request 5 alone, and die of it. (They give it up without a word,
 	// which saves the ack wait.)
 	for range 5 {
-		b.take("r", "m").Nak()
+		b.takeShard("r", "m").Nak()
 	}
 
-	for _, seq := range []uint32{3, 5, 5} {
+	for _, index := range []uint32{3, 5, 5} {
 		if _, err := b.js.PublishMsg(
-			t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.Isolating(seq)),
+			t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.Isolating(index)),
 		); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	g := &gauge{Handler: sim.New(sim.Config{TTFT: 5 * time.Millisecond})}
-	last := b.at(serve(t, g))
-	w, stop := last.start()
-	got := last.finish(w, stop, 8)
-	for seq, lines := range got {
+	g := &concurrencyGauge{Handler: sim.New(sim.Config{TTFT: 5 * time.Millisecond})}
+	last := b.withServer(startServer(t, g))
+	w, stop := last.startWorker()
+	got := last.finishRun(w, stop, 8)
+	for index, lines := range got {
 		if want := `"code":"poison","message":"the worker died 5 times`; strings.Contains(lines[0],
-			want) != (seq == 5) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			want) != (index == 5) {
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 
@@ -256,28 +256,28 @@ func TestShardThatKillsWorkers(t *testing.T) {
 func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	t.Parallel()
 
-	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, 8, 8)
+	b.publishRange("r", "m", 0, 8, 8)
 
 	helper := newWorker(t, b.cfg)
 	for range 4 {
-		msg := b.take("r", "m")
+		msg := b.takeShard("r", "m")
 		helper.jobs.returnShard("r", msg, "0-0", nil, 0)
 	}
 
-	g := &gauge{Handler: newGate(sim.New(sim.Config{}))}
-	last := b.at(serve(t, g))
-	w, stop := last.start()
+	g := &concurrencyGauge{Handler: newGate(sim.New(sim.Config{}))}
+	last := b.withServer(startServer(t, g))
+	w, stop := last.startWorker()
 	prototest.Poll(t, patience, "all requests to be there at once", func() bool { return g.most.Load() == 8 })
 	close(g.Handler.(*ledger).gate)
-	last.finish(w, stop, 8)
+	last.finishRun(w, stop, 8)
 }
 
-// take takes a shard as a worker does that says nothing more of it.
-func (b *bench) take(run, model string) jetstream.Msg {
+// takeShard takes a shard as a worker does that says nothing more of it.
+func (b *testBed) takeShard(run, model string) jetstream.Msg {
 	b.t.Helper()
-	msg, err := b.consumer(run, model).Next(jetstream.FetchMaxWait(patience))
+	msg, err := b.workConsumer(run, model).Next(jetstream.FetchMaxWait(patience))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -289,22 +289,22 @@ func (b *bench) take(run, model string) jetstream.Msg {
 func TestVanishedOnceIsNoPoison(t *testing.T) {
 	t.Parallel()
 
-	b := newRuns(t, serve(t, sim.New(sim.Config{})))
+	b := newTestBed(t, startServer(t, sim.New(sim.Config{})))
 	b.addRun("r", 0, "m")
-	b.fill("r", "m", 0, 1, 1)
+	b.publishRange("r", "m", 0, 1, 1)
 
 	// Two model servers of a worker die while they have it; then it is run alone, and the
 	// bus gives it to another, which has not heard of the first one for a while.
-	b.take("r", "m").Nak()
+	b.takeShard("r", "m").Nak()
 	if _, err := b.js.PublishMsg(
 		t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.Isolating(0)),
 	); err != nil {
 		t.Fatal(err)
 	}
 
-	last := b.at(serve(t, sim.New(sim.Config{})))
-	w, stop := last.start()
-	got := last.finish(w, stop, 1)
+	last := b.withServer(startServer(t, sim.New(sim.Config{})))
+	w, stop := last.startWorker()
+	got := last.finishRun(w, stop, 1)
 	if !strings.Contains(got[0][0], `"status_code":200`) {
 		t.Errorf("request 0: %s", got[0][0])
 	}

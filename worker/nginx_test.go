@@ -34,10 +34,10 @@ func TestNginxLimits(t *testing.T) {
 				TTFT:    200 * time.Millisecond,
 			})
 
-			b := newBench(t, startLimits(t, nginx, serve(t, server), tt.limit))
+			b := newRunBed(t, startLimits(t, nginx, startServer(t, server), tt.limit))
 			b.cfg.Limiter = limit.New(limit.Config{})
-			b.fill("r", "m", 0, 3000, 32)
-			w, stop := b.start()
+			b.publishRange("r", "m", 0, 3000, 32)
+			w, stop := b.startWorker()
 			defer stop()
 
 			done := func(n int) time.Time {

@@ -48,19 +48,19 @@ func TestSaidOnce(t *testing.T) {
 			said := &tally{text: tt.text}
 			kept := &Notices{}
 
-			b := newBench(t, front.URL)
+			b := newRunBed(t, front.URL)
 			for life := range uint32(2) {
-				b = b.at(front.URL)
+				b = b.withServer(front.URL)
 				b.cfg.Log, b.cfg.Notices, b.cfg.Run = zerolog.New(said), kept, "r"
-				b.fill("r", "m", life*2*n, life*2*n+n, 1)
-				w, stop := b.start()
+				b.publishRange("r", "m", life*2*n, life*2*n+n, 1)
+				w, stop := b.startWorker()
 				prototest.Poll(t, patience, "all to be done", func() bool { return w.Stats().Done.Load() == n })
 				away.Store(true)
 				w.server.health.probe(t.Context())
 				away.Store(false)
 				w.server.health.probe(t.Context())
-				b.fill("r", "m", life*2*n+n, life*2*n+2*n, 1)
-				b.await("r")
+				b.publishRange("r", "m", life*2*n+n, life*2*n+2*n, 1)
+				b.awaitRun("r")
 				stop()
 			}
 

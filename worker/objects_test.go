@@ -38,13 +38,13 @@ func TestWorkerStoresBigResultLater(t *testing.T) {
 	t.Parallel()
 
 	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })))
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })))
 	f := &flaky{JetStream: b.js}
 	f.failures.Store(1)
 	b.cfg.JS = f
-	b.publish("0-0", chats(0, 0)...)
-	w, stop := b.start()
-	b.finish(w, stop, 1)
+	b.publishShard("0-0", chatRequests(0, 0)...)
+	w, stop := b.startWorker()
+	b.finishRun(w, stop, 1)
 	if f.failures.Load() >= 1 {
 		t.Error("the stream of large answers was not asked")
 	}
@@ -57,16 +57,16 @@ func TestWorkerKnowsBigResult(t *testing.T) {
 
 	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
 	var runs atomic.Int64
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			runs.Add(1)
 		}
 		w.Write(answer)
 	})))
 	for delivery := range 2 {
-		b.publish("0-0", chats(0, 0)...)
-		w, stop := b.start()
-		b.finish(w, stop, 1)
+		b.publishShard("0-0", chatRequests(0, 0)...)
+		w, stop := b.startWorker()
+		b.finishRun(w, stop, 1)
 		if n := w.Stats().Redelivered.Load(); n != int64(delivery) {
 			t.Errorf("delivery %d: %d shards count as delivered again", delivery, n)
 		}
@@ -83,7 +83,7 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 	t.Parallel()
 
 	for _, bucket := range []bool{false, true} {
-		b := newBench(t, serve(t, sim.New(sim.Config{})))
+		b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
 		if bucket {
 			if err := bus.New(b.js).Objects("r").Put(t.Context(), "other", nil); err != nil {
 				t.Fatal(err)
@@ -97,8 +97,8 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		_, stop := b.start()
-		prototest.Poll(t, patience/3, "the shard to be dropped", func() bool { return b.waiting("r") == 0 })
+		_, stop := b.startWorker()
+		prototest.Poll(t, patience/3, "the shard to be dropped", func() bool { return b.unackedShards("r") == 0 })
 		stop()
 	}
 }
@@ -107,11 +107,11 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 func TestResultsNameTheirSource(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, sim.New(sim.Config{})))
-	b.publishTo("r", "m", "0-0", 0, chats(0, 3)...) // all shards go into objects
-	b.publish("0-1", chats(4, 7)...)
-	w, stop := b.start()
-	b.finish(w, stop, 8)
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
+	b.publishShardTo("r", "m", "0-0", 0, chatRequests(0, 3)...) // all shards go into objects
+	b.publishShard("0-1", chatRequests(4, 7)...)
+	w, stop := b.startWorker()
+	b.finishRun(w, stop, 8)
 
 	for _, msg := range b.resultMessages("r") {
 		want := ""

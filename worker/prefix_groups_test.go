@@ -16,8 +16,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// ask is the body of a question about a document.
-func ask(document string, question int) []byte {
+// questionBody is the body of a question about a document.
+func questionBody(document string, question int) []byte {
 	return fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s, question %d"}]}`,
 		strings.Repeat(document, 2000), question)
 }
@@ -44,7 +44,7 @@ func (g *grouped) add(names ...string) {
 	tasks := make([]*task, len(names))
 	for i, name := range names {
 		tasks[i] = &task{
-			Request: proto.Request{CustomID: []byte(name), Body: ask(name[:1], int(name[1]-'0'))},
+			Request: proto.Request{CustomID: []byte(name), Body: questionBody(name[:1], int(name[1]-'0'))},
 			shard:   g.shard,
 		}
 	}
@@ -331,7 +331,7 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 
 		g.register(tasks)
 		g.push(tasks...)
-		g.push(numbered(3))
+		g.push(newTask(3))
 
 		for range 2 - tt.parked + 1 {
 			g.pop(t.Context())
@@ -455,26 +455,26 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 			s := httptest.NewServer(server)
 			defer s.Close()
 
-			b := newRuns(t, s.URL)
+			b := newTestBed(t, s.URL)
 			b.cfg.Run, b.cfg.Limiter = "r", limit.Fixed(slots)
-			m := b.makeStreams("r", 0, "m")
+			m := b.createStreams("r", 0, "m")
 			m.Settings = proto.Settings{GroupByPrefix: true, ShardSize: 32}
-			b.announceRun(m)
+			b.createRun(m)
 
 			var requests []proto.Request
 			for i := range documents * questions {
 				requests = append(requests, proto.Request{
 					Index: uint32(i), CustomID: fmt.Appendf(nil, `"c%d"`, i), URL: "/v1/chat/completions",
-					Body: ask(string(rune('A'+i/questions)), i%questions),
+					Body: questionBody(string(rune('A'+i/questions)), i%questions),
 				})
 			}
 
 			for i := 0; i < len(requests); i += 32 {
-				b.publish(proto.ShardID(0, uint64(i/32)), requests[i:min(i+32, len(requests))]...)
+				b.publishShard(proto.ShardID(0, uint64(i/32)), requests[i:min(i+32, len(requests))]...)
 			}
 
-			w, stop := b.start()
-			b.finish(w, stop, len(requests))
+			w, stop := b.startWorker()
+			b.finishRun(w, stop, len(requests))
 			load := server.Engine().Load()
 			// 0.88 with one reading of each document. A busy machine costs some more; sent
 			// together, or one after the other in any slot, they would find 0.1 in slots.

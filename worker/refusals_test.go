@@ -61,8 +61,8 @@ func (g *gate) count() (n int) {
 	return n
 }
 
-// names reports whether a body has one of some questions.
-func names(questions ...string) func([]byte) bool {
+// mentions reports whether a body has one of some questions.
+func mentions(questions ...string) func([]byte) bool {
 	return func(body []byte) bool {
 		for _, q := range questions {
 			if bytes.Contains(body, []byte("question "+q+`"`)) {
@@ -171,9 +171,9 @@ func TestRunRefused(t *testing.T) {
 			}
 
 			g.shut.Store(true)
-			b := newBench(t, serve(t, g))
+			b := newRunBed(t, startServer(t, g))
 			b.cfg.StopRefused = true
-			b.fill("r", "m", 0, tt.requests, 10)
+			b.publishRange("r", "m", 0, tt.requests, 10)
 
 			w := newWorker(t, b.cfg)
 			err := w.Run(t.Context())
@@ -190,15 +190,15 @@ func TestRunRefused(t *testing.T) {
 				t.Errorf("the server got %d requests, want %d at most", n, tt.asked)
 			}
 
-			b.idle(w)
+			b.checkIdle(w)
 		})
 	}
 }
 
 const login = "<!DOCTYPE html>\n<html><head>\n<title>\n  Sign in\n  to go on </title></head><body><form></form></body></html>\n"
 
-// once is true of a request only the first time.
-func once(refuse func(body []byte) bool) func(body []byte) bool {
+// refuseOnce is true of a request only the first time.
+func refuseOnce(refuse func(body []byte) bool) func(body []byte) bool {
 	var asked sync.Map
 	return func(body []byte) bool {
 		_, again := asked.LoadOrStore(string(body), true)
@@ -212,25 +212,25 @@ func TestQuotaOfAMinute(t *testing.T) {
 
 	g := &gate{
 		status: 429,
-		refuse: once(names("3", "4", "5", "18", "19")),
+		refuse: refuseOnce(mentions("3", "4", "5", "18", "19")),
 		body:   `{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details."}}`,
 	}
 
-	b := newBench(t, serve(t, g))
+	b := newRunBed(t, startServer(t, g))
 	b.cfg.StopRefused = true
-	b.fill("r", "m", 0, 20, 10)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 20, 10)
+	w, stop := b.startWorker()
 	b.finishAnswered(w, stop, 20)
 }
 
 // A page that some answers are, and for a while, is tried again.
 func TestSomePages(t *testing.T) {
 	t.Parallel()
-	g := &gate{status: 200, refuse: once(names("3", "4", "5", "18", "19")), body: login}
-	b := newBench(t, serve(t, g))
+	g := &gate{status: 200, refuse: refuseOnce(mentions("3", "4", "5", "18", "19")), body: login}
+	b := newRunBed(t, startServer(t, g))
 	b.cfg.StopRefused = true
-	b.fill("r", "m", 0, 20, 10)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 20, 10)
+	w, stop := b.startWorker()
 	b.finishAnswered(w, stop, 20)
 }
 
@@ -240,12 +240,12 @@ func TestOnePage(t *testing.T) {
 
 	g := &gate{status: 200, body: login}
 	g.refuse = func([]byte) bool { return g.posts.Load() == 1 }
-	b := newBench(t, serve(t, g))
+	b := newRunBed(t, startServer(t, g))
 	b.cfg.StopRefused = true
-	b.fill("r", "m", 0, 1, 1)
+	b.publishRange("r", "m", 0, 1, 1)
 
-	w, stop := b.start()
-	if line := b.finish(w, stop, 1)[0][0]; !strings.Contains(line, `"status_code":200`) {
+	w, stop := b.startWorker()
+	if line := b.finishRun(w, stop, 1)[0][0]; !strings.Contains(line, `"status_code":200`) {
 		t.Errorf("line %s", line)
 	}
 }
@@ -254,14 +254,14 @@ func TestOnePage(t *testing.T) {
 func TestSomeNotSupported(t *testing.T) {
 	t.Parallel()
 
-	g := &gate{status: 501, refuse: names("3", "4", "5", "38", "39")}
-	b := newBench(t, serve(t, g))
-	b.fill("r", "m", 0, 40, 10)
+	g := &gate{status: 501, refuse: mentions("3", "4", "5", "38", "39")}
+	b := newRunBed(t, startServer(t, g))
+	b.publishRange("r", "m", 0, 40, 10)
 
-	w, stop := b.start()
-	for seq, lines := range b.finish(w, stop, 40) {
+	w, stop := b.startWorker()
+	for index, lines := range b.finishRun(w, stop, 40) {
 		if !strings.Contains(lines[0], `"attempts":1,`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 
@@ -289,17 +289,17 @@ func TestSomeRefused(t *testing.T) {
 			t.Run(tt.name+" "+http.StatusText(status), func(t *testing.T) {
 				t.Parallel()
 
-				g := &gate{status: status, refuse: names(tt.refused...)}
-				b := newBench(t, serve(t, g))
+				g := &gate{status: status, refuse: mentions(tt.refused...)}
+				b := newRunBed(t, startServer(t, g))
 				b.cfg.Limiter = limit.Fixed(tt.concurrency)
 				b.cfg.StopRefused = true
-				b.fill("r", "m", 0, 40, 10)
-				w, stop := b.start()
-				got := b.finish(w, stop, 40)
+				b.publishRange("r", "m", 0, 40, 10)
+				w, stop := b.startWorker()
+				got := b.finishRun(w, stop, 40)
 				failed := 0
-				for seq, lines := range got {
+				for index, lines := range got {
 					if !strings.Contains(lines[0], `"attempts":1,`) {
-						t.Errorf("request %d: %s", seq, lines[0])
+						t.Errorf("request %d: %s", index, lines[0])
 					}
 					if !strings.Contains(lines[0], `"status_code":200`) {
 						failed++
@@ -327,10 +327,10 @@ func TestRefusedForAWhile(t *testing.T) {
 		}
 	}
 
-	b := newBench(t, serve(t, g))
+	b := newRunBed(t, startServer(t, g))
 	b.cfg.StopRefused = true // which is for a server that never took one
-	b.fill("r", "m", 0, 200, 10)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 200, 10)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "an answer", func() bool { return w.stats.Done.Load() > 0 })
 	g.shut.Store(true)
 	close(release)
@@ -348,9 +348,9 @@ func TestRefusedForAWhile(t *testing.T) {
 	}
 
 	g.shut.Store(false)
-	for seq, lines := range b.finish(w, stop, 200) {
+	for index, lines := range b.finishRun(w, stop, 200) {
 		if !strings.Contains(lines[0], `"status_code":200`) || !strings.Contains(lines[0], `"attempts":1,`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
@@ -361,34 +361,34 @@ func TestWorkerWaitsWhileRefused(t *testing.T) {
 	t.Parallel()
 
 	g := &gate{status: 404, refuse: func(body []byte) bool { return bytes.Contains(body, []byte("a question")) }}
-	b := newRuns(t, serve(t, g))
+	b := newTestBed(t, startServer(t, g))
 	b.addRun("a", 0, "m")
-	b.fill("a", "m", 0, 5, 5)
-	w, stop := b.start()
+	b.publishRange("a", "m", 0, 5, 5)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the refusal to be noticed", func() bool {
 		why, _ := w.Waiting()
 		return strings.Contains(why, "refuses all requests")
 	})
 
 	b.addRun("b", 0, "m")
-	b.fill("b", "m", 0, 5, 5)
-	b.await("b")
-	b.await("a") // they are known to be at fault now
+	b.publishRange("b", "m", 0, 5, 5)
+	b.awaitRun("b")
+	b.awaitRun("a") // they are known to be at fault now
 	stop()
 
-	for seq, lines := range b.lines("a", 5) {
+	for index, lines := range b.checkLines("a", 5) {
 		if !strings.Contains(lines[0], `"status_code":404`) {
-			t.Errorf("request %d of a: %s", seq, lines[0])
+			t.Errorf("request %d of a: %s", index, lines[0])
 		}
 	}
 
-	for seq, lines := range b.lines("b", 5) {
+	for index, lines := range b.checkLines("b", 5) {
 		if !strings.Contains(lines[0], `"status_code":200`) {
-			t.Errorf("request %d of b: %s", seq, lines[0])
+			t.Errorf("request %d of b: %s", index, lines[0])
 		}
 	}
 
-	b.idle(w)
+	b.checkIdle(w)
 }
 
 // What is left of a run may all be refused for itself: requests that were answered before
@@ -397,11 +397,11 @@ func TestRefusedAfterSamples(t *testing.T) {
 	t.Parallel()
 
 	for _, shut := range []bool{false, true} {
-		g := &gate{status: 404, refuse: names("5", "6")}
+		g := &gate{status: 404, refuse: mentions("5", "6")}
 		g.shut.Store(shut)
-		b := newBench(t, serve(t, g))
-		b.cfg.StopRefused, b.cfg.Samples = true, chats(1, 2)
-		b.publish("0-0", chats(5, 6)...)
+		b := newRunBed(t, startServer(t, g))
+		b.cfg.StopRefused, b.cfg.Samples = true, chatRequests(1, 2)
+		b.publishShard("0-0", chatRequests(5, 6)...)
 		w := newWorker(t, b.cfg)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -412,7 +412,7 @@ func TestRefusedAfterSamples(t *testing.T) {
 				t.Error("Run goes on")
 			}
 		} else {
-			b.await("r")
+			b.awaitRun("r")
 			cancel()
 			if err := <-done; err != nil {
 				t.Errorf("Run: %v", err)
@@ -433,18 +433,18 @@ func TestAnswerBeganBefore(t *testing.T) {
 
 	began, release := make(chan struct{}), make(chan struct{})
 	begin := sync.OnceFunc(func() { close(began) })
-	g := &gate{status: 403, refuse: names("1", "2", "3", "4")}
+	g := &gate{status: 403, refuse: mentions("1", "2", "3", "4")}
 	g.wait = func(body []byte) {
-		if names("0")(body) {
+		if mentions("0")(body) {
 			begin()
 			<-release
 		}
 		<-began // the first has begun before any is refused
 	}
 
-	b := newBench(t, serve(t, g))
-	b.publish("0-0", chats(0, 4)...)
-	w, _ := b.start()
+	b := newRunBed(t, startServer(t, g))
+	b.publishShard("0-0", chatRequests(0, 4)...)
+	w, _ := b.startWorker()
 	prototest.Poll(t, patience, "four refusals", func() bool { return w.server.refusals.n.Load() == 4 })
 	g.shut.Store(true)
 	close(release)

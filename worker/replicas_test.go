@@ -64,13 +64,13 @@ func TestReplicas(t *testing.T) {
 				Metrics: tt.metrics,
 			}
 
-			b := newBench(t, serve(t, &turns{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
+			b := newRunBed(t, startServer(t, &turns{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
 			b.cfg.Limiter = limit.New(limit.Config{})
 			said := &tally{text: "come from more than one server"}
 			b.cfg.Log = zerolog.New(said)
 			const n = 5000
-			b.fill("r", "m", 0, n, 32)
-			w, stop := b.start()
+			b.publishRange("r", "m", 0, n, 32)
+			w, stop := b.startWorker()
 			prototest.Poll(t, time.Minute, "the servers to be seen as several", func() bool {
 				return said.n.Load() == 1
 			})
@@ -112,7 +112,7 @@ func TestSlotsOfOneServer(t *testing.T) {
 
 	server := sim.New(cfg)
 	var looks atomic.Int64
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slots" {
 			looks.Add(1)
 		}
@@ -123,9 +123,9 @@ func TestSlotsOfOneServer(t *testing.T) {
 	said := &tally{text: "come from more than one server"}
 	b.cfg.Log = zerolog.New(said)
 	const n = 80
-	b.fill("r", "m", 0, n, 32)
-	w, stop := b.start()
-	b.finish(w, stop, n)
+	b.publishRange("r", "m", 0, n, 32)
+	w, stop := b.startWorker()
+	b.finishRun(w, stop, n)
 	if got := b.cfg.Limiter.Limit(); got < 4 || got > 5 || said.n.Load() != 0 {
 		t.Errorf("limit %d for 4 slots; it is said %d times that there are several servers", got, said.n.Load())
 	}

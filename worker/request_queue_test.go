@@ -11,9 +11,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-func numbered(seq uint32) *task { return &task{Request: proto.Request{Index: seq}} }
+func newTask(index uint32) *task { return &task{Request: proto.Request{Index: index}} }
 
-func popped(t *testing.T, q *requestQueue, n int) (seqs []uint32) {
+func popIndexes(t *testing.T, q *requestQueue, n int) (indexes []uint32) {
 	t.Helper()
 
 	for range n {
@@ -21,13 +21,13 @@ func popped(t *testing.T, q *requestQueue, n int) (seqs []uint32) {
 		if !ok {
 			t.Fatal("pop ends")
 		}
-		seqs = append(seqs, task.Index)
+		indexes = append(indexes, task.Index)
 	}
 
-	return seqs
+	return indexes
 }
 
-func checkSeqs(t *testing.T, want, got []uint32) {
+func checkIndexes(t *testing.T, want, got []uint32) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tasks (-want +got):\n%s", diff)
@@ -38,12 +38,12 @@ func TestQueueFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 
 	q := newRequestQueue()
-	q.push(numbered(1), numbered(2))
-	checkSeqs(t, []uint32{1}, popped(t, q, 1))
-	q.push(numbered(3))
-	checkSeqs(t, []uint32{2, 3}, popped(t, q, 2))
-	q.push(numbered(4)) // in the array that was emptied
-	checkSeqs(t, []uint32{4}, popped(t, q, 1))
+	q.push(newTask(1), newTask(2))
+	checkIndexes(t, []uint32{1}, popIndexes(t, q, 1))
+	q.push(newTask(3))
+	checkIndexes(t, []uint32{2, 3}, popIndexes(t, q, 2))
+	q.push(newTask(4)) // in the array that was emptied
+	checkIndexes(t, []uint32{4}, popIndexes(t, q, 1))
 }
 
 func TestQueuePushAfter(t *testing.T) {
@@ -51,18 +51,18 @@ func TestQueuePushAfter(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		q, begin := newRequestQueue(), time.Now()
-		q.pushAfter(numbered(2), 2*time.Second)
-		q.pushAfter(numbered(1), time.Second)
+		q.pushAfter(newTask(2), 2*time.Second)
+		q.pushAfter(newTask(1), time.Second)
 		if q.delayedCount() != 2 {
 			t.Errorf("%d delayed, want 2", q.delayedCount())
 		}
 
-		checkSeqs(t, []uint32{1}, popped(t, q, 1))
+		checkIndexes(t, []uint32{1}, popIndexes(t, q, 1))
 		if got := time.Since(begin); got != time.Second {
 			t.Errorf("the first comes after %v", got)
 		}
 
-		checkSeqs(t, []uint32{2}, popped(t, q, 1))
+		checkIndexes(t, []uint32{2}, popIndexes(t, q, 1))
 		if got := time.Since(begin); got != 2*time.Second {
 			t.Errorf("the second comes after %v", got)
 		}
@@ -81,7 +81,7 @@ func TestQueuePopWaits(t *testing.T) {
 		end  func(q *requestQueue, cancel func())
 		ok   bool
 	}{
-		{"for a task", func(q *requestQueue, _ func()) { q.push(numbered(1)) }, true},
+		{"for a task", func(q *requestQueue, _ func()) { q.push(newTask(1)) }, true},
 		{"for the context's end", func(_ *requestQueue, cancel func()) { cancel() }, false},
 		{"for close", func(q *requestQueue, _ func()) { q.close() }, false},
 	} {
@@ -120,17 +120,17 @@ func TestQueueClose(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		q := newRequestQueue()
-		q.push(numbered(0), numbered(1), numbered(2))
-		q.pushAfter(numbered(3), time.Second)
-		popped(t, q, 1)
+		q.push(newTask(0), newTask(1), newTask(2))
+		q.pushAfter(newTask(3), time.Second)
+		popIndexes(t, q, 1)
 
 		var rest []uint32
 		for _, task := range q.close() {
 			rest = append(rest, task.Index)
 		}
 
-		checkSeqs(t, []uint32{1, 2, 3}, rest)
-		if q.push(numbered(4)) || q.pushAfter(numbered(5), 0) {
+		checkIndexes(t, []uint32{1, 2, 3}, rest)
+		if q.push(newTask(4)) || q.pushAfter(newTask(5), 0) {
 			t.Error("a closed queue takes tasks")
 		}
 

@@ -24,13 +24,13 @@ func TestRemember(t *testing.T) {
 		Tokens: 20,
 	})
 
-	b := newBench(t, serve(t, server))
+	b := newRunBed(t, startServer(t, server))
 	b.cfg.Memory = limit.NewMemory(filepath.Join(t.TempDir(), "servers.json"))
 	b.cfg.Limiter = limit.New(limit.Config{})
 	said := &tally{text: "the concurrency that this server took the last time"}
 	b.cfg.Log = zerolog.New(said)
-	b.fill("r", "m", 0, 20_000, 32)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 20_000, 32)
+	w, stop := b.startWorker()
 	prototest.Poll(t, 3*time.Minute, "the number of requests at once to be found", func() bool {
 		return b.cfg.Limiter.Found() > 0 && w.Stats().Done.Load() > 1000
 	})
@@ -41,12 +41,12 @@ func TestRemember(t *testing.T) {
 	}
 
 	b.cfg.Limiter = limit.New(limit.Config{})
-	_, stop = b.start()
+	_, stop = b.startWorker()
 	prototest.Poll(t, time.Minute, "the worker to begin as before", func() bool { return said.n.Load() == 1 })
 	stop()
 
 	b.cfg.Limiter = limit.Fixed(3)
-	w, stop = b.start()
+	w, stop = b.startWorker()
 	defer stop()
 
 	prototest.Poll(t, time.Minute, "the server to say what it is", func() bool { _, known := w.Info(); return known })
@@ -59,7 +59,7 @@ func TestRemember(t *testing.T) {
 func TestNoteSlots(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, sim.New(sim.Config{
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{
 		Flavour: sim.LlamaCPP,
 		Models:  []string{"m"},
 		Slots:   2,
@@ -75,8 +75,8 @@ func TestNoteSlots(t *testing.T) {
 	}
 
 	b.cfg.Limiter = limit.New(limit.Config{})
-	b.fill("r", "m", 0, 320, 32)
-	w, stop := b.start()
+	b.publishRange("r", "m", 0, 320, 32)
+	w, stop := b.startWorker()
 	defer stop()
 
 	prototest.Poll(t, time.Minute, "it to be said", func() bool {

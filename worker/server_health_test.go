@@ -103,7 +103,7 @@ func TestLookIsNoProgress(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			b := newBus(t).at(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := newEmptyBed(t).withServer(startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/v1/models" {
 					http.NotFound(w, r)
 					return

@@ -41,33 +41,33 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 			// So few faults that a request hardly ever has so many that their waits add up
 			// to half a minute.
 			const n = 100
-			g := &gauge{Handler: sim.New(sim.Config{
+			g := &concurrencyGauge{Handler: sim.New(sim.Config{
 				Seed: 1, Tokens: 5, TTFT: 5 * time.Millisecond, Faults: sim.Faults{tt.fault: 0.1},
 			})}
 
-			b := newBench(t, serve(t, g))
+			b := newRunBed(t, startServer(t, g))
 			b.cfg.Timeout = tt.timeout
 
 			for i := range uint32(n / 10) {
-				b.publish(proto.ShardID(0, uint64(i)), chats(10*i, 10*i+9)...)
+				b.publishShard(proto.ShardID(0, uint64(i)), chatRequests(10*i, 10*i+9)...)
 			}
 
-			w, stop := b.start()
-			got := b.finish(w, stop, n)
+			w, stop := b.startWorker()
+			got := b.finishRun(w, stop, n)
 			var scan jsonscan.Scanner
 			failed := 0
-			for seq, lines := range got {
+			for index, lines := range got {
 				info, err := proto.ParseLine(&scan, []byte(lines[0]))
 				if err != nil {
 					t.Fatal(err)
 				}
 
-				if want := fmt.Sprintf(`"c-%d"`, seq); string(info.CustomID) != want {
-					t.Errorf("request %d has the line of %s", seq, info.CustomID)
+				if want := fmt.Sprintf(`"c-%d"`, index); string(info.CustomID) != want {
+					t.Errorf("request %d has the line of %s", index, info.CustomID)
 				}
 
 				if tt.final && info.Attempts != 1 {
-					t.Errorf("request %d: %d attempts at what is final", seq, info.Attempts)
+					t.Errorf("request %d: %d attempts at what is final", index, info.Attempts)
 				}
 
 				if !info.OK {
@@ -93,12 +93,12 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 func TestWorkerGivesUp(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"500": 1}})))
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{Faults: sim.Faults{"500": 1}})))
 	b.cfg.Attempts = 2
 	refused := proto.Request{Index: 1, CustomID: []byte(`"c-1"`), Refused: "line 2: no body"}
-	b.publish("0-0", append(chats(0, 0), refused)...)
-	w, stop := b.start()
-	got := b.finish(w, stop, 2)
+	b.publishShard("0-0", append(chatRequests(0, 0), refused)...)
+	w, stop := b.startWorker()
+	got := b.finishRun(w, stop, 2)
 	if !strings.Contains(got[0][0], `"status_code":500`) || !strings.Contains(got[0][0], `"attempts":2`) ||
 		w.Stats().Retries.Load() != 1 {
 		t.Errorf("line %s", got[0][0])
@@ -126,14 +126,14 @@ func TestWorkerRepeatsWhatMayPass(t *testing.T) {
 			t.Parallel()
 
 			var asked atomic.Int64
-			b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprintf(w, tt.body, asked.Add(1)%10) // the length stays
 			})))
 
 			b.cfg.Attempts = 3
-			b.publish("0-0", chats(0, 0)...)
-			w, stop := b.start()
-			got := b.finish(w, stop, 1)
+			b.publishShard("0-0", chatRequests(0, 0)...)
+			w, stop := b.startWorker()
+			got := b.finishRun(w, stop, 1)
 			if line := got[0][0]; !strings.Contains(line, `"code":"invalid_response"`) ||
 				!strings.Contains(line, fmt.Sprintf(`"attempts":%d`, tt.attempts)) {
 				t.Errorf("line %s", line)
@@ -152,8 +152,8 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	isHuge := names("1")
-	b := newBench(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	isHuge := mentions("1")
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if isHuge(body) {
 			w.Header().Set("Content-Encoding", "gzip")
@@ -163,14 +163,14 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 		io.WriteString(w, answered)
 	})))
 
-	b.publish("0-0", chats(0, 2)...)
+	b.publishShard("0-0", chatRequests(0, 2)...)
 
-	w, stop := b.start()
-	for seq, lines := range b.finish(w, stop, 3) {
+	w, stop := b.startWorker()
+	for index, lines := range b.finishRun(w, stop, 3) {
 		huge := strings.Contains(lines[0],
 			`"code":"answer_too_large","message":"answer is too long: longer than 268435456 bytes when unpacked"`)
-		if huge != (seq == 1) || !strings.Contains(lines[0], `"attempts":1,`) {
-			t.Errorf("request %d: %s", seq, lines[0])
+		if huge != (index == 1) || !strings.Contains(lines[0], `"attempts":1,`) {
+			t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
@@ -179,11 +179,11 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 func TestWorkerIsRefused(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
 	b.cfg.Attempts = 1
-	b.publish("0-0", chats(0, 0)...)
-	w, stop := b.start()
-	got := b.finish(w, stop, 1)
+	b.publishShard("0-0", chatRequests(0, 0)...)
+	w, stop := b.startWorker()
+	got := b.finishRun(w, stop, 1)
 	if !strings.Contains(got[0][0], `"status_code":503`) || !strings.Contains(got[0][0], `"attempts":4`) {
 		t.Errorf("line %s", got[0][0])
 	}
@@ -216,15 +216,15 @@ func TestWorkerKeepsBytes(t *testing.T) {
 		fmt.Fprintf(w, `{"choices":[{"text":"\ud83d"}],"echo":%s}`, body)
 	})
 
-	b := newBench(t, serve(t, echo))
+	b := newRunBed(t, startServer(t, echo))
 	for i, body := range bodies {
-		b.publish(proto.ShardID(0, uint64(i)), proto.Request{
+		b.publishShard(proto.ShardID(0, uint64(i)), proto.Request{
 			Index: uint32(i), CustomID: []byte(`"\u0063 <>"`), URL: "/v1/completions", Body: []byte(body),
 		})
 	}
 
-	w, stop := b.start()
-	got := b.finish(w, stop, len(bodies))
+	w, stop := b.startWorker()
+	got := b.finishRun(w, stop, len(bodies))
 	for i, body := range bodies {
 		if seen[body] != 1 {
 			t.Errorf("body %d reaches the server %d times as it is", i, seen[body])
@@ -254,21 +254,21 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 			t.Parallel()
 
 			server := sim.New(sim.Config{})
-			b := newBench(t, serve(t, server))
-			for _, seqs := range [][]uint32{{0, 1}, {4}} {
+			b := newRunBed(t, startServer(t, server))
+			for _, indexes := range [][]uint32{{0, 1}, {4}} {
 				var lines []byte
-				for _, seq := range seqs {
+				for _, index := range indexes {
 					lines = proto.AppendResult(lines, proto.Result{
 						Run:         "r",
-						Index:       seq,
-						CustomID:    fmt.Appendf(nil, `"c-%d"`, seq),
+						Index:       index,
+						CustomID:    fmt.Appendf(nil, `"c-%d"`, index),
 						Status:      200,
 						Body:        []byte("{}"),
-						RequestHash: chats(seq, seq)[0].Hash(),
+						RequestHash: chatRequests(index, index)[0].Hash(),
 					})
 				}
 
-				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", seqs, lines)); err != nil {
+				if _, err := b.js.PublishMsg(t.Context(), proto.EncodeResults("r", "0-0", indexes, lines)); err != nil {
 					t.Fatal(err)
 				}
 
@@ -279,9 +279,9 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 				}
 			}
 
-			b.publish("0-0", chats(0, 5)...)
-			w, stop := b.start()
-			b.finish(w, stop, 6)
+			b.publishShard("0-0", chatRequests(0, 5)...)
+			w, stop := b.startWorker()
+			b.finishRun(w, stop, 6)
 			if server.Succeeded() != 3 || w.Stats().Redelivered.Load() != 1 {
 				t.Errorf("%d requests were run, want 3; %d shards redelivered",
 					server.Succeeded(), w.Stats().Redelivered.Load())
@@ -305,10 +305,10 @@ func TestWorkerWaitsForServer(t *testing.T) {
 
 	address := reserved.Addr().String()
 	reserved.Close()
-	b := newBench(t, "http://"+address)
+	b := newRunBed(t, "http://"+address)
 	b.cfg.Attempts = 1
-	b.publish("0-0", chats(0, 19)...)
-	w, stop := b.start()
+	b.publishShard("0-0", chatRequests(0, 19)...)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the worker to notice", func() bool { return w.Down() })
 
 	listener, err := net.Listen("tcp", address)
@@ -322,9 +322,9 @@ func TestWorkerWaitsForServer(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 
-	for seq, lines := range b.finish(w, stop, 20) {
+	for index, lines := range b.finishRun(w, stop, 20) {
 		if !strings.Contains(lines[0], `"attempts":1,`) || !strings.Contains(lines[0], `"status_code":200`) {
-			t.Errorf("request %d: %.300s", seq, lines[0])
+			t.Errorf("request %d: %.300s", index, lines[0])
 		}
 	}
 
@@ -339,7 +339,7 @@ func TestWorkerStops(t *testing.T) {
 
 	// Request 0 is answered, request 1 within the grace period, the others never.
 	released := make(chan struct{})
-	g := &gauge{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	g := &concurrencyGauge{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		switch {
 		case r.URL.Path == "/v1/models":
@@ -358,11 +358,11 @@ func TestWorkerStops(t *testing.T) {
 		io.WriteString(w, `{"choices":[{"text":"1"}]}`)
 	})}
 
-	b := newBench(t, serve(t, g))
+	b := newRunBed(t, startServer(t, g))
 	b.cfg.Limiter = limit.Fixed(4)
 	b.cfg.Grace = time.Second
-	b.publish("0-0", chats(0, 7)...)
-	w, stop := b.start()
+	b.publishShard("0-0", chatRequests(0, 7)...)
+	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "all slots to be taken", func() bool {
 		return w.Stats().InFlight.Load() == 4 && len(b.results()) == 1
 	})
@@ -411,12 +411,12 @@ func (q *requestQueue) isClosed() bool {
 func TestWorkerDropsUnreadableShard(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, serve(t, sim.New(sim.Config{})))
+	b := newRunBed(t, startServer(t, sim.New(sim.Config{})))
 	if _, err := b.js.Publish(t.Context(), proto.WorkSubject("r", "m", "0-0"), []byte("junk")); err != nil {
 		t.Fatal(err)
 	}
 
-	b.publish("0-1", chats(0, 1)...)
-	w, stop := b.start()
-	b.finish(w, stop, 2)
+	b.publishShard("0-1", chatRequests(0, 1)...)
+	w, stop := b.startWorker()
+	b.finishRun(w, stop, 2)
 }

@@ -19,8 +19,8 @@ import (
 
 const patience = 2 * time.Minute
 
-// bench is a bus with runs, and a worker for them.
-type bench struct {
+// testBed is a bus with runs, and a worker for them.
+type testBed struct {
 	t    *testing.T
 	node nats.InProcessConnProvider // the bus, for further connections
 	js   jetstream.JetStream
@@ -30,32 +30,32 @@ type bench struct {
 	longPull time.Duration // of the worker; 0: as usual
 }
 
-// newBus makes a bus without a run and without the buckets that runs need.
-func newBus(t *testing.T) *bench {
+// newEmptyBed makes a bus without a run and without the buckets that runs need.
+func newEmptyBed(t *testing.T) *testBed {
 	t.Helper()
 	node, js := prototest.Server(t)
-	return &bench{t: t, node: node, js: js}
+	return &testBed{t: t, node: node, js: js}
 }
 
-// newRuns makes a bus that can have runs, and a worker that works for all of them.
-func newRuns(t *testing.T, url string) *bench {
+// newTestBed makes a bus that can have runs, and a worker that works for all of them.
+func newTestBed(t *testing.T, url string) *testBed {
 	t.Helper()
-	b := newBus(t).at(url)
-	b.makeBuckets()
+	b := newEmptyBed(t).withServer(url)
+	b.createBuckets()
 	return b
 }
 
-// newBench makes a bus with the run "r" of the model "m", and a worker for it alone.
-func newBench(t *testing.T, url string) *bench {
+// newRunBed makes a bus with the run "r" of the model "m", and a worker for it alone.
+func newRunBed(t *testing.T, url string) *testBed {
 	t.Helper()
-	b := newRuns(t, url)
+	b := newTestBed(t, url)
 	b.addRun("r", 0, "m")
 	b.cfg.Run = "r"
 	return b
 }
 
-// at is the same bus with another worker, at the model server with the URL.
-func (b *bench) at(url string) *bench {
+// withServer is the same bus with another worker, at the model server with the URL.
+func (b *testBed) withServer(url string) *testBed {
 	b.t.Helper()
 
 	server, err := modelserver.New(url, "")
@@ -70,7 +70,7 @@ func (b *bench) at(url string) *bench {
 	return &other
 }
 
-func (b *bench) makeBuckets() {
+func (b *testBed) createBuckets() {
 	b.t.Helper()
 
 	if err := bus.CreateBuckets(b.t.Context(), b.js, bus.Limits{}); err != nil {
@@ -88,13 +88,13 @@ func (b *bench) makeBuckets() {
 }
 
 // addRun makes a run without shards.
-func (b *bench) addRun(run string, priority int, models ...string) {
+func (b *testBed) addRun(run string, priority int, models ...string) {
 	b.t.Helper()
-	b.announceRun(b.makeStreams(run, priority, models...))
+	b.createRun(b.createStreams(run, priority, models...))
 }
 
-// makeStreams makes what a run needs on the bus. No worker sees the run yet.
-func (b *bench) makeStreams(run string, priority int, models ...string) proto.Manifest {
+// createStreams makes what a run needs on the bus. No worker sees the run yet.
+func (b *testBed) createStreams(run string, priority int, models ...string) proto.Manifest {
 	b.t.Helper()
 
 	m := proto.Manifest{
@@ -116,22 +116,22 @@ func (b *bench) makeStreams(run string, priority int, models ...string) proto.Ma
 	return m
 }
 
-// announceRun lets workers see a run.
-func (b *bench) announceRun(m proto.Manifest) {
+// createRun lets workers see a run.
+func (b *testBed) createRun(m proto.Manifest) {
 	b.t.Helper()
 	if err := b.runs.Create(b.t.Context(), m); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// publish stores a shard of the run "r".
-func (b *bench) publish(id string, requests ...proto.Request) {
+// publishShard stores a shard of the run "r".
+func (b *testBed) publishShard(id string, requests ...proto.Request) {
 	b.t.Helper()
-	b.publishTo("r", "m", id, b.js.Conn().MaxPayload(), requests...)
+	b.publishShardTo("r", "m", id, b.js.Conn().MaxPayload(), requests...)
 }
 
-// publishTo stores a shard, in an object if it is larger than limit.
-func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.Request) {
+// publishShardTo stores a shard, in an object if it is larger than limit.
+func (b *testBed) publishShardTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
 
 	msg := proto.EncodeShard(run, model, proto.Shard{ID: id, Requests: requests})
@@ -144,32 +144,32 @@ func (b *bench) publishTo(run, model, id string, limit int64, requests ...proto.
 	}
 }
 
-// fill stores the requests from first up to end, in shards of a size.
-func (b *bench) fill(run, model string, first, end, size uint32) {
+// publishRange stores the requests from first up to end, in shards of a size.
+func (b *testBed) publishRange(run, model string, first, end, size uint32) {
 	b.t.Helper()
 	for ; first < end; first += size {
-		b.publishTo(run, model, proto.ShardID(0, uint64(first)), b.js.Conn().MaxPayload(),
-			questions(run, model, first, min(first+size, end)-1)...)
+		b.publishShardTo(run, model, proto.ShardID(0, uint64(first)), b.js.Conn().MaxPayload(),
+			makeRequests(run, model, first, min(first+size, end)-1)...)
 	}
 }
 
-// questions makes requests with the numbers from first to last.
-func questions(run, model string, first, last uint32) (requests []proto.Request) {
-	for seq := first; seq <= last; seq++ {
+// makeRequests makes requests with the numbers from first to last.
+func makeRequests(run, model string, first, last uint32) (requests []proto.Request) {
+	for index := first; index <= last; index++ {
 		requests = append(requests, proto.Request{
-			Index:    seq,
-			CustomID: fmt.Appendf(nil, `"c-%d"`, seq),
+			Index:    index,
+			CustomID: fmt.Appendf(nil, `"c-%d"`, index),
 			URL:      "/v1/chat/completions",
 			Body: fmt.Appendf(nil, `{"model":%q,"messages":[{"role":"user","content":"%s question %d"}]}`,
-				model, run, seq),
+				model, run, index),
 		})
 	}
 
 	return requests
 }
 
-// chats makes requests of the run "r".
-func chats(first, last uint32) []proto.Request { return questions("r", "m", first, last) }
+// chatRequests makes requests of the run "r".
+func chatRequests(first, last uint32) []proto.Request { return makeRequests("r", "m", first, last) }
 
 // newWorker returns a worker with a configuration that works.
 func newWorker(t testing.TB, cfg Config) *Worker {
@@ -186,8 +186,8 @@ func newWorker(t testing.TB, cfg Config) *Worker {
 // noBus is the handle of a bus for a worker that does not run.
 type noBus struct{ jetstream.JetStream }
 
-// start runs the worker, changed before. The returned function stops it and waits for its end.
-func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
+// startWorker runs the worker, changed before. The returned function stops it and waits for its end.
+func (b *testBed) startWorker(change ...func(*Worker)) (w *Worker, stop func()) {
 	w = newWorker(b.t, b.cfg)
 	for _, c := range change {
 		c(w)
@@ -227,13 +227,13 @@ func (b *bench) start(change ...func(*Worker)) (w *Worker, stop func()) {
 }
 
 // results reads all result lines of the run "r", by request.
-func (b *bench) results() map[uint32][]string {
+func (b *testBed) results() map[uint32][]string {
 	b.t.Helper()
 	return b.resultsOf("r")
 }
 
 // resultsOf reads all result lines of a run, by request.
-func (b *bench) resultsOf(run string) map[uint32][]string {
+func (b *testBed) resultsOf(run string) map[uint32][]string {
 	b.t.Helper()
 
 	got := map[uint32][]string{}
@@ -242,8 +242,8 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 			continue
 		}
 
-		seqs, err := proto.ParseIndexes(msg.Header.Get(proto.HeaderIndexes), proto.MaxShardSize)
-		if err != nil || len(seqs) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
+		indexes, err := proto.ParseIndexes(msg.Header.Get(proto.HeaderIndexes), proto.MaxShardSize)
+		if err != nil || len(indexes) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
 			continue // a test put it there
 		}
 
@@ -252,20 +252,20 @@ func (b *bench) resultsOf(run string) map[uint32][]string {
 			b.t.Fatal(err)
 		}
 
-		lines, err := proto.SplitLines(payload, len(seqs))
+		lines, err := proto.SplitLines(payload, len(indexes))
 		if err != nil {
 			b.t.Fatal(err)
 		}
 
-		for i, seq := range seqs {
-			got[seq] = append(got[seq], string(lines[i]))
+		for i, index := range indexes {
+			got[index] = append(got[index], string(lines[i]))
 		}
 	}
 
 	return got
 }
 
-func (b *bench) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
+func (b *testBed) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
 	b.t.Helper()
 
 	stream, err := b.js.Stream(b.t.Context(), proto.ResultsStream(run))
@@ -284,8 +284,8 @@ func (b *bench) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
 	return list
 }
 
-// waiting is the number of shards that are not acknowledged.
-func (b *bench) waiting(run string) uint64 {
+// unackedShards is the number of shards that are not acknowledged.
+func (b *testBed) unackedShards(run string) uint64 {
 	b.t.Helper()
 	stream, err := b.js.Stream(b.t.Context(), proto.WorkStream(run))
 	if err != nil {
@@ -294,8 +294,8 @@ func (b *bench) waiting(run string) uint64 {
 	return stream.CachedInfo().State.Msgs
 }
 
-// consumer is where workers get the shards of a run for a model.
-func (b *bench) consumer(run, model string) jetstream.Consumer {
+// workConsumer is where workers get the shards of a run for a model.
+func (b *testBed) workConsumer(run, model string) jetstream.Consumer {
 	b.t.Helper()
 	c, err := b.js.Consumer(b.t.Context(), proto.WorkStream(run), proto.ConsumerName(model))
 	if err != nil {
@@ -304,28 +304,28 @@ func (b *bench) consumer(run, model string) jetstream.Consumer {
 	return c
 }
 
-// delivered is how many shards of a run for a model workers have got.
-func (b *bench) delivered(run, model string) uint64 {
+// deliveredShards is how many shards of a run for a model workers have got.
+func (b *testBed) deliveredShards(run, model string) uint64 {
 	b.t.Helper()
-	return b.consumer(run, model).CachedInfo().Delivered.Consumer
+	return b.workConsumer(run, model).CachedInfo().Delivered.Consumer
 }
 
-// await waits until all shards of a run are done.
-func (b *bench) await(run string) {
+// awaitRun waits until all shards of a run are done.
+func (b *testBed) awaitRun(run string) {
 	b.t.Helper()
 	prototest.Poll(b.t, patience, "the acknowledgement of all shards of "+run, func() bool {
-		return b.waiting(run) == 0
+		return b.unackedShards(run) == 0
 	})
 }
 
-// lines checks that the first n requests of a run have one line each, and returns them.
-func (b *bench) lines(run string, n int) map[uint32][]string {
+// checkLines checks that the first n requests of a run have one line each, and returns them.
+func (b *testBed) checkLines(run string, n int) map[uint32][]string {
 	b.t.Helper()
 
 	got := b.resultsOf(run)
-	for seq := range uint32(n) {
-		if len(got[seq]) != 1 {
-			b.t.Errorf("request %d of %s has %d lines", seq, run, len(got[seq]))
+	for index := range uint32(n) {
+		if len(got[index]) != 1 {
+			b.t.Errorf("request %d of %s has %d lines", index, run, len(got[index]))
 		}
 	}
 
@@ -336,8 +336,8 @@ func (b *bench) lines(run string, n int) map[uint32][]string {
 	return got
 }
 
-// idle checks that a worker holds nothing any more.
-func (b *bench) idle(w *Worker) {
+// checkIdle checks that a worker holds nothing any more.
+func (b *testBed) checkIdle(w *Worker) {
 	b.t.Helper()
 	if open, slots := w.jobs.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
 		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end",
@@ -345,23 +345,23 @@ func (b *bench) idle(w *Worker) {
 	}
 }
 
-// finish waits until all shards of the run "r" are done and checks that the first n
+// finishRun waits until all shards of the run "r" are done and checks that the first n
 // requests have one line each, and that the worker holds nothing any more.
-func (b *bench) finish(w *Worker, stop func(), n int) map[uint32][]string {
+func (b *testBed) finishRun(w *Worker, stop func(), n int) map[uint32][]string {
 	b.t.Helper()
-	b.await("r")
+	b.awaitRun("r")
 	stop()
-	got := b.lines("r", n)
-	b.idle(w)
+	got := b.checkLines("r", n)
+	b.checkIdle(w)
 	return got
 }
 
 // finishAnswered is finish, where each request must have an answer.
-func (b *bench) finishAnswered(w *Worker, stop func(), n int) {
+func (b *testBed) finishAnswered(w *Worker, stop func(), n int) {
 	b.t.Helper()
-	for seq, lines := range b.finish(w, stop, n) {
+	for index, lines := range b.finishRun(w, stop, n) {
 		if !strings.Contains(lines[0], `"status_code":200`) {
-			b.t.Errorf("request %d: %s", seq, lines[0])
+			b.t.Errorf("request %d: %s", index, lines[0])
 		}
 	}
 }
