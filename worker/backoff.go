@@ -8,26 +8,29 @@ import (
 	"time"
 )
 
-// The waits between attempts double from the first, up to the last.
 const (
-	backoffFirst  = 500 * time.Millisecond
-	backoffLast   = 30 * time.Second
-	retryAfterMax = 10 * time.Minute // a server that asks for more is not believed
+	// backoffFirst is the longest wait after the first attempt. It doubles up to backoffMax.
+	backoffFirst = 500 * time.Millisecond
+	backoffMax   = 30 * time.Second
+	// retryAfterMax is the longest wait that a server may ask for. A longer one is shortened.
+	retryAfterMax = 10 * time.Minute
+	// afterEpoch, in seconds, is longer than any wait, and shorter than the time since 1970.
+	afterEpoch = 1e9
 )
 
-// backoffDelay is the wait before the attempt after the given number of attempts:
-// exponential with full jitter, so that requests that failed together do not come
-// back together (Brooker, "Exponential Backoff And Jitter", AWS, 2015).
+// backoffDelay returns the wait after the given number of attempts: exponential with full jitter,
+// so that requests that failed together are not retried together (Brooker, "Exponential Backoff
+// And Jitter", AWS, 2015).
 func backoffDelay(attempts int) time.Duration {
-	ceiling := backoffLast
+	ceiling := backoffMax
 	if shift := attempts - 1; shift < 6 {
-		ceiling = min(backoffLast, backoffFirst<<shift)
+		ceiling = min(backoffMax, backoffFirst<<shift)
 	}
 	return time.Duration(rand.Int64N(int64(ceiling)))
 }
 
-// retryAfter is the wait that a refusal asks for: in its Retry-After header, or else in those
-// that say when a limit on the rate that has nothing left begins anew; 0 if it asks for none.
+// retryAfter returns the wait that a refusal asks for, in its Retry-After header or in those of
+// a rate limit that is used up; 0 if it asks for none.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms >= 0 { // Azure OpenAI
 		return clampWait(ms / 1000)
@@ -51,11 +54,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		}
 	}
 
-	// OpenAI, and the proxies that do as it does: "1s", "6m0s", "20ms".
+	// OpenAI, and the proxies that copy it: "1s", "6m0s", "20ms".
 	wait := time.Duration(0)
-	for _, what := range []string{"Requests", "Tokens"} {
-		if h.Get("X-RateLimit-Remaining-"+what) == "0" {
-			reset, _ := time.ParseDuration(h.Get("X-RateLimit-Reset-" + what))
+	for _, unit := range []string{"Requests", "Tokens"} {
+		if h.Get("X-RateLimit-Remaining-"+unit) == "0" {
+			reset, _ := time.ParseDuration(h.Get("X-RateLimit-Reset-" + unit))
 			wait = max(wait, clampWait(reset.Seconds()))
 		}
 	}
@@ -63,8 +66,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return wait
 }
 
-// parseRateLimitItem reads what is left, and the seconds until there is more, from an item of a
-// RateLimit field, such as "default";r=0;t=30.
+// parseRateLimitItem returns how much of the limit is left, and the seconds until there is more,
+// from an item of a RateLimit field, such as "default";r=0;t=30.
 func parseRateLimitItem(item string) (left, reset string) {
 	for _, parameter := range strings.Split(item, ";") {
 		switch name, value, _ := strings.Cut(strings.TrimSpace(parameter), "="); name {
@@ -78,18 +81,18 @@ func parseRateLimitItem(item string) (left, reset string) {
 	return left, reset
 }
 
-// parseWait reads a wait in seconds, or until a date, or until a time in seconds since
-// 1970, which some give.
+// parseWait parses a wait: in seconds, or until a date, or until a time in seconds since 1970, which
+// some servers send.
 func parseWait(value string, h http.Header, now time.Time) time.Duration {
 	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = sent // by the clock of the date, which may not agree with ours
+		now = sent // by the clock of the server, which may differ from ours
 	}
 
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds >= 0 {
-		if seconds > 1000*sinceEpoch { // OpenRouter gives milliseconds
+		if seconds > 1000*afterEpoch { // OpenRouter sends milliseconds
 			seconds /= 1000
 		}
-		if seconds > sinceEpoch {
+		if seconds > afterEpoch {
 			seconds -= float64(now.UnixMilli()) / 1000
 		}
 		return clampWait(seconds)
@@ -102,10 +105,7 @@ func parseWait(value string, h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// sinceEpoch is more than any wait in seconds, and less than the time in seconds since 1970.
-const sinceEpoch = 1e9
-
-// clampWait is a wait that is believed.
+// clampWait returns a wait of at most retryAfterMax.
 func clampWait(seconds float64) time.Duration {
 	return min(time.Duration(max(0, min(seconds, 1e6))*float64(time.Second)), retryAfterMax)
 }

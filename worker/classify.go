@@ -104,7 +104,13 @@ func classify(endpoint string, request []byte, a modelserver.Answer) classificat
 		return c.classifyAnswer(a, content, problem)
 	}
 
-	if body := proto.OneLine(bytes.Clone(a.Body)); problem == nil && bytes.HasPrefix(body, []byte("{")) {
+	return c.classifyRefusal(a, problem == nil)
+}
+
+// classifyRefusal classifies what came with a status that is no success. isJSON reports whether
+// the body is JSON.
+func (c classification) classifyRefusal(a modelserver.Answer, isJSON bool) classification {
+	if body := proto.OneLine(bytes.Clone(a.Body)); isJSON && bytes.HasPrefix(body, []byte("{")) {
 		c.result.Body = body
 	} else {
 		c.result.Body = makeErrorObject(a.Status, a.Body)
@@ -121,13 +127,16 @@ func classify(endpoint string, request []byte, a modelserver.Answer) classificat
 		c.after = retryAfter(a.Header, time.Now())
 	case barred:
 		c.location, c.fix = proto.Printable(a.Location()), r.fix
-		c.overload = a.Status == http.StatusTooManyRequests // perhaps of this minute: see [attemptRunner.settleRefusals]
+
+		// A quota may be one of this minute: see [attemptRunner.settleRefusals].
+		c.overload = a.Status == http.StatusTooManyRequests
 		if c.after = retryAfter(a.Header, time.Now()); c.overload && c.after > 0 {
 			c.verdict = retry // an account without credit does not say when to come again
 		}
 	case retry:
 		c.after = retryAfter(a.Header, time.Now())
 		c.overload = isOverloadStatus(a.Status) || isCacheFull(a.Status, a.Body)
+
 		// vLLM's front end answers 500 when its engine has died, and ends soon after.
 		c.maybeCrash = a.Status >= 500 && !c.overload && !isTimeoutStatus(a.Status)
 		c.maybeCutOff = isTimeoutStatus(a.Status) || a.Status == http.StatusBadGateway

@@ -108,7 +108,7 @@ func TestRunRefused(t *testing.T) {
 			asked:    enoughRefusals + 8,
 			body:     `{"error":{"code":501,"message":"Start it with --embeddings","type":"not_supported_error"}}`,
 			error:    "status 501 Not Implemented: Start it with --embeddings",
-			fix:      "start the server with what it says it lacks",
+			fix:      "start the server with the option that its message names",
 		},
 		{
 			status:   505,

@@ -9,21 +9,26 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// ruling says what a refusal of a kind means for the request that got it.
+// ruling decides what a refusal of one kind means for the request that got it.
 type ruling struct {
-	from, to int            // the statuses it is for
-	pattern  *regexp.Regexp // what the server's message must have; nil: whatever it says
-	verdict  verdict
-	fix      string // of a refusal of all requests; "": what [RefusedError.Fix] says of its status
+	// from and to are the first and the last status that the ruling is for.
+	from, to int
+	// pattern is what the server's message must match; nil: any message does.
+	pattern *regexp.Regexp
+	verdict verdict
+	// fix is what to do if all requests are refused so; empty: what [RefusedError.Fix] returns for
+	// the status.
+	fix string
 }
 
-// rulings decide what follows from a status that is no success. The first that fits counts;
-// what fits none is final below 500 and tried again from there on.
+// rulings decide what follows from a status that is no success. The first that matches counts. A
+// status that matches none is final below 500, and retried from 500 on.
 //
-// The rule: another try is only for what another try can change. What will never work costs
-// one attempt; where it may be so for all requests (barred), others decide before it fails.
+// The rule: a request is retried only where a retry can change the outcome. A request that can
+// never work costs one attempt; where that may be so for all requests (barred), others decide
+// before it fails.
 //
-// Read for it: vLLM 0.33.0 (vllm/entrypoints/serve/exception_handling/error_response.py and
+// The sources: vLLM 0.33.0 (vllm/entrypoints/serve/exception_handling/error_response.py and
 // engine/serving.py, openai/*/api_router.py, exceptions.py), SGLang 0.5.23
 // (srt/entrypoints/openai/serving_base.py and serving_responses.py, http_server.py,
 // srt/managers/scheduler.py and tokenizer_manager.py), llama.cpp (tools/server:
@@ -33,16 +38,17 @@ type ruling struct {
 // (lib/llm/src/http/service/openai.rs) and LiteLLM 1.110.2 (proxy/route_llm_request.py,
 // proxy/_types.py, exceptions.py). testdata/refusals.json has an answer for each row.
 var rulings = []ruling{
-	// Not now. vLLM, SGLang and Ollama say 503 when their queue is full, Dynamo 529; TGI says
-	// 424 when the model's part failed; nginx 499 when it gave up. 504 and 524 are a proxy's.
-	// but not OpenAI's and LiteLLM's
+	// An account without credit, at OpenAI and LiteLLM.
 	{400, 429, messagePattern(`exceeded your current quota|budget has been exceeded`), barred, fixCredit},
+
+	// Not now. vLLM, SGLang and Ollama send 503 when their queue is full, Dynamo 529; TGI sends
+	// 424 when the model's part failed; nginx 499 when it gave up. 504 and 524 come from a proxy.
 	{408, 409, nil, retry, ""},
 	{424, 425, nil, retry, ""},
 	{429, 429, nil, retry, ""},
 	{499, 499, nil, retry, ""},
 
-	// The model is not there yet, or not any more: llama.cpp loads it ("Loading model"); its
+	// The model is not there yet, or no longer: llama.cpp is loading it ("Loading model"); its
 	// router has unloaded it for another one, or asked it too early ("model name=m is not
 	// running", "proxy error: Could not establish connection"), as llama-swap does ("process is
 	// not ready", internal/process/process_command.go). The request has reached no model.
@@ -50,7 +56,7 @@ var rulings = []ruling{
 	{400, 400, messagePattern(`^model name=.* is not running$`), loading, ""},
 	{500, 500, messagePattern(`^proxy error: could not establish connection$`), loading, ""},
 
-	// Perhaps all: who asks, what for, and where. See [refusals].
+	// Perhaps all requests: the key, the endpoint or the address is wrong. See [refusals].
 	{0, 199, nil, barred, ""},
 	{300, 399, nil, barred, ""},
 	{401, 405, nil, barred, ""},
@@ -58,9 +64,9 @@ var rulings = []ruling{
 	{410, 410, nil, barred, ""},
 	{421, 421, nil, barred, ""},
 	{426, 426, nil, barred, ""},
-	{511, 511, nil, barred, ""}, // a network that wants a login first
+	{511, 511, nil, barred, ""}, // a network that needs a login first
 
-	// A model that the server lacks or has not loaded, where that is not said with 404:
+	// A model that the server lacks or has not loaded, where the status is not 404:
 	// LiteLLM's "Invalid model name passed in", llama.cpp's router ("model not found", "model
 	// is not loaded"), LM Studio ("No models loaded").
 	{400, 422, messagePattern(`\bmodels?\b.*(not found|does ?n[o']t exist|not loaded|not available|is unknown)`),
@@ -74,7 +80,7 @@ var rulings = []ruling{
 	// another kind, or a server that was started for something else.
 	{400, 400, messagePattern(`does not support|not (appear to be an? )?embedding|requires --[a-z]`), barred, fixAble},
 
-	// What the server, as it was started, cannot do. llama.cpp: not_supported_error; vLLM and
+	// The server, as it was started, cannot do this. llama.cpp: not_supported_error; vLLM and
 	// SGLang: NotImplementedError; Ollama passes on llama.cpp's. 505, 506, 508 and 510 are of
 	// the same kind for HTTP.
 	{501, 501, nil, barred, fixAble},
@@ -82,32 +88,32 @@ var rulings = []ruling{
 	{508, 508, nil, barred, ""},
 	{510, 510, nil, barred, ""},
 
-	// llama.cpp says 500 to what is wrong with the request, wherever its code throws a
-	// runtime_error: an input that cannot be split and is longer than a batch, a chat that its
-	// template refuses, two grammars ...
+	// llama.cpp sends 500 for a fault of the request, wherever its code throws a runtime_error:
+	// an input that cannot be split and is longer than a batch, a chat that its template refuses,
+	// two grammars ...
 	{500, 500, messagePattern(`too large to process`), final, ""},
 	{500, 500, messagePattern(`jinja exception|conversation roles must|cannot use both json_schema and grammar`), final, ""},
 
-	// ... and to what it was not started for.
+	// ... and for a feature that it was not started with.
 	{500, 500, messagePattern(`input is not supported|requires --jinja|does not (support )?logits computation`), barred, fixAble},
 	{500, 500, messagePattern(`may be incompatible with your version of ollama`), barred,
 		"update Ollama, or pull the model again"},
 
-	// SGLang says 503 to a request with a priority, which would pass without.
+	// SGLang sends 503 for a request with a priority, which would pass without one.
 	{503, 503, messagePattern(`using priority is disabled`), barred,
 		"leave out priority, or start SGLang with --enable-priority-scheduling"},
 }
 
-// What to do about refusals that statuses alone do not tell apart.
+// What to do about refusals whose status alone does not show it.
 const (
-	fixModel  = "see what the server has with promptmill doctor, and name it: --override-model NAME sends all requests to it"
-	fixAble   = "start the server with what it says it lacks, or look whether it is the right one for these requests"
+	fixModel  = "list the server's models with promptmill doctor; --override-model NAME sends all requests to one of them"
+	fixAble   = "start the server with the option that its message names, or check that it is the right one for these requests"
 	fixCredit = "the account at the server has no credit: add some, or set PROMPTMILL_API_KEY to the key of another account"
 )
 
 func messagePattern(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + pattern) }
 
-// findRuling says what follows from a status that is no success, with the body of its answer.
+// findRuling returns the ruling for a status that is no success, with the body of its answer.
 func findRuling(status int, body []byte) ruling {
 	text, read := "", false
 	for _, r := range rulings {
@@ -131,27 +137,27 @@ func findRuling(status int, body []byte) ruling {
 	return ruling{verdict: final}
 }
 
-// isOverloadStatus reports whether a status says that the server has too many requests.
+// isOverloadStatus reports whether a status means that the server has too many requests.
 func isOverloadStatus(status int) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == 529
 }
 
-// isCacheFull reports whether the requests that llama.cpp runs do not fit its cache together, which
-// its slots share by default. It then fails all that run (server-context.cpp, decode), though each
-// may fit alone.
+// isCacheFull reports whether the requests that llama.cpp runs do not fit together into its cache,
+// which its slots share by default. It then fails all that run (server-context.cpp, decode), though
+// each may fit alone.
 func isCacheFull(status int, body []byte) bool {
 	return status == http.StatusInternalServerError && cacheFullMessage.MatchString(proto.ErrorText(body))
 }
 
 var cacheFullMessage = messagePattern(`^context size has been exceeded`)
 
-// isTimeoutStatus reports whether a status says that something in front of the server has waited
-// long enough for it: a gateway (504), Cloudflare (524), LiteLLM (408).
+// isTimeoutStatus reports whether a status means that something in front of the server no longer
+// waits for it: a gateway (504), Cloudflare (524), LiteLLM (408).
 func isTimeoutStatus(status int) bool {
 	return status == http.StatusRequestTimeout || status == http.StatusGatewayTimeout || status == 524
 }
 
-// pageTitle is what an answer says that is a page or a text, not JSON; "" of one that is.
+// pageTitle returns the text of an answer that is a page or a text, and "" for JSON.
 func pageTitle(body []byte) string {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 || body[0] == '{' || body[0] == '[' {
