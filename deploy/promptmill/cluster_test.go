@@ -440,7 +440,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		t.Fatal(err)
 	}
 
-	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: shardBytes, Capacity: 128}
+	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: defaultShardBytes, Capacity: 128}
 	m := proto.Manifest{
 		Schema:    proto.ManifestSchema,
 		Run:       r.id,
@@ -486,7 +486,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		Input:   runInput{m, func() ([]string, error) { return []string{r.input}, nil }},
 	})
 
-	parts := crew{
+	work := parts{
 		producer:  producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")}),
 		collector: r.collector,
 	}
@@ -537,7 +537,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		})
 	}
 
-	r.parts.Go(func() { r.ended <- parts.run(running) })
+	r.parts.Go(func() { r.ended <- work.run(running) })
 	r.parts.Go(func() { r.pulse.follow(running, func() int { return r.collector.Progress().Received.Done }) })
 
 	return r

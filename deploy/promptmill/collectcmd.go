@@ -2,28 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector"
-	"github.com/promptmill/promptmill/collector/atomicfile"
-	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
-	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
-	"github.com/promptmill/promptmill/deploy/progress"
-	"github.com/promptmill/promptmill/deploy/statedir"
-	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -53,15 +44,28 @@ func collectCommand(env environment) *cli.Command {
 			}
 			defer s.Close()
 
-			s.Limits.Replicas = max(1, c.Int("replicas"))
-			out, err := outputOf(c, m.Run+output.ResultsSuffix)
+			cfg, err := parseCollect(env, c, m.Run+output.ResultsSuffix)
 			if err != nil {
 				return err
 			}
 
-			return collectRun(ctx, env, c, s.Connection, m.Run, out, nil)
+			s.Limits.Replicas = max(1, c.Int("replicas"))
+			cfg.Bus, cfg.Run = s.Connection, m.Run
+
+			return collect(ctx, env, parseCommon(c, c.String("progress")), *cfg, c.Bool("json"))
 		},
 	}
+}
+
+func collect(ctx context.Context, env environment, o commonOptions, cfg CollectConfig, json bool) (err error) {
+	cmd, err := openCommand(ctx, env, o)
+	if err != nil {
+		return err
+	}
+	defer cmd.Close()
+	defer func() { err = cmd.fail(err) }()
+
+	return collectRun(cmd, cfg, nil, json)
 }
 
 // outputOf is the output that -o names, or else name in the working directory.
@@ -112,156 +116,61 @@ func checkInputs(out output.Prefix, inputs []string) error {
 	return nil
 }
 
-// checkOutput refuses an output that could not be written in the end, before anything is
-// done for it.
-func checkOutput(out output.Prefix) error {
-	return unwritable(out.Check())
-}
+// parseCollect reads and checks the flags that say where to collect a run. name is the output's
+// default name.
+func parseCollect(env environment, c *cli.Command, name string) (cfg *CollectConfig, err error) {
+	cfg = &CollectConfig{
+		Flush:   c.Duration("flush"),
+		Format:  formatOf(c),
+		Version: versionText(),
+	}
 
-// createJournal makes the journal of a new run, unless another run writes a file of the
-// output.
-func createJournal(out output.Prefix, m proto.Manifest) (*journal.Journal, error) {
-	j, err := journal.Create(out.Journal(), m)
-	if err != nil {
+	if cfg.Flush <= 0 {
+		return nil, exit.Usage("", "--flush %s: must be more than 0", cfg.Flush)
+	}
+
+	if cfg.Output, err = outputOf(c, name); err != nil {
 		return nil, err
 	}
 
-	if err := claimOutput(j, out); err != nil {
-		return nil, errors.Join(err, j.Remove(), j.Close())
+	if cfg.State, err = stateOf(env, c); err != nil {
+		return nil, err
 	}
 
-	return j, nil
+	cfg.Report, err = parseReports(c)
+
+	return cfg, err
 }
 
-// claimOutput keeps other runs from the files of the output.
-func claimOutput(j *journal.Journal, out output.Prefix) error { return unwritable(j.Claim(out)) }
+// collectRun collects a run in the foreground, with progress and a summary. inputs are those of the
+// run, as they were named, if they are known.
+func collectRun(cmd *activeCommand, cfg CollectConfig, inputs []string, json bool) error {
+	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
+	cmd.limitMemory()
 
-// outputError gives what became of an output while a run worked its hint.
-func outputError(err error) error {
-	if errors.Is(err, output.ErrRedirected) {
-		return exit.WithHint(err,
-			"put the link back as it was, or point it where this file is to be written, then run the same command again to go on; nothing is lost")
-	}
-
-	return err
-}
-
-// unwritable says how to go on with an output that cannot be written.
-func unwritable(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENAMETOOLONG):
-		return exit.Usage("a run adds up to 21 bytes to NAME: choose a shorter one with -o NAME"+output.ResultsSuffix,
-			"the output %w", err)
-	case errors.Is(err, atomicfile.ErrForeignLink):
-		return exit.Usage("delete it, or choose another output with -o", "the output %w", err)
-	case errors.Is(err, atomicfile.ErrIrregular), errors.Is(err, output.ErrSameFile):
-		return exit.Usage("choose another output with -o", "the output %w", err)
-	case errors.Is(err, output.ErrClaimed), errors.Is(err, atomicfile.ErrLocked):
-		return exit.WithHint(fmt.Errorf("the output %w", err),
-			"choose another output with -o, or let that run end first")
-	}
-
-	return exit.WithHint(fmt.Errorf("the output %w", err),
-		"make room or let this user write there, or choose another output with -o")
-}
-
-// collectRun collects a run in the foreground, with progress and a summary.
-func collectRun(
-	ctx context.Context, env environment, c *cli.Command, l *busconn.Connection, run string, out output.Prefix,
-	inputs []string,
-) (err error) {
-	if c.Duration("flush") <= 0 {
-		return exit.Usage("", "--flush %s: must be more than 0", c.Duration("flush"))
-	}
-
-	state, err := stateOf(env, c)
+	res, err := Collect(cmd.untilSignals("syncing what has come", nothingLost), cfg)
+	cmd.screen.Close()
 	if err != nil {
 		return err
 	}
 
-	reports, err := parseReports(c)
-	if err != nil {
-		return err
-	}
+	printSummary(cmd.screen, res.Metadata, res.Output, inputs)
 
-	reports.state = state
-	screen, err := terminal.Open(env.stderr, c.String("progress"), env.getenv)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		screen.Close()
-		err = screen.ReportError(err)
-	}()
-
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-
-	go interrupt(ctx, env, screen, stop, "syncing what has come", nothingLost)
-	go screen.PrintStatusOnSignal(ctx, env.asked)
-	go limitMemory(ctx, env.getenv)
-	var show sync.WaitGroup
-	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
-	defer hide()
-
-	measured := &exporter{}
-	unmeasure, err := startMetrics(c.String("metrics"), measured)
-	if err != nil {
-		return err
-	}
-	defer unmeasure()
-
-	k := &keeper{
-		measured: measured,
-		link:     l,
-		run:      run,
-		output:   out,
-		format:   formatOf(c),
-		flush:    c.Duration("flush"),
-		reports:  reports,
-		dir:      filepath.Join(statedir.ForOutput(state, string(out)), "input"),
-		log:      newLog(c.Bool("verbose"), screen),
-		show: func(m proto.Manifest, got *collector.Collector) {
-			show.Go(func() { progress.Show(showing, screen, &progress.Source{Run: m, Counts: got.Progress, JS: l.JS}) })
-		},
-	}
-
-	meta, err := k.keep(ctx)
-	os.Remove(filepath.Dir(k.dir)) // once it is empty
-	hide()
-	show.Wait()
-	screen.Close()
-
-	again := "run promptmill collect " + run + " -o " + files.Short(out.Results()) + " to go on; nothing is lost"
-	switch {
-	case errors.Is(context.Cause(ctx), errInterrupted):
-		return exit.Interrupted(errors.New("interrupted"), again)
-	case errors.Is(err, proto.ErrLeaseHeld):
-		return exit.WithHint(err, "its results are written there; promptmill tail "+run+" shows them here, too")
-	case errors.Is(err, collector.ErrDeleted):
-		return fmt.Errorf("%w by another process; what was done is in %s", err, files.Short(out.Journal()))
-	case errors.Is(err, atomicfile.ErrLocked):
-		return unwritable(err)
-	case errors.Is(err, errUnsubmitted):
-		return exit.WithHint(err,
-			"wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+
-				run+" goes on")
-	case err != nil:
-		return exit.WithDefaultHint(outputError(err), "fix that, then "+again)
-	}
-
-	printSummary(screen, meta, out, inputs)
-	if err := tidy(context.WithoutCancel(ctx), l, screen); err != nil {
-		k.log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
-	}
-
-	if c.Bool("json") {
-		if err := printJSON(env.stdout, meta); err != nil {
+	if json {
+		if err := printJSON(cmd.env.stdout, res.Metadata); err != nil {
 			return err
 		}
 	}
 
-	return failedError(meta)
+	return failedError(res.Metadata)
+}
+
+// failedError returns the error of a complete run that has failed requests.
+func failedError(meta *metadata.Run) error {
+	if meta.Results.FailureCount == 0 {
+		return nil
+	}
+	return exit.RequestsFailed(
+		fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
+		report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile))+" shows why")
 }

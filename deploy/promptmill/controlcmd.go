@@ -7,7 +7,6 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
@@ -45,7 +44,7 @@ func controlCommands(env environment) []*cli.Command {
 				}
 
 				terminal.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
-				if !m.State.Ended() && !s.served(ctx, m.Run) {
+				if !m.State.Ended() && !s.isCollected(ctx, m.Run) {
 					terminal.Fprintf(env.stderr,
 						"nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n",
 						m.Run)
@@ -95,7 +94,7 @@ func deleteCommand(env environment) *cli.Command {
 			ctx, cancel := context.WithTimeout(ctx, answerTime)
 			defer cancel()
 
-			if err := deleteRun(ctx, s.Connection, s.Runs, m); err != nil {
+			if err := deleteRun(ctx, s.JS, s.Runs, m); err != nil {
 				return err
 			}
 
@@ -110,19 +109,6 @@ func printDeleted(env environment, c *cli.Command, run string) error {
 	}
 	terminal.Fprintf(env.stderr, "run %s is deleted\n", run)
 	return nil
-}
-
-// deleteRun takes a run off the bus. The manifest of an ended run goes last, so that
-// whoever deletes it next finds what a crash has left. That of another goes first: it is
-// what everybody follows, and who collects the run would make its streams again.
-func deleteRun(ctx context.Context, l *busconn.Connection, runs *bus.RunStore, m proto.Manifest) error {
-	if !m.State.Ended() {
-		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, l.JS, m.Run))
-	}
-	if err := bus.DeleteStreams(ctx, l.JS, m.Run); err != nil {
-		return err
-	}
-	return runs.Delete(ctx, m.Run)
 }
 
 // deleteLeft deletes the streams of a run whose deletion was cut short after its manifest

@@ -117,7 +117,7 @@ func (v *visit) server() finding {
 
 // smallestPayload is twice the text of a shard, which is packed, or of a message of
 // results, which is not.
-const smallestPayload = 2 * shardBytes
+const smallestPayload = 2 * defaultShardBytes
 
 // payload: do messages of shards and results fit?
 func (v *visit) payload() finding {

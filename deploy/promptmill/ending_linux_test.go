@@ -22,7 +22,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/statedir"
-	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -465,15 +464,13 @@ func TestDeletionCutShort(t *testing.T) {
 		t.Errorf("after the command (-want +got):\n%s", diff)
 	}
 
-	screen, err := terminal.Open(os.Stderr, "none", os.Getenv)
-	must(t, err)
-	must(t, sweepDeleted(t.Context(), l, runs, time.Hour, screen))
+	must(t, sweepDeleted(t.Context(), l.JS, runs, time.Hour, Hooks{}))
 
 	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
 		t.Errorf("young streams (-want +got):\n%s", diff)
 	}
 
-	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))
+	must(t, sweepDeleted(t.Context(), l.JS, runs, 0, Hooks{}))
 	if diff := cmp.Diff([]string{"again", "lost", "there"}, left()); diff != "" {
 		t.Errorf("after the sweep (-want +got):\n%s", diff)
 	}
@@ -482,7 +479,7 @@ func TestDeletionCutShort(t *testing.T) {
 	m, err := runs.Get(t.Context(), "there")
 	must(t, err)
 	must(t, bus.DeleteStreams(t.Context(), l.JS, "there"))
-	must(t, deleteRun(t.Context(), l, runs, m))
+	must(t, deleteRun(t.Context(), l.JS, runs, m))
 	if _, err := runs.Get(t.Context(), "there"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("the manifest: %v, want ErrNoRun", err)
 	}

@@ -90,7 +90,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		}, 0},
 		{"an error and its hint", func(w io.Writer) { terminal.PrintError(w, exit.Usage(hostile, "%s", hostile)) }, 0},
 		{"a refused line", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
-			refuse(s, producer.Report{Problems: []producer.Problem{{
+			rejectInput(Hooks{Printf: s.Printf}, producer.Report{Problems: []producer.Problem{{
 				File:     hostile,
 				Line:     1,
 				CustomID: hostile,

@@ -62,9 +62,6 @@ func inputFlags() []cli.Flag {
 	}
 }
 
-// shardBytes is the most text in a shard, unless one request alone has more.
-const shardBytes = 256 << 10
-
 // parseSettings reads the input flags.
 func parseSettings(c *cli.Command) (proto.Settings, error) {
 	s := proto.Settings{
@@ -72,13 +69,8 @@ func parseSettings(c *cli.Command) (proto.Settings, error) {
 		OverrideModel: c.String("override-model"),
 		SkipInvalid:   c.Bool("skip-invalid"),
 		ShardSize:     c.Int("shard-size"),
-		ShardBytes:    shardBytes,
 		GroupByPrefix: c.Bool("group-by-prefix"),
 	}
-	if s.GroupByPrefix {
-		s.ShardBytes *= 4 // what begins alike is often long
-	}
-
 	if s.Model != "" && s.OverrideModel != "" {
 		return s, exit.Usage("leave out one of them",
 			"--model is for requests that name no model, and --override-model for all")
@@ -192,8 +184,8 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 	return inputs, nil
 }
 
-// termsFlags say what the owner of a run wants of the bus.
-func termsFlags() []cli.Flag {
+// policyFlags say what the owner of a run wants of the bus.
+func policyFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{
 			Name:    "priority",
@@ -219,7 +211,8 @@ func termsFlags() []cli.Flag {
 	}
 }
 
-func parseTerms(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
+// parsePolicy reads and checks the flags of what the bus does with a run.
+func parsePolicy(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
 	t := proto.RunPolicy{
 		Priority: c.Int("priority"), KeepSeconds: int64(c.Duration("keep").Seconds()),
 		KeepResults: c.Bool("keep-results"),

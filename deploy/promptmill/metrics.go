@@ -50,6 +50,10 @@ var _ prometheus.Collector = (*exporter)(nil)
 
 // addWorker adds a worker until the returned function is called.
 func (e *exporter) addWorker(w progress.LocalWorker) (remove func()) {
+	if e == nil {
+		return func() {}
+	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
@@ -64,6 +68,10 @@ func (e *exporter) addWorker(w progress.LocalWorker) (remove func()) {
 
 // addRun adds a run until the returned function is called.
 func (e *exporter) addRun(r namedRun) (remove func()) {
+	if e == nil {
+		return func() {}
+	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
 

@@ -156,8 +156,8 @@ func parseRoots(file string) (*x509.CertPool, error) {
 }
 
 // parseModels reads and checks the flags of the model servers and of what runs requests there.
-func parseModels(c *cli.Command) (modelservers.Config, workerOptions, error) {
-	o := workerOptions{
+func parseModels(c *cli.Command) (modelservers.Config, WorkerConfig, error) {
+	o := WorkerConfig{
 		Concurrency:    c.Int("concurrency"),
 		MaxConcurrency: c.Int("max-concurrency"),
 		Attempts:       c.Int("attempts"),

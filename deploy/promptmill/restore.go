@@ -17,10 +17,10 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// restoreLost puts the runs back on the bus that have a journal and that the bus should
-// have, but has lost: with its store, or with a part of it. What cannot go on is named.
-func (s *serving) restoreLost(ctx context.Context) error {
-	journals, err := filepath.Glob(filepath.Join(s.dir, "*"+output.JournalSuffix))
+// restoreLost puts runs back on the bus that have a journal, and that the bus has lost with its store
+// or a part of it. It reports those that cannot go on.
+func (s *runServer) restoreLost(ctx context.Context) error {
+	journals, err := filepath.Glob(filepath.Join(s.Dir, "*"+output.JournalSuffix))
 	if err != nil || len(journals) == 0 {
 		return err // the pattern is good
 	}
@@ -32,9 +32,9 @@ func (s *serving) restoreLost(ctx context.Context) error {
 
 	for _, path := range journals {
 		m, err := journal.ReadManifest(path)
-		if err != nil || output.Prefix(filepath.Join(s.dir, m.Run)).Journal() != path || m.Policy.Attended ||
+		if err != nil || output.Prefix(filepath.Join(s.Dir, m.Run)).Journal() != path || m.Policy.Attended ||
 			slices.Contains(deleted, m.Run) || files.Exists(s.deletedMark(m.Run)) {
-			continue // it is another program's, is run's, or was deleted
+			continue // another program's, one of the run command, or deleted
 		}
 
 		_, err = s.runs.Get(ctx, m.Run)
@@ -43,11 +43,11 @@ func (s *serving) restoreLost(ctx context.Context) error {
 		}
 
 		err = errElsewhere
-		if s.own {
+		if s.embedded != nil {
 			err = s.restore(ctx, m.Run)
 		}
 		if err != nil {
-			s.screen.Printf("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s",
+			s.Hooks.printf("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s",
 				m.Run, err, path, m.Run)
 		}
 	}
@@ -55,15 +55,15 @@ func (s *serving) restoreLost(ctx context.Context) error {
 	return nil
 }
 
-// errElsewhere is why a run is not put on a bus that is not ours.
+// errElsewhere is the reason why a run is not put on a bus that is not ours.
 var errElsewhere = errors.New("this bus may be another than the one that it was on")
 
-// deletedMark is the file that says that a run was deleted, should the bus forget.
-func (s *serving) deletedMark(run string) string { return filepath.Join(s.state, "deleted", run) }
+// deletedMark returns the file that marks a run as deleted, in case the bus loses that.
+func (s *runServer) deletedMark(run string) string { return filepath.Join(s.stateDir, "deleted", run) }
 
-// noteDeleted makes the mark of a run that was deleted, unless the bus does not say so: it
-// may have lost the manifest.
-func (s *serving) noteDeleted(ctx context.Context, run string) {
+// noteDeleted marks a run as deleted, unless the bus does not list it so: it may have lost the
+// manifest.
+func (s *runServer) noteDeleted(ctx context.Context, run string) {
 	deleted, err := s.runs.ListDeleted(ctx)
 	if err == nil && !slices.Contains(deleted, run) {
 		return
@@ -71,22 +71,22 @@ func (s *serving) noteDeleted(ctx context.Context, run string) {
 
 	mark := s.deletedMark(run)
 	if err == nil {
-		err = statedir.Make(s.reports.state, filepath.Dir(mark))
+		err = statedir.Make(s.stateDir, filepath.Dir(mark))
 	}
 	if err == nil {
 		err = os.WriteFile(mark, nil, 0o600)
 	}
 	if err != nil {
-		s.log.Warn().Err(err).Str("run", run).
+		s.Log.Warn().Err(err).Str("run", run).
 			Msg("failed to note that the run was deleted; should the bus lose its store, it would go on")
 	}
 }
 
-// restore puts a run back on the bus, with its input, and has those of its requests
-// published that have no line in the journal.
-func (s *serving) restore(ctx context.Context, run string) error {
-	k := s.keeperOf(run)
-	j, err := journal.Open(k.output.Journal())
+// restore puts a run back on the bus, with its input, and has the requests published that have no
+// line in the journal.
+func (s *runServer) restore(ctx context.Context, run string) error {
+	c := s.newCollector(run)
+	j, err := journal.Open(c.Output.Journal())
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	files, err := k.input(ctx, m)
+	files, err := c.inputFiles(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 		return err
 	}
 
-	s.screen.Printf("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line",
+	s.Hooks.printf("run %s: the bus has lost it; going on from its journal with the %d of %d requests that lack a line",
 		run, missing.GetCardinality(), m.Input.Requests)
 
 	if missing.IsEmpty() {
@@ -134,7 +134,7 @@ func (s *serving) restore(ctx context.Context, run string) error {
 }
 
 // putBack stores a file of the input on the bus, unless it is there.
-func (s *serving) putBack(ctx context.Context, run, object, path string) error {
+func (s *runServer) putBack(ctx context.Context, run, object, path string) error {
 	objects := bus.New(s.link.JS).Objects(run)
 	has, err := objects.Has(ctx, object)
 	if err != nil || has {

@@ -1,25 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/collector/output"
-	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
-	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/natsserver"
-	"github.com/promptmill/promptmill/deploy/statedir"
-	"github.com/promptmill/promptmill/deploy/terminal"
-	"github.com/promptmill/promptmill/proto"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -27,7 +20,7 @@ func runCommand(env environment) *cli.Command {
 		&cli.StringFlag{
 			Name:    "output",
 			Aliases: []string{"o"},
-			Usage:   "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder",
+			Usage:   "output `NAME.jsonl.zst`; by default INPUT.results.JSonl.zst in this folder",
 			Sources: flagEnv("output"),
 		},
 		urlFlag(),
@@ -56,165 +49,152 @@ func runCommand(env environment) *cli.Command {
 		ArgsUsage: "INPUT...",
 		Description: "INPUT is JSONL in OpenAI's batch format, or with one request body a line\n" +
 			"(messages, prompt or input), plain, gzip or zstd; \"-\" is standard input.",
-		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), termsFlags(),
+		Flags: slices.Concat(flags, modelFlags(), inputFlags(), outputFlags(), listenFlags(), policyFlags(),
 			metricsFlags(), ownBusFlags(), []cli.Flag{replicasFlag()}, reportFlags(), simFlags()),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			o, err := parseRunOptions(env, c)
+			o, err := parseRun(env, c)
 			if err != nil {
 				return err
 			}
-
-			screen, err := terminal.Open(env.stderr, c.String("progress"), env.getenv)
-			if err != nil {
-				return err
-			}
-
-			o.log = newLog(c.Bool("verbose"), screen)
-			o.servers.Log = o.log
-			r := &runner{options: o, env: env, screen: screen}
-			defer screen.Close()
-
-			meta, err := r.run(ctx)
-			screen.Close()
-			if meta != nil && c.Bool("json") {
-				encoder := json.NewEncoder(env.stdout)
-				encoder.SetIndent("", "  ")
-				if jsonErr := encoder.Encode(meta); jsonErr != nil {
-					return jsonErr
-				}
-			}
-
-			return screen.ReportError(err)
+			return runInputs(ctx, env, o)
 		},
 	}
 }
 
-// runOptions is the command line of run.
+// runOptions are the flags of the run command.
 type runOptions struct {
-	inputs     []string // absolute paths, or "-"
-	output     output.Prefix
-	state      string // folder
-	stateDir   string // of this run alone
-	settings   proto.Settings
-	terms      proto.RunPolicy
-	reports    reports
-	listen     natsserver.ListenAddress
-	servers    modelservers.Config
-	workers    workerOptions
-	metrics    string
-	args       []string // the inputs, as they were named
-	connection busconn.Options
-	shared     bool // boxes other than this one may work for the run
-	retry      bool
-	runID      string
-	flush      time.Duration
-	format     output.Format
-	log        zerolog.Logger
+	common commonOptions
+	run    Config
+	json   bool
+	args   []string // the inputs, as they were named
 }
 
-func parseRunOptions(env environment, c *cli.Command) (runOptions, error) {
-	o := runOptions{
-		runID:      c.String("run"),
-		flush:      c.Duration("flush"),
-		format:     formatOf(c),
-		retry:      c.Bool("retry"),
-		connection: parseConnect(env, c),
-		metrics:    c.String("metrics"),
-		args:       c.Args().Slice(),
+// parseRun reads and checks the flags of the run command.
+func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
+	o = runOptions{
+		common: parseCommon(c, c.String("progress")),
+		json:   c.Bool("json"),
+		args:   c.Args().Slice(),
+	}
+	cfg := &o.run
+	*cfg = Config{
+		RunID:   c.String("run"),
+		Stdin:   env.stdin,
+		Retry:   c.Bool("retry"),
+		Bus:     parseConnect(env, c),
+		Shared:  c.IsSet("listen"),
+		Flush:   c.Duration("flush"),
+		Format:  formatOf(c),
+		Version: versionText(),
 	}
 
-	o.shared = o.connection.External() || c.IsSet("listen")
-
-	var err error
-	if o.settings, err = parseSettings(c); err != nil {
+	if cfg.Settings, err = parseSettings(c); err != nil {
 		return o, err
 	}
 
-	if o.servers, o.workers, err = parseModels(c); err != nil {
+	if cfg.Servers, cfg.Workers, err = parseModels(c); err != nil {
 		return o, err
 	}
 
-	o.settings.Simulated = o.servers.Sim != nil
-	o.settings.Capacity = cmp.Or(o.workers.Concurrency, oneBox) * max(1, len(o.servers.URLs))
-	if o.shared {
-		o.settings.Capacity = max(o.settings.Capacity, manyBoxes)
-	}
-
-	if o.listen, err = parseListen(c, natsserver.Loopback.Address); err != nil {
+	if cfg.Listen, err = parseListen(c, natsserver.Loopback.Address); err != nil {
 		return o, err
 	}
 
-	if o.terms, err = parseTerms(c, time.Now()); err != nil {
+	if cfg.Policy, err = parsePolicy(c, time.Now()); err != nil {
 		return o, err
 	}
 
-	if o.reports, err = parseReports(c); err != nil {
+	if cfg.Report, err = parseReports(c); err != nil {
 		return o, err
 	}
 
-	o.terms.Attended = true
-	if o.retry && o.connection.External() {
-		return o, exit.Usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
+	if err := checkRun(*cfg); err != nil {
+		return o, err
+	}
+
+	if cfg.Inputs, cfg.Output, err = parsePaths(c); err != nil {
+		return o, err
+	}
+
+	cfg.State, err = stateOf(env, c)
+
+	return o, err
+}
+
+// checkRun refuses flags that do not go together.
+func checkRun(cfg Config) error {
+	servers := cfg.Servers
+	switch {
+	case cfg.Retry && cfg.Bus.External():
+		return exit.Usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
 			"--retry is not possible on a bus of many runs")
+	case cfg.Bus.CollectsOnly() && (servers.Sim != nil || servers.Command != "" || len(servers.URLs) > 0):
+		return exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
+			"a collector on this bus takes no requests, so this command cannot run them itself")
+	case cfg.Flush <= 0:
+		return exit.Usage("", "--flush %s: must be more than 0", cfg.Flush)
 	}
 
-	if o.connection.CollectsOnly() && (o.servers.Sim != nil || o.servers.Command != "" || len(o.servers.URLs) > 0) {
-		return o,
-			exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
-				"a collector on this bus takes no requests, so this command cannot run them itself")
-	}
-
-	if o.flush <= 0 {
-		return o, exit.Usage("", "--flush %s: must be more than 0", o.flush)
-	}
-
-	if err := o.parsePaths(env, c); err != nil {
-		return o, err
-	}
-
-	return o, nil
+	return nil
 }
 
-// oneBox is the number of requests at once that a run on one box counts with while it
-// is not known.
-const oneBox = 64
-
-// manyBoxes is the number of requests at once that a run counts with when it cannot
-// know which boxes will come. A larger one would make shards small too early, a
-// smaller one too late.
-const manyBoxes = 256
-
-// parsePaths settles the input, output and state paths.
-func (o *runOptions) parsePaths(env environment, c *cli.Command) error {
-	var err error
-	if o.inputs, err = parseInputs(c); err != nil {
-		return err
+// parsePaths returns the paths of the inputs and of the output.
+func parsePaths(c *cli.Command) (inputs []string, name string, err error) {
+	if inputs, err = parseInputs(c); err != nil {
+		return nil, "", err
 	}
 
-	if c.String("output") == "" && o.inputs[0] == "-" {
-		return exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
+	if c.String("output") == "" && inputs[0] == "-" {
+		return nil, "", exit.Usage("give -o NAME.jsonl.zst", "standard input has no name to make the output's from")
 	}
 
-	base := filepath.Base(o.inputs[0])
+	base := filepath.Base(inputs[0])
 	for _, suffix := range []string{".gz", ".zst", ".jsonl", ".ndjson", ".json"} {
 		base = strings.TrimSuffix(base, suffix)
 	}
 
-	if o.output, err = outputOf(c, base+".results"+output.ResultsSuffix); err != nil {
+	out, err := outputOf(c, base+".results"+output.ResultsSuffix)
+	if err != nil {
+		return nil, "", err
+	}
+
+	return inputs, string(out), checkInputs(out, inputs)
+}
+
+// runInputs runs the inputs of the run command and prints what that has brought.
+func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
+	cmd, err := openCommand(ctx, env, o.common)
+	if err != nil {
+		return err
+	}
+	defer cmd.Close()
+	defer func() { err = cmd.fail(err) }()
+
+	cmd.limitMemory()
+	noteUnusedURL(env, o.run.Bus, cmd.screen)
+	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
+
+	doing := fmt.Sprintf("finishing what is in flight, at most %s", o.run.Workers.Grace)
+	res, err := Run(cmd.untilSignals(doing, cmd.countSafe), o.run)
+	if err != nil {
 		return err
 	}
 
-	if err := checkInputs(o.output, o.inputs); err != nil {
-		return err
+	if res.WasComplete {
+		cmd.screen.Printf("complete already: run %s of %s, %d answered, %d failed",
+			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), res.Answered, res.Failed)
+		printCauses(cmd.screen, res.Metadata, res.Output.Errors())
+		printFiles(cmd.screen, res.Metadata, res.Output, o.args)
+	} else {
+		printSummary(cmd.screen, res.Metadata, res.Output, o.args)
 	}
 
-	if o.state, err = stateOf(env, c); err != nil {
-		return err
+	cmd.screen.Close()
+	if o.json {
+		if err := printJSON(env.stdout, res.Metadata); err != nil {
+			return err
+		}
 	}
 
-	o.reports.state = o.state
-	o.stateDir = statedir.ForOutput(o.state, string(o.output))
-	o.servers.StateDir = o.stateDir
-
-	return nil
+	return failedError(res.Metadata)
 }

@@ -47,8 +47,7 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 
 	var list []*session
 	for _, l := range links {
-		s := &session{Connection: l}
-		s.Bus, err = bus.Open(ctx, l.JS)
+		s, err := openSession(ctx, l)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			l.Close() // nobody has made a run there yet
 			continue
@@ -64,6 +63,12 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 	}
 
 	return list, nil
+}
+
+// openSession opens the runs on a bus.
+func openSession(ctx context.Context, l *busconn.Connection) (*session, error) {
+	b, err := bus.Open(ctx, l.JS)
+	return &session{l, b}, err
 }
 
 func closeSessions(list []*session) {

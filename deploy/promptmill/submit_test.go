@@ -54,7 +54,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			}
 
 			if test.streams {
-				if err := bus.EnsureStreams(t.Context(), s.JS, m, s.Limits); err != nil {
+				if err := bus.EnsureStreams(t.Context(), s.link.JS, m, s.link.Limits); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -105,13 +105,13 @@ func TestSubmitTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := s.publishRun(t.Context(), m, nil, false); err != errTaken {
+	if err := s.publish(t.Context(), m, false); err != errTaken {
 		t.Errorf("a run that is in progress is submitted again: %v", err)
 	}
 }
 
 // producer is a connection to the bus of serve, as one who submits.
-func (c command) producer() *session {
+func (c command) producer() *submission {
 	c.t.Helper()
 
 	id, err := localbus.LoadIdentity(c.state)
@@ -132,5 +132,5 @@ func (c command) producer() *session {
 		c.t.Fatal(err)
 	}
 
-	return &session{l, opened}
+	return &submission{Bus: opened, link: l}
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/statedir"
-	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -34,10 +33,8 @@ func TestSweepOfManyDeleted(t *testing.T) {
 		must(t, runs.Delete(t.Context(), run))
 	}
 
-	screen, err := terminal.Open(os.Stderr, "none", os.Getenv)
-	must(t, err)
 	sent := l.Conn.Stats().OutMsgs
-	must(t, sweepDeleted(t.Context(), l, runs, 0, screen))
+	must(t, sweepDeleted(t.Context(), l.JS, runs, 0, Hooks{}))
 	if n := l.Conn.Stats().OutMsgs - sent; n > 10 {
 		t.Errorf("a sweep asks the bus %d times", n)
 	}

@@ -52,7 +52,7 @@ func tailCommand(env environment) *cli.Command {
 			go func() {
 				select {
 				case <-env.signals:
-					stop(errInterrupted)
+					stop(ErrInterrupted)
 				case <-ctx.Done():
 				}
 			}()
@@ -81,7 +81,7 @@ func tailCommand(env environment) *cli.Command {
 			}
 
 			switch {
-			case errors.Is(err, errInterrupted):
+			case errors.Is(err, ErrInterrupted):
 				return exit.Interrupted(errors.New("interrupted"), "")
 			case errors.Is(err, syscall.EPIPE): // who reads has had enough
 				return nil

@@ -54,11 +54,10 @@ func workerCommand(env environment) *cli.Command {
 type workerCommandOptions struct {
 	connection busconn.Options
 	servers    modelservers.Config
-	workers    workerOptions
+	workers    WorkerConfig
 	name       string
 	state      string
-	metrics    string
-	verbose    bool
+	common     commonOptions
 }
 
 // parseWorker reads and checks the flags of the worker command.
@@ -66,8 +65,7 @@ func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err e
 	o = workerCommandOptions{
 		connection: parseConnect(env, c),
 		name:       cmp.Or(c.String("name"), hostName()),
-		metrics:    c.String("metrics"),
-		verbose:    c.Bool("verbose"),
+		common:     parseCommon(c, "plain"),
 	}
 
 	if o.servers, o.workers, err = parseModels(c); err != nil {
@@ -94,66 +92,46 @@ func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err e
 }
 
 func runWorker(ctx context.Context, env environment, o workerCommandOptions) error {
-	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
+	cmd, err := openCommand(ctx, env, o.common)
 	if err != nil {
 		return err
 	}
+	defer cmd.Close()
 
-	log := newLog(o.verbose, screen)
-	o.servers.Log = log
-	measured := &exporter{}
-	unmeasure, err := startMetrics(o.metrics, measured)
-	if err != nil {
-		return err
-	}
-	defer unmeasure()
-
-	ctx, stop := context.WithCancelCause(ctx)
+	doing := fmt.Sprintf("finishing what is in flight, at most %s", o.workers.Grace)
+	ctx, stop := context.WithCancelCause(cmd.untilSignals(doing, nothingLost))
 	defer stop(nil)
 
-	go interrupt(ctx, env, screen, stop,
-		fmt.Sprintf("finishing what is in flight, at most %s", o.workers.Grace), nothingLost)
-	l, err := busconn.Await(ctx, o.connection, proto.RoleWorker, screen.Printf, log)
-
-	if errors.Is(context.Cause(ctx), errInterrupted) {
-		return nil
-	}
-
+	l, err := busconn.Await(ctx, o.connection, proto.RoleWorker, cmd.screen.Printf, cmd.log)
 	if err != nil {
-		return err
+		return ignoreInterrupt(ctx, err)
 	}
-
 	defer l.Close()
 
-	servers, err := awaitModels(ctx, o.servers, screen)
-	if errors.Is(context.Cause(ctx), errInterrupted) {
-		return nil
-	}
-
+	o.servers.Log = cmd.log
+	servers, err := awaitModels(ctx, o.servers, cmd.screen)
 	if err != nil {
-		return err
+		return ignoreInterrupt(ctx, err)
 	}
-
 	defer servers.Close()
 
-	closed := make(chan struct{})
-	l.Conn.SetClosedHandler(func(*nats.Conn) { close(closed); stop(nats.ErrConnectionClosed) })
+	l.Conn.SetClosedHandler(func(*nats.Conn) { stop(nats.ErrConnectionClosed) })
 	pool := &workerPool{
 		options: o.workers,
 		servers: servers,
 		link:    l,
-		screen:  screen,
-		loading: showLoading(screen),
-		log:     log,
-		metrics: measured,
+		hooks:   cmd.hooks(),
+		log:     cmd.log,
+		metrics: cmd.metrics,
 		name:    o.name,
 		state:   o.state,
+		version: versionText(),
 	}
 
 	err = pool.run(ctx)
 	switch {
-	case errors.Is(context.Cause(ctx), errInterrupted):
-		screen.Printf("stopped; what was not finished goes to other workers")
+	case errors.Is(context.Cause(ctx), ErrInterrupted):
+		cmd.screen.Printf("stopped; what was not finished goes to other workers")
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
 		return exit.Unreachable(fmt.Errorf("the bus at %s does not let this worker in any more: %w",
@@ -161,6 +139,14 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 			"take the join string that promptmill join prints there now")
 	}
 
+	return err
+}
+
+// ignoreInterrupt returns an error unless a signal has ended ctx: that is how a worker ends.
+func ignoreInterrupt(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), ErrInterrupted) {
+		return nil
+	}
 	return err
 }
 

@@ -9,21 +9,19 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/progress"
-	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/worker"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// workerOptions say how workers run requests at their model servers.
-type workerOptions struct {
+// WorkerConfig says how workers run requests at their model servers.
+type WorkerConfig struct {
 	// Concurrency is the number of requests in flight at each model server. Defaults to 0: each
 	// worker finds it.
 	Concurrency int
@@ -41,19 +39,40 @@ type workerOptions struct {
 	Grace time.Duration
 }
 
+// Validate returns an error that names the field of a value that cannot be used.
+func (c WorkerConfig) Validate() error {
+	for name, n := range map[string]int{
+		"Concurrency":    c.Concurrency,
+		"MaxConcurrency": c.MaxConcurrency,
+		"Attempts":       c.Attempts,
+	} {
+		if n < 0 {
+			return fmt.Errorf("pipeline: WorkerConfig.%s is %d, must not be negative", name, n)
+		}
+	}
+
+	for name, d := range map[string]time.Duration{"Timeout": c.Timeout, "Stall": c.Stall, "Grace": c.Grace} {
+		if d < 0 {
+			return fmt.Errorf("pipeline: WorkerConfig.%s is %s, must not be negative", name, d)
+		}
+	}
+
+	return nil
+}
+
 // String describes how many requests a model server gets at once.
-func (o workerOptions) String() string {
-	if o.Concurrency > 0 {
-		return fmt.Sprintf("%d requests at once", o.Concurrency)
+func (c WorkerConfig) String() string {
+	if c.Concurrency > 0 {
+		return fmt.Sprintf("%d requests at once", c.Concurrency)
 	}
 	return "as many requests at once as it can use"
 }
 
 // newLimiter returns the limiter of one of some model servers. It has no more requests in flight
 // than this process may have connections.
-func (o workerOptions) newLimiter(servers *modelservers.Set, log zerolog.Logger) *limit.Limiter {
+func (c WorkerConfig) newLimiter(servers *modelservers.Set, log zerolog.Logger) *limit.Limiter {
 	most := maxConnections(servers.Simulated()) / len(servers.Servers)
-	if n := o.Concurrency; n > 0 {
+	if n := c.Concurrency; n > 0 {
 		if n > most {
 			log.Warn().Int("concurrency", n).Int("at_once", most).Msg(
 				"this process may not open as many files as that needs; having fewer requests at once (ulimit -n raises that)",
@@ -62,7 +81,7 @@ func (o workerOptions) newLimiter(servers *modelservers.Set, log zerolog.Logger)
 		return limit.Fixed(min(n, most))
 	}
 
-	ceiling := o.MaxConcurrency
+	ceiling := c.MaxConcurrency
 	if ceiling == 0 {
 		ceiling = limit.DefaultMax
 	}
@@ -98,11 +117,12 @@ func maxConnections(simulated bool) int {
 
 // memoryFile is the file in the state folder that keeps how many requests in flight model servers
 // were found to take.
-const memoryFile = "servers.json"
+const memoryFile = "servers.JSon"
 
-// workerConfig returns the configuration of a worker at a server. state is the state folder.
-func (o workerOptions) workerConfig(
-	js jetstream.JetStream, servers *modelservers.Set, server *modelserver.Server, state string, log zerolog.Logger,
+// newConfig returns the configuration of a worker at a server, without its bus. state is the state
+// folder.
+func (c WorkerConfig) newConfig(
+	servers *modelservers.Set, server *modelserver.Server, state string, log zerolog.Logger,
 ) worker.Config {
 	var memory *limit.Memory
 	if !servers.Simulated() { // whose URL is another one each time
@@ -110,19 +130,17 @@ func (o workerOptions) workerConfig(
 	}
 
 	return worker.Config{
-		JS:       js,
 		Server:   server,
-		Limiter:  o.newLimiter(servers, log),
+		Limiter:  c.newLimiter(servers, log),
 		Process:  servers.Process,
 		Cards:    servers.Cards,
 		Name:     hostName(),
 		Host:     hostName(),
-		Version:  versionText(),
 		Memory:   memory,
-		Attempts: o.Attempts,
-		Timeout:  o.Timeout,
-		Stall:    o.Stall,
-		Grace:    o.Grace,
+		Attempts: c.Attempts,
+		Timeout:  c.Timeout,
+		Stall:    c.Stall,
+		Grace:    c.Grace,
 		Log:      log,
 	}
 }
@@ -141,15 +159,15 @@ const lookUpEvery = 10 * time.Second
 // workerPool runs a worker at each model server, while servers come and go under the names in
 // their URLs.
 type workerPool struct {
-	options workerOptions
+	options WorkerConfig
 	servers *modelservers.Set
 	link    *busconn.Connection
-	screen  *terminal.Screen
-	loading modelservers.Loading
+	hooks   Hooks
 	log     zerolog.Logger
 	metrics *exporter
 	name    string
 	state   string // folder
+	version string
 
 	group   *errgroup.Group
 	started int                        // so far
@@ -175,16 +193,15 @@ func (p *workerPool) run(ctx context.Context) error {
 // startWorker starts the worker of a model server. It ends with ctx, or when the server goes.
 func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server, name string) {
 	log := p.log.With().Str("server", server.URL()).Logger()
-	cfg := p.options.workerConfig(p.link.JS, p.servers, server, p.state, log)
-	cfg.Name = name
+	cfg := p.options.newConfig(p.servers, server, p.state, log)
+	cfg.JS, cfg.Name, cfg.Version = p.link.JS, name, p.version
 
 	if p.notices[server.URL()] == nil {
 		p.notices[server.URL()] = &worker.Notices{}
 	}
 
 	cfg.Notices = p.notices[server.URL()]
-	p.screen.Printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.Name, server.URL(), p.options)
-
+	p.hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.Name, server.URL(), p.options)
 	w, err := worker.New(cfg)
 	if err != nil {
 		p.group.Go(func() error { return err })
@@ -207,7 +224,7 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 		return err
 	})
 
-	p.group.Go(func() error { return p.servers.Watch(working, w, server, p.loading) })
+	p.group.Go(func() error { return p.servers.Watch(working, w, server, p.hooks.Loading) })
 }
 
 // followNames looks up the names of the model servers again and again, until ctx ends.
@@ -258,7 +275,7 @@ func (p *workerPool) applyChanges(ctx context.Context, name *modelservers.Name, 
 			why = "has several addresses now"
 		}
 
-		p.screen.Printf("%s %s; its worker finishes what is in flight", server.URL(), why)
+		p.hooks.printf("%s %s; its worker finishes what is in flight", server.URL(), why)
 		p.stop[server]()
 		delete(p.stop, server)
 	}

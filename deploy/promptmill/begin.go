@@ -1,0 +1,345 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/jsonl"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// resume takes up the run of the journal.
+func (r *runner) resume(ctx context.Context) error {
+	state := r.journal.State()
+	if err := r.checkSameRun(ctx, state.Manifest); err != nil {
+		return err
+	}
+
+	if err := r.keepStdin(); err != nil {
+		return err
+	}
+
+	if err := checkOutput(r.output); err != nil {
+		return err
+	}
+
+	if err := claimOutput(r.journal, r.output); err != nil {
+		return err
+	}
+
+	// The file may have been moved: its contents are the same.
+	for i, path := range r.inputs {
+		if i < len(state.Manifest.Input.Files) {
+			state.Manifest.Input.Files[i].Path = path
+		}
+	}
+
+	if state.CutBytes > 0 {
+		r.cfg.Hooks.printf("cut %d torn bytes off %s", state.CutBytes, r.output.Journal())
+	}
+
+	r.cfg.Hooks.printf("resuming run %s: %d of %d requests have their line",
+		state.Manifest.Run, state.Counts.Done, state.Manifest.Input.Requests)
+
+	if err := r.openServers(ctx, state.Manifest.Models()); err != nil {
+		return err
+	}
+
+	return r.checkModels(state.Manifest.Input)
+}
+
+// begin validates the input and makes the journal of a new run.
+func (r *runner) begin(ctx context.Context) error {
+	if err := r.keepStdin(); err != nil {
+		return err
+	}
+
+	if err := checkOutput(r.output); err != nil {
+		return err
+	}
+
+	settings, err := r.completeSettings(ctx)
+	if err != nil {
+		return err
+	}
+
+	m := proto.Manifest{
+		Schema:    proto.ManifestSchema,
+		Run:       r.cfg.RunID,
+		State:     proto.StateInProgress,
+		CreatedAt: time.Now().UTC(),
+		Settings:  settings,
+		Policy:    r.cfg.Policy,
+	}
+	if m.Run == "" {
+		m.Run = proto.NewRunID(m.CreatedAt)
+	}
+
+	if err := r.validateInput(ctx, &m); err != nil {
+		return err
+	}
+
+	if r.cfg.Servers.Sim != nil { // serves the models of the input
+		if err := r.openServers(ctx, m.Models()); err != nil {
+			return err
+		}
+	}
+
+	if err := r.checkModels(m.Input); err != nil {
+		return err
+	}
+
+	if err := r.createJournal(m); err != nil {
+		return err
+	}
+
+	if r.servers == nil {
+		r.cfg.Hooks.printf("run %s: %d requests; no model server here, waiting for workers", m.Run, m.Input.Requests)
+	} else {
+		r.cfg.Hooks.printf("run %s: %d requests for %s, %s", m.Run, m.Input.Requests, r.platform(), r.cfg.Workers)
+	}
+
+	return nil
+}
+
+// completeSettings returns the settings of a new run, with the model of the servers if the
+// configuration names none.
+func (r *runner) completeSettings(ctx context.Context) (proto.Settings, error) {
+	settings := r.cfg.Settings
+	named := settings.Model != "" || settings.OverrideModel != ""
+
+	if r.cfg.Servers.Sim != nil {
+		if !named {
+			settings.Model = "sim"
+		}
+		return settings, nil
+	}
+
+	if err := r.openServers(ctx, nil); err != nil {
+		return settings, err
+	}
+
+	if !named {
+		settings.Model = r.served.DefaultModel()
+	}
+
+	return settings, nil
+}
+
+// validateInput reads the input, describes it in the manifest, and refuses lines that cannot be sent.
+func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
+	var problems producer.Report
+	var err error
+	m.Input, problems, err = producer.Validate(ctx, r.inputs, m.Settings, r.cfg.Hooks.Validating)
+	if err != nil {
+		return describeReadError(err, r.inputs)
+	}
+
+	if problems.Count == 0 || m.Settings.SkipInvalid {
+		return nil
+	}
+
+	if errors.Is(r.unlisted, modelserver.ErrKeyRequired) && lackOnlyModels(problems) {
+		return exit.Unreachable(r.unlisted,
+			"set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model")
+	}
+
+	return rejectInput(r.cfg.Hooks, problems, m.Input.Requests, r.served.ModelNames())
+}
+
+// createJournal makes the journal of a new run.
+func (r *runner) createJournal(m proto.Manifest) (err error) {
+	if r.journal, err = createJournal(r.output, m); err != nil {
+		if exit.IsError(err) {
+			return err
+		}
+		return exit.WithHint(err, "choose another output with -o")
+	}
+
+	if files.Exists(r.output.Meta()) || checkNotForeign(r.output) != nil {
+		// Another process, with another state folder, began and completed it meanwhile.
+		return exit.WithHint(errors.Join(fmt.Errorf("another promptmill has just written %s", r.output.Results()),
+			r.journal.Remove()),
+			"run the same command again to see what it is, or choose another output with -o")
+	}
+
+	return nil
+}
+
+// createJournal makes the journal of a new run, unless another run writes a file of the output.
+func createJournal(out output.Prefix, m proto.Manifest) (*journal.Journal, error) {
+	j, err := journal.Create(out.Journal(), m)
+	if err != nil {
+		return nil, err
+	}
+
+	if err := claimOutput(j, out); err != nil {
+		return nil, errors.Join(err, j.Remove(), j.Close())
+	}
+
+	return j, nil
+}
+
+// keepStdin makes the copy of standard input that of the run.
+func (r *runner) keepStdin() error {
+	if r.stdin == nil {
+		return nil
+	}
+
+	if err := r.stdin.keep(); err != nil {
+		return err
+	}
+
+	r.inputs = []string{r.stdin.path}
+
+	return nil
+}
+
+// describeReadError gives an error of reading the input its exit code.
+func describeReadError(err error, inputs []string) error {
+	switch {
+	case errors.Is(err, producer.ErrEmpty):
+		return exit.Usage("", "%s: %w", strings.Join(inputs, ", "), err)
+	case errors.Is(err, jsonl.ErrDamaged):
+		return exit.Usage("", "%w", err)
+	}
+	return err
+}
+
+// lacksModel reports whether a line cannot be sent since it names no model.
+func lacksModel(p producer.Problem) bool { return p.Reason == producer.ErrNoModel.Error() }
+
+// lackOnlyModels reports whether no other problem of the lines is known. A server that wants a key
+// before it lists its models leaves all lines so.
+func lackOnlyModels(p producer.Report) bool {
+	return !slices.ContainsFunc(p.Problems, func(p producer.Problem) bool { return !lacksModel(p) })
+}
+
+// rejectInput lists the lines that cannot be sent. served are the models of the servers.
+func rejectInput(hooks Hooks, p producer.Report, requests int, served []string) error {
+	for _, problem := range p.Problems {
+		hooks.printf("%s", problem)
+	}
+
+	if p.Count > len(p.Problems) {
+		hooks.printf("... and %d more", p.Count-len(p.Problems))
+	}
+
+	if p.Count == producer.MaxBad {
+		hooks.printf("... and no further line was read")
+	}
+
+	hint := "fix them, or give --skip-invalid to run the others and have these in the errors file"
+	if len(served) > 0 && slices.ContainsFunc(p.Problems, lacksModel) {
+		hint = "name one with --model; there are " + strings.Join(served, ", ")
+	}
+
+	return exit.Usage(hint,
+		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
+}
+
+// openServers opens the model servers, and waits while they load. simulated are the models of a
+// simulated one.
+func (r *runner) openServers(ctx context.Context, simulated []string) (err error) {
+	if r.cfg.Bus.CollectsOnly() {
+		return nil // workers of other processes run the requests
+	}
+
+	cfg := r.cfg.Servers
+	if cfg.Sim != nil {
+		server := *cfg.Sim
+		server.Models, cfg.Sim = simulated, &server
+	}
+
+	r.servers, err = modelservers.Open(ctx, cfg)
+	if errors.Is(err, modelservers.ErrNone) && r.cfg.Shared {
+		return nil // workers of other processes run the requests
+	}
+	if err != nil {
+		return err
+	}
+
+	if found := r.servers.Servers; len(found) > 1 && len(cfg.URLs) == 0 {
+		r.cfg.Hooks.printf("found %d model servers, using %s; --url names another, or several",
+			len(found), found[0].URL())
+		r.servers.KeepFirst()
+	}
+
+	if r.servers.Process != nil {
+		r.cfg.Hooks.printf("starting the model server of --exec, and waiting for it at %s; --url names another place",
+			r.servers.Servers[0].URL())
+	}
+
+	info, err := r.servers.AwaitReady(ctx, r.cfg.Hooks.Loading)
+	if errors.Is(err, modelserver.ErrUnreachable) {
+		return exit.Unreachable(err, "start your model server, name it with --url, or try --sim")
+	}
+	if exit.Code(err) == exit.CodeUnreachable || ctx.Err() != nil {
+		return err
+	}
+	if err != nil { // a server that answers without a list may still serve
+		r.cfg.Log.Warn().Err(err).Msg("the model server does not say what it serves")
+		r.unlisted = err
+	}
+
+	r.served = info
+
+	return nil
+}
+
+// platform describes the model servers for the metadata.
+func (r *runner) platform() string {
+	if r.servers == nil {
+		return "OpenAI-compatible servers"
+	}
+	return r.servers.String()
+}
+
+// checkModels refuses requests for models that the servers do not have: they would wait for ever.
+func (r *runner) checkModels(in proto.Input) error {
+	names := r.served.ModelNames()
+	if r.cfg.Shared {
+		return nil
+	}
+
+	has := "server has"
+	if r.servers != nil && len(r.servers.Servers) > 1 {
+		has = "servers that answer have"
+	}
+
+	for _, model := range slices.Sorted(maps.Keys(in.Models)) {
+		if !proto.Serves(names, model) {
+			return exit.Usage(suggestModel(model, names)+
+				"start a server with that model, or send all requests to another with --override-model NAME",
+				"%d requests name the model %q, but the %s %s",
+				in.Models[model], model, has, cmp.Or(strings.Join(names, ", "), "none"))
+		}
+	}
+
+	return nil
+}
+
+// suggestModel asks whether a served model was meant, which has the same name but for its case or
+// the part before the last slash.
+func suggestModel(model string, served []string) string {
+	base := func(name string) string { return strings.ToLower(name[strings.LastIndex(name, "/")+1:]) }
+	for _, name := range served {
+		if base(name) == base(model) {
+			return fmt.Sprintf("did you mean %s? Else ", name)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,523 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// CollectConfig says which run on a bus to collect, and into which files.
+type CollectConfig struct {
+	// Bus is the bus that has the run. Required.
+	Bus *busconn.Connection
+	// Run is the id of the run. Required.
+	Run string
+	// Output names the files, see [Config.Output]. Required, as an absolute path.
+	Output output.Prefix
+	// State is the state folder. Required.
+	State string
+	// Flush is the longest time until an answer is in the output file. Defaults to 5 s.
+	Flush time.Duration
+	// Format is the format of the output file.
+	Format output.Format
+	// Report says what stands in the report besides the run.
+	Report reports
+	// Version is the version of the program, for the metadata.
+	Version string
+	// Metrics, if not nil, exports what the collector counts.
+	Metrics *exporter
+	// Log gets warnings and errors. The zero value discards them.
+	Log zerolog.Logger
+	// Hooks report what the collector does.
+	Hooks Hooks
+}
+
+// Collect collects a run that is on a bus until it has ended and its files are written. It publishes
+// what is not published yet. The end of ctx stops it: the error wraps [ErrInterrupted], and the next
+// Collect resumes.
+func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
+	cfg.Report.state = cfg.State
+	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
+	c := &runCollector{CollectConfig: cfg, dir: filepath.Join(dir, "input")}
+
+	meta, err := c.collectUntilEnd(ctx)
+	os.Remove(dir) // if it is empty
+	if err != nil {
+		return nil, c.describeError(ctx, err)
+	}
+
+	if err := sweepEndedRuns(context.WithoutCancel(ctx), cfg.Bus.JS, cfg.Hooks); err != nil {
+		cfg.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
+	}
+
+	return newResult(cfg.Output, meta), nil
+}
+
+// describeError puts an error into words for the person who waits for the run.
+func (c *runCollector) describeError(ctx context.Context, err error) error {
+	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) + " to go on; nothing is lost"
+
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(ctx, "interrupted", again)
+	case errors.Is(err, proto.ErrLeaseHeld):
+		return exit.WithHint(err, "its results are written there; promptmill tail "+c.Run+" shows them here, too")
+	case errors.Is(err, collector.ErrDeleted):
+		return fmt.Errorf("%w by another process; what was done is in %s", err, files.Short(c.Output.Journal()))
+	case errors.Is(err, atomicfile.ErrLocked):
+		return describeOutputError(err)
+	case errors.Is(err, errNotSubmitted):
+		return exit.WithHint(err,
+			"wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+
+				c.Run+" goes on")
+	}
+
+	return exit.WithDefaultHint(describeRedirect(err), "fix that, then "+again)
+}
+
+// runCollector collects a run that is on a bus, and publishes what is not published yet, or not any
+// more.
+type runCollector struct {
+	CollectConfig
+
+	dir string // for a copy of the input
+	// begun, if not nil, is called when collecting begins.
+	begun func()
+
+	// mu guards the field below.
+	mu    sync.Mutex
+	files []string // the copy of the input, once it is complete
+}
+
+// collectUntilEnd works until the run has ended and its files are written, its report with them,
+// and returns its metadata.
+func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, error) {
+	b, err := bus.Open(ctx, c.Bus.JS)
+	if err != nil {
+		return nil, err
+	}
+
+	runs := b.Runs
+	m, err := runs.Get(ctx, c.Run)
+	if err != nil {
+		return nil, err
+	}
+
+	if m.State == proto.StateValidating {
+		return nil, fmt.Errorf("run %s: %w", c.Run, errNotSubmitted)
+	}
+
+	if err := c.checkNotCollected(ctx); err != nil {
+		return nil, err
+	}
+
+	if err := checkOutput(c.Output); err != nil {
+		return nil, err
+	}
+
+	problem := m.Problem
+	m.Problem = "" // the journal keeps the manifest
+
+	j, err := c.openJournal(ctx, m)
+	if errors.Is(err, errWritten) {
+		defer c.removeInput()
+		return c.finishCleanup(ctx, runs)
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	defer j.Close()
+
+	if err := claimOutput(j, c.Output); err != nil {
+		return nil, err
+	}
+
+	if err := bus.EnsureStreams(ctx, c.Bus.JS, m, c.Bus.Limits); err != nil {
+		return nil, err
+	}
+
+	if problem != "" {
+		if err := saveProblem(ctx, runs, m, ""); err != nil {
+			return nil, err
+		}
+	}
+
+	if err := c.publishMissing(ctx, runs, m, j.State()); err != nil {
+		return nil, err
+	}
+
+	gatherer := collector.New(collector.Config{
+		JS:      c.Bus.JS,
+		Journal: j,
+		Output:  c.Output,
+		Host:    hostName(),
+		Limits:  c.Bus.Limits,
+		Flush:   c.Flush,
+		Format:  c.Format,
+		Written: func() { c.Report.writeOf(c.Output, c.Log) },
+		Input:   runInput{m, func() ([]string, error) { return c.inputFiles(ctx, m) }},
+		Meta:    collector.Origin{Platform: "OpenAI-compatible servers", Version: c.Version},
+		Log:     c.Log,
+	})
+
+	p := producer.New(producer.Config{
+		JS:    c.Bus.JS,
+		Run:   c.Run,
+		Yield: true,
+		Log:   c.Log,
+		Files: func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) },
+	})
+	defer c.Metrics.addRun(namedRun{c.Run, p, gatherer})()
+
+	if c.begun != nil {
+		c.begun()
+	}
+
+	defer c.Hooks.watch(&progress.Source{Run: m, Counts: gatherer.Progress, JS: c.Bus.JS})()
+
+	if err := (&parts{producer: p, collector: gatherer}).run(ctx); err != nil {
+		return nil, err
+	}
+
+	c.removeInput()
+
+	return readMeta(c.Output)
+}
+
+// checkNotCollected fails if another process collects the run. Problems with the files here do not
+// concern the run then.
+func (c *runCollector) checkNotCollected(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	b, err := bus.Open(ctx, c.Bus.JS)
+	if err != nil {
+		return err
+	}
+
+	who, there, err := b.Leases.Holder(ctx, c.Run)
+	if err == nil && there && who != c.info() {
+		err = fmt.Errorf("%w: into %s", proto.ErrLeaseHeld, who)
+	}
+
+	return err
+}
+
+// info describes the collector for other processes.
+func (c *runCollector) info() proto.CollectorInfo {
+	return proto.CollectorInfo{Host: hostName(), Output: string(c.Output)}
+}
+
+// publishMissing has only the requests published that have no line in the journal, if the run was
+// submitted again because the bus had lost it. Its submit waits for that.
+func (c *runCollector) publishMissing(
+	ctx context.Context, runs *bus.RunStore, m proto.Manifest, state *journal.State,
+) error {
+	if m.Publish.Round > 0 || m.Publish.Done || state.Done.IsEmpty() || state.Manifest.CreatedAt.Equal(m.CreatedAt) {
+		return nil
+	}
+
+	end, err := collector.EndOfResults(ctx, c.Bus.JS, c.Run)
+	if err != nil {
+		return err
+	}
+
+	if end.Created.Equal(state.Position.Created) {
+		return nil // these lines came since it was submitted again
+	}
+
+	work, err := c.Bus.JS.Stream(ctx, proto.WorkStream(c.Run))
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", proto.WorkStream(c.Run), err)
+	}
+
+	missing := state.Missing()
+	c.Log.Warn().Uint64("requests", missing.GetCardinality()).
+		Msg("the bus had lost the run; publishing only the requests that have no line")
+	if !missing.IsEmpty() {
+		return collector.StartRound(ctx, c.Bus.JS, runs, c.Run, work.CachedInfo().State.LastSeq, missing)
+	}
+
+	return updateRun(ctx, runs, m, func(now *proto.Manifest) { now.Publish.Done = true })
+}
+
+// removeInput removes the copy of the input. The run is complete, so a failure is a warning.
+func (c *runCollector) removeInput() {
+	if err := os.RemoveAll(c.dir); err != nil {
+		c.Log.Warn().Err(err).Msg("failed to remove the copy of the input; it can be deleted")
+	}
+}
+
+// errNotSubmitted is returned for a run that cannot be collected yet.
+var errNotSubmitted = fmt.Errorf("%w: its input is not on the bus yet", bus.ErrWrongState)
+
+// errWritten is returned when the output files of a run are complete.
+var errWritten = errors.New("the output is written already")
+
+// openJournal opens the journal, or makes one: a new one, or one from the files of a complete run
+// whose failed requests are to be run again. It returns errWritten if there is nothing to collect.
+func (c *runCollector) openJournal(ctx context.Context, m proto.Manifest) (*journal.Journal, error) {
+	if then, err := journal.ReadManifest(c.Output.Journal()); err == nil {
+		if err := c.checkJournal(then, m); err != nil {
+			return nil, err // before it is opened: that would cut off its torn end
+		}
+	}
+
+	j, err := journal.Open(c.Output.Journal())
+	corruption, _ := errors.AsType[*journal.CorruptionError](err)
+	switch {
+	case err == nil:
+		if err := c.checkJournal(j.State().Manifest, m); err != nil {
+			j.Close()
+			return nil, err
+		}
+		return j, nil
+	case corruption != nil:
+		if err := c.putAsideJournal(err); err != nil {
+			return nil, err
+		}
+	case errors.Is(err, proto.ErrFormat):
+		return nil, foreignFilesError{exit.WithHint(err, "move it away, or choose another output with -o")}
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+
+	if files.Exists(c.Output.Meta()) {
+		return c.reopenComplete(ctx, m)
+	}
+
+	if err := checkNotForeign(c.Output); err != nil {
+		return nil, foreignFilesError{err}
+	}
+
+	return createJournal(c.Output, m)
+}
+
+// putAsideJournal moves a damaged journal away. The bus has the run, and most results still. Serve
+// cannot ask its user; run, which knows less of whose file it is, leaves it to its user.
+func (c *runCollector) putAsideJournal(damage error) error {
+	aside := c.Output.Journal() + ".damaged"
+	if err := os.Rename(c.Output.Journal(), aside); err != nil {
+		return fmt.Errorf("put a damaged journal aside: %w", err)
+	}
+
+	c.Log.Error().Err(damage).Str("kept", aside).Msg("the journal is damaged; collecting the run anew")
+
+	return nil
+}
+
+// reopenComplete makes the journal of a run from its complete files, if its failed requests are to
+// be run again. Otherwise it returns errWritten.
+func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*journal.Journal, error) {
+	meta, err := readMeta(c.Output)
+	if errors.Is(err, proto.ErrFormat) || errors.Is(err, metadata.ErrFormat) {
+		err = foreignFilesError{err}
+	}
+	if err != nil {
+		return nil, exit.WithHint(err, metaHint(err))
+	}
+
+	if meta.TestID != c.Run {
+		return nil, foreignFilesError{exit.WithHint(fmt.Errorf("%s belongs to run %s", c.Output.Results(), meta.TestID),
+			"choose another output with -o")}
+	}
+
+	if err := c.checkSame(c.Output.Results(), *meta.Manifest, m); err != nil {
+		return nil, err
+	}
+
+	if err := checkWritten(c.Output, meta); err != nil {
+		return nil, err
+	}
+
+	if meta.Manifest.Retries == m.Retries {
+		return nil, errWritten
+	}
+
+	position, err := collector.EndOfResults(ctx, c.Bus.JS, c.Run)
+	if err != nil {
+		return nil, err
+	}
+
+	return journal.CreateFromOutput(c.Output, meta, m, position)
+}
+
+// foreignFilesError is the error of an output whose files do not belong to the run. Waiting does not
+// help.
+type foreignFilesError struct{ error }
+
+func (e foreignFilesError) Unwrap() error { return e.error }
+
+// checkJournal refuses to go on with a journal of another run than m.
+func (c *runCollector) checkJournal(then, m proto.Manifest) error {
+	if then.Run != c.Run {
+		return foreignFilesError{exit.WithHint(fmt.Errorf("%s belongs to run %s", c.Output.Journal(), then.Run),
+			"choose another output with -o")}
+	}
+
+	return c.checkSame(c.Output.Journal(), then, m)
+}
+
+// checkSame refuses to go on with the files of an earlier run of the same name that has left the bus:
+// its lines would be taken for those of this one.
+func (c *runCollector) checkSame(path string, then, now proto.Manifest) error {
+	text := describeRunChange(then, now)
+	if text == "" {
+		return nil
+	}
+	return foreignFilesError{exit.WithHint(fmt.Errorf("%s is of an earlier run %s, %s", path, c.Run, text),
+		"move it away, or choose another output with -o")}
+}
+
+// saveProblem notes on the bus why a run is not collected, or with an empty text that it is.
+func saveProblem(ctx context.Context, runs *bus.RunStore, m proto.Manifest, text string) error {
+	return updateRun(ctx, runs, m, func(now *proto.Manifest) { now.Problem = cutProblem(text) })
+}
+
+// failRun ends a run that cannot be collected, unless another process has begun to collect it. It
+// reports whether the run has ended.
+func (c *runCollector) failRun(ctx context.Context, runs *bus.RunStore, m proto.Manifest, text string) bool {
+	refused := true // or ended meanwhile
+	err := updateRun(ctx, runs, m, func(now *proto.Manifest) {
+		if refused = now.Output == "" || now.Output == c.info().String(); refused {
+			ended := time.Now().UTC()
+			now.State, now.EndedAt, now.Problem = proto.StateFailed, &ended, cutProblem(text)
+		}
+	})
+
+	return refused && err == nil
+}
+
+// cutProblem returns as much of an error as a manifest has.
+func cutProblem(text string) string {
+	const most = 1000 // bytes
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
+}
+
+// updateRun changes the manifest of a run that has not ended, and is not another of its id.
+func updateRun(ctx context.Context, runs *bus.RunStore, m proto.Manifest, change func(*proto.Manifest)) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	return runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if now.CreatedAt.Equal(m.CreatedAt) && !now.State.Ended() {
+			change(now)
+		}
+		return nil
+	})
+}
+
+// finishCleanup does what a process did not come to that died after it had completed the files.
+func (c *runCollector) finishCleanup(ctx context.Context, runs *bus.RunStore) (*metadata.Run, error) {
+	meta, err := readMeta(c.Output)
+	if err != nil {
+		return nil, err
+	}
+
+	if err := c.Output.RemoveStale(); err != nil {
+		c.Log.Warn().Err(err).Msg("failed to remove temporary files")
+	}
+
+	if !files.Exists(c.Output.ReportHTML()) {
+		c.Report.write(meta, c.Output, c.Log)
+	}
+
+	return meta, noteEnd(ctx, c.Bus.JS, runs, meta)
+}
+
+// noteEnd notes on the bus that a run has ended, in case the process that completed its files died
+// before it did. A run that has left the bus needs nothing.
+func noteEnd(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, meta *metadata.Run) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	err := runs.Update(ctx, meta.TestID, func(m *proto.Manifest) error {
+		if !m.State.Ended() {
+			m.State, m.EndedAt, m.Counts = meta.Status, meta.Manifest.EndedAt, meta.Manifest.Counts
+		}
+		return nil
+	})
+	if errors.Is(err, proto.ErrNoRun) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	return bus.DeleteStream(ctx, js, proto.WorkStream(meta.TestID))
+}
+
+// inputFiles returns copies of the files of the run's input, which is on the bus.
+func (c *runCollector) inputFiles(ctx context.Context, m proto.Manifest) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.files != nil {
+		return c.files, nil
+	}
+
+	if !m.Input.Stored {
+		// The manifest's paths come from another process, and may name any file of this machine.
+		return nil, exit.WithHint(fmt.Errorf("the input of run %s is not on the bus", c.Run),
+			"run the promptmill run command that made it again, where its input is")
+	}
+
+	var copies []string
+	for i := range m.Input.Files {
+		path := filepath.Join(c.dir, proto.InputObject(i))
+		if err := c.copyObject(ctx, proto.InputObject(i), path); err != nil {
+			return nil, fmt.Errorf("copy the input from the bus: %w", err)
+		}
+		copies = append(copies, path)
+	}
+
+	c.files = copies
+
+	return copies, nil
+}
+
+// copyObject copies an object of the run into a file, unless that is there.
+func (c *runCollector) copyObject(ctx context.Context, object, path string) error {
+	if files.Exists(path) {
+		return nil
+	}
+
+	if err := statedir.Make(c.State, c.dir); err != nil {
+		return err
+	}
+
+	return files.Write(path, 0o600, func(w io.Writer) error {
+		return bus.New(c.Bus.JS).Objects(c.Run).Copy(ctx, w, object)
+	})
+}
+
+// hostName returns the name of this machine.
+func hostName() string {
+	name, _ := os.Hostname() // may have none
+	return cmp.Or(name, "host")
+}

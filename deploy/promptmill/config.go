@@ -1,0 +1,270 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// Config says what to run, where, and where the answers go. The zero value of each field that is
+// not required is safe.
+type Config struct {
+	// Inputs are the files of requests: JSONL in OpenAI's batch format, or with one request body
+	// a line, plain, gzip or zstd. "-" alone is Stdin. Required.
+	Inputs []string
+	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
+	Stdin io.Reader
+	// Output is NAME or NAME.jsonl.zst: answers are written to NAME.jsonl.zst, metadata, reports
+	// and failed requests beside it. It is also what a run is resumed by. Required.
+	Output string
+
+	// ServerURL is an OpenAI-compatible model server. Defaults to Servers.
+	ServerURL string
+	// Servers says which model servers to use, and how. Defaults to those that are found at the
+	// usual ports of this machine.
+	Servers modelservers.Config
+	// Workers says how requests are run at the servers.
+	Workers WorkerConfig
+
+	// Settings say what becomes of the lines of the input: models, body fields, a schema.
+	// ShardSize defaults to 32 requests, ShardBytes to 256 KiB (1 MiB with GroupByPrefix), and
+	// Capacity to what the servers take.
+	Settings proto.Settings
+	// Policy says what the bus does with the run. Attended is always set. Defaults to no
+	// expiry, and to no time on the bus after the end.
+	Policy proto.RunPolicy
+	// RunID is the id of the run. Defaults to one from the time.
+	RunID string
+	// Retry runs the failed requests of a complete run again. Defaults to false: a complete run
+	// is only reported.
+	Retry bool
+
+	// Bus names the NATS server. Defaults to one that is embedded in this process.
+	Bus busconn.Options
+	// Listen is where the embedded server listens, HOST:PORT. Workers on other machines can join
+	// it then. Defaults to this machine alone.
+	Listen natsserver.ListenAddress
+	// Shared says that other machines may work for the run, so that it may wait for workers.
+	// Defaults to false. It is set for Bus.
+	Shared bool
+	// State is the folder for state: locks, the embedded server's store, copies of standard
+	// input. Defaults to $XDG_STATE_HOME/promptmill, or ~/.local/state/promptmill.
+	State string
+
+	// Flush is the longest time until an answer is in the output file. Defaults to 5 s.
+	Flush time.Duration
+	// Format is the format of the output file. Defaults to lines in the order of their arrival.
+	Format output.Format
+	// Report says what stands in the report besides the run. Defaults to no prices, and to the
+	// last run of another model on the same input for comparison.
+	Report reports
+
+	// Version is the version of the program, for the metadata. Defaults to none.
+	Version string
+	// Metrics, if not nil, exports what the parts of the run count.
+	Metrics *exporter
+	// Log gets warnings and errors. The zero value discards them.
+	Log zerolog.Logger
+	// Hooks report what the run does.
+	Hooks Hooks
+}
+
+// Hooks are functions that report what a run does. Each may be nil.
+type Hooks struct {
+	// Printf gets lines for a person at a terminal, such as a hint how to join other machines.
+	Printf func(format string, args ...any)
+	// Validating is called as the input is read for the first time, with what was read so far.
+	Validating func(requests int, bytes int64)
+	// Loading is called while a model server loads.
+	Loading modelservers.Loading
+	// Watch is called in a goroutine of its own once requests run. It returns when ctx ends; the
+	// run waits for that.
+	Watch func(ctx context.Context, v *progress.Source)
+}
+
+// printf calls Printf.
+func (h Hooks) printf(format string, args ...any) {
+	if h.Printf != nil {
+		h.Printf(format, args...)
+	}
+}
+
+// watch starts Watch, if it is set, until the returned function is called.
+func (h Hooks) watch(v *progress.Source) (stop func()) {
+	if h.Watch == nil {
+		return func() {}
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.Watch(ctx, v)
+	}()
+
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// Result is what a complete run has brought.
+type Result struct {
+	// Run is the id of the run.
+	Run string
+	// Answered and Failed are the counts of requests. Together they are all of the input.
+	Answered, Failed int
+	// Output names the files.
+	Output output.Prefix
+	// Metadata is the content of the metadata file.
+	Metadata *metadata.Run
+	// WasComplete says that an earlier run had completed the output, and that nothing was run.
+	WasComplete bool
+}
+
+// newResult returns the result of an output with some metadata.
+func newResult(out output.Prefix, meta *metadata.Run) *Result {
+	return &Result{
+		Run:      meta.TestID,
+		Answered: meta.Results.SuccessCount,
+		Failed:   meta.Results.FailureCount,
+		Output:   out,
+		Metadata: meta,
+	}
+}
+
+const (
+	defaultShardSize  = 32
+	defaultShardBytes = 256 << 10 // unless one request alone has more
+	defaultFlush      = 5 * time.Second
+)
+
+// defaultCapacity is the number of requests in flight that a run on one machine counts with while
+// it is not known.
+const defaultCapacity = 64
+
+// sharedCapacity is the number of requests in flight that a run counts with when it cannot know
+// which machines will join. A larger one would make shards small too early, a smaller one too late.
+const sharedCapacity = 256
+
+// Validate returns an error that names the field of a value that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case len(c.Inputs) == 0:
+		return errors.New("pipeline: Config.Inputs is required")
+	case len(c.Inputs) > 1 && slices.Contains(c.Inputs, "-"):
+		return errors.New(`pipeline: Config.Inputs: "-" cannot be mixed with files`)
+	case c.Output == "":
+		return errors.New("pipeline: Config.Output is required")
+	case c.ServerURL != "" && (len(c.Servers.URLs) > 0 || c.Servers.Command != "" || c.Servers.Sim != nil):
+		return errors.New("pipeline: Config.ServerURL excludes Config.Servers.URLs, Command and Sim")
+	case c.Flush < 0:
+		return fmt.Errorf("pipeline: Config.Flush is %s, must not be negative", c.Flush)
+	case c.Settings.ShardSize < 0 || c.Settings.ShardSize > proto.MaxShardSize:
+		return fmt.Errorf("pipeline: Config.Settings.ShardSize is %d, must be from 1 to %d",
+			c.Settings.ShardSize, proto.MaxShardSize)
+	case c.Settings.Model != "" && c.Settings.OverrideModel != "":
+		return errors.New("pipeline: Config.Settings.Model excludes Config.Settings.OverrideModel")
+	}
+
+	if c.RunID != "" {
+		if err := proto.CheckRunID(c.RunID); err != nil {
+			return fmt.Errorf("pipeline: Config.RunID: %w", err)
+		}
+	}
+
+	if err := c.Workers.Validate(); err != nil {
+		return err
+	}
+
+	servers := c.Servers
+	if c.ServerURL != "" {
+		servers.URLs = []string{c.ServerURL}
+	}
+	servers.StateDir = cmp.Or(servers.StateDir, "the run's")
+
+	return servers.Validate()
+}
+
+// withDefaults returns the configuration with its defaults, and with absolute paths.
+func (c Config) withDefaults() (Config, error) {
+	if err := c.Validate(); err != nil {
+		return c, err
+	}
+
+	var err error
+	if c.Output, err = filepath.Abs(strings.TrimSuffix(c.Output, output.ResultsSuffix)); err != nil {
+		return c, err
+	}
+
+	c.Inputs = slices.Clone(c.Inputs)
+	for i, input := range c.Inputs {
+		if input == "-" {
+			continue
+		}
+		if c.Inputs[i], err = filepath.Abs(input); err != nil {
+			return c, err
+		}
+	}
+
+	if c.State == "" {
+		if c.State, err = statedir.Default(os.Getenv); err != nil {
+			return c, err
+		}
+	}
+
+	if c.Stdin == nil {
+		c.Stdin = os.Stdin
+	}
+
+	if c.ServerURL != "" {
+		c.Servers.URLs = []string{c.ServerURL}
+	}
+
+	c.Servers.StateDir = cmp.Or(c.Servers.StateDir, statedir.ForOutput(c.State, c.Output))
+	c.Servers.Log = c.Log
+	c.Shared = c.Shared || c.Bus.External()
+	c.Listen.Address = cmp.Or(c.Listen.Address, natsserver.Loopback.Address)
+	c.Flush = cmp.Or(c.Flush, defaultFlush)
+	c.Report.state = c.State
+	c.Policy.Attended = true
+	c.Settings = withShardDefaults(c.Settings)
+	c.Settings.Simulated = c.Servers.Sim != nil
+
+	c.Settings.Capacity = cmp.Or(c.Workers.Concurrency, defaultCapacity) * max(1, len(c.Servers.URLs))
+	if c.Shared {
+		c.Settings.Capacity = max(c.Settings.Capacity, sharedCapacity)
+	}
+
+	return c, nil
+}
+
+// withShardDefaults returns the settings with the default size of shards.
+func withShardDefaults(s proto.Settings) proto.Settings {
+	s.ShardSize = cmp.Or(s.ShardSize, defaultShardSize)
+	if s.ShardBytes == 0 {
+		s.ShardBytes = defaultShardBytes
+		if s.GroupByPrefix {
+			s.ShardBytes *= 4 // requests that begin alike are often long
+		}
+	}
+	return s
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+)
+
+// commonOptions are the flags that commands have in common which stay until their work is done.
+type commonOptions struct {
+	// progress is the mode of the screen: auto, bar, plain, json or none.
+	progress string
+	// verbose has the log say more.
+	verbose bool
+	// metrics is the address to serve metrics at. Empty: none.
+	metrics string
+}
+
+// parseCommon reads the flags that commands have in common.
+func parseCommon(c *cli.Command, progress string) commonOptions {
+	return commonOptions{
+		progress: progress,
+		verbose:  c.Bool("verbose"),
+		metrics:  c.String("metrics"),
+	}
+}
+
+// activeCommand is a command at work: its screen and log, its metrics, and the goroutines that wait
+// for signals. Close ends all of that.
+type activeCommand struct {
+	env     environment
+	screen  *terminal.Screen
+	log     zerolog.Logger
+	metrics *exporter
+
+	ctx         context.Context
+	stop        context.CancelFunc
+	stopMetrics func()
+	goroutines  sync.WaitGroup
+	watched     atomic.Pointer[progress.Source] // the run that is shown
+}
+
+// openCommand opens a command. It prints what it does whenever a signal asks for that.
+func openCommand(ctx context.Context, env environment, o commonOptions) (*activeCommand, error) {
+	screen, err := terminal.Open(env.stderr, o.progress, env.getenv)
+	if err != nil {
+		return nil, err
+	}
+
+	c := &activeCommand{
+		env:     env,
+		screen:  screen,
+		log:     newLog(o.verbose, screen),
+		metrics: &exporter{},
+	}
+	if c.stopMetrics, err = startMetrics(o.metrics, c.metrics); err != nil {
+		return nil, err
+	}
+
+	c.ctx, c.stop = context.WithCancel(ctx)
+	c.goroutines.Go(func() { c.screen.PrintStatusOnSignal(c.ctx, env.asked) })
+
+	return c, nil
+}
+
+// limitMemory keeps this process within a soft limit of memory until the command is closed.
+func (c *activeCommand) limitMemory() {
+	c.goroutines.Go(func() { limitMemory(c.ctx, c.env.getenv) })
+}
+
+// untilSignals returns a context that ends at the first signal, with the cause ErrInterrupted, and
+// has the process end at the second. doing says what is done after the first, safe what is not lost
+// at either.
+func (c *activeCommand) untilSignals(doing string, safe func() string) context.Context {
+	ctx, stop := context.WithCancelCause(c.ctx)
+	c.goroutines.Go(func() {
+		select {
+		case <-c.env.signals:
+		case <-c.ctx.Done():
+			return
+		}
+
+		c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
+		stop(ErrInterrupted)
+
+		select {
+		case <-c.env.signals:
+			c.screen.Printf("stopped: %s", safe())
+			c.env.exit(exit.CodeInterrupted)
+		case <-c.ctx.Done():
+		}
+	})
+
+	return ctx
+}
+
+// nothingLost says what is safe where there is nothing to count.
+func nothingLost() string { return "Nothing is lost either way" }
+
+// countSafe says what of the run that is shown is not lost: lines in the synced output, and results
+// that the bus keeps for it. The next start counts both.
+func (c *activeCommand) countSafe() string {
+	v := c.watched.Load()
+	if v == nil {
+		return nothingLost()
+	}
+
+	p := v.Counts()
+	text := fmt.Sprintf("Safe either way: %d of %d requests have their line", p.Durable, p.Total)
+	if more := p.Received.Done - p.Durable; more > 0 {
+		text += fmt.Sprintf(", and %d more results are on the bus", more)
+	}
+
+	return text + "; the same command goes on from there"
+}
+
+// hooks show on the screen what the pipeline reports.
+func (c *activeCommand) hooks() Hooks {
+	return Hooks{
+		Printf:     c.screen.Printf,
+		Validating: progress.ShowValidation(c.screen),
+		Loading:    showLoading(c.screen),
+		Watch: func(ctx context.Context, v *progress.Source) {
+			c.watched.Store(v)
+			progress.Show(ctx, c.screen, v)
+		},
+	}
+}
+
+// fail ends the screen and reports the error there if a program reads it. It returns the error for
+// the exit code.
+func (c *activeCommand) fail(err error) error {
+	c.screen.Close()
+	return c.screen.ReportError(err)
+}
+
+// Close ends what openCommand has started, and waits for it.
+func (c *activeCommand) Close() {
+	c.stop()
+	c.goroutines.Wait()
+	c.stopMetrics()
+	c.screen.Close()
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/promptmill/promptmill/collector/atomicfile"
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker"
+	"github.com/promptmill/promptmill/worker/modelserver"
+)
+
+// Run runs the inputs, resumes the run that an earlier process has begun with the same
+// configuration, or reports that the output is complete. It returns when each request has a line in
+// the output, answered or failed.
+//
+// The end of ctx stops the run gracefully: workers finish what is in flight within
+// Config.Workers.Grace, and the collector writes what has come. The error wraps [ErrInterrupted] and
+// the cause of ctx's end then, and the next Run with the same configuration resumes. A process that
+// is killed loses nothing either.
+//
+// Errors of the exit package carry a hint for a person and the exit code of a command.
+func Run(ctx context.Context, cfg Config) (*Result, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+
+	r := &runner{
+		cfg:      cfg,
+		inputs:   cfg.Inputs,
+		output:   output.Prefix(cfg.Output),
+		stateDir: statedir.ForOutput(cfg.State, cfg.Output),
+	}
+
+	return r.run(ctx)
+}
+
+// runner is one call of [Run].
+type runner struct {
+	cfg      Config
+	inputs   []string // absolute paths, that of the copy of standard input among them
+	output   output.Prefix
+	stateDir string // of this run alone
+
+	journal *journal.Journal
+	resumed bool
+	stdin   *stdinCopy // nil: the input is in files
+
+	servers  *modelservers.Set // nil if only other processes have workers
+	served   modelserver.Info  // what the servers have
+	unlisted error             // why they do not list what they have
+
+	// endUnnoted says that the bus does not have the end of the run yet.
+	endUnnoted bool
+}
+
+// run runs, or resumes, or returns what a complete run has brought.
+func (r *runner) run(ctx context.Context) (*Result, error) {
+	// A process that completed the run may not have come to remove its state. The bus may not
+	// have the end of the run then.
+	hadState := files.Exists(r.stateDir)
+
+	lock, err := statedir.Lock(r.cfg.State, r.stateDir)
+	if errors.Is(err, statedir.ErrLocked) {
+		return nil, exit.WithHint(fmt.Errorf("another promptmill is working on this output: %w", err),
+			"wait for it, stop that process, or choose another output with -o")
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	defer lock.Close()
+	defer r.removeUnstarted(hadState)
+
+	res, err := r.copyInputOrFindResult(ctx, hadState)
+	if r.stdin != nil {
+		defer r.stdin.discard()
+	}
+	if res != nil || err != nil {
+		return res, err
+	}
+
+	err = r.openJournal(ctx)
+	if r.journal != nil {
+		defer r.journal.Close()
+	}
+	if r.servers != nil {
+		defer r.servers.Close()
+	}
+	if err != nil {
+		return nil, r.describeError(ctx, err)
+	}
+
+	if err := r.runParts(ctx); err != nil {
+		return nil, r.describeError(ctx, r.discardUnstarted(err))
+	}
+
+	meta, err := readMeta(r.output)
+	if err != nil {
+		return nil, err
+	}
+
+	r.removeState()
+
+	return newResult(r.output, meta), nil
+}
+
+// copyInputOrFindResult copies standard input into a file, if that is the input, and returns the
+// result of a complete run of the input, if there is one.
+func (r *runner) copyInputOrFindResult(ctx context.Context, hadState bool) (*Result, error) {
+	if r.inputs[0] != "-" {
+		return r.completed(ctx, hadState)
+	}
+
+	var err error
+	if r.stdin, err = copyStdin(ctx, r.cfg.Stdin, r.stateDir); err != nil {
+		return nil, r.describeError(ctx, err)
+	}
+
+	r.inputs = []string{r.stdin.path}
+
+	return r.completed(ctx, hadState)
+}
+
+// openJournal resumes the run of the journal, or begins a run.
+func (r *runner) openJournal(ctx context.Context) (err error) {
+	r.journal, err = journal.Open(r.output.Journal())
+	switch {
+	case err == nil:
+		r.resumed = true
+		err = r.resume(ctx)
+	case errors.Is(err, os.ErrNotExist):
+		err = r.begin(ctx)
+	case errors.Is(err, atomicfile.ErrIrregular), errors.Is(err, atomicfile.ErrForeignLink):
+		err = checkOutput(r.output)
+	case errors.Is(err, atomicfile.ErrLocked):
+		err = describeOutputError(err)
+	case errors.Is(err, proto.ErrFormat):
+		err = exit.WithHint(err,
+			"it is no journal of this version of promptmill: move it away, or choose another output with -o")
+	}
+
+	return err
+}
+
+// discardUnstarted removes what a run has left that did not begin, so that another input or other
+// settings can have its output. It returns why it did not begin.
+func (r *runner) discardUnstarted(err error) error {
+	_, refused := errors.AsType[*worker.RefusedError](err)
+	switch {
+	case errors.Is(err, errOtherRun) && !r.resumed:
+		return errors.Join(err, r.journal.Remove())
+	case refused && !r.resumed && r.journal.State().Counts.Done == 0:
+		if err := errors.Join(r.journal.Remove(), os.RemoveAll(r.stateDir)); err != nil {
+			r.cfg.Log.Warn().Err(err).Msg("failed to remove the files of the run; it resumes from there")
+		}
+	}
+
+	return err
+}
+
+// removeState removes the state of a complete run. It is the last step: while the folder exists, the
+// next Run looks for what is left to do.
+func (r *runner) removeState() {
+	if r.endUnnoted {
+		return
+	}
+	if err := os.RemoveAll(r.stateDir); err != nil {
+		r.cfg.Log.Warn().Err(err).Msg("failed to remove the state of the complete run; it can be deleted")
+	}
+}
+
+// removeUnstarted removes what a start without a journal has left in the state folder: standard
+// input, and the folder itself, but not the log of a model server that did not start. hadState says
+// that the folder existed before.
+func (r *runner) removeUnstarted(hadState bool) {
+	if r.endUnnoted || (hadState || r.journal != nil) && files.Exists(r.output.Journal()) {
+		return
+	}
+	os.Remove(filepath.Join(r.stateDir, spoolFile))
+	statedir.RemoveEmpty(r.stateDir)
+}
+
+// readMeta reads the metadata of an output.
+func readMeta(out output.Prefix) (*metadata.Run, error) {
+	meta, err := metadata.Read(out.Meta())
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+
+	if meta.Manifest == nil {
+		return nil, fmt.Errorf("read metadata %s: %w: another program wrote it", out.Meta(), proto.ErrFormat)
+	}
+
+	if meta.Manifest.Schema != proto.ManifestSchema {
+		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), proto.SchemaError(meta.Manifest.Schema))
+	}
+
+	return meta, nil
+}

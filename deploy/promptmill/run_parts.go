@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/worker"
+)
+
+// runParts puts the run on the bus and runs all parts until the collector has written the output.
+func (r *runner) runParts(ctx context.Context) error {
+	l, own, closeBus, err := r.openBus()
+	if err != nil {
+		return err
+	}
+	defer closeBus()
+
+	if err := makeBuckets(ctx, l, r.cfg.Log); err != nil {
+		return err
+	}
+
+	if err := r.putOnBus(ctx, l, own != nil && !r.cfg.Shared); err != nil {
+		return err
+	}
+
+	if own != nil && r.cfg.Shared {
+		r.cfg.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s", own.JoinString(proto.RoleWorker))
+	}
+
+	m := r.journal.State().Manifest
+	v := &progress.Source{Run: m, JS: l.JS}
+	p, err := r.newParts(l, v)
+	if err != nil {
+		return err
+	}
+
+	if own != nil {
+		p.watchers = append(p.watchers, own.Watch)
+	}
+
+	v.Counts = p.collector.Progress
+	defer r.cfg.Metrics.addRun(namedRun{m.Run, p.producer, p.collector})()
+	defer r.cfg.Hooks.watch(v)()
+
+	if err := p.run(ctx); err != nil {
+		return err
+	}
+
+	if own != nil {
+		own.AwaitReaders(10 * time.Second)
+		return nil
+	}
+
+	// The output is whole, whatever happens on the bus.
+	sweeping, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer stop()
+
+	if err := sweepEndedRuns(sweeping, l.JS, r.cfg.Hooks); err != nil {
+		r.cfg.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over")
+	}
+
+	return nil
+}
+
+// openBus connects to the bus of the configuration, or starts an embedded server. own is nil where
+// that is not ours.
+func (r *runner) openBus() (l *busconn.Connection, own *natsserver.Server, closeBus func(), err error) {
+	if r.cfg.Bus.External() {
+		if l, err = busconn.Connect(r.cfg.Bus, proto.RoleCollector, r.cfg.Log); err != nil {
+			return nil, nil, nil, err
+		}
+		r.cfg.Hooks.printf("using the bus at %s", l.Name)
+		return l, nil, l.Close, nil
+	}
+
+	if own, err = natsserver.Start(natsserver.Config{
+		State:  r.cfg.State,
+		Dir:    r.stateDir,
+		Listen: r.cfg.Listen,
+		Log:    r.cfg.Log,
+	}); err != nil {
+		return nil, nil, nil, err
+	}
+
+	return own.Connection, own, own.Stop, nil
+}
+
+// newParts makes the parts of the run, and adds its workers to the view.
+func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*parts, error) {
+	m := r.journal.State().Manifest
+	log := r.cfg.Log.With().Str("run", m.Run).Logger()
+	p := &parts{
+		producer: producer.New(producer.Config{
+			JS:        l.JS,
+			Run:       m.Run,
+			Files:     r.files, // whatever the manifest on the bus names
+			Validated: !r.resumed,
+			Log:       log,
+		}),
+		collector: collector.New(collector.Config{
+			JS:      l.JS,
+			Journal: r.journal,
+			Output:  r.output,
+			Host:    hostName(),
+			Limits:  l.Limits,
+			Flush:   r.cfg.Flush,
+			Format:  r.cfg.Format,
+			Written: func() { r.cfg.Report.writeOf(r.output, r.cfg.Log) },
+			Input:   runInput{m, func() ([]string, error) { return r.inputs, nil }},
+			Meta: collector.Origin{
+				Platform:    r.platform(),
+				Version:     r.cfg.Version,
+				Concurrency: r.cfg.Workers.Concurrency,
+			},
+			Log: log,
+		}),
+		models: m.Models(),
+		log:    log,
+	}
+
+	if r.servers == nil {
+		return p, nil
+	}
+
+	return p, r.addWorkers(p, v, l.JS, log)
+}
+
+// files returns the input files, for the producer.
+func (r *runner) files(context.Context) ([]string, error) { return r.inputs, nil }
+
+// addWorkers adds a worker for each model server.
+func (r *runner) addWorkers(p *parts, v *progress.Source, js jetstream.JetStream, log zerolog.Logger) error {
+	samples := r.answeredRequests()
+
+	for i, server := range r.servers.Servers {
+		cfg := r.cfg.Workers.newConfig(r.servers, server, r.cfg.State, log)
+		cfg.JS = js
+		cfg.Name = workerName(cfg.Name, i, len(r.servers.Servers))
+		cfg.Version = r.cfg.Version
+		cfg.Run = v.Run.Run
+		cfg.StopRefused = !r.cfg.Shared
+		cfg.Samples = samples
+
+		w, err := worker.New(cfg)
+		if err != nil {
+			return err
+		}
+
+		named := progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w}
+		p.workers = append(p.workers, w)
+		p.watchers = append(p.watchers, func(ctx context.Context) error {
+			return r.servers.Watch(ctx, w, server, r.cfg.Hooks.Loading)
+		})
+		v.Workers = append(v.Workers, named)
+		r.cfg.Metrics.addWorker(named)
+	}
+
+	return nil
+}
+
+// answeredRequests returns a few requests that have their line, most of them answered. With these
+// the worker tells a server that refuses all requests from one that refuses the remaining ones.
+func (r *runner) answeredRequests() (list []proto.Request) {
+	const enough = 3
+	done := r.journal.State().Done
+	if done.IsEmpty() {
+		return nil
+	}
+
+	in, err := producer.NewReader(r.inputs, r.journal.State().Manifest.Settings, nil)
+	if err != nil {
+		return nil // the producer is going to report it
+	}
+	defer in.Close()
+
+	for len(list) < min(enough, int(done.GetCardinality())) {
+		item, err := in.Next()
+		if err != nil {
+			return list
+		}
+
+		if item.Err == nil && done.Contains(item.Index) {
+			list = append(list, proto.Request{
+				Index: item.Index,
+				URL:   strings.Clone(item.URL),
+				Body:  bytes.Clone(item.Body),
+			})
+		}
+	}
+
+	return list
+}
+
+// putOnBus puts the run on the bus, or the parts of it that are not there (any more). alone says
+// that no other process can have been working for it.
+func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool) error {
+	state := r.journal.State()
+	m := state.Manifest
+
+	b, err := bus.Open(ctx, l.JS)
+	if err != nil {
+		return err
+	}
+
+	runs := b.Runs
+	now, err := runs.Get(ctx, m.Run)
+	known := err == nil
+	if err != nil && !errors.Is(err, proto.ErrNoRun) {
+		return err
+	}
+
+	if known {
+		if err := r.continueOnBus(ctx, l, runs, now, alone); err != nil {
+			return err
+		}
+	}
+
+	if err := bus.EnsureStreams(ctx, l.JS, m, l.Limits); err != nil {
+		return err
+	}
+
+	if known {
+		if n := countResults(ctx, l.JS, m, state); n > 0 {
+			r.cfg.Hooks.printf("%d more are on the bus, with their results", n)
+		}
+		return nil
+	}
+
+	if !r.resumed || state.Done.IsEmpty() {
+		return runs.Create(ctx, m)
+	}
+
+	// The bus does not have the run: it has lost its store, or the run had ended and its failed
+	// requests are run again. The files have the truth.
+	missing := state.Missing()
+	if m.Retries == 0 {
+		r.cfg.Hooks.printf("the bus's store is gone: publishing the %d requests that lack a line",
+			missing.GetCardinality())
+	}
+
+	m.Publish.Done = true
+	if err := runs.Create(ctx, m); err != nil || missing.IsEmpty() {
+		return err
+	}
+
+	return collector.StartRound(ctx, l.JS, runs, m.Run, 0, missing)
+}
+
+// continueOnBus takes up the run that the bus has, as now.
+func (r *runner) continueOnBus(
+	ctx context.Context, l *busconn.Connection, runs *bus.RunStore, now proto.Manifest, alone bool,
+) error {
+	m := r.journal.State().Manifest
+	if err := r.checkRunOnBus(now, m); err != nil {
+		return err
+	}
+
+	if alone {
+		if err := releaseLeftovers(ctx, l.JS, m); err != nil {
+			return err
+		}
+	}
+
+	err := runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		now.Input.Files = m.Input.Files
+		if now.State != proto.StatePaused && now.State != proto.StateCancelling {
+			now.State = proto.StateInProgress
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	if now.State == proto.StatePaused {
+		r.cfg.Hooks.printf("the run is paused: promptmill resume %s", m.Run)
+	}
+
+	return nil
+}
+
+// releaseLeftovers takes from the bus what a killed process has left there for itself: shards that
+// are out, and its lease of the run, which names the output as it was called then, on a host that
+// may have another name now.
+func releaseLeftovers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {
+	if err := bus.ResetConsumers(ctx, js, m); err != nil {
+		return err
+	}
+
+	return bus.New(js).Leases.Release(ctx, m.Run)
+}
+
+// errOtherRun is returned when the bus has another run of the id.
+var errOtherRun = errors.New("the id is in use")
+
+// checkRunOnBus refuses to take another run on the bus for the one of the journal, whose id it has.
+// A journal that was just made begins a run, so one that has ended is another, too: its failed
+// requests would count as tried.
+func (r *runner) checkRunOnBus(there, m proto.Manifest) error {
+	text := describeRunChange(there, m)
+	if text == "" && !r.resumed && there.State.Ended() {
+		text = fmt.Sprintf("which is %s", there.State)
+	}
+
+	if text == "" {
+		return nil
+	}
+
+	fix := "take that one off the bus first: promptmill delete " + m.Run
+	if !there.State.Ended() {
+		fix += " --force"
+	}
+	if !r.cfg.Bus.External() {
+		fix = "remove " + r.stateDir + " to begin again"
+	}
+	if !r.resumed { // else the journal has the id
+		fix = "choose another --run, or " + fix
+	}
+
+	return exit.WithHint(fmt.Errorf("%w: the bus has a run %s already, %s", errOtherRun, m.Run, text), fix)
+}
+
+// makeBuckets makes the buckets of all runs, and upgrades those of an earlier version.
+func makeBuckets(ctx context.Context, l *busconn.Connection, log zerolog.Logger) error {
+	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
+		return err
+	}
+
+	if err := bus.UpgradeBuckets(ctx, l.JS, l.Limits); err != nil {
+		log.Warn().Err(err).Msg(
+			"what an earlier version of promptmill has made on the bus stays as it is: its roles allow more",
+		)
+	}
+
+	return nil
+}

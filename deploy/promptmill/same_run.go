@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// otherRunHint says how to go on where an output belongs to another run.
+const otherRunHint = "give the same command as then, or choose another output with -o"
+
+// checkSameRun refuses to go on with another input or other settings than the run of a manifest has.
+func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
+	results := r.output.Results()
+	if r.cfg.RunID != "" && r.cfg.RunID != m.Run {
+		return exit.WithHint(fmt.Errorf("%s belongs to run %s, not to %s", results, m.Run, r.cfg.RunID), otherRunHint)
+	}
+
+	want, has := r.cfg.Settings, m.Settings
+	if want.Model == "" {
+		want.Model = has.Model // found on the server when the run began
+	}
+
+	if text := describeSettingsChange(has, want); text != "" {
+		return exit.WithHint(fmt.Errorf("%s belongs to run %s, %s", results, m.Run, text), otherRunHint)
+	}
+
+	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
+		r.cfg.Hooks.printf("the run was begun with --shard-size %d --group-by-prefix=%t, and keeps them",
+			has.ShardSize, has.GroupByPrefix)
+	}
+
+	return r.checkSameInput(ctx, m.Input)
+}
+
+// checkSameInput compares the input files with those of a run: by their contents, unless they are
+// the same files and nothing has touched them.
+func (r *runner) checkSameInput(ctx context.Context, in proto.Input) error {
+	same := len(in.Files) == len(r.inputs)
+	for i := 0; same && i < len(in.Files); i++ {
+		info, err := os.Stat(r.inputs[i])
+		if err != nil {
+			return exit.Usage("", "input: %w", err)
+		}
+		same = in.Files[i].Path == r.inputs[i] && producer.IsUnchanged(in.Files[i], info)
+	}
+
+	if same {
+		return nil
+	}
+
+	sum, err := producer.Checksum(ctx, r.inputs)
+	if err != nil {
+		return err
+	}
+
+	if sum != in.SHA256 {
+		return exit.WithHint(fmt.Errorf("%s was %s", r.output.Results(), describeInputChange(in.SHA256, sum)),
+			otherRunHint)
+	}
+
+	return nil
+}
+
+// describeRunChange returns in what a run of then differs from one of now with its id: in the text
+// of its input, in its settings, or in what these make of it. It is empty if both have the same
+// requests. Each run that is taken up again (on a bus, in a journal, in an output) is compared with
+// what it is taken for.
+func describeRunChange(then, now proto.Manifest) string {
+	if then.Input.SHA256 != now.Input.SHA256 {
+		return describeInputChange(then.Input.SHA256, now.Input.SHA256)
+	}
+
+	if text := describeSettingsChange(then.Settings, now.Settings); text != "" {
+		return text
+	}
+
+	if then.Input.Requests != now.Input.Requests || then.Input.Digest != now.Input.Digest {
+		return fmt.Sprintf("made of %d other requests: its digest is %s, and %d requests now have %s",
+			then.Input.Requests, then.Input.Digest, now.Input.Requests, now.Input.Digest)
+	}
+
+	return ""
+}
+
+// describeInputChange says that the text of an input differs, by its SHA-256.
+func describeInputChange(then, now string) string {
+	return fmt.Sprintf("made from another input: its text had a SHA-256 that begins with %.12s, now it begins with %.12s",
+		then, now)
+}
+
+// describeSettingsChange returns the first setting that changes the results and differs, or "".
+func describeSettingsChange(then, now proto.Settings) string {
+	for _, d := range []struct {
+		name      string
+		then, now any
+		same      bool
+	}{
+		{"--sim", then.Simulated, now.Simulated, then.Simulated == now.Simulated},
+		{"--model", then.Model, now.Model, then.Model == now.Model},
+		{"--override-model", cmp.Or(then.OverrideModel, "none"), cmp.Or(now.OverrideModel, "none"),
+			then.OverrideModel == now.OverrideModel},
+		{"--set", then.Set, now.Set, maps.Equal(then.Set, now.Set)},
+		{"--skip-invalid", then.SkipInvalid, now.SkipInvalid, then.SkipInvalid == now.SkipInvalid},
+		{"--retry-truncated", then.RetryTruncated, now.RetryTruncated, then.RetryTruncated == now.RetryTruncated},
+		{"--schema", schemaText(then.Schema), schemaText(now.Schema),
+			schemaText(then.Schema) == schemaText(now.Schema)},
+	} {
+		if !d.same {
+			return fmt.Sprintf("which had other settings: %s was %v and is %v now", d.name, d.then, d.now)
+		}
+	}
+
+	return ""
+}
+
+// schemaText returns the schema of a run, or "none". The metadata has it with line breaks.
+func schemaText(schema json.RawMessage) string {
+	var compact bytes.Buffer
+	if len(schema) == 0 || json.Compact(&compact, schema) != nil {
+		return "none"
+	}
+	return compact.String()
+}
+
+// checkUnchanged returns an error that wraps proto.ErrInputChanged if an input file is not what
+// validation has read. It reads the files only where their attributes leave that open.
+func checkUnchanged(ctx context.Context, in proto.Input) error {
+	var paths []string
+	same := true
+	for _, f := range in.Files {
+		info, err := os.Stat(f.Path)
+		if err != nil {
+			return fmt.Errorf("%w: %w", proto.ErrInputChanged, err)
+		}
+		same = same && producer.IsUnchanged(f, info)
+		paths = append(paths, f.Path)
+	}
+
+	if same {
+		return nil
+	}
+
+	return producer.CheckInput(ctx, in, paths)
+}

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/deploy/terminal"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// ServeConfig says which bus to serve, and where the answers of its runs go.
+type ServeConfig struct {
+	// Dir is the folder of the output files. Required, as an absolute path.
+	Dir string
+	// Bus names the NATS server. Defaults to one that is embedded in this process and stays up.
+	Bus busconn.Options
+	// Listen is where the embedded server listens, HOST:PORT. Required without Bus.
+	Listen natsserver.ListenAddress
+	// State is the state folder. Required.
+	State string
+	// Flush is the longest time until an answer is in an output file. Defaults to 5 s.
+	Flush time.Duration
+	// Format is the format of the output files.
+	Format output.Format
+	// Report says what stands in the reports besides the run.
+	Report reports
+	// Version is the version of the program, for the metadata.
+	Version string
+	// Metrics, if not nil, exports what the collectors count.
+	Metrics *exporter
+	// Log gets warnings and errors. The zero value discards them.
+	Log zerolog.Logger
+	// Hooks report what the server does.
+	Hooks Hooks
+}
+
+// Serve collects all runs that are submitted to a bus until ctx ends, and starts the bus if the
+// configuration names none. It resumes what an earlier Serve has left, and deletes ended runs when
+// their time on the bus is over. The error wraps [ErrInterrupted] after the end of ctx.
+func Serve(ctx context.Context, cfg ServeConfig) error {
+	cfg.Report.state = cfg.State
+	s := &runServer{ServeConfig: cfg, stateDir: filepath.Join(cfg.State, "serve"), active: map[string]bool{}}
+
+	lock, err := statedir.Lock(s.State, s.stateDir)
+	if errors.Is(err, statedir.ErrLocked) {
+		return exit.WithHint(fmt.Errorf("another promptmill serve is running with this state folder: %w", err),
+			"stop it, or give another --state DIR")
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+
+	closeBus, err := s.openBus()
+	if err != nil {
+		return err
+	}
+	defer closeBus()
+
+	err = s.run(ctx)
+
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(ctx, "interrupted", "")
+	case errors.Is(err, natsserver.ErrStore):
+		return exit.Unreachable(fmt.Errorf("%w (%s)", err, s.stateDir),
+			"free space on that disk, then start promptmill serve again; nothing is lost")
+	}
+
+	return err
+}
+
+// runServer is one call of [Serve].
+type runServer struct {
+	ServeConfig
+
+	stateDir string
+	link     *busconn.Connection
+	embedded *natsserver.Server // nil: the bus is not ours
+	runs     *bus.RunStore
+
+	// mu guards the field below.
+	mu         sync.Mutex
+	active     map[string]bool // runs that are being collected
+	collectors sync.WaitGroup
+}
+
+// openBus connects to the bus of the configuration, or starts an embedded server.
+func (s *runServer) openBus() (closeBus func(), err error) {
+	if s.Bus.External() {
+		if s.link, err = busconn.Connect(s.Bus, proto.RoleCollector, s.Log); err != nil {
+			return nil, err
+		}
+		return s.link.Close, nil
+	}
+
+	if s.embedded, err = natsserver.Start(natsserver.Config{
+		State:  s.State,
+		Dir:    s.stateDir,
+		Listen: s.Listen,
+		Shared: true,
+		Log:    s.Log,
+	}); err != nil {
+		return nil, err
+	}
+	s.link = s.embedded.Connection
+
+	return s.embedded.Stop, nil
+}
+
+// run prepares the bus and collects its runs until ctx ends.
+func (s *runServer) run(ctx context.Context) (err error) {
+	if err := makeBuckets(ctx, s.link, s.Log); err != nil {
+		return err
+	}
+
+	b, err := bus.Open(ctx, s.link.JS)
+	if err != nil {
+		return err
+	}
+
+	s.runs = b.Runs
+
+	if s.embedded != nil {
+		if err := s.runs.SetLimits(ctx, s.embedded.Limits); err != nil {
+			return err
+		}
+		s.Hooks.printf("serving on %s, output in %s", s.embedded.Addr(), s.Dir)
+		s.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s", s.embedded.JoinString(proto.RoleWorker))
+	} else {
+		s.Hooks.printf("serving the runs on %s, output in %s", s.link.Name, s.Dir)
+	}
+
+	if err := s.restoreLost(ctx); err != nil {
+		return err
+	}
+
+	s.removeLeftInputs()
+
+	return s.collectAll(ctx)
+}
+
+// collectAll collects all runs until ctx ends.
+func (s *runServer) collectAll(ctx context.Context) error {
+	group, working := errgroup.WithContext(ctx)
+	if s.embedded != nil {
+		group.Go(func() error { return s.embedded.Watch(working) })
+	}
+
+	group.Go(func() error {
+		for all, err := range s.runs.WatchAll(working) {
+			if err != nil {
+				return err
+			}
+
+			for _, m := range all {
+				if !m.State.Ended() && m.State != proto.StateValidating && !m.Policy.Attended {
+					s.startCollector(working, m)
+				}
+			}
+		}
+
+		return nil
+	})
+
+	group.Go(func() error { return s.sweep(working) })
+
+	err := group.Wait()
+	s.collectors.Wait()
+
+	return err
+}
+
+// sweep deletes runs whose time on the bus is over, again and again, until ctx ends.
+func (s *runServer) sweep(ctx context.Context) error {
+	for round := 0; ; round++ {
+		if round%60 == 0 { // in ten minutes; each run that was ever deleted is looked for
+			if err := sweepDeleted(ctx, s.link.JS, s.runs, orphanAge, s.Hooks); err != nil && ctx.Err() == nil {
+				s.Log.Warn().Err(err).Msg("failed to delete what is left of deleted runs; trying again later")
+			}
+		}
+
+		if err := sweepEnded(ctx, s.link.JS, s.runs, time.Now(), s.Hooks); err != nil && ctx.Err() == nil {
+			s.Log.Warn().Err(err).Msg("failed to delete runs whose time on the bus is over; retrying")
+		}
+
+		if err := bus.Sleep(ctx, 10*time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// inputCopies returns the folder of copies of inputs. Runs of our bus and of others may have the
+// same ids.
+func (s *runServer) inputCopies() string {
+	if s.embedded != nil {
+		return filepath.Join(s.stateDir, "runs")
+	}
+	return filepath.Join(s.stateDir, "runs-elsewhere")
+}
+
+// removeLeftInputs removes copies of inputs that a crash has left of complete outputs.
+func (s *runServer) removeLeftInputs() {
+	dir := s.inputCopies()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none
+	}
+
+	for _, e := range entries {
+		out := output.Prefix(filepath.Join(s.Dir, e.Name()))
+		if !files.Exists(out.Meta()) || files.Exists(out.Journal()) {
+			continue
+		}
+
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			s.Log.Warn().Err(err).Msg("failed to remove the copy of an input; it can be deleted")
+		}
+	}
+}
+
+// startCollector starts to collect a run, unless this process does already.
+func (s *runServer) startCollector(ctx context.Context, m proto.Manifest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.active[m.Run] {
+		return
+	}
+
+	s.active[m.Run] = true
+	s.collectors.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.active, m.Run)
+		}()
+
+		s.Hooks.printf("run %s: %d requests of %s", m.Run, m.Input.Requests, terminal.JoinFew(m.Models(), 3))
+		s.collectRun(ctx, m)
+	})
+}
+
+// collectRun collects a run until it has ended, whatever gets in the way.
+func (s *runServer) collectRun(ctx context.Context, m proto.Manifest) {
+	c := s.newCollector(m.Run)
+	c.begun = func() {
+		os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
+	}
+
+	var reported string
+	for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, 30*time.Second) {
+		meta, err := c.collectUntilEnd(ctx)
+		switch {
+		case err == nil:
+			r := meta.Results
+			s.Hooks.printf("run %s is %s: %d answered, %d failed, in %s",
+				m.Run, meta.Status, r.SuccessCount, r.FailureCount, c.Output.Results())
+			return
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, collector.ErrDeleted), errors.Is(err, proto.ErrNoRun):
+			s.Hooks.printf("run %s was deleted; what was done is in %s", m.Run, c.Output.Journal())
+			s.noteDeleted(ctx, m.Run)
+			return
+		}
+
+		if _, foreign := errors.AsType[foreignFilesError](err); foreign && c.failRun(ctx, s.runs, m, err.Error()) {
+			s.Hooks.printf("run %s is refused: %v; %s", m.Run, err, refusedFix(m.Run))
+			return
+		}
+
+		if text := err.Error(); text != reported {
+			reported = text
+			s.reportProblem(ctx, m, err)
+		}
+
+		bus.Sleep(ctx, pause)
+		if now, err := s.runs.Get(ctx, m.Run); err == nil && now.State.Ended() && now.Output != c.info().String() {
+			s.Hooks.printf("run %s is %s, in %s", m.Run, now.State, cmp.Or(now.Output, "no files"))
+			return // another process has ended it
+		}
+	}
+}
+
+// reportProblem reports why a run is not collected, here and on the bus.
+func (s *runServer) reportProblem(ctx context.Context, m proto.Manifest, problem error) {
+	s.Hooks.printf("run %s: %v; trying again", m.Run, problem)
+
+	text := problem.Error()
+	if errors.Is(problem, proto.ErrLeaseHeld) {
+		text = "" // no problem of the run
+	}
+
+	if err := saveProblem(ctx, s.runs, m, text); err != nil {
+		s.Log.Warn().Err(err).Str("run", m.Run).
+			Msg("failed to note on the bus why the run is not collected")
+	}
+}
+
+// refusedFix says how to go on with a run that its collector has refused.
+func refusedFix(run string) string {
+	return "promptmill delete " + run +
+		", then submit it again with another --run, or with this one once the files are moved away"
+}
+
+// newCollector returns the collector of a run.
+func (s *runServer) newCollector(run string) *runCollector {
+	return &runCollector{
+		CollectConfig: CollectConfig{
+			Bus:     s.link,
+			Run:     run,
+			Output:  output.Prefix(filepath.Join(s.Dir, run)),
+			State:   s.State,
+			Flush:   s.Flush,
+			Format:  s.Format,
+			Report:  s.Report,
+			Version: s.Version,
+			Metrics: s.Metrics,
+			Log:     s.Log.With().Str("run", run).Logger(),
+		},
+		dir: filepath.Join(s.inputCopies(), run),
+	}
+}

@@ -1,0 +1,460 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/statedir"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+	"github.com/promptmill/promptmill/proto/jsonl"
+)
+
+// SubmitConfig says what to put on a bus.
+type SubmitConfig struct {
+	// Bus is the bus. Required.
+	Bus *busconn.Connection
+	// Inputs are the files of requests, as absolute paths, or "-" alone for Stdin. Required.
+	Inputs []string
+	// Stdin is read if Inputs is "-". Defaults to os.Stdin.
+	Stdin io.Reader
+	// State is the state folder, where Stdin is copied to. Required with Stdin.
+	State string
+	// Settings say what becomes of the lines of the input, see [Config.Settings].
+	Settings proto.Settings
+	// Policy says what the bus does with the run.
+	Policy proto.RunPolicy
+	// RunID is the id of the run. Defaults to one from the time. With a given id, Submit goes on
+	// where an earlier one was stopped.
+	RunID string
+	// Hooks report what Submit does.
+	Hooks Hooks
+}
+
+// Submit validates an input, stores it on a bus and publishes its requests: all, or as many as there
+// is room for if the collector of the run publishes the rest. The end of ctx stops it; the error
+// wraps [ErrInterrupted] and has a hint how to go on.
+func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = interrupted(ctx, "interrupted", cmp.Or(exit.Hint(err), "nothing is on the bus"))
+		}
+	}()
+
+	inputs, forget, err := cfg.copyInput(ctx)
+	if err != nil {
+		return m, err
+	}
+	defer forget()
+
+	l := cfg.Bus
+	if err := bus.CreateBuckets(ctx, l.JS, l.Limits); err != nil {
+		return m, err
+	}
+
+	b, err := bus.Open(ctx, l.JS)
+	if err != nil {
+		return m, err
+	}
+
+	s := &submission{Bus: b, link: l, inputs: inputs, hooks: cfg.Hooks}
+	if m, err = s.prepare(ctx, cfg); err != nil {
+		return m, err
+	}
+
+	if err := s.publish(ctx, m, cfg.RunID != ""); err != nil {
+		return m, describeSubmitError(err, m.Run)
+	}
+
+	return m, nil
+}
+
+// copyInput copies standard input into a file, if that is the input. forget removes the copy.
+func (c SubmitConfig) copyInput(ctx context.Context) (inputs []string, forget func(), err error) {
+	if c.Inputs[0] != "-" {
+		return c.Inputs, func() {}, nil
+	}
+
+	dir, forget, err := makeSpool(c.State)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	stdin := c.Stdin
+	if stdin == nil {
+		stdin = os.Stdin
+	}
+
+	input, err := copyStdin(ctx, stdin, dir)
+	if err != nil {
+		forget()
+		return nil, nil, err
+	}
+
+	return []string{input.path}, forget, nil
+}
+
+// makeSpool makes a folder for standard input that exists as long as this process, and removes those
+// of processes that were killed.
+func makeSpool(state string) (dir string, forget func(), err error) {
+	left, _ := filepath.Glob(filepath.Join(state, "submit-*")) // the pattern is good
+	for _, dir := range left {
+		if lock, err := statedir.Lock(state, dir); err == nil {
+			os.RemoveAll(dir)
+			lock.Close()
+		}
+	}
+
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return "", nil, exit.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+	}
+
+	if dir, err = os.MkdirTemp(state, "submit-"); err != nil {
+		return "", nil, fmt.Errorf("spool standard input: %w", err)
+	}
+
+	lock, err := statedir.Lock(state, dir)
+	if err != nil {
+		return "", nil, err
+	}
+
+	return dir, func() { os.RemoveAll(dir); lock.Close() }, nil
+}
+
+// describeSubmitError adds a hint how to go on to an error of publishing a run.
+func describeSubmitError(err error, run string) error {
+	switch {
+	case bus.IsNoStorage(err):
+		return exit.WithHint(fmt.Errorf("the bus has no room for another run: %w", err),
+			"promptmill delete ended runs, this one ("+run+") with --force, or give the bus a larger disk")
+	case errors.Is(err, proto.ErrInputChanged):
+		return exit.WithHint(err, "promptmill delete --force "+run+
+			" takes away what is there of it, then submit the input as it is now")
+	case errors.Is(err, errTaken):
+		return exit.WithHint(err, "promptmill status "+run+" shows it; or choose another --run")
+	}
+
+	return exit.WithDefaultHint(err, "the same promptmill submit with --run "+run+
+		" goes on, promptmill delete --force "+run+" takes away what is there of it")
+}
+
+// submission is one call of [Submit].
+type submission struct {
+	*bus.Bus
+
+	link   *busconn.Connection
+	inputs []string
+	hooks  Hooks
+}
+
+// prepare checks the input and makes the manifest.
+func (s *submission) prepare(ctx context.Context, cfg SubmitConfig) (proto.Manifest, error) {
+	asking, cancel := context.WithTimeout(ctx, answerTime)
+	workers, err := s.Heartbeats.Workers(asking)
+	cancel()
+	if err != nil {
+		return proto.Manifest{}, exit.Unreachable(err, "")
+	}
+
+	settings := withShardDefaults(cfg.Settings)
+	if settings.Model == "" && settings.OverrideModel == "" {
+		settings.Model = defaultModel(workers)
+	}
+
+	for _, w := range workers {
+		settings.Capacity += w.Concurrency
+	}
+
+	settings.Capacity = max(settings.Capacity, sharedCapacity)
+	now := time.Now().UTC()
+	m := proto.Manifest{
+		Schema:    proto.ManifestSchema,
+		Run:       cmp.Or(cfg.RunID, proto.NewRunID(now)),
+		State:     proto.StateValidating,
+		CreatedAt: now,
+		Settings:  settings,
+		Policy:    cfg.Policy,
+	}
+
+	var problems producer.Report
+	m.Input, problems, err = producer.Validate(ctx, s.inputs, settings, s.hooks.Validating)
+	if err != nil {
+		return m, describeReadError(err, s.inputs)
+	}
+
+	if problems.Count > 0 && !settings.SkipInvalid {
+		_, served := progress.MissingModels(m, workers)
+		return m, rejectInput(s.hooks, problems, m.Input.Requests, served)
+	}
+
+	return m, s.checkIDFree(ctx, m)
+}
+
+// checkIDFree refuses the id of another run on the bus.
+func (s *submission) checkIDFree(ctx context.Context, m proto.Manifest) error {
+	old, err := s.Runs.Get(ctx, m.Run)
+	switch {
+	case errors.Is(err, proto.ErrNoRun) || err == nil && halfSubmitted(old, m): // the first to use the id, or to go on
+		return nil
+	case err != nil:
+		return err
+	case old.State == proto.StateValidating:
+		return exit.WithHint(fmt.Errorf("there is a run %s on the bus already, whose submit has not ended, %s",
+			m.Run, cmp.Or(describeRunChange(old, m), "with another --keep-results")),
+			"choose another --run, or promptmill delete --force "+m.Run)
+	}
+
+	text := cmp.Or(describeRunChange(old, m), "with the same input and settings")
+
+	return exit.WithHint(fmt.Errorf("there is a run %s on the bus already, %s", m.Run, text),
+		"choose another --run, or leave it out")
+}
+
+// defaultModel returns the one model of the workers, or "" if there is none or several.
+func defaultModel(workers []proto.WorkerInfo) (model string) {
+	for _, w := range workers {
+		its := w.DefaultModel
+		if its == "" && len(w.Models) == 1 && !proto.IsPattern(w.Models[0]) { // of an older worker
+			its = w.Models[0]
+		}
+
+		if its == "" || model != "" && model != its {
+			return ""
+		}
+
+		model = its
+	}
+
+	return model
+}
+
+// halfSubmitted reports whether a run is what a submit of m has left that was killed before all of
+// the input was on the bus. If that one is alive, both store the same, and one of them begins the
+// run.
+func halfSubmitted(old, m proto.Manifest) bool {
+	return old.State == proto.StateValidating && describeRunChange(old, m) == "" &&
+		old.Policy.KeepResults == m.Policy.KeepResults
+}
+
+// errTaken is returned when another submit has begun the run while this one put it on the bus.
+var errTaken = errors.New("another promptmill submit was first with this run")
+
+// announce puts the manifest on the bus, as validating, so that others see what the streams are for.
+func (s *submission) announce(ctx context.Context, m proto.Manifest) error {
+	err := s.Runs.Create(ctx, m)
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return err
+	}
+
+	return s.Runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if !halfSubmitted(*now, m) {
+			return errTaken
+		}
+		*now = m
+		return nil
+	})
+}
+
+// publish stores the input on the bus, begins the run and publishes its shards. again says that the
+// run may have been on the bus before.
+func (s *submission) publish(ctx context.Context, m proto.Manifest, again bool) error {
+	if err := s.announce(ctx, m); err != nil {
+		return err
+	}
+
+	if err := bus.EnsureStreams(ctx, s.link.JS, m, s.link.Limits); err != nil {
+		return err
+	}
+
+	for i, path := range s.inputs {
+		if err := s.storeInput(ctx, m.Run, proto.InputObject(i), path); err != nil {
+			return err
+		}
+	}
+
+	if err := checkUnchanged(ctx, m.Input); err != nil {
+		return err
+	}
+
+	err := s.Runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		if now.State != proto.StateValidating {
+			return errTaken
+		}
+		now.State, now.Input.Stored = proto.StateInProgress, true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	if again {
+		if taken, err := s.awaitCollector(ctx, m.Run); err != nil || taken {
+			return err
+		}
+	}
+
+	return s.publishShards(ctx, m.Run)
+}
+
+// errOthersPublish ends publishing when the bus is full and the run's collector, which has the
+// input, publishes the rest.
+var errOthersPublish = errors.New("the run's collector publishes the rest")
+
+// errPublished ends the watch for a collector when all is published.
+var errPublished = errors.New("published")
+
+// publishShards publishes the shards of the run: all, or until the bus is full and a collector
+// publishes the rest.
+func (s *submission) publishShards(ctx context.Context, run string) error {
+	p := producer.New(producer.Config{
+		JS:        s.link.JS,
+		Run:       run,
+		Files:     func(context.Context) ([]string, error) { return s.inputs, nil }, // whatever the manifest names
+		Once:      true,
+		Validated: true,
+	})
+
+	group, publishing := errgroup.WithContext(ctx)
+	group.Go(func() error { return cmp.Or(p.Run(publishing), errPublished) })
+	group.Go(func() error {
+		for bus.Sleep(publishing, 200*time.Millisecond) == nil {
+			if !p.Stats().Full.Load() {
+				continue
+			}
+
+			if _, ok, err := s.Leases.Holder(publishing, run); err == nil && ok {
+				return errOthersPublish
+			}
+		}
+
+		return nil
+	})
+
+	if err := group.Wait(); !errors.Is(err, errPublished) && !errors.Is(err, errOthersPublish) {
+		return err
+	}
+
+	return nil
+}
+
+// collectorTime is how long the collector of a run that is submitted again may take to read its
+// journal, before all of the input is published.
+const collectorTime = 5 * time.Second
+
+// awaitCollector waits until a run is collected, and reports whether the collector publishes it:
+// requests that have their line already are not to be run again.
+func (s *submission) awaitCollector(ctx context.Context, run string) (taken bool, err error) {
+	waiting, stop := context.WithTimeout(ctx, collectorTime)
+	defer stop()
+
+	for {
+		_, there, err := s.Leases.Holder(waiting, run)
+		if err == nil && there || bus.Sleep(waiting, 100*time.Millisecond) != nil {
+			break
+		}
+	}
+
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+
+	now, err := s.Runs.Get(ctx, run)
+	if err != nil {
+		return false, err
+	}
+
+	return now.Publish.Round > 0 || now.Publish.Done || now.State.Ended(), nil
+}
+
+// storeInput puts an input file into the run's object store, packed if it is not.
+func (s *submission) storeInput(ctx context.Context, run, object, path string) error {
+	packed, err := jsonl.IsCompressed(path)
+	if err != nil {
+		return fmt.Errorf("read the input: %w", err)
+	}
+
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("read the input: %w", err)
+	}
+	defer file.Close()
+
+	objects := s.Objects(run)
+	if packed {
+		return objects.PutReader(ctx, object, file)
+	}
+
+	r, w := io.Pipe()
+	var group errgroup.Group
+	group.Go(func() error {
+		enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		if err == nil {
+			if _, err = io.Copy(enc, file); err == nil {
+				err = enc.Close()
+			}
+		}
+		return w.CloseWithError(err)
+	})
+
+	err = objects.PutReader(ctx, object, r)
+	r.Close() // ends the writer, should it not be done
+	group.Wait()
+
+	return err
+}
+
+// AwaitEnd follows a run until it has ended, and returns its last manifest. The end of ctx ends the
+// wait: the error wraps [ErrInterrupted].
+func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hooks Hooks) (proto.Manifest, error) {
+	b, err := bus.Open(ctx, l.JS)
+	if err != nil {
+		return m, err
+	}
+
+	var last atomic.Pointer[proto.Manifest]
+	last.Store(&m)
+	stop := hooks.watch(&progress.Source{Run: m, JS: l.JS, Counts: func() collector.Progress {
+		c := last.Load().Counts
+		return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
+	}})
+	defer stop()
+
+	problem := ""
+	for now, err := range b.Runs.Watch(ctx, m.Run) {
+		switch {
+		case ctx.Err() != nil:
+			return *last.Load(), interrupted(ctx, "not waiting any longer; the run goes on", "promptmill status "+m.Run)
+		case err != nil:
+			return *last.Load(), err
+		}
+
+		last.Store(&now)
+		if now.State.Ended() {
+			return now, nil
+		}
+
+		if text := now.Problem; text != "" && text != problem {
+			hooks.printf("run %s is not collected: %s; its collector tries again", now.Run, text)
+		}
+
+		problem = now.Problem
+	}
+
+	return *last.Load(), interrupted(ctx, "not waiting any longer; the run goes on", "promptmill status "+m.Run)
+}
