@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// WithAddress has the server reached at this address of the host that its URL names. All that
-// is sent names the host as before: in its Host header, and in TLS.
+// WithAddress makes the server connect to this address of the host in its URL. All requests name the host as before:
+// in the Host header, and in TLS.
 func WithAddress(at netip.Addr) Option { return func(s *Server) { s.at = at } }
 
 // dialServer connects to an address of the server's host.
@@ -19,7 +19,7 @@ func (s *Server) dialServer(ctx context.Context, network, address string) (net.C
 	return s.dialer.DialContext(ctx, network, s.pinAddress(address))
 }
 
-// pinAddress is host and port with the host's address that is to be used.
+// pinAddress returns host and port with the address from WithAddress in the host's place.
 func (s *Server) pinAddress(address string) string {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil || !s.at.IsValid() {
@@ -28,21 +28,22 @@ func (s *Server) pinAddress(address string) string {
 	return net.JoinHostPort(s.at.String(), port)
 }
 
-// resolveFunc is how the addresses of a name are found.
+// resolveFunc finds the addresses of a name.
 type resolveFunc func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// resolveTimeout bounds looking for a name's addresses.
+// resolveTimeout bounds the lookup of a name's addresses.
 const resolveTimeout = 5 * time.Second
 
-// LookupAddresses are those of the name in a model server's URL, of which each is a server of its
-// own: a headless service, or a name that DNS gives in turns. Of a host with an address of each
-// family it is one of them. There are none where the name must be left as it is: if it is an
-// address, or is reached through a proxy; or if an address is public, since names in the open
-// with several have load balancers there. The error is that of looking for them.
+// LookupAddresses returns the addresses of the name in a model server's URL if each of them is a server of its own: a
+// headless service, or a name that DNS gives in turns. Of a host with an address of each family it returns one of
+// them. It returns none if the name must be left as it is: if it is an address, or is reached through a proxy; or if
+// an address is public, since public names with several addresses have load balancers there. The error is that of the
+// lookup.
 func LookupAddresses(ctx context.Context, base string) ([]netip.Addr, error) {
 	return resolveAddresses(ctx, base, net.DefaultResolver.LookupNetIP)
 }
 
+// resolveAddresses is LookupAddresses with a resolver.
 func resolveAddresses(ctx context.Context, base string, find resolveFunc) ([]netip.Addr, error) {
 	p, _, err := parseBaseURL(base)
 	if err != nil {
@@ -73,9 +74,9 @@ func resolveAddresses(ctx context.Context, base string, find resolveFunc) ([]net
 	return selectServers(all), nil
 }
 
-// selectServers are the addresses of a name that are servers of their own. They come in the order
-// in which this host reaches them best (RFC 6724). A host with both families has one of each, so
-// that those of the first one's are all there are.
+// selectServers returns the addresses of a name that are servers of their own. They come in the order in which this
+// host reaches them best (RFC 6724). A host with both families has one of each, so those of the first one's family
+// are all there are.
 func selectServers(all []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range all {
@@ -94,8 +95,7 @@ func selectServers(all []netip.Addr) []netip.Addr {
 	return slices.Compact(list)
 }
 
-// carrierNAT is the network of hosts behind the address of a carrier (RFC 6598); Tailscale and
-// some clusters have theirs there.
+// carrierNAT is the network of hosts behind the address of a carrier (RFC 6598). Tailscale and some clusters use it.
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
 // isPublic reports whether an address is for the whole internet.

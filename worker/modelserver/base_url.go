@@ -14,21 +14,21 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
-// baseURL is where a server is, as its URL says it or a permanent redirect. It does not change.
+// baseURL is where a server is, from its URL or from a permanent redirect. It does not change.
 type baseURL struct {
 	origin  string            // scheme, host and port
 	prefix  string            // of all paths
-	version string            // what stands for "/v1" in the paths of the API
+	version string            // replaces "/v1" in the paths of the API
 	query   string            // of all requests, with its question mark
 	moved   map[string]string // paths that are elsewhere on this host, without query
-	client  *http1.Client     // nil: all goes by net/http
+	client  *http1.Client     // nil: all requests go over net/http
 }
 
-// versionPart is a part of a path that is the version of an API.
+// versionPart matches a part of a path that is the version of an API.
 var versionPart = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
-// parseBaseURL reads a server's URL as people have it: with or without "/v1" or another
-// version, "/models" behind that, or an endpoint at its end.
+// parseBaseURL parses a server's URL in the forms that people have: with or without "/v1" or another version,
+// "/models" behind that, or an endpoint at its end.
 func parseBaseURL(text string) (p baseURL, user *url.Userinfo, err error) {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -52,7 +52,7 @@ func parseBaseURL(text string) (p baseURL, user *url.Userinfo, err error) {
 
 	if cut != nil {
 		parts = cut
-		p.version = "" // what stands before an endpoint is all there is
+		p.version = "" // nothing belongs between the prefix and an endpoint
 	}
 
 	if versioned() {
@@ -67,7 +67,7 @@ func parseBaseURL(text string) (p baseURL, user *url.Userinfo, err error) {
 	return p, u.User, nil
 }
 
-// cutEndpoint is a path without the endpoint at its end, nil if there is none.
+// cutEndpoint returns a path without the endpoint at its end, nil if there is none.
 func cutEndpoint(parts []string) []string {
 	for _, endpoint := range proto.Endpoints {
 		end := strings.Split(strings.TrimPrefix(endpoint, "/v1/"), "/")
@@ -78,8 +78,7 @@ func cutEndpoint(parts []string) []string {
 	return nil
 }
 
-// displayURL is the URL for people, without version if that is the usual one, and without
-// secrets.
+// displayURL returns the URL for people, without the version if that is the usual one, and without secrets.
 func (p *baseURL) displayURL() string {
 	base := p.origin + p.prefix
 	if p.version != "/v1" {
@@ -88,7 +87,7 @@ func (p *baseURL) displayURL() string {
 	return Redact(base + p.query)
 }
 
-// resolvePath is the path and query to ask for, of a path such as "/v1/chat/completions".
+// resolvePath returns the path and query to request for a path such as "/v1/chat/completions".
 func (p *baseURL) resolvePath(path string) string {
 	query := p.query
 	if query != "" && strings.Contains(path, "?") {
@@ -106,11 +105,10 @@ func (p *baseURL) resolvePath(path string) string {
 	return p.prefix + path + query
 }
 
-// resolveRedirect is where a request for a path goes that was sent to a target and redirected from
-// there: to is the server's place if all its requests go that way, next the target of this
-// one. It is not ok if that is another host, which must get neither the key nor the prompts.
-// The query that the URL gives is kept, unless the redirect has one: that is for this request
-// alone.
+// resolveRedirect returns where a request for a path goes that was sent to a target and redirected from there: to is
+// the server's base URL if all its requests go that way, next the target of this one. It is not ok if that is another
+// host, which must get neither the key nor the prompts. The query of the URL is kept, unless the redirect has one:
+// that is for this request alone.
 func (p *baseURL) resolveRedirect(path, target, location string) (to baseURL, next string, ok bool) {
 	from, err := url.Parse(p.origin + target)
 	if err != nil {
@@ -152,8 +150,7 @@ func (p *baseURL) resolveRedirect(path, target, location string) (to baseURL, ne
 	return to, next, true
 }
 
-// isSameHost reports whether a redirect stays with the host: with its port, or from http to
-// https.
+// isSameHost reports whether a redirect stays with the host: with its port, or from http to https.
 func isSameHost(from, to *url.URL) bool {
 	port := func(u *url.URL) string {
 		return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
@@ -168,8 +165,8 @@ func isSameHost(from, to *url.URL) bool {
 	return from.Scheme == "http" && to.Scheme == "https"
 }
 
-// authorizationHeader is the header that lets requests in. What the URL says is for this server,
-// and goes before the key, which may be for several.
+// authorizationHeader returns the Authorization header. A user in the URL is for this server, and goes before the
+// key, which may be for several.
 func authorizationHeader(user *url.Userinfo, key string) string {
 	if user != nil {
 		password, _ := user.Password()
@@ -183,8 +180,8 @@ func authorizationHeader(user *url.Userinfo, key string) string {
 	return ""
 }
 
-// CleanKey is an API key as people have it, without white space around it and without the
-// word Bearer. It fails if what is left cannot be sent.
+// CleanKey returns an API key in one of the forms that people have, without white space around it and without the
+// word Bearer. It fails if the rest cannot be sent.
 func CleanKey(key string) (string, error) {
 	key = strings.TrimSpace(key)
 	if word, rest, ok := strings.Cut(key, " "); ok && strings.EqualFold(word, "bearer") {
@@ -198,13 +195,13 @@ func CleanKey(key string) (string, error) {
 	return key, nil
 }
 
-// secretNames are parts of the names of query values that are secrets.
+// secretNames matches parts of the names of query values that are secrets.
 var secretNames = regexp.MustCompile(`(?i)key|token|secret|pass|pwd|sig|auth|code|cred`)
 
-// Redact is a URL without user, password and secrets in its query, so that it can be shown.
+// Redact returns a URL without user, password and secrets in its query, so that it can be shown.
 func Redact(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" { // what is secret in it can only be guessed
+	if err != nil || u.Host == "" { // its secrets can only be guessed
 		text, _, _ = strings.Cut(text, "?")
 		if i := strings.LastIndex(text, "@"); i >= 0 {
 			scheme, _, _ := strings.Cut(text[:i], "://")

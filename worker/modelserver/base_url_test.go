@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-func TestTarget(t *testing.T) {
+func TestResolvePath(t *testing.T) {
 	t.Parallel()
 
 	const chat = "/v1/chat/completions"
@@ -47,7 +47,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-func FuzzParsePlace(f *testing.F) {
+func FuzzParseBaseURL(f *testing.F) {
 	for _, text := range []string{
 		"http://h:1/v1/", "http://u:secret@h/api/v4?key=secret", "https://[::1%25a]/v1/models", "http://h/%2f/score?%",
 	} {
@@ -107,7 +107,7 @@ func TestNoSecretIsShown(t *testing.T) {
 	gone.Close()
 
 	s := connect(t, strings.Replace(gone.URL, "http://", "http://bob:secret@", 1)+"/?api-key=secret", "")
-	for _, s := range []*Server{s, byNetHTTP(s)} {
+	for _, s := range []*Server{s, withoutHTTP1(s)} {
 		a := s.Post(t.Context(), "/v1/score", nil)
 		_, err := s.Probe(t.Context())
 		for _, err := range []error{a.Err, err} {
@@ -138,7 +138,7 @@ func TestAuthorization(t *testing.T) {
 		{"", "?api-version=1&b=%20c", "k", "Bearer k api-version=1&b=%20c"},
 	} {
 		s := connect(t, strings.Replace(server.URL, "http://", "http://"+tt.user, 1)+tt.query, tt.key)
-		for _, s := range []*Server{s, byNetHTTP(s)} {
+		for _, s := range []*Server{s, withoutHTTP1(s)} {
 			if a := s.Post(t.Context(), "/v1/score", nil); a.Err != nil || got.Load() != tt.want {
 				t.Errorf("%q with key %q: %q, %v", tt.user+tt.query, tt.key, got.Load(), a.Err)
 			}
@@ -159,8 +159,7 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// A redirect that keeps method and body is followed on the same host. A permanent one is
-// asked for once.
+// A redirect that keeps method and body is followed on the same host. A permanent one is requested once.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 
@@ -217,8 +216,8 @@ func TestRedirects(t *testing.T) {
 			defer server.Close()
 
 			for _, wired := range []bool{true, false} {
-				var said lockedBuffer
-				s, err := New(server.URL, "key-1", WithLog(zerolog.New(&said)), WithRoots(rootsOf(secure)))
+				var logged lockedBuffer
+				s, err := New(server.URL, "key-1", WithLog(zerolog.New(&logged)), WithRoots(rootsOf(secure)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -246,8 +245,8 @@ func TestRedirects(t *testing.T) {
 					t.Errorf("wired %v: asked %d times", wired, asked.Load())
 				}
 
-				if n := strings.Count(said.String(), "redirects"); tt.want == 200 && n != 1 || n > 1 {
-					t.Errorf("wired %v: said %s", wired, said.String())
+				if n := strings.Count(logged.String(), "redirects"); tt.want == 200 && n != 1 || n > 1 {
+					t.Errorf("wired %v: logged %s", wired, logged.String())
 				}
 			}
 		})
@@ -260,7 +259,7 @@ func TestRedirects(t *testing.T) {
 	})
 }
 
-// What a server is asked for, request by request, when it redirects more than once.
+// A server that redirects more than once gets these requests, one by one.
 func TestRedirectsInTurn(t *testing.T) {
 	t.Parallel()
 

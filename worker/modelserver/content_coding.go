@@ -12,12 +12,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// ErrCoding is returned for an answer in a content coding that cannot be undone.
+// ErrCoding is returned for an answer in a content coding that cannot be decoded.
 var ErrCoding = errors.New("the answer cannot be unpacked")
 
-// decodeBody undoes the content codings of an answer (RFC 9110, 8.4). None is asked for, and
-// some proxies pack all the same. The body of an error that cannot be unpacked says so
-// itself: the status is worth more than its body.
+// decodeBody decodes the content codings of an answer (RFC 9110, 8.4). The requests ask for none, and some proxies
+// use one all the same. The body of an error response that cannot be decoded is replaced by that error: the status is
+// worth more than its body.
 func (a *Answer) decodeBody(most int64) {
 	coded := a.Header["Content-Encoding"]
 	if a.Err != nil || len(coded) == 0 {
@@ -34,11 +34,11 @@ func (a *Answer) decodeBody(most int64) {
 	}
 }
 
-// decodeAtOnce is how much is unpacked before it is known how much there is in all, so that
-// what is packed very tight takes no memory.
+// decodeAtOnce is how much is decoded before the whole size is known, so that a body that was packed very tight takes
+// no memory.
 const decodeAtOnce = 4 << 20
 
-// decodeCoding undoes one coding of a body, of which most bytes are unpacked.
+// decodeCoding decodes one coding of a body, to at most that many bytes.
 func decodeCoding(coding string, body []byte, most int64) ([]byte, error) {
 	if coding == "" || coding == "identity" {
 		return body, nil
@@ -80,7 +80,7 @@ func decodeCoding(coding string, body []byte, most int64) ([]byte, error) {
 	return text, nil
 }
 
-// newDecoder reads what a body in a coding holds.
+// newDecoder returns a reader of what a body in a coding holds.
 func newDecoder(coding string, body []byte) (r io.ReadCloser, err error) {
 	switch coding {
 	case "gzip", "x-gzip":

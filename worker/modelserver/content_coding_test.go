@@ -14,8 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// pack packs a text in a coding.
-func pack(t testing.TB, coding string, text []byte) []byte {
+// encodeBody encodes a text in a content coding.
+func encodeBody(t testing.TB, coding string, text []byte) []byte {
 	t.Helper()
 
 	var b bytes.Buffer
@@ -46,8 +46,8 @@ func pack(t testing.TB, coding string, text []byte) []byte {
 	return b.Bytes()
 }
 
-// None of this is asked for, and comes all the same.
-func TestCodings(t *testing.T) {
+// The requests ask for no content coding, and some servers use one all the same.
+func TestContentCodings(t *testing.T) {
 	t.Parallel()
 
 	text := []byte(strings.Repeat(`{"a":1}`, 100))
@@ -58,28 +58,28 @@ func TestCodings(t *testing.T) {
 		want         string // of the body
 		bad          string // part of the error
 	}{
-		{"gzip", "gzip", pack(t, "gzip", text), 200, string(text), ""},
-		{"x-gzip", "X-GZIP", pack(t, "gzip", text), 200, string(text), ""},
-		{"deflate", "deflate", pack(t, "deflate", text), 200, string(text), ""},
-		{"zstd", "zstd", pack(t, "zstd", text), 200, string(text), ""},
+		{"gzip", "gzip", encodeBody(t, "gzip", text), 200, string(text), ""},
+		{"x-gzip", "X-GZIP", encodeBody(t, "gzip", text), 200, string(text), ""},
+		{"deflate", "deflate", encodeBody(t, "deflate", text), 200, string(text), ""},
+		{"zstd", "zstd", encodeBody(t, "zstd", text), 200, string(text), ""},
 		{"identity", "identity", text, 200, string(text), ""},
-		{"two", "deflate, gzip", pack(t, "gzip", pack(t, "deflate", text)), 200, string(text), ""},
-		{"an error", "gzip", pack(t, "gzip", text), 400, string(text), ""},
+		{"two", "deflate, gzip", encodeBody(t, "gzip", encodeBody(t, "deflate", text)), 200, string(text), ""},
+		{"an error", "gzip", encodeBody(t, "gzip", text), 400, string(text), ""},
 		{"nothing in it", "gzip", nil, 200, "", ""},
 		{"br", "br", text, 200, "", `content coding "br"`},
-		{"br and gzip", "br, gzip", pack(t, "gzip", text), 200, "", `content coding "br"`},
+		{"br and gzip", "br, gzip", encodeBody(t, "gzip", text), 200, "", `content coding "br"`},
 		{"an error in br", "br", text, 400,
 			`the answer cannot be unpacked: it has the content coding "br", which was not asked for`, ""},
 		{"not gzip", "gzip", text, 200, "", "should be gzip"},
-		{"gzip cut", "gzip", pack(t, "gzip", text)[:20], 200, "", "should be gzip"},
-		{"zstd cut", "zstd", pack(t, "zstd", text)[:15], 200, "", "should be zstd"},
+		{"gzip cut", "gzip", encodeBody(t, "gzip", text)[:20], 200, "", "should be gzip"},
+		{"zstd cut", "zstd", encodeBody(t, "zstd", text)[:15], 200, "", "should be zstd"},
 	} {
 		s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", tt.header)
 			w.WriteHeader(tt.status)
 			w.Write(tt.body)
 		}))
-		for _, s := range []*Server{s, byNetHTTP(s)} {
+		for _, s := range []*Server{s, withoutHTTP1(s)} {
 			a := s.Post(t.Context(), "/", []byte("{}"))
 			if tt.bad != "" {
 				if !errors.Is(a.Err, ErrCoding) || !strings.Contains(a.Err.Error(), tt.bad) {
@@ -102,7 +102,7 @@ func TestCodingsHaveABound(t *testing.T) {
 		a := Answer{
 			Status: 200,
 			Header: http.Header{"Content-Encoding": {coding}},
-			Body:   pack(t, coding, make([]byte, 1001)),
+			Body:   encodeBody(t, coding, make([]byte, 1001)),
 		}
 		if a.decodeBody(1000); !errors.Is(a.Err, ErrTooLong) {
 			t.Errorf("%s: %v", coding, a.Err)
@@ -110,16 +110,17 @@ func TestCodingsHaveABound(t *testing.T) {
 	}
 }
 
-// What is long when it is unpacked comes whole; what is too long takes no memory.
+// A body that is long when it is decoded comes whole; one that is too long takes no memory.
 func TestLongPackedAnswers(t *testing.T) {
 	const most = 64 << 20
 	long := bytes.Repeat([]byte("0123456789abcdef"), 10<<16)
 	for _, coding := range []string{"gzip", "deflate", "zstd"} {
-		if text, err := decodeCoding(coding, pack(t, coding, long), most); err != nil || !bytes.Equal(text, long) {
+		text, err := decodeCoding(coding, encodeBody(t, coding, long), most)
+		if err != nil || !bytes.Equal(text, long) {
 			t.Errorf("%s: %d bytes, %v", coding, len(text), err)
 		}
 
-		bomb := pack(t, coding, make([]byte, most+1))
+		bomb := encodeBody(t, coding, make([]byte, most+1))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := decodeCoding(coding, bomb, most)
@@ -130,8 +131,8 @@ func TestLongPackedAnswers(t *testing.T) {
 	}
 }
 
-// What a server says of itself comes packed as well.
-func TestLookAtAPackedList(t *testing.T) {
+// The list of models may come encoded, too.
+func TestProbeWithAPackedList(t *testing.T) {
 	t.Parallel()
 
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -140,7 +141,7 @@ func TestLookAtAPackedList(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Encoding", "gzip")
-		w.Write(pack(t, "gzip", []byte(somebodysModels)))
+		w.Write(encodeBody(t, "gzip", []byte(otherModels)))
 	}))
 
 	info, err := s.Probe(t.Context())
@@ -149,9 +150,9 @@ func TestLookAtAPackedList(t *testing.T) {
 	}
 }
 
-func FuzzUndo(f *testing.F) {
+func FuzzDecodeCoding(f *testing.F) {
 	for _, coding := range []string{"gzip", "deflate", "zstd", "br"} {
-		f.Add(coding, pack(f, coding, []byte(`{"a":1}`)))
+		f.Add(coding, encodeBody(f, coding, []byte(`{"a":1}`)))
 	}
 
 	f.Fuzz(func(t *testing.T, coding string, body []byte) {

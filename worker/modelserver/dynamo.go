@@ -5,7 +5,7 @@ import "context"
 // dynamo is the frontend of NVIDIA Dynamo, in front of engines of its own.
 type dynamo struct{}
 
-// dynamoSpec goes by the gauges: the owner of its models, "nvidia", is others' as well
+// dynamoSpec recognizes Dynamo by its gauges: the owner of its models, "nvidia", is also that of others
 // (lib/llm/src/http/service/openai.rs, list_models_openai).
 var dynamoSpec = flavourSpec{
 	newFlavour:  func() flavour { return dynamo{} },
@@ -13,10 +13,9 @@ var dynamoSpec = flavourSpec{
 	metricsPath: metricsPath,
 }
 
-// dynamoGauges: lib/runtime/src/metrics/prometheus_names.rs, frontend_service. What is in
-// flight is all from the first byte of a request to the last of its answer. "Queued" is no
-// queue: each request counts as such until its first token, also while its prompt is
-// computed (lib/llm/src/http/service/metrics.rs, HttpQueueGuard); of embeddings, all do.
+// dynamoGauges: lib/runtime/src/metrics/prometheus_names.rs, frontend_service. In flight are all requests from their
+// first byte to the last of their answer. "Queued" is no queue: each request counts as queued until its first token,
+// also while its prompt is computed (lib/llm/src/http/service/metrics.rs, HttpQueueGuard); of embeddings, all do.
 var dynamoGauges = gaugeNames{
 	fields: map[string]metricField{
 		"dynamo_frontend_inflight_requests":         running,
@@ -30,7 +29,7 @@ func (dynamo) name() string { return "Dynamo" }
 
 func (dynamo) describe(context.Context, *Server, *Info) error { return nil }
 
-// readLoad has nothing that waits, so that what one more request brings decides.
+// readLoad reports nothing that waits, so what one more request brings decides.
 func (dynamo) readLoad(ctx context.Context, s *Server) (Load, error) {
 	page, err := s.readPage(ctx, metricsPath, &dynamoGauges, "")
 	if err == nil && page.found[running] == nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// defaultURLs are the addresses that servers have by default.
+// defaultURLs are the addresses where servers listen by default.
 var defaultURLs = []string{
 	"http://localhost:8000",  // vLLM, TensorRT-LLM, Dynamo
 	"http://localhost:30000", // SGLang
@@ -17,31 +17,31 @@ var defaultURLs = []string{
 	"http://localhost:1234",  // LM Studio
 }
 
-// findTimeout is how long a server on this machine may take to say what it is.
+// findTimeout bounds the probes of the servers on this machine.
 const findTimeout = 2 * time.Second
 
-// Find looks for model servers on the usual ports of this machine. found are those that list
-// models, or say that they load one, in the order of these ports. tried says of each other port
-// that it is no model server, or only its URL where nothing answers. key is sent to all of
-// them.
+// Find probes the default ports of this machine for model servers. found are those that list models, or report that
+// they load one, in the order of these ports. tried has an entry for each other port: why it is no model server, or
+// only its URL if nothing answers. key is sent to all of them.
 func Find(ctx context.Context, key string, options ...Option) (found []*Server, tried []string) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	return probeURLs(ctx, key, defaultURLs, options...)
 }
 
+// probeURLs is Find for a list of URLs.
 func probeURLs(ctx context.Context, key string, urls []string, options ...Option) (found []*Server, tried []string) {
 	servers, errs := make([]*Server, len(urls)), make([]error, len(urls))
-	var looks sync.WaitGroup
+	var probes sync.WaitGroup
 	for i, url := range urls {
-		looks.Go(func() {
+		probes.Go(func() {
 			if servers[i], errs[i] = New(url, key, options...); errs[i] == nil {
 				_, errs[i] = servers[i].Probe(ctx)
 			}
 		})
 	}
 
-	looks.Wait()
+	probes.Wait()
 	for i, err := range errs {
 		switch {
 		case err == nil, errors.Is(err, ErrLoading):

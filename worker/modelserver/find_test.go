@@ -54,7 +54,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// A port that accepts and says nothing does not hold up the search.
+// A port that accepts and sends nothing does not hold up the search.
 func TestFindDoesNotHang(t *testing.T) {
 	t.Parallel()
 

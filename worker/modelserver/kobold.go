@@ -1,6 +1,6 @@
 package modelserver
 
-// kobold is KoboldCpp. It answers what Ollama does, and must not be taken for it.
+// kobold is KoboldCpp. It answers the paths of Ollama, and must not be taken for it.
 type kobold struct{ openAI }
 
 var koboldSpec = flavourSpec{

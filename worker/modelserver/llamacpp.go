@@ -9,15 +9,13 @@ import (
 	"sync/atomic"
 )
 
-// llamaCPP listens while it loads, and then says 503 to everything; only older builds
-// list their models then too.
+// llamaCPP listens while it loads, and then answers 503 to everything; only older builds still list their models.
 //
-// Started without a model it is a router (tools/server/server-models.cpp): it starts a server
-// of its own for each model, at most --models-max at a time, and asks that for the model that
-// a request names. For the gauges of one that is not loaded it would load it, and unload
-// another.
+// Started without a model it is a router (tools/server/server-models.cpp): it starts a server of its own for each
+// model, at most --models-max at a time, and passes each request to the one for its model. For the gauges of a model
+// that is not loaded it would load it, and unload another.
 type llamaCPP struct {
-	router atomic.Bool // as last looked
+	router atomic.Bool // at the last probe
 }
 
 var llamaSpec = flavourSpec{
@@ -39,13 +37,13 @@ var llamaGauges = gaugeNames{fields: map[string]metricField{
 	"llamacpp:prompt_tokens_total":    promptTokens,
 }}
 
-// fewSlots is less than most cards have room for. llama.cpp has four if it is not told.
+// fewSlots is less than most cards have room for. llama.cpp has four by default.
 const fewSlots = 32
 
-// SlotsNote says what a llama.cpp server's few slots cost; "" if it has enough of them. On an
-// H200, with a model of 3 GB, short prompts and build b11434, 4 slots did 9.5 requests a second
-// and 32 did 26; 4 slots with --cache-ram 0 did 16.5, since each new prompt has the slot's old
-// state copied to the host's memory first, for which the whole server stands still.
+// SlotsNote explains what a llama.cpp server's few slots cost; it is "" if there are enough of them. On an H200, with
+// a model of 3 GB, short prompts and build b11434, 4 slots did 9.5 requests a second and 32 did 26; 4 slots with
+// --cache-ram 0 did 16.5, since for each new prompt the slot's old state is first copied to the host's memory, while
+// the whole server stands still.
 func (i Info) SlotsNote() string {
 	if i.Flavour != (&llamaCPP{}).name() || i.Slots < 1 || i.Slots >= fewSlots {
 		return ""
@@ -56,7 +54,7 @@ func (i Info) SlotsNote() string {
 
 func (*llamaCPP) name() string { return "llama.cpp" }
 
-// llamaProps is what /props answers.
+// llamaProps is an answer of /props.
 type llamaProps struct {
 	Slots    int    `json:"total_slots"`
 	Build    string `json:"build_info"`
@@ -68,33 +66,33 @@ type llamaProps struct {
 }
 
 func (l *llamaCPP) describe(ctx context.Context, s *Server, info *Info) error {
-	var told llamaProps
-	err := s.getJSON(ctx, "/props", &told)
+	var reply llamaProps
+	err := s.getJSON(ctx, "/props", &reply)
 	if errors.Is(err, ErrLoading) {
 		return err
 	}
 
-	info.Version, info.Slots = told.Build, max(told.Slots, 0)
+	info.Version, info.Slots = reply.Build, max(reply.Slots, 0)
 	if err == nil {
-		l.router.Store(told.Role == "router")
+		l.router.Store(reply.Role == "router")
 	}
 
 	if l.router.Load() {
 		l.describeRouter(ctx, s, info)
-		info.MaxLoaded = info.capLoaded(told.Most)
+		info.MaxLoaded = info.capLoaded(reply.Most)
 		return nil
 	}
 
 	for i := range info.Models {
 		if m := &info.Models[i]; m.ContextLength == 0 {
-			m.ContextLength = told.Settings.NCtx
+			m.ContextLength = reply.Settings.NCtx
 		}
 	}
 
 	return nil
 }
 
-// describeRouter adds what the loaded models' servers say. Each has slots of its own.
+// describeRouter adds what the servers of the loaded models report. Each has slots of its own.
 func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
 	info.Slots = 0
 	for i := range info.Models {
@@ -103,19 +101,19 @@ func (*llamaCPP) describeRouter(ctx context.Context, s *Server, info *Info) {
 			continue
 		}
 
-		var told llamaProps
-		if s.getJSON(ctx, modelPath("/props", m.ID), &told) != nil {
+		var reply llamaProps
+		if s.getJSON(ctx, modelPath("/props", m.ID), &reply) != nil {
 			continue
 		}
 
-		info.Slots += max(told.Slots, 0)
+		info.Slots += max(reply.Slots, 0)
 		if m.ContextLength == 0 {
-			m.ContextLength = told.Settings.NCtx
+			m.ContextLength = reply.Settings.NCtx
 		}
 	}
 }
 
-// modelPath is a path of a router for one of its models, which is not loaded for that.
+// modelPath returns a path of a router for one of its models, which is not loaded for that.
 func modelPath(path, model string) string {
 	return path + "?model=" + url.QueryEscape(model) + "&autoload=false"
 }
@@ -130,24 +128,24 @@ func (l *llamaCPP) readLoad(ctx context.Context, s *Server) (Load, error) {
 	return page.toLoad(tokens, promptTokens), err
 }
 
-// countSlots counts those that work. Without --no-slots they are told, with or without --metrics.
+// countSlots counts the slots that work. They are reported without --no-slots, with or without --metrics.
 func (*llamaCPP) countSlots(ctx context.Context, s *Server) (busy, all int, err error) {
-	var told []struct {
+	var reply []struct {
 		Busy bool `json:"is_processing"`
 	}
 
-	err = s.getJSON(ctx, "/slots", &told)
-	for _, slot := range told {
+	err = s.getJSON(ctx, "/slots", &reply)
+	for _, slot := range reply {
 		if slot.Busy {
 			busy++
 		}
 	}
 
-	return busy, len(told), err
+	return busy, len(reply), err
 }
 
-// readRouterLoad adds up what the loaded models' servers say. Their counters come and go with
-// them, so that there are none for all.
+// readRouterLoad adds up the loads of the servers of the loaded models. Their counters come and go with them, so
+// there are none for all.
 func (*llamaCPP) readRouterLoad(ctx context.Context, s *Server, remedy string) (Load, error) {
 	list, _, err := s.listModels(ctx)
 	if err != nil {

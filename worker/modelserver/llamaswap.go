@@ -2,8 +2,8 @@ package modelserver
 
 import "context"
 
-// llamaSwap starts a server for the model that a request names, and stops others for that, as
-// its configuration has it (config.example.yaml, routing). It tells nothing of their load.
+// llamaSwap starts a server for the model that a request names, and stops others for that, as its configuration has
+// it (config.example.yaml, routing). It does not report their load.
 type llamaSwap struct {
 	openAI
 	swapTracker
@@ -17,11 +17,11 @@ var llamaSwapSpec = flavourSpec{
 func (*llamaSwap) name() string { return "llama-swap" }
 
 func (l *llamaSwap) describe(ctx context.Context, s *Server, info *Info) error {
-	var told struct {
+	var reply struct {
 		Running []struct{ Model, State string }
 	}
-	if len(info.Loaded) == 0 && s.getJSON(ctx, "/running", &told) == nil { // its list says it since v220
-		for _, m := range told.Running {
+	if len(info.Loaded) == 0 && s.getJSON(ctx, "/running", &reply) == nil { // the list has it since v220
+		for _, m := range reply.Running {
 			switch m.State {
 			case "ready":
 				info.Loaded = append(info.Loaded, m.Model)

@@ -5,17 +5,15 @@ import (
 	"slices"
 )
 
-// lmStudio loads a model with the first request that names it, and unloads the one that it
-// has loaded so before ("JIT loading" and "Auto-Evict", both on by default: lmstudio-ai/docs,
-// 1_developer/0_core/ttl-and-auto-evict.md). It has no gauges. To what it does not know it
-// answers 200 with an error.
+// lmStudio loads a model with the first request that names it, and unloads the one that was loaded that way before
+// ("JIT loading" and "Auto-Evict", both on by default: lmstudio-ai/docs, 1_developer/0_core/ttl-and-auto-evict.md).
+// It has no gauges. A path that it does not know is answered with 200 and an error.
 type lmStudio struct {
 	openAI
 	swapTracker
 }
 
-// lmStudioSpec goes by a list that only LM Studio has: its models' owner is
-// "organization_owner".
+// lmStudioSpec recognizes LM Studio by a list that only it has: the owner of its models is "organization_owner".
 var lmStudioSpec = flavourSpec{
 	newFlavour: func() flavour { return &lmStudio{} },
 	probe: func(ctx context.Context, s *Server) (bool, error) {
@@ -26,32 +24,33 @@ var lmStudioSpec = flavourSpec{
 
 func (*lmStudio) name() string { return "LM Studio" }
 
-// lmStudioModel is one of its list (1_developer/2_rest/endpoints.mdx, since 0.3.6).
+// lmStudioModel is an element of that list (1_developer/2_rest/endpoints.mdx, since 0.3.6).
 type lmStudioModel struct {
 	ID            string
 	State         string // "loaded" or "not-loaded"
 	ContextLength int    `json:"loaded_context_length"`
 }
 
+// fetchLMStudioModels requests the list.
 func fetchLMStudioModels(ctx context.Context, s *Server) ([]lmStudioModel, error) {
-	var told struct{ Data []lmStudioModel }
-	err := s.getJSON(ctx, "/api/v0/models", &told)
-	return told.Data, err
+	var reply struct{ Data []lmStudioModel }
+	err := s.getJSON(ctx, "/api/v0/models", &reply)
+	return reply.Data, err
 }
 
 func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 	models, err := fetchLMStudioModels(ctx, s)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // what the server does not report stays unknown
 	}
 
-	for _, told := range models {
-		i := slices.IndexFunc(info.Models, func(m Model) bool { return m.ID == told.ID })
-		if i < 0 || told.State != "loaded" {
+	for _, m := range models {
+		i := slices.IndexFunc(info.Models, func(has Model) bool { return has.ID == m.ID })
+		if i < 0 || m.State != "loaded" {
 			continue
 		}
-		info.Models[i].ContextLength = max(told.ContextLength, 0)
-		info.Loaded = append(info.Loaded, told.ID)
+		info.Models[i].ContextLength = max(m.ContextLength, 0)
+		info.Loaded = append(info.Loaded, m.ID)
 	}
 
 	info.MaxLoaded = l.observeLoaded(info)
@@ -61,21 +60,21 @@ func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-// fetchLMStudioSlots is how many requests the loaded models run at once, which only newer versions
-// say (1_developer/2_rest/list.md).
+// fetchLMStudioSlots returns how many requests the loaded models run at once, which only newer versions report
+// (1_developer/2_rest/list.md).
 func fetchLMStudioSlots(ctx context.Context, s *Server) (slots int) {
-	var told struct {
+	var reply struct {
 		Models []struct {
 			Loaded []struct {
 				Config struct{ Parallel int }
 			} `json:"loaded_instances"`
 		}
 	}
-	if s.getJSON(ctx, "/api/v1/models", &told) != nil {
+	if s.getJSON(ctx, "/api/v1/models", &reply) != nil {
 		return 0
 	}
 
-	for _, m := range told.Models {
+	for _, m := range reply.Models {
 		for _, instance := range m.Loaded {
 			slots += max(instance.Config.Parallel, 0)
 		}

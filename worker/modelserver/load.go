@@ -10,41 +10,48 @@ import (
 // loadTimeout bounds one reading. A later one is worth more than an old one.
 const loadTimeout = 3 * time.Second
 
-// errNotNow is returned for a model whose gauges are not there because it is not loaded.
+// errNotNow is returned for a model that has no gauges because it is not loaded.
 var errNotNow = errors.New("the model is not loaded")
 
-// Load is how busy a server is, all its replicas together. The counters start anew
-// when the server does.
+// Load is how busy a server is, all its replicas together. The counters start again at 0 when the server restarts.
 type Load struct {
-	Running      int      // requests that it works on
-	Waiting      int      // requests that it has but does not work on yet
-	KVUsage      float64  // 0 to 1, the mean of the replicas; -1 unknown
-	Preemptions  float64  // counter of requests that lost their KV cache to others; -1 unknown
-	Tokens       float64  // counter of generated tokens; -1 unknown
-	PromptTokens float64  // counter of prompt tokens; -1 unknown
-	Missing      []string // what servers of this flavour tell, and this one does not
+	// Running is the number of requests that the server works on.
+	Running int
+	// Waiting is the number of requests in the server's queue.
+	Waiting int
+	// KVUsage is the used part of the KV cache, 0 to 1, the mean of the replicas; -1 unknown.
+	KVUsage float64
+	// Preemptions is a counter of requests that lost their KV cache to others; -1 unknown.
+	Preemptions float64
+	// Tokens is a counter of generated tokens; -1 unknown.
+	Tokens float64
+	// PromptTokens is a counter of prompt tokens; -1 unknown.
+	PromptTokens float64
+	// Missing are the gauges that servers of this flavour report, and this one does not.
+	Missing []string
 
-	Started float64 // when its process did, in seconds of a clock of its host; 0 unknown
-	Engines string  // the names of the replicas that this process has
-	// ReplicaEvidence says why the readings come from more than one server, as they do behind a
-	// load balancer. Then each is of one of them. Empty: nothing says so.
+	// Started is when the server's process started, in seconds of a clock of its host; 0 unknown.
+	Started float64
+	// Engines are the names of the replicas that this process has.
+	Engines string
+	// ReplicaEvidence is the sign that the readings come from more than one server, as they do behind a load balancer.
+	// Then each reading is one server's. Empty: there is no such sign.
 	ReplicaEvidence string
 }
 
-// Load reads the gauges now, with one request. [Server.Probe] must have been called
-// before. The error wraps [ErrNoGauges] if the server has none, and then says how to
-// get them where that is known, and [ErrUnreachable] if it is away. Any other error,
-// such as a server that is too busy to answer in 3 s, leaves it unknown for this time.
+// Load reads the gauges now, with one request, after [Server.Probe]. The error wraps [ErrNoGauges] if the server has
+// none, with the way to get them if that is known, and [ErrUnreachable] if it is away. After any other error, such as
+// of a server that is too busy to answer in 3 s, the load is unknown this time.
 func (s *Server) Load(ctx context.Context) (Load, error) {
-	known := s.recognized.Load()
-	if known == nil {
-		return Load{}, fmt.Errorf("%w: it was not looked at yet", ErrNoGauges)
+	r := s.recognized.Load()
+	if r == nil {
+		return Load{}, fmt.Errorf("%w: it was not probed yet", ErrNoGauges)
 	}
 
 	limited, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 
-	load, err := known.flavour.readLoad(limited, s)
+	load, err := r.flavour.readLoad(limited, s)
 	switch {
 	case err == nil:
 		load.ReplicaEvidence = s.replicas.observe(s.sampleProcess(load))
@@ -58,16 +65,16 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
 }
 
-// ProbeSlots finds out whether the server is several ones behind a load balancer where it has
-// no gauges, and returns why it is, or "". llama.cpp tells its slots without --metrics, and
-// bounds by them how many requests are sent. It asks only until that is known.
-func (s *Server) ProbeSlots(ctx context.Context) (several string) {
-	known := s.recognized.Load()
-	if known == nil || !s.replicas.wantsSlots() {
+// ProbeSlots checks whether a server without gauges is several behind a load balancer, and returns the evidence, or
+// "". llama.cpp reports its slots without --metrics, and they bound how many requests are sent. It asks only until
+// that is known.
+func (s *Server) ProbeSlots(ctx context.Context) (evidence string) {
+	r := s.recognized.Load()
+	if r == nil || !s.replicas.wantsSlots() {
 		return ""
 	}
 
-	f, ok := known.flavour.(*llamaCPP)
+	f, ok := r.flavour.(*llamaCPP)
 	if !ok {
 		return ""
 	}
@@ -87,7 +94,7 @@ func (s *Server) ProbeSlots(ctx context.Context) (several string) {
 	return ""
 }
 
-// sampleProcess is what a reading says of the process that it comes from.
+// sampleProcess returns what a reading shows of the process that it comes from.
 func (s *Server) sampleProcess(l Load) processSample {
 	return processSample{
 		at:       time.Now(),
@@ -103,8 +110,8 @@ func (s *Server) sampleProcess(l Load) processSample {
 // Replicated reports whether the readings come from more than one server.
 func (s *Server) Replicated() bool { return s.replicas.isReplicated() }
 
-// CountAnswer notes an answer of the server and the tokens that it says it has, which the
-// server's own counter is compared with.
+// CountAnswer counts an answer of the server and the tokens in its usage. The server's own counter is compared with
+// them.
 func (s *Server) CountAnswer(tokens int64) {
 	s.answeredTokens.Add(tokens)
 	s.answeredRequests.Add(1)

@@ -40,7 +40,7 @@ func TestLoad(t *testing.T) {
 			Tokens:       22,
 			PromptTokens: 11,
 		}},
-		{"vLLM with little to tell", with(newVLLM(t), "/metrics", reply{body: sparse}), "/metrics", Load{
+		{"vLLM with few gauges", with(newVLLM(t), "/metrics", reply{body: sparse}), "/metrics", Load{
 			Running: 1, Waiting: 2, KVUsage: -1, Preemptions: -1, Tokens: -1, PromptTokens: -1,
 			Missing: []string{"KV usage", "preemptions", "tokens", "prompt tokens"},
 		}},
@@ -125,7 +125,7 @@ func TestLoadFails(t *testing.T) {
 			map[string]reply{"/v1/loads": {502, page404}}, ErrUnreachable, "502"},
 		{"a proxy misses its server", newVLLM(t), map[string]reply{"/metrics": {502, page404}}, ErrUnreachable, "502"},
 		{"Ollama", newOllama(t), nil, ErrNoGauges, "does not report"},
-		{"somebody else's", &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}}, nil, ErrNoGauges,
+		{"another server", &fake{replies: map[string]reply{"/v1/models": {body: otherModels}}}, nil, ErrNoGauges,
 			"does not report"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// The simulated server is taken for a vLLM, and has its gauges.
+// The simulated server is recognized as a vLLM, and has its gauges.
 func TestSimulatedServer(t *testing.T) {
 	t.Parallel()
 
@@ -168,8 +168,7 @@ func TestSimulatedServer(t *testing.T) {
 	}
 }
 
-// A counter that moves only when a request ends says nothing of a server that is at work on long
-// ones.
+// A counter that moves only when a request ends shows nothing about a server that works on long ones.
 func TestCountsAtEnd(t *testing.T) {
 	t.Parallel()
 
@@ -194,7 +193,7 @@ func TestCountsAtEnd(t *testing.T) {
 
 			s := serve(t, tt.server)
 			if s.CountsTokensAtEnd() {
-				t.Error("true of a server that nobody has looked at")
+				t.Error("true for a server that was never probed")
 			}
 
 			if _, err := s.Probe(t.Context()); err != nil {
@@ -215,7 +214,7 @@ func TestLoadBeforeLook(t *testing.T) {
 	}
 }
 
-// SGLang may be started anew with metrics.
+// SGLang may be restarted with metrics.
 func TestSGLangGetsMetrics(t *testing.T) {
 	t.Parallel()
 

@@ -14,14 +14,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// reply is what a fake server answers at one path.
+// reply is the answer of a fake server at one path.
 type reply struct {
 	status int // 0 is 200
 	body   string
 }
 
-// fake is a model server that answers with recorded texts, and with 404 at all other
-// paths. It counts what it is asked.
+// fake is a model server that answers with recorded texts, and with 404 at all other paths. It counts the requests.
 type fake struct {
 	header  string            // Server
 	replies map[string]reply  // by path, or by path and query
@@ -66,14 +65,14 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte(a.body))
 }
 
-// set changes what is answered at a path from now on.
+// set changes the answer at a path.
 func (f *fake) set(path string, a reply) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.replies[path] = a
 }
 
-// count is how often a path was asked for since the last count.
+// count returns how often a path was requested since the last count.
 func (f *fake) count(path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,7 +80,7 @@ func (f *fake) count(path string) int {
 	return f.asked[path]
 }
 
-// serve runs a server, and returns what talks to it.
+// serve runs a server, and returns a client of it.
 func serve(t testing.TB, h http.Handler) *Server {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -108,7 +107,7 @@ func golden(t testing.TB, name string) string {
 	return string(text)
 }
 
-// What the servers answer, shortened where it is long.
+// Answers of the servers, shortened where they are long.
 const (
 	vllmModels = `{"object":"list","data":[{"id":"Qwen/Qwen3-8B","object":"model","created":1758500000,"owned_by":"vllm","root":"Qwen/Qwen3-8B","parent":null,"max_model_len":40960,"permission":[{"id":"modelperm-1","object":"model_permission","allow_view":true,"organization":"*","group":null}]},` +
 		`{"id":"adapter","object":"model","created":1758500000,"owned_by":"vllm","root":"/lora","parent":"Qwen/Qwen3-8B","max_model_len":null,"permission":[]}]}`
@@ -120,15 +119,15 @@ const (
 		`{"dp_rank":1,"num_running_reqs":2,"num_waiting_reqs":0,"token_usage":0.25}]}`
 	llamaModels = `{"models":[{"name":"qwen","model":"qwen","modified_at":"","size":"","digest":"","type":"model","tags":[""],"capabilities":["completion"],"details":{"format":"gguf"}}],"object":"list",` +
 		`"data":[{"id":"qwen","aliases":["qwen","q"],"tags":[],"object":"model","created":1758500000,"owned_by":"llamacpp","meta":{"vocab_type":2,"n_vocab":151936,"n_ctx":8192,"n_ctx_train":40960,"n_embd":2560,"n_params":4022468096,"size":2492680192,"ftype":"Q4_K - Medium"}}]}`
-	llamaPropsBody  = `{"default_generation_settings":{"params":{"seed":4294967295},"n_ctx":8192},"total_slots":4,"model_alias":"qwen","model_path":"/models/qwen.gguf","modalities":{"vision":false,"audio":false},"endpoint_slots":true,"endpoint_metrics":true,"build_info":"b8681-Debian","is_sleeping":false}`
-	llamaLoading    = `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`
-	llamaNoMetrics  = "{\"error\":{\"code\":501,\"message\":\"This server does not support metrics endpoint. Start it with `--metrics`\",\"type\":\"not_supported_error\"}}"
-	ollamaModels    = `{"object":"list","data":[{"id":"llama3.2:latest","object":"model","created":1758500000,"owned_by":"library"},{"id":"hf.co/unsloth/Qwen3:Q4_K_M","object":"model","created":1758500000,"owned_by":"unsloth"}]}`
-	ollamaTags      = `{"models":[{"name":"llama3.2:latest","model":"llama3.2:latest","modified_at":"2026-09-01T10:00:00Z","size":2019393189,"digest":"a8","details":{"format":"gguf","family":"llama"}},{"name":"hf.co/unsloth/Qwen3:Q4_K_M","model":"hf.co/unsloth/Qwen3:Q4_K_M","size":2500000000}]}`
-	ollamaPs        = `{"models":[{"name":"llama3.2:latest","model":"llama3.2:latest","size":3100000000,"digest":"a8","details":{"format":"gguf"},"expires_at":"2026-11-02T08:15:34.383753787Z","size_vram":3000000000,"context_length":4096}]}`
-	version         = `{"version":"0.29.0"}`
-	page404         = "<html><head><title>404 Not Found</title></head></html>"
-	somebodysModels = `{"object":"list","data":[{"id":"gpt","object":"model","created":1,"owned_by":"openai"}]}`
+	llamaPropsBody = `{"default_generation_settings":{"params":{"seed":4294967295},"n_ctx":8192},"total_slots":4,"model_alias":"qwen","model_path":"/models/qwen.gguf","modalities":{"vision":false,"audio":false},"endpoint_slots":true,"endpoint_metrics":true,"build_info":"b8681-Debian","is_sleeping":false}`
+	llamaLoading   = `{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`
+	llamaNoMetrics = "{\"error\":{\"code\":501,\"message\":\"This server does not support metrics endpoint. Start it with `--metrics`\",\"type\":\"not_supported_error\"}}"
+	ollamaModels   = `{"object":"list","data":[{"id":"llama3.2:latest","object":"model","created":1758500000,"owned_by":"library"},{"id":"hf.co/unsloth/Qwen3:Q4_K_M","object":"model","created":1758500000,"owned_by":"unsloth"}]}`
+	ollamaTags     = `{"models":[{"name":"llama3.2:latest","model":"llama3.2:latest","modified_at":"2026-09-01T10:00:00Z","size":2019393189,"digest":"a8","details":{"format":"gguf","family":"llama"}},{"name":"hf.co/unsloth/Qwen3:Q4_K_M","model":"hf.co/unsloth/Qwen3:Q4_K_M","size":2500000000}]}`
+	ollamaPs       = `{"models":[{"name":"llama3.2:latest","model":"llama3.2:latest","size":3100000000,"digest":"a8","details":{"format":"gguf"},"expires_at":"2026-11-02T08:15:34.383753787Z","size_vram":3000000000,"context_length":4096}]}`
+	version        = `{"version":"0.29.0"}`
+	page404        = "<html><head><title>404 Not Found</title></head></html>"
+	otherModels    = `{"object":"list","data":[{"id":"gpt","object":"model","created":1,"owned_by":"openai"}]}`
 )
 
 func newVLLM(t testing.TB) *fake {
@@ -161,7 +160,7 @@ func newOllama(testing.TB) *fake {
 	}}
 }
 
-// without is a server that has nothing at some paths.
+// without removes paths from a server.
 func without(f *fake, paths ...string) *fake {
 	for _, path := range paths {
 		delete(f.replies, path)
@@ -169,13 +168,13 @@ func without(f *fake, paths ...string) *fake {
 	return f
 }
 
-// with is a server that answers otherwise at one path.
+// with changes the answer of a server at one path.
 func with(f *fake, path string, a reply) *fake {
 	f.replies[path] = a
 	return f
 }
 
-// rootsOf is what one must trust to talk to a TLS server of a test.
+// rootsOf returns the certificates of a TLS server.
 func rootsOf(s *httptest.Server) *x509.CertPool {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())

@@ -12,13 +12,13 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// metricField is a number that servers tell on their page of metrics.
+// metricField is a number that servers report on their page of metrics.
 type metricField int
 
 const (
 	running metricField = iota
 	waiting
-	waitingForReason // of which the sum is waiting
+	waitingForReason // parts of waiting
 	kvUsage
 	preemptions
 	tokens
@@ -30,30 +30,29 @@ const (
 	fieldCount
 )
 
-// fieldNames are what people call the fields.
+// fieldNames are the names of the fields for people.
 var fieldNames = [fieldCount]string{
 	"running", "waiting", "waiting for a reason", "KV usage", "preemptions", "tokens", "prompt tokens", "weight bytes",
 	"load seconds", "GPU memory utilization", "start time",
 }
 
-// gaugeNames is what a flavour calls its numbers.
+// gaugeNames are the names of the numbers of a flavour.
 type gaugeNames struct {
-	// fields are by the names that they have, or had in versions still in use. A page may
-	// have a field under two of them.
+	// fields has the names of the fields, also those of versions still in use. A page may have a field under two
+	// names.
 	fields map[string]metricField
-	// replicas are the labels that name a copy of the model, up to the value: what two
-	// copies say is added up. Other labels tell apart what is said more than once.
+	// replicas are the labels that name a copy of the model, up to the value: the numbers of two copies are added up.
+	// Other labels distinguish parts of one number.
 	replicas []string
 }
 
-// startTime is what Prometheus's client libraries call the start of a process. vLLM with one
-// front end has it.
+// startTime is the name of the start of a process in Prometheus's client libraries. vLLM with one front end has it.
 const startTime = "process_start_time_seconds"
 
 // metricsPath is where most servers have their gauges.
 const metricsPath = "/metrics"
 
-// metricsPage is what was found on a page of metrics.
+// metricsPage holds the numbers that were found on a page of metrics.
 type metricsPage struct {
 	found [fieldCount][]sample
 }
@@ -65,11 +64,12 @@ type sample struct {
 	sum     float64
 }
 
-// acceptMetrics asks for the Prometheus text format, 0.0.4, which all servers have. OpenMetrics,
-// which some would rather give, is read as well.
+// acceptMetrics asks for the Prometheus text format, 0.0.4, which all servers have. OpenMetrics, which some servers
+// prefer, is read as well.
 const acceptMetrics = "text/plain;version=0.0.4, application/openmetrics-text;q=0.5, */*;q=0.1"
 
-// readGauges asks for the metrics at a path. remedy is how to get them if there are none.
+// readGauges reads the metrics at a path, which must have the running and the waiting requests. remedy is how to get
+// them if there are none.
 func (s *Server) readGauges(ctx context.Context, path string, names *gaugeNames, remedy string) (metricsPage, error) {
 	p, err := s.readPage(ctx, path, names, remedy)
 	if err != nil {
@@ -85,12 +85,12 @@ func (s *Server) readGauges(ctx context.Context, path string, names *gaugeNames,
 	return p, nil
 }
 
-// missingFieldError is the error of a page that does not tell a field.
+// missingFieldError is the error of a page without a field.
 func missingFieldError(path string, f metricField, remedy string) error {
 	return noGaugesError(path, "lacks the requests "+fieldNames[f], remedy)
 }
 
-// noGaugesError is the error of a page that is of no use, and says how to get one.
+// noGaugesError is the error of a page that is of no use, with the way to get one.
 func noGaugesError(path, why, remedy string) error {
 	if path, _, _ = strings.Cut(path, "?"); remedy != "" {
 		remedy = ": " + remedy
@@ -98,7 +98,7 @@ func noGaugesError(path, why, remedy string) error {
 	return fmt.Errorf("%w (%s %s)%s", ErrNoGauges, path, why, remedy)
 }
 
-// fetchPage asks for a page of metrics as text.
+// fetchPage requests a page of metrics as text.
 func (s *Server) fetchPage(ctx context.Context, path, remedy string) (Answer, error) {
 	a, err := s.getAccepting(ctx, path, acceptMetrics)
 	if err != nil {
@@ -107,9 +107,9 @@ func (s *Server) fetchPage(ctx context.Context, path, remedy string) (Answer, er
 
 	switch {
 	case a.Status == http.StatusBadRequest && isUnloadedError(a.Body):
-		return a, fmt.Errorf("%w: %s says status %s", errNotNow, path, statusText(a.Status))
+		return a, fmt.Errorf("%w: %s returned status %s", errNotNow, path, statusText(a.Status))
 	case a.Status != http.StatusOK:
-		return a, noGaugesError(path, "says status "+statusText(a.Status), remedy)
+		return a, noGaugesError(path, "returned status "+statusText(a.Status), remedy)
 	}
 
 	if kind := a.Header.Get("Content-Type"); !isMetricsType(kind) {
@@ -119,7 +119,7 @@ func (s *Server) fetchPage(ctx context.Context, path, remedy string) (Answer, er
 	return a, nil
 }
 
-// readPage reads the metrics at a path, whatever is there of them.
+// readPage reads the metrics at a path, whichever it has.
 func (s *Server) readPage(ctx context.Context, path string, names *gaugeNames, remedy string) (metricsPage, error) {
 	a, err := s.fetchPage(ctx, path, remedy)
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Server) readPage(ctx context.Context, path string, names *gaugeNames, r
 	}
 
 	p := parsePage(a.Body, names)
-	// llama.cpp tells its start in a header, in microseconds of a clock that began with its host
+	// llama.cpp has its start in a header, in microseconds of a clock that began with its host
 	// (tools/server/server-context.cpp).
 	if at, err := strconv.ParseFloat(a.Header.Get("Process-Start-Time-Unix"), 64); err == nil && at > 0 {
 		p.addSample(started, nil, at/1e6)
@@ -140,9 +140,8 @@ func (s *Server) readPage(ctx context.Context, path string, names *gaugeNames, r
 	return p, nil
 }
 
-// isMetricsType reports whether a content type may be that of metrics as text. A page of HTML or
-// JSON under a path of metrics is something else's: a web interface, an error, or what
-// trtllm-serve has there.
+// isMetricsType reports whether a content type may be that of metrics as text. A page of HTML or JSON under a path of
+// metrics is something else: a web interface, an error, or trtllm-serve's list.
 func isMetricsType(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, ";")
 	switch strings.ToLower(strings.TrimSpace(kind)) {
@@ -152,10 +151,9 @@ func isMetricsType(contentType string) bool {
 	return false
 }
 
-// parsePage picks the fields of a flavour from a page in the Prometheus text format, 0.0.4, or in
-// OpenMetrics, whose counters have the same names, and which may have a time or an example
-// behind a number. Lines that cannot be read are as if they were not there. It is called
-// twice a second, with pages of some 200 KB.
+// parsePage picks the fields of a flavour from a page in the Prometheus text format, 0.0.4, or in OpenMetrics, whose
+// counters have the same names, and which may have a time or an example behind a number. Lines that cannot be parsed
+// are skipped. It is called twice a second, with pages of some 200 KB.
 func parsePage(text []byte, names *gaugeNames) metricsPage {
 	var p metricsPage
 	for line := range bytes.Lines(text) {
@@ -219,7 +217,7 @@ func cutLabels(text []byte) (labels, rest []byte) {
 	return nil, nil
 }
 
-// replicaName names the copy of the model that a sample is of, nil if there is one.
+// replicaName returns the name of the copy of the model that a sample is of, nil if there is one.
 func (n *gaugeNames) replicaName(labels []byte) (name []byte) {
 	for _, replica := range n.replicas {
 		switch part := labelValue(labels, replica); {
@@ -234,8 +232,8 @@ func (n *gaugeNames) replicaName(labels []byte) (name []byte) {
 	return name
 }
 
-// labelValue is the value of a label that has no escapes, nil if there is no such label. name
-// ends with the sign and the quote before the value.
+// labelValue returns the value of a label that has no escapes, nil if there is no such label. name ends with the sign
+// and the quote before the value.
 func labelValue(labels []byte, name string) []byte {
 	for from := 0; ; {
 		i := bytes.Index(labels[from:], []byte(name))
@@ -252,6 +250,7 @@ func labelValue(labels []byte, name string) []byte {
 	}
 }
 
+// addSample adds a number of a replica.
 func (p *metricsPage) addSample(f metricField, replica []byte, value float64) {
 	for i := range p.found[f] {
 		if s := &p.found[f][i]; bytes.Equal(s.replica, replica) {
@@ -264,7 +263,7 @@ func (p *metricsPage) addSample(f metricField, replica []byte, value float64) {
 	p.found[f] = append(p.found[f], sample{replica, value, value})
 }
 
-// sumReplicas adds up the replicas.
+// sumReplicas returns the sum over the replicas.
 func (p *metricsPage) sumReplicas(f metricField) (total float64) {
 	for _, s := range p.found[f] {
 		total += s.most
@@ -272,7 +271,7 @@ func (p *metricsPage) sumReplicas(f metricField) (total float64) {
 	return total
 }
 
-// maxValue is the greatest number there is.
+// maxValue returns the greatest number of a field.
 func (p *metricsPage) maxValue(f metricField) (most float64) {
 	for _, s := range p.found[f] {
 		most = max(most, s.most)
@@ -280,7 +279,7 @@ func (p *metricsPage) maxValue(f metricField) (most float64) {
 	return most
 }
 
-// sumAll adds up all that is said, by user, priority, reason and the like.
+// sumAll returns the sum of all numbers of a field, by user, priority, reason and the like.
 func (p *metricsPage) sumAll(f metricField) (sum float64) {
 	for _, s := range p.found[f] {
 		sum += s.sum
@@ -288,7 +287,7 @@ func (p *metricsPage) sumAll(f metricField) (sum float64) {
 	return sum
 }
 
-// engineNames are the names of the replicas on the page.
+// engineNames returns the names of the replicas on the page.
 func (p *metricsPage) engineNames() string {
 	var list []string
 	for _, s := range p.found[running] {
@@ -298,7 +297,7 @@ func (p *metricsPage) engineNames() string {
 	return strings.Join(list, ",")
 }
 
-// toLoad makes a Load of the page. Of the fields named, those that it lacks are missing.
+// toLoad returns the page as a Load. Of the wanted fields, those that it lacks are missing.
 func (p metricsPage) toLoad(wanted ...metricField) Load {
 	or := func(f metricField, value float64) float64 {
 		if p.found[f] == nil {

@@ -107,7 +107,7 @@ func TestGaugeNames(t *testing.T) {
 	}
 }
 
-// vLLM tells some of its settings as labels of a number that means nothing.
+// vLLM reports some of its settings as labels of a number that means nothing.
 func TestReadLabel(t *testing.T) {
 	t.Parallel()
 
@@ -133,8 +133,8 @@ func TestReadLabel(t *testing.T) {
 	}
 }
 
-// FuzzRead must not find what cannot be.
-func FuzzRead(f *testing.F) {
+// FuzzParsePage finds no impossible number.
+func FuzzParsePage(f *testing.F) {
 	for _, name := range []string{
 		"vllm.txt", "vllm-old.txt", "sglang.txt", "llamacpp.txt", "tensorrt.txt", "dynamo.txt", "lmdeploy.txt",
 		"tgi.txt", "sglang-gateway.txt", "vllm-openmetrics.txt",

@@ -5,9 +5,8 @@ import (
 	"strings"
 )
 
-// ollama has no gauges, and does not tell how many requests it runs at once, nor how many
-// models it can have loaded: that depends on their sizes and on OLLAMA_MAX_LOADED_MODELS
-// (server/sched.go, processPending).
+// ollama has no gauges. It reports neither how many requests it runs at once, nor how many models it can have loaded:
+// that depends on their sizes and on OLLAMA_MAX_LOADED_MODELS (server/sched.go, processPending).
 type ollama struct {
 	openAI
 	swapTracker
@@ -24,8 +23,8 @@ var ollamaSpec = flavourSpec{
 
 func (*ollama) name() string { return "Ollama" }
 
-// ollamaNotes are what one must know to get full speed and whole prompts
-// (docs/faq.mdx, and truncate in server/routes.go).
+// ollamaNotes are what its user must know to get full speed and whole prompts (docs/faq.mdx, and truncate in
+// server/routes.go).
 var ollamaNotes = []string{
 	"Ollama runs one request at a time unless it was started with OLLAMA_NUM_PARALLEL",
 	"Ollama cuts a prompt that is longer than its context without saying so; OLLAMA_CONTEXT_LENGTH sets that",
@@ -81,8 +80,9 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
+// fetchVersion asks for Ollama's version.
 func (*ollama) fetchVersion(ctx context.Context, s *Server) (string, error) {
-	var told struct{ Version string }
-	err := s.getJSON(ctx, "/api/version", &told)
-	return told.Version, err
+	var reply struct{ Version string }
+	err := s.getJSON(ctx, "/api/version", &reply)
+	return reply.Version, err
 }

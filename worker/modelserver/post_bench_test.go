@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// BenchmarkPost is a request and its answer, of 4 KB each, with a server that takes no
-// time.
+// BenchmarkPost measures a request and its answer, of 4 KB each, with a server that takes no time.
 func BenchmarkPost(b *testing.B) {
 	text := bytes.Repeat([]byte("x"), 4<<10)
 	s := listen(b, func(c *net.TCPConn, in *bufio.Reader) {

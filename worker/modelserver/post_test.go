@@ -3,7 +3,6 @@ package modelserver
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
-// listen has each connection served by a function, and closes it then.
+// listen starts a server that serves each connection with a function, and then closes it.
 func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server {
 	t.Helper()
 
@@ -55,8 +54,8 @@ func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Server 
 	return s
 }
 
-// hear reads a request and returns its body, or false at the end.
-func hear(in *bufio.Reader) ([]byte, bool) {
+// readRequest reads a request and returns its body, or false at the end.
+func readRequest(in *bufio.Reader) ([]byte, bool) {
 	req, err := http.ReadRequest(in)
 	if err != nil {
 		return nil, false
@@ -65,17 +64,14 @@ func hear(in *bufio.Reader) ([]byte, bool) {
 	return body, err == nil
 }
 
-// message is an answer on the wire.
-func message(status int, body string) string {
+// httpAnswer returns the bytes of an answer.
+func httpAnswer(status int, body string) string {
 	return fmt.Sprintf("HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		status, len(body), body)
 }
 
-// sumOf is what the servers of these tests answer to a request.
-func sumOf(body []byte) string { return fmt.Sprintf(`{"id":"c","sum":"%x"}`, sha256.Sum256(body)) }
-
-// byNetHTTP is a server that is asked with net/http alone.
-func byNetHTTP(s *Server) *Server {
+// withoutHTTP1 returns a server that posts with net/http alone.
+func withoutHTTP1(s *Server) *Server {
 	other := &Server{givenBase: s.givenBase, authorization: s.authorization, http: s.http}
 	other.givenBase.client = nil
 	return other
@@ -98,8 +94,7 @@ func TestPostReadsAnEarlyAnswer(t *testing.T) {
 	}
 }
 
-// The request is what net/http sends, but for the connection's end and the order of
-// headers. Each has an id of its own.
+// The request equals that of net/http, but for the connection's end and the order of headers. Each has an id of its own.
 func TestPostSendsWhatNetHTTPSends(t *testing.T) {
 	t.Parallel()
 
@@ -117,7 +112,7 @@ func TestPostSendsWhatNetHTTPSends(t *testing.T) {
 	defer server.Close()
 
 	s := connect(t, server.URL+"/models/a/v1", "key-1")
-	for _, s := range []*Server{s, byNetHTTP(s)} {
+	for _, s := range []*Server{s, withoutHTTP1(s)} {
 		if a := s.Post(t.Context(), "/v1/score", []byte("{}")); a.Err != nil {
 			t.Fatal(a.Err)
 		}
@@ -143,7 +138,7 @@ func TestPostSendsWhatNetHTTPSends(t *testing.T) {
 	}
 }
 
-// An answer that carries the id of another request is not taken, wherever the id stands.
+// An answer that carries the id of another request is refused, wherever the id stands.
 func TestIDOfAnotherRequest(t *testing.T) {
 	t.Parallel()
 
@@ -154,8 +149,8 @@ func TestIDOfAnotherRequest(t *testing.T) {
 		{"in the header", func(id string) string {
 			return "HTTP/1.1 200 OK\r\nX-Request-Id: " + id + "\r\nContent-Length: 2\r\n\r\n{}"
 		}},
-		{"in the body", func(id string) string { return message(200, `{"id":"chatcmpl-`+id+`"}`) }},
-		{"in the body with more behind it", func(id string) string { return message(200, `{"id":"cmpl-`+id+`-0"}`) }},
+		{"in the body", func(id string) string { return httpAnswer(200, `{"id":"chatcmpl-`+id+`"}`) }},
+		{"in the body with more behind it", func(id string) string { return httpAnswer(200, `{"id":"cmpl-`+id+`-0"}`) }},
 	} {
 		for _, wired := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, wired %v", tt.name, wired), func(t *testing.T) {
@@ -185,7 +180,7 @@ func TestIDOfAnotherRequest(t *testing.T) {
 					}
 				})
 				if !wired {
-					s = byNetHTTP(s)
+					s = withoutHTTP1(s)
 				}
 
 				for i := range 5 {
@@ -204,8 +199,8 @@ func TestIDOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// A proxy that keeps answers gives one, with the id that it has, to all requests that are the
-// same: it is the right one, and connections are used again.
+// A proxy that keeps answers returns one, with its id, to all requests that are equal: it is the right one, and
+// connections are used again.
 func TestAnswerOfTheSameRequest(t *testing.T) {
 	t.Parallel()
 
@@ -222,11 +217,11 @@ func TestAnswerOfTheSameRequest(t *testing.T) {
 
 				body, _ := io.ReadAll(req.Body)
 				id, _ := kept.LoadOrStore(req.URL.Path+string(body), req.Header.Get("X-Request-Id"))
-				io.WriteString(c, message(200, `{"id":"chatcmpl-`+id.(string)+`"}`))
+				io.WriteString(c, httpAnswer(200, `{"id":"chatcmpl-`+id.(string)+`"}`))
 			}
 		})
 		if !wired {
-			s = byNetHTTP(s)
+			s = withoutHTTP1(s)
 		}
 
 		for i := range 12 {
@@ -252,7 +247,7 @@ func TestAnswerOfTheSameRequest(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a log that several write.
+// lockedBuffer is a log for several writers.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -276,8 +271,8 @@ func TestProbeOfAServerThatSpeaksFirst(t *testing.T) {
 	t.Parallel()
 
 	s := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-		io.WriteString(c, message(200, `{"data":[]}`))
-		hear(in) // until the client is gone
+		io.WriteString(c, httpAnswer(200, `{"data":[]}`))
+		readRequest(in) // until the client is gone
 	})
 
 	// The client listens for as long as it took to connect, so a slow connection leaves the

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestLook(t *testing.T) {
+func TestProbe(t *testing.T) {
 	t.Parallel()
 
 	qwen := []Model{{"Qwen/Qwen3-8B", 40960, 0, ""}, {"adapter", 0, 0, ""}}
@@ -32,7 +32,7 @@ func TestLook(t *testing.T) {
 		}},
 		{"vLLM that answers only what it must", without(newVLLM(t), "/version", "/metrics"),
 			Info{Flavour: "vLLM", Models: qwen}},
-		{"vLLM behind something that renames its models", with(newVLLM(t), "/v1/models", reply{body: somebodysModels}),
+		{"vLLM behind something that renames its models", with(newVLLM(t), "/v1/models", reply{body: otherModels}),
 			Info{
 				Flavour:              "vLLM",
 				Version:              "0.29.0",
@@ -73,7 +73,7 @@ func TestLook(t *testing.T) {
 				Slots:   4,
 			}},
 		{"llama.cpp under another owner",
-			with(without(newLlamaCPP(t), "/props"), "/v1/models", reply{body: somebodysModels}),
+			with(without(newLlamaCPP(t), "/props"), "/v1/models", reply{body: otherModels}),
 			Info{Flavour: "llama.cpp", Models: []Model{{ID: "gpt"}}}},
 		{"Ollama", newOllama(t), Info{
 			Flavour:   "Ollama",
@@ -88,7 +88,7 @@ func TestLook(t *testing.T) {
 				{"llama3.2", 4096, 2019393189, "llama3.2:latest"},
 			},
 		}},
-		{"Ollama with a model of somebody called vllm",
+		{"Ollama with a model of a user called vllm",
 			with(without(newOllama(t), "/api/tags", "/api/ps"), "/v1/models",
 				reply{body: `{"object":"list","data":[{"id":"vllm/x:1","owned_by":"vllm"},{"id":"y:1","owned_by":"library"}]}`}),
 			Info{
@@ -101,12 +101,12 @@ func TestLook(t *testing.T) {
 		{"Ollama with no models has none",
 			with(newOllama(t), "/v1/models", reply{body: `{"object":"list","data":null}`}),
 			Info{Flavour: "Ollama", Version: "0.20.1", Models: []Model{}, GPUBytes: 3e9, Notes: ollamaNotes}},
-		{"somebody else's", &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}},
+		{"another server", &fake{replies: map[string]reply{"/v1/models": {body: otherModels}}},
 			Info{Flavour: "OpenAI-compatible", Models: []Model{{ID: "gpt"}}}},
-		{"somebody else's that says OK to everything", &fake{replies: map[string]reply{
-			"/v1/models": {body: somebodysModels}, "/metrics": {body: page404}, "/api/version": {body: page404},
+		{"another server that says OK to everything", &fake{replies: map[string]reply{
+			"/v1/models": {body: otherModels}, "/metrics": {body: page404}, "/api/version": {body: page404},
 		}}, Info{Flavour: "OpenAI-compatible", Models: []Model{{ID: "gpt"}}}},
-		{"somebody else's with an empty list takes any model",
+		{"another server with an empty list takes any model",
 			&fake{replies: map[string]reply{"/v1/models": {body: `{"object":"list","data":[]}`}}},
 			Info{Flavour: "OpenAI-compatible"}},
 	} {
@@ -128,7 +128,7 @@ func TestLook(t *testing.T) {
 	}
 }
 
-func TestLookFails(t *testing.T) {
+func TestProbeFails(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -142,7 +142,7 @@ func TestLookFails(t *testing.T) {
 		{"an older llama.cpp loads, but lists its model", with(newLlamaCPP(t), "/props", reply{503, llamaLoading}),
 			true, true, "llama.cpp", "loads"},
 		{"the engine behind vLLM's front end has died", with(newVLLM(t), "/health", reply{503, ""}), true, false,
-			"vLLM", "/health says status 503"},
+			"vLLM", "/health returned status 503"},
 		{"a proxy misses its server", &fake{replies: map[string]reply{"/v1/models": {502, page404}}}, true, false, "",
 			"502 Bad Gateway"},
 		{"a proxy says later", &fake{replies: map[string]reply{"/v1/models": {503, page404}}}, true, false, "", "503"},
@@ -185,7 +185,7 @@ func TestLookFails(t *testing.T) {
 	}
 }
 
-func TestLookAtNothing(t *testing.T) {
+func TestProbeOfNothing(t *testing.T) {
 	t.Parallel()
 
 	gone := httptest.NewServer(nil)
@@ -219,8 +219,7 @@ func TestFailedListKeepsFlavour(t *testing.T) {
 	}
 }
 
-// Another server may come behind the URL, while nobody looks or after a time of
-// silence.
+// Another server may come behind the URL, between two probes or after a time of silence.
 func TestServerBecomesAnother(t *testing.T) {
 	t.Parallel()
 
@@ -241,13 +240,13 @@ func TestServerBecomesAnother(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 
-			// It looks the same in its list, and is known by its gauges only.
-			server.set("/v1/models", reply{body: somebodysModels})
+			// Its list looks the same; only its gauges differ.
+			server.set("/v1/models", reply{body: otherModels})
 			server.set("/metrics", reply{body: golden(t, "llamacpp.txt")})
 			look("llama.cpp")
 			server.set("/v1/models", reply{502, ""})
 			s.Probe(t.Context())
-			server.set("/v1/models", reply{body: somebodysModels})
+			server.set("/v1/models", reply{body: otherModels})
 			server.set("/metrics", reply{body: golden(t, "vllm.txt")})
 			look("vLLM")
 		}
@@ -265,11 +264,11 @@ func TestServerBecomesAnother(t *testing.T) {
 	}
 }
 
-// A server that was too busy to say what it is gets asked again.
+// A server that was too busy to show its flavour is probed again.
 func TestBusyServerIsRecognisedLater(t *testing.T) {
 	t.Parallel()
 
-	server := with(with(newVLLM(t), "/v1/models", reply{body: somebodysModels}), "/metrics", reply{500, ""})
+	server := with(with(newVLLM(t), "/v1/models", reply{body: otherModels}), "/metrics", reply{500, ""})
 	s := serve(t, server)
 	for _, want := range []string{"OpenAI-compatible", "vLLM"} {
 		if info, err := s.Probe(t.Context()); err != nil || info.Flavour != want {
@@ -279,11 +278,11 @@ func TestBusyServerIsRecognisedLater(t *testing.T) {
 	}
 }
 
-// What a server is not is asked once.
-func TestLookAsksLittle(t *testing.T) {
+// A server is asked once for the signs that it does not have.
+func TestProbeAsksLittle(t *testing.T) {
 	t.Parallel()
 
-	server := &fake{replies: map[string]reply{"/v1/models": {body: somebodysModels}}}
+	server := &fake{replies: map[string]reply{"/v1/models": {body: otherModels}}}
 	s := serve(t, server)
 	for i := range 5 {
 		if _, err := s.Probe(t.Context()); err != nil {
@@ -317,10 +316,10 @@ func TestKeyIsSent(t *testing.T) {
 	}
 }
 
-// FuzzList must neither panic, nor take what has no names for a list.
+// FuzzList must neither panic, nor accept a list without names.
 func FuzzList(f *testing.F) {
 	for _, seed := range []string{
-		vllmModels, sglangModels, llamaModels, ollamaModels, somebodysModels, `{"data":null}`, `{}`, page404,
+		vllmModels, sglangModels, llamaModels, ollamaModels, otherModels, `{"data":null}`, `{}`, page404,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -339,7 +338,7 @@ func FuzzList(f *testing.F) {
 	})
 }
 
-// A list that does not come says nothing of the requests. The wait for it is bounded.
+// A list that does not come shows nothing about the requests. The wait for it is bounded.
 func TestListHangs(t *testing.T) {
 	t.Parallel()
 

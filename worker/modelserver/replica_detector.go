@@ -7,28 +7,26 @@ import (
 	"time"
 )
 
-// replicaDetector finds out whether the pages of metrics that one URL gives are those of one
-// server. Behind a load balancer each is another replica's: its gauges are a part of the load,
-// and its counters jump back and forth. A restart of the only server is not taken for that: its
-// start time is newer, or its counters fall once.
+// replicaDetector finds out whether the pages of metrics at one URL are those of one server. Behind a load balancer
+// each is another replica's: its gauges are a part of the load, and its counters jump back and forth. A restart of
+// the only server is no such sign: its start time is newer, or its counters fall once.
 //
-// The time at which a model was "created" is no sign: vLLM, SGLang and llama.cpp give the time
-// of the answer there.
+// The time at which a model was "created" is no sign either: vLLM, SGLang and llama.cpp report the time of the answer
+// there.
 type replicaDetector struct {
 	mu       sync.Mutex
-	evidence string // why they are of more than one server; empty: nothing says so
+	evidence string // that they are of more than one server; empty: there is none
 
-	known   bool // last and base are
+	known   bool // last and base are set
 	last    processSample
 	base    processSample // the first of what may be one process
 	started float64       // the newest start time
-	jumped  time.Time     // when the page was last another one than before
+	jumped  time.Time     // when a page was last of another process than the one before
 
 	slots slotSurvey
 }
 
-// processSample is what one page says of the process that it comes from, and what came of its
-// server up to then.
+// processSample is what one page shows of the process that it comes from, with the answers of its server up to then.
 type processSample struct {
 	at       time.Time
 	started  float64    // in seconds of a clock of its host; 0: unknown
@@ -41,33 +39,32 @@ type processSample struct {
 }
 
 const (
-	startTolerance = 1.0 // seconds that the start times of one process may differ by
+	startTolerance = 1.0 // seconds by which the start times of one process may differ
 	// restartTime is the time in which two jumps are no restarts: loading a model takes longer.
 	restartTime = time.Minute
-	// minCountedShare is the part of the answers' tokens that a server must have counted itself.
-	// Of two that take turns, each counts a half.
+	// minCountedShare is the part of the answers' tokens that a server must have counted itself. Of two that take
+	// turns, each counts a half.
 	minCountedShare = 0.7
 	minAnswers      = 64
-	// minBusyShare is the part of the slots that must be busy while there are requests for all of
-	// them. Of two servers with four slots, five requests keep 0.6 busy.
+	// minBusyShare is the part of the slots that must be busy while there are requests for all of them. Of two
+	// servers with four slots, five requests keep 0.6 busy.
 	minBusyShare   = 0.72
 	minSlotSamples = 10
-	// maxAnswersPerSlot is how many answers a second a slot may give until it is no sign that
-	// it was found free: it is so between two of them.
+	// maxAnswersPerSlot is how many answers a slot may give per second until it is no sign that it was found free: it
+	// is free between two of them.
 	maxAnswersPerSlot = 10.0
 )
 
-// slotSurvey sums up looks at the slots of a server that has no page of metrics.
+// slotSurvey sums up readings of the slots of a server that has no page of metrics.
 type slotSurvey struct {
 	samples   int
 	busy, all int
-	since     time.Time // the first look
-	answers   int64     // then
+	since     time.Time // the first sample
+	answers   int64     // at that time
 	settled   bool      // it is known whether it is one server
 }
 
-// observeSlots takes in a look at the slots, and returns why they are of more than one server,
-// or "".
+// observeSlots takes a reading of the slots, and returns the evidence that they are of more than one server, or "".
 func (i *replicaDetector) observeSlots(g processSample, busy, all int) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -97,14 +94,14 @@ func (i *replicaDetector) observeSlots(g processSample, busy, all int) string {
 	return i.evidence
 }
 
-// wantsSlots reports whether another look at the slots could say something.
+// wantsSlots reports whether another reading of the slots could show something.
 func (i *replicaDetector) wantsSlots() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.evidence == "" && !i.slots.settled
 }
 
-// observe takes in a page, and returns why the pages are of more than one server, or "".
+// observe takes a page, and returns the evidence that the pages are of more than one server, or "".
 func (i *replicaDetector) observe(g processSample) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -140,7 +137,7 @@ func (g processSample) differsFrom(last processSample) bool {
 		}
 	}
 
-	// One that is not there yet may only have had no request: SGLang names it with its first.
+	// An engine that is new may only have had no request: SGLang names it with its first.
 	there := strings.Split(g.engines, ",")
 	for engine := range strings.SplitSeq(last.engines, ",") {
 		if engine != "" && !slices.Contains(there, engine) {
@@ -151,9 +148,8 @@ func (g processSample) differsFrom(last processSample) bool {
 	return false
 }
 
-// missesAnswers reports whether the process has counted far fewer tokens since base than came in
-// answers. What was in flight at base was counted in part before, so that many more answers
-// than these are waited for.
+// missesAnswers reports whether the process has counted far fewer tokens since base than came in answers. The
+// requests that were in flight at base were counted in part before, so it waits for many more answers than these.
 func (g processSample) missesAnswers(base processSample) bool {
 	const tokens = 0
 	if g.counters[tokens] < 0 || base.counters[tokens] < 0 ||
@@ -163,15 +159,15 @@ func (g processSample) missesAnswers(base processSample) bool {
 	return g.counters[tokens]-base.counters[tokens] < minCountedShare*float64(g.answered-base.answered)
 }
 
-// skipSlots notes that the slots are not told.
+// skipSlots records that the server does not report its slots.
 func (i *replicaDetector) skipSlots() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.slots.settled = true
 }
 
-// forgetProcess notes that the server could not be reached: another process may come in its
-// place, on a machine with another clock.
+// forgetProcess records that the server could not be reached: another process may come in its place, on a machine
+// with another clock.
 func (i *replicaDetector) forgetProcess() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -30,47 +30,47 @@ func TestIdentity(t *testing.T) {
 	t.Parallel()
 
 	const (
-		back   = "the start time went back"
-		jumps  = "counters jump back and forth"
-		lacks  = "fewer tokens are counted than the answers have"
-		nobody = ""
+		back      = "the start time went back"
+		jumps     = "counters jump back and forth"
+		lacks     = "fewer tokens are counted than the answers have"
+		oneServer = ""
 	)
 	for _, tt := range []struct {
 		name  string
 		pages []seen
 		want  string
 	}{
-		{"one server", []seen{{tokens: 100}, {tokens: 200}, {tokens: 200}, {tokens: 300}}, nobody},
+		{"one server", []seen{{tokens: 100}, {tokens: 200}, {tokens: 200}, {tokens: 300}}, oneServer},
 		{"one that tells its start", []seen{
 			{started: 50, tokens: 100},
 			{started: 50, tokens: 200},
 			{started: 50.3, tokens: 300},
 			{started: 50, tokens: 400},
-		}, nobody},
+		}, oneServer},
 		{"a restart", []seen{
 			{started: 50, tokens: 900},
 			{started: 80, tokens: 0},
 			{started: 80, tokens: 100},
 			{started: 80, tokens: 1000},
-		}, nobody},
+		}, oneServer},
 		{"many restarts", []seen{
 			{started: 50, tokens: 900},
 			{started: 80, tokens: 1},
 			{started: 90, tokens: 0},
 			{started: 100, tokens: 2},
-		}, nobody},
-		{"a restart of one that does not tell its start", []seen{
+		}, oneServer},
+		{"a restart of one that does not report its start", []seen{
 			{tokens: 900},
 			{tokens: 0},
 			{tokens: 500},
 			{tokens: 1000},
-		}, nobody},
+		}, oneServer},
 		{"two of them, with loading between", []seen{
 			{tokens: 900},
 			{tokens: 0},
 			{after: 2 * time.Minute, tokens: 500},
 			{tokens: 1},
-		}, nobody},
+		}, oneServer},
 		{"two of them, that were seen", []seen{
 			{tokens: 900},
 			{away: true},
@@ -79,25 +79,25 @@ func TestIdentity(t *testing.T) {
 			{away: true},
 			{tokens: 1},
 			{tokens: 2},
-		}, nobody},
+		}, oneServer},
 		{"another machine takes over, with a clock that is behind", []seen{
 			{started: 50, tokens: 900},
 			{away: true},
 			{started: 20, tokens: 0},
 			{started: 20, tokens: 9},
-		}, nobody},
+		}, oneServer},
 		{"another number of engines after a restart", []seen{
 			{engines: "0", tokens: 9},
 			{engines: "0,1", tokens: 1},
 			{engines: "0,1", tokens: 5},
-		}, nobody},
+		}, oneServer},
 		{"engines that come with their first requests", []seen{
 			{tokens: 1},
 			{engines: "0", tokens: 2},
 			{engines: "0,2", tokens: 3},
 			{engines: "0,1,2", tokens: 4},
-		}, nobody},
-		{"no counters", []seen{{tokens: -1}, {tokens: -1, answers: 900, answered: 9000}, {tokens: -1}}, nobody},
+		}, oneServer},
+		{"no counters", []seen{{tokens: -1}, {tokens: -1, answers: 900, answered: 9000}, {tokens: -1}}, oneServer},
 
 		{"start times that alternate", []seen{
 			{started: 50, tokens: 100},
@@ -128,23 +128,23 @@ func TestIdentity(t *testing.T) {
 			{engines: "1", tokens: 2},
 			{engines: "0", tokens: 3},
 		}, jumps},
-		{"nobody forgets it", []seen{{started: 80}, {started: 50}, {away: true}, {started: 50}, {started: 50}}, back},
+		{"a restart is remembered", []seen{{started: 80}, {started: 50}, {away: true}, {started: 50}, {started: 50}}, back},
 
 		{"all that was answered is counted", []seen{
 			{tokens: 0},
 			{tokens: 10_000, answers: 100, answered: 9000},
-		}, nobody},
+		}, oneServer},
 		{"half of it is", []seen{{tokens: 0}, {tokens: 5000, answers: 100, answered: 9500}}, lacks},
-		{"too few answers to say so", []seen{{tokens: 0}, {tokens: 50, answers: 20, answered: 2000}}, nobody},
+		{"too few answers to say so", []seen{{tokens: 0}, {tokens: 50, answers: 20, answered: 2000}}, oneServer},
 		{"what was in flight was counted before", []seen{
 			{tokens: 6000, inFlight: 60},
 			{tokens: 10_000, answers: 100, answered: 9500},
-		}, nobody},
+		}, oneServer},
 		{"since the restart all is counted", []seen{
 			{tokens: 9000, answers: 100, answered: 9000},
 			{tokens: 0, answers: 100, answered: 9000},
 			{tokens: 9000, answers: 200, answered: 18_000},
-		}, nobody},
+		}, oneServer},
 	} {
 		var i replicaDetector
 		got, at := "", time.Now()
@@ -172,7 +172,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Slots that are free while there are requests for all of them are not all there are.
+// Slots that are free while there are requests for all of them are not all slots.
 func TestSlotsOfSeveral(t *testing.T) {
 	t.Parallel()
 
@@ -208,9 +208,9 @@ func TestSlotsOfSeveral(t *testing.T) {
 	}
 }
 
-// FuzzIdentity has one server that restarts as it likes, with a start time that it may tell.
-// It is never taken for several.
-func FuzzIdentity(f *testing.F) {
+// FuzzReplicaDetector has one server that restarts at any time, with a start time that it may report. It never counts
+// as several.
+func FuzzReplicaDetector(f *testing.F) {
 	f.Add(uint64(1), true)
 	f.Add(uint64(2), false)
 	f.Fuzz(func(t *testing.T, seed uint64, tells bool) {
@@ -241,8 +241,8 @@ func FuzzIdentity(f *testing.F) {
 	})
 }
 
-// balanced are engines that one load balancer gives requests and questions.
-type balanced struct {
+// balancedEngines are engines behind one load balancer, which get requests and readings in turn.
+type balancedEngines struct {
 	engines []*sim.Engine
 	started []float64
 	policy  string // turns, random or least busy
@@ -256,7 +256,7 @@ type balanced struct {
 }
 
 // run runs a request at one of the engines.
-func (b *balanced) run(n int) error {
+func (b *balancedEngines) run(n int) error {
 	b.mu.Lock()
 	if b.busy == nil {
 		b.busy, b.random = make([]int, len(b.engines)), rand.New(rand.NewPCG(3, 4))
@@ -282,8 +282,8 @@ func (b *balanced) run(n int) error {
 	return err
 }
 
-// glimpse is the page of one of them.
-func (b *balanced) glimpse(answers, answered, inFlight int64) (processSample, sim.Load) {
+// sample returns the page of one of them.
+func (b *balancedEngines) sample(answers, answered, inFlight int64) (processSample, sim.Load) {
 	if b.asking == nil {
 		b.asking = rand.New(rand.NewPCG(5, 6))
 	}
@@ -307,9 +307,9 @@ func (b *balanced) glimpse(answers, answered, inFlight int64) (processSample, si
 	}, load
 }
 
-// drive has a limiter keep the engines busy, and returns the tokens a second after the first
-// seconds, and the limit then. after says when they were found to be several.
-func (b *balanced) drive(
+// drive keeps the engines busy through a limiter, and returns the tokens per second after the first seconds, the
+// limit then, and when they were found to be several.
+func (b *balancedEngines) drive(
 	t *testing.T, l *limit.Limiter, seconds, settle int,
 ) (rate, limits float64, after time.Duration) {
 	ctx, stop := context.WithCancel(t.Context())
@@ -346,7 +346,7 @@ func (b *balanced) drive(
 			limits += float64(l.Limit()) / float64(2*(seconds-settle))
 		}
 
-		g, load := b.glimpse(answers.Load(), answered.Load(), int64(l.InFlight()))
+		g, load := b.sample(answers.Load(), answered.Load(), int64(l.InFlight()))
 		if i.observe(g) == "" {
 			l.Observe(limit.Gauges{
 				Running:     load.Running,
@@ -373,8 +373,8 @@ func (b *balanced) drive(
 	return rate, limits, after
 }
 
-// Two servers behind a load balancer do nearly as much as when each is addressed by itself,
-// whatever shows that they are two.
+// Two servers behind a load balancer do nearly as much as when each has a worker of its own, whichever sign shows that
+// they are two.
 func TestBalanced(t *testing.T) {
 	t.Parallel()
 
@@ -403,7 +403,7 @@ func TestBalanced(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				direct := 0.0
 				for _, e := range engines() {
-					one := &balanced{engines: []*sim.Engine{e}, started: []float64{50}}
+					one := &balancedEngines{engines: []*sim.Engine{e}, started: []float64{50}}
 					rate, _, after := one.drive(t, limit.New(limit.Config{}), seconds, settle)
 					if after != 0 {
 						t.Errorf("one server counts as several after %v", after)
@@ -411,7 +411,7 @@ func TestBalanced(t *testing.T) {
 					direct += rate
 				}
 
-				b := &balanced{engines: engines(), started: tt.started, policy: tt.policy}
+				b := &balancedEngines{engines: engines(), started: tt.started, policy: tt.policy}
 				for range tt.before {
 					b.engines[0].Run(t.Context(), 1, 100)
 				}

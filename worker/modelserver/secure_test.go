@@ -10,24 +10,23 @@ import (
 	"testing"
 )
 
-// A server with a certificate that is not trusted is not talked to, and the way to trust it
-// is named.
+// A server with a certificate that is not trusted gets no request, and the error shows how to trust it.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 
 	var asked atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
-		w.Write([]byte(somebodysModels))
+		w.Write([]byte(otherModels))
 	}))
 
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of who does not trust it
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it logs each client that does not trust it
 	defer server.Close()
 
 	s := connect(t, server.URL, "key-1")
 	_, err := s.Probe(t.Context())
 	for _, err := range []error{
-		s.Post(t.Context(), "/v1/score", nil).Err, byNetHTTP(s).Post(t.Context(), "/v1/score", nil).Err, err,
+		s.Post(t.Context(), "/v1/score", nil).Err, withoutHTTP1(s).Post(t.Context(), "/v1/score", nil).Err, err,
 	} {
 		if err == nil || !strings.Contains(err.Error(), "--model-ca FILE names the certificates to trust") {
 			t.Errorf("error %v", err)
@@ -51,7 +50,7 @@ func TestCertificates(t *testing.T) {
 	_, err = trusting.Probe(t.Context())
 	for _, err := range []error{
 		trusting.Post(t.Context(), "/v1/score", nil).Err,
-		byNetHTTP(trusting).Post(t.Context(), "/v1/score", nil).Err, err,
+		withoutHTTP1(trusting).Post(t.Context(), "/v1/score", nil).Err, err,
 	} {
 		if err != nil {
 			t.Errorf("error %v", err)

@@ -36,7 +36,7 @@ var (
 	// ErrLoading is returned by a model server that is there and loads its model. It wraps
 	// ErrUnreachable.
 	ErrLoading = fmt.Errorf("%w: it loads its model", ErrUnreachable)
-	// ErrKeyRequired is returned by a model server that lists its models only for a key.
+	// ErrKeyRequired is returned by a model server that lists its models only with a key.
 	ErrKeyRequired = errors.New("it wants a key")
 	// ErrNoGauges is returned when the model server does not report its load.
 	ErrNoGauges = errors.New("model server does not report its load")
@@ -370,9 +370,9 @@ func checkAnswer(path string, a Answer) error {
 	case a.Status == http.StatusServiceUnavailable && isLoadingError(a.Body):
 		return ErrLoading
 	case a.Status == http.StatusInternalServerError:
-		return fmt.Errorf("%w: %s says status %s", errInternal, path, statusText(a.Status))
+		return fmt.Errorf("%w: %s returned status %s", errInternal, path, statusText(a.Status))
 	case a.Status >= 500 && a.Status != http.StatusNotImplemented: // llama.cpp answers 501 for "not switched on"
-		return fmt.Errorf("%w: %s says status %s", ErrUnreachable, path, statusText(a.Status))
+		return fmt.Errorf("%w: %s returned status %s", ErrUnreachable, path, statusText(a.Status))
 	}
 
 	return nil
@@ -386,7 +386,7 @@ func (s *Server) getJSON(ctx context.Context, path string, v any) error {
 	}
 
 	if a.Status != http.StatusOK {
-		return fmt.Errorf("%s says status %s", path, statusText(a.Status))
+		return fmt.Errorf("%s returned status %s", path, statusText(a.Status))
 	}
 
 	return json.Unmarshal(a.Body, v)

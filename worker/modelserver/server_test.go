@@ -40,7 +40,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// A body goes out, and an answer comes back, as it is.
+// Bodies of requests and answers pass unchanged.
 func TestPost(t *testing.T) {
 	t.Parallel()
 
@@ -90,7 +90,7 @@ func TestPost(t *testing.T) {
 	}
 }
 
-// The errors are the HTTP client's own: what is tried again depends on them.
+// The errors are the HTTP client's own: retries depend on them.
 func TestPostErrors(t *testing.T) {
 	t.Parallel()
 

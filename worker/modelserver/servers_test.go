@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// What other servers answer, shortened where it is long.
+// Answers of other servers, shortened where they are long.
 const (
 	tensorRTModels = `{"object":"list","data":[{"id":"m","object":"model","created":1758500000,"owned_by":"tensorrt_llm"}]}`
 	dynamoModels   = `{"object":"list","data":[{"id":"m","object":"object","created":1758500000,"owned_by":"nvidia"},{"id":"n","object":"object","created":1758500000,"owned_by":"nvidia"}]}`
@@ -70,7 +70,7 @@ func newStudio(testing.TB) *fake {
 	}
 }
 
-// Each server is recognised, and said of it what it tells.
+// Each server is recognized and described.
 func TestServers(t *testing.T) {
 	t.Parallel()
 
@@ -121,7 +121,7 @@ func TestServers(t *testing.T) {
 			Info{Flavour: "TGI", Version: "3.3.6", Models: []Model{{ID: "org/m", ContextLength: 4096}}},
 			Load{Running: 8, Waiting: 2, KVUsage: -1, Preemptions: -1, Tokens: 840, PromptTokens: 2100}, nil},
 		{"SGLang's gateway", &fake{replies: map[string]reply{
-			"/v1/models":      {body: somebodysModels},
+			"/v1/models":      {body: otherModels},
 			"/engine_metrics": {body: golden(t, "sglang-gateway.txt")},
 		}},
 			Info{Flavour: "SGLang", Models: named("gpt")},
@@ -270,7 +270,7 @@ func TestServers(t *testing.T) {
 	}
 }
 
-// trtllm-serve tells each iteration once, to whoever asks first.
+// trtllm-serve returns each iteration once, to the first that asks.
 func TestTensorRTKeepsItsIterations(t *testing.T) {
 	t.Parallel()
 
@@ -344,7 +344,7 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-// How many models a server holds is learned from what it was seen to have loaded.
+// The number of models that a server can hold follows from those that it was seen to have loaded.
 func TestHolds(t *testing.T) {
 	t.Parallel()
 
@@ -378,7 +378,7 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// Which servers count tokens only when a request ends, also after they were away.
+// CountsTokensAtEnd stays true after the server was away.
 func TestCountsAtEndWhileAway(t *testing.T) {
 	t.Parallel()
 

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// sgLang has gauges only with --enable-metrics. Without, newer versions still tell the
-// most important ones elsewhere. It is never asked for /health or /health_generate:
-// they generate a token.
+// sgLang has gauges only with --enable-metrics. Without, newer versions still report the most important ones
+// elsewhere. It is never asked for /health or /health_generate: they generate a token.
 type sgLang struct {
-	metricsPath string      // its page of gauges
-	noPage      atomic.Bool // as last looked: there is no page of gauges
+	metricsPath string      // of its gauges
+	noPage      atomic.Bool // at the last probe there was no page of gauges
 }
 
 var sglangSpec = flavourSpec{
@@ -27,8 +26,7 @@ var sglangSpec = flavourSpec{
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
-// sglangGatewaySpec is SGLang's router, which has the pages of its servers as one
-// (sgl-model-gateway/src/server.rs).
+// sglangGatewaySpec is SGLang's router, which has the pages of its servers as one (sgl-model-gateway/src/server.rs).
 var sglangGatewaySpec = flavourSpec{
 	newFlavour:  func() flavour { return &sgLang{metricsPath: "/engine_metrics"} },
 	gauges:      &sglangGauges,
@@ -37,10 +35,10 @@ var sglangGatewaySpec = flavourSpec{
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
-// sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no
-// counter: it is set to zero after each report. GPUs of one replica each repeat its numbers,
-// and a priority's are a part of all. The gateway writes the names without colons, and adds
-// the address of each server (sgl-model-gateway/src/core/metrics_aggregator.rs).
+// sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no counter: it is set to zero
+// after each report. GPUs of one replica each repeat its numbers, and a priority's are a part of all. The gateway
+// writes the names without colons, and adds the address of each server
+// (sgl-model-gateway/src/core/metrics_aggregator.rs).
 var sglangGauges = gaugeNames{
 	fields: bothSpellings(map[string]metricField{
 		"sglang:num_running_reqs":             running,
@@ -56,7 +54,7 @@ var sglangGauges = gaugeNames{
 	replicas: []string{`worker_addr="`, `dp_rank="`},
 }
 
-// bothSpellings adds to names with a colon those with an underscore in its place.
+// bothSpellings adds, for each name with a colon, the one with an underscore in its place.
 func bothSpellings(fields map[string]metricField) map[string]metricField {
 	both := maps.Clone(fields)
 	for name, f := range fields {
@@ -72,24 +70,24 @@ func (l *sgLang) describe(ctx context.Context, s *Server, info *Info) error {
 	l.noPage.Store(errors.Is(err, ErrNoGauges))
 	info.LoadSeconds = page.maxValue(loadSeconds)
 
-	// What a scheduler says of itself comes when it has the time, and need not come.
+	// A scheduler answers when it has the time, and need not.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 
 	// All else in that answer, such as the API key, must not get into any message.
-	var told struct {
+	var reply struct {
 		Version string
 		States  []struct {
 			Memory struct{ Weight, KVCache float64 } `json:"memory_usage"` // GiB
 		} `json:"internal_states"`
 	}
 	// The older name still works, but with a warning in SGLang's log.
-	if s.getJSON(ctx, "/server_info", &told) != nil && s.getJSON(ctx, "/get_server_info", &told) != nil {
+	if s.getJSON(ctx, "/server_info", &reply) != nil && s.getJSON(ctx, "/get_server_info", &reply) != nil {
 		return nil
 	}
 
-	info.Version = told.Version
-	for _, state := range told.States {
+	info.Version = reply.Version
+	for _, state := range reply.States {
 		info.WeightBytes += int64(state.Memory.Weight * (1 << 30))
 		info.CacheBytes += int64(state.Memory.KVCache * (1 << 30))
 	}
@@ -111,7 +109,7 @@ func (l *sgLang) readPage(ctx context.Context, s *Server) (metricsPage, error) {
 
 // readSchedulerLoads reads what every scheduler publishes for routers (entrypoints/v1_loads.py).
 func (*sgLang) readSchedulerLoads(ctx context.Context, s *Server) (Load, error) {
-	var told struct {
+	var reply struct {
 		Loads []struct {
 			Running *int    `json:"num_running_reqs"`
 			Waiting *int    `json:"num_waiting_reqs"`
@@ -119,22 +117,22 @@ func (*sgLang) readSchedulerLoads(ctx context.Context, s *Server) (Load, error) 
 		}
 	}
 
-	err := s.getJSON(ctx, "/v1/loads", &told)
+	err := s.getJSON(ctx, "/v1/loads", &reply)
 	if errors.Is(err, ErrUnreachable) {
 		return Load{}, err
 	}
 
 	load := Load{Preemptions: -1, Tokens: -1, PromptTokens: -1}
-	for _, rank := range told.Loads {
+	for _, rank := range reply.Loads {
 		if rank.Running == nil || rank.Waiting == nil {
 			return Load{}, fmt.Errorf("%w: start SGLang with --enable-metrics", ErrNoGauges)
 		}
 		load.Running += *rank.Running
 		load.Waiting += *rank.Waiting
-		load.KVUsage += rank.Usage / float64(len(told.Loads))
+		load.KVUsage += rank.Usage / float64(len(reply.Loads))
 	}
 
-	if err != nil || len(told.Loads) == 0 { // none: it has them, but cannot read them
+	if err != nil || len(reply.Loads) == 0 { // none: the server has them, but cannot read them
 		return Load{}, fmt.Errorf("%w: start SGLang with --enable-metrics", ErrNoGauges)
 	}
 

@@ -2,10 +2,9 @@ package modelserver
 
 import "context"
 
-// tensorRT is TensorRT-LLM's trtllm-serve. Its /metrics is a list of iterations in JSON, each
-// of which is told once, to whoever asks first, and for which it waits up to 2 s
-// (tensorrt_llm/serve/openai_server.py, get_iteration_stats): nobody else is robbed of them
-// here.
+// tensorRT is TensorRT-LLM's trtllm-serve. Its /metrics is a list of iterations in JSON, each of which is returned
+// once, to the first that asks, and for which it waits up to 2 s (tensorrt_llm/serve/openai_server.py,
+// get_iteration_stats). It is not read here, so no other reader loses any.
 type tensorRT struct{}
 
 var tensorRTSpec = flavourSpec{
@@ -32,9 +31,9 @@ var tensorRTGauges = gaugeNames{fields: map[string]metricField{
 func (tensorRT) name() string { return "TensorRT-LLM" }
 
 func (tensorRT) describe(ctx context.Context, s *Server, info *Info) error {
-	var told struct{ Version string }
-	if s.getJSON(ctx, "/version", &told) == nil {
-		info.Version = told.Version
+	var reply struct{ Version string }
+	if s.getJSON(ctx, "/version", &reply) == nil {
+		info.Version = reply.Version
 	}
 	return nil
 }

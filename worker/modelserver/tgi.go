@@ -5,7 +5,7 @@ import "context"
 // tgi is Hugging Face's text-generation-inference.
 type tgi struct{}
 
-// tgiSpec goes by the gauges: the owner of its model is the model itself (router/src/server.rs).
+// tgiSpec recognizes TGI by its gauges: the owner of its model is the model itself (router/src/server.rs).
 var tgiSpec = flavourSpec{
 	newFlavour:  func() flavour { return tgi{} },
 	gauges:      &tgiGauges,
@@ -26,23 +26,23 @@ var tgiGauges = gaugeNames{fields: map[string]metricField{
 func (tgi) name() string { return "TGI" }
 
 func (tgi) describe(ctx context.Context, s *Server, info *Info) error {
-	var told struct {
+	var reply struct {
 		Version string
 		Most    int `json:"max_total_tokens"`
 	}
-	if s.getJSON(ctx, "/info", &told) != nil {
-		return nil
+	if s.getJSON(ctx, "/info", &reply) != nil {
+		return nil //nolint:nilerr // what the server does not report stays unknown
 	}
 
-	info.Version = told.Version
+	info.Version = reply.Version
 	for i := range info.Models {
-		info.Models[i].ContextLength = max(told.Most, 0)
+		info.Models[i].ContextLength = max(reply.Most, 0)
 	}
 
 	return nil
 }
 
-// readLoad: before its first request it has no gauges at all.
+// readLoad: before its first request TGI has no gauges at all.
 func (tgi) readLoad(ctx context.Context, s *Server) (Load, error) {
 	page, err := s.readPage(ctx, metricsPath, &tgiGauges, "")
 	if err == nil && page.found[waiting] == nil && page.found[running] == nil {

@@ -2,7 +2,7 @@ package modelserver
 
 import "context"
 
-// vLLM does not listen while it loads, so that it has no state of its own for that.
+// vLLM does not listen while it loads, so it has no state of its own for that.
 type vLLM struct{}
 
 var vllmSpec = flavourSpec{
@@ -12,8 +12,8 @@ var vllmSpec = flavourSpec{
 	metricsPath: metricsPath,
 }
 
-// vllmGauges: vllm/v1/metrics/loggers.py. By reason (capacity, deferred) it says the parts of
-// what waits: they are its sum, and never added to it.
+// vllmGauges: vllm/v1/metrics/loggers.py. By reason (capacity, deferred) it reports the parts of what waits: they are
+// its sum, and never added to it.
 var vllmGauges = gaugeNames{
 	fields: map[string]metricField{
 		"vllm:num_requests_running":           running,
@@ -33,14 +33,14 @@ var vllmGauges = gaugeNames{
 func (vLLM) name() string { return "vLLM" }
 
 func (v vLLM) describe(ctx context.Context, s *Server, info *Info) error {
-	// The front end outlives an engine that has died, and lists its models still.
+	// The front end outlives an engine that has died, and still lists its models.
 	if _, err := s.getPath(ctx, "/health"); err != nil {
 		return err
 	}
 
-	var told struct{ Version string }
-	if s.getJSON(ctx, "/version", &told) == nil {
-		info.Version = told.Version
+	var reply struct{ Version string }
+	if s.getJSON(ctx, "/version", &reply) == nil {
+		info.Version = reply.Version
 	}
 
 	if page, err := v.readPage(ctx, s); err == nil {
@@ -56,7 +56,7 @@ func (v vLLM) readLoad(ctx context.Context, s *Server) (Load, error) {
 	return page.toLoad(kvUsage, preemptions, tokens, promptTokens), err
 }
 
-// readPage: with --disable-log-stats it has a page, but not one gauge of vLLM on it.
+// readPage: with --disable-log-stats vLLM has a page, but none of its gauges on it.
 func (vLLM) readPage(ctx context.Context, s *Server) (metricsPage, error) {
 	return s.readGauges(ctx, metricsPath, &vllmGauges, "start vLLM without --disable-log-stats")
 }

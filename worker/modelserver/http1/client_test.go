@@ -22,7 +22,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// listen has each connection served by a function, and closes it then.
+// listen starts a server that serves each connection with a function, and then closes it.
 func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Client {
 	t.Helper()
 
@@ -57,8 +57,8 @@ func listen(t testing.TB, serve func(c *net.TCPConn, in *bufio.Reader)) *Client 
 	return client
 }
 
-// hear reads a request and returns its body, or false at the end.
-func hear(in *bufio.Reader) ([]byte, bool) {
+// readRequest reads a request and returns its body, or false at the end.
+func readRequest(in *bufio.Reader) ([]byte, bool) {
 	req, err := http.ReadRequest(in)
 	if err != nil {
 		return nil, false
@@ -67,9 +67,9 @@ func hear(in *bufio.Reader) ([]byte, bool) {
 	return body, err == nil
 }
 
-// replies are what servers may send; after each the connection is closed.
+// replies are possible answers of a server, which closes the connection after each.
 var replies = map[string]string{
-	"told length":               "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+	"a length":                  "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
 	"no body":                   "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 	"chunks":                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\n\r\n",
 	"chunks and a trailer":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n",
@@ -80,7 +80,7 @@ var replies = map[string]string{
 	"header names in lower":     "HTTP/1.1 429 no\r\ncontent-length: 2\r\nretry-after: 3\r\nx-request-id: 7\r\n\r\n{}",
 	"continue first":            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
 	"hints first":               "HTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-	"a status that is none":     "HTTP/1.1 000 x\r\nContent-Length: 2\r\n\r\n{}",
+	"no valid status":           "HTTP/1.1 000 x\r\nContent-Length: 2\r\n\r\n{}",
 	"only continue":             "HTTP/1.1 100 Continue\r\n\r\n",
 	"204 with a length":         "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
 	"304":                       "HTTP/1.1 304 Not Modified\r\n\r\n",
@@ -95,7 +95,7 @@ var replies = map[string]string{
 	"not HTTP":                  "220 mail.example ESMTP\r\n",
 	"a status of letters":       "HTTP/1.1 two OK\r\n\r\n",
 	"two lengths that differ":   "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-	"a length that is none":     "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
+	"no valid length":           "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
 	"a length beyond the bound": "HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n{}",
 	"a coding that is unknown":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n{}",
 	"a header without colon":    "HTTP/1.1 200 OK\r\nContent-Length 2\r\n\r\n{}",
@@ -107,7 +107,7 @@ func connect(t testing.TB, text string) *Client {
 	return connectWith(t, text, Config{Log: zerolog.Nop()})
 }
 
-// connectWith returns a client with a configuration in which the URL is missing.
+// connectWith returns a client with a configuration that lacks the URL.
 func connectWith(t testing.TB, text string, cfg Config) *Client {
 	t.Helper()
 
@@ -126,7 +126,7 @@ func connectWith(t testing.TB, text string, cfg Config) *Client {
 // maxBody is the longest answer that the tests read.
 const maxBody = 64 << 20
 
-// answer is what a post returns.
+// answer is the result of a post.
 type answer struct {
 	Response
 	Err error
@@ -158,8 +158,8 @@ func postWithNetHTTP(ctx context.Context, client *Client, path string, body []by
 	return a
 }
 
-// agree fails the test if net/http makes something else of what the server sends.
-func agree(t *testing.T, client *Client) {
+// compareWithNetHTTP fails the test if net/http reads the answer of a server in another way.
+func compareWithNetHTTP(t *testing.T, client *Client) {
 	t.Helper()
 
 	got := post(t.Context(), client, "/", []byte("{}"))
@@ -185,8 +185,8 @@ func TestPostAgreesWithNetHTTP(t *testing.T) {
 	for name, reply := range replies {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			agree(t, listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-				hear(in)
+			compareWithNetHTTP(t, listen(t, func(c *net.TCPConn, in *bufio.Reader) {
+				readRequest(in)
 				io.WriteString(c, reply)
 			}))
 		})
@@ -200,7 +200,7 @@ func FuzzPost(f *testing.F) {
 
 	var reply atomic.Pointer[[]byte]
 	client := listen(f, func(c *net.TCPConn, in *bufio.Reader) {
-		hear(in)
+		readRequest(in)
 		c.Write(*reply.Load())
 	})
 
@@ -209,7 +209,7 @@ func FuzzPost(f *testing.F) {
 			t.Skip("net/http hands over the connection")
 		}
 		reply.Store(&text)
-		agree(t, client)
+		compareWithNetHTTP(t, client)
 	})
 }
 
@@ -217,7 +217,7 @@ func TestPostRefusesALongHeader(t *testing.T) {
 	t.Parallel()
 
 	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-		hear(in)
+		readRequest(in)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 		for line := "X: " + strings.Repeat("x", 64<<10) + "\r\n"; ; {
 			if _, err := io.WriteString(c, line); err != nil {
@@ -230,8 +230,7 @@ func TestPostRefusesALongHeader(t *testing.T) {
 	}
 }
 
-// All requests, and all at once, get their own answers, on as many connections as there
-// are requests at a time.
+// Many requests at once get their own answers, on no more connections than there are requests at a time.
 func TestPostKeepsConnections(t *testing.T) {
 	t.Parallel()
 
@@ -239,7 +238,7 @@ func TestPostKeepsConnections(t *testing.T) {
 	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		opened.Add(1)
 		for {
-			body, ok := hear(in)
+			body, ok := readRequest(in)
 			if !ok {
 				return
 			}
@@ -265,7 +264,7 @@ func TestPostKeepsConnections(t *testing.T) {
 	}
 }
 
-// A server may close a connection that is idle, or say something on it, at any time.
+// A server may close an idle connection, or send something on it, at any time.
 func TestPostLeavesAStaleConnection(t *testing.T) {
 	t.Parallel()
 
@@ -282,12 +281,12 @@ func TestPostLeavesAStaleConnection(t *testing.T) {
 
 			end, ended := make(chan struct{}), make(chan struct{})
 			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-				hear(in)
+				readRequest(in)
 				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				<-end
 				tt.end(c)
 				ended <- struct{}{}
-				hear(in)
+				readRequest(in)
 			})
 			if a := post(t.Context(), client, "/", nil); a.Err != nil {
 				t.Fatal(a.Err)
@@ -304,7 +303,7 @@ func TestPostLeavesAStaleConnection(t *testing.T) {
 	}
 }
 
-// What was sent is not sent again: the model may have answered it.
+// A request is not sent again: the model may have answered it.
 func TestPostSendsOnce(t *testing.T) {
 	t.Parallel()
 
@@ -318,7 +317,7 @@ func TestPostSendsOnce(t *testing.T) {
 			var heard atomic.Int64
 			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 				for range 2 {
-					if _, ok := hear(in); !ok {
+					if _, ok := readRequest(in); !ok {
 						return
 					}
 
@@ -359,10 +358,10 @@ func TestPostEndsWithItsContext(t *testing.T) {
 
 			ctx, cancel := context.WithCancel(t.Context())
 			client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
-				hear(in)
+				readRequest(in)
 				io.WriteString(c, tt.part)
 				cancel()
-				hear(in) // until the client is gone
+				readRequest(in) // until the client is gone
 			})
 			if a := post(ctx, client, "/", nil); !errors.Is(a.Err, context.Canceled) {
 				t.Errorf("error %v", a.Err)
@@ -415,7 +414,7 @@ func TestPostFindsANewConnectionClosed(t *testing.T) {
 	var heard atomic.Int64
 	client := listen(t, func(c *net.TCPConn, in *bufio.Reader) {
 		c.CloseWrite()
-		if _, ok := hear(in); ok {
+		if _, ok := readRequest(in); ok {
 			heard.Add(1)
 		}
 	})
@@ -441,7 +440,7 @@ func TestNewConnCloses(t *testing.T) {
 		t.Fatal("no error")
 	}
 
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the other end reads: %v", err)
 	}
 }
@@ -451,7 +450,7 @@ func TestCloseIdle(t *testing.T) {
 	t.Parallel()
 
 	client := listen(t, func(_ *net.TCPConn, in *bufio.Reader) {
-		hear(in) // until the client is gone
+		readRequest(in) // until the client is gone
 	})
 
 	open := func() *conn {
@@ -477,7 +476,7 @@ func TestCloseIdle(t *testing.T) {
 	}
 }
 
-// Connections with TLS are kept, and looked at, like others.
+// Connections with TLS are kept, and checked, like others.
 func TestPostOverTLS(t *testing.T) {
 	t.Parallel()
 
@@ -492,7 +491,7 @@ func TestPostOverTLS(t *testing.T) {
 			}
 			defer c.Close()
 
-			answer := message(200, sumOf(body))
+			answer := httpAnswer(200, sumOf(body))
 			io.WriteString(buffered, answer+answer)
 			buffered.Flush()
 			io.Copy(io.Discard, bufio.NewReader(c))
@@ -512,10 +511,10 @@ func TestPostOverTLS(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 
-	var said lockedBuffer
+	var logged lockedBuffer
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	client := connectWith(t, server.URL, Config{Roots: roots, Log: zerolog.New(&said)})
+	client := connectWith(t, server.URL, Config{Roots: roots, Log: zerolog.New(&logged)})
 
 	postNumber := func(n int) {
 		body := bytes.Repeat(fmt.Appendf(nil, "%d", n), 8<<10)
@@ -527,14 +526,14 @@ func TestPostOverTLS(t *testing.T) {
 		postNumber(n)
 	}
 
-	if opened.Load() != 1 || said.String() != "" {
-		t.Errorf("%d connections; %s", opened.Load(), said.String())
+	if opened.Load() != 1 || logged.String() != "" {
+		t.Errorf("%d connections; %s", opened.Load(), logged.String())
 	}
 
 	postNumber(19)
 	postNumber(20)
 
-	if !strings.Contains(said.String(), "nobody asked for") {
-		t.Errorf("nothing was said: %q", said.String())
+	if !strings.Contains(logged.String(), "unrequested answers") {
+		t.Errorf("no warning: %q", logged.String())
 	}
 }

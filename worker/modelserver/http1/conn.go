@@ -113,11 +113,11 @@ func (k *conn) checkIdle() idleState {
 		}
 
 		switch {
-		case k.peekErr == syscall.EINTR:
+		case errors.Is(k.peekErr, syscall.EINTR):
 			continue
-		case k.peekErr == syscall.EAGAIN && k.isSecure(): // but TLS may have read more than it gave
+		case errors.Is(k.peekErr, syscall.EAGAIN) && k.isSecure(): // but TLS may have read more than it gave
 			return k.awaitBytes(0)
-		case k.peekErr == syscall.EAGAIN:
+		case errors.Is(k.peekErr, syscall.EAGAIN):
 			return quiet
 		case k.peekErr != nil || k.peekedLen == 0:
 			return closed
@@ -215,7 +215,7 @@ func (k *conn) roundTrip(x *exchange, path, header string, body []byte, maxBody 
 func (k *conn) skipLineEnds() error {
 	for {
 		first, err := k.in.Peek(1)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil || first[0] != '\r' && first[0] != '\n' || k.uses == 1 {

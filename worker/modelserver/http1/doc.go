@@ -13,7 +13,7 @@
 // HTTP proxy to net/http. For everything else the two agree: the tests and a fuzz test compare
 // their answers to the same bytes.
 //
-//   - Post sends the body byte for byte, and reads the answer to its end, at most Config.MaxBody bytes of it. The client
+//   - Post sends the body byte for byte, and reads the answer to its end, at most Config.MaxBody bytes of it. It
 //     decodes no content coding and follows no redirect: both are the caller's.
 //   - It sends a request once. It checks that an idle connection is still open before it writes, and never sends again
 //     what a server may have begun to work on. The one exception is an answer that may belong to another request.

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// flow is one direction of a connection in memory: what was written, and not read yet.
+// flow is one direction of a connection in memory: the bytes that were written and not read yet.
 type flow struct {
 	mu       sync.Mutex
 	bytes    []byte
@@ -24,7 +24,7 @@ type flow struct {
 
 func newFlow() *flow { return &flow{changed: make(chan struct{})} }
 
-// change changes the flow and wakes those who wait for that.
+// change changes the flow and wakes its readers.
 func (f *flow) change(how func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -33,7 +33,7 @@ func (f *flow) change(how func()) {
 	f.changed = make(chan struct{})
 }
 
-// read reads what there is, or reports that it must wait, for a change and at most for a time.
+// read reads what there is, or reports that it must wait for a change, and at most for a time.
 func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -57,8 +57,8 @@ func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duratio
 	return 0, f.changed, most, nil
 }
 
-// pipe is an end of a connection in memory that keeps what is written until it is read, as a
-// socket does. Unlike a socket's, its time is synctest's.
+// pipe is an end of a connection in memory that keeps what is written until it is read, as a socket does. Unlike a
+// socket's, its time is synctest's.
 type pipe struct{ in, out *flow }
 
 func newPipe() (client, server *pipe) {
@@ -116,21 +116,21 @@ func (p *pipe) LocalAddr() net.Addr { return &net.TCPAddr{} }
 
 func (p *pipe) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
-// Control, Read and Write of a pipe's descriptor, of which it has none.
+// descriptor stands for a pipe's descriptor, of which it has none.
 type descriptor struct{}
 
 func (descriptor) Control(f func(uintptr)) error   { f(0); return nil }
 func (descriptor) Read(f func(uintptr) bool) error { f(0); return nil }
 func (descriptor) Write(func(uintptr) bool) error  { return nil }
 
-// newPipeConn is a connection over a pipe. It is looked at as one over a socket is.
+// newPipeConn returns a connection over a pipe. Its peek works as that of a socket.
 func newPipeConn(p *pipe) *conn {
 	c := &conn{Conn: p, tcp: p, raw: descriptor{}, madeAt: time.Now(), idleSince: time.Now()}
 	c.in = bufio.NewReaderSize(c, 16<<10)
 	c.peek = func(uintptr) bool {
 		n, changed, _, err := p.in.read(c.peeked[:])
 		c.peekedLen, c.peekErr = n, nil
-		if changed != nil || err == os.ErrDeadlineExceeded {
+		if changed != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			c.peekErr = syscall.EAGAIN
 		}
 		return true
@@ -139,9 +139,8 @@ func newPipeConn(p *pipe) *conn {
 	return c
 }
 
-// listenInBubble has each connection to a server in memory served by a function, in
-// synctest's time, and closes it then. A connection is made after a time, and is there for
-// the server after another.
+// listenInBubble returns a client whose connections, in memory and in synctest's time, are each served by a function
+// and then closed. made is the time that it takes to connect, there the time until the server sees the connection.
 func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Conn, in *bufio.Reader)) *Client {
 	t.Helper()
 

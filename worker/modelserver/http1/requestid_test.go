@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Only so many requests are remembered, and one that is not is another.
-func TestDigests(t *testing.T) {
+// Only the latest requests are remembered; an older one counts as another.
+func TestDigestRing(t *testing.T) {
 	t.Parallel()
 
 	var d digestRing

@@ -16,10 +16,10 @@ func TestReadBodyHasABound(t *testing.T) {
 		body   string
 		good   bool
 	}{
-		{"told, short enough", 4, "1234", true},
-		{"told, too long", 5, "12345", false},
-		{"not told, short enough", -1, "1234", true},
-		{"not told, too long", -1, "12345", false},
+		{"with a length, short enough", 4, "1234", true},
+		{"with a length, too long", 5, "12345", false},
+		{"without a length, short enough", -1, "1234", true},
+		{"without a length, too long", -1, "12345", false},
 	} {
 		res := &http.Response{ContentLength: tt.length, Body: io.NopCloser(bytes.NewReader([]byte(tt.body)))}
 		if body, err := ReadBody(res, 4); (err == nil) != tt.good || tt.good && string(body) != tt.body {

@@ -18,13 +18,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// message is an answer on the wire.
-func message(status int, body string) string {
+// httpAnswer returns the bytes of an answer.
+func httpAnswer(status int, body string) string {
 	return fmt.Sprintf("HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		status, len(body), body)
 }
 
-// sumOf is what the servers of these tests answer to a request.
+// sumOf returns the test servers' answer to a request.
 func sumOf(body []byte) string { return fmt.Sprintf(`{"id":"c","sum":"%x"}`, sha256.Sum256(body)) }
 
 // extra is what a server sends beyond its answers.
@@ -34,30 +34,29 @@ type extra struct {
 	first    int // request of a connection that has it; each seventh after that has it, too
 }
 
-func twice(answer string) string   { return answer }
-func another(string) string        { return message(200, `{"id":"c","sum":"none"}`) }
-func refusal(string) string        { return message(400, `{"error":{"message":"no such method"}}`) }
-func timeout408(string) string     { return message(408, `{"error":"x"}`) }
-func lineEnd(string) string        { return "\r\n" }
-func nothing(string) (text string) { return "" }
+func answerTwice(answer string) string { return answer }
+func otherAnswer(string) string        { return httpAnswer(200, `{"id":"c","sum":"none"}`) }
+func refusal(string) string            { return httpAnswer(400, `{"error":{"message":"no such method"}}`) }
+func timeout408(string) string         { return httpAnswer(408, `{"error":"x"}`) }
+func lineEnd(string) string            { return "\r\n" }
+func nothing(string) (text string)     { return "" }
 
-// outOfStep is a server that takes some time for each request, and sends some more a while
-// after the answer. It returns what it has warned of as well. Its time is synctest's: how soon
-// things come one after the other is all that there is to tell them by, and a busy machine
-// has its own times.
-func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Client, *lockedBuffer) {
+// connectOutOfStep returns a client of a server that takes some time for each request, and sends something more a
+// while after the answer, and the client's warnings. The time is synctest's: only the delays between the bytes
+// distinguish them, and a busy machine adds its own.
+func connectOutOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Client, *lockedBuffer) {
 	t.Helper()
 
 	client := listenInBubble(t, far, far, func(c net.Conn, in *bufio.Reader) {
 		io.WriteString(c, e.greeting)
 		for k := 1; ; k++ {
-			body, ok := hear(in)
+			body, ok := readRequest(in)
 			if !ok {
 				return
 			}
 
 			time.Sleep(takes)
-			answer := message(200, sumOf(body))
+			answer := httpAnswer(200, sumOf(body))
 			io.WriteString(c, answer)
 
 			if k%7 == e.first && e.behind != nil {
@@ -67,13 +66,13 @@ func outOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Client,
 		}
 	})
 
-	var said lockedBuffer
-	client.log = zerolog.New(&said)
+	var logged lockedBuffer
+	client.log = zerolog.New(&logged)
 
-	return client, &said
+	return client, &logged
 }
 
-// lockedBuffer is a log that several write.
+// lockedBuffer is a log for several writers.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -91,9 +90,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// ask sends requests in several slots, and counts the answers that are of another request
-// and those that are none.
-func ask(t *testing.T, client *Client, slots, each int) (wrong, failed int64) {
+// postFromSlots sends requests from several slots, and counts the answers of other requests and the errors.
+func postFromSlots(t *testing.T, client *Client, slots, each int) (wrong, failed int64) {
 	t.Helper()
 
 	var others, errs atomic.Int64
@@ -117,8 +115,8 @@ func ask(t *testing.T, client *Client, slots, each int) (wrong, failed int64) {
 	return others.Load(), errs.Load()
 }
 
-// On a machine that does nothing else no answer is of another request. On a busy one some may
-// be, or be refusals, until the server is found out.
+// On a machine that does nothing else no answer is of another request. On a busy one some may be, or be refusals, until
+// the client finds the server out of step.
 func TestOutOfStep(t *testing.T) {
 	t.Parallel()
 
@@ -129,10 +127,10 @@ func TestOutOfStep(t *testing.T) {
 		first  []int // of [extra]
 		warned bool
 	}{
-		{"an answer twice", twice, []int{3, 5}, true},
-		{"an answer nobody asked for", another, []int{3}, true}, // seen when the connection rests, after its fourth
-		{"a refusal nobody asked for", refusal, []int{3, 5}, true},
-		{"a timeout nobody asked for", timeout408, []int{3, 5}, false},
+		{"an answer twice", answerTwice, []int{3, 5}, true},
+		{"an answer unrequested", otherAnswer, []int{3}, true}, // seen when the connection rests, after its fourth
+		{"a refusal unrequested", refusal, []int{3, 5}, true},
+		{"a timeout unrequested", timeout408, []int{3, 5}, false},
 		{"a line end behind the body", lineEnd, []int{3, 5}, false},
 		{"nothing", nothing, []int{3, 5}, false},
 	} {
@@ -141,14 +139,15 @@ func TestOutOfStep(t *testing.T) {
 				for _, first := range tt.first {
 					t.Run(fmt.Sprintf("%s, %s after the %dth of %s", tt.name, after, first, takes), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
-							client, said := outOfStep(t, extra{behind: tt.behind, first: first}, takes, after, 0)
-							wrong, failed := ask(t, client, slots, 20)
+							e := extra{behind: tt.behind, first: first}
+							client, logged := connectOutOfStep(t, e, takes, after, 0)
+							wrong, failed := postFromSlots(t, client, slots, 20)
 							if wrong+failed > 0 {
 								t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 							}
 
-							if n := strings.Count(said.String(), `"level":"warn"`); tt.warned && n != 1 || n > 1 {
-								t.Errorf("%d warnings: %s", n, said)
+							if n := strings.Count(logged.String(), `"level":"warn"`); tt.warned && n != 1 || n > 1 {
+								t.Errorf("%d warnings: %s", n, logged)
 							}
 						})
 					})
@@ -158,17 +157,17 @@ func TestOutOfStep(t *testing.T) {
 	}
 }
 
-// A server that speaks before it is asked gives every answer to the next request, also on
-// new connections: no answer of it is taken, be it near or far away.
+// A server that sends something before it is asked gives every answer to the next request, also on new connections: no
+// answer of it is accepted, be it near or far away.
 func TestGreeting(t *testing.T) {
 	t.Parallel()
 
-	for _, greeting := range []string{another(""), "hello", message(400, "{}")} {
+	for _, greeting := range []string{otherAnswer(""), "hello", httpAnswer(400, "{}")} {
 		for _, far := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprintf("%.12q from a server %s away", greeting, far), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					client, said := outOfStep(t, extra{greeting: greeting}, time.Millisecond, 0, far)
-					wrong, failed := ask(t, client, 8, 2)
+					client, logged := connectOutOfStep(t, extra{greeting: greeting}, time.Millisecond, 0, far)
+					wrong, failed := postFromSlots(t, client, 8, 2)
 					if wrong > 0 || failed != 16 {
 						t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 					}
@@ -181,8 +180,8 @@ func TestGreeting(t *testing.T) {
 						t.Errorf("check: %v", err)
 					}
 
-					if !strings.Contains(said.String(), "nobody asked for") {
-						t.Errorf("%s", said)
+					if !strings.Contains(logged.String(), "unrequested answers") {
+						t.Errorf("%s", logged)
 					}
 				})
 			})
@@ -190,8 +189,8 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// The same answer to another request is looked at, to the same request it is not.
-func TestRepeats(t *testing.T) {
+// The same answer to another request is a repetition, to an equal request it is not.
+func TestRepeatsLast(t *testing.T) {
 	t.Parallel()
 
 	var c conn
@@ -214,7 +213,7 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// A server of one thread that keeps its connections open is not asked on two at once.
+// A server of one thread that keeps its connections open gets requests on one at a time.
 func TestOneThread(t *testing.T) {
 	t.Parallel()
 
@@ -224,21 +223,21 @@ func TestOneThread(t *testing.T) {
 		defer busy.Unlock()
 
 		for {
-			body, ok := hear(in)
+			body, ok := readRequest(in)
 			if !ok {
 				return
 			}
-			io.WriteString(c, message(200, sumOf(body)))
+			io.WriteString(c, httpAnswer(200, sumOf(body)))
 		}
 	})
-	if wrong, failed := ask(t, client, 1, 50); wrong > 0 || failed > 0 {
+	if wrong, failed := postFromSlots(t, client, 1, 50); wrong > 0 || failed > 0 {
 		t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 	}
 }
 
-// A server that is fast now and then, and right, is soon not doubted any more for it: the
-// more often that was seen, the longer it is remembered.
-func TestClear(t *testing.T) {
+// A server that is fast at times, and right, is soon no longer doubted for it: the more often that was seen, the longer
+// it is remembered.
+func TestRecordFalseAlarm(t *testing.T) {
 	t.Parallel()
 
 	var client Client
