@@ -123,7 +123,7 @@ func TestLongPackedAnswers(t *testing.T) {
 		bomb := encodeBody(t, coding, make([]byte, most+1))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := decodeCoding(coding, bomb, most)
+		_, err = decodeCoding(coding, bomb, most)
 		runtime.ReadMemStats(&after)
 		if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrTooLong) || took > most/2 {
 			t.Errorf("%s: %v, with %d bytes of memory", coding, err, took)
