@@ -38,7 +38,7 @@ type cut struct {
 
 func newCutter(s proto.Settings, round, requests int) *cutter {
 	return &cutter{
-		settings: s,
+		settings: s.WithDefaults(),
 		round:    round,
 		left:     requests,
 		open:     map[string]*openShard{},
@@ -82,7 +82,7 @@ func (c *cutter) add(r proto.Request, model string, emit func(cut) error) error 
 // toward the end no box is left with much more to do than the others. (Polychronopoulos
 // and Kuck, 1987.)
 func (c *cutter) limit() int {
-	capacity := max(1, c.settings.Capacity)
+	capacity := c.settings.Capacity
 	if !c.settings.GroupByPrefix { // each shard reads its beginnings once more
 		capacity *= 4 // leaves room for requests of very different lengths
 	}

@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -150,11 +151,30 @@ type Settings struct {
 	Schema json.RawMessage `json:"schema,omitempty"`
 	// GroupByPrefix has requests that begin alike meet in one shard.
 	GroupByPrefix bool `json:"group_by_prefix,omitempty"`
-	ShardSize     int  `json:"shard_size"`
-	ShardBytes    int  `json:"shard_bytes"`
+	// ShardSize is the most requests in a shard. Defaults to [DefaultShardSize].
+	ShardSize int `json:"shard_size"`
+	// ShardBytes is the most text in a shard, unless one request alone has more. Defaults to
+	// [DefaultShardBytes].
+	ShardBytes int `json:"shard_bytes"`
 	// Capacity is the number of requests that the workers known at the start run at
-	// once; shards shrink toward the end of the input by it.
+	// once; shards shrink toward the end of the input by it. Defaults to [DefaultCapacity].
 	Capacity int `json:"capacity"`
+}
+
+// The defaults of [Settings].
+const (
+	DefaultShardSize  = 32
+	DefaultShardBytes = 256 << 10
+	DefaultCapacity   = 256
+)
+
+// WithDefaults returns the settings with defaults in place of zeros.
+func (s Settings) WithDefaults() Settings {
+	s.ShardSize = cmp.Or(s.ShardSize, DefaultShardSize)
+	s.ShardBytes = cmp.Or(s.ShardBytes, DefaultShardBytes)
+	s.Capacity = cmp.Or(s.Capacity, DefaultCapacity)
+
+	return s
 }
 
 // PublishState is how far the producer has come.

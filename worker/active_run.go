@@ -202,7 +202,7 @@ func newActiveRun(js jetstream.JetStream, log zerolog.Logger, m proto.Manifest) 
 		bounds:           m.Bounds(),
 		models:           m.Models(),
 		grouped:          m.Settings.GroupByPrefix,
-		maxShardRequests: m.Settings.ShardSize,
+		maxShardRequests: m.Settings.WithDefaults().ShardSize,
 		objects:          bus.New(js).Objects(m.Run),
 		answers:          bus.New(js).Answers(m.Run),
 		moreTokens:       m.Settings.RetryTruncated,

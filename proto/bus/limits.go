@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,29 +9,47 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Limits bound what a run may take of the bus's disk.
+// DefaultStreamBytes is the size of a run's streams where [Limits] does not name another.
+const DefaultStreamBytes = 512 << 20
+
+// Limits bound how much of the bus's disk a run may take. The zero value has the defaults.
 type Limits struct {
-	WorkBytes    int64 // shards waiting; a full stream is the back-pressure on the producer
-	ResultsBytes int64 // results waiting for the collector, and readers' slack; -1: no bound
-	Replicas     int   // copies in a cluster; 0 means 1
+	// WorkBytes bounds the stream of shards that wait. A full stream is the back-pressure on the
+	// producer. Defaults to [DefaultStreamBytes]; -1: no bound.
+	WorkBytes int64
+	// ResultsBytes bounds the stream of results that wait for the collector, and that readers may
+	// lag behind. Defaults to [DefaultStreamBytes]; -1: no bound.
+	ResultsBytes int64
+	// Replicas is the number of copies in a cluster. Defaults to 1.
+	Replicas int
 }
 
-// The keys under which the runs bucket's metadata tell the limits, in bytes.
+// withDefaults returns the limits with defaults in place of zeros.
+func (l Limits) withDefaults() Limits {
+	l.WorkBytes = cmp.Or(l.WorkBytes, DefaultStreamBytes)
+	l.ResultsBytes = cmp.Or(l.ResultsBytes, DefaultStreamBytes)
+	l.Replicas = max(1, l.Replicas)
+
+	return l
+}
+
+// The keys of the limits in the metadata of the runs bucket, in bytes.
 const (
 	workLimit    = "promptmill_work_bytes"
 	resultsLimit = "promptmill_results_bytes"
 )
 
-// SetLimits tells all who make the streams of runs how large each may be at most. A
-// server sets that much aside for each, used or not, and only the process that has the
-// disk knows how much there is.
+// SetLimits publishes how large each stream of a run may be at most, for all that make them. A
+// server reserves that much for each, used or not, and only the process that has the disk knows
+// how much there is.
 func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
 	bucket, err := r.js.Stream(ctx, "KV_"+proto.RunsBucket)
 	if err != nil {
-		return fmt.Errorf("tell the limits of runs: %w", err)
+		return fmt.Errorf("set the limits of runs: %w", err)
 	}
 
 	cfg := bucket.CachedInfo().Config
@@ -42,16 +61,16 @@ func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
 	cfg.Metadata[resultsLimit] = strconv.FormatInt(l.ResultsBytes, 10)
 
 	if _, err := r.js.UpdateStream(ctx, cfg); err != nil {
-		return fmt.Errorf("tell the limits of runs: %w", err)
+		return fmt.Errorf("set the limits of runs: %w", err)
 	}
 
 	return nil
 }
 
-// leastLimit is the least that a limit counts for. In a smaller stream no run gets on.
-const leastLimit = 1 << 20
+// minLimit is the least that a limit counts for. In a smaller stream no run makes progress.
+const minLimit = 1 << 20
 
-// clamp lowers the limits to those that the bus tells, if it tells any.
+// clamp lowers the limits to those that the bus has, if it has any.
 func (l Limits) clamp(ctx context.Context, js jetstream.JetStream) (Limits, error) {
 	bucket, err := FindStream(ctx, js, "KV_"+proto.RunsBucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -61,10 +80,10 @@ func (l Limits) clamp(ctx context.Context, js jetstream.JetStream) (Limits, erro
 		return l, fmt.Errorf("read the limits of runs: %w", err)
 	}
 
-	told := bucket.CachedInfo().Config.Metadata
+	metadata := bucket.CachedInfo().Config.Metadata
 	for key, bytes := range map[string]*int64{workLimit: &l.WorkBytes, resultsLimit: &l.ResultsBytes} {
-		if most, err := strconv.ParseInt(told[key], 10, 64); err == nil && most > 0 {
-			*bytes = min(*bytes, max(most, leastLimit))
+		if most, err := strconv.ParseInt(metadata[key], 10, 64); err == nil && most > 0 {
+			*bytes = min(*bytes, max(most, minLimit))
 		}
 	}
 

@@ -11,16 +11,44 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-func TestToldLimits(t *testing.T) {
+// Zero would be no bound for a NATS server, and be below every limit that the bus has.
+func TestLimitsDefaults(t *testing.T) {
+	t.Parallel()
+
+	_, js := openRuns(t)
+	must(t, bus.EnsureStreams(t.Context(), js, manifest("r"), bus.Limits{}))
+
+	for _, name := range []string{proto.WorkStream("r"), proto.ResultsStream("r")} {
+		stream, err := js.Stream(t.Context(), name)
+		must(t, err)
+
+		if cfg := stream.CachedInfo().Config; cfg.MaxBytes != bus.DefaultStreamBytes || cfg.Replicas != 1 {
+			t.Errorf("%s has %d bytes in %d copies", name, cfg.MaxBytes, cfg.Replicas)
+		}
+	}
+
+	runs := bus.New(js).Runs
+	must(t, runs.SetLimits(t.Context(), bus.Limits{WorkBytes: 2 << 20, ResultsBytes: 3 << 20}))
+	must(t, bus.EnsureStreams(t.Context(), js, manifest("clamped"), bus.Limits{}))
+
+	stream, err := js.Stream(t.Context(), proto.WorkStream("clamped"))
+	must(t, err)
+
+	if got := stream.CachedInfo().Config.MaxBytes; got != 2<<20 {
+		t.Errorf("%d bytes under a limit of 2 MiB", got)
+	}
+}
+
+func TestSetLimits(t *testing.T) {
 	t.Parallel()
 
 	own := bus.Limits{WorkBytes: 4 << 20, ResultsBytes: 8 << 20}
 	for _, tt := range []struct {
 		name string
-		told []bus.Limits // one after the other
+		set  []bus.Limits // one after the other
 		want bus.Limits
 	}{
-		{"nobody told any", nil, own},
+		{"none", nil, own},
 		{"lower ones hold", []bus.Limits{{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
 			bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}},
 		{"higher ones raise nothing", []bus.Limits{{WorkBytes: 1 << 30, ResultsBytes: 1 << 30}}, own},
@@ -41,7 +69,7 @@ func TestToldLimits(t *testing.T) {
 			}
 
 			before := config("KV_" + proto.RunsBucket)
-			for _, l := range tt.told {
+			for _, l := range tt.set {
 				must(t, runs.SetLimits(t.Context(), l))
 			}
 
