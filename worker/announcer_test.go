@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// announcedWorkers are the workers that are announced.
+// announcedWorkers returns the announcements on the bus.
 func (b *testBed) announcedWorkers() []proto.WorkerInfo {
 	b.t.Helper()
 
@@ -33,7 +33,7 @@ func (b *testBed) announcedWorkers() []proto.WorkerInfo {
 	return list
 }
 
-// unusedURL is the URL of a server that is not there.
+// unusedURL returns a URL at which no server listens.
 func unusedURL(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,7 +44,7 @@ func unusedURL(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// A worker tells the bus of itself for as long as it works.
+// A worker is announced on the bus while it works.
 func TestWorkerAnnouncesItself(t *testing.T) {
 	t.Parallel()
 
@@ -53,7 +53,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 	b.cfg.Name, b.cfg.Host, b.cfg.Version, b.cfg.Limiter = "Worker of a, b", "host", "v1", limit.Fixed(5)
 	down := b.withServer(unusedURL(t))
 	down.cfg.Name = "down"
-	other := b.withServer(startServer(t, sim.New(sim.Config{}))) // has no name
+	other := b.withServer(startServer(t, sim.New(sim.Config{}))) // without a name
 	var stops []func()
 	for _, b := range []*testBed{b, down, other} {
 		_, stop := b.startWorker()
@@ -105,7 +105,7 @@ func TestWorkerAnnouncesItself(t *testing.T) {
 			t.Errorf("worker %s has no id", info.Name)
 		}
 		if info.Since.IsZero() {
-			t.Errorf("worker %s does not tell since when", info.Name)
+			t.Errorf("worker %s has no start time", info.Name)
 		}
 	}
 
@@ -130,7 +130,7 @@ func (s messageWatch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A worker may be there before anybody has made the buckets that runs share.
+// A worker may start before the buckets exist that all runs share.
 func TestWorkerWaitsForBus(t *testing.T) {
 	t.Parallel()
 
@@ -145,7 +145,7 @@ func TestWorkerWaitsForBus(t *testing.T) {
 	b.finishRun(w, stop, 8)
 }
 
-// A worker that never found a bus ends when it is told to.
+// A worker that never found a bus still ends with its context.
 func TestWorkerStopsBeforeBus(t *testing.T) {
 	t.Parallel()
 	b := newEmptyBed(t).withServer(startServer(t, sim.New(sim.Config{})))

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// runBystander has a worker do a run of its own. Who did not begin anything by the end of
-// that does not begin anything.
+// runBystander lets the workers finish another run. A worker that has begun nothing of the first
+// run by then does not begin any of it.
 func (b *testBed) runBystander() {
 	b.t.Helper()
 	b.addRun("bystander", 0, "m")
@@ -22,7 +22,7 @@ func (b *testBed) runBystander() {
 	b.checkLines("bystander", 16)
 }
 
-// A pause gives the queued requests back, and lets those at the server end.
+// A pause returns the queued requests to the bus, and lets those at the server end.
 func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
 
@@ -38,7 +38,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	prototest.Poll(t, patience, "the queue to be given back", func() bool { return w.jobs.held.load() <= slots+1 })
+	prototest.Poll(t, patience, "the queued requests to be handed back", func() bool { return w.jobs.held.load() <= slots+1 })
 	close(l.gate)
 
 	// Another worker would get all shards now.
@@ -84,7 +84,7 @@ func TestPauseAndResume(t *testing.T) {
 	l.checkOnce(t, "r", n)
 }
 
-// Nobody needs the answers of a run that has ended: its requests are cut off.
+// The answers of a run that has ended have no reader: its requests are cut off.
 func TestEndOfRunCutsRequests(t *testing.T) {
 	t.Parallel()
 

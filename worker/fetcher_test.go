@@ -56,8 +56,8 @@ func TestRunsShareSlots(t *testing.T) {
 	}
 }
 
-// The requests of a run of higher priority go before those of another that is there
-// already, but for what was held at that moment.
+// The requests of an urgent run go before those of a run that is in progress, except for the
+// requests that the worker held at that moment.
 func TestHigherPriorityFirst(t *testing.T) {
 	t.Parallel()
 
@@ -81,7 +81,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 			b.publishRange("high", "m", 0, n, tt.size)
 			w, stop := b.startWorker()
 
-			for range 10 { // the run of low priority goes on
+			for range 10 { // the run of low priority continues
 				l.gate <- struct{}{}
 			}
 
@@ -109,8 +109,8 @@ func TestHigherPriorityFirst(t *testing.T) {
 }
 
 // checkBlock checks that the requests of the run "high" began one after the other,
-// with others before and after. Those at the edges, which are given to the slots at
-// the same time, arrive in any order.
+// with others before and after. Those at the edges get their slots at the same time, and so arrive
+// in any order.
 func checkBlock(t *testing.T, calls []call, slots int) {
 	t.Helper()
 
@@ -136,8 +136,8 @@ func checkBlock(t *testing.T, calls []call, slots int) {
 	}
 }
 
-// A worker holds what its slots need, a little ahead, and the rest of a shard: what it
-// hoards other workers cannot run.
+// A worker holds as many requests as its slots need, a little more, and the rest of a shard:
+// other workers cannot run the requests that it hoards.
 func TestWorkerDoesNotHoard(t *testing.T) {
 	t.Parallel()
 
@@ -171,7 +171,7 @@ func TestWorkerDoesNotHoard(t *testing.T) {
 	}
 }
 
-// Small shards do not make a worker ask for many that turn out to be large.
+// After small shards a worker does not pull many that may be large.
 func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	t.Parallel()
 
@@ -190,29 +190,29 @@ func TestWorkerDoesNotHoardLargerShards(t *testing.T) {
 	}
 }
 
-// The requests of a feed end with their era, and with their run.
-func TestCallsIn(t *testing.T) {
+// The context of requests ends with their epoch, and with their run.
+func TestRequestsIn(t *testing.T) {
 	t.Parallel()
 
-	calls, cut := context.WithCancel(t.Context())
-	f := &activeRun{requests: calls}
+	requests, cancel := context.WithCancel(t.Context())
+	run := &activeRun{requests: requests}
 	first, end := context.WithCancel(t.Context())
 	second, endSecond := context.WithCancel(t.Context())
 	defer endSecond()
 
-	a := f.requestsIn(first)
-	if f.requestsIn(first) != a {
-		t.Error("a second request of the era has another parent")
+	a := run.requestsIn(first)
+	if run.requestsIn(first) != a {
+		t.Error("a second request of the epoch has another parent")
 	}
 
 	end()
 	<-a.Done()
 
-	b := f.requestsIn(second)
+	b := run.requestsIn(second)
 	if err := b.Err(); err != nil {
-		t.Fatalf("in the next era: %v", err)
+		t.Fatalf("in the next epoch: %v", err)
 	}
 
-	cut()
+	cancel()
 	<-b.Done()
 }

@@ -12,8 +12,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// What others have stored as results of a shard, or as notes about it, keeps none of its
-// requests from being run unless it is the result of just that request.
+// A forged result of a shard, or a forged note about it, keeps no request from being run.
 func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 	t.Parallel()
 
@@ -38,7 +37,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 		return msg
 	}
 
-	mark := func(text string) *nats.Msg {
+	note := func(text string) *nats.Msg {
 		msg := proto.EncodeDeliveryNote("r", "0-0", proto.Returned(nil))
 		msg.Header.Set(proto.HeaderDelivery, text)
 		return msg
@@ -47,7 +46,7 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 		name string
 		msg  *nats.Msg
 	}{
-		{"numbers without lines", proto.EncodeResults("r", "0-0", []uint32{0, 1}, nil)},
+		{"indexes without lines", proto.EncodeResults("r", "0-0", []uint32{0, 1}, nil)},
 		{"lines of other requests", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"c-%d"`, 1, 0))},
 		{"lines of another input", proto.EncodeResults("r", "0-0", []uint32{0, 1}, lines(`"other-%d"`, 0, 1))},
 		{"an answer to another question", honest(func(m *nats.Msg) {
@@ -68,12 +67,12 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 			Subject: proto.ResultsSubject("r", "0-0"),
 			Header:  nats.Header{"Status": {"404"}},
 		}},
-		{"nobody answers", &nats.Msg{
+		{"no responders", &nats.Msg{
 			Subject: proto.ResultsSubject("r", "0-0"),
 			Header:  nats.Header{"Status": {"503"}},
 		}},
-		{"a mark of another request", mark("isolated 90")},
-		{"a mark of no known kind", mark("poison 0")},
+		{"a note about another request", note("isolated 90")},
+		{"a note of no known kind", note("poison 0")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +114,7 @@ func TestWorkerDropsForgedShards(t *testing.T) {
 		name string
 		msg  *nats.Msg
 	}{
-		{"numbers that the run does not have",
+		{"indexes that the run does not have",
 			proto.EncodeShard("r", "m", proto.Shard{ID: "0-0", Requests: chatRequests(1<<20, 1<<20+3)})},
 		{"another URL", renamed},
 		{"the id of another shard", shard(func(m *nats.Msg) { m.Header.Set(proto.HeaderShard, "0-1") })},

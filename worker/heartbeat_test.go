@@ -15,7 +15,7 @@ func TestHeartbeat(t *testing.T) {
 		begin, last, n := time.Now(), time.Now(), 0
 		h := startHeartbeat(func() error {
 			if gap := time.Since(last); gap > bus.AckWait/2 {
-				t.Errorf("%v without a sign of life", gap)
+				t.Errorf("%v without a heartbeat", gap)
 			}
 			last, n = time.Now(), n+1
 			return nil
@@ -25,12 +25,12 @@ func TestHeartbeat(t *testing.T) {
 		h.stop()
 
 		if n != 30 {
-			t.Errorf("%d signs in %v", n, time.Since(begin))
+			t.Errorf("%d heartbeats in %v", n, time.Since(begin))
 		}
 
 		time.Sleep(bus.AckWait)
 		if n != 30 {
-			t.Error("signs of life after its end")
+			t.Error("heartbeats after stop")
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// ledger is a handler that writes down which requests of [makeRequests] it gets.
+// ledger is a handler that records which requests of [makeRequests] it gets.
 type ledger struct {
 	http.Handler
 	gate chan struct{} // if not nil, each request waits for an element or its close
@@ -20,7 +20,7 @@ type ledger struct {
 	mu       sync.Mutex
 	begun    []call // in the order of arrival
 	answered map[call]int
-	cut      int // the client went away
+	cut      int // requests whose client went away
 }
 
 type call struct {
@@ -30,7 +30,7 @@ type call struct {
 
 func newLedger(h http.Handler) *ledger { return &ledger{Handler: h, answered: map[call]int{}} }
 
-// newGate is a ledger that lets requests go on only when its gate does.
+// newGate returns a ledger that holds each request until its gate lets it pass.
 func newGate(h http.Handler) *ledger {
 	l := newLedger(h)
 	l.gate = make(chan struct{})
@@ -45,7 +45,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	_, text, found := bytes.Cut(body, []byte(`"content":"`))
 	if !found {
-		l.Handler.ServeHTTP(w, r) // it asks for the models
+		l.Handler.ServeHTTP(w, r) // a question about the models
 		return
 	}
 
@@ -77,14 +77,14 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// calls are the requests that have begun, in the order of arrival.
+// calls returns the requests that have begun, in the order of arrival.
 func (l *ledger) calls() []call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.begun)
 }
 
-// countRun is the number of a run's requests that have begun.
+// countRun returns the number of a run's requests that have begun.
 func (l *ledger) countRun(run string) int { return countCalls(run, l.calls()) }
 
 func countCalls(run string, calls []call) (n int) {
@@ -96,14 +96,14 @@ func countCalls(run string, calls []call) (n int) {
 	return n
 }
 
-// cutCount is the number of requests whose client went away before the answer.
+// cutCount returns the number of requests whose client went away before the answer.
 func (l *ledger) cutCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cut
 }
 
-// checkOnce checks that each of the first n requests of a run was answered just once.
+// checkOnce checks that each of the first n requests of a run was answered exactly once.
 func (l *ledger) checkOnce(t *testing.T, run string, n int) {
 	t.Helper()
 
@@ -117,7 +117,7 @@ func (l *ledger) checkOnce(t *testing.T, run string, n int) {
 	}
 }
 
-// concurrencyGauge is a handler that knows how many requests it has had at once.
+// concurrencyGauge is a handler that records the most requests that it had at once.
 type concurrencyGauge struct {
 	http.Handler
 	now, most atomic.Int64

@@ -39,8 +39,7 @@ func (b *testBed) connectAlone() *nats.Conn {
 	return nc
 }
 
-// shortAckWait makes the run's streams with a consumer that gives shards out again
-// soon.
+// shortAckWait creates the run's streams with a consumer that redelivers shards soon.
 func (b *testBed) shortAckWait(run, model string, wait time.Duration) {
 	b.t.Helper()
 
@@ -57,8 +56,8 @@ func (b *testBed) shortAckWait(run, model string, wait time.Duration) {
 	}
 }
 
-// A shard that somebody took counts when it comes again, though nothing is known of what
-// became of it; one that comes for the first time does not.
+// A redelivered shard is counted, although nothing is known of its first delivery. A shard that
+// comes for the first time is not.
 func TestWorkerCountsRedeliveries(t *testing.T) {
 	t.Parallel()
 
@@ -73,11 +72,11 @@ func TestWorkerCountsRedeliveries(t *testing.T) {
 	}
 
 	if got := w.jobs.usage.snapshot(nil)["r"]; got.Requests != 8 || got.Redeliveries != 1 {
-		t.Errorf("the run's share is %+v", got)
+		t.Errorf("the run's usage is %+v", got)
 	}
 }
 
-// What a worker had that is lost another runs, but for what has its result.
+// The shards of a lost worker are run by another one, except for requests that have a result.
 func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	t.Parallel()
 
@@ -130,6 +129,6 @@ func TestLostWorkersShardIsRunByAnother(t *testing.T) {
 	}
 
 	if w.Stats().Redelivered.Load() == 0 {
-		t.Error("no shard came with a part of its results")
+		t.Error("no shard was redelivered with some of its results")
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// addWholeRun makes a run with all its shards on the bus, which are in turns for its models, a
-// request each.
+// addWholeRun creates a run with all its shards on the bus. Each has one request, for the run's
+// models in turn.
 func (b *testBed) addWholeRun(run string, priority int, n uint32, models ...string) {
 	b.t.Helper()
 	m := b.createStreams(run, priority, models...)
@@ -27,7 +27,7 @@ func (b *testBed) addWholeRun(run string, priority int, n uint32, models ...stri
 	b.createRun(m)
 }
 
-// mixed watches whether a server has requests for several models at once.
+// mixed is a handler that records whether it has requests for several models at once.
 type mixed struct {
 	http.Handler
 	mu  sync.Mutex
@@ -66,7 +66,7 @@ func (m *mixed) count(model string, n int) {
 	m.saw = m.saw || len(m.now) > 1
 }
 
-// A server that holds one model at a time has its models' work one after the other.
+// A server that holds one model at a time gets the work for its models one after the other.
 func TestModelsTakeTurns(t *testing.T) {
 	t.Parallel()
 
@@ -107,7 +107,7 @@ func TestModelsTakeTurns(t *testing.T) {
 			}
 
 			if n := said.n.Load(); n != 1 {
-				t.Errorf("it was said %d times what that costs", n)
+				t.Errorf("the cost was logged %d times", n)
 			}
 		})
 	}
@@ -149,14 +149,14 @@ func TestModelsWithoutTurns(t *testing.T) {
 			b.checkIdle(w)
 			b.checkLines("r", n)
 			if n := said.n.Load(); m.saw != tt.mix || n > 0 {
-				t.Errorf("two at once: %v; said %d times that they take turns", m.saw, n)
+				t.Errorf("two at once: %v; turns were logged %d times", m.saw, n)
 			}
 		})
 	}
 }
 
-// Another run whose model is not loaded gets it after a time, though there is work left for the
-// one that is; at once if it has none.
+// A run whose model is not loaded gets its turn after some time, although there is work left for
+// the loaded model, and at once if there is none.
 func TestTurnEndsForAnotherRun(t *testing.T) {
 	t.Parallel()
 
@@ -207,7 +207,7 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 	}
 }
 
-// Each of several workers may have another model, and none loads one more often than it must.
+// Several workers may have different models loaded, and none loads a model more often than needed.
 func TestTurnsOfSeveralWorkers(t *testing.T) {
 	t.Parallel()
 
@@ -234,7 +234,7 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 	other.checkIdle(w2)
 	b.checkLines("r", n)
 	if one, two := first.Swaps(), second.Swaps(); one > 3 || two > 3 {
-		t.Errorf("%d and %d models were loaded, 3 at each would do", one, two)
+		t.Errorf("%d and %d models were loaded, 3 at each are enough", one, two)
 	}
 
 	if retries := w.Stats().Retries.Load() + w2.Stats().Retries.Load(); retries > 0 {
@@ -242,7 +242,7 @@ func TestTurnsOfSeveralWorkers(t *testing.T) {
 	}
 }
 
-// Somebody else has a router load other models. What that refuses costs no attempt.
+// A router loads a model for another client meanwhile. Its refusals cost no attempt.
 func TestLoadingCostsNoAttempt(t *testing.T) {
 	t.Parallel()
 
@@ -305,8 +305,8 @@ func TestLoadingForever(t *testing.T) {
 	}
 }
 
-// A turn goes on for a moment without work while its run is being published, and ends when
-// there are only requests that wait for another attempt.
+// A turn lasts for a moment without work while its run is being published, and ends when only
+// requests are left that wait for another attempt.
 func TestTurnIsOver(t *testing.T) {
 	t.Parallel()
 

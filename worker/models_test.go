@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// Each worker takes the shards for the models of its server, and leaves the others.
+// A worker takes the shards for the models of its server, and leaves the others.
 func TestWorkersServeTheirModels(t *testing.T) {
 	t.Parallel()
 
@@ -46,11 +46,11 @@ func TestWorkersServeTheirModels(t *testing.T) {
 	}
 
 	if got := b.deliveredShards("nobody", "c"); got != 0 {
-		t.Errorf("%d shards were pulled that nobody serves", got)
+		t.Errorf("%d shards were pulled that no server serves", got)
 	}
 }
 
-// A server that lists nothing, or has no list, is sent everything.
+// A server that lists no models, or has no list, gets the requests for all models.
 func TestServerWithoutListServesAny(t *testing.T) {
 	t.Parallel()
 
@@ -79,7 +79,7 @@ func TestServerWithoutListServesAny(t *testing.T) {
 	}
 }
 
-// A run is served from when the server lists its model, and no longer than it does.
+// A run is served while the server lists its model, not before and not after.
 func TestModelListChanges(t *testing.T) {
 	t.Parallel()
 
@@ -117,7 +117,7 @@ func TestModelListChanges(t *testing.T) {
 	}
 }
 
-// A worker of one run leaves the others.
+// A worker for one run leaves the others.
 func TestWorkerOfOneRun(t *testing.T) {
 	t.Parallel()
 
@@ -140,7 +140,7 @@ func TestWorkerOfOneRun(t *testing.T) {
 	}
 }
 
-// A run that comes while the worker runs is seen at once.
+// A worker sees a new run at once.
 func TestRunComesLater(t *testing.T) {
 	t.Parallel()
 
@@ -157,7 +157,7 @@ func TestRunComesLater(t *testing.T) {
 	b.checkLines("s", 8)
 }
 
-// A server that fails to list its models serves what it served before, not anything.
+// A server that fails to list its models still serves those of its last list, and no others.
 func TestFailedListKeepsModels(t *testing.T) {
 	t.Parallel()
 
@@ -183,6 +183,6 @@ func TestFailedListKeepsModels(t *testing.T) {
 	stop()
 
 	if got := len(b.resultsOf("other")); got > 0 {
-		t.Errorf("%d requests of a model that it does not serve were run", got)
+		t.Errorf("%d requests for a model that it does not serve were run", got)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// flaky is a bus whose object store fails a few times, as it does while a server of
-// the cluster restarts.
+// flaky is a bus whose store of large answers fails a few times, as it does while a server of the
+// cluster restarts.
 type flaky struct {
 	jetstream.JetStream
 	failures atomic.Int64
@@ -33,7 +33,7 @@ func (f *flaky) PublishMsg(
 	return f.JetStream.PublishMsg(ctx, msg, opts...)
 }
 
-// A result too big for a message is stored although its stream was away.
+// A result that does not fit into a message is stored although its stream was away.
 func TestWorkerStoresBigResultLater(t *testing.T) {
 	t.Parallel()
 
@@ -50,8 +50,8 @@ func TestWorkerStoresBigResultLater(t *testing.T) {
 	}
 }
 
-// A shard that comes again does not run what has its result, though that is too big for a
-// message.
+// A redelivered shard does not run a request that has its result, though the result does not fit
+// into a message.
 func TestWorkerKnowsBigResult(t *testing.T) {
 	t.Parallel()
 
@@ -68,7 +68,7 @@ func TestWorkerKnowsBigResult(t *testing.T) {
 		w, stop := b.startWorker()
 		b.finishRun(w, stop, 1)
 		if n := w.Stats().Redelivered.Load(); n != int64(delivery) {
-			t.Errorf("delivery %d: %d shards count as delivered again", delivery, n)
+			t.Errorf("delivery %d: %d shards count as redelivered", delivery, n)
 		}
 	}
 
@@ -103,7 +103,7 @@ func TestWorkerDropsShardWithoutObject(t *testing.T) {
 	}
 }
 
-// Results name the object that their requests came in, for who tidies up.
+// Results name the object in which their requests came, so that it can be deleted.
 func TestResultsNameTheirSource(t *testing.T) {
 	t.Parallel()
 

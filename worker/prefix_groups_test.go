@@ -16,29 +16,29 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// questionBody is the body of a question about a document.
+// questionBody returns the body of a question about a document.
 func questionBody(document string, question int) []byte {
 	return fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s, question %d"}]}`,
 		strings.Repeat(document, 2000), question)
 }
 
-// grouped is a queue of a run whose requests are grouped.
-type grouped struct {
+// groupedQueue is the queue of a run whose requests are grouped by prefix.
+type groupedQueue struct {
 	*requestQueue
 	t     *testing.T
 	shard *shardJob
 	took  time.Duration // of each request
 }
 
-func newGrouped(t *testing.T, how cacheSharing, slots int) *grouped {
+func newGroupedQueue(t *testing.T, how cacheSharing, slots int) *groupedQueue {
 	t.Helper()
-	g := &grouped{requestQueue: newRequestQueue(), t: t, shard: &shardJob{model: "m", run: &activeRun{id: "r"}}}
+	g := &groupedQueue{requestQueue: newRequestQueue(), t: t, shard: &shardJob{model: "m", run: &activeRun{id: "r"}}}
 	g.setSharing(how, slots)
 	return g
 }
 
-// add has tasks come in a shard: each is called by its document and its number.
-func (g *grouped) add(names ...string) {
+// add queues the tasks of a shard. The name of each is its document and its number.
+func (g *groupedQueue) add(names ...string) {
 	g.t.Helper()
 
 	tasks := make([]*task, len(names))
@@ -55,8 +55,8 @@ func (g *grouped) add(names ...string) {
 	}
 }
 
-// send takes the next task and has it go to the server.
-func (g *grouped) send(want string) *task {
+// send takes the next task and sends it to the server.
+func (g *groupedQueue) send(want string) *task {
 	g.t.Helper()
 
 	t, ok := g.pop(g.t.Context())
@@ -73,8 +73,8 @@ func (g *grouped) send(want string) *task {
 	return t
 }
 
-// end has a task end.
-func (g *grouped) end(t *task, answered bool) {
+// end ends a task at the server.
+func (g *groupedQueue) end(t *task, answered bool) {
 	g.markEnded(t, answered, g.took)
 	if answered {
 		g.unregister(t)
@@ -84,7 +84,7 @@ func (g *grouped) end(t *task, answered bool) {
 func TestGroupsOneGoesFirst(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesComputedPrefixes, 0)
+	g := newGroupedQueue(t, sharesComputedPrefixes, 0)
 	g.add("a1", "a2", "b1", "a3", "b2", "c1")
 	a := g.send("a1")
 	g.send("b1")
@@ -94,17 +94,17 @@ func TestGroupsOneGoesFirst(t *testing.T) {
 	}
 
 	g.end(a, true)
-	g.send("a2") // what it shares is computed
+	g.send("a2") // its prefix is computed
 	g.send("a3")
-	g.add("a4") // still
+	g.add("a4") // likewise
 	g.send("a4")
-	g.send("b2") // for want of another
+	g.send("b2") // there is no other
 }
 
 func TestGroupsOneAfterTheOtherInSlots(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesIdleSlots, 4)
+	g := newGroupedQueue(t, sharesIdleSlots, 4)
 	g.add("a1", "a2", "a3", "b1", "b2", "c1", "d1")
 	a := g.send("a1")
 	b := g.send("b1")
@@ -121,11 +121,11 @@ func TestGroupsOneAfterTheOtherInSlots(t *testing.T) {
 	}
 }
 
-// A group that has a slot more, for want of others, keeps it.
+// A group that got a second slot, since there was no other request, keeps it.
 func TestGroupsFillWithTheLargest(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesIdleSlots, 4)
+	g := newGroupedQueue(t, sharesIdleSlots, 4)
 	g.add("a1", "a2", "b1", "b2", "b3", "b4", "b5")
 	g.send("a1")
 	first := g.send("b1")
@@ -136,14 +136,14 @@ func TestGroupsFillWithTheLargest(t *testing.T) {
 	g.send("b4")
 }
 
-// A slot is not opened for what the group's own will have done before that.
-func TestGroupsSoonDone(t *testing.T) {
+// A group gets no further slot for requests that its own slots will have answered before that.
+func TestGroupsIsSoonServed(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
-		cold, warm    time.Duration
-		waiting, busy int
-		want          bool
+		first, follower time.Duration
+		waiting, busy   int
+		want            bool
 	}{
 		{0, 0, 1, 1, false}, // not known
 		{0, 10, 1, 1, false},
@@ -152,9 +152,9 @@ func TestGroupsSoonDone(t *testing.T) {
 		{24, 10, 2, 1, false},
 		{25, 10, 2, 1, true},
 		{15, 10, 2, 2, true},
-		{90, 10, 1, 0, false}, // nobody goes before it
+		{90, 10, 1, 0, false}, // no request goes before it
 	} {
-		g := prefixGroups{firstTime: tt.cold, followerTime: tt.warm}
+		g := prefixGroups{firstTime: tt.first, followerTime: tt.follower}
 		if got := g.isSoonServed(&promptPrefix{busy: tt.busy, waiting: make([]*task, tt.waiting)}); got != tt.want {
 			t.Errorf("%+v: %t", tt, got)
 		}
@@ -165,7 +165,7 @@ func TestGroupsAfterAFailure(t *testing.T) {
 	t.Parallel()
 
 	for _, how := range []cacheSharing{sharesComputedPrefixes, sharesIdleSlots} {
-		g := newGrouped(t, how, 0)
+		g := newGroupedQueue(t, how, 0)
 		g.add("a1", "a2", "a3")
 		a := g.send("a1")
 		g.add("b1")
@@ -181,16 +181,16 @@ func TestGroupsAfterAFailure(t *testing.T) {
 		g.send("c1")
 
 		if n := g.parkedCount(); n != 2 {
-			t.Errorf("%d wait for it, want that which failed too", n)
+			t.Errorf("%d wait for it, want the failed one among them", n)
 		}
 	}
 }
 
-// One that goes back to the bus before it was sent leads nobody.
+// A request that is handed back before it was sent leads no group.
 func TestGroupsAfterOneWasHandedBack(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesComputedPrefixes, 0)
+	g := newGroupedQueue(t, sharesComputedPrefixes, 0)
 	g.add("a1", "a2", "a3", "b1")
 	a, _ := g.pop(t.Context())
 	g.send("b1")
@@ -203,40 +203,40 @@ func TestGroupsAfterOneWasHandedBack(t *testing.T) {
 	}
 }
 
-// What a slot is for is decided when it is free.
+// The task for a slot is chosen when the slot is free.
 func TestGroupsDecideLate(t *testing.T) {
 	t.Parallel()
 
-	g := newGrouped(t, sharesIdleSlots, 4)
+	g := newGroupedQueue(t, sharesIdleSlots, 4)
 	g.add("a1", "a2")
 	a := g.send("a1")
 
-	fills, _ := g.pop(t.Context())
-	if string(fills.CustomID) != "a2" {
-		t.Fatalf("%s fills", fills.CustomID)
+	filler, _ := g.pop(t.Context())
+	if string(filler.CustomID) != "a2" {
+		t.Fatalf("the filler is %s", filler.CustomID)
 	}
 
 	g.add("b1", "b2")
-	if got := g.pickForSlot(t.Context(), fills); string(got.CustomID) != "b1" || g.parkedCount() != 1 {
-		t.Errorf("%s goes, want that of another group; %d wait", got.CustomID, g.parkedCount())
+	if got := g.pickForSlot(t.Context(), filler); string(got.CustomID) != "b1" || g.parkedCount() != 1 {
+		t.Errorf("%s goes, want the first of another group; %d wait", got.CustomID, g.parkedCount())
 	}
 
 	g.add("c1")
 	leads, _ := g.pop(t.Context())
 	g.end(a, true)
 	if got := g.pickForSlot(t.Context(), leads); string(got.CustomID) != "a2" {
-		t.Errorf("%s goes, want that which follows a1", got.CustomID)
+		t.Errorf("%s goes, want the one that follows a1", got.CustomID)
 	}
 
 	g.send("c1")
 }
 
-// A free slot waits for what the fetch loop brings, and not for long.
+// A free slot waits for the next requests from the bus, but not for long.
 func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		g := newGrouped(t, sharesComputedPrefixes, 0)
+		g := newGroupedQueue(t, sharesComputedPrefixes, 0)
 		asked := 0
 		g.prefixes.onPark = func() { asked++ }
 		g.add("a1", "a2", "a3", "a4")
@@ -257,7 +257,7 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 
 		g.send("b1")
 		if asked == before {
-			t.Error("the fetch loop is not asked")
+			t.Error("the fetch loop is not woken")
 		}
 
 		go func() {
@@ -280,12 +280,12 @@ func TestGroupsWaitForTheFetchLoop(t *testing.T) {
 	})
 }
 
-// What waits at a server takes the next slot, whatever that has.
+// A request that waits at the server takes the next slot, whatever prompt that has.
 func TestGroupsAwaitSlot(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		g := newGrouped(t, sharesIdleSlots, 1)
+		g := newGroupedQueue(t, sharesIdleSlots, 1)
 		g.add("a1", "b1")
 		a := g.send("a1")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -306,7 +306,7 @@ func TestGroupsAwaitSlot(t *testing.T) {
 	})
 }
 
-func TestGroupsNeedMuchInCommon(t *testing.T) {
+func TestGroupsNeedALongPrefix(t *testing.T) {
 	t.Parallel()
 
 	long := strings.Repeat("x", 4*prefixBytes)
@@ -323,7 +323,7 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 		{"short", `{"messages":"1"}`, `{"messages":"1"}`, 0},
 		{"none", `{}`, ``, 0},
 	} {
-		g := newGrouped(t, sharesComputedPrefixes, 0)
+		g := newGroupedQueue(t, sharesComputedPrefixes, 0)
 		tasks := []*task{
 			{Request: proto.Request{Body: []byte(tt.a)}, shard: g.shard},
 			{Request: proto.Request{Body: []byte(tt.b)}, shard: g.shard},
@@ -343,13 +343,13 @@ func TestGroupsNeedMuchInCommon(t *testing.T) {
 	}
 }
 
-// Whatever becomes of tasks, each gets its turn, and nothing of them is left.
+// Whatever happens to the tasks, each gets its turn, and no state of them is left.
 func TestGroupsLoseNothing(t *testing.T) {
 	t.Parallel()
 
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		g := newGrouped(t, cacheSharing(random.IntN(2)), random.IntN(5))
+		g := newGroupedQueue(t, cacheSharing(random.IntN(2)), random.IntN(5))
 		var there []*task
 		in, out := 0, 0
 		for in < 60 || out < in {
@@ -397,14 +397,14 @@ func TestGroupsLoseNothing(t *testing.T) {
 
 		if gr := &g.prefixes; len(gr.known) != 0 || len(gr.waiting) != 0 || gr.parked != 0 || gr.atServer != 0 ||
 			len(g.first) != 0 {
-			t.Fatalf("seed %d: left are %d beginnings, %d groups, %d that wait, %d at the server, %d that follow",
+			t.Fatalf("seed %d: left: %d prefixes, %d groups, %d waiting, %d at the server, %d followers",
 				seed, len(gr.known), len(gr.waiting), gr.parked, gr.atServer, len(g.first))
 		}
 	}
 }
 
 // waits reports whether there is a task to take, and puts it back.
-func (g *grouped) waits() bool {
+func (g *groupedQueue) waits() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 
@@ -423,9 +423,9 @@ func (g *grouped) waits() bool {
 	return t != nil
 }
 
-// Ten questions about each document are answered from one reading of it, at servers that
-// share prompts each in their way.
-func TestGroupedRunFindsItsPrompts(t *testing.T) {
+// Ten questions about a document are answered after it was computed once, whichever way the
+// server shares its prompt cache.
+func TestGroupedRunHitsTheCache(t *testing.T) {
 	t.Parallel()
 
 	const documents, questions, slots = 24, 10, 8
@@ -476,8 +476,8 @@ func TestGroupedRunFindsItsPrompts(t *testing.T) {
 			w, stop := b.startWorker()
 			b.finishRun(w, stop, len(requests))
 			load := server.Engine().Load()
-			// 0.88 with one reading of each document. A busy machine costs some more; sent
-			// together, or one after the other in any slot, they would find 0.1 in slots.
+			// 0.88 if each document is computed once. A busy machine costs some more. Requests sent
+			// together, or one after the other in any slot, would find 0.1 in slots.
 			if share := float64(load.CacheHits) / float64(load.CacheQueries); share < 0.6 {
 				t.Errorf("%.3f of the prompts came from the cache", share)
 			} else {

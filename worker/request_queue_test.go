@@ -19,7 +19,7 @@ func popIndexes(t *testing.T, q *requestQueue, n int) (indexes []uint32) {
 	for range n {
 		task, ok := q.pop(t.Context())
 		if !ok {
-			t.Fatal("pop ends")
+			t.Fatal("the queue has ended")
 		}
 		indexes = append(indexes, task.Index)
 	}
@@ -134,7 +134,7 @@ func TestQueueClose(t *testing.T) {
 			t.Error("a closed queue takes tasks")
 		}
 
-		time.Sleep(2 * time.Second) // of synctest: past the end of the wait
+		time.Sleep(2 * time.Second) // fake time: past the end of the wait
 		if again := q.close(); len(again) != 0 {
 			t.Errorf("a task is given out twice: %v", again[0].Index)
 		}

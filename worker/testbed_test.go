@@ -19,10 +19,10 @@ import (
 
 const patience = 2 * time.Minute
 
-// testBed is a bus with runs, and a worker for them.
+// testBed is a bus with runs, and the configuration of a worker for them.
 type testBed struct {
 	t    *testing.T
-	node nats.InProcessConnProvider // the bus, for further connections
+	node nats.InProcessConnProvider // for further connections
 	js   jetstream.JetStream
 	runs *bus.RunStore
 	cfg  Config
@@ -30,14 +30,14 @@ type testBed struct {
 	longPull time.Duration // of the worker; 0: as usual
 }
 
-// newEmptyBed makes a bus without a run and without the buckets that runs need.
+// newEmptyBed starts a bus without a run and without the buckets that runs need.
 func newEmptyBed(t *testing.T) *testBed {
 	t.Helper()
 	node, js := prototest.Server(t)
 	return &testBed{t: t, node: node, js: js}
 }
 
-// newTestBed makes a bus that can have runs, and a worker that works for all of them.
+// newTestBed starts a bus that can have runs. The worker works for all of them.
 func newTestBed(t *testing.T, url string) *testBed {
 	t.Helper()
 	b := newEmptyBed(t).withServer(url)
@@ -45,7 +45,7 @@ func newTestBed(t *testing.T, url string) *testBed {
 	return b
 }
 
-// newRunBed makes a bus with the run "r" of the model "m", and a worker for it alone.
+// newRunBed starts a bus with the run "r" of the model "m". The worker works for it alone.
 func newRunBed(t *testing.T, url string) *testBed {
 	t.Helper()
 	b := newTestBed(t, url)
@@ -54,7 +54,7 @@ func newRunBed(t *testing.T, url string) *testBed {
 	return b
 }
 
-// withServer is the same bus with another worker, at the model server with the URL.
+// withServer returns the same bus with another worker, at the model server with the URL.
 func (b *testBed) withServer(url string) *testBed {
 	b.t.Helper()
 
@@ -87,13 +87,13 @@ func (b *testBed) createBuckets() {
 	b.runs = runs
 }
 
-// addRun makes a run without shards.
+// addRun creates a run without shards.
 func (b *testBed) addRun(run string, priority int, models ...string) {
 	b.t.Helper()
 	b.createRun(b.createStreams(run, priority, models...))
 }
 
-// createStreams makes what a run needs on the bus. No worker sees the run yet.
+// createStreams creates the streams of a run. No worker sees the run yet.
 func (b *testBed) createStreams(run string, priority int, models ...string) proto.Manifest {
 	b.t.Helper()
 
@@ -116,7 +116,7 @@ func (b *testBed) createStreams(run string, priority int, models ...string) prot
 	return m
 }
 
-// createRun lets workers see a run.
+// createRun stores the manifest of a run, so that workers see it.
 func (b *testBed) createRun(m proto.Manifest) {
 	b.t.Helper()
 	if err := b.runs.Create(b.t.Context(), m); err != nil {
@@ -130,7 +130,7 @@ func (b *testBed) publishShard(id string, requests ...proto.Request) {
 	b.publishShardTo("r", "m", id, b.js.Conn().MaxPayload(), requests...)
 }
 
-// publishShardTo stores a shard, in an object if it is larger than limit.
+// publishShardTo stores a shard, in an object if the shard is larger than limit.
 func (b *testBed) publishShardTo(run, model, id string, limit int64, requests ...proto.Request) {
 	b.t.Helper()
 
@@ -144,7 +144,7 @@ func (b *testBed) publishShardTo(run, model, id string, limit int64, requests ..
 	}
 }
 
-// publishRange stores the requests from first up to end, in shards of a size.
+// publishRange stores the requests from first up to end, in shards of size requests.
 func (b *testBed) publishRange(run, model string, first, end, size uint32) {
 	b.t.Helper()
 	for ; first < end; first += size {
@@ -153,7 +153,7 @@ func (b *testBed) publishRange(run, model string, first, end, size uint32) {
 	}
 }
 
-// makeRequests makes requests with the numbers from first to last.
+// makeRequests returns the requests with the indexes from first to last.
 func makeRequests(run, model string, first, last uint32) (requests []proto.Request) {
 	for index := first; index <= last; index++ {
 		requests = append(requests, proto.Request{
@@ -168,7 +168,7 @@ func makeRequests(run, model string, first, last uint32) (requests []proto.Reque
 	return requests
 }
 
-// chatRequests makes requests of the run "r".
+// chatRequests returns requests of the run "r".
 func chatRequests(first, last uint32) []proto.Request { return makeRequests("r", "m", first, last) }
 
 // newWorker returns a worker with a configuration that works.
@@ -186,7 +186,8 @@ func newWorker(t testing.TB, cfg Config) *Worker {
 // noBus is the handle of a bus for a worker that does not run.
 type noBus struct{ jetstream.JetStream }
 
-// startWorker runs the worker, changed before. The returned function stops it and waits for its end.
+// startWorker runs a worker, after the changes. The returned function stops it and waits for its
+// end.
 func (b *testBed) startWorker(change ...func(*Worker)) (w *Worker, stop func()) {
 	w = newWorker(b.t, b.cfg)
 	for _, c := range change {
@@ -226,13 +227,13 @@ func (b *testBed) startWorker(change ...func(*Worker)) (w *Worker, stop func()) 
 	return w, stop
 }
 
-// results reads all result lines of the run "r", by request.
+// results reads all output lines of the run "r", by request index.
 func (b *testBed) results() map[uint32][]string {
 	b.t.Helper()
 	return b.resultsOf("r")
 }
 
-// resultsOf reads all result lines of a run, by request.
+// resultsOf reads all output lines of a run, by request index.
 func (b *testBed) resultsOf(run string) map[uint32][]string {
 	b.t.Helper()
 
@@ -244,7 +245,7 @@ func (b *testBed) resultsOf(run string) map[uint32][]string {
 
 		indexes, err := proto.ParseIndexes(msg.Header.Get(proto.HeaderIndexes), proto.MaxShardSize)
 		if err != nil || len(indexes) == 0 || msg.Header.Get(proto.HeaderVersion) != proto.Version {
-			continue // a test put it there
+			continue // not a result: a test published it
 		}
 
 		payload, err := bus.New(b.js).Answers(run).Payload(b.t.Context(), msg.Header, msg.Data)
@@ -284,7 +285,7 @@ func (b *testBed) resultMessages(run string) (list []*jetstream.RawStreamMsg) {
 	return list
 }
 
-// unackedShards is the number of shards that are not acknowledged.
+// unackedShards returns the number of shards that are not acknowledged.
 func (b *testBed) unackedShards(run string) uint64 {
 	b.t.Helper()
 	stream, err := b.js.Stream(b.t.Context(), proto.WorkStream(run))
@@ -294,7 +295,7 @@ func (b *testBed) unackedShards(run string) uint64 {
 	return stream.CachedInfo().State.Msgs
 }
 
-// workConsumer is where workers get the shards of a run for a model.
+// workConsumer returns the consumer from which workers get the shards of a run for a model.
 func (b *testBed) workConsumer(run, model string) jetstream.Consumer {
 	b.t.Helper()
 	c, err := b.js.Consumer(b.t.Context(), proto.WorkStream(run), proto.ConsumerName(model))
@@ -304,13 +305,13 @@ func (b *testBed) workConsumer(run, model string) jetstream.Consumer {
 	return c
 }
 
-// deliveredShards is how many shards of a run for a model workers have got.
+// deliveredShards returns how many shards of a run for a model were delivered to workers.
 func (b *testBed) deliveredShards(run, model string) uint64 {
 	b.t.Helper()
 	return b.workConsumer(run, model).CachedInfo().Delivered.Consumer
 }
 
-// awaitRun waits until all shards of a run are done.
+// awaitRun waits until all shards of a run are acknowledged.
 func (b *testBed) awaitRun(run string) {
 	b.t.Helper()
 	prototest.Poll(b.t, patience, "the acknowledgement of all shards of "+run, func() bool {
@@ -345,7 +346,7 @@ func (b *testBed) checkIdle(w *Worker) {
 	}
 }
 
-// finishRun waits until all shards of the run "r" are done and checks that the first n
+// finishRun waits until all shards of the run "r" are acknowledged. It checks that the first n
 // requests have one line each, and that the worker holds nothing any more.
 func (b *testBed) finishRun(w *Worker, stop func(), n int) map[uint32][]string {
 	b.t.Helper()
@@ -356,7 +357,7 @@ func (b *testBed) finishRun(w *Worker, stop func(), n int) map[uint32][]string {
 	return got
 }
 
-// finishAnswered is finish, where each request must have an answer.
+// finishAnswered is finishRun for a run whose requests all have an answer.
 func (b *testBed) finishAnswered(w *Worker, stop func(), n int) {
 	b.t.Helper()
 	for index, lines := range b.finishRun(w, stop, n) {

@@ -14,7 +14,7 @@ func TestUsage(t *testing.T) {
 	meter := func(joules float64) []proto.GPU { return []proto.GPU{{EnergyJoules: &joules}, {}} }
 	u := newUsage()
 	if got := u.snapshot(meter(100)); len(got) != 0 {
-		t.Errorf("before anything: %v", got)
+		t.Errorf("usage before any request: %v", got)
 	}
 
 	u.countRedelivery("r")
@@ -26,7 +26,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 
-	check("shards came again, and nothing was run", meter(110), map[string]proto.RunUsage{
+	check("redelivered shards, and no request", meter(110), map[string]proto.RunUsage{
 		"r": {EnergyJoules: new(0.0), Redeliveries: 1}, "done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	})
 

@@ -30,7 +30,7 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 	for _, tt := range []struct {
 		fault   string
 		timeout time.Duration
-		final   bool // not tried again
+		final   bool // the request is not retried
 	}{
 		{fault: "429"}, {fault: "500"}, {fault: "503"}, {fault: "reset"}, {fault: "truncated"},
 		{fault: "html"}, {fault: "garbage"}, {fault: "context", final: true}, {fault: "hang", timeout: 2 * time.Second},
@@ -67,7 +67,7 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 				}
 
 				if tt.final && info.Attempts != 1 {
-					t.Errorf("request %d: %d attempts at what is final", index, info.Attempts)
+					t.Errorf("request %d: %d attempts after a final answer", index, info.Attempts)
 				}
 
 				if !info.OK {
@@ -109,16 +109,16 @@ func TestWorkerGivesUp(t *testing.T) {
 	}
 }
 
-// What another try cannot change is not tried again and again: an answer that is no JSON in
-// the same place twice. What may pass is.
-func TestWorkerRepeatsWhatMayPass(t *testing.T) {
+// An answer that is no JSON in the same place twice is not retried further: another try cannot
+// change it. Other faults are retried.
+func TestWorkerRetriesTransientFaults(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
 		name, body string
 		attempts   int
 	}{
-		{"a number that JSON has not", `{"id":"%d","choices":[{"text":"a","logprob":-Infinity}]}`, 2},
+		{"a number that JSON does not have", `{"id":"%d","choices":[{"text":"a","logprob":-Infinity}]}`, 2},
 		{"no answer", `{"id":"%d","detail":"no"}`, 3},
 		{"no answer of the endpoint", `{"id":"%d","data":[{"embedding":[1]}]}`, 3},
 	} {
@@ -142,7 +142,7 @@ func TestWorkerRepeatsWhatMayPass(t *testing.T) {
 	}
 }
 
-// An answer that is huge when it is unpacked fails at once, and not its neighbours.
+// An answer that is huge when it is unpacked fails at once, and its neighbours do not.
 func TestWorkerAnswerTooLarge(t *testing.T) {
 	t.Parallel()
 
@@ -175,8 +175,8 @@ func TestWorkerAnswerTooLarge(t *testing.T) {
 	}
 }
 
-// A server that has too many requests is asked more often than one that fails.
-func TestWorkerIsRefused(t *testing.T) {
+// A refusal because of too many requests counts as a quarter of an attempt.
+func TestWorkerRetriesOverload(t *testing.T) {
 	t.Parallel()
 
 	b := newRunBed(t, startServer(t, sim.New(sim.Config{Faults: sim.Faults{"503": 1}})))
@@ -227,7 +227,7 @@ func TestWorkerKeepsBytes(t *testing.T) {
 	got := b.finishRun(w, stop, len(bodies))
 	for i, body := range bodies {
 		if seen[body] != 1 {
-			t.Errorf("body %d reaches the server %d times as it is", i, seen[body])
+			t.Errorf("body %d reaches the server unchanged %d times", i, seen[body])
 		}
 
 		if len(got[uint32(i)]) != 1 {
@@ -237,19 +237,19 @@ func TestWorkerKeepsBytes(t *testing.T) {
 		line := got[uint32(i)][0]
 		if !strings.Contains(line, `"body":{"choices":[{"text":"\ud83d"}],"echo":`+body+`}},"error":null`) ||
 			!strings.Contains(line, `"custom_id":"\u0063 <>"`) {
-			t.Errorf("answer %d is another in the line %.300s", i, line)
+			t.Errorf("answer %d is changed in the line %.300s", i, line)
 		}
 	}
 }
 
-// A shard that comes again runs only what has no result.
-func TestWorkerRunsWhatIsMissing(t *testing.T) {
+// A redelivered shard runs only the requests without a result.
+func TestWorkerRunsMissingRequests(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
 		name string
 		junk []byte // stored between the results
-	}{{"results alone", nil}, {"a message among them that is none", []byte("junk")}} {
+	}{{"results alone", nil}, {"a message among them that is no result", []byte("junk")}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
@@ -287,8 +287,8 @@ func TestWorkerRunsWhatIsMissing(t *testing.T) {
 					server.Succeeded(), w.Stats().Redelivered.Load())
 			}
 
-			if share := w.jobs.usage.snapshot(nil)["r"]; share.Requests != 3 || share.Redeliveries != 1 {
-				t.Errorf("the run's share is %+v", share)
+			if usage := w.jobs.usage.snapshot(nil)["r"]; usage.Requests != 3 || usage.Redeliveries != 1 {
+				t.Errorf("the run's usage is %+v", usage)
 			}
 		})
 	}
@@ -313,7 +313,7 @@ func TestWorkerWaitsForServer(t *testing.T) {
 
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skipf("the port is taken by somebody else: %v", err)
+		t.Skipf("the port was taken by another process: %v", err)
 	}
 
 	server := httptest.NewUnstartedServer(sim.New(sim.Config{}))
@@ -333,7 +333,7 @@ func TestWorkerWaitsForServer(t *testing.T) {
 	}
 }
 
-// A stopped worker stores what is finished and hands back the rest at once.
+// A stopped worker stores the finished results and returns the other requests at once.
 func TestWorkerStops(t *testing.T) {
 	t.Parallel()
 
@@ -401,7 +401,7 @@ func TestWorkerStops(t *testing.T) {
 	}
 }
 
-// isClosed is for tests.
+// isClosed reports whether the queue is closed.
 func (q *requestQueue) isClosed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -15,9 +15,9 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A bus that is slow to say which results there are has few questions to answer at a time,
-// however many shards are there.
-func TestWorkerLooksBounded(t *testing.T) {
+// The worker looks up the results of a bounded number of shards at a time, however many shards it
+// has and however slow the bus is.
+func TestWorkerBoundsLookups(t *testing.T) {
 	t.Parallel()
 
 	const shards = maxLookups + 40
@@ -56,10 +56,10 @@ func TestWorkerLooksBounded(t *testing.T) {
 	b.publishRange("r", "m", 0, shards, 1)
 	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "all shards to be taken", func() bool { return w.jobs.held.load() == shards })
-	prototest.Poll(t, patience, "questions", func() bool { return asked.Load() >= maxLookups })
+	prototest.Poll(t, patience, "lookups", func() bool { return asked.Load() >= maxLookups })
 
 	if n := asked.Load(); n != maxLookups {
-		t.Errorf("%d questions at a time, want %d", n, maxLookups)
+		t.Errorf("%d lookups at a time, want %d", n, maxLookups)
 	}
 
 	mu.Lock()
