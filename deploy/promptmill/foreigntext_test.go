@@ -14,6 +14,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/report"
+	"github.com/promptmill/promptmill/deploy/doctor"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -81,12 +82,10 @@ func TestForeignTextIsPrintable(t *testing.T) {
 			}})
 		}, 2},
 		{"doctor", func(w io.Writer) {
-			finding{Name: hostile, Status: broken, Detail: hostile}.print(w, func(verdict) string {
-				return "\x1b[31mfail\x1b[0m"
-			})
+			doctor.Finding{Name: hostile, Status: doctor.StatusFail, Detail: hostile}.Print(w, true)
 		}, 1},
 		{"what doctor advises", func(w io.Writer) {
-			finding{Status: broken, Mend: hostile}.print(w, func(verdict) string { return "fail" })
+			doctor.Finding{Status: doctor.StatusFail, Fix: hostile}.Print(w, false)
 		}, 0},
 		{"an error and its hint", func(w io.Writer) { terminal.PrintError(w, exit.Usage(hostile, "%s", hostile)) }, 0},
 		{"a refused line", onScreen(terminal.ModePlain, func(s *terminal.Screen) {

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
@@ -129,7 +130,7 @@ func parseSchema(path string) (json.RawMessage, error) {
 
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, exit.Usage("", "--schema %s: %w", path, unwrapPath(err))
+		return nil, exit.Usage("", "--schema %s: %w", path, files.WithoutPath(err))
 	}
 
 	if _, err := answer.NewSchema(text); err != nil {
@@ -166,7 +167,7 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, exit.Usage("", "input %s: %w", arg, unwrapPath(err))
+			return nil, exit.Usage("", "input %s: %w", arg, files.WithoutPath(err))
 		}
 
 		if info.IsDir() {

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
@@ -139,7 +140,7 @@ func parseRoots(file string) (*x509.CertPool, error) {
 
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, exit.Usage("", "--model-ca %s: %w", file, unwrapPath(err))
+		return nil, exit.Usage("", "--model-ca %s: %w", file, files.WithoutPath(err))
 	}
 
 	roots, err := x509.SystemCertPool()

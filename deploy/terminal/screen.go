@@ -88,7 +88,7 @@ func Open(out *os.File, progress string, getenv func(string) string) (*Screen, e
 	switch mode {
 	case "auto":
 		mode = ModePlain
-		if term.IsTerminal(int(out.Fd())) && getenv("TERM") != "dumb" && getenv("NO_COLOR") == "" {
+		if HasColour(out, getenv) {
 			mode = ModeBar
 		}
 	case ModeBar, ModePlain, ModeJSON, ModeNone:
@@ -108,6 +108,12 @@ func Open(out *os.File, progress string, getenv func(string) string) (*Screen, e
 			return width, height
 		},
 	}), nil
+}
+
+// HasColour reports whether out is a terminal that shows colours, and NO_COLOR is not set.
+func HasColour(out io.Writer, getenv func(string) string) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }
 
 // Mode returns how the screen shows progress.

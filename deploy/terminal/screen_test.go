@@ -87,3 +87,10 @@ func TestForeignTextInJSON(t *testing.T) {
 		t.Errorf("got %s, want %s", b.String(), want)
 	}
 }
+
+func TestColourOnlyOnATerminal(t *testing.T) {
+	t.Parallel()
+	if HasColour(&bytes.Buffer{}, func(string) string { return "" }) {
+		t.Error("a buffer shows colours")
+	}
+}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -12,34 +12,35 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
-// place is a folder that a run writes to.
+// place is a folder that a run writes into.
 type place struct {
 	what   string
-	dir    string // the folder, or what there is of its path
+	dir    string // the folder, or its nearest parent that exists
 	need   int64  // bytes, as estimated
-	strict bool   // without that a run cannot end
+	strict bool   // a run cannot end without them
 }
 
-// lookAtDisks looks at the disks of the state and of the output.
-func lookAtDisks(state, output string, inputs []string, external bool) []finding {
+// checkDisks checks the disks of the state and of the output.
+func checkDisks(state, output string, inputs []string, external bool) []Finding {
 	output, err := filepath.Abs(output)
 	if err != nil {
-		return []finding{failed("disk", err)}
+		return []Finding{failedFinding("disk", err)}
 	}
 
-	out, store := place{what: "output", dir: existing(output)}, place{what: "state", dir: existing(state)}
+	out, store := place{what: "output", dir: nearestFolder(output)}, place{what: "state", dir: nearestFolder(state)}
 	var how string
 	if len(inputs) > 0 {
 		e, err := estimateSpace(inputs)
 		if err != nil {
-			return []finding{failed("disk", err)}
+			return []Finding{failedFinding("disk", err)}
 		}
 		how = e.String()
-		out.need, out.strict, store.need = e.output(), true, e.store()
+		out.need, out.strict, store.need = e.outputBytes(), true, e.storeBytes()
 	} else {
 		out.need, store.need = natsserver.MaxWorkBytes, natsserver.MaxWorkBytes+natsserver.MaxResultsBytes
 	}
@@ -48,67 +49,68 @@ func lookAtDisks(state, output string, inputs []string, external bool) []finding
 		store.need = 0 // the bus has its store elsewhere
 	}
 
-	if sameDisk(out.dir, store.dir) {
+	if isSameDisk(out.dir, store.dir) {
 		both := out.need + store.need
 		out.need, store.need = both, both
 	}
 
-	list := []finding{out.look(), store.look()}
+	list := []Finding{out.check(), store.check()}
 	if how != "" {
-		list = append([]finding{{Name: "input", Status: fine, Detail: how}}, list...)
+		list = append([]Finding{{Name: "input", Status: StatusOK, Detail: how}}, list...)
 	}
 
 	return list
 }
 
-// look measures free space and the time of a sync.
-func (p place) look() finding {
+// check measures the free space and the time of a sync.
+func (p place) check() Finding {
 	free, err := natsserver.FreeBytes(p.dir)
 	if err != nil {
-		return failed("disk: "+p.what, err)
+		return failedFinding("disk: "+p.what, err)
 	}
 
-	sync, err := syncTime(p.dir)
+	sync, err := measureSync(p.dir)
 	if err != nil {
-		return finding{
+		return Finding{
 			Name:   "disk: " + p.what,
-			Status: broken,
-			Detail: fmt.Sprintf("cannot write in %s: %v", p.dir, unwrapPath(err)),
-			Mend:   "choose another place with --state DIR or -o NAME, or let this user write there",
+			Status: StatusFail,
+			Detail: fmt.Sprintf("cannot write in %s: %v", p.dir, files.WithoutPath(err)),
+			Fix:    "choose another place with --state DIR or -o NAME, or let this user write there",
 		}
 	}
 
 	return p.judge(free, sync)
 }
 
-// slowSync is a time for a sync that only an ailing or a far disk takes: the bus syncs
-// every second, and the collector with each frame.
+// slowSync is a sync time that only a failing or a remote disk takes: the bus syncs every
+// second and the collector with each frame.
 const slowSync = 100 * time.Millisecond
 
-// judge judges free bytes and the median time of a sync.
-func (p place) judge(free int64, sync time.Duration) finding {
-	f := finding{
+// judge judges the free bytes and the median time of a sync.
+func (p place) judge(free int64, sync time.Duration) Finding {
+	f := Finding{
 		Name:   "disk: " + p.what,
-		Status: fine,
-		Detail: fmt.Sprintf("%s: %s free, %s wanted, a sync takes %s", p.dir, size(free), size(p.need), brief(sync)),
+		Status: StatusOK,
+		Detail: fmt.Sprintf("%s: %s free, %s wanted, a sync takes %s",
+			p.dir, formatBytes(free), formatBytes(p.need), formatTime(sync)),
 	}
 	switch {
 	case free < p.need && p.strict:
-		f.Status, f.Mend = broken, "free some space, or choose another disk with -o NAME"
+		f.Status, f.Fix = StatusFail, "free some space, or choose another disk with -o NAME"
 	case free < p.need:
-		f.Status, f.Mend = doubtful,
-			"free some space, or choose another disk with --state DIR or -o NAME: a bus takes less if it must, and then the producer waits for it"
+		f.Status, f.Fix = StatusWarn,
+			"free some space, or choose another disk with --state DIR or -o NAME: a bus works with less, but the producer waits for it then"
 	case sync > slowSync:
-		f.Status, f.Mend = doubtful,
-			fmt.Sprintf("choose a local disk with --state DIR or -o NAME: a sync over %s holds the bus and the collector up",
-				brief(slowSync))
+		f.Status, f.Fix = StatusWarn,
+			fmt.Sprintf("choose a local disk with --state DIR or -o NAME: a sync of more than %s slows the bus and the collector down",
+				formatTime(slowSync))
 	}
 
 	return f
 }
 
-// existing is the folder itself or, if it is not made yet, what there is above it.
-func existing(dir string) string {
+// nearestFolder returns the folder or, if it does not exist yet, its nearest parent that does.
+func nearestFolder(dir string) string {
 	for {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			return dir
@@ -123,13 +125,13 @@ func existing(dir string) string {
 	}
 }
 
-func sameDisk(a, b string) bool {
+func isSameDisk(a, b string) bool {
 	var x, y syscall.Stat_t
 	return syscall.Stat(a, &x) == nil && syscall.Stat(b, &y) == nil && x.Dev == y.Dev
 }
 
-// syncTime is the median time to write a block and sync it, of twenty.
-func syncTime(dir string) (time.Duration, error) {
+// measureSync returns the median of the times of twenty writes of a block with a sync.
+func measureSync(dir string) (time.Duration, error) {
 	file, err := os.CreateTemp(dir, ".promptmill-doctor-")
 	if err != nil {
 		return 0, err
@@ -157,28 +159,28 @@ func syncTime(dir string) (time.Duration, error) {
 	return times[len(times)/2], nil
 }
 
-// What an estimate of the output assumes, since only the run can tell.
+// Assumptions of an estimate of the output: only the run has the facts.
 const (
 	assumedLine    = 4000 // bytes of an output line
 	assumedPacking = 3    // to 1, of text by zstd
 )
 
-// space is how large an input is: requests, and bytes of text.
+// space is the size of an input: requests, and bytes of text.
 type space struct {
 	requests, text int64
 	exact          bool // all of it was read
 }
 
-// sampleSize is how much of each file is read for an estimate.
+// sampleSize is how many bytes of each file are read for an estimate.
 const sampleSize = 4 << 20
 
-// estimateSpace reads the beginnings of files. A packed one counts as assumedPacking
-// times its size.
+// estimateSpace reads the beginnings of files. A packed file counts as assumedPacking times its
+// size.
 func estimateSpace(inputs []string) (space, error) {
 	all := space{exact: true}
 	for _, path := range inputs {
 		if path == "-" {
-			return all, exit.Usage("name a file", "how large standard input is cannot be told before it is read")
+			return all, exit.Usage("name a file", "the size of standard input is unknown before it is read")
 		}
 
 		s, err := sampleFile(path)
@@ -227,12 +229,12 @@ func sampleFile(path string) (space, error) {
 	return space{requests: int64(float64(text) / float64(len(sample)) * float64(lines)), text: text}, nil
 }
 
-// output is what the output takes in bytes: twice, while the final files are written
-// next to the journal.
-func (s space) output() int64 { return 2 * s.requests * assumedLine / assumedPacking }
+// outputBytes returns the size of the output in bytes, twice: the final files are written next to
+// the journal.
+func (s space) outputBytes() int64 { return 2 * s.requests * assumedLine / assumedPacking }
 
-// store is what a bus of this run alone takes in bytes.
-func (s space) store() int64 {
+// storeBytes returns the size in bytes of the store of a bus for this run alone.
+func (s space) storeBytes() int64 {
 	return min(s.text/assumedPacking, natsserver.MaxWorkBytes) + natsserver.MaxResultsBytes
 }
 
@@ -242,11 +244,11 @@ func (s space) String() string {
 		about = ""
 	}
 	return fmt.Sprintf("%s%d requests, %s of text; assumed: %s an answer, packed %d to 1, and room for journal and final files at once",
-		about, s.requests, size(s.text), size(assumedLine), assumedPacking)
+		about, s.requests, formatBytes(s.text), formatBytes(assumedLine), assumedPacking)
 }
 
-// size is a number of bytes for people.
-func size(n int64) string {
+// formatBytes formats a number of bytes with two digits.
+func formatBytes(n int64) string {
 	const units = "kMGTPE"
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
@@ -264,8 +266,8 @@ func size(n int64) string {
 	return fmt.Sprintf("%.0f %cB", value, units[unit])
 }
 
-// brief is a short time for people.
-func brief(d time.Duration) string {
+// formatTime formats a short time.
+func formatTime(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:
 		return fmt.Sprintf("%.1f ms", d.Seconds()*1000)

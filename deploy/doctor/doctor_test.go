@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -37,9 +37,9 @@ func TestCheckThatHangs(t *testing.T) {
 		defer close(stuck)
 
 		begin := time.Now()
-		c := check{"disk", 15 * time.Second, func(context.Context) []finding { <-stuck; return nil }}
-		found := <-c.begin(t.Context())
-		if len(found) != 1 || found[0].Status != broken || found[0].Detail != "it hangs: no answer within 15s" {
+		c := check{"disk", 15 * time.Second, func(context.Context) []Finding { <-stuck; return nil }}
+		found := <-c.start(t.Context())
+		if len(found) != 1 || found[0].Status != StatusFail || found[0].Detail != "it hangs: no answer within 15s" {
 			t.Errorf("got %+v", found)
 		}
 
@@ -53,11 +53,11 @@ func TestCheckIsToldThatItsTimeIsOver(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		c := check{"bus", time.Second, func(ctx context.Context) []finding {
+		c := check{"bus", time.Second, func(ctx context.Context) []Finding {
 			<-ctx.Done()
-			return []finding{{Name: "bus", Status: doubtful, Detail: "half of it"}}
+			return []Finding{{Name: "bus", Status: StatusWarn, Detail: "half of it"}}
 		}}
-		if found := <-c.begin(t.Context()); len(found) != 1 || found[0].Detail != "half of it" {
+		if found := <-c.start(t.Context()); len(found) != 1 || found[0].Detail != "half of it" {
 			t.Errorf("got %+v", found)
 		}
 	})
@@ -69,19 +69,24 @@ func TestFindingsComeInOrder(t *testing.T) {
 
 	last := make(chan struct{})
 	var out bytes.Buffer
-	err := examine(t.Context(), environment{stdout: &out}, false, []check{
-		{"a", time.Minute, func(context.Context) []finding {
+	d, err := runChecks(t.Context(), []check{
+		{"a", time.Minute, func(context.Context) []Finding {
 			<-last
-			return []finding{{Name: "a", Status: doubtful, Detail: "one", Mend: "do this\nor that"}}
+			return []Finding{{Name: "a", Status: StatusWarn, Detail: "one", Fix: "do this\nor that"}}
 		}},
-		{"b", time.Minute, func(context.Context) []finding {
+		{"b", time.Minute, func(context.Context) []Finding {
 			defer close(last)
-			return []finding{{Name: "b", Status: fine, Detail: "two"}, {Name: "c", Status: broken, Detail: "three"}}
+			return []Finding{
+				{Name: "b", Status: StatusOK, Detail: "two"},
+				{Name: "c", Status: StatusFail, Detail: "three"},
+			}
 		}},
-	})
-	if exit.Code(err) != exit.CodeError {
-		t.Errorf("exit code %d", exit.Code(err))
+	}, func(f Finding) { f.Print(&out, false) })
+	if err != nil || exit.Code(d.Err()) != exit.CodeError {
+		t.Errorf("exit code %d (%v)", exit.Code(d.Err()), err)
 	}
+
+	fmt.Fprintln(&out, d.Summary())
 
 	const want = "warn  a               one\n" +
 		"                      do this\n" +
@@ -94,17 +99,23 @@ func TestFindingsComeInOrder(t *testing.T) {
 	}
 }
 
-func TestCtrlCEndsDoctor(t *testing.T) {
+// The end of the context ends the checks, whatever they have found by then.
+func TestChecksEnd(t *testing.T) {
 	t.Parallel()
 
-	signals := make(chan os.Signal, 1)
-	signals <- os.Interrupt
+	ended := errors.New("ended")
+	ctx, end := context.WithCancelCause(t.Context())
+	defer end(nil)
 
-	err := examine(t.Context(), environment{stdout: &bytes.Buffer{}, signals: signals}, false, []check{
-		{"a", time.Minute, func(ctx context.Context) []finding { <-ctx.Done(); return nil }},
-	})
-	if exit.Code(err) != exit.CodeInterrupted {
-		t.Errorf("exit code %d", exit.Code(err))
+	_, err := runChecks(ctx, []check{
+		{"a", time.Minute, func(ctx context.Context) []Finding {
+			end(ended)
+			<-ctx.Done()
+			return []Finding{{Name: "a", Status: StatusOK}}
+		}},
+	}, func(Finding) { t.Error("a finding after the end") })
+	if !errors.Is(err, ended) {
+		t.Errorf("ended with %v", err)
 	}
 }
 
@@ -113,20 +124,20 @@ func TestDoctorExitCode(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		list []finding
+		list []Finding
 		want int
 	}{
-		{"nothing wrong", []finding{{Status: fine}}, exit.CodeOK},
-		{"a warning is no failure", []finding{{Status: doubtful}}, exit.CodeOK},
-		{"a failure", []finding{{Status: broken}, {Status: fine}}, exit.CodeError},
-		{"what a flag names is away", []finding{
-			{Status: broken},
-			{Status: broken, unreachable: true},
+		{"nothing wrong", []Finding{{Status: StatusOK}}, exit.CodeOK},
+		{"a warning is no failure", []Finding{{Status: StatusWarn}}, exit.CodeOK},
+		{"a failure", []Finding{{Status: StatusFail}, {Status: StatusOK}}, exit.CodeError},
+		{"what a flag names is away", []Finding{
+			{Status: StatusFail},
+			{Status: StatusFail, unreachable: true},
 		}, exit.CodeUnreachable},
 	} {
-		d := diagnosis{Checks: tt.list}
-		d.OK = d.count(broken) == 0
-		if got := exit.Code(d.err()); got != tt.want {
+		d := Diagnosis{Checks: tt.list}
+		d.OK = d.Count(StatusFail) == 0
+		if got := exit.Code(d.Err()); got != tt.want {
 			t.Errorf("%s: exit code %d, want %d", tt.name, got, tt.want)
 		}
 	}
@@ -145,36 +156,36 @@ func TestThresholds(t *testing.T) {
 	strict, floor := place{what: "output", need: 1000, strict: true}, place{what: "state", need: 1000}
 	for _, tt := range []struct {
 		name string
-		got  finding
-		want verdict
+		got  Finding
+		want Status
 	}{
-		{"clocks agree", judgeClock(10*time.Microsecond, time.Millisecond), fine},
-		{"clock one second ahead", judgeClock(time.Second, 0), fine},
-		{"clock more than a second ahead", judgeClock(1001*time.Millisecond, 0), doubtful},
-		{"clock more than a second behind", judgeClock(-1001*time.Millisecond, 0), doubtful},
-		{"clock unsure by the round trip", judgeClock(1500*time.Millisecond, time.Second), fine},
-		{"no limit of the store", storeRoom(account(-1, 1<<40, 1<<40), limits), fine},
-		{"room for one more run", storeRoom(account(1000, 0, 800), limits), fine},
-		{"no room: set aside", storeRoom(account(1000, 0, 801), limits), doubtful},
-		{"no room: stored", storeRoom(account(1000, 801, 0), limits), doubtful},
-		{"no room for three copies", storeRoom(account(1000, 0, 800), bus.Limits{
+		{"clocks agree", judgeClock(10*time.Microsecond, time.Millisecond), StatusOK},
+		{"clock one second ahead", judgeClock(time.Second, 0), StatusOK},
+		{"clock more than a second ahead", judgeClock(1001*time.Millisecond, 0), StatusWarn},
+		{"clock more than a second behind", judgeClock(-1001*time.Millisecond, 0), StatusWarn},
+		{"clock unsure by the round trip", judgeClock(1500*time.Millisecond, time.Second), StatusOK},
+		{"no limit of the store", judgeStore(account(-1, 1<<40, 1<<40), limits), StatusOK},
+		{"room for one more run", judgeStore(account(1000, 0, 800), limits), StatusOK},
+		{"no room: set aside", judgeStore(account(1000, 0, 801), limits), StatusWarn},
+		{"no room: stored", judgeStore(account(1000, 801, 0), limits), StatusWarn},
+		{"no room for three copies", judgeStore(account(1000, 0, 800), bus.Limits{
 			WorkBytes:    100,
 			ResultsBytes: 100,
 			Replicas:     3,
-		}), doubtful},
-		{"files for all requests", judgeFiles(2048+otherFiles, 2048), fine},
-		{"files for one fewer", judgeFiles(2048+otherFiles-1, 2048), doubtful},
-		{"space as estimated", strict.judge(1000, 0), fine},
-		{"less space than the output needs", strict.judge(999, 0), broken},
-		{"less space than a bus would like", floor.judge(999, 0), doubtful},
-		{"sync as fast as it must be", floor.judge(1000, slowSync), fine},
-		{"slow sync", floor.judge(1000, slowSync+1), doubtful},
+		}), StatusWarn},
+		{"files for all requests", judgeOpenFiles(2048+otherFiles, 2048), StatusOK},
+		{"files for one fewer", judgeOpenFiles(2048+otherFiles-1, 2048), StatusWarn},
+		{"space as estimated", strict.judge(1000, 0), StatusOK},
+		{"less space than the output needs", strict.judge(999, 0), StatusFail},
+		{"less space than a bus would like", floor.judge(999, 0), StatusWarn},
+		{"sync as fast as it must be", floor.judge(1000, slowSync), StatusOK},
+		{"slow sync", floor.judge(1000, slowSync+1), StatusWarn},
 	} {
 		if tt.got.Status != tt.want {
 			t.Errorf("%s: %s, want %s: %s", tt.name, tt.got.Status, tt.want, tt.got.Detail)
 		}
-		if (tt.got.Mend != "") != (tt.want != fine) {
-			t.Errorf("%s: mend %q", tt.name, tt.got.Mend)
+		if (tt.got.Fix != "") != (tt.want != StatusOK) {
+			t.Errorf("%s: fix %q", tt.name, tt.got.Fix)
 		}
 	}
 }
@@ -193,7 +204,7 @@ func TestSizesAndTimesInWords(t *testing.T) {
 		82_000_000_000: "82 GB",
 		1 << 62:        "4.6 EB",
 	} {
-		if got := size(n); got != want {
+		if got := formatBytes(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
@@ -204,7 +215,7 @@ func TestSizesAndTimesInWords(t *testing.T) {
 		62 * time.Millisecond:   "62 ms",
 		2500 * time.Millisecond: "2.5 s",
 	} {
-		if got := brief(d); got != want {
+		if got := formatTime(d); got != want {
 			t.Errorf("%s: %s, want %s", d, got, want)
 		}
 	}
@@ -238,16 +249,16 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	look := func() map[verdict][]string {
-		found := map[verdict][]string{}
-		for _, f := range lookAtBus(t.Context(), &busconn.Connection{Conn: js.Conn(), JS: js, Name: "bus"}, "") {
+	look := func() map[Status][]string {
+		found := map[Status][]string{}
+		for _, f := range checkBus(t.Context(), &busconn.Connection{Conn: js.Conn(), JS: js, Name: "bus"}, "", 0) {
 			found[f.Status] = append(found[f.Status], f.Name+": "+f.Detail)
 		}
 		return found
 	}
 
 	found := look()
-	if len(found[doubtful])+len(found[broken]) > 0 {
+	if len(found[StatusWarn])+len(found[StatusFail]) > 0 {
 		t.Fatalf("as made: %q", found)
 	}
 
@@ -285,15 +296,15 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 
 	found = look()
 	want := []string{
-		"buckets: promptmill_presence is not as promptmill makes it: max_age is 1h0m0s instead of 15s",
+		"buckets: promptmill_presence differs from what promptmill creates: max_age is 1h0m0s instead of 15s",
 		"run r: stream pm_r_results is missing",
 		"run r: stream pm_r_work: max_msgs is 10 instead of -1, max_bytes is not set, so nothing holds the producer back",
 		"run r: consumer " + proto.ConsumerName("a") +
 			` of model "a": ack_wait is 1h0m0s instead of 30s, max_deliver is 5 instead of -1`,
 		"run r: consumer " + proto.ConsumerName("b") + ` of model "b" is missing`,
 	}
-	if diff := cmp.Diff(want, found[doubtful]); diff != "" || len(found[broken]) > 0 {
-		t.Error(diff, found[broken])
+	if diff := cmp.Diff(want, found[StatusWarn]); diff != "" || len(found[StatusFail]) > 0 {
+		t.Error(diff, found[StatusFail])
 	}
 }
 
@@ -327,7 +338,7 @@ func TestCopiesInACluster(t *testing.T) {
 			Replicas: []*jetstream.PeerInfo{{Name: "b", Current: true, Offline: true}},
 		}), "server b is away or behind"},
 	} {
-		list := copies("x", "s", tt.info)
+		list := checkReplicas("x", "s", tt.info)
 		if (tt.want == "") != (len(list) == 0) || len(list) > 0 && !strings.Contains(list[0].Detail, tt.want) {
 			t.Errorf("%s: %+v", tt.name, list)
 		}
@@ -342,18 +353,18 @@ func TestTryModel(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		answers answers
-		want    verdict
+		want    Status
 		words   string
 	}{
-		{"a chat model", answers{"/v1/chat/completions": 200}, fine, "m answered /v1/chat/completions in "},
-		{"a base model without a chat template", answers{"/v1/chat/completions": 400, "/v1/completions": 200}, fine,
+		{"a chat model", answers{"/v1/chat/completions": 200}, StatusOK, "m answered /v1/chat/completions in "},
+		{"a base model without a chat template", answers{"/v1/chat/completions": 400, "/v1/completions": 200}, StatusOK,
 			"answered /v1/completions"},
-		{"a model of embeddings", answers{"/v1/embeddings": 200}, fine, "answered /v1/embeddings"},
-		{"a model that ranks", answers{"/v1/rerank": 200}, fine, "answered /v1/rerank"},
-		{"a model that scores", answers{"/v1/score": 200}, fine, "answered /v1/score"},
-		{"a key is missing", answers{"/v1/chat/completions": 401}, broken, "refuses the key: status 401"},
-		{"busy", answers{"/v1/chat/completions": 503}, doubtful, "is busy: status 503, it says {}"},
-		{"nothing works", answers{"/v1/chat/completions": 500}, broken,
+		{"a model of embeddings", answers{"/v1/embeddings": 200}, StatusOK, "answered /v1/embeddings"},
+		{"a model that ranks", answers{"/v1/rerank": 200}, StatusOK, "answered /v1/rerank"},
+		{"a model that scores", answers{"/v1/score": 200}, StatusOK, "answered /v1/score"},
+		{"a key is missing", answers{"/v1/chat/completions": 401}, StatusFail, "refuses the key: status 401"},
+		{"busy", answers{"/v1/chat/completions": 503}, StatusWarn, "is busy: status 503, it says {}"},
+		{"nothing works", answers{"/v1/chat/completions": 500}, StatusFail,
 			"m of URL answers nothing that was tried; /v1/chat/completions: status 500, it says {}"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -381,7 +392,7 @@ func TestTryModel(t *testing.T) {
 			}
 			defer server.Close()
 
-			f := tryModel(t.Context(), server, modelserver.Info{}, "m")
+			f := probeModel(t.Context(), server, modelserver.Info{}, "m")
 			if f.Status != tt.want || !strings.Contains(strings.ReplaceAll(f.Detail, s.URL, "URL"), tt.words) {
 				t.Errorf("got %+v", f)
 			}
@@ -403,8 +414,8 @@ func TestTryModelWithoutAnswer(t *testing.T) {
 	}
 	defer server.Close()
 
-	f := tryModel(t.Context(), server, modelserver.Info{}, "m")
-	if f.Status != broken || !strings.Contains(f.Detail, `/v1/chat/completions: status 200, {"detail":"no"}`) {
+	f := probeModel(t.Context(), server, modelserver.Info{}, "m")
+	if f.Status != StatusFail || !strings.Contains(f.Detail, `/v1/chat/completions: status 200, {"detail":"no"}`) {
 		t.Errorf("got %+v", f)
 	}
 }
@@ -428,7 +439,7 @@ func TestTryModelThatHangs(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-asked; cancel() }()
-	if f := tryModel(ctx, server, modelserver.Info{}, "m"); f.Status != broken ||
+	if f := probeModel(ctx, server, modelserver.Info{}, "m"); f.Status != StatusFail ||
 		!strings.Contains(f.Detail, "did not answer /v1/chat/completions in time") {
 		t.Errorf("got %+v", f)
 	}
@@ -446,7 +457,7 @@ func TestModelThatIsLoadedIsAsked(t *testing.T) {
 		{"the first", []modelserver.Model{{ID: "a"}, {ID: "b"}}, "a"},
 		{"the one with a context", []modelserver.Model{{ID: "a"}, {ID: "b", ContextLength: 4096}}, "b"},
 	} {
-		if got := usualModel(modelserver.Info{Models: tt.models}); got != tt.want {
+		if got := pickModel(modelserver.Info{Models: tt.models}); got != tt.want {
 			t.Errorf("%s: %s", tt.name, got)
 		}
 	}
@@ -498,24 +509,26 @@ func TestEstimateOfSpace(t *testing.T) {
 		t.Errorf("standard input: %v", err)
 	}
 
-	if got := (space{requests: 1_500_000}).output(); got != 4_000_000_000 {
+	if got := (space{requests: 1_500_000}).outputBytes(); got != 4_000_000_000 {
 		t.Errorf("1.5 million requests: %d bytes", got)
 	}
 }
 
-func TestColourOnlyOnATerminal(t *testing.T) {
+func TestStatusColour(t *testing.T) {
 	t.Parallel()
-	paint := painter(environment{stdout: &bytes.Buffer{}, getenv: func(string) string { return "" }})
-	if got := paint(fine); got != "ok  " {
-		t.Errorf("%q", got)
+	if got := StatusOK.format(false); got != "ok  " {
+		t.Errorf("without colours %q", got)
+	}
+	if got := StatusFail.format(true); got != "\x1b[31mfail\x1b[0m" {
+		t.Errorf("with colours %q", got)
 	}
 }
 
 func TestFailedKeepsTheHint(t *testing.T) {
 	t.Parallel()
-	f := failed("bus", exit.Unreachable(errors.New("away"), "start it"))
+	f := failedFinding("bus", exit.Unreachable(errors.New("away"), "start it"))
 	if diff := cmp.Diff(
-		finding{"bus", broken, "away", "start it", true}, f, cmp.AllowUnexported(finding{}),
+		Finding{"bus", StatusFail, "away", "start it", true}, f, cmp.AllowUnexported(Finding{}),
 	); diff != "" {
 		t.Error(diff)
 	}
@@ -544,7 +557,7 @@ func TestDoctorSeesSeveralServers(t *testing.T) {
 		t.Cleanup(server.Close)
 
 		var details []string
-		for _, f := range lookAtNamedServer(t.Context(), modelservers.Config{}, server.URL, "m") {
+		for _, f := range checkNamedServer(t.Context(), modelservers.Config{}, server.URL, "m") {
 			details = append(details, string(f.Status)+" "+f.Detail)
 		}
 

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -15,83 +15,82 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// buckets looks at those that all runs share. made is false if the first run is still
-// to make them.
-func (v *visit) buckets(ctx context.Context) (list []finding, made bool) {
+// checkBuckets checks the buckets that all runs share. made is false before the first run.
+func (v *busCheck) checkBuckets(ctx context.Context) (list []Finding, made bool) {
 	const name = "buckets"
 	missing := 0
 	all := bus.BucketConfigs(bus.Limits{})
 	for _, want := range all {
 		bucket := strings.TrimPrefix(want.Name, "KV_")
-		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
+		info, err := askJetStream[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			missing++
 			continue
 		case err != nil:
-			list = append(list, finding{
+			list = append(list, Finding{
 				Name:   name,
-				Status: broken,
-				Detail: fmt.Sprintf("look at bucket %s: %v", bucket, refusal(err)),
-				Mend:   "promptmill nats-config prints the permissions of each role",
+				Status: StatusFail,
+				Detail: fmt.Sprintf("look at bucket %s: %v", bucket, describeRefusal(err)),
+				Fix:    "promptmill nats-config prints the permissions of each role",
 			})
 
 			return list, false
 		}
 
-		if changed := bucketDrift(info.Config, want); len(changed) > 0 {
-			list = append(list, finding{
+		if changed := findBucketDrift(info.Config, want); len(changed) > 0 {
+			list = append(list, Finding{
 				Name:   name,
-				Status: doubtful,
-				Detail: fmt.Sprintf("%s is not as promptmill makes it: %s", bucket, strings.Join(changed, ", ")),
-				Mend: "promptmill serve sets bounds and rights when it starts; set back the rest with nats stream edit " +
+				Status: StatusWarn,
+				Detail: fmt.Sprintf("%s differs from what promptmill creates: %s", bucket, strings.Join(changed, ", ")),
+				Fix: "promptmill serve sets bounds and rights when it starts; set back the rest with nats stream edit " +
 					want.Name,
 			})
 		}
 
-		list = append(list, copies(name, want.Name, info)...)
+		list = append(list, checkReplicas(name, want.Name, info)...)
 	}
 
 	switch {
 	case missing == len(all):
-		return []finding{
+		return []Finding{
 			{
 				Name:   name,
-				Status: fine,
+				Status: StatusOK,
 				Detail: "none yet: the first promptmill serve, submit or run makes them, and then there are runs and a clock to look at",
 			},
 		}, false
 	case missing > 0:
-		list = append(list, finding{
+		list = append(list, Finding{
 			Name:   name,
-			Status: doubtful,
+			Status: StatusWarn,
 			Detail: fmt.Sprintf("%d of %d are missing", missing, len(all)),
-			Mend:   "promptmill serve makes what is missing when it starts",
+			Fix:    "promptmill serve makes what is missing when it starts",
 		})
 	case len(list) == 0:
-		list = append(list, finding{
+		list = append(list, Finding{
 			Name:   name,
-			Status: fine,
+			Status: StatusOK,
 			Detail: "manifests, presence and readers' positions are there",
 		})
 	}
 
-	_, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket)
+	_, err := askJetStream[jetstream.StreamInfo](ctx, v, "STREAM.INFO.KV_"+proto.RunsBucket)
 
 	return list, err == nil
 }
 
-// refusal is an error in words that a person knows.
-func refusal(err error) error {
+// describeRefusal returns an error that names a refusal plainly.
+func describeRefusal(err error) error {
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		return errors.New("this user may not")
 	}
 	return err
 }
 
-// bucketDrift says what of a bucket's configuration is not as it should be.
-func bucketDrift(has, want jetstream.StreamConfig) []string {
-	changed := drift([]setting{
+// findBucketDrift returns what differs in the configuration of a bucket.
+func findBucketDrift(has, want jetstream.StreamConfig) []string {
+	changed := findDrift([]setting{
 		{"max_age", has.MaxAge, want.MaxAge},
 		{"storage", has.Storage, want.Storage},
 		{"max_msgs_per_subject", has.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
@@ -105,14 +104,14 @@ func bucketDrift(has, want jetstream.StreamConfig) []string {
 	return changed
 }
 
-// setting is a field of a configuration, as it is and as it should be.
+// setting is a field of a configuration: its value and the expected one.
 type setting struct {
 	field     string
 	has, want any
 }
 
-// drift says which settings are not as they should be.
-func drift(settings []setting) (changed []string) {
+// findDrift returns the settings that differ.
+func findDrift(settings []setting) (changed []string) {
 	for _, s := range settings {
 		if !reflect.DeepEqual(s.has, s.want) {
 			changed = append(changed, fmt.Sprintf("%s is %v instead of %v", s.field, s.has, s.want))
@@ -121,16 +120,16 @@ func drift(settings []setting) (changed []string) {
 	return changed
 }
 
-// streamDrift says what of a stream's configuration would harm its run. How large it
-// may grow is its maker's choice, but a work stream must have a bound.
-func streamDrift(has, want jetstream.StreamConfig) []string {
-	changed := drift([]setting{
+// findStreamDrift returns what in the configuration of a stream would harm its run. Its size is the
+// choice of its creator, but a work stream must have a limit.
+func findStreamDrift(has, want jetstream.StreamConfig) []string {
+	changed := findDrift([]setting{
 		{"subjects", has.Subjects, want.Subjects},
 		{"retention", has.Retention, want.Retention},
 		{"storage", has.Storage, want.Storage},
 		{"discard", has.Discard, want.Discard},
 		{"allow_direct", has.AllowDirect, want.AllowDirect},
-		// A limit of these kinds would lose messages or refuse them for good.
+		// These limits would lose messages or refuse them for good.
 		{"max_age", has.MaxAge, want.MaxAge},
 		{"max_msgs", has.MaxMsgs, int64(-1)},
 		{"max_msgs_per_subject", has.MaxMsgsPerSubject, int64(-1)},
@@ -147,9 +146,9 @@ func streamDrift(has, want jetstream.StreamConfig) []string {
 	return changed
 }
 
-// consumerDrift says what of a consumer's configuration would harm its run.
-func consumerDrift(has, want jetstream.ConsumerConfig) []string {
-	return drift([]setting{
+// findConsumerDrift returns what in the configuration of a consumer would harm its run.
+func findConsumerDrift(has, want jetstream.ConsumerConfig) []string {
+	return findDrift([]setting{
 		{"filter_subject", has.FilterSubject, want.FilterSubject},
 		{"ack_policy", has.AckPolicy, want.AckPolicy},
 		{"ack_wait", has.AckWait, want.AckWait},
@@ -162,22 +161,22 @@ func consumerDrift(has, want jetstream.ConsumerConfig) []string {
 	})
 }
 
-// runs looks at the streams and consumers of the runs that have not ended.
-func (v *visit) runs(ctx context.Context) (list []finding) {
+// checkRuns checks the streams and consumers of the runs that have not ended.
+func (v *busCheck) checkRuns(ctx context.Context) (list []Finding) {
 	const name = "runs"
 	b, err := bus.Open(ctx, v.JS)
 	var all []proto.Manifest
 	if err == nil {
-		listing, cancel := context.WithTimeout(ctx, askTime)
+		listing, cancel := context.WithTimeout(ctx, answerTimeout)
 		defer cancel()
 		all, err = b.Runs.List(listing)
 	}
 	if err != nil {
-		return []finding{{
+		return []Finding{{
 			Name:   name,
-			Status: broken,
+			Status: StatusFail,
 			Detail: err.Error(),
-			Mend:   "promptmill nats-config prints the permissions of each role",
+			Fix:    "promptmill nats-config prints the permissions of each role",
 		}}
 	}
 
@@ -186,25 +185,25 @@ func (v *visit) runs(ctx context.Context) (list []finding) {
 	})
 	for i, m := range open {
 		if ctx.Err() != nil {
-			return append(list, finding{
+			return append(list, Finding{
 				Name:   name,
-				Status: doubtful,
+				Status: StatusWarn,
 				Detail: fmt.Sprintf("there was time for %d of %d unfinished runs", i, len(open)),
-				Mend:   "run promptmill doctor nearer to the bus",
+				Fix:    "run promptmill doctor nearer to the bus",
 			})
 		}
 
-		list = append(list, v.run(ctx, m)...)
+		list = append(list, v.checkRun(ctx, m)...)
 	}
 
 	if len(list) == 0 {
-		f := finding{
+		f := Finding{
 			Name:   name,
-			Status: fine,
+			Status: StatusOK,
 			Detail: fmt.Sprintf("%d on the bus, %d of them unfinished", len(all), len(open)),
 		}
 		switch {
-		case v.blind:
+		case v.consumersHidden:
 			f.Detail += ", streams as they should be; this user may not see consumers"
 		case len(open) > 0:
 			f.Detail += ", streams and consumers as they should be"
@@ -216,45 +215,45 @@ func (v *visit) runs(ctx context.Context) (list []finding) {
 	return list
 }
 
-// run looks at the streams and consumers of one run.
-func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
+// checkRun checks the streams and consumers of one run.
+func (v *busCheck) checkRun(ctx context.Context, m proto.Manifest) (list []Finding) {
 	name := "run " + m.Run
-	warn := func(mend, format string, args ...any) {
-		list = append(list, finding{
+	warn := func(fix, format string, args ...any) {
+		list = append(list, Finding{
 			Name:   name,
-			Status: doubtful,
+			Status: StatusWarn,
 			Detail: fmt.Sprintf(format, args...),
-			Mend:   mend,
+			Fix:    fix,
 		})
 	}
 
 	const again = "start promptmill serve, collect or run again: it makes what is missing"
 	for _, want := range bus.RunStreamConfigs(m.Run, bus.Limits{}) {
-		info, err := ask[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
+		info, err := askJetStream[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			warn(again, "stream %s is missing", want.Name)
 			continue
 		case err != nil:
-			warn("", "stream %s: %v", want.Name, refusal(err))
+			warn("", "stream %s: %v", want.Name, describeRefusal(err))
 			continue
 		}
 
-		if changed := streamDrift(info.Config, want); len(changed) > 0 {
+		if changed := findStreamDrift(info.Config, want); len(changed) > 0 {
 			warn("set it back with nats stream edit "+want.Name+", or delete the run and submit it again",
 				"stream %s: %s", want.Name, strings.Join(changed, ", "))
 		}
 
-		list = append(list, copies(name, want.Name, info)...)
+		list = append(list, checkReplicas(name, want.Name, info)...)
 	}
 
 	for _, model := range m.Models() {
 		want := bus.ConsumerConfig(m.Run, model)
 		stream := proto.WorkStream(m.Run)
-		info, err := ask[jetstream.ConsumerInfo](ctx, v, "CONSUMER.INFO."+stream+"."+want.Durable)
+		info, err := askJetStream[jetstream.ConsumerInfo](ctx, v, "CONSUMER.INFO."+stream+"."+want.Durable)
 		switch {
 		case errors.Is(err, nats.ErrPermissionViolation):
-			v.blind = true // as a reader is
+			v.consumersHidden = true // as a reader is
 			return list
 		case errors.Is(err, jetstream.ErrStreamNotFound): // said above
 		case errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -262,7 +261,7 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 		case err != nil:
 			warn("", "consumer %s of model %q: %v", want.Durable, model, err)
 		default:
-			if changed := consumerDrift(info.Config, want); len(changed) > 0 {
+			if changed := findConsumerDrift(info.Config, want); len(changed) > 0 {
 				warn(fmt.Sprintf("nats consumer rm %s %s, then start promptmill serve, collect or run again: it makes a new one, and no shard is lost",
 					stream, want.Durable),
 					"consumer %s of model %q: %s", want.Durable, model, strings.Join(changed, ", "))
@@ -273,23 +272,23 @@ func (v *visit) run(ctx context.Context, m proto.Manifest) (list []finding) {
 	return list
 }
 
-// copies looks at the copies of a stream in a cluster.
-func copies(name, stream string, info jetstream.StreamInfo) (list []finding) {
+// checkReplicas checks the copies of a stream in a cluster.
+func checkReplicas(name, stream string, info jetstream.StreamInfo) (list []Finding) {
 	if info.Cluster == nil || info.Cluster.Name == "" {
 		return nil // not a cluster
 	}
 
-	warn := func(mend, format string, args ...any) {
-		list = append(list, finding{
+	warn := func(fix, format string, args ...any) {
+		list = append(list, Finding{
 			Name:   name,
-			Status: doubtful,
+			Status: StatusWarn,
 			Detail: fmt.Sprintf(format, args...),
-			Mend:   mend,
+			Fix:    fix,
 		})
 	}
 	if info.Config.Replicas < 2 {
 		warn("nats stream edit "+stream+" --replicas 3; promptmill takes --replicas 3 for new runs",
-			"stream %s has one copy in cluster %s: it is away with its server", stream, info.Cluster.Name)
+			"stream %s has one copy in cluster %s: it is lost with its server", stream, info.Cluster.Name)
 	}
 
 	if info.Cluster.Leader == "" {
