@@ -152,7 +152,7 @@ func (s *series) drawReplicate(i uint64, job, spread float64) float64 {
 	least := s.requestsAfter(^i, job, speed)
 	took := max(least, s.drainTime(s.requestsAfter(^i, job-s.drain.requests, speed), tail))
 
-	// Nobody knows when in an interval something happened.
+	// The time of an event within an interval is unknown.
 	return max(took/2, took+s.steady[0].Seconds*(rng.Float64()-0.5))
 }
 
@@ -233,7 +233,7 @@ func (s *series) requestsAfter(i uint64, requests, speed float64) float64 {
 	for seconds := reach * s.length; ; seconds *= 2 {
 		speed *= math.Exp(s.unsure * rng.NormFloat64())
 		done := s.rate * speed * seconds
-		if !(requests > done) { // what is no number must not keep it going
+		if !(requests > done) { // NaN must not keep the loop running
 			return at + seconds*requests/done
 		}
 		at, requests = at+seconds, requests-done

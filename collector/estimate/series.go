@@ -67,7 +67,7 @@ func newSeries(run Run) *series {
 	return s
 }
 
-// activePoints leaves out what is not the fleet's speed, and returns the requests done
+// activePoints leaves out the points that do not show the workers' speed, and returns the requests done
 // as well. It sets the figures that the run does not know.
 func (s *series) activePoints(points []Point) (active []Point, total float64) {
 	var seconds, mostInFlight float64

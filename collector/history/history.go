@@ -66,9 +66,8 @@ func Of(path string, run *metadata.Run) Entry {
 // File is the name of the index in the state folder.
 const File = "history.jsonl"
 
-// Append notes an ended run. It is one write, so that processes do not get into each
-// other's lines. A run that is noted again, since its failed requests were run again,
-// takes the place of what was noted before.
+// Append adds the entry of an ended run. It is one write, so that lines of several processes
+// do not mix. An entry replaces an older one of the same run, whose failed requests ran again.
 func Append(stateDir string, e Entry) error {
 	line, err := json.Marshal(e)
 	if err != nil {

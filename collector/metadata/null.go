@@ -17,7 +17,7 @@ func Most[T cmp.Ordered](a, b *T) *T {
 	return a
 }
 
-// Sum is the sum of what is known of two figures.
+// Sum adds two figures; an unknown one counts as nothing.
 func Sum[T int64 | float64](a, b *T) *T {
 	if a == nil || b == nil {
 		return cmp.Or(a, b)

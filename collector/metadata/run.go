@@ -1,7 +1,7 @@
 // Package metadata is the record of a run: NAME.meta.json.
 //
 // The names test_id to status, and those in config, test and results that stand in
-// schema.json as of other tools, are those of files that existed before promptmill, so
+// schema.json as of other tools, come from files that existed before promptmill, so
 // that old measurements can be compared with new ones.
 package metadata
 

@@ -52,7 +52,7 @@ func (s *Series) At(i int) Point {
 }
 
 // Add adds what happened at a time. The series begins at the first time that is added;
-// what is older counts as then. Where it would get too long its intervals double.
+// older times count as the first. Where the series would get too long its intervals double.
 func (s *Series) Add(at time.Time, p Point) {
 	if s.Len() == 0 {
 		s.Start, s.IntervalSeconds = at.UTC().Truncate(time.Second), max(1, s.IntervalSeconds)

@@ -71,7 +71,7 @@ func newEstimateRun(m *metadata.Run) estimate.Run {
 	return run
 }
 
-// trimPoints shortens the first interval and the last by what of them was before the run and
+// trimPoints shortens the first interval and the last by their parts before the run and
 // after it. Intervals begin at whole seconds, and runs do not. The time of the work
 // leaves out what passed before it, so that too much may seem to be after the run: what
 // is left of the last interval is no faster than the fastest of the others.

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Markdown writes the report as Markdown in GitHub's flavour, whose tables are good to
-// read as they are, too.
+// Markdown writes the report as Markdown in GitHub's flavour, whose tables also read well as
+// plain text.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n", escapeMarkdown(r.Title))

@@ -92,7 +92,7 @@ func buildPlots(b *builder) Section {
 }
 
 // findGaps reports for each interval whether it is in a time without results in which no
-// request was seen at a model server. That takes somebody who looked, at least at other
+// request was seen at a model server. That needs readings, at least at other
 // times.
 func findGaps(s *metadata.Series) []bool {
 	gaps := make([]bool, s.Len())
@@ -192,7 +192,7 @@ func drawPlot(title string, values []float64, gaps []bool, most, seconds float64
 	return p
 }
 
-// addScale sets the ticks and returns what is at the top.
+// addScale sets the ticks and returns the value at the top.
 func (p *Plot) addScale(most float64, format func(float64) string) float64 {
 	step := math.Pow(10, math.Floor(math.Log10(most)))
 	for _, f := range []float64{0.2, 0.5, 1, 2, 5} {

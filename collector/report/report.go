@@ -33,7 +33,7 @@ type Conclusion struct {
 	Text string `json:"text"`
 }
 
-// Command is a command line to type, and what it is for.
+// Command is a command line to type, and its purpose.
 type Command struct {
 	Why  string `json:"why"`
 	Line string `json:"line"`
@@ -184,7 +184,7 @@ func newColumns(names ...string) []Column {
 // textCell is a cell of text.
 func textCell(s string) Cell { return Cell{Text: s} }
 
-// unknown is the cell of what is not known.
+// unknown is the cell of an unknown value.
 var unknown = Cell{Text: "unknown"}
 
 // figureCell is the cell of a number, or unknown.

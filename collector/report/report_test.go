@@ -187,7 +187,7 @@ func TestForeignTextStaysText(t *testing.T) {
 	}
 }
 
-// Nobody looks how many requests are in flight at each interval. That says nothing; that
+// Not each interval has a reading of the requests in flight. That says nothing; that
 // none was seen for long, and nothing came, does.
 func TestGapsAndWhatIsNotSeen(t *testing.T) {
 	t.Parallel()

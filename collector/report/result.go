@@ -71,7 +71,7 @@ func buildPerRequest(b *builder) Section {
 	return s
 }
 
-// buildTiming is where the time went.
+// buildTiming shows how the time was spent.
 func buildTiming(b *builder) Section {
 	s := Section{ID: "timing", Title: "Timing", Columns: newColumns("")}
 	r := b.run.Results

@@ -177,7 +177,7 @@ func concludeIdle(b *builder) string {
 	if r.IdleTimeSeconds == nil || *r.IdleTimeSeconds < max(1, 0.05*r.TotalTimeSeconds) {
 		return ""
 	}
-	return fmt.Sprintf("Nobody was at work for %s of %s.",
+	return fmt.Sprintf("No worker was at work for %s of %s.",
 		formatDuration(*r.IdleTimeSeconds), formatDuration(max(r.TotalTimeSeconds, *r.IdleTimeSeconds)))
 }
 
@@ -264,7 +264,7 @@ func concludeFewSlots(b *builder) string {
 	}
 
 	if others > 0 {
-		text += fmt.Sprintf(" That of %s was full, too.", formatPlural(others, "other worker"))
+		text += fmt.Sprintf(" The server of %s was full as well.", formatPlural(others, "other worker"))
 	}
 
 	return text
@@ -298,8 +298,8 @@ func slotsHint(w metadata.Worker) string {
 	return ""
 }
 
-// concludeMemoryFull: a card had 98% of its memory in use or more. Servers take what they are
-// given, so this says what they were given too much of.
+// concludeMemoryFull: a card had 98% of its memory in use or more. Servers take the memory that they are
+// given, so this means that they were given too much.
 func concludeMemoryFull(b *builder) string {
 	for _, w := range b.run.Workers {
 		for _, g := range w.GPUs {

@@ -153,7 +153,7 @@ func TestConclusions(t *testing.T) {
 
 		{"idle", "long", func(r *metadata.Run) {
 			r.Results.IdleTimeSeconds, r.Results.TotalTimeSeconds = new(600.0), 3600
-		}, nil, "Nobody was at work for 10 min of 60 min."},
+		}, nil, "No worker was at work for 10 min of 60 min."},
 		{"idle", "short", func(r *metadata.Run) { r.Results.IdleTimeSeconds = new(0.5) }, nil, ""},
 		{"interruptions", "none", nil, nil, ""},
 		{"interruptions", "one", func(r *metadata.Run) {
@@ -187,7 +187,7 @@ func TestConclusions(t *testing.T) {
 				at("d", "llama.cpp", 4, 5),
 			}
 		}, nil, "The model server of b runs 1 request at once and was full for most of the run: " + moreSlots +
-			" That of 1 other worker was full, too."},
+			" The server of 1 other worker was full as well."},
 		{"few slots", "another server",
 			func(r *metadata.Run) { r.Workers = []metadata.Worker{at("a", "LM Studio", 4, 9)} }, nil,
 			"The model server of a runs 4 requests at once and was full for most of the run: load its model with Max Concurrent Predictions at 32 if it has the memory."},

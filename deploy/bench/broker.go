@@ -12,7 +12,7 @@ import (
 )
 
 // runBroker is a NATS server with its store in a folder: DIR. promptmill serve has one
-// inside, but it collects, too, and only a separate process shows its cost.
+// inside, but serve also collects, and only a separate process shows its cost.
 func runBroker(ctx context.Context, args []string, _ io.Writer) error {
 	if len(args) != 1 {
 		return errors.New("broker: want DIR")

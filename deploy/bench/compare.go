@@ -9,8 +9,8 @@ import (
 
 const goClient = "bare Go client"
 
-// clientColumns are those of the comparisons with other clients. Those of promptmill run
-// are from the start of its process to its end; running is what its metadata say, without
+// clientColumns are the columns of the comparisons with other clients. The figures of promptmill run
+// are from the start of its process to its end; running is taken from its metadata, without
 // the check of the input and the writing of the files.
 var clientColumns = []column{
 	{name: "requests"}, {name: "req/s"}, {name: "running req/s"}, {name: "x Go client", against: goClient, of: "req/s"},

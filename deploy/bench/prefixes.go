@@ -58,8 +58,7 @@ func (b *bench) compareCaching(name string, kind inputKind, flags ...string) var
 	}}
 }
 
-// readCacheCounts reads how many tokens of prompts a server was asked for and had, as vLLM
-// tells it.
+// readCacheCounts reads vLLM's counters of queried and cached prompt tokens.
 func readCacheCounts(ctx context.Context, url string) (asked, hits float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {

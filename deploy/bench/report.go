@@ -23,7 +23,7 @@ type Report struct {
 	Tables     []Table `json:"tables"`
 }
 
-// Machine is where it was measured.
+// Machine describes the machine of the measurement.
 type Machine struct {
 	CPU         string `json:"cpu"`
 	Cores       int    `json:"cores"` // that this process may use

@@ -76,7 +76,7 @@ var sections = []section{
 	},
 	{
 		name:    "shards",
-		about:   "1 KB requests in shards of at most so many, no latency",
+		about:   "1 KB requests in shards of at most that many, no latency",
 		columns: []column{{name: "req/s"}, {name: "CPU us/req"}, {name: "peak MB"}},
 		variants: func(ctx context.Context, b *bench) ([]variant, error) {
 			return b.compareRuns(ctx, []string{"--sim-tokens", "150"},
@@ -90,7 +90,7 @@ var sections = []section{
 	},
 	{
 		name:     "prefixes",
-		about:    "requests with few beginnings, at a server that keeps a quarter of these; 32 slots, 100 ms for what it has not kept",
+		about:    "requests with few beginnings, at a server that keeps a quarter of these; 32 slots, 100 ms for a beginning that it has not kept",
 		columns:  []column{{name: "req/s"}, {name: "% of prompts cached"}},
 		variants: listPrefixes,
 	},

@@ -28,7 +28,7 @@ func (f *findings) add(format string, args ...any) {
 	}
 }
 
-// poisonAfter is how many model servers a request must have been with when they died, to
+// poisonAfter is the number of model servers that must have died with a request, to
 // be given up.
 const poisonAfter = 3
 

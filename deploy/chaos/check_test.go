@@ -115,7 +115,7 @@ func TestCheckOutput(t *testing.T) {
 		{"a time below nothing", func(o *output) { o.meta.Results.Idle = -1 }, "-1 s idle"},
 		{"more time than there was", func(o *output) { o.meta.Results.Inference, o.meta.Results.Whole = 3600, 3603 },
 			"3603 s of it are accounted for, in 1m0s"},
-		{"time that nobody saw pass", func(o *output) {
+		{"time that is missing", func(o *output) {
 			o.meta.Results.Lost, o.meta.Results.Whole, o.meta.Results.Interruptions = 3600, 3604, 1
 		}, ""},
 		{"no latency", func(o *output) { o.meta.Results.Latency = nil }, "no latency"},
@@ -254,7 +254,7 @@ func TestReadInput(t *testing.T) {
 	}
 }
 
-// The files of an output are one frame that tells its size and has a checksum.
+// The files of an output are one frame with its size and a checksum.
 func TestReadOutput(t *testing.T) {
 	t.Parallel()
 

@@ -18,13 +18,13 @@ import (
 // A process cannot be given a clock of its own, but a Go program can be given a package
 // time of its own. That of what chaos builds adds to the wall clock, and to nothing
 // else, a number from a file that is mapped into its memory. As after settimeofday on
-// Linux, the monotonic clock goes on, and with it timers and differences of times.
+// Linux, the monotonic clock continues, and with it timers and differences of times.
 
 // clockEnv names the file with the offset of a process' wall clock: nanoseconds, as 8
 // bytes in the order of the machine.
 const clockEnv = "PROMPTMILL_CHAOS_CLOCK"
 
-// nowReading is where [time.Now] reads the clocks.
+// nowReading is the line in which [time.Now] reads the clocks.
 const nowReading = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 
 const nowStepping = nowReading + "\tsec, nsec = stepped(sec, nsec)\n"
@@ -142,13 +142,13 @@ func setClock(path string, by time.Duration) error {
 	return errors.Join(err, file.Close())
 }
 
-// steps are how far a clock is put forward, or back.
+// steps are the amounts by which clocks step, forward or back.
 var steps = []time.Duration{
 	-24 * time.Hour, -time.Hour, -30 * time.Second, -10 * time.Second, -2 * time.Second,
 	2 * time.Second, 10 * time.Second, 30 * time.Second, time.Hour, 24 * time.Hour,
 }
 
-// clockNames are the parts whose clocks are stepped. That of a model server is nobody's.
+// clockNames are the parts whose clocks are stepped. The clock of a model server matters to no part.
 func clockNames(s shape) []string {
 	return append(append(s.nodeNames(), s.workerNames()...), "serve", "reader")
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A model server, or a proxy before it, that answers some requests twice: whoever takes
-// the second answer for that of the next request has the wrong one.
+// A model server, or a proxy before it, may answer some requests twice. A client that takes
+// the second answer for the answer of the next request has the wrong one.
 
 // doublingListener makes connections that may answer twice.
 type doublingListener struct {

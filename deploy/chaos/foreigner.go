@@ -145,7 +145,7 @@ func (w *foreigner) publishLine(seq uint64, customID string) {
 	w.publishResult(w.randomShard(), fmt.Sprint(seq), forgeLine(w.run, seq, customID))
 }
 
-// workersDeeds are what a foreign worker does. None of its lines is of the request that it
+// workersDeeds are the acts of a foreign worker. None of its lines is of the request that it
 // says, so none may be taken.
 var workersDeeds = []func(*foreigner){
 	func(w *foreigner) { // the custom_id of another request
@@ -240,7 +240,7 @@ var workersDeeds = []func(*foreigner){
 	},
 }
 
-// readersDeeds are what a foreign reader does. It may look at manifests and results, and
+// readersDeeds are the acts of a foreign reader. It may look at manifests and results, and
 // keep its position; nothing that it sends may come elsewhere.
 var readersDeeds = []func(*foreigner){
 	func(w *foreigner) { // a result, by the answer to a question

@@ -214,7 +214,7 @@ func (r *changedRun) changeInput(
 		return "", fmt.Errorf("the run ended with %d, without a word on the input: %s (%w)", code, said, err)
 	}
 
-	// With the first input again, the same command goes on.
+	// With the first input again, the same command continues.
 	if err := os.WriteFile(r.input(), bytes.Join(lines, nil), 0o644); err != nil {
 		return "", err
 	}

@@ -79,7 +79,7 @@ func newLink(name string, goals ...string) (*link, error) {
 	return l, nil
 }
 
-// setToxic changes how the link is. Connections that are there feel it, too.
+// setToxic changes how the link is. Open connections feel it as well.
 func (l *link) setToxic(h toxic) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -113,7 +113,7 @@ func (d *deployment) runPromptmill(
 }
 
 // noteStoreLoss records that the bus lost its store, and what the collector's files
-// have of the runs. Nobody writes to these files now.
+// have of the runs. No process writes to these files now.
 func (d *deployment) noteStoreLoss() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

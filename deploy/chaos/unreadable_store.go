@@ -59,7 +59,7 @@ func clearUnreadableStore(d *deployment, e event) error {
 	return os.Rename(asidePath(path, d.storePath(e.target)), path)
 }
 
-// asidePath is where a stream's folder is meanwhile: on the same disk, where no store is.
+// asidePath returns the temporary place of a stream's folder, on the same disk, outside of any store.
 func asidePath(path, store string) string { return store + "." + filepath.Base(path) }
 
 // listStreams are the folders of the streams of a store.
