@@ -146,12 +146,21 @@ func (f *fetcher) run(l lifetimes) {
 		list, all := f.listCandidates(ctx)
 		if len(list) == 0 {
 			f.jobs.queue.noteFetched(false)
-			f.awaitChange(ctx, 50*time.Millisecond)
+			f.awaitChange(ctx, idleWait(all))
 			continue
 		}
 
 		f.pullFirst(l, list, all)
 	}
+}
+
+// idleWait returns how long to wait at most when there is no source to pull from, of all that there
+// are. Without any source, the loop is woken when one comes.
+func idleWait(all int) time.Duration {
+	if all == 0 {
+		return time.Second
+	}
+	return 50 * time.Millisecond
 }
 
 // listCandidates returns the sources to pull from, the next one first. It leaves out those that

@@ -186,7 +186,9 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 
 			b := newTestBed(t, startServer(t, server))
 			b.addWholeRun("long", 0, n, "a")
-			w, stop := b.startWorker(func(w *Worker) { w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent })
+			w, stop := b.startWorker(func(w *Worker) {
+				w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent
+			})
 			prototest.Poll(t, patience, "the first run's work", func() bool { return w.Stats().Done.Load() > 0 })
 			b.addWholeRun("other", tt.priority, 4, "b")
 			b.awaitRun("other")

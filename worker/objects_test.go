@@ -38,7 +38,9 @@ func TestWorkerStoresBigResultLater(t *testing.T) {
 	t.Parallel()
 
 	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
-	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })))
+	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write(answer)
+	})))
 	f := &flaky{JetStream: b.js}
 	f.failures.Store(1)
 	b.cfg.JS = f

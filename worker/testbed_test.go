@@ -340,9 +340,9 @@ func (b *testBed) checkLines(run string, n int) map[uint32][]string {
 // checkIdle checks that a worker holds nothing any more.
 func (b *testBed) checkIdle(w *Worker) {
 	b.t.Helper()
-	if open, slots := w.jobs.held.load(), b.cfg.Limiter.InFlight(); open != 0 || slots != 0 || w.stats.InFlight.Load() != 0 {
-		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end",
-			open, slots, w.stats.InFlight.Load())
+	held, slots, inFlight := w.jobs.held.load(), b.cfg.Limiter.InFlight(), w.stats.InFlight.Load()
+	if held != 0 || slots != 0 || inFlight != 0 {
+		b.t.Errorf("%d requests are held, %d slots taken, %d in flight at the end", held, slots, inFlight)
 	}
 }
 
