@@ -30,6 +30,7 @@ type attemptRunner struct {
 	server     *modelserver.Server
 	limiter    *limit.Limiter
 	health     *serverHealth
+	state      *serverState
 	progress   *serverProgress
 	queue      *requestQueue
 	admissions *admissions
@@ -83,7 +84,7 @@ func (a *attemptRunner) run(job attemptJob) {
 	}
 
 	if c.verdict == unsent {
-		a.health.markDown("waiting for the model server", errors.New(c.result.Err.Message))
+		a.state.markDown("waiting for the model server", errors.New(c.result.Err.Message))
 		a.requeueAfter(t, backoffDelay(1))
 		return
 	}
@@ -316,7 +317,7 @@ func (a *attemptRunner) releaseCutOffs() {
 // workers may have a server that answers it. If the server may only be slow, the smallest task
 // stays, to be sent again.
 func (a *attemptRunner) endStalled(t *task, took time.Duration) {
-	a.health.offerCanary(t.Request)
+	a.state.offerCanary(t.Request)
 
 	rest := t
 	if a.health.process == nil && a.progress.maybeSlow() {

@@ -35,7 +35,7 @@ func BenchmarkAttempt(b *testing.B) {
 		}
 
 		t := &task{Request: request, shard: shard, arrived: time.Now()}
-		w.server.attempts.run(attemptJob{w.server.health.epoch(), t, slot})
+		w.server.attempts.run(attemptJob{w.server.state.epoch(), t, slot})
 
 		if o := <-shard.outcomes; o.line == nil || w.stats.Failed.Load() > 0 {
 			b.Fatalf("outcome %+v", o)

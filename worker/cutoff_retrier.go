@@ -23,6 +23,7 @@ type cutoffRetrier struct {
 	server     *modelserver.Server
 	limiter    *limit.Limiter
 	health     *serverHealth
+	state      *serverState
 	cutoffs    *cutoffs
 	refusals   *refusals
 	admissions *admissions
@@ -39,7 +40,7 @@ type cutoffRetrier struct {
 // run sends again what was cut off, until ctx ends.
 func (r *cutoffRetrier) run(ctx context.Context) {
 	for r.changes.await(ctx, cutOffCheckEvery, r.hasWork) {
-		if !r.health.isRefusing() {
+		if !r.state.isRefusing() {
 			r.retry()
 		}
 	}
@@ -76,7 +77,7 @@ func (r *cutoffRetrier) retry() {
 	probe := c.cutsOffAll(nothingElse)
 	c.setBlocked(probe)
 
-	if r.stats.InFlight.Load() > 0 || r.health.isDown() {
+	if r.stats.InFlight.Load() > 0 || r.state.isDown() {
 		return
 	}
 
@@ -93,7 +94,7 @@ func (r *cutoffRetrier) retry() {
 
 // sendAlone sends a task with nothing beside it, and decides whether anything comes through.
 func (r *cutoffRetrier) sendAlone(t *task) {
-	run, epoch := t.shard.run, r.health.epoch()
+	run, epoch := t.shard.run, r.state.epoch()
 	begin := time.Now()
 	c, took := r.attempts.send(run.requestsIn(epoch), t, r.attempts.timeout)
 
@@ -149,7 +150,7 @@ func (r *cutoffRetrier) giveUp(t *task, c classification) {
 
 	default:
 		t.handBack()
-		r.health.markRefusing(err)
+		r.state.markRefusing(err)
 		r.cutoffs.endProbe(1, true)
 	}
 }

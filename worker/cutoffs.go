@@ -246,13 +246,7 @@ func (c *cutoffs) take(wanted func(*task) bool) (taken []*task) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	c.aside = slices.DeleteFunc(c.aside, func(t *task) bool {
-		if wanted(t) {
-			taken = append(taken, t)
-			return true
-		}
-		return false
-	})
+	taken, c.aside = extract(c.aside, wanted)
 
 	c.n.Store(int64(len(c.aside)))
 

@@ -17,7 +17,7 @@ type dispatcher struct {
 // run starts attempts until ctx ends or the queue is closed. Requests in quarantine go first.
 func (d *dispatcher) run(ctx context.Context) {
 	for {
-		if !d.server.quarantine.isEmpty() && !d.server.health.isDown() {
+		if !d.server.quarantine.isEmpty() && !d.server.state.isDown() {
 			d.server.quarantine.run(ctx)
 		}
 
@@ -52,7 +52,7 @@ func (d *dispatcher) begin(ctx context.Context, t *task) {
 		}
 
 		// The epoch first: if the server hangs from now on, that ends it.
-		epoch := d.server.health.epoch()
+		epoch := d.server.state.epoch()
 
 		if t.shard.run.paused.Load() {
 			d.limiter.Release(slot, limit.Outcome{})

@@ -36,6 +36,7 @@ type fetcher struct {
 	jobs    *shardJobs
 	limiter *limit.Limiter
 	health  *serverHealth
+	state   *serverState
 	latency *latencyEstimate
 
 	// setAside returns the number of requests held that wait until it is known what the answers
@@ -65,6 +66,7 @@ func newFetcher(
 		jobs:     jobs,
 		limiter:  cfg.Limiter,
 		health:   server.health,
+		state:    server.state,
 		setAside: server.setAsideCount,
 		latency:  latency,
 		changed:  jobs.freed,
@@ -137,7 +139,7 @@ func (f *fetcher) run(l lifetimes) {
 			f.peers.refresh(ctx)
 		}
 
-		if f.health.isDown() || f.capacity() < max(1, f.rate.requests/4) {
+		if f.state.isDown() || f.capacity() < max(1, f.rate.requests/4) {
 			f.jobs.queue.noteFull(parks)
 			f.awaitChange(ctx, time.Second) // a delayed task may have come back, or the server
 			continue

@@ -75,7 +75,7 @@ func (s *stalledTask) endSend(keep bool) {
 
 // hangProbe sends the stalled task again, to find out whether a server hangs or is slow.
 type hangProbe struct {
-	health   *serverHealth
+	state    *serverState
 	progress *serverProgress
 	stalled  *stalledTask
 	attempts *attemptRunner
@@ -115,7 +115,7 @@ func (p *hangProbe) send(t *task, patience time.Duration) {
 
 	switch {
 	case answered:
-		p.health.markUp()
+		p.state.markUp()
 		p.attempts.decide(t, c, begin, took)
 	case stopped:
 		t.handBack()
@@ -125,6 +125,6 @@ func (p *hangProbe) send(t *task, patience time.Duration) {
 		p.progress.extendPatience(patience, p.attempts.timeout)
 	default: // it had its time; others may not take so long
 		p.attempts.finishAttempt(t, c, took)
-		p.health.reopen()
+		p.state.reopen()
 	}
 }

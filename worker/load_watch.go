@@ -29,6 +29,7 @@ type loadWatch struct {
 	server   *modelserver.Server
 	limiter  *limit.Limiter
 	health   *serverHealth
+	state    *serverState
 	progress *serverProgress
 	notices  *Notices
 	stats    *Stats
@@ -57,7 +58,7 @@ func (l *loadWatch) run(ctx context.Context) {
 		}
 
 		now := time.Now()
-		if l.health.isDown() || l.stats.InFlight.Load() == 0 {
+		if l.state.isDown() || l.stats.InFlight.Load() == 0 {
 			l.progress.record(now)
 			continue
 		}
@@ -191,7 +192,7 @@ func (l *loadWatch) detectHang(now time.Time) {
 			"with a longer --stall than %s it gets more at once", err, next.Round(time.Second), l.stall)
 	}
 
-	l.health.markHung(err)
+	l.state.markHung(err)
 }
 
 // tokenReadings are the last readings of the server's counter of tokens. Behind a load balancer

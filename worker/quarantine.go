@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -24,8 +23,8 @@ const isolateAfter = 2
 // quarantine holds the tasks that the model server had when it died, and runs them apart from
 // all others.
 type quarantine struct {
-	health *serverHealth
-	log    zerolog.Logger
+	state *serverState
+	log   zerolog.Logger
 
 	// start begins an attempt at a task as soon as there is a slot.
 	start func(context.Context, *task)
@@ -54,13 +53,7 @@ func (q *quarantine) take(wanted func(*task) bool) (taken []*task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	q.tasks = slices.DeleteFunc(q.tasks, func(t *task) bool {
-		if wanted(t) {
-			taken = append(taken, t)
-			return true
-		}
-		return false
-	})
+	taken, q.tasks = extract(q.tasks, wanted)
 
 	return taken
 }
@@ -102,7 +95,7 @@ func (q *quarantine) countTogether() (n int) {
 func (q *quarantine) run(ctx context.Context) {
 	q.wait()
 
-	for ctx.Err() == nil && !q.health.isDown() {
+	for ctx.Err() == nil && !q.state.isDown() {
 		group := q.takeGroup()
 		if len(group) == 0 {
 			return

@@ -25,7 +25,7 @@ const (
 // server that refuses all requests again from time to time.
 type refusalWatcher struct {
 	server     *modelserver.Server
-	health     *serverHealth
+	state      *serverState
 	refusals   *refusals
 	admissions *admissions
 	attempts   *attemptRunner
@@ -43,8 +43,8 @@ type refusalWatcher struct {
 func (w *refusalWatcher) run(ctx context.Context) {
 	wait, tried := refusingRetryFirst, time.Time{}
 	for w.changes.await(ctx, refusalCheckEvery, w.hasWork) {
-		if !w.health.isRefusing() {
-			mayAsk := w.refusals.n.Load() > 0 && !w.health.isDown() && time.Since(tried) >= refusingRetryFirst
+		if !w.state.isRefusing() {
+			mayAsk := w.refusals.n.Load() > 0 && !w.state.isDown() && time.Since(tried) >= refusingRetryFirst
 			if mayAsk && w.decide(ctx) {
 				tried = time.Now()
 			}
@@ -66,7 +66,7 @@ func (w *refusalWatcher) run(ctx context.Context) {
 }
 
 // hasWork reports whether something is set aside, or the server refuses all requests.
-func (w *refusalWatcher) hasWork() bool { return w.refusals.n.Load() > 0 || w.health.isRefusing() }
+func (w *refusalWatcher) hasWork() bool { return w.refusals.n.Load() > 0 || w.state.isRefusing() }
 
 // decide finds out whether the server refuses all requests, if there are enough refusals, or
 // nothing else is left that could show it. It reports whether it has asked the server.
@@ -100,7 +100,7 @@ func (w *refusalWatcher) decide(ctx context.Context) bool {
 	if w.stop != nil && w.admissions.isEmpty() {
 		w.stop(refused)
 	} else {
-		w.health.markRefusing(refused)
+		w.state.markRefusing(refused)
 	}
 
 	return true
@@ -111,12 +111,12 @@ func (w *refusalWatcher) decide(ctx context.Context) bool {
 func (w *refusalWatcher) retryServer(ctx context.Context) bool {
 	refused, err := w.sendSample(ctx, nil)
 	if refused == nil && err == nil {
-		w.health.markAccepting()
+		w.state.markAccepting()
 		return true
 	}
 
 	if refused == nil && w.admissions.isEmpty() {
-		w.health.reopen() // none was ever let in, but a request that is on the bus now may be
+		w.state.reopen() // none was ever let in, but a request that is on the bus now may be
 	}
 
 	return false

@@ -76,13 +76,7 @@ func (r *refusals) take(wanted func(refusal) bool) (taken []refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.aside = slices.DeleteFunc(r.aside, func(a refusal) bool {
-		if wanted(a) {
-			taken = append(taken, a)
-			return true
-		}
-		return false
-	})
+	taken, r.aside = extract(r.aside, wanted)
 
 	r.updateCounts()
 

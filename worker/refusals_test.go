@@ -449,7 +449,7 @@ func TestAnswerBeganBefore(t *testing.T) {
 	g.shut.Store(true)
 	close(release)
 	prototest.Poll(t, patience, "the answer", func() bool { return len(b.results()) == 1 })
-	prototest.Poll(t, patience, "the refusal to be noticed", func() bool { return w.server.health.isRefusing() })
+	prototest.Poll(t, patience, "the refusal to be noticed", func() bool { return w.server.state.isRefusing() })
 	if got := b.results(); len(got) != 1 {
 		t.Errorf("results %v", got)
 	}

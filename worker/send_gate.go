@@ -8,7 +8,7 @@ import (
 // sendGate holds requests back while the model server is down, while it is undecided what its
 // refusals mean, and while what is in front of it cuts answers off.
 type sendGate struct {
-	health     *serverHealth
+	state      *serverState
 	refusals   *refusals
 	admissions *admissions
 	cutoffs    *cutoffs
@@ -20,7 +20,7 @@ type sendGate struct {
 func (g *sendGate) await(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		changed := g.changes.changed()
-		if g.health.hasExpired(time.Now()) {
+		if g.state.hasExpired(time.Now()) {
 			return false
 		}
 
@@ -37,7 +37,7 @@ func (g *sendGate) await(ctx context.Context) bool {
 // awaitChange waits for a change, or until a server that is down has been so for too long.
 func (g *sendGate) awaitChange(ctx context.Context, changed <-chan struct{}) {
 	var expired <-chan time.Time
-	if d := g.health.expiresIn(time.Now()); d > 0 {
+	if d := g.state.expiresIn(time.Now()); d > 0 {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		expired = timer.C
@@ -53,5 +53,5 @@ func (g *sendGate) awaitChange(ctx context.Context, changed <-chan struct{}) {
 // isOpen reports whether requests may be sent, if there is room for them.
 func (g *sendGate) isOpen() bool {
 	undecided := g.refusals.enough.Load() && g.admissions.isEmpty()
-	return !g.health.isDown() && !undecided && !g.cutoffs.blocked.Load()
+	return !g.state.isDown() && !undecided && !g.cutoffs.blocked.Load()
 }

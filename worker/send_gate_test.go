@@ -30,24 +30,24 @@ func TestSendGate(t *testing.T) {
 		},
 		{
 			name:  "the server was down",
-			shut:  func(s *serverSide) { s.health.markDown("down", errors.New("gone")) },
-			open:  func(s *serverSide) { s.health.markUp() },
+			shut:  func(s *serverSide) { s.state.markDown("down", errors.New("gone")) },
+			open:  func(s *serverSide) { s.state.markUp() },
 			after: time.Second,
 			want:  true,
 		},
 		{
 			name:  "the server stays down",
-			shut:  func(s *serverSide) { s.health.markDown("down", errors.New("gone")) },
+			shut:  func(s *serverSide) { s.state.markDown("down", errors.New("gone")) },
 			after: downGrace + time.Millisecond,
 		},
 		{
 			name: "the server hangs",
-			shut: func(s *serverSide) { s.health.markHung(errors.New("no answer")) },
+			shut: func(s *serverSide) { s.state.markHung(errors.New("no answer")) },
 		},
 		{
 			name:  "the server begins to hang",
-			shut:  func(s *serverSide) { s.health.markDown("down", errors.New("gone")) },
-			open:  func(s *serverSide) { s.health.markHung(errors.New("no answer")) },
+			shut:  func(s *serverSide) { s.state.markDown("down", errors.New("gone")) },
+			open:  func(s *serverSide) { s.state.markHung(errors.New("no answer")) },
 			after: time.Second,
 		},
 		{

@@ -9,7 +9,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/supervise"
@@ -20,31 +19,23 @@ const (
 	probeEvery = 10 * time.Second
 	// probeDownEvery is the time between two probes of a server that is down.
 	probeDownEvery = time.Second
-	// downGrace is how long a worker keeps what it holds while its model server is down.
-	downGrace = 30 * time.Second
 	// warnEvery is the time between two warnings that a server fails most requests.
 	warnEvery = time.Minute
 )
 
-// serverHealth watches the model server. It probes the server and keeps whether it takes requests:
-// it is up, down, hung (it must show that it answers before it gets more), or it refuses all
-// requests. A hang ends an epoch, and with it all requests that the server has.
+// serverHealth probes the model server, and keeps its state up to date.
 type serverHealth struct {
 	server   *modelserver.Server
 	process  *supervise.Process // nil: another program runs the server
 	limiter  *limit.Limiter
+	state    *serverState
 	progress *serverProgress
 	notices  *Notices
 	stall    time.Duration
 	log      zerolog.Logger
-	changes  *broadcast // of whether the server takes requests
 
 	// onInfo is called with each report of the server about itself.
 	onInfo func(modelserver.Info)
-	// onUp is called when requests may be sent, and again after each probe that confirms that.
-	onUp func()
-	// onRefusing is called when the server begins to refuse all requests.
-	onRefusing func()
 	// onExpired is called about once a second while the server has been down for so long that
 	// what waits for it goes to other workers.
 	onExpired func()
@@ -54,32 +45,17 @@ type serverHealth struct {
 	// isProxyDown reports whether a proxy may have taken the server out.
 	isProxyDown func(now time.Time) bool
 
-	// mu guards the fields below.
-	mu sync.Mutex
-	// problem is why the server takes no requests; empty: it takes them.
-	problem string
-	since   time.Time // of problem
-	// hung is true until a server that hung has shown that it answers.
-	hung bool
-	// refusing is true while the server refuses all requests. The refusalWatcher ends it.
-	refusing bool
-	// lastRefusal is the refusal that was logged last, so that it is logged once.
-	lastRefusal string
-	// canary is the smallest request that the server did not answer while it hung.
-	canary *proto.Request
-	// startsAtHang is the number of starts of our own process when it hung.
-	startsAtHang int
-	info         modelserver.Info
-	hasInfo      bool
-	epochCtx     context.Context
-	endEpoch     context.CancelFunc // of epochCtx
-	// lastWarned is when a warning was last logged that the server fails most requests. (A number
-	// of seconds in place of a time would follow steps of the wall clock.)
-	lastWarned time.Time
-
 	// probing is held for the time of a probe. It guards probedAt.
 	probing  sync.Mutex
 	probedAt time.Time // when the last probe began
+
+	// mu guards the fields below.
+	mu      sync.Mutex
+	info    modelserver.Info
+	hasInfo bool
+	// lastWarned is when a warning was last logged that the server fails most requests. (A number
+	// of seconds in place of a time would follow steps of the wall clock.)
+	lastWarned time.Time
 }
 
 // watch probes the server until ctx ends.
@@ -95,12 +71,12 @@ func (h *serverHealth) watch(ctx context.Context) {
 			return
 		}
 
-		if h.isDown() || time.Since(last) >= probeEvery {
+		if h.state.isDown() || time.Since(last) >= probeEvery {
 			last = time.Now()
 			h.probe(ctx)
 		}
 
-		if h.hasExpired(time.Now()) {
+		if h.state.hasExpired(time.Now()) {
 			h.onExpired()
 		}
 	}
@@ -126,7 +102,7 @@ func (h *serverHealth) probeLocked(ctx context.Context) error {
 		h.lowerLimit()
 		return nil // the server may be as before
 	case errors.Is(err, modelserver.ErrLoading):
-		h.markDown("loading", err)
+		h.state.markDown("loading", err)
 		return err
 	case errors.Is(err, modelserver.ErrUnreachable):
 		h.markUnreachable(err)
@@ -138,7 +114,7 @@ func (h *serverHealth) probeLocked(ctx context.Context) error {
 	}
 
 	if h.verifyRecovered(ctx) {
-		h.markUp()
+		h.state.markUp()
 	}
 
 	return nil
@@ -150,7 +126,7 @@ func (h *serverHealth) markUnreachable(err error) {
 	if h.isProxyDown(time.Now()) {
 		problem = "waiting: the proxy in front of the model server takes it for down, after answers were cut off"
 	}
-	h.markDown(problem, err)
+	h.state.markDown(problem, err)
 }
 
 // updateInfo records what the server reports about itself.
@@ -175,35 +151,29 @@ func (h *serverHealth) updateInfo(info modelserver.Info) {
 // verifyRecovered reports whether a server that hung has shown that it no longer does: it was
 // restarted, or it answers a request. Its health check proves nothing.
 func (h *serverHealth) verifyRecovered(ctx context.Context) bool {
-	h.mu.Lock()
-	hung, refusing, since, canary, starts := h.hung, h.refusing, h.since, h.canary, h.startsAtHang
-	h.mu.Unlock()
-
-	if refusing {
+	hang := h.state.currentHang()
+	switch {
+	case hang.refusing:
 		return false
-	}
-
-	if !hung {
+	case !hang.hung:
 		return true
-	}
-
-	if h.process != nil {
+	case h.process != nil:
 		s := h.process.Status()
-		return s.Starts > starts && s.Phase == supervise.Ready
+		return s.Starts > hang.startsBefore && s.Phase == supervise.Ready
 	}
 
 	if h.resend() {
 		return false // that marks the server up itself
 	}
 
-	if canary == nil { // none of the server's requests has come back yet
-		return time.Since(since) > downGrace
+	if hang.canary == nil { // none of the server's requests has come back yet
+		return time.Since(hang.since) > downGrace
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, h.stall)
 	defer cancel()
 
-	return h.server.Post(ctx, canary.URL, canary.Body).Err == nil
+	return h.server.Post(ctx, hang.canary.URL, hang.canary.Body).Err == nil
 }
 
 // confirmCrash finds out whether the server died while it had a request that began at a time and
@@ -213,11 +183,7 @@ func (h *serverHealth) confirmCrash(ctx context.Context, begin time.Time) bool {
 	h.probing.Lock()
 	defer h.probing.Unlock()
 
-	h.mu.Lock()
-	wentDown := h.problem != "" && h.since.After(begin)
-	h.mu.Unlock()
-
-	if wentDown {
+	if h.state.wentDownAfter(begin) {
 		return true
 	}
 
@@ -228,175 +194,11 @@ func (h *serverHealth) confirmCrash(ctx context.Context, begin time.Time) bool {
 	return errors.Is(h.probeLocked(ctx), modelserver.ErrUnreachable)
 }
 
-// markDown records that the server gets no requests from now on.
-func (h *serverHealth) markDown(problem string, err error) {
-	h.mu.Lock()
-	wasUp := h.problem == ""
-	if wasUp {
-		h.since = time.Now()
-	}
-	if !h.hung && !h.refusing {
-		h.problem = problem
-	}
-	h.mu.Unlock()
-
-	h.changes.notify()
-
-	if wasUp {
-		h.log.Warn().Str("server", h.server.URL()).Err(err).Msg(problem)
-	}
-}
-
-// markUp records that the server answers. An answer to a question about itself is no progress: a
-// server that hangs gives that, too.
-func (h *serverHealth) markUp() {
-	h.mu.Lock()
-	wasDown, since := h.problem != "", h.since
-	h.problem, h.hung, h.refusing, h.canary = "", false, false, nil
-	h.mu.Unlock()
-
-	if wasDown {
-		h.progress.record(time.Now())
-		h.log.Warn().Str("server", h.server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
-			Msg("the model server answers")
-		h.changes.notify()
-	}
-
-	h.onUp()
-}
-
-// markHung records that the server hangs, and ends the epoch: all requests that the server has
-// are cut off.
-func (h *serverHealth) markHung(err error) {
-	h.markDown("the model server hangs", err)
-
-	h.mu.Lock()
-	h.hung, h.canary = true, nil
-	endEpoch := h.endEpoch
-	if h.process != nil {
-		h.startsAtHang = h.process.Status().Starts
-	}
-	h.mu.Unlock()
-
-	h.newEpoch()
-	endEpoch()
-	h.changes.notify()
-
-	if h.process != nil {
-		h.process.Restart(err.Error())
-	}
-}
-
-// markRefusing records that the server refuses all requests.
-func (h *serverHealth) markRefusing(err *RefusedError) {
-	h.mu.Lock()
-	isNew := h.lastRefusal != err.Error()
-	h.lastRefusal = err.Error()
-	if h.problem == "" {
-		h.since = time.Now()
-	}
-	h.problem, h.refusing = err.Error(), true
-	h.mu.Unlock()
-
-	h.changes.notify()
-
-	if isNew {
-		h.log.Warn().Err(err).Str("hint", err.Fix()).
-			Msg("the model server refuses all requests; waiting until it takes one")
-	}
-
-	h.onRefusing()
-}
-
-// markAccepting records that a server that refused all requests has taken one.
-func (h *serverHealth) markAccepting() {
-	h.mu.Lock()
-	h.lastRefusal = ""
-	h.mu.Unlock()
-
-	h.markUp()
-}
-
-// reopen lets requests through to a server that may take others than those that it had.
-func (h *serverHealth) reopen() {
-	h.mu.Lock()
-	h.problem, h.hung, h.refusing = "", false, false
-	h.mu.Unlock()
-
-	h.progress.record(time.Now())
-	h.changes.notify()
-	h.onUp()
-}
-
-// isDown reports whether the server gets no requests.
-func (h *serverHealth) isDown() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.problem != ""
-}
-
-// isRefusing reports whether the server refuses all requests.
-func (h *serverHealth) isRefusing() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.refusing
-}
-
-// hasExpired reports whether the server has been down for so long that what waits for it goes to
-// other workers.
-func (h *serverHealth) hasExpired(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.problem != "" && (h.hung || h.refusing || now.Sub(h.since) > downGrace)
-}
-
-// expiresIn returns the time until hasExpired returns true if nothing changes; 0: never.
-func (h *serverHealth) expiresIn(now time.Time) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-
-	if h.problem == "" {
-		return 0
-	}
-
-	return max(h.since.Add(downGrace).Sub(now), 0) + time.Millisecond
-}
-
-// status returns why the server gets no requests, and since when; "" if it gets them.
-func (h *serverHealth) status() (problem string, since time.Time) {
-	if h.process != nil {
-		switch s := h.process.Status(); s.Phase {
-		case supervise.Loading:
-			return "loading", s.Since
-		case supervise.Waiting:
-			return "the model server died; restarting it", s.Since
-		}
-	}
-
-	h.mu.Lock()
-	defer h.mu.Unlock()
-
-	return h.problem, h.since
-}
-
 // latestInfo returns the server's last report about itself; false if there is none yet.
 func (h *serverHealth) latestInfo() (modelserver.Info, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.info, h.hasInfo
-}
-
-// epoch returns a context that ends when the server is found to hang.
-func (h *serverHealth) epoch() context.Context {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.epochCtx
-}
-
-func (h *serverHealth) newEpoch() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.epochCtx, h.endEpoch = context.WithCancel(context.Background())
 }
 
 // watchProcess records that this process runs, until ctx ends.
@@ -413,16 +215,6 @@ func (h *serverHealth) watchProcess(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// offerCanary keeps the smallest of the requests that the server hangs on, to test it with.
-func (h *serverHealth) offerCanary(r proto.Request) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-
-	if h.canary == nil || len(r.Body) < len(h.canary.Body) {
-		h.canary = &r
 	}
 }
 

@@ -11,31 +11,46 @@ import (
 
 // serverSide is the part of a worker that faces the model server.
 //
-//	            serverHealth   is the server up?          loadWatch   gauges to the limiter, hangs
-//	                 |                                       |
-//	task -> sendGate -> attemptRunner -> model server        |
-//	                 |                                       |
-//	                 +-> finish, or queue again      (retryBudgets, backoffDelay)
-//	                 +-> refusals     refused, perhaps as all requests are   (refusalWatcher)
-//	                 +-> cutoffs      cut off by what is in front            (cutoffRetrier)
-//	                 +-> stalledTask  unanswered by a server that may hang   (hangProbe)
-//	                 +-> quarantine   in flight when the server died
+//	task -> sendGate -> attemptPool -> attemptRunner -> model server
+//	            ^                            |
+//	            |                            +-> a result
+//	            |                            +-> the queue again     (retryBudgets, backoffDelay)
+//	       serverState                       +-> refusals            (refusalWatcher)
+//	            ^                            +-> cutoffs             (cutoffRetrier)
+//	            |                            +-> stalledTask         (hangProbe)
+//	serverHealth, loadWatch                  +-> quarantine
+//
+// serverHealth probes the server, loadWatch reads its gauges: they set the serverState, which opens
+// and closes the gate. The attemptRunner classifies each answer. Where that does not show what
+// follows, it sets the request aside: refused as perhaps all requests are, cut off by a proxy,
+// unanswered by a server that may hang, or in flight when the server died. A loop of its own then
+// decides on these, in brackets.
 type serverSide struct {
-	health     *serverHealth
-	progress   *serverProgress
-	load       *loadWatch
-	saved      *savedLimit
-	gate       *sendGate
-	attempts   *attemptRunner
-	pool       *attemptPool
-	refusals   *refusals
-	cutoffs    *cutoffs
-	stalled    *stalledTask
-	quarantine *quarantine
-	budgets    *retryBudgets
+	// changes is notified when the gate may have opened or closed, and when a request is set aside.
+	changes *broadcast
 
+	// These know the server.
+	state    *serverState
+	health   *serverHealth
+	progress *serverProgress
+	load     *loadWatch
+	saved    *savedLimit
+
+	// These send requests to it.
+	gate     *sendGate
+	pool     *attemptPool
+	attempts *attemptRunner
+	budgets  *retryBudgets
+
+	// These hold requests until others show what their answers mean, and send them again.
+	admissions     *admissions
+	refusals       *refusals
 	refusalWatcher *refusalWatcher
+	cutoffs        *cutoffs
 	cutoffRetrier  *cutoffRetrier
+	stalled        *stalledTask
+	hangProbe      *hangProbe
+	quarantine     *quarantine
 }
 
 // serverSideDeps is what the server side needs of its worker.
@@ -53,75 +68,78 @@ type serverSideDeps struct {
 }
 
 func newServerSide(cfg Config, d serverSideDeps) *serverSide {
-	stop := d.stop
-	if !cfg.StopRefused {
-		stop = nil
-	}
-
-	changes := &broadcast{}
-	progress := &serverProgress{}
-	admissions := &admissions{created: time.Now(), changes: changes}
 	s := &serverSide{
-		progress: progress,
-		refusals: &refusals{changes: changes},
+		changes:  &broadcast{},
+		progress: &serverProgress{},
 		stalled:  &stalledTask{},
 		budgets:  &retryBudgets{},
-		cutoffs: &cutoffs{
-			limiter:    cfg.Limiter,
-			admissions: admissions,
-			changes:    changes,
-			hasSamples: len(cfg.Samples) > 0,
-		},
-		saved: &savedLimit{
-			memory:  cfg.Memory,
-			limiter: cfg.Limiter,
-			server:  cfg.Server,
-			log:     cfg.Log,
-		},
-		health: &serverHealth{
-			server:   cfg.Server,
-			process:  cfg.Process,
-			limiter:  cfg.Limiter,
-			progress: progress,
-			notices:  cfg.Notices,
-			stall:    cfg.Stall,
-			log:      cfg.Log,
-			changes:  changes,
-		},
-		quarantine: &quarantine{
-			log:   cfg.Log,
-			start: d.startAttempt,
-		},
+	}
+	s.admissions = &admissions{created: time.Now(), changes: s.changes}
+	s.refusals = &refusals{changes: s.changes}
+	s.cutoffs = &cutoffs{
+		limiter:    cfg.Limiter,
+		admissions: s.admissions,
+		changes:    s.changes,
+		hasSamples: len(cfg.Samples) > 0,
+	}
+	s.saved = &savedLimit{
+		memory:  cfg.Memory,
+		limiter: cfg.Limiter,
+		server:  cfg.Server,
+		log:     cfg.Log,
 	}
 
-	s.gate = &sendGate{
-		health:     s.health,
-		refusals:   s.refusals,
-		admissions: admissions,
-		cutoffs:    s.cutoffs,
-		changes:    changes,
+	s.addHealth(cfg)
+	s.addAttempts(cfg, d)
+	s.addWatchers(cfg, d)
+	s.connect(cfg, d)
+
+	return s
+}
+
+// addHealth makes the parts that know whether the server takes requests.
+func (s *serverSide) addHealth(cfg Config) {
+	s.state = &serverState{
+		server:   cfg.Server,
+		process:  cfg.Process,
+		progress: s.progress,
+		log:      cfg.Log,
+		changes:  s.changes,
 	}
-	s.load = &loadWatch{
-		server:    cfg.Server,
-		limiter:   cfg.Limiter,
-		health:    s.health,
-		progress:  progress,
-		notices:   cfg.Notices,
-		stats:     d.stats,
-		latency:   d.latency,
-		held:      d.held,
-		stall:     cfg.Stall,
-		timeout:   cfg.Timeout,
-		log:       cfg.Log,
-		fetchWake: d.fetchWake,
+	s.health = &serverHealth{
+		server:   cfg.Server,
+		process:  cfg.Process,
+		limiter:  cfg.Limiter,
+		state:    s.state,
+		progress: s.progress,
+		notices:  cfg.Notices,
+		stall:    cfg.Stall,
+		log:      cfg.Log,
+	}
+	s.gate = &sendGate{
+		state:      s.state,
+		refusals:   s.refusals,
+		admissions: s.admissions,
+		cutoffs:    s.cutoffs,
+		changes:    s.changes,
+	}
+}
+
+// addAttempts makes the parts that send requests.
+func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
+	s.quarantine = &quarantine{
+		state: s.state,
+		log:   cfg.Log,
+		start: d.startAttempt,
 	}
 	s.attempts = &attemptRunner{
 		server:      cfg.Server,
 		limiter:     cfg.Limiter,
 		health:      s.health,
-		progress:    progress,
+		state:       s.state,
+		progress:    s.progress,
 		queue:       d.queue,
-		admissions:  admissions,
+		admissions:  s.admissions,
 		refusals:    s.refusals,
 		cutoffs:     s.cutoffs,
 		stalled:     s.stalled,
@@ -136,15 +154,40 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		stall:       cfg.Stall,
 	}
 	s.pool = newAttemptPool(s.attempts.run)
+	s.quarantine.wait = s.pool.wait
+}
+
+// addWatchers makes the loops that look at what the server does.
+func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
+	stop := d.stop
+	if !cfg.StopRefused {
+		stop = nil
+	}
+
+	s.load = &loadWatch{
+		server:    cfg.Server,
+		limiter:   cfg.Limiter,
+		health:    s.health,
+		state:     s.state,
+		progress:  s.progress,
+		notices:   cfg.Notices,
+		stats:     d.stats,
+		latency:   d.latency,
+		held:      d.held,
+		stall:     cfg.Stall,
+		timeout:   cfg.Timeout,
+		log:       cfg.Log,
+		fetchWake: d.fetchWake,
+	}
 	s.refusalWatcher = &refusalWatcher{
 		server:     cfg.Server,
-		health:     s.health,
+		state:      s.state,
 		refusals:   s.refusals,
-		admissions: admissions,
+		admissions: s.admissions,
 		attempts:   s.attempts,
 		held:       d.held,
 		timeout:    cfg.Timeout,
-		changes:    changes,
+		changes:    s.changes,
 		samples:    cfg.Samples,
 		stop:       stop,
 	}
@@ -152,52 +195,47 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		server:     cfg.Server,
 		limiter:    cfg.Limiter,
 		health:     s.health,
+		state:      s.state,
 		cutoffs:    s.cutoffs,
 		refusals:   s.refusals,
-		admissions: admissions,
+		admissions: s.admissions,
 		attempts:   s.attempts,
 		pool:       s.pool,
-		changes:    changes,
+		changes:    s.changes,
 		stats:      d.stats,
 		held:       d.held,
 		stop:       stop,
 	}
-
-	s.quarantine.health, s.quarantine.wait = s.health, s.pool.wait
-	s.watchHealth(cfg, d)
-
-	return s
-}
-
-// watchHealth sets what follows from a change of the server's state.
-func (s *serverSide) watchHealth(cfg Config, d serverSideDeps) {
-	probe := &hangProbe{
-		health:   s.health,
+	s.hangProbe = &hangProbe{
+		state:    s.state,
 		progress: s.progress,
 		stalled:  s.stalled,
 		attempts: s.attempts,
 		pool:     s.pool,
 	}
+}
 
-	s.health.newEpoch()
-	s.health.resend = probe.start
-	s.health.isProxyDown = s.cutoffs.isRecent
-	s.health.onInfo = func(info modelserver.Info) {
-		cfg.Limiter.SetSlots(info.Slots)
-		s.saved.resume(info)
-		d.queue.setSharing(sharingOf(info.Flavour), info.Slots)
-	}
-	s.health.onUp = func() {
+// connect sets what follows when the state of the server changes.
+func (s *serverSide) connect(cfg Config, d serverSideDeps) {
+	s.state.newEpoch()
+	s.state.onUp = func() {
 		s.attempts.releaseStalled()
 		d.queue.wake()
 		d.fetchWake.notify()
 	}
-	s.health.onRefusing = func() {
+	s.state.onRefusing = func() {
 		handBackAll(s.takeAside(anyTask))
 	}
 	s.health.onExpired = func() {
 		handBackAll(slices.Concat(d.queue.remove(anyTask), s.quarantine.take(anyTask), s.takeAside(anyTask)))
 	}
+	s.health.onInfo = func(info modelserver.Info) {
+		cfg.Limiter.SetSlots(info.Slots)
+		s.saved.resume(info)
+		d.queue.setSharing(sharingOf(info.Flavour), info.Slots)
+	}
+	s.health.isProxyDown = s.cutoffs.isRecent
+	s.health.resend = s.hangProbe.start
 }
 
 // run watches the model server until ctx ends.
@@ -256,4 +294,18 @@ func handBackAll(tasks []*task) {
 	for _, t := range tasks {
 		t.handBack()
 	}
+}
+
+// extract splits a list into the elements for which wanted returns true and the rest. It reuses the
+// list for the rest.
+func extract[T any](list []T, wanted func(T) bool) (taken, rest []T) {
+	rest = slices.DeleteFunc(list, func(e T) bool {
+		if wanted(e) {
+			taken = append(taken, e)
+			return true
+		}
+		return false
+	})
+
+	return taken, rest
 }

@@ -121,10 +121,10 @@ func (w *Worker) ID() string { return w.id }
 func (w *Worker) Stats() *Stats { return &w.stats }
 
 // Waiting returns why the model server gets no requests, and since when; "" if it gets them.
-func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.health.status() }
+func (w *Worker) Waiting() (problem string, since time.Time) { return w.server.state.status() }
 
 // Down reports whether the model server gets no requests.
-func (w *Worker) Down() bool { return w.server.health.isDown() }
+func (w *Worker) Down() bool { return w.server.state.isDown() }
 
 // Info returns what the model server reports about itself; false if it has reported nothing yet.
 func (w *Worker) Info() (modelserver.Info, bool) { return w.server.health.latestInfo() }
