@@ -129,19 +129,19 @@ type activeRuns struct {
 	byID map[string]*activeRun
 }
 
-// follow keeps the runs as the manifests in store are, until the intake ends or the connection is
+// followManifests keeps the runs as the manifests in store are, until the intake ends or the connection is
 // closed.
-func (a *activeRuns) follow(l lifetimes, store *bus.RunStore) {
+func (a *activeRuns) followManifests(l lifetimes, store *bus.RunStore) {
 	for manifests, err := range store.WatchAll(l.intake) {
 		if err != nil {
 			return
 		}
-		a.update(manifests, l.requests)
+		a.applyManifests(manifests, l.requests)
 	}
 }
 
-// update begins, pauses and ends runs as their manifests are now.
-func (a *activeRuns) update(manifests map[string]proto.Manifest, requests context.Context) {
+// applyManifests begins, pauses and ends runs as their manifests are now.
+func (a *activeRuns) applyManifests(manifests map[string]proto.Manifest, requests context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
@@ -150,7 +150,7 @@ func (a *activeRuns) update(manifests map[string]proto.Manifest, requests contex
 	// A run that is being finalized stays: the collector waits for the last report of what
 	// the run has cost.
 	unfinished := func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() }
-	a.usage.retain(unfinished)
+	a.usage.retainRuns(unfinished)
 	a.budgets.retain(unfinished)
 
 	for id, m := range manifests {

@@ -49,14 +49,14 @@ func (a *announcer) run(ctx context.Context, heartbeats *bus.Heartbeats) {
 		case now := <-tick.C:
 			rate.update(a.stats.Done.Load(), now)
 		case <-ctx.Done():
-			a.remove(ctx, heartbeats)
+			a.removeAnnouncement(ctx, heartbeats)
 			return
 		}
 	}
 }
 
-// remove removes the announcement. It does not try for long: the announcement expires by itself.
-func (a *announcer) remove(ctx context.Context, heartbeats *bus.Heartbeats) {
+// removeAnnouncement removes the announcement. It does not try for long: the announcement expires by itself.
+func (a *announcer) removeAnnouncement(ctx context.Context, heartbeats *bus.Heartbeats) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 

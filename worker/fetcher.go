@@ -126,8 +126,8 @@ type shardSource struct {
 	lastPull time.Time
 }
 
-// pause lets nothing be pulled from the source for a while.
-func (s *shardSource) pause(d time.Duration) { s.retryAt = time.Now().Add(d) }
+// pauseFor lets nothing be pulled from the source for a while.
+func (s *shardSource) pauseFor(d time.Duration) { s.retryAt = time.Now().Add(d) }
 
 // run pulls shards until the intake ends. The pull loop is our own, and asks for just what fits:
 // nats.go's prefetching hoards what other workers could run.
@@ -173,14 +173,14 @@ func (f *fetcher) listCandidates(ctx context.Context) (list []pullCandidate, all
 	list = slices.DeleteFunc(list, func(c pullCandidate) bool {
 		yield := f.yieldToFaster(ctx, c)
 		if yield {
-			c.source.pause(250 * time.Millisecond)
+			c.source.pauseFor(250 * time.Millisecond)
 		}
 		return yield
 	})
 
 	info, _ := f.health.latestInfo()
 
-	return f.turns.limit(ctx, list, info), all
+	return f.turns.limitToTurns(ctx, list, info), all
 }
 
 // servedModels returns the names of the models that the server lists; nil: it does not list
@@ -207,17 +207,17 @@ func (f *fetcher) pullFirst(l lifetimes, list []pullCandidate, all int) {
 		requests, wait = min(requests, known), f.longPull
 	}
 
-	n, err := f.pull(l, first, requests, wait)
+	n, err := f.pullShards(l, first, requests, wait)
 	f.jobs.queue.noteFetched(n > 0 && first.source.waiting > 0)
 
 	switch {
 	case isGone(err):
-		first.source.pause(time.Second) // the run has ended, as its manifest will say
+		first.source.pauseFor(time.Second) // the run has ended, as its manifest will say
 	case err != nil && l.intake.Err() == nil:
 		f.log.Warn().Err(err).Str("run", first.run.id).Msg("failed to pull shards; retrying")
-		first.source.pause(time.Second)
+		first.source.pauseFor(time.Second)
 	case err == nil && n == 0 && all > 1:
-		first.source.pause(100 * time.Millisecond)
+		first.source.pauseFor(100 * time.Millisecond)
 	}
 }
 
@@ -239,12 +239,12 @@ func (f *fetcher) awaitChange(ctx context.Context, most time.Duration) {
 	}
 }
 
-// pull asks for shards with about n requests and starts their jobs. It returns the number of
+// pullShards asks for shards with about n requests and starts their jobs. It returns the number of
 // shards that came.
-func (f *fetcher) pull(l lifetimes, from pullCandidate, n int, wait time.Duration) (int, error) {
+func (f *fetcher) pullShards(l lifetimes, from pullCandidate, n int, wait time.Duration) (int, error) {
 	run, s := from.run, from.source
 	s.lastPull = time.Now()
-	if err := f.bind(l.intake, run, s); err != nil {
+	if err := f.bindSource(l.intake, run, s); err != nil {
 		return 0, err
 	}
 
@@ -266,7 +266,7 @@ func (f *fetcher) pull(l lifetimes, from pullCandidate, n int, wait time.Duratio
 		}
 
 		got++
-		if requests := f.jobs.start(l.bus, run, s.model, msg); requests > 0 {
+		if requests := f.jobs.startJob(l.bus, run, s.model, msg); requests > 0 {
 			run.fetch.requestsTaken += int64(requests)
 			s.recordShard(requests, len(msg.Data()))
 		}
@@ -311,8 +311,8 @@ func (s *shardSource) recordShard(requests, size int) {
 	s.shardBytes = max(size, s.shardBytes-s.shardBytes/8)
 }
 
-// bind looks up the streams and the consumer of a source, unless they are known.
-func (f *fetcher) bind(ctx context.Context, run *activeRun, s *shardSource) (err error) {
+// bindSource looks up the streams and the consumer of a source, unless they are known.
+func (f *fetcher) bindSource(ctx context.Context, run *activeRun, s *shardSource) (err error) {
 	if run.fetch.results == nil {
 		run.fetch.results, err = withTimeout(ctx, func(ctx context.Context) (jetstream.Stream, error) {
 			return bus.FindStream(ctx, f.js, proto.ResultsStream(run.id))
@@ -338,7 +338,7 @@ func (f *fetcher) bind(ctx context.Context, run *activeRun, s *shardSource) (err
 
 // countPending asks the bus how many shards of a source no worker has.
 func (f *fetcher) countPending(ctx context.Context, from pullCandidate) (int, error) {
-	if err := f.bind(ctx, from.run, from.source); err != nil {
+	if err := f.bindSource(ctx, from.run, from.source); err != nil {
 		return 0, err
 	}
 

@@ -89,9 +89,9 @@ func (names modelNames) resolve(name string) string {
 	return name
 }
 
-// limit leaves in the list the sources whose model has its turn, or gets one. Where the server
+// limitToTurns leaves in the list the sources whose model has its turn, or gets one. Where the server
 // has all of its models loaded, these are all sources.
-func (t *modelTurns) limit(ctx context.Context, list []pullCandidate, info modelserver.Info) []pullCandidate {
+func (t *modelTurns) limitToTurns(ctx context.Context, list []pullCandidate, info modelserver.Info) []pullCandidate {
 	if info.MaxLoaded == 0 {
 		t.list = nil
 		return list

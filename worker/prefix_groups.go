@@ -111,8 +111,8 @@ type prefixGroups struct {
 	opening atomic.Int32
 }
 
-// add notes that the worker holds a task. hashes are those of its prefixes.
-func (g *prefixGroups) add(t *task, hashes []uint64) {
+// addTask notes that the worker holds a task. hashes are those of its prefixes.
+func (g *prefixGroups) addTask(t *task, hashes []uint64) {
 	if len(hashes) > 0 {
 		t.prefixes = make([]*promptPrefix, len(hashes))
 	}
@@ -129,8 +129,8 @@ func (g *prefixGroups) add(t *task, hashes []uint64) {
 	}
 }
 
-// remove notes that the worker does not hold a task any more.
-func (g *prefixGroups) remove(t *task) {
+// removeTask notes that the worker does not hold a task any more.
+func (g *prefixGroups) removeTask(t *task) {
 	for _, p := range t.prefixes {
 		if p.tasks--; p.tasks == 0 {
 			delete(g.known, p.hash)
@@ -188,13 +188,13 @@ func (g *prefixGroups) parkIfShared(t *task) bool {
 		return false
 	}
 
-	g.park(p, t, len(p.waiting))
+	g.parkTask(p, t, len(p.waiting))
 
 	return true
 }
 
-// park lets a task wait for a prefix, in the place at.
-func (g *prefixGroups) park(p *promptPrefix, t *task, at int) {
+// parkTask lets a task wait for a prefix, in the place at.
+func (g *prefixGroups) parkTask(p *promptPrefix, t *task, at int) {
 	if len(p.waiting) == 0 {
 		g.waiting = append(g.waiting, p)
 	}
@@ -205,8 +205,8 @@ func (g *prefixGroups) park(p *promptPrefix, t *task, at int) {
 	g.onPark()
 }
 
-// unpark takes out the first n tasks that wait for a prefix.
-func (g *prefixGroups) unpark(p *promptPrefix, n int) []*task {
+// unparkTasks takes out the first n tasks that wait for a prefix.
+func (g *prefixGroups) unparkTasks(p *promptPrefix, n int) []*task {
 	out := slices.Clone(p.waiting[:n])
 	p.waiting = slices.Delete(p.waiting, 0, n)
 	g.parked -= n
@@ -279,7 +279,7 @@ func (g *prefixGroups) takeFollowers(t *task, freedSlot bool) (followers []*task
 			continue
 		}
 
-		for _, follower := range g.unpark(p, n) {
+		for _, follower := range g.unparkTasks(p, n) {
 			g.markBusy(follower)
 			follower.follows = true
 			followers = append(followers, follower)
@@ -307,7 +307,7 @@ func (g *prefixGroups) takeFiller() *task {
 		return nil
 	}
 
-	t := g.unpark(best, 1)[0]
+	t := g.unparkTasks(best, 1)[0]
 	g.markBusy(t)
 	t.filler = best
 

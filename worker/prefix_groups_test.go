@@ -49,7 +49,7 @@ func (g *groupedQueue) add(names ...string) {
 		}
 	}
 
-	g.register(tasks)
+	g.registerTasks(tasks)
 	if !g.push(tasks...) {
 		g.t.Fatal("the queue is closed")
 	}
@@ -77,7 +77,7 @@ func (g *groupedQueue) send(want string) *task {
 func (g *groupedQueue) end(t *task, answered bool) {
 	g.markEnded(t, answered, g.took)
 	if answered {
-		g.unregister(t)
+		g.unregisterTask(t)
 	}
 }
 
@@ -194,10 +194,10 @@ func TestGroupsAfterOneWasHandedBack(t *testing.T) {
 	g.add("a1", "a2", "a3", "b1")
 	a, _ := g.pop(t.Context())
 	g.send("b1")
-	g.unregister(a)
+	g.unregisterTask(a)
 	g.send("a2")
 
-	out := g.remove(func(t *task) bool { return string(t.CustomID) == "a3" })
+	out := g.removeTasks(func(t *task) bool { return string(t.CustomID) == "a3" })
 	if len(out) != 1 || g.parkedCount() != 0 {
 		t.Errorf("%d taken out, %d wait", len(out), g.parkedCount())
 	}
@@ -329,7 +329,7 @@ func TestGroupsNeedALongPrefix(t *testing.T) {
 			{Request: proto.Request{Body: []byte(tt.b)}, shard: g.shard},
 		}
 
-		g.register(tasks)
+		g.registerTasks(tasks)
 		g.push(tasks...)
 		g.push(newTask(3))
 
@@ -365,7 +365,7 @@ func TestGroupsLoseNothing(t *testing.T) {
 				task, _ := g.pop(t.Context())
 				task = g.pickForSlot(t.Context(), task)
 				if random.IntN(5) == 0 { // its run is paused
-					g.unregister(task)
+					g.unregisterTask(task)
 					out++
 					continue
 				}
@@ -384,8 +384,8 @@ func TestGroupsLoseNothing(t *testing.T) {
 					g.push(task)
 				}
 			case n == 9 && random.IntN(10) == 0:
-				for _, task := range g.remove(func(*task) bool { return random.IntN(2) == 0 }) {
-					g.unregister(task)
+				for _, task := range g.removeTasks(func(*task) bool { return random.IntN(2) == 0 }) {
+					g.unregisterTask(task)
 					out++
 				}
 			}

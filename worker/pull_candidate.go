@@ -47,7 +47,7 @@ func (a *activeRuns) listCandidates(served []string, now time.Time) (list []pull
 		}
 	}
 
-	a.rank(list)
+	a.rankByRun(list)
 	slices.SortFunc(list, func(a, b pullCandidate) int {
 		return cmp.Or(
 			-cmp.Compare(a.priority, b.priority),
@@ -60,10 +60,10 @@ func (a *activeRuns) listCandidates(served []string, now time.Time) (list []pull
 	return list, all
 }
 
-// rank sets how many requests each candidate's run has taken. A run that is new in the list, or
+// rankByRun sets how many requests each candidate's run has taken. A run that is new in the list, or
 // in it again, begins where the others are, so that it has no time to make up for. The caller
 // holds the lock.
-func (a *activeRuns) rank(list []pullCandidate) {
+func (a *activeRuns) rankByRun(list []pullCandidate) {
 	least := map[int]int64{} // by priority
 	for _, c := range list {
 		taken := c.run.fetch.requestsTaken

@@ -176,8 +176,8 @@ func (q *requestQueue) close() []*task {
 	return rest
 }
 
-// remove takes out the tasks for which gone is true, and returns them.
-func (q *requestQueue) remove(gone func(*task) bool) (out []*task) {
+// removeTasks takes out the tasks for which gone is true, and returns them.
+func (q *requestQueue) removeTasks(gone func(*task) bool) (out []*task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
@@ -217,8 +217,8 @@ func (q *requestQueue) parkedCount() int {
 	return q.prefixes.parked
 }
 
-// register notes that the worker holds tasks of a grouped run, before any of them is pushed.
-func (q *requestQueue) register(tasks []*task) {
+// registerTasks notes that the worker holds tasks of a grouped run, before any of them is pushed.
+func (q *requestQueue) registerTasks(tasks []*task) {
 	var scan jsonscan.Scanner
 	hashes := make([][]uint64, len(tasks))
 	for i, t := range tasks {
@@ -229,18 +229,18 @@ func (q *requestQueue) register(tasks []*task) {
 	defer q.mu.Unlock()
 
 	for i, t := range tasks {
-		q.prefixes.add(t, hashes[i])
+		q.prefixes.addTask(t, hashes[i])
 	}
 }
 
-// unregister notes that the worker does not hold a task any more.
-func (q *requestQueue) unregister(t *task) {
+// unregisterTask notes that the worker does not hold a task any more.
+func (q *requestQueue) unregisterTask(t *task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
 	q.prefixes.unmarkBusy(t, false)
 	q.releaseFollowers(t, false)
-	q.prefixes.remove(t)
+	q.prefixes.removeTask(t)
 }
 
 // releaseFollowers queues the tasks that waited for a task which has ended, or is gone. The

@@ -51,15 +51,15 @@ type pendingBatch struct {
 	lastSent  time.Time
 }
 
-// add adds a line to the batch, and reports whether the batch is full.
-func (p *resultPublisher) add(o outcome) bool {
+// addLine adds a line to the batch, and reports whether the batch is full.
+func (p *resultPublisher) addLine(o outcome) bool {
 	p.batch = append(p.batch, o)
 	p.batchBytes += len(o.line)
 	return len(p.batch) == proto.MaxBatch || p.batchBytes >= maxBatchBytes
 }
 
-// flush publishes the batch to the results stream without waiting for its confirmation.
-func (p *resultPublisher) flush(ctx context.Context) {
+// flushBatch publishes the batch to the results stream without waiting for its confirmation.
+func (p *resultPublisher) flushBatch(ctx context.Context) {
 	if len(p.batch) == 0 {
 		return
 	}
@@ -81,7 +81,7 @@ func (p *resultPublisher) flush(ctx context.Context) {
 	}
 
 	b := pendingBatch{msg: msg}
-	p.send(ctx, &b)
+	p.sendBatch(ctx, &b)
 	p.pending = append(slices.DeleteFunc(p.pending, isConfirmed), b)
 }
 
@@ -99,8 +99,8 @@ func isConfirmed(b pendingBatch) bool {
 	}
 }
 
-// send publishes a batch. If that fails, awaitStored publishes it again.
-func (p *resultPublisher) send(ctx context.Context, b *pendingBatch) {
+// sendBatch publishes a batch. If that fails, awaitStored publishes it again.
+func (p *resultPublisher) sendBatch(ctx context.Context, b *pendingBatch) {
 	b.ack = nil
 	if err := p.run.answers.Offload(ctx, b.msg, p.js.Conn().MaxPayload()); err != nil {
 		p.log.Warn().Err(err).Str("run", p.run.id).Str("shard", p.shard).
@@ -149,7 +149,7 @@ func (p *resultPublisher) awaitStored(ctx context.Context) bool {
 
 		p.stats.Stalled.Store(false)
 		for i := range p.pending {
-			p.send(ctx, &p.pending[i])
+			p.sendBatch(ctx, &p.pending[i])
 		}
 	}
 }

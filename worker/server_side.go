@@ -227,7 +227,7 @@ func (s *serverSide) connect(cfg Config, d serverSideDeps) {
 		handBackAll(s.takeAside(anyTask))
 	}
 	s.health.onExpired = func() {
-		handBackAll(slices.Concat(d.queue.remove(anyTask), s.quarantine.take(anyTask), s.takeAside(anyTask)))
+		handBackAll(slices.Concat(d.queue.removeTasks(anyTask), s.quarantine.take(anyTask), s.takeAside(anyTask)))
 	}
 	s.health.onInfo = func(info modelserver.Info) {
 		cfg.Limiter.SetSlots(info.Slots)

@@ -95,7 +95,7 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 
 	queue := j.jobs.queue
 	if j.run.grouped {
-		queue.register(tasks)
+		queue.registerTasks(tasks)
 	}
 
 	for _, t := range tasks {
@@ -137,19 +137,19 @@ func (j *shardJob) publishResults(ctx context.Context, n int) (handedBack int, c
 			}
 
 			j.jobs.stats.Done.Add(1)
-			if j.results.add(o) {
-				j.results.flush(ctx)
+			if j.results.addLine(o) {
+				j.results.flushBatch(ctx)
 				flush = nil
 			} else if flush == nil {
 				flush = time.After(linger)
 			}
 		case <-flush:
-			j.results.flush(ctx)
+			j.results.flushBatch(ctx)
 			flush = nil
 		}
 	}
 
-	j.results.flush(ctx)
+	j.results.flushBatch(ctx)
 
 	return handedBack, crashes
 }

@@ -49,15 +49,15 @@ type shardJobs struct {
 	running sync.WaitGroup
 }
 
-// start begins to work on a shard and returns the number of its requests, or 0 if it cannot be
+// startJob begins to work on a shard and returns the number of its requests, or 0 if it cannot be
 // read. An oversized shard is read by its own job, since that takes its time. ctx bounds the
 // job's use of the bus.
-func (s *shardJobs) start(ctx context.Context, run *activeRun, model string, msg jetstream.Msg) int {
+func (s *shardJobs) startJob(ctx context.Context, run *activeRun, model string, msg jetstream.Msg) int {
 	s.inHand.add(model, 1)
 	s.queue.noteOpening()
 
 	if msg.Headers().Get(proto.HeaderObject) == "" {
-		j, requests := s.open(ctx, run, model, msg)
+		j, requests := s.openShard(ctx, run, model, msg)
 		if j == nil {
 			s.queue.noteOpened()
 			s.inHand.add(model, -1)
@@ -65,7 +65,7 @@ func (s *shardJobs) start(ctx context.Context, run *activeRun, model string, msg
 		}
 
 		s.running.Go(func() {
-			defer s.end(model)
+			defer s.endJob(model)
 			j.runRequests(ctx, requests)
 		})
 
@@ -75,9 +75,9 @@ func (s *shardJobs) start(ctx context.Context, run *activeRun, model string, msg
 	const one = 1 // a request that does not fit into a message travels alone
 	s.held.add(one)
 	s.running.Go(func() {
-		defer s.end(model)
+		defer s.endJob(model)
 
-		j, requests := s.open(ctx, run, model, msg)
+		j, requests := s.openShard(ctx, run, model, msg)
 		s.held.add(-one)
 		if j == nil {
 			s.queue.noteOpened()
@@ -90,15 +90,15 @@ func (s *shardJobs) start(ctx context.Context, run *activeRun, model string, msg
 	return one
 }
 
-// end notes that the job of a shard has ended.
-func (s *shardJobs) end(model string) {
+// endJob notes that the job of a shard has ended.
+func (s *shardJobs) endJob(model string) {
 	s.inHand.add(model, -1)
 	s.freed.notify()
 }
 
-// open reads a shard and extends its ack wait from then on. It returns nil after it has
+// openShard reads a shard and extends its ack wait from then on. It returns nil after it has
 // returned the shard to the bus or given it up.
-func (s *shardJobs) open(
+func (s *shardJobs) openShard(
 	ctx context.Context, run *activeRun, model string, msg jetstream.Msg,
 ) (j *shardJob, requests []proto.Request) {
 	id := msg.Headers().Get(proto.HeaderShard)
@@ -179,7 +179,7 @@ func (s *shardJobs) returnShard(
 func (s *shardJobs) endTask(t *task) {
 	s.taskEnded(t)
 	if t.prefixes != nil {
-		s.queue.unregister(t)
+		s.queue.unregisterTask(t)
 	}
 }
 

@@ -96,7 +96,7 @@ func (q *requestQueue) putBack(t *task) {
 	switch p := t.filler; {
 	case p != nil:
 		t.filler = nil
-		q.prefixes.park(p, t, 0)
+		q.prefixes.parkTask(p, t, 0)
 	case q.head > 0:
 		q.head--
 		q.tasks[q.head] = t

@@ -113,8 +113,8 @@ func (u *usage) divideEnergy(joules float64) {
 	clear(u.unattributed)
 }
 
-// retain drops the runs for which wanted is false: they are over.
-func (u *usage) retain(wanted func(run string) bool) {
+// retainRuns drops the runs for which wanted is false: they are over.
+func (u *usage) retainRuns(wanted func(run string) bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 

@@ -40,7 +40,7 @@ func TestUsage(t *testing.T) {
 		"done already": {EnergyJoules: new(0.0), Redeliveries: 1},
 	})
 
-	u.retain(func(run string) bool { return run != "r" && run != "done already" })
+	u.retainRuns(func(run string) bool { return run != "r" && run != "done already" })
 	u.countRequest("r")
 	check("a run that goes on", meter(145), map[string]proto.RunUsage{
 		"r":     {Requests: 1, EnergyJoules: new(5.0)},

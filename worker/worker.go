@@ -145,7 +145,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	}
 
-	w.work(ctx, b)
+	w.runParts(ctx, b)
 
 	if refused, ok := errors.AsType[*RefusedError](context.Cause(ctx)); ok {
 		return refused
@@ -178,8 +178,8 @@ func (w *Worker) openBus(ctx context.Context) (*bus.Bus, error) {
 	return nil, nil
 }
 
-// work runs all parts of the worker until ctx ends, and then stops them one after the other.
-func (w *Worker) work(ctx context.Context, b *bus.Bus) {
+// runParts runs all parts of the worker until ctx ends, and then stops them one after the other.
+func (w *Worker) runParts(ctx context.Context, b *bus.Bus) {
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
 
@@ -193,7 +193,7 @@ func (w *Worker) work(ctx context.Context, b *bus.Bus) {
 	w.fetch.peers.heartbeats = b.Heartbeats
 
 	var loops sync.WaitGroup
-	loops.Go(func() { w.runs.follow(l, b.Runs) })
+	loops.Go(func() { w.runs.followManifests(l, b.Runs) })
 	loops.Go(func() { w.fetch.run(l) })
 	loops.Go(func() { w.dispatch.run(ctx) })
 	loops.Go(func() { w.server.run(ctx) })
@@ -214,5 +214,5 @@ func (w *Worker) work(ctx context.Context, b *bus.Bus) {
 
 // handBackWaiting hands back the tasks that wait and for which gone returns true.
 func (w *Worker) handBackWaiting(gone func(*task) bool) {
-	handBackAll(slices.Concat(w.queue.remove(gone), w.server.take(gone)))
+	handBackAll(slices.Concat(w.queue.removeTasks(gone), w.server.take(gone)))
 }
