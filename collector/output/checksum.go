@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
 )
 
 // ErrModified is returned for an output that is not as its run has written it.
@@ -32,6 +33,25 @@ func (p Prefix) CheckFiles(meta *metadata.Run) error {
 	}
 
 	return nil
+}
+
+// ReadMeta reads the metadata of a run of this version of promptmill, which has a manifest. The
+// error wraps [proto.ErrFormat] if another program or version wrote the file.
+func (p Prefix) ReadMeta() (*metadata.Run, error) {
+	meta, err := metadata.Read(p.Meta())
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+
+	if meta.Manifest == nil {
+		return nil, fmt.Errorf("read metadata %s: %w: another program wrote it", p.Meta(), proto.ErrFormat)
+	}
+
+	if meta.Manifest.Schema != proto.ManifestSchema {
+		return nil, fmt.Errorf("read metadata %s: %w", p.Meta(), proto.SchemaError(meta.Manifest.Schema))
+	}
+
+	return meta, nil
 }
 
 // checkFile compares a file with the SHA-256 that it had.

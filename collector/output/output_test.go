@@ -167,14 +167,15 @@ func folder(t *testing.T, out Prefix) map[string]string {
 	t.Helper()
 
 	files := map[string]string{}
-	fixture.Must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	fixture.Must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".",
+		func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(filepath.Join(filepath.Dir(string(out)), path))
+			files[path] = string(data)
 			return err
-		}
-		data, err := os.ReadFile(filepath.Join(filepath.Dir(string(out)), path))
-		files[path] = string(data)
-		return err
-	}))
+		}))
 
 	return files
 }

@@ -139,7 +139,8 @@ func (r *runner) completeSettings(ctx context.Context) (proto.Settings, error) {
 	return settings, nil
 }
 
-// validateInput reads the input, describes it in the manifest, and refuses lines that cannot be sent.
+// validateInput reads the input, describes it in the manifest, and refuses lines that cannot be
+// sent.
 func (r *runner) validateInput(ctx context.Context, m *proto.Manifest) error {
 	var problems producer.Report
 	var err error

@@ -226,7 +226,7 @@ func loseNode(t *testing.T, d death) {
 		return
 	}
 
-	meta, err := readMeta(out)
+	meta, err := out.ReadMeta()
 	must(t, err)
 	t.Logf("%s: no line for %.1f s at most, the end after %.1f s; worked %.1f s, idle %.1f s; consumers: %s",
 		d, stall.Seconds(), took.Seconds(),

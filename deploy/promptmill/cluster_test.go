@@ -28,6 +28,7 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/verify"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -688,7 +689,7 @@ func (r *clusterRun) finish() {
 	t.Logf("the rest: %s, no results for %s at most",
 		time.Since(begin).Round(time.Millisecond), r.pulse.longest(begin).Round(time.Millisecond))
 
-	p, err := verify(t.Context(), []string{r.input}, r.output, true)
+	p, err := verify.Run(t.Context(), verify.Config{Inputs: []string{r.input}, Output: r.output, Answers: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -697,7 +698,7 @@ func (r *clusterRun) finish() {
 		t.Errorf("the output is not what it should be: %+v", p)
 	}
 
-	meta, err := readMeta(r.output)
+	meta, err := r.output.ReadMeta()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,9 +56,9 @@ type CollectConfig struct {
 	Hooks Hooks
 }
 
-// Collect collects a run that is on a bus until it has ended and its files are written. It publishes
-// what is not published yet. The end of ctx stops it: the error wraps [ErrInterrupted], and the next
-// Collect resumes.
+// Collect collects a run that is on a bus until it has ended and its files are written. It
+// publishes what is not published yet. The end of ctx stops it: the error wraps
+// [ErrInterrupted], and the next Collect resumes.
 func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	cfg.Report.state = cfg.State
 	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
@@ -80,7 +80,6 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 // describeError puts an error into words for the person who waits for the run.
 func (c *runCollector) describeError(ctx context.Context, err error) error {
 	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) + " to go on; nothing is lost"
-
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", again)
@@ -206,7 +205,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 
 	c.removeInput()
 
-	return readMeta(c.Output)
+	return c.Output.ReadMeta()
 }
 
 // checkNotCollected fails if another process collects the run. Problems with the files here do not
@@ -334,7 +333,7 @@ func (c *runCollector) putAsideJournal(damage error) error {
 // reopenComplete makes the journal of a run from its complete files, if its failed requests are to
 // be run again. Otherwise it returns errWritten.
 func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*journal.Journal, error) {
-	meta, err := readMeta(c.Output)
+	meta, err := c.Output.ReadMeta()
 	if errors.Is(err, proto.ErrFormat) || errors.Is(err, metadata.ErrFormat) {
 		err = foreignFilesError{err}
 	}
@@ -367,8 +366,8 @@ func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*j
 	return journal.CreateFromOutput(c.Output, meta, m, position)
 }
 
-// foreignFilesError is the error of an output whose files do not belong to the run. Waiting does not
-// help.
+// foreignFilesError is the error of an output whose files do not belong to the run. Waiting
+// does not help.
 type foreignFilesError struct{ error }
 
 func (e foreignFilesError) Unwrap() error { return e.error }
@@ -383,8 +382,8 @@ func (c *runCollector) checkJournal(then, m proto.Manifest) error {
 	return c.checkSame(c.Output.Journal(), then, m)
 }
 
-// checkSame refuses to go on with the files of an earlier run of the same name that has left the bus:
-// its lines would be taken for those of this one.
+// checkSame refuses to go on with the files of an earlier run of the same name that has left
+// the bus: its lines would be taken for those of this one.
 func (c *runCollector) checkSame(path string, then, now proto.Manifest) error {
 	text := describeRunChange(then, now)
 	if text == "" {
@@ -434,7 +433,7 @@ func updateRun(ctx context.Context, runs *bus.RunStore, m proto.Manifest, change
 
 // finishCleanup does what a process did not come to that died after it had completed the files.
 func (c *runCollector) finishCleanup(ctx context.Context, runs *bus.RunStore) (*metadata.Run, error) {
-	meta, err := readMeta(c.Output)
+	meta, err := c.Output.ReadMeta()
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (c command) ended(run string, within time.Duration) *metadata.Run {
 // meta is the metadata of a run whose files are written.
 func (c command) meta(run string) *metadata.Run {
 	c.t.Helper()
-	meta, err := readMeta(output.Prefix(filepath.Join(c.dir, run)))
+	meta, err := output.Prefix(filepath.Join(c.dir, run)).ReadMeta()
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 		return nil, checkNotForeign(r.output)
 	}
 
-	meta, err := readMeta(r.output)
+	meta, err := r.output.ReadMeta()
 	if err != nil {
 		return nil, exit.WithHint(err, metaHint(err))
 	}
@@ -72,15 +72,16 @@ func checkNotForeign(out output.Prefix) error {
 			return checkOutput(out)
 		}
 
-		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path),
+		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone",
+			path),
 			"move it away, or choose another output with -o")
 	}
 
 	return nil
 }
 
-// checkWritten refuses a complete output whose files are not those of its metadata: they must not be
-// taken for its answers.
+// checkWritten refuses a complete output whose files are not those of its metadata: they must
+// not be taken for its answers.
 func checkWritten(out output.Prefix, meta *metadata.Run) error {
 	err := out.CheckFiles(meta)
 	if errors.Is(err, output.ErrModified) {

@@ -199,6 +199,7 @@ func (c Config) Validate() error {
 	if c.ServerURL != "" {
 		servers.URLs = []string{c.ServerURL}
 	}
+
 	servers.StateDir = cmp.Or(servers.StateDir, "the run's")
 
 	return servers.Validate()
@@ -266,5 +267,6 @@ func withShardDefaults(s proto.Settings) proto.Settings {
 			s.ShardBytes *= 4 // requests that begin alike are often long
 		}
 	}
+
 	return s
 }

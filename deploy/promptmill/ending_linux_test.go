@@ -330,6 +330,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 	m := newModel(t, sim.Config{Tokens: 5})
 	js := openJetStream(t, url)
 	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
+
 	steps := slices.DeleteFunc(slices.Clone(finalSteps), func(s deathStep) bool {
 		return strings.Contains(s.path, "@") || s.path == "state"
 	})

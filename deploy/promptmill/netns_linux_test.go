@@ -19,6 +19,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/verify"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/proto/jsonl"
@@ -281,10 +282,15 @@ func (s *site) written() int {
 	s.t.Helper()
 
 	if size := s.journal(); size != s.counted {
-		p, err := verify(s.t.Context(), []string{filepath.Join(s.command.dir, s.in)}, s.output, true)
+		p, err := verify.Run(s.t.Context(), verify.Config{
+			Inputs:  []string{filepath.Join(s.command.dir, s.in)},
+			Output:  s.output,
+			Answers: true,
+		})
 		if err != nil {
 			return s.done // it begins, or has ended
 		}
+
 		s.counted, s.done = size, p.Answered+p.Failed
 	}
 
@@ -353,7 +359,7 @@ func (s *site) finish() *metadata.Run {
 		t.Errorf("verify: exit code %d:\n%s", code, text)
 	}
 
-	meta, err := readMeta(s.output)
+	meta, err := s.output.ReadMeta()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,7 +168,7 @@ func (r reports) write(run *metadata.Run, out output.Prefix, log zerolog.Logger)
 
 // writeOf is write for the metadata that lies beside an output.
 func (r reports) writeOf(out output.Prefix, log zerolog.Logger) {
-	run, err := readMeta(out)
+	run, err := out.ReadMeta()
 	if err != nil {
 		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
 		return

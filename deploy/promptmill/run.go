@@ -9,7 +9,6 @@ import (
 
 	"github.com/promptmill/promptmill/collector/atomicfile"
 	"github.com/promptmill/promptmill/collector/journal"
-	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
@@ -25,9 +24,9 @@ import (
 // the output, answered or failed.
 //
 // The end of ctx stops the run gracefully: workers finish what is in flight within
-// Config.Workers.Grace, and the collector writes what has come. The error wraps [ErrInterrupted] and
-// the cause of ctx's end then, and the next Run with the same configuration resumes. A process that
-// is killed loses nothing either.
+// Config.Workers.Grace, and the collector writes what has come. The error wraps
+// [ErrInterrupted] and the cause of ctx's end then, and the next Run with the same
+// configuration resumes. A process that is killed loses nothing either.
 //
 // Errors of the exit package carry a hint for a person and the exit code of a command.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
@@ -87,6 +86,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if r.stdin != nil {
 		defer r.stdin.discard()
 	}
+
 	if res != nil || err != nil {
 		return res, err
 	}
@@ -98,6 +98,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if r.servers != nil {
 		defer r.servers.Close()
 	}
+
 	if err != nil {
 		return nil, r.describeError(ctx, err)
 	}
@@ -106,7 +107,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		return nil, r.describeError(ctx, r.discardUnstarted(err))
 	}
 
-	meta, err := readMeta(r.output)
+	meta, err := r.output.ReadMeta()
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +171,8 @@ func (r *runner) discardUnstarted(err error) error {
 	return err
 }
 
-// removeState removes the state of a complete run. It is the last step: while the folder exists, the
-// next Run looks for what is left to do.
+// removeState removes the state of a complete run. It is the last step: while the folder
+// exists, the next Run looks for what is left to do.
 func (r *runner) removeState() {
 	if r.endUnnoted {
 		return
@@ -190,22 +191,4 @@ func (r *runner) removeUnstarted(hadState bool) {
 	}
 	os.Remove(filepath.Join(r.stateDir, spoolFile))
 	statedir.RemoveEmpty(r.stateDir)
-}
-
-// readMeta reads the metadata of an output.
-func readMeta(out output.Prefix) (*metadata.Run, error) {
-	meta, err := metadata.Read(out.Meta())
-	if err != nil {
-		return nil, fmt.Errorf("read metadata: %w", err)
-	}
-
-	if meta.Manifest == nil {
-		return nil, fmt.Errorf("read metadata %s: %w: another program wrote it", out.Meta(), proto.ErrFormat)
-	}
-
-	if meta.Manifest.Schema != proto.ManifestSchema {
-		return nil, fmt.Errorf("read metadata %s: %w", out.Meta(), proto.SchemaError(meta.Manifest.Schema))
-	}
-
-	return meta, nil
 }

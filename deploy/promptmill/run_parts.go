@@ -39,7 +39,8 @@ func (r *runner) runParts(ctx context.Context) error {
 	}
 
 	if own != nil && r.cfg.Shared {
-		r.cfg.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s", own.JoinString(proto.RoleWorker))
+		r.cfg.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s",
+			own.JoinString(proto.RoleWorker))
 	}
 
 	m := r.journal.State().Manifest
@@ -166,6 +167,7 @@ func (r *runner) addWorkers(p *parts, v *progress.Source, js jetstream.JetStream
 		p.watchers = append(p.watchers, func(ctx context.Context) error {
 			return r.servers.Watch(ctx, w, server, r.cfg.Hooks.Loading)
 		})
+
 		v.Workers = append(v.Workers, named)
 		r.cfg.Metrics.addWorker(named)
 	}

@@ -76,6 +76,7 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 		json:   c.Bool("json"),
 		args:   c.Args().Slice(),
 	}
+
 	cfg := &o.run
 	*cfg = Config{
 		RunID:   c.String("run"),

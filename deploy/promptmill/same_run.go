@@ -17,7 +17,8 @@ import (
 // otherRunHint says how to go on where an output belongs to another run.
 const otherRunHint = "give the same command as then, or choose another output with -o"
 
-// checkSameRun refuses to go on with another input or other settings than the run of a manifest has.
+// checkSameRun refuses to go on with another input or other settings than the run of a manifest
+// has.
 func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
 	results := r.output.Results()
 	if r.cfg.RunID != "" && r.cfg.RunID != m.Run {

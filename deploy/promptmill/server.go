@@ -66,6 +66,7 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 	if err != nil {
 		return err
 	}
+
 	defer lock.Close()
 
 	closeBus, err := s.openBus()
@@ -75,7 +76,6 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 	defer closeBus()
 
 	err = s.run(ctx)
-
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", "")
@@ -120,6 +120,7 @@ func (s *runServer) openBus() (closeBus func(), err error) {
 	}); err != nil {
 		return nil, err
 	}
+
 	s.link = s.embedded.Connection
 
 	return s.embedded.Stop, nil
@@ -143,7 +144,8 @@ func (s *runServer) run(ctx context.Context) (err error) {
 			return err
 		}
 		s.Hooks.printf("serving on %s, output in %s", s.embedded.Addr(), s.Dir)
-		s.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s", s.embedded.JoinString(proto.RoleWorker))
+		s.Hooks.printf("to add a box, run this there:\n  promptmill worker --join %s",
+			s.embedded.JoinString(proto.RoleWorker))
 	} else {
 		s.Hooks.printf("serving the runs on %s, output in %s", s.link.Name, s.Dir)
 	}

@@ -47,9 +47,9 @@ type SubmitConfig struct {
 	Hooks Hooks
 }
 
-// Submit validates an input, stores it on a bus and publishes its requests: all, or as many as there
-// is room for if the collector of the run publishes the rest. The end of ctx stops it; the error
-// wraps [ErrInterrupted] and has a hint how to go on.
+// Submit validates an input, stores it on a bus and publishes its requests: all, or as many as
+// there is room for if the collector of the run publishes the rest. The end of ctx stops it;
+// the error wraps [ErrInterrupted] and has a hint how to go on.
 func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error) {
 	defer func() {
 		if err != nil && ctx.Err() != nil {
@@ -73,7 +73,12 @@ func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error)
 		return m, err
 	}
 
-	s := &submission{Bus: b, link: l, inputs: inputs, hooks: cfg.Hooks}
+	s := &submission{
+		Bus:    b,
+		link:   l,
+		inputs: inputs,
+		hooks:  cfg.Hooks,
+	}
 	if m, err = s.prepare(ctx, cfg); err != nil {
 		return m, err
 	}
@@ -110,8 +115,8 @@ func (c SubmitConfig) copyInput(ctx context.Context) (inputs []string, forget fu
 	return []string{input.path}, forget, nil
 }
 
-// makeSpool makes a folder for standard input that exists as long as this process, and removes those
-// of processes that were killed.
+// makeSpool makes a folder for standard input that exists as long as this process, and removes
+// those of processes that were killed.
 func makeSpool(state string) (dir string, forget func(), err error) {
 	left, _ := filepath.Glob(filepath.Join(state, "submit-*")) // the pattern is good
 	for _, dir := range left {
@@ -122,7 +127,8 @@ func makeSpool(state string) (dir string, forget func(), err error) {
 	}
 
 	if err := os.MkdirAll(state, 0o700); err != nil {
-		return "", nil, exit.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another place with --state DIR")
+		return "", nil, exit.WithHint(fmt.Errorf("make the state folder: %w", err),
+			"choose another place with --state DIR")
 	}
 
 	if dir, err = os.MkdirTemp(state, "submit-"); err != nil {
@@ -255,7 +261,8 @@ func halfSubmitted(old, m proto.Manifest) bool {
 // errTaken is returned when another submit has begun the run while this one put it on the bus.
 var errTaken = errors.New("another promptmill submit was first with this run")
 
-// announce puts the manifest on the bus, as validating, so that others see what the streams are for.
+// announce puts the manifest on the bus, as validating, so that others see what the streams are
+// for.
 func (s *submission) announce(ctx context.Context, m proto.Manifest) error {
 	err := s.Runs.Create(ctx, m)
 	if !errors.Is(err, jetstream.ErrKeyExists) {

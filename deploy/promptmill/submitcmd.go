@@ -166,7 +166,9 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 }
 
 // reportSubmitted says what becomes of a run that is on the bus, and waits for its end with --wait.
-func (c *activeCommand) reportSubmitted(ctx context.Context, l *busconn.Connection, m proto.Manifest, o submitOptions) error {
+func (c *activeCommand) reportSubmitted(
+	ctx context.Context, l *busconn.Connection, m proto.Manifest, o submitOptions,
+) error {
 	s, err := openSession(ctx, l)
 	if err != nil {
 		return err

@@ -202,6 +202,7 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 
 	cfg.Notices = p.notices[server.URL()]
 	p.hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.Name, server.URL(), p.options)
+
 	w, err := worker.New(cfg)
 	if err != nil {
 		p.group.Go(func() error { return err })

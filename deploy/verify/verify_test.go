@@ -1,4 +1,4 @@
-package main
+package verify
 
 import (
 	"fmt"
@@ -13,8 +13,10 @@ import (
 func TestVerifyManyModels(t *testing.T) {
 	t.Parallel()
 
-	v, err := newVerifier(nil, output.Prefix("out"), false)
-	must(t, err)
+	v, err := newVerifier(Config{Output: "out"})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	for range 2 {
 		for i := range 1000 {
@@ -55,12 +57,19 @@ func TestVerifySwappedResponse(t *testing.T) {
 			must(t, os.WriteFile(in, []byte(`{"custom_id":"a","prompt":"1"}`+"\n"+
 				`{"custom_id":"b","prompt":"2"}`+"\n"), 0o644))
 			must(t, os.WriteFile(out.Results(), []byte(tt.lines), 0o644))
-			p, err := verify(t.Context(), []string{in}, out, false)
+			p, err := Run(t.Context(), Config{Inputs: []string{in}, Output: out})
 			must(t, err)
-			if p.Swapped != tt.swapped || p.Complete != (tt.swapped == 0) || (p.err() == nil) != (tt.swapped == 0) ||
+			if p.Swapped != tt.swapped || p.Complete != (tt.swapped == 0) || (p.Err() == nil) != (tt.swapped == 0) ||
 				len(p.Examples) != tt.swapped {
-				t.Errorf("%+v, %v; want %d swapped", p, p.err(), tt.swapped)
+				t.Errorf("%+v, %v; want %d swapped", p, p.Err(), tt.swapped)
 			}
 		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
