@@ -28,6 +28,7 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
 	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
@@ -441,7 +442,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		t.Fatal(err)
 	}
 
-	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: defaultShardBytes, Capacity: 128}
+	settings := proto.Settings{Model: "sim", ShardSize: 16, ShardBytes: pipeline.DefaultShardBytes, Capacity: 128}
 	m := proto.Manifest{
 		Schema:    proto.ManifestSchema,
 		Run:       r.id,
@@ -484,12 +485,12 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		Limits:  limits,
 		Flush:   200 * time.Millisecond,
 		Log:     part("collector"),
-		Input:   runInput{m, func() ([]string, error) { return []string{r.input}, nil }},
+		Input:   pipeline.Input{Run: m, Files: func() ([]string, error) { return []string{r.input}, nil }},
 	})
 
-	work := parts{
-		producer:  producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")}),
-		collector: r.collector,
+	work := pipeline.Parts{
+		Producer:  producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")}),
+		Collector: r.collector,
 	}
 
 	running, stop := context.WithCancel(context.Background())
@@ -538,7 +539,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		})
 	}
 
-	r.parts.Go(func() { r.ended <- work.run(running) })
+	r.parts.Go(func() { r.ended <- work.Run(running) })
 	r.parts.Go(func() { r.pulse.follow(running, func() int { return r.collector.Progress().Received.Done }) })
 
 	return r

@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -57,7 +58,7 @@ func collectCommand(env environment) *cli.Command {
 	}
 }
 
-func collect(ctx context.Context, env environment, o commonOptions, cfg CollectConfig, json bool) (err error) {
+func collect(ctx context.Context, env environment, o commonOptions, cfg pipeline.CollectConfig, json bool) (err error) {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
 		return err
@@ -118,8 +119,8 @@ func checkInputs(out output.Prefix, inputs []string) error {
 
 // parseCollect reads and checks the flags that say where to collect a run. name is the output's
 // default name.
-func parseCollect(env environment, c *cli.Command, name string) (cfg *CollectConfig, err error) {
-	cfg = &CollectConfig{
+func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.CollectConfig, err error) {
+	cfg = &pipeline.CollectConfig{
 		Flush:   c.Duration("flush"),
 		Format:  formatOf(c),
 		Version: versionText(),
@@ -144,11 +145,11 @@ func parseCollect(env environment, c *cli.Command, name string) (cfg *CollectCon
 
 // collectRun collects a run in the foreground, with progress and a summary. inputs are those of the
 // run, as they were named, if they are known.
-func collectRun(cmd *activeCommand, cfg CollectConfig, inputs []string, json bool) error {
+func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string, json bool) error {
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 	cmd.limitMemory()
 
-	res, err := Collect(cmd.untilSignals("syncing what has come", nothingLost), cfg)
+	res, err := pipeline.Collect(cmd.untilSignals("syncing what has come", nothingLost), cfg)
 	cmd.screen.Close()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -94,7 +95,7 @@ func deleteCommand(env environment) *cli.Command {
 			ctx, cancel := context.WithTimeout(ctx, answerTime)
 			defer cancel()
 
-			if err := deleteRun(ctx, s.JS, s.Runs, m); err != nil {
+			if err := pipeline.DeleteRun(ctx, s.JS, s.Runs, m); err != nil {
 				return err
 			}
 

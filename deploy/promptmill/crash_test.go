@@ -295,7 +295,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 				defer write.Close()
 			} else {
 				poll(t, patience, "the copy of standard input", func() bool {
-					copies, _ := filepath.Glob(filepath.Join(c.state, "*", spoolFile+"*"))
+					copies, _ := filepath.Glob(filepath.Join(c.state, "*", "input*"))
 					return len(copies) > 0
 				})
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/doctor"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/limit"
@@ -67,7 +68,7 @@ func parseDoctor(env environment, c *cli.Command) (doctor.Options, error) {
 		Model:       c.String("model"),
 		Output:      c.String("output"),
 		Concurrency: c.Int("max-concurrency"),
-		ShardBytes:  defaultShardBytes,
+		ShardBytes:  pipeline.DefaultShardBytes,
 		Version:     versionText(),
 	}
 
@@ -119,7 +120,7 @@ func examine(ctx context.Context, env environment, o doctor.Options, asJSON bool
 			f.Print(env.stdout, colour)
 		}
 	})
-	if errors.Is(err, ErrInterrupted) {
+	if errors.Is(err, pipeline.ErrInterrupted) {
 		return exit.Interrupted(err, "")
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/doctor"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
@@ -33,7 +34,7 @@ func TestCtrlCEndsDoctor(t *testing.T) {
 		State:       t.TempDir(),
 		Output:      t.TempDir(),
 		Concurrency: limit.DefaultMax,
-		ShardBytes:  defaultShardBytes,
+		ShardBytes:  pipeline.DefaultShardBytes,
 	}, false)
 	if exit.Code(err) != exit.CodeInterrupted {
 		t.Errorf("exit code %d: %v", exit.Code(err), err)

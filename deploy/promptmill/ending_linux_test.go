@@ -21,6 +21,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -465,13 +466,13 @@ func TestDeletionCutShort(t *testing.T) {
 		t.Errorf("after the command (-want +got):\n%s", diff)
 	}
 
-	must(t, sweepDeleted(t.Context(), l.JS, runs, time.Hour, Hooks{}))
+	must(t, pipeline.SweepDeleted(t.Context(), l.JS, runs, time.Hour, pipeline.Hooks{}))
 
 	if diff := cmp.Diff([]string{"again", "deleted", "lost", "there"}, left()); diff != "" {
 		t.Errorf("young streams (-want +got):\n%s", diff)
 	}
 
-	must(t, sweepDeleted(t.Context(), l.JS, runs, 0, Hooks{}))
+	must(t, pipeline.SweepDeleted(t.Context(), l.JS, runs, 0, pipeline.Hooks{}))
 	if diff := cmp.Diff([]string{"again", "lost", "there"}, left()); diff != "" {
 		t.Errorf("after the sweep (-want +got):\n%s", diff)
 	}
@@ -480,7 +481,7 @@ func TestDeletionCutShort(t *testing.T) {
 	m, err := runs.Get(t.Context(), "there")
 	must(t, err)
 	must(t, bus.DeleteStreams(t.Context(), l.JS, "there"))
-	must(t, deleteRun(t.Context(), l.JS, runs, m))
+	must(t, pipeline.DeleteRun(t.Context(), l.JS, runs, m))
 	if _, err := runs.Get(t.Context(), "there"); !errors.Is(err, proto.ErrNoRun) {
 		t.Errorf("the manifest: %v, want ErrNoRun", err)
 	}

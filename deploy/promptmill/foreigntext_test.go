@@ -18,7 +18,6 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
-	"github.com/promptmill/promptmill/producer"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -88,14 +87,6 @@ func TestForeignTextIsPrintable(t *testing.T) {
 			doctor.Finding{Status: doctor.StatusFail, Fix: hostile}.Print(w, false)
 		}, 0},
 		{"an error and its hint", func(w io.Writer) { terminal.PrintError(w, exit.Usage(hostile, "%s", hostile)) }, 0},
-		{"a refused line", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
-			rejectInput(Hooks{Printf: s.Printf}, producer.Report{Problems: []producer.Problem{{
-				File:     hostile,
-				Line:     1,
-				CustomID: hostile,
-				Reason:   hostile,
-			}}, Count: 1}, 1, nil)
-		}), 1},
 		{"a message", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
 			s.Printf("%s, %v, %q", hostile, errors.New(hostile), hostile)
 		}),

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
 // catchSignals returns where the signals come that stop a command. A terminal that is closed
@@ -22,7 +23,7 @@ func catchSignals() <-chan os.Signal {
 	return signals
 }
 
-// untilSignal returns a context that ends at a signal, with ErrInterrupted, until the
+// untilSignal returns a context that ends at a signal, with pipeline.ErrInterrupted, until the
 // returned function is called: then signals are left to whoever is next.
 func untilSignal(ctx context.Context, env environment) (context.Context, func()) {
 	ctx, stop := context.WithCancelCause(ctx)
@@ -31,7 +32,7 @@ func untilSignal(ctx context.Context, env environment) (context.Context, func())
 		defer close(done)
 		select {
 		case <-env.signals:
-			stop(ErrInterrupted)
+			stop(pipeline.ErrInterrupted)
 		case <-ctx.Done():
 		}
 	}()

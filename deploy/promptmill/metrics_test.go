@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
@@ -97,7 +98,7 @@ func TestMetricsOfRun(t *testing.T) {
 		return got[`collector_durable_lines{run="r"}`] == requests-1
 	})
 
-	name := fmt.Sprintf("worker=%q", hostName())
+	name := fmt.Sprintf("worker=%q", pipeline.HostName())
 	lines := sum(t, c.journal("out"), "")
 	delete(got, "worker_attempt_seconds_sum{"+name+"}") // is a time
 

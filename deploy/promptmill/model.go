@@ -11,6 +11,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/worker/limit"
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
@@ -157,8 +158,8 @@ func parseRoots(file string) (*x509.CertPool, error) {
 }
 
 // parseModels reads and checks the flags of the model servers and of what runs requests there.
-func parseModels(c *cli.Command) (modelservers.Config, WorkerConfig, error) {
-	o := WorkerConfig{
+func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, error) {
+	o := pipeline.WorkerConfig{
 		Concurrency:    c.Int("concurrency"),
 		MaxConcurrency: c.Int("max-concurrency"),
 		Attempts:       c.Int("attempts"),

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/metrics"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/rs/zerolog"
@@ -38,7 +40,7 @@ type activeCommand struct {
 	env     environment
 	screen  *terminal.Screen
 	log     zerolog.Logger
-	metrics *exporter
+	metrics *metrics.Exporter
 
 	ctx         context.Context
 	stop        context.CancelFunc
@@ -58,9 +60,9 @@ func openCommand(ctx context.Context, env environment, o commonOptions) (*active
 		env:     env,
 		screen:  screen,
 		log:     newLog(o.verbose, screen),
-		metrics: &exporter{},
+		metrics: &metrics.Exporter{},
 	}
-	if c.stopMetrics, err = startMetrics(o.metrics, c.metrics); err != nil {
+	if c.stopMetrics, err = metrics.Serve(o.metrics, c.metrics); err != nil {
 		return nil, err
 	}
 
@@ -75,7 +77,7 @@ func (c *activeCommand) limitMemory() {
 	c.goroutines.Go(func() { limitMemory(c.ctx, c.env.getenv) })
 }
 
-// untilSignals returns a context that ends at the first signal, with the cause ErrInterrupted, and
+// untilSignals returns a context that ends at the first signal, with the cause pipeline.ErrInterrupted, and
 // has the process end at the second. doing says what is done after the first, safe what is not lost
 // at either.
 func (c *activeCommand) untilSignals(doing string, safe func() string) context.Context {
@@ -88,7 +90,7 @@ func (c *activeCommand) untilSignals(doing string, safe func() string) context.C
 		}
 
 		c.screen.Printf("stopping: %s; press Ctrl-C again to stop now. %s", doing, safe())
-		stop(ErrInterrupted)
+		stop(pipeline.ErrInterrupted)
 
 		select {
 		case <-c.env.signals:
@@ -122,8 +124,8 @@ func (c *activeCommand) countSafe() string {
 }
 
 // hooks show on the screen what the pipeline reports.
-func (c *activeCommand) hooks() Hooks {
-	return Hooks{
+func (c *activeCommand) hooks() pipeline.Hooks {
+	return pipeline.Hooks{
 		Printf:     c.screen.Printf,
 		Validating: progress.ShowValidation(c.screen),
 		Loading:    showLoading(c.screen),

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
 func reportCommand(env environment) *cli.Command {
@@ -52,13 +53,14 @@ func writeReport(env environment, c *cli.Command) error {
 		return exit.Usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
 	}
 
-	r, err := parseReports(c)
+	options, err := parseReports(c)
 	if err != nil {
 		return err
 	}
 
-	r.options.Workers = c.Int("workers")
-	if r.state, err = stateOf(env, c); err != nil {
+	options.Workers = c.Int("workers")
+	state, err := stateOf(env, c)
+	if err != nil {
 		return err
 	}
 
@@ -69,7 +71,7 @@ func writeReport(env environment, c *cli.Command) error {
 			return err
 		}
 
-		made, err := r.of(path, run)
+		made, err := pipeline.BuildReport(options, state, path, run)
 		if err != nil {
 			return err
 		}

@@ -7,10 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector/history"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
@@ -54,41 +52,36 @@ func reportFlags() []cli.Flag {
 	}
 }
 
-// reports say what to write of a run.
-type reports struct {
-	options report.Options // but for the run's own path
-	state   string         // folder of the history
-}
-
-func parseReports(c *cli.Command) (r reports, err error) {
-	if r.options.Estimates, err = parseEstimates(c.String("estimate")); err != nil {
-		return r, err
+// parseReports reads and checks the flags of reports.
+func parseReports(c *cli.Command) (o report.Options, err error) {
+	if o.Estimates, err = parseEstimates(c.String("estimate")); err != nil {
+		return o, err
 	}
 
 	for name, price := range map[string]**float64{
-		"price-in":  &r.options.Prices.In,
-		"price-out": &r.options.Prices.Out,
-		"price-kwh": &r.options.Prices.KWh,
+		"price-in":  &o.Prices.In,
+		"price-out": &o.Prices.Out,
+		"price-kwh": &o.Prices.KWh,
 	} {
 		if !c.IsSet(name) {
 			continue
 		}
 
 		if v := c.Float(name); !(v >= 0 && v <= 1e9) {
-			return r, exit.Usage("", "--%s %g: must not be negative", name, v)
+			return o, exit.Usage("", "--%s %g: must not be negative", name, v)
 		}
 
 		*price = new(c.Float(name))
 	}
 
 	if name := c.String("baseline"); name != "" {
-		r.options.BaselinePath, r.options.Baseline, err = openMeta(name)
+		o.BaselinePath, o.Baseline, err = openMeta(name)
 		if err != nil {
-			return r, fmt.Errorf("--baseline: %w", err)
+			return o, fmt.Errorf("--baseline: %w", err)
 		}
 	}
 
-	return r, nil
+	return o, nil
 }
 
 func parseEstimates(list string) (counts []int, err error) {
@@ -126,52 +119,4 @@ func openMeta(name string) (path string, run *metadata.Run, err error) {
 	}
 
 	return path, run, err
-}
-
-// of makes the report of the run whose metadata is at path.
-func (r reports) of(path string, run *metadata.Run) (*report.Report, error) {
-	o := r.options
-	o.Path = path
-	if o.Baseline == nil {
-		list, err := history.Load(r.state)
-		if err != nil {
-			return nil, err
-		}
-
-		for _, e := range history.Baselines(list, run) {
-			if baseline, err := metadata.Read(e.Meta); err == nil && baseline.TestID == e.TestID { // else it was moved
-				o.BaselinePath, o.Baseline = e.Meta, baseline
-				break
-			}
-		}
-	}
-
-	return report.Build(run, o), nil
-}
-
-// write writes the report of an ended run beside its metadata, and notes the run in the
-// history. The results are there: what goes wrong here is no more than a warning.
-func (r reports) write(run *metadata.Run, out output.Prefix, log zerolog.Logger) {
-	made, err := r.of(out.Meta(), run)
-	if err == nil {
-		err = errors.Join(files.Write(out.ReportMarkdown(), 0o666, made.Markdown),
-			files.Write(out.ReportHTML(), 0o666, made.HTML))
-	}
-	if err != nil {
-		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
-	}
-
-	if err := history.Append(r.state, history.Of(out.Meta(), run)); err != nil {
-		log.Warn().Err(err).Msg("failed to note the run in the history")
-	}
-}
-
-// writeOf is write for the metadata that lies beside an output.
-func (r reports) writeOf(out output.Prefix, log zerolog.Logger) {
-	run, err := out.ReadMeta()
-	if err != nil {
-		log.Warn().Err(err).Msg("failed to write the report; make it with promptmill report")
-		return
-	}
-	r.write(run, out, log)
 }

@@ -494,7 +494,8 @@ func TestStoreOfEarlierVersion(t *testing.T) {
 	for range 2 {
 		b, err := natsserver.Start(natsserver.Config{State: dir, Dir: dir, Shared: true, Log: zerolog.Nop()})
 		must(t, err)
-		must(t, makeBuckets(t.Context(), b.Connection, zerolog.Nop()))
+		must(t, bus.CreateBuckets(t.Context(), b.JS, b.Limits))
+		must(t, bus.UpgradeBuckets(t.Context(), b.JS, b.Limits))
 		opened, err := bus.Open(t.Context(), b.JS)
 		must(t, err)
 

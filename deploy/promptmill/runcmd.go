@@ -13,6 +13,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/natsserver"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -64,7 +65,7 @@ func runCommand(env environment) *cli.Command {
 // runOptions are the flags of the run command.
 type runOptions struct {
 	common commonOptions
-	run    Config
+	run    pipeline.Config
 	json   bool
 	args   []string // the inputs, as they were named
 }
@@ -78,7 +79,7 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 	}
 
 	cfg := &o.run
-	*cfg = Config{
+	*cfg = pipeline.Config{
 		RunID:   c.String("run"),
 		Stdin:   env.stdin,
 		Retry:   c.Bool("retry"),
@@ -123,7 +124,7 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 }
 
 // checkRun refuses flags that do not go together.
-func checkRun(cfg Config) error {
+func checkRun(cfg pipeline.Config) error {
 	servers := cfg.Servers
 	switch {
 	case cfg.Retry && cfg.Bus.External():
@@ -176,7 +177,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
 	doing := fmt.Sprintf("finishing what is in flight, at most %s", o.run.Workers.Grace)
-	res, err := Run(cmd.untilSignals(doing, cmd.countSafe), o.run)
+	res, err := pipeline.Run(cmd.untilSignals(doing, cmd.countSafe), o.run)
 	if err != nil {
 		return err
 	}

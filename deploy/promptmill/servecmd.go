@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
 // serveAddress is the default listen address. Port 4333 avoids NATS's 4222.
@@ -73,8 +74,8 @@ func formatOf(c *cli.Command) output.Format {
 }
 
 // parseServe reads and checks the flags of the serve command.
-func parseServe(env environment, c *cli.Command) (cfg ServeConfig, err error) {
-	cfg = ServeConfig{
+func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err error) {
+	cfg = pipeline.ServeConfig{
 		Bus:     parseConnect(env, c),
 		Flush:   c.Duration("flush"),
 		Format:  formatOf(c),
@@ -106,7 +107,7 @@ func parseServe(env environment, c *cli.Command) (cfg ServeConfig, err error) {
 	return cfg, err
 }
 
-func serve(ctx context.Context, env environment, o commonOptions, cfg ServeConfig) error {
+func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.ServeConfig) error {
 	cmd, err := openCommand(ctx, env, o)
 	if err != nil {
 		return err
@@ -117,8 +118,8 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg ServeConfi
 	noteUnusedURL(env, cfg.Bus, cmd.screen)
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
-	err = Serve(cmd.untilSignals("syncing what has come", nothingLost), cfg)
-	if errors.Is(err, ErrInterrupted) {
+	err = pipeline.Serve(cmd.untilSignals("syncing what has come", nothingLost), cfg)
+	if errors.Is(err, pipeline.ErrInterrupted) {
 		cmd.screen.Printf("stopped; promptmill serve goes on where it was")
 		return nil // a signal is how it ends
 	}

@@ -54,7 +54,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			}
 
 			if test.streams {
-				if err := bus.EnsureStreams(t.Context(), s.link.JS, m, s.link.Limits); err != nil {
+				if err := bus.EnsureStreams(t.Context(), s.JS, m, s.Limits); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -81,37 +81,8 @@ func TestSubmitGoesOn(t *testing.T) {
 	}
 }
 
-// Two submits of the same run at the same time: one begins it, the other says so.
-func TestSubmitTwice(t *testing.T) {
-	t.Parallel()
-
-	c := newCommand(t)
-	c.serve()
-	s := c.producer()
-	m := proto.Manifest{Schema: proto.ManifestSchema, Run: "r", State: proto.StateValidating, CreatedAt: time.Now()}
-	if err := s.announce(t.Context(), m); err != nil {
-		t.Fatal(err)
-	}
-
-	if err := s.announce(t.Context(), m); err != nil {
-		t.Errorf("go on with it: %v", err)
-	}
-
-	err := s.Runs.Update(t.Context(), "r", func(now *proto.Manifest) error {
-		now.State = proto.StateInProgress
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if err := s.publish(t.Context(), m, false); err != errTaken {
-		t.Errorf("a run that is in progress is submitted again: %v", err)
-	}
-}
-
 // producer is a connection to the bus of serve, as one who submits.
-func (c command) producer() *submission {
+func (c command) producer() *session {
 	c.t.Helper()
 
 	id, err := localbus.LoadIdentity(c.state)
@@ -132,5 +103,5 @@ func (c command) producer() *submission {
 		c.t.Fatal(err)
 	}
 
-	return &submission{Bus: opened, link: l}
+	return &session{l, opened}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
@@ -52,12 +53,12 @@ func submitCommand(env environment) *cli.Command {
 // submitOptions are the flags of the submit command.
 type submitOptions struct {
 	common commonOptions
-	submit SubmitConfig // without its bus
+	submit pipeline.SubmitConfig // without its bus
 	bus    busconn.Options
 	wait   bool
 	json   bool
 	// collect says where to collect the run. Nil if this command does not.
-	collect *CollectConfig
+	collect *pipeline.CollectConfig
 	args    []string // the inputs, as they were named
 }
 
@@ -66,7 +67,7 @@ func parseSubmit(env environment, c *cli.Command) (o submitOptions, err error) {
 	o = submitOptions{
 		common: parseCommon(c, c.String("progress")),
 		bus:    parseConnect(env, c),
-		submit: SubmitConfig{RunID: c.String("run"), Stdin: env.stdin},
+		submit: pipeline.SubmitConfig{RunID: c.String("run"), Stdin: env.stdin},
 		wait:   c.Bool("wait"),
 		json:   c.Bool("json"),
 		args:   c.Args().Slice(),
@@ -125,7 +126,7 @@ func checkNewOutput(out output.Prefix, inputs []string) error {
 		}
 	}
 
-	return checkOutput(out)
+	return pipeline.CheckOutput(out)
 }
 
 func submit(ctx context.Context, env environment, o submitOptions) (err error) {
@@ -149,7 +150,7 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 
 	o.submit.Bus, o.submit.Hooks = l, cmd.hooks()
 	submitting, signalsToNext := untilSignal(ctx, env)
-	m, err := Submit(submitting, o.submit)
+	m, err := pipeline.Submit(submitting, o.submit)
 	signalsToNext()
 	if err != nil {
 		return err
@@ -186,7 +187,7 @@ func (c *activeCommand) reportSubmitted(
 	if !s.isCollected(ctx, m.Run) {
 		now, err := s.Runs.Get(ctx, m.Run)
 		if err == nil && now.State == proto.StateFailed {
-			return refusedRunError(now)
+			return pipeline.RefusedRunError(now)
 		}
 		c.screen.Printf("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT.jsonl.zst", m.Run)
 	}
@@ -196,7 +197,7 @@ func (c *activeCommand) reportSubmitted(
 		return nil
 	}
 
-	m, err = AwaitEnd(c.untilSignals("the run goes on without this command", nothingLost), l, m, c.hooks())
+	m, err = pipeline.AwaitEnd(c.untilSignals("the run goes on without this command", nothingLost), l, m, c.hooks())
 	if err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (c *activeCommand) reportSubmitted(
 // reportEnd says how a run has ended that another process has collected.
 func (c *activeCommand) reportEnd(m proto.Manifest) error {
 	if m.State == proto.StateFailed {
-		return refusedRunError(m)
+		return pipeline.RefusedRunError(m)
 	}
 
 	c.screen.Printf("run %s is %s: %d answered, %d failed, in %s",
@@ -233,9 +234,4 @@ func (s *session) isCollected(ctx context.Context, run string) bool {
 	}
 
 	return false
-}
-
-// refusedRunError returns the error of a run that its collector has refused.
-func refusedRunError(m proto.Manifest) error {
-	return exit.WithHint(fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run))
 }

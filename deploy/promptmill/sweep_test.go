@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -34,7 +35,7 @@ func TestSweepOfManyDeleted(t *testing.T) {
 	}
 
 	sent := l.Conn.Stats().OutMsgs
-	must(t, sweepDeleted(t.Context(), l.JS, runs, 0, Hooks{}))
+	must(t, pipeline.SweepDeleted(t.Context(), l.JS, runs, 0, pipeline.Hooks{}))
 	if n := l.Conn.Stats().OutMsgs - sent; n > 10 {
 		t.Errorf("a sweep asks the bus %d times", n)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/tail"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -52,7 +53,7 @@ func tailCommand(env environment) *cli.Command {
 			go func() {
 				select {
 				case <-env.signals:
-					stop(ErrInterrupted)
+					stop(pipeline.ErrInterrupted)
 				case <-ctx.Done():
 				}
 			}()
@@ -81,7 +82,7 @@ func tailCommand(env environment) *cli.Command {
 			}
 
 			switch {
-			case errors.Is(err, ErrInterrupted):
+			case errors.Is(err, pipeline.ErrInterrupted):
 				return exit.Interrupted(errors.New("interrupted"), "")
 			case errors.Is(err, syscall.EPIPE): // who reads has had enough
 				return nil

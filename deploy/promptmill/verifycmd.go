@@ -12,6 +12,7 @@ import (
 
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/verify"
 )
 
@@ -104,11 +105,11 @@ func spoolStdin(ctx context.Context, env environment, inputs []string) (path str
 
 	discard = func() { os.RemoveAll(dir) }
 
-	input, err := copyStdin(ctx, env.stdin, dir)
+	path, err = pipeline.CopyStdin(ctx, env.stdin, dir)
 	if err != nil {
 		discard()
 		return "", nil, err
 	}
 
-	return input.path, discard, nil
+	return path, discard, nil
 }

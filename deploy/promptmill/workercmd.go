@@ -15,6 +15,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/modelservers"
+	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
@@ -54,7 +55,7 @@ func workerCommand(env environment) *cli.Command {
 type workerCommandOptions struct {
 	connection busconn.Options
 	servers    modelservers.Config
-	workers    WorkerConfig
+	workers    pipeline.WorkerConfig
 	name       string
 	state      string
 	common     commonOptions
@@ -64,7 +65,7 @@ type workerCommandOptions struct {
 func parseWorker(env environment, c *cli.Command) (o workerCommandOptions, err error) {
 	o = workerCommandOptions{
 		connection: parseConnect(env, c),
-		name:       cmp.Or(c.String("name"), hostName()),
+		name:       cmp.Or(c.String("name"), pipeline.HostName()),
 		common:     parseCommon(c, "plain"),
 	}
 
@@ -116,21 +117,20 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	defer servers.Close()
 
 	l.Conn.SetClosedHandler(func(*nats.Conn) { stop(nats.ErrConnectionClosed) })
-	pool := &workerPool{
-		options: o.workers,
-		servers: servers,
-		link:    l,
-		hooks:   cmd.hooks(),
-		log:     cmd.log,
-		metrics: cmd.metrics,
-		name:    o.name,
-		state:   o.state,
-		version: versionText(),
-	}
 
-	err = pool.run(ctx)
+	err = pipeline.RunWorkers(ctx, pipeline.WorkersConfig{
+		Bus:     l,
+		Servers: servers,
+		Workers: o.workers,
+		Name:    o.name,
+		State:   o.state,
+		Version: versionText(),
+		Metrics: cmd.metrics,
+		Log:     cmd.log,
+		Hooks:   cmd.hooks(),
+	})
 	switch {
-	case errors.Is(context.Cause(ctx), ErrInterrupted):
+	case errors.Is(context.Cause(ctx), pipeline.ErrInterrupted):
 		cmd.screen.Printf("stopped; what was not finished goes to other workers")
 		return nil // a signal is how it ends
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
@@ -144,7 +144,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 
 // ignoreInterrupt returns an error unless a signal has ended ctx: that is how a worker ends.
 func ignoreInterrupt(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), ErrInterrupted) {
+	if errors.Is(context.Cause(ctx), pipeline.ErrInterrupted) {
 		return nil
 	}
 	return err

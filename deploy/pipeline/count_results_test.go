@@ -1,13 +1,15 @@
-package main
+package pipeline
 
 import (
 	"testing"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/nats-io/nats.go"
 
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
 )
 
 // What a collector counts as on the bus are requests of the run that lack a line, whatever
@@ -15,7 +17,21 @@ import (
 func TestCollectorCountsResults(t *testing.T) {
 	t.Parallel()
 
-	v := newVictim(t) // with a message that is no result
+	v := startServer(t)
+	m := proto.Manifest{
+		Schema:    proto.ManifestSchema,
+		Run:       "victim",
+		CreatedAt: time.Now(),
+		State:     proto.StateInProgress,
+		Input:     proto.Input{Requests: 10, Models: map[string]int{"m": 10}},
+	}
+	must(t, bus.EnsureStreams(t.Context(), v.JS, m, v.Limits))
+
+	for _, subject := range []string{proto.ResultsSubject("victim", "0-1"), "pm.victim.answers.large"} {
+		_, err := v.JS.Publish(t.Context(), subject, []byte("no result"))
+		must(t, err)
+	}
+
 	for _, msg := range []*nats.Msg{
 		proto.EncodeResults("victim", "0-0", []uint32{0, 1}, nil),
 		{Subject: proto.ResultsSubject("victim", "0-0"), Header: nats.Header{"Status": {"404"}}},
@@ -28,8 +44,7 @@ func TestCollectorCountsResults(t *testing.T) {
 		must(t, err)
 	}
 
-	l, _ := v.as(t, proto.RoleCollector)
-	m := proto.Manifest{Run: "victim", Input: proto.Input{Requests: 10}}
+	l := v.as(t, proto.RoleCollector)
 	for _, tt := range []struct {
 		after uint64
 		done  []uint32

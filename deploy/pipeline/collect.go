@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"cmp"
@@ -20,9 +20,11 @@ import (
 	"github.com/promptmill/promptmill/collector/journal"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/producer"
@@ -45,22 +47,21 @@ type CollectConfig struct {
 	// Format is the format of the output file.
 	Format output.Format
 	// Report says what stands in the report besides the run.
-	Report reports
+	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
 	// Metrics, if not nil, exports what the collector counts.
-	Metrics *exporter
+	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
 	// Hooks report what the collector does.
 	Hooks Hooks
 }
 
-// Collect collects a run that is on a bus until it has ended and its files are written. It
-// publishes what is not published yet. The end of ctx stops it: the error wraps
-// [ErrInterrupted], and the next Collect resumes.
+// Collect collects a run that is on a bus until it has ended and its files are written. It publishes
+// what is not published yet. The end of ctx stops it: the error wraps [ErrInterrupted], and the next
+// Collect resumes.
 func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
-	cfg.Report.state = cfg.State
 	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
 	c := &runCollector{CollectConfig: cfg, dir: filepath.Join(dir, "input")}
 
@@ -80,6 +81,7 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 // describeError puts an error into words for the person who waits for the run.
 func (c *runCollector) describeError(ctx context.Context, err error) error {
 	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) + " to go on; nothing is lost"
+
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", again)
@@ -134,7 +136,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, err
 	}
 
-	if err := checkOutput(c.Output); err != nil {
+	if err := CheckOutput(c.Output); err != nil {
 		return nil, err
 	}
 
@@ -174,12 +176,12 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		JS:      c.Bus.JS,
 		Journal: j,
 		Output:  c.Output,
-		Host:    hostName(),
+		Host:    HostName(),
 		Limits:  c.Bus.Limits,
 		Flush:   c.Flush,
 		Format:  c.Format,
-		Written: func() { c.Report.writeOf(c.Output, c.Log) },
-		Input:   runInput{m, func() ([]string, error) { return c.inputFiles(ctx, m) }},
+		Written: func() { c.reporter().writeFor(c.Output) },
+		Input:   Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
 		Meta:    collector.Origin{Platform: "OpenAI-compatible servers", Version: c.Version},
 		Log:     c.Log,
 	})
@@ -191,7 +193,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		Log:   c.Log,
 		Files: func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) },
 	})
-	defer c.Metrics.addRun(namedRun{c.Run, p, gatherer})()
+	defer c.Metrics.AddRun(c.Run, p, gatherer)()
 
 	if c.begun != nil {
 		c.begun()
@@ -199,7 +201,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 
 	defer c.Hooks.watch(&progress.Source{Run: m, Counts: gatherer.Progress, JS: c.Bus.JS})()
 
-	if err := (&parts{producer: p, collector: gatherer}).run(ctx); err != nil {
+	if err := (&Parts{Producer: p, Collector: gatherer}).Run(ctx); err != nil {
 		return nil, err
 	}
 
@@ -207,6 +209,9 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 
 	return c.Output.ReadMeta()
 }
+
+// reporter returns what writes the run's report.
+func (c *runCollector) reporter() reporter { return reporter{c.Report, c.State, c.Log} }
 
 // checkNotCollected fails if another process collects the run. Problems with the files here do not
 // concern the run then.
@@ -229,7 +234,7 @@ func (c *runCollector) checkNotCollected(ctx context.Context) error {
 
 // info describes the collector for other processes.
 func (c *runCollector) info() proto.CollectorInfo {
-	return proto.CollectorInfo{Host: hostName(), Output: string(c.Output)}
+	return proto.CollectorInfo{Host: HostName(), Output: string(c.Output)}
 }
 
 // publishMissing has only the requests published that have no line in the journal, if the run was
@@ -366,8 +371,8 @@ func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*j
 	return journal.CreateFromOutput(c.Output, meta, m, position)
 }
 
-// foreignFilesError is the error of an output whose files do not belong to the run. Waiting
-// does not help.
+// foreignFilesError is the error of an output whose files do not belong to the run. Waiting does not
+// help.
 type foreignFilesError struct{ error }
 
 func (e foreignFilesError) Unwrap() error { return e.error }
@@ -382,8 +387,8 @@ func (c *runCollector) checkJournal(then, m proto.Manifest) error {
 	return c.checkSame(c.Output.Journal(), then, m)
 }
 
-// checkSame refuses to go on with the files of an earlier run of the same name that has left
-// the bus: its lines would be taken for those of this one.
+// checkSame refuses to go on with the files of an earlier run of the same name that has left the bus:
+// its lines would be taken for those of this one.
 func (c *runCollector) checkSame(path string, then, now proto.Manifest) error {
 	text := describeRunChange(then, now)
 	if text == "" {
@@ -443,7 +448,7 @@ func (c *runCollector) finishCleanup(ctx context.Context, runs *bus.RunStore) (*
 	}
 
 	if !files.Exists(c.Output.ReportHTML()) {
-		c.Report.write(meta, c.Output, c.Log)
+		c.reporter().write(meta, c.Output)
 	}
 
 	return meta, noteEnd(ctx, c.Bus.JS, runs, meta)
@@ -515,8 +520,8 @@ func (c *runCollector) copyObject(ctx context.Context, object, path string) erro
 	})
 }
 
-// hostName returns the name of this machine.
-func hostName() string {
+// HostName returns the name of this machine.
+func HostName() string {
 	name, _ := os.Hostname() // may have none
 	return cmp.Or(name, "host")
 }

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func (r *runner) completed(ctx context.Context, hadState bool) (*Result, error) 
 
 	r.removeState()
 	if !files.Exists(r.output.ReportHTML()) {
-		r.cfg.Report.write(meta, r.output, r.cfg.Log)
+		r.reporter().write(meta, r.output)
 	}
 
 	res := newResult(r.output, meta)
@@ -69,19 +69,18 @@ func checkNotForeign(out output.Prefix) error {
 		}
 
 		if !info.Mode().IsRegular() {
-			return checkOutput(out)
+			return CheckOutput(out)
 		}
 
-		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone",
-			path),
+		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path),
 			"move it away, or choose another output with -o")
 	}
 
 	return nil
 }
 
-// checkWritten refuses a complete output whose files are not those of its metadata: they must
-// not be taken for its answers.
+// checkWritten refuses a complete output whose files are not those of its metadata: they must not be
+// taken for its answers.
 func checkWritten(out output.Prefix, meta *metadata.Run) error {
 	err := out.CheckFiles(meta)
 	if errors.Is(err, output.ErrModified) {
@@ -152,7 +151,7 @@ func (r *runner) noteEndOnBus(ctx context.Context, meta *metadata.Run) error {
 
 // reopen makes a journal of a complete output whose failed requests are to be run again.
 func (r *runner) reopen(meta *metadata.Run) error {
-	if err := checkOutput(r.output); err != nil {
+	if err := CheckOutput(r.output); err != nil {
 		return err
 	}
 

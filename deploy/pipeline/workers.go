@@ -1,6 +1,7 @@
-package main
+package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/worker"
@@ -134,8 +136,8 @@ func (c WorkerConfig) newConfig(
 		Limiter:  c.newLimiter(servers, log),
 		Process:  servers.Process,
 		Cards:    servers.Cards,
-		Name:     hostName(),
-		Host:     hostName(),
+		Name:     HostName(),
+		Host:     HostName(),
 		Memory:   memory,
 		Attempts: c.Attempts,
 		Timeout:  c.Timeout,
@@ -156,18 +158,45 @@ func workerName(name string, i, servers int) string {
 // lookUpEvery is how often a pool looks up the names of its model servers.
 const lookUpEvery = 10 * time.Second
 
-// workerPool runs a worker at each model server, while servers come and go under the names in
-// their URLs.
+// WorkersConfig says which workers to run, and for which bus.
+type WorkersConfig struct {
+	// Bus is the bus that has the runs. Required.
+	Bus *busconn.Connection
+	// Servers are the model servers: each gets a worker. Required.
+	Servers *modelservers.Set
+	// Workers says how requests are run at the servers.
+	Workers WorkerConfig
+	// Name is the name of the worker; those at several servers get a number each. Defaults to the
+	// host's name.
+	Name string
+	// State is the state folder, which keeps what is learned of the servers. Required.
+	State string
+	// Version is the version of the program, for announcements.
+	Version string
+	// Metrics, if not nil, exports what the workers count.
+	Metrics *metrics.Exporter
+	// Log gets warnings and errors. The zero value discards them.
+	Log zerolog.Logger
+	// Hooks report what the workers do.
+	Hooks Hooks
+}
+
+// RunWorkers runs a worker at each model server for all runs on a bus, until ctx ends. Servers come
+// and go with the addresses of the names in their URLs.
+func RunWorkers(ctx context.Context, cfg WorkersConfig) error {
+	cfg.Name = cmp.Or(cfg.Name, HostName())
+	p := &workerPool{
+		WorkersConfig: cfg,
+		stop:          map[*modelserver.Server]context.CancelFunc{},
+		notices:       map[string]*worker.Notices{},
+	}
+
+	return p.run(ctx)
+}
+
+// workerPool is one call of [RunWorkers].
 type workerPool struct {
-	options WorkerConfig
-	servers *modelservers.Set
-	link    *busconn.Connection
-	hooks   Hooks
-	log     zerolog.Logger
-	metrics *exporter
-	name    string
-	state   string // folder
-	version string
+	WorkersConfig
 
 	group   *errgroup.Group
 	started int                        // so far
@@ -178,11 +207,9 @@ type workerPool struct {
 // run runs the workers until ctx ends.
 func (p *workerPool) run(ctx context.Context) error {
 	p.group, ctx = errgroup.WithContext(ctx)
-	p.stop = map[*modelserver.Server]context.CancelFunc{}
-	p.notices = map[string]*worker.Notices{}
 
-	for i, server := range p.servers.Servers {
-		p.startWorker(ctx, server, workerName(p.name, i, len(p.servers.Servers)))
+	for i, server := range p.Servers.Servers {
+		p.startWorker(ctx, server, workerName(p.Name, i, len(p.Servers.Servers)))
 	}
 
 	p.group.Go(func() error { return p.followNames(ctx) })
@@ -192,24 +219,23 @@ func (p *workerPool) run(ctx context.Context) error {
 
 // startWorker starts the worker of a model server. It ends with ctx, or when the server goes.
 func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server, name string) {
-	log := p.log.With().Str("server", server.URL()).Logger()
-	cfg := p.options.newConfig(p.servers, server, p.state, log)
-	cfg.JS, cfg.Name, cfg.Version = p.link.JS, name, p.version
+	log := p.Log.With().Str("server", server.URL()).Logger()
+	cfg := p.Workers.newConfig(p.Servers, server, p.State, log)
+	cfg.JS, cfg.Name, cfg.Version = p.Bus.JS, name, p.Version
 
 	if p.notices[server.URL()] == nil {
 		p.notices[server.URL()] = &worker.Notices{}
 	}
 
 	cfg.Notices = p.notices[server.URL()]
-	p.hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.link.Name, server.URL(), p.options)
-
+	p.Hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.Bus.Name, server.URL(), p.Workers)
 	w, err := worker.New(cfg)
 	if err != nil {
 		p.group.Go(func() error { return err })
 		return
 	}
 
-	remove := p.metrics.addWorker(progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w})
+	remove := p.Metrics.AddWorker(progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w})
 
 	working, stop := context.WithCancel(ctx)
 	p.started++
@@ -225,7 +251,7 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 		return err
 	})
 
-	p.group.Go(func() error { return p.servers.Watch(working, w, server, p.hooks.Loading) })
+	p.group.Go(func() error { return p.Servers.Watch(working, w, server, p.Hooks.Loading) })
 }
 
 // followNames looks up the names of the model servers again and again, until ctx ends.
@@ -240,7 +266,7 @@ func (p *workerPool) followNames(ctx context.Context) error {
 			return nil
 		}
 
-		for _, name := range p.servers.Names {
+		for _, name := range p.Servers.Names {
 			found, err := modelserver.LookupAddresses(ctx, name.URL)
 			if err != nil {
 				continue // the servers may be there still
@@ -259,12 +285,12 @@ func (p *workerPool) applyChanges(ctx context.Context, name *modelservers.Name, 
 	come, gone := name.Changes(found)
 
 	for _, address := range come {
-		server, err := p.servers.Connect(name.URL, address)
+		server, err := p.Servers.Connect(name.URL, address)
 		if err != nil {
 			return err
 		}
 		name.Servers[address] = server
-		p.startWorker(ctx, server, fmt.Sprintf("%s-%d", p.name, p.started+1))
+		p.startWorker(ctx, server, fmt.Sprintf("%s-%d", p.Name, p.started+1))
 	}
 
 	for _, address := range gone {
@@ -276,7 +302,7 @@ func (p *workerPool) applyChanges(ctx context.Context, name *modelservers.Name, 
 			why = "has several addresses now"
 		}
 
-		p.hooks.printf("%s %s; its worker finishes what is in flight", server.URL(), why)
+		p.Hooks.printf("%s %s; its worker finishes what is in flight", server.URL(), why)
 		p.stop[server]()
 		delete(p.stop, server)
 	}

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// restoreLost puts runs back on the bus that have a journal, and that the bus has lost with its
-// store or a part of it. It reports those that cannot go on.
-func (s *runServer) restoreLost(ctx context.Context) error {
+// restoreLost puts runs back on the bus that have a journal, and that the bus has lost with its store
+// or a part of it. It reports those that cannot go on.
+func (s *server) restoreLost(ctx context.Context) error {
 	journals, err := filepath.Glob(filepath.Join(s.Dir, "*"+output.JournalSuffix))
 	if err != nil || len(journals) == 0 {
 		return err // the pattern is good
@@ -59,11 +59,11 @@ func (s *runServer) restoreLost(ctx context.Context) error {
 var errElsewhere = errors.New("this bus may be another than the one that it was on")
 
 // deletedMark returns the file that marks a run as deleted, in case the bus loses that.
-func (s *runServer) deletedMark(run string) string { return filepath.Join(s.stateDir, "deleted", run) }
+func (s *server) deletedMark(run string) string { return filepath.Join(s.stateDir, "deleted", run) }
 
 // noteDeleted marks a run as deleted, unless the bus does not list it so: it may have lost the
 // manifest.
-func (s *runServer) noteDeleted(ctx context.Context, run string) {
+func (s *server) noteDeleted(ctx context.Context, run string) {
 	deleted, err := s.runs.ListDeleted(ctx)
 	if err == nil && !slices.Contains(deleted, run) {
 		return
@@ -84,7 +84,7 @@ func (s *runServer) noteDeleted(ctx context.Context, run string) {
 
 // restore puts a run back on the bus, with its input, and has the requests published that have no
 // line in the journal.
-func (s *runServer) restore(ctx context.Context, run string) error {
+func (s *server) restore(ctx context.Context, run string) error {
 	c := s.newCollector(run)
 	j, err := journal.Open(c.Output.Journal())
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *runServer) restore(ctx context.Context, run string) error {
 }
 
 // putBack stores a file of the input on the bus, unless it is there.
-func (s *runServer) putBack(ctx context.Context, run, object, path string) error {
+func (s *server) putBack(ctx context.Context, run, object, path string) error {
 	objects := bus.New(s.link.JS).Objects(run)
 	has, err := objects.Has(ctx, object)
 	if err != nil || has {

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -19,36 +19,42 @@ import (
 	"github.com/promptmill/promptmill/worker"
 )
 
-// parts are the parts of a run that work in this process.
-type parts struct {
-	producer  *producer.Producer
-	collector *collector.Collector
-	workers   []*worker.Worker // none if other processes have them
-	models    []string         // that the run needs
-	watchers  []func(context.Context) error
-	log       zerolog.Logger
+// Parts are the parts of a run that work in this process, for a program that makes them itself.
+type Parts struct {
+	// Producer publishes the run. Required.
+	Producer *producer.Producer
+	// Collector gathers its results. Required.
+	Collector *collector.Collector
+	// Workers run its requests. Defaults to none: other processes have them.
+	Workers []*worker.Worker
+	// Models are the models that the run needs. Required with Workers.
+	Models []string
+	// Watchers run beside the parts until their context ends. An error ends the run.
+	Watchers []func(context.Context) error
+	// Log gets warnings. The zero value discards them.
+	Log zerolog.Logger
 }
 
 // errCompleted ends the other parts of a run when its collector has written the output.
 var errCompleted = errors.New("completed")
 
-// run runs all parts until the collector has written the output.
-func (p *parts) run(ctx context.Context) error {
-	// The workers end first, then the collector, so that what is answered in the last moment is
-	// still in the file.
+// Run runs all parts until the collector has written the output. When ctx ends, the workers stop first
+// and the collector last, so that what is answered in the last moment is still in the output; an
+// errgroup alone would stop them together.
+func (p *Parts) Run(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopCollecting(nil)
 
-	for _, watch := range p.watchers {
+	for _, watch := range p.Watchers {
 		group.Go(func() error { return watch(working) })
 	}
 
-	group.Go(func() error { return p.producer.Run(working) })
+	group.Go(func() error { return p.Producer.Run(working) })
 
 	var workers sync.WaitGroup
-	usable := &usableWorkers{workers: slices.Clone(p.workers)}
-	for _, w := range p.workers {
+	usable := &usableWorkers{workers: slices.Clone(p.Workers)}
+	for _, w := range p.Workers {
 		workers.Add(1)
 		group.Go(func() error {
 			err := w.Run(working)
@@ -69,7 +75,7 @@ func (p *parts) run(ctx context.Context) error {
 
 	whole := false
 	group.Go(func() error {
-		if err := p.collector.Run(collecting); err != nil {
+		if err := p.Collector.Run(collecting); err != nil {
 			return err
 		}
 		whole = true
@@ -85,18 +91,18 @@ func (p *parts) run(ctx context.Context) error {
 
 // continueWithout lets the run continue without a worker whose server refuses all requests, as long
 // as the others may have all models of the run.
-func (p *parts) continueWithout(
+func (p *Parts) continueWithout(
 	ctx context.Context, usable *usableWorkers, w *worker.Worker, refused *worker.RefusedError,
 ) error {
 	usable.remove(w)
 
 	for warned := false; ; warned = true {
-		if !usable.mayServe(p.models) {
+		if !usable.mayServe(p.Models) {
 			return refused
 		}
 
 		if !warned {
-			p.log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
+			p.Log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
 		}
 
 		if bus.Sleep(ctx, time.Second) != nil {
@@ -137,17 +143,19 @@ func (u *usableWorkers) mayServe(models []string) bool {
 	return len(u.workers) > 0
 }
 
-// runInput is the input of a run for its collector.
-type runInput struct {
-	run   proto.Manifest
-	files func() ([]string, error)
+// Input is the input of a run for its collector. It implements [collector.Input].
+type Input struct {
+	// Run is the run. Required.
+	Run proto.Manifest
+	// Files returns the input files, when they are needed. Required.
+	Files func() ([]string, error)
 }
 
 // Requests implements collector.Input.
-func (in runInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
-	files, err := in.files()
+func (in Input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
+	files, err := in.Files()
 	if err != nil {
 		return func(yield func(proto.Request, error) bool) { yield(proto.Request{}, err) }
 	}
-	return producer.Requests(files, in.run, wanted)
+	return producer.Requests(files, in.Run, wanted)
 }

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"bytes"
@@ -51,14 +51,14 @@ func (r *runner) runParts(ctx context.Context) error {
 	}
 
 	if own != nil {
-		p.watchers = append(p.watchers, own.Watch)
+		p.Watchers = append(p.Watchers, own.Watch)
 	}
 
-	v.Counts = p.collector.Progress
-	defer r.cfg.Metrics.addRun(namedRun{m.Run, p.producer, p.collector})()
+	v.Counts = p.Collector.Progress
+	defer r.cfg.Metrics.AddRun(m.Run, p.Producer, p.Collector)()
 	defer r.cfg.Hooks.watch(v)()
 
-	if err := p.run(ctx); err != nil {
+	if err := p.Run(ctx); err != nil {
 		return err
 	}
 
@@ -102,27 +102,27 @@ func (r *runner) openBus() (l *busconn.Connection, own *natsserver.Server, close
 }
 
 // newParts makes the parts of the run, and adds its workers to the view.
-func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*parts, error) {
+func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, error) {
 	m := r.journal.State().Manifest
 	log := r.cfg.Log.With().Str("run", m.Run).Logger()
-	p := &parts{
-		producer: producer.New(producer.Config{
+	p := &Parts{
+		Producer: producer.New(producer.Config{
 			JS:        l.JS,
 			Run:       m.Run,
 			Files:     r.files, // whatever the manifest on the bus names
 			Validated: !r.resumed,
 			Log:       log,
 		}),
-		collector: collector.New(collector.Config{
+		Collector: collector.New(collector.Config{
 			JS:      l.JS,
 			Journal: r.journal,
 			Output:  r.output,
-			Host:    hostName(),
+			Host:    HostName(),
 			Limits:  l.Limits,
 			Flush:   r.cfg.Flush,
 			Format:  r.cfg.Format,
-			Written: func() { r.cfg.Report.writeOf(r.output, r.cfg.Log) },
-			Input:   runInput{m, func() ([]string, error) { return r.inputs, nil }},
+			Written: func() { r.reporter().writeFor(r.output) },
+			Input:   Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},
 			Meta: collector.Origin{
 				Platform:    r.platform(),
 				Version:     r.cfg.Version,
@@ -130,8 +130,8 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*parts, er
 			},
 			Log: log,
 		}),
-		models: m.Models(),
-		log:    log,
+		Models: m.Models(),
+		Log:    log,
 	}
 
 	if r.servers == nil {
@@ -141,11 +141,14 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*parts, er
 	return p, r.addWorkers(p, v, l.JS, log)
 }
 
+// reporter returns what writes the run's report.
+func (r *runner) reporter() reporter { return reporter{r.cfg.Report, r.cfg.State, r.cfg.Log} }
+
 // files returns the input files, for the producer.
 func (r *runner) files(context.Context) ([]string, error) { return r.inputs, nil }
 
 // addWorkers adds a worker for each model server.
-func (r *runner) addWorkers(p *parts, v *progress.Source, js jetstream.JetStream, log zerolog.Logger) error {
+func (r *runner) addWorkers(p *Parts, v *progress.Source, js jetstream.JetStream, log zerolog.Logger) error {
 	samples := r.answeredRequests()
 
 	for i, server := range r.servers.Servers {
@@ -163,13 +166,13 @@ func (r *runner) addWorkers(p *parts, v *progress.Source, js jetstream.JetStream
 		}
 
 		named := progress.LocalWorker{Name: cfg.Name, Limiter: cfg.Limiter, Worker: w}
-		p.workers = append(p.workers, w)
-		p.watchers = append(p.watchers, func(ctx context.Context) error {
+		p.Workers = append(p.Workers, w)
+		p.Watchers = append(p.Watchers, func(ctx context.Context) error {
 			return r.servers.Watch(ctx, w, server, r.cfg.Hooks.Loading)
 		})
 
 		v.Workers = append(v.Workers, named)
-		r.cfg.Metrics.addWorker(named)
+		r.cfg.Metrics.AddWorker(named)
 	}
 
 	return nil

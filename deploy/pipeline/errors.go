@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -82,9 +82,9 @@ func metaHint(err error) string {
 	return "let this user read it, or choose another output with -o"
 }
 
-// checkOutput refuses an output that could not be written in the end, before anything is
+// CheckOutput refuses an output that could not be written in the end, before anything is
 // done for it.
-func checkOutput(out output.Prefix) error {
+func CheckOutput(out output.Prefix) error {
 	return describeOutputError(out.Check())
 }
 

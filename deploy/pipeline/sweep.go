@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -11,6 +11,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
+
+// answerTime is how long the pipeline waits for an answer of the bus.
+const answerTime = 15 * time.Second
 
 // sweepEndedRuns is sweepEnded for a process that does not stay.
 func sweepEndedRuns(ctx context.Context, js jetstream.JetStream, hooks Hooks) error {
@@ -39,7 +42,7 @@ func sweepEnded(
 			continue
 		}
 
-		if err := deleteRun(ctx, js, runs, m); err != nil {
+		if err := DeleteRun(ctx, js, runs, m); err != nil {
 			return err
 		}
 
@@ -52,10 +55,10 @@ func sweepEnded(
 // orphanAge is how old streams without a manifest must be to be removed by themselves.
 const orphanAge = time.Minute
 
-// sweepDeleted finishes deletions that were cut short: a run that was deleted has no streams of
-// some age. The streams of a run that was never deleted stay, even without its manifest: the
-// bus may have lost that.
-func sweepDeleted(
+// SweepDeleted finishes deletions that were cut short: a run that was deleted has no streams of some
+// age. The streams of a run that was never deleted stay, even without its manifest: the bus may have
+// lost that.
+func SweepDeleted(
 	ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, age time.Duration, hooks Hooks,
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -108,10 +111,10 @@ func listStreams(ctx context.Context, js jetstream.JetStream) (names map[string]
 	return names, streams.Err() == nil
 }
 
-// deleteRun takes a run off the bus. The manifest of an ended run goes last, so that the next
-// deletion finds what a crash has left. That of another goes first: all processes follow it,
-// and the collector of the run would make its streams again.
-func deleteRun(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, m proto.Manifest) error {
+// DeleteRun takes a run off the bus. The manifest of an ended run goes last, so that the next
+// deletion finds what a crash has left. That of another goes first: all processes follow it, and the
+// collector of the run would make its streams again.
+func DeleteRun(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, m proto.Manifest) error {
 	if !m.State.Ended() {
 		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, js, m.Run))
 	}

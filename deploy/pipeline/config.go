@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"cmp"
@@ -16,7 +16,9 @@ import (
 
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
+	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/modelservers"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/progress"
@@ -75,12 +77,12 @@ type Config struct {
 	Format output.Format
 	// Report says what stands in the report besides the run. Defaults to no prices, and to the
 	// last run of another model on the same input for comparison.
-	Report reports
+	Report report.Options
 
 	// Version is the version of the program, for the metadata. Defaults to none.
 	Version string
 	// Metrics, if not nil, exports what the parts of the run count.
-	Metrics *exporter
+	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
 	// Hooks report what the run does.
@@ -152,8 +154,10 @@ func newResult(out output.Prefix, meta *metadata.Run) *Result {
 }
 
 const (
-	defaultShardSize  = 32
-	defaultShardBytes = 256 << 10 // unless one request alone has more
+	defaultShardSize = 32
+	// DefaultShardBytes is the default of Config.Settings.ShardBytes. A shard of one request may
+	// have more.
+	DefaultShardBytes = 256 << 10
 	defaultFlush      = 5 * time.Second
 )
 
@@ -245,7 +249,6 @@ func (c Config) withDefaults() (Config, error) {
 	c.Shared = c.Shared || c.Bus.External()
 	c.Listen.Address = cmp.Or(c.Listen.Address, natsserver.Loopback.Address)
 	c.Flush = cmp.Or(c.Flush, defaultFlush)
-	c.Report.state = c.State
 	c.Policy.Attended = true
 	c.Settings = withShardDefaults(c.Settings)
 	c.Settings.Simulated = c.Servers.Sim != nil
@@ -262,7 +265,7 @@ func (c Config) withDefaults() (Config, error) {
 func withShardDefaults(s proto.Settings) proto.Settings {
 	s.ShardSize = cmp.Or(s.ShardSize, defaultShardSize)
 	if s.ShardBytes == 0 {
-		s.ShardBytes = defaultShardBytes
+		s.ShardBytes = DefaultShardBytes
 		if s.GroupByPrefix {
 			s.ShardBytes *= 4 // requests that begin alike are often long
 		}

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"cmp"
@@ -15,9 +15,11 @@ import (
 
 	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/statedir"
 	"github.com/promptmill/promptmill/deploy/terminal"
@@ -40,11 +42,11 @@ type ServeConfig struct {
 	// Format is the format of the output files.
 	Format output.Format
 	// Report says what stands in the reports besides the run.
-	Report reports
+	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
 	// Metrics, if not nil, exports what the collectors count.
-	Metrics *exporter
+	Metrics *metrics.Exporter
 	// Log gets warnings and errors. The zero value discards them.
 	Log zerolog.Logger
 	// Hooks report what the server does.
@@ -55,8 +57,7 @@ type ServeConfig struct {
 // configuration names none. It resumes what an earlier Serve has left, and deletes ended runs when
 // their time on the bus is over. The error wraps [ErrInterrupted] after the end of ctx.
 func Serve(ctx context.Context, cfg ServeConfig) error {
-	cfg.Report.state = cfg.State
-	s := &runServer{ServeConfig: cfg, stateDir: filepath.Join(cfg.State, "serve"), active: map[string]bool{}}
+	s := &server{ServeConfig: cfg, stateDir: filepath.Join(cfg.State, "serve"), active: map[string]bool{}}
 
 	lock, err := statedir.Lock(s.State, s.stateDir)
 	if errors.Is(err, statedir.ErrLocked) {
@@ -87,8 +88,8 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 	return err
 }
 
-// runServer is one call of [Serve].
-type runServer struct {
+// server is one call of [Serve].
+type server struct {
 	ServeConfig
 
 	stateDir string
@@ -103,7 +104,7 @@ type runServer struct {
 }
 
 // openBus connects to the bus of the configuration, or starts an embedded server.
-func (s *runServer) openBus() (closeBus func(), err error) {
+func (s *server) openBus() (closeBus func(), err error) {
 	if s.Bus.External() {
 		if s.link, err = busconn.Connect(s.Bus, proto.RoleCollector, s.Log); err != nil {
 			return nil, err
@@ -127,7 +128,7 @@ func (s *runServer) openBus() (closeBus func(), err error) {
 }
 
 // run prepares the bus and collects its runs until ctx ends.
-func (s *runServer) run(ctx context.Context) (err error) {
+func (s *server) run(ctx context.Context) (err error) {
 	if err := makeBuckets(ctx, s.link, s.Log); err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (s *runServer) run(ctx context.Context) (err error) {
 }
 
 // collectAll collects all runs until ctx ends.
-func (s *runServer) collectAll(ctx context.Context) error {
+func (s *server) collectAll(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	if s.embedded != nil {
 		group.Go(func() error { return s.embedded.Watch(working) })
@@ -191,10 +192,10 @@ func (s *runServer) collectAll(ctx context.Context) error {
 }
 
 // sweep deletes runs whose time on the bus is over, again and again, until ctx ends.
-func (s *runServer) sweep(ctx context.Context) error {
+func (s *server) sweep(ctx context.Context) error {
 	for round := 0; ; round++ {
 		if round%60 == 0 { // in ten minutes; each run that was ever deleted is looked for
-			if err := sweepDeleted(ctx, s.link.JS, s.runs, orphanAge, s.Hooks); err != nil && ctx.Err() == nil {
+			if err := SweepDeleted(ctx, s.link.JS, s.runs, orphanAge, s.Hooks); err != nil && ctx.Err() == nil {
 				s.Log.Warn().Err(err).Msg("failed to delete what is left of deleted runs; trying again later")
 			}
 		}
@@ -211,7 +212,7 @@ func (s *runServer) sweep(ctx context.Context) error {
 
 // inputCopies returns the folder of copies of inputs. Runs of our bus and of others may have the
 // same ids.
-func (s *runServer) inputCopies() string {
+func (s *server) inputCopies() string {
 	if s.embedded != nil {
 		return filepath.Join(s.stateDir, "runs")
 	}
@@ -219,7 +220,7 @@ func (s *runServer) inputCopies() string {
 }
 
 // removeLeftInputs removes copies of inputs that a crash has left of complete outputs.
-func (s *runServer) removeLeftInputs() {
+func (s *server) removeLeftInputs() {
 	dir := s.inputCopies()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -239,7 +240,7 @@ func (s *runServer) removeLeftInputs() {
 }
 
 // startCollector starts to collect a run, unless this process does already.
-func (s *runServer) startCollector(ctx context.Context, m proto.Manifest) {
+func (s *server) startCollector(ctx context.Context, m proto.Manifest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -261,7 +262,7 @@ func (s *runServer) startCollector(ctx context.Context, m proto.Manifest) {
 }
 
 // collectRun collects a run until it has ended, whatever gets in the way.
-func (s *runServer) collectRun(ctx context.Context, m proto.Manifest) {
+func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 	c := s.newCollector(m.Run)
 	c.begun = func() {
 		os.Remove(s.deletedMark(m.Run)) // of an earlier run of the id; mostly there is none
@@ -303,7 +304,7 @@ func (s *runServer) collectRun(ctx context.Context, m proto.Manifest) {
 }
 
 // reportProblem reports why a run is not collected, here and on the bus.
-func (s *runServer) reportProblem(ctx context.Context, m proto.Manifest, problem error) {
+func (s *server) reportProblem(ctx context.Context, m proto.Manifest, problem error) {
 	s.Hooks.printf("run %s: %v; trying again", m.Run, problem)
 
 	text := problem.Error()
@@ -324,7 +325,7 @@ func refusedFix(run string) string {
 }
 
 // newCollector returns the collector of a run.
-func (s *runServer) newCollector(run string) *runCollector {
+func (s *server) newCollector(run string) *runCollector {
 	return &runCollector{
 		CollectConfig: CollectConfig{
 			Bus:     s.link,
@@ -340,4 +341,9 @@ func (s *runServer) newCollector(run string) *runCollector {
 		},
 		dir: filepath.Join(s.inputCopies(), run),
 	}
+}
+
+// RefusedRunError returns the error of a run that its collector has refused.
+func RefusedRunError(m proto.Manifest) error {
+	return exit.WithHint(fmt.Errorf("run %s is refused by its collector: %s", m.Run, m.Problem), refusedFix(m.Run))
 }

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"cmp"
@@ -32,7 +32,7 @@ func (r *runner) resume(ctx context.Context) error {
 		return err
 	}
 
-	if err := checkOutput(r.output); err != nil {
+	if err := CheckOutput(r.output); err != nil {
 		return err
 	}
 
@@ -67,7 +67,7 @@ func (r *runner) begin(ctx context.Context) error {
 		return err
 	}
 
-	if err := checkOutput(r.output); err != nil {
+	if err := CheckOutput(r.output); err != nil {
 		return err
 	}
 

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -11,6 +11,9 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/producer"
 )
+
+// spoolFile is the file in a folder of state that has the copy of standard input.
+const spoolFile = "input"
 
 // stdinCopy is a copy of standard input, which a run reads more than once. It stays apart
 // from the copy that an earlier start of the run has made until it is kept, so that
@@ -53,6 +56,16 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 	}
 
 	return s, nil
+}
+
+// CopyStdin copies standard input into a file in dir, for a command that reads it more than once. The
+// error is that of the input if there is nothing. The end of ctx ends the reading.
+func CopyStdin(ctx context.Context, stdin io.Reader, dir string) (path string, err error) {
+	s, err := copyStdin(ctx, stdin, dir)
+	if err != nil {
+		return "", err
+	}
+	return s.path, nil
 }
 
 // copyUntil copies until the end of r or of ctx. A read of a terminal or a pipe cannot be

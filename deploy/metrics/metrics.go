@@ -1,0 +1,202 @@
+// Package metrics exports what the parts of a run count, for Prometheus.
+package metrics
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/producer"
+	"github.com/promptmill/promptmill/worker"
+)
+
+// namedRun is a run that this process publishes or collects.
+type namedRun struct {
+	id        string
+	producer  *producer.Producer // may be nil
+	collector *collector.Collector
+}
+
+// Exporter exports what the parts in this process count, in Prometheus's form. The parts do not know
+// it. The zero value exports nothing; a nil Exporter ignores what is added.
+type Exporter struct {
+	mu      sync.Mutex
+	workers []progress.LocalWorker
+	runs    []namedRun
+}
+
+var _ prometheus.Collector = (*Exporter)(nil)
+
+// AddWorker adds a worker until the returned function is called.
+func (e *Exporter) AddWorker(w progress.LocalWorker) (remove func()) {
+	if e == nil {
+		return func() {}
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	e.workers = append(e.workers, w)
+
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.workers = slices.DeleteFunc(e.workers, func(other progress.LocalWorker) bool { return other == w })
+	}
+}
+
+// AddRun adds a run until the returned function is called.
+func (e *Exporter) AddRun(id string, p *producer.Producer, c *collector.Collector) (remove func()) {
+	if e == nil {
+		return func() {}
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	r := namedRun{id, p, c}
+	e.runs = append(e.runs, r)
+
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.runs = slices.DeleteFunc(e.runs, func(other namedRun) bool { return other == r })
+	}
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("promptmill_"+name, help, labels, nil)
+}
+
+var (
+	metricRequests = describe("worker_requests_total", "Requests that got their result.", "worker", "outcome")
+	metricFailures = describe("worker_failed_attempts_total",
+		"Attempts that failed, or brought an answer that was asked for again.", "worker", "reason")
+	metricAttempt     = describe("worker_attempt_seconds", "Time of an attempt at the model server.", "worker")
+	metricInFlight    = describe("worker_in_flight", "Requests at the model server.", "worker")
+	metricLimit       = describe("worker_limit", "Requests that may be at the model server at once.", "worker")
+	metricReady       = describe("worker_ready", "1 if the model server takes requests.", "worker")
+	metricTokens      = describe("worker_tokens_total", "Tokens, as the answers tell.", "worker", "direction")
+	metricAcks        = describe("worker_shards_acked_total", "Shards acknowledged.", "worker")
+	metricRedelivered = describe("worker_shards_redelivered_total",
+		"Shards that another had worked on before.", "worker")
+
+	metricPublished = describe("producer_shards_published_total", "Shards published by this process.", "run")
+	metricFull      = describe("producer_waiting", "1 while the work stream is full.", "run")
+
+	metricTotal      = describe("collector_requests", "Requests of the run.", "run")
+	metricLines      = describe("collector_lines_total", "Output lines received, of all sessions.", "run", "outcome")
+	metricDurable    = describe("collector_durable_lines", "Lines in the synced output.", "run")
+	metricDuplicates = describe("collector_duplicates_total", "Lines dropped, since their requests had one.", "run")
+	metricRunTokens  = describe("collector_tokens_total", "Tokens, as the answers tell.", "run", "direction")
+)
+
+// Describe implements prometheus.Collector. It describes nothing, which makes the metrics unchecked:
+// they depend on the parts.
+func (e *Exporter) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (e *Exporter) Collect(out chan<- prometheus.Metric) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	counter := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
+	}
+
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	for _, w := range e.workers {
+		s := w.Worker.Stats()
+		failed := s.Failed.Load()
+		counter(metricRequests, float64(max(0, s.Done.Load()-failed)), w.Name, "answered")
+		counter(metricRequests, float64(failed), w.Name, "failed")
+
+		for reason, n := range s.Reasons() {
+			counter(metricFailures, float64(n), w.Name, reason)
+		}
+
+		out <- latencyMetric(s.Latency(), w.Name)
+		gauge(metricInFlight, float64(s.InFlight.Load()), w.Name)
+		gauge(metricLimit, float64(w.Limiter.Limit()), w.Name)
+		gauge(metricReady, one(!w.Worker.Down()), w.Name)
+		counter(metricTokens, float64(s.TokensIn.Load()), w.Name, "in")
+		counter(metricTokens, float64(s.TokensOut.Load()), w.Name, "out")
+		counter(metricAcks, float64(s.Shards.Load()), w.Name)
+		counter(metricRedelivered, float64(s.Redelivered.Load()), w.Name)
+	}
+
+	for _, r := range e.runs {
+		if r.producer != nil {
+			counter(metricPublished, float64(r.producer.Stats().Shards.Load()), r.id)
+			gauge(metricFull, one(r.producer.Stats().Full.Load()), r.id)
+		}
+
+		p := r.collector.Progress()
+		gauge(metricTotal, float64(p.Total), r.id)
+		counter(metricLines, float64(p.Received.Done-p.Received.Failed), r.id, "answered")
+		counter(metricLines, float64(p.Received.Failed), r.id, "failed")
+		gauge(metricDurable, float64(p.Durable), r.id)
+		counter(metricDuplicates, float64(p.Received.Duplicates), r.id)
+		counter(metricRunTokens, float64(p.Received.PromptTokens), r.id, "in")
+		counter(metricRunTokens, float64(p.Received.CompletionTokens), r.id, "out")
+	}
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func latencyMetric(h worker.Histogram, labels ...string) prometheus.Metric {
+	buckets, sum := map[float64]uint64{}, uint64(0)
+	for i, bound := range worker.LatencyBounds {
+		sum += h.Counts[i]
+		buckets[bound] = sum
+	}
+	return prometheus.MustNewConstHistogram(metricAttempt, h.Count, h.Sum.Seconds(), buckets, labels...)
+}
+
+// Serve serves the metrics at [HOST]:PORT until stop is called. Without a host, only this machine can
+// read them. Without an address, nothing is served.
+func Serve(address string, e *Exporter) (stop func(), err error) {
+	if address == "" {
+		return func() {}, nil
+	}
+
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, exit.Usage("for example --metrics :9100", "--metrics %s: %w", address, err)
+	}
+
+	listener, err := net.Listen("tcp", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port))
+	if err != nil {
+		return nil, exit.WithHint(fmt.Errorf("serve metrics: %w", err), "choose another address with --metrics")
+	}
+
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(e, collectors.NewGoCollector())
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(listener) }) // ends with an error when it is closed
+
+	return func() {
+		server.Close()
+		serving.Wait()
+	}, nil
+}
