@@ -70,7 +70,19 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 	return b
 }
 
-// start runs a fresh producer; stop ends it and gives what Run returned.
+// mustNew returns a producer.
+func mustNew(t *testing.T, cfg Config) *Producer {
+	t.Helper()
+
+	p, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return p
+}
+
+// start runs a new producer; stop ends it and gives what Run returned.
 func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop func() error) {
 	t.Helper()
 
@@ -79,8 +91,8 @@ func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop 
 		change(&cfg)
 	}
 
-	p = New(cfg)
-	p.groupRequests, p.noteEvery = 1000, 0 // small windows, and all points that there are
+	p = mustNew(t, cfg)
+	p.windowRequests, p.checkpointEvery = 1000, 0 // small windows, and all checkpoints that there are
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()

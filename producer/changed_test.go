@@ -49,7 +49,7 @@ func TestChangedInput(t *testing.T) {
 					t.Fatal(err)
 				}
 
-				p := New(Config{JS: b.js, Run: b.m.Run, Once: true, Validated: validated})
+				p := mustNew(t, Config{JS: b.js, Run: b.m.Run, Once: true, Validated: validated})
 				if err := p.Run(t.Context()); !errors.Is(err, proto.ErrInputChanged) {
 					t.Errorf("Run: %v, want ErrInputChanged", err)
 				}

@@ -23,7 +23,7 @@ func (b *bench) run(t *testing.T, change func(*Config)) error {
 	defer cancel()
 	cfg := Config{JS: b.js, Run: b.m.Run, Log: zerolog.Nop()}
 	change(&cfg)
-	return New(cfg).Run(ctx)
+	return mustNew(t, cfg).Run(ctx)
 }
 
 // reference publishes the input as another run, and returns its shards.
@@ -113,7 +113,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 			b := newBench(t, lines(2000), settings, 20<<10)
 			cfg := Config{JS: b.js, Run: "r", Log: zerolog.Nop()}
 			tt.change(&cfg)
-			p := New(cfg)
+			p := mustNew(t, cfg)
 			ended := make(chan error, 1)
 			go func() { ended <- p.Run(t.Context()) }()
 			prototest.Poll(t, patience, "a full stream", p.Stats().Full.Load)
@@ -158,7 +158,7 @@ func TestNextRoundWhilePublishing(t *testing.T) {
 
 			cfg := Config{JS: b.js, Run: "r", Log: zerolog.Nop()}
 			tt.change(&cfg)
-			p := New(cfg)
+			p := mustNew(t, cfg)
 			ended := make(chan error, 1)
 			go func() { ended <- p.Run(ctx) }()
 			prototest.Poll(t, patience, "a full stream", p.Stats().Full.Load)

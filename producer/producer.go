@@ -16,23 +16,39 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// Config is what a producer needs. JS and Run are required.
+// Config configures a [Producer].
 type Config struct {
-	JS  jetstream.JetStream
+	// JS is the bus. Required.
+	JS jetstream.JetStream
+	// Run is the id of the run, whose manifest is on the bus. Required.
 	Run string
-	// Files finds the input files, should they not lie where the manifest says. It is
-	// called when they are needed.
+	// Files returns the paths of the input files. It is called when they are needed. Defaults to
+	// the paths that the manifest names.
 	Files func(context.Context) ([]string, error)
-	// Once ends Run when what is to be published now is published, or somebody else
-	// does it.
+	// Once ends [Producer.Run] when the current round is published, by this producer or another.
+	// Defaults to false: Run waits for further rounds until the run ends.
 	Once bool
-	// Yield lets another producer of the run go first. Two do no harm, since they cut
-	// the same shards and each is stored once, but they are in each other's way.
+	// Yield lets another producer of the run go first. Running two is safe, since shards are
+	// deterministic and stored once, but wasteful.
 	Yield bool
 	// Validated says that this process has validated the files. Otherwise the producer reads
-	// them once before it publishes anything, and holds their SHA-256 against the manifest's.
+	// them once before it publishes anything, and compares their SHA-256 with the manifest's.
 	Validated bool
-	Log       zerolog.Logger
+	// Log gets warnings; it should name the run. Defaults to none.
+	Log zerolog.Logger
+}
+
+// validate returns an error that names the first field that is missing or wrong.
+func (c Config) validate() error {
+	if c.JS == nil {
+		return errors.New("producer: Config.JS is required")
+	}
+
+	if err := proto.CheckRunID(c.Run); err != nil {
+		return fmt.Errorf("producer: Config.Run: %w", err)
+	}
+
+	return nil
 }
 
 // Producer publishes the shards of one run.
@@ -42,36 +58,52 @@ type Producer struct {
 	objects *bus.ObjectStore
 	stats   Stats
 
-	groupRequests, groupBytes int           // of a window
-	noteEvery                 time.Duration // how often a point is written, at most
+	validated                   bool
+	windowRequests, windowBytes int
+	checkpointEvery             time.Duration // at most
 }
 
-// Stats is what a producer has done so far. It may be read at any time.
+// Stats counts the work of a producer. It may be read at any time.
 type Stats struct {
-	Shards atomic.Int64 // published by this process, stored or on their way
-	Full   atomic.Bool  // the work stream is full and the producer waits
+	// Shards are those published by this process, stored or on their way.
+	Shards atomic.Int64
+	// Full is true while the work stream is full and the producer waits.
+	Full atomic.Bool
 }
 
-// New returns a producer.
-func New(cfg Config) *Producer {
-	return &Producer{
-		cfg:           cfg,
-		objects:       bus.New(cfg.JS).Objects(cfg.Run),
-		groupRequests: groupRequests,
-		groupBytes:    groupBytes,
-		noteEvery:     time.Second,
+// New returns a producer. It fails if the configuration lacks a field.
+func New(cfg Config) (*Producer, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
 	}
+
+	b := bus.New(cfg.JS)
+
+	return &Producer{
+		cfg:             cfg,
+		runs:            b.Runs,
+		objects:         b.Objects(cfg.Run),
+		validated:       cfg.Validated,
+		windowRequests:  windowRequests,
+		windowBytes:     windowBytes,
+		checkpointEvery: time.Second,
+	}, nil
 }
 
-// Stats is what the producer has done so far.
+// Stats returns the counts of the producer's work.
 func (p *Producer) Stats() *Stats { return &p.stats }
 
+var (
+	errEnded     = errors.New("the run has ended")
+	errNextRound = errors.New("the collector has begun another round")
+)
+
 // Run publishes the run's input as its manifest says, from where an earlier producer
-// left off, and then each further round of requests that the collector finds missing.
+// stopped, and then each further round of requests that the collector finds missing.
 // It returns nil when the run has ended or is about to, and else the cause of ctx's end
 // or what went wrong.
 func (p *Producer) Run(ctx context.Context) error {
-	err := p.publish(ctx)
+	err := p.publishRounds(ctx)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -82,36 +114,36 @@ func (p *Producer) Run(ctx context.Context) error {
 	return err
 }
 
-func (p *Producer) publish(ctx context.Context) (err error) {
-	b, err := bus.Open(ctx, p.cfg.JS)
-	if err != nil {
+// publishRounds publishes round after round.
+func (p *Producer) publishRounds(ctx context.Context) error {
+	if _, err := bus.Open(ctx, p.cfg.JS); err != nil {
 		return err
 	}
 
-	p.runs = b.Runs
-
 	for {
-		m, err := p.nextRound(ctx)
+		m, err := p.awaitRound(ctx)
 		if err == nil && p.cfg.Yield {
 			round := m.Publish.Round
-			m, err = p.yield(ctx)
+
+			m, err = p.awaitOthers(ctx)
 			if err == nil && (m.Publish.Done || m.Publish.Round != round) {
-				continue // somebody else has published it
+				continue // another producer has published it
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("producer: %w", err)
 		}
 
-		err = p.whileWanted(ctx, m)
+		err = p.publishUnlessEnded(ctx, m)
+
 		switch {
 		case errors.Is(err, errLostShards):
-			p.cfg.Log.Warn().Err(err).Msg("publishing goes back to what the bus still has")
+			p.cfg.Log.Warn().Err(err).Msg("the bus lost shards; publishing them again")
 			if err := bus.Sleep(ctx, time.Second); err != nil {
 				return err
 			}
 		case errors.Is(err, errNextRound) && p.cfg.Once:
-			return nil // who began it publishes it
+			return nil // the process that began it publishes it
 		case errors.Is(err, errNextRound):
 		case errors.Is(err, ErrSecondProducer) && p.cfg.Yield:
 		case errors.Is(err, ErrSecondProducer) && p.cfg.Once:
@@ -124,74 +156,8 @@ func (p *Producer) publish(ctx context.Context) (err error) {
 	}
 }
 
-// whileWanted publishes a round, and stops when the run ends meanwhile, or its collector
-// begins another round.
-func (p *Producer) whileWanted(ctx context.Context, m proto.Manifest) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		stop(p.awaitEndOfRound(ctx, m))
-	})
-
-	err := p.round(ctx, m)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-
-	stop(nil)
-	watch.Wait()
-
-	return err
-}
-
-// yieldTime is how long the work stream must stand still before a producer that yields
-// believes that nobody else publishes.
-const yieldTime = 2 * time.Second
-
-// yield waits until nobody else publishes, and returns the manifest as it is then.
-func (p *Producer) yield(ctx context.Context) (proto.Manifest, error) {
-	for last := uint64(0); ; {
-		stream, err := bus.FindStream(ctx, p.cfg.JS, proto.WorkStream(p.cfg.Run))
-		if err == nil {
-			now := stream.CachedInfo().State.LastSeq
-			m, err := p.runs.Get(ctx, p.cfg.Run)
-			if err == nil && (m.Publish.Done || last == now+1) {
-				return m, nil
-			}
-			last = now + 1 // never 0, the mark of the first time
-		}
-
-		if err := bus.Sleep(ctx, yieldTime); err != nil {
-			return proto.Manifest{}, err
-		}
-	}
-}
-
-var (
-	errEnded     = errors.New("the run has ended")
-	errNextRound = errors.New("the collector has begun another round")
-)
-
-// awaitEndOfRound watches the run until it has ended, or its collector has begun another round.
-func (p *Producer) awaitEndOfRound(ctx context.Context, m proto.Manifest) error {
-	for now, err := range p.runs.Watch(ctx, m.Run) {
-		switch {
-		case err != nil:
-			return err
-		case now.State != proto.StateInProgress && now.State != proto.StatePaused:
-			return errEnded
-		case now.Publish.Round > m.Publish.Round:
-			return errNextRound
-		}
-	}
-
-	return nil
-}
-
-// nextRound waits until the manifest asks for a round that is not published yet.
-func (p *Producer) nextRound(ctx context.Context) (m proto.Manifest, err error) {
+// awaitRound waits until the manifest asks for a round that is not published yet.
+func (p *Producer) awaitRound(ctx context.Context) (m proto.Manifest, err error) {
 	for m, err = range p.runs.Watch(ctx, p.cfg.Run) {
 		if err != nil {
 			return m, err
@@ -214,87 +180,124 @@ func (p *Producer) nextRound(ctx context.Context) (m proto.Manifest, err error) 
 	return m, err
 }
 
-// round publishes what the round lacks in the work stream, and notes that it is done.
-func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
-	stream, err := bus.FindStream(ctx, p.cfg.JS, proto.WorkStream(m.Run))
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return errLostShards // the collector makes it again, and begins a new round
+// othersTime is how long the work stream must stand still before a producer that yields
+// assumes that no other publishes.
+const othersTime = 2 * time.Second
+
+// awaitOthers waits until no other producer publishes, and returns the manifest as it is then.
+func (p *Producer) awaitOthers(ctx context.Context) (proto.Manifest, error) {
+	for last, looked := uint64(0), false; ; {
+		stream, err := bus.FindStream(ctx, p.cfg.JS, proto.WorkStream(p.cfg.Run))
+		if err == nil {
+			now := stream.CachedInfo().State.LastSeq
+
+			m, err := p.runs.Get(ctx, p.cfg.Run)
+			if err == nil && (m.Publish.Done || looked && last == now) {
+				return m, nil
+			}
+
+			last, looked = now, true
+		}
+
+		if err := bus.Sleep(ctx, othersTime); err != nil {
+			return proto.Manifest{}, err
+		}
 	}
+}
+
+// publishUnlessEnded publishes a round, and stops when the run ends meanwhile, or its collector
+// begins another round.
+func (p *Producer) publishUnlessEnded(ctx context.Context, m proto.Manifest) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+
+	var watch sync.WaitGroup
+	watch.Go(func() { stop(p.awaitEndOfRound(ctx, m)) })
+
+	err := p.publishRound(ctx, m)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+
+	stop(nil)
+	watch.Wait()
+
+	return err
+}
+
+// awaitEndOfRound waits until the run has ended, or its collector has begun another round.
+func (p *Producer) awaitEndOfRound(ctx context.Context, m proto.Manifest) error {
+	for now, err := range p.runs.Watch(ctx, m.Run) {
+		switch {
+		case err != nil:
+			return err
+		case now.State != proto.StateInProgress && now.State != proto.StatePaused:
+			return errEnded
+		case now.Publish.Round > m.Publish.Round:
+			return errNextRound
+		}
+	}
+
+	return nil
+}
+
+// publishRound publishes the shards of a round that the work stream lacks, and saves that it is
+// done.
+func (p *Producer) publishRound(ctx context.Context, m proto.Manifest) error {
+	last, err := p.findLastShard(ctx, &m)
 	if err != nil {
 		return err
 	}
 
-	last := stream.CachedInfo().State.LastSeq
-	if last < m.Publish.FirstSequence { // the stream was made anew, or lost its end
-		err := p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
-			now.Publish.FirstSequence = last
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-
-		m.Publish.FirstSequence = last
-	}
-
-	stored := last - m.Publish.FirstSequence // shards of this round that are stored already
-	wanted, requests, err := p.wanted(ctx, m)
+	wanted, requests, err := p.loadWanted(ctx, m)
 	if err != nil {
 		return err
 	}
 
-	var files []string
-	for _, f := range m.Input.Files {
-		files = append(files, f.Path)
-	}
-
-	if p.cfg.Files != nil {
-		if files, err = p.cfg.Files(ctx); err != nil {
-			return err
-		}
-	}
-
-	if err := p.checkInput(ctx, m.Input, files); err != nil {
-		return err
-	}
-
-	in, err := newRunReader(files, m)
+	in, err := p.openInput(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 
-	r := &rounder{
-		Producer: p,
-		m:        m,
-		in:       in,
-		skip:     stored,
-		wanted:   wanted,
-		cut:      newCutter(m.Settings, m.Publish.Round, requests),
-		pub: &publisher{
+	r := &roundPublisher{
+		manifest: m,
+		runs:     p.runs,
+		objects:  p.objects,
+		conn:     p.cfg.JS.Conn(),
+		log:      p.cfg.Log,
+		stats:    &p.stats,
+
+		in:     in,
+		wanted: wanted,
+		cutter: newCutter(m.Settings, m.Publish.Round, requests),
+		shards: &shardPublisher{
 			js:      p.cfg.JS,
 			stream:  proto.WorkStream(m.Run),
 			log:     p.cfg.Log,
+			setFull: p.stats.Full.Store,
 			last:    last,
-			stalled: func(full bool) { p.stats.Full.Store(full) },
 		},
-		limit: p.cfg.JS.Conn().MaxPayload(),
-		noted: time.Now(),
+		stored: last - m.Publish.FirstSequence,
+
+		checkpointEvery: p.checkpointEvery,
+		checkpointSaved: time.Now(),
 	}
 	if m.Settings.GroupByPrefix {
-		r.window = newWindow(p.groupRequests, p.groupBytes)
+		r.window = newWindow(p.windowRequests, p.windowBytes)
 	}
 
-	if point := m.Publish.Checkpoint; wanted == nil && point.Shard > 0 && point.Shard <= stored {
-		if err := in.Seek(point); err != nil {
+	if at := m.Publish.Checkpoint; wanted == nil && at.Shard > 0 && at.Shard <= r.stored {
+		if err := in.Seek(at); err != nil {
 			return err
 		}
-		r.cut.index = point.Shard
-		r.cut.left = requests - int(point.Index)
-		r.digest = point.Digest
+
+		r.cutter.index = at.Shard
+		r.cutter.left = requests - int(at.Index)
+		r.digest = at.Digest
 	}
 
-	if err := r.publishAll(ctx); err != nil {
+	if err := r.run(ctx); err != nil {
 		return err
 	}
 
@@ -307,25 +310,63 @@ func (p *Producer) round(ctx context.Context, m proto.Manifest) error {
 	})
 }
 
-// checkInput holds the files against what validation has read, once. Workers go on
-// meanwhile with what is on the bus.
-func (p *Producer) checkInput(ctx context.Context, in proto.Input, files []string) error {
-	if p.cfg.Validated {
+// findLastShard returns the sequence of the work stream. If that is before the round's first, the
+// stream was made again, or lost its end, and the round starts there.
+func (p *Producer) findLastShard(ctx context.Context, m *proto.Manifest) (uint64, error) {
+	stream, err := bus.FindStream(ctx, p.cfg.JS, proto.WorkStream(m.Run))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, errLostShards // the collector makes it again, and begins a new round
+	}
+	if err != nil {
+		return 0, err
+	}
+
+	last := stream.CachedInfo().State.LastSeq
+	if last >= m.Publish.FirstSequence {
+		return last, nil
+	}
+
+	err = p.runs.Update(ctx, m.Run, func(now *proto.Manifest) error {
+		now.Publish.FirstSequence = last
 		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 
-	if err := CheckInput(ctx, in, files); err != nil {
-		return err
-	}
+	m.Publish.FirstSequence = last
 
-	p.cfg.Validated = true
-
-	return nil
+	return last, nil
 }
 
-// wanted is the set of requests that the round publishes, nil for all, and how many
+// openInput opens the input files, and fails if they are not the validated ones.
+func (p *Producer) openInput(ctx context.Context, m proto.Manifest) (*Reader, error) {
+	var files []string
+	for _, f := range m.Input.Files {
+		files = append(files, f.Path)
+	}
+
+	if p.cfg.Files != nil {
+		var err error
+		if files, err = p.cfg.Files(ctx); err != nil {
+			return nil, err
+		}
+	}
+
+	// Workers continue meanwhile with the shards that are on the bus.
+	if !p.validated {
+		if err := CheckInput(ctx, m.Input, files); err != nil {
+			return nil, err
+		}
+		p.validated = true
+	}
+
+	return newRunReader(files, m)
+}
+
+// loadWanted returns the set of requests that the round publishes, nil for all, and how many
 // they are.
-func (p *Producer) wanted(ctx context.Context, m proto.Manifest) (*roaring.Bitmap, int, error) {
+func (p *Producer) loadWanted(ctx context.Context, m proto.Manifest) (*roaring.Bitmap, int, error) {
 	if m.Publish.Missing == "" {
 		return nil, m.Input.Requests, nil
 	}

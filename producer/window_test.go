@@ -53,18 +53,18 @@ func TestWindow(t *testing.T) {
 				}
 
 				var got []uint32
-				err := w.drain(func(r proto.Request, model string) error {
+				for _, r := range w.sorted() {
 					got = append(got, r.Index)
-					if model != "m" || string(r.Body) != tt.bodies[r.Index] {
-						t.Errorf("request %d came out as %s for %s", r.Index, r.Body, model)
+					if r.model != "m" || string(r.Body) != tt.bodies[r.Index] {
+						t.Errorf("request %d came out as %s for %s", r.Index, r.Body, r.model)
 					}
-					return nil
-				})
-				if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
-					t.Errorf("round %d: order (-want +got):\n%s%v", round, diff, err)
 				}
 
-				if !w.empty() {
+				if diff := cmp.Diff(tt.want, got); diff != "" {
+					t.Errorf("round %d: order (-want +got):\n%s", round, diff)
+				}
+
+				if w.reset(); !w.isEmpty() {
 					t.Error("it is not empty afterwards")
 				}
 			}
@@ -80,27 +80,17 @@ func TestWindowIsFull(t *testing.T) {
 		bytes int
 		full  bool
 	}{{10, false}, {10, true}, {99, false}, {1, true}, {100, true}} {
-		if w.add(proto.Request{Body: make([]byte, step.bytes)}, "m"); w.full() != step.full {
-			t.Errorf("full: %t with %d requests of %d bytes", w.full(), len(w.requests), w.bytes)
+		if w.add(proto.Request{Body: make([]byte, step.bytes)}, "m"); w.isFull() != step.full {
+			t.Errorf("full: %t with %d requests of %d bytes", w.isFull(), len(w.requests), w.bytes)
 		}
 
 		if !step.full {
 			continue
 		}
 
-		if err := w.drain(func(proto.Request, string) error { return nil }); err != nil || w.full() {
-			t.Errorf("it is still full: %v", err)
+		if w.reset(); w.isFull() {
+			t.Error("it is still full")
 		}
-	}
-}
-
-func TestWindowStopsAtTheFirstError(t *testing.T) {
-	t.Parallel()
-	w := newWindow(100, 1000)
-	w.add(proto.Request{}, "m")
-	if err := w.drain(func(proto.Request, string) error { return io.ErrClosedPipe }); !errors.Is(err,
-		io.ErrClosedPipe) {
-		t.Errorf("error %v", err)
 	}
 }
 
@@ -123,39 +113,42 @@ func grouping(
 		t.Fatal(err)
 	}
 
-	r := rounder{
-		m:      proto.Manifest{Settings: s},
-		in:     in,
-		window: newWindow(smallWindow, 1<<20),
-		cut:    newCutter(s, 0, requests-int(from.Index)),
+	r := roundPublisher{
+		manifest: proto.Manifest{Settings: s},
+		in:       in,
+		window:   newWindow(smallWindow, 1<<20),
+		cutter:   newCutter(s, 0, requests-int(from.Index)),
 	}
 
-	r.cut.index = from.Shard
-	emit := func(c cut) error {
-		shards = append(shards, c.shard)
-		return nil
-	}
+	r.cutter.index = from.Shard
+
 	for {
 		item, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil {
-			err = r.add(item, emit)
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		if r.clean() {
+		cut, err := r.cutItem(item)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for _, s := range cut {
+			shards = append(shards, s.shard)
+		}
+
+		if r.isBetweenShards() {
 			point := in.Checkpoint()
-			point.Shard = r.cut.index
+			point.Shard = r.cutter.index
 			points = append(points, point)
 		}
 	}
 
-	if err := r.closeAll(emit); err != nil {
-		t.Fatal(err)
+	for _, s := range r.cutAll() {
+		shards = append(shards, s.shard)
 	}
 
 	return shards, points

@@ -36,7 +36,7 @@ func TestYield(t *testing.T) {
 			return false
 		}
 
-		slow = slow || pause > yieldTime/2 // this machine is, so that yielding may end
+		slow = slow || pause > othersTime/2 // this machine is, so that yielding may end
 		s := want[next]
 		msg := proto.EncodeShard("r", fmt.Sprint("m", s.Requests[0].Index%3), s)
 		if _, err := b.js.PublishMsg(t.Context(), msg); err != nil {
@@ -46,7 +46,7 @@ func TestYield(t *testing.T) {
 		last = time.Now()
 		next++
 
-		return time.Since(begun) > 2*yieldTime+yieldTime/2
+		return time.Since(begun) > 2*othersTime+othersTime/2
 	})
 
 	if n := p.Stats().Shards.Load(); n > 0 && !slow {

@@ -186,13 +186,17 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		Log:     c.Log,
 	})
 
-	p := producer.New(producer.Config{
+	p, err := producer.New(producer.Config{
 		JS:    c.Bus.JS,
 		Run:   c.Run,
 		Yield: true,
 		Log:   c.Log,
 		Files: func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) },
 	})
+	if err != nil {
+		return nil, err
+	}
+
 	defer c.Metrics.AddRun(c.Run, p, gatherer)()
 
 	if c.begun != nil {

@@ -105,14 +105,20 @@ func (r *runner) openBus() (l *busconn.Connection, own *natsserver.Server, close
 func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, error) {
 	m := r.journal.State().Manifest
 	log := r.cfg.Log.With().Str("run", m.Run).Logger()
+
+	publisher, err := producer.New(producer.Config{
+		JS:        l.JS,
+		Run:       m.Run,
+		Files:     r.files, // whatever the manifest on the bus names
+		Validated: !r.resumed,
+		Log:       log,
+	})
+	if err != nil {
+		return nil, err
+	}
+
 	p := &Parts{
-		Producer: producer.New(producer.Config{
-			JS:        l.JS,
-			Run:       m.Run,
-			Files:     r.files, // whatever the manifest on the bus names
-			Validated: !r.resumed,
-			Log:       log,
-		}),
+		Producer: publisher,
 		Collector: collector.New(collector.Config{
 			JS:      l.JS,
 			Journal: r.journal,

@@ -329,13 +329,16 @@ var errPublished = errors.New("published")
 // publishShards publishes the shards of the run: all, or until the bus is full and a collector
 // publishes the rest.
 func (s *submission) publishShards(ctx context.Context, run string) error {
-	p := producer.New(producer.Config{
+	p, err := producer.New(producer.Config{
 		JS:        s.link.JS,
 		Run:       run,
 		Files:     func(context.Context) ([]string, error) { return s.inputs, nil }, // whatever the manifest names
 		Once:      true,
 		Validated: true,
 	})
+	if err != nil {
+		return err
+	}
 
 	group, publishing := errgroup.WithContext(ctx)
 	group.Go(func() error { return cmp.Or(p.Run(publishing), errPublished) })

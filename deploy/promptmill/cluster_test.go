@@ -488,8 +488,13 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 		Input:   pipeline.Input{Run: m, Files: func() ([]string, error) { return []string{r.input}, nil }},
 	})
 
+	p, err := producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")})
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	work := pipeline.Parts{
-		Producer:  producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")}),
+		Producer:  p,
 		Collector: r.collector,
 	}
 

@@ -2,7 +2,6 @@ package producer
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -12,29 +11,26 @@ import (
 )
 
 // cutAll cuts n requests; size and model say what each is.
-func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model func(i int) string) []cut {
+func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model func(i int) string) []modelShard {
 	t.Helper()
 
-	var cuts []cut
-	emit := func(c cut) error {
-		cuts = append(cuts, c)
-		return nil
-	}
-
+	var cuts []modelShard
 	c := newCutter(s, 2, n)
 	for i := range n {
 		r := proto.Request{Index: uint32(i), CustomID: []byte(`"x"`), Body: make([]byte, size(i))}
-		if err := c.add(r, model(i), emit); err != nil {
-			t.Fatal(err)
-		}
+		c.add(r, model(i))
+		cuts = append(cuts, c.takeClosed()...)
 	}
 
-	if err := c.flush(emit); err != nil {
-		t.Fatal(err)
+	c.closeAll()
+
+	if !c.isEmpty() {
+		t.Error("shards are open after all are closed")
 	}
 
-	if !c.clean() {
-		t.Error("shards are open after a flush")
+	cuts = append(cuts, c.takeClosed()...)
+	if more := c.takeClosed(); len(more) > 0 {
+		t.Errorf("%d shards are given out twice", len(more))
 	}
 
 	return cuts
@@ -67,7 +63,7 @@ func TestCutter(t *testing.T) {
 
 			cuts := cutAll(t, tt.settings, tt.n, tt.size, tt.model)
 			if diff := cmp.Diff(
-				cuts, cutAll(t, tt.settings, tt.n, tt.size, tt.model), cmp.AllowUnexported(cut{}),
+				cuts, cutAll(t, tt.settings, tt.n, tt.size, tt.model), cmp.AllowUnexported(modelShard{}),
 				cmp.Comparer(bytes.Equal),
 			); diff != "" {
 				t.Errorf("a second cutter cuts otherwise:\n%.2000s", diff)
@@ -101,9 +97,9 @@ func TestCutter(t *testing.T) {
 				}
 			}
 
-			for seq, times := range seen {
+			for index, times := range seen {
 				if times != 1 {
-					t.Errorf("request %d is in %d shards", seq, times)
+					t.Errorf("request %d is in %d shards", index, times)
 				}
 			}
 		})
@@ -160,11 +156,9 @@ func TestCutterBarrier(t *testing.T) {
 	clean := 0
 	for i := range 3*barrier + 10 {
 		r := proto.Request{Index: uint32(i)}
-		if err := c.add(r, fmt.Sprint("m", i%100), func(cut) error { return nil }); err != nil {
-			t.Fatal(err)
-		}
+		c.add(r, fmt.Sprint("m", i%100))
 
-		if c.clean() {
+		if c.isEmpty() {
 			clean++
 		}
 	}
@@ -174,11 +168,18 @@ func TestCutterBarrier(t *testing.T) {
 	}
 }
 
-func TestCutterStopsAtEmitsError(t *testing.T) {
+// Settings without sizes cut shards of the default ones, not of one request each.
+func TestCutterDefaults(t *testing.T) {
 	t.Parallel()
-	c := newCutter(proto.Settings{ShardSize: 1, ShardBytes: 10, Capacity: 1}, 0, 10)
-	if err := c.add(proto.Request{}, "m", func(cut) error { return ErrSecondProducer }); !errors.Is(err,
-		ErrSecondProducer) {
-		t.Errorf("error %v", err)
+
+	const n = 8 * 4 * proto.DefaultCapacity * proto.DefaultShardSize
+	cuts := cutAll(t, proto.Settings{}, n, func(int) int { return 1 }, func(int) string { return "m" })
+	if size := len(cuts[0].shard.Requests); size != proto.DefaultShardSize {
+		t.Errorf("the first shard has %d requests", size)
+	}
+
+	cuts = cutAll(t, proto.Settings{}, n, func(int) int { return 100 << 10 / 4 }, func(int) string { return "m" })
+	if size := len(cuts[0].shard.Requests); size != 10 {
+		t.Errorf("the first shard of 25 KB requests has %d", size)
 	}
 }

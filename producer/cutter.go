@@ -8,7 +8,7 @@ import (
 )
 
 // barrier is after how many requests all open shards are closed, so that a run with
-// many models has points where publishing can go on, too.
+// many models has points where publishing can continue, too.
 const barrier = 4096
 
 // cutter gathers requests into shards, one for each model at a time. Its shards are
@@ -21,21 +21,24 @@ type cutter struct {
 	left     int    // requests still to come
 	open     map[string]*openShard
 	order    []string // models with an open shard, oldest first
+	closed   []modelShard
 }
 
+// openShard gathers requests for a model.
 type openShard struct {
 	requests []proto.Request
 	bytes    int
 	limit    int // requests
 }
 
-// cut is a finished shard.
-type cut struct {
+// modelShard is a shard, its model and its index in the round.
+type modelShard struct {
 	model string
 	index uint64
 	shard proto.Shard
 }
 
+// newCutter returns the cutter of a round with so many requests.
 func newCutter(s proto.Settings, round, requests int) *cutter {
 	return &cutter{
 		settings: s.WithDefaults(),
@@ -45,19 +48,18 @@ func newCutter(s proto.Settings, round, requests int) *cutter {
 	}
 }
 
-// add takes the next request and calls emit with each shard that it completes.
-func (c *cutter) add(r proto.Request, model string, emit func(cut) error) error {
+// add takes the next request, and closes the shards that it completes.
+func (c *cutter) add(r proto.Request, model string) {
 	size := len(r.Body) + len(r.CustomID)
+
 	s := c.open[model]
 	if s != nil && s.bytes+size > c.settings.ShardBytes {
-		if err := c.close(model, emit); err != nil {
-			return err
-		}
+		c.closeShard(model)
 		s = nil
 	}
 
 	if s == nil {
-		s = &openShard{limit: c.limit()}
+		s = &openShard{limit: c.maxRequests()}
 		c.open[model] = s
 		c.order = append(c.order, model)
 	}
@@ -65,63 +67,62 @@ func (c *cutter) add(r proto.Request, model string, emit func(cut) error) error 
 	s.requests = append(s.requests, r)
 	s.bytes += size
 	c.left--
+
 	if len(s.requests) >= s.limit || s.bytes >= c.settings.ShardBytes {
-		if err := c.close(model, emit); err != nil {
-			return err
-		}
+		c.closeShard(model)
 	}
 
 	if c.left%barrier == 0 {
-		return c.flush(emit)
+		c.closeAll()
 	}
-
-	return nil
 }
 
-// limit is the size of a shard that starts now: guided self-scheduling, so that
-// toward the end no box is left with much more to do than the others. (Polychronopoulos
+// takeClosed returns the shards that were closed since the last call, in order. They are valid
+// until the next request is added.
+func (c *cutter) takeClosed() []modelShard {
+	closed := c.closed
+	c.closed = c.closed[:0]
+
+	return closed
+}
+
+// maxRequests is the size of a shard that starts now: guided self-scheduling, so that
+// toward the end no worker is left with much more to do than the others. (Polychronopoulos
 // and Kuck, 1987.)
-func (c *cutter) limit() int {
+func (c *cutter) maxRequests() int {
 	capacity := c.settings.Capacity
 	if !c.settings.GroupByPrefix { // each shard reads its beginnings once more
 		capacity *= 4 // leaves room for requests of very different lengths
 	}
+
 	return max(1, min(c.settings.ShardSize, c.left/capacity))
 }
 
-// flush closes all open shards.
-func (c *cutter) flush(emit func(cut) error) error {
+// closeAll closes all open shards.
+func (c *cutter) closeAll() {
 	for len(c.order) > 0 {
-		if err := c.close(c.order[0], emit); err != nil {
-			return err
-		}
+		c.closeShard(c.order[0])
 	}
-	return nil
 }
 
-// clean reports whether no shard is open.
-func (c *cutter) clean() bool { return len(c.order) == 0 }
+// isEmpty reports whether no shard is open.
+func (c *cutter) isEmpty() bool { return len(c.order) == 0 }
 
-func (c *cutter) close(model string, emit func(cut) error) error {
+// closeShard closes the open shard of a model.
+func (c *cutter) closeShard(model string) {
 	s := c.open[model]
 	delete(c.open, model)
 
-	for i, m := range c.order {
-		if m == model {
-			c.order = append(c.order[:i], c.order[i+1:]...)
-			break
-		}
-	}
+	i := slices.Index(c.order, model)
+	c.order = slices.Delete(c.order, i, i+1)
 
 	// They may come in another order than that of the input: see [window].
 	slices.SortFunc(s.requests, func(a, b proto.Request) int { return cmp.Compare(a.Index, b.Index) })
-	done := cut{
+
+	c.closed = append(c.closed, modelShard{
 		model: model,
 		index: c.index,
 		shard: proto.Shard{ID: proto.ShardID(c.round, c.index), Requests: s.requests},
-	}
-
+	})
 	c.index++
-
-	return emit(done)
 }

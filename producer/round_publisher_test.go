@@ -13,7 +13,6 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/google/go-cmp/cmp"
-	"github.com/rs/zerolog"
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/prototest"
@@ -88,7 +87,7 @@ func TestRunInvalidLines(t *testing.T) {
 
 	// Without the setting such lines can only be a change since validation.
 	strict := newBench(t, text, settings, 64<<20)
-	err := New(Config{JS: strict.js, Run: "r", Log: zerolog.Nop()}).Run(t.Context())
+	err := mustNew(t, Config{JS: strict.js, Run: "r"}).Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "in:2: broken JSON") {
 		t.Errorf("error %v", err)
 	}
@@ -102,7 +101,8 @@ func TestRunTellsTheCause(t *testing.T) {
 	cause := errors.New("the role is lost")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- New(Config{JS: b.js, Run: "r", Log: zerolog.Nop()}).Run(ctx) }()
+	p := mustNew(t, Config{JS: b.js, Run: "r"})
+	go func() { ended <- p.Run(ctx) }()
 	prototest.Poll(t, 20*time.Second, "the whole input in the stream", func() bool { return b.published(t) })
 	cancel(cause)
 	if err := <-ended; !errors.Is(err, cause) {

@@ -59,7 +59,8 @@ func TestRunPublishesAllOnce(t *testing.T) {
 	}
 
 	ended := make(chan error, 1)
-	go func() { ended <- New(Config{JS: b.js, Run: "r", Log: zerolog.Nop()}).Run(t.Context()) }()
+	again := mustNew(t, Config{JS: b.js, Run: "r"})
+	go func() { ended <- again.Run(t.Context()) }()
 	if err := <-ended; err != nil {
 		t.Errorf("a producer of an ended run: %v", err)
 	}
@@ -226,7 +227,7 @@ func TestRunRefusesAShardLargerThanTheStream(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 
-	err := New(Config{JS: b.js, Run: "r", Log: zerolog.Nop()}).Run(ctx)
+	err := mustNew(t, Config{JS: b.js, Run: "r"}).Run(ctx)
 	if err == nil || !strings.Contains(err.Error(), "does not fit into stream") {
 		t.Errorf("error %v", err)
 	}
@@ -254,12 +255,12 @@ func TestTwoProducersDoubleNothing(t *testing.T) {
 	}
 }
 
-// Somebody who publishes other things to the stream is noticed.
+// Another publisher to the stream is noticed.
 func TestPublisherNoticesAnother(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, lines(1), settings, 64<<20)
-	p := &publisher{js: b.js, stream: proto.WorkStream("r"), log: zerolog.Nop()}
+	p := &shardPublisher{js: b.js, stream: proto.WorkStream("r"), log: zerolog.Nop()}
 
 	for i := range 2 {
 		msg := proto.EncodeShard("r", "m0", proto.Shard{ID: proto.ShardID(9, uint64(i))})
