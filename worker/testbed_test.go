@@ -21,7 +21,7 @@ const patience = 2 * time.Minute
 
 // testBed is a bus with runs, and the configuration of a worker for them.
 type testBed struct {
-	t    *testing.T
+	t    testing.TB
 	node nats.InProcessConnProvider // for further connections
 	js   jetstream.JetStream
 	runs *bus.RunStore
@@ -31,14 +31,14 @@ type testBed struct {
 }
 
 // newEmptyBed starts a bus without a run and without the buckets that runs need.
-func newEmptyBed(t *testing.T) *testBed {
+func newEmptyBed(t testing.TB) *testBed {
 	t.Helper()
 	node, js := prototest.Server(t)
 	return &testBed{t: t, node: node, js: js}
 }
 
 // newTestBed starts a bus that can have runs. The worker works for all of them.
-func newTestBed(t *testing.T, url string) *testBed {
+func newTestBed(t testing.TB, url string) *testBed {
 	t.Helper()
 	b := newEmptyBed(t).withServer(url)
 	b.createBuckets()
@@ -46,7 +46,7 @@ func newTestBed(t *testing.T, url string) *testBed {
 }
 
 // newRunBed starts a bus with the run "r" of the model "m". The worker works for it alone.
-func newRunBed(t *testing.T, url string) *testBed {
+func newRunBed(t testing.TB, url string) *testBed {
 	t.Helper()
 	b := newTestBed(t, url)
 	b.addRun("r", 0, "m")
