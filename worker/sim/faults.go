@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Faults that a server can be told to have, by name, with the probability of each.
+// Faults are the faults of a server, by name, with the probability of each.
 //
 //	429         too many requests, with Retry-After: 0 (vLLM behind a proxy)
 //	500         an error object
@@ -23,21 +23,21 @@ import (
 //	garbage     200 with a body that is not JSON
 //	empty       200 without a body
 //	nochoices   200 with an answer that has no choices
-//	abort       200 with an answer that was given up (SGLang)
+//	abort       200 with an answer that was aborted (SGLang)
 //	401         the key is wrong: final if others get through
 //	login       200 with a page that asks to sign in: as 401
 //	unsupported 501, what the server was not started for: as 401
 //	context     400, the prompt is too long: final, must not be tried again
 type Faults map[string]float64
 
-// cured are the faults that a retry cures, but for the hang.
+// cured are the faults that a retry cures, except for the hang.
 var cured = []string{"429", "500", "503", "529", "reset", "truncated", "html", "garbage", "empty", "nochoices", "abort"}
 
 // FaultNames are the names of all faults.
 var FaultNames = append(slices.Clone(cured), "hang", "401", "context", "login", "unsupported")
 
-// ParseFaults reads faults as "429=0.05,reset=0.01". "all=0.1" shares the rate among
-// the faults that a retry cures, but for the hang.
+// ParseFaults parses faults such as "429=0.05,reset=0.01". "all=0.1" shares the rate among the faults that a retry
+// cures, except for the hang.
 func ParseFaults(s string) (Faults, error) {
 	faults := Faults{}
 	if s == "" {
@@ -48,7 +48,7 @@ func ParseFaults(s string) (Faults, error) {
 	for part := range strings.SplitSeq(s, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		rate, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(rate >= 0 && rate <= 1) { // so that NaN is refused too
+		if err != nil || !(rate >= 0 && rate <= 1) { // also refuses NaN
 			return nil, fmt.Errorf("fault %q: want NAME=RATE with a rate from 0 to 1", part)
 		}
 
@@ -74,8 +74,7 @@ func ParseFaults(s string) (Faults, error) {
 	return faults, nil
 }
 
-// pick picks a fault or "". Faults have the order of FaultNames, so that a seed
-// always draws the same ones.
+// pick draws a fault or "". Faults have the order of FaultNames, so that a seed always draws the same ones.
 func (f Faults) pick(r *rand.Rand) string {
 	if len(f) == 0 {
 		return ""
@@ -97,13 +96,13 @@ func (s *Server) injectFault(fault string, w http.ResponseWriter, r *http.Reques
 	switch fault {
 	case "429":
 		w.Header().Set("Retry-After", "0")
-		s.refuse(w, http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests")
+		s.respond.refuse(w, http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests")
 	case "500":
-		s.refuse(w, http.StatusInternalServerError, "InternalServerError", "simulated fault")
+		s.respond.refuse(w, http.StatusInternalServerError, "InternalServerError", "simulated fault")
 	case "503":
-		s.refuseBusy(w)
+		s.respond.refuseBusy(w)
 	case "529":
-		s.refuse(w, 529, "overloaded", "all workers are busy")
+		s.respond.refuse(w, 529, "overloaded", "all workers are busy")
 	case "reset":
 		resetConnection()
 	case "hang":
@@ -120,14 +119,14 @@ func (s *Server) injectFault(fault string, w http.ResponseWriter, r *http.Reques
 		fmt.Fprint(w, `{"id": "chatcmpl-1", "choices": [`)
 	case "empty":
 	case "nochoices":
-		s.writeJSON(w, http.StatusOK, object{
+		s.respond.writeJSON(w, http.StatusOK, object{
 			"id":      "chatcmpl-1",
 			"object":  "chat.completion",
 			"model":   req.model,
 			"choices": []object{},
 		})
 	case "abort":
-		s.writeJSON(w, http.StatusOK, object{
+		s.respond.writeJSON(w, http.StatusOK, object{
 			"id":     "chatcmpl-1",
 			"object": "chat.completion",
 			"model":  req.model,
@@ -136,19 +135,19 @@ func (s *Server) injectFault(fault string, w http.ResponseWriter, r *http.Reques
 			},
 		})
 	case "401":
-		s.refuse(w, http.StatusUnauthorized, "invalid_api_key", "the key is wrong")
+		s.respond.refuse(w, http.StatusUnauthorized, "invalid_api_key", "the key is wrong")
 	case "login":
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body></body></html>\n")
 	case "unsupported":
-		s.refuse(w, http.StatusNotImplemented, "not_supported_error",
+		s.respond.refuse(w, http.StatusNotImplemented, "not_supported_error",
 			"This server does not support it. Start it with `--it`")
 	case "context":
-		s.refuseLength(w, s.contextLength()+5000, 0)
+		s.respond.refuseLength(w, s.cfg.contextLength()+5000, 0)
 	}
 }
 
-// writeTruncated sends a part of an answer under the length of the whole.
+// writeTruncated sends a part of an answer with the length of the whole.
 func writeTruncated(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body[:len(body)/2])

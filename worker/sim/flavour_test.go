@@ -186,7 +186,7 @@ func TestRefusalsOfTheFlavours(t *testing.T) {
 			}
 
 			if tt.error != "" {
-				// Compared as text, so that it is told where they differ.
+				// Compared as text, so that the difference is shown.
 				if diff := cmp.Diff(tt.error, w.Body.String()); diff != "" {
 					t.Errorf("body (-want +got):\n%s", diff)
 				}
@@ -261,7 +261,7 @@ func TestAFullQueueOfTheFlavours(t *testing.T) {
 func TestLoading(t *testing.T) {
 	t.Parallel()
 
-	// status answers a request, or says that the connection was reset.
+	// status returns the status of an answer, or that the connection was reset.
 	status := func(s *Server, method, path string) (status int, body string) {
 		defer func() {
 			if recover() != nil {

@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// Gate refuses requests as a proxy in front of a server does: those beyond so many in a
-// second (nginx's limit_req with nodelay, a token bucket), and those beyond so many at once
-// (limit_conn). The zero gate lets all in.
+// Gate refuses requests as a proxy in front of a server does: those beyond a number per second (nginx's limit_req
+// with nodelay, a token bucket), and those beyond a number at once (limit_conn). The zero Gate lets all in.
 type Gate struct {
 	mu     sync.Mutex
 	rate   float64 // requests a second; 0: any number
@@ -19,14 +18,14 @@ type Gate struct {
 	inside int
 }
 
-// Limit sets what the gate lets in: a rate with a burst, and so many at once. 0 is no limit.
+// Limit sets what the gate lets in: a rate with a burst, and a number of requests at once. 0 is no limit.
 func (g *Gate) Limit(rate float64, burst, atOnce int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.rate, g.burst, g.atOnce = rate, burst, atOnce
 }
 
-// Enter reports whether a request is let in. One that is has to leave.
+// Enter reports whether a request is let in. Then it must call Leave.
 func (g *Gate) Enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,7 +50,7 @@ func (g *Gate) Enter() bool {
 	return true
 }
 
-// Leave ends the stay of a request.
+// Leave ends a request that was let in.
 func (g *Gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

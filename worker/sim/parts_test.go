@@ -6,7 +6,7 @@ import (
 	"github.com/promptmill/promptmill/proto/openai"
 )
 
-// A worker takes the answers to requests of many parts, and they have as many.
+// A worker accepts the answers to requests of many parts, and they have that many.
 func TestAnswerOfParts(t *testing.T) {
 	t.Parallel()
 

@@ -24,7 +24,7 @@ import (
 
 var record = flag.Bool("record", false, "write down what the real servers answer")
 
-// recording is what a real server answers, as testdata/real has it.
+// recording holds the answers of a real server, from testdata/real.
 type recording struct {
 	Server  string     `json:"server"` // and its version
 	Started string     `json:"started"`
@@ -145,8 +145,8 @@ func TestAnswersAreThoseOfRealServers(t *testing.T) {
 	}
 }
 
-// compareAnswers says in what an answer differs from the real one that is wanted. A simulated
-// one may lack what promptmill does not read; the same server in another version may not.
+// compareAnswers returns the differences of an answer from the real one that is wanted. A simulated answer may lack
+// what promptmill does not read; one of the same server in another version may not.
 func compareAnswers(want, got exchange, same bool) (differences []string) {
 	differ := func(what string, want, got any) {
 		differences = append(differences, fmt.Sprintf("%s: want %v, got %v", what, want, got))
@@ -258,7 +258,7 @@ func alike(path, want, got string, good bool) bool {
 	return wantText == gotText
 }
 
-// compareMetrics says what a page of metrics has that the real one has not, or as another type.
+// compareMetrics returns what a page of metrics has that the real one lacks, or has as another type.
 func compareMetrics(page, other string) (differences []string) {
 	want, has := metricsOf(page), metricsOf(other)
 	if len(has) == 0 {
@@ -304,8 +304,8 @@ func metricsOf(page string) map[string][]string {
 	return metrics
 }
 
-// Real servers still answer as testdata/real has it. They are those that the environment
-// names; with -record their answers are written down.
+// Real servers, which the environment names, still answer as in testdata/real. With -record their answers are
+// recorded.
 func TestRealServersAnswerAsRecorded(t *testing.T) {
 	for _, tt := range []struct {
 		name, flavour string

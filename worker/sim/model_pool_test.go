@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// What becomes of requests for two models at a server that holds one.
+// A server that holds one model gets requests for two.
 func TestSwaps(t *testing.T) {
 	t.Parallel()
 
@@ -73,7 +73,7 @@ func TestSwaps(t *testing.T) {
 	}
 }
 
-// A router that unloads a model cuts its requests off, and a client that leaves is let go.
+// A router that unloads a model ends its requests, and a client that leaves frees its place.
 func TestSwapCutsOff(t *testing.T) {
 	t.Parallel()
 

@@ -188,8 +188,8 @@ func TestSlotCache(t *testing.T) {
 		{"as far as it goes", LlamaCPP, 110, 1, []prompted{
 			{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: c}, {end: 5}, {begin: a + "one."},
 		}},
-		// What is idle is copied when another request begins, so that one more than the slot's
-		// owner has it, once.
+		// An idle slot is copied when another request begins, so its prompt is there for one request more
+		// than the slot's owner, once.
 		{"a copy of an idle slot serves one more", LlamaCPP, 1000, 4, []prompted{
 			{begin: a + "one."},
 			{end: 1},
@@ -222,7 +222,7 @@ func TestSlotCache(t *testing.T) {
 	}
 }
 
-// The prompts of requests that wait are not there yet: each counts when it begins to run.
+// The prompts of waiting requests are not cached yet: each counts when it begins to run.
 func TestPromptIsRecalledWhenItRuns(t *testing.T) {
 	t.Parallel()
 
@@ -245,19 +245,19 @@ func TestCachedPromptsComeFaster(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{TTFT: time.Second, Prefix: 1024})
-		ask := func(path, question string) (took time.Duration, told bool) {
+		ask := func(path, question string) (took time.Duration, shown bool) {
 			begin := time.Now()
 			answer := post(t.Context(), s, path,
 				`{"model":"m","prompt":"`+strings.Repeat("x", 511*bytesPerToken)+question+`"}`)
 			return time.Since(begin), strings.Contains(answer.Body.String(), `"cached_tokens":496`)
 		}
-		if took, told := ask(chat, "one"); took != time.Second || told {
-			t.Errorf("the first takes %v, want 1 s; cached tokens told: %t", took, told)
+		if took, shown := ask(chat, "one"); took != time.Second || shown {
+			t.Errorf("the first takes %v, want 1 s; cached tokens shown: %t", took, shown)
 		}
 
 		for i, path := range []string{chat, "/v1/completions", "/v1/responses"} {
-			if took, told := ask(path, fmt.Sprint(i)); took > 100*time.Millisecond || took == 0 || !told {
-				t.Errorf("one that begins alike takes %v, want less than 100 ms; cached tokens told: %t", took, told)
+			if took, shown := ask(path, fmt.Sprint(i)); took > 100*time.Millisecond || took == 0 || !shown {
+				t.Errorf("one that begins alike takes %v, want less than 100 ms; cached tokens shown: %t", took, shown)
 			}
 		}
 

@@ -9,18 +9,22 @@ import (
 	"time"
 )
 
-// errEvicted means that a request's model was unloaded for another one.
-var errEvicted = errors.New("the model was unloaded")
+var (
+	// errEvicted means that the model of a running request was unloaded for another one.
+	errEvicted = errors.New("the model was unloaded")
+	// errNoConnection means that this happened before the request ran.
+	errNoConnection = errors.New("the model was unloaded before the request began")
+)
 
-// modelPool is what a server has loaded that cannot have all of its models at once.
+// modelPool holds the loaded models of a server that cannot have all of its models loaded at once.
 type modelPool struct {
 	most     int           // models
-	loadTime time.Duration // that loading one takes
-	// evicts says that a model is unloaded though it has requests, which then fail
-	// (llama.cpp's router until August 2026). If not, whoever wants another model waits for
-	// these, and everybody else behind it (Ollama's server/sched.go, processPending).
+	loadTime time.Duration // time that loading a model takes
+	// evicts is set if a model is unloaded though it has requests, which then fail (llama.cpp's router until August
+	// 2026). If not, a request for another model waits for these, and all requests behind it (Ollama's server/sched.go,
+	// processPending).
 	evicts bool
-	turn   chan struct{} // has one element while nobody waits for room
+	turn   chan struct{} // holds one element while no request waits for room
 
 	swaps atomic.Int64 // models loaded
 
@@ -51,8 +55,8 @@ func newModelPool(most int, load time.Duration, evicts bool) *modelPool {
 	return s
 }
 
-// acquire waits until a model is loaded, and keeps it so until leave. The error is errEvicted, or
-// the context's.
+// acquire waits until a model is loaded, and keeps it loaded until release. The error is errEvicted, or the
+// context's.
 func (s *modelPool) acquire(ctx context.Context, name string) (m *loadedModel, err error) {
 	if !s.evicts {
 		select {
@@ -87,8 +91,8 @@ func (s *modelPool) acquire(ctx context.Context, name string) (m *loadedModel, e
 	}
 }
 
-// findOrLoad returns a model, which is loaded if it is not there. If there is no room for it, wait
-// is closed when there may be.
+// findOrLoad returns a model, and loads it if it is not there. If there is no room for it, wait is closed when there
+// may be.
 func (s *modelPool) findOrLoad(name string) (m *loadedModel, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +137,7 @@ func (s *modelPool) release(m *loadedModel) {
 	}
 }
 
-// modelState is "loaded", "loading" or "unloaded".
+// modelState returns "loaded", "loading" or "unloaded".
 func (s *modelPool) modelState(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
