@@ -82,7 +82,7 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// What says when a limit on the rate begins anew is a wait as well.
+// The headers of a rate limit ask for a wait as well.
 func TestRateLimitHeaders(t *testing.T) {
 	t.Parallel()
 

@@ -22,7 +22,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-func TestJudge(t *testing.T) {
+func TestClassify(t *testing.T) {
 	t.Parallel()
 
 	const refusal = `{"error":{"message":"too  long","n":12345678901234567890}}`
@@ -102,7 +102,7 @@ func TestJudge(t *testing.T) {
 	}
 
 	for _, status := range []int{408, 409, 424, 425, 429, 499, 500, 502, 503, 504, 507, 524, 529} {
-		rows = append(rows, row{fmt.Sprint(status, " is tried again"), status, refusal, retry, refusal})
+		rows = append(rows, row{fmt.Sprint(status, " is retried"), status, refusal, retry, refusal})
 	}
 
 	for _, tt := range rows {
@@ -141,7 +141,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// A server that says when to come again has not run out of credit.
+// A server that sends a time to retry after has not run out of credit.
 func TestQuotaThatComesBack(t *testing.T) {
 	t.Parallel()
 
@@ -155,7 +155,7 @@ func TestQuotaThatComesBack(t *testing.T) {
 	}
 }
 
-func TestJudgeRetryAfter(t *testing.T) {
+func TestClassifyRetryAfter(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -165,7 +165,7 @@ func TestJudgeRetryAfter(t *testing.T) {
 	}{
 		{"seconds", "7", 429, 7 * time.Second, 7 * time.Second},
 		{"a date", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat), 503, 40 * time.Second, time.Minute},
-		{"of no use where nothing is tried again", "7", 400, 0, 0},
+		{"ignored for a final status", "7", 400, 0, 0},
 	} {
 		h := http.Header{"Retry-After": {tt.value}}
 		if got := classify("/v1/completions", nil, modelserver.Answer{
@@ -177,7 +177,7 @@ func TestJudgeRetryAfter(t *testing.T) {
 	}
 }
 
-func TestJudgeLongBody(t *testing.T) {
+func TestClassifyLongBody(t *testing.T) {
 	t.Parallel()
 
 	long := strings.Repeat("ä", 5000) // an excerpt may end inside a letter
@@ -199,26 +199,26 @@ func TestJudgeLongBody(t *testing.T) {
 	}
 }
 
-// An answer that is too long to be read would be so again.
-func TestJudgeTooLong(t *testing.T) {
+// An answer that is too long is final: the next one would be too long again.
+func TestClassifyTooLong(t *testing.T) {
 	t.Parallel()
 
 	err := fmt.Errorf("%w: longer than 7 bytes when unpacked", modelserver.ErrTooLong)
 	c := classify("/v1/completions", nil, modelserver.Answer{Status: 200, Err: err})
 	if c.verdict != final || c.maybeCrash || c.reason != "" || c.result.Err.Code != proto.CodeTooLarge ||
 		!strings.Contains(c.result.Err.Message, "longer than 7 bytes") {
-		t.Errorf("an answer that is too long is judged %+v", c)
+		t.Errorf("an answer that is too long is classified %+v", c)
 	}
 
 	if c = classify("/v1/completions", nil, modelserver.Answer{Status: 503, Err: err}); c.verdict != retry ||
 		c.reason != "503" {
-		t.Errorf("a refusal that is too long is judged %+v", c)
+		t.Errorf("a refusal that is too long is classified %+v", c)
 	}
 }
 
-// Which ends of an attempt may be the server's death, and which something in front of it may
-// have brought about.
-func TestJudgeLost(t *testing.T) {
+// An attempt that ends without an answer may be a crash of the server, or cut off by something in
+// front of it.
+func TestClassifyLost(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -244,8 +244,8 @@ func TestJudgeLost(t *testing.T) {
 	}
 }
 
-// An answer that is no JSON is not asked for again once it has come twice the same.
-func TestJudgeMalformed(t *testing.T) {
+// A request whose answer is malformed in the same way twice is not retried again.
+func TestClassifyMalformed(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -268,8 +268,8 @@ func TestJudgeMalformed(t *testing.T) {
 	}
 }
 
-// The errors are those that the HTTP client really gives.
-func TestJudgeErrors(t *testing.T) {
+// The errors come from the HTTP client itself.
+func TestClassifyErrors(t *testing.T) {
 	t.Parallel()
 
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -332,8 +332,8 @@ func TestJudgeErrors(t *testing.T) {
 	}
 }
 
-// Too many open files are this process's, not the server's.
-func TestJudgeOpenFiles(t *testing.T) {
+// Too many open files are a fault of this process, not of the server.
+func TestClassifyOpenFiles(t *testing.T) {
 	t.Parallel()
 
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNREFUSED} {
@@ -350,8 +350,8 @@ func TestJudgeOpenFiles(t *testing.T) {
 	}
 }
 
-// A part of an answer is tried again.
-func TestJudgePart(t *testing.T) {
+// An answer with only a part of the results is retried.
+func TestClassifyPart(t *testing.T) {
 	t.Parallel()
 
 	request := []byte(`{"model":"m","input":["a","b"]}`)
@@ -360,7 +360,7 @@ func TestJudgePart(t *testing.T) {
 		Body:   []byte(`{"data":[{"index":0,"embedding":[1]}]}`),
 	})
 	if c.ok() || c.verdict != retry || c.reason != proto.CodeInvalidResponse {
-		t.Errorf("one of two embeddings is judged %+v", c)
+		t.Errorf("one of two embeddings is classified %+v", c)
 	}
 
 	c = classify("/v1/embeddings", request, modelserver.Answer{

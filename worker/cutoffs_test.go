@@ -27,8 +27,8 @@ import (
 
 const answered = `{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`
 
-// slow is a model server that takes its time.
-type slow struct {
+// slowServer is a model server whose answers take a time that the test decides.
+type slowServer struct {
 	takes func(body []byte, atOnce int) time.Duration
 
 	atOnce atomic.Int64
@@ -36,7 +36,7 @@ type slow struct {
 	posts  map[string]int // by body
 }
 
-func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *slowServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		http.NotFound(w, r)
 		return
@@ -61,8 +61,8 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// count is how many posts it got, and how many of the request that it got most often.
-func (s *slow) count() (all, most int) {
+// countPosts returns the number of posts, and how often the most frequent request was among them.
+func (s *slowServer) countPosts() (all, most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.posts {
@@ -72,7 +72,7 @@ func (s *slow) count() (all, most int) {
 	return all, most
 }
 
-// startCutter is a proxy in front of a server that waits so long for an answer.
+// startCutter starts a proxy that cuts the answers of a server off after a time.
 func startCutter(t *testing.T, server http.Handler, after time.Duration, closes bool) string {
 	t.Helper()
 
@@ -95,7 +95,7 @@ func startCutter(t *testing.T, server http.Handler, after time.Duration, closes 
 }
 
 // If every answer is cut off, the run stops before the server has worked for hours, and no
-// request is failed for it.
+// request fails.
 func TestAllCutOff(t *testing.T) {
 	t.Parallel()
 
@@ -104,7 +104,7 @@ func TestAllCutOff(t *testing.T) {
 			t.Run(fmt.Sprintf("%d requests, closes %t", requests, closes), func(t *testing.T) {
 				t.Parallel()
 
-				s := &slow{takes: func([]byte, int) time.Duration { return time.Hour }}
+				s := &slowServer{takes: func([]byte, int) time.Duration { return time.Hour }}
 				b := newRunBed(t, startCutter(t, s, 1200*time.Millisecond, closes))
 				b.cfg.StopRefused, b.cfg.Attempts = true, 10
 				b.publishRange("r", "m", 0, requests, 10)
@@ -126,7 +126,7 @@ func TestAllCutOff(t *testing.T) {
 					t.Errorf("results %v, want none", got)
 				}
 
-				if all, _ := s.count(); all > 60 {
+				if all, _ := s.countPosts(); all > 60 {
 					t.Errorf("the server got %d requests", all)
 				}
 
@@ -136,12 +136,12 @@ func TestAllCutOff(t *testing.T) {
 	}
 }
 
-// Those that take too long fail, each after three attempts, and all others are answered.
+// Requests that take too long fail, each after three attempts, and all others are answered.
 func TestSomeCutOff(t *testing.T) {
 	t.Parallel()
 
 	isLong := mentions("3", "7", "8", "21", "39")
-	s := &slow{takes: func(body []byte, _ int) time.Duration {
+	s := &slowServer{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
 			return time.Hour
 		}
@@ -153,10 +153,10 @@ func TestSomeCutOff(t *testing.T) {
 	b.publishRange("r", "m", 0, 40, 10)
 	w, stop := b.startWorker()
 	b.awaitRun("r")
-	prototest.Poll(t, patience, "as many at once as before", func() bool { return w.server.cutoffs.throttle.limit.Load() == 0 })
+	prototest.Poll(t, patience, "the throttle to end", func() bool { return w.server.cutoffs.throttle.limit.Load() == 0 })
 	got := b.finishRun(w, stop, 40)
 	if open := w.server.cutoffs.open.Load(); open != 0 {
-		t.Errorf("%d that were cut off have not ended", open)
+		t.Errorf("%d requests that were cut off have not ended", open)
 	}
 
 	for index, lines := range got {
@@ -167,13 +167,13 @@ func TestSomeCutOff(t *testing.T) {
 		}
 	}
 
-	// Some attempts are made before it is known.
-	if _, most := s.count(); most > cutOffTries+3 {
+	// Some attempts are made before the limit is known.
+	if _, most := s.countPosts(); most > cutOffTries+3 {
 		t.Errorf("the server got one request %d times", most)
 	}
 }
 
-// However many take too long, the run goes on as long as others are answered.
+// However many requests take too long, the run continues while others are answered.
 func TestManyCutOff(t *testing.T) {
 	t.Parallel()
 
@@ -181,7 +181,7 @@ func TestManyCutOff(t *testing.T) {
 		return bytes.Contains(body, []byte(`0"`)) || bytes.Contains(body, []byte(`5"`))
 	}
 
-	s := &slow{takes: func(body []byte, _ int) time.Duration {
+	s := &slowServer{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
 			return time.Hour
 		}
@@ -200,12 +200,12 @@ func TestManyCutOff(t *testing.T) {
 	}
 }
 
-// A run that had answers stops when a limit comes that nothing gets through.
+// A run that had answers stops when there is a limit that no request gets through.
 func TestAllCutOffLater(t *testing.T) {
 	t.Parallel()
 
 	var n atomic.Int64
-	s := &slow{takes: func([]byte, int) time.Duration {
+	s := &slowServer{takes: func([]byte, int) time.Duration {
 		if n.Add(1) <= 40 {
 			return time.Millisecond
 		}
@@ -228,11 +228,11 @@ func TestAllCutOffLater(t *testing.T) {
 	b.checkIdle(w)
 }
 
-// What is cut off because there is too much at once is answered with less at once.
-func TestCutOffAtOnce(t *testing.T) {
+// Requests that are cut off since there are too many at once are answered with fewer at once.
+func TestCutOffByConcurrency(t *testing.T) {
 	t.Parallel()
 
-	s := &slow{takes: func(_ []byte, atOnce int) time.Duration {
+	s := &slowServer{takes: func(_ []byte, atOnce int) time.Duration {
 		return time.Duration(atOnce) * 300 * time.Millisecond
 	}}
 
@@ -243,18 +243,18 @@ func TestCutOffAtOnce(t *testing.T) {
 	b.finishAnswered(w, stop, 24)
 }
 
-// If all are too much at once, one alone shows that.
-func TestAllCutOffButAlone(t *testing.T) {
+// If all are cut off since there are too many at once, one sent alone shows that.
+func TestAllCutOffUnlessAlone(t *testing.T) {
 	t.Parallel()
 
-	s := &slow{takes: func(_ []byte, atOnce int) time.Duration {
+	s := &slowServer{takes: func(_ []byte, atOnce int) time.Duration {
 		if atOnce > 2 {
 			return time.Hour
 		}
 		return 200 * time.Millisecond
 	}}
 
-	// The first eight are all too many, in whatever order they come.
+	// The first eight are all cut off, in whatever order they come.
 	var n atomic.Int64
 	start := s.takes
 	s.takes = func(body []byte, atOnce int) time.Duration {
@@ -271,12 +271,12 @@ func TestAllCutOffButAlone(t *testing.T) {
 	b.finishAnswered(w, stop, 12)
 }
 
-// A worker that stays up waits, and goes on when the limit is raised.
+// A worker that serves all runs waits, and continues when the limit is raised.
 func TestCutOffForAWhile(t *testing.T) {
 	t.Parallel()
 
 	var raised atomic.Bool
-	s := &slow{takes: func([]byte, int) time.Duration {
+	s := &slowServer{takes: func([]byte, int) time.Duration {
 		if raised.Load() {
 			return time.Millisecond
 		}
@@ -295,13 +295,13 @@ func TestCutOffForAWhile(t *testing.T) {
 	b.finishAnswered(w, stop, 20)
 }
 
-// A proxy that has taken the server out after it waited in vain says 502, to whatever is
-// asked. That is not the death of the server, and costs no attempt.
+// A proxy that has taken the server out after it waited in vain sends 502 for each request. That
+// is not the death of the server, and costs no attempt.
 func TestProxyTakesTheServerOut(t *testing.T) {
 	t.Parallel()
 
 	isLong := mentions("1", "5")
-	s := &slow{takes: func(body []byte, _ int) time.Duration {
+	s := &slowServer{takes: func(body []byte, _ int) time.Duration {
 		if isLong(body) {
 			return time.Hour
 		}
@@ -352,8 +352,8 @@ func TestProxyTakesTheServerOut(t *testing.T) {
 	}
 }
 
-// Which ends of attempts show a time limit.
-func TestCutOffsNoted(t *testing.T) {
+// Attempts that end without an answer after the same time show a time limit.
+func TestCutOffDetection(t *testing.T) {
 	t.Parallel()
 
 	const s = time.Second
@@ -376,12 +376,12 @@ func TestCutOffsNoted(t *testing.T) {
 		{"another limit", []time.Duration{60 * s, 60 * s, 60 * s, 30 * s, 30 * s, 30 * s}, 30 * s},
 	} {
 		c := cutoffs{changes: &broadcast{}}
-		news := 0
+		found := 0
 		for _, end := range tt.ends {
 			if end < 0 {
 				c.recordAnswer(time.Now(), -end)
 			} else if _, isNew := c.recordLost(time.Now(), end, true); isNew {
-				news++
+				found++
 			}
 		}
 
@@ -389,8 +389,8 @@ func TestCutOffsNoted(t *testing.T) {
 			t.Errorf("%s: a limit of %v, want %v", tt.name, got, tt.want)
 		}
 
-		if news > 2 || tt.want > 0 && news == 0 {
-			t.Errorf("%s: %d times news", tt.name, news)
+		if found > 2 || tt.want > 0 && found == 0 {
+			t.Errorf("%s: a limit was found %d times", tt.name, found)
 		}
 	}
 }
@@ -417,7 +417,7 @@ func TestCutOffThrottle(t *testing.T) {
 
 		throttle.set(2, 0)
 		if got := round(4, 0); got != 4 {
-			t.Errorf("%d at once after a round without a fault, want 4", got)
+			t.Errorf("%d at once after a round in which nothing is cut off, want 4", got)
 		}
 
 		throttle.set(8, 0)
@@ -437,11 +437,11 @@ func TestCutOffThrottle(t *testing.T) {
 	})
 }
 
-// nginx cuts off, and takes both servers out for it.
+// nginx cuts answers off, and takes both servers out for it.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
 
-	nginx := lookNginx(t)
+	nginx := findNginx(t)
 	for _, tt := range []struct {
 		name string
 		long func([]byte) bool
@@ -452,7 +452,7 @@ func TestBehindNginx(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			s := &slow{takes: func(body []byte, _ int) time.Duration {
+			s := &slowServer{takes: func(body []byte, _ int) time.Duration {
 				if tt.long(body) {
 					return time.Hour
 				}
@@ -465,7 +465,7 @@ func TestBehindNginx(t *testing.T) {
 
 			if tt.name == "all" {
 				_, ok := errors.AsType[*RefusedError](newWorker(t, b.cfg).Run(t.Context()))
-				if all, _ := s.count(); !ok || all > 60 || len(b.results()) != 0 {
+				if all, _ := s.countPosts(); !ok || all > 60 || len(b.results()) != 0 {
 					t.Errorf("the run stops: %t, after %d requests", ok, all)
 				}
 				return
@@ -483,8 +483,8 @@ func TestBehindNginx(t *testing.T) {
 	}
 }
 
-// lookNginx returns the path of nginx, and skips the test without it.
-func lookNginx(t *testing.T) string {
+// findNginx returns the path of nginx, and skips the test if there is none.
+func findNginx(t *testing.T) string {
 	t.Helper()
 
 	nginx, err := exec.LookPath("nginx")
@@ -497,7 +497,7 @@ func lookNginx(t *testing.T) string {
 	return nginx
 }
 
-// startNginx runs nginx in front of servers, of which it waits a second for an answer.
+// startNginx runs nginx in front of servers. It waits a second for an answer.
 func startNginx(t *testing.T, nginx string, servers ...string) string {
 	t.Helper()
 
@@ -506,7 +506,7 @@ func startNginx(t *testing.T, nginx string, servers ...string) string {
 		upstreams += fmt.Sprintf("server %s fail_timeout=4s;", strings.TrimPrefix(s, "http://"))
 	}
 
-	return runNginx(t, nginx, func(address string) string {
+	return startNginxWith(t, nginx, func(address string) string {
 		return fmt.Sprintf(`
 	upstream models { %s }
 	server { listen %s; location / { proxy_pass http://models; proxy_read_timeout 1s; } }
@@ -514,9 +514,9 @@ func startNginx(t *testing.T, nginx string, servers ...string) string {
 	})
 }
 
-// runNginx runs nginx with what is to be in its http block, given the address to listen at. It
-// returns its URL.
-func runNginx(t *testing.T, nginx string, block func(address string) string) string {
+// startNginxWith runs nginx with a block of its configuration for http, given the address to listen
+// at. It returns its URL.
+func startNginxWith(t *testing.T, nginx string, block func(address string) string) string {
 	t.Helper()
 
 	dir := t.TempDir()

@@ -17,8 +17,8 @@ import (
 
 const goodAnswer = `{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}`
 
-// A server that counts no tokens and takes longer for an answer than a stall gets done,
-// and is not asked the same for ever.
+// A server that counts no tokens and takes longer for an answer than the stall time makes
+// progress, and does not get the same requests for ever.
 func TestSlowServer(t *testing.T) {
 	t.Parallel()
 
@@ -53,7 +53,7 @@ func TestSlowServer(t *testing.T) {
 	}
 }
 
-// A request that is never answered has its attempts, the last with all its time, and then
+// A request that is never answered gets its attempts, the last one with all its time, and then
 // fails. The others are answered.
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
@@ -90,8 +90,8 @@ func TestRequestNeverEnds(t *testing.T) {
 	}
 }
 
-// A worker that stops hands back what it would have sent again.
-func TestStopInDoubt(t *testing.T) {
+// A worker that stops hands back the request that it would have sent again.
+func TestStopDuringHangProbe(t *testing.T) {
 	t.Parallel()
 
 	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -118,8 +118,8 @@ func TestStopInDoubt(t *testing.T) {
 	}
 }
 
-// A server of one thread that keeps connections open answers all, whatever the worker has
-// there at once.
+// A server of one thread that keeps connections open answers all requests, however many the worker
+// sends at once.
 func TestOneThread(t *testing.T) {
 	t.Parallel()
 

@@ -87,7 +87,7 @@ func TestModelsTakeTurns(t *testing.T) {
 
 			m := &mixed{Handler: server}
 			b := newTestBed(t, startServer(t, m))
-			said := &tally{text: "this server holds 1 model at a time: the run's 2 models are worked on one after the other, 1 change"}
+			said := &logCounter{text: "this server holds 1 model at a time: the run's 2 models are worked on one after the other, 1 change"}
 			b.cfg.Log = zerolog.New(said)
 			b.addWholeRun("r", 0, n, "a", "b")
 
@@ -140,7 +140,7 @@ func TestModelsWithoutTurns(t *testing.T) {
 			tt.server.Slots, tt.server.TTFT = 8, 20*time.Millisecond
 			m := &mixed{Handler: sim.New(tt.server)}
 			b := newTestBed(t, startServer(t, m))
-			said := &tally{text: "this server holds"}
+			said := &logCounter{text: "this server holds"}
 			b.cfg.Log = zerolog.New(said)
 			b.addWholeRun("r", 0, n, tt.models...)
 			w, stop := b.startWorker()

@@ -10,12 +10,12 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A real proxy's limits on the rate and on requests at once are met, and no request fails of
-// them.
+// A worker stays within the limits of a real proxy on the rate and on requests at once, and no
+// request fails for them.
 func TestNginxLimits(t *testing.T) {
 	t.Parallel()
 
-	nginx := lookNginx(t)
+	nginx := findNginx(t)
 	for _, tt := range []struct {
 		name, limit string
 		rate        float64 // that it allows
@@ -34,7 +34,7 @@ func TestNginxLimits(t *testing.T) {
 				TTFT:    200 * time.Millisecond,
 			})
 
-			b := newRunBed(t, startLimits(t, nginx, startServer(t, server), tt.limit))
+			b := newRunBed(t, startNginxLimits(t, nginx, startServer(t, server), tt.limit))
 			b.cfg.Limiter = limit.New(limit.Config{})
 			b.publishRange("r", "m", 0, 3000, 32)
 			w, stop := b.startWorker()
@@ -62,11 +62,11 @@ func TestNginxLimits(t *testing.T) {
 	}
 }
 
-// startLimits puts nginx in front of a server, with a limit, and returns its URL.
-func startLimits(t *testing.T, nginx, server, limit string) string {
+// startNginxLimits runs nginx with a limit in front of a server, and returns its URL.
+func startNginxLimits(t *testing.T, nginx, server, limit string) string {
 	t.Helper()
 
-	return runNginx(t, nginx, func(address string) string {
+	return startNginxWith(t, nginx, func(address string) string {
 		return fmt.Sprintf(`
 	limit_req_zone $server_port zone=rate:1m rate=20r/s;
 	limit_conn_zone $server_port zone=at_once:1m;

@@ -13,9 +13,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// What is said of a server is said once: not again after it was away, nor by the next worker at
-// it.
-func TestSaidOnce(t *testing.T) {
+// A notice about a server is logged once: not again after it was away, nor by its next worker.
+func TestNoticesOnce(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -45,13 +44,13 @@ func TestSaidOnce(t *testing.T) {
 			}))
 
 			t.Cleanup(front.Close)
-			said := &tally{text: tt.text}
+			logged := &logCounter{text: tt.text}
 			kept := &Notices{}
 
 			b := newRunBed(t, front.URL)
 			for life := range uint32(2) {
 				b = b.withServer(front.URL)
-				b.cfg.Log, b.cfg.Notices, b.cfg.Run = zerolog.New(said), kept, "r"
+				b.cfg.Log, b.cfg.Notices, b.cfg.Run = zerolog.New(logged), kept, "r"
 				b.publishRange("r", "m", life*2*n, life*2*n+n, 1)
 				w, stop := b.startWorker()
 				prototest.Poll(t, patience, "all to be done", func() bool { return w.Stats().Done.Load() == n })
@@ -64,8 +63,8 @@ func TestSaidOnce(t *testing.T) {
 				stop()
 			}
 
-			if n := said.n.Load(); n != 1 {
-				t.Errorf("it was said %d times", n)
+			if n := logged.n.Load(); n != 1 {
+				t.Errorf("the notice was logged %d times", n)
 			}
 		})
 	}

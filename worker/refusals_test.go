@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// gate is a model server that refuses the requests that it is to refuse.
-type gate struct {
+// refusingServer is a model server that refuses the requests that a test chooses.
+type refusingServer struct {
 	status int
 	posts  atomic.Int64
 	asked  sync.Map               // bodies
@@ -29,7 +29,7 @@ type gate struct {
 	body   string                 // of a refusal; "": the usual
 }
 
-func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *refusingServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		http.NotFound(w, r)
 		return
@@ -55,13 +55,13 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		`{"choices":[{"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`)
 }
 
-// count is how many requests it was asked.
-func (g *gate) count() (n int) {
+// countRequests returns the number of different requests that it got.
+func (g *refusingServer) countRequests() (n int) {
 	g.asked.Range(func(any, any) bool { n++; return true })
 	return n
 }
 
-// mentions reports whether a body has one of some questions.
+// mentions returns a function that reports whether a body has one of the questions.
 func mentions(questions ...string) func([]byte) bool {
 	return func(body []byte) bool {
 		for _, q := range questions {
@@ -73,7 +73,7 @@ func mentions(questions ...string) func([]byte) bool {
 	}
 }
 
-// A run whose requests are all refused stops, and no request is failed for it.
+// A run whose requests are all refused stops, and no request fails.
 func TestRunRefused(t *testing.T) {
 	t.Parallel()
 
@@ -165,7 +165,7 @@ func TestRunRefused(t *testing.T) {
 		t.Run(http.StatusText(tt.status), func(t *testing.T) {
 			t.Parallel()
 
-			g := &gate{status: tt.status, header: map[string]string{}, body: tt.body}
+			g := &refusingServer{status: tt.status, header: map[string]string{}, body: tt.body}
 			if tt.location != "" {
 				g.header["Location"] = tt.location
 			}
@@ -186,7 +186,7 @@ func TestRunRefused(t *testing.T) {
 				t.Errorf("results %v, want none", got)
 			}
 
-			if n := g.count(); n > tt.asked {
+			if n := g.countRequests(); n > tt.asked {
 				t.Errorf("the server got %d requests, want %d at most", n, tt.asked)
 			}
 
@@ -197,7 +197,7 @@ func TestRunRefused(t *testing.T) {
 
 const login = "<!DOCTYPE html>\n<html><head>\n<title>\n  Sign in\n  to go on </title></head><body><form></form></body></html>\n"
 
-// refuseOnce is true of a request only the first time.
+// refuseOnce refuses a request only the first time.
 func refuseOnce(refuse func(body []byte) bool) func(body []byte) bool {
 	var asked sync.Map
 	return func(body []byte) bool {
@@ -210,7 +210,7 @@ func refuseOnce(refuse func(body []byte) bool) func(body []byte) bool {
 func TestQuotaOfAMinute(t *testing.T) {
 	t.Parallel()
 
-	g := &gate{
+	g := &refusingServer{
 		status: 429,
 		refuse: refuseOnce(mentions("3", "4", "5", "18", "19")),
 		body:   `{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details."}}`,
@@ -223,10 +223,10 @@ func TestQuotaOfAMinute(t *testing.T) {
 	b.finishAnswered(w, stop, 20)
 }
 
-// A page that some answers are, and for a while, is tried again.
+// Where some answers are a page for a while, these requests are retried.
 func TestSomePages(t *testing.T) {
 	t.Parallel()
-	g := &gate{status: 200, refuse: refuseOnce(mentions("3", "4", "5", "18", "19")), body: login}
+	g := &refusingServer{status: 200, refuse: refuseOnce(mentions("3", "4", "5", "18", "19")), body: login}
 	b := newRunBed(t, startServer(t, g))
 	b.cfg.StopRefused = true
 	b.publishRange("r", "m", 0, 20, 10)
@@ -234,11 +234,11 @@ func TestSomePages(t *testing.T) {
 	b.finishAnswered(w, stop, 20)
 }
 
-// A page that the only request of a run gets once is no refusal.
+// A page that the only request of a run gets once is no refusal of all requests.
 func TestOnePage(t *testing.T) {
 	t.Parallel()
 
-	g := &gate{status: 200, body: login}
+	g := &refusingServer{status: 200, body: login}
 	g.refuse = func([]byte) bool { return g.posts.Load() == 1 }
 	b := newRunBed(t, startServer(t, g))
 	b.cfg.StopRefused = true
@@ -250,11 +250,11 @@ func TestOnePage(t *testing.T) {
 	}
 }
 
-// What a server cannot do fails alone beside what it can, with one attempt.
+// A request that the server cannot do fails, with one attempt, and those that it can do succeed.
 func TestSomeNotSupported(t *testing.T) {
 	t.Parallel()
 
-	g := &gate{status: 501, refuse: mentions("3", "4", "5", "38", "39")}
+	g := &refusingServer{status: 501, refuse: mentions("3", "4", "5", "38", "39")}
 	b := newRunBed(t, startServer(t, g))
 	b.publishRange("r", "m", 0, 40, 10)
 
@@ -270,8 +270,8 @@ func TestSomeNotSupported(t *testing.T) {
 	}
 }
 
-// A few requests that are refused, among others that are not, fail alone: at the beginning,
-// in the middle, and as the last of a run.
+// A few requests that are refused, among others that are not, fail as the only ones: at the
+// beginning, in the middle, and at the end of a run.
 func TestSomeRefused(t *testing.T) {
 	t.Parallel()
 
@@ -289,7 +289,7 @@ func TestSomeRefused(t *testing.T) {
 			t.Run(tt.name+" "+http.StatusText(status), func(t *testing.T) {
 				t.Parallel()
 
-				g := &gate{status: status, refuse: mentions(tt.refused...)}
+				g := &refusingServer{status: status, refuse: mentions(tt.refused...)}
 				b := newRunBed(t, startServer(t, g))
 				b.cfg.Limiter = limit.Fixed(tt.concurrency)
 				b.cfg.StopRefused = true
@@ -314,11 +314,11 @@ func TestSomeRefused(t *testing.T) {
 	}
 }
 
-// A server that begins to refuse all requests, in the middle of a run, is waited for.
+// When a server begins to refuse all requests in the middle of a run, the worker waits.
 func TestRefusedForAWhile(t *testing.T) {
 	t.Parallel()
 
-	g := &gate{status: 401}
+	g := &refusingServer{status: 401}
 	release := make(chan struct{})
 	var answers atomic.Int64
 	g.wait = func([]byte) { // with all answers but the first, so that most of the run is left to refuse
@@ -341,7 +341,7 @@ func TestRefusedForAWhile(t *testing.T) {
 
 	prototest.Poll(t, patience, "the worker to hold nothing", func() bool { return w.jobs.held.load() == 0 })
 	before := g.posts.Load()
-	prototest.Poll(t, patience, "the server to be tried", func() bool { return g.posts.Load() > before })
+	prototest.Poll(t, patience, "the server to get a request again", func() bool { return g.posts.Load() > before })
 
 	if info := w.describe(); info.Ready || !strings.Contains(info.Problem, "401 Unauthorized: you may not") {
 		t.Errorf("the worker says ready %t, %q", info.Ready, info.Problem)
@@ -355,12 +355,13 @@ func TestRefusedForAWhile(t *testing.T) {
 	}
 }
 
-// A worker that stays up waits for a server that has refused all requests from the
-// beginning, and does not keep those of one run from trying another.
+// A worker that serves all runs waits for a server that has refused all requests from the
+// beginning. The refused requests of one run do not keep the worker from trying another run.
 func TestWorkerWaitsWhileRefused(t *testing.T) {
 	t.Parallel()
 
-	g := &gate{status: 404, refuse: func(body []byte) bool { return bytes.Contains(body, []byte("a question")) }}
+	isOfRunA := func(body []byte) bool { return bytes.Contains(body, []byte("a question")) }
+	g := &refusingServer{status: 404, refuse: isOfRunA}
 	b := newTestBed(t, startServer(t, g))
 	b.addRun("a", 0, "m")
 	b.publishRange("a", "m", 0, 5, 5)
@@ -391,13 +392,13 @@ func TestWorkerWaitsWhileRefused(t *testing.T) {
 	b.checkIdle(w)
 }
 
-// What is left of a run may all be refused for itself: requests that were answered before
-// tell.
+// All requests that are left of a run may be refused for their own sake. Requests that were
+// answered before show which it is.
 func TestRefusedAfterSamples(t *testing.T) {
 	t.Parallel()
 
 	for _, shut := range []bool{false, true} {
-		g := &gate{status: 404, refuse: mentions("5", "6")}
+		g := &refusingServer{status: 404, refuse: mentions("5", "6")}
 		g.shut.Store(shut)
 		b := newRunBed(t, startServer(t, g))
 		b.cfg.StopRefused, b.cfg.Samples = true, chatRequests(1, 2)
@@ -409,7 +410,7 @@ func TestRefusedAfterSamples(t *testing.T) {
 
 		if shut {
 			if _, ok := errors.AsType[*RefusedError](<-done); !ok {
-				t.Error("Run goes on")
+				t.Error("Run does not stop")
 			}
 		} else {
 			b.awaitRun("r")
@@ -426,14 +427,14 @@ func TestRefusedAfterSamples(t *testing.T) {
 	}
 }
 
-// A key that stops working while long answers are under way: these do not show that the
-// refusals after it meant single requests.
+// When a key stops working, long answers that began before it did do not show that the later
+// refusals meant single requests.
 func TestAnswerBeganBefore(t *testing.T) {
 	t.Parallel()
 
 	began, release := make(chan struct{}), make(chan struct{})
 	begin := sync.OnceFunc(func() { close(began) })
-	g := &gate{status: 403, refuse: mentions("1", "2", "3", "4")}
+	g := &refusingServer{status: 403, refuse: mentions("1", "2", "3", "4")}
 	g.wait = func(body []byte) {
 		if mentions("0")(body) {
 			begin()
@@ -455,8 +456,8 @@ func TestAnswerBeganBefore(t *testing.T) {
 	}
 }
 
-// A refusal of a run that is paused ends once, also if it is taken out by others meanwhile.
-func TestPutAsideEndsOnce(t *testing.T) {
+// A refusal of a run that is paused ends once, also if another goroutine takes it out meanwhile.
+func TestSetAsideEndsOnce(t *testing.T) {
 	t.Parallel()
 
 	const n = 20000

@@ -15,29 +15,29 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// turns gives each request to the next of some servers, as a load balancer does.
-type turns struct {
+// roundRobin passes each request to the next server, as a load balancer does.
+type roundRobin struct {
 	servers []http.Handler
 	n       atomic.Int64
 }
 
-func (b *turns) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *roundRobin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.servers[int(b.n.Add(1))%len(b.servers)].ServeHTTP(w, r)
 }
 
-// tally counts the lines of a log that have a text.
-type tally struct {
+// logCounter counts the log lines that contain a text.
+type logCounter struct {
 	text string
 	n    atomic.Int64
 }
 
-func (l *tally) Write(p []byte) (int, error) {
+func (l *logCounter) Write(p []byte) (int, error) {
 	l.n.Add(int64(strings.Count(string(p), l.text)))
 	return len(p), nil
 }
 
-// Several servers behind one URL are seen to be several. That is said once, and nothing that
-// one of them says of itself counts any more: neither its gauges nor its slots.
+// The worker notices that there are several servers behind one URL. It logs that once, and ignores
+// what a single one reports about itself: its gauges and its slots.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 
@@ -64,18 +64,18 @@ func TestReplicas(t *testing.T) {
 				Metrics: tt.metrics,
 			}
 
-			b := newRunBed(t, startServer(t, &turns{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
+			b := newRunBed(t, startServer(t, &roundRobin{servers: []http.Handler{sim.New(cfg), sim.New(cfg)}}))
 			b.cfg.Limiter = limit.New(limit.Config{})
-			said := &tally{text: "come from more than one server"}
-			b.cfg.Log = zerolog.New(said)
+			logged := &logCounter{text: "come from more than one server"}
+			b.cfg.Log = zerolog.New(logged)
 			const n = 5000
 			b.publishRange("r", "m", 0, n, 32)
 			w, stop := b.startWorker()
 			prototest.Poll(t, time.Minute, "the servers to be seen as several", func() bool {
-				return said.n.Load() == 1
+				return logged.n.Load() == 1
 			})
 
-			prototest.Poll(t, time.Minute, "what one of them says to count no more", func() bool {
+			prototest.Poll(t, time.Minute, "the reports of one of them to be ignored", func() bool {
 				info, _ := w.Info()
 				return b.cfg.Limiter.Limit() >= 8 && info.Slots == 0 && info.WeightBytes == 0 &&
 					info.GPUMemoryUtilization == 0
@@ -88,14 +88,14 @@ func TestReplicas(t *testing.T) {
 			}
 
 			stop()
-			if said.n.Load() != 1 {
-				t.Errorf("it is said %d times", said.n.Load())
+			if logged.n.Load() != 1 {
+				t.Errorf("it is logged %d times", logged.n.Load())
 			}
 		})
 	}
 }
 
-// One llama.cpp without --metrics keeps to its slots.
+// With one llama.cpp without --metrics, the slots are the limit.
 func TestSlotsOfOneServer(t *testing.T) {
 	t.Parallel()
 
@@ -120,14 +120,14 @@ func TestSlotsOfOneServer(t *testing.T) {
 	})))
 
 	b.cfg.Limiter = limit.New(limit.Config{})
-	said := &tally{text: "come from more than one server"}
-	b.cfg.Log = zerolog.New(said)
+	logged := &logCounter{text: "come from more than one server"}
+	b.cfg.Log = zerolog.New(logged)
 	const n = 80
 	b.publishRange("r", "m", 0, n, 32)
 	w, stop := b.startWorker()
 	b.finishRun(w, stop, n)
-	if got := b.cfg.Limiter.Limit(); got < 4 || got > 5 || said.n.Load() != 0 {
-		t.Errorf("limit %d for 4 slots; it is said %d times that there are several servers", got, said.n.Load())
+	if got := b.cfg.Limiter.Limit(); got < 4 || got > 5 || logged.n.Load() != 0 {
+		t.Errorf("limit %d for 4 slots; it is logged %d times that there are several servers", got, logged.n.Load())
 	}
 
 	if got := w.describe().Slots; got != 4 {
@@ -135,11 +135,11 @@ func TestSlotsOfOneServer(t *testing.T) {
 	}
 
 	if n := looks.Load(); n < 5 || n > 40 {
-		t.Errorf("it is asked %d times for its slots", n)
+		t.Errorf("it got %d questions for its slots", n)
 	}
 }
 
-// The counters of several servers that all hang alternate, which is no progress.
+// If several servers all hang, their counters alternate. That is no progress.
 func TestCounted(t *testing.T) {
 	t.Parallel()
 
@@ -150,7 +150,7 @@ func TestCounted(t *testing.T) {
 	}{
 		{"one server", []float64{0, 10, 10, 20}, "++-+"},
 		{"one that does not count", []float64{-1, -1}, "--"},
-		{"one that begins again", []float64{500, 0, 20}, "+++"},
+		{"one that restarts", []float64{500, 0, 20}, "+++"},
 		{"two that work", []float64{500, 90, 510, 95}, "++++"},
 		{"two that hang", []float64{500, 90, 500, 90, 90, 500}, "++----"},
 		{"one of two hangs", []float64{500, 90, 500, 95, 500}, "++-+-"},

@@ -10,8 +10,8 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// refused is an answer that a server really gives.
-type refused struct {
+// refusalCase is an answer of a real server.
+type refusalCase struct {
 	Server  string
 	Status  int
 	Body    string
@@ -19,7 +19,7 @@ type refused struct {
 	Fix     string // a part of it, should it be so for all
 }
 
-func readRefused(t *testing.T) (list []refused) {
+func readRefusalCases(t *testing.T) (list []refusalCase) {
 	t.Helper()
 
 	data, err := os.ReadFile("testdata/refusals.json")
@@ -33,12 +33,12 @@ func readRefused(t *testing.T) (list []refused) {
 	return list
 }
 
-// What servers say when they refuse a request.
+// Each refusal of a real server gets the right verdict.
 func TestRulings(t *testing.T) {
 	t.Parallel()
 
 	verdicts := map[string]verdict{"final": final, "again": retry, "may mean all": barred, "loading": loading}
-	for _, tt := range readRefused(t) {
+	for _, tt := range readRefusalCases(t) {
 		t.Run(fmt.Sprint(tt.Server, " ", tt.Status), func(t *testing.T) {
 			t.Parallel()
 
@@ -55,11 +55,11 @@ func TestRulings(t *testing.T) {
 	}
 }
 
-// Each ruling is of something that a server says, and no other is in its way.
+// Each ruling applies to an answer of a real server, and none hides another.
 func TestRulingsApply(t *testing.T) {
 	t.Parallel()
 
-	all := readRefused(t)
+	all := readRefusalCases(t)
 	for _, r := range rulings {
 		applies := false
 		for _, a := range all {
@@ -73,7 +73,7 @@ func TestRulingsApply(t *testing.T) {
 	}
 }
 
-// Requests that do not fit llama.cpp's cache together are too many, and not a server that dies.
+// Requests that do not fit together into llama.cpp's cache are an overload, and no crash.
 func TestCrowdedCacheIsOverload(t *testing.T) {
 	t.Parallel()
 

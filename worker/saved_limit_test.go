@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A worker that starts again begins with as many requests at once as its server took before.
+// A worker that starts again begins with the concurrency that its server took before.
 func TestRemember(t *testing.T) {
 	t.Parallel()
 
@@ -27,35 +27,35 @@ func TestRemember(t *testing.T) {
 	b := newRunBed(t, startServer(t, server))
 	b.cfg.Memory = limit.NewMemory(filepath.Join(t.TempDir(), "servers.json"))
 	b.cfg.Limiter = limit.New(limit.Config{})
-	said := &tally{text: "the concurrency that this server took the last time"}
-	b.cfg.Log = zerolog.New(said)
+	logged := &logCounter{text: "the concurrency that this server took the last time"}
+	b.cfg.Log = zerolog.New(logged)
 	b.publishRange("r", "m", 0, 20_000, 32)
 	w, stop := b.startWorker()
-	prototest.Poll(t, 3*time.Minute, "the number of requests at once to be found", func() bool {
+	prototest.Poll(t, 3*time.Minute, "the concurrency limit to be found", func() bool {
 		return b.cfg.Limiter.Found() > 0 && w.Stats().Done.Load() > 1000
 	})
 
 	stop()
-	if said.n.Load() != 0 {
-		t.Error("it began with a number of the last time at the first time")
+	if logged.n.Load() != 0 {
+		t.Error("the first start used a saved limit")
 	}
 
 	b.cfg.Limiter = limit.New(limit.Config{})
 	_, stop = b.startWorker()
-	prototest.Poll(t, time.Minute, "the worker to begin as before", func() bool { return said.n.Load() == 1 })
+	prototest.Poll(t, time.Minute, "the worker to use the saved limit", func() bool { return logged.n.Load() == 1 })
 	stop()
 
 	b.cfg.Limiter = limit.Fixed(3)
 	w, stop = b.startWorker()
 	defer stop()
 
-	prototest.Poll(t, time.Minute, "the server to say what it is", func() bool { _, known := w.Info(); return known })
-	if got := b.cfg.Limiter.Limit(); got != 3 || said.n.Load() != 1 {
+	prototest.Poll(t, time.Minute, "the first report of the server", func() bool { _, known := w.Info(); return known })
+	if got := b.cfg.Limiter.Limit(); got != 3 || logged.n.Load() != 1 {
 		t.Errorf("a fixed limit of 3 became %d", got)
 	}
 }
 
-// What a server's few slots cost is said once, when the work waits for them.
+// A notice about a server's few slots is logged once, when requests wait for them.
 func TestNoteSlots(t *testing.T) {
 	t.Parallel()
 
@@ -66,12 +66,12 @@ func TestNoteSlots(t *testing.T) {
 		TTFT:    200 * time.Millisecond,
 	})))
 
-	said := &tally{text: "runs 2 requests at once"}
-	b.cfg.Log = zerolog.New(said)
+	logged := &logCounter{text: "runs 2 requests at once"}
+	b.cfg.Log = zerolog.New(logged)
 	w := newWorker(t, b.cfg)
 	w.server.load.noteSlots()
-	if said.n.Load() != 0 {
-		t.Error("it is said without any work")
+	if logged.n.Load() != 0 {
+		t.Error("the notice is logged without any request")
 	}
 
 	b.cfg.Limiter = limit.New(limit.Config{})
@@ -79,13 +79,13 @@ func TestNoteSlots(t *testing.T) {
 	w, stop := b.startWorker()
 	defer stop()
 
-	prototest.Poll(t, time.Minute, "it to be said", func() bool {
+	prototest.Poll(t, time.Minute, "the notice", func() bool {
 		w.server.load.noteSlots()
-		return said.n.Load() == 1
+		return logged.n.Load() == 1
 	})
 
 	w.server.load.noteSlots()
-	if n := said.n.Load(); n != 1 {
-		t.Errorf("it is said %d times", n)
+	if n := logged.n.Load(); n != 1 {
+		t.Errorf("the notice is logged %d times", n)
 	}
 }

@@ -57,7 +57,9 @@ func TestSendGate(t *testing.T) {
 					s.refusals.add(&task{}, classification{}, 0)
 				}
 			},
-			open:  func(s *serverSide) { s.gate.admissions.record(chatRequests(0, 0)[0], classification{}, time.Now(), 0) },
+			open: func(s *serverSide) {
+				s.admissions.record(chatRequests(0, 0)[0], classification{}, time.Now(), 0)
+			},
 			after: time.Second,
 			want:  true,
 		},

@@ -11,9 +11,9 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// A model server hangs when it does nothing for a while, and not when the wall clock is
-// put forward.
-func TestHangOfSteppedClock(t *testing.T) {
+// A model server that does nothing for a while counts as hung. A step of the wall clock makes
+// no difference.
+func TestHangWithSteppedClock(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -52,13 +52,13 @@ func TestHangOfSteppedClock(t *testing.T) {
 			}
 
 			if again := w.server.health.mayWarn(now); again != tt.again {
-				t.Errorf("it is complained of again: %t, want %t", again, tt.again)
+				t.Errorf("another warning may be logged: %t, want %t", again, tt.again)
 			}
 		})
 	}
 }
 
-// A time in which our own process was stopped is no hang of the server.
+// A time in which this process was stopped is no hang of the server.
 func TestStoppedIsNoHang(t *testing.T) {
 	t.Parallel()
 
@@ -74,7 +74,7 @@ func TestStoppedIsNoHang(t *testing.T) {
 
 	now = now.Add(time.Hour)
 	if w.server.load.detectHang(now); w.Down() {
-		t.Error("the server hangs, after an hour in which nobody looked")
+		t.Error("the server counts as hung after an hour in which this process did not run")
 	}
 
 	for range 4 * 61 {
@@ -83,13 +83,13 @@ func TestStoppedIsNoHang(t *testing.T) {
 	}
 
 	if w.server.load.detectHang(now); !w.Down() {
-		t.Error("the server does not hang, after a minute without an answer")
+		t.Error("the server does not count as hung after a minute without an answer")
 	}
 }
 
-// A server that says what it serves, and answers no request, hangs: that it is asked is no
-// progress, but that it loads a model is.
-func TestLookIsNoProgress(t *testing.T) {
+// A server that answers probes and no request counts as hung: a probe is no progress, but the
+// loading of a model is.
+func TestProbeIsNoProgress(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -103,15 +103,16 @@ func TestLookIsNoProgress(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			b := newEmptyBed(t).withServer(startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/v1/models" {
 					http.NotFound(w, r)
 					return
 				}
 				fmt.Fprintf(w, `{"object":"list","data":[{"id":"a","owned_by":"llamacpp","status":{"value":%q}}]}`,
 					tt.status)
-			})))
+			})
 
+			b := newEmptyBed(t).withServer(startServer(t, handler))
 			b.cfg.Stall = time.Minute
 			b.cfg.Limiter = limit.New(limit.Config{})
 			w := newWorker(t, b.cfg)

@@ -20,9 +20,9 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// mortal is a model server that can die, with all its connections, and comes back at
-// the same address after a while.
-type mortal struct {
+// crashingServer is a model server that crashes, with all its connections, and is back at the same
+// address after a while.
+type crashingServer struct {
 	t       *testing.T
 	address string
 	handler http.Handler
@@ -36,11 +36,11 @@ type mortal struct {
 	all    sync.WaitGroup
 }
 
-func newMortal(t *testing.T, handler http.Handler, kills string, back time.Duration) *mortal {
+func startCrashing(t *testing.T, handler http.Handler, kills string, back time.Duration) *crashingServer {
 	t.Helper()
 
-	m := &mortal{t: t, address: "127.0.0.1:0", handler: handler, kills: kills, back: back}
-	m.live()
+	m := &crashingServer{t: t, address: "127.0.0.1:0", handler: handler, kills: kills, back: back}
+	m.start()
 	t.Cleanup(func() {
 		m.mu.Lock()
 		m.closed = true
@@ -52,9 +52,9 @@ func newMortal(t *testing.T, handler http.Handler, kills string, back time.Durat
 	return m
 }
 
-func (m *mortal) url() string { return "http://" + m.address }
+func (m *crashingServer) url() string { return "http://" + m.address }
 
-func (m *mortal) live() {
+func (m *crashingServer) start() {
 	l, err := net.Listen("tcp", m.address)
 	if err != nil {
 		m.t.Error(err)
@@ -71,7 +71,7 @@ func (m *mortal) live() {
 	})
 }
 
-func (m *mortal) die() {
+func (m *crashingServer) crash() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
@@ -86,19 +86,19 @@ func (m *mortal) die() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if !m.closed {
-			m.live()
+			m.start()
 		}
 	})
 }
 
-func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *crashingServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
 	}
 
 	if m.kills != "" && bytes.Contains(body, []byte(m.kills)) {
-		m.die()
+		m.crash()
 		panic(http.ErrAbortHandler)
 	}
 
@@ -106,13 +106,12 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.handler.ServeHTTP(w, r)
 }
 
-// A prompt that kills the server each time fails alone, after three deaths; all others
-// are answered.
+// A prompt that kills the server each time fails, after three crashes; all others are answered.
 func TestPoisonFailsAlone(t *testing.T) {
 	t.Parallel()
 
 	const n = 2000
-	m := newMortal(t, sim.New(sim.Config{TTFT: 20 * time.Millisecond, Tokens: 5}), `question 777"`,
+	m := startCrashing(t, sim.New(sim.Config{TTFT: 20 * time.Millisecond, Tokens: 5}), `question 777"`,
 		300*time.Millisecond)
 	b := newRunBed(t, m.url())
 	b.cfg.Limiter, b.cfg.Attempts = limit.Fixed(64), 2
@@ -139,26 +138,26 @@ func TestPoisonFailsAlone(t *testing.T) {
 		t.Errorf("%d tokens in, %d out, %d failed", s.TokensIn.Load(), s.TokensOut.Load(), s.Failed.Load())
 	}
 
-	// On a busy machine one of its deaths, of 300 ms, may pass unseen.
+	// On a busy machine the worker may miss one crash, since the server is back after 300 ms.
 	if deaths := m.deaths.Load(); deaths < 3 || deaths > 4 {
 		t.Errorf("the server died %d times, want 3", deaths)
 	}
 }
 
-// A server that vanishes costs no attempt. What waits for it goes to others.
+// A server that vanishes costs no attempt. The requests that wait for it go to other workers.
 func TestServerVanishes(t *testing.T) {
 	t.Parallel()
 
 	const n = 64
 	gate := newGate(sim.New(sim.Config{}))
-	m := newMortal(t, gate, "", 500*time.Millisecond)
+	m := startCrashing(t, gate, "", 500*time.Millisecond)
 	b := newRunBed(t, m.url())
 	b.cfg.Attempts = 1
 	b.publishRange("r", "m", 0, n, 16)
 	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "all slots to be taken", func() bool { return w.Stats().InFlight.Load() == 8 })
-	m.die()
-	prototest.Poll(t, patience, "the worker to see it", w.Down)
+	m.crash()
+	prototest.Poll(t, patience, "the worker to notice", w.Down)
 	close(gate.gate)
 
 	for index, lines := range b.finishRun(w, stop, n) {
@@ -168,8 +167,8 @@ func TestServerVanishes(t *testing.T) {
 	}
 }
 
-// A server that takes requests and answers none counts as down. Its requests go back,
-// and it gets more only when it has answered one.
+// A server that takes requests and answers none counts as down. Its requests go back to the bus,
+// and it gets more only once it has answered one.
 func TestServerHangs(t *testing.T) {
 	t.Parallel()
 
@@ -211,9 +210,9 @@ func TestServerHangs(t *testing.T) {
 	}
 }
 
-// A shard that kills the worker itself comes back with a count of deliveries that no
-// hand-over explains. Its third chance is one by one; what two workers died of alone
-// fails. One that vanished with a request may still be at work on it.
+// A shard that kills the worker itself comes back with more deliveries than were handed back. From
+// the third delivery on its requests run one by one; a request that two workers died of alone
+// fails. A worker that vanished with a request may still be at work on it.
 func TestShardThatKillsWorkers(t *testing.T) {
 	t.Parallel()
 
@@ -222,8 +221,8 @@ func TestShardThatKillsWorkers(t *testing.T) {
 	b.publishRange("r", "m", 0, 8, 8)
 
 	// Two workers take it and die; a third begins to run request 3 alone, and vanishes; two
-	// more begin to run request 5 alone, and die of it. (They give it up without a word,
-	// which saves the ack wait.)
+	// more begin to run request 5 alone, and die of it. (They return it without a note, which
+	// saves the ack wait.)
 	for range 5 {
 		b.takeShard("r", "m").Nak()
 	}
@@ -252,7 +251,7 @@ func TestShardThatKillsWorkers(t *testing.T) {
 	}
 }
 
-// A shard that workers handed back, alive, is run as any other.
+// A shard that workers handed back while they were alive runs like any other.
 func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	t.Parallel()
 
@@ -274,7 +273,7 @@ func TestShardHandedBackIsNoSuspect(t *testing.T) {
 	last.finishRun(w, stop, 8)
 }
 
-// takeShard takes a shard as a worker does that says nothing more of it.
+// takeShard takes a shard like a worker that vanishes with it.
 func (b *testBed) takeShard(run, model string) jetstream.Msg {
 	b.t.Helper()
 	msg, err := b.workConsumer(run, model).Next(jetstream.FetchMaxWait(patience))
@@ -284,8 +283,8 @@ func (b *testBed) takeShard(run, model string) jetstream.Msg {
 	return msg
 }
 
-// A worker that vanished once with a request that it ran alone proves nothing: the
-// request gets another chance, alone.
+// A worker that vanished once with a request that it ran alone proves nothing: the request runs
+// alone once more.
 func TestVanishedOnceIsNoPoison(t *testing.T) {
 	t.Parallel()
 
@@ -293,8 +292,8 @@ func TestVanishedOnceIsNoPoison(t *testing.T) {
 	b.addRun("r", 0, "m")
 	b.publishRange("r", "m", 0, 1, 1)
 
-	// Two model servers of a worker die while they have it; then it is run alone, and the
-	// bus gives it to another, which has not heard of the first one for a while.
+	// Two model servers of a worker die while they have it; then it runs alone, and the bus
+	// gives it to another worker, since the first one has sent no sign of life for a while.
 	b.takeShard("r", "m").Nak()
 	if _, err := b.js.PublishMsg(
 		t.Context(), proto.EncodeDeliveryNote("r", "0-0", proto.Isolating(0)),
