@@ -30,13 +30,13 @@ func (d *dispatcher) run(ctx context.Context) {
 			continue
 		}
 
-		d.begin(ctx, t)
+		d.startAttempt(ctx, t)
 	}
 }
 
-// begin starts an attempt at a task as soon as there is a slot. While the model server is down the
+// startAttempt starts an attempt at a task as soon as there is a slot. While the model server is down the
 // task waits for it, and goes to other workers if that takes too long.
-func (d *dispatcher) begin(ctx context.Context, t *task) {
+func (d *dispatcher) startAttempt(ctx context.Context, t *task) {
 	for d.server.gate.await(ctx) {
 		if t.prefixes != nil && !d.queue.awaitSlot(ctx) {
 			break

@@ -48,8 +48,9 @@
 //   - shardJobs own the shards in hand. Each shardJob has one goroutine, the only one that publishes
 //     its results and settles its message; a heartbeat keeps the shard while the job lives. Every
 //     other part ends a task with task.finish or task.handBack, exactly once.
-//   - The serverSide owns what the worker knows of the model server: whether it is up
-//     (serverHealth), its load (loadWatch), and the attempts.
+//   - The serverSide owns all that faces the model server: whether the server takes requests
+//     (serverState), how it does (serverHealth, loadWatch), the attempts, and the requests that are
+//     set aside.
 //   - The announcer shows other workers and the collector what this worker is and does.
 //
 // [Worker.Run] ends in three steps, named by lifetimes: first no more work is taken, then requests

@@ -67,17 +67,16 @@ func New(cfg Config) (*Worker, error) {
 		held:         held,
 		fetchWake:    wakeFetch,
 		stop:         func(err error) { w.stop(err) },
-		startAttempt: w.dispatch.begin,
+		startAttempt: w.dispatch.startAttempt,
 	})
 	w.dispatch.server = w.server
 
-	usage := newUsage()
 	w.jobs = &shardJobs{
 		js:         cfg.JS,
 		log:        cfg.Log,
 		workerName: cfg.Name,
 		stats:      &w.stats,
-		usage:      usage,
+		usage:      newUsage(),
 		queue:      w.queue,
 		held:       held,
 		freed:      wakeFetch,
@@ -93,7 +92,7 @@ func New(cfg Config) (*Worker, error) {
 	w.runs = &activeRuns{
 		js:              cfg.JS,
 		log:             cfg.Log,
-		usage:           usage,
+		usage:           w.jobs.usage,
 		budgets:         w.server.budgets,
 		only:            cfg.Run,
 		changed:         wakeFetch,
