@@ -37,6 +37,6 @@ func ExampleRun() {
 	fmt.Println("error:", result.Err())
 	// Output:
 	// 2 requests: 1 answered, 0 failed, 1 without a line, 0 lines too many, 0 lines of no request
-	//   no line for b
+	//   no line for "b"
 	// error: the output is not complete
 }
