@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/proto/bus"
 	"github.com/promptmill/promptmill/worker/sim"
 )
@@ -245,16 +246,16 @@ func TestTwoModels(t *testing.T) {
 	}
 
 	if testing.Short() {
-		return // it is said after waitForWorkers
+		return // it is said after status.ProblemAfter
 	}
 
 	in = c.ask("more.jsonl", "q", 30, "a", "b", "c")
 	c.must("submit", in, "--run", "more")
-	var one runStatus
-	poll(t, waitForWorkers+pollTime, "a problem", func() bool {
+	var one status.Run
+	poll(t, status.ProblemAfter+pollTime, "a problem", func() bool {
 		stdout, _, _ := c.output("status", "more", "--json")
 		var all struct {
-			Runs []runStatus `json:"runs"`
+			Runs []status.Run `json:"runs"`
 		}
 		if json.Unmarshal([]byte(stdout), &all) == nil && len(all.Runs) == 1 {
 			one = all.Runs[0]

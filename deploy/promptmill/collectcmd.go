@@ -39,7 +39,12 @@ func collectCommand(env environment) *cli.Command {
 			},
 		}, outputFlags(), reportFlags(), metricsFlags(), busFlags(), []cli.Flag{jsonFlag(), replicasFlag()}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
+			run, err := parseRunID(c)
+			if err != nil {
+				return err
+			}
+
+			s, m, err := openRun(ctx, env, parseBus(env, c), proto.RoleCollector, run)
 			if err != nil {
 				return err
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
+	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/worker/modelserver"
 	"github.com/promptmill/promptmill/worker/sim"
@@ -240,7 +241,7 @@ func TestJSON(t *testing.T) {
 	c.serve()
 	in := c.input("in.jsonl", 3)
 	run := []string{"schema", "run", "state", "created_at", "policy", "input", "settings", "publish", "counts"}
-	status := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem")
+	runFields := append(run[:len(run):len(run)], "collector", "missing_models", "served_models", "problem")
 	workers := []string{
 		"name", "host", "version", "server", "ready", "models", "concurrency", "in_flight", "done",
 		"requests_per_second", "since", "gpu",
@@ -264,12 +265,12 @@ func TestJSON(t *testing.T) {
 	c.start("worker", "--url", m.url, "--name", "box")
 	c.workers(1)
 	has(t, "workers", first(t, c.must("workers", "--json")), workers)
-	has(t, "list", first(t, c.must("list", "--json")), status)
+	has(t, "list", first(t, c.must("list", "--json")), runFields)
 	one := object(t, c.must("status", "one", "--json"))
-	has(t, "status: run", first(t, string(one["runs"])), status)
+	has(t, "status: run", first(t, string(one["runs"])), runFields)
 	has(t, "status: worker", first(t, string(one["workers"])), workers)
 
-	var st runStatus
+	var st status.Run
 	if err := json.Unmarshal([]byte(first(t, string(one["runs"]))), &st); err != nil {
 		t.Fatal(err)
 	}

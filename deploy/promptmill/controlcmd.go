@@ -14,108 +14,149 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// controlCommands are those that change a run.
-func controlCommands(env environment) []*cli.Command {
-	change := func(name, what, said string, do func(*bus.RunStore, context.Context, string) error) *cli.Command {
-		return &cli.Command{
-			Name:      name,
-			Usage:     what,
+// control is a command that changes the state of a run.
+type control struct {
+	name, usage string
+	// note follows the new state in the message.
+	note   string
+	change func(*bus.RunStore, context.Context, string) error
+}
+
+var controls = []control{
+	{"pause", "let workers take no more of a run", ": requests at the model servers are finished",
+		(*bus.RunStore).Pause},
+	{"resume", "end a pause", "", (*bus.RunStore).Resume},
+	{"cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*bus.RunStore).Cancel},
+	{"retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry},
+}
+
+// controlOptions are the flags of a command that changes a run.
+type controlOptions struct {
+	bus   busOptions
+	run   string // or a part of its id
+	force bool   // delete a run that has not ended
+	json  bool
+}
+
+// parseControl reads the flags of a command that changes a run.
+func parseControl(env environment, c *cli.Command) (o controlOptions, err error) {
+	o = controlOptions{bus: parseBus(env, c), force: c.Bool("force"), json: c.Bool("json")}
+	o.run, err = parseRunID(c)
+
+	return o, err
+}
+
+// controlCommands returns the commands that change a run.
+func controlCommands(env environment) (list []*cli.Command) {
+	for _, ctl := range controls {
+		list = append(list, &cli.Command{
+			Name:      ctl.name,
+			Usage:     ctl.usage,
 			ArgsUsage: "RUN",
 			Flags:     append(busFlags(), jsonFlag()),
 			Action: func(ctx context.Context, c *cli.Command) error {
-				s, m, err := openRun(ctx, env, c, proto.RoleProducer)
+				o, err := parseControl(env, c)
 				if err != nil {
 					return err
 				}
-				defer s.Close()
-
-				ctx, cancel := context.WithTimeout(ctx, answerTime)
-				defer cancel()
-
-				if err := do(s.Runs, ctx, m.Run); err != nil {
-					return err
-				}
-
-				if m, err = s.Runs.Get(ctx, m.Run); err != nil {
-					return err
-				}
-
-				if c.Bool("json") {
-					return printJSON(env.stdout, m)
-				}
-
-				terminal.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, said)
-				if !m.State.Ended() && !s.isCollected(ctx, m.Run) {
-					terminal.Fprintf(env.stderr,
-						"nobody collects it now: promptmill collect %s -o OUT, or promptmill serve\n",
-						m.Run)
-				}
-
-				return nil
+				return ctl.run(ctx, env, o)
 			},
-		}
+		})
 	}
 
-	return []*cli.Command{
-		change("pause", "let workers take no more of a run",
-			": what is at the model servers is finished", (*bus.RunStore).Pause),
-		change("resume", "end a pause", "", (*bus.RunStore).Resume),
-		change("cancel", "end a run; what is done is kept, the rest is written as batch_cancelled",
-			"", (*bus.RunStore).Cancel),
-		change("retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry),
-		deleteCommand(env),
+	return append(list, deleteCommand(env))
+}
+
+// run changes the run and prints its new state.
+func (ctl control) run(ctx context.Context, env environment, o controlOptions) error {
+	s, m, err := openRun(ctx, env, o.bus, proto.RoleProducer, o.run)
+	if err != nil {
+		return err
 	}
+	defer s.Close()
+
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	if err := ctl.change(s.Runs, ctx, m.Run); err != nil {
+		return err
+	}
+
+	if m, err = s.Runs.Get(ctx, m.Run); err != nil {
+		return err
+	}
+
+	if o.json {
+		return printJSON(env.stdout, m)
+	}
+
+	terminal.Fprintf(env.stderr, "run %s is %s%s\n", m.Run, m.State, ctl.note)
+	if !m.State.Ended() && !s.isCollected(ctx, m.Run) {
+		terminal.Fprintf(env.stderr,
+			"no process collects it now: promptmill collect %s -o OUT, or promptmill serve\n", m.Run)
+	}
+
+	return nil
 }
 
 func deleteCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "delete",
-		Usage:     "take a run off the bus; its output files stay",
+		Usage:     "delete a run from the bus; its output files stay",
 		ArgsUsage: "RUN",
 		Flags: append(busFlags(), jsonFlag(), &cli.BoolFlag{
 			Name:    "force",
-			Usage:   "though it has not ended",
+			Usage:   "even if it has not ended",
 			Sources: flagEnv("force"),
 		}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			s, m, err := openRun(ctx, env, c, proto.RoleCollector)
+			o, err := parseControl(env, c)
 			if err != nil {
-				if id := c.Args().First(); proto.CheckRunID(id) == nil && deleteLeft(ctx, env, c, id) {
-					return printDeleted(env, c, id)
-				}
 				return err
 			}
-			defer s.Close()
-
-			if !m.State.Ended() && !c.Bool("force") {
-				return exit.WithHint(fmt.Errorf("run %s is %s", m.Run, m.State),
-					"promptmill cancel "+m.Run+" first, or give --force")
-			}
-
-			ctx, cancel := context.WithTimeout(ctx, answerTime)
-			defer cancel()
-
-			if err := pipeline.DeleteRun(ctx, s.JS, s.Runs, m); err != nil {
-				return err
-			}
-
-			return printDeleted(env, c, m.Run)
+			return deleteRun(ctx, env, o)
 		},
 	}
 }
 
-func printDeleted(env environment, c *cli.Command, run string) error {
-	if c.Bool("json") {
+// deleteRun deletes a run, or what an earlier deletion of it has left.
+func deleteRun(ctx context.Context, env environment, o controlOptions) error {
+	s, m, err := openRun(ctx, env, o.bus, proto.RoleCollector, o.run)
+	if err != nil {
+		if proto.CheckRunID(o.run) == nil && deleteOrphans(ctx, env, o.bus, o.run) {
+			return printDeleted(env, o.run, o.json)
+		}
+		return err
+	}
+	defer s.Close()
+
+	if !m.State.Ended() && !o.force {
+		return exit.WithHint(fmt.Errorf("run %s is %s", m.Run, m.State),
+			"promptmill cancel "+m.Run+" first, or give --force")
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	if err := pipeline.DeleteRun(ctx, s.JS, s.Runs, m); err != nil {
+		return err
+	}
+
+	return printDeleted(env, m.Run, o.json)
+}
+
+func printDeleted(env environment, run string, asJSON bool) error {
+	if asJSON {
 		return printJSON(env.stdout, map[string]any{"run": run, "deleted": true})
 	}
 	terminal.Fprintf(env.stderr, "run %s is deleted\n", run)
 	return nil
 }
 
-// deleteLeft deletes the streams of a run whose deletion was cut short after its manifest
-// was gone. It reports whether there were some.
-func deleteLeft(ctx context.Context, env environment, c *cli.Command, run string) bool {
-	list, err := openSessions(ctx, env, c, proto.RoleCollector)
+// deleteOrphans deletes the streams of a run whose deletion was cut short after that of its
+// manifest. It reports whether there were some.
+func deleteOrphans(ctx context.Context, env environment, o busOptions, run string) bool {
+	list, err := openSessions(ctx, env, o, proto.RoleCollector)
 	if err != nil {
 		return false
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/doctor"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 )
@@ -40,7 +41,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		Input:     proto.Input{Models: map[string]int{hostile: 1}},
 	}
 
-	status := runStatus{
+	run := status.Run{
 		Manifest:  manifest,
 		Missing:   []string{hostile},
 		Problem:   hostile,
@@ -69,9 +70,9 @@ func TestForeignTextIsPrintable(t *testing.T) {
 		print func(io.Writer)
 		lines int // 0: not counted
 	}{
-		{"list", func(w io.Writer) { printRuns(w, []runStatus{status}) }, 3},
-		{"status", func(w io.Writer) { printRun(w, status) }, 10},
-		{"workers", func(w io.Writer) { printWorkers(w, []proto.WorkerInfo{worker}) }, 2},
+		{"list", func(w io.Writer) { status.PrintRuns(w, []status.Run{run}) }, 3},
+		{"status", func(w io.Writer) { status.PrintRun(w, run) }, 10},
+		{"workers", func(w io.Writer) { status.PrintWorkers(w, []proto.WorkerInfo{worker}) }, 2},
 		{"history", func(w io.Writer) {
 			printHistory(w, []history.Entry{{
 				TestID: hostile,

@@ -24,11 +24,17 @@ func historyCommand(env environment) *cli.Command {
 		Flags: append(busFlags(), jsonFlag(),
 			&cli.BoolFlag{
 				Name:    "bus",
-				Usage:   "those that the bus still has, whoever collected them",
+				Usage:   "the ended runs that the bus still has",
 				Sources: flagEnv("bus"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			list, err := past(ctx, env, c)
+			var list []history.Entry
+			var err error
+			if c.Bool("bus") {
+				list, err = listEndedRuns(ctx, env, parseBus(env, c))
+			} else {
+				list, err = loadHistory(env, c)
+			}
 			if err != nil {
 				return err
 			}
@@ -42,26 +48,29 @@ func historyCommand(env environment) *cli.Command {
 	}
 }
 
-// past are the ended runs.
-func past(ctx context.Context, env environment, c *cli.Command) ([]history.Entry, error) {
-	list := []history.Entry{}
-	if !c.Bool("bus") {
-		state, err := stateOf(env, c)
-		if err != nil {
-			return nil, err
-		}
-		known, err := history.Load(state)
-		return append(list, known...), err
-	}
-
-	all, _, err := survey(ctx, env, c)
+// loadHistory returns the runs that have ended on this machine.
+func loadHistory(env environment, c *cli.Command) ([]history.Entry, error) {
+	state, err := stateOf(env, c)
 	if err != nil {
 		return nil, err
 	}
 
-	for _, r := range all {
+	known, err := history.Load(state)
+
+	return append([]history.Entry{}, known...), err // never null in JSON
+}
+
+// listEndedRuns returns the ended runs that a bus still has, the oldest first.
+func listEndedRuns(ctx context.Context, env environment, o busOptions) ([]history.Entry, error) {
+	found, err := lookAtBuses(ctx, env, o)
+	if err != nil {
+		return nil, err
+	}
+
+	list := []history.Entry{}
+	for _, r := range found.Runs {
 		if r.State.Ended() {
-			list = append(list, entryOf(r.Manifest))
+			list = append(list, newEntry(r.Manifest))
 		}
 	}
 
@@ -70,9 +79,8 @@ func past(ctx context.Context, env environment, c *cli.Command) ([]history.Entry
 	return list, nil
 }
 
-// entryOf is what the bus knows of an ended run: how long it was worked on is not
-// among it.
-func entryOf(m proto.Manifest) history.Entry {
+// newEntry returns what the bus knows of an ended run, which has no time of the work.
+func newEntry(m proto.Manifest) history.Entry {
 	e := history.Entry{
 		TestID:       m.Run,
 		Timestamp:    m.CreatedAt,
@@ -87,12 +95,13 @@ func entryOf(m proto.Manifest) history.Entry {
 		e.InputFile = m.Input.Files[0].Path
 	}
 	if m.EndedAt != nil {
-		e.TotalTimeSeconds = max(0, m.EndedAt.Sub(m.CreatedAt).Seconds()) // by two clocks
+		e.TotalTimeSeconds = max(0, m.EndedAt.Sub(m.CreatedAt).Seconds()) // of two clocks
 	}
 
 	return e
 }
 
+// printHistory prints a table of ended runs.
 func printHistory(w io.Writer, list []history.Entry) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "no runs have ended")
@@ -111,14 +120,14 @@ func printHistory(w io.Writer, list []history.Entry) error {
 		terminal.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n",
 			e.TestID, e.Timestamp.Local().Format("2006-01-02 15:04"), e.Model, e.NumRequests, e.FailureCount,
 			(time.Duration(worked*1000) * time.Millisecond).Round(100*time.Millisecond),
-			orDash(e.ThroughputTokensPerSec), orDash(e.OutputTokensPerSec), e.Status, files.Short(e.Meta))
+			formatRate(e.ThroughputTokensPerSec), formatRate(e.OutputTokensPerSec), e.Status, files.Short(e.Meta))
 	}
 
 	return t.Flush()
 }
 
-// orDash is a rate, or a dash if it is unknown.
-func orDash(v *float64) string {
+// formatRate formats a rate, or a dash if it is unknown.
+func formatRate(v *float64) string {
 	if v == nil {
 		return "-"
 	}

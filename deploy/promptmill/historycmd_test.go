@@ -16,7 +16,7 @@ func TestTimesByTwoClocks(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for ended, want := range map[time.Duration]float64{time.Minute: 60, -time.Hour: 0} {
 		end := begin.Add(ended)
-		if got := entryOf(proto.Manifest{CreatedAt: begin, EndedAt: &end}).TotalTimeSeconds; got != want {
+		if got := newEntry(proto.Manifest{CreatedAt: begin, EndedAt: &end}).TotalTimeSeconds; got != want {
 			t.Errorf("ended %s after it began, it took %v s, want %v s", ended, got, want)
 		}
 	}

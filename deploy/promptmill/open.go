@@ -6,13 +6,14 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v3"
+
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/pipeline"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/deploy/terminal"
-	"github.com/rs/zerolog"
-	"github.com/urfave/cli/v3"
 )
 
 // commonOptions are the flags that commands have in common which stay until their work is done.
@@ -77,9 +78,9 @@ func (c *activeCommand) limitMemory() {
 	c.goroutines.Go(func() { limitMemory(c.ctx, c.env.getenv) })
 }
 
-// untilSignals returns a context that ends at the first signal, with the cause pipeline.ErrInterrupted, and
-// has the process end at the second. doing says what is done after the first, safe what is not lost
-// at either.
+// untilSignals returns a context that ends at the first signal, with the cause
+// pipeline.ErrInterrupted, and has the process end at the second. doing says what is done after
+// the first, safe what is not lost at either.
 func (c *activeCommand) untilSignals(doing string, safe func() string) context.Context {
 	ctx, stop := context.WithCancelCause(c.ctx)
 	c.goroutines.Go(func() {

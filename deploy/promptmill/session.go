@@ -15,29 +15,49 @@ import (
 
 	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/status"
 	"github.com/promptmill/promptmill/deploy/terminal"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// session is a bus with the runs on it, as the commands that look at runs and change
-// them see it.
+// answerTime is how long a command waits for the bus.
+const answerTime = 15 * time.Second
+
+// busOptions are the flags of commands that use the runs on a bus.
+type busOptions struct {
+	busconn.Options
+
+	verbose bool
+}
+
+// parseBus reads the flags of the bus.
+func parseBus(env environment, c *cli.Command) busOptions {
+	return busOptions{Options: parseConnect(env, c), verbose: c.Bool("verbose")}
+}
+
+// parseRunID reads the one argument of a command, which is the id of a run or a part of it.
+func parseRunID(c *cli.Command) (string, error) {
+	if c.Args().Len() != 1 {
+		return "", exit.Usage("promptmill list shows the runs", "want the id of one run")
+	}
+	return c.Args().First(), nil
+}
+
+// session is a connection to a bus with the runs on it.
 type session struct {
 	*busconn.Connection
 	*bus.Bus
 }
 
-// answerTime is how long a command waits for the bus.
-const answerTime = 15 * time.Second
-
-// openSessions opens the buses that a command names or this machine runs.
-func openSessions(ctx context.Context, env environment, c *cli.Command, role proto.Role) ([]*session, error) {
+// openSessions opens the named bus, or those of this machine.
+func openSessions(ctx context.Context, env environment, o busOptions, role proto.Role) ([]*session, error) {
 	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
 	if err != nil {
 		return nil, err
 	}
 
-	links, err := busconn.ConnectAll(parseConnect(env, c), role, newLog(c.Bool("verbose"), screen))
+	links, err := busconn.ConnectAll(o.Options, role, newLog(o.verbose, screen))
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +69,7 @@ func openSessions(ctx context.Context, env environment, c *cli.Command, role pro
 	for _, l := range links {
 		s, err := openSession(ctx, l)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			l.Close() // nobody has made a run there yet
+			l.Close() // no run was ever created there
 			continue
 		}
 		if err != nil {
@@ -77,77 +97,106 @@ func closeSessions(list []*session) {
 	}
 }
 
-// openRun opens the bus that has a run, which may be named by a part of its id.
-func openRun(ctx context.Context, env environment, c *cli.Command, role proto.Role) (*session, proto.Manifest, error) {
-	if c.Args().Len() != 1 {
-		return nil, proto.Manifest{}, exit.Usage("promptmill list shows the runs", "want the id of one run")
+// look looks at the bus, and notes on stderr if it has workers that cannot be read. A nil wanted
+// wants all runs.
+func (s *session) look(ctx context.Context, env environment, wanted func(proto.Manifest) bool) (status.Bus, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	found, err := status.Look(ctx, s.Bus, wanted)
+	if err != nil {
+		return found, exit.Unreachable(err, "")
 	}
 
-	list, err := openSessions(ctx, env, c, role)
+	if n := s.Heartbeats.Unreadable(); n > 0 {
+		fmt.Fprintf(env.stderr,
+			"left out %d announcements of workers that cannot be read or cannot be true: they are of another version, or of a client that should not be on the bus\n",
+			n)
+	}
+
+	return found, nil
+}
+
+// openRun opens the bus that has a run. run is its id, or a part of it that no other run has.
+func openRun(
+	ctx context.Context, env environment, o busOptions, role proto.Role, run string,
+) (*session, proto.Manifest, error) {
+	list, err := openSessions(ctx, env, o, role)
 	if err != nil {
 		return nil, proto.Manifest{}, err
 	}
 
-	type hit struct {
+	s, m, err := findRun(ctx, list, run)
+	closeSessions(slices.DeleteFunc(list, func(other *session) bool { return other == s }))
+
+	return s, m, err
+}
+
+// findRun returns the run with an id and its bus, or else the one run with run as a part of its id.
+func findRun(ctx context.Context, list []*session, run string) (*session, proto.Manifest, error) {
+	type match struct {
 		s *session
 		m proto.Manifest
 	}
 
-	var hits []hit
+	var matches []match
 	var known []string
 	for _, s := range list {
-		asking, cancel := context.WithTimeout(ctx, answerTime)
-		if m, err := s.Runs.Get(asking, c.Args().First()); proto.CheckRunID(c.Args().First()) == nil && err == nil {
-			cancel()
-			hits = []hit{{s, m}}
-			break
-		}
-
-		runs, err := s.Runs.List(asking)
-		cancel()
-		if err != nil {
-			closeSessions(list)
+		runs, exact, err := s.listRuns(ctx, run)
+		switch {
+		case err != nil:
 			return nil, proto.Manifest{}, exit.Unreachable(err, "")
+		case exact:
+			return s, runs[0], nil
 		}
 
 		for _, m := range runs {
 			known = append(known, m.Run)
-			if strings.Contains(m.Run, c.Args().First()) {
-				hits = append(hits, hit{s, m})
+			if strings.Contains(m.Run, run) {
+				matches = append(matches, match{s, m})
 			}
 		}
 	}
 
-	if len(hits) != 1 {
-		closeSessions(list)
-		if len(hits) == 0 {
-			if len(known) == 0 {
-				return nil, proto.Manifest{}, exit.WithHint(fmt.Errorf("there is no run %s: the bus has none",
-					c.Args().First()),
-					"promptmill submit makes one")
-			}
-
-			return nil, proto.Manifest{}, fmt.Errorf("there is no run %s; there are %s",
-				c.Args().First(), strings.Join(known[max(0, len(known)-10):], ", "))
-		}
-
+	switch {
+	case len(matches) == 1:
+		return matches[0].s, matches[0].m, nil
+	case len(matches) > 1:
 		return nil, proto.Manifest{}, exit.Usage("write more of its id", "%d runs are called %s in part",
-			len(hits), c.Args().First())
+			len(matches), run)
+	case len(known) == 0:
+		return nil, proto.Manifest{}, exit.WithHint(fmt.Errorf("there is no run %s: the bus has none", run),
+			"promptmill submit makes one")
 	}
 
-	closeSessions(slices.DeleteFunc(list, func(s *session) bool { return s == hits[0].s }))
-
-	return hits[0].s, hits[0].m, nil
+	return nil, proto.Manifest{}, fmt.Errorf("there is no run %s; there are %s",
+		run, strings.Join(known[max(0, len(known)-10):], ", "))
 }
 
-// printJSON prints a value for a program.
+// listRuns returns the run with an id (exact), or all runs if there is none.
+func (s *session) listRuns(ctx context.Context, id string) (runs []proto.Manifest, exact bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+
+	if proto.CheckRunID(id) == nil {
+		if m, err := s.Runs.Get(ctx, id); err == nil {
+			return []proto.Manifest{m}, true, nil
+		}
+	}
+
+	runs, err = s.Runs.List(ctx)
+
+	return runs, false, err
+}
+
+// printJSON prints a value as indented JSON.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
 
-// jsonFlag is that of all commands whose output a program may read.
+// jsonFlag is the flag of commands that can print JSON.
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON", Sources: flagEnv("json")}
 }

@@ -17,100 +17,111 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
+// tailOptions are the flags of tail.
+type tailOptions struct {
+	bus  busOptions
+	run  string // or a part of its id
+	name string // under which the bus remembers what was printed; empty: it does not
+	new  bool   // leave out the results that are there
+}
+
 func tailCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "tail",
 		Usage:     "print the results of a run as JSONL while they come, each once",
 		ArgsUsage: "RUN",
 		Description: "Begins with the first result that the bus has, and ends with the run. With --as NAME\n" +
-			"the bus remembers what was printed, and the next tail with that name goes on there.",
+			"the bus remembers what was printed, and the next tail with that name resumes there.",
 		Flags: append(busFlags(),
-			&cli.BoolFlag{Name: "new", Usage: "only what comes from now on", Sources: flagEnv("new")},
+			&cli.BoolFlag{Name: "new", Usage: "only results that come from now on", Sources: flagEnv("new")},
 			&cli.StringFlag{
 				Name:    "as",
 				Usage:   "`NAME` under which the bus remembers what was printed",
 				Sources: flagEnv("as"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if name := c.String("as"); name != "" && proto.CheckRunID(name) != nil {
-				return exit.Usage("", "--as %q: only letters, digits, '-' and '_' are allowed", name)
+			o := tailOptions{bus: parseBus(env, c), name: c.String("as"), new: c.Bool("new")}
+			if o.name != "" && proto.CheckRunID(o.name) != nil {
+				return exit.Usage("", "--as %q: only letters, digits, '-' and '_' are allowed", o.name)
 			}
 
-			s, m, err := openRun(ctx, env, c, proto.RoleReader)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-
-			screen, err := terminal.Open(env.stderr, "plain", env.getenv)
-			if err != nil {
+			var err error
+			if o.run, err = parseRunID(c); err != nil {
 				return err
 			}
 
-			ctx, stop := context.WithCancelCause(ctx)
-			defer stop(nil)
-
-			go func() {
-				select {
-				case <-env.signals:
-					stop(pipeline.ErrInterrupted)
-				case <-ctx.Done():
-				}
-			}()
-
-			r, err := tail.New(tail.Config{
-				JS:   s.JS,
-				Run:  m.Run,
-				Name: c.String("as"),
-				New:  c.Bool("new"),
-				Log:  newLog(c.Bool("verbose"), screen),
-			})
-			if err != nil {
-				return err
-			}
-
-			out := bufio.NewWriterSize(env.stdout, 1<<20)
-			missed, m, err := r.Run(ctx, func(lines []byte) error {
-				if _, err := out.Write(lines); err != nil {
-					return err
-				}
-				return out.Flush() // who reads wants it now; a message has up to 16 lines
-			})
-
-			if n := r.Dropped(); n > 0 {
-				screen.Printf("left out %d results that do not fit the run", n)
-			}
-
-			switch {
-			case errors.Is(err, pipeline.ErrInterrupted):
-				return exit.Interrupted(errors.New("interrupted"), "")
-			case errors.Is(err, syscall.EPIPE): // who reads has had enough
-				return nil
-			case errors.Is(err, proto.ErrNoRun):
-				return fmt.Errorf("run %s was deleted from the bus", m.Run)
-			case err != nil:
-				return fmt.Errorf("read the results of run %s: %w", m.Run, err)
-			}
-
-			if n := missed.GetCardinality(); n > 0 {
-				return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
-					n, firstRanges(missed.ToArray(), 10)),
-					"they are in "+m.Output+output.ResultsSuffix+
-						" or its errors file; promptmill submit --keep-results keeps all for readers")
-			}
-
-			return nil
+			return tailRun(ctx, env, o)
 		},
 	}
 }
 
-// firstRanges writes numbers as ranges, at most so many.
-func firstRanges(seqs []uint32, most int) string {
-	text := proto.FormatIndexes(seqs)
+// tailRun prints the results of a run until it ends.
+func tailRun(ctx context.Context, env environment, o tailOptions) error {
+	s, m, err := openRun(ctx, env, o.bus, proto.RoleReader, o.run)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+
+	screen, err := terminal.Open(env.stderr, "plain", env.getenv)
+	if err != nil {
+		return err
+	}
+
+	ctx, done := untilSignal(ctx, env)
+	defer done()
+
+	r, err := tail.New(tail.Config{
+		JS:   s.JS,
+		Run:  m.Run,
+		Name: o.name,
+		New:  o.new,
+		Log:  newLog(o.bus.verbose, screen),
+	})
+	if err != nil {
+		return err
+	}
+
+	out := bufio.NewWriterSize(env.stdout, 1<<20)
+	missed, m, err := r.Run(ctx, func(lines []byte) error {
+		if _, err := out.Write(lines); err != nil {
+			return err
+		}
+		return out.Flush() // the reader wants it now; a message has up to 16 lines
+	})
+
+	if n := r.Dropped(); n > 0 {
+		screen.Printf("left out %d results that do not fit the run", n)
+	}
+
+	switch {
+	case errors.Is(err, pipeline.ErrInterrupted):
+		return exit.Interrupted(errors.New("interrupted"), "")
+	case errors.Is(err, syscall.EPIPE): // the reader of stdout has closed it
+		return nil
+	case errors.Is(err, proto.ErrNoRun):
+		return fmt.Errorf("run %s was deleted from the bus", m.Run)
+	case err != nil:
+		return fmt.Errorf("read the results of run %s: %w", m.Run, err)
+	}
+
+	if n := missed.GetCardinality(); n > 0 {
+		return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
+			n, formatRanges(missed.ToArray(), 10)),
+			"they are in "+m.Output+output.ResultsSuffix+
+				" or its errors file; promptmill submit --keep-results keeps all for readers")
+	}
+
+	return nil
+}
+
+// formatRanges formats the first ranges of the indexes.
+func formatRanges(indexes []uint32, limit int) string {
+	text := proto.FormatIndexes(indexes)
 	n := 0
 	for i, r := range text {
 		if r == ',' {
-			if n++; n == most {
+			if n++; n == limit {
 				return text[:i] + ",..."
 			}
 		}
