@@ -246,13 +246,13 @@ func TestStintReadings(t *testing.T) {
 func TestFleetNews(t *testing.T) {
 	t.Parallel()
 
-	f := newFleet("r", nil)
+	f := newWorkerRegistry("r", nil)
 	state := &journal.State{
 		Stats:          &journal.FrameStats{Workers: map[string]int64{"named": 1}},
 		WorkerSessions: map[string]journal.WorkerSession{},
 	}
 	names := func(fresh journal.FrameStats, all bool) (names []string) {
-		news := f.news(state, fresh, all)
+		news := f.changes(state, fresh, all)
 		for _, s := range news {
 			names = append(names, s.Name)
 			state.WorkerSessions[s.Key()] = s
@@ -267,17 +267,17 @@ func TestFleetNews(t *testing.T) {
 		}
 	}
 
-	f.heard([]proto.WorkerInfo{
+	f.observe([]proto.WorkerInfo{
 		workerOn("a", spent(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil),
 	})
 
 	check("those with a part in the run", []string{"a", "named"}, names(journal.FrameStats{}, false))
 	check("one more", []string{"fresh"}, names(journal.FrameStats{Workers: map[string]int64{"fresh": 2}}, false))
-	f.heard([]proto.WorkerInfo{workerOn("a", spent(2, 20)), workerOn("b", spent(1, 10))})
+	f.observe([]proto.WorkerInfo{workerOn("a", spent(2, 20)), workerOn("b", spent(1, 10))})
 	check("what is new, and old news for later", []string{"b"}, names(journal.FrameStats{}, false))
-	f.noted = time.Now().Add(-noteEvery)
+	f.saved = time.Now().Add(-saveInterval)
 	check("after a while", []string{"a"}, names(journal.FrameStats{}, false))
-	f.heard([]proto.WorkerInfo{workerOn("a", spent(3, 30))})
+	f.observe([]proto.WorkerInfo{workerOn("a", spent(3, 30))})
 	check("at the end", []string{"a"}, names(journal.FrameStats{}, true))
 	check("nothing new", nil, names(journal.FrameStats{}, true))
 
@@ -290,14 +290,14 @@ func TestFleetNews(t *testing.T) {
 func TestFleetForgets(t *testing.T) {
 	t.Parallel()
 
-	f := newFleet("r", nil)
+	f := newWorkerRegistry("r", nil)
 	for i := range 100 {
 		w := workerOn("w", nil)
 		if i == 50 {
 			w.Runs = map[string]proto.RunUsage{"r": {Requests: 1}}
 		}
 		w.Since = fixture.Created.Add(time.Duration(i))
-		f.heard([]proto.WorkerInfo{w})
+		f.observe([]proto.WorkerInfo{w})
 	}
 
 	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(fixture.Created.Add(50)) || !got[1].Since.Equal(fixture.Created.Add(99)) {
@@ -334,13 +334,13 @@ func TestFleetBehind(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			f := newFleet("r", nil)
+			f := newWorkerRegistry("r", nil)
 			for _, s := range tt.known {
-				f.stints[s.Key()] = s
+				f.sessions[s.Key()] = s
 			}
 
-			f.heard(tt.now)
-			if got := f.behind(map[string]int64{"w": 5, "x": 9}); got != tt.want {
+			f.observe(tt.now)
+			if got := f.isUsagePending(map[string]int64{"w": 5, "x": 9}); got != tt.want {
 				t.Errorf("behind = %v", got)
 			}
 		})

@@ -93,8 +93,8 @@ func statsOf(indexes ...uint32) *journal.FrameStats {
 	return s
 }
 
-// session is a collector at work, as a process of its own would be.
-type session struct {
+// process is a collector at work, as a process of its own would be.
+type process struct {
 	*Collector
 	t     testing.TB
 	cut   context.CancelFunc // tells it to stop, and does not wait
@@ -103,24 +103,27 @@ type session struct {
 }
 
 // start runs a collector.
-func (b *bench) start(change ...func(*Config)) *session {
+func (b *bench) start(change ...func(*Config)) *process {
 	b.T.Helper()
 
 	j := openJournal(b.T, b.out.Journal())
 	cfg := Config{
-		JS:      b.JS,
-		Journal: j,
-		Output:  b.out,
-		Input:   input(nil),
-		Limits:  b.Limits,
-		Flush:   20 * time.Millisecond,
+		JS:            b.JS,
+		Journal:       j,
+		Output:        b.out,
+		Input:         input(nil),
+		Limits:        b.Limits,
+		FlushInterval: 20 * time.Millisecond,
 	}
 	for _, change := range change {
 		change(&cfg)
 	}
 
+	c, err := New(cfg)
+	fixture.Must(b.T, err)
+
 	ctx, cut := context.WithCancel(b.T.Context())
-	s := &session{Collector: New(cfg), t: b.T, cut: cut, ended: make(chan struct{})}
+	s := &process{Collector: c, t: b.T, cut: cut, ended: make(chan struct{})}
 	go func() {
 		s.err = errors.Join(s.Run(ctx), j.Close())
 		close(s.ended)
@@ -132,27 +135,27 @@ func (b *bench) start(change ...func(*Config)) *session {
 }
 
 // stop stops the collector, and returns what Run did.
-func (s *session) stop() error {
+func (s *process) stop() error {
 	s.cut()
 	<-s.ended
 	return s.err
 }
 
 // wait waits until the collector ends by itself, and returns what Run did.
-func (s *session) wait() error {
+func (s *process) wait() error {
 	s.t.Helper()
 	testrun.Await(s.t, s.ended, "the collector's end")
 	return s.err
 }
 
 // waitDurable waits for lines in the synced output.
-func (s *session) waitDurable(n int) {
+func (s *process) waitDurable(n int) {
 	s.t.Helper()
 	prototest.Poll(s.t, testrun.Patience, "lines on the disk", func() bool { return s.Progress().Durable == n })
 }
 
 // stopped stops the collector, and checks that it was not broken.
-func (s *session) stopped() {
+func (s *process) stopped() {
 	s.t.Helper()
 	if err := s.stop(); !errors.Is(err, context.Canceled) {
 		s.t.Fatalf("Run: %v, want context.Canceled", err)
@@ -186,13 +189,13 @@ func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 }
 
 // finish waits for the end of the run and checks its output: each request's line once.
-func (b *bench) finish(s *session) metadata.Run {
+func (b *bench) finish(s *process) metadata.Run {
 	b.T.Helper()
 	return b.end(s, proto.StateCompleted)
 }
 
 // end is finish for a run that ends in another state.
-func (b *bench) end(s *session, state proto.State) metadata.Run {
+func (b *bench) end(s *process, state proto.State) metadata.Run {
 	b.T.Helper()
 
 	if err := s.wait(); err != nil {

@@ -74,7 +74,7 @@ func TestCollectorSyncsAtStop(t *testing.T) {
 
 	b := newBench(t, 3, 16<<20)
 	b.Publish("0-0", 0, 1)
-	c := b.start(func(cfg *Config) { cfg.Flush = time.Hour })
+	c := b.start(func(cfg *Config) { cfg.FlushInterval = time.Hour })
 	prototest.Poll(t, testrun.Patience, "lines received", func() bool { return c.Progress().Received.Done == 2 })
 	c.stopped()
 	if j := openJournal(t, b.out.Journal()); j.State().Counts.Done != 2 {

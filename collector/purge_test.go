@@ -55,7 +55,7 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 	c := b.start()
 	created := b.Stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
-		if err := c.purge(t.Context(), journal.Position{Created: created, Sequence: synced}); err != nil {
+		if err := c.newSyncLoop().purgeResults(t.Context(), journal.Position{Created: created, Sequence: synced}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestPurgeLargeAnswers(t *testing.T) {
 				return info.State.Subjects[subject]
 			}
 			if keep {
-				fixture.Must(t, c.purge(t.Context(), journal.Position{})) // as it does once a second
+				fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), journal.Position{})) // as it does once a second
 			} else {
 				prototest.Poll(t, testrun.Patience, "the oldest answer to be purged", func() bool {
 					return parts(names[0]) == 0
@@ -175,7 +175,7 @@ func TestPurgeKeepsResults(t *testing.T) {
 	b.finish(c)
 	info := b.Stream(proto.ResultsStream("r"))
 	synced := journal.Position{Created: info.Created, Sequence: info.State.LastSeq, Time: info.State.LastTime}
-	fixture.Must(t, c.purge(t.Context(), synced)) // as it does once a second
+	fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), synced)) // as it does once a second
 
 	info = b.Stream(proto.ResultsStream("r"))
 	if info.Config.MaxBytes != -1 || info.State.Msgs != requests {

@@ -56,9 +56,10 @@ func TestStopWhileTheBusDoesNotAnswer(t *testing.T) {
 
 	deaf.Store(true)
 	prototest.Poll(t, testrun.Patience, "a question without an answer", func() bool {
-		c.clock.mu.Lock()
-		defer c.clock.mu.Unlock()
-		return c.clock.owes(time.Now())
+		c.activity.mu.Lock()
+		defer c.activity.mu.Unlock()
+
+		return c.activity.isOverdue(time.Now())
 	})
 
 	c.cut()

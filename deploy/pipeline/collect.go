@@ -172,19 +172,22 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, err
 	}
 
-	gatherer := collector.New(collector.Config{
-		JS:      c.Bus.JS,
-		Journal: j,
-		Output:  c.Output,
-		Host:    HostName(),
-		Limits:  c.Bus.Limits,
-		Flush:   c.Flush,
-		Format:  c.Format,
-		Written: func() { c.reporter().writeFor(c.Output) },
-		Input:   Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
-		Meta:    collector.Origin{Platform: "OpenAI-compatible servers", Version: c.Version},
-		Log:     c.Log,
+	gatherer, err := collector.New(collector.Config{
+		JS:            c.Bus.JS,
+		Journal:       j,
+		Output:        c.Output,
+		Host:          HostName(),
+		Limits:        c.Bus.Limits,
+		FlushInterval: c.Flush,
+		Format:        c.Format,
+		OnWritten:     func() { c.reporter().writeFor(c.Output) },
+		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},
+		Info:          collector.RunInfo{Platform: "OpenAI-compatible servers", Version: c.Version},
+		Log:           c.Log,
 	})
+	if err != nil {
+		return nil, err
+	}
 
 	p, err := producer.New(producer.Config{
 		JS:    c.Bus.JS,
@@ -268,7 +271,7 @@ func (c *runCollector) publishMissing(
 	c.Log.Warn().Uint64("requests", missing.GetCardinality()).
 		Msg("the bus had lost the run; publishing only the requests that have no line")
 	if !missing.IsEmpty() {
-		return collector.StartRound(ctx, c.Bus.JS, runs, c.Run, work.CachedInfo().State.LastSeq, missing)
+		return collector.RepublishMissing(ctx, c.Bus.JS, runs, c.Run, work.CachedInfo().State.LastSeq, missing)
 	}
 
 	return updateRun(ctx, runs, m, func(now *proto.Manifest) { now.Publish.Done = true })

@@ -130,7 +130,7 @@ func (s *server) restore(ctx context.Context, run string) error {
 		return nil
 	}
 
-	return collector.StartRound(ctx, s.link.JS, s.runs, run, work.CachedInfo().State.LastSeq, missing)
+	return collector.RepublishMissing(ctx, s.link.JS, s.runs, run, work.CachedInfo().State.LastSeq, missing)
 }
 
 // putBack stores a file of the input on the bus, unless it is there.

@@ -117,27 +117,32 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		return nil, err
 	}
 
+	gatherer, err := collector.New(collector.Config{
+		JS:            l.JS,
+		Journal:       r.journal,
+		Output:        r.output,
+		Host:          HostName(),
+		Limits:        l.Limits,
+		FlushInterval: r.cfg.Flush,
+		Format:        r.cfg.Format,
+		OnWritten:     func() { r.reporter().writeFor(r.output) },
+		Input:         Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},
+		Info: collector.RunInfo{
+			Platform:    r.platform(),
+			Version:     r.cfg.Version,
+			Concurrency: r.cfg.Workers.Concurrency,
+		},
+		Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+
 	p := &Parts{
-		Producer: publisher,
-		Collector: collector.New(collector.Config{
-			JS:      l.JS,
-			Journal: r.journal,
-			Output:  r.output,
-			Host:    HostName(),
-			Limits:  l.Limits,
-			Flush:   r.cfg.Flush,
-			Format:  r.cfg.Format,
-			Written: func() { r.reporter().writeFor(r.output) },
-			Input:   Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},
-			Meta: collector.Origin{
-				Platform:    r.platform(),
-				Version:     r.cfg.Version,
-				Concurrency: r.cfg.Workers.Concurrency,
-			},
-			Log: log,
-		}),
-		Models: m.Models(),
-		Log:    log,
+		Producer:  publisher,
+		Collector: gatherer,
+		Models:    m.Models(),
+		Log:       log,
 	}
 
 	if r.servers == nil {
@@ -269,7 +274,7 @@ func (r *runner) putOnBus(ctx context.Context, l *busconn.Connection, alone bool
 		return err
 	}
 
-	return collector.StartRound(ctx, l.JS, runs, m.Run, 0, missing)
+	return collector.RepublishMissing(ctx, l.JS, runs, m.Run, 0, missing)
 }
 
 // continueOnBus takes up the run that the bus has, as now.

@@ -477,16 +477,19 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	}
 
 	t.Cleanup(func() { j.Close() })
-	r.collector = collector.New(collector.Config{
-		JS:      r.link.JS,
-		Journal: j,
-		Output:  r.output,
-		Host:    "test",
-		Limits:  limits,
-		Flush:   200 * time.Millisecond,
-		Log:     part("collector"),
-		Input:   pipeline.Input{Run: m, Files: func() ([]string, error) { return []string{r.input}, nil }},
+	r.collector, err = collector.New(collector.Config{
+		JS:            r.link.JS,
+		Journal:       j,
+		Output:        r.output,
+		Host:          "test",
+		Limits:        limits,
+		FlushInterval: 200 * time.Millisecond,
+		Log:           part("collector"),
+		Input:         pipeline.Input{Run: m, Files: func() ([]string, error) { return []string{r.input}, nil }},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	p, err := producer.New(producer.Config{JS: r.link.JS, Run: r.id, Log: part("producer")})
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-func TestClock(t *testing.T) {
+func TestActivityTimer(t *testing.T) {
 	t.Parallel()
 
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -39,10 +39,10 @@ func TestClock(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			k := newClock(begin)
+			k := newActivityTimer(begin)
 			var got times
 			for i, s := range tt.seconds {
-				k.work(begin.Add(time.Duration(s * float64(time.Second))))
+				k.noteWork(begin.Add(time.Duration(s * float64(time.Second))))
 				if i%2 == 0 {
 					d := k.take()
 					got.worked, got.idle = got.worked+d.worked, got.idle+d.idle
@@ -59,7 +59,7 @@ func TestClock(t *testing.T) {
 }
 
 // Time in which the bus does not answer is not idle, whatever came before and after it.
-func TestClockBlind(t *testing.T) {
+func TestActivityTimerBlind(t *testing.T) {
 	t.Parallel()
 
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -80,10 +80,10 @@ func TestClockBlind(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			k := newClock(begin)
-			k.work(at(tt.before))
-			k.blind(at(tt.blind[0]), at(tt.blind[1]))
-			k.work(at(tt.after))
+			k := newActivityTimer(begin)
+			k.noteWork(at(tt.before))
+			k.noteBlind(at(tt.blind[0]), at(tt.blind[1]))
+			k.noteWork(at(tt.after))
 			if got := k.take(); got.worked.Seconds() != tt.worked || got.idle.Seconds() != tt.idle {
 				t.Errorf("worked %v and idle %v, want %v s and %v s", got.worked, got.idle, tt.worked, tt.idle)
 			}
@@ -93,15 +93,15 @@ func TestClockBlind(t *testing.T) {
 
 // A result that comes while the bus still owes an answer does not make the time before it
 // idle.
-func TestClockStillBlind(t *testing.T) {
+func TestActivityTimerStillBlind(t *testing.T) {
 	t.Parallel()
 
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	k := newClock(begin)
-	k.ask(begin.Add(time.Second))
-	k.blind(begin.Add(30*time.Second), begin.Add(31*time.Second))
-	k.work(begin.Add(60 * time.Second))
-	k.answered(begin.Add(61*time.Second), nil)
+	k := newActivityTimer(begin)
+	k.noteAsk(begin.Add(time.Second))
+	k.noteBlind(begin.Add(30*time.Second), begin.Add(31*time.Second))
+	k.noteWork(begin.Add(60 * time.Second))
+	k.noteAnswer(begin.Add(61*time.Second), nil)
 	if got := k.take(); got.worked != 61*time.Second || got.idle != 0 {
 		t.Errorf("worked %v and idle %v, want 61 s and none", got.worked, got.idle)
 	}
@@ -168,16 +168,17 @@ func TestPausedAndInterrupted(t *testing.T) {
 	j, err := journal.Create(path, fixture.Manifest(3))
 	fixture.Must(t, err)
 	fixture.Must(t, j.Append(&journal.Frame{At: time.Now().Add(-time.Hour)}))
-	c := New(Config{Journal: j})
-	c.clock = newClock(time.Now().Add(-time.Hour))
-	fixture.Must(t, c.noteRest())
+	c := newCollector(Config{Journal: j})
+	s := c.newSession()
+	s.activity.restart(time.Now().Add(-time.Hour))
+	fixture.Must(t, s.saveFinalState())
 	fixture.Must(t, j.Close())
 	j = openJournal(t, path)
 	fixture.Must(t, j.BeginSession())
 
-	s := j.State()
-	if s.Idle.Round(time.Minute) != time.Hour || s.Worked != 0 || s.Lost > time.Minute {
-		t.Errorf("of an hour's pause, %v are idle, %v worked and %v lost", s.Idle, s.Worked, s.Lost)
+	state := j.State()
+	if state.Idle.Round(time.Minute) != time.Hour || state.Worked != 0 || state.Lost > time.Minute {
+		t.Errorf("of an hour's pause, %v are idle, %v worked and %v lost", state.Idle, state.Worked, state.Lost)
 	}
 
 	fixture.Must(t, j.Close())
@@ -190,9 +191,11 @@ func TestRestOfSteppedClock(t *testing.T) {
 
 	j, err := journal.Create(filepath.Join(t.TempDir(), "out.part.zst"), fixture.Manifest(3))
 	fixture.Must(t, err)
-	c := New(Config{Journal: j})
-	c.clock = newClock(prototest.Stepped(t, time.Now(), -3600)) // as it was
-	fixture.Must(t, c.noteRest())
+	c := newCollector(Config{Journal: j})
+	session := c.newSession()
+	session.activity.restart(prototest.Stepped(t, time.Now(), -3600)) // as it was
+	fixture.Must(t, session.saveFinalState())
+
 	if s := j.State(); s.Worked+s.Idle > time.Minute {
 		t.Errorf("of a moment, %v are worked and %v idle", s.Worked, s.Idle)
 	}
@@ -207,13 +210,18 @@ func TestNothingFoundInWhatComesLate(t *testing.T) {
 
 	j, err := journal.Create(filepath.Join(t.TempDir(), "out.part.zst"), fixture.Manifest(3))
 	fixture.Must(t, err)
-	c := New(Config{Journal: j})
-	c.gap, c.source.backlog = [2]time.Time{fixture.Created, fixture.Created.Add(time.Minute)}, 2
+	c := newCollector(Config{Journal: j})
+	*c.gap = collectionGap{from: fixture.Created, to: fixture.Created.Add(time.Minute)}
+	s := c.newSession()
+	s.source.backlog = 2
 
 	var found []time.Duration
 	for i, at := range []time.Duration{-time.Second, 2 * time.Second, 30 * time.Second} {
-		c.find(&jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: uint64(i) + 1}, Timestamp: fixture.Created.Add(at)})
-		found = append(found, c.frame.found)
+		s.creditGap(&jetstream.MsgMetadata{
+			Sequence:  jetstream.SequencePair{Stream: uint64(i) + 1},
+			Timestamp: fixture.Created.Add(at),
+		})
+		found = append(found, s.frame.found)
 	}
 
 	if diff := cmp.Diff([]time.Duration{0, 2 * time.Second, 2 * time.Second}, found); diff != "" {
@@ -242,7 +250,7 @@ func TestTotalOfSteppedClock(t *testing.T) {
 			Lost:   time.Second,
 		}))
 		fixture.Must(t, os.WriteFile(out.Results(), nil, 0o644))
-		meta, err := New(Config{Journal: j, Output: out}).meta(fixture.Created.Add(tt.after))
+		meta, err := buildMetadata(&Config{Output: out}, j.State(), nil, proto.StateCompleted, fixture.Created.Add(tt.after))
 		fixture.Must(t, err)
 		if got := meta.Results.TotalTimeSeconds; got != tt.want.Seconds() {
 			t.Errorf("ended %s after it began, it took %v s, want %s", tt.after, got, tt.want)
@@ -300,7 +308,7 @@ func TestInterruptedNineTimes(t *testing.T) {
 
 		s := j.State()
 		r := metadata.Results{SuccessCount: s.Counts.Done - s.Counts.Failed, InferenceTimeSeconds: s.Worked.Seconds()}
-		measure(&r, s)
+		addMeasures(&r, s)
 
 		return s, r
 	}

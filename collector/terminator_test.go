@@ -70,7 +70,7 @@ func TestCancelGoesOn(t *testing.T) {
 	b := newBench(t, 1200, 16<<20)
 	b.Publish("0-0", 0, 1, 2)
 	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
-	var c *session
+	var c *process
 	started, reached := make(chan struct{}), make(chan struct{})
 	c = b.start(func(cfg *Config) {
 		cfg.Input = input(func(seq uint32) error {
@@ -246,7 +246,7 @@ func TestEndingInputFails(t *testing.T) {
 	})
 
 	err := c.wait()
-	if !errors.Is(err, fault) || !strings.Contains(err.Error(), "name the requests that were not executed") {
+	if !errors.Is(err, fault) || !strings.Contains(err.Error(), "read the requests that were not executed") {
 		t.Errorf("Run: %v, want %v and what it was for", err, fault)
 	}
 

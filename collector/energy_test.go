@@ -85,9 +85,9 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			f := newFleet("r", nil)
+			f := newWorkerRegistry("r", nil)
 			for _, workers := range tt.heard {
-				f.heard(workers)
+				f.observe(workers)
 			}
 
 			got := map[string]float64{}
@@ -154,7 +154,7 @@ func TestNamesakes(t *testing.T) {
 			t.Parallel()
 
 			var got []worker
-			for _, w := range metaWorkers(tt.stints, map[string]int64{"gpu1": tt.requests}) {
+			for _, w := range buildWorkers(tt.stints, map[string]int64{"gpu1": tt.requests}) {
 				joules := -1.0
 				if w.EnergyJoules != nil {
 					joules = *w.EnergyJoules

@@ -36,10 +36,10 @@ func (b *bench) gone(name string) {
 }
 
 // waitHeard waits until the collector knows of a worker's share.
-func (s *session) waitHeard(name string, requests int64) {
+func (s *process) waitHeard(name string, requests int64) {
 	s.t.Helper()
 	prototest.Poll(s.t, testrun.Patience, "the worker to be heard", func() bool {
-		return slices.ContainsFunc(s.fleet.all(), func(stint journal.WorkerSession) bool {
+		return slices.ContainsFunc(s.workers.all(), func(stint journal.WorkerSession) bool {
 			return stint.Name == name && stint.Usage != nil && stint.Usage.Requests == requests
 		})
 	})
@@ -98,7 +98,7 @@ func TestDescribe(t *testing.T) {
 			}
 
 			meta := metadata.Run{Platform: "somewhere", Results: metadata.Results{CompletionTokens: new(int64(50))}}
-			describe(&meta, tt.stints, s)
+			addWorkers(&meta, tt.stints, s)
 
 			var names []string
 			for _, w := range meta.Workers {
@@ -129,7 +129,7 @@ func TestMetaWorkerJSON(t *testing.T) {
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
-	got, err := json.MarshalIndent(metaWorkers([]journal.WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
+	got, err := json.MarshalIndent(buildWorkers([]journal.WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
 	fixture.Must(t, err)
 
 	want := `[
@@ -216,7 +216,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	other := stintOf("x", 1, 5)
 	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
-	want := metaWorkers([]journal.WorkerSession{first, second, other}, requests)
+	want := buildWorkers([]journal.WorkerSession{first, second, other}, requests)
 	if gpu := want[0].GPUs[0]; *gpu.PowerWattsMean != 475 || gpu.PowerReadings != 4 || *gpu.EnergyJoules != 21 ||
 		*gpu.MemoryUsedBytesMax != 100 {
 		t.Errorf("card %+v", gpu)
@@ -232,7 +232,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	fixture.Must(t, err)
 	var meta metadata.Run
 	fixture.Must(t, json.Unmarshal(text, &meta))
-	if diff := cmp.Diff(want, metaWorkers(journal.SessionsOf(&meta), requests)); diff != "" {
+	if diff := cmp.Diff(want, buildWorkers(journal.SessionsOf(&meta), requests)); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 }
@@ -249,7 +249,7 @@ func TestMetaWorkersOfSeveralServers(t *testing.T) {
 		Readings: 1,
 	}
 
-	got := metaWorkers([]journal.WorkerSession{first, second}, map[string]int64{"w": 7})[0]
+	got := buildWorkers([]journal.WorkerSession{first, second}, map[string]int64{"w": 7})[0]
 	if !got.SeveralServers || got.ModelLoadTimeSeconds != nil || got.MemoryBytes != (proto.ServerMemory{}) ||
 		got.Slots != nil {
 		t.Errorf("several servers: %t, with %v, %+v, %+v",
@@ -322,24 +322,23 @@ func TestWorkersTellLate(t *testing.T) {
 	b := newBench(t, 4, 16<<20)
 	j := openJournal(t, b.out.Journal())
 	appendLines(t, j, fixture.Indexes(4)...)
-	c := New(Config{JS: b.JS, Journal: j, Output: b.out})
-	c.heartbeats = b.Bus.Heartbeats
+	c := newCollector(Config{JS: b.JS, Journal: j, Output: b.out})
 	w := workerOn("w0", spent(1, 10))
 	w.GPU[0].EnergyJoules = new(500.0)
 	b.announce(w)
 
 	done := make(chan struct{})
 	go func() {
-		c.lastWords(t.Context())
+		c.awaitFinalUsage(t.Context())
 		close(done)
 	}()
 
-	(&session{Collector: c, t: t}).waitHeard("w0", 1)
+	(&process{Collector: c, t: t}).waitHeard("w0", 1)
 	w.Runs["r"] = *spent(4, 40)
 	b.announce(w)
 	testrun.Await(t, done, "the worker's last words")
 
-	if got := c.fleet.all(); len(got) != 1 || got[0].Usage.Requests != 4 {
+	if got := c.workers.all(); len(got) != 1 || got[0].Usage.Requests != 4 {
 		t.Errorf("the worker has told of %+v", got)
 	}
 }
@@ -425,7 +424,7 @@ func TestConfigurationOfWorkers(t *testing.T) {
 	share := func(again int64) *proto.RunUsage { return &proto.RunUsage{Requests: 1, Redeliveries: again} }
 	s := &journal.State{Manifest: fixture.Manifest(6), Stats: statsOf(fixture.Indexes(6)...)}
 	var meta metadata.Run
-	configure(&meta, []journal.WorkerSession{
+	addServerSettings(&meta, []journal.WorkerSession{
 		{
 			Name:                 "a",
 			Usage:                share(2),
@@ -444,13 +443,13 @@ func TestConfigurationOfWorkers(t *testing.T) {
 	}
 
 	meta = metadata.Run{}
-	describe(&meta, []journal.WorkerSession{{Name: "a", Usage: share(2)}, {Name: "b", Usage: share(1)}}, s)
+	addWorkers(&meta, []journal.WorkerSession{{Name: "a", Usage: share(2)}, {Name: "b", Usage: share(1)}}, s)
 	if n := metadata.OrZero(meta.Results.Redeliveries); n != 3 {
 		t.Errorf("%d redeliveries, want 3", n)
 	}
 
 	meta = metadata.Run{}
-	configure(&meta, nil, s)
+	addServerSettings(&meta, nil, s)
 	if meta.Results.Redeliveries != nil || meta.Config.MaxModelLen != nil {
 		t.Error("what nobody told is known")
 	}
@@ -468,7 +467,7 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 
 	for seconds, want := range map[float64]*int64{1: nil, 2: new(int64(1))} {
 		r := metadata.Results{SuccessCount: 2, InferenceTimeSeconds: seconds}
-		measure(&r, s)
+		addMeasures(&r, s)
 		if diff := cmp.Diff(want, r.PeakConcurrentRequests); diff != "" {
 			t.Errorf("two requests of a second in %v s (-want +got):\n%s", seconds, diff)
 		}
@@ -515,7 +514,7 @@ func TestRequestsOfStintsAddUp(t *testing.T) {
 			t.Parallel()
 
 			got, sum := map[string]int64{}, int64(0)
-			for _, w := range metaWorkers(tt.stints, map[string]int64{"w": tt.total}) {
+			for _, w := range buildWorkers(tt.stints, map[string]int64{"w": tt.total}) {
 				own := int64(0)
 				for _, s := range w.Sessions {
 					got[s.ID] = *s.Requests

@@ -63,7 +63,7 @@ func TestStrayShardIsPublishedAgain(t *testing.T) {
 
 // A shard that is out counts as lost only if all workers say that they have none, and could
 // have it.
-func TestWithNobody(t *testing.T) {
+func TestUnheldShards(t *testing.T) {
 	t.Parallel()
 
 	none, one := int64(0), int64(1)
@@ -110,10 +110,9 @@ func TestWithNobody(t *testing.T) {
 			}
 
 			b.announce(tt.workers...)
-			c := New(Config{JS: b.JS, Journal: openJournal(t, b.out.Journal())})
-			c.heartbeats = b.Bus.Heartbeats
+			c := newCollector(Config{JS: b.JS, Journal: openJournal(t, b.out.Journal())})
 
-			got, err := (&rounds{c: c}).withNobody(t.Context(), b.Manifest)
+			got, err := c.newSession().republisher.areUnheld(t.Context(), b.Manifest)
 			if err != nil || got != tt.want {
 				t.Errorf("nobody has it: %t (%v), want %t", got, err, tt.want)
 			}
@@ -127,18 +126,18 @@ func TestVanishedWorkerMayHaveAShard(t *testing.T) {
 	t.Parallel()
 
 	now := time.Now()
-	f := newFleet("r", nil)
-	f.heard([]proto.WorkerInfo{{ID: "a", Name: "a", ReceivedAt: now}, {ID: "b", Name: "b", ReceivedAt: now}})
-	if f.vanished(now.Add(-time.Minute)) {
+	f := newWorkerRegistry("r", nil)
+	f.observe([]proto.WorkerInfo{{ID: "a", Name: "a", ReceivedAt: now}, {ID: "b", Name: "b", ReceivedAt: now}})
+	if f.hasVanished(now.Add(-time.Minute)) {
 		t.Error("both are there")
 	}
 
-	f.heard([]proto.WorkerInfo{{ID: "b", Name: "b", ReceivedAt: now}})
-	if !f.vanished(now.Add(-time.Minute)) {
+	f.observe([]proto.WorkerInfo{{ID: "b", Name: "b", ReceivedAt: now}})
+	if !f.hasVanished(now.Add(-time.Minute)) {
 		t.Error("a worker has vanished")
 	}
 
-	if f.vanished(now.Add(time.Second)) {
+	if f.hasVanished(now.Add(time.Second)) {
 		t.Error("it vanished long ago")
 	}
 }
@@ -151,16 +150,16 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	b := newBench(t, 4, 16<<20)
 	b.loseShard("0-0")
 	b.announce(proto.WorkerInfo{Name: "w0", Ready: true, Shards: new(int64)})
-	c := New(Config{JS: b.JS, Journal: openJournal(t, b.out.Journal())})
-	c.heartbeats, c.total = b.Bus.Heartbeats, 4
+	c := newCollector(Config{JS: b.JS, Journal: openJournal(t, b.out.Journal())})
 
 	for _, tt := range []struct{ came, want bool }{{false, true}, {true, false}} {
-		r := &rounds{c: c, nobody: time.Now().Add(-strayTime - time.Second)}
+		r := c.newSession().republisher
+		r.strayingSince = time.Now().Add(-strayTime - time.Second)
 		if tt.came {
 			r.noteResults()
 		}
 
-		got, err := r.stray(t.Context(), b.Manifest)
+		got, err := r.areStray(t.Context(), b.Manifest)
 		if err != nil || got != tt.want {
 			t.Errorf("results have come: %t; lost %t (%v), want %t", tt.came, got, err, tt.want)
 		}

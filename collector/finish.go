@@ -1,0 +1,157 @@
+package collector
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// finish writes the output files and the metadata of a complete journal, and removes the
+// journal. Everything in it can be repeated after a crash: until the journal is removed, all
+// is done again; after that, all but the state on the bus is there.
+func (c *Collector) finish(ctx context.Context) error {
+	c.ledger.setFinishing()
+
+	if err := checkDigest(ctx, c.cfg.Journal, c.cfg.Input); err != nil {
+		return err
+	}
+
+	// A run that is being cancelled stays so: this process may die now.
+	if end := c.ends.pending(); end == nil || end.state != proto.StateCancelled {
+		c.setState(ctx, proto.StateFinalizing)
+	}
+
+	if err := c.cfg.Journal.Rewrite(ctx, c.cfg.Output, c.cfg.Format); err != nil {
+		return fmt.Errorf("write output files: %w", err)
+	}
+
+	// Workers report their usage only every few seconds.
+	c.awaitFinalUsage(ctx)
+
+	if err := c.writeMetadata(); err != nil {
+		return err
+	}
+
+	if c.cfg.OnWritten != nil {
+		c.cfg.OnWritten()
+	}
+
+	c.cleanUp(context.WithoutCancel(ctx)) // the run is whole, whatever interrupts it now
+
+	return nil
+}
+
+// awaitFinalUsage waits, not for long, until the workers have reported what they spent on
+// the run.
+func (c *Collector) awaitFinalUsage(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, renewInterval+time.Second)
+	defer cancel()
+
+	for {
+		if _, err := c.workers.poll(ctx, c.bus.Heartbeats); err != nil {
+			if ctx.Err() == nil {
+				c.cfg.Log.Warn().Err(err).Msg("failed to read what the workers have spent on the run")
+			}
+			return
+		}
+
+		stats := c.cfg.Journal.State().Stats
+		if stats == nil || !c.workers.isUsagePending(stats.Workers) || bus.Sleep(ctx, 200*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// writeMetadata writes the file of the metadata.
+func (c *Collector) writeMetadata() error {
+	state := c.cfg.Journal.State()
+
+	meta, err := buildMetadata(&c.cfg, state, c.workers.all(), c.finalState(), time.Now().UTC())
+	if err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+
+	text, err := json.MarshalIndent(meta, "", "  ")
+	if err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+
+	file, err := c.cfg.Journal.CreateFile(c.cfg.Output.Meta())
+	if err != nil {
+		return err
+	}
+
+	_, err = file.Write(append(text, '\n'))
+
+	return file.Commit(err)
+}
+
+// finalState returns the state that the run ends in. A run whose last answers were on their
+// way when its time was over is complete.
+func (c *Collector) finalState() proto.State {
+	end := c.ends.pending()
+	if end == nil {
+		return proto.StateCompleted
+	}
+
+	s := c.cfg.Journal.State()
+	if end.state == proto.StateExpired && s.Counts.Skipped <= s.Manifest.Input.Invalid {
+		return proto.StateCompleted
+	}
+
+	return end.state
+}
+
+// cleanUpTimeout is how long each step may take that a run whose files are whole makes on
+// the bus. A cluster has agreed on a new leader by then.
+const cleanUpTimeout = 15 * time.Second
+
+// cleanUp removes what a complete run does not need any more. The files are whole, so no
+// failure here makes the run fail.
+func (c *Collector) cleanUp(ctx context.Context) {
+	if err := c.cfg.Output.RemoveStale(); err != nil {
+		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")
+	}
+
+	if err := c.cfg.Journal.Remove(); err != nil {
+		c.cfg.Log.Warn().Err(err).
+			Msg("failed to remove the journal; the output is whole, and the journal can be deleted")
+	}
+
+	c.setState(ctx, c.finalState())
+
+	// Results stay for readers, the input for a retry. The work is done, and the bus has room
+	// set aside for it.
+	ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
+	defer cancel()
+
+	if err := bus.DeleteStream(ctx, c.cfg.JS, proto.WorkStream(c.run)); err != nil {
+		c.cfg.Log.Warn().Err(err).
+			Msg("failed to delete the work stream of the ended run; it is deleted with the run")
+	}
+}
+
+// setState writes the run's state into the manifest. The files are what counts: a bus that
+// does not answer now does not keep a run from ending.
+func (c *Collector) setState(ctx context.Context, s proto.State) {
+	ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
+	defer cancel()
+
+	counts := c.cfg.Journal.State().Counts
+
+	err := c.bus.Runs.Update(ctx, c.run, func(m *proto.Manifest) error {
+		m.State, m.Counts = s, counts
+		if s.Ended() {
+			now := time.Now().UTC()
+			m.EndedAt = &now
+		}
+		return nil
+	})
+	if err != nil {
+		c.cfg.Log.Warn().Err(err).Str("state", string(s)).Msg("failed to update the state of the run on the bus")
+	}
+}

@@ -1,0 +1,111 @@
+package collector
+
+import (
+	"sync"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// ledger counts what was received and what is synced, and keeps what the bus need not keep
+// any longer. It is safe for concurrent use: the reader of results, the writer of the
+// journal and the loop that talks to the bus meet here.
+type ledger struct {
+	mu        sync.Mutex // guards the fields below
+	received  proto.Counts
+	durable   proto.Counts
+	synced    journal.Position // in the results stream
+	finishing bool
+	sources   []string      // objects of requests whose results are synced
+	answers   []largeAnswer // on the bus, and synced by this process, the oldest first
+}
+
+// reset begins again with what a journal holds.
+func (l *ledger) reset(s *journal.State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.received, l.durable, l.synced, l.finishing = s.Counts, s.Counts, s.Position, false
+}
+
+// addReceived adds lines that were taken off the bus.
+func (l *ledger) addReceived(c proto.Counts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.received.Add(c)
+}
+
+// addSynced notes that a frame is synced. s is what the journal holds now.
+func (l *ledger) addSynced(s *journal.State, f *pendingFrame) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.durable, l.synced = s.Counts, s.Position
+	l.sources = append(l.sources, f.sources...)
+	l.answers = append(l.answers, f.answers...)
+}
+
+// setFinishing notes that all lines are there and the files are being written.
+func (l *ledger) setFinishing() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.finishing = true
+}
+
+// progress returns the counts of a run of total requests.
+func (l *ledger) progress(total int) Progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return Progress{
+		Total:     total,
+		Received:  l.received,
+		Durable:   l.durable.Done,
+		Finishing: l.finishing,
+	}
+}
+
+// receivedCounts returns the counts of the lines that were taken off the bus.
+func (l *ledger) receivedCounts() proto.Counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.received
+}
+
+// takeSynced returns what is synced, and the objects that can be deleted since it was
+// called last.
+func (l *ledger) takeSynced() (counts proto.Counts, synced journal.Position, sources []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	sources, l.sources = l.sources, nil
+
+	return l.durable, l.synced, sources
+}
+
+// takeOldAnswers returns the older half of the large answers that are synced, once they have
+// more than limit bytes.
+func (l *ledger) takeOldAnswers(limit int64) []largeAnswer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	var size int64
+	for _, a := range l.answers {
+		size += a.bytes
+	}
+
+	n := 0
+	if size > limit {
+		for ; size > limit/2; n++ {
+			size -= l.answers[n].bytes
+		}
+	}
+
+	old := l.answers[:n:n]
+	l.answers = l.answers[n:]
+
+	return old
+}

@@ -1,0 +1,178 @@
+package collector
+
+import (
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/collector/output"
+	"github.com/promptmill/promptmill/proto"
+)
+
+// buildMetadata returns the metadata of a run that ends now, in a state, with its output
+// files written.
+func buildMetadata(
+	cfg *Config, s *journal.State, sessions []journal.WorkerSession, state proto.State, now time.Time,
+) (metadata.Run, error) {
+	m := s.Manifest
+	m.State, m.EndedAt, m.Counts = state, &now, s.Counts
+
+	meta := metadata.Run{
+		SchemaVersion: metadata.Version,
+		TestID:        m.Run,
+		Timestamp:     m.CreatedAt,
+		Status:        m.State,
+		Manifest:      &m,
+		Platform:      cfg.Info.Platform,
+		Model:         strings.Join(m.Models(), ", "),
+		Config: metadata.Config{
+			Concurrency:   nullIfZero(cfg.Info.Concurrency),
+			Sampling:      m.Input.Parameters,
+			ShardSize:     m.Settings.ShardSize,
+			GroupByPrefix: m.Settings.GroupByPrefix,
+			Ordered:       cfg.Format.Ordered,
+			Seekable:      cfg.Format.Seekable,
+			Plain:         cfg.Format.Plain,
+		},
+		Test: metadata.Test{
+			NumRequests: m.Input.Requests,
+			InputFile:   m.Input.FirstFile(),
+			InputSHA256: m.Input.SHA256,
+			InputBytes:  &m.Input.Bytes,
+			OutputFile:  cfg.Output.Results(),
+		},
+		Results:  buildResults(s, now),
+		Series:   &s.Series,
+		Versions: metadata.Versions{Promptmill: cfg.Info.Version, Go: runtime.Version()},
+	}
+	if cfg.Format.Plain {
+		meta.Results.OutputBytesUncompressed = s.Sizes.OKPlain + s.Sizes.FailedPlain
+	}
+
+	for _, f := range m.Input.Files {
+		meta.Test.InputFiles = append(meta.Test.InputFiles, f.Path)
+	}
+
+	if err := hashOutput(&meta, cfg.Output); err != nil {
+		return metadata.Run{}, err
+	}
+
+	addTokens(&meta.Results, s)
+	addMeasures(&meta.Results, s)
+	addWorkers(&meta, sessions, s)
+
+	return meta, nil
+}
+
+// buildResults returns the counts, sizes and times of a run that ends now.
+func buildResults(s *journal.State, now time.Time) metadata.Results {
+	worked := s.Worked.Seconds()
+
+	// The run began by the clock of its producer, and clocks can be put back. But the whole
+	// is no less than its parts.
+	total := max(now.Sub(s.Manifest.CreatedAt), s.Worked+s.Idle+s.Lost)
+
+	return metadata.Results{
+		SuccessCount:             s.Counts.Done - s.Counts.Failed,
+		FailureCount:             s.Counts.Failed,
+		InferenceTimeSeconds:     worked,
+		TotalTimeSeconds:         total.Seconds(),
+		IdleTimeSeconds:          new(s.Idle.Seconds()),
+		LostTimeSeconds:          new(s.Lost.Seconds()),
+		Attempts:                 s.Counts.Attempts,
+		DuplicatesDropped:        s.Counts.Duplicates,
+		Dropped:                  s.Counts.Dropped,
+		Interruptions:            s.Sessions - 1,
+		OutputBytesUncompressed:  s.Sizes.OK + s.Sizes.Failed,
+		ThroughputRequestsPerSec: metadata.Per(float64(s.Counts.Done-s.Counts.Skipped), worked),
+	}
+}
+
+// hashOutput adds the checksums and sizes of the output files.
+func hashOutput(meta *metadata.Run, out output.Prefix) error {
+	sum, size, err := output.HashFile(out.Results())
+	if err != nil {
+		return err
+	}
+
+	meta.Test.OutputSHA256, meta.Results.OutputBytes = sum, size
+
+	if meta.Results.FailureCount > 0 {
+		sum, size, err := output.HashFile(out.Errors())
+		if err != nil {
+			return err
+		}
+
+		meta.Test.ErrorFile, meta.Test.ErrorSHA256 = new(out.Errors()), sum
+		meta.Results.OutputBytes += size
+	}
+
+	meta.Results.CompressionRatio = metadata.Per(
+		float64(meta.Results.OutputBytesUncompressed), float64(meta.Results.OutputBytes))
+
+	return nil
+}
+
+// addTokens adds the tokens of the answers, if any of them reports its usage.
+func addTokens(r *metadata.Results, s *journal.State) {
+	in, out := s.Counts.PromptTokens, s.Counts.CompletionTokens
+	if in+out == 0 {
+		return
+	}
+
+	total, worked := in+out, s.Worked.Seconds()
+	r.PromptTokens, r.CompletionTokens, r.TotalTokens = &in, &out, &total
+	r.ThroughputTokensPerSec = metadata.Per(float64(total), worked)
+	r.InputTokensPerSec = metadata.Per(float64(in), worked)
+	r.OutputTokensPerSec = metadata.Per(float64(out), worked)
+}
+
+// addMeasures adds the figures of the series and of the frames' statistics.
+func addMeasures(r *metadata.Results, s *journal.State) {
+	for i := range s.Series.Len() {
+		p, seconds := s.Series.At(i), float64(s.Series.IntervalSeconds)
+		r.PeakRequestsPerSec = metadata.Most(r.PeakRequestsPerSec, new(float64(p.Requests)/seconds))
+
+		if s.Counts.CompletionTokens > 0 {
+			r.PeakOutputTokensPerSec = metadata.Most(r.PeakOutputTokensPerSec, new(float64(p.CompletionTokens)/seconds))
+		}
+
+		r.PeakConcurrentRequests = metadata.Most(r.PeakConcurrentRequests, p.InFlight)
+	}
+
+	stats := s.Stats
+	if stats == nil {
+		return
+	}
+
+	const second = 1000 // milliseconds
+	r.LatencySeconds = stats.Latency.Distribution(second, r.SuccessCount)
+	if r.LatencySeconds != nil {
+		r.MeanConcurrentRequests = metadata.Per(stats.Latency.Sum()/second, r.InferenceTimeSeconds)
+	}
+
+	if peak := r.PeakConcurrentRequests; peak != nil &&
+		(*peak == 0 || float64(*peak) < metadata.OrZero(r.MeanConcurrentRequests)) {
+		r.PeakConcurrentRequests = nil // the run was over before the workers reported more
+	}
+
+	// Where some answers do not report their usage, the others are no fair sample.
+	r.PromptTokensPerRequest = stats.Prompt.Distribution(1, r.SuccessCount)
+	r.CompletionTokensPerRequest = stats.Completion.Distribution(1, r.SuccessCount)
+
+	if stats.CachedTokens > 0 {
+		r.CachedPromptTokens = &stats.CachedTokens
+	}
+
+	r.Slowest, r.Longest, r.FailureExamples = stats.Slowest, stats.Longest, stats.Examples
+}
+
+// nullIfZero returns a pointer to a value, or nil if the value is empty.
+func nullIfZero[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}

@@ -1,0 +1,219 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/promptmill/promptmill/collector/journal"
+	"github.com/promptmill/promptmill/collector/metadata"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/proto/bus"
+)
+
+// workerRegistry holds what the workers' announcements report. It is safe for concurrent
+// use.
+type workerRegistry struct {
+	run string
+
+	mu       sync.Mutex                       // guards the fields below
+	sessions map[string]journal.WorkerSession // by their keys
+	live     map[string]bool                  // keys of the workers that were announced at the last poll
+	saved    time.Time                        // when the journal got all changes last
+	energy   energyLedger
+	observed metadata.Series // of the workers, since it was taken last
+}
+
+// saveInterval is how often changes of known workers go into the journal: their figures
+// change all the time, and there may be hundreds of workers.
+const saveInterval = time.Minute
+
+func newWorkerRegistry(run string, known map[string]journal.WorkerSession) *workerRegistry {
+	r := &workerRegistry{run: run, sessions: map[string]journal.WorkerSession{}}
+	maps.Copy(r.sessions, known)
+	return r
+}
+
+// poll reads the announcements of all workers. It reports whether one is at work.
+func (r *workerRegistry) poll(ctx context.Context, heartbeats *bus.Heartbeats) (working bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+
+	workers, err := heartbeats.Workers(ctx)
+	if err != nil {
+		return false, err
+	}
+
+	r.observe(workers)
+
+	return r.sampleInFlight(time.Now(), workers), nil
+}
+
+// observe updates the sessions of the workers that are announced now.
+func (r *workerRegistry) observe(workers []proto.WorkerInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.live = map[string]bool{}
+	for _, w := range workers {
+		r.live[sessionKey(w)] = true
+	}
+
+	updates := make([]sessionUpdate, 0, len(workers))
+	for _, w := range workers {
+		before, known := r.sessions[sessionKey(w)]
+		if !known {
+			// A worker that crashes again and again would fill the memory.
+			maps.DeleteFunc(r.sessions, func(key string, s journal.WorkerSession) bool {
+				return s.Name == w.Name && s.Usage == nil && !r.live[key]
+			})
+		}
+
+		updates = append(updates, sessionUpdate{
+			info:   w,
+			before: before,
+			after:  observeAnnouncement(before, w, r.run),
+			known:  known,
+		})
+	}
+
+	r.energy.divide(r.run, updates)
+
+	for _, u := range updates {
+		r.sessions[u.after.Key()] = u.after
+	}
+}
+
+// sessionKey returns the key of the session that an announcement is of.
+func sessionKey(w proto.WorkerInfo) string {
+	return journal.WorkerSession{ID: w.ID, Name: w.Name, Since: w.Since}.Key()
+}
+
+// sampleInFlight adds what the workers do now to the series, and reports whether one is at
+// work. It takes the workers that have a part in the run or, until one reports that, all.
+func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInfo) (working bool) {
+	takesPart := func(w proto.WorkerInfo) bool { _, ok := w.Runs[r.run]; return ok }
+	if !slices.ContainsFunc(workers, takesPart) {
+		takesPart = func(proto.WorkerInfo) bool { return true }
+	}
+
+	var p metadata.Point
+	seen := map[string]bool{} // cards, which several workers may see
+	for _, w := range workers {
+		if !takesPart(w) {
+			continue
+		}
+
+		p.InFlight = metadata.Sum(p.InFlight, &w.InFlight)
+
+		for _, card := range w.GPU {
+			if card.UUID != "" && seen[card.UUID] {
+				continue
+			}
+
+			seen[card.UUID] = true
+			p.MemoryUsedBytes = metadata.Sum(p.MemoryUsedBytes, card.MemoryUsedBytes)
+		}
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.observed.Add(now, p)
+
+	return metadata.OrZero(p.InFlight) > 0
+}
+
+// takeSeries returns what the workers did since it was taken last.
+func (r *workerRegistry) takeSeries() metadata.Series {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	observed := r.observed
+	r.observed = metadata.Series{}
+
+	return observed
+}
+
+// changes returns the sessions to write into the journal: sessions with a part in the run
+// that are not as the journal has them. New ones are returned at once, changes of known ones
+// at most once per saveInterval unless all is set. fresh are the lines that are not in the
+// journal yet.
+func (r *workerRegistry) changes(
+	s *journal.State, fresh journal.FrameStats, all bool,
+) (changes []journal.WorkerSession) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	all = all || time.Since(r.saved) >= saveInterval
+	for key, session := range r.sessions {
+		tookPart := session.Usage != nil || fresh.Workers[session.Name] > 0 ||
+			s.Stats != nil && s.Stats.Workers[session.Name] > 0
+		before, known := s.WorkerSessions[key]
+		if tookPart && (!known || all && !reflect.DeepEqual(before, session)) {
+			changes = append(changes, session)
+		}
+	}
+
+	if all {
+		r.saved = time.Now()
+	}
+
+	slices.SortFunc(changes, compareStart)
+
+	return changes
+}
+
+// hasVanished reports whether a worker that was seen since then is not announced any more.
+func (r *workerRegistry) hasVanished(since time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	for key, s := range r.sessions {
+		if !r.live[key] && s.LastSeen.After(since) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// all returns all sessions, by the workers' names and starts.
+func (r *workerRegistry) all() []journal.WorkerSession {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.sessions), compareStart)
+}
+
+// isUsagePending reports whether a worker that is alive, and meters its cards, has not yet
+// reported what it spent on all the requests that the output has from it.
+func (r *workerRegistry) isUsagePending(requests map[string]int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	reported, metered := map[string]int64{}, map[string]bool{}
+	for key, s := range r.sessions {
+		if usage := s.TotalUsage(); usage != nil {
+			reported[s.Name] += usage.Requests
+		}
+
+		metered[s.Name] = metered[s.Name] || r.live[key] && isMetered(s)
+	}
+
+	for name, n := range requests {
+		if metered[name] && reported[name] < n {
+			return true
+		}
+	}
+
+	return false
+}
+
+// compareStart orders sessions by the names of the workers and by time.
+func compareStart(a, b journal.WorkerSession) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since))
+}
