@@ -89,7 +89,7 @@ func (a *attemptRunner) run(job attemptJob) {
 		return
 	}
 
-	a.decide(t, c, begin, took)
+	a.decideNext(t, c, begin, took)
 }
 
 // send posts a task's request and classifies the answer. It returns how long that took.
@@ -108,8 +108,8 @@ func (a *attemptRunner) send(
 	return c, time.Since(begin)
 }
 
-// decide decides what follows from an attempt that reached the server.
-func (a *attemptRunner) decide(t *task, c classification, begin time.Time, took time.Duration) {
+// decideNext decides what follows from an attempt that reached the server.
+func (a *attemptRunner) decideNext(t *task, c classification, begin time.Time, took time.Duration) {
 	if c.verdict == retry && a.decideLost(t, c, begin, took) {
 		return
 	}
@@ -128,7 +128,7 @@ func (a *attemptRunner) decide(t *task, c classification, begin time.Time, took 
 		a.setRefusalAside(t, c, took)
 		return
 	case c.verdict == final:
-		a.admit(t.Request, c, begin, took)
+		a.recordAdmission(t.Request, c, begin, took)
 	}
 
 	a.finishAttempt(t, c, took)
@@ -207,9 +207,9 @@ func (a *attemptRunner) recordCrash(t *task) {
 	a.queue.wake()
 }
 
-// admit records that the server let in a request, and decides what that shows about others. Each
+// recordAdmission records that the server let in a request, and decides what that shows about others. Each
 // answer calls it.
-func (a *attemptRunner) admit(r proto.Request, c classification, begin time.Time, took time.Duration) {
+func (a *attemptRunner) recordAdmission(r proto.Request, c classification, begin time.Time, took time.Duration) {
 	a.admissions.record(r, c, begin, took)
 
 	if a.refusals.n.Load() > 0 {
@@ -243,8 +243,8 @@ func (a *attemptRunner) setRefusalAside(t *task, c classification, took time.Dur
 }
 
 // settleRefusals finishes the refusals that came before a request began that was let in. A page is
-// tried again, and so is a 429: the quota that it says is used up is then one of a minute, for
-// which Gemini has the words that OpenAI has for an account without credit.
+// retried, and so is a 429: its quota is then one of a minute. (Gemini has the same message for that
+// as OpenAI has for an account without credit.)
 func (a *attemptRunner) settleRefusals(begin time.Time) {
 	for _, r := range a.refusals.takeBefore(begin) {
 		c := r.classification
@@ -373,7 +373,7 @@ func (a *attemptRunner) finishAttempt(t *task, c classification, took time.Durat
 	a.stats.recordAttempt(took, c.reason)
 
 	if c.verdict != final && t.attemptsUsed() < a.maxAttempts {
-		a.retry(t, c)
+		a.retryLater(t, c)
 		return
 	}
 
@@ -385,8 +385,8 @@ func (a *attemptRunner) finishAttempt(t *task, c classification, took time.Durat
 	t.finish(c.result, took)
 }
 
-// retry queues a task again for its next attempt.
-func (a *attemptRunner) retry(t *task, c classification) {
+// retryLater queues a task again for its next attempt.
+func (a *attemptRunner) retryLater(t *task, c classification) {
 	a.stats.Retries.Add(1)
 	t.reasons = append(t.reasons, c.reason)
 
@@ -447,7 +447,7 @@ func (a *attemptRunner) checkAnswer(t *task, c classification, took time.Duratio
 func (a *attemptRunner) warnFailing(c classification) {
 	if a.health.mayWarn(time.Now()) {
 		a.log.Warn().Str("server", a.server.URL()).Str("reason", c.reason).
-			Str("answer", excerpt(c.result.Body)).
+			Str("answer", excerptBody(c.result.Body)).
 			Msg("the model server fails more requests than it answers; retrying slowly")
 	}
 }

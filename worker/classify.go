@@ -98,7 +98,7 @@ func classify(endpoint string, request []byte, a modelserver.Answer) classificat
 	}
 
 	a.Body = bytes.TrimPrefix(a.Body, byteOrderMark)
-	c := classification{result: proto.Result{Status: a.Status, RequestID: printable(a.Header.Get("X-Request-Id"))}}
+	c := classification{result: proto.Result{Status: a.Status, RequestID: printableID(a.Header.Get("X-Request-Id"))}}
 	content, problem := openai.ReadAnswer(endpoint, request, a.Body)
 	if a.Status >= 200 && a.Status < 300 {
 		return c.classifyAnswer(a, content, problem)
@@ -172,7 +172,7 @@ func makeErrorObject(status int, body []byte) []byte {
 // result can carry one, so it is an error; the status line may have been garbled on its way.
 func classifyBadStatus(a modelserver.Answer) classification {
 	code := proto.CodeInvalidResponse
-	message := fmt.Sprintf("status %03d is none of HTTP: %s", a.Status, excerpt(a.Body))
+	message := fmt.Sprintf("status %03d is none of HTTP: %s", a.Status, excerptBody(a.Body))
 	return classification{
 		verdict: retry,
 		reason:  code,
@@ -203,7 +203,7 @@ func (c classification) classifyAnswer(a modelserver.Answer, content openai.Answ
 		c.verdict, c.reason, c.page = retry, code, page
 		c.result = proto.Result{Err: &proto.ResultError{
 			Code:    code,
-			Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerpt(a.Body)),
+			Message: fmt.Sprintf("status %d, %v: %s", a.Status, problem, excerptBody(a.Body)),
 		}}
 		return c
 	}
@@ -250,8 +250,8 @@ func classifyError(a modelserver.Answer) classification {
 	return c
 }
 
-// excerpt returns the beginning of an answer, for an error message.
-func excerpt(body []byte) string {
+// excerptBody returns the beginning of an answer, for an error message.
+func excerptBody(body []byte) string {
 	const most = 300
 	if len(body) > most {
 		return string(body[:most]) + "..."
@@ -259,8 +259,8 @@ func excerpt(body []byte) string {
 	return string(body)
 }
 
-// printable returns a request id of the server, or "" if it is too long for a line or not UTF-8.
-func printable(id string) string {
+// printableID returns a request id of the server, or "" if it is too long for a line or not UTF-8.
+func printableID(id string) string {
 	if len(id) > 200 || !utf8.ValidString(id) {
 		return ""
 	}

@@ -44,7 +44,7 @@ func (d *cutoffDetector) recordLost(took time.Duration, timedOut bool) (cut, isN
 		d.latest = time.Now()
 	}
 
-	if d.matches(took, timedOut) {
+	if d.matchesLimit(took, timedOut) {
 		return true, false
 	}
 
@@ -94,9 +94,9 @@ func (d *cutoffDetector) recordAnswer(took time.Duration) (limitGone bool) {
 	return limitGone
 }
 
-// matches reports whether an attempt that ended without an answer was cut off, if a limit is
+// matchesLimit reports whether an attempt that ended without an answer was cut off, if a limit is
 // known. timedOut is true if its status is that of a time limit.
-func (d *cutoffDetector) matches(took time.Duration, timedOut bool) bool {
+func (d *cutoffDetector) matchesLimit(took time.Duration, timedOut bool) bool {
 	limit := time.Duration(d.limit.Load())
 	return limit > 0 && (sameDuration(limit, took) || timedOut && took > limit)
 }

@@ -41,7 +41,7 @@ type cutoffRetrier struct {
 func (r *cutoffRetrier) run(ctx context.Context) {
 	for r.changes.await(ctx, cutOffCheckEvery, r.hasWork) {
 		if !r.state.isRefusing() {
-			r.retry()
+			r.retryCutOffs()
 		}
 	}
 }
@@ -52,8 +52,8 @@ func (r *cutoffRetrier) hasWork() bool {
 	return c.n.Load() > 0 || c.open.Load() > 0 || c.blocked.Load() || c.throttle.limit.Load() > 0
 }
 
-// retry sends again what was cut off, if it is time for that.
-func (r *cutoffRetrier) retry() {
+// retryCutOffs sends again what was cut off, if it is time for that.
+func (r *cutoffRetrier) retryCutOffs() {
 	c := r.cutoffs
 	c.mu.Lock()
 	n, probing := len(c.aside), c.probing
@@ -103,12 +103,12 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 		t.handBack()
 		r.cutoffs.abortProbe()
 
-	case c.verdict == retry && c.maybeCutOff && r.cutoffs.matches(took, isTimeoutStatus(c.result.Status)):
-		r.giveUp(t, c)
+	case c.verdict == retry && c.maybeCutOff && r.cutoffs.matchesLimit(took, isTimeoutStatus(c.result.Status)):
+		r.giveUpCutOffs(t, c)
 
 	case c.verdict == unsent, c.maybeCutOff && took < leastCutOffTime, c.result.Status == 0 && epoch.Err() != nil:
 		if epoch.Err() == nil { // there may be no server just now
-			r.health.probe(run.requests)
+			r.health.probeServer(run.requests)
 		}
 		if !r.cutoffs.add(t) {
 			t.handBack()
@@ -118,15 +118,15 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 	default: // with fewer at once, some come through
 		r.cutoffs.endProbe(max(1, r.limiter.Limit()/4), false)
 		r.attempts.releaseCutOffs()
-		r.attempts.decide(t, c, begin, took)
+		r.attempts.decideNext(t, c, begin, took)
 	}
 }
 
-// giveUp decides what follows when a request was cut off even alone. A run stops, and a worker
+// giveUpCutOffs decides what follows when a request was cut off even alone. A run stops, and a worker
 // waits. A worker that has had answers fails the requests that were tried with fewer at once. A
 // run does the same if others come through at their first attempt: those that fail take too long
 // each by itself.
-func (r *cutoffRetrier) giveUp(t *task, c classification) {
+func (r *cutoffRetrier) giveUpCutOffs(t *task, c classification) {
 	err := &RefusedError{
 		Server:   r.server.URL(),
 		Path:     t.URL,

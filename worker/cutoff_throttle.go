@@ -32,16 +32,16 @@ type cutoffThrottle struct {
 	holdUntil time.Time
 }
 
-// set lets no more than limit requests be at the server at once, and does not raise that for the
+// setLimit lets no more than limit requests be at the server at once, and does not raise that for the
 // time of hold.
-func (t *cutoffThrottle) set(limit int, hold time.Duration) {
+func (t *cutoffThrottle) setLimit(limit int, hold time.Duration) {
 	t.limit.Store(int64(limit))
 	t.setAt, t.answered, t.cut = time.Now(), 0, 0
 	t.forAside, t.lowered, t.proven, t.holdUntil = false, false, 0, t.setAt.Add(hold)
 }
 
-// lift ends the throttle.
-func (t *cutoffThrottle) lift() { t.limit.Store(0) }
+// clearLimit ends the throttle.
+func (t *cutoffThrottle) clearLimit() { t.limit.Store(0) }
 
 // record counts an attempt that was cut off or answered, and sets the next limit at the end of
 // a round.
@@ -71,7 +71,7 @@ func (t *cutoffThrottle) nextLimit(limit int, now time.Time) int {
 	switch {
 	case t.cut == 0:
 		t.proven = max(t.proven, limit)
-		return t.raise(limit, now)
+		return t.raiseLimit(limit, now)
 
 	case t.proven > 0 && limit > t.proven: // one step too far
 		t.lowered, t.holdUntil = true, now.Add(throttleHoldTime)
@@ -85,9 +85,9 @@ func (t *cutoffThrottle) nextLimit(limit int, now time.Time) int {
 	return limit
 }
 
-// raise returns a higher limit: twice as high until it has once gone down, and in steps of
+// raiseLimit returns a higher limit: twice as high until it has once gone down, and in steps of
 // a quarter from then on.
-func (t *cutoffThrottle) raise(limit int, now time.Time) int {
+func (t *cutoffThrottle) raiseLimit(limit int, now time.Time) int {
 	switch {
 	case now.Before(t.holdUntil):
 		return limit

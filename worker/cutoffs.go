@@ -121,7 +121,7 @@ func (c *cutoffs) recordAnswer(begin time.Time, took time.Duration) (limitGone b
 	c.throttle.record(begin, false)
 
 	if limitGone {
-		c.throttle.lift()
+		c.throttle.clearLimit()
 		c.provenTotal = false
 	}
 
@@ -144,8 +144,8 @@ func (c *cutoffs) recordFirst(begin time.Time) {
 	c.firstBegins = append(c.firstBegins, begin)
 }
 
-// ended records that a task has got its result, or goes back to the bus.
-func (c *cutoffs) ended(t *task) {
+// recordEnd records that a task has got its result, or goes back to the bus.
+func (c *cutoffs) recordEnd(t *task) {
 	if t.cutOffs > 0 {
 		c.open.Add(-1)
 	}
@@ -154,9 +154,9 @@ func (c *cutoffs) ended(t *task) {
 // timeLimit returns the time after which answers are cut off; 0: none is known.
 func (c *cutoffs) timeLimit() time.Duration { return time.Duration(c.detector.limit.Load()) }
 
-// matches reports whether an attempt that ended without an answer was cut off.
-func (c *cutoffs) matches(took time.Duration, timedOut bool) bool {
-	return c.detector.matches(took, timedOut)
+// matchesLimit reports whether an attempt that ended without an answer was cut off.
+func (c *cutoffs) matchesLimit(took time.Duration, timedOut bool) bool {
+	return c.detector.matchesLimit(took, timedOut)
 }
 
 // isRecent reports whether something was cut off so short a time ago that a proxy may have taken
@@ -246,7 +246,7 @@ func (c *cutoffs) take(wanted func(*task) bool) (taken []*task) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	taken, c.aside = extract(c.aside, wanted)
+	taken, c.aside = extractFunc(c.aside, wanted)
 
 	c.n.Store(int64(len(c.aside)))
 
@@ -299,7 +299,7 @@ func (c *cutoffs) abortProbe() {
 func (c *cutoffs) endProbe(limit int, provenTotal bool) {
 	c.mu.Lock()
 	c.probing, c.inRow, c.repeatedInRow = false, 0, 0
-	c.throttle.set(limit, 0)
+	c.throttle.setLimit(limit, 0)
 	if provenTotal {
 		c.provenTotal = true
 	}
@@ -320,7 +320,7 @@ func (c *cutoffs) throttleAside() {
 		limit = max(1, c.limiter.Limit()/2)
 	}
 
-	c.throttle.set(limit, throttleHoldTime)
+	c.throttle.setLimit(limit, throttleHoldTime)
 	c.throttle.forAside = true
 }
 
@@ -331,7 +331,7 @@ func (c *cutoffs) liftThrottle() {
 
 	if c.throttle.forAside {
 		c.throttle.forAside = false
-		c.throttle.lift()
+		c.throttle.clearLimit()
 		c.changes.notify()
 	}
 }

@@ -415,12 +415,12 @@ func TestCutOffThrottle(t *testing.T) {
 			return throttle.limit.Load()
 		}
 
-		throttle.set(2, 0)
+		throttle.setLimit(2, 0)
 		if got := round(4, 0); got != 4 {
 			t.Errorf("%d at once after a round in which nothing is cut off, want 4", got)
 		}
 
-		throttle.set(8, 0)
+		throttle.setLimit(8, 0)
 		for i, tt := range []struct{ good, cut, want int }{
 			{2, 6, 4},
 			{1, 3, 2},

@@ -82,8 +82,8 @@ type hangProbe struct {
 	pool     *attemptPool
 }
 
-// start sends the stalled task again. It reports whether there is one, or one on its way.
-func (p *hangProbe) start() bool {
+// startProbe sends the stalled task again. It reports whether there is one, or one on its way.
+func (p *hangProbe) startProbe() bool {
 	t, pending := p.stalled.beginSend()
 	if t == nil {
 		return pending
@@ -94,7 +94,7 @@ func (p *hangProbe) start() bool {
 		patience = p.attempts.timeout
 	}
 
-	p.pool.startOther(func() { p.send(t, patience) })
+	p.pool.startOther(func() { p.sendStalled(t, patience) })
 
 	return true
 }
@@ -102,8 +102,8 @@ func (p *hangProbe) start() bool {
 // isLastAttempt reports whether the task has one attempt left. It gets all its time.
 func (p *hangProbe) isLastAttempt(t *task) bool { return t.attemptsUsed()+1 >= p.attempts.maxAttempts }
 
-// send sends the task, and decides what follows for it and for the server.
-func (p *hangProbe) send(t *task, patience time.Duration) {
+// sendStalled sends the task, and decides what follows for it and for the server.
+func (p *hangProbe) sendStalled(t *task, patience time.Duration) {
 	run, last := t.shard.run, p.isLastAttempt(t)
 	begin := time.Now()
 	c, took := p.attempts.send(run.requests, t, patience)
@@ -116,7 +116,7 @@ func (p *hangProbe) send(t *task, patience time.Duration) {
 	switch {
 	case answered:
 		p.state.markUp()
-		p.attempts.decide(t, c, begin, took)
+		p.attempts.decideNext(t, c, begin, took)
 	case stopped:
 		t.handBack()
 	case c.verdict == unsent: // the server is gone
@@ -125,6 +125,6 @@ func (p *hangProbe) send(t *task, patience time.Duration) {
 		p.progress.extendPatience(patience, p.attempts.timeout)
 	default: // it had its time; others may not take so long
 		p.attempts.finishAttempt(t, c, took)
-		p.state.reopen()
+		p.state.markReopened()
 	}
 }

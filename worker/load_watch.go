@@ -119,7 +119,7 @@ func (l *loadWatch) observe(load modelserver.Load) {
 
 	tokens := load.Tokens
 	if l.server.CountsTokensAtEnd() {
-		tokens = -1 // that says little of what the server does now
+		tokens = -1 // such a counter shows little of the work under way
 	}
 
 	before := l.limiter.Limit()
@@ -136,8 +136,8 @@ func (l *loadWatch) observe(load modelserver.Load) {
 	}
 }
 
-// ignoreGauges tunes the concurrency by the answers from now on, since the gauges are those of
-// one of several servers. seen is what shows that.
+// ignoreGauges tunes the concurrency by throughput from now on, since the gauges come from one of
+// several servers. seen is the evidence for that.
 func (l *loadWatch) ignoreGauges(ctx context.Context, seen string) {
 	if !l.notices.firstTime("several") {
 		return
@@ -149,7 +149,7 @@ func (l *loadWatch) ignoreGauges(ctx context.Context, seen string) {
 		Msg("the metrics of " + l.server.URL() + " come from more than one server; " +
 			"tuning concurrency by throughput (for the best speed, give each server a --url of its own)")
 
-	l.health.probe(ctx) // the server reports less about itself from now on
+	l.health.probeServer(ctx) // the server reports less about itself from now on
 }
 
 // noteSlots logs once that requests wait for the server's slots, if they do.

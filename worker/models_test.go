@@ -102,7 +102,7 @@ func TestModelListChanges(t *testing.T) {
 	}
 
 	now.Store(servers[1])
-	w.server.health.probe(t.Context()) // as it does every ten seconds
+	w.server.health.probeServer(t.Context()) // as it does every ten seconds
 	b.awaitRun("s")
 	b.publishRange("r", "a", 8, 16, 8)
 	b.publishRange("s", "b", 8, 16, 8)
@@ -174,7 +174,7 @@ func TestFailedListKeepsModels(t *testing.T) {
 	w, stop := b.startWorker()
 	prototest.Poll(t, patience, "the list", func() bool { return w.fetch.servedModels() != nil })
 	broken.Store(true)
-	w.server.health.probe(t.Context())
+	w.server.health.probeServer(t.Context())
 	b.addRun("other", 0, "b")
 	b.publishRange("other", "b", 0, 8, 8)
 	b.addRun("ours", 0, "a")

@@ -53,7 +53,7 @@ func (q *quarantine) take(wanted func(*task) bool) (taken []*task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
-	taken, q.tasks = extract(q.tasks, wanted)
+	taken, q.tasks = extractFunc(q.tasks, wanted)
 
 	return taken
 }

@@ -45,7 +45,7 @@ func (w *refusalWatcher) run(ctx context.Context) {
 	for w.changes.await(ctx, refusalCheckEvery, w.hasWork) {
 		if !w.state.isRefusing() {
 			mayAsk := w.refusals.n.Load() > 0 && !w.state.isDown() && time.Since(tried) >= refusingRetryFirst
-			if mayAsk && w.decide(ctx) {
+			if mayAsk && w.decideRefusals(ctx) {
 				tried = time.Now()
 			}
 			continue
@@ -68,10 +68,10 @@ func (w *refusalWatcher) run(ctx context.Context) {
 // hasWork reports whether something is set aside, or the server refuses all requests.
 func (w *refusalWatcher) hasWork() bool { return w.refusals.n.Load() > 0 || w.state.isRefusing() }
 
-// decide finds out whether the server refuses all requests, if there are enough refusals, or
+// decideRefusals finds out whether the server refuses all requests, if there are enough refusals, or
 // nothing else is left that could show it. It reports whether it has asked the server.
-func (w *refusalWatcher) decide(ctx context.Context) bool {
-	all := w.refusals.list()
+func (w *refusalWatcher) decideRefusals(ctx context.Context) bool {
+	all := w.refusals.snapshot()
 	if len(all) == 0 {
 		return false
 	}
@@ -116,7 +116,7 @@ func (w *refusalWatcher) retryServer(ctx context.Context) bool {
 	}
 
 	if refused == nil && w.admissions.isEmpty() {
-		w.state.reopen() // none was ever let in, but a request that is on the bus now may be
+		w.state.markReopened() // none was ever let in, but a request that is on the bus now may be
 	}
 
 	return false
@@ -146,7 +146,7 @@ func (w *refusalWatcher) sendSample(ctx context.Context, page *proto.Request) (r
 
 		switch {
 		case c.verdict == final:
-			w.attempts.admit(s, c, begin, time.Since(begin))
+			w.attempts.recordAdmission(s, c, begin, time.Since(begin))
 			return nil, nil
 		case c.mayMeanAll():
 			refused, err = newRefusedError(w.server.URL(), s.URL, c), nil

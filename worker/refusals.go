@@ -76,7 +76,7 @@ func (r *refusals) take(wanted func(refusal) bool) (taken []refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	taken, r.aside = extract(r.aside, wanted)
+	taken, r.aside = extractFunc(r.aside, wanted)
 
 	r.updateCounts()
 
@@ -93,8 +93,8 @@ func (r *refusals) takeBefore(begin time.Time) []refusal {
 	return r.take(func(a refusal) bool { return a.ended.Before(begin) })
 }
 
-// list returns the refusals that are set aside.
-func (r *refusals) list() []refusal {
+// snapshot returns the refusals that are set aside.
+func (r *refusals) snapshot() []refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.aside)

@@ -44,12 +44,12 @@ func (s *savedLimit) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 
-		s.save()
+		s.saveLimit()
 	}
 }
 
-// resume sets the limiter to the limit that was saved for the server, if there is one.
-func (s *savedLimit) resume(info modelserver.Info) {
+// resumeLimit sets the limiter to the limit that was saved for the server, if there is one.
+func (s *savedLimit) resumeLimit(info modelserver.Info) {
 	if s.memory == nil {
 		return
 	}
@@ -81,8 +81,8 @@ func memoryKey(url string, info modelserver.Info) string {
 	return limit.MemoryKey(parts...)
 }
 
-// save stores the limit that was found, unless it is within 10 % of the one stored already.
-func (s *savedLimit) save() {
+// saveLimit stores the limit that was found, unless it is within 10 % of the one stored already.
+func (s *savedLimit) saveLimit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 

@@ -115,7 +115,7 @@ func TestSendGateThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limiter := limit.Fixed(4)
 		w := newWorker(t, Config{JS: noBus{}, Server: new(modelserver.Server), Limiter: limiter})
-		w.server.cutoffs.throttle.set(1, 0)
+		w.server.cutoffs.throttle.setLimit(1, 0)
 		slot, err := limiter.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)

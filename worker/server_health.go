@@ -58,8 +58,8 @@ type serverHealth struct {
 	lastWarned time.Time
 }
 
-// watch probes the server until ctx ends.
-func (h *serverHealth) watch(ctx context.Context) {
+// run probes the server until ctx ends.
+func (h *serverHealth) run(ctx context.Context) {
 	tick := time.NewTicker(probeDownEvery)
 	defer tick.Stop()
 
@@ -73,7 +73,7 @@ func (h *serverHealth) watch(ctx context.Context) {
 
 		if h.state.isDown() || time.Since(last) >= probeEvery {
 			last = time.Now()
-			h.probe(ctx)
+			h.probeServer(ctx)
 		}
 
 		if h.state.hasExpired(time.Now()) {
@@ -82,8 +82,8 @@ func (h *serverHealth) watch(ctx context.Context) {
 	}
 }
 
-// probe asks the server what it is, and updates its state. It returns the error of the question.
-func (h *serverHealth) probe(ctx context.Context) error {
+// probeServer asks the server what it is, and updates its state. It returns the error of the question.
+func (h *serverHealth) probeServer(ctx context.Context) error {
 	h.probing.Lock()
 	defer h.probing.Unlock()
 	return h.probeLocked(ctx)

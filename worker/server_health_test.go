@@ -119,7 +119,7 @@ func TestProbeIsNoProgress(t *testing.T) {
 			w.server.progress.record(time.Now().Add(-2 * time.Minute))
 
 			for range 2 {
-				if err := w.server.health.probe(t.Context()); err != nil {
+				if err := w.server.health.probeServer(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}

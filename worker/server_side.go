@@ -231,17 +231,17 @@ func (s *serverSide) connect(cfg Config, d serverSideDeps) {
 	}
 	s.health.onInfo = func(info modelserver.Info) {
 		cfg.Limiter.SetSlots(info.Slots)
-		s.saved.resume(info)
+		s.saved.resumeLimit(info)
 		d.queue.setSharing(sharingOf(info.Flavour), info.Slots)
 	}
 	s.health.isProxyDown = s.cutoffs.isRecent
-	s.health.resend = s.hangProbe.start
+	s.health.resend = s.hangProbe.startProbe
 }
 
 // run watches the model server until ctx ends.
 func (s *serverSide) run(ctx context.Context) {
 	var loops sync.WaitGroup
-	loops.Go(func() { s.health.watch(ctx) })
+	loops.Go(func() { s.health.run(ctx) })
 	loops.Go(func() { s.health.watchProcess(ctx) })
 	loops.Go(func() { s.load.run(ctx) })
 	loops.Go(func() { s.saved.run(ctx) })
@@ -296,9 +296,9 @@ func handBackAll(tasks []*task) {
 	}
 }
 
-// extract splits a list into the elements for which wanted returns true and the rest. It reuses the
+// extractFunc splits a list into the elements for which wanted returns true and the rest. It reuses the
 // list for the rest.
-func extract[T any](list []T, wanted func(T) bool) (taken, rest []T) {
+func extractFunc[T any](list []T, wanted func(T) bool) (taken, rest []T) {
 	rest = slices.DeleteFunc(list, func(e T) bool {
 		if wanted(e) {
 			taken = append(taken, e)

@@ -78,11 +78,13 @@ func (s *serverState) markDown(problem string, err error) {
 func (s *serverState) markUp() {
 	s.mu.Lock()
 	wasDown, since := s.problem != "", s.since
+	if wasDown {
+		s.progress.record(time.Now()) // or it would count as hung at once
+	}
 	s.problem, s.hung, s.refusing, s.canary = "", false, false, nil
 	s.mu.Unlock()
 
 	if wasDown {
-		s.progress.record(time.Now())
 		s.log.Warn().Str("server", s.server.URL()).Str("after", time.Since(since).Round(time.Second).String()).
 			Msg("the model server answers")
 		s.changes.notify()
@@ -143,13 +145,13 @@ func (s *serverState) markAccepting() {
 	s.markUp()
 }
 
-// reopen lets requests through to a server that may take others than those that it had.
-func (s *serverState) reopen() {
+// markReopened lets requests through to a server that may take others than those that it had.
+func (s *serverState) markReopened() {
 	s.mu.Lock()
+	s.progress.record(time.Now())
 	s.problem, s.hung, s.refusing = "", false, false
 	s.mu.Unlock()
 
-	s.progress.record(time.Now())
 	s.changes.notify()
 	s.onUp()
 }
@@ -168,7 +170,7 @@ func (s *serverState) isRefusing() bool {
 	return s.refusing
 }
 
-// hang is what a server has to disprove that hung.
+// hang describes a hang, which the server has to disprove.
 type hang struct {
 	hung, refusing bool
 	since          time.Time

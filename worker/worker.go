@@ -85,7 +85,7 @@ func New(cfg Config) (*Worker, error) {
 			w.queue.wake()
 		},
 		handBackWaiting: w.handBackWaiting,
-		taskEnded:       w.server.cutoffs.ended,
+		taskEnded:       w.server.cutoffs.recordEnd,
 		lookups:         make(chan struct{}, maxLookups),
 	}
 
@@ -188,7 +188,7 @@ func (w *Worker) runParts(ctx context.Context, b *bus.Bus) {
 	l := lifetimes{intake: ctx, requests: requests, bus: busCtx}
 
 	w.server.progress.record(time.Now()) // the server has to make some from now on
-	w.server.health.probe(ctx)
+	w.server.health.probeServer(ctx)
 	w.fetch.peers.heartbeats = b.Heartbeats
 
 	var loops sync.WaitGroup
