@@ -206,7 +206,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		c.begun()
 	}
 
-	defer c.Hooks.watch(&progress.Source{Run: m, Counts: gatherer.Progress, JS: c.Bus.JS})()
+	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: gatherer.Progress, JS: c.Bus.JS})()
 
 	if err := (&Parts{Producer: p, Collector: gatherer}).Run(ctx); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
@@ -97,9 +98,13 @@ type Hooks struct {
 	Validating func(requests int, bytes int64)
 	// Loading is called while a model server loads.
 	Loading modelservers.Loading
-	// Watch is called in a goroutine of its own once requests run. It returns when ctx ends; the
-	// run waits for that.
-	Watch func(ctx context.Context, v *progress.Source)
+	// Collecting is called before requests run, with a function that returns at any time what the
+	// collector has so far.
+	Collecting func(counts func() collector.Progress)
+	// Progress is called four times a second while requests run, and at the end with a final sample:
+	// how far the run is, its rates, workers and remaining time. It is never called twice at a time,
+	// and the run waits for the last call.
+	Progress func(progress.Sample)
 }
 
 // printf calls Printf.
@@ -109,9 +114,13 @@ func (h Hooks) printf(format string, args ...any) {
 	}
 }
 
-// watch starts Watch, if it is set, until the returned function is called.
-func (h Hooks) watch(v *progress.Source) (stop func()) {
-	if h.Watch == nil {
+// startProgress calls Collecting, and then Progress until the returned function is called.
+func (h Hooks) startProgress(v *progress.Source) (stop func()) {
+	if h.Collecting != nil {
+		h.Collecting(v.Counts)
+	}
+
+	if h.Progress == nil {
 		return func() {}
 	}
 
@@ -119,7 +128,7 @@ func (h Hooks) watch(v *progress.Source) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.Watch(ctx, v)
+		v.Follow(ctx, h.Progress)
 	}()
 
 	return func() {

@@ -56,7 +56,7 @@ func (r *runner) runParts(ctx context.Context) error {
 
 	v.Counts = p.Collector.Progress
 	defer r.cfg.Metrics.AddRun(m.Run, p.Producer, p.Collector)()
-	defer r.cfg.Hooks.watch(v)()
+	defer r.cfg.Hooks.startProgress(v)()
 
 	if err := p.Run(ctx); err != nil {
 		return err

@@ -439,7 +439,7 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 
 	var last atomic.Pointer[proto.Manifest]
 	last.Store(&m)
-	stop := hooks.watch(&progress.Source{Run: m, JS: l.JS, Counts: func() collector.Progress {
+	stop := hooks.startProgress(&progress.Source{Run: m, JS: l.JS, Counts: func() collector.Progress {
 		c := last.Load().Counts
 		return collector.Progress{Total: m.Input.Requests, Received: c, Durable: c.Done}
 	}})

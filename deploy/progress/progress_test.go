@@ -195,15 +195,16 @@ func TestProgressModes(t *testing.T) {
 				go func() {
 					defer close(ended)
 
-					Follow(ctx, s, "in.jsonl", func() Sample {
+					followSamples(ctx, func() Sample {
 						return Sample{
 							Type:  "progress",
+							Input: "in.jsonl",
 							Total: 100,
 							Done:  int(time.Since(begin).Seconds()),
 							State: "running",
 							at:    time.Now(),
 						}
-					})
+					}, NewDisplay(s).Show)
 				}()
 
 				time.Sleep(40*time.Second + sampleEvery/2)

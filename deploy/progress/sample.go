@@ -12,6 +12,10 @@ type Sample struct {
 	Type string `json:"type"`
 	Time string `json:"time"`
 	Run  string `json:"run"`
+	// Input is the name of the first input file.
+	Input string `json:"-"`
+	// Final says that this is the last sample of the run.
+	Final bool `json:"-"`
 
 	// Total is the number of requests, Done those that were answered or failed, and Durable those
 	// of Done that are in the synced output file.

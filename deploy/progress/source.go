@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ type Source struct {
 	Run proto.Manifest
 	// Counts returns the counts of the run. Required.
 	Counts func() collector.Progress
-	// JS is the bus. Required for [Show].
+	// JS is the bus. Required for [Source.Follow].
 	JS jetstream.JetStream
 	// Workers are the workers of this process.
 	Workers []LocalWorker
@@ -88,6 +89,7 @@ func (v *Source) takeSample() Sample {
 		Type:    "progress",
 		Time:    now.UTC().Format(time.RFC3339),
 		Run:     v.Run.Run,
+		Input:   filepath.Base(v.Run.Input.FirstFile()),
 		Total:   got.Total,
 		Done:    got.Received.Done,
 		Failed:  got.Received.Failed,

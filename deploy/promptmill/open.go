@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v3"
 
+	"github.com/promptmill/promptmill/collector"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/metrics"
 	"github.com/promptmill/promptmill/deploy/pipeline"
@@ -47,7 +48,7 @@ type activeCommand struct {
 	stop        context.CancelFunc
 	stopMetrics func()
 	goroutines  sync.WaitGroup
-	watched     atomic.Pointer[progress.Source] // the run that is shown
+	counts      atomic.Pointer[func() collector.Progress] // of the run that is shown
 }
 
 // openCommand opens a command. It prints what it does whenever a signal asks for that.
@@ -110,12 +111,12 @@ func nothingLost() string { return "Nothing is lost either way" }
 // countSafe says what of the run that is shown is not lost: lines in the synced output, and results
 // that the bus keeps for it. The next start counts both.
 func (c *activeCommand) countSafe() string {
-	v := c.watched.Load()
-	if v == nil {
+	counts := c.counts.Load()
+	if counts == nil {
 		return nothingLost()
 	}
 
-	p := v.Counts()
+	p := (*counts)()
 	text := fmt.Sprintf("Safe either way: %d of %d requests have their line", p.Durable, p.Total)
 	if more := p.Received.Done - p.Durable; more > 0 {
 		text += fmt.Sprintf(", and %d more results are on the bus", more)
@@ -130,10 +131,8 @@ func (c *activeCommand) hooks() pipeline.Hooks {
 		Printf:     c.screen.Printf,
 		Validating: progress.ShowValidation(c.screen),
 		Loading:    showLoading(c.screen),
-		Watch: func(ctx context.Context, v *progress.Source) {
-			c.watched.Store(v)
-			progress.Show(ctx, c.screen, v)
-		},
+		Collecting: func(counts func() collector.Progress) { c.counts.Store(&counts) },
+		Progress:   progress.NewDisplay(c.screen).Show,
 	}
 }
 
