@@ -97,8 +97,8 @@ func closeSessions(list []*session) {
 	}
 }
 
-// look looks at the bus, and notes on stderr if it has workers that cannot be read. A nil wanted
-// wants all runs.
+// look looks at the bus, and names on stderr the runs that cannot be read, and how many workers. A
+// nil wanted wants all runs.
 func (s *session) look(ctx context.Context, env environment, wanted func(proto.Manifest) bool) (status.Bus, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -106,6 +106,15 @@ func (s *session) look(ctx context.Context, env environment, wanted func(proto.M
 	found, err := status.Look(ctx, s.Bus, wanted)
 	if err != nil {
 		return found, exit.Unreachable(err, "")
+	}
+
+	unreadable, err := s.Runs.ListUnreadable(ctx)
+	if err != nil {
+		return found, exit.Unreachable(err, "")
+	}
+
+	for _, r := range unreadable {
+		fmt.Fprintf(env.stderr, "left out run %s: %s\n", r.Run, proto.Printable(r.Err.Error()))
 	}
 
 	if n := s.Heartbeats.Unreadable(); n > 0 {
@@ -144,6 +153,8 @@ func findRun(ctx context.Context, list []*session, run string) (*session, proto.
 	for _, s := range list {
 		runs, exact, err := s.listRuns(ctx, run)
 		switch {
+		case errors.Is(err, proto.ErrFormat): // the run is of another version
+			return nil, proto.Manifest{}, err
 		case err != nil:
 			return nil, proto.Manifest{}, exit.Unreachable(err, "")
 		case exact:
@@ -179,8 +190,13 @@ func (s *session) listRuns(ctx context.Context, id string) (runs []proto.Manifes
 	defer cancel()
 
 	if proto.CheckRunID(id) == nil {
-		if m, err := s.Runs.Get(ctx, id); err == nil {
+		m, err := s.Runs.Get(ctx, id)
+
+		switch {
+		case err == nil:
 			return []proto.Manifest{m}, true, nil
+		case errors.Is(err, proto.ErrFormat):
+			return nil, false, fmt.Errorf("run %s: %w", id, err)
 		}
 	}
 

@@ -81,6 +81,35 @@ func TestSubmitGoesOn(t *testing.T) {
 	}
 }
 
+// A run of an older version is left alone, and status names it on standard error.
+func TestStatusNamesRunsOfOtherVersions(t *testing.T) {
+	t.Parallel()
+
+	c := newCommand(t)
+	c.serve()
+	s := c.producer()
+
+	old := []byte(`{"schema":2,"run":"old","state":"in_progress"}`)
+	if _, err := s.JS.Publish(t.Context(), "$KV."+proto.RunsBucket+".old", old); err != nil {
+		t.Fatal(err)
+	}
+
+	const want = "left out run old: manifest: unreadable format: another version of promptmill made the run " +
+		"(schema 2, this version reads 3); finish or delete it with that version"
+	if stdout, stderr, code := c.output("status"); code != exit.CodeOK || !strings.Contains(stderr, want) {
+		t.Errorf("status does not name the run: exit code %d\n%s%s", code, stdout, stderr)
+	}
+
+	if said, code := c.run("status", "old"); code == 0 || !strings.Contains(said, "another version of promptmill") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+
+	kept, err := bus.LastMessage(t.Context(), s.JS, "KV_"+proto.RunsBucket, "$KV."+proto.RunsBucket+".old")
+	if err != nil || string(kept.Data) != string(old) {
+		t.Errorf("its manifest is now %v, %v", kept, err)
+	}
+}
+
 // producer is a connection to the bus of serve, as one who submits.
 func (c command) producer() *session {
 	c.t.Helper()

@@ -97,8 +97,8 @@ func (r *RunStore) Delete(ctx context.Context, run string) error {
 	return nil
 }
 
-// List returns the manifests of all runs, the oldest first. Those that cannot be read,
-// of a newer program, are left out.
+// List returns the manifests of all runs, the oldest first. Those that cannot be read are left
+// out, see [RunStore.ListUnreadable].
 func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {
@@ -110,6 +110,7 @@ func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 		if e.deleted {
 			continue
 		}
+
 		if m, err := proto.ParseManifest(e.key, e.value); err == nil {
 			list = append(list, m)
 		}
@@ -122,7 +123,35 @@ func (r *RunStore) List(ctx context.Context) ([]proto.Manifest, error) {
 	return list, nil
 }
 
-// ListDeleted returns the ids of the runs that were taken off the bus.
+// UnreadableRun is a run whose manifest cannot be read: of another version of promptmill
+// ([proto.SchemaError]), or damaged. Such runs are left alone.
+type UnreadableRun struct {
+	Run string
+	Err error
+}
+
+// ListUnreadable returns the runs that [RunStore.List] and [RunStore.WatchAll] leave out.
+func (r *RunStore) ListUnreadable(ctx context.Context) ([]UnreadableRun, error) {
+	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
+	if err != nil {
+		return nil, fmt.Errorf("list unreadable runs: %w", err)
+	}
+
+	var list []UnreadableRun
+	for _, e := range entries {
+		if e.deleted {
+			continue
+		}
+
+		if _, err := proto.ParseManifest(e.key, e.value); err != nil {
+			list = append(list, UnreadableRun{e.key, err})
+		}
+	}
+
+	return list, nil
+}
+
+// ListDeleted returns the ids of the runs that were deleted from the bus.
 func (r *RunStore) ListDeleted(ctx context.Context) ([]string, error) {
 	entries, _, err := entriesAfter(ctx, r.js, proto.RunsBucket, ">", 0)
 	if err != nil {

@@ -274,3 +274,36 @@ func TestWatchConnectionClosed(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A run of an older schema is left alone, and not silently.
+func TestUnreadableRuns(t *testing.T) {
+	t.Parallel()
+
+	runs, js := openRuns(t)
+	create(t, runs, manifest("a"))
+
+	old := []byte(`{"schema":2,"run":"old","state":"in_progress"}`)
+	_, err := js.Publish(t.Context(), "$KV."+proto.RunsBucket+".old", old)
+	must(t, err)
+
+	if list, err := runs.List(t.Context()); err != nil || len(list) != 1 || list[0].Run != "a" {
+		t.Errorf("runs %v, %v", list, err)
+	}
+
+	list, err := runs.ListUnreadable(t.Context())
+	must(t, err)
+
+	want := "manifest: " + proto.SchemaError(2).Error()
+	if len(list) != 1 || list[0].Run != "old" || list[0].Err.Error() != want || !errors.Is(list[0].Err, proto.ErrFormat) {
+		t.Errorf("unreadable runs %v, want old: %s", list, want)
+	}
+
+	if _, err := runs.Get(t.Context(), "old"); err == nil || err.Error() != want {
+		t.Errorf("error %v", err)
+	}
+
+	changed := func(*proto.Manifest) error { t.Error("it is changed"); return nil }
+	if err := runs.Update(t.Context(), "old", changed); err == nil || err.Error() != want {
+		t.Errorf("error %v of an update", err)
+	}
+}
