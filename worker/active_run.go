@@ -29,7 +29,7 @@ type activeRun struct {
 	objects *bus.ObjectStore
 	answers *bus.AnswerStore
 
-	// schema is what answers must match; nil: any answer will do.
+	// schema has to match each answer; nil: any answer will do.
 	schema *answer.Schema
 
 	// moreTokens is the factor for the token limit after an answer that reached it; 0: such an

@@ -65,7 +65,8 @@ func (a *announcer) removeAnnouncement(ctx context.Context, heartbeats *bus.Hear
 	}
 }
 
-// answerRate is how many requests end in a second, smoothed over the latest announcements.
+// answerRate is the number of requests that end in a second, smoothed over the latest
+// announcements.
 type answerRate struct {
 	perSecond float64
 

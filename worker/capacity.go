@@ -2,7 +2,7 @@ package worker
 
 import "time"
 
-// prefetchTime is how much work is held beyond the slots, so that no slot waits for the bus:
+// prefetchTime bounds the work that is held beyond the slots, so that no slot waits for the bus:
 // as many requests as the model has answered lately in this time.
 const prefetchTime = 50 * time.Millisecond
 
@@ -10,7 +10,7 @@ const prefetchTime = 50 * time.Millisecond
 type prefetchRate struct {
 	requests int
 
-	// since is when the measurement began, with done requests.
+	// since is the time at which the measurement began, with done requests.
 	since time.Time
 	done  int64
 }

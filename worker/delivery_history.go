@@ -14,16 +14,16 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// deliveryHistory is what became of a shard in its earlier deliveries. The maps are by request
+// deliveryHistory records the outcome of a shard's earlier deliveries. The maps are by request
 // index, and nil while they are empty.
 type deliveryHistory struct {
 	// done are the requests that have a result.
 	done map[uint32]bool
 
-	// crashes is how often a model server crashed while it had a request.
+	// crashes counts the crashes of model servers while they had a request.
 	crashes map[uint32]int
 
-	// isolated is how often a request ran alone and never ended.
+	// isolated counts how often a request ran alone and never ended.
 	isolated map[uint32]int
 
 	// unacked is the number of deliveries after which the worker gave no sign of life.

@@ -20,10 +20,10 @@ import (
 const maxPullBytes = 32 << 20
 
 const (
-	// shortPull is how long a pull waits where another source may have something.
+	// shortPull is the wait of a pull where another source may have something.
 	shortPull = 50 * time.Millisecond
 
-	// longPull is how long a pull waits where shards must come, or where there is no other source.
+	// longPull is the wait of a pull where shards must come, or where there is no other source.
 	longPull = 500 * time.Millisecond
 )
 
@@ -88,7 +88,7 @@ func newFetcher(
 	return f
 }
 
-// fetchState is what the fetch loop knows of a run.
+// fetchState is the state of the fetch loop for one run.
 type fetchState struct {
 	// results is the run's results stream. It is looked up before the first pull: without it a
 	// shard must not be taken.

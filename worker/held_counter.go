@@ -5,9 +5,11 @@ import "sync/atomic"
 // heldCounter counts the requests that the worker holds: they came in a shard, and have
 // neither a result nor been handed back.
 type heldCounter struct {
-	n       atomic.Int64
-	drained signal // after the last of them ended
-	freed   signal // after some of them ended
+	n atomic.Int64
+
+	// drained is notified after the last of them has ended, and freed after any of them has.
+	drained signal
+	freed   signal
 }
 
 func newHeldCounter(freed signal) *heldCounter {

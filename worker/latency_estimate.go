@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// latencyEstimate is how long the model server takes for a request lately.
+// latencyEstimate is the recent latency of requests at the model server.
 type latencyEstimate struct {
 	// mu guards the fields below.
-	mu        sync.Mutex
-	average   time.Duration
-	deviation time.Duration // the average one from the average
+	mu      sync.Mutex
+	average time.Duration
+
+	// deviation is the mean deviation from the average.
+	deviation time.Duration
 }
 
 // add takes in one request. The newest fifty or so weigh most.

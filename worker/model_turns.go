@@ -28,7 +28,7 @@ const (
 	// turnsAskEvery is the time between questions whether the others have work.
 	turnsAskEvery = 5 * time.Second
 
-	// turnLinger is how long a turn lasts without work while its run is being published.
+	// turnLinger is the time that a turn lasts without work while its run is being published.
 	turnLinger = 2 * time.Second
 
 	// turnQuiet ends a turn that has only requests that wait for another attempt.
@@ -55,7 +55,7 @@ type modelTurns struct {
 	// nextModel gets the next free place, if it has work.
 	nextModel string
 
-	// lastAsked is when the bus was last asked for the work of the others.
+	// lastAsked is the time of the latest question to the bus whether the others have work.
 	lastAsked time.Time
 }
 
@@ -63,11 +63,11 @@ type modelTurns struct {
 type modelTurn struct {
 	model string
 
-	// began is when its first work came; zero: it had none yet.
+	// began is the time of its first work; zero: it had none yet.
 	began time.Time
 
-	// lastActive is when it was last seen to have work, and lastInFlight when a request was last
-	// seen at the server.
+	// lastActive is the latest time at which it had work, and lastInFlight the latest at which a
+	// request was at the server.
 	lastActive   time.Time
 	lastInFlight time.Time
 

@@ -20,8 +20,8 @@ func TestWorkersServeTheirModels(t *testing.T) {
 	other := b.withServer(startServer(t, sim.New(sim.Config{Models: []string{"x", "b"}})))
 	other.cfg.Name = "of b"
 	b.addRun("r", 0, "a", "b")
-	b.addRun("nobody", 0, "c")
-	b.publishRange("nobody", "c", 0, 8, 8)
+	b.addRun("unserved", 0, "c")
+	b.publishRange("unserved", "c", 0, 8, 8)
 	b.publishRange("r", "a", 0, n/2, 8)
 	b.publishRange("r", "b", n/2, n, 8)
 	w, stop := b.startWorker()
@@ -45,7 +45,7 @@ func TestWorkersServeTheirModels(t *testing.T) {
 		}
 	}
 
-	if got := b.deliveredShards("nobody", "c"); got != 0 {
+	if got := b.deliveredShards("unserved", "c"); got != 0 {
 		t.Errorf("%d shards were pulled that no server serves", got)
 	}
 }

@@ -12,8 +12,8 @@ import (
 // toward the end of a run, a worker leaves to faster ones what they can finish sooner.
 
 const (
-	// nearEndRequests is how few requests wait toward the end of a run. With more, a worker does
-	// not look at others.
+	// nearEndRequests is the most requests that wait toward the end of a run. With more, a worker
+	// does not look at others.
 	nearEndRequests = 50_000
 
 	// minYieldLatency is the latency below which there is nothing to win.
@@ -29,7 +29,9 @@ const (
 // peers are the other workers, as they were announced a moment ago. The fetch loop alone uses
 // them.
 type peers struct {
-	self       string // the id of this worker
+	// self is the id of this worker.
+	self string
+
 	heartbeats *bus.Heartbeats
 	lastAsked  time.Time
 	list       []proto.WorkerInfo

@@ -40,18 +40,18 @@ func sharingOf(flavour string) cacheSharing {
 }
 
 const (
-	// prefixBytes is how much of a prompt is compared at a time: some 60 tokens. It is not worth a
-	// wait to share less.
+	// prefixBytes is the part of a prompt that is compared at a time: some 60 tokens. It is not worth
+	// a wait to share less.
 	prefixBytes = 256
 
 	// maxPrefixes bounds how many prefixes of a prompt are compared.
 	maxPrefixes = 1024
 
-	// minGroupedRequests is how many requests a worker may hold at least so that there are enough
-	// groups for its slots.
+	// minGroupedRequests is the least bound on the requests that a worker holds, so that there are
+	// enough groups for its slots.
 	minGroupedRequests = 512
 
-	// fillerWait is how long a free slot waits at most for requests that are about to come.
+	// fillerWait bounds the time that a free slot waits for requests that are about to come.
 	fillerWait = 20 * time.Millisecond
 )
 
@@ -90,12 +90,12 @@ type prefixGroups struct {
 	// atServer is the number of tasks with prefixes that are at the server.
 	atServer int
 
-	// firstTime is how long a request takes that goes first in its group, and followerTime one
-	// that follows; 0: not known.
+	// firstTime is the latency of a request that goes first in its group, and followerTime that
+	// of one that follows; 0: not known.
 	firstTime    time.Duration
 	followerTime time.Duration
 
-	// parks is how often a task began to wait. onPark wakes the fetch loop each time.
+	// parks counts the tasks that began to wait. onPark wakes the fetch loop each time.
 	parks  int
 	onPark func()
 
@@ -111,7 +111,7 @@ type prefixGroups struct {
 	opening atomic.Int32
 }
 
-// addTask notes that the worker holds a task. hashes are those of its prefixes.
+// addTask notes that the worker holds a task whose prefixes have these hashes.
 func (g *prefixGroups) addTask(t *task, hashes []uint64) {
 	if len(hashes) > 0 {
 		t.prefixes = make([]*promptPrefix, len(hashes))

@@ -45,8 +45,11 @@ type resultPublisher struct {
 
 // pendingBatch is a batch that was published and is not known to be stored.
 type pendingBatch struct {
-	msg       *nats.Msg
-	ack       jetstream.PubAckFuture // nil: the last try to publish failed
+	msg *nats.Msg
+
+	// ack confirms the batch; nil: the last try to publish it failed.
+	ack jetstream.PubAckFuture
+
 	firstSent time.Time
 	lastSent  time.Time
 }

@@ -26,14 +26,14 @@ type shardJob struct {
 	outcomes chan outcome
 }
 
-// outcome is how one request of a shard ended: with an output line, or handed back.
+// outcome is the end of one request of a shard: an output line, or none if it was handed back.
 type outcome struct {
 	index uint32
 
 	// line is the output line; nil: the request was handed back.
 	line []byte
 
-	// crashes is how often the model server crashed during a request that is handed back.
+	// crashes counts the crashes of the model server during a request that is handed back.
 	crashes int
 }
 

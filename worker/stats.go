@@ -55,8 +55,8 @@ type Histogram struct {
 // longer than the last bound is in Count alone.
 var LatencyBounds = [...]float64{0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800}
 
-// recordAttempt counts an attempt at the model server. reason is why the attempt is followed by
-// another one; empty: it is the last.
+// recordAttempt counts an attempt at the model server. reason explains why another
+// attempt follows; empty: it is the last.
 func (s *Stats) recordAttempt(took time.Duration, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,25 +10,32 @@ import (
 type task struct {
 	proto.Request
 
-	shard        *shardJob
-	hash         uint64    // of the request as it came, whatever is sent later
-	single       bool      // the body does not say how many parts the answer has
-	arrived      time.Time // on this worker
-	firstAttempt time.Time // when the first attempt began
+	shard *shardJob
+
+	// hash is the hash of the request as it came, whatever is sent later.
+	hash uint64
+
+	// single is set if the body does not say how many parts the answer has.
+	single bool
+
+	// arrived is the time at which the worker queued the request, and firstAttempt the time at
+	// which the first attempt began.
+	arrived      time.Time
+	firstAttempt time.Time
 
 	// attempts is the number of attempts so far; overloads of them were refused by a server
 	// that has too many requests.
 	attempts  int
 	overloads int
 
-	// reasons are those of the failed attempts.
+	// reasons has the reason of each failed attempt.
 	reasons []string
 
-	// loadingSince is when the server was first loading the model of this request. It is zero
-	// unless the request waits for that.
+	// loadingSince is the first time at which the server was loading the model of this request. It
+	// is zero unless the request waits for that.
 	loadingSince time.Time
 
-	// crashes is how often the model server, or the worker, crashed while it had this request.
+	// crashes counts the crashes of the model server, or of the worker, while it had this request.
 	crashes int
 
 	// spared is the number of attempts for which a proxy may have had no server.
@@ -37,7 +44,7 @@ type task struct {
 	// cutOffs is the number of attempts that something in front of the server cut off.
 	cutOffs int
 
-	// malformed is why the last attempt's answer was no JSON.
+	// malformed is the JSON error of the last attempt's answer, if it was no JSON.
 	malformed string
 
 	// mismatched is set after an answer that does not match the schema.
@@ -51,8 +58,8 @@ type task struct {
 	// The fields below are used where requests are grouped by prefix. The lock of the queue
 	// guards them.
 
-	// prefixes are those of the prompt, each longer than the one before. It is nil outside
-	// groups.
+	// prefixes are the prefixes of the prompt, each longer than the one before; nil: the request is
+	// in no group.
 	prefixes []*promptPrefix
 
 	// busy is set while the task counts as busy in its prefixes.
@@ -75,7 +82,7 @@ func (t *task) countedBody() []byte {
 	return t.Body
 }
 
-// overloadsPerAttempt is how many refusals count as one attempt. A server that has too
+// overloadsPerAttempt is the number of refusals that count as one attempt. A server that has too
 // many requests says nothing about this one, and takes it a moment later.
 const overloadsPerAttempt = 4
 

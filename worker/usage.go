@@ -7,7 +7,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// usage is what the worker spends on each run: requests, and the energy of the GPUs, which is
+// usage counts what the worker spends on each run: requests, and the energy of the GPUs, which is
 // divided among the runs by the requests that ended since the last snapshot.
 type usage struct {
 	// mu guards the fields below.

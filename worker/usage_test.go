@@ -42,7 +42,7 @@ func TestUsage(t *testing.T) {
 
 	u.retainRuns(func(run string) bool { return run != "r" && run != "done already" })
 	u.countRequest("r")
-	check("a run that goes on", meter(145), map[string]proto.RunUsage{
+	check("a run that continues", meter(145), map[string]proto.RunUsage{
 		"r":     {Requests: 1, EnergyJoules: new(5.0)},
 		"other": {Requests: 1, EnergyJoules: new(10.0)},
 	})
