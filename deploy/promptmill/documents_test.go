@@ -224,3 +224,84 @@ func TestDocumentsFlags(t *testing.T) {
 		}
 	}
 }
+
+var (
+	codeSpan     = regexp.MustCompile("`([^`\n]+)`")
+	pathInSpan   = regexp.MustCompile(`^(?:proto|producer|worker|collector|deploy)/[a-z][a-zA-Z0-9_./-]*$`)
+	testInText   = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`)
+	testInSource = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+)
+
+// goFolders returns the folders of the five modules that have Go files which are no tests,
+// and the names of all tests.
+func goFolders(t *testing.T) (folders, tests []string) {
+	t.Helper()
+
+	for _, module := range []string{"proto", "producer", "worker", "collector", "deploy"} {
+		top := filepath.Join("..", "..")
+		err := filepath.WalkDir(filepath.Join(top, module), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && d.Name() == "testdata":
+				return fs.SkipDir
+			case d.IsDir() || filepath.Ext(path) != ".go":
+				return nil
+			}
+
+			if !strings.HasSuffix(path, "_test.go") {
+				folder, err := filepath.Rel(top, filepath.Dir(path))
+				folders = append(folders, filepath.ToSlash(folder))
+				return err
+			}
+
+			source, err := os.ReadFile(path)
+			for _, name := range testInSource.FindAllStringSubmatch(string(source), -1) {
+				tests = append(tests, name[1])
+			}
+
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	slices.Sort(folders)
+
+	return slices.Compact(folders), tests
+}
+
+// Paths and tests that documents name exist, and the map of CONTRIBUTING has each package.
+func TestDocumentsNames(t *testing.T) {
+	folders, tests := goFolders(t)
+	texts := documents(t)
+
+	paths := 0
+	for name, text := range texts {
+		for _, span := range codeSpan.FindAllStringSubmatch(text, -1) {
+			if pathInSpan.MatchString(span[1]) {
+				paths++
+				if !files.Exists(filepath.Join("..", "..", span[1])) {
+					t.Errorf("%s names %s, which does not exist", name, span[1])
+				}
+			}
+		}
+
+		for _, test := range testInText.FindAllString(text, -1) {
+			if !slices.ContainsFunc(tests, func(name string) bool { return strings.HasPrefix(name, test) }) {
+				t.Errorf("%s names the test %s, which does not exist", name, test)
+			}
+		}
+	}
+
+	if paths < 15 {
+		t.Errorf("only %d paths found: the pattern does not match them", paths)
+	}
+
+	for _, folder := range folders {
+		if !strings.Contains(texts["CONTRIBUTING.md"], "`"+folder+"`") {
+			t.Errorf("the map of CONTRIBUTING.md lacks %s", folder)
+		}
+	}
+}
