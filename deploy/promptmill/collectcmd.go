@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,12 +9,12 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/promptmill/promptmill/collector/metadata"
 	"github.com/promptmill/promptmill/collector/output"
 	"github.com/promptmill/promptmill/collector/report"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/files"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/summary"
 	"github.com/promptmill/promptmill/proto"
 )
 
@@ -160,7 +159,7 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 		return err
 	}
 
-	printSummary(cmd.screen, res.Metadata, res.Output, inputs)
+	summary.Print(cmd.screen, res.Metadata, res.Output, inputs)
 
 	if json {
 		if err := printJSON(cmd.env.stdout, res.Metadata); err != nil {
@@ -168,15 +167,5 @@ func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string,
 		}
 	}
 
-	return failedError(res.Metadata)
-}
-
-// failedError returns the error of a complete run that has failed requests.
-func failedError(meta *metadata.Run) error {
-	if meta.Results.FailureCount == 0 {
-		return nil
-	}
-	return exit.RequestsFailed(
-		fmt.Errorf("%d of %d requests failed", meta.Results.FailureCount, meta.Test.NumRequests),
-		report.ShellWords("zstd", "-dc", files.Short(*meta.Test.ErrorFile))+" shows why")
+	return summary.Err(res.Metadata)
 }

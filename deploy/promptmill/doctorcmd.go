@@ -103,7 +103,7 @@ func parseDoctor(env environment, c *cli.Command) (doctor.Options, error) {
 		return o, err
 	}
 
-	o.Log = newLog(c.Bool("verbose"), screen)
+	o.Log = screen.NewLog(c.Bool("verbose"))
 	o.Servers.Log = o.Log
 
 	return o, nil

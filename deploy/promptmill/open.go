@@ -61,7 +61,7 @@ func openCommand(ctx context.Context, env environment, o commonOptions) (*active
 	c := &activeCommand{
 		env:     env,
 		screen:  screen,
-		log:     newLog(o.verbose, screen),
+		log:     screen.NewLog(o.verbose),
 		metrics: &metrics.Exporter{},
 	}
 	if c.stopMetrics, err = metrics.Serve(o.metrics, c.metrics); err != nil {

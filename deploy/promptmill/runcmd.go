@@ -14,6 +14,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/deploy/pipeline"
+	"github.com/promptmill/promptmill/deploy/summary"
 )
 
 func runCommand(env environment) *cli.Command {
@@ -185,10 +186,10 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	if res.WasComplete {
 		cmd.screen.Printf("complete already: run %s of %s, %d answered, %d failed",
 			res.Run, res.Metadata.Timestamp.Local().Format(time.DateTime), res.Answered, res.Failed)
-		printCauses(cmd.screen, res.Metadata, res.Output.Errors())
-		printFiles(cmd.screen, res.Metadata, res.Output, o.args)
+		summary.PrintCauses(cmd.screen, res.Metadata, res.Output.Errors())
+		summary.PrintFiles(cmd.screen, res.Metadata, res.Output, o.args)
 	} else {
-		printSummary(cmd.screen, res.Metadata, res.Output, o.args)
+		summary.Print(cmd.screen, res.Metadata, res.Output, o.args)
 	}
 
 	cmd.screen.Close()
@@ -198,5 +199,5 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 		}
 	}
 
-	return failedError(res.Metadata)
+	return summary.Err(res.Metadata)
 }

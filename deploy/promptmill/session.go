@@ -57,7 +57,7 @@ func openSessions(ctx context.Context, env environment, o busOptions, role proto
 		return nil, err
 	}
 
-	links, err := busconn.ConnectAll(o.Options, role, newLog(o.verbose, screen))
+	links, err := busconn.ConnectAll(o.Options, role, screen.NewLog(o.verbose))
 	if err != nil {
 		return nil, err
 	}

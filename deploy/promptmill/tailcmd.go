@@ -76,7 +76,7 @@ func tailRun(ctx context.Context, env environment, o tailOptions) error {
 		Run:  m.Run,
 		Name: o.name,
 		New:  o.new,
-		Log:  newLog(o.bus.verbose, screen),
+		Log:  screen.NewLog(o.bus.verbose),
 	})
 	if err != nil {
 		return err

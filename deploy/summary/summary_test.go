@@ -1,4 +1,4 @@
-package main
+package summary
 
 import (
 	"bytes"
@@ -64,7 +64,7 @@ func TestCauses(t *testing.T) {
 
 	var out bytes.Buffer
 	s := terminal.New(terminal.Config{Out: &out})
-	printCauses(s, meta, path)
+	PrintCauses(s, meta, path)
 
 	want := `  29 x HTTP 400: maximum context length is 4096, got 5000 (and another message)
   7 x timeout: no answer [2J in 30m
@@ -79,7 +79,7 @@ func TestCauses(t *testing.T) {
 
 	out.Reset()
 	meta.Results.Failures = map[string]int64{"http_400": 2}
-	printCauses(s, meta, path+".gone")
+	PrintCauses(s, meta, path+".gone")
 
 	if got, want := out.String(), "  2 x HTTP 400\n"; got != want {
 		t.Errorf("without the file: %q, want %q", got, want)
