@@ -7,9 +7,10 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// encodeAnswer returns the body of a good answer as the flavour writes it. llama.cpp answers in its own model's name,
-// whatever the request asks for, always shows how much was cached, and marks a response that it has cut off as complete.
-// vLLM shows the cached tokens with --enable-prompt-tokens-details.
+// encodeAnswer returns the body of a good answer as the flavour writes it. llama.cpp answers in
+// its own model's name, whatever the request asks for, always shows how much was cached, and
+// marks a response that it has cut off as complete. vLLM shows the cached tokens with
+// --enable-prompt-tokens-details.
 func (s *Server) encodeAnswer(p plan, path string, r request, finish string) ([]byte, error) {
 	p.showsCached = s.cfg.Prefix > 0
 	if s.cfg.Flavour == LlamaCPP {

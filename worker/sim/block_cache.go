@@ -8,12 +8,13 @@ import (
 // block is how many tokens of a prompt are cached as one, as in vLLM.
 const block = 16
 
-// blockCache shares whole blocks among all requests, each known by everything that comes before it. The blocks that
-// were unused for the longest time make room for others.
+// blockCache shares whole blocks among all requests, each known by everything that comes before
+// it. The blocks that were unused for the longest time make room for others.
 //
-// A block is there as soon as it is computed. With vLLM others share it before that: a request's blocks are entered
-// when it is scheduled, and what is scheduled later is computed in the same step or a later one (vLLM 0.32,
-// v1/core/kv_cache_manager.py, allocate_slots). SGLang enters them in its tree after the step.
+// A block is there as soon as it is computed. With vLLM others share it before that: a
+// request's blocks are entered when it is scheduled, and what is scheduled later is computed in
+// the same step or a later one (vLLM 0.32, v1/core/kv_cache_manager.py, allocate_slots). SGLang
+// enters them in its tree after the step.
 type blockCache struct {
 	most  int  // blocks
 	early bool // a block is shared while it is computed
@@ -61,7 +62,8 @@ func (c *blockCache) startJob(j *job, progress float64) (cached int, wait float6
 	return cached, wait
 }
 
-// touchBlock uses a block and returns the reading that computes it, or has. For a new block that is by.
+// touchBlock uses a block and returns the reading that computes it, or has. For a new block
+// that is by.
 func (c *blockCache) touchBlock(hash uint64, by *reading) *reading {
 	e, ok := c.blocks[hash]
 	if !ok {

@@ -17,16 +17,18 @@ type Config struct {
 	Slots int
 	// Knee is that of [EngineConfig]: how many requests run at full speed. Defaults to all.
 	Knee int
-	// KV is how many tokens the cache holds, and a prompt with its answer may have. Defaults to no bound, and a context
-	// of a million tokens.
+	// KV is how many tokens the cache holds, and a prompt with its answer may have. Defaults to
+	// no bound, and a context of a million tokens.
 	KV int
-	// Queue is how many requests may wait; one more is refused. Defaults to no bound, as always with llama.cpp.
+	// Queue is how many requests may wait; one more is refused. Defaults to no bound, as always
+	// with llama.cpp.
 	Queue int
-	// Prefix is how many tokens of prompts it keeps, for requests that begin in the same way; with llama.cpp, in the
-	// host's memory, beside each slot's last prompt; with Ollama, each slot's last prompt alone. Defaults to none.
+	// Prefix is how many tokens of prompts it keeps, for requests that begin in the same way;
+	// with llama.cpp, in the host's memory, beside each slot's last prompt; with Ollama, each
+	// slot's last prompt alone. Defaults to none.
 	Prefix int
-	// Rate is how many requests per second a proxy in front of it lets through, and RateBurst at once; more are refused.
-	// Defaults to any number.
+	// Rate is how many requests per second a proxy in front of it lets through, and RateBurst
+	// at once; more are refused. Defaults to any number.
 	Rate float64
 
 	// TTFT is the mean time to the first token, of a prompt of which nothing is cached.
@@ -40,14 +42,16 @@ type Config struct {
 
 	// Load is how long it loads its model after New.
 	Load time.Duration
-	// MaxLoaded is how many models it can have loaded at once (llama.cpp's router, Ollama, LM Studio). Defaults to all.
+	// MaxLoaded is how many models it can have loaded at once (llama.cpp's router, Ollama, LM
+	// Studio). Defaults to all.
 	MaxLoaded int
 	// SwapTime is how long it takes to load another one of these.
 	SwapTime time.Duration
 
 	// Metrics starts llama.cpp with --metrics. The others need nothing for theirs.
 	Metrics bool
-	// Pooling starts llama.cpp with --embeddings and --reranking. The others embed and rank with any model.
+	// Pooling starts llama.cpp with --embeddings and --reranking. The others embed and rank
+	// with any model.
 	Pooling bool
 
 	// Seed decides the answers, together with the prompts.
@@ -59,7 +63,8 @@ type Config struct {
 
 	// Poison is the text in a prompt that kills the server, as by [Server.Kill]. Defaults to none.
 	Poison string
-	// OnDeath is called when a prompt kills the server. It must not wait for requests to end. Optional.
+	// OnDeath is called when a prompt kills the server. It must not wait for requests to end.
+	// Optional.
 	OnDeath func()
 }
 
@@ -112,8 +117,9 @@ func (c *Config) fullName(model string) string {
 	return model
 }
 
-// fitContext cuts the answer to the context, and reports whether the request fits: if it asks for too many tokens, SGLang
-// refuses it, and vLLM only if no prompt leaves room for them. Ollama cuts the prompt, too.
+// fitContext cuts the answer to the context, and reports whether the request fits: if it asks
+// for too many tokens, SGLang refuses it, and vLLM only if no prompt leaves room for them.
+// Ollama cuts the prompt, too.
 func (c *Config) fitContext(p *plan, req request) bool {
 	length := c.contextLength()
 	switch c.Flavour {

@@ -11,9 +11,11 @@ import (
 type EngineConfig struct {
 	// Slots is how many requests run at once; others wait, first in first out. Defaults to 256.
 	Slots int
-	// Knee is how many run at full speed; with more, each is slower, so that tokens per second stay flat. 0: no knee.
+	// Knee is how many run at full speed; with more, each is slower, so that tokens per second
+	// stay flat. 0: no knee.
 	Knee int
-	// Thrash makes the tokens per second fall beyond the knee: by this fraction at twice the knee, and so on.
+	// Thrash makes the tokens per second fall beyond the knee: by this fraction at twice the
+	// knee, and so on.
 	Thrash float64
 	// Jam is the part of its speed that the engine loses while requests wait.
 	Jam float64
@@ -41,12 +43,13 @@ type Load struct {
 	// KVUsage is the used part of the cache, 0 to 1; without a cache, of the slots.
 	KVUsage float64
 
-	// Tokens counts each token when it is generated, also those of requests that are not done, and again those that a
-	// preemption threw away. CachedTokens are those of the prompts that were cached, and so not read.
+	// Tokens counts each token when it is generated, also those of requests that are not done,
+	// and again those that a preemption threw away. CachedTokens are those of the prompts that
+	// were cached, and so not read.
 	Preemptions, PromptTokens, CachedTokens, Tokens int64
 
-	// CacheQueries counts the tokens of the prompts of requests that began to run, CacheHits those of them that were in
-	// the prompt cache.
+	// CacheQueries counts the tokens of the prompts of requests that began to run, CacheHits
+	// those of them that were in the prompt cache.
 	CacheQueries, CacheHits int64
 }
 
@@ -61,8 +64,9 @@ var (
 
 // Engine is a simulated GPU that decodes many requests at once. It is safe for concurrent use.
 //
-// Nothing but a timer for the next event runs meanwhile: thousands of requests cost no more than their arrivals and
-// ends, in real as in synctest's time. What happens at an event is the scheduler's.
+// Nothing but a timer for the next event runs meanwhile: thousands of requests cost no more
+// than their arrivals and ends, in real as in synctest's time. What happens at an event is the
+// scheduler's.
 type Engine struct {
 	mu    sync.Mutex // guards the scheduler
 	sched scheduler
@@ -75,12 +79,12 @@ func NewEngine(cfg EngineConfig) *Engine {
 	return &Engine{sched: newScheduler(cfg)}
 }
 
-// Run runs a request until its last token. It returns ErrBusy, ErrTooLong, or the context's cause when the client leaves
-// first, which frees the slot.
+// Run runs a request until its last token. It returns ErrBusy, ErrTooLong, or the context's
+// cause when the client leaves first, which frees the slot.
 //
-// A request is admitted when a slot is free and its prompt and one token fit the cache. As its answer grows there may be
-// no room for the next token: then the newest request is preempted. It loses its tokens and waits, as the first of the
-// queue, to start again.
+// A request is admitted when a slot is free and its prompt and one token fit the cache. As its
+// answer grows there may be no room for the next token: then the newest request is preempted.
+// It loses its tokens and waits, as the first of the queue, to start again.
 func (e *Engine) Run(ctx context.Context, promptTokens, completionTokens int) error {
 	return e.runJob(ctx, &job{prompt: promptTokens, completion: completionTokens, factor: 1})
 }
@@ -150,8 +154,8 @@ func (e *Engine) enqueueJob(j *job) (done bool, err error) {
 	return false, nil
 }
 
-// Set changes the configuration, also for running requests: their next tokens come at the new speed. With fewer slots
-// than running requests, none is admitted for a while.
+// Set changes the configuration, also for running requests: their next tokens come at the new
+// speed. With fewer slots than running requests, none is admitted for a while.
 func (e *Engine) Set(change func(*EngineConfig)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -203,11 +207,11 @@ func (e *Engine) kill() {
 	e.catchUp()
 }
 
-// catchUp brings the scheduler up to now, and sets the timer for the next event. The caller holds mu.
+// catchUp brings the scheduler up to now, and sets the timer for the next event. The caller
+// holds mu.
 func (e *Engine) catchUp() {
 	now := time.Now()
 	next, ok := e.sched.advanceTo(now)
-
 	switch {
 	case !ok && e.timer != nil:
 		e.timer.Stop()

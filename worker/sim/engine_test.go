@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// crowd keeps n requests of an engine running, each followed by another, until the
+// keepRunning keeps n requests of an engine running, each followed by another, until the
 // returned stop is called.
-func crowd(ctx context.Context, e *Engine, n, prompt, completion int) (stop func()) {
+func keepRunning(ctx context.Context, e *Engine, n, prompt, completion int) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var clients sync.WaitGroup
 	for range n {
@@ -28,14 +28,14 @@ func crowd(ctx context.Context, e *Engine, n, prompt, completion int) (stop func
 	return func() { cancel(); clients.Wait() }
 }
 
-// rate is the tokens per second of an engine for a while.
-func rate(e *Engine, while time.Duration) float64 {
+// tokensPerSecond returns the tokens per second of an engine for a while.
+func tokensPerSecond(e *Engine, while time.Duration) float64 {
 	before := e.Load().Tokens
 	time.Sleep(while)
 	return float64(e.Load().Tokens-before) / while.Seconds()
 }
 
-func near(t *testing.T, what string, got, want, within float64) {
+func checkNear(t *testing.T, what string, got, want, within float64) {
 	t.Helper()
 	if math.Abs(got-want) > within*want {
 		t.Errorf("%s is %g, want %g", what, got, want)
@@ -148,10 +148,10 @@ func TestTokensPerSecondRiseToTheKnee(t *testing.T) {
 
 			synctest.Test(t, func(t *testing.T) {
 				e := NewEngine(tt.cfg)
-				stop := crowd(t.Context(), e, tt.running, 100, 100)
+				stop := keepRunning(t.Context(), e, tt.running, 100, 100)
 				defer stop()
 				time.Sleep(time.Second)
-				near(t, "rate", rate(e, time.Minute), tt.want, 0.01)
+				checkNear(t, "rate", tokensPerSecond(e, time.Minute), tt.want, 0.01)
 			})
 		})
 	}
@@ -343,7 +343,7 @@ func TestTooLongForTheCache(t *testing.T) {
 	})
 }
 
-func TestSetChangesTheSpeedOfThoseThatRun(t *testing.T) {
+func TestSetChangesRunningRequests(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -384,7 +384,7 @@ func TestSetChangesTheSpeedOfThoseThatRun(t *testing.T) {
 				}
 
 				clients.Wait()
-				near(t, "end", time.Since(begin).Seconds(), tt.want.Seconds(), 1e-6)
+				checkNear(t, "end", time.Since(begin).Seconds(), tt.want.Seconds(), 1e-6)
 			})
 		})
 	}
@@ -395,7 +395,7 @@ func TestMoreSlotsAdmitTheWaiting(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEngine(EngineConfig{Slots: 1, TTFT: time.Second})
-		stop := crowd(t.Context(), e, 8, 1, 1)
+		stop := keepRunning(t.Context(), e, 8, 1, 1)
 		defer stop()
 
 		synctest.Wait()
@@ -419,7 +419,7 @@ func TestThousandsOnAFullCache(t *testing.T) {
 			KV:    2000 * 400,
 		})
 
-		stop := crowd(t.Context(), e, 4000, 200, 400)
+		stop := keepRunning(t.Context(), e, 4000, 200, 400)
 		time.Sleep(30 * time.Second)
 
 		var before Load

@@ -36,8 +36,8 @@ var cured = []string{"429", "500", "503", "529", "reset", "truncated", "html", "
 // FaultNames are the names of all faults.
 var FaultNames = append(slices.Clone(cured), "hang", "401", "context", "login", "unsupported")
 
-// ParseFaults parses faults such as "429=0.05,reset=0.01". "all=0.1" shares the rate among the faults that a retry
-// cures, except for the hang.
+// ParseFaults parses faults such as "429=0.05,reset=0.01". "all=0.1" shares the rate among the
+// faults that a retry cures, except for the hang.
 func ParseFaults(s string) (Faults, error) {
 	faults := Faults{}
 	if s == "" {
@@ -74,7 +74,8 @@ func ParseFaults(s string) (Faults, error) {
 	return faults, nil
 }
 
-// pick draws a fault or "". Faults have the order of FaultNames, so that a seed always draws the same ones.
+// pick draws a fault or "". Faults have the order of FaultNames, so that a seed always draws
+// the same ones.
 func (f Faults) pick(r *rand.Rand) string {
 	if len(f) == 0 {
 		return ""

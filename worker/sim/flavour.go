@@ -17,8 +17,8 @@ const (
 // Flavours are all flavours.
 var Flavours = []Flavour{VLLM, SGLang, LlamaCPP, Ollama, TensorRT, LMStudio, Plain}
 
-// ListensWhileLoading reports whether such a server listens while it loads its model. One that does not resets all
-// connections meanwhile, which is as near as a handler gets.
+// ListensWhileLoading reports whether such a server listens while it loads its model. One that
+// does not resets all connections meanwhile, which is as near as a handler gets.
 func (f Flavour) ListensWhileLoading() bool { return f == LlamaCPP || f == Ollama }
 
 // SwapsModels reports whether such a server may have fewer models loaded than it lists.

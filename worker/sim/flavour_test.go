@@ -318,7 +318,7 @@ func TestLoading(t *testing.T) {
 	}
 }
 
-func TestTheyAreTakenForWhatTheySimulate(t *testing.T) {
+func TestModelserverRecognizesTheFlavours(t *testing.T) {
 	t.Parallel()
 
 	for flavour, want := range map[Flavour]string{

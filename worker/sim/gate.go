@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Gate refuses requests as a proxy in front of a server does: those beyond a number per second (nginx's limit_req
-// with nodelay, a token bucket), and those beyond a number at once (limit_conn). The zero Gate lets all in.
+// Gate refuses requests as a proxy in front of a server does: those beyond a number per second
+// (nginx's limit_req with nodelay, a token bucket), and those beyond a number at once
+// (limit_conn). The zero Gate lets all in.
 type Gate struct {
 	mu     sync.Mutex
 	rate   float64 // requests a second; 0: any number
@@ -18,7 +19,8 @@ type Gate struct {
 	inside int
 }
 
-// Limit sets what the gate lets in: a rate with a burst, and a number of requests at once. 0 is no limit.
+// Limit sets what the gate lets in: a rate with a burst, and a number of requests at once. 0 is
+// no limit.
 func (g *Gate) Limit(rate float64, burst, atOnce int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

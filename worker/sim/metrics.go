@@ -46,20 +46,21 @@ func (p *statusPages) writeVLLMMetrics(w http.ResponseWriter, _ *http.Request) {
 func (p *statusPages) writeSGLangMetrics(w http.ResponseWriter, _ *http.Request) {
 	load, cfg := p.engine.Load(), p.engine.currentConfig()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	writeMetrics(w, `{model_name=`+strconv.Quote(p.cfg.modelName())+`,engine_type="unified",tp_rank="0",pp_rank="0"}`, []metric{
-		{"sglang:num_running_reqs", "gauge", float64(load.Running)},
-		{"sglang:num_queue_reqs", "gauge", float64(load.Waiting)},
-		{"sglang:token_usage", "gauge", load.KVUsage},
-		{"sglang:max_total_num_tokens", "gauge", float64(cfg.KV)},
-		{"sglang:num_retracted_requests_total", "counter", float64(load.Preemptions)},
-		{"sglang:prompt_tokens_total", "counter", float64(p.counts.promptTokens.Load())},
-		{"sglang:generation_tokens_total", "counter", float64(p.counts.tokens.Load())},
-		{"sglang:engine_startup_time", "gauge", p.cfg.Load.Seconds()},
-	})
+	writeMetrics(w, `{model_name=`+strconv.Quote(p.cfg.modelName())+`,engine_type="unified",tp_rank="0",pp_rank="0"}`,
+		[]metric{
+			{"sglang:num_running_reqs", "gauge", float64(load.Running)},
+			{"sglang:num_queue_reqs", "gauge", float64(load.Waiting)},
+			{"sglang:token_usage", "gauge", load.KVUsage},
+			{"sglang:max_total_num_tokens", "gauge", float64(cfg.KV)},
+			{"sglang:num_retracted_requests_total", "counter", float64(load.Preemptions)},
+			{"sglang:prompt_tokens_total", "counter", float64(p.counts.promptTokens.Load())},
+			{"sglang:generation_tokens_total", "counter", float64(p.counts.tokens.Load())},
+			{"sglang:engine_startup_time", "gauge", p.cfg.Load.Seconds()},
+		})
 }
 
-// writeLlamaCPPMetrics counts the prompts that are read, without what was cached, and the tokens of answers that have
-// ended, as llama.cpp does.
+// writeLlamaCPPMetrics counts the prompts that are read, without what was cached, and the
+// tokens of answers that have ended, as llama.cpp does.
 func (p *statusPages) writeLlamaCPPMetrics(w http.ResponseWriter) {
 	load := p.engine.Load()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")

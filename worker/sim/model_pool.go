@@ -20,9 +20,9 @@ var (
 type modelPool struct {
 	most     int           // models
 	loadTime time.Duration // time that loading a model takes
-	// evicts is set if a model is unloaded though it has requests, which then fail (llama.cpp's router until August
-	// 2026). If not, a request for another model waits for these, and all requests behind it (Ollama's server/sched.go,
-	// processPending).
+	// evicts is set if a model is unloaded though it has requests, which then fail (llama.cpp's
+	// router until August 2026). If not, a request for another model waits for these, and all
+	// requests behind it (Ollama's server/sched.go, processPending).
 	evicts bool
 	turn   chan struct{} // holds one element while no request waits for room
 
@@ -55,8 +55,8 @@ func newModelPool(most int, load time.Duration, evicts bool) *modelPool {
 	return s
 }
 
-// acquire waits until a model is loaded, and keeps it loaded until release. The error is errEvicted, or the
-// context's.
+// acquire waits until a model is loaded, and keeps it loaded until release. The error is
+// errEvicted, or the context's.
 func (s *modelPool) acquire(ctx context.Context, name string) (m *loadedModel, err error) {
 	if !s.evicts {
 		select {
@@ -91,8 +91,8 @@ func (s *modelPool) acquire(ctx context.Context, name string) (m *loadedModel, e
 	}
 }
 
-// findOrLoad returns a model, and loads it if it is not there. If there is no room for it, wait is closed when there
-// may be.
+// findOrLoad returns a model, and loads it if it is not there. If there is no room for it, wait
+// is closed when there may be.
 func (s *modelPool) findOrLoad(name string) (m *loadedModel, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 )
 
 // A server that holds one model gets requests for two.
-func TestSwaps(t *testing.T) {
+func TestModelPool(t *testing.T) {
 	t.Parallel()
 
 	const swap, answer = 10 * time.Second, time.Second
@@ -74,11 +74,18 @@ func TestSwaps(t *testing.T) {
 }
 
 // A router that unloads a model ends its requests, and a client that leaves frees its place.
-func TestSwapCutsOff(t *testing.T) {
+func TestEvictionEndsRequests(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{Flavour: LlamaCPP, Models: []string{"a", "b"}, TTFT: time.Minute, MaxLoaded: 1, SwapTime: time.Second})
+		s := New(Config{
+			Flavour:   LlamaCPP,
+			Models:    []string{"a", "b"},
+			TTFT:      time.Minute,
+			MaxLoaded: 1,
+			SwapTime:  time.Second,
+		})
+
 		var cut *httptest.ResponseRecorder
 		var clients sync.WaitGroup
 		clients.Go(func() { cut = post(t.Context(), s, chat, `{"model":"a"}`) })

@@ -4,8 +4,8 @@ import "container/list"
 
 // promptCache holds the prompts that a server keeps. The engine calls it under its lock.
 type promptCache interface {
-	// startJob takes the prompt of a job that begins to run. It returns how many of its tokens are cached, and for how
-	// long, as progress, another job still computes others of them.
+	// startJob takes the prompt of a job that begins to run. It returns how many of its tokens
+	// are cached, and for how long, as progress, another job still computes others of them.
 	startJob(j *job, progress float64) (cached int, wait float64)
 
 	// endJob records that a job does not run any more; its answered is how far it came.

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// prompted are steps of a server's: a prompt whose request begins, and the request of an
-// earlier one that ends.
-type prompted struct {
+// cacheStep is a step of a server: a prompt whose request begins, or the end of an earlier request.
+type cacheStep struct {
 	begin string
 	end   int // the number of the step with which it began, plus 1
 	lost  bool
@@ -19,7 +18,7 @@ type prompted struct {
 }
 
 // checkCache takes the steps, a second apart. A prompt takes 1.5 s to be read.
-func checkCache(t *testing.T, cache promptCache, steps []prompted) {
+func checkCache(t *testing.T, cache promptCache, steps []cacheStep) {
 	t.Helper()
 
 	jobs := map[int]*job{}
@@ -51,17 +50,17 @@ func TestBlockCache(t *testing.T) {
 		name    string
 		flavour Flavour
 		blocks  int
-		steps   []prompted
+		steps   []cacheStep
 	}{
-		{"another beginning", SGLang, 8, []prompted{{begin: a + b}, {end: 1}, {begin: c + b}}},
-		{"the same block in another place", SGLang, 8, []prompted{{begin: a + b}, {end: 1}, {begin: b}}},
-		{"half of it", SGLang, 8, []prompted{{begin: a + b}, {end: 1}, {begin: a + c, want: block}}},
-		{"a block that is not whole", SGLang, 8, []prompted{
+		{"another beginning", SGLang, 8, []cacheStep{{begin: a + b}, {end: 1}, {begin: c + b}}},
+		{"the same block in another place", SGLang, 8, []cacheStep{{begin: a + b}, {end: 1}, {begin: b}}},
+		{"half of it", SGLang, 8, []cacheStep{{begin: a + b}, {end: 1}, {begin: a + c, want: block}}},
+		{"a block that is not whole", SGLang, 8, []cacheStep{
 			{begin: a + b[1:]},
 			{end: 1},
 			{begin: a + b[1:], want: block},
 		}},
-		{"what was used first has gone", SGLang, 2, []prompted{
+		{"what was used first has gone", SGLang, 2, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},
@@ -70,7 +69,7 @@ func TestBlockCache(t *testing.T) {
 			{end: 5},
 			{begin: a},
 		}},
-		{"what was used again stays", SGLang, 2, []prompted{
+		{"what was used again stays", SGLang, 2, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},
@@ -82,17 +81,17 @@ func TestBlockCache(t *testing.T) {
 			{begin: a, want: block},
 		}},
 		// After 1 s half a second is left, after 2 s nothing.
-		{"not what is still read", SGLang, 8, []prompted{
+		{"not what is still read", SGLang, 8, []cacheStep{
 			{begin: a + b},
 			{begin: a + b},
 			{begin: a + b, want: 2 * block},
 		}},
-		{"with vLLM that too", VLLM, 8, []prompted{
+		{"with vLLM that too", VLLM, 8, []cacheStep{
 			{begin: a + b},
 			{begin: a + c, want: block},
 			{begin: a + b, want: 2 * block},
 		}},
-		{"nothing of who left before it was read", VLLM, 8, []prompted{
+		{"nothing of who left before it was read", VLLM, 8, []cacheStep{
 			{begin: a + b},
 			{end: 1, lost: true},
 			{begin: a + b},
@@ -121,15 +120,15 @@ func TestSlotCache(t *testing.T) {
 		flavour Flavour
 		host    int // tokens
 		slots   int
-		steps   []prompted
+		steps   []cacheStep
 	}{
-		{"a slot has its last prompt", LlamaCPP, 1, 2, []prompted{
+		{"a slot has its last prompt", LlamaCPP, 1, 2, []cacheStep{
 			{begin: a + "one."},
 			{end: 1},
 			{begin: a + "two.", want: 100},
 		}},
-		{"a busy slot shares nothing", LlamaCPP, 1, 2, []prompted{{begin: a + "one."}, {begin: a + "two."}}},
-		{"that which has most of it is taken, not the oldest", LlamaCPP, 1, 2, []prompted{
+		{"a busy slot shares nothing", LlamaCPP, 1, 2, []cacheStep{{begin: a + "one."}, {begin: a + "two."}}},
+		{"that which has most of it is taken, not the oldest", LlamaCPP, 1, 2, []cacheStep{
 			{begin: a},
 			{begin: b},
 			{end: 1},
@@ -138,7 +137,7 @@ func TestSlotCache(t *testing.T) {
 			{end: 5},
 			{begin: a + "one.", want: 100},
 		}},
-		{"else that which was used first", LlamaCPP, 1, 2, []prompted{
+		{"else that which was used first", LlamaCPP, 1, 2, []cacheStep{
 			{begin: a},
 			{begin: b},
 			{end: 1},
@@ -150,7 +149,7 @@ func TestSlotCache(t *testing.T) {
 			{begin: c, want: 100},
 		}},
 		// 10 tokens of 100 are not more than a tenth.
-		{"a little in common is nothing", LlamaCPP, 1, 2, []prompted{
+		{"a little in common is nothing", LlamaCPP, 1, 2, []cacheStep{
 			{begin: a},
 			{begin: b},
 			{end: 2},
@@ -159,7 +158,7 @@ func TestSlotCache(t *testing.T) {
 			{end: 5},
 			{begin: a + "one.", want: 100},
 		}},
-		{"with Ollama it is what counts", Ollama, 1, 2, []prompted{
+		{"with Ollama it is what counts", Ollama, 1, 2, []cacheStep{
 			{begin: a},
 			{begin: b},
 			{end: 2},
@@ -169,7 +168,7 @@ func TestSlotCache(t *testing.T) {
 			{begin: a + "one.", want: 10},
 		}},
 		// The one slot's prompt is saved before it is lost, and moved back.
-		{"the host's memory keeps what a slot loses", LlamaCPP, 1000, 1, []prompted{
+		{"the host's memory keeps what a slot loses", LlamaCPP, 1000, 1, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},
@@ -178,19 +177,19 @@ func TestSlotCache(t *testing.T) {
 			{end: 5},
 			{begin: b + "one.", want: 100},
 		}},
-		{"Ollama has none", Ollama, 1000, 1, []prompted{
+		{"Ollama has none", Ollama, 1000, 1, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},
 			{end: 3},
 			{begin: a + "one."},
 		}},
-		{"as far as it goes", LlamaCPP, 110, 1, []prompted{
+		{"as far as it goes", LlamaCPP, 110, 1, []cacheStep{
 			{begin: a}, {end: 1}, {begin: b}, {end: 3}, {begin: c}, {end: 5}, {begin: a + "one."},
 		}},
-		// An idle slot is copied when another request begins, so its prompt is there for one request more
-		// than the slot's owner, once.
-		{"a copy of an idle slot serves one more", LlamaCPP, 1000, 4, []prompted{
+		// An idle slot is copied when another request begins, so its prompt is there for one
+		// request more than the slot's owner, once.
+		{"a copy of an idle slot serves one more", LlamaCPP, 1000, 4, []cacheStep{
 			{begin: a + "one."},
 			{end: 1},
 			{begin: b},
@@ -198,7 +197,7 @@ func TestSlotCache(t *testing.T) {
 			{begin: a + "three", want: 100},
 			{begin: a + "four"},
 		}},
-		{"who left before it was read leaves nothing", LlamaCPP, 1000, 1, []prompted{
+		{"who left before it was read leaves nothing", LlamaCPP, 1000, 1, []cacheStep{
 			{begin: a},
 			{end: 1, lost: true},
 			{begin: a},
@@ -223,7 +222,7 @@ func TestSlotCache(t *testing.T) {
 }
 
 // The prompts of waiting requests are not cached yet: each counts when it begins to run.
-func TestPromptIsRecalledWhenItRuns(t *testing.T) {
+func TestPromptCacheIsUsedWhenAJobRuns(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {

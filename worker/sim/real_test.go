@@ -44,8 +44,8 @@ type exchange struct {
 
 var wordCount = regexp.MustCompile(`\((\d+) words\)`)
 
-// send asks a server the same, and returns its answer.
-func (e exchange) send(t *testing.T, url string) exchange {
+// repeatAt sends the request to a server, and returns its answer.
+func (e exchange) repeatAt(t *testing.T, url string) exchange {
 	t.Helper()
 
 	method, body := http.MethodGet, []byte(nil)
@@ -111,8 +111,8 @@ func readRecording(t *testing.T, name string) recording {
 	return r
 }
 
-// The simulated servers answer as the real ones did that testdata/real names.
-func TestAnswersAreThoseOfRealServers(t *testing.T) {
+// The simulated servers answer as the real ones in testdata/real did.
+func TestAnswersMatchRealServers(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -137,7 +137,7 @@ func TestAnswersAreThoseOfRealServers(t *testing.T) {
 				if slices.Contains(tt.other, want.Name) {
 					continue
 				}
-				for _, difference := range compareAnswers(want, want.send(t, server.URL), false) {
+				for _, difference := range compareAnswers(want, want.repeatAt(t, server.URL), false) {
 					t.Errorf("%s: %s", want.Name, difference)
 				}
 			}
@@ -145,8 +145,9 @@ func TestAnswersAreThoseOfRealServers(t *testing.T) {
 	}
 }
 
-// compareAnswers returns the differences of an answer from the real one that is wanted. A simulated answer may lack
-// what promptmill does not read; one of the same server in another version may not.
+// compareAnswers returns the differences of an answer from the real one that is wanted. A
+// simulated answer may lack what promptmill does not read; one of the same server in another
+// version may not.
 func compareAnswers(want, got exchange, same bool) (differences []string) {
 	differ := func(what string, want, got any) {
 		differences = append(differences, fmt.Sprintf("%s: want %v, got %v", what, want, got))
@@ -176,20 +177,20 @@ func compareAnswers(want, got exchange, same bool) (differences []string) {
 	}
 
 	good, members, has := want.Status == http.StatusOK, map[string]string{}, map[string]string{}
-	flatten(members, "", a)
-	flatten(has, "", b)
+	flattenMembers(members, "", a)
+	flattenMembers(has, "", b)
 
 	for path, got := range has {
 		if got == "null" {
 			continue // as good as absent
 		}
-		if want, ok := members[path]; !ok || !alike(path, want, got, good) {
+		if want, ok := members[path]; !ok || !areAlike(path, want, got, good) {
 			differ(path, want, got)
 		}
 	}
 
 	for path, want := range members {
-		if _, ok := has[path]; !ok && want != "null" && (same || !good || slices.Contains(readByUs, path)) {
+		if _, ok := has[path]; !ok && want != "null" && (same || !good || slices.Contains(membersRead, path)) {
 			differ(path, want, "nothing")
 		}
 	}
@@ -197,8 +198,8 @@ func compareAnswers(want, got exchange, same bool) (differences []string) {
 	return differences
 }
 
-// readByUs are the members of good answers that promptmill reads.
-var readByUs = []string{
+// membersRead are the members of good answers that promptmill reads.
+var membersRead = []string{
 	".choices[].message.content", ".choices[].text", ".choices[].finish_reason", ".choices[].index", ".model",
 	".object", ".id",
 	".usage.prompt_tokens", ".usage.completion_tokens", ".usage.total_tokens",
@@ -211,17 +212,17 @@ var readByUs = []string{
 	"[].id", "[].n_ctx",
 }
 
-// flatten lists the members of a value with their kinds, or with what they say where a
-// client may go by that.
-func flatten(into map[string]string, path string, value any) {
+// flattenMembers lists the members of a value with their kinds, or with their values if a
+// client may depend on these.
+func flattenMembers(into map[string]string, path string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
 		for name, member := range v {
-			flatten(into, path+"."+name, member)
+			flattenMembers(into, path+"."+name, member)
 		}
 	case []any:
 		for _, element := range v {
-			flatten(into, path+"[]", element)
+			flattenMembers(into, path+"[]", element)
 		}
 	case string:
 		into[path] = "text " + regexp.MustCompile(`\d+`).ReplaceAllString(v, "N")
@@ -234,10 +235,9 @@ func flatten(into map[string]string, path string, value any) {
 	}
 }
 
-// alike reports whether two members of good answers are of one kind, and say the same where
-// that is a word of the protocol; those of refusals say the same everywhere, but for the
-// parser's words.
-func alike(path, want, got string, good bool) bool {
+// areAlike reports whether two members of good answers are of one kind, and equal if they are
+// words of the protocol. Those of refusals are equal everywhere, except for the parser's words.
+func areAlike(path, want, got string, good bool) bool {
 	wantText, isText := strings.CutPrefix(want, "text ")
 	gotText, alsoText := strings.CutPrefix(got, "text ")
 	switch {
@@ -258,9 +258,10 @@ func alike(path, want, got string, good bool) bool {
 	return wantText == gotText
 }
 
-// compareMetrics returns what a page of metrics has that the real one lacks, or has as another type.
+// compareMetrics returns what a page of metrics has that the real one lacks, or has as another
+// type.
 func compareMetrics(page, other string) (differences []string) {
-	want, has := metricsOf(page), metricsOf(other)
+	want, has := parseMetrics(page), parseMetrics(other)
 	if len(has) == 0 {
 		return []string{"no metrics: " + other}
 	}
@@ -279,8 +280,8 @@ func compareMetrics(page, other string) (differences []string) {
 	return differences
 }
 
-// metricsOf lists the labels and, first, the type of each metric of a page.
-func metricsOf(page string) map[string][]string {
+// parseMetrics lists the labels and, first, the type of each metric of a page.
+func parseMetrics(page string) map[string][]string {
 	metrics := map[string][]string{}
 	for line := range strings.Lines(page) {
 		var name, kind string
@@ -304,8 +305,8 @@ func metricsOf(page string) map[string][]string {
 	return metrics
 }
 
-// Real servers, which the environment names, still answer as in testdata/real. With -record their answers are
-// recorded.
+// Real servers, which the environment names, still answer as in testdata/real. With -record
+// their answers are recorded.
 func TestRealServersAnswerAsRecorded(t *testing.T) {
 	for _, tt := range []struct {
 		name, flavour string
@@ -340,9 +341,9 @@ func TestRealServersAnswerAsRecorded(t *testing.T) {
 
 			recorded := readRecording(t, tt.name)
 			for i, want := range recorded.Answers {
-				got := want.send(t, url)
+				got := want.repeatAt(t, url)
 				if *record {
-					recorded.Answers[i] = shorten(got)
+					recorded.Answers[i] = shortenAnswer(got)
 					continue
 				}
 
@@ -430,8 +431,8 @@ func startLlamaServer(t *testing.T) string {
 	}
 }
 
-// shorten leaves out what no test looks at: most of a long text, and the buckets of histograms.
-func shorten(e exchange) exchange {
+// shortenAnswer leaves out what no test reads: most of a long text, and the buckets of histograms.
+func shortenAnswer(e exchange) exchange {
 	var value any
 	if json.Unmarshal(e.Answer, &value) != nil {
 		return e

@@ -72,7 +72,8 @@ func (r request) countParts(path string) int {
 	return max(countTexts(r.prompt), countTexts(r.others))
 }
 
-// countTexts returns the number of texts in a prompt: 1 unless it is a list of texts or of lists of tokens.
+// countTexts returns the number of texts in a prompt: 1 unless it is a list of texts or of
+// lists of tokens.
 func countTexts(raw []byte) int {
 	var list []json.RawMessage
 	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil || len(list) == 0 {

@@ -98,8 +98,8 @@ func (r responder) refuseBusy(w http.ResponseWriter) {
 	}
 }
 
-// refuseEvicted answers a request whose model was unloaded meanwhile. Only llama.cpp's router does that, in plain text
-// (tools/server/server-models.cpp, server_http_proxy).
+// refuseEvicted answers a request whose model was unloaded meanwhile. Only llama.cpp's router
+// does that, in plain text (tools/server/server-models.cpp, server_http_proxy).
 func (r responder) refuseEvicted(w http.ResponseWriter, why string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(http.StatusInternalServerError)

@@ -10,9 +10,10 @@ import (
 // cacheCheckTime is how often the cache is checked when it is about full.
 const cacheCheckTime = 10 * time.Millisecond
 
-// scheduler decides which requests of an engine run, and how far they are. All of them run at one speed, so that
-// progress is a single number, the time that a request at full speed would have run for, and a request is known to be
-// done when progress reaches its end. It has no lock, no timer and no goroutine: its owner advances it.
+// scheduler decides which requests of an engine run, and how far they are. All of them run at
+// one speed, so that progress is a single number, the time that a request at full speed would
+// have run for, and a request is known to be done when progress reaches its end. It has no
+// lock, no timer and no goroutine: its owner advances it.
 type scheduler struct {
 	cfg   EngineConfig
 	cache promptCache // nil: none
@@ -40,11 +41,12 @@ func (s *scheduler) canFit(j *job) bool { return s.cfg.KV <= 0 || j.prompt+j.com
 
 // takesNoTime reports whether a job that comes now is done at once.
 func (s *scheduler) takesNoTime() bool {
-	return s.cache == nil && len(s.running) == 0 && s.waiting.Len() == 0 && s.cfg.TTFT <= 0 && s.cfg.TPOT <= 0 && !s.hung
+	isIdle := len(s.running) == 0 && s.waiting.Len() == 0
+	return s.cache == nil && isIdle && s.cfg.TTFT <= 0 && s.cfg.TPOT <= 0 && !s.hung
 }
 
-// advanceTo brings all fields up to now, event by event, so that they are as exact when the timer is late. It returns
-// the time of the next event, if there is one.
+// advanceTo brings all fields up to now, event by event, so that they are as exact when the
+// timer is late. It returns the time of the next event, if there is one.
 func (s *scheduler) advanceTo(now time.Time) (next time.Time, ok bool) {
 	for {
 		s.finishDone()
@@ -139,8 +141,8 @@ func (s *scheduler) admitWaiting() {
 	s.checkAt = s.at.Add(max(wait, cacheCheckTime))
 }
 
-// preemptJobs puts the newest jobs back into the queue until the others fit the cache. It returns the tokens that these
-// hold, and whether it preempted any.
+// preemptJobs puts the newest jobs back into the queue until the others fit the cache. It
+// returns the tokens that these hold, and whether it preempted any.
 func (s *scheduler) preemptJobs() (held int, preempted bool) {
 	if s.cfg.KV <= 0 {
 		return 0, false
@@ -162,7 +164,8 @@ func (s *scheduler) preemptJobs() (held int, preempted bool) {
 // startJob runs a job that was taken out of the queue.
 func (s *scheduler) startJob(j *job) {
 	if s.cache != nil {
-		// Never the whole prompt is cached, since the first token of the answer follows from the last of the prompt.
+		// Never the whole prompt is cached, since the first token of the answer follows from
+		// the last of the prompt.
 		cached, wait := s.cache.startJob(j, s.progress)
 		j.cached, j.wait = min(cached, j.prompt-1), wait
 		s.cacheQueries += int64(j.prompt)
@@ -185,8 +188,8 @@ func (s *scheduler) setTimes(j *job) {
 	j.end = j.ttft + float64(j.completion-1)*j.tpot
 }
 
-// rescaleJobs sets the times of the running jobs again, after a change of the configuration. Each keeps the part of its
-// prompt and the tokens of its answer that it has.
+// rescaleJobs sets the times of the running jobs again, after a change of the configuration.
+// Each keeps the part of its prompt and the tokens of its answer that it has.
 func (s *scheduler) rescaleJobs() {
 	for _, j := range s.running {
 		done := s.progress - j.begin

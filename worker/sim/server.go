@@ -83,6 +83,7 @@ func New(cfg Config) *Server {
 		mux:     s.mux,
 		started: now,
 	}
+
 	pages.register()
 
 	return s
@@ -128,12 +129,12 @@ func (s *Server) Succeeded() int64 { return s.counts.succeeded.Load() }
 // Engine returns the simulated GPU, to read its load and to change its speed.
 func (s *Server) Engine() *Engine { return s.engine }
 
-// Hang makes the server hang as a GPU does, or ends that: it takes requests and answers all questions about itself, but
-// generates no token. Clients that leave free their slots.
+// Hang makes the server hang as a GPU does, or ends that: it takes requests and answers all
+// questions about itself, but generates no token. Clients that leave free their slots.
 func (s *Server) Hang(on bool) { s.engine.setHung(on) }
 
-// Kill ends the server as a crash does: every connection with a request is reset, also from now on. Only New starts
-// another.
+// Kill ends the server as a crash does: every connection with a request is reset, also from now
+// on. Only New starts another.
 func (s *Server) Kill() {
 	s.dying.Do(func() {
 		close(s.died)
@@ -167,7 +168,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // resetConnection ends the connection without an answer.
 func resetConnection() { panic(http.ErrAbortHandler) }
 
-// handleRequest answers a request to the model: with a refusal, with a fault, or after the engine has run it.
+// handleRequest answers a request to the model: with a refusal, with a fault, or after the
+// engine has run it.
 func (s *Server) handleRequest(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -254,8 +256,8 @@ func (s *Server) drawFault() (fault string, factor float64) {
 	return s.cfg.Faults.pick(s.random), 1 + s.cfg.Spread*(2*s.random.Float64()-1)
 }
 
-// awaitLoaded waits until the model is loaded, as a request does with Ollama. It returns false when the client leaves
-// first.
+// awaitLoaded waits until the model is loaded, as a request does with Ollama. It returns false
+// when the client leaves first.
 func (s *Server) awaitLoaded(ctx context.Context) bool {
 	if !s.loaded.isLoading() {
 		return true
@@ -274,8 +276,8 @@ func (s *Server) awaitLoaded(ctx context.Context) bool {
 	}
 }
 
-// runPlan runs a request on the engine, with its model loaded. The error is the engine's, the pool's, or the cause of
-// ctx.
+// runPlan runs a request on the engine, with its model loaded. The error is the engine's, the
+// pool's, or the cause of ctx.
 func (s *Server) runPlan(ctx context.Context, p *plan, req request, factor float64) error {
 	if s.pool != nil {
 		m, err := s.pool.acquire(ctx, s.cfg.fullName(req.model))

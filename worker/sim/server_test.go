@@ -289,14 +289,14 @@ func TestFaultRates(t *testing.T) {
 
 func TestTruncated(t *testing.T) {
 	t.Parallel()
-	res, body, err := ask(t, New(Config{Faults: Faults{"truncated": 1}}), chat, `{"model":"m"}`)
+	res, body, err := postOverTCP(t, New(Config{Faults: Faults{"truncated": 1}}), chat, `{"model":"m"}`)
 	if err == nil || len(body) == 0 || res.StatusCode != 200 {
 		t.Errorf("status %v, %d bytes, %v; want a part of a good answer", res, len(body), err)
 	}
 }
 
-// ask posts over a real connection, so that it can be cut.
-func ask(t *testing.T, s *Server, path, body string) (*http.Response, string, error) {
+// postOverTCP posts over a real connection, so that it can be reset.
+func postOverTCP(t *testing.T, s *Server, path, body string) (*http.Response, string, error) {
 	t.Helper()
 
 	server := httptest.NewServer(s)
@@ -340,7 +340,7 @@ func TestFaultAnswers(t *testing.T) {
 			t.Parallel()
 
 			s := New(Config{Faults: Faults{tt.fault: 1}})
-			res, body, err := ask(t, s, chat, `{"model":"m","messages":"a"}`)
+			res, body, err := postOverTCP(t, s, chat, `{"model":"m","messages":"a"}`)
 			switch {
 			case tt.status == 0:
 				if err == nil {

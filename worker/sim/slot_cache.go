@@ -6,14 +6,15 @@ import "slices"
 // (--slot-prompt-similarity).
 const slotSimilarity = 0.1
 
-// slotCache has each slot keep its last prompt. A request takes the idle slot that has most of its prompt; what a
-// busy slot has is of no use to it.
+// slotCache has each slot keep its last prompt. A request takes the idle slot that has most of
+// its prompt; what a busy slot has is of no use to it.
 //
-// With a host-memory cache, idle slots are copied there when a request begins, and a slot that is taken for another
-// prompt loads from there what fits best (llama.cpp's tools/server/server-context.cpp, get_available_slot, and
-// server-task.cpp, server_prompt_cache, of b11434; --cache-ram, --cache-idle-slots). Ollama has no such cache, and
-// takes the slot with the longest common beginning however short that is (runner/ollamarunner/cache.go,
-// findLongestCacheSlot).
+// With a host-memory cache, idle slots are copied there when a request begins, and a slot that
+// is taken for another prompt loads from there what fits best (llama.cpp's
+// tools/server/server-context.cpp, get_available_slot, and server-task.cpp,
+// server_prompt_cache, of b11434; --cache-ram, --cache-idle-slots). Ollama has no such cache,
+// and takes the slot with the longest common beginning however short that is
+// (runner/ollamarunner/cache.go, findLongestCacheSlot).
 type slotCache struct {
 	slots   []promptSlot
 	similar float64 // part of a prompt that a slot must have
@@ -30,7 +31,8 @@ type promptSlot struct {
 	used int // when it became idle
 }
 
-// cachedPrompt is a prompt with its answer. The next prompt differs from it where the answer begins at the latest.
+// cachedPrompt is a prompt with its answer. The next prompt differs from it where the answer
+// begins at the latest.
 type cachedPrompt struct {
 	text   []byte
 	answer int // tokens
@@ -82,8 +84,8 @@ func (c *slotCache) startJob(j *job, _ float64) (cached int, wait float64) {
 	return cached, 0
 }
 
-// chooseSlot returns the idle slot for a prompt, and how many of its tokens that has; 0 for the slot that was unused
-// for the longest time. It returns -1 if no slot is idle.
+// chooseSlot returns the idle slot for a prompt, and how many of its tokens that has; 0 for the
+// slot that was unused for the longest time. It returns -1 if no slot is idle.
 func (c *slotCache) chooseSlot(text []byte) (at, common int) {
 	at, oldest, most := -1, -1, c.similar*float64(countTokens(text))
 	for i, s := range c.slots {
@@ -134,8 +136,8 @@ func (c *slotCache) saveToHost(k cachedPrompt) {
 	c.host = append(c.host, k)
 }
 
-// loadFromHost moves the prompt that fits best from the host's memory to a slot, if it fits better than the slot's. A
-// prompt of which little would be used stays.
+// loadFromHost moves the prompt that fits best from the host's memory to a slot, if it fits
+// better than the slot's. A prompt of which little would be used stays.
 func (c *slotCache) loadFromHost(s *promptSlot, text []byte) {
 	share := func(k cachedPrompt) (used, fits float64) {
 		n := float64(k.commonTokens(text))

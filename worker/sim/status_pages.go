@@ -20,8 +20,8 @@ const (
 // object is a JSON object.
 type object = map[string]any
 
-// statusPages are the pages on which a server of a flavour reports about itself: its list of models, its version and
-// its load.
+// statusPages are the pages on which a server of a flavour reports about itself: its list of
+// models, its version and its load.
 type statusPages struct {
 	cfg     *Config
 	engine  *Engine
@@ -207,9 +207,9 @@ func (p *statusPages) routeLlamaCPP() {
 	})
 }
 
-// routeToModel reports whether a question to a router can be answered by the server of a model, and refuses it
-// otherwise. Unless the question has autoload=false, the model is loaded for it, and perhaps another unloaded
-// (tools/server/server-models.cpp, proxy_get).
+// routeToModel reports whether a question to a router can be answered by the server of a model,
+// and refuses it otherwise. Unless the question has autoload=false, the model is loaded for it,
+// and perhaps another unloaded (tools/server/server-models.cpp, proxy_get).
 func (p *statusPages) routeToModel(w http.ResponseWriter, r *http.Request) bool {
 	if p.pool == nil {
 		return true
@@ -268,7 +268,8 @@ func (p *statusPages) routeOllama() {
 	})
 }
 
-// loadedModels returns the models that Ollama has loaded: the first, unless it loads one for another.
+// loadedModels returns the models that Ollama has loaded: the first, unless it loads one for
+// another.
 func (p *statusPages) loadedModels() (names []string) {
 	switch {
 	case p.loaded.isLoading() || len(p.cfg.Models) == 0:
@@ -286,7 +287,8 @@ func (p *statusPages) loadedModels() (names []string) {
 	return names
 }
 
-// routeTensorRT: trtllm-serve returns each iteration once at /metrics, which is always too late here.
+// routeTensorRT: trtllm-serve returns each iteration once at /metrics, which is always too late
+// here.
 func (p *statusPages) routeTensorRT() {
 	p.mux.HandleFunc("GET /health", answerOK)
 	p.handleJSON("/version", func() any { return object{"version": version} })
@@ -322,8 +324,11 @@ func (p *statusPages) routeLMStudio() {
 			instances := []object{}
 			if p.pool == nil || p.pool.modelState(name) == "loaded" {
 				instances = append(instances, object{
-					"id":     name,
-					"config": object{"context_length": p.cfg.contextLength(), "parallel": p.engine.currentConfig().Slots},
+					"id": name,
+					"config": object{
+						"context_length": p.cfg.contextLength(),
+						"parallel":       p.engine.currentConfig().Slots,
+					},
 				})
 			}
 
