@@ -253,7 +253,7 @@ func (s *Set) startCommand(ctx, running context.Context) error {
 	}
 
 	s.logFile = filepath.Join(s.cfg.StateDir, "server.log")
-	s.Process = supervise.New(supervise.Config{
+	process, err := supervise.New(supervise.Config{
 		Command: pinPort(s.cfg.Command),
 		LogFile: s.logFile,
 		Log:     s.cfg.Log,
@@ -265,7 +265,11 @@ func (s *Set) startCommand(ctx, running context.Context) error {
 			return nil
 		},
 	})
+	if err != nil {
+		return err
+	}
 
+	s.Process = process
 	s.running.Go(func() { s.ended <- s.Process.Run(running) })
 
 	return nil

@@ -17,23 +17,23 @@ import (
 	"github.com/rs/zerolog"
 )
 
-var quick = tuning{
-	poll: 2 * time.Millisecond, pollLater: 10 * time.Millisecond, fresh: time.Minute,
-	pauseMin: time.Millisecond, pauseMax: 4 * time.Millisecond, steady: time.Hour,
-	readyWait: 10 * time.Second, killWait: 10 * time.Second, maxLog: 1 << 20,
+var quickTuning = tuning{
+	poll: 2 * time.Millisecond, pollLater: 10 * time.Millisecond, freshTime: time.Minute,
+	pauseMin: time.Millisecond, pauseMax: 4 * time.Millisecond, steadyTime: time.Hour,
+	readyWait: 10 * time.Second, killWait: 10 * time.Second, maxLogBytes: 1 << 20,
 }
 
-// exists is ready when a file is there.
-func exists(path string) func(context.Context) error {
+// fileExists returns a Config.Ready that waits for a file.
+func fileExists(path string) func(context.Context) error {
 	return func(context.Context) error {
 		_, err := os.Stat(path)
 		return err
 	}
 }
 
-// bench is a folder with a server script that makes the file "up" when it is ready,
+// supervisedScript is a folder with a server script that makes the file "up" when it is ready,
 // and a supervisor of it.
-type bench struct {
+type supervisedScript struct {
 	*Process
 	dir    string
 	log    *syncBuffer // of the supervisor
@@ -42,11 +42,11 @@ type bench struct {
 	done   chan error // what Run returned
 }
 
-// newBench makes the script, which runs in the bench's folder.
-func newBench(t *testing.T, body string) *bench {
+// newSupervisedScript writes the script, which runs in its folder.
+func newSupervisedScript(t *testing.T, body string) *supervisedScript {
 	t.Helper()
 
-	b := &bench{dir: t.TempDir(), log: &syncBuffer{}, done: make(chan error, 1)}
+	b := &supervisedScript{dir: t.TempDir(), log: &syncBuffer{}, done: make(chan error, 1)}
 	if err := syscall.Mkfifo(b.path("alive"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -61,19 +61,22 @@ func newBench(t *testing.T, body string) *bench {
 		t.Fatal(err)
 	}
 
-	b.Process = New(Config{
+	b.Process, err = New(Config{
 		Command: fmt.Sprintf("DIR='%s' sh '%s'", b.dir, b.path("server.sh")), LogFile: b.path("server.log"),
-		Ready: exists(b.path("up")), Grace: time.Minute, Log: zerolog.New(b.log),
+		Ready: fileExists(b.path("up")), Grace: time.Minute, Log: zerolog.New(b.log),
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 
-	b.tuning = quick
+	b.tuning = quickTuning
 
 	return b
 }
 
-func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+func (b *supervisedScript) path(name string) string { return filepath.Join(b.dir, name) }
 
-func (b *bench) run(t *testing.T) {
+func (b *supervisedScript) start(t *testing.T) {
 	t.Helper()
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -86,8 +89,8 @@ func (b *bench) run(t *testing.T) {
 	})
 }
 
-// result waits for Run to return.
-func (b *bench) result(t *testing.T) error {
+// awaitResult waits for Run to return.
+func (b *supervisedScript) awaitResult(t *testing.T) error {
 	t.Helper()
 
 	select {
@@ -100,8 +103,8 @@ func (b *bench) result(t *testing.T) error {
 	}
 }
 
-// await waits for a phase of a start.
-func (b *bench) await(t *testing.T, phase Phase, starts int) Status {
+// awaitPhase waits for a phase of a start.
+func (b *supervisedScript) awaitPhase(t *testing.T, phase Phase, starts int) Status {
 	t.Helper()
 
 	timeout := time.After(time.Minute)
@@ -123,8 +126,8 @@ func (b *bench) await(t *testing.T, phase Phase, starts int) Status {
 	}
 }
 
-// allDead waits until no process has the pipe "alive" open.
-func (b *bench) allDead(t *testing.T) {
+// awaitAllDead waits until no process has the pipe "alive" open.
+func (b *supervisedScript) awaitAllDead(t *testing.T) {
 	t.Helper()
 	b.alive.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.Copy(io.Discard, b.alive); err != nil {
@@ -132,7 +135,7 @@ func (b *bench) allDead(t *testing.T) {
 	}
 }
 
-func (b *bench) read(t *testing.T, name string) string {
+func (b *supervisedScript) readFile(t *testing.T, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(b.path(name))
 	if err != nil {
@@ -141,11 +144,11 @@ func (b *bench) read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// kill kills the process whose id is in a file.
-func (b *bench) kill(t *testing.T, name string) {
+// killProcess kills the process whose id is in a file.
+func (b *supervisedScript) killProcess(t *testing.T, name string) {
 	t.Helper()
 
-	pid, err := strconv.Atoi(strings.TrimSpace(b.read(t, name)))
+	pid, err := strconv.Atoi(strings.TrimSpace(b.readFile(t, name)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// supervisor is a process that supervises a server. The pipe is open in it, in its
-// guard, in the server and in the server's children: it ends when all are dead.
+// supervisor is a process that supervises a server. The pipe is open in it, in its guard, in
+// the server and in the server's children: it ends when all are dead.
 type supervisor struct {
 	*exec.Cmd
 	stdin  io.WriteCloser
@@ -59,11 +59,11 @@ func (s *supervisor) awaitReady(t *testing.T) {
 	if line, err := s.stdout.ReadString('\n'); line != "ready\n" {
 		s.Process.Kill()
 		s.Wait()
-		t.Fatalf("supervisor says %q, %v; %s", line, err, &s.stderr)
+		t.Fatalf("supervisor prints %q, %v; %s", line, err, &s.stderr)
 	}
 }
 
-func (s *supervisor) allDead(t *testing.T) {
+func (s *supervisor) awaitAllDead(t *testing.T) {
 	t.Helper()
 	s.alive.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.Copy(io.Discard, s.alive); err != nil {
@@ -80,7 +80,7 @@ func TestKilledWithAllProcesses(t *testing.T) {
 	s.awaitReady(t)
 	s.Process.Kill()
 	s.Wait()
-	s.allDead(t)
+	s.awaitAllDead(t)
 	if log, err := os.ReadFile(s.Dir + "/server.log"); err != nil ||
 		!strings.HasSuffix(string(log), "the log survives\n") {
 		t.Errorf("log %q, %v", log, err)
@@ -97,13 +97,13 @@ func TestKilledWhileItStarts(t *testing.T) {
 			s := newSupervisor(t, stubborn)
 			time.AfterFunc(time.Duration(n)*time.Millisecond, func() { s.Process.Kill() })
 			s.Wait()
-			s.allDead(t)
+			s.awaitAllDead(t)
 		})
 	}
 }
 
-// In a container, this process may be the one that inherits orphans and must reap
-// them. A dead one that is not reaped would look like one that cannot be killed.
+// In a container, this process may inherit orphans, and must reap them. A dead process that is
+// not reaped would look like one that cannot be killed.
 func TestOrphansAreReaped(t *testing.T) {
 	t.Parallel()
 
@@ -118,5 +118,5 @@ func TestOrphansAreReaped(t *testing.T) {
 		t.Errorf("supervisor says:\n%s", log)
 	}
 
-	s.allDead(t)
+	s.awaitAllDead(t)
 }

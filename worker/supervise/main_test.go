@@ -12,8 +12,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// supervisorVariable makes the test binary a supervisor of this command, in a folder
-// of its own, until stdin ends: one that can be killed.
+// supervisorVariable makes the test binary a supervisor of this command until stdin ends, which
+// a test can kill.
 const supervisorVariable = "SUPERVISE_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func superviseUntilEOF(command string) int {
-	adopt()
+	adoptOrphans()
 
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -32,12 +32,16 @@ func superviseUntilEOF(command string) int {
 		stop()
 	}()
 
-	p := New(Config{
-		Command: command, LogFile: "server.log", Ready: exists("up"),
+	p, err := New(Config{
+		Command: command, LogFile: "server.log", Ready: fileExists("up"),
 		Grace: 50 * time.Millisecond, Log: zerolog.New(os.Stderr),
 	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 
-	p.tuning = quick
+	p.tuning = quickTuning
 	go func() {
 		for {
 			changed := p.Changed()

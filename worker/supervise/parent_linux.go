@@ -2,8 +2,8 @@ package supervise
 
 import "syscall"
 
-// leaderAttributes gives the leader a group of its own, and has the kernel kill it
-// when we die: sooner than the guard can.
+// leaderAttributes gives the leader a group of its own, and makes the kernel kill it when this
+// process dies: sooner than the guard can.
 func leaderAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

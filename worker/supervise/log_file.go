@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// What is told of the log of a server that did not start.
+// The part of the log that the error of a server that did not start quotes.
 const (
-	lastLines = 20
-	lastBytes = 4 << 10
+	maxTailLines = 20
+	maxTailBytes = 4 << 10
 )
 
 // logFile is the server's log, open for one start.
 //
-// It is followed by reading the file as it grows, not through a pipe: a pipe would pass
-// each line through us for as long as the server lives, would stall the server when we
-// do, and would lose what it says when we have died.
+// Its lines are read from the file as it grows, not through a pipe: a pipe would pass each line
+// through this process for as long as the server lives, would stall the server when this
+// process stalls, and would lose what the server logs after this process has died.
 type logFile struct {
 	*os.File
-	begin int64 // of this start
-	read  int64 // up to where follow has read
+	begin int64 // offset of this start
+	read  int64 // offset up to which readNewLines has read
 }
 
-// openLog opens the log and heads it with time and command.
+// openLog opens the log and writes a line with time and command.
 func openLog(path, command string, limit int64) (*logFile, error) {
 	if info, err := os.Stat(path); err == nil && info.Size() > limit {
 		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, fmt.Errorf("put the full log of the model server aside: %w", err)
+			return nil, fmt.Errorf("rename the full log of the model server: %w", err)
 		}
 	}
 
@@ -55,6 +55,7 @@ func openLog(path, command string, limit int64) (*logFile, error) {
 	return &logFile{File: file, begin: info.Size(), read: info.Size()}, nil
 }
 
+// endsWithNewline reports whether the log is empty or ends with a whole line.
 func endsWithNewline(file *os.File) bool {
 	info, err := file.Stat()
 	if err != nil || info.Size() == 0 {
@@ -65,9 +66,9 @@ func endsWithNewline(file *os.File) bool {
 	return last[0] == '\n'
 }
 
-// readNewLines calls line with each whole line that was written since the last call. The
-// states of a progress bar, which end with a carriage return, count as lines. A line
-// longer than 64 KiB comes in parts.
+// readNewLines calls line with each whole line that was written since the last call. The states
+// of a progress bar, which end with a carriage return, count as lines. A line longer than 64
+// KiB comes in parts.
 func (l *logFile) readNewLines(line func([]byte)) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -96,7 +97,7 @@ func (l *logFile) tailLines() string {
 		return ""
 	}
 
-	from := max(l.begin, info.Size()-lastBytes)
+	from := max(l.begin, info.Size()-maxTailBytes)
 	buf := make([]byte, max(0, info.Size()-from))
 	n, _ := l.ReadAt(buf, from)
 	text := strings.TrimRight(strings.ToValidUTF8(string(buf[:n]), ""), "\r\n")
@@ -105,8 +106,8 @@ func (l *logFile) tailLines() string {
 		lines = lines[1:] // cut
 	}
 
-	lines = lines[max(0, len(lines)-lastLines):]
-	for i, line := range lines { // of a progress bar, what a terminal would show
+	lines = lines[max(0, len(lines)-maxTailLines):]
+	for i, line := range lines { // of a progress bar only the state that a terminal would show
 		line = strings.TrimRight(line, "\r")
 		lines[i] = line[strings.LastIndexByte(line, '\r')+1:]
 	}

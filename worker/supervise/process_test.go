@@ -16,7 +16,7 @@ import (
 func TestReadyAfterAMoment(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, `echo "INFO [gpu_model_runner.py:4879] Model loading took 2.5 GiB memory and 60.297843 seconds"
+	b := newSupervisedScript(t, `echo "INFO [gpu_model_runner.py:4879] Model loading took 2.5 GiB memory and 60.297843 seconds"
 		sleep 0.1
 		echo "INFO [kv_cache_utils.py:1708] GPU KV cache size: 20,992 tokens" >&2
 		touch up
@@ -25,9 +25,9 @@ func TestReadyAfterAMoment(t *testing.T) {
 		t.Errorf("before the start: %+v", got)
 	}
 
-	b.run(t)
+	b.start(t)
 
-	status := b.await(t, Ready, 1)
+	status := b.awaitPhase(t, Ready, 1)
 	if status.LoadTime < 100*time.Millisecond || status.LoadTime > time.Minute {
 		t.Errorf("load time %v", status.LoadTime)
 	}
@@ -37,7 +37,7 @@ func TestReadyAfterAMoment(t *testing.T) {
 	}
 
 	b.cancel()
-	if err := b.result(t); err != nil {
+	if err := b.awaitResult(t); err != nil {
 		t.Error(err)
 	}
 
@@ -46,29 +46,30 @@ func TestReadyAfterAMoment(t *testing.T) {
 	}
 }
 
-func TestNoUseInStarting(t *testing.T) {
+func TestStartFails(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
 		name   string
-		change func(*bench)
+		change func(*supervisedScript)
 		want   string
 	}{
-		{"dies at once", func(*bench) {}, "exit status 3"},
-		{"no command", func(b *bench) { b.cfg.Command = "" }, "no command"},
-		{"not a program", func(b *bench) { b.cfg.Command = "no-such-server --port 1" }, "no-such-server"},
-		{"a quote without end", func(b *bench) { b.cfg.Command = "vllm 'serve" }, "server.log, ends with:"},
-		{"no folder for the log", func(b *bench) { b.cfg.LogFile = b.path("no/server.log") }, "no such file"},
+		{"dies at once", func(*supervisedScript) {}, "exit status 3"},
+		{"no command", func(b *supervisedScript) { b.cfg.Command = "" }, "no command"},
+		{"not a program", func(b *supervisedScript) { b.cfg.Command = "no-such-server --port 1" }, "no-such-server"},
+		{"a quote without end", func(b *supervisedScript) { b.cfg.Command = "vllm 'serve" }, "server.log, ends with:"},
+		{"no folder for the log", func(b *supervisedScript) { b.cfg.LogFile = b.path("no/server.log") },
+			"no such file"},
 		{"another server on the port",
-			func(b *bench) { b.cfg.Ready = func(context.Context) error { return nil } }, "another one"},
+			func(b *supervisedScript) { b.cfg.Ready = func(context.Context) error { return nil } }, "another one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			b := newBench(t, "exit 3")
+			b := newSupervisedScript(t, "exit 3")
 			tt.change(b)
-			b.run(t)
-			if err := b.result(t); !errors.Is(err, ErrStart) || !strings.Contains(err.Error(), tt.want) {
+			b.start(t)
+			if err := b.awaitResult(t); !errors.Is(err, ErrStart) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 
@@ -82,11 +83,11 @@ func TestNoUseInStarting(t *testing.T) {
 func TestErrorHasTheLastLines(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, `for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23; do echo "line $n."; done
+	b := newSupervisedScript(t, `for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23; do echo "line $n."; done
 		exit 1`)
-	b.run(t)
+	b.start(t)
 
-	err := b.result(t)
+	err := b.awaitResult(t)
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -102,22 +103,22 @@ func TestErrorHasTheLastLines(t *testing.T) {
 	}
 }
 
-func TestStartedAgain(t *testing.T) {
+func TestRestartAfterExit(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
 		name string
-		end  func(*testing.T, *bench)
+		end  func(*testing.T, *supervisedScript)
 		exit string
 	}{
-		{"when it dies", func(t *testing.T, b *bench) { b.kill(t, "pid") }, "signal: killed"},
-		{"on request", func(_ *testing.T, b *bench) { b.Restart("it hangs") }, "killed: it hangs"},
+		{"when it dies", func(t *testing.T, b *supervisedScript) { b.killProcess(t, "pid") }, "signal: killed"},
+		{"on request", func(_ *testing.T, b *supervisedScript) { b.Restart("it hangs") }, "killed: it hangs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
 			// Only the first leader has a child, and the pipe.
-			b := newBench(t, `[ -e up ] && exec sleep 1000
+			b := newSupervisedScript(t, `[ -e up ] && exec sleep 1000
 				exec 4>alive
 				trap "" TERM
 				sleep 1000 &
@@ -126,18 +127,18 @@ func TestStartedAgain(t *testing.T) {
 				wait`)
 
 			b.Restart("not running")
-			b.run(t)
-			b.await(t, Ready, 1)
+			b.start(t)
+			b.awaitPhase(t, Ready, 1)
 			tt.end(t, b)
 
-			if got := b.await(t, Ready, 2); got.LastExit != tt.exit {
+			if got := b.awaitPhase(t, Ready, 2); got.LastExit != tt.exit {
 				t.Errorf("last exit %q, want %q", got.LastExit, tt.exit)
 			}
 
-			b.allDead(t)
+			b.awaitAllDead(t)
 			b.cancel()
 
-			if err := b.result(t); err != nil {
+			if err := b.awaitResult(t); err != nil {
 				t.Error(err)
 			}
 
@@ -152,21 +153,21 @@ func TestStartedAgain(t *testing.T) {
 func TestGivesUpOnAServerThatIsReadyNoMore(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, `[ -e broken ] && exit 4
+	b := newSupervisedScript(t, `[ -e broken ] && exit 4
 		echo $$ >pid
 		touch up
 		exec sleep 1000`)
 
-	b.run(t)
-	b.await(t, Ready, 1)
+	b.start(t)
+	b.awaitPhase(t, Ready, 1)
 
 	if err := errors.Join(os.WriteFile(b.path("broken"), nil, 0o600), os.Remove(b.path("up"))); err != nil {
 		t.Fatal(err)
 	}
 
-	b.kill(t, "pid")
+	b.killProcess(t, "pid")
 
-	err := b.result(t)
+	err := b.awaitResult(t)
 	if !errors.Is(err, ErrStart) ||
 		!strings.Contains(err.Error(), "5 times in a row before it was ready: exit status 4") {
 		t.Errorf("error %v", err)
@@ -180,15 +181,15 @@ func TestGivesUpOnAServerThatIsReadyNoMore(t *testing.T) {
 func TestRestartWhileLoadingIsNoFailure(t *testing.T) {
 	t.Parallel()
 
-	b := newBench(t, `exec sleep 1000`)
-	b.run(t)
+	b := newSupervisedScript(t, `exec sleep 1000`)
+	b.start(t)
 
 	for n := range 2 * maxUnready {
-		b.await(t, Loading, n+1)
+		b.awaitPhase(t, Loading, n+1)
 		b.Restart("it loads for too long")
 	}
 
-	b.await(t, Loading, 2*maxUnready+1)
+	b.awaitPhase(t, Loading, 2*maxUnready+1)
 }
 
 func TestPauses(t *testing.T) {
@@ -200,22 +201,22 @@ func TestPauses(t *testing.T) {
 		want   []float64 // ms
 	}{
 		{"double, up to the last", time.Hour, []float64{1, 2, 4, 4}},
-		{"begin anew when it was ready for long", time.Nanosecond, []float64{1, 1, 1, 1}},
+		{"start again when it was ready for long", time.Nanosecond, []float64{1, 1, 1, 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			b := newBench(t, `touch up
+			b := newSupervisedScript(t, `touch up
 				exec sleep 1000`)
-			b.steady = tt.steady
-			b.run(t)
+			b.tuning.steadyTime = tt.steady
+			b.start(t)
 
 			for n := range tt.want {
-				b.await(t, Ready, n+1)
+				b.awaitPhase(t, Ready, n+1)
 				b.Restart("test")
 			}
 
-			b.await(t, Ready, len(tt.want)+1)
+			b.awaitPhase(t, Ready, len(tt.want)+1)
 
 			var got []float64
 			for line := range strings.Lines(b.log.String()) {
@@ -240,7 +241,7 @@ func TestPauses(t *testing.T) {
 
 // The scripts loop over short sleeps: a long one, or a wait, can miss a signal that
 // comes as it is started.
-func TestEnd(t *testing.T) {
+func TestTerminate(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -268,12 +269,12 @@ func TestEnd(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			b := newBench(t, "exec 4>alive\n"+tt.script)
+			b := newSupervisedScript(t, "exec 4>alive\n"+tt.script)
 			b.cfg.Grace = tt.grace
-			b.run(t)
-			b.await(t, Ready, 1)
+			b.start(t)
+			b.awaitPhase(t, Ready, 1)
 			b.cancel()
-			if err := b.result(t); err != nil {
+			if err := b.awaitResult(t); err != nil {
 				t.Error(err)
 			}
 
@@ -281,11 +282,27 @@ func TestEnd(t *testing.T) {
 				t.Errorf("exit %q, want %q", got, tt.exit)
 			}
 
-			if log := b.read(t, "server.log"); strings.Contains(tt.script, "bye") != strings.HasSuffix(log, "bye\n") {
+			if log := b.readFile(t, "server.log"); strings.Contains(tt.script,
+				"bye") != strings.HasSuffix(log, "bye\n") {
 				t.Errorf("log:\n%s", log)
 			}
 
-			b.allDead(t)
+			b.awaitAllDead(t)
 		})
+	}
+}
+
+// New names the field that is missing.
+func TestNewRequires(t *testing.T) {
+	t.Parallel()
+
+	ready := func(context.Context) error { return nil }
+	for want, cfg := range map[string]Config{
+		"Config.LogFile is required": {Command: "true", Ready: ready},
+		"Config.Ready is required":   {Command: "true", LogFile: "server.log"},
+	} {
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
 	}
 }

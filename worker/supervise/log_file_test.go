@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func mustOpen(t *testing.T, path string, limit int64) *logFile {
+func openTestLog(t *testing.T, path string, limit int64) *logFile {
 	t.Helper()
 	log, err := openLog(path, "vllm serve\nx", limit)
 	if err != nil {
@@ -22,8 +22,8 @@ func mustOpen(t *testing.T, path string, limit int64) *logFile {
 
 var headTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)`)
 
-// content is what is in a log, with TIME for times.
-func content(t *testing.T, path string) string {
+// readLog returns the content of a log, with TIME for times.
+func readLog(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -32,16 +32,16 @@ func content(t *testing.T, path string) string {
 	return headTime.ReplaceAllString(string(data), "TIME")
 }
 
-func TestLogIsKeptAndPutAside(t *testing.T) {
+func TestLogIsKeptAndRotated(t *testing.T) {
 	t.Parallel()
 
 	path := filepath.Join(t.TempDir(), "server.log")
 	const head = "promptmill: TIME: vllm serve x\n"
-	mustOpen(t, path, 200).WriteString("one\n")
-	mustOpen(t, path, 200).WriteString("two, cut")
+	openTestLog(t, path, 200).WriteString("one\n")
+	openTestLog(t, path, 200).WriteString("two, cut")
 	kept := head + "one\n" + head + "two, cut\n" + head
-	log := mustOpen(t, path, 200)
-	if diff := cmp.Diff(kept, content(t, path)); diff != "" {
+	log := openTestLog(t, path, 200)
+	if diff := cmp.Diff(kept, readLog(t, path)); diff != "" {
 		t.Errorf("log kept (-want +got):\n%s", diff)
 	}
 
@@ -51,20 +51,20 @@ func TestLogIsKeptAndPutAside(t *testing.T) {
 
 	long := strings.Repeat("x", 200) + "\n"
 	log.WriteString(long)
-	mustOpen(t, path, 200)
-	if diff := cmp.Diff(kept+long, content(t, path+".1")); diff != "" {
+	openTestLog(t, path, 200)
+	if diff := cmp.Diff(kept+long, readLog(t, path+".1")); diff != "" {
 		t.Errorf("log put aside (-want +got):\n%s", diff)
 	}
 
-	if diff := cmp.Diff(head, content(t, path)); diff != "" {
+	if diff := cmp.Diff(head, readLog(t, path)); diff != "" {
 		t.Errorf("new log (-want +got):\n%s", diff)
 	}
 }
 
-func TestFollowLog(t *testing.T) {
+func TestReadNewLines(t *testing.T) {
 	t.Parallel()
 
-	log := mustOpen(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
+	log := openTestLog(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
 	long := strings.Repeat("x", 64<<10)
 	for _, step := range []struct {
 		write string
@@ -86,7 +86,7 @@ func TestFollowLog(t *testing.T) {
 	}
 }
 
-func TestLastLines(t *testing.T) {
+func TestTailLines(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct{ name, write, want string }{
@@ -95,12 +95,12 @@ func TestLastLines(t *testing.T) {
 		{"a progress bar", "Loading: 0%\rLoading: 50%\r\nTraceback\r\n", "Loading: 50%\nTraceback"},
 		{"4 KB at most, of whole lines", strings.Repeat("x", 5000) + "\n" + strings.Repeat("y", 4000) + "\nz\n",
 			strings.Repeat("y", 4000) + "\nz"},
-		{"one line is too long", strings.Repeat("x", 5000) + "\n", strings.Repeat("x", lastBytes-1)},
+		{"one line is too long", strings.Repeat("x", 5000) + "\n", strings.Repeat("x", maxTailBytes-1)},
 		{"not text", "one \xff\n", "one "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			log := mustOpen(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
+			log := openTestLog(t, filepath.Join(t.TempDir(), "server.log"), 1<<20)
 			log.WriteString(tt.write)
 			if diff := cmp.Diff(tt.want, log.tailLines()); diff != "" {
 				t.Errorf("last lines (-want +got):\n%s", diff)

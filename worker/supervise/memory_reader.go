@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Memory is what vLLM's log tells while it loads; what is not told is 0. Bytes are
-// those of one GPU: where several tell theirs, the most for weights and graphs, the
-// least for the cache, since that bounds them all. Tokens are those of one engine.
+// Memory is what vLLM's log reports about its memory while it loads; 0: unknown. Bytes are
+// those of one GPU: if several report theirs, the most for weights and graphs, the least for
+// the cache, since that bounds them all. Tokens are those of one engine.
 type Memory struct {
 	Weights  int64 // bytes
 	KVCache  int64 // bytes
@@ -17,29 +17,31 @@ type Memory struct {
 	KVTokens int64 // that fit into the KV cache
 }
 
-// The wordings of vLLM from 0.4 (2024) on. What it calls GB is GiB, too.
-const size = `([\d.]+) ?([KMGT])i?B\b`
+// The wordings of vLLM from 0.4 (2024) on. Its GB are also GiB.
+const sizePattern = `([\d.]+) ?([KMGT])i?B\b`
 
 var (
-	weightsLine = regexp.MustCompile(`(?:Model loading|Loading model weights) took ` + size +
-		`|model weights take ` + size)
-	cacheLine = regexp.MustCompile(`Available KV cache memory: ` + size + `|reserved for KV Cache is ` + size +
-		`|kv_cache_size=` + size + `|reserved ` + size + ` memory for KV Cache`)
-	graphsLine = regexp.MustCompile(`Graph capturing finished in [\d.]+ secs?, took ` + size)
+	weightsLine = regexp.MustCompile(`(?:Model loading|Loading model weights) took ` + sizePattern +
+		`|model weights take ` + sizePattern)
+	cacheLine = regexp.MustCompile(`Available KV cache memory: ` + sizePattern +
+		`|reserved for KV Cache is ` + sizePattern +
+		`|kv_cache_size=` + sizePattern + `|reserved ` + sizePattern + ` memory for KV Cache`)
+	graphsLine = regexp.MustCompile(`Graph capturing finished in [\d.]+ secs?, took ` + sizePattern)
 	tokensLine = regexp.MustCompile(`KV cache size: ([\d,]+) tokens`)
 
-	// Until 0.7 the tokens were told in blocks, and how many requests of the longest
-	// kind fit: both give the size of a block.
+	// Until 0.7 the log had the number of blocks, and how many requests of the longest kind
+	// fit: both give the size of a block.
 	blocksLine      = regexp.MustCompile(`# (?:GPU|cuda|rocm|xpu) blocks: (\d+)`)
 	concurrencyLine = regexp.MustCompile(`Maximum concurrency for ([\d,]+) tokens per request: ([\d.]+)x`)
 )
 
-// memoryReader gathers what the lines of a log tell.
+// memoryReader gathers the sizes in the lines of a log.
 type memoryReader struct {
 	Memory
 	blocks int64
 }
 
+// parseLine takes a line of the log.
 func (m *memoryReader) parseLine(line []byte) {
 	if n := parseSize(weightsLine.FindSubmatch(line)); n > 0 {
 		m.Weights = max(m.Weights, n)
@@ -70,7 +72,7 @@ func (m *memoryReader) parseLine(line []byte) {
 	}
 }
 
-// minKnown is the smaller of two numbers of which 0 is not known.
+// minKnown returns the smaller of two numbers of which 0 is unknown.
 func minKnown(a, b int64) int64 {
 	if a == 0 || b == 0 {
 		return max(a, b)
@@ -78,8 +80,8 @@ func minKnown(a, b int64) int64 {
 	return min(a, b)
 }
 
-// parseSize is the size in a match of one of several patterns, of which each has a
-// number and a unit; 0 if there is none that could be true.
+// parseSize returns the size in a match of one of several patterns, each of which has a number
+// and a unit; 0 if there is none that is plausible.
 func parseSize(match [][]byte) int64 {
 	for i := 1; i+1 < len(match); i += 2 {
 		if match[i] == nil {
@@ -96,7 +98,7 @@ func parseSize(match [][]byte) int64 {
 	return 0
 }
 
-// parseCount reads a number such as 123,456; 0 if it could not be true.
+// parseCount parses a number such as 123,456; it returns 0 if that is implausible.
 func parseCount(digits []byte) int64 {
 	n, err := strconv.ParseInt(strings.ReplaceAll(string(digits), ",", ""), 10, 64)
 	if err != nil || n > 1<<40 {

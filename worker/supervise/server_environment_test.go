@@ -5,20 +5,20 @@ import (
 	"testing"
 )
 
-// The server gets no secret of ours, but for those that its command names.
-func TestEnvironment(t *testing.T) {
+// The server gets no secret of this process, except for those that its command names.
+func TestServerEnvironment(t *testing.T) {
 	for _, name := range []string{
 		"PROMPTMILL_API_KEY", "PROMPTMILL_JOIN", "PROMPTMILL_URL", "NATS_PASSWORD", "NATS_URL", "HF_TOKEN",
 	} {
 		t.Setenv(name, "value-of-"+name)
 	}
 
-	b := newBench(t, `env > environment; : > up; exec sleep 1000 > alive`)
+	b := newSupervisedScript(t, `env > environment; : > up; exec sleep 1000 > alive`)
 	b.cfg.Command += " --api-key $PROMPTMILL_API_KEY"
-	b.run(t)
-	b.await(t, Ready, 1)
+	b.start(t)
+	b.awaitPhase(t, Ready, 1)
 
-	got := b.read(t, "environment")
+	got := b.readFile(t, "environment")
 	for name, want := range map[string]bool{
 		"HF_TOKEN":           true,
 		"PROMPTMILL_API_KEY": true,
