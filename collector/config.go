@@ -28,7 +28,7 @@ type Config struct {
 	// Input is the input of the run. Required.
 	Input Input
 	// Limits are those of the run's streams, if these have to be created again. Defaults to
-	// the limits of the bus package.
+	// those of [bus.Limits].
 	Limits bus.Limits
 
 	// Host names this machine on the bus, for people who look for the output. Defaults to no
