@@ -119,7 +119,7 @@ func maxConnections(simulated bool) int {
 
 // memoryFile is the file in the state folder that keeps how many requests in flight model servers
 // were found to take.
-const memoryFile = "servers.JSon"
+const memoryFile = "servers.json"
 
 // newConfig returns the configuration of a worker at a server, without its bus. state is the state
 // folder.

@@ -71,7 +71,7 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 	c.must("list", "--join", fresh)
 
 	// The certificate is right, the secret is not: made up, or of before a change.
-	j := parseJoin(t, fresh)
+	j := mustParseJoin(t, fresh)
 	j.Token[0]++
 	refused("another secret", j.String(), "the bus at "+address+" refuses this join string", []string{"list"},
 		[]string{"worker", "--sim"})
@@ -103,7 +103,7 @@ func TestBusCannotBegin(t *testing.T) {
 
 	c := newCommand(t)
 	_, out := c.serve()
-	address := parseJoin(t, joinOf(t, out)).Addresses[0]
+	address := mustParseJoin(t, joinOf(t, out)).Addresses[0]
 	if text, code := c.run("serve", "--listen", "127.0.0.1:0"); code != exit.CodeError ||
 		!strings.Contains(text, "another promptmill serve is running with this state folder") {
 		t.Errorf("the same state: exit code %d:\n%s", code, text)

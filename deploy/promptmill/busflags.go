@@ -10,26 +10,26 @@ import (
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
-// busFlags say how to reach a bus.
+// busFlags returns the flags of commands that use a bus.
 func busFlags() []cli.Flag { return namedBusFlags("PROMPTMILL_NATS", "NATS_URL") }
 
-// ownBusFlags are those of the commands that start a bus unless they are told not to.
-// NATS_URL, which is there for other programs, does not tell them.
+// ownBusFlags returns the flags of commands that start a bus unless one is named. NATS_URL,
+// which may be set for other programs, does not name one.
 func ownBusFlags() []cli.Flag { return namedBusFlags("PROMPTMILL_NATS") }
 
-// noteUnusedURL says that NATS_URL is not used, if it is set.
+// noteUnusedURL prints that NATS_URL is not used, if it is set.
 func noteUnusedURL(env environment, o busconn.Options, screen *terminal.Screen) {
 	if env.getenv("NATS_URL") != "" && !o.External() {
 		screen.Printf("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", o.Command)
 	}
 }
 
-// namedBusFlags are the flags, with the environment variables of the one for a NATS server.
+// namedBusFlags returns the flags of a bus. The variables are those of the flag for a NATS server.
 func namedBusFlags(names ...string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name:    "join",
-			Usage:   "the string that promptmill serve or run --listen has printed",
+			Usage:   "`STRING` that promptmill serve, run --listen or join has printed",
 			Sources: flagEnv("join"),
 		},
 		&cli.StringFlag{
@@ -62,13 +62,13 @@ func namedBusFlags(names ...string) []cli.Flag {
 		&cli.BoolFlag{
 			Name:    "verbose",
 			Aliases: []string{"v"},
-			Usage:   "say more",
+			Usage:   "log more",
 			Sources: flagEnv("verbose"),
 		},
 	}
 }
 
-// stateFlag is that of all commands that keep or look for something on this machine.
+// stateFlag is the flag of commands that keep state on this machine.
 func stateFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name:        "state",
@@ -78,7 +78,17 @@ func stateFlag() cli.Flag {
 	}
 }
 
-// replicasFlag is for commands that make streams on a bus that is there already.
+// advertiseFlag is the flag of commands that print or start a bus for other boxes.
+func advertiseFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:        "advertise",
+		Usage:       "`HOST[:PORT]` of this box for other boxes",
+		DefaultText: "its addresses",
+		Sources:     flagEnv("advertise"),
+	}
+}
+
+// replicasFlag is the flag of commands that create streams on a NATS server.
 func replicasFlag() cli.Flag {
 	return &cli.IntFlag{
 		Name:    "replicas",
@@ -88,7 +98,7 @@ func replicasFlag() cli.Flag {
 	}
 }
 
-// stateOf is the state folder of a command.
+// stateOf returns the state folder of a command.
 func stateOf(env environment, c *cli.Command) (string, error) {
 	if state := c.String("state"); state != "" {
 		return filepath.Abs(state)
@@ -98,7 +108,7 @@ func stateOf(env environment, c *cli.Command) (string, error) {
 
 // parseConnect reads the flags of the bus.
 func parseConnect(env environment, c *cli.Command) busconn.Options {
-	state, _ := stateOf(env, c) // matters only where no bus is named; connectAll has the error then
+	state, _ := stateOf(env, c) // needed only if no bus is named; ConnectAll returns the error then
 
 	return busconn.Options{
 		Join:        c.String("join"),

@@ -477,6 +477,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	}
 
 	t.Cleanup(func() { j.Close() })
+
 	r.collector, err = collector.New(collector.Config{
 		JS:            r.link.JS,
 		Journal:       j,

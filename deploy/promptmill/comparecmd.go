@@ -16,28 +16,34 @@ func compareCommand(env environment) *cli.Command {
 		ArgsUsage: "META META...",
 		Description: "META is as for promptmill report. Differences are from the fastest run, with intervals\n" +
 			"where the runs are long enough for them. A run on another input is marked.",
-		Flags: writingFlags(),
+		Flags: reportWriterFlags(),
 		Action: func(_ context.Context, c *cli.Command) error {
-			if c.Args().Len() < 2 {
+			names := c.Args().Slice()
+			if len(names) < 2 {
 				return exit.Usage("for example: promptmill compare A.meta.json B.meta.json",
 					"want the metadata of two runs or more")
 			}
 
-			to, err := parseWriting(env, c)
+			to, err := parseReportWriter(env, c)
 			if err != nil {
 				return err
 			}
 
-			var runs []report.Named
-			for _, name := range c.Args().Slice() {
-				path, run, err := openMeta(name)
-				if err != nil {
-					return err
-				}
-				runs = append(runs, report.Named{Path: path, Run: run})
-			}
-
-			return to.write(report.Compare(runs))
+			return compareRuns(to, names)
 		},
 	}
+}
+
+// compareRuns writes the comparison of the runs with some metadata.
+func compareRuns(to reportWriter, names []string) error {
+	var runs []report.Named
+	for _, name := range names {
+		path, run, err := openMeta(name)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, report.Named{Path: path, Run: run})
+	}
+
+	return to.write(report.Compare(runs))
 }

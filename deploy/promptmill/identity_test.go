@@ -44,7 +44,7 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 		}
 	}
 
-	a, b := parseJoin(t, said[0]), parseJoin(t, said[1])
+	a, b := mustParseJoin(t, said[0]), mustParseJoin(t, said[1])
 	if a.Fingerprint != b.Fingerprint || a.Token != b.Token {
 		t.Error("the two have different identities")
 	}
@@ -74,7 +74,7 @@ func joinOf(t *testing.T, out *lockedBuffer) (text string) {
 	return text
 }
 
-func parseJoin(t *testing.T, text string) proto.Join {
+func mustParseJoin(t *testing.T, text string) proto.Join {
 	t.Helper()
 	j, err := proto.ParseJoin(text)
 	if err != nil {

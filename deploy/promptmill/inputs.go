@@ -242,12 +242,7 @@ func listenFlags() []cli.Flag {
 			DefaultText: "this machine alone",
 			Sources:     flagEnv("listen"),
 		},
-		&cli.StringFlag{
-			Name:        "advertise",
-			Usage:       "what other boxes call this one, `HOST[:PORT]`",
-			DefaultText: "its addresses",
-			Sources:     flagEnv("advertise"),
-		},
+		advertiseFlag(),
 	}
 }
 

@@ -18,11 +18,11 @@ import (
 func reportCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "report",
-		Usage:     "write what a run has come to, with conclusions and estimates",
+		Usage:     "write the report of a run, with conclusions and estimates",
 		ArgsUsage: "META...",
 		Description: "META is a run's NAME.meta.json, or the output beside it, or a file of another tool that\n" +
 			"uses the same names. Every run leaves NAME.report.md and NAME.report.html; this command\n" +
-			"writes them anew, with another baseline or other prices.",
+			"writes them again, with another baseline or other prices.",
 		Flags: slices.Concat(reportFlags(), []cli.Flag{
 			&cli.IntFlag{
 				Name:        "workers",
@@ -30,48 +30,65 @@ func reportCommand(env environment) *cli.Command {
 				DefaultText: "as many as the run had",
 				Sources:     flagEnv("workers"),
 			},
-		}, writingFlags(), []cli.Flag{stateFlag()}),
-		Action: func(_ context.Context, c *cli.Command) error { return writeReport(env, c) },
+		}, reportWriterFlags(), []cli.Flag{stateFlag()}),
+		Action: func(_ context.Context, c *cli.Command) error {
+			o, err := parseReport(env, c)
+			if err != nil {
+				return err
+			}
+			return writeReports(o)
+		},
 	}
 }
 
-func writeReport(env environment, c *cli.Command) error {
-	if !c.Args().Present() {
-		return exit.Usage("for example: promptmill report NAME.meta.json", "want the metadata of a run")
+// reportOptions are the flags of report.
+type reportOptions struct {
+	metadata []string // names of files, or of the outputs beside them
+	report   report.Options
+	state    string // folder
+	to       reportWriter
+}
+
+// parseReport reads the flags of report.
+func parseReport(env environment, c *cli.Command) (o reportOptions, err error) {
+	o.metadata = c.Args().Slice()
+	if len(o.metadata) == 0 {
+		return o, exit.Usage("for example: promptmill report NAME.meta.json", "want the metadata of a run")
 	}
 
-	if c.Int("workers") < 0 {
-		return exit.Usage("", "--workers %d: must not be negative", c.Int("workers"))
+	workers := c.Int("workers")
+	if workers < 0 {
+		return o, exit.Usage("", "--workers %d: must not be negative", workers)
 	}
 
-	to, err := parseWriting(env, c)
-	if err != nil {
-		return err
+	if o.to, err = parseReportWriter(env, c); err != nil {
+		return o, err
 	}
 
-	if to.format == "html" && c.Args().Len() > 1 {
-		return exit.Usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
+	if o.to.format == "html" && len(o.metadata) > 1 {
+		return o, exit.Usage("name them one by one, or promptmill compare", "a page of HTML is of one run")
 	}
 
-	options, err := parseReports(c)
-	if err != nil {
-		return err
+	if o.report, err = parseReports(c); err != nil {
+		return o, err
 	}
 
-	options.Workers = c.Int("workers")
-	state, err := stateOf(env, c)
-	if err != nil {
-		return err
-	}
+	o.report.Workers = workers
+	o.state, err = stateOf(env, c)
 
+	return o, err
+}
+
+// writeReports writes the reports of some runs.
+func writeReports(o reportOptions) error {
 	var list []*report.Report
-	for _, name := range c.Args().Slice() {
+	for _, name := range o.metadata {
 		path, run, err := openMeta(name)
 		if err != nil {
 			return err
 		}
 
-		made, err := pipeline.BuildReport(options, state, path, run)
+		made, err := pipeline.BuildReport(o.report, o.state, path, run)
 		if err != nil {
 			return err
 		}
@@ -79,11 +96,11 @@ func writeReport(env environment, c *cli.Command) error {
 		list = append(list, made)
 	}
 
-	return to.write(list...)
+	return o.to.write(list...)
 }
 
-// writingFlags say where a report goes, and in which form.
-func writingFlags() []cli.Flag {
+// reportWriterFlags returns the flags for the place and format of a report.
+func reportWriterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name:    "output",
@@ -101,15 +118,16 @@ func writingFlags() []cli.Flag {
 	}
 }
 
-// writing is where a report goes, and in which form.
-type writing struct {
+// reportWriter writes reports to a place, in a format.
+type reportWriter struct {
 	path   string // empty: standard output
-	format string
+	format string // md, html or json
 	stdout io.Writer
 }
 
-func parseWriting(env environment, c *cli.Command) (writing, error) {
-	w := writing{path: c.String("output"), format: c.String("format"), stdout: env.stdout}
+// parseReportWriter reads the flags for the place and format of a report.
+func parseReportWriter(env environment, c *cli.Command) (reportWriter, error) {
+	w := reportWriter{path: c.String("output"), format: c.String("format"), stdout: env.stdout}
 	if w.format == "" {
 		w.format = strings.TrimPrefix(filepath.Ext(w.path), ".")
 		if w.format != "html" && w.format != "json" {
@@ -128,9 +146,9 @@ func parseWriting(env environment, c *cli.Command) (writing, error) {
 	return w, exit.Usage("", "--format %q: want md, html or json", w.format)
 }
 
-// write writes reports, one after the other.
-func (w writing) write(list ...*report.Report) error {
-	all := func(to io.Writer) error {
+// write writes reports one after the other.
+func (w reportWriter) write(list ...*report.Report) error {
+	writeAll := func(to io.Writer) error {
 		for i, r := range list {
 			if i > 0 && w.format == "md" {
 				if _, err := io.WriteString(to, "\n"); err != nil {
@@ -138,17 +156,27 @@ func (w writing) write(list ...*report.Report) error {
 				}
 			}
 
-			write := map[string]func(io.Writer) error{"md": r.Markdown, "html": r.HTML, "json": r.JSON}[w.format]
-			if err := write(to); err != nil {
+			if err := w.writeOne(to, r); err != nil {
 				return err
 			}
 		}
 
 		return nil
 	}
+
 	if w.path == "" {
-		return all(w.stdout)
+		return writeAll(w.stdout)
 	}
 
-	return files.Write(w.path, 0o666, all)
+	return files.Write(w.path, 0o666, writeAll)
+}
+
+func (w reportWriter) writeOne(to io.Writer, r *report.Report) error {
+	switch w.format {
+	case "html":
+		return r.HTML(to)
+	case "json":
+		return r.JSON(to)
+	}
+	return r.Markdown(to)
 }

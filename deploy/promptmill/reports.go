@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/files"
 )
 
-// reportFlags say what stands in a report besides the run.
+// reportFlags returns the flags for the content of reports.
 func reportFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
@@ -84,6 +84,7 @@ func parseReports(c *cli.Command) (o report.Options, err error) {
 	return o, nil
 }
 
+// parseEstimates parses numbers of requests.
 func parseEstimates(list string) (counts []int, err error) {
 	if list == "" {
 		return nil, nil
@@ -93,7 +94,7 @@ func parseEstimates(list string) (counts []int, err error) {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || n < 1 || n > 1e12 {
 			return nil, exit.Usage("for example --estimate 5000,200000",
-				"--estimate %s: %q is no number of requests", list, part)
+				"--estimate %s: %q is not a number of requests", list, part)
 		}
 		counts = append(counts, n)
 	}
@@ -101,7 +102,7 @@ func parseEstimates(list string) (counts []int, err error) {
 	return counts, nil
 }
 
-// openMeta reads the metadata that is called so, or that of an output that is.
+// openMeta reads the metadata of a run by its name, or by that of the output beside it.
 func openMeta(name string) (path string, run *metadata.Run, err error) {
 	path = name
 	out := output.Prefix(strings.TrimSuffix(name, output.ResultsSuffix))

@@ -22,7 +22,7 @@ func runCommand(env environment) *cli.Command {
 		&cli.StringFlag{
 			Name:    "output",
 			Aliases: []string{"o"},
-			Usage:   "output `NAME.jsonl.zst`; by default INPUT.results.JSonl.zst in this folder",
+			Usage:   "output `NAME.jsonl.zst`; by default INPUT.results.jsonl.zst in this folder",
 			Sources: flagEnv("output"),
 		},
 		urlFlag(),

@@ -191,7 +191,6 @@ func (s *session) listRuns(ctx context.Context, id string) (runs []proto.Manifes
 
 	if proto.CheckRunID(id) == nil {
 		m, err := s.Runs.Get(ctx, id)
-
 		switch {
 		case err == nil:
 			return []proto.Manifest{m}, true, nil

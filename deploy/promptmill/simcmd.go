@@ -196,12 +196,12 @@ const exitKilled = 137
 func simCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "sim",
-		Usage: "a simulated model server, for trying things out",
+		Usage: "run a simulated model server, for tests and trials",
 		Flags: append(simFlags(),
 			// Only a process of its own can be away and die.
 			&cli.DurationFlag{
 				Name:    "sim-load",
-				Usage:   "time that it takes to load its model first",
+				Usage:   "time to load its model before it serves",
 				Sources: flagEnv("sim-load"),
 			},
 			&cli.StringFlag{
@@ -222,49 +222,64 @@ func simCommand(env environment) *cli.Command {
 			},
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg, err := parseSim(c)
+			cfg, err := parseSimServer(env, c)
 			if err != nil {
 				return err
 			}
-
-			cfg.Models = c.StringSlice("model")
-			if err := checkHold(cfg); err != nil {
-				return err
-			}
-
-			cfg.Load, cfg.Poison = c.Duration("sim-load"), c.String("sim-poison")
-			cfg.OnDeath = func() {
-				fmt.Fprintln(env.stderr, "simulated model server: killed by a prompt")
-				env.exit(exitKilled)
-			}
-
-			server, loading := sim.New(cfg), time.Duration(0)
-			if !cfg.Flavour.ListensWhileLoading() {
-				loading = cfg.Load
-			}
-
-			select {
-			case <-time.After(loading):
-			case <-env.signals:
-				return nil
-			case <-ctx.Done():
-				return nil
-			}
-
-			s, err := modelservers.StartSim(c.String("listen"), server)
-			if err != nil {
-				return err
-			}
-
-			fmt.Fprintf(env.stderr, "simulated model server on %s, %d slots; stop it with Ctrl-C\n", s.URL, cfg.Slots)
-			select {
-			case <-env.signals:
-			case <-ctx.Done():
-			}
-
-			s.Stop()
-
-			return nil
+			return serveSim(ctx, env, cfg, c.String("listen"))
 		},
 	}
+}
+
+// parseSimServer reads the flags of sim.
+func parseSimServer(env environment, c *cli.Command) (sim.Config, error) {
+	cfg, err := parseSim(c)
+	if err != nil {
+		return cfg, err
+	}
+
+	cfg.Models = c.StringSlice("model")
+	if err := checkHold(cfg); err != nil {
+		return cfg, err
+	}
+
+	cfg.Load, cfg.Poison = c.Duration("sim-load"), c.String("sim-poison")
+	cfg.OnDeath = func() {
+		fmt.Fprintln(env.stderr, "simulated model server: killed by a prompt")
+		env.exit(exitKilled)
+	}
+
+	return cfg, nil
+}
+
+// serveSim runs a simulated model server until a signal. One of a kind that does not listen
+// while it loads its model listens only then.
+func serveSim(ctx context.Context, env environment, cfg sim.Config, address string) error {
+	server, loading := sim.New(cfg), time.Duration(0)
+	if !cfg.Flavour.ListensWhileLoading() {
+		loading = cfg.Load
+	}
+
+	select {
+	case <-time.After(loading):
+	case <-env.signals:
+		return nil
+	case <-ctx.Done():
+		return nil
+	}
+
+	s, err := modelservers.StartSim(address, server)
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+
+	fmt.Fprintf(env.stderr, "simulated model server on %s, %d slots; stop it with Ctrl-C\n", s.URL, cfg.Slots)
+
+	select {
+	case <-env.signals:
+	case <-ctx.Done():
+	}
+
+	return nil
 }
