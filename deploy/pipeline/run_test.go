@@ -1,0 +1,167 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/exit"
+	"github.com/promptmill/promptmill/deploy/progress"
+	"github.com/promptmill/promptmill/proto"
+	"github.com/promptmill/promptmill/worker/sim"
+)
+
+// newConfig returns the configuration of a run of so many requests at a simulated server.
+func newConfig(t *testing.T, requests int, server sim.Config) Config {
+	t.Helper()
+
+	server.Models = []string{"m"}
+	s := httptest.NewServer(sim.New(server))
+	t.Cleanup(s.Close)
+
+	dir := t.TempDir()
+	var text strings.Builder
+	for i := range requests {
+		fmt.Fprintf(&text, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]}\n", i, i)
+	}
+
+	input := filepath.Join(dir, "in.jsonl")
+	must(t, os.WriteFile(input, []byte(text.String()), 0o600))
+
+	return Config{
+		Inputs:    []string{input},
+		Output:    filepath.Join(dir, "out.jsonl.zst"),
+		ServerURL: s.URL,
+		State:     filepath.Join(dir, "state"),
+	}
+}
+
+// A run whose context ends says so, and is resumed by the next call with the same configuration,
+// and by no other.
+func TestRunResumes(t *testing.T) {
+	t.Parallel()
+
+	const requests = 200
+	cfg := newConfig(t, requests, sim.Config{Slots: 8, TTFT: 20 * time.Millisecond})
+	cfg.Workers.Concurrency = 4
+
+	ctx, stop := context.WithCancelCause(t.Context())
+	cause := errors.New("the program ends")
+	cfg.Hooks.Progress = func(s progress.Sample) {
+		if s.Done > 0 {
+			stop(cause)
+		}
+	}
+
+	_, err := Run(ctx, cfg)
+	if !errors.Is(err, ErrInterrupted) || !errors.Is(err, cause) || exit.Code(err) != exit.CodeInterrupted {
+		t.Fatalf("an interrupted run: %v", err)
+	}
+
+	other := newConfig(t, requests+1, sim.Config{})
+	other.Output, other.State, other.Hooks = cfg.Output, cfg.State, Hooks{}
+	if _, err := Run(t.Context(), other); err == nil || !strings.Contains(err.Error(), "made from another input") {
+		t.Errorf("another input: %v", err)
+	}
+
+	var lines []string
+	var last progress.Sample
+	var counts func() collector.Progress
+	cfg.Hooks = Hooks{
+		Printf:     func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) },
+		Progress:   func(s progress.Sample) { last = s },
+		Collecting: func(c func() collector.Progress) { counts = c },
+	}
+
+	res, err := Run(t.Context(), cfg)
+	must(t, err)
+
+	if res.Answered != requests || res.Failed != 0 || res.WasComplete || res.Metadata.TestID != res.Run {
+		t.Errorf("the result: %+v", res)
+	}
+
+	if !last.Final || last.Done != requests || counts().Durable != requests {
+		t.Errorf("the last sample: %+v, the counts: %+v", last, counts())
+	}
+
+	if len(lines) == 0 || !strings.Contains(lines[0], "resuming run "+res.Run) {
+		t.Errorf("lines for a person: %q", lines)
+	}
+
+	if again, err := Run(t.Context(), cfg); err != nil || !again.WasComplete || again.Run != res.Run {
+		t.Errorf("once more: %+v, %v", again, err)
+	}
+
+	if _, err := os.Stat(filepath.Join(cfg.State, "history.jsonl")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A second run for the same output is refused while the first is at work.
+func TestRunLocksItsOutput(t *testing.T) {
+	t.Parallel()
+
+	cfg := newConfig(t, 50, sim.Config{Slots: 1, TTFT: 50 * time.Millisecond})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+
+	var second error
+	cfg.Hooks.Collecting = func(func() collector.Progress) {
+		again := cfg
+		again.Hooks = Hooks{}
+		_, second = Run(t.Context(), again)
+		stop()
+	}
+
+	if _, err := Run(ctx, cfg); !errors.Is(err, ErrInterrupted) {
+		t.Error(err)
+	}
+
+	if second == nil || !strings.Contains(second.Error(), "another promptmill is working on this output") {
+		t.Errorf("the second run: %v", second)
+	}
+}
+
+// An error of the configuration names the field.
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+
+	good := Config{Inputs: []string{"in.jsonl"}, Output: "out"}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+
+	for field, change := range map[string]func(*Config){
+		"Config.Inputs is required":              func(c *Config) { c.Inputs = nil },
+		"Config.Inputs: \"-\"":                   func(c *Config) { c.Inputs = []string{"-", "x"} },
+		"Config.Output is required":              func(c *Config) { c.Output = "" },
+		"Config.ServerURL excludes":              func(c *Config) { c.ServerURL, c.Servers.URLs = "http://a:1", []string{"http://b:1"} },
+		"Config.URLs":                            func(c *Config) { c.ServerURL = "ftp://a" },
+		"Config.APIKey":                          func(c *Config) { c.Servers.APIKey = "a\nb" },
+		"Config.Sim excludes":                    func(c *Config) { c.Servers.Sim, c.Servers.Command = &sim.Config{}, "x" },
+		"Config.Command starts one":              func(c *Config) { c.Servers.Command, c.Servers.URLs = "x", []string{"http://a:1", "http://b:1"} },
+		"Config.Flush":                           func(c *Config) { c.Flush = -1 },
+		"Config.Settings.ShardSize":              func(c *Config) { c.Settings.ShardSize = proto.MaxShardSize + 1 },
+		"Config.Settings.Model excludes":         func(c *Config) { c.Settings.Model, c.Settings.OverrideModel = "a", "b" },
+		"Config.RunID":                           func(c *Config) { c.RunID = "a b" },
+		"WorkerConfig.Attempts is -1":            func(c *Config) { c.Workers.Attempts = -1 },
+		"WorkerConfig.Grace is -1ns, must not":   func(c *Config) { c.Workers.Grace = -1 },
+		"WorkerConfig.MaxConcurrency is -1, mus": func(c *Config) { c.Workers.MaxConcurrency = -1 },
+	} {
+		c := good
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+		if _, err := Run(t.Context(), c); err == nil {
+			t.Errorf("%s: Run takes it", field)
+		}
+	}
+}
