@@ -10,13 +10,13 @@
 // [Run] puts all parts of a run into this process. The parts know each other only through the bus, a
 // NATS server that is embedded unless Config.Bus names another one:
 //
-//	         prompts.jsonl                                 answers.jsonl.zst
-//	               │                                               ▲
-//	           producer ──shards──► bus ──results──► collector ──journal
-//	                                │ ▲
-//	                          shards│ │results
-//	                                ▼ │
-//	                              worker ◄──requests──► model server
+//	prompts.jsonl                                 answers.jsonl.zst
+//	      │                                               ▲
+//	  producer ──shards──► bus ──results──► collector ──journal
+//	                       │ ▲
+//	                 shards│ │results
+//	                       ▼ │
+//	                     worker ◄──requests──► model server
 //
 // What Run promises holds for each of its callers:
 //
