@@ -9,12 +9,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// asRun, in the environment, makes the test binary a program that only runs a watch of
-// the nvidia-smi named there: it is to be killed.
-const asRun = "GPU_TEST_RUN"
+// commandVariable, in the environment, makes the test binary a program that only runs a watch
+// of the nvidia-smi named there, so that a test can kill it.
+const commandVariable = "GPU_TEST_RUN"
 
 func TestMain(m *testing.M) {
-	if command := os.Getenv(asRun); command != "" {
+	if command := os.Getenv(commandVariable); command != "" {
 		w := New(zerolog.Nop())
 		w.command = command
 		w.Run(context.Background())

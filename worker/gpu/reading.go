@@ -8,26 +8,30 @@ import (
 	"unicode/utf8"
 )
 
-// Reading is what nvidia-smi says of a card at one time.
+// Reading is nvidia-smi's report of a card at one time.
 type Reading struct {
-	Index           int
-	Name, UUID      string // "": unknown
-	MemoryBytes     int64  // 0: unknown, such as where the memory is the machine's own
-	MemoryUsedBytes int64  // 0: unknown
-
-	// Nil: unknown, since the card does not tell.
+	// Index is the card's number in nvidia-smi.
+	Index int
+	// Name and UUID are "" if unknown.
+	Name, UUID string
+	// MemoryBytes is 0 if unknown, such as where the memory is the machine's own.
+	MemoryBytes int64
+	// MemoryUsedBytes is 0 if unknown.
+	MemoryUsedBytes int64
+	// PowerWatts, UtilizationPercent and TemperatureC are nil if the card does not report them.
 	PowerWatts, UtilizationPercent, TemperatureC *float64
 }
 
-// queryFields is what is asked of nvidia-smi, in the order in which [parseReading] reads it.
+// queryFields are the fields that nvidia-smi is asked for, in the order in which parseReading
+// expects them.
 const queryFields = "index,uuid,name,memory.total,memory.used,power.draw,utilization.gpu,temperature.gpu,count"
 
-// parseReading reads a line such as
+// parseReading parses a line such as
 //
 //	0, GPU-5c3f0d4e-..., NVIDIA H200, 143771, 4, 76.02, 0, 29, 2
 //
-// of which the last field is the number of cards, 0 if it does not tell. ok is false if
-// the line is anything else: nvidia-smi writes messages between them.
+// of which the last field is the number of cards, 0 if it is unknown. ok is false if the line
+// is anything else: nvidia-smi writes messages between the readings.
 func parseReading(line string) (r Reading, count int, ok bool) {
 	fields := strings.Split(line, ", ")
 	if len(fields) != strings.Count(queryFields, ",")+1 || !utf8.ValidString(line) ||
@@ -61,8 +65,8 @@ func parseReading(line string) (r Reading, count int, ok bool) {
 	return r, count, true
 }
 
-// knownField is a field, or "" where nvidia-smi says why it has none: [N/A],
-// [Not Supported], [Unknown Error], [GPU is lost], and some of them without brackets.
+// knownField returns a field, or "" if nvidia-smi reports that there is none: [N/A], [Not
+// Supported], [Unknown Error], [GPU is lost], and some of them without brackets.
 func knownField(field string) string {
 	if strings.HasPrefix(field, "[") && strings.HasSuffix(field, "]") {
 		return ""
@@ -76,7 +80,7 @@ func knownField(field string) string {
 	return field
 }
 
-// parseNumber reads a number that is not below zero, nil if it is not known. It takes ok back
+// parseNumber parses a number that is not below zero, nil if it is unknown. It sets ok to false
 // if the field is anything else.
 func parseNumber(field string, ok *bool) *float64 {
 	text := knownField(field)
@@ -93,6 +97,7 @@ func parseNumber(field string, ok *bool) *float64 {
 	return &n
 }
 
+// parseMebibytes parses a size, in bytes; 0 if it is unknown.
 func parseMebibytes(field string, ok *bool) int64 {
 	if n := parseNumber(field, ok); n != nil {
 		return int64(*n) << 20

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestParse(t *testing.T) {
+func TestParseReading(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -64,7 +64,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseReadingFails(t *testing.T) {
 	t.Parallel()
 
 	for _, line := range []string{
@@ -92,7 +92,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func FuzzOutput(f *testing.F) {
-	f.Add([]byte(recorded(f)), uint8(7))
+	f.Add([]byte(readRecording(f)), uint8(7))
 	f.Add([]byte("No devices were found\n"), uint8(3))
 	f.Add([]byte(
 		"0, GPU-1, NVIDIA GB10, [N/A], [N/A], 4.51, 0, 41, 1\r\n0, GPU-1, NVIDIA GB10, [N/A], [N/A], [N/A], 0, 41, 0",
@@ -100,7 +100,7 @@ func FuzzOutput(f *testing.F) {
 
 	f.Add([]byte(strings.Repeat("x", longestLine+9)+"\n0, GPU-1, H, 1, 1, 1, 1, 1, 1\n"), uint8(0))
 	f.Fuzz(func(t *testing.T, text []byte, cut uint8) {
-		// Cut in pieces or not, the same is read.
+		// The result does not depend on how the output is cut.
 		whole, pieces := newOutput(), newOutput()
 		whole.Write(text)
 
@@ -110,10 +110,10 @@ func FuzzOutput(f *testing.F) {
 			rest = rest[n:]
 		}
 
-		for _, o := range []*output{whole, pieces} {
+		for _, o := range []*outputParser{whole, pieces} {
 			o.flushLine()
-			if len(o.part) > longestLine || len(o.message) > longestLine {
-				t.Fatalf("%d bytes kept, a message of %d", len(o.part), len(o.message))
+			if len(o.partialLine) > longestLine || len(o.message) > longestLine {
+				t.Fatalf("%d bytes kept, a message of %d", len(o.partialLine), len(o.message))
 			}
 		}
 
@@ -127,7 +127,7 @@ func FuzzOutput(f *testing.F) {
 			}
 		}
 
-		// it goes by the clock
+		// it depends on the clock
 		noEnergy := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Joules" }, cmp.Ignore())
 		if diff := cmp.Diff(a, b, noEnergy); diff != "" || whole.message != pieces.message {
 			t.Errorf("messages %q and %q, cards:\n%s", whole.message, pieces.message, diff)

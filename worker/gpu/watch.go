@@ -1,5 +1,3 @@
-// Package gpu reads the graphics cards of this machine through nvidia-smi, one process
-// that stays and writes a line for each card every second.
 package gpu
 
 import (
@@ -17,50 +15,51 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ErrNone is returned when this machine has no graphics cards that nvidia-smi knows of.
+// ErrNone is returned on a machine without graphics cards that nvidia-smi knows.
 var ErrNone = errors.New("no graphics cards")
 
-// The waits before nvidia-smi is started again double from the first, up to the last.
-// One that ran for the last is not held to have failed at once.
+// The waits before a restart of nvidia-smi double from restartWaitMin to restartWaitMax. After
+// a run of restartWaitMax they start again at restartWaitMin.
 const (
 	restartWaitMin = time.Second
 	restartWaitMax = time.Minute
 )
 
-// endWait is how long [Watch.Run] waits for a killed nvidia-smi. One that hangs in its
+// maxEndTime is how long [Watch.Run] waits for a killed nvidia-smi. One that hangs in its
 // driver, as they do when a card fails, ends for no signal.
-const endWait = 5 * time.Second
+const maxEndTime = 5 * time.Second
 
 // Card is a graphics card as it was read last.
 type Card struct {
 	Reading
-	// Joules is the energy that the card took since [Watch.Run] began: its power over
-	// the time between readings. Nil if the card does not tell its power. Gaps of more
-	// than 5 seconds between readings, which are logged, count nothing.
+	// Joules is the energy that the card took since [Watch.Run] began: its power over the time
+	// between readings. Nil if the card does not report its power. Gaps of more than 5 seconds
+	// between readings, which are logged, count nothing.
 	Joules *float64
 }
 
-// Watch keeps the latest readings of all cards.
+// Watch keeps the latest readings of all cards. It is safe for concurrent use.
 type Watch struct {
 	log         zerolog.Logger
 	command     string        // a path, or a name to look for
 	restartWait time.Duration // the first wait before a restart
 	running     atomic.Bool
 
+	// mu guards the fields below.
 	mu     sync.Mutex
 	cards  []Reading // the last complete set
 	at     time.Time // when it was complete
 	meters map[string]*energyMeter
 }
 
-// New returns a watch that has seen no cards yet.
+// New returns a watch without readings.
 func New(log zerolog.Logger) *Watch {
 	return &Watch{log: log, command: "nvidia-smi", restartWait: restartWaitMin}
 }
 
-// Now returns the cards as they were read last, by index; nil before the first reading.
-// Cards that were not read for 5 seconds keep their names, sizes and energy, and nothing
-// else is known of them. Safe for concurrent use.
+// Now returns the cards as they were read last, by index; nil before the first reading. Cards
+// that were not read for 5 seconds keep their names, sizes and energy, and nothing else is
+// known of them.
 func (w *Watch) Now() []Card {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -88,10 +87,10 @@ func (w *Watch) Now() []Card {
 	return cards
 }
 
-// Run reads the cards until ctx ends and then returns nil, with no process left. It
-// returns an error that wraps [ErrNone] at once if there is no nvidia-smi or if it finds
-// no card. An nvidia-smi that ends otherwise is started again. There is never more than
-// one: a Run next to another fails.
+// Run reads the cards until ctx ends and then returns nil, with no process left. It returns an
+// error that wraps [ErrNone] at once if there is no nvidia-smi or if it finds no card. An
+// nvidia-smi that ends otherwise is started again. Only one Run of a watch is possible at a
+// time: another one fails.
 func (w *Watch) Run(ctx context.Context) error {
 	path, err := exec.LookPath(w.command)
 	if err != nil {
@@ -125,7 +124,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(endWait):
+	case <-time.After(maxEndTime):
 		return errors.New("nvidia-smi does not end: it hangs in the driver")
 	}
 }
@@ -138,7 +137,7 @@ func (w *Watch) keepRunning(ctx context.Context, path string) error {
 		out, err := w.runOnce(ctx, path)
 
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // nvidia-smi was killed
 		}
 
 		seen = seen || out.complete
@@ -150,9 +149,9 @@ func (w *Watch) keepRunning(ctx context.Context, path string) error {
 			wait, last = w.restartWait, ""
 		}
 
-		if err.Error() != last { // say it once
+		if err.Error() != last { // log it once
 			last = err.Error()
-			w.log.Warn().Err(err).Msg("nvidia-smi ended, it is started again")
+			w.log.Warn().Err(err).Msg("nvidia-smi ended; restarting it")
 		}
 
 		select {
@@ -165,9 +164,9 @@ func (w *Watch) keepRunning(ctx context.Context, path string) error {
 	}
 }
 
-// runOnce runs nvidia-smi to its end and says why it ended.
-func (w *Watch) runOnce(ctx context.Context, path string) (*output, error) {
-	out := &output{watch: w}
+// runOnce runs nvidia-smi to its end and returns why it ended.
+func (w *Watch) runOnce(ctx context.Context, path string) (*outputParser, error) {
+	out := &outputParser{watch: w}
 	cmd := exec.CommandContext(ctx, path, "--query-gpu="+queryFields, "--format=csv,noheader,nounits", "--loop=1")
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = dieWithParent()
@@ -190,8 +189,8 @@ func (w *Watch) runOnce(ctx context.Context, path string) (*output, error) {
 	return out, err
 }
 
-// noCardExits are nvidia-smi's exit codes for: no device was found, the driver is not
-// loaded, and its library is not there.
+// noCardExits are the exit codes of nvidia-smi for: no device was found, the driver is not
+// loaded, its library is not there.
 var noCardExits = []int{6, 9, 12}
 
 // setReadings takes a complete set of readings.
@@ -218,11 +217,12 @@ func (w *Watch) addEnergy(r Reading, at time.Time) {
 
 	if gap := m.addPower(*r.PowerWatts, at); gap > 0 {
 		w.log.Warn().Int("gpu", r.Index).Float64("seconds", gap.Seconds()).
-			Msg("the graphics card was not read for a while, its energy is not counted")
+			Msg("graphics card not read for a while; its energy of that time is not counted")
 	}
 }
 
-// cardKey tells cards apart. An index may go over to another card when one fails.
+// cardKey returns a key of the card of a reading. An index may go over to another card when one
+// fails.
 func cardKey(r Reading) string {
 	if r.UUID != "" {
 		return r.UUID

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// ended reports that a process is gone, or waits for nothing but being reaped by a
-// parent that is not ours.
-func ended(pid string) bool {
+// hasEnded reports whether a process is gone, or only waits to be reaped by a parent other than
+// this process.
+func hasEnded(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
 		return true
@@ -21,26 +21,26 @@ func ended(pid string) bool {
 func TestKillLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 
-	path := fake(t, "cat $dir/two.csv; exec sleep 600")
+	path := writeFakeSMI(t, "cat $dir/two.csv; exec sleep 600")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asRun+"="+path)
+	cmd.Env = append(os.Environ(), commandVariable+"="+path)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 
-	eventually(t, "not started", func() bool { return len(starts(t, path)) == 1 })
+	awaitTrue(t, "not started", func() bool { return len(readStarts(t, path)) == 1 })
 
-	pid := starts(t, path)[0]
-	if ended(pid) {
+	pid := readStarts(t, path)[0]
+	if hasEnded(pid) {
 		t.Error("it has ended before the kill")
 	}
 
 	cmd.Process.Kill()
 	cmd.Wait()
-	eventually(t, "it outlives the process that started it", func() bool { return ended(pid) })
+	awaitTrue(t, "it outlives the process that started it", func() bool { return hasEnded(pid) })
 }

@@ -17,9 +17,9 @@ import (
 
 const patience = 2 * time.Minute
 
-// fake writes a shell script that stands for nvidia-smi. It runs in a folder of its own,
-// $dir, where it notes each start in the file starts.
-func fake(t *testing.T, script string) (path string) {
+// writeFakeSMI writes a shell script that stands for nvidia-smi. It runs in a folder of its
+// own, $dir, where it records each start in the file starts.
+func writeFakeSMI(t *testing.T, script string) (path string) {
 	t.Helper()
 
 	if _, err := os.Stat("/bin/sh"); err != nil {
@@ -33,15 +33,15 @@ func fake(t *testing.T, script string) (path string) {
 		t.Fatal(err)
 	}
 
-	if err := os.WriteFile(filepath.Join(dir, "two.csv"), []byte(recorded(t)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "two.csv"), []byte(readRecording(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
 	return path
 }
 
-// starts are the process ids under which a fake was started.
-func starts(t *testing.T, path string) []string {
+// readStarts returns the process ids under which a fake was started.
+func readStarts(t *testing.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "starts"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -50,15 +50,15 @@ func starts(t *testing.T, path string) []string {
 	return strings.Fields(string(text))
 }
 
-// newWatch is a watch with a fake.
+// newWatch returns a watch with a fake.
 func newWatch(path string) *Watch {
 	w := New(zerolog.Nop())
 	w.command, w.restartWait = path, time.Millisecond
 	return w
 }
 
-// run runs a watch until the test says so. stop waits for its end.
-func run(t *testing.T, w *Watch) (stop func() error) {
+// startWatch runs a watch. stop ends it and waits for its end.
+func startWatch(t *testing.T, w *Watch) (stop func() error) {
 	t.Helper()
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -90,8 +90,8 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// eventually polls until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
+// awaitTrue polls until ok.
+func awaitTrue(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -103,10 +103,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func TestRunReadsUntilTheEnd(t *testing.T) {
 	t.Parallel()
 
-	path := fake(t, `echo "$@" >$dir/args; cat $dir/two.csv; exec sleep 600`)
+	path := writeFakeSMI(t, `echo "$@" >$dir/args; cat $dir/two.csv; exec sleep 600`)
 	w := newWatch(path)
-	stop := run(t, w)
-	eventually(t, "no two cards", func() bool { return len(w.Now()) == 2 })
+	stop := startWatch(t, w)
+	awaitTrue(t, "no two cards", func() bool { return len(w.Now()) == 2 })
 
 	for i, card := range w.Now() {
 		if card.Index != i || card.Name == "" || card.UUID == "" || card.MemoryBytes < 1<<30 ||
@@ -123,7 +123,7 @@ func TestRunReadsUntilTheEnd(t *testing.T) {
 		t.Errorf("at the end: %v", err)
 	}
 
-	pids := starts(t, path)
+	pids := readStarts(t, path)
 	if len(pids) != 1 {
 		t.Errorf("started %d times", len(pids))
 	}
@@ -140,15 +140,15 @@ func TestRunReadsUntilTheEnd(t *testing.T) {
 		t.Errorf("arguments %q, %v", args, err)
 	}
 
-	if err := run(t, w)(); err != nil {
+	if err := startWatch(t, w)(); err != nil {
 		t.Errorf("a second Run after the first: %v", err)
 	}
 }
 
-func TestRunStartsItAgain(t *testing.T) {
+func TestRunRestartsNvidiaSMI(t *testing.T) {
 	t.Parallel()
 
-	path := fake(t, `mkdir $dir/lock || echo two >$dir/overlap
+	path := writeFakeSMI(t, `mkdir $dir/lock || echo two >$dir/overlap
 cat $dir/two.csv
 rmdir $dir/lock
 test $(wc -l <$dir/starts) -lt 4 && { echo "Unable to determine the device handle for GPU 0000:9E:00.0: GPU is lost."; exit 15; }
@@ -157,8 +157,8 @@ exec sleep 600`)
 	w := newWatch(path)
 	log := new(lockedBuffer)
 	w.log = zerolog.New(log)
-	stop := run(t, w)
-	eventually(t, "not started four times", func() bool { return len(starts(t, path)) == 4 })
+	stop := startWatch(t, w)
+	awaitTrue(t, "not started four times", func() bool { return len(readStarts(t, path)) == 4 })
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
@@ -191,14 +191,14 @@ func TestRunWithoutCards(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			path := fake(t, tt.script)
+			path := writeFakeSMI(t, tt.script)
 			w := newWatch(path)
 			err := w.Run(t.Context())
 			if !errors.Is(err, ErrNone) || err.Error() != tt.want {
 				t.Errorf("error %v", err)
 			}
 
-			if n := len(starts(t, path)); n != 1 || w.Now() != nil {
+			if n := len(readStarts(t, path)); n != 1 || w.Now() != nil {
 				t.Errorf("started %d times, cards %v", n, w.Now())
 			}
 		})
@@ -213,15 +213,15 @@ func TestRunWithoutCards(t *testing.T) {
 	})
 }
 
-// A card that is lost takes nvidia-smi with it: that is no machine without cards.
-func TestRunGoesOnWhenTheCardsAreGone(t *testing.T) {
+// A card that is lost ends nvidia-smi: the machine still counts as one with cards.
+func TestRunContinuesWhenTheCardsAreGone(t *testing.T) {
 	t.Parallel()
 
-	path := fake(t, `test $(wc -l <$dir/starts) -gt 1 && { echo 'No devices were found'; exit 6; }
+	path := writeFakeSMI(t, `test $(wc -l <$dir/starts) -gt 1 && { echo 'No devices were found'; exit 6; }
 cat $dir/two.csv; exit 15`)
 	w := newWatch(path)
-	stop := run(t, w)
-	eventually(t, "not started again", func() bool { return len(starts(t, path)) >= 4 })
+	stop := startWatch(t, w)
+	awaitTrue(t, "not started again", func() bool { return len(readStarts(t, path)) >= 4 })
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
@@ -230,11 +230,11 @@ cat $dir/two.csv; exit 15`)
 func TestRunEndsThoughAChildHoldsThePipe(t *testing.T) {
 	t.Parallel()
 
-	path := fake(t, "cat $dir/two.csv; sleep 30 & echo $! >$dir/child; wait")
+	path := writeFakeSMI(t, "cat $dir/two.csv; sleep 30 & echo $! >$dir/child; wait")
 	w := newWatch(path)
-	stop := run(t, w)
+	stop := startWatch(t, w)
 	child := filepath.Join(filepath.Dir(path), "child")
-	eventually(t, "no child", func() bool {
+	awaitTrue(t, "no child", func() bool {
 		text, _ := os.ReadFile(child)
 		return strings.HasSuffix(string(text), "\n")
 	})
@@ -247,7 +247,7 @@ func TestRunEndsThoughAChildHoldsThePipe(t *testing.T) {
 	exec.Command("kill", strings.TrimSpace(string(pid))).Run()
 }
 
-// TestRunOnThisMachine reads the cards that are there, if any are.
+// TestRunOnThisMachine reads the cards of this machine, if there are any.
 func TestRunOnThisMachine(t *testing.T) {
 	t.Parallel()
 

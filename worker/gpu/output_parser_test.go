@@ -14,8 +14,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// recorded is what nvidia-smi 580.159 wrote in three seconds on a machine of two cards.
-func recorded(t testing.TB) string {
+// readRecording returns the output of nvidia-smi 580.159 in three seconds on a machine of two
+// cards.
+func readRecording(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/two.csv")
 	if err != nil {
@@ -24,15 +25,15 @@ func recorded(t testing.TB) string {
 	return string(text)
 }
 
-// newOutput is an output of a watch that runs.
-func newOutput() *output {
+// newOutput returns the parser of a watch that runs.
+func newOutput() *outputParser {
 	w := New(zerolog.Nop())
 	w.meters = make(map[string]*energyMeter)
-	return &output{watch: w}
+	return &outputParser{watch: w}
 }
 
-// watts are the powers of the cards as they are now, -1 for unknown.
-func watts(w *Watch) []float64 {
+// currentWatts returns the powers of the cards, -1 for unknown.
+func currentWatts(w *Watch) []float64 {
 	var all []float64
 	for _, card := range w.Now() {
 		if card.PowerWatts == nil {
@@ -45,8 +46,8 @@ func watts(w *Watch) []float64 {
 	return all
 }
 
-// joules are the energies of the cards, -1 for unknown.
-func joules(w *Watch) []float64 {
+// currentJoules returns the energies of the cards, -1 for unknown.
+func currentJoules(w *Watch) []float64 {
 	var all []float64
 	for _, card := range w.Now() {
 		if card.Joules == nil {
@@ -59,8 +60,8 @@ func joules(w *Watch) []float64 {
 	return all
 }
 
-// line is a card's line with its power.
-func line(index, power, count string) []byte {
+// cardLine returns a card's line with its power.
+func cardLine(index, power, count string) []byte {
 	return []byte(index + ", GPU-" + index + ", NVIDIA H200, 143771, 4, " + power + ", 0, 29, " + count + "\n")
 }
 
@@ -69,7 +70,7 @@ func TestThreeSecondsOfTwoCards(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutput()
-		for i, text := range slices.Collect(strings.Lines(recorded(t))) {
+		for i, text := range slices.Collect(strings.Lines(readRecording(t))) {
 			if i > 0 && i%2 == 0 {
 				time.Sleep(time.Second)
 			}
@@ -107,7 +108,7 @@ func TestThreeSecondsOfTwoCards(t *testing.T) {
 	})
 }
 
-func TestASetIsComplete(t *testing.T) {
+func TestSetOfReadingsIsComplete(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -131,10 +132,10 @@ func TestASetIsComplete(t *testing.T) {
 			o := newOutput()
 			for _, fields := range tt.lines {
 				f := strings.Fields(fields)
-				o.Write(line(f[0], f[1], f[2]))
+				o.Write(cardLine(f[0], f[1], f[2]))
 			}
 
-			if diff := cmp.Diff(tt.want, watts(o.watch)); diff != "" {
+			if diff := cmp.Diff(tt.want, currentWatts(o.watch)); diff != "" {
 				t.Errorf("watts (-want +got):\n%s", diff)
 			}
 		})
@@ -167,8 +168,8 @@ func TestEnergyIsThePowerOverTheTime(t *testing.T) {
 			{"after which it goes on", time.Second, "200", 2300},
 		} {
 			time.Sleep(step.after)
-			o.Write(line("0", step.power, "1"))
-			if diff := cmp.Diff([]float64{step.want}, joules(o.watch)); diff != "" {
+			o.Write(cardLine("0", step.power, "1"))
+			if diff := cmp.Diff([]float64{step.want}, currentJoules(o.watch)); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", step.says, diff)
 			}
 		}
@@ -185,21 +186,21 @@ func TestEnergyBelongsToTheCardNotToTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutput()
 		for range 2 {
-			o.Write(line("0", "100", "2"))
-			o.Write(line("1", "300", "2"))
+			o.Write(cardLine("0", "100", "2"))
+			o.Write(cardLine("1", "300", "2"))
 			time.Sleep(time.Second)
 		}
 
-		// Card 0 is lost, nvidia-smi begins again and calls the other one 0.
-		o = &output{watch: o.watch}
-		o.Write(bytes.Replace(line("0", "300", "1"), []byte("GPU-0"), []byte("GPU-1"), 1))
-		if diff := cmp.Diff([]float64{600}, joules(o.watch)); diff != "" {
+		// Card 0 is lost, nvidia-smi restarts and calls the other one 0.
+		o = &outputParser{watch: o.watch}
+		o.Write(bytes.Replace(cardLine("0", "300", "1"), []byte("GPU-0"), []byte("GPU-1"), 1))
+		if diff := cmp.Diff([]float64{600}, currentJoules(o.watch)); diff != "" {
 			t.Errorf("joules (-want +got):\n%s", diff)
 		}
 	})
 }
 
-func TestAnOldReadingIsNotNow(t *testing.T) {
+func TestOldReadingsAreUnknown(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
@@ -208,12 +209,12 @@ func TestAnOldReadingIsNotNow(t *testing.T) {
 			t.Errorf("cards before the first reading: %+v", cards)
 		}
 
-		o.Write(line("0", "100", "1"))
+		o.Write(cardLine("0", "100", "1"))
 		time.Sleep(time.Second)
-		o.Write(line("0", "100", "1"))
+		o.Write(cardLine("0", "100", "1"))
 		time.Sleep(longestGap)
 
-		if got := watts(o.watch)[0]; got != 100 {
+		if got := currentWatts(o.watch)[0]; got != 100 {
 			t.Errorf("%g W after 5 s", got)
 		}
 

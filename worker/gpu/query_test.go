@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// These are not parallel: a script that is just written cannot be executed while the
+// These tests are not parallel: a script that was just written cannot be executed while the
 // fork of another test still has it open.
 
-func TestLook(t *testing.T) {
-	cards, driver, err := runQuery(t.Context(), fake(t, `sed 's/^/570.86.15, /' "$dir/two.csv"`))
+func TestQuery(t *testing.T) {
+	cards, driver, err := runQuery(t.Context(), writeFakeSMI(t, `sed 's/^/570.86.15, /' "$dir/two.csv"`))
 	if err != nil || driver != "570.86.15" || len(cards) < 2 || cards[0].MemoryBytes == 0 {
 		t.Errorf("got %+v, driver %q, %v", cards, driver, err)
 	}
 }
 
-func TestLookFindsNothing(t *testing.T) {
+func TestQueryFails(t *testing.T) {
 	for _, tt := range []struct {
 		name, script, words string
 		none                bool
@@ -26,7 +26,7 @@ func TestLookFindsNothing(t *testing.T) {
 		{"another failure", "echo lost; exit 15", "exit status 15: lost", false},
 		{"not a line of it", "echo hello", "it names no card: hello", false},
 	} {
-		_, _, err := runQuery(t.Context(), fake(t, tt.script))
+		_, _, err := runQuery(t.Context(), writeFakeSMI(t, tt.script))
 		if err == nil || errors.Is(err, ErrNone) != tt.none || !strings.Contains(err.Error(), tt.words) {
 			t.Errorf("%s: %v", tt.name, err)
 		}

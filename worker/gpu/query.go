@@ -16,6 +16,7 @@ func Query(ctx context.Context) (cards []Reading, driver string, err error) {
 	return runQuery(ctx, "nvidia-smi")
 }
 
+// runQuery is Query with a path or a name of nvidia-smi.
 func runQuery(ctx context.Context, command string) (cards []Reading, driver string, err error) {
 	path, err := exec.LookPath(command)
 	if err != nil {

@@ -2,19 +2,19 @@ package gpu
 
 import "time"
 
-// longestGap is the time between two readings of which the power is still taken to have
-// gone straight from the one to the other.
+// longestGap is the longest time between two readings over which the power is taken to have
+// changed linearly.
 const longestGap = 5 * time.Second
 
-// energyMeter adds up the energy of one card. Its zero value has seen no power yet.
+// energyMeter adds up the energy of one card. Its zero value has read no power yet.
 type energyMeter struct {
 	joules float64
 	watts  float64
 	at     time.Time // of the last reading of the power
 }
 
-// addPower takes a reading of the power. It returns the time that it could not count, since
-// the last reading was too long ago.
+// addPower takes a reading of the power. It returns the time that it could not count, since the
+// last reading was too long ago.
 func (m *energyMeter) addPower(watts float64, at time.Time) (uncounted time.Duration) {
 	if !m.at.IsZero() {
 		if passed := at.Sub(m.at); passed <= longestGap {
@@ -29,7 +29,7 @@ func (m *energyMeter) addPower(watts float64, at time.Time) (uncounted time.Dura
 	return uncounted
 }
 
-// totalJoules is what was added up, in joules; nil if no power was ever read.
+// totalJoules returns the energy in joules; nil if no power was ever read.
 func (m *energyMeter) totalJoules() *float64 {
 	if m.at.IsZero() {
 		return nil
