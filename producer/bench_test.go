@@ -174,10 +174,10 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 	}
 
 	var shards []proto.Shard
-	for seq := from; seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		msg, err := stream.GetMsg(t.Context(), seq)
+	for index := from; index <= stream.CachedInfo().State.LastSeq; index++ {
+		msg, err := stream.GetMsg(t.Context(), index)
 		if err != nil {
-			t.Fatalf("shard %d: %v", seq, err)
+			t.Fatalf("shard %d: %v", index, err)
 		}
 
 		payload := msg.Data
@@ -194,7 +194,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 
 		shards = append(shards, shard)
 		if ack {
-			if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+			if err := stream.DeleteMsg(t.Context(), index); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -207,11 +207,11 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 func outline(shards []proto.Shard) []string {
 	lines := make([]string, len(shards))
 	for i, s := range shards {
-		var seqs []uint32
+		var indexes []uint32
 		for _, r := range s.Requests {
-			seqs = append(seqs, r.Index)
+			indexes = append(indexes, r.Index)
 		}
-		lines[i] = s.ID + ": " + proto.FormatIndexes(seqs)
+		lines[i] = s.ID + ": " + proto.FormatIndexes(indexes)
 	}
 
 	return lines

@@ -14,7 +14,7 @@ func DescribeFile(path string, info fs.FileInfo) proto.File {
 		ModTime: info.ModTime().UTC(),
 	}
 
-	f.Inode, f.ChangeTime = identify(info)
+	f.Inode, f.ChangeTime = fileIdentity(info)
 
 	return f
 }

@@ -32,31 +32,31 @@ func isParameter(name string) bool {
 // noteParameter notes a sampling parameter of the body. Of one that is there twice the
 // last counts, as it does for model servers.
 func (p *Parser) noteParameter(name string, value []byte) {
-	for i := range p.sampling {
-		if p.sampling[i].name == name {
-			p.sampling[i].value = value
+	for i := range p.parameters {
+		if p.parameters[i].name == name {
+			p.parameters[i].value = value
 			return
 		}
 	}
-	p.sampling = append(p.sampling, member{name, value})
+	p.parameters = append(p.parameters, member{name, value})
 }
 
 // parameters are the sampling parameters of the requests read so far. A request names a
 // few: to look for them in a map took 4% of the time of validation.
-type parameters []named
+type parameters []namedParameter
 
-type named struct {
+type namedParameter struct {
 	name string
 	proto.Parameter
 }
 
-// count takes in those of a request.
-func (p *parameters) count(sampling []member) {
+// countRequest takes in those of a request.
+func (p *parameters) countRequest(sampling []member) {
 	for _, m := range sampling {
-		i := slices.IndexFunc(*p, func(n named) bool { return n.name == m.name })
+		i := slices.IndexFunc(*p, func(n namedParameter) bool { return n.name == m.name })
 		if i < 0 {
 			i = len(*p)
-			*p = append(*p, named{name: m.name})
+			*p = append(*p, namedParameter{name: m.name})
 		}
 
 		found := &(*p)[i].Parameter

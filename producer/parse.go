@@ -26,17 +26,17 @@ type Parser struct {
 	model       string
 	override    bool   // the model that a line names does not count
 	modelMember []byte // `"model":"NAME"`
-	set         []setField
+	set         []setMember
 	names       []string // the members of the body in the line read last, but for nulls
 	nulls       []string // its other members, which are null
 	members     int      // of that body, with its nulls
 	empty       bool     // one of its nulls is to be filled in
-	sampling    []member // those of names that are sampling parameters, and those set
+	parameters  []member // those of names that are sampling parameters, and those set
 
 	urlValue, url string // the url of a line before, as it stood there, and what it means
 }
 
-type setField struct {
+type setMember struct {
 	name   string
 	member []byte // `"name":value`
 	value  []byte
@@ -67,17 +67,17 @@ func NewParser(s proto.Settings) (*Parser, error) {
 		}
 
 		member := append(append(jsonscan.Quote(name), ':'), value...)
-		p.set = append(p.set, setField{name, member, []byte(value)})
+		p.set = append(p.set, setMember{name, member, []byte(value)})
 	}
 
-	slices.SortFunc(p.set, func(a, b setField) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(p.set, func(a, b setMember) int { return strings.Compare(a.name, b.name) })
 
 	return p, nil
 }
 
-// fields is what one line holds, as far as anybody but the model server cares. Values are
+// lineFields is what one line holds, as far as anybody but the model server cares. Values are
 // JSON; nil if absent.
-type fields struct {
+type lineFields struct {
 	customID, method, url     []byte
 	body                      []byte   // nil in a short form
 	rest                      [][]byte // the members of a short form that make its body
@@ -89,7 +89,7 @@ type fields struct {
 // told it.
 func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	f, err := p.scanLine(line)
-	r.CustomID, err = f.id(err)
+	r.CustomID, err = f.findID(err)
 	if err != nil {
 		return r, "", err
 	}
@@ -98,11 +98,11 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 		return r, "", fmt.Errorf("method %s: only \"POST\" is known", f.method)
 	}
 
-	if r.URL, err = p.endpoint(f); err != nil {
+	if r.URL, err = p.findEndpoint(f); err != nil {
 		return r, "", err
 	}
 
-	if need := payloadOf[r.URL]; need != "" && !p.seen(need) {
+	if need := payloadOf[r.URL]; need != "" && !p.hasMember(need) {
 		return r, "", fmt.Errorf("%s needs a body with %q", r.URL, need)
 	}
 
@@ -122,14 +122,14 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 		return r, "", fmt.Errorf("the body is nested deeper than %d levels", jsonscan.MaxDepth)
 	}
 
-	model, r.Body, err = p.complete(r.Body, f.model)
+	model, r.Body, err = p.completeBody(r.Body, f.model)
 
 	return r, model, err
 }
 
-// id is the custom_id by which a line is found again, whether it is good or not, and what
+// findID is the custom_id by which a line is found again, whether it is good or not, and what
 // is wrong with the line.
-func (f fields) id(err error) ([]byte, error) {
+func (f lineFields) findID(err error) ([]byte, error) {
 	if f.customID == nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func isTrue(value []byte) bool {
 	return false
 }
 
-func (p *Parser) scanLine(line []byte) (f fields, err error) {
+func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 	twice, nullBody := "", false
 	take := func(field *[]byte) {
 		if *field != nil {
@@ -191,7 +191,7 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 	}
 	defer f.dropNulls()
 
-	p.forget()
+	p.resetMembers()
 	s := &p.scan
 	s.Reset(line)
 
@@ -221,7 +221,7 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 			start := s.Enter()
 			f.model, f.stream, f.background = nil, nil, nil // those beside the body are not its own
 
-			for p.forget(); s.Next(); {
+			for p.resetMembers(); s.Next(); {
 				p.bodyMember(&f)
 			}
 
@@ -239,7 +239,7 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 	}
 
 	if twice == "" {
-		twice = p.repeated()
+		twice = p.repeatedMember()
 	}
 
 	if twice != "" {
@@ -250,7 +250,7 @@ func (p *Parser) scanLine(line []byte) (f fields, err error) {
 }
 
 // dropNulls makes the members beside the body that are null as if they were not there.
-func (f *fields) dropNulls() {
+func (f *lineFields) dropNulls() {
 	for _, field := range []*[]byte{&f.customID, &f.method, &f.url} {
 		if isNull(*field) {
 			*field = nil
@@ -258,17 +258,17 @@ func (f *fields) dropNulls() {
 	}
 }
 
-// forget drops the members noted so far.
-func (p *Parser) forget() {
-	p.names, p.nulls, p.sampling, p.members, p.empty = p.names[:0], p.nulls[:0], p.sampling[:0], 0, false
+// resetMembers drops the members noted so far.
+func (p *Parser) resetMembers() {
+	p.names, p.nulls, p.parameters, p.members, p.empty = p.names[:0], p.nulls[:0], p.parameters[:0], 0, false
 }
 
 // bodyMember notes a member of the body.
-func (p *Parser) bodyMember(f *fields) {
+func (p *Parser) bodyMember(f *lineFields) {
 	p.members++
 	name := string(p.scan.Name())
 	if p.scan.Kind() == 'n' || p.override && name == "model" {
-		p.empty = p.empty || p.value(name) != nil
+		p.empty = p.empty || p.settingFor(name) != nil
 		if isNull(p.scan.Value()) {
 			p.nulls = append(p.nulls, name)
 		}
@@ -290,8 +290,8 @@ func (p *Parser) bodyMember(f *fields) {
 	}
 }
 
-// value is what the settings fill in for a member of the body, nil if nothing.
-func (p *Parser) value(name string) []byte {
+// settingFor is what the settings fill in for a member of the body, nil if nothing.
+func (p *Parser) settingFor(name string) []byte {
 	if name == "model" && p.model != "" {
 		return p.modelMember[len(`"model":`):]
 	}
@@ -305,21 +305,21 @@ func (p *Parser) value(name string) []byte {
 	return nil
 }
 
-// seen reports whether the body of the line read last has a member called name.
-func (p *Parser) seen(name string) bool { return slices.Contains(p.names, name) }
+// hasMember reports whether the body of the line read last has a member called name.
+func (p *Parser) hasMember(name string) bool { return slices.Contains(p.names, name) }
 
-// repeated names a member of the body that is there twice, be it null, and on which it
+// repeatedMember names a member of the body that is there twice, be it null, and on which it
 // depends what is sent, and where: JSON readers do not agree which of the two counts
 // (RFC 8259, 4). All other members are the server's to read.
-func (p *Parser) repeated() string {
+func (p *Parser) repeatedMember() string {
 	for i, name := range p.names {
-		if decides(name) && (slices.Contains(p.names[i+1:], name) || slices.Contains(p.nulls, name)) {
+		if isDecisive(name) && (slices.Contains(p.names[i+1:], name) || slices.Contains(p.nulls, name)) {
 			return name
 		}
 	}
 
 	for i, name := range p.nulls {
-		if decides(name) && slices.Contains(p.nulls[i+1:], name) {
+		if isDecisive(name) && slices.Contains(p.nulls[i+1:], name) {
 			return name
 		}
 	}
@@ -327,8 +327,8 @@ func (p *Parser) repeated() string {
 	return ""
 }
 
-// decides reports whether it depends on a member of the body what is sent, and where.
-func decides(name string) bool {
+// isDecisive reports whether it depends on a member of the body what is sent, and where.
+func isDecisive(name string) bool {
 	switch name {
 	case "model", "stream", "background", "messages", "prompt", "input", "documents":
 		return true
@@ -336,8 +336,8 @@ func decides(name string) bool {
 	return false
 }
 
-// endpoint is the path that the line asks for: its url, or what its short form means.
-func (p *Parser) endpoint(f fields) (string, error) {
+// findEndpoint is the path that the line asks for: its url, or what its short form means.
+func (p *Parser) findEndpoint(f lineFields) (string, error) {
 	if f.url != nil && f.body == nil && f.rest == nil {
 		return "", errors.New("no body: body must be a JSON object")
 	}
@@ -362,7 +362,7 @@ func (p *Parser) endpoint(f fields) (string, error) {
 	}
 
 	for _, short := range shortForms {
-		if p.seen(short.member) {
+		if p.hasMember(short.member) {
 			return short.url, nil
 		}
 	}
@@ -404,13 +404,13 @@ func endpointOf(url string) string {
 // its deployments, or nothing: /v1/fim/completions is another endpoint.
 var urlPath = regexp.MustCompile(`^(?:(?:/.*)?/(?:v[0-9][0-9a-z]*|openai|deployments/[^/]+))?/+(chat/completions|completions|embeddings|responses|rerank|score)$`)
 
-// complete adds the settings' model and fields to a body that lacks them, right
+// completeBody adds the settings' model and fields to a body that lacks them, right
 // after its brace or in the place of their nulls, and returns the body's model. All else
 // stays byte for byte.
-func (p *Parser) complete(body, model []byte) (string, []byte, error) {
+func (p *Parser) completeBody(body, model []byte) (string, []byte, error) {
 	var add [][]byte
 	if p.empty {
-		body = p.fill(body)
+		body = p.fillNulls(body)
 	}
 
 	if model == nil {
@@ -418,7 +418,7 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 			return "", nil, ErrNoModel
 		}
 
-		if !p.seen("model") {
+		if !p.hasMember("model") {
 			add = append(add, p.modelMember)
 		}
 
@@ -431,7 +431,7 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	}
 
 	for _, field := range p.set {
-		if !p.seen(field.name) {
+		if !p.hasMember(field.name) {
 			add = append(add, field.member)
 			if isParameter(field.name) {
 				p.noteParameter(field.name, field.value)
@@ -453,16 +453,16 @@ func (p *Parser) complete(body, model []byte) (string, []byte, error) {
 	return string(name), full, nil
 }
 
-// fill puts the settings' values in the place of the body's nulls, and of a model that does
+// fillNulls puts the settings' values in the place of the body's nulls, and of a model that does
 // not count, and notes that they are there.
-func (p *Parser) fill(body []byte) (full []byte) {
+func (p *Parser) fillNulls(body []byte) (full []byte) {
 	from, missing := 0, len(p.names)
 	s := &p.scan
 	s.Reset(body)
 
 	for s.Enter(); s.Next(); {
 		name := string(s.Name())
-		value := p.value(name)
+		value := p.settingFor(name)
 		if value == nil || s.Kind() != 'n' && !(p.override && name == "model") ||
 			slices.Contains(p.names[:missing], name) {
 			continue

@@ -30,13 +30,13 @@ type Reader struct {
 	files  []string
 	parser *Parser
 	tee    io.Writer // gets the unpacked text, may be nil
-	// repeated are the requests whose custom_id an earlier line has. Only validation, which
+	// duplicates are the requests whose custom_id an earlier line has. Only validation, which
 	// has seen all, knows them.
-	repeated *roaring.Bitmap
-	at       proto.Checkpoint
-	in       io.Closer
-	lines    *jsonl.Reader
-	idBuf    []byte
+	duplicates *roaring.Bitmap
+	at         proto.Checkpoint
+	in         io.Closer
+	lines      *jsonl.Reader
+	idBuf      []byte
 }
 
 // NewReader reads the requests of the files under the settings. If tee is given, the
@@ -61,7 +61,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 		return nil, fmt.Errorf("repeated requests of run %s: %w", m.Run, err)
 	}
 
-	r.repeated = roaring.BitmapOf(repeated...)
+	r.duplicates = roaring.BitmapOf(repeated...)
 
 	return r, nil
 }
@@ -119,16 +119,16 @@ func (r *Reader) Next() (Item, error) {
 			item.CustomID = r.idBuf
 		}
 
-		if item.Err == nil && r.repeated != nil && r.repeated.Contains(item.Index) {
-			item.Err = errRepeated
+		if item.Err == nil && r.duplicates != nil && r.duplicates.Contains(item.Index) {
+			item.Err = errDuplicateID
 		}
 
 		if item.Err != nil {
 			item.refuse()
 		}
 
-		if r.at.Index == maxSeq {
-			return Item{}, fmt.Errorf("read %s: more than %d requests", item.File, uint32(maxSeq))
+		if r.at.Index == maxIndex {
+			return Item{}, fmt.Errorf("read %s: more than %d requests", item.File, uint32(maxIndex))
 		}
 
 		r.at.Index++
@@ -140,8 +140,8 @@ func (r *Reader) Next() (Item, error) {
 // refuse makes the item one that is not sent.
 func (i *Item) refuse() { i.Refused, i.URL, i.Body = i.Err.Error(), "", nil }
 
-// maxSeq keeps numbers and counts inside 32 bits.
-const maxSeq = 1<<32 - 2
+// maxIndex keeps numbers and counts inside 32 bits.
+const maxIndex = 1<<32 - 2
 
 // Close closes the file that is open.
 func (r *Reader) Close() {

@@ -39,9 +39,9 @@ func TestRunPublishesAllOnce(t *testing.T) {
 		}
 	}
 
-	for seq, times := range seen {
+	for index, times := range seen {
 		if times != 1 {
-			t.Errorf("request %d is published %d times", seq, times)
+			t.Errorf("request %d is published %d times", index, times)
 		}
 	}
 

@@ -64,7 +64,7 @@ func Validate(
 	}
 
 	sum := sha256.New()
-	counted := &counter{ctx: ctx, w: sum}
+	counted := &countingWriter{ctx: ctx, w: sum}
 	r, err := NewReader(files, s, counted)
 	if err != nil {
 		return in, report, err
@@ -85,7 +85,7 @@ func Validate(
 
 		key := HashID(item.CustomID)
 		if _, ok := seen[key]; ok && item.Err == nil {
-			item.Err = errRepeated
+			item.Err = errDuplicateID
 			item.refuse()
 			repeated = append(repeated, item.Index)
 		}
@@ -108,7 +108,7 @@ func Validate(
 				return in, report, fmt.Errorf("%s:%d: the input names more than %d models",
 					item.File, item.Line, MaxModels)
 			}
-			sampling.count(r.parser.sampling)
+			sampling.countRequest(r.parser.parameters)
 		}
 
 		if in.Requests%4096 == 0 {
@@ -134,8 +134,8 @@ func Validate(
 	return in, report, nil
 }
 
-// errRepeated is the fault of a line whose custom_id an earlier line has.
-var errRepeated = errors.New("custom_id was used on an earlier line")
+// errDuplicateID is the fault of a line whose custom_id an earlier line has.
+var errDuplicateID = errors.New("custom_id was used on an earlier line")
 
 func (r *Report) add(p Problem) {
 	r.Count++
@@ -160,15 +160,15 @@ func idText(raw []byte) []byte {
 	return id
 }
 
-// counter counts what is written through it, until ctx ends: a file may go on for long
+// countingWriter counts what is written through it, until ctx ends: a file may go on for long
 // without a request in it.
-type counter struct {
+type countingWriter struct {
 	ctx context.Context
 	w   io.Writer
 	n   int64
 }
 
-func (c *counter) Write(p []byte) (int, error) {
+func (c *countingWriter) Write(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}

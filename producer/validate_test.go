@@ -68,14 +68,14 @@ func TestValidate(t *testing.T) {
 
 	wantReport := Report{Count: 3, Problems: []Problem{
 		{files[0], 4, "request-3", "broken JSON at byte 1: invalid character 'b' at start of value"},
-		{files[0], 5, "a", errRepeated.Error()},
-		{files[1], 2, "b", errRepeated.Error()},
+		{files[0], 5, "a", errDuplicateID.Error()},
+		{files[1], 2, "b", errDuplicateID.Error()},
 	}}
 	if diff := cmp.Diff(wantReport, report); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
 
-	if got := report.Problems[1].String(); got != files[0]+":5: a: "+errRepeated.Error() {
+	if got := report.Problems[1].String(); got != files[0]+":5: a: "+errDuplicateID.Error() {
 		t.Errorf("a problem is written %q", got)
 	}
 

@@ -43,14 +43,14 @@ func (b Bounds) ParseBatch(subject string, h nats.Header) (Batch, error) {
 		return Batch{}, err
 	}
 
-	id, seqs, err := batchHeader(h, MaxShardSize)
+	id, indexes, err := batchHeader(h, MaxShardSize)
 	if err != nil {
 		return Batch{}, &FieldError{Field: HeaderIndexes, Why: err.Error()}
 	}
 
 	batch := Batch{
 		Shard:   id,
-		Indexes: seqs,
+		Indexes: indexes,
 		Object:  h.Get(HeaderObject),
 		Source:  h.Get(HeaderSource),
 		Ending:  isEnding(id),
@@ -60,12 +60,12 @@ func (b Bounds) ParseBatch(subject string, h nats.Header) (Batch, error) {
 	switch {
 	case !batch.Ending && !isShardID(id):
 		return Batch{}, NewFieldError(HeaderShard, "%q is no shard's id", Excerpt(id))
-	case len(seqs) == 0:
+	case len(indexes) == 0:
 		return Batch{}, NewFieldError(HeaderIndexes, "it names no request")
-	case len(seqs) > MaxBatch && !batch.Ending:
-		return Batch{}, NewFieldError(HeaderIndexes, "%d requests, a message has at most %d", len(seqs), MaxBatch)
-	case int64(seqs[len(seqs)-1]) >= int64(b.Requests):
-		return Batch{}, NewFieldError(HeaderIndexes, "request %d of %d", seqs[len(seqs)-1], b.Requests)
+	case len(indexes) > MaxBatch && !batch.Ending:
+		return Batch{}, NewFieldError(HeaderIndexes, "%d requests, a message has at most %d", len(indexes), MaxBatch)
+	case int64(indexes[len(indexes)-1]) >= int64(b.Requests):
+		return Batch{}, NewFieldError(HeaderIndexes, "request %d of %d", indexes[len(indexes)-1], b.Requests)
 	}
 
 	if name, ok := strings.CutPrefix(batch.Object, "results-"+id+"-"); batch.Object != "" && (!ok || !IsToken(name)) {
@@ -136,37 +136,37 @@ func (b Batch) ParseLine(s *jsonscan.Scanner, i int, line []byte) (Line, error) 
 		return l, &FieldError{Field: "line", Why: err.Error()}
 	}
 
-	seq := b.Indexes[i]
+	index := b.Indexes[i]
 	switch {
-	case !b.isID(l.ID, seq):
-		return l, NewFieldError("id", "%q in the line of request %d", Excerpt(string(l.ID)), seq)
-	case l.Index != int64(seq):
-		return l, NewFieldError("promptmill.index", "%d in the line of request %d", l.Index, seq)
+	case !b.isID(l.ID, index):
+		return l, NewFieldError("id", "%q in the line of request %d", Excerpt(string(l.ID)), index)
+	case l.Index != int64(index):
+		return l, NewFieldError("promptmill.index", "%d in the line of request %d", l.Index, index)
 	case l.Status == 0 && !head.failed:
-		return l, NewFieldError("response", "neither an HTTP answer nor an error, of request %d", seq)
+		return l, NewFieldError("response", "neither an HTTP answer nor an error, of request %d", index)
 	case l.Status != 0 && (l.Status < 100 || l.Status > 599):
-		return l, NewFieldError("response.status_code", "%d, of request %d", l.Status, seq)
+		return l, NewFieldError("response.status_code", "%d, of request %d", l.Status, index)
 	case !l.Hashed:
-		return l, NewFieldError("promptmill.request_hash", "there is none, of request %d", seq)
+		return l, NewFieldError("promptmill.request_hash", "there is none, of request %d", index)
 	case l.Attempts > maxAttempts:
-		return l, NewFieldError("promptmill.attempts", "%d, of request %d", l.Attempts, seq)
+		return l, NewFieldError("promptmill.attempts", "%d, of request %d", l.Attempts, index)
 	case len(l.Worker) > MaxWorkerName:
-		return l, NewFieldError("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), seq)
+		return l, NewFieldError("promptmill.worker", "a name of %d bytes, of request %d", len(l.Worker), index)
 	case b.Ending != (l.ErrorCode == CodeCancelled || l.ErrorCode == CodeExpired):
-		return l, NewFieldError("error.code", "%q on shard %s, of request %d", Excerpt(l.ErrorCode), b.Shard, seq)
+		return l, NewFieldError("error.code", "%q on shard %s, of request %d", Excerpt(l.ErrorCode), b.Shard, index)
 	}
 
 	return l, nil
 }
 
 // isID reports whether a line's id, a JSON string, is that of a request.
-func (b Batch) isID(id []byte, seq uint32) bool {
+func (b Batch) isID(id []byte, index uint32) bool {
 	digits, ok := bytes.CutPrefix(id, []byte(b.prefix))
 	if !ok {
 		return false
 	}
 	var own [12]byte
-	return bytes.Equal(digits, append(strconv.AppendUint(own[:0], uint64(seq), 10), '"'))
+	return bytes.Equal(digits, append(strconv.AppendUint(own[:0], uint64(index), 10), '"'))
 }
 
 // ShardObject names the object that holds a shard which does not fit into a message.

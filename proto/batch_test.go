@@ -11,12 +11,12 @@ import (
 )
 
 // batchOf is a message of results of the shard 0-1 of the run r, which has 100 requests.
-func batchOf(seqs ...uint32) *nats.Msg {
+func batchOf(indexes ...uint32) *nats.Msg {
 	var lines []byte
-	for _, seq := range seqs {
+	for _, index := range indexes {
 		lines = AppendResult(lines, Result{
 			Run:      "r",
-			Index:    seq,
+			Index:    index,
 			CustomID: []byte(`"c"`),
 			Status:   200,
 			Body:     []byte(`{}`),
@@ -25,7 +25,7 @@ func batchOf(seqs ...uint32) *nats.Msg {
 		})
 	}
 
-	return EncodeResults("r", "0-1", seqs, lines)
+	return EncodeResults("r", "0-1", indexes, lines)
 }
 
 func set(name, value string) func(*nats.Msg) {
@@ -37,11 +37,11 @@ var runOf100 = Bounds{Run: "r", Requests: 100}
 func TestBatchHeaders(t *testing.T) {
 	t.Parallel()
 
-	upTo := func(n uint32) (seqs []uint32) {
-		for seq := range n {
-			seqs = append(seqs, seq)
+	upTo := func(n uint32) (indexes []uint32) {
+		for index := range n {
+			indexes = append(indexes, index)
 		}
-		return seqs
+		return indexes
 	}
 	for _, tt := range []struct {
 		name   string
@@ -199,8 +199,8 @@ func TestBoundsShard(t *testing.T) {
 		return EncodeShard("r", "m", Shard{ID: "0-1", Requests: requests})
 	}
 
-	request := func(seq uint32) Request {
-		return Request{Index: seq, CustomID: []byte(`"c"`), URL: "/v1/completions", Body: []byte(`{}`)}
+	request := func(index uint32) Request {
+		return Request{Index: index, CustomID: []byte(`"c"`), URL: "/v1/completions", Body: []byte(`{}`)}
 	}
 
 	elsewhere := request(3)
@@ -304,11 +304,11 @@ func FuzzBatch(f *testing.F) {
 	}
 
 	f.Add("pm.r.results.cancelled-1", "cancelled-1", "0-99", "results-cancelled-1-x", "work-0-1", []byte("{}\n"))
-	f.Fuzz(func(t *testing.T, subject, shard, seqs, object, source string, payload []byte) {
+	f.Fuzz(func(t *testing.T, subject, shard, indexes, object, source string, payload []byte) {
 		h := nats.Header{
 			HeaderVersion: {Version},
 			HeaderShard:   {shard},
-			HeaderIndexes: {seqs},
+			HeaderIndexes: {indexes},
 			HeaderObject:  {object},
 			HeaderSource:  {source},
 		}

@@ -38,18 +38,18 @@ func (r Request) Hash() uint64 {
 type Digest uint64
 
 // Add takes a request into the set. customID is a JSON string with its quotes.
-func (d *Digest) Add(seq uint32, customID []byte, hash uint64) {
-	*d += DigestOf(seq, customID, hash)
+func (d *Digest) Add(index uint32, customID []byte, hash uint64) {
+	*d += DigestOf(index, customID, hash)
 }
 
 // DigestOf is the digest of one request. A custom_id is the same in all its spellings.
-func DigestOf(seq uint32, customID []byte, hash uint64) Digest {
+func DigestOf(index uint32, customID []byte, hash uint64) Digest {
 	if text := jsonscan.Text(customID); text != nil {
 		customID = text
 	}
 
 	var number [12]byte
-	binary.LittleEndian.PutUint32(number[:4], seq)
+	binary.LittleEndian.PutUint32(number[:4], index)
 	binary.LittleEndian.PutUint64(number[4:], hash)
 
 	var d xxhash.Digest

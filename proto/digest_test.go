@@ -48,15 +48,15 @@ func TestDigest(t *testing.T) {
 	t.Parallel()
 
 	type request struct {
-		seq  uint32
-		id   string
-		hash uint64
+		index uint32
+		id    string
+		hash  uint64
 	}
 
 	requests := []request{{0, `"a"`, 1}, {1, `"b"`, 2}, {2, `"\u00e9"`, 3}}
 	sum := func(list ...request) (d Digest) {
 		for _, r := range list {
-			d.Add(r.seq, []byte(r.id), r.hash)
+			d.Add(r.index, []byte(r.id), r.hash)
 		}
 		return d
 	}

@@ -13,9 +13,9 @@ func TestSeqsRoundTrip(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
-		name string
-		seqs []uint32
-		text string
+		name    string
+		indexes []uint32
+		text    string
 	}{
 		{"no numbers are an empty text", nil, ""},
 		{"one number", []uint32{7}, "7"},
@@ -26,23 +26,23 @@ func TestSeqsRoundTrip(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
-			if diff := cmp.Diff(tt.text, FormatIndexes(tt.seqs)); diff != "" {
+			if diff := cmp.Diff(tt.text, FormatIndexes(tt.indexes)); diff != "" {
 				t.Errorf("FormatSeqs (-want +got):\n%s", diff)
 			}
 
-			got, err := ParseIndexes(tt.text, len(tt.seqs)) // the limit is inclusive
+			got, err := ParseIndexes(tt.text, len(tt.indexes)) // the limit is inclusive
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			if diff := cmp.Diff(tt.seqs, got); diff != "" {
-				t.Errorf("ParseSeqs (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tt.indexes, got); diff != "" {
+				t.Errorf("ParseIndexes (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestParseSeqsRefuses(t *testing.T) {
+func TestParseIndexesRefuses(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct{ name, text string }{
@@ -67,40 +67,40 @@ func TestParseSeqsRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			if got, err := ParseIndexes(tt.text, 10); !errors.Is(err, ErrIndexes) {
-				t.Errorf("ParseSeqs(%q) = %v, %v; want ErrSeqs", tt.text, got, err)
+				t.Errorf("ParseIndexes(%q) = %v, %v; want ErrSeqs", tt.text, got, err)
 			}
 		})
 	}
 }
 
-func FuzzParseSeqs(f *testing.F) {
+func FuzzParseIndexes(f *testing.F) {
 	for _, s := range []string{"", "0", "0-31,40", "1,2,3", "5,4", "0-4294967295", "4294967295", "1-", "007"} {
 		f.Add(s, 100)
 	}
 
 	f.Fuzz(func(t *testing.T, s string, limit int) {
 		limit = max(0, min(limit, 10_000)) // callers give sizes; a huge one only costs memory
-		seqs, err := ParseIndexes(s, limit)
+		indexes, err := ParseIndexes(s, limit)
 		if err != nil {
 			if !errors.Is(err, ErrIndexes) {
-				t.Fatalf("ParseSeqs(%q): %v does not wrap ErrSeqs", s, err)
+				t.Fatalf("ParseIndexes(%q): %v does not wrap ErrSeqs", s, err)
 			}
 			return
 		}
 
-		if len(seqs) > limit {
-			t.Fatalf("ParseSeqs(%q, %d) gives %d numbers", s, limit, len(seqs))
+		if len(indexes) > limit {
+			t.Fatalf("ParseIndexes(%q, %d) gives %d numbers", s, limit, len(indexes))
 		}
 
-		for i := 1; i < len(seqs); i++ {
-			if seqs[i] <= seqs[i-1] {
-				t.Fatalf("ParseSeqs(%q) does not ascend: %v", s, seqs)
+		for i := 1; i < len(indexes); i++ {
+			if indexes[i] <= indexes[i-1] {
+				t.Fatalf("ParseIndexes(%q) does not ascend: %v", s, indexes)
 			}
 		}
 
-		text := FormatIndexes(seqs)
+		text := FormatIndexes(indexes)
 		again, err := ParseIndexes(text, limit)
-		if err != nil || !slices.Equal(again, seqs) {
+		if err != nil || !slices.Equal(again, indexes) {
 			t.Fatalf("%q is written as %q and read as %v, %v", s, text, again, err)
 		}
 	})

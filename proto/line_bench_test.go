@@ -9,14 +9,14 @@ import (
 )
 
 // chatLine is the line of a request, 1.6 KB, with a chat answer as vLLM gives it.
-func chatLine(run string, seq uint32) []byte {
+func chatLine(run string, index uint32) []byte {
 	body := fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion","created":1767322800,"model":"m","choices":[{"index":0,`+
 		`"message":{"role":"assistant","content":%s,"refusal":null,"tool_calls":[]},"logprobs":null,"finish_reason":"stop","stop_reason":null}],`+
 		`"usage":{"prompt_tokens":120,"total_tokens":420,"completion_tokens":300,"prompt_tokens_details":null},"kv_transfer_params":null}`,
 		jsonscan.Quote(strings.Repeat("An answer of some length.\n", 37)))
 
 	return AppendResult(nil, Result{
-		Run: run, Index: seq, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
+		Run: run, Index: index, CustomID: []byte(`"request-12346"`), Status: 200, Body: []byte(body),
 		Worker: "gpu1", Attempts: 1, Queued: 40 * time.Millisecond, Latency: 2 * time.Second,
 	})
 }
@@ -36,9 +36,9 @@ func BenchmarkParseLine(b *testing.B) {
 
 // BenchmarkBatchLine is the same with all that is checked of a message of one line.
 func BenchmarkBatchLine(b *testing.B) {
-	const run, seq = "20260102-030405-abcd", 12345
-	line := chatLine(run, seq)
-	msg := EncodeResults(run, "0-1", []uint32{seq}, line)
+	const run, index = "20260102-030405-abcd", 12345
+	line := chatLine(run, index)
+	msg := EncodeResults(run, "0-1", []uint32{index}, line)
 	bounds := Bounds{Run: run, Requests: 20_000}
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()

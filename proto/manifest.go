@@ -270,15 +270,15 @@ func ParseManifest(key string, data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrFormat, err)
 	}
 
-	if err := m.check(key); err != nil {
+	if err := m.checkFields(key); err != nil {
 		return Manifest{}, fmt.Errorf("manifest of run %s: %w", m.Run, err)
 	}
 
 	return m, nil
 }
 
-// check holds the fields that decide something against what they can be.
-func (m Manifest) check(key string) error {
+// checkFields holds the fields that decide something against what they can be.
+func (m Manifest) checkFields(key string) error {
 	in, s, p := m.Input, m.Settings, m.Publish
 	sum := 0
 	for _, n := range in.Models {

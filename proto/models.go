@@ -12,7 +12,7 @@ func Serves(list []string, model string) bool {
 	}
 
 	for _, listed := range list {
-		if listed == model || fits(listed, model) {
+		if listed == model || matchesPattern(listed, model) {
 			return true
 		}
 	}
@@ -23,8 +23,8 @@ func Serves(list []string, model string) bool {
 // IsPattern reports whether a listed name stands for many.
 func IsPattern(listed string) bool { return strings.Contains(listed, "*") }
 
-// fits reports whether a name is one that a listed name with asterisks stands for.
-func fits(listed, model string) bool {
+// matchesPattern reports whether a name is one that a listed name with asterisks stands for.
+func matchesPattern(listed, model string) bool {
 	parts := strings.Split(listed, "*")
 	if len(parts) == 1 || !strings.HasPrefix(model, parts[0]) {
 		return false

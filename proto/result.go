@@ -174,14 +174,14 @@ func isTail(text []byte) bool {
 // MaxBatch is the most output lines in a result message.
 const MaxBatch = 16
 
-// EncodeResults makes the message of some output lines of a shard. seqs are the
+// EncodeResults makes the message of some output lines of a shard. indexes are the
 // lines' request numbers, ascending, and lines the output lines in the same order,
 // each with its line feed.
-func EncodeResults(run, shard string, seqs []uint32, lines []byte) *nats.Msg {
+func EncodeResults(run, shard string, indexes []uint32, lines []byte) *nats.Msg {
 	msg := nats.NewMsg(ResultsSubject(run, shard))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, shard)
-	msg.Header.Set(HeaderIndexes, FormatIndexes(seqs))
+	msg.Header.Set(HeaderIndexes, FormatIndexes(indexes))
 	msg.Data = lines
 	return msg
 }

@@ -22,7 +22,7 @@ const maxShard = 256 << 20
 // and are delivered again together.
 type Shard struct {
 	ID       string
-	Requests []Request // in ascending order of Seq
+	Requests []Request // in ascending order of Index
 }
 
 // EncodeShard makes the message of a shard: request lines in one Snappy block, under the
@@ -34,16 +34,16 @@ func EncodeShard(run, model string, s Shard) *nats.Msg {
 	defer buffers.Put(b)
 
 	b.lines = b.lines[:0]
-	seqs := make([]uint32, len(s.Requests))
+	indexes := make([]uint32, len(s.Requests))
 	for i, r := range s.Requests {
 		b.lines = AppendRequest(b.lines, r)
-		seqs[i] = r.Index
+		indexes[i] = r.Index
 	}
 
 	msg := nats.NewMsg(WorkSubject(run, model, s.ID))
 	msg.Header.Set(HeaderVersion, Version)
 	msg.Header.Set(HeaderShard, s.ID)
-	msg.Header.Set(HeaderIndexes, FormatIndexes(seqs))
+	msg.Header.Set(HeaderIndexes, FormatIndexes(indexes))
 	b.packed = s2.EncodeSnappy(b.packed, b.lines)
 	msg.Data = bytes.Clone(b.packed)
 
@@ -59,20 +59,20 @@ var buffers = sync.Pool{New: func() any { return new(packing) }}
 // given apart, since it may have come from the object store. It returns an error
 // that wraps [ErrFormat] when it cannot.
 func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
-	id, seqs, err := batchHeader(h, MaxShardSize)
+	id, indexes, err := batchHeader(h, MaxShardSize)
 	if err != nil {
 		return Shard{}, fmt.Errorf("shard: %w", err)
 	}
 
-	lines, err := unpack(payload)
+	lines, err := unpackLines(payload)
 	if err != nil {
 		return Shard{}, fmt.Errorf("shard %s: unpack: %w: %w", id, ErrFormat, err)
 	}
 
-	s := Shard{ID: id, Requests: make([]Request, 0, len(seqs))}
+	s := Shard{ID: id, Requests: make([]Request, 0, len(indexes))}
 	var scan jsonscan.Scanner
 	for line := range bytes.Lines(lines) {
-		if len(s.Requests) == len(seqs) {
+		if len(s.Requests) == len(indexes) {
 			return Shard{}, fmt.Errorf("shard %s: %w: more lines than numbers", id, ErrFormat)
 		}
 
@@ -81,12 +81,12 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 			return Shard{}, fmt.Errorf("shard %s: line %d: %w: %w", id, len(s.Requests)+1, ErrFormat, err)
 		}
 
-		r.Index = seqs[len(s.Requests)]
+		r.Index = indexes[len(s.Requests)]
 		s.Requests = append(s.Requests, r)
 	}
 
-	if len(s.Requests) != len(seqs) {
-		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d numbers", id, ErrFormat, len(s.Requests), len(seqs))
+	if len(s.Requests) != len(indexes) {
+		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d numbers", id, ErrFormat, len(s.Requests), len(indexes))
 	}
 
 	return s, nil
@@ -124,7 +124,7 @@ func (b Bounds) ParseShard(model, subject string, h nats.Header, payload []byte)
 	return s, nil
 }
 
-func unpack(payload []byte) ([]byte, error) {
+func unpackLines(payload []byte) ([]byte, error) {
 	if n, err := s2.DecodedLen(payload); err != nil || n > maxShard {
 		return nil, cmp.Or(err, s2.ErrTooLarge)
 	}
@@ -132,7 +132,7 @@ func unpack(payload []byte) ([]byte, error) {
 }
 
 // batchHeader reads the headers that shard and result messages share.
-func batchHeader(h nats.Header, limit int) (id string, seqs []uint32, err error) {
+func batchHeader(h nats.Header, limit int) (id string, indexes []uint32, err error) {
 	if v := h.Get(HeaderVersion); v != Version {
 		return "", nil, fmt.Errorf("%w: message version %q, this program reads %q", ErrFormat, v, Version)
 	}
@@ -142,10 +142,10 @@ func batchHeader(h nats.Header, limit int) (id string, seqs []uint32, err error)
 		return "", nil, fmt.Errorf("%w: no %s header", ErrFormat, HeaderShard)
 	}
 
-	seqs, err = ParseIndexes(h.Get(HeaderIndexes), limit)
+	indexes, err = ParseIndexes(h.Get(HeaderIndexes), limit)
 	if err != nil {
 		return "", nil, fmt.Errorf("%s of shard %s: %w: %w", HeaderIndexes, id, ErrFormat, err)
 	}
 
-	return id, seqs, nil
+	return id, indexes, nil
 }

@@ -220,8 +220,8 @@ func FuzzDecodeShard(f *testing.F) {
 	f.Add("1", "0-0", "1-5", good.Data)
 	f.Add("2", "", "x", []byte("plain"))
 	f.Add("1", "0-0", "", []byte{})
-	f.Fuzz(func(t *testing.T, version, id, seqs string, payload []byte) {
-		s, err := DecodeShard(nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderIndexes: {seqs}}, payload)
+	f.Fuzz(func(t *testing.T, version, id, indexes string, payload []byte) {
+		s, err := DecodeShard(nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderIndexes: {indexes}}, payload)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatalf("%v does not wrap ErrFormat", err)
@@ -234,9 +234,9 @@ func FuzzDecodeShard(f *testing.F) {
 			numbers[i] = r.Index
 		}
 
-		want, _ := ParseIndexes(seqs, MaxShardSize)
+		want, _ := ParseIndexes(indexes, MaxShardSize)
 		if FormatIndexes(numbers) != FormatIndexes(want) || s.ID != id {
-			t.Fatalf("shard %s with %v from the headers %q, %q", s.ID, numbers, id, seqs)
+			t.Fatalf("shard %s with %v from the headers %q, %q", s.ID, numbers, id, indexes)
 		}
 	})
 }

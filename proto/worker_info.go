@@ -168,15 +168,15 @@ func ParseWorkerInfo(key string, value []byte) (WorkerInfo, error) {
 		return WorkerInfo{}, fmt.Errorf("announcement %s: %w: %w", Excerpt(key), ErrFormat, err)
 	}
 
-	if err := w.check(key); err != nil {
+	if err := w.checkFields(key); err != nil {
 		return WorkerInfo{}, fmt.Errorf("announcement %s: %w", Excerpt(key), err)
 	}
 
 	return w, nil
 }
 
-// check returns the first field that cannot be true.
-func (w WorkerInfo) check(key string) error {
+// checkFields returns the first field that cannot be true.
+func (w WorkerInfo) checkFields(key string) error {
 	texts := slices.Concat([]string{w.Host, w.Version, w.Server, w.Flavour, w.ServerVersion, w.Problem, w.DefaultModel},
 		w.Models)
 	for _, card := range w.GPU {

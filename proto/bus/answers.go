@@ -38,7 +38,7 @@ func (a *AnswerStore) subject(name string) string { return "pm." + a.run + ".ans
 // Offload moves a message's payload out of it if the message would be larger than limit,
 // the server's max_payload, and leaves in the header where it is.
 func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) error {
-	if fitsInto(msg, limit) {
+	if fitsMessage(msg, limit) {
 		return nil
 	}
 
@@ -46,7 +46,7 @@ func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) e
 	chunk := make([]byte, min(chunkSize, int(limit/2)))
 	r := bytes.NewReader(msg.Data)
 	for i := 0; ; i++ {
-		n, err := fill(chunk, r)
+		n, err := fillChunk(chunk, r)
 		if n > 0 {
 			part := nats.NewMsg(a.subject(name))
 			part.Data = chunk[:n]
@@ -85,7 +85,7 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 	// The length is a stranger's word: memory is taken for what is there.
 	var buf bytes.Buffer
 	for at, parts := uint64(0), uint64(0); uint64(buf.Len()) < size; parts++ {
-		msg, err := a.part(ctx, name, at+1, parts)
+		msg, err := a.nextPart(ctx, name, at+1, parts)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil, fmt.Errorf("read a large answer of run %s: %w: a part of it is lost", a.run, proto.ErrFormat)
 		}
@@ -105,8 +105,8 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 	return buf.Bytes(), nil
 }
 
-// part returns the first message of an answer from a sequence on, after so many before it.
-func (a *AnswerStore) part(
+// nextPart returns the first message of an answer from a sequence on, after so many before it.
+func (a *AnswerStore) nextPart(
 	ctx context.Context, name string, seq, before uint64,
 ) (msg *jetstream.RawStreamMsg, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {

@@ -63,22 +63,22 @@ func getDirect(
 	silent := asking.Err() != nil && ctx.Err() == nil
 	stop()
 	if silent || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected) {
-		msg, err = getApart(ctx, nc, subject, question)
+		msg, err = getBySubscription(ctx, nc, subject, question)
 	}
 	if err != nil {
 		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 
-	return stored(msg)
+	return parseReply(msg)
 }
 
-// getApart asks with a subscription of its own, through which messages come as they are, and
+// getBySubscription asks with a subscription of its own, through which messages come as they are, and
 // after a connection was lost, too.
 //
 // Any copy of the stream may be asked, also one on a node that has just vanished. So another
 // is asked if no answer comes, after a longer time each time: an answer may be large, and the
 // line thin.
-func getApart(ctx context.Context, nc *nats.Conn, subject string, question []byte) (*nats.Msg, error) {
+func getBySubscription(ctx context.Context, nc *nats.Conn, subject string, question []byte) (*nats.Msg, error) {
 	answers, inbox := make(chan *nats.Msg, 8), nc.NewInbox()
 	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
@@ -111,9 +111,9 @@ const askCopyAgain = 500 * time.Millisecond
 // directTime is how long a stored message is asked for where nothing else bounds that.
 const directTime = 5 * time.Second
 
-// stored is the message that is in a server's answer, as it was published.
-func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
-	sequence, err := strconv.ParseUint(last(msg.Header, jetstream.SequenceHeader), 10, 64)
+// parseReply is the message that is in a server's answer, as it was published.
+func parseReply(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
+	sequence, err := strconv.ParseUint(lastValue(msg.Header, jetstream.SequenceHeader), 10, 64)
 	if err != nil { // there is no message in it
 		switch status := msg.Header.Get(statusHeader); status {
 		case "404":
@@ -125,13 +125,13 @@ func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 		}
 	}
 
-	at, err := time.Parse(time.RFC3339Nano, last(msg.Header, jetstream.TimeStampHeaer))
+	at, err := time.Parse(time.RFC3339Nano, lastValue(msg.Header, jetstream.TimeStampHeaer))
 	if err != nil {
 		return nil, errors.New("get a stored message: its time is unreadable")
 	}
 
 	raw := &jetstream.RawStreamMsg{
-		Subject:  last(msg.Header, jetstream.SubjectHeader),
+		Subject:  lastValue(msg.Header, jetstream.SubjectHeader),
 		Sequence: sequence,
 		Time:     at,
 		Header:   msg.Header,
@@ -143,7 +143,7 @@ func stored(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 	return raw, nil
 }
 
-func last(h nats.Header, name string) string {
+func lastValue(h nats.Header, name string) string {
 	values := h[name]
 	if len(values) == 0 {
 		return ""

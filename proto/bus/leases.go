@@ -30,7 +30,7 @@ func (l *Leases) Acquire(ctx context.Context, run string, c proto.CollectorInfo)
 	}
 
 	for begin := time.Now(); ; {
-		now, has, revision, err := l.find(ctx, run)
+		now, has, revision, err := l.findLease(ctx, run)
 
 		switch {
 		case err != nil:
@@ -63,15 +63,15 @@ func (l *Leases) Release(ctx context.Context, run string) error {
 
 // Holder returns the collector that has the lease of a run, if there is one.
 func (l *Leases) Holder(ctx context.Context, run string) (c proto.CollectorInfo, held bool, err error) {
-	c, held, _, err = l.find(ctx, run)
+	c, held, _, err = l.findLease(ctx, run)
 	return c, held, err
 }
 
 func leaseKey(run string) string { return "collector." + run }
 
-// find returns the lease of a run and its revision. A lease that is unreadable keeps no
+// findLease returns the lease of a run and its revision. A lease that is unreadable keeps no
 // collector away, and has a revision nevertheless.
-func (l *Leases) find(
+func (l *Leases) findLease(
 	ctx context.Context, run string,
 ) (c proto.CollectorInfo, held bool, revision uint64, err error) {
 	value, revision, err := lastEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))

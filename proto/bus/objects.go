@@ -29,8 +29,8 @@ func (o *ObjectStore) Put(ctx context.Context, name string, data []byte) error {
 	sum := sha256.New()
 	sum.Write(data)
 
-	before, err := o.find(ctx, name)
-	if err == nil && before.Digest == jetstream.GetObjectDigestValue(sum) && o.whole(ctx, before) {
+	before, err := o.findObject(ctx, name)
+	if err == nil && before.Digest == jetstream.GetObjectDigestValue(sum) && o.isWhole(ctx, before) {
 		return nil
 	}
 
@@ -39,15 +39,15 @@ func (o *ObjectStore) Put(ctx context.Context, name string, data []byte) error {
 	}
 
 	if err == nil {
-		o.purge(ctx, before)
+		o.purgeChunks(ctx, before)
 	}
 
 	return nil
 }
 
-// whole reports whether all chunks of an object are there. A server that came back with
+// isWhole reports whether all chunks of an object are there. A server that came back with
 // less may have its name without them.
-func (o *ObjectStore) whole(ctx context.Context, info *jetstream.ObjectInfo) bool {
+func (o *ObjectStore) isWhole(ctx context.Context, info *jetstream.ObjectInfo) bool {
 	if !proto.IsToken(info.NUID) || info.Size > 0 && info.Chunks == 0 {
 		return false
 	}
@@ -56,17 +56,17 @@ func (o *ObjectStore) whole(ctx context.Context, info *jetstream.ObjectInfo) boo
 	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := o.js.Stream(ctx, "OBJ_"+info.Bucket)
 		if err == nil {
-			state, err = stream.Info(ctx, jetstream.WithSubjectFilter(chunks(info)))
+			state, err = stream.Info(ctx, jetstream.WithSubjectFilter(chunkSubject(info)))
 		}
 		return err
 	})
 
-	return err == nil && state.State.Subjects[chunks(info)] == uint64(info.Chunks)
+	return err == nil && state.State.Subjects[chunkSubject(info)] == uint64(info.Chunks)
 }
 
-// find returns what is noted of the object called name. A cluster that has no leader now
+// findObject returns what is noted of the object called name. A cluster that has no leader now
 // is waited for, 30 s.
-func (o *ObjectStore) find(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
+func (o *ObjectStore) findObject(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		store, err := o.js.ObjectStore(ctx, proto.ObjectsBucket(o.run))
 		if err == nil {
@@ -113,35 +113,35 @@ func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) e
 		return nil
 	}
 
-	o.purge(ctx, &info)
+	o.purgeChunks(ctx, &info)
 
 	return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
 }
 
-// purge takes an object's chunks away, whatever has become of ctx. Who may not, leaves
+// purgeChunks takes an object's chunks away, whatever has become of ctx. Who may not, leaves
 // them until the run is deleted.
-func (o *ObjectStore) purge(ctx context.Context, info *jetstream.ObjectInfo) {
+func (o *ObjectStore) purgeChunks(ctx context.Context, info *jetstream.ObjectInfo) {
 	if !proto.IsToken(info.NUID) {
 		return // a pattern would match those of others
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	PurgeStream(ctx, o.js, "OBJ_"+info.Bucket, jetstream.WithPurgeSubject(chunks(info)))
+	PurgeStream(ctx, o.js, "OBJ_"+info.Bucket, jetstream.WithPurgeSubject(chunkSubject(info)))
 }
 
-// chunks is the subject of an object's chunks.
-func chunks(info *jetstream.ObjectInfo) string { return "$O." + info.Bucket + ".C." + info.NUID }
+// chunkSubject is the subject of an object's chunks.
+func chunkSubject(info *jetstream.ObjectInfo) string { return "$O." + info.Bucket + ".C." + info.NUID }
 
 // putChunks stores what r gives, and notes in info what it was.
 func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader, chunk []byte) error {
 	sum := sha256.New()
 	for {
-		n, err := fill(chunk, r)
+		n, err := fillChunk(chunk, r)
 		if n > 0 {
 			sum.Write(chunk[:n])
 			info.Size += uint64(n)
 			info.Chunks++
-			msg := nats.NewMsg(chunks(info))
+			msg := nats.NewMsg(chunkSubject(info))
 			msg.Data = chunk[:n]
 			if err := publishOnce(ctx, o.js, msg, fmt.Sprintf("%s-%d", info.NUID, info.Chunks)); err != nil {
 				return err
@@ -158,9 +158,9 @@ func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo,
 	}
 }
 
-// fill reads until the chunk is full. Unlike [io.ReadFull] it tells the end of r, which is
+// fillChunk reads until the chunk is full. Unlike [io.ReadFull] it tells the end of r, which is
 // [io.EOF], from an end that r says came too early.
-func fill(chunk []byte, r io.Reader) (n int, err error) {
+func fillChunk(chunk []byte, r io.Reader) (n int, err error) {
 	for n < len(chunk) && err == nil {
 		var more int
 		more, err = r.Read(chunk[n:])
@@ -182,7 +182,7 @@ func (o *ObjectStore) putInfo(ctx context.Context, info jetstream.ObjectInfo) er
 
 // Has reports whether an object is there, with all that belongs to it.
 func (o *ObjectStore) Has(ctx context.Context, name string) (bool, error) {
-	info, err := o.find(ctx, name)
+	info, err := o.findObject(ctx, name)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return false, nil
 	}
@@ -190,7 +190,7 @@ func (o *ObjectStore) Has(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 
-	return o.whole(ctx, info), nil
+	return o.isWhole(ctx, info), nil
 }
 
 // Get returns the object called name, which may be no larger than a message's payload.
@@ -221,7 +221,7 @@ func (l *limited) Write(p []byte) (int, error) {
 // library's own Get makes a consumer: that needs a permission to make and delete
 // consumers, and one that is lost with its server is waited for.
 func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error {
-	info, err := o.find(ctx, name)
+	info, err := o.findObject(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error 
 		begin := time.Now()
 		each := func() time.Duration { return AckTimeout(chunkSize, time.Since(begin)) }
 		err := retryNoLeaderFor(ctx, electionTime, each, func(ctx context.Context) error {
-			msg, err = stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunks(info)))
+			msg, err = stream.GetMsg(ctx, at+1, jetstream.WithGetMsgSubject(chunkSubject(info)))
 			return err
 		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -274,7 +274,7 @@ func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error 
 
 // Delete removes the object called name, if it is there.
 func (o *ObjectStore) Delete(ctx context.Context, name string) error {
-	info, err := o.find(ctx, name)
+	info, err := o.findObject(ctx, name)
 	if err == nil && !proto.IsToken(info.NUID) { // with it the library would purge the chunks of others
 		err = proto.NewFieldError("object", "%s has chunks under %q", name, proto.Excerpt(info.NUID))
 	}
@@ -297,7 +297,7 @@ func (o *ObjectStore) Delete(ctx context.Context, name string) error {
 // Offload moves a message's payload into the object store if the message would be
 // larger than limit, the server's max_payload, and leaves its name in the header.
 func (o *ObjectStore) Offload(ctx context.Context, msg *nats.Msg, name string, limit int64) error {
-	if fitsInto(msg, limit) {
+	if fitsMessage(msg, limit) {
 		return nil
 	}
 
@@ -311,8 +311,8 @@ func (o *ObjectStore) Offload(ctx context.Context, msg *nats.Msg, name string, l
 	return nil
 }
 
-// fitsInto reports whether a message is not larger than limit, a server's max_payload.
-func fitsInto(msg *nats.Msg, limit int64) bool {
+// fitsMessage reports whether a message is not larger than limit, a server's max_payload.
+func fitsMessage(msg *nats.Msg, limit int64) bool {
 	const headers = 64 << 10 // room for the headers, and for what servers add on the way
 	return int64(len(msg.Data)) <= limit-headers
 }

@@ -20,11 +20,11 @@ type RunStore struct {
 
 // Get returns a run's manifest, or an error that wraps [proto.ErrNoRun].
 func (r *RunStore) Get(ctx context.Context, run string) (proto.Manifest, error) {
-	m, _, err := r.get(ctx, run)
+	m, _, err := r.getManifest(ctx, run)
 	return m, err
 }
 
-func (r *RunStore) get(ctx context.Context, run string) (proto.Manifest, uint64, error) {
+func (r *RunStore) getManifest(ctx context.Context, run string) (proto.Manifest, uint64, error) {
 	value, revision, err := lastEntry(ctx, r.js, proto.RunsBucket, run)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return proto.Manifest{}, 0, fmt.Errorf("run %s: %w", run, proto.ErrNoRun)
@@ -56,7 +56,7 @@ func (r *RunStore) Create(ctx context.Context, m proto.Manifest) error {
 // times, each time with the manifest as it then is, and its error ends the attempt.
 func (r *RunStore) Update(ctx context.Context, run string, change func(*proto.Manifest) error) error {
 	for {
-		m, revision, err := r.get(ctx, run)
+		m, revision, err := r.getManifest(ctx, run)
 		if err != nil {
 			return err
 		}

@@ -127,7 +127,7 @@ func StreamConfigByName(name string, l Limits) (jetstream.StreamConfig, bool) {
 // as it is. Where the server of the bus has told limits (see [RunStore.SetLimits]), what is
 // made is no larger.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest, l Limits) error {
-	l, err := l.withDefaults().clamp(ctx, js)
+	l, err := l.withDefaults().clampToBus(ctx, js)
 	if err != nil {
 		return err
 	}

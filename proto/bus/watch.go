@@ -195,7 +195,7 @@ func (v *bucketView) readUntil(ctx context.Context, reconnected <-chan nats.Stat
 
 	go func() {
 		defer close(done)
-		changes, err = v.read(ctx)
+		changes, err = v.readChanges(ctx)
 	}()
 
 	select {
@@ -209,8 +209,8 @@ func (v *bucketView) readUntil(ctx context.Context, reconnected <-chan nats.Stat
 	}
 }
 
-// read returns what has changed since the last call, or all that there is.
-func (v *bucketView) read(ctx context.Context) (changes entryChanges, err error) {
+// readChanges returns what has changed since the last call, or all that there is.
+func (v *bucketView) readChanges(ctx context.Context) (changes entryChanges, err error) {
 	if time.Since(v.readAll) < wholeEvery {
 		changes.entries, v.last, err = entriesAfter(ctx, v.js, proto.RunsBucket, v.keys, v.last)
 		return changes, err

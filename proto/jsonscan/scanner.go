@@ -57,13 +57,13 @@ func (s *Scanner) Reset(data []byte) {
 
 // Enter steps into the value that comes next, which must be an object, and returns
 // the offset of its brace.
-func (s *Scanner) Enter() int { return s.enter('{', errNotObject) }
+func (s *Scanner) Enter() int { return s.enterValue('{', errNotObject) }
 
 // EnterArray steps into the value that comes next, which must be an array, and returns
 // the offset of its bracket. [Scanner.NextElement] walks it.
-func (s *Scanner) EnterArray() int { return s.enter('[', errNotArray) }
+func (s *Scanner) EnterArray() int { return s.enterValue('[', errNotArray) }
 
-func (s *Scanner) enter(kind jsontext.Kind, otherwise error) int {
+func (s *Scanner) enterValue(kind jsontext.Kind, otherwise error) int {
 	s.open = false
 	if s.err != nil {
 		return 0
@@ -71,7 +71,7 @@ func (s *Scanner) enter(kind jsontext.Kind, otherwise error) int {
 
 	tok, err := s.dec.ReadToken()
 	if err != nil {
-		s.fail(err)
+		s.setError(err)
 		return 0
 	}
 
@@ -100,13 +100,13 @@ func (s *Scanner) Next() bool {
 
 	if s.dec.PeekKind() == '}' {
 		_, err := s.dec.ReadToken()
-		s.fail(err)
+		s.setError(err)
 		return false
 	}
 
 	raw, err := s.dec.ReadValue()
 	if err != nil {
-		s.fail(err)
+		s.setError(err)
 		return false
 	}
 
@@ -137,7 +137,7 @@ func (s *Scanner) NextElement() bool {
 	switch s.dec.PeekKind() {
 	case ']', '}', 0: // the end, or nothing that could be an element
 		_, err := s.dec.ReadToken()
-		s.fail(err)
+		s.setError(err)
 		return false
 	}
 
@@ -158,7 +158,7 @@ func (s *Scanner) Value() []byte {
 
 	raw, err := s.dec.ReadValue()
 	if err != nil {
-		s.fail(err)
+		s.setError(err)
 		return nil
 	}
 
@@ -224,8 +224,8 @@ func invalidUTF8(data []byte) (offset int) {
 	return offset
 }
 
-// fail keeps the first error, in words for the person who wrote the input.
-func (s *Scanner) fail(err error) {
+// setError keeps the first error, in words for the person who wrote the input.
+func (s *Scanner) setError(err error) {
 	if err == nil || s.err != nil {
 		return
 	}

@@ -57,7 +57,7 @@ func ScanAnswer(s *jsonscan.Scanner) Answer {
 		f.readSummary(s)
 	}
 
-	return f.summary()
+	return f.summarize()
 }
 
 var errTooDeep = errors.New("JSON is nested too deep")
@@ -87,7 +87,7 @@ func ReadAnswer(endpoint string, request, body []byte) (Answer, error) {
 	} else {
 		for s.Enter(); s.Next(); {
 			if !f.readSummary(s) {
-				f.content.read(s, endpoint)
+				f.content.readMember(s, endpoint)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func ReadAnswer(endpoint string, request, body []byte) (Answer, error) {
 		return Answer{}, err
 	}
 
-	return f.check(s, endpoint, request), nil
+	return f.checkAnswer(s, endpoint, request), nil
 }
 
 // reader is the memory that reading an answer takes.
@@ -165,8 +165,8 @@ func (f *findings) readSummary(s *jsonscan.Scanner) bool {
 	return true
 }
 
-// read reads the current member if the answer's content may be in it.
-func (c *content) read(s *jsonscan.Scanner, endpoint string) {
+// readMember reads the current member if the answer's content may be in it.
+func (c *content) readMember(s *jsonscan.Scanner, endpoint string) {
 	switch string(s.Name()) {
 	case "data":
 		c.data = readItems(s, endpoint)
@@ -187,8 +187,8 @@ func (c *content) read(s *jsonscan.Scanner, endpoint string) {
 	}
 }
 
-// summary returns what was found but for the content.
-func (f *findings) summary() Answer {
+// summarize returns what was found but for the content.
+func (f *findings) summarize() Answer {
 	return Answer{
 		Model:  f.model,
 		Finish: cmp.Or(f.first.finish, FinishOfResponse(f.status, f.reason)),
@@ -196,11 +196,11 @@ func (f *findings) summary() Answer {
 	}
 }
 
-// check returns what was found, and whether it is an answer of the endpoint. The members are those
+// checkAnswer returns what was found, and whether it is an answer of the endpoint. The members are those
 // that vLLM, SGLang, llama.cpp, TEI, Ollama, LiteLLM and Cohere send. Servers mix chat and
 // completions, and so does this.
-func (f *findings) check(s *jsonscan.Scanner, endpoint string, request []byte) Answer {
-	a, c := f.summary(), f.content
+func (f *findings) checkAnswer(s *jsonscan.Scanner, endpoint string, request []byte) Answer {
+	a, c := f.summarize(), f.content
 	if a.Text = f.first.text; c.choices.n == 0 {
 		a.Text = c.written
 	}
@@ -259,7 +259,7 @@ func (f *findings) check(s *jsonscan.Scanner, endpoint string, request []byte) A
 		// that a gateway made of nothing has neither.
 		a.Problem = "the answer has no content"
 	default:
-		a.Problem = countParts(s, endpoint, request).compare(l, name)
+		a.Problem = countParts(s, endpoint, request).findMismatch(l, name)
 	}
 
 	return a

@@ -191,8 +191,8 @@ func readPositive(s *jsonscan.Scanner) int {
 	return int(f)
 }
 
-// compare returns what is wrong with the number of a list's parts, "" if nothing is.
-func (c partCount) compare(l itemList, name string) string {
+// findMismatch returns what is wrong with the number of a list's parts, "" if nothing is.
+func (c partCount) findMismatch(l itemList, name string) string {
 	switch {
 	case c.least <= 0:
 		return ""
