@@ -4,5 +4,5 @@ package gpu
 
 import "syscall"
 
-// endWithUs does nothing: only Linux ends a process with the one that started it.
-func endWithUs() *syscall.SysProcAttr { return nil }
+// dieWithParent does nothing: only Linux ends a process with the one that started it.
+func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -2,4 +2,4 @@
 
 package supervise
 
-func adopt() {}
+func adoptOrphans() {}
