@@ -1,6 +1,23 @@
-// Package proto is the wire between promptmill's parts: the names of streams,
-// subjects and consumers, and the codecs of requests, shards, results and runs.
+// Package proto is the wire between promptmill's parts: what travels over the bus, and what the
+// files are made of. Producer, worker and collector know each other only through it. It imports no
+// JetStream; README.md beside it describes the same for other languages.
 //
-// Producer, worker and collector know each other only through this package; what
-// it does is described for other languages in README.md beside it.
+// A [Request] is a line of the input, and its index is its place in the run. Requests for one
+// model travel together in a [Shard]:
+//
+//	producer ── EncodeShard ──► pm.RUN.work.MODEL.SHARD ──── Bounds.ParseShard ──► worker
+//	worker ── EncodeResults ──► pm.RUN.results.SHARD ─────── Bounds.ParseBatch ──► collector
+//
+// A [Result] becomes an output line ([AppendResult]), which [ParseLine] reads again; a [Batch] is
+// a message of such lines. A [DeliveryNote] on the same subject is for the next worker that gets
+// the shard. Whatever comes over the bus is compared with the [Bounds] of its run, and refused
+// with a [FieldError].
+//
+// The [Manifest] is all that the parts of a run agree on. A [WorkerInfo] is a worker's
+// announcement, a [CollectorInfo] a collector's lease. A [Digest] proves that each line answers
+// its own request. A [Role] is what a connection may do, a [Join] the string that grants it.
+//
+// The packages in this module use one another in one direction: jsonscan (JSON without decoding) ◄
+// openai (answers) ◄ proto ◄ bus (the JetStream client) ◄ prototest (a bus for tests). jsonl reads
+// files of JSON lines, and stands alone.
 package proto
