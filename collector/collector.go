@@ -26,7 +26,7 @@ type Collector struct {
 	dropped  *proto.DropCounter
 }
 
-// Progress is what a collector has so far.
+// Progress counts the lines of a run that a collector has.
 type Progress struct {
 	// Total is the number of requests of the run.
 	Total int
@@ -82,7 +82,7 @@ func newCollector(cfg Config) *Collector {
 	return c
 }
 
-// Progress returns what the collector has so far. It may be called at any time.
+// Progress returns the counts so far. It may be called at any time.
 func (c *Collector) Progress() Progress { return c.ledger.progress(c.total) }
 
 // Run gathers results until each request has its line, then writes the output files and

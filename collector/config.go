@@ -22,8 +22,8 @@ type Config struct {
 	// Journal is the run's journal: created by journal.Create for a new run, by journal.Open
 	// for one that was begun. The caller closes it after Run. Required.
 	Journal *journal.Journal
-	// Output is the common prefix of the output files' paths. Whoever creates or opens the
-	// journal claims the output for it ([journal.Journal.Claim]). Required.
+	// Output is the common prefix of the output files' paths. The caller claims it for
+	// the journal ([journal.Journal.Claim]). Required.
 	Output output.Prefix
 	// Input is the input of the run. Required.
 	Input Input
@@ -57,7 +57,7 @@ type Input interface {
 	Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 }
 
-// RunInfo is what only the program around the collector knows of a run.
+// RunInfo describes a run as far as only the program around the collector knows it.
 type RunInfo struct {
 	// Platform names the model server, as far as it is known. Workers that report theirs
 	// replace it.

@@ -32,5 +32,5 @@
 //   - output: names, claims and checks of the output files
 //   - atomicfile: files that appear in one step
 //   - tail: reading results downstream, while they come
-//   - metadata, estimate, report, history: what is known of a run when it has ended
+//   - metadata, estimate, report, history: the record of an ended run
 package collector

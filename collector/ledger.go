@@ -7,9 +7,9 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// ledger counts what was received and what is synced, and keeps what the bus need not keep
+// ledger counts received and synced lines, and lists the objects that the bus need not keep
 // any longer. It is safe for concurrent use: the reader of results, the writer of the
-// journal and the loop that talks to the bus meet here.
+// journal and the loop that talks to the bus share it.
 type ledger struct {
 	mu        sync.Mutex // guards the fields below
 	received  proto.Counts
@@ -20,7 +20,7 @@ type ledger struct {
 	answers   []largeAnswer // on the bus, and synced by this process, the oldest first
 }
 
-// reset begins again with what a journal holds.
+// reset begins again with the state of a journal.
 func (l *ledger) reset(s *journal.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,7 +36,7 @@ func (l *ledger) addReceived(c proto.Counts) {
 	l.received.Add(c)
 }
 
-// addSynced notes that a frame is synced. s is what the journal holds now.
+// addSynced adds a frame that is synced. s is the state of the journal after it.
 func (l *ledger) addSynced(s *journal.State, f *pendingFrame) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,8 +75,8 @@ func (l *ledger) receivedCounts() proto.Counts {
 	return l.received
 }
 
-// takeSynced returns what is synced, and the objects that can be deleted since it was
-// called last.
+// takeSynced returns the counts and the position that are synced, and the objects that can
+// be deleted since it was called last.
 func (l *ledger) takeSynced() (counts proto.Counts, synced journal.Position, sources []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -42,8 +42,8 @@ const maxStalledRounds = 3
 var errStalled = fmt.Errorf("got no result although they were published %d times", maxStalledRounds)
 
 // check is called when no results come. Once a second it looks whether any can still come,
-// and if not, starts a round of publishing for what is missing. at is how far the results
-// were read.
+// and if not, starts a round of publishing for the missing requests. at is the position up to
+// which results were read.
 func (r *republisher) check(ctx context.Context, at journal.Position, missing func() *roaring.Bitmap) error {
 	if time.Since(r.checked) < time.Second {
 		return nil

@@ -13,28 +13,31 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// source reads the results stream in order, from a position on, each message at
-// least once. It pulls with a consumer of its own that needs no acknowledgement; a
-// gap in what that consumer delivers makes it start anew from the last message.
+// source reads the results stream in order, from a position on, each message at least once.
+// It pulls with a consumer of its own that needs no acknowledgement. After a gap in the
+// messages of the consumer, it starts again at the last message.
 type source struct {
-	js       jetstream.JetStream
-	run      string
-	at       journal.Position              // of the last message handled
-	skipped  func(*jetstream.RawStreamMsg) // told of each message that cannot be delivered
-	consumer jetstream.Consumer
-	backlog  uint64    // the newest message when it began
-	tries    int       // how often a consumer was to be made
-	failed   int       // how often in a row it was not
-	next     uint64    // the consumer's number for the next message
-	heard    time.Time // when a message came last, or the consumer was asked how it is
+	js  jetstream.JetStream
+	run string
+	// at is the last message that was handled.
+	at journal.Position
+	// skipped is called with each message that cannot be delivered.
+	skipped func(*jetstream.RawStreamMsg)
+
+	consumer jetstream.Consumer // nil: to be created
+	next     uint64             // the consumer's sequence of the next message; 0: none was created yet
+	heard    time.Time          // when a message came last, or the state of the consumer was read
+	backlog  uint64             // the newest message when reading began
+	attempts int                // to create a consumer
+	failures int                // of these in a row
 }
 
 // errGap says that messages were lost between server and client.
 var errGap = errors.New("a gap in the messages delivered")
 
-// fetch waits up to wait for messages and hands them to take, in order. It returns
-// the number handled. After an error it may be called again.
-func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstream.Msg) error) (int, error) {
+// fetch waits up to wait for messages and passes them to handle, in order. It returns the
+// number of messages that were handled. After an error it may be called again.
+func (s *source) fetch(ctx context.Context, wait time.Duration, handle func(jetstream.Msg) error) (int, error) {
 	if s.consumer == nil {
 		if err := s.connect(ctx); err != nil {
 			return 0, err
@@ -64,7 +67,7 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 			continue
 		}
 
-		if err = take(msg); err != nil {
+		if err = handle(msg); err != nil {
 			continue
 		}
 
@@ -80,7 +83,7 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 	case n > 0:
 		s.heard = time.Now()
 	case err == nil && time.Since(s.heard) > maxSilence:
-		err = s.alive(ctx)
+		err = s.checkConsumer(ctx)
 	}
 	if err != nil {
 		s.consumer = nil
@@ -90,15 +93,16 @@ func (s *source) fetch(ctx context.Context, wait time.Duration, take func(jetstr
 	return n, nil
 }
 
-// maxSilence is after how long without messages the consumer is asked how it is. It
-// lives on one server, and is gone when that is: then a pull brings nothing, like one
-// from a stream that is read to its end.
+// maxSilence is the time without messages after which the consumer is checked. It lives on
+// one server, and is gone when the server is: then a pull brings nothing, like one from a
+// stream that is read to its end.
 const maxSilence = 3 * time.Second
 
 var errSilent = errors.New("the consumer has messages and does not deliver them")
 
-func (s *source) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, consumerTime)
+// checkConsumer returns an error if the consumer should have delivered more.
+func (s *source) checkConsumer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, consumerTimeout)
 	defer cancel()
 
 	s.heard = time.Now()
@@ -115,14 +119,14 @@ func (s *source) alive(ctx context.Context) error {
 	return nil
 }
 
-// consumerTime is how long the server of the consumer may take to answer. A cluster may
-// place a consumer on a node that is dead, as long as it has not noticed.
-const consumerTime = 2 * time.Second
+// consumerTimeout is how long the server of the consumer may take to answer. A cluster may
+// place a consumer on a dead server until it notices.
+const consumerTimeout = 2 * time.Second
 
-// connect makes the consumer, at the message after the position, or at the beginning
-// when the stream is not the one that the position was in: then the bitmap drops what
-// is known. The consumer has another name each time, since the one before may be on a node
-// that is dead: nobody else answers for it.
+// connect creates the consumer at the message after the position, or at the beginning when
+// the stream is another one than that of the position: then the bitmap drops known lines. The
+// consumer has another name each time, since the one before may be on a dead server, and no
+// other server answers for it.
 func (s *source) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -133,31 +137,33 @@ func (s *source) connect(ctx context.Context) error {
 	}
 
 	info := stream.CachedInfo()
-	known, err := s.known(ctx, info)
+
+	valid, err := s.isPositionValid(ctx, info)
 	if err != nil {
-		return fmt.Errorf("look for message %d of stream %s: %w", s.at.Sequence, proto.ResultsStream(s.run), err)
+		return fmt.Errorf("find message %d of stream %s: %w", s.at.Sequence, proto.ResultsStream(s.run), err)
 	}
 
-	if !known {
+	if !valid {
 		s.at = journal.Position{Created: info.Created}
 	}
 
-	if err := s.stepOver(ctx); err != nil {
-		return fmt.Errorf("look at stream %s: %w", proto.ResultsStream(s.run), err)
+	if err := s.skipUndeliverable(ctx); err != nil {
+		return fmt.Errorf("skip undeliverable messages of stream %s: %w", proto.ResultsStream(s.run), err)
 	}
 
-	name := proto.CollectorConsumers[s.tries%len(proto.CollectorConsumers)]
-	s.tries++
-	making, stop := context.WithTimeout(ctx, consumerTime<<min(s.failed/2, 3))
+	name := proto.CollectorConsumers[s.attempts%len(proto.CollectorConsumers)]
+	s.attempts++
+
+	creating, stop := context.WithTimeout(ctx, consumerTimeout<<min(s.failures/2, 3))
 	defer stop()
 
-	if s.consumer, err = s.create(making, stream, name); err != nil {
+	if s.consumer, err = s.createConsumer(creating, stream, name); err != nil {
 		s.consumer = nil
-		s.failed++
+		s.failures++
 		return fmt.Errorf("read stream %s as %s: %w", proto.ResultsStream(s.run), name, err)
 	}
 
-	s.failed = 0
+	s.failures = 0
 	if s.next == 0 {
 		s.backlog = info.State.LastSeq
 	}
@@ -167,8 +173,10 @@ func (s *source) connect(ctx context.Context) error {
 	return nil
 }
 
-// create makes the consumer under a name, in place of one of an earlier process.
-func (s *source) create(ctx context.Context, stream jetstream.Stream, name string) (jetstream.Consumer, error) {
+// createConsumer creates the consumer under a name. It replaces one of an earlier process.
+func (s *source) createConsumer(
+	ctx context.Context, stream jetstream.Stream, name string,
+) (jetstream.Consumer, error) {
 	if err := stream.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, err
 	}
@@ -184,12 +192,12 @@ func (s *source) create(ctx context.Context, stream jetstream.Stream, name strin
 	})
 }
 
-// stepOver moves the position past messages that have no payload and the header with
-// which a server says something itself. The library takes them for that, so no consumer
-// ever delivers them.
-func (s *source) stepOver(ctx context.Context) error {
+// skipUndeliverable moves the position past messages that have no payload and the header of
+// a server's own messages. The library takes them for such, so no consumer ever delivers
+// them.
+func (s *source) skipUndeliverable(ctx context.Context) error {
 	for {
-		msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Sequence+1, proto.ResultsSubject(s.run, "*"))
+		msg, err := s.nextMessage(ctx, s.at.Sequence+1)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -206,17 +214,22 @@ func (s *source) stepOver(ctx context.Context) error {
 	}
 }
 
-// known reports whether the position's message is, or was, in the stream.
-func (s *source) known(ctx context.Context, info *jetstream.StreamInfo) (bool, error) {
+// nextMessage returns the first message from a sequence on.
+func (s *source) nextMessage(ctx context.Context, sequence uint64) (*jetstream.RawStreamMsg, error) {
+	return bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), sequence, proto.ResultsSubject(s.run, "*"))
+}
+
+// isPositionValid reports whether the position's message is, or was, in the stream.
+func (s *source) isPositionValid(ctx context.Context, info *jetstream.StreamInfo) (bool, error) {
 	if s.at.Sequence == 0 || !info.Created.Equal(s.at.Created) || info.State.LastSeq < s.at.Sequence {
 		return false, nil
 	}
 
 	if s.at.Sequence < info.State.FirstSeq {
-		return true, nil // purged, by ourselves
+		return true, nil // purged by a collector
 	}
 
-	msg, err := bus.NextMessage(ctx, s.js, proto.ResultsStream(s.run), s.at.Sequence, proto.ResultsSubject(s.run, "*"))
+	msg, err := s.nextMessage(ctx, s.at.Sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}

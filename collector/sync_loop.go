@@ -14,9 +14,9 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// syncLoop exchanges state with the bus once a second: what is synced goes into the
-// manifest, and the bus may delete it; workers report what they do; and the run may have
-// been cancelled, deleted, or its time be over.
+// syncLoop exchanges state with the bus once a second. It writes the synced counts into the
+// manifest, purges synced results, renews the lease, reads the workers' announcements, and
+// looks whether the run was cancelled or deleted, or its time is over.
 type syncLoop struct {
 	js       jetstream.JetStream
 	bus      *bus.Bus
@@ -162,7 +162,7 @@ func (s *syncLoop) purgeAnswers(ctx context.Context, limit int64) error {
 	answers := s.bus.Answers(s.run)
 	for _, a := range s.ledger.takeOldAnswers(limit) {
 		if err := answers.Purge(ctx, a.name); err != nil {
-			return err // what is left is deleted with the run
+			return err // the rest is deleted with the run
 		}
 	}
 

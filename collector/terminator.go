@@ -34,8 +34,8 @@ type terminator struct {
 	stopInput func() // ends the iteration of the input
 }
 
-// settleTime is how long the terminator waits for results that are on their way: workers
-// hear of the end at once, and cut off what is at the model servers.
+// settleTime is how long the terminator waits for results that are on their way. Workers
+// learn of the end at once, and cut off their requests to the model servers.
 const settleTime = 2 * time.Second
 
 const (

@@ -3,8 +3,8 @@
 //
 // A [File] is written beside its place, as NAME.tmp, and [File.Commit] renames it. The
 // temporary file is locked while its process lives, so another process neither writes the
-// same file nor removes what is being written. What a crash has left is removed by
-// whichever process comes next ([CreateLocked], [RemoveStale]).
+// same file nor removes what is being written. Files that a crash has left are removed
+// by the next process ([CreateLocked], [RemoveStale]).
 //
 // Symbolic links are followed only where their owner could write the file anyway
 // ([FollowLinks]).

@@ -19,7 +19,7 @@ import (
 )
 
 // ErrPlain is returned for an output that does not say which line is which request's.
-var ErrPlain = errors.New("the output was written with --plain, so its lines do not tell their requests' numbers")
+var ErrPlain = errors.New("the output was written with --plain, so its lines do not say which requests they answer")
 
 // CreateFromOutput makes a journal of the answered requests of a complete output, so that
 // the failed ones can be run again. meta is the output's metadata, m the run's manifest from

@@ -58,7 +58,7 @@ type header struct {
 	WorkerSessions []WorkerSession `json:"worker_sessions,omitempty"`
 	// Position is the last message of the results stream that was read.
 	Position Position `json:"position"`
-	// Series is what happened when, by the times of the result messages.
+	// Series has the events of the run by the times of the result messages.
 	Series *metadata.Series `json:"series,omitempty"`
 	// At is when the frame was closed.
 	At time.Time `json:"at"`

@@ -32,7 +32,7 @@ type Journal struct {
 	claim *output.Claim // nil until Claim
 }
 
-// State is what a journal holds.
+// State is the content of a journal, except for the lines.
 type State struct {
 	// Manifest is the run's manifest, as it was when the latest session began.
 	Manifest proto.Manifest

@@ -19,7 +19,7 @@ import (
 // errNoManifest says that no whole frame has the run's manifest.
 var errNoManifest = errors.New("no whole frame in it describes the run")
 
-// Repair checks the lines of every frame and cuts out what is damaged. The requests of
+// Repair checks the lines of every frame and cuts out damaged frames. The requests of
 // those frames count as not done. It is for a journal of which Lines or Rewrite has
 // returned a [CorruptionError].
 func (j *Journal) Repair() error {

@@ -34,9 +34,10 @@ type WorkerSession struct {
 	// Meters are the latest readings of the cards' energy meters, in joules, in the order of
 	// GPUs. A nil reading has not been seen yet.
 	Meters []*float64 `json:"meters,omitempty"`
-	// Usage is what the worker says it has spent on the run; nil: nothing so far.
+	// Usage is the resources that the worker reports to have spent on the run; nil: none so
+	// far.
 	Usage *proto.RunUsage `json:"usage"`
-	// EarlierUsage is what it said before its counters began again.
+	// EarlierUsage is the usage before the worker's counters began again.
 	EarlierUsage *proto.RunUsage `json:"earlier_usage,omitempty"`
 	// OverlapJoules are the joules in both that count for other workers, which see the same
 	// cards.
@@ -55,7 +56,7 @@ func (s WorkerSession) Key() string {
 	return s.Name + " " + s.Since.UTC().Format(time.RFC3339Nano)
 }
 
-// TotalUsage returns what the worker has spent on the run in this session; nil: unknown.
+// TotalUsage returns the usage of the whole session; nil: unknown.
 func (s WorkerSession) TotalUsage() *proto.RunUsage {
 	total := AddUsage(s.Usage, s.EarlierUsage)
 	if s.OverlapJoules == 0 || total == nil || total.EnergyJoules == nil {
