@@ -276,19 +276,19 @@ func TestInterruptedNineTimes(t *testing.T) {
 				Worked:   3 * time.Second,
 				Idle:     time.Second,
 			}
-			for _, seq := range []uint32{4 * i, 4*i + 1, 4*i + 2, 4*i + 3} {
-				line := fixture.ResultLine(seq, func(r *proto.Result) {
-					r.Latency = time.Duration(seq*seq) * time.Millisecond
+			for _, index := range []uint32{4 * i, 4*i + 1, 4*i + 2, 4*i + 3} {
+				line := fixture.ResultLine(index, func(r *proto.Result) {
+					r.Latency = time.Duration(index*index) * time.Millisecond
 					r.Body = fmt.Appendf(nil, `{"choices":[{}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`,
-						3+seq, 100-seq)
-					if seq%7 == 0 {
+						3+index, 100-index)
+					if index%7 == 0 {
 						fixture.FailWith("timeout", 5)(r)
 					}
 				})
 
 				info, err := proto.ParseLine(new(jsonscan.Scanner), line)
 				fixture.Must(t, err)
-				f.Add(seq, line, info)
+				f.Add(index, line, info)
 			}
 
 			f.Series.Add(fixture.Created.Add(time.Duration(i)*7*time.Second), metadata.Point{

@@ -36,12 +36,12 @@ func again(requests int64, joules float64, redeliveries int64) *proto.RunUsage {
 	return s
 }
 
-// stintOf is a stint of a worker that has spent so much.
-func stintOf(name string, requests int64, joules float64) journal.WorkerSession {
+// sessionOf is a session of a worker that has spent so much.
+func sessionOf(name string, requests int64, joules float64) journal.WorkerSession {
 	return observeAnnouncement(journal.WorkerSession{}, workerOn(name, spent(requests, joules)), "r")
 }
 
-func TestStintShare(t *testing.T) {
+func TestSessionShare(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -79,7 +79,7 @@ func TestStintShare(t *testing.T) {
 }
 
 // What one of several servers behind a load balancer said of itself is forgotten.
-func TestStintOfSeveralServers(t *testing.T) {
+func TestSessionOfSeveralServers(t *testing.T) {
 	t.Parallel()
 
 	one := workerOn("w", nil)
@@ -101,7 +101,7 @@ func TestStintOfSeveralServers(t *testing.T) {
 }
 
 // What a model server says of itself stands while it is down, and after it.
-func TestStintKeepsWhatWasTold(t *testing.T) {
+func TestSessionKeepsWhatWasTold(t *testing.T) {
 	t.Parallel()
 
 	told := func(utilization float64, lengths map[string]int) proto.WorkerInfo {
@@ -115,7 +115,7 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 	again := observeAnnouncement(down, told(0.5, map[string]int{"m": 2048}), "r")
 	for _, tt := range []struct {
 		name        string
-		stint       journal.WorkerSession
+		session     journal.WorkerSession
 		utilization float64
 		lengths     map[string]int
 	}{
@@ -123,10 +123,10 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 		{"while the server is down", down, 0.9, map[string]int{"m": 4096, "n": 8192}},
 		{"after it has begun otherwise", again, 0.5, map[string]int{"m": 2048, "n": 8192}},
 	} {
-		if diff := cmp.Diff(tt.lengths, tt.stint.ContextLength); diff != "" {
+		if diff := cmp.Diff(tt.lengths, tt.session.ContextLength); diff != "" {
 			t.Errorf("context lengths %s (-want +got):\n%s", tt.name, diff)
 		}
-		if got := tt.stint.GPUMemoryUtilization; got == nil || *got != tt.utilization {
+		if got := tt.session.GPUMemoryUtilization; got == nil || *got != tt.utilization {
 			t.Errorf("memory utilization %s: %v, want %v", tt.name, got, tt.utilization)
 		}
 	}
@@ -138,7 +138,7 @@ func TestStintKeepsWhatWasTold(t *testing.T) {
 }
 
 // The slots of a model server, and how often they were taken while requests of the run ended.
-func TestStintSlots(t *testing.T) {
+func TestSessionSlots(t *testing.T) {
 	t.Parallel()
 
 	// told is an announcement of so many slots, requests in flight, and requests of the run that
@@ -180,7 +180,7 @@ func TestStintSlots(t *testing.T) {
 	}
 }
 
-func TestStintReadings(t *testing.T) {
+func TestSessionReadings(t *testing.T) {
 	t.Parallel()
 
 	var s journal.WorkerSession
@@ -243,7 +243,7 @@ func TestStintReadings(t *testing.T) {
 	}
 }
 
-func TestFleetNews(t *testing.T) {
+func TestRegistryNews(t *testing.T) {
 	t.Parallel()
 
 	f := newWorkerRegistry("r", nil)
@@ -281,13 +281,13 @@ func TestFleetNews(t *testing.T) {
 	check("at the end", []string{"a"}, names(journal.FrameStats{}, true))
 	check("nothing new", nil, names(journal.FrameStats{}, true))
 
-	if got := state.WorkerSessions[stintOf("a", 0, 1).Key()].TotalUsage().Requests; got != 3 {
+	if got := state.WorkerSessions[sessionOf("a", 0, 1).Key()].TotalUsage().Requests; got != 3 {
 		t.Errorf("the journal knows of %d requests, want 3", got)
 	}
 }
 
 // A worker that begins again and again without a part in the run is known once.
-func TestFleetForgets(t *testing.T) {
+func TestRegistryForgets(t *testing.T) {
 	t.Parallel()
 
 	f := newWorkerRegistry("r", nil)
@@ -305,7 +305,7 @@ func TestFleetForgets(t *testing.T) {
 	}
 }
 
-func TestFleetBehind(t *testing.T) {
+func TestRegistryBehind(t *testing.T) {
 	t.Parallel()
 
 	metered := func(share *proto.RunUsage) proto.WorkerInfo {
@@ -314,7 +314,7 @@ func TestFleetBehind(t *testing.T) {
 		return w
 	}
 
-	earlier := stintOf("w", 3, 30)
+	earlier := sessionOf("w", 3, 30)
 	earlier.Since = fixture.Created.Add(-time.Hour)
 
 	for _, tt := range []struct {

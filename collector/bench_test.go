@@ -164,21 +164,21 @@ func (s *process) stopped() {
 
 // input names requests as lineOf does. It is called with each number before that is
 // given out, unless it is nil.
-type input func(seq uint32) error
+type input func(index uint32) error
 
 func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		var id []byte // used again, as it may be
 		for it := wanted.Iterator(); it.HasNext(); {
-			seq := it.Next()
+			index := it.Next()
 			if in != nil {
-				if err := in(seq); err != nil {
+				if err := in(index); err != nil {
 					yield(proto.Request{}, err)
 					return
 				}
 			}
 
-			r := fixture.Request(seq)
+			r := fixture.Request(index)
 			id = append(id[:0], r.CustomID...)
 			r.CustomID = id
 			if !yield(r, nil) {
@@ -211,7 +211,7 @@ func (b *bench) end(s *process, state proto.State) metadata.Run {
 		b.T.Errorf("the work stream of a run that has ended: %v, want none", err)
 	}
 
-	seqs := map[string]int{}
+	indexes := map[string]int{}
 	var scan jsonscan.Scanner
 	for path, ok := range map[string]bool{b.out.Results(): true, b.out.Errors(): false} {
 		if _, err := os.Stat(path); !ok && errors.Is(err, os.ErrNotExist) {
@@ -223,18 +223,18 @@ func (b *bench) end(s *process, state proto.State) metadata.Run {
 			if err != nil || info.OK != ok {
 				b.T.Errorf("%s has the line %.200s (%v)", path, line, err)
 			}
-			seqs[string(info.CustomID)]++
+			indexes[string(info.CustomID)]++
 		}
 	}
 
-	for id, n := range seqs {
+	for id, n := range indexes {
 		if n != 1 {
 			b.T.Errorf("request %s has %d lines", id, n)
 		}
 	}
 
-	if len(seqs) != b.Manifest.Input.Requests {
-		b.T.Errorf("lines of %d requests, want %d", len(seqs), b.Manifest.Input.Requests)
+	if len(indexes) != b.Manifest.Input.Requests {
+		b.T.Errorf("lines of %d requests, want %d", len(indexes), b.Manifest.Input.Requests)
 	}
 
 	fixture.CheckAbsent(b.T, b.out.Journal())

@@ -94,8 +94,8 @@ func TestCollectorStreamMadeAnew(t *testing.T) {
 			t.Parallel()
 
 			b := newBench(t, 8, 16<<20)
-			for _, seq := range fixture.Indexes(5) {
-				b.Publish("0-0", seq)
+			for _, index := range fixture.Indexes(5) {
+				b.Publish("0-0", index)
 			}
 
 			c := b.start()
@@ -272,9 +272,9 @@ func TestReaderSlow(t *testing.T) {
 
 	seen := tl.Missed.Clone()
 	given := fixture.ParseIndexes(t, tl.Given())
-	for _, seq := range given {
-		if !seen.CheckedAdd(seq) {
-			t.Errorf("request %d is given out twice, or missed although it is not", seq)
+	for _, index := range given {
+		if !seen.CheckedAdd(index) {
+			t.Errorf("request %d is given out twice, or missed although it is not", index)
 		}
 	}
 

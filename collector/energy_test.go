@@ -26,59 +26,59 @@ func seer(id, host, uuid string, meter float64, requests int64, own float64, oth
 func TestCardsAreMeteredOnce(t *testing.T) {
 	t.Parallel()
 
-	type hearings [][]proto.WorkerInfo
+	type announcements [][]proto.WorkerInfo
 	for _, tt := range []struct {
-		name  string
-		heard hearings
-		want  map[string]float64 // joules of the run, by worker
+		name string
+		seen announcements
+		want map[string]float64 // joules of the run, by worker
 	}{
-		{"a card each", hearings{
+		{"a card each", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "B", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "B", 50, 10, 50, 0)},
 		}, map[string]float64{"a": 100, "b": 50}},
-		{"one card for both", hearings{
+		{"one card for both", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 30, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
 			{seer("a", "h", "A", 180, 40, 180, 0), seer("b", "h", "A", 180, 40, 180, 0)},
 		}, map[string]float64{"a": 75 + 20, "b": 25 + 60}},
-		{"two hosts that see one card", hearings{
+		{"two hosts that see one card", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "i", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "i", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 50, "b": 50}},
-		{"cards without names on one host", hearings{
+		{"cards without names on one host", announcements{
 			{seer("a", "h", "", 0, 0, 0, 0), seer("b", "h", "", 0, 0, 0, 0)},
 			{seer("a", "h", "", 100, 10, 100, 0), seer("b", "h", "", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 50, "b": 50}},
-		{"cards without names on two hosts", hearings{
+		{"cards without names on two hosts", announcements{
 			{seer("a", "h", "", 0, 0, 0, 0), seer("b", "i", "", 0, 0, 0, 0)},
 			{seer("a", "h", "", 100, 10, 100, 0), seer("b", "i", "", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 100, "b": 100}},
-		{"one does nothing", hearings{
+		{"one does nothing", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 0, 0, 0)},
 		}, map[string]float64{"a": 100, "b": 0}},
-		{"one works for another run", hearings{
+		{"one works for another run", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 0, 0, 10)},
 		}, map[string]float64{"a": 50, "b": 0}},
-		{"long answers, by turns", hearings{
+		{"long answers, by turns", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 0, 0, 0), seer("b", "h", "A", 100, 0, 0, 0)},
 			{seer("a", "h", "A", 150, 1, 150, 0), seer("b", "h", "A", 150, 0, 0, 0)},
 			{seer("a", "h", "A", 200, 1, 150, 0), seer("b", "h", "A", 200, 1, 200, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
-		{"one comes later", hearings{
+		{"one comes later", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 200, 20, 200, 0), seer("b", "h", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
-		{"one goes", hearings{
+		{"one goes", announcements{
 			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
 			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
 			{seer("a", "h", "A", 200, 20, 200, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
-		{"both were at work before anybody heard them", hearings{
+		{"both were at work before anybody heard them", announcements{
 			{seer("a", "h", "A", 100, 30, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 75, "b": 25}},
 	} {
@@ -86,7 +86,7 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 			t.Parallel()
 
 			f := newWorkerRegistry("r", nil)
-			for _, workers := range tt.heard {
+			for _, workers := range tt.seen {
 				f.observe(workers)
 			}
 
@@ -110,7 +110,7 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
 
-	stint := func(id string, first, last int, requests int64, joules float64) journal.WorkerSession {
+	session := func(id string, first, last int, requests int64, joules float64) journal.WorkerSession {
 		return journal.WorkerSession{
 			ID:        id,
 			Name:      "gpu1",
@@ -125,27 +125,27 @@ func TestNamesakes(t *testing.T) {
 		Called   string
 		Requests int64
 		Joules   float64 // -1: unknown
-		Stints   int
+		Sessions int
 	}
 
 	for _, tt := range []struct {
 		name     string
-		stints   []journal.WorkerSession
+		sessions []journal.WorkerSession
 		requests int64
 		want     []worker
 	}{
-		{"one", []journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
-		{"started again", []journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 9, 20, 2, 20)}, 7,
+		{"one", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
+		{"started again", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 9, 20, 2, 20)}, 7,
 			[]worker{{"gpu1", 7, -1, 2}}},
-		{"two", []journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 6, []worker{
+		{"two", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20)}, 6, []worker{
 			{"gpu1 (aaaa)", 4, 40, 1},
 			{"gpu1 (bbbb)", 2, 20, 1},
 		}},
 		{"two, one of them started again", []journal.WorkerSession{
-			stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20), stint("cccc1111", 12, 20, 1, 10),
+			session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20), session("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
 		{"two that do not tell all: the one heard last has the rest",
-			[]journal.WorkerSession{stint("aaaa1111", 0, 9, 4, 40), stint("bbbb1111", 3, 20, 2, 20)}, 60, []worker{
+			[]journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20)}, 60, []worker{
 				{"gpu1 (aaaa)", 4, -1, 1},
 				{"gpu1 (bbbb)", 56, -1, 1},
 			}},
@@ -154,7 +154,7 @@ func TestNamesakes(t *testing.T) {
 			t.Parallel()
 
 			var got []worker
-			for _, w := range buildWorkers(tt.stints, map[string]int64{"gpu1": tt.requests}) {
+			for _, w := range buildWorkers(tt.sessions, map[string]int64{"gpu1": tt.requests}) {
 				joules := -1.0
 				if w.EnergyJoules != nil {
 					joules = *w.EnergyJoules

@@ -66,10 +66,10 @@ func forged() map[string]*nats.Msg {
 	}
 }
 
-func endedLines(seqs ...uint32) (lines []byte) {
-	for _, seq := range seqs {
+func endedLines(indexes ...uint32) (lines []byte) {
+	for _, index := range indexes {
 		lines = proto.AppendResult(lines, proto.Result{
-			Run: "r", Index: seq, CustomID: fixture.CustomID(seq), Err: &proto.ResultError{Code: proto.CodeCancelled},
+			Run: "r", Index: index, CustomID: fixture.CustomID(index), Err: &proto.ResultError{Code: proto.CodeCancelled},
 		})
 	}
 	return lines

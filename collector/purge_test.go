@@ -15,11 +15,11 @@ import (
 
 // fill publishes results of one request each until the stream is full or all are
 // there, and returns how many it took.
-func (b *bench) fill(next uint32, seq func(n uint32) uint32) uint32 {
+func (b *bench) fill(next uint32, index func(n uint32) uint32) uint32 {
 	b.T.Helper()
 
 	for ; int(next) < b.Manifest.Input.Requests; next++ {
-		n := seq(next)
+		n := index(next)
 		msg := proto.EncodeResults("r", "0-0", []uint32{n}, fixture.Line(n, 8<<10))
 		if _, err := b.JS.PublishMsg(b.T.Context(), msg); err != nil {
 			return next
@@ -72,9 +72,9 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
-		name string
-		seq  func(uint32) uint32
-		max  int // lines that come of it
+		name  string
+		index func(uint32) uint32
+		max   int // lines that come of it
 	}{
 		{"all of it synced by the collector before", itself, 1000},
 		{"nothing but duplicates", func(uint32) uint32 { return 0 }, 1},
@@ -85,19 +85,19 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 			b := newBench(t, 1000, 256<<10)
 			half := 10 // not enough to purge for
 			for n := range uint32(half) {
-				b.PublishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.seq(n)}, fixture.Line(tt.seq(n), 8<<10)))
+				b.PublishMsg(proto.EncodeResults("r", "0-0", []uint32{tt.index(n)}, fixture.Line(tt.index(n), 8<<10)))
 			}
 
 			c := b.start()
 			c.waitDurable(min(half, tt.max))
-			full := b.fill(uint32(half), tt.seq)
+			full := b.fill(uint32(half), tt.index)
 			prototest.Poll(t, testrun.Patience, "all messages", func() bool {
 				p := c.Progress().Received
 				return p.Done+int(p.Duplicates) >= int(full)
 			})
 
 			c.stopped()
-			b.fill(full, tt.seq) // should a purge have come in between
+			b.fill(full, tt.index) // should a purge have come in between
 			c = b.start()
 			prototest.Poll(t, testrun.Patience, "room in the stream", func() bool {
 				_, err := b.JS.PublishMsg(t.Context(),
@@ -122,8 +122,8 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			const requests = 200
 			b := newBench(t, requests+1, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = keep })
 			var names []string
-			for seq := range uint32(requests) {
-				msg := b.LargeMsg(fixture.AllLines(seq), seq)
+			for index := range uint32(requests) {
+				msg := b.LargeMsg(fixture.AllLines(index), index)
 				b.PublishMsg(msg)
 				names = append(names, msg.Header.Get(proto.HeaderObject))
 			}

@@ -19,9 +19,9 @@ type longInput int
 func (n longInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		for it := wanted.Iterator(); it.HasNext(); {
-			seq := it.Next()
-			id := fmt.Appendf(nil, `"%0*d"`, int(n), seq)
-			if !yield(proto.Request{Index: seq, CustomID: id}, nil) {
+			index := it.Next()
+			id := fmt.Appendf(nil, `"%0*d"`, int(n), index)
+			if !yield(proto.Request{Index: index, CustomID: id}, nil) {
 				return
 			}
 		}
@@ -61,25 +61,25 @@ func (b *bench) errorLines() map[uint32]errorLine {
 
 // checkNotRun checks that those requests that want is true for were not run, for a
 // reason with a code, and no others.
-func (b *bench) checkNotRun(code string, want func(seq uint32) bool) {
+func (b *bench) checkNotRun(code string, want func(index uint32) bool) {
 	b.T.Helper()
 
 	lines := b.errorLines()
-	for seq := range uint32(b.Manifest.Input.Requests) {
-		line, failed := lines[seq]
-		if failed != (want(seq) || fixture.Failed(seq)) {
-			b.T.Errorf("request %d is among the failed: %v", seq, failed)
+	for index := range uint32(b.Manifest.Input.Requests) {
+		line, failed := lines[index]
+		if failed != (want(index) || fixture.Failed(index)) {
+			b.T.Errorf("request %d is among the failed: %v", index, failed)
 			continue
 		}
 
 		notRun := failed && line.Response == nil
-		if notRun != want(seq) {
-			b.T.Errorf("request %d was not run: %v, want %v", seq, notRun, want(seq))
+		if notRun != want(index) {
+			b.T.Errorf("request %d was not run: %v, want %v", index, notRun, want(index))
 		}
 
 		if notRun && (line.Error == nil || line.Error.Code != code || line.Error.Message == "" ||
 			line.Extras.Attempts != 0) {
-			b.T.Errorf("request %d has the line %+v, want one with the code %s", seq, line, code)
+			b.T.Errorf("request %d has the line %+v, want one with the code %s", index, line, code)
 		}
 	}
 }

@@ -26,8 +26,8 @@ func TestCancelWritesTheRest(t *testing.T) {
 	b.Publish("0-0", 0, 1, 2, 3)
 	b.Publish("0-0", 600, 601)
 	b.fillWork()
-	late := input(func(seq uint32) error {
-		if seq != 900 {
+	late := input(func(index uint32) error {
+		if index != 900 {
 			return b.noWork()
 		}
 		// The first lines of the rest are in the stream by now, 20's and 23's among them.
@@ -42,7 +42,7 @@ func TestCancelWritesTheRest(t *testing.T) {
 	b.Publish("0-0", 4, 5) // was on its way when the worker heard of it
 	meta := b.end(c, proto.StateCancelled)
 
-	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 5 && seq != 600 && seq != 601 })
+	b.checkNotRun(proto.CodeCancelled, func(index uint32) bool { return index > 5 && index != 600 && index != 601 })
 	// Of the 8 that were run 2 and 5 have failed, with answers that tell no usage.
 	want := proto.Counts{
 		Done: requests, Failed: requests - 8 + 2, Skipped: requests - 8,
@@ -73,8 +73,8 @@ func TestCancelGoesOn(t *testing.T) {
 	var c *process
 	started, reached := make(chan struct{}), make(chan struct{})
 	c = b.start(func(cfg *Config) {
-		cfg.Input = input(func(seq uint32) error {
-			if seq == 700 { // the first 512 are published
+		cfg.Input = input(func(index uint32) error {
+			if index == 700 { // the first 512 are published
 				<-started
 				c.cut()
 				close(reached)
@@ -96,7 +96,7 @@ func TestCancelGoesOn(t *testing.T) {
 
 	c = b.start()
 	meta := b.end(c, proto.StateCancelled)
-	b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
+	b.checkNotRun(proto.CodeCancelled, func(index uint32) bool { return index > 2 })
 	if c := meta.Manifest.Counts; c.Skipped != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
 		t.Errorf("counts %+v", c)
 	}
@@ -123,7 +123,7 @@ func TestCancelInSmallStream(t *testing.T) {
 			fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 			c := b.start()
 			b.end(c, proto.StateCancelled)
-			b.checkNotRun(proto.CodeCancelled, func(seq uint32) bool { return seq > 2 })
+			b.checkNotRun(proto.CodeCancelled, func(index uint32) bool { return index > 2 })
 		})
 	}
 }
@@ -173,7 +173,7 @@ func TestExpiry(t *testing.T) {
 			}
 
 			meta := b.end(c, proto.StateExpired)
-			b.checkNotRun(proto.CodeExpired, func(seq uint32) bool { return seq > 3 })
+			b.checkNotRun(proto.CodeExpired, func(index uint32) bool { return index > 3 })
 			if c := meta.Manifest.Counts; c.Done != 9 || c.Skipped != 5 || c.Failed != 6 {
 				t.Errorf("counts %+v", c)
 			}
@@ -237,8 +237,8 @@ func TestEndingInputFails(t *testing.T) {
 	b := newBench(t, 9, 16<<20)
 	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) {
-		cfg.Input = input(func(seq uint32) error {
-			if seq == 4 {
+		cfg.Input = input(func(index uint32) error {
+			if index == 4 {
 				return fault
 			}
 			return nil

@@ -39,8 +39,8 @@ func (b *bench) gone(name string) {
 func (s *process) waitHeard(name string, requests int64) {
 	s.t.Helper()
 	prototest.Poll(s.t, testrun.Patience, "the worker to be heard", func() bool {
-		return slices.ContainsFunc(s.workers.all(), func(stint journal.WorkerSession) bool {
-			return stint.Name == name && stint.Usage != nil && stint.Usage.Requests == requests
+		return slices.ContainsFunc(s.workers.all(), func(session journal.WorkerSession) bool {
+			return session.Name == name && session.Usage != nil && session.Usage.Requests == requests
 		})
 	})
 }
@@ -48,20 +48,20 @@ func (s *process) waitHeard(name string, requests int64) {
 func TestDescribe(t *testing.T) {
 	t.Parallel()
 
-	w0, w1 := stintOf("w0", 4, 40), stintOf("w1", 2, 60)
+	w0, w1 := sessionOf("w0", 4, 40), sessionOf("w1", 2, 60)
 	w1.Platform, w1.LoadSeconds = "SGLang 0.5", new(12.5)
-	before := stintOf("w1", 2, 100)
+	before := sessionOf("w1", 2, 100)
 	before.Since, before.LoadSeconds = fixture.Created.Add(-time.Hour), new(80.0)
-	silent := stintOf("w1", 2, 60)
+	silent := sessionOf("w1", 2, 60)
 	silent.Usage = &proto.RunUsage{Requests: 2}
 	missing := w1
 	missing.Usage = nil
-	idle := stintOf("idle", 0, 0)
+	idle := sessionOf("idle", 0, 0)
 	idle.Usage = nil
 
 	for _, tt := range []struct {
 		name     string
-		stints   []journal.WorkerSession
+		sessions []journal.WorkerSession
 		change   func(*journal.State)
 		workers  []string
 		energy   *float64
@@ -79,7 +79,7 @@ func TestDescribe(t *testing.T) {
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"one was never heard", []journal.WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
 		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
-		{"one has told of a part only", []journal.WorkerSession{stintOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil,
+		{"one has told of a part only", []journal.WorkerSession{sessionOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"lines of nobody", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
@@ -98,7 +98,7 @@ func TestDescribe(t *testing.T) {
 			}
 
 			meta := metadata.Run{Platform: "somewhere", Results: metadata.Results{CompletionTokens: new(int64(50))}}
-			addWorkers(&meta, tt.stints, s)
+			addWorkers(&meta, tt.sessions, s)
 
 			var names []string
 			for _, w := range meta.Workers {
@@ -125,7 +125,7 @@ func TestDescribe(t *testing.T) {
 func TestMetaWorkerJSON(t *testing.T) {
 	t.Parallel()
 
-	s := stintOf("gpu1", 4, 40)
+	s := sessionOf("gpu1", 4, 40)
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
@@ -198,7 +198,7 @@ func TestMetaWorkerJSON(t *testing.T) {
 func TestMetaWorkersGoOn(t *testing.T) {
 	t.Parallel()
 
-	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
+	first, second := sessionOf("w", 3, 30), sessionOf("w", 4, 40)
 	second.Since, second.Platform, second.EarlierUsage = fixture.Created.Add(time.Hour), "vLLM 0.12", spent(1, 2)
 
 	for i, s := range []*journal.WorkerSession{&first, &second} {
@@ -213,7 +213,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 		FullReadings: 9,
 	}, &metadata.Slots{Count: 4, Readings: 5, FullReadings: 2}
 
-	other := stintOf("x", 1, 5)
+	other := sessionOf("x", 1, 5)
 	other.SeveralServers = true
 	requests := map[string]int64{"w": 8, "x": 1}
 	want := buildWorkers([]journal.WorkerSession{first, second, other}, requests)
@@ -242,7 +242,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 func TestMetaWorkersOfSeveralServers(t *testing.T) {
 	t.Parallel()
 
-	first, second := stintOf("w", 3, 30), stintOf("w", 4, 40)
+	first, second := sessionOf("w", 3, 30), sessionOf("w", 4, 40)
 	second.Since, second.SeveralServers = fixture.Created.Add(time.Hour), true
 	first.LoadSeconds, first.MemoryBytes.Weights, first.Slots = new(60.0), new(int64(1<<30)), &metadata.Slots{
 		Count:    4,
@@ -279,7 +279,7 @@ func TestManyWorkers(t *testing.T) {
 }
 
 // A worker that has gone while another process collected is known nevertheless, and what
-// it did in each of its stints counts once.
+// it did in each of its sessions counts once.
 func TestWorkersOfEarlierSessions(t *testing.T) {
 	t.Parallel()
 
@@ -362,7 +362,7 @@ func TestWorkersOfRetry(t *testing.T) {
 	fixture.Must(t, b.Bus.Runs.Retry(t.Context(), "r"))
 	b.reopen(&first)
 	b.CreateStreams()
-	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same stint of w0
+	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same session of w0
 	c := b.start()
 	b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, fixture.RetriedLine(2)))
 
@@ -474,9 +474,9 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 	}
 }
 
-// The requests of the workers, and those of their stints, add up to those of the run, whatever
+// The requests of the workers, and those of their sessions, add up to those of the run, whatever
 // the workers had told when they were heard last.
-func TestRequestsOfStintsAddUp(t *testing.T) {
+func TestRequestsOfSessionsAddUp(t *testing.T) {
 	t.Parallel()
 
 	heard := func(id string, requests int64, first, last int) journal.WorkerSession {
@@ -493,10 +493,10 @@ func TestRequestsOfStintsAddUp(t *testing.T) {
 		return s
 	}
 	for _, tt := range []struct {
-		name   string
-		stints []journal.WorkerSession
-		total  int64
-		want   map[string]int64 // by the id of the stint
+		name     string
+		sessions []journal.WorkerSession
+		total    int64
+		want     map[string]int64 // by the id of the session
 	}{
 		{"all was told", []journal.WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
 		{"a short run", []journal.WorkerSession{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
@@ -514,7 +514,7 @@ func TestRequestsOfStintsAddUp(t *testing.T) {
 			t.Parallel()
 
 			got, sum := map[string]int64{}, int64(0)
-			for _, w := range buildWorkers(tt.stints, map[string]int64{"w": tt.total}) {
+			for _, w := range buildWorkers(tt.sessions, map[string]int64{"w": tt.total}) {
 				own := int64(0)
 				for _, s := range w.Sessions {
 					got[s.ID] = *s.Requests

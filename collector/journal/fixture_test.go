@@ -16,10 +16,10 @@ import (
 )
 
 // statsOf counts the lines of requests another way.
-func statsOf(seqs ...uint32) *FrameStats {
+func statsOf(indexes ...uint32) *FrameStats {
 	s := &FrameStats{}
-	for _, seq := range seqs {
-		if info, err := proto.ParseLine(new(jsonscan.Scanner), fixture.Line(seq, 0)); err == nil && info.OK {
+	for _, index := range indexes {
+		if info, err := proto.ParseLine(new(jsonscan.Scanner), fixture.Line(index, 0)); err == nil && info.OK {
 			s.addMeasures(info)
 		} else {
 			s.addExample(info.ErrorCode, func() string { return displayID(info) })
@@ -27,12 +27,12 @@ func statsOf(seqs ...uint32) *FrameStats {
 
 		addCount(&s.Attempts, "2", 1)
 		addCount(&s.Retried, "503", 1)
-		addCount(&s.Workers, fixture.Worker(seq), 1)
+		addCount(&s.Workers, fixture.Worker(index), 1)
 
 		switch {
-		case fixture.Failed(seq):
+		case fixture.Failed(index):
 			addCount(&s.Failures, "http_400", 1)
-		case seq%2 == 1:
+		case index%2 == 1:
 			addCount(&s.Finish, "length", 1)
 		default:
 			addCount(&s.Finish, "stop", 1)
@@ -61,15 +61,15 @@ func newTestJournal(t *testing.T, requests int, frames ...[]uint32) (j *Journal,
 	}
 
 	note()
-	for i, seqs := range frames {
-		appendFrame(t, j, uint64(i+1), seqs...)
+	for i, indexes := range frames {
+		appendFrame(t, j, uint64(i+1), indexes...)
 		note()
 	}
 
 	return j, ends, states
 }
 
-func appendFrame(t *testing.T, j *Journal, position uint64, seqs ...uint32) {
+func appendFrame(t *testing.T, j *Journal, position uint64, indexes ...uint32) {
 	t.Helper()
 
 	f := &Frame{
@@ -82,13 +82,13 @@ func appendFrame(t *testing.T, j *Journal, position uint64, seqs ...uint32) {
 		Worked: time.Second,
 	}
 	var scan jsonscan.Scanner
-	for _, seq := range seqs {
-		line := fixture.Line(seq, 0)
+	for _, index := range indexes {
+		line := fixture.Line(index, 0)
 		info, err := proto.ParseLine(&scan, line)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Add(seq, line, info)
+		f.Add(index, line, info)
 	}
 
 	fixture.Must(t, j.Append(f))

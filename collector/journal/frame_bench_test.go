@@ -36,8 +36,8 @@ func BenchmarkFrame(b *testing.B) {
 		f.Add(uint32(i), line, info)
 
 		if f.IsFull() {
-			seqs, _ := f.sortLines()
-			if _, err := appendHeader(nil, f.header(seqs)); err != nil {
+			indexes, _ := f.sortLines()
+			if _, err := appendHeader(nil, f.header(indexes)); err != nil {
 				b.Fatal(err)
 			}
 			f = &Frame{}

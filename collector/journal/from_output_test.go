@@ -27,11 +27,11 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (output.Pref
 	t.Helper()
 
 	var answered, failed bytes.Buffer
-	for seq := range requests {
-		if fixture.Failed(seq) {
-			failed.Write(fixture.Line(seq, pad))
+	for index := range requests {
+		if fixture.Failed(index) {
+			failed.Write(fixture.Line(index, pad))
 		} else {
-			answered.Write(fixture.Line(seq, pad))
+			answered.Write(fixture.Line(index, pad))
 		}
 	}
 
@@ -120,10 +120,10 @@ func TestReopen(t *testing.T) {
 				// the failed ones do not count any more
 				Stats: statsOf(slices.DeleteFunc(fixture.Indexes(tt.requests), fixture.Failed)...),
 			}
-			for seq := range tt.requests {
-				if line := fixture.Line(seq, tt.pad); fixture.Answered(seq) {
-					want.Done.Add(seq)
-					want.Digest += fixture.Digest(seq)
+			for index := range tt.requests {
+				if line := fixture.Line(index, tt.pad); fixture.Answered(index) {
+					want.Done.Add(index)
+					want.Digest += fixture.Digest(index)
 					want.Sizes.OK += int64(len(line))
 					want.Sizes.OKPlain += int64(len(proto.StripExtras(line)))
 				}

@@ -47,12 +47,12 @@ func TestJournalHoldsItsState(t *testing.T) {
 	j, _, _ := newTestJournal(t, 10, []uint32{5, 9, 0}, []uint32{2, 3})
 	lines := []uint32{0, 5, 9, 2, 3} // those of a frame are sorted
 	size := func(want func(uint32) bool, plain bool) (n int64) {
-		for _, seq := range lines {
-			line := fixture.Line(seq, 0)
+		for _, index := range lines {
+			line := fixture.Line(index, 0)
 			if plain {
 				line = proto.StripExtras(line)
 			}
-			if want(seq) {
+			if want(index) {
 				n += int64(len(line))
 			}
 		}
@@ -120,9 +120,9 @@ func TestJournalTornTail(t *testing.T) {
 			t.Fatalf("cut at byte %d: state (-want +got):\n%s", cut, diff)
 		}
 
-		for i, seqs := range [][]uint32{{0}, {1, 4}, {3, 2, 5}} {
+		for i, indexes := range [][]uint32{{0}, {1, 4}, {3, 2, 5}} {
 			if i >= whole {
-				appendFrame(t, torn, uint64(i+1), seqs...)
+				appendFrame(t, torn, uint64(i+1), indexes...)
 			}
 		}
 
@@ -251,13 +251,13 @@ func checkSurvivors(t *testing.T, j *Journal, frames [][]uint32, lost int) {
 	t.Helper()
 
 	done, text := roaring.New(), ""
-	for i, seqs := range frames {
+	for i, indexes := range frames {
 		if i == lost {
 			continue
 		}
 
-		done.AddMany(seqs)
-		for it := roaring.BitmapOf(seqs...).Iterator(); it.HasNext(); {
+		done.AddMany(indexes)
+		for it := roaring.BitmapOf(indexes...).Iterator(); it.HasNext(); {
 			text += string(fixture.Line(it.Next(), 0))
 		}
 	}

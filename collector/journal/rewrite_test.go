@@ -77,9 +77,9 @@ func TestRewrite(t *testing.T) {
 
 	sorted := []uint32{0, 5, 9, 1, 3, 7, 2, 4, 6, 8} // as in the journal: by frame
 	for _, tt := range []struct {
-		name   string
-		format output.Format
-		seqs   []uint32
+		name    string
+		format  output.Format
+		indexes []uint32
 	}{
 		{"in the order of completion", output.Format{}, sorted},
 		{"in the order of the input", output.Format{Ordered: true}, fixture.Indexes(10)},
@@ -94,7 +94,7 @@ func TestRewrite(t *testing.T) {
 			j, _, _ := newTestJournal(t, 10, shuffled...)
 			out := testOutput(j)
 
-			results, failures := fixture.Lines(fixture.Answered, tt.seqs...), fixture.Lines(fixture.Failed, tt.seqs...)
+			results, failures := fixture.Lines(fixture.Answered, tt.indexes...), fixture.Lines(fixture.Failed, tt.indexes...)
 			if tt.format.Plain {
 				results, failures = plainText(results), plainText(failures)
 			}

@@ -83,12 +83,12 @@ func TestFrameStatsMeasures(t *testing.T) {
 	for part := range 10 {
 		f := &Frame{}
 		for i := range 10 {
-			seq := uint32(10*part + i)
-			line := fixture.ResultLine(seq, func(r *proto.Result) {
-				r.Latency = time.Duration(seq) * time.Second
+			index := uint32(10*part + i)
+			line := fixture.ResultLine(index, func(r *proto.Result) {
+				r.Latency = time.Duration(index) * time.Second
 				r.Body = fmt.Appendf(nil,
 					`{"choices":[{}],"usage":{"prompt_tokens":10,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":8}}}`,
-					99-seq)
+					99-index)
 				if i == 9 {
 					r.Status, r.Err, r.Body = 0, &proto.ResultError{Code: "timeout"}, nil
 				}
@@ -96,7 +96,7 @@ func TestFrameStatsMeasures(t *testing.T) {
 
 			info, err := proto.ParseLine(scan, line)
 			fixture.Must(t, err)
-			f.Add(seq, line, info)
+			f.Add(index, line, info)
 		}
 
 		whole.Merge(f.Stats)

@@ -17,12 +17,12 @@ func BenchmarkReader(b *testing.B) {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
 			bench := testrun.New(b, requests, 64<<20)
 			pad := length - len(fixture.Line(0, 0))
-			for seqs := fixture.Indexes(requests); len(seqs) > 0; seqs = seqs[size:] {
+			for indexes := fixture.Indexes(requests); len(indexes) > 0; indexes = indexes[size:] {
 				var lines []byte
-				for _, seq := range seqs[:size] {
-					lines = append(lines, fixture.Line(seq, pad)...)
+				for _, index := range indexes[:size] {
+					lines = append(lines, fixture.Line(index, pad)...)
 				}
-				_, err := bench.JS.PublishMsgAsync(proto.EncodeResults("r", "0-0", seqs[:size], lines))
+				_, err := bench.JS.PublishMsgAsync(proto.EncodeResults("r", "0-0", indexes[:size], lines))
 				fixture.Must(b, err)
 			}
 

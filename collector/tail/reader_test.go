@@ -49,8 +49,8 @@ func TestReaderOfEndedRun(t *testing.T) {
 
 	const requests = 2000 // more messages than are asked for at once
 	b := testrun.New(t, requests, 16<<20)
-	for _, seq := range fixture.Indexes(requests) {
-		_, err := b.JS.PublishMsgAsync(proto.EncodeResults("r", "0-0", []uint32{seq}, fixture.Line(seq, 0)))
+	for _, index := range fixture.Indexes(requests) {
+		_, err := b.JS.PublishMsgAsync(proto.EncodeResults("r", "0-0", []uint32{index}, fixture.Line(index, 0)))
 		fixture.Must(t, err)
 	}
 
@@ -177,8 +177,8 @@ func TestReaderStreamMadeAnew(t *testing.T) {
 			b.RecreateResults()
 			b.Publish("0-1", 0, 2)
 
-			for _, seq := range []uint32{3, 4, 1, 5, 6, 7} {
-				b.Publish("0-1", seq)
+			for _, index := range []uint32{3, 4, 1, 5, 6, 7} {
+				b.Publish("0-1", index)
 			}
 
 			b.SetState(tt.state)
