@@ -249,8 +249,10 @@ func TestTotalOfSteppedClock(t *testing.T) {
 			Idle:   2 * time.Second,
 			Lost:   time.Second,
 		}))
+
 		fixture.Must(t, os.WriteFile(out.Results(), nil, 0o644))
-		meta, err := buildMetadata(&Config{Output: out}, j.State(), nil, proto.StateCompleted, fixture.Created.Add(tt.after))
+		meta, err := buildMetadata(&Config{Output: out}, j.State(), nil, proto.StateCompleted,
+			fixture.Created.Add(tt.after))
 		fixture.Must(t, err)
 		if got := meta.Results.TotalTimeSeconds; got != tt.want.Seconds() {
 			t.Errorf("ended %s after it began, it took %v s, want %s", tt.after, got, tt.want)
@@ -323,7 +325,8 @@ func TestInterruptedNineTimes(t *testing.T) {
 		t.Errorf("%d and %d sessions", one.Sessions, nine.Sessions)
 	}
 
-	diff := cmp.Diff(one, nine, compareBitmaps, compareSketches, cmpopts.IgnoreFields(journal.State{}, "At", "Lost", "Sessions"))
+	diff := cmp.Diff(one, nine, compareBitmaps, compareSketches,
+		cmpopts.IgnoreFields(journal.State{}, "At", "Lost", "Sessions"))
 	if diff != "" || want.LatencySeconds == nil || one.Worked != 30*time.Second || one.Idle != 10*time.Second {
 		t.Errorf("state (-not interrupted +interrupted):\n%s", diff)
 	}

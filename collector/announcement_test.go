@@ -15,8 +15,14 @@ import (
 // workerOn is the announcement of a worker with one card, with requests in flight.
 func workerOn(name string, share *proto.RunUsage) proto.WorkerInfo {
 	w := proto.WorkerInfo{
-		Name: name, Host: "box", Version: "v1", Flavour: "vLLM", ServerVersion: "0.11", Since: fixture.Created, InFlight: 1,
-		GPU: []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
+		Name:          name,
+		Host:          "box",
+		Version:       "v1",
+		Flavour:       "vLLM",
+		ServerVersion: "0.11",
+		Since:         fixture.Created,
+		InFlight:      1,
+		GPU:           []proto.GPU{{Name: "H200", MemoryBytes: 139 << 30}},
 	}
 	if share != nil {
 		w.Runs = map[string]proto.RunUsage{"r": *share, "other": {Requests: 99}}
@@ -251,6 +257,7 @@ func TestRegistryNews(t *testing.T) {
 		Stats:          &journal.FrameStats{Workers: map[string]int64{"named": 1}},
 		WorkerSessions: map[string]journal.WorkerSession{},
 	}
+
 	names := func(fresh journal.FrameStats, all bool) (names []string) {
 		news := f.changes(state, fresh, all)
 		for _, s := range news {
@@ -300,7 +307,8 @@ func TestRegistryForgets(t *testing.T) {
 		f.observe([]proto.WorkerInfo{w})
 	}
 
-	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(fixture.Created.Add(50)) || !got[1].Since.Equal(fixture.Created.Add(99)) {
+	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(fixture.Created.Add(50)) ||
+		!got[1].Since.Equal(fixture.Created.Add(99)) {
 		t.Errorf("%d stints are known, want the one with a part in the run and the latest", len(got))
 	}
 }

@@ -82,5 +82,6 @@ func (c *Config) check() error {
 	case c.FlushInterval < 0:
 		return errors.New("collector: Config.FlushInterval is negative")
 	}
+
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // foreignLine is the line of a request with something that is another's.
-func foreignLine(index uint32, old, new string) []byte {
-	return bytes.Replace(fixture.Line(index, 0), []byte(old), []byte(new), 1)
+func foreignLine(index uint32, own, foreign string) []byte {
+	return bytes.Replace(fixture.Line(index, 0), []byte(own), []byte(foreign), 1)
 }
 
 // A line that answers another request than the one with its number does not complete that

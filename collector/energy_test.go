@@ -135,12 +135,14 @@ func TestNamesakes(t *testing.T) {
 		want     []worker
 	}{
 		{"one", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40)}, 4, []worker{{"gpu1", 4, 40, 1}}},
-		{"started again", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 9, 20, 2, 20)}, 7,
+		{"started again", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 9, 20, 2, 20)},
+			7,
 			[]worker{{"gpu1", 7, -1, 2}}},
-		{"two", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20)}, 6, []worker{
-			{"gpu1 (aaaa)", 4, 40, 1},
-			{"gpu1 (bbbb)", 2, 20, 1},
-		}},
+		{"two", []journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20)},
+			6, []worker{
+				{"gpu1 (aaaa)", 4, 40, 1},
+				{"gpu1 (bbbb)", 2, 20, 1},
+			}},
 		{"two, one of them started again", []journal.WorkerSession{
 			session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20), session("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},

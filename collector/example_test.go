@@ -113,9 +113,11 @@ func createRun(ctx context.Context, js jetstream.JetStream, limits bus.Limits) p
 	if err := bus.CreateBuckets(ctx, js, limits); err != nil {
 		log.Fatal(err)
 	}
+
 	if err := bus.EnsureStreams(ctx, js, manifest, limits); err != nil {
 		log.Fatal(err)
 	}
+
 	if err := bus.New(js).Runs.Create(ctx, manifest); err != nil {
 		log.Fatal(err)
 	}

@@ -30,8 +30,8 @@ func forged() map[string]*nats.Msg {
 		return honest(func(m *nats.Msg) { m.Header.Set(name, value) })
 	}
 
-	payload := func(old, new string) *nats.Msg {
-		return honest(func(m *nats.Msg) { m.Data = bytes.ReplaceAll(m.Data, []byte(old), []byte(new)) })
+	payload := func(own, foreign string) *nats.Msg {
+		return honest(func(m *nats.Msg) { m.Data = bytes.ReplaceAll(m.Data, []byte(own), []byte(foreign)) })
 	}
 
 	none := nats.NewMsg(proto.ResultsSubject("r", "0-0"))
@@ -69,9 +69,13 @@ func forged() map[string]*nats.Msg {
 func endedLines(indexes ...uint32) (lines []byte) {
 	for _, index := range indexes {
 		lines = proto.AppendResult(lines, proto.Result{
-			Run: "r", Index: index, CustomID: fixture.CustomID(index), Err: &proto.ResultError{Code: proto.CodeCancelled},
+			Run:      "r",
+			Index:    index,
+			CustomID: fixture.CustomID(index),
+			Err:      &proto.ResultError{Code: proto.CodeCancelled},
 		})
 	}
+
 	return lines
 }
 
@@ -97,7 +101,10 @@ func TestForgedResults(t *testing.T) {
 			logged := func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }
 			c := b.start(logged)
 			c.waitDurable(2)
-			prototest.Poll(t, testrun.Patience, "the last of them", func() bool { return c.Progress().Received.Dropped >= 3 })
+			prototest.Poll(t, testrun.Patience, "the last of them", func() bool {
+				return c.Progress().Received.Dropped >= 3
+			})
+
 			c.stopped() // at a message of them
 			c = b.start()
 			tl := b.StartReader(tail.Config{}, nil)
@@ -144,7 +151,8 @@ func TestAimedResults(t *testing.T) {
 	msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(0, 1)))
 	msg.Subject = "own"
 	b.PublishMsg(msg)
-	fixture.Must(t, b.JS.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"), []byte(`{"seq":1}`)))
+	fixture.Must(t, b.JS.Conn().PublishRequest("$JS.API.DIRECT.GET.own", proto.ResultsSubject("r", "0-0"),
+		[]byte(`{"seq":1}`)))
 	prototest.Poll(t, testrun.Patience, "the server's answer", func() bool {
 		return b.Stream(proto.ResultsStream("r")).State.Msgs == 1
 	})

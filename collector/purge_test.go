@@ -55,7 +55,10 @@ func TestPurgeKeepsNewerHalf(t *testing.T) {
 	c := b.start()
 	created := b.Stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
-		if err := c.newSyncLoop().purgeResults(t.Context(), journal.Position{Created: created, Sequence: synced}); err != nil {
+		if err := c.newSyncLoop().purgeResults(t.Context(), journal.Position{
+			Created:  created,
+			Sequence: synced,
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +143,8 @@ func TestPurgeLargeAnswers(t *testing.T) {
 				return info.State.Subjects[subject]
 			}
 			if keep {
-				fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), journal.Position{})) // as it does once a second
+				// as it does once a second
+				fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), journal.Position{}))
 			} else {
 				prototest.Poll(t, testrun.Patience, "the oldest answer to be purged", func() bool {
 					return parts(names[0]) == 0

@@ -155,6 +155,7 @@ func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	for _, tt := range []struct{ came, want bool }{{false, true}, {true, false}} {
 		r := c.newSession().republisher
 		r.strayingSince = time.Now().Add(-strayTime - time.Second)
+
 		if tt.came {
 			r.noteResults()
 		}

@@ -80,10 +80,12 @@ func TestRetry(t *testing.T) {
 			}
 
 			if tt.fails == 0 {
-				fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, fixture.Indexes(6)...)+string(fixture.RetriedLine(2))+string(tt.again))
+				fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, fixture.Indexes(6)...)+
+					string(fixture.RetriedLine(2))+string(tt.again))
 				fixture.CheckAbsent(t, b.out.Errors())
 			} else {
-				fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, fixture.Indexes(6)...)+string(fixture.RetriedLine(2)))
+				fixture.CheckText(t, b.out.Results(),
+					fixture.Lines(fixture.Answered, fixture.Indexes(6)...)+string(fixture.RetriedLine(2)))
 				fixture.CheckText(t, b.out.Errors(), string(tt.again))
 			}
 		})
@@ -116,7 +118,9 @@ func TestEndOfResults(t *testing.T) {
 		before, after func(b *bench) // of EndOfResults
 		want          []uint64       // the messages that are read then, with two new ones
 	}{
-		{"there is none", func(b *bench) { fixture.Must(b.T, b.JS.DeleteStream(b.T.Context(), proto.ResultsStream("r"))) },
+		{"there is none", func(b *bench) {
+			fixture.Must(b.T, b.JS.DeleteStream(b.T.Context(), proto.ResultsStream("r")))
+		},
 			func(b *bench) { b.CreateStreams() }, []uint64{1, 2}},
 		{"an empty stream", func(b *bench) { b.RecreateResults() }, nil, []uint64{1, 2}},
 		{"a stream with results", nil, nil, []uint64{4, 5}},

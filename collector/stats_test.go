@@ -31,7 +31,8 @@ func checkStats(t *testing.T, want *journal.FrameStats, meta metadata.Run) {
 		}
 	}
 
-	counts := cmpopts.IgnoreFields(journal.FrameStats{}, "Latency", "Prompt", "Completion", "Slowest", "Longest", "Examples")
+	counts := cmpopts.IgnoreFields(journal.FrameStats{}, "Latency", "Prompt", "Completion", "Slowest",
+		"Longest", "Examples")
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), counts); diff != "" {
 		t.Errorf("statistics of the metadata (-want +got):\n%s", diff)
 	}

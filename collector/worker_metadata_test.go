@@ -74,20 +74,26 @@ func TestDescribe(t *testing.T) {
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"one began twice", []journal.WorkerSession{w0, before, w1}, nil, []string{"w0", "w1"}, new(200.0),
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one does not know its energy", []journal.WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"one does not know its energy", []journal.WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil,
+			"vLLM 0.11", nil},
 		{"one has not told", []journal.WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"one was never heard", []journal.WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
 		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
-		{"one has told of a part only", []journal.WorkerSession{sessionOf("w0", 3, 30), w1}, nil, []string{"w0", "w1"}, nil,
+		{"one has told of a part only", []journal.WorkerSession{sessionOf("w0", 3, 30), w1}, nil,
+			[]string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines of nobody", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++ }, []string{"w0", "w1"}, nil,
+		{"lines of nobody", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++ },
+			[]string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines that were not counted", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Stats = nil }, []string{"w0", "w1"},
+		{"lines that were not counted", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Stats = nil },
+			[]string{"w0", "w1"},
 			nil, "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"requests that were not run", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++; s.Counts.Skipped++ },
+		{"requests that were not run", []journal.WorkerSession{w0, w1},
+			func(s *journal.State) { s.Counts.Done++; s.Counts.Skipped++ },
 			[]string{"w0", "w1"}, new(100.0), "SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"a run of nothing", nil, func(s *journal.State) { *s = journal.State{Stats: &journal.FrameStats{}} }, nil, nil, "somewhere", nil},
+		{"a run of nothing", nil, func(s *journal.State) { *s = journal.State{Stats: &journal.FrameStats{}} }, nil, nil,
+			"somewhere", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +135,8 @@ func TestMetaWorkerJSON(t *testing.T) {
 	s.Models, s.LoadSeconds = []string{"m"}, new(81.5)
 	s.MemoryBytes = proto.ServerMemory{Weights: new(int64(14)), KVCache: new(int64(100))}
 	s.GPUs = []metadata.GPU{{Name: "H200", MemoryBytes: new(int64(139)), PowerWattsMean: new(612.5), PowerReadings: 3}}
-	got, err := json.MarshalIndent(buildWorkers([]journal.WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}), "", "  ")
+	got, err := json.MarshalIndent(buildWorkers([]journal.WorkerSession{s}, map[string]int64{"gpu1": 4, "gpu2": 1}),
+		"", "  ")
 	fixture.Must(t, err)
 
 	want := `[
@@ -439,7 +446,8 @@ func TestConfigurationOfWorkers(t *testing.T) {
 	if metadata.OrZero(c.MaxModelLen) != 2048 || metadata.OrZero(c.GPUMemoryUtilization) != 0.9 ||
 		metadata.OrZero(meta.Results.Redeliveries) != 3 {
 		t.Errorf("context of %d tokens, %v of the memory, %d redeliveries",
-			metadata.OrZero(c.MaxModelLen), metadata.OrZero(c.GPUMemoryUtilization), metadata.OrZero(meta.Results.Redeliveries))
+			metadata.OrZero(c.MaxModelLen), metadata.OrZero(c.GPUMemoryUtilization),
+			metadata.OrZero(meta.Results.Redeliveries))
 	}
 
 	meta = metadata.Run{}

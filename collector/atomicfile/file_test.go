@@ -161,8 +161,9 @@ func TestCreateFile(t *testing.T) {
 					return err
 				}
 
-				if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-					return nil // a link that leads to no file
+				info, statErr := os.Stat(path)
+				if statErr != nil || !info.Mode().IsRegular() {
+					return nil //nolint:nilerr // a link that leads to no file
 				}
 
 				data, err := os.ReadFile(path)

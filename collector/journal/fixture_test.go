@@ -81,6 +81,7 @@ func appendFrame(t *testing.T, j *Journal, position uint64, indexes ...uint32) {
 		At:     fixture.Created,
 		Worked: time.Second,
 	}
+
 	var scan jsonscan.Scanner
 	for _, index := range indexes {
 		line := fixture.Line(index, 0)

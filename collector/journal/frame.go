@@ -74,6 +74,7 @@ func (f *Frame) Add(index uint32, line []byte, info proto.Line) {
 	if isSkipped(info) {
 		f.Counts.Skipped++
 	}
+
 	f.failed = append(f.failed, index)
 	f.sizes.add(Sizes{Failed: full, FailedPlain: plain})
 }

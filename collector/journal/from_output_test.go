@@ -63,14 +63,15 @@ func folder(t *testing.T, out output.Prefix) map[string]string {
 	t.Helper()
 
 	files := map[string]string{}
-	fixture.Must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	fixture.Must(t, fs.WalkDir(os.DirFS(filepath.Dir(string(out))), ".",
+		func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(filepath.Join(filepath.Dir(string(out)), path))
+			files[path] = string(data)
 			return err
-		}
-		data, err := os.ReadFile(filepath.Join(filepath.Dir(string(out)), path))
-		files[path] = string(data)
-		return err
-	}))
+		}))
 
 	return files
 }
@@ -236,12 +237,14 @@ func TestReopenDamaged(t *testing.T) {
 		want   error // nil: any
 	}{
 		{"no results", func(t *testing.T, path string) { fixture.Must(t, os.Remove(path)) }, os.ErrNotExist},
-		{"no zstd", func(t *testing.T, path string) { fixture.Must(t, os.WriteFile(path, fixture.Line(0, 0), 0o644)) }, nil},
+		{"no zstd", func(t *testing.T, path string) { fixture.Must(t, os.WriteFile(path, fixture.Line(0, 0), 0o644)) },
+			nil},
 		{"cut in the checksum", func(t *testing.T, path string) { fixture.Must(t, os.Truncate(path, size(t, path)-1)) },
 			io.ErrUnexpectedEOF},
 		{"cut in the lines", func(t *testing.T, path string) { fixture.Must(t, os.Truncate(path, size(t, path)/2)) },
 			io.ErrUnexpectedEOF},
-		{"another checksum", func(t *testing.T, path string) { fixture.FlipBit(t, path, size(t, path)-1) }, zstd.ErrCRCMismatch},
+		{"another checksum", func(t *testing.T, path string) { fixture.FlipBit(t, path, size(t, path)-1) },
+			zstd.ErrCRCMismatch},
 		{"a line that is none", rewritten(fixture.Line(0, 0), []byte("{}\n")), proto.ErrFormat},
 		{"a line without a line feed", rewritten(fixture.Line(0, 0), bytes.TrimSpace(fixture.Line(1, 0))), nil},
 		{"a request twice", rewritten(fixture.Line(0, 0), fixture.Line(1, 0), fixture.Line(0, 0)), proto.ErrFormat},

@@ -294,6 +294,7 @@ func (j *Journal) Append(f *Frame) error {
 	if err := j.write(h, lines); err != nil {
 		return err
 	}
+
 	j.state.add(h, indexes)
 
 	return nil

@@ -61,12 +61,18 @@ func TestJournalHoldsItsState(t *testing.T) {
 	}
 
 	want := State{
-		Manifest: fixture.Manifest(10), Done: roaring.BitmapOf(0, 2, 3, 5, 9), Sessions: 1, Worked: 2 * time.Second,
+		Manifest: fixture.Manifest(10),
+		Done:     roaring.BitmapOf(0, 2, 3, 5, 9),
+		Sessions: 1,
+		Worked:   2 * time.Second,
 		// 2 and 5 are refused, with answers that tell no usage.
-		Counts:   proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
-		Digest:   fixture.Digest(0, 2, 3, 5, 9),
-		Stats:    statsOf(lines...),
-		Sizes:    Sizes{size(fixture.Answered, false), size(fixture.Failed, false), size(fixture.Answered, true), size(fixture.Failed, true)},
+		Counts: proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
+		Digest: fixture.Digest(0, 2, 3, 5, 9),
+		Stats:  statsOf(lines...),
+		Sizes: Sizes{
+			size(fixture.Answered, false), size(fixture.Failed, false), size(fixture.Answered, true),
+			size(fixture.Failed, true),
+		},
 		Position: Position{Created: fixture.Created, Sequence: 2, Time: fixture.Created.Add(2)},
 	}
 
@@ -347,7 +353,7 @@ func TestJournalBehindLink(t *testing.T) {
 
 	dir := t.TempDir()
 	fixture.Must(t, os.Mkdir(dir+"/disk", 0o755))
-	link, real := dir+"/out.part.zst", dir+"/disk/real"
+	link, target := dir+"/out.part.zst", dir+"/disk/real"
 	fixture.Must(t, os.Symlink("disk/real", link))
 	j, err := Create(link, fixture.Manifest(3))
 	fixture.Must(t, err)
@@ -358,7 +364,7 @@ func TestJournalBehindLink(t *testing.T) {
 	appendFrame(t, j, 1, 0)
 	appendFrame(t, j, 2, 1)
 	fixture.Must(t, j.Close())
-	fixture.FlipBit(t, real, j.size-1-int64(len(fixture.Lines(fixture.Any, 1)))/4) // so that it is cut
+	fixture.FlipBit(t, target, j.size-1-int64(len(fixture.Lines(fixture.Any, 1)))/4) // so that it is cut
 
 	j = open(t, link)
 	if j.State().Counts.Done != 1 {
@@ -368,7 +374,7 @@ func TestJournalBehindLink(t *testing.T) {
 	appendFrame(t, j, 2, 1)
 	fixture.CheckText(t, link, fixture.Lines(fixture.Any, 0, 1))
 	fixture.Must(t, j.Remove())
-	fixture.CheckAbsent(t, real)
+	fixture.CheckAbsent(t, target)
 
 	if _, err := os.Lstat(link); err != nil {
 		t.Errorf("the link: %v", err)

@@ -54,6 +54,7 @@ func (j *Journal) Lines(ctx context.Context, first, last uint32, yield LineFunc)
 	if damage < 0 && end != j.size {
 		damage = end
 	}
+
 	if damage >= 0 {
 		return frames.corruption(damage, errNoFrame)
 	}

@@ -94,7 +94,8 @@ func TestRewrite(t *testing.T) {
 			j, _, _ := newTestJournal(t, 10, shuffled...)
 			out := testOutput(j)
 
-			results, failures := fixture.Lines(fixture.Answered, tt.indexes...), fixture.Lines(fixture.Failed, tt.indexes...)
+			results, failures := fixture.Lines(fixture.Answered,
+				tt.indexes...), fixture.Lines(fixture.Failed, tt.indexes...)
 			if tt.format.Plain {
 				results, failures = plainText(results), plainText(failures)
 			}

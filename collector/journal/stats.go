@@ -115,6 +115,7 @@ func (s *FrameStats) addMeasures(l proto.Line) {
 	if slow {
 		keepOutlier(&s.Slowest, o, compareLatency)
 	}
+
 	if long {
 		keepOutlier(&s.Longest, o, compareLength)
 	}

@@ -43,7 +43,9 @@ func TestFrameStats(t *testing.T) {
 		}},
 		{"an embedding", fixture.ResultLine(0, func(r *proto.Result) { r.Body = []byte(`{"data":[]}`) }),
 			FrameStats{Attempts: one("1"), Finish: one("none"), Workers: one("w")}},
-		{"a refusal of the server", fixture.ResultLine(0, func(r *proto.Result) { r.Status, r.Body = 400, []byte(`{}`) }),
+		{"a refusal of the server", fixture.ResultLine(0, func(r *proto.Result) {
+			r.Status, r.Body = 400, []byte(`{}`)
+		}),
 			FrameStats{Attempts: one("1"), Failures: one("http_400"), Workers: one("w")}},
 		{"no answer", fixture.ResultLine(0, fixture.FailWith("timeout", 1)),
 			FrameStats{Attempts: one("1"), Failures: one("timeout"), Workers: one("w")}},

@@ -72,7 +72,8 @@ func TestReaderGoesOn(t *testing.T) {
 
 			// Who comes once more gets nothing, and has missed nothing.
 			b.StartReader(named, nil).Finish(proto.StateCompleted, "")
-			b.StartReader(tail.Config{Name: "y"}, nil).Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(requests)...))
+			b.StartReader(tail.Config{Name: "y"}, nil).
+				Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(requests)...))
 		})
 	}
 }

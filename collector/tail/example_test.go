@@ -25,14 +25,16 @@ func ExampleReader() {
 
 	manifest := fixture.Manifest(3)
 	manifest.State = proto.StateCompleted
-	limits := bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 
+	limits := bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 1 << 20}
 	if err := bus.CreateBuckets(ctx, js, limits); err != nil {
 		log.Fatal(err)
 	}
+
 	if err := bus.EnsureStreams(ctx, js, manifest, limits); err != nil {
 		log.Fatal(err)
 	}
+
 	if err := bus.New(js).Runs.Create(ctx, manifest); err != nil {
 		log.Fatal(err)
 	}

@@ -92,7 +92,6 @@ func (r *Reader) open(ctx context.Context) error {
 	}
 
 	r.runs = b.Runs
-
 	if r.run, err = r.runs.Get(ctx, r.cfg.Run); err != nil {
 		return err
 	}
@@ -340,6 +339,7 @@ func (r *Reader) selectLines(ctx context.Context, msg *jetstream.RawStreamMsg, o
 		if err != nil {
 			return err
 		}
+
 		if !wanted {
 			continue
 		}

@@ -113,7 +113,8 @@ func TestReaderNew(t *testing.T) {
 		t.Errorf("the first line is of request %d, want one of the new", first)
 	}
 
-	tl.Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(next + 1)[first:]...)) // what is left out on purpose is not missed
+	// what is left out on purpose is not missed
+	tl.Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(next + 1)[first:]...))
 }
 
 func TestReaderMissesWhatIsPurged(t *testing.T) {
@@ -285,7 +286,8 @@ func TestReaderAfterRetry(t *testing.T) {
 
 	b.Update(func(m *proto.Manifest) { m.State, m.Retries = proto.StateInProgress, 1 })
 	tl := b.StartReader(tail.Config{Name: "x"}, nil)
-	b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{0, 2}, []byte(string(fixture.RetriedLine(0))+string(fixture.RetriedLine(2)))))
+	b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{0, 2},
+		[]byte(string(fixture.RetriedLine(0))+string(fixture.RetriedLine(2)))))
 	b.Publish("1-0", 1, 2, 5) // 5 fails again, and 2 as another worker saw it
 	b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, fixture.RetriedLine(2)))
 	tl.WaitGiven(string(fixture.RetriedLine(2)))
@@ -293,7 +295,8 @@ func TestReaderAfterRetry(t *testing.T) {
 	tl.Finish(proto.StateCompleted, string(fixture.RetriedLine(2)))
 
 	// Who comes now gets both lines, in their order.
-	b.StartReader(tail.Config{}, nil).Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(6)...)+string(fixture.RetriedLine(2)))
+	b.StartReader(tail.Config{}, nil).
+		Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(6)...)+string(fixture.RetriedLine(2)))
 }
 
 // A retry may begin while a reader is busy with what came before.
