@@ -24,7 +24,7 @@ func run(ctx context.Context, env environment) int {
 		Name:  "promptmill",
 		Usage: "run files of prompts through language models that you host",
 		Description: "A file of prompts goes in, zstd-compressed JSONL comes out. Pull the plug at any\n" +
-			"moment: the same command goes on where it was.\n\n" +
+			"moment: the same command resumes where it was.\n\n" +
 			"Exit codes: 0 done, 1 error, 2 usage or invalid input, 3 done but some requests\n" +
 			"failed, 4 bus or model server not reachable, or it refuses all requests, 130 interrupted, can be resumed.",
 		Commands: slices.Concat([]*cli.Command{
@@ -40,7 +40,7 @@ func run(ctx context.Context, env environment) int {
 		Suggest:               true,
 		Writer:                env.stdout,
 		ErrWriter:             env.stderr,
-		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run reports, once
+		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run prints the error
 	}
 
 	setUsageErrors(app)
@@ -58,7 +58,7 @@ func run(ctx context.Context, env environment) int {
 	return exit.Code(err)
 }
 
-// setUsageErrors makes wrong flags usage errors of ours, with a pointer to the help.
+// setUsageErrors turns errors of the flags into usage errors that point to the help.
 func setUsageErrors(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
 		return exit.Usage(c.FullName()+" --help shows all flags", "%w", err)
@@ -78,12 +78,12 @@ func setUsageErrors(c *cli.Command) {
 	}
 }
 
-// flagEnv is where a flag's value may come from besides the command line.
+// flagEnv returns the environment variable of a flag.
 func flagEnv(name string) cli.ValueSourceChain {
 	return variables("PROMPTMILL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
 }
 
-// variables are variables of the environment of which the first counts that is set.
+// variables returns a source that takes the first environment variable that is set.
 func variables(names ...string) cli.ValueSourceChain {
 	var chain cli.ValueSourceChain
 	for _, name := range names {
@@ -92,8 +92,8 @@ func variables(names ...string) cli.ValueSourceChain {
 	return chain
 }
 
-// variable is a variable of the environment. Empty, it is not set: so compose files and unit
-// files leave out what they do not want.
+// variable is an environment variable. An empty one counts as not set, so that compose and unit
+// files can leave a value empty.
 type variable string
 
 // Lookup implements [cli.ValueSource].
@@ -126,7 +126,7 @@ func versionCommand(env environment) *cli.Command {
 	}
 }
 
-// versionText is the version of the release, or of the commit.
+// versionText returns the version of the release or of the commit.
 func versionText() string {
 	if version != "" {
 		return version

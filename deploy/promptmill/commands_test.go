@@ -346,7 +346,7 @@ func TestCollectByHand(t *testing.T) {
 	m := newModel(t, sim.Config{Slots: 64, TTFT: 40 * time.Millisecond, Tokens: 10})
 	in := c.input("in.jsonl", requests)
 	_, stderr, code := c.output("submit", in, "--model", "sim", "--run", "out", "--nats", url)
-	if code != exit.CodeOK || !strings.Contains(stderr, "nobody collects it yet") {
+	if code != exit.CodeOK || !strings.Contains(stderr, "no process collects it yet") {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 
@@ -547,7 +547,8 @@ func TestSignals(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"submit", in, "--model", "sim", "--run", "out", "--wait"}, "look at it: ", exit.CodeInterrupted,
+		{[]string{"submit", in, "--model", "sim", "--run", "out", "--wait"}, "check its progress: ",
+			exit.CodeInterrupted,
 			"promptmill status out"},
 		{[]string{"status", "out", "--watch"}, "in_progress", exit.CodeOK, ""},
 		{[]string{"worker", "--url", "http://127.0.0.1:9"}, "worker ", exit.CodeOK,

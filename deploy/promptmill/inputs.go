@@ -19,13 +19,13 @@ import (
 	"github.com/promptmill/promptmill/worker/answer"
 )
 
-// inputFlags say what becomes of the input's lines.
+// inputFlags returns the flags for the lines of the input.
 func inputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "model", Usage: "model for requests that name none", Sources: flagEnv("model")},
 		&cli.StringFlag{
 			Name:    "override-model",
-			Usage:   "send all requests to the model `NAME`, whatever they name",
+			Usage:   "send all requests to the model `NAME`, even if they name another",
 			Sources: flagEnv("override-model"),
 		},
 		&cli.StringSliceFlag{
@@ -46,7 +46,7 @@ func inputFlags() []cli.Flag {
 		},
 		&cli.BoolFlag{
 			Name:    "group-by-prefix",
-			Usage:   "have requests that begin alike (half of the prompt or more) find that in the model server's prompt cache; it pays with llama.cpp, and with vLLM and SGLang where the beginnings do not all fit the cache",
+			Usage:   "run requests with a common beginning (half of the prompt or more) together, so that the model server's prompt cache has it; useful with llama.cpp, and with vLLM and SGLang if the beginnings do not all fit the cache",
 			Sources: flagEnv("group-by-prefix"),
 		},
 		&cli.StringFlag{
@@ -59,7 +59,7 @@ func inputFlags() []cli.Flag {
 			Usage:   "run answers that were cut off again, with `N` times the tokens",
 			Sources: flagEnv("retry-truncated"),
 		},
-		&cli.StringFlag{Name: "run", Usage: "id of the run; made up if not given", Sources: flagEnv("run")},
+		&cli.StringFlag{Name: "run", Usage: "id of the run; generated if not given", Sources: flagEnv("run")},
 	}
 }
 
@@ -185,7 +185,7 @@ func parseInputs(c *cli.Command) (inputs []string, err error) {
 	return inputs, nil
 }
 
-// policyFlags say what the owner of a run wants of the bus.
+// policyFlags returns the flags of a run's policy on the bus.
 func policyFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{
@@ -195,7 +195,7 @@ func policyFlags() []cli.Flag {
 		},
 		&cli.DurationFlag{
 			Name:    "expires",
-			Usage:   "what has no answer after this `TIME` (such as 24h) fails as batch_expired",
+			Usage:   "requests without an answer after this `TIME` (such as 24h) fail as batch_expired",
 			Sources: flagEnv("expires"),
 		},
 		&cli.DurationFlag{
@@ -206,13 +206,13 @@ func policyFlags() []cli.Flag {
 		},
 		&cli.BoolFlag{
 			Name:    "keep-results",
-			Usage:   "keep all results on the bus for readers to come, however many",
+			Usage:   "keep all results on the bus for later readers, without a limit",
 			Sources: flagEnv("keep-results"),
 		},
 	}
 }
 
-// parsePolicy reads and checks the flags of what the bus does with a run.
+// parsePolicy reads and checks the flags of a run's policy.
 func parsePolicy(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
 	t := proto.RunPolicy{
 		Priority: c.Int("priority"), KeepSeconds: int64(c.Duration("keep").Seconds()),
@@ -233,7 +233,7 @@ func parsePolicy(c *cli.Command, now time.Time) (proto.RunPolicy, error) {
 	return t, nil
 }
 
-// listenFlags say where a bus of ours listens.
+// listenFlags returns the flags for the address of a bus that the command starts.
 func listenFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/pipeline"
 )
 
-// catchSignals returns where the signals come that stop a command. A terminal that is closed
-// is one, too, unless the command was started with nohup.
+// catchSignals returns the signals that stop a command. The end of its terminal is one of them,
+// unless the command was started with nohup.
 func catchSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -23,8 +23,8 @@ func catchSignals() <-chan os.Signal {
 	return signals
 }
 
-// untilSignal returns a context that ends at a signal, with pipeline.ErrInterrupted, until the
-// returned function is called: then signals are left to whoever is next.
+// untilSignal returns a context that ends at a signal, with the cause pipeline.ErrInterrupted.
+// After a call of the returned function, signals go to the next receiver.
 func untilSignal(ctx context.Context, env environment) (context.Context, func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -43,10 +43,10 @@ func untilSignal(ctx context.Context, env environment) (context.Context, func())
 	}
 }
 
-// stopThemselves are the commands that bring something to an end at a signal.
+// stopThemselves are the commands that handle signals themselves.
 var stopThemselves = []string{"run", "worker", "serve", "submit", "collect", "status", "tail", "doctor", "sim"}
 
-// endAtSignal has a command end at once at a signal.
+// endAtSignal ends the process of a command at a signal.
 func endAtSignal(c *cli.Command, env environment) {
 	action := c.Action
 	c.Action = func(ctx context.Context, c *cli.Command) error {

@@ -8,7 +8,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
-// showLoading returns a function that shows how long model servers load: a clock for each.
+// showLoading returns a function that shows the loading time of each model server.
 func showLoading(s *terminal.Screen) modelservers.Loading {
 	var mu sync.Mutex
 	shown := map[string]time.Time{} // by URL

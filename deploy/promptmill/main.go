@@ -25,12 +25,12 @@ func main() {
 	}))
 }
 
-// environment is what the program gets from the operating system.
+// environment is what the operating system gives the program.
 type environment struct {
 	args    []string
 	getenv  func(string) string
 	signals <-chan os.Signal
-	asked   <-chan os.Signal // somebody wants to know what goes on
+	asked   <-chan os.Signal // each asks for the status
 	exit    func(int)
 	stdin   io.Reader
 	stdout  io.Writer

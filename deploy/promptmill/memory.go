@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// memoryLimit is the soft limit of a run's memory, in bytes. The bus holds blocks of
-// its files in memory as long as nobody else wants it, which makes a long run look
-// larger than a short one without being any faster.
+// memoryLimit is the soft limit of a run's memory in bytes. The bus keeps blocks of its files
+// in memory while there is room, which would make a long run larger than a short one, and no
+// faster.
 const memoryLimit = 320 << 20
 
-// limitMemory keeps the soft limit until ctx ends. Work that needs more (large bodies)
-// raises it, so that the garbage collector never works against it. GOMEMLIMIT, if the
-// user has set it, stays.
+// limitMemory keeps the soft limit until ctx ends. Work that needs more (large bodies) raises
+// it, so that the garbage collector never works against the limit. A GOMEMLIMIT of the user
+// takes precedence.
 func limitMemory(ctx context.Context, getenv func(string) string) {
 	if getenv("GOMEMLIMIT") != "" {
 		return

@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// modelFlags say where the model server is and how requests are run there.
+// modelFlags returns the flags of the model servers and of how requests are run there.
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
@@ -30,13 +30,13 @@ func modelFlags() []cli.Flag {
 		&cli.IntFlag{
 			Name:        "concurrency",
 			Usage:       "requests at once at each model server",
-			DefaultText: "found out",
+			DefaultText: "tuned",
 			Sources:     flagEnv("concurrency"),
 		},
 		&cli.IntFlag{
 			Name:    "max-concurrency",
 			Value:   limit.DefaultMax,
-			Usage:   "the most that is tried to find that out",
+			Usage:   "the most requests at once that tuning tries",
 			Sources: flagEnv("max-concurrency"),
 		},
 		&cli.IntFlag{
@@ -48,19 +48,19 @@ func modelFlags() []cli.Flag {
 		&cli.DurationFlag{
 			Name:    "timeout",
 			Value:   30 * time.Minute,
-			Usage:   "of one attempt",
+			Usage:   "time limit of an attempt",
 			Sources: flagEnv("timeout"),
 		},
 		&cli.DurationFlag{
 			Name:    "stall",
 			Value:   5 * time.Minute,
-			Usage:   "a model server that makes no progress for so long counts as hung",
+			Usage:   "a model server without progress for this time counts as hung",
 			Sources: flagEnv("stall"),
 		},
 		&cli.DurationFlag{
 			Name:    "grace",
 			Value:   30 * time.Second,
-			Usage:   "to finish requests in flight after Ctrl-C",
+			Usage:   "time to finish requests in flight after Ctrl-C",
 			Sources: flagEnv("grace"),
 		},
 	}
@@ -79,7 +79,7 @@ func eachAddressFlag() cli.Flag {
 	return &cli.BoolFlag{
 		Name:    "each-address",
 		Value:   true,
-		Usage:   "take each private address of the name in a --url for a server; =false: they lead to one server or load balancer",
+		Usage:   "treat each private address of the name in a --url as a server; =false: as one server or load balancer",
 		Sources: flagEnv("each-address"),
 	}
 }
@@ -157,7 +157,7 @@ func parseRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// parseModels reads and checks the flags of the model servers and of what runs requests there.
+// parseModels reads and checks the flags of the model servers and of how requests are run there.
 func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, error) {
 	o := pipeline.WorkerConfig{
 		Concurrency:    c.Int("concurrency"),

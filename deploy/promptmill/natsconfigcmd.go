@@ -13,7 +13,7 @@ func natsConfigCommand(env environment) *cli.Command {
 		Name:  "nats-config",
 		Usage: "print the accounts, users and permissions for a NATS server of yours",
 		Description: "Put the text into a file, include it in the server's configuration, and set the\n" +
-			"passwords in the server's environment. JetStream has to be on.",
+			"passwords in the server's environment. JetStream must be on.",
 		Action: func(context.Context, *cli.Command) error { return natsserver.WriteConfig(env.stdout) },
 	}
 }

@@ -40,7 +40,7 @@ func runCommand(env environment) *cli.Command {
 		},
 		&cli.BoolFlag{
 			Name:    "sim",
-			Usage:   "answer by a simulated model server, for trying things out",
+			Usage:   "use a simulated model server, for tests and trials",
 			Sources: flagEnv("sim"),
 		},
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/busconn"
 )
 
-// ownArguments is the command line of this process. The secrets in it are wiped from what
-// ps and /proc show to everybody on the machine.
+// ownArguments returns the command line of this process and wipes its secrets from what ps and
+// /proc show to all users of the machine.
 func ownArguments() []string {
 	args := make([]string, len(os.Args))
 	for i, arg := range os.Args {
@@ -29,8 +29,7 @@ func ownArguments() []string {
 	return args
 }
 
-// secretOf is the part of a flag's value that only its owner may see. It shares the
-// value's memory.
+// secretOf returns the secret part of a flag's value, in the value's memory.
 func secretOf(flag, value string) string {
 	if !strings.HasPrefix(flag, "-") {
 		return ""
@@ -52,8 +51,8 @@ func secretOf(flag, value string) string {
 	return ""
 }
 
-// follows reports whether a text lies right behind another in memory, as the arguments do
-// that the system has put there. Others may lie where nobody may write.
+// follows reports whether a text is directly after another in memory, as the arguments of the
+// system are. Other texts may be in memory that must not be written.
 func follows(before, text string) bool {
 	if len(before) == 0 || len(text) == 0 {
 		return false
@@ -62,7 +61,7 @@ func follows(before, text string) bool {
 	return uintptr(unsafe.Pointer(unsafe.StringData(text))) == end
 }
 
-// wipe overwrites a text in memory that the system has made.
+// wipe overwrites a text in the memory of the arguments.
 func wipe(text string) {
 	memory := unsafe.Slice(unsafe.StringData(text), len(text))
 	for i := range memory {

@@ -21,7 +21,7 @@ const serveAddress = "127.0.0.1:4333"
 func serveCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
-		Usage: "a bus that stays up, and the collector of all runs on it",
+		Usage: "run a bus that stays up, and the collector of all runs on it",
 		Description: "Runs are submitted to it with promptmill submit, and each one's answers are written\n" +
 			"to DIR/RUN.jsonl.zst. With --nats it uses a bus that is there already.",
 		Flags: slices.Concat([]cli.Flag{
@@ -42,13 +42,13 @@ func serveCommand(env environment) *cli.Command {
 	}
 }
 
-// outputFlags say how output files are written.
+// outputFlags returns the flags for the format of output files.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{
 			Name:    "flush",
 			Value:   5 * time.Second,
-			Usage:   "an answer is in the output file after this at most",
+			Usage:   "the longest time until an answer is in the output file",
 			Sources: flagEnv("flush"),
 		},
 		&cli.BoolFlag{
@@ -63,7 +63,7 @@ func outputFlags() []cli.Flag {
 		},
 		&cli.BoolFlag{
 			Name:    "plain",
-			Usage:   "leave out the key \"promptmill\" of the output lines",
+			Usage:   "leave the key \"promptmill\" out of the output lines",
 			Sources: flagEnv("plain"),
 		},
 	}

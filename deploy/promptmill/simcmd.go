@@ -14,9 +14,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// simDefaults is the server that --sim starts: about 4 answers a second from each of
-// its 64 slots, so that a small file is done in seconds and a large one can be
-// interrupted.
+// simDefaults are the defaults of the simulated server: about 4 answers a second from each of
+// its 64 slots, so that a small file is done in seconds and a large one can be interrupted.
 var simDefaults = sim.Config{
 	Slots:    64,
 	TTFT:     80 * time.Millisecond,
@@ -51,13 +50,13 @@ func simFlags() []cli.Flag {
 		},
 		&cli.IntFlag{
 			Name:        "sim-kv",
-			Usage:       "tokens its cache holds; when it is full, the newest request loses its tokens and begins anew",
+			Usage:       "tokens its cache holds; when it is full, the newest request loses its tokens and starts again",
 			DefaultText: "no bound",
 			Sources:     flagEnv("sim-kv"),
 		},
 		&cli.FloatFlag{
 			Name:        "sim-rate",
-			Usage:       "requests a second that a proxy in front of it lets through; more are refused with 429",
+			Usage:       "requests a second that a proxy before it accepts; it refuses more with 429",
 			DefaultText: "any number",
 			Sources:     flagEnv("sim-rate"),
 		},
@@ -69,7 +68,7 @@ func simFlags() []cli.Flag {
 		},
 		&cli.IntFlag{
 			Name:        "sim-prefix-cache",
-			Usage:       "tokens of prompts it keeps, as its kind does: blocks that all requests share (vllm, sglang), or each slot's last prompt, and so many tokens in the host's memory (llama.cpp; ollama: just the slots'); a prompt that begins like them takes less of the time to the first token",
+			Usage:       "tokens of prompts it keeps, as its kind does: blocks that all requests share (vllm, sglang), or the last prompt of each slot and as many tokens in the host's memory (llama.cpp; ollama: the slots only); a prompt with the same beginning has a shorter time to its first token",
 			DefaultText: "none",
 			Sources:     flagEnv("sim-prefix-cache"),
 		},
@@ -88,7 +87,7 @@ func simFlags() []cli.Flag {
 		&cli.FloatFlag{
 			Name:    "sim-spread",
 			Value:   d.Spread,
-			Usage:   "spread of these times: 0.3 is 30% more or less at most",
+			Usage:   "spread of these times: 0.3 is at most 30% more or less",
 			Sources: flagEnv("sim-spread"),
 		},
 		&cli.IntFlag{
@@ -99,14 +98,14 @@ func simFlags() []cli.Flag {
 		},
 		&cli.IntFlag{
 			Name:        "sim-hold",
-			Usage:       "models it can have loaded at once (llama.cpp, ollama, lmstudio); for another it unloads one",
+			Usage:       "models it can load at once (llama.cpp, ollama, lmstudio); it unloads one to load another",
 			DefaultText: "all",
 			Sources:     flagEnv("sim-hold"),
 		},
 		&cli.DurationFlag{
 			Name:    "sim-swap",
 			Value:   d.SwapTime,
-			Usage:   "time that it takes to load another model, with --sim-hold",
+			Usage:   "time to load another model, with --sim-hold",
 			Sources: flagEnv("sim-swap"),
 		},
 		&cli.StringFlag{
@@ -190,7 +189,7 @@ func checkHold(cfg sim.Config) error {
 	return nil
 }
 
-// exitKilled is what the shell says of a process that ended as by kill -9.
+// exitKilled is the exit code that a shell reports for kill -9.
 const exitKilled = 137
 
 func simCommand(env environment) *cli.Command {
@@ -198,7 +197,7 @@ func simCommand(env environment) *cli.Command {
 		Name:  "sim",
 		Usage: "run a simulated model server, for tests and trials",
 		Flags: append(simFlags(),
-			// Only a process of its own can be away and die.
+			// Only a separate process can be absent and die.
 			&cli.DurationFlag{
 				Name:    "sim-load",
 				Usage:   "time to load its model before it serves",

@@ -20,12 +20,12 @@ import (
 func submitCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:      "submit",
-		Usage:     "put a run on a bus and return",
+		Usage:     "submit a run to a bus and return",
 		ArgsUsage: "INPUT...",
-		Description: "Checks the input, stores it on the bus and publishes it. Who serves the bus (promptmill\n" +
-			"serve) collects the answers, or promptmill collect does, or this command with --wait -o.",
+		Description: "Checks the input, stores it on the bus and publishes it. The answers are collected by\n" +
+			"promptmill serve, by promptmill collect, or by this command with --wait -o.",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.BoolFlag{Name: "wait", Usage: "until the run has ended", Sources: flagEnv("wait")},
+			&cli.BoolFlag{Name: "wait", Usage: "wait until the run has ended", Sources: flagEnv("wait")},
 			&cli.StringFlag{
 				Name:    "output",
 				Aliases: []string{"o"},
@@ -189,10 +189,11 @@ func (c *activeCommand) reportSubmitted(
 		if err == nil && now.State == proto.StateFailed {
 			return pipeline.RefusedRunError(now)
 		}
-		c.screen.Printf("nobody collects it yet: promptmill serve, or promptmill collect %s -o OUT.jsonl.zst", m.Run)
+		c.screen.Printf("no process collects it yet: promptmill serve, or promptmill collect %s -o OUT.jsonl.zst",
+			m.Run)
 	}
 
-	c.screen.Printf("look at it: promptmill status %s", m.Run)
+	c.screen.Printf("check its progress: promptmill status %s", m.Run)
 	if !o.wait {
 		return nil
 	}

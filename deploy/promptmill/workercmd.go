@@ -24,20 +24,20 @@ import (
 func workerCommand(env environment) *cli.Command {
 	return &cli.Command{
 		Name:  "worker",
-		Usage: "work for the runs on a bus with the model server of this box",
-		Description: "Takes requests of all runs that need a model which the server has, until it is\n" +
-			"stopped. It waits for the model server, and for the bus when that goes away.",
+		Usage: "run requests of the runs on a bus at the model server of this box",
+		Description: "Takes requests of all runs that need a model of the server, until it is\n" +
+			"stopped. It waits for the model server and for the bus while they are down.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
 			&cli.StringFlag{
 				Name:        "name",
-				Usage:       "what to call this worker",
+				Usage:       "name of this worker",
 				DefaultText: "the host's name",
 				Sources:     flagEnv("name"),
 			},
 			&cli.BoolFlag{
 				Name:    "sim",
-				Usage:   "answer by a simulated model server, for trying things out",
+				Usage:   "use a simulated model server, for tests and trials",
 				Sources: flagEnv("sim"),
 			},
 		}, modelFlags(), metricsFlags(), busFlags(), simFlags()),
