@@ -18,14 +18,12 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// Schema is a JSON Schema, ready for use, by many at a time.
+// Schema is a compiled JSON Schema. It is safe for concurrent use.
 type Schema struct{ compiled *jsonschema.Schema }
 
-// NewSchema compiles a JSON Schema, of draft 2020-12 if it does not name another in
-// $schema. A $ref may lead to the schema itself and to the drafts' own schemas, and
-// nowhere else: nothing is fetched, no file is read. A pattern is a regular expression
-// of Go's, which has no look-ahead. format is checked where the draft says so (up to
-// draft 7).
+// NewSchema compiles a JSON Schema, of draft 2020-12 if it does not name another in $schema. A $ref may refer to the
+// schema itself and to the drafts' own schemas, and to nothing else: nothing is fetched, no file is read. A pattern
+// is a regular expression of Go, which has no look-ahead. format is checked if the draft says so (up to draft 7).
 func NewSchema(text []byte) (*Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
@@ -38,7 +36,7 @@ func NewSchema(text []byte) (*Schema, error) {
 
 	const url = "schema:///"
 	c := jsonschema.NewCompiler()
-	c.UseLoader(noLoader{})
+	c.UseLoader(refusingLoader{})
 	if err := c.AddResource(url, doc); err != nil {
 		return nil, fmt.Errorf("read the JSON Schema: %w", err)
 	}
@@ -46,7 +44,7 @@ func NewSchema(text []byte) (*Schema, error) {
 	compiled, err := c.Compile(url)
 	if invalid, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
 		if cause, ok := errors.AsType[*jsonschema.ValidationError](invalid.Err); ok {
-			err = oneLine(describe(cause))
+			err = shortError(describeMismatch(cause))
 		}
 	}
 	if err != nil {
@@ -56,44 +54,43 @@ func NewSchema(text []byte) (*Schema, error) {
 	return &Schema{compiled}, nil
 }
 
-// noLoader keeps the compiler from files and from the network.
-type noLoader struct{}
+// refusingLoader keeps the compiler from files and from the network.
+type refusingLoader struct{}
 
-var _ jsonschema.URLLoader = noLoader{}
+var _ jsonschema.URLLoader = refusingLoader{}
 
-func (noLoader) Load(string) (any, error) {
+func (refusingLoader) Load(string) (any, error) {
 	return nil, errors.New("a schema may only refer to itself")
 }
 
-// Check returns nil if text is one JSON value that matches the schema, with nothing but
-// white space around it. The text is taken as it is: JSON in a fence of ``` does not
-// match, since whoever reads the answers would have to take the fence off. The error is
-// one line of at most 300 bytes for people, such as "/age: got string, want integer".
+// Check returns nil if text is one JSON value that matches the schema, with nothing but white space around it. The
+// text is taken as it is: JSON in a fence of ``` does not match, since every reader of the answers would have to
+// remove the fence. The error is one line of at most 300 bytes for people, such as "/age: got string, want integer".
 func (s *Schema) Check(text []byte) error {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return errors.New("not JSON: there is no text")
-	case err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("not JSON: it ends in the middle")
 	case err != nil:
-		return oneLine("not JSON: " + err.Error())
+		return shortError("not JSON: " + err.Error())
 	}
 
 	if err := checkNumbers(value, ""); err != nil {
-		return oneLine(err.Error())
+		return shortError(err.Error())
 	}
 
 	err = s.compiled.Validate(value)
 	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
-		return oneLine(describe(invalid))
+		return shortError(describeMismatch(invalid))
 	}
 
 	return err
 }
 
-// checkNumbers refuses numbers far out of the range of a float64: the schema library
-// would work on all their digits, or panic.
+// checkNumbers refuses numbers far out of the range of a float64: the schema library would compute with all their
+// digits, or panic.
 func checkNumbers(value any, where string) error {
 	switch value := value.(type) {
 	case json.Number:
@@ -118,14 +115,14 @@ func checkNumbers(value any, where string) error {
 	return nil
 }
 
-// describe says where a value does not match and why, for each place.
-func describe(e *jsonschema.ValidationError) string {
+// describeMismatch returns where a value does not match and why, for each place.
+func describeMismatch(e *jsonschema.ValidationError) string {
 	var causes []string
 	for _, cause := range e.Causes {
-		causes = append(causes, describe(cause))
+		causes = append(causes, describeMismatch(cause))
 	}
 
-	slices.Sort(causes) // the library goes through objects in no order
+	slices.Sort(causes) // the library visits objects in random order
 
 	causes = slices.Compact(causes)
 	switch e.ErrorKind.(type) {
@@ -133,7 +130,7 @@ func describe(e *jsonschema.ValidationError) string {
 		if len(causes) > 1 {
 			return "(" + strings.Join(causes, " or ") + ")"
 		}
-	case *kind.PropertyNames: // its causes do not say where
+	case *kind.PropertyNames: // its causes have no place
 		causes = nil
 	}
 
@@ -147,22 +144,22 @@ func describe(e *jsonschema.ValidationError) string {
 	what := out.Error.String()
 	switch k := e.ErrorKind.(type) { // the library writes null as <nil> and does not write objects
 	case *kind.Enum:
-		what = "must be one of " + inJSON(k.Want)
+		what = "must be one of " + quoteJSON(k.Want)
 	case *kind.Const:
-		what = "must be " + inJSON(k.Want)
+		what = "must be " + quoteJSON(k.Want)
 	}
 
 	return cmp.Or(out.InstanceLocation, "/") + ": " + what
 }
 
-// inJSON writes a part of a schema as it stood there.
-func inJSON(value any) string {
+// quoteJSON returns a part of a schema as it was written.
+func quoteJSON(value any) string {
 	text, _ := json.Marshal(value) // it was JSON
 	return string(text)
 }
 
-// oneLine makes an error of a text that may quote anything.
-func oneLine(text string) error {
+// shortError returns an error of one line, from a text that may quote anything.
+func shortError(text string) error {
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
