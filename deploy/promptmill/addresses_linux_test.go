@@ -17,7 +17,7 @@ import (
 )
 
 // hosts runs promptmill where a name has some addresses, as /etc/hosts says it. The test is
-// skipped where nobody may put another file in its place.
+// skipped where the file cannot be replaced.
 func (c command) hosts(file string, args ...string) (string, int) {
 	c.t.Helper()
 

@@ -13,7 +13,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// freeAddress is a place where nobody listens.
+// freeAddress returns an address without a listener.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -31,7 +31,7 @@ func (c command) joinOf(address string) string {
 }
 
 // A worker that comes before its bus waits for it, and says so once; when the bus is
-// started again later, it goes on, and nothing is denied to it.
+// started again later, it continues, and nothing is denied to it.
 func TestWorkerAwaitsItsBus(t *testing.T) {
 	t.Parallel()
 
@@ -83,7 +83,7 @@ func TestWorkerIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, join, says string }{
 		{"another certificate", old, "it has another certificate"},
 		{"a revoked string", revoked.String(), "refuses this join string: it was revoked"},
-		{"a revoked string, and an address where nobody is", func() string {
+		{"a revoked string, and an address without a listener", func() string {
 			revoked.Addresses = []string{address, nobody}
 			return revoked.String()
 		}(), "it was revoked"},
@@ -95,7 +95,7 @@ func TestWorkerIsRefused(t *testing.T) {
 		}
 	}
 
-	// Ours may still come where nobody is yet.
+	// Our bus may still come to an address without a listener.
 	j, err := proto.ParseJoin(old)
 	must(t, err)
 	j.Addresses = []string{nobody, address}

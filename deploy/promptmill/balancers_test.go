@@ -19,7 +19,7 @@ import (
 // balancer is a load balancer as people have it in front of their replicas.
 type balancer struct {
 	name   string
-	args   []string // of the program, which is the first; FILE is that of the configuration
+	args   []string // of the program, which is the first; FILE stands for the configuration's path
 	config string   // FOLDER, LISTEN, FIRST and SECOND are put in
 }
 

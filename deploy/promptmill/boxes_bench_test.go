@@ -55,7 +55,7 @@ func box(answer time.Duration, spread float64) sim.Config {
 	return sim.Config{Models: []string{"sim"}, Slots: 64, TTFT: answer, Spread: spread, Tokens: 150}
 }
 
-// fleet is how some boxes did.
+// fleet holds the figures of some boxes.
 type fleet struct {
 	perSecond float64
 	idle      float64 // of the first box's slots in the last tenth of the run

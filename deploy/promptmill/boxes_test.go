@@ -22,7 +22,7 @@ import (
 )
 
 // watched is a model server of a box in this process. It outlives the box's worker,
-// and notes what it was asked, and when.
+// and records its questions and their times.
 type watched struct {
 	*sim.Server
 	url string
@@ -84,7 +84,7 @@ func (w *watched) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.Server.ServeHTTP(rw, r)
 }
 
-// questions are those that came so far, in their order.
+// questions returns the questions so far, in order.
 func (w *watched) questions() []question {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -175,13 +175,13 @@ func TestBoxKilled(t *testing.T) {
 		t.Errorf("it took %s until the work of the dead box was begun elsewhere", last)
 	}
 
-	// In flight is what the server had, and what it had answered but was not stored.
+	// In flight are the requests at the server, and answers that were not stored.
 	if again > 2*slots {
 		t.Errorf("%d requests were run again, of %d in flight", again, slots)
 	}
 }
 
-// A box that comes while a run goes on gets its share at once.
+// A box that joins during a run gets its share at once.
 func TestBoxAdded(t *testing.T) {
 	t.Parallel()
 
@@ -203,8 +203,8 @@ func TestBoxAdded(t *testing.T) {
 	c.verified(in, "out")
 }
 
-// Requests go to the boxes that serve their model. Those for a model that nobody
-// serves wait, which status says, and are run once somebody does.
+// Requests go to the boxes that serve their model. Requests for a model that no box
+// serves wait, which status says, and run once a box does.
 func TestTwoModels(t *testing.T) {
 	t.Parallel()
 
@@ -352,15 +352,15 @@ func TestSharesAndPriority(t *testing.T) {
 		t.Errorf("the first run had a share of %.3f", share)
 	}
 
-	// Others are what the box held when the urgent ones came, and what it took while
+	// Others are the requests that the box held when the urgent ones came, and those it took while
 	// there were none to be had any more.
 	if others > urgent/2 {
 		t.Errorf("%d other requests began between %d urgent ones", others, urgent)
 	}
 }
 
-// A server that dies by kill -9 goes on where it was when it is started again; workers
-// come back by themselves, and what was in the output is there still.
+// A server that dies by kill -9 continues where it was when it is started again; workers
+// come back by themselves, and the lines of the output stay.
 func TestServeKilled(t *testing.T) {
 	t.Parallel()
 
@@ -396,8 +396,8 @@ func TestServeKilled(t *testing.T) {
 	}
 }
 
-// A reader whose output nobody reads stands still, and the run does not notice. It has
-// everything when it goes on.
+// A reader whose output is not read stands still, and the run does not notice. It has
+// everything when it continues.
 func TestReaderStandsStill(t *testing.T) {
 	t.Parallel()
 

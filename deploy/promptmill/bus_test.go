@@ -137,7 +137,7 @@ func roleNames() (names []string) {
 	return names
 }
 
-// natsConfig is what nats-config prints, as nats-server reads it when it is included in
+// natsConfig is the output of nats-config, as nats-server reads it when it is included in
 // a configuration.
 func natsConfig(t *testing.T) *server.Options {
 	t.Helper()

@@ -36,10 +36,10 @@ var natsVersions = []string{"v2.15.3", "v2.14.10", "v2.12.15", "v2.11.15"}
 // allDeaths is the variable with which every node dies in every phase with every version.
 const allDeaths = "PROMPTMILL_TEST_ALL_DEATHS"
 
-// longestStall is how long a run may be without a new line after a node has died.
+// longestStall bounds the time without a new line after a node has died.
 const longestStall = 15 * time.Second
 
-// phase is what a run is at when a node dies.
+// phase is the phase of a run in which a node dies.
 type phase string
 
 const (

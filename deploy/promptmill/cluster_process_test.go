@@ -319,7 +319,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 				if n.name == leader {
 					n.kill()
 					after(300)
-					n.start(t) // and catches up while the run goes on
+					n.start(t) // and catches up while the run continues
 					m.sim.Hang(false)
 					after(300)
 				}
@@ -364,8 +364,8 @@ func TestClusterProcessesKilled(t *testing.T) {
 
 	twice := m.sim.Succeeded() - requests
 	t.Logf("%d requests were answered more than once", twice)
-	// A worker may die with what is in flight, and with what is answered and not stored;
-	// so may a node, with what it has confirmed to nobody.
+	// A worker may die with requests in flight, and with answers that are not stored;
+	// so may a node, with messages that it has not confirmed.
 	if most := int64(3 * 2 * 64); twice > most {
 		t.Errorf("%d requests were run again, more than the %d of three deaths", twice, most)
 	}
@@ -375,7 +375,7 @@ func TestClusterProcessesKilled(t *testing.T) {
 }
 
 // The users and permissions that nats-config prints are enough for each part to be its
-// role, on one server and on a cluster, and nobody tries more.
+// role, on one server and on a cluster, and no part tries more.
 func TestNATSConfigIsEnough(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 3} {
@@ -500,7 +500,7 @@ func relative(t *testing.T, path string) string {
 	return filepath.Join("..", filepath.Base(filepath.Dir(path)), filepath.Base(path))
 }
 
-// appendBigRequest appends a request with so many bytes that do not compress.
+// appendBigRequest appends a request with n bytes that do not compress.
 func appendBigRequest(t *testing.T, path string, size int) {
 	t.Helper()
 

@@ -40,7 +40,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A run on a cluster of three servers goes on while each of them in turn, with
+// A run on a cluster of three servers continues while each of them in turn, with
 // whatever it leads, is shut down and comes back with its store; it stands still
 // while two are away; and ends with exactly one line for each request.
 func TestClusterNodesComeAndGo(t *testing.T) {
@@ -121,7 +121,7 @@ func TestObjectStoredWithoutLeader(t *testing.T) {
 	rand.NewChaCha8([32]byte{3}).Read(data)
 	objects := bus.New(js).Objects("r")
 	back := make(chan error, 1)
-	// Nobody listens for the first chunks: so it is while a leader is elected.
+	// No server listens for the first chunks, as while a leader is elected.
 	err := objects.PutReader(ctx, "big", &noticed{Reader: bytes.NewReader(data), begin: func() {
 		if err := js.DeleteObjectStore(ctx, cfg.Bucket); err != nil {
 			t.Error(err)
@@ -144,7 +144,7 @@ func TestObjectStoredWithoutLeader(t *testing.T) {
 	}
 }
 
-// noticed is a reader that tells when it is read first.
+// noticed is a reader that signals its first read.
 type noticed struct {
 	io.Reader
 	begin func()
@@ -219,7 +219,7 @@ func clusterSeats(t *testing.T, n int, more string) (seats []clusterSeat) {
 	return seats
 }
 
-// freePorts finds ports that nobody listens at. They are not those that the system
+// freePorts finds ports without a listener. They are not those that the system
 // gives to outgoing connections, which could take one while its server is away.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
@@ -410,7 +410,7 @@ type clusterRun struct {
 	pulse pulse
 }
 
-// startClusterRun begins a run of so many requests, some of them big, on a work stream
+// startClusterRun begins a run of n requests, some of them big, on a work stream
 // that holds a small part of them, so that it is published as long as it lasts.
 func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	t.Helper()
@@ -554,7 +554,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 	return r
 }
 
-// answer answers in 0.4 s, and not before most of what was answered is collected: the
+// answer answers in 0.4 s, and not before most answers are collected: the
 // run must not come to its end while something is in its way.
 func (r *clusterRun) answer(w http.ResponseWriter, req *http.Request) {
 	for begin := time.Now(); !r.hurry.Load() &&
@@ -597,7 +597,7 @@ func writeClusterInput(t *testing.T, path string, n int) {
 	}
 }
 
-// describe tells how things stand.
+// describe returns the state of the run and its parts.
 func (r *clusterRun) describe() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -640,7 +640,7 @@ func (r *clusterRun) manifest() proto.Manifest {
 	return m
 }
 
-// during tells how long the run stood still while something happened.
+// during returns how long the run stood still during an event.
 func (r *clusterRun) during(what string, happens func()) {
 	r.t.Helper()
 
@@ -705,7 +705,7 @@ func (r *clusterRun) finish() {
 	}
 
 	if !p.Complete || p.Requests != r.requests || p.Answered != r.requests || p.Failed != 0 {
-		t.Errorf("the output is not what it should be: %+v", p)
+		t.Errorf("the output is wrong: %+v", p)
 	}
 
 	meta, err := r.output.ReadMeta()
@@ -775,7 +775,7 @@ func (p *pulse) longest(since time.Time) (most time.Duration) {
 	return max(most, time.Since(at))
 }
 
-// silent is how long there has been no beat, at most since then.
+// silent returns the time since the last beat, at most since then.
 func (p *pulse) silent(since time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -26,7 +26,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A process of a race build waits for a second at its end, unless it is told not to.
+// A process of a race build waits for a second at its end, unless its options say not to.
 // There are hundreds in these tests. testscript passes the variable on.
 func init() {
 	if os.Getenv("GORACE") == "" {
@@ -34,7 +34,7 @@ func init() {
 	}
 }
 
-// pollTime is how long tests wait for what is to happen at once.
+// pollTime bounds waits for events that happen at once.
 const pollTime = 30 * time.Second
 
 // prepare makes a process that is not started yet.
@@ -169,7 +169,7 @@ func byID(t *testing.T, text []byte) map[string][]byte {
 	return lines
 }
 
-// workerOf is who answered a line.
+// workerOf returns the worker that answered a line.
 func workerOf(t *testing.T, line []byte) string {
 	t.Helper()
 
@@ -185,7 +185,7 @@ func workerOf(t *testing.T, line []byte) string {
 	return l.Promptmill.Worker
 }
 
-// manifest is what the bus says of a run.
+// manifest returns the manifest of a run on the bus.
 func (c command) manifest(run string) (m proto.Manifest, ok bool) {
 	c.t.Helper()
 
@@ -323,7 +323,7 @@ func first(t *testing.T, text string) string {
 	return string(list[0])
 }
 
-// has fails the test unless an object has these fields. It may have more: who reads it
+// has fails the test unless an object has these fields. It may have more: a program that reads it
 // leaves out what he does not know.
 func has(t *testing.T, what, text string, want []string) {
 	t.Helper()
@@ -335,8 +335,8 @@ func has(t *testing.T, what, text string, want []string) {
 	}
 }
 
-// A run is collected by hand, in several goes, on a NATS server that nobody serves:
-// what was there at a kill -9 stays.
+// A run is collected by hand, in several steps, on a NATS server without a serve:
+// lines that were there at a kill -9 stay.
 func TestCollectByHand(t *testing.T) {
 	t.Parallel()
 
@@ -392,7 +392,7 @@ func TestCollectByHand(t *testing.T) {
 	}
 }
 
-// journal are the lines that a run which goes on has in its output.
+// journal returns the lines in the journal of a run in progress.
 func (c command) journal(run string) map[string][]byte {
 	c.t.Helper()
 	path := run + ".part.zst"
@@ -450,7 +450,7 @@ func TestRunWithoutModelServer(t *testing.T) {
 	}
 }
 
-// A reader that has a name goes on where it was stopped, with nothing twice.
+// A named reader continues where it stopped, without repeats.
 func TestTailGoesOn(t *testing.T) {
 	t.Parallel()
 
@@ -532,7 +532,7 @@ func TestTailNew(t *testing.T) {
 	c.verified(in, "out")
 }
 
-// A signal is how those end that have no end of their own; others have exit code 130,
+// A signal ends commands that have no end of their own; others have exit code 130,
 // and say how to go on.
 func TestSignals(t *testing.T) {
 	t.Parallel()
@@ -577,7 +577,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// startNATS starts a NATS server with JetStream, as somebody may have one, and returns
+// startNATS starts a NATS server with JetStream, as users have one, and returns
 // it with its URL.
 func startNATS(t *testing.T) (*server.Server, string) {
 	t.Helper()
@@ -608,7 +608,7 @@ func startNATS(t *testing.T) (*server.Server, string) {
 	return s, s.ClientURL()
 }
 
-// asked is how many messages the server has had from connections of that name.
+// asked returns how many messages the server has had from connections of that name.
 func asked(t *testing.T, s *server.Server, name string) (n int64) {
 	t.Helper()
 

@@ -56,7 +56,7 @@ func TestKilledManyTimes(t *testing.T) {
 			}
 
 			c.proved(in)
-			// In flight is what the server has, and what it has answered but is not stored
+			// In flight are the requests at the server, and answers that are not stored
 			// yet. The second is a few by the clock; on a busy machine with the race detector
 			// it came near the number of slots, hence the 2.
 			again := m.sim.Succeeded() - requests
@@ -89,7 +89,7 @@ func (c command) killAfter(m *model, answers int64, args ...string) {
 }
 
 // The input and the output are the truth: with the bus's store gone, the same command
-// runs only what has no line.
+// runs only the requests without a line.
 func TestStoreDeletedWhileDown(t *testing.T) {
 	t.Parallel()
 
@@ -117,7 +117,7 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 	}
 }
 
-// A run whose process was killed goes on at once where its output is called otherwise now, as
+// A run whose process was killed continues at once where its output has another name now, as
 // in a container that has another host name.
 func TestKilledRunUnderAnotherName(t *testing.T) {
 	t.Parallel()
@@ -171,7 +171,7 @@ func (c command) proved(in string) {
 	}
 }
 
-// The first signal finishes what is in flight, says so, and exits with 130.
+// The first signal finishes the requests in flight, says so, and exits with 130.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 
@@ -204,7 +204,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// The second signal ends the process at once. It says what is safe, and the next start counts
+// The second signal ends the process at once. It says which results are safe, and the next start counts
 // the same.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
@@ -237,7 +237,7 @@ func TestInterruptedTwice(t *testing.T) {
 		`stopped: Safe either way: 0 of 5000 requests have their line, and (\d+) more results are on the bus`,
 	).FindStringSubmatch(out.String())
 	if safe == nil {
-		t.Fatalf("it does not say what is safe:\n%s", out)
+		t.Fatalf("it does not say which results are safe:\n%s", out)
 	}
 
 	cmd, out = c.start(args...)
@@ -308,7 +308,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 	}
 }
 
-// A command that was started with nohup goes on when its terminal is closed.
+// A command that was started with nohup continues when its terminal is closed.
 func TestHangupIgnored(t *testing.T) {
 	t.Parallel()
 

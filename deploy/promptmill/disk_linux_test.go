@@ -13,7 +13,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// smallDisk mounts a tmpfs of so many bytes, or skips the test where that needs more
+// smallDisk mounts a tmpfs of a size in bytes, or skips the test where that needs more
 // rights than it has.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()

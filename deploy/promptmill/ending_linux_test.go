@@ -41,7 +41,7 @@ const (
 	endRun      = "ends" // the id of the run
 )
 
-// finalSteps are those from the last answer until the process ends.
+// finalSteps are the steps from the last answer until the process ends.
 var finalSteps = []deathStep{
 	{name: "the journal is synced", call: "fsync", path: "out.part.zst"},
 	{name: "results are begun", call: "openat", path: "out.jsonl.zst.tmp"},
@@ -66,7 +66,7 @@ var finalSteps = []deathStep{
 	{name: "the state folder is removed", call: unlinkCalls, path: "state"},
 }
 
-// firstSteps are those of a run until requests are sent, and of failures at its end.
+// firstSteps are the steps of a run until requests are sent, and of failures at its end.
 var firstSteps = []deathStep{
 	{name: "the state folder is made", call: "mkdir,mkdirat", path: "@"},
 	{name: "the state is locked", call: "flock", path: "@/lock"},
@@ -77,7 +77,7 @@ var firstSteps = []deathStep{
 	{name: "failures get their name", call: renameCalls, path: "out.errors.jsonl.zst.tmp"},
 }
 
-// retrySteps are those of --retry until requests are sent, and its last step on failures.
+// retrySteps are the steps of --retry until requests are sent, and its last step on failures.
 var retrySteps = []deathStep{
 	{name: "the new journal is begun", call: "openat", path: "out.part.zst.new"},
 	{name: "the new journal is synced", call: "fsync", path: "out.part.zst.new"},
@@ -130,7 +130,7 @@ func (c command) checkLeft(failures bool) {
 	got := c.left()
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
-		c.t.Errorf("what is left (-want +got):\n%s", diff)
+		c.t.Errorf("files left (-want +got):\n%s", diff)
 	}
 }
 
@@ -214,7 +214,7 @@ func TestKilledAtEachStep(t *testing.T) {
 					t.Fatal("the step was not reached")
 				}
 
-				// What was not begun is as it was; what was done is done.
+				// A step that was not begun has changed nothing; a step that was done stays done.
 				_, code := c.run(good...)
 				c.proved("in.jsonl")
 				c.checkLeft(code == exit.CodeFailed)
@@ -399,7 +399,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 				got := slices.DeleteFunc(c.left(), func(name string) bool { return strings.HasPrefix(name, "state") })
 				want := []string{"in.jsonl", "out.jsonl.zst", "out.meta.json", "out.report.html", "out.report.md"}
 				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("what is left (-want +got):\n%s", diff)
+					t.Errorf("files left (-want +got):\n%s", diff)
 				}
 
 				killHard(next)
@@ -416,7 +416,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 }
 
 // A deletion that was cut short leaves streams. Serve removes those of runs that were
-// deleted, and so does the same command; what has a manifest, or never was deleted, stays.
+// deleted, and so does the same command; a run with a manifest, or one that was never deleted, stays.
 func TestDeletionCutShort(t *testing.T) {
 	t.Parallel()
 
@@ -564,7 +564,7 @@ func TestTidyingFails(t *testing.T) {
 		"state/history.jsonl",
 	}
 	if diff := cmp.Diff(want, c.left()); diff != "" {
-		t.Errorf("what is left (-want +got):\n%s", diff)
+		t.Errorf("files left (-want +got):\n%s", diff)
 	}
 
 	c.expect(exit.CodeOK, "complete already", args...)

@@ -19,7 +19,7 @@ import (
 
 var startedServer = regexp.MustCompile(`started the model server .*\bpid=(\d+)`)
 
-// serverPIDs are the model servers that --exec has started, as --verbose tells.
+// serverPIDs returns the model servers that --exec has started, from the log of --verbose.
 func serverPIDs(t *testing.T, out *lockedBuffer) (pids []int) {
 	t.Helper()
 
@@ -35,7 +35,7 @@ func serverPIDs(t *testing.T, out *lockedBuffer) (pids []int) {
 }
 
 // alive are the processes that have the command's state folder in their environment:
-// it and all that it started, and what these started. Only Linux tells.
+// it and all its descendants. Only Linux can list them.
 func (c command) alive() (pids []string) {
 	all, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range all {
@@ -122,7 +122,7 @@ func testExecKilled(t *testing.T) {
 	}
 
 	if r.ModelLoadTimeSeconds == nil || *r.ModelLoadTimeSeconds < 1 || *r.ModelLoadTimeSeconds > 30 {
-		t.Errorf("the load time, of 1 s, is told as %v", r.ModelLoadTimeSeconds)
+		t.Errorf("the load time, of 1 s, is reported as %v", r.ModelLoadTimeSeconds)
 	}
 
 	if r.AttemptFailures["server_died"] == 0 {

@@ -96,7 +96,7 @@ func TestForeignTextIsPrintable(t *testing.T) {
 			s.Draw(terminal.NewLine(hostile))
 			s.Printf("%s", hostile)
 		}), 0},
-		{"what goes on", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
+		{"progress", onScreen(terminal.ModePlain, func(s *terminal.Screen) {
 			begin := time.Time{}
 			s.ShowClock(hostile, time.Second, &begin)
 		}), 1},

@@ -75,7 +75,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 	}
 }
 
-// Who cannot collect a run leaves it to who does, and ends it for nobody.
+// A collector that cannot collect a run leaves it to the one that does, and does not end it.
 func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	t.Parallel()
 
@@ -142,7 +142,7 @@ func TestServeLeavesWhatAnotherHasCompleted(t *testing.T) {
 	c.verified("in.jsonl", "r")
 }
 
-// A journal that is damaged at its beginning is put aside, and the run is collected anew.
+// A journal that is damaged at its beginning is set aside, and the run is collected again.
 func TestDamagedJournalIsPutAside(t *testing.T) {
 	t.Parallel()
 

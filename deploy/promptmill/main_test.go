@@ -168,7 +168,7 @@ func (c command) input(name string, n int) string {
 }
 
 // model is a simulated model server that outlives the promptmill processes of a test
-// and counts what it answers.
+// and counts its answers.
 type model struct {
 	url  string
 	sim  *sim.Server
@@ -212,7 +212,7 @@ func together(t *testing.T, tests map[string]func(*testing.T)) {
 	all.Wait()
 }
 
-// patience is for what comes in seconds on a machine where nothing else runs.
+// patience bounds waits for events that take seconds on an idle machine.
 const patience = 3 * time.Minute
 
 // poll waits until ok.

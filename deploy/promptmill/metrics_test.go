@@ -26,7 +26,7 @@ func loopbackPort(t *testing.T) string {
 	return fmt.Sprintf(":%d", freePorts(t, 1)[0])
 }
 
-// scrape reads what of ours is served at a port of this machine, but for the buckets of
+// scrape reads our metrics at a port of this machine, without the buckets of
 // the histogram: values by name and labels, as they are written. nil: nothing is served.
 func scrape(t *testing.T, port string) map[string]float64 {
 	t.Helper()
@@ -66,7 +66,7 @@ func only(values map[string]float64, word string) map[string]float64 {
 }
 
 // In the middle of a run, with one request at the model server and all others done, the
-// metrics say just that. Nobody but this machine can read them.
+// metrics say just that. Only this machine can read them.
 func TestMetricsOfRun(t *testing.T) {
 	t.Parallel()
 
@@ -145,7 +145,7 @@ func TestMetricsOfRun(t *testing.T) {
 	}
 }
 
-// sums are what lines add up to.
+// sums are the sums of lines.
 type sums struct {
 	answered, failed, attempts, in, out float64
 	reasons                             map[string]float64 // of attempts that were followed by another
@@ -218,8 +218,8 @@ func elsewhere(t *testing.T) string {
 	return ""
 }
 
-// What a worker says of itself is what its lines add up to: answers, refusals, attempts
-// at a server with faults, and shards that another box has begun. serve tells of the
+// The counts that a worker reports are the sums of its lines: answers, refusals, attempts
+// at a server with faults, and shards that another box has begun. serve reports the
 // runs that it collects, as long as it does.
 func TestMetricsOfBoxes(t *testing.T) {
 	t.Parallel()

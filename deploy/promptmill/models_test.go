@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// lister is a model server that lists models as it is told, answers for all, and notes
+// lister is a model server that lists given models, answers for all, and records
 // which were asked for.
 type lister struct {
 	url string
@@ -55,7 +55,7 @@ func newLister(t *testing.T, status int, list string) *lister {
 	return l
 }
 
-// models are those that were asked for, each once.
+// models returns the requested models, each once.
 func (l *lister) models() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

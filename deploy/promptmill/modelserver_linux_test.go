@@ -107,7 +107,7 @@ func (b modelBox) serve() *exec.Cmd {
 	return server
 }
 
-// awaitSample waits until --progress json tells something new that is ok.
+// awaitSample waits for a new sample of --progress json that is ok.
 func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(progress.Sample) bool) {
 	t.Helper()
 

@@ -47,7 +47,7 @@ func TestTwoWorkersOfOneName(t *testing.T) {
 	shown := regexp.MustCompile(`(?m)^gpu1 \([a-z2-9]{4}\) +ready`)
 	for _, command := range []string{"workers", "status"} {
 		if text := c.must(command); len(shown.FindAllString(text, -1)) != 2 {
-			t.Errorf("promptmill %s does not tell the workers apart:\n%s", command, text)
+			t.Errorf("promptmill %s does not distinguish the workers:\n%s", command, text)
 		}
 	}
 
@@ -73,7 +73,7 @@ func TestTwoWorkersOfOneName(t *testing.T) {
 	}
 
 	if sum*100 < requests*95 || sum*100 > requests*105 { // a shard that comes again counts twice
-		t.Errorf("the workers tell of %d requests, want %d", sum, requests)
+		t.Errorf("the workers report %d requests, want %d", sum, requests)
 	}
 
 	// The card took its watts for as long as the run took, and a moment before.

@@ -42,7 +42,7 @@ func TestBoxCutOff(t *testing.T) {
 		cut := time.Now()
 		s.after(300) // the other box works on
 		for wait := bus.AckWait + 5*time.Second; time.Since(cut) < wait; {
-			time.Sleep(100 * time.Millisecond) // the time that passes is what this is about
+			time.Sleep(100 * time.Millisecond) // the test is about the time that passes
 		}
 		s.network.plug("box1", true)
 	})
@@ -63,7 +63,7 @@ func TestBoxCutOff(t *testing.T) {
 	}
 }
 
-// The head is cut off from all boxes for a while: everybody waits, and goes on.
+// The head is cut off from all boxes for a while: all wait, and continue.
 func TestHeadCutOff(t *testing.T) {
 	t.Parallel()
 
@@ -73,7 +73,7 @@ func TestHeadCutOff(t *testing.T) {
 		s.network.plug("head", false)
 		cut := time.Now()
 		for time.Since(cut) < 8*time.Second {
-			time.Sleep(100 * time.Millisecond) // the time that passes is what this is about
+			time.Sleep(100 * time.Millisecond) // the test is about the time that passes
 		}
 		s.network.plug("head", true)
 	})
@@ -320,14 +320,14 @@ func (s *site) writtenBy(box string) (n int) {
 	}
 }
 
-// after waits for so many more lines.
+// after waits for n more lines.
 func (s *site) after(more int) {
 	s.t.Helper()
 	goal := s.written() + more
 	poll(s.t, patience, "more results", func() bool { return s.written() >= goal })
 }
 
-// during tells how long nothing was written while something happened.
+// during returns how long nothing was written during an event.
 func (s *site) during(what string, happens func()) {
 	s.t.Helper()
 

@@ -19,7 +19,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// refusals are what servers and proxies refuse requests with, by the prompt.
+// refusals are the refusals of servers and proxies, by the prompt.
 var refusals = map[string]struct {
 	status int
 	body   string
@@ -197,7 +197,7 @@ assert text.count(b"\n") == lines, "lines are left out of a stream"
 	}
 }
 
-// countLines is how many lines a compressed file has, 0 if it is not there. The last frame of one
+// countLines returns how many lines a compressed file has, 0 if it is not there. The last frame of one
 // that is being written may be torn.
 func countLines(t *testing.T, path string) int {
 	t.Helper()

@@ -98,7 +98,7 @@ func TestRunOverALlamaServer(t *testing.T) {
 	}
 }
 
-// A vLLM that the environment names answers a run, and what it refuses is said.
+// A vLLM that the environment names answers a run, and its refusals are reported.
 func TestRunOverAVLLM(t *testing.T) {
 	url := os.Getenv("PROMPTMILL_TEST_VLLM")
 	if url == "" {

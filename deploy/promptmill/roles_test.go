@@ -74,7 +74,7 @@ func newVictim(t *testing.T) *victim {
 	return &victim{Server: b, folder: dir, ack: msg.Reply()}
 }
 
-// state is what there is on the bus, by stream and consumer.
+// state is the content of the bus, by stream and consumer.
 func (v *victim) state(t *testing.T) map[string]string {
 	t.Helper()
 
@@ -351,7 +351,7 @@ func store(t *testing.T, role proto.Role, l *busconn.Connection) {
 // asked last is answered last.
 func settle(t *testing.T, l *busconn.Connection) {
 	t.Helper()
-	for range 2 { // also what came of the first
+	for range 2 { // also the results of the first
 		if _, err := l.JS.Stream(t.Context(), "KV_promptmill_runs"); err != nil &&
 			!errors.Is(err, nats.ErrConnectionClosed) {
 			t.Fatal(err)
@@ -359,7 +359,7 @@ func settle(t *testing.T, l *busconn.Connection) {
 	}
 }
 
-// hides says what has changed, beside some streams.
+// hides returns the changes, beside some streams.
 func hides(before, after map[string]string, but []string) string {
 	before, after = pick(before, but), pick(after, but)
 	return cmp.Diff(before, after)

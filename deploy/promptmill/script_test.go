@@ -27,7 +27,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// changeConsumer changes the consumer of a run on the script's bus, as somebody might by
+// changeConsumer changes the consumer of a run on the script's bus, as a user might by
 // hand: drift RUN MODEL.
 func changeConsumer(ts *testscript.TestScript, _ bool, args []string) {
 	state := ts.Getenv("PROMPTMILL_STATE")

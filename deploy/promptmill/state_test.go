@@ -31,7 +31,7 @@ func TestStateFolderTooDeep(t *testing.T) {
 		append(run, "-o", "refused.jsonl.zst", "--state", filepath.Join(deep, strings.Repeat("d", 200)))...)
 
 	if got := c.left(); len(got) != 1 {
-		t.Errorf("what is left of a refused run: %v", got)
+		t.Errorf("files left by a refused run: %v", got)
 	}
 
 	for n := 100; ; n-- {

@@ -148,7 +148,7 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 			tt.damage(t, natsserver.StreamsFolder(store))
 
 			before := map[string]string{}
-			if tt.files > 0 || os.Geteuid() == 0 { // who may look at it
+			if tt.files > 0 || os.Geteuid() == 0 { // root may read it
 				before = tree(t, store)
 			}
 
@@ -204,7 +204,7 @@ func TestStoreDescribedAgain(t *testing.T) {
 	}
 }
 
-// What the bus has lost goes on from its journal if its input is there, and is named if not.
+// A run that the bus has lost continues from its journal if its input is there, and is named if not.
 func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 	t.Parallel()
 
@@ -266,7 +266,7 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 
 			if tt.deleted {
 				if list, _, _ := c.output("list"); strings.Contains(list, "out") {
-					t.Errorf("what was deleted is back:\n%s", list)
+					t.Errorf("a deleted run is back:\n%s", list)
 				}
 				return
 			}

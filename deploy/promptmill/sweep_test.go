@@ -41,7 +41,7 @@ func TestSweepOfManyDeleted(t *testing.T) {
 	}
 }
 
-// The paths that are bounded are where the bus has its streams.
+// The paths that are bounded hold the streams of the bus.
 func TestLongestStoreIsTheBus(t *testing.T) {
 	t.Parallel()
 	v := newVictim(t)
