@@ -33,14 +33,27 @@ func (f *flaky) PublishMsg(
 	return f.JetStream.PublishMsg(ctx, msg, opts...)
 }
 
+// bigAnswer is an answer that does not fit into a message.
+var bigAnswer = []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
+
+// bigAnswers is a model server that gives bigAnswer to each request.
+type bigAnswers struct{ runs atomic.Int64 }
+
+func (s *bigAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost { // a question about the server
+		http.NotFound(w, r)
+		return
+	}
+
+	s.runs.Add(1)
+	w.Write(bigAnswer)
+}
+
 // A result that does not fit into a message is stored although its stream was away.
 func TestWorkerStoresBigResultLater(t *testing.T) {
 	t.Parallel()
 
-	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
-	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Write(answer)
-	})))
+	b := newRunBed(t, startServer(t, new(bigAnswers)))
 	f := &flaky{JetStream: b.js}
 	f.failures.Store(1)
 	b.cfg.JS = f
@@ -57,14 +70,9 @@ func TestWorkerStoresBigResultLater(t *testing.T) {
 func TestWorkerKnowsBigResult(t *testing.T) {
 	t.Parallel()
 
-	answer := []byte(`{"choices":[{"text":"` + strings.Repeat("x", 17<<20) + `"}]}`)
-	var runs atomic.Int64
-	b := newRunBed(t, startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			runs.Add(1)
-		}
-		w.Write(answer)
-	})))
+	server := new(bigAnswers)
+	b := newRunBed(t, startServer(t, server))
+
 	for delivery := range 2 {
 		b.publishShard("0-0", chatRequests(0, 0)...)
 		w, stop := b.startWorker()
@@ -74,8 +82,8 @@ func TestWorkerKnowsBigResult(t *testing.T) {
 		}
 	}
 
-	if runs.Load() != 1 {
-		t.Errorf("the request was run %d times, want once", runs.Load())
+	if n := server.runs.Load(); n != 1 {
+		t.Errorf("the request was run %d times, want once", n)
 	}
 }
 
