@@ -55,11 +55,7 @@ func (r *cutoffRetrier) hasWork() bool {
 // retryCutOffs sends again what was cut off, if it is time for that.
 func (r *cutoffRetrier) retryCutOffs() {
 	c := r.cutoffs
-	c.mu.Lock()
-	n, probing := len(c.aside), c.probing
-	settled := time.Since(c.detector.latest) > cutOffSettleTime
-	c.mu.Unlock()
-
+	n, latest, probing := c.surveyAside()
 	if probing {
 		return
 	}
@@ -73,6 +69,7 @@ func (r *cutoffRetrier) retryCutOffs() {
 	}
 
 	// Only what is set aside is left, and nothing is on its way.
+	settled := time.Since(latest) > cutOffSettleTime
 	nothingElse := settled && r.held.load() == int64(n)+r.refusals.n.Load()
 	probe := c.cutsOffAll(nothingElse)
 	c.setBlocked(probe)

@@ -253,6 +253,14 @@ func (c *cutoffs) take(wanted func(*task) bool) (taken []*task) {
 	return taken
 }
 
+// surveyAside returns the number of tasks set aside, when something was last cut off, and whether
+// a task is sent alone now.
+func (c *cutoffs) surveyAside() (n int, latest time.Time, probing bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.aside), c.detector.latest, c.probing
+}
+
 // takeAll removes all tasks, and returns them.
 func (c *cutoffs) takeAll() []*task { return c.take(func(*task) bool { return true }) }
 

@@ -37,7 +37,7 @@ func (g *sendGate) await(ctx context.Context) bool {
 // awaitChange waits for a change, or until a server that is down has been so for too long.
 func (g *sendGate) awaitChange(ctx context.Context, changed <-chan struct{}) {
 	var expired <-chan time.Time
-	if d := g.state.expiresIn(time.Now()); d > 0 {
+	if d, ok := g.state.expiresIn(time.Now()); ok {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		expired = timer.C

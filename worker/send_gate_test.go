@@ -38,7 +38,7 @@ func TestSendGate(t *testing.T) {
 		{
 			name:  "the server stays down",
 			shut:  func(s *serverSide) { s.state.markDown("down", errors.New("gone")) },
-			after: downGrace + time.Millisecond,
+			after: downGrace,
 		},
 		{
 			name: "the server hangs",

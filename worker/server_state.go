@@ -197,19 +197,14 @@ func (s *serverState) wentDownAfter(begin time.Time) bool {
 func (s *serverState) hasExpired(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.problem != "" && (s.hung || s.refusing || now.Sub(s.since) > downGrace)
+	return s.problem != "" && (s.hung || s.refusing || now.Sub(s.since) >= downGrace)
 }
 
-// expiresIn returns the time until hasExpired returns true if nothing changes; 0: never.
-func (s *serverState) expiresIn(now time.Time) time.Duration {
+// expiresIn returns the time until hasExpired returns true if nothing changes; false: it never does.
+func (s *serverState) expiresIn(now time.Time) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-
-	if s.problem == "" {
-		return 0
-	}
-
-	return max(s.since.Add(downGrace).Sub(now), 0) + time.Millisecond
+	return s.since.Add(downGrace).Sub(now), s.problem != ""
 }
 
 // status returns why the server gets no requests, and since when; "" if it gets them.
