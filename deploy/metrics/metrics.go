@@ -74,31 +74,31 @@ func (e *Exporter) AddRun(id string, p *producer.Producer, c *collector.Collecto
 	}
 }
 
-func describe(name, help string, labels ...string) *prometheus.Desc {
+func newDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("promptmill_"+name, help, labels, nil)
 }
 
 var (
-	metricRequests = describe("worker_requests_total", "Requests that got their result.", "worker", "outcome")
-	metricFailures = describe("worker_failed_attempts_total",
+	metricRequests = newDesc("worker_requests_total", "Requests that got their result.", "worker", "outcome")
+	metricFailures = newDesc("worker_failed_attempts_total",
 		"Attempts that failed, or brought an answer that was asked for again.", "worker", "reason")
-	metricAttempt     = describe("worker_attempt_seconds", "Time of an attempt at the model server.", "worker")
-	metricInFlight    = describe("worker_in_flight", "Requests at the model server.", "worker")
-	metricLimit       = describe("worker_limit", "Requests that may be at the model server at once.", "worker")
-	metricReady       = describe("worker_ready", "1 if the model server takes requests.", "worker")
-	metricTokens      = describe("worker_tokens_total", "Tokens, as the answers tell.", "worker", "direction")
-	metricAcks        = describe("worker_shards_acked_total", "Shards acknowledged.", "worker")
-	metricRedelivered = describe("worker_shards_redelivered_total",
-		"Shards that another had worked on before.", "worker")
+	metricAttempt     = newDesc("worker_attempt_seconds", "Time of an attempt at the model server.", "worker")
+	metricInFlight    = newDesc("worker_in_flight", "Requests at the model server.", "worker")
+	metricLimit       = newDesc("worker_limit", "Requests that may be at the model server at once.", "worker")
+	metricReady       = newDesc("worker_ready", "1 if the model server takes requests.", "worker")
+	metricTokens      = newDesc("worker_tokens_total", "Tokens, as the answers report.", "worker", "direction")
+	metricAcks        = newDesc("worker_shards_acked_total", "Shards acknowledged.", "worker")
+	metricRedelivered = newDesc("worker_shards_redelivered_total",
+		"Shards that another worker had before.", "worker")
 
-	metricPublished = describe("producer_shards_published_total", "Shards published by this process.", "run")
-	metricFull      = describe("producer_waiting", "1 while the work stream is full.", "run")
+	metricPublished = newDesc("producer_shards_published_total", "Shards published by this process.", "run")
+	metricFull      = newDesc("producer_waiting", "1 while the work stream is full.", "run")
 
-	metricTotal      = describe("collector_requests", "Requests of the run.", "run")
-	metricLines      = describe("collector_lines_total", "Output lines received, of all sessions.", "run", "outcome")
-	metricDurable    = describe("collector_durable_lines", "Lines in the synced output.", "run")
-	metricDuplicates = describe("collector_duplicates_total", "Lines dropped, since their requests had one.", "run")
-	metricRunTokens  = describe("collector_tokens_total", "Tokens, as the answers tell.", "run", "direction")
+	metricTotal      = newDesc("collector_requests", "Requests of the run.", "run")
+	metricLines      = newDesc("collector_lines_total", "Output lines received, of all sessions.", "run", "outcome")
+	metricDurable    = newDesc("collector_durable_lines", "Lines in the synced output.", "run")
+	metricDuplicates = newDesc("collector_duplicates_total", "Lines dropped, since their requests had one.", "run")
+	metricRunTokens  = newDesc("collector_tokens_total", "Tokens, as the answers report.", "run", "direction")
 )
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the metrics unchecked:
@@ -130,7 +130,7 @@ func (e *Exporter) Collect(out chan<- prometheus.Metric) {
 		out <- latencyMetric(s.Latency(), w.Name)
 		gauge(metricInFlight, float64(s.InFlight.Load()), w.Name)
 		gauge(metricLimit, float64(w.Limiter.Limit()), w.Name)
-		gauge(metricReady, one(!w.Worker.Down()), w.Name)
+		gauge(metricReady, boolValue(!w.Worker.Down()), w.Name)
 		counter(metricTokens, float64(s.TokensIn.Load()), w.Name, "in")
 		counter(metricTokens, float64(s.TokensOut.Load()), w.Name, "out")
 		counter(metricAcks, float64(s.Shards.Load()), w.Name)
@@ -140,7 +140,7 @@ func (e *Exporter) Collect(out chan<- prometheus.Metric) {
 	for _, r := range e.runs {
 		if r.producer != nil {
 			counter(metricPublished, float64(r.producer.Stats().Shards.Load()), r.id)
-			gauge(metricFull, one(r.producer.Stats().Full.Load()), r.id)
+			gauge(metricFull, boolValue(r.producer.Stats().Full.Load()), r.id)
 		}
 
 		p := r.collector.Progress()
@@ -154,7 +154,7 @@ func (e *Exporter) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func one(b bool) float64 {
+func boolValue(b bool) float64 {
 	if b {
 		return 1
 	}

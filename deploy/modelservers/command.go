@@ -20,9 +20,9 @@ type simpleCommand struct {
 	words []string
 }
 
-var program = regexp.MustCompile(`vllm|sglang|llama-server|llama-swap|ollama|trtllm-serve|dynamo|lmdeploy|text-generation-launcher|mistralrs|koboldcpp`)
+var programNames = regexp.MustCompile(`vllm|sglang|llama-server|llama-swap|ollama|trtllm-serve|dynamo|lmdeploy|text-generation-launcher|mistralrs|koboldcpp`)
 
-// usualPorts are those of the programs.
+// usualPorts are the ports of the known programs.
 var usualPorts = map[string]string{
 	"vllm":                     "8000",
 	"sglang":                   "30000",
@@ -37,12 +37,12 @@ var usualPorts = map[string]string{
 	"koboldcpp":                "5001",
 }
 
-// commandURL is where the server of a command answers: at the host and port that it names, or
+// commandURL returns the URL of the server of a command: at the host and port that it names, or
 // else at the usual port of its program, which is the first that it names: models have such
 // names too.
 func commandURL(command string) string {
 	c := findServer(readScript(command))
-	host, port := c.listens()
+	host, port := c.listenAddress()
 
 	return "http://" + net.JoinHostPort(host, port)
 }
@@ -55,7 +55,7 @@ const llamaPort = "LLAMA_ARG_PORT"
 // does not show before it listens.
 func pinPort(command string) string {
 	c := findServer(readScript(command))
-	if c.program() != "llama-server" || c.port() != "" || c.elsewhere() || os.Getenv(llamaPort) != "" {
+	if c.knownProgram() != "llama-server" || c.namedPort() != "" || c.isRemote() || os.Getenv(llamaPort) != "" {
 		return command
 	}
 	return llamaPort + "=" + usualPorts["llama-server"] + " " + command
@@ -65,10 +65,10 @@ func pinPort(command string) string {
 // else the last that names a port.
 func findServer(list []simpleCommand) (server simpleCommand) {
 	for _, c := range list {
-		if c.program() != "" {
+		if c.knownProgram() != "" {
 			return c
 		}
-		if c.port() != "" || server.words == nil {
+		if c.namedPort() != "" || server.words == nil {
 			server = c
 		}
 	}
@@ -76,47 +76,49 @@ func findServer(list []simpleCommand) (server simpleCommand) {
 	return server
 }
 
-// program is the known program that the command runs, or empty.
-func (c simpleCommand) program() string { return program.FindString(strings.Join(c.words, " ")) }
+// knownProgram is the known program that the command runs, or empty.
+func (c simpleCommand) knownProgram() string {
+	return programNames.FindString(strings.Join(c.words, " "))
+}
 
-// listens is where the command's server answers, as seen from this host.
-func (c simpleCommand) listens() (host, port string) {
+// listenAddress returns where the command's server answers, as seen from this host.
+func (c simpleCommand) listenAddress() (host, port string) {
 	port = usualPorts["vllm"]
-	if usual := usualPorts[c.program()]; usual != "" {
+	if usual := usualPorts[c.knownProgram()]; usual != "" {
 		port = usual
 	}
 
-	host = c.option("--host")
-	if at := c.set["OLLAMA_HOST"]; at != "" && c.program() == "ollama" {
+	host = c.optionValue("--host")
+	if at := c.set["OLLAMA_HOST"]; at != "" && c.knownProgram() == "ollama" {
 		host = at
 		if h, p, err := net.SplitHostPort(at[strings.LastIndex(at, "/")+1:]); err == nil {
 			host, port = h, p
 		}
 	}
 
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() || c.elsewhere() {
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() || c.isRemote() {
 		host = "localhost"
 	}
 
-	if named := c.port(); named != "" {
+	if named := c.namedPort(); named != "" {
 		port = named
 	}
 
 	return host, port
 }
 
-// elsewhere reports whether the command listens in another network, so that its address
+// isRemote reports whether the command listens in another network, so that its address
 // means nothing here.
-func (c simpleCommand) elsewhere() bool {
+func (c simpleCommand) isRemote() bool {
 	return len(c.words) > 0 && slices.Contains([]string{"docker", "podman", "nerdctl", "ssh"}, path.Base(c.words[0]))
 }
 
-// port is the port that the command names, or empty. That which a container publishes is
+// namedPort is the port that the command names, or empty. That which a container publishes is
 // the one to be reached; the -p of ssh is another host's.
-func (c simpleCommand) port() string {
-	if c.elsewhere() && path.Base(c.words[0]) != "ssh" {
+func (c simpleCommand) namedPort() string {
+	if c.isRemote() && path.Base(c.words[0]) != "ssh" {
 		for _, name := range []string{"-p", "--publish"} {
-			parts := strings.Split(c.option(name), ":") // host address, host port, port in the container
+			parts := strings.Split(c.optionValue(name), ":") // host address, host port, port in the container
 			if len(parts) > 1 && isPort(parts[len(parts)-2]) {
 				return parts[len(parts)-2]
 			}
@@ -124,29 +126,29 @@ func (c simpleCommand) port() string {
 	}
 
 	for _, name := range []string{"--port", "--server-port", "--http-port"} {
-		if port := c.option(name); isPort(port) {
+		if port := c.optionValue(name); isPort(port) {
 			return port
 		}
 	}
 
-	if _, port, err := net.SplitHostPort(c.option("--listen")); err == nil && isPort(port) {
+	if _, port, err := net.SplitHostPort(c.optionValue("--listen")); err == nil && isPort(port) {
 		return port
 	}
 
-	if port := c.option("-p"); isPort(port) && !c.elsewhere() {
+	if port := c.optionValue("-p"); isPort(port) && !c.isRemote() {
 		return port
 	}
 
-	if port := cmp.Or(c.set[llamaPort], os.Getenv(llamaPort)); isPort(port) && c.program() == "llama-server" &&
-		!c.elsewhere() {
+	if port := cmp.Or(c.set[llamaPort], os.Getenv(llamaPort)); isPort(port) && c.knownProgram() == "llama-server" &&
+		!c.isRemote() {
 		return port
 	}
 
 	return ""
 }
 
-// option is the value of an option, the last if there are several, as argparse has it.
-func (c simpleCommand) option(name string) (value string) {
+// optionValue is the value of an option, the last if there are several, as argparse has it.
+func (c simpleCommand) optionValue(name string) (value string) {
 	for i, word := range c.words {
 		if word == name && i+1 < len(c.words) {
 			value = c.words[i+1]
@@ -164,7 +166,7 @@ func isPort(text string) bool {
 	return err == nil && n > 0
 }
 
-// readScript is the commands of a script in their order, those of shells that it starts
+// readScript returns the commands of a script in their order, those of shells that it starts
 // among them. A script that the shell would refuse is taken for a list of words.
 func readScript(script string) (list []simpleCommand) {
 	file, err := syntax.NewParser().Parse(strings.NewReader(script), "")
@@ -194,7 +196,7 @@ func readScript(script string) (list []simpleCommand) {
 			c.words = append(c.words, fields...)
 		}
 
-		if inner := c.script(); inner != "" {
+		if inner := c.shellScript(); inner != "" {
 			list = append(list, readScript(inner)...)
 		} else if len(c.words) > 0 {
 			list = append(list, c)
@@ -206,8 +208,8 @@ func readScript(script string) (list []simpleCommand) {
 	return list
 }
 
-// script is what a shell is given with -c, or empty.
-func (c simpleCommand) script() string {
+// shellScript returns the script that a shell gets with -c, or "".
+func (c simpleCommand) shellScript() string {
 	for i, word := range c.words {
 		if !slices.Contains([]string{"sh", "bash", "dash", "zsh", "ksh"}, path.Base(word)) {
 			continue

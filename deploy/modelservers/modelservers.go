@@ -1,5 +1,5 @@
-// Package modelservers opens the model servers that a process works with. [Open] takes those that
-// are named, starts one from a command, starts a simulated one, or looks for some on this machine:
+// Package modelservers opens the model servers that a process works with. [Open] takes named servers,
+// starts one from a command, starts a simulated one, or looks for some on this machine:
 //
 //	Config ──Open──> Set ──Servers──> one worker each
 //	                  ├── Process      the server that Config.Command started, kept running

@@ -194,7 +194,7 @@ func createJournal(out output.Prefix, m proto.Manifest) (*journal.Journal, error
 	return j, nil
 }
 
-// keepStdin makes the copy of standard input that of the run.
+// keepStdin keeps the copy of standard input for the run.
 func (r *runner) keepStdin() error {
 	if r.stdin == nil {
 		return nil
@@ -248,8 +248,9 @@ func rejectInput(hooks Hooks, p producer.Report, requests int, served []string) 
 		hint = "name one with --model; there are " + strings.Join(served, ", ")
 	}
 
-	return exit.Usage(hint,
-		"%d of %d lines cannot be sent; nothing was sent", p.Count, requests)
+	return exit.Usage(hint, "%w", &kindError{
+		fmt.Errorf("%d of %d lines cannot be sent; nothing was sent", p.Count, requests), ErrInvalidInput,
+	})
 }
 
 // openServers opens the model servers, and waits while they load. simulated are the models of a

@@ -12,7 +12,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// countResults is how many requests that have no line in the journal have a result on the
+// countResults counts the requests that have no line in the journal, but a result on the
 // bus: what the worker stored, and the collector did not come to write. It is for people,
 // so a bus that does not answer has none.
 func countResults(ctx context.Context, js jetstream.JetStream, m proto.Manifest, state *journal.State) int {

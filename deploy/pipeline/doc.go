@@ -43,6 +43,7 @@
 // journal of its run and a copy of its input. The journal has the truth: what is on the bus can be
 // published again from it.
 //
-// Errors name what to do: exit.Hint returns a hint for a person, and exit.Code the exit code of a
-// command. Hints name the flags of the promptmill commands.
+// errors.Is and errors.As distinguish errors: [ErrInterrupted], [ErrOtherRun], [ErrInvalidInput],
+// statedir.ErrLocked and worker.RefusedError, among others. exit.Hint returns what a person can do,
+// with the flags of the promptmill commands, and exit.Code the exit code of a command.
 package pipeline

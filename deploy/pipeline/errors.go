@@ -21,6 +21,21 @@ import (
 // ErrInterrupted is returned when a context ends before the work is done. The same call resumes.
 var ErrInterrupted = errors.New("interrupted")
 
+// ErrOtherRun is returned when an output belongs to a run with another input or other settings.
+var ErrOtherRun = errors.New("the output belongs to another run")
+
+// ErrInvalidInput is returned when lines of the input cannot be sent.
+var ErrInvalidInput = errors.New("lines of the input cannot be sent")
+
+// kindError is an error of one of the kinds above, with a text of its own.
+type kindError struct {
+	error
+
+	kind error
+}
+
+func (e *kindError) Unwrap() []error { return []error{e.error, e.kind} }
+
 // interruptedError is the error of work whose context has ended.
 type interruptedError struct {
 	text  string
@@ -49,7 +64,7 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted"+done, again)
-	case errors.Is(err, errOtherRun):
+	case errors.Is(err, errIDInUse):
 		return err
 	case errors.Is(err, proto.ErrInputChanged):
 		return exit.WithHint(fmt.Errorf("%w%s; nothing final was written", err, done),
@@ -74,7 +89,7 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 	return exit.WithDefaultHint(describeRedirect(err), "fix that, then "+again)
 }
 
-// metaHint says how to go on with metadata that cannot be read.
+// metaHint returns the hint for metadata that cannot be read.
 func metaHint(err error) string {
 	if errors.Is(err, proto.ErrFormat) || errors.Is(err, metadata.ErrFormat) {
 		return "move it away, with the files beside it, or choose another output with -o"
@@ -103,7 +118,7 @@ func describeRedirect(err error) error {
 	return err
 }
 
-// describeOutputError says how to go on with an output that cannot be written.
+// describeOutputError adds a hint to the error of an output that cannot be written.
 func describeOutputError(err error) error {
 	switch {
 	case err == nil:

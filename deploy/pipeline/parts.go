@@ -106,7 +106,7 @@ func (p *Parts) continueWithout(
 		}
 
 		if bus.Sleep(ctx, time.Second) != nil {
-			return nil
+			return nil //nolint:nilerr // the run ends
 		}
 	}
 }

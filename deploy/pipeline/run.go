@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 // runner is one call of [Run].
 type runner struct {
 	cfg      Config
-	inputs   []string // absolute paths, that of the copy of standard input among them
+	inputs   []string // absolute paths, also of the copy of standard input
 	output   output.Prefix
 	stateDir string // of this run alone
 
@@ -158,7 +158,7 @@ func (r *runner) openJournal(ctx context.Context) (err error) {
 func (r *runner) discardUnstarted(err error) error {
 	_, refused := errors.AsType[*worker.RefusedError](err)
 	switch {
-	case errors.Is(err, errOtherRun) && !r.resumed:
+	case errors.Is(err, errIDInUse) && !r.resumed:
 		return errors.Join(err, r.journal.Remove())
 	case refused && !r.resumed && r.journal.State().Counts.Done == 0:
 		if err := errors.Join(r.journal.Remove(), os.RemoveAll(r.stateDir)); err != nil {

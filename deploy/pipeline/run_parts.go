@@ -321,8 +321,8 @@ func releaseLeftovers(ctx context.Context, js jetstream.JetStream, m proto.Manif
 	return bus.New(js).Leases.Release(ctx, m.Run)
 }
 
-// errOtherRun is returned when the bus has another run of the id.
-var errOtherRun = errors.New("the id is in use")
+// errIDInUse is returned when the bus has another run of the id.
+var errIDInUse = errors.New("the id is in use")
 
 // checkRunOnBus refuses to take another run on the bus for the one of the journal, whose id it has.
 // A journal that was just made begins a run, so one that has ended is another, too: its failed
@@ -348,7 +348,7 @@ func (r *runner) checkRunOnBus(there, m proto.Manifest) error {
 		fix = "choose another --run, or " + fix
 	}
 
-	return exit.WithHint(fmt.Errorf("%w: the bus has a run %s already, %s", errOtherRun, m.Run, text), fix)
+	return exit.WithHint(fmt.Errorf("%w: the bus has a run %s already, %s", errIDInUse, m.Run, text), fix)
 }
 
 // makeBuckets makes the buckets of all runs, and upgrades those of an earlier version.

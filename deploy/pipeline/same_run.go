@@ -14,15 +14,18 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// otherRunHint says how to go on where an output belongs to another run.
-const otherRunHint = "give the same command as then, or choose another output with -o"
+// otherRunError returns an error that wraps ErrOtherRun.
+func otherRunError(format string, args ...any) error {
+	return exit.WithHint(&kindError{fmt.Errorf(format, args...), ErrOtherRun},
+		"give the same command as then, or choose another output with -o")
+}
 
 // checkSameRun refuses to go on with another input or other settings than the run of a manifest
 // has.
 func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
 	results := r.output.Results()
 	if r.cfg.RunID != "" && r.cfg.RunID != m.Run {
-		return exit.WithHint(fmt.Errorf("%s belongs to run %s, not to %s", results, m.Run, r.cfg.RunID), otherRunHint)
+		return otherRunError("%s belongs to run %s, not to %s", results, m.Run, r.cfg.RunID)
 	}
 
 	want, has := r.cfg.Settings, m.Settings
@@ -31,7 +34,7 @@ func (r *runner) checkSameRun(ctx context.Context, m proto.Manifest) error {
 	}
 
 	if text := describeSettingsChange(has, want); text != "" {
-		return exit.WithHint(fmt.Errorf("%s belongs to run %s, %s", results, m.Run, text), otherRunHint)
+		return otherRunError("%s belongs to run %s, %s", results, m.Run, text)
 	}
 
 	if want.ShardSize != has.ShardSize || want.GroupByPrefix != has.GroupByPrefix {
@@ -64,8 +67,7 @@ func (r *runner) checkSameInput(ctx context.Context, in proto.Input) error {
 	}
 
 	if sum != in.SHA256 {
-		return exit.WithHint(fmt.Errorf("%s was %s", r.output.Results(), describeInputChange(in.SHA256, sum)),
-			otherRunHint)
+		return otherRunError("%s was %s", r.output.Results(), describeInputChange(in.SHA256, sum))
 	}
 
 	return nil
@@ -92,7 +94,7 @@ func describeRunChange(then, now proto.Manifest) string {
 	return ""
 }
 
-// describeInputChange says that the text of an input differs, by its SHA-256.
+// describeInputChange describes how the text of an input differs, by its SHA-256.
 func describeInputChange(then, now string) string {
 	return fmt.Sprintf("made from another input: its text had a SHA-256 that begins with %.12s, now it begins with %.12s",
 		then, now)

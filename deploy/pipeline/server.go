@@ -318,7 +318,7 @@ func (s *server) reportProblem(ctx context.Context, m proto.Manifest, problem er
 	}
 }
 
-// refusedFix says how to go on with a run that its collector has refused.
+// refusedFix returns the hint for a run that its collector has refused.
 func refusedFix(run string) string {
 	return "promptmill delete " + run +
 		", then submit it again with another --run, or with this one once the files are moved away"

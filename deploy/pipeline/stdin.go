@@ -87,7 +87,7 @@ func copyUntil(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
 	}
 }
 
-// keep makes the copy that of the run.
+// keep moves the copy to the place of the run's.
 func (s *stdinCopy) keep() error {
 	if s.path == s.kept {
 		return nil
@@ -113,7 +113,7 @@ func (s *stdinCopy) discard() {
 func (s *stdinCopy) removeStale() {
 	entries, err := os.ReadDir(filepath.Dir(s.kept))
 	if err != nil {
-		return // creating a file says why
+		return // creating a file fails, too
 	}
 
 	for _, e := range entries {

@@ -21,7 +21,7 @@ import (
 type commonOptions struct {
 	// progress is the mode of the screen: auto, bar, plain, json or none.
 	progress string
-	// verbose has the log say more.
+	// verbose makes the log more detailed.
 	verbose bool
 	// metrics is the address to serve metrics at. Empty: none.
 	metrics string
@@ -105,10 +105,10 @@ func (c *activeCommand) untilSignals(doing string, safe func() string) context.C
 	return ctx
 }
 
-// nothingLost says what is safe where there is nothing to count.
+// nothingLost describes what is safe where there is nothing to count.
 func nothingLost() string { return "Nothing is lost either way" }
 
-// countSafe says what of the run that is shown is not lost: lines in the synced output, and results
+// countSafe describes what is safe of the run that is shown: lines in the synced output, and results
 // that the bus keeps for it. The next start counts both.
 func (c *activeCommand) countSafe() string {
 	counts := c.counts.Load()

@@ -30,8 +30,8 @@ import (
 // a store. The same command finds it again, whatever links lead to the output's folder.
 func ForOutput(state, output string) string {
 	dir, name := filepath.Split(output)
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		output = filepath.Join(real, name)
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		output = filepath.Join(target, name)
 	}
 	sum := sha256.Sum256([]byte(output))
 	return filepath.Join(state, cutName(name, maxName)+"-"+hex.EncodeToString(sum[:4]))
