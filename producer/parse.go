@@ -14,13 +14,13 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// ErrNoModel is what is wrong with a line that names no model, where there is no other.
+// ErrNoModel is the fault of a line that names no model, where there is no default.
 var ErrNoModel = errors.New("no model: name it in the body, or for all lines with --model NAME")
 
 // Parser turns input lines into requests. Not safe for concurrent use.
 //
-// A member that is null is not there: tables that become JSON lines have null where a row
-// has no value.
+// A member that is null counts as missing: tables that become JSON lines have null where a row has
+// no value.
 type Parser struct {
 	scan        jsonscan.Scanner
 	model       string
@@ -75,7 +75,7 @@ func NewParser(s proto.Settings) (*Parser, error) {
 	return p, nil
 }
 
-// lineFields is what one line holds, as far as anybody but the model server cares. Values are
+// lineFields are the members of one line that do not only concern the model server. Values are
 // JSON; nil if absent.
 type lineFields struct {
 	customID, method, url     []byte
@@ -84,9 +84,8 @@ type lineFields struct {
 	model, stream, background []byte
 }
 
-// Parse reads one line. The request's parts may point into line. model is the model
-// that shall answer. After an error the request still has its custom_id, if the line
-// told it.
+// Parse reads one line. The request's parts may point into line. model is the model that shall
+// answer. After an error the request still has its custom_id, if the line names one.
 func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	f, err := p.scanLine(line)
 	r.CustomID, err = f.findID(err)
@@ -127,8 +126,8 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 	return r, model, err
 }
 
-// findID is the custom_id by which a line is found again, whether it is good or not, and what
-// is wrong with the line.
+// findID returns the custom_id by which a line is found again, whether the line is good or not,
+// and what is wrong with the line.
 func (f lineFields) findID(err error) ([]byte, error) {
 	if f.customID == nil {
 		return nil, err
@@ -249,7 +248,7 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 	return f, nil
 }
 
-// dropNulls makes the members beside the body that are null as if they were not there.
+// dropNulls removes the members beside the body that are null.
 func (f *lineFields) dropNulls() {
 	for _, field := range []*[]byte{&f.customID, &f.method, &f.url} {
 		if isNull(*field) {
@@ -290,7 +289,7 @@ func (p *Parser) bodyMember(f *lineFields) {
 	}
 }
 
-// settingFor is what the settings fill in for a member of the body, nil if nothing.
+// settingFor returns the value of the settings for a member of the body, nil if there is none.
 func (p *Parser) settingFor(name string) []byte {
 	if name == "model" && p.model != "" {
 		return p.modelMember[len(`"model":`):]
@@ -308,9 +307,8 @@ func (p *Parser) settingFor(name string) []byte {
 // hasMember reports whether the body of the line read last has a member called name.
 func (p *Parser) hasMember(name string) bool { return slices.Contains(p.names, name) }
 
-// repeatedMember names a member of the body that is there twice, be it null, and on which it
-// depends what is sent, and where: JSON readers do not agree which of the two counts
-// (RFC 8259, 4). All other members are the server's to read.
+// repeatedMember returns a decisive member of the body that is there twice, be it null: JSON
+// readers do not agree which of the two counts (RFC 8259, 4). The server reads all other members.
 func (p *Parser) repeatedMember() string {
 	for i, name := range p.names {
 		if isDecisive(name) && (slices.Contains(p.names[i+1:], name) || slices.Contains(p.nulls, name)) {
@@ -327,7 +325,7 @@ func (p *Parser) repeatedMember() string {
 	return ""
 }
 
-// isDecisive reports whether it depends on a member of the body what is sent, and where.
+// isDecisive reports whether a member of the body decides what is sent, or where.
 func isDecisive(name string) bool {
 	switch name {
 	case "model", "stream", "background", "messages", "prompt", "input", "documents":
@@ -336,7 +334,7 @@ func isDecisive(name string) bool {
 	return false
 }
 
-// findEndpoint is the path that the line asks for: its url, or what its short form means.
+// findEndpoint returns the path that the line names: by its url, or by its short form.
 func (p *Parser) findEndpoint(f lineFields) (string, error) {
 	if f.url != nil && f.body == nil && f.rest == nil {
 		return "", errors.New("no body: body must be a JSON object")
@@ -378,9 +376,9 @@ var shortForms = []struct{ member, url string }{
 	{"input", "/v1/embeddings"},
 }
 
-// endpointOf is the endpoint that a url names, "" if none. Azure's batch files have paths
-// without a version, vLLM's take /score and /v2/rerank, others name a whole URL. Where the
-// requests go is said elsewhere.
+// endpointOf returns the endpoint that a url names, "" if none. Azure's batch files have paths
+// without a version, vLLM's take /score and /v2/rerank, others name a whole URL. The url does not
+// decide which server gets the request.
 func endpointOf(url string) string {
 	if slices.Contains(proto.Endpoints, url) {
 		return url

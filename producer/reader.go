@@ -66,7 +66,7 @@ func newRunReader(files []string, m proto.Manifest) (*Reader, error) {
 	return r, nil
 }
 
-// Seek goes on at a point that an earlier reader of the same files gave.
+// Seek continues at a checkpoint of an earlier reader of the same files.
 func (r *Reader) Seek(p proto.Checkpoint) error {
 	r.Close()
 	r.at = p
@@ -76,7 +76,7 @@ func (r *Reader) Seek(p proto.Checkpoint) error {
 	return r.openFile(p.Offset, p.Line)
 }
 
-// Checkpoint is where the next request begins. Its Shard is not the reader's to know.
+// Checkpoint is where the next request begins. The reader does not know its Shard.
 func (r *Reader) Checkpoint() proto.Checkpoint {
 	p := r.at
 	if r.lines != nil {

@@ -38,7 +38,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.CustomID, p.Reason)
 }
 
-// Report is what validation found wrong.
+// Report lists the refused lines of an input.
 type Report struct {
 	Problems []Problem // the first [MaxProblems]
 	Count    int       // of all
@@ -144,8 +144,7 @@ func (r *Report) add(p Problem) {
 	}
 }
 
-// HashID stands for a custom_id, given as a JSON string, in 16 bytes: the same for all
-// its spellings.
+// HashID reduces a custom_id, given as a JSON string, to 16 bytes: the same for all its spellings.
 func HashID(raw []byte) [16]byte {
 	sum := sha256.Sum256(idText(raw))
 	return [16]byte(sum[:16])
@@ -160,8 +159,8 @@ func idText(raw []byte) []byte {
 	return id
 }
 
-// countingWriter counts what is written through it, until ctx ends: a file may go on for long
-// without a request in it.
+// countingWriter counts the bytes written through it, until ctx ends: a long part of a file may
+// have no request in it.
 type countingWriter struct {
 	ctx context.Context
 	w   io.Writer
@@ -199,8 +198,8 @@ func Checksum(ctx context.Context, files []string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// CheckInput reads the files, and returns an error that wraps [proto.ErrInputChanged] if
-// their text is not what validation has read.
+// CheckInput reads the files, and returns an error that wraps [proto.ErrInputChanged] if their
+// text is not the validated one.
 func CheckInput(ctx context.Context, in proto.Input, files []string) error {
 	sum, err := Checksum(ctx, files)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 // OwnerAccount is the account that has JetStream, the streams and the buckets.
 const OwnerAccount = "PROMPTMILL"
 
-// Owner is the user of [OwnerAccount], who may do anything there.
+// Owner is the user of [OwnerAccount], with all rights there.
 const Owner = "owner"
 
 // Account is the account of a role.
@@ -37,7 +37,7 @@ const maxSubscriptions = 1024
 // [OwnerAccount]; the one that the asker names counts in the asker's account alone, where
 // nothing but the role's own subjects leads anywhere.
 func WriteAccounts(w io.Writer, password func(user string) string) error {
-	services, streams := map[string][]string{}, map[string][]string{} // accounts by what they import
+	services, streams := map[string][]string{}, map[string][]string{} // accounts by the subjects that they import
 	var roles strings.Builder
 	for _, role := range Roles() {
 		p := role.Permissions()

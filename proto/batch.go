@@ -9,20 +9,20 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// Bounds are what who receives messages of a run knows of it. All that comes over the bus
-// is held against them, whoever sent it.
+// Bounds are what a receiver knows of a run. All messages from the bus are compared with them,
+// whatever their sender.
 type Bounds struct {
 	Run      string
 	Requests int
 }
 
-// Bounds are those of the run.
+// Bounds returns the bounds of the run.
 func (m Manifest) Bounds() Bounds { return Bounds{Run: m.Run, Requests: m.Input.Requests} }
 
-// maxAttempts bounds what a line may say of how it came about.
+// maxAttempts is the most attempts that a line may name.
 const maxAttempts = 1 << 20
 
-// Batch is what the subject and the headers of a message of results say, checked.
+// Batch is a message of results: its subject and its headers, checked.
 type Batch struct {
 	Shard   string
 	Indexes []uint32 // ascending
@@ -79,8 +79,8 @@ func (b Bounds) ParseBatch(subject string, h nats.Header) (Batch, error) {
 	return batch, nil
 }
 
-// checkShard holds the subject of a message about a shard against what it should be, and
-// the headers against what only a server adds.
+// checkShard compares the subject of a message about a shard with the expected one, and refuses
+// headers that only a server adds.
 func (b Bounds) checkShard(want, subject string, h nats.Header) error {
 	if IsServerReply(h) {
 		return NewFieldError("headers",
@@ -94,9 +94,9 @@ func (b Bounds) checkShard(want, subject string, h nats.Header) error {
 	return nil
 }
 
-// serverHeaders are those that a server's answer to a question for a stored message has.
-// A message that has one was not published: its answer was aimed at the subject. Status
-// and Description are what servers say instead of a message, and clients act on them.
+// serverHeaders are the headers of a server's reply to a request for a stored message. A message
+// that has one was not published: the reply was aimed at the subject. Servers send Status and
+// Description instead of a message, and clients act on them.
 var serverHeaders = []string{
 	"Nats-Stream",
 	"Nats-Sequence",
@@ -119,7 +119,7 @@ func IsServerReply(h nats.Header) bool {
 	return false
 }
 
-// SplitLines cuts the batch's payload into its lines.
+// SplitLines splits the batch's payload into its lines.
 func (b Batch) SplitLines(payload []byte) ([][]byte, error) {
 	lines, err := SplitLines(payload, len(b.Indexes))
 	if err != nil {
@@ -128,8 +128,8 @@ func (b Batch) SplitLines(payload []byte) ([][]byte, error) {
 	return lines, nil
 }
 
-// ParseLine reads the i-th line of the batch. Its error is of the type [FieldError]; what could be
-// read of the line is returned with it, for it may name its sender.
+// ParseLine reads the i-th line of the batch. Its error is of the type [FieldError]. It returns
+// what it could read of the line with the error, since that may name the sender.
 func (b Batch) ParseLine(s *jsonscan.Scanner, i int, line []byte) (Line, error) {
 	l, head, err := scanLine(s, line)
 	if err != nil {

@@ -30,11 +30,11 @@ func (r Request) Hash() uint64 {
 	return d.Sum64()
 }
 
-// Digest stands for a set of requests, each with its number, its custom_id and its hash.
-// It is a sum modulo 2^64, so that the order of the requests does not matter and two sets
-// are joined by adding their digests. The digest of a run's output lines equals that of its
-// input if, and but for one chance in 2^64 only if, each line answers its own request.
-// It finds mistakes; it is no protection against somebody who chooses the requests.
+// Digest identifies a set of requests, each with its index, its custom_id and its hash. It is a
+// sum modulo 2^64, so that the order of the requests does not matter and two sets are joined by
+// adding their digests. The digest of a run's output lines equals that of its input if, and but
+// for one chance in 2^64 only if, each line answers its own request. It finds mistakes; it does
+// not protect against an adversary who chooses the requests.
 type Digest uint64
 
 // Add takes a request into the set. customID is a JSON string with its quotes.
@@ -77,7 +77,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// FormatHash writes a hash as 16 hexadecimal digits in lower case, as output lines have it.
+// FormatHash writes a hash as 16 hexadecimal digits in lower case, as in output lines.
 func FormatHash(hash uint64) string { return string(appendHash(nil, hash)) }
 
 func appendHash(dst []byte, hash uint64) []byte {
@@ -89,7 +89,7 @@ func appendHash(dst []byte, hash uint64) []byte {
 	return dst
 }
 
-// parseHash reads what [FormatHash] writes.
+// parseHash reads the text that [FormatHash] writes.
 func parseHash(text []byte) (uint64, bool) {
 	if len(text) != 16 {
 		return 0, false

@@ -11,11 +11,10 @@ import (
 // maxErrorText is the longest text that [ErrorText] gives, in bytes.
 const maxErrorText = 200
 
-// ErrorText is what a model server says in an answer that is an error, for people: the message
-// in it or, where it is no JSON of a known form, the title of a page or its first line. It is
-// one line without control characters. Known are OpenAI's {"error": {"message": ...}} (also
-// vLLM, SGLang, llama.cpp), {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and
-// {"message": "..."}.
+// ErrorText returns the message of an error that a model server sent, for people: from JSON of a
+// known form, or else the title of a page or the first line. It is one line without control
+// characters. Known are OpenAI's {"error": {"message": ...}} (also vLLM, SGLang, llama.cpp),
+// {"error": "..."} (Ollama), FastAPI's {"detail": ...}, and {"message": "..."}.
 func ErrorText(body []byte) string {
 	text := strings.TrimSpace(findMessage(bytes.TrimSpace(body), 0))
 	if strings.HasPrefix(text, "<") {
@@ -52,8 +51,7 @@ func findMessage(body []byte, depth int) string {
 	return string(body)
 }
 
-// shortText is the first line of a text that says something, cut to a length that can be
-// read at a glance.
+// shortText returns the first line of a text, cut to a length that can be read at a glance.
 func shortText(text string) string {
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
 	text = strings.TrimSpace(Printable(text))
@@ -63,8 +61,9 @@ func shortText(text string) string {
 	return text
 }
 
-// Printable is a text without what could move a terminal's cursor or change how it looks:
-// each control character, and each that changes the direction of writing, becomes a space.
+// Printable returns a text without the characters that could move a terminal's cursor or change
+// how the text looks: each control character, and each that changes the direction of writing,
+// becomes a space.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == unicode.ReplacementChar {

@@ -22,22 +22,21 @@ type Join struct {
 // TokenSize is the length of a role's secret in bytes.
 const TokenSize = 16
 
-// joinPrefix begins each join string: what it is, and the version of its form.
+// joinPrefix begins each join string, and has the version of its form.
 const joinPrefix = "pm1_"
 
 // ErrJoin is returned for a text that is no join string.
 var ErrJoin = errors.New("not a join string")
 
-// User and Password are what the token is on the wire: the role's name and the token
-// in URL-safe base64.
+// User is the user name on the wire, the name of the role.
 func (j Join) User() string { return string(j.Role) }
 
-// Password is the token as text.
+// Password is the password on the wire, the token in URL-safe base64.
 func (j Join) Password() string { return base64.RawURLEncoding.EncodeToString(j.Token[:]) }
 
-// String is the join string: "pm1_", and in URL-safe base64 without padding one byte
-// for the role, the token, the fingerprint, the addresses joined by commas, and
-// the big-endian CRC-32 (IEEE) of all that, which tells a string that was cut short.
+// String returns the join string: "pm1_", and in URL-safe base64 without padding one byte for the
+// role, the token, the fingerprint, the addresses joined by commas, and the big-endian CRC-32
+// (IEEE) of all that, which detects a string that was cut short.
 func (j Join) String() string {
 	b := []byte{byte(slices.Index(Roles(), j.Role))}
 	b = append(b, j.Token[:]...)

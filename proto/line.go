@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Line is what the collector and readers need to know of an output line. Its slices
-// are parts of the line, unless they had escapes.
+// Line is an output line, as far as the collector and readers need it. Its slices are parts of the
+// line, unless they had escapes.
 type Line struct {
 	CustomID []byte // a JSON string with its quotes
 	// ID and RequestID are the names of the line and of its answer, JSON values; nil if they
@@ -49,7 +49,7 @@ func ParseLine(s *jsonscan.Scanner, line []byte) (Line, error) {
 	return l, err
 }
 
-// lineHead is what of an output line is only checked.
+// lineHead has the parts of a line that are only checked.
 type lineHead struct {
 	failed bool // it has an error
 }
@@ -173,9 +173,9 @@ func internErrorCode(code []byte) string {
 	return string(code)
 }
 
-// OtherRequest is the name that promptmill has made up for the answer in a line, if that is the
-// name of another request's answer of the same run: the response was taken from another line. It
-// is empty otherwise, and where the model server has named its answer.
+// OtherRequest returns the name that promptmill made up for the answer in a line, if it is that of
+// another request's answer of the same run: the response was taken from another line. It is empty
+// otherwise, and where the model server named its answer.
 func (l Line) OtherRequest() string {
 	id, ok := bytes.CutPrefix(l.ID, []byte(`"batch_req_`))
 	answer, made := bytes.CutPrefix(l.RequestID, []byte(`"req_`))

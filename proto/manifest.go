@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// State is where a run stands. The words are those of OpenAI's batches, and paused.
+// State is the state of a run. The words are those of OpenAI's batches, and paused.
 type State string
 
 // The states of a run.
@@ -39,17 +39,17 @@ type Manifest struct {
 	Settings  Settings     `json:"settings"`
 	Publish   PublishState `json:"publish"`
 	Counts    Counts       `json:"counts"`
-	// Output is where the run is collected to, as HOST:PATH without the suffixes of
-	// the files; empty until somebody has begun to.
+	// Output is the run's output, as HOST:PATH without the suffixes of the files; empty until a
+	// collector has begun.
 	Output string `json:"output,omitempty"`
-	// Retries is how often the failed requests of the ended run were set going again.
+	// Retries counts how often the failed requests of the ended run were started again.
 	Retries int `json:"retries,omitempty"`
-	// Problem is what keeps the run's collector from its work, in a sentence; of a run that
-	// has failed, why it was refused.
+	// Problem is why the run cannot be collected now, in a sentence; of a run that has failed, why
+	// it was refused.
 	Problem string `json:"problem,omitempty"`
 }
 
-// RunPolicy are what the owner of a run wants of the bus, apart from its contents.
+// RunPolicy is how the owner of a run wants the bus to treat it.
 type RunPolicy struct {
 	Priority  int        `json:"priority,omitempty"`   // workers take from the highest first
 	ExpiresAt *time.Time `json:"expires_at,omitempty"` // what has no answer by then fails
@@ -58,12 +58,12 @@ type RunPolicy struct {
 	// KeepResults says that results stay on the bus for readers to come, instead of
 	// being purged when the stream fills.
 	KeepResults bool `json:"keep_results,omitempty"`
-	// Attended says that the process that made the run collects it, or somebody does by
-	// hand; a server that collects all runs leaves it alone.
+	// Attended says that the process that made the run collects it, or a person starts a
+	// collector. A server that collects all runs leaves it alone.
 	Attended bool `json:"attended,omitempty"`
 }
 
-// Ended reports whether nothing more happens to the run by itself.
+// Ended reports whether the run has ended: it stays as it is unless it is retried or deleted.
 func (s State) Ended() bool {
 	switch s {
 	case StateFailed, StateCompleted, StateCancelled, StateExpired:
@@ -111,8 +111,8 @@ func (in Input) FirstFile() string {
 	return in.Files[0].Path
 }
 
-// Parameter is what the requests of a run say of one sampling parameter, such as
-// temperature.
+// Parameter has the values of one sampling parameter, such as temperature, in the requests of a
+// run.
 type Parameter struct {
 	Requests int `json:"requests"` // that name it
 	// Values are the different values, as they stand in the requests; the first few.
@@ -128,14 +128,14 @@ type File struct {
 	Path    string    `json:"path"`
 	Bytes   int64     `json:"bytes"`
 	ModTime time.Time `json:"mod_time"`
-	// Inode and ChangeTime are what a copy that keeps size and time of another file cannot
-	// keep; 0: unknown. restic tells changed files by the same four.
+	// Inode and ChangeTime differ for a copy that keeps the size and time of another file; 0:
+	// unknown. restic detects changed files by the same four.
 	Inode      uint64    `json:"inode,omitempty"`
 	ChangeTime time.Time `json:"change_time,omitzero"`
 }
 
-// Settings are what turns the input into requests and shards. They stay as they are
-// for the whole of a run, so that a shard is a pure function of input and settings.
+// Settings turn the input into requests and shards. They stay the same for a whole run, so that a
+// shard is a pure function of input and settings.
 type Settings struct {
 	Model string `json:"model,omitempty"` // for bodies that name none
 	// OverrideModel is the model of all bodies, whatever they name.
@@ -144,8 +144,8 @@ type Settings struct {
 	Set         map[string]string `json:"set,omitempty"` // body fields, as JSON, for bodies that lack them
 	SkipInvalid bool              `json:"skip_invalid,omitempty"`
 	Simulated   bool              `json:"simulated,omitempty"` // answered by promptmill's simulated server
-	// RetryTruncated runs a request whose answer was cut off at its limit of tokens once
-	// more, with so many times the tokens; 0: never.
+	// RetryTruncated is by how much the token limit is multiplied when a request, whose answer was
+	// cut off at its limit, runs once more; 0: never.
 	RetryTruncated float64 `json:"retry_truncated,omitempty"`
 	// Schema is a JSON Schema that the text of each answer must match.
 	Schema json.RawMessage `json:"schema,omitempty"`
@@ -177,13 +177,12 @@ func (s Settings) WithDefaults() Settings {
 	return s
 }
 
-// PublishState is how far the producer has come.
+// PublishState is the progress of the producer.
 //
-// The sequence of the work stream is the count of the shards published: each is
-// published with the sequence that it must get, so a shard can be stored neither
-// twice nor out of order, whoever crashes. Round 0 publishes the whole input. Each
-// further round publishes the requests that ended nowhere, listed in an object of
-// the run's store.
+// The sequence of the work stream is the count of the shards published: each is published with the
+// sequence that it must get, so a shard can be stored neither twice nor out of order, whichever
+// process crashes. Round 0 publishes the whole input. Each further round publishes the requests
+// whose results are lost, listed in an object of the run's store.
 type PublishState struct {
 	Round int `json:"round"`
 	// FirstSequence is the work stream's sequence before the round's first shard.
@@ -193,8 +192,8 @@ type PublishState struct {
 	Missing string `json:"missing,omitempty"`
 	// Done says that all shards of the round are stored.
 	Done bool `json:"done"`
-	// Checkpoint is where the producer can go on cutting without reading the input from
-	// the start. It may lag behind the stream.
+	// Checkpoint is where the producer can continue cutting without reading the input from the
+	// start. It may lag behind the stream.
 	Checkpoint Checkpoint `json:"checkpoint"`
 }
 
@@ -208,7 +207,7 @@ type Checkpoint struct {
 	Digest Digest `json:"digest"` // of the requests before the point
 }
 
-// Counts are the collector's counts of what is in the synced output.
+// Counts are the collector's counts of the lines in the synced output.
 type Counts struct {
 	Done             int   `json:"done"` // answered or failed
 	Failed           int   `json:"failed"`
@@ -222,7 +221,7 @@ type Counts struct {
 	Dropped int64 `json:"dropped,omitempty"`
 }
 
-// Add adds what d counts to c.
+// Add adds the counts of d to c.
 func (c *Counts) Add(d Counts) {
 	c.Done += d.Done
 	c.Failed += d.Failed
@@ -234,7 +233,7 @@ func (c *Counts) Add(d Counts) {
 	c.Dropped += d.Dropped
 }
 
-// Minus is what c counts beyond d.
+// Minus returns the counts of c beyond those of d.
 func (c Counts) Minus(d Counts) Counts {
 	return Counts{
 		Done:             c.Done - d.Done,
@@ -248,14 +247,14 @@ func (c Counts) Minus(d Counts) Counts {
 	}
 }
 
-// Bounds of what a manifest may say. What counts time has to fit a [time.Duration].
+// Bounds of the values in a manifest. Times have to fit a [time.Duration].
 const (
 	maxSeconds  = 9e9
 	maxTruncate = 1e6
 )
 
-// ParseManifest reads the manifest under a key of [RunsBucket], and refuses those of
-// other formats and those that cannot be.
+// ParseManifest reads the manifest under a key of [RunsBucket]. It refuses those of other formats,
+// and those with impossible values.
 func ParseManifest(key string, data []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
@@ -277,7 +276,7 @@ func ParseManifest(key string, data []byte) (Manifest, error) {
 	return m, nil
 }
 
-// checkFields holds the fields that decide something against what they can be.
+// checkFields returns the first field with an impossible value.
 func (m Manifest) checkFields(key string) error {
 	in, s, p := m.Input, m.Settings, m.Publish
 	sum := 0

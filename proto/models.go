@@ -2,10 +2,9 @@ package proto
 
 import "strings"
 
-// Serves reports whether a list of models, as model servers and workers tell it, has one
-// that a request names. An asterisk in a listed name stands for any text, as gateways have
-// it: "openai/*" serves "openai/gpt-oss-120b". A list that is nil tells nothing: any may be
-// tried.
+// Serves reports whether a list of models, as model servers and workers report it, has the model
+// that a request names. An asterisk in a listed name stands for any text, as in gateways:
+// "openai/*" serves "openai/gpt-oss-120b". With a list that is nil, any model may be tried.
 func Serves(list []string, model string) bool {
 	if list == nil {
 		return true

@@ -37,7 +37,7 @@ const (
 	// HeaderDigest is the SHA-256 of that answer, in hexadecimal digits.
 	HeaderDigest = "Pm-Digest"
 	// HeaderSource names the object that the request of a result came in, if it did:
-	// once the result is safe, nobody needs it any more.
+	// once the result is safe, it is not needed any more.
 	HeaderSource = "Pm-Source"
 )
 
@@ -105,7 +105,7 @@ func NewRunID(now time.Time) string {
 // start, whatever it is called.
 func NewWorkerID() string { return randomLetters(8) }
 
-// randomLetters makes n random letters and digits that nobody confuses.
+// randomLetters makes n random letters and digits that people do not confuse.
 func randomLetters(n int) string {
 	const letters = "abcdefghijkmnpqrstuvwxyz23456789" // 32: a random byte maps evenly; no l, o, 0, 1
 	b := make([]byte, n)

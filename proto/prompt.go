@@ -2,9 +2,9 @@ package proto
 
 import "github.com/promptmill/promptmill/proto/jsonscan"
 
-// Prompt is what a request's prompt is made of, in the order in which a server's chat
-// template puts it together: tools and instructions come before all messages. They are
-// JSON as it stands in the body; nil if absent.
+// Prompt has the parts of a request's prompt, in the order in which a server's chat template joins
+// them: tools and instructions come before all messages. They are JSON as in the body; nil if
+// absent.
 type Prompt struct {
 	Tools, Instructions []byte
 	Text                []byte // messages, prompt or input

@@ -18,14 +18,14 @@ const (
 	CodeInvalidRequest  = "invalid_request"  // the input line was refused and --skip-invalid given
 	CodeConnection      = "connection_error" // no HTTP answer
 	CodeTimeout         = "timeout"          // no complete answer within the time allowed
-	CodeInvalidResponse = "invalid_response" // an answer that is not what the API promises
+	CodeInvalidResponse = "invalid_response" // an answer that breaks the API
 	CodeCancelled       = "batch_cancelled"  // not executed before the run was cancelled; OpenAI's word
 	CodeExpired         = "batch_expired"    // not executed in time; OpenAI's word
 	CodePoison          = "poison"           // killed the model server or the worker each time it was tried
 	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, is not of the form asked for
 	CodeAborted         = "aborted"          // the model server gave up the request
 	CodeTooLarge        = "answer_too_large" // larger than [bus.MaxAnswer]
-	CodeCutOff          = "cut_off"          // by what is in front of the model server, after the same time each time
+	CodeCutOff          = "cut_off"          // by a proxy in front of the model server, after the same time each time
 )
 
 // ResultError is the error of a request that got no HTTP answer, or none that counts.
@@ -34,8 +34,8 @@ type ResultError struct {
 	Message string
 }
 
-// Result is what became of a request: an HTTP answer, an error, or an answer that does
-// not count and the error that says why.
+// Result is the outcome of a request: an HTTP answer, an error, or an answer that does not count
+// and the error that says why.
 type Result struct {
 	Run      string
 	Index    uint32
@@ -174,9 +174,8 @@ func isTail(text []byte) bool {
 // MaxBatch is the most output lines in a result message.
 const MaxBatch = 16
 
-// EncodeResults makes the message of some output lines of a shard. indexes are the
-// lines' request numbers, ascending, and lines the output lines in the same order,
-// each with its line feed.
+// EncodeResults makes the message of some output lines of a shard. indexes are those of their
+// requests, ascending, and lines the output lines in the same order, each with its line feed.
 func EncodeResults(run, shard string, indexes []uint32, lines []byte) *nats.Msg {
 	msg := nats.NewMsg(ResultsSubject(run, shard))
 	msg.Header.Set(HeaderVersion, Version)
@@ -186,8 +185,7 @@ func EncodeResults(run, shard string, indexes []uint32, lines []byte) *nats.Msg 
 	return msg
 }
 
-// SplitLines cuts a payload of count output lines into its lines, each with its line
-// feed.
+// SplitLines splits a payload of count output lines into its lines, each with its line feed.
 func SplitLines(payload []byte, count int) ([][]byte, error) {
 	if bytes.Count(payload, []byte{'\n'}) != count || !bytes.HasSuffix(payload, []byte{'\n'}) {
 		return nil, fmt.Errorf("%w: payload does not have %d lines", ErrFormat, count)

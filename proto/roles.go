@@ -2,8 +2,8 @@ package proto
 
 import "slices"
 
-// Role is what a connection may do on the bus. Each is a user with just the subjects
-// that it needs ([Role.Permissions]).
+// Role is a set of rights on the bus. Each is a user with only the subjects that it needs
+// ([Role.Permissions]).
 type Role string
 
 // The roles. A collector owns runs: it may do what a producer and a reader may, and
@@ -18,13 +18,12 @@ const (
 // Roles are all roles.
 func Roles() []Role { return []Role{RoleProducer, RoleWorker, RoleCollector, RoleReader} }
 
-// Covers reports whether a connection of role r may do what one of another role may.
-// Everybody may look on.
+// Covers reports whether role r has all rights of another. Each role may read the state of runs.
 func (r Role) Covers(other Role) bool {
 	return r == other || other == RoleReader || r == RoleCollector && other == RoleProducer
 }
 
-// InboxPrefix begins the subjects of answers to a role. Nobody else may listen there.
+// InboxPrefix begins the subjects of replies to a role. No other role may subscribe there.
 func (r Role) InboxPrefix() string { return "_INBOX_" + string(r) }
 
 // Permissions are subject patterns, in the words of a NATS server's configuration.
@@ -47,14 +46,13 @@ var CollectorConsumers = []string{
 	CollectorConsumer, CollectorConsumer + "-2", CollectorConsumer + "-3", CollectorConsumer + "-4",
 }
 
-// Permissions are the subjects that a role needs. A stream's name is one token, so a
-// pattern cannot say "the work streams" but only "any stream"; what tells the roles
-// apart is the verb, and the subjects that follow the stream's name. Of the streams,
-// those of results, answers and the buckets allow a direct get, which is all that a
-// reader may ask for; the others do not.
+// Permissions returns the subjects that a role needs. A stream's name is one token, so a pattern
+// cannot say "the work streams" but only "any stream"; the roles differ by the verb, and by the
+// subjects that follow the stream's name. Of the streams, those of results, answers and the
+// buckets allow a direct get, which is all that a reader may request; the others do not.
 //
-// Nobody but who owns runs may make a consumer: a push consumer sends its messages
-// wherever its maker says.
+// Only the role that owns runs may make a consumer: a push consumer sends its messages wherever
+// its maker says.
 func (r Role) Permissions() Permissions {
 	wake := "$KV." + RunsBucket + ".*" // that a manifest has changed, see Runs.FollowAll
 	p := Permissions{

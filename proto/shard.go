@@ -14,19 +14,19 @@ import (
 // MaxShardSize is the most requests that a shard may hold.
 const MaxShardSize = 4096
 
-// maxShard bounds what a shard may unpack to, so that a damaged or hostile message
-// cannot take all memory.
+// maxShard is the largest unpacked shard, in bytes, so that a damaged or hostile message cannot
+// take all memory.
 const maxShard = 256 << 20
 
-// Shard is the unit of work: requests for one model that travel, are acknowledged
-// and are delivered again together.
+// Shard is the unit of work: requests for one model that travel, are acknowledged and are
+// redelivered together.
 type Shard struct {
 	ID       string
 	Requests []Request // in ascending order of Index
 }
 
 // EncodeShard makes the message of a shard: request lines in one Snappy block, under the
-// numbers in its header. A shard lives for minutes, and is read once: at 4 KB a request
+// indexes in its header. A shard lives for minutes, and is read once: at 4 KB a request
 // Snappy costs 7 to 12 microseconds and unpacks in 3, where the fastest zstd costs 22 to
 // 36 and 5, for a payload that is a sixth smaller.
 func EncodeShard(run, model string, s Shard) *nats.Msg {
@@ -50,7 +50,7 @@ func EncodeShard(run, model string, s Shard) *nats.Msg {
 	return msg
 }
 
-// packing is what packing a shard needs of memory.
+// packing has the memory for packing a shard.
 type packing struct{ lines, packed []byte }
 
 var buffers = sync.Pool{New: func() any { return new(packing) }}
@@ -73,7 +73,7 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	var scan jsonscan.Scanner
 	for line := range bytes.Lines(lines) {
 		if len(s.Requests) == len(indexes) {
-			return Shard{}, fmt.Errorf("shard %s: %w: more lines than numbers", id, ErrFormat)
+			return Shard{}, fmt.Errorf("shard %s: %w: more lines than indexes", id, ErrFormat)
 		}
 
 		r, err := ParseRequest(&scan, line)
@@ -86,7 +86,7 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	}
 
 	if len(s.Requests) != len(indexes) {
-		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d numbers", id, ErrFormat, len(s.Requests), len(indexes))
+		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d indexes", id, ErrFormat, len(s.Requests), len(indexes))
 	}
 
 	return s, nil

@@ -16,11 +16,11 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// AnswerStore are the answers of a run that do not fit into a message. Each is a sequence of
-// messages on a subject of its own, pm.RUN.answers.NAME, and the message that it was too
-// large for says how long it is and what its SHA-256 is. Workers write here and nowhere
-// else but to the results: the requests and the input are in the [ObjectStore]. The collector
-// writes here what it says of the requests that a run leaves out.
+// AnswerStore has the answers of a run that do not fit into a message. Each is a sequence of
+// messages on a subject of its own, pm.RUN.answers.NAME; the message that it was too large for has
+// its length and its SHA-256. Workers write only here and to the results: the requests and the
+// input are in the [ObjectStore]. The collector writes here the lines of requests that a run
+// leaves out.
 type AnswerStore struct {
 	js  jetstream.JetStream
 	run string
@@ -29,8 +29,8 @@ type AnswerStore struct {
 // MaxAnswer is the longest answer of a model server that a worker takes, in bytes.
 const MaxAnswer = 256 << 20
 
-// maxPayload is the largest payload that is read, in bytes: the lines of a message, one
-// of them with the longest answer. Whoever says more does not say the truth.
+// maxPayload is the largest payload that is read, in bytes: the lines of a message, one of them
+// with the longest answer. A header that names more is false.
 const maxPayload = MaxAnswer + MaxAnswer/2
 
 func (a *AnswerStore) subject(name string) string { return "pm." + a.run + ".answers." + name }
@@ -82,7 +82,7 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 		return nil, fmt.Errorf("large answer of run %s: %w: no name or length that can be", a.run, proto.ErrFormat)
 	}
 
-	// The length is a stranger's word: memory is taken for what is there.
+	// The length comes from a stranger: memory is allocated for the bytes that arrive.
 	var buf bytes.Buffer
 	for at, parts := uint64(0), uint64(0); uint64(buf.Len()) < size; parts++ {
 		msg, err := a.nextPart(ctx, name, at+1, parts)
@@ -105,12 +105,13 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 	return buf.Bytes(), nil
 }
 
-// nextPart returns the first message of an answer from a sequence on, after so many before it.
+// nextPart returns the first message of an answer from a sequence on. before is the number of its
+// messages before that.
 func (a *AnswerStore) nextPart(
-	ctx context.Context, name string, seq, before uint64,
+	ctx context.Context, name string, from, before uint64,
 ) (msg *jetstream.RawStreamMsg, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
-		msg, err = NextMessage(ctx, a.js, proto.AnswersStream(a.run), seq, a.subject(name))
+		msg, err = NextMessage(ctx, a.js, proto.AnswersStream(a.run), from, a.subject(name))
 		if errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, errNoCopy) {
 			return a.askLeader(ctx, name, before)
 		}
@@ -123,9 +124,9 @@ func (a *AnswerStore) nextPart(
 	return msg, err
 }
 
-// askLeader finds out why there is no further part of an answer. Any copy of the stream
-// answers a direct get, also one that is behind; only the leader says how many parts there
-// are. It returns [jetstream.ErrMsgNotFound] if these are all, and errNoCopy if not.
+// askLeader finds out why there is no further part of an answer. Any copy of the stream replies to
+// a direct get, also one that is behind; only the leader knows how many parts there are. It
+// returns [jetstream.ErrMsgNotFound] if these are all, and errNoCopy if not.
 func (a *AnswerStore) askLeader(ctx context.Context, name string, parts uint64) error {
 	stream, err := a.js.Stream(ctx, proto.AnswersStream(a.run))
 	var info *jetstream.StreamInfo

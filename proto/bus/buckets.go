@@ -15,8 +15,8 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// BucketConfigs are the streams of the key-value buckets that all runs share. The library's own
-// are without bounds, and let every writer empty the bucket by a header (Nats-Rollup).
+// BucketConfigs returns the streams of the key-value buckets that all runs share. The library's
+// own have no bounds, and let every writer empty the bucket by a header (Nats-Rollup).
 func BucketConfigs(l Limits) []jetstream.StreamConfig {
 	bucket := func(name, holds string, size, value int64, ttl time.Duration) jetstream.StreamConfig {
 		if l.ResultsBytes > 0 { // on a small disk
@@ -52,14 +52,14 @@ func BucketConfigs(l Limits) []jetstream.StreamConfig {
 	}
 }
 
-// CreateBuckets makes the [BucketConfigs] that are not there. A cluster that has no leader now
-// is waited for, 30 s.
+// CreateBuckets makes the missing buckets of [BucketConfigs]. A cluster that has no leader is
+// waited for, 30 s.
 func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
 
 	for _, cfg := range BucketConfigs(l) {
-		if err := makeStream(ctx, js, cfg); err != nil {
+		if err := createStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("make bucket %s: %w", strings.TrimPrefix(cfg.Name, "KV_"), err)
 		}
 	}
@@ -67,9 +67,9 @@ func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error 
 	return nil
 }
 
-// UpgradeBuckets gives the buckets and the streams of runs that an earlier version has made
-// the bounds and the locks of this one. It is for who may change streams: the owner of a
-// bus, or a collector.
+// UpgradeBuckets gives the buckets and the streams of runs that an earlier version made the bounds
+// and the locks of this one. It needs the right to change streams, of the owner of a bus or a
+// collector.
 func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
@@ -143,14 +143,13 @@ type entry struct {
 	deleted bool
 }
 
-// entriesAfter returns the entries of a bucket under keys, a pattern, that were made after
-// a sequence, and the sequence of the last of them. A bucket keeps one message for each
-// key, so these are all that changed since. Where no copy of the bucket answers, it is
-// waited for, 30 s.
+// entriesAfter returns the entries of a bucket under keys, a pattern, that were stored after a
+// sequence, and the sequence of the last of them. A bucket keeps one message for each key, so
+// these are all that changed since. Where no copy of the bucket replies, it is waited for, 30 s.
 func entriesAfter(
-	ctx context.Context, js jetstream.JetStream, bucket, keys string, seq uint64,
+	ctx context.Context, js jetstream.JetStream, bucket, keys string, after uint64,
 ) (entries []entry, last uint64, err error) {
-	last = seq
+	last = after
 	subject := "$KV." + bucket + "." + keys
 	at := map[string]int{} // of the entry of each key: one that changes while we read comes twice
 	take := func(msg *jetstream.RawStreamMsg) {
@@ -186,7 +185,7 @@ func entriesAfter(
 					break // the end, or a message that was published with the headers of an answer
 				}
 
-				// What was pending when the server began; what came then is read by the next.
+				// Pending when the server began to reply; later messages come with the next batch.
 				more, got = msg.Header.Get(numPendingHeader) != "0", true
 				StripServerHeaders(msg.Header)
 				take(msg)
@@ -209,7 +208,7 @@ func entriesAfter(
 			return err
 		})
 		if err != nil {
-			return nil, seq, fmt.Errorf("read bucket %s: %w", bucket, err)
+			return nil, after, fmt.Errorf("read bucket %s: %w", bucket, err)
 		}
 	}
 

@@ -11,8 +11,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Bus is what the parts of promptmill do with a NATS server: the buckets that all runs share,
-// and the stores of each run. It holds nothing but the handle, and is safe for concurrent use.
+// Bus has promptmill's stores on a NATS server: the buckets that all runs share, and the stores of
+// each run. It holds nothing but the handle, and is safe for concurrent use.
 type Bus struct {
 	Runs       *RunStore   // manifests
 	Leases     *Leases     // of collectors

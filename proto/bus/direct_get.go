@@ -14,13 +14,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// NextMessage gets the first stored message of a stream from a sequence on, whose subject
-// matches. It returns [jetstream.ErrMsgNotFound] if there is none.
+// NextMessage gets the first stored message of a stream from a sequence on, whose subject matches.
+// It returns [jetstream.ErrMsgNotFound] if there is none.
 //
-// The library's own way goes by the first headers of the answer, and a server puts its
-// own behind those that the message has. So a message that was published with such
-// headers would have the library take it for the end of the stream, or for another, and
-// its reader would stay there for ever.
+// The library reads the first headers of the reply, and a server appends its own behind those of
+// the message. So the library would take a message that was published with such headers for the
+// end of the stream, or for another message, and its reader would stay there for ever.
 func NextMessage(
 	ctx context.Context, js jetstream.JetStream, stream string, from uint64, subject string,
 ) (*jetstream.RawStreamMsg, error) {
@@ -54,9 +53,9 @@ func getDirect(
 		prefix = "$JS." + options.Domain + ".API."
 	}
 
-	// The library's requests share a subscription, which is cheaper for the bus than one for
-	// each question. They take one message for another thing than it is, an empty one that was
-	// published with the status 503, and end when the connection does.
+	// The library's requests share a subscription, which is cheaper for the bus than one for each
+	// request. They misread one message, an empty one that was published with the status 503, and
+	// end when the connection does.
 	subject := prefix + "DIRECT.GET." + of
 	asking, stop := context.WithTimeout(ctx, askCopyAgain)
 	msg, err := nc.RequestWithContext(asking, subject, question)
@@ -72,11 +71,11 @@ func getDirect(
 	return parseReply(msg)
 }
 
-// getBySubscription asks with a subscription of its own, through which messages come as they are, and
-// after a connection was lost, too.
+// getBySubscription requests with a subscription of its own, which delivers messages as they are,
+// also after a connection was lost.
 //
-// Any copy of the stream may be asked, also one on a node that has just vanished. So another
-// is asked if no answer comes, after a longer time each time: an answer may be large, and the
+// Any copy of the stream may get the request, also one on a node that has just vanished. So
+// another is sent if no reply comes, after a longer time each time: a reply may be large, and the
 // line thin.
 func getBySubscription(ctx context.Context, nc *nats.Conn, subject string, question []byte) (*nats.Msg, error) {
 	answers, inbox := make(chan *nats.Msg, 8), nc.NewInbox()
@@ -105,13 +104,13 @@ func getBySubscription(ctx context.Context, nc *nats.Conn, subject string, quest
 	}
 }
 
-// askCopyAgain is after how long another copy of a stream is asked at first.
+// askCopyAgain is after how long a request is sent again for the first time.
 const askCopyAgain = 500 * time.Millisecond
 
-// directTime is how long a stored message is asked for where nothing else bounds that.
+// directTime bounds a request whose context has no deadline.
 const directTime = 5 * time.Second
 
-// parseReply is the message that is in a server's answer, as it was published.
+// parseReply returns the message in a server's reply, as it was published.
 func parseReply(msg *nats.Msg) (*jetstream.RawStreamMsg, error) {
 	sequence, err := strconv.ParseUint(lastValue(msg.Header, jetstream.SequenceHeader), 10, 64)
 	if err != nil { // there is no message in it
@@ -151,8 +150,7 @@ func lastValue(h nats.Header, name string) string {
 	return values[len(values)-1]
 }
 
-// StripServerHeaders takes away from the headers of a message that was got directly what the
-// server has added to those that it was published with.
+// StripServerHeaders removes the headers that the server added to a message that was got directly.
 func StripServerHeaders(h nats.Header) {
 	for _, name := range addedHeaders {
 		switch values := h[name]; len(values) {
@@ -165,7 +163,7 @@ func StripServerHeaders(h nats.Header) {
 	}
 }
 
-// addedHeaders are those that a server adds to a message that is asked for directly.
+// addedHeaders are those that a server adds to a message in its reply to a direct get.
 var addedHeaders = []string{
 	jetstream.StreamHeader,
 	jetstream.SequenceHeader,

@@ -29,8 +29,8 @@ const (
 	codeWrongSequence       = 10164 // JSErrCodeStreamWrongLastSequence without the sequence
 )
 
-// IsNoLeader reports whether an error is what a cluster without a leader gives: none of its
-// nodes answers, or the one that does reports that it is not the leader.
+// IsNoLeader reports whether an error comes from a cluster without a leader: none of its nodes
+// replies, or the one that does is not the leader.
 func IsNoLeader(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {

@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// ObjectStore is a run's store of requests that do not fit into a message, and of its input.
-// It is one of NATS's object stores (ADR-20), which any client can read.
+// ObjectStore has a run's requests that do not fit into a message, and its input. It is one of
+// NATS's object stores (ADR-20), which any client can read.
 type ObjectStore struct {
 	js  jetstream.JetStream
 	run string
@@ -64,8 +64,7 @@ func (o *ObjectStore) isWhole(ctx context.Context, info *jetstream.ObjectInfo) b
 	return err == nil && state.State.Subjects[chunkSubject(info)] == uint64(info.Chunks)
 }
 
-// findObject returns what is noted of the object called name. A cluster that has no leader now
-// is waited for, 30 s.
+// findObject returns the metadata of an object. A cluster that has no leader is waited for, 30 s.
 func (o *ObjectStore) findObject(ctx context.Context, name string) (info *jetstream.ObjectInfo, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		store, err := o.js.ObjectStore(ctx, proto.ObjectsBucket(o.run))
@@ -81,15 +80,13 @@ func (o *ObjectStore) findObject(ctx context.Context, name string) (info *jetstr
 	return info, nil
 }
 
-// chunkSize is how many bytes of an object go into a message, at most. With one on its way
-// at a time, larger ones are faster over a long line, and smaller ones get through a thin
-// one in time.
+// chunkSize is the most bytes of an object in a message. One message is on its way at a time, so
+// larger ones are faster over a long line, and smaller ones get through a thin one in time.
 const chunkSize = 256 << 10
 
-// PutReader stores all that r gives under name, which must be new. The library's own Put
-// has many chunks under way, all in the same memory (nats.go 1.55): one that it must send
-// again, since the stream had no leader, has the bytes of a later one by then, and comes
-// after it.
+// PutReader stores the bytes of r under name, which must be new. The library's own Put has many
+// chunks in flight, all in the same memory (nats.go 1.55): one that it must send again, since the
+// stream had no leader, has the bytes of a later one by then, and comes after it.
 func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) error {
 	bucket := proto.ObjectsBucket(o.run)
 	if _, err := FindStream(ctx, o.js, "OBJ_"+bucket); err != nil {
@@ -118,8 +115,8 @@ func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) e
 	return fmt.Errorf("store object %s of run %s: %w", name, o.run, err)
 }
 
-// purgeChunks takes an object's chunks away, whatever has become of ctx. Who may not, leaves
-// them until the run is deleted.
+// purgeChunks deletes an object's chunks, even if ctx has ended. Without the right to do so it
+// leaves them until the run is deleted.
 func (o *ObjectStore) purgeChunks(ctx context.Context, info *jetstream.ObjectInfo) {
 	if !proto.IsToken(info.NUID) {
 		return // a pattern would match those of others
@@ -132,7 +129,7 @@ func (o *ObjectStore) purgeChunks(ctx context.Context, info *jetstream.ObjectInf
 // chunkSubject is the subject of an object's chunks.
 func chunkSubject(info *jetstream.ObjectInfo) string { return "$O." + info.Bucket + ".C." + info.NUID }
 
-// putChunks stores what r gives, and notes in info what it was.
+// putChunks stores the bytes of r, and records their number and digest in info.
 func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader, chunk []byte) error {
 	sum := sha256.New()
 	for {
@@ -158,8 +155,8 @@ func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo,
 	}
 }
 
-// fillChunk reads until the chunk is full. Unlike [io.ReadFull] it tells the end of r, which is
-// [io.EOF], from an end that r says came too early.
+// fillChunk reads until the chunk is full. Unlike [io.ReadFull] it distinguishes the end of r,
+// which is [io.EOF], from an end that r reports as too early.
 func fillChunk(chunk []byte, r io.Reader) (n int, err error) {
 	for n < len(chunk) && err == nil {
 		var more int
@@ -169,7 +166,7 @@ func fillChunk(chunk []byte, r io.Reader) (n int, err error) {
 	return n, err
 }
 
-// putInfo stores an object's name, in place of what had it before.
+// putInfo stores an object's name, in place of an earlier object of that name.
 func (o *ObjectStore) putInfo(ctx context.Context, info jetstream.ObjectInfo) error {
 	msg := nats.NewMsg("$O." + info.Bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(info.Name)))
 	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
@@ -194,7 +191,7 @@ func (o *ObjectStore) Has(ctx context.Context, name string) (bool, error) {
 }
 
 // Get returns the object called name, which may be no larger than a message's payload.
-// The error says whether it can never be had: [IsUnrecoverable].
+// [IsUnrecoverable] reports whether another attempt is in vain.
 func (o *ObjectStore) Get(ctx context.Context, name string) ([]byte, error) {
 	buf := limited{left: maxPayload}
 	if err := o.Copy(ctx, &buf, name); err != nil {
@@ -203,7 +200,7 @@ func (o *ObjectStore) Get(ctx context.Context, name string) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// limited is a buffer that takes only so many bytes.
+// limited is a buffer with a most size.
 type limited struct {
 	bytes.Buffer
 	left int

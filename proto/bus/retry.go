@@ -11,26 +11,24 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// electionTime is how long a cluster may take to agree on a leader. Its nodes wait 4 to 9 s
-// for one that has died (nats-server, raft.go, minElectionTimeout). On busy machines a node
-// that comes back holds up the others for many seconds.
+// electionTime is how long a cluster may take to elect a leader. Its nodes wait 4 to 9 s for one
+// that has died (nats-server, raft.go, minElectionTimeout). On busy machines a node that comes
+// back delays the others for many seconds.
 const electionTime = 30 * time.Second
 
-// requestTimeout is how long an answer may take until the question counts as lost. Elections come
-// on top of it, so it is short.
+// requestTimeout is after how long a request counts as lost. Elections come on top of it, so it is
+// short.
 const requestTimeout = 2 * time.Second
 
-// retryNoLeader asks again for as long as a cluster has no leader, 30 s at most: its nodes
-// drop questions meanwhile, and do not answer later. A server that is slow has more time
-// with each question.
+// retryNoLeader retries ask while a cluster has no leader, for 30 s at most: its nodes drop
+// requests meanwhile, and do not reply later. A slow server gets more time with each attempt.
 func retryNoLeader(ctx context.Context, ask func(context.Context) error) error {
 	begin := time.Now()
 	return retryNoLeaderFor(ctx, electionTime,
 		func() time.Duration { return max(requestTimeout, time.Since(begin)/3) }, ask)
 }
 
-// retryNoLeaderFor is untilLed for so long, where the answer to the next question may take as long
-// as each says.
+// retryNoLeaderFor retries ask for up to most; each call gets its own timeout.
 func retryNoLeaderFor(
 	ctx context.Context, most time.Duration, each func() time.Duration, ask func(context.Context) error,
 ) error {
@@ -38,7 +36,7 @@ func retryNoLeaderFor(
 	defer cancel()
 
 	for {
-		next := time.After(250 * time.Millisecond) // at the earliest: some refuse at once
+		next := time.After(250 * time.Millisecond) // at the earliest, since some refuse at once
 		asking, stop := context.WithTimeout(ctx, each())
 		err := ask(asking)
 		stop()
@@ -54,8 +52,8 @@ func retryNoLeaderFor(
 	}
 }
 
-// FindStream looks a stream up, with its state as it is now. A cluster that has no leader
-// now is waited for, 30 s.
+// FindStream returns a stream, with its current state. A cluster that has no leader is waited for,
+// 30 s.
 func FindStream(ctx context.Context, js jetstream.JetStream, name string) (stream jetstream.Stream, err error) {
 	err = retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err = js.Stream(ctx, name)
@@ -68,7 +66,7 @@ func FindStream(ctx context.Context, js jetstream.JetStream, name string) (strea
 	return stream, nil
 }
 
-// FindConsumer looks a consumer up, as [FindStream] does a stream.
+// FindConsumer returns a consumer, as [FindStream] returns a stream.
 func FindConsumer(
 	ctx context.Context, js jetstream.JetStream, stream, name string,
 ) (consumer jetstream.Consumer, err error) {
@@ -83,8 +81,8 @@ func FindConsumer(
 	return consumer, nil
 }
 
-// makeStream makes a stream, unless there is one of its name, which stays as it is.
-func makeStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
+// createStream makes a stream, unless there is one of its name, which stays as it is.
+func createStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
 	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		_, err := js.Stream(ctx, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -99,8 +97,7 @@ func makeStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.Strea
 	return err
 }
 
-// PurgeStream takes messages out of a stream. A cluster that has no leader now is waited
-// for, 30 s.
+// PurgeStream deletes messages of a stream. A cluster that has no leader is waited for, 30 s.
 func PurgeStream(ctx context.Context, js jetstream.JetStream, name string, opts ...jetstream.StreamPurgeOpt) error {
 	err := retryNoLeader(ctx, func(ctx context.Context) error {
 		stream, err := js.Stream(ctx, name)
@@ -126,25 +123,25 @@ func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) erro
 	return nil
 }
 
-// AckTimeout is how long the confirmation of a message with so many bytes may take, which was
-// sent for the first time so long ago, until it is sent again. What was on its way to a node
-// that died is never confirmed; nor is what comes while there is no leader, if others listen.
-// What goes over a thin line takes its time.
+// AckTimeout is how long to wait for the confirmation of a message of some bytes, that was sent
+// for the first time since ago, before it is sent again. A message on its way to a node that died
+// is never confirmed; nor is one that arrives while there is no leader, if other nodes listen. A
+// large message takes its time over a thin line.
 func AckTimeout(bytes int, since time.Duration) time.Duration {
 	return max(2*requestTimeout+lineTime(bytes), since/3)
 }
 
-// lineTime is how long so many bytes take over a thin line.
+// lineTime is how long a number of bytes takes over a thin line.
 func lineTime(bytes int) time.Duration {
 	const thin = 64 << 10 // bytes a second
 	return time.Duration(bytes) * time.Second / thin
 }
 
 // publishOnce stores a message once, however often it must be sent until that is confirmed. It
-// goes on for less time than a stream remembers ids, 2 minutes.
+// retries for less time than a stream remembers ids, 2 minutes.
 func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string) error {
 	const most = 100 * time.Second
-	const always, wait = math.MaxInt, 250 * time.Millisecond // while nobody listens
+	const always, wait = math.MaxInt, 250 * time.Millisecond // while there are no responders
 	begin := time.Now()
 	each := func() time.Duration { return max(requestTimeout+lineTime(len(msg.Data)), time.Since(begin)/3) }
 

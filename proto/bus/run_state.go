@@ -3,11 +3,11 @@ package bus
 import (
 	"context"
 	"fmt"
+
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Pause keeps workers from taking shards of a run; what is at a model server is
-// finished.
+// Pause keeps workers from taking shards of a run; requests at a model server are finished.
 func (r *RunStore) Pause(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		return moveState(m, proto.StatePaused, proto.StateInProgress, proto.StatePaused)
@@ -21,8 +21,8 @@ func (r *RunStore) Resume(ctx context.Context, run string) error {
 	})
 }
 
-// Cancel ends a run. What is done stays; its collector writes an error line for each
-// other request.
+// Cancel ends a run. Finished requests stay; its collector writes an error line for each other
+// one.
 func (r *RunStore) Cancel(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		return moveState(m, proto.StateCancelling, proto.StateValidating, proto.StateInProgress, proto.StatePaused,
@@ -30,8 +30,7 @@ func (r *RunStore) Cancel(ctx context.Context, run string) error {
 	})
 }
 
-// Retry sets the failed requests of an ended run going again. Its collector finds out
-// which they are.
+// Retry starts the failed requests of an ended run again. Its collector finds out which they are.
 func (r *RunStore) Retry(ctx context.Context, run string) error {
 	return r.Update(ctx, run, func(m *proto.Manifest) error {
 		if m.State.Ended() && m.Counts.Failed == 0 {

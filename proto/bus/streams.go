@@ -11,8 +11,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// AckWait is how long a shard stays with a worker that gives no sign of life.
-// Workers extend it every AckWait/3.
+// AckWait is how long a shard stays with a worker that does not extend it. Workers extend it every
+// AckWait/3.
 const AckWait = 30 * time.Second
 
 // WorkStreamConfig is the stream of a run's shards: a work queue that refuses new
@@ -78,9 +78,9 @@ func ObjectsStreamConfig(run string, l Limits) jetstream.StreamConfig {
 
 func objectsStream(run string) string { return "OBJ_" + proto.ObjectsBucket(run) }
 
-// ConsumerConfig is the durable consumer of a run's shards for one model. There is
-// no delivery limit and no back-off list: a shard that was delivered too often would
-// be stranded, and giving up is the worker's decision, written as a result.
+// ConsumerConfig is the durable consumer of a run's shards for one model. It has no delivery limit
+// and no back-off list: a shard that was delivered too often would be stranded, and giving up is
+// the worker's decision, written as a result.
 func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable:       proto.ConsumerName(model),
@@ -93,7 +93,7 @@ func ConsumerConfig(run, model string) jetstream.ConsumerConfig {
 	}
 }
 
-// RunStreamConfigs are the streams of a run.
+// RunStreamConfigs returns the streams of a run.
 func RunStreamConfigs(run string, l Limits) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		ResultsStreamConfig(run, l),
@@ -103,8 +103,8 @@ func RunStreamConfigs(run string, l Limits) []jetstream.StreamConfig {
 	}
 }
 
-// StreamConfigByName is how a stream or a bucket of ours that has a name is made; false: it is
-// none of ours.
+// StreamConfigByName returns the configuration of a stream or a bucket of promptmill; false: the
+// name is another.
 func StreamConfigByName(name string, l Limits) (jetstream.StreamConfig, bool) {
 	list := BucketConfigs(l)
 	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "OBJ_"), "pm_"); ok {
@@ -122,10 +122,9 @@ func StreamConfigByName(name string, l Limits) (jetstream.StreamConfig, bool) {
 	return jetstream.StreamConfig{}, false
 }
 
-// EnsureStreams makes what a run needs on the bus, or what is left to make of it:
-// its streams, and a consumer for each model. What is there stays
-// as it is. Where the server of the bus has told limits (see [RunStore.SetLimits]), what is
-// made is no larger.
+// EnsureStreams makes the streams of a run and a consumer for each model, or those of them that
+// are missing. Existing ones stay as they are. Where the bus has limits (see
+// [RunStore.SetLimits]), new streams are no larger.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest, l Limits) error {
 	l, err := l.withDefaults().clampToBus(ctx, js)
 	if err != nil {
@@ -137,7 +136,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 	}
 
 	for _, cfg := range RunStreamConfigs(m.Run, l) {
-		if err := makeStream(ctx, js, cfg); err != nil {
+		if err := createStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
 	}
@@ -158,9 +157,8 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest
 	return nil
 }
 
-// ResetConsumers makes every shard that is out with a worker available again at
-// once. It is for the owner of a bus that nobody else uses, who knows that the
-// workers of the process before are gone.
+// ResetConsumers makes every shard that is out with a worker available again at once. It is for
+// the only user of a bus, whose own earlier workers are known to be gone.
 func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifest) error {
 	for _, model := range m.Models() {
 		err := retryNoLeader(ctx, func(ctx context.Context) error {
@@ -175,7 +173,7 @@ func ResetConsumers(ctx context.Context, js jetstream.JetStream, m proto.Manifes
 	return nil
 }
 
-// DeleteStreams removes a run's streams from the bus, and where its readers were.
+// DeleteStreams removes a run's streams from the bus, and the positions of its readers.
 func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) error {
 	for _, cfg := range RunStreamConfigs(run, Limits{}) {
 		if err := DeleteStream(ctx, js, cfg.Name); err != nil {
@@ -192,9 +190,8 @@ func DeleteStreams(ctx context.Context, js jetstream.JetStream, run string) erro
 	return nil
 }
 
-// OrphanedStreams names what is on the bus of a run that has no manifest any more, and is of
-// some age by the clock of the bus: the streams of a run may be made just before its
-// manifest.
+// OrphanedStreams returns the streams of a run that has no manifest any more, and which have some
+// age by the clock of the bus: the streams of a run may be made just before its manifest.
 func OrphanedStreams(
 	ctx context.Context, js jetstream.JetStream, run string, age time.Duration,
 ) (names []string, err error) {

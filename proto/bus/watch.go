@@ -99,9 +99,9 @@ type entryChanges struct {
 	whole   bool
 }
 
-// watchEntries returns the entries that there are under keys now, and then those that change. It
-// reads by direct gets: nothing on the bus stands for the watcher that would be lost with a
-// server. Messages on the bucket's subjects are the notice to look.
+// watchEntries returns the entries under keys, and then those that change. It reads by direct
+// gets: a watcher has no state on the bus that would be lost with a server. Messages on the
+// bucket's subjects are the notice to look.
 func (r *RunStore) watchEntries(ctx context.Context, keys string) iter.Seq2[entryChanges, error] {
 	return func(yield func(entryChanges, error) bool) {
 		if err := r.watchUntil(ctx, keys, func(c entryChanges) bool { return yield(c, nil) }); err != nil {

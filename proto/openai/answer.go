@@ -11,14 +11,14 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// Answer is what an answer's body says about the answer.
+// Answer is the content of an answer's body.
 type Answer struct {
 	// Model is the name that the answer has for its model, without quotes; nil if it has none.
 	Model []byte
 	// Finish is why the first choice ended: stop, length, content_filter, tool_calls, or what else
 	// the server says; "" if it does not say. Of the Responses API it is [FinishOfResponse].
 	Finish string
-	// Usage is what the answer took, in tokens.
+	// Usage counts the tokens of the answer.
 	Usage Usage
 
 	// The fields below are set by [ReadAnswer] alone.
@@ -132,7 +132,7 @@ type content struct {
 	isChunk    bool // of a stream
 }
 
-// itemList is what is known of an array.
+// itemList summarizes an array.
 type itemList struct {
 	n      int
 	lacks  string // what an element of it lacks; "": nothing
@@ -196,7 +196,7 @@ func (f *findings) summarize() Answer {
 	}
 }
 
-// checkAnswer returns what was found, and whether it is an answer of the endpoint. The members are those
+// checkAnswer returns the answer, and whether it is one of the endpoint. The members are those
 // that vLLM, SGLang, llama.cpp, TEI, Ollama, LiteLLM and Cohere send. Servers mix chat and
 // completions, and so does this.
 func (f *findings) checkAnswer(s *jsonscan.Scanner, endpoint string, request []byte) Answer {

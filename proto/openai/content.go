@@ -7,7 +7,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// choice is what is read of one choice.
+// choice is one choice, as far as it is read.
 type choice struct {
 	finish string
 
@@ -107,7 +107,7 @@ func (c *choice) readContent(s *jsonscan.Scanner) {
 	}
 }
 
-// message is what is read of a message, and of an item of a response.
+// message is a message, or an item of a response, as far as it is read.
 type message struct {
 	text    []byte
 	kind    string // of an item

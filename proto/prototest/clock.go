@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// Stepped is what [time.Now] would have returned instead of at, had the wall clock been
-// put forward by some whole seconds before: the monotonic clock does not follow.
+// Stepped returns the time that [time.Now] would have returned instead of at, had the wall clock
+// been put forward by some whole seconds before: the monotonic clock does not follow.
 func Stepped(t testing.TB, at time.Time, seconds int) time.Time {
 	t.Helper()
 

@@ -1,4 +1,5 @@
-// Package prototest gives promptmill's tests a bus of their own.
+// Package prototest gives promptmill's tests a bus of their own, a check for goroutines that
+// outlive them, and compressed files.
 package prototest
 
 import (
@@ -59,8 +60,8 @@ func Server(t testing.TB) (*server.Server, jetstream.JetStream) {
 	return s, js
 }
 
-// Poll asks ok every 5 ms until it says yes, and fails the test if it does not in
-// time. what is what the test waits for.
+// Poll calls ok every 5 ms until it returns true, and fails the test if it does not in time. what
+// describes the awaited event.
 func Poll(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 
