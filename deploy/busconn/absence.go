@@ -8,10 +8,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// warnEvery is how often the absence of a bus is logged.
+// warnEvery is the interval between warnings about an absent bus.
 const warnEvery = time.Minute
 
-// GiveUpAfter is how long only another bus must answer before ours counts as gone.
+// GiveUpAfter is the time after which ours counts as gone, if only another bus answers.
 const GiveUpAfter = 30 * time.Second
 
 // absence is the time in which a bus cannot be reached.

@@ -17,12 +17,12 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// impostor is a listener that begins as a NATS server does, and keeps what it is told.
+// impostor is a listener that starts like a NATS server and records what clients send.
 type impostor struct {
 	address string
 
 	mu    sync.Mutex
-	told  []byte // by clients: inside TLS, or in the clear
+	sent  []byte // by clients, inside TLS or in plain text
 	conns int
 }
 
@@ -43,7 +43,7 @@ func newImpostor(t *testing.T, cert *tls.Certificate) *impostor {
 			if err != nil {
 				return
 			}
-			group.Go(func() { i.talk(conn, cert) })
+			group.Go(func() { i.serve(conn, cert) })
 		}
 	})
 
@@ -55,7 +55,7 @@ func newImpostor(t *testing.T, cert *tls.Certificate) *impostor {
 	return i
 }
 
-func (i *impostor) talk(conn net.Conn, cert *tls.Certificate) {
+func (i *impostor) serve(conn net.Conn, cert *tls.Certificate) {
 	defer conn.Close()
 
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
@@ -74,8 +74,8 @@ func (i *impostor) talk(conn net.Conn, cert *tls.Certificate) {
 	for {
 		n, err := conn.Read(buf) // of TLS: the handshake, and then what is inside
 		i.mu.Lock()
-		i.told = append(i.told, buf[:n]...)
-		enough := bytes.Contains(i.told, []byte("PING\r\n"))
+		i.sent = append(i.sent, buf[:n]...)
+		enough := bytes.Contains(i.sent, []byte("PING\r\n"))
 		i.mu.Unlock()
 		if err != nil || enough {
 			return
@@ -83,16 +83,16 @@ func (i *impostor) talk(conn net.Conn, cert *tls.Certificate) {
 	}
 }
 
-// heard is what clients have said so far, and how many there were.
-func (i *impostor) heard() (string, int) {
+// received returns what clients have sent, and the number of clients.
+func (i *impostor) received() (string, int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return string(i.told), i.conns
+	return string(i.sent), i.conns
 }
 
-// The password goes to a server with the certificate of the join string, and to no
-// other: not to one with another certificate, and not to one without.
-func TestPasswordOnlyToTheRightServer(t *testing.T) {
+// Join sends the password only to a server with the certificate of the join string: not to one with
+// another certificate, and not to one without TLS.
+func TestJoinSendsPasswordToPinnedServer(t *testing.T) {
 	t.Parallel()
 
 	right, err := localbus.LoadIdentity(t.TempDir())
@@ -108,10 +108,10 @@ func TestPasswordOnlyToTheRightServer(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		cert *tls.Certificate
-		told bool
+		sent bool   // the password
 		want string // in the error
 	}{
-		{"the right certificate", &right.Certificate, true, ""}, // so that silence of the others means something
+		{"the right certificate", &right.Certificate, true, ""}, // proves that the test sees a password
 		{"another certificate", &wrong.Certificate, false, "another certificate"},
 		{"no TLS", nil, false, ""},
 	} {
@@ -123,20 +123,20 @@ func TestPasswordOnlyToTheRightServer(t *testing.T) {
 			l, err := Join(j, zerolog.Nop())
 			if err == nil {
 				l.Close()
-				t.Fatal("joined what is no bus")
+				t.Fatal("joined a server that is not a bus")
 			}
 			if exit.Code(err) != exit.CodeUnreachable || !strings.Contains(err.Error(), test.want) ||
 				!strings.Contains(err.Error(), i.address) {
 				t.Errorf("exit code %d: %v", exit.Code(err), err)
 			}
 
-			told, conns := i.heard()
+			sent, conns := i.received()
 			if conns == 0 {
-				t.Error("nobody came")
+				t.Error("no client has connected")
 			}
 
-			if strings.Contains(told, j.Password()) != test.told || !test.told && told != "" {
-				t.Errorf("the server was told %q", told)
+			if strings.Contains(sent, j.Password()) != test.sent || !test.sent && sent != "" {
+				t.Errorf("the client has sent %q", sent)
 			}
 		})
 	}

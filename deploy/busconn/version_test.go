@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-func TestCheckServer(t *testing.T) {
+func TestCheckVersion(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -50,7 +50,7 @@ func TestCheckServer(t *testing.T) {
 	}
 }
 
-func TestAtLeast(t *testing.T) {
+func TestIsAtLeast(t *testing.T) {
 	t.Parallel()
 
 	for version, want := range map[string]bool{

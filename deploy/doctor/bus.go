@@ -60,7 +60,7 @@ func checkBus(ctx context.Context, l *busconn.Connection, role proto.Role, minPa
 	return list
 }
 
-// answerTimeout is how long the bus may take for an answer.
+// answerTimeout is the time limit of an answer of the bus.
 const answerTimeout = 3 * time.Second
 
 // askJetStream asks the JetStream API. A refused question has no answer, only an asynchronous

@@ -171,7 +171,7 @@ type space struct {
 	exact          bool // all of it was read
 }
 
-// sampleSize is how many bytes of each file are read for an estimate.
+// sampleSize is the number of bytes of each file that an estimate reads.
 const sampleSize = 4 << 20
 
 // estimateSpace reads the beginnings of files. A packed file counts as assumedPacking times its

@@ -18,7 +18,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Options are what to examine.
+// Options say what Examine checks.
 type Options struct {
 	// Bus is the bus to check. Without a name it is each bus of this machine or, if there is none,
 	// a bus that run would start.
@@ -29,13 +29,13 @@ type Options struct {
 	Model string
 	// State is the state folder. Required.
 	State string
-	// Output is where an output will be written. Defaults to the working directory.
+	// Output is the path of a future output. Defaults to the working directory.
 	Output string
 	// Inputs are the files that the free space must suffice for. Defaults to a run's reserve.
 	Inputs []string
-	// Concurrency is how many requests at once each model server gets. Required.
+	// Concurrency is the number of requests at once at each model server. Required.
 	Concurrency int
-	// ShardBytes is how many bytes of text a shard has at most. Required.
+	// ShardBytes is the most text in a shard, in bytes. Required.
 	ShardBytes int64
 	// Version is the version of promptmill.
 	Version string
@@ -122,7 +122,7 @@ type check struct {
 	run     func(context.Context) []Finding
 }
 
-// checkGrace is how long a check may take to report that its time was too short.
+// checkGrace is the time that a check has to report that its timeout was too short.
 const checkGrace = time.Second
 
 // start starts a check. Its findings arrive within its timeout and checkGrace.

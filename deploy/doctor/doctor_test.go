@@ -49,7 +49,7 @@ func TestCheckThatHangs(t *testing.T) {
 	})
 }
 
-func TestCheckIsToldThatItsTimeIsOver(t *testing.T) {
+func TestCheckTimeout(t *testing.T) {
 	t.Parallel()
 
 	synctest.Test(t, func(t *testing.T) {
@@ -63,8 +63,8 @@ func TestCheckIsToldThatItsTimeIsOver(t *testing.T) {
 	})
 }
 
-// The order is that of the checks, not that in which they end.
-func TestFindingsComeInOrder(t *testing.T) {
+// Findings are reported in the order of the checks, not in that of their ends.
+func TestFindingsInOrder(t *testing.T) {
 	t.Parallel()
 
 	last := make(chan struct{})
@@ -119,7 +119,7 @@ func TestChecksEnd(t *testing.T) {
 	}
 }
 
-func TestDoctorExitCode(t *testing.T) {
+func TestDiagnosisErr(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -190,7 +190,7 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-func TestSizesAndTimesInWords(t *testing.T) {
+func TestFormats(t *testing.T) {
 	t.Parallel()
 
 	for n, want := range map[int64]string{
@@ -221,7 +221,7 @@ func TestSizesAndTimesInWords(t *testing.T) {
 	}
 }
 
-func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
+func TestDrift(t *testing.T) {
 	t.Parallel()
 
 	_, js := prototest.Server(t)
@@ -308,7 +308,7 @@ func TestStreamsAndConsumersAsMadeHaveNoDrift(t *testing.T) {
 	}
 }
 
-func TestCopiesInACluster(t *testing.T) {
+func TestCheckReplicas(t *testing.T) {
 	t.Parallel()
 
 	info := func(copies int, c jetstream.ClusterInfo) jetstream.StreamInfo {
@@ -345,7 +345,7 @@ func TestCopiesInACluster(t *testing.T) {
 	}
 }
 
-func TestTryModel(t *testing.T) {
+func TestProbeModel(t *testing.T) {
 	t.Parallel()
 
 	// answers is what a server says to each path; 404 to others.
@@ -400,7 +400,7 @@ func TestTryModel(t *testing.T) {
 	}
 }
 
-func TestTryModelWithoutAnswer(t *testing.T) {
+func TestProbeModelWithoutAnswer(t *testing.T) {
 	t.Parallel()
 
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -420,7 +420,7 @@ func TestTryModelWithoutAnswer(t *testing.T) {
 	}
 }
 
-func TestTryModelThatHangs(t *testing.T) {
+func TestProbeModelThatHangs(t *testing.T) {
 	t.Parallel()
 
 	asked := make(chan struct{})
@@ -445,7 +445,7 @@ func TestTryModelThatHangs(t *testing.T) {
 	}
 }
 
-func TestModelThatIsLoadedIsAsked(t *testing.T) {
+func TestPickModel(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
@@ -453,7 +453,7 @@ func TestModelThatIsLoadedIsAsked(t *testing.T) {
 		models []modelserver.Model
 		want   string
 	}{
-		{"none told", nil, "default"},
+		{"no list", nil, "default"},
 		{"the first", []modelserver.Model{{ID: "a"}, {ID: "b"}}, "a"},
 		{"the one with a context", []modelserver.Model{{ID: "a"}, {ID: "b", ContextLength: 4096}}, "b"},
 	} {
@@ -463,7 +463,7 @@ func TestModelThatIsLoadedIsAsked(t *testing.T) {
 	}
 }
 
-func TestEstimateOfSpace(t *testing.T) {
+func TestEstimateSpace(t *testing.T) {
 	t.Parallel()
 
 	dir := t.TempDir()
@@ -524,7 +524,7 @@ func TestStatusColour(t *testing.T) {
 	}
 }
 
-func TestFailedKeepsTheHint(t *testing.T) {
+func TestFailedFinding(t *testing.T) {
 	t.Parallel()
 	f := failedFinding("bus", exit.Unreachable(errors.New("away"), "start it"))
 	if diff := cmp.Diff(
@@ -534,8 +534,8 @@ func TestFailedKeepsTheHint(t *testing.T) {
 	}
 }
 
-// A load balancer with two servers behind it is seen at the first look.
-func TestDoctorSeesSeveralServers(t *testing.T) {
+// A load balancer with two servers is found at the first check.
+func TestCheckGaugesOfSeveralServers(t *testing.T) {
 	t.Parallel()
 
 	for _, started := range [][]int{{50, 80}, {50, 50}} {

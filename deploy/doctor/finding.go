@@ -22,10 +22,10 @@ const (
 
 // Finding is one line of doctor's output.
 type Finding struct {
-	// Name is what was checked.
+	// Name is the name of the checked thing.
 	Name   string `json:"name"`
 	Status Status `json:"status"`
-	// Detail is what was found.
+	// Detail describes it.
 	Detail string `json:"detail"`
 	// Fix says what to do. Empty if there is nothing to do.
 	Fix string `json:"fix"`

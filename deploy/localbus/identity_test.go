@@ -10,8 +10,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// The identity is made once, whoever needs it first, and is the same for all.
-func TestIdentityIsMadeOnce(t *testing.T) {
+// Processes that load a new identity at the same time agree on one.
+func TestLoadIdentityOnce(t *testing.T) {
 	t.Parallel()
 
 	state := filepath.Join(t.TempDir(), "deep", "state") // made, too
@@ -61,8 +61,7 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 	}
 }
 
-// Each role has a string of its own, that is the same tomorrow, and tells nothing of
-// the others'.
+// Each role has its own join string, which is stable and reveals nothing of the others'.
 func TestJoinStringsOfRoles(t *testing.T) {
 	t.Parallel()
 

@@ -2,8 +2,8 @@ package localbus
 
 import "testing"
 
-// What a bus is called by, for those on this machine and elsewhere.
-func TestAddressesOfABus(t *testing.T) {
+// Addresses are for other machines, LocalAddress is for this one.
+func TestAddresses(t *testing.T) {
 	t.Parallel()
 
 	for _, test := range []struct {

@@ -35,10 +35,10 @@ import (
 // MaxPayload is the largest message that the server takes, in bytes.
 const MaxPayload = 16 << 20
 
-// maxPending is how many bytes the server holds back for a slow client before it drops it.
+// maxPending is the most bytes that the server keeps for a slow client before it drops the client.
 const maxPending = 256 << 20
 
-// startTimeout is how long the server may take to start.
+// startTimeout is the time limit of the start.
 const startTimeout = 60 * time.Second
 
 // Sizes of the streams of a bus for one run, in bytes. The collector keeps up, so results need
@@ -51,7 +51,7 @@ const (
 // Loopback is the default listen address: any port, for this machine alone.
 var Loopback = ListenAddress{Address: "127.0.0.1:0"}
 
-// ListenAddress is where a server listens and how other machines reach it.
+// ListenAddress is the address of a server for itself and for other machines.
 type ListenAddress struct {
 	// Address is HOST:PORT. Port 0 is any.
 	Address string
@@ -66,7 +66,7 @@ type Config struct {
 	State string
 	// Dir is the folder in State for the server's store and its bus file. Required.
 	Dir string
-	// Listen is where the server listens. Defaults to [Loopback].
+	// Listen is the address of the server. Defaults to [Loopback].
 	Listen ListenAddress
 	// Shared sizes the streams for many runs instead of one.
 	Shared bool

@@ -17,7 +17,7 @@ type simulated struct {
 	stop, on float64                                   // it is paused from, until; no pause if equal
 }
 
-// moment is what is to be seen at a time.
+// moment is the shown interval at a time.
 type moment struct {
 	at, end   float64
 	done      int
@@ -26,8 +26,8 @@ type moment struct {
 	working   bool
 }
 
-// follow lets the server do its requests, with a look every quarter second.
-func (s simulated) follow(seed uint64, already int) []moment {
+// run lets the server do its requests, and takes a sample every quarter second.
+func (s simulated) run(seed uint64, already int) []moment {
 	r := rand.New(rand.NewPCG(seed, 1))
 	var ends []float64
 	free := make([]float64, s.slots)
@@ -77,7 +77,7 @@ func exponential(mean float64) func(*rand.Rand, float64) float64 {
 	return func(r *rand.Rand, _ float64) float64 { return mean * r.ExpFloat64() }
 }
 
-// A time must never be negative nor jump, whatever the server does.
+// The shown time is never negative and never jumps.
 func TestRemainingNeverJumps(t *testing.T) {
 	t.Parallel()
 
@@ -128,7 +128,7 @@ func TestRemainingNeverJumps(t *testing.T) {
 
 			var before moment
 			shown := 0
-			for _, m := range server.follow(1, 100) {
+			for _, m := range server.run(1, 100) {
 				if before.known && !m.known {
 					t.Fatalf("at %.2f s it is not known any more", m.at)
 				}
@@ -164,8 +164,8 @@ func TestRemainingNeverJumps(t *testing.T) {
 	}
 }
 
-// covered is which part of the known moments has the truth, to half a second, in the interval.
-func covered(list []moment) (hits, known int) {
+// countCovered counts the known moments, and those whose interval has the truth, to half a second.
+func countCovered(list []moment) (hits, known int) {
 	for _, m := range list {
 		if !m.known {
 			continue
@@ -205,8 +205,8 @@ func TestRemainingHoldsTheTruth(t *testing.T) {
 			hits, known, all := 0, 0, 0
 			widths := map[string]float64{}
 			for seed := range uint64(seeds) {
-				list := server.follow(seed, 0)
-				h, k := covered(list)
+				list := server.run(seed, 0)
+				h, k := countCovered(list)
 				hits, known, all = hits+h, known+k, all+len(list)
 
 				for _, p := range []int{30, 60, 90} {

@@ -18,8 +18,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// busy is a run on four boxes, one of which waits.
-func busy() Sample {
+// busySample returns the sample of a run on four boxes, one of which waits.
+func busySample() Sample {
 	worker := func(name, flavour string, inFlight int64, perSecond, tokens float64) Worker {
 		w := announcedWorker(proto.WorkerInfo{
 			Name: name, Flavour: flavour, Ready: true, InFlight: inFlight, Concurrency: 64, PerSecond: perSecond,
@@ -49,9 +49,9 @@ func busy() Sample {
 func TestBlock(t *testing.T) {
 	t.Parallel()
 
-	few := busy()
+	few := busySample()
 	few.Failed, few.Retries, few.ByWorker = 0, 0, few.ByWorker[:1]
-	waiting := busy()
+	waiting := busySample()
 	waiting.State, waiting.ByWorker = "waiting for a worker that serves a-model", nil
 
 	for _, c := range []struct {
@@ -60,20 +60,20 @@ func TestBlock(t *testing.T) {
 		width, height int
 		want          string
 	}{
-		{"80 columns: the rates have a line of their own", busy(), 79, 22, `
+		{"80 columns: the rates have a line of their own", busySample(), 79, 22, `
 a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
   box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
   mac                       Ollama  2      0.2 req/s
   a-box-with-a-very-lon...          waiting for its model server`},
-		{"200 columns: all of the run is in one line", busy(), 199, 22, `
+		{"200 columns: all of the run is in one line", busySample(), 199, 22, `
 a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here                      vLLM    64/64  12 req/s   956 tok/s  141/160 GiB  610 W
   box-2                     SGLang  64/64  4.0 req/s             141/160 GiB  610 W
   mac                       Ollama  2      0.2 req/s
   a-box-with-a-very-lon...          waiting for its model server`},
-		{"no room for all workers: those that wait come first", busy(), 79, 5, `
+		{"no room for all workers: those that wait come first", busySample(), 79, 5, `
 a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 1h05m-1h20m
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight
   a-box-with-a-very-lon...        waiting for its model server
@@ -87,7 +87,7 @@ a-long-name-of-an...  ██████░░░░  62%  62,011/100,000  left 
 a-long-name-of-an...  62%  62,011/100,000  left 1h05m-1h20m
   8.1 req/s  912 tok/s in  1,912 out  130 in flight
   here  vLLM  64/64  12 req/s  956 tok/s  141/160 GiB  610 W`},
-		{"nobody works", waiting, 79, 22, `
+		{"no worker works", waiting, 79, 22, `
 a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-model
   failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight`},
 	} {
@@ -108,7 +108,7 @@ a-long-name-of-an...  62%  62,011/100,000  waiting for a worker that serves a-mo
 
 func TestPlainLine(t *testing.T) {
 	t.Parallel()
-	got := busy().PlainText("in\x1b[2J\n.jsonl")
+	got := busySample().PlainText("in\x1b[2J\n.jsonl")
 	want := "in?[2J .jsonl  62%  62,011/100,000  left 1h05m-1h20m  failed 3  retried 1,131  8.1 req/s  912 tok/s in  1,912 out  130 in flight  4 workers"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -119,7 +119,7 @@ func TestPlainLine(t *testing.T) {
 func TestProgressJSON(t *testing.T) {
 	t.Parallel()
 
-	v := busy()
+	v := busySample()
 	v.Type, v.Time, v.Run, v.ByWorker = "progress", "2026-01-02T03:04:05Z", "r", v.ByWorker[2:3]
 
 	got, err := json.Marshal(v)
@@ -163,8 +163,8 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-// A screen writes what a mode wants and when it wants it.
-func TestProgressModes(t *testing.T) {
+// Each mode has its own format and interval.
+func TestFollowModes(t *testing.T) {
 	t.Parallel()
 
 	line := func(at string, done int, left string) string {
@@ -240,8 +240,8 @@ func TestProgressModes(t *testing.T) {
 	}
 }
 
-// A sample counts the workers that may do the run's requests, and says what it waits for.
-func TestLook(t *testing.T) {
+// A sample counts the workers that may run the run's requests, and has the reason of a wait.
+func TestTakeSample(t *testing.T) {
 	t.Parallel()
 
 	ready := func(name, model string) proto.WorkerInfo {

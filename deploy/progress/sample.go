@@ -51,7 +51,7 @@ type Sample struct {
 // seconds, for all of their runs together.
 type Worker struct {
 	Name string `json:"name"`
-	// Flavour is that of its model server. Empty if unknown.
+	// Flavour is the kind of its model server. Empty if unknown.
 	Flavour string `json:"flavour"`
 	// WaitsFor says why it does not work. Empty if it does.
 	WaitsFor string `json:"waits_for"`

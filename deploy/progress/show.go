@@ -19,8 +19,8 @@ import (
 const (
 	sampleEvery = 250 * time.Millisecond
 	jsonEvery   = time.Second
-	// plainFirst is when the first plain line is printed: early enough to see that a run
-	// works, and too late for a run that is done at once.
+	// plainFirst is the delay of the first plain line: short enough to see that a run works, and
+	// too long for a run that is done at once.
 	plainFirst = 5 * time.Second
 )
 

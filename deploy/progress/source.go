@@ -20,7 +20,7 @@ import (
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
-// pollEvery is how often a source asks the bus.
+// pollEvery is the interval at which a source asks the bus.
 const pollEvery = 2 * time.Second
 
 // Source samples the state of a run: from the parts that work for it in this process, and from

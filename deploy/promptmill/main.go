@@ -25,7 +25,7 @@ func main() {
 	}))
 }
 
-// environment is what the operating system gives the program.
+// environment is the part of the operating system that the program uses.
 type environment struct {
 	args    []string
 	getenv  func(string) string

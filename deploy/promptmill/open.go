@@ -122,7 +122,7 @@ func (c *activeCommand) countSafe() string {
 		text += fmt.Sprintf(", and %d more results are on the bus", more)
 	}
 
-	return text + "; the same command goes on from there"
+	return text + "; the same command resumes from there"
 }
 
 // hooks show on the screen what the pipeline reports.

@@ -120,7 +120,7 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 
 	err = pipeline.Serve(cmd.untilSignals("syncing what has come", nothingLost), cfg)
 	if errors.Is(err, pipeline.ErrInterrupted) {
-		cmd.screen.Printf("stopped; promptmill serve goes on where it was")
+		cmd.screen.Printf("stopped; promptmill serve resumes where it was")
 		return nil // a signal is how it ends
 	}
 

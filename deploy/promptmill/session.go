@@ -21,7 +21,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// answerTime is how long a command waits for the bus.
+// answerTime is the time limit of an answer of the bus.
 const answerTime = 15 * time.Second
 
 // busOptions are the flags of commands that use the runs on a bus.

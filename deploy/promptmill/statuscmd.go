@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// watchEvery is how often status --watch prints the status.
+// watchEvery is the interval of status --watch.
 const watchEvery = 2 * time.Second
 
 func listCommand(env environment) *cli.Command {

@@ -25,11 +25,11 @@ type Run struct {
 	// ready workers serve.
 	Missing []string `json:"missing_models"`
 	Served  []string `json:"served_models"`
-	// Problem is what keeps the run from being done. Empty if nothing does.
+	// Problem is the reason why the run is not done. Empty if there is none.
 	Problem string `json:"problem"`
 }
 
-// Bus is what a bus has.
+// Bus is the content of a bus.
 type Bus struct {
 	// Runs are its runs, never nil.
 	Runs []Run

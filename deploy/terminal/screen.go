@@ -21,10 +21,10 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// PlainEvery is how often the status of a long step is printed where there is no live block.
+// PlainEvery is the interval between lines with the status of a long step, without a live block.
 const PlainEvery = 30 * time.Second
 
-// Mode is how a screen shows what is in progress.
+// Mode is the way in which a screen shows progress.
 type Mode string
 
 // Modes of a screen.
@@ -37,9 +37,9 @@ const (
 
 // Config configures a screen.
 type Config struct {
-	// Out is where the screen writes. Required.
+	// Out gets the output. Required.
 	Out io.Writer
-	// Mode is how progress is shown. Defaults to ModePlain.
+	// Mode is the way in which progress is shown. Defaults to ModePlain.
 	Mode Mode
 	// Colour allows colours.
 	Colour bool

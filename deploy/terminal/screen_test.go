@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// Log lines scroll above the block, and an end takes it away.
+// Log lines scroll above the block, and Close removes it.
 func TestScreenBlock(t *testing.T) {
 	t.Parallel()
 
@@ -42,8 +42,8 @@ func TestScreenBlock(t *testing.T) {
 	wrote("the end again", "")
 }
 
-// Who wants no escape sequences gets none.
-func TestNoBlock(t *testing.T) {
+// Without a terminal or with NO_COLOR there are no escape sequences.
+func TestOpenMode(t *testing.T) {
 	t.Parallel()
 
 	file, err := os.Create(t.TempDir() + "/stderr")
@@ -77,8 +77,8 @@ func TestNoBlock(t *testing.T) {
 	}
 }
 
-// JSON has escapes of its own, and a program reads the text as it was.
-func TestForeignTextInJSON(t *testing.T) {
+// JSON has escapes of its own, so a program reads the original text.
+func TestPrintfJSON(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	s := New(Config{Out: &b, Mode: ModeJSON})
@@ -88,7 +88,7 @@ func TestForeignTextInJSON(t *testing.T) {
 	}
 }
 
-func TestColourOnlyOnATerminal(t *testing.T) {
+func TestHasColour(t *testing.T) {
 	t.Parallel()
 	if HasColour(&bytes.Buffer{}, func(string) string { return "" }) {
 		t.Error("a buffer shows colours")

@@ -58,7 +58,7 @@ type verifier struct {
 	names    []string          // the same, by index
 }
 
-// wantedLine is what the output must still have for a custom_id.
+// wantedLine counts the lines that the output must still have for a custom_id.
 type wantedLine struct {
 	lines    int32
 	refusals bool // a request is refused: it is bad, or not the first one with its custom_id

@@ -9,8 +9,8 @@ import (
 	"github.com/promptmill/promptmill/collector/output"
 )
 
-// An input may name more models than a run can have: each stays the one that it is.
-func TestVerifyManyModels(t *testing.T) {
+// An input may name more models than a run can have, and each keeps its index.
+func TestManyModels(t *testing.T) {
 	t.Parallel()
 
 	v, err := newVerifier(Config{Output: "out"})
@@ -28,9 +28,9 @@ func TestVerifyManyModels(t *testing.T) {
 	}
 }
 
-// A response that was swapped between two lines after the run is seen by its name, unless the
-// model server gave that.
-func TestVerifySwappedResponse(t *testing.T) {
+// A response that was swapped between two lines after the run is found by its id, unless the model
+// server chose the id.
+func TestSwappedResponse(t *testing.T) {
 	t.Parallel()
 
 	line := func(seq int, custom, requestID string) string {
