@@ -27,7 +27,7 @@ func TestActivityTimer(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tt := range []struct {
 		name         string
-		seconds      []float64 // at which somebody was at work
+		seconds      []float64 // at which a worker was at work
 		worked, idle float64
 	}{
 		{"always at work", []float64{1, 5, 14}, 14, 0},
@@ -66,9 +66,9 @@ func TestActivityTimerBlind(t *testing.T) {
 	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
 	for _, tt := range []struct {
 		name         string
-		before       float64    // when somebody was at work
+		before       float64    // when a worker was at work
 		blind        [2]float64 // from and to
-		after        float64    // when somebody was at work again
+		after        float64    // when a worker was at work again
 		worked, idle float64
 	}{
 		{"results come once the bus is back", 1, [2]float64{2, 62}, 63, 63, 0},
@@ -107,13 +107,13 @@ func TestActivityTimerStillBlind(t *testing.T) {
 	}
 }
 
-// Of the time in which nobody collected, that until the last result in it was not lost.
+// The time in which the run was not collected is lost only from its last result on.
 func TestTimeLost(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct {
 		name   string
-		during []uint32 // requests that were answered while nobody collected
+		during []uint32 // requests that were answered while the run was not collected
 		lost   bool
 	}{
 		{"nobody was at work", nil, true},
@@ -145,7 +145,7 @@ func TestTimeLost(t *testing.T) {
 			})
 
 			b.Publish("0-2", rest...)
-			r := b.finish(c).Results
+			r := b.waitCompleted(c).Results
 			hour := time.Hour.Seconds()
 			worked, lost := r.InferenceTimeSeconds-before.Seconds(), *r.LostTimeSeconds
 			if tt.lost && (lost < hour || worked > 60) || !tt.lost && (worked < hour || lost > 60) ||
@@ -203,7 +203,7 @@ func TestRestOfSteppedClock(t *testing.T) {
 	fixture.Must(t, j.Close())
 }
 
-// Results that come while somebody collects say nothing of the time before, though the
+// Results that come while the run is collected say nothing of the time before, though the
 // clock of the bus is behind.
 func TestNothingFoundInWhatComesLate(t *testing.T) {
 	t.Parallel()

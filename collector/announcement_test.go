@@ -31,20 +31,20 @@ func workerOn(name string, share *proto.RunUsage) proto.WorkerInfo {
 	return w
 }
 
-func spent(requests int64, joules float64) *proto.RunUsage {
+func usageOf(requests int64, joules float64) *proto.RunUsage {
 	return &proto.RunUsage{Requests: requests, EnergyJoules: &joules}
 }
 
 // again is a share with shards that were delivered once more.
-func again(requests int64, joules float64, redeliveries int64) *proto.RunUsage {
-	s := spent(requests, joules)
+func usageWith(requests int64, joules float64, redeliveries int64) *proto.RunUsage {
+	s := usageOf(requests, joules)
 	s.Redeliveries = redeliveries
 	return s
 }
 
 // sessionOf is a session of a worker that has spent so much.
 func sessionOf(name string, requests int64, joules float64) journal.WorkerSession {
-	return observeAnnouncement(journal.WorkerSession{}, workerOn(name, spent(requests, joules)), "r")
+	return observeAnnouncement(journal.WorkerSession{}, workerOn(name, usageOf(requests, joules)), "r")
 }
 
 func TestSessionShare(t *testing.T) {
@@ -57,17 +57,23 @@ func TestSessionShare(t *testing.T) {
 	}{
 		{"no word of the run", []*proto.RunUsage{nil}, nil},
 		{"nothing so far", []*proto.RunUsage{{}}, nil},
-		{"the latest stands", []*proto.RunUsage{nil, spent(1, 10), spent(3, 35)}, spent(3, 35)},
-		{"it stands when the worker is done with the run", []*proto.RunUsage{spent(3, 35), nil}, spent(3, 35)},
-		{"the worker counts anew", []*proto.RunUsage{spent(3, 35), nil, spent(1, 5), spent(2, 9)}, spent(5, 44)},
-		{"and again", []*proto.RunUsage{spent(3, 35), spent(1, 5), nil, spent(0, 1)}, spent(4, 41)},
-		{"it counts redeliveries", []*proto.RunUsage{again(0, 0, 1), again(0, 0, 2), again(1, 5, 2)}, again(1, 5, 2)},
-		{"it counts them anew, with requests", []*proto.RunUsage{again(3, 35, 2), again(1, 5, 1)}, again(4, 40, 3)},
-		{"and with as many requests", []*proto.RunUsage{again(0, 0, 2), again(0, 0, 1)}, again(0, 0, 3)},
-		{"and with none of them", []*proto.RunUsage{again(1, 5, 2), nil, spent(2, 9)}, again(3, 14, 2)},
-		{"and with nothing else", []*proto.RunUsage{spent(3, 35), again(0, 0, 1)}, again(3, 35, 1)},
+		{"the latest stands", []*proto.RunUsage{nil, usageOf(1, 10), usageOf(3, 35)}, usageOf(3, 35)},
+		{"it stands when the worker is done with the run", []*proto.RunUsage{usageOf(3, 35), nil}, usageOf(3, 35)},
+		{"the worker counts anew", []*proto.RunUsage{usageOf(3, 35), nil, usageOf(1, 5), usageOf(2, 9)},
+			usageOf(5, 44)},
+		{"and again", []*proto.RunUsage{usageOf(3, 35), usageOf(1, 5), nil, usageOf(0, 1)}, usageOf(4, 41)},
+		{"it counts redeliveries", []*proto.RunUsage{usageWith(0, 0, 1), usageWith(0, 0, 2), usageWith(1, 5, 2)},
+			usageWith(1, 5, 2)},
+		{"it counts them anew, with requests", []*proto.RunUsage{usageWith(3, 35, 2), usageWith(1, 5, 1)},
+			usageWith(4, 40, 3)},
+		{"and with as many requests", []*proto.RunUsage{usageWith(0, 0, 2), usageWith(0, 0, 1)}, usageWith(0, 0, 3)},
+		{"and with none of them", []*proto.RunUsage{usageWith(1, 5, 2), nil, usageOf(2, 9)}, usageWith(3, 14, 2)},
+		{"and with nothing else", []*proto.RunUsage{usageOf(3, 35), usageWith(0, 0, 1)}, usageWith(3, 35, 1)},
 		{"energy that is unknown", []*proto.RunUsage{{Requests: 4}}, &proto.RunUsage{Requests: 4}},
-		{"energy that is unknown in part", []*proto.RunUsage{{Requests: 4}, spent(1, 5)}, &proto.RunUsage{Requests: 5}},
+		{"energy that is unknown in part", []*proto.RunUsage{
+			{Requests: 4},
+			usageOf(1, 5),
+		}, &proto.RunUsage{Requests: 5}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +90,7 @@ func TestSessionShare(t *testing.T) {
 	}
 }
 
-// What one of several servers behind a load balancer said of itself is forgotten.
+// Figures of one of several servers behind a load balancer are forgotten.
 func TestSessionOfSeveralServers(t *testing.T) {
 	t.Parallel()
 
@@ -106,7 +112,7 @@ func TestSessionOfSeveralServers(t *testing.T) {
 	}
 }
 
-// What a model server says of itself stands while it is down, and after it.
+// The figures of a model server stand while it is down, and after it.
 func TestSessionKeepsWhatWasTold(t *testing.T) {
 	t.Parallel()
 
@@ -150,7 +156,7 @@ func TestSessionSlots(t *testing.T) {
 	// told is an announcement of so many slots, requests in flight, and requests of the run that
 	// have ended.
 	told := func(slots int, inFlight, ended int64) proto.WorkerInfo {
-		w := workerOn("w", spent(ended, 1))
+		w := workerOn("w", usageOf(ended, 1))
 		w.Slots, w.InFlight = slots, inFlight
 		return w
 	}
@@ -201,7 +207,7 @@ func TestSessionReadings(t *testing.T) {
 			Version: before.Version,
 			Since:   before.Since,
 		}, "r")); before.Name != "" && diff != "" {
-			t.Errorf("an announcement that tells nothing changes the stint (-before +after):\n%s", diff)
+			t.Errorf("an announcement without news changes the session (-before +after):\n%s", diff)
 		}
 	}
 
@@ -275,16 +281,16 @@ func TestRegistryNews(t *testing.T) {
 	}
 
 	f.observe([]proto.WorkerInfo{
-		workerOn("a", spent(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil),
+		workerOn("a", usageOf(1, 10)), workerOn("idle", nil), workerOn("named", nil), workerOn("fresh", nil),
 	})
 
 	check("those with a part in the run", []string{"a", "named"}, names(journal.FrameStats{}, false))
 	check("one more", []string{"fresh"}, names(journal.FrameStats{Workers: map[string]int64{"fresh": 2}}, false))
-	f.observe([]proto.WorkerInfo{workerOn("a", spent(2, 20)), workerOn("b", spent(1, 10))})
+	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(2, 20)), workerOn("b", usageOf(1, 10))})
 	check("what is new, and old news for later", []string{"b"}, names(journal.FrameStats{}, false))
 	f.saved = time.Now().Add(-saveInterval)
 	check("after a while", []string{"a"}, names(journal.FrameStats{}, false))
-	f.observe([]proto.WorkerInfo{workerOn("a", spent(3, 30))})
+	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(3, 30))})
 	check("at the end", []string{"a"}, names(journal.FrameStats{}, true))
 	check("nothing new", nil, names(journal.FrameStats{}, true))
 
@@ -309,7 +315,7 @@ func TestRegistryForgets(t *testing.T) {
 
 	if got := f.all(); len(got) != 2 || !got[0].Since.Equal(fixture.Created.Add(50)) ||
 		!got[1].Since.Equal(fixture.Created.Add(99)) {
-		t.Errorf("%d stints are known, want the one with a part in the run and the latest", len(got))
+		t.Errorf("%d sessions are known, want the one with a part in the run and the latest", len(got))
 	}
 }
 
@@ -334,9 +340,9 @@ func TestRegistryBehind(t *testing.T) {
 		{"nobody is there", nil, nil, false},
 		{"it knows nothing of energy", nil, []proto.WorkerInfo{workerOn("w", nil)}, false},
 		{"it has told nothing", nil, []proto.WorkerInfo{metered(nil)}, true},
-		{"it has not told all", nil, []proto.WorkerInfo{metered(spent(4, 40))}, true},
-		{"it has told all", nil, []proto.WorkerInfo{metered(spent(5, 50))}, false},
-		{"all together", []journal.WorkerSession{earlier}, []proto.WorkerInfo{metered(spent(2, 20))}, false},
+		{"it has not told all", nil, []proto.WorkerInfo{metered(usageOf(4, 40))}, true},
+		{"it has told all", nil, []proto.WorkerInfo{metered(usageOf(5, 50))}, false},
+		{"all together", []journal.WorkerSession{earlier}, []proto.WorkerInfo{metered(usageOf(2, 20))}, false},
 		{"it has gone", []journal.WorkerSession{earlier}, nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -189,13 +189,13 @@ func (in input) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error]
 }
 
 // finish waits for the end of the run and checks its output: each request's line once.
-func (b *bench) finish(s *process) metadata.Run {
+func (b *bench) waitCompleted(s *process) metadata.Run {
 	b.T.Helper()
-	return b.end(s, proto.StateCompleted)
+	return b.waitEnd(s, proto.StateCompleted)
 }
 
 // end is finish for a run that ends in another state.
-func (b *bench) end(s *process, state proto.State) metadata.Run {
+func (b *bench) waitEnd(s *process, state proto.State) metadata.Run {
 	b.T.Helper()
 
 	if err := s.wait(); err != nil {
@@ -239,11 +239,11 @@ func (b *bench) end(s *process, state proto.State) metadata.Run {
 
 	fixture.CheckAbsent(b.T, b.out.Journal())
 
-	return b.meta()
+	return b.readMeta()
 }
 
 // meta reads the metadata.
-func (b *bench) meta() (meta metadata.Run) {
+func (b *bench) readMeta() (meta metadata.Run) {
 	b.T.Helper()
 
 	text, err := os.ReadFile(b.out.Meta())

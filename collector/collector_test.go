@@ -26,7 +26,7 @@ func TestCollectorCompletes(t *testing.T) {
 	b.Publish("0-0", 1)       // and one more
 	b.Publish("0-1", 5, 6, 7)
 	c := b.start()
-	meta := b.finish(c)
+	meta := b.waitCompleted(c)
 	want := proto.Counts{Done: 8, Failed: 2, PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 3}
 	if diff := cmp.Diff(want, meta.Manifest.Counts); diff != "" {
 		t.Errorf("counts of the metadata (-want +got):\n%s", diff)
@@ -44,7 +44,7 @@ func TestCollectorCompletes(t *testing.T) {
 	}
 }
 
-// A new collector goes on behind what the one before has synced.
+// A new collector resumes after the lines that the one before has synced.
 func TestCollectorResumes(t *testing.T) {
 	t.Parallel()
 
@@ -58,7 +58,7 @@ func TestCollectorResumes(t *testing.T) {
 
 	b.Publish("0-1", 3, 4, 5)
 	c = b.start()
-	meta := b.finish(c)
+	meta := b.waitCompleted(c)
 	if got := meta.Results; got.DuplicatesDropped != 0 || got.Interruptions != 2 {
 		t.Errorf("%d duplicates and %d interruptions, want none and 2", got.DuplicatesDropped, got.Interruptions)
 	}
@@ -68,7 +68,7 @@ func TestCollectorResumes(t *testing.T) {
 	}
 }
 
-// What was taken off the bus but not written yet is synced at the stop.
+// Lines that were taken off the bus but not written yet are synced at the stop.
 func TestCollectorSyncsAtStop(t *testing.T) {
 	t.Parallel()
 
@@ -82,7 +82,7 @@ func TestCollectorSyncsAtStop(t *testing.T) {
 	}
 }
 
-// A results stream that was made anew has other messages under the numbers known.
+// A results stream that was created again has other messages under the known sequences.
 func TestCollectorStreamMadeAnew(t *testing.T) {
 	t.Parallel()
 
@@ -113,7 +113,7 @@ func TestCollectorStreamMadeAnew(t *testing.T) {
 				c = b.start()
 			}
 
-			if meta := b.finish(c); meta.Results.DuplicatesDropped != 2 {
+			if meta := b.waitCompleted(c); meta.Results.DuplicatesDropped != 2 {
 				t.Errorf("%d duplicates, want 2", meta.Results.DuplicatesDropped)
 			}
 		})
@@ -126,10 +126,10 @@ func TestCollectorReadsLargeAnswers(t *testing.T) {
 	b.Publish("0-0", 0, 1)
 	b.PublishMsg(b.LargeMsg(fixture.AllLines(2, 3), 2, 3))
 	c := b.start()
-	b.finish(c)
+	b.waitCompleted(c)
 }
 
-// What cannot be read is run again, in a round of its own.
+// Requests whose results cannot be read are run again, in a round of their own.
 func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 	t.Parallel()
 
@@ -175,7 +175,7 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 			})
 
 			b.Publish("1-0", 2, 5)
-			b.finish(c)
+			b.waitCompleted(c)
 		})
 	}
 }
@@ -221,7 +221,7 @@ func TestCollectorWaitsForWork(t *testing.T) {
 			}
 
 			b.Publish("0-0", 0, 1)
-			b.finish(c)
+			b.waitCompleted(c)
 		})
 	}
 }
@@ -258,11 +258,11 @@ func TestReaderSlow(t *testing.T) {
 	c := b.start()
 	next := uint32(0)
 	prototest.Poll(t, testrun.Patience, "room for all results", func() bool {
-		next = b.fill(next, itself)
+		next = b.fillResults(next, itself)
 		return next == requests
 	})
 
-	b.finish(c)
+	b.waitCompleted(c)
 	close(release)
 	tl.Wait()
 

@@ -52,7 +52,7 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 
 			b.Update(func(m *proto.Manifest) { m.Publish.Done = true })
 			b.Publish("1-0", 4)
-			meta := b.finish(c)
+			meta := b.waitCompleted(c)
 
 			if got := fixture.Unpack(t, b.out.Results()); strings.Count(got, string(fixture.Line(4, 0))) != 1 {
 				t.Errorf("the output lacks the line of request 4:\n%s", got)
@@ -65,7 +65,7 @@ func TestForeignLinesAreRunAgain(t *testing.T) {
 	}
 }
 
-// A line without a hash is nobody's.
+// A line without a hash answers no request.
 func TestLineWithoutHash(t *testing.T) {
 	t.Parallel()
 
@@ -75,7 +75,7 @@ func TestLineWithoutHash(t *testing.T) {
 	c := b.start()
 	c.waitDurable(1)
 	b.Publish("0-2", 0)
-	b.finish(c)
+	b.waitCompleted(c)
 }
 
 // otherInput is an input with other requests than those that were validated.
@@ -87,7 +87,7 @@ func (otherInput) Requests(*roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	}
 }
 
-// Without the input of then nobody knows which lines are wrong. Nothing final is written.
+// Without the original input the wrong lines cannot be found. Nothing final is written.
 func TestForeignLinesOfAChangedInput(t *testing.T) {
 	t.Parallel()
 

@@ -13,8 +13,8 @@ import (
 )
 
 // seer is the announcement of a worker that sees one card, whose meter says so many joules
-// since the worker began. own is what it says to have spent on the run r.
-func seer(id, host, uuid string, meter float64, requests int64, own float64, others int64) proto.WorkerInfo {
+// since the worker began. own is its reported energy for the run r.
+func workerSeeing(id, host, uuid string, meter float64, requests int64, own float64, others int64) proto.WorkerInfo {
 	return proto.WorkerInfo{
 		ID: id, Name: "gpu1", Host: host, Since: fixture.Created,
 		GPU:  []proto.GPU{{Name: "H200", UUID: uuid, EnergyJoules: &meter}},
@@ -33,53 +33,53 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 		want map[string]float64 // joules of the run, by worker
 	}{
 		{"a card each", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "B", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "B", 50, 10, 50, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "h", "B", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "h", "B", 50, 10, 50, 0)},
 		}, map[string]float64{"a": 100, "b": 50}},
 		{"one card for both", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 30, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
-			{seer("a", "h", "A", 180, 40, 180, 0), seer("b", "h", "A", 180, 40, 180, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 30, 100, 0), workerSeeing("b", "h", "A", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "A", 180, 40, 180, 0), workerSeeing("b", "h", "A", 180, 40, 180, 0)},
 		}, map[string]float64{"a": 75 + 20, "b": 25 + 60}},
 		{"two hosts that see one card", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "i", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "i", "A", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "i", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "i", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 50, "b": 50}},
 		{"cards without names on one host", announcements{
-			{seer("a", "h", "", 0, 0, 0, 0), seer("b", "h", "", 0, 0, 0, 0)},
-			{seer("a", "h", "", 100, 10, 100, 0), seer("b", "h", "", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "", 0, 0, 0, 0), workerSeeing("b", "h", "", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "", 100, 10, 100, 0), workerSeeing("b", "h", "", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 50, "b": 50}},
 		{"cards without names on two hosts", announcements{
-			{seer("a", "h", "", 0, 0, 0, 0), seer("b", "i", "", 0, 0, 0, 0)},
-			{seer("a", "h", "", 100, 10, 100, 0), seer("b", "i", "", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "", 0, 0, 0, 0), workerSeeing("b", "i", "", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "", 100, 10, 100, 0), workerSeeing("b", "i", "", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 100, "b": 100}},
 		{"one does nothing", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "h", "A", 100, 0, 0, 0)},
 		}, map[string]float64{"a": 100, "b": 0}},
 		{"one works for another run", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 0, 0, 10)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "h", "A", 100, 0, 0, 10)},
 		}, map[string]float64{"a": 50, "b": 0}},
 		{"long answers, by turns", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 0, 0, 0), seer("b", "h", "A", 100, 0, 0, 0)},
-			{seer("a", "h", "A", 150, 1, 150, 0), seer("b", "h", "A", 150, 0, 0, 0)},
-			{seer("a", "h", "A", 200, 1, 150, 0), seer("b", "h", "A", 200, 1, 200, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 0, 0, 0), workerSeeing("b", "h", "A", 100, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 150, 1, 150, 0), workerSeeing("b", "h", "A", 150, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 200, 1, 150, 0), workerSeeing("b", "h", "A", 200, 1, 200, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
 		{"one comes later", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 200, 20, 200, 0), seer("b", "h", "A", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 200, 20, 200, 0), workerSeeing("b", "h", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
 		{"one goes", announcements{
-			{seer("a", "h", "A", 0, 0, 0, 0), seer("b", "h", "A", 0, 0, 0, 0)},
-			{seer("a", "h", "A", 100, 10, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
-			{seer("a", "h", "A", 200, 20, 200, 0)},
+			{workerSeeing("a", "h", "A", 0, 0, 0, 0), workerSeeing("b", "h", "A", 0, 0, 0, 0)},
+			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "h", "A", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "A", 200, 20, 200, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
 		{"both were at work before anybody heard them", announcements{
-			{seer("a", "h", "A", 100, 30, 100, 0), seer("b", "h", "A", 100, 10, 100, 0)},
+			{workerSeeing("a", "h", "A", 100, 30, 100, 0), workerSeeing("b", "h", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 75, "b": 25}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestNamesakes(t *testing.T) {
 			ID:        id,
 			Name:      "gpu1",
 			Since:     fixture.Created.Add(time.Duration(first) * time.Second),
-			Usage:     spent(requests, joules),
+			Usage:     usageOf(requests, joules),
 			FirstSeen: fixture.Created.Add(time.Duration(first) * time.Second),
 			LastSeen:  fixture.Created.Add(time.Duration(last) * time.Second),
 		}

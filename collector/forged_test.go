@@ -19,7 +19,7 @@ import (
 
 // forged are messages that would complete the requests of a run of 6, have its input
 // deleted, or keep its readers where they are, if anybody took them for what they say.
-func forged() map[string]*nats.Msg {
+func forgedMessages() map[string]*nats.Msg {
 	honest := func(change func(*nats.Msg)) *nats.Msg {
 		msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(0, 1)))
 		change(msg)
@@ -84,7 +84,7 @@ func endedLines(indexes ...uint32) (lines []byte) {
 func TestForgedResults(t *testing.T) {
 	t.Parallel()
 
-	for name, msg := range forged() {
+	for name, msg := range forgedMessages() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
@@ -111,7 +111,7 @@ func TestForgedResults(t *testing.T) {
 			tl.WaitGiven(fixture.AllLines(2, 3))
 			b.Publish("0-0", 0, 1)
 			b.Publish("0-1", 4, 5)
-			meta := b.finish(c)
+			meta := b.waitCompleted(c)
 			tl.Finish(proto.StateCompleted, fixture.AllLines(2, 3, 0, 1, 4, 5))
 
 			fixture.CheckText(t, b.out.Results(), fixture.Lines(fixture.Answered, 2, 3, 0, 1, 4, 5))
@@ -135,7 +135,7 @@ func TestForgedResults(t *testing.T) {
 	}
 }
 
-// Who may only read can have the server itself send a message that it has stored
+// A client that may only read can have the server itself send a message that it has stored
 // elsewhere, to the subject of a result.
 func TestAimedResults(t *testing.T) {
 	t.Parallel()
@@ -162,7 +162,7 @@ func TestAimedResults(t *testing.T) {
 	c.waitDurable(2)
 	tl.WaitGiven(fixture.AllLines(2, 3))
 	b.Publish("0-0", 0, 1)
-	if meta := b.finish(c); meta.Results.Dropped != 1 || meta.Results.DuplicatesDropped != 0 {
+	if meta := b.waitCompleted(c); meta.Results.Dropped != 1 || meta.Results.DuplicatesDropped != 0 {
 		t.Errorf("%d messages were dropped, and %d lines came twice, want 1 and none",
 			meta.Results.Dropped, meta.Results.DuplicatesDropped)
 	}

@@ -15,7 +15,7 @@ import (
 
 // fill publishes results of one request each until the stream is full or all are
 // there, and returns how many it took.
-func (b *bench) fill(next uint32, index func(n uint32) uint32) uint32 {
+func (b *bench) fillResults(next uint32, index func(n uint32) uint32) uint32 {
 	b.T.Helper()
 
 	for ; int(next) < b.Manifest.Input.Requests; next++ {
@@ -39,19 +39,19 @@ func TestPurgeMakesRoom(t *testing.T) {
 	c := b.start()
 	next := uint32(0)
 	prototest.Poll(t, testrun.Patience, "room for all results", func() bool {
-		next = b.fill(next, itself)
+		next = b.fillResults(next, itself)
 		return next == 150
 	})
 
-	b.finish(c)
+	b.waitCompleted(c)
 }
 
-// The newer half stays: workers look there for what a shard has done already.
+// The newer half stays: workers look there for the requests of a shard that are done.
 func TestPurgeKeepsNewerHalf(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 1000, 256<<10)
-	full := b.fill(0, func(n uint32) uint32 { return 3 * n })
+	full := b.fillResults(0, func(n uint32) uint32 { return 3 * n })
 	c := b.start()
 	created := b.Stream(proto.ResultsStream("r")).Created
 	for _, synced := range []uint64{uint64(full) / 4, uint64(full)} {
@@ -93,14 +93,14 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 
 			c := b.start()
 			c.waitDurable(min(half, tt.max))
-			full := b.fill(uint32(half), tt.index)
+			full := b.fillResults(uint32(half), tt.index)
 			prototest.Poll(t, testrun.Patience, "all messages", func() bool {
 				p := c.Progress().Received
 				return p.Done+int(p.Duplicates) >= int(full)
 			})
 
 			c.stopped()
-			b.fill(full, tt.index) // should a purge have come in between
+			b.fillResults(full, tt.index) // should a purge have come in between
 			c = b.start()
 			prototest.Poll(t, testrun.Patience, "room in the stream", func() bool {
 				_, err := b.JS.PublishMsg(t.Context(),
@@ -113,7 +113,7 @@ func TestPurgeFullStreamAtStart(t *testing.T) {
 	}
 }
 
-// Large answers that are synced do not fill the bus: the newer ones stay. Who keeps results
+// Large answers that are synced do not fill the bus: the newer ones stay. A run that keeps results
 // for readers to come has them all.
 func TestPurgeLargeAnswers(t *testing.T) {
 	t.Parallel()
@@ -160,23 +160,23 @@ func TestPurgeLargeAnswers(t *testing.T) {
 			}
 
 			b.Publish("0-2", requests)
-			b.finish(c)
+			b.waitCompleted(c)
 		})
 	}
 }
 
-// Who keeps results for readers to come has them all, however many they are.
+// A run that keeps results for later readers has them all, however many they are.
 func TestPurgeKeepsResults(t *testing.T) {
 	t.Parallel()
 
 	const requests = 60
 	b := newBench(t, requests, 64<<10, func(m *proto.Manifest) { m.Policy.KeepResults = true })
 	c := b.start()
-	if next := b.fill(0, itself); next != requests {
+	if next := b.fillResults(0, itself); next != requests {
 		t.Fatalf("the stream is full after %d results", next)
 	}
 
-	b.finish(c)
+	b.waitCompleted(c)
 	info := b.Stream(proto.ResultsStream("r"))
 	synced := journal.Position{Created: info.Created, Sequence: info.State.LastSeq, Time: info.State.LastTime}
 	fixture.Must(t, c.newSyncLoop().purgeResults(t.Context(), synced)) // as it does once a second

@@ -58,7 +58,7 @@ func TestStrayShardIsPublishedAgain(t *testing.T) {
 
 	b.setPublished(nil)
 	b.Publish("1-0", 2, 3)
-	b.finish(c)
+	b.waitCompleted(c)
 }
 
 // A shard that is out counts as lost only if all workers say that they have none, and could

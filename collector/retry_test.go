@@ -34,11 +34,11 @@ func TestRetry(t *testing.T) {
 
 			b := newBench(t, 6, 16<<20)
 			b.Publish("0-0", fixture.Indexes(6)...)
-			b.finish(b.start())
-			first := b.meta()
+			b.waitCompleted(b.start())
+			first := b.readMeta()
 
 			fixture.Must(t, b.Bus.Runs.Retry(t.Context(), "r"))
-			b.reopen(&first)
+			b.reopenOutput(&first)
 			b.CreateStreams() // the run's end has taken the work stream
 			c := b.start()
 			prototest.Poll(t, testrun.Patience, "a round of publishing", func() bool {
@@ -52,7 +52,7 @@ func TestRetry(t *testing.T) {
 
 			b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, fixture.RetriedLine(2)))
 			b.PublishMsg(proto.EncodeResults("r", "1-1", []uint32{5}, tt.again))
-			meta := b.finish(c)
+			meta := b.waitCompleted(c)
 
 			counts := meta.Manifest.Counts
 			if counts.Done != 6 || counts.Failed != tt.fails || counts.Duplicates != 0 ||
@@ -93,7 +93,7 @@ func TestRetry(t *testing.T) {
 }
 
 // reopen makes the journal of a retry, as a server does.
-func (b *bench) reopen(meta *metadata.Run) {
+func (b *bench) reopenOutput(meta *metadata.Run) {
 	b.T.Helper()
 
 	m, err := b.Bus.Runs.Get(b.T.Context(), "r")
@@ -109,7 +109,7 @@ func (b *bench) reopen(meta *metadata.Run) {
 	fixture.Must(b.T, j.Close())
 }
 
-// Results count from the end of those that are there.
+// Results count from the end of the existing ones.
 func TestEndOfResults(t *testing.T) {
 	t.Parallel()
 
@@ -171,7 +171,7 @@ func TestEndOfResults(t *testing.T) {
 	}
 }
 
-// Who cannot ask the bus must not take it for one without results.
+// A bus that cannot be asked must not be taken for one without results.
 func TestEndOfResultsUnknown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, 16<<20)

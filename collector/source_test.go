@@ -24,12 +24,12 @@ func TestSourceLosesItsConsumer(t *testing.T) {
 	b.Publish("0-1", 5)
 	c.waitDurable(6)
 	b.Publish("0-1", 6, 7)
-	if meta := b.finish(c); meta.Results.DuplicatesDropped != 0 {
+	if meta := b.waitCompleted(c); meta.Results.DuplicatesDropped != 0 {
 		t.Errorf("%d messages were read twice", meta.Results.DuplicatesDropped)
 	}
 }
 
-// What the server sent into a connection that was broken is delivered, as it sees it.
+// For the server, messages that it sent into a broken connection are delivered.
 // If nothing comes behind that, there is no gap to be seen.
 func TestSourceMissesTheLast(t *testing.T) {
 	t.Parallel()
@@ -43,7 +43,7 @@ func TestSourceMissesTheLast(t *testing.T) {
 		return err == nil
 	})
 
-	// Who pulls in the collector's stead takes a message away from it. It is fixture.Any's.
+	// Another client that pulls from the consumer takes a message away from the collector.
 	thief, err := consumer.Fetch(1, jetstream.FetchMaxWait(testrun.Patience))
 	fixture.Must(t, err)
 

@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// checkStats checks what the metadata says of the lines.
+// checkStats compares the statistics in the metadata.
 func checkStats(t *testing.T, want *journal.FrameStats, meta metadata.Run) {
 	t.Helper()
 
@@ -66,11 +66,11 @@ func TestStatsAfterCrash(t *testing.T) {
 	b.Publish("0-0", 2, 3, 4)
 	c.waitDurable(5)
 	c.stopped()
-	b.tear(1) // the latest frame is not whole
+	b.tearJournal(1) // the latest frame is not whole
 
 	b.Publish("0-1", 4, 5, 6)
 	b.Publish("0-2", 7, 8, 9, 10, 11)
-	meta := b.finish(b.start())
+	meta := b.waitCompleted(b.start())
 	checkStats(t, statsOf(fixture.Indexes(12)...), meta)
 	if meta.Results.DuplicatesDropped != 1 {
 		t.Errorf("%d duplicates, want request 4", meta.Results.DuplicatesDropped)
@@ -78,7 +78,7 @@ func TestStatsAfterCrash(t *testing.T) {
 }
 
 // tear cuts the last bytes off the journal.
-func (b *bench) tear(bytes int64) {
+func (b *bench) tearJournal(bytes int64) {
 	b.T.Helper()
 	j := openJournal(b.T, b.out.Journal())
 	info, err := os.Stat(b.out.Journal())
@@ -87,7 +87,7 @@ func (b *bench) tear(bytes int64) {
 	fixture.Must(b.T, j.Close())
 }
 
-// What an earlier program did not count stays unknown.
+// Figures that an earlier program did not count stay unknown.
 func TestStatsOfOldJournal(t *testing.T) {
 	t.Parallel()
 
@@ -105,7 +105,7 @@ func TestStatsOfOldJournal(t *testing.T) {
 	c.stopped() // and opened again
 	b.Publish("0-0", 4, 5)
 
-	r := b.finish(b.start(uncounted)).Results
+	r := b.waitCompleted(b.start(uncounted)).Results
 	if r.AttemptsHistogram != nil || r.AttemptFailures != nil || r.FinishReasons != nil || r.Failures != nil ||
 		r.EnergyJoules != nil {
 		t.Errorf("figures %+v, want those of the statistics unknown", r)

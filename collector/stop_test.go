@@ -15,7 +15,7 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// deafServer takes what is sent to it, and once it is deaf it answers nothing.
+// deafServer takes all messages, and answers none once it is deaf.
 type deafServer struct {
 	*server.Server
 	deaf *atomic.Bool

@@ -19,7 +19,7 @@ import (
 )
 
 // rival is another place that the run could be collected to.
-func (b *bench) rival() *bench {
+func (b *bench) newRival() *bench {
 	b.T.Helper()
 
 	r := *b
@@ -34,10 +34,10 @@ func (b *bench) rival() *bench {
 	return &r
 }
 
-func as(host string) func(*Config) { return func(cfg *Config) { cfg.Host = host } }
+func withHost(host string) func(*Config) { return func(cfg *Config) { cfg.Host = host } }
 
-// collectedBy checks who has announced to collect the run.
-func (b *bench) collectedBy(want proto.CollectorInfo) {
+// checkHolder checks which collector has the lease of the run.
+func (b *bench) checkHolder(want proto.CollectorInfo) {
 	b.T.Helper()
 	if got, ok, err := b.Bus.Leases.Holder(b.T.Context(), "r"); err != nil || !ok || got != want {
 		b.T.Errorf("the run is collected by %v (%v, %v), want %v", got, ok, err, want)
@@ -59,16 +59,16 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 
 			b := newBench(t, 4, 16<<20)
 			b.Publish("0-0", 0, 1)
-			c := b.start(as("box"))
+			c := b.start(withHost("box"))
 			c.waitDurable(2)
 			first := proto.CollectorInfo{Host: "box", Output: string(b.out)}
-			b.collectedBy(first)
+			b.checkHolder(first)
 
-			second := b.rival()
+			second := b.newRival()
 			before, err := os.ReadFile(second.out.Journal())
 			fixture.Must(t, err)
 
-			refused := second.start(as(tt.host), func(cfg *Config) {
+			refused := second.start(withHost(tt.host), func(cfg *Config) {
 				if tt.sameOutput {
 					cfg.Output = b.out
 				}
@@ -83,7 +83,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 					len(before), len(after), err)
 			}
 
-			b.collectedBy(first)
+			b.checkHolder(first)
 
 			m, err := b.Bus.Runs.Get(t.Context(), "r")
 			if err != nil || m.Output != first.String() {
@@ -92,9 +92,9 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 
 			// Once the first has stopped, it may.
 			c.stopped()
-			c = second.start(as(tt.host))
+			c = second.start(withHost(tt.host))
 			b.Publish("0-1", 2, 3)
-			second.finish(c)
+			second.waitCompleted(c)
 
 			if _, ok, err := b.Bus.Leases.Holder(t.Context(), "r"); ok || err != nil {
 				t.Errorf("a run that is complete is being collected (%v)", err)
@@ -104,7 +104,7 @@ func TestSecondCollectorIsRefused(t *testing.T) {
 }
 
 // take gives the run to another collector behind the back of the one that has it.
-func (b *bench) take(other proto.CollectorInfo) {
+func (b *bench) stealLease(other proto.CollectorInfo) {
 	b.T.Helper()
 	p := b.Bus
 	prototest.Poll(b.T, testrun.Patience, "the claim on the run", func() bool {
@@ -118,15 +118,15 @@ func TestCollectorLosesItsClaim(t *testing.T) {
 
 	b := newBench(t, 4, 16<<20)
 	b.Publish("0-0", 0, 1)
-	c := b.start(as("box"))
+	c := b.start(withHost("box"))
 	c.waitDurable(2)
 	other := proto.CollectorInfo{Host: "other", Output: "/elsewhere"}
-	b.take(other)
+	b.stealLease(other)
 	if err := c.wait(); !errors.Is(err, proto.ErrLeaseHeld) {
 		t.Errorf("Run: %v, want ErrCollected", err)
 	}
 
-	b.collectedBy(other)
+	b.checkHolder(other)
 }
 
 func TestCollectorOfDeletedRun(t *testing.T) {
@@ -141,7 +141,7 @@ func TestCollectorOfDeletedRun(t *testing.T) {
 		t.Errorf("Run: %v, want ErrDeleted", err)
 	}
 
-	// What is synced stays.
+	// Synced lines stay.
 	if j := openJournal(t, b.out.Journal()); j.State().Counts.Done != 2 {
 		t.Errorf("%d lines in the journal, want 2", j.State().Counts.Done)
 	}
@@ -183,7 +183,7 @@ func TestCollectorForgetsRequests(t *testing.T) {
 	}
 
 	b.Publish("0-1", 3)
-	b.finish(c)
+	b.waitCompleted(c)
 
 	if _, err := objects.Get(t.Context(), "input-0"); err != nil {
 		t.Errorf("the input, which a worker has named: %v", err)

@@ -28,7 +28,7 @@ func (n longInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, err
 	}
 }
 
-// errorLine is what a failed request's line holds.
+// errorLine has the fields of a failed request's line.
 type errorLine struct {
 	ID       string `json:"id"`
 	CustomID string `json:"custom_id"`

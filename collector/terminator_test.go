@@ -40,10 +40,10 @@ func TestCancelWritesTheRest(t *testing.T) {
 	c.waitDurable(6)
 	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 	b.Publish("0-0", 4, 5) // was on its way when the worker heard of it
-	meta := b.end(c, proto.StateCancelled)
+	meta := b.waitEnd(c, proto.StateCancelled)
 
 	b.checkNotRun(proto.CodeCancelled, func(index uint32) bool { return index > 5 && index != 600 && index != 601 })
-	// Of the 8 that were run 2 and 5 have failed, with answers that tell no usage.
+	// Of the 8 that were run 2 and 5 have failed, with answers that report no usage.
 	want := proto.Counts{
 		Done: requests, Failed: requests - 8 + 2, Skipped: requests - 8,
 		PromptTokens: 18, CompletionTokens: 30, Attempts: 16, Duplicates: 2,
@@ -95,7 +95,7 @@ func TestCancelGoesOn(t *testing.T) {
 	fixture.CheckAbsent(t, b.out.Results())
 
 	c = b.start()
-	meta := b.end(c, proto.StateCancelled)
+	meta := b.waitEnd(c, proto.StateCancelled)
 	b.checkNotRun(proto.CodeCancelled, func(index uint32) bool { return index > 2 })
 	if c := meta.Manifest.Counts; c.Skipped != 1197 || c.Failed != 1198 || c.Duplicates != 0 {
 		t.Errorf("counts %+v", c)
@@ -122,7 +122,7 @@ func TestCancelInSmallStream(t *testing.T) {
 			b.Publish("0-0", 0, 1, 2)
 			fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 			c := b.start()
-			b.end(c, proto.StateCancelled)
+			b.waitEnd(c, proto.StateCancelled)
 			b.checkNotRun(proto.CodeCancelled, func(index uint32) bool { return index > 2 })
 		})
 	}
@@ -142,7 +142,7 @@ func TestCancelLongNames(t *testing.T) {
 
 	fixture.Must(t, b.Bus.Runs.Cancel(t.Context(), "r"))
 	c := b.start(func(cfg *Config) { cfg.Input = in })
-	b.end(c, proto.StateCancelled)
+	b.waitEnd(c, proto.StateCancelled)
 }
 
 func TestExpiry(t *testing.T) {
@@ -172,7 +172,7 @@ func TestExpiry(t *testing.T) {
 				t.Error("the run ends before its time")
 			}
 
-			meta := b.end(c, proto.StateExpired)
+			meta := b.waitEnd(c, proto.StateExpired)
 			b.checkNotRun(proto.CodeExpired, func(index uint32) bool { return index > 3 })
 			if c := meta.Manifest.Counts; c.Done != 9 || c.Skipped != 5 || c.Failed != 6 {
 				t.Errorf("counts %+v", c)
@@ -188,7 +188,7 @@ func TestExpiryOfCompleteRun(t *testing.T) {
 	b := newBench(t, 4, 16<<20, func(m *proto.Manifest) { m.Policy.ExpiresAt = &at })
 	b.Publish("0-0", 0, 1, 2, 3)
 	c := b.start()
-	b.finish(c)
+	b.waitCompleted(c)
 }
 
 // A run that was to end early has done so, too, if its collector died when the last line
@@ -225,7 +225,7 @@ func TestEndingAfterCrash(t *testing.T) {
 			}
 
 			b.Update(tt.left)
-			b.end(b.start(), tt.want)
+			b.waitEnd(b.start(), tt.want)
 		})
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// announce does what a worker does every few seconds.
+// announce sends the heartbeats that workers send every few seconds.
 func (b *bench) announce(workers ...proto.WorkerInfo) {
 	b.T.Helper()
 	p := b.Bus
@@ -30,7 +30,7 @@ func (b *bench) announce(workers ...proto.WorkerInfo) {
 	}
 }
 
-func (b *bench) gone(name string) {
+func (b *bench) removeWorker(name string) {
 	b.T.Helper()
 	fixture.Must(b.T, b.Bus.Heartbeats.Remove(b.T.Context(), name))
 }
@@ -127,7 +127,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// The shape of a worker in the metadata is what other programs read.
+// Other programs read the shape of a worker in the metadata.
 func TestMetaWorkerJSON(t *testing.T) {
 	t.Parallel()
 
@@ -201,12 +201,12 @@ func TestMetaWorkerJSON(t *testing.T) {
 	}
 }
 
-// The same workers come out of metadata that a journal goes on from.
+// A journal that resumes from metadata arrives at the same workers.
 func TestMetaWorkersGoOn(t *testing.T) {
 	t.Parallel()
 
 	first, second := sessionOf("w", 3, 30), sessionOf("w", 4, 40)
-	second.Since, second.Platform, second.EarlierUsage = fixture.Created.Add(time.Hour), "vLLM 0.12", spent(1, 2)
+	second.Since, second.Platform, second.EarlierUsage = fixture.Created.Add(time.Hour), "vLLM 0.12", usageOf(1, 2)
 
 	for i, s := range []*journal.WorkerSession{&first, &second} {
 		s.LoadSeconds = new(float64(80 + i))
@@ -244,7 +244,7 @@ func TestMetaWorkersGoOn(t *testing.T) {
 	}
 }
 
-// A URL that leads to several servers has no figures, not even those that were told before it
+// A URL that leads to several servers has no figures, not even those that were reported before it
 // was known.
 func TestMetaWorkersOfSeveralServers(t *testing.T) {
 	t.Parallel()
@@ -270,13 +270,13 @@ func TestManyWorkers(t *testing.T) {
 	const workers = 60
 	b := newBench(t, 4*workers, 16<<20)
 	for i := range uint32(workers) {
-		w := workerOn(fixture.Worker(4*i), spent(4, 10))
+		w := workerOn(fixture.Worker(4*i), usageOf(4, 10))
 		w.ServerVersion = fmt.Sprintf("0.%d", 10+i%2)
 		b.announce(w)
 		b.Publish(fmt.Sprint("0-", i), 4*i, 4*i+1, 4*i+2, 4*i+3)
 	}
 
-	meta := b.finish(b.start())
+	meta := b.waitCompleted(b.start())
 	checkStats(t, statsOf(fixture.Indexes(4*workers)...), meta)
 	if len(meta.Workers) != workers || metadata.OrZero(meta.Results.EnergyJoules) != 10*workers ||
 		meta.Platform != "vLLM 0.10, vLLM 0.11" {
@@ -285,31 +285,31 @@ func TestManyWorkers(t *testing.T) {
 	}
 }
 
-// A worker that has gone while another process collected is known nevertheless, and what
-// it did in each of its sessions counts once.
+// A worker that has gone while another process collected is known nevertheless, and its
+// requests in each of its sessions count once.
 func TestWorkersOfEarlierSessions(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 12, 16<<20)
 	b.Publish("0-0", 0, 1, 2, 3)
 	b.Publish("0-1", 4, 5)
-	b.announce(workerOn("w0", spent(4, 40)), workerOn("w1", spent(2, 20)))
+	b.announce(workerOn("w0", usageOf(4, 40)), workerOn("w1", usageOf(2, 20)))
 	c := b.start()
 	c.waitDurable(6)
 	c.waitHeard("w1", 2)
 	c.stopped()
 
-	b.gone("w0")
-	again, other := workerOn("w1", spent(2, 15)), workerOn("w2", spent(3, 33))
+	b.removeWorker("w0")
+	again, other := workerOn("w1", usageOf(2, 15)), workerOn("w2", usageOf(3, 33))
 	again.Since = fixture.Created.Add(time.Hour)
 	b.announce(again, other)
 	c = b.start()
 	c.waitHeard("w2", 3)
-	other.Runs["r"] = *spent(4, 44)
+	other.Runs["r"] = *usageOf(4, 44)
 	b.announce(other)
 	b.Publish("0-1", 6, 7)
 	b.Publish("0-2", 8, 9, 10, 11)
-	meta := b.finish(c)
+	meta := b.waitCompleted(c)
 	checkStats(t, statsOf(fixture.Indexes(12)...), meta)
 
 	var energies []float64
@@ -322,7 +322,8 @@ func TestWorkersOfEarlierSessions(t *testing.T) {
 	}
 }
 
-// What a worker tells of the last requests counts still, although the lines are there.
+// The usage that a worker reports of the last requests still counts, although the lines are
+// there.
 func TestWorkersTellLate(t *testing.T) {
 	t.Parallel()
 
@@ -330,7 +331,7 @@ func TestWorkersTellLate(t *testing.T) {
 	j := openJournal(t, b.out.Journal())
 	appendLines(t, j, fixture.Indexes(4)...)
 	c := newCollector(Config{JS: b.JS, Journal: j, Output: b.out})
-	w := workerOn("w0", spent(1, 10))
+	w := workerOn("w0", usageOf(1, 10))
 	w.GPU[0].EnergyJoules = new(500.0)
 	b.announce(w)
 
@@ -341,7 +342,7 @@ func TestWorkersTellLate(t *testing.T) {
 	}()
 
 	(&process{Collector: c, t: t}).waitHeard("w0", 1)
-	w.Runs["r"] = *spent(4, 40)
+	w.Runs["r"] = *usageOf(4, 40)
 	b.announce(w)
 	testrun.Await(t, done, "the worker's last words")
 
@@ -350,30 +351,30 @@ func TestWorkersTellLate(t *testing.T) {
 	}
 }
 
-// A retry adds what it takes to what the run took before.
+// A retry adds its usage to that of the run before.
 func TestWorkersOfRetry(t *testing.T) {
 	t.Parallel()
 
 	b := newBench(t, 3, 16<<20)
 	b.Publish("0-0", 0, 1, 2)
-	b.announce(workerOn("w0", spent(3, 30)), workerOn("w9", spent(1, 5))) // of w9 all came too late
-	b.finish(b.start())
+	b.announce(workerOn("w0", usageOf(3, 30)), workerOn("w9", usageOf(1, 5))) // of w9 all came too late
+	b.waitCompleted(b.start())
 
-	first := b.meta()
+	first := b.readMeta()
 	if got := metadata.OrZero(first.Results.EnergyJoules); got != 35 {
 		t.Errorf("the run took %v J, want 35", got)
 	}
 
-	b.gone("w9")
+	b.removeWorker("w9")
 
 	fixture.Must(t, b.Bus.Runs.Retry(t.Context(), "r"))
-	b.reopen(&first)
+	b.reopenOutput(&first)
 	b.CreateStreams()
-	b.announce(workerOn("w0", spent(3, 30)), workerOn("w2", spent(1, 12))) // the same session of w0
+	b.announce(workerOn("w0", usageOf(3, 30)), workerOn("w2", usageOf(1, 12))) // the same session of w0
 	c := b.start()
 	b.PublishMsg(proto.EncodeResults("r", "1-0", []uint32{2}, fixture.RetriedLine(2)))
 
-	meta := b.finish(c)
+	meta := b.waitCompleted(c)
 	if got := metadata.OrZero(meta.Results.EnergyJoules); got != 47 {
 		t.Errorf("the run took %v J with its retry, want 47", got)
 	}
@@ -388,7 +389,7 @@ func TestCollectorPassesOverMarks(t *testing.T) {
 	b.PublishMsg(proto.EncodeDeliveryNote("r", "0-1", proto.Isolating(2)))
 	b.Publish("0-1", 2, 3)
 	var log bytes.Buffer
-	b.finish(b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }))
+	b.waitCompleted(b.start(func(cfg *Config) { cfg.Log = zerolog.New(zerolog.SyncWriter(&log)) }))
 	if strings.Contains(log.String(), "drop results") {
 		t.Errorf("log:\n%s", log.String())
 	}
@@ -400,7 +401,7 @@ func TestMetaJSON(t *testing.T) {
 
 	b := newBench(t, 2, 16<<20)
 	b.Publish("0-0", 0, 1)
-	b.finish(b.start())
+	b.waitCompleted(b.start())
 	text, err := os.ReadFile(b.out.Meta())
 	fixture.Must(t, err)
 	var meta struct{ Results map[string]json.RawMessage }
@@ -423,7 +424,7 @@ func TestMetaJSON(t *testing.T) {
 	}
 }
 
-// The metadata tells the shortest context among the workers that took part, and how
+// The metadata has the shortest context among the workers that took part, and how
 // often shards came again.
 func TestConfigurationOfWorkers(t *testing.T) {
 	t.Parallel()
@@ -463,8 +464,8 @@ func TestConfigurationOfWorkers(t *testing.T) {
 	}
 }
 
-// Workers tell every few seconds how many requests they have in flight: in a run that is
-// over sooner, what they told is not the most.
+// Workers report every few seconds how many requests they have in flight: in a run that is
+// over sooner, the highest report is not the peak.
 func TestPeakIsNotBelowTheMean(t *testing.T) {
 	t.Parallel()
 
@@ -483,7 +484,7 @@ func TestPeakIsNotBelowTheMean(t *testing.T) {
 }
 
 // The requests of the workers, and those of their sessions, add up to those of the run, whatever
-// the workers had told when they were heard last.
+// the workers reported last.
 func TestRequestsOfSessionsAddUp(t *testing.T) {
 	t.Parallel()
 
@@ -530,14 +531,14 @@ func TestRequestsOfSessionsAddUp(t *testing.T) {
 				}
 
 				if *w.Requests != own {
-					t.Errorf("the worker has %d requests, its stints %d", *w.Requests, own)
+					t.Errorf("the worker has %d requests, its sessions %d", *w.Requests, own)
 				}
 
 				sum += own
 			}
 
 			if diff := cmp.Diff(tt.want, got); diff != "" || sum != tt.total {
-				t.Errorf("%d in all, want %d; by stint (-want +got):\n%s", sum, tt.total, diff)
+				t.Errorf("%d in all, want %d; by session (-want +got):\n%s", sum, tt.total, diff)
 			}
 		})
 	}

@@ -219,7 +219,7 @@ func TestLockOfReplacedFile(t *testing.T) {
 	}
 }
 
-// What was left is replaced by another process before it is locked: that one's file stays.
+// Another process replaces a stale file before it is locked: the new file stays.
 func TestRemoveLeftOfAnother(t *testing.T) {
 	t.Parallel()
 

@@ -145,8 +145,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// What other programs keep under the name of a lock file stays as it is, and is in nobody's
-// way but that of a run that needs the name.
+// Files of other programs under the name of a lock file stay as they are, and hinder only a
+// run that needs the name.
 func TestClaimBesideOthersFiles(t *testing.T) {
 	t.Parallel()
 

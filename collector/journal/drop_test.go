@@ -8,7 +8,7 @@ import (
 	"github.com/promptmill/promptmill/collector/internal/fixture"
 )
 
-// What a journal says besides its lines stays when some of them are dropped.
+// Dropping lines changes nothing else in a journal.
 func TestDropLines(t *testing.T) {
 	t.Parallel()
 

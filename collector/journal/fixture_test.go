@@ -43,7 +43,7 @@ func statsOf(indexes ...uint32) *FrameStats {
 }
 
 // newTestJournal makes a journal with one frame for each list of requests. ends[i] is
-// the file's size after i frames of lines, and states[i] what it held then.
+// the file's size after i frames of lines, and states[i] its state then.
 func newTestJournal(t *testing.T, requests int, frames ...[]uint32) (j *Journal, ends []int64, states []State) {
 	t.Helper()
 

@@ -58,8 +58,8 @@ func written(t *testing.T, requests uint32, pad int, seekable bool) (output.Pref
 	return out, meta
 }
 
-// folder is what lies in the folder of an output.
-func folder(t *testing.T, out output.Prefix) map[string]string {
+// readFolder returns the files in the folder of an output.
+func readFolder(t *testing.T, out output.Prefix) map[string]string {
 	t.Helper()
 
 	files := map[string]string{}
@@ -103,7 +103,7 @@ func TestReopen(t *testing.T) {
 			t.Parallel()
 
 			out, meta := written(t, tt.requests, tt.pad, tt.seekable)
-			before := folder(t, out)
+			before := readFolder(t, out)
 			at := Position{Created: fixture.Created, Sequence: 77, Time: fixture.Created.Add(time.Hour)}
 			m := retried(int(tt.requests))
 			j, err := CreateFromOutput(out, meta, m, at)
@@ -114,7 +114,7 @@ func TestReopen(t *testing.T) {
 			want := State{
 				Manifest: m,
 				Done:     roaring.New(),
-				Sessions: 3, // one more when it goes on
+				Sessions: 3, // one more when it resumes
 				Worked:   1500 * time.Millisecond,
 				Position: at,
 				Counts:   proto.Counts{Done: int(n), PromptTokens: 3 * n, CompletionTokens: 5 * n, Attempts: 2 * n},
@@ -162,7 +162,7 @@ func TestReopen(t *testing.T) {
 			}
 
 			// Nothing else has changed.
-			after := folder(t, out)
+			after := readFolder(t, out)
 			delete(after, filepath.Base(out.Journal()))
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("files beside the journal (-before +after):\n%.2000s", diff)
@@ -202,12 +202,12 @@ func TestReopenPlain(t *testing.T) {
 
 	out, meta := written(t, 6, 0, false)
 	meta.Config.Plain = true
-	before := folder(t, out)
+	before := readFolder(t, out)
 	if _, err := CreateFromOutput(out, meta, retried(6), Position{}); !errors.Is(err, ErrPlain) {
 		t.Errorf("Reopen: %v, want ErrPlain", err)
 	}
 
-	if diff := cmp.Diff(before, folder(t, out)); diff != "" {
+	if diff := cmp.Diff(before, readFolder(t, out)); diff != "" {
 		t.Errorf("files (-before +after):\n%s", diff)
 	}
 }
@@ -256,7 +256,7 @@ func TestReopenDamaged(t *testing.T) {
 
 			out, meta := written(t, 12, 1<<20, false) // so that a frame is written before the end is seen
 			tt.damage(t, out.Results())
-			before := folder(t, out)
+			before := readFolder(t, out)
 
 			_, err := CreateFromOutput(out, meta, retried(12), Position{})
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) ||
@@ -264,7 +264,7 @@ func TestReopenDamaged(t *testing.T) {
 				t.Errorf("Reopen: %v, want %v and the name of the file", err, tt.want)
 			}
 
-			if diff := cmp.Diff(before, folder(t, out)); diff != "" {
+			if diff := cmp.Diff(before, readFolder(t, out)); diff != "" {
 				t.Errorf("files (-before +after):\n%.2000s", diff)
 			}
 

@@ -199,7 +199,7 @@ func FuzzReadHeader(f *testing.F) {
 	})
 }
 
-// boundedReader counts what is asked for: buffers are made before they are filled.
+// boundedReader counts the bytes that are asked for: buffers are made before they are filled.
 type boundedReader struct {
 	*bytes.Reader
 	left int

@@ -16,7 +16,7 @@ import (
 )
 
 // A journal that was replaced is that of its path, though its folder could not be synced:
-// what is appended then is not lost.
+// a frame that is appended then is not lost.
 func TestJournalReplacedUnsynced(t *testing.T) {
 	t.Parallel()
 
@@ -65,7 +65,7 @@ func TestJournalHoldsItsState(t *testing.T) {
 		Done:     roaring.BitmapOf(0, 2, 3, 5, 9),
 		Sessions: 1,
 		Worked:   2 * time.Second,
-		// 2 and 5 are refused, with answers that tell no usage.
+		// 2 and 5 are refused, with answers that report no usage.
 		Counts: proto.Counts{Done: 5, Failed: 2, PromptTokens: 9, CompletionTokens: 15, Attempts: 10},
 		Digest: fixture.Digest(0, 2, 3, 5, 9),
 		Stats:  statsOf(lines...),
@@ -81,7 +81,7 @@ func TestJournalHoldsItsState(t *testing.T) {
 	checkState(t, want, j.State())
 	fixture.CheckText(t, j.path, fixture.Lines(fixture.Any, lines...))
 
-	// A second session tells itself from the first, once.
+	// A second session is counted once.
 	for range 2 {
 		if err := j.BeginSession(); err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func TestJournalTornTail(t *testing.T) {
 	fixture.CheckText(t, path, fixture.Lines(fixture.Any, 0, 1, 4, 2, 3, 5))
 }
 
-// A process that died while it made the journal leaves nothing to go on with.
+// A process that died while it created the journal leaves nothing to resume.
 func TestJournalCutInFirstFrame(t *testing.T) {
 	t.Parallel()
 
@@ -174,7 +174,7 @@ func TestJournalCutInFirstFrame(t *testing.T) {
 	}
 }
 
-// CreateJournal is what a run that was never begun comes to in the end.
+// A run that was never begun is created over the partial first frame.
 func TestCreateJournalOverCutFirstFrame(t *testing.T) {
 	t.Parallel()
 
@@ -238,7 +238,7 @@ func TestJournalFlippedBit(t *testing.T) {
 				t.Errorf("cut %d bytes, want %d", j.State().CutBytes, want)
 			}
 
-			// What is lost comes again, and the lock is still there.
+			// The lost frame comes again, and the lock is still there.
 			appendFrame(t, j, 9, frames[tt.frame]...)
 			if _, err := Open(j.path); !errors.Is(err, atomicfile.ErrLocked) {
 				t.Errorf("second OpenJournal: %v, want atomicfile.ErrLocked", err)

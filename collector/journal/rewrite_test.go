@@ -100,7 +100,7 @@ func TestRewrite(t *testing.T) {
 				results, failures = plainText(results), plainText(failures)
 			}
 
-			// What an interrupted attempt left behind is in nobody's way.
+			// Files of an interrupted attempt do not hinder the next one.
 			for _, path := range []string{out.Results(), out.Errors()} {
 				if err := os.WriteFile(path+".tmp", bytes.Repeat([]byte("old"), 9999), 0o644); err != nil {
 					t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/collector/internal/fixture"
 )
 
-// Equal is for cmp: two spreads are equal if they tell the same.
+// Equal is for cmp: two sketches are equal if they report the same.
 func (s *Sketch) Equal(o *Sketch) bool {
 	if s == nil || o == nil {
 		return s == o
@@ -19,7 +19,7 @@ func (s *Sketch) Equal(o *Sketch) bool {
 		*s.Distribution(1, int(s.Count())) == *o.Distribution(1, int(o.Count()))
 }
 
-// Small numbers of tokens are told as they are.
+// Small numbers of tokens are exact.
 func TestSketchOfSmallNumbers(t *testing.T) {
 	t.Parallel()
 

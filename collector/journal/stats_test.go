@@ -75,8 +75,8 @@ func TestFrameStats(t *testing.T) {
 	}
 }
 
-// What requests took and how long their answers are is told by the answered ones, and
-// what failed by one of each kind.
+// Latency and length are measured on answered requests, and failures have one example of each
+// kind.
 func TestFrameStatsMeasures(t *testing.T) {
 	t.Parallel()
 
@@ -140,7 +140,7 @@ func TestFrameStatsMeasures(t *testing.T) {
 	}
 }
 
-// An answer that does not tell its usage has an unknown number of tokens, and none that has
+// An answer that does not report its usage has an unknown number of tokens, and none that has
 // no tokens is a long one.
 func TestFrameStatsOfUnknownTokens(t *testing.T) {
 	t.Parallel()
@@ -169,7 +169,7 @@ func TestFrameStatsOfUnknownTokens(t *testing.T) {
 	}
 }
 
-// What comes out of answers cannot fill the memory.
+// Names in answers cannot fill the memory.
 func TestFrameStatsIsBounded(t *testing.T) {
 	t.Parallel()
 

@@ -24,8 +24,8 @@ func writeText(path, text string) error {
 	return file.Commit(err)
 }
 
-// What a living process is writing is not taken from it, and what it did not finish is
-// gone.
+// A file that a living process is writing is not taken from it, and a file that it did not
+// finish is gone.
 func TestFileInUse(t *testing.T) {
 	t.Parallel()
 
@@ -55,7 +55,7 @@ func TestOutputCheck(t *testing.T) {
 
 	for _, tt := range []struct {
 		name    string
-		output  string // what the files begin with
+		output  string // prefix of the files
 		prepare func(t *testing.T, dir string)
 		err     error
 	}{
@@ -151,19 +151,19 @@ func TestRemoveLeft(t *testing.T) {
 	fixture.Must(t, os.WriteFile(out.Journal()+NewJournalSuffix, []byte("left"), 0o644))
 	fixture.Must(t, out.RemoveStale())
 
-	for name, text := range folder(t, out) {
+	for name, text := range readFolder(t, out) {
 		if text != "kept" && !strings.HasSuffix(name, ".mine") {
 			t.Errorf("%s is there", name)
 		}
 	}
 
-	if got, want := len(folder(t, out)), 2*len(out.files()); got != want {
+	if got, want := len(readFolder(t, out)), 2*len(out.files()); got != want {
 		t.Errorf("%d files are there, want %d", got, want)
 	}
 }
 
-// folder is what lies in the folder of an output.
-func folder(t *testing.T, out Prefix) map[string]string {
+// readFolder returns the files in the folder of an output.
+func readFolder(t *testing.T, out Prefix) map[string]string {
 	t.Helper()
 
 	files := map[string]string{}

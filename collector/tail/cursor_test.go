@@ -50,7 +50,7 @@ func TestReaderGoesOn(t *testing.T) {
 			tl = b.StartReader(named, func(string) error {
 				<-started
 				if int(took.Add(1)) == requests/tt.size/2 {
-					tl.Cut() // in the middle of what it has asked for
+					tl.Cut() // in the middle of the messages that it has asked for
 				}
 				return nil
 			})
@@ -70,7 +70,7 @@ func TestReaderGoesOn(t *testing.T) {
 				t.Errorf("lines (-want +given by both):\n%.3000s", diff)
 			}
 
-			// Who comes once more gets nothing, and has missed nothing.
+			// The next reader of the name gets nothing, and has missed nothing.
 			b.StartReader(named, nil).Finish(proto.StateCompleted, "")
 			b.StartReader(tail.Config{Name: "y"}, nil).
 				Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(requests)...))
@@ -110,7 +110,7 @@ func TestReaderCrash(t *testing.T) {
 		t.Errorf("given %v, missed %v (%v)", given, tl.Missed, tl.Err)
 	}
 
-	// What it has given is the end of the run, without a hole.
+	// Its lines are the end of the run, without a hole.
 	tl.Check(fixture.AllLines(fixture.Indexes(9)[9-len(given):]...))
 }
 
@@ -186,7 +186,7 @@ func TestReaderNameInUse(t *testing.T) {
 	b.StartReader(tail.Config{Name: "y"}, nil).Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(4)...))
 }
 
-// A run that is made anew under the id of one that was deleted has other results.
+// A run that is created under the id of a deleted one has other results.
 func TestReaderOfRunMadeAnew(t *testing.T) {
 	t.Parallel()
 
@@ -205,7 +205,7 @@ func TestReaderOfRunMadeAnew(t *testing.T) {
 	b.StartReader(named, nil).Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(4)...))
 }
 
-// What is remembered but cannot be read is not taken for nothing.
+// A stored position that cannot be read is not taken for none.
 func TestReaderPositionUnreadable(t *testing.T) {
 	t.Parallel()
 

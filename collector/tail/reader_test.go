@@ -36,14 +36,14 @@ func TestReaderGivesEachLineOnce(t *testing.T) {
 			b.PublishMsg(b.LargeMsg(fixture.AllLines(5, 6, 7), 5, 6, 7))
 			tl.WaitGiven(fixture.AllLines(0, 1, 2, 3, 4, 9, 5, 6, 7))
 			b.SetState(proto.StateFinalizing)
-			b.Publish("0-1", 8) // what comes before the end is read
+			b.Publish("0-1", 8) // results before the end are read
 			b.SetState(state)
 			tl.Finish(state, fixture.AllLines(0, 1, 2, 3, 4, 9, 5, 6, 7, 8))
 		})
 	}
 }
 
-// A reader that comes when the run has ended gets what the bus has.
+// A reader that starts when the run has ended gets the results that the bus has.
 func TestReaderOfEndedRun(t *testing.T) {
 	t.Parallel()
 
@@ -59,7 +59,7 @@ func TestReaderOfEndedRun(t *testing.T) {
 	b.StartReader(tail.Config{}, nil).Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(requests)...))
 }
 
-// What the collector would not take is not given out fixture.Any.
+// Results that the collector would drop are not given out.
 func TestReaderSkipsJunk(t *testing.T) {
 	t.Parallel()
 
@@ -89,7 +89,7 @@ func TestReaderSkipsJunk(t *testing.T) {
 	}
 }
 
-// New leaves out what is there already, and no more.
+// New leaves out the existing results, and no more.
 func TestReaderNew(t *testing.T) {
 	t.Parallel()
 
@@ -113,7 +113,7 @@ func TestReaderNew(t *testing.T) {
 		t.Errorf("the first line is of request %d, want one of the new", first)
 	}
 
-	// what is left out on purpose is not missed
+	// results that are left out on purpose are not missed
 	tl.Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(next + 1)[first:]...))
 }
 
@@ -144,7 +144,7 @@ func TestReaderMissesWhatIsPurged(t *testing.T) {
 	}
 }
 
-// A results stream that was made anew is read from its beginning, without repeats.
+// A results stream that was created again is read from its beginning, without repeats.
 func TestReaderStreamMadeAnew(t *testing.T) {
 	t.Parallel()
 
@@ -294,12 +294,12 @@ func TestReaderAfterRetry(t *testing.T) {
 	b.SetState(proto.StateCompleted)
 	tl.Finish(proto.StateCompleted, string(fixture.RetriedLine(2)))
 
-	// Who comes now gets both lines, in their order.
+	// A new reader gets both lines, in their order.
 	b.StartReader(tail.Config{}, nil).
 		Finish(proto.StateCompleted, fixture.AllLines(fixture.Indexes(6)...)+string(fixture.RetriedLine(2)))
 }
 
-// A retry may begin while a reader is busy with what came before.
+// A retry may begin while a reader is busy with earlier results.
 func TestReaderBehindRetry(t *testing.T) {
 	t.Parallel()
 
