@@ -327,10 +327,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 	t.Parallel()
 
 	needStrace(t)
-	_, url := startNATS(t)
 	m := newModel(t, sim.Config{Tokens: 5})
-	js := openJetStream(t, url)
-	must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
 
 	steps := slices.DeleteFunc(slices.Clone(finalSteps), func(s deathStep) bool {
 		return strings.Contains(s.path, "@") || s.path == "state"
@@ -342,6 +339,12 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 
 		for _, by := range []string{"serve", "collect"} {
 			t.Run(by+": "+step.name, func(t *testing.T) {
+				t.Parallel()
+
+				_, url := startNATS(t)
+				js := openJetStream(t, url)
+				must(t, bus.CreateBuckets(t.Context(), js, bus.Limits{}))
+
 				c := newCommand(t)
 				in := c.input("in.jsonl", 40)
 				// It waits some seconds for a collector: not here, but beside the collector.
