@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -58,11 +59,11 @@ type Config struct {
 	Addr netip.Addr
 	// Authorization is the value of that header. Defaults to no such header.
 	Authorization string
-	// Dialer makes the connections; its Timeout bounds a TLS handshake, too. Required.
+	// Dialer makes the connections; its Timeout bounds a TLS handshake, too. Defaults to one with 10 s.
 	Dialer *net.Dialer
 	// Roots are the certificates to trust. Defaults to the system's.
 	Roots *x509.CertPool
-	// MaxBody is the longest answer that is read, in bytes. Required.
+	// MaxBody is the longest answer that is read, in bytes. Defaults to no bound.
 	MaxBody int64
 	// Log receives a warning about a server that is out of step. Defaults to no log.
 	Log zerolog.Logger
@@ -81,19 +82,17 @@ type Client struct {
 
 	openConn func(ctx context.Context) (*conn, error) // dialConn; tests replace it
 
-	foundSilent atomic.Bool  // a connection was watched, and nothing came on it
-	singleUse   atomic.Bool  // each connection is used for one request: the server was out of step
-	meanNanos   atomic.Int64 // mean time of an exchange
-	leastNanos  atomic.Int64 // few exchanges take less
+	foundSilent atomic.Bool // a connection was watched, and nothing came on it
+	singleUse   atomic.Bool // each connection is used for one request: the server was out of step
+	timing      timing
 
 	// mu guards the fields below.
 	mu      sync.Mutex
 	idle    []*conn            // the one used last is at the end
 	doubted map[*conn]struct{} // connections of answers that were doubted
 
-	resends     allowance // of requests sent again
-	waits       allowance // of waits for a second answer
-	falseAlarms int       // answers that were doubted and were right
+	resends allowance // of requests sent again
+	waits   allowance // of waits for a second answer
 
 	closeWindow time.Time // start of a second
 	closes      int       // connections closed in it
@@ -103,8 +102,15 @@ type Client struct {
 // its path needs escaping.
 func New(cfg Config) *Client {
 	u := cfg.URL
-	if !isPlain(u.Host) || !isPlain(u.Path) {
+	if u == nil || !isPlain(u.Host) || !isPlain(u.Path) {
 		return nil
+	}
+
+	if cfg.Dialer == nil {
+		cfg.Dialer = &net.Dialer{Timeout: 10 * time.Second}
+	}
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = math.MaxInt64 - 1 // one byte more is read to see that a body is too long
 	}
 
 	c := &Client{
@@ -357,7 +363,7 @@ func (c *Client) keepIdle(k *conn, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	c.recordTime(took)
+	c.timing.recordTime(took)
 	c.resends.earnOne()
 	c.waits.earnOne()
 

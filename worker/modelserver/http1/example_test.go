@@ -3,11 +3,9 @@ package http1_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"time"
 
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
@@ -25,7 +23,7 @@ func ExampleClient() {
 		return
 	}
 
-	client := http1.New(http1.Config{URL: u, Dialer: &net.Dialer{Timeout: 10 * time.Second}, MaxBody: 1 << 20})
+	client := http1.New(http1.Config{URL: u, MaxBody: 1 << 20})
 	defer client.Close()
 
 	body := []byte(`{"prompt":"Hello"}`)

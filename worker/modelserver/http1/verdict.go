@@ -59,15 +59,15 @@ func (c *Client) judgeAnswer(k *conn, x *exchange) verdict {
 		return refuse
 	case c.singleUse.Load(): // this connection may have been out of step, too
 		return refuse
-	case x.began.Sub(k.idleSince) < duplicateDelay && (!c.isFast() || x.res.Status >= 300):
+	case x.began.Sub(k.idleSince) < duplicateDelay && (!c.timing.isFast() || x.res.Status >= 300):
 		return c.judgeEarlyAnswer(k, x.res.Status)
 	case isRepeat && c.shouldAwaitRepeat(x):
-		if k.awaitBytes(min(2*c.meanTime(), 10*time.Second)+10*time.Millisecond) == stray {
+		if k.awaitBytes(min(2*c.timing.mean(), 10*time.Second)+10*time.Millisecond) == stray {
 			c.markOutOfStep("an answer came twice")
 			return refuse
 		}
 	case c.shouldRest(k):
-		if k.awaitBytes(c.restTime()) == stray {
+		if k.awaitBytes(c.timing.restTime()) == stray {
 			c.markOutOfStep("an answer was left over")
 			return refuse
 		}
@@ -83,9 +83,9 @@ func (c *Client) judgeEarlyAnswer(k *conn, status int) verdict {
 		return acceptLast // most are retried, or looked into; the next request has another connection
 	case !c.spendAllowance(&c.resends):
 		return acceptLast
-	case !c.isFast():
+	case !c.timing.isFast():
 		return refuseAndWatch
-	case k.awaitBytes(c.restTime()) == stray:
+	case k.awaitBytes(c.timing.restTime()) == stray:
 		c.markOutOfStep("a refusal came before the answer")
 		return refuse
 	}
@@ -93,51 +93,18 @@ func (c *Client) judgeEarlyAnswer(k *conn, status int) verdict {
 	return accept
 }
 
-// recordTime records how long an exchange took. The caller holds mu.
-func (c *Client) recordTime(took time.Duration) {
-	mean, least := c.meanTime(), time.Duration(c.leastNanos.Load())
-	if mean == 0 {
-		mean = took
-	}
-	c.meanNanos.Store(int64(mean + (took-mean)/8))
-	c.leastNanos.Store(int64(min(took, least+min((took-least)/c.forgetRate(), duplicateDelay/16))))
-}
-
-// recordFalseAlarm records that an answer was doubted and was right: the server is that fast at
-// times. The caller holds mu.
-func (c *Client) recordFalseAlarm(took time.Duration) {
-	c.falseAlarms++
-	c.leastNanos.Store(min(c.leastNanos.Load(), int64(took)))
-}
-
-// forgetRate returns how many answers it takes to forget a fast one. A server that is busy, or
-// that keeps answers, is fast at times; each time that this is found out costs a request.
-func (c *Client) forgetRate() time.Duration { return 64 << min(c.falseAlarms, 6) }
-
-// meanTime returns about how long an exchange takes.
-func (c *Client) meanTime() time.Duration { return time.Duration(c.meanNanos.Load()) }
-
-// restTime returns how long a connection rests to show what is left over on it.
-func (c *Client) restTime() time.Duration {
-	return min(2*c.meanTime(), maxRestTime) + 2*time.Millisecond
-}
-
-// isFast reports whether the server answers some requests so fast that an early answer is no
-// sign of anything. It counts as fast until it is known.
-func (c *Client) isFast() bool { return c.leastNanos.Load() < int64(duplicateDelay) }
-
 // shouldAwaitRepeat reports whether an answer that equals the last one came in less than half
 // the usual time, or the server is too fast for that to mean anything; and whether there is
 // allowance left to wait for another.
 func (c *Client) shouldAwaitRepeat(x *exchange) bool {
-	return (c.isFast() || x.began.Sub(x.begin) < c.meanTime()/2) && c.spendAllowance(&c.waits)
+	return (c.timing.isFast() || x.began.Sub(x.begin) < c.timing.mean()/2) && c.spendAllowance(&c.waits)
 }
 
 // shouldRest reports whether it is time to wait for an answer that is left over. A connection
 // that is one answer ahead shows no sign of it while it is always busy. So it rests after its
 // second, fourth, eighth answer, with a server that would send the next one meanwhile.
 func (c *Client) shouldRest(k *conn) bool {
-	return k.uses > 1 && k.uses&(k.uses-1) == 0 && c.meanTime() <= maxRestTime
+	return k.uses > 1 && k.uses&(k.uses-1) == 0 && c.timing.mean() <= maxRestTime
 }
 
 // markOutOfStep records that the server has sent something unasked: from now on each connection
@@ -161,7 +128,7 @@ func (c *Client) watchDoubted(k *conn, took time.Duration) {
 	c.mu.Unlock()
 
 	go func() {
-		seen := k.awaitBytes(3*c.meanTime() + 50*time.Millisecond)
+		seen := k.awaitBytes(3*c.timing.mean() + 50*time.Millisecond)
 		if seen == stray {
 			c.markOutOfStep("a second answer came to one request")
 		}
@@ -170,7 +137,7 @@ func (c *Client) watchDoubted(k *conn, took time.Duration) {
 		delete(c.doubted, k)
 
 		if seen == quiet {
-			c.recordFalseAlarm(took)
+			c.timing.recordFalseAlarm(took)
 		}
 
 		c.mu.Unlock()

@@ -234,39 +234,3 @@ func TestOneThread(t *testing.T) {
 		t.Errorf("%d answers are of another request, %d are none", wrong, failed)
 	}
 }
-
-// A server that is fast at times, and right, is soon no longer doubted for it: the more often that was seen, the longer
-// it is remembered.
-func TestRecordFalseAlarm(t *testing.T) {
-	t.Parallel()
-
-	var client Client
-	slow := func() (answers int) {
-		for ; client.isFast(); answers++ {
-			client.recordTime(20 * time.Millisecond)
-		}
-		return answers
-	}
-
-	slow()
-
-	last := 0
-	for range 5 {
-		client.recordFalseAlarm(time.Millisecond)
-		if !client.isFast() {
-			t.Fatal("a server that was fast counts as slow")
-		}
-
-		answers := slow()
-		if answers < last*3/2 {
-			t.Errorf("forgotten after %d answers, %d the time before", answers, last)
-		}
-
-		last = answers
-	}
-
-	client.recordFalseAlarm(50 * time.Millisecond)
-	if client.leastNanos.Load() > int64(20*time.Millisecond) {
-		t.Error("a slow answer has raised the least time")
-	}
-}
