@@ -65,7 +65,12 @@ func (r *refusals) add(t *task, c classification, took time.Duration) bool {
 		return false
 	}
 
-	r.aside = append(r.aside, refusal{t, c, took, time.Now()})
+	r.aside = append(r.aside, refusal{
+		task:           t,
+		classification: c,
+		took:           took,
+		ended:          time.Now(),
+	})
 	r.updateCounts()
 
 	return true

@@ -173,16 +173,22 @@ func (s *serverState) isRefusing() bool {
 // hang describes a hang, which the server has to disprove.
 type hang struct {
 	hung, refusing bool
-	since          time.Time
-	canary         *proto.Request
-	startsBefore   int
+	since          time.Time      // when the server went down
+	canary         *proto.Request // the smallest that it did not answer; nil: none is known yet
+	startsBefore   int            // starts of our own process
 }
 
 // currentHang returns the state of a server that may hang.
 func (s *serverState) currentHang() hang {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return hang{s.hung, s.refusing, s.since, s.canary, s.startsAtHang}
+	return hang{
+		hung:         s.hung,
+		refusing:     s.refusing,
+		since:        s.since,
+		canary:       s.canary,
+		startsBefore: s.startsAtHang,
+	}
 }
 
 // wentDownAfter reports whether the server is down, and was not yet at a time.
