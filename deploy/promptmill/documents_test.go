@@ -305,3 +305,16 @@ func TestDocumentsNames(t *testing.T) {
 		}
 	}
 }
+
+// The file that CONTRIBUTING shows as a whole is the one in the repository.
+func TestDocumentsCode(t *testing.T) {
+	shown := documents(t)["CONTRIBUTING.md"]
+	file, err := os.ReadFile(filepath.Join("..", "..", "worker", "modelserver", "lmdeploy.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if !strings.Contains(shown, "```go\n"+string(file)+"```\n") {
+		t.Error("CONTRIBUTING.md shows another worker/modelserver/lmdeploy.go than the one in the repository")
+	}
+}
