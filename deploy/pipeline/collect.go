@@ -58,10 +58,32 @@ type CollectConfig struct {
 	Hooks Hooks
 }
 
+// Validate returns an error that names the field of a value that cannot be used.
+func (c CollectConfig) Validate() error {
+	switch {
+	case c.Bus == nil:
+		return errors.New("pipeline: CollectConfig.Bus is required")
+	case c.Run == "":
+		return errors.New("pipeline: CollectConfig.Run is required")
+	case !filepath.IsAbs(string(c.Output)):
+		return fmt.Errorf("pipeline: CollectConfig.Output is %q, must be an absolute path", c.Output)
+	case c.State == "":
+		return errors.New("pipeline: CollectConfig.State is required")
+	case c.Flush < 0:
+		return fmt.Errorf("pipeline: CollectConfig.Flush is %s, must not be negative", c.Flush)
+	}
+
+	return nil
+}
+
 // Collect collects a run that is on a bus until it has ended and its files are written. It publishes
 // what is not published yet. The end of ctx stops it: the error wraps [ErrInterrupted], and the next
 // Collect resumes.
 func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+
 	dir := statedir.ForOutput(cfg.State, string(cfg.Output))
 	c := &runCollector{CollectConfig: cfg, dir: filepath.Join(dir, "input")}
 
@@ -122,21 +144,8 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		return nil, err
 	}
 
-	runs := b.Runs
-	m, err := runs.Get(ctx, c.Run)
+	m, err := c.findRun(ctx, b)
 	if err != nil {
-		return nil, err
-	}
-
-	if m.State == proto.StateValidating {
-		return nil, fmt.Errorf("run %s: %w", c.Run, errNotSubmitted)
-	}
-
-	if err := c.checkNotCollected(ctx); err != nil {
-		return nil, err
-	}
-
-	if err := CheckOutput(c.Output); err != nil {
 		return nil, err
 	}
 
@@ -146,7 +155,7 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	j, err := c.openJournal(ctx, m)
 	if errors.Is(err, errWritten) {
 		defer c.removeInput()
-		return c.finishCleanup(ctx, runs)
+		return c.finishCleanup(ctx, b.Runs)
 	}
 	if err != nil {
 		return nil, err
@@ -163,15 +172,57 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 	}
 
 	if problem != "" {
-		if err := saveProblem(ctx, runs, m, ""); err != nil {
+		if err := saveProblem(ctx, b.Runs, m, ""); err != nil {
 			return nil, err
 		}
 	}
 
-	if err := c.publishMissing(ctx, runs, m, j.State()); err != nil {
+	if err := c.publishMissing(ctx, b.Runs, m, j.State()); err != nil {
 		return nil, err
 	}
 
+	p, err := c.newParts(ctx, m, j)
+	if err != nil {
+		return nil, err
+	}
+
+	defer c.Metrics.AddRun(c.Run, p.Producer, p.Collector)()
+
+	if c.begun != nil {
+		c.begun()
+	}
+
+	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: p.Collector.Progress, JS: c.Bus.JS})()
+
+	if err := p.Run(ctx); err != nil {
+		return nil, err
+	}
+
+	c.removeInput()
+
+	return c.Output.ReadMeta()
+}
+
+// findRun returns the manifest of the run, if this process can collect it.
+func (c *runCollector) findRun(ctx context.Context, b *bus.Bus) (proto.Manifest, error) {
+	m, err := b.Runs.Get(ctx, c.Run)
+	if err != nil {
+		return m, err
+	}
+
+	if m.State == proto.StateValidating {
+		return m, fmt.Errorf("run %s: %w", c.Run, errNotSubmitted)
+	}
+
+	if err := c.checkNotCollected(ctx); err != nil {
+		return m, err
+	}
+
+	return m, CheckOutput(c.Output)
+}
+
+// newParts makes the collector of the run, and a producer for what is not published yet.
+func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journal.Journal) (*Parts, error) {
 	gatherer, err := collector.New(collector.Config{
 		JS:            c.Bus.JS,
 		Journal:       j,
@@ -196,25 +247,8 @@ func (c *runCollector) collectUntilEnd(ctx context.Context) (*metadata.Run, erro
 		Log:   c.Log,
 		Files: func(ctx context.Context) ([]string, error) { return c.inputFiles(ctx, m) },
 	})
-	if err != nil {
-		return nil, err
-	}
 
-	defer c.Metrics.AddRun(c.Run, p, gatherer)()
-
-	if c.begun != nil {
-		c.begun()
-	}
-
-	defer c.Hooks.startProgress(&progress.Source{Run: m, Counts: gatherer.Progress, JS: c.Bus.JS})()
-
-	if err := (&Parts{Producer: p, Collector: gatherer}).Run(ctx); err != nil {
-		return nil, err
-	}
-
-	c.removeInput()
-
-	return c.Output.ReadMeta()
+	return &Parts{Producer: p, Collector: gatherer}, err
 }
 
 // reporter returns what writes the run's report.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promptmill/promptmill/collector"
+	"github.com/promptmill/promptmill/deploy/busconn"
 	"github.com/promptmill/promptmill/deploy/exit"
 	"github.com/promptmill/promptmill/deploy/progress"
 	"github.com/promptmill/promptmill/proto"
@@ -67,7 +68,7 @@ func TestRunResumes(t *testing.T) {
 
 	other := newConfig(t, requests+1, sim.Config{})
 	other.Output, other.State, other.Hooks = cfg.Output, cfg.State, Hooks{}
-	if _, err := Run(t.Context(), other); err == nil || !strings.Contains(err.Error(), "made from another input") {
+	if _, err := Run(t.Context(), other); !errors.Is(err, ErrOtherRun) || !strings.Contains(err.Error(), "made from another input") {
 		t.Errorf("another input: %v", err)
 	}
 
@@ -162,6 +163,32 @@ func TestConfigValidate(t *testing.T) {
 		}
 		if _, err := Run(t.Context(), c); err == nil {
 			t.Errorf("%s: Run takes it", field)
+		}
+	}
+}
+
+// So does an error of the other configurations.
+func TestOtherConfigsValidate(t *testing.T) {
+	t.Parallel()
+
+	l := &busconn.Connection{}
+	for want, err := range map[string]error{
+		"CollectConfig.Bus is required":    CollectConfig{}.Validate(),
+		"CollectConfig.Run is required":    CollectConfig{Bus: l}.Validate(),
+		"CollectConfig.Output is \"o\"":    CollectConfig{Bus: l, Run: "r", Output: "o"}.Validate(),
+		"CollectConfig.State is required":  CollectConfig{Bus: l, Run: "r", Output: "/o"}.Validate(),
+		"ServeConfig.Dir is \"\"":          ServeConfig{}.Validate(),
+		"ServeConfig.State is required":    ServeConfig{Dir: "/d"}.Validate(),
+		"ServeConfig.Flush is -1ns":        ServeConfig{Dir: "/d", State: "/s", Flush: -1}.Validate(),
+		"SubmitConfig.Bus is required":     SubmitConfig{}.Validate(),
+		"SubmitConfig.Inputs is required":  SubmitConfig{Bus: l}.Validate(),
+		"SubmitConfig.Inputs: \"-\"":       SubmitConfig{Bus: l, Inputs: []string{"x", "-"}}.Validate(),
+		"SubmitConfig.State is required":   SubmitConfig{Bus: l, Inputs: []string{"-"}}.Validate(),
+		"WorkersConfig.Bus is required":    WorkersConfig{}.Validate(),
+		"WorkersConfig.Servers is require": WorkersConfig{Bus: l}.Validate(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
 		}
 	}
 }

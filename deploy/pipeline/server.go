@@ -33,7 +33,8 @@ type ServeConfig struct {
 	Dir string
 	// Bus names the NATS server. Defaults to one that is embedded in this process and stays up.
 	Bus busconn.Options
-	// Listen is where the embedded server listens, HOST:PORT. Required without Bus.
+	// Listen is where the embedded server listens, HOST:PORT. Defaults to a free port of this
+	// machine alone.
 	Listen natsserver.ListenAddress
 	// State is the state folder. Required.
 	State string
@@ -53,10 +54,28 @@ type ServeConfig struct {
 	Hooks Hooks
 }
 
+// Validate returns an error that names the field of a value that cannot be used.
+func (c ServeConfig) Validate() error {
+	switch {
+	case !filepath.IsAbs(c.Dir):
+		return fmt.Errorf("pipeline: ServeConfig.Dir is %q, must be an absolute path", c.Dir)
+	case c.State == "":
+		return errors.New("pipeline: ServeConfig.State is required")
+	case c.Flush < 0:
+		return fmt.Errorf("pipeline: ServeConfig.Flush is %s, must not be negative", c.Flush)
+	}
+
+	return nil
+}
+
 // Serve collects all runs that are submitted to a bus until ctx ends, and starts the bus if the
 // configuration names none. It resumes what an earlier Serve has left, and deletes ended runs when
 // their time on the bus is over. The error wraps [ErrInterrupted] after the end of ctx.
 func Serve(ctx context.Context, cfg ServeConfig) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+
 	s := &server{ServeConfig: cfg, stateDir: filepath.Join(cfg.State, "serve"), active: map[string]bool{}}
 
 	lock, err := statedir.Lock(s.State, s.stateDir)

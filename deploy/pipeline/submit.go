@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,10 +48,30 @@ type SubmitConfig struct {
 	Hooks Hooks
 }
 
+// Validate returns an error that names the field of a value that cannot be used.
+func (c SubmitConfig) Validate() error {
+	switch {
+	case c.Bus == nil:
+		return errors.New("pipeline: SubmitConfig.Bus is required")
+	case len(c.Inputs) == 0:
+		return errors.New("pipeline: SubmitConfig.Inputs is required")
+	case slices.Contains(c.Inputs, "-") && len(c.Inputs) > 1:
+		return errors.New(`pipeline: SubmitConfig.Inputs: "-" cannot be mixed with files`)
+	case c.Inputs[0] == "-" && c.State == "":
+		return errors.New("pipeline: SubmitConfig.State is required with standard input")
+	}
+
+	return nil
+}
+
 // Submit validates an input, stores it on a bus and publishes its requests: all, or as many as
 // there is room for if the collector of the run publishes the rest. The end of ctx stops it;
 // the error wraps [ErrInterrupted] and has a hint how to go on.
 func Submit(ctx context.Context, cfg SubmitConfig) (m proto.Manifest, err error) {
+	if err := cfg.Validate(); err != nil {
+		return m, err
+	}
+
 	defer func() {
 		if err != nil && ctx.Err() != nil {
 			err = interrupted(ctx, "interrupted", cmp.Or(exit.Hint(err), "nothing is on the bus"))

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -181,9 +182,27 @@ type WorkersConfig struct {
 	Hooks Hooks
 }
 
+// Validate returns an error that names the field of a value that cannot be used.
+func (c WorkersConfig) Validate() error {
+	switch {
+	case c.Bus == nil:
+		return errors.New("pipeline: WorkersConfig.Bus is required")
+	case c.Servers == nil:
+		return errors.New("pipeline: WorkersConfig.Servers is required")
+	case c.State == "":
+		return errors.New("pipeline: WorkersConfig.State is required")
+	}
+
+	return c.Workers.Validate()
+}
+
 // RunWorkers runs a worker at each model server for all runs on a bus, until ctx ends. Servers come
 // and go with the addresses of the names in their URLs.
 func RunWorkers(ctx context.Context, cfg WorkersConfig) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+
 	cfg.Name = cmp.Or(cfg.Name, HostName())
 	p := &workerPool{
 		WorkersConfig: cfg,
