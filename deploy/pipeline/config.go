@@ -66,7 +66,7 @@ type Config struct {
 	// it then. Defaults to this machine alone.
 	Listen natsserver.ListenAddress
 	// Shared says that other machines may work for the run, so that it may wait for workers.
-	// Defaults to false. It is set for Bus.
+	// Defaults to false. It is set with Bus and with Listen.
 	Shared bool
 	// State is the folder for state: locks, the embedded server's store, copies of standard
 	// input. Defaults to $XDG_STATE_HOME/promptmill, or ~/.local/state/promptmill.
@@ -255,8 +255,8 @@ func (c Config) withDefaults() (Config, error) {
 
 	c.Servers.StateDir = cmp.Or(c.Servers.StateDir, statedir.ForOutput(c.State, c.Output))
 	c.Servers.Log = c.Log
-	c.Shared = c.Shared || c.Bus.External()
 	c.Listen.Address = cmp.Or(c.Listen.Address, natsserver.Loopback.Address)
+	c.Shared = c.Shared || c.Bus.External() || c.Listen.Address != natsserver.Loopback.Address
 	c.Flush = cmp.Or(c.Flush, defaultFlush)
 	c.Policy.Attended = true
 	c.Settings = withShardDefaults(c.Settings)
