@@ -221,7 +221,9 @@ func FuzzDecodeShard(f *testing.F) {
 	f.Add("2", "", "x", []byte("plain"))
 	f.Add("1", "0-0", "", []byte{})
 	f.Fuzz(func(t *testing.T, version, id, indexes string, payload []byte) {
-		s, err := DecodeShard(nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderIndexes: {indexes}}, payload)
+		h := nats.Header{HeaderVersion: {version}, HeaderShard: {id}, HeaderIndexes: {indexes}}
+
+		s, err := DecodeShard(h, payload)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatalf("%v does not wrap ErrFormat", err)

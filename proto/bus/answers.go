@@ -55,7 +55,7 @@ func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) e
 			}
 		}
 
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 	}

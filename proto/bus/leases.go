@@ -85,9 +85,7 @@ func (l *Leases) findLease(
 		return c, false, 0, fmt.Errorf("look for the collector of run %s: %w", run, err)
 	}
 
-	if c, err = proto.ParseCollectorInfo(value); err != nil {
-		return proto.CollectorInfo{}, false, revision, nil
-	}
+	c, err = proto.ParseCollectorInfo(value)
 
-	return c, true, revision, nil
+	return c, err == nil, revision, nil
 }

@@ -145,7 +145,7 @@ func (o *ObjectStore) putChunks(ctx context.Context, info *jetstream.ObjectInfo,
 			}
 		}
 
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			info.Digest = jetstream.GetObjectDigestValue(sum)
 			return nil
 		}

@@ -59,10 +59,10 @@ func Open(path string) (io.ReadCloser, error) {
 		return file{z, func() { z.Close(); f.Close() }, path, "zstd"}, nil
 
 	default:
-		if _, err := f.Seek(0, io.SeekStart); err != nil { // a pipe: only buf has the bytes peeked at
-			return file{buf, func() { f.Close() }, path, ""}, nil
+		if _, err := f.Seek(0, io.SeekStart); err == nil {
+			return f, nil
 		}
-		return f, nil
+		return file{buf, func() { f.Close() }, path, ""}, nil // a pipe: only buf has the bytes peeked at
 	}
 }
 
@@ -183,7 +183,7 @@ func newGzipReader(buf *bufio.Reader) (*gzipReader, error) {
 func (g *gzipReader) Read(p []byte) (int, error) {
 	for {
 		n, err := g.Reader.Read(p)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = g.nextMember()
 		}
 		if n > 0 || err != nil || len(p) == 0 {

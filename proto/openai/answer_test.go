@@ -399,7 +399,8 @@ func TestReadAnswerAtTheSameTime(t *testing.T) {
 		wg.Go(func() {
 			for range 20 {
 				for _, tt := range answers {
-					if got, err := openai.ReadAnswer(tt.endpoint, nil, []byte(tt.body)); err != nil || !cmp.Equal(got, tt.whole()) {
+					got, err := openai.ReadAnswer(tt.endpoint, nil, []byte(tt.body))
+					if err != nil || !cmp.Equal(got, tt.whole()) {
 						t.Errorf("%s is read otherwise, error %v", tt.name, err)
 						return
 					}

@@ -110,10 +110,10 @@ func FuzzRaiseTokenLimit(f *testing.F) {
 			t.Fatalf("more than numbers differ:\n%s\n%s", before, out)
 		}
 
-		old, new := digits.FindAllString(before, -1), digits.FindAllString(string(out), -1)
+		was, is := digits.FindAllString(before, -1), digits.FindAllString(string(out), -1)
 		changed := 0
-		for i := range old {
-			if old[i] != new[i] {
+		for i := range was {
+			if was[i] != is[i] {
 				changed++
 			}
 		}
