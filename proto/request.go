@@ -100,7 +100,8 @@ func ParseRequest(s *jsonscan.Scanner, line []byte) (Request, error) {
 		return Request{}, fmt.Errorf("request line: url: %w", err)
 	}
 
-	if !slices.Contains(Endpoints, string(text)) {
+	endpoint := slices.IndexFunc(Endpoints, func(e string) bool { return e == string(text) })
+	if endpoint < 0 {
 		return Request{}, fmt.Errorf("request line: url %q is not a known endpoint", Excerpt(string(text)))
 	}
 
@@ -108,7 +109,7 @@ func ParseRequest(s *jsonscan.Scanner, line []byte) (Request, error) {
 		return Request{}, errors.New("request line: body is not an object")
 	}
 
-	r.URL = string(text)
+	r.URL = Endpoints[endpoint] // a string of its own would cost an allocation a request
 
 	return r, nil
 }
