@@ -196,7 +196,7 @@ func TestStoreDescribedAgain(t *testing.T) {
 				c.start("worker", "--url", m.url)
 				c.ended("out", pollTime)
 				c.verified(in, "out")
-				if !strings.Contains(said.String(), "the description of a stream is damaged; made it again") {
+				if !strings.Contains(said.String(), "the description of a stream was damaged; created it again") {
 					t.Errorf("serve says nothing of it:\n%s", said)
 				}
 			})
