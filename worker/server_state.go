@@ -182,6 +182,7 @@ type hang struct {
 func (s *serverState) currentHang() hang {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	return hang{
 		hung:         s.hung,
 		refusing:     s.refusing,
