@@ -42,7 +42,7 @@ type Progress struct {
 // New returns a collector for the run of the journal. It returns an error that names the
 // field if the configuration lacks one.
 func New(cfg Config) (*Collector, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	return newCollector(cfg), nil
@@ -90,7 +90,7 @@ func (c *Collector) Progress() Progress { return c.ledger.progress(c.total) }
 // error at once when the output cannot be written, one that wraps proto.ErrLeaseHeld when
 // another process collects the run, and [ErrDeleted] when the run is deleted from the bus.
 func (c *Collector) Run(ctx context.Context) error {
-	if err := c.start(ctx); err != nil {
+	if err := c.beginRun(ctx); err != nil {
 		return fmt.Errorf("collector: %w", err)
 	}
 
@@ -105,7 +105,7 @@ func (c *Collector) Run(ctx context.Context) error {
 			return fmt.Errorf("collector: %w", err)
 		}
 
-		err := c.finish(ctx)
+		err := c.finishRun(ctx)
 		switch {
 		case isCorruption(err):
 			// Lines that were synced cannot be read: they are fetched again.
@@ -128,8 +128,8 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// start acquires the run and begins a session of the journal.
-func (c *Collector) start(ctx context.Context) error {
+// beginRun acquires the run and begins a session of the journal.
+func (c *Collector) beginRun(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 

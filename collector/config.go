@@ -68,8 +68,8 @@ type RunInfo struct {
 	Concurrency int
 }
 
-// check returns an error that names the first field that is missing.
-func (c *Config) check() error {
+// validate returns an error that names the first field that is missing.
+func (c *Config) validate() error {
 	switch {
 	case c.JS == nil:
 		return errors.New("collector: Config.JS is required")

@@ -34,9 +34,9 @@ func cardKey(host string, c proto.GPU) string {
 	return host + " " + strconv.Itoa(c.Index)
 }
 
-// divide corrects the sessions of workers that share cards, so that each joule is in one of
+// divideEnergy corrects the sessions of workers that share cards, so that each joule is in one of
 // them.
-func (l *energyLedger) divide(run string, updates []sessionUpdate) {
+func (l *energyLedger) divideEnergy(run string, updates []sessionUpdate) {
 	watchers, fresh := map[string][]int{}, make([]map[string]int64, len(updates))
 	for i, u := range updates {
 		fresh[i] = l.countFresh(u)

@@ -10,10 +10,10 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// finish writes the output files and the metadata of a complete journal, and removes the
+// finishRun writes the output files and the metadata of a complete journal, and removes the
 // journal. Everything in it can be repeated after a crash: until the journal is removed, all
 // is done again; after that, all but the state on the bus is there.
-func (c *Collector) finish(ctx context.Context) error {
+func (c *Collector) finishRun(ctx context.Context) error {
 	c.ledger.setFinishing()
 
 	if err := checkDigest(ctx, c.cfg.Journal, c.cfg.Input); err != nil {

@@ -31,8 +31,8 @@ func (l *lease) acquire(ctx context.Context) error {
 	return l.leases.Acquire(ctx, l.run, l.holder)
 }
 
-// renew renews the lease if it is time.
-func (l *lease) renew(ctx context.Context) error {
+// renewIfDue renews the lease if it is time.
+func (l *lease) renewIfDue(ctx context.Context) error {
 	if time.Since(l.renewed) < renewInterval {
 		return nil
 	}

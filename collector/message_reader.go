@@ -22,10 +22,10 @@ type messageReader struct {
 	log     zerolog.Logger
 }
 
-// decode reads a message of results up to its lines. ending says that the run is ending, so
+// decodeMessage reads a message of results up to its lines. ending says that the run is ending, so
 // it may have lines of requests that were not executed. [bus.IsUnrecoverable] recognises
 // the error of a message that can never be read.
-func (r *messageReader) decode(msg jetstream.Msg, ending bool) (batch proto.Batch, lines [][]byte, err error) {
+func (r *messageReader) decodeMessage(msg jetstream.Msg, ending bool) (batch proto.Batch, lines [][]byte, err error) {
 	batch, err = r.bounds.ParseBatch(msg.Subject(), msg.Headers())
 	if err != nil {
 		return batch, nil, err
@@ -67,7 +67,7 @@ func (r *messageReader) addLines(
 
 		info, err := batch.ParseLine(&r.scan, i, lines[i])
 		if err != nil {
-			r.drop(f, subject, info.Worker, err)
+			r.dropResult(f, subject, info.Worker, err)
 			whole = false
 
 			continue
@@ -89,9 +89,9 @@ func (r *messageReader) addLines(
 	}
 }
 
-// drop counts results that do not fit the run, and logs the first of each kind and worker,
+// dropResult counts results that do not fit the run, and logs the first of each kind and worker,
 // which may be unknown. Their requests are found missing in the end, and run again.
-func (r *messageReader) drop(f *pendingFrame, subject string, worker []byte, err error) {
+func (r *messageReader) dropResult(f *pendingFrame, subject string, worker []byte, err error) {
 	f.Counts.Dropped++
 	if !r.dropped.Add(proto.ErrorField(err), string(worker)) {
 		return

@@ -155,7 +155,7 @@ func TestEndOfResults(t *testing.T) {
 
 			var got []uint64
 			prototest.Poll(t, testrun.Patience, "the last message", func() bool {
-				_, err := s.fetch(t.Context(), 50*time.Millisecond, func(msg jetstream.Msg) error {
+				_, err := s.fetchMessages(t.Context(), 50*time.Millisecond, func(msg jetstream.Msg) error {
 					meta, err := msg.Metadata()
 					fixture.Must(t, err)
 					got = append(got, meta.Sequence.Stream)

@@ -152,7 +152,7 @@ func (s *session) run(ctx context.Context) error {
 	syncing, stopSyncing := context.WithCancel(broken)
 	defer stopSyncing()
 
-	group.Go(func() error { return s.sync.loop(syncing, done) })
+	group.Go(func() error { return s.sync.runUntil(syncing, done) })
 
 	err := s.readResults(ctx, broken)
 	s.closeFrame()
@@ -176,7 +176,7 @@ func (s *session) readResults(ctx, broken context.Context) error {
 	for s.missing() > 0 {
 		begin := time.Now()
 
-		n, err := s.source.fetch(ctx, 50*time.Millisecond, s.handleMessage)
+		n, err := s.source.fetchMessages(ctx, 50*time.Millisecond, s.handleMessage)
 		if n > 0 {
 			s.republisher.noteResults()
 		}
@@ -236,10 +236,10 @@ func (s *session) handleMessage(msg jetstream.Msg) error {
 
 	before := s.frame.Counts
 
-	batch, lines, err := s.messages.decode(msg, s.ends.pending() != nil)
+	batch, lines, err := s.messages.decodeMessage(msg, s.ends.pending() != nil)
 	switch {
 	case bus.IsUnrecoverable(err):
-		s.messages.drop(s.frame, msg.Subject(), nil, err)
+		s.messages.dropResult(s.frame, msg.Subject(), nil, err)
 	case err != nil:
 		return err
 	default:
@@ -280,7 +280,7 @@ func (s *session) creditGap(meta *jetstream.MsgMetadata) {
 
 // skipMessage drops a message that cannot be delivered, since it passes for a server's own.
 func (s *session) skipMessage(msg *jetstream.RawStreamMsg) {
-	s.messages.drop(s.frame, msg.Subject, nil, &proto.FieldError{
+	s.messages.dropResult(s.frame, msg.Subject, nil, &proto.FieldError{
 		Field: "Status",
 		Why:   "a message without lines, with the header of a server's answer",
 	})

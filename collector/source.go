@@ -35,11 +35,11 @@ type source struct {
 // errGap says that messages were lost between server and client.
 var errGap = errors.New("a gap in the messages delivered")
 
-// fetch waits up to wait for messages and passes them to handle, in order. It returns the
+// fetchMessages waits up to wait for messages and passes them to handle, in order. It returns the
 // number of messages that were handled. After an error it may be called again.
-func (s *source) fetch(ctx context.Context, wait time.Duration, handle func(jetstream.Msg) error) (int, error) {
+func (s *source) fetchMessages(ctx context.Context, wait time.Duration, handle func(jetstream.Msg) error) (int, error) {
 	if s.consumer == nil {
-		if err := s.connect(ctx); err != nil {
+		if err := s.connectConsumer(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -123,11 +123,11 @@ func (s *source) checkConsumer(ctx context.Context) error {
 // place a consumer on a dead server until it notices.
 const consumerTimeout = 2 * time.Second
 
-// connect creates the consumer at the message after the position, or at the beginning when
+// connectConsumer creates the consumer at the message after the position, or at the beginning when
 // the stream is another one than that of the position: then the bitmap drops known lines. The
 // consumer has another name each time, since the one before may be on a dead server, and no
 // other server answers for it.
-func (s *source) connect(ctx context.Context) error {
+func (s *source) connectConsumer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 

@@ -32,9 +32,9 @@ type syncLoop struct {
 	polled      time.Time    // when the workers were asked last
 }
 
-// loop runs until done is closed or ctx ends. It returns an error when collecting has to
+// runUntil runs until done is closed or ctx ends. It returns an error when collecting has to
 // end: the run is deleted, or another process collects it.
-func (s *syncLoop) loop(ctx context.Context, done <-chan struct{}) error {
+func (s *syncLoop) runUntil(ctx context.Context, done <-chan struct{}) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 
@@ -70,7 +70,7 @@ func (s *syncLoop) exchange(ctx context.Context) error {
 		s.savedCounts = counts
 	}
 
-	err = errors.Join(err, s.lease.renew(ctx))
+	err = errors.Join(err, s.lease.renewIfDue(ctx))
 	if time.Since(s.polled) >= renewInterval {
 		s.polled = time.Now()
 		err = errors.Join(err, s.pollWorkers(ctx))

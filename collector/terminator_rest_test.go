@@ -40,7 +40,7 @@ type errorLine struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Extras struct {
-		Seq      uint32 `json:"index"`
+		Index    uint32 `json:"index"`
 		Attempts int    `json:"attempts"`
 	} `json:"promptmill"`
 }
@@ -53,7 +53,7 @@ func (b *bench) errorLines() map[uint32]errorLine {
 	for text := range strings.Lines(fixture.Unpack(b.T, b.out.Errors())) {
 		var line errorLine
 		fixture.Must(b.T, json.Unmarshal([]byte(text), &line))
-		lines[line.Extras.Seq] = line
+		lines[line.Extras.Index] = line
 	}
 
 	return lines

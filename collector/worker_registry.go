@@ -81,7 +81,7 @@ func (r *workerRegistry) observe(workers []proto.WorkerInfo) {
 		})
 	}
 
-	r.energy.divide(r.run, updates)
+	r.energy.divideEnergy(r.run, updates)
 
 	for _, u := range updates {
 		r.sessions[u.after.Key()] = u.after

@@ -159,7 +159,7 @@ func Open(path string) (*Journal, error) {
 		return nil, err
 	}
 
-	if err := j.recover(false); err != nil {
+	if err := j.recoverFrames(false); err != nil {
 		j.Close()
 		return nil, fmt.Errorf("recover journal %s: %w", path, err)
 	}
@@ -291,7 +291,7 @@ func (j *Journal) Append(f *Frame) error {
 		h.At = time.Now().UTC()
 	}
 
-	if err := j.write(h, lines); err != nil {
+	if err := j.writeFrame(h, lines); err != nil {
 		return err
 	}
 
@@ -300,8 +300,8 @@ func (j *Journal) Append(f *Frame) error {
 	return nil
 }
 
-// write writes a frame and syncs it.
-func (j *Journal) write(h header, lines []byte) error {
+// writeFrame writes a frame and syncs it.
+func (j *Journal) writeFrame(h header, lines []byte) error {
 	var packed []byte
 	if len(lines) > 0 {
 		packed = j.enc.EncodeAll(lines, nil)

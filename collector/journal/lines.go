@@ -195,7 +195,7 @@ func (j *Journal) Drop(requests *roaring.Bitmap) error {
 		return err
 	}
 
-	return j.recover(false)
+	return j.recoverFrames(false)
 }
 
 // writeWithout appends a frame without the lines of some requests.
@@ -227,5 +227,5 @@ func (j *Journal) writeWithout(dropped *roaring.Bitmap, h header, indexes []uint
 	h.Indexes, h.Failed, h.Sizes, h.Stats = of.Indexes, of.Failed, of.Sizes, of.Stats
 	h.Counts, h.Digest = of.Counts, of.Digest
 
-	return j.write(h, lines)
+	return j.writeFrame(h, lines)
 }

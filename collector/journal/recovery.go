@@ -23,16 +23,16 @@ var errNoManifest = errors.New("no whole frame in it describes the run")
 // those frames count as not done. It is for a journal of which Lines or Rewrite has
 // returned a [CorruptionError].
 func (j *Journal) Repair() error {
-	if err := j.recover(true); err != nil {
+	if err := j.recoverFrames(true); err != nil {
 		return fmt.Errorf("repair journal %s: %w", j.path, err)
 	}
 	return nil
 }
 
-// recover reads the headers of the journal's frames, and cuts off a torn tail. It checks
+// recoverFrames reads the headers of the journal's frames, and cuts off a torn tail. It checks
 // the lines of the last frame or, with all, of every frame: earlier frames were synced
 // before the next one was begun.
-func (j *Journal) recover(all bool) error {
+func (j *Journal) recoverFrames(all bool) error {
 	frames, err := j.newReader()
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (j *Journal) recover(all bool) error {
 	}
 
 	if damage >= 0 || r.damaged {
-		err = j.compact(r.good)
+		err = j.compactFile(r.good)
 		// A frame that was cut out may have held results that the stream still has.
 		r.state.Position = Position{}
 	} else {
@@ -170,8 +170,8 @@ func (j *Journal) isPartialFirstFrame() bool {
 	return bytes.HasPrefix(magic, got[:min(n, start+4)]) && strings.HasPrefix(frameTag, string(got[min(n, start+8):n]))
 }
 
-// compact replaces the file by one of whole frames only.
-func (j *Journal) compact(good []frameRef) error {
+// compactFile replaces the file by one of whole frames only.
+func (j *Journal) compactFile(good []frameRef) error {
 	return j.replaceFile(func(next *Journal) error {
 		for _, f := range good {
 			if err := next.copyFrame(j.file, f); err != nil {

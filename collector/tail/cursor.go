@@ -90,9 +90,9 @@ func (c *cursor) encode(runCreated time.Time) ([]byte, error) {
 	return json.Marshal(saved)
 }
 
-// check compares a cursor with the number of its run's requests. A cursor that cannot be
+// checkRequests compares a cursor with the number of its run's requests. A cursor that cannot be
 // the run's would hide lines.
-func (c *cursor) check(requests int) error {
+func (c *cursor) checkRequests(requests int) error {
 	if !c.seen.IsEmpty() && int64(c.seen.Maximum()) >= int64(requests) {
 		return fmt.Errorf("%w: it has request %d of %d", proto.ErrFormat, c.seen.Maximum(), requests)
 	}
@@ -144,7 +144,7 @@ func (s *store) loadCursor(ctx context.Context, requests int) (cursor, error) {
 		c = newCursor()
 	}
 	if err == nil {
-		err = c.check(requests)
+		err = c.checkRequests(requests)
 	}
 	if err != nil {
 		return cursor{}, fmt.Errorf("load the position of reader %s: %w", s.key, err)

@@ -213,7 +213,7 @@ func TestReaderPositionUnreadable(t *testing.T) {
 	kv, err := b.JS.KeyValue(t.Context(), proto.ReadersBucket)
 	fixture.Must(t, err)
 
-	for _, text := range []string{"", "{}", "[", `{"seq":1,"seen":"AA"}`} {
+	for _, text := range []string{"", "{}", "[", `{"sequence":1,"seen":"AA"}`} {
 		_, err = kv.Put(t.Context(), "r.x", []byte(text))
 		fixture.Must(t, err)
 		tl := b.StartReader(named, nil)

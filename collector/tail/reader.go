@@ -75,7 +75,7 @@ func (r *Reader) Dropped() int64 { return r.dropped.Count() }
 func (r *Reader) Run(
 	ctx context.Context, write func(lines []byte) error,
 ) (missed *roaring.Bitmap, run proto.Manifest, err error) {
-	if err := r.open(ctx); err != nil {
+	if err := r.loadRun(ctx); err != nil {
 		return nil, r.run, err
 	}
 
@@ -84,8 +84,8 @@ func (r *Reader) Run(
 	return missed, r.run, err
 }
 
-// open loads the manifest and the cursor.
-func (r *Reader) open(ctx context.Context) error {
+// loadRun loads the manifest and the cursor.
+func (r *Reader) loadRun(ctx context.Context) error {
 	b, err := bus.Open(ctx, r.cfg.JS)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (r *Reader) readBatch(ctx context.Context, write func([]byte) error) (n int
 	defer cancel()
 
 	if !r.located {
-		if err := r.locate(ctx); err != nil {
+		if err := r.locateCursor(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -244,7 +244,7 @@ func (r *Reader) readOne(ctx context.Context, out *newLines, write func([]byte) 
 
 	msg, err := bus.NextMessage(ctx, r.cfg.JS, stream, r.cursor.sequence+1, proto.ResultsSubject(r.cfg.Run, "*"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, r.locate(ctx) // the next round reads the stream that exists now
+		return 0, r.locateCursor(ctx) // the next round reads the stream that exists now
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", stream, err)
@@ -257,9 +257,9 @@ func (r *Reader) readOne(ctx context.Context, out *newLines, write func([]byte) 
 	return 1, nil
 }
 
-// locate compares the stream with the one that the cursor is in. If it is another one,
+// locateCursor compares the stream with the one that the cursor is in. If it is another one,
 // reading begins at its start, and the lines that were given out are left out.
-func (r *Reader) locate(ctx context.Context) error {
+func (r *Reader) locateCursor(ctx context.Context) error {
 	stream, err := bus.FindStream(ctx, r.cfg.JS, proto.ResultsStream(r.cfg.Run))
 	if err != nil {
 		return err
@@ -319,9 +319,9 @@ func (r *Reader) selectLines(ctx context.Context, msg *jetstream.RawStreamMsg, o
 		return nil // for workers
 	}
 
-	batch, lines, err := r.decode(ctx, msg)
+	batch, lines, err := r.decodeMessage(ctx, msg)
 	if bus.IsUnrecoverable(err) {
-		r.drop(msg.Subject, nil, err)
+		r.dropResult(msg.Subject, nil, err)
 		return nil
 	}
 	if err != nil {
@@ -331,7 +331,7 @@ func (r *Reader) selectLines(ctx context.Context, msg *jetstream.RawStreamMsg, o
 	for i, index := range batch.Indexes {
 		info, err := batch.ParseLine(&r.scan, i, lines[i])
 		if err != nil {
-			r.drop(msg.Subject, info.Worker, err)
+			r.dropResult(msg.Subject, info.Worker, err)
 			continue
 		}
 
@@ -376,8 +376,8 @@ func (r *Reader) isWanted(ctx context.Context, index uint32, answered bool) (boo
 	return r.run.Retries > 0, nil
 }
 
-// decode reads a message of results up to its lines.
-func (r *Reader) decode(
+// decodeMessage reads a message of results up to its lines.
+func (r *Reader) decodeMessage(
 	ctx context.Context, msg *jetstream.RawStreamMsg,
 ) (batch proto.Batch, lines [][]byte, err error) {
 	batch, err = r.run.Bounds().ParseBatch(msg.Subject, msg.Header)
@@ -420,8 +420,8 @@ func mayEndEarly(run proto.Manifest) bool {
 	return true
 }
 
-// drop counts what does not fit the run, and logs the first of each kind and worker.
-func (r *Reader) drop(subject string, worker []byte, err error) {
+// dropResult counts what does not fit the run, and logs the first of each kind and worker.
+func (r *Reader) dropResult(subject string, worker []byte, err error) {
 	if !r.dropped.Add(proto.ErrorField(err), string(worker)) {
 		return
 	}
