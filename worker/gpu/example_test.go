@@ -10,7 +10,8 @@ import (
 	"github.com/promptmill/promptmill/worker/gpu"
 )
 
-// A watch runs beside the work, and Now may be called at any time. It returns nil until there is a reading.
+// A watch runs beside the work, and Now may be called at any time. It returns nil until there
+// is a reading.
 func ExampleWatch() {
 	watch := gpu.New(zerolog.Nop())
 	fmt.Println(len(watch.Now()))

@@ -25,7 +25,7 @@ const (
 	restartWaitMax = time.Minute
 )
 
-// maxEndTime is how long [Watch.Run] waits for a killed nvidia-smi. One that hangs in its
+// maxEndTime is the time that [Watch.Run] waits for a killed nvidia-smi. One that hangs in its
 // driver, as they do when a card fails, ends for no signal.
 const maxEndTime = 5 * time.Second
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// climbPhase is what the climber does with the limit.
+// climbPhase is a phase of the climber.
 type climbPhase int
 
 const (
@@ -148,7 +148,8 @@ func (c *climber) rateGap(rate float64) float64 {
 	return math.Abs(rate/c.rate - 1)
 }
 
-// doubleLimit doubles the limit if the last doubling brought enough, and otherwise returns to the base.
+// doubleLimit doubles the limit if the last doubling brought enough, and otherwise returns to
+// the base.
 func (c *climber) doubleLimit(rate float64, now time.Time) {
 	w := c.win
 	if c.rate == 0 || rate >= minGainDouble*c.rate {

@@ -31,7 +31,7 @@ const (
 
 // Growing by the gauges.
 const (
-	// freeGrowthLimit is how far the limit grows as fast as the gauges are read, as long as
+	// freeGrowthLimit is the limit up to which it grows as fast as the gauges are read, as long as
 	// nothing waits in the server: this many requests at once hardly harm any server, and a
 	// queue shows at once. Beyond it each doubling has to bring more tokens. (TCP's slow start
 	// works the same way: it doubles with each round trip until the first sign of a queue.

@@ -139,7 +139,7 @@ func (l *Limiter) tryAcquire() (s Slot, wait time.Duration, ok bool) {
 
 // Outcome is the result of a request.
 type Outcome struct {
-	// Work is what the server produced, in tokens or another unit that grows with the effort; 0
+	// Work is the output of the server, in tokens or another unit that grows with the effort; 0
 	// if the request failed.
 	Work float64
 	// Overload is set if the server refused the request because it has too many.
@@ -244,7 +244,7 @@ func (l *Limiter) SetSlots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	if l.gauges.ignored { // the slots, too, are those of one of several servers
+	if l.gauges.ignored { // the slots, too, belong to one of several servers
 		return
 	}
 
@@ -351,7 +351,7 @@ func (l *Limiter) IgnoreGauges() {
 // A process that was stopped (Ctrl-Z, a suspended job, a frozen machine) and continues finds
 // that its requests took as long as it was away, which says nothing about the server.
 const (
-	// BeatEvery is how often to call [Limiter.Beat], if at all.
+	// BeatEvery is the time between calls of [Limiter.Beat], if there are any.
 	BeatEvery = 250 * time.Millisecond
 	// MissedBeat is the time without a call of Beat after which the process counts as having
 	// been stopped.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// overloadState is what the limiter does about refusals.
+// overloadState is the reaction of the limiter to refusals.
 type overloadState int
 
 const (

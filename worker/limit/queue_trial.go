@@ -24,7 +24,7 @@ type queueTrial struct {
 	win    *window
 	gauges *gaugeController
 
-	running bool    // the opposite of what was before is being tried
+	running bool    // the other policy is being tried
 	rate    float64 // before the trial
 	limit   int     // before the trial
 	beganAt time.Time
@@ -76,7 +76,8 @@ func (t *queueTrial) compareRates(now time.Time) {
 	}
 }
 
-// startTrial tries the opposite of what is now, at a limit that is changed by the requests that wait.
+// startTrial tries the other policy for the queue, at a limit that is changed by the requests
+// that wait.
 func (t *queueTrial) startTrial(rate float64, now time.Time) {
 	t.running, t.rate, t.limit, t.beganAt = true, rate, t.win.limit, now
 
@@ -92,7 +93,7 @@ func (t *queueTrial) startTrial(rate float64, now time.Time) {
 	t.gauges.moveLimit(t.win.limit+waiting, now)
 }
 
-// endTrial keeps what was tried, or returns to what was before.
+// endTrial keeps the policy that was tried, or returns to the one before.
 func (t *queueTrial) endTrial(rate float64, now time.Time) {
 	t.running = false
 

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// WithAddress makes the server connect to this address of the host in its URL. All requests name the host as before:
-// in the Host header, and in TLS.
+// WithAddress makes the server connect to this address of the host in its URL. All requests
+// name the host as before: in the Host header, and in TLS.
 func WithAddress(at netip.Addr) Option { return func(s *Server) { s.at = at } }
 
 // dialServer connects to an address of the server's host.
@@ -34,10 +34,11 @@ type resolveFunc func(ctx context.Context, network, host string) ([]netip.Addr, 
 // resolveTimeout bounds the lookup of a name's addresses.
 const resolveTimeout = 5 * time.Second
 
-// LookupAddresses returns the addresses of the name in a model server's URL if each of them is a server of its own: a
-// headless service, or a name that DNS gives in turns. Of a host with an address of each family it returns one of
-// them. It returns none if the name must be left as it is: if it is an address, or is reached through a proxy; or if
-// an address is public, since public names with several addresses have load balancers there. The error is that of the
+// LookupAddresses returns the addresses of the name in a model server's URL if each of them is
+// a server of its own: a headless service, or a name that DNS gives in turns. Of a host with an
+// address of each family it returns one of them. It returns none if the name must be left as it
+// is: if it is an address, or is reached through a proxy; or if an address is public, since
+// public names with several addresses have load balancers there. The error is that of the
 // lookup.
 func LookupAddresses(ctx context.Context, base string) ([]netip.Addr, error) {
 	return resolveAddresses(ctx, base, net.DefaultResolver.LookupNetIP)
@@ -74,9 +75,9 @@ func resolveAddresses(ctx context.Context, base string, find resolveFunc) ([]net
 	return selectServers(all), nil
 }
 
-// selectServers returns the addresses of a name that are servers of their own. They come in the order in which this
-// host reaches them best (RFC 6724). A host with both families has one of each, so those of the first one's family
-// are all there are.
+// selectServers returns the addresses of a name that are servers of their own. They come in the
+// order in which this host reaches them best (RFC 6724). A host with both families has one of
+// each, so those of the first one's family are all there are.
 func selectServers(all []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range all {
@@ -95,7 +96,8 @@ func selectServers(all []netip.Addr) []netip.Addr {
 	return slices.Compact(list)
 }
 
-// carrierNAT is the network of hosts behind the address of a carrier (RFC 6598). Tailscale and some clusters use it.
+// carrierNAT is the network of hosts behind the address of a carrier (RFC 6598). Tailscale and
+// some clusters use it.
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
 // isPublic reports whether an address is for the whole internet.

@@ -75,7 +75,8 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// A server at one address of its host gets its requests there, with the name of the host in the header and in TLS.
+// A server at one address of its host gets its requests there, with the name of the host in the
+// header and in TLS.
 func TestWithAddress(t *testing.T) {
 	t.Parallel()
 

@@ -14,7 +14,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver/http1"
 )
 
-// baseURL is where a server is, from its URL or from a permanent redirect. It does not change.
+// baseURL is the place of a server, from its URL or from a permanent redirect. It does not change.
 type baseURL struct {
 	origin  string            // scheme, host and port
 	prefix  string            // of all paths
@@ -27,8 +27,8 @@ type baseURL struct {
 // versionPart matches a part of a path that is the version of an API.
 var versionPart = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
-// parseBaseURL parses a server's URL in the forms that people have: with or without "/v1" or another version,
-// "/models" behind that, or an endpoint at its end.
+// parseBaseURL parses a server's URL in the forms that people have: with or without "/v1" or
+// another version, "/models" behind that, or an endpoint at its end.
 func parseBaseURL(text string) (p baseURL, user *url.Userinfo, err error) {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -78,7 +78,8 @@ func cutEndpoint(parts []string) []string {
 	return nil
 }
 
-// displayURL returns the URL for people, without the version if that is the usual one, and without secrets.
+// displayURL returns the URL for people, without the version if that is the usual one, and
+// without secrets.
 func (p *baseURL) displayURL() string {
 	base := p.origin + p.prefix
 	if p.version != "/v1" {
@@ -105,10 +106,11 @@ func (p *baseURL) resolvePath(path string) string {
 	return p.prefix + path + query
 }
 
-// resolveRedirect returns where a request for a path goes that was sent to a target and redirected from there: to is
-// the server's base URL if all its requests go that way, next the target of this one. It is not ok if that is another
-// host, which must get neither the key nor the prompts. The query of the URL is kept, unless the redirect has one:
-// that is for this request alone.
+// resolveRedirect returns where a request for a path goes that was sent to a target and
+// redirected from there: to is the server's base URL if all its requests go that way, next the
+// target of this one. It is not ok if that is another host, which must get neither the key nor
+// the prompts. The query of the URL is kept, unless the redirect has one: that is for this
+// request alone.
 func (p *baseURL) resolveRedirect(path, target, location string) (to baseURL, next string, ok bool) {
 	from, err := url.Parse(p.origin + target)
 	if err != nil {
@@ -165,8 +167,8 @@ func isSameHost(from, to *url.URL) bool {
 	return from.Scheme == "http" && to.Scheme == "https"
 }
 
-// authorizationHeader returns the Authorization header. A user in the URL is for this server, and goes before the
-// key, which may be for several.
+// authorizationHeader returns the Authorization header. A user in the URL is for this server,
+// and goes before the key, which may be for several.
 func authorizationHeader(user *url.Userinfo, key string) string {
 	if user != nil {
 		password, _ := user.Password()
@@ -180,8 +182,8 @@ func authorizationHeader(user *url.Userinfo, key string) string {
 	return ""
 }
 
-// CleanKey returns an API key in one of the forms that people have, without white space around it and without the
-// word Bearer. It fails if the rest cannot be sent.
+// CleanKey returns an API key in one of the forms that people have, without white space around
+// it and without the word Bearer. It fails if the rest cannot be sent.
 func CleanKey(key string) (string, error) {
 	key = strings.TrimSpace(key)
 	if word, rest, ok := strings.Cut(key, " "); ok && strings.EqualFold(word, "bearer") {

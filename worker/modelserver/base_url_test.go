@@ -159,7 +159,8 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// A redirect that keeps method and body is followed on the same host. A permanent one is requested once.
+// A redirect that keeps method and body is followed on the same host. A permanent one is
+// requested once.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 

@@ -15,9 +15,9 @@ import (
 // ErrCoding is returned for an answer in a content coding that cannot be decoded.
 var ErrCoding = errors.New("the answer cannot be unpacked")
 
-// decodeBody decodes the content codings of an answer (RFC 9110, 8.4). The requests ask for none, and some proxies
-// use one all the same. The body of an error response that cannot be decoded is replaced by that error: the status is
-// worth more than its body.
+// decodeBody decodes the content codings of an answer (RFC 9110, 8.4). The requests ask for
+// none, and some proxies use one all the same. The body of an error response that cannot be
+// decoded is replaced by that error: the status is worth more than its body.
 func (a *Answer) decodeBody(most int64) {
 	coded := a.Header["Content-Encoding"]
 	if a.Err != nil || len(coded) == 0 {
@@ -34,8 +34,8 @@ func (a *Answer) decodeBody(most int64) {
 	}
 }
 
-// decodeAtOnce is how much is decoded before the whole size is known, so that a body that was packed very tight takes
-// no memory.
+// decodeAtOnce is the number of bytes that are decoded before the whole size is known, so that
+// a body that was packed very tight takes no memory.
 const decodeAtOnce = 4 << 20
 
 // decodeCoding decodes one coding of a body, to at most that many bytes.

@@ -20,9 +20,10 @@ var defaultURLs = []string{
 // findTimeout bounds the probes of the servers on this machine.
 const findTimeout = 2 * time.Second
 
-// Find probes the default ports of this machine for model servers. found are those that list models, or report that
-// they load one, in the order of these ports. tried has an entry for each other port: why it is no model server, or
-// only its URL if nothing answers. key is sent to all of them.
+// Find probes the default ports of this machine for model servers. found has those that list
+// models, or report that they load one, in the order of these ports. tried has an entry for
+// each other port: why it is no model server, or only its URL if nothing answers. key is sent
+// to all of them.
 func Find(ctx context.Context, key string, options ...Option) (found []*Server, tried []string) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()

@@ -22,9 +22,9 @@ type flavourSpec struct {
 	// newFlavour returns the flavour of one server. Required.
 	newFlavour func() flavour
 
-	// owner is that of the models in the server's list; empty: it is no sign.
+	// owner is the owner of the models in the server's list; empty: it is no sign.
 	owner string
-	// serverHeader is how the "Server" header of the answers begins; empty: it is no sign.
+	// serverHeader is the beginning of the "Server" header of the answers; empty: it is no sign.
 	serverHeader string
 	// gauges are the names of gauges that no other flavour has; nil: the flavour has none.
 	gauges *gaugeNames

@@ -13,21 +13,21 @@ type Info struct {
 	// Version is the server's.
 	Version string
 
-	// Models are those that the server lists; nil: it lists none, and any may be tried. Empty:
+	// Models has the models that the server lists; nil: it lists none, and any may be tried. Empty:
 	// it has none.
 	Models []Model
-	// MaxLoaded is how many of its models the server can have loaded at once, as far as that is
-	// known, if that may be fewer than it lists: for another one it unloads one. 0: it has all
-	// of them loaded.
+	// MaxLoaded is the number of its models that the server can have loaded at once, as far as
+	// that is known, if that may be fewer than it lists: for another one it unloads one. 0: it
+	// has all of them loaded.
 	MaxLoaded int
 	// Loaded are the IDs of the models that the server has loaded, if it reports them.
 	Loaded []string
 	// Loading is set while the server loads another model.
 	Loading bool
 
-	// Slots is how many requests the server runs at once; more of them wait.
+	// Slots is the number of requests that the server runs at once; more of them wait.
 	Slots int
-	// LoadSeconds is how long the server took to load the model.
+	// LoadSeconds is the time that the server took to load the model.
 	LoadSeconds float64
 	// WeightBytes is the GPU memory of the weights: of one GPU, if each replica has several.
 	WeightBytes int64
@@ -46,7 +46,7 @@ type Info struct {
 type Model struct {
 	// ID is its name in requests.
 	ID string
-	// ContextLength is how many tokens a request and its answer may have; 0 unknown.
+	// ContextLength is the number of tokens that a request and its answer may have; 0 unknown.
 	ContextLength int
 	// SizeBytes is the size of the weights; 0 unknown.
 	SizeBytes int64

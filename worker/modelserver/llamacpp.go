@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 )
 
-// llamaCPP listens while it loads, and then answers 503 to everything; only older builds still list their models.
+// llamaCPP listens while it loads, and then answers 503 to everything; only older builds still
+// list their models.
 //
-// Started without a model it is a router (tools/server/server-models.cpp): it starts a server of its own for each
-// model, at most --models-max at a time, and passes each request to the one for its model. For the gauges of a model
-// that is not loaded it would load it, and unload another.
+// Started without a model it is a router (tools/server/server-models.cpp): it starts a server
+// of its own for each model, at most --models-max at a time, and passes each request to the one
+// for its model. For the gauges of a model that is not loaded it would load it, and unload
+// another.
 type llamaCPP struct {
 	router atomic.Bool // at the last probe
 }
@@ -40,10 +42,11 @@ var llamaGauges = gaugeNames{fields: map[string]metricField{
 // fewSlots is less than most cards have room for. llama.cpp has four by default.
 const fewSlots = 32
 
-// SlotsNote explains what a llama.cpp server's few slots cost; it is "" if there are enough of them. On an H200, with
-// a model of 3 GB, short prompts and build b11434, 4 slots did 9.5 requests a second and 32 did 26; 4 slots with
-// --cache-ram 0 did 16.5, since for each new prompt the slot's old state is first copied to the host's memory, while
-// the whole server stands still.
+// SlotsNote explains what a llama.cpp server's few slots cost; it is "" if there are enough of
+// them. On an H200, with a model of 3 GB, short prompts and build b11434, 4 slots did 9.5
+// requests a second and 32 did 26; 4 slots with --cache-ram 0 did 16.5, since for each new
+// prompt the slot's old state is first copied to the host's memory, while the whole server
+// stands still.
 func (i Info) SlotsNote() string {
 	if i.Flavour != (&llamaCPP{}).name() || i.Slots < 1 || i.Slots >= fewSlots {
 		return ""
@@ -128,7 +131,8 @@ func (l *llamaCPP) readLoad(ctx context.Context, s *Server) (Load, error) {
 	return page.toLoad(tokens, promptTokens), err
 }
 
-// countSlots counts the slots that work. They are reported without --no-slots, with or without --metrics.
+// countSlots counts the slots that work. They are reported without --no-slots, with or without
+// --metrics.
 func (*llamaCPP) countSlots(ctx context.Context, s *Server) (busy, all int, err error) {
 	var reply []struct {
 		Busy bool `json:"is_processing"`
@@ -144,8 +148,8 @@ func (*llamaCPP) countSlots(ctx context.Context, s *Server) (busy, all int, err 
 	return busy, len(reply), err
 }
 
-// readRouterLoad adds up the loads of the servers of the loaded models. Their counters come and go with them, so
-// there are none for all.
+// readRouterLoad adds up the loads of the servers of the loaded models. Their counters come and
+// go with them, so there are none for all.
 func (*llamaCPP) readRouterLoad(ctx context.Context, s *Server, remedy string) (Load, error) {
 	list, _, err := s.listModels(ctx)
 	if err != nil {

@@ -2,8 +2,8 @@ package modelserver
 
 import "context"
 
-// llamaSwap starts a server for the model that a request names, and stops others for that, as its configuration has
-// it (config.example.yaml, routing). It does not report their load.
+// llamaSwap starts a server for the model that a request names, and stops others for that, as
+// its configuration has it (config.example.yaml, routing). It does not report their load.
 type llamaSwap struct {
 	openAI
 	swapTracker

@@ -5,15 +5,17 @@ import (
 	"slices"
 )
 
-// lmStudio loads a model with the first request that names it, and unloads the one that was loaded that way before
-// ("JIT loading" and "Auto-Evict", both on by default: lmstudio-ai/docs, 1_developer/0_core/ttl-and-auto-evict.md).
-// It has no gauges. A path that it does not know is answered with 200 and an error.
+// lmStudio loads a model with the first request that names it, and unloads the one that was
+// loaded that way before ("JIT loading" and "Auto-Evict", both on by default: lmstudio-ai/docs,
+// 1_developer/0_core/ttl-and-auto-evict.md). It has no gauges. A path that it does not know is
+// answered with 200 and an error.
 type lmStudio struct {
 	openAI
 	swapTracker
 }
 
-// lmStudioSpec recognizes LM Studio by a list that only it has: the owner of its models is "organization_owner".
+// lmStudioSpec recognizes LM Studio by a list that only it has: the owner of its models is
+// "organization_owner".
 var lmStudioSpec = flavourSpec{
 	newFlavour: func() flavour { return &lmStudio{} },
 	probe: func(ctx context.Context, s *Server) (bool, error) {
@@ -60,8 +62,8 @@ func (l *lmStudio) describe(ctx context.Context, s *Server, info *Info) error {
 	return nil
 }
 
-// fetchLMStudioSlots returns how many requests the loaded models run at once, which only newer versions report
-// (1_developer/2_rest/list.md).
+// fetchLMStudioSlots returns how many requests the loaded models run at once, which only newer
+// versions report (1_developer/2_rest/list.md).
 func fetchLMStudioSlots(ctx context.Context, s *Server) (slots int) {
 	var reply struct {
 		Models []struct {

@@ -13,7 +13,8 @@ const loadTimeout = 3 * time.Second
 // errNotNow is returned for a model that has no gauges because it is not loaded.
 var errNotNow = errors.New("the model is not loaded")
 
-// Load is how busy a server is, all its replicas together. The counters start again at 0 when the server restarts.
+// Load is the load of a server, all its replicas together. The counters start again at 0 when
+// the server restarts.
 type Load struct {
 	// Running is the number of requests that the server works on.
 	Running int
@@ -30,18 +31,19 @@ type Load struct {
 	// Missing are the gauges that servers of this flavour report, and this one does not.
 	Missing []string
 
-	// Started is when the server's process started, in seconds of a clock of its host; 0 unknown.
+	// Started is the start of the server's process, in seconds of a clock of its host; 0 unknown.
 	Started float64
 	// Engines are the names of the replicas that this process has.
 	Engines string
-	// ReplicaEvidence is the sign that the readings come from more than one server, as they do behind a load balancer.
-	// Then each reading is one server's. Empty: there is no such sign.
+	// ReplicaEvidence is the sign that the readings come from more than one server, as they do
+	// behind a load balancer. Then each reading is one server's. Empty: there is no such sign.
 	ReplicaEvidence string
 }
 
-// Load reads the gauges now, with one request, after [Server.Probe]. The error wraps [ErrNoGauges] if the server has
-// none, with the way to get them if that is known, and [ErrUnreachable] if it is away. After any other error, such as
-// of a server that is too busy to answer in 3 s, the load is unknown this time.
+// Load reads the gauges now, with one request, after [Server.Probe]. The error wraps
+// [ErrNoGauges] if the server has none, with the way to get them if that is known, and
+// [ErrUnreachable] if it is away. After any other error, such as of a server that is too busy
+// to answer in 3 s, the load is unknown this time.
 func (s *Server) Load(ctx context.Context) (Load, error) {
 	r := s.recognized.Load()
 	if r == nil {
@@ -65,9 +67,9 @@ func (s *Server) Load(ctx context.Context) (Load, error) {
 	return Load{}, fmt.Errorf("read the load of %s: %w", s.URL(), err)
 }
 
-// ProbeSlots checks whether a server without gauges is several behind a load balancer, and returns the evidence, or
-// "". llama.cpp reports its slots without --metrics, and they bound how many requests are sent. It asks only until
-// that is known.
+// ProbeSlots checks whether a server without gauges is several behind a load balancer, and
+// returns the evidence, or "". llama.cpp reports its slots without --metrics, and they bound
+// how many requests are sent. It asks only until that is known.
 func (s *Server) ProbeSlots(ctx context.Context) (evidence string) {
 	r := s.recognized.Load()
 	if r == nil || !s.replicas.wantsSlots() {
@@ -110,8 +112,8 @@ func (s *Server) sampleProcess(l Load) processSample {
 // Replicated reports whether the readings come from more than one server.
 func (s *Server) Replicated() bool { return s.replicas.isReplicated() }
 
-// CountAnswer counts an answer of the server and the tokens in its usage. The server's own counter is compared with
-// them.
+// CountAnswer counts an answer of the server and the tokens in its usage. The server's own
+// counter is compared with them.
 func (s *Server) CountAnswer(tokens int64) {
 	s.answeredTokens.Add(tokens)
 	s.answeredRequests.Add(1)

@@ -168,7 +168,8 @@ func TestSimulatedServer(t *testing.T) {
 	}
 }
 
-// A counter that moves only when a request ends shows nothing about a server that works on long ones.
+// A counter that moves only when a request ends shows nothing about a server that works on long
+// ones.
 func TestCountsAtEnd(t *testing.T) {
 	t.Parallel()
 

@@ -20,7 +20,8 @@ type reply struct {
 	body   string
 }
 
-// fake is a model server that answers with recorded texts, and with 404 at all other paths. It counts the requests.
+// fake is a model server that answers with recorded texts, and with 404 at all other paths. It
+// counts the requests.
 type fake struct {
 	header  string            // Server
 	replies map[string]reply  // by path, or by path and query

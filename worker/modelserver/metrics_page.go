@@ -38,18 +38,19 @@ var fieldNames = [fieldCount]string{
 
 // gaugeNames are the names of the numbers of a flavour.
 type gaugeNames struct {
-	// fields has the names of the fields, also those of versions still in use. A page may have a field under two
-	// names.
+	// fields has the names of the fields, also those of versions still in use. A page may have
+	// a field under two names.
 	fields map[string]metricField
-	// replicas are the labels that name a copy of the model, up to the value: the numbers of two copies are added up.
-	// Other labels distinguish parts of one number.
+	// replicas are the labels that name a copy of the model, up to the value: the numbers of
+	// two copies are added up. Other labels distinguish parts of one number.
 	replicas []string
 }
 
-// startTime is the name of the start of a process in Prometheus's client libraries. vLLM with one front end has it.
+// startTime is the name of the start of a process in Prometheus's client libraries. vLLM with
+// one front end has it.
 const startTime = "process_start_time_seconds"
 
-// metricsPath is where most servers have their gauges.
+// metricsPath is the path of the gauges of most servers.
 const metricsPath = "/metrics"
 
 // metricsPage holds the numbers that were found on a page of metrics.
@@ -64,12 +65,12 @@ type sample struct {
 	sum     float64
 }
 
-// acceptMetrics asks for the Prometheus text format, 0.0.4, which all servers have. OpenMetrics, which some servers
-// prefer, is read as well.
+// acceptMetrics asks for the Prometheus text format, 0.0.4, which all servers have.
+// OpenMetrics, which some servers prefer, is read as well.
 const acceptMetrics = "text/plain;version=0.0.4, application/openmetrics-text;q=0.5, */*;q=0.1"
 
-// readGauges reads the metrics at a path, which must have the running and the waiting requests. remedy is how to get
-// them if there are none.
+// readGauges reads the metrics at a path, which must have the running and the waiting requests.
+// remedy is the way to get them if there are none.
 func (s *Server) readGauges(ctx context.Context, path string, names *gaugeNames, remedy string) (metricsPage, error) {
 	p, err := s.readPage(ctx, path, names, remedy)
 	if err != nil {
@@ -140,8 +141,9 @@ func (s *Server) readPage(ctx context.Context, path string, names *gaugeNames, r
 	return p, nil
 }
 
-// isMetricsType reports whether a content type may be that of metrics as text. A page of HTML or JSON under a path of
-// metrics is something else: a web interface, an error, or trtllm-serve's list.
+// isMetricsType reports whether a content type may be that of metrics as text. A page of HTML
+// or JSON under a path of metrics is something else: a web interface, an error, or
+// trtllm-serve's list.
 func isMetricsType(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, ";")
 	switch strings.ToLower(strings.TrimSpace(kind)) {
@@ -151,9 +153,10 @@ func isMetricsType(contentType string) bool {
 	return false
 }
 
-// parsePage picks the fields of a flavour from a page in the Prometheus text format, 0.0.4, or in OpenMetrics, whose
-// counters have the same names, and which may have a time or an example behind a number. Lines that cannot be parsed
-// are skipped. It is called twice a second, with pages of some 200 KB.
+// parsePage picks the fields of a flavour from a page in the Prometheus text format, 0.0.4, or
+// in OpenMetrics, whose counters have the same names, and which may have a time or an example
+// behind a number. Lines that cannot be parsed are skipped. It is called twice a second, with
+// pages of some 200 KB.
 func parsePage(text []byte, names *gaugeNames) metricsPage {
 	var p metricsPage
 	for line := range bytes.Lines(text) {
@@ -232,8 +235,8 @@ func (n *gaugeNames) replicaName(labels []byte) (name []byte) {
 	return name
 }
 
-// labelValue returns the value of a label that has no escapes, nil if there is no such label. name ends with the sign
-// and the quote before the value.
+// labelValue returns the value of a label that has no escapes, nil if there is no such label.
+// name ends with the sign and the quote before the value.
 func labelValue(labels []byte, name string) []byte {
 	for from := 0; ; {
 		i := bytes.Index(labels[from:], []byte(name))

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// ollama has no gauges. It reports neither how many requests it runs at once, nor how many models it can have loaded:
-// that depends on their sizes and on OLLAMA_MAX_LOADED_MODELS (server/sched.go, processPending).
+// ollama has no gauges. It reports neither how many requests it runs at once, nor how many
+// models it can have loaded: that depends on their sizes and on OLLAMA_MAX_LOADED_MODELS
+// (server/sched.go, processPending).
 type ollama struct {
 	openAI
 	swapTracker
@@ -23,7 +24,7 @@ var ollamaSpec = flavourSpec{
 
 func (*ollama) name() string { return "Ollama" }
 
-// ollamaNotes are what its user must know to get full speed and whole prompts (docs/faq.mdx, and truncate in
+// ollamaNotes are hints for full speed and whole prompts (docs/faq.mdx, and truncate in
 // server/routes.go).
 var ollamaNotes = []string{
 	"Ollama runs one request at a time unless it was started with OLLAMA_NUM_PARALLEL",

@@ -94,7 +94,8 @@ func TestPostReadsAnEarlyAnswer(t *testing.T) {
 	}
 }
 
-// The request equals that of net/http, but for the connection's end and the order of headers. Each has an id of its own.
+// The request equals that of net/http, but for the connection's end and the order of headers.
+// Each has an id of its own.
 func TestPostSendsWhatNetHTTPSends(t *testing.T) {
 	t.Parallel()
 
@@ -150,7 +151,8 @@ func TestIDOfAnotherRequest(t *testing.T) {
 			return "HTTP/1.1 200 OK\r\nX-Request-Id: " + id + "\r\nContent-Length: 2\r\n\r\n{}"
 		}},
 		{"in the body", func(id string) string { return httpAnswer(200, `{"id":"chatcmpl-`+id+`"}`) }},
-		{"in the body with more behind it", func(id string) string { return httpAnswer(200, `{"id":"cmpl-`+id+`-0"}`) }},
+		{"in the body with more behind it",
+			func(id string) string { return httpAnswer(200, `{"id":"cmpl-`+id+`-0"}`) }},
 	} {
 		for _, wired := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, wired %v", tt.name, wired), func(t *testing.T) {
@@ -199,8 +201,8 @@ func TestIDOfAnotherRequest(t *testing.T) {
 	}
 }
 
-// A proxy that keeps answers returns one, with its id, to all requests that are equal: it is the right one, and
-// connections are used again.
+// A proxy that keeps answers returns one, with its id, to all requests that are equal: it is
+// the right one, and connections are used again.
 func TestAnswerOfTheSameRequest(t *testing.T) {
 	t.Parallel()
 

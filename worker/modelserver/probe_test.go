@@ -198,7 +198,7 @@ func TestProbeOfNothing(t *testing.T) {
 	}
 }
 
-// A server that fails to list its models is what it was before.
+// A server that fails to list its models keeps its flavour.
 func TestFailedListKeepsFlavour(t *testing.T) {
 	t.Parallel()
 

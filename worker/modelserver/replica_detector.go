@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// replicaDetector finds out whether the pages of metrics at one URL are those of one server. Behind a load balancer
-// each is another replica's: its gauges are a part of the load, and its counters jump back and forth. A restart of
-// the only server is no such sign: its start time is newer, or its counters fall once.
+// replicaDetector finds out whether the pages of metrics at one URL are those of one server.
+// Behind a load balancer each is another replica's: its gauges are a part of the load, and its
+// counters jump back and forth. A restart of the only server is no such sign: its start time is
+// newer, or its counters fall once.
 //
-// The time at which a model was "created" is no sign either: vLLM, SGLang and llama.cpp report the time of the answer
-// there.
+// The time at which a model was "created" is no sign either: vLLM, SGLang and llama.cpp report
+// the time of the answer there.
 type replicaDetector struct {
 	mu       sync.Mutex
 	evidence string // that they are of more than one server; empty: there is none
@@ -26,7 +27,8 @@ type replicaDetector struct {
 	slots slotSurvey
 }
 
-// processSample is what one page shows of the process that it comes from, with the answers of its server up to then.
+// processSample is what one page shows of the process that it comes from, with the answers of
+// its server up to then.
 type processSample struct {
 	at       time.Time
 	started  float64    // in seconds of a clock of its host; 0: unknown
@@ -42,16 +44,16 @@ const (
 	startTolerance = 1.0 // seconds by which the start times of one process may differ
 	// restartTime is the time in which two jumps are no restarts: loading a model takes longer.
 	restartTime = time.Minute
-	// minCountedShare is the part of the answers' tokens that a server must have counted itself. Of two that take
-	// turns, each counts a half.
+	// minCountedShare is the part of the answers' tokens that a server must have counted
+	// itself. Of two that take turns, each counts a half.
 	minCountedShare = 0.7
 	minAnswers      = 64
-	// minBusyShare is the part of the slots that must be busy while there are requests for all of them. Of two
-	// servers with four slots, five requests keep 0.6 busy.
+	// minBusyShare is the part of the slots that must be busy while there are requests for all
+	// of them. Of two servers with four slots, five requests keep 0.6 busy.
 	minBusyShare   = 0.72
 	minSlotSamples = 10
-	// maxAnswersPerSlot is how many answers a slot may give per second until it is no sign that it was found free: it
-	// is free between two of them.
+	// maxAnswersPerSlot is the number of answers that a slot may give per second until it is no
+	// sign that it was found free: it is free between two of them.
 	maxAnswersPerSlot = 10.0
 )
 
@@ -64,7 +66,8 @@ type slotSurvey struct {
 	settled   bool      // it is known whether it is one server
 }
 
-// observeSlots takes a reading of the slots, and returns the evidence that they are of more than one server, or "".
+// observeSlots takes a reading of the slots, and returns the evidence that they are of more
+// than one server, or "".
 func (i *replicaDetector) observeSlots(g processSample, busy, all int) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -148,8 +151,9 @@ func (g processSample) differsFrom(last processSample) bool {
 	return false
 }
 
-// missesAnswers reports whether the process has counted far fewer tokens since base than came in answers. The
-// requests that were in flight at base were counted in part before, so it waits for many more answers than these.
+// missesAnswers reports whether the process has counted far fewer tokens since base than came
+// in answers. The requests that were in flight at base were counted in part before, so it waits
+// for many more answers than these.
 func (g processSample) missesAnswers(base processSample) bool {
 	const tokens = 0
 	if g.counters[tokens] < 0 || base.counters[tokens] < 0 ||
@@ -166,8 +170,8 @@ func (i *replicaDetector) skipSlots() {
 	i.slots.settled = true
 }
 
-// forgetProcess records that the server could not be reached: another process may come in its place, on a machine
-// with another clock.
+// forgetProcess records that the server could not be reached: another process may come in its
+// place, on a machine with another clock.
 func (i *replicaDetector) forgetProcess() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -128,7 +128,13 @@ func TestIdentity(t *testing.T) {
 			{engines: "1", tokens: 2},
 			{engines: "0", tokens: 3},
 		}, jumps},
-		{"a restart is remembered", []seen{{started: 80}, {started: 50}, {away: true}, {started: 50}, {started: 50}}, back},
+		{"a restart is remembered", []seen{
+			{started: 80},
+			{started: 50},
+			{away: true},
+			{started: 50},
+			{started: 50},
+		}, back},
 
 		{"all that was answered is counted", []seen{
 			{tokens: 0},
@@ -208,8 +214,8 @@ func TestSlotsOfSeveral(t *testing.T) {
 	}
 }
 
-// FuzzReplicaDetector has one server that restarts at any time, with a start time that it may report. It never counts
-// as several.
+// FuzzReplicaDetector has one server that restarts at any time, with a start time that it may
+// report. It never counts as several.
 func FuzzReplicaDetector(f *testing.F) {
 	f.Add(uint64(1), true)
 	f.Add(uint64(2), false)
@@ -307,8 +313,8 @@ func (b *balancedEngines) sample(answers, answered, inFlight int64) (processSamp
 	}, load
 }
 
-// drive keeps the engines busy through a limiter, and returns the tokens per second after the first seconds, the
-// limit then, and when they were found to be several.
+// drive keeps the engines busy through a limiter, and returns the tokens per second after the
+// first seconds, the limit then, and when they were found to be several.
 func (b *balancedEngines) drive(
 	t *testing.T, l *limit.Limiter, seconds, settle int,
 ) (rate, limits float64, after time.Duration) {
@@ -373,8 +379,8 @@ func (b *balancedEngines) drive(
 	return rate, limits, after
 }
 
-// Two servers behind a load balancer do nearly as much as when each has a worker of its own, whichever sign shows that
-// they are two.
+// Two servers behind a load balancer do nearly as much as when each has a worker of its own,
+// whichever sign shows that they are two.
 func TestBalanced(t *testing.T) {
 	t.Parallel()
 

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// A server with a certificate that is not trusted gets no request, and the error shows how to trust it.
+// A server with a certificate that is not trusted gets no request, and the error shows how to
+// trust it.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 

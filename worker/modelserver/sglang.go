@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// sgLang has gauges only with --enable-metrics. Without, newer versions still report the most important ones
-// elsewhere. It is never asked for /health or /health_generate: they generate a token.
+// sgLang has gauges only with --enable-metrics. Without, newer versions still report the most
+// important ones elsewhere. It is never asked for /health or /health_generate: they generate a
+// token.
 type sgLang struct {
 	metricsPath string      // of its gauges
 	noPage      atomic.Bool // at the last probe there was no page of gauges
@@ -26,7 +27,8 @@ var sglangSpec = flavourSpec{
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
-// sglangGatewaySpec is SGLang's router, which has the pages of its servers as one (sgl-model-gateway/src/server.rs).
+// sglangGatewaySpec is SGLang's router, which has the pages of its servers as one
+// (sgl-model-gateway/src/server.rs).
 var sglangGatewaySpec = flavourSpec{
 	newFlavour:  func() flavour { return &sgLang{metricsPath: "/engine_metrics"} },
 	gauges:      &sglangGauges,
@@ -35,10 +37,10 @@ var sglangGatewaySpec = flavourSpec{
 	countsAtEnd: true, // srt/observability/metrics_collector.py, observe_one_finished_request
 }
 
-// sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no counter: it is set to zero
-// after each report. GPUs of one replica each repeat its numbers, and a priority's are a part of all. The gateway
-// writes the names without colons, and adds the address of each server
-// (sgl-model-gateway/src/core/metrics_aggregator.rs).
+// sglangGauges: sglang/srt/observability/metrics_collector.py. num_retracted_reqs is no
+// counter: it is set to zero after each report. GPUs of one replica each repeat its numbers,
+// and a priority's are a part of all. The gateway writes the names without colons, and adds the
+// address of each server (sgl-model-gateway/src/core/metrics_aggregator.rs).
 var sglangGauges = gaugeNames{
 	fields: bothSpellings(map[string]metricField{
 		"sglang:num_running_reqs":             running,

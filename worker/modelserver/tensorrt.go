@@ -2,9 +2,10 @@ package modelserver
 
 import "context"
 
-// tensorRT is TensorRT-LLM's trtllm-serve. Its /metrics is a list of iterations in JSON, each of which is returned
-// once, to the first that asks, and for which it waits up to 2 s (tensorrt_llm/serve/openai_server.py,
-// get_iteration_stats). It is not read here, so no other reader loses any.
+// tensorRT is TensorRT-LLM's trtllm-serve. Its /metrics is a list of iterations in JSON, each
+// of which is returned once, to the first that asks, and for which it waits up to 2 s
+// (tensorrt_llm/serve/openai_server.py, get_iteration_stats). It is not read here, so no other
+// reader loses any.
 type tensorRT struct{}
 
 var tensorRTSpec = flavourSpec{

@@ -5,7 +5,8 @@ import "context"
 // tgi is Hugging Face's text-generation-inference.
 type tgi struct{}
 
-// tgiSpec recognizes TGI by its gauges: the owner of its model is the model itself (router/src/server.rs).
+// tgiSpec recognizes TGI by its gauges: the owner of its model is the model itself
+// (router/src/server.rs).
 var tgiSpec = flavourSpec{
 	newFlavour:  func() flavour { return tgi{} },
 	gauges:      &tgiGauges,

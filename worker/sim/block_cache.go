@@ -5,7 +5,7 @@ import (
 	"hash/fnv"
 )
 
-// block is how many tokens of a prompt are cached as one, as in vLLM.
+// block is the number of tokens that are cached as one, as in vLLM.
 const block = 16
 
 // blockCache shares whole blocks among all requests, each known by everything that comes before

@@ -13,39 +13,40 @@ type Config struct {
 	// Models are the models that it serves. Defaults to any.
 	Models []string
 
-	// Slots is how many requests it answers at once; others wait. Defaults to 256.
+	// Slots is the number of requests that it answers at once; others wait. Defaults to 256.
 	Slots int
-	// Knee is that of [EngineConfig]: how many requests run at full speed. Defaults to all.
+	// Knee is the Knee of [EngineConfig]: the number of requests that run at full speed.
+	// Defaults to all.
 	Knee int
-	// KV is how many tokens the cache holds, and a prompt with its answer may have. Defaults to
-	// no bound, and a context of a million tokens.
+	// KV is the number of tokens that the cache holds, and a prompt with its answer may have.
+	// Defaults to no bound, and a context of a million tokens.
 	KV int
-	// Queue is how many requests may wait; one more is refused. Defaults to no bound, as always
-	// with llama.cpp.
+	// Queue is the number of requests that may wait; one more is refused. Defaults to no bound,
+	// as always with llama.cpp.
 	Queue int
-	// Prefix is how many tokens of prompts it keeps, for requests that begin in the same way;
-	// with llama.cpp, in the host's memory, beside each slot's last prompt; with Ollama, each
-	// slot's last prompt alone. Defaults to none.
+	// Prefix is the number of tokens of prompts that it keeps, for requests that begin in the
+	// same way; with llama.cpp, in the host's memory, beside each slot's last prompt; with
+	// Ollama, each slot's last prompt alone. Defaults to none.
 	Prefix int
-	// Rate is how many requests per second a proxy in front of it lets through, and RateBurst
-	// at once; more are refused. Defaults to any number.
+	// Rate is the number of requests that per second a proxy in front of it lets through, and
+	// RateBurst at once; more are refused. Defaults to any number.
 	Rate float64
 
 	// TTFT is the mean time to the first token, of a prompt of which nothing is cached.
 	TTFT time.Duration
 	// TPOT is the mean time for each further token.
 	TPOT time.Duration
-	// Spread is that of both times: 0.2 means 20 % more or less at most.
+	// Spread is the spread of both times: 0.2 means 20 % more or less at most.
 	Spread float64
 	// Tokens is the mean length of a completion in tokens. Defaults to 100.
 	Tokens int
 
-	// Load is how long it loads its model after New.
+	// Load is the time that it takes to load its model after New.
 	Load time.Duration
-	// MaxLoaded is how many models it can have loaded at once (llama.cpp's router, Ollama, LM
-	// Studio). Defaults to all.
+	// MaxLoaded is the number of models that it can have loaded at once (llama.cpp's router,
+	// Ollama, LM Studio). Defaults to all.
 	MaxLoaded int
-	// SwapTime is how long it takes to load another one of these.
+	// SwapTime is the time that it takes to load another one of these.
 	SwapTime time.Duration
 
 	// Metrics starts llama.cpp with --metrics. The others need nothing for theirs.
@@ -68,7 +69,7 @@ type Config struct {
 	OnDeath func()
 }
 
-// RateBurst is how many requests more than Config.Rate the proxy lets through once.
+// RateBurst is the number of requests that more than Config.Rate the proxy lets through once.
 const RateBurst = 5
 
 // setDefaults replaces the zero and the impossible values.

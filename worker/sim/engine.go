@@ -9,10 +9,11 @@ import (
 
 // EngineConfig configures an [Engine].
 type EngineConfig struct {
-	// Slots is how many requests run at once; others wait, first in first out. Defaults to 256.
+	// Slots is the number of requests that run at once; others wait, first in first out.
+	// Defaults to 256.
 	Slots int
-	// Knee is how many run at full speed; with more, each is slower, so that tokens per second
-	// stay flat. 0: no knee.
+	// Knee is the number of requests that run at full speed; with more, each is slower, so that
+	// tokens per second stay flat. 0: no knee.
 	Knee int
 	// Thrash makes the tokens per second fall beyond the knee: by this fraction at twice the
 	// knee, and so on.
@@ -23,9 +24,9 @@ type EngineConfig struct {
 	TTFT time.Duration
 	// TPOT is the time for each further token, at full speed.
 	TPOT time.Duration
-	// KV is how many tokens the cache holds. 0: no bound.
+	// KV is the number of tokens that the cache holds. 0: no bound.
 	KV int
-	// Queue is how many requests may wait; one more gets [ErrBusy]. 0: no bound.
+	// Queue is the number of requests that may wait; one more gets [ErrBusy]. 0: no bound.
 	Queue int
 }
 
@@ -37,15 +38,15 @@ func (c *EngineConfig) setDefaults() {
 	c.Thrash, c.Jam = min(max(0, c.Thrash), 1), min(max(0, c.Jam), 1)
 }
 
-// Load is how busy an engine is.
+// Load is the load of an engine.
 type Load struct {
 	Running, Waiting int
 	// KVUsage is the used part of the cache, 0 to 1; without a cache, of the slots.
 	KVUsage float64
 
 	// Tokens counts each token when it is generated, also those of requests that are not done,
-	// and again those that a preemption threw away. CachedTokens are those of the prompts that
-	// were cached, and so not read.
+	// and again those that a preemption threw away. CachedTokens counts the tokens of the
+	// prompts that were cached, and so not read.
 	Preemptions, PromptTokens, CachedTokens, Tokens int64
 
 	// CacheQueries counts the tokens of the prompts of requests that began to run, CacheHits

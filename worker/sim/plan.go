@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// bytesPerToken is how many bytes of a prompt are a token.
+// bytesPerToken is the number of bytes of a prompt that count as a token.
 const bytesPerToken = 4
 
-// words are those of all answers.
+// words are the words of all answers.
 var words = strings.Fields("billing refund login outage delivery invoice account password urgent question " +
 	"the customer asks for help with an order that was late and wants to know when it arrives")
 

@@ -8,7 +8,8 @@ type promptCache interface {
 	// are cached, and for how long, as progress, another job still computes others of them.
 	startJob(j *job, progress float64) (cached int, wait float64)
 
-	// endJob records that a job does not run any more; its answered is how far it came.
+	// endJob records that a job does not run any more; its answered is the number of tokens
+	// that it has got.
 	endJob(j *job)
 }
 

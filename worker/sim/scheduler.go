@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cacheCheckTime is how often the cache is checked when it is about full.
+// cacheCheckTime is the time between checks of a cache that is about full.
 const cacheCheckTime = 10 * time.Millisecond
 
 // scheduler decides which requests of an engine run, and how far they are. All of them run at

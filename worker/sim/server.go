@@ -36,7 +36,7 @@ type Server struct {
 // answerCounts counts the requests that were answered.
 type answerCounts struct{ succeeded, promptTokens, tokens atomic.Int64 }
 
-// loadTimer is when the model is loaded.
+// loadTimer is the time at which the model is loaded.
 type loadTimer struct{ at time.Time }
 
 // isLoading reports whether the model is not loaded yet.

@@ -39,7 +39,8 @@ type Config struct {
 	Log zerolog.Logger
 }
 
-// maxUnready is how often a server that has been ready may die in a row before it is ready again.
+// maxUnready is the number of times that a server that has been ready may die in a row before
+// it is ready again.
 const maxUnready = 5
 
 // tuning holds the times and sizes that tests make small.

@@ -16,18 +16,18 @@ const (
 // isRunning reports whether there is a server.
 func (p Phase) isRunning() bool { return p == Loading || p == Ready }
 
-// Status is how a server is doing.
+// Status is the state of a server.
 type Status struct {
 	// Phase is the current phase.
 	Phase Phase
-	// Since is when it began.
+	// Since is the beginning of that phase.
 	Since time.Time
-	// LoadTime is how long the last start took, from its process to ready; 0 while unknown.
+	// LoadTime is the duration of the last start, from its process to ready; 0 while unknown.
 	LoadTime time.Duration
-	// Starts is how often the server was started.
+	// Starts is the number of starts of the server.
 	Starts int
-	// LastExit is how the server ended last, such as "exit status 1"; empty if it never did.
+	// LastExit is the last exit of the server, such as "exit status 1"; empty if it never did.
 	LastExit string
-	// Memory is what the last start has logged about its memory.
+	// Memory has the sizes that the last start has logged.
 	Memory Memory
 }

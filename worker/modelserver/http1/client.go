@@ -31,9 +31,9 @@ const (
 	// requests on others wait: so no connection is used for longer than maxConnAge.
 	maxConnAge = 30 * time.Second
 
-	// maxCloses is how many connections are closed per second in the usual way. The end that
-	// closes first keeps the port for a minute, and there are 28,000; so further ones are
-	// reset, which some servers complain of.
+	// maxCloses is the number of connections that are closed per second in the usual way. The
+	// end that closes first keeps the port for a minute, and there are 28,000; so further ones
+	// are reset, which some servers complain of.
 	maxCloses = 256
 )
 
@@ -59,7 +59,8 @@ type Config struct {
 	Addr netip.Addr
 	// Authorization is the value of that header. Defaults to no such header.
 	Authorization string
-	// Dialer makes the connections; its Timeout bounds a TLS handshake, too. Defaults to one with 10 s.
+	// Dialer makes the connections; its Timeout bounds a TLS handshake, too. Defaults to one
+	// with 10 s.
 	Dialer *net.Dialer
 	// Roots are the certificates to trust. Defaults to the system's.
 	Roots *x509.CertPool

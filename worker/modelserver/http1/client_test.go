@@ -230,7 +230,8 @@ func TestPostRefusesALongHeader(t *testing.T) {
 	}
 }
 
-// Many requests at once get their own answers, on no more connections than there are requests at a time.
+// Many requests at once get their own answers, on no more connections than there are requests
+// at a time.
 func TestPostKeepsConnections(t *testing.T) {
 	t.Parallel()
 

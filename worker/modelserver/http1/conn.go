@@ -40,7 +40,8 @@ type conn struct {
 	peek      func(fd uintptr) bool
 }
 
-// newConn wraps a connection, or closes it. tcp is what lies below TLS, or the connection itself.
+// newConn wraps a connection, or closes it. tcp is the connection below TLS, or the connection
+// itself.
 func newConn(c, tcp net.Conn) (*conn, error) {
 	socket, ok := tcp.(syscall.Conn)
 	if !ok {
@@ -88,7 +89,7 @@ func (k *conn) Read(p []byte) (int, error) {
 // isSecure reports whether the connection uses TLS.
 func (k *conn) isSecure() bool { return k.Conn != k.tcp }
 
-// idleState is what came on an idle connection.
+// idleState classifies the bytes on an idle connection.
 type idleState int
 
 const (
@@ -168,7 +169,7 @@ func classifyBytes(text []byte) idleState {
 	return stray
 }
 
-// postRequest is all that http.ReadResponse needs to know of a request.
+// postRequest is the part of a request that http.ReadResponse needs.
 var postRequest = &http.Request{Method: http.MethodPost}
 
 // roundTrip sends a request and reads its answer, of at most maxBody bytes, into x. header is

@@ -58,8 +58,8 @@ func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duratio
 	return 0, f.changed, most, nil
 }
 
-// pipe is an end of a connection in memory that keeps what is written until it is read, as a socket does. Unlike a
-// socket's, its time is synctest's.
+// pipe is an end of a connection in memory that keeps what is written until it is read, as a
+// socket does. Unlike a socket's, its time is synctest's.
 type pipe struct{ in, out *flow }
 
 func newPipe() (client, server *pipe) {
@@ -140,8 +140,9 @@ func newPipeConn(p *pipe) *conn {
 	return c
 }
 
-// listenInBubble returns a client whose connections, in memory and in synctest's time, are each served by a function
-// and then closed. made is the time that it takes to connect, there the time until the server sees the connection.
+// listenInBubble returns a client whose connections, in memory and in synctest's time, are each
+// served by a function and then closed. made is the time that it takes to connect, there the
+// time until the server sees the connection.
 func listenInBubble(t *testing.T, made, there time.Duration, serve func(c net.Conn, in *bufio.Reader)) *Client {
 	t.Helper()
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// timing is what a client has learned about how fast its server answers. The client's mu guards the writes.
+// timing holds the times of a server's answers. The client's mu guards the writes.
 type timing struct {
 	meanNanos   atomic.Int64 // mean time of an exchange
 	leastNanos  atomic.Int64 // few exchanges take less
@@ -22,15 +22,15 @@ func (t *timing) recordTime(took time.Duration) {
 	t.leastNanos.Store(int64(min(took, least+min((took-least)/t.forgetRate(), duplicateDelay/16))))
 }
 
-// recordFalseAlarm records that an answer was doubted and was right: the server is that fast at times. The caller holds
-// mu.
+// recordFalseAlarm records that an answer was doubted and was right: the server is that fast at
+// times. The caller holds mu.
 func (t *timing) recordFalseAlarm(took time.Duration) {
 	t.falseAlarms++
 	t.leastNanos.Store(min(t.leastNanos.Load(), int64(took)))
 }
 
-// forgetRate returns how many answers it takes to forget a fast one. A server that is busy, or that keeps answers, is
-// fast at times; each time that this is found out costs a request.
+// forgetRate returns how many answers it takes to forget a fast one. A server that is busy, or
+// that keeps answers, is fast at times; each time that this is found out costs a request.
 func (t *timing) forgetRate() time.Duration { return 64 << min(t.falseAlarms, 6) }
 
 // mean returns about how long an exchange takes.
@@ -39,6 +39,6 @@ func (t *timing) mean() time.Duration { return time.Duration(t.meanNanos.Load())
 // restTime returns how long a connection rests to show what is left over on it.
 func (t *timing) restTime() time.Duration { return min(2*t.mean(), maxRestTime) + 2*time.Millisecond }
 
-// isFast reports whether the server answers some requests so fast that an early answer is no sign of anything. It
-// counts as fast until it is known.
+// isFast reports whether the server answers some requests so fast that an early answer is no
+// sign of anything. It counts as fast until it is known.
 func (t *timing) isFast() bool { return t.leastNanos.Load() < int64(duplicateDelay) }

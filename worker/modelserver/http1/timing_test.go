@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A server that is fast at times, and right, is soon no longer doubted for it: the more often that was seen, the longer
-// it is remembered.
+// A server that is fast at times, and right, is soon no longer doubted for it: the more often
+// that was seen, the longer it is remembered.
 func TestRecordFalseAlarm(t *testing.T) {
 	t.Parallel()
 

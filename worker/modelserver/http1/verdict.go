@@ -115,7 +115,10 @@ func (c *Client) markOutOfStep(seen string) {
 	}
 
 	c.log.Warn().Str("server", c.origin).Str("seen", seen).
-		Msg("the model server, or a proxy before it, sends unrequested answers; using each connection for one request only")
+		Msg(
+			"the model server, or a proxy before it, sends unrequested answers; using each connection for one request only",
+		)
+
 	c.CloseIdle()
 }
 

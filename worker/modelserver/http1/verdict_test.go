@@ -27,7 +27,7 @@ func httpAnswer(status int, body string) string {
 // sumOf returns the test servers' answer to a request.
 func sumOf(body []byte) string { return fmt.Sprintf(`{"id":"c","sum":"%x"}`, sha256.Sum256(body)) }
 
-// extra is what a server sends beyond its answers.
+// extra describes the bytes that a server sends beyond its answers.
 type extra struct {
 	greeting string
 	behind   func(answer string) string
@@ -41,9 +41,10 @@ func timeout408(string) string         { return httpAnswer(408, `{"error":"x"}`)
 func lineEnd(string) string            { return "\r\n" }
 func nothing(string) (text string)     { return "" }
 
-// connectOutOfStep returns a client of a server that takes some time for each request, and sends something more a
-// while after the answer, and the client's warnings. The time is synctest's: only the delays between the bytes
-// distinguish them, and a busy machine adds its own.
+// connectOutOfStep returns a client of a server that takes some time for each request, and
+// sends something more a while after the answer, and the client's warnings. The time is
+// synctest's: only the delays between the bytes distinguish them, and a busy machine adds its
+// own.
 func connectOutOfStep(t *testing.T, e extra, takes, after, far time.Duration) (*Client, *lockedBuffer) {
 	t.Helper()
 
@@ -90,7 +91,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// postFromSlots sends requests from several slots, and counts the answers of other requests and the errors.
+// postFromSlots sends requests from several slots, and counts the answers of other requests and
+// the errors.
 func postFromSlots(t *testing.T, client *Client, slots, each int) (wrong, failed int64) {
 	t.Helper()
 
@@ -115,8 +117,8 @@ func postFromSlots(t *testing.T, client *Client, slots, each int) (wrong, failed
 	return others.Load(), errs.Load()
 }
 
-// On a machine that does nothing else no answer is of another request. On a busy one some may be, or be refusals, until
-// the client finds the server out of step.
+// On a machine that does nothing else no answer is of another request. On a busy one some may
+// be, or be refusals, until the client finds the server out of step.
 func TestOutOfStep(t *testing.T) {
 	t.Parallel()
 
@@ -157,8 +159,8 @@ func TestOutOfStep(t *testing.T) {
 	}
 }
 
-// A server that sends something before it is asked gives every answer to the next request, also on new connections: no
-// answer of it is accepted, be it near or far away.
+// A server that sends something before it is asked gives every answer to the next request, also
+// on new connections: no answer of it is accepted, be it near or far away.
 func TestGreeting(t *testing.T) {
 	t.Parallel()
 
