@@ -27,8 +27,8 @@ type namedRun struct {
 	collector *collector.Collector
 }
 
-// Exporter exports what the parts in this process count, in Prometheus's form. The parts do not know
-// it. The zero value exports nothing; a nil Exporter ignores what is added.
+// Exporter exports what the parts in this process count, in Prometheus's form. The parts do not
+// know it. The zero value exports nothing; a nil Exporter ignores what is added.
 type Exporter struct {
 	mu      sync.Mutex
 	workers []progress.LocalWorker
@@ -101,8 +101,8 @@ var (
 	metricRunTokens  = newDesc("collector_tokens_total", "Tokens, as the answers report.", "run", "direction")
 )
 
-// Describe implements prometheus.Collector. It describes nothing, which makes the metrics unchecked:
-// they depend on the parts.
+// Describe implements prometheus.Collector. It describes nothing, which makes the metrics
+// unchecked: they depend on the parts.
 func (e *Exporter) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
@@ -170,8 +170,8 @@ func latencyMetric(h worker.Histogram, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstHistogram(metricAttempt, h.Count, h.Sum.Seconds(), buckets, labels...)
 }
 
-// Serve serves the metrics at [HOST]:PORT until stop is called. Without a host, only this machine can
-// read them. Without an address, nothing is served.
+// Serve serves the metrics at [HOST]:PORT until stop is called. Without a host, only this
+// machine can read them. Without an address, nothing is served.
 func Serve(address string, e *Exporter) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil

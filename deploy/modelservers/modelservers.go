@@ -1,5 +1,6 @@
-// Package modelservers opens the model servers that a process works with. [Open] takes named servers,
-// starts one from a command, starts a simulated one, or looks for some on this machine:
+// Package modelservers opens the model servers that a process works with. [Open] takes named
+// servers, starts one from a command, starts a simulated one, or looks for some on this
+// machine:
 //
 //	Config ──Open──> Set ──Servers──> one worker each
 //	                  ├── Process      the server that Config.Command started, kept running
@@ -155,7 +156,6 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 // open finds or starts the servers. What it starts ends with running.
 func (s *Set) open(ctx, running context.Context) error {
 	urls := s.cfg.URLs
-
 	switch {
 	case s.cfg.Sim != nil:
 		server, err := StartSim("127.0.0.1:0", sim.New(*s.cfg.Sim))

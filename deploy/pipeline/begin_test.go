@@ -10,8 +10,8 @@ import (
 	"github.com/promptmill/promptmill/producer"
 )
 
-// The text of a rejected line comes from others: on a screen it neither moves the cursor nor makes a
-// line of its own.
+// The text of a rejected line comes from others: on a screen it neither moves the cursor nor
+// makes a line of its own.
 func TestRejectedLineIsPrintable(t *testing.T) {
 	t.Parallel()
 
@@ -22,6 +22,7 @@ func TestRejectedLineIsPrintable(t *testing.T) {
 		Mode: terminal.ModePlain,
 		Size: func() (int, int) { return 80, 24 },
 	})
+
 	rejectInput(Hooks{Printf: screen.Printf}, producer.Report{Problems: []producer.Problem{{
 		File:     hostile,
 		Line:     1,

@@ -76,9 +76,9 @@ func (c CollectConfig) Validate() error {
 	return nil
 }
 
-// Collect collects a run that is on a bus until it has ended and its files are written. It publishes
-// what is not published yet. The end of ctx stops it: the error wraps [ErrInterrupted], and the next
-// Collect resumes.
+// Collect collects a run that is on a bus until it has ended and its files are written. It
+// publishes what is not published yet. The end of ctx stops it: the error wraps
+// [ErrInterrupted], and the next Collect resumes.
 func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -103,7 +103,6 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 // describeError puts an error into words for the person who waits for the run.
 func (c *runCollector) describeError(ctx context.Context, err error) error {
 	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) + " to go on; nothing is lost"
-
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", again)
@@ -412,8 +411,8 @@ func (c *runCollector) reopenComplete(ctx context.Context, m proto.Manifest) (*j
 	return journal.CreateFromOutput(c.Output, meta, m, position)
 }
 
-// foreignFilesError is the error of an output whose files do not belong to the run. Waiting does not
-// help.
+// foreignFilesError is the error of an output whose files do not belong to the run. Waiting
+// does not help.
 type foreignFilesError struct{ error }
 
 func (e foreignFilesError) Unwrap() error { return e.error }
@@ -428,8 +427,8 @@ func (c *runCollector) checkJournal(then, m proto.Manifest) error {
 	return c.checkSame(c.Output.Journal(), then, m)
 }
 
-// checkSame refuses to go on with the files of an earlier run of the same name that has left the bus:
-// its lines would be taken for those of this one.
+// checkSame refuses to go on with the files of an earlier run of the same name that has left
+// the bus: its lines would be taken for those of this one.
 func (c *runCollector) checkSame(path string, then, now proto.Manifest) error {
 	text := describeRunChange(then, now)
 	if text == "" {

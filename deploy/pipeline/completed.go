@@ -72,15 +72,16 @@ func checkNotForeign(out output.Prefix) error {
 			return CheckOutput(out)
 		}
 
-		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone", path),
+		return exit.WithHint(fmt.Errorf("%s is there, and was not written by promptmill, or its metadata is gone",
+			path),
 			"move it away, or choose another output with -o")
 	}
 
 	return nil
 }
 
-// checkWritten refuses a complete output whose files are not those of its metadata: they must not be
-// taken for its answers.
+// checkWritten refuses a complete output whose files are not those of its metadata: they must
+// not be taken for its answers.
 func checkWritten(out output.Prefix, meta *metadata.Run) error {
 	err := out.CheckFiles(meta)
 	if errors.Is(err, output.ErrModified) {

@@ -101,9 +101,9 @@ type Hooks struct {
 	// Collecting is called before requests run, with a function that returns at any time what the
 	// collector has so far.
 	Collecting func(counts func() collector.Progress)
-	// Progress is called four times a second while requests run, and at the end with a final sample:
-	// how far the run is, its rates, workers and remaining time. It is never called twice at a time,
-	// and the run waits for the last call.
+	// Progress is called four times a second while requests run, and at the end with a final
+	// sample: how far the run is, its rates, workers and remaining time. It is never called
+	// twice at a time, and the run waits for the last call.
 	Progress func(progress.Sample)
 }
 

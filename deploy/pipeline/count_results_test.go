@@ -25,6 +25,7 @@ func TestCollectorCountsResults(t *testing.T) {
 		State:     proto.StateInProgress,
 		Input:     proto.Input{Requests: 10, Models: map[string]int{"m": 10}},
 	}
+
 	must(t, bus.EnsureStreams(t.Context(), v.JS, m, v.Limits))
 
 	for _, subject := range []string{proto.ResultsSubject("victim", "0-1"), "pm.victim.answers.large"} {

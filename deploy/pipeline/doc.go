@@ -1,5 +1,5 @@
-// Package pipeline runs files of requests through model servers, from start to end, in any Go program.
-// It is what the commands of promptmill use.
+// Package pipeline runs files of requests through model servers, from start to end, in any Go
+// program. It is what the commands of promptmill use.
 //
 //	res, err := pipeline.Run(ctx, pipeline.Config{
 //		Inputs:    []string{"prompts.jsonl"},
@@ -7,8 +7,8 @@
 //		ServerURL: "http://localhost:8000",
 //	})
 //
-// [Run] puts all parts of a run into this process. The parts know each other only through the bus, a
-// NATS server that is embedded unless Config.Bus names another one:
+// [Run] puts all parts of a run into this process. The parts know each other only through the
+// bus, a NATS server that is embedded unless Config.Bus names another one:
 //
 //	prompts.jsonl                                 answers.jsonl.zst
 //	      │                                               ▲
@@ -35,8 +35,8 @@
 //   - [RunWorkers] has workers for all runs on the bus.
 //   - [Serve] starts the bus and collects all runs, [Collect] collects one, [AwaitEnd] waits for one.
 //
-// A program that makes its own producer, worker and collector runs them as [Parts], which stops them
-// in the right order.
+// A program that makes its own producer, worker and collector runs them as [Parts], which stops
+// them in the right order.
 //
 // Who owns what: a runner (one call of Run) owns the state folder's lock, the journal, the model
 // servers and the bus. A runCollector (one call of Collect, and one for each run of Serve) owns the

@@ -38,9 +38,9 @@ type Parts struct {
 // errCompleted ends the other parts of a run when its collector has written the output.
 var errCompleted = errors.New("completed")
 
-// Run runs all parts until the collector has written the output. When ctx ends, the workers stop first
-// and the collector last, so that what is answered in the last moment is still in the output; an
-// errgroup alone would stop them together.
+// Run runs all parts until the collector has written the output. When ctx ends, the workers
+// stop first and the collector last, so that what is answered in the last moment is still in
+// the output; an errgroup alone would stop them together.
 func (p *Parts) Run(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))

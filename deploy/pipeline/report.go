@@ -11,9 +11,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// BuildReport makes the report of the run whose metadata is at path. Without a baseline in the options
-// it compares the run with the last one of another model on the same input in the history, which lies
-// in the state folder.
+// BuildReport makes the report of the run whose metadata is at path. Without a baseline in the
+// options it compares the run with the last one of another model on the same input in the
+// history, which lies in the state folder.
 func BuildReport(o report.Options, state, path string, run *metadata.Run) (*report.Report, error) {
 	o.Path = path
 	if o.Baseline == nil {
@@ -40,8 +40,8 @@ type reporter struct {
 	log     zerolog.Logger
 }
 
-// write writes the report of an ended run beside its metadata, and notes the run in the history. The
-// results are complete, so a failure is a warning.
+// write writes the report of an ended run beside its metadata, and notes the run in the
+// history. The results are complete, so a failure is a warning.
 func (r reporter) write(run *metadata.Run, out output.Prefix) {
 	made, err := BuildReport(r.options, r.state, out.Meta(), run)
 	if err == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// restoreLost puts runs back on the bus that have a journal, and that the bus has lost with its store
-// or a part of it. It reports those that cannot go on.
+// restoreLost puts runs back on the bus that have a journal, and that the bus has lost with its
+// store or a part of it. It reports those that cannot go on.
 func (s *server) restoreLost(ctx context.Context) error {
 	journals, err := filepath.Glob(filepath.Join(s.Dir, "*"+output.JournalSuffix))
 	if err != nil || len(journals) == 0 {

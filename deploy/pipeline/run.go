@@ -24,9 +24,9 @@ import (
 // the output, answered or failed.
 //
 // The end of ctx stops the run gracefully: workers finish what is in flight within
-// Config.Workers.Grace, and the collector writes what has come. The error wraps [ErrInterrupted] and
-// the cause of ctx's end then, and the next Run with the same configuration resumes. A process that
-// is killed loses nothing either.
+// Config.Workers.Grace, and the collector writes what has come. The error wraps
+// [ErrInterrupted] and the cause of ctx's end then, and the next Run with the same
+// configuration resumes. A process that is killed loses nothing either.
 //
 // Errors of the exit package carry a hint for a person and the exit code of a command.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
@@ -86,6 +86,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if r.stdin != nil {
 		defer r.stdin.discard()
 	}
+
 	if res != nil || err != nil {
 		return res, err
 	}
@@ -97,6 +98,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if r.servers != nil {
 		defer r.servers.Close()
 	}
+
 	if err != nil {
 		return nil, r.describeError(ctx, err)
 	}
@@ -169,8 +171,8 @@ func (r *runner) discardUnstarted(err error) error {
 	return err
 }
 
-// removeState removes the state of a complete run. It is the last step: while the folder exists, the
-// next Run looks for what is left to do.
+// removeState removes the state of a complete run. It is the last step: while the folder
+// exists, the next Run looks for what is left to do.
 func (r *runner) removeState() {
 	if r.endUnnoted {
 		return

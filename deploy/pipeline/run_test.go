@@ -30,7 +30,8 @@ func newConfig(t *testing.T, requests int, server sim.Config) Config {
 	dir := t.TempDir()
 	var text strings.Builder
 	for i := range requests {
-		fmt.Fprintf(&text, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]}\n", i, i)
+		fmt.Fprintf(&text, "{\"custom_id\":\"q-%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}]}\n",
+			i, i)
 	}
 
 	input := filepath.Join(dir, "in.jsonl")
@@ -68,7 +69,8 @@ func TestRunResumes(t *testing.T) {
 
 	other := newConfig(t, requests+1, sim.Config{})
 	other.Output, other.State, other.Hooks = cfg.Output, cfg.State, Hooks{}
-	if _, err := Run(t.Context(), other); !errors.Is(err, ErrOtherRun) || !strings.Contains(err.Error(), "made from another input") {
+	if _, err := Run(t.Context(), other); !errors.Is(err, ErrOtherRun) ||
+		!strings.Contains(err.Error(), "made from another input") {
 		t.Errorf("another input: %v", err)
 	}
 
@@ -140,17 +142,25 @@ func TestConfigValidate(t *testing.T) {
 	}
 
 	for field, change := range map[string]func(*Config){
-		"Config.Inputs is required":              func(c *Config) { c.Inputs = nil },
-		"Config.Inputs: \"-\"":                   func(c *Config) { c.Inputs = []string{"-", "x"} },
-		"Config.Output is required":              func(c *Config) { c.Output = "" },
-		"Config.ServerURL excludes":              func(c *Config) { c.ServerURL, c.Servers.URLs = "http://a:1", []string{"http://b:1"} },
-		"Config.URLs":                            func(c *Config) { c.ServerURL = "ftp://a" },
-		"Config.APIKey":                          func(c *Config) { c.Servers.APIKey = "a\nb" },
-		"Config.Sim excludes":                    func(c *Config) { c.Servers.Sim, c.Servers.Command = &sim.Config{}, "x" },
-		"Config.Command starts one":              func(c *Config) { c.Servers.Command, c.Servers.URLs = "x", []string{"http://a:1", "http://b:1"} },
-		"Config.Flush":                           func(c *Config) { c.Flush = -1 },
-		"Config.Settings.ShardSize":              func(c *Config) { c.Settings.ShardSize = proto.MaxShardSize + 1 },
-		"Config.Settings.Model excludes":         func(c *Config) { c.Settings.Model, c.Settings.OverrideModel = "a", "b" },
+		"Config.Inputs is required": func(c *Config) { c.Inputs = nil },
+		"Config.Inputs: \"-\"":      func(c *Config) { c.Inputs = []string{"-", "x"} },
+		"Config.Output is required": func(c *Config) { c.Output = "" },
+		"Config.ServerURL excludes": func(c *Config) {
+			c.ServerURL, c.Servers.URLs = "http://a:1", []string{"http://b:1"}
+		},
+		"Config.URLs":   func(c *Config) { c.ServerURL = "ftp://a" },
+		"Config.APIKey": func(c *Config) { c.Servers.APIKey = "a\nb" },
+		"Config.Sim excludes": func(c *Config) {
+			c.Servers.Sim, c.Servers.Command = &sim.Config{}, "x"
+		},
+		"Config.Command starts one": func(c *Config) {
+			c.Servers.Command, c.Servers.URLs = "x", []string{"http://a:1", "http://b:1"}
+		},
+		"Config.Flush":              func(c *Config) { c.Flush = -1 },
+		"Config.Settings.ShardSize": func(c *Config) { c.Settings.ShardSize = proto.MaxShardSize + 1 },
+		"Config.Settings.Model excludes": func(c *Config) {
+			c.Settings.Model, c.Settings.OverrideModel = "a", "b"
+		},
 		"Config.RunID":                           func(c *Config) { c.RunID = "a b" },
 		"WorkerConfig.Attempts is -1":            func(c *Config) { c.Workers.Attempts = -1 },
 		"WorkerConfig.Grace is -1ns, must not":   func(c *Config) { c.Workers.Grace = -1 },
@@ -161,6 +171,7 @@ func TestConfigValidate(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
 		}
+
 		if _, err := Run(t.Context(), c); err == nil {
 			t.Errorf("%s: Run takes it", field)
 		}

@@ -55,9 +55,9 @@ func sweepEnded(
 // orphanAge is how old streams without a manifest must be to be removed by themselves.
 const orphanAge = time.Minute
 
-// SweepDeleted finishes deletions that were cut short: a run that was deleted has no streams of some
-// age. The streams of a run that was never deleted stay, even without its manifest: the bus may have
-// lost that.
+// SweepDeleted finishes deletions that were cut short: a run that was deleted has no streams of
+// some age. The streams of a run that was never deleted stay, even without its manifest: the
+// bus may have lost that.
 func SweepDeleted(
 	ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, age time.Duration, hooks Hooks,
 ) error {
@@ -112,8 +112,8 @@ func listStreams(ctx context.Context, js jetstream.JetStream) (names map[string]
 }
 
 // DeleteRun takes a run off the bus. The manifest of an ended run goes last, so that the next
-// deletion finds what a crash has left. That of another goes first: all processes follow it, and the
-// collector of the run would make its streams again.
+// deletion finds what a crash has left. That of another goes first: all processes follow it,
+// and the collector of the run would make its streams again.
 func DeleteRun(ctx context.Context, js jetstream.JetStream, runs *bus.RunStore, m proto.Manifest) error {
 	if !m.State.Ended() {
 		return errors.Join(runs.Delete(ctx, m.Run), bus.DeleteStreams(ctx, js, m.Run))

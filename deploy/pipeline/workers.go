@@ -248,6 +248,7 @@ func (p *workerPool) startWorker(ctx context.Context, server *modelserver.Server
 
 	cfg.Notices = p.notices[server.URL()]
 	p.Hooks.printf("worker %s: bus %s, model server %s, %s", cfg.Name, p.Bus.Name, server.URL(), p.Workers)
+
 	w, err := worker.New(cfg)
 	if err != nil {
 		p.group.Go(func() error { return err })

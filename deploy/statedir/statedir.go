@@ -1,9 +1,9 @@
-// Package statedir has the state folder of promptmill and the folders in it: one for each output that
-// a run of this machine writes, one for serve, and one for each worker.
+// Package statedir has the state folder of promptmill and the folders in it: one for each
+// output that a run of this machine writes, one for serve, and one for each worker.
 //
-// A process that works on an output holds the lock of its folder, see [Lock]. The lock ends with the
-// process, so a killed one leaves nothing to clean up, and the same command finds the folder again by
-// the output's path, see [ForOutput].
+// A process that works on an output holds the lock of its folder, see [Lock]. The lock ends
+// with the process, so a killed one leaves nothing to clean up, and the same command finds the
+// folder again by the output's path, see [ForOutput].
 package statedir
 
 import (
