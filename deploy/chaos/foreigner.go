@@ -82,7 +82,8 @@ func (d *deployment) runForeigner(role proto.Role, e event, deeds []func(*foreig
 	}
 	defer who.conn.Close()
 
-	for end := d.begin.Add(e.at + e.duration); time.Now().Before(end) && bus.Sleep(d.stop, 20*time.Millisecond) == nil; {
+	end := d.begin.Add(e.at + e.duration)
+	for time.Now().Before(end) && bus.Sleep(d.stop, 20*time.Millisecond) == nil {
 		deeds[who.random.IntN(len(deeds))](who)
 	}
 
