@@ -129,8 +129,8 @@ type activeRuns struct {
 	byID map[string]*activeRun
 }
 
-// followManifests keeps the runs as the manifests in store are, until the intake ends or the connection is
-// closed.
+// followManifests keeps the runs as the manifests in store are, until the intake ends or the
+// connection is closed.
 func (a *activeRuns) followManifests(l lifetimes, store *bus.RunStore) {
 	for manifests, err := range store.WatchAll(l.intake) {
 		if err != nil {
@@ -211,7 +211,7 @@ func newActiveRun(js jetstream.JetStream, log zerolog.Logger, m proto.Manifest) 
 
 	if len(m.Settings.Schema) > 0 {
 		schema, err := answer.NewSchema(m.Settings.Schema)
-		if err != nil { // whoever made the run has checked it
+		if err != nil { // the producer has checked the schema
 			log.Error().Err(err).Str("run", m.Run).Msg("the run's schema cannot be used; its answers are not checked")
 		}
 

@@ -14,7 +14,8 @@ import (
 type admissions struct {
 	created time.Time  // of the worker
 	changes *broadcast // of isEmpty
-	// latest is when the latest request that was let in began, in nanoseconds since created.
+	// latest is the time at which the latest request that was let in began, in nanoseconds
+	// since created.
 	latest atomic.Int64
 	// sample is a request that was let in; nil: none was.
 	sample atomic.Pointer[admittedRequest]

@@ -55,7 +55,8 @@ func (a *announcer) run(ctx context.Context, heartbeats *bus.Heartbeats) {
 	}
 }
 
-// removeAnnouncement removes the announcement. It does not try for long: the announcement expires by itself.
+// removeAnnouncement removes the announcement. It does not try for long: the announcement
+// expires by itself.
 func (a *announcer) removeAnnouncement(ctx context.Context, heartbeats *bus.Heartbeats) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()

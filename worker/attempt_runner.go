@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxLoadingTime is how long a request's model may be loaded until its attempts count: by
-	// then, another model may be kept from being loaded.
+	// maxLoadingTime is the longest time that a server may load a request's model before the
+	// request's attempts count: by then, another model may be kept from being loaded.
 	maxLoadingTime = 15 * time.Minute
 	// maxSpared is the number of attempts of a request that cost nothing since a proxy may have
 	// had no server for them.
@@ -140,7 +140,6 @@ func (a *attemptRunner) decideNext(t *task, c classification, begin time.Time, t
 func (a *attemptRunner) decideLost(t *task, c classification, begin time.Time, took time.Duration) bool {
 	mayBeProxy := (c.maybeCutOff || c.overload) && a.cutoffs.isRecent(time.Now())
 	mayBeCrash := c.maybeCrash || mayBeProxy && c.overload
-
 	switch {
 	case mayBeCrash && a.health.confirmCrash(t.shard.run.requests, begin):
 		if a.cutoffs.isRecent(time.Now()) && a.requeueSpared(t) { // it may have become so meanwhile
@@ -207,8 +206,8 @@ func (a *attemptRunner) recordCrash(t *task) {
 	a.queue.wake()
 }
 
-// recordAdmission records that the server let in a request, and decides what that shows about others. Each
-// answer calls it.
+// recordAdmission records that the server let in a request, and decides what that shows about
+// others. Each answer calls it.
 func (a *attemptRunner) recordAdmission(r proto.Request, c classification, begin time.Time, took time.Duration) {
 	a.admissions.record(r, c, begin, took)
 
@@ -242,9 +241,9 @@ func (a *attemptRunner) setRefusalAside(t *task, c classification, took time.Dur
 	a.fetchWake.notify()
 }
 
-// settleRefusals finishes the refusals that came before a request began that was let in. A page is
-// retried, and so is a 429: its quota is then one of a minute. (Gemini has the same message for that
-// as OpenAI has for an account without credit.)
+// settleRefusals finishes the refusals that came before a request began that was let in. A page
+// is retried, and so is a 429: its quota is then one of a minute. (Gemini has the same message
+// for that as OpenAI has for an account without credit.)
 func (a *attemptRunner) settleRefusals(begin time.Time) {
 	for _, r := range a.refusals.takeBefore(begin) {
 		c := r.classification

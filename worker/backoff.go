@@ -81,8 +81,8 @@ func parseRateLimitItem(item string) (left, reset string) {
 	return left, reset
 }
 
-// parseWait parses a wait: in seconds, or until a date, or until a time in seconds since 1970, which
-// some servers send.
+// parseWait parses a wait: in seconds, or until a date, or until a time in seconds since 1970,
+// which some servers send.
 func parseWait(value string, h http.Header, now time.Time) time.Duration {
 	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = sent // by the clock of the server, which may differ from ours

@@ -18,7 +18,7 @@ func TestBackoff(t *testing.T) {
 		{"after the second", 2, time.Second},
 		{"after the sixth", 6, 16 * time.Second},
 		{"after the seventh", 7, 30 * time.Second},
-		{"after so many that a shift would overflow", 1000, 30 * time.Second},
+		{"after enough failures to overflow a shift", 1000, 30 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +109,7 @@ func TestRateLimitHeaders(t *testing.T) {
 			map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049"}, 4 * time.Second},
 		{"X-RateLimit-Reset as a time in milliseconds",
 			map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1767323049000"}, 4 * time.Second},
-		{"X-RateLimit-Reset of what is not used up",
+		{"X-RateLimit-Reset of a quota that is not used up",
 			map[string]string{"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, 0},
 		{"OpenAI's requests", map[string]string{
 			"X-RateLimit-Remaining-Requests": "0",

@@ -37,8 +37,8 @@ func (b *broadcast) notify() {
 }
 
 // await waits until there is work: until hasWork returns true, which is called after each change.
-// Then it waits for the next change, or for the time of every, since what is to be done may
-// depend on the time. It returns false if ctx ends.
+// Then it waits for the next change, or for the time of every, since the work may depend on the
+// time. It returns false if ctx ends.
 func (b *broadcast) await(ctx context.Context, every time.Duration, hasWork func() bool) bool {
 	changed := b.changed()
 	for !hasWork() {

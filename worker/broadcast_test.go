@@ -20,6 +20,7 @@ func TestBroadcastAwait(t *testing.T) {
 
 		time.AfterFunc(time.Minute, b.notify)
 		time.AfterFunc(time.Hour, func() { work.Store(true); b.notify() })
+
 		if !b.await(ctx, time.Second, work.Load) {
 			t.Error("await ends without work")
 		}
@@ -30,12 +31,14 @@ func TestBroadcastAwait(t *testing.T) {
 
 		time.AfterFunc(time.Millisecond, b.notify)
 		b.await(ctx, time.Second, work.Load)
+
 		if got := time.Since(begin); got != time.Hour+time.Second+time.Millisecond {
 			t.Errorf("a change was noticed after %v", got)
 		}
 
 		work.Store(false)
 		time.AfterFunc(time.Second, cancel)
+
 		if b.await(ctx, time.Second, work.Load) {
 			t.Error("await found work after the end")
 		}

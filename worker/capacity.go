@@ -23,8 +23,8 @@ func (r *prefetchRate) update(done int64, now time.Time) {
 	}
 }
 
-// capacity returns how many more requests the worker wants: so many that all slots are taken,
-// and those of the prefetch. A pull brings whole shards, so the worker may come to hold the rest
+// capacity returns how many more requests the worker wants: enough to take all slots, and those
+// of the prefetch. A pull brings whole shards, so the worker may come to hold the rest
 // of a shard more. A request takes no room, up to a bound, while it waits for its next attempt,
 // for another request of its group, or until it is known what a refusal of it means.
 func (f *fetcher) capacity() int {
@@ -43,9 +43,9 @@ func (f *fetcher) capacity() int {
 	return min(want-(held-idle), most-held)
 }
 
-// parkedAllowance returns how many requests the worker may hold, beyond what it has room for,
+// parkedAllowance returns how many requests the worker may hold, beyond those it has room for,
 // because they wait for others of their groups: all, if no other worker could run them, and
-// otherwise its part of what the bus has.
+// otherwise its part of the requests on the bus.
 func (f *fetcher) parkedAllowance() int {
 	parked := f.jobs.queue.parkedCount()
 	if parked == 0 || len(f.peers.list) == 0 {

@@ -20,7 +20,7 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// verdict is what follows from an attempt.
+// verdict is the consequence of an attempt.
 type verdict int
 
 const (
@@ -32,7 +32,8 @@ const (
 	unsent
 	// barred: the refusal may mean all requests; other requests decide.
 	barred
-	// loading: the server is loading the model, or another in its place; the attempt does not count.
+	// loading: the server is loading the model, or another in its place; the attempt does not
+	// count.
 	loading
 )
 
@@ -41,9 +42,9 @@ type classification struct {
 	verdict verdict
 	// result has a Status, a RequestID and a Body, or an Err, or all of them.
 	result proto.Result
-	// content is what a good answer has in it.
+	// content is the content of a good answer.
 	content openai.Answer
-	// work is what the server produced, in tokens.
+	// work is the server's output, in tokens.
 	work float64
 
 	// reason is why a request is retried: a status or an error code.
@@ -59,9 +60,9 @@ type classification struct {
 	// outOfFiles is true if this process may open no more connections.
 	outOfFiles bool
 
-	// location is where a redirect leads.
+	// location is the target of a redirect.
 	location string
-	// fix is what to do about a refusal that may mean all requests, if its status does not show it.
+	// fix is the remedy for a refusal that may mean all requests, if its status does not show it.
 	fix string
 	// page is the text of a page that came with a good status: a login, a notice of maintenance.
 	// It may mean all requests; if not, the request is retried.
@@ -76,14 +77,14 @@ func (c classification) ok() bool {
 	return c.result.Err == nil && c.result.Status >= 200 && c.result.Status < 300
 }
 
-// isFromServer reports whether the server, or what is in front of it, has answered.
+// isFromServer reports whether the server, or a proxy in front of it, has answered.
 func (c classification) isFromServer() bool { return c.verdict == final || c.result.Status != 0 }
 
 // mayMeanAll reports whether the server may answer all requests in the same way.
 func (c classification) mayMeanAll() bool { return c.verdict == barred || c.page != "" }
 
-// classify classifies an answer of an endpoint to a request's body. It is the one place that
-// decides what is retried.
+// classify classifies an answer of an endpoint to a request's body. It alone decides which
+// attempts are retried.
 func classify(endpoint string, request []byte, a modelserver.Answer) classification {
 	if errors.Is(a.Err, modelserver.ErrTooLong) && a.Status >= 300 { // the status is worth more than its body
 		a.Body, a.Err = []byte(a.Err.Error()), nil
@@ -107,7 +108,7 @@ func classify(endpoint string, request []byte, a modelserver.Answer) classificat
 	return c.classifyRefusal(a, problem == nil)
 }
 
-// classifyRefusal classifies what came with a status that is no success. isJSON reports whether
+// classifyRefusal classifies an answer whose status is no success. isJSON reports whether
 // the body is JSON.
 func (c classification) classifyRefusal(a modelserver.Answer, isJSON bool) classification {
 	if body := proto.OneLine(bytes.Clone(a.Body)); isJSON && bytes.HasPrefix(body, []byte("{")) {
@@ -183,7 +184,7 @@ func classifyBadStatus(a modelserver.Answer) classification {
 // byteOrderMark may stand before JSON, and is no part of it (RFC 8259, 8.1).
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// classifyAnswer classifies what came with a good status: it must be an answer of the endpoint.
+// classifyAnswer classifies an answer with a good status: it must be an answer of the endpoint.
 // Servers send 200 before they know how the answer ends.
 func (c classification) classifyAnswer(a modelserver.Answer, content openai.Answer, problem error) classification {
 	code, page := proto.CodeInvalidResponse, ""

@@ -110,7 +110,11 @@ func TestClassify(t *testing.T) {
 			t.Parallel()
 
 			h := http.Header{"X-Request-Id": {"id-1"}}
-			c := classify("/v1/completions", nil, modelserver.Answer{Status: tt.status, Header: h, Body: []byte(tt.body)})
+			c := classify("/v1/completions", nil, modelserver.Answer{
+				Status: tt.status,
+				Header: h,
+				Body:   []byte(tt.body),
+			})
 			if c.verdict != tt.verdict {
 				t.Errorf("verdict %d, want %d", c.verdict, tt.verdict)
 			}

@@ -38,7 +38,10 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	prototest.Poll(t, patience, "the queued requests to be handed back", func() bool { return w.jobs.held.load() <= slots+1 })
+	prototest.Poll(t, patience, "the queued requests to be handed back", func() bool {
+		return w.jobs.held.load() <= slots+1
+	})
+
 	close(l.gate)
 
 	// Another worker would get all shards now.

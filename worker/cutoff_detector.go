@@ -19,7 +19,7 @@ const (
 	cutOffsCompared = 16
 )
 
-// cutoffDetector finds the time limit of what is in front of the server: several attempts end
+// cutoffDetector finds the time limit of a proxy in front of the server: several attempts end
 // without an answer after the same time, while no answer takes longer. The lock of cutoffs guards
 // its fields that are not atomic.
 type cutoffDetector struct {
@@ -29,7 +29,7 @@ type cutoffDetector struct {
 	watching atomic.Bool
 	// ages are the times after which attempts ended without an answer.
 	ages []time.Duration
-	// latest is when an attempt was last cut off.
+	// latest is the time at which an attempt was last cut off.
 	latest time.Time
 }
 

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// cutOffCheckEvery is the time between two looks at what is set aside.
+	// cutOffCheckEvery is the time between two looks at the tasks set aside.
 	cutOffCheckEvery = 250 * time.Millisecond
-	// cutOffSettleTime is the time after the last cut-off until what is set aside is sent again.
+	// cutOffSettleTime is the time after the last cut-off until the tasks set aside are sent again.
 	cutOffSettleTime = 2 * time.Second
 )
 
@@ -29,7 +29,7 @@ type cutoffRetrier struct {
 	admissions *admissions
 	attempts   *attemptRunner
 	pool       *attemptPool
-	changes    *broadcast // of what is set aside
+	changes    *broadcast // of the tasks set aside
 	stats      *Stats
 	held       *heldCounter
 
@@ -37,7 +37,7 @@ type cutoffRetrier struct {
 	stop func(error)
 }
 
-// run sends again what was cut off, until ctx ends.
+// run sends the tasks that were cut off again, until ctx ends.
 func (r *cutoffRetrier) run(ctx context.Context) {
 	for r.changes.await(ctx, cutOffCheckEvery, r.hasWork) {
 		if !r.state.isRefusing() {
@@ -52,7 +52,7 @@ func (r *cutoffRetrier) hasWork() bool {
 	return c.n.Load() > 0 || c.open.Load() > 0 || c.blocked.Load() || c.throttle.limit.Load() > 0
 }
 
-// retryCutOffs sends again what was cut off, if it is time for that.
+// retryCutOffs sends the tasks that were cut off again, if it is time for that.
 func (r *cutoffRetrier) retryCutOffs() {
 	c := r.cutoffs
 	n, latest, probing := c.surveyAside()
@@ -68,7 +68,7 @@ func (r *cutoffRetrier) retryCutOffs() {
 		return
 	}
 
-	// Only what is set aside is left, and nothing is on its way.
+	// Only the tasks set aside are left, and nothing is on its way.
 	settled := time.Since(latest) > cutOffSettleTime
 	nothingElse := settled && r.held.load() == int64(n)+r.refusals.n.Load()
 	probe := c.cutsOffAll(nothingElse)
@@ -94,7 +94,6 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 	run, epoch := t.shard.run, r.state.epoch()
 	begin := time.Now()
 	c, took := r.attempts.send(run.requestsIn(epoch), t, r.attempts.timeout)
-
 	switch {
 	case c.result.Status == 0 && run.requests.Err() != nil: // the end of the run, or of the grace period
 		t.handBack()
@@ -107,9 +106,11 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 		if epoch.Err() == nil { // there may be no server just now
 			r.health.probeServer(run.requests)
 		}
+
 		if !r.cutoffs.add(t) {
 			t.handBack()
 		}
+
 		r.cutoffs.abortProbe()
 
 	default: // with fewer at once, some come through
@@ -119,10 +120,10 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 	}
 }
 
-// giveUpCutOffs decides what follows when a request was cut off even alone. A run stops, and a worker
-// waits. A worker that has had answers fails the requests that were tried with fewer at once. A
-// run does the same if others come through at their first attempt: those that fail take too long
-// each by itself.
+// giveUpCutOffs decides what follows when a request was cut off even alone. A run stops, and a
+// worker waits. A worker that has had answers fails the requests that were tried with fewer at
+// once. A run does the same if others come through at their first attempt: those that fail take
+// too long each by itself.
 func (r *cutoffRetrier) giveUpCutOffs(t *task, c classification) {
 	err := &RefusedError{
 		Server:   r.server.URL(),

@@ -16,12 +16,12 @@ const throttleHoldTime = 10 * time.Minute
 type cutoffThrottle struct {
 	// limit is the number of requests at once; 0: the limiter alone decides.
 	limit atomic.Int64
-	// forAside is true if the limit is for what was set aside, and only for that.
+	// forAside is true if the limit is for the tasks set aside, and only for them.
 	forAside bool
 
-	// setAt is when limit was set. Attempts that began before it do not count.
+	// setAt is the time at which limit was set. Attempts that began before it do not count.
 	setAt time.Time
-	// answered and cut are how many attempts of this round ended so.
+	// answered and cut are the numbers of attempts of this round that ended so.
 	answered, cut int
 
 	// lowered is true if the limit has gone down since it was set from outside.
@@ -32,8 +32,8 @@ type cutoffThrottle struct {
 	holdUntil time.Time
 }
 
-// setLimit lets no more than limit requests be at the server at once, and does not raise that for the
-// time of hold.
+// setLimit lets no more than limit requests be at the server at once, and does not raise that
+// for the time of hold.
 func (t *cutoffThrottle) setLimit(limit int, hold time.Duration) {
 	t.limit.Store(int64(limit))
 	t.setAt, t.answered, t.cut = time.Now(), 0, 0

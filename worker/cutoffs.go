@@ -17,7 +17,7 @@ import (
 //
 //   - A request that is cut off is set aside until nothing else is left, and is then sent again
 //     with fewer at once: a server with fewer requests answers each of them sooner. A request
-//     that is cut off with few at once, too, fails and reports why.
+//     that is cut off also with few at once fails and reports why.
 //   - If nothing is answered at all, the smallest of those set aside is sent alone. If that is
 //     cut off too, none will come through: all go back to the bus, and the run stops, or the
 //     worker waits, as for a server that refuses all. The same holds for a run that has had
@@ -35,7 +35,8 @@ const (
 	// repeatedCutOffsBeforeProbe is the number of requests cut off more than once, with no answer
 	// between, before that.
 	repeatedCutOffsBeforeProbe = 32
-	// proxyDownTime is how long a proxy may take the server out: nginx 10 s, others longer.
+	// proxyDownTime is the time for which a proxy may take the server out: nginx 10 s, others
+	// longer.
 	proxyDownTime = time.Minute
 )
 
@@ -76,7 +77,7 @@ type cutoffs struct {
 	// inRow is the number of attempts cut off since the last answer, and repeatedInRow the
 	// number of these that were not the first of their request.
 	inRow, repeatedInRow int
-	// firstBegins is when the latest requests began that were cut off for the first time.
+	// firstBegins has the start times of the latest requests that were cut off for the first time.
 	firstBegins []time.Time
 	aside       []*task
 	closed      bool
@@ -308,16 +309,18 @@ func (c *cutoffs) endProbe(limit int, provenTotal bool) {
 	c.mu.Lock()
 	c.probing, c.inRow, c.repeatedInRow = false, 0, 0
 	c.throttle.setLimit(limit, 0)
+
 	if provenTotal {
 		c.provenTotal = true
 	}
+
 	c.mu.Unlock()
 
 	c.blocked.Store(false)
 	c.changes.notify()
 }
 
-// throttleAside lowers the concurrency for what is set aside: to half of the limiter's for tasks
+// throttleAside lowers the concurrency for the tasks set aside: to half of the limiter's for tasks
 // that were cut off once, and at last to an eighth.
 func (c *cutoffs) throttleAside() {
 	c.mu.Lock()
@@ -332,7 +335,7 @@ func (c *cutoffs) throttleAside() {
 	c.throttle.forAside = true
 }
 
-// liftThrottle ends the throttle that was set for what was set aside.
+// liftThrottle ends the throttle that was set for the tasks set aside.
 func (c *cutoffs) liftThrottle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -153,7 +153,10 @@ func TestSomeCutOff(t *testing.T) {
 	b.publishRange("r", "m", 0, 40, 10)
 	w, stop := b.startWorker()
 	b.awaitRun("r")
-	prototest.Poll(t, patience, "the throttle to end", func() bool { return w.server.cutoffs.throttle.limit.Load() == 0 })
+	prototest.Poll(t, patience, "the throttle to end", func() bool {
+		return w.server.cutoffs.throttle.limit.Load() == 0
+	})
+
 	got := b.finishRun(w, stop, 40)
 	if open := w.server.cutoffs.open.Load(); open != 0 {
 		t.Errorf("%d requests that were cut off have not ended", open)

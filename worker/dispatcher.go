@@ -34,8 +34,8 @@ func (d *dispatcher) run(ctx context.Context) {
 	}
 }
 
-// startAttempt starts an attempt at a task as soon as there is a slot. While the model server is down the
-// task waits for it, and goes to other workers if that takes too long.
+// startAttempt starts an attempt at a task as soon as there is a slot. While the model server
+// is down the task waits for it, and goes to other workers if that takes too long.
 func (d *dispatcher) startAttempt(ctx context.Context, t *task) {
 	for d.server.gate.await(ctx) {
 		if t.prefixes != nil && !d.queue.awaitSlot(ctx) {

@@ -3,7 +3,7 @@
 //
 // A [Worker] belongs to one model server. It works for all runs on the bus that need a model of
 // that server, or for the one in [Config].Run. Any number of workers may work for a run; each takes
-// what it has room for, and the bus gives a shard to another worker when one is gone.
+// the work it has room for, and the bus gives a shard to another worker when one is gone.
 //
 //	 work stream                                         results stream
 //	      |                                                    ^

@@ -31,6 +31,7 @@ func ExampleWorker() {
 
 	js, stopBus := startBus()
 	defer stopBus()
+
 	publishRun(ctx, js, "demo")
 
 	simulated := httptest.NewServer(sim.New(sim.Config{Models: []string{"small"}}))
@@ -112,11 +113,12 @@ func publishRun(ctx context.Context, js jetstream.JetStream, run string) {
 		State:  proto.StateInProgress,
 		Input:  proto.Input{Requests: len(requests), Models: map[string]int{"small": len(requests)}},
 	}
-	limits := bus.Limits{WorkBytes: 16 << 20, ResultsBytes: 16 << 20}
 
+	limits := bus.Limits{WorkBytes: 16 << 20, ResultsBytes: 16 << 20}
 	if err := bus.CreateBuckets(ctx, js, limits); err != nil {
 		log.Fatal(err)
 	}
+
 	if err := bus.EnsureStreams(ctx, js, manifest, limits); err != nil {
 		log.Fatal(err)
 	}

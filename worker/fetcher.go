@@ -193,8 +193,8 @@ func (f *fetcher) servedModels() []string {
 	return info.ModelNames()
 }
 
-// pullFirst pulls from the first source of the list. There is one pull at a time: what it
-// brings decides which source is next.
+// pullFirst pulls from the first source of the list. There is one pull at a time: its
+// shards decide which source is next.
 func (f *fetcher) pullFirst(l lifetimes, list []pullCandidate, all int) {
 	first := list[0]
 	requests, wait := fairShare(list, f.capacity()), shortPull

@@ -90,7 +90,8 @@ func TestWorkerRunsDespiteForgedResults(t *testing.T) {
 			b.awaitRun("r")
 			stop()
 			if server.Succeeded() != 4 || w.jobs.dropped.Count() == 0 {
-				t.Errorf("%d requests were run, want 4; %d messages did not fit", server.Succeeded(), w.jobs.dropped.Count())
+				t.Errorf("%d requests were run, want 4; %d messages did not fit",
+					server.Succeeded(), w.jobs.dropped.Count())
 			}
 		})
 	}

@@ -123,7 +123,7 @@ func (p *hangProbe) sendStalled(t *task, patience time.Duration) {
 	case again:
 		p.attempts.countStall(t, took)
 		p.progress.extendPatience(patience, p.attempts.timeout)
-	default: // it had its time; others may not take so long
+	default: // it had its time; others may take less
 		p.attempts.finishAttempt(t, c, took)
 		p.state.markReopened()
 	}

@@ -89,8 +89,8 @@ func (names modelNames) resolve(name string) string {
 	return name
 }
 
-// limitToTurns leaves in the list the sources whose model has its turn, or gets one. Where the server
-// has all of its models loaded, these are all sources.
+// limitToTurns leaves in the list the sources whose model has its turn, or gets one. Where the
+// server has all of its models loaded, these are all sources.
 func (t *modelTurns) limitToTurns(ctx context.Context, list []pullCandidate, info modelserver.Info) []pullCandidate {
 	if info.MaxLoaded == 0 {
 		t.list = nil
@@ -271,7 +271,8 @@ func (t *modelTurns) warnSwaps(list []pullCandidate, info modelserver.Info, name
 		}
 
 		if len(models) > info.MaxLoaded {
-			t.log.Warn().Str("server", t.server).Str("run", from.run.id).Msg(modelSwapsText(info.MaxLoaded, len(models)))
+			t.log.Warn().Str("server", t.server).Str("run", from.run.id).
+				Msg(modelSwapsText(info.MaxLoaded, len(models)))
 		}
 	}
 }

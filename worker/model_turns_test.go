@@ -130,7 +130,8 @@ func TestModelsWithoutTurns(t *testing.T) {
 			MaxLoaded: 2,
 			Metrics:   true,
 		}, []string{"a", "b"}, true},
-		{"Ollama's two names of a model", sim.Config{Flavour: sim.Ollama, Models: []string{"a:latest", "b"}, MaxLoaded: 1},
+		{"Ollama's two names of a model",
+			sim.Config{Flavour: sim.Ollama, Models: []string{"a:latest", "b"}, MaxLoaded: 1},
 			[]string{"a", "a:latest"}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -189,9 +190,11 @@ func TestTurnEndsForAnotherRun(t *testing.T) {
 			w, stop := b.startWorker(func(w *Worker) {
 				w.fetch.turns.maxTurn, w.fetch.turns.minTurn = tt.long, tt.urgent
 			})
+
 			prototest.Poll(t, patience, "the first run's work", func() bool { return w.Stats().Done.Load() > 0 })
 			b.addWholeRun("other", tt.priority, 4, "b")
 			b.awaitRun("other")
+
 			if left := b.unackedShards("long"); (left == 0) != tt.waits {
 				t.Errorf("%d shards of the first run were left when the other was done", left)
 			}
@@ -324,16 +327,20 @@ func TestTurnIsOver(t *testing.T) {
 	}{
 		{"it had no work yet", modelTurn{model: "a"}, false, true, true, false},
 		{"it gets no work", modelTurn{model: "a"}, false, false, false, true},
-		{"it works", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Second)}, true, false, true, false},
-		{"only other attempts are waited for", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Minute)},
+		{"it works", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Second)}, true,
+			false, true, false},
+		{"only other attempts are waited for",
+			modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Minute)},
 			true, false, true, true},
 		{"likewise, with more work", modelTurn{model: "a", began: ago(time.Hour), lastInFlight: ago(time.Minute)}, true,
 			true, true, false},
 		{"all is done", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Millisecond)}, false,
 			false, true, true},
-		{"all that there is yet is done", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Millisecond)},
+		{"all that there is yet is done",
+			modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Millisecond)},
 			false, false, false, false},
-		{"nothing has come for a while", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Minute)}, false,
+		{"nothing has come for a while",
+			modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Minute)}, false,
 			false, false, true},
 		{"there is more", modelTurn{model: "a", began: ago(time.Hour), lastActive: ago(time.Minute)}, false,
 			true, true, false},

@@ -8,8 +8,8 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// A slow box that takes one of the last requests keeps everyone waiting for it. So,
-// toward the end of a run, a worker leaves to faster ones what they can finish sooner.
+// A slow box that takes one of the last requests keeps everyone waiting for it. So, toward the
+// end of a run, a worker leaves to faster ones the requests that they can finish sooner.
 
 const (
 	// nearEndRequests is the most requests that wait toward the end of a run. With more, a worker

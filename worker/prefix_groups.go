@@ -11,8 +11,8 @@ import (
 )
 
 // A run may ask that requests with the same prefix meet in a server's prompt cache. Those
-// that are sent together miss it: each computes what it has in common with the others. So
-// one of a group goes first, and the others follow when they find there what it left.
+// that are sent together miss it: each computes the prefix that all have in common. So one
+// of a group goes first, and the others follow when they find its prefix in the cache.
 // Other groups take the slots meanwhile. No slot stays free for it: if there is no other
 // request, one goes that could have waited.
 
@@ -22,8 +22,8 @@ type cacheSharing int
 const (
 	// sharesComputedPrefixes is a cache that has all prefixes that were computed, for any number of
 	// requests, as with vLLM and SGLang. It is assumed where the cache is not known. (vLLM shares
-	// even what it is computing, but a request that comes so early takes up a slot until it is
-	// computed.)
+	// even a prefix that it is computing, but a request that comes so early takes up a slot until
+	// the prefix is computed.)
 	sharesComputedPrefixes cacheSharing = iota
 
 	// sharesIdleSlots is a cache that has the last prompt of each slot without a request: one
@@ -40,8 +40,8 @@ func sharingOf(flavour string) cacheSharing {
 }
 
 const (
-	// prefixBytes is the part of a prompt that is compared at a time: some 60 tokens. It is not worth
-	// a wait to share less.
+	// prefixBytes is the part of a prompt that is compared at a time: some 60 tokens. It is not
+	// worth a wait to share less.
 	prefixBytes = 256
 
 	// maxPrefixes bounds how many prefixes of a prompt are compared.
@@ -168,8 +168,8 @@ func (g *prefixGroups) hashPrefixes(scan *jsonscan.Scanner, t *task) (hashes []u
 }
 
 // sharedPrefix returns the longest prefix that a task shares with another one that is held, or
-// nil if that is less than half of its prompt: what so many have in common comes to be in every
-// slot, and among the blocks, by itself.
+// nil if that is less than half of its prompt: a prefix that many tasks have in common gets into
+// every slot, and among the blocks, by itself.
 func (t *task) sharedPrefix() *promptPrefix {
 	for i := len(t.prefixes) - 1; i >= 0 && 2*(i+1) >= len(t.prefixes); i-- {
 		if t.prefixes[i].tasks > 1 {
@@ -262,8 +262,8 @@ func (g *prefixGroups) unmarkBusy(t *task, answered bool) {
 	}
 }
 
-// takeFollowers takes out tasks that waited for a task which has ended, or is gone: all that
-// find computed what they share, and otherwise one. If the task freed a slot that has its
+// takeFollowers takes out tasks that waited for a task which has ended, or is gone: all whose
+// shared prefix is computed, and otherwise one. If the task freed a slot that has its
 // prompt, one goes there, whatever the other slots have.
 func (g *prefixGroups) takeFollowers(t *task, freedSlot bool) (followers []*task) {
 	for _, p := range slices.Backward(t.prefixes) {
@@ -315,7 +315,7 @@ func (g *prefixGroups) takeFiller() *task {
 }
 
 // isSoonServed reports whether the slots that a group has will have answered the tasks that wait
-// before another slot has read what they share.
+// before another slot has read their shared prefix.
 func (g *prefixGroups) isSoonServed(p *promptPrefix) bool {
 	rounds := float64(len(p.waiting))/float64(max(1, p.busy)) + 0.5 // of a request in each, half of which is over
 	return p.busy > 0 && g.followerTime > 0 && float64(g.firstTime) >= rounds*float64(g.followerTime)

@@ -60,9 +60,9 @@ func (a *activeRuns) listCandidates(served []string, now time.Time) (list []pull
 	return list, all
 }
 
-// rankByRun sets how many requests each candidate's run has taken. A run that is new in the list, or
-// in it again, begins where the others are, so that it has no time to make up for. The caller
-// holds the lock.
+// rankByRun sets how many requests each candidate's run has taken. A run that is new in the
+// list, or in it again, begins where the others are, so that it has no time to make up for. The
+// caller holds the lock.
 func (a *activeRuns) rankByRun(list []pullCandidate) {
 	least := map[int]int64{} // by priority
 	for _, c := range list {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// refusalCheckEvery is the time between two looks at what is set aside.
+	// refusalCheckEvery is the time between two looks at the tasks set aside.
 	refusalCheckEvery = 250 * time.Millisecond
 	// refusalSettleTime is the time after the last refusal until those that are left decide.
 	refusalSettleTime = 2 * time.Second
@@ -31,7 +31,7 @@ type refusalWatcher struct {
 	attempts   *attemptRunner
 	held       *heldCounter
 	timeout    time.Duration // of a request
-	changes    *broadcast    // of what is set aside, and of the server's state
+	changes    *broadcast    // of the tasks set aside, and of the server's state
 
 	// samples are requests that a server has answered before this worker started.
 	samples []proto.Request
@@ -68,8 +68,9 @@ func (w *refusalWatcher) run(ctx context.Context) {
 // hasWork reports whether something is set aside, or the server refuses all requests.
 func (w *refusalWatcher) hasWork() bool { return w.refusals.n.Load() > 0 || w.state.isRefusing() }
 
-// decideRefusals finds out whether the server refuses all requests, if there are enough refusals, or
-// nothing else is left that could show it. It reports whether it has asked the server.
+// decideRefusals finds out whether the server refuses all requests, if there are enough
+// refusals, or nothing else is left that could show it. It reports whether it has asked the
+// server.
 func (w *refusalWatcher) decideRefusals(ctx context.Context) bool {
 	all := w.refusals.snapshot()
 	if len(all) == 0 {

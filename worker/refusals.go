@@ -39,7 +39,7 @@ type refusals struct {
 
 	// n is the number of requests set aside.
 	n atomic.Int64
-	// enough is true if the refusals are enough to decide what they mean.
+	// enough is true if the refusals are enough to decide their meaning.
 	enough atomic.Bool
 
 	// mu guards the fields below.
@@ -71,6 +71,7 @@ func (r *refusals) add(t *task, c classification, took time.Duration) bool {
 		took:           took,
 		ended:          time.Now(),
 	})
+
 	r.updateCounts()
 
 	return true

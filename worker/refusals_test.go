@@ -141,7 +141,13 @@ func TestRunRefused(t *testing.T) {
 			fix:      "PROMPTMILL_API_KEY",
 		},
 		{status: 403, requests: 1, asked: 1, error: "status 403 Forbidden: you may not", fix: "PROMPTMILL_API_KEY"},
-		{status: 404, requests: 200, asked: enoughRefusals + 8, error: "status 404 Not Found: you may not", fix: "--url"},
+		{
+			status:   404,
+			requests: 200,
+			asked:    enoughRefusals + 8,
+			error:    "status 404 Not Found: you may not",
+			fix:      "--url",
+		},
 		{
 			status:   402,
 			requests: 200,
@@ -150,8 +156,20 @@ func TestRunRefused(t *testing.T) {
 			fix:      "no credit",
 		},
 		{status: 410, requests: 200, asked: enoughRefusals + 8, error: "status 410 Gone", fix: "--url"},
-		{status: 421, requests: 200, asked: enoughSureRefusals + 8, error: "status 421 Misdirected Request", fix: "--url"},
-		{status: 426, requests: 200, asked: enoughSureRefusals + 8, error: "status 426 Upgrade Required", fix: "https://"},
+		{
+			status:   421,
+			requests: 200,
+			asked:    enoughSureRefusals + 8,
+			error:    "status 421 Misdirected Request",
+			fix:      "--url",
+		},
+		{
+			status:   426,
+			requests: 200,
+			asked:    enoughSureRefusals + 8,
+			error:    "status 426 Upgrade Required",
+			fix:      "https://",
+		},
 		{
 			status:   302,
 			requests: 3,

@@ -17,7 +17,7 @@ type RefusedError struct {
 	Path string
 	// Status is the status of the refusal.
 	Status int
-	// Location is where a redirect leads.
+	// Location is the target of a redirect.
 	Location string
 	// Message is the server's own text, on one line.
 	Message string

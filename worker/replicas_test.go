@@ -99,7 +99,7 @@ func TestReplicas(t *testing.T) {
 func TestSlotsOfOneServer(t *testing.T) {
 	t.Parallel()
 
-	// An answer takes so long that a slot is not free for much of the time until the worker, on a
+	// Answers are long, so a slot is free for a small part of the time only: until the worker, on a
 	// machine with much else to do, sends the next request.
 	cfg := sim.Config{
 		Flavour: sim.LlamaCPP,

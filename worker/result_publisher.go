@@ -15,7 +15,7 @@ import (
 )
 
 // Results of a shard are published when this many lines or bytes are there, or after
-// linger. Linger is short, since what is answered but not stored is done again after
+// linger. Linger is short, since a request that is answered but not stored is done again after
 // a crash: with 10 ms, a model of 3,000 answers a second lost more of them than it had
 // in flight. A fast model still puts several lines into a message.
 const (
@@ -121,7 +121,7 @@ func (p *resultPublisher) sendBatch(ctx context.Context, b *pendingBatch) {
 	}
 }
 
-// awaitStored waits until all batches are stored, and publishes again what is not. A full
+// awaitStored waits until all batches are stored, and publishes the others again. A full
 // stream and a server that is away both pass. It returns false if ctx or the run ends first.
 func (p *resultPublisher) awaitStored(ctx context.Context) bool {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {

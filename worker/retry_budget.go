@@ -21,7 +21,7 @@ const (
 // retryBudget is the number of retries that a run may make at a server. The zero value is full.
 type retryBudget struct {
 	spent float64 // of retryBudgetMax
-	// nextUnpaid is when the latest retry that no answer paid for is due.
+	// nextUnpaid is the due time of the latest retry that no answer paid for.
 	nextUnpaid time.Time
 }
 

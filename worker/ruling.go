@@ -13,11 +13,11 @@ import (
 type ruling struct {
 	// from and to are the first and the last status that the ruling is for.
 	from, to int
-	// pattern is what the server's message must match; nil: any message does.
+	// pattern must match the server's message; nil: any message does.
 	pattern *regexp.Regexp
 	verdict verdict
-	// fix is what to do if all requests are refused so; empty: what [RefusedError.Fix] returns for
-	// the status.
+	// fix is the remedy if all requests are refused so; empty: that of [RefusedError.Fix] for the
+	// status.
 	fix string
 }
 
@@ -92,10 +92,12 @@ var rulings = []ruling{
 	// an input that cannot be split and is longer than a batch, a chat that its template refuses,
 	// two grammars ...
 	{500, 500, messagePattern(`too large to process`), final, ""},
-	{500, 500, messagePattern(`jinja exception|conversation roles must|cannot use both json_schema and grammar`), final, ""},
+	{500, 500, messagePattern(`jinja exception|conversation roles must|cannot use both json_schema and grammar`),
+		final, ""},
 
 	// ... and for a feature that it was not started with.
-	{500, 500, messagePattern(`input is not supported|requires --jinja|does not (support )?logits computation`), barred, fixAble},
+	{500, 500, messagePattern(`input is not supported|requires --jinja|does not (support )?logits computation`),
+		barred, fixAble},
 	{500, 500, messagePattern(`may be incompatible with your version of ollama`), barred,
 		"update Ollama, or pull the model again"},
 

@@ -25,7 +25,7 @@ type savedLimit struct {
 
 	// mu guards the fields below.
 	mu sync.Mutex
-	// key identifies the server; empty until the server has reported what it is.
+	// key identifies the server; empty until the server has identified itself.
 	key   string
 	value int
 	// written is true once this process has saved a value, which also records that the server

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// sendGate holds requests back while the model server is down, while it is undecided what its
-// refusals mean, and while what is in front of it cuts answers off.
+// sendGate holds requests back while the model server is down, while the meaning of its
+// refusals is undecided, and while a proxy in front of it cuts answers off.
 type sendGate struct {
 	state      *serverState
 	refusals   *refusals
@@ -16,7 +16,7 @@ type sendGate struct {
 }
 
 // await waits until the gate is open and there is room for another request. It returns false if
-// ctx ends, or if the server has been down for so long that what waits goes to other workers.
+// ctx ends, or if the server has been down long enough that waiting tasks go to other workers.
 func (g *sendGate) await(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		changed := g.changes.changed()

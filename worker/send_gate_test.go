@@ -89,6 +89,7 @@ func TestSendGate(t *testing.T) {
 				w := newWorker(t, Config{JS: noBus{}, Server: new(modelserver.Server), Limiter: limit.Fixed(1)})
 				begin := time.Now()
 				tt.shut(w.server)
+
 				if tt.open != nil {
 					time.AfterFunc(time.Second, func() { tt.open(w.server) })
 				}
@@ -116,6 +117,7 @@ func TestSendGateThrottled(t *testing.T) {
 		limiter := limit.Fixed(4)
 		w := newWorker(t, Config{JS: noBus{}, Server: new(modelserver.Server), Limiter: limiter})
 		w.server.cutoffs.throttle.setLimit(1, 0)
+
 		slot, err := limiter.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -36,8 +36,8 @@ type serverHealth struct {
 
 	// onInfo is called with each report of the server about itself.
 	onInfo func(modelserver.Info)
-	// onExpired is called about once a second while the server has been down for so long that
-	// what waits for it goes to other workers.
+	// onExpired is called about once a second while the server has been down long enough
+	// that the tasks that wait for it go to other workers.
 	onExpired func()
 	// resend sends a request again that a server which may only be slow did not answer. It
 	// reports whether there is one, and then marks the server up itself if that is answered.
@@ -53,8 +53,8 @@ type serverHealth struct {
 	mu      sync.Mutex
 	info    modelserver.Info
 	hasInfo bool
-	// lastWarned is when a warning was last logged that the server fails most requests. (A number
-	// of seconds in place of a time would follow steps of the wall clock.)
+	// lastWarned is the time of the last logged warning that the server fails most requests. (A
+	// number of seconds in place of a time would follow steps of the wall clock.)
 	lastWarned time.Time
 }
 
@@ -82,7 +82,8 @@ func (h *serverHealth) run(ctx context.Context) {
 	}
 }
 
-// probeServer asks the server what it is, and updates its state. It returns the error of the question.
+// probeServer asks the server about itself, and updates its state. It returns the error of the
+// question.
 func (h *serverHealth) probeServer(ctx context.Context) error {
 	h.probing.Lock()
 	defer h.probing.Unlock()

@@ -18,10 +18,10 @@ const quickAnswersToReset = 32
 type serverProgress struct {
 	// mu guards the fields below.
 	mu sync.Mutex
-	// last is when the server last made progress. (A number of seconds in place of a time would
-	// follow steps of the wall clock.)
+	// last is the time at which the server last made progress. (A number of seconds in place of
+	// a time would follow steps of the wall clock.)
 	last time.Time
-	// lastRan is when this process was last seen to run; zero: nothing watches it.
+	// lastRan is the time at which this process was last seen to run; zero: nothing watches it.
 	lastRan time.Time
 	// countsTokens is true if the server counts tokens while it works. If it counts none, it
 	// hangs for sure.

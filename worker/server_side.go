@@ -53,7 +53,7 @@ type serverSide struct {
 	quarantine     *quarantine
 }
 
-// serverSideDeps is what the server side needs of its worker.
+// serverSideDeps has the parts of a worker that its server side needs.
 type serverSideDeps struct {
 	queue     *requestQueue
 	stats     *Stats
@@ -74,6 +74,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		stalled:  &stalledTask{},
 		budgets:  &retryBudgets{},
 	}
+
 	s.admissions = &admissions{created: time.Now(), changes: s.changes}
 	s.refusals = &refusals{changes: s.changes}
 	s.cutoffs = &cutoffs{
@@ -82,6 +83,7 @@ func newServerSide(cfg Config, d serverSideDeps) *serverSide {
 		changes:    s.changes,
 		hasSamples: len(cfg.Samples) > 0,
 	}
+
 	s.saved = &savedLimit{
 		memory:  cfg.Memory,
 		limiter: cfg.Limiter,
@@ -106,6 +108,7 @@ func (s *serverSide) addHealth(cfg Config) {
 		log:      cfg.Log,
 		changes:  s.changes,
 	}
+
 	s.health = &serverHealth{
 		server:   cfg.Server,
 		process:  cfg.Process,
@@ -116,6 +119,7 @@ func (s *serverSide) addHealth(cfg Config) {
 		stall:    cfg.Stall,
 		log:      cfg.Log,
 	}
+
 	s.gate = &sendGate{
 		state:      s.state,
 		refusals:   s.refusals,
@@ -132,6 +136,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		log:   cfg.Log,
 		start: d.startAttempt,
 	}
+
 	s.attempts = &attemptRunner{
 		server:      cfg.Server,
 		limiter:     cfg.Limiter,
@@ -153,6 +158,7 @@ func (s *serverSide) addAttempts(cfg Config, d serverSideDeps) {
 		timeout:     cfg.Timeout,
 		stall:       cfg.Stall,
 	}
+
 	s.pool = newAttemptPool(s.attempts.run)
 	s.quarantine.wait = s.pool.wait
 }
@@ -179,6 +185,7 @@ func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
 		log:       cfg.Log,
 		fetchWake: d.fetchWake,
 	}
+
 	s.refusalWatcher = &refusalWatcher{
 		server:     cfg.Server,
 		state:      s.state,
@@ -191,6 +198,7 @@ func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
 		samples:    cfg.Samples,
 		stop:       stop,
 	}
+
 	s.cutoffRetrier = &cutoffRetrier{
 		server:     cfg.Server,
 		limiter:    cfg.Limiter,
@@ -206,6 +214,7 @@ func (s *serverSide) addWatchers(cfg Config, d serverSideDeps) {
 		held:       d.held,
 		stop:       stop,
 	}
+
 	s.hangProbe = &hangProbe{
 		state:    s.state,
 		progress: s.progress,
@@ -223,17 +232,21 @@ func (s *serverSide) connect(cfg Config, d serverSideDeps) {
 		d.queue.wake()
 		d.fetchWake.notify()
 	}
+
 	s.state.onRefusing = func() {
 		handBackAll(s.takeAside(anyTask))
 	}
+
 	s.health.onExpired = func() {
 		handBackAll(slices.Concat(d.queue.removeTasks(anyTask), s.quarantine.take(anyTask), s.takeAside(anyTask)))
 	}
+
 	s.health.onInfo = func(info modelserver.Info) {
 		cfg.Limiter.SetSlots(info.Slots)
 		s.saved.resumeLimit(info)
 		d.queue.setSharing(sharingOf(info.Flavour), info.Slots)
 	}
+
 	s.health.isProxyDown = s.cutoffs.isRecent
 	s.health.resend = s.hangProbe.startProbe
 }
@@ -296,8 +309,8 @@ func handBackAll(tasks []*task) {
 	}
 }
 
-// extractFunc splits a list into the elements for which wanted returns true and the rest. It reuses the
-// list for the rest.
+// extractFunc splits a list into the elements for which wanted returns true and the rest. It
+// reuses the list for the rest.
 func extractFunc[T any](list []T, wanted func(T) bool) (taken, rest []T) {
 	rest = slices.DeleteFunc(list, func(e T) bool {
 		if wanted(e) {

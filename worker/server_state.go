@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/worker/supervise"
 )
 
-// downGrace is how long a worker keeps what it holds while its model server is down.
+// downGrace is the time for which a worker keeps its tasks while its model server is down.
 const downGrace = 30 * time.Second
 
 // serverState is whether the model server takes requests.
@@ -57,6 +57,7 @@ type serverState struct {
 // markDown records that the server gets no requests from now on.
 func (s *serverState) markDown(problem string, err error) {
 	s.mu.Lock()
+
 	wasUp := s.problem == ""
 	if wasUp {
 		s.since = time.Now()
@@ -64,6 +65,7 @@ func (s *serverState) markDown(problem string, err error) {
 	if !s.hung && !s.refusing {
 		s.problem = problem
 	}
+
 	s.mu.Unlock()
 
 	s.changes.notify()
@@ -73,14 +75,16 @@ func (s *serverState) markDown(problem string, err error) {
 	}
 }
 
-// markUp records that the server answers. An answer to a question about itself is no progress: a
-// server that hangs gives that, too.
+// markUp records that the server answers. An answer to a question about itself is no progress: even
+// a server that hangs gives one.
 func (s *serverState) markUp() {
 	s.mu.Lock()
+
 	wasDown, since := s.problem != "", s.since
 	if wasDown {
 		s.progress.record(time.Now()) // or it would count as hung at once
 	}
+
 	s.problem, s.hung, s.refusing, s.canary = "", false, false, nil
 	s.mu.Unlock()
 
@@ -101,9 +105,11 @@ func (s *serverState) markHung(err error) {
 	s.mu.Lock()
 	s.hung, s.canary = true, nil
 	endEpoch := s.endEpoch
+
 	if s.process != nil {
 		s.startsAtHang = s.process.Status().Starts
 	}
+
 	s.mu.Unlock()
 
 	s.newEpoch()
@@ -120,9 +126,11 @@ func (s *serverState) markRefusing(err *RefusedError) {
 	s.mu.Lock()
 	isNew := s.lastRefusal != err.Error()
 	s.lastRefusal = err.Error()
+
 	if s.problem == "" {
 		s.since = time.Now()
 	}
+
 	s.problem, s.refusing = err.Error(), true
 	s.mu.Unlock()
 
@@ -199,15 +207,16 @@ func (s *serverState) wentDownAfter(begin time.Time) bool {
 	return s.problem != "" && s.since.After(begin)
 }
 
-// hasExpired reports whether the server has been down for so long that what waits for it goes to
-// other workers.
+// hasExpired reports whether the server has been down long enough that the tasks that wait for it
+// go to other workers.
 func (s *serverState) hasExpired(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.problem != "" && (s.hung || s.refusing || now.Sub(s.since) >= downGrace)
 }
 
-// expiresIn returns the time until hasExpired returns true if nothing changes; false: it never does.
+// expiresIn returns the time until hasExpired returns true if nothing changes; false: it never
+// does.
 func (s *serverState) expiresIn(now time.Time) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

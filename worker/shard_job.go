@@ -111,7 +111,7 @@ func (j *shardJob) queueRequests(requests []proto.Request, history deliveryHisto
 		}
 	}
 
-	if j.run.paused.Load() { // perhaps only now, and whoever paused the run has not seen these tasks
+	if j.run.paused.Load() { // perhaps only now: the pause has not reached these tasks
 		j.jobs.handBackWaiting(func(t *task) bool { return t.shard == j })
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // maxLookups bounds how many shards' results are looked up at a time. Each lookup needs a
-// subscription, and a bus allows a connection only so many.
+// subscription, and a bus limits those of a connection.
 const maxLookups = 64
 
 // shardJobs starts a job for each shard that the worker gets, and has what the jobs share.

@@ -48,8 +48,8 @@ func (u *usage) countRedelivery(run string) {
 	u.runs[run] = r
 }
 
-// snapshot returns what was spent on each run until now. Energy that was used while no request
-// ended waits for the next snapshot: long answers take it, too.
+// snapshot returns the resources spent on each run until now. Energy that was used while no request
+// ended waits for the next snapshot: long answers take energy as well.
 func (u *usage) snapshot(cards []proto.GPU) map[string]proto.RunUsage {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -86,7 +86,7 @@ func totalJoules(cards []proto.GPU) (joules float64, known bool) {
 // The caller holds the lock.
 func (u *usage) divideEnergy(joules float64) {
 	if !u.metered {
-		u.joules, u.metered = joules, true // what was used before the worker began is of no run
+		u.joules, u.metered = joules, true // energy used before the worker began is of no run
 	}
 
 	requests := int64(0)

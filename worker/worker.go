@@ -69,6 +69,7 @@ func New(cfg Config) (*Worker, error) {
 		stop:         func(err error) { w.stop(err) },
 		startAttempt: w.dispatch.startAttempt,
 	})
+
 	w.dispatch.server = w.server
 
 	w.jobs = &shardJobs{

@@ -8,8 +8,8 @@ import (
 	"github.com/promptmill/promptmill/worker/limit"
 )
 
-// BenchmarkWorker measures the whole way of a shard with 32 requests through a worker: from the work
-// stream to its acknowledgement, at a model server that answers at once.
+// BenchmarkWorker measures the whole way of a shard with 32 requests through a worker: from the
+// work stream to its acknowledgement, at a model server that answers at once.
 func BenchmarkWorker(b *testing.B) {
 	const requests = 32
 

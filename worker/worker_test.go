@@ -38,8 +38,8 @@ func TestWorkerSurvivesFaults(t *testing.T) {
 		t.Run(tt.fault, func(t *testing.T) {
 			t.Parallel()
 
-			// So few faults that a request hardly ever has so many that their waits add up
-			// to half a minute.
+			// Faults are rare enough that the waits of a request hardly ever add up to half
+			// a minute.
 			const n = 100
 			g := &concurrencyGauge{Handler: sim.New(sim.Config{
 				Seed: 1, Tokens: 5, TTFT: 5 * time.Millisecond, Faults: sim.Faults{tt.fault: 0.1},
