@@ -50,7 +50,7 @@ func (t *activityTimer) noteWork(now time.Time) {
 	t.lastWork = laterOf(t.lastWork, now)
 }
 
-// promptAnswer is how long the bus takes at most to give the news, unless it is away or has
+// promptAnswer is the longest time that the bus takes to answer, unless it is away or has
 // no leader.
 const promptAnswer = 3 * time.Second
 
@@ -75,8 +75,8 @@ func (t *activityTimer) noteAnswer(now time.Time, err error) {
 }
 
 // noteBlind notes that the bus did not answer in this time. Workers may have been at work:
-// what they do is not seen, and their answers wait for the bus. So it does not count as
-// idle.
+// their work is not seen, and their answers wait for the bus. So the time does not count
+// as idle.
 func (t *activityTimer) noteBlind(from, to time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -75,7 +75,7 @@ func TestActivityTimerBlind(t *testing.T) {
 		{"workers begin slowly", 1, [2]float64{2, 62}, 80, 62, 18},
 		{"in a pause", 1, [2]float64{30, 40}, 60, 11, 49},
 		{"for a moment in a pause", 1, [2]float64{30, 30}, 39, 10, 29},
-		{"somebody was seen at work meanwhile", 9, [2]float64{2, 8}, 10, 10, 0},
+		{"a worker was seen at work meanwhile", 9, [2]float64{2, 8}, 10, 10, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +116,7 @@ func TestTimeLost(t *testing.T) {
 		during []uint32 // requests that were answered while the run was not collected
 		lost   bool
 	}{
-		{"nobody was at work", nil, true},
+		{"no worker was at work", nil, true},
 		{"workers went on", []uint32{3, 4, 5}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

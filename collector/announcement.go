@@ -49,7 +49,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 
 	// A model server that is down for the moment reports nothing.
 	before := s
-	if w.SeveralServers { // what was reported before is of one of them
+	if w.SeveralServers { // earlier reports are from one of them
 		before = journal.WorkerSession{}
 	}
 

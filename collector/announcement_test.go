@@ -35,14 +35,14 @@ func usageOf(requests int64, joules float64) *proto.RunUsage {
 	return &proto.RunUsage{Requests: requests, EnergyJoules: &joules}
 }
 
-// again is a share with shards that were delivered once more.
+// usageWith returns a share with shards that were delivered once more.
 func usageWith(requests int64, joules float64, redeliveries int64) *proto.RunUsage {
 	s := usageOf(requests, joules)
 	s.Redeliveries = redeliveries
 	return s
 }
 
-// sessionOf is a session of a worker that has spent so much.
+// sessionOf returns a session of a worker with this usage.
 func sessionOf(name string, requests int64, joules float64) journal.WorkerSession {
 	return observeAnnouncement(journal.WorkerSession{}, workerOn(name, usageOf(requests, joules)), "r")
 }
@@ -59,12 +59,12 @@ func TestSessionShare(t *testing.T) {
 		{"nothing so far", []*proto.RunUsage{{}}, nil},
 		{"the latest stands", []*proto.RunUsage{nil, usageOf(1, 10), usageOf(3, 35)}, usageOf(3, 35)},
 		{"it stands when the worker is done with the run", []*proto.RunUsage{usageOf(3, 35), nil}, usageOf(3, 35)},
-		{"the worker counts anew", []*proto.RunUsage{usageOf(3, 35), nil, usageOf(1, 5), usageOf(2, 9)},
+		{"the worker counts again from 0", []*proto.RunUsage{usageOf(3, 35), nil, usageOf(1, 5), usageOf(2, 9)},
 			usageOf(5, 44)},
 		{"and again", []*proto.RunUsage{usageOf(3, 35), usageOf(1, 5), nil, usageOf(0, 1)}, usageOf(4, 41)},
 		{"it counts redeliveries", []*proto.RunUsage{usageWith(0, 0, 1), usageWith(0, 0, 2), usageWith(1, 5, 2)},
 			usageWith(1, 5, 2)},
-		{"it counts them anew, with requests", []*proto.RunUsage{usageWith(3, 35, 2), usageWith(1, 5, 1)},
+		{"it counts them again from 0, with requests", []*proto.RunUsage{usageWith(3, 35, 2), usageWith(1, 5, 1)},
 			usageWith(4, 40, 3)},
 		{"and with as many requests", []*proto.RunUsage{usageWith(0, 0, 2), usageWith(0, 0, 1)}, usageWith(0, 0, 3)},
 		{"and with none of them", []*proto.RunUsage{usageWith(1, 5, 2), nil, usageOf(2, 9)}, usageWith(3, 14, 2)},
@@ -113,18 +113,18 @@ func TestSessionOfSeveralServers(t *testing.T) {
 }
 
 // The figures of a model server stand while it is down, and after it.
-func TestSessionKeepsWhatWasTold(t *testing.T) {
+func TestSessionKeepsModelServerFigures(t *testing.T) {
 	t.Parallel()
 
-	told := func(utilization float64, lengths map[string]int) proto.WorkerInfo {
+	reported := func(utilization float64, lengths map[string]int) proto.WorkerInfo {
 		w := workerOn("w", nil)
 		w.ContextLength, w.GPUMemoryUtilization = lengths, &utilization
 		return w
 	}
 
-	first := observeAnnouncement(journal.WorkerSession{}, told(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
+	first := observeAnnouncement(journal.WorkerSession{}, reported(0.9, map[string]int{"m": 4096, "n": 8192}), "r")
 	down := observeAnnouncement(first, workerOn("w", nil), "r")
-	again := observeAnnouncement(down, told(0.5, map[string]int{"m": 2048}), "r")
+	again := observeAnnouncement(down, reported(0.5, map[string]int{"m": 2048}), "r")
 	for _, tt := range []struct {
 		name        string
 		session     journal.WorkerSession
@@ -145,7 +145,7 @@ func TestSessionKeepsWhatWasTold(t *testing.T) {
 
 	if none := observeAnnouncement(journal.WorkerSession{}, workerOn("w", nil), "r"); none.ContextLength != nil ||
 		none.GPUMemoryUtilization != nil {
-		t.Errorf("nothing was told, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
+		t.Errorf("nothing was reported, and it is %v and %v", none.ContextLength, none.GPUMemoryUtilization)
 	}
 }
 
@@ -153,36 +153,36 @@ func TestSessionKeepsWhatWasTold(t *testing.T) {
 func TestSessionSlots(t *testing.T) {
 	t.Parallel()
 
-	// told is an announcement of so many slots, requests in flight, and requests of the run that
-	// have ended.
-	told := func(slots int, inFlight, ended int64) proto.WorkerInfo {
+	// reported returns an announcement of these slots, requests in flight, and requests of the run
+	// that have ended.
+	reported := func(slots int, inFlight, ended int64) proto.WorkerInfo {
 		w := workerOn("w", usageOf(ended, 1))
 		w.Slots, w.InFlight = slots, inFlight
 		return w
 	}
 	for _, tt := range []struct {
-		name string
-		told []proto.WorkerInfo
-		want *metadata.Slots
+		name    string
+		reports []proto.WorkerInfo
+		want    *metadata.Slots
 	}{
-		{"not told", []proto.WorkerInfo{told(0, 4, 1), told(0, 4, 2)}, nil},
-		{"full", []proto.WorkerInfo{told(4, 4, 1), told(4, 5, 2)},
+		{"not reported", []proto.WorkerInfo{reported(0, 4, 1), reported(0, 4, 2)}, nil},
+		{"full", []proto.WorkerInfo{reported(4, 4, 1), reported(4, 5, 2)},
 			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
-		{"not full", []proto.WorkerInfo{told(4, 5, 1), told(4, 3, 2), told(4, 1, 3)},
+		{"not full", []proto.WorkerInfo{reported(4, 5, 1), reported(4, 3, 2), reported(4, 1, 3)},
 			&metadata.Slots{Count: 4, Readings: 3, FullReadings: 1}},
-		{"at rest", []proto.WorkerInfo{told(4, 5, 1), told(4, 0, 2)},
+		{"at rest", []proto.WorkerInfo{reported(4, 5, 1), reported(4, 0, 2)},
 			&metadata.Slots{Count: 4, Readings: 1, FullReadings: 1}},
-		{"full of another run", []proto.WorkerInfo{told(4, 2, 1), told(4, 5, 1), told(4, 5, 1)},
+		{"full of another run", []proto.WorkerInfo{reported(4, 2, 1), reported(4, 5, 1), reported(4, 5, 1)},
 			&metadata.Slots{Count: 4, Readings: 1}},
-		{"the server is down", []proto.WorkerInfo{told(4, 5, 1), told(0, 0, 1), told(0, 4, 2)},
+		{"the server is down", []proto.WorkerInfo{reported(4, 5, 1), reported(0, 0, 1), reported(0, 4, 2)},
 			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
-		{"it has more of them later", []proto.WorkerInfo{told(4, 5, 1), told(4, 5, 2), told(32, 5, 3)},
+		{"it has more of them later", []proto.WorkerInfo{reported(4, 5, 1), reported(4, 5, 2), reported(32, 5, 3)},
 			&metadata.Slots{Count: 32, Readings: 3}},
-		{"the worker counts anew", []proto.WorkerInfo{told(4, 5, 9), told(4, 5, 1)},
+		{"the worker counts again from 0", []proto.WorkerInfo{reported(4, 5, 9), reported(4, 5, 1)},
 			&metadata.Slots{Count: 4, Readings: 2, FullReadings: 2}},
 	} {
 		var s journal.WorkerSession
-		for _, w := range tt.told {
+		for _, w := range tt.reports {
 			s = observeAnnouncement(s, w, "r")
 		}
 
@@ -287,7 +287,7 @@ func TestRegistryNews(t *testing.T) {
 	check("those with a part in the run", []string{"a", "named"}, names(journal.FrameStats{}, false))
 	check("one more", []string{"fresh"}, names(journal.FrameStats{Workers: map[string]int64{"fresh": 2}}, false))
 	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(2, 20)), workerOn("b", usageOf(1, 10))})
-	check("what is new, and old news for later", []string{"b"}, names(journal.FrameStats{}, false))
+	check("new sessions now, known ones later", []string{"b"}, names(journal.FrameStats{}, false))
 	f.saved = time.Now().Add(-saveInterval)
 	check("after a while", []string{"a"}, names(journal.FrameStats{}, false))
 	f.observe([]proto.WorkerInfo{workerOn("a", usageOf(3, 30))})
@@ -337,11 +337,11 @@ func TestRegistryBehind(t *testing.T) {
 		now   []proto.WorkerInfo
 		want  bool
 	}{
-		{"nobody is there", nil, nil, false},
+		{"no worker is there", nil, nil, false},
 		{"it knows nothing of energy", nil, []proto.WorkerInfo{workerOn("w", nil)}, false},
-		{"it has told nothing", nil, []proto.WorkerInfo{metered(nil)}, true},
-		{"it has not told all", nil, []proto.WorkerInfo{metered(usageOf(4, 40))}, true},
-		{"it has told all", nil, []proto.WorkerInfo{metered(usageOf(5, 50))}, false},
+		{"it has reported nothing", nil, []proto.WorkerInfo{metered(nil)}, true},
+		{"it has not reported all", nil, []proto.WorkerInfo{metered(usageOf(4, 40))}, true},
+		{"it has reported all", nil, []proto.WorkerInfo{metered(usageOf(5, 50))}, false},
 		{"all together", []journal.WorkerSession{earlier}, []proto.WorkerInfo{metered(usageOf(2, 20))}, false},
 		{"it has gone", []journal.WorkerSession{earlier}, nil, false},
 	} {

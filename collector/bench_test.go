@@ -97,9 +97,9 @@ func statsOf(indexes ...uint32) *journal.FrameStats {
 type process struct {
 	*Collector
 	t     testing.TB
-	cut   context.CancelFunc // tells it to stop, and does not wait
+	cut   context.CancelFunc // stops it, and does not wait
 	ended chan struct{}
-	err   error // what Run returned, once it has ended
+	err   error // Run's error, once it has ended
 }
 
 // start runs a collector.

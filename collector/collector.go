@@ -70,6 +70,7 @@ func newCollector(cfg Config) *Collector {
 		gap:      &collectionGap{},
 		dropped:  &proto.DropCounter{},
 	}
+
 	c.ledger.reset(state)
 	c.ends = &endWatcher{
 		runs:   b.Runs,
@@ -122,8 +123,8 @@ func (c *Collector) Run(ctx context.Context) error {
 			return nil
 		}
 
-		// The position is 0 after damage. Otherwise what was read is not read again, since
-		// the stream still has the lines of other requests.
+		// The position is 0 after damage. Otherwise the messages read before are not read
+		// again, since the stream still has the lines of other requests.
 		c.ledger.reset(c.cfg.Journal.State())
 	}
 }

@@ -27,7 +27,7 @@ type Config struct {
 	Output output.Prefix
 	// Input is the input of the run. Required.
 	Input Input
-	// Limits are those of the run's streams, if these have to be created again. Defaults to
+	// Limits are the limits of the run's streams, if these have to be created again. Defaults to
 	// those of [bus.Limits].
 	Limits bus.Limits
 
@@ -62,7 +62,7 @@ type RunInfo struct {
 	// Platform names the model server, as far as it is known. Workers that report theirs
 	// replace it.
 	Platform string
-	// Version is that of promptmill.
+	// Version is promptmill's version.
 	Version string
 	// Concurrency is the fixed limit of requests in flight; 0: it was found while running.
 	Concurrency int

@@ -5,10 +5,10 @@
 //	                 |
 //	   source        |  reads in order, from the journal's position on
 //	                 v
-//	   session       |  decodes messages, drops duplicates and what does not fit the run,
+//	   session       |  decodes messages, drops duplicates and results that do not fit the run,
 //	                 |  and fills frames of lines
 //	                 v
-//	   journal       |  is synced frame by frame; what is in it is done
+//	   journal       |  is synced frame by frame; a request with a line in it is done
 //	                 v
 //	   finish        |  checks the lines against the input, rewrites the journal
 //	                 v
@@ -19,7 +19,7 @@
 // only if the journal was damaged, or lines of other requests were in it.
 //
 // While a session reads, its syncLoop exchanges state with the bus once a second: it saves
-// counts, purges what is synced, renews the lease, polls the workers' announcements and looks
+// counts, purges synced messages, renews the lease, polls the workers' announcements and looks
 // whether the run was cancelled. When no results come, one of two looks for the reason: the
 // republisher has lost requests published again, and the terminator of a run that ends early
 // gives each request without a line one that says why. The goroutines of a session meet in

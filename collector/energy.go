@@ -88,7 +88,7 @@ func (l *energyLedger) divideEnergy(run string, updates []sessionUpdate) {
 		if counted := reportedJoules(u.after) - reportedJoules(u.before); u.known {
 			u.after.OverlapJoules += counted - due[i]
 		} else {
-			// What was before is not known: the worker's part is that of its requests.
+			// The earlier energy is unknown: the worker's part follows its share of the requests.
 			u.after.OverlapJoules = counted * (1 - requestShare(i, updates, watchers))
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// seer is the announcement of a worker that sees one card, whose meter says so many joules
-// since the worker began. own is its reported energy for the run r.
+// workerSeeing returns the announcement of a worker that sees one card. meter is the card's
+// reading in joules since the worker began, own the worker's reported energy for the run r.
 func workerSeeing(id, host, uuid string, meter float64, requests int64, own float64, others int64) proto.WorkerInfo {
 	return proto.WorkerInfo{
 		ID: id, Name: "gpu1", Host: host, Since: fixture.Created,
@@ -146,7 +146,7 @@ func TestNamesakes(t *testing.T) {
 		{"two, one of them started again", []journal.WorkerSession{
 			session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20), session("cccc1111", 12, 20, 1, 10),
 		}, 7, []worker{{"gpu1 (cccc)", 5, 50, 2}, {"gpu1 (bbbb)", 2, 20, 1}}},
-		{"two that do not tell all: the one heard last has the rest",
+		{"two that do not report all: the one seen last has the rest",
 			[]journal.WorkerSession{session("aaaa1111", 0, 9, 4, 40), session("bbbb1111", 3, 20, 2, 20)}, 60, []worker{
 				{"gpu1 (aaaa)", 4, -1, 1},
 				{"gpu1 (bbbb)", 56, -1, 1},

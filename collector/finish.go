@@ -45,7 +45,7 @@ func (c *Collector) finishRun(ctx context.Context) error {
 	return nil
 }
 
-// awaitFinalUsage waits, not for long, until the workers have reported what they spent on
+// awaitFinalUsage waits, not for long, until the workers have reported their usage for
 // the run.
 func (c *Collector) awaitFinalUsage(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, renewInterval+time.Second)
@@ -106,8 +106,8 @@ func (c *Collector) finalState() proto.State {
 	return end.state
 }
 
-// cleanUpTimeout is how long each step may take that a run whose files are whole makes on
-// the bus. A cluster has agreed on a new leader by then.
+// cleanUpTimeout is the limit for each step on the bus after a run's files are whole. A cluster
+// has agreed on a new leader by then.
 const cleanUpTimeout = 15 * time.Second
 
 // cleanUp removes what a complete run does not need any more. The files are whole, so no
@@ -135,8 +135,8 @@ func (c *Collector) cleanUp(ctx context.Context) {
 	}
 }
 
-// setState writes the run's state into the manifest. The files are what counts: a bus that
-// does not answer now does not keep a run from ending.
+// setState writes the run's state into the manifest. The files decide: a run ends also if
+// the bus does not answer now.
 func (c *Collector) setState(ctx context.Context, s proto.State) {
 	ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
 	defer cancel()

@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// forged are messages that would complete the requests of a run of 6, have its input
-// deleted, or keep its readers where they are, if anybody took them for what they say.
+// forgedMessages returns messages that would complete the requests of a run of 6, have its
+// input deleted, or stop its readers, if a reader believed them.
 func forgedMessages() map[string]*nats.Msg {
 	honest := func(change func(*nats.Msg)) *nats.Msg {
 		msg := proto.EncodeResults("r", "0-0", []uint32{0, 1}, []byte(fixture.AllLines(0, 1)))
@@ -49,17 +49,17 @@ func forgedMessages() map[string]*nats.Msg {
 			m.Subject = "pm.r.results.x"
 			m.Header.Set(proto.HeaderShard, "x")
 		}),
-		"of a version to come":           header(proto.HeaderVersion, "3"),
-		"with the input as its source":   header(proto.HeaderSource, proto.InputObject(0)),
-		"in the input":                   header(proto.HeaderObject, proto.InputObject(0)),
-		"of an ending that there is not": proto.EncodeResults("r", "cancelled-1", []uint32{0, 1}, endedLines(0, 1)),
-		"an answer of a server":          header("Nats-Stream", "x"),
-		"an answer with a number":        header("Nats-Sequence", "1"),
-		"an answer without a number":     header("Nats-Sequence", "x"),
-		"an answer at no time":           header("Nats-Time-Stamp", "x"),
-		"the end of the stream":          none,
-		"the end of what was asked for":  end,
-		"nobody answers": {
+		"of a version to come":              header(proto.HeaderVersion, "3"),
+		"with the input as its source":      header(proto.HeaderSource, proto.InputObject(0)),
+		"in the input":                      header(proto.HeaderObject, proto.InputObject(0)),
+		"of an ending that there is not":    proto.EncodeResults("r", "cancelled-1", []uint32{0, 1}, endedLines(0, 1)),
+		"an answer of a server":             header("Nats-Stream", "x"),
+		"an answer with a number":           header("Nats-Sequence", "1"),
+		"an answer without a number":        header("Nats-Sequence", "x"),
+		"an answer at no time":              header("Nats-Time-Stamp", "x"),
+		"the end of the stream":             none,
+		"the end of the requested messages": end,
+		"no responder": {
 			Subject: proto.ResultsSubject("r", "0-0"),
 			Header:  nats.Header{"Status": {"503"}},
 		},

@@ -8,7 +8,8 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// renewInterval is how often the lease is renewed and the workers' announcements are read.
+// renewInterval is the interval at which the lease is renewed and the workers' announcements
+// are read.
 const renewInterval = proto.PresenceTTL / 5
 
 // lease is the collector's claim of a run on the bus: no other process collects the run

@@ -136,15 +136,15 @@ func (r *republisher) checkDrained(
 	return state.LastSeq, read || info.State.Msgs == 0, nil
 }
 
-// strayTime is how long no worker may have a shard that is in flight, until it counts as
-// lost on its way: all workers have announced themselves again since then.
+// strayTime is the time without a worker after which a shard in flight counts as lost on its
+// way: all workers have announced themselves again since then.
 const strayTime = 2 * proto.PresenceTTL / 5
 
 // areStray reports whether shards are in flight and no worker has them. What a server sends
 // to a worker just before it dies, or into a connection that breaks, reaches no one, and is
 // delivered again only after the ack wait. A worker that vanished may still be at work, and
-// a shard that crashed it has to count its deliveries: then the ack wait is waited for. So
-// it is where a worker does not report its shards.
+// a shard that crashed it has to count its deliveries: then the ack wait is waited for. The
+// same holds if a worker does not report its shards.
 func (r *republisher) areStray(ctx context.Context, m proto.Manifest) (bool, error) {
 	unheld, err := r.areUnheld(ctx, m)
 	switch {
@@ -238,7 +238,6 @@ func RepublishMissing(
 
 	round := m.Publish.Round + 1
 	name := proto.MissingObject(round, rand.Text())
-
 	if err := bus.New(js).Objects(run).Put(ctx, name, data); err != nil {
 		return err
 	}

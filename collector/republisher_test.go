@@ -75,7 +75,7 @@ func TestUnheldShards(t *testing.T) {
 	}{
 		{"lost", []proto.WorkerInfo{{Name: "w0", Ready: true, Shards: &none}}, false, true},
 		{"no worker is there", nil, false, false},
-		{"a worker does not tell", []proto.WorkerInfo{
+		{"a worker does not report its shards", []proto.WorkerInfo{
 			{Name: "w0", Ready: true, Shards: &none},
 			{Name: "w1", Ready: true},
 		}, false, false},
@@ -90,7 +90,7 @@ func TestUnheldShards(t *testing.T) {
 			Problem: "401",
 			Shards:  &none,
 		}}, false, false},
-		{"nobody serves its model", []proto.WorkerInfo{{
+		{"no worker serves its model", []proto.WorkerInfo{{
 			Name:   "w0",
 			Ready:  true,
 			Models: []string{"other"},
@@ -114,7 +114,7 @@ func TestUnheldShards(t *testing.T) {
 
 			got, err := c.newSession().republisher.areUnheld(t.Context(), b.Manifest)
 			if err != nil || got != tt.want {
-				t.Errorf("nobody has it: %t (%v), want %t", got, err, tt.want)
+				t.Errorf("no worker has it: %t (%v), want %t", got, err, tt.want)
 			}
 		})
 	}
@@ -142,8 +142,8 @@ func TestVanishedWorkerMayHaveAShard(t *testing.T) {
 	}
 }
 
-// A result shows that a worker got a shard since it announced itself: its neighbours may be
-// under way, too.
+// A result shows that a worker got a shard since it announced itself: its neighbours may
+// also be under way.
 func TestStrayTimeBeginsAgainWithAResult(t *testing.T) {
 	t.Parallel()
 

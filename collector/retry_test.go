@@ -127,7 +127,7 @@ func TestEndOfResults(t *testing.T) {
 		{"a stream purged of some", func(b *bench) { b.PurgeResults(3) }, nil, []uint64{4, 5}},
 		{"a stream purged of all", func(b *bench) { b.PurgeResults(4) }, nil, []uint64{4, 5}},
 		{"it is purged afterwards", nil, func(b *bench) { b.PurgeResults(4) }, []uint64{4, 5}},
-		{"it is made anew afterwards", nil, func(b *bench) { b.RecreateResults() }, []uint64{1, 2}},
+		{"it is created again afterwards", nil, func(b *bench) { b.RecreateResults() }, []uint64{1, 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

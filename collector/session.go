@@ -84,6 +84,7 @@ func (c *Collector) newSession() *session {
 		frame:         &pendingFrame{},
 		frames:        make(chan *pendingFrame, 1),
 	}
+
 	s.source.skipped = s.skipMessage
 
 	return s
@@ -136,12 +137,12 @@ func (c *Collector) newTerminator(end earlyEnd) *terminator {
 	}
 }
 
-// syncTimeout is how long an exchange with the bus may take when nothing is read any more.
+// syncTimeout is the limit for an exchange with the bus after reading has ended.
 const syncTimeout = 2 * time.Second
 
 // run reads results into the journal until no request lacks its line.
 func (s *session) run(ctx context.Context) error {
-	// The writer outlives ctx: what was taken off the bus is still synced then.
+	// The writer outlives ctx: messages already read from the bus are still synced then.
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
 	broken, stop := context.WithCancel(broken)
 	defer stop()

@@ -54,7 +54,7 @@ func (s *source) fetchMessages(ctx context.Context, wait time.Duration, handle f
 	n := 0
 	for msg := range batch.Messages() {
 		if err != nil {
-			continue // drain what comes after an error
+			continue // drain the messages after an error
 		}
 
 		var meta *jetstream.MsgMetadata
@@ -119,7 +119,7 @@ func (s *source) checkConsumer(ctx context.Context) error {
 	return nil
 }
 
-// consumerTimeout is how long the server of the consumer may take to answer. A cluster may
+// consumerTimeout is the limit for an answer of the consumer's server. A cluster may
 // place a consumer on a dead server until it notices.
 const consumerTimeout = 2 * time.Second
 

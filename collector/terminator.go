@@ -34,7 +34,7 @@ type terminator struct {
 	stopInput func() // ends the iteration of the input
 }
 
-// settleTime is how long the terminator waits for results that are on their way. Workers
+// settleTime is the time that the terminator waits for results that are on their way. Workers
 // learn of the end at once, and cut off their requests to the model servers.
 const settleTime = 2 * time.Second
 

@@ -13,7 +13,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// longInput names requests with custom_ids of so many letters.
+// longInput gives requests custom_ids of this many letters.
 type longInput int
 
 func (n longInput) Requests(wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {

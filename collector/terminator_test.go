@@ -163,7 +163,7 @@ func TestExpiry(t *testing.T) {
 			b.Publish("0-0", 0, 1, 2, 3)
 			b.fillWork()
 			c := b.start(func(cfg *Config) { cfg.Input = input(func(uint32) error { return b.noWork() }) })
-			prototest.Poll(t, testrun.Patience, "workers to be told", func() bool {
+			prototest.Poll(t, testrun.Patience, "the manifest to announce the end to workers", func() bool {
 				m, err := b.Bus.Runs.Get(t.Context(), "r")
 				return err == nil && m.State == proto.StateFinalizing
 			})
@@ -191,8 +191,8 @@ func TestExpiryOfCompleteRun(t *testing.T) {
 	b.waitCompleted(c)
 }
 
-// A run that was to end early has done so, too, if its collector died when the last line
-// was synced.
+// A run that was to end early also ends if its collector died when the last line was
+// synced.
 func TestEndingAfterCrash(t *testing.T) {
 	t.Parallel()
 
@@ -247,7 +247,7 @@ func TestEndingInputFails(t *testing.T) {
 
 	err := c.wait()
 	if !errors.Is(err, fault) || !strings.Contains(err.Error(), "read the requests that were not executed") {
-		t.Errorf("Run: %v, want %v and what it was for", err, fault)
+		t.Errorf("Run: %v, want %v and its purpose", err, fault)
 	}
 
 	fixture.CheckAbsent(t, b.out.Results())

@@ -87,8 +87,8 @@ func addServerSettings(m *metadata.Run, sessions []journal.WorkerSession, s *jou
 	}
 }
 
-// buildWorkers returns the workers that took part in a run, by name. requests are those that
-// the output has from each name; nil: unknown.
+// buildWorkers returns the workers that took part in a run, by name. requests
+// counts the output's requests from each name; nil: unknown.
 func buildWorkers(sessions []journal.WorkerSession, requests map[string]int64) []metadata.Worker {
 	byName := map[string][]journal.WorkerSession{}
 	for name := range requests {
@@ -219,7 +219,7 @@ func balanceRequests(workers []metadata.Worker, total int64) {
 		return // a worker known by its lines alone
 	}
 
-	slices.SortStableFunc(sessions, func(a, b *metadata.WorkerSession) int { return a.Last.Compare(b.Last) })
+	slices.SortStableFunc(sessions, func(a, b *metadata.WorkerSession) int { return a.LastSeen.Compare(b.LastSeen) })
 
 	if rest > 0 {
 		*sessions[len(sessions)-1].Requests += rest
@@ -239,17 +239,17 @@ func balanceRequests(workers []metadata.Worker, total int64) {
 	}
 }
 
-// mergeSessions adds a worker's sessions to it, the oldest first, and returns what it has
-// spent on the run in all; nil: unknown.
+// mergeSessions adds a worker's sessions to it, the oldest first, and returns its usage
+// for the whole run; nil: unknown.
 func mergeSessions(w *metadata.Worker, sessions []journal.WorkerSession) (total *proto.RunUsage) {
 	for _, s := range sessions {
 		session := metadata.WorkerSession{
-			ID:       s.ID,
-			Since:    s.Since,
-			First:    s.FirstSeen,
-			Last:     s.LastSeen,
-			Version:  nullIfZero(s.Version),
-			Platform: nullIfZero(s.Platform),
+			ID:        s.ID,
+			Since:     s.Since,
+			FirstSeen: s.FirstSeen,
+			LastSeen:  s.LastSeen,
+			Version:   nullIfZero(s.Version),
+			Platform:  nullIfZero(s.Platform),
 		}
 		if usage := s.TotalUsage(); usage != nil {
 			session.Requests, session.Redeliveries = &usage.Requests, &usage.Redeliveries
@@ -266,7 +266,7 @@ func mergeSessions(w *metadata.Worker, sessions []journal.WorkerSession) (total 
 			w.Models = s.Models
 		}
 
-		if w.SeveralServers = s.SeveralServers; w.SeveralServers { // what was reported before is of one of them
+		if w.SeveralServers = s.SeveralServers; w.SeveralServers { // earlier reports are from one of them
 			w.ModelLoadTimeSeconds, w.MemoryBytes, w.Slots = nil, proto.ServerMemory{}, nil
 		}
 

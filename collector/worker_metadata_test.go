@@ -76,14 +76,14 @@ func TestDescribe(t *testing.T) {
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"one does not know its energy", []journal.WorkerSession{w0, silent}, nil, []string{"w0", "w1"}, nil,
 			"vLLM 0.11", nil},
-		{"one has not told", []journal.WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil,
+		{"one has not reported", []journal.WorkerSession{w0, missing}, nil, []string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"one was never heard", []journal.WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
-		{"nobody was heard", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
-		{"one has told of a part only", []journal.WorkerSession{sessionOf("w0", 3, 30), w1}, nil,
+		{"one was never seen", []journal.WorkerSession{w0}, nil, []string{"w0", "w1"}, nil, "vLLM 0.11", nil},
+		{"no worker was seen", nil, nil, []string{"w0", "w1"}, nil, "somewhere", nil},
+		{"one has reported a part only", []journal.WorkerSession{sessionOf("w0", 3, 30), w1}, nil,
 			[]string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
-		{"lines of nobody", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++ },
+		{"lines of no worker", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Counts.Done++ },
 			[]string{"w0", "w1"}, nil,
 			"SGLang 0.5, vLLM 0.11", new(12.5)},
 		{"lines that were not counted", []journal.WorkerSession{w0, w1}, func(s *journal.State) { s.Stats = nil },
@@ -347,7 +347,7 @@ func TestWorkersTellLate(t *testing.T) {
 	testrun.Await(t, done, "the worker's last words")
 
 	if got := c.workers.all(); len(got) != 1 || got[0].Usage.Requests != 4 {
-		t.Errorf("the worker has told of %+v", got)
+		t.Errorf("the worker has reported %+v", got)
 	}
 }
 
@@ -460,7 +460,7 @@ func TestConfigurationOfWorkers(t *testing.T) {
 	meta = metadata.Run{}
 	addServerSettings(&meta, nil, s)
 	if meta.Results.Redeliveries != nil || meta.Config.MaxModelLen != nil {
-		t.Error("what nobody told is known")
+		t.Error("a value that no worker reported is known")
 	}
 }
 
@@ -507,9 +507,9 @@ func TestRequestsOfSessionsAddUp(t *testing.T) {
 		total    int64
 		want     map[string]int64 // by the id of the session
 	}{
-		{"all was told", []journal.WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
+		{"all was reported", []journal.WorkerSession{heard("a", 10, 0, 5)}, 10, map[string]int64{"a": 10}},
 		{"a short run", []journal.WorkerSession{heard("a", -1, 0, 5)}, 10, map[string]int64{"a": 10}},
-		{"the last was not told", []journal.WorkerSession{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
+		{"the last was not reported", []journal.WorkerSession{heard("a", 277, 0, 5)}, 320, map[string]int64{"a": 320}},
 		{"one that was started again", []journal.WorkerSession{heard("a", 7, 0, 5), heard("b", 2, 6, 9)}, 10,
 			map[string]int64{"a": 7, "b": 3}},
 		{"two at once", []journal.WorkerSession{heard("a", 7, 0, 9), heard("b", 2, 1, 8)}, 10,

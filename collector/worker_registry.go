@@ -28,8 +28,8 @@ type workerRegistry struct {
 	observed metadata.Series // of the workers, since it was taken last
 }
 
-// saveInterval is how often changes of known workers go into the journal: their figures
-// change all the time, and there may be hundreds of workers.
+// saveInterval is the interval at which changes of known workers go into the journal: their
+// figures change all the time, and there may be hundreds of workers.
 const saveInterval = time.Minute
 
 func newWorkerRegistry(run string, known map[string]journal.WorkerSession) *workerRegistry {
@@ -190,7 +190,7 @@ func (r *workerRegistry) all() []journal.WorkerSession {
 }
 
 // isUsagePending reports whether a worker that is alive, and meters its cards, has not yet
-// reported what it spent on all the requests that the output has from it.
+// reported its usage for all the requests that the output has from it.
 func (r *workerRegistry) isUsagePending(requests map[string]int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -3,7 +3,7 @@
 //
 // A [File] is written beside its place, as NAME.tmp, and [File.Commit] renames it. The
 // temporary file is locked while its process lives, so another process neither writes the
-// same file nor removes what is being written. Files that a crash has left are removed
+// same file nor removes it during the write. Files that a crash has left are removed
 // by the next process ([CreateLocked], [RemoveStale]).
 //
 // Symbolic links are followed only where their owner could write the file anyway
@@ -27,8 +27,8 @@ var (
 	// another process removed or replaced it before the lock was taken.
 	ErrReplaced = errors.New("the file was replaced")
 
-	// ErrForeignLink is returned for a symbolic link that another user has made. Anyone
-	// who may write into a shared folder could have any file overwritten by such a link.
+	// ErrForeignLink is returned for a symbolic link that another user has made. A user
+	// with write access to a shared folder could have any file overwritten by such a link.
 	ErrForeignLink = errors.New("it is a symbolic link of another user")
 
 	// ErrIrregular is returned for a folder, a device or a pipe.

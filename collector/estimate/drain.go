@@ -21,8 +21,8 @@ type drain struct {
 const (
 	// mostWaits are kept of a drain; more would not change the fit.
 	mostWaits = 10_000
-	// beyond is how many times the longest request seen another may take. What
-	// is in flight at the end is long more often than requests are, since the
+	// beyond limits a request's time, as a multiple of the longest one seen. A
+	// request in flight at the end is long more often than others are, since the
 	// long ones are in flight for longer.
 	beyond = 3
 )
@@ -45,7 +45,7 @@ func newDrain(tail []Point, longest float64) drain {
 	slices.Reverse(d.waits)
 
 	// The square root of their number is the usual compromise between too few to
-	// fit and so many that they are not of the tail.
+	// fit and too many to belong to the tail.
 	d.fitted = int(math.Sqrt(float64(len(d.waits))))
 	if d.fitted < 2 {
 		d.fitted = 0

@@ -67,8 +67,8 @@ func newSeries(run Run) *series {
 	return s
 }
 
-// activePoints leaves out the points that do not show the workers' speed, and returns the requests done
-// as well. It sets the figures that the run does not know.
+// activePoints leaves out the points that do not show the workers' speed, and returns the
+// requests done as well. It sets the figures that the run does not know.
 func (s *series) activePoints(points []Point) (active []Point, total float64) {
 	var seconds, mostInFlight float64
 	for _, p := range points {
@@ -113,9 +113,9 @@ func littlesLatency(points []Point) float64 {
 // warmUp returns how many points to leave out at the beginning until the rate is
 // steady: as many as make the standard error of the rest's mean the smallest (the
 // marginal standard error rule, White 1997), over means of five points (MSER-5,
-// White, Cobb and Spratt 2000), and as many again: where the rule cuts, what is
-// left of the start-up is just below the noise, and half of a long job's error
-// would come of it. It leaves at least half.
+// White, Cobb and Spratt 2000), and as many again: where the rule cuts, the
+// rest of the start-up is just below the noise, and would cause half of a long
+// job's error. It leaves at least half.
 func warmUp(points []Point) int {
 	const batch = 5
 	n := len(points) / batch

@@ -18,8 +18,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Entry is a run that has ended. The names are the metadata's; what is unknown
-// is null.
+// Entry is a run that has ended. The names are the metadata's; an unknown
+// value is null.
 type Entry struct {
 	TestID                   string      `json:"test_id"`
 	Timestamp                time.Time   `json:"timestamp"` // when it began

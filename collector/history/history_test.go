@@ -59,7 +59,7 @@ func TestRunsAreRemembered(t *testing.T) {
 	}
 
 	if got[0].ThroughputTokensPerSec != nil || *got[0].OutputTokensPerSec != 1.5 {
-		t.Errorf("%+v: what is unknown is not null", got[0])
+		t.Errorf("%+v: an unknown value is not null", got[0])
 	}
 }
 

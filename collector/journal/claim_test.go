@@ -132,7 +132,7 @@ func TestClaim(t *testing.T) {
 
 			j = open(t, first.Journal())
 			fixture.Must(t, j.Claim(first))
-			check("while the first goes on", want)
+			check("while the first continues", want)
 
 			fixture.Must(t, j.Remove())
 			fixture.Must(t, j.Close())

@@ -7,14 +7,14 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// CorruptionError reports a part of a journal that is not what was written there, or a file
+// CorruptionError reports a part of a journal that differs from the bytes written there, or a file
 // that is no journal. It counts as [proto.ErrFormat].
 type CorruptionError struct {
 	// Path is the path of the journal.
 	Path string
-	// Offset is where the unreadable frame begins, in bytes from the start of the file.
+	// Offset is the start of the unreadable frame, in bytes from the start of the file.
 	Offset int64
-	// Err says what is wrong with it.
+	// Err is the reason.
 	Err error
 }
 

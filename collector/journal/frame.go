@@ -24,7 +24,7 @@ type Frame struct {
 	WorkerSessions []WorkerSession
 	// Position is the last message of the results stream that was read, or zero.
 	Position Position
-	// At is when the frame was closed. Defaults to the time of Append.
+	// At is the time at which the frame was closed. Defaults to the time of Append.
 	At time.Time
 	// Worked, Idle and Lost are parts of the time since the frame before: the run was worked
 	// on, it was not, and it was not collected. Lost is negative where results show that the

@@ -71,8 +71,8 @@ func (r *frameReader) firstFrame() (int64, error) {
 	return int64(len(fileStart)), err
 }
 
-// readHeader reads the header of the frame at an offset. length is that of the skippable
-// frame. It returns a CorruptionError if there is no whole frame.
+// readHeader reads the header of the frame at an offset. length is the length of the
+// skippable frame. It returns a CorruptionError if there is no whole frame.
 func (r *frameReader) readHeader(offset int64) (h header, length int64, err error) {
 	var fixed [fixedSize]byte
 	if err := r.readAt(fixed[:], offset); err != nil {

@@ -162,8 +162,8 @@ func SessionsOf(meta *metadata.Run) (sessions []WorkerSession) {
 			s := WorkerSession{
 				ID:             of.ID,
 				Name:           w.Name,
-				FirstSeen:      of.First,
-				LastSeen:       of.Last,
+				FirstSeen:      of.FirstSeen,
+				LastSeen:       of.LastSeen,
 				Host:           metadata.OrZero(w.Host),
 				Version:        metadata.OrZero(of.Version),
 				Platform:       metadata.OrZero(of.Platform),

@@ -60,7 +60,7 @@ type header struct {
 	Position Position `json:"position"`
 	// Series has the events of the run by the times of the result messages.
 	Series *metadata.Series `json:"series,omitempty"`
-	// At is when the frame was closed.
+	// At is the time at which the frame was closed.
 	At time.Time `json:"at"`
 	// Worked, Idle and Lost are parts of the time since the frame before, in milliseconds:
 	// the run was worked on, it was not, and it was not collected. Lost is negative where
@@ -92,11 +92,11 @@ func (s *Sizes) add(d Sizes) {
 // Position is a message of the results stream. A sequence alone would not do: a stream that
 // lost its end, or was created again, has other messages under the same sequences.
 type Position struct {
-	// Created is when the stream was created.
+	// Created is the stream's creation time.
 	Created time.Time `json:"created"`
 	// Sequence is the message's sequence; 0: nothing was read.
 	Sequence uint64 `json:"sequence"`
-	// Time is when the stream stored the message.
+	// Time is the time at which the stream stored the message.
 	Time time.Time `json:"time"`
 }
 

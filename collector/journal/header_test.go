@@ -75,7 +75,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 	}
 
 	end := len(data)
-	data = append(data, "zstd and what is behind"...)
+	data = append(data, "zstd and more after it"...)
 	got, length, err := readerOf(data).readHeader(int64(len(prefix)))
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ type Journal struct {
 
 // State is the content of a journal, except for the lines.
 type State struct {
-	// Manifest is the run's manifest, as it was when the latest session began.
+	// Manifest is the run's manifest at the start of the latest session.
 	Manifest proto.Manifest
 	// Done are the requests that have their line.
 	Done *roaring.Bitmap
@@ -53,7 +53,7 @@ type State struct {
 	// Worked, Idle and Lost are the parts of the run's time: it was worked on, it was
 	// collected but not worked on, and it was not collected and no result came.
 	Worked, Idle, Lost time.Duration
-	// At is when the last frame was closed.
+	// At is the time at which the last frame was closed.
 	At time.Time
 	// Sessions counts the sessions of the run, the first one included.
 	Sessions int

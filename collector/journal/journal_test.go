@@ -15,8 +15,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// A journal that was replaced is that of its path, though its folder could not be synced:
-// a frame that is appended then is not lost.
+// A journal that replaced another stays in use at its path, though its folder could not be
+// synced: a frame that is appended then is not lost.
 func TestJournalReplacedUnsynced(t *testing.T) {
 	t.Parallel()
 
@@ -290,7 +290,7 @@ func TestJournalLocked(t *testing.T) {
 
 	j.Close()
 	if _, err := Create(j.path, fixture.Manifest(1)); !errors.Is(err, os.ErrExist) {
-		t.Errorf("CreateJournal over a journal that nobody has open: %v, want os.ErrExist", err)
+		t.Errorf("CreateJournal over a journal that no process has open: %v, want os.ErrExist", err)
 	}
 
 	open(t, j.path)
@@ -337,7 +337,7 @@ func TestOpenJournalErrors(t *testing.T) {
 
 			got, err := os.ReadFile(path)
 			if diff := cmp.Diff(tt.text, string(got)); diff != "" || err != nil {
-				t.Errorf("somebody else's file was changed (%v):\n%s", err, diff)
+				t.Errorf("another program's file was changed (%v):\n%s", err, diff)
 			}
 		})
 	}

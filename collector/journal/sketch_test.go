@@ -34,8 +34,8 @@ func TestSketchOfSmallNumbers(t *testing.T) {
 	}
 }
 
-// The quantiles of a Sketch that was put together of parts, some of which were written
-// and read, are those of all values, as near as promised.
+// A Sketch that is merged from parts, some of them written and read, has the quantiles of
+// all values within the promised error.
 func TestSketch(t *testing.T) {
 	t.Parallel()
 

@@ -33,7 +33,7 @@ func TestFrameStats(t *testing.T) {
 			Finish:   one("stop"),
 			Workers:  one("w"),
 		}},
-		{"retries that nobody explains", fixture.ResultLine(0, func(r *proto.Result) {
+		{"retries without a reason for each", fixture.ResultLine(0, func(r *proto.Result) {
 			r.Attempts, r.Reasons = 4, []string{"503"}
 		}), FrameStats{
 			Attempts: one("4"),

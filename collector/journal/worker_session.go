@@ -26,7 +26,7 @@ type WorkerSession struct {
 	Since                time.Time          `json:"since"`
 	LoadSeconds          *float64           `json:"load_seconds"`
 	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
-	// Slots are those of the model server; nil unless it reports them.
+	// Slots are the model server's slots; nil unless it reports them.
 	Slots *metadata.Slots `json:"slots,omitempty"`
 	// SeveralServers says that the worker's URL leads to more than one model server.
 	SeveralServers bool           `json:"several_servers,omitempty"`
@@ -42,8 +42,8 @@ type WorkerSession struct {
 	// OverlapJoules are the joules in both that count for other workers, which see the same
 	// cards.
 	OverlapJoules float64 `json:"overlap_joules,omitempty"`
-	// FirstSeen and LastSeen are when the bus got the first and the last announcement that
-	// was read.
+	// FirstSeen and LastSeen are the times at which the bus got the first and the last
+	// announcement that was read.
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	LastSeen  time.Time `json:"last_seen,omitzero"`
 }

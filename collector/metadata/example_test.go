@@ -32,7 +32,8 @@ func ExampleSeries_Add() {
 		series.Add(began.Add(time.Duration(second)*time.Second), metadata.Point{Requests: 3})
 	}
 
-	fmt.Printf("%d intervals of %d s, %d requests in the first\n", series.Len(), series.IntervalSeconds, series.At(0).Requests)
+	fmt.Printf("%d intervals of %d s, %d requests in the first\n",
+		series.Len(), series.IntervalSeconds, series.At(0).Requests)
 
 	// Output:
 	// 1001 intervals of 2 s, 6 requests in the first

@@ -133,7 +133,7 @@ func rich() *metadata.Run {
 			},
 			Longest: []metadata.Outlier{
 				{
-					CustomID:         "a-custom-id-that-is-as-long-as-somebody-made-it-who-put-all-they-knew-of-the-ticket-into-it-2026-11-03",
+					CustomID:         "a-custom-id-that-is-very-long-because-it-has-the-customer-the-product-and-the-title-of-the-ticket-2026-11-03",
 					LatencySeconds:   61.0,
 					CompletionTokens: new(int64(512)),
 				},

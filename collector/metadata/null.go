@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Quiet is how long a run may show no sign of work before the time counts as
-// idle. Workers report their requests in flight every 3 s.
+// Quiet is the time without a sign of work after which a run counts as idle. Workers report
+// their requests in flight every 3 s.
 const Quiet = 10 * time.Second
 
 // Most is the larger of two figures, either of which may be unknown.

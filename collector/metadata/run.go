@@ -35,7 +35,7 @@ type Run struct {
 	Workers       []Worker    `json:"workers"`
 	Series        *Series     `json:"series"`
 	Versions      Versions    `json:"versions"`
-	// Manifest is what promptmill needs to resume the run; null if another tool made it.
+	// Manifest lets promptmill resume the run; null if another tool wrote the metadata.
 	Manifest *proto.Manifest `json:"manifest"`
 }
 
@@ -124,8 +124,8 @@ type Results struct {
 	Failures          map[string]int64  `json:"failures"`
 	FailureExamples   map[string]string `json:"failure_examples"`
 	DuplicatesDropped int64             `json:"duplicates_dropped"`
-	// Dropped is how many messages of results, or lines of them, did not fit the run; they
-	// count for nothing.
+	// Dropped counts the result messages, or their lines, that did not fit the run; no other
+	// count includes them.
 	Dropped       int64  `json:"dropped,omitempty"`
 	Redeliveries  *int64 `json:"redeliveries"` // shards that came to a worker after another had them
 	Interruptions int    `json:"interruptions"`
@@ -151,8 +151,8 @@ type Outlier struct {
 	CompletionTokens *int64  `json:"completion_tokens"` // null: the answer does not report its usage
 }
 
-// Worker is a worker that took part in the run, over all its stints. What does not
-// change with time is as it was reported last.
+// Worker is a worker that took part in the run, over all its worker
+// sessions. A field that does not change with time has the value of the latest report.
 type Worker struct {
 	ID   string `json:"id,omitempty"` // of its latest process; empty: unknown
 	Name string `json:"name"`         // several may have one
@@ -213,9 +213,10 @@ type GPU struct {
 type WorkerSession struct {
 	ID    string    `json:"id,omitempty"` // of the process; empty: unknown
 	Since time.Time `json:"since"`
-	// First and Last are when the bus got the first and the last announcement that was read.
-	First        time.Time `json:"first_heard,omitzero"`
-	Last         time.Time `json:"last_heard,omitzero"`
+	// FirstSeen and LastSeen are the times at which the bus got the first and the last
+	// announcement that was read.
+	FirstSeen    time.Time `json:"first_seen,omitzero"`
+	LastSeen     time.Time `json:"last_seen,omitzero"`
 	Version      *string   `json:"version"`
 	Platform     *string   `json:"platform"`
 	Requests     *int64    `json:"requests"`     // of the run, as it reported
@@ -223,7 +224,7 @@ type WorkerSession struct {
 	EnergyJoules *float64  `json:"energy_joules"`
 }
 
-// Versions are the versions of what made the output.
+// Versions are the versions of the software that made the output.
 type Versions struct {
 	Promptmill string `json:"promptmill"`
 	Go         string `json:"go"`

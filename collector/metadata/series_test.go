@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var born = time.Date(2026, 1, 2, 3, 4, 5, 999, time.UTC)
 
-// However a run's series is put together of parts, its sums are those of the run, and
+// A run's series that is merged from parts, in any order, has the sums of the run, and
 // it stays short.
 func TestSeriesOfParts(t *testing.T) {
 	t.Parallel()

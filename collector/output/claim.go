@@ -154,7 +154,7 @@ func createLockFile(path, journal string) (*os.File, error) {
 	}
 }
 
-// checkLockFile returns an error that wraps [ErrClaimed] if a lock file is that of another
+// checkLockFile returns an error that wraps [ErrClaimed] if a lock file belongs to another
 // journal which exists, and errForeignLock if another program made the file.
 func checkLockFile(file *os.File, journal string) error {
 	text, err := io.ReadAll(io.NewSectionReader(file, 0, maxPath))
@@ -330,7 +330,7 @@ func (p Prefix) resolveAll() (map[string]string, error) {
 }
 
 // resolvePath returns the path that a path leads to, with the links of its folders
-// followed, too.
+// followed as well.
 func resolvePath(path string) (string, error) {
 	target, err := atomicfile.FollowLinks(path)
 	if err != nil {

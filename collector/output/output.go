@@ -84,7 +84,7 @@ type Format struct {
 }
 
 // Check reports why the files of a run could not be written, before anything has been done
-// for the run: a name is too long for its file system or is that of a folder, a device or a
+// for the run: a name is too long for its file system or belongs to a folder, a device or a
 // pipe, two of them are one file, another run writes one of them, or the folder cannot be
 // written. It makes files of the longest names to find out, and removes them.
 func (p Prefix) Check() error {

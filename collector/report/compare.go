@@ -111,7 +111,7 @@ func buildSpeeds(runs []Named) Section {
 		}
 	})
 
-	s.addNote("Differences are from the first run. The interval is for the difference in requests per second: it would hold nine times in ten if both ran again; it is unknown where a run is too short to tell.")
+	s.addNote("Differences are from the first run. The interval is for the difference in requests per second: it would hold nine times in ten if both ran again; it is unknown where a run is too short.")
 	if marked {
 		s.addNote("(!) A run on another input says little about this one.")
 	}

@@ -16,9 +16,11 @@ func ExampleBuild() {
 
 	r := report.Build(run, report.Options{Estimates: []int{200_000}})
 	fmt.Println(r.Title)
+
 	for _, c := range r.Conclusions[:1] {
 		fmt.Printf("%s: %s\n", c.Rule, c.Text)
 	}
+
 	for _, s := range r.Sections[:3] {
 		fmt.Println("section:", s.Title)
 	}

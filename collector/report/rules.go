@@ -298,8 +298,8 @@ func slotsHint(w metadata.Worker) string {
 	return ""
 }
 
-// concludeMemoryFull: a card had 98% of its memory in use or more. Servers take the memory that they are
-// given, so this means that they were given too much.
+// concludeMemoryFull: a card had 98% of its memory in use or more. Servers take the memory that
+// they are given, so this means that they were given too much.
 func concludeMemoryFull(b *builder) string {
 	for _, w := range b.run.Workers {
 		for _, g := range w.GPUs {

@@ -14,10 +14,10 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// cursor is how far a reader has come.
+// cursor is a reader's position in the results stream.
 type cursor struct {
-	// created is when the results stream was created that sequence is of; zero: none was
-	// read.
+	// created is the creation time of the results stream that sequence belongs to; zero:
+	// none was read.
 	created time.Time
 	// sequence is the last message that was read, and time when the stream stored it.
 	sequence uint64
@@ -34,7 +34,7 @@ type savedCursor struct {
 	Created  time.Time `json:"created"`
 	Sequence uint64    `json:"sequence"`
 	Time     time.Time `json:"time"`
-	// RunCreated is when the run was created: another run may have its id later.
+	// RunCreated is the run's creation time: another run may have its id later.
 	RunCreated time.Time `json:"run_created"`
 	Seen       []byte    `json:"seen"`
 	Failed     []byte    `json:"failed"`

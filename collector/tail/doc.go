@@ -3,11 +3,11 @@
 //	results stream --> Reader --> write(lines)
 //	                     |
 //	                     v
-//	                  cursor: what was read, under the reader's name
+//	                  cursor: the position, under the reader's name
 //
-// A [Reader] gives out each request's line once, whatever comes twice on the bus. It asks
+// A [Reader] gives out each request's line once, even if the bus delivers it twice. It asks
 // for stored messages and has no consumer, so the run does not notice it: a slow reader
-// misses what has left the bus, and returns which requests these are.
+// misses messages that have left the bus, and returns the indexes of these requests.
 //
 // A reader with a name stores its cursor on the bus, and the next reader of that name
 // resumes there. What it was given since the cursor was stored, a second at most, comes

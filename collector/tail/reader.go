@@ -420,7 +420,7 @@ func mayEndEarly(run proto.Manifest) bool {
 	return true
 }
 
-// dropResult counts what does not fit the run, and logs the first of each kind and worker.
+// dropResult counts a result that does not fit the run, and logs the first of each kind and worker.
 func (r *Reader) dropResult(subject string, worker []byte, err error) {
 	if !r.dropped.Add(proto.ErrorField(err), string(worker)) {
 		return

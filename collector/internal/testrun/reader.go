@@ -17,12 +17,12 @@ import (
 
 // Reader is a reader at work, and the lines that it has given out.
 type Reader struct {
-	// Cut tells the reader to stop, and does not wait.
+	// Cut stops the reader, and does not wait.
 	Cut context.CancelFunc
 	// Ended is closed when Run has returned.
 	Ended chan struct{}
 
-	// Missed, Manifest and Err are what Run returned. They are set once Ended is closed.
+	// Missed, Manifest and Err are Run's results. They are set once Ended is closed.
 	Missed   *roaring.Bitmap
 	Manifest proto.Manifest
 	Err      error
