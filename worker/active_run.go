@@ -147,8 +147,8 @@ func (a *activeRuns) applyManifests(manifests map[string]proto.Manifest, request
 
 	a.stopPausedAndEnded(manifests)
 
-	// A run that is being finalized stays: the collector waits for the last report of what
-	// the run has cost.
+	// A run that is being finalized stays: the collector waits for the last report of the
+	// run's cost.
 	unfinished := func(id string) bool { m, there := manifests[id]; return there && !m.State.Ended() }
 	a.usage.retainRuns(unfinished)
 	a.budgets.retain(unfinished)

@@ -21,7 +21,7 @@ type admissions struct {
 	sample atomic.Pointer[admittedRequest]
 }
 
-// admittedRequest is a request that the server has let in, and how long it took.
+// admittedRequest is a request that the server has let in, and the time it took.
 type admittedRequest struct {
 	request  proto.Request
 	answered bool

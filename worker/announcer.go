@@ -19,13 +19,13 @@ type announcer struct {
 	// drained is signaled after the last request that the worker held has ended.
 	drained signal
 
-	// describe returns what the worker is and does now.
+	// describe returns the worker's description and its state now.
 	describe func() proto.WorkerInfo
 }
 
 // run announces the worker until ctx ends, and then removes the announcement. It does so every
 // few seconds, and soon after the last request that the worker holds is done, since a collector
-// may wait for the report of what the run has cost.
+// may wait for the report of the run's cost.
 func (a *announcer) run(ctx context.Context, heartbeats *bus.Heartbeats) {
 	tick := time.NewTicker(proto.PresenceTTL / 5)
 	defer tick.Stop()
@@ -76,7 +76,7 @@ type answerRate struct {
 	done int64
 }
 
-// update takes in how many requests have ended until now.
+// update takes in the number of requests that have ended.
 func (r *answerRate) update(done int64, now time.Time) {
 	latest := float64(done-r.done) / now.Sub(r.at).Seconds()
 	if r.perSecond == 0 || latest == 0 {

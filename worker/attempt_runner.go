@@ -24,8 +24,8 @@ const (
 )
 
 // attemptRunner makes the attempts: it sends a request to the model server, classifies the answer,
-// and then finishes the request, queues it again, or sets it aside until other requests show what
-// the answer means.
+// and then finishes the request, queues it again, or sets it aside until other requests show
+// the meaning of the answer.
 type attemptRunner struct {
 	server     *modelserver.Server
 	limiter    *limit.Limiter
@@ -49,7 +49,7 @@ type attemptRunner struct {
 	stall       time.Duration // without progress, until the server counts as hung
 }
 
-// run makes an attempt and decides what follows.
+// run makes an attempt and decides the next step.
 func (a *attemptRunner) run(job attemptJob) {
 	t, run := job.task, job.task.shard.run
 	begin := time.Now()
@@ -108,7 +108,7 @@ func (a *attemptRunner) send(
 	return c, time.Since(begin)
 }
 
-// decideNext decides what follows from an attempt that reached the server.
+// decideNext decides the next step after an attempt that reached the server.
 func (a *attemptRunner) decideNext(t *task, c classification, begin time.Time, took time.Duration) {
 	if c.verdict == retry && a.decideLost(t, c, begin, took) {
 		return
@@ -134,9 +134,9 @@ func (a *attemptRunner) decideNext(t *task, c classification, begin time.Time, t
 	a.finishAttempt(t, c, took)
 }
 
-// decideLost decides what follows from an attempt that was lost: the server has died of it, or
+// decideLost decides the next step after an attempt that was lost: the server has died of it, or
 // something in front of the server has cut it off, or has taken the server out for a cut-off. It
-// returns false if none of these is so.
+// returns false if none of these holds.
 func (a *attemptRunner) decideLost(t *task, c classification, begin time.Time, took time.Duration) bool {
 	mayBeProxy := (c.maybeCutOff || c.overload) && a.cutoffs.isRecent(time.Now())
 	mayBeCrash := c.maybeCrash || mayBeProxy && c.overload
@@ -206,8 +206,8 @@ func (a *attemptRunner) recordCrash(t *task) {
 	a.queue.wake()
 }
 
-// recordAdmission records that the server let in a request, and decides what that shows about
-// others. Each answer calls it.
+// recordAdmission records that the server let in a request, and releases the requests set
+// aside that this settles. Each answer calls it.
 func (a *attemptRunner) recordAdmission(r proto.Request, c classification, begin time.Time, took time.Duration) {
 	a.admissions.record(r, c, begin, took)
 
@@ -220,7 +220,7 @@ func (a *attemptRunner) recordAdmission(r proto.Request, c classification, begin
 	}
 }
 
-// setRefusalAside keeps a refusal until other requests show whom it means.
+// setRefusalAside keeps a refusal until other requests show which requests it means.
 func (a *attemptRunner) setRefusalAside(t *task, c classification, took time.Duration) {
 	if !a.refusals.add(t, c, took) {
 		t.handBack()
@@ -312,7 +312,7 @@ func (a *attemptRunner) releaseCutOffs() {
 	}
 }
 
-// endStalled decides what follows for a task that the server had when it was found to hang. Other
+// endStalled decides the next step of a task that the server had when it was found to hang. Other
 // workers may have a server that answers it. If the server may only be slow, the smallest task
 // stays, to be sent again.
 func (a *attemptRunner) endStalled(t *task, took time.Duration) {

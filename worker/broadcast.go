@@ -12,8 +12,8 @@ type broadcast struct {
 	next chan struct{} // closed by the next notify; nil: nothing waits
 }
 
-// changed returns a channel that the next call of notify closes. Get it before you look at what
-// may change.
+// changed returns a channel that the next call of notify closes. Get it before you read the
+// state that may change.
 func (b *broadcast) changed() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

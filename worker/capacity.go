@@ -15,7 +15,7 @@ type prefetchRate struct {
 	done  int64
 }
 
-// update takes in how many requests have ended until now.
+// update takes in the number of requests that have ended.
 func (r *prefetchRate) update(done int64, now time.Time) {
 	if passed := now.Sub(r.since); passed >= 2*prefetchTime {
 		r.requests = int(float64(done-r.done) * float64(prefetchTime) / float64(passed))
@@ -26,7 +26,7 @@ func (r *prefetchRate) update(done int64, now time.Time) {
 // capacity returns how many more requests the worker wants: enough to take all slots, and those
 // of the prefetch. A pull brings whole shards, so the worker may come to hold the rest
 // of a shard more. A request takes no room, up to a bound, while it waits for its next attempt,
-// for another request of its group, or until it is known what a refusal of it means.
+// for another request of its group, or until the meaning of its refusal is known.
 func (f *fetcher) capacity() int {
 	f.rate.update(f.jobs.stats.Done.Load(), time.Now())
 

@@ -37,7 +37,7 @@ const (
 	loading
 )
 
-// classification is the result of an attempt, and what follows from it.
+// classification is the result of an attempt, and its consequence.
 type classification struct {
 	verdict verdict
 	// result has a Status, a RequestID and a Body, or an Err, or all of them.

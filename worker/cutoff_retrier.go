@@ -120,7 +120,7 @@ func (r *cutoffRetrier) sendAlone(t *task) {
 	}
 }
 
-// giveUpCutOffs decides what follows when a request was cut off even alone. A run stops, and a
+// giveUpCutOffs decides the next step when a request was cut off even alone. A run stops, and a
 // worker waits. A worker that has had answers fails the requests that were tried with fewer at
 // once. A run does the same if others come through at their first attempt: those that fail take
 // too long each by itself.

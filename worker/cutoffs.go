@@ -40,7 +40,7 @@ const (
 	proxyDownTime = time.Minute
 )
 
-// cutOffFix says what to do about answers that are cut off.
+// cutOffFix is the fix for answers that are cut off.
 const cutOffFix = "raise its time limit (nginx: proxy_read_timeout, haproxy: timeout server, caddy: response_header_timeout and read_timeout, " +
 	"Traefik: responseHeaderTimeout, AWS ALB: idle timeout, 60 s by default), give the model server's own address as --url, " +
 	"or ask for shorter answers: --set max_tokens=N"
@@ -54,8 +54,8 @@ func cutOffText(after time.Duration) string {
 	return fmt.Sprintf("something in front of the model server cuts answers off after %.*f s", digits, after.Seconds())
 }
 
-// cutoffs holds the requests that something in front of the server has cut off, and what the
-// attempts show about that.
+// cutoffs holds the requests that something in front of the server has cut off, and the
+// evidence from the attempts.
 type cutoffs struct {
 	limiter    *limit.Limiter
 	admissions *admissions
@@ -178,7 +178,7 @@ func (c *cutoffs) setBlocked(blocked bool) {
 	}
 }
 
-// recordFreedSlot wakes what waits for the throttle, after an attempt has ended.
+// recordFreedSlot wakes the goroutines that wait for the throttle, after an attempt has ended.
 func (c *cutoffs) recordFreedSlot() {
 	if c.throttle.limit.Load() > 0 {
 		c.changes.notify()

@@ -146,8 +146,8 @@ func (j *shardJob) loadHistory(ctx context.Context, requests []proto.Request) (d
 }
 
 // applyMessage takes in a message of the shard's results subject. The message may keep requests
-// from being run, so it is checked against the shard, and what the collector would drop is
-// ignored. It returns an error only if reading the message may succeed another time.
+// from being run, so it is checked against the shard, and a message that the collector would drop
+// is ignored. It returns an error only if reading the message may succeed another time.
 func (j *shardJob) applyMessage(
 	ctx context.Context, history *deliveryHistory, msg *jetstream.RawStreamMsg, requests []proto.Request,
 ) error {

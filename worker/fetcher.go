@@ -28,7 +28,7 @@ const (
 )
 
 // fetcher pulls shards from the bus whenever the worker has room for them, and starts their
-// jobs. It decides which run is next, how much to take of it, and what to leave to others.
+// jobs. It decides which run is next, how much to take of it, and how much to leave to others.
 type fetcher struct {
 	js      jetstream.JetStream
 	log     zerolog.Logger
@@ -39,8 +39,8 @@ type fetcher struct {
 	state   *serverState
 	latency *latencyEstimate
 
-	// setAside returns the number of requests held that wait until it is known what the answers
-	// of the model server mean.
+	// setAside returns the number of requests held that wait until the meaning of the model
+	// server's answers is known.
 	setAside func() int
 
 	// changed wakes the loop after something has changed for it.
@@ -100,7 +100,7 @@ type fetchState struct {
 	// requestsTaken is the number of requests pulled, for the run's place among the others.
 	requestsTaken int64
 
-	// swapsWarned is set once it was logged what the changes of the run's models cost.
+	// swapsWarned is true once the cost of the changes of the run's models was logged.
 	swapsWarned bool
 
 	// listed is set if the run had a source to pull from in the latest list.
@@ -130,7 +130,7 @@ type shardSource struct {
 func (s *shardSource) pauseFor(d time.Duration) { s.retryAt = time.Now().Add(d) }
 
 // run pulls shards until the intake ends. The pull loop is our own, and asks for just what fits:
-// nats.go's prefetching hoards what other workers could run.
+// nats.go's prefetching hoards shards that other workers could run.
 func (f *fetcher) run(l lifetimes) {
 	ctx := l.intake
 	for ctx.Err() == nil {

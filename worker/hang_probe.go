@@ -62,7 +62,7 @@ func (s *stalledTask) beginSend() (t *task, pending bool) {
 	return s.task, true
 }
 
-// endSend ends what beginSend began. keep is true if the task is sent once more.
+// endSend ends the send that beginSend began. keep is true if the task is sent once more.
 func (s *stalledTask) endSend(keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +102,7 @@ func (p *hangProbe) startProbe() bool {
 // isLastAttempt reports whether the task has one attempt left. It gets all its time.
 func (p *hangProbe) isLastAttempt(t *task) bool { return t.attemptsUsed()+1 >= p.attempts.maxAttempts }
 
-// sendStalled sends the task, and decides what follows for it and for the server.
+// sendStalled sends the task, and decides the next step for it and for the server.
 func (p *hangProbe) sendStalled(t *task, patience time.Duration) {
 	run, last := t.shard.run, p.isLastAttempt(t)
 	begin := time.Now()

@@ -173,8 +173,8 @@ func (l *loadWatch) closeIdle(now time.Time) {
 }
 
 // detectHang marks a server as hung that has requests and makes no progress. Without a counter
-// of tokens only whole answers are progress. So a slow server gets three times what its answers
-// take, and twice as long each time that it has answered nothing.
+// of tokens only whole answers are progress. So a slow server gets three times the time of its
+// answers, and twice as long each time that it has answered nothing.
 func (l *loadWatch) detectHang(now time.Time) {
 	l.progress.recordRunning(now)
 	idle := l.progress.idleFor(now)

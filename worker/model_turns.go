@@ -255,7 +255,7 @@ func (t *modelTurns) endForOthers(ctx context.Context, list []pullCandidate, nam
 	}
 }
 
-// warnSwaps logs once for a run that has more models than the server holds what that costs.
+// warnSwaps logs once the cost of a run that has more models than the server holds.
 func (t *modelTurns) warnSwaps(list []pullCandidate, info modelserver.Info, names modelNames) {
 	for _, from := range list {
 		if from.run.fetch.swapsWarned {
@@ -277,7 +277,7 @@ func (t *modelTurns) warnSwaps(list []pullCandidate, info modelserver.Info, name
 	}
 }
 
-// modelSwapsText describes what a run with more models than a server holds costs there.
+// modelSwapsText describes the cost of a run with more models than a server holds.
 func modelSwapsText(holds, models int) string {
 	held, changes := "1 model", "1 change"
 	if holds > 1 {

@@ -104,7 +104,7 @@ func (f *fetcher) yieldToFaster(ctx context.Context, from pullCandidate) bool {
 		return false
 	}
 
-	// What is known of the source grows old while nothing is pulled from it.
+	// The figures of the source grow old while nothing is pulled from it.
 	info, err := s.consumer.Info(ctx)
 	if err != nil {
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// pullCandidate is a source to pull from, with what decides its place among the others.
+// pullCandidate is a source to pull from, with the figures that decide its place among the others.
 type pullCandidate struct {
 	run           *activeRun
 	source        *shardSource

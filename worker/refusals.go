@@ -138,7 +138,7 @@ func hardlyMeansOne(status int) bool {
 		return false
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusInternalServerError,
 		http.StatusNotImplemented, http.StatusServiceUnavailable:
-		return false // of a model, or of what the server cannot do: other lines may not need that
+		return false // of a model, or of a feature that the server lacks: other lines may not need it
 	}
 
 	return true

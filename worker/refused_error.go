@@ -25,7 +25,7 @@ type RefusedError struct {
 	// answers off; 0: none are cut off.
 	CutAfter time.Duration
 
-	fix string // what to do, if the status alone does not show it
+	fix string // the remedy, if the status alone does not show it
 }
 
 // newRefusedError describes a refusal of a request to an endpoint.
@@ -67,7 +67,7 @@ func (e *RefusedError) Error() string {
 	return text
 }
 
-// Fix returns what to do about the refusal.
+// Fix returns the remedy for the refusal.
 func (e *RefusedError) Fix() string {
 	switch {
 	case e.CutAfter > 0:

@@ -37,7 +37,7 @@ func (l *logCounter) Write(p []byte) (int, error) {
 }
 
 // The worker notices that there are several servers behind one URL. It logs that once, and ignores
-// what a single one reports about itself: its gauges and its slots.
+// the figures that a single one reports about itself: its gauges and its slots.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 

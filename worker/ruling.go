@@ -9,7 +9,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// ruling decides what a refusal of one kind means for the request that got it.
+// ruling decides the consequence of a refusal of one kind for the request that got it.
 type ruling struct {
 	// from and to are the first and the last status that the ruling is for.
 	from, to int
@@ -21,7 +21,7 @@ type ruling struct {
 	fix string
 }
 
-// rulings decide what follows from a status that is no success. The first that matches counts. A
+// rulings decide the consequence of a status that is no success. The first that matches counts. A
 // status that matches none is final below 500, and retried from 500 on.
 //
 // The rule: a request is retried only where a retry can change the outcome. A request that can
@@ -106,7 +106,7 @@ var rulings = []ruling{
 		"leave out priority, or start SGLang with --enable-priority-scheduling"},
 }
 
-// What to do about refusals whose status alone does not show it.
+// Remedies for refusals whose status alone does not show them.
 const (
 	fixModel  = "list the server's models with promptmill doctor; --override-model NAME sends all requests to one of them"
 	fixAble   = "start the server with the option that its message names, or check that it is the right one for these requests"
