@@ -10,7 +10,7 @@ import (
 
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/bus"
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/worker/schema"
 )
 
 // activeRun is a run that this worker works for: it is in progress, or paused since.
@@ -30,7 +30,7 @@ type activeRun struct {
 	answers *bus.AnswerStore
 
 	// schema has to match each answer; nil: any answer will do.
-	schema *answer.Schema
+	schema *schema.Schema
 
 	// moreTokens is the factor for the token limit after an answer that reached it; 0: such an
 	// answer stays as it is.
@@ -210,12 +210,12 @@ func newActiveRun(js jetstream.JetStream, log zerolog.Logger, m proto.Manifest) 
 	}
 
 	if len(m.Settings.Schema) > 0 {
-		schema, err := answer.NewSchema(m.Settings.Schema)
-		if err != nil { // the producer has checked the schema
+		compiled, err := schema.Compile(m.Settings.Schema)
+		if err != nil { // the command that made the run has checked it
 			log.Error().Err(err).Str("run", m.Run).Msg("the run's schema cannot be used; its answers are not checked")
 		}
 
-		run.schema = schema
+		run.schema = compiled
 	}
 
 	return run

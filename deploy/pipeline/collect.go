@@ -42,8 +42,8 @@ type CollectConfig struct {
 	Output output.Prefix
 	// State is the state folder. Required.
 	State string
-	// Flush is the longest time until an answer is in the output file. Defaults to 5 s.
-	Flush time.Duration
+	// FlushInterval is the longest time until an answer is in the output file. Defaults to 5 s.
+	FlushInterval time.Duration
 	// Format is the format of the output file.
 	Format output.Format
 	// Report says what stands in the report besides the run.
@@ -69,8 +69,8 @@ func (c CollectConfig) Validate() error {
 		return fmt.Errorf("pipeline: CollectConfig.Output is %q, must be an absolute path", c.Output)
 	case c.State == "":
 		return errors.New("pipeline: CollectConfig.State is required")
-	case c.Flush < 0:
-		return fmt.Errorf("pipeline: CollectConfig.Flush is %s, must not be negative", c.Flush)
+	case c.FlushInterval < 0:
+		return fmt.Errorf("pipeline: CollectConfig.FlushInterval is %s, must not be negative", c.FlushInterval)
 	}
 
 	return nil
@@ -228,7 +228,7 @@ func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journa
 		Output:        c.Output,
 		Host:          HostName(),
 		Limits:        c.Bus.Limits,
-		FlushInterval: c.Flush,
+		FlushInterval: c.FlushInterval,
 		Format:        c.Format,
 		OnWritten:     func() { c.reporter().writeFor(c.Output) },
 		Input:         Input{Run: m, Files: func() ([]string, error) { return c.inputFiles(ctx, m) }},

@@ -72,8 +72,8 @@ type Config struct {
 	// input. Defaults to $XDG_STATE_HOME/promptmill, or ~/.local/state/promptmill.
 	State string
 
-	// Flush is the longest time until an answer is in the output file. Defaults to 5 s.
-	Flush time.Duration
+	// FlushInterval is the longest time until an answer is in the output file. Defaults to 5 s.
+	FlushInterval time.Duration
 	// Format is the format of the output file. Defaults to lines in the order of their arrival.
 	Format output.Format
 	// Report says what stands in the report besides the run. Defaults to no prices, and to the
@@ -189,8 +189,8 @@ func (c Config) Validate() error {
 		return errors.New("pipeline: Config.Output is required")
 	case c.ServerURL != "" && (len(c.Servers.URLs) > 0 || c.Servers.Command != "" || c.Servers.Sim != nil):
 		return errors.New("pipeline: Config.ServerURL excludes Config.Servers.URLs, Command and Sim")
-	case c.Flush < 0:
-		return fmt.Errorf("pipeline: Config.Flush is %s, must not be negative", c.Flush)
+	case c.FlushInterval < 0:
+		return fmt.Errorf("pipeline: Config.FlushInterval is %s, must not be negative", c.FlushInterval)
 	case c.Settings.ShardSize < 0 || c.Settings.ShardSize > proto.MaxShardSize:
 		return fmt.Errorf("pipeline: Config.Settings.ShardSize is %d, must be from 1 to %d",
 			c.Settings.ShardSize, proto.MaxShardSize)
@@ -257,7 +257,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Servers.Log = c.Log
 	c.Listen.Address = cmp.Or(c.Listen.Address, natsserver.Loopback.Address)
 	c.Shared = c.Shared || c.Bus.External() || c.Listen.Address != natsserver.Loopback.Address
-	c.Flush = cmp.Or(c.Flush, defaultFlush)
+	c.FlushInterval = cmp.Or(c.FlushInterval, defaultFlush)
 	c.Policy.Attended = true
 	c.Settings = withShardDefaults(c.Settings)
 	c.Settings.Simulated = c.Servers.Sim != nil

@@ -123,7 +123,7 @@ func (r *runner) newParts(l *busconn.Connection, v *progress.Source) (*Parts, er
 		Output:        r.output,
 		Host:          HostName(),
 		Limits:        l.Limits,
-		FlushInterval: r.cfg.Flush,
+		FlushInterval: r.cfg.FlushInterval,
 		Format:        r.cfg.Format,
 		OnWritten:     func() { r.reporter().writeFor(r.output) },
 		Input:         Input{Run: m, Files: func() ([]string, error) { return r.inputs, nil }},

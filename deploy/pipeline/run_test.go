@@ -156,7 +156,7 @@ func TestConfigValidate(t *testing.T) {
 		"Config.Command starts one": func(c *Config) {
 			c.Servers.Command, c.Servers.URLs = "x", []string{"http://a:1", "http://b:1"}
 		},
-		"Config.Flush":              func(c *Config) { c.Flush = -1 },
+		"Config.FlushInterval":      func(c *Config) { c.FlushInterval = -1 },
 		"Config.Settings.ShardSize": func(c *Config) { c.Settings.ShardSize = proto.MaxShardSize + 1 },
 		"Config.Settings.Model excludes": func(c *Config) {
 			c.Settings.Model, c.Settings.OverrideModel = "a", "b"
@@ -184,19 +184,19 @@ func TestOtherConfigsValidate(t *testing.T) {
 
 	l := &busconn.Connection{}
 	for want, err := range map[string]error{
-		"CollectConfig.Bus is required":    CollectConfig{}.Validate(),
-		"CollectConfig.Run is required":    CollectConfig{Bus: l}.Validate(),
-		"CollectConfig.Output is \"o\"":    CollectConfig{Bus: l, Run: "r", Output: "o"}.Validate(),
-		"CollectConfig.State is required":  CollectConfig{Bus: l, Run: "r", Output: "/o"}.Validate(),
-		"ServeConfig.Dir is \"\"":          ServeConfig{}.Validate(),
-		"ServeConfig.State is required":    ServeConfig{Dir: "/d"}.Validate(),
-		"ServeConfig.Flush is -1ns":        ServeConfig{Dir: "/d", State: "/s", Flush: -1}.Validate(),
-		"SubmitConfig.Bus is required":     SubmitConfig{}.Validate(),
-		"SubmitConfig.Inputs is required":  SubmitConfig{Bus: l}.Validate(),
-		"SubmitConfig.Inputs: \"-\"":       SubmitConfig{Bus: l, Inputs: []string{"x", "-"}}.Validate(),
-		"SubmitConfig.State is required":   SubmitConfig{Bus: l, Inputs: []string{"-"}}.Validate(),
-		"WorkersConfig.Bus is required":    WorkersConfig{}.Validate(),
-		"WorkersConfig.Servers is require": WorkersConfig{Bus: l}.Validate(),
+		"CollectConfig.Bus is required":     CollectConfig{}.Validate(),
+		"CollectConfig.Run is required":     CollectConfig{Bus: l}.Validate(),
+		"CollectConfig.Output is \"o\"":     CollectConfig{Bus: l, Run: "r", Output: "o"}.Validate(),
+		"CollectConfig.State is required":   CollectConfig{Bus: l, Run: "r", Output: "/o"}.Validate(),
+		"ServeConfig.Dir is \"\"":           ServeConfig{}.Validate(),
+		"ServeConfig.State is required":     ServeConfig{Dir: "/d"}.Validate(),
+		"ServeConfig.FlushInterval is -1ns": ServeConfig{Dir: "/d", State: "/s", FlushInterval: -1}.Validate(),
+		"SubmitConfig.Bus is required":      SubmitConfig{}.Validate(),
+		"SubmitConfig.Inputs is required":   SubmitConfig{Bus: l}.Validate(),
+		"SubmitConfig.Inputs: \"-\"":        SubmitConfig{Bus: l, Inputs: []string{"x", "-"}}.Validate(),
+		"SubmitConfig.State is required":    SubmitConfig{Bus: l, Inputs: []string{"-"}}.Validate(),
+		"WorkersConfig.Bus is required":     WorkersConfig{}.Validate(),
+		"WorkersConfig.Servers is require":  WorkersConfig{Bus: l}.Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

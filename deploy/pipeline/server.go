@@ -38,8 +38,8 @@ type ServeConfig struct {
 	Listen natsserver.ListenAddress
 	// State is the state folder. Required.
 	State string
-	// Flush is the longest time until an answer is in an output file. Defaults to 5 s.
-	Flush time.Duration
+	// FlushInterval is the longest time until an answer is in an output file. Defaults to 5 s.
+	FlushInterval time.Duration
 	// Format is the format of the output files.
 	Format output.Format
 	// Report says what stands in the reports besides the run.
@@ -61,8 +61,8 @@ func (c ServeConfig) Validate() error {
 		return fmt.Errorf("pipeline: ServeConfig.Dir is %q, must be an absolute path", c.Dir)
 	case c.State == "":
 		return errors.New("pipeline: ServeConfig.State is required")
-	case c.Flush < 0:
-		return fmt.Errorf("pipeline: ServeConfig.Flush is %s, must not be negative", c.Flush)
+	case c.FlushInterval < 0:
+		return fmt.Errorf("pipeline: ServeConfig.FlushInterval is %s, must not be negative", c.FlushInterval)
 	}
 
 	return nil
@@ -347,16 +347,16 @@ func refusedFix(run string) string {
 func (s *server) newCollector(run string) *runCollector {
 	return &runCollector{
 		CollectConfig: CollectConfig{
-			Bus:     s.link,
-			Run:     run,
-			Output:  output.Prefix(filepath.Join(s.Dir, run)),
-			State:   s.State,
-			Flush:   s.Flush,
-			Format:  s.Format,
-			Report:  s.Report,
-			Version: s.Version,
-			Metrics: s.Metrics,
-			Log:     s.Log.With().Str("run", run).Logger(),
+			Bus:           s.link,
+			Run:           run,
+			Output:        output.Prefix(filepath.Join(s.Dir, run)),
+			State:         s.State,
+			FlushInterval: s.FlushInterval,
+			Format:        s.Format,
+			Report:        s.Report,
+			Version:       s.Version,
+			Metrics:       s.Metrics,
+			Log:           s.Log.With().Str("run", run).Logger(),
 		},
 		dir: filepath.Join(s.inputCopies(), run),
 	}

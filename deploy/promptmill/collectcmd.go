@@ -125,13 +125,13 @@ func checkInputs(out output.Prefix, inputs []string) error {
 // default name.
 func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.CollectConfig, err error) {
 	cfg = &pipeline.CollectConfig{
-		Flush:   c.Duration("flush"),
-		Format:  formatOf(c),
-		Version: versionText(),
+		FlushInterval: c.Duration("flush"),
+		Format:        formatOf(c),
+		Version:       versionText(),
 	}
 
-	if cfg.Flush <= 0 {
-		return nil, exit.Usage("", "--flush %s: must be more than 0", cfg.Flush)
+	if cfg.FlushInterval <= 0 {
+		return nil, exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
 	}
 
 	if cfg.Output, err = outputOf(c, name); err != nil {

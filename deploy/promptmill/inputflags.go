@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/natsserver"
 	"github.com/promptmill/promptmill/proto"
 	"github.com/promptmill/promptmill/proto/jsonscan"
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/worker/schema"
 )
 
 // inputFlags returns the flags for the lines of the input.
@@ -133,7 +133,7 @@ func parseSchema(path string) (json.RawMessage, error) {
 		return nil, exit.Usage("", "--schema %s: %w", path, files.WithoutPath(err))
 	}
 
-	if _, err := answer.NewSchema(text); err != nil {
+	if _, err := schema.Compile(text); err != nil {
 		return nil, exit.Usage("", "--schema %s: %w", path, err)
 	}
 

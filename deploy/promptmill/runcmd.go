@@ -81,14 +81,14 @@ func parseRun(env environment, c *cli.Command) (o runOptions, err error) {
 
 	cfg := &o.run
 	*cfg = pipeline.Config{
-		RunID:   c.String("run"),
-		Stdin:   env.stdin,
-		Retry:   c.Bool("retry"),
-		Bus:     parseConnect(env, c),
-		Shared:  c.IsSet("listen"),
-		Flush:   c.Duration("flush"),
-		Format:  formatOf(c),
-		Version: versionText(),
+		RunID:         c.String("run"),
+		Stdin:         env.stdin,
+		Retry:         c.Bool("retry"),
+		Bus:           parseConnect(env, c),
+		Shared:        c.IsSet("listen"),
+		FlushInterval: c.Duration("flush"),
+		Format:        formatOf(c),
+		Version:       versionText(),
 	}
 
 	if cfg.Settings, err = parseSettings(c); err != nil {
@@ -134,8 +134,8 @@ func checkRun(cfg pipeline.Config) error {
 	case cfg.Bus.CollectsOnly() && (servers.Sim != nil || servers.Command != "" || len(servers.URLs) > 0):
 		return exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
 			"a collector on this bus takes no requests, so this command cannot run them itself")
-	case cfg.Flush <= 0:
-		return exit.Usage("", "--flush %s: must be more than 0", cfg.Flush)
+	case cfg.FlushInterval <= 0:
+		return exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
 	}
 
 	return nil

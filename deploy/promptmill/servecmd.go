@@ -76,14 +76,14 @@ func formatOf(c *cli.Command) output.Format {
 // parseServe reads and checks the flags of the serve command.
 func parseServe(env environment, c *cli.Command) (cfg pipeline.ServeConfig, err error) {
 	cfg = pipeline.ServeConfig{
-		Bus:     parseConnect(env, c),
-		Flush:   c.Duration("flush"),
-		Format:  formatOf(c),
-		Version: versionText(),
+		Bus:           parseConnect(env, c),
+		FlushInterval: c.Duration("flush"),
+		Format:        formatOf(c),
+		Version:       versionText(),
 	}
 
-	if cfg.Flush <= 0 {
-		return cfg, exit.Usage("", "--flush %s: must be more than 0", cfg.Flush)
+	if cfg.FlushInterval <= 0 {
+		return cfg, exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
 	}
 
 	if cfg.Listen, err = parseListen(c, serveAddress); err != nil {

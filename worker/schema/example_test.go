@@ -1,13 +1,13 @@
-package answer_test
+package schema_test
 
 import (
 	"fmt"
 
-	"github.com/promptmill/promptmill/worker/answer"
+	"github.com/promptmill/promptmill/worker/schema"
 )
 
 func ExampleSchema_Check() {
-	schema, err := answer.NewSchema([]byte(`{
+	s, err := schema.Compile([]byte(`{
 		"type": "object",
 		"properties": {"age": {"type": "integer"}},
 		"required": ["age"]
@@ -17,9 +17,9 @@ func ExampleSchema_Check() {
 		return
 	}
 
-	fmt.Println(schema.Check([]byte(`{"age": 7}`)))
-	fmt.Println(schema.Check([]byte(`{"age": "seven"}`)))
-	fmt.Println(schema.Check([]byte(`{"age": 7`)))
+	fmt.Println(s.Check([]byte(`{"age": 7}`)))
+	fmt.Println(s.Check([]byte(`{"age": "seven"}`)))
+	fmt.Println(s.Check([]byte(`{"age": 7`)))
 	// Output:
 	// <nil>
 	// /age: got string, want integer

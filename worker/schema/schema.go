@@ -1,5 +1,5 @@
-// Package answer checks the text of a model's answer against a JSON Schema.
-package answer
+// Package schema checks the text of a model's answer against a JSON Schema.
+package schema
 
 import (
 	"bytes"
@@ -21,10 +21,11 @@ import (
 // Schema is a compiled JSON Schema. It is safe for concurrent use.
 type Schema struct{ compiled *jsonschema.Schema }
 
-// NewSchema compiles a JSON Schema, of draft 2020-12 if it does not name another in $schema. A $ref may refer to the
-// schema itself and to the drafts' own schemas, and to nothing else: nothing is fetched, no file is read. A pattern
-// is a regular expression of Go, which has no look-ahead. format is checked if the draft says so (up to draft 7).
-func NewSchema(text []byte) (*Schema, error) {
+// Compile compiles a JSON Schema, of draft 2020-12 if it does not name another in $schema. A
+// $ref may refer to the schema itself and to the drafts' own schemas, and to nothing else:
+// nothing is fetched, no file is read. A pattern is a regular expression of Go, which has no
+// look-ahead. format is checked if the draft says so (up to draft 7).
+func Compile(text []byte) (*Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("read the JSON Schema: %w", err)
@@ -63,9 +64,10 @@ func (refusingLoader) Load(string) (any, error) {
 	return nil, errors.New("a schema may only refer to itself")
 }
 
-// Check returns nil if text is one JSON value that matches the schema, with nothing but white space around it. The
-// text is taken as it is: JSON in a fence of ``` does not match, since every reader of the answers would have to
-// remove the fence. The error is one line of at most 300 bytes for people, such as "/age: got string, want integer".
+// Check returns nil if text is one JSON value that matches the schema, with nothing but white
+// space around it. The text is taken as it is: JSON in a fence of ``` does not match, since
+// every reader of the answers would have to remove the fence. The error is one line of at most
+// 300 bytes for people, such as "/age: got string, want integer".
 func (s *Schema) Check(text []byte) error {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	switch {
@@ -89,8 +91,8 @@ func (s *Schema) Check(text []byte) error {
 	return err
 }
 
-// checkNumbers refuses numbers far out of the range of a float64: the schema library would compute with all their
-// digits, or panic.
+// checkNumbers refuses numbers far out of the range of a float64: the schema library would
+// compute with all their digits, or panic.
 func checkNumbers(value any, where string) error {
 	switch value := value.(type) {
 	case json.Number:

@@ -1,4 +1,4 @@
-package answer
+package schema
 
 import (
 	"net/http"
@@ -29,7 +29,7 @@ const person = `{
 
 func mustSchema(t testing.TB, text string) *Schema {
 	t.Helper()
-	s, err := NewSchema([]byte(text))
+	s, err := Compile([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestCheckAtTheSameTime(t *testing.T) {
 	wg.Wait()
 }
 
-func TestNewSchemaRefuses(t *testing.T) {
+func TestCompileRefuses(t *testing.T) {
 	t.Parallel()
 
 	for _, tt := range []struct{ name, text, want string }{
@@ -141,13 +141,13 @@ func TestNewSchemaRefuses(t *testing.T) {
 			"compile the JSON Schema: (/properties/a/type: "},
 		{"a pattern that Go does not know", `{"pattern":"(?=a)"}`, "compile the JSON Schema: /pattern: "},
 		{"a reference to nowhere", `{"$ref":"#/$defs/a"}`, "compile the JSON Schema: "},
-		{"a draft of somebody else's", `{"$schema":"https://example.invalid/schema"}`, "compile the JSON Schema: "},
+		{"an unknown draft", `{"$schema":"https://example.invalid/schema"}`, "compile the JSON Schema: "},
 		{"a bound out of range", `{"maximum":1e9999999}`,
 			"read the JSON Schema: /maximum: number 1e9999999 is out of range"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := NewSchema([]byte(tt.text))
+			_, err := Compile([]byte(tt.text))
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
@@ -155,7 +155,7 @@ func TestNewSchemaRefuses(t *testing.T) {
 	}
 }
 
-func TestNewSchemaFetchesNothing(t *testing.T) {
+func TestCompileFetchesNothing(t *testing.T) {
 	t.Parallel()
 
 	asked := make(chan string, 1)
@@ -175,7 +175,7 @@ func TestNewSchemaFetchesNothing(t *testing.T) {
 	for _, ref := range []string{
 		server.URL + "/other.json", "file://" + file, file, "other.json", "//example.invalid/a",
 	} {
-		_, err := NewSchema([]byte(`{"properties":{"a":{"$ref":"` + ref + `"}}}`))
+		_, err := Compile([]byte(`{"properties":{"a":{"$ref":"` + ref + `"}}}`))
 		if err == nil || !strings.Contains(err.Error(), "may only refer to itself") {
 			t.Errorf("%s: error %v", ref, err)
 		}
@@ -188,7 +188,7 @@ func TestNewSchemaFetchesNothing(t *testing.T) {
 	}
 }
 
-func TestNewSchemaKnowsTheDrafts(t *testing.T) {
+func TestCompileKnowsTheDrafts(t *testing.T) {
 	t.Parallel()
 
 	for _, draft := range []string{
