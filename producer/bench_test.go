@@ -62,7 +62,6 @@ func addRun(t *testing.T, js jetstream.JetStream, run, file string, s proto.Sett
 	}
 
 	b.runs = opened.Runs
-
 	if err := b.runs.Create(t.Context(), b.m); err != nil {
 		t.Fatal(err)
 	}

@@ -7,28 +7,32 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// barrier is after how many requests all open shards are closed, so that a run with
-// many models has points where publishing can continue, too.
+// barrier is the number of requests after which all open shards are closed, so that a run with
+// many models has checkpoints too.
 const barrier = 4096
 
 // cutter gathers requests into shards, one for each model at a time. Its shards are
 // a pure function of the settings and the requests, so that a producer that starts
-// over cuts the same ones.
+// over cuts the same shards.
 type cutter struct {
 	settings proto.Settings
 	round    int
-	index    uint64 // of the next shard
-	left     int    // requests still to come
-	open     map[string]*openShard
-	order    []string // models with an open shard, oldest first
-	closed   []modelShard
+	// index is the index of the next shard.
+	index uint64
+	// left counts the requests still to come.
+	left int
+	open map[string]*openShard
+	// order has the models with an open shard, oldest first.
+	order  []string
+	closed []modelShard
 }
 
 // openShard gathers requests for a model.
 type openShard struct {
 	requests []proto.Request
 	bytes    int
-	limit    int // requests
+	// limit is the most requests of the shard.
+	limit int
 }
 
 // modelShard is a shard, its model and its index in the round.
@@ -38,7 +42,7 @@ type modelShard struct {
 	shard proto.Shard
 }
 
-// newCutter returns the cutter of a round with so many requests.
+// newCutter returns the cutter of a round with this number of requests.
 func newCutter(s proto.Settings, round, requests int) *cutter {
 	return &cutter{
 		settings: s.WithDefaults(),
@@ -124,5 +128,6 @@ func (c *cutter) closeShard(model string) {
 		index: c.index,
 		shard: proto.Shard{ID: proto.ShardID(c.round, c.index), Requests: s.requests},
 	})
+
 	c.index++
 }

@@ -17,8 +17,8 @@ const (
 	maxValueBytes = 64
 )
 
-// isParameter reports whether a body's member of that name says how to sample, or how
-// much. They are those of the endpoints of OpenAI, and of vLLM, SGLang and llama.cpp.
+// isParameter reports whether a body's member of that name controls sampling or its length. The
+// names are from the endpoints of OpenAI, vLLM, SGLang and llama.cpp.
 func isParameter(name string) bool {
 	switch name {
 	case "temperature", "top_p", "top_k", "min_p", "n", "seed", "stop",
@@ -67,7 +67,7 @@ func (p *parameters) countRequest(sampling []member) {
 	}
 }
 
-// byName is how the manifest has them; nil: none.
+// byName returns the parameters in the form of the manifest; nil: none.
 func (p parameters) byName() map[string]proto.Parameter {
 	if len(p) == 0 {
 		return nil

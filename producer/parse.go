@@ -22,23 +22,35 @@ var ErrNoModel = errors.New("no model: name it in the body, or for all lines wit
 // A member that is null counts as missing: tables that become JSON lines have null where a row has
 // no value.
 type Parser struct {
-	scan        jsonscan.Scanner
-	model       string
-	override    bool   // the model that a line names does not count
-	modelMember []byte // `"model":"NAME"`
+	scan  jsonscan.Scanner
+	model string
+	// override reports that the model replaces the model that a line names.
+	override bool
+	// modelMember is `"model":"NAME"`.
+	modelMember []byte
 	set         []setMember
-	names       []string // the members of the body in the line read last, but for nulls
-	nulls       []string // its other members, which are null
-	members     int      // of that body, with its nulls
-	empty       bool     // one of its nulls is to be filled in
-	parameters  []member // those of names that are sampling parameters, and those set
 
-	urlValue, url string // the url of a line before, as it stood there, and what it means
+	// The fields up to parameters describe the body of the line that was read last.
+
+	// names are its members that are not null.
+	names []string
+	// nulls are its members that are null.
+	nulls []string
+	// members counts names and nulls.
+	members int
+	// empty reports that one of the nulls is to be filled in.
+	empty bool
+	// parameters are its sampling parameters, from the line and from set.
+	parameters []member
+
+	// urlValue is the url of an earlier line, as it stood there, and url its meaning.
+	urlValue, url string
 }
 
 type setMember struct {
-	name   string
-	member []byte // `"name":value`
+	name string
+	// member is `"name":value`.
+	member []byte
 	value  []byte
 }
 
@@ -78,9 +90,11 @@ func NewParser(s proto.Settings) (*Parser, error) {
 // lineFields are the members of one line that do not only concern the model server. Values are
 // JSON; nil if absent.
 type lineFields struct {
-	customID, method, url     []byte
-	body                      []byte   // nil in a short form
-	rest                      [][]byte // the members of a short form that make its body
+	customID, method, url []byte
+	// body is nil in a short form.
+	body []byte
+	// rest has the members of a short form that make its body.
+	rest                      [][]byte
 	model, stream, background []byte
 }
 
@@ -127,7 +141,7 @@ func (p *Parser) Parse(line []byte) (r proto.Request, model string, err error) {
 }
 
 // findID returns the custom_id by which a line is found again, whether the line is good or not,
-// and what is wrong with the line.
+// and the error of the line.
 func (f lineFields) findID(err error) ([]byte, error) {
 	if f.customID == nil {
 		return nil, err
@@ -325,7 +339,7 @@ func (p *Parser) repeatedMember() string {
 	return ""
 }
 
-// isDecisive reports whether a member of the body decides what is sent, or where.
+// isDecisive reports whether a member of the body decides the request or its destination.
 func isDecisive(name string) bool {
 	switch name {
 	case "model", "stream", "background", "messages", "prompt", "input", "documents":

@@ -60,12 +60,13 @@ type Producer struct {
 
 	validated                   bool
 	windowRequests, windowBytes int
-	checkpointEvery             time.Duration // at most
+	// checkpointEvery is the least time between two saved checkpoints.
+	checkpointEvery time.Duration
 }
 
 // Stats counts the work of a producer. It may be read at any time.
 type Stats struct {
-	// Shards are those published by this process, stored or on their way.
+	// Shards counts the shards that this process published, stored or on their way.
 	Shards atomic.Int64
 	// Full is true while the work stream is full and the producer waits.
 	Full atomic.Bool
@@ -135,7 +136,6 @@ func (p *Producer) publishRounds(ctx context.Context) error {
 		}
 
 		err = p.publishUnlessEnded(ctx, m)
-
 		switch {
 		case errors.Is(err, errLostShards):
 			p.cfg.Log.Warn().Err(err).Msg("the bus lost shards; publishing them again")
@@ -180,7 +180,7 @@ func (p *Producer) awaitRound(ctx context.Context) (m proto.Manifest, err error)
 	return m, err
 }
 
-// othersTime is how long the work stream must stand still before a producer that yields
+// othersTime is the time that the work stream must stand still before a producer that yields
 // assumes that no other publishes.
 const othersTime = 2 * time.Second
 

@@ -18,9 +18,11 @@ import (
 type Item struct {
 	proto.Request
 	Model string
-	Line  int    // in its file, from 1
-	File  string // as given
-	// Err is why the line is refused, nil for a good one.
+	// Line is the number of the line in its file, from 1.
+	Line int
+	// File is the path of the file, as given.
+	File string
+	// Err is the reason why the line is refused, nil for a good one.
 	Err error
 }
 
@@ -29,7 +31,8 @@ type Item struct {
 type Reader struct {
 	files  []string
 	parser *Parser
-	tee    io.Writer // gets the unpacked text, may be nil
+	// tee gets the unpacked text. It may be nil.
+	tee io.Writer
 	// duplicates are the requests whose custom_id an earlier line has. Only validation, which
 	// has seen all, knows them.
 	duplicates *roaring.Bitmap
@@ -76,7 +79,7 @@ func (r *Reader) Seek(p proto.Checkpoint) error {
 	return r.openFile(p.Offset, p.Line)
 }
 
-// Checkpoint is where the next request begins. The reader does not know its Shard.
+// Checkpoint returns the place of the next request. The reader does not know its Shard.
 func (r *Reader) Checkpoint() proto.Checkpoint {
 	p := r.at
 	if r.lines != nil {

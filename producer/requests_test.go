@@ -53,7 +53,8 @@ func TestRequests(t *testing.T) {
 		{"an end that is not reached is no fault", []uint32{0, 9}, 1, []string{`0 "a"`}},
 	} {
 		for kind, pack := range map[string]func(testing.TB, string) string{
-			"plain": func(_ testing.TB, text string) string { return text }, "gzip": prototest.Gzip, "zstd": prototest.Zstd,
+			"plain": func(_ testing.TB, text string) string { return text }, "gzip": prototest.Gzip,
+			"zstd": prototest.Zstd,
 		} {
 			t.Run(tt.name+", "+kind, func(t *testing.T) {
 				t.Parallel()

@@ -26,16 +26,21 @@ type roundPublisher struct {
 	log      zerolog.Logger
 	stats    *Stats
 
-	in     *Reader
-	wanted *roaring.Bitmap // nil: all
-	window *window         // nil: shards are cut in the order of the input
+	in *Reader
+	// wanted has the indexes of the round's requests; nil: all.
+	wanted *roaring.Bitmap
+	// window groups the requests; nil: shards are cut in the order of the input.
+	window *window
 	cutter *cutter
 	shards *shardPublisher
-	stored uint64       // shards of the round that were stored before
-	digest proto.Digest // of the requests that were read
+	// stored counts the shards of the round that were stored before.
+	stored uint64
+	// digest is the digest of the requests that were read.
+	digest proto.Digest
 
-	// A checkpoint is saved once its shards are stored.
-	checkpoint      proto.Checkpoint // the latest place between two shards; its Shard is 0 if there is none
+	// checkpoint is the latest place between two shards; its Shard is 0 if there is none. It is
+	// saved once its shards are stored.
+	checkpoint      proto.Checkpoint
 	checkpointEvery time.Duration
 	checkpointSaved time.Time
 }
@@ -225,7 +230,6 @@ func (r *roundPublisher) verifyInput(last uint32) error {
 	}
 
 	item, err := r.in.Next()
-
 	switch {
 	case err == nil:
 		return fmt.Errorf("%w: %s:%d comes after the last of its %d requests",

@@ -28,19 +28,21 @@ var ErrSecondProducer = errors.New("another producer is publishing this run")
 var errLostShards = errors.New("the bus has lost confirmed shards")
 
 // shardPublisher stores shards in the work stream in order, each exactly once: every
-// message names the sequence that the stream must be at. Whatever happened (a lost
+// message names the sequence that the stream must be at. After any failure (a lost
 // confirmation, a full stream, a server that came back with less), the stream's last
-// sequence then says which shards are there, and the others are sent again.
+// sequence shows which shards are stored, and the others are sent again.
 type shardPublisher struct {
 	js     jetstream.JetStream
 	stream string
 	log    zerolog.Logger
-	// setFull, unless it is nil, is called with whether the stream is full.
+	// setFull, unless it is nil, is called when the stream becomes full or has room again.
 	setFull func(bool)
 
-	last    uint64 // the stream's sequence once all pending shards are stored
+	// last is the stream's sequence once all pending shards are stored.
+	last    uint64
 	pending []pendingShard
-	bytes   int // of the pending shards
+	// bytes is the size of the pending shards.
+	bytes int
 }
 
 // pendingShard is a shard that was sent and is not confirmed yet.
@@ -170,6 +172,7 @@ func (p *shardPublisher) resend(ctx context.Context, cause error) error {
 		if err != nil {
 			return err
 		}
+
 		if !hasRoom {
 			continue
 		}
@@ -228,7 +231,6 @@ func (p *shardPublisher) checkRoom(info *jetstream.StreamInfo) (bool, error) {
 
 	need, most := int64(len(p.pending[0].msg.Data))+overhead, info.Config.MaxBytes
 	isFull := most > 0 && int64(info.State.Bytes)+need > most*3/4
-
 	if isFull && info.State.Msgs > 0 {
 		p.reportFull(true)
 		return false, nil

@@ -14,34 +14,37 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// MaxProblems is how many refused lines a report lists; the others are counted.
+// MaxProblems is the most refused lines that a report lists; the others are counted.
 const MaxProblems = 100
 
-// MaxBad is after how many refused lines reading stops, unless they are to be skipped: such
-// a file holds something else, and may unpack to a billion lines of it.
+// MaxBad is the number of refused lines after which reading stops, unless they are to be skipped:
+// such a file holds something else, and may unpack to a billion lines of it.
 const MaxBad = 1 << 20
 
-// MaxModels is how many models the requests of one run may name: each has a consumer
-// of its own on the bus.
+// MaxModels is the most models that the requests of one run may name: each has its own consumer
+// on the bus.
 const MaxModels = 256
 
 // Problem is a refused input line.
 type Problem struct {
-	File     string
-	Line     int // from 1
+	File string
+	// Line is the number of the line in its file, from 1.
+	Line     int
 	CustomID string
 	Reason   string
 }
 
-// String is the line of a report.
+// String returns the problem as a line of a report.
 func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.CustomID, p.Reason)
 }
 
 // Report lists the refused lines of an input.
 type Report struct {
-	Problems []Problem // the first [MaxProblems]
-	Count    int       // of all
+	// Problems has the first [MaxProblems].
+	Problems []Problem
+	// Count is the number of all refused lines.
+	Count int
 }
 
 // ErrEmpty is returned for an input without a single request.

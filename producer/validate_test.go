@@ -208,7 +208,10 @@ func TestValidateStopsAtBadLines(t *testing.T) {
 
 func TestValidatePackedTwice(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{prototest.Gzip(t, prototest.Zstd(t, "{}")), prototest.Zstd(t, prototest.Gzip(t, "{}"))} {
+
+	for _, text := range []string{
+		prototest.Gzip(t, prototest.Zstd(t, "{}")), prototest.Zstd(t, prototest.Gzip(t, "{}")),
+	} {
 		_, _, err := Validate(t.Context(), []string{writeFile(t, "in.gz", text)}, proto.Settings{}, nil)
 		if err == nil || !strings.Contains(err.Error(), "in.gz: the file cannot be unpacked: it is packed twice") {
 			t.Errorf("error %v", err)
@@ -221,7 +224,10 @@ func TestReaderSeek(t *testing.T) {
 	t.Parallel()
 
 	text := "\xef\xbb\xbf" + good("a", "m") + "\n" + good("b", "m") + "broken\n" + good("c", "m")
-	files := []string{writeFile(t, "1", text), writeFile(t, "2", prototest.Gzip(t, text)), writeFile(t, "3", prototest.Zstd(t, text))}
+	files := []string{
+		writeFile(t, "1", text), writeFile(t, "2", prototest.Gzip(t, text)), writeFile(t, "3", prototest.Zstd(t, text)),
+	}
+
 	newReader := func() *Reader {
 		r, err := NewReader(files, proto.Settings{}, nil)
 		if err != nil {

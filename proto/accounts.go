@@ -17,7 +17,7 @@ const Owner = "owner"
 // Account is the account of a role.
 func (r Role) Account() string { return OwnerAccount + "_" + strings.ToUpper(string(r)) }
 
-// maxConnections is how many connections a role may have at once.
+// maxConnections is the most connections that a role may have at once.
 func (r Role) maxConnections() int {
 	if r == RoleWorker {
 		return 4096
@@ -25,7 +25,7 @@ func (r Role) maxConnections() int {
 	return 512
 }
 
-// maxSubscriptions is how many subscriptions a connection may have at once: one for each
+// maxSubscriptions is the most subscriptions that a connection may have at once: one for each
 // pull or batch that is under way, and a few that stay.
 const maxSubscriptions = 1024
 

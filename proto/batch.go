@@ -9,8 +9,8 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// Bounds are what a receiver knows of a run. All messages from the bus are compared with them,
-// whatever their sender.
+// Bounds are the facts about a run that a receiver knows. All messages from the bus are
+// compared with them, whatever their sender.
 type Bounds struct {
 	Run      string
 	Requests int
@@ -24,16 +24,18 @@ const maxAttempts = 1 << 20
 
 // Batch is a message of results: its subject and its headers, checked.
 type Batch struct {
-	Shard   string
-	Indexes []uint32 // ascending
+	Shard string
+	// Indexes are the indexes of the requests, ascending.
+	Indexes []uint32
 	// Object has the lines, if the message does not.
 	Object string
 	// Source is the object that the shard came in, if it came in one.
 	Source string
-	// Ending says that the run's collector made the lines, as the run ended early.
+	// Ending reports that the run's collector made the lines, as the run ended early.
 	Ending bool
 
-	prefix string // of the lines' ids
+	// prefix begins the id of each line.
+	prefix string
 }
 
 // ParseBatch reads the subject and the headers of a message of results. Its error is of the
@@ -128,8 +130,8 @@ func (b Batch) SplitLines(payload []byte) ([][]byte, error) {
 	return lines, nil
 }
 
-// ParseLine reads the i-th line of the batch. Its error is of the type [FieldError]. It returns
-// what it could read of the line with the error, since that may name the sender.
+// ParseLine reads the i-th line of the batch. Its error is of the type [FieldError]. With
+// the error it returns the parts of the line that it could read, since they may name the sender.
 func (b Batch) ParseLine(s *jsonscan.Scanner, i int, line []byte) (Line, error) {
 	l, head, err := scanLine(s, line)
 	if err != nil {
@@ -159,7 +161,7 @@ func (b Batch) ParseLine(s *jsonscan.Scanner, i int, line []byte) (Line, error) 
 	return l, nil
 }
 
-// isID reports whether a line's id, a JSON string, is that of a request.
+// isID reports whether a line's id, a JSON string, is the id of a request's line.
 func (b Batch) isID(id []byte, index uint32) bool {
 	digits, ok := bytes.CutPrefix(id, []byte(b.prefix))
 	if !ok {

@@ -11,22 +11,22 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// HeaderDelivery makes a message on a shard's results subject a worker's note to those that get
-// the shard after it. It has no lines, and readers of results pass over it.
+// HeaderDelivery makes a message on a shard's results subject a worker's note to the workers
+// that get the shard after it. It has no lines, and readers of results pass over it.
 const HeaderDelivery = "Pm-Delivery"
 
 // DeliveryNote is a worker's note about a shard. The number of deliveries alone does not show how
 // a worker lost the shard: one that stops returns it, one that dies leaves it. The zero value is
 // the note of a shard that was returned, with no crash.
 type DeliveryNote struct {
-	// Isolated says that the worker is about to run one request of the shard and nothing beside
+	// Isolated reports that the worker is about to run one request of the shard and nothing beside
 	// it. If neither its result follows nor a note that the shard was returned, the request
 	// killed the worker. Otherwise the worker, alive, has returned the shard.
 	Isolated bool
 	// Index is the isolated request.
 	Index uint32
-	// Crashes are how often the model server crashed with a request in flight, by request index,
-	// of a shard that was returned.
+	// Crashes counts, by request index, the crashes of the model server while the request was in
+	// flight. Only the note of a returned shard has it.
 	Crashes map[uint32]int
 }
 
@@ -71,7 +71,6 @@ func IsDeliveryNote(h nats.Header) bool { return h.Get(HeaderDelivery) != "" }
 func ParseDeliveryNote(h nats.Header) (DeliveryNote, error) {
 	text := h.Get(HeaderDelivery)
 	kind, rest, _ := strings.Cut(text, " ")
-
 	switch kind {
 	case noteIsolated:
 		index, err := strconv.ParseUint(rest, 10, 32)

@@ -10,12 +10,13 @@
 //
 // A [Result] becomes an output line ([AppendResult]), which [ParseLine] reads again; a [Batch] is
 // a message of such lines. A [DeliveryNote] on the same subject is for the next worker that gets
-// the shard. Whatever comes over the bus is compared with the [Bounds] of its run, and refused
+// the shard. Each message from the bus is compared with the [Bounds] of its run, and refused
 // with a [FieldError].
 //
 // The [Manifest] is all that the parts of a run agree on. A [WorkerInfo] is a worker's
 // announcement, a [CollectorInfo] a collector's lease. A [Digest] proves that each line answers
-// its own request. A [Role] is what a connection may do, a [Join] the string that grants it.
+// its own request. A [Role] decides the rights of a connection, a [Join] is the string that
+// grants it.
 //
 // The packages in this module use one another in one direction: jsonscan (JSON without decoding) ◄
 // openai (answers) ◄ proto ◄ bus (the JetStream client) ◄ prototest (a bus for tests). jsonl reads

@@ -12,7 +12,8 @@ type DropCounter struct {
 	// mu guards the fields below.
 	mu    sync.Mutex
 	count int64
-	known map[string]bool // by field and sender
+	// known has the drops by field and sender.
+	known map[string]bool
 }
 
 // Add counts a message, and reports whether it is the first from the sender for that field. field

@@ -24,10 +24,12 @@ func ExampleAppendResult() {
 		CustomID:    request.CustomID,
 		RequestHash: request.Hash(),
 		Status:      200,
-		Body:        []byte(`{"choices":[{"text":"Hello.","finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`),
-		Worker:      "gpu1",
-		Attempts:    1,
-		Latency:     1200 * time.Millisecond,
+		Body: []byte(
+			`{"choices":[{"text":"Hello.","finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`,
+		),
+		Worker:   "gpu1",
+		Attempts: 1,
+		Latency:  1200 * time.Millisecond,
 	})
 
 	var scan jsonscan.Scanner
@@ -53,6 +55,7 @@ func ExampleEncodeShard() {
 			{Index: 385, CustomID: []byte(`"b"`), URL: "/v1/completions", Body: []byte(`{"prompt":"2"}`)},
 		},
 	})
+
 	fmt.Println(msg.Subject, msg.Header.Get(proto.HeaderIndexes))
 
 	bounds := proto.Bounds{Run: "r", Requests: 1000}

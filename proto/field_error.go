@@ -11,7 +11,7 @@ import (
 type FieldError struct {
 	// Field is the part of the message, such as "shard".
 	Field string
-	// Why is what is wrong with it.
+	// Why describes the fault of the field.
 	Why string
 }
 

@@ -13,10 +13,13 @@ import (
 
 // Join is all that a process needs to reach a bus: one string, made to be pasted.
 type Join struct {
-	Addresses   []string // HOST:PORT, to be tried in this order
-	Role        Role
-	Token       [TokenSize]byte   // the role's secret
-	Fingerprint [sha256.Size]byte // SHA-256 of the server's certificate (DER)
+	// Addresses are HOST:PORT, to be tried in this order.
+	Addresses []string
+	Role      Role
+	// Token is the role's secret.
+	Token [TokenSize]byte
+	// Fingerprint is the SHA-256 of the server's certificate (DER).
+	Fingerprint [sha256.Size]byte
 }
 
 // TokenSize is the length of a role's secret in bytes.

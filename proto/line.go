@@ -11,31 +11,40 @@ import (
 // Line is an output line, as far as the collector and readers need it. Its slices are parts of the
 // line, unless they had escapes.
 type Line struct {
-	CustomID []byte // a JSON string with its quotes
+	// CustomID is a JSON string with its quotes.
+	CustomID []byte
 	// ID and RequestID are the names of the line and of its answer, JSON values; nil if they
 	// are not there.
 	ID, RequestID []byte
-	// OK says that the model answered: a status of 2xx and no error.
-	OK               bool
-	Status           int   // of the HTTP answer; 0: there was none
-	PromptTokens     int64 // from the answer's usage; 0 if it has none
+	// OK reports that the model answered: the status is 2xx and there is no error.
+	OK bool
+	// Status is the status of the HTTP answer; 0 if there was none.
+	Status int
+	// PromptTokens and CompletionTokens are the counts of the answer's usage; 0 if it has none.
+	PromptTokens     int64
 	CompletionTokens int64
-	CachedTokens     int64 // those of the prompt that the server had read before; 0 if it does not say
-	// Finish is why the answer ended: the finish_reason of its first choice or, in the
-	// responses API, [openai.FinishOfResponse]. Empty if it does not say.
+	// CachedTokens counts the tokens of the prompt that came from the server's prefix cache; 0 if
+	// the answer does not report it.
+	CachedTokens int64
+	// Finish is the reason why the answer ended: the finish_reason of its first choice or, in the
+	// responses API, [openai.FinishOfResponse]. Empty if the answer has none.
 	Finish string
 	// Model is the name that the answer has for its model; nil if it has none.
 	Model []byte
-	// ErrorCode is why the request failed: the error's code, "http_400" for a refusal
-	// of the server, and "unknown" where the line does not say. Empty if it did not fail.
+	// ErrorCode is the reason why the request failed: the error's code, "http_400" for a refusal
+	// of the server, and "unknown" where the line has none. Empty if the request did not fail.
 	ErrorCode string
 
-	// The rest is from our extras.
-	Index     int64 // the request's number; -1 if they are not there
-	Worker    []byte
-	Attempts  int64
-	Retried   []byte // [Result.Reasons], with commas between
-	LatencyMS int64  // of the last attempt; -1: unknown
+	// The fields below are from promptmill's extras.
+
+	// Index is the request index; -1 if the line has no extras.
+	Index    int64
+	Worker   []byte
+	Attempts int64
+	// Retried has the [Result.Reasons], separated by commas.
+	Retried []byte
+	// LatencyMS is the latency of the last attempt in milliseconds; -1: unknown.
+	LatencyMS int64
 	// RequestHash is the [Request.Hash] of the request that the line answers. It is there
 	// if Hashed is true.
 	RequestHash uint64
@@ -51,7 +60,8 @@ func ParseLine(s *jsonscan.Scanner, line []byte) (Line, error) {
 
 // lineHead has the parts of a line that are only checked.
 type lineHead struct {
-	failed bool // it has an error
+	// failed reports that the line has an error.
+	failed bool
 }
 
 func scanLine(s *jsonscan.Scanner, line []byte) (l Line, head lineHead, err error) {
@@ -173,9 +183,9 @@ func internErrorCode(code []byte) string {
 	return string(code)
 }
 
-// OtherRequest returns the name that promptmill made up for the answer in a line, if it is that of
-// another request's answer of the same run: the response was taken from another line. It is empty
-// otherwise, and where the model server named its answer.
+// OtherRequest returns the name that promptmill made up for the answer in a line, if the name
+// belongs to the answer of another request of the same run: the response was taken from another
+// line. It is empty otherwise, and where the model server named its answer.
 func (l Line) OtherRequest() string {
 	id, ok := bytes.CutPrefix(l.ID, []byte(`"batch_req_`))
 	answer, made := bytes.CutPrefix(l.RequestID, []byte(`"req_`))

@@ -278,7 +278,8 @@ func TestTooDeep(t *testing.T) {
 	}{
 		{"as deep as may be", strings.Repeat("[", jsonscan.MaxDepth) + strings.Repeat("]", jsonscan.MaxDepth), false},
 		{"one deeper", strings.Repeat("[", jsonscan.MaxDepth+1) + strings.Repeat("]", jsonscan.MaxDepth+1), true},
-		{"objects", strings.Repeat(`{"a":`, jsonscan.MaxDepth+1) + "1" + strings.Repeat("}", jsonscan.MaxDepth+1), true},
+		{"objects", strings.Repeat(`{"a":`, jsonscan.MaxDepth+1) + "1" + strings.Repeat("}", jsonscan.MaxDepth+1),
+			true},
 		{"many side by side", "[" + strings.Repeat("[],", 2*jsonscan.MaxDepth) + "1]", false},
 		{"brackets in a text", `["\"` + strings.Repeat("[", 2*jsonscan.MaxDepth) + `"]`, false},
 		{"nothing", "", false},

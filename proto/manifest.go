@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// State is the state of a run. The words are those of OpenAI's batches, and paused.
+// State is the state of a run. The words are the states of OpenAI's batches, and paused.
 type State string
 
 // The states of a run.
@@ -29,7 +29,8 @@ const (
 // Manifest is all that the parts of a run must agree on. It is one JSON value under
 // the run's id in [RunsBucket], and the first frame of the run's journal.
 type Manifest struct {
-	Schema    int          `json:"schema"` // [ManifestSchema]
+	// Schema is [ManifestSchema].
+	Schema    int          `json:"schema"`
 	Run       string       `json:"run"`
 	State     State        `json:"state"`
 	CreatedAt time.Time    `json:"created_at"`
@@ -44,21 +45,23 @@ type Manifest struct {
 	Output string `json:"output,omitempty"`
 	// Retries counts how often the failed requests of the ended run were started again.
 	Retries int `json:"retries,omitempty"`
-	// Problem is why the run cannot be collected now, in a sentence; of a run that has failed, why
-	// it was refused.
+	// Problem is a sentence: the reason why the run cannot be collected now or, of a run that has
+	// failed, the reason why it was refused.
 	Problem string `json:"problem,omitempty"`
 }
 
-// RunPolicy is how the owner of a run wants the bus to treat it.
+// RunPolicy has the settings of a run that its owner chooses for the bus.
 type RunPolicy struct {
-	Priority  int        `json:"priority,omitempty"`   // workers take from the highest first
-	ExpiresAt *time.Time `json:"expires_at,omitempty"` // what has no answer by then fails
-	// KeepSeconds is how long the run stays on the bus after its end.
+	// Priority orders the runs: workers take from the run with the highest priority first.
+	Priority int `json:"priority,omitempty"`
+	// ExpiresAt is the end of the run's time: a request without an answer by then fails.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	// KeepSeconds is the time in seconds that the run stays on the bus after its end.
 	KeepSeconds int64 `json:"keep_seconds"`
-	// KeepResults says that results stay on the bus for readers to come, instead of
-	// being purged when the stream fills.
+	// KeepResults reports that results stay on the bus for later readers, instead of being purged
+	// when the stream fills.
 	KeepResults bool `json:"keep_results,omitempty"`
-	// Attended says that the process that made the run collects it, or a person starts a
+	// Attended reports that the process that made the run collects it, or a person starts a
 	// collector. A server that collects all runs leaves it alone.
 	Attended bool `json:"attended,omitempty"`
 }
@@ -84,21 +87,26 @@ func SchemaError(schema int) error {
 
 // Input describes the input of a run, as validation found it.
 type Input struct {
-	Files    []File `json:"files"`
-	SHA256   string `json:"sha256"` // of the unpacked text of all files in order
-	Bytes    int64  `json:"bytes"`  // of the unpacked text
-	Requests int    `json:"requests"`
-	// Digest is that of all requests as they are published. The digest of the output's
+	Files []File `json:"files"`
+	// SHA256 is the hash of the unpacked text of all files, in order.
+	SHA256 string `json:"sha256"`
+	// Bytes is the size of the unpacked text of all files.
+	Bytes    int64 `json:"bytes"`
+	Requests int   `json:"requests"`
+	// Digest is the digest of all requests as they are published. The digest of the output's
 	// lines must be the same.
-	Digest  Digest `json:"digest"`
-	Invalid int    `json:"invalid"` // how many of them are refused lines
-	// DuplicateIDs lists the requests whose custom_id an earlier line has, as [FormatIndexes]
-	// does. They are refused too, but only validation, which has seen all ids, knows.
-	DuplicateIDs string         `json:"duplicate_ids,omitempty"`
-	Models       map[string]int `json:"models"` // requests for each model, refused lines not counted
-	// Parameters are the sampling parameters of the requests, refused lines not counted.
+	Digest Digest `json:"digest"`
+	// Invalid counts the requests that are refused lines.
+	Invalid int `json:"invalid"`
+	// DuplicateIDs lists the requests whose custom_id an earlier line has, in the form of
+	// [FormatIndexes]. They are refused too. Only validation can find them, since it has seen all
+	// ids.
+	DuplicateIDs string `json:"duplicate_ids,omitempty"`
+	// Models counts the requests of each model. Refused lines are not counted.
+	Models map[string]int `json:"models"`
+	// Parameters are the sampling parameters of the requests. Refused lines are not counted.
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
-	// Stored says that the files are in the run's object store too, under the names
+	// Stored reports that the files are in the run's object store too, under the names
 	// that [InputObject] gives, plain, gzip or zstd.
 	Stored bool `json:"stored,omitempty"`
 }
@@ -114,16 +122,18 @@ func (in Input) FirstFile() string {
 // Parameter has the values of one sampling parameter, such as temperature, in the requests of a
 // run.
 type Parameter struct {
-	Requests int `json:"requests"` // that name it
-	// Values are the different values, as they stand in the requests; the first few.
+	// Requests counts the requests that name the parameter.
+	Requests int `json:"requests"`
+	// Values are the first few different values, as they stand in the requests.
 	Values []json.RawMessage `json:"values"`
-	More   bool              `json:"more,omitempty"` // there are more
+	// More reports that there are more values than Values has.
+	More bool `json:"more,omitempty"`
 }
 
 // InputObject names the object that holds the index-th input file.
 func InputObject(index int) string { return fmt.Sprintf("input-%d", index) }
 
-// File is one input file as it was when the run began.
+// File describes one input file at the time when the run began.
 type File struct {
 	Path    string    `json:"path"`
 	Bytes   int64     `json:"bytes"`
@@ -137,19 +147,23 @@ type File struct {
 // Settings turn the input into requests and shards. They stay the same for a whole run, so that a
 // shard is a pure function of input and settings.
 type Settings struct {
-	Model string `json:"model,omitempty"` // for bodies that name none
+	// Model is the model of bodies that name none.
+	Model string `json:"model,omitempty"`
 	// OverrideModel is the model of all bodies, whatever they name.
 	OverrideModel string `json:"override_model,omitempty"`
 
-	Set         map[string]string `json:"set,omitempty"` // body fields, as JSON, for bodies that lack them
-	SkipInvalid bool              `json:"skip_invalid,omitempty"`
-	Simulated   bool              `json:"simulated,omitempty"` // answered by promptmill's simulated server
-	// RetryTruncated is by how much the token limit is multiplied when a request, whose answer was
-	// cut off at its limit, runs once more; 0: never.
+	// Set has body fields, as JSON, for bodies that lack them.
+	Set map[string]string `json:"set,omitempty"`
+	// SkipInvalid reports that refused lines do not stop the run; each of them fails.
+	SkipInvalid bool `json:"skip_invalid,omitempty"`
+	// Simulated reports that promptmill's simulated server answers the run.
+	Simulated bool `json:"simulated,omitempty"`
+	// RetryTruncated is the factor of the token limit when a request, whose answer was cut off at
+	// its limit, runs once more; 0: it does not run again.
 	RetryTruncated float64 `json:"retry_truncated,omitempty"`
 	// Schema is a JSON Schema that the text of each answer must match.
 	Schema json.RawMessage `json:"schema,omitempty"`
-	// GroupByPrefix has requests that begin alike meet in one shard.
+	// GroupByPrefix puts requests that begin alike into one shard.
 	GroupByPrefix bool `json:"group_by_prefix,omitempty"`
 	// ShardSize is the most requests in a shard. Defaults to [DefaultShardSize].
 	ShardSize int `json:"shard_size"`
@@ -157,7 +171,8 @@ type Settings struct {
 	// [DefaultShardBytes].
 	ShardBytes int `json:"shard_bytes"`
 	// Capacity is the number of requests that the workers known at the start run at
-	// once; shards shrink toward the end of the input by it. Defaults to [DefaultCapacity].
+	// once. It decides where shards shrink toward the end of the input. Defaults to
+	// [DefaultCapacity].
 	Capacity int `json:"capacity"`
 }
 
@@ -190,34 +205,42 @@ type PublishState struct {
 	// Missing names the object with the round's requests, a serialized Roaring
 	// bitmap; empty in round 0.
 	Missing string `json:"missing,omitempty"`
-	// Done says that all shards of the round are stored.
+	// Done reports that all shards of the round are stored.
 	Done bool `json:"done"`
-	// Checkpoint is where the producer can continue cutting without reading the input from the
-	// start. It may lag behind the stream.
+	// Checkpoint is a place in the input at which the producer can continue cutting, without
+	// reading the input from the start. It may lag behind the stream.
 	Checkpoint Checkpoint `json:"checkpoint"`
 }
 
 // Checkpoint is a place in the input between two shards.
 type Checkpoint struct {
-	File   int    `json:"file"`   // index of the input file
-	Offset int64  `json:"offset"` // in its unpacked text
-	Line   int    `json:"line"`   // lines before it in this file
-	Index  uint32 `json:"index"`  // of the next request
-	Shard  uint64 `json:"shard"`  // the next shard's index in its round
-	Digest Digest `json:"digest"` // of the requests before the point
+	// File is the index of the input file.
+	File int `json:"file"`
+	// Offset is the offset in the unpacked text of the file, in bytes.
+	Offset int64 `json:"offset"`
+	// Line counts the lines of the file before the checkpoint.
+	Line int `json:"line"`
+	// Index is the index of the next request.
+	Index uint32 `json:"index"`
+	// Shard is the index of the next shard in its round.
+	Shard uint64 `json:"shard"`
+	// Digest is the digest of the requests before the checkpoint.
+	Digest Digest `json:"digest"`
 }
 
 // Counts are the collector's counts of the lines in the synced output.
 type Counts struct {
-	Done             int   `json:"done"` // answered or failed
-	Failed           int   `json:"failed"`
-	Skipped          int   `json:"skipped"` // of those failed: refused, cancelled, expired
+	// Done counts the requests that were answered or failed.
+	Done   int `json:"done"`
+	Failed int `json:"failed"`
+	// Skipped counts the failed requests that were refused, cancelled or expired.
+	Skipped          int   `json:"skipped"`
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	Attempts         int64 `json:"attempts"`
-	// Duplicates is how many lines came for requests that had one already.
+	// Duplicates counts the lines that came for a request that had a line already.
 	Duplicates int64 `json:"duplicates"`
-	// Dropped is how many messages of results, or lines of them, did not fit the run.
+	// Dropped counts the messages of results, and lines of them, that did not fit the run.
 	Dropped int64 `json:"dropped,omitempty"`
 }
 
@@ -253,8 +276,8 @@ const (
 	maxTruncate = 1e6
 )
 
-// ParseManifest reads the manifest under a key of [RunsBucket]. It refuses those of other formats,
-// and those with impossible values.
+// ParseManifest reads the manifest under a key of [RunsBucket]. It refuses a manifest of another
+// format, and one with impossible values.
 func ParseManifest(key string, data []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
@@ -291,7 +314,7 @@ func (m Manifest) checkFields(key string) error {
 	case m.Run != key:
 		return NewFieldError("run", "it is under the key %q", Excerpt(key))
 	case !slices.Contains(states, m.State):
-		return NewFieldError("state", "%q is none", Excerpt(string(m.State)))
+		return NewFieldError("state", "%q is no state", Excerpt(string(m.State)))
 	case m.Policy.KeepSeconds < 0 || m.Policy.KeepSeconds > maxSeconds:
 		return NewFieldError("policy.keep_seconds", "%d", m.Policy.KeepSeconds)
 	case m.Retries < 0:

@@ -15,7 +15,8 @@ func TestParseManifestOfAnotherSchema(t *testing.T) {
 		`{"run":"r","state":"in_progress"}`,
 	} {
 		_, err := ParseManifest("r", []byte(text))
-		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "another version of promptmill made the run (schema ") {
+		if !errors.Is(err, ErrFormat) ||
+			!strings.Contains(err.Error(), "another version of promptmill made the run (schema ") {
 			t.Errorf("%s: error %v", text, err)
 		}
 	}

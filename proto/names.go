@@ -101,8 +101,8 @@ func NewRunID(now time.Time) string {
 	return now.UTC().Format("20060102-150405") + "-" + randomLetters(4)
 }
 
-// NewWorkerID makes the id of a worker. Each process has one of its own, new with each
-// start, whatever it is called.
+// NewWorkerID makes the id of a worker. Each process has its own id, new with each
+// start, even if processes have the same name.
 func NewWorkerID() string { return randomLetters(8) }
 
 // randomLetters makes n random letters and digits that people do not confuse.

@@ -7,7 +7,8 @@ import "github.com/promptmill/promptmill/proto/jsonscan"
 // absent.
 type Prompt struct {
 	Tools, Instructions []byte
-	Text                []byte // messages, prompt or input
+	// Text is the value of messages, prompt or input.
+	Text []byte
 }
 
 // FindPrompt finds the prompt in a request's body, whose memory it shares.

@@ -28,7 +28,7 @@ const (
 	CodeCutOff          = "cut_off"          // by a proxy in front of the model server, after the same time each time
 )
 
-// ResultError is the error of a request that got no HTTP answer, or none that counts.
+// ResultError is the error of a request that got no HTTP answer, or an answer that does not count.
 type ResultError struct {
 	Code    string
 	Message string
@@ -37,26 +37,31 @@ type ResultError struct {
 // Result is the outcome of a request: an HTTP answer, an error, or an answer that does not count
 // and the error that says why.
 type Result struct {
-	Run      string
-	Index    uint32
-	CustomID []byte // a JSON string with its quotes
+	Run   string
+	Index uint32
+	// CustomID is a JSON string with its quotes.
+	CustomID []byte
 	// RequestHash is the [Request.Hash] of the request that was run.
 	RequestHash uint64
 	// Status and Body are the HTTP answer. Body is a JSON value on one line.
-	Status    int
-	RequestID string // the server's name for the answer; made up when empty
-	Body      []byte
+	Status int
+	Body   []byte
+	// RequestID is the server's name for the answer. If it is empty, the output line gets a name
+	// that promptmill makes up.
+	RequestID string
 	// Err is set when there was no HTTP answer, and then Status is 0, or when the answer
 	// does not count and is kept nevertheless.
 	Err *ResultError
 
 	Worker   string
 	Attempts int
-	// Reasons are why the attempts before the last one failed, in their order: a status
-	// such as "503", or one of the codes. They have no commas.
+	// Reasons has a reason for each failed attempt before the last one, in their order: a status
+	// such as "503", or one of the codes. A reason has no commas.
 	Reasons []string
-	Queued  time.Duration // from the shard's arrival at the worker to the first attempt
-	Latency time.Duration // of the last attempt
+	// Queued is the time from the shard's arrival at the worker to the first attempt.
+	Queued time.Duration
+	// Latency is the duration of the last attempt.
+	Latency time.Duration
 }
 
 // AppendResult appends the output line of a result, with its line feed: OpenAI's
@@ -134,7 +139,7 @@ func StripExtras(line []byte) []byte {
 	return append(slices.Clip(line[:n-len(lineEnd)]), lineEnd...)
 }
 
-// PlainSize is how long an output line is without promptmill's own key, in bytes.
+// PlainSize returns the size in bytes of an output line without promptmill's own key.
 func PlainSize(line []byte) int {
 	head := line
 	for !bytes.HasSuffix(head, []byte(extrasKey)) { // the last one: the key could also occur in a body
@@ -153,7 +158,7 @@ func PlainSize(line []byte) int {
 
 const lineEnd = "}\n"
 
-// isTail reports whether text is an object without others in it, and then the brace
+// isTail reports whether text is an object without objects in it, followed by the brace
 // and the line feed that end a line.
 func isTail(text []byte) bool {
 	quoted := false
@@ -174,7 +179,7 @@ func isTail(text []byte) bool {
 // MaxBatch is the most output lines in a result message.
 const MaxBatch = 16
 
-// EncodeResults makes the message of some output lines of a shard. indexes are those of their
+// EncodeResults makes the message of some output lines of a shard. indexes are the indexes of their
 // requests, ascending, and lines the output lines in the same order, each with its line feed.
 func EncodeResults(run, shard string, indexes []uint32, lines []byte) *nats.Msg {
 	msg := nats.NewMsg(ResultsSubject(run, shard))

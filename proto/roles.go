@@ -28,11 +28,15 @@ func (r Role) InboxPrefix() string { return "_INBOX_" + string(r) }
 
 // Permissions are subject patterns, in the words of a NATS server's configuration.
 type Permissions struct {
-	Publish   []string // no two of them match the same subject
-	Deny      []string // exceptions of Publish
+	// Publish lists the subjects that the role may publish to. No two of them match the same
+	// subject.
+	Publish []string
+	// Deny lists the exceptions of Publish.
+	Deny []string
+	// Subscribe lists the subjects that the role may subscribe to.
 	Subscribe []string
-	// Import are those of Subscribe that begin in the account of the streams. What is
-	// published matches one of Publish, and goes there.
+	// Import lists the subjects of Subscribe whose messages come from the account of the streams. A
+	// message that the role publishes matches one subject of Publish, and goes to that account.
 	Import []string
 }
 
@@ -60,7 +64,7 @@ func (r Role) Permissions() Permissions {
 			readBucket(RunsBucket), readBucket(PresenceBucket),
 			[]string{
 				// Of the account. Without it the server answers all of the API in the account of
-				// the role, where there is no JetStream, beside what is imported.
+				// the role, which has no JetStream beside its imports.
 				"$JS.API.INFO",
 				"$JS.API.STREAM.INFO.*",
 				"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.pm.*.results.*", // results of a shard, or all in order

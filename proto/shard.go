@@ -21,8 +21,9 @@ const maxShard = 256 << 20
 // Shard is the unit of work: requests for one model that travel, are acknowledged and are
 // redelivered together.
 type Shard struct {
-	ID       string
-	Requests []Request // in ascending order of Index
+	ID string
+	// Requests are in ascending order of Index.
+	Requests []Request
 }
 
 // EncodeShard makes the message of a shard: request lines in one Snappy block, under the
@@ -86,7 +87,8 @@ func DecodeShard(h nats.Header, payload []byte) (Shard, error) {
 	}
 
 	if len(s.Requests) != len(indexes) {
-		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d indexes", id, ErrFormat, len(s.Requests), len(indexes))
+		return Shard{}, fmt.Errorf("shard %s: %w: %d lines for %d indexes",
+			id, ErrFormat, len(s.Requests), len(indexes))
 	}
 
 	return s, nil

@@ -77,7 +77,8 @@ func FuzzParseRequest(f *testing.F) {
 			return
 		}
 
-		if want.Refused == "" && (want.CustomID[0] != '"' || want.Body[0] != '{' || !slices.Contains(Endpoints, want.URL)) {
+		if want.Refused == "" && (want.CustomID[0] != '"' || want.Body[0] != '{' ||
+			!slices.Contains(Endpoints, want.URL)) {
 			t.Errorf("%q is read as %+v", line, want)
 		}
 
@@ -100,6 +101,7 @@ func BenchmarkParseRequest(b *testing.B) {
 		Body: []byte(`{"model":"m","messages":[{"role":"user","content":"` +
 			strings.Repeat(`some words, \"quoted\"\n`, 4096/25) + `"}]}`),
 	})
+
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
 

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// PresenceTTL is how long an announcement stands. It is renewed every PresenceTTL/5.
+// PresenceTTL is the lifetime of an announcement. It is renewed every PresenceTTL/5.
 const PresenceTTL = 15 * time.Second
 
 // WorkerInfo is a worker's announcement, under the key worker.ID.
 type WorkerInfo struct {
-	// ID is of the process, new with each start ([NewWorkerID]). A worker of another program that
-	// has none is known by its name.
+	// ID is the id of the process, new with each start ([NewWorkerID]). A worker of another program
+	// without an id is known by its name.
 	ID string `json:"id,omitempty"`
 	// Name is the name for people; several workers may have the same.
 	Name    string `json:"name"`
@@ -23,58 +23,59 @@ type WorkerInfo struct {
 
 	// Server is the URL of the worker's model server.
 	Server string `json:"server"`
-	// SeveralServers says that the URL leads to more than one server, as behind a load balancer.
+	// SeveralServers reports that the URL leads to more than one server, as behind a load balancer.
 	// The memory, slots and queue that one of them reports are left out.
 	SeveralServers bool `json:"several_servers,omitempty"`
 	// Flavour is the model server's kind, such as "vLLM"; empty: unknown.
 	Flavour string `json:"flavour"`
 	// ServerVersion is the model server's version; empty: unknown.
 	ServerVersion string `json:"server_version"`
-	// Ready says that the model server answers.
+	// Ready reports that the model server answers.
 	Ready bool `json:"ready"`
-	// Problem is why it does not, in words.
+	// Problem is the reason, for people, why the model server does not answer.
 	Problem string `json:"problem,omitempty"`
-	// Models are those that the model server lists, under all their names; [Serves] says which
-	// models they stand for. Null: there is no list, and any model is tried.
+	// Models are the models that the model server lists, under all their names; [Serves] compares
+	// them with a request's model. Null: there is no list, and the worker tries any model.
 	Models []string `json:"models"`
 	// DefaultModel is the model of requests that name none: the only one that the server has,
 	// however many names it has; empty: it has several, or does not report them.
 	DefaultModel string `json:"default_model,omitempty"`
-	// ContextLength is how many tokens a request and its answer may have, by model, of the models
-	// whose length the model server reports.
+	// ContextLength is the most tokens of a request and its answer together, by model. It has the
+	// models whose length the model server reports.
 	ContextLength map[string]int `json:"context_length,omitempty"`
 	// GPUMemoryUtilization is the part of each GPU's memory, 0 to 1, that the model server
 	// was started to take, which vLLM reports; null: unknown.
 	GPUMemoryUtilization *float64 `json:"gpu_memory_utilization"`
-	// LoadSeconds is how long the model server took to load its model; null: unknown.
+	// LoadSeconds is the time in seconds that the model server took to load its model; null:
+	// unknown.
 	LoadSeconds *float64     `json:"load_seconds"`
 	MemoryBytes ServerMemory `json:"memory_bytes"`
 	// Slots are the requests that the model server runs at once, while others wait; 0: unknown.
 	Slots int `json:"slots,omitempty"`
 
-	// Concurrency is the limit of requests in flight, as it is now.
+	// Concurrency is the current limit of requests in flight.
 	Concurrency int   `json:"concurrency"`
 	InFlight    int64 `json:"in_flight"`
 	// Waiting are the requests in the model server's queue; null: unknown.
 	Waiting *int64 `json:"waiting"`
-	// Shards are those that the worker has, of all runs, until their results are stored and they
-	// are acknowledged or returned; null: the worker does not report them.
+	// Shards counts the shards of all runs that the worker has. It has a shard until the results
+	// are stored and the shard is acknowledged or returned; null: the worker does not report them.
 	Shards *int64 `json:"shards,omitempty"`
-	// Done are the requests since the worker began.
+	// Done counts the requests since the worker began.
 	Done      int64   `json:"done"`
 	PerSecond float64 `json:"requests_per_second"`
-	// LatencySeconds is how long the model server takes for a request, from the latest ones.
+	// LatencySeconds is the model server's time in seconds for a request, from the latest ones.
 	LatencySeconds float64 `json:"latency_seconds"`
-	// Since is when the worker began.
+	// Since is the time at which the worker began.
 	Since time.Time `json:"since"`
 	// GPU are the cards of its host; null: unknown.
 	GPU []GPU `json:"gpu"`
-	// Runs are what the worker has spent on each run since it began. A run that has ended may be
-	// left out, and starts from nothing should it continue; one that is gone from the bus has to
-	// be left out, since its id may be used again.
+	// Runs has the usage of each run since the worker began. A run that has ended may be left out,
+	// and starts from nothing if it continues. A run that is gone from the bus has to be left out,
+	// since its id may be used again.
 	Runs map[string]RunUsage `json:"runs,omitempty"`
 
-	// ReceivedAt is when the bus received the announcement.
+	// ReceivedAt is the time at which the bus received the announcement.
 	ReceivedAt time.Time `json:"-"`
 }
 
@@ -97,22 +98,22 @@ func WorkerKey(id string) string {
 	}, id)
 }
 
-// ServerMemory is what a model server uses the GPUs' memory for, in bytes. Null is unknown.
+// ServerMemory is a model server's use of the GPUs' memory, in bytes. Null is unknown.
 type ServerMemory struct {
 	Weights *int64 `json:"weights"`
 	KVCache *int64 `json:"kv_cache"`
-	// Graphs are CUDA graphs.
+	// Graphs is the memory of CUDA graphs.
 	Graphs *int64 `json:"graphs"`
 }
 
-// RunUsage is what a worker has spent on a run.
+// RunUsage counts a worker's work for one run.
 type RunUsage struct {
-	// Requests are those that were sent to the model server and ended at this worker, answered or
-	// failed.
+	// Requests counts the requests that were sent to the model server and ended at this worker,
+	// answered or failed.
 	Requests int64 `json:"requests"`
 	// EnergyJoules is the energy of the GPUs for these requests, 0 for none; null: unknown.
 	EnergyJoules *float64 `json:"energy_joules"`
-	// Redeliveries are the shards that another worker, or this one, had had before.
+	// Redeliveries counts the shards that another worker, or this one, had before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
 }
 

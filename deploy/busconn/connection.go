@@ -23,7 +23,7 @@ const ReaderName = "promptmill reader"
 
 // SharedStreamBytes is the size of each stream of a run on a bus for many runs. The server sets it
 // aside, used or not. Results are the slack of readers.
-const SharedStreamBytes = 512 << 20
+const SharedStreamBytes = bus.DefaultStreamBytes
 
 // Connection is a connection to a bus. It stays connected until it is closed or, with a join
 // string, until only another bus answers at the addresses.

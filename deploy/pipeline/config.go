@@ -163,10 +163,9 @@ func newResult(out output.Prefix, meta *metadata.Run) *Result {
 }
 
 const (
-	defaultShardSize = 32
 	// DefaultShardBytes is the default of Config.Settings.ShardBytes. A shard of one request may
 	// have more.
-	DefaultShardBytes = 256 << 10
+	DefaultShardBytes = proto.DefaultShardBytes
 	defaultFlush      = 5 * time.Second
 )
 
@@ -272,7 +271,7 @@ func (c Config) withDefaults() (Config, error) {
 
 // withShardDefaults returns the settings with the default size of shards.
 func withShardDefaults(s proto.Settings) proto.Settings {
-	s.ShardSize = cmp.Or(s.ShardSize, defaultShardSize)
+	s.ShardSize = cmp.Or(s.ShardSize, proto.DefaultShardSize)
 	if s.ShardBytes == 0 {
 		s.ShardBytes = DefaultShardBytes
 		if s.GroupByPrefix {

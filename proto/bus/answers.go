@@ -98,7 +98,7 @@ func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) (
 	}
 
 	if sum := sha256.Sum256(buf.Bytes()); hex.EncodeToString(sum[:]) != h.Get(proto.HeaderDigest) {
-		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 is not what it was",
+		return nil, fmt.Errorf("read a large answer of run %s: %w: its SHA-256 has changed",
 			a.run, proto.ErrFormat)
 	}
 

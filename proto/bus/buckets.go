@@ -137,9 +137,10 @@ func updateStream(
 
 // entry is a value of a bucket, or the mark that one was deleted.
 type entry struct {
-	key     string
-	value   []byte
-	at      time.Time // when it was stored
+	key   string
+	value []byte
+	// at is the time at which the entry was stored.
+	at      time.Time
 	deleted bool
 }
 
@@ -215,9 +216,9 @@ func entriesAfter(
 	return entries, last, nil
 }
 
-// lastEntry is the entry of a key, and its revision. It returns
-// [jetstream.ErrKeyNotFound] where there is none; the revision is that of the mark then
-// if it was deleted. Where no copy of the bucket answers, it is waited for, 30 s.
+// lastEntry returns the entry of a key and its revision. It returns [jetstream.ErrKeyNotFound]
+// where there is none; if the key was deleted, the revision is the revision of the deletion.
+// Where no copy of the bucket answers, it waits for one, 30 s.
 func lastEntry(
 	ctx context.Context, js jetstream.JetStream, bucket, key string,
 ) (value []byte, revision uint64, err error) {

@@ -14,9 +14,12 @@ import (
 // Bus has promptmill's stores on a NATS server: the buckets that all runs share, and the stores of
 // each run. It holds nothing but the handle, and is safe for concurrent use.
 type Bus struct {
-	Runs       *RunStore   // manifests
-	Leases     *Leases     // of collectors
-	Heartbeats *Heartbeats // of workers
+	// Runs has the manifests of all runs.
+	Runs *RunStore
+	// Leases has the leases of the runs' collectors.
+	Leases *Leases
+	// Heartbeats has the announcements of the workers.
+	Heartbeats *Heartbeats
 
 	js jetstream.JetStream
 }

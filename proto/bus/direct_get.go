@@ -163,7 +163,7 @@ func StripServerHeaders(h nats.Header) {
 	}
 }
 
-// addedHeaders are those that a server adds to a message in its reply to a direct get.
+// addedHeaders are the headers that a server adds to a message in its reply to a direct get.
 var addedHeaders = []string{
 	jetstream.StreamHeader,
 	jetstream.SequenceHeader,

@@ -1,7 +1,7 @@
 // Package bus is promptmill's client of NATS JetStream: it makes the streams and buckets of
-// package proto, and stores and reads what they hold.
+// package proto, and stores and reads their entries.
 //
-// [Open] is the door. A [Bus] has the stores that all runs share, and gives those of one run:
+// [Open] connects to it. A [Bus] has the stores that all runs share, and gives those of one run:
 //
 //	b, err := bus.Open(ctx, js)
 //	b.Runs          manifests: Create, Update by compare-and-set, Watch
@@ -10,9 +10,10 @@
 //	b.Objects(run)  requests too large for a message, and the input
 //	b.Answers(run)  answers too large for a message
 //
-// Whoever owns a bus makes its buckets with [CreateBuckets]; whoever begins a run makes its streams
-// with [EnsureStreams], and then its manifest. A producer publishes into the work stream, workers
-// pull from its consumers ([FindConsumer]), and the collector reads the results stream.
+// The owner of a bus makes its buckets with [CreateBuckets]. The process that begins a run
+// makes its streams with [EnsureStreams], and then its manifest. A producer publishes into the
+// work stream, workers pull from its consumers ([FindConsumer]), and the collector reads the
+// results stream.
 //
 // A call that finds no leader in a cluster retries for 30 s, the time of an election. Messages are
 // stored once, however often they are sent until a confirmation comes. Errors of the bus are

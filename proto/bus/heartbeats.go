@@ -74,8 +74,8 @@ func (h *Heartbeats) Workers(ctx context.Context) ([]proto.WorkerInfo, error) {
 	return dropDead(workers), nil
 }
 
-// Unreadable is how many announcements the last call of [Heartbeats.Workers] left out because
-// they could not be read, or not be true.
+// Unreadable returns the number of announcements that the last call of [Heartbeats.Workers]
+// left out because they could not be read, or could not be true.
 func (h *Heartbeats) Unreadable() int { return int(h.unreadable.Load()) }
 
 // deadAfter is after how long without an announcement a worker counts as dead if another has

@@ -18,7 +18,7 @@ type Leases struct {
 	js jetstream.JetStream
 }
 
-// copyLag is how long a copy of a bucket may be behind the others.
+// copyLag is the longest time that a copy of a bucket may be behind the others.
 const copyLag = 5 * time.Second
 
 // Acquire takes or renews the lease of a run. It returns an error that wraps
@@ -31,7 +31,6 @@ func (l *Leases) Acquire(ctx context.Context, run string, c proto.CollectorInfo)
 
 	for begin := time.Now(); ; {
 		now, has, revision, err := l.findLease(ctx, run)
-
 		switch {
 		case err != nil:
 			return err
@@ -75,7 +74,6 @@ func (l *Leases) findLease(
 	ctx context.Context, run string,
 ) (c proto.CollectorInfo, held bool, revision uint64, err error) {
 	value, revision, err := lastEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))
-
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return c, false, 0, nil

@@ -263,7 +263,7 @@ func (o *ObjectStore) Copy(ctx context.Context, w io.Writer, name string) error 
 	}
 
 	if jetstream.GetObjectDigestValue(sum) != info.Digest {
-		return fmt.Errorf("read object %s of run %s: %w: its SHA-256 is not what it was", name, o.run, proto.ErrFormat)
+		return fmt.Errorf("read object %s of run %s: %w: its SHA-256 has changed", name, o.run, proto.ErrFormat)
 	}
 
 	return nil

@@ -225,7 +225,8 @@ func TestForgedAnnouncements(t *testing.T) {
 	}
 
 	workers, err := b.Heartbeats.Workers(t.Context())
-	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" || b.Heartbeats.Unreadable() != 5 {
+	if err != nil || len(workers) != 2 || workers[0].ID != "one" || workers[1].ID != "two" ||
+		b.Heartbeats.Unreadable() != 5 {
 		t.Errorf("workers %+v, %d left out (%v)", workers, b.Heartbeats.Unreadable(), err)
 	}
 

@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// electionTime is how long a cluster may take to elect a leader. Its nodes wait 4 to 9 s for one
-// that has died (nats-server, raft.go, minElectionTimeout). On busy machines a node that comes
-// back delays the others for many seconds.
+// electionTime is the longest time that a cluster takes to elect a leader. Its nodes wait 4 to
+// 9 s for one that has died (nats-server, raft.go, minElectionTimeout). On busy machines a node
+// that comes back delays the others for many seconds.
 const electionTime = 30 * time.Second
 
 // requestTimeout is after how long a request counts as lost. Elections come on top of it, so it is
@@ -123,18 +123,18 @@ func DeleteStream(ctx context.Context, js jetstream.JetStream, name string) erro
 	return nil
 }
 
-// AckTimeout is how long to wait for the confirmation of a message of some bytes, that was sent
-// for the first time since ago, before it is sent again. A message on its way to a node that died
-// is never confirmed; nor is one that arrives while there is no leader, if other nodes listen. A
-// large message takes its time over a thin line.
+// AckTimeout returns the time to wait for the confirmation of a message of some bytes before it
+// is sent again. since is the time since it was sent first. A message on its way to a node that
+// died is never confirmed; nor is one that arrives while there is no leader, if other nodes
+// listen. A large message takes its time over a slow line.
 func AckTimeout(bytes int, since time.Duration) time.Duration {
 	return max(2*requestTimeout+lineTime(bytes), since/3)
 }
 
-// lineTime is how long a number of bytes takes over a thin line.
+// lineTime returns the time that a number of bytes takes over a slow line.
 func lineTime(bytes int) time.Duration {
-	const thin = 64 << 10 // bytes a second
-	return time.Duration(bytes) * time.Second / thin
+	const slow = 64 << 10 // bytes a second
+	return time.Duration(bytes) * time.Second / slow
 }
 
 // publishOnce stores a message once, however often it must be sent until that is confirmed. It

@@ -217,6 +217,7 @@ func look(t *testing.T, c *client) {
 
 	opened, err := bus.Open(t.Context(), c)
 	must(t, err)
+
 	runs := opened.Runs
 	if list, err := runs.List(t.Context()); err != nil || len(list) == 0 {
 		t.Errorf("runs %v, %v", list, err)

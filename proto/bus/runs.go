@@ -78,7 +78,7 @@ func (r *RunStore) Update(ctx context.Context, run string, change func(*proto.Ma
 			return fmt.Errorf("store manifest of run %s: %w", run, err)
 		}
 
-		// Somebody else was faster, or the copy of the bucket that answered is behind.
+		// Another process was faster, or the copy of the bucket that answered is behind.
 		if err := Sleep(ctx, conflictPause); err != nil {
 			return err
 		}

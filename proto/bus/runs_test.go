@@ -294,7 +294,8 @@ func TestUnreadableRuns(t *testing.T) {
 	must(t, err)
 
 	want := "manifest: " + proto.SchemaError(2).Error()
-	if len(list) != 1 || list[0].Run != "old" || list[0].Err.Error() != want || !errors.Is(list[0].Err, proto.ErrFormat) {
+	if len(list) != 1 || list[0].Run != "old" || list[0].Err.Error() != want ||
+		!errors.Is(list[0].Err, proto.ErrFormat) {
 		t.Errorf("unreadable runs %v, want old: %s", list, want)
 	}
 

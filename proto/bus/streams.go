@@ -11,8 +11,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// AckWait is how long a shard stays with a worker that does not extend it. Workers extend it every
-// AckWait/3.
+// AckWait is the time that a shard stays with a worker that does not extend it. Workers extend it
+// every AckWait/3.
 const AckWait = 30 * time.Second
 
 // WorkStreamConfig is the stream of a run's shards: a work queue that refuses new
@@ -27,7 +27,7 @@ func WorkStreamConfig(run string, l Limits) jetstream.StreamConfig {
 		Discard:     jetstream.DiscardNew,
 		MaxBytes:    l.WorkBytes,
 		Replicas:    max(1, l.Replicas),
-		// No direct gets: whoever may ask for them may ask any stream that answers them.
+		// No direct gets: a client that may ask for them may ask any stream that answers them.
 	}
 }
 

@@ -83,17 +83,17 @@ func (r *RunStore) WatchAll(ctx context.Context) iter.Seq2[map[string]proto.Mani
 }
 
 const (
-	// pollEvery is after how long a change is seen whose notice is lost.
+	// pollEvery is the interval of the reads that find a change whose notice is lost.
 	pollEvery = 2 * time.Second
-	// lookAgain is how long after the notice of a change it is looked for once more: the
-	// notice may be here before the change is stored.
+	// lookAgain is the delay of a second read after the notice of a change: the notice may
+	// arrive before the change is stored.
 	lookAgain = 100 * time.Millisecond
-	// wholeEvery is how often all is read again, whether or not something changed: the
-	// bucket may have been made again, or messages taken out of it.
+	// wholeEvery is the interval at which the whole bucket is read, whether or not something
+	// changed: the bucket may have been made again, or messages taken out of it.
 	wholeEvery = 15 * time.Second
 )
 
-// entryChanges are the entries of a bucket that changed or, if whole is true, all that there are.
+// entryChanges are the entries of a bucket that changed or, if whole is true, all its entries.
 type entryChanges struct {
 	entries []entry
 	whole   bool
@@ -146,7 +146,6 @@ func (r *RunStore) watchUntil(ctx context.Context, keys string, changed func(ent
 		}
 
 		wait := pollEvery
-
 		switch {
 		case errors.Is(err, errReconnected):
 			continue
@@ -174,12 +173,17 @@ func (r *RunStore) watchUntil(ctx context.Context, keys string, changed func(ent
 
 // bucketView is the part of the bucket of manifests that a watcher has seen.
 type bucketView struct {
-	js      jetstream.JetStream
-	keys    string
-	created time.Time // when the bucket was made
-	last    uint64    // sequence of the latest entry seen
-	readAll time.Time // when all was read
-	behind  time.Time // since when the copies that answer have less than was seen; zero: they do not
+	js   jetstream.JetStream
+	keys string
+	// created is the time at which the bucket was made.
+	created time.Time
+	// last is the sequence of the latest entry seen.
+	last uint64
+	// readAll is the time of the last read of the whole bucket.
+	readAll time.Time
+	// behind is the time since which the copies that answer have fewer entries than were seen;
+	// zero: they have all.
+	behind time.Time
 }
 
 // errReconnected is returned when a request may have been lost with a connection.
@@ -209,7 +213,7 @@ func (v *bucketView) readUntil(ctx context.Context, reconnected <-chan nats.Stat
 	}
 }
 
-// readChanges returns what has changed since the last call, or all that there is.
+// readChanges returns the entries that changed since the last call, or all entries.
 func (v *bucketView) readChanges(ctx context.Context) (changes entryChanges, err error) {
 	if time.Since(v.readAll) < wholeEvery {
 		changes.entries, v.last, err = entriesAfter(ctx, v.js, proto.RunsBucket, v.keys, v.last)
@@ -228,7 +232,7 @@ func (v *bucketView) readChanges(ctx context.Context) (changes entryChanges, err
 
 	info := stream.CachedInfo()
 	if info.Config.Replicas > 1 && info.Created.Equal(v.created) && last < v.last {
-		// The copy that answered is behind, and what is known is newer; or the bucket has lost
+		// The copy that answered is behind, and the known entries are newer; or the bucket has lost
 		// its end with a server's store, and stays so.
 		if v.behind.IsZero() {
 			v.behind = time.Now()

@@ -16,8 +16,9 @@ import (
 // often it is read.
 var ErrDamaged = errors.New("the file cannot be unpacked")
 
-// maxWindow is how far back a zstd file may refer in its text, in bytes, and so about the memory
-// that it takes. It is what zstd itself allows unless --long says otherwise.
+// maxWindow is the largest window of a zstd file in bytes, the distance that it may refer back
+// in its text. It is also about the memory that reading takes. zstd itself allows the same
+// unless --long is given.
 const maxWindow = 128 << 20
 
 // Open opens a file and decompresses it if it is gzip or zstd, which are known by their first
@@ -39,7 +40,6 @@ func Open(path string) (io.ReadCloser, error) {
 
 	buf := newBuffer(f)
 	magic, _ := buf.Peek(magicSize) // a shorter file is neither
-
 	switch {
 	case isGzip(magic):
 		z, err := newGzipReader(buf)
@@ -104,7 +104,7 @@ func IsCompressed(path string) (bool, error) {
 	return isCompressed(magic[:n]), nil
 }
 
-// magicSize is how many bytes at the start of a file show its format.
+// magicSize is the number of bytes at the start of a file that show its format.
 const magicSize = 4
 
 func isCompressed(magic []byte) bool { return isGzip(magic) || isZstd(magic) }
@@ -119,10 +119,11 @@ func isZstd(magic []byte) bool {
 
 // file names itself in the errors of its reader.
 type file struct {
-	r      io.Reader
-	close  func()
-	path   string
-	format string // empty: plain
+	r     io.Reader
+	close func()
+	path  string
+	// format is the name of the compression; empty: none.
+	format string
 }
 
 // Read implements [io.Reader].
@@ -141,7 +142,7 @@ func (f file) Close() error {
 	return nil
 }
 
-// explainError adds to an error of a compressed file what is wrong with the file.
+// explainError adds the fault of a compressed file to its read error.
 func explainError(err error, format string) error {
 	switch {
 	case format == "":

@@ -18,8 +18,9 @@ var ErrLineTooLong = fmt.Errorf("line is longer than %d MiB", MaxLine>>20)
 // and byte-order marks where lines begin (files put together have several), and counts lines and
 // bytes.
 type Reader struct {
-	r      *bufio.Reader
-	long   []byte // gathers a line longer than r's buffer
+	r *bufio.Reader
+	// long gathers a line longer than r's buffer.
+	long   []byte
 	offset int64
 	line   int
 }

@@ -12,11 +12,11 @@ import (
 )
 
 // Scanner walks the members of a JSON object in one pass, and those of the objects and arrays
-// in it that are asked for, checking syntax and UTF-8 as it goes, and gives out values as parts
-// of the input, never copies. It is how every part of promptmill looks into JSON: bodies must
-// pass through byte for byte, so nothing is ever decoded and encoded again. It takes what RFC
-// 8259 takes: also an escape of half a surrogate pair (8.2), such as that of an answer cut in
-// an emoji.
+// in it that the caller enters. It checks syntax and UTF-8 on the way, and returns values as parts
+// of the input, never copies. Every part of promptmill reads JSON with it: bodies must pass
+// through byte for byte, so nothing is ever decoded and encoded again. It accepts all that RFC
+// 8259 accepts: also an escape of half a surrogate pair (8.2), which an answer cut in an emoji
+// has.
 //
 //	s.Reset(line)
 //	for s.Enter(); s.Next(); {
@@ -30,13 +30,16 @@ import (
 // The first error ends all loops and is returned by End. Members that are not asked
 // for are skipped. Not safe for concurrent use.
 type Scanner struct {
-	data  []byte
-	buf   bytes.Buffer
-	dec   jsontext.Decoder
-	name  []byte
-	start int  // offset of the current member's name
-	open  bool // the current member's value has not been read yet
-	mixed bool // it has escapes and bytes that are not ASCII
+	data []byte
+	buf  bytes.Buffer
+	dec  jsontext.Decoder
+	name []byte
+	// start is the offset of the current member's name.
+	start int
+	// open reports that the current member's value has not been read yet.
+	open bool
+	// mixed reports that data has escapes and bytes that are not ASCII.
+	mixed bool
 	err   error
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// MaxDepth is how deep a body may be nested. [Scanner] reads 10,000 levels, as
+// MaxDepth is the deepest nesting of a body. [Scanner] reads 10,000 levels, as
 // encoding/json does, and a body must also be read as a part of a line.
 const MaxDepth = 9000
 
@@ -116,7 +116,7 @@ func Word(raw []byte) []byte {
 	return raw
 }
 
-// maxExact is where a float64 stops being exact.
+// maxExact is the end of the integers that a float64 holds exactly.
 const maxExact = 1 << 53
 
 // Count reads a JSON value that should be a count, 0 if it is none. Writers in JavaScript and Lua

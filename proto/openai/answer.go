@@ -23,7 +23,7 @@ type Answer struct {
 
 	// The fields below are set by [ReadAnswer] alone.
 
-	// Text is what the model wrote in its first choice: the content of the message or the text of
+	// Text is the text of the first choice: the content of the message or the text of
 	// a completion, or all output texts of a response. It is nil if there is none, and may be a
 	// part of the body.
 	Text []byte
@@ -114,33 +114,41 @@ func mayBeArray(endpoint string) bool {
 
 // findings are the members of an answer: its summary and, unless it is nil, its content.
 type findings struct {
-	model          []byte
-	usage          Usage
-	first          choice
-	status, reason string // of a response
+	model []byte
+	usage Usage
+	first choice
+	// status and reason are members of a response.
+	status, reason string
 
 	content *content
 }
 
-// content are the members of an answer that can hold what was asked for.
+// content are the members of an answer that can hold the requested output.
 type content struct {
 	choices, data, results, scores, bare, output itemList
 
-	written    []byte // the texts of a response
+	// written has the texts of a response.
+	written    []byte
 	outputText []byte
 	isError    bool
-	isChunk    bool // of a stream
+	// isChunk reports that the answer is a chunk of a stream.
+	isChunk bool
 }
 
 // itemList summarizes an array.
 type itemList struct {
-	n      int
-	lacks  string // what an element of it lacks; "": nothing
-	silent bool   // nothing was written in one of its elements
-	gaveUp string // why the server did not finish one of its elements
+	n int
+	// lacks names the part that an element lacks; "": none lacks one.
+	lacks string
+	// silent reports that one of the elements has no output.
+	silent bool
+	// gaveUp is the reason why the server did not finish one of the elements.
+	gaveUp string
 
-	indexes []int // those of its elements, of which each stands for a part of the request
-	flat    bool  // it has numbers, not lists of them or objects
+	// indexes are the indexes of the elements. Each element stands for a part of the request.
+	indexes []int
+	// flat reports that the elements are numbers, not lists of numbers or objects.
+	flat bool
 }
 
 // readSummary reads the current member if it belongs to the summary of an answer.
@@ -187,7 +195,7 @@ func (c *content) readMember(s *jsonscan.Scanner, endpoint string) {
 	}
 }
 
-// summarize returns what was found but for the content.
+// summarize returns the findings without the content.
 func (f *findings) summarize() Answer {
 	return Answer{
 		Model:  f.model,
@@ -196,7 +204,7 @@ func (f *findings) summarize() Answer {
 	}
 }
 
-// checkAnswer returns the answer, and whether it is one of the endpoint. The members are those
+// checkAnswer returns the answer, and whether it is one of the endpoint. It reads the members
 // that vLLM, SGLang, llama.cpp, TEI, Ollama, LiteLLM and Cohere send. Servers mix chat and
 // completions, and so does this.
 func (f *findings) checkAnswer(s *jsonscan.Scanner, endpoint string, request []byte) Answer {
@@ -207,7 +215,6 @@ func (f *findings) checkAnswer(s *jsonscan.Scanner, endpoint string, request []b
 
 	var l itemList
 	var name string
-
 	switch endpoint {
 	case "/v1/embeddings":
 		l, name = pickList(c.data, c.bare), "embedding"
@@ -287,7 +294,6 @@ func isFailure(finish string) bool {
 	}
 
 	finish = strings.ToLower(finish)
-
 	switch finish {
 	case "abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout", "insufficient_system_resource":
 		return true
@@ -315,7 +321,6 @@ func readError(s *jsonscan.Scanner) bool {
 		}
 
 		code := s.Value()
-
 		switch strings.ToLower(strings.Trim(string(code), `"`)) {
 		case "0", "200", "ok", "success":
 			good = true
@@ -332,7 +337,6 @@ func readError(s *jsonscan.Scanner) bool {
 // [], {}, or an array or object of only these.
 func readEmpty(s *jsonscan.Scanner) bool {
 	empty := true
-
 	switch s.Kind() {
 	case '{':
 		for s.Enter(); s.Next(); {

@@ -43,6 +43,7 @@ func (t answerTest) whole() openai.Answer {
 	var body struct {
 		Model *string `json:"model"`
 	}
+
 	json.Unmarshal([]byte(t.body), &body) // an array has no model
 
 	if body.Model != nil {
@@ -53,17 +54,28 @@ func (t answerTest) whole() openai.Answer {
 }
 
 var answers = []answerTest{
-	{"a chat completion of vLLM", chat, vllmChat, openai.Answer{Finish: "stop", Usage: openai.Usage{Prompt: 31, Completion: 200},
-		Text: []byte(strings.Repeat("The customer asks for help with an order. ", 14) + "\n\nIt was \"late\".")}},
+	{"a chat completion of vLLM", chat, vllmChat,
+		openai.Answer{Finish: "stop", Usage: openai.Usage{Prompt: 31, Completion: 200},
+			Text: []byte(strings.Repeat("The customer asks for help with an order. ", 14) + "\n\nIt was \"late\".")}},
 	{"one of SGLang that reached its limit", chat,
 		`{"id":"0c1f","object":"chat.completion","created":1741600000,"model":"qwen","choices":[{"index":0,"message":{"role":"assistant","content":"Paris","reasoning_content":null,"tool_calls":null},"logprobs":null,"finish_reason":"length","matched_stop":null}],"usage":{"prompt_tokens":9,"total_tokens":10,"completion_tokens":1,"prompt_tokens_details":null},"metadata":{"weight_version":"default"}}`,
 		openai.Answer{Finish: "length", Text: []byte("Paris"), Usage: openai.Usage{Prompt: 9, Completion: 1}}},
 	{"one that SGLang aborted", chat,
 		`{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"abort","matched_stop":null}]}`,
-		openai.Answer{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{
+			Finish:  "abort",
+			Text:    []byte{},
+			Problem: "the server gave the request up (abort)",
+			GaveUp:  true,
+		}},
 	{"one that SGLang aborted, the reason as an object", completions,
 		`{"choices":[{"index":0,"text":"","finish_reason":{"type":"abort","message":"Abort in waiting queue","status_code":503}}]}`,
-		openai.Answer{Finish: "abort", Text: []byte{}, Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{
+			Finish:  "abort",
+			Text:    []byte{},
+			Problem: "the server gave the request up (abort)",
+			GaveUp:  true,
+		}},
 	{"one of llama.cpp, the choices first", chat,
 		`{"choices":[{"finish_reason":"stop","index":0,"message":{"role":"assistant","content":"Hi! 👋"}}],"created":1757141666,"model":"gpt-3.5-turbo","system_fingerprint":"b6347-9e2b1e83c","object":"chat.completion","usage":{"completion_tokens":10,"prompt_tokens":12,"total_tokens":22},"id":"chatcmpl-UTfB","timings":{"prompt_n":12,"prompt_ms":65.5,"predicted_per_second":60.98}}`,
 		openai.Answer{Finish: "stop", Text: []byte("Hi! 👋"), Usage: openai.Usage{Prompt: 12, Completion: 10}}},
@@ -142,7 +154,8 @@ var answers = []answerTest{
 		openai.Answer{Problem: "the answer has no choice"}},
 	{"an empty choice", chat, `{"id":"c1","object":"chat.completion","choices":[{}],"usage":null}`,
 		openai.Answer{Problem: "a choice has neither a message nor a text"}},
-	{"a null for a choice", chat, `{"choices":[null]}`, openai.Answer{Problem: "a choice has neither a message nor a text"}},
+	{"a null for a choice", chat, `{"choices":[null]}`,
+		openai.Answer{Problem: "a choice has neither a message nor a text"}},
 	{"an empty message", chat, `{"choices":[{"message":{},"finish_reason":"stop"}]}`,
 		openai.Answer{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
 	{"a piece of a stream", chat,
@@ -188,9 +201,19 @@ var answers = []answerTest{
 		openai.Answer{Finish: "stop", Problem: "a choice has neither a message nor a text"}},
 	{"the second choice was aborted", chat,
 		`{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"content":"b"},"finish_reason":"abort"}]}`,
-		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (abort)", GaveUp: true}},
+		openai.Answer{
+			Finish:  "stop",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (abort)",
+			GaveUp:  true,
+		}},
 	{"an error of vLLM's engine", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}`,
-		openai.Answer{Finish: "error", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
+		openai.Answer{
+			Finish:  "error",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (error)",
+			GaveUp:  true,
+		}},
 	{"a time limit of TensorRT-LLM", completions, `{"choices":[{"text":"a","finish_reason":"timeout"}]}`,
 		openai.Answer{
 			Finish:  "timeout",
@@ -200,14 +223,21 @@ var answers = []answerTest{
 		}},
 	{"a provider of OpenRouter that failed", chat,
 		`{"choices":[{"error":{"code":502,"message":"bad gateway"},"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (error)", GaveUp: true}},
+		openai.Answer{
+			Finish:  "stop",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (error)",
+			GaveUp:  true,
+		}},
 	{"a reason that is a number", chat, `{"choices":[{"message":{"content":"a"},"finish_reason":1}]}`,
 		openai.Answer{Finish: "1", Text: []byte("a")}},
 
 	{"an error that is null", chat, `{"error":null,"choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
-	{"an error that is a text of nothing", chat, `{"error":"","choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
+	{"an error that is a text of nothing", chat, `{"error":"","choices":[{"text":"a"}]}`,
+		openai.Answer{Text: []byte("a")}},
 	{"an error that is false", chat, `{"error":false,"choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
-	{"an error that is a list of nothing", chat, `{"error":[],"choices":[{"text":"a"}]}`, openai.Answer{Text: []byte("a")}},
+	{"an error that is a list of nothing", chat, `{"error":[],"choices":[{"text":"a"}]}`,
+		openai.Answer{Text: []byte("a")}},
 	{"an error of empty members", chat, `{"error":{"code":null,"message":"","details":[{}]},"choices":[{"text":"a"}]}`,
 		openai.Answer{Text: []byte("a")}},
 	{"an error beside a choice", chat, `{"error":{"code":null,"message":"x"},"choices":[{"text":"a"}]}`,
@@ -232,7 +262,12 @@ var answers = []answerTest{
 			GaveUp:  true,
 		}},
 	{"a chat that failed", chat, `{"status":"failed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
-		openai.Answer{Finish: "stop", Text: []byte("a"), Problem: "the server gave the request up (failed)", GaveUp: true}},
+		openai.Answer{
+			Finish:  "stop",
+			Text:    []byte("a"),
+			Problem: "the server gave the request up (failed)",
+			GaveUp:  true,
+		}},
 	{"a chat with a good status", chat,
 		`{"status":"completed","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}`,
 		openai.Answer{Finish: "stop", Text: []byte("a")}},
@@ -310,7 +345,8 @@ var answers = []answerTest{
 		openai.Answer{Problem: "an item of the answer has no embedding and no score"}},
 	{"scores of SGLang", score, `{"scores":[[0.1,0.9],[0.5,0.5]],"model":"m","usage":null,"object":"scoring"}`,
 		openai.Answer{}},
-	{"scores that are null", score, `{"scores":null,"object":"scoring"}`, openai.Answer{Problem: "the answer has no score"}},
+	{"scores that are null", score, `{"scores":null,"object":"scoring"}`,
+		openai.Answer{Problem: "the answer has no score"}},
 	{"scores as a list", score, `[0.1, 1e-5]`, openai.Answer{}},
 
 	{"a response that waits", responses, `{"object":"response","status":"queued","output":[]}`,

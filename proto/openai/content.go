@@ -11,14 +11,16 @@ import (
 type choice struct {
 	finish string
 
-	text    []byte
-	has     bool // it has a message or a text
-	silent  bool // nothing is in it
+	text []byte
+	// has reports that the choice has a message or a text.
+	has bool
+	// silent reports that nothing is in it.
+	silent  bool
 	isError bool
 }
 
-// readChoices reads an array of choices: the first, and what is wrong with the others. Without
-// the content it reads why the first has ended.
+// readChoices reads an array of choices: the first choice, and the faults of the others. Without
+// the content it reads the reason why the first has ended.
 func (f *findings) readChoices(s *jsonscan.Scanner) {
 	f.first = choice{}
 	var l itemList
@@ -44,7 +46,7 @@ func (f *findings) readChoices(s *jsonscan.Scanner) {
 	}
 }
 
-// addChoice takes in what is wrong with a choice.
+// addChoice adds the faults of a choice.
 func (l *itemList) addChoice(c choice) {
 	switch {
 	case c.isError:
@@ -109,10 +111,13 @@ func (c *choice) readContent(s *jsonscan.Scanner) {
 
 // message is a message, or an item of a response, as far as it is read.
 type message struct {
-	text    []byte
-	kind    string // of an item
+	text []byte
+	// kind is the type of an item.
+	kind    string
 	members int
-	says    bool // there is a text, which may be empty, a call, a thought, a refusal, a sound or a picture
+	// says reports that there is a text, which may be empty, a call, a thought, a refusal, a sound
+	// or a picture.
+	says bool
 }
 
 // readMessage reads the message that comes next.
@@ -139,8 +144,8 @@ func readMessage(s *jsonscan.Scanner) message {
 	return m
 }
 
-// readParts reads a text, or an array of parts of which the texts are taken: not what
-// the model thought (reasoning_text) or refused, though that is said, too.
+// readParts reads a text, or the texts of an array of parts. It leaves out thoughts of the model
+// (reasoning_text) and refusals, but they count for says.
 func readParts(s *jsonscan.Scanner) (all []byte, says bool) {
 	if s.Kind() != '[' {
 		all = readText(s)
@@ -172,7 +177,7 @@ func readParts(s *jsonscan.Scanner) (all []byte, says bool) {
 	return all, says
 }
 
-// readOutput reads what was written in the items of a response.
+// readOutput reads the items of a response and the text in them.
 func readOutput(s *jsonscan.Scanner) (l itemList, written []byte) {
 	if s.Kind() != '[' {
 		s.Value()

@@ -1,5 +1,5 @@
-// Package openai reads the answers of servers with an OpenAI API, and counts in requests: which
-// model answered, why it stopped, what that took, what it wrote, and whether the answer is whole.
+// Package openai reads the answers of servers with an OpenAI API, and counts in requests: the model
+// that answered, the finish reason, the token usage, the text, and whether the answer is whole.
 // It knows the dialects of vLLM, SGLang, llama.cpp, TEI, Ollama and of gateways, and decodes no
 // more than it is asked for.
 //

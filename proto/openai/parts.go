@@ -12,7 +12,8 @@ import (
 
 // count is of how many parts a whole answer to a request is: choices, embeddings or scores.
 type partCount struct {
-	least, most int // 0: not known
+	// least and most are 0 if they are not known.
+	least, most int
 	indexed     bool
 }
 
@@ -191,7 +192,7 @@ func readPositive(s *jsonscan.Scanner) int {
 	return int(f)
 }
 
-// findMismatch returns what is wrong with the number of a list's parts, "" if nothing is.
+// findMismatch returns the fault in the number of a list's parts, "" if there is none.
 func (c partCount) findMismatch(l itemList, name string) string {
 	switch {
 	case c.least <= 0:

@@ -7,7 +7,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// maxExact is where a JSON number stops being exact for many readers.
+// maxExact is the end of the integers that many readers of JSON hold exactly.
 const maxExact = 1 << 53
 
 // RaiseTokenLimit returns a request's body with its limit of completion tokens multiplied by

@@ -2,11 +2,11 @@ package openai
 
 import "github.com/promptmill/promptmill/proto/jsonscan"
 
-// Usage is how many tokens an answer took, as its server counts them; 0 where it does not.
+// Usage counts the tokens of an answer, as its server does; 0 where the server does not.
 type Usage struct {
 	Prompt, Completion int64
-	// Cached are those of the prompt that came from the server's prefix cache. vLLM reports them
-	// with --enable-prompt-tokens-details, and only if there are any; SGLang with
+	// Cached counts the tokens of the prompt that came from the server's prefix cache. vLLM
+	// reports them with --enable-prompt-tokens-details, and only if there are any; SGLang with
 	// --enable-cache-report.
 	Cached int64
 }
