@@ -202,7 +202,7 @@ func (b *bench) take(t *testing.T, from uint64, ack bool) []proto.Shard {
 	return shards
 }
 
-// outline is what two runs of one input must have in common.
+// outline returns the parts of the shards that two runs of one input must have in common.
 func outline(shards []proto.Shard) []string {
 	lines := make([]string, len(shards))
 	for i, s := range shards {

@@ -122,7 +122,7 @@ func TestCutterTapers(t *testing.T) {
 		}
 	}
 
-	// Each of 10 requests at once has one of its own at the end.
+	// Each of 10 requests at once has its own shard at the end.
 	for i := len(cuts) - 10; i < len(cuts); i++ {
 		if size(i) != 1 {
 			t.Errorf("shard %d of %d has %d requests", i, len(cuts), size(i))
@@ -148,7 +148,7 @@ func TestCutterTapersLateWithGroups(t *testing.T) {
 	}
 }
 
-// With many models there are places to go on from all the same.
+// With many models there are checkpoints all the same.
 func TestCutterBarrier(t *testing.T) {
 	t.Parallel()
 

@@ -34,7 +34,7 @@ func TestUnchanged(t *testing.T) {
 	}
 
 	if !IsUnchanged(then, info) {
-		t.Error("a file that nobody touched has changed")
+		t.Error("an untouched file has changed")
 	}
 
 	// As cp -p, rsync -t and a restored backup do.
@@ -65,11 +65,11 @@ func TestUnchanged(t *testing.T) {
 		}
 
 		if time.Now().After(deadline) {
-			t.Fatal("a file that was written in place is taken for the one of then")
+			t.Fatal("a file that was written in place counts as unchanged")
 		}
 	}
 
 	if IsUnchanged(proto.File{Bytes: info.Size(), ModTime: info.ModTime().UTC()}, info) {
-		t.Error("without an inode nobody can be sure")
+		t.Error("a file without an inode counts as unchanged")
 	}
 }

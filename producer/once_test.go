@@ -54,7 +54,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// Who publishes once has nothing to do when somebody else has done it.
+// A producer that publishes once has nothing to do when another has published all.
 func TestOnceWhenPublished(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, lines(10), settings, 64<<20)
@@ -71,7 +71,7 @@ func TestOnceGivesWay(t *testing.T) {
 		name string
 		once bool
 		want error
-	}{{"it is done", true, nil}, {"who is to stay says what happened", false, ErrSecondProducer}} {
+	}{{"it is done", true, nil}, {"a producer that stays returns the reason", false, ErrSecondProducer}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 
@@ -127,7 +127,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 					t.Errorf("Run: %v, want nil", err)
 				}
 			case <-time.After(patience):
-				t.Error("the producer goes on")
+				t.Error("the producer does not stop")
 				b.js.Conn().Close()
 				<-ended
 			}
@@ -139,8 +139,8 @@ func TestRunCancelledWhileFull(t *testing.T) {
 	}
 }
 
-// A collector that begins another round while one is published knows better what is
-// missing: the producer leaves the earlier one.
+// A collector that begins another round while one is published knows the missing
+// requests better: the producer leaves the earlier round.
 func TestNextRoundWhilePublishing(t *testing.T) {
 	t.Parallel()
 
@@ -184,7 +184,7 @@ func TestNextRoundWhilePublishing(t *testing.T) {
 					t.Errorf("Run: %v", err)
 				}
 			case <-time.After(patience):
-				t.Fatal("the producer goes on")
+				t.Fatal("the producer does not stop")
 			}
 
 			m, err := b.runs.Get(t.Context(), "r")

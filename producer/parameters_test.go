@@ -11,7 +11,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// parameter is one that so many requests name, with these values.
+// parameter returns a parameter that a number of requests name, with these values.
 func parameter(requests int, values ...string) proto.Parameter {
 	p := proto.Parameter{Requests: requests}
 	for _, v := range values {

@@ -63,7 +63,7 @@ func TestParse(t *testing.T) {
 			"/v1/responses", `{"model":"m","input":"x"}`, "m"},
 		{"model and fields are added in front", set, `{"messages":[]}`, "", chat,
 			`{"model":"dflt","max_tokens":9,"seed":1,"messages":[]}`, "dflt"},
-		{"what is there stays", set, `{"messages":[],"model":"m","seed":2}`, "", chat,
+		{"members of the body stay", set, `{"messages":[],"model":"m","seed":2}`, "", chat,
 			`{"max_tokens":9,"messages":[],"model":"m","seed":2}`, "m"},
 		{"a field that is null is filled in where it stands", set,
 			`{"messages":[],"model": null ,"seed":null,"x":null,"max_tokens":5}`, "", chat,

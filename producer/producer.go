@@ -31,7 +31,7 @@ type Config struct {
 	// Yield lets another producer of the run go first. Running two is safe, since shards are
 	// deterministic and stored once, but wasteful.
 	Yield bool
-	// Validated says that this process has validated the files. Otherwise the producer reads
+	// Validated reports that this process has validated the files. Otherwise the producer reads
 	// them once before it publishes anything, and compares their SHA-256 with the manifest's.
 	Validated bool
 	// Log gets warnings; it should name the run. Defaults to none.
@@ -99,10 +99,10 @@ var (
 	errNextRound = errors.New("the collector has begun another round")
 )
 
-// Run publishes the run's input as its manifest says, from where an earlier producer
+// Run publishes the run's input by its manifest, from the place where an earlier producer
 // stopped, and then each further round of requests that the collector finds missing.
 // It returns nil when the run has ended or is about to, and else the cause of ctx's end
-// or what went wrong.
+// or the error that stopped it.
 func (p *Producer) Run(ctx context.Context) error {
 	err := p.publishRounds(ctx)
 	if err != nil && ctx.Err() != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// names gathers what Requests gives, at most so many, and the error that it ends with.
+// names returns the names of at most most requests of Requests, and its last error.
 func names(files []string, s proto.Settings, most int, wanted ...uint32) (got []string, err error) {
 	for r, err := range Requests(files, proto.Manifest{Settings: s}, roaring.BitmapOf(wanted...)) {
 		if err != nil {

@@ -46,7 +46,7 @@ func TestRunPublishesAllOnce(t *testing.T) {
 	}
 
 	if got := p.Stats().Shards.Load(); got != int64(len(shards)) {
-		t.Errorf("stats tell of %d shards of %d", got, len(shards))
+		t.Errorf("stats count %d shards of %d", got, len(shards))
 	}
 
 	// The run's end ends the producer.
@@ -121,8 +121,8 @@ func TestRunGoesOnAfterAKill(t *testing.T) {
 	}
 }
 
-// A point in the manifest is where a producer goes on without reading from the start.
-func TestRunGoesOnAtAPoint(t *testing.T) {
+// A producer continues at the checkpoint of the manifest, without reading from the start.
+func TestRunContinuesAtCheckpoint(t *testing.T) {
 	t.Parallel()
 
 	grouped := settings
@@ -142,10 +142,11 @@ func TestRunGoesOnAtAPoint(t *testing.T) {
 
 			point, want := m.Publish.Checkpoint, b.take(t, 1, false)
 			if point.Shard == 0 || point.Index == 0 || int(point.Shard) >= len(want) {
-				t.Fatalf("the manifest tells of no place to go on from: %+v", point)
+				t.Fatalf("the manifest has no checkpoint: %+v", point)
 			}
 
-			// Another has the shards before it, and what the input had there is gone.
+			// Another producer has published the shards before it, and that part of the input
+			// is gone.
 			file := b.m.Input.Files[0].Path
 			other := addRun(t, b.js, "other", file, s, 64<<20)
 

@@ -219,7 +219,7 @@ func TestValidatePackedTwice(t *testing.T) {
 	}
 }
 
-// Who goes on at a point reads the same requests as who came there on foot.
+// A reader that seeks to a checkpoint reads the same requests as one that read up to it.
 func TestReaderSeek(t *testing.T) {
 	t.Parallel()
 

@@ -41,7 +41,7 @@ func TestWindow(t *testing.T) {
 			`{"input":"a","instructions":"i"}`, `{"input":"a","instructions":"j"}`, `{"input":"b","instructions":"i"}`,
 		}, []uint32{0, 2, 1}},
 		{"equal ones stay in order", []string{`{"input":"a"}`, `{"input":"a"}`, `{"input":"a"}`}, []uint32{0, 1, 2}},
-		{"what has no prompt is kept", []string{`{"prompt":"a"}`, `{}`, ``}, []uint32{1, 2, 0}},
+		{"requests without a prompt are kept", []string{`{"prompt":"a"}`, `{}`, ``}, []uint32{1, 2, 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +97,7 @@ func TestWindowIsFull(t *testing.T) {
 const smallWindow = 4000 // requests
 
 // grouping cuts an input that begins at a point, and returns the shards, and the places
-// at which publishing could go on.
+// at which publishing could continue.
 func grouping(
 	t *testing.T, file string, s proto.Settings, requests int, from proto.Checkpoint,
 ) (shards []proto.Shard, points []proto.Checkpoint) {
@@ -154,8 +154,8 @@ func grouping(
 	return shards, points
 }
 
-// Who goes on at a point between two windows cuts the same shards, in which each request
-// is once, beside those that begin alike.
+// A producer that continues at a checkpoint between two windows cuts the same shards. Each request
+// is in them once, beside the requests that begin alike.
 func TestGroupByPrefix(t *testing.T) {
 	t.Parallel()
 
@@ -200,7 +200,7 @@ func TestGroupByPrefix(t *testing.T) {
 	}
 
 	if len(points) != 2 {
-		t.Fatalf("%d places to go on from, want one after each full window", len(points))
+		t.Fatalf("%d checkpoints, want one after each full window", len(points))
 	}
 
 	for _, point := range points {

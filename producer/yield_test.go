@@ -17,8 +17,8 @@ import (
 
 func yielding(cfg *Config) { cfg.Yield = true }
 
-// A producer that yields lets the stream grow by another's shards, and goes on where
-// that one stops.
+// A producer that yields lets the stream grow by another's shards, and continues where
+// the other stops.
 func TestYield(t *testing.T) {
 	t.Parallel()
 
@@ -67,7 +67,7 @@ func TestYield(t *testing.T) {
 	}
 }
 
-// Two that yield to each other come to an end, too, and store each shard once.
+// Two producers that yield to each other also come to an end, and store each shard once.
 func TestYieldToEachOther(t *testing.T) {
 	t.Parallel()
 
@@ -88,7 +88,7 @@ func TestYieldToEachOther(t *testing.T) {
 	}
 }
 
-// The input may lie elsewhere than where it was when the run began.
+// The input may have moved since the run began.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 
@@ -101,7 +101,7 @@ func TestFiles(t *testing.T) {
 	}
 
 	if err := b.run(t, once); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("without being told where it is: %v, want os.ErrNotExist", err)
+		t.Errorf("without the new path: %v, want os.ErrNotExist", err)
 	}
 
 	fault := errors.New("the input cannot be copied")
@@ -136,7 +136,7 @@ func TestFilesNotNeeded(t *testing.T) {
 	}{
 		{"all is published", false, true},
 		{"all is published, and it yields", true, true},
-		{"somebody else publishes all", true, false},
+		{"another producer publishes all", true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

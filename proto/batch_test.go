@@ -297,7 +297,7 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// Whatever comes, what is taken for a line fits the numbers of the message.
+// In any message, each accepted line fits the indexes of the message.
 func FuzzBatch(f *testing.F) {
 	for _, msg := range []*nats.Msg{batchOf(7), batchOf(3, 7)} {
 		f.Add(msg.Subject, msg.Header.Get(HeaderShard), msg.Header.Get(HeaderIndexes), "", "", msg.Data)
@@ -339,7 +339,7 @@ func FuzzBatch(f *testing.F) {
 	})
 }
 
-// What a manifest of anybody says can be worked with, or is refused.
+// A manifest of any sender either has possible values, or is refused.
 func FuzzParseManifest(f *testing.F) {
 	f.Add("r",
 		[]byte(`{"schema":3,"run":"r","state":"in_progress","input":{"requests":3,"models":{"m":3}},"settings":{"shard_size":32}}`))

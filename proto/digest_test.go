@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The hash is that of the line in the shard, whose XXH64 any other program can take. This
-// one is of the xxhash package for Python.
+// The hash is the XXH64 of the line in the shard, which any other program can compute. The wanted
+// hash is from the xxhash package for Python.
 func TestRequestHash(t *testing.T) {
 	t.Parallel()
 
@@ -40,7 +40,7 @@ func TestRequestHash(t *testing.T) {
 	line := AppendRequest(nil, r)
 	read, err := ParseRequest(new(jsonscan.Scanner), line)
 	if err != nil || read.Hash() != r.Hash() {
-		t.Errorf("the hash of what is read is %x, want %x (%v)", read.Hash(), r.Hash(), err)
+		t.Errorf("the hash of the parsed request is %x, want %x (%v)", read.Hash(), r.Hash(), err)
 	}
 }
 

@@ -87,7 +87,7 @@ func TestParseJoinWhiteSpace(t *testing.T) {
 	for _, tt := range []struct{ name, before, after string }{
 		{"a file's line feed", "", "\n"},
 		{"a file of Windows", "", "\r\n"},
-		{"pasted with what is around it", " \t\n", " "},
+		{"pasted with white space around it", " \t\n", " "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

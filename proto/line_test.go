@@ -53,7 +53,7 @@ func TestParseLine(t *testing.T) {
 			ours(Line{OK: true, Status: 200, Finish: "stop"})},
 		{"a reason of SGLang's", with(200, `{"choices":[{"finish_reason":{"message":"gone","type":"abort"}}]}`),
 			ours(Line{OK: true, Status: 200, Finish: "abort"})},
-		{"a reason that nobody knows", with(200, `{"choices":[{"finish_reason":"b\u00e9"}]}`),
+		{"an unknown reason", with(200, `{"choices":[{"finish_reason":"b\u00e9"}]}`),
 			ours(Line{OK: true, Status: 200, Finish: "bé"})},
 		{"no reason", with(200, `{"choices":[{"finish_reason":null}]}`), ours(Line{OK: true, Status: 200})},
 		{"a reason that is a list", with(200, `{"choices":[{"finish_reason":[1]}]}`),
@@ -75,7 +75,7 @@ func TestParseLine(t *testing.T) {
 			with(200,
 				`{"usage":{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"audio_tokens":null,"cached_tokens":8}}}`),
 			ours(Line{OK: true, Status: 200, PromptTokens: 9, CachedTokens: 8, CompletionTokens: 1})},
-		{"none of which it tells", with(200, `{"usage":{"prompt_tokens":9,"prompt_tokens_details":null}}`),
+		{"no count of cached tokens", with(200, `{"usage":{"prompt_tokens":9,"prompt_tokens_details":null}}`),
 			ours(Line{OK: true, Status: 200, PromptTokens: 9})},
 		{"usage that is no count", with(200, `{"usage":{"prompt_tokens":-4,"completion_tokens":1.5}}`),
 			ours(Line{OK: true, Status: 200})},
@@ -95,7 +95,7 @@ func TestParseLine(t *testing.T) {
 			PromptTokens:     1e9,
 			CompletionTokens: 1e9,
 		})},
-		{"usage past what is exact",
+		{"usage beyond the exact integers",
 			with(200, `{"usage":{"prompt_tokens":1e400,"completion_tokens":99999999999999999999}}`),
 			ours(Line{OK: true, Status: 200})},
 		{"a ranking as a list",
@@ -121,7 +121,7 @@ func TestParseLine(t *testing.T) {
 			Index:     -1,
 			LatencyMS: -1,
 		}},
-		{"extras of somebody else", foreign(
+		{"extras of another program", foreign(
 			`"error":null,"response":{"status_code":200},"promptmill":{"worker":7,"retried":["503"]}`,
 		), Line{
 			CustomID:  id,

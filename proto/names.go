@@ -116,7 +116,7 @@ func randomLetters(n int) string {
 	return string(b)
 }
 
-// CheckRunID says why id cannot be a run's id, or nil: it must be 1 to [MaxRunID]
+// CheckRunID returns an error if id cannot be a run's id: it must be 1 to [MaxRunID]
 // letters, digits, '-' and '_', so that it can stand in a subject and a stream name.
 func CheckRunID(id string) error {
 	if id == "" || len(id) > MaxRunID {

@@ -34,7 +34,7 @@ func TestModelToken(t *testing.T) {
 	}
 
 	if got := ModelToken("org/Model-7B"); !strings.HasPrefix(got, "org-Model-7B-") {
-		t.Errorf("nobody can read %q", got)
+		t.Errorf("%q does not begin with the readable name", got)
 	}
 }
 

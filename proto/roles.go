@@ -55,8 +55,8 @@ var CollectorConsumers = []string{
 // subjects that follow the stream's name. Of the streams, those of results, answers and the
 // buckets allow a direct get, which is all that a reader may request; the others do not.
 //
-// Only the role that owns runs may make a consumer: a push consumer sends its messages wherever
-// its maker says.
+// Only the role that owns runs may make a consumer: a push consumer sends its messages to any
+// subject that its maker names.
 func (r Role) Permissions() Permissions {
 	wake := "$KV." + RunsBucket + ".*" // that a manifest has changed, see Runs.FollowAll
 	p := Permissions{

@@ -206,7 +206,7 @@ func TestDecodeShardLimitsMemory(t *testing.T) {
 		t.Errorf("error %v; want that it is too large", err)
 	}
 
-	// A small one like it is read, and refused for what is in it.
+	// A small shard like it is read, and refused for its content.
 	if _, err := DecodeShard(h, bomb(200<<10)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("error %v; want one of its first line", err)
 	}

@@ -38,7 +38,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// What a message says of its answer is held against what is there.
+// The size and the hash in a message are compared with the stored answer.
 func TestAnswersDamaged(t *testing.T) {
 	t.Parallel()
 

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// What an earlier version has made gets the bounds and the locks of this one, and keeps
-// what is in it.
+// A bucket of an earlier version gets the bounds and the locks of this version, and keeps its
+// entries.
 func TestUpdateOlder(t *testing.T) {
 	t.Parallel()
 

@@ -14,7 +14,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// admin is a user who may do anything, for what happens behind a role's back.
+// admin is a user with all rights, for changes that a role does not see.
 const admin = proto.Role(proto.Owner)
 
 // bus is a server that knows each role as a user. It has the run "r" with one shard
@@ -101,8 +101,8 @@ func (b *testBus) as(t *testing.T, role proto.Role) *client {
 	return &client{JetStream: js, role: role}
 }
 
-// refused is the latest violation of the client's permissions, nil if there was none.
-// The server tells of them before it answers the flush, so nothing is waited for.
+// refused returns the latest violation of the client's permissions, nil if there was none.
+// The server reports violations before it answers the flush, so the test does not wait.
 func (c *client) refused(t *testing.T) error {
 	t.Helper()
 	must(t, c.Conn().Flush())

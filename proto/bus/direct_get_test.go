@@ -15,8 +15,8 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// A server can be made to send what it has stored elsewhere to the key of a run. Whoever
-// reads manifests sees that they were not put there.
+// A server can be made to send a stored message to the key of a run. Readers of manifests
+// see that it was not put there.
 func TestAimedManifest(t *testing.T) {
 	t.Parallel()
 
@@ -57,7 +57,7 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 		"no time":               {"Nats-Time-Stamp": {"x"}},
 		"the end":               {"Status": {"404"}},
 		"the end of the batch":  {"Status": {"204"}, "Description": {"EOB"}},
-		"nobody":                {"Status": {"503"}},
+		"no responders":         {"Status": {"503"}},
 		"a stream":              {"Nats-Stream": {"x"}},
 		"nothing else to come":  {"Nats-Num-Pending": {"0"}},
 		"the subject of others": {"Nats-Subject": {"$KV." + proto.PresenceBucket + ".worker.a"}},
@@ -88,8 +88,8 @@ func TestAnnouncementsWithHeaders(t *testing.T) {
 	}
 }
 
-// A part of a large answer with the headers of a server's answer is none, and holds up
-// nobody.
+// A part of a large answer with the headers of a server's answer is refused, and does not hold up
+// the reader.
 func TestAnswerPartsWithHeaders(t *testing.T) {
 	t.Parallel()
 
@@ -97,7 +97,7 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 		"the first number": {"Nats-Sequence": {"0"}},
 		"no time":          {"Nats-Time-Stamp": {"x"}},
 		"the end":          {"Status": {"404"}},
-		"nobody":           {"Status": {"503"}},
+		"no responders":    {"Status": {"503"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,7 +121,7 @@ func TestAnswerPartsWithHeaders(t *testing.T) {
 	}
 }
 
-// Who asks for a stored message asks once more where no answer comes: the copy of the
+// A request for a stored message is sent once more where no answer comes: the copy of the
 // stream that was asked may be on a node that has just died.
 func TestDirectGetIsAskedAgain(t *testing.T) {
 	t.Parallel()

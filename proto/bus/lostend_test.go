@@ -21,7 +21,7 @@ import (
 )
 
 // replica is a NATS server in memory, whose time is synctest's, with one copy of a replicated
-// bucket of manifests. It answers the questions of those who read the bucket.
+// bucket of manifests. It answers the requests of readers of the bucket.
 type replica struct {
 	created time.Time
 
@@ -165,7 +165,7 @@ func TestWatchAllOfBucketThatLostItsEnd(t *testing.T) {
 		r.hold(map[uint64]string{1: "a", 2: "new"})
 		if after := hear("the bucket has lost its end", time.Minute, lost); after < 15*time.Second ||
 			after > 40*time.Second {
-			t.Errorf("what the bucket has now is told after %s", after)
+			t.Errorf("the new entries of the bucket are reported after %s", after)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/promptmill/promptmill/proto/prototest"
 )
 
-// chunk is how much of an object is in a message.
+// chunk is the size of an object's part in a message.
 const chunk = 256 << 10
 
 // openObjects gives a test the store of the run "r", and the stream behind it.
@@ -103,7 +103,7 @@ func TestObjectsCopy(t *testing.T) {
 		t.Errorf("%d writes of 4 chunks", w.n)
 	}
 
-	if n := state(t, stream).Consumers; n != 0 { // not all who read may make them
+	if n := state(t, stream).Consumers; n != 0 { // not every role that reads may make them
 		t.Errorf("%d consumers", n)
 	}
 
@@ -161,7 +161,7 @@ func TestObjectsDamaged(t *testing.T) {
 	_, err = js.Publish(t.Context(), subject, []byte("more"))
 	must(t, err)
 	if got, err := o.Get(t.Context(), "longer"); err != nil || !bytes.Equal(got, pattern(10)) {
-		t.Errorf("what was written behind an object is read: %d bytes, %v", len(got), err)
+		t.Errorf("bytes after the end of an object are read: %d bytes, %v", len(got), err)
 	}
 
 	store, err := js.ObjectStore(t.Context(), proto.ObjectsBucket("r"))
@@ -186,8 +186,8 @@ func TestObjectsDamaged(t *testing.T) {
 	}
 }
 
-// What has lost a part is stored anew, and the rest of it taken away.
-func TestObjectsPutMends(t *testing.T) {
+// An object that has lost a part is stored again, and the rest of the old one is deleted.
+func TestObjectsPutRestores(t *testing.T) {
 	t.Parallel()
 
 	o, stream, _ := openObjects(t)
@@ -213,7 +213,7 @@ func TestObjectsPutStoresOnce(t *testing.T) {
 	must(t, o.Put(t.Context(), "x", data))
 
 	once := state(t, stream)
-	if once.Msgs != 3 { // two chunks, and what it is
+	if once.Msgs != 3 { // two chunks and the description
 		t.Errorf("%d messages", once.Msgs)
 	}
 
@@ -245,7 +245,7 @@ func TestObjectsPutReaderFails(t *testing.T) {
 		read func() (int, error) // of the rest
 	}{
 		{errors.New("the disk is gone"), nil},
-		{io.ErrUnexpectedEOF, nil}, // as of what is packed and cut off
+		{io.ErrUnexpectedEOF, nil}, // as from a compressed file that is cut off
 		{context.Canceled, func() (int, error) { cancel(); return 1, nil }},
 	} {
 		rest := iotest.ErrReader(tt.err)

@@ -37,7 +37,7 @@ func TestOpenAsksAgain(t *testing.T) {
 		err   error
 	}{
 		{"a leader is elected", 3, 6 * time.Second, nil},
-		{"nobody answers", 1000, 30 * time.Second, context.DeadlineExceeded},
+		{"no server answers", 1000, 30 * time.Second, context.DeadlineExceeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -146,7 +146,7 @@ func TestCollector(t *testing.T) {
 	} {
 		err := b.Leases.Acquire(t.Context(), "r", second)
 		if !errors.Is(err, proto.ErrLeaseHeld) || !strings.Contains(err.Error(), first.String()) {
-			t.Errorf("a second collector: %v; want ErrCollected and who it is", err)
+			t.Errorf("a second collector: %v; want ErrCollected and the name of the collector", err)
 		}
 
 		is(first, true)
@@ -201,8 +201,8 @@ func TestCollectorsAtOnce(t *testing.T) {
 	}
 }
 
-// One announcement that cannot be true hides no other, and one that cannot be read keeps
-// nobody from collecting.
+// An announcement that cannot be true hides no other, and a lease that cannot be read keeps
+// no collector away.
 func TestForgedAnnouncements(t *testing.T) {
 	t.Parallel()
 

@@ -73,7 +73,7 @@ func deeds(ack string) []deed {
 		add("copy all of "+s, "$JS.API.STREAM.SNAPSHOT."+s, `{"deliver_subject":"x"}`, nobody...)
 	}
 
-	// A consumer made by another could take shards away, or tell what they are.
+	// A consumer made by another could take shards away, or list them.
 	config := func(stream, name, filter string) string {
 		return fmt.Sprintf(`{"stream_name":%q,"config":{"name":%q,"filter_subject":%q,"ack_policy":"explicit"}}`,
 			stream, name, filter)
@@ -148,15 +148,15 @@ func TestRolesCanDoNothingElse(t *testing.T) {
 				must(t, c.Conn().PublishRequest(d.subject, c.Conn().NewInbox(), []byte(d.payload)))
 				if err := c.refused(t); err == nil ||
 					!strings.Contains(err.Error(), "Publish to "+strconv.Quote(d.subject)) {
-					t.Errorf("the %s can %s (the last that was refused: %v)", role, d.what, err)
+					t.Errorf("the %s can %s (the last refusal: %v)", role, d.what, err)
 				}
 			}
 
 			if diff := cmp.Diff(before, b.state(t)); diff != "" {
-				t.Errorf("what was refused was done (-before +after):\n%s", diff)
+				t.Errorf("a refused request changed the bus (-before +after):\n%s", diff)
 			}
 
-			// After the refusals, since these change what there is.
+			// After the refusals, since these requests change the bus.
 			c = b.as(t, role)
 			for _, d := range list {
 				if !slices.Contains(d.may, role) {

@@ -133,7 +133,7 @@ func work(t *testing.T, b *testBus, c *client) {
 	must(t, opened.Heartbeats.Remove(ctx, "gpu 1"))
 }
 
-// collect takes the result of the run, makes one of its own, and cleans up.
+// collect takes the result of the run, makes another, and cleans up.
 func collect(t *testing.T, b *testBus, c *client) {
 	ctx := t.Context()
 	produce(t, b, c)

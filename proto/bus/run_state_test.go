@@ -28,7 +28,7 @@ func TestControl(t *testing.T) {
 		from   []proto.State // from each other state it is refused
 		to     proto.State
 	}{
-		// What was asked for already is no error: who asks again need not look first.
+		// A second request for the same state is no error: a client need not look first.
 		{"pause", runs.Pause, []proto.State{proto.StateInProgress, proto.StatePaused}, proto.StatePaused},
 		{"resume", runs.Resume, []proto.State{proto.StateInProgress, proto.StatePaused}, proto.StateInProgress},
 		// Once the files are being written it is too late.
@@ -62,7 +62,7 @@ func TestControl(t *testing.T) {
 				}
 
 				if diff := cmp.Diff(m, got); diff != "" {
-					t.Errorf("what was refused was done (-before +after):\n%s", diff)
+					t.Errorf("a refused request changed the manifest (-before +after):\n%s", diff)
 				}
 			})
 		}
@@ -108,7 +108,7 @@ func TestRetry(t *testing.T) {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
 
-	// The second of two who ask at once.
+	// The second of two requests at once.
 	if err := runs.Retry(t.Context(), "r"); !errors.Is(err, bus.ErrWrongState) {
 		t.Errorf("retry of a run that goes again: %v; want ErrState", err)
 	}

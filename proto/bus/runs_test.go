@@ -205,7 +205,7 @@ func TestRunsDelete(t *testing.T) {
 	runs, _ := openRuns(t)
 	create(t, runs, manifest("r"), manifest("other"))
 
-	for range 2 { // who crashed in between deletes again
+	for range 2 { // a process that crashed in between deletes again
 		if err := runs.Delete(t.Context(), "r"); err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func TestWatch(t *testing.T) {
 			return errSeen
 		}
 
-		// Only after the first call: what was before it need not be told.
+		// Only after the first call: the watch need not report earlier states.
 		return runs.Update(t.Context(), "r", func(m *proto.Manifest) error {
 			m.State = proto.StatePaused
 			return nil

@@ -73,7 +73,7 @@ func TestEnsureStreamsLimits(t *testing.T) {
 			m.Policy.KeepResults = tt.keep
 			must(t, bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 1 << 20, ResultsBytes: 2 << 20}))
 
-			// Another process, with other settings, takes what is there as it is.
+			// Another process, with other settings, uses the existing streams as they are.
 			m.Policy.KeepResults = !tt.keep
 			must(t, bus.EnsureStreams(t.Context(), js, m, bus.Limits{WorkBytes: 3 << 20, ResultsBytes: 4 << 20}))
 
@@ -241,7 +241,7 @@ func TestObjects(t *testing.T) {
 		}
 	}
 
-	for range 2 { // who crashed in between deletes again
+	for range 2 { // a process that crashed in between deletes again
 		if err := o.Delete(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// told is what WatchAll has given at one time: the state of each run.
+// told is one report of WatchAll: the state of each run.
 type told map[string]proto.State
 
 // watch calls changed with the manifests of a run until it returns an error.
@@ -82,12 +82,12 @@ func next(t *testing.T, says <-chan told) told {
 	case now := <-says:
 		return now
 	case <-time.After(time.Minute):
-		t.Fatal("nothing is told")
+		t.Fatal("WatchAll reports nothing")
 		return nil
 	}
 }
 
-// until reads what is told until it is want. What was before may be told again.
+// until reads reports until one is want. Earlier states may be reported again.
 func until(t *testing.T, says <-chan told, want told) {
 	t.Helper()
 
@@ -99,7 +99,7 @@ func until(t *testing.T, says <-chan told, want told) {
 		}
 
 		if time.Now().After(deadline) {
-			t.Fatalf("the last that was told is %v; want %v", now, want)
+			t.Fatalf("the last report is %v; want %v", now, want)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func TestWatchAll(t *testing.T) {
 	until(t, says, told{"a": proto.StateInProgress})
 }
 
-// Who is told of a part of the runs would think that the others are gone.
+// After a report of a part of the runs, a reader would take the others for deleted.
 func TestWatchAllBeginsWithAll(t *testing.T) {
 	t.Parallel()
 

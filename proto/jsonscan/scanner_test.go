@@ -126,7 +126,7 @@ func TestScannerArrays(t *testing.T) {
 	}
 }
 
-// Elements that are not asked for are skipped, and what is behind the array is found.
+// Elements that are not read are skipped, and the members after the array are found.
 func TestScannerSkipsElements(t *testing.T) {
 	t.Parallel()
 

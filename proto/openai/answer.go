@@ -29,7 +29,7 @@ type Answer struct {
 	Text []byte
 	// Problem is why the body is no answer of the endpoint; "" if it is one.
 	Problem string
-	// GaveUp says that the problem is a request which the server took and did not finish.
+	// GaveUp reports that the problem is a request which the server took and did not finish.
 	GaveUp bool
 }
 

@@ -32,13 +32,13 @@ const (
 	score       = "/v1/score"
 )
 
-// answerTest is the body of an answer and what is read of it, but for the model.
+// answerTest has the body of an answer and the wanted [openai.Answer] without the model.
 type answerTest struct {
 	name, endpoint, body string
 	want                 openai.Answer
 }
 
-// whole returns what is read of the body.
+// whole returns the wanted answer with the model.
 func (t answerTest) whole() openai.Answer {
 	var body struct {
 		Model *string `json:"model"`
@@ -244,7 +244,7 @@ var answers = []answerTest{
 		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
 	{"an error that is true", chat, `{"error":true,"choices":[{"text":"a"}]}`,
 		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
-	{"an error that is told twice", chat, `{"error":"x","error":null,"choices":[{"text":"a"}]}`,
+	{"an error that occurs twice", chat, `{"error":"x","error":null,"choices":[{"text":"a"}]}`,
 		openai.Answer{Text: []byte("a"), Problem: "the answer is an error"}},
 
 	{"an answer cut in an emoji", chat,
@@ -351,7 +351,7 @@ var answers = []answerTest{
 
 	{"a response that waits", responses, `{"object":"response","status":"queued","output":[]}`,
 		openai.Answer{Finish: "queued", Problem: "the response is queued"}},
-	{"a response that goes on", responses,
+	{"a response in progress", responses,
 		`{"object":"response","status":"in_progress","output":[{"type":"message","content":[{"type":"output_text","text":"a"}]}]}`,
 		openai.Answer{Finish: "in_progress", Text: []byte("a"), Problem: "the response is in_progress"}},
 	{"a response without output", responses, `{"object":"response","status":"completed","output":[]}`,
@@ -409,7 +409,7 @@ func TestReadAnswerRefuses(t *testing.T) {
 			strings.Repeat("]", jsonscan.MaxDepth) + "}", "JSON is nested too deep"},
 		{"a number that is none", `{"choices":[{"logprob":-Infinity}]}`, "broken JSON at byte 25: "},
 		{"two bodies", `{"choices":[]}{}`, "text after the JSON object at byte 15"},
-		{"a broken value that nobody reads", `{"usage":{"a":01}}`, "broken JSON at byte "},
+		{"a broken value that is not read", `{"usage":{"a":01}}`, "broken JSON at byte "},
 		{"bytes that are not UTF-8", "{\"choices\":[{\"text\":\"\xff\"}]}", "broken JSON at byte "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -469,7 +469,7 @@ func FuzzReadAnswer(f *testing.F) {
 			t.Fatal("the body has changed")
 		}
 
-		// What is one whole JSON value is for the scanner to decide.
+		// The scanner decides whether the body is one whole JSON value.
 		var s jsonscan.Scanner
 		s.Reset(body)
 		if s.Kind() == '[' && (endpoint == rerank || endpoint == score || endpoint == embeddings) {

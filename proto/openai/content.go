@@ -104,7 +104,7 @@ func (c *choice) readContent(s *jsonscan.Scanner) {
 		if s.Kind() == '"' {
 			c.text, c.has, c.silent = readText(s), true, false
 		}
-	case "error": // so OpenRouter says that the server behind it failed
+	case "error": // OpenRouter's reason when the server behind it failed
 		c.isError = readError(s)
 	}
 }

@@ -74,7 +74,7 @@ func TestRaiseTokenLimit(t *testing.T) {
 	}
 }
 
-// digits is how a fuzz test finds what may differ.
+// digits matches the parts of a body that may differ in a fuzz test.
 var digits = regexp.MustCompile(`[0-9]+`)
 
 func FuzzRaiseTokenLimit(f *testing.F) {
