@@ -1,7 +1,7 @@
-// Package busconn connects to a bus: to a server of the user's (a URL), to another machine's bus (a
-// join string), or to the one that runs on this machine.
+// Package busconn connects to a bus: to the user's own server (a URL), to another machine's bus (a
+// join string), or to the bus of this machine.
 //
-// [Options] are what the flags of a command say, and [Connect] finds the bus that they mean. It
+// [Options] hold the flags of a command, and [Connect] finds the bus that they mean. It
 // ends in [Join], which pins the certificate of the join string, or in [Dial]. A [Connection]
 // reconnects for as long as it takes. Only a bus that another one has replaced is given up, see
 // [Connection.GaveUp].

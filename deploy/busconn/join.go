@@ -20,7 +20,7 @@ import (
 
 // errOtherCertificate is the error of a server that is not the bus of the join string.
 var errOtherCertificate = errors.New(
-	"what answers there has another certificate: this join string is old, or of another machine",
+	"the server there has another certificate: this join string is old, or of another machine",
 )
 
 // Join connects with a join string: over TLS, and only to a server with the certificate that the
@@ -65,7 +65,7 @@ func Join(j proto.Join, log zerolog.Logger, opts ...nats.Option) (*Connection, e
 			"take the one that promptmill join prints there now")
 	case other:
 		return nil,
-			exit.Unreachable(finalError{fmt.Errorf("what answers at %s is not the bus of this join string: it has another certificate",
+			exit.Unreachable(finalError{fmt.Errorf("the server at %s is not the bus of this join string: it has another certificate",
 				where)},
 				"the string is old, or of another machine: take the one that promptmill join prints there now")
 	}

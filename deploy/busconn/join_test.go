@@ -72,7 +72,7 @@ func (i *impostor) serve(conn net.Conn, cert *tls.Certificate) {
 
 	buf := make([]byte, 4096)
 	for {
-		n, err := conn.Read(buf) // of TLS: the handshake, and then what is inside
+		n, err := conn.Read(buf) // of TLS: the handshake, and then its payload
 		i.mu.Lock()
 		i.sent = append(i.sent, buf[:n]...)
 		enough := bytes.Contains(i.sent, []byte("PING\r\n"))

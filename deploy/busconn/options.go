@@ -53,8 +53,8 @@ type Options struct {
 // External reports whether the options name a bus.
 func (o Options) External() bool { return o.Join != "" || o.URL != "" }
 
-// CollectsOnly reports whether a run's connection to its bus is that of a collector, which
-// takes no shards. A user of another name of a NATS server may do all.
+// CollectsOnly reports whether a run connects to its bus as a collector, which takes no shards.
+// A user of another name of a NATS server may do all.
 func (o Options) CollectsOnly() bool {
 	user, _, _ := strings.Cut(o.User, ":")
 

@@ -123,7 +123,7 @@ func (v *busCheck) checkPayload() Finding {
 	f := Finding{
 		Name:   "bus messages",
 		Status: StatusOK,
-		Detail: fmt.Sprintf("of %d KiB at most (max_payload); what is larger goes through the object store",
+		Detail: fmt.Sprintf("of %d KiB at most (max_payload); larger ones go through the object store",
 			v.Conn.MaxPayload()>>10),
 	}
 	if v.Conn.MaxPayload() < v.minPayload {

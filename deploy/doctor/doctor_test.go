@@ -296,7 +296,7 @@ func TestDrift(t *testing.T) {
 
 	found = look()
 	want := []string{
-		"buckets: promptmill_presence differs from what promptmill creates: max_age is 1h0m0s instead of 15s",
+		"buckets: promptmill_presence differs from promptmill's settings: max_age is 1h0m0s instead of 15s",
 		"run r: stream pm_r_results is missing",
 		"run r: stream pm_r_work: max_msgs is 10 instead of -1, max_bytes is not set, so nothing holds the producer back",
 		"run r: consumer " + proto.ConsumerName("a") +
@@ -348,7 +348,7 @@ func TestCheckReplicas(t *testing.T) {
 func TestProbeModel(t *testing.T) {
 	t.Parallel()
 
-	// answers is what a server says to each path; 404 to others.
+	// answers maps a path to the status that the server answers; it answers 404 to other paths.
 	type answers map[string]int
 	for _, tt := range []struct {
 		name    string

@@ -62,7 +62,8 @@ func checkModelServer(ctx context.Context, s *modelserver.Server, model string) 
 	info, err := s.Probe(ctx)
 	switch {
 	case errors.Is(err, modelserver.ErrLoading):
-		f.Status, f.Detail, f.Fix = StatusWarn, s.URL()+" loads its model", "wait until it has; promptmill waits, too"
+		f.Status, f.Detail, f.Fix = StatusWarn, s.URL()+
+			" loads its model", "wait until it is loaded; promptmill also waits"
 		return []Finding{f}
 	case errors.Is(err, modelserver.ErrUnreachable):
 		f.Status, f.Detail, f.unreachable, f.Fix = StatusFail, err.Error(), true,
@@ -182,7 +183,7 @@ func probeModel(ctx context.Context, s *modelserver.Server, info modelserver.Inf
 		switch {
 		case ctx.Err() != nil:
 			f.Detail, f.Fix = fmt.Sprintf("%s of %s did not answer %s in time",
-				model, s.URL(), t.path), "look at the server's log: it may be overloaded, or hang"
+				model, s.URL(), t.path), "look at the server's log: it may be overloaded or stuck"
 			return f
 		case a.Err != nil:
 			f.Detail, f.Fix = fmt.Sprintf("%s to %s: %v", t.path, s.URL(), a.Err), "look at the server's log"

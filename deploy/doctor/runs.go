@@ -42,7 +42,7 @@ func (v *busCheck) checkBuckets(ctx context.Context) (list []Finding, made bool)
 			list = append(list, Finding{
 				Name:   name,
 				Status: StatusWarn,
-				Detail: fmt.Sprintf("%s differs from what promptmill creates: %s", bucket, strings.Join(changed, ", ")),
+				Detail: fmt.Sprintf("%s differs from promptmill's settings: %s", bucket, strings.Join(changed, ", ")),
 				Fix: "promptmill serve sets bounds and rights when it starts; set back the rest with nats stream edit " +
 					want.Name,
 			})
@@ -57,7 +57,7 @@ func (v *busCheck) checkBuckets(ctx context.Context) (list []Finding, made bool)
 			{
 				Name:   name,
 				Status: StatusOK,
-				Detail: "none yet: the first promptmill serve, submit or run makes them, and then there are runs and a clock to look at",
+				Detail: "none yet: the first promptmill serve, submit or run creates them, and doctor then checks the runs and the clock",
 			},
 		}, false
 	case missing > 0:
@@ -65,7 +65,7 @@ func (v *busCheck) checkBuckets(ctx context.Context) (list []Finding, made bool)
 			Name:   name,
 			Status: StatusWarn,
 			Detail: fmt.Sprintf("%d of %d are missing", missing, len(all)),
-			Fix:    "promptmill serve makes what is missing when it starts",
+			Fix:    "promptmill serve creates the missing ones when it starts",
 		})
 	case len(list) == 0:
 		list = append(list, Finding{
@@ -227,7 +227,7 @@ func (v *busCheck) checkRun(ctx context.Context, m proto.Manifest) (list []Findi
 		})
 	}
 
-	const again = "start promptmill serve, collect or run again: it makes what is missing"
+	const again = "start promptmill serve, collect or run again: it creates missing streams and consumers"
 	for _, want := range bus.RunStreamConfigs(m.Run, bus.Limits{}) {
 		info, err := askJetStream[jetstream.StreamInfo](ctx, v, "STREAM.INFO."+want.Name)
 		switch {
@@ -262,7 +262,7 @@ func (v *busCheck) checkRun(ctx context.Context, m proto.Manifest) (list []Findi
 			warn("", "consumer %s of model %q: %v", want.Durable, model, err)
 		default:
 			if changed := findConsumerDrift(info.Config, want); len(changed) > 0 {
-				warn(fmt.Sprintf("nats consumer rm %s %s, then start promptmill serve, collect or run again: it makes a new one, and no shard is lost",
+				warn(fmt.Sprintf("nats consumer rm %s %s, then start promptmill serve, collect or run again: it creates a new one, and no shard is lost",
 					stream, want.Durable),
 					"consumer %s of model %q: %s", want.Durable, model, strings.Join(changed, ", "))
 			}

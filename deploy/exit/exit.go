@@ -1,7 +1,7 @@
 // Package exit has the exit codes of promptmill's commands and the error that carries one.
 //
 // An [Error] adds two things to an error: the code with which the process ends, and a hint for
-// the person who reads it. The code that knows the cause makes the error ([Unreachable],
+// the reader. The code that knows the cause makes the error ([Unreachable],
 // [Usage]); a caller adds a hint if it knows more ([WithHint]) or if there is none yet
 // ([WithDefaultHint]); the command prints both, once, and ends with [Code].
 //

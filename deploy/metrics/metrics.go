@@ -27,8 +27,8 @@ type namedRun struct {
 	collector *collector.Collector
 }
 
-// Exporter exports what the parts in this process count, in Prometheus's form. The parts do not
-// know it. The zero value exports nothing; a nil Exporter ignores what is added.
+// Exporter exports the counts of the parts in this process in Prometheus's form. The parts do not
+// know it. The zero value exports nothing; a nil Exporter ignores each addition.
 type Exporter struct {
 	mu      sync.Mutex
 	workers []progress.LocalWorker
@@ -81,7 +81,7 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	metricRequests = newDesc("worker_requests_total", "Requests that got their result.", "worker", "outcome")
 	metricFailures = newDesc("worker_failed_attempts_total",
-		"Attempts that failed, or brought an answer that was asked for again.", "worker", "reason")
+		"Attempts that failed, or whose answer was requested again.", "worker", "reason")
 	metricAttempt     = newDesc("worker_attempt_seconds", "Time of an attempt at the model server.", "worker")
 	metricInFlight    = newDesc("worker_in_flight", "Requests at the model server.", "worker")
 	metricLimit       = newDesc("worker_limit", "Requests that may be at the model server at once.", "worker")

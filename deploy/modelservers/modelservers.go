@@ -100,8 +100,8 @@ func (c Config) Options() []modelserver.Option {
 	return options
 }
 
-// Loading is called about once a second while a server loads: with its URL, with what it does in
-// words, and for how long it has done so.
+// Loading is called about once a second while a server loads: with its URL, its activity in words,
+// and the time since that began.
 type Loading func(url, what string, waited time.Duration)
 
 // Set is the model servers of a process.
@@ -313,8 +313,8 @@ func (s *Set) commandError(err error) error {
 	return exit.Unreachable(err, "fix the command of --exec; its whole log is "+files.Short(s.logFile))
 }
 
-// lookAtAll asks all servers what they have. The error is that of a server that answers if there
-// is one, or of one that loads, or else of the first.
+// lookAtAll asks all servers for their models and limits. It returns the error of a server that
+// answers, else of a server that loads, else of the first server.
 func (s *Set) lookAtAll(ctx context.Context) (modelserver.Info, error) {
 	infos, errs := make([]modelserver.Info, len(s.Servers)), make([]error, len(s.Servers))
 	var looks sync.WaitGroup
@@ -325,7 +325,7 @@ func (s *Set) lookAtAll(ctx context.Context) (modelserver.Info, error) {
 	looks.Wait()
 
 	var answered []modelserver.Info
-	var silent error // of a server that answers without saying what it has
+	var silent error // of a server that answers without a list of models
 	for i, err := range errs {
 		if !errors.Is(err, modelserver.ErrUnreachable) {
 			answered = append(answered, infos[i])

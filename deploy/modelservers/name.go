@@ -7,8 +7,8 @@ import (
 	"github.com/promptmill/promptmill/worker/modelserver"
 )
 
-// goneAfter is how many times in a row an address is not found until its server counts as
-// gone: some name servers give only a part of the addresses each time.
+// goneAfter is the number of lookups in a row without an address after which its server counts
+// as gone: some name servers give only a part of the addresses each time.
 const goneAfter = 3
 
 // Name is the name in the URL of a model server, and the servers at its addresses.

@@ -11,7 +11,7 @@ import (
 
 // SimServer is a simulated model server that listens.
 type SimServer struct {
-	// URL is where it answers.
+	// URL is the address at which it answers.
 	URL string
 
 	http    *http.Server

@@ -175,7 +175,7 @@ func serverOptions(listen ListenAddress, store string, room int64, id *localbus.
 		// server restarts.
 		JetStreamMaxStore:  room * 9 / 10,
 		JetStreamMaxMemory: 64 << 20, // for short-lived consumers; streams are files
-		// A power cut may lose what was stored within this time; it is run again.
+		// A power cut may lose the messages of this last interval; their requests run again.
 		SyncInterval: time.Second,
 		MaxPayload:   MaxPayload,
 		MaxPending:   maxPending,

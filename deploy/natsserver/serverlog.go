@@ -9,7 +9,7 @@ import (
 )
 
 // serverLog passes the server's log to ours. Its errors are information there: the users of the
-// bus see what they mean for a run, and report it.
+// bus see their effect on a run, and report it.
 type serverLog struct {
 	zerolog.Logger
 	startup *startupLog

@@ -18,10 +18,10 @@ import (
 )
 
 // A NATS server starts without the streams that it cannot read, and only logs that. A bus of ours
-// does not start then: its runs would lose what it does not know.
+// does not start then: its runs would lose the unread streams.
 
 // storeHint is the hint for a store that cannot be read.
-const storeHint = "nothing was changed: give this user the right to read and write all of it, mount its disk, or let more files be open (ulimit -n); what is damaged can be moved away, and is run again from the output's journal"
+const storeHint = "nothing was changed: give this user the right to read and write all of it, mount its disk, or raise the limit of open files (ulimit -n); damaged files can be moved away, and their requests run again from the output's journal"
 
 // storeError returns the error of a store that keeps the server from starting.
 func storeError(store string, err error) error {

@@ -7,7 +7,7 @@ import (
 
 // timeEstimator estimates the remaining time of a run, as an interval.
 //
-// The rate is that of the last minutes, by the method of batch means (Fishman, Principles
+// The rate is the rate of the last minutes, by the method of batch means (Fishman, Principles
 // of Discrete Event Simulation, 1978): the time is cut into 10 to 20 blocks of equal
 // length. Blocks before the steady state are left out by the marginal standard error rule
 // (White, Simulation 69, 1997). The interval is the 90% prediction interval for the mean

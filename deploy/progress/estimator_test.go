@@ -41,7 +41,7 @@ func (s simulated) run(seed uint64, already int) []moment {
 		}
 
 		begin := free[first]
-		if begin >= s.stop && begin < s.on { // what is in flight ends, nothing begins
+		if begin >= s.stop && begin < s.on { // requests in flight end, none begin
 			begin = s.on
 		}
 

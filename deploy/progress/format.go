@@ -21,7 +21,7 @@ func (v Sample) Block(name string, width, height int) []terminal.Line {
 
 	workers := v.ByWorker
 	room := height - len(block)
-	if len(workers) > room { // a worker that does not work is what its operator looks for
+	if len(workers) > room { // an operator looks for the workers that do not work
 		room = max(0, room-1)
 		workers = slices.Clone(workers)
 		slices.SortStableFunc(workers, func(a, b Worker) int {

@@ -3,8 +3,9 @@
 //
 //	Source (parts of this process, bus) > Sample > rateTracker (rates, timeEstimator) > Display
 //
-// [Source.Follow] takes a [Sample] of a run four times a second. A [Display] draws the samples as the
-// live block of a [terminal.Screen], prints one as a line now and then, or writes them as JSON.
+// [Source.Follow] takes a [Sample] of a run four times a second. A [Display] draws the samples
+// as the live block of a [terminal.Screen], prints one as a line now and then, or writes them
+// as JSON.
 package progress
 
 import (
@@ -104,6 +105,7 @@ func (d *Display) Show(v Sample) {
 func (d *Display) end(v Sample) {
 	s := d.screen
 	defer s.SetRunShown(false)
+
 	d.shown = false
 
 	switch {

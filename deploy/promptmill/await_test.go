@@ -121,7 +121,7 @@ func TestWorkerLeavesAnotherBus(t *testing.T) {
 	other.serve("--listen", address)
 
 	code := waitExit(t, working, said, busconn.GiveUpAfter+time.Minute)
-	if code != exit.CodeUnreachable || !strings.Contains(said.String(), "what answers there has another certificate") ||
+	if code != exit.CodeUnreachable || !strings.Contains(said.String(), "the server there has another certificate") ||
 		!strings.Contains(said.String(), "hint: take the join string that promptmill join prints there now") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}

@@ -359,7 +359,7 @@ func TestSharesAndPriority(t *testing.T) {
 	}
 }
 
-// A server that dies by kill -9 continues where it was when it is started again; workers
+// A server that dies by kill -9 resumes at its last position after a restart; workers
 // come back by themselves, and the lines of the output stay.
 func TestServeKilled(t *testing.T) {
 	t.Parallel()

@@ -20,11 +20,12 @@ func ownBusFlags() []cli.Flag { return namedBusFlags("PROMPTMILL_NATS") }
 // noteUnusedURL prints that NATS_URL is not used, if it is set.
 func noteUnusedURL(env environment, o busconn.Options, screen *terminal.Screen) {
 	if env.getenv("NATS_URL") != "" && !o.External() {
-		screen.Printf("NATS_URL is set, but %s uses a bus of its own; give --nats URL to use that one", o.Command)
+		screen.Printf("NATS_URL is set, but %s uses its own bus; give --nats URL to use that one", o.Command)
 	}
 }
 
-// namedBusFlags returns the flags of a bus. The variables are those of the flag for a NATS server.
+// namedBusFlags returns the flags of a bus. The names are the environment variables of the flag for
+// a NATS server.
 func namedBusFlags(names ...string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
@@ -55,7 +56,7 @@ func namedBusFlags(names ...string) []cli.Flag {
 		&cli.StringFlag{Name: "tls-cert", Usage: "client certificate `FILE`", Sources: flagEnv("tls-cert")},
 		&cli.StringFlag{
 			Name:    "tls-key",
-			Usage:   "its key `FILE`; by default that of the certificate",
+			Usage:   "its key `FILE`; by default the certificate's file",
 			Sources: flagEnv("tls-key"),
 		},
 		stateFlag(),

@@ -154,8 +154,8 @@ func (n *natsNode) start(t *testing.T) {
 
 func (n *natsNode) kill() { killHard(n.cmd) }
 
-// startAs starts a promptmill process with more in its environment. What it said is
-// told if the test fails.
+// startAs starts a promptmill process with more in its environment. A failed test
+// logs its output.
 func (c command) startAs(env []string, args ...string) (*exec.Cmd, *lockedBuffer) {
 	c.t.Helper()
 	path, err := exec.LookPath("promptmill")

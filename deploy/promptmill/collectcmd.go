@@ -147,13 +147,13 @@ func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.C
 	return cfg, err
 }
 
-// collectRun collects a run in the foreground, with progress and a summary. inputs are those of the
-// run, as they were named, if they are known.
+// collectRun collects a run in the foreground, with progress and a summary. inputs are the
+// run's inputs as the user named them, if known.
 func collectRun(cmd *activeCommand, cfg pipeline.CollectConfig, inputs []string, json bool) error {
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 	cmd.limitMemory()
 
-	res, err := pipeline.Collect(cmd.untilSignals("syncing what has come", nothingLost), cfg)
+	res, err := pipeline.Collect(cmd.untilSignals("syncing the results received", nothingLost), cfg)
 	cmd.screen.Close()
 	if err != nil {
 		return err

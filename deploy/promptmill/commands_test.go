@@ -92,8 +92,8 @@ func (c command) serve(args ...string) (*exec.Cmd, *lockedBuffer) {
 	return cmd, out
 }
 
-// ended waits until the files of a run are written. They are where -o or serve put
-// them, in the working directory.
+// ended waits until the files of a run are written. -o or serve has put
+// them into the working directory.
 func (c command) ended(run string, within time.Duration) *metadata.Run {
 	c.t.Helper()
 	out := output.Prefix(filepath.Join(c.dir, run))
@@ -552,7 +552,7 @@ func TestSignals(t *testing.T) {
 			"promptmill status out"},
 		{[]string{"status", "out", "--watch"}, "in_progress", exit.CodeOK, ""},
 		{[]string{"worker", "--url", "http://127.0.0.1:9"}, "worker ", exit.CodeOK,
-			"stopping: finishing what is in flight"},
+			"stopping: finishing the requests in flight"},
 	} {
 		cmd, out := c.start(test.args...)
 		poll(t, pollTime, test.args[0], func() bool { return strings.Contains(out.String(), test.up) })

@@ -26,7 +26,8 @@ var controls = []control{
 	{"pause", "let workers take no more of a run", ": requests at the model servers are finished",
 		(*bus.RunStore).Pause},
 	{"resume", "end a pause", "", (*bus.RunStore).Resume},
-	{"cancel", "end a run; what is done is kept, the rest is written as batch_cancelled", "", (*bus.RunStore).Cancel},
+	{"cancel", "end a run; keep its results, and write the other requests as batch_cancelled", "",
+		(*bus.RunStore).Cancel},
 	{"retry", "run the failed requests of an ended run again", " again", (*bus.RunStore).Retry},
 }
 

@@ -187,7 +187,7 @@ func TestInterrupted(t *testing.T) {
 	}
 
 	for _, want := range []string{
-		"stopping: finishing what is in flight", "interrupted", "run the same command again",
+		"stopping: finishing the requests in flight", "interrupted", "run the same command again",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not said:\n%s", want, out)
@@ -204,8 +204,8 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// The second signal ends the process at once. It says which results are safe, and the next start counts
-// the same.
+// The second signal ends the process at once. It says which results are safe, and the next
+// start counts the same.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
 

@@ -22,10 +22,10 @@ func doctorCommand(env environment) *cli.Command {
 		Usage:     "check bus, model server, disk, clock, limits and GPU, and say how to fix them",
 		ArgsUsage: "[INPUT...]",
 		Description: "Without --join and --nats it looks at the bus of this machine, or tries whether run could\n" +
-			"start one; without --url at the model servers of this machine. INPUT, if given, is what\n" +
-			"the free space must do for. It changes nothing, but for one small request to each model\n" +
-			"server. Exit codes: 0 no check failed, 1 one did, 4 the bus or a model server that a flag\n" +
-			"names cannot be reached.",
+			"start one; without --url at the model servers of this machine. With INPUT it checks that\n" +
+			"the free space is enough for it. It changes nothing, but for one small request to each\n" +
+			"model server. Exit codes: 0 no check failed, 1 one did, 4 the bus or a model server that\n" +
+			"a flag names cannot be reached.",
 		Flags: slices.Concat([]cli.Flag{
 			urlFlag(),
 			eachAddressFlag(),

@@ -418,8 +418,8 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 	}
 }
 
-// A deletion that was cut short leaves streams. Serve removes those of runs that were
-// deleted, and so does the same command; a run with a manifest, or one that was never deleted, stays.
+// A deletion that was cut short leaves streams. Serve removes those of runs that were deleted,
+// and so does the same command; a run with a manifest, or one that was never deleted, stays.
 func TestDeletionCutShort(t *testing.T) {
 	t.Parallel()
 

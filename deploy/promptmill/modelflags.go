@@ -180,7 +180,7 @@ func parseModels(c *cli.Command) (modelservers.Config, pipeline.WorkerConfig, er
 	}
 
 	if c.IsSet("concurrency") && c.IsSet("max-concurrency") {
-		return cfg, o, exit.Usage("leave out one of them", "--concurrency fixes what --max-concurrency bounds")
+		return cfg, o, exit.Usage("leave out one of them", "--concurrency sets the value that --max-concurrency limits")
 	}
 
 	for _, name := range []string{"timeout", "stall", "grace"} {

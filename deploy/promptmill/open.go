@@ -51,7 +51,7 @@ type activeCommand struct {
 	counts      atomic.Pointer[func() collector.Progress] // of the run that is shown
 }
 
-// openCommand opens a command. It prints what it does whenever a signal asks for that.
+// openCommand opens a command. It prints its status at each signal that asks for it.
 func openCommand(ctx context.Context, env environment, o commonOptions) (*activeCommand, error) {
 	screen, err := terminal.Open(env.stderr, o.progress, env.getenv)
 	if err != nil {
@@ -80,8 +80,8 @@ func (c *activeCommand) limitMemory() {
 }
 
 // untilSignals returns a context that ends at the first signal, with the cause
-// pipeline.ErrInterrupted, and has the process end at the second. doing says what is done after
-// the first, safe what is not lost at either.
+// pipeline.ErrInterrupted, and has the process end at the second. doing names the work after the
+// first, safe describes the work that neither signal loses.
 func (c *activeCommand) untilSignals(doing string, safe func() string) context.Context {
 	ctx, stop := context.WithCancelCause(c.ctx)
 	c.goroutines.Go(func() {
@@ -105,11 +105,11 @@ func (c *activeCommand) untilSignals(doing string, safe func() string) context.C
 	return ctx
 }
 
-// nothingLost describes what is safe where there is nothing to count.
+// nothingLost describes the safe work of a command that has nothing to count.
 func nothingLost() string { return "Nothing is lost either way" }
 
-// countSafe describes what is safe of the run that is shown: lines in the synced output, and results
-// that the bus keeps for it. The next start counts both.
+// countSafe describes the safe work of the run on the screen: lines in the synced output, and
+// results that the bus keeps for it. The next start counts both.
 func (c *activeCommand) countSafe() string {
 	counts := c.counts.Load()
 	if counts == nil {

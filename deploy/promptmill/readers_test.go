@@ -197,8 +197,8 @@ assert text.count(b"\n") == lines, "lines are left out of a stream"
 	}
 }
 
-// countLines returns how many lines a compressed file has, 0 if it is not there. The last frame of one
-// that is being written may be torn.
+// countLines returns how many lines a compressed file has, 0 if it is not there. The last frame
+// of one that is being written may be torn.
 func countLines(t *testing.T, path string) int {
 	t.Helper()
 

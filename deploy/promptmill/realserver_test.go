@@ -14,8 +14,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// A llama.cpp server that the environment names answers a run however it is started, or the
-// run says what it was not started for.
+// A llama.cpp server that the environment names answers a run with any of its options, or the
+// run reports the option that the server lacks.
 func TestRunOverALlamaServer(t *testing.T) {
 	binary, model := os.Getenv("PROMPTMILL_TEST_LLAMA_SERVER"), os.Getenv("PROMPTMILL_TEST_LLAMA_MODEL")
 	if binary == "" || model == "" {

@@ -24,7 +24,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// victim is a run on a bus of its own that others try to get at: two shards, of which one
+// victim is a run on its own bus that others try to get at: two shards, of which one
 // is out, a result, an input, a large answer, a collector and a reader.
 type victim struct {
 	*natsserver.Server

@@ -132,7 +132,7 @@ func checkRun(cfg pipeline.Config) error {
 		return exit.Usage("promptmill retry RUN, and then promptmill collect RUN -o OUT",
 			"--retry is not possible on a bus of many runs")
 	case cfg.Bus.CollectsOnly() && (servers.Sim != nil || servers.Command != "" || len(servers.URLs) > 0):
-		return exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with what promptmill join worker prints",
+		return exit.Usage("leave out --url, --exec and --sim, and start promptmill worker with them and with the string that promptmill join worker prints",
 			"a collector on this bus takes no requests, so this command cannot run them itself")
 	case cfg.FlushInterval <= 0:
 		return exit.Usage("", "--flush %s: must be more than 0", cfg.FlushInterval)
@@ -177,7 +177,7 @@ func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	noteUnusedURL(env, o.run.Bus, cmd.screen)
 	o.run.Log, o.run.Metrics, o.run.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
-	doing := fmt.Sprintf("finishing what is in flight, at most %s", o.run.Workers.Grace)
+	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.run.Workers.Grace)
 	res, err := pipeline.Run(cmd.untilSignals(doing, cmd.countSafe), o.run)
 	if err != nil {
 		return err

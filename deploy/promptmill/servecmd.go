@@ -118,10 +118,10 @@ func serve(ctx context.Context, env environment, o commonOptions, cfg pipeline.S
 	noteUnusedURL(env, cfg.Bus, cmd.screen)
 	cfg.Log, cfg.Metrics, cfg.Hooks = cmd.log, cmd.metrics, cmd.hooks()
 
-	err = pipeline.Serve(cmd.untilSignals("syncing what has come", nothingLost), cfg)
+	err = pipeline.Serve(cmd.untilSignals("syncing the results received", nothingLost), cfg)
 	if errors.Is(err, pipeline.ErrInterrupted) {
 		cmd.screen.Printf("stopped; promptmill serve resumes where it was")
-		return nil // a signal is how it ends
+		return nil // serve ends by a signal
 	}
 
 	return err

@@ -33,7 +33,7 @@ func simFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name:    "sim-flavour",
 			Value:   string(sim.VLLM),
-			Usage:   "what the simulated server looks like: " + flavourList(),
+			Usage:   "kind of server that it simulates: " + flavourList(),
 			Sources: flagEnv("sim-flavour"),
 		},
 		&cli.IntFlag{

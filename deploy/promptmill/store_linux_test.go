@@ -204,7 +204,8 @@ func TestStoreDescribedAgain(t *testing.T) {
 	}
 }
 
-// A run that the bus has lost continues from its journal if its input is there, and is named if not.
+// A run that the bus has lost continues from its journal if its input is there, and is named if
+// not.
 func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 	t.Parallel()
 

@@ -21,7 +21,7 @@ import (
 type tailOptions struct {
 	bus  busOptions
 	run  string // or a part of its id
-	name string // under which the bus remembers what was printed; empty: it does not
+	name string // under which the bus remembers the printed results; empty: it does not
 	new  bool   // leave out the results that are there
 }
 
@@ -31,12 +31,12 @@ func tailCommand(env environment) *cli.Command {
 		Usage:     "print the results of a run as JSONL while they come, each once",
 		ArgsUsage: "RUN",
 		Description: "Begins with the first result that the bus has, and ends with the run. With --as NAME\n" +
-			"the bus remembers what was printed, and the next tail with that name resumes there.",
+			"the bus remembers the printed results, and the next tail with that name resumes there.",
 		Flags: append(busFlags(),
 			&cli.BoolFlag{Name: "new", Usage: "only results that come from now on", Sources: flagEnv("new")},
 			&cli.StringFlag{
 				Name:    "as",
-				Usage:   "`NAME` under which the bus remembers what was printed",
+				Usage:   "`NAME` under which the bus remembers the printed results",
 				Sources: flagEnv("as"),
 			}),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -106,7 +106,7 @@ func tailRun(ctx context.Context, env environment, o tailOptions) error {
 	}
 
 	if n := missed.GetCardinality(); n > 0 {
-		return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read: those of the requests %s",
+		return exit.WithHint(fmt.Errorf("%d results had left the bus before they could be read, of the requests %s",
 			n, formatRanges(missed.ToArray(), 10)),
 			"they are in "+m.Output+output.ResultsSuffix+
 				" or its errors file; promptmill submit --keep-results keeps all for readers")

@@ -71,8 +71,8 @@ func (term tmuxPane) tmux(args ...string) string {
 	return string(out)
 }
 
-// see waits until the pane shows a pattern, and returns its lines. In none of what it
-// sees on the way may a block be torn.
+// see waits until the pane shows a pattern, and returns its lines. No block may be torn on the
+// way.
 func (term tmuxPane) see(pattern string) []string {
 	term.t.Helper()
 

@@ -99,7 +99,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	}
 	defer cmd.Close()
 
-	doing := fmt.Sprintf("finishing what is in flight, at most %s", o.workers.Grace)
+	doing := fmt.Sprintf("finishing the requests in flight, at most %s", o.workers.Grace)
 	ctx, stop := context.WithCancelCause(cmd.untilSignals(doing, nothingLost))
 	defer stop(nil)
 
@@ -131,8 +131,8 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	})
 	switch {
 	case errors.Is(context.Cause(ctx), pipeline.ErrInterrupted):
-		cmd.screen.Printf("stopped; what was not finished goes to other workers")
-		return nil // a signal is how it ends
+		cmd.screen.Printf("stopped; unfinished requests go to other workers")
+		return nil // a worker ends by a signal
 	case errors.Is(context.Cause(ctx), nats.ErrConnectionClosed):
 		return exit.Unreachable(fmt.Errorf("the bus at %s does not let this worker in any more: %w",
 			l.Name, cmp.Or(l.GaveUp(), l.Conn.LastError(), err, nats.ErrConnectionClosed)),
@@ -142,7 +142,7 @@ func runWorker(ctx context.Context, env environment, o workerCommandOptions) err
 	return err
 }
 
-// ignoreInterrupt returns an error unless a signal has ended ctx: that is how a worker ends.
+// ignoreInterrupt returns an error unless a signal has ended ctx: a worker ends by a signal.
 func ignoreInterrupt(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), pipeline.ErrInterrupted) {
 		return nil

@@ -37,8 +37,8 @@ func ForOutput(state, output string) string {
 	return filepath.Join(state, cutName(name, maxName)+"-"+hex.EncodeToString(sum[:4]))
 }
 
-// maxName is how many bytes of an output's name the name of its state folder has at most. The state
-// folder may lie on a file system with shorter names.
+// maxName is the maximum number of bytes of an output's name in the name of its state folder. The
+// state folder may lie on a file system with shorter names.
 const maxName = 64
 
 // cutName returns as much of a text as fits into n bytes, in whole characters.
@@ -53,8 +53,8 @@ func cutName(s string, n int) string {
 }
 
 // Make makes a folder in a state folder, and the state folder itself, for this user alone: prompts
-// and logs lie there. It closes existing folders to other users, except a state folder that holds
-// other files, too.
+// and logs lie there. It closes existing folders to other users, except a state folder that also
+// holds other files.
 func Make(state, dir string) error {
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {

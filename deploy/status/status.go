@@ -1,8 +1,7 @@
-// Package status looks at a bus: at its runs, at its workers, and at what keeps a run from being
-// done.
+// Package status looks at a bus: at its runs, at its workers, and at the obstacles of a run.
 //
-// [Look] reads a bus once, and PrintRuns, PrintRun and PrintWorkers print what it returns. [Run] is
-// the JSON form of promptmill list and status, too.
+// [Look] reads a bus once, and PrintRuns, PrintRun and PrintWorkers print the result. [Run] is also
+// the JSON form of promptmill list and status.
 package status
 
 import (

@@ -59,7 +59,7 @@ type Screen struct {
 	mu       sync.Mutex
 	out      io.Writer
 	block    []Line // the live block, as drawn
-	status   string // what is in progress, as a plain line
+	status   string // the current activity, as a plain line
 	runShown bool   // a run is shown and has the block for itself
 }
 

@@ -34,8 +34,7 @@ type Result struct {
 
 // AnswerResult is the result of the comparison of answers.
 type AnswerResult struct {
-	// Matching is the number of lines whose request_hash is that of the request with their
-	// custom_id.
+	// Matching is the number of lines whose request_hash matches the request with their custom_id.
 	Matching int `json:"matching"`
 	// Foreign is the number of lines with the hash of another request.
 	Foreign int `json:"foreign"`
@@ -63,7 +62,7 @@ func (a AnswerResult) isGood() bool {
 	return a.Foreign == 0 && a.OtherModel == 0 && (a.Unhashed == 0 || a.Matching == 0)
 }
 
-// Err returns what is wrong with the output, or nil.
+// Err returns the first error of the output, or nil.
 func (r Result) Err() error {
 	switch {
 	case r.Swapped > 0:
@@ -95,7 +94,7 @@ func (r Result) Print(w io.Writer) {
 	case !r.Complete:
 	case r.Answers == nil:
 		fmt.Fprintln(w,
-			"proved: each request has exactly one line with its custom_id (--answers also compares what was answered)")
+			"proved: each request has exactly one line with its custom_id (--answers also compares the answered requests)")
 	case r.Answers.Unhashed == r.Answered+r.Failed: // as --plain writes them
 		fmt.Fprintln(w,
 			"proved: each request has exactly one line with its custom_id; the lines do not say which text they answer")

@@ -1,9 +1,9 @@
 // Package verify proves that an output has exactly one line for each request of an input.
 //
-// [Run] reads the input, notes what each custom_id must have, and crosses that off line by
-// line: of the final files or, while a run is not complete, of its journal. It shares no code
-// with the collector but the format of the files. With Config.Answers it compares the hash of
-// the request that each line answers, too, and the model that has answered.
+// [Run] reads the input, notes the line that each custom_id must have, and crosses it off line
+// by line: of the final files or, while a run is not complete, of its journal. It shares no code
+// with the collector but the format of the files. With Config.Answers it also compares the hash
+// of the request that each line answers, and the model that has answered.
 package verify
 
 import (
@@ -30,12 +30,12 @@ type Config struct {
 	Inputs []string
 	// Output is the output. Required.
 	Output output.Prefix
-	// Answers compares the requests and models that were answered, too.
+	// Answers also compares the answered requests and the models that answered.
 	Answers bool
 }
 
-// Run compares an input with an output. The error is that of reading them; [Result.Err] has the
-// error of the output.
+// Run compares an input with an output. It returns the error of reading them; [Result.Err]
+// returns the error of the output.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	v, err := newVerifier(cfg)
 	if err != nil {
