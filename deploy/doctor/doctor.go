@@ -1,4 +1,4 @@
-// Package doctor checks what a run needs: the bus with its streams and consumers, the model
+// Package doctor checks the needs of a run: the bus with its streams and consumers, the model
 // servers, the disks, the clock, the limit of open files and the GPUs.
 //
 // [Examine] runs all checks at once, each with a timeout, and reports a [Finding] for each thing
@@ -18,12 +18,12 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Options say what Examine checks.
+// Options are the options of Examine.
 type Options struct {
 	// Bus is the bus to check. Without a name it is each bus of this machine or, if there is none,
 	// a bus that run would start.
 	Bus busconn.Options
-	// Servers are the model servers to check. Without URLs those of this machine.
+	// Servers are the model servers to check. Without URLs, the servers of this machine.
 	Servers modelservers.Config
 	// Model is the model to ask. Defaults to one that the server has.
 	Model string
@@ -39,7 +39,7 @@ type Options struct {
 	ShardBytes int64
 	// Version is the version of promptmill.
 	Version string
-	// Log gets what the parts log.
+	// Log gets the log of the parts.
 	Log zerolog.Logger
 }
 

@@ -99,7 +99,7 @@ func TestFindingsInOrder(t *testing.T) {
 	}
 }
 
-// The end of the context ends the checks, whatever they have found by then.
+// The end of the context ends the checks, with any findings by then.
 func TestChecksEnd(t *testing.T) {
 	t.Parallel()
 

@@ -27,7 +27,7 @@ type Finding struct {
 	Status Status `json:"status"`
 	// Detail describes it.
 	Detail string `json:"detail"`
-	// Fix says what to do. Empty if there is nothing to do.
+	// Fix is an instruction. Empty if there is nothing to do.
 	Fix string `json:"fix"`
 
 	unreachable bool // a named bus or model server does not answer

@@ -55,7 +55,7 @@ func checkLocalServers(ctx context.Context, key, model string, options []modelse
 	return list
 }
 
-// checkModelServer checks what a model server serves and whether it has gauges, and sends it a
+// checkModelServer checks the models of a model server and whether it has gauges, and sends it a
 // request.
 func checkModelServer(ctx context.Context, s *modelserver.Server, model string) []Finding {
 	f := Finding{Name: "model server", Status: StatusOK, Detail: s.URL()}
@@ -116,7 +116,7 @@ func describeServer(info modelserver.Info) string {
 // checkGauges checks that a server reports its load, if others of its kind do, and that it is a
 // single server.
 func checkGauges(ctx context.Context, s *modelserver.Server) Finding {
-	const readings = 6 // those of two servers behind a load balancer nearly always have both
+	const readings = 6 // the readings of two servers behind a load balancer nearly always have both
 	for range readings {
 		load, err := s.Load(ctx)
 		if load.ReplicaEvidence != "" {

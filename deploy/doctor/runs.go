@@ -88,7 +88,7 @@ func describeRefusal(err error) error {
 	return err
 }
 
-// findBucketDrift returns what differs in the configuration of a bucket.
+// findBucketDrift returns the differences in the configuration of a bucket.
 func findBucketDrift(has, want jetstream.StreamConfig) []string {
 	changed := findDrift([]setting{
 		{"max_age", has.MaxAge, want.MaxAge},
@@ -120,8 +120,8 @@ func findDrift(settings []setting) (changed []string) {
 	return changed
 }
 
-// findStreamDrift returns what in the configuration of a stream would harm its run. Its size is the
-// choice of its creator, but a work stream must have a limit.
+// findStreamDrift returns the settings of a stream that would harm its run. Its size is the choice
+// of its creator, but a work stream must have a limit.
 func findStreamDrift(has, want jetstream.StreamConfig) []string {
 	changed := findDrift([]setting{
 		{"subjects", has.Subjects, want.Subjects},
@@ -146,7 +146,7 @@ func findStreamDrift(has, want jetstream.StreamConfig) []string {
 	return changed
 }
 
-// findConsumerDrift returns what in the configuration of a consumer would harm its run.
+// findConsumerDrift returns the settings of a consumer that would harm its run.
 func findConsumerDrift(has, want jetstream.ConsumerConfig) []string {
 	return findDrift([]setting{
 		{"filter_subject", has.FilterSubject, want.FilterSubject},

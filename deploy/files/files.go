@@ -1,4 +1,4 @@
-// Package files has what commands and the pipeline do with the names of files.
+// Package files has the functions of commands and the pipeline for the names of files.
 package files
 
 import (

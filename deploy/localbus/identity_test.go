@@ -14,7 +14,7 @@ import (
 func TestLoadIdentityOnce(t *testing.T) {
 	t.Parallel()
 
-	state := filepath.Join(t.TempDir(), "deep", "state") // made, too
+	state := filepath.Join(t.TempDir(), "deep", "state") // also made
 	ids := make([]*Identity, 16)
 	var group sync.WaitGroup
 	for i := range ids {

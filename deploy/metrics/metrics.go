@@ -1,4 +1,4 @@
-// Package metrics exports what the parts of a run count, for Prometheus.
+// Package metrics exports the counts of the parts of a run, for Prometheus.
 package metrics
 
 import (

@@ -43,7 +43,7 @@ var ErrNone = errors.New("no model server found")
 
 // Config says which model servers to use.
 type Config struct {
-	// URLs are OpenAI-compatible model servers. Defaults to those that are found at the usual
+	// URLs are OpenAI-compatible model servers. Defaults to the servers found at the usual
 	// ports of this machine, or to where the server of Command answers.
 	URLs []string
 	// OneAddress takes the name in a URL for one server or load balancer. Defaults to false:
@@ -51,7 +51,7 @@ type Config struct {
 	OneAddress bool
 	// APIKey is sent to the servers. Defaults to none.
 	APIKey string
-	// Roots are the certificates to trust for https. Defaults to those of the system.
+	// Roots are the certificates to trust for https. Defaults to the system's.
 	Roots *x509.CertPool
 	// Command starts the model server, in a shell, and starts it again when it ends. Defaults to
 	// none: the servers run already.
@@ -120,7 +120,7 @@ type Set struct {
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	ended   chan error // gets what ended the process
+	ended   chan error // gets the error that ended the process
 }
 
 // Open opens the servers. The end of ctx ends the search for them, not the servers. The error
@@ -153,7 +153,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	return s, nil
 }
 
-// open finds or starts the servers. What it starts ends with running.
+// open finds or starts the servers. The servers that it starts end with running.
 func (s *Set) open(ctx, running context.Context) error {
 	urls := s.cfg.URLs
 	switch {
@@ -201,9 +201,9 @@ func (s *Set) open(ctx, running context.Context) error {
 	return nil
 }
 
-// Resolve returns the model server at a URL, or those at the addresses of the name in it, unless
-// Config.OneAddress is set. A name whose addresses cannot be found is one server. The caller closes
-// the servers.
+// Resolve returns the model server at a URL, or the servers at the addresses of the name in it,
+// unless Config.OneAddress is set. A name whose addresses cannot be found is one server. The
+// caller closes the servers.
 func (c Config) Resolve(ctx context.Context, url string) (*Name, []*modelserver.Server, error) {
 	var addresses []netip.Addr
 	if !c.OneAddress {
@@ -276,7 +276,7 @@ func (s *Set) startCommand(ctx, running context.Context) error {
 }
 
 // AwaitReady waits until a server takes requests, while one loads, and reports that to loading if
-// it is not nil. It returns what all servers have that take requests by then.
+// it is not nil. It returns the merged info of all servers that take requests by then.
 func (s *Set) AwaitReady(ctx context.Context, loading Loading) (modelserver.Info, error) {
 	begin := time.Now()
 	tick := time.NewTicker(time.Second)
@@ -362,7 +362,7 @@ func (s *Set) Simulated() bool { return s.sim != nil }
 // Cards returns the GPUs of this host, as they are now.
 func (s *Set) Cards() []gpu.Card { return s.cards.Now() }
 
-// String describes the servers: what runs there, and where.
+// String describes the servers: their kinds and addresses.
 func (s *Set) String() string {
 	if s.sim != nil {
 		return "promptmill's simulated server"
@@ -412,7 +412,7 @@ func (s *Set) Watch(ctx context.Context, w *worker.Worker, server *modelserver.S
 	}
 }
 
-// Close stops what Open started, waits for it, and closes the servers.
+// Close stops the processes that Open started, waits for them, and closes the servers.
 func (s *Set) Close() {
 	s.stop()
 	s.running.Wait()

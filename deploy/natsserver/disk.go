@@ -9,7 +9,7 @@ import (
 	"github.com/promptmill/promptmill/deploy/exit"
 )
 
-// availableBytes returns how many bytes the store in dir may have: those that are free on its disk,
+// availableBytes returns the maximum size of the store in dir: the bytes that are free on its disk,
 // and its own.
 func availableBytes(dir string) (int64, error) {
 	room, err := FreeBytes(dir)

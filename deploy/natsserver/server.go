@@ -70,7 +70,7 @@ type Config struct {
 	Listen ListenAddress
 	// Shared sizes the streams for many runs instead of one.
 	Shared bool
-	// Log gets what the server logs. Defaults to none.
+	// Log gets the server's log. Defaults to none.
 	Log zerolog.Logger
 }
 

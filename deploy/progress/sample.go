@@ -17,8 +17,8 @@ type Sample struct {
 	// Final says that this is the last sample of the run.
 	Final bool `json:"-"`
 
-	// Total is the number of requests, Done those that were answered or failed, and Durable those
-	// of Done that are in the synced output file.
+	// Total is the number of requests, Done the answered and failed ones, and Durable the ones
+	// of Done in the synced output file.
 	Total   int `json:"total"`
 	Done    int `json:"done"`
 	Failed  int `json:"failed"`

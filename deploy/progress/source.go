@@ -24,7 +24,7 @@ import (
 const pollEvery = 2 * time.Second
 
 // Source samples the state of a run: from the parts that work for it in this process, and from
-// the bus for what other processes do.
+// the bus for other processes.
 type Source struct {
 	// Run is the run. Required.
 	Run proto.Manifest

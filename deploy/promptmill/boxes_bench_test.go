@@ -35,8 +35,8 @@ func BenchmarkBoxes(b *testing.B) {
 	}
 }
 
-// BenchmarkSpeeds: boxes that need 1 s, 2 s and 4 s for an answer, over the sum of what
-// each does alone.
+// BenchmarkSpeeds: boxes that need 1 s, 2 s and 4 s for an answer, over the sum of the
+// boxes' speeds alone.
 func BenchmarkSpeeds(b *testing.B) {
 	for b.Loop() {
 		var alone float64

@@ -116,7 +116,7 @@ func (c command) ask(name, word string, n int, models ...string) string {
 	return name
 }
 
-// What a box had when it died by kill -9 is run by another once the bus has waited for
+// Another box runs the requests of a box that died by kill -9, after the bus has waited for
 // a sign of life. Nothing is lost, and nothing is twice in the output.
 func TestBoxKilled(t *testing.T) {
 	if testing.Short() {

@@ -118,8 +118,7 @@ func TestBusCannotBegin(t *testing.T) {
 	c.must("list")
 }
 
-// passwords sets those that nats-config asks for, and returns what each user gives as
-// --nats-user.
+// passwords sets the passwords that nats-config asks for, and returns each user's --nats-user.
 func passwords(t *testing.T) map[string]string {
 	t.Helper()
 	users := map[string]string{}
@@ -164,8 +163,8 @@ func natsConfig(t *testing.T) *server.Options {
 	return opts
 }
 
-// nats-server understands what nats-config prints as what the bus inside is set up
-// with.
+// nats-server reads the output of nats-config as the same settings as those of the embedded
+// server.
 func TestNATSConfig(t *testing.T) {
 	passwords(t)
 

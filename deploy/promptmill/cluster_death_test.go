@@ -70,9 +70,9 @@ func (d death) String() string {
 	return text
 }
 
-// A node of a cluster of three that dies without a goodbye stops no run, whatever it leads,
-// whatever the run is at, and whichever server it is: there are lines again soon, all of
-// them in the end, and the command ends as if nothing had been.
+// A node of a cluster of three that dies without a goodbye stops no run, at any role of the
+// node, at any step of the run, and for each of the servers: lines come again soon, all of
+// them by the end, and the command ends as usual.
 //
 // PROMPTMILL_TEST_ALL_DEATHS=1 has each node die in each phase with each version.
 func TestNodeDies(t *testing.T) {

@@ -75,8 +75,8 @@ type natsNode struct {
 	said    *lockedBuffer // in all its lives
 }
 
-// startNATSNodes starts a server in each seat and waits until streams can be made by
-// who connects with opts.
+// startNATSNodes starts a server in each seat and waits until a connection with
+// opts can make streams.
 func startNATSNodes(
 	t *testing.T, seats []clusterSeat, env []string, opts ...nats.Option,
 ) (nodes []*natsNode, l *busconn.Connection) {
@@ -395,8 +395,8 @@ func natsConfigIsEnough(t *testing.T, size int) {
 	}
 
 	users := filepath.Join(c.dir, "promptmill.conf")
-	// The server takes small messages, so that a request that is not so big goes by the
-	// object store. What is said last holds.
+	// The server takes small messages, so that a medium request goes by the object store.
+	// The last setting in the file holds.
 	if err := os.WriteFile(users, []byte(text+"max_payload: 262144\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}

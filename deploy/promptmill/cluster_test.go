@@ -40,9 +40,9 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// A run on a cluster of three servers continues while each of them in turn, with
-// whatever it leads, is shut down and comes back with its store; it stands still
-// while two are away; and ends with exactly one line for each request.
+// A run on a cluster of three servers continues while each of them in turn, also as
+// a leader, is shut down and comes back with its store; it stands still while two
+// are away; and ends with exactly one line for each request.
 func TestClusterNodesComeAndGo(t *testing.T) {
 	t.Parallel()
 
@@ -167,8 +167,8 @@ type clusterSeat struct {
 
 func (s clusterSeat) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
 
-// Who starts while the cluster has no leader, as it may for seconds after a node died,
-// waits for one.
+// A command that starts while the cluster has no leader, as it may for seconds after a
+// node died, waits for one.
 func TestBucketsMadeWithoutLeader(t *testing.T) {
 	t.Parallel()
 
@@ -219,8 +219,8 @@ func clusterSeats(t *testing.T, n int, more string) (seats []clusterSeat) {
 	return seats
 }
 
-// freePorts finds ports without a listener. They are not those that the system
-// gives to outgoing connections, which could take one while its server is away.
+// freePorts finds ports without a listener. The system
+// does not give them to outgoing connections, which could take one while its server is away.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 

@@ -232,7 +232,7 @@ func (c command) workers(n int) []proto.WorkerInfo {
 	return all
 }
 
-// What --json prints is one JSON value with the fields that the documentation of the
+// The output of --json is one JSON value with the fields that the documentation of the
 // types names, and nothing else is on standard output.
 func TestJSON(t *testing.T) {
 	t.Parallel()
@@ -324,7 +324,7 @@ func first(t *testing.T, text string) string {
 }
 
 // has fails the test unless an object has these fields. It may have more: a program that reads it
-// leaves out what he does not know.
+// ignores unknown fields.
 func has(t *testing.T, what, text string, want []string) {
 	t.Helper()
 	got := object(t, text)
@@ -362,7 +362,7 @@ func TestCollectByHand(t *testing.T) {
 	cmd.Wait()
 	before := c.journal("out")
 
-	// An interrupt says how to go on.
+	// An interrupted command prints the way to resume.
 	cmd, out := c.start(collect...)
 	poll(t, pollTime, "more lines", func() bool { return len(c.journal("out")) > len(before) })
 	cmd.Process.Signal(syscall.SIGINT)
@@ -386,7 +386,7 @@ func TestCollectByHand(t *testing.T) {
 		t.Errorf("%d requests were run again, though no worker died", again)
 	}
 
-	// The same once more says that all is done, and changes nothing.
+	// The same command again reports that all is done, and changes nothing.
 	if text, code := c.run(collect...); code != exit.CodeOK || !strings.Contains(text, "done: 3000 answered") {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
@@ -487,7 +487,7 @@ func TestTailGoesOn(t *testing.T) {
 	c.verified(in, "out")
 }
 
-// What comes before it begins is none of --new's business.
+// --new leaves out the results from before its start.
 func TestTailNew(t *testing.T) {
 	t.Parallel()
 
@@ -532,8 +532,8 @@ func TestTailNew(t *testing.T) {
 	c.verified(in, "out")
 }
 
-// A signal ends commands that have no end of their own; others have exit code 130,
-// and say how to go on.
+// A signal ends commands that run until stopped; others have exit code 130,
+// and print the way to resume.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 

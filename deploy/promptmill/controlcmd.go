@@ -120,7 +120,7 @@ func deleteCommand(env environment) *cli.Command {
 	}
 }
 
-// deleteRun deletes a run, or what an earlier deletion of it has left.
+// deleteRun deletes a run, or the rest of an earlier deletion.
 func deleteRun(ctx context.Context, env environment, o controlOptions) error {
 	s, m, err := openRun(ctx, env, o.bus, proto.RoleCollector, o.run)
 	if err != nil {

@@ -99,8 +99,8 @@ func TestStoreDiskFull(t *testing.T) {
 	fullDisk(t, c, c.state, exit.CodeUnreachable, "the bus cannot write its store", "free space on that disk")
 }
 
-// The bus sets aside what the streams of a run may grow to. Who submits does not know how
-// small its disk is.
+// The bus sets aside the maximum size of a run's streams. A producer does not know the size of
+// its disk.
 func TestManyRunsOnASmallDisk(t *testing.T) {
 	t.Parallel()
 

@@ -418,7 +418,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 	}
 }
 
-// A deletion that was cut short leaves streams. Serve removes those of runs that were deleted,
+// A deletion that was cut short leaves streams. Serve removes the streams of deleted runs,
 // and so does the same command; a run with a manifest, or one that was never deleted, stays.
 func TestDeletionCutShort(t *testing.T) {
 	t.Parallel()
@@ -480,7 +480,7 @@ func TestDeletionCutShort(t *testing.T) {
 		t.Errorf("after the sweep (-want +got):\n%s", diff)
 	}
 
-	// The manifest of an ended run goes last: a sweep that dies is gone on with.
+	// The manifest of an ended run goes last: a sweep that dies is resumed.
 	m, err := runs.Get(t.Context(), "there")
 	must(t, err)
 	must(t, bus.DeleteStreams(t.Context(), l.JS, "there"))
@@ -536,7 +536,7 @@ func TestSubmitLeavesNoInput(t *testing.T) {
 	}
 }
 
-// What goes wrong once the output is whole is a warning: an operator may have deleted the
+// An error after the output is complete is a warning: an operator may have deleted the
 // bucket of manifests.
 func TestTidyingFails(t *testing.T) {
 	t.Parallel()

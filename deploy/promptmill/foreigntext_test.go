@@ -22,14 +22,14 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// hostile does what a text can do to a terminal: a title, a bell, a cleared screen, a reset,
+// hostile has each effect of a text on a terminal: a title, a bell, a cleared screen, a reset,
 // C1 controls, writing from right to left, a line and a column of its own.
 const hostile = "a\x1b]0;title\x07\x1b[2J\x1bc\u009b31m\u0085\u202e\u2066\u200e\u2028\x7f\b\r\nforged\tcolumn"
 
 // ours are the escape sequences that promptmill itself writes.
 var ours = regexp.MustCompile(`\x1b\[(\d+A\r|J|K|3[1-3]m|0m)`)
 
-// What others chose is printed without what moves the cursor or makes a line of its own.
+// Text from outside is printed without characters that move the cursor or begin a line.
 func TestForeignTextIsPrintable(t *testing.T) {
 	t.Parallel()
 

@@ -79,7 +79,7 @@ func listEndedRuns(ctx context.Context, env environment, o busOptions) ([]histor
 	return list, nil
 }
 
-// newEntry returns what the bus knows of an ended run, which has no time of the work.
+// newEntry returns the entry of an ended run from the bus, which has no time of the work.
 func newEntry(m proto.Manifest) history.Entry {
 	e := history.Entry{
 		TestID:       m.Run,

@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Two processes that begin at once with a fresh state folder agree, and each can be
-// joined by what the one file says.
+// Two processes that begin at once with a fresh state folder agree, and the one
+// file has the join strings of each.
 func TestProcessesShareTheIdentity(t *testing.T) {
 	t.Parallel()
 
@@ -49,7 +49,7 @@ func TestProcessesShareTheIdentity(t *testing.T) {
 		t.Error("the two have different identities")
 	}
 
-	// One that only looks sees both; one that makes something wants to know where.
+	// A command that only reads sees both; a command that writes needs the name of one.
 	if stdout, stderr, code := c.output("list"); code != exit.CodeOK || strings.Count(stdout, "in_progress") != 2 {
 		t.Errorf("list: exit code %d:\n%s%s", code, stdout, stderr)
 	}
@@ -83,8 +83,8 @@ func mustParseJoin(t *testing.T, text string) proto.Join {
 	return j
 }
 
-// A file that is damaged, in whatever way, is not replaced silently, since all join
-// strings would end: it is said what to do.
+// A damaged file is not replaced silently, since all join strings would end: the error has a
+// hint.
 func TestIdentityDamaged(t *testing.T) {
 	t.Parallel()
 

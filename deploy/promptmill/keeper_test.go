@@ -12,8 +12,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// What a run has left that was deleted from the bus is not taken for the results of
-// another one with its name, be it complete or not.
+// The files of a run that was deleted from the bus, complete or not, do not count as the
+// results of another run with its name.
 func TestRunNamedAsAnother(t *testing.T) {
 	t.Parallel()
 

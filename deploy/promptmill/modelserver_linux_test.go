@@ -125,7 +125,7 @@ func awaitSample(t *testing.T, out *lockedBuffer, what string, ok func(progress.
 	})
 }
 
-// Where no model server is, the message says where one was looked for and what to do.
+// Without a model server, the message has the addresses that were tried and a hint.
 func TestNoModelServer(t *testing.T) {
 	t.Parallel()
 
@@ -147,7 +147,7 @@ func TestNoModelServer(t *testing.T) {
 		}
 	}
 
-	// What listens at such a port and is no model server is named as that. A worker waits
+	// The message names a listener at such a port that is not a model server. A worker waits
 	// for one, and takes it when it comes.
 	_, bus := n.start(c, "box", "serve", "--listen", "127.0.0.1:0", "--metrics", ":8080")
 	poll(t, pollTime, "the bus", func() bool { return strings.Contains(bus.String(), "serving ") })

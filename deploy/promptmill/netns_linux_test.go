@@ -55,8 +55,8 @@ func TestBoxCutOff(t *testing.T) {
 	})
 
 	meta := s.finish()
-	// What the box had is run by the other too, and the box sends it every 10 s until it
-	// is confirmed.
+	// The other box also runs this box's requests, and the box sends its results every 10 s
+	// until they are confirmed.
 	if most := int64(6 * 2 * 64); meta.Results.DuplicatesDropped > most {
 		t.Errorf("%d lines were dropped, more than the %d that a box may have sent",
 			meta.Results.DuplicatesDropped, most)
@@ -107,7 +107,7 @@ type network struct {
 	name string
 }
 
-// networks counts those of this process.
+// networks counts the networks of this process.
 var networks atomic.Int64
 
 const networkPrefix = "promptmill-test-"
@@ -157,7 +157,7 @@ func newNetwork(t *testing.T, hosts ...string) *network {
 	return n
 }
 
-// forgetOldNetworks removes what a test process has left that was killed.
+// forgetOldNetworks removes the networks that a killed test process has left.
 func forgetOldNetworks() {
 	out, err := exec.Command("ip", "netns", "list").Output()
 	if err != nil {

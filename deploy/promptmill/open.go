@@ -125,7 +125,7 @@ func (c *activeCommand) countSafe() string {
 	return text + "; the same command resumes from there"
 }
 
-// hooks show on the screen what the pipeline reports.
+// hooks show the pipeline's reports on the screen.
 func (c *activeCommand) hooks() pipeline.Hooks {
 	return pipeline.Hooks{
 		Printf:     c.screen.Printf,
@@ -143,7 +143,7 @@ func (c *activeCommand) fail(err error) error {
 	return c.screen.ReportError(err)
 }
 
-// Close ends what openCommand has started, and waits for it.
+// Close ends the goroutines of openCommand, and waits for them.
 func (c *activeCommand) Close() {
 	c.stop()
 	c.goroutines.Wait()

@@ -34,7 +34,8 @@ var refusals = map[string]struct {
 	"openai":   {400, `{"error":{"message":"too long","type":"invalid_request_error","param":null,"code":400}}`},
 }
 
-// refusing is a model server that answers a request, or refuses it with what its prompt names.
+// refusing is a model server that answers a request, or refuses it with the error that its
+// prompt names.
 func refusing(t *testing.T) string {
 	t.Helper()
 

@@ -281,8 +281,8 @@ func bent(role proto.Role) (list []attempt) {
 	return list
 }
 
-// Whatever a reader or a worker sends, and wherever it has the answer sent to, nothing of
-// a run changes but what its role says, and a reader sees no prompt.
+// With any message and any reply subject, a reader or a worker changes only the parts of a run
+// that its role allows, and a reader sees no prompt.
 func TestRolesHold(t *testing.T) {
 	t.Parallel()
 
@@ -347,8 +347,8 @@ func store(t *testing.T, role proto.Role, l *busconn.Connection) {
 	}
 }
 
-// settle waits until the server has done what a connection has sent: a question that is
-// asked last is answered last.
+// settle waits until the server has processed the messages of a connection: it answers the last
+// request last.
 func settle(t *testing.T, l *busconn.Connection) {
 	t.Helper()
 	for range 2 { // also the results of the first
@@ -375,7 +375,7 @@ func pick(state map[string]string, but []string) map[string]string {
 	return rest
 }
 
-// What a reader may not ask for has no answer, not even an empty one.
+// A request that a reader may not send gets no answer, not even an empty one.
 func TestReaderSeesNoPrompts(t *testing.T) {
 	t.Parallel()
 

@@ -164,7 +164,7 @@ func parsePaths(c *cli.Command) (inputs []string, name string, err error) {
 	return inputs, string(out), checkInputs(out, inputs)
 }
 
-// runInputs runs the inputs of the run command and prints what that has brought.
+// runInputs runs the inputs of the run command and prints the results.
 func runInputs(ctx context.Context, env environment, o runOptions) (err error) {
 	cmd, err := openCommand(ctx, env, o.common)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// Answers that match --schema are answers. One that does not is asked for once more;
-// the second is kept, with an error if it does not match either.
+// Answers that match --schema are answers. A request whose answer does not match runs once
+// more; the second answer is kept, with an error if it does not match either.
 func TestSchema(t *testing.T) {
 	t.Parallel()
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// No secret of the command line is left for others on the machine to see, nor in what the
-// process says.
+// No secret of the command line is visible to other users of the machine, or in the output of
+// the process.
 func TestNoSecretInTheListOfProcesses(t *testing.T) {
 	t.Parallel()
 

@@ -21,8 +21,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// bound runs a command without root's right to read what its permissions deny, and with so
-// many open files; 0: as they are.
+// bound runs a command without root's right to read files that its permissions deny, and with a
+// limit of open files; 0: the present limit.
 func (c command) bound(files int, args ...string) (string, int) {
 	c.t.Helper()
 

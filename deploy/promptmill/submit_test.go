@@ -17,8 +17,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// What a submit has left that was killed before its input was on the bus is taken over by
-// the next one with the same input, and by no other.
+// The next submit with the same input, and no other, takes over the rest of a submit that was
+// killed before its input was on the bus.
 func TestSubmitGoesOn(t *testing.T) {
 	t.Parallel()
 
@@ -110,7 +110,7 @@ func TestStatusNamesRunsOfOtherVersions(t *testing.T) {
 	}
 }
 
-// producer is a connection to the bus of serve, as one who submits.
+// producer is a connection to the bus of serve in the role of a producer.
 func (c command) producer() *session {
 	c.t.Helper()
 

@@ -166,7 +166,8 @@ func submit(ctx context.Context, env environment, o submitOptions) (err error) {
 	return cmd.reportSubmitted(ctx, l, m, o)
 }
 
-// reportSubmitted says what becomes of a run that is on the bus, and waits for its end with --wait.
+// reportSubmitted prints the next steps of a run that is on the bus, and waits for its end with
+// --wait.
 func (c *activeCommand) reportSubmitted(
 	ctx context.Context, l *busconn.Connection, m proto.Manifest, o submitOptions,
 ) error {

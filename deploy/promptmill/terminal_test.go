@@ -21,8 +21,8 @@ type tmuxPane struct {
 	dir string
 }
 
-// openTmuxPane starts a shell command in a terminal. What the command writes is kept,
-// escape sequences and all, in the file raw.
+// openTmuxPane starts a shell command in a terminal. The file raw keeps the command's output with
+// its escape sequences.
 func openTmuxPane(t *testing.T, width, height int, env []string, command string) tmuxPane {
 	t.Helper()
 

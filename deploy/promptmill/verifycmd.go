@@ -23,8 +23,8 @@ func verifyCommand(env environment) *cli.Command {
 		ArgsUsage: "INPUT... OUTPUT" + output.ResultsSuffix,
 		Description: "Reads the input and the output (results, errors, and the journal of a run that is\n" +
 			"not complete) and compares them by custom_id: each request must have exactly one line.\n" +
-			"With --answers it also compares the hash of the answered request, which each\n" +
-			"line has, and the model that the answer names. No check can say whether an answer is good.",
+			"With --answers it also compares the hash of the answered request, which each line has,\n" +
+			"and the model that the answer names. No check can say whether an answer is good.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name:    "answers",

@@ -97,7 +97,7 @@ func closeFolder(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// stateNames matches the names of what promptmill makes in a state folder.
+// stateNames matches the names of promptmill's files in a state folder.
 var stateNames = regexp.MustCompile(`^(identity\.pem.*|certificate\.pem|history\.jsonl|servers\.json.*|serve|worker-.+|submit-\d+|\.promptmill-doctor-\d+|.+-[0-9a-f]{8})$`)
 
 // holdsOnlyState reports whether all that a folder holds is promptmill's.
@@ -158,7 +158,7 @@ func Lock(state, dir string) (*os.File, error) {
 	}
 }
 
-// Clear removes what lies in a folder of state, except its lock, which the caller holds, and the
+// Clear removes the files in a folder of state, except its lock, which the caller holds, and the
 // files to keep.
 func Clear(dir string, keep []string) error {
 	entries, err := os.ReadDir(dir)

@@ -13,7 +13,7 @@ func TestMakeClosesOnlyState(t *testing.T) {
 
 	for _, tt := range []struct {
 		name  string
-		other string // what lies there besides our state
+		other string // other files there, besides our state
 		want  bool
 	}{
 		{"our state", "", true},

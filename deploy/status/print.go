@@ -93,7 +93,7 @@ func PrintRun(w io.Writer, r Run) error {
 	return t.Flush()
 }
 
-// PrintWorkers prints a table of workers, and the problems of those that have some.
+// PrintWorkers prints a table of workers, and their problems.
 func PrintWorkers(w io.Writer, workers []proto.WorkerInfo) error {
 	if len(workers) == 0 {
 		_, err := fmt.Fprintln(w, "no workers")

@@ -72,7 +72,7 @@ func Look(ctx context.Context, b *bus.Bus, wanted func(proto.Manifest) bool) (Bu
 // ProblemAfter is the age at which a run without a worker or a collector has a problem.
 const ProblemAfter = 10 * time.Second
 
-// findProblem returns what keeps the run from being done, or an empty string.
+// findProblem returns the obstacle of the run, or an empty string.
 func (r Run) findProblem(now time.Time) string {
 	old := now.Sub(r.CreatedAt) >= ProblemAfter
 	switch {

@@ -14,8 +14,8 @@ import (
 	"github.com/promptmill/promptmill/deploy/terminal"
 )
 
-// The end of a run says why requests failed, in the servers' words, without what could
-// change the terminal.
+// The end of a run has the causes of failed requests, in the servers' words, without characters
+// that change the terminal.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 

@@ -1,4 +1,4 @@
-// Package terminal writes what promptmill's commands print for people.
+// Package terminal writes the output of promptmill's commands for people.
 //
 // A [Screen] is the one writer to stderr while a command works. Messages, log lines and a live
 // block of [Line] values, such as the progress of a run, go through it, so that none overwrites
@@ -149,7 +149,7 @@ func (s *Screen) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Printf writes a message for the user, on a line of its own.
+// Printf writes a message for the user, on a separate line.
 func (s *Screen) Printf(format string, args ...any) {
 	if s.mode == ModeJSON {
 		s.WriteJSON(map[string]any{"type": "message", "text": fmt.Sprintf(format, args...)})

@@ -24,7 +24,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// Config says what to compare.
+// Config names the files to compare.
 type Config struct {
 	// Inputs are the files of requests. Required.
 	Inputs []string
@@ -144,8 +144,8 @@ func (v *verifier) compare(ctx context.Context) error {
 	return v.addMissing(in)
 }
 
-// readInput records what the output must have for each request. Of several with one custom_id the
-// run refuses all but the first.
+// readInput records the line that the output must have for each request. Of several with one
+// custom_id the run refuses all but the first.
 func (v *verifier) readInput(ctx context.Context, in *producer.Reader) error {
 	for {
 		item, err := in.Next()
