@@ -174,7 +174,7 @@ func (r *runner) createJournal(m proto.Manifest) (err error) {
 		// Another process, with another state folder, began and completed it meanwhile.
 		return exit.WithHint(errors.Join(fmt.Errorf("another promptmill has just written %s", r.output.Results()),
 			r.journal.Remove()),
-			"run the same command again to see what it is, or choose another output with -o")
+			"run the same command again to see the run that wrote it, or choose another output with -o")
 	}
 
 	return nil
@@ -293,7 +293,7 @@ func (r *runner) openServers(ctx context.Context, simulated []string) (err error
 		return err
 	}
 	if err != nil { // a server that answers without a list may still serve
-		r.cfg.Log.Warn().Err(err).Msg("the model server does not say what it serves")
+		r.cfg.Log.Warn().Err(err).Msg("the model server does not list its models")
 		r.unlisted = err
 	}
 

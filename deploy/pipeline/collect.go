@@ -32,7 +32,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// CollectConfig says which run on a bus to collect, and into which files.
+// CollectConfig selects a run on a bus and the files to collect it into.
 type CollectConfig struct {
 	// Bus is the bus that has the run. Required.
 	Bus *busconn.Connection
@@ -46,7 +46,7 @@ type CollectConfig struct {
 	FlushInterval time.Duration
 	// Format is the format of the output file.
 	Format output.Format
-	// Report says what stands in the report besides the run.
+	// Report adds data to the report besides the run.
 	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
@@ -77,7 +77,7 @@ func (c CollectConfig) Validate() error {
 }
 
 // Collect collects a run that is on a bus until it has ended and its files are written. It
-// publishes what is not published yet. The end of ctx stops it: the error wraps
+// publishes the shards that are not published yet. The end of ctx stops it: the error wraps
 // [ErrInterrupted], and the next Collect resumes.
 func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 	if err := cfg.Validate(); err != nil {
@@ -102,27 +102,28 @@ func Collect(ctx context.Context, cfg CollectConfig) (*Result, error) {
 
 // describeError puts an error into words for the person who waits for the run.
 func (c *runCollector) describeError(ctx context.Context, err error) error {
-	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) + " to go on; nothing is lost"
+	again := "run promptmill collect " + c.Run + " -o " + files.Short(c.Output.Results()) +
+		" to continue; nothing is lost"
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, "interrupted", again)
 	case errors.Is(err, proto.ErrLeaseHeld):
-		return exit.WithHint(err, "its results are written there; promptmill tail "+c.Run+" shows them here, too")
+		return exit.WithHint(err, "its results are written there; promptmill tail "+c.Run+" shows them here as well")
 	case errors.Is(err, collector.ErrDeleted):
-		return fmt.Errorf("%w by another process; what was done is in %s", err, files.Short(c.Output.Journal()))
+		return fmt.Errorf("%w by another process; its finished lines are in %s", err, files.Short(c.Output.Journal()))
 	case errors.Is(err, atomicfile.ErrLocked):
 		return describeOutputError(err)
 	case errors.Is(err, errNotSubmitted):
 		return exit.WithHint(err,
-			"wait until promptmill submit has ended; should it have been stopped, the same promptmill submit with --run "+
-				c.Run+" goes on")
+			"wait until promptmill submit has ended; if it was stopped, the same promptmill submit with --run "+
+				c.Run+" continues it")
 	}
 
 	return exit.WithDefaultHint(describeRedirect(err), "fix that, then "+again)
 }
 
-// runCollector collects a run that is on a bus, and publishes what is not published yet, or not any
-// more.
+// runCollector collects a run that is on a bus, and publishes the shards that are not published yet
+// or were lost.
 type runCollector struct {
 	CollectConfig
 
@@ -220,7 +221,8 @@ func (c *runCollector) findRun(ctx context.Context, b *bus.Bus) (proto.Manifest,
 	return m, CheckOutput(c.Output)
 }
 
-// newParts makes the collector of the run, and a producer for what is not published yet.
+// newParts makes the collector of the run, and a producer for the shards that are not
+// published yet.
 func (c *runCollector) newParts(ctx context.Context, m proto.Manifest, j *journal.Journal) (*Parts, error) {
 	gatherer, err := collector.New(collector.Config{
 		JS:            c.Bus.JS,
@@ -370,7 +372,7 @@ func (c *runCollector) putAsideJournal(damage error) error {
 		return fmt.Errorf("put a damaged journal aside: %w", err)
 	}
 
-	c.Log.Error().Err(damage).Str("kept", aside).Msg("the journal is damaged; collecting the run anew")
+	c.Log.Error().Err(damage).Str("kept", aside).Msg("the journal is damaged; collecting the run from its start")
 
 	return nil
 }

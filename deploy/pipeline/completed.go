@@ -80,14 +80,14 @@ func checkNotForeign(out output.Prefix) error {
 	return nil
 }
 
-// checkWritten refuses a complete output whose files are not those of its metadata: they must
+// checkWritten refuses a complete output whose files do not match its metadata: they must
 // not be taken for its answers.
 func checkWritten(out output.Prefix, meta *metadata.Run) error {
 	err := out.CheckFiles(meta)
 	if errors.Is(err, output.ErrModified) {
 		return exit.WithHint(fmt.Errorf("run %s is complete, but %w", meta.TestID, err),
 			"put the file back, or remove "+files.Short(out.Meta())+
-				" and what is left of the output to run all of it again")
+				" and the remaining files of the output to run all of it again")
 	}
 
 	return err

@@ -27,8 +27,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Config says what to run, where, and where the answers go. The zero value of each field that is
-// not required is safe.
+// Config describes the input, the model servers, the bus and the output of a run. The zero
+// value of each field that is not required is safe.
 type Config struct {
 	// Inputs are the files of requests: JSONL in OpenAI's batch format, or with one request body
 	// a line, plain, gzip or zstd. "-" alone is Stdin. Required.
@@ -41,17 +41,17 @@ type Config struct {
 
 	// ServerURL is an OpenAI-compatible model server. Defaults to Servers.
 	ServerURL string
-	// Servers says which model servers to use, and how. Defaults to those that are found at the
+	// Servers selects the model servers and their settings. Defaults to the servers found at the
 	// usual ports of this machine.
 	Servers modelservers.Config
-	// Workers says how requests are run at the servers.
+	// Workers has the settings of the workers.
 	Workers WorkerConfig
 
-	// Settings say what becomes of the lines of the input: models, body fields, a schema.
+	// Settings apply to the lines of the input: models, body fields, a schema.
 	// ShardSize defaults to 32 requests, ShardBytes to 256 KiB (1 MiB with GroupByPrefix), and
 	// Capacity to what the servers take.
 	Settings proto.Settings
-	// Policy says what the bus does with the run. Attended is always set. Defaults to no
+	// Policy sets how the bus treats the run. Attended is always set. Defaults to no
 	// expiry, and to no time on the bus after the end.
 	Policy proto.RunPolicy
 	// RunID is the id of the run. Defaults to one from the time.
@@ -65,7 +65,7 @@ type Config struct {
 	// Listen is where the embedded server listens, HOST:PORT. Workers on other machines can join
 	// it then. Defaults to this machine alone.
 	Listen natsserver.ListenAddress
-	// Shared says that other machines may work for the run, so that it may wait for workers.
+	// Shared is set if other machines may work for the run, so that it may wait for workers.
 	// Defaults to false. It is set with Bus and with Listen.
 	Shared bool
 	// State is the folder for state: locks, the embedded server's store, copies of standard
@@ -76,7 +76,7 @@ type Config struct {
 	FlushInterval time.Duration
 	// Format is the format of the output file. Defaults to lines in the order of their arrival.
 	Format output.Format
-	// Report says what stands in the report besides the run. Defaults to no prices, and to the
+	// Report adds data to the report besides the run. Defaults to no prices, and to the
 	// last run of another model on the same input for comparison.
 	Report report.Options
 
@@ -94,7 +94,8 @@ type Config struct {
 type Hooks struct {
 	// Printf gets lines for a person at a terminal, such as a hint how to join other machines.
 	Printf func(format string, args ...any)
-	// Validating is called as the input is read for the first time, with what was read so far.
+	// Validating is called as the input is read for the first time, with the requests and bytes
+	// read until then.
 	Validating func(requests int, bytes int64)
 	// Loading is called while a model server loads.
 	Loading modelservers.Loading
@@ -137,7 +138,7 @@ func (h Hooks) startProgress(v *progress.Source) (stop func()) {
 	}
 }
 
-// Result is what a complete run has brought.
+// Result is the result of a complete run.
 type Result struct {
 	// Run is the id of the run.
 	Run string

@@ -1,5 +1,5 @@
 // Package pipeline runs files of requests through model servers, from start to end, in any Go
-// program. It is what the commands of promptmill use.
+// program. The commands of promptmill use it.
 //
 //	res, err := pipeline.Run(ctx, pipeline.Config{
 //		Inputs:    []string{"prompts.jsonl"},
@@ -26,7 +26,7 @@
 //   - An output belongs to one run. Run refuses another input or other settings for it, and a second
 //     process that works on it.
 //   - Run does not print, exit or take signals. The end of its context stops it gracefully; see
-//     [ErrInterrupted]. [Hooks] report what it does, Config.Log gets warnings.
+//     [ErrInterrupted]. [Hooks] report its progress, Config.Log gets warnings.
 //   - Run has stopped all of its goroutines, servers and processes when it returns.
 //
 // The parts can also live in several processes, on a bus that stays up:
@@ -40,10 +40,10 @@
 //
 // Who owns what: a runner (one call of Run) owns the state folder's lock, the journal, the model
 // servers and the bus. A runCollector (one call of Collect, and one for each run of Serve) owns the
-// journal of its run and a copy of its input. The journal has the truth: what is on the bus can be
+// journal of its run and a copy of its input. The journal has the truth: all data on the bus can be
 // published again from it.
 //
 // errors.Is and errors.As distinguish errors: [ErrInterrupted], [ErrOtherRun], [ErrInvalidInput],
-// statedir.ErrLocked and worker.RefusedError, among others. exit.Hint returns what a person can do,
+// statedir.ErrLocked and worker.RefusedError, among others. exit.Hint returns advice for a person,
 // with the flags of the promptmill commands, and exit.Code the exit code of a command.
 package pipeline

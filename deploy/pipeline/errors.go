@@ -27,7 +27,7 @@ var ErrOtherRun = errors.New("the output belongs to another run")
 // ErrInvalidInput is returned when lines of the input cannot be sent.
 var ErrInvalidInput = errors.New("lines of the input cannot be sent")
 
-// kindError is an error of one of the kinds above, with a text of its own.
+// kindError is an error of one of the kinds above, with its own text.
 type kindError struct {
 	error
 
@@ -77,7 +77,7 @@ func (r *runner) describeError(ctx context.Context, err error) error {
 		return exit.Unreachable(fmt.Errorf("%w%s", refused, done), refused.Fix()+", then "+again)
 	case errors.Is(err, collector.ErrDeleted):
 		return exit.WithHint(fmt.Errorf("%w by another process%s", err, done),
-			"run the same command again to begin it anew on the bus; what is done is kept")
+			"run the same command again to put the run on the bus again; its finished lines are kept")
 	case errors.Is(err, natsserver.ErrStore):
 		return exit.Unreachable(fmt.Errorf("%w (%s)%s", err, r.stateDir, done), "free space on that disk, then "+again)
 	case errors.Is(err, syscall.ENOSPC):

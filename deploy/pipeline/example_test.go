@@ -49,7 +49,7 @@ func Example() {
 	// Output: 200 answered, 0 failed, in tickets.jsonl.zst
 }
 
-// The same call for a complete output runs nothing, and returns what the run has brought.
+// The same call for a complete output runs nothing, and returns the result of the run.
 func ExampleRun_again() {
 	server := httptest.NewServer(sim.New(sim.Config{Models: []string{"gemma-3-4b-it"}}))
 	defer server.Close()

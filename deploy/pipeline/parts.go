@@ -39,8 +39,8 @@ type Parts struct {
 var errCompleted = errors.New("completed")
 
 // Run runs all parts until the collector has written the output. When ctx ends, the workers
-// stop first and the collector last, so that what is answered in the last moment is still in
-// the output; an errgroup alone would stop them together.
+// stop first and the collector last, so that answers of the last moment are still in the
+// output; an errgroup alone would stop them together.
 func (p *Parts) Run(ctx context.Context) error {
 	group, working := errgroup.WithContext(ctx)
 	collecting, stopCollecting := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -102,7 +102,7 @@ func (p *Parts) continueWithout(
 		}
 
 		if !warned {
-			p.Log.Warn().Err(refused).Msg("a model server refuses all requests; the run goes on without it")
+			p.Log.Warn().Err(refused).Msg("a model server refuses all requests; the run continues without it")
 		}
 
 		if bus.Sleep(ctx, time.Second) != nil {

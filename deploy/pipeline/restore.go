@@ -18,7 +18,7 @@ import (
 )
 
 // restoreLost puts runs back on the bus that have a journal, and that the bus has lost with its
-// store or a part of it. It reports those that cannot go on.
+// store or a part of it. It reports the runs that cannot continue.
 func (s *server) restoreLost(ctx context.Context) error {
 	journals, err := filepath.Glob(filepath.Join(s.Dir, "*"+output.JournalSuffix))
 	if err != nil || len(journals) == 0 {
@@ -47,7 +47,7 @@ func (s *server) restoreLost(ctx context.Context) error {
 			err = s.restore(ctx, m.Run)
 		}
 		if err != nil {
-			s.Hooks.printf("run %s is not on the bus, and cannot go on: %v; what is done is in %s. To go on, submit the same input again with --run %s",
+			s.Hooks.printf("run %s is not on the bus, and cannot continue: %v; its finished lines are in %s. To continue, submit the same input again with --run %s",
 				m.Run, err, path, m.Run)
 		}
 	}

@@ -23,8 +23,8 @@ import (
 // configuration, or reports that the output is complete. It returns when each request has a line in
 // the output, answered or failed.
 //
-// The end of ctx stops the run gracefully: workers finish what is in flight within
-// Config.Workers.Grace, and the collector writes what has come. The error wraps
+// The end of ctx stops the run gracefully: workers finish their requests in flight within
+// Config.Workers.Grace, and the collector writes the results that have arrived. The error wraps
 // [ErrInterrupted] and the cause of ctx's end then, and the next Run with the same
 // configuration resumes. A process that is killed loses nothing either.
 //
@@ -57,14 +57,14 @@ type runner struct {
 	stdin   *stdinCopy // nil: the input is in files
 
 	servers  *modelservers.Set // nil if only other processes have workers
-	served   modelserver.Info  // what the servers have
-	unlisted error             // why they do not list what they have
+	served   modelserver.Info  // describes the servers
+	unlisted error             // why they do not list their models
 
 	// endUnnoted says that the bus does not have the end of the run yet.
 	endUnnoted bool
 }
 
-// run runs, or resumes, or returns what a complete run has brought.
+// run runs or resumes the run, or returns the result of a complete one.
 func (r *runner) run(ctx context.Context) (*Result, error) {
 	// A process that completed the run may not have come to remove its state. The bus may not
 	// have the end of the run then.
@@ -172,7 +172,7 @@ func (r *runner) discardUnstarted(err error) error {
 }
 
 // removeState removes the state of a complete run. It is the last step: while the folder
-// exists, the next Run looks for what is left to do.
+// exists, the next Run looks for remaining work.
 func (r *runner) removeState() {
 	if r.endUnnoted {
 		return

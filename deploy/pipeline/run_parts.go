@@ -190,7 +190,8 @@ func (r *runner) addWorkers(p *Parts, v *progress.Source, js jetstream.JetStream
 }
 
 // answeredRequests returns a few requests that have their line, most of them answered. With these
-// the worker tells a server that refuses all requests from one that refuses the remaining ones.
+// the worker distinguishes a server that refuses all requests from one that refuses the remaining
+// ones.
 func (r *runner) answeredRequests() (list []proto.Request) {
 	const enough = 3
 	done := r.journal.State().Done

@@ -19,7 +19,8 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// newConfig returns the configuration of a run of so many requests at a simulated server.
+// newConfig returns the configuration of a run of the given number of requests at a simulated
+// server.
 func newConfig(t *testing.T, requests int, server sim.Config) Config {
 	t.Helper()
 

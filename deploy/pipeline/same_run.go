@@ -73,10 +73,10 @@ func (r *runner) checkSameInput(ctx context.Context, in proto.Input) error {
 	return nil
 }
 
-// describeRunChange returns in what a run of then differs from one of now with its id: in the text
-// of its input, in its settings, or in what these make of it. It is empty if both have the same
-// requests. Each run that is taken up again (on a bus, in a journal, in an output) is compared with
-// what it is taken for.
+// describeRunChange describes how the runs of two manifests with the same id differ: in the text of
+// the input, in the settings, or in the requests that the settings make of the input. It returns ""
+// if both have the same requests. Each run that is resumed (on a bus, in a journal, in an output)
+// is compared with the run that the caller expects.
 func describeRunChange(then, now proto.Manifest) string {
 	if then.Input.SHA256 != now.Input.SHA256 {
 		return describeInputChange(then.Input.SHA256, now.Input.SHA256)

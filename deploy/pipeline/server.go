@@ -27,7 +27,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// ServeConfig says which bus to serve, and where the answers of its runs go.
+// ServeConfig describes the bus to serve and the folder for the answers of its runs.
 type ServeConfig struct {
 	// Dir is the folder of the output files. Required, as an absolute path.
 	Dir string
@@ -42,7 +42,7 @@ type ServeConfig struct {
 	FlushInterval time.Duration
 	// Format is the format of the output files.
 	Format output.Format
-	// Report says what stands in the reports besides the run.
+	// Report adds data to the reports besides the run.
 	Report report.Options
 	// Version is the version of the program, for the metadata.
 	Version string
@@ -215,7 +215,7 @@ func (s *server) sweep(ctx context.Context) error {
 	for round := 0; ; round++ {
 		if round%60 == 0 { // in ten minutes; each run that was ever deleted is looked for
 			if err := SweepDeleted(ctx, s.link.JS, s.runs, orphanAge, s.Hooks); err != nil && ctx.Err() == nil {
-				s.Log.Warn().Err(err).Msg("failed to delete what is left of deleted runs; trying again later")
+				s.Log.Warn().Err(err).Msg("failed to delete the remains of deleted runs; retrying later")
 			}
 		}
 
@@ -299,7 +299,7 @@ func (s *server) collectRun(ctx context.Context, m proto.Manifest) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, collector.ErrDeleted), errors.Is(err, proto.ErrNoRun):
-			s.Hooks.printf("run %s was deleted; what was done is in %s", m.Run, c.Output.Journal())
+			s.Hooks.printf("run %s was deleted; its finished lines are in %s", m.Run, c.Output.Journal())
 			s.noteDeleted(ctx, m.Run)
 			return
 		}

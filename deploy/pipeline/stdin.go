@@ -59,7 +59,8 @@ func copyStdin(ctx context.Context, stdin io.Reader, dir string) (*stdinCopy, er
 }
 
 // CopyStdin copies standard input into a file in dir, for a command that reads it more than
-// once. The error is that of the input if there is nothing. The end of ctx ends the reading.
+// once. If standard input is empty, it returns the error of an empty input. The end of ctx ends the
+// reading.
 func CopyStdin(ctx context.Context, stdin io.Reader, dir string) (path string, err error) {
 	s, err := copyStdin(ctx, stdin, dir)
 	if err != nil {

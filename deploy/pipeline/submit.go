@@ -27,7 +27,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonl"
 )
 
-// SubmitConfig says what to put on a bus.
+// SubmitConfig describes a run to put on a bus.
 type SubmitConfig struct {
 	// Bus is the bus. Required.
 	Bus *busconn.Connection
@@ -37,12 +37,12 @@ type SubmitConfig struct {
 	Stdin io.Reader
 	// State is the state folder, where Stdin is copied to. Required with Stdin.
 	State string
-	// Settings say what becomes of the lines of the input, see [Config.Settings].
+	// Settings apply to the lines of the input, see [Config.Settings].
 	Settings proto.Settings
-	// Policy says what the bus does with the run.
+	// Policy sets how the bus treats the run.
 	Policy proto.RunPolicy
-	// RunID is the id of the run. Defaults to one from the time. With a given id, Submit goes on
-	// where an earlier one was stopped.
+	// RunID is the id of the run. Defaults to one from the time. With a given id, Submit resumes
+	// an earlier Submit that was stopped.
 	RunID string
 	// Hooks report what Submit does.
 	Hooks Hooks
@@ -172,13 +172,13 @@ func describeSubmitError(err error, run string) error {
 			"promptmill delete ended runs, this one ("+run+") with --force, or give the bus a larger disk")
 	case errors.Is(err, proto.ErrInputChanged):
 		return exit.WithHint(err, "promptmill delete --force "+run+
-			" takes away what is there of it, then submit the input as it is now")
+			" removes the parts that are there, then submit the changed input")
 	case errors.Is(err, errTaken):
 		return exit.WithHint(err, "promptmill status "+run+" shows it; or choose another --run")
 	}
 
 	return exit.WithDefaultHint(err, "the same promptmill submit with --run "+run+
-		" goes on, promptmill delete --force "+run+" takes away what is there of it")
+		" continues it, promptmill delete --force "+run+" removes the parts that are there")
 }
 
 // submission is one call of [Submit].
@@ -271,9 +271,9 @@ func defaultModel(workers []proto.WorkerInfo) (model string) {
 	return model
 }
 
-// halfSubmitted reports whether a run is what a submit of m has left that was killed before all of
-// the input was on the bus. If that one is alive, both store the same, and one of them begins the
-// run.
+// halfSubmitted reports whether a run comes from a submit of m that was killed before all of
+// the input was on the bus. If that submit still runs, both store the same input, and one of
+// them begins the run.
 func halfSubmitted(old, m proto.Manifest) bool {
 	return old.State == proto.StateValidating && describeRunChange(old, m) == "" &&
 		old.Policy.KeepResults == m.Policy.KeepResults
@@ -384,8 +384,8 @@ func (s *submission) publishShards(ctx context.Context, run string) error {
 	return nil
 }
 
-// collectorTime is how long the collector of a run that is submitted again may take to read its
-// journal, before all of the input is published.
+// collectorTime is the time that the collector of a run that is submitted again has to read its
+// journal before all of the input is published.
 const collectorTime = 5 * time.Second
 
 // awaitCollector waits until a run is collected, and reports whether the collector publishes it:
@@ -470,7 +470,8 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 	for now, err := range b.Runs.Watch(ctx, m.Run) {
 		switch {
 		case ctx.Err() != nil:
-			return *last.Load(), interrupted(ctx, "not waiting any longer; the run goes on", "promptmill status "+m.Run)
+			return *last.Load(), interrupted(ctx, "not waiting any longer; the run continues",
+				"promptmill status "+m.Run)
 		case err != nil:
 			return *last.Load(), err
 		}
@@ -487,5 +488,5 @@ func AwaitEnd(ctx context.Context, l *busconn.Connection, m proto.Manifest, hook
 		problem = now.Problem
 	}
 
-	return *last.Load(), interrupted(ctx, "not waiting any longer; the run goes on", "promptmill status "+m.Run)
+	return *last.Load(), interrupted(ctx, "not waiting any longer; the run continues", "promptmill status "+m.Run)
 }

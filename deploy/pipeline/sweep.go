@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// answerTime is how long the pipeline waits for an answer of the bus.
+// answerTime is the time that the pipeline waits for an answer of the bus.
 const answerTime = 15 * time.Second
 
 // sweepEndedRuns is sweepEnded for a process that does not stay.
@@ -52,7 +52,7 @@ func sweepEnded(
 	return nil
 }
 
-// orphanAge is how old streams without a manifest must be to be removed by themselves.
+// orphanAge is the age at which streams without a manifest are removed.
 const orphanAge = time.Minute
 
 // SweepDeleted finishes deletions that were cut short: a run that was deleted has no streams of
@@ -91,7 +91,7 @@ func SweepDeleted(
 			return err
 		}
 
-		hooks.printf("run %s had been deleted, and what was left of it has left the bus", run)
+		hooks.printf("run %s had been deleted; its remains are now off the bus", run)
 	}
 
 	return nil

@@ -92,7 +92,7 @@ func (c WorkerConfig) newLimiter(servers *modelservers.Set, log zerolog.Logger) 
 	return limit.New(limit.Config{Max: min(ceiling, most)})
 }
 
-// reservedFiles is how many files are kept for all but requests: connections to the bus, its
+// reservedFiles is the number of files that are not for requests: connections to the bus, its
 // store, the journal and the outputs.
 const reservedFiles = 64
 
@@ -128,7 +128,7 @@ func (c WorkerConfig) newConfig(
 	servers *modelservers.Set, server *modelserver.Server, state string, log zerolog.Logger,
 ) worker.Config {
 	var memory *limit.Memory
-	if !servers.Simulated() { // whose URL is another one each time
+	if !servers.Simulated() { // its URL differs each time
 		memory = limit.NewMemory(filepath.Join(state, memoryFile))
 	}
 
@@ -156,7 +156,7 @@ func workerName(name string, i, servers int) string {
 	return fmt.Sprintf("%s-%d", name, i+1)
 }
 
-// lookUpEvery is how often a pool looks up the names of its model servers.
+// lookUpEvery is the interval at which a pool looks up the names of its model servers.
 const lookUpEvery = 10 * time.Second
 
 // WorkersConfig says which workers to run, and for which bus.
@@ -170,7 +170,7 @@ type WorkersConfig struct {
 	// Name is the name of the worker; those at several servers get a number each. Defaults to the
 	// host's name.
 	Name string
-	// State is the state folder, which keeps what is learned of the servers. Required.
+	// State is the state folder, which keeps measurements of the servers. Required.
 	State string
 	// Version is the version of the program, for announcements.
 	Version string
@@ -322,7 +322,7 @@ func (p *workerPool) applyChanges(ctx context.Context, name *modelservers.Name, 
 			why = "has several addresses now"
 		}
 
-		p.Hooks.printf("%s %s; its worker finishes what is in flight", server.URL(), why)
+		p.Hooks.printf("%s %s; its worker finishes its requests in flight", server.URL(), why)
 		p.stop[server]()
 		delete(p.stop, server)
 	}

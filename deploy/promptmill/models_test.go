@@ -129,11 +129,11 @@ func TestModelsAsServersListThem(t *testing.T) {
 			exit.CodeUsage, "hint: leave out one of them", ""},
 		"an empty list": {200, `{"object":"list","data":[]}`, []string{"z"}, nil, exit.CodeOK, "1 answered", "z"},
 		"null":          {200, `{"object":"list","data":null}`, []string{"z"}, nil, exit.CodeOK, "1 answered", "z"},
-		"no list":       {404, `{}`, []string{"z"}, nil, exit.CodeOK, "does not say what it serves", "z"},
+		"no list":       {404, `{}`, []string{"z"}, nil, exit.CodeOK, "does not list its models", "z"},
 		"a list for a key": {401, `{}`, []string{""}, nil, exit.CodeUnreachable,
 			"hint: set PROMPTMILL_API_KEY to a key that the server takes, or name a model with --model", ""},
 		"a list for a key only": {403, `{}`, []string{"z"}, nil, exit.CodeOK, "1 answered", "z"},
-		"a list that fails":     {500, `oops`, []string{"z"}, nil, exit.CodeOK, "does not say what it serves", "z"},
+		"a list that fails":     {500, `oops`, []string{"z"}, nil, exit.CodeOK, "does not list its models", "z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

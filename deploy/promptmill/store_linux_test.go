@@ -224,7 +224,7 @@ func TestServeRestoresWhatTheBusHasLost(t *testing.T) {
 			"the bus has lost it; going on from its journal", false},
 		{"all, with a copy of the input", []string{"."}, false, true,
 			"the bus has lost it; going on from its journal", false},
-		{"all, without a copy", []string{"."}, false, false, "cannot go on: copy the input from the bus", true},
+		{"all, without a copy", []string{"."}, false, false, "cannot continue: copy the input from the bus", true},
 		{"all, of a run that was deleted", []string{"."}, true, true, "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -159,13 +159,13 @@ func TestEnergyIsThePowerOverTheTime(t *testing.T) {
 			{"nothing is known of a card without a power", 0, "[N/A]", -1},
 			{"a first power is no energy yet", time.Second, "100", 0},
 			{"the power goes straight from one to the next", time.Second, "300", 200},
-			{"the time is that between the readings", 1500 * time.Millisecond, "100", 500},
+			{"the time between the readings counts", 1500 * time.Millisecond, "100", 500},
 			{"two at once give nothing", 0, "400", 500},
-			{"a power that is not told for a moment is bridged", time.Second, "[N/A]", 500},
-			{"from the last that was told", time.Second, "200", 1100},
+			{"a power that is not reported for a moment is bridged", time.Second, "[N/A]", 500},
+			{"from the last reported power", time.Second, "200", 1100},
 			{"5 s are no gap", 5 * time.Second, "200", 2100},
-			{"more is one", 5*time.Second + time.Millisecond, "200", 2100},
-			{"after which it goes on", time.Second, "200", 2300},
+			{"more is a gap", 5*time.Second + time.Millisecond, "200", 2100},
+			{"after a gap it counts again", time.Second, "200", 2300},
 		} {
 			time.Sleep(step.after)
 			o.Write(cardLine("0", step.power, "1"))

@@ -34,7 +34,7 @@ func TestParseReading(t *testing.T) {
 				UtilizationPercent: new(0.0),
 				TemperatureC:       new(41.0),
 			}, 1},
-		{"one that does not tell its power", "0, GPU-1, NVIDIA GeForce GT 710, 2002, 3, [Not Supported], N/A, 30, 1",
+		{"one that does not report its power", "0, GPU-1, NVIDIA GeForce GT 710, 2002, 3, [Not Supported], N/A, 30, 1",
 			Reading{
 				UUID:            "GPU-1",
 				Name:            "NVIDIA GeForce GT 710",

@@ -17,7 +17,7 @@ const (
 // Growing.
 const (
 	// minGainDouble is the least gain in rate for which a doubling is kept. A server whose
-	// tokens per second rise as n/(n+h), as a batch's do, then gets to 97 % of what it can.
+	// tokens per second rise as n/(n+h), as a batch's do, then gets to 97 % of its best rate.
 	minGainDouble = 1.03
 	// obviousGain shows at once that a server has room. A smaller gain may come from a queue
 	// that is still filling up: its first requests hardly wait.
@@ -28,13 +28,13 @@ const (
 
 // Probing.
 const (
-	// probeUp is the factor of a step up. It must bring minGainUp: a sixth of what it would on
-	// a server with room.
+	// probeUp is the factor of a step up. It must bring minGainUp: a sixth of its gain on a
+	// server with room.
 	probeUp   = 1.125
 	minGainUp = 1.006
 
 	// probeDown is the factor of the smallest step down. It may cost nothing that can be seen:
-	// at most 1-keptDown, or after a large step lossShareDown of what it would cost on a server
+	// at most 1-keptDown, or after a large step lossShareDown of its cost on a server
 	// with room. All steps down together may not cost more than 1-keptDownAll of the best rate.
 	probeDown     = 0.96
 	keptDown      = 0.995
@@ -48,7 +48,7 @@ const (
 )
 
 // How long the climber waits between probes that bring nothing. A probe of more is nearly free,
-// a probe of less costs what it takes away.
+// a probe of less costs its part of the rate.
 const (
 	firstCooldown = 2 * time.Second
 	upCooldown    = 20 * time.Second

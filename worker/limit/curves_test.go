@@ -25,15 +25,15 @@ func allScenarios() []scenario {
 	for _, k := range []int{1, 4, 64} {
 		jam := engineWith(k)
 		jam.Jam = 0.25
-		for _, told := range []bool{false, true} {
+		for _, reported := range []bool{false, true} {
 			list = append(list, scenario{
-				name:   fmt.Sprintf("%d slots, a request that waits costs a quarter, told=%v", k, told),
-				engine: jam,
-				least:  50,
-				most:   150,
-				best:   []int{k},
-				slots:  k,
-				told:   told,
+				name:          fmt.Sprintf("%d slots, a request that waits costs a quarter, reported=%v", k, reported),
+				engine:        jam,
+				least:         50,
+				most:          150,
+				best:          []int{k},
+				slots:         k,
+				slotsReported: reported,
 			})
 		}
 	}
@@ -79,7 +79,7 @@ func TestCurves(t *testing.T) {
 
 	for _, c := range allScenarios() {
 		for _, gauges := range []bool{true, false} {
-			if c.engine.Jam > 0 && !gauges && !c.told {
+			if c.engine.Jam > 0 && !gauges && !c.slotsReported {
 				continue // nothing shows how many run
 			}
 
@@ -98,7 +98,7 @@ func TestCurves(t *testing.T) {
 					}
 
 					l := New(Config{})
-					if c.told {
+					if c.slotsReported {
 						l.SetSlots(c.slots)
 					}
 
@@ -154,7 +154,7 @@ func TestFirstSeconds(t *testing.T) {
 	})
 }
 
-// A server that refuses what it cannot queue gets hardly more than that.
+// A server with a bounded queue gets hardly more requests than fit into it.
 func TestOverload(t *testing.T) {
 	t.Parallel()
 

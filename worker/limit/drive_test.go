@@ -15,17 +15,17 @@ import (
 
 // scenario is a server, with the requests that are sent to it.
 type scenario struct {
-	name        string
-	engine      sim.EngineConfig
-	least, most int       // tokens of an answer
-	noise       bool      // the answers do not show how long they are
-	best        []int     // fixed limits; the best one is the reference
-	slots       int       // requests that run at once; 0: unknown
-	told        bool      // the server reports its slots
-	others      int       // requests of another client, all the time
-	gate        *sim.Gate // in front of the server; nil: none
-	unlucky     float64   // part of the requests that the server refuses at random
-	replicas    int       // servers that take turns, with requests and with gauges; 0: one
+	name          string
+	engine        sim.EngineConfig
+	least, most   int       // tokens of an answer
+	noise         bool      // the answers do not show how long they are
+	best          []int     // fixed limits; the best one is the reference
+	slots         int       // requests that run at once; 0: unknown
+	slotsReported bool      // the server reports its slots
+	others        int       // requests of another client, all the time
+	gate          *sim.Gate // in front of the server; nil: none
+	unlucky       float64   // part of the requests that the server refuses at random
+	replicas      int       // servers that take turns, with requests and with gauges; 0: one
 
 	// The process is stopped at stop for the time stopped; 0: it is not.
 	stop, stopped time.Duration
@@ -136,10 +136,10 @@ func drive(
 		}
 	})
 
-	told := 0
+	observed := 0
 	observe := func() {
-		told++
-		load, kv := engines[told%len(engines)].Load(), -1.0
+		observed++
+		load, kv := engines[observed%len(engines)].Load(), -1.0
 		if c.engine.KV > 0 {
 			kv = load.KVUsage
 		}

@@ -176,7 +176,7 @@ func (l *Limiter) Release(s Slot, o Outcome) {
 	}
 }
 
-// endRound passes what was measured to the controller that decides now.
+// endRound passes the measurements to the controller that decides now.
 func (l *Limiter) endRound(now time.Time) {
 	gaugesDecide := l.gauges.decidesNow(now)
 	switch {
@@ -244,7 +244,7 @@ func (l *Limiter) SetSlots(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	if l.gauges.ignored { // the slots, too, belong to one of several servers
+	if l.gauges.ignored { // the slots also belong to one of several servers
 		return
 	}
 
@@ -358,7 +358,7 @@ const (
 	MissedBeat = time.Second
 )
 
-// Beat records that this process runs. The limiter drops what it measured across a time without
+// Beat records that this process runs. The limiter drops measurements across a time without
 // beats, and starts the search again.
 func (l *Limiter) Beat() {
 	l.mu.Lock()

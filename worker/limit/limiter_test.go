@@ -174,7 +174,7 @@ func TestLower(t *testing.T) {
 	}
 }
 
-// Gauges that are ignored move nothing, and what they led to is dropped.
+// Gauges that are ignored move nothing, and their effects are dropped.
 func TestIgnoreGauges(t *testing.T) {
 	t.Parallel()
 

@@ -7,7 +7,7 @@ import (
 
 // meter measures what a server produces per second, from single requests.
 //
-// Counting what is done in an interval would need long intervals: requests end in bursts, and
+// Counting the work of an interval would need long intervals: requests end in bursts, and
 // each did most of its work before the interval began. By Little's law a request that took t
 // seconds while n were in flight used t/n seconds of the whole server. The work of some
 // requests over the server's time that they used is the same rate, without an edge: it holds

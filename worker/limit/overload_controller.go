@@ -47,7 +47,7 @@ const (
 	ceilingTime   = 20 * time.Second // for which the limit stays under a ceiling that was found
 )
 
-// overloadController watches for refusals. Servers that refuse what they cannot hold (vLLM and
+// overloadController watches for refusals. Servers that refuse excess requests (vLLM and
 // SGLang with a bounded queue, Ollama: 503; Dynamo: 529) or allow a number of requests per
 // second (proxies: 429 or 503) are the one clear sign of too much. A few refusals say nothing,
 // since proxies give them at random.
@@ -253,7 +253,7 @@ func (v *overloadController) isTrialOver(passed time.Duration) bool {
 	return isRefusing || passed >= minTrialTime && v.begun-v.refused >= minTrialTaken || passed >= maxTrialTime
 }
 
-// endTrial compares what the server took in a trial with what it took at the pace. It returns
+// endTrial compares the rate that the server took in a trial with its rate at the pace. It returns
 // the ceiling if the trial brought more, and otherwise continues the pace.
 func (v *overloadController) endTrial(passed time.Duration, now time.Time) (ceiling int) {
 	tried := float64(v.begun-v.refused) / passed.Seconds()

@@ -98,8 +98,8 @@ func TestInFlightLimit(t *testing.T) {
 	}
 }
 
-// Replicas behind a load balancer get what they take, though each reports only its own gauges,
-// before these are ignored and after.
+// Replicas behind a load balancer get as much as they take, though each reports only its own
+// gauges, before these are ignored and after.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 

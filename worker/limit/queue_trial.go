@@ -17,9 +17,9 @@ const (
 
 // queueTrial tries whether requests should wait in the server at all, while the queue or the
 // server's slots decide on the limit. A request that waits there keeps a slot from being empty
-// while an answer and the next request travel. But what waits is not free everywhere: a server
-// may look through its queue at each step, or make room in its cache for what it cannot run
-// yet. So both are tried from time to time, and the better one is kept.
+// while an answer and the next request travel. But waiting requests are not free everywhere: a
+// server may look through its queue at each step, or make room in its cache for requests that
+// it cannot run yet. So both are tried from time to time, and the better one is kept.
 type queueTrial struct {
 	win    *window
 	gauges *gaugeController

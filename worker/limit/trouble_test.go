@@ -77,8 +77,8 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// A server that loads another model every few seconds, and does nothing meanwhile, gets what it
-// takes in between.
+// A server that loads another model every few seconds, and does nothing meanwhile, gets as much
+// as it takes in between.
 func TestModelSwaps(t *testing.T) {
 	t.Parallel()
 

@@ -43,7 +43,7 @@ func (w *window) setLimit(n int, now time.Time) {
 	w.wakeNext()
 }
 
-// startRound drops what was measured. Requests that began before now do not count.
+// startRound drops the measurements. Requests that began before now do not count.
 func (w *window) startRound(now time.Time) { w.meter = meter{since: now} }
 
 // isFilled reports whether there were enough requests in flight, in this round, to say anything

@@ -38,7 +38,7 @@ const resolveTimeout = 5 * time.Second
 // a server of its own: a headless service, or a name that DNS gives in turns. Of a host with an
 // address of each family it returns one of them. It returns none if the name must be left as it
 // is: if it is an address, or is reached through a proxy; or if an address is public, since
-// public names with several addresses have load balancers there. The error is that of the
+// public names with several addresses have load balancers there. An error comes from the
 // lookup.
 func LookupAddresses(ctx context.Context, base string) ([]netip.Addr, error) {
 	return resolveAddresses(ctx, base, net.DefaultResolver.LookupNetIP)

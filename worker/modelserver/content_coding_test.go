@@ -131,7 +131,7 @@ func TestLongPackedAnswers(t *testing.T) {
 	}
 }
 
-// The list of models may come encoded, too.
+// The list of models may be encoded as well.
 func TestProbeWithAPackedList(t *testing.T) {
 	t.Parallel()
 

@@ -15,7 +15,7 @@
 //
 // The table flavours has a row for each flavour: the signs by which Probe recognizes a server,
 // and the type that describes it and reads its load. Each type has a file, which cites the
-// server's source for what it reads:
+// server's source for each field:
 //
 //	Probe ── listModels ── recognizeFlavour ── flavour.describe
 //	Load ──────────────────────────────────── flavour.readLoad ── readGauges ── parsePage

@@ -6,7 +6,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Info describes a server and what it serves. What the server does not report is zero.
+// Info describes a server and its models. Fields that the server does not report are zero.
 type Info struct {
 	// Flavour is "vLLM", "SGLang", "llama.cpp", "Ollama" and so on, or "OpenAI-compatible".
 	Flavour string
@@ -108,7 +108,7 @@ func MergeInfos(list []Info) Info {
 	return merged
 }
 
-// clearFigures drops what is true of one server only, if several answer.
+// clearFigures drops the figures of a single server, if several answer.
 func (i *Info) clearFigures() {
 	i.Slots, i.LoadSeconds = 0, 0
 	i.WeightBytes, i.CacheBytes, i.GPUBytes, i.GPUMemoryUtilization = 0, 0, 0, 0

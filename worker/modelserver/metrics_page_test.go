@@ -120,7 +120,7 @@ func TestReadLabel(t *testing.T) {
 		{"engines that have the same", `{engine="0",gpu_memory_utilization="0.9"} 1` + "\n" +
 			`vllm:cache_config_info{engine="1",gpu_memory_utilization="0.9"}`, 0.9},
 		{"behind a label that ends like it", `{old_gpu_memory_utilization="0.1",gpu_memory_utilization="0.9"}`, 0.9},
-		{"not told", `{num_gpu_blocks="7"}`, 0},
+		{"not reported", `{num_gpu_blocks="7"}`, 0},
 		{"no labels", ``, 0},
 		{"none", `{gpu_memory_utilization="None"}`, 0},
 		{"empty", `{gpu_memory_utilization=""}`, 0},

@@ -24,7 +24,7 @@ type modelList struct {
 // modelCard is an element of the list.
 type modelCard struct {
 	ID          string
-	Root        string   // vLLM: what was loaded, under each of its names
+	Root        string   // vLLM: the loaded model, under each of its names
 	Aliases     []string // llama.cpp
 	OwnedBy     string   `json:"owned_by"`
 	MaxModelLen int      `json:"max_model_len"` // vLLM and SGLang; null for an adapter

@@ -42,7 +42,7 @@ func (o *ollama) describe(ctx context.Context, s *Server, info *Info) error {
 	type models struct {
 		Models []struct {
 			Name          string
-			Size          int64 // of the files in /api/tags, and of what is loaded in /api/ps
+			Size          int64 // of the files in /api/tags, and of the loaded part in /api/ps
 			SizeVRAM      int64 `json:"size_vram"`
 			ContextLength int   `json:"context_length"`
 		}

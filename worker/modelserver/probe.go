@@ -12,7 +12,7 @@ import (
 // probeTimeout bounds all requests of one probe.
 const probeTimeout = 10 * time.Second
 
-// Probe asks the server what it is and what it serves. The flavour is remembered for
+// Probe asks the server for its flavour and its models. The flavour is remembered for
 // [Server.Load]; a server that becomes another one is recognized again.
 //
 // The error wraps [ErrUnreachable] when the server is not there or not ready, and [ErrLoading]

@@ -30,7 +30,7 @@ func TestProbe(t *testing.T) {
 			WeightBytes:          32e9,
 			GPUMemoryUtilization: 0.92,
 		}},
-		{"vLLM that answers only what it must", without(newVLLM(t), "/version", "/metrics"),
+		{"vLLM with the required pages only", without(newVLLM(t), "/version", "/metrics"),
 			Info{Flavour: "vLLM", Models: qwen}},
 		{"vLLM behind something that renames its models", with(newVLLM(t), "/v1/models", reply{body: otherModels}),
 			Info{

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// replicaDetector finds out whether the pages of metrics at one URL are those of one server.
+// replicaDetector finds out whether the pages of metrics at one URL come from one server.
 // Behind a load balancer each is another replica's: its gauges are a part of the load, and its
 // counters jump back and forth. A restart of the only server is no such sign: its start time is
 // newer, or its counters fall once.
@@ -27,8 +27,8 @@ type replicaDetector struct {
 	slots slotSurvey
 }
 
-// processSample is what one page shows of the process that it comes from, with the answers of
-// its server up to then.
+// processSample has the figures of one page about its process, with the number of answers of its
+// server up to then.
 type processSample struct {
 	at       time.Time
 	started  float64    // in seconds of a clock of its host; 0: unknown

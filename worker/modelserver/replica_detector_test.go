@@ -41,7 +41,7 @@ func TestIdentity(t *testing.T) {
 		want  string
 	}{
 		{"one server", []seen{{tokens: 100}, {tokens: 200}, {tokens: 200}, {tokens: 300}}, oneServer},
-		{"one that tells its start", []seen{
+		{"one that reports its start", []seen{
 			{started: 50, tokens: 100},
 			{started: 50, tokens: 200},
 			{started: 50.3, tokens: 300},
@@ -142,7 +142,7 @@ func TestIdentity(t *testing.T) {
 		}, oneServer},
 		{"half of it is", []seen{{tokens: 0}, {tokens: 5000, answers: 100, answered: 9500}}, lacks},
 		{"too few answers to say so", []seen{{tokens: 0}, {tokens: 50, answers: 20, answered: 2000}}, oneServer},
-		{"what was in flight was counted before", []seen{
+		{"requests in flight were counted before", []seen{
 			{tokens: 6000, inFlight: 60},
 			{tokens: 10_000, answers: 100, answered: 9500},
 		}, oneServer},
@@ -400,8 +400,8 @@ func TestBalanced(t *testing.T) {
 		{"start times, the least busy one", []float64{50, 80}, "least busy", 0},
 		{"counters, in turns", []float64{0, 0}, "turns", 500},
 		{"counters, at random", []float64{0, 0}, "random", 500},
-		{"what is counted, in turns", []float64{0, 0}, "turns", 0},
-		{"what is counted, at random", []float64{0, 0}, "random", 0},
+		{"counted tokens, in turns", []float64{0, 0}, "turns", 0},
+		{"counted tokens, at random", []float64{0, 0}, "random", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

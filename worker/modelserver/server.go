@@ -80,7 +80,7 @@ func WithRoots(roots *x509.CertPool) Option { return func(s *Server) { s.roots =
 
 // New returns the model server at a URL such as "http://localhost:8000", with or without "/v1"
 // or another version, or one of its endpoints, at its end. A query is sent with each request; a
-// user and password are sent, too, and never shown. key, if not empty, is sent as bearer token
+// user and password are sent as well, and never shown. key, if not empty, is sent as bearer token
 // if the URL has no user.
 func New(base, key string, options ...Option) (*Server, error) {
 	at, user, err := parseBaseURL(base)
@@ -401,8 +401,8 @@ func isLoadingError(body []byte) bool {
 	return json.Unmarshal(body, &reply) == nil && reply.Error.Type == "unavailable_error"
 }
 
-// isUnloadedError reports whether a refusal is that of llama.cpp's router for a model that is
-// not loaded, or not any more (tools/server/server-models.cpp, router_validate_model and
+// isUnloadedError reports whether a refusal comes from llama.cpp's router because a model is not
+// loaded, or not any more (tools/server/server-models.cpp, router_validate_model and
 // proxy_request).
 func isUnloadedError(body []byte) bool {
 	return bytes.Contains(body, []byte("model is not loaded")) || bytes.Contains(body, []byte("is not running"))

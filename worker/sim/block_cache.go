@@ -12,7 +12,7 @@ const block = 16
 // it. The blocks that were unused for the longest time make room for others.
 //
 // A block is there as soon as it is computed. With vLLM others share it before that: a
-// request's blocks are entered when it is scheduled, and what is scheduled later is computed in
+// request's blocks are entered when it is scheduled, and requests scheduled later are computed in
 // the same step or a later one (vLLM 0.32, v1/core/kv_cache_manager.py, allocate_slots). SGLang
 // enters them in its tree after the step.
 type blockCache struct {

@@ -120,7 +120,7 @@ func (c *Config) fullName(model string) string {
 
 // fitContext cuts the answer to the context, and reports whether the request fits: if it asks
 // for too many tokens, SGLang refuses it, and vLLM only if no prompt leaves room for them.
-// Ollama cuts the prompt, too.
+// Ollama also cuts the prompt.
 func (c *Config) fitContext(p *plan, req request) bool {
 	length := c.contextLength()
 	switch c.Flavour {

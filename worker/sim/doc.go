@@ -14,7 +14,7 @@
 // loads models in the place of others, for flavours that do so. The [Engine] runs the requests:
 // its scheduler knows which of them run and how far they are, from event to event, without a
 // goroutine for each; a promptCache says how much of a prompt need not be computed again. Times
-// are those of package time, so a test in a synctest bubble simulates hours in milliseconds.
+// come from package time, so a test in a synctest bubble simulates hours in milliseconds.
 //
-// What the flavours answer is compared with recordings of real servers, in testdata/real.
+// The answers of the flavours are compared with recordings of real servers, in testdata/real.
 package sim

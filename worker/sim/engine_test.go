@@ -319,7 +319,7 @@ func TestClientsLeave(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(left)
 		if err := e.Run(ctx, 1, 1); !errors.Is(err, left) {
-			t.Errorf("who has left before: %v", err)
+			t.Errorf("a client that left before: %v", err)
 		}
 	})
 }

@@ -59,7 +59,7 @@ func (p *statusPages) writeSGLangMetrics(w http.ResponseWriter, _ *http.Request)
 		})
 }
 
-// writeLlamaCPPMetrics counts the prompts that are read, without what was cached, and the
+// writeLlamaCPPMetrics counts the prompts that are read, without their cached part, and the
 // tokens of answers that have ended, as llama.cpp does.
 func (p *statusPages) writeLlamaCPPMetrics(w http.ResponseWriter) {
 	load := p.engine.Load()

@@ -20,12 +20,12 @@ func TestModelPool(t *testing.T) {
 		flavour Flavour
 		hold    int
 		models  []string // of requests, one every 100 ms
-		bad     []string // what they are refused with, "" for an answer
+		bad     []string // the errors that refuse them, "" for an answer
 		swaps   int64
 		took    time.Duration // all of them
 	}{
 		{"one model", LlamaCPP, 1, []string{"a", "a"}, []string{"", ""}, 1, swap + answer},
-		{"a router unloads what is being loaded", LlamaCPP, 1, []string{"a", "b"},
+		{"a router unloads a loading model", LlamaCPP, 1, []string{"a", "b"},
 			[]string{"proxy error: Could not establish connection", ""}, 2, swap + answer + 100*time.Millisecond},
 		{"a router that holds both", LlamaCPP, 2, []string{"a", "b"}, []string{"", ""}, 2,
 			swap + answer + 100*time.Millisecond},

@@ -60,7 +60,7 @@ func TestBlockCache(t *testing.T) {
 			{end: 1},
 			{begin: a + b[1:], want: block},
 		}},
-		{"what was used first has gone", SGLang, 2, []cacheStep{
+		{"the block used first has gone", SGLang, 2, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},
@@ -69,7 +69,7 @@ func TestBlockCache(t *testing.T) {
 			{end: 5},
 			{begin: a},
 		}},
-		{"what was used again stays", SGLang, 2, []cacheStep{
+		{"a block that was used again stays", SGLang, 2, []cacheStep{
 			{begin: a},
 			{end: 1},
 			{begin: b},
@@ -81,7 +81,7 @@ func TestBlockCache(t *testing.T) {
 			{begin: a, want: block},
 		}},
 		// After 1 s half a second is left, after 2 s nothing.
-		{"not what is still read", SGLang, 8, []cacheStep{
+		{"not a block that is still read", SGLang, 8, []cacheStep{
 			{begin: a + b},
 			{begin: a + b},
 			{begin: a + b, want: 2 * block},
@@ -158,7 +158,7 @@ func TestSlotCache(t *testing.T) {
 			{end: 5},
 			{begin: a + "one.", want: 100},
 		}},
-		{"with Ollama it is what counts", Ollama, 1, 2, []cacheStep{
+		{"with Ollama it counts", Ollama, 1, 2, []cacheStep{
 			{begin: a},
 			{begin: b},
 			{end: 2},

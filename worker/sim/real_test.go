@@ -118,7 +118,7 @@ func TestAnswersMatchRealServers(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		cfg   Config
-		other []string // what it answers and the real one does not
+		other []string // fields that the real one does not answer
 	}{
 		// A real vLLM either generates or embeds and ranks, by its model. The simulated one
 		// does all.

@@ -120,7 +120,7 @@ func (s *Server) Swaps() int64 {
 	return s.pool.swaps.Load()
 }
 
-// Gate returns the proxy in front of the server, to change what it lets through.
+// Gate returns the proxy in front of the server, to change which requests pass.
 func (s *Server) Gate() *Gate { return &s.gate }
 
 // Succeeded returns the number of requests answered.

@@ -66,7 +66,7 @@ func (c *slotCache) startJob(j *job, _ float64) (cached int, wait float64) {
 	}
 
 	s := &c.slots[at]
-	if common == 0 || 2*common < s.tokenCount() { // most of what it has would be lost
+	if common == 0 || 2*common < s.tokenCount() { // most of its prompt would be lost
 		c.saveToHost(s.cachedPrompt)
 		c.loadFromHost(s, j.text)
 	}

@@ -46,7 +46,7 @@ func TestLogIsKeptAndRotated(t *testing.T) {
 	}
 
 	if last := log.tailLines(); last != "" {
-		t.Errorf("last lines %q are those of the start before", last)
+		t.Errorf("last lines %q come from the start before", last)
 	}
 
 	long := strings.Repeat("x", 200) + "\n"

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Memory is what vLLM's log reports about its memory while it loads; 0: unknown. Bytes are
-// those of one GPU: if several report theirs, the most for weights and graphs, the least for
-// the cache, since that bounds them all. Tokens are those of one engine.
+// Memory has the figures that vLLM's log reports about its memory while it loads; 0: unknown. Bytes
+// are per GPU: if several report theirs, the most for weights and graphs, the least for the cache,
+// since that bounds them all. Tokens are per engine.
 type Memory struct {
 	Weights  int64 // bytes
 	KVCache  int64 // bytes

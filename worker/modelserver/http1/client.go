@@ -59,7 +59,7 @@ type Config struct {
 	Addr netip.Addr
 	// Authorization is the value of that header. Defaults to no such header.
 	Authorization string
-	// Dialer makes the connections; its Timeout bounds a TLS handshake, too. Defaults to one
+	// Dialer makes the connections; its Timeout also bounds a TLS handshake. Defaults to one
 	// with 10 s.
 	Dialer *net.Dialer
 	// Roots are the certificates to trust. Defaults to the system's.

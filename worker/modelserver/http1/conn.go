@@ -65,7 +65,7 @@ func newConn(c, tcp net.Conn) (*conn, error) {
 
 	k.in = bufio.NewReaderSize(k, 16<<10)
 	k.peek = func(fd uintptr) bool {
-		if k.isSecure() { // what is there belongs to TLS
+		if k.isSecure() { // the bytes belong to TLS
 			k.peekedLen, _, k.peekErr = syscall.Recvfrom(int(fd), k.peeked[:], syscall.MSG_PEEK)
 		} else {
 			k.peekedLen, k.peekErr = syscall.Read(int(fd), k.peeked[:])
@@ -98,7 +98,7 @@ const (
 	stray                   // bytes that were not asked for
 )
 
-// checkIdle reports, without waiting, what has come since the last answer.
+// checkIdle reports, without waiting, which bytes have come since the last answer.
 func (k *conn) checkIdle() idleState {
 	for k.in.Buffered() > 0 {
 		text, _ := k.in.Peek(min(k.in.Buffered(), len(k.peeked)))

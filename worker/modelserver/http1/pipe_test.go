@@ -34,7 +34,8 @@ func (f *flow) change(how func()) {
 	f.changed = make(chan struct{})
 }
 
-// read reads what there is, or reports that it must wait for a change, and at most for a time.
+// read reads the available bytes, or reports that it must wait for a change, and at most for a
+// time.
 func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,8 +59,8 @@ func (f *flow) read(p []byte) (n int, changed <-chan struct{}, most time.Duratio
 	return 0, f.changed, most, nil
 }
 
-// pipe is an end of a connection in memory that keeps what is written until it is read, as a
-// socket does. Unlike a socket's, its time is synctest's.
+// pipe is an end of a connection in memory that keeps written bytes until they are read, as a
+// socket does. Unlike a socket, it uses the time of synctest.
 type pipe struct{ in, out *flow }
 
 func newPipe() (client, server *pipe) {

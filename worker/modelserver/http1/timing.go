@@ -36,7 +36,7 @@ func (t *timing) forgetRate() time.Duration { return 64 << min(t.falseAlarms, 6)
 // mean returns about how long an exchange takes.
 func (t *timing) mean() time.Duration { return time.Duration(t.meanNanos.Load()) }
 
-// restTime returns how long a connection rests to show what is left over on it.
+// restTime returns the time that a connection rests, so that leftover bytes show.
 func (t *timing) restTime() time.Duration { return min(2*t.mean(), maxRestTime) + 2*time.Millisecond }
 
 // isFast reports whether the server answers some requests so fast that an early answer is no

@@ -10,7 +10,7 @@ const (
 	// request. An answer that begins later than that on the same connection is its request's.
 	duplicateDelay = 8 * time.Millisecond
 
-	// maxRestTime bounds how long a connection rests to show what is left over on it.
+	// maxRestTime bounds the time that a connection rests, so that leftover bytes show.
 	maxRestTime = 20 * time.Millisecond
 )
 
@@ -47,7 +47,7 @@ func (c *Client) judgeAnswer(k *conn, x *exchange) verdict {
 	}
 
 	isRepeat := k.repeatsLast(x.res.Body) && x.res.Status == http.StatusOK
-	first := k.uses == 1 && k.watched // nothing came before the request: what comes first is the answer
+	first := k.uses == 1 && k.watched // nothing came before the request: the first bytes are the answer
 	switch {
 	case k.in.Buffered() > 0 && k.checkIdle() == stray:
 		c.markOutOfStep("more bytes came than one answer")
@@ -122,8 +122,8 @@ func (c *Client) markOutOfStep(seen string) {
 	c.CloseIdle()
 }
 
-// watchDoubted waits, in the background, for what comes on the connection of an answer that was
-// doubted, as long as the right answer may still come there, and closes it. took is the time of
+// watchDoubted waits, in the background, for bytes on the connection of a doubted answer, as long
+// as the right answer may still arrive, and closes it. took is the time of
 // that exchange.
 func (c *Client) watchDoubted(k *conn, took time.Duration) {
 	c.mu.Lock()
