@@ -81,7 +81,7 @@ func mustNew(t *testing.T, cfg Config) *Producer {
 	return p
 }
 
-// start runs a new producer; stop ends it and gives what Run returned.
+// start runs a new producer; stop ends it and returns the error of Run.
 func (b *bench) start(t *testing.T, change ...func(*Config)) (p *Producer, stop func() error) {
 	t.Helper()
 
@@ -127,8 +127,8 @@ func (b *bench) publish(t *testing.T, change ...func(*Config)) {
 	stop()
 }
 
-// nextRound does what a collector does that misses requests. base is the work stream's
-// sequence then.
+// nextRound begins another round, as a collector that misses requests does. base is the work
+// stream's sequence at that time.
 func (b *bench) nextRound(t *testing.T, missing ...uint32) (base uint64) {
 	t.Helper()
 

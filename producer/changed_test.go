@@ -9,8 +9,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// An input that was changed since it was validated ends a round with an error, whatever of
-// it was changed, and whether or not this process has validated it.
+// An input that was changed since it was validated ends a round with an error, whichever
+// part was changed, and whether or not this process has validated it.
 func TestChangedInput(t *testing.T) {
 	t.Parallel()
 

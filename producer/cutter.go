@@ -120,7 +120,7 @@ func (c *cutter) closeShard(model string) {
 	i := slices.Index(c.order, model)
 	c.order = slices.Delete(c.order, i, i+1)
 
-	// They may come in another order than that of the input: see [window].
+	// The requests may come in another order than in the input: see [window].
 	slices.SortFunc(s.requests, func(a, b proto.Request) int { return cmp.Compare(a.Index, b.Index) })
 
 	c.closed = append(c.closed, modelShard{

@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// cutAll cuts n requests; size and model say what each is.
+// cutAll cuts n requests; size and model return the size and the model of each.
 func cutAll(t *testing.T, s proto.Settings, n int, size func(i int) int, model func(i int) string) []modelShard {
 	t.Helper()
 

@@ -50,7 +50,7 @@ type namedParameter struct {
 	proto.Parameter
 }
 
-// countRequest takes in those of a request.
+// countRequest adds the sampling parameters of a request.
 func (p *parameters) countRequest(sampling []member) {
 	for _, m := range sampling {
 		i := slices.IndexFunc(*p, func(n namedParameter) bool { return n.name == m.name })

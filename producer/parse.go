@@ -232,7 +232,7 @@ func (p *Parser) scanLine(line []byte) (f lineFields, err error) {
 			}
 
 			start := s.Enter()
-			f.model, f.stream, f.background = nil, nil, nil // those beside the body are not its own
+			f.model, f.stream, f.background = nil, nil, nil // members beside the body are not its own
 
 			for p.resetMembers(); s.Next(); {
 				p.bodyMember(&f)

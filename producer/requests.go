@@ -25,7 +25,7 @@ func Requests(files []string, m proto.Manifest, wanted *roaring.Bitmap) iter.Seq
 		for left := wanted.GetCardinality(); left > 0; {
 			item, err := r.Next()
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("%w: it ends after %d requests, %d of those wanted come later",
+				err = fmt.Errorf("%w: it ends after %d requests, %d of the wanted requests come later",
 					proto.ErrInputChanged, r.Checkpoint().Index, left)
 			}
 			if err != nil {

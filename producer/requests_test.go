@@ -73,7 +73,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// What goes wrong comes after what went well.
+// An error comes after the requests that were read before it.
 func TestRequestsErrors(t *testing.T) {
 	t.Parallel()
 
@@ -89,7 +89,7 @@ func TestRequestsErrors(t *testing.T) {
 		text     string // of the error
 	}{
 		{"a request beyond the end", []string{good}, proto.Settings{}, []uint32{1, 3, 9}, 1,
-			"it ends after 3 requests, 2 of those wanted"},
+			"it ends after 3 requests, 2 of the wanted requests"},
 		{"a file that is gone", []string{good, missing}, proto.Settings{}, []uint32{0, 3}, 1, missing},
 		{"a file that is cut off", []string{good, writeFile(t, "cut", packed[:len(packed)-9])}, proto.Settings{},
 			[]uint32{2, 1002, 1003}, 2, "cut"},

@@ -17,7 +17,7 @@ import (
 )
 
 // roundPublisher publishes one round of a run: it reads the input, cuts it into shards and stores
-// those that are not stored already.
+// the shards that are not stored yet.
 type roundPublisher struct {
 	manifest proto.Manifest
 	runs     *bus.RunStore
@@ -143,7 +143,7 @@ func (r *roundPublisher) isBetweenShards() bool {
 	return r.cutter.isEmpty() && (r.window == nil || r.window.isEmpty())
 }
 
-// publishShards sends shards to the bus, but for those that were stored before.
+// publishShards sends shards to the bus, except the shards that were stored before.
 func (r *roundPublisher) publishShards(ctx context.Context, shards []modelShard) error {
 	for _, s := range shards {
 		if s.index >= r.stored {
@@ -217,9 +217,9 @@ func (r *roundPublisher) saveCheckpoint(ctx context.Context) error {
 	return nil
 }
 
-// verifyInput compares the requests that were read, up to last, with those that were validated. A
-// round that did not read the whole input cannot know; then the collector finds lines of other
-// requests at the end of the run.
+// verifyInput compares the requests that were read, up to last, with the validated requests. A
+// round that did not read the whole input cannot compare them; then the collector finds lines of
+// other requests at the end of the run.
 func (r *roundPublisher) verifyInput(last uint32) error {
 	if int(last) != r.manifest.Input.Requests-1 {
 		return nil

@@ -47,9 +47,10 @@ type shardPublisher struct {
 
 // pendingShard is a shard that was sent and is not confirmed yet.
 type pendingShard struct {
-	sequence  uint64
-	msg       *nats.Msg
-	ack       jetstream.PubAckFuture // nil if it could not be sent
+	sequence uint64
+	msg      *nats.Msg
+	// ack is nil if the shard could not be sent.
+	ack       jetstream.PubAckFuture
 	firstSent time.Time
 }
 

@@ -17,9 +17,9 @@ const (
 )
 
 // window holds requests back and returns them in the order of their prompts, so that
-// those that begin alike meet in one shard, and so in the prefix cache of one model
-// server. Which requests it holds when it is full follows from the input alone, and so do the
-// shards cut from it.
+// requests that begin alike meet in one shard, and so in the prefix cache of one model
+// server. The input alone decides which requests a full window holds, and so the shards that
+// are cut from it.
 type window struct {
 	maxRequests, maxBytes int
 

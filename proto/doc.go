@@ -1,5 +1,5 @@
-// Package proto is the wire between promptmill's parts: what travels over the bus, and what the
-// files are made of. Producer, worker and collector know each other only through it. It imports no
+// Package proto is the wire between promptmill's parts: the messages on the bus, and the lines of
+// the files. Producer, worker and collector know each other only through it. It imports no
 // JetStream; README.md beside it describes the same for other languages.
 //
 // A [Request] is a line of the input, and its index is its place in the run. Requests for one

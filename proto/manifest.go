@@ -256,7 +256,7 @@ func (c *Counts) Add(d Counts) {
 	c.Dropped += d.Dropped
 }
 
-// Minus returns the counts of c beyond those of d.
+// Minus returns the counts of c less the counts of d.
 func (c Counts) Minus(d Counts) Counts {
 	return Counts{
 		Done:             c.Done - d.Done,

@@ -26,10 +26,10 @@ const (
 	HeaderVersion = "Pm-Version"
 	// HeaderShard is the shard's id, as in the subject.
 	HeaderShard = "Pm-Shard"
-	// HeaderIndexes lists the request numbers of the payload's lines, in their order
+	// HeaderIndexes lists the request indexes of the payload's lines, in their order
 	// (see [FormatIndexes]).
 	HeaderIndexes = "Pm-Indexes"
-	// HeaderObject names what holds the payload, when it does not fit into a message: for a
+	// HeaderObject names the holder of a payload that does not fit into a message: for a
 	// shard an object of the run's object store, for results an answer (see [bus.AnswerStore]).
 	HeaderObject = "Pm-Object"
 	// HeaderSize is the length of the answer that holds the payload, in bytes.

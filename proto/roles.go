@@ -6,13 +6,13 @@ import "slices"
 // ([Role.Permissions]).
 type Role string
 
-// The roles. A collector owns runs: it may do what a producer and a reader may, and
+// The roles. A collector owns runs: it has the rights of a producer and a reader, and may also
 // delete.
 const (
 	RoleProducer  Role = "producer"  // makes runs, publishes their shards, pauses and cancels them
 	RoleWorker    Role = "worker"    // takes shards and stores results
 	RoleCollector Role = "collector" // takes results off the bus, cleans up
-	RoleReader    Role = "reader"    // looks on: state of runs, and results
+	RoleReader    Role = "reader"    // reads the state of runs, and results
 )
 
 // Roles are all roles.

@@ -69,8 +69,8 @@ func (a *AnswerStore) Offload(ctx context.Context, msg *nats.Msg, limit int64) e
 	return nil
 }
 
-// Payload returns a message's payload, wherever it is. The error says whether it can never
-// be had: [IsUnrecoverable].
+// Payload returns a message's payload, from the message or from the stream of large answers.
+// [IsUnrecoverable] reports whether the payload of an error is lost for good.
 func (a *AnswerStore) Payload(ctx context.Context, h nats.Header, data []byte) ([]byte, error) {
 	name := h.Get(proto.HeaderObject)
 	if name == "" {
@@ -118,7 +118,7 @@ func (a *AnswerStore) nextPart(
 		return err
 	})
 	if err == nil && proto.IsServerReply(msg.Header) {
-		err = proto.NewFieldError("headers", "a part of the answer %s has those of a server", name)
+		err = proto.NewFieldError("headers", "a part of the answer %s has the headers of a server", name)
 	}
 
 	return msg, err

@@ -283,7 +283,7 @@ func updateEntry(ctx context.Context, js jetstream.JetStream, bucket, key string
 	return err
 }
 
-// putEntry stores the entry of a key, whatever was there.
+// putEntry stores the entry of a key, in place of any other.
 func putEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, value []byte) error {
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Data = value

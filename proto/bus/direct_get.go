@@ -17,9 +17,10 @@ import (
 // NextMessage gets the first stored message of a stream from a sequence on, whose subject matches.
 // It returns [jetstream.ErrMsgNotFound] if there is none.
 //
-// The library reads the first headers of the reply, and a server appends its own behind those of
-// the message. So the library would take a message that was published with such headers for the
-// end of the stream, or for another message, and its reader would stay there for ever.
+// The library reads the first headers of the reply, and a server appends its own behind the
+// headers of the message. So the library would take a message that was published with such
+// headers for the end of the stream, or for another message, and its reader would stay there
+// for ever.
 func NextMessage(
 	ctx context.Context, js jetstream.JetStream, stream string, from uint64, subject string,
 ) (*jetstream.RawStreamMsg, error) {

@@ -1,7 +1,8 @@
 // Package bus is promptmill's client of NATS JetStream: it makes the streams and buckets of
 // package proto, and stores and reads their entries.
 //
-// [Open] connects to it. A [Bus] has the stores that all runs share, and gives those of one run:
+// [Open] connects to it. A [Bus] has the stores that all runs share, and returns the stores of
+// one run:
 //
 //	b, err := bus.Open(ctx, js)
 //	b.Runs          manifests: Create, Update by compare-and-set, Watch

@@ -29,8 +29,8 @@ const (
 	codeWrongSequence       = 10164 // JSErrCodeStreamWrongLastSequence without the sequence
 )
 
-// IsNoLeader reports whether an error comes from a cluster without a leader: none of its nodes
-// replies, or the one that does is not the leader.
+// IsNoLeader reports whether an error comes from a cluster without a leader: no node replies,
+// or the node that replies is not the leader.
 func IsNoLeader(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
@@ -54,7 +54,7 @@ func IsWrongSequence(err error) bool {
 }
 
 // IsStreamFull reports whether a stream cannot store a message now: it is full, most of the time.
-// For that, and for all else that keeps it from storing, a server returns the status 503.
+// A server returns the status 503 for this and for every other reason why it cannot store.
 func IsStreamFull(err error) bool {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && api.Code == 503
@@ -67,7 +67,7 @@ func IsNoStorage(err error) bool {
 	return ok && api.ErrorCode == codeInsufficientStorage
 }
 
-// IsUnrecoverable reports whether an error of [ObjectStore] or [AnswerStore] says that the object
+// IsUnrecoverable reports whether an error of [ObjectStore] or [AnswerStore] means that the object
 // is not there or damaged, so that another attempt is in vain.
 func IsUnrecoverable(err error) bool {
 	return errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) ||

@@ -70,7 +70,7 @@ func (r *RunStore) SetLimits(ctx context.Context, l Limits) error {
 // minLimit is the least that a limit counts for. In a smaller stream no run makes progress.
 const minLimit = 1 << 20
 
-// clampToBus lowers the limits to those that the bus has, if it has any.
+// clampToBus lowers the limits to the limits of the bus, if it has any.
 func (l Limits) clampToBus(ctx context.Context, js jetstream.JetStream) (Limits, error) {
 	bucket, err := FindStream(ctx, js, "KV_"+proto.RunsBucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -131,12 +131,12 @@ func TestWatchAllOfBucketThatLostItsEnd(t *testing.T) {
 		says, stop := startWatch(t, runs)
 		defer stop()
 
-		both, lost := told{
+		both, lost := runStates{
 			"a": proto.StateInProgress,
 			"b": proto.StateInProgress,
-		}, told{"a": proto.StateInProgress, "new": proto.StateInProgress}
+		}, runStates{"a": proto.StateInProgress, "new": proto.StateInProgress}
 
-		hear := func(what string, during time.Duration, want told) (after time.Duration) {
+		hear := func(what string, during time.Duration, want runStates) (after time.Duration) {
 			t.Helper()
 
 			begin := time.Now()

@@ -119,7 +119,7 @@ func (o *ObjectStore) PutReader(ctx context.Context, name string, r io.Reader) e
 // leaves them until the run is deleted.
 func (o *ObjectStore) purgeChunks(ctx context.Context, info *jetstream.ObjectInfo) {
 	if !proto.IsToken(info.NUID) {
-		return // a pattern would match those of others
+		return // a pattern would match the chunks of other objects
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

@@ -122,7 +122,7 @@ func StreamConfigByName(name string, l Limits) (jetstream.StreamConfig, bool) {
 	return jetstream.StreamConfig{}, false
 }
 
-// EnsureStreams makes the streams of a run and a consumer for each model, or those of them that
+// EnsureStreams makes the streams of a run and a consumer for each model, if they
 // are missing. Existing ones stay as they are. Where the bus has limits (see
 // [RunStore.SetLimits]), new streams are no larger.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, m proto.Manifest, l Limits) error {

@@ -99,7 +99,7 @@ type entryChanges struct {
 	whole   bool
 }
 
-// watchEntries returns the entries under keys, and then those that change. It reads by direct
+// watchEntries returns the entries under keys, and then the entries that change. It reads by direct
 // gets: a watcher has no state on the bus that would be lost with a server. Messages on the
 // bucket's subjects are the notice to look.
 func (r *RunStore) watchEntries(ctx context.Context, keys string) iter.Seq2[entryChanges, error] {

@@ -14,8 +14,8 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// told is one report of WatchAll: the state of each run.
-type told map[string]proto.State
+// runStates is one report of WatchAll: the state of each run.
+type runStates map[string]proto.State
 
 // watch calls changed with the manifests of a run until it returns an error.
 func watch(ctx context.Context, runs *bus.RunStore, run string, changed func(proto.Manifest) error) error {
@@ -44,15 +44,15 @@ func watchAll(ctx context.Context, runs *bus.RunStore, changed func(map[string]p
 }
 
 // startWatch watches all runs until the test ends or stop is called, which waits for it.
-func startWatch(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func()) {
+func startWatch(t *testing.T, runs *bus.RunStore) (says <-chan runStates, stop func()) {
 	t.Helper()
 
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	all, ended := make(chan told), make(chan error, 1)
+	all, ended := make(chan runStates), make(chan error, 1)
 	go func() {
 		ended <- watchAll(ctx, runs, func(manifests map[string]proto.Manifest) {
-			now := told{}
+			now := runStates{}
 			for run, m := range manifests {
 				now[run] = m.State
 			}
@@ -75,7 +75,7 @@ func startWatch(t *testing.T, runs *bus.RunStore) (says <-chan told, stop func()
 	return all, stop
 }
 
-func next(t *testing.T, says <-chan told) told {
+func next(t *testing.T, says <-chan runStates) runStates {
 	t.Helper()
 
 	select {
@@ -88,7 +88,7 @@ func next(t *testing.T, says <-chan told) told {
 }
 
 // until reads reports until one is want. Earlier states may be reported again.
-func until(t *testing.T, says <-chan told, want told) {
+func until(t *testing.T, says <-chan runStates, want runStates) {
 	t.Helper()
 
 	deadline := time.Now().Add(time.Minute)
@@ -111,22 +111,22 @@ func TestWatchAll(t *testing.T) {
 	says, stop := startWatch(t, runs)
 	defer stop()
 
-	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
+	if diff := cmp.Diff(runStates{}, next(t, says)); diff != "" {
 		t.Errorf("no runs (-want +got):\n%s", diff)
 	}
 
 	create(t, runs, manifest("a"))
-	until(t, says, told{"a": proto.StateInProgress})
+	until(t, says, runStates{"a": proto.StateInProgress})
 	create(t, runs, manifest("b"))
-	until(t, says, told{"a": proto.StateInProgress, "b": proto.StateInProgress})
+	until(t, says, runStates{"a": proto.StateInProgress, "b": proto.StateInProgress})
 	must(t, runs.Pause(t.Context(), "a"))
-	until(t, says, told{"a": proto.StatePaused, "b": proto.StateInProgress})
+	until(t, says, runStates{"a": proto.StatePaused, "b": proto.StateInProgress})
 	must(t, runs.Delete(t.Context(), "a"))
-	until(t, says, told{"b": proto.StateInProgress})
+	until(t, says, runStates{"b": proto.StateInProgress})
 	must(t, runs.Delete(t.Context(), "b")) // a worker must hear that nothing is left
-	until(t, says, told{})
+	until(t, says, runStates{})
 	create(t, runs, manifest("a"))
-	until(t, says, told{"a": proto.StateInProgress})
+	until(t, says, runStates{"a": proto.StateInProgress})
 }
 
 // After a report of a part of the runs, a reader would take the others for deleted.
@@ -140,9 +140,9 @@ func TestWatchAllBeginsWithAll(t *testing.T) {
 	says, stop := startWatch(t, runs)
 	defer stop()
 
-	want := told{"a": proto.StateInProgress, "b": proto.StatePaused, "c": proto.StateInProgress}
+	want := runStates{"a": proto.StateInProgress, "b": proto.StatePaused, "c": proto.StateInProgress}
 	if diff := cmp.Diff(want, next(t, says)); diff != "" {
-		t.Errorf("the first that is told (-want +got):\n%s", diff)
+		t.Errorf("the first report (-want +got):\n%s", diff)
 	}
 }
 
@@ -155,8 +155,8 @@ func TestWatchAllOfDeletedRuns(t *testing.T) {
 	says, stop := startWatch(t, runs)
 	defer stop()
 
-	if diff := cmp.Diff(told{}, next(t, says)); diff != "" {
-		t.Errorf("the first that is told (-want +got):\n%s", diff)
+	if diff := cmp.Diff(runStates{}, next(t, says)); diff != "" {
+		t.Errorf("the first report (-want +got):\n%s", diff)
 	}
 }
 
@@ -178,13 +178,13 @@ func TestWatchAllLeavesOutWhatItCannotRead(t *testing.T) {
 	says, stop := startWatch(t, runs)
 	defer stop()
 
-	if diff := cmp.Diff(told{"a": proto.StateInProgress}, next(t, says)); diff != "" {
-		t.Errorf("the first that is told (-want +got):\n%s", diff)
+	if diff := cmp.Diff(runStates{"a": proto.StateInProgress}, next(t, says)); diff != "" {
+		t.Errorf("the first report (-want +got):\n%s", diff)
 	}
 
 	put("junk2", "")
 	create(t, runs, manifest("b"))
-	until(t, says, told{"a": proto.StateInProgress, "b": proto.StateInProgress})
+	until(t, says, runStates{"a": proto.StateInProgress, "b": proto.StateInProgress})
 }
 
 // A server that comes back may have another bucket than the one before. That all is read
@@ -211,7 +211,7 @@ func TestWatchAllAfterReconnect(t *testing.T) {
 	says, stop := startWatch(t, runs)
 	defer stop()
 
-	until(t, says, told{"r": proto.StateInProgress})
+	until(t, says, runStates{"r": proto.StateInProgress})
 
 	// No message says that this happens.
 	must(t, b.admin.DeleteStream(t.Context(), "KV_"+proto.RunsBucket))
@@ -221,7 +221,7 @@ func TestWatchAllAfterReconnect(t *testing.T) {
 	must(t, err)
 	must(t, b.server.DisconnectClientByID(id))
 	begin := time.Now()
-	until(t, says, told{"new": proto.StateInProgress})
+	until(t, says, runStates{"new": proto.StateInProgress})
 	if took := time.Since(begin); took > 12*time.Second { // before all is read again anyway
 		t.Errorf("it took %v after the reconnect", took)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Scanner walks the members of a JSON object in one pass, and those of the objects and arrays
-// in it that the caller enters. It checks syntax and UTF-8 on the way, and returns values as parts
+// Scanner walks the members of a JSON object, and of the objects and arrays in it that the caller
+// enters, in one pass. It checks syntax and UTF-8 on the way, and returns values as parts
 // of the input, never copies. Every part of promptmill reads JSON with it: bodies must pass
 // through byte for byte, so nothing is ever decoded and encoded again. It accepts all that RFC
 // 8259 accepts: also an escape of half a surrogate pair (8.2), which an answer cut in an emoji
@@ -227,7 +227,7 @@ func invalidUTF8(data []byte) (offset int) {
 	return offset
 }
 
-// setError keeps the first error, in words for the person who wrote the input.
+// setError keeps the first error, in words for the author of the input.
 func (s *Scanner) setError(err error) {
 	if err == nil || s.err != nil {
 		return

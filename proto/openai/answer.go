@@ -15,8 +15,9 @@ import (
 type Answer struct {
 	// Model is the name that the answer has for its model, without quotes; nil if it has none.
 	Model []byte
-	// Finish is why the first choice ended: stop, length, content_filter, tool_calls, or what else
-	// the server says; "" if it does not say. Of the Responses API it is [FinishOfResponse].
+	// Finish is the reason why the first choice ended: stop, length, content_filter, tool_calls, or
+	// another word of the server; "" if it has none. For the Responses API it is
+	// [FinishOfResponse].
 	Finish string
 	// Usage counts the tokens of the answer.
 	Usage Usage
@@ -27,7 +28,7 @@ type Answer struct {
 	// a completion, or all output texts of a response. It is nil if there is none, and may be a
 	// part of the body.
 	Text []byte
-	// Problem is why the body is no answer of the endpoint; "" if it is one.
+	// Problem is the reason why the body is no answer of the endpoint; "" if it is one.
 	Problem string
 	// GaveUp reports that the problem is a request which the server took and did not finish.
 	GaveUp bool
@@ -64,9 +65,9 @@ var errTooDeep = errors.New("JSON is nested too deep")
 
 // ReadAnswer reads the body of an answer of an endpoint to a request, of which it must have all
 // parts. A request that is nil is not compared, see [NeedsRequest]. It fails if the body is not
-// one whole JSON object, or array where the endpoint may answer with one. Members that are not as
-// they should be count as missing; of a member that is there twice, the last counts. A body that
-// it takes can be read in an output line by proto.ParseLine.
+// one whole JSON object, or array where the endpoint may answer with one. Members of a wrong
+// form count as missing; of a member that is there twice, the last counts. proto.ParseLine can read
+// each accepted body in an output line.
 func ReadAnswer(endpoint string, request, body []byte) (Answer, error) {
 	if jsonscan.TooDeep(body) {
 		return Answer{}, errTooDeep
@@ -283,7 +284,7 @@ func pickList(lists ...itemList) itemList {
 	return itemList{}
 }
 
-// isFailure reports whether a finish reason says that the server, not the model, ended the
+// isFailure reports whether a finish reason means that the server, not the model, ended the
 // answer. vLLM: abort, error. SGLang: abort. Mistral, LMDeploy, OpenRouter: error.
 // TensorRT-LLM: cancelled, timeout. DeepSeek: insufficient_system_resource. Zhipu:
 // network_error. The Responses API: server_error. A content filter is an answer.
@@ -302,12 +303,12 @@ func isFailure(finish string) bool {
 	return strings.HasSuffix(finish, "_error")
 }
 
-// isCut reports whether a finish reason says that something kept the model from writing
+// isCut reports whether a finish reason means that something kept the model from writing
 // (more). An answer may be empty then.
 func isCut(finish string) bool { return finish == "length" || finish == "content_filter" }
 
-// readError reads a member that has an error, and reports whether it says that something
-// failed. Gateways also put there that nothing did: a code of 200, 0 or success.
+// readError reads a member that has an error, and reports whether something failed. Gateways also
+// use the member for success: with a code of 200, 0 or success.
 func readError(s *jsonscan.Scanner) bool {
 	if s.Kind() != '{' {
 		return !readEmpty(s)

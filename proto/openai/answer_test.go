@@ -490,7 +490,7 @@ func FuzzReadAnswer(f *testing.F) {
 			return
 		}
 
-		// Whatever is an answer comes out of its line as one. A line that cannot be read would
+		// Each answer is read again from its line. A line that cannot be read would
 		// be dropped by the collector, and its request be run for ever.
 		line := proto.AppendResult(nil, proto.Result{CustomID: []byte(`"a"`), Status: 200, Body: proto.OneLine(body)})
 		l, err := proto.ParseLine(&s, line)

@@ -80,7 +80,7 @@ func containsN(request []byte) bool {
 	}
 }
 
-// requestSizes are the numbers in a request: how many texts there are of each kind, and how many
+// requestSizes are the numbers in a request: the number of texts of each kind, and of the
 // answers to each. A member that is missing, or not understood, has 0.
 type requestSizes struct {
 	prompt, input, documents int
@@ -172,7 +172,7 @@ func countTexts(s *jsonscan.Scanner) (n int) {
 	return 0
 }
 
-// countElements returns how many elements the array has that comes next, 0 if it is none.
+// countElements returns the number of elements of the next value, 0 if it is no array.
 func countElements(s *jsonscan.Scanner) (n int) {
 	if s.Kind() != '[' {
 		s.Value()
