@@ -17,7 +17,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// impostor is a listener that starts like a NATS server and records what clients send.
+// impostor is a listener that starts like a NATS server and records the data of its clients.
 type impostor struct {
 	address string
 
@@ -83,7 +83,7 @@ func (i *impostor) serve(conn net.Conn, cert *tls.Certificate) {
 	}
 }
 
-// received returns what clients have sent, and the number of clients.
+// received returns the data of the clients, and their number.
 func (i *impostor) received() (string, int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 // oldestServer is the oldest supported NATS server, major and minor.
 var oldestServer = [2]int{2, 11}
 
-// CheckVersion refuses a server that is too old and warns of one that is known to lose data.
+// CheckVersion refuses a server that is too old and warns of a version that is known to lose data.
 func CheckVersion(version string, log zerolog.Logger) error {
 	if !isAtLeast(version, oldestServer) {
 		return exit.Unreachable(finalError{fmt.Errorf("the server is NATS %s, and promptmill needs %d.%d or later",

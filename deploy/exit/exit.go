@@ -5,7 +5,7 @@
 // [Usage]); a caller adds a hint if it knows more ([WithHint]) or if there is none yet
 // ([WithDefaultHint]); the command prints both, once, and ends with [Code].
 //
-// A hint is an instruction: it says what to do next, in one line, without a full stop, and
+// A hint is an instruction: it gives the next step, in one line, without a full stop, and
 // quotes commands as they are typed. It never repeats the error.
 package exit
 
@@ -64,7 +64,7 @@ func RequestsFailed(err error, hint string) error {
 	return &Error{code: CodeFailed, err: err, hint: hint}
 }
 
-// Reported returns the error of a command that has printed all there is to say.
+// Reported returns the error of a command that has printed its whole message.
 func Reported(code int) error { return &Error{code: code} }
 
 // WithHint gives an error a hint and keeps its exit code. It returns nil for nil.

@@ -1,5 +1,5 @@
-// Package localbus has what processes of one machine know of the buses there: the [Identity] that
-// all of them share, and a file for each running [Bus] with its address.
+// Package localbus has the records of a machine's buses that its processes read: the [Identity]
+// that all of them share, and a file for each running [Bus] with its address.
 //
 // A bus writes its file into its folder of the state folder (package natsserver). Other processes
 // find it there with [List] and connect with a join string of the identity (package busconn).

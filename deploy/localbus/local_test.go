@@ -27,7 +27,7 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 
-	// At all addresses: those of the machine, and last the one that always works here.
+	// At all addresses: the machine's, and last the loopback address, which always works here.
 	for _, listen := range []string{"0.0.0.0:4333", "[::]:4333", ":4333"} {
 		got := Addresses(listen, "")
 		if len(got) != len(MachineAddresses())+1 || got[len(got)-1] != "127.0.0.1:4333" {

@@ -38,8 +38,7 @@ var usualPorts = map[string]string{
 }
 
 // commandURL returns the URL of the server of a command: at the host and port that it names, or
-// else at the usual port of its program, which is the first that it names: models have such
-// names too.
+// else at the usual port of its program, the first that it names: models also have such names.
 func commandURL(command string) string {
 	c := findServer(readScript(command))
 	host, port := c.listenAddress()
@@ -190,7 +189,7 @@ func readScript(script string) (list []simpleCommand) {
 
 		for _, word := range call.Args {
 			fields, err := expand.Fields(cfg, word)
-			if err != nil { // what a command would print, for example
+			if err != nil { // the output of a command, for example
 				continue
 			}
 			c.words = append(c.words, fields...)

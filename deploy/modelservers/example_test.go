@@ -19,7 +19,10 @@ func ExampleOpen() {
 	}
 	defer os.RemoveAll(state)
 
-	set, err := modelservers.Open(ctx, modelservers.Config{Sim: &sim.Config{Models: []string{"qwen3-4b"}}, StateDir: state})
+	set, err := modelservers.Open(ctx, modelservers.Config{
+		Sim:      &sim.Config{Models: []string{"qwen3-4b"}},
+		StateDir: state,
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -7,10 +7,11 @@
 //	                  ├── simulated server, if Config.Sim wants one
 //	                  └── GPU readings of this host, for the workers
 //
-// A [Set] owns all of that: [Set.Close] stops what Open started and waits for it. [Set.AwaitReady]
-// waits while a server loads, and [Set.Watch] ends with an error when the started server gives up.
-// Where a name in a URL has several addresses, each address is a server of its own; [Set.Names] has
-// the names, so that a caller can look them up again as servers come and go.
+// A [Set] owns all of that: [Set.Close] stops the processes that Open started and waits for
+// them. [Set.AwaitReady] waits while a server loads, and [Set.Watch] ends with an error when
+// the started server gives up. Where a name in a URL has several addresses, each address is a
+// server of its own; [Set.Names] has the names, so that a caller can look them up again as
+// servers come and go.
 package modelservers
 
 import (
@@ -41,7 +42,7 @@ import (
 // ErrNone is returned when no model server was found on this machine.
 var ErrNone = errors.New("no model server found")
 
-// Config says which model servers to use.
+// Config describes the model servers to use.
 type Config struct {
 	// URLs are OpenAI-compatible model servers. Defaults to the servers found at the usual
 	// ports of this machine, or to where the server of Command answers.

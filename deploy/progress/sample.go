@@ -14,7 +14,7 @@ type Sample struct {
 	Run  string `json:"run"`
 	// Input is the name of the first input file.
 	Input string `json:"-"`
-	// Final says that this is the last sample of the run.
+	// Final marks the last sample of the run.
 	Final bool `json:"-"`
 
 	// Total is the number of requests, Done the answered and failed ones, and Durable the ones
@@ -53,7 +53,7 @@ type Worker struct {
 	Name string `json:"name"`
 	// Flavour is the kind of its model server. Empty if unknown.
 	Flavour string `json:"flavour"`
-	// WaitsFor says why it does not work. Empty if it does.
+	// WaitsFor is the reason why it does not work. Empty if it does.
 	WaitsFor string `json:"waits_for"`
 
 	InFlight int64 `json:"in_flight"`

@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/worker/sim"
 )
 
-// hosts runs promptmill where a name has some addresses, as /etc/hosts says it. The test is
+// hosts runs promptmill where /etc/hosts gives a name some addresses. The test is
 // skipped where the file cannot be replaced.
 func (c command) hosts(file string, args ...string) (string, int) {
 	c.t.Helper()

@@ -30,7 +30,7 @@ func (c command) joinOf(address string) string {
 	return id.Join(proto.RoleWorker, []string{address}).String()
 }
 
-// A worker that comes before its bus waits for it, and says so once; when the bus is
+// A worker that starts before its bus waits for it, and reports that once; when the bus is
 // started again later, it continues, and nothing is denied to it.
 func TestWorkerAwaitsItsBus(t *testing.T) {
 	t.Parallel()

@@ -145,7 +145,7 @@ func TestBalancers(t *testing.T) {
 
 			said := "the metrics of " + url + " come from more than one server"
 			if n := strings.Count(text, said); n != 1 {
-				t.Errorf("it is said %d times that there are several servers:\n%s", n, text)
+				t.Errorf("several servers are reported %d times:\n%s", n, text)
 			}
 
 			most := 0 // in the last seconds; it tries less now and then

@@ -204,7 +204,7 @@ func TestBoxAdded(t *testing.T) {
 }
 
 // Requests go to the boxes that serve their model. Requests for a model that no box
-// serves wait, which status says, and run once a box does.
+// serves wait, status reports it, and they run once a box does.
 func TestTwoModels(t *testing.T) {
 	t.Parallel()
 

@@ -97,7 +97,7 @@ func TestJoinStringsThatAreNotGood(t *testing.T) {
 	}
 }
 
-// A bus that cannot begin says why, and the one that is there is not disturbed.
+// A bus that cannot start reports the reason, and the running bus is not disturbed.
 func TestBusCannotBegin(t *testing.T) {
 	t.Parallel()
 

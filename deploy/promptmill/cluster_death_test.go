@@ -53,7 +53,7 @@ const (
 type death struct {
 	version   string
 	phase     phase
-	leads     string // what the node leads: the results, the work, or the cluster (meta)
+	leads     string // the leadership of the node: the results, the work, or the cluster (meta)
 	connected bool   // promptmill is connected to it, and not to another
 	signal    syscall.Signal
 }
@@ -234,7 +234,7 @@ func loseNode(t *testing.T, d death) {
 
 	most := longestStall
 	if d.signal == syscall.SIGSTOP {
-		most *= 2 // nothing says that the node is gone: first that has to be noticed
+		most *= 2 // no message reports the death of the node: the others must detect it first
 	}
 
 	if stall > most {
@@ -250,7 +250,7 @@ func loseNode(t *testing.T, d death) {
 	}
 
 	if t.Failed() || testing.Verbose() {
-		t.Logf("run said:\n%s", said)
+		t.Logf("output of run:\n%s", said)
 	}
 }
 
@@ -343,7 +343,7 @@ func natsRelease(t *testing.T, version string) string {
 		t.Skipf("SKIPPED: nats-server %s cannot be had from the Go module proxy: %v\n%s", version, err, text)
 	}
 
-	must(t, os.Rename(filepath.Join(dir, "nats-server"), program)) // at once, for others build too
+	must(t, os.Rename(filepath.Join(dir, "nats-server"), program)) // in one step: other tests also build it
 
 	return program
 }
@@ -370,7 +370,7 @@ func lead(t *testing.T, js jetstream.JetStream, stream, node string) {
 	t.Fatalf("node %s does not come to lead stream %s", node, stream)
 }
 
-// consumers says which nodes lead the consumers of a run.
+// consumers returns the leaders of a run's consumers.
 func consumers(js jetstream.JetStream) (text string) {
 	for _, name := range []string{proto.WorkStream("r"), proto.ResultsStream("r")} {
 		resp, err := js.Conn().Request("$JS.API.CONSUMER.LIST."+name, nil, 2*time.Second)

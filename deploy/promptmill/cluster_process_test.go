@@ -69,7 +69,7 @@ func runNATSNode(file string) error {
 // natsNode is a NATS server in a process of its own.
 type natsNode struct {
 	clusterSeat
-	program string // the server to run; empty: the one that is in the test binary
+	program string // the server to run; empty: the server in the test binary
 	cmd     *exec.Cmd
 	env     []string
 	said    *lockedBuffer // in all its lives
@@ -84,7 +84,7 @@ func startNATSNodes(
 	return startNATSProgram(t, "", seats, env, opts...)
 }
 
-// startNATSProgram is startNATSNodes with another server than the one in the test binary.
+// startNATSProgram is startNATSNodes with another server than the test binary's.
 func startNATSProgram(
 	t *testing.T, program string, seats []clusterSeat, env []string, opts ...nats.Option,
 ) (nodes []*natsNode, l *busconn.Connection) {
@@ -97,7 +97,7 @@ func startNATSProgram(
 		t.Cleanup(func() {
 			n.kill()
 			if t.Failed() {
-				t.Logf("node %s said:\n%s", n.name, n.said)
+				t.Logf("output of node %s:\n%s", n.name, n.said)
 			}
 		})
 
@@ -181,7 +181,7 @@ func (c command) launch(env []string, cmd *exec.Cmd) (*exec.Cmd, *lockedBuffer) 
 	c.t.Cleanup(func() {
 		killHard(cmd)
 		if c.t.Failed() {
-			c.t.Logf("%s said:\n%s", strings.Join(cmd.Args, " "), out)
+			c.t.Logf("output of %s:\n%s", strings.Join(cmd.Args, " "), out)
 		}
 	})
 

@@ -512,7 +512,7 @@ func startClusterRun(t *testing.T, c *testCluster, requests int) *clusterRun {
 					t.Logf("producer and collector ended with: %v", err)
 				default:
 				}
-				t.Logf("what the parts said:\n%s", r.said)
+				t.Logf("output of the parts:\n%s", r.said)
 			}()
 		}
 
@@ -662,7 +662,7 @@ func (r *clusterRun) progress() {
 	poll(r.t, patience, "new results", func() bool { return r.done() >= goal })
 }
 
-// without shuts a node down, wants the run to go on, and starts the node again.
+// without shuts a node down, expects the run to continue, and starts the node again.
 func (r *clusterRun) without(n *clusterNode) {
 	r.t.Helper()
 	n.stop()
@@ -729,7 +729,7 @@ func (r *clusterRun) finish() {
 		strings.Count(r.said.String(), " WRN "))
 
 	if testing.Verbose() {
-		t.Logf("what the parts said:\n%s", r.said)
+		t.Logf("output of the parts:\n%s", r.said)
 	}
 }
 

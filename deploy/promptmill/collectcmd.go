@@ -121,7 +121,7 @@ func checkInputs(out output.Prefix, inputs []string) error {
 	return nil
 }
 
-// parseCollect reads and checks the flags that say where to collect a run. name is the output's
+// parseCollect reads and checks the flags for the place of a run's output. name is the output's
 // default name.
 func parseCollect(env environment, c *cli.Command, name string) (cfg *pipeline.CollectConfig, err error) {
 	cfg = &pipeline.CollectConfig{

@@ -313,7 +313,7 @@ func object(t *testing.T, text string) (fields map[string]json.RawMessage) {
 	return fields
 }
 
-// first is the one element of a list.
+// first is the only element of a list.
 func first(t *testing.T, text string) string {
 	t.Helper()
 	var list []json.RawMessage
@@ -426,7 +426,7 @@ func TestRunWithoutModelServer(t *testing.T) {
 	cmd, out := c.start("run", in, "-o", "out.jsonl.zst", "--model", "sim", "--listen", "127.0.0.1:0")
 	join := joinOf(t, out)
 	if !strings.Contains(out.String(), "50 requests; no model server here, waiting for workers") {
-		t.Errorf("not said:\n%s", out)
+		t.Errorf("missing output:\n%s", out)
 	}
 
 	elsewhere := newCommand(t) // a box of its own: another state folder

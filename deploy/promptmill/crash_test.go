@@ -42,7 +42,7 @@ func TestKilledManyTimes(t *testing.T) {
 			for range kills {
 				cmd, out := c.start(args...)
 				// Death comes at a random number of answers, and then at any instruction:
-				// during validation too, where the number is 0.
+				// also during validation, where the number is 0.
 				before, more := m.sim.Succeeded(), int64(random.IntN(requests/kills))
 				poll(t, patience, "answers", func() bool { return m.sim.Succeeded() >= before+more || exited(out) })
 				time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond) // not for a signal: to die anywhere
@@ -108,7 +108,7 @@ func TestStoreDeletedWhileDown(t *testing.T) {
 	}
 
 	if !strings.Contains(out.String(), "the bus's store is gone") {
-		t.Errorf("nothing was said of the lost store:\n%s", out)
+		t.Errorf("the lost store was not reported:\n%s", out)
 	}
 
 	c.proved(in)
@@ -171,7 +171,7 @@ func (c command) proved(in string) {
 	}
 }
 
-// The first signal finishes the requests in flight, says so, and exits with 130.
+// The first signal finishes the requests in flight, reports that, and exits with 130.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 
@@ -190,7 +190,7 @@ func TestInterrupted(t *testing.T) {
 		"stopping: finishing the requests in flight", "interrupted", "run the same command again",
 	} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q was not said:\n%s", want, out)
+			t.Errorf("missing output %q:\n%s", want, out)
 		}
 	}
 
@@ -204,7 +204,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// The second signal ends the process at once. It says which results are safe, and the next
+// The second signal ends the process at once. It reports the safe results, and the next
 // start counts the same.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
@@ -237,7 +237,7 @@ func TestInterruptedTwice(t *testing.T) {
 		`stopped: Safe either way: 0 of 5000 requests have their line, and (\d+) more results are on the bus`,
 	).FindStringSubmatch(out.String())
 	if safe == nil {
-		t.Fatalf("it does not say which results are safe:\n%s", out)
+		t.Fatalf("it does not report the safe results:\n%s", out)
 	}
 
 	cmd, out = c.start(args...)
@@ -247,7 +247,7 @@ func TestInterruptedTwice(t *testing.T) {
 	said, _ := strconv.Atoi(safe[1])
 	counted := regexp.MustCompile(`(\d+) more are on the bus, with their results\n`).FindStringSubmatch(out.String())
 	if n, _ := strconv.Atoi(counted[1]); said < 400 || n < said || n > said+32 { // some may have been on their way
-		t.Errorf("%d results were said to be on the bus, %d are:\n%s", said, n, out)
+		t.Errorf("the killed command reported %d results on the bus, the next %d:\n%s", said, n, out)
 	}
 }
 

@@ -66,10 +66,10 @@ func fullDisk(t *testing.T, c command, disk string, code int, words ...string) {
 		t.Errorf("exit code %d, want %d", got, code)
 	}
 
-	t.Logf("what the user reads:\n%s", said)
+	t.Logf("output of the command:\n%s", said)
 	for _, want := range append(words, "run the same command again") {
 		if !strings.Contains(said.String(), want) {
-			t.Errorf("%q was not said", want)
+			t.Errorf("missing output %q", want)
 		}
 	}
 

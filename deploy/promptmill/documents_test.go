@@ -306,7 +306,7 @@ func TestDocumentsNames(t *testing.T) {
 	}
 }
 
-// The file that CONTRIBUTING shows as a whole is the one in the repository.
+// The file that CONTRIBUTING shows as a whole equals the file in the repository.
 func TestDocumentsCode(t *testing.T) {
 	shown := documents(t)["CONTRIBUTING.md"]
 	file, err := os.ReadFile(filepath.Join("..", "..", "worker", "modelserver", "lmdeploy.go"))

@@ -419,7 +419,7 @@ func TestCollectorKilledAtEachStep(t *testing.T) {
 }
 
 // A deletion that was cut short leaves streams. Serve removes the streams of deleted runs,
-// and so does the same command; a run with a manifest, or one that was never deleted, stays.
+// and so does the same command; a run with a manifest, or that was never deleted, stays.
 func TestDeletionCutShort(t *testing.T) {
 	t.Parallel()
 

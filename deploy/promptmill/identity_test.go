@@ -126,7 +126,7 @@ func TestIdentityDamaged(t *testing.T) {
 				"promptmill: error: ", path, "promptmill: hint: delete it: a new one is made, and old join strings end",
 			} {
 				if !strings.Contains(stderr, want) {
-					t.Errorf("%q was not said:\n%s", want, stderr)
+					t.Errorf("missing output %q:\n%s", want, stderr)
 				}
 			}
 

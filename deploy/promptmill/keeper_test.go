@@ -53,7 +53,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 			})
 
 			if after, err := os.ReadFile(left); err != nil || !bytes.Equal(before, after) {
-				t.Errorf("what the earlier run has left was changed (%v)", err)
+				t.Errorf("the files of the earlier run were changed (%v)", err)
 			}
 
 			// The same input under this name is another matter: the bus may have lost the run.
@@ -75,7 +75,7 @@ func TestRunNamedAsAnother(t *testing.T) {
 	}
 }
 
-// A collector that cannot collect a run leaves it to the one that does, and does not end it.
+// A collector that cannot collect a run leaves it to another that can, and does not end it.
 func TestServeLeavesTheRunOfAnother(t *testing.T) {
 	t.Parallel()
 

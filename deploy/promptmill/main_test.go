@@ -92,7 +92,7 @@ func (c command) left() (names []string) {
 	return names
 }
 
-// expect runs the command and fails the test unless it exits so and says that.
+// expect runs the command and fails the test unless its exit code and output match.
 func (c command) expect(code int, said string, args ...string) {
 	c.t.Helper()
 	text, got := c.run(args...)
@@ -180,7 +180,7 @@ type model struct {
 func newModel(t *testing.T, cfg sim.Config) *model {
 	t.Helper()
 
-	cfg.Models = []string{"sim"} // the one of the requests, which name none
+	cfg.Models = []string{"sim"} // the model of the requests, which name none
 	m := &model{sim: sim.New(cfg)}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.count(1)

@@ -66,7 +66,7 @@ func only(values map[string]float64, word string) map[string]float64 {
 }
 
 // In the middle of a run, with one request at the model server and all others done, the
-// metrics say just that. Only this machine can read them.
+// metrics report that alone. Only this machine can read them.
 func TestMetricsOfRun(t *testing.T) {
 	t.Parallel()
 

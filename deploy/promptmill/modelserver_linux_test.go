@@ -60,7 +60,7 @@ func TestModelServerFoundAndKilled(t *testing.T) {
 			if want := fmt.Sprintf(
 				" for %s server at http://localhost:%d", tt.platform, tt.port,
 			); !strings.Contains(out.String(), want) {
-				t.Errorf("%q was not said", want)
+				t.Errorf("missing output %q", want)
 			}
 
 			b.verified(in, "out")
@@ -143,7 +143,7 @@ func TestNoModelServer(t *testing.T) {
 		"hint: " + hint,
 	} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q was not said:\n%s", want, out)
+			t.Errorf("missing output %q:\n%s", want, out)
 		}
 	}
 
@@ -158,7 +158,7 @@ func TestNoModelServer(t *testing.T) {
 
 	if want := "list models of http://localhost:8080: status 404 Not Found, http://localhost:9931, http://localhost:11434, http://localhost:1234;"; !strings.Contains(said.String(),
 		want) {
-		t.Errorf("%q was not said:\n%s", want, said)
+		t.Errorf("missing output %q:\n%s", want, said)
 	}
 
 	n.start(c, "box", "sim", "--sim-flavour", "ollama", "--listen", "127.0.0.1:11434", "--model", "sim")
@@ -167,7 +167,7 @@ func TestNoModelServer(t *testing.T) {
 	})
 }
 
-// Two model servers on one box: run takes one and says so.
+// Two model servers on one box: run takes one and reports it.
 func TestTwoModelServersFound(t *testing.T) {
 	t.Parallel()
 

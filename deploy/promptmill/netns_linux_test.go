@@ -101,7 +101,7 @@ func TestServeKilledUnderLoad(t *testing.T) {
 	s.finish()
 }
 
-// network is some hosts, each a network namespace, on a switch, which is one too.
+// network is some hosts, each a network namespace, on a switch, which is also one.
 type network struct {
 	t    *testing.T
 	name string

@@ -146,7 +146,7 @@ func python(t *testing.T, module, program string, args ...string) {
 	t.Helper()
 
 	if err := exec.Command("python3", "-c", "import "+module).Run(); err != nil {
-		t.Logf("left out what needs Python's module %s: %v", module, err)
+		t.Logf("left out the checks that need Python's module %s: %v", module, err)
 		return
 	}
 

@@ -36,7 +36,7 @@ func TestNoSecretInTheListOfProcesses(t *testing.T) {
 			t.Parallel()
 
 			process, out := c.start(tt.args...)
-			poll(t, pollTime, "a word of it", func() bool { return strings.Contains(out.String(), tt.said) })
+			poll(t, pollTime, "its output", func() bool { return strings.Contains(out.String(), tt.said) })
 
 			shown, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", process.Process.Pid))
 			if err == nil && strings.Contains(string(shown), tt.secret) { // it may have ended

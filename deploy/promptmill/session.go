@@ -36,7 +36,7 @@ func parseBus(env environment, c *cli.Command) busOptions {
 	return busOptions{Options: parseConnect(env, c), verbose: c.Bool("verbose")}
 }
 
-// parseRunID reads the one argument of a command, which is the id of a run or a part of it.
+// parseRunID reads the only argument of a command: the id of a run or a part of it.
 func parseRunID(c *cli.Command) (string, error) {
 	if c.Args().Len() != 1 {
 		return "", exit.Usage("promptmill list shows the runs", "want the id of one run")

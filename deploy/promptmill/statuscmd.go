@@ -107,7 +107,7 @@ func showStatus(ctx context.Context, env environment, o statusOptions) error {
 	}
 }
 
-// printStatus prints the status once. It reports whether the one run that was asked for has ended.
+// printStatus prints the status once. It reports whether the requested run has ended.
 func printStatus(ctx context.Context, env environment, o statusOptions) (ended bool, err error) {
 	var found status.Bus
 	if o.run == "" {

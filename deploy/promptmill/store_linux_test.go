@@ -197,7 +197,7 @@ func TestStoreDescribedAgain(t *testing.T) {
 				c.ended("out", pollTime)
 				c.verified(in, "out")
 				if !strings.Contains(said.String(), "the description of a stream was damaged; created it again") {
-					t.Errorf("serve says nothing of it:\n%s", said)
+					t.Errorf("serve does not report it:\n%s", said)
 				}
 			})
 		}

@@ -60,7 +60,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			}
 
 			if said := c.must("status"); !strings.Contains(said, "! r: its submit stores the input, or was stopped") {
-				t.Errorf("status says nothing of it:\n%s", said)
+				t.Errorf("status does not report it:\n%s", said)
 			}
 
 			if said, code := c.run("submit", other, "--model", "sim", "--run", "r"); code != exit.CodeError ||
@@ -71,7 +71,7 @@ func TestSubmitGoesOn(t *testing.T) {
 			c.must("submit", in, "--model", "sim", "--run", "r")
 			if said, code := c.run("submit", in, "--model", "sim", "--run", "r"); code != exit.CodeError ||
 				!strings.Contains(said, "there is a run r on the bus already") {
-				t.Errorf("once more: exit code %d\n%s", code, said)
+				t.Errorf("again: exit code %d\n%s", code, said)
 			}
 
 			c.start("worker", "--url", newModel(t, sim.Config{Tokens: 5}).url)

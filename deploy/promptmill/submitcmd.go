@@ -57,7 +57,7 @@ type submitOptions struct {
 	bus    busconn.Options
 	wait   bool
 	json   bool
-	// collect says where to collect the run. Nil if this command does not.
+	// collect is for a run that this command collects. Nil if it does not.
 	collect *pipeline.CollectConfig
 	args    []string // the inputs, as they were named
 }
@@ -207,7 +207,7 @@ func (c *activeCommand) reportSubmitted(
 	return c.reportEnd(m)
 }
 
-// reportEnd says how a run has ended that another process has collected.
+// reportEnd reports the end of a run that another process has collected.
 func (c *activeCommand) reportEnd(m proto.Manifest) error {
 	if m.State == proto.StateFailed {
 		return pipeline.RefusedRunError(m)

@@ -27,7 +27,7 @@ func openTmuxPane(t *testing.T, width, height int, env []string, command string)
 	t.Helper()
 
 	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Skip("tmux is not there: what progress looks like in a terminal is not tested")
+		t.Skip("tmux is not installed: the progress display in a terminal is not tested")
 	}
 
 	dir, err := os.MkdirTemp("", "pm") // a socket's path must be short
@@ -161,11 +161,11 @@ func TestTerminal(t *testing.T) {
 	}
 
 	if !strings.Contains(string(raw), terminal.Red+"failed ") {
-		t.Error("what failed is not red")
+		t.Error("failed requests are not red")
 	}
 }
 
-// Terminals that know no escape sequences, and people who want no colours, get plain
+// Terminals without escape sequences, and users without colours, get plain
 // lines.
 func TestPlainTerminal(t *testing.T) {
 	t.Parallel()

@@ -1,5 +1,5 @@
-// Package summary prints what a complete run has brought: how many requests were answered, at which
-// rates, why others failed, and the names of the files.
+// Package summary prints the results of a complete run: the number of answered requests, the rates,
+// the causes of failed requests, and the names of the files.
 package summary
 
 import (
