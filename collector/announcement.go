@@ -98,7 +98,7 @@ func observeAnnouncement(s journal.WorkerSession, w proto.WorkerInfo, run string
 // countRequests returns the number of requests of a usage, which may be nil.
 func countRequests(usage *proto.RunUsage) int64 { return metadata.OrZero(usage).Requests }
 
-// observeSlots returns the server's slots after an announcement. ended says that requests of
+// observeSlots returns the server's slots after an announcement. ended reports that requests of
 // the run have ended since the announcement before. Without that, the slots may be in use by
 // another run, or the announcement may be the same one again.
 func observeSlots(before *metadata.Slots, w proto.WorkerInfo, ended bool) *metadata.Slots {

@@ -93,7 +93,7 @@ func statsOf(indexes ...uint32) *journal.FrameStats {
 	return s
 }
 
-// process is a collector at work, as a process of its own would be.
+// process is a collector at work, like a separate process.
 type process struct {
 	*Collector
 	t     testing.TB
@@ -134,14 +134,14 @@ func (b *bench) start(change ...func(*Config)) *process {
 	return s
 }
 
-// stop stops the collector, and returns what Run did.
+// stop stops the collector, and returns Run's error.
 func (s *process) stop() error {
 	s.cut()
 	<-s.ended
 	return s.err
 }
 
-// wait waits until the collector ends by itself, and returns what Run did.
+// wait waits until the collector ends by itself, and returns Run's error.
 func (s *process) wait() error {
 	s.t.Helper()
 	testrun.Await(s.t, s.ended, "the collector's end")

@@ -35,7 +35,7 @@ type Progress struct {
 	Received proto.Counts
 	// Durable is the number of lines in the synced journal.
 	Durable int
-	// Finishing says that all lines are there and the files are being written.
+	// Finishing reports that all lines are there and the files are being written.
 	Finishing bool
 }
 

@@ -180,7 +180,7 @@ func TestCollectorRunsAgainWhatIsUnreadable(t *testing.T) {
 	}
 }
 
-// setPublished says for the producer that all shards of the round are stored.
+// setPublished notes for the producer that all shards of the round are stored.
 func (b *bench) setPublished(look func(*proto.Manifest)) {
 	b.T.Helper()
 	b.Update(func(m *proto.Manifest) {

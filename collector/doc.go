@@ -22,9 +22,9 @@
 // counts, purges synced messages, renews the lease, polls the workers' announcements and looks
 // whether the run was cancelled. When no results come, one of two looks for the reason: the
 // republisher has lost requests published again, and the terminator of a run that ends early
-// gives each request without a line one that says why. The goroutines of a session meet in
-// the ledger, the workerRegistry and the activityTimer, which are safe for concurrent use;
-// everything else belongs to one of them.
+// gives each request without a line an error line with the reason. The goroutines of a session
+// meet in the ledger, the workerRegistry and the activityTimer, which are safe for concurrent
+// use; everything else belongs to one of them.
 //
 // What else is in the module:
 //

@@ -78,7 +78,7 @@ func TestCardsAreMeteredOnce(t *testing.T) {
 			{workerSeeing("a", "h", "A", 100, 10, 100, 0), workerSeeing("b", "h", "A", 100, 10, 100, 0)},
 			{workerSeeing("a", "h", "A", 200, 20, 200, 0)},
 		}, map[string]float64{"a": 150, "b": 50}},
-		{"both were at work before anybody heard them", announcements{
+		{"both were at work before the first announcement", announcements{
 			{workerSeeing("a", "h", "A", 100, 30, 100, 0), workerSeeing("b", "h", "A", 100, 10, 100, 0)},
 		}, map[string]float64{"a": 75, "b": 25}},
 	} {

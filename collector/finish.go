@@ -54,7 +54,7 @@ func (c *Collector) awaitFinalUsage(ctx context.Context) {
 	for {
 		if _, err := c.workers.poll(ctx, c.bus.Heartbeats); err != nil {
 			if ctx.Err() == nil {
-				c.cfg.Log.Warn().Err(err).Msg("failed to read what the workers have spent on the run")
+				c.cfg.Log.Warn().Err(err).Msg("failed to read the workers' usage for the run")
 			}
 			return
 		}
@@ -110,8 +110,8 @@ func (c *Collector) finalState() proto.State {
 // has agreed on a new leader by then.
 const cleanUpTimeout = 15 * time.Second
 
-// cleanUp removes what a complete run does not need any more. The files are whole, so no
-// failure here makes the run fail.
+// cleanUp removes the objects on the bus that a complete run does not need any more. The files
+// are whole, so no failure here makes the run fail.
 func (c *Collector) cleanUp(ctx context.Context) {
 	if err := c.cfg.Output.RemoveStale(); err != nil {
 		c.cfg.Log.Warn().Err(err).Msg("failed to remove temporary files; the output is whole")

@@ -43,8 +43,8 @@ type session struct {
 	frames chan *pendingFrame // to the writer
 }
 
-// pendingFrame is a frame of the journal that is being filled, with what can be deleted from
-// the bus when it is synced.
+// pendingFrame is a frame of the journal that is being filled, with the messages that can be
+// deleted from the bus when it is synced.
 type pendingFrame struct {
 	journal.Frame
 

@@ -14,7 +14,7 @@ import (
 )
 
 // source reads the results stream in order, from a position on, each message at least once.
-// It pulls with a consumer of its own that needs no acknowledgement. After a gap in the
+// It has its own pull consumer, which needs no acknowledgement. After a gap in the
 // messages of the consumer, it starts again at the last message.
 type source struct {
 	js  jetstream.JetStream
@@ -32,7 +32,7 @@ type source struct {
 	failures int                // of these in a row
 }
 
-// errGap says that messages were lost between server and client.
+// errGap reports that messages were lost between server and client.
 var errGap = errors.New("a gap in the messages delivered")
 
 // fetchMessages waits up to wait for messages and passes them to handle, in order. It returns the

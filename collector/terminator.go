@@ -15,9 +15,9 @@ import (
 	"github.com/promptmill/promptmill/proto/bus"
 )
 
-// terminator ends a run early: it gives each request that has no line one that says why. It
-// publishes the lines as results, as a worker does. So they take the same way into the
-// journal, a crash in between costs nothing, and readers downstream see them too.
+// terminator ends a run early: it gives each request without a line an error line with the
+// reason. It publishes the lines as results, as a worker does. So they take the same way into
+// the journal, a crash in between costs nothing, and readers downstream see them too.
 type terminator struct {
 	js      jetstream.JetStream
 	answers *bus.AnswerStore

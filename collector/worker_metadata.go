@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// addWorkers adds what the workers reported to the metadata.
+// addWorkers adds the workers' reports to the metadata.
 func addWorkers(m *metadata.Run, sessions []journal.WorkerSession, s *journal.State) {
 	var requests map[string]int64
 	unattributed := int64(s.Counts.Done - s.Counts.Skipped)
@@ -63,8 +63,8 @@ func addWorkers(m *metadata.Run, sessions []journal.WorkerSession, s *journal.St
 	}
 }
 
-// addServerSettings adds what the workers that took part report of their model servers, and
-// how often shards came to them that other workers had had before.
+// addServerSettings adds the reports of the run's workers on their model servers, and the
+// number of shards that came to them after other workers had them.
 func addServerSettings(m *metadata.Run, sessions []journal.WorkerSession, s *journal.State) {
 	for _, session := range sessions {
 		usage := session.TotalUsage()
@@ -198,10 +198,10 @@ func groupByWorker(sessions []journal.WorkerSession) (groups [][]journal.WorkerS
 	return groups
 }
 
-// balanceRequests makes the requests of the workers of one name, and of their sessions, add
-// up to total, the requests that the output has from the name. A session has what its worker
-// announced last. Requests that were never announced count for the session that was seen
-// last. Surplus ones were answered twice, or failed and were run again, and so are taken
+// balanceRequests makes the requests of the workers of one name, and of their sessions, add up
+// to total, the requests that the output has from the name. A session has the latest number
+// that its worker announced. Requests that were never announced count for the session that was
+// seen last. Surplus ones were answered twice, or failed and were run again, and so are taken
 // from the first session.
 func balanceRequests(workers []metadata.Worker, total int64) {
 	var sessions []*metadata.WorkerSession

@@ -93,7 +93,7 @@ func sessionKey(w proto.WorkerInfo) string {
 	return journal.WorkerSession{ID: w.ID, Name: w.Name, Since: w.Since}.Key()
 }
 
-// sampleInFlight adds what the workers do now to the series, and reports whether one is at
+// sampleInFlight adds the workers' current requests to the series, and reports whether one is at
 // work. It takes the workers that have a part in the run or, until one reports that, all.
 func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInfo) (working bool) {
 	takesPart := func(w proto.WorkerInfo) bool { _, ok := w.Runs[r.run]; return ok }
@@ -128,7 +128,7 @@ func (r *workerRegistry) sampleInFlight(now time.Time, workers []proto.WorkerInf
 	return metadata.OrZero(p.InFlight) > 0
 }
 
-// takeSeries returns what the workers did since it was taken last.
+// takeSeries returns the series of the workers' work since the last call.
 func (r *workerRegistry) takeSeries() metadata.Series {
 	r.mu.Lock()
 	defer r.mu.Unlock()

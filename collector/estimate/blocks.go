@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	// fewestBlocks must fit into the steady part to say how much they differ.
+	// fewestBlocks must fit into the steady part to measure how much they differ.
 	fewestBlocks = 5
-	// mostBlocks it is cut into. More would be shorter and miss what changes
-	// slowly; more than 10 to 30 gain next to nothing (Schmeiser 1982).
+	// mostBlocks limits the blocks of the steady part. More would be shorter and miss slow
+	// changes; more than 10 to 30 gain next to nothing (Schmeiser 1982).
 	mostBlocks = 16
 	// mostMemory leaves something learnt however alike neighbouring blocks are.
 	mostMemory = 0.9
@@ -20,8 +20,8 @@ const (
 	slowest = 0.1
 )
 
-// measureSpread sets what the draws need of the steady part. Its variance is estimated by
-// a block bootstrap (Künsch 1989), with blocks that go around the end so that each
+// measureSpread sets the values of the steady part that the draws need. Its variance is
+// estimated by a block bootstrap (Künsch 1989), with blocks that go around the end so that each
 // point is drawn as often (Politis and Romano 1992).
 func (s *series) measureSpread() {
 	done, seconds := sumPoints(s.steady)
@@ -38,8 +38,8 @@ func (s *series) measureSpread() {
 		s.done[i+1], s.secs[i+1] = s.done[i]+p.Done, s.secs[i]+p.Seconds
 	}
 
-	// Intervals nearer than the time a request takes share requests: what the one
-	// has too many, the next has too few. So a block is twice that long where
+	// Intervals nearer than the time a request takes share requests: if one has
+	// too many, the next has too few. So a block is twice that long where
 	// there is room, and never shorter than that.
 	share := s.latency * float64(n) / seconds
 	s.block = max(int(math.Ceil(2*share)), n/mostBlocks, 1)
@@ -227,9 +227,9 @@ func (s *series) requestsAfter(i uint64, requests, speed float64) float64 {
 		at, requests = at+seconds, requests-done
 	}
 
-	// Nothing was seen of what changes more slowly than the run was long. Each
-	// doubling may bring as much of that as the run's own rate is unsure by, as
-	// flicker noise does (Voss and Clarke 1975).
+	// The run cannot show changes that are slower than its length. Each doubling
+	// may bring as much of them as the uncertainty of the run's own rate, as with
+	// flicker noise (Voss and Clarke 1975).
 	for seconds := reach * s.length; ; seconds *= 2 {
 		speed *= math.Exp(s.unsure * rng.NormFloat64())
 		done := s.rate * speed * seconds

@@ -7,7 +7,7 @@ import (
 )
 
 // drain models the time of the last requests once there are none left to send: the
-// longest of what each of them still has to go. One run shows one such longest,
+// longest of their remaining times. One run shows one such longest,
 // and the next run's is as likely to be longer as shorter, so it is drawn from a
 // Pareto tail fitted to the few that took the longest (Hill 1975).
 type drain struct {

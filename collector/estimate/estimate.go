@@ -31,8 +31,8 @@ type Point struct {
 	InFlight float64 // requests at the server in it
 }
 
-// isPaused says that nothing was at the server: the run was interrupted, which says
-// nothing of the fleet's speed.
+// isPaused reports whether no request was at the server: the run was interrupted, which
+// is no sign of the fleet's speed.
 func (p Point) isPaused() bool { return p.Done == 0 && p.InFlight == 0 }
 
 func (p Point) isValid() bool {
@@ -57,7 +57,7 @@ type Run struct {
 	MaxLatency  float64 // seconds the longest one was
 }
 
-// Problem says why no interval can be given.
+// Problem is the reason why no interval can be given.
 type Problem string
 
 const (
@@ -83,7 +83,7 @@ type Estimate struct {
 	Low, Median, High float64
 
 	// Naive is the run's time stretched by the number of requests, as if it had
-	// neither start-up nor tail. Zero where the run says nothing.
+	// neither start-up nor tail. Zero where the run has no data for it.
 	Naive float64
 
 	Problem Problem
@@ -144,7 +144,7 @@ func Of(run Run, requests, workers int) Estimate {
 	return e
 }
 
-// findProblem says why the run cannot be judged by, and how many requests would do.
+// findProblem returns why the run gives no estimate, and how many requests would be enough.
 func (s *series) findProblem(run Run) (Problem, int) {
 	few := max(fewest, int(math.Ceil(3*min(s.concurrency, most))))
 	switch {

@@ -12,13 +12,14 @@
 //	+-------+-----------------+-----------------+-- - -
 //	                  |                             |
 //	                  v                             v
-//	          State: what is done         Rewrite: the output files
+//	          State: the done requests    Rewrite: the output files
 //
-// The header says which requests the lines answer, with their counts and statistics, so
+// The header names the requests that the lines answer, with their counts and statistics, so
 // opening a journal reads no lines ([State]). It is a zstd skippable frame, and the lines
 // are an ordinary zstd frame: any zstd program reads a journal's lines at any time.
 //
-// The journal is the run's truth: what a frame in it holds is done, whatever the bus says.
+// The journal is the run's truth: a request with a line in a frame is done, whatever the
+// bus reports.
 // It belongs to one process at a time, which holds the lock of its file. The journal knows
 // the place in the results stream up to which it was filled ([Position]), and otherwise
 // nothing of the bus.

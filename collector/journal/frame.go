@@ -15,8 +15,8 @@ const frameTarget = 4 << 20
 
 // Frame is a part of a journal that is being filled. The zero value is empty.
 type Frame struct {
-	// Counts, Stats and Series are kept by Add, except for what Add does not see: the
-	// duplicates and drops in Counts, and the whole of Series.
+	// Counts, Stats and Series are kept by Add, except for the values that Add does not
+	// see: the duplicates and drops in Counts, and the whole of Series.
 	Counts proto.Counts
 	Stats  FrameStats
 	Series metadata.Series

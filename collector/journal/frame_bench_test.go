@@ -8,8 +8,8 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// BenchmarkFrame measures what the collector does with a line from the bus, but for the
-// journal: read it, count it, and describe it in a frame's header.
+// BenchmarkFrame measures the collector's work on a line from the bus, without the journal:
+// read it, count it, and describe it in a frame's header.
 func BenchmarkFrame(b *testing.B) {
 	line := proto.AppendResult(nil, proto.Result{
 		Run:      "r",

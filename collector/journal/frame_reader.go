@@ -15,7 +15,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// errNoFrame says that a part of a file is not a whole frame.
+// errNoFrame reports that a part of a file is not a whole frame.
 var errNoFrame = errors.New("not a whole frame")
 
 // frameReader reads the frames of a journal. Damage is returned as a [CorruptionError].
@@ -34,7 +34,8 @@ type frameRef struct {
 	end    int64
 }
 
-// withoutPayload returns the reference without what could be long and can be read again.
+// withoutPayload returns the reference without the fields that can be long: they can be
+// read again.
 func (f frameRef) withoutPayload() frameRef {
 	f.Indexes, f.Failed, f.Manifest, f.Stats, f.Series, f.WorkerSessions = "", "", nil, nil, nil, nil
 	return f

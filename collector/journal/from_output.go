@@ -18,7 +18,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// ErrPlain is returned for an output that does not say which line is which request's.
+// ErrPlain is returned for an output whose lines do not name their requests.
 var ErrPlain = errors.New("the output was written with --plain, so its lines do not say which requests they answer")
 
 // CreateFromOutput makes a journal of the answered requests of a complete output, so that
@@ -131,7 +131,7 @@ func (j *Journal) appendOutput(out output.Prefix, meta *metadata.Run, at Positio
 	}
 }
 
-// frameOfHistory returns a frame of what metadata says of the run until now, but for its
+// frameOfHistory returns a frame with the metadata's figures of the run until now, without
 // lines. The time since the run ended counts as idle.
 func frameOfHistory(meta *metadata.Run) *Frame {
 	r := meta.Results

@@ -20,10 +20,10 @@ import (
 //
 // All numbers are little-endian. (RFC 8878, 3.1.2, for skippable frames.)
 //
-// fileStart is an ordinary zstd frame (RFC 8878, 3.1.1) of nothing that does not say its
+// fileStart is an ordinary zstd frame (RFC 8878, 3.1.1) of no content that does not state its
 // content's size: magic, frame header descriptor, window of 1 KiB, last block, raw, 0
 // bytes. Readers of streams pass over it. A reader that takes the first frame's size for
-// that of the whole file (python-zstandard's decompress) fails, instead of taking the
+// the size of the whole file (python-zstandard's decompress) fails, instead of taking the
 // skippable frame for an empty file.
 const fileStart = "\x28\xb5\x2f\xfd\x00\x00\x01\x00\x00"
 
@@ -34,7 +34,7 @@ const (
 	maxHeader  = 64 << 20 // bytes of JSON
 )
 
-// header describes the zstd frame behind it, and what the journal learned with it.
+// header describes the zstd frame behind it, and the state that the journal saved with it.
 type header struct {
 	Run string `json:"run"`
 	// Manifest is set in the first frame of each session, which holds no lines.
@@ -72,8 +72,8 @@ type header struct {
 	EarlierSessions int `json:"earlier_sessions,omitempty"`
 }
 
-// Sizes are the bytes of output lines, unpacked: what the output files will hold, with our
-// extras and without. A zstd frame says its size at its beginning, so the sizes must be
+// Sizes are the bytes of output lines, unpacked: the contents of the output files, with our
+// extras and without. A zstd frame states its size at its beginning, so the sizes must be
 // known before the files are written.
 type Sizes struct {
 	OK          int64 `json:"ok"`

@@ -25,8 +25,8 @@ type Journal struct {
 	buf   []byte
 	state State
 
-	// resumed says that an earlier session wrote the journal, and this one has not been
-	// noted in it.
+	// resumed reports that an earlier session wrote the journal, and that this one is not
+	// noted in it yet.
 	resumed bool
 
 	claim *output.Claim // nil until Claim
@@ -231,7 +231,7 @@ func newJournal(path string, file *os.File) (*Journal, error) {
 	return &Journal{path: path, file: file, enc: enc}, nil
 }
 
-// State returns what the journal holds. The caller must not change it.
+// State returns the journal's state. The caller must not change it.
 func (j *Journal) State() *State { return &j.state }
 
 // Claim makes sure that no other run writes a file of the output, from now until the

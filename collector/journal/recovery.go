@@ -16,7 +16,7 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// errNoManifest says that no whole frame has the run's manifest.
+// errNoManifest reports that no whole frame has the run's manifest.
 var errNoManifest = errors.New("no whole frame in it describes the run")
 
 // Repair checks the lines of every frame and cuts out damaged frames. The requests of
@@ -97,7 +97,7 @@ func (j *Journal) newReader() (*frameReader, error) {
 	return &frameReader{path: j.path, file: j.file, size: info.Size()}, nil
 }
 
-// recovery gathers what a journal holds. It is one frame behind the reading, so that it
+// recovery gathers a journal's state. It is one frame behind the reading, so that it
 // knows which frame is the last.
 type recovery struct {
 	frames   *frameReader

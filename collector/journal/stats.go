@@ -17,10 +17,10 @@ import (
 type FrameStats struct {
 	// Attempts are the requests that ended on each attempt, by its number from "1".
 	Attempts map[string]int64 `json:"attempts,omitempty"`
-	// Retried are the attempts that were followed by another, by why they failed.
+	// Retried are the attempts that were followed by another, by the reason of the failure.
 	Retried map[string]int64 `json:"retried,omitempty"`
-	// Finish are the answers of a good status by why they ended, or "none" where they do not
-	// say. Answers that are kept beside an error are among them.
+	// Finish are the answers of a good status by their finish reason, or "none" where they
+	// have no reason. Answers that are kept beside an error are among them.
 	Finish map[string]int64 `json:"finish,omitempty"`
 	// Failures are the failed requests by cause.
 	Failures map[string]int64 `json:"failures,omitempty"`
@@ -52,7 +52,7 @@ const (
 // maxOutliers is the number of outliers of each kind.
 const maxOutliers = 5
 
-// AddLine counts a line of a worker, whose name is empty if the line does not say it.
+// AddLine counts a line of a worker, whose name is empty if the line does not have it.
 func (s *FrameStats) AddLine(l proto.Line, worker string) {
 	if l.Attempts > 0 {
 		addCount(&s.Attempts, strconv.FormatInt(l.Attempts, 10), 1)

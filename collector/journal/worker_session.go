@@ -28,7 +28,7 @@ type WorkerSession struct {
 	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
 	// Slots are the model server's slots; nil unless it reports them.
 	Slots *metadata.Slots `json:"slots,omitempty"`
-	// SeveralServers says that the worker's URL leads to more than one model server.
+	// SeveralServers reports that the worker's URL leads to more than one model server.
 	SeveralServers bool           `json:"several_servers,omitempty"`
 	GPUs           []metadata.GPU `json:"gpus"`
 	// Meters are the latest readings of the cards' energy meters, in joules, in the order of

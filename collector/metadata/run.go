@@ -171,8 +171,8 @@ type Worker struct {
 	MemoryBytes          proto.ServerMemory `json:"memory_bytes"`
 	// Slots are the slots of its model server; null: it does not report them.
 	Slots *Slots `json:"slots,omitempty"`
-	// SeveralServers says that its URL led to more than one server, as behind a load balancer.
-	// What one of them said of its memory, its slots and its load time is left out.
+	// SeveralServers reports that its URL led to more than one server, as behind a load balancer.
+	// The memory, the slots and the load time that one of them reported are left out.
 	SeveralServers bool            `json:"several_servers,omitempty"`
 	Sessions       []WorkerSession `json:"sessions"` // one for each time that it was started
 }

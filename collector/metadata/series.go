@@ -10,8 +10,8 @@ import (
 const MaxPoints = 2000
 
 // Series holds the figures of a run by interval, all of one length. Its
-// columns are of equal length. A time without a collector is filled with what
-// came in it, if anything did.
+// columns are of equal length. A time without a collector has the results that
+// came in it, if any.
 type Series struct {
 	Start            time.Time `json:"start"`            // of the first interval
 	IntervalSeconds  int       `json:"interval_seconds"` // a power of two
@@ -51,7 +51,7 @@ func (s *Series) At(i int) Point {
 	}
 }
 
-// Add adds what happened at a time. The series begins at the first time that is added;
+// Add adds a point at a time. The series begins at the first time that is added;
 // older times count as the first. Where the series would get too long its intervals double.
 func (s *Series) Add(at time.Time, p Point) {
 	if s.Len() == 0 {
@@ -81,8 +81,8 @@ func (s *Series) addAt(i int, p Point) {
 	s.InFlight[i], s.MemoryUsedBytes[i] = Most(s.InFlight[i], p.InFlight), Most(s.MemoryUsedBytes[i], p.MemoryUsedBytes)
 }
 
-// Merge adds another series. Where its intervals are longer than this one's, what
-// happened in one of them counts at its beginning.
+// Merge adds another series. Where its intervals are longer than this one's, each
+// counts at its beginning.
 func (s *Series) Merge(other *Series) {
 	for i := range other.Len() {
 		if p := other.At(i); p != (Point{}) {

@@ -26,7 +26,7 @@ var (
 	ErrRedirected = errors.New("it leads to another file than when the run was started")
 )
 
-// errForeignLock says that a file has the name of a lock file, and another program made it.
+// errForeignLock reports that a file has the name of a lock file, and another program made it.
 var errForeignLock = errors.New("a file is in the way that promptmill has not written")
 
 // lockSuffix ends the name of the lock file of the file before it. It is as long as

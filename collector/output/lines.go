@@ -21,7 +21,7 @@ type LineWriter struct {
 }
 
 // NewLineWriter begins to write lines into a file. size is the number of bytes of all
-// lines; the file says it. The caller ends with Finish or, on an error, Abort.
+// lines; the file states it. The caller ends with Finish or, on an error, Abort.
 func NewLineWriter(file *atomicfile.File, size int64, seekable bool) (*LineWriter, error) {
 	w := &LineWriter{File: file, buf: bufio.NewWriterSize(file, 1<<20)}
 
@@ -39,7 +39,7 @@ func NewLineWriter(file *atomicfile.File, size int64, seekable bool) (*LineWrite
 	return w, nil
 }
 
-// newFrameWriter writes one zstd frame that says its content's size and checksum. It is one
+// newFrameWriter writes one zstd frame that states its content's size and checksum. It is one
 // frame, because common readers (the defaults of python-zstandard and fsspec) silently stop
 // after the first.
 func newFrameWriter(w io.Writer, size int64) (*zstd.Encoder, error) {

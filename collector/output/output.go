@@ -73,7 +73,7 @@ func (p Prefix) files() []string {
 	return []string{p.Results(), p.Errors(), p.Meta(), p.ReportMarkdown(), p.ReportHTML(), p.Journal()}
 }
 
-// Format says how the output files are written.
+// Format is the form of the output files.
 type Format struct {
 	// Seekable writes the zstd seekable format instead of one frame.
 	Seekable bool

@@ -46,8 +46,8 @@ func (s *seekableWriter) Write(p []byte) (int, error) {
 	return len(p), s.flushFrame(false)
 }
 
-// flushFrame writes a frame. Only a frame that has all of the content says its size: a
-// reader that takes the first frame's size for that of the whole file (python-zstandard's
+// flushFrame writes a frame. Only a frame that has all of the content states its size: a
+// reader that takes the first frame's size for the size of the whole file (python-zstandard's
 // decompress) must fail, instead of leaving out the others.
 func (s *seekableWriter) flushFrame(whole bool) error {
 	s.packed.Reset()

@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/collector/metadata"
 )
 
-// Named is a run and what its metadata is called.
+// Named is a run and the path of its metadata.
 type Named struct {
 	Path string
 	Run  *metadata.Run

@@ -73,8 +73,8 @@ func newEstimateRun(m *metadata.Run) estimate.Run {
 
 // trimPoints shortens the first interval and the last by their parts before the run and
 // after it. Intervals begin at whole seconds, and runs do not. The time of the work
-// leaves out what passed before it, so that too much may seem to be after the run: what
-// is left of the last interval is no faster than the fastest of the others.
+// leaves out the seconds before it, so that too much may seem to be after the run: the
+// rest of the last interval is no faster than the fastest of the others.
 func trimPoints(points []estimate.Point, m *metadata.Run) {
 	first, last := &points[0], &points[len(points)-1]
 	if before := m.Timestamp.Sub(m.Series.Start).Seconds(); before > 0 && before < first.Seconds {
@@ -143,7 +143,7 @@ func buildEstimates(b *builder) Section {
 	return s
 }
 
-// describeWorkers says whom the estimates are for.
+// describeWorkers names the workers that the estimates are for.
 func describeWorkers(b *builder) string {
 	had := int64(len(b.run.Workers))
 	switch {
@@ -157,7 +157,8 @@ func describeWorkers(b *builder) string {
 	return "For the workers that the run had. Loading the model is left out."
 }
 
-// explainNoEstimate says why there is no estimate, and what would do; empty if there is one.
+// explainNoEstimate returns why there is no estimate, and which run would give one; empty if
+// there is one.
 func explainNoEstimate(b *builder) string {
 	if len(b.estimates) == 0 || b.estimates[0].Problem == estimate.NoProblem || b.run.Results.SuccessCount == 0 {
 		return ""

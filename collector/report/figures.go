@@ -71,7 +71,7 @@ func formatShort(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64) + " s"
 }
 
-// formatSeconds writes a time in seconds and, if it is long, in what people count in.
+// formatSeconds writes a time in seconds and, if it is long, in the units that people use.
 func formatSeconds(v float64) string {
 	if v < 120 {
 		return formatShort(v)

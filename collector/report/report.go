@@ -1,7 +1,7 @@
-// Package report says what a run, or several, have come to: the tables, the estimates
+// Package report describes the outcome of one or several runs: the tables, the estimates
 // and the conclusions, as Markdown, as one page of HTML, or as JSON. It reads metadata
-// alone, so that the length of a run makes no difference, and that of any tool which
-// uses the same names. What is unknown is left out, or called unknown.
+// alone, so that the length of a run makes no difference. The metadata may come from any
+// tool that uses the same names. Unknown values are left out, or called unknown.
 package report
 
 import (
@@ -62,7 +62,7 @@ type Cell struct {
 	Value *float64 `json:"value"`
 }
 
-// Options say what to write besides the run.
+// Options add parts to a run's report.
 type Options struct {
 	Baseline     *metadata.Run // to compare with; may be nil
 	BaselinePath string        // of its metadata, as one would type it; may be empty

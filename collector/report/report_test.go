@@ -187,8 +187,8 @@ func TestForeignTextStaysText(t *testing.T) {
 	}
 }
 
-// Not each interval has a reading of the requests in flight. That says nothing; that
-// none was seen for long, and nothing came, does.
+// Not each interval has a reading of the requests in flight. One without is no gap; a long
+// time without readings and results is one.
 func TestGapsAndWhatIsNotSeen(t *testing.T) {
 	t.Parallel()
 
@@ -277,7 +277,8 @@ func TestMinimalMetadata(t *testing.T) {
 	}
 }
 
-// A run that was interrupted gives the page of one that was not, but for what says so.
+// The page of an interrupted run differs from an uninterrupted run's only in the note on the
+// interruption.
 func TestAnInterruptionChangesNothingElse(t *testing.T) {
 	t.Parallel()
 
@@ -384,7 +385,7 @@ func BenchmarkReport(b *testing.B) {
 	}
 }
 
-// Whatever metadata says, a report comes of it, and its page is whole.
+// Any metadata gives a report with a well-formed page.
 func FuzzReport(f *testing.F) {
 	for _, name := range []string{"seed", "baseline", "rich"} {
 		text, err := json.Marshal(golden(f, name))

@@ -113,7 +113,7 @@ func concludeDropped(b *builder) string {
 		formatPlural(n, "message"))
 }
 
-// formatDifference says how much more something is, in percent or as a factor.
+// formatDifference returns by how much a value is more, in percent or as a factor.
 func formatDifference(d float64, more, less string) string {
 	switch {
 	case d >= 1:
@@ -231,8 +231,8 @@ func concludeSlowTail(b *builder) string {
 // manySlots is less than most cards have room for. llama.cpp and LM Studio have 4 by default.
 const manySlots = 32
 
-// slotsHints say how servers that report their slots get more of them, by what their
-// names begin with.
+// slotsHints explain how servers that report their slots get more of them, by the prefix
+// of the server's name.
 var slotsHints = []struct{ server, hint string }{
 	{"llama.cpp",
 		fmt.Sprintf("start it with -np %d (and a -c for as many) if it has the memory, and for prompts that have little in common with --cache-ram 0 too",
@@ -241,7 +241,7 @@ var slotsHints = []struct{ server, hint string }{
 }
 
 // concludeFewSlots: a server that can have more slots had all of them taken for most of the
-// run, which had more requests than that and was not kept to so few.
+// run, which had more requests than slots and no such limit.
 func concludeFewSlots(b *builder) string {
 	text, others := "", int64(0)
 	for _, w := range b.run.Workers {
@@ -272,7 +272,8 @@ func concludeFewSlots(b *builder) string {
 
 // wasFull reports whether all slots of a worker's server were taken for most of the run. Between
 // the announcements of a run of a few seconds nothing is seen; but no more than one request waits
-// at such a server, so that it was full for half of the time if that many were there on average.
+// at such a server, so it was full for half of the time if its mean number of requests was as
+// high as its slots.
 func (b *builder) wasFull(w metadata.Worker) bool {
 	if w.Slots.Readings > 0 {
 		return w.Slots.FullReadings*2 > w.Slots.Readings
@@ -281,7 +282,7 @@ func (b *builder) wasFull(w metadata.Worker) bool {
 	return len(b.run.Workers) == 1 && mean != nil && *mean >= float64(w.Slots.Count)
 }
 
-// slotsHint says how the server of a worker gets more slots; empty if it has enough of them, or
+// slotsHint explains how the server of a worker gets more slots; empty if it has enough of them, or
 // if the way is unknown.
 func slotsHint(w metadata.Worker) string {
 	s := w.Slots
@@ -314,8 +315,8 @@ func concludeMemoryFull(b *builder) string {
 	return ""
 }
 
-// concludeUneven: a worker that was there from beginning to end did less than half of what
-// another did. One that was started late, or twice, is no sign of anything.
+// concludeUneven: a worker that was there from beginning to end did less than half of
+// another's requests. A worker that was started late, or twice, is no sign of anything.
 func concludeUneven(b *builder) string {
 	var least, most *int64
 	var slow, fast string

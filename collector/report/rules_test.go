@@ -272,7 +272,7 @@ func TestConclusions(t *testing.T) {
 func TestWorkersNotes(t *testing.T) {
 	t.Parallel()
 
-	const left = " leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these."
+	const left = " leads to more than one server: the memory, slots and load time that one of them reports are left out. Give each with --url to have these."
 	for _, c := range []struct {
 		several []bool // by worker
 		want    []string

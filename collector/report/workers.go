@@ -44,7 +44,7 @@ func buildWorkers(b *builder) Section {
 	if several := listWorkers(b.run.Workers, func(w metadata.Worker) bool {
 		return w.SeveralServers
 	}); len(several) > 0 {
-		s.addNote("The URL of %s leads to more than one server: what one of them says of its memory, slots and load time is left out. Give each with --url to have these.",
+		s.addNote("The URL of %s leads to more than one server: the memory, slots and load time that one of them reports are left out. Give each with --url to have these.",
 			joinNames(several))
 	}
 
