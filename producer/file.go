@@ -19,9 +19,9 @@ func DescribeFile(path string, info fs.FileInfo) proto.File {
 	return f
 }
 
-// IsUnchanged reports whether a file is the one of then, with the contents of then, as far
-// as that can be known without reading it. A file system that gives no inode and change
-// time is never sure.
+// IsUnchanged reports whether a file is still the file that then describes, with the same contents,
+// as far as that can be known without reading it. On a file system without inodes and change times
+// it returns false.
 func IsUnchanged(then proto.File, info fs.FileInfo) bool {
 	now := DescribeFile(then.Path, info)
 

@@ -30,7 +30,7 @@ func TestUnchanged(t *testing.T) {
 	path := writeFile(t, "in", "old")
 	then, info := describe(path)
 	if then.Inode == 0 {
-		t.Skip("this system gives no inodes")
+		t.Skip("this system has no inodes")
 	}
 
 	if !IsUnchanged(then, info) {
@@ -48,7 +48,7 @@ func TestUnchanged(t *testing.T) {
 	}
 
 	if _, info = describe(path); IsUnchanged(then, info) {
-		t.Error("another file of the same size and time is taken for the first")
+		t.Error("another file of the same size and time counts as the first")
 	}
 
 	// As a program does that writes in place and puts the time back.

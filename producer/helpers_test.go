@@ -16,7 +16,7 @@ func writeFile(t testing.TB, name, text string) string {
 	return path
 }
 
-// repeatByte gives n times the same byte without holding them.
+// repeatByte reads as the same byte n times, without holding them.
 func repeatByte(b byte, n int64) io.Reader { return io.LimitReader(endless(b), n) }
 
 // repeatByteTo writes n times x.

@@ -46,7 +46,7 @@ func TestOnce(t *testing.T) {
 	}
 
 	if !b.published(t) {
-		t.Error("the manifest does not say that all is published")
+		t.Error("the manifest does not report that all is published")
 	}
 
 	if diff := cmp.Diff(outline(want), outline(b.take(t, 1, false))); diff != "" {
@@ -133,7 +133,7 @@ func TestRunCancelledWhileFull(t *testing.T) {
 			}
 
 			if b.published(t) {
-				t.Error("the manifest says that all is published")
+				t.Error("the manifest reports that all is published")
 			}
 		})
 	}

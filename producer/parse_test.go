@@ -289,7 +289,7 @@ func TestParseAgain(t *testing.T) {
 	}
 
 	if _, _, err := p.Parse([]byte(`{"url":"/v1/chat/completions","body":{"model":"m"}}`)); err == nil {
-		t.Error("messages of the line before are taken for this line's")
+		t.Error("messages of the line before are used for this line")
 	}
 
 	for _, tt := range []struct{ line, want string }{

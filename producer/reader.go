@@ -178,8 +178,8 @@ func (r *Reader) openFile(offset int64, line int) error {
 	return nil
 }
 
-// copyRequest gives a request memory of its own. What append makes room for it need not
-// clear first, as slices.Concat does.
+// copyRequest copies a request into new memory. append need not clear the memory first, as
+// slices.Concat does.
 func copyRequest(q proto.Request) proto.Request {
 	if len(q.Body) == 0 {
 		q.CustomID = bytes.Clone(q.CustomID)

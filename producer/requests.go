@@ -11,8 +11,8 @@ import (
 	"github.com/promptmill/promptmill/proto"
 )
 
-// Requests gives the wanted requests of a run's input, in ascending order and as they are
-// published. What it gives is valid until the next one.
+// Requests returns the wanted requests of a run's input, in ascending order and as they are
+// published. Each is valid until the next one.
 func Requests(files []string, m proto.Manifest, wanted *roaring.Bitmap) iter.Seq2[proto.Request, error] {
 	return func(yield func(proto.Request, error) bool) {
 		r, err := newRunReader(files, m)

@@ -93,7 +93,7 @@ func TestRequestsErrors(t *testing.T) {
 		{"a file that is gone", []string{good, missing}, proto.Settings{}, []uint32{0, 3}, 1, missing},
 		{"a file that is cut off", []string{good, writeFile(t, "cut", packed[:len(packed)-9])}, proto.Settings{},
 			[]uint32{2, 1002, 1003}, 2, "cut"},
-		{"settings that are none", []string{good}, proto.Settings{Set: map[string]string{"seed": "x"}},
+		{"invalid settings", []string{good}, proto.Settings{Set: map[string]string{"seed": "x"}},
 			[]uint32{0}, 0, "seed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

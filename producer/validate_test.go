@@ -183,7 +183,7 @@ func TestValidateStops(t *testing.T) {
 	}
 }
 
-// A file may have no request in it for as long as it likes.
+// A file may have a long part without a request.
 func TestValidateStopsBetweenRequests(t *testing.T) {
 	t.Parallel()
 

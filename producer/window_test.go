@@ -96,8 +96,7 @@ func TestWindowIsFull(t *testing.T) {
 
 const smallWindow = 4000 // requests
 
-// grouping cuts an input that begins at a point, and returns the shards, and the places
-// at which publishing could continue.
+// grouping cuts an input from a checkpoint on, and returns the shards and the checkpoints.
 func grouping(
 	t *testing.T, file string, s proto.Settings, requests int, from proto.Checkpoint,
 ) (shards []proto.Shard, points []proto.Checkpoint) {

@@ -30,9 +30,9 @@ func (r Role) maxConnections() int {
 const maxSubscriptions = 1024
 
 // WriteAccounts writes the accounts and users of a bus in the language of nats-server's
-// configuration files. password gives a user's password as it is to stand there.
+// configuration files. password returns a user's password in the form that is written.
 //
-// Each role has an account of its own, without JetStream, into which the subjects that it
+// Each role has its own account, without JetStream, into which the subjects that it
 // may use are imported. So the server itself names the subject of each answer within
 // [OwnerAccount]; the one that the asker names counts in the asker's account alone, where
 // nothing but the role's own subjects leads anywhere.

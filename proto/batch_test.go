@@ -65,7 +65,7 @@ func TestBatchHeaders(t *testing.T) {
 			func(m *nats.Msg) { m.Subject = "pm.r.results.x"; m.Header.Set(HeaderShard, "x") }, HeaderShard},
 		{"a shard's id in another form", batchOf(3),
 			func(m *nats.Msg) { m.Subject = "pm.r.results.0-01"; m.Header.Set(HeaderShard, "0-01") }, HeaderShard},
-		{"an ending that is none", batchOf(3), func(m *nats.Msg) {
+		{"a false ending", batchOf(3), func(m *nats.Msg) {
 			m.Subject = "pm.r.results.failed-1"
 			m.Header.Set(HeaderShard, "failed-1")
 		}, HeaderShard},
@@ -127,10 +127,10 @@ func TestBatchLines(t *testing.T) {
 		{"a number too large for one", `"index":7`, `"index":4294967303`, "promptmill.index"},
 		{"no number", `"index":7,`, ``, "promptmill.index"},
 		{"neither answer nor error", `{"status_code":200,"request_id":"x","body":{}}`, `null`, "response"},
-		{"a status that is none", `200`, `0`, "response"},
+		{"an impossible status", `200`, `0`, "response"},
 		{"a status too large", `200`, `1000`, "response.status_code"},
 		{"no hash", `"request_hash":"00000000000000ff",`, ``, "promptmill.request_hash"},
-		{"a hash that is none", `"00000000000000ff"`, `"ff"`, "promptmill.request_hash"},
+		{"a malformed hash", `"00000000000000ff"`, `"ff"`, "promptmill.request_hash"},
 		{"attempts without end", `"attempts":1`, `"attempts":9000000000000000000`, "promptmill.attempts"},
 		{"a name without end", `"w"`, `"` + strings.Repeat("w", 300) + `"`, "promptmill.worker"},
 		{"cancelled by a worker", `{"status_code":200,"request_id":"x","body":{}},"error":null`,
@@ -365,7 +365,7 @@ func TestParseManifestBounds(t *testing.T) {
 	const good = `{"schema":3,"run":"r","state":"in_progress","policy":{"keep_seconds":60},"input":{"requests":3,"bytes":9,"models":{"m":3}},"settings":{"shard_size":32},"publish":{"round":1,"missing":"missing-1-x"}}`
 	for _, tt := range []struct{ name, old, new string }{
 		{"under another key", `"run":"r"`, `"run":"s"`},
-		{"a state that is none", "in_progress", "stuck"},
+		{"an unknown state", "in_progress", "stuck"},
 		{"time on the bus below zero", "60", "-60"},
 		{"time on the bus beyond all", "60", "9223372036854775807"},
 		{"requests below zero", `"requests":3`, `"requests":-3`},

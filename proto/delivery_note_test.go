@@ -38,7 +38,7 @@ func TestDeliveryNotes(t *testing.T) {
 	}
 
 	if IsDeliveryNote(EncodeResults("r", "0-1", []uint32{1}, nil).Header) {
-		t.Error("results are taken for a delivery note")
+		t.Error("results are read as a delivery note")
 	}
 }
 

@@ -98,7 +98,7 @@ func TestDigest(t *testing.T) {
 
 	for _, bad := range []string{`"0"`, `"00000000000000zz"`, `""`, `"+123456789abcdef"`} {
 		if err := json.Unmarshal([]byte(bad), &read); err == nil {
-			t.Errorf("%s is taken for a digest", bad)
+			t.Errorf("%s is accepted as a digest", bad)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// maxErrorText is the longest text that [ErrorText] gives, in bytes.
+// maxErrorText is the longest text that [ErrorText] returns, in bytes.
 const maxErrorText = 200
 
 // ErrorText returns the message of an error that a model server sent, for people: from JSON of a

@@ -79,17 +79,17 @@ func FuzzParseIndexes(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, s string, limit int) {
-		limit = max(0, min(limit, 10_000)) // callers give sizes; a huge one only costs memory
+		limit = max(0, min(limit, 10_000)) // callers pass sizes; a huge one only costs memory
 		indexes, err := ParseIndexes(s, limit)
 		if err != nil {
 			if !errors.Is(err, ErrIndexes) {
-				t.Fatalf("ParseIndexes(%q): %v does not wrap ErrSeqs", s, err)
+				t.Fatalf("ParseIndexes(%q): %v does not wrap ErrIndexes", s, err)
 			}
 			return
 		}
 
 		if len(indexes) > limit {
-			t.Fatalf("ParseIndexes(%q, %d) gives %d numbers", s, limit, len(indexes))
+			t.Fatalf("ParseIndexes(%q, %d) returns %d indexes", s, limit, len(indexes))
 		}
 
 		for i := 1; i < len(indexes); i++ {

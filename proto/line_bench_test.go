@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// chatLine is the line of a request, 1.6 KB, with a chat answer as vLLM gives it.
+// chatLine is the line of a request, 1.6 KB, with a chat answer in the form of vLLM.
 func chatLine(run string, index uint32) []byte {
 	body := fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion","created":1767322800,"model":"m","choices":[{"index":0,`+
 		`"message":{"role":"assistant","content":%s,"refusal":null,"tool_calls":[]},"logprobs":null,"finish_reason":"stop","stop_reason":null}],`+

@@ -107,7 +107,7 @@ type Input struct {
 	// Parameters are the sampling parameters of the requests. Refused lines are not counted.
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
 	// Stored reports that the files are in the run's object store too, under the names
-	// that [InputObject] gives, plain, gzip or zstd.
+	// of [InputObject], plain, gzip or zstd.
 	Stored bool `json:"stored,omitempty"`
 }
 

@@ -19,10 +19,10 @@ func Serves(list []string, model string) bool {
 	return false
 }
 
-// IsPattern reports whether a listed name stands for many.
+// IsPattern reports whether a listed name is a pattern for several models.
 func IsPattern(listed string) bool { return strings.Contains(listed, "*") }
 
-// matchesPattern reports whether a name is one that a listed name with asterisks stands for.
+// matchesPattern reports whether a listed name with asterisks matches a model's name.
 func matchesPattern(listed, model string) bool {
 	parts := strings.Split(listed, "*")
 	if len(parts) == 1 || !strings.HasPrefix(model, parts[0]) {

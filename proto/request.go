@@ -28,7 +28,7 @@ type Request struct {
 	URL string
 	// Body goes to the model server byte for byte: a JSON object on one line.
 	Body []byte
-	// Refused is why the request is not sent at all and ends as a failed request; empty for
+	// Refused is the reason why the request is not sent and ends as a failed request; empty for
 	// all others. Only runs that skip invalid lines have such requests.
 	Refused string
 }

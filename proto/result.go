@@ -12,7 +12,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// Codes of errors in result lines that promptmill itself gives. Batch errors of the
+// Codes of promptmill's own errors in output lines. Batch errors of the
 // OpenAI API keep their own names.
 const (
 	CodeInvalidRequest  = "invalid_request"  // the input line was refused and --skip-invalid given
@@ -22,7 +22,7 @@ const (
 	CodeCancelled       = "batch_cancelled"  // not executed before the run was cancelled; OpenAI's word
 	CodeExpired         = "batch_expired"    // not executed in time; OpenAI's word
 	CodePoison          = "poison"           // killed the model server or the worker each time it was tried
-	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, is not of the form asked for
+	CodeSchemaMismatch  = "schema_mismatch"  // the answer, which is kept, does not match the schema
 	CodeAborted         = "aborted"          // the model server gave up the request
 	CodeTooLarge        = "answer_too_large" // larger than [bus.MaxAnswer]
 	CodeCutOff          = "cut_off"          // by a proxy in front of the model server, after the same time each time

@@ -52,19 +52,19 @@ var CollectorConsumers = []string{
 
 // Permissions returns the subjects that a role needs. A stream's name is one token, so a pattern
 // cannot say "the work streams" but only "any stream"; the roles differ by the verb, and by the
-// subjects that follow the stream's name. Of the streams, those of results, answers and the
-// buckets allow a direct get, which is all that a reader may request; the others do not.
+// subjects that follow the stream's name. The streams of results, of answers and of the
+// buckets allow a direct get, the only request of a reader; the other streams do not.
 //
 // Only the role that owns runs may make a consumer: a push consumer sends its messages to any
 // subject that its maker names.
 func (r Role) Permissions() Permissions {
-	wake := "$KV." + RunsBucket + ".*" // that a manifest has changed, see Runs.FollowAll
+	wake := "$KV." + RunsBucket + ".*" // notice of a changed manifest, see bus.RunStore.WatchAll
 	p := Permissions{
 		Publish: slices.Concat(
 			readBucket(RunsBucket), readBucket(PresenceBucket),
 			[]string{
-				// Of the account. Without it the server answers all of the API in the account of
-				// the role, which has no JetStream beside its imports.
+				// The account's info. Without it the server answers all of the API in the
+				// account of the role, which has no JetStream beside its imports.
 				"$JS.API.INFO",
 				"$JS.API.STREAM.INFO.*",
 				"$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.*.pm.*.results.*", // results of a shard, or all in order

@@ -26,10 +26,10 @@ func TestReadWorker(t *testing.T) {
 		{"concurrency without end", `"concurrency":8`, `"concurrency":9223372036854775807`},
 		{"in flight below zero", `"in_flight":3`, `"in_flight":-3`},
 		{"done below zero", `"done":5`, `"done":-5`},
-		{"no rate that there is", `1.5`, `1e300`},
+		{"an impossible rate", `1.5`, `1e300`},
 		{"no number", `1.5`, `NaN`},
 		{"latency below zero", `"latency_seconds":2`, `"latency_seconds":-2`},
-		{"a run that is none", `"r":`, `"a.b":`},
+		{"an impossible run id", `"r":`, `"a.b":`},
 		{"requests below zero", `"requests":5`, `"requests":-5`},
 		{"energy of a run below zero", `"energy_joules":4`, `"energy_joules":-4`},
 		{"energy of a card without end", `"energy_joules":5`, `"energy_joules":1e200`},
@@ -40,20 +40,20 @@ func TestReadWorker(t *testing.T) {
 			t.Parallel()
 
 			if w, err := ParseWorkerInfo("worker.abcd2345", []byte(good)); err != nil || w.Name != "gpu1" {
-				t.Fatalf("ReadWorker = %+v, %v", w, err)
+				t.Fatalf("ParseWorkerInfo = %+v, %v", w, err)
 			}
 
 			if w, err := ParseWorkerInfo(
 				"worker.abcd2345", []byte(strings.Replace(good, tt.old, tt.new, 1)),
 			); !errors.Is(err, ErrFormat) {
-				t.Errorf("ReadWorker = %+v, %v; want ErrFormat", w, err)
+				t.Errorf("ParseWorkerInfo = %+v, %v; want ErrFormat", w, err)
 			}
 		})
 	}
 
-	// One without an id is known by its name.
+	// A worker without an id is known by its name.
 	if _, err := ParseWorkerInfo("worker.gpu-1", []byte(`{"name":"gpu 1"}`)); err != nil {
-		t.Errorf("ReadWorker: %v", err)
+		t.Errorf("ParseWorkerInfo: %v", err)
 	}
 
 	if _, err := ParseWorkerInfo("worker.gpu2", []byte(`{"name":"gpu1"}`)); !errors.Is(err, ErrFormat) {
@@ -61,7 +61,7 @@ func TestReadWorker(t *testing.T) {
 	}
 }
 
-// Whatever is announced, sums can be made of it.
+// The numbers of each accepted announcement can be added up.
 func FuzzReadWorker(f *testing.F) {
 	f.Add("worker.a", []byte(
 		`{"id":"a","name":"gpu1","concurrency":8,"gpu":[{"index":0}],"runs":{"r":{"requests":5}}}`,
@@ -71,14 +71,14 @@ func FuzzReadWorker(f *testing.F) {
 		w, err := ParseWorkerInfo(key, value)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
-				t.Fatalf("ReadWorker: %v", err)
+				t.Fatalf("ParseWorkerInfo: %v", err)
 			}
 			return
 		}
 
 		if w.Key() != key || w.Slots < 0 || w.Concurrency < 0 || w.InFlight < 0 || w.Done < 0 || !(w.PerSecond >= 0) ||
 			len(w.Name) > MaxWorkerName {
-			t.Fatalf("ReadWorker = %+v", w)
+			t.Fatalf("ParseWorkerInfo = %+v", w)
 		}
 
 		if _, err := json.Marshal(w); err != nil {

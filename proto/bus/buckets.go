@@ -67,9 +67,9 @@ func CreateBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error 
 	return nil
 }
 
-// UpgradeBuckets gives the buckets and the streams of runs that an earlier version made the bounds
-// and the locks of this one. It needs the right to change streams, of the owner of a bus or a
-// collector.
+// UpgradeBuckets sets the bounds and the locks of this version on the buckets and the streams of
+// runs that an earlier version made. It needs the right to change streams, which the owner of a bus
+// and a collector have.
 func UpgradeBuckets(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, electionTime)
 	defer cancel()
@@ -135,7 +135,7 @@ func updateStream(
 	})
 }
 
-// entry is a value of a bucket, or the mark that one was deleted.
+// entry is a value of a bucket, or the deletion of one.
 type entry struct {
 	key   string
 	value []byte
@@ -290,7 +290,7 @@ func putEntry(ctx context.Context, js jetstream.JetStream, bucket, key string, v
 	return publishOnce(ctx, js, msg, rand.Text())
 }
 
-// deleteEntry leaves a mark in place of the entry of a key.
+// deleteEntry stores a deletion marker in place of the entry of a key.
 func deleteEntry(ctx context.Context, js jetstream.JetStream, bucket, key string) error {
 	msg := nats.NewMsg("$KV." + bucket + "." + key)
 	msg.Header.Set("KV-Operation", "DEL")

@@ -55,7 +55,7 @@ func (l *Leases) Acquire(ctx context.Context, run string, c proto.CollectorInfo)
 	}
 }
 
-// Release gives the lease of a run back.
+// Release deletes the lease of a run.
 func (l *Leases) Release(ctx context.Context, run string) error {
 	return deleteEntry(ctx, l.js, proto.PresenceBucket, leaseKey(run))
 }

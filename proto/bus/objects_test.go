@@ -20,7 +20,7 @@ import (
 // chunk is the size of an object's part in a message.
 const chunk = 256 << 10
 
-// openObjects gives a test the store of the run "r", and the stream behind it.
+// openObjects returns the store of the run "r", and the stream behind it.
 func openObjects(t *testing.T) (*bus.ObjectStore, jetstream.Stream, jetstream.JetStream) {
 	t.Helper()
 	_, js := prototest.Server(t)

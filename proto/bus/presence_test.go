@@ -170,7 +170,7 @@ func TestCollectorsAtOnce(t *testing.T) {
 	b := openBus(t)
 	for i := range 20 {
 		run := fmt.Sprintf("r%d", i)
-		if i%2 > 0 { // there was another, which leaves its mark in the bucket
+		if i%2 > 0 { // there was another, which leaves a deletion marker in the bucket
 			must(t, b.Leases.Acquire(t.Context(), run, proto.CollectorInfo{Host: "before"}))
 			must(t, b.Leases.Release(t.Context(), run))
 		}

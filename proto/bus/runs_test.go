@@ -26,7 +26,7 @@ func manifest(run string) proto.Manifest {
 	}
 }
 
-// openRuns gives a test a bus with all its buckets.
+// openRuns returns a bus with all its buckets for a test.
 func openRuns(t *testing.T) (*bus.RunStore, jetstream.JetStream) {
 	t.Helper()
 

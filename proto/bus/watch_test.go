@@ -227,7 +227,7 @@ func TestWatchAllAfterReconnect(t *testing.T) {
 	}
 }
 
-// A map that WatchAll gives out is the caller's: it must not change behind its back.
+// A map from WatchAll belongs to the caller: WatchAll must not change it afterwards.
 func TestWatchAllGivesCopies(t *testing.T) {
 	t.Parallel()
 

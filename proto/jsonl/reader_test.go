@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// repeatByte gives n times the same byte without holding them.
+// repeatByte reads as the same byte n times, without holding them.
 func repeatByte(b byte, n int64) io.Reader { return io.LimitReader(endless(b), n) }
 
 type endless byte

@@ -237,7 +237,7 @@ func TestScannerErrors(t *testing.T) {
 		{"half a surrogate pair in UTF-8", "{\"a\":\"\\u0061\xed\xa0\x80\"}", "broken JSON at byte 13: invalid UTF-8"},
 		{"no number", `{"a":NaN}`, "broken JSON at byte 6: "},
 		{"a number that is infinite", `{"a":-Infinity}`, "broken JSON at byte "},
-		{"an escape that is none", `{"a":"\ud83"}`, "broken JSON at byte "},
+		{"a malformed escape", `{"a":"\ud83"}`, "broken JSON at byte "},
 		{"invalid UTF-8 in a skipped value", "{\"skipped\":{\"x\":[\"\xc3\x28\"]}}", "invalid UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ type Answer struct {
 	GaveUp bool
 }
 
-// FinishOfResponse translates how an answer of the responses API ended into the words of chat
+// FinishOfResponse translates the status of an answer of the responses API into the words of chat
 // completions: completed is stop, cancelled is abort, incomplete is its reason (max_output_tokens
 // is length), any other status is itself.
 func FinishOfResponse(status, reason string) string {

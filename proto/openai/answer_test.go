@@ -407,7 +407,7 @@ func TestReadAnswerRefuses(t *testing.T) {
 		{"a body cut after the choices", `{"choices":[]`, "JSON ends in the middle (after 13 bytes)"},
 		{"a body nested too deep", `{"choices":[{"text":"a"}],"x":` + strings.Repeat("[", jsonscan.MaxDepth) +
 			strings.Repeat("]", jsonscan.MaxDepth) + "}", "JSON is nested too deep"},
-		{"a number that is none", `{"choices":[{"logprob":-Infinity}]}`, "broken JSON at byte 25: "},
+		{"a malformed number", `{"choices":[{"logprob":-Infinity}]}`, "broken JSON at byte 25: "},
 		{"two bodies", `{"choices":[]}{}`, "text after the JSON object at byte 15"},
 		{"a broken value that is not read", `{"usage":{"a":01}}`, "broken JSON at byte "},
 		{"bytes that are not UTF-8", "{\"choices\":[{\"text\":\"\xff\"}]}", "broken JSON at byte "},

@@ -10,7 +10,7 @@ import (
 	"github.com/promptmill/promptmill/proto/jsonscan"
 )
 
-// count is of how many parts a whole answer to a request is: choices, embeddings or scores.
+// partCount is the number of parts of a whole answer to a request: choices, embeddings or scores.
 type partCount struct {
 	// least and most are 0 if they are not known.
 	least, most int
@@ -84,8 +84,9 @@ func containsN(request []byte) bool {
 // answers to each. A member that is missing, or not understood, has 0.
 type requestSizes struct {
 	prompt, input, documents int
-	first, second, items     int // of a score: the two sides, or what SGLang calls items
-	n, top                   int
+	// first and second are the two sides of a score; items is the number of SGLang's items.
+	first, second, items int
+	n, top               int
 }
 
 // readSizes reads the numbers in a request.

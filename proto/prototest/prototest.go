@@ -1,4 +1,4 @@
-// Package prototest gives promptmill's tests a bus of their own, a check for goroutines that
+// Package prototest has helpers for promptmill's tests: a bus for each, a check for goroutines that
 // outlive them, and compressed files.
 package prototest
 
